@@ -1,0 +1,99 @@
+//! The [`Backend`] contract.
+
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use crate::{Interest, ReadyList, Token, Watched};
+
+/// What [`Backend::peek`] found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// This backend cannot look without a system call.
+    Unsupported,
+    /// It looked; what it found, if anything, is in the list.
+    Looked,
+}
+
+/// Waits for descriptors on behalf of a loop.
+///
+/// A backend belongs to one thread, is used through `Box<dyn Backend>`, and needs no `unsafe` to implement. The
+/// conformance kit (feature `conformance`) tests everything that is promised here.
+///
+/// Implementations MUST ensure that:
+///
+/// 1. readiness is *level-triggered*: what is ready and not consumed is reported again by the next wait;
+/// 2. an event carries the token given with its descriptor's latest `add`, and no event comes for a token after its
+///    [`remove`](Self::remove), even when the number is used again or another descriptor shares the file;
+/// 3. [`Interest::NONE`] is silent, hang-ups and errors included, and can be left again by [`modify`](Self::modify);
+/// 4. the [`Watched`] share is kept from `add` until `remove` or `drain`, and let go there, whatever they return;
+/// 5. no more than [`ReadyList::room`] events are reported, and with more ready than fit, nobody starves: repeated
+///    waits come round to everybody;
+/// 6. a wait ends no earlier than its timeout unless something is ready or a signal arrives, and not a millisecond later.
+pub trait Backend: fmt::Debug {
+    /// A short name for logs: `"ppoll"`, `"epoll"`.
+    fn name(&self) -> &'static str;
+
+    /// Watches `fd`, reporting it as `token`.
+    ///
+    /// The caller never adds a token twice, nor a descriptor number that is already watched.
+    ///
+    /// # Errors
+    /// What the system says (such as `EMFILE`, `ENOSPC`, `ENOMEM`, `EBADF`); the backend is then unchanged and the
+    /// share is dropped. A descriptor that is always ready, such as a regular file, is no error: it is reported ready
+    /// for its interest at every wait.
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()>;
+
+    /// Changes what is waited for.
+    ///
+    /// # Errors
+    /// What the system says, `NotFound` for an unknown token; the former interest is then still in force.
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()>;
+
+    /// Stops watching.
+    ///
+    /// # Errors
+    /// What the system says, `NotFound` for an unknown token. In either case the token is gone, and the share is let go.
+    fn remove(&mut self, token: Token) -> io::Result<()>;
+
+    /// Waits until something is ready, `timeout` has passed (`None`: no limit; zero: only look), or a signal arrives,
+    /// and appends what is ready to `ready`. A timeout beyond what the system can take is cut to what it can.
+    ///
+    /// # Errors
+    /// What the system says. An interrupted wait (`EINTR`) is no error: it returns early with nothing.
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()>;
+
+    /// Looks for readiness without a system call, for backends that can.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
+        let _ = ready;
+        Ok(Peek::Unsupported)
+    }
+
+    /// The loop calls this before a wait when no other wait of it is on the stack: the moment for a backend to
+    /// restructure itself. Nothing may be lost by it.
+    fn rebalance(&mut self) {}
+
+    /// One descriptor that polls readable whenever a wait of zero would report something, so that a foreign loop can
+    /// wait on behalf of this one; `None` if there is no such thing.
+    ///
+    /// A backend that can choose makes one from now on and for good.
+    ///
+    /// # Errors
+    /// What the system says when the descriptor has to be made first.
+    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        Ok(None)
+    }
+
+    /// Whether a wait of zero would report something that [`pollable`](Self::pollable)'s descriptor does not show, such
+    /// as a regular file, which no kernel queue can represent.
+    fn always_ready(&self) -> bool {
+        false
+    }
+
+    /// Hands every registration to `each` and is empty afterwards, as if newly made.
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest));
+}

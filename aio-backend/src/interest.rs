@@ -1,0 +1,113 @@
+//! What a handler asks for ([`Interest`]) and what the system reports ([`Readiness`]).
+
+use bitflags::bitflags;
+
+bitflags! {
+    /// What a registration waits for.
+    ///
+    /// [`Interest::NONE`] is silence: not even an error or a hang-up is reported. That makes pausing safe on a
+    /// level-triggered backend, where a hang-up that nobody handles would otherwise be reported for ever.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+    pub struct Interest: u8 {
+        /// Data to read, a peer that hung up, an error.
+        const READ = 1;
+        /// Room to write, a peer that hung up, an error.
+        const WRITE = 2;
+    }
+}
+
+bitflags! {
+    /// What a descriptor is ready for.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+    pub struct Readiness: u8 {
+        /// There is something to read, or the end of the stream.
+        const IN = 1;
+        /// Something can be written.
+        const OUT = 2;
+        /// The other side is gone.
+        const HUP = 4;
+        /// The descriptor has an error.
+        const ERR = 8;
+        /// The descriptor number is not open: its owner closed it behind the loop's back.
+        const NVAL = 16;
+    }
+}
+
+impl Interest {
+    /// Waits for nothing and hears nothing.
+    pub const NONE: Self = Self::empty();
+
+    /// The readiness that concerns a handler with this interest (rules R4, D3).
+    ///
+    /// A hang-up and an error concern whoever is there to hear them; [`Readiness::NVAL`] concerns everybody,
+    /// because the registration itself has come to its end.
+    #[must_use]
+    pub const fn mask(self) -> Readiness {
+        let mut mask = Readiness::NVAL;
+        if self.contains(Self::READ) {
+            mask = mask
+                .union(Readiness::IN)
+                .union(Readiness::HUP)
+                .union(Readiness::ERR);
+        }
+        if self.contains(Self::WRITE) {
+            mask = mask
+                .union(Readiness::OUT)
+                .union(Readiness::HUP)
+                .union(Readiness::ERR);
+        }
+        mask
+    }
+}
+
+impl Readiness {
+    /// Whether the readable side is to be called, given `interest`: IN, HUP or ERR with an interest in reading.
+    #[must_use]
+    pub const fn wakes_reader(self, interest: Interest) -> bool {
+        interest.contains(Interest::READ) && self.intersects(Self::IN.union(Self::HUP).union(Self::ERR))
+    }
+
+    /// Whether the writable side is to be called, given `interest`: OUT or ERR with an interest in writing; a HUP
+    /// too if nobody reads, because otherwise nobody would hear of it and the loop would spin.
+    #[must_use]
+    pub const fn wakes_writer(self, interest: Interest) -> bool {
+        interest.contains(Interest::WRITE)
+            && (self.intersects(Self::OUT.union(Self::ERR))
+                || (self.contains(Self::HUP) && !interest.contains(Interest::READ)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r4_masks() {
+        assert_eq!(Interest::NONE.mask(), Readiness::NVAL);
+        assert!(!Interest::READ.mask().contains(Readiness::OUT));
+        assert!(!Interest::WRITE.mask().contains(Readiness::IN));
+        assert_eq!(Interest::all().mask(), Readiness::all());
+    }
+
+    #[test]
+    fn r4_who_hears_a_hang_up() {
+        let (r, w, rw) = (Interest::READ, Interest::WRITE, Interest::all());
+        assert!(Readiness::HUP.wakes_reader(r) && Readiness::HUP.wakes_reader(rw));
+        assert!(Readiness::HUP.wakes_writer(w) && !Readiness::HUP.wakes_writer(rw));
+        assert!(Readiness::ERR.wakes_reader(rw) && Readiness::ERR.wakes_writer(rw));
+    }
+
+    #[test]
+    fn d3_a_side_without_interest_is_never_woken() {
+        for ready in [
+            Readiness::IN,
+            Readiness::OUT,
+            Readiness::HUP,
+            Readiness::ERR,
+            Readiness::all(),
+        ] {
+            assert!(!ready.wakes_reader(Interest::WRITE) && !ready.wakes_writer(Interest::READ));
+            assert!(!ready.wakes_reader(Interest::NONE) && !ready.wakes_writer(Interest::NONE));
+        }
+    }
+}

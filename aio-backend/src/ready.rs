@@ -1,0 +1,110 @@
+//! [`ReadyList`]: what one wait found, bounded.
+
+use smallvec::SmallVec;
+
+use crate::{Readiness, Token};
+
+/// How many events fit without an allocation, and how many one wait reports unless told otherwise.
+const INLINE: usize = 64;
+
+/// The events of one wait, in the backend's order, at most [`limit`](Self::limit) of them.
+///
+/// The first 64 need no allocation. Moving the list moves its 1 KiB: pass it by reference.
+#[derive(Debug)]
+pub struct ReadyList {
+    events: SmallVec<[(Token, Readiness); INLINE]>,
+    limit: usize,
+}
+
+impl ReadyList {
+    /// An empty list for up to 64 events.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_limit(INLINE)
+    }
+
+    /// An empty list for up to `limit` events (at least one). More than 64 are kept on the heap.
+    #[must_use]
+    pub fn with_limit(limit: usize) -> Self {
+        Self {
+            events: SmallVec::new(),
+            limit: limit.max(1),
+        }
+    }
+
+    /// Adds an event and tells whether there was room; a full list drops it. A level-triggered backend reports what was
+    /// dropped again in the next wait.
+    pub fn push(&mut self, token: Token, readiness: Readiness) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        self.events.push((token, readiness));
+        true
+    }
+
+    /// How many events one wait may report.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many more fit.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.limit - self.events.len()
+    }
+
+    /// Whether no more fit.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.room() == 0
+    }
+
+    /// How many events there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Forgets all events, keeps the memory.
+    pub fn clear(&mut self) {
+        self.events.clear();
+    }
+
+    /// The events, in the order in which they were reported.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Token, Readiness)> + '_ {
+        self.events.iter().copied()
+    }
+}
+
+impl Default for ReadyList {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d2_a_full_list_says_so_and_keeps_its_order() {
+        let mut list = ReadyList::with_limit(3);
+        let pushed: Vec<bool> = (0..5)
+            .map(|i| list.push(Token::new(i, 0), Readiness::IN))
+            .collect();
+        assert_eq!(pushed, [true, true, true, false, false]);
+        assert_eq!(
+            list.iter().map(|(token, _)| token.index()).collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
+        list.clear();
+        assert_eq!((list.len(), list.room()), (0, 3));
+    }
+}

@@ -1,0 +1,45 @@
+//! [`Watched`]: a share in whatever owns a descriptor.
+
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::rc::Rc;
+
+/// Having one of these tells you: the descriptor is open and stays open.
+///
+/// It shares the ownership of the descriptor's owner, so safe code cannot close a descriptor that a backend still
+/// watches. (A raw `close(2)` on the number still can; see [`Readiness::NVAL`](crate::Readiness::NVAL).) It stays on
+/// the thread it was made on.
+#[derive(Clone)]
+pub struct Watched(Rc<dyn AsFd>);
+
+impl Watched {
+    /// A share in `owner`.
+    #[must_use]
+    pub fn new(owner: Rc<dyn AsFd>) -> Self {
+        Self(owner)
+    }
+}
+
+impl<T: AsFd + 'static> From<Rc<T>> for Watched {
+    fn from(owner: Rc<T>) -> Self {
+        Self(owner)
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Watched {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Watched({})", self.as_raw_fd())
+    }
+}
