@@ -1,0 +1,248 @@
+//! [`Qemu2020`]: the controller of QEMU's event loop in 2020, with the same result for every sequence of waits.
+//!
+//! Formula: semantics.md rule A6; the constants are those of `aio_poll()` of that time. Where the original's arithmetic
+//! overflows, this saturates.
+
+use core::time::Duration;
+
+use crate::params::saturating_ns;
+use crate::{Iteration, PollParams, PollPolicy};
+
+/// What the polling time grows to from zero, in nanoseconds.
+const FIRST_NS: u64 = 4000;
+
+/// Grows the polling time while waits are short enough to be caught, and gives up after a long one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qemu2020 {
+    ns: u64,
+    max_ns: u64,
+    grow: u64,
+    shrink: u64,
+}
+
+impl Qemu2020 {
+    /// A controller that does not poll yet.
+    #[must_use]
+    pub fn new(params: PollParams) -> Self {
+        let grow = if params.grow == 0 {
+            2
+        } else {
+            u64::from(params.grow)
+        };
+        Self {
+            ns: 0,
+            max_ns: params.max_ns(),
+            grow,
+            shrink: u64::from(params.shrink),
+        }
+    }
+
+    /// Adapts to a wait of `block_ns`, polling included.
+    fn adapt(&mut self, block_ns: u64) {
+        if block_ns <= self.ns {
+            return; // polling would have caught it, or did
+        }
+        if block_ns > self.max_ns {
+            self.ns = self.ns.checked_div(self.shrink).unwrap_or(0);
+        } else if self.ns < self.max_ns && block_ns < self.max_ns {
+            let grown = if self.ns == 0 {
+                FIRST_NS
+            } else {
+                self.ns.saturating_mul(self.grow)
+            };
+            self.ns = grown.min(self.max_ns);
+        }
+    }
+}
+
+impl PollPolicy for Qemu2020 {
+    fn name(&self) -> &'static str {
+        "qemu-2020"
+    }
+
+    fn budget(&self) -> Duration {
+        Duration::from_nanos(self.ns)
+    }
+
+    fn observe(&mut self, seen: Iteration) {
+        if self.max_ns != 0 {
+            self.adapt(saturating_ns(seen.elapsed));
+        }
+    }
+
+    fn reset(&mut self, params: PollParams) {
+        *self = Self::new(params);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::println;
+
+    use super::*;
+
+    fn params(max: u64, grow: u32, shrink: u32) -> PollParams {
+        PollParams {
+            max: Duration::from_nanos(max),
+            grow,
+            shrink,
+        }
+    }
+
+    fn see(policy: &mut Qemu2020, block_ns: u64) -> u64 {
+        let elapsed = Duration::from_nanos(block_ns);
+        policy.observe(Iteration::new(elapsed, Duration::ZERO, true, false));
+        u64::try_from(policy.budget().as_nanos()).unwrap()
+    }
+
+    /// (max, grow, shrink), then pairs of a wait and the polling time after it.
+    fn check(parameters: (u64, u32, u32), waits: &[(u64, u64)]) {
+        let mut policy = Qemu2020::new(params(parameters.0, parameters.1, parameters.2));
+        for (step, (block, expected)) in waits.iter().enumerate() {
+            assert_eq!(
+                see(&mut policy, *block),
+                *expected,
+                "{parameters:?}, step {step}: a wait of {block} ns"
+            );
+        }
+    }
+
+    #[test]
+    fn a6_the_values_an_io_thread_can_have() {
+        let wait = 32767;
+        check(
+            (32768, 2, 0),
+            &[
+                (wait, 4000),
+                (wait, 8000),
+                (wait, 16000),
+                (wait, 32000),
+                (wait, 32768),
+                (wait, 32768),
+            ],
+        );
+    }
+
+    #[test]
+    fn a6_every_transition() {
+        // Not longer than the polling time: keep, on the boundary too.
+        check(
+            (32768, 2, 0),
+            &[(1, 4000), (4000, 4000), (4001, 8000), (8000, 8000), (0, 8000)],
+        );
+        // Longer than the maximum: to zero without a divisor, and again from zero.
+        check((32768, 2, 0), &[(1, 4000), (32769, 0), (32769, 0), (1, 4000)]);
+        // Just the maximum: neither.
+        check((32768, 2, 0), &[(32768, 0), (1, 4000), (32768, 4000)]);
+        // At the maximum already: keep.
+        check((4000, 2, 0), &[(1, 4000), (3999, 4000), (4000, 4000), (4001, 0)]);
+    }
+
+    #[test]
+    fn a6_a_small_maximum_clamps_the_first_step() {
+        check((1000, 2, 0), &[(999, 1000), (1000, 1000), (1001, 0), (1000, 0)]);
+    }
+
+    #[test]
+    fn a6_growing_by_one_is_stuck_and_by_zero_means_two() {
+        check((32768, 1, 0), &[(1, 4000), (5000, 4000), (30000, 4000)]);
+        check((32768, 0, 0), &[(1, 4000), (5000, 8000)]);
+    }
+
+    #[test]
+    fn a6_shrinking_leaves_residues_and_by_one_never_shrinks() {
+        let long = 99999;
+        check(
+            (32768, 2, 2),
+            &[(1, 4000), (long, 2000), (long, 1000), (1001, 2000)],
+        );
+        check((32768, 2, 1), &[(1, 4000), (long, 4000)]);
+        check(
+            (32768, 3, 4000),
+            &[(1, 4000), (long, 1), (2, 3), (long, 0), (long, 0)],
+        );
+    }
+
+    #[test]
+    fn a6_absurd_factors_saturate() {
+        let most = i64::MAX.unsigned_abs();
+        let mut policy = Qemu2020::new(PollParams {
+            max: Duration::MAX,
+            grow: u32::MAX,
+            shrink: 0,
+        });
+        assert_eq!(see(&mut policy, 1), 4000);
+        for _ in 0..5 {
+            see(&mut policy, most - 1);
+        }
+        assert_eq!(policy.budget(), Duration::from_nanos(most));
+        assert_eq!(
+            see(&mut policy, u64::MAX),
+            most,
+            "a wait longer than the maximum can say is just the maximum"
+        );
+    }
+
+    #[test]
+    fn a1_off_means_off() {
+        let mut policy = Qemu2020::new(PollParams::OFF);
+        for block in [0, 1, 5000, u64::MAX] {
+            assert_eq!(see(&mut policy, block), 0);
+        }
+    }
+
+    #[test]
+    fn a6_setting_parameters_starts_anew() {
+        let mut policy = Qemu2020::new(params(32768, 2, 0));
+        assert_eq!(see(&mut policy, 1), 4000);
+        policy.reset(params(64000, 3, 2));
+        assert_eq!(policy.budget(), Duration::ZERO);
+        assert_eq!((see(&mut policy, 1), see(&mut policy, 5000)), (4000, 12000));
+    }
+
+    /// The rule once more, as a table of conditions in the order in which the original tests them.
+    fn by_the_table(ns: i128, block: i128, max: i128, grow: i128, shrink: i128) -> i128 {
+        let grow = if grow == 0 { 2 } else { grow };
+        let rows: [(bool, i128); 4] = [
+            (block <= ns, ns),
+            (block > max, if shrink == 0 { 0 } else { ns / shrink }),
+            (
+                ns < max && block < max,
+                (if ns == 0 { 4000 } else { ns * grow }).min(max),
+            ),
+            (true, ns),
+        ];
+        rows.iter()
+            .find(|(applies, _)| *applies)
+            .map(|(_, result)| *result)
+            .unwrap()
+    }
+
+    #[test]
+    fn a6_a_million_random_waits_agree_with_the_table() {
+        let seed = std::env::var("AIO_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or_else(|| fastrand::u64(..));
+        println!("AIO_SEED={seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for _ in 0..1000 {
+            let max = [1, 999, 4000, 32768, 200_000, 1 << 40][rng.usize(0..6)];
+            let (grow, shrink) = (rng.u32(0..4), rng.u32(0..4));
+            let mut policy = Qemu2020::new(params(max, grow, shrink));
+            let mut ns = 0;
+            for _ in 0..1000 {
+                let near = [u64::try_from(ns).unwrap(), max];
+                let rng_shift = rng.u32(19..63);
+                let block = match rng.u32(0..3) {
+                    0 => near[rng.usize(0..2)].saturating_add_signed(rng.i64(-1..=1)),
+                    1 => rng.u64(0..max.saturating_mul(2).max(2)),
+                    _ => rng.u64(..) >> rng_shift,
+                };
+                ns = by_the_table(ns, block.into(), max.into(), grow.into(), shrink.into());
+                assert_eq!(i128::from(see(&mut policy, block)), ns, "seed {seed}");
+                assert!(policy.ns <= max);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! [`Moment`]: a point of some clock's time.
+
+use core::fmt;
+use core::time::Duration;
+
+/// A point in time: nanoseconds since the start of the clock that showed it. Moments of different clocks do not compare.
+///
+/// All arithmetic saturates: far too late is [`NEVER`](Self::NEVER), and no duration is negative.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The clock's start; as a deadline, always due.
+    pub const ZERO: Self = Self(0);
+    /// Later than any clock shows, 584 years after its start; as a deadline, never due.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// The moment `nanoseconds` after the clock's start.
+    #[must_use]
+    pub const fn from_nanos(nanoseconds: u64) -> Self {
+        Self(nanoseconds)
+    }
+
+    /// Nanoseconds since the clock's start.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// `duration` later, at the latest [`NEVER`](Self::NEVER).
+    #[must_use]
+    pub const fn saturating_add(self, duration: Duration) -> Self {
+        let nanoseconds = duration.as_nanos();
+        if nanoseconds > u64::MAX as u128 {
+            Self::NEVER
+        } else {
+            Self(self.0.saturating_add(nanoseconds as u64))
+        }
+    }
+
+    /// `duration` earlier, at the earliest [`ZERO`](Self::ZERO).
+    #[must_use]
+    pub const fn saturating_sub(self, duration: Duration) -> Self {
+        let nanoseconds = duration.as_nanos();
+        if nanoseconds > u64::MAX as u128 {
+            Self::ZERO
+        } else {
+            Self(self.0.saturating_sub(nanoseconds as u64))
+        }
+    }
+
+    /// How long after `earlier` this is; zero if it is before.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Debug for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NEVER {
+            return f.write_str("never");
+        }
+        write!(f, "+{:?}", Duration::from_nanos(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t3_arithmetic_saturates_at_both_ends() {
+        assert_eq!(Moment::from_nanos(5).saturating_add(Duration::MAX), Moment::NEVER);
+        assert_eq!(
+            Moment::NEVER.saturating_add(Duration::from_nanos(1)),
+            Moment::NEVER
+        );
+        assert_eq!(Moment::from_nanos(5).saturating_sub(Duration::MAX), Moment::ZERO);
+        assert_eq!(Moment::from_nanos(5).since(Moment::from_nanos(9)), Duration::ZERO);
+        assert_eq!(
+            Moment::from_nanos(9).since(Moment::from_nanos(5)),
+            Duration::from_nanos(4)
+        );
+    }
+}

@@ -1,0 +1,245 @@
+//! The rules of timers, one by one, and random operations beside a sorted vector.
+
+use std::println;
+use std::vec::Vec;
+
+use super::*;
+
+fn at(nanoseconds: u64) -> Moment {
+    Moment::from_nanos(nanoseconds)
+}
+
+fn drain(queue: &mut TimerQueue<u32>, now: u64) -> Vec<u32> {
+    queue.begin(at(now));
+    let mut fired = Vec::new();
+    while let Some(id) = queue.next_due() {
+        fired.push(*queue.get(id).unwrap());
+    }
+    fired
+}
+
+#[test]
+fn t3_equal_deadlines_fire_in_the_order_of_arming() {
+    let mut queue = TimerQueue::new();
+    let ids: Vec<TimerId> = (0..1000).map(|value| queue.insert(value)).collect();
+    for id in ids.iter().rev() {
+        queue.arm(*id, at(5));
+    }
+    assert_eq!(drain(&mut queue, 5), (0..1000).rev().collect::<Vec<_>>());
+}
+
+#[test]
+fn t3_arm_says_whether_the_earliest_deadline_changed() {
+    let mut queue = TimerQueue::new();
+    let (a, b) = (queue.insert(1), queue.insert(2));
+    assert!(queue.arm(a, at(10)));
+    assert!(
+        !queue.arm(b, at(20)) && !queue.arm(b, at(10)),
+        "a tie is not earlier"
+    );
+    assert!(queue.arm(b, at(9)));
+    assert_eq!(queue.next_deadline(), Some(at(9)));
+}
+
+#[test]
+fn t3_anticipate_only_if_earlier_or_not_armed() {
+    let mut queue = TimerQueue::new();
+    let id = queue.insert(1);
+    assert!(queue.anticipate(id, at(10)));
+    assert!(!queue.anticipate(id, at(11)));
+    assert_eq!(queue.deadline(id), Some(at(10)));
+    assert!(queue.anticipate(id, at(9)));
+    assert_eq!(queue.deadline(id), Some(at(9)));
+}
+
+#[test]
+fn t3_cancel_is_idempotent_and_reaches_the_due() {
+    let mut queue = TimerQueue::new();
+    let (a, b) = (queue.insert(1), queue.insert(2));
+    queue.arm(a, at(1));
+    queue.arm(b, at(2));
+    assert!(queue.cancel(a) && !queue.cancel(a));
+    queue.begin(at(5));
+    assert_eq!(queue.next_deadline(), Some(Moment::ZERO));
+    assert!(queue.cancel(b) && !queue.cancel(b));
+    assert_eq!((queue.next_due(), queue.next_deadline()), (None, None));
+}
+
+#[test]
+fn t4_a_re_arm_at_or_before_now_is_for_the_next_run() {
+    let mut queue = TimerQueue::new();
+    let id = queue.insert(1);
+    queue.arm(id, at(1));
+    queue.begin(at(5));
+    for now in [5, 0, 3] {
+        assert_eq!(queue.next_due(), Some(id));
+        queue.arm(id, at(now));
+        assert_eq!(queue.next_due(), None, "not in the same run");
+        queue.begin(at(5));
+    }
+}
+
+#[test]
+fn t4_a_due_timer_that_is_armed_anew_fires_once_at_its_new_time() {
+    let mut queue = TimerQueue::new();
+    let (a, b) = (queue.insert(1), queue.insert(2));
+    queue.arm(a, at(1));
+    queue.arm(b, at(2));
+    queue.begin(at(5));
+    assert_eq!(queue.next_due(), Some(a));
+    queue.arm(b, at(4));
+    assert_eq!(queue.next_due(), None);
+    assert_eq!(drain(&mut queue, 5), [2]);
+}
+
+#[test]
+fn t4_a_nested_run_takes_over_what_the_outer_has_left() {
+    let mut queue = TimerQueue::new();
+    for value in 0..4 {
+        let id = queue.insert(value);
+        queue.arm(id, at(1));
+    }
+    queue.begin(at(1));
+    assert!(queue.next_due().is_some());
+    let late = queue.insert(9);
+    queue.arm(late, at(1));
+    assert_eq!(drain(&mut queue, 1), [1, 2, 3, 9]);
+    assert_eq!(queue.next_due(), None);
+}
+
+#[test]
+fn t3_deadlines_at_both_ends() {
+    let mut queue = TimerQueue::new();
+    let (never, always) = (queue.insert(1), queue.insert(2));
+    queue.arm(never, Moment::NEVER);
+    queue.arm(always, Moment::ZERO);
+    assert_eq!(drain(&mut queue, u64::MAX), [2]);
+    assert_eq!(queue.next_deadline(), Some(Moment::NEVER));
+}
+
+#[test]
+fn t3_an_id_of_a_removed_timer_names_nothing() {
+    let mut queue = TimerQueue::new();
+    let old = queue.insert(1);
+    queue.arm(old, at(1));
+    queue.begin(at(1));
+    assert_eq!((queue.remove(old), queue.remove(old)), (Some(1), None));
+    let new = queue.insert(2);
+    assert!(!queue.arm(old, at(1)) && !queue.cancel(old) && queue.deadline(old).is_none());
+    assert_eq!(queue.next_due(), None, "the due ticket was the old one's");
+    assert_eq!((queue.get(new), queue.len()), (Some(&2), 1));
+}
+
+#[test]
+fn t3_a_million_equal_deadlines() {
+    let mut queue = TimerQueue::new();
+    for value in 0..1_000_000 {
+        let id = queue.insert(value);
+        queue.arm(id, at(7));
+    }
+    queue.begin(at(7));
+    for value in 0..1_000_000 {
+        let id = queue.next_due().unwrap();
+        assert_eq!(queue.get(id), Some(&value));
+    }
+    assert_eq!(queue.next_due(), None);
+}
+
+/// What the queue should do, as vectors that are searched from end to end.
+#[derive(Default)]
+struct Model {
+    armed: Vec<(Moment, u64, TimerId)>,
+    due: Vec<TimerId>,
+    sequence: u64,
+}
+
+impl Model {
+    fn cancel(&mut self, id: TimerId) -> bool {
+        let before = self.armed.len() + self.due.len();
+        self.armed.retain(|(_, _, other)| *other != id);
+        self.due.retain(|other| *other != id);
+        before != self.armed.len() + self.due.len()
+    }
+
+    fn arm(&mut self, id: TimerId, deadline: Moment) {
+        self.cancel(id);
+        self.sequence += 1;
+        self.armed.push((deadline, self.sequence, id));
+        self.armed
+            .sort_by_key(|(deadline, sequence, _)| (*deadline, *sequence));
+    }
+
+    fn deadline(&self, id: TimerId) -> Option<Moment> {
+        if self.due.contains(&id) {
+            return Some(Moment::ZERO);
+        }
+        self.armed
+            .iter()
+            .find(|(_, _, other)| *other == id)
+            .map(|(deadline, _, _)| *deadline)
+    }
+
+    fn begin(&mut self, now: Moment) {
+        let due = self
+            .armed
+            .iter()
+            .take_while(|(deadline, _, _)| *deadline <= now)
+            .count();
+        self.due.extend(self.armed.drain(..due).map(|(_, _, id)| id));
+    }
+}
+
+#[test]
+fn t3_t4_random_operations_agree_with_a_sorted_vector() {
+    let seed = std::env::var("AIO_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
+    println!("AIO_SEED={seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for _ in 0..300 {
+        let (mut queue, mut model) = (TimerQueue::new(), Model::default());
+        let mut ids: Vec<TimerId> = Vec::new();
+        for step in 0..200 {
+            if ids.len() < 3 || rng.u32(0..12) == 0 {
+                ids.push(queue.insert(step));
+            }
+            let chosen = rng.usize(0..ids.len());
+            let (id, deadline) = (ids[chosen], at(rng.u64(0..50)));
+            match rng.u32(0..8) {
+                0..=2 => {
+                    queue.arm(id, deadline);
+                    model.arm(id, deadline);
+                }
+                3 => {
+                    queue.anticipate(id, deadline);
+                    if model.deadline(id).is_none_or(|present| deadline < present) {
+                        model.arm(id, deadline);
+                    }
+                }
+                4 => assert_eq!(queue.cancel(id), model.cancel(id)),
+                5 => {
+                    queue.begin(deadline);
+                    model.begin(deadline);
+                }
+                6 => {
+                    let expected = (!model.due.is_empty()).then(|| model.due.remove(0));
+                    assert_eq!(queue.next_due(), expected);
+                }
+                _ => {
+                    assert!(queue.remove(id).is_some());
+                    model.cancel(id);
+                    ids.swap_remove(chosen);
+                }
+            }
+            queue.heap.check();
+            let earliest = if model.due.is_empty() {
+                model.armed.first().map(|first| first.0)
+            } else {
+                Some(Moment::ZERO)
+            };
+            assert_eq!(queue.next_deadline(), earliest);
+            assert!(ids.iter().all(|id| queue.deadline(*id) == model.deadline(*id)));
+        }
+    }
+}

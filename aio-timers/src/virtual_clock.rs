@@ -1,0 +1,190 @@
+//! [`VirtualClock`]: runs with another clock, and can be stopped, set and warped.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::{Clock, Moment};
+
+/// A clock that runs with a source clock until it is stopped: the time of a virtual machine, or of a simulation.
+///
+/// It can be shared and changed by any thread. After each change the subscribers are called on the thread that made it,
+/// so that a loop which sleeps until some deadline can look again.
+pub struct VirtualClock {
+    source: Arc<dyn Clock + Send + Sync>,
+    state: Mutex<State>,
+    subscribers: Mutex<Vec<Subscriber>>,
+}
+
+type Subscriber = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Stopped {
+        at: Moment,
+    },
+    /// Shows `base` when the source shows `since`, and runs along with it.
+    Running {
+        base: Moment,
+        since: Moment,
+    },
+}
+
+impl VirtualClock {
+    /// A clock that starts at zero, running with `source`.
+    #[must_use]
+    pub fn new(source: Arc<dyn Clock + Send + Sync>) -> Self {
+        // As for the system's clock: a time is never `Moment::ZERO`, the deadline that is always due.
+        let running = State::Running {
+            base: Moment::from_nanos(1),
+            since: source.now(),
+        };
+        Self {
+            source,
+            state: Mutex::new(running),
+            subscribers: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Stands still from now on. Without effect if it does already.
+    pub fn stop(&self) {
+        self.change(|now, _| State::Stopped { at: now });
+    }
+
+    /// Goes on from where it stands. Without effect if it runs.
+    pub fn start(&self) {
+        self.change(|now, source| State::Running {
+            base: now,
+            since: source,
+        });
+    }
+
+    /// Jumps ahead by `duration`, running or not.
+    pub fn warp(&self, duration: Duration) {
+        self.jump(|now| now.saturating_add(duration));
+    }
+
+    /// Shows `moment` from now on, earlier or later, running or not.
+    pub fn set(&self, moment: Moment) {
+        self.jump(|_| moment);
+    }
+
+    /// Calls `changed` after every change, on the thread that makes it. It must not change this clock.
+    pub fn subscribe(&self, changed: Box<dyn Fn() + Send + Sync>) {
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::from(changed));
+    }
+
+    fn jump(&self, to: impl FnOnce(Moment) -> Moment) {
+        let running = self.is_running();
+        self.change(|now, source| match to(now) {
+            base if running => State::Running { base, since: source },
+            at => State::Stopped { at },
+        });
+    }
+
+    fn change(&self, next: impl FnOnce(Moment, Moment) -> State) {
+        let mut state = self.state();
+        let source = self.source.now();
+        *state = next(state.at(source), source);
+        drop(state);
+        let subscribers = self
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for changed in subscribers {
+            changed();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A subscriber that panics does so after the change is made.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn at(self, source: Moment) -> Moment {
+        match self {
+            Self::Stopped { at } => at,
+            Self::Running { base, since } => base.saturating_add(source.since(since)),
+        }
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Moment {
+        let state = *self.state();
+        match state {
+            State::Stopped { at } => at,
+            State::Running { .. } => state.at(self.source.now()),
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(*self.state(), State::Running { .. })
+    }
+
+    fn pass(&self, duration: Duration) -> bool {
+        self.source.pass(duration)
+    }
+}
+
+impl fmt::Debug for VirtualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VirtualClock")
+            .field("state", &*self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::ManualClock;
+
+    const TICK: Duration = Duration::from_nanos(100);
+
+    #[test]
+    fn t2_stops_starts_sets_and_warps() {
+        let source = Arc::new(ManualClock::new());
+        let clock = VirtualClock::new(source.clone());
+        let start = clock.now();
+        source.advance(TICK);
+        assert_eq!(clock.now().since(start), TICK);
+        clock.stop();
+        source.advance(TICK);
+        assert_eq!((clock.now().since(start), clock.is_running()), (TICK, false));
+        clock.warp(TICK);
+        assert_eq!(clock.now().since(start), TICK * 2);
+        clock.start();
+        clock.start();
+        source.advance(TICK);
+        assert_eq!((clock.now().since(start), clock.is_running()), (TICK * 3, true));
+        clock.set(Moment::from_nanos(5));
+        source.advance(TICK);
+        assert_eq!(clock.now(), Moment::from_nanos(105));
+    }
+
+    #[test]
+    fn t2_every_change_wakes_the_subscribers() {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        let clock = VirtualClock::new(Arc::new(ManualClock::new()));
+        clock.subscribe(Box::new(|| {
+            CALLS.fetch_add(1, Ordering::Relaxed);
+        }));
+        clock.stop();
+        clock.start();
+        clock.warp(TICK);
+        clock.set(Moment::ZERO);
+        assert_eq!(CALLS.load(Ordering::Relaxed), 4);
+    }
+}
