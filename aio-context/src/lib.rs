@@ -1,1 +1,66 @@
-//! Work in progress.
+//! An event loop for storage and virtual machines.
+//!
+//! A [`Context`] waits for descriptors, timers and deferred callbacks on one thread and, when that is cheaper than
+//! sleeping, looks for work in user space first.
+//!
+//! ```
+//! use std::net::TcpListener;
+//! use std::time::Duration;
+//! use aio_context::{ClockId, Context, PollParams, Wait};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let cx = Context::new()?; // ppoll, climbing to epoll when it pays
+//! let reg = cx
+//!     .on(TcpListener::bind("127.0.0.1:0")?) // owns the descriptor
+//!     .readable(|_listener, _cx| { /* accept until WouldBlock, watch the new ones */ })
+//!     .watch()?;
+//! let tick = cx.timer(ClockId::Monotonic, |_, timer| timer.arm_after(Duration::from_millis(100)));
+//! tick.arm_after(Duration::from_millis(1));
+//! let flush = cx.bottom_half("flush", |_cx| { /* once per schedule, on this thread */ });
+//! let remote = cx.remote();
+//! std::thread::spawn(move || {
+//!     flush.schedule();
+//!     remote.run(|_cx| { /* once, on the home thread */ })
+//! });
+//! cx.set_poll_params(PollParams::up_to(Duration::from_micros(32)));
+//! for _ in 0..3 {
+//!     cx.poll(Wait::Block)?;
+//! }
+//! # drop((reg, tick)); Ok(()) }
+//! ```
+//!
+//! # What it does not do
+//! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
+//! handlers, timers and the way in for other threads are crates that can be used alone. It starts no thread, reads and
+//! writes no descriptor but its own, and knows nothing of futures.
+//!
+//! # Limitations
+//! - A double panic (a `Drop` that panics while a callback's panic unwinds) aborts, as everywhere in Rust.
+//! - After `fork` without `exec` the child shares the kernel's side of the context and must not use it.
+#![forbid(unsafe_code)]
+
+mod bh;
+mod closures;
+mod context;
+mod embed;
+mod error;
+mod handler;
+mod iteration;
+mod polling;
+mod registration;
+mod remote;
+mod timer;
+
+pub use aio_backend::{Backend, Interest, Readiness, Token, Watched};
+pub use aio_handlers::GroupId;
+pub use aio_pollctl::{PollParams, PollPolicy};
+pub use aio_timers::{Clock, ManualClock, Moment, VirtualClock};
+pub use bh::BottomHalf;
+pub use closures::On;
+pub use context::{Builder, Context, Wait, WeakContext};
+pub use embed::Embedded;
+pub use error::Gone;
+pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
+pub use registration::{Paused, Registration};
+pub use remote::Remote;
+pub use timer::{ClockId, Timer};

@@ -1,1 +1,46 @@
-//! Work in progress.
+//! The one door from other threads into an event loop.
+//!
+//! - [`Notifier`]: wakes a loop that sleeps and costs next to nothing while it does not (rules N1-N5).
+//! - [`Inbox`]: a lock-free queue of [`Node`]s, of which each is in it at most once; posting allocates nothing.
+//! - [`EventNotifier`]: the eventfd underneath, for other uses too.
+//!
+//! Whoever has something for the loop first posts it and then notifies, in this order:
+//!
+//! ```
+//! use aio_notify::{Inbox, Node, Notifier, Run, Urgency};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let (notifier, inbox) = (Notifier::new()?, Inbox::new());
+//! let node = Node::new("flush");
+//! inbox.post(&node, Urgency::Normal);
+//! notifier.notify();
+//!
+//! // The loop: accept first, then take, so that what comes in between notifies again.
+//! assert!(notifier.accept());
+//! inbox.take_all(&mut |node| {
+//!     assert_eq!((node.begin(), *node.payload()), (Run::Normal, "flush"));
+//! });
+//! # Ok(()) }
+//! ```
+//!
+//! # What it does not do
+//! It does not know what a message is, runs nothing, waits for nothing (that is a backend's business), and has no timers.
+//!
+//! # How it is checked
+//! All orderings are model-checked: `RUSTFLAGS="--cfg loom -C debug-assertions=on" LOOM_MAX_PREEMPTIONS=2 cargo test
+//! --release -p aio-notify --target-dir target/loom` runs the models, and runs them again with each fault of a list planted
+//! on purpose, which must then be found.
+
+mod doorbell;
+mod inbox;
+#[cfg(all(test, loom))]
+mod models;
+mod node;
+mod protocol;
+mod sync;
+
+#[cfg(not(loom))]
+pub use doorbell::EventNotifier;
+pub use inbox::{Inbox, Posted, Urgency};
+pub use node::{Node, Run};
+pub use protocol::Notifier;

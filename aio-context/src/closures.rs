@@ -1,0 +1,117 @@
+//! [`On`]: a handler made of closures, for when a type of one's own is too much.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use aio_backend::Interest;
+use aio_handlers::GroupId;
+
+use crate::{Context, Handler, Registration};
+
+type Callback<F> = Box<dyn Fn(&F, &Context)>;
+type Farewell<F> = Box<dyn Fn(&F, &Context, io::Error)>;
+
+/// Closures for a descriptor, to be completed by [`watch`](On::watch). Made by [`Context::on`].
+#[must_use = "nothing is watched before `watch()`"]
+pub struct On<'cx, F> {
+    cx: &'cx Context,
+    group: GroupId,
+    parts: Closures<F>,
+}
+
+struct Closures<F> {
+    owner: F,
+    readable: Option<Callback<F>>,
+    writable: Option<Callback<F>>,
+    broken: Option<Farewell<F>>,
+}
+
+impl Context {
+    /// Begins a handler made of closures for `owner`'s descriptor; the context owns `owner` until the registration ends.
+    pub fn on<F: AsFd + 'static>(&self, owner: F) -> On<'_, F> {
+        let parts = Closures {
+            owner,
+            readable: None,
+            writable: None,
+            broken: None,
+        };
+        On {
+            cx: self,
+            group: GroupId::DEFAULT,
+            parts,
+        }
+    }
+}
+
+impl<F: AsFd + 'static> On<'_, F> {
+    /// Called when there is something to read.
+    pub fn readable(mut self, run: impl Fn(&F, &Context) + 'static) -> Self {
+        self.parts.readable = Some(Box::new(run));
+        self
+    }
+
+    /// Called when there is room to write.
+    pub fn writable(mut self, run: impl Fn(&F, &Context) + 'static) -> Self {
+        self.parts.writable = Some(Box::new(run));
+        self
+    }
+
+    /// Called when the descriptor cannot be watched any longer.
+    pub fn broken(mut self, run: impl Fn(&F, &Context, io::Error) + 'static) -> Self {
+        self.parts.broken = Some(Box::new(run));
+        self
+    }
+
+    /// Makes it a member of `group`, which can be [paused](Context::pause).
+    pub fn group(mut self, group: GroupId) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// Registers it, with an interest in whatever there is a closure for.
+    ///
+    /// # Errors
+    /// As [`Context::watch`].
+    pub fn watch(self) -> io::Result<Registration> {
+        let mut interest = Interest::NONE;
+        interest.set(Interest::READ, self.parts.readable.is_some());
+        interest.set(Interest::WRITE, self.parts.writable.is_some());
+        self.cx.watch_in(self.group, Rc::new(self.parts), interest)
+    }
+}
+
+impl<F: AsFd + 'static> Handler for Closures<F> {
+    fn readable(&self, cx: &Context) {
+        if let Some(run) = &self.readable {
+            run(&self.owner, cx);
+        }
+    }
+
+    fn writable(&self, cx: &Context) {
+        if let Some(run) = &self.writable {
+            run(&self.owner, cx);
+        }
+    }
+
+    fn broken(&self, cx: &Context, why: io::Error) {
+        if let Some(run) = &self.broken {
+            run(&self.owner, cx, why);
+        }
+    }
+}
+
+impl<F: AsFd> AsFd for Closures<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.owner.as_fd()
+    }
+}
+
+impl<F> fmt::Debug for On<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("On")
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}

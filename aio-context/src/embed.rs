@@ -1,0 +1,128 @@
+//! [`Embedded`]: a context inside a foreign loop, as one descriptor, a deadline, and three steps (rules G1, G2).
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use crate::Context;
+use crate::context::Wait;
+use crate::iteration::Found;
+
+/// A context that a foreign loop waits for.
+///
+/// Each turn of the foreign loop: [`prepare`](Self::prepare) says how long it may wait; it waits for the descriptor of
+/// this value to become readable, for that long; [`check`](Self::check) says whether anything is due;
+/// [`dispatch`](Self::dispatch) does it.
+///
+/// The descriptor stays the same for the life of this value.
+pub struct Embedded<'cx> {
+    cx: &'cx Context,
+    fd: OwnedFd,
+    found: RefCell<Found<'cx>>,
+}
+
+impl Context {
+    /// Lets a foreign loop wait on behalf of this context. The backend moves to one that is itself a descriptor, for good.
+    ///
+    /// # Errors
+    /// `Unsupported` if the backend cannot be represented by one descriptor, as ppoll cannot; or what the system says.
+    pub fn embed(&self) -> io::Result<Embedded<'_>> {
+        let mut backend = self.0.backend.borrow_mut();
+        let fd = match backend.pollable()? {
+            Some(fd) => fd.try_clone_to_owned()?,
+            None => {
+                let why = format!(
+                    "the backend {} has no descriptor that a foreign loop could wait for; use epoll, or the default",
+                    backend.name()
+                );
+                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            }
+        };
+        drop(backend);
+        Ok(Embedded {
+            cx: self,
+            fd,
+            found: RefCell::new(Found::new(&self.0)),
+        })
+    }
+}
+
+impl Embedded<'_> {
+    /// Gets ready to be waited for, and says how long at the most (`None`: until the descriptor is readable).
+    ///
+    /// Leaves poll mode. Until [`check`](Self::check), other threads that have something for this context make the
+    /// descriptor readable.
+    pub fn prepare(&self) -> Option<Duration> {
+        let inner = &self.cx.0;
+        inner.adopt_poll_params();
+        let mut found = self.found.borrow_mut();
+        found.forget();
+        let hit = inner.leave_poll_mode(self.cx, &mut found.list);
+        inner.foreign.set(true);
+        inner.shared.notifier.set_foreign(true);
+        if hit || inner.shared.notifier.is_notified() || inner.backend.borrow().always_ready() {
+            return Some(Duration::ZERO);
+        }
+        inner.timeout(Wait::Block)
+    }
+
+    /// As [`prepare`](Self::prepare), in whole milliseconds, rounded up, -1 for no limit: what `poll(2)` and its like take.
+    pub fn prepare_ms(&self) -> i32 {
+        self.prepare().map_or(-1, |timeout| {
+            i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+        })
+    }
+
+    /// Looks whether anything is due.
+    ///
+    /// # Errors
+    /// What the system says to looking at the descriptors.
+    pub fn check(&self) -> io::Result<bool> {
+        let inner = &self.cx.0;
+        inner.foreign.set(false);
+        inner.shared.notifier.set_foreign(false);
+        inner.shared.notifier.accept();
+        let mut found = self.found.borrow_mut();
+        inner.look(self.cx, &mut found.list)?;
+        Ok(
+            !found.list.is_empty() && found.list.iter().any(|(token, _)| token != inner.doorbell)
+                || inner.timeout(Wait::Block) == Some(Duration::ZERO)
+                || inner.shared.inbox.pending(),
+        )
+    }
+
+    /// Runs the bottom halves, the ready handlers and the timers that are due; true if there was progress.
+    pub fn dispatch(&self) -> bool {
+        let inner = &self.cx.0;
+        let mut found = Found::new(inner);
+        std::mem::swap(&mut found, &mut *self.found.borrow_mut());
+        let mut progress = inner.bottom_halves.run(self.cx, &inner.shared);
+        progress |= inner.dispatch(self.cx, &mut found);
+        progress |= inner.timers.run(self.cx);
+        progress
+    }
+}
+
+impl AsFd for Embedded<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Embedded<'_> {
+    fn drop(&mut self) {
+        self.cx.0.foreign.set(false);
+        self.cx.0.shared.notifier.set_foreign(false);
+    }
+}
+
+impl fmt::Debug for Embedded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded")
+            .field("context", self.cx)
+            .field("fd", &self.fd)
+            .finish_non_exhaustive()
+    }
+}

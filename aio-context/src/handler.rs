@@ -1,0 +1,203 @@
+//! What a descriptor's owner implements to be called: [`Handler`], [`Pollable`], and [`Exclusive`] for `&mut self`.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use crate::Context;
+
+/// Is called when its descriptor is ready.
+///
+/// All calls come on the home thread. Readiness is level-triggered, so a handler need not consume everything: it is
+/// called again. It must tolerate a call without cause (`EAGAIN`): a nested poll may have served it already.
+///
+/// A callback may do anything: watch, remove, replace, pause, poll again, drop the last handle, panic. Because it may
+/// be entered again by a nested poll, it takes `&self`; see [`Exclusive`] for state that needs `&mut`.
+#[doc(alias = "aio_set_fd_handler")]
+pub trait Handler: AsFd + 'static {
+    /// There is something to read, the peer hung up, or the descriptor has an error.
+    fn readable(&self, cx: &Context) {
+        let _ = cx;
+    }
+
+    /// There is room to write, or the descriptor has an error; a hang-up too if the interest is to write only.
+    fn writable(&self, cx: &Context) {
+        let _ = cx;
+    }
+
+    /// The registration has come to an end that nobody asked for: the descriptor was closed behind the loop's back,
+    /// or the system refused to watch it any longer. The handler is already removed.
+    fn broken(&self, cx: &Context, why: io::Error) {
+        let _ = (cx, why);
+    }
+
+    /// Whether this handler must not be entered again while one of its callbacks runs. While it runs, its events wait.
+    fn exclusive(&self) -> bool {
+        false
+    }
+}
+
+/// A handler that can also be asked in user space whether it has work (busy polling).
+pub trait Pollable: Handler {
+    /// Is there work? Asked many times in a row: cheap, without side effects. Never called while
+    /// [`poll_ready`](Self::poll_ready) of the same handler runs.
+    fn poll(&self) -> bool;
+
+    /// [`poll`](Self::poll) said yes: does the work. Unless overridden, the same as [`readable`](Handler::readable).
+    fn poll_ready(&self, cx: &Context) {
+        self.readable(cx);
+    }
+
+    /// The loop looks by itself from now on: whoever produces work need not kick the descriptor.
+    fn poll_begin(&self) {}
+
+    /// The loop is about to sleep: work needs a kick again. [`poll`](Self::poll) is asked one last time afterwards, so
+    /// that what came in between is not lost.
+    fn poll_end(&self) {}
+}
+
+impl<H: Handler> Handler for Rc<H> {
+    fn readable(&self, cx: &Context) {
+        (**self).readable(cx);
+    }
+    fn writable(&self, cx: &Context) {
+        (**self).writable(cx);
+    }
+    fn broken(&self, cx: &Context, why: io::Error) {
+        (**self).broken(cx, why);
+    }
+    fn exclusive(&self) -> bool {
+        (**self).exclusive()
+    }
+}
+
+/// The callbacks of a handler whose state needs `&mut self`; see [`Exclusive`].
+pub trait HandlerMut<F>: 'static {
+    /// As [`Handler::readable`]; `owner` is the descriptor's owner.
+    fn readable(&mut self, owner: &F, cx: &Context) {
+        let _ = (owner, cx);
+    }
+    /// As [`Handler::writable`]; `owner` is the descriptor's owner.
+    fn writable(&mut self, owner: &F, cx: &Context) {
+        let _ = (owner, cx);
+    }
+    /// As [`Handler::broken`].
+    fn broken(&mut self, cx: &Context, why: io::Error) {
+        let _ = (cx, why);
+    }
+}
+
+/// Makes a [`Handler`] of a descriptor and a state that is used by `&mut`.
+///
+/// While one of its callbacks runs, the handler is parked: a nested poll does not call it, and its events are seen
+/// afterwards. The descriptor's owner lies beside the state, because the loop needs it while the state is in use.
+pub struct Exclusive<F, H> {
+    owner: F,
+    state: RefCell<H>,
+}
+
+impl<F: AsFd + 'static, H: HandlerMut<F>> Exclusive<F, H> {
+    /// A handler for `owner`'s descriptor with `state`.
+    pub fn new(owner: F, state: H) -> Self {
+        Self {
+            owner,
+            state: RefCell::new(state),
+        }
+    }
+
+    /// Gives access to the state, unless one of the callbacks is running (then `None`).
+    pub fn with<R>(&self, use_it: impl FnOnce(&mut H) -> R) -> Option<R> {
+        self.state
+            .try_borrow_mut()
+            .ok()
+            .map(|mut state| use_it(&mut state))
+    }
+}
+
+impl<F: AsFd + 'static, H: HandlerMut<F>> Handler for Exclusive<F, H> {
+    fn readable(&self, cx: &Context) {
+        self.with(|state| state.readable(&self.owner, cx));
+    }
+    fn writable(&self, cx: &Context) {
+        self.with(|state| state.writable(&self.owner, cx));
+    }
+    fn broken(&self, cx: &Context, why: io::Error) {
+        self.with(|state| state.broken(cx, why));
+    }
+    fn exclusive(&self) -> bool {
+        true
+    }
+}
+
+impl<F: AsFd, H> AsFd for Exclusive<F, H> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.owner.as_fd()
+    }
+}
+
+impl<F: fmt::Debug, H> fmt::Debug for Exclusive<F, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exclusive")
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A registered handler, with or without its polled face.
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Plain(Rc<dyn Handler>),
+    Polled(Rc<dyn Pollable>),
+}
+
+impl Kind {
+    pub(crate) fn handler(&self) -> &dyn Handler {
+        match self {
+            Self::Plain(handler) => &**handler,
+            Self::Polled(handler) => &**handler,
+        }
+    }
+
+    pub(crate) fn owner(&self) -> Rc<dyn AsFd> {
+        match self {
+            Self::Plain(handler) => handler.clone(),
+            Self::Polled(handler) => handler.clone(),
+        }
+    }
+
+    pub(crate) fn polled(&self) -> Option<&Rc<dyn Pollable>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Polled(handler) => Some(handler),
+        }
+    }
+
+    /// Whether both are the same handler, not merely equal ones.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(self.handler(), other.handler())
+    }
+}
+
+/// What the registry keeps for a handler.
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
+    /// It got `poll_begin` and has not had its `poll_end`.
+    pub(crate) begun: bool,
+    /// `poll` said yes and `poll_ready` has not been called for it.
+    pub(crate) hit: bool,
+    /// The backend knows it. A handler that never had an interest is never given to a backend.
+    pub(crate) in_backend: bool,
+}
+
+impl Entry {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            begun: false,
+            hit: false,
+            in_backend: false,
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! One iteration: the order in which a context does things (rule D5).
+//!
+//! [`iterate`](Inner::iterate) is the page to read; what follows are its steps. It holds no borrow while a callback runs.
+
+use std::cell::Cell;
+use std::io;
+use std::time::Duration;
+
+use aio_backend::{Readiness, ReadyList, Token};
+use aio_handlers::Noted;
+use aio_pollctl::Iteration;
+
+use crate::Context;
+use crate::context::{Inner, Wait};
+use crate::handler::Kind;
+use crate::polling::{Busy, Polled};
+
+/// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
+const IDLE_NAP: Duration = Duration::from_millis(10);
+
+impl Inner {
+    /// Does one iteration; true if there was progress.
+    pub(crate) fn iterate(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
+        let _depth = Depth::enter(&self.depth);
+        self.adopt_poll_params();
+        let mut found = Found {
+            inner: self,
+            list: ReadyList::with_limit(self.batch),
+            next: 0,
+        };
+
+        let timeout = self.timeout(wait);
+        // 1. look for work in user space
+        let polled = self.try_polling(cx, timeout, &mut found.list)?;
+        // 2. wait, or look at the descriptors once
+        let blocked = self.look_or_wait(cx, timeout, polled, &mut found.list)?;
+        // 3. accept the notification: from here on a new one makes the next iteration run
+        if self.shared.notifier.is_notified() {
+            self.shared.notifier.accept();
+        }
+        // 4. tell the policy how long there was nothing to do
+        self.adapt(timeout, polled, blocked);
+        // 5. bottom halves
+        let mut progress = self.bottom_halves.run(cx, &self.shared);
+        // 6. ready handlers (7. a removed one was dropped when its last user was done)
+        progress |= self.dispatch(cx, &mut found);
+        // 8. timers
+        progress |= self.timers.run(cx);
+        Ok(progress)
+    }
+
+    /// How long this iteration may wait (rule T1); `None`: for ever.
+    pub(crate) fn timeout(&self, wait: Wait) -> Option<Duration> {
+        let asked = match wait {
+            Wait::NoBlock => return Some(Duration::ZERO),
+            Wait::AtMost(limit) => Some(limit),
+            Wait::Block => None,
+        };
+        if self.bottom_halves.is_waiting() || self.shared.inbox.has_normal() {
+            return Some(Duration::ZERO);
+        }
+        let nap = self.shared.inbox.pending().then_some(IDLE_NAP);
+        [asked, nap, self.timers.time_left()].into_iter().flatten().min()
+    }
+
+    /// Shows the policy how long polling and waiting took (rules A6, A10). An iteration that may not wait says nothing
+    /// about how long waits are, nor does a nested one, so the policy does not see them (the original adapts to both).
+    fn adapt(&self, timeout: Option<Duration>, polled: Polled, blocked: bool) {
+        if !self.polling_enabled.get() || timeout == Some(Duration::ZERO) || self.depth.get() != 1 {
+            return;
+        }
+        let waited = if polled.hit { None } else { polled.ended };
+        let elapsed = polled.spun + waited.map_or(Duration::ZERO, |from| self.now().since(from));
+        self.policy
+            .borrow_mut()
+            .observe(Iteration::new(elapsed, polled.spun, blocked, polled.hit));
+    }
+
+    fn try_polling(
+        &self,
+        cx: &Context,
+        timeout: Option<Duration>,
+        ready: &mut ReadyList,
+    ) -> io::Result<Polled> {
+        if !self.polling_enabled.get() || timeout == Some(Duration::ZERO) {
+            return Ok(Polled::default());
+        }
+        let budget = self.policy.borrow().budget().min(self.poll_max.get());
+        let budget = timeout.map_or(budget, |timeout| budget.min(timeout));
+        if budget.is_zero() {
+            return Ok(Polled {
+                ended: Some(self.now()),
+                ..Polled::default()
+            });
+        }
+        self.search(cx, budget, ready)
+    }
+
+    /// After a hit, at most looks; otherwise waits for what is left of the timeout (rule A4). True if it really waited.
+    fn look_or_wait(
+        &self,
+        cx: &Context,
+        timeout: Option<Duration>,
+        polled: Polled,
+        ready: &mut ReadyList,
+    ) -> io::Result<bool> {
+        if polled.hit && (polled.looked || self.may_skip_look()) {
+            return Ok(false);
+        }
+        let left = timeout.map(|timeout| timeout.saturating_sub(polled.spun));
+        if polled.hit || left == Some(Duration::ZERO) {
+            self.look(cx, ready)?;
+            return Ok(false);
+        }
+        let hit = self.leave_poll_mode(cx, ready);
+        if self.depth.get() == 1 {
+            self.backend.borrow_mut().rebalance();
+        }
+        if hit || !self.shared.notifier.prepare_to_wait() {
+            self.look(cx, ready)?;
+            return Ok(false);
+        }
+        let waiting = Waiting(self);
+        let first = ready.len();
+        let waited = self.wait_for(left, ready);
+        drop(waiting);
+        self.collect(cx, first, ready);
+        waited.map(|()| true)
+    }
+
+    /// Waits until something is ready, somebody notifies or `timeout` is over; interruptions do not count (rule D4).
+    fn wait_for(&self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        let deadline = timeout.map(|timeout| self.now().saturating_add(timeout));
+        let mut left = timeout;
+        loop {
+            let before = ready.len();
+            if left.is_some() && self.simulated {
+                self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
+                if ready.len() == before && !self.shared.notifier.is_notified() {
+                    self.timers
+                        .clock(crate::ClockId::Monotonic)
+                        .pass(left.unwrap_or_default());
+                }
+                return Ok(());
+            }
+            self.backend.borrow_mut().wait(left, ready)?;
+            if ready.len() > before || self.shared.notifier.is_notified() {
+                return Ok(());
+            }
+            if let Some(deadline) = deadline {
+                left = Some(deadline.since(self.now()));
+                if left == Some(Duration::ZERO) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Looks at the descriptors without waiting.
+    pub(crate) fn look(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
+        self.hot.looked();
+        let first = ready.len();
+        self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
+        self.collect(cx, first, ready);
+        Ok(())
+    }
+
+    /// Puts what a wait found into the handlers' slots, from where it is taken once, by whoever comes first (rule D1).
+    fn collect(&self, cx: &Context, first: usize, ready: &ReadyList) {
+        for (token, readiness) in ready.iter().skip(first) {
+            if token == self.doorbell {
+                continue;
+            }
+            if readiness.contains(Readiness::NVAL) {
+                let why = io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "the descriptor was closed while it was registered; remove the registration before closing",
+                );
+                self.give_up(cx, token, why);
+                continue;
+            }
+            let noted = self.registry.borrow_mut().note(token, readiness);
+            match noted {
+                Noted::Live => {}
+                Noted::Parked => self.park(token),
+                Noted::Stale => self.stale.set(self.stale.get() + 1),
+            }
+        }
+    }
+
+    /// Calls the handlers of what was found, in that order; true if one was called.
+    pub(crate) fn dispatch(&self, cx: &Context, found: &mut Found<'_>) -> bool {
+        let mut progress = false;
+        while let Some((token, readiness)) = found.next() {
+            progress |= if readiness.is_empty() {
+                self.call_polled(cx, token)
+            } else {
+                self.call_ready(cx, token)
+            };
+        }
+        progress
+    }
+
+    fn call_polled(&self, cx: &Context, token: Token) -> bool {
+        let hit = self
+            .registry
+            .borrow_mut()
+            .get_mut(token)
+            .is_some_and(|entry| std::mem::take(&mut entry.hit));
+        let Some(handler) = self.polled_handler(token).filter(|_| hit) else {
+            return false;
+        };
+        let _exclusive = self.hold(cx, token, handler.exclusive());
+        let _busy = Busy::new(&self.hot, token);
+        cx.call(|cx| handler.poll_ready(cx));
+        true
+    }
+
+    fn call_ready(&self, cx: &Context, token: Token) -> bool {
+        let mut registry = self.registry.borrow_mut();
+        let Some((entry, readiness, interest)) = registry.take_ready(token) else {
+            return false;
+        };
+        let kind = entry.kind.clone();
+        drop(registry);
+        let _exclusive = self.hold(cx, token, kind.handler().exclusive());
+        if readiness.wakes_reader(interest) {
+            cx.call(|cx| kind.handler().readable(cx));
+        }
+        if readiness.wakes_writer(interest) && self.still_concerns(token, &kind, readiness) {
+            cx.call(|cx| kind.handler().writable(cx));
+        }
+        true
+    }
+
+    /// Whether `writable` may still be called after `readable` has run (rules R9, D3).
+    fn still_concerns(&self, token: Token, kind: &Kind, readiness: Readiness) -> bool {
+        let registry = self.registry.borrow();
+        let same = registry.get(token).is_some_and(|entry| entry.kind.is(kind));
+        let wanted = registry
+            .interest(token)
+            .is_some_and(|interest| readiness.wakes_writer(interest));
+        same && wanted
+            && !registry
+                .group(token)
+                .is_some_and(|group| registry.is_paused(group))
+    }
+
+    /// Keeps an exclusive handler from being entered again until the guard is dropped.
+    fn hold<'a>(&'a self, cx: &'a Context, token: Token, exclusive: bool) -> Option<Held<'a>> {
+        let held = exclusive && self.registry.borrow_mut().hold(token);
+        held.then_some(Held { cx, token })
+    }
+}
+
+/// What one iteration found; whatever is not dispatched when it ends, also by a panic, is found again by the next.
+pub(crate) struct Found<'a> {
+    inner: &'a Inner,
+    pub(crate) list: ReadyList,
+    next: usize,
+}
+
+impl<'a> Found<'a> {
+    pub(crate) fn new(inner: &'a Inner) -> Self {
+        Self {
+            inner,
+            list: ReadyList::with_limit(inner.batch),
+            next: 0,
+        }
+    }
+
+    fn next(&mut self) -> Option<(Token, Readiness)> {
+        let found = self.list.iter().nth(self.next)?;
+        self.next += 1;
+        Some(found)
+    }
+
+    /// Gives back what has not been dispatched.
+    pub(crate) fn forget(&mut self) {
+        while let Some((token, _)) = self.next() {
+            let mut registry = self.inner.registry.borrow_mut();
+            registry.forget_ready(token);
+            if let Some(entry) = registry.get_mut(token) {
+                entry.hit = false;
+            }
+        }
+        self.list.clear();
+        self.next = 0;
+    }
+}
+
+impl Drop for Found<'_> {
+    fn drop(&mut self) {
+        if self.next < self.list.len() {
+            self.forget();
+        }
+    }
+}
+
+/// Counts how deep polls are nested; right also when a callback panics.
+struct Depth<'a>(&'a Cell<u32>);
+
+impl<'a> Depth<'a> {
+    fn enter(depth: &'a Cell<u32>) -> Self {
+        depth.set(depth.get() + 1);
+        Self(depth)
+    }
+}
+
+impl Drop for Depth<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// The notify flag is up; lowers it, also if the backend panics.
+struct Waiting<'a>(&'a Inner);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.shared.notifier.finish_wait();
+    }
+}
+
+/// An exclusive handler is running.
+struct Held<'a> {
+    cx: &'a Context,
+    token: Token,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let inner = &self.cx.0;
+        let rearm = inner.registry.borrow_mut().release(self.token);
+        if let Some(interest) = rearm {
+            inner.rearm(self.cx, self.token, interest);
+        }
+    }
+}

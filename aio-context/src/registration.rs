@@ -1,0 +1,419 @@
+//! Registering, replacing and removing handlers, and pausing groups of them.
+//!
+//! The order is always the same: registry, polled set, backend; then the callbacks that are owed; and the value is dropped
+//! last, outside every borrow, because its `Drop` may use the context.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::rc::{Rc, Weak};
+
+use aio_backend::{Interest, Token, Watched};
+use aio_handlers::{GroupId, Occupied};
+
+use crate::context::Inner;
+use crate::handler::{Entry, Kind};
+use crate::{Context, Handler, Pollable};
+
+/// A registered handler; dropping it removes the handler.
+///
+/// It does not keep the context alive, and does nothing once the context is gone.
+#[must_use = "dropped at once, it watches nothing; keep it or `detach()` it"]
+pub struct Registration {
+    context: Weak<Inner>,
+    token: Token,
+    owned: bool,
+}
+
+impl Registration {
+    pub(crate) fn new(cx: &Context, token: Token) -> Self {
+        Self {
+            context: Rc::downgrade(&cx.0),
+            token,
+            owned: true,
+        }
+    }
+
+    /// Puts `handler` in the place of the present one, between two callbacks: a callback that is running keeps its
+    /// handler until it returns, the next event goes to the new one. The interest and the group stay.
+    ///
+    /// # Errors
+    /// `NotFound` if the handler is not registered any more, `InvalidInput` if `handler` has another descriptor, or what
+    /// the system says; the former handler then stays.
+    pub fn replace<H: Handler>(&self, handler: Rc<H>) -> io::Result<()> {
+        self.replace_kind(Kind::Plain(handler))
+    }
+
+    /// As [`replace`](Self::replace), with a polled handler.
+    ///
+    /// # Errors
+    /// As [`replace`](Self::replace).
+    pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> io::Result<()> {
+        self.replace_kind(Kind::Polled(handler))
+    }
+
+    fn replace_kind(&self, kind: Kind) -> io::Result<()> {
+        let cx = self.context()?;
+        cx.0.replace(&cx, self.token, kind)
+    }
+
+    /// Waits for something else from now on.
+    ///
+    /// # Errors
+    /// `NotFound` if the handler is not registered any more, or what the system says; the former interest stays.
+    pub fn set_interest(&self, interest: Interest) -> io::Result<()> {
+        let cx = self.context()?;
+        cx.0.set_interest(self.token, interest)
+    }
+
+    /// Removes the handler: no callback of it starts after this returns. (The same as dropping it.)
+    pub fn remove(self) {}
+
+    /// Lets the handler stay registered for as long as the context lives, or until [`Context::unwatch`].
+    pub fn detach(mut self) -> Token {
+        self.owned = false;
+        self.token
+    }
+
+    /// The registration's name; [`Context::unwatch`] removes by it.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Whether the handler is still registered: not replaced by another `watch` of the same descriptor, not
+    /// [broken](Handler::broken).
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.context
+            .upgrade()
+            .is_some_and(|inner| inner.registry.borrow().get(self.token).is_some())
+    }
+
+    fn context(&self) -> io::Result<Context> {
+        self.context.upgrade().map(Context).ok_or_else(not_registered)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if !self.owned {
+            return;
+        }
+        if let Some(inner) = self.context.upgrade() {
+            let cx = Context(inner);
+            cx.0.remove(&cx, self.token);
+        }
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Registration").field(&self.token).finish()
+    }
+}
+
+/// While this is alive, the handlers of a group are neither waited for, polled nor called; see [`Context::pause`].
+#[must_use = "dropped at once, the group goes on at once"]
+pub struct Paused {
+    context: Weak<Inner>,
+    group: GroupId,
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        if let Some(inner) = self.context.upgrade() {
+            let cx = Context(inner);
+            cx.0.resume(&cx, self.group);
+        }
+    }
+}
+
+impl fmt::Debug for Paused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Paused").field(&self.group).finish()
+    }
+}
+
+fn not_registered() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the handler is not registered any more")
+}
+
+impl Inner {
+    /// Registers a handler; one that is registered for the same descriptor number gives way to it (rules R2, R3).
+    pub(crate) fn add(
+        &self,
+        cx: &Context,
+        kind: Kind,
+        interest: Interest,
+        group: GroupId,
+    ) -> io::Result<Token> {
+        let owner = Watched::new(kind.owner());
+        let fd = owner.as_raw_fd();
+        let former = self.registry.borrow().token_of(fd);
+        if let Some(former) = former {
+            self.remove(cx, former);
+        }
+        let polled = kind.polled().cloned();
+        let inserted = self
+            .registry
+            .borrow_mut()
+            .insert(Some(fd), Entry::new(kind), interest, group);
+        let token = inserted.map_err(|Occupied { .. }| {
+            io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "the drop of the former handler watched its descriptor again",
+            )
+        })?;
+        if interest != Interest::NONE
+            && let Err(why) = self.enter_backend(token, owner, interest)
+        {
+            let entry = self.registry.borrow_mut().remove(token);
+            drop(entry);
+            return Err(why);
+        }
+        match polled {
+            Some(handler) if !self.registry.borrow().is_paused(group) => self.hot.insert(token, handler),
+            Some(_) => {}
+            None => self.plain.set(self.plain.get() + 1),
+        }
+        self.wake_foreign();
+        Ok(token)
+    }
+
+    fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
+        self.backend.borrow_mut().add(owner, token, interest)?;
+        if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
+            entry.in_backend = true;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn replace(&self, cx: &Context, token: Token, kind: Kind) -> io::Result<()> {
+        let owner = Watched::new(kind.owner());
+        let (former_owner, effective, group) = {
+            let registry = self.registry.borrow();
+            let entry = registry.get(token).ok_or_else(not_registered)?;
+            if registry.token_of(owner.as_raw_fd()) != Some(token) {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "a handler can only be replaced by one for the same descriptor; watch the other one instead",
+                ));
+            }
+            let effective = registry.effective_interest(token).unwrap_or(Interest::NONE);
+            let group = registry.group(token).unwrap_or(GroupId::DEFAULT);
+            (entry.in_backend.then(|| entry.kind.owner()), effective, group)
+        };
+        if let Some(former) = former_owner {
+            self.exchange_share(token, owner, Watched::new(former), effective)?;
+        }
+        let in_backend = self
+            .registry
+            .borrow()
+            .get(token)
+            .is_some_and(|entry| entry.in_backend);
+        let polled = kind.polled().cloned();
+        let entry = Entry {
+            in_backend,
+            ..Entry::new(kind)
+        };
+        let former = self.registry.borrow_mut().replace(token, entry);
+        self.count_plain(former.as_ref(), -1);
+        match polled {
+            Some(handler) if !self.registry.borrow().is_paused(group) => self.hot.insert(token, handler),
+            Some(_) => {}
+            None => {
+                self.hot.remove(token);
+                self.plain.set(self.plain.get() + 1);
+            }
+        }
+        self.wake_foreign();
+        self.dismiss(cx, former);
+        Ok(())
+    }
+
+    /// Has the backend hold a share in the new owner instead of the former one's; on an error the former stays.
+    fn exchange_share(
+        &self,
+        token: Token,
+        new: Watched,
+        former: Watched,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let mut backend = self.backend.borrow_mut();
+        // The backend forgets the token whatever it answers; adding again shows whether anything is wrong.
+        let _ = backend.remove(token);
+        let Err(why) = backend.add(new, token, interest) else {
+            return Ok(());
+        };
+        let restored = backend.add(former, token, interest);
+        drop(backend);
+        if let Err(error) = restored {
+            tracing::warn!(?token, %error, "a handler could not be replaced, nor its descriptor be watched again");
+            if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
+                entry.in_backend = false;
+            }
+        }
+        Err(why)
+    }
+
+    pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
+        let mut registry = self.registry.borrow_mut();
+        let former = registry
+            .set_interest(token, interest)
+            .ok_or_else(not_registered)?;
+        if former == interest {
+            return Ok(());
+        }
+        let effective = registry.effective_interest(token).unwrap_or(Interest::NONE);
+        let owner = registry
+            .get(token)
+            .filter(|entry| !entry.in_backend)
+            .map(|entry| entry.kind.owner());
+        drop(registry);
+        let told = match owner {
+            Some(owner) => self.enter_backend(token, Watched::new(owner), effective),
+            None => self.backend.borrow_mut().modify(token, effective),
+        };
+        if told.is_err() {
+            self.registry.borrow_mut().set_interest(token, former);
+        }
+        self.wake_foreign();
+        told
+    }
+
+    /// Removes a handler; true if there was one. Without effect, and without waking anybody, if there is none (R3).
+    pub(crate) fn remove(&self, cx: &Context, token: Token) -> bool {
+        let Some(entry) = self.unlink(token) else {
+            return false;
+        };
+        self.wake_foreign();
+        self.dismiss(cx, Some(entry));
+        true
+    }
+
+    /// Takes a handler out of everything; what it is owed (`poll_end`, its drop) is the caller's.
+    pub(crate) fn unlink(&self, token: Token) -> Option<Entry> {
+        let entry = self.registry.borrow_mut().remove(token)?;
+        if entry.kind.polled().is_some() {
+            self.hot.remove(token);
+        }
+        self.count_plain(Some(&entry), -1);
+        if entry.in_backend
+            && let Err(error) = self.backend.borrow_mut().remove(token)
+        {
+            // The number was closed behind our back, most likely; it is out of the backend all the same.
+            tracing::debug!(?token, %error, "the backend complained about a removal");
+        }
+        Some(entry)
+    }
+
+    /// Gives a former handler its due `poll_end` and drops it.
+    pub(crate) fn dismiss(&self, cx: &Context, entry: Option<Entry>) {
+        let Some(entry) = entry else { return };
+        if entry.begun
+            && let Some(handler) = entry.kind.polled()
+        {
+            cx.call(|_| handler.poll_end());
+        }
+        cx.call(|_| drop(entry));
+    }
+
+    fn count_plain(&self, entry: Option<&Entry>, by: isize) {
+        if entry.is_some_and(|entry| entry.kind.polled().is_none()) {
+            self.plain.set(self.plain.get().saturating_add_signed(by));
+        }
+    }
+
+    /// Whether there are descriptors that only the backend can find ready.
+    pub(crate) fn has_plain_handlers(&self) -> bool {
+        self.plain.get() != 0
+    }
+
+    pub(crate) fn pause(&self, cx: &Context, group: GroupId) -> Paused {
+        let depth = self.registry.borrow_mut().pause(group);
+        let guard = Paused {
+            context: Rc::downgrade(&cx.0),
+            group,
+        };
+        if depth == 1 {
+            for (token, entry_begun) in self.polled_of(group) {
+                let handler = self
+                    .registry
+                    .borrow()
+                    .get(token)
+                    .and_then(|entry| entry.kind.polled().cloned());
+                self.hot.remove(token);
+                if let Some(handler) = handler.filter(|_| entry_begun) {
+                    self.end(cx, token, &handler);
+                    self.owed_a_look.borrow_mut().push(token);
+                }
+            }
+        }
+        guard
+    }
+
+    /// The polled handlers of a group. Pausing is rare: this looks at all registrations.
+    fn polled_of(&self, group: GroupId) -> Vec<(Token, bool)> {
+        let registry = self.registry.borrow();
+        let of_group = registry
+            .tokens()
+            .filter(|token| registry.group(*token) == Some(group));
+        of_group
+            .filter_map(|token| registry.get(token).map(|entry| (token, entry)))
+            .filter(|(_, entry)| entry.kind.polled().is_some())
+            .map(|(token, entry)| (token, entry.begun))
+            .collect()
+    }
+
+    fn resume(&self, cx: &Context, group: GroupId) {
+        let mut parked = Vec::new();
+        let last = self
+            .registry
+            .borrow_mut()
+            .resume(group, &mut |token, interest| parked.push((token, interest)));
+        for (token, interest) in parked {
+            self.rearm(cx, token, interest);
+        }
+        if !last {
+            return;
+        }
+        for (token, _) in self.polled_of(group) {
+            if let Some(handler) = self.polled_handler(token) {
+                self.hot.insert(token, handler);
+            }
+        }
+        // What was in poll mode when it was paused may have work that came without a kick: ask before sleeping.
+        for token in self.owed_a_look.take() {
+            self.hot.ask_once(token);
+        }
+        self.shared.notifier.notify();
+    }
+
+    /// Silences a handler in the backend because an event came that must wait (rule B5).
+    pub(crate) fn park(&self, token: Token) {
+        let silenced = self.backend.borrow_mut().modify(token, Interest::NONE);
+        if let Err(error) = silenced {
+            tracing::warn!(?token, %error, "a paused descriptor could not be silenced; it may keep the loop awake");
+        }
+    }
+
+    /// Lets a parked handler hear again.
+    pub(crate) fn rearm(&self, cx: &Context, token: Token, interest: Interest) {
+        let rearmed = self.backend.borrow_mut().modify(token, interest);
+        if let Err(why) = rearmed {
+            self.give_up(cx, token, why);
+        }
+    }
+
+    /// Removes a handler that cannot be watched any longer, and tells it why (rule R4).
+    pub(crate) fn give_up(&self, cx: &Context, token: Token, why: io::Error) {
+        let Some(entry) = self.unlink(token) else { return };
+        tracing::warn!(?token, error = %why, "a descriptor is not watched any longer");
+        self.broken.set(self.broken.get() + 1);
+        let kind = entry.kind.clone();
+        self.dismiss(cx, Some(entry));
+        cx.call(|cx| kind.handler().broken(cx, why));
+        cx.call(|_| drop(kind));
+    }
+}

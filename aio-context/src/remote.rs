@@ -1,0 +1,166 @@
+//! What other threads hold of a context: [`Remote`], and the state behind it.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+
+use aio_notify::{Inbox, Node, Notifier, Posted, Urgency};
+use aio_pollctl::PollParams;
+use arc_swap::ArcSwap;
+
+use crate::bh::{Job, OnceJob};
+use crate::context::Inner;
+use crate::{Context, Gone};
+
+/// What a context shares with other threads: the one door in (inbox and notifier), and the polling parameters.
+pub(crate) struct Shared {
+    pub(crate) id: u64,
+    pub(crate) notifier: Notifier,
+    pub(crate) inbox: Inbox<Job>,
+    pub(crate) params: Arc<ArcSwap<PollParams>>,
+    /// How many `wait_while` calls are under way; raised before their condition is read.
+    pub(crate) waiters: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn new(notifier: Notifier, params: PollParams) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            notifier,
+            inbox: Inbox::new(),
+            params: Arc::new(ArcSwap::from_pointee(params)),
+            waiters: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn post(&self, node: &Arc<Node<Job>>, urgency: Urgency) -> Posted {
+        let posted = self.inbox.post(node, urgency);
+        if !matches!(posted, Posted::Closed) {
+            self.notifier.notify();
+        }
+        posted
+    }
+
+    pub(crate) fn send(&self, job: OnceJob) -> Result<(), Gone> {
+        let sent = self.inbox.send(Job::Once(Mutex::new(job)));
+        if sent.is_ok() {
+            self.notifier.notify();
+        }
+        sent.map_err(|_| Gone)
+    }
+}
+
+thread_local! {
+    /// The contexts whose home this thread is, so that `run_and_wait` can run in place instead of waiting for itself.
+    static AT_HOME: RefCell<Vec<(u64, Weak<Inner>)>> = const { RefCell::new(Vec::new()) };
+}
+
+pub(crate) fn move_in(inner: &Rc<Inner>) {
+    AT_HOME.with_borrow_mut(|here| here.push((inner.shared.id, Rc::downgrade(inner))));
+}
+
+pub(crate) fn move_out(id: u64) {
+    // A context that is dropped while the thread ends finds the table gone already: nothing to do.
+    let _ = AT_HOME.try_with(|here| here.borrow_mut().retain(|(other, _)| *other != id));
+}
+
+fn at_home(id: u64) -> Option<Context> {
+    AT_HOME
+        .try_with(|here| {
+            here.borrow()
+                .iter()
+                .find(|(other, _)| *other == id)
+                .and_then(|(_, inner)| inner.upgrade())
+        })
+        .ok()
+        .flatten()
+        .map(Context)
+}
+
+/// A handle to a context for any thread; it does not keep the context alive.
+#[derive(Clone)]
+pub struct Remote(pub(crate) Arc<Shared>);
+
+impl Remote {
+    /// Has `job` run once on the home thread, in the next iteration, after what was scheduled before it.
+    ///
+    /// If the context is dropped before, the job is dropped without having run: a job that must tell of this does so in
+    /// the `Drop` of something it owns.
+    ///
+    /// # Errors
+    /// [`Gone`] if the context is already gone.
+    #[doc(alias = "aio_bh_schedule_oneshot")]
+    pub fn run(&self, job: impl FnOnce(&Context) + Send + 'static) -> Result<(), Gone> {
+        self.0.send(Box::new(job))
+    }
+
+    /// Has `job` run on the home thread and waits for its result; on the home thread itself it runs at once, in place.
+    ///
+    /// The calling thread sleeps. A thread that owns another context calls [`Context::run_on`] instead, which goes on
+    /// polling, so that two contexts can wait for each other.
+    ///
+    /// # Errors
+    /// [`Gone`] if the context is gone, goes away before the job is done, or the job panics.
+    pub fn run_and_wait<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Context) -> R + Send + 'static,
+    ) -> Result<R, Gone> {
+        if let Some(cx) = at_home(self.0.id) {
+            return Ok(job(&cx));
+        }
+        let (reply, result) = mpsc::sync_channel(1);
+        self.run(move |cx| {
+            // Nobody is left to hear of it only if the waiting thread was killed.
+            let _ = reply.send(job(cx));
+        })?;
+        result.recv().map_err(|mpsc::RecvError| Gone)
+    }
+
+    /// Sets the polling parameters: the policy starts anew with them, and the loop wakes.
+    #[doc(alias = "aio_context_set_poll_params")]
+    pub fn set_poll_params(&self, params: PollParams) {
+        self.0.params.store(Arc::new(params));
+        self.0.notifier.notify();
+    }
+
+    /// Has every [`Context::wait_while`] of this context look at its condition again; nearly free when there is none.
+    /// Call it after the change.
+    #[doc(alias = "aio_wait_kick")]
+    pub fn kick(&self) {
+        // Pairs with the fence in `wait_while`: either the waiter sees the change or we see the waiter.
+        fence(Ordering::SeqCst);
+        if self.0.waiters.load(Ordering::Relaxed) != 0 {
+            self.0.notifier.notify();
+        }
+    }
+
+    /// Wakes the loop without giving it anything to do: a blocking poll returns.
+    #[doc(alias = "aio_notify")]
+    pub fn notify(&self) {
+        self.0.notifier.notify();
+    }
+
+    /// Whether both lead to the same context.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+
+    /// Wake-ups so far: how many cost a system call, and how many were elided because the loop was awake.
+    #[must_use]
+    pub fn wakeups(&self) -> (u64, u64) {
+        (self.0.notifier.writes(), self.0.notifier.elided())
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote")
+            .field("context", &self.0.id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,130 @@
+//! The descriptor behind a notification: an eventfd, or its model.
+
+#[cfg(loom)]
+pub(crate) use crate::sync::ModelledDoorbell as Doorbell;
+
+#[cfg(not(loom))]
+pub(crate) use real::Doorbell;
+#[cfg(not(loom))]
+pub use real::EventNotifier;
+
+#[cfg(not(loom))]
+mod real {
+    use std::io;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::io::Errno;
+
+    /// A flag in the kernel that any thread can set and a loop can wait for: an eventfd, non-blocking, closed on exec.
+    #[derive(Debug)]
+    pub struct EventNotifier(OwnedFd);
+
+    impl EventNotifier {
+        /// A notifier that is not set.
+        ///
+        /// # Errors
+        /// What the system says: `EMFILE` means that `ulimit -n` is too low.
+        pub fn new() -> io::Result<Self> {
+            Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        }
+
+        /// Sets it. An eventfd that is full is set already, which is success.
+        ///
+        /// # Errors
+        /// What the system says; nothing that can happen to an eventfd that is open.
+        pub fn set(&self) -> io::Result<()> {
+            self.add(1)
+        }
+
+        /// Clears it; true if it was set.
+        ///
+        /// # Errors
+        /// What the system says; nothing that can happen to an eventfd that is open.
+        pub fn test_and_clear(&self) -> io::Result<bool> {
+            Ok(self.count()? != 0)
+        }
+
+        pub(crate) fn add(&self, count: u64) -> io::Result<()> {
+            match rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &count.to_ne_bytes())) {
+                Ok(_) | Err(Errno::AGAIN) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        }
+
+        fn count(&self) -> io::Result<u64> {
+            let mut count = [0; 8];
+            match rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut count)) {
+                Ok(_) => Ok(u64::from_ne_bytes(count)),
+                Err(Errno::AGAIN) => Ok(0),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+
+    impl AsFd for EventNotifier {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    /// An [`EventNotifier`] whose errors, which cannot happen, are not reported.
+    #[derive(Debug)]
+    pub(crate) struct Doorbell(EventNotifier);
+
+    impl Doorbell {
+        pub(crate) fn new() -> io::Result<Self> {
+            EventNotifier::new().map(Self)
+        }
+
+        pub(crate) fn ring(&self) {
+            let rung = self.0.set();
+            debug_assert!(rung.is_ok(), "an open eventfd can be written: {rung:?}");
+        }
+
+        /// Silences it; how often it has been rung since the last time.
+        pub(crate) fn drain(&self) -> u64 {
+            self.0.count().unwrap_or(0)
+        }
+    }
+
+    impl AsFd for Doorbell {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use rustix::fs::{OFlags, fcntl_getfl};
+    use rustix::io::{FdFlags, fcntl_getfd};
+
+    use super::*;
+
+    #[test]
+    fn r12_b7_nonblocking_and_closed_on_exec() {
+        let notifier = EventNotifier::new().unwrap();
+        assert!(fcntl_getfl(&notifier).unwrap().contains(OFlags::NONBLOCK));
+        assert!(fcntl_getfd(&notifier).unwrap().contains(FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn r12_test_and_clear_says_whether_it_was_set() {
+        let notifier = EventNotifier::new().unwrap();
+        assert!(!notifier.test_and_clear().unwrap());
+        notifier.set().unwrap();
+        notifier.set().unwrap();
+        assert!(notifier.test_and_clear().unwrap());
+        assert!(!notifier.test_and_clear().unwrap());
+    }
+
+    #[test]
+    fn r12_a_full_eventfd_is_set_already() {
+        let notifier = EventNotifier::new().unwrap();
+        notifier.add(u64::MAX - 1).unwrap();
+        notifier.set().unwrap();
+        assert!(notifier.test_and_clear().unwrap());
+        assert!(!notifier.test_and_clear().unwrap());
+    }
+}

@@ -1,0 +1,116 @@
+//! Atomics, real or modelled, and the faults that the models plant: the only file that names the model checker.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+
+/// A fault that can be planted on purpose, to see that the models find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(test, loom)),
+    allow(dead_code, reason = "some faults are planted by the models' own loop")
+)]
+pub(crate) enum Fault {
+    /// `notify` has no fence between setting the flag and reading who waits.
+    NotifyWithoutFence,
+    /// `prepare_to_wait` has no fence between announcing itself and reading the flag.
+    PrepareWithoutFence,
+    /// `prepare_to_wait` does not read the flag again after announcing itself.
+    PrepareWithoutRecheck,
+    /// `notify` reads who waits before it sets the flag.
+    NotifySwapped,
+    /// `notify` does nothing when the flag is already set.
+    SkipWhenNotified,
+    /// `accept` reads the flag and clears it in two steps.
+    AcceptInTwoSteps,
+    /// The loop looks for work and accepts afterwards. (The models' loop asks for it.)
+    AcceptAfterWork,
+    /// A node is published without release ordering.
+    PublishRelaxed,
+    /// `begin` lets go of the queued bit before it looks what was scheduled.
+    BeginInTwoSteps,
+    /// `begin` does not let go of the queued bit.
+    BeginKeepsQueued,
+    /// Posting pushes a node that is in the queue already.
+    PushTwice,
+}
+
+/// Whether a fault is planted: never, outside the models.
+#[cfg(not(loom))]
+pub(crate) const fn planted(_: Fault) -> bool {
+    false
+}
+
+#[cfg(loom)]
+pub(crate) use modelled::planted;
+
+#[cfg(all(test, loom))]
+pub(crate) use modelled::with_fault;
+
+#[cfg(loom)]
+mod modelled {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::Fault;
+
+    static PLANTED: AtomicU32 = AtomicU32::new(u32::MAX);
+
+    pub(crate) fn planted(fault: Fault) -> bool {
+        PLANTED.load(Ordering::Relaxed) == fault as u32
+    }
+
+    /// Runs a model with a fault planted. Models run one at a time.
+    #[cfg(test)]
+    pub(crate) fn with_fault<R>(fault: Option<Fault>, run: impl FnOnce() -> R) -> R {
+        use std::sync::{Mutex, PoisonError};
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        PLANTED.store(fault.map_or(u32::MAX, |fault| fault as u32), Ordering::Relaxed);
+        let result = run();
+        PLANTED.store(u32::MAX, Ordering::Relaxed);
+        result
+    }
+}
+
+/// Whether a model is being torn down after a failure: its atomics cannot be used any more, and what they hold is left.
+pub(crate) fn is_torn_down() -> bool {
+    cfg!(loom) && std::thread::panicking()
+}
+
+/// The doorbell as a model: a counter and a condition variable, as the kernel has them.
+#[cfg(loom)]
+#[derive(Debug)]
+pub(crate) struct ModelledDoorbell {
+    rung: loom::sync::Mutex<u64>,
+    heard: loom::sync::Condvar,
+}
+
+#[cfg(loom)]
+impl ModelledDoorbell {
+    pub(crate) fn new() -> Self {
+        Self {
+            rung: loom::sync::Mutex::new(0),
+            heard: loom::sync::Condvar::new(),
+        }
+    }
+
+    pub(crate) fn ring(&self) {
+        *self.rung.lock().expect("no model panics while it rings") += 1;
+        self.heard.notify_one();
+    }
+
+    pub(crate) fn drain(&self) -> u64 {
+        std::mem::take(&mut *self.rung.lock().expect("no model panics while it rings"))
+    }
+
+    /// Sleeps until it rings, as a backend would.
+    #[cfg(test)]
+    pub(crate) fn wait(&self) {
+        let mut rung = self.rung.lock().expect("no model panics while it rings");
+        while *rung == 0 {
+            rung = self.heard.wait(rung).expect("no model panics while it waits");
+        }
+    }
+}
