@@ -1,10 +1,12 @@
-//! Pause groups: counted, and what was parked in each.
+//! Pause groups: how often each is paused, and which handlers were parked meanwhile.
 
 use aio_backend::Token;
 
+use crate::steps::step;
+
 /// A group of handlers that are paused and resumed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GroupId(pub u32);
+pub struct GroupId(u32);
 
 impl GroupId {
     /// The group of those that name no other. It can be paused like any other.
@@ -17,7 +19,8 @@ struct Group {
     parked: Vec<Token>,
 }
 
-/// All groups of a registry.
+/// All groups of a registry. A handler's slot says at which position of its group's list it is, so that a removal needs
+/// no search and the list never holds more than the group has live handlers.
 #[derive(Debug)]
 pub(crate) struct Groups(Vec<Group>);
 
@@ -27,27 +30,23 @@ impl Groups {
     }
 
     pub(crate) fn add(&mut self) -> GroupId {
+        let index = u32::try_from(self.0.len());
         self.0.push(Group::default());
-        GroupId(u32::try_from(self.0.len() - 1).unwrap_or(u32::MAX))
+        GroupId(index.expect("four thousand million groups do not fit into memory"))
     }
 
     pub(crate) fn contains(&self, group: GroupId) -> bool {
         (group.0 as usize) < self.0.len()
     }
 
-    fn entry(&mut self, group: GroupId) -> &mut Group {
-        let index = group.0 as usize;
-        assert!(index < self.0.len(), "{group:?} was not made by this registry");
-        &mut self.0[index]
-    }
-
     pub(crate) fn is_paused(&self, group: GroupId) -> bool {
+        step();
         self.0.get(group.0 as usize).is_some_and(|group| group.depth != 0)
     }
 
     pub(crate) fn pause(&mut self, group: GroupId) -> u32 {
         let group = self.entry(group);
-        group.depth += 1;
+        group.depth = group.depth.checked_add(1).expect("paused too often");
         group.depth
     }
 
@@ -59,7 +58,43 @@ impl Groups {
         (group.depth == 0).then(|| std::mem::take(&mut group.parked))
     }
 
-    pub(crate) fn park(&mut self, group: GroupId, token: Token) {
-        self.entry(group).parked.push(token);
+    /// Gives back the memory of a list that [`resume`](Self::resume) handed out.
+    pub(crate) fn recycle(&mut self, group: GroupId, mut list: Vec<Token>) {
+        list.clear();
+        self.entry(group).parked = list;
+    }
+
+    /// Lists a handler of a paused group; its position.
+    pub(crate) fn park(&mut self, group: GroupId, token: Token) -> u32 {
+        let group = self.entry(group);
+        debug_assert!(group.depth > 0, "nobody would take it off the list again");
+        let position = u32::try_from(group.parked.len());
+        group.parked.push(token);
+        position.expect("a group has no more handlers than there are slots")
+    }
+
+    /// Takes the handler at `position` off the list; the one that is at this position now, if another moved there.
+    pub(crate) fn unpark(&mut self, group: GroupId, position: u32) -> Option<Token> {
+        let position = position as usize;
+        let group = self.entry(group);
+        group.parked.swap_remove(position);
+        group.parked.get(position).copied()
+    }
+
+    /// The parked handlers of a group.
+    pub(crate) fn parked(&self, group: GroupId) -> &[Token] {
+        self.0
+            .get(group.0 as usize)
+            .map_or(&[], |group| group.parked.as_slice())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = GroupId> {
+        (0u32..).take(self.0.len()).map(GroupId)
+    }
+
+    fn entry(&mut self, group: GroupId) -> &mut Group {
+        step();
+        assert!(self.contains(group), "{group:?} was not made by this registry");
+        &mut self.0[group.0 as usize]
     }
 }

@@ -4,15 +4,63 @@
 //! generations that tell a late event from a current one, groups that can be paused, and readiness that lies in the slot
 //! until somebody takes it, once. [`HotSet`] is the dense array of those that are polled.
 //!
+//! ```
+//! use aio_backend::{Interest, Readiness};
+//! use aio_handlers::{GroupId, Noted, Registry};
+//!
+//! let mut registry = Registry::new();
+//! let token = registry.insert(Some(7), "a socket", Interest::READ, GroupId::DEFAULT)?;
+//!
+//! // A wait found something. A nested loop may take it first; then the outer one finds nothing and goes on.
+//! assert_eq!(registry.note(token, Readiness::IN), Noted::Live);
+//! assert_eq!(registry.take_ready(token), Some((&"a socket", Readiness::IN, Interest::READ)));
+//! assert_eq!(registry.take_ready(token), None);
+//!
+//! // Paused: the first event says "silence it", the last resume says "listen again".
+//! registry.pause(GroupId::DEFAULT);
+//! assert_eq!(registry.note(token, Readiness::IN), Noted::Parked);
+//! assert_eq!(registry.effective_interest(token), Some(Interest::NONE));
+//! let mut rearmed = Vec::new();
+//! registry.resume(GroupId::DEFAULT, &mut |token, interest| rearmed.push((token, interest)));
+//! assert_eq!(rearmed, [(token, Interest::READ)]);
+//!
+//! // Removed: whatever still comes for the token is stale, also when the number is used again.
+//! assert_eq!(registry.remove(token), Some("a socket"));
+//! assert_eq!(registry.note(token, Readiness::IN), Noted::Stale);
+//! # Ok::<(), aio_handlers::Occupied<&str>>(())
+//! ```
+//!
+//! # Parking
+//! Pausing a group tells the backend nothing, and so costs the same for one handler and for ten thousand. The first event
+//! that comes for a paused handler *parks* it: the event is not kept, the caller gives the backend
+//! [`Interest::NONE`](aio_backend::Interest::NONE), and nothing more is heard. The last resume names those that were
+//! parked, to be given their interest back; a level-triggered backend reports anew whatever is still true. So a pause
+//! costs O(events while paused). A handler that must not be entered while it runs is [held](Registry::hold), which is
+//! the same mechanism for one handler.
+//!
+//! # Cost
+//! Every operation but [`Registry::tokens`] and [`Registry::check`] costs the same with one registration and with a
+//! million; [`Registry::resume`] costs O(parked). A handler costs 40 bytes beside its value (up to 48 with the value's
+//! alignment), 8 more while it is parked, and 12 beside what is stored for it in the polled set. Memory is reused, not
+//! given back: it follows the largest number of registrations there were at a time, and the largest descriptor number
+//! (4 bytes each, up to 2^20; larger numbers, which Linux gives out only after its limit is raised, are kept in a map and
+//! cost O(log n)).
+//!
 //! # What it does not do
 //! It never calls a handler, does not know what one is, makes no system call, owns no descriptor and reads no clock.
-//! That a backend is told what changes here is its user's business: operations say what has to be told.
+//! That a backend is told what changes here is its user's business: operations say what has to be told. Groups are never
+//! given back: make one per purpose, not one per request.
 #![forbid(unsafe_code)]
 
 mod groups;
 mod hot;
+mod index;
 mod registry;
 mod slots;
+mod steps;
+
+#[cfg(test)]
+mod model_tests;
 
 pub use groups::GroupId;
 pub use hot::HotSet;

@@ -1,8 +1,7 @@
-//! The rules of the registry, one by one, and a random walk beside a naive model.
-
-use std::collections::BTreeMap;
+//! The rules of the registry, one by one.
 
 use super::*;
+use crate::steps::tests::count;
 
 const READ: Interest = Interest::READ;
 const IN: Readiness = Readiness::IN;
@@ -193,91 +192,289 @@ fn b5_resuming_too_often_is_a_fault() {
     Registry::<()>::new().resume(GroupId::DEFAULT, &mut |_, _| {});
 }
 
-#[derive(Debug)]
-struct Known {
-    token: Token,
-    value: u32,
-    interest: Interest,
-    pending: Readiness,
-}
-
-/// A naive model of what the registry should know, by descriptor number, driven by the same random operations.
 #[test]
-fn r2_r3_r8_d1_random_operations_agree_with_a_naive_model() {
-    let seed = std::env::var("AIO_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
-    for _ in 0..500 {
-        let mut registry = Registry::new();
-        let mut model: BTreeMap<RawFd, Known> = BTreeMap::new();
-        let mut stale: Vec<Token> = Vec::new();
-        for step in 0..100 {
-            random_step(&mut rng, &mut registry, &mut model, &mut stale, step);
-            registry.check();
-            assert_eq!(registry.len(), model.len());
-            for token in &stale {
-                assert!(registry.get(*token).is_none());
-            }
-        }
+#[should_panic(expected = "released more often than held")]
+fn a9_releasing_too_often_is_a_fault() {
+    let mut registry = Registry::new();
+    let token = add(&mut registry, 3, 1);
+    registry.release(token);
+}
+
+#[test]
+#[should_panic(expected = "was not made by this registry")]
+fn b5_a_group_of_another_registry_is_a_fault() {
+    let stranger = Registry::<()>::new().new_group();
+    Registry::<()>::new().pause(stranger);
+}
+
+#[test]
+fn b5_groups_are_known_and_paused_apart() {
+    let mut registry = Registry::<()>::new();
+    let stranger = Registry::<()>::new().new_group();
+    assert!(registry.has_group(GroupId::DEFAULT) && !registry.has_group(stranger));
+    assert!(!registry.is_paused(stranger), "unknown is not paused");
+    let (one, two) = (registry.new_group(), registry.new_group());
+    registry.pause(one);
+    assert!(registry.is_paused(one) && !registry.is_paused(two) && !registry.is_paused(GroupId::DEFAULT));
+}
+
+#[test]
+fn r5_b5_who_joins_a_paused_group_is_paused_with_it() {
+    let mut registry = Registry::new();
+    let group = registry.new_group();
+    registry.pause(group);
+    let token = registry.insert(Some(3), 1, READ, group).unwrap();
+    assert_eq!(
+        registry.effective_interest(token),
+        Some(READ),
+        "until its first event"
+    );
+    assert_eq!(registry.note(token, IN), Noted::Parked);
+    let mut rearmed = Vec::new();
+    assert!(registry.resume(group, &mut |token, interest| rearmed.push((token, interest))));
+    assert_eq!(rearmed, [(token, READ)]);
+}
+
+#[test]
+fn b5_a_pause_without_events_has_nothing_to_rearm() {
+    let mut registry = Registry::new();
+    let token = add(&mut registry, 3, 1);
+    registry.note(token, IN);
+    registry.pause(GroupId::DEFAULT);
+    assert!(registry.resume(GroupId::DEFAULT, &mut |_, _| panic!("it heard of nothing")));
+    assert_eq!(
+        registry.take_ready(token),
+        Some((&1, IN, READ)),
+        "nobody came in between"
+    );
+}
+
+#[test]
+fn b5_what_was_noted_before_a_pause_is_reported_anew_after_it() {
+    let mut registry = Registry::new();
+    let token = add(&mut registry, 3, 1);
+    registry.note(token, IN);
+    registry.pause(GroupId::DEFAULT);
+    registry.note(token, IN);
+    let mut rearmed = 0;
+    registry.resume(GroupId::DEFAULT, &mut |_, _| rearmed += 1);
+    assert_eq!((rearmed, registry.take_ready(token)), (1, None));
+}
+
+#[test]
+fn b5_an_interest_of_nothing_is_parked_and_rearmed_like_any_other() {
+    let mut registry = Registry::new();
+    let token = add(&mut registry, 3, 1);
+    registry.pause(GroupId::DEFAULT);
+    registry.note(token, IN);
+    registry.set_interest(token, Interest::NONE);
+    let mut rearmed = Vec::new();
+    registry.resume(GroupId::DEFAULT, &mut |_, interest| rearmed.push(interest));
+    assert_eq!(rearmed, [Interest::NONE]);
+}
+
+#[test]
+fn b5_those_that_were_parked_leave_the_list_in_any_order() {
+    let mut registry = Registry::new();
+    let tokens: Vec<Token> = (0..6).map(|fd| add(&mut registry, fd, 0)).collect();
+    registry.pause(GroupId::DEFAULT);
+    for token in &tokens {
+        registry.note(*token, IN);
+    }
+    for leaver in [0, 5, 2] {
+        registry.remove(tokens[leaver]);
+        registry.check();
+    }
+    let mut rearmed = Vec::new();
+    registry.resume(GroupId::DEFAULT, &mut |token, _| rearmed.push(token));
+    rearmed.sort_unstable();
+    assert_eq!(rearmed, [tokens[1], tokens[3], tokens[4]]);
+}
+
+#[test]
+fn b5_a_pause_that_never_ends_holds_no_memory_for_those_who_left() {
+    let mut registry = Registry::new();
+    registry.pause(GroupId::DEFAULT);
+    for round in 0..10_000 {
+        let token = add(&mut registry, 3, round);
+        registry.note(token, IN);
+        registry.hold(token);
+        registry.release(token);
+        registry.remove(token);
+    }
+    assert_eq!(registry.groups.parked(GroupId::DEFAULT).len(), 0);
+    assert_eq!(registry.slots.iter().count(), 0);
+}
+
+#[test]
+fn d9_a_rearm_that_panics_leaves_nobody_parked() {
+    let mut registry = Registry::new();
+    let tokens: Vec<Token> = (0..3).map(|fd| add(&mut registry, fd, 0)).collect();
+    registry.pause(GroupId::DEFAULT);
+    for token in &tokens {
+        registry.note(*token, IN);
+    }
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        registry.resume(GroupId::DEFAULT, &mut |_, _| panic!("on purpose"))
+    }));
+    assert!(unwound.is_err());
+    registry.check();
+    for token in tokens {
+        assert_eq!(registry.effective_interest(token), Some(READ));
+        assert_eq!(registry.note(token, IN), Noted::Live);
     }
 }
 
-fn random_step(
-    rng: &mut fastrand::Rng,
-    registry: &mut Registry<u32>,
-    model: &mut BTreeMap<RawFd, Known>,
-    stale: &mut Vec<Token>,
-    step: u32,
-) {
-    let fd = rng.i32(0..12);
-    let interest = Interest::from_bits_truncate(rng.u8(0..4));
-    let readiness = Readiness::from_bits_truncate(rng.u8(0..32));
-    let known = model.get_mut(&fd);
-    match (rng.u32(0..6), known) {
-        (0, known) => match registry.insert(Some(fd), step, interest, GroupId::DEFAULT) {
-            Ok(token) => {
-                assert!(known.is_none());
-                model.insert(
-                    fd,
-                    Known {
-                        token,
-                        value: step,
-                        interest,
-                        pending: Readiness::empty(),
-                    },
-                );
-            }
-            Err(occupied) => assert_eq!(Some(occupied.token), known.map(|known| known.token)),
-        },
-        (1, Some(known)) => {
-            assert_eq!(registry.remove(known.token), Some(known.value));
-            stale.push(known.token);
-            model.remove(&fd);
-        }
-        (2, Some(known)) => {
-            assert_eq!(registry.replace(known.token, step), Some(known.value));
-            (known.value, known.pending) = (step, Readiness::empty());
-        }
-        (3, Some(known)) => {
-            assert_eq!(registry.set_interest(known.token, interest), Some(known.interest));
-            known.interest = interest;
-            known.pending &= interest.mask();
-        }
-        (4, Some(known)) => {
-            assert_eq!(registry.note(known.token, readiness), Noted::Live);
-            known.pending |= readiness & known.interest.mask();
-        }
-        (5, Some(known)) => {
-            let taken = registry
-                .take_ready(known.token)
-                .map(|(value, ready, _)| (*value, ready));
-            let pending = std::mem::take(&mut known.pending);
-            assert_eq!(taken, (!pending.is_empty()).then_some((known.value, pending)));
-        }
-        (_, None) => assert_eq!(registry.token_of(fd), None),
-        _ => unreachable!("six operations"),
+#[test]
+fn a9_what_was_noted_before_a_hold_is_not_called_under_it() {
+    let mut registry = Registry::new();
+    let token = add(&mut registry, 3, 1);
+    registry.note(token, IN);
+    registry.hold(token);
+    assert!(registry.take_ready(token).is_none());
+    assert_eq!(
+        registry.release(token),
+        None,
+        "the backend was never silenced and reports it anew"
+    );
+}
+
+#[test]
+fn a9_r3_a_hold_outlives_the_value_but_not_the_registration() {
+    let mut registry = Registry::new();
+    let token = add(&mut registry, 3, 1);
+    registry.hold(token);
+    registry.replace(token, 2);
+    assert_eq!(registry.note(token, IN), Noted::Parked);
+    registry.remove(token);
+    let next = add(&mut registry, 3, 3);
+    assert_eq!(next.index(), token.index(), "the slot is used again");
+    assert_eq!(registry.release(token), None, "the guard of the former one");
+    assert_eq!(registry.note(next, IN), Noted::Live);
+}
+
+/// R8: whoever is dropped is dropped by the user, never inside the registry, where it could not be used.
+#[test]
+fn r8_values_leave_by_return_value() {
+    use std::rc::Rc;
+    let mut registry = Registry::new();
+    let value = Rc::new(());
+    let token = registry
+        .insert(Some(3), value.clone(), READ, GroupId::DEFAULT)
+        .unwrap();
+    let refused = registry.insert(Some(3), value.clone(), READ, GroupId::DEFAULT);
+    let former = registry.replace(token, value.clone());
+    let unused = registry.replace(Token::new(9, 9), value.clone());
+    assert!(unused.is_none());
+    let removed = registry.remove(token);
+    assert_eq!(Rc::strong_count(&value), 4, "refused, former, removed, and ours");
+    drop((refused, former, removed));
+    assert_eq!(Rc::strong_count(&value), 1);
+}
+
+#[test]
+fn r2_a_retired_slot_does_not_keep_its_number_from_being_used() {
+    let mut registry = Registry::with_first_generation(u32::MAX);
+    let mut tokens = Vec::new();
+    for value in 0..100 {
+        let token = add(&mut registry, 3, value);
+        assert!(!tokens.contains(&token));
+        assert!(tokens.iter().all(|old| registry.note(*old, IN) == Noted::Stale));
+        assert_eq!(registry.take_ready(token), None);
+        assert_eq!(registry.remove(token), Some(value));
+        tokens.push(token);
+        registry.check();
     }
+    assert_eq!(registry.token_of(3), None);
+}
+
+#[test]
+fn occupied_is_an_error_that_names_who_is_in_the_way() {
+    let mut registry = Registry::new();
+    let token = add(&mut registry, 3, 1);
+    let refused: Box<dyn std::error::Error> = registry
+        .insert(Some(3), 2, READ, GroupId::DEFAULT)
+        .unwrap_err()
+        .into();
+    assert!(refused.to_string().contains(&format!("{token:?}")));
+}
+
+/// Every operation on one handler, with this many others; each with an event waiting.
+fn cost_among(others: i32) -> u64 {
+    let mut registry = Registry::new();
+    let group = registry.new_group();
+    for fd in 0..others {
+        let token = add(&mut registry, fd, 0);
+        registry.note(token, IN);
+    }
+    let parked = registry.insert(Some(others), 0, READ, group).unwrap();
+    let count_one = |registry: &mut Registry<u32>| {
+        count(|| {
+            let fd = others / 2;
+            let old = registry.token_of(fd).unwrap();
+            registry.remove(old);
+            registry.note(old, IN);
+            let token = registry.insert(Some(fd), 1, READ, GroupId::DEFAULT).unwrap();
+            registry.insert(Some(fd), 1, READ, GroupId::DEFAULT).unwrap_err();
+            registry.replace(token, 2);
+            registry.set_interest(token, Interest::all());
+            registry.note(token, IN);
+            registry.take_ready(token);
+            registry.hold(token);
+            registry.note(token, IN);
+            registry.release(token);
+            registry.pause(group);
+            registry.note(parked, IN);
+            registry.resume(group, &mut |_, _| {});
+            registry.forget_ready(token);
+            (registry.len(), registry.effective_interest(token))
+        })
+    };
+    count_one(&mut registry)
+}
+
+#[test]
+fn the_cost_of_an_operation_does_not_depend_on_how_many_are_registered() {
+    assert_eq!(cost_among(10), cost_among(50_000));
+}
+
+#[test]
+fn what_walks_over_everything_is_counted_as_such() {
+    let mut registry = Registry::new();
+    for fd in 0..1_000 {
+        add(&mut registry, fd, 0);
+    }
+    assert_eq!(count(|| registry.tokens().count()), 1_000);
+    assert!(count(|| registry.check()) >= 1_000);
+}
+
+#[test]
+fn b5_resuming_costs_what_was_parked() {
+    let cost = |others: i32, parked: i32| {
+        let mut registry = Registry::new();
+        for fd in 0..others {
+            add(&mut registry, fd, 0);
+        }
+        registry.pause(GroupId::DEFAULT);
+        for fd in 0..parked {
+            let token = registry.token_of(fd).unwrap();
+            registry.note(token, IN);
+        }
+        count(|| registry.resume(GroupId::DEFAULT, &mut |_, _| {}))
+    };
+    assert_eq!(cost(100, 3), cost(10_000, 3));
+    let (few, more, most) = (cost(1_000, 1), cost(1_000, 2), cost(1_000, 100));
+    assert_eq!(most - few, 99 * (more - few), "each costs the same");
+}
+
+#[test]
+fn a_handler_costs_few_bytes_beside_its_value() {
+    let indexed_and_vacant = 2 * size_of::<u32>();
+    let beside = Slots::<Slot<()>>::CELL_BYTES + indexed_and_vacant;
+    assert_eq!(beside, 40, "the crate's page says so");
+    // A value may add padding, never more than its alignment.
+    let beside = Slots::<Slot<[u64; 4]>>::CELL_BYTES + indexed_and_vacant - size_of::<[u64; 4]>();
+    assert!(beside <= 48, "{beside}");
+    let polled = size_of::<(Token, ())>() + size_of::<u32>();
+    assert_eq!(polled, 12, "the crate's page says so");
 }

@@ -1,46 +1,32 @@
-//! A slab whose slots have generations, and an index from descriptor numbers to slots.
+//! A slab whose slots have generations.
+//!
+//! A slot is used again, its generation is not: a token names one registration for ever. It does not know what is kept
+//! in a slot.
 
-use std::collections::HashMap;
-use std::os::fd::RawFd;
+use aio_backend::Token;
 
-use aio_backend::{Interest, Readiness, Token};
-
-use crate::GroupId;
-
-/// Descriptor numbers are small and dense; those from here on go to a map, so that one huge number costs no huge array.
-const DENSE: usize = 1 << 20;
-const NONE: u32 = u32::MAX;
-
-/// What is kept for one handler, beside its value.
-#[derive(Debug)]
-pub(crate) struct Slot<T> {
-    pub(crate) value: T,
-    pub(crate) fd: Option<RawFd>,
-    pub(crate) group: GroupId,
-    pub(crate) interest: Interest,
-    pub(crate) pending: Readiness,
-    /// An event came while it was paused or held, and the backend was told to be silent.
-    pub(crate) parked: bool,
-    /// How many users ask that it is not called.
-    pub(crate) holds: u32,
-}
+use crate::steps::step;
 
 #[derive(Debug)]
-struct Cell<T> {
+struct Cell<S> {
     generation: u32,
-    slot: Option<Slot<T>>,
+    slot: Option<S>,
 }
 
 /// The slab.
 #[derive(Debug)]
-pub(crate) struct Slots<T> {
-    cells: Vec<Cell<T>>,
+pub(crate) struct Slots<S> {
+    cells: Vec<Cell<S>>,
     vacant: Vec<u32>,
     live: usize,
     first_generation: u32,
 }
 
-impl<T> Slots<T> {
+impl<S> Slots<S> {
+    /// What a slot costs, besides the value that is in it.
+    #[cfg(test)]
+    pub(crate) const CELL_BYTES: usize = std::mem::size_of::<Cell<S>>();
+
     /// An empty slab whose slots begin with `generation`.
     pub(crate) fn starting_at(generation: u32) -> Self {
         Self {
@@ -51,24 +37,30 @@ impl<T> Slots<T> {
         }
     }
 
-    pub(crate) fn insert(&mut self, slot: Slot<T>) -> Token {
+    pub(crate) fn insert(&mut self, slot: S) -> Token {
+        step();
         self.live += 1;
         if let Some(index) = self.vacant.pop() {
             let cell = &mut self.cells[index as usize];
             cell.slot = Some(slot);
             return Token::new(index, cell.generation);
         }
-        let index = u32::try_from(self.cells.len()).unwrap_or(NONE);
-        assert!(index < NONE, "more than four thousand million handlers");
+        let index = u32::try_from(self.cells.len())
+            .ok()
+            .filter(|index| *index != u32::MAX);
+        let index = index.expect("fewer than 2^32 - 1 slots");
+        let generation = self.first_generation;
         self.cells.push(Cell {
-            generation: self.first_generation,
+            generation,
             slot: Some(slot),
         });
-        Token::new(index, self.first_generation)
+        Token::new(index, generation)
     }
 
-    /// Takes a slot out. Its generation ends; a slot that has used up all of them is never used again.
-    pub(crate) fn remove(&mut self, token: Token) -> Option<Slot<T>> {
+    /// Takes a slot out. Its generation ends; a slot that has used up all of them is retired: a new token of it could be
+    /// mistaken for an old one.
+    pub(crate) fn remove(&mut self, token: Token) -> Option<S> {
+        step();
         let cell = self.cells.get_mut(token.index() as usize)?;
         if cell.generation != token.generation() {
             return None;
@@ -82,26 +74,27 @@ impl<T> Slots<T> {
         Some(slot)
     }
 
-    pub(crate) fn get(&self, token: Token) -> Option<&Slot<T>> {
+    pub(crate) fn get(&self, token: Token) -> Option<&S> {
+        step();
         let cell = self.cells.get(token.index() as usize)?;
-        if cell.generation == token.generation() {
-            cell.slot.as_ref()
-        } else {
-            None
+        if cell.generation != token.generation() {
+            return None;
         }
+        cell.slot.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut Slot<T>> {
+    pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut S> {
+        step();
         let cell = self.cells.get_mut(token.index() as usize)?;
-        if cell.generation == token.generation() {
-            cell.slot.as_mut()
-        } else {
-            None
+        if cell.generation != token.generation() {
+            return None;
         }
+        cell.slot.as_mut()
     }
 
     /// The token of the live slot at `index`.
     pub(crate) fn at(&self, index: u32) -> Option<Token> {
+        step();
         let cell = self.cells.get(index as usize)?;
         cell.slot.as_ref().map(|_| Token::new(index, cell.generation))
     }
@@ -110,55 +103,39 @@ impl<T> Slots<T> {
         self.live
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Token, &Slot<T>)> {
+    /// All live slots: a walk over every slot there is.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Token, &S)> {
         self.cells.iter().zip(0u32..).filter_map(|(cell, index)| {
-            cell.slot
-                .as_ref()
-                .map(|slot| (Token::new(index, cell.generation), slot))
+            step();
+            let slot = cell.slot.as_ref()?;
+            Some((Token::new(index, cell.generation), slot))
         })
     }
-}
 
-/// From a descriptor number to the slot that has it.
-#[derive(Debug, Default)]
-pub(crate) struct FdIndex {
-    dense: Vec<u32>,
-    sparse: HashMap<RawFd, u32>,
-}
-
-impl FdIndex {
-    pub(crate) fn get(&self, fd: RawFd) -> Option<u32> {
-        match usize::try_from(fd) {
-            Ok(number) if number < DENSE => self.dense.get(number).copied().filter(|index| *index != NONE),
-            _ => self.sparse.get(&fd).copied(),
+    /// Checks that every slot is either live, or vacant and listed as such once, or retired.
+    pub(crate) fn check(&self) {
+        let mut listed = vec![false; self.cells.len()];
+        for index in &self.vacant {
+            let index = *index as usize;
+            assert!(
+                !std::mem::replace(&mut listed[index], true),
+                "slot {index} would be given out twice"
+            );
         }
-    }
-
-    pub(crate) fn set(&mut self, fd: RawFd, index: u32) {
-        match usize::try_from(fd) {
-            Ok(number) if number < DENSE => {
-                if self.dense.len() <= number {
-                    self.dense.resize(number + 1, NONE);
-                }
-                self.dense[number] = index;
-            }
-            _ => {
-                self.sparse.insert(fd, index);
-            }
+        let mut live = 0;
+        for (cell, listed) in self.cells.iter().zip(listed) {
+            live += usize::from(cell.slot.is_some());
+            let retired = cell.generation == u32::MAX;
+            assert!(
+                if cell.slot.is_some() {
+                    !listed
+                } else {
+                    listed || retired
+                },
+                "a slot is lost, or given out while it is live"
+            );
         }
-    }
-
-    pub(crate) fn clear(&mut self, fd: RawFd) {
-        match usize::try_from(fd) {
-            Ok(number) if number < DENSE => {
-                if let Some(entry) = self.dense.get_mut(number) {
-                    *entry = NONE;
-                }
-            }
-            _ => {
-                self.sparse.remove(&fd);
-            }
-        }
+        assert_eq!(live, self.live);
     }
 }
 
@@ -166,47 +143,50 @@ impl FdIndex {
 mod tests {
     use super::*;
 
-    fn slot(value: u32) -> Slot<u32> {
-        Slot {
-            value,
-            fd: None,
-            group: GroupId::DEFAULT,
-            interest: Interest::READ,
-            pending: Readiness::empty(),
-            parked: false,
-            holds: 0,
+    #[test]
+    fn r2_a_token_names_one_registration_for_ever() {
+        let mut slots = Slots::starting_at(0);
+        let mut former = Vec::new();
+        for value in 0..1000 {
+            let token = slots.insert(value);
+            assert_eq!(slots.get(token), Some(&value));
+            assert!(former.iter().all(|old| slots.get(*old).is_none()));
+            assert_eq!(slots.remove(token), Some(value));
+            assert_eq!(slots.remove(token), None);
+            former.push(token);
         }
+        assert_eq!(slots.cells.len(), 1, "the slot was used again each time");
+        slots.check();
     }
 
     #[test]
     fn r2_a_slot_that_has_used_up_its_generations_is_retired() {
         let mut slots = Slots::starting_at(u32::MAX - 1);
-        let first = slots.insert(slot(1));
+        let first = slots.insert(1);
         assert!(slots.remove(first).is_some());
-        let second = slots.insert(slot(2));
+        let second = slots.insert(2);
         assert_eq!((second.index(), second.generation()), (first.index(), u32::MAX));
         assert!(slots.remove(second).is_some());
-        let third = slots.insert(slot(3));
+        let third = slots.insert(3);
         assert_ne!(third.index(), first.index(), "its generations are used up");
         assert!(slots.get(first).is_none() && slots.get(second).is_none());
+        assert_eq!(slots.remove(second), None, "retired once, not twice");
+        assert_eq!(slots.at(first.index()), None);
+        assert_eq!(slots.iter().count(), 1);
+        slots.check();
     }
 
     #[test]
-    fn r2_numbers_of_any_size_are_found() {
-        let mut index = FdIndex::default();
-        for (slot, fd) in [0, 7, 1 << 19, 1 << 24, i32::MAX, -1].into_iter().enumerate() {
-            index.set(fd, u32::try_from(slot).unwrap());
+    fn r2_a_token_from_elsewhere_finds_nothing() {
+        let mut slots = Slots::starting_at(0);
+        let token = slots.insert(());
+        for stranger in [
+            Token::new(token.index(), token.generation() + 1),
+            Token::new(token.index() + 1, 0),
+            Token::new(u32::MAX, u32::MAX),
+        ] {
+            assert!(slots.get(stranger).is_none() && slots.remove(stranger).is_none());
         }
-        for (slot, fd) in [0, 7, 1 << 19, 1 << 24, i32::MAX, -1].into_iter().enumerate() {
-            assert_eq!(index.get(fd), Some(u32::try_from(slot).unwrap()));
-            index.clear(fd);
-            assert_eq!(index.get(fd), None);
-        }
-        assert!(index.dense.len() <= DENSE);
-    }
-
-    #[test]
-    fn the_cost_of_a_handler_beside_its_value_is_small() {
-        assert!(std::mem::size_of::<Cell<()>>() + 2 * std::mem::size_of::<u32>() <= 64);
+        assert!(slots.get(token).is_some());
     }
 }
