@@ -55,6 +55,7 @@
 mod groups;
 mod hot;
 mod index;
+mod parking;
 mod registry;
 mod slots;
 mod steps;
@@ -64,4 +65,5 @@ mod model_tests;
 
 pub use groups::GroupId;
 pub use hot::HotSet;
-pub use registry::{Noted, Occupied, Registry};
+pub use parking::Noted;
+pub use registry::{Occupied, Registry};
