@@ -24,7 +24,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::doorbell::Doorbell;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Fault, Ordering, fence, planted};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Fault, Ordering, fence, planted, raise};
 
 const FOREIGN: u32 = 1;
 const ONE_WAIT: u32 = 2;
@@ -82,7 +82,7 @@ impl Notifier {
             return;
         }
         let early = planted(Fault::NotifySwapped).then(|| self.notify_me.load(Ordering::Relaxed));
-        self.notified.store(true, Ordering::Release);
+        raise(&self.notified);
         if !planted(Fault::NotifyWithoutFence) {
             fence(Ordering::SeqCst);
         }

@@ -6,6 +6,19 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
+/// Raises a flag that the home thread lowers by a swap.
+///
+/// For the checker this is a read-modify-write. It does not see that a swap which has read the value before a store leaves no
+/// room for that store but after it, and would let the lowered flag be read after the fences of both sides: an alarm that no
+/// machine can give.
+#[inline]
+pub(crate) fn raise(flag: &AtomicBool) {
+    #[cfg(not(loom))]
+    flag.store(true, Ordering::Release);
+    #[cfg(loom)]
+    flag.swap(true, Ordering::Release);
+}
+
 /// A fault that can be planted on purpose, to see that the models find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
