@@ -88,6 +88,12 @@ impl Groups {
             .map_or(&[], |group| group.parked.as_slice())
     }
 
+    /// How many a group's list takes without an allocation.
+    #[cfg(test)]
+    pub(crate) fn room(&self, group: GroupId) -> usize {
+        self.0[group.0 as usize].parked.capacity()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = GroupId> {
         (0u32..).take(self.0.len()).map(GroupId)
     }

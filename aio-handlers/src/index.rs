@@ -97,6 +97,11 @@ mod tests {
         assert_eq!(index.dense.len(), 0);
         index.set(DENSE as RawFd - 1, 3);
         assert_eq!(index.dense.len(), DENSE);
+        assert_eq!(
+            index.dense.len() * size_of::<u32>(),
+            4 << 20,
+            "4 MiB, as the crate's page says"
+        );
     }
 
     #[test]

@@ -309,3 +309,18 @@ fn b5_resuming_costs_what_was_parked() {
     let (few, more, most) = (cost(1_000, 1), cost(1_000, 2), cost(1_000, 100));
     assert_eq!(most - few, 99 * (more - few), "each costs the same");
 }
+
+#[test]
+fn b5_the_second_pause_finds_the_memory_of_the_first() {
+    let mut registry = Registry::new();
+    let tokens: Vec<Token> = (0..100).map(|fd| add(&mut registry, fd, 0)).collect();
+    registry.pause(GroupId::DEFAULT);
+    for token in &tokens {
+        registry.note(*token, IN);
+    }
+    registry.resume(GroupId::DEFAULT, &mut |_, _| {});
+    assert!(
+        registry.groups.room(GroupId::DEFAULT) >= tokens.len(),
+        "an iteration that pauses and resumes need not allocate"
+    );
+}
