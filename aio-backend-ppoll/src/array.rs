@@ -1,175 +1,207 @@
-//! The pollfd array, kept up to date with every change instead of being built for every wait.
+//! The array that `ppoll` reads, changed in place as registrations change.
 //!
-//! Entries without an interest are in the table but not in the array: the kernel would report a hang-up even to who asked
-//! for nothing.
+//! Registrations live in slots, found by their token's index. The ones that wait for something also have an entry in
+//! the array. A silent one has none, because the kernel reports hang-ups and errors even where nothing is asked for.
+//!
+//! It never makes a system call.
 
-use std::fmt;
+#[cfg(test)]
+use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use aio_backend::{Interest, Readiness, ReadyList, Token, Watched};
 use rustix::event::{PollFd, PollFlags};
 
+/// The place of a slot that has no entry in the array.
 const SILENT: u32 = u32::MAX;
 
-/// What is watched, by the token's index.
-struct Entry {
-    token: Token,
-    interest: Interest,
-    /// Where it is in the array.
-    place: u32,
-    share: Watched,
+/// All registrations, and what `ppoll` is given of them.
+#[derive(Debug, Default)]
+pub(crate) struct Array {
+    /// What the kernel reads and writes: dense, in no order. Each entry belongs to a slot, which holds its descriptor
+    /// open; `pollfd` relies on that.
+    polled: Vec<PollFd<'static>>,
+    /// To which slot the entry of the same place in `polled` belongs.
+    owners: Vec<u32>,
+    /// Where the next search for ready entries starts.
+    start: usize,
+    /// By token index.
+    slots: Vec<Option<Slot>>,
 }
 
-/// The array and the table beside it.
-#[derive(Default)]
-pub(crate) struct Array {
-    polled: Vec<PollFd<'static>>,
-    /// Whose the entries of `polled` are, at the same places.
-    tokens: Vec<Token>,
-    entries: Vec<Option<Entry>>,
-    /// Where the next report starts, so that a full list starves nobody.
-    start: usize,
+#[derive(Debug)]
+struct Slot {
+    fd: Watched,
+    token: Token,
+    interest: Interest,
+    /// Where in `polled`, or `SILENT`.
+    place: u32,
 }
 
 impl Array {
-    pub(crate) fn insert(&mut self, share: Watched, token: Token, interest: Interest) {
+    /// Takes a registration in; `false` if its slot is taken.
+    pub(crate) fn insert(&mut self, fd: Watched, token: Token, interest: Interest) -> bool {
         let index = token.index() as usize;
-        if self.entries.len() <= index {
-            self.entries.resize_with(index + 1, || None);
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, || None);
         }
-        self.entries[index] = Some(Entry {
+        if self.slots[index].is_some() {
+            return false;
+        }
+        self.slots[index] = Some(Slot {
+            fd,
             token,
             interest: Interest::NONE,
             place: SILENT,
-            share,
         });
-        self.set_interest(token, interest);
+        self.set_interest(token, interest)
     }
 
-    pub(crate) fn remove(&mut self, token: Token) -> Option<Watched> {
-        self.set_interest(token, Interest::NONE);
-        let slot = self.entries.get_mut(token.index() as usize)?;
-        slot.take_if(|entry| entry.token == token)
-            .map(|entry| entry.share)
-    }
-
-    /// False if the token is unknown.
+    /// Changes what a registration waits for; `false` if there is none of this token.
     pub(crate) fn set_interest(&mut self, token: Token, interest: Interest) -> bool {
-        let slot = self
-            .entries
-            .get_mut(token.index() as usize)
-            .and_then(Option::as_mut);
-        let Some(entry) = slot.filter(|entry| entry.token == token) else {
+        let Some(slot) = slot(&mut self.slots, token) else {
             return false;
         };
-        entry.interest = interest;
-        let place = entry.place;
-        match (interest == Interest::NONE, place == SILENT) {
-            (true, true) => {}
-            (true, false) => self.silence(place as usize),
-            (false, _) => self.listen(token, interest),
+        slot.interest = interest;
+        match (slot.place, interest) {
+            (SILENT, Interest::NONE) => {}
+            (place, Interest::NONE) => {
+                slot.place = SILENT;
+                self.leave(place as usize);
+            }
+            (SILENT, _) => {
+                let place = self.polled.len() as u32;
+                self.polled.push(pollfd(&slot.fd, interest));
+                self.owners.push(token.index());
+                slot.place = place;
+            }
+            (place, _) => self.polled[place as usize] = pollfd(&slot.fd, interest),
         }
         true
     }
 
-    fn listen(&mut self, token: Token, interest: Interest) {
-        let Some(entry) = self.entries[token.index() as usize].as_mut() else {
-            return;
-        };
-        let polled = borrow(&entry.share, flags(interest));
-        if entry.place == SILENT {
-            entry.place = u32::try_from(self.polled.len()).unwrap_or(SILENT);
-            self.polled.push(polled);
-            self.tokens.push(token);
-        } else {
-            self.polled[entry.place as usize] = polled;
-        }
+    /// Lets a registration go.
+    pub(crate) fn remove(&mut self, token: Token) -> Option<Watched> {
+        // The entry goes before the share that it relies on.
+        self.set_interest(token, Interest::NONE).then_some(())?;
+        let slot = self.slots[token.index() as usize].take()?;
+        Some(slot.fd)
     }
 
-    /// Takes an entry out of the array; the last one moves into the gap.
-    fn silence(&mut self, place: usize) {
+    /// Takes the entry at `place` out; the last entry moves there.
+    fn leave(&mut self, place: usize) {
         self.polled.swap_remove(place);
-        let token = self.tokens.swap_remove(place);
-        if let Some(entry) = &mut self.entries[token.index() as usize] {
-            entry.place = SILENT;
-        }
-        if let Some(moved) = self.tokens.get(place)
-            && let Some(entry) = &mut self.entries[moved.index() as usize]
+        self.owners.swap_remove(place);
+        if let Some(&moved) = self.owners.get(place)
+            && let Some(slot) = &mut self.slots[moved as usize]
         {
-            entry.place = u32::try_from(place).unwrap_or(SILENT);
+            slot.place = place as u32;
         }
     }
 
+    /// For the kernel to look at and to write its answer into.
     pub(crate) fn polled(&mut self) -> &mut [PollFd<'static>] {
         &mut self.polled
     }
 
-    /// Reports the `count` entries that the kernel has marked, as far as there is room, beginning where the last report
-    /// ended.
-    pub(crate) fn report(&mut self, count: usize, ready: &mut ReadyList) {
-        let len = self.polled.len();
-        let (mut left, mut place) = (count.min(len), if self.start < len { self.start } else { 0 });
-        for _ in 0..len {
-            if left == 0 {
-                break;
+    /// Appends the `found` entries that the kernel has marked to `ready`, as far as there is room.
+    ///
+    /// When the room is used up, the next search starts where this one ended. Nobody starves, whatever is removed in
+    /// between: the start goes round and round, and an entry that `leave` moves out of its way moves towards the front,
+    /// which can happen only so often.
+    pub(crate) fn collect(&mut self, mut found: usize, ready: &mut ReadyList) {
+        let count = self.polled.len();
+        if self.start >= count {
+            self.start = 0;
+        }
+        let places = (self.start..count).chain(0..self.start);
+        for place in places {
+            if found == 0 {
+                return;
+            }
+            let answer = self.polled[place].revents();
+            if answer.is_empty() {
+                continue;
             }
             if ready.is_full() {
                 self.start = place;
                 return;
             }
-            let readiness = readiness(self.polled[place].revents());
-            if !readiness.is_empty() {
-                left -= 1;
-                ready.push(self.tokens[place], readiness);
+            found -= 1;
+            if let Some(slot) = &self.slots[self.owners[place] as usize] {
+                ready.push(slot.token, readiness(answer));
             }
-            place = if place + 1 == len { 0 } else { place + 1 };
         }
-        self.start = place;
     }
 
-    pub(crate) fn into_each(self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        drop(self.polled);
-        for entry in self.entries.into_iter().flatten() {
-            each(entry.share, entry.token, entry.interest);
+    /// Hands all registrations over, in slot order.
+    pub(crate) fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        let all = std::mem::take(self);
+        // The entries go before the shares that they rely on.
+        drop(all.polled);
+        for slot in all.slots.into_iter().flatten() {
+            each(slot.fd, slot.token, slot.interest);
         }
+    }
+
+    /// Asserts that slots and entries agree.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        assert_eq!(self.polled.len(), self.owners.len());
+        let mut entries = 0;
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Some(slot) = slot else { continue };
+            assert_eq!(slot.token.index() as usize, index);
+            assert_eq!(slot.place == SILENT, slot.interest == Interest::NONE);
+            if slot.place != SILENT {
+                entries += 1;
+                assert_eq!(self.owners[slot.place as usize] as usize, index);
+                assert_eq!(
+                    self.polled[slot.place as usize].as_fd().as_raw_fd(),
+                    slot.fd.as_raw_fd()
+                );
+            }
+        }
+        assert_eq!(entries, self.polled.len());
     }
 }
 
-impl fmt::Debug for Array {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = self
-            .entries
-            .iter()
-            .flatten()
-            .map(|entry| (entry.token, &entry.share, entry.interest));
-        f.debug_list().entries(known).finish()
-    }
+/// The slot of `token`, if it is still this registration's.
+fn slot(slots: &mut [Option<Slot>], token: Token) -> Option<&mut Slot> {
+    slots
+        .get_mut(token.index() as usize)?
+        .as_mut()
+        .filter(|slot| slot.token == token)
 }
 
+/// The entry of a registration.
 #[allow(
     unsafe_code,
-    reason = "the array lies beside the shares that keep its descriptors open; one lifetime cannot say so"
+    reason = "the array and the shares that keep it valid lie side by side, which no lifetime can say"
 )]
-fn borrow(share: &Watched, flags: PollFlags) -> PollFd<'static> {
-    use std::os::fd::{AsRawFd, BorrowedFd};
-    // SAFETY: the share that keeps this descriptor open lies in the same `Array` and goes only after the entry made of it
-    // has been taken out of `polled` (`remove` silences first, `into_each` drops `polled` first).
-    let fd = unsafe { BorrowedFd::borrow_raw(share.as_raw_fd()) };
-    PollFd::from_borrowed_fd(fd, flags)
-}
-
-fn flags(interest: Interest) -> PollFlags {
+fn pollfd(fd: &Watched, interest: Interest) -> PollFd<'static> {
     let mut flags = PollFlags::empty();
     flags.set(PollFlags::IN, interest.contains(Interest::READ));
     flags.set(PollFlags::OUT, interest.contains(Interest::WRITE));
-    flags
+    // SAFETY: the descriptor must stay open as long as the entry exists. The slot that `fd` lies in holds a share in
+    // its owner, and takes its entry out of the array before it lets the share go. While the share is there, nobody
+    // can have exclusive access to the owner, and an owner who is only shared must keep what its `as_fd` has lent,
+    // because the loan may last as long as the sharing.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
+    PollFd::from_borrowed_fd(fd, flags)
 }
 
-fn readiness(flags: PollFlags) -> Readiness {
+/// What the kernel's answer means.
+fn readiness(answer: PollFlags) -> Readiness {
     let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, flags.contains(PollFlags::IN));
-    readiness.set(Readiness::OUT, flags.contains(PollFlags::OUT));
-    readiness.set(Readiness::HUP, flags.contains(PollFlags::HUP));
-    readiness.set(Readiness::ERR, flags.contains(PollFlags::ERR));
-    readiness.set(Readiness::NVAL, flags.contains(PollFlags::NVAL));
+    readiness.set(Readiness::IN, answer.contains(PollFlags::IN));
+    readiness.set(Readiness::OUT, answer.contains(PollFlags::OUT));
+    readiness.set(Readiness::HUP, answer.contains(PollFlags::HUP));
+    readiness.set(Readiness::ERR, answer.contains(PollFlags::ERR));
+    readiness.set(Readiness::NVAL, answer.contains(PollFlags::NVAL));
     readiness
 }
+
+#[cfg(test)]
+#[path = "array_tests.rs"]
+mod tests;

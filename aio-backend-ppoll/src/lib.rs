@@ -1,11 +1,33 @@
-//! An aio backend on ppoll.
+//! A [`Backend`] on `ppoll(2)`: one array for the kernel, kept up to date as registrations come and go.
 //!
-//! The right one for few descriptors: one system call, nothing to keep in step with the kernel, nanosecond timeouts. Its cost
-//! grows with every watched descriptor (about 25 ns each), so from some dozens on epoll is cheaper;
-//! `aio-backend-ladder` changes over.
+//! Good for few descriptors: nothing has to be told to the kernel beforehand, so `add`, `modify` and `remove` are no
+//! system calls, and a wait takes nanoseconds for its timeout. Every wait costs time for every descriptor that is
+//! waited for, though; past some dozens a set in the kernel is cheaper.
+//!
+//! ```
+//! use std::io::Write;
+//! use std::rc::Rc;
+//! use aio_backend::{Backend, Interest, ReadyList, Readiness, Token};
+//! use aio_backend_ppoll::Ppoll;
+//!
+//! let (reader, mut writer) = std::io::pipe()?;
+//! let mut backend = Ppoll::new();
+//! backend.add(Rc::new(reader).into(), Token::new(0, 0), Interest::READ)?;
+//!
+//! writer.write_all(b"x")?;
+//! let mut ready = ReadyList::new();
+//! backend.wait(None, &mut ready)?;
+//! assert_eq!(ready.iter().next(), Some((Token::new(0, 0), Readiness::IN)));
+//! # Ok::<(), std::io::Error>(())
+//! ```
 //!
 //! # What it does not do
-//! It opens no descriptor of its own and so has none to offer to a foreign loop. It knows no handlers and no clocks.
+//! It has no descriptor of its own, so nothing stands for the whole set ([`Backend::pollable`] is `None`), and it knows
+//! nothing of other backends.
+//!
+//! A descriptor number that is not open is no error when it is added: the next wait reports it as
+//! [`Readiness::NVAL`](aio_backend::Readiness::NVAL).
+
 #![deny(unsafe_code)]
 
 mod array;
@@ -19,14 +41,15 @@ use rustix::io::Errno;
 
 use crate::array::Array;
 
-/// A backend on ppoll: see the [crate's page](crate).
+/// Waits with `ppoll(2)`.
 #[derive(Debug, Default)]
+#[doc(alias = "poll")]
 pub struct Ppoll {
     array: Array,
 }
 
 impl Ppoll {
-    /// A backend that watches nothing.
+    /// A backend that watches nothing yet. It opens no descriptor and cannot fail.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -39,28 +62,36 @@ impl Backend for Ppoll {
     }
 
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        self.array.insert(fd, token, interest);
-        Ok(())
+        if self.array.insert(fd, token, interest) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::AlreadyExists.into())
+        }
     }
 
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
         if self.array.set_interest(token, interest) {
             Ok(())
         } else {
-            Err(unknown())
+            Err(io::ErrorKind::NotFound.into())
         }
     }
 
     fn remove(&mut self, token: Token) -> io::Result<()> {
-        let share = self.array.remove(token).ok_or_else(unknown)?;
-        drop(share);
-        Ok(())
+        match self.array.remove(token) {
+            Some(_) => Ok(()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        if ready.is_full() {
+            // What is in the list has to be served first; there is nothing to wait for.
+            return Ok(());
+        }
         let timeout = timeout.map(timeout::timespec);
         match rustix::event::poll(self.array.polled(), timeout.as_ref()) {
-            Ok(count) => self.array.report(count, ready),
+            Ok(found) => self.array.collect(found, ready),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -68,10 +99,6 @@ impl Backend for Ppoll {
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        std::mem::take(&mut self.array).into_each(each);
+        self.array.drain(each);
     }
-}
-
-fn unknown() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "this token is not watched")
 }

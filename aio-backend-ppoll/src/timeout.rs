@@ -1,10 +1,13 @@
-//! A duration as the kernel takes it.
+//! From a [`Duration`] to what the kernel takes.
 
 use std::time::Duration;
 
 use rustix::event::Timespec;
 
-/// Not rounded; a duration beyond what the kernel takes is cut to it, which is longer than anybody waits.
+/// The same time for the kernel, to the nanosecond.
+///
+/// What no `Timespec` can hold (292 billion years) is cut. The kernel saturates when it adds the timeout to its clock,
+/// so the largest value is a wait for ever and never an error or a busy loop.
 pub(crate) fn timespec(timeout: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
@@ -17,10 +20,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b1_nanoseconds_are_kept_and_the_absurd_is_cut() {
-        let exact = timespec(Duration::new(3, 999_999_999));
-        assert_eq!((exact.tv_sec, exact.tv_nsec), (3, 999_999_999));
-        let most = timespec(Duration::MAX);
-        assert_eq!((most.tv_sec, most.tv_nsec), (i64::MAX, 999_999_999));
+    fn b1_timeouts_keep_their_nanoseconds_and_are_cut_at_the_end() {
+        let check = |timeout: Duration, sec: i64, nsec: u32| {
+            let spec = timespec(timeout);
+            assert_eq!((spec.tv_sec, spec.tv_nsec), (sec, nsec.into()), "{timeout:?}");
+        };
+        check(Duration::ZERO, 0, 0);
+        check(Duration::from_nanos(1), 0, 1);
+        check(Duration::new(3, 999_999_999), 3, 999_999_999);
+        check(Duration::new(i64::MAX as u64, 5), i64::MAX, 5);
+        check(Duration::new(i64::MAX as u64 + 1, 5), i64::MAX, 5);
+        check(Duration::MAX, i64::MAX, 999_999_999);
     }
 }

@@ -1,0 +1,46 @@
+//! A descriptor that is closed behind the backend's back. One test only: nobody else may open a descriptor meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
+use aio_backend_ppoll::Ppoll;
+
+/// An owner that does not own.
+struct Number(RawFd);
+
+impl AsFd for Number {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: it is a lie, and what happens then is what this file tests. The number is only given to `ppoll`,
+        // which looks it up and says when it is not open.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+#[test]
+fn r4_a_number_that_is_not_open_is_reported_until_it_is_silenced() {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let number = reader.into_raw_fd();
+    let token = Token::new(0, 0);
+    let mut backend = Ppoll::new();
+    backend
+        .add(Rc::new(Number(number)).into(), token, Interest::READ)
+        .unwrap();
+    // SAFETY: this descriptor came from `into_raw_fd`, and nobody else owns it.
+    unsafe { rustix::io::close(number) };
+
+    let mut look = |interest| {
+        backend.modify(token, interest).unwrap();
+        let mut ready = ReadyList::new();
+        backend.wait(Some(Duration::ZERO), &mut ready).unwrap();
+        ready.iter().collect::<Vec<_>>()
+    };
+    assert_eq!(look(Interest::READ), [(token, Readiness::NVAL)]);
+    assert_eq!(look(Interest::all()), [(token, Readiness::NVAL)]);
+    assert_eq!(look(Interest::NONE), []);
+    assert_eq!(look(Interest::WRITE), [(token, Readiness::NVAL)]);
+    backend.remove(token).unwrap();
+}
