@@ -1,45 +1,228 @@
-//! An aio backend on epoll: level-triggered, with nanosecond timeouts.
+//! A [`Backend`] on `epoll(7)`: level-triggered, with timeouts in nanoseconds.
 //!
-//! Its cost grows with what is ready, not with what is watched.
+//! Good for many descriptors: a wait costs time for what is ready, not for what is watched. Each change of an interest
+//! is a system call, though.
 //!
-//! # Timeouts
-//! "Now" and "for ever" are one `epoll_wait`. A finite timeout in whole milliseconds would be up to a millisecond late, so it
-//! is a `ppoll` on the epoll descriptor, which takes nanoseconds, and then an `epoll_wait` of zero if there is something. The
-//! second call is paid only by a wait that slept and was woken, which costs a hundred times as much; making every wait an
-//! `epoll_pwait2` instead would make looking for nothing about 1.6 times as expensive.
+//! ```
+//! use std::io::Write;
+//! use std::rc::Rc;
+//! use aio_backend::{Backend, Interest, ReadyList, Readiness, Token};
+//! use aio_backend_epoll::Epoll;
+//!
+//! let (reader, mut writer) = std::io::pipe()?;
+//! let mut backend = Epoll::new()?;
+//! backend.add(Rc::new(reader).into(), Token::new(0, 0), Interest::READ)?;
+//!
+//! writer.write_all(b"x")?;
+//! let mut ready = ReadyList::new();
+//! backend.wait(None, &mut ready)?;
+//! assert_eq!(ready.iter().next(), Some((Token::new(0, 0), Readiness::IN)));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # What an epoll set cannot represent
+//! - *A regular file*, or whatever else epoll refuses with `EPERM`, is always ready. It is kept beside the set, and while
+//!   it is waited for, no wait blocks. The set and what is beside it take turns when the list is short.
+//! - *Silence*: the kernel reports hang-ups even where nothing is asked for. A silent registration is not in the set.
+//! - *A descriptor that was closed behind the backend's back.* If nothing else shares its file, the kernel forgets it
+//!   without a word. If something does, the kernel goes on reporting it and nobody can delete it any more. Its events
+//!   are recognised by their token once it is removed; they are dropped, and the set is built anew without it.
 //!
 //! # What it does not do
-//! It is not edge-triggered, does not know about other backends, handlers or clocks.
+//! It reports no [`Readiness::NVAL`](aio_backend::Readiness::NVAL) at once: a descriptor that was closed behind its back
+//! is reported so when it is found out, which is when the set is built anew.
+//!
+//! A process that forks without `exec` shares the set with its child. Neither should use it afterwards but one.
+//!
+//! The descriptor of [`Backend::pollable`] counts as one more level of nesting than the set itself; Linux allows five.
+
 #![forbid(unsafe_code)]
 
+mod entries;
 mod set;
+mod side;
 mod wait;
 
+use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, ReadyList, Token, Watched};
+use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+use rustix::event::epoll::{Event, EventData, EventFlags};
+use rustix::io::Errno;
 
+use crate::entries::{Entries, Entry, State};
 use crate::set::Set;
+use crate::side::Side;
+use crate::wait::Limit;
 
-/// A backend on epoll: see the [crate's page](crate).
-#[derive(Debug)]
+/// How many events there is room for from the start, so that a wait for no more than these allocates nothing.
+const EVENTS: usize = 64;
+/// How many events one wait reports at most, whatever the list has room for.
+const EVENTS_MAX: usize = 1024;
+
+/// Waits with `epoll_wait(2)`.
+#[doc(alias = "epoll_create1")]
 pub struct Epoll {
     set: Set,
-    events: wait::Events,
+    entries: Entries,
+    side: Side,
+    /// Whose turn it is when the list is too short for the set and for what is beside it.
+    side_turn: bool,
+    /// Whether something may be in the set that does not belong there, or the other way round.
+    suspect: bool,
+    events: Vec<Event>,
+    stale: u64,
+    rebuilds: u64,
 }
 
 impl Epoll {
-    /// A backend that watches nothing.
+    /// A backend that watches nothing yet.
     ///
     /// # Errors
-    /// What the system says to one more epoll descriptor: `EMFILE` means that `ulimit -n` is too low.
+    /// What the system says, such as `EMFILE` when the process may open no more descriptors.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             set: Set::new()?,
-            events: wait::Events::default(),
+            entries: Entries::default(),
+            side: Side::default(),
+            side_turn: false,
+            suspect: false,
+            events: vec![NOTHING; EVENTS],
+            stale: 0,
+            rebuilds: 0,
         })
+    }
+
+    /// How many events came for registrations that were gone, and were dropped.
+    #[must_use]
+    pub fn stale_events(&self) -> u64 {
+        self.stale
+    }
+
+    /// How often the set in the kernel was built anew.
+    #[must_use]
+    pub fn rebuilds(&self) -> u64 {
+        self.rebuilds
+    }
+
+    /// Has the kernel watch `fd`, or puts it beside the set.
+    fn arm(&mut self, fd: &Watched, token: Token, interest: Interest) -> Result<State, Errno> {
+        if interest == Interest::NONE {
+            return Ok(State::Silent);
+        }
+        match self.set.add(fd, token, interest) {
+            Ok(()) => Ok(State::Armed),
+            Err(Errno::PERM) => Ok(State::Side(self.side.push(token, always(interest)))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes an entry out of the set, or from beside it; `false` if it may still be in the set.
+    fn disarm(&mut self, fd: &Watched, state: State) -> bool {
+        match state {
+            State::Silent => {}
+            State::Armed => {
+                if let Err(error) = self.set.delete(fd) {
+                    // The number is closed, or means another file by now. The kernel has forgotten the entry, unless
+                    // something else shares the file; nothing but its events can tell.
+                    tracing::debug!(?fd, %error, "a watched descriptor was closed behind the loop's back");
+                    return false;
+                }
+            }
+            State::Side(place) => {
+                if let Some(moved) = self.side.swap_remove(place)
+                    && let Some(entry) = self.entries.get_mut(moved)
+                {
+                    entry.state = State::Side(place);
+                }
+            }
+        }
+        true
+    }
+
+    /// Changes an entry that the kernel watches from one interest to another.
+    fn rearm(&mut self, fd: &Watched, token: Token, interest: Interest) -> Result<State, Errno> {
+        match self.set.modify(fd, token, interest) {
+            Ok(()) => Ok(State::Armed),
+            // The number means another file now. The old one may still be in the set, under this very token.
+            Err(Errno::NOENT) => {
+                self.suspect = true;
+                self.arm(fd, token, interest)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Builds the set anew from the entries, without what nobody can delete from the old one.
+    ///
+    /// If it fails, it is tried again by the next wait.
+    fn rebuild(&mut self) -> Result<(), Errno> {
+        self.suspect = true;
+        self.set.renew()?;
+        self.rebuilds += 1;
+        let (set, side) = (&self.set, &mut self.side);
+        for entry in self
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.state == State::Armed)
+        {
+            let beside = match set.add(&entry.fd, entry.token, entry.interest) {
+                Ok(()) => continue,
+                Err(Errno::PERM) => always(entry.interest),
+                Err(error @ (Errno::NOSPC | Errno::NOMEM)) => return Err(error),
+                // The number is not open, or means something by now that cannot be watched, such as the new set itself.
+                Err(_) => Readiness::NVAL,
+            };
+            entry.state = State::Side(side.push(entry.token, beside));
+        }
+        self.suspect = false;
+        tracing::debug!(
+            stale = self.stale,
+            rebuilds = self.rebuilds,
+            "the epoll set was built anew"
+        );
+        Ok(())
+    }
+
+    /// Asks the kernel, for at most `room` events.
+    fn wait_for_set(
+        &mut self,
+        timeout: Option<Duration>,
+        room: usize,
+        ready: &mut ReadyList,
+    ) -> Result<(), Errno> {
+        let room = room.min(EVENTS_MAX);
+        if room > self.events.len() {
+            self.events.resize(room, NOTHING);
+        }
+        let mut limit = Limit::after(timeout);
+        loop {
+            if self.suspect {
+                self.rebuild()?;
+            }
+            let found = wait::wait(self.set.inner(), &mut self.events[..room], limit)?;
+            let mut stale = 0;
+            for event in &self.events[..found] {
+                let token = Token::from_bits(event.data.u64());
+                let known = self.entries.get(token);
+                if known.is_some_and(|entry| entry.state == State::Armed) {
+                    ready.push(token, readiness(event.flags));
+                } else {
+                    stale += 1;
+                }
+            }
+            if stale == 0 {
+                return Ok(());
+            }
+            self.stale += stale;
+            self.suspect = true;
+            if stale < found as u64 {
+                return Ok(());
+            }
+            limit = limit.rest();
+        }
     }
 }
 
@@ -49,35 +232,129 @@ impl Backend for Epoll {
     }
 
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        self.set.add(fd, token, interest)
+        if self.entries.is_taken(token) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let state = self.arm(&fd, token, interest)?;
+        self.entries.insert(Entry {
+            fd,
+            token,
+            interest,
+            state,
+        });
+        Ok(())
     }
 
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        self.set.modify(token, interest)
+        let Some(entry) = self.entries.get(token) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if entry.interest == interest {
+            return Ok(());
+        }
+        let (fd, state) = (entry.fd.clone(), entry.state);
+        let state = match state {
+            State::Silent => self.arm(&fd, token, interest)?,
+            State::Armed if interest != Interest::NONE => self.rearm(&fd, token, interest)?,
+            State::Side(place) if interest != Interest::NONE => {
+                self.side.set(place, always(interest));
+                state
+            }
+            State::Armed | State::Side(_) => {
+                // Later events of this token must be its own: there is no time to wait for stale ones.
+                self.suspect |= !self.disarm(&fd, state);
+                State::Silent
+            }
+        };
+        if let Some(entry) = self.entries.get_mut(token) {
+            entry.interest = interest;
+            entry.state = state;
+        }
+        Ok(())
     }
 
     fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.set.remove(token)
+        let Some(entry) = self.entries.remove(token) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        // A left-over is found out by its first event, if there ever is one: this token never comes back.
+        let _ = self.disarm(&entry.fd, entry.state);
+        Ok(())
     }
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        let timeout = if self.set.has_always_ready() {
-            Some(Duration::ZERO)
+        // A full list has to be served first; there is nothing to wait for.
+        let room = ready.room();
+        let (timeout, reserved) = if self.side.is_empty() {
+            (timeout, 0)
         } else {
-            timeout
+            self.side_turn = !self.side_turn;
+            let reserved = if self.side_turn { self.side.len() } else { 0 };
+            (Some(Duration::ZERO), reserved)
         };
-        self.events.wait(&mut self.set, timeout, ready)
+        let for_set = room.saturating_sub(reserved);
+        if for_set > 0 {
+            match self.wait_for_set(timeout, for_set, ready) {
+                Ok(()) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.side.collect(ready);
+        Ok(())
     }
 
     fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
-        Ok(Some(self.set.fd().as_fd()))
+        Ok(Some(self.set.pollable()?))
     }
 
     fn always_ready(&self) -> bool {
-        self.set.has_always_ready()
+        !self.side.is_empty()
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.set.drain(each);
+        let mut entries = std::mem::take(&mut self.entries);
+        self.side = Side::default();
+        for entry in entries.iter_mut().filter(|entry| entry.state == State::Armed) {
+            self.suspect |= !self.disarm(&entry.fd, State::Armed);
+        }
+        for entry in entries.into_all() {
+            each(entry.fd, entry.token, entry.interest);
+        }
     }
+}
+
+impl fmt::Debug for Epoll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Epoll")
+            .field("set", &self.set)
+            .field("entries", &self.entries)
+            .field("side", &self.side)
+            .field("stale", &self.stale)
+            .field("rebuilds", &self.rebuilds)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An event that the kernel has not written yet.
+const NOTHING: Event = Event {
+    flags: EventFlags::empty(),
+    data: EventData::new_u64(0),
+};
+
+/// What the kernel's answer means.
+fn readiness(flags: EventFlags) -> Readiness {
+    let mut readiness = Readiness::empty();
+    readiness.set(Readiness::IN, flags.contains(EventFlags::IN));
+    readiness.set(Readiness::OUT, flags.contains(EventFlags::OUT));
+    readiness.set(Readiness::HUP, flags.contains(EventFlags::HUP));
+    readiness.set(Readiness::ERR, flags.contains(EventFlags::ERR));
+    readiness
+}
+
+/// What a descriptor is ready for that is always ready.
+fn always(interest: Interest) -> Readiness {
+    let mut readiness = Readiness::empty();
+    readiness.set(Readiness::IN, interest.contains(Interest::READ));
+    readiness.set(Readiness::OUT, interest.contains(Interest::WRITE));
+    readiness
 }

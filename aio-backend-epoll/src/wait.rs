@@ -1,108 +1,129 @@
-//! Waiting, and turning the kernel's events into ours.
+//! Waiting on an epoll set to the nanosecond, with system calls that every Linux has.
 
-use std::fmt;
-use std::io;
-use std::mem::MaybeUninit;
-use std::time::Duration;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
-use aio_backend::{Readiness, ReadyList, Token};
-use rustix::event::epoll::{self, EventFlags};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
+use rustix::event::epoll::{self, Event};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Result;
 
-use crate::set::Set;
+const ZERO: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
-/// After so many late events in a row, for tokens that are not watched, the set is built anew: a descriptor that was closed
-/// while a copy of it lives cannot be taken out in any other way.
-const GHOST_STREAK: u32 = 16;
-
-/// The buffer for the kernel's events, reused by every wait.
-#[derive(Default)]
-pub(crate) struct Events {
-    buffer: Vec<MaybeUninit<epoll::Event>>,
-    ghosts: u32,
+/// When to stop waiting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    /// At once.
+    Now,
+    /// When `left` has passed since `start`.
+    After { start: Instant, left: Duration },
+    /// Not at all.
+    Never,
 }
 
-impl Events {
-    pub(crate) fn wait(
-        &mut self,
-        set: &mut Set,
-        timeout: Option<Duration>,
-        ready: &mut ReadyList,
-    ) -> io::Result<()> {
-        if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero())
-            && !sleep(set, timeout)?
-        {
-            return Ok(());
+impl Limit {
+    /// The limit of a wait that starts now.
+    pub(crate) fn after(timeout: Option<Duration>) -> Self {
+        match timeout {
+            None => Self::Never,
+            Some(Duration::ZERO) => Self::Now,
+            Some(left) => Self::After {
+                start: Instant::now(),
+                left,
+            },
         }
-        // What is always ready comes second, and takes turns with the rest when there is not room for all.
-        set.report_always_ready_if_its_turn(ready);
-        let room = ready.room();
-        if room != 0 {
-            self.fetch(set, timeout.is_none(), room, ready)?;
-            set.report_always_ready(ready);
-        }
-        if self.ghosts >= GHOST_STREAK {
-            self.ghosts = 0;
-            set.rebuild()?;
-        }
-        Ok(())
     }
 
-    fn fetch(&mut self, set: &Set, forever: bool, room: usize, ready: &mut ReadyList) -> io::Result<()> {
-        if self.buffer.len() < room {
-            self.buffer.resize_with(room, MaybeUninit::uninit);
-        }
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
+    /// The same moment, seen from now.
+    pub(crate) fn rest(self) -> Self {
+        let Self::After { start, left } = self else {
+            return self;
         };
-        let timeout = if forever { None } else { Some(&now) };
-        let events = match epoll::wait(set.fd(), &mut self.buffer[..room], timeout) {
-            Ok((events, _)) => events,
-            Err(Errno::INTR) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        for event in events {
-            let token = Token::from_bits(event.data.u64());
-            if set.knows(token) {
-                self.ghosts = 0;
-                ready.push(token, readiness(event.flags));
-            } else {
-                self.ghosts += 1;
-            }
+        let now = Instant::now();
+        match left.saturating_sub(now.duration_since(start)) {
+            Duration::ZERO => Self::Now,
+            left => Self::After { start: now, left },
         }
-        Ok(())
     }
 }
 
-/// Sleeps until the set has something, or the time is over; true if it has.
-fn sleep(set: &Set, timeout: Duration) -> io::Result<bool> {
-    let timeout = Timespec {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
-    };
-    let mut fds = [PollFd::new(set.fd(), PollFlags::IN)];
-    match rustix::event::poll(&mut fds, Some(&timeout)) {
-        Ok(count) => Ok(count != 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
+/// Waits until something in `set` is ready, and says how many `events` tell about it.
+pub(crate) fn wait(set: BorrowedFd<'_>, events: &mut [Event], mut limit: Limit) -> Result<usize> {
+    loop {
+        let left = match limit {
+            Limit::Now => return epoll::wait(set, events, Some(&ZERO)),
+            Limit::Never => return epoll::wait(set, events, None),
+            Limit::After { left, .. } => left,
+        };
+        // Whole milliseconds first: something that comes meanwhile, or is there already, costs this one call.
+        let found = epoll::wait(set, &mut *events, Some(&whole_millis(left)))?;
+        if found > 0 {
+            return Ok(found);
+        }
+        if left >= MILLI {
+            limit = limit.rest();
+        }
+        let Limit::After { left, .. } = limit else {
+            return Ok(0);
+        };
+        // Then what is left of the last one.
+        if poll(&mut [PollFd::new(&set, PollFlags::IN)], Some(&timespec(left)))? == 0 {
+            return Ok(0);
+        }
+        limit = limit.rest();
     }
 }
 
-fn readiness(flags: EventFlags) -> Readiness {
-    let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, flags.contains(EventFlags::IN));
-    readiness.set(Readiness::OUT, flags.contains(EventFlags::OUT));
-    readiness.set(Readiness::HUP, flags.contains(EventFlags::HUP));
-    readiness.set(Readiness::ERR, flags.contains(EventFlags::ERR));
-    readiness
+const MILLI: Duration = Duration::from_millis(1);
+
+/// As many whole milliseconds as fit, in a number that `epoll_wait` takes.
+fn whole_millis(left: Duration) -> Timespec {
+    let longest = Duration::from_millis(i32::MAX as u64);
+    let left = left.min(longest);
+    Timespec {
+        tv_sec: left.as_secs() as i64,
+        tv_nsec: (left.subsec_millis() * 1_000_000).into(),
+    }
 }
 
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events")
-            .field("capacity", &self.buffer.len())
-            .finish_non_exhaustive()
+/// The time to the nanosecond; what no `Timespec` can hold is cut.
+fn timespec(left: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b2_whole_milliseconds_are_rounded_down() {
+        let check = |left: Duration, millis: u32| {
+            let spec = whole_millis(left);
+            let rounded = Duration::new(spec.tv_sec as u64, spec.tv_nsec as u32);
+            assert_eq!(rounded, Duration::from_millis(millis.into()), "{left:?}");
+        };
+        check(Duration::from_nanos(1), 0);
+        check(Duration::from_nanos(999_999), 0);
+        check(Duration::from_nanos(1_000_000), 1);
+        check(Duration::from_nanos(10_300_000), 10);
+        check(Duration::from_millis(i32::MAX as u64 + 1), i32::MAX as u32);
+        check(Duration::MAX, i32::MAX as u32);
+    }
+
+    #[test]
+    fn b2_a_limit_shrinks_and_ends() {
+        assert!(matches!(Limit::after(None).rest(), Limit::Never));
+        assert!(matches!(Limit::after(Some(Duration::ZERO)).rest(), Limit::Now));
+        assert!(
+            matches!(Limit::after(Some(Duration::MAX)).rest(), Limit::After { left, .. } if left <= Duration::MAX)
+        );
+        let (start, left) = (Instant::now(), Duration::from_nanos(1));
+        while start.elapsed() < left {}
+        assert!(matches!(Limit::After { start, left }.rest(), Limit::Now));
     }
 }

@@ -1,0 +1,203 @@
+//! Descriptors that are closed behind the backend's back.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs::File;
+use std::io::{PipeReader, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+use aio_backend_epoll::Epoll;
+
+/// Nobody else may open a descriptor while a number is free that a test has closed.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// An owner that does not own.
+struct Number(RawFd);
+
+impl Number {
+    fn watched(&self) -> Watched {
+        Rc::new(Number(self.0)).into()
+    }
+
+    /// Closes the number.
+    fn close(&self) {
+        // SAFETY: the numbers in these tests come from `into_raw_fd`; no owner knows of them.
+        unsafe { rustix::io::close(self.0) };
+    }
+
+    /// Makes the number mean the file of `other`.
+    fn becomes(&self, other: impl AsFd) {
+        // SAFETY: as for `close`; the owner is made for the call, and forgotten.
+        let mut owner = unsafe { OwnedFd::from_raw_fd(self.0) };
+        rustix::io::dup2(other, &mut owner).unwrap();
+        let _ = owner.into_raw_fd();
+    }
+}
+
+impl AsFd for Number {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: it is a lie, and what happens then is what this file tests. The number is only given to `epoll_ctl`,
+        // which looks it up and says when it is not open.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+/// A pipe that has something to read: a number for the backend, and what keeps its file alive.
+fn full_pipe() -> (Number, PipeReader, impl Write) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"x").unwrap();
+    let number = Number(reader.try_clone().unwrap().into_raw_fd());
+    (number, reader, writer)
+}
+
+fn look(backend: &mut Epoll) -> Vec<(Token, Readiness)> {
+    let mut ready = ReadyList::new();
+    backend.wait(Some(Duration::ZERO), &mut ready).unwrap();
+    ready.iter().collect()
+}
+
+const GHOST: Token = Token::new(0, 0);
+const OTHER: Token = Token::new(1, 0);
+
+#[test]
+fn r2_a_closed_number_whose_file_lives_on_is_not_heard_of_again() {
+    let _alone = alone();
+    let mut backend = Epoll::new().unwrap();
+    let (number, _file, _writer) = full_pipe();
+    let (other, mut other_writer) = std::io::pipe().unwrap();
+    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    backend.add(Rc::new(other).into(), OTHER, Interest::READ).unwrap();
+    let shown = backend.pollable().unwrap().unwrap().try_clone_to_owned().unwrap();
+    number.close();
+    backend.remove(GHOST).unwrap();
+
+    // The kernel reports it for ever, and nothing can delete it. The wait must not end early for that.
+    let timeout = Duration::from_millis(3);
+    let start = Instant::now();
+    let mut ready = ReadyList::with_limit(1);
+    backend.wait(Some(timeout), &mut ready).unwrap();
+    assert!(ready.is_empty() && start.elapsed() >= timeout, "{ready:?}");
+    assert_eq!((backend.stale_events(), backend.rebuilds()), (1, 1));
+
+    // What is left is watched as before, through the same descriptor.
+    let mut foreign = Epoll::new().unwrap();
+    foreign.add(Rc::new(shown).into(), GHOST, Interest::READ).unwrap();
+    assert_eq!(look(&mut foreign), []);
+    other_writer.write_all(b"x").unwrap();
+    assert_eq!(look(&mut foreign), [(GHOST, Readiness::IN)]);
+    assert_eq!(look(&mut backend), [(OTHER, Readiness::IN)]);
+    assert_eq!(backend.rebuilds(), 1);
+}
+
+#[test]
+fn r2_live_events_beside_a_stale_one_are_reported() {
+    let _alone = alone();
+    let mut backend = Epoll::new().unwrap();
+    let (number, _file, _writer) = full_pipe();
+    let (other, _other_file, _other_writer) = full_pipe();
+    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    backend.add(other.watched(), OTHER, Interest::READ).unwrap();
+    number.close();
+    backend.remove(GHOST).unwrap();
+    for _ in 0..3 {
+        assert_eq!(look(&mut backend), [(OTHER, Readiness::IN)]);
+    }
+    assert_eq!((backend.stale_events(), backend.rebuilds()), (1, 1));
+    other.close();
+}
+
+#[test]
+fn b4_a_left_over_in_the_way_of_an_add_is_taken_over() {
+    let _alone = alone();
+    let mut backend = Epoll::new().unwrap();
+    let (number, file, _writer) = full_pipe();
+    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    number.becomes(File::open("/dev/null").unwrap());
+    backend.remove(GHOST).unwrap();
+    number.becomes(&file);
+    // The kernel says EEXIST here.
+    backend.add(number.watched(), OTHER, Interest::READ).unwrap();
+    assert_eq!(look(&mut backend), [(OTHER, Readiness::IN)]);
+    assert_eq!((backend.stale_events(), backend.rebuilds()), (0, 0));
+    number.close();
+}
+
+#[test]
+fn b4_a_number_that_means_another_file_by_now_is_watched_anew() {
+    let _alone = alone();
+    let mut backend = Epoll::new().unwrap();
+    let (number, file, _writer) = full_pipe();
+    backend.add(number.watched(), OTHER, Interest::READ).unwrap();
+    let (silent, _silent_writer) = std::io::pipe().unwrap();
+    number.becomes(&silent);
+    // The kernel says ENOENT here, and the old file is still in the set.
+    backend.modify(OTHER, Interest::all()).unwrap();
+    assert_eq!(look(&mut backend), []);
+    assert_eq!(backend.rebuilds(), 1);
+
+    number.becomes(&file);
+    backend.modify(OTHER, Interest::NONE).unwrap();
+    backend.modify(OTHER, Interest::READ).unwrap();
+    assert_eq!(look(&mut backend), [(OTHER, Readiness::IN)]);
+    number.close();
+}
+
+#[test]
+fn r4_a_number_that_is_not_open_is_reported_when_it_is_found_out() {
+    let _alone = alone();
+    let mut backend = Epoll::new().unwrap();
+    let (number, _file, _writer) = full_pipe();
+    let (closed, ..) = full_pipe();
+    let silenced = Token::new(2, 0);
+    let (third, _third_file, _third_writer) = full_pipe();
+    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    backend.add(closed.watched(), OTHER, Interest::READ).unwrap();
+    backend.add(third.watched(), silenced, Interest::READ).unwrap();
+    for number in [&number, &closed, &third] {
+        number.close();
+    }
+    assert!(
+        backend
+            .modify(OTHER, Interest::WRITE)
+            .unwrap_err()
+            .raw_os_error()
+            .is_some()
+    );
+    backend.modify(silenced, Interest::NONE).unwrap();
+    backend.remove(GHOST).unwrap();
+
+    assert_eq!(look(&mut backend), [(OTHER, Readiness::NVAL)]);
+    assert!(backend.always_ready());
+    backend.modify(OTHER, Interest::all()).unwrap();
+    assert_eq!(look(&mut backend), [(OTHER, Readiness::NVAL)]);
+    backend.modify(OTHER, Interest::NONE).unwrap();
+    assert_eq!(look(&mut backend), []);
+    backend.remove(OTHER).unwrap();
+    backend.remove(silenced).unwrap();
+}
+
+#[test]
+fn a_descriptor_that_epoll_refuses_changes_nothing() {
+    let _alone = alone();
+    let mut backend = Epoll::new().unwrap();
+    let (number, ..) = full_pipe();
+    number.close();
+    let owner = Rc::new(Number(number.as_fd().as_raw_fd()));
+    let error = backend
+        .add(owner.clone().into(), OTHER, Interest::READ)
+        .unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::BADF.raw_os_error()));
+    assert_eq!(Rc::strong_count(&owner), 1);
+    let (reader, _writer) = std::io::pipe().unwrap();
+    backend
+        .add(Rc::new(reader).into(), OTHER, Interest::READ)
+        .unwrap();
+}
