@@ -1,0 +1,286 @@
+//! The command line, and nothing that acts on it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::disk::Source;
+
+/// More queues than this cannot be told apart by the protocol.
+pub const MOST_QUEUES: u16 = 256;
+
+/// Serves disks over vhost-user-blk, to virtual machines and other clients, from one thread.
+///
+/// Each export is a disk and a Unix socket. A client connects to the socket, shares its memory, and sends requests
+/// through virtqueues in it. When all sockets accept clients, the line `ready` appears on standard output. The log goes
+/// to standard error; the variable BLOCKD_LOG (error, warn, info, debug, trace) says how much of it.
+/// SIGTERM and SIGINT end the daemon and remove the sockets.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "blockd", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// A disk and its socket; may be given many times
+    ///
+    /// path=FILE is an image file or block device, ram=SIZE a disk in memory, null=SIZE one that keeps nothing (to
+    /// measure everything else). SIZE is in bytes, or with K, M, G, T (powers of 1024). A path cannot contain a comma.
+    #[arg(
+        long = "export",
+        required = true,
+        value_name = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly]"
+    )]
+    pub exports: Vec<Export>,
+
+    /// How long at most to look for requests in memory before sleeping: 32us, 1ms, 500ns; 0 does not look at all
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = parse_duration)]
+    pub poll_max: Duration,
+
+    /// What decides how long to look, up to --poll-max
+    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
+    pub policy: Policy,
+
+    /// What waits for descriptors
+    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
+    pub backend: Waiter,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  blockd --export path=disk.raw,socket=/tmp/disk.sock
+  blockd --poll-max 32us --export ram=1G,socket=a.sock,queues=4 --export path=cd.iso,socket=b.sock,readonly
+
+A guest of QEMU uses an export like this:
+  qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem \\
+    -chardev socket,id=disk,path=a.sock -device vhost-user-blk-pci,chardev=disk,num-queues=4";
+
+/// One disk and its socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// Where the bytes are.
+    pub source: Source,
+    /// Where clients connect.
+    pub socket: PathBuf,
+    /// How many virtqueues a client may use.
+    pub queues: u16,
+    /// Whether writing is refused.
+    pub readonly: bool,
+}
+
+impl Export {
+    /// A disk with one queue that can be written.
+    #[must_use]
+    pub fn new(source: Source, socket: impl Into<PathBuf>) -> Self {
+        Self {
+            source,
+            socket: socket.into(),
+            queues: 1,
+            readonly: false,
+        }
+    }
+}
+
+/// A polling policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Policy {
+    /// Looks longer when requests come soon after it stopped looking, and not at all when they come much later
+    #[default]
+    #[value(name = "qemu-2020")]
+    Qemu2020,
+}
+
+/// A way to wait for descriptors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Waiter {
+    /// ppoll for few descriptors, epoll for many
+    #[default]
+    Auto,
+    /// ppoll, however many
+    Ppoll,
+    /// epoll, however few
+    Epoll,
+    /// io_uring: not built yet
+    Uring,
+}
+
+impl FromStr for Export {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mut source, mut socket, mut queues, mut readonly) = (None, None, 1, false);
+        for part in text.split(',') {
+            let (key, value) = part
+                .split_once('=')
+                .map_or((part, None), |(key, value)| (key, Some(value)));
+            let needed = || {
+                value
+                    .filter(|value| !value.is_empty())
+                    .ok_or(format!("{key} needs a value: {key}=..."))
+            };
+            let new = match key {
+                "path" => Source::File(needed()?.into()),
+                "ram" => Source::Ram(parse_size(needed()?)?),
+                "null" => Source::Null(parse_size(needed()?)?),
+                "socket" => {
+                    socket = Some(PathBuf::from(needed()?));
+                    continue;
+                }
+                "queues" => {
+                    queues = parse_queues(needed()?)?;
+                    continue;
+                }
+                "readonly" if value.is_none() => {
+                    readonly = true;
+                    continue;
+                }
+                _ => {
+                    return Err(format!(
+                        "'{part}' is not known; an export is path=FILE, ram=SIZE or null=SIZE, then socket=PATH, \
+                         queues=N, readonly"
+                    ));
+                }
+            };
+            if source.replace(new).is_some() {
+                return Err("an export has one disk: one of path=, ram= and null=".into());
+            }
+        }
+        let source = source.ok_or("the disk is missing: add path=FILE, ram=SIZE or null=SIZE")?;
+        let socket = socket.ok_or("the socket is missing: add socket=PATH")?;
+        Ok(Self {
+            source,
+            socket,
+            queues,
+            readonly,
+        })
+    }
+}
+
+fn parse_queues(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|queues| (1..=MOST_QUEUES).contains(queues))
+        .ok_or(format!("queues={text}: a number from 1 to {MOST_QUEUES}"))
+}
+
+/// A number of bytes: a whole number, and K, M, G or T for powers of 1024.
+///
+/// # Errors
+/// What would have been understood.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is no size; say bytes, or a number with K, M, G or T, such as 64M");
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" | "k" | "KiB" => 10,
+        "M" | "m" | "MiB" => 20,
+        "G" | "g" | "GiB" => 30,
+        "T" | "t" | "TiB" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let bytes = number.checked_mul(1 << shift).ok_or_else(wrong)?;
+    if bytes < crate::disk::SECTOR {
+        return Err(format!(
+            "'{text}': a disk has at least one sector of {} bytes",
+            crate::disk::SECTOR
+        ));
+    }
+    Ok(bytes)
+}
+
+/// A duration: a whole number with ns, us, ms or s, or 0.
+///
+/// # Errors
+/// What would have been understood.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no duration; say a number with ns, us, ms or s, such as 32us, or 0");
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    match &text[digits.len()..] {
+        "" if number == 0 => Ok(Duration::ZERO),
+        "ns" => Ok(Duration::from_nanos(number)),
+        "us" => Ok(Duration::from_micros(number)),
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn understands_exports() {
+        let disk: Export = "path=disk.raw,socket=a.sock,queues=4".parse().unwrap();
+        let expected = Export {
+            queues: 4,
+            ..Export::new(Source::File("disk.raw".into()), "a.sock")
+        };
+        assert_eq!(disk, expected);
+        let disk: Export = "readonly,socket=/x/b=c.sock,ram=64M".parse().unwrap();
+        let expected = Export {
+            readonly: true,
+            ..Export::new(Source::Ram(64 << 20), "/x/b=c.sock")
+        };
+        assert_eq!(disk, expected);
+        assert_eq!(
+            "null=512,socket=s".parse::<Export>().unwrap().source,
+            Source::Null(512)
+        );
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let error = |text: &str| text.parse::<Export>().unwrap_err();
+        assert!(error("socket=s").contains("path=FILE"));
+        assert!(error("ram=1M").contains("socket=PATH"));
+        assert!(error("ram=1M,null=1M,socket=s").contains("one disk"));
+        assert!(error("ram=1X,socket=s").contains("64M"));
+        assert!(error("ram=511,socket=s").contains("512"));
+        assert!(error("ram=99999999T,socket=s").contains("no size"));
+        assert!(error("ram=1M,socket=").contains("needs a value"));
+        assert!(error("path,socket=s").contains("needs a value"));
+        assert!(error("ram=1M,socket=s,queues=0").contains("1 to 256"));
+        assert!(error("ram=1M,socket=s,queues=257").contains("1 to 256"));
+        assert!(error("ram=1M,socket=s,readonly=yes").contains("not known"));
+        assert!(error("ram=1M,socket=s,colour=red").contains("colour=red"));
+        assert!(error("").contains("not known"));
+    }
+
+    #[test]
+    fn understands_durations() {
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_duration("32us"), Ok(Duration::from_micros(32)));
+        assert_eq!(parse_duration("1ms"), Ok(Duration::from_millis(1)));
+        assert_eq!(parse_duration("500ns"), Ok(Duration::from_nanos(500)));
+        for wrong in ["", "32", "us", "1.5ms", "-1us", "1m", "99999999999999999999s"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_command_line() {
+        let args = [
+            "blockd",
+            "--poll-max",
+            "32us",
+            "--export",
+            "ram=1G,socket=a",
+            "--export",
+            "null=1G,socket=b",
+        ];
+        let args = Args::try_parse_from(args).unwrap();
+        assert_eq!(
+            (args.exports.len(), args.poll_max),
+            (2, Duration::from_micros(32))
+        );
+        assert_eq!((args.policy, args.backend), (Policy::Qemu2020, Waiter::Auto));
+        assert!(Args::try_parse_from(["blockd"]).is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! What is offered to a driver: features, and the configuration space that says the numbers.
+
+use vhost::vhost_user::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO,
+    VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
+};
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+
+use crate::disk::{Disk, SECTOR};
+use crate::request::{MOST_RANGE_SECTORS, MOST_RANGES};
+
+/// A driver is told to use at most so many buffers in a request: with header and status a queue of 128.
+pub(crate) const SEG_MAX: u32 = 126;
+
+/// The event indexes are in use.
+pub(crate) const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
+/// The driver flushes what must be on the medium.
+pub(crate) const FLUSH: u64 = 1 << VIRTIO_BLK_F_FLUSH;
+/// Protocol features are negotiated, and queues begin disabled.
+pub(crate) const PROTOCOL: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
+
+/// A configuration space has at most so many bytes; those beyond what is defined are zero.
+const CONFIG_LEN: usize = 256;
+
+/// The features that are offered for a disk.
+pub(crate) fn offered(disk: &Disk) -> u64 {
+    let mut bits = 0;
+    for bit in [
+        VIRTIO_F_VERSION_1,
+        VIRTIO_RING_F_EVENT_IDX,
+        VIRTIO_RING_F_INDIRECT_DESC,
+        VIRTIO_BLK_F_SEG_MAX,
+        VIRTIO_BLK_F_BLK_SIZE,
+        VIRTIO_BLK_F_FLUSH,
+        VIRTIO_BLK_F_MQ,
+    ] {
+        bits |= 1 << bit;
+    }
+    if disk.is_read_only() {
+        bits |= 1 << VIRTIO_BLK_F_RO;
+    } else {
+        bits |= 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
+    }
+    bits | PROTOCOL
+}
+
+/// The parts of the protocol that are offered.
+pub(crate) fn protocol() -> VhostUserProtocolFeatures {
+    VhostUserProtocolFeatures::MQ
+        | VhostUserProtocolFeatures::CONFIG
+        | VhostUserProtocolFeatures::REPLY_ACK
+        | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+}
+
+/// The configuration space of a disk with so many queues (`struct virtio_blk_config`).
+pub(crate) fn config_space(disk: &Disk, queues: u16) -> [u8; CONFIG_LEN] {
+    let mut space = [0; CONFIG_LEN];
+    let mut put = |at: usize, bytes: &[u8]| space[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &(disk.size() / SECTOR).to_le_bytes());
+    put(12, &SEG_MAX.to_le_bytes());
+    put(20, &(SECTOR as u32).to_le_bytes());
+    put(34, &queues.to_le_bytes());
+    if !disk.is_read_only() {
+        put(36, &MOST_RANGE_SECTORS.to_le_bytes());
+        put(40, &MOST_RANGES.to_le_bytes());
+        put(44, &1u32.to_le_bytes()); // discard alignment in sectors
+        put(48, &MOST_RANGE_SECTORS.to_le_bytes());
+        put(52, &MOST_RANGES.to_le_bytes());
+        put(56, &[1]); // write-zeroes may unmap
+    }
+    space
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Source;
+    use std::mem::offset_of;
+    use virtio_bindings::virtio_blk::virtio_blk_config as Config;
+
+    #[test]
+    fn the_numbers_are_where_the_specification_has_them() {
+        let disk = Disk::open(&Source::Null(7 << 20), false).unwrap();
+        let space = config_space(&disk, 0x1234);
+        let long = |at: usize| u32::from_le_bytes(space[at..at + 4].try_into().unwrap());
+        assert_eq!(u64::from(long(0)), (7 << 20) / 512);
+        assert_eq!(long(offset_of!(Config, seg_max)), SEG_MAX);
+        assert_eq!(long(offset_of!(Config, blk_size)), 512);
+        let queues = offset_of!(Config, num_queues);
+        assert_eq!(space[queues..queues + 2], [0x34, 0x12]);
+        assert_eq!(long(offset_of!(Config, max_discard_sectors)), MOST_RANGE_SECTORS);
+        assert_eq!(long(offset_of!(Config, max_discard_seg)), MOST_RANGES);
+        assert_eq!(
+            long(offset_of!(Config, max_write_zeroes_sectors)),
+            MOST_RANGE_SECTORS
+        );
+        assert_eq!(long(offset_of!(Config, max_write_zeroes_seg)), MOST_RANGES);
+        assert_eq!(space[offset_of!(Config, write_zeroes_may_unmap)], 1);
+    }
+
+    #[test]
+    fn a_read_only_disk_says_so() {
+        let offers = |read_only| offered(&Disk::open(&Source::Null(512), read_only).unwrap());
+        let changing = 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
+        assert_eq!(offers(true) & changing, 0);
+        assert_eq!(offers(false) & changing, changing);
+        assert_eq!(offers(true) & 1 << VIRTIO_BLK_F_RO, 1 << VIRTIO_BLK_F_RO);
+        assert_eq!(offers(false) & 1 << VIRTIO_BLK_F_RO, 0);
+    }
+}

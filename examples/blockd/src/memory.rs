@@ -1,0 +1,298 @@
+//! The client's memory: the regions it shares, mapped here, and the translation of its addresses.
+//!
+//! A [`Memory`] never changes: when the client adds or removes a region there is a new one, and the queues are moved to
+//! it. It never hands out a reference into shared memory, only volatile and atomic access within a region's bounds.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
+
+/// More regions than this are refused. Each costs a mapping and a descriptor.
+pub(crate) const MOST_REGIONS: usize = 64;
+
+/// Why a region was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MemoryError {
+    /// It ends beyond what 64 bits can address, or has no bytes.
+    #[error("a memory region at {at:#x} of {len:#x} bytes is no range of addresses")]
+    NoRange {
+        /// The guest address.
+        at: u64,
+        /// The number of bytes.
+        len: u64,
+    },
+    /// The file is shorter than the region says: touching the rest would be fatal.
+    #[error("a memory region needs {needed:#x} bytes of its file, which has {has:#x}")]
+    FileTooShort {
+        /// Offset and length of the region.
+        needed: u64,
+        /// Length of the file.
+        has: u64,
+    },
+    /// The addresses belong to another region already.
+    #[error("a memory region at {at:#x} overlaps another one")]
+    Overlap {
+        /// The guest address.
+        at: u64,
+    },
+    /// There are too many.
+    #[error("more than {MOST_REGIONS} memory regions")]
+    TooMany,
+    /// No such region.
+    #[error("there is no memory region at {at:#x}")]
+    Unknown {
+        /// The guest address.
+        at: u64,
+    },
+    /// The system would not map it.
+    #[error("cannot map a memory region")]
+    Map(#[source] vm_memory::mmap::MmapRegionError),
+    /// The system would not tell the length of the file.
+    #[error("cannot examine the file of a memory region")]
+    Examine(#[source] std::io::Error),
+}
+
+/// Where a region lies: for the guest, for the client's own process, and in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The guest's physical address, which descriptors use.
+    pub(crate) guest: u64,
+    /// The client's virtual address, which the set-up of a queue uses.
+    pub(crate) user: u64,
+    /// Bytes.
+    pub(crate) len: u64,
+    /// Where it begins in the file.
+    pub(crate) offset: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Region {
+    guest: u64,
+    user: u64,
+    len: u64,
+    map: Arc<MmapRegion>,
+}
+
+/// A part of one region that is kept mapped for as long as this value lives, such as a queue's ring.
+#[derive(Clone, Debug)]
+pub(crate) struct Area {
+    pub(crate) map: Arc<MmapRegion>,
+    pub(crate) at: usize,
+}
+
+/// What the client shares, at one time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    regions: Vec<Region>,
+}
+
+impl Memory {
+    /// The same and one region more, which is mapped from `file`.
+    ///
+    /// # Errors
+    /// [`MemoryError`] if the region makes no sense or the system refuses to map it.
+    pub(crate) fn with(&self, place: Place, file: File) -> Result<Self, MemoryError> {
+        let Place {
+            guest,
+            user,
+            len,
+            offset,
+        } = place;
+        let size = usize::try_from(len).ok().filter(|size| *size > 0);
+        let ends = [guest, user, offset].map(|from| from.checked_add(len));
+        let (Some(size), [Some(guest_end), Some(_), Some(file_end)]) = (size, ends) else {
+            return Err(MemoryError::NoRange { at: guest, len });
+        };
+        if self.regions.len() >= MOST_REGIONS {
+            return Err(MemoryError::TooMany);
+        }
+        if self
+            .regions
+            .iter()
+            .any(|other| guest < other.guest + other.len && other.guest < guest_end)
+        {
+            return Err(MemoryError::Overlap { at: guest });
+        }
+        let about = file.metadata().map_err(MemoryError::Examine)?;
+        if about.is_file() && about.len() < file_end {
+            return Err(MemoryError::FileTooShort {
+                needed: file_end,
+                has: about.len(),
+            });
+        }
+        let map = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(MemoryError::Map)?;
+        let mut more = self.clone();
+        more.regions.push(Region {
+            guest,
+            user,
+            len,
+            map: Arc::new(map),
+        });
+        Ok(more)
+    }
+
+    /// The same without the region at `place` (its offset in the file does not matter).
+    ///
+    /// # Errors
+    /// [`MemoryError::Unknown`] if there is none.
+    pub(crate) fn without(&self, place: Place) -> Result<Self, MemoryError> {
+        let same = |region: &Region| {
+            region.guest == place.guest && region.user == place.user && region.len == place.len
+        };
+        let at = self
+            .regions
+            .iter()
+            .position(same)
+            .ok_or(MemoryError::Unknown { at: place.guest })?;
+        let mut less = self.clone();
+        less.regions.remove(at);
+        Ok(less)
+    }
+
+    /// The bytes at a guest address, as many of `len` as lie in one piece; `None` if the address is nobody's.
+    #[inline]
+    pub(crate) fn piece(&self, guest: u64, len: u64) -> Option<VolatileSlice<'_>> {
+        for region in &self.regions {
+            let at = guest.wrapping_sub(region.guest);
+            if at < region.len {
+                let count = len.min(region.len - at);
+                return region
+                    .map
+                    .get_slice(usize::try_from(at).ok()?, usize::try_from(count).ok()?)
+                    .ok();
+            }
+        }
+        None
+    }
+
+    /// The `len` bytes at a guest address, if they lie in one piece.
+    #[inline]
+    pub(crate) fn whole(&self, guest: u64, len: u64) -> Option<VolatileSlice<'_>> {
+        self.piece(guest, len).filter(|slice| slice.len() as u64 == len)
+    }
+
+    /// The `len` bytes at one of the client's own addresses, if they lie in one region, which is kept.
+    pub(crate) fn area(&self, user: u64, len: u64) -> Option<Area> {
+        let region = self
+            .regions
+            .iter()
+            .find(|region| user.wrapping_sub(region.user) < region.len)?;
+        let at = user - region.user;
+        if len > region.len - at {
+            return None;
+        }
+        Some(Area {
+            map: region.map.clone(),
+            at: usize::try_from(at).ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use vm_memory::Bytes;
+
+    /// An unnamed file of `len` bytes.
+    pub(crate) fn file(len: u64) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(len).unwrap();
+        file
+    }
+
+    /// One region of `len` bytes at guest address 0x1000, user address 0x7000_0000.
+    pub(crate) fn simple(len: u64) -> Memory {
+        Memory::default()
+            .with(place(0x1000, 0x7000_0000, len), file(len))
+            .unwrap()
+    }
+
+    pub(crate) fn place(guest: u64, user: u64, len: u64) -> Place {
+        Place {
+            guest,
+            user,
+            len,
+            offset: 0,
+        }
+    }
+
+    #[test]
+    fn translates_within_bounds_only() {
+        let memory = simple(0x2000);
+        assert_eq!(memory.piece(0x1000, 4).map(|slice| slice.len()), Some(4));
+        assert_eq!(memory.piece(0x2ffe, 4).map(|slice| slice.len()), Some(2));
+        assert!(memory.whole(0x2ffe, 4).is_none());
+        for nowhere in [0, 0xfff, 0x3000, u64::MAX] {
+            assert!(memory.piece(nowhere, 1).is_none(), "{nowhere:#x}");
+        }
+        assert!(memory.area(0x7000_0000, 0x2000).is_some());
+        assert!(memory.area(0x7000_0001, 0x2000).is_none());
+        assert!(memory.area(0x6fff_ffff, 1).is_none());
+        assert!(memory.area(0x7000_1fff, u64::MAX).is_none());
+    }
+
+    #[test]
+    fn refuses_what_makes_no_sense() {
+        let memory = simple(0x2000);
+        let add = |place: Place, has: u64| memory.with(place, file(has)).map(|_| ());
+        assert!(matches!(
+            add(place(0x2fff, 0, 0x1000), 0x1000),
+            Err(MemoryError::Overlap { .. })
+        ));
+        assert!(matches!(
+            add(place(0x9000, 0, 0), 0x1000),
+            Err(MemoryError::NoRange { .. })
+        ));
+        assert!(matches!(
+            add(place(u64::MAX, 0, 0x1000), 0x1000),
+            Err(MemoryError::NoRange { .. })
+        ));
+        assert!(matches!(
+            add(place(0x9000, u64::MAX, 0x1000), 0x1000),
+            Err(MemoryError::NoRange { .. })
+        ));
+        assert!(matches!(
+            add(place(0x9000, 0, 0x1001), 0x1000),
+            Err(MemoryError::FileTooShort { .. })
+        ));
+        assert!(matches!(
+            memory.without(place(0x1000, 0, 0x2000)),
+            Err(MemoryError::Unknown { .. })
+        ));
+        assert!(
+            memory
+                .without(place(0x1000, 0x7000_0000, 0x2000))
+                .unwrap()
+                .regions
+                .is_empty()
+        );
+        assert_eq!(memory.regions.len(), 1);
+    }
+
+    #[test]
+    fn has_a_limit() {
+        let mut memory = Memory::default();
+        for i in 0..MOST_REGIONS as u64 {
+            memory = memory
+                .with(place(i * 0x1000, i * 0x1000, 0x1000), file(0x1000))
+                .unwrap();
+        }
+        let one_more = memory.with(place(1 << 40, 1 << 40, 0x1000), file(0x1000));
+        assert!(matches!(one_more, Err(MemoryError::TooMany)));
+    }
+
+    #[test]
+    fn what_is_written_through_one_mapping_is_seen_through_another() {
+        let shared = file(0x1000);
+        let memory = Memory::default()
+            .with(place(0, 0, 0x1000), shared.try_clone().unwrap())
+            .unwrap();
+        let again = Memory::default().with(place(0, 0, 0x1000), shared).unwrap();
+        memory.whole(8, 4).unwrap().write_obj(0xdead_beef_u32, 0).unwrap();
+        assert_eq!(
+            again.whole(8, 4).unwrap().read_obj::<u32>(0).unwrap(),
+            0xdead_beef
+        );
+    }
+}

@@ -1,0 +1,350 @@
+//! A split virtqueue as it lies in the client's memory: the loads, stores and fences, and nothing else.
+//!
+//! Where the rings are is looked up once, when a queue starts; after that every access is one bounds check and one load
+//! or store. The ring remembers no position: that belongs to whoever walks it.
+
+use std::sync::atomic::{AtomicU16, Ordering, fence};
+
+use virtio_bindings::bindings::virtio_ring::{VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY};
+use virtio_queue::desc::split::Descriptor;
+use vm_memory::VolatileMemory;
+
+use crate::memory::{Area, Memory};
+
+/// The largest queue the specification allows.
+pub(crate) const MOST_ENTRIES: u16 = 32768;
+
+const DESCRIPTOR_LEN: u64 = 16;
+/// Before the entries of either ring: flags and index.
+const HEADER_LEN: usize = 4;
+const INDEX_AT: usize = 2;
+const AVAIL_ENTRY_LEN: usize = 2;
+const USED_ENTRY_LEN: usize = 8;
+
+/// Where a queue lies, in the client's own addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RingAddresses {
+    /// The descriptor table.
+    pub(crate) descriptors: u64,
+    /// The ring the driver writes.
+    pub(crate) available: u64,
+    /// The ring the device writes.
+    pub(crate) used: u64,
+}
+
+/// Why a queue cannot be where it is said to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RingError {
+    /// The number of entries.
+    #[error("a queue of {0} entries: it must be a power of two, at most {MOST_ENTRIES}")]
+    Size(u32),
+    /// A part lies where it must not.
+    #[error("the {part} at {at:#x} is not aligned to {align} bytes")]
+    Alignment {
+        /// Which part.
+        part: &'static str,
+        /// The address.
+        at: u64,
+        /// Bytes.
+        align: u64,
+    },
+    /// A part lies in no shared memory.
+    #[error("the {part} at {at:#x} does not lie in one shared memory region")]
+    Outside {
+        /// Which part.
+        part: &'static str,
+        /// The address.
+        at: u64,
+    },
+}
+
+/// One split virtqueue.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    descriptors: Area,
+    available: Area,
+    used: Area,
+    size: u16,
+    event_idx: bool,
+}
+
+impl Ring {
+    /// Finds the parts of a queue.
+    pub(crate) fn find(
+        memory: &Memory,
+        at: RingAddresses,
+        size: u32,
+        event_idx: bool,
+    ) -> Result<Self, RingError> {
+        let size = check_size(size)?;
+        let entries = u64::from(size);
+        let part = |part, at: u64, align: u64, len: u64| {
+            if !at.is_multiple_of(align) {
+                return Err(RingError::Alignment { part, at, align });
+            }
+            let area = memory.area(at, len).ok_or(RingError::Outside { part, at })?;
+            // The mapping itself is page-aligned, but the client chooses how its addresses relate to that.
+            if !(area.at as u64).is_multiple_of(align) {
+                return Err(RingError::Alignment { part, at, align });
+            }
+            Ok(area)
+        };
+        // Each ring ends with two bytes for the other side's event index, used or not.
+        let available_len = 6 + AVAIL_ENTRY_LEN as u64 * entries;
+        let used_len = 6 + USED_ENTRY_LEN as u64 * entries;
+        Ok(Self {
+            descriptors: part("descriptor table", at.descriptors, 16, DESCRIPTOR_LEN * entries)?,
+            available: part("available ring", at.available, 2, available_len)?,
+            used: part("used ring", at.used, 4, used_len)?,
+            size,
+            event_idx,
+        })
+    }
+
+    pub(crate) fn size(&self) -> u16 {
+        self.size
+    }
+
+    /// How far the driver has come. What it published before is visible afterwards.
+    #[inline]
+    pub(crate) fn available_index(&self) -> u16 {
+        u16::from_le(atomic(&self.available, INDEX_AT).load(Ordering::Acquire))
+    }
+
+    /// The head of the chain at a position of the available ring; the driver may have put any number there.
+    #[inline]
+    pub(crate) fn available_entry(&self, position: u16) -> u16 {
+        let slot = usize::from(position & (self.size - 1));
+        u16::from_le(atomic(&self.available, HEADER_LEN + slot * AVAIL_ENTRY_LEN).load(Ordering::Relaxed))
+    }
+
+    /// A copy of a descriptor, `None` beyond the table. The driver may change it while it is read.
+    #[inline]
+    pub(crate) fn descriptor(&self, index: u16) -> Option<Descriptor> {
+        if index >= self.size {
+            return None;
+        }
+        let at = self.descriptors.at + usize::from(index) * DESCRIPTOR_LEN as usize;
+        self.descriptors
+            .map
+            .get_ref::<Descriptor>(at)
+            .ok()
+            .map(|descriptor| descriptor.load())
+    }
+
+    /// How far the device had come.
+    pub(crate) fn used_index(&self) -> u16 {
+        u16::from_le(atomic(&self.used, INDEX_AT).load(Ordering::Relaxed))
+    }
+
+    /// Writes an entry of the used ring; [`publish`](Self::publish) shows it.
+    #[inline]
+    pub(crate) fn set_used_entry(&self, position: u16, head: u16, written: u32) {
+        let slot = usize::from(position & (self.size - 1));
+        let at = self.used.at + HEADER_LEN + slot * USED_ENTRY_LEN;
+        let entry = u64::from(head) | u64::from(written) << 32;
+        if let Ok(slot) = self.used.map.get_ref::<u64>(at) {
+            slot.store(entry.to_le());
+        }
+    }
+
+    /// Shows the driver all entries of the used ring before `index`, and what was written for them.
+    #[inline]
+    pub(crate) fn publish(&self, index: u16) {
+        atomic(&self.used, INDEX_AT).store(index.to_le(), Ordering::Release);
+    }
+
+    /// Asks the driver not to kick. It may kick all the same.
+    #[inline]
+    pub(crate) fn suppress_kicks(&self, position: u16) {
+        if self.event_idx {
+            // An index that has just been passed: the driver comes by it again 65,536 requests later, and kicks once.
+            atomic(&self.used, self.event_at()).store(position.wrapping_sub(1).to_le(), Ordering::Relaxed);
+        } else {
+            atomic(&self.used, 0).store((VRING_USED_F_NO_NOTIFY as u16).to_le(), Ordering::Relaxed);
+        }
+    }
+
+    /// Asks the driver to kick once it goes beyond `position`. What it did before it could see this is visible in
+    /// [`available_index`](Self::available_index) after a [`full_fence`].
+    #[inline]
+    pub(crate) fn ask_for_kicks(&self, position: u16) {
+        if self.event_idx {
+            atomic(&self.used, self.event_at()).store(position.to_le(), Ordering::Relaxed);
+        } else {
+            atomic(&self.used, 0).store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the driver wants to be called now that the used index went from `before` to `now`. To be asked after the
+    /// index was published and a [`full_fence`].
+    #[inline]
+    pub(crate) fn wants_call(&self, before: u16, now: u16) -> bool {
+        if self.event_idx {
+            let at = HEADER_LEN + usize::from(self.size) * AVAIL_ENTRY_LEN;
+            let event = u16::from_le(atomic(&self.available, at).load(Ordering::Relaxed));
+            now.wrapping_sub(event).wrapping_sub(1) < now.wrapping_sub(before)
+        } else {
+            let flags = u16::from_le(atomic(&self.available, 0).load(Ordering::Relaxed));
+            before != now && flags & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0
+        }
+    }
+
+    pub(crate) fn has_event_idx(&self) -> bool {
+        self.event_idx
+    }
+
+    fn event_at(&self) -> usize {
+        HEADER_LEN + usize::from(self.size) * USED_ENTRY_LEN
+    }
+}
+
+/// Orders this side's stores before its loads. Both sides of a ring store one thing and then look at another (used index
+/// and "call me", "kick me" and available index): without it on both sides each can miss the other.
+#[inline]
+pub(crate) fn full_fence() {
+    fence(Ordering::SeqCst);
+}
+
+/// The number of entries, if a queue may have so many.
+pub(crate) fn check_size(size: u32) -> Result<u16, RingError> {
+    u16::try_from(size)
+        .ok()
+        .filter(|size| size.is_power_of_two() && *size <= MOST_ENTRIES)
+        .ok_or(RingError::Size(size))
+}
+
+#[inline]
+fn atomic(area: &Area, offset: usize) -> &AtomicU16 {
+    area.map
+        .get_atomic_ref::<AtomicU16>(area.at + offset)
+        .expect("bounds and alignment were checked when the queue was found")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::tests::simple;
+
+    const USER: u64 = 0x7000_0000;
+    const AT: RingAddresses = RingAddresses {
+        descriptors: USER,
+        available: USER + 0x1000,
+        used: USER + 0x2000,
+    };
+
+    fn ring(event_idx: bool) -> (Memory, Ring) {
+        let memory = simple(0x4000);
+        let ring = Ring::find(&memory, AT, 8, event_idx).unwrap();
+        (memory, ring)
+    }
+
+    fn put(memory: &Memory, guest: u64, value: u16) {
+        memory
+            .whole(guest, 2)
+            .unwrap()
+            .get_ref::<u16>(0)
+            .unwrap()
+            .store(value);
+    }
+
+    fn get(memory: &Memory, guest: u64) -> u16 {
+        memory.whole(guest, 2).unwrap().get_ref::<u16>(0).unwrap().load()
+    }
+
+    #[test]
+    fn refuses_impossible_places() {
+        let memory = simple(0x4000);
+        let find = |at, size| Ring::find(&memory, at, size, false).map(|_| ());
+        for size in [0, 3, 6, 65536, 0x8000_0000] {
+            assert_eq!(find(AT, size), Err(RingError::Size(size)));
+        }
+        let part = |change: &dyn Fn(&mut RingAddresses)| {
+            let mut at = AT;
+            change(&mut at);
+            find(at, 8)
+        };
+        assert!(matches!(
+            part(&|at| at.descriptors += 8),
+            Err(RingError::Alignment { .. })
+        ));
+        assert!(matches!(
+            part(&|at| at.available += 1),
+            Err(RingError::Alignment { .. })
+        ));
+        assert!(matches!(
+            part(&|at| at.used += 2),
+            Err(RingError::Alignment { .. })
+        ));
+        assert!(matches!(
+            part(&|at| at.used = USER + 0x3ffc),
+            Err(RingError::Outside { .. })
+        ));
+        assert!(matches!(
+            part(&|at| at.descriptors = 0),
+            Err(RingError::Outside { .. })
+        ));
+        assert_eq!(find(AT, 256), Ok(()));
+        assert!(
+            matches!(find(AT, 1024), Err(RingError::Outside { .. })),
+            "the used ring does not fit"
+        );
+    }
+
+    #[test]
+    fn positions_wrap() {
+        let (memory, ring) = ring(false);
+        put(&memory, 0x2000 + 4 + 2 * 7, 5);
+        assert_eq!(ring.available_entry(7), 5);
+        assert_eq!(ring.available_entry(u16::MAX), 5);
+        ring.set_used_entry(u16::MAX, 3, 513);
+        ring.publish(0);
+        assert_eq!(get(&memory, 0x3000 + 4 + 8 * 7), 3);
+        assert_eq!(get(&memory, 0x3000 + 4 + 8 * 7 + 4), 513);
+        assert!(ring.descriptor(8).is_none());
+    }
+
+    #[test]
+    fn kicks_are_switched_by_the_flag() {
+        let (memory, ring) = ring(false);
+        ring.suppress_kicks(0);
+        assert_eq!(get(&memory, 0x3000), 1);
+        ring.ask_for_kicks(0);
+        assert_eq!(get(&memory, 0x3000), 0);
+        assert!(ring.wants_call(0, 1));
+        assert!(!ring.wants_call(1, 1));
+        put(&memory, 0x2000, 1);
+        assert!(!ring.wants_call(0, 1));
+    }
+
+    #[test]
+    fn kicks_are_switched_by_the_event_index() {
+        let (memory, ring) = ring(true);
+        let event = 0x3000 + 4 + 8 * 8;
+        // What a driver does: it kicks if its index has gone past the event since it last asked.
+        let driver_kicks = |before: u16, now: u16| {
+            now.wrapping_sub(get(&memory, event)).wrapping_sub(1) < now.wrapping_sub(before)
+        };
+        for position in [0u16, 1, 7, 0x7fff, 0xffff] {
+            ring.ask_for_kicks(position);
+            assert!(driver_kicks(position, position.wrapping_add(1)));
+            assert!(driver_kicks(position, position.wrapping_add(8)));
+            ring.suppress_kicks(position);
+            assert!(!driver_kicks(position, position.wrapping_add(1)));
+            assert!(!driver_kicks(position.wrapping_add(1), position.wrapping_add(8)));
+        }
+    }
+
+    #[test]
+    fn calls_follow_the_event_index() {
+        let (memory, ring) = ring(true);
+        put(&memory, 0x2000 + 4 + 2 * 8, 3);
+        assert!(ring.wants_call(3, 4));
+        assert!(ring.wants_call(0, 8));
+        assert!(!ring.wants_call(4, 8));
+        assert!(!ring.wants_call(0, 3));
+        put(&memory, 0x2000 + 4 + 2 * 8, 0xffff);
+        assert!(ring.wants_call(0xfffe, 1));
+        assert!(!ring.wants_call(0, 1));
+    }
+}

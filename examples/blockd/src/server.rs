@@ -1,0 +1,171 @@
+//! The whole daemon without its process: one context, all exports, and a way to stop it from elsewhere.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aio_backend_epoll::Epoll;
+use aio_backend_ppoll::Ppoll;
+use aio_context::{Context, PollParams, Remote, Wait};
+use anyhow::{Context as _, bail};
+use rustix::process::{Resource, Rlimit};
+
+use crate::acceptor::Acceptor;
+use crate::chain::Chain;
+use crate::cli::{Args, Export, Policy, Waiter};
+use crate::disk::{Disk, Source};
+use crate::request::Device;
+
+/// Disks that are served by the thread that made this.
+#[derive(Debug)]
+pub struct Server {
+    context: Context,
+    acceptors: Vec<Rc<Acceptor>>,
+    stop: Arc<AtomicBool>,
+}
+
+/// Stops a [`Server`], from any thread.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    stop: Arc<AtomicBool>,
+    remote: Remote,
+}
+
+impl Stopper {
+    /// Has [`Server::run`] return soon. No request is left half done.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.remote.kick();
+    }
+}
+
+impl Server {
+    /// Opens the disks and listens: from now on clients can connect, and are served once it [runs](Self::run).
+    ///
+    /// # Errors
+    /// What cannot be opened, bound or built, and what to do about it.
+    pub fn new(args: &Args) -> anyhow::Result<Self> {
+        raise_descriptor_limit(args);
+        let mut builder = Context::builder().poll_params(PollParams::up_to(args.poll_max));
+        match args.policy {
+            Policy::Qemu2020 => {} // what a context has by itself
+        }
+        match args.backend {
+            Waiter::Auto => {}
+            Waiter::Ppoll => builder = builder.backend(Box::new(Ppoll::new())),
+            Waiter::Epoll => {
+                let epoll = Epoll::new().context("cannot make an epoll instance; try --backend ppoll")?;
+                builder = builder.backend(Box::new(epoll));
+            }
+            Waiter::Uring => {
+                bail!("the io_uring backend is not built yet; use --backend auto, ppoll or epoll")
+            }
+        }
+        let context = builder.build().context("cannot make an event loop")?;
+        let chain = Rc::new(RefCell::new(Chain::default()));
+        let mut server = Self {
+            context,
+            acceptors: Vec::new(),
+            stop: Arc::default(),
+        };
+        for (number, export) in args.exports.iter().enumerate() {
+            let disk = open(export)?;
+            let device = Device::new(disk, &format!("blockd-{number}"));
+            let acceptor = Acceptor::listen(
+                &server.context,
+                &export.socket,
+                device,
+                export.queues,
+                chain.clone(),
+            )?;
+            server.acceptors.push(acceptor);
+        }
+        Ok(server)
+    }
+
+    /// The event loop, to add to it.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// What stops it.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper {
+            stop: self.stop.clone(),
+            remote: self.context.remote(),
+        }
+    }
+
+    /// Serves until it is stopped.
+    ///
+    /// # Errors
+    /// What the system says to waiting.
+    pub fn run(&self) -> io::Result<()> {
+        while !self.stop.load(Ordering::Acquire) {
+            self.context.poll(Wait::Block)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for acceptor in &self.acceptors {
+            acceptor.close();
+        }
+    }
+}
+
+/// Serves on this thread until stopped; `ready` is called, with what stops it, when every socket accepts clients.
+///
+/// # Errors
+/// As [`Server::new`] and [`Server::run`].
+pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
+    let server = Server::new(args)?;
+    ready(server.stopper());
+    server.run().context("the event loop cannot wait any longer")
+}
+
+fn open(export: &Export) -> anyhow::Result<Disk> {
+    Disk::open(&export.source, export.readonly).with_context(|| match &export.source {
+        Source::File(path) if export.readonly => format!("cannot open {} for reading", path.display()),
+        Source::File(path) => {
+            format!(
+                "cannot open {} for reading and writing; add ',readonly' to only read it",
+                path.display()
+            )
+        }
+        Source::Ram(bytes) | Source::Null(bytes) => format!("cannot reserve {bytes} bytes of memory"),
+    })
+}
+
+/// Raises the soft limit of open files to the hard one, and warns if that may not do.
+fn raise_descriptor_limit(args: &Args) {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    // A socket, a disk and some memory for each export, a kick and a call for each queue.
+    let needed: u64 = args
+        .exports
+        .iter()
+        .map(|export| 8 + 2 * u64::from(export.queues))
+        .sum::<u64>()
+        + 16;
+    if let Some(most) = limit.maximum
+        && most < needed
+    {
+        tracing::warn!(
+            "if all queues are used, {needed} open files are needed and {most} allowed: raise the hard \
+                        limit (ulimit -Hn, or LimitNOFILE of a service)"
+        );
+    }
+}

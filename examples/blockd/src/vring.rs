@@ -1,0 +1,338 @@
+//! One virtqueue is one handler: its kick eventfd is readable, or a look at the available index finds work.
+//!
+//! It serves a bounded number of requests at a time and never waits for the driver. When it stops, it leaves the client's
+//! memory alone.
+//!
+//! # From polled to sleeping and back
+//! While the loop polls, the driver is asked not to kick. Before the loop sleeps it asks for kicks again, puts a full
+//! fence between that and one more look at the available index ([`poll_end`](Pollable::poll_end), then
+//! [`poll`](Pollable::poll)). The driver does the mirror image: publish the index, fence, look whether a kick is wanted.
+//! So either the look finds the request or the driver kicks. The way back, "used index, fence, does the driver want a
+//! call?", follows the same pattern.
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use aio_context::{Context, Handler, Pollable};
+use rustix::io::Errno;
+
+use crate::chain::Chain;
+use crate::link::Link;
+use crate::memory::Memory;
+use crate::request::{Broken, Device};
+use crate::ring::{Ring, full_fence};
+
+/// So many requests are served before others get their turn.
+const REQUESTS_A_TURN: u32 = 128;
+/// So many bytes are moved before others get their turn.
+const BYTES_A_TURN: u64 = 4 * 1024 * 1024;
+/// Completions are shown to the driver at least every so many requests: each time costs a transfer of a cache line that
+/// a spinning driver looks at.
+const PUBLISH_EVERY: u16 = 8;
+/// So many refused requests of one queue are logged.
+const MOST_COMPLAINTS: u32 = 8;
+
+/// An eventfd of the client that may be exchanged while the queue runs.
+pub(crate) type Doorbell = Rc<RefCell<Option<File>>>;
+
+/// What a queue needs besides its ring.
+#[derive(Debug)]
+pub(crate) struct Wiring {
+    pub(crate) index: usize,
+    pub(crate) kick: Rc<File>,
+    pub(crate) call: Doorbell,
+    pub(crate) error: Doorbell,
+    pub(crate) memory: Rc<Memory>,
+    pub(crate) device: Rc<Device>,
+    /// Shared by all queues: only one of them runs at a time.
+    pub(crate) chain: Rc<RefCell<Chain>>,
+    pub(crate) link: Rc<Link>,
+    /// The driver cannot flush, so that what is reported must be on the medium.
+    pub(crate) write_through: bool,
+}
+
+/// A running virtqueue.
+#[derive(Debug)]
+pub(crate) struct Vring {
+    ring: Ring,
+    /// The next entry of the available ring to take.
+    next_available: Cell<u16>,
+    /// The loop polls, so the driver need not kick.
+    polled: Cell<bool>,
+    /// It broke or was stopped: the ring is not to be touched.
+    dead: Cell<bool>,
+    /// The next entry of the used ring to fill.
+    next_used: Cell<u16>,
+    /// Up to where the driver was asked whether it wants a call.
+    asked: Cell<u16>,
+    complaints: Cell<u32>,
+    publish_every: u16,
+    wiring: Wiring,
+}
+
+impl Vring {
+    /// A queue that goes on at entry `base` of its available ring. [`start`](Self::start) it once it is watched.
+    pub(crate) fn new(ring: Ring, base: u16, wiring: Wiring) -> Self {
+        let next_used = ring.used_index();
+        let publish_every = if wiring.device.disk.is_slow() {
+            1
+        } else {
+            PUBLISH_EVERY
+        };
+        Self {
+            ring,
+            next_available: Cell::new(base),
+            polled: Cell::new(false),
+            dead: Cell::new(false),
+            next_used: Cell::new(next_used),
+            asked: Cell::new(next_used),
+            complaints: Cell::new(0),
+            publish_every,
+            wiring,
+        }
+    }
+
+    /// Asks for kicks, and sees to it that what is there already is served.
+    pub(crate) fn start(&self) {
+        self.ring.ask_for_kicks(self.next_available.get());
+        full_fence();
+        if self.poll() {
+            self.come_again();
+        }
+    }
+
+    /// Touches the ring no more. Returns the entry at which to go on: all before it are completed.
+    pub(crate) fn stop(&self) -> u16 {
+        self.dead.set(true);
+        self.next_available.get()
+    }
+
+    /// Tells the driver to look, whether it wants that or not.
+    pub(crate) fn call(&self) {
+        if let Some(call) = &*self.wiring.call.borrow() {
+            ring_bell(call);
+        }
+    }
+
+    /// Serves what there is, or as much of it as fits into a turn.
+    fn run(&self) {
+        if self.dead.get() {
+            return;
+        }
+        let polled = self.polled.get();
+        let mut turn = Turn {
+            requests: REQUESTS_A_TURN,
+            bytes: BYTES_A_TURN,
+        };
+        loop {
+            if !polled && !self.ring.has_event_idx() {
+                // With event indexes kicks stay off by themselves until the index is moved.
+                self.ring.suppress_kicks(self.next_available.get());
+            }
+            if let Err(broken) = self.serve_pending(&mut turn) {
+                self.give_up(&broken);
+                return;
+            }
+            if !polled && !turn.is_over() {
+                self.ring.ask_for_kicks(self.next_available.get());
+            }
+            // One fence for both questions: "does the driver want a call?" and "is there more after all?"
+            full_fence();
+            self.call_if_wanted();
+            if polled {
+                return;
+            }
+            if turn.is_over() {
+                self.come_again();
+                return;
+            }
+            if !self.poll() {
+                return;
+            }
+        }
+    }
+
+    fn serve_pending(&self, turn: &mut Turn) -> Result<(), GivenUp> {
+        let mut chain = self.wiring.chain.borrow_mut();
+        let mut published = self.next_used.get();
+        let served = loop {
+            let next = self.next_available.get();
+            let pending = self.ring.available_index().wrapping_sub(next);
+            if pending == 0 || turn.is_over() {
+                break Ok(());
+            }
+            if pending > self.ring.size() {
+                break Err(GivenUp::Index {
+                    pending,
+                    size: self.ring.size(),
+                });
+            }
+            let mut used = self.next_used.get();
+            for next in (0..pending).map(|ahead| next.wrapping_add(ahead)) {
+                if let Err(broken) = self.serve_one(&mut chain, next, used, turn) {
+                    self.ring.publish(used);
+                    return Err(broken.into());
+                }
+                used = used.wrapping_add(1);
+                self.next_available.set(next.wrapping_add(1));
+                self.next_used.set(used);
+                if used.wrapping_sub(published) >= self.publish_every {
+                    self.ring.publish(used);
+                    published = used;
+                }
+                if turn.is_over() {
+                    break;
+                }
+            }
+        };
+        if self.next_used.get() != published {
+            self.ring.publish(self.next_used.get());
+        }
+        served
+    }
+
+    #[inline]
+    fn serve_one(&self, chain: &mut Chain, next: u16, used: u16, turn: &mut Turn) -> Result<(), Broken> {
+        let Wiring {
+            memory,
+            device,
+            write_through,
+            ..
+        } = &self.wiring;
+        let head = self.ring.available_entry(next);
+        chain.collect(&self.ring, memory, head)?;
+        let done = device.serve(memory, chain, *write_through)?;
+        if let Some(refused) = done.refused {
+            self.complain(&refused);
+        }
+        self.ring.set_used_entry(used, head, done.written);
+        turn.requests -= 1;
+        turn.bytes = turn.bytes.saturating_sub(done.moved);
+        Ok(())
+    }
+
+    /// To be called after a fence that follows the last publication.
+    fn call_if_wanted(&self) {
+        let used = self.next_used.get();
+        if self.ring.wants_call(self.asked.replace(used), used) {
+            self.call();
+        }
+    }
+
+    /// Has the loop come back after everybody else had a turn.
+    fn come_again(&self) {
+        ring_bell(&self.wiring.kick);
+    }
+
+    fn drain_kicks(&self) -> io::Result<()> {
+        let mut count = [0; 8];
+        loop {
+            match rustix::io::read(&*self.wiring.kick, &mut count) {
+                Ok(_) | Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    #[cold]
+    fn complain(&self, refused: &dyn std::error::Error) {
+        let (export, queue) = (self.wiring.link.export(), self.wiring.index);
+        let complaints = self.complaints.get() + 1;
+        self.complaints.set(complaints.min(MOST_COMPLAINTS + 1));
+        if complaints <= MOST_COMPLAINTS {
+            tracing::warn!(%export, queue, "a request ends with an error: {refused}");
+        }
+        if complaints == MOST_COMPLAINTS {
+            tracing::warn!(%export, queue, "further refused requests of this queue are not logged");
+        }
+    }
+
+    /// The client cannot be trusted with this queue any more: ends the connection.
+    #[cold]
+    fn give_up(&self, why: &GivenUp) {
+        self.dead.set(true);
+        if let Some(error) = &*self.wiring.error.borrow() {
+            ring_bell(error);
+        }
+        self.wiring
+            .link
+            .cut(&format_args!("queue {}: {why}", self.wiring.index));
+    }
+}
+
+/// Why a queue is not served any longer.
+#[derive(Debug, thiserror::Error)]
+enum GivenUp {
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    #[error("the available index is {pending} ahead in a queue of {size}")]
+    Index { pending: u16, size: u16 },
+    #[error("the kick descriptor: {0}")]
+    Kick(io::Error),
+}
+
+/// What may still be done before others get their turn.
+struct Turn {
+    requests: u32,
+    bytes: u64,
+}
+
+impl Turn {
+    fn is_over(&self) -> bool {
+        self.requests == 0 || self.bytes == 0
+    }
+}
+
+impl AsFd for Vring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wiring.kick.as_fd()
+    }
+}
+
+impl Handler for Vring {
+    fn readable(&self, _: &Context) {
+        match self.drain_kicks() {
+            Ok(()) => self.run(),
+            Err(error) => self.give_up(&GivenUp::Kick(error)),
+        }
+    }
+
+    fn broken(&self, _: &Context, why: io::Error) {
+        self.give_up(&GivenUp::Kick(why));
+    }
+}
+
+impl Pollable for Vring {
+    #[inline]
+    fn poll(&self) -> bool {
+        self.ring.available_index() != self.next_available.get() && !self.dead.get()
+    }
+
+    fn poll_ready(&self, _: &Context) {
+        self.run();
+    }
+
+    fn poll_begin(&self) {
+        self.polled.set(true);
+        if !self.dead.get() {
+            self.ring.suppress_kicks(self.next_available.get());
+        }
+    }
+
+    fn poll_end(&self) {
+        self.polled.set(false);
+        if !self.dead.get() {
+            self.ring.ask_for_kicks(self.next_available.get());
+            full_fence();
+        }
+    }
+}
+
+/// Adds one to an eventfd. One that is full has a reader to come, so that is as good.
+fn ring_bell(bell: &File) {
+    while rustix::io::write(bell, &1u64.to_ne_bytes()) == Err(Errno::INTR) {}
+}
