@@ -249,7 +249,7 @@ impl Inner {
     /// Keeps an exclusive handler from being entered again until the guard is dropped.
     fn hold<'a>(&'a self, cx: &'a Context, token: Token, exclusive: bool) -> Option<Held<'a>> {
         let held = exclusive && self.registry.borrow_mut().hold(token);
-        held.then_some(Held { cx, token })
+        held.then(|| Held { cx, token })
     }
 }
 

@@ -51,7 +51,7 @@ mod registration;
 mod remote;
 mod timer;
 
-pub use aio_backend::{Backend, Interest, Readiness, Token, Watched};
+pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub use aio_handlers::GroupId;
 pub use aio_pollctl::{PollParams, PollPolicy};
 pub use aio_timers::{Clock, ManualClock, Moment, VirtualClock};
