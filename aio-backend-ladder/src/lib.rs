@@ -1,14 +1,40 @@
-//! A backend that climbs from one backend to another when there is enough to watch, and back.
+//! A [`Backend`] that climbs from one backend to another when it pays, and back.
 //!
-//! [`Ladder`] is itself a [`Backend`] and passes the same conformance kit. It begins on the lower rung, climbs at a number of
-//! watched descriptors, and goes back at half of that. It moves only in [`Backend::rebalance`], when its loop is not in a
-//! wait, and when a foreign loop asks for a descriptor. If the upper rung cannot be made or fails as a whole, the ladder stays
-//! on the lower one for good, says so once, and nothing is lost.
+//! The lower rung is good for few descriptors, the upper one for many. Which two they are is for the caller to say:
+//!
+//! ```
+//! use aio_backend::Backend;
+//! use aio_backend_epoll::Epoll;
+//! use aio_backend_ladder::Ladder;
+//! use aio_backend_ppoll::Ppoll;
+//!
+//! let mut backend = Ladder::new(Ppoll::new(), Epoll::new, 64);
+//! assert_eq!(backend.name(), "ppoll");
+//! ```
+//!
+//! # When it switches
+//! It goes up with `climb_at` descriptors and comes down with less than half as many, but only inside
+//! [`Backend::rebalance`]: that is where the loop says that no wait is on the stack. Silent descriptors count too, so
+//! that a pause does not make it switch. Two things make it go up or stay down for good:
+//!
+//! - [`Backend::pollable`] asks for a descriptor that stands for all. It climbs at once and stays there, because a
+//!   foreign loop keeps that descriptor.
+//! - *The upper backend fails as a whole*: it cannot be made, an `add` or `modify` says `EMFILE`, `ENFILE`, `ENOSPC` or
+//!   `ENOMEM`, or a wait fails. Everything goes on below, the registration that met the failure included. One warning
+//!   names the call, the error, and what can be done about it.
+//!
+//! A rung that refuses a single descriptor when all are to move gets none of them; it is tried again after about as many
+//! changes as there are descriptors.
 //!
 //! # What it does not do
-//! It does not know which two backends it joins, makes no system call of its own, and does not decide what failed and why:
-//! that is in the error.
+//! It makes no system call and knows no particular backend. It does not hide that backends differ: a descriptor that
+//! one rung takes and the other refuses is accepted or refused by the one that is in charge.
+
 #![forbid(unsafe_code)]
+
+mod rung;
+mod stranded;
+mod table;
 
 use std::fmt;
 use std::io;
@@ -17,283 +43,263 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Peek, ReadyList, Token, Watched};
 
-/// Where a ladder is, or should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rung {
-    Lower,
-    Upper,
-}
+pub use crate::rung::Rung;
+use crate::rung::{Hold, concerns_all, next, remedy};
+use crate::stranded::Stranded;
+use crate::table::{Registration, Table};
 
-/// Why a ladder is bound to one rung.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Bound {
-    /// It goes where the number of descriptors leads.
-    Free,
-    /// A foreign loop holds the upper rung's descriptor.
-    Up,
-    /// The upper rung has failed.
-    Down,
-}
-
-/// Where to be with `watched` descriptors: up from `climb_at` on, down below half of it, otherwise where it is.
-fn next(now: Rung, watched: usize, climb_at: usize, bound: Bound) -> Rung {
-    match bound {
-        Bound::Up => Rung::Upper,
-        Bound::Down => Rung::Lower,
-        Bound::Free if watched >= climb_at => Rung::Upper,
-        Bound::Free if watched < climb_at.div_ceil(2) => Rung::Lower,
-        Bound::Free => now,
-    }
-}
-
-/// A backend with two rungs: see the [crate's page](crate).
+/// Two backends, one of which is in charge.
 pub struct Ladder<L, U> {
     lower: L,
+    /// There while it is in charge.
     upper: Option<U>,
     make_upper: Box<dyn FnMut() -> io::Result<U>>,
     climb_at: usize,
-    watched: usize,
-    bound: Bound,
+    hold: Hold,
+    /// Everything that is watched. A rung is filled from here while the other one is still whole, so that a move that
+    /// fails half-way has changed nothing.
+    table: Table,
+    stranded: Stranded,
+    /// How many registrations are to come or go before a refused move is tried again.
+    patience: usize,
 }
 
 impl<L: Backend, U: Backend> Ladder<L, U> {
-    /// A ladder on `lower` that makes its upper rung when `climb_at` descriptors are watched; with 0, at the first
-    /// opportunity, and it never goes back.
-    #[must_use]
+    /// Starts on `lower` and climbs at `climb_at` descriptors to what `make_upper` makes; it is called again for each
+    /// climb, because coming down closes the upper backend.
+    ///
+    /// With 0 it is always on the upper rung, which is made at once; if that fails, it stays on the lower one.
     pub fn new(lower: L, make_upper: impl FnMut() -> io::Result<U> + 'static, climb_at: usize) -> Self {
-        let make_upper = Box::new(make_upper);
-        Self {
+        let mut ladder = Self {
             lower,
             upper: None,
-            make_upper,
+            make_upper: Box::new(make_upper),
             climb_at,
-            watched: 0,
-            bound: Bound::Free,
+            hold: Hold::Free,
+            table: Table::default(),
+            stranded: Stranded::default(),
+            patience: 0,
+        };
+        ladder.switch();
+        ladder
+    }
+
+    /// Which backend is in charge.
+    #[must_use]
+    pub fn rung(&self) -> Rung {
+        match self.upper {
+            Some(_) => Rung::Upper,
+            None => Rung::Lower,
         }
     }
 
-    fn here(&self) -> &dyn Backend {
-        match &self.upper {
-            Some(upper) => upper,
-            None => &self.lower,
-        }
-    }
-
-    fn here_mut(&mut self) -> &mut dyn Backend {
+    /// The backend that is in charge.
+    fn current(&mut self) -> &mut dyn Backend {
         match &mut self.upper {
             Some(upper) => upper,
             None => &mut self.lower,
         }
     }
 
-    /// Makes the upper rung and moves everything there. On an error everything is back on the lower rung.
+    /// Goes where the number of descriptors says it should be.
+    fn switch(&mut self) {
+        let now = self.rung();
+        let moved = match next(now, self.table.len(), self.climb_at, self.hold) {
+            to if to == now => return,
+            _ if self.patience > 0 => return,
+            Rung::Upper => self.climb(),
+            Rung::Lower => self.descend(),
+        };
+        match moved {
+            Ok(()) => tracing::debug!(
+                to = self.name(),
+                watched = self.table.len(),
+                "the backend was switched"
+            ),
+            Err(error) => tracing::debug!(%error, "the backend was not switched"),
+        }
+    }
+
+    /// Moves everything up. If it fails, everything is where it was.
     fn climb(&mut self) -> io::Result<()> {
-        let mut upper = (self.make_upper)()?;
-        let mut failed = None;
-        let mut moved = Vec::with_capacity(self.watched);
-        self.lower.drain(&mut |fd, token, interest| {
-            if failed.is_none() {
-                failed = upper.add(fd.clone(), token, interest).err();
+        let filled = match (self.make_upper)() {
+            Ok(mut upper) => fill(&mut upper, &self.table)
+                .map(|()| upper)
+                .map_err(|error| ("add", error)),
+            Err(error) => Err(("create", error)),
+        };
+        match filled {
+            Ok(upper) => {
+                self.lower.drain(&mut |_, _, _| {});
+                self.upper = Some(upper);
+                Ok(())
             }
-            moved.push((fd, token, interest));
-        });
-        let Some(error) = failed else {
-            tracing::debug!(
-                from = self.lower.name(),
-                to = upper.name(),
-                watched = self.watched,
-                "climbed"
-            );
-            self.upper = Some(upper);
-            return Ok(());
-        };
-        upper.drain(&mut |_, _, _| {});
-        for (fd, token, interest) in moved {
-            put(&mut self.lower, fd, token, interest);
+            Err((call, error)) => {
+                if call == "create" || concerns_all(&error) {
+                    self.stay_below(call, &error);
+                } else {
+                    self.patience = self.table.len();
+                }
+                Err(error)
+            }
         }
-        Err(error)
     }
 
-    fn descend(&mut self) {
-        let Some(mut upper) = self.upper.take() else {
-            return;
-        };
-        tracing::debug!(
-            from = upper.name(),
-            to = self.lower.name(),
-            watched = self.watched,
-            "descended"
+    /// Moves everything down. If it fails, everything is where it was.
+    fn descend(&mut self) -> io::Result<()> {
+        let filled = fill(&mut self.lower, &self.table);
+        match filled {
+            Ok(()) => self.upper = None,
+            Err(_) => {
+                self.lower.drain(&mut |_, _, _| {});
+                self.patience = self.table.len();
+            }
+        }
+        filled
+    }
+
+    /// Gives the upper backend up for good, after `call` of it failed as a whole.
+    fn stay_below(&mut self, call: &'static str, error: &io::Error) {
+        tracing::warn!(
+            call,
+            %error,
+            remedy = remedy(error),
+            "the upper backend failed; {} does its work from now on, and nothing is lost",
+            self.lower.name(),
         );
-        let lower = &mut self.lower;
-        upper.drain(&mut |fd, token, interest| put(lower, fd, token, interest));
-    }
-
-    /// The upper rung has failed as a whole: down for good, with one warning.
-    fn give_up(&mut self, call: &str, error: &io::Error) {
-        if self.bound != Bound::Down {
-            tracing::warn!(
-                call,
-                %error,
-                "staying on {} for good, which is slower with many descriptors; {}",
-                self.lower.name(),
-                remedy(error)
-            );
+        self.hold = Hold::Lower;
+        if let Some(upper) = self.upper.take() {
+            for one in self.table.iter() {
+                if let Err(error) = self.lower.add(one.fd.clone(), one.token, one.interest) {
+                    tracing::debug!(fd = ?one.fd, %error, "the lower backend refused a descriptor");
+                    self.stranded.push(one.token);
+                }
+            }
+            drop(upper);
         }
-        self.bound = Bound::Down;
-        self.descend();
+    }
+
+    /// Tells the backend that is in charge of a change; if it fails as a whole, the lower one.
+    fn tell(
+        &mut self,
+        name: &'static str,
+        mut change: impl FnMut(&mut dyn Backend) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match change(self.current()) {
+            Err(error) if self.upper.is_some() && concerns_all(&error) => {
+                self.stay_below(name, &error);
+                change(&mut self.lower)
+            }
+            result => result,
+        }
     }
 }
 
-/// Puts a descriptor on the lower rung, on which every descriptor that is open can be.
-fn put(lower: &mut impl Backend, fd: Watched, token: Token, interest: Interest) {
-    if let Err(error) = lower.add(fd, token, interest) {
-        tracing::warn!(?token, %error, "a descriptor could not be moved to {}", lower.name());
-    }
-}
-
-/// Whether an error concerns the backend as a whole, and not the one descriptor: EMFILE, ENFILE, ENOSPC, ENOMEM.
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(12 | 23 | 24 | 28))
-}
-
-fn remedy(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(24) => "raise the limit of descriptors with `ulimit -n`",
-        Some(23) => "the system has no more descriptors: raise fs.file-max",
-        Some(28) => "raise fs.epoll.max_user_watches",
-        Some(12) => "the kernel has no more memory",
-        _ => "nothing is lost",
-    }
+/// Adds everything to an empty rung, up to the first that it refuses.
+fn fill(rung: &mut dyn Backend, table: &Table) -> io::Result<()> {
+    table
+        .iter()
+        .try_for_each(|one| rung.add(one.fd.clone(), one.token, one.interest))
 }
 
 impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
+    /// The name of the backend that is in charge.
     fn name(&self) -> &'static str {
-        self.here().name()
+        match &self.upper {
+            Some(upper) => upper.name(),
+            None => self.lower.name(),
+        }
     }
 
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        let added = self.here_mut().add(fd.clone(), token, interest);
-        let added = match added {
-            Err(error) if self.upper.is_some() && is_exhaustion(&error) => {
-                self.give_up("add", &error);
-                self.lower.add(fd, token, interest)
-            }
-            other => other,
-        };
-        self.watched += usize::from(added.is_ok());
-        added
+        if self.table.is_taken(token) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.tell("add", |backend| backend.add(fd.clone(), token, interest))?;
+        self.table.insert(Registration { fd, token, interest });
+        self.patience = self.patience.saturating_sub(1);
+        Ok(())
     }
 
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        match self.here_mut().modify(token, interest) {
-            Err(error) if self.upper.is_some() && is_exhaustion(&error) => {
-                self.give_up("modify", &error);
-                self.lower.modify(token, interest)
-            }
-            other => other,
+        if self.table.interest(token).is_none() {
+            return Err(io::ErrorKind::NotFound.into());
         }
+        let told = self.tell("modify", |backend| backend.modify(token, interest));
+        if !self.stranded.contains(token) {
+            told?;
+        }
+        self.table.set_interest(token, interest);
+        Ok(())
     }
 
     fn remove(&mut self, token: Token) -> io::Result<()> {
-        let removed = self.here_mut().remove(token);
-        let unknown = removed
-            .as_ref()
-            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        self.watched -= usize::from(!unknown);
-        removed
+        let Some(_share) = self.table.remove(token) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        self.patience = self.patience.saturating_sub(1);
+        if self.stranded.remove(token) {
+            return Ok(());
+        }
+        self.current().remove(token)
     }
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        match self.here_mut().wait(timeout, ready) {
-            Err(error) if self.upper.is_some() => {
-                self.give_up("wait", &error);
-                self.lower.wait(timeout, ready)
+        if let Some(upper) = &mut self.upper {
+            match upper.wait(timeout, ready) {
+                Ok(()) => return Ok(()),
+                Err(error) => self.stay_below("wait", &error),
             }
-            other => other,
         }
+        self.stranded.wait(&mut self.lower, &self.table, timeout, ready)
     }
 
     fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
-        self.here_mut().peek(ready)
+        self.current().peek(ready)
     }
 
     fn rebalance(&mut self) {
-        let now = if self.upper.is_some() {
-            Rung::Upper
-        } else {
-            Rung::Lower
-        };
-        match (now, next(now, self.watched, self.climb_at, self.bound)) {
-            (Rung::Lower, Rung::Upper) => {
-                if let Err(error) = self.climb() {
-                    self.give_up("climb", &error);
-                }
-            }
-            (Rung::Upper, Rung::Lower) => self.descend(),
-            _ => self.here_mut().rebalance(),
-        }
+        self.switch();
+        self.current().rebalance();
     }
 
     fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
-        if self.bound == Bound::Down {
-            return self.lower.pollable();
+        if self.hold != Hold::Lower {
+            if self.upper.is_none() {
+                self.climb()?;
+            }
+            self.hold = Hold::Upper;
         }
-        if self.upper.is_none() {
-            self.climb()?;
-        }
-        self.bound = Bound::Up;
-        self.here_mut().pollable()
+        self.current().pollable()
     }
 
     fn always_ready(&self) -> bool {
-        self.here().always_ready()
+        let current: &dyn Backend = match &self.upper {
+            Some(upper) => upper,
+            None => &self.lower,
+        };
+        current.always_ready() || self.stranded.has_any(&self.table)
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.here_mut().drain(each);
-        self.watched = 0;
+        self.current().drain(&mut |_, _, _| {});
+        self.stranded = Stranded::default();
+        self.patience = 0;
+        for one in std::mem::take(&mut self.table).into_all() {
+            each(one.fd, one.token, one.interest);
+        }
     }
 }
 
 impl<L: Backend, U: Backend> fmt::Debug for Ladder<L, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ladder")
-            .field("on", &self.here())
-            .field("watched", &self.watched)
+            .field("lower", &self.lower)
+            .field("upper", &self.upper)
             .field("climb_at", &self.climb_at)
-            .field("bound", &self.bound)
+            .field("hold", &self.hold)
+            .field("watched", &self.table.len())
+            .field("stranded", &self.stranded)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn b3_where_to_be() {
-        use Bound::{Down, Free, Up};
-        use Rung::{Lower, Upper};
-        for (now, watched, climb_at, bound, expected) in [
-            (Lower, 0, 64, Free, Lower),
-            (Lower, 63, 64, Free, Lower),
-            (Lower, 64, 64, Free, Upper),
-            (Upper, 63, 64, Free, Upper),
-            (Upper, 32, 64, Free, Upper),
-            (Upper, 31, 64, Free, Lower),
-            (Lower, 32, 64, Free, Lower),
-            (Lower, 0, 0, Free, Upper),
-            (Upper, 0, 0, Free, Upper),
-            (Upper, 0, 1, Free, Lower),
-            (Lower, 1000, 64, Down, Lower),
-            (Upper, 1000, 64, Down, Lower),
-            (Upper, 0, 64, Up, Upper),
-        ] {
-            assert_eq!(
-                next(now, watched, climb_at, bound),
-                expected,
-                "{now:?} {watched} {climb_at} {bound:?}"
-            );
-        }
     }
 }

@@ -1,0 +1,140 @@
+//! A backend that works until a chosen call of it fails.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_backend::{Backend, Interest, ReadyList, Token, Watched};
+use aio_backend_ppoll::Ppoll;
+use rustix::io::Errno;
+
+/// Which call is to fail, and how: shared between a test and all the backends that it makes.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// How many calls are still to work, counting those of `only` alone if that is set.
+    left: Cell<Option<u32>>,
+    only: Cell<Option<&'static str>>,
+    error: Cell<Option<Errno>>,
+    /// Whether all later calls fail, too.
+    lasting: Cell<bool>,
+    made: Cell<u32>,
+    alive: Cell<u32>,
+    failed: RefCell<Vec<&'static str>>,
+}
+
+impl Plan {
+    /// All calls work.
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::default()
+    }
+
+    /// The call after `works` more fails with `error`.
+    pub(crate) fn fail_after(&self, works: u32, error: Errno) {
+        self.left.set(Some(works));
+        self.only.set(None);
+        self.error.set(Some(error));
+    }
+
+    /// The call of this name after `works` more of them fails with `error`.
+    pub(crate) fn fail_next_after(&self, call: &'static str, works: u32, error: Errno) {
+        self.fail_after(works, error);
+        self.only.set(Some(call));
+    }
+
+    /// The next call of this name fails with `error`.
+    pub(crate) fn fail_next(&self, call: &'static str, error: Errno) {
+        self.fail_next_after(call, 0, error);
+    }
+
+    /// As `fail_next`, and so do all later ones.
+    pub(crate) fn fail_always(&self, call: &'static str, error: Errno) {
+        self.fail_next(call, error);
+        self.lasting.set(true);
+    }
+
+    /// The names of the calls that failed.
+    pub(crate) fn failed(&self) -> Vec<&'static str> {
+        self.failed.borrow().clone()
+    }
+
+    /// How many backends were made, and how many of them are left.
+    pub(crate) fn made_and_alive(&self) -> (u32, u32) {
+        (self.made.get(), self.alive.get())
+    }
+
+    /// What to give to `Ladder::new`.
+    pub(crate) fn maker(self: &Rc<Self>) -> impl FnMut() -> io::Result<Faulty> + 'static {
+        let plan = Rc::clone(self);
+        move || {
+            plan.made.set(plan.made.get() + 1);
+            plan.check("create")?;
+            plan.alive.set(plan.alive.get() + 1);
+            Ok(Faulty {
+                inner: Ppoll::new(),
+                plan: Rc::clone(&plan),
+            })
+        }
+    }
+
+    fn check(&self, call: &'static str) -> io::Result<()> {
+        let (Some(left), Some(error)) = (self.left.get(), self.error.get()) else {
+            return Ok(());
+        };
+        if self.only.get().is_some_and(|only| only != call) {
+            return Ok(());
+        }
+        if left > 0 {
+            self.left.set(Some(left - 1));
+            return Ok(());
+        }
+        if !self.lasting.get() {
+            self.left.set(None);
+        }
+        self.failed.borrow_mut().push(call);
+        Err(error.into())
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Faulty {
+    inner: Ppoll,
+    plan: Rc<Plan>,
+}
+
+impl Drop for Faulty {
+    fn drop(&mut self) {
+        self.plan.alive.set(self.plan.alive.get() - 1);
+    }
+}
+
+impl Backend for Faulty {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        self.plan.check("add")?;
+        self.inner.add(fd, token, interest)
+    }
+
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        self.plan.check("modify")?;
+        self.inner.modify(token, interest)
+    }
+
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        self.inner.remove(token)?;
+        self.plan.check("remove")
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        self.plan.check("wait")?;
+        self.inner.wait(timeout, ready)
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        self.inner.drain(each);
+    }
+}

@@ -1,0 +1,218 @@
+//! When the ladder switches, and that nothing changes but the rung.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_backend::{Backend, Interest, ReadyList, Token};
+use aio_backend_epoll::Epoll;
+use aio_backend_ladder::{Ladder, Rung};
+use aio_backend_ppoll::Ppoll;
+
+use crate::faulty::Plan;
+use crate::world::World;
+
+fn ladder(climb_at: usize) -> Ladder<Ppoll, Epoll> {
+    Ladder::new(Ppoll::new(), Epoll::new, climb_at)
+}
+
+#[test]
+fn b3_up_at_64_and_down_below_32() {
+    let (mut ladder, mut world) = (ladder(64), World::default());
+    for count in 1..=80 {
+        world.add(&mut ladder, Interest::READ);
+        ladder.rebalance();
+        let expect = if count < 64 { Rung::Lower } else { Rung::Upper };
+        assert_eq!(ladder.rung(), expect, "{count} on the way up");
+    }
+    for token in world.tokens() {
+        world.remove(&mut ladder, token);
+        ladder.rebalance();
+        let expect = if world.len() < 32 {
+            Rung::Lower
+        } else {
+            Rung::Upper
+        };
+        assert_eq!(ladder.rung(), expect, "{} on the way down", world.len());
+    }
+}
+
+#[test]
+fn b3_nothing_moves_outside_rebalance() {
+    let (mut ladder, mut world) = (ladder(4), World::default());
+    for _ in 0..10 {
+        let token = world.add(&mut ladder, Interest::READ);
+        world.kick(token);
+        world.expect(&mut ladder);
+    }
+    assert_eq!(ladder.rung(), Rung::Lower);
+    ladder.rebalance();
+    assert_eq!((ladder.rung(), ladder.name()), (Rung::Upper, "epoll"));
+    world.expect(&mut ladder);
+    for token in world.tokens() {
+        world.remove(&mut ladder, token);
+        world.expect(&mut ladder);
+    }
+    assert_eq!(ladder.rung(), Rung::Upper);
+    ladder.rebalance();
+    assert_eq!((ladder.rung(), ladder.name()), (Rung::Lower, "ppoll"));
+}
+
+#[test]
+fn b3_silent_descriptors_count_and_stay_silent() {
+    let (mut ladder, mut world) = (ladder(4), World::default());
+    let first = world.add(&mut ladder, Interest::NONE);
+    for _ in 0..3 {
+        world.add(&mut ladder, Interest::NONE);
+    }
+    world.kick(first);
+    ladder.rebalance();
+    assert_eq!(ladder.rung(), Rung::Upper);
+    world.expect(&mut ladder);
+    world.modify(&mut ladder, first, Interest::READ);
+    assert_eq!(world.expect(&mut ladder), [first]);
+    world.end(&mut ladder);
+}
+
+/// What can happen to a registration around a switch. It leaves the number of registrations as it was.
+type Change = fn(&mut Ladder<Ppoll, Epoll>, &mut World, Token);
+
+const CHANGES: [(&str, Change); 4] = [
+    ("replaced", |ladder, world, token| {
+        world.remove(ladder, token);
+        let token = world.add(ladder, Interest::READ);
+        world.kick(token);
+    }),
+    ("silenced", |ladder, world, token| {
+        world.modify(ladder, token, Interest::NONE)
+    }),
+    ("silenced and woken", |ladder, world, token| {
+        world.modify(ladder, token, Interest::NONE);
+        world.modify(ladder, token, Interest::READ);
+    }),
+    ("kicked", |_, world, token| world.kick(token)),
+];
+
+#[test]
+fn b3_a_registration_that_meets_a_switch_is_not_lost() {
+    for (what, change) in CHANGES {
+        for before in [true, false] {
+            let (mut ladder, mut world) = (ladder(6), World::default());
+            let changed = world.add(&mut ladder, Interest::READ);
+            for _ in 0..5 {
+                let token = world.add(&mut ladder, Interest::READ);
+                world.kick(token);
+            }
+            let switch = |ladder: &mut Ladder<Ppoll, Epoll>, world: &mut World, token: Token, to: Rung| {
+                if before {
+                    change(ladder, world, token);
+                }
+                ladder.rebalance();
+                if !before {
+                    change(ladder, world, token);
+                }
+                assert_eq!(ladder.rung(), to, "{what}, before: {before}");
+                world.expect(ladder);
+            };
+            switch(&mut ladder, &mut world, changed, Rung::Upper);
+            for token in world.tokens().split_off(2) {
+                world.remove(&mut ladder, token);
+            }
+            let changed = world.tokens()[0];
+            switch(&mut ladder, &mut world, changed, Rung::Lower);
+            world.end(&mut ladder);
+        }
+    }
+}
+
+#[test]
+fn b3_zero_is_always_up() {
+    let (mut ladder, mut world) = (ladder(0), World::default());
+    assert_eq!(ladder.rung(), Rung::Upper);
+    let token = world.add(&mut ladder, Interest::READ);
+    world.kick(token);
+    world.expect(&mut ladder);
+    world.end(&mut ladder);
+    ladder.rebalance();
+    assert_eq!(ladder.rung(), Rung::Upper);
+}
+
+#[test]
+fn b3_coming_down_closes_the_upper_backend() {
+    let plan = Plan::new();
+    let (mut ladder, mut world) = (Ladder::new(Ppoll::new(), plan.maker(), 2), World::default());
+    for round in 1..=3 {
+        for _ in 0..2 {
+            world.add(&mut ladder, Interest::READ);
+        }
+        ladder.rebalance();
+        assert_eq!(plan.made_and_alive(), (round, 1));
+        for token in world.tokens() {
+            world.remove(&mut ladder, token);
+        }
+        ladder.rebalance();
+        assert_eq!(plan.made_and_alive(), (round, 0));
+    }
+}
+
+#[test]
+fn g2_the_descriptor_that_stands_for_all_keeps_it_up() {
+    let (mut ladder, mut world) = (ladder(64), World::default());
+    let token = world.add(&mut ladder, Interest::READ);
+    let shown = ladder.pollable().unwrap().unwrap().try_clone_to_owned().unwrap();
+    assert_eq!(ladder.rung(), Rung::Upper);
+
+    let mut foreign = Ppoll::new();
+    foreign
+        .add(Rc::new(shown).into(), Token::new(0, 0), Interest::READ)
+        .unwrap();
+    let mut is_shown = || {
+        let mut ready = ReadyList::new();
+        foreign.wait(Some(Duration::ZERO), &mut ready).unwrap();
+        !ready.is_empty()
+    };
+    assert!(!is_shown());
+    world.kick(token);
+    assert!(is_shown());
+    ladder.rebalance();
+    assert_eq!(ladder.rung(), Rung::Upper);
+    world.end(&mut ladder);
+    ladder.rebalance();
+    assert_eq!(ladder.rung(), Rung::Upper);
+    assert!(!is_shown());
+}
+
+#[test]
+fn drain_hands_over_what_is_watched_on_either_rung() {
+    for climb_at in [0, 64] {
+        let (mut ladder, mut world) = (ladder(climb_at), World::default());
+        let interests = [Interest::READ, Interest::NONE, Interest::READ];
+        let tokens = interests.map(|interest| world.add(&mut ladder, interest));
+        tokens.iter().for_each(|&token| world.kick(token));
+        let mut moved = Vec::new();
+        ladder.drain(&mut |fd, token, interest| moved.push((fd, token, interest)));
+        let mut ready = ReadyList::new();
+        ladder.wait(Some(Duration::ZERO), &mut ready).unwrap();
+        assert!(ready.is_empty(), "{ready:?}");
+
+        let mut other = Ppoll::new();
+        for (fd, token, interest) in moved {
+            other.add(fd, token, interest).unwrap();
+        }
+        assert_eq!(world.expect(&mut other).len(), 2);
+        world.end(&mut other);
+    }
+}
+
+#[test]
+fn a_ladder_can_stand_on_a_ladder() {
+    let make = || Ok(Ladder::new(Ppoll::new(), Epoll::new, 4));
+    let (mut ladder, mut world) = (Ladder::new(Ppoll::new(), make, 2), World::default());
+    for name in ["ppoll", "ppoll", "ppoll", "epoll"] {
+        let token = world.add(&mut ladder, Interest::READ);
+        world.kick(token);
+        ladder.rebalance();
+        assert_eq!(ladder.name(), name);
+        world.expect(&mut ladder);
+    }
+    world.end(&mut ladder);
+}

@@ -1,0 +1,63 @@
+//! Switching all the time, with events under way.
+
+use aio_backend::{Backend, Interest};
+use aio_backend_epoll::Epoll;
+use aio_backend_ladder::{Ladder, Rung};
+use aio_backend_ppoll::Ppoll;
+
+use crate::world::World;
+
+#[test]
+fn b3_ten_thousand_switches_lose_and_double_nothing() {
+    const SWITCHES: u32 = 10_000;
+    const CLIMB_AT: usize = 8;
+
+    let seed = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("AIO_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+
+    let mut ladder = Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT);
+    let mut world = World::default();
+    let mut switches = 0;
+    while switches < SWITCHES {
+        // Towards the other rung, in steps of random size.
+        for _ in 0..random.usize(1..5) {
+            match ladder.rung() {
+                Rung::Lower => {
+                    let interest = if random.bool() {
+                        Interest::READ
+                    } else {
+                        Interest::NONE
+                    };
+                    let token = world.add(&mut ladder, interest);
+                    if random.bool() {
+                        world.kick(token);
+                    }
+                }
+                Rung::Upper => {
+                    if let Some(token) = random.choice(world.tokens()) {
+                        world.remove(&mut ladder, token);
+                    }
+                }
+            }
+        }
+        for token in world.tokens() {
+            match random.u8(0..8) {
+                0 => world.modify(&mut ladder, token, Interest::READ),
+                1 => world.modify(&mut ladder, token, Interest::NONE),
+                2 => world.kick(token),
+                _ => {}
+            }
+        }
+        let before = ladder.rung();
+        ladder.rebalance();
+        switches += u32::from(ladder.rung() != before);
+        for token in world.expect(&mut ladder) {
+            if random.bool() {
+                world.consume(token);
+            }
+        }
+    }
+    world.end(&mut ladder);
+}
