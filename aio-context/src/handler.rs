@@ -42,7 +42,7 @@ pub trait Handler: AsFd + 'static {
 /// A handler that can also be asked in user space whether it has work (busy polling).
 pub trait Pollable: Handler {
     /// Is there work? Asked many times in a row: cheap, without side effects. Never called while
-    /// [`poll_ready`](Self::poll_ready) of the same handler runs.
+    /// another callback of the same handler runs.
     fn poll(&self) -> bool;
 
     /// [`poll`](Self::poll) said yes: does the work. Unless overridden, the same as [`readable`](Handler::readable).

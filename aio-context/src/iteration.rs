@@ -224,6 +224,7 @@ impl Inner {
         let kind = entry.kind.clone();
         drop(registry);
         let _exclusive = self.hold(cx, token, kind.handler().exclusive());
+        let _busy = kind.polled().map(|_| Busy::new(&self.hot, token));
         if readiness.wakes_reader(interest) {
             cx.call(|cx| kind.handler().readable(cx));
         }

@@ -37,7 +37,7 @@ pub(crate) struct Hot {
     newcomers: RefCell<Vec<Token>>,
     /// Lost their `poll_begin` without a last look; asked once before the next wait.
     unasked: RefCell<Vec<Token>>,
-    /// Handlers whose `poll_ready` is running, innermost last; not polled meanwhile (rule A9).
+    /// Handlers of which a callback is running, innermost last; not polled meanwhile (rule A9).
     busy: RefCell<Vec<Token>>,
     /// Where the next round starts, so that a full ready list starves nobody.
     start: Cell<usize>,
@@ -147,7 +147,7 @@ impl Drop for Walk<'_> {
     }
 }
 
-/// Marks a handler as busy in its `poll_ready`, until dropped.
+/// Marks a handler as busy in a callback, until dropped.
 pub(crate) struct Busy<'a>(&'a Hot);
 
 impl<'a> Busy<'a> {

@@ -1,0 +1,234 @@
+//! Rules H: bottom halves.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use aio_context::{BottomHalf, ClockId, Wait};
+
+use crate::common::{Bench, Count, everywhere};
+
+everywhere! {
+    h1_scheduled_from_many_threads
+    h2_a_schedule_during_the_run_is_for_the_next_iteration
+    h3_first_in_first_out
+    h4_a_nested_poll_runs_the_rest_first
+    h5_cancelled_by_an_earlier_one
+    h6_deleting_another_and_itself
+    h6_dropped_by_another_thread
+    h7_oneshots_run_once_and_are_dropped
+    h7_a_dropped_context_drops_what_never_ran
+    h8_idle_is_no_progress_and_caps_the_wait
+    h8_normal_wins_over_idle
+    d9_h2_a_panic_leaves_the_rest_in_line
+}
+
+fn counting(cx: &aio_context::Context, name: &'static str) -> (BottomHalf, Count) {
+    let count = Count::default();
+    let counted = count.clone();
+    (
+        cx.bottom_half(name, move |_| {
+            counted.up();
+        }),
+        count,
+    )
+}
+
+fn h1_scheduled_from_many_threads(bench: Bench) {
+    const EACH: u32 = 2_000;
+    let cx = bench.context();
+    let sum = Arc::new(AtomicU32::new(0));
+    let seen = Rc::new(RefCell::new(0));
+    let (reader, latest) = (sum.clone(), seen.clone());
+    let bh = cx.bottom_half("h1", move |_| {
+        *latest.borrow_mut() = reader.load(Ordering::Relaxed)
+    });
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (bh, sum) = (bh.clone(), sum.clone());
+            thread::spawn(move || {
+                for _ in 0..EACH {
+                    sum.fetch_add(1, Ordering::Relaxed);
+                    bh.schedule();
+                }
+            })
+        })
+        .collect();
+    while *seen.borrow() != 4 * EACH {
+        bench.block(&cx);
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+fn h2_a_schedule_during_the_run_is_for_the_next_iteration(bench: Bench) {
+    let cx = bench.context();
+    let (other, others) = counting(&cx, "scheduled by the first");
+    let target = other.clone();
+    let first = cx.bottom_half("first", move |_| target.schedule());
+    first.schedule();
+    assert!(bench.block(&cx) && others.get() == 0);
+    assert!(bench.block(&cx) && others.get() == 1);
+}
+
+fn h3_first_in_first_out(bench: Bench) {
+    let (cx, order) = (bench.context(), Rc::new(RefCell::new(Vec::new())));
+    let all: Vec<_> = (0..20)
+        .map(|number| {
+            let order = order.clone();
+            cx.bottom_half("h3", move |_| order.borrow_mut().push(number))
+        })
+        .collect();
+    for bh in all.iter().rev() {
+        bh.schedule();
+    }
+    assert!(bench.block(&cx));
+    assert_eq!(*order.borrow(), (0..20).rev().collect::<Vec<_>>());
+}
+
+fn h4_a_nested_poll_runs_the_rest_first(bench: Bench) {
+    let (cx, order) = (bench.context(), Rc::new(RefCell::new(Vec::new())));
+    let log = |entry: &'static str| {
+        let order = order.clone();
+        move |_: &aio_context::Context| order.borrow_mut().push(entry)
+    };
+    let (rest, new) = (
+        cx.bottom_half("rest", log("rest")),
+        cx.bottom_half("new", log("new")),
+    );
+    let entries = order.clone();
+    let nested = cx.bottom_half("nested", move |cx| {
+        entries.borrow_mut().push("before");
+        new.schedule();
+        assert!(bench.block(cx));
+        entries.borrow_mut().push("after");
+    });
+    nested.schedule();
+    rest.schedule();
+    assert!(bench.block(&cx));
+    assert_eq!(*order.borrow(), ["before", "rest", "new", "after"]);
+    assert!(!bench.look(&cx));
+}
+
+fn h5_cancelled_by_an_earlier_one(bench: Bench) {
+    let cx = bench.context();
+    let (victim, runs) = counting(&cx, "victim");
+    let target = victim.clone();
+    let first = cx.bottom_half("first", move |_| target.cancel());
+    first.schedule();
+    victim.schedule();
+    assert!(bench.block(&cx));
+    assert!(!bench.look(&cx) && runs.get() == 0);
+}
+
+fn h6_deleting_another_and_itself(bench: Bench) {
+    let cx = bench.context();
+    let (victim, runs) = counting(&cx, "victim");
+    let own = Rc::new(RefCell::new(None));
+    let handles = RefCell::new(Some((victim.clone(), own.clone())));
+    drop(victim.clone());
+    victim.schedule();
+    let bh = cx.bottom_half("killer", move |_| drop(handles.borrow_mut().take()));
+    bh.schedule();
+    *own.borrow_mut() = Some(bh);
+    drop(victim);
+    own.borrow().as_ref().unwrap().schedule();
+    while bench.look(&cx) {}
+    assert!(
+        runs.get() <= 1,
+        "scheduled before the killer, it may run; after that, never"
+    );
+}
+
+fn h6_dropped_by_another_thread(bench: Bench) {
+    struct Tells(Rc<RefCell<bool>>);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            *self.0.borrow_mut() = true;
+        }
+    }
+    let cx = bench.context();
+    let freed = Rc::new(RefCell::new(false));
+    let tells = Tells(freed.clone());
+    let bh = cx.bottom_half("h6", move |_| {
+        let _ = &tells;
+        unreachable!("it is deleted");
+    });
+    bh.schedule();
+    thread::spawn(move || drop(bh)).join().unwrap();
+    bench.look(&cx);
+    assert!(*freed.borrow(), "the closure is freed on the home thread");
+}
+
+fn h7_oneshots_run_once_and_are_dropped(bench: Bench) {
+    let (cx, proof) = (bench.context(), Arc::new(AtomicU32::new(0)));
+    for _ in 0..3 {
+        let proof = proof.clone();
+        let job = move |_: &aio_context::Context| {
+            proof.fetch_add(1, Ordering::Relaxed);
+        };
+        cx.remote().run(job).unwrap();
+    }
+    assert_eq!(Arc::strong_count(&proof), 4);
+    assert!(bench.block(&cx));
+    assert_eq!((proof.load(Ordering::Relaxed), Arc::strong_count(&proof)), (3, 1));
+    assert!(!bench.look(&cx));
+}
+
+fn h7_a_dropped_context_drops_what_never_ran(bench: Bench) {
+    let (cx, proof) = (bench.context(), Arc::new(()));
+    let (remote, held) = (cx.remote(), proof.clone());
+    remote.run(move |_| drop(held)).unwrap();
+    drop(cx);
+    assert_eq!(Arc::strong_count(&proof), 1);
+    let held = proof.clone();
+    assert!(remote.run(move |_| drop(held)).is_err());
+    assert_eq!(Arc::strong_count(&proof), 1);
+}
+
+fn h8_idle_is_no_progress_and_caps_the_wait(bench: Bench) {
+    let (cx, clock) = bench.simulated();
+    let (idle, runs) = counting(&cx, "idle");
+    let (again, timer_runs) = (idle.clone(), Count::default());
+    let counted = timer_runs.clone();
+    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
+        counted.up();
+    });
+    timer.arm_after(Duration::from_secs(1));
+    again.schedule_idle();
+    let before = aio_context::Clock::now(&*clock);
+    assert!(!bench.look(&cx), "an idle one is no progress");
+    assert_eq!(runs.get(), 1);
+    again.schedule_idle();
+    cx.poll(Wait::Block).unwrap();
+    let passed = aio_context::Clock::now(&*clock).since(before);
+    assert!(passed <= Duration::from_millis(10), "{passed:?}");
+    assert_eq!((runs.get(), timer_runs.get()), (2, 0));
+}
+
+fn h8_normal_wins_over_idle(bench: Bench) {
+    let cx = bench.context();
+    let (bh, runs) = counting(&cx, "h8");
+    bh.schedule();
+    bh.schedule_idle();
+    assert!(bench.block(&cx) && runs.get() == 1);
+    bh.schedule_idle();
+    bh.schedule();
+    assert!(bench.block(&cx) && runs.get() == 2);
+}
+
+fn d9_h2_a_panic_leaves_the_rest_in_line(bench: Bench) {
+    let cx = bench.context();
+    let (after, runs) = counting(&cx, "after");
+    let bad = cx.bottom_half("bad", |_| panic!("on purpose"));
+    bad.schedule();
+    after.schedule();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.block(&cx)));
+    assert!(result.is_err() && runs.get() == 0);
+    assert!(bench.block(&cx) && runs.get() == 1, "what was in line runs next");
+    assert!(!bench.look(&cx));
+}

@@ -1,0 +1,287 @@
+//! The vocabulary of the tests: a [`Bench`] of contexts, and [`Kick`], a descriptor that can be made ready at will.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aio_backend_epoll::Epoll;
+use aio_backend_ladder::Ladder;
+use aio_backend_ppoll::Ppoll;
+use aio_context::{Backend, Builder, Context, Handler, Interest, ManualClock, Pollable, Registration, Wait};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
+
+/// Makes contexts of one kind and polls them in one way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bench {
+    pub(crate) backend: fn() -> Box<dyn Backend>,
+    pub(crate) foreign: bool,
+}
+
+pub(crate) fn ppoll() -> Box<dyn Backend> {
+    Box::new(Ppoll::new())
+}
+
+pub(crate) fn epoll() -> Box<dyn Backend> {
+    Box::new(Epoll::new().expect("there is a descriptor left"))
+}
+
+pub(crate) fn ladder_at_0() -> Box<dyn Backend> {
+    Box::new(Ladder::new(Ppoll::new(), Epoll::new, 0))
+}
+
+pub(crate) fn ladder_at_64() -> Box<dyn Backend> {
+    Box::new(Ladder::new(Ppoll::new(), Epoll::new, 64))
+}
+
+/// Makes a test of each function: on every backend, and through a foreign loop on those that can.
+macro_rules! everywhere {
+    ($($test:ident)*) => {
+        $(mod $test {
+            use crate::common::{self, Bench};
+
+            #[test]
+            fn on_ppoll() {
+                super::$test(Bench { backend: common::ppoll, foreign: false });
+            }
+            #[test]
+            fn on_epoll() {
+                super::$test(Bench { backend: common::epoll, foreign: false });
+            }
+            #[test]
+            fn on_a_ladder_at_0() {
+                super::$test(Bench { backend: common::ladder_at_0, foreign: false });
+            }
+            #[test]
+            fn on_a_ladder_at_64() {
+                super::$test(Bench { backend: common::ladder_at_64, foreign: false });
+            }
+            #[test]
+            fn in_a_foreign_loop() {
+                super::$test(Bench { backend: common::ladder_at_64, foreign: true });
+            }
+        })*
+    };
+}
+pub(crate) use everywhere;
+
+impl Bench {
+    pub(crate) fn builder(&self) -> Builder {
+        Context::builder().backend((self.backend)())
+    }
+
+    pub(crate) fn context(&self) -> Context {
+        self.builder().build().expect("there is a descriptor left")
+    }
+
+    /// A context on a clock of its own, which passes instead of being waited for.
+    pub(crate) fn simulated(&self) -> (Context, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new());
+        clock.advance(Duration::from_secs(1));
+        CLOCK.set(Some(clock.clone()));
+        let cx = self
+            .builder()
+            .monotonic(clock.clone())
+            .build()
+            .expect("there is a descriptor left");
+        (cx, clock)
+    }
+
+    /// Polls once; a blocking poll that nobody ends within a minute is a failure.
+    pub(crate) fn poll(&self, cx: &Context, wait: Wait) -> bool {
+        if self.foreign {
+            self.poll_embedded(cx, wait)
+        } else {
+            cx.poll(wait).expect("the backend works")
+        }
+    }
+
+    pub(crate) fn block(&self, cx: &Context) -> bool {
+        self.poll(cx, Wait::Block)
+    }
+
+    pub(crate) fn look(&self, cx: &Context) -> bool {
+        self.poll(cx, Wait::NoBlock)
+    }
+
+    /// What a foreign loop does: prepare, wait for the one descriptor, check, dispatch.
+    fn poll_embedded(&self, cx: &Context, wait: Wait) -> bool {
+        let embedded = cx.embed().expect("this backend can be embedded");
+        let limit = embedded.prepare_ms();
+        let limit = match wait {
+            Wait::NoBlock => 0,
+            Wait::Block => limit,
+            Wait::AtMost(most) => {
+                let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
+                if limit < 0 { most } else { limit.min(most) }
+            }
+        };
+        let simulated = limit > 0 && passes(limit);
+        wait_for(&embedded, if simulated { 0 } else { limit });
+        embedded.check().expect("the backend works") && embedded.dispatch()
+    }
+}
+
+thread_local! {
+    /// The clock of this test's contexts, if it is a simulated one.
+    static CLOCK: RefCell<Option<Arc<ManualClock>>> = const { RefCell::new(None) };
+}
+
+/// Lets simulated time pass, for a foreign loop that would wait; false if time is real.
+fn passes(ms: i32) -> bool {
+    CLOCK.with_borrow(|clock| {
+        clock
+            .as_ref()
+            .inspect(|clock| clock.advance(Duration::from_millis(ms.unsigned_abs().into())))
+            .is_some()
+    })
+}
+
+fn wait_for(fd: impl AsFd, ms: i32) {
+    let timeout = (ms >= 0).then(|| Timespec {
+        tv_sec: (ms / 1000).into(),
+        tv_nsec: (ms % 1000 * 1_000_000).into(),
+    });
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    rustix::event::poll(&mut fds, timeout.as_ref()).expect("poll works");
+}
+
+type OnReady = Rc<dyn Fn(&Kick, &Context)>;
+
+/// A descriptor that is readable once it has been kicked, and what happened to it.
+pub(crate) struct Kick {
+    fd: OwnedFd,
+    pub(crate) count: Cell<u32>,
+    pub(crate) on_ready: RefCell<Option<OnReady>>,
+    /// What `poll` says, if this handler is polled: whether it was kicked, unless set.
+    pub(crate) says: Cell<Option<bool>>,
+    pub(crate) log: RefCell<Vec<&'static str>>,
+    /// Does not count the answers of `poll`, only begin, end and service.
+    pub(crate) asked: Cell<u32>,
+}
+
+impl Kick {
+    pub(crate) fn new() -> Rc<Self> {
+        let fd =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("there is a descriptor left");
+        Rc::new(Self {
+            fd,
+            count: Cell::new(0),
+            on_ready: RefCell::new(None),
+            says: Cell::new(None),
+            log: RefCell::default(),
+            asked: Cell::new(0),
+        })
+    }
+
+    /// A kick that runs `code` when it is ready, after it has been cleared.
+    pub(crate) fn with(code: impl Fn(&Self, &Context) + 'static) -> Rc<Self> {
+        let kick = Self::new();
+        *kick.on_ready.borrow_mut() = Some(Rc::new(code));
+        kick
+    }
+
+    pub(crate) fn kick(&self) {
+        rustix::io::write(&self.fd, &1u64.to_ne_bytes()).expect("an eventfd can be written");
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        rustix::event::poll(
+            &mut fds,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        )
+        .expect("poll works")
+            == 1
+    }
+
+    pub(crate) fn clear(&self) -> bool {
+        rustix::io::read(&self.fd, &mut [0u8; 8]).is_ok()
+    }
+
+    pub(crate) fn number(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    /// A writer to the same counter for another thread.
+    pub(crate) fn writer(&self) -> OwnedFd {
+        self.fd.try_clone().expect("there is a descriptor left")
+    }
+
+    fn serve(&self, cx: &Context) {
+        self.clear();
+        self.count.set(self.count.get() + 1);
+        let code = self.on_ready.borrow().clone();
+        if let Some(code) = code {
+            code(self, cx);
+        }
+    }
+}
+
+impl AsFd for Kick {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Handler for Kick {
+    fn readable(&self, cx: &Context) {
+        self.log.borrow_mut().push("readable");
+        self.serve(cx);
+    }
+    fn broken(&self, _: &Context, _: io::Error) {
+        self.log.borrow_mut().push("broken");
+    }
+}
+
+impl Pollable for Kick {
+    fn poll(&self) -> bool {
+        self.asked.set(self.asked.get() + 1);
+        self.says.get().unwrap_or_else(|| self.is_set())
+    }
+    fn poll_ready(&self, cx: &Context) {
+        self.log.borrow_mut().push("poll_ready");
+        self.serve(cx);
+    }
+    fn poll_begin(&self) {
+        self.log.borrow_mut().push("begin");
+    }
+    fn poll_end(&self) {
+        self.log.borrow_mut().push("end");
+    }
+}
+
+pub(crate) fn watch(cx: &Context, kick: &Rc<Kick>) -> Registration {
+    cx.watch(kick.clone(), Interest::READ).expect("it can be watched")
+}
+
+pub(crate) fn watch_polled(cx: &Context, kick: &Rc<Kick>) -> Registration {
+    cx.watch_polled(kick.clone(), Interest::READ)
+        .expect("it can be watched")
+}
+
+/// A counter that closures share.
+#[derive(Clone, Default)]
+pub(crate) struct Count(Rc<Cell<u32>>);
+
+impl Count {
+    pub(crate) fn up(&self) -> u32 {
+        self.0.set(self.0.get() + 1);
+        self.0.get()
+    }
+    pub(crate) fn get(&self) -> u32 {
+        self.0.get()
+    }
+}
+
+/// How many descriptors this process has open.
+pub(crate) fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd")
+        .expect("/proc is there")
+        .count()
+}

@@ -1,0 +1,157 @@
+//! Rules G and N5: a context inside a foreign loop.
+
+use std::cell::RefCell;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_context::{ClockId, Context, PollParams, Wait};
+
+use crate::common::{self, Bench, Kick, watch, watch_polled};
+
+const BENCH: Bench = Bench {
+    backend: common::ladder_at_64,
+    foreign: true,
+};
+
+#[test]
+fn g1_timeouts_are_rounded_up_to_milliseconds() {
+    let (cx, _) = BENCH.simulated();
+    let embedded = cx.embed().unwrap();
+    assert_eq!(embedded.prepare_ms(), -1);
+    let timer = cx.timer(ClockId::Monotonic, |_, _| {});
+    for (delay, ms) in [(1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2), (0, 0)] {
+        embedded.check().unwrap();
+        timer.arm_after(Duration::from_nanos(delay));
+        assert_eq!(embedded.prepare_ms(), ms, "{delay} ns");
+    }
+    timer.arm_after(Duration::ZERO);
+    assert_eq!(
+        embedded.prepare_ms(),
+        0,
+        "armed while the foreign loop may be waiting: it is woken"
+    );
+    embedded.check().unwrap();
+    timer.arm_after(Duration::from_secs(1 << 23));
+    assert_eq!(embedded.prepare_ms(), i32::MAX);
+}
+
+#[test]
+fn g1_n5_a_schedule_between_prepare_and_check_makes_the_descriptor_readable() {
+    let cx = BENCH.context();
+    let embedded = cx.embed().unwrap();
+    let ran = Rc::new(RefCell::new(0));
+    let counter = ran.clone();
+    let bh = cx.bottom_half("g1", move |_| *counter.borrow_mut() += 1);
+    assert_eq!(embedded.prepare_ms(), -1);
+    let scheduler = bh.clone();
+    std::thread::spawn(move || scheduler.schedule()).join().unwrap();
+    let mut fds = [rustix::event::PollFd::new(
+        &embedded,
+        rustix::event::PollFlags::IN,
+    )];
+    assert_eq!(rustix::event::poll(&mut fds, None).unwrap(), 1);
+    assert!(embedded.check().unwrap() && embedded.dispatch());
+    assert_eq!(*ran.borrow(), 1);
+    assert_eq!(embedded.prepare_ms(), -1, "nothing is left");
+}
+
+#[test]
+fn g1_what_came_before_prepare_is_not_waited_for() {
+    let cx = BENCH.context();
+    let embedded = cx.embed().unwrap();
+    let bh = cx.bottom_half("g1", |_| {});
+    bh.schedule();
+    assert_eq!(embedded.prepare_ms(), 0);
+    assert!(embedded.check().unwrap() && embedded.dispatch());
+    assert_eq!(embedded.prepare_ms(), -1);
+}
+
+#[test]
+fn g1_a_hit_while_leaving_poll_mode_is_not_lost() {
+    let cx = BENCH
+        .builder()
+        .policy(Box::new(crate::polling::Always))
+        .build()
+        .unwrap();
+    cx.set_poll_params(PollParams::up_to(Duration::from_millis(1)));
+    let kick = Kick::new();
+    let _registration = watch_polled(&cx, &kick);
+    kick.kick();
+    assert!(cx.poll(Wait::Block).unwrap());
+    let embedded = cx.embed().unwrap();
+    kick.says.set(Some(true));
+    assert_eq!(
+        embedded.prepare_ms(),
+        0,
+        "the last question was answered with yes"
+    );
+    assert!(embedded.check().unwrap() && embedded.dispatch());
+    assert_eq!(kick.count.get(), 2);
+}
+
+#[test]
+fn g2_one_descriptor_stands_for_all() {
+    let cx = BENCH.context();
+    let embedded = cx.embed().unwrap();
+    let kicks: Vec<_> = (0..100).map(|_| Kick::new()).collect();
+    let _registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
+    let outer = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
+    let data = rustix::event::epoll::EventData::new_u64(1);
+    rustix::event::epoll::add(
+        &outer,
+        embedded.as_fd(),
+        data,
+        rustix::event::epoll::EventFlags::IN,
+    )
+    .unwrap();
+    for kick in &kicks {
+        assert_eq!(embedded.prepare_ms(), -1);
+        kick.kick();
+        let mut events = Vec::with_capacity(4);
+        let found = rustix::event::epoll::wait(&outer, rustix::buffer::spare_capacity(&mut events), None);
+        assert_eq!(found.unwrap(), 1);
+        assert!(embedded.check().unwrap() && embedded.dispatch());
+        assert_eq!(kick.count.get(), 1);
+    }
+}
+
+#[test]
+fn g2_a_backend_without_a_descriptor_says_so() {
+    let cx = Context::builder().backend(common::ppoll()).build().unwrap();
+    let refused = cx.embed().unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);
+    assert!(refused.to_string().contains("ppoll"), "{refused}");
+}
+
+#[test]
+fn g2_embedded_in_tokio() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let cx = BENCH.context();
+        let embedded = cx.embed().unwrap();
+        let own = embedded.as_fd().try_clone_to_owned().unwrap();
+        // SAFETY: the descriptor is owned by the value that is registered, and nothing closes it before.
+        let fd = unsafe { tokio::io::unix::AsyncFd::register(own) }.unwrap();
+        let kick = Kick::new();
+        let _registration = watch(&cx, &kick);
+        let fired = Rc::new(RefCell::new(0));
+        let count = fired.clone();
+        let timer = cx.timer(ClockId::Monotonic, move |_, _| *count.borrow_mut() += 1);
+        timer.arm_after(Duration::from_millis(1));
+        kick.kick();
+        while kick.count.get() == 0 || *fired.borrow() == 0 {
+            let limit = embedded.prepare().unwrap_or(Duration::from_secs(60));
+            tokio::select! {
+                ready = fd.readable() => ready.unwrap().clear_ready(),
+                () = tokio::time::sleep(limit) => {}
+            }
+            if embedded.check().unwrap() {
+                embedded.dispatch();
+            }
+        }
+    });
+}

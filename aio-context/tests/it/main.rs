@@ -1,0 +1,17 @@
+//! The behaviour of a context, rule by rule, on every backend, polled directly and through a foreign loop.
+//!
+//! Each test takes a [`Bench`](common::Bench), which makes contexts of one kind; `everywhere!` runs it on all kinds.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+mod bottom_halves;
+mod dispatch;
+mod equivalents;
+mod foreign;
+mod negative;
+mod pausing;
+mod polling;
+mod registry;
+mod remote;
+mod timers;

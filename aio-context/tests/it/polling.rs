@@ -1,0 +1,360 @@
+//! Rules A: busy polling.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aio_context::{ClockId, Context, Interest, ManualClock, PollParams, PollPolicy, Wait};
+use aio_pollctl::Iteration;
+
+use crate::common::{self, Bench, Count, Kick, watch, watch_polled};
+
+/// Polls for as long as it may.
+#[derive(Debug, Default)]
+pub(crate) struct Always;
+
+impl PollPolicy for Always {
+    fn name(&self) -> &'static str {
+        "always"
+    }
+    fn budget(&self) -> Duration {
+        Duration::MAX
+    }
+    fn observe(&mut self, _: Iteration) {}
+    fn reset(&mut self, _: PollParams) {}
+}
+
+/// Polls for a fixed time, and keeps what it is shown.
+#[derive(Debug, Clone)]
+struct Spy(Duration, Rc<RefCell<Vec<Iteration>>>);
+
+impl PollPolicy for Spy {
+    fn name(&self) -> &'static str {
+        "spy"
+    }
+    fn budget(&self) -> Duration {
+        self.0
+    }
+    fn observe(&mut self, seen: Iteration) {
+        self.1.borrow_mut().push(seen);
+    }
+    fn reset(&mut self, _: PollParams) {}
+}
+
+const BENCH: Bench = Bench {
+    backend: common::ladder_at_64,
+    foreign: false,
+};
+
+fn always(max: Duration) -> (Context, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new());
+    let builder = BENCH.builder().monotonic(clock.clone()).policy(Box::new(Always));
+    (
+        builder.poll_params(PollParams::up_to(max)).build().unwrap(),
+        clock,
+    )
+}
+
+#[test]
+fn a1_a_maximum_of_zero_means_that_no_poll_callback_is_called() {
+    let clock = Arc::new(ManualClock::new());
+    let cx = BENCH
+        .builder()
+        .monotonic(clock)
+        .policy(Box::new(Always))
+        .build()
+        .unwrap();
+    let kick = Kick::new();
+    let _registration = watch_polled(&cx, &kick);
+    for _ in 0..10 {
+        kick.kick();
+        assert!(cx.poll(Wait::Block).unwrap());
+        assert!(!cx.poll(Wait::NoBlock).unwrap());
+    }
+    assert_eq!((kick.asked.get(), kick.count.get()), (0, 10));
+    assert!(kick.log.borrow().iter().all(|entry| *entry == "readable"));
+}
+
+#[test]
+fn a2_polling_is_cut_by_a_deadline() {
+    let (cx, clock) = always(Duration::from_secs(3600));
+    let fired = Count::default();
+    let counted = fired.clone();
+    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
+        counted.up();
+    });
+    timer.arm_after(Duration::from_millis(5));
+    assert!(cx.poll(Wait::Block).unwrap());
+    let now = aio_context::Clock::now(&*clock);
+    assert!(now <= aio_context::Moment::from_nanos(5_000_001), "{now:?}");
+    assert_eq!(fired.get(), 1);
+}
+
+#[test]
+fn a3_a_hit_ends_polling_and_is_served_by_poll_ready() {
+    let (cx, _) = always(Duration::from_secs(1));
+    let (busy, idle) = (Kick::new(), Kick::new());
+    let _registrations = (watch_polled(&cx, &busy), watch_polled(&cx, &idle));
+    busy.kick();
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert_eq!(*busy.log.borrow(), ["begin", "poll_ready"]);
+    assert_eq!(*idle.log.borrow(), ["begin"]);
+    assert!(idle.asked.get() >= 1, "every handler is asked in a round");
+}
+
+#[test]
+fn a3_n3_a_notification_ends_polling_and_is_no_progress() {
+    let (cx, _) = always(Duration::from_secs(1));
+    let kick = Kick::new();
+    let _registration = watch_polled(&cx, &kick);
+    cx.remote().notify();
+    assert!(!cx.poll(Wait::Block).unwrap());
+    assert_eq!(
+        cx.remote().wakeups().0,
+        0,
+        "nothing was written to wake a loop that polls"
+    );
+}
+
+#[test]
+fn a4_the_time_spent_polling_is_taken_from_the_timeout() {
+    let (cx, clock) = always(Duration::from_millis(2));
+    let kick = Kick::new();
+    let _registration = watch_polled(&cx, &kick);
+    assert!(!cx.poll(Wait::AtMost(Duration::from_millis(10))).unwrap());
+    assert_eq!(
+        aio_context::Clock::now(&*clock).as_nanos(),
+        10_000_000,
+        "2 ms of polling and 8 ms of waiting"
+    );
+}
+
+#[test]
+fn a5_leaving_poll_mode_asks_one_last_time() {
+    let (cx, _) = always(Duration::from_millis(2));
+    let kick = Kick::new();
+    // It has work just after the kicks have been switched on again, and no kick comes.
+    let registration = watch_polled(&cx, &kick);
+    kick.says.set(Some(false));
+    assert!(!cx.poll(Wait::AtMost(Duration::from_millis(10))).unwrap());
+    assert_eq!(*kick.log.borrow(), ["begin", "end"]);
+    let before = kick.asked.get();
+    assert!(!cx.poll(Wait::AtMost(Duration::from_millis(3))).unwrap());
+    assert!(kick.asked.get() - before >= 2, "a round, and the last question");
+    drop(registration);
+    assert_eq!(
+        kick.log
+            .borrow()
+            .iter()
+            .filter(|entry| **entry == "begin")
+            .count(),
+        2
+    );
+    assert_eq!(
+        kick.log.borrow().iter().filter(|entry| **entry == "end").count(),
+        2
+    );
+}
+
+#[test]
+fn a5_a_hit_of_the_last_question_makes_the_wait_non_blocking() {
+    struct Late(Rc<Kick>);
+    impl std::os::fd::AsFd for Late {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+    impl aio_context::Handler for Late {}
+    impl aio_context::Pollable for Late {
+        fn poll(&self) -> bool {
+            self.0.log.borrow().last() == Some(&"end")
+        }
+        fn poll_ready(&self, _: &Context) {
+            self.0.log.borrow_mut().push("poll_ready");
+        }
+        fn poll_begin(&self) {
+            self.0.log.borrow_mut().push("begin");
+        }
+        fn poll_end(&self) {
+            self.0.log.borrow_mut().push("end");
+        }
+    }
+    let (cx, _) = always(Duration::from_millis(2));
+    let kick = Kick::new();
+    let _registration = cx
+        .watch_polled(Rc::new(Late(kick.clone())), Interest::READ)
+        .unwrap();
+    assert!(cx.poll(Wait::Block).unwrap(), "it would sleep for ever otherwise");
+    assert_eq!(*kick.log.borrow(), ["begin", "end", "poll_ready"]);
+}
+
+#[test]
+fn a5_poll_mode_is_kept_from_hit_to_hit() {
+    let (cx, _) = always(Duration::from_secs(1));
+    let kick = Kick::new();
+    let _registration = watch_polled(&cx, &kick);
+    for _ in 0..100 {
+        kick.kick();
+        assert!(cx.poll(Wait::Block).unwrap());
+    }
+    let log = kick.log.borrow();
+    assert_eq!(log.iter().filter(|entry| **entry == "begin").count(), 1);
+    assert!(!log.contains(&"end"));
+}
+
+#[test]
+fn a5_d9_balanced_after_a_panic_in_each_callback() {
+    for site in ["poll_ready", "readable"] {
+        let (cx, _) = always(Duration::from_millis(1));
+        let kick = Kick::with(|_, _| panic!("on purpose"));
+        let registration = if site == "readable" {
+            watch(&cx, &kick)
+        } else {
+            watch_polled(&cx, &kick)
+        };
+        kick.kick();
+        assert!(catch_unwind(AssertUnwindSafe(|| cx.poll(Wait::Block))).is_err());
+        assert!(kick.log.borrow().contains(&site));
+        assert!(
+            !cx.poll(Wait::AtMost(Duration::from_millis(5))).unwrap(),
+            "the next poll works"
+        );
+        drop(registration);
+        let log = kick.log.borrow();
+        let count = |what| log.iter().filter(|entry| **entry == what).count();
+        assert_eq!(count("begin"), count("end"), "{log:?}");
+    }
+}
+
+#[test]
+fn a6_a10_the_policy_sees_waiting_but_not_the_handlers_time() {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let clock = Arc::new(ManualClock::new());
+    let cx = BENCH
+        .builder()
+        .monotonic(clock.clone())
+        .policy(Box::new(Spy(Duration::from_millis(1), seen.clone())))
+        .poll_params(PollParams::up_to(Duration::from_millis(1)))
+        .build()
+        .unwrap();
+    let kick = Kick::with(move |_, _| clock.advance(Duration::from_secs(5)));
+    let _registration = watch_polled(&cx, &kick);
+    kick.kick();
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert!(!cx.poll(Wait::AtMost(Duration::from_millis(3))).unwrap());
+    assert!(!cx.poll(Wait::NoBlock).unwrap());
+    let seen = seen.borrow();
+    assert_eq!(
+        seen.len(),
+        2,
+        "an iteration that may not wait says nothing about waits"
+    );
+    assert!(seen[0].hit && !seen[0].blocked && seen[0].elapsed < Duration::from_secs(1));
+    assert_eq!(
+        (seen[1].elapsed, seen[1].spun),
+        (Duration::from_millis(3), Duration::from_millis(1))
+    );
+    assert!(seen[1].blocked && !seen[1].hit);
+}
+
+#[test]
+fn a6_setting_parameters_from_another_thread_wakes_the_loop() {
+    let cx = Context::new().unwrap();
+    let remote = cx.remote();
+    let thread =
+        std::thread::spawn(move || remote.set_poll_params(PollParams::up_to(Duration::from_micros(32))));
+    assert!(!cx.poll(Wait::Block).unwrap(), "woken, without progress");
+    thread.join().unwrap();
+}
+
+#[test]
+fn a9_while_poll_ready_runs_the_same_handler_is_not_asked() {
+    let (cx, _) = always(Duration::from_millis(1));
+    let kick = Kick::with(|kick, cx| {
+        let asked = kick.asked.get();
+        cx.poll(Wait::AtMost(Duration::from_millis(1))).unwrap();
+        assert!(
+            kick.asked.get() <= asked + 1,
+            "only the last question when poll mode is left"
+        );
+    });
+    let _registration = watch_polled(&cx, &kick);
+    kick.kick();
+    assert!(cx.poll(Wait::Block).unwrap());
+    kick.kick();
+    assert!(cx.poll(Wait::Block).unwrap(), "it is served again after");
+    assert_eq!(kick.count.get(), 2);
+}
+
+#[test]
+fn d8_r10_a_descriptor_without_poll_is_served_while_another_always_has_work() {
+    let (cx, _) = always(Duration::from_secs(1));
+    let (greedy, plain) = (Kick::new(), Kick::new());
+    greedy.says.set(Some(true));
+    let _registrations = (watch_polled(&cx, &greedy), watch(&cx, &plain));
+    plain.kick();
+    for _ in 0..64 {
+        assert!(cx.poll(Wait::Block).unwrap());
+    }
+    assert_eq!(plain.count.get(), 1, "within a bounded number of iterations");
+}
+
+#[test]
+fn a3_more_hits_than_a_batch_come_round_robin() {
+    let clock = Arc::new(ManualClock::new());
+    let builder = BENCH.builder().batch(4).monotonic(clock).policy(Box::new(Always));
+    let cx = builder
+        .poll_params(PollParams::up_to(Duration::from_secs(1)))
+        .build()
+        .unwrap();
+    let kicks: Vec<_> = (0..10).map(|_| Kick::new()).collect();
+    kicks.iter().for_each(|kick| kick.says.set(Some(true)));
+    let _registrations: Vec<_> = kicks.iter().map(|kick| watch_polled(&cx, kick)).collect();
+    for _ in 0..10 {
+        assert!(cx.poll(Wait::Block).unwrap());
+    }
+    assert!(kicks.iter().all(|kick| kick.count.get() >= 3), "nobody starves");
+}
+
+#[test]
+fn a5_handlers_that_come_and_go_inside_the_walk() {
+    struct Changes {
+        kick: Rc<Kick>,
+        cx: Context,
+        others: RefCell<Vec<aio_context::Registration>>,
+    }
+    impl std::os::fd::AsFd for Changes {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.kick.as_fd()
+        }
+    }
+    impl aio_context::Handler for Changes {}
+    impl aio_context::Pollable for Changes {
+        fn poll(&self) -> bool {
+            self.others.borrow_mut().clear();
+            let fresh = Kick::new();
+            let registration = watch_polled(&self.cx, &fresh);
+            self.others.borrow_mut().push(registration);
+            false
+        }
+    }
+    let (cx, _) = always(Duration::from_millis(1));
+    let victim = Kick::new();
+    let changes = Changes {
+        kick: Kick::new(),
+        cx: cx.clone(),
+        others: RefCell::default(),
+    };
+    changes.others.borrow_mut().push(watch_polled(&cx, &victim));
+    let changes = Rc::new(changes);
+    let registration = cx.watch_polled(changes.clone(), Interest::READ).unwrap();
+    for _ in 0..5 {
+        assert!(!cx.poll(Wait::AtMost(Duration::from_millis(3))).unwrap());
+    }
+    let log = victim.log.borrow();
+    assert!(log.is_empty() || *log == ["begin", "end"], "{log:?}");
+    drop(registration);
+    changes.others.borrow_mut().clear();
+}
