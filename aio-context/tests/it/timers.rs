@@ -56,9 +56,8 @@ fn t2_a_stopped_clock_has_no_deadline(bench: Bench) {
     assert!(!bench.look(&cx) && count.get() == 0, "it stands still");
     let before = clock.now();
     assert!(!bench.poll(&cx, Wait::AtMost(50 * MS)));
-    assert_eq!(
+    assert!(
         clock.now().since(before) >= MS,
-        true,
         "its deadline does not end a wait"
     );
     cx.virtual_clock().start();
