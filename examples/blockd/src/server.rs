@@ -37,7 +37,7 @@ impl Stopper {
     /// Has [`Server::run`] return soon. No request is left half done.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.remote.kick();
+        self.remote.notify();
     }
 }
 

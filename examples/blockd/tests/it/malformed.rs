@@ -1,0 +1,243 @@
+//! Rings and requests that break the rules: an error status or the end of that connection, and nothing else.
+
+use blockd::Source;
+
+use crate::client::{Client, Indexes, Waits, pattern};
+use crate::raw::{DATA, GUEST, HEADER, INDIRECT, NEXT, Raw, STATUS, TABLE, WRITE};
+use crate::server::{Server, Wanted};
+
+const IOERR: u8 = 1;
+const UNSUPP: u8 = 2;
+const DISK: u64 = 1 << 20;
+
+/// A daemon with the export to be attacked, and another whose client must not notice.
+struct Scene {
+    server: Server,
+    bystander: Client,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let server = Wanted::new().export(Source::Ram(DISK), 1).export(Source::Ram(DISK), 1).start();
+        let mut bystander = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
+        bystander.write(0, 0, &pattern(1, 512)).unwrap();
+        Self { server, bystander }
+    }
+
+    fn attacker(&self) -> Raw {
+        Raw::ready(&self.server.socket(0))
+    }
+
+    /// The bystander is served, and so is the next client of the attacked export.
+    fn all_is_well(&mut self) {
+        assert_eq!(self.bystander.read(0, 0, 512).unwrap(), pattern(1, 512));
+        let mut next = self.attacker();
+        assert_eq!(next.read_sector(0), [0; 512], "somebody wrote to the disk");
+    }
+
+    /// What `attack` does ends the connection and harms nobody.
+    fn ends(&mut self, what: &str, attack: impl FnOnce(&mut Raw)) {
+        println!("{what}");
+        let mut raw = self.attacker();
+        assert_eq!(raw.read_sector(0), [0; 512]);
+        let used = raw.used();
+        attack(&mut raw);
+        raw.wait_closed();
+        assert_eq!(raw.used(), used, "{what}: reported as done");
+        drop(raw);
+        self.all_is_well();
+    }
+}
+
+#[test]
+fn chains_that_make_no_sense_end_the_connection() {
+    let mut scene = Scene::new();
+    scene.ends("a loop of one", |raw| {
+        raw.describe(0, HEADER, 16, NEXT, 0);
+        raw.offer(0);
+    });
+    scene.ends("a loop of two", |raw| {
+        raw.describe(0, HEADER, 16, NEXT, 1);
+        raw.describe(1, DATA, 512, NEXT, 0);
+        raw.offer(0);
+    });
+    scene.ends("a next outside the table", |raw| {
+        raw.describe(0, HEADER, 16, NEXT, 16);
+        raw.offer(0);
+    });
+    scene.ends("a head outside the table", |raw| raw.offer(16));
+    scene.ends("a head far outside the table", |raw| raw.offer(0xffff));
+    scene.ends("something to read after something to write", |raw| {
+        raw.describe(0, STATUS, 1, NEXT | WRITE, 1);
+        raw.describe(1, HEADER, 16, 0, 0);
+        raw.offer(0);
+    });
+    scene.ends("no status", |raw| {
+        raw.describe(0, HEADER, 16, 0, 0);
+        raw.offer(0);
+    });
+    scene.ends("a short header", |raw| {
+        raw.describe(0, HEADER, 15, NEXT, 1);
+        raw.describe(1, STATUS, 1, WRITE, 0);
+        raw.offer(0);
+    });
+    scene.ends("a header outside the memory", |raw| {
+        raw.describe(0, 0, 16, NEXT, 1);
+        raw.describe(1, STATUS, 1, WRITE, 0);
+        raw.offer(0);
+    });
+    scene.ends("a status outside the memory", |raw| {
+        raw.header(4, 0);
+        raw.describe(0, HEADER, 16, NEXT, 1);
+        raw.describe(1, u64::MAX, 1, WRITE, 0);
+        raw.offer(0);
+    });
+    for ahead in [17, 1000, 0x8000, 0xffff] {
+        scene.ends("an available index that jumps", |raw| raw.set_available(raw.used().wrapping_add(ahead)));
+    }
+}
+
+#[test]
+fn indirect_tables_that_make_no_sense_end_the_connection() {
+    let mut scene = Scene::new();
+    let ends_where = |at: u64| (at, 32u32);
+    for (what, (at, len)) in [
+        ("a table outside the memory", (0, 32)),
+        ("a table at the end of all addresses", ends_where(u64::MAX - 15)),
+        ("a table that reaches out of the memory", ends_where(GUEST + (1 << 20) - 16)),
+        ("a table of an odd length", (TABLE, 33)),
+        ("an empty table", (TABLE, 0)),
+        ("a table of four gigabytes", (TABLE, 0xffff_fff0)),
+    ] {
+        scene.ends(what, |raw| {
+            raw.describe(0, at, len, INDIRECT, 0);
+            raw.offer(0);
+        });
+    }
+    scene.ends("a table in a table", |raw| {
+        raw.describe(0, TABLE, 32, INDIRECT, 0);
+        raw.describe_in(TABLE, 0, TABLE, 32, INDIRECT, 0);
+        raw.offer(0);
+    });
+    scene.ends("a loop in a table", |raw| {
+        raw.describe(0, TABLE, 32, INDIRECT, 0);
+        raw.describe_in(TABLE, 0, HEADER, 16, NEXT, 1);
+        raw.describe_in(TABLE, 1, DATA, 512, NEXT, 0);
+        raw.offer(0);
+    });
+    scene.ends("a table that goes on", |raw| {
+        raw.describe(0, TABLE, 32, INDIRECT | NEXT, 1);
+        raw.offer(0);
+    });
+}
+
+/// Sends a request with one buffer and returns its status and what the device says it wrote.
+fn send(raw: &mut Raw, (kind, sector): (u32, u64), (addr, len, flags): (u64, u32, u16)) -> (u8, u32) {
+    raw.header(kind, sector);
+    raw.put(STATUS, &[0xff]);
+    raw.describe(0, HEADER, 16, NEXT, 1);
+    raw.describe(1, addr, len, NEXT | flags, 2);
+    raw.describe(2, STATUS, 1, WRITE, 0);
+    let used = raw.used();
+    raw.offer(0);
+    raw.wait_used(used.wrapping_add(1));
+    (raw.get(STATUS, 1)[0], raw.used_entry(used).1)
+}
+
+#[test]
+fn requests_that_make_no_sense_get_a_status() {
+    let mut scene = Scene::new();
+    let mut raw = scene.attacker();
+    raw.put(DATA, &[1; 4096]);
+    let last = DISK / 512 - 1;
+    let attacks: [(&str, (u32, u64), (u64, u32, u16), u8); 12] = [
+        ("a write beyond the end", (1, last), (DATA, 1024, 0), IOERR),
+        ("a write far beyond the end", (1, u64::MAX), (DATA, 512, 0), IOERR),
+        ("a write whose end overflows", (1, u64::MAX / 512), (DATA, 512, 0), IOERR),
+        ("a read beyond the end", (0, last + 1), (DATA, 512, WRITE), IOERR),
+        ("a write of no whole sector", (1, 0), (DATA, 513, 0), IOERR),
+        ("a write from nowhere", (1, 0), (0, 512, 0), IOERR),
+        ("a read to nowhere", (0, 0), (u64::MAX - 100, 512, WRITE), IOERR),
+        ("a read across the end of the memory", (0, 0), (GUEST + (1 << 20) - 256, 512, WRITE), IOERR),
+        ("a read of four gigabytes", (0, 0), (DATA, 0xffff_fe00, WRITE), IOERR),
+        ("an unknown type", (77, 0), (DATA, 512, WRITE), UNSUPP),
+        ("a discard without a range", (11, 0), (DATA, 0, 0), IOERR),
+        ("a discard of half a range", (11, 0), (DATA, 8, 0), IOERR),
+    ];
+    for (what, request, buffer, status) in attacks {
+        assert_eq!(send(&mut raw, request, buffer), (status, 1), "{what}");
+    }
+    // A write from a buffer that ends nowhere may have begun, but not here: nothing of it reached the disk's beginning.
+    assert_eq!(raw.read_sector(0), [0; 512]);
+    drop(raw);
+    scene.all_is_well();
+}
+
+#[test]
+fn it_says_who_it_is() {
+    let scene = Scene::new();
+    let mut raw = scene.attacker();
+    assert_eq!(send(&mut raw, (8, 0), (DATA, 20, WRITE)), (0, 21));
+    assert_eq!(raw.get(DATA, 20), b"blockd-0\0\0\0\0\0\0\0\0\0\0\0\0");
+}
+
+/// Header and status in pieces, and an indirect table, all in one request.
+#[test]
+fn an_unusual_layout_is_served() {
+    let scene = Scene::new();
+    let mut raw = scene.attacker();
+    raw.header(1, 5);
+    raw.put(DATA, &pattern(9, 512));
+    raw.put(STATUS, &[0xff; 3]);
+    raw.describe(3, TABLE, 16 * 6, INDIRECT, 0);
+    raw.describe_in(TABLE, 0, HEADER, 7, NEXT, 2);
+    raw.describe_in(TABLE, 2, HEADER + 7, 9, NEXT, 1);
+    raw.describe_in(TABLE, 1, DATA, 100, NEXT, 5);
+    raw.describe_in(TABLE, 5, DATA + 100, 412, NEXT, 3);
+    raw.describe_in(TABLE, 3, STATUS, 0, NEXT | WRITE, 4);
+    raw.describe_in(TABLE, 4, STATUS + 1, 1, WRITE, 0);
+    raw.offer(3);
+    raw.wait_used(1);
+    assert_eq!(raw.get(STATUS, 3), [0xff, 0, 0xff]);
+    assert_eq!(raw.used_entry(0), (3, 1));
+    assert_eq!(raw.read_sector(5), pattern(9, 512));
+}
+
+/// A few thousand rings full of random descriptors: whatever happens, the daemon and the other client live.
+#[test]
+fn random_rings_harm_nobody() {
+    let seed = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    println!("AIO_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let server = Wanted::new().export(Source::Null(DISK), 1).export(Source::Ram(DISK), 1).start();
+    let mut bystander = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
+    bystander.write(0, 0, &pattern(1, 512)).unwrap();
+    for _ in 0..300 {
+        let mut raw = Raw::ready(&server.socket(0));
+        for _ in 0..10 {
+            scribble(&raw, &mut random);
+            raw.offer(random.u16(..18));
+            if random.u8(..10) == 0 {
+                raw.set_available(random.u16(..));
+            }
+        }
+        assert_eq!(bystander.read(0, 0, 512).unwrap(), pattern(1, 512));
+    }
+}
+
+fn scribble(raw: &Raw, random: &mut fastrand::Rng) {
+    raw.header([0, 1, 4, 8, 11, 13, 99][random.usize(..7)], random.u64(..4096));
+    for table in [GUEST, TABLE] {
+        for index in 0..16 {
+            let addr = match random.u8(..8) {
+                0 => random.u64(..),
+                1 => TABLE,
+                2 => GUEST + (1 << 20) - random.u64(..1024),
+                _ => HEADER + random.u64(..0x2000),
+            };
+            let len = [1, 16, 512, 1024, 256, random.u32(..4096), random.u32(..)][random.usize(..7)];
+            let flags = [0, NEXT, NEXT, WRITE, NEXT | WRITE, INDIRECT, random.u16(..)][random.usize(..7)];
+            raw.describe_in(table, index, addr, len, flags, random.u16(..17));
+        }
+    }
+}

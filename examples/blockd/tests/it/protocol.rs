@@ -1,0 +1,247 @@
+//! The vhost-user side: set-up in odd orders, messages in pieces, and messages that are none.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use blockd::Source;
+use vhost::vhost_user::VhostUserFrontend;
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::client::{Client, Indexes, Waits, pattern, readable};
+use crate::raw::Raw;
+use crate::server::{Server, Wanted};
+
+fn message(code: u32, body: &[u8]) -> Vec<u8> {
+    [&code.to_ne_bytes()[..], &1u32.to_ne_bytes(), &(body.len() as u32).to_ne_bytes(), body].concat()
+}
+
+/// The daemon ends this connection; how long that took.
+fn wait_closed(mut socket: &UnixStream) -> Duration {
+    let start = Instant::now();
+    loop {
+        assert!(readable(socket, Duration::from_secs(10)), "the connection goes on");
+        match socket.read(&mut [0; 4096]) {
+            Ok(0) => return start.elapsed(),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return start.elapsed(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_queue_stops_and_goes_on_where_it_was() {
+    let server = Server::simple();
+    let mut raw = Raw::ready(&server.socket(0));
+    for _ in 0..3 {
+        raw.read_sector(1);
+    }
+    assert_eq!(raw.frontend.get_vring_base(0).unwrap(), 3);
+    // It has stopped: an offer is not taken.
+    raw.offer(0);
+    raw.frontend.get_config_of(60);
+    assert_eq!(raw.used(), 3);
+    // It goes on, and finds what was offered meanwhile without another kick.
+    raw.kick.read().unwrap();
+    raw.set_up(3);
+    raw.wait_used(4);
+    raw.read_sector(1);
+}
+
+#[test]
+fn a_disabled_queue_rests() {
+    let server = Server::simple();
+    let mut raw = Raw::connect(&server.socket(0));
+    raw.set_up(0);
+    raw.describe(0, 0, 0, 0, 0);
+    raw.header(4, 0);
+    raw.describe(0, crate::raw::HEADER, 16, crate::raw::NEXT, 1);
+    raw.describe(1, crate::raw::STATUS, 1, crate::raw::WRITE, 0);
+    raw.offer(0);
+    raw.frontend.get_config_of(60);
+    assert_eq!(raw.used(), 0, "served before it was enabled");
+    raw.frontend.set_vring_enable(0, true).unwrap();
+    raw.wait_used(1);
+    raw.frontend.set_vring_enable(0, false).unwrap();
+    raw.offer(0);
+    raw.frontend.get_config_of(60);
+    assert_eq!(raw.used(), 1, "served while it was disabled");
+    raw.frontend.set_vring_enable(0, true).unwrap();
+    raw.wait_used(2);
+}
+
+#[test]
+fn memory_may_change_while_a_queue_runs() {
+    let server = Server::simple();
+    let mut raw = Raw::ready(&server.socket(0));
+    for _ in 0..10 {
+        raw.read_sector(0);
+        raw.frontend.set_mem_table(&[raw.region()]).unwrap();
+    }
+    raw.read_sector(0);
+}
+
+#[test]
+fn another_call_descriptor_takes_over() {
+    let server = Server::simple();
+    let mut raw = Raw::ready(&server.socket(0));
+    raw.read_sector(0);
+    assert!(readable(&Borrowed(&raw.call), Duration::from_secs(10)));
+    let other = EventFd::new(EFD_NONBLOCK).unwrap();
+    raw.frontend.set_vring_call(0, &other).unwrap();
+    let _ = other.read();
+    raw.read_sector(0);
+    assert!(readable(&Borrowed(&other), Duration::from_secs(10)));
+}
+
+#[test]
+fn impossible_set_ups_end_the_connection() {
+    let server = Server::simple();
+    let attack = |what: &str, attack: &dyn Fn(&mut Raw)| {
+        println!("{what}");
+        let mut raw = Raw::connect(&server.socket(0));
+        attack(&mut raw);
+        raw.wait_closed();
+    };
+    attack("a ring outside the memory", &|raw| {
+        raw.frontend.set_vring_num(0, 16).unwrap();
+        let mut addresses = Raw::addresses();
+        addresses.used_ring_addr = 0x1000;
+        raw.frontend.set_vring_addr(0, &addresses).unwrap();
+        raw.frontend.set_vring_kick(0, &raw.kick).unwrap();
+        raw.frontend.set_vring_enable(0, true).unwrap_err();
+    });
+    attack("a queue size that is no power of two", &|raw| drop(raw.frontend.set_vring_num(0, 17).unwrap_err()));
+    attack("a region longer than its file", &|raw| {
+        let region = VhostUserMemoryRegionInfo { memory_size: 1 << 30, ..raw.region() };
+        raw.frontend.set_mem_table(&[region]).unwrap_err();
+    });
+    attack("regions that overlap", &|raw| {
+        raw.frontend.set_mem_table(&[raw.region(), raw.region()]).unwrap_err();
+    });
+    attack("features that were not offered", &|raw| drop(raw.frontend.set_features(1 << 34).unwrap_err()));
+    let mut client = Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents);
+    client.write(0, 0, &pattern(1, 512)).unwrap();
+}
+
+#[test]
+fn what_is_no_message_ends_the_connection() {
+    let server = Server::simple();
+    let mut too_long = message(2, &[]);
+    too_long[8..12].copy_from_slice(&u32::MAX.to_ne_bytes());
+    let mut other_version = message(1, &[]);
+    other_version[4] = 2;
+    for nonsense in [too_long, other_version, message(0, &[]), message(9999, &[]), message(2, &[0; 3]), vec![0xff; 64]]
+    {
+        let mut socket = UnixStream::connect(server.socket(0)).unwrap();
+        socket.write_all(&nonsense).unwrap();
+        wait_closed(&socket);
+    }
+    Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents).write(0, 0, &[1; 512]).unwrap();
+}
+
+/// A header that is never finished: others are served meanwhile, and the connection ends after a while.
+#[test]
+fn half_a_message_holds_up_nobody() {
+    let server = Wanted::new().export(Source::Ram(1 << 20), 1).export(Source::Ram(1 << 20), 1).start();
+    let mut client = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
+    client.write(0, 0, &pattern(1, 512)).unwrap();
+    for part in [&message(2, &[0; 8])[..5], &message(2, &[0; 8])[..12], &message(2, &[0; 8])[..19]] {
+        let mut socket = UnixStream::connect(server.socket(0)).unwrap();
+        socket.write_all(part).unwrap();
+        for _ in 0..100 {
+            assert_eq!(client.read(0, 0, 512).unwrap(), pattern(1, 512));
+        }
+        wait_closed(&socket);
+    }
+    Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents).write(0, 0, &[1; 512]).unwrap();
+}
+
+#[test]
+fn a_message_may_come_in_pieces() {
+    let server = Server::simple();
+    let mut socket = UnixStream::connect(server.socket(0)).unwrap();
+    for byte in message(1, &[]) {
+        socket.write_all(&[byte]).unwrap();
+        std::thread::yield_now();
+    }
+    assert!(readable(&socket, Duration::from_secs(10)));
+    let mut reply = [0; 20];
+    socket.read_exact(&mut reply).unwrap();
+    assert_eq!(reply[..4], 1u32.to_ne_bytes());
+}
+
+/// Somebody who asks and asks: those who wait for their requests are served all the same.
+#[test]
+fn a_flood_of_messages_holds_up_nobody() {
+    let server = Wanted::new().export(Source::Ram(1 << 20), 1).export(Source::Ram(1 << 20), 1).start();
+    let mut client = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
+    client.write(0, 0, &pattern(1, 512)).unwrap();
+    let flood = UnixStream::connect(server.socket(0)).unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let threads = [0, 1].map(|what| {
+        let (mut socket, over) = (flood.try_clone().unwrap(), over.clone());
+        std::thread::spawn(move || {
+            let batch = message(1, &[]).repeat(100);
+            while !over.load(Ordering::Relaxed) {
+                match what {
+                    0 => socket.write_all(&batch).unwrap_or_default(),
+                    _ => drop(socket.read(&mut [0; 4096])),
+                }
+            }
+        })
+    });
+    for _ in 0..1000 {
+        assert_eq!(client.read(0, 0, 512).unwrap(), pattern(1, 512));
+    }
+    over.store(true, Ordering::Relaxed);
+    flood.shutdown(std::net::Shutdown::Both).unwrap();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+/// Somebody who asks and does not listen to the answers is cut off before the daemon would have to wait for him.
+#[test]
+fn a_client_that_does_not_listen_is_cut_off() {
+    let server = Wanted::new().export(Source::Ram(1 << 20), 1).export(Source::Ram(1 << 20), 1).start();
+    let mut client = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
+    client.write(0, 0, &pattern(1, 512)).unwrap();
+    let mut deaf = UnixStream::connect(server.socket(0)).unwrap();
+    let batch = message(1, &[]).repeat(100);
+    let cut_off = (0..10_000).any(|_| deaf.write_all(&batch).is_err());
+    assert!(cut_off);
+    assert_eq!(client.read(0, 0, 512).unwrap(), pattern(1, 512));
+    drop(deaf);
+    Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents).write(0, 0, &[1; 512]).unwrap();
+}
+
+/// An eventfd of the field's crates, to wait for.
+struct Borrowed<'a>(&'a EventFd);
+
+impl std::os::fd::AsFd for Borrowed<'_> {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the eventfd is borrowed for as long as this is.
+        unsafe { std::os::fd::BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+    }
+}
+
+/// A message with an answer: when that is here, everything before has been handled, and the loop went round.
+trait Ask {
+    fn get_config_of(&mut self, len: usize);
+}
+
+impl Ask for vhost::vhost_user::Frontend {
+    fn get_config_of(&mut self, len: usize) {
+        let flags = vhost::vhost_user::message::VhostUserConfigFlags::WRITABLE;
+        for _ in 0..3 {
+            let (_, config) = self.get_config(0, len as u32, flags, &vec![0; len]).unwrap();
+            assert_eq!(config.len(), len);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! A client that writes its rings by hand, and so can write anything.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use vhost::vhost_user::message::VhostUserHeaderFlag;
+use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use virtio_queue::desc::split::Descriptor;
+use vm_memory::{Bytes, MmapRegion, VolatileMemory};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::client::{readable, shared};
+
+pub(crate) const NEXT: u16 = 1;
+pub(crate) const WRITE: u16 = 2;
+pub(crate) const INDIRECT: u16 = 4;
+
+/// The guest address of the memory; what lies in it is at fixed places.
+pub(crate) const GUEST: u64 = 0x10_0000;
+const USER: u64 = 0x5555_0000_0000;
+const LEN: usize = 1 << 20;
+const SIZE: u16 = 16;
+const AVAILABLE: usize = 0x1000;
+const USED: usize = 0x2000;
+/// Where requests keep header, status and data.
+pub(crate) const HEADER: u64 = GUEST + 0x4000;
+pub(crate) const STATUS: u64 = GUEST + 0x5000;
+pub(crate) const DATA: u64 = GUEST + 0x6000;
+/// Room for an indirect table.
+pub(crate) const TABLE: u64 = GUEST + 0x8000;
+
+const VERSION_1: u64 = 1 << 32;
+const INDIRECT_DESC: u64 = 1 << 28;
+const PROTOCOL: u64 = 1 << 30;
+
+/// A connected client with one queue.
+pub(crate) struct Raw {
+    pub(crate) frontend: Frontend,
+    file: File,
+    pub(crate) memory: MmapRegion,
+    pub(crate) kick: EventFd,
+    pub(crate) call: EventFd,
+    available: u16,
+}
+
+impl Raw {
+    /// Connects and shares memory, but sets up no queue.
+    pub(crate) fn connect(socket: &Path) -> Self {
+        let mut frontend = Frontend::connect(socket, 1).unwrap();
+        frontend.set_owner().unwrap();
+        let offered = frontend.get_features().unwrap();
+        let wanted = VERSION_1 | INDIRECT_DESC | PROTOCOL;
+        assert_eq!(offered & wanted, wanted);
+        frontend.set_features(wanted).unwrap();
+        let protocol = frontend.get_protocol_features().unwrap();
+        let wanted = VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::REPLY_ACK;
+        assert!(protocol.contains(wanted));
+        frontend.set_protocol_features(wanted).unwrap();
+        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+        let (file, memory) = shared(LEN);
+        let kick = EventFd::new(EFD_NONBLOCK).unwrap();
+        let call = EventFd::new(EFD_NONBLOCK).unwrap();
+        let raw = Self { frontend, file, memory, kick, call, available: 0 };
+        raw.frontend.set_mem_table(&[raw.region()]).unwrap();
+        raw
+    }
+
+    /// Connects and sets up the queue.
+    pub(crate) fn ready(socket: &Path) -> Self {
+        let mut raw = Self::connect(socket);
+        raw.set_up(0);
+        raw.frontend.set_vring_enable(0, true).unwrap();
+        raw
+    }
+
+    pub(crate) fn region(&self) -> VhostUserMemoryRegionInfo {
+        VhostUserMemoryRegionInfo {
+            guest_phys_addr: GUEST,
+            memory_size: LEN as u64,
+            userspace_addr: USER,
+            mmap_offset: 0,
+            mmap_handle: self.file.as_raw_fd(),
+        }
+    }
+
+    pub(crate) fn addresses() -> VringConfigData {
+        VringConfigData {
+            queue_max_size: SIZE,
+            queue_size: SIZE,
+            flags: 0,
+            desc_table_addr: USER,
+            used_ring_addr: USER + USED as u64,
+            avail_ring_addr: USER + AVAILABLE as u64,
+            log_addr: None,
+        }
+    }
+
+    pub(crate) fn set_up(&mut self, base: u16) {
+        self.frontend.set_vring_num(0, SIZE).unwrap();
+        self.frontend.set_vring_addr(0, &Self::addresses()).unwrap();
+        self.frontend.set_vring_base(0, base).unwrap();
+        self.frontend.set_vring_kick(0, &self.kick).unwrap();
+        self.frontend.set_vring_call(0, &self.call).unwrap();
+    }
+
+    pub(crate) fn put(&self, guest: u64, bytes: &[u8]) {
+        self.memory.as_volatile_slice().write_slice(bytes, (guest - GUEST) as usize).unwrap();
+    }
+
+    pub(crate) fn get(&self, guest: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.memory.as_volatile_slice().read_slice(&mut bytes, (guest - GUEST) as usize).unwrap();
+        bytes
+    }
+
+    /// Writes a descriptor into the queue's table, or into one elsewhere.
+    pub(crate) fn describe(&self, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
+        self.describe_in(GUEST, index, addr, len, flags, next);
+    }
+
+    pub(crate) fn describe_in(&self, table: u64, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
+        let at = (table - GUEST) as usize + usize::from(index) * 16;
+        self.memory.as_volatile_slice().write_obj(Descriptor::new(addr, len, flags, next), at).unwrap();
+    }
+
+    pub(crate) fn header(&self, kind: u32, sector: u64) {
+        self.put(HEADER, &[&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat());
+    }
+
+    fn index(&self, at: usize) -> &AtomicU16 {
+        self.memory.get_atomic_ref(at).unwrap()
+    }
+
+    /// Offers the chain at `head` and kicks.
+    pub(crate) fn offer(&mut self, head: u16) {
+        let slot = usize::from(self.available % SIZE);
+        self.index(AVAILABLE + 4 + 2 * slot).store(head, Ordering::Relaxed);
+        self.available = self.available.wrapping_add(1);
+        self.set_available(self.available);
+    }
+
+    /// Sets the available index to anything, and kicks.
+    pub(crate) fn set_available(&self, index: u16) {
+        self.index(AVAILABLE + 2).store(index, Ordering::Release);
+        self.kick.write(1).unwrap();
+    }
+
+    pub(crate) fn used(&self) -> u16 {
+        self.index(USED + 2).load(Ordering::Acquire)
+    }
+
+    /// The used entry at a position: head and bytes written.
+    pub(crate) fn used_entry(&self, position: u16) -> (u32, u32) {
+        let at = GUEST + (USED + 4) as u64 + 8 * u64::from(position % SIZE);
+        let entry = self.get(at, 8);
+        let half = |at: usize| u32::from_le_bytes(entry[at..at + 4].try_into().unwrap());
+        (half(0), half(4))
+    }
+
+    /// Waits until the device has used so many chains.
+    pub(crate) fn wait_used(&self, index: u16) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.used() != index {
+            assert!(Instant::now() < deadline, "the device has used {} chains, not {index}", self.used());
+            std::thread::yield_now();
+        }
+    }
+
+    /// Sends one request the usual way: a read of a sector. Panics unless it is served.
+    pub(crate) fn read_sector(&mut self, sector: u64) -> Vec<u8> {
+        self.header(0, sector);
+        self.put(STATUS, &[0xff]);
+        self.put(DATA, &[0xa5; 512]);
+        self.describe(0, HEADER, 16, NEXT, 1);
+        self.describe(1, DATA, 512, NEXT | WRITE, 2);
+        self.describe(2, STATUS, 1, WRITE, 0);
+        let next = self.available.wrapping_add(1);
+        self.offer(0);
+        self.wait_used(next);
+        assert_eq!(self.get(STATUS, 1), [0]);
+        assert_eq!(self.used_entry(next.wrapping_sub(1)), (0, 513));
+        self.get(DATA, 512)
+    }
+
+    /// Waits until the daemon has ended the connection.
+    pub(crate) fn wait_closed(&self) {
+        // SAFETY: the frontend owns the descriptor and outlives the borrow.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.frontend.as_raw_fd()) };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(readable(&socket, left), "the connection goes on");
+            let mut bytes = [0; 64];
+            let peek = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+            match rustix::net::recv(socket, &mut bytes, peek) {
+                Ok((_, 0)) | Err(rustix::io::Errno::CONNRESET) => return,
+                // An answer that nobody read.
+                Ok(_) => drop(rustix::net::recv(socket, &mut bytes, rustix::net::RecvFlags::DONTWAIT)),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A daemon on a thread of its own, with sockets in a directory that goes with it.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use blockd::{Args, Export, Policy, Source, Stopper, Waiter};
+
+/// A running daemon; dropping it stops it and checks that it ended well.
+pub(crate) struct Server {
+    stopper: Option<Stopper>,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+    exports: Vec<Export>,
+    directory: tempfile::TempDir,
+}
+
+/// What a test wants of its daemon.
+pub(crate) struct Wanted {
+    exports: Vec<Export>,
+    poll_max: Duration,
+    backend: Waiter,
+    directory: tempfile::TempDir,
+}
+
+impl Wanted {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { exports: Vec::new(), poll_max: Duration::ZERO, backend: Waiter::Auto, directory }
+    }
+
+    pub(crate) fn export(mut self, source: Source, queues: u16) -> Self {
+        let socket = self.directory.path().join(format!("{}.sock", self.exports.len()));
+        self.exports.push(Export { queues, ..Export::new(source, socket) });
+        self
+    }
+
+    pub(crate) fn readonly(mut self) -> Self {
+        self.exports.last_mut().unwrap().readonly = true;
+        self
+    }
+
+    pub(crate) fn polling(mut self, poll_max: Duration) -> Self {
+        self.poll_max = poll_max;
+        self
+    }
+
+    pub(crate) fn backend(mut self, backend: Waiter) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    pub(crate) fn start(self) -> Server {
+        let Self { exports, poll_max, backend, directory } = self;
+        let args = Args { exports: exports.clone(), poll_max, policy: Policy::default(), backend };
+        let (ready, is_ready) = mpsc::channel();
+        let thread = std::thread::spawn(move || blockd::serve(&args, |stopper| ready.send(stopper).unwrap()));
+        match is_ready.recv() {
+            Ok(stopper) => Server { stopper: Some(stopper), thread: Some(thread), exports, directory },
+            Err(_) => panic!("the daemon did not start: {:?}", thread.join().unwrap()),
+        }
+    }
+}
+
+impl Server {
+    /// One RAM disk of 1 MiB with one queue, polling off.
+    pub(crate) fn simple() -> Self {
+        Wanted::new().export(Source::Ram(1 << 20), 1).start()
+    }
+
+    pub(crate) fn socket(&self, export: usize) -> PathBuf {
+        self.exports[export].socket.clone()
+    }
+
+    /// Stops it and returns its directory, which should be empty.
+    pub(crate) fn stop(mut self) -> PathBuf {
+        self.join();
+        self.directory.path().to_owned()
+    }
+
+    fn join(&mut self) {
+        if let Some(stopper) = self.stopper.take() {
+            stopper.stop();
+        }
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the daemon panicked").expect("the daemon failed");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.join();
+            assert_eq!(std::fs::read_dir(self.directory.path()).unwrap().count(), 0, "sockets are left behind");
+        } else if let Some(stopper) = self.stopper.take() {
+            stopper.stop();
+        }
+    }
+}
