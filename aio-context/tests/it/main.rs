@@ -5,6 +5,7 @@
 
 mod common;
 
+mod backends;
 mod bottom_halves;
 mod dispatch;
 mod equivalents;
@@ -14,4 +15,5 @@ mod pausing;
 mod polling;
 mod registry;
 mod remote;
+mod tidy;
 mod timers;

@@ -1,0 +1,324 @@
+//! Invariant 3: an iteration that dispatches up to 64 events allocates nothing.
+//!
+//! What is measured is the polling itself together with what callbacks ask of the context; only making descriptors
+//! ready lies outside. The first rounds of each case may allocate: buffers grow to the size that the case needs.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod counting;
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aio_backend_epoll::Epoll;
+use aio_backend_ladder::Ladder;
+use aio_backend_ppoll::Ppoll;
+use aio_context::{
+    Backend, BottomHalf, Builder, ClockId, Context, Handler, Interest, ManualClock, PollParams, Pollable,
+    Registration, Timer, Wait,
+};
+use rustix::event::{EventfdFlags, eventfd};
+
+const EVENTS: usize = 64;
+const WARM_UP: usize = 20;
+const ROUNDS: usize = 200;
+
+/// The backends, the ladder at every height: below, above, and where it has just climbed.
+fn backends() -> [Box<dyn Backend>; 5] {
+    let ladder = |climb_at| Box::new(Ladder::new(Ppoll::new(), Epoll::new, climb_at));
+    [
+        Box::new(Ppoll::new()),
+        Box::new(Epoll::new().unwrap()),
+        ladder(0),
+        ladder(EVENTS),
+        ladder(1_000),
+    ]
+}
+
+/// Runs `case` with a context on each backend, on a clock that passes instead of being waited for.
+fn on_each_backend(case: impl Fn(Context)) {
+    with_each_builder(|builder| case(builder.build().unwrap()));
+}
+
+fn with_each_builder(case: impl Fn(Builder)) {
+    for backend in backends() {
+        println!("{}", backend.name());
+        let clock = Arc::new(ManualClock::new());
+        clock.advance(Duration::from_secs(1));
+        case(Context::builder().backend(backend).monotonic(clock));
+    }
+}
+
+/// How often memory is asked for in `ROUNDS` calls of `round`, of which each is got ready by `prepare`.
+fn calls_in(mut prepare: impl FnMut(), mut round: impl FnMut()) -> u64 {
+    let mut calls = 0;
+    for number in 0..WARM_UP + ROUNDS {
+        prepare();
+        let before = counting::calls();
+        round();
+        if number >= WARM_UP {
+            calls += counting::calls() - before;
+        }
+    }
+    calls
+}
+
+type OnReady = Box<dyn Fn(&Context)>;
+
+/// A descriptor that can be made ready, and counts how often it was served.
+struct Bell {
+    fd: OwnedFd,
+    served: Rc<Cell<usize>>,
+    /// Asked in user space, it says yes.
+    work: Cell<bool>,
+    on_ready: Option<OnReady>,
+}
+
+impl Bell {
+    fn new(served: &Rc<Cell<usize>>, on_ready: Option<OnReady>) -> Rc<Self> {
+        Rc::new(Self {
+            fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap(),
+            served: served.clone(),
+            work: Cell::new(false),
+            on_ready,
+        })
+    }
+
+    fn ring(&self) {
+        rustix::io::write(&self.fd, &1u64.to_ne_bytes()).unwrap();
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Handler for Bell {
+    fn readable(&self, cx: &Context) {
+        rustix::io::read(&self.fd, &mut [0u8; 8]).unwrap();
+        self.served.set(self.served.get() + 1);
+        if let Some(code) = &self.on_ready {
+            code(cx);
+        }
+    }
+}
+
+impl Pollable for Bell {
+    fn poll(&self) -> bool {
+        self.work.get()
+    }
+    fn poll_ready(&self, _: &Context) {
+        self.work.set(false);
+        self.served.set(self.served.get() + 1);
+    }
+}
+
+/// Some watched bells, and how often they were served.
+struct Bells {
+    bells: Vec<Rc<Bell>>,
+    served: Rc<Cell<usize>>,
+    _registrations: Vec<Registration>,
+}
+
+impl Bells {
+    fn watch(cx: &Context, count: usize) -> Self {
+        let served = Rc::default();
+        let bells: Vec<_> = (0..count).map(|_| Bell::new(&served, None)).collect();
+        let watch = |bell: &Rc<Bell>| cx.watch(bell.clone(), Interest::READ).unwrap();
+        Self {
+            _registrations: bells.iter().map(watch).collect(),
+            bells,
+            served,
+        }
+    }
+
+    fn watch_polled(cx: &Context, count: usize) -> Self {
+        let served = Rc::default();
+        let bells: Vec<_> = (0..count).map(|_| Bell::new(&served, None)).collect();
+        let watch = |bell: &Rc<Bell>| cx.watch_polled(bell.clone(), Interest::READ).unwrap();
+        Self {
+            _registrations: bells.iter().map(watch).collect(),
+            bells,
+            served,
+        }
+    }
+
+    fn ring(&self) {
+        self.bells.iter().for_each(|bell| bell.ring());
+    }
+}
+
+#[test]
+fn d1_sixty_four_descriptors_cost_no_allocation() {
+    for wait in [Wait::NoBlock, Wait::Block, Wait::AtMost(Duration::from_secs(1))] {
+        on_each_backend(|cx| {
+            let bells = Bells::watch(&cx, EVENTS);
+            let calls = calls_in(|| bells.ring(), || assert!(cx.poll(wait).unwrap()));
+            assert_eq!(bells.served.get(), EVENTS * (WARM_UP + ROUNDS));
+            assert_eq!(calls, 0, "{wait:?} on {}", cx.backend_name());
+        });
+    }
+}
+
+/// Sixty-four bottom halves that count their runs.
+fn bottom_halves(cx: &Context) -> (Vec<BottomHalf>, Rc<Cell<usize>>) {
+    let runs = Rc::new(Cell::new(0));
+    let one = |_| {
+        let runs = runs.clone();
+        cx.bottom_half("counts", move |_| runs.set(runs.get() + 1))
+    };
+    ((0..EVENTS).map(one).collect(), runs)
+}
+
+#[test]
+fn h1_sixty_four_bottom_halves_cost_no_allocation() {
+    on_each_backend(|cx| {
+        let (all, runs) = bottom_halves(&cx);
+        let round = || {
+            all.iter().for_each(BottomHalf::schedule);
+            assert!(cx.poll(Wait::Block).unwrap());
+        };
+        assert_eq!(calls_in(|| {}, round), 0);
+        assert_eq!(runs.get(), EVENTS * (WARM_UP + ROUNDS));
+    });
+}
+
+#[test]
+fn h1_scheduling_from_another_thread_costs_no_allocation() {
+    let cx = Context::new().unwrap();
+    let (all, runs) = bottom_halves(&cx);
+    let mut measured = 0;
+    for round in 1..=3 {
+        let remote = all.clone();
+        let scheduler = std::thread::spawn(move || {
+            let before = counting::calls();
+            remote.iter().for_each(BottomHalf::schedule);
+            counting::calls() - before
+        });
+        measured += scheduler.join().unwrap();
+        while runs.get() != round * EVENTS {
+            cx.poll(Wait::Block).unwrap();
+        }
+    }
+    assert_eq!(measured, 0);
+}
+
+/// Sixty-four timers that arm themselves again.
+fn timers(cx: &Context, shots: &Rc<Cell<usize>>, delay: Duration) -> Vec<Timer> {
+    let one = |_| {
+        let shots = shots.clone();
+        let fire = move |_: &Context, timer: &Timer| {
+            shots.set(shots.get() + 1);
+            timer.arm_after(delay);
+        };
+        let timer = cx.timer(ClockId::Monotonic, fire);
+        timer.arm_after(delay);
+        timer
+    };
+    (0..EVENTS).map(one).collect()
+}
+
+#[test]
+fn t3_sixty_four_timers_cost_no_allocation() {
+    on_each_backend(|cx| {
+        let shots = Rc::default();
+        let _all = timers(&cx, &shots, Duration::from_micros(1));
+        let late = cx.timer(ClockId::Monotonic, |_, _| {});
+        let round = || {
+            late.arm_after(Duration::from_secs(3_600));
+            late.anticipate(cx.now(ClockId::Monotonic).saturating_add(Duration::from_secs(60)));
+            assert!(cx.poll(Wait::Block).unwrap());
+            late.cancel();
+        };
+        assert_eq!(calls_in(|| {}, round), 0);
+        assert_eq!(shots.get(), EVENTS * (WARM_UP + ROUNDS));
+    });
+}
+
+#[test]
+fn a3_sixty_four_poll_hits_cost_no_allocation() {
+    with_each_builder(|builder| {
+        let params = PollParams::up_to(Duration::from_millis(1));
+        let cx = builder.poll_params(params).build().unwrap();
+        let bells = Bells::watch_polled(&cx, EVENTS);
+        let ready = || bells.bells.iter().for_each(|bell| bell.work.set(true));
+        // The policy needs to see a wait before it allows any polling.
+        cx.poll(Wait::AtMost(Duration::from_micros(10))).unwrap();
+        let calls = calls_in(ready, || assert!(cx.poll(Wait::Block).unwrap()));
+        assert_eq!(bells.served.get(), EVENTS * (WARM_UP + ROUNDS));
+        assert_eq!(calls, 0, "{}", cx.backend_name());
+    });
+}
+
+#[test]
+fn a5_entering_and_leaving_poll_mode_costs_no_allocation() {
+    with_each_builder(|builder| {
+        let params = PollParams::up_to(Duration::from_millis(1));
+        let cx = builder.poll_params(params).build().unwrap();
+        let bells = Bells::watch_polled(&cx, EVENTS);
+        let nap = Wait::AtMost(Duration::from_micros(500));
+        assert_eq!(calls_in(|| {}, || assert!(!cx.poll(nap).unwrap())), 0);
+        assert_eq!(bells.served.get(), 0);
+    });
+}
+
+/// Descriptors, bottom halves and timers in one iteration, one of the handlers polling again.
+#[test]
+fn d6_a_nested_iteration_of_everything_costs_no_allocation() {
+    on_each_backend(|cx| {
+        let third = EVENTS / 3;
+        let (served, shots) = (Rc::default(), Rc::default());
+        let nesting = Bell::new(&served, Some(Box::new(|cx| drop(cx.poll(Wait::NoBlock)))));
+        let _nesting = cx.watch(nesting.clone(), Interest::READ).unwrap();
+        let bells = Bells::watch(&cx, third);
+        let (all, runs) = bottom_halves(&cx);
+        let _timers = timers(&cx, &shots, Duration::ZERO);
+        let prepare = || {
+            bells.ring();
+            nesting.ring();
+        };
+        let round = || {
+            all[..third].iter().for_each(BottomHalf::schedule);
+            assert!(cx.poll(Wait::Block).unwrap());
+        };
+        let calls = calls_in(prepare, round);
+        let rounds = WARM_UP + ROUNDS;
+        assert_eq!((served.get(), bells.served.get()), (rounds, third * rounds));
+        assert!(runs.get() == third * rounds && shots.get() > 0);
+        assert_eq!(calls, 0, "{}", cx.backend_name());
+    });
+}
+
+#[test]
+fn g1_a_foreign_loop_costs_no_allocation() {
+    for backend in backends() {
+        let cx = Context::builder().backend(backend).build().unwrap();
+        let bells = Bells::watch(&cx, EVENTS);
+        let Ok(embedded) = cx.embed() else {
+            assert_eq!(cx.backend_name(), "ppoll", "all others can be embedded");
+            continue;
+        };
+        let round = || {
+            embedded.prepare();
+            assert!(embedded.check().unwrap() && embedded.dispatch());
+        };
+        assert_eq!(calls_in(|| bells.ring(), round), 0);
+        assert_eq!(bells.served.get(), EVENTS * (WARM_UP + ROUNDS));
+    }
+}
+
+/// The counter sees what the loop does: with a larger batch than fits, the list of ready handlers goes to the heap.
+#[test]
+fn a_batch_of_more_than_sixty_four_is_seen_by_the_counter() {
+    with_each_builder(|builder| {
+        let cx = builder.batch(2 * EVENTS).build().unwrap();
+        let bells = Bells::watch(&cx, 2 * EVENTS);
+        let calls = calls_in(|| bells.ring(), || assert!(cx.poll(Wait::Block).unwrap()));
+        assert_eq!(bells.served.get(), 2 * EVENTS * (WARM_UP + ROUNDS));
+        assert!(calls >= ROUNDS as u64, "{calls}");
+    });
+}

@@ -1,0 +1,93 @@
+//! An allocator that counts, for tests that hold the loop to its word about memory.
+#![allow(dead_code, reason = "each test binary uses its part of it")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// The system's allocator, counted.
+pub(crate) struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// What is alive of what the threads under observation have allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Live {
+    pub(crate) blocks: i64,
+    pub(crate) bytes: i64,
+}
+
+static BLOCKS: AtomicI64 = AtomicI64::new(0);
+static BYTES: AtomicI64 = AtomicI64::new(0);
+
+thread_local! {
+    /// How often this thread has asked for memory. (These have no destructor, so they can be used at any time.)
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+    static OBSERVED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How often this thread has asked for memory so far: new, or more of it, or less.
+pub(crate) fn calls() -> u64 {
+    CALLS.get()
+}
+
+/// From now on, what this thread allocates and frees is part of [`live`]. The test harness's own threads are not, so
+/// that its doings do not disturb.
+pub(crate) fn observe_this_thread() {
+    OBSERVED.set(true);
+}
+
+/// What is alive now. Exact only when what is freed by an observed thread was allocated by one.
+pub(crate) fn live() -> Live {
+    Live {
+        blocks: BLOCKS.load(Ordering::SeqCst),
+        bytes: BYTES.load(Ordering::SeqCst),
+    }
+}
+
+fn count(blocks: i64, bytes: i64) {
+    if OBSERVED.get() {
+        BLOCKS.fetch_add(blocks, Ordering::Relaxed);
+        BYTES.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+fn called() {
+    CALLS.set(CALLS.get() + 1);
+}
+
+fn size(bytes: usize) -> i64 {
+    i64::try_from(bytes).expect("no block is that large")
+}
+
+// SAFETY: everything is handed to the system's allocator as it comes, and its answers are handed back; the counting
+// allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        called();
+        count(1, size(layout.size()));
+        // SAFETY: the caller keeps the promises of `alloc`, which are the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        called();
+        count(1, size(layout.size()));
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count(-1, -size(layout.size()));
+        // SAFETY: `block` came from this allocator, so from the system's, with this layout.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        called();
+        count(0, size(new_size) - size(layout.size()));
+        // SAFETY: as above; the caller keeps the promises about `new_size`.
+        unsafe { System.realloc(block, layout, new_size) }
+    }
+}

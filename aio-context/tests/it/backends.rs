@@ -1,0 +1,138 @@
+//! Rule B6: a backend of one's own, which needs nothing but the contract.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use aio_context::{Backend, ClockId, Context, Interest, Readiness, ReadyList, Token, Wait, Watched};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::common::{Count, Kick, watch};
+
+/// As simple as a backend can be: everything is told to the system anew at every wait.
+#[derive(Debug, Default)]
+struct Plain(Vec<(Watched, Token, Interest)>);
+
+impl Plain {
+    fn position(&self, token: Token) -> io::Result<usize> {
+        self.0
+            .iter()
+            .position(|(_, known, _)| *known == token)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Backend for Plain {
+    fn name(&self) -> &'static str {
+        "plain"
+    }
+
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        self.0.push((fd, token, interest));
+        Ok(())
+    }
+
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        let position = self.position(token)?;
+        self.0[position].2 = interest;
+        Ok(())
+    }
+
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        let position = self.position(token)?;
+        self.0.remove(position);
+        Ok(())
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let heard: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(_, _, interest)| !interest.is_empty())
+            .collect();
+        let mut fds: Vec<_> = heard
+            .iter()
+            .map(|(fd, _, interest)| {
+                let mut events = PollFlags::empty();
+                events.set(PollFlags::IN, interest.contains(Interest::READ));
+                events.set(PollFlags::OUT, interest.contains(Interest::WRITE));
+                PollFd::from_borrowed_fd(fd.as_fd(), events)
+            })
+            .collect();
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for (fd, (_, token, _)) in fds.iter().zip(heard) {
+            let mut readiness = Readiness::empty();
+            readiness.set(Readiness::IN, fd.revents().contains(PollFlags::IN));
+            readiness.set(Readiness::OUT, fd.revents().contains(PollFlags::OUT));
+            readiness.set(Readiness::HUP, fd.revents().contains(PollFlags::HUP));
+            readiness.set(Readiness::ERR, fd.revents().contains(PollFlags::ERR));
+            if !readiness.is_empty() {
+                ready.push(*token, readiness);
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        for (fd, token, interest) in std::mem::take(&mut self.0) {
+            each(fd, token, interest);
+        }
+    }
+}
+
+#[test]
+fn b6_a_backend_of_ones_own_serves_a_context() {
+    let cx = Context::builder()
+        .backend(Box::new(Plain::default()))
+        .build()
+        .unwrap();
+    assert_eq!(cx.backend_name(), "plain");
+    let kicks: Vec<_> = (0..20).map(|_| Kick::new()).collect();
+    let group = cx.new_group();
+    let mut registrations: Vec<_> = kicks
+        .iter()
+        .map(|kick| cx.watch_in(group, kick.clone(), Interest::READ).unwrap())
+        .collect();
+    let removed = kicks.len() / 2;
+    registrations.truncate(removed);
+    let pause = cx.pause(group);
+    kicks.iter().for_each(|kick| kick.kick());
+    assert!(!cx.poll(Wait::NoBlock).unwrap());
+    drop(pause);
+    assert!(cx.poll(Wait::Block).unwrap());
+    let served = |kick: &std::rc::Rc<Kick>| kick.count.get() == 1;
+    assert!(kicks[..removed].iter().all(served) && !kicks[removed..].iter().any(served));
+}
+
+#[test]
+fn b6_a_backend_of_ones_own_is_woken_and_keeps_deadlines() {
+    let cx = Context::builder()
+        .backend(Box::new(Plain::default()))
+        .build()
+        .unwrap();
+    let (kick, shots) = (Kick::new(), Count::default());
+    let _registration = watch(&cx, &kick);
+    let remote = cx.remote();
+    let thread = std::thread::spawn(move || remote.run(|_| ()));
+    assert!(cx.poll(Wait::Block).unwrap());
+    thread.join().unwrap().unwrap();
+    let counted = shots.clone();
+    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
+        counted.up();
+    });
+    timer.arm_after(Duration::from_micros(300));
+    while shots.get() == 0 {
+        cx.poll(Wait::Block).unwrap();
+    }
+    assert_eq!(kick.count.get(), 0);
+    let refused = cx.embed().unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+}

@@ -1,0 +1,169 @@
+//! What no run of the loop can show: that no lock lies in the path of an iteration, and that every rule has its test.
+//!
+//! These read the sources of the workspace. Where there is no workspace around this crate they have nothing to say.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The crates that an iteration runs through.
+const PATH_OF_AN_ITERATION: [&str; 9] = [
+    "aio-backend",
+    "aio-backend-epoll",
+    "aio-backend-ladder",
+    "aio-backend-ppoll",
+    "aio-context",
+    "aio-handlers",
+    "aio-notify",
+    "aio-pollctl",
+    "aio-timers",
+];
+
+/// Words that only code that locks, or waits for another thread, has a use for.
+const LOCKS: [&str; 9] = [
+    "Mutex",
+    "RwLock",
+    "Condvar",
+    "Barrier",
+    "OnceLock",
+    "LazyLock",
+    "mpsc",
+    ".lock(",
+    "thread::park",
+];
+
+/// Where such words stand nevertheless, on how many lines at the most, and why that is in no iteration.
+const EXCUSED: [(&str, usize, &str); 5] = [
+    (
+        "aio-context/src/bh.rs",
+        1,
+        "a one-shot's mutex is never locked: it only makes the job `Sync`",
+    ),
+    (
+        "aio-context/src/context.rs",
+        5,
+        "the answer of `run_on`, which waits for another context",
+    ),
+    (
+        "aio-context/src/remote.rs",
+        3,
+        "making a one-shot, and `run_and_wait`, where another thread sleeps",
+    ),
+    (
+        "aio-notify/src/sync.rs",
+        10,
+        "what models and their tests are made of",
+    ),
+    (
+        "aio-timers/src/virtual_clock.rs",
+        8,
+        "a clock that any thread may stop and warp; read only while a timer on this very clock is armed",
+    ),
+];
+
+/// The root of the workspace, if this crate stands in it.
+fn workspace() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    PATH_OF_AN_ITERATION
+        .iter()
+        .all(|name| root.join(name).join("src").is_dir())
+        .then(|| root.to_path_buf())
+}
+
+/// All Rust files below a folder, but for what was built.
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                rust_files(&path, found);
+            }
+        } else if name.ends_with(".rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The lines of a source file that are code and no test: unit tests stand at the end, in a module of their own.
+fn code(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let is_code = |line: &&str| !line.trim_start().starts_with("//") && !line.starts_with("use ");
+    text.lines()
+        .take_while(|line| !line.starts_with("mod tests {") && !line.starts_with("pub(crate) mod tests {"))
+        .filter(is_code)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn no_lock_lies_in_the_path_of_an_iteration() {
+    let Some(root) = workspace() else { return };
+    let mut excused: Vec<_> = EXCUSED.into_iter().collect();
+    for name in PATH_OF_AN_ITERATION {
+        let mut files = Vec::new();
+        rust_files(&root.join(name).join("src"), &mut files);
+        for path in files {
+            let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+            if name.ends_with("_tests.rs") || name.contains("/conformance/") || name.ends_with("/models.rs") {
+                continue;
+            }
+            let locks = |line: &&String| LOCKS.iter().any(|word| line.contains(word));
+            let lines = code(&path);
+            let found: Vec<_> = lines.iter().filter(locks).collect();
+            let position = excused.iter().position(|(file, _, _)| *file == name);
+            let excuse = position.map(|position| excused.swap_remove(position));
+            let allowed = excuse.map_or(0, |(_, lines, _)| lines);
+            assert!(
+                found.len() <= allowed,
+                "{name} may have {allowed} such lines ({excuse:?}): {found:#?}"
+            );
+            assert!(
+                excuse.is_none() || !found.is_empty(),
+                "no longer needed: {excuse:?}"
+            );
+        }
+    }
+    assert!(excused.is_empty(), "there is no such file: {excused:?}");
+}
+
+/// All rules that are kept so far.
+fn rules() -> BTreeSet<String> {
+    let numbered = |letter: char, last: u32| (1..=last).map(move |number| format!("{letter}{number}"));
+    let all = [
+        ('r', 12),
+        ('d', 9),
+        ('a', 10),
+        ('b', 7),
+        ('h', 9),
+        ('n', 5),
+        ('t', 5),
+        ('g', 2),
+        ('w', 2),
+    ];
+    let later = ["r10", "a7", "a8"];
+    all.into_iter()
+        .flat_map(|(letter, last)| numbered(letter, last))
+        .filter(|rule| !later.contains(&rule.as_str()))
+        .collect()
+}
+
+#[test]
+fn every_rule_is_named_by_a_test() {
+    let Some(root) = workspace() else { return };
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    let mut unproven = rules();
+    for path in files {
+        for line in fs::read_to_string(path).unwrap().lines() {
+            let Some((_, rest)) = line.split_once("fn ") else {
+                continue;
+            };
+            let name = rest.split('(').next().unwrap_or_default();
+            for part in name.split('_') {
+                unproven.remove(part);
+            }
+        }
+    }
+    assert!(unproven.is_empty(), "no test is named after these: {unproven:?}");
+}
