@@ -1,0 +1,363 @@
+//! Nothing is left behind: no descriptor and no byte, after ten thousand contexts and after ten million events.
+//!
+//! `AIO_EVENTS=10000000 cargo test --release --test leaks` is the long run; without it the number is smaller.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod counting;
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aio_context::{
+    BottomHalf, ClockId, Context, GroupId, Handler, Interest, PollParams, Pollable, Registration, Remote,
+    Timer, Wait,
+};
+use rustix::event::{EventfdFlags, eventfd};
+
+use counting::Live;
+
+/// Descriptors belong to the process, so one test at a time opens and closes them.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    counting::observe_this_thread();
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn events_wanted() -> u64 {
+    std::env::var("AIO_EVENTS").map_or(300_000, |events| events.parse().expect("AIO_EVENTS is a number"))
+}
+
+/// What there is of memory and descriptors.
+fn inventory() -> (Live, usize) {
+    let live = counting::live();
+    (live, std::fs::read_dir("/proc/self/fd").unwrap().count())
+}
+
+/// Counts what its owners have seen happen.
+type Events = Rc<Cell<u64>>;
+
+fn happened(events: &Events) {
+    events.set(events.get() + 1);
+}
+
+/// A descriptor with work, seen by the backend when it is rung and by `poll` when it is told.
+struct Bell {
+    fd: OwnedFd,
+    rung: Cell<bool>,
+    work: Cell<bool>,
+    events: Events,
+}
+
+impl Bell {
+    fn new(events: &Events) -> Rc<Self> {
+        Rc::new(Self {
+            fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap(),
+            rung: Cell::new(false),
+            work: Cell::new(false),
+            events: events.clone(),
+        })
+    }
+
+    fn ring(&self) {
+        if !self.rung.replace(true) {
+            rustix::io::write(&self.fd, &1u64.to_ne_bytes()).unwrap();
+        }
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Handler for Bell {
+    fn readable(&self, _: &Context) {
+        rustix::io::read(&self.fd, &mut [0u8; 8]).unwrap();
+        assert!(self.rung.replace(false), "it was not rung");
+        happened(&self.events);
+    }
+}
+
+impl Pollable for Bell {
+    fn poll(&self) -> bool {
+        self.work.get()
+    }
+    fn poll_ready(&self, _: &Context) {
+        self.work.set(false);
+        happened(&self.events);
+    }
+}
+
+/// A context that is built, used in every way, and dropped.
+fn live_once(number: usize, events: &Events) {
+    let cx = Context::new().unwrap();
+    let (plain, polled) = (Bell::new(events), Bell::new(events));
+    let registration = cx.watch(plain.clone(), Interest::READ).unwrap();
+    let detached = cx.watch_polled(polled, Interest::READ).unwrap().detach();
+    let seen = events.clone();
+    let bh = cx.bottom_half("leaks", move |_| happened(&seen));
+    let seen = events.clone();
+    let timer = cx.timer(ClockId::Monotonic, move |_, _| happened(&seen));
+    plain.ring();
+    bh.schedule();
+    timer.arm_after(Duration::ZERO);
+    cx.remote().run(|_| ()).unwrap();
+    if number % 3 == 0 {
+        drop(cx.embed().unwrap());
+    }
+    while cx.poll(Wait::NoBlock).unwrap() {}
+    // It ends in different states: with work that never ran, a paused group, handles that outlive it.
+    if number % 2 == 0 {
+        bh.schedule_idle();
+        cx.remote()
+            .run(|_| unreachable!("nobody polls any more"))
+            .unwrap();
+        timer.arm_after(Duration::from_secs(3600));
+        assert!(cx.unwatch(detached));
+        plain.ring();
+    }
+    let pause = (number % 5 == 0).then(|| cx.pause(GroupId::DEFAULT));
+    let remote = cx.remote();
+    drop(cx);
+    assert!(remote.run(|_| ()).is_err());
+    drop((registration, pause));
+}
+
+#[test]
+fn b7_10_000_contexts_leave_nothing() {
+    let _turn = alone();
+    let events = Rc::default();
+    (0..30).for_each(|number| live_once(number, &events));
+    let before = inventory();
+    let seen = events.get();
+    (0..10_000).for_each(|number| live_once(number, &events));
+    assert_eq!(inventory(), before);
+    assert_eq!(events.get() - seen, 30_000);
+}
+
+/// So many rounds, and everything that a world does has been done.
+const CYCLE: u64 = 1_024;
+
+/// An array of the backend is as long as the highest number in use, which changes from cycle to cycle.
+const LEEWAY: i64 = 4_096;
+
+/// A context at work, with everything that it works on.
+struct World {
+    cx: Context,
+    events: Events,
+    plain: Vec<(Rc<Bell>, Registration)>,
+    polled: Vec<(Rc<Bell>, Registration)>,
+    bottom_halves: Vec<BottomHalf>,
+    timers: Vec<Timer>,
+    group: GroupId,
+    shots: Arc<AtomicU64>,
+}
+
+impl World {
+    fn new() -> Self {
+        let cx = Context::new().unwrap();
+        let (events, group) = (Events::default(), cx.new_group());
+        let bells = || (0..12).map(|_| Bell::new(&events));
+        let bottom_half = |_| {
+            let events = events.clone();
+            cx.bottom_half("world", move |_| happened(&events))
+        };
+        let timer = |_| {
+            let events = events.clone();
+            cx.timer(ClockId::Monotonic, move |_, _| happened(&events))
+        };
+        Self {
+            plain: bells()
+                .map(|bell| (bell.clone(), cx.watch_in(group, bell, Interest::READ).unwrap()))
+                .collect(),
+            polled: bells()
+                .map(|bell| (bell.clone(), cx.watch_polled(bell, Interest::READ).unwrap()))
+                .collect(),
+            bottom_halves: (0..16).map(bottom_half).collect(),
+            timers: (0..8).map(timer).collect(),
+            shots: Arc::default(),
+            group,
+            events: events.clone(),
+            cx,
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.events.get() + self.shots.load(Ordering::Relaxed)
+    }
+
+    /// Gives everybody something to do, and does it.
+    fn round(&mut self, number: u64) {
+        self.plain.iter().for_each(|(bell, _)| bell.ring());
+        self.polled.iter().for_each(|(bell, _)| bell.work.set(true));
+        self.bottom_halves.iter().for_each(BottomHalf::schedule);
+        self.timers
+            .iter()
+            .for_each(|timer| timer.arm_after(Duration::ZERO));
+        let remote = self.cx.remote();
+        for _ in 0..8 {
+            let shots = self.shots.clone();
+            let job = move |_: &Context| {
+                shots.fetch_add(1, Ordering::Relaxed);
+            };
+            remote.run(job).unwrap();
+        }
+        if number % 16 == 0 {
+            self.churn();
+        }
+        if number == CYCLE / 2 {
+            self.crowd();
+        }
+        // Now with polling, now without.
+        if number % 64 == 0 {
+            let max = Duration::from_micros(if number % 128 == 0 { 20 } else { 0 });
+            self.cx.set_poll_params(PollParams::up_to(max));
+        }
+        self.settle();
+    }
+
+    /// Registrations come, go, and change.
+    fn churn(&mut self) {
+        let pause = self.cx.pause(self.group);
+        self.cx.poll(Wait::NoBlock).unwrap();
+        drop(pause);
+        let (bell, registration) = &self.plain[0];
+        registration.replace(bell.clone()).unwrap();
+        registration.set_interest(Interest::NONE).unwrap();
+        registration.set_interest(Interest::READ).unwrap();
+        let fresh = Bell::new(&self.events);
+        fresh.ring();
+        let registration = self.cx.watch(fresh.clone(), Interest::READ).unwrap();
+        self.plain[1] = (fresh, registration);
+        let events = self.events.clone();
+        self.bottom_halves[0] = self.cx.bottom_half("again", move |_| happened(&events));
+        let events = self.events.clone();
+        self.timers[0] = self.cx.timer(ClockId::Monotonic, move |_, _| happened(&events));
+    }
+
+    /// So many descriptors that the backend climbs, and comes down when they are gone.
+    fn crowd(&self) {
+        self.cx.set_poll_params(PollParams::default());
+        let watch = |_| self.cx.watch(Bell::new(&self.events), Interest::READ).unwrap();
+        let crowd: Vec<_> = (0..80).map(watch).collect();
+        self.cx.poll(Wait::AtMost(Duration::from_nanos(1))).unwrap();
+        assert_eq!(self.cx.backend_name(), "epoll");
+        drop(crowd);
+        self.settle();
+        self.cx.poll(Wait::AtMost(Duration::from_nanos(1))).unwrap();
+        assert_eq!(self.cx.backend_name(), "ppoll");
+    }
+
+    /// Polls until there is nothing to do.
+    fn settle(&self) {
+        while self.cx.poll(Wait::NoBlock).unwrap() || self.plain.iter().any(|(bell, _)| bell.rung.get()) {}
+    }
+}
+
+#[test]
+fn ten_million_events_leave_nothing() {
+    let _turn = alone();
+    drop(World::new()); // what the process allocates once, at the first use
+    let before = inventory();
+    let wanted = events_wanted();
+    let mut world = World::new();
+    let (mut cycles, mut steady) = (0, None);
+    while world.count() < wanted || cycles < 3 {
+        (0..CYCLE).for_each(|number| world.round(number));
+        cycles += 1;
+        // Once everything has reached its size, there is not one block and not one descriptor more.
+        if cycles >= 2 {
+            let (now, descriptors) = inventory();
+            let (then, before) = *steady.get_or_insert((now, descriptors));
+            assert_eq!(
+                (now.blocks, descriptors),
+                (then.blocks, before),
+                "{cycles} cycles"
+            );
+            assert!(
+                now.bytes < then.bytes + LEEWAY,
+                "{cycles} cycles: {then:?}, {now:?}"
+            );
+        }
+    }
+    println!("{} events in {cycles} cycles: {steady:?}", world.count());
+    drop(world);
+    assert_eq!(inventory(), before, "not one byte");
+}
+
+/// What workers get of a context: everything that travels.
+struct Face {
+    remote: Remote,
+    bottom_half: BottomHalf,
+    shots: Arc<AtomicU64>,
+}
+
+#[test]
+fn events_from_other_threads_leave_nothing() {
+    const WORKERS: u64 = 3;
+    const LIVES: u64 = 5;
+    let _turn = alone();
+    let each = events_wanted() / 10 / WORKERS / LIVES;
+    let (face, meeting) = (
+        Arc::new(Mutex::new(None::<Face>)),
+        Arc::new(Barrier::new(WORKERS as usize + 1)),
+    );
+    let work = |face: Arc<Mutex<Option<Face>>>, meeting: Arc<Barrier>| {
+        move || {
+            counting::observe_this_thread();
+            for _ in 0..=LIVES {
+                meeting.wait();
+                let (remote, bh, shots) = {
+                    let face = face.lock().unwrap();
+                    let face = face.as_ref().expect("it is there when they meet");
+                    (face.remote.clone(), face.bottom_half.clone(), face.shots.clone())
+                };
+                for _ in 0..each {
+                    let shots = shots.clone();
+                    let job = move |_: &Context| {
+                        shots.fetch_add(1, Ordering::Relaxed);
+                    };
+                    remote.run(job).expect("the context is there");
+                    bh.schedule();
+                }
+                drop((remote, bh, shots));
+                meeting.wait();
+            }
+            meeting.wait(); // what ends with a thread ends after the last inventory
+        }
+    };
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|_| std::thread::spawn(work(face.clone(), meeting.clone())))
+        .collect();
+    let live = || {
+        let (cx, shots) = (Context::new().unwrap(), Arc::new(AtomicU64::new(0)));
+        let bottom_half = cx.bottom_half("from others", |_| {});
+        *face.lock().unwrap() = Some(Face {
+            remote: cx.remote(),
+            bottom_half,
+            shots: shots.clone(),
+        });
+        meeting.wait();
+        while shots.load(Ordering::Relaxed) < WORKERS * each {
+            cx.poll(Wait::Block).unwrap();
+        }
+        meeting.wait();
+        drop(face.lock().unwrap().take());
+        assert_eq!(shots.load(Ordering::Relaxed), WORKERS * each);
+    };
+    live(); // what each thread allocates once
+    let before = inventory();
+    for _ in 0..LIVES {
+        live();
+        assert_eq!(inventory(), before);
+    }
+    meeting.wait();
+    for worker in workers {
+        worker.join().unwrap();
+    }
+}
