@@ -21,10 +21,22 @@ use rustix::event::{EventfdFlags, eventfd};
 use counting::Live;
 
 /// Descriptors belong to the process, so one test at a time opens and closes them.
-fn alone() -> MutexGuard<'static, ()> {
+struct Turn {
+    _turn: MutexGuard<'static, ()>,
+}
+
+fn alone() -> Turn {
     static TURN: Mutex<()> = Mutex::new(());
-    counting::observe_this_thread();
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    counting::observe_this_thread(true);
+    Turn { _turn: turn }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // What the harness frees when this thread ends is not to be seen by the next.
+        counting::observe_this_thread(false);
+    }
 }
 
 fn events_wanted() -> u64 {
@@ -107,12 +119,12 @@ fn live_once(number: usize, events: &Events) {
     bh.schedule();
     timer.arm_after(Duration::ZERO);
     cx.remote().run(|_| ()).unwrap();
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         drop(cx.embed().unwrap());
     }
     while cx.poll(Wait::NoBlock).unwrap() {}
     // It ends in different states: with work that never ran, a paused group, handles that outlive it.
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         bh.schedule_idle();
         cx.remote()
             .run(|_| unreachable!("nobody polls any more"))
@@ -121,7 +133,7 @@ fn live_once(number: usize, events: &Events) {
         assert!(cx.unwatch(detached));
         plain.ring();
     }
-    let pause = (number % 5 == 0).then(|| cx.pause(GroupId::DEFAULT));
+    let pause = number.is_multiple_of(5).then(|| cx.pause(GroupId::DEFAULT));
     let remote = cx.remote();
     drop(cx);
     assert!(remote.run(|_| ()).is_err());
@@ -207,15 +219,15 @@ impl World {
             };
             remote.run(job).unwrap();
         }
-        if number % 16 == 0 {
+        if number.is_multiple_of(16) {
             self.churn();
         }
         if number == CYCLE / 2 {
             self.crowd();
         }
         // Now with polling, now without.
-        if number % 64 == 0 {
-            let max = Duration::from_micros(if number % 128 == 0 { 20 } else { 0 });
+        if number.is_multiple_of(64) {
+            let max = Duration::from_micros(if number.is_multiple_of(128) { 20 } else { 0 });
             self.cx.set_poll_params(PollParams::up_to(max));
         }
         self.settle();
@@ -285,9 +297,10 @@ fn ten_million_events_leave_nothing() {
             );
         }
     }
-    println!("{} events in {cycles} cycles: {steady:?}", world.count());
+    let count = world.count();
     drop(world);
     assert_eq!(inventory(), before, "not one byte");
+    println!("{count} events in {cycles} cycles: {steady:?}");
 }
 
 /// What workers get of a context: everything that travels.
@@ -309,7 +322,7 @@ fn events_from_other_threads_leave_nothing() {
     );
     let work = |face: Arc<Mutex<Option<Face>>>, meeting: Arc<Barrier>| {
         move || {
-            counting::observe_this_thread();
+            counting::observe_this_thread(true);
             for _ in 0..=LIVES {
                 meeting.wait();
                 let (remote, bh, shots) = {

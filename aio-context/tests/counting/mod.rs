@@ -32,10 +32,10 @@ pub(crate) fn calls() -> u64 {
     CALLS.get()
 }
 
-/// From now on, what this thread allocates and frees is part of [`live`]. The test harness's own threads are not, so
-/// that its doings do not disturb.
-pub(crate) fn observe_this_thread() {
-    OBSERVED.set(true);
+/// From now on, what this thread allocates and frees is part of [`live`], or is not any longer. The test harness's own
+/// threads are not, so that its doings do not disturb.
+pub(crate) fn observe_this_thread(observed: bool) {
+    OBSERVED.set(observed);
 }
 
 /// What is alive now. Exact only when what is freed by an observed thread was allocated by one.
