@@ -20,6 +20,7 @@ use aio_pollctl::{PollParams, PollPolicy, Qemu2020};
 use aio_timers::{Clock, Moment, Monotonic, VirtualClock, Wall};
 
 use crate::bh::{BottomHalf, BottomHalves, Job};
+use crate::glance::Glance;
 use crate::handler::{Entry, Kind};
 use crate::polling::Hot;
 use crate::registration::{Paused, Registration};
@@ -82,6 +83,7 @@ pub(crate) struct Inner {
     pub(crate) backend: RefCell<Box<dyn Backend>>,
     pub(crate) registry: RefCell<Registry<Entry>>,
     pub(crate) hot: Hot,
+    pub(crate) glance: Glance,
     pub(crate) timers: Timers,
     pub(crate) bottom_halves: BottomHalves,
     pub(crate) policy: RefCell<Box<dyn PollPolicy>>,
@@ -194,6 +196,7 @@ impl Builder {
             backend: RefCell::new(backend),
             registry: RefCell::new(registry),
             hot: Hot::default(),
+            glance: Glance::default(),
             timers: Timers::new([monotonic, Arc::new(Wall::new()), virtual_clock.clone()]),
             bottom_halves: BottomHalves::default(),
             policy: RefCell::new(

@@ -12,6 +12,7 @@ use aio_pollctl::Iteration;
 
 use crate::Context;
 use crate::context::{Inner, Wait};
+use crate::glance;
 use crate::handler::Kind;
 use crate::polling::{Busy, Polled};
 
@@ -46,6 +47,7 @@ impl Inner {
         progress |= self.dispatch(cx, &mut found);
         // 8. timers
         progress |= self.timers.run(cx);
+        self.glance.served(progress);
         Ok(progress)
     }
 
@@ -116,7 +118,14 @@ impl Inner {
         if self.depth.get() == 1 {
             self.backend.borrow_mut().rebalance();
         }
-        if hit || !self.shared.notifier.prepare_to_wait() {
+        if hit {
+            self.look(cx, ready)?;
+            return Ok(false);
+        }
+        let Some(left) = self.glance(cx, left, ready)? else {
+            return Ok(false);
+        };
+        if !self.shared.notifier.prepare_to_wait() {
             self.look(cx, ready)?;
             return Ok(false);
         }
@@ -126,6 +135,30 @@ impl Inner {
         drop(waiting);
         self.collect(cx, first, ready);
         waited.map(|()| true)
+    }
+
+    /// Looks a few times more before a wait, if that has paid lately. What is left of the timeout; `None`: something was
+    /// found, do not wait.
+    fn glance(
+        &self,
+        cx: &Context,
+        timeout: Option<Duration>,
+        ready: &mut ReadyList,
+    ) -> io::Result<Option<Option<Duration>>> {
+        let bound = timeout.map_or(glance::LONGEST, |timeout| timeout.min(glance::LONGEST));
+        if self.simulated || !self.glance.is_worth_it() {
+            return Ok(Some(timeout));
+        }
+        let began = self.now();
+        loop {
+            self.look(cx, ready)?;
+            let passed = self.now().since(began);
+            let found = !ready.is_empty() || self.shared.notifier.is_notified();
+            if found || passed >= bound {
+                self.glance.found(found);
+                return Ok((!found).then(|| timeout.map(|timeout| timeout.saturating_sub(passed))));
+            }
+        }
     }
 
     /// Waits until something is ready, somebody notifies or `timeout` is over; interruptions do not count (rule D4).

@@ -44,6 +44,7 @@ mod closures;
 mod context;
 mod embed;
 mod error;
+mod glance;
 mod handler;
 mod iteration;
 mod polling;

@@ -42,10 +42,10 @@ struct Report<'a, R> {
     rows: &'a [R],
 }
 
-/// Writes `rows` to a file, with machine and date.
-pub(crate) fn write_json<R: Serialize>(file: &Path, rows: &[R]) -> anyhow::Result<()> {
+/// Writes `rows` to a file, with date and machine (to be asked for before the process binds itself to a core).
+pub(crate) fn write_json<R: Serialize>(file: &Path, machine: Machine, rows: &[R]) -> anyhow::Result<()> {
     let report = Report {
-        machine: Machine::this(),
+        machine,
         date: today(),
         rows,
     };
@@ -66,12 +66,15 @@ fn date(days: i64) -> String {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}")
 }

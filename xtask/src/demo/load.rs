@@ -137,7 +137,10 @@ impl Client {
             queued?;
             self.kick()?;
             self.await_some(&mut done)?;
-            ensure!(done.drain(..).all(|(_, status)| status == 0), "the disk cannot be written");
+            ensure!(
+                done.drain(..).all(|(_, status)| status == 0),
+                "the disk cannot be written"
+            );
         }
         Ok(())
     }
@@ -180,7 +183,10 @@ impl Client {
 
     fn place(&self, slot: usize) -> VolatileSlice<'_> {
         #[expect(clippy::expect_used, reason = "there is a place for every entry of the queue")]
-        let place = self.buffer.get_slice(slot * SECTOR, SECTOR).expect("inside the buffer");
+        let place = self
+            .buffer
+            .get_slice(slot * SECTOR, SECTOR)
+            .expect("inside the buffer");
         place
     }
 
@@ -230,7 +236,10 @@ impl Client {
                     rounds += 1;
                     if rounds.is_multiple_of(1 << 16) {
                         let deadline = *deadline.get_or_insert_with(|| Instant::now() + STALLED);
-                        ensure!(Instant::now() < deadline, "a request takes longer than {STALLED:?}");
+                        ensure!(
+                            Instant::now() < deadline,
+                            "a request takes longer than {STALLED:?}"
+                        );
                     }
                 }
                 Waits::ForEvents => self.sleep()?,

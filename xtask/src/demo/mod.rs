@@ -41,8 +41,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
     /// How many idle queues are connected beside the busy one; rounded up to whole connections of 32
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "0,64,320,3200")]
+    #[arg(
+        long,
+        value_name = "N,N,...",
+        value_delimiter = ',',
+        default_value = "0,64,320,3200"
+    )]
     idle: Vec<usize>,
+    /// Only runs that have all of these in their description, as in "adaptive,spin,depth 1"
+    #[arg(long, value_name = "WORD,WORD,...", value_delimiter = ',')]
+    only: Vec<String>,
+    /// How many times everything is measured
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
 }
 
 /// One run.
@@ -70,17 +81,40 @@ struct Load {
 }
 
 const ONE_AT_A_TIME: [Load; 2] = [
-    Load { depth: 1, waits: Waits::Spinning },
-    Load { depth: 1, waits: Waits::ForEvents },
+    Load {
+        depth: 1,
+        waits: Waits::Spinning,
+    },
+    Load {
+        depth: 1,
+        waits: Waits::ForEvents,
+    },
 ];
 const DEEP: [Load; 2] = [
-    Load { depth: 32, waits: Waits::Spinning },
-    Load { depth: 32, waits: Waits::ForEvents },
+    Load {
+        depth: 32,
+        waits: Waits::Spinning,
+    },
+    Load {
+        depth: 32,
+        waits: Waits::ForEvents,
+    },
 ];
 
-fn loads(idle: usize) -> impl Iterator<Item = Load> + Clone {
+fn loads(idle: usize) -> impl Iterator<Item = Load> {
     let deep = if idle == 0 { &DEEP[..] } else { &[] };
     ONE_AT_A_TIME.into_iter().chain(deep.iter().copied())
+}
+
+/// A run in words.
+fn describe(kind: Kind, load: Load, idle: usize) -> String {
+    format!(
+        "{}, polling {}, {idle} idle queues, depth {}, {} client",
+        kind.program.name(),
+        kind.polling.name(),
+        load.depth,
+        load.waits.name()
+    )
 }
 
 struct Plan {
@@ -89,11 +123,12 @@ struct Plan {
     time: Duration,
     kinds: Vec<Kind>,
     cores: Option<Cores>,
+    only: Vec<String>,
 }
 
 impl Plan {
-    fn new(quick: bool) -> Self {
-        let (rounds, warm_up, time) = if quick { (2, 100, 300) } else { (5, 150, 600) };
+    fn new(args: &Args) -> Self {
+        let (rounds, warm_up, time) = if args.quick { (2, 100, 300) } else { (5, 150, 600) };
         let mut programs = vec![Program::Blockd];
         if server::peer_is_installed() {
             programs.push(Program::Peer);
@@ -106,17 +141,23 @@ impl Plan {
         }
         let with = |program| [Polling::Off, Polling::Adaptive].map(|polling| Kind { program, polling });
         Self {
-            rounds,
+            rounds: args.rounds.unwrap_or(rounds),
             warm_up: Duration::from_millis(warm_up),
             time: Duration::from_millis(time),
             kinds: programs.into_iter().flat_map(with).collect(),
             cores,
+            only: args.only.clone(),
         }
     }
 
-    fn runs(&self, idle: &[usize]) -> usize {
-        let loads: usize = idle.iter().map(|idle| loads(*idle).count()).sum();
-        loads * self.kinds.len() * self.rounds
+    /// What is measured with so many idle queues, in this order, in each round.
+    fn runs(&self, idle: usize) -> Vec<(Load, Kind)> {
+        let all = loads(idle).flat_map(|load| self.kinds.iter().map(move |kind| (load, *kind)));
+        all.filter(|(load, kind)| {
+            let description = describe(*kind, *load, idle);
+            self.only.iter().all(|word| description.contains(word.trim()))
+        })
+        .collect()
     }
 }
 
@@ -127,11 +168,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     println!("building blockd (release)");
     shell::run(shell::cargo().args(["build", "--quiet", "--release", "--package", "blockd"]))?;
     let blockd = shell::target_dir()?.join("release").join("blockd");
-    let plan = Plan::new(args.quick);
+    let machine = report::Machine::this();
+    let plan = Plan::new(args);
     if let Some(cores) = plan.cores {
         cores::pin(cores.client);
     }
-    let bar = ProgressBar::new(plan.runs(&args.idle) as u64);
+    let runs: usize = args.idle.iter().map(|idle| plan.runs(*idle).len()).sum();
+    let bar = ProgressBar::new((runs * plan.rounds) as u64);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({eta} left)")?;
     bar.set_style(style);
     let mut rows = Vec::new();
@@ -141,10 +184,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .try_for_each(|idle| measure(&plan, *idle, &blockd, &bar, &interrupt, &mut rows));
     bar.finish_and_clear();
     // What was measured is worth showing, also when the rest failed.
-    println!("{}; {}; {:.0?}", report::Machine::this(), report::today(), began.elapsed());
+    println!("{machine}; {}; {:.0?}", report::today(), began.elapsed());
     table::print(&rows);
     if let Some(file) = &args.json {
-        report::write_json(file, &rows)?;
+        report::write_json(file, machine, &rows)?;
     }
     if let Some(file) = &args.plot {
         plot::draw(file, &rows)?;
@@ -161,9 +204,16 @@ fn measure(
     interrupt: &Interrupt,
     rows: &mut Vec<Row>,
 ) -> anyhow::Result<()> {
+    let runs = plan.runs(idle);
     let mut servers = Vec::new();
     for kind in &plan.kinds {
-        bar.set_message(format!("starting {} with {idle} idle queues", kind.program.name()));
+        if !runs.iter().any(|(_, wanted)| wanted == kind) {
+            continue;
+        }
+        bar.set_message(format!(
+            "starting {} with {idle} idle queues",
+            kind.program.name()
+        ));
         interrupt.check()?;
         servers.push(Server::start(*kind, blockd, idle, plan.cores)?);
     }
@@ -174,23 +224,14 @@ fn measure(
         }
     }
     for round in 0..plan.rounds {
-        for load in loads(idle) {
-            for server in &servers {
-                interrupt.check()?;
-                let Kind { program, polling } = server.kind();
-                bar.set_message(format!(
-                    "{}, polling {}, {idle} idle queues, depth {}, {} client",
-                    program.name(),
-                    polling.name(),
-                    load.depth,
-                    load.waits.name()
-                ));
-                let row = one_run(plan, server, load, idle, round);
-                rows.push(row.with_context(|| {
-                    format!("{}, polling {}, {idle} idle queues, {load:?}", program.name(), polling.name())
-                })?);
-                bar.inc(1);
+        for (load, kind) in &runs {
+            interrupt.check()?;
+            let description = describe(*kind, *load, idle);
+            bar.set_message(description.clone());
+            for server in servers.iter().filter(|server| server.kind() == *kind) {
+                rows.push(one_run(plan, server, *load, idle, round).with_context(|| description.clone())?);
             }
+            bar.inc(1);
         }
     }
     Ok(())
@@ -223,7 +264,10 @@ fn one_run(plan: &Plan, server: &Server, load: Load, idle: usize, round: usize) 
 /// Sockets of idle connections: as many as the system allows.
 fn raise_descriptor_limit() {
     let maximum = getrlimit(Resource::Nofile).maximum;
-    let raised = Rlimit { current: maximum, maximum };
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         eprintln!("cannot raise the limit of open files: {error}");
     }

@@ -18,7 +18,7 @@ use crate::shell;
 /// The longest time a policy may poll.
 const POLL_MAX: Duration = Duration::from_nanos(32_768);
 /// Bytes of the disk that is read.
-pub(super) const DISK: u64 = 16 << 20;
+pub(super) const DISK: u64 = 1 << 20;
 /// A daemon that is not ready by then is not going to be.
 const START: Duration = Duration::from_secs(20);
 const PEER: &str = "qemu-storage-daemon";
@@ -194,7 +194,9 @@ fn idle_socket(directory: &Path, export: usize) -> PathBuf {
 fn command_of_blockd(program: &Path, polling: Polling, directory: &Path, idle: usize) -> Command {
     let mut command = Command::new(program);
     if polling == Polling::Adaptive {
-        command.arg("--poll-max").arg(format!("{}ns", POLL_MAX.as_nanos()));
+        command
+            .arg("--poll-max")
+            .arg(format!("{}ns", POLL_MAX.as_nanos()));
     }
     for export in 0..idle {
         let socket = idle_socket(directory, export);
@@ -218,9 +220,9 @@ fn command_of_peer(polling: Polling, directory: &Path, idle: usize) -> Command {
     command
         .arg("--object")
         .arg(format!("iothread,id=loop,poll-max-ns={poll_max}"));
-    command
-        .arg("--blockdev")
-        .arg(format!("driver=null-co,node-name=disk,size={DISK},read-zeroes=on"));
+    command.arg("--blockdev").arg(format!(
+        "driver=null-co,node-name=disk,size={DISK},read-zeroes=on"
+    ));
     let mut export = |id: &str, socket: &Path, queues: usize| {
         command.arg("--export").arg(format!(
             "type=vhost-user-blk,id={id},node-name=disk,addr.type=unix,addr.path={},num-queues={queues},iothread=loop",

@@ -7,7 +7,13 @@ use crate::report::{median, range};
 type Cell = (usize, usize, &'static str, &'static str, &'static str);
 
 fn cell(row: &Row) -> Cell {
-    (row.idle_queues, row.queue_depth, row.client, row.server, row.polling)
+    (
+        row.idle_queues,
+        row.queue_depth,
+        row.client,
+        row.server,
+        row.polling,
+    )
 }
 
 pub(super) fn print(rows: &[Row]) {
@@ -22,7 +28,10 @@ pub(super) fn print(rows: &[Row]) {
     let mut last = None;
     for cell in cells(rows) {
         let (idle, depth, client, server, polling) = cell;
-        if last.replace((idle, depth, client)).is_some_and(|last| last != (idle, depth, client)) {
+        if last
+            .replace((idle, depth, client))
+            .is_some_and(|last| last != (idle, depth, client))
+        {
             println!();
         }
         let of = |figure: fn(&Row) -> f64| figures(rows, cell, figure);
@@ -57,13 +66,20 @@ fn cells(rows: &[Row]) -> Vec<Cell> {
 }
 
 fn figures(rows: &[Row], wanted: Cell, figure: fn(&Row) -> f64) -> Vec<f64> {
-    rows.iter().filter(|row| cell(row) == wanted).map(figure).collect()
+    rows.iter()
+        .filter(|row| cell(row) == wanted)
+        .map(figure)
+        .collect()
 }
 
 /// Round by round; `None` unless both were measured.
 fn ratios(rows: &[Row], above: Cell, below: Cell) -> Option<Vec<f64>> {
     let iops = |cell| figures(rows, cell, |row| row.iops);
-    let ratios: Vec<f64> = iops(above).iter().zip(iops(below)).map(|(above, below)| above / below).collect();
+    let ratios: Vec<f64> = iops(above)
+        .iter()
+        .zip(iops(below))
+        .map(|(above, below)| above / below)
+        .collect();
     (!ratios.is_empty()).then_some(ratios)
 }
 
@@ -86,7 +102,9 @@ fn comparisons(rows: &[Row]) -> Vec<(String, Cell, Cell)> {
         for client in ["spin", "event"] {
             for polling in ["off", "adaptive"] {
                 list.push((
-                    format!("blockd over qemu-storage-daemon, {polling}, {idle} idle, depth {depth}, {client}"),
+                    format!(
+                        "blockd over qemu-storage-daemon, {polling}, {idle} idle, depth {depth}, {client}"
+                    ),
                     (idle, depth, client, "blockd", polling),
                     (idle, depth, client, "qemu-storage-daemon", polling),
                 ));

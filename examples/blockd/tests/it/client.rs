@@ -60,7 +60,9 @@ struct Lane {
 
 /// Memory that can be shared.
 pub(crate) fn shared(len: usize) -> (File, MmapRegion) {
-    let file: File = rustix::fs::memfd_create("shared", MemfdFlags::CLOEXEC).unwrap().into();
+    let file: File = rustix::fs::memfd_create("shared", MemfdFlags::CLOEXEC)
+        .unwrap()
+        .into();
     file.set_len(len as u64).unwrap();
     let map = MmapRegion::from_file(FileOffset::new(file.try_clone().unwrap(), 0), len).unwrap();
     (file, map)
@@ -75,17 +77,31 @@ impl Client {
         let transport = VhostUser::new(socket.to_str().unwrap(), features).expect("no connection");
         let mut transport: Box<VirtioBlkTransport> = Box::new(transport);
         let accepted = VirtioFeatureFlags::from_bits_truncate(transport.get_features());
-        assert_eq!(accepted.contains(VirtioFeatureFlags::RING_EVENT_IDX), indexes == Indexes::With);
+        assert_eq!(
+            accepted.contains(VirtioFeatureFlags::RING_EVENT_IDX),
+            indexes == Indexes::With
+        );
         let lanes = VirtioBlkQueue::setup_queues(&mut *transport, queues, QUEUE_SIZE).unwrap();
         let lanes = lanes.into_iter().enumerate().map(|(index, mut queue)| {
             queue.set_used_notif_enabled(waits == Waits::ForEvents);
             let kick = transport.get_submission_notifier(index);
-            Lane { queue, kick, call: transport.get_completion_fd(index) }
+            Lane {
+                queue,
+                kick,
+                call: transport.get_completion_fd(index),
+            }
         });
         let queues = lanes.collect();
         let (file, buffer) = shared(1 << 20);
-        transport.map_mem_region(buffer.as_ptr() as usize, buffer.size(), file.as_raw_fd(), 0).unwrap();
-        Self { queues, transport, buffer, waits }
+        transport
+            .map_mem_region(buffer.as_ptr() as usize, buffer.size(), file.as_raw_fd(), 0)
+            .unwrap();
+        Self {
+            queues,
+            transport,
+            buffer,
+            waits,
+        }
     }
 
     pub(crate) fn features(&self) -> VirtioBlkFeatureFlags {
@@ -146,7 +162,10 @@ impl Client {
 
     pub(crate) fn contents(&self, slot: usize, len: usize) -> Vec<u8> {
         let mut contents = vec![0; len];
-        self.buffer.as_volatile_slice().read_slice(&mut contents, slot * len).unwrap();
+        self.buffer
+            .as_volatile_slice()
+            .read_slice(&mut contents, slot * len)
+            .unwrap();
         contents
     }
 
@@ -172,7 +191,11 @@ impl Client {
 
     /// The next request that is done: its slot and its status.
     fn poll_done(&mut self, queue: usize) -> Option<(usize, i32)> {
-        self.queues[queue].queue.completions().next().map(|done| (done.context, done.ret))
+        self.queues[queue]
+            .queue
+            .completions()
+            .next()
+            .map(|done| (done.context, done.ret))
     }
 
     /// Waits for a request to be done.
@@ -188,14 +211,20 @@ impl Client {
                     rounds += 1;
                     std::hint::spin_loop();
                     if rounds.is_multiple_of(256) {
-                        assert!(Instant::now() < deadline, "a request on queue {queue} has stalled (spinning)");
+                        assert!(
+                            Instant::now() < deadline,
+                            "a request on queue {queue} has stalled (spinning)"
+                        );
                         std::thread::yield_now();
                     }
                 }
                 Waits::ForEvents => {
                     let call = self.queues[queue].call.clone();
                     let left = deadline.saturating_duration_since(Instant::now());
-                    assert!(readable(&*call, left), "a request on queue {queue} has stalled (no call)");
+                    assert!(
+                        readable(&*call, left),
+                        "a request on queue {queue} has stalled (no call)"
+                    );
                     call.read().unwrap();
                 }
             }
@@ -208,7 +237,10 @@ pub(crate) fn readable(fd: &impl AsFd, within: Duration) -> bool {
     let deadline = Instant::now() + within;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let timeout = Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: left.subsec_nanos().into(),
+        };
         let mut fds = [PollFd::new(fd, PollFlags::IN)];
         match rustix::event::poll(&mut fds, Some(&timeout)) {
             Ok(0) => return false,
@@ -221,5 +253,7 @@ pub(crate) fn readable(fd: &impl AsFd, within: Duration) -> bool {
 
 /// Bytes that tell where they belong.
 pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
-    (0..len as u64).map(|i| ((i / 8).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(31) ^ i) as u8).collect()
+    (0..len as u64)
+        .map(|i| ((i / 8).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(31) ^ i) as u8)
+        .collect()
 }

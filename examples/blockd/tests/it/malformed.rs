@@ -18,7 +18,10 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let server = Wanted::new().export(Source::Ram(DISK), 1).export(Source::Ram(DISK), 1).start();
+        let server = Wanted::new()
+            .export(Source::Ram(DISK), 1)
+            .export(Source::Ram(DISK), 1)
+            .start();
         let mut bystander = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
         bystander.write(0, 0, &pattern(1, 512)).unwrap();
         Self { server, bystander }
@@ -93,7 +96,9 @@ fn chains_that_make_no_sense_end_the_connection() {
         raw.offer(0);
     });
     for ahead in [17, 1000, 0x8000, 0xffff] {
-        scene.ends("an available index that jumps", |raw| raw.set_available(raw.used().wrapping_add(ahead)));
+        scene.ends("an available index that jumps", |raw| {
+            raw.set_available(raw.used().wrapping_add(ahead))
+        });
     }
 }
 
@@ -104,7 +109,10 @@ fn indirect_tables_that_make_no_sense_end_the_connection() {
     for (what, (at, len)) in [
         ("a table outside the memory", (0, 32)),
         ("a table at the end of all addresses", ends_where(u64::MAX - 15)),
-        ("a table that reaches out of the memory", ends_where(GUEST + (1 << 20) - 16)),
+        (
+            "a table that reaches out of the memory",
+            ends_where(GUEST + (1 << 20) - 16),
+        ),
         ("a table of an odd length", (TABLE, 33)),
         ("an empty table", (TABLE, 0)),
         ("a table of four gigabytes", (TABLE, 0xffff_fff0)),
@@ -144,22 +152,40 @@ fn send(raw: &mut Raw, (kind, sector): (u32, u64), (addr, len, flags): (u64, u32
     (raw.get(STATUS, 1)[0], raw.used_entry(used).1)
 }
 
+/// What it is, request type and sector, address, length and flags of the buffer, and the status it ends with.
+type Attack = (&'static str, (u32, u64), (u64, u32, u16), u8);
+
 #[test]
 fn requests_that_make_no_sense_get_a_status() {
     let mut scene = Scene::new();
     let mut raw = scene.attacker();
     raw.put(DATA, &[1; 4096]);
     let last = DISK / 512 - 1;
-    let attacks: [(&str, (u32, u64), (u64, u32, u16), u8); 12] = [
+    let attacks: [Attack; 12] = [
         ("a write beyond the end", (1, last), (DATA, 1024, 0), IOERR),
         ("a write far beyond the end", (1, u64::MAX), (DATA, 512, 0), IOERR),
-        ("a write whose end overflows", (1, u64::MAX / 512), (DATA, 512, 0), IOERR),
+        (
+            "a write whose end overflows",
+            (1, u64::MAX / 512),
+            (DATA, 512, 0),
+            IOERR,
+        ),
         ("a read beyond the end", (0, last + 1), (DATA, 512, WRITE), IOERR),
         ("a write of no whole sector", (1, 0), (DATA, 513, 0), IOERR),
         ("a write from nowhere", (1, 0), (0, 512, 0), IOERR),
         ("a read to nowhere", (0, 0), (u64::MAX - 100, 512, WRITE), IOERR),
-        ("a read across the end of the memory", (0, 0), (GUEST + (1 << 20) - 256, 512, WRITE), IOERR),
-        ("a read of four gigabytes", (0, 0), (DATA, 0xffff_fe00, WRITE), IOERR),
+        (
+            "a read across the end of the memory",
+            (0, 0),
+            (GUEST + (1 << 20) - 256, 512, WRITE),
+            IOERR,
+        ),
+        (
+            "a read of four gigabytes",
+            (0, 0),
+            (DATA, 0xffff_fe00, WRITE),
+            IOERR,
+        ),
         ("an unknown type", (77, 0), (DATA, 512, WRITE), UNSUPP),
         ("a discard without a range", (11, 0), (DATA, 0, 0), IOERR),
         ("a discard of half a range", (11, 0), (DATA, 8, 0), IOERR),
@@ -206,10 +232,16 @@ fn an_unusual_layout_is_served() {
 /// A few thousand rings full of random descriptors: whatever happens, the daemon and the other client live.
 #[test]
 fn random_rings_harm_nobody() {
-    let seed = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed = std::env::var("AIO_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
     println!("AIO_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let server = Wanted::new().export(Source::Null(DISK), 1).export(Source::Ram(DISK), 1).start();
+    let server = Wanted::new()
+        .export(Source::Null(DISK), 1)
+        .export(Source::Ram(DISK), 1)
+        .start();
     let mut bystander = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
     bystander.write(0, 0, &pattern(1, 512)).unwrap();
     for _ in 0..300 {

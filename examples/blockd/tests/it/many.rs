@@ -25,14 +25,19 @@ fn a_hundred_exports_of_32_queues() {
         for (export, client) in clients.iter_mut().enumerate() {
             for queue in 0..QUEUES {
                 let seed = (export * QUEUES + queue) as u64;
-                client.write(queue, queue as u64 * 512, &pattern(seed, 512)).unwrap();
+                client
+                    .write(queue, queue as u64 * 512, &pattern(seed, 512))
+                    .unwrap();
             }
         }
         for (export, client) in clients.iter_mut().enumerate() {
             for queue in 0..QUEUES {
                 let other = QUEUES - 1 - queue;
                 let seed = (export * QUEUES + other) as u64;
-                assert_eq!(client.read(queue, other as u64 * 512, 512).unwrap(), pattern(seed, 512));
+                assert_eq!(
+                    client.read(queue, other as u64 * 512, 512).unwrap(),
+                    pattern(seed, 512)
+                );
             }
         }
         let mut random = fastrand::Rng::with_seed(1);

@@ -17,7 +17,9 @@ fn blockd(args: &[&str]) -> Command {
 fn ready(args: &[&str]) -> Child {
     let mut child = blockd(args).spawn().unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     assert_eq!(line, "ready\n");
     child
 }
@@ -34,8 +36,17 @@ fn signals_end_it_and_remove_the_sockets() {
     for signal in [Signal::TERM, Signal::INT] {
         let directory = tempfile::tempdir().unwrap();
         let sockets = ["a", "b"].map(|name| directory.path().join(name));
-        let exports = sockets.each_ref().map(|socket| format!("ram=1M,socket={},queues=2", socket.display()));
-        let mut child = ready(&["--export", &exports[0], "--poll-max", "32us", "--export", &exports[1]]);
+        let exports = sockets
+            .each_ref()
+            .map(|socket| format!("ram=1M,socket={},queues=2", socket.display()));
+        let mut child = ready(&[
+            "--export",
+            &exports[0],
+            "--poll-max",
+            "32us",
+            "--export",
+            &exports[1],
+        ]);
         let mut client = Client::connect(&sockets[0], 2, Indexes::With, Waits::ForEvents);
         client.write(1, 0, &pattern(1, 4096)).unwrap();
         assert_eq!(client.read(0, 0, 4096).unwrap(), pattern(1, 4096));
@@ -68,7 +79,10 @@ fn errors_say_what_to_do() {
     assert!(complaint(&[]).contains("--export"));
     assert!(complaint(&["--export", "ram=1M"]).contains("socket=PATH"));
     let missing = complaint(&["--export", "path=/no/such/file,socket=/tmp/never"]);
-    assert!(missing.contains("/no/such/file") && missing.contains("readonly"), "{missing}");
+    assert!(
+        missing.contains("/no/such/file") && missing.contains("readonly"),
+        "{missing}"
+    );
     assert!(complaint(&["--export", "ram=1M,socket=/no/such/directory/a"]).contains("directory"));
     assert!(complaint(&["--export", "ram=1M,socket=/tmp/x", "--backend", "uring"]).contains("not built yet"));
     assert!(complaint(&["--export", "ram=1M,socket=/tmp/x", "--poll-max", "32"]).contains("32us"));
@@ -80,7 +94,16 @@ fn help_is_for_strangers() {
     let output = blockd(&["--help"]).output().unwrap();
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout).unwrap();
-    for word in ["--export", "path=FILE", "ram=SIZE", "socket=PATH", "--poll-max", "ready", "SIGTERM", "Examples:"] {
+    for word in [
+        "--export",
+        "path=FILE",
+        "ram=SIZE",
+        "socket=PATH",
+        "--poll-max",
+        "ready",
+        "SIGTERM",
+        "Examples:",
+    ] {
         assert!(help.contains(word), "{word} is missing in:\n{help}");
     }
 }

@@ -16,14 +16,23 @@ use crate::raw::Raw;
 use crate::server::{Server, Wanted};
 
 fn message(code: u32, body: &[u8]) -> Vec<u8> {
-    [&code.to_ne_bytes()[..], &1u32.to_ne_bytes(), &(body.len() as u32).to_ne_bytes(), body].concat()
+    [
+        &code.to_ne_bytes()[..],
+        &1u32.to_ne_bytes(),
+        &(body.len() as u32).to_ne_bytes(),
+        body,
+    ]
+    .concat()
 }
 
 /// The daemon ends this connection; how long that took.
 fn wait_closed(mut socket: &UnixStream) -> Duration {
     let start = Instant::now();
     loop {
-        assert!(readable(socket, Duration::from_secs(10)), "the connection goes on");
+        assert!(
+            readable(socket, Duration::from_secs(10)),
+            "the connection goes on"
+        );
         match socket.read(&mut [0; 4096]) {
             Ok(0) => return start.elapsed(),
             Ok(_) => {}
@@ -115,15 +124,24 @@ fn impossible_set_ups_end_the_connection() {
         raw.frontend.set_vring_kick(0, &raw.kick).unwrap();
         raw.frontend.set_vring_enable(0, true).unwrap_err();
     });
-    attack("a queue size that is no power of two", &|raw| drop(raw.frontend.set_vring_num(0, 17).unwrap_err()));
+    attack("a queue size that is no power of two", &|raw| {
+        drop(raw.frontend.set_vring_num(0, 17).unwrap_err())
+    });
     attack("a region longer than its file", &|raw| {
-        let region = VhostUserMemoryRegionInfo { memory_size: 1 << 30, ..raw.region() };
+        let region = VhostUserMemoryRegionInfo {
+            memory_size: 1 << 30,
+            ..raw.region()
+        };
         raw.frontend.set_mem_table(&[region]).unwrap_err();
     });
     attack("regions that overlap", &|raw| {
-        raw.frontend.set_mem_table(&[raw.region(), raw.region()]).unwrap_err();
+        raw.frontend
+            .set_mem_table(&[raw.region(), raw.region()])
+            .unwrap_err();
     });
-    attack("features that were not offered", &|raw| drop(raw.frontend.set_features(1 << 34).unwrap_err()));
+    attack("features that were not offered", &|raw| {
+        drop(raw.frontend.set_features(1 << 34).unwrap_err())
+    });
     let mut client = Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents);
     client.write(0, 0, &pattern(1, 512)).unwrap();
 }
@@ -135,22 +153,37 @@ fn what_is_no_message_ends_the_connection() {
     too_long[8..12].copy_from_slice(&u32::MAX.to_ne_bytes());
     let mut other_version = message(1, &[]);
     other_version[4] = 2;
-    for nonsense in [too_long, other_version, message(0, &[]), message(9999, &[]), message(2, &[0; 3]), vec![0xff; 64]]
-    {
+    for nonsense in [
+        too_long,
+        other_version,
+        message(0, &[]),
+        message(9999, &[]),
+        message(2, &[0; 3]),
+        vec![0xff; 64],
+    ] {
         let mut socket = UnixStream::connect(server.socket(0)).unwrap();
         socket.write_all(&nonsense).unwrap();
         wait_closed(&socket);
     }
-    Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents).write(0, 0, &[1; 512]).unwrap();
+    Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents)
+        .write(0, 0, &[1; 512])
+        .unwrap();
 }
 
 /// A header that is never finished: others are served meanwhile, and the connection ends after a while.
 #[test]
 fn half_a_message_holds_up_nobody() {
-    let server = Wanted::new().export(Source::Ram(1 << 20), 1).export(Source::Ram(1 << 20), 1).start();
+    let server = Wanted::new()
+        .export(Source::Ram(1 << 20), 1)
+        .export(Source::Ram(1 << 20), 1)
+        .start();
     let mut client = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
     client.write(0, 0, &pattern(1, 512)).unwrap();
-    for part in [&message(2, &[0; 8])[..5], &message(2, &[0; 8])[..12], &message(2, &[0; 8])[..19]] {
+    for part in [
+        &message(2, &[0; 8])[..5],
+        &message(2, &[0; 8])[..12],
+        &message(2, &[0; 8])[..19],
+    ] {
         let mut socket = UnixStream::connect(server.socket(0)).unwrap();
         socket.write_all(part).unwrap();
         for _ in 0..100 {
@@ -158,7 +191,9 @@ fn half_a_message_holds_up_nobody() {
         }
         wait_closed(&socket);
     }
-    Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents).write(0, 0, &[1; 512]).unwrap();
+    Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents)
+        .write(0, 0, &[1; 512])
+        .unwrap();
 }
 
 #[test]
@@ -178,7 +213,10 @@ fn a_message_may_come_in_pieces() {
 /// Somebody who asks and asks: those who wait for their requests are served all the same.
 #[test]
 fn a_flood_of_messages_holds_up_nobody() {
-    let server = Wanted::new().export(Source::Ram(1 << 20), 1).export(Source::Ram(1 << 20), 1).start();
+    let server = Wanted::new()
+        .export(Source::Ram(1 << 20), 1)
+        .export(Source::Ram(1 << 20), 1)
+        .start();
     let mut client = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
     client.write(0, 0, &pattern(1, 512)).unwrap();
     let flood = UnixStream::connect(server.socket(0)).unwrap();
@@ -208,7 +246,10 @@ fn a_flood_of_messages_holds_up_nobody() {
 /// Somebody who asks and does not listen to the answers is cut off before the daemon would have to wait for him.
 #[test]
 fn a_client_that_does_not_listen_is_cut_off() {
-    let server = Wanted::new().export(Source::Ram(1 << 20), 1).export(Source::Ram(1 << 20), 1).start();
+    let server = Wanted::new()
+        .export(Source::Ram(1 << 20), 1)
+        .export(Source::Ram(1 << 20), 1)
+        .start();
     let mut client = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
     client.write(0, 0, &pattern(1, 512)).unwrap();
     let mut deaf = UnixStream::connect(server.socket(0)).unwrap();
@@ -217,7 +258,9 @@ fn a_client_that_does_not_listen_is_cut_off() {
     assert!(cut_off);
     assert_eq!(client.read(0, 0, 512).unwrap(), pattern(1, 512));
     drop(deaf);
-    Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents).write(0, 0, &[1; 512]).unwrap();
+    Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents)
+        .write(0, 0, &[1; 512])
+        .unwrap();
 }
 
 /// An eventfd of the field's crates, to wait for.

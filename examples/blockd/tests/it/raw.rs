@@ -66,7 +66,14 @@ impl Raw {
         let (file, memory) = shared(LEN);
         let kick = EventFd::new(EFD_NONBLOCK).unwrap();
         let call = EventFd::new(EFD_NONBLOCK).unwrap();
-        let raw = Self { frontend, file, memory, kick, call, available: 0 };
+        let raw = Self {
+            frontend,
+            file,
+            memory,
+            kick,
+            call,
+            available: 0,
+        };
         raw.frontend.set_mem_table(&[raw.region()]).unwrap();
         raw
     }
@@ -110,12 +117,18 @@ impl Raw {
     }
 
     pub(crate) fn put(&self, guest: u64, bytes: &[u8]) {
-        self.memory.as_volatile_slice().write_slice(bytes, (guest - GUEST) as usize).unwrap();
+        self.memory
+            .as_volatile_slice()
+            .write_slice(bytes, (guest - GUEST) as usize)
+            .unwrap();
     }
 
     pub(crate) fn get(&self, guest: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        self.memory.as_volatile_slice().read_slice(&mut bytes, (guest - GUEST) as usize).unwrap();
+        self.memory
+            .as_volatile_slice()
+            .read_slice(&mut bytes, (guest - GUEST) as usize)
+            .unwrap();
         bytes
     }
 
@@ -126,11 +139,17 @@ impl Raw {
 
     pub(crate) fn describe_in(&self, table: u64, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
         let at = (table - GUEST) as usize + usize::from(index) * 16;
-        self.memory.as_volatile_slice().write_obj(Descriptor::new(addr, len, flags, next), at).unwrap();
+        self.memory
+            .as_volatile_slice()
+            .write_obj(Descriptor::new(addr, len, flags, next), at)
+            .unwrap();
     }
 
     pub(crate) fn header(&self, kind: u32, sector: u64) {
-        self.put(HEADER, &[&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat());
+        self.put(
+            HEADER,
+            &[&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat(),
+        );
     }
 
     fn index(&self, at: usize) -> &AtomicU16 {
@@ -140,7 +159,8 @@ impl Raw {
     /// Offers the chain at `head` and kicks.
     pub(crate) fn offer(&mut self, head: u16) {
         let slot = usize::from(self.available % SIZE);
-        self.index(AVAILABLE + 4 + 2 * slot).store(head, Ordering::Relaxed);
+        self.index(AVAILABLE + 4 + 2 * slot)
+            .store(head, Ordering::Relaxed);
         self.available = self.available.wrapping_add(1);
         self.set_available(self.available);
     }
@@ -167,7 +187,11 @@ impl Raw {
     pub(crate) fn wait_used(&self, index: u16) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.used() != index {
-            assert!(Instant::now() < deadline, "the device has used {} chains, not {index}", self.used());
+            assert!(
+                Instant::now() < deadline,
+                "the device has used {} chains, not {index}",
+                self.used()
+            );
             std::thread::yield_now();
         }
     }
@@ -201,7 +225,11 @@ impl Raw {
             match rustix::net::recv(socket, &mut bytes, peek) {
                 Ok((_, 0)) | Err(rustix::io::Errno::CONNRESET) => return,
                 // An answer that nobody read.
-                Ok(_) => drop(rustix::net::recv(socket, &mut bytes, rustix::net::RecvFlags::DONTWAIT)),
+                Ok(_) => drop(rustix::net::recv(
+                    socket,
+                    &mut bytes,
+                    rustix::net::RecvFlags::DONTWAIT,
+                )),
                 Err(error) => panic!("{error}"),
             }
         }

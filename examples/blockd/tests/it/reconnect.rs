@@ -14,7 +14,10 @@ fn a_client_comes_back_and_finds_its_data() {
         let (indexes, waits) = EVERY_WAY[round % 4];
         let mut client = Client::connect(&server.socket(0), 2, indexes, waits);
         if round > 0 {
-            assert_eq!(client.read(0, 4096, 4096).unwrap(), pattern(round as u64 - 1, 4096));
+            assert_eq!(
+                client.read(0, 4096, 4096).unwrap(),
+                pattern(round as u64 - 1, 4096)
+            );
         }
         client.write(1, 4096, &pattern(round as u64, 4096)).unwrap();
     }
@@ -23,7 +26,10 @@ fn a_client_comes_back_and_finds_its_data() {
 /// The client is gone between its kick and the daemon's work, or in the middle of it; either way the next one is served.
 #[test]
 fn a_client_vanishes_with_requests_under_way() {
-    let server = Wanted::new().export(Source::Ram(1 << 20), 1).export(Source::Ram(1 << 20), 1).start();
+    let server = Wanted::new()
+        .export(Source::Ram(1 << 20), 1)
+        .export(Source::Ram(1 << 20), 1)
+        .start();
     let mut other = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
     other.write(0, 0, &pattern(1, 512)).unwrap();
     for round in 0..50 {

@@ -26,12 +26,20 @@ pub(crate) struct Wanted {
 impl Wanted {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { exports: Vec::new(), poll_max: Duration::ZERO, backend: Waiter::Auto, directory }
+        Self {
+            exports: Vec::new(),
+            poll_max: Duration::ZERO,
+            backend: Waiter::Auto,
+            directory,
+        }
     }
 
     pub(crate) fn export(mut self, source: Source, queues: u16) -> Self {
         let socket = self.directory.path().join(format!("{}.sock", self.exports.len()));
-        self.exports.push(Export { queues, ..Export::new(source, socket) });
+        self.exports.push(Export {
+            queues,
+            ..Export::new(source, socket)
+        });
         self
     }
 
@@ -51,12 +59,27 @@ impl Wanted {
     }
 
     pub(crate) fn start(self) -> Server {
-        let Self { exports, poll_max, backend, directory } = self;
-        let args = Args { exports: exports.clone(), poll_max, policy: Policy::default(), backend };
+        let Self {
+            exports,
+            poll_max,
+            backend,
+            directory,
+        } = self;
+        let args = Args {
+            exports: exports.clone(),
+            poll_max,
+            policy: Policy::default(),
+            backend,
+        };
         let (ready, is_ready) = mpsc::channel();
         let thread = std::thread::spawn(move || blockd::serve(&args, |stopper| ready.send(stopper).unwrap()));
         match is_ready.recv() {
-            Ok(stopper) => Server { stopper: Some(stopper), thread: Some(thread), exports, directory },
+            Ok(stopper) => Server {
+                stopper: Some(stopper),
+                thread: Some(thread),
+                exports,
+                directory,
+            },
             Err(_) => panic!("the daemon did not start: {:?}", thread.join().unwrap()),
         }
     }
@@ -83,7 +106,10 @@ impl Server {
             stopper.stop();
         }
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("the daemon panicked").expect("the daemon failed");
+            thread
+                .join()
+                .expect("the daemon panicked")
+                .expect("the daemon failed");
         }
     }
 }
@@ -92,7 +118,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.join();
-            assert_eq!(std::fs::read_dir(self.directory.path()).unwrap().count(), 0, "sockets are left behind");
+            assert_eq!(
+                std::fs::read_dir(self.directory.path()).unwrap().count(),
+                0,
+                "sockets are left behind"
+            );
         } else if let Some(stopper) = self.stopper.take() {
             stopper.stop();
         }

@@ -22,7 +22,10 @@ fn exercise(client: &mut Client, queues: usize) {
     }
     for queue in 0..queues {
         let other = queues - 1 - queue;
-        assert_eq!(client.read(queue, other as u64 * 8192, 8192).unwrap(), pattern(other as u64, 8192));
+        assert_eq!(
+            client.read(queue, other as u64 * 8192, 8192).unwrap(),
+            pattern(other as u64, 8192)
+        );
     }
     assert_eq!(client.read(0, size, 512), Err(EIO));
     assert_eq!(client.write(0, size - 512, &[0; 1024]), Err(EIO));
@@ -32,9 +35,16 @@ fn exercise(client: &mut Client, queues: usize) {
 
 #[test]
 fn what_is_written_is_read_every_way() {
-    for poll_max in [Duration::ZERO, Duration::from_micros(32), Duration::from_millis(5)] {
+    for poll_max in [
+        Duration::ZERO,
+        Duration::from_micros(32),
+        Duration::from_millis(5),
+    ] {
         for (indexes, waits) in EVERY_WAY {
-            let server = Wanted::new().export(Source::Ram(1 << 20), 4).polling(poll_max).start();
+            let server = Wanted::new()
+                .export(Source::Ram(1 << 20), 4)
+                .polling(poll_max)
+                .start();
             let mut client = Client::connect(&server.socket(0), 4, indexes, waits);
             exercise(&mut client, 4);
         }
@@ -44,7 +54,10 @@ fn what_is_written_is_read_every_way() {
 #[test]
 fn on_every_backend() {
     for backend in [Waiter::Auto, Waiter::Ppoll, Waiter::Epoll] {
-        let server = Wanted::new().export(Source::Ram(1 << 20), 2).backend(backend).start();
+        let server = Wanted::new()
+            .export(Source::Ram(1 << 20), 2)
+            .backend(backend)
+            .start();
         let mut client = Client::connect(&server.socket(0), 2, Indexes::With, Waits::ForEvents);
         exercise(&mut client, 2);
     }
@@ -91,7 +104,11 @@ fn discards_and_zeroes() {
             assert_eq!(seen, [[9; 4096], [0; 4096], [9; 4096]].concat());
         }
         client.discard(0, 8192, 4096).unwrap();
-        assert_eq!(client.read(0, 0, 4096).unwrap(), [9; 4096], "what is beside it stays");
+        assert_eq!(
+            client.read(0, 0, 4096).unwrap(),
+            [9; 4096],
+            "what is beside it stays"
+        );
         assert_eq!(client.discard(0, 1 << 20, 512), Err(EIO));
         assert_eq!(client.write_zeroes(0, (1 << 20) - 512, 1024, false), Err(EIO));
         assert_eq!(client.discard(0, 0, 8 << 20), Err(EIO), "more than was offered");
@@ -113,7 +130,10 @@ fn a_null_disk_answers_and_leaves_the_buffer_alone() {
 fn a_deep_queue() {
     for poll_max in [Duration::ZERO, Duration::from_micros(32)] {
         for (indexes, waits) in EVERY_WAY {
-            let server = Wanted::new().export(Source::Ram(1 << 20), 1).polling(poll_max).start();
+            let server = Wanted::new()
+                .export(Source::Ram(1 << 20), 1)
+                .polling(poll_max)
+                .start();
             let mut client = Client::connect(&server.socket(0), 1, indexes, waits);
             for sector in 0..64 {
                 client.write(0, sector * 512, &pattern(sector, 512)).unwrap();
@@ -139,7 +159,9 @@ fn a_deep_queue() {
 
 fn sector_of(client: &Client, slot: usize) -> u64 {
     let contents = client.contents(slot, 512);
-    (0..64).find(|sector| pattern(*sector, 512) == contents).unwrap_or(u64::MAX)
+    (0..64)
+        .find(|sector| pattern(*sector, 512) == contents)
+        .unwrap_or(u64::MAX)
 }
 
 #[test]

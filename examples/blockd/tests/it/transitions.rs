@@ -14,7 +14,9 @@ const POLL_MAX: Duration = Duration::from_micros(20);
 const SECTORS: u64 = 64;
 
 fn requests() -> u64 {
-    let asked = std::env::var("BLOCKD_TRANSITIONS").ok().and_then(|text| text.parse().ok());
+    let asked = std::env::var("BLOCKD_TRANSITIONS")
+        .ok()
+        .and_then(|text| text.parse().ok());
     asked.unwrap_or(20_000)
 }
 
@@ -46,7 +48,10 @@ fn stress(indexes: Indexes, waits: Waits) {
     let (seed, requests) = (seed(), requests());
     println!("AIO_SEED={seed}: {requests} requests, {indexes:?} event indexes, {waits:?}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let server = Wanted::new().export(Source::Ram(SECTORS * 512), 2).polling(POLL_MAX).start();
+    let server = Wanted::new()
+        .export(Source::Ram(SECTORS * 512), 2)
+        .polling(POLL_MAX)
+        .start();
     let mut client = Client::connect(&server.socket(0), 2, indexes, waits);
     let texts: Vec<Vec<u8>> = (0..SECTORS).map(|sector| pattern(seed ^ sector, 512)).collect();
     for (sector, text) in texts.iter().enumerate() {
