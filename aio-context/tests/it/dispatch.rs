@@ -9,6 +9,9 @@ use aio_context::{ClockId, Context, Exclusive, HandlerMut, Interest, Wait};
 
 use crate::common::{Bench, Count, Kick, everywhere, open_descriptors, watch};
 
+/// May wait, and does not wait for long.
+const MOMENT: Wait = Wait::AtMost(Duration::from_nanos(1));
+
 everywhere! {
     d1_a_nested_poll_takes_the_readiness_over
     d2_more_than_a_batch_comes_round_robin
@@ -203,15 +206,50 @@ fn b3_climbing_and_descending_loses_nothing(bench: Bench) {
         kicks[..10].iter().for_each(|kick| kick.kick());
         let many: Vec<_> = kicks[10..].iter().map(|kick| watch(&cx, kick)).collect();
         kicks[10..].iter().for_each(|kick| kick.kick());
-        while bench.look(&cx) {}
+        // Only a poll that may wait moves to another backend.
+        while bench.poll(&cx, MOMENT) {}
         assert!(
             kicks.iter().all(|kick| kick.count.get() == round),
             "round {round}"
         );
         drop(many);
-        assert!(!bench.look(&cx));
+        assert!(!bench.poll(&cx, MOMENT));
     }
     registrations.clear();
+}
+
+#[test]
+fn b3_a_context_climbs_at_64_and_comes_down_below_32() {
+    let cx = Context::new().unwrap();
+    let kicks: Vec<_> = (0..63).map(|_| Kick::new()).collect();
+    let mut registrations: Vec<_> = kicks[..62].iter().map(|kick| watch(&cx, kick)).collect();
+    let is_on = |name| {
+        assert!(!cx.poll(MOMENT).unwrap());
+        assert_eq!(cx.backend_name(), name);
+    };
+    is_on("ppoll"); // the context's own descriptor counts, too
+    registrations.push(watch(&cx, &kicks[62]));
+    assert_eq!(cx.backend_name(), "ppoll", "not before the loop waits");
+    is_on("epoll");
+    registrations.truncate(31);
+    is_on("epoll");
+    registrations.truncate(30);
+    is_on("ppoll");
+}
+
+/// It is skipped in nested polls: an outer wait may be on the stack.
+#[test]
+fn b3_a_nested_poll_does_not_switch() {
+    let cx = Context::new().unwrap();
+    let many: Vec<_> = (0..100).map(|_| Kick::new()).collect();
+    let nesting = Kick::with(move |_, cx| {
+        let _registrations: Vec<_> = many.iter().map(|kick| watch(cx, kick)).collect();
+        assert!(!cx.poll(MOMENT).unwrap());
+        assert_eq!(cx.backend_name(), "ppoll");
+    });
+    let _nesting = watch(&cx, &nesting);
+    nesting.kick();
+    assert!(cx.poll(Wait::Block).unwrap() && nesting.count.get() == 1);
 }
 
 fn b4_a_regular_file_is_always_ready_and_spoils_nothing(bench: Bench) {

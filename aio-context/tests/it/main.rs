@@ -17,3 +17,4 @@ mod registry;
 mod remote;
 mod tidy;
 mod timers;
+mod warnings;

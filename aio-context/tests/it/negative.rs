@@ -1,14 +1,18 @@
 //! What must go wrong in the right way.
 
+use std::cell::Cell;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Backend, Context, Interest, ReadyList, Token, Wait, Watched};
+use aio_context::{Backend, Context, Handler, Interest, ReadyList, Token, Wait, Watched};
 
 use crate::common::{Kick, watch};
+use crate::warnings::warnings;
 
 /// An upper rung that fails: at its making, or at its third descriptor.
 #[derive(Debug)]
@@ -47,25 +51,36 @@ fn goes_on(cx: &Context) {
     let _registrations: Vec<_> = kicks.iter().map(|kick| watch(cx, kick)).collect();
     for _ in 0..3 {
         kicks.iter().for_each(|kick| kick.kick());
-        while cx.poll(Wait::NoBlock).unwrap() {}
+        // A poll that may wait, because only that may move to another backend.
+        while cx.poll(Wait::AtMost(Duration::from_nanos(1))).unwrap() {}
     }
     assert!(kicks.iter().all(|kick| kick.count.get() == 3));
     assert_eq!(cx.backend_name(), "ppoll", "for good");
 }
 
+/// Exactly one warning, which says what was refused.
+fn one_warning(logged: &[String], parts: [&str; 2]) {
+    assert_eq!(logged.len(), 1, "{logged:#?}");
+    for part in parts {
+        assert!(logged[0].contains(part), "{part} is missing in {}", logged[0]);
+    }
+}
+
 #[test]
 fn b4_no_epoll_descriptor_to_be_had() {
-    let mut tries = 0;
-    let make = move || {
-        tries += 1;
-        assert_eq!(tries, 1, "it is not tried again");
-        Err::<Epoll, _>(io::Error::from_raw_os_error(24)) // EMFILE
-    };
-    let cx = Context::builder()
-        .backend(Box::new(Ladder::new(Ppoll::new(), make, 2)))
-        .build()
-        .unwrap();
-    goes_on(&cx);
+    for (error, part) in [(24, "Too many open files"), (12, "Cannot allocate memory")] {
+        let mut tries = 0;
+        let make = move || {
+            tries += 1;
+            assert_eq!(tries, 1, "it is not tried again");
+            Err::<Epoll, _>(io::Error::from_raw_os_error(error)) // EMFILE, ENOMEM
+        };
+        let logged = warnings(|| {
+            let ladder = Ladder::new(Ppoll::new(), make, 2);
+            goes_on(&Context::builder().backend(Box::new(ladder)).build().unwrap());
+        });
+        one_warning(&logged, ["create", part]);
+    }
 }
 
 #[test]
@@ -77,10 +92,120 @@ fn b4_epoll_is_full_in_the_middle() {
                 adds: 0,
             })
         };
-        let ladder = Ladder::new(Ppoll::new(), make, climb_at);
-        let cx = Context::builder().backend(Box::new(ladder)).build().unwrap();
-        goes_on(&cx);
+        let logged = warnings(|| {
+            let ladder = Ladder::new(Ppoll::new(), make, climb_at);
+            goes_on(&Context::builder().backend(Box::new(ladder)).build().unwrap());
+        });
+        one_warning(&logged, ["add", "No space left on device"]);
     }
+}
+
+/// What a loop that works logs: nothing.
+#[test]
+fn b4_no_refusal_no_warning() {
+    let logged = warnings(|| {
+        let cx = Context::new().unwrap();
+        let kicks: Vec<_> = (0..100).map(|_| Kick::new()).collect();
+        let _registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
+        kicks.iter().for_each(|kick| kick.kick());
+        while cx.poll(Wait::AtMost(Duration::from_nanos(1))).unwrap() {}
+        assert_eq!(cx.backend_name(), "epoll");
+    });
+    assert!(logged.is_empty(), "{logged:#?}");
+}
+
+/// A handler whose descriptor is not open: a number far above what this process opens.
+struct Liar(Cell<u32>);
+
+impl AsFd for Liar {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: it is not open, on purpose: this is the case under test. Nothing is read, written or closed by it.
+        unsafe { BorrowedFd::borrow_raw(19_998) }
+    }
+}
+
+impl Handler for Liar {
+    fn readable(&self, _: &Context) {
+        panic!("there is nothing to read");
+    }
+    fn broken(&self, _: &Context, why: io::Error) {
+        assert!(
+            why.to_string().contains("closed while it was registered"),
+            "{why}"
+        );
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn r4_what_is_not_open_is_reported_once_and_does_not_spin() {
+    let liar = Rc::new(Liar(Cell::new(0)));
+    let logged = warnings(|| {
+        let cx = Context::builder()
+            .backend(Box::new(Ppoll::new()))
+            .build()
+            .unwrap();
+        let registration = cx.watch(liar.clone(), Interest::READ).unwrap();
+        let kick = Kick::new();
+        let _kick = watch(&cx, &kick);
+        cx.poll(Wait::NoBlock).unwrap();
+        assert!(!registration.is_live());
+        assert_eq!(cx.oddities(), (0, 1));
+        for served in 1..=3 {
+            assert!(!cx.poll(Wait::NoBlock).unwrap(), "nothing is left of it");
+            kick.kick();
+            assert!(cx.poll(Wait::Block).unwrap() && kick.count.get() == served);
+        }
+    });
+    assert_eq!((liar.0.get(), logged.len()), (1, 1), "{logged:#?}");
+    assert!(logged[0].contains("not watched any longer"), "{}", logged[0]);
+}
+
+#[test]
+fn h9_a_context_dropped_with_bottom_halves_scheduled_names_them() {
+    let logged = warnings(|| {
+        let cx = Context::new().unwrap();
+        let [late, idle, ran, cancelled, deleted] =
+            ["late", "idle", "ran", "cancelled", "deleted"].map(|name| cx.bottom_half(name, |_| {}));
+        ran.schedule();
+        assert!(cx.poll(Wait::NoBlock).unwrap());
+        late.schedule();
+        idle.schedule_idle();
+        cancelled.schedule();
+        cancelled.cancel();
+        deleted.schedule();
+        drop(deleted);
+        drop(cx);
+        drop((late, idle, ran));
+    });
+    one_warning(&logged, [r#"["late", "idle"]"#, "bottom halves still scheduled"]);
+}
+
+#[test]
+fn h9_those_that_an_unfinished_iteration_has_taken_are_named_too() {
+    let logged = warnings(|| {
+        let cx = Context::new().unwrap();
+        let bad = cx.bottom_half("bad", |_| panic!("on purpose"));
+        let left = cx.bottom_half("left in line", |_| {});
+        bad.schedule();
+        left.schedule();
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cx.poll(Wait::NoBlock)));
+        assert!(polled.is_err());
+        drop(cx);
+    });
+    one_warning(&logged, [r#"["left in line"]"#, "bottom halves still scheduled"]);
+}
+
+#[test]
+fn h9_nothing_scheduled_nothing_said() {
+    let logged = warnings(|| {
+        let cx = Context::new().unwrap();
+        let bh = cx.bottom_half("quiet", |_| {});
+        bh.schedule();
+        while cx.poll(Wait::NoBlock).unwrap() {}
+        drop(cx);
+    });
+    assert!(logged.is_empty(), "{logged:#?}");
 }
 
 #[test]
