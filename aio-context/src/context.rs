@@ -104,6 +104,8 @@ pub(crate) struct Inner {
     pub(crate) owed_a_look: RefCell<Vec<Token>>,
     /// A foreign loop is waiting on behalf of this context.
     pub(crate) foreign: Cell<bool>,
+    /// An iteration has decided how long to wait, and has not waited yet.
+    pub(crate) deciding: Cell<bool>,
     pub(crate) stale: Cell<u64>,
     pub(crate) broken: Cell<u64>,
 }
@@ -214,6 +216,7 @@ impl Builder {
             plain: Cell::new(0),
             owed_a_look: RefCell::default(),
             foreign: Cell::new(false),
+            deciding: Cell::new(false),
             stale: Cell::new(0),
             broken: Cell::new(0),
         });
@@ -506,12 +509,17 @@ impl Inner {
         self.policy.borrow_mut().reset(*params);
     }
 
-    /// Has a foreign loop that is about to wait for us look again; nothing to do if this context waits for itself,
-    /// because then it is not waiting now.
-    pub(crate) fn wake_foreign(&self) {
-        if self.foreign.get() {
+    /// Has whoever is about to wait look again: a foreign loop, or an iteration that is polling. Otherwise there is
+    /// nothing to do, because a context whose home thread does something else looks before it waits.
+    pub(crate) fn wake_if_about_to_wait(&self) {
+        if self.is_about_to_wait() {
             self.shared.notifier.notify();
         }
+    }
+
+    /// Whether how long to wait has been decided already.
+    pub(crate) fn is_about_to_wait(&self) -> bool {
+        self.foreign.get() || self.deciding.get()
     }
 
     fn is_free(&self) -> bool {

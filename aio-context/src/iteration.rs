@@ -30,11 +30,13 @@ impl Inner {
             next: 0,
         };
 
+        let deciding = Deciding::enter(&self.deciding);
         let timeout = self.timeout(wait);
         // 1. look for work in user space
         let polled = self.try_polling(cx, timeout, &mut found.list)?;
         // 2. wait, or look at the descriptors once
         let blocked = self.look_or_wait(cx, timeout, polled, &mut found.list)?;
+        drop(deciding);
         // 3. accept the notification: from here on a new one makes the next iteration run
         if self.shared.notifier.is_notified() {
             self.shared.notifier.accept();
@@ -344,6 +346,22 @@ impl<'a> Depth<'a> {
 impl Drop for Depth<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
+    }
+}
+
+/// The timeout has been computed and the wait is not over: whoever makes it shorter on this thread, from a callback of
+/// polling, has to notify. Restores what was before, as an outer iteration may be deciding, too.
+struct Deciding<'a>(&'a Cell<bool>, bool);
+
+impl<'a> Deciding<'a> {
+    fn enter(deciding: &'a Cell<bool>) -> Self {
+        Self(deciding, deciding.replace(true))
+    }
+}
+
+impl Drop for Deciding<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
     }
 }
 

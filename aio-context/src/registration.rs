@@ -177,7 +177,7 @@ impl Inner {
             Some(_) => {}
             None => self.plain.set(self.plain.get() + 1),
         }
-        self.wake_foreign();
+        self.wake_if_about_to_wait();
         Ok(token)
     }
 
@@ -227,7 +227,7 @@ impl Inner {
                 self.plain.set(self.plain.get() + 1);
             }
         }
-        self.wake_foreign();
+        self.wake_if_about_to_wait();
         self.dismiss(cx, former);
         Ok(())
     }
@@ -278,7 +278,7 @@ impl Inner {
         if told.is_err() {
             self.registry.borrow_mut().set_interest(token, former);
         }
-        self.wake_foreign();
+        self.wake_if_about_to_wait();
         told
     }
 
@@ -287,7 +287,7 @@ impl Inner {
         let Some(entry) = self.unlink(token) else {
             return false;
         };
-        self.wake_foreign();
+        self.wake_if_about_to_wait();
         self.dismiss(cx, Some(entry));
         true
     }

@@ -81,6 +81,11 @@ fn at_home(id: u64) -> Option<Context> {
         .map(Context)
 }
 
+/// Whether this is the home thread of the context `id`, and it looks at the inbox before it decides how long to wait.
+pub(crate) fn will_see(id: u64) -> bool {
+    at_home(id).is_some_and(|cx| !cx.0.is_about_to_wait())
+}
+
 /// A handle to a context for any thread; it does not keep the context alive.
 #[derive(Clone)]
 pub struct Remote(pub(crate) Arc<Shared>);

@@ -111,7 +111,7 @@ impl Timer {
         };
         drop(queue);
         if earliest {
-            inner.wake_foreign();
+            inner.wake_if_about_to_wait();
         }
     }
 

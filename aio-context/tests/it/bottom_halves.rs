@@ -23,6 +23,8 @@ everywhere! {
     h7_a_dropped_context_drops_what_never_ran
     h8_idle_is_no_progress_and_caps_the_wait
     h8_normal_wins_over_idle
+    h8_an_idle_one_that_arms_itself_again_lets_the_loop_sleep
+    h8_from_another_thread_it_wakes_a_sleeping_loop
     d9_h2_a_panic_leaves_the_rest_in_line
 }
 
@@ -219,6 +221,41 @@ fn h8_normal_wins_over_idle(bench: Bench) {
     bh.schedule_idle();
     bh.schedule();
     assert!(bench.block(&cx) && runs.get() == 2);
+}
+
+fn h8_an_idle_one_that_arms_itself_again_lets_the_loop_sleep(bench: Bench) {
+    let (cx, clock) = bench.simulated();
+    let (own, runs) = (Rc::new(RefCell::new(None::<BottomHalf>)), Count::default());
+    let (handle, counted) = (own.clone(), runs.clone());
+    let bh = cx.bottom_half("restless", move |_| {
+        counted.up();
+        if let Some(bh) = &*handle.borrow() {
+            bh.schedule_idle();
+        }
+    });
+    bh.schedule_idle();
+    *own.borrow_mut() = Some(bh);
+    let start = aio_context::Clock::now(&*clock);
+    for expected in 1..=10 {
+        assert!(!bench.block(&cx), "it is no progress");
+        let passed = aio_context::Clock::now(&*clock).since(start);
+        assert_eq!(passed, 10 * Duration::from_millis(expected.into()));
+        assert_eq!(runs.get(), expected, "and runs once each 10 ms");
+    }
+    own.borrow_mut().take();
+}
+
+fn h8_from_another_thread_it_wakes_a_sleeping_loop(bench: Bench) {
+    let cx = bench.context();
+    let (idle, runs) = counting(&cx, "idle");
+    let thread = thread::spawn(move || {
+        idle.schedule_idle();
+        idle
+    });
+    while runs.get() == 0 {
+        bench.block(&cx);
+    }
+    drop(thread.join().unwrap());
 }
 
 fn d9_h2_a_panic_leaves_the_rest_in_line(bench: Bench) {

@@ -269,6 +269,65 @@ fn a6_setting_parameters_from_another_thread_wakes_the_loop() {
     thread.join().unwrap();
 }
 
+/// What a callback of polling asks for shortens the wait that is about to begin.
+#[test]
+fn t1_a5_a_timer_armed_when_poll_mode_is_left_is_kept() {
+    type Hook = Box<dyn Fn()>;
+    struct Hooks(Rc<Kick>, [RefCell<Option<Hook>>; 3]);
+    impl Hooks {
+        fn run(&self, which: usize) {
+            let hook = self.1[which].borrow_mut().take();
+            hook.into_iter().for_each(|hook| hook());
+        }
+    }
+    impl std::os::fd::AsFd for Hooks {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+    impl aio_context::Handler for Hooks {}
+    impl aio_context::Pollable for Hooks {
+        fn poll(&self) -> bool {
+            self.run(1);
+            false
+        }
+        fn poll_begin(&self) {
+            self.run(0);
+        }
+        fn poll_end(&self) {
+            self.run(2);
+        }
+    }
+    for which in 0..3 {
+        let (cx, clock) = always(Duration::from_millis(1));
+        let (shots, idles) = (Count::default(), Count::default());
+        let (shot, idle) = (shots.clone(), idles.clone());
+        let timer = cx.timer(ClockId::Monotonic, move |_, _| {
+            shot.up();
+        });
+        let bh = cx.bottom_half("asked for while polling", move |_| {
+            idle.up();
+        });
+        let (timer, bh) = (Rc::new(timer), Rc::new(bh));
+        let (armed, scheduled) = (timer.clone(), bh.clone());
+        let hooks = Rc::new(Hooks(Kick::new(), Default::default()));
+        *hooks.1[which].borrow_mut() = Some(Box::new(move || {
+            armed.arm_after(Duration::from_millis(5));
+            scheduled.schedule_idle();
+        }));
+        let _registration = cx.watch_polled(hooks, Interest::READ).unwrap();
+        while shots.get() == 0 {
+            cx.poll(Wait::AtMost(Duration::from_secs(60))).unwrap();
+        }
+        let now = aio_context::Clock::now(&*clock);
+        assert!(
+            now <= aio_context::Moment::from_nanos(10_000_000),
+            "{which}: {now:?}"
+        );
+        assert_eq!(idles.get(), 1);
+    }
+}
+
 #[test]
 fn a9_while_poll_ready_runs_the_same_handler_is_not_asked() {
     let (cx, _) = always(Duration::from_millis(1));
