@@ -20,9 +20,11 @@ use aio_pollctl::{PollParams, PollPolicy, Qemu2020};
 use aio_timers::{Clock, Moment, Monotonic, VirtualClock, Wall};
 
 use crate::bh::{BottomHalf, BottomHalves, Job};
+use crate::cooling::Cooling;
 use crate::glance::Glance;
 use crate::handler::{Entry, Kind};
-use crate::polling::Hot;
+use crate::hot::Hot;
+use crate::polling::Looks;
 use crate::registration::{Paused, Registration};
 use crate::remote::{Remote, Shared, move_in, move_out};
 use crate::timer::{ClockId, Timer, Timers};
@@ -84,6 +86,8 @@ pub(crate) struct Inner {
     pub(crate) registry: RefCell<Registry<Entry>>,
     pub(crate) hot: Hot,
     pub(crate) glance: Glance,
+    pub(crate) looks: Looks,
+    pub(crate) cooling: Cooling,
     pub(crate) timers: Timers,
     pub(crate) bottom_halves: BottomHalves,
     pub(crate) policy: RefCell<Box<dyn PollPolicy>>,
@@ -98,8 +102,6 @@ pub(crate) struct Inner {
     /// The token of the notifier's own descriptor.
     pub(crate) doorbell: Token,
     pub(crate) depth: Cell<u32>,
-    /// Handlers without a polled face.
-    pub(crate) plain: Cell<usize>,
     /// Paused while in poll mode: each is asked once more after the resume.
     pub(crate) owed_a_look: RefCell<Vec<Token>>,
     /// A foreign loop is waiting on behalf of this context.
@@ -199,6 +201,8 @@ impl Builder {
             registry: RefCell::new(registry),
             hot: Hot::default(),
             glance: Glance::default(),
+            looks: Looks::default(),
+            cooling: Cooling::default(),
             timers: Timers::new([monotonic, Arc::new(Wall::new()), virtual_clock.clone()]),
             bottom_halves: BottomHalves::default(),
             policy: RefCell::new(
@@ -213,7 +217,6 @@ impl Builder {
             batch: self.batch.unwrap_or(BATCH),
             doorbell,
             depth: Cell::new(0),
-            plain: Cell::new(0),
             owed_a_look: RefCell::default(),
             foreign: Cell::new(false),
             deciding: Cell::new(false),
@@ -439,11 +442,16 @@ impl Context {
 
     /// Runs user code. Nothing of the context may be borrowed meanwhile, because the code may use the context.
     pub(crate) fn call<R>(&self, code: impl FnOnce(&Self) -> R) -> R {
+        self.assert_free();
+        code(self)
+    }
+
+    /// Asserts, in debug builds, that callbacks may be called now.
+    pub(crate) fn assert_free(&self) {
         debug_assert!(
             self.0.is_free(),
             "a callback may not be called while something is borrowed"
         );
-        code(self)
     }
 }
 

@@ -187,6 +187,10 @@ pub(crate) struct Entry {
     pub(crate) begun: bool,
     /// `poll` said yes and `poll_ready` has not been called for it.
     pub(crate) hit: bool,
+    /// It has cooled down: out of the polled set until its next event.
+    pub(crate) cold: bool,
+    /// The round of its last event, or of its coming.
+    pub(crate) last_event: u32,
     /// The backend knows it. A handler that never had an interest is never given to a backend.
     pub(crate) in_backend: bool,
 }
@@ -197,6 +201,8 @@ impl Entry {
             kind,
             begun: false,
             hit: false,
+            cold: false,
+            last_event: 0,
             in_backend: false,
         }
     }

@@ -14,7 +14,8 @@ use crate::Context;
 use crate::context::{Inner, Wait};
 use crate::glance;
 use crate::handler::Kind;
-use crate::polling::{Busy, Polled};
+use crate::hot::Busy;
+use crate::polling::Polled;
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
@@ -108,11 +109,11 @@ impl Inner {
         polled: Polled,
         ready: &mut ReadyList,
     ) -> io::Result<bool> {
-        if polled.hit && (polled.looked || self.may_skip_look()) {
+        if polled.hit {
             return Ok(false);
         }
         let left = timeout.map(|timeout| timeout.saturating_sub(polled.spun));
-        if polled.hit || left == Some(Duration::ZERO) {
+        if left == Some(Duration::ZERO) {
             self.look(cx, ready)?;
             return Ok(false);
         }
@@ -193,7 +194,7 @@ impl Inner {
 
     /// Looks at the descriptors without waiting.
     pub(crate) fn look(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
-        self.hot.looked();
+        self.looks.looked();
         let first = ready.len();
         self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
         self.collect(cx, first, ready);
@@ -259,7 +260,10 @@ impl Inner {
         let kind = entry.kind.clone();
         drop(registry);
         let _exclusive = self.hold(cx, token, kind.handler().exclusive());
-        let _busy = kind.polled().map(|_| Busy::new(&self.hot, token));
+        let _busy = kind.polled().map(|_| {
+            self.warm_up(token);
+            Busy::new(&self.hot, token)
+        });
         if readiness.wakes_reader(interest) {
             cx.call(|cx| kind.handler().readable(cx));
         }

@@ -1,165 +1,71 @@
-//! Busy polling: the set of polled handlers, poll mode and its begin/end calls, and the search for work in user space.
+//! Busy polling: poll mode with its begin and end calls, and the search for work in user space.
 //!
 //! It decides nothing about *how long* to look (that is the policy, `aio-pollctl`) and never blocks.
+//!
+//! # Looking at descriptors meanwhile (rules R10, D8)
+//! What cannot be polled, what has cooled down, and what can be written is found by a look at the backend: at most [`LONGEST_BLINDNESS`] after
+//! the one before, and sooner as long as looks find something, but not so often that looks take more than one part in
+//! [`LOOK_SHARE`] of the time.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::io;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
-use aio_handlers::HotSet;
 use aio_timers::Moment;
 
+use crate::cooling;
 use crate::handler::Pollable;
 use crate::timer::ClockId;
 use crate::{Context, context::Inner};
 
-/// Between two looks at the descriptors while polling at most this long, so that what cannot be polled waits no longer.
+/// Between two looks at the descriptors while polling at most this long.
 const LONGEST_BLINDNESS: Duration = Duration::from_micros(50);
 /// A look may take this share of the time between two looks: one part in ten.
 const LOOK_SHARE: u32 = 10;
-/// So many iterations may be ended by a poll hit without a look at the descriptors (rule D8).
+/// After so many iterations that a poll hit has ended at once, the clock is read to see whether a look is due.
+const STREAK: u32 = 4;
+/// So many such iterations may follow each other without a look, whatever the clock says.
 const LONGEST_STREAK: u32 = 64;
 
-/// A handler that came to the set, or that left it.
-type Change = (Token, Option<Rc<dyn Pollable>>);
-
-/// The handlers that are polled, and which of them are in poll mode.
-#[derive(Default)]
-pub(crate) struct Hot {
-    set: RefCell<HotSet<Rc<dyn Pollable>>>,
-    /// A walk has taken the set out; changes are noted down and applied when it is back.
-    walking: Cell<bool>,
-    changes: RefCell<Vec<Change>>,
-    /// Poll mode is on: handlers have had their `poll_begin`.
-    mode: Cell<bool>,
-    /// Came into the set since poll mode was entered: `poll_begin` is still to be called.
-    newcomers: RefCell<Vec<Token>>,
-    /// Lost their `poll_begin` without a last look; asked once before the next wait.
-    unasked: RefCell<Vec<Token>>,
-    /// Handlers of which a callback is running, innermost last; not polled meanwhile (rule A9).
-    busy: RefCell<Vec<Token>>,
-    /// Where the next round starts, so that a full ready list starves nobody.
-    start: Cell<usize>,
-    /// Iterations since the descriptors were last looked at.
+/// When the descriptors were looked at last, and how soon that is to be done again.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    /// Iterations since then.
     streak: Cell<u32>,
-    /// What a look costs, as last measured.
-    look_cost: Cell<Duration>,
+    last: Cell<Moment>,
+    interval: Cell<Duration>,
 }
 
-impl Hot {
-    pub(crate) fn insert(&self, token: Token, handler: Rc<dyn Pollable>) {
-        if self.mode.get() {
-            self.newcomers.borrow_mut().push(token);
+impl Default for Looks {
+    fn default() -> Self {
+        Self {
+            streak: Cell::new(0),
+            last: Cell::new(Moment::ZERO),
+            interval: Cell::new(LONGEST_BLINDNESS),
         }
-        self.change(token, Some(handler));
     }
+}
 
-    pub(crate) fn remove(&self, token: Token) {
-        self.change(token, None);
-    }
-
-    /// Has `token` asked once before the next wait.
-    pub(crate) fn ask_once(&self, token: Token) {
-        self.unasked.borrow_mut().push(token);
-    }
-
-    /// Notes that the descriptors have been looked at.
+impl Looks {
+    /// Notes that somebody has looked, at a time that is not known.
     pub(crate) fn looked(&self) {
         self.streak.set(0);
     }
 
-    fn change(&self, token: Token, handler: Option<Rc<dyn Pollable>>) {
-        if self.walking.get() {
-            self.changes.borrow_mut().push((token, handler));
-            return;
-        }
-        let mut set = self.set.borrow_mut();
-        let former = match handler {
-            Some(handler) => set.insert(token, handler),
-            None => set.remove(token),
-        };
-        drop(set);
-        drop(former); // perhaps the last share: its drop may use the context
+    fn is_due(&self, now: Moment) -> bool {
+        now.since(self.last.get()) >= self.interval.get()
     }
 
-    /// Calls `each` for the handlers of the set until it returns false, with no borrow held. A walk inside a walk finds
-    /// nothing. Handlers that come or go meanwhile are respected at once (gone) or after the walk (come).
-    fn walk(&self, mut each: impl FnMut(Token, &Rc<dyn Pollable>) -> bool) {
-        if self.walking.get() || self.set.borrow().is_empty() {
-            return;
-        }
-        let out = Walk {
-            hot: self,
-            set: self.set.take(),
-        };
-        self.walking.set(true);
-        let (len, start) = (out.set.len(), self.start.get());
-        for step in 0..len {
-            let index = if start + step < len {
-                start + step
-            } else {
-                start + step - len
-            };
-            let Some((token, handler)) = out.set.get(index) else {
-                continue;
-            };
-            if !self.changes.borrow().is_empty() && self.is_changed(token) {
-                continue;
-            }
-            if !each(token, handler) {
-                self.start.set((index + 1) % len);
-                return;
-            }
-        }
-        self.start.set(0);
-    }
-
-    fn is_changed(&self, token: Token) -> bool {
-        self.changes.borrow().iter().any(|(changed, _)| *changed == token)
-    }
-}
-
-/// The set while a walk has it; brings it back and applies what was changed meanwhile, also on unwinding.
-struct Walk<'a> {
-    hot: &'a Hot,
-    set: HotSet<Rc<dyn Pollable>>,
-}
-
-impl Drop for Walk<'_> {
-    fn drop(&mut self) {
-        drop(self.hot.set.replace(std::mem::take(&mut self.set)));
-        self.hot.walking.set(false);
-        loop {
-            let mut changes = self.hot.changes.take();
-            if changes.is_empty() {
-                return;
-            }
-            for (token, handler) in changes.drain(..) {
-                self.hot.change(token, handler);
-            }
-            // Keep the memory for the next time.
-            let mut kept = self.hot.changes.borrow_mut();
-            if kept.is_empty() {
-                *kept = changes;
-            }
-        }
-    }
-}
-
-/// Marks a handler as busy in a callback, until dropped.
-pub(crate) struct Busy<'a>(&'a Hot);
-
-impl<'a> Busy<'a> {
-    pub(crate) fn new(hot: &'a Hot, token: Token) -> Self {
-        hot.busy.borrow_mut().push(token);
-        Self(hot)
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.busy.borrow_mut().pop();
+    /// Notes a look that began and ended then. One that found something makes the next one come as soon as its cost
+    /// allows, each one that found nothing doubles the time to the next.
+    fn done(&self, began: Moment, ended: Moment, found: bool) {
+        self.last.set(ended);
+        let soonest = ended.since(began) * LOOK_SHARE;
+        let next = if found { soonest } else { self.interval.get() * 2 };
+        self.interval.set(next.max(soonest).min(LONGEST_BLINDNESS));
     }
 }
 
@@ -172,52 +78,42 @@ pub(crate) struct Polled {
     pub(crate) spun: Duration,
     /// When it stopped looking, if a clock was read: a hit in the very first round costs none.
     pub(crate) ended: Option<Moment>,
-    /// The descriptors were looked at last.
-    pub(crate) looked: bool,
 }
 
 impl Inner {
     /// Looks for work for up to `budget` (rules A2, A3): polled handlers, notifications, and, at intervals, the other
     /// descriptors (rule R10). Hits go to `ready` with an empty readiness.
-    pub(crate) fn search(
-        &self,
-        cx: &Context,
-        budget: Duration,
-        ready: &mut ReadyList,
-    ) -> std::io::Result<Polled> {
+    pub(crate) fn search(&self, cx: &Context, budget: Duration, ready: &mut ReadyList) -> io::Result<Polled> {
         self.enter_poll_mode(cx);
-        let mut polled = Polled::default();
-        if self.round(cx, ready) || self.shared.notifier.is_notified() {
-            polled.hit = true;
-            return Ok(polled);
-        }
         let clock = self.timers.clock(ClockId::Monotonic);
+        if self.round(cx, ready) || self.shared.notifier.is_notified() {
+            self.look_after_hit(cx, ready)?;
+            return Ok(Polled {
+                hit: true,
+                ..Polled::default()
+            });
+        }
         let started = clock.now();
-        let (mut now, mut looked) = (started, started);
-        let (mut stride, mut rounds) = (1u32, 0u32);
+        let mut now = started;
+        let (mut stride, mut hit) = (1u32, false);
         loop {
-            if self.has_plain_handlers() && now.since(looked) >= self.look_interval() {
-                self.look(cx, ready)?;
-                let after = clock.now();
-                self.hot.look_cost.set(after.since(now));
-                (looked, now) = (after, after);
-                polled.looked = true;
-                if !ready.is_empty() {
-                    polled.hit = true;
-                    break;
-                }
+            if self.looks.is_due(now) {
+                now = self.timed_look(cx, now, ready)?;
+                hit = !ready.is_empty();
             }
-            while rounds < stride {
-                rounds += 1;
-                std::hint::spin_loop();
-                if self.round(cx, ready) || self.shared.notifier.is_notified() {
-                    polled.hit = true;
+            if !hit && self.cooling_is_due() {
+                hit = self.cool_down(cx, ready);
+            }
+            for _ in 0..stride {
+                if hit {
                     break;
                 }
+                std::hint::spin_loop();
+                hit = self.round(cx, ready) || self.shared.notifier.is_notified();
             }
             let before = now;
             now = clock.now();
-            if polled.hit || now.since(started) >= budget {
+            if hit || now.since(started) >= budget {
                 break;
             }
             if now == before && clock.pass(budget.saturating_sub(now.since(started))) {
@@ -226,57 +122,69 @@ impl Inner {
                 break;
             }
             stride = next_stride(stride, now.since(before));
-            rounds = 0;
         }
-        polled.spun = now.since(started);
-        polled.ended = Some(now);
-        Ok(polled)
+        Ok(Polled {
+            hit,
+            spun: now.since(started),
+            ended: Some(now),
+        })
     }
 
-    /// Whether a poll hit may end this iteration without a look at the descriptors (rule D8).
-    pub(crate) fn may_skip_look(&self) -> bool {
-        let streak = self.hot.streak.get() + 1;
-        self.hot.streak.set(streak);
-        streak < LONGEST_STREAK
+    /// A hit ends an iteration without a look, unless one is due (rules R10, D8).
+    fn look_after_hit(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
+        let streak = self.looks.streak.get() + 1;
+        self.looks.streak.set(streak);
+        if streak.is_multiple_of(STREAK) {
+            if self.cooling_is_due() {
+                self.cool_down(cx, ready);
+            }
+            let now = self.now();
+            if self.looks.is_due(now) || streak >= LONGEST_STREAK {
+                self.timed_look(cx, now, ready)?;
+            }
+        }
+        Ok(())
     }
 
-    fn look_interval(&self) -> Duration {
-        (self.hot.look_cost.get() * LOOK_SHARE).min(LONGEST_BLINDNESS)
+    fn timed_look(&self, cx: &Context, now: Moment, ready: &mut ReadyList) -> io::Result<Moment> {
+        let before = ready.len();
+        self.look(cx, ready)?;
+        let after = self.now();
+        self.looks.done(now, after, ready.len() > before);
+        Ok(after)
     }
 
     /// Asks every polled handler once, without stopping at the first hit; true if there was one.
     fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         let mut hit = false;
-        let nested = !self.hot.busy.borrow().is_empty();
-        self.hot.walk(|token, handler| {
-            if nested && self.hot.busy.borrow().contains(&token) {
-                return true;
+        cx.assert_free();
+        self.hot.round(|token, handler| {
+            if !handler.poll() {
+                return ControlFlow::Continue(());
             }
-            if cx.call(|_| handler.poll()) {
-                hit = true;
-                return self.note_hit(token, ready);
-            }
-            true
+            hit = true;
+            self.note_hit(token, ready)
         });
         hit
     }
 
-    /// Puts a hit on the list; false if the list is full.
-    fn note_hit(&self, token: Token, ready: &mut ReadyList) -> bool {
+    /// Puts a hit on the list; breaks if the list is full.
+    pub(crate) fn note_hit(&self, token: Token, ready: &mut ReadyList) -> ControlFlow<()> {
         if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
             entry.hit = true;
+            entry.last_event = self.hot.note_event();
             ready.push(token, Readiness::empty());
         }
-        !ready.is_full()
+        if ready.is_full() {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
     }
 
     fn enter_poll_mode(&self, cx: &Context) {
         if !self.hot.mode.replace(true) {
             self.hot.newcomers.borrow_mut().clear();
-            self.hot.walk(|token, handler| {
-                self.begin(cx, token, handler);
-                true
-            });
+            self.hot.walk(|token, handler| self.begin(cx, token, handler));
         }
         if !self.hot.newcomers.borrow().is_empty() {
             self.greet_newcomers(cx);
@@ -284,24 +192,31 @@ impl Inner {
     }
 
     /// Calls `poll_begin` of those that came while poll mode was on (rule R7).
+    #[cold]
     fn greet_newcomers(&self, cx: &Context) {
         loop {
             let Some(token) = self.hot.newcomers.borrow_mut().pop() else {
                 return;
             };
-            let handler = self.polled_handler(token);
-            if let Some(handler) = handler {
+            if let Some(handler) = self.hot_handler(token) {
                 self.begin(cx, token, &handler);
             }
         }
     }
 
+    /// A polled handler that is not paused.
     pub(crate) fn polled_handler(&self, token: Token) -> Option<Rc<dyn Pollable>> {
         let registry = self.registry.borrow();
         if registry.is_paused(registry.group(token)?) {
             return None;
         }
         registry.get(token)?.kind.polled().cloned()
+    }
+
+    /// A polled handler that is not paused and has not cooled down.
+    fn hot_handler(&self, token: Token) -> Option<Rc<dyn Pollable>> {
+        let cold = self.registry.borrow().get(token)?.cold;
+        self.polled_handler(token).filter(|_| !cold)
     }
 
     fn begin(&self, cx: &Context, token: Token, handler: &Rc<dyn Pollable>) {
@@ -337,24 +252,20 @@ impl Inner {
                 if self.end(cx, token, handler) {
                     self.hot.newcomers.borrow_mut().push(token);
                 }
-                true
             });
             self.hot.newcomers.borrow_mut().clear();
             self.hot.mode.set(false);
+            self.hot.add_rounds(cooling::BEGIN_AND_END);
             hit = self.round(cx, ready);
         }
-        while let Some(token) = self.next_unasked() {
+        while let Some(token) = self.hot.next_unasked() {
             let handler = self.polled_handler(token);
             if handler.is_some_and(|handler| cx.call(|_| handler.poll())) {
                 hit = true;
-                self.note_hit(token, ready);
+                let _ = self.note_hit(token, ready);
             }
         }
         hit
-    }
-
-    fn next_unasked(&self) -> Option<Token> {
-        self.hot.unasked.borrow_mut().pop()
     }
 
     /// Now on the loop's own clock.
@@ -371,5 +282,44 @@ fn next_stride(stride: u32, took: Duration) -> u32 {
         (stride / 2).max(1)
     } else {
         stride
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> Moment {
+        Moment::from_nanos(micros * 1000)
+    }
+
+    #[test]
+    fn r10_looks_are_never_further_apart_than_the_bound_and_never_dearer_than_their_share() {
+        let looks = Looks::default();
+        let mut now = 0;
+        for (cost, found, expected) in [
+            (1, true, 10),
+            (1, false, 20),
+            (1, false, 40),
+            (1, false, 50),
+            (3, true, 30),
+            (2, false, 50),
+            (20, true, 50),
+        ] {
+            looks.done(at(now), at(now + cost), found);
+            now += cost;
+            assert_eq!(looks.interval.get(), Duration::from_micros(expected));
+            assert!(!looks.is_due(at(now + expected - 1)));
+            assert!(looks.is_due(at(now + expected)));
+        }
+    }
+
+    #[test]
+    fn strides_follow_what_a_round_costs() {
+        assert_eq!(next_stride(1, Duration::from_nanos(30)), 2);
+        assert_eq!(next_stride(64, Duration::from_nanos(30)), 64);
+        assert_eq!(next_stride(8, Duration::from_micros(2)), 4);
+        assert_eq!(next_stride(1, Duration::from_micros(2)), 1);
+        assert_eq!(next_stride(16, Duration::from_nanos(900)), 16);
     }
 }

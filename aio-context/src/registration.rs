@@ -155,10 +155,14 @@ impl Inner {
             self.remove(cx, former);
         }
         let polled = kind.polled().cloned();
+        let entry = Entry {
+            last_event: self.hot.rounds(),
+            ..Entry::new(kind)
+        };
         let inserted = self
             .registry
             .borrow_mut()
-            .insert(Some(fd), Entry::new(kind), interest, group);
+            .insert(Some(fd), entry, interest, group);
         let token = inserted.map_err(|Occupied { .. }| {
             io::Error::new(
                 io::ErrorKind::AlreadyExists,
@@ -174,8 +178,7 @@ impl Inner {
         }
         match polled {
             Some(handler) if !self.registry.borrow().is_paused(group) => self.hot.insert(token, handler),
-            Some(_) => {}
-            None => self.plain.set(self.plain.get() + 1),
+            Some(_) | None => {}
         }
         self.wake_if_about_to_wait();
         Ok(token)
@@ -215,17 +218,14 @@ impl Inner {
         let polled = kind.polled().cloned();
         let entry = Entry {
             in_backend,
+            last_event: self.hot.rounds(),
             ..Entry::new(kind)
         };
         let former = self.registry.borrow_mut().replace(token, entry);
-        self.count_plain(former.as_ref(), -1);
         match polled {
             Some(handler) if !self.registry.borrow().is_paused(group) => self.hot.insert(token, handler),
             Some(_) => {}
-            None => {
-                self.hot.remove(token);
-                self.plain.set(self.plain.get() + 1);
-            }
+            None => self.hot.remove(token),
         }
         self.wake_if_about_to_wait();
         self.dismiss(cx, former);
@@ -298,7 +298,6 @@ impl Inner {
         if entry.kind.polled().is_some() {
             self.hot.remove(token);
         }
-        self.count_plain(Some(&entry), -1);
         if entry.in_backend
             && let Err(error) = self.backend.borrow_mut().remove(token)
         {
@@ -319,17 +318,6 @@ impl Inner {
         cx.call(|_| drop(entry));
     }
 
-    fn count_plain(&self, entry: Option<&Entry>, by: isize) {
-        if entry.is_some_and(|entry| entry.kind.polled().is_none()) {
-            self.plain.set(self.plain.get().saturating_add_signed(by));
-        }
-    }
-
-    /// Whether there are descriptors that only the backend can find ready.
-    pub(crate) fn has_plain_handlers(&self) -> bool {
-        self.plain.get() != 0
-    }
-
     pub(crate) fn pause(&self, cx: &Context, group: GroupId) -> Paused {
         let depth = self.registry.borrow_mut().pause(group);
         let guard = Paused {
@@ -338,11 +326,10 @@ impl Inner {
         };
         if depth == 1 {
             for (token, entry_begun) in self.polled_of(group) {
-                let handler = self
-                    .registry
-                    .borrow()
-                    .get(token)
-                    .and_then(|entry| entry.kind.polled().cloned());
+                let handler = self.registry.borrow_mut().get_mut(token).and_then(|entry| {
+                    entry.cold = false;
+                    entry.kind.polled().cloned()
+                });
                 self.hot.remove(token);
                 if let Some(handler) = handler.filter(|_| entry_begun) {
                     self.end(cx, token, &handler);
@@ -379,6 +366,9 @@ impl Inner {
             return;
         }
         for (token, _) in self.polled_of(group) {
+            if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
+                entry.last_event = self.hot.rounds();
+            }
             if let Some(handler) = self.polled_handler(token) {
                 self.hot.insert(token, handler);
             }

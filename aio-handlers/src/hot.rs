@@ -99,6 +99,12 @@ impl<H> HotSet<H> {
             .map(|(token, handler)| (*token, handler))
     }
 
+    /// All handlers as an array, in the order of a walk.
+    #[must_use]
+    pub fn entries(&self) -> &[(Token, H)] {
+        &self.entries
+    }
+
     /// All handlers, in the order of a walk.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Token, &H)> {
         self.entries.iter().map(|(token, handler)| {

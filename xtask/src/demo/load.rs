@@ -151,9 +151,8 @@ impl Client {
         let mut under_way = vec![(0, Instant::now()); depth];
         let (mut requests, mut left) = (0u64, depth);
         let started = Instant::now();
-        for slot in 0..depth {
-            let sector = self.submit(slot)?;
-            under_way[slot] = (sector, Instant::now());
+        for (slot, request) in under_way.iter_mut().enumerate() {
+            *request = (self.submit(slot)?, Instant::now());
         }
         self.kick()?;
         let mut done = Vec::with_capacity(depth);

@@ -1,0 +1,238 @@
+//! [`Hot`]: the polled handlers that are asked in every round, in an array, and what changes while it is walked.
+//!
+//! It decides nothing about when to ask or for how long; that is `polling`. It never calls a handler while anything is
+//! borrowed: a walk takes the whole set out and brings it back.
+
+use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use aio_backend::Token;
+use aio_handlers::HotSet;
+
+use crate::handler::Pollable;
+
+type Set = HotSet<Rc<dyn Pollable>>;
+/// A handler that came to the set, or that left it.
+type Change = (Token, Option<Rc<dyn Pollable>>);
+
+/// The handlers that are polled, and which of them are in poll mode.
+pub(crate) struct Hot {
+    /// `None` while a walk has it; changes are then noted down and applied when it is back.
+    set: Cell<Option<Box<Set>>>,
+    changes: RefCell<Vec<Change>>,
+    /// There are changes.
+    dirty: Cell<bool>,
+    /// Poll mode is on: handlers have had their `poll_begin`.
+    pub(crate) mode: Cell<bool>,
+    /// Came into the set since poll mode was entered: `poll_begin` is still to be called.
+    pub(crate) newcomers: RefCell<Vec<Token>>,
+    /// Lost their `poll_begin` without a last look; asked once before the next wait.
+    unasked: RefCell<Vec<Token>>,
+    /// Handlers of which a callback is running, innermost last; not polled meanwhile (rule A9).
+    busy: RefCell<Vec<Token>>,
+    /// Where the next round starts, so that a full ready list starves nobody.
+    start: Cell<usize>,
+    /// Counts rounds; wraps around.
+    rounds: Cell<u32>,
+    /// The round of the last event of any polled handler.
+    last_event: Cell<u32>,
+}
+
+impl Default for Hot {
+    fn default() -> Self {
+        Self {
+            set: Cell::new(Some(Box::default())),
+            changes: RefCell::default(),
+            dirty: Cell::new(false),
+            mode: Cell::new(false),
+            newcomers: RefCell::default(),
+            unasked: RefCell::default(),
+            busy: RefCell::default(),
+            start: Cell::new(0),
+            rounds: Cell::new(0),
+            last_event: Cell::new(0),
+        }
+    }
+}
+
+impl Hot {
+    pub(crate) fn insert(&self, token: Token, handler: Rc<dyn Pollable>) {
+        if self.mode.get() {
+            self.newcomers.borrow_mut().push(token);
+        }
+        self.change(token, Some(handler));
+    }
+
+    pub(crate) fn remove(&self, token: Token) {
+        self.change(token, None);
+    }
+
+    /// Has `token` asked once before the next wait.
+    pub(crate) fn ask_once(&self, token: Token) {
+        self.unasked.borrow_mut().push(token);
+    }
+
+    pub(crate) fn next_unasked(&self) -> Option<Token> {
+        self.unasked.borrow_mut().pop()
+    }
+
+    /// How many rounds there have been; wraps around.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.rounds.get()
+    }
+
+    /// Counts as much as so many rounds.
+    pub(crate) fn add_rounds(&self, rounds: u32) {
+        self.rounds.set(self.rounds.get().wrapping_add(rounds));
+    }
+
+    /// Notes an event of one of the handlers; in which round it was.
+    pub(crate) fn note_event(&self) -> u32 {
+        let now = self.rounds.get();
+        self.last_event.set(now);
+        now
+    }
+
+    /// How many rounds an event of `round` was before the last one of any handler.
+    pub(crate) fn age(&self, round: u32) -> u32 {
+        let age = self.last_event.get().wrapping_sub(round).cast_signed();
+        u32::try_from(age).unwrap_or(0)
+    }
+
+    fn change(&self, token: Token, handler: Option<Rc<dyn Pollable>>) {
+        let Some(mut set) = self.set.take() else {
+            self.changes.borrow_mut().push((token, handler));
+            self.dirty.set(true);
+            return;
+        };
+        let former = match handler {
+            Some(handler) => set.insert(token, handler),
+            None => set.remove(token),
+        };
+        self.set.set(Some(set));
+        drop(former); // perhaps the last share: its drop may use the context
+    }
+
+    /// Asks every handler once, starting where a full list ended the last round; `ask` says whether to go on. Nested
+    /// inside another walk it finds nothing.
+    pub(crate) fn round(&self, mut ask: impl FnMut(Token, &Rc<dyn Pollable>) -> ControlFlow<()>) {
+        let Some(walk) = Walk::begin(self) else { return };
+        self.rounds.set(self.rounds.get().wrapping_add(1));
+        let start = self.start.replace(0);
+        let skips = !self.busy.borrow().is_empty();
+        if start == 0 && !skips {
+            let _ = self.ask_each(walk.entries(), false, 0, &mut ask);
+            return;
+        }
+        let (before, after) = walk.entries().split_at(start.min(walk.entries().len()));
+        if self.ask_each(after, skips, start, &mut ask).is_continue() {
+            let _ = self.ask_each(before, skips, 0, &mut ask);
+        }
+    }
+
+    #[inline]
+    fn ask_each(
+        &self,
+        entries: &[(Token, Rc<dyn Pollable>)],
+        skips: bool,
+        first: usize,
+        ask: &mut impl FnMut(Token, &Rc<dyn Pollable>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for (at, (token, handler)) in entries.iter().enumerate() {
+            if (self.dirty.get() && self.is_changed(*token)) || (skips && self.is_busy(*token)) {
+                continue;
+            }
+            if ask(*token, handler).is_break() {
+                self.start.set(first + at + 1);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Calls `each` for every handler of the set, with nothing borrowed.
+    pub(crate) fn walk(&self, mut each: impl FnMut(Token, &Rc<dyn Pollable>)) {
+        let Some(walk) = Walk::begin(self) else { return };
+        for (token, handler) in walk.entries() {
+            if !(self.dirty.get() && self.is_changed(*token)) {
+                each(*token, handler);
+            }
+        }
+    }
+
+    /// How many handlers there are; 0 while a walk is under way.
+    pub(crate) fn len(&self) -> usize {
+        let set = self.set.take();
+        let len = set.as_ref().map_or(0, |set| set.len());
+        self.set.set(set);
+        len
+    }
+
+    fn is_changed(&self, token: Token) -> bool {
+        self.changes.borrow().iter().any(|(changed, _)| *changed == token)
+    }
+
+    fn is_busy(&self, token: Token) -> bool {
+        self.busy.borrow().contains(&token)
+    }
+}
+
+/// The set while a walk has it; brings it back and applies what was changed meanwhile, also on unwinding.
+struct Walk<'a> {
+    hot: &'a Hot,
+    set: Option<Box<Set>>,
+}
+
+impl<'a> Walk<'a> {
+    /// `None` inside another walk.
+    fn begin(hot: &'a Hot) -> Option<Self> {
+        hot.set.take().map(|set| Self { hot, set: Some(set) })
+    }
+
+    fn entries(&self) -> &[(Token, Rc<dyn Pollable>)] {
+        self.set.as_ref().map_or(&[], |set| set.entries())
+    }
+}
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        self.hot.set.set(self.set.take());
+        if self.hot.dirty.get() {
+            self.hot.apply_changes();
+        }
+    }
+}
+
+impl Hot {
+    #[cold]
+    fn apply_changes(&self) {
+        while self.dirty.replace(false) {
+            let mut changes = self.changes.take();
+            for (token, handler) in changes.drain(..) {
+                self.change(token, handler);
+            }
+            // Keep the memory for the next time.
+            let mut kept = self.changes.borrow_mut();
+            if kept.is_empty() {
+                *kept = changes;
+            }
+        }
+    }
+}
+
+/// Marks a handler as busy in a callback, until dropped.
+pub(crate) struct Busy<'a>(&'a Hot);
+
+impl<'a> Busy<'a> {
+    pub(crate) fn new(hot: &'a Hot, token: Token) -> Self {
+        hot.busy.borrow_mut().push(token);
+        Self(hot)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy.borrow_mut().pop();
+    }
+}

@@ -1,0 +1,42 @@
+//! How late the kernel may end a timed wait of a thread (rule T5).
+//!
+//! This is the thread's own setting: no context knows of it or changes it.
+
+use std::io;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+/// Lets the kernel end the timed waits of this thread up to `slack` late, so that it can end several at once.
+///
+/// Linux gives a thread 50 us, or what the thread that started it has. A thread that keeps deadlines to the microsecond
+/// asks for `Duration::from_nanos(1)`, the least there is (zero means the same), and pays with more wake-ups. Threads
+/// that it starts from then on begin with its slack. Without effect on a thread with a real-time policy, which has none.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # fn main() -> std::io::Result<()> {
+/// aio_context::set_timer_slack(Duration::from_nanos(1))?;
+/// assert_eq!(aio_context::timer_slack()?, Duration::from_nanos(1));
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// What the system says: some filters forbid the call.
+#[doc(alias = "PR_SET_TIMERSLACK")]
+#[doc(alias = "prctl")]
+pub fn set_timer_slack(slack: Duration) -> io::Result<()> {
+    let nanos = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX);
+    // To the system zero means the default.
+    let nanos = NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN);
+    Ok(rustix::thread::set_current_timer_slack(Some(nanos))?)
+}
+
+/// How late the kernel may end a timed wait of this thread.
+///
+/// # Errors
+/// What the system says: some filters forbid the call.
+#[doc(alias = "PR_GET_TIMERSLACK")]
+pub fn timer_slack() -> io::Result<Duration> {
+    Ok(rustix::thread::current_timer_slack().map(Duration::from_nanos)?)
+}
