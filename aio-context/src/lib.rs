@@ -31,8 +31,8 @@
 //!
 //! # What it does not do
 //! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
-//! handlers, timers and the way in for other threads are crates that can be used alone. It starts no thread, reads and
-//! writes no descriptor but its own, and knows nothing of futures.
+//! handlers, timers and the way in for other threads are crates that can be used alone. It starts no thread
+//! unless asked for an [`IoThread`], reads and writes no descriptor but its own, and knows nothing of futures.
 //!
 //! # Limitations
 //! - A double panic (a `Drop` that panics while a callback's panic unwinds) aborts, as everywhere in Rust.
@@ -42,16 +42,18 @@
 mod bh;
 mod closures;
 mod context;
+mod cooling;
 mod embed;
 mod error;
-mod cooling;
 mod glance;
 mod handler;
 mod hot;
+mod io_thread;
 mod iteration;
 mod polling;
 mod registration;
 mod remote;
+mod slack;
 mod timer;
 
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
@@ -64,6 +66,8 @@ pub use context::{Builder, Context, Wait, WeakContext};
 pub use embed::Embedded;
 pub use error::Gone;
 pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
+pub use io_thread::IoThread;
 pub use registration::{Paused, Registration};
 pub use remote::Remote;
+pub use slack::{set_timer_slack, timer_slack};
 pub use timer::{ClockId, Timer};

@@ -6,11 +6,15 @@ use std::io;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+/// The most that can be read back.
+const LONGEST: u64 = i32::MAX as u64;
+
 /// Lets the kernel end the timed waits of this thread up to `slack` late, so that it can end several at once.
 ///
 /// Linux gives a thread 50 us, or what the thread that started it has. A thread that keeps deadlines to the microsecond
-/// asks for `Duration::from_nanos(1)`, the least there is (zero means the same), and pays with more wake-ups. Threads
-/// that it starts from then on begin with its slack. Without effect on a thread with a real-time policy, which has none.
+/// asks for `Duration::from_nanos(1)`, the least there is (zero means the same), and pays with more wake-ups. More than
+/// 2 s is cut to that. Threads that it starts from then on begin with its slack. Without effect on a thread with a
+/// real-time policy, which has none.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,7 +30,7 @@ use std::time::Duration;
 #[doc(alias = "PR_SET_TIMERSLACK")]
 #[doc(alias = "prctl")]
 pub fn set_timer_slack(slack: Duration) -> io::Result<()> {
-    let nanos = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX);
+    let nanos = u64::try_from(slack.as_nanos()).map_or(LONGEST, |nanos| nanos.min(LONGEST));
     // To the system zero means the default.
     let nanos = NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN);
     Ok(rustix::thread::set_current_timer_slack(Some(nanos))?)

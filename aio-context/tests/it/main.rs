@@ -10,6 +10,7 @@ mod bottom_halves;
 mod dispatch;
 mod equivalents;
 mod foreign;
+mod io_thread;
 mod negative;
 mod pausing;
 mod polling;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use aio_context::{Clock, ClockId, Context, Moment, Timer, Wait};
+use aio_context::{Clock, ClockId, Context, Moment, Timer, Wait, set_timer_slack, timer_slack};
 
 use crate::common::{Bench, Count, everywhere};
 
@@ -194,4 +194,23 @@ fn t5_a_real_wait_is_not_early() {
     while walls.get() == 0 {
         cx.poll(Wait::Block).unwrap();
     }
+}
+
+#[test]
+fn t5_the_timer_slack_of_a_thread_can_be_set() {
+    let ns = Duration::from_nanos;
+    // On a thread of its own: the setting stays with it.
+    let thread = std::thread::spawn(move || {
+        let before = timer_slack().unwrap();
+        assert!(before > ns(1), "the system gives more than the least: {before:?}");
+        for (asked, given) in [(1, 1), (0, 1), (50_000, 50_000), (u64::MAX, i32::MAX as u64)] {
+            set_timer_slack(ns(asked)).unwrap();
+            assert_eq!(timer_slack().unwrap(), ns(given));
+        }
+        set_timer_slack(ns(1)).unwrap();
+        let heir = std::thread::spawn(timer_slack);
+        assert_eq!(heir.join().unwrap().unwrap(), ns(1), "a new thread inherits it");
+    });
+    thread.join().unwrap();
+    assert!(timer_slack().unwrap() > ns(1), "and nobody else has it");
 }
