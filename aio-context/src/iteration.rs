@@ -152,16 +152,21 @@ impl Inner {
         if self.simulated || !self.glance.is_worth_it() {
             return Ok(Some(timeout));
         }
-        let began = self.now();
-        loop {
+        self.look(cx, ready)?;
+        let mut found = self.is_found(ready);
+        let (mut began, mut passed) = (None, Duration::ZERO);
+        while !found && passed < bound {
+            let now = self.now();
+            passed = now.since(*began.get_or_insert(now));
             self.look(cx, ready)?;
-            let passed = self.now().since(began);
-            let found = !ready.is_empty() || self.shared.notifier.is_notified();
-            if found || passed >= bound {
-                self.glance.found(found);
-                return Ok((!found).then(|| timeout.map(|timeout| timeout.saturating_sub(passed))));
-            }
+            found = self.is_found(ready);
         }
+        self.glance.found(found);
+        Ok((!found).then(|| timeout.map(|timeout| timeout.saturating_sub(passed))))
+    }
+
+    fn is_found(&self, ready: &ReadyList) -> bool {
+        !ready.is_empty() || self.shared.notifier.is_notified()
     }
 
     /// Waits until something is ready, somebody notifies or `timeout` is over; interruptions do not count (rule D4).

@@ -7,6 +7,7 @@ mod common;
 
 mod backends;
 mod bottom_halves;
+mod cooling;
 mod dispatch;
 mod equivalents;
 mod foreign;

@@ -1,0 +1,255 @@
+//! Rules A8 and R10: idle handlers leave the polled set, and what cannot be polled waits no longer than a bound.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aio_context::{Clock, ClockId, Context, Interest, ManualClock, PollParams, Registration, Wait};
+
+use crate::common::{self, Bench, Count, Kick, watch, watch_polled};
+use crate::polling::Always;
+
+const BENCH: Bench = Bench {
+    backend: common::ladder_at_64,
+    foreign: false,
+};
+/// More iterations than it takes for an idle handler to leave.
+const LONG: usize = 2000;
+const IDLE: usize = 50;
+
+/// A context that polls, a handler that is always busy, and idle ones.
+struct Scene {
+    cx: Context,
+    clock: Arc<ManualClock>,
+    busy: Rc<Kick>,
+    idle: Vec<Rc<Kick>>,
+    registrations: Vec<Registration>,
+}
+
+impl Scene {
+    fn new(idle: usize) -> Self {
+        let clock = Arc::new(ManualClock::new());
+        clock.advance(Duration::from_secs(1));
+        let builder = BENCH.builder().monotonic(clock.clone()).policy(Box::new(Always));
+        let params = PollParams::up_to(Duration::from_millis(1));
+        let cx = builder.poll_params(params).build().unwrap();
+        let busy = Kick::new();
+        busy.says.set(Some(true));
+        let idle: Vec<_> = (0..idle).map(|_| Kick::new()).collect();
+        let mut registrations: Vec<_> = idle.iter().map(|idle| watch_polled(&cx, idle)).collect();
+        registrations.push(watch_polled(&cx, &busy));
+        Self {
+            cx,
+            clock,
+            busy,
+            idle,
+            registrations,
+        }
+    }
+
+    fn turn(&self, times: usize) {
+        for _ in 0..times {
+            assert!(self.cx.poll(Wait::Block).unwrap());
+        }
+    }
+
+    /// Lets the idle ones leave, and checks that most have.
+    fn cooled(idle: usize) -> Self {
+        let scene = Self::new(idle);
+        scene.turn(LONG);
+        let left = scene.idle.iter().filter(|idle| has_left(idle)).count();
+        assert!(left * 10 >= idle * 8, "{left} of {idle} have left");
+        scene
+    }
+}
+
+fn has_left(kick: &Kick) -> bool {
+    kick.log.borrow().last() == Some(&"end")
+}
+
+fn asked(kicks: &[Rc<Kick>]) -> u32 {
+    kicks.iter().map(|kick| kick.asked.get()).sum()
+}
+
+#[test]
+fn a8_idle_handlers_leave_with_an_end_and_a_last_question() {
+    let scene = Scene::cooled(IDLE);
+    for idle in scene.idle.iter().filter(|idle| has_left(idle)) {
+        assert_eq!(*idle.log.borrow(), ["begin", "end"]);
+    }
+    let before = asked(&scene.idle);
+    scene.turn(LONG);
+    let per_turn = f64::from(asked(&scene.idle) - before) / LONG as f64;
+    assert!(
+        per_turn <= 5.0,
+        "{per_turn} idle handlers are still asked in each iteration"
+    );
+    assert!(scene.busy.count.get() as usize >= 2 * LONG);
+}
+
+#[test]
+fn a8_the_first_event_brings_a_handler_back() {
+    let scene = Scene::cooled(IDLE);
+    let idle = scene.idle.iter().find(|idle| has_left(idle)).unwrap();
+    let asked = idle.asked.get();
+    idle.kick();
+    scene.turn(64);
+    assert_eq!(idle.count.get(), 1, "it is found by its descriptor");
+    assert_eq!(*idle.log.borrow(), ["begin", "end", "readable", "begin"]);
+    assert!(idle.asked.get() > asked, "it is asked again");
+    idle.kick();
+    scene.turn(1);
+    assert_eq!(
+        idle.log.borrow().last(),
+        Some(&"poll_ready"),
+        "now it is found by asking"
+    );
+}
+
+#[test]
+fn a8_a_hit_of_the_last_question_is_served_and_keeps_the_handler() {
+    struct Late(Rc<Kick>);
+    impl std::os::fd::AsFd for Late {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+    impl aio_context::Handler for Late {}
+    impl aio_context::Pollable for Late {
+        fn poll(&self) -> bool {
+            self.0.log.borrow().last() == Some(&"end")
+        }
+        fn poll_ready(&self, _: &Context) {
+            self.0.log.borrow_mut().push("poll_ready");
+        }
+        fn poll_begin(&self) {
+            self.0.log.borrow_mut().push("begin");
+        }
+        fn poll_end(&self) {
+            self.0.log.borrow_mut().push("end");
+        }
+    }
+    let scene = Scene::new(IDLE);
+    let kick = Kick::new();
+    let late = Rc::new(Late(kick.clone()));
+    let _registration = scene.cx.watch_polled(late, Interest::READ).unwrap();
+    scene.turn(LONG);
+    let log = kick.log.borrow();
+    assert_eq!(
+        log[..4],
+        ["begin", "end", "poll_ready", "begin"],
+        "no work is lost on the way out"
+    );
+}
+
+#[test]
+fn a8_who_has_no_interest_never_leaves() {
+    let scene = Scene::new(IDLE);
+    let kick = Kick::new();
+    let _registration = scene.cx.watch_polled(kick.clone(), Interest::NONE).unwrap();
+    scene.turn(LONG);
+    let asked = kick.asked.get();
+    scene.turn(LONG);
+    assert!(kick.asked.get() as usize >= asked as usize + LONG);
+    assert_eq!(*kick.log.borrow(), ["begin"], "no event could bring it back");
+}
+
+#[test]
+fn a8_as_long_as_nothing_happens_everybody_stays() {
+    let scene = Scene::new(IDLE);
+    scene.busy.says.set(Some(false));
+    for _ in 0..LONG {
+        assert!(!scene.cx.poll(Wait::AtMost(Duration::from_micros(100))).unwrap());
+    }
+    let before = asked(&scene.idle);
+    assert!(!scene.cx.poll(Wait::AtMost(Duration::from_micros(100))).unwrap());
+    assert!(
+        asked(&scene.idle) - before >= IDLE as u32,
+        "how long to poll for nothing is the policy's affair"
+    );
+}
+
+#[test]
+fn a5_a8_begin_and_end_are_balanced_whatever_happens_to_who_has_left() {
+    let mut scene = Scene::cooled(IDLE);
+    let group = scene.cx.new_group();
+    let paused = Kick::new();
+    let registration = scene
+        .cx
+        .watch_polled_in(group, paused.clone(), Interest::READ)
+        .unwrap();
+    scene.turn(LONG);
+    drop(scene.cx.pause(group));
+    scene.turn(LONG);
+    drop(registration);
+    let replaced = Kick::new();
+    let left = scene.idle.iter().position(|idle| has_left(idle)).unwrap();
+    drop(scene.registrations.remove(left));
+    let again = watch_polled(&scene.cx, &scene.idle[left]);
+    scene.turn(2);
+    assert_eq!(*scene.idle[left].log.borrow(), ["begin", "end", "begin"]);
+    drop(again);
+    drop(watch_polled(&scene.cx, &replaced));
+    let all: Vec<_> = scene
+        .idle
+        .iter()
+        .chain([&scene.busy, &paused, &replaced])
+        .cloned()
+        .collect();
+    drop(scene);
+    for kick in all {
+        let (mut begun, log) = (0, kick.log.borrow());
+        for entry in log.iter() {
+            match *entry {
+                "begin" => begun += 1,
+                "end" => begun -= 1,
+                _ => {}
+            }
+            assert!((0..=1).contains(&begun), "{log:?}");
+        }
+    }
+}
+
+/// The busy handler takes 10 us each time, so that the time passes.
+#[test]
+fn r10_d8_what_cannot_be_polled_waits_no_longer_than_the_bound() {
+    let scene = Scene::new(0);
+    let clock = scene.clock.clone();
+    *scene.busy.on_ready.borrow_mut() = Some(Rc::new(move |_: &Kick, _: &Context| {
+        clock.advance(Duration::from_micros(10))
+    }));
+    let plain = Kick::new();
+    let _registration = watch(&scene.cx, &plain);
+    scene.turn(100);
+    for served in 1..20 {
+        plain.kick();
+        let before = scene.clock.now();
+        while plain.count.get() < served {
+            scene.turn(1);
+            let waited = scene.clock.now().since(before);
+            // The bound, and four iterations of ten microseconds between two looks at the clock.
+            assert!(waited <= Duration::from_micros(50 + 4 * 10), "{waited:?}");
+        }
+    }
+}
+
+#[test]
+fn d8_timers_and_bottom_halves_are_not_delayed_by_a_handler_that_always_has_work() {
+    let scene = Scene::new(0);
+    let (fired, ran) = (Count::default(), Count::default());
+    let counted = fired.clone();
+    let timer = scene.cx.timer(ClockId::Monotonic, move |_, _| {
+        counted.up();
+    });
+    let counted = ran.clone();
+    let bh = scene.cx.bottom_half("often", move |_| {
+        counted.up();
+    });
+    for times in 1..50 {
+        timer.arm_after(Duration::from_micros(1));
+        bh.schedule();
+        scene.clock.advance(Duration::from_micros(1));
+        scene.turn(1);
+        assert_eq!((fired.get(), ran.get()), (times, times));
+    }
+}
