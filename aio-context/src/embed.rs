@@ -16,7 +16,9 @@ use crate::iteration::Found;
 /// this value to become readable, for that long; [`check`](Self::check) says whether anything is due;
 /// [`dispatch`](Self::dispatch) does it.
 ///
-/// The descriptor stays the same for the life of this value.
+/// The descriptor stays the same for the life of this value. It is level-triggered. A foreign loop that hears of changes
+/// only, as mio and tokio do, may take it for silent when `check` says that nothing is due, not before; the examples
+/// `in_epoll_loop` and `in_tokio` are complete.
 pub struct Embedded<'cx> {
     cx: &'cx Context,
     fd: OwnedFd,

@@ -1,0 +1,103 @@
+//! A context inside a hand-written epoll loop: the outer loop sleeps on one descriptor for everything that the context
+//! waits for, and on its own.
+//!
+//! `cargo run --example in_epoll_loop`
+
+use std::cell::Cell;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
+
+use aio_context::{ClockId, Context};
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+/// What the outer loop knows its two descriptors by.
+const CONTEXT: u64 = 1;
+const OWN: u64 = 2;
+
+fn main() -> io::Result<()> {
+    // The outer loop, with a socket of its own.
+    let outer = epoll::create(CreateFlags::CLOEXEC)?;
+    let (mut own, mut peer) = UnixStream::pair()?;
+    epoll::add(&outer, &own, EventData::new_u64(OWN), EventFlags::IN)?;
+
+    // The context, with a socket, a timer, and a bottom half for another thread: one descriptor for all of them.
+    let cx = Context::new()?;
+    let (echo, mut client) = UnixStream::pair()?;
+    let _echo = cx.on(echo).readable(|echo, _| answer(echo)).watch()?;
+    let ticks = Rc::new(Cell::new(0));
+    let counted = ticks.clone();
+    let tick = cx.timer(ClockId::Monotonic, move |_, timer| {
+        counted.set(counted.get() + 1);
+        if counted.get() < 3 {
+            timer.arm_after(Duration::from_millis(1));
+        }
+    });
+    tick.arm_after(Duration::from_millis(1));
+    let done = Rc::new(Cell::new(false));
+    let over = done.clone();
+    let finish = cx.bottom_half("finish", move |_| over.set(true));
+    let embedded = cx.embed()?;
+    epoll::add(&outer, &embedded, EventData::new_u64(CONTEXT), EventFlags::IN)?;
+
+    // (The bottom half is deleted when its last handle is dropped, so one stays here.)
+    let scheduler = finish.clone();
+    let worker = thread::spawn(move || {
+        client.write_all(b"ping")?;
+        let mut echoed = [0; 4];
+        client.read_exact(&mut echoed)?;
+        peer.write_all(b"the echo came back")?;
+        scheduler.schedule();
+        // The sockets stay open until the loop is done with their other ends.
+        io::Result::Ok((echoed, client, peer))
+    });
+
+    let (mut heard, mut events) = (String::new(), Vec::with_capacity(8));
+    while !done.get() || ticks.get() < 3 || heard.is_empty() {
+        // 1. How long may the outer loop sleep? (`prepare_ms` says it in milliseconds, for loops that count so.)
+        let limit = embedded.prepare().map(timespec);
+        // 2. It sleeps: on its own descriptors, and on the context's.
+        events.clear();
+        match epoll::wait(&outer, spare_capacity(&mut events), limit.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if events.iter().any(|event| event.data.u64() == OWN) {
+            let mut bytes = [0; 64];
+            let count = own.read(&mut bytes)?;
+            heard += &String::from_utf8_lossy(&bytes[..count]);
+        }
+        // 3. Each time, whatever woke it: is anything due? Then do it.
+        if embedded.check()? {
+            embedded.dispatch();
+        }
+    }
+    let (echoed, ..) = worker.join().expect("the worker does not panic")?;
+    println!("{heard}: {}", String::from_utf8_lossy(&echoed));
+    println!(
+        "{} ticks, slept on one descriptor ({})",
+        ticks.get(),
+        cx.backend_name()
+    );
+    Ok(())
+}
+
+/// Sends back what came.
+fn answer(mut stream: &UnixStream) {
+    let mut bytes = [0; 64];
+    if let Ok(count) = stream.read(&mut bytes) {
+        // A client that is gone needs no answer.
+        let _ = stream.write_all(&bytes[..count]);
+    }
+}
+
+fn timespec(limit: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: limit.subsec_nanos().into(),
+    }
+}
