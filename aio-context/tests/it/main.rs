@@ -10,6 +10,7 @@ mod bottom_halves;
 mod cooling;
 mod dispatch;
 mod equivalents;
+mod executor;
 mod foreign;
 mod io_thread;
 mod negative;
