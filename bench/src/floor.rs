@@ -1,0 +1,61 @@
+//! The floor: what a hand-written loop straight on the system calls does, with the same work in the callback.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+
+/// An eventfd as everybody here uses it.
+pub(crate) fn doorbell() -> anyhow::Result<Rc<OwnedFd>> {
+    Ok(Rc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+}
+
+pub(crate) fn doorbells(count: u64) -> anyhow::Result<Vec<Rc<OwnedFd>>> {
+    (0..count).map(|_| doorbell()).collect()
+}
+
+pub(crate) fn ring(fd: &OwnedFd) {
+    let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
+}
+
+pub(crate) fn drain(fd: &OwnedFd) {
+    let _ = rustix::io::read(fd, &mut [0u8; 8]);
+}
+
+/// A bare epoll loop: descriptors in an array, the index in the event.
+pub(crate) struct Epoll {
+    pub(crate) set: OwnedFd,
+    pub(crate) fds: Vec<Rc<OwnedFd>>,
+    events: Vec<Event>,
+    pub(crate) count: u64,
+}
+
+impl Epoll {
+    pub(crate) fn new(fds: Vec<Rc<OwnedFd>>, batch: usize) -> anyhow::Result<Self> {
+        let set = epoll::create(CreateFlags::CLOEXEC)?;
+        for (index, fd) in fds.iter().enumerate() {
+            epoll::add(&set, fd, EventData::new_u64(index as u64), EventFlags::IN)?;
+        }
+        Ok(Self {
+            set,
+            fds,
+            events: Vec::with_capacity(batch),
+            count: 0,
+        })
+    }
+
+    /// One iteration; how many events were served.
+    pub(crate) fn iterate(&mut self, block: bool) -> usize {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        self.events.clear();
+        let timeout = if block { None } else { Some(&zero) };
+        let _ = epoll::wait(&self.set, spare_capacity(&mut self.events), timeout);
+        for event in &self.events {
+            drain(&self.fds[event.data.u64() as usize]);
+            self.count += 1;
+        }
+        self.events.len()
+    }
+}

@@ -1,0 +1,133 @@
+//! The same work on an aio context.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_context::{Context, Handler, Interest, PollParams, PollPolicy, Pollable, Registration};
+use aio_pollctl::Iteration;
+
+use crate::floor::drain;
+
+/// A doorbell that counts how often it was rung.
+pub(crate) struct Bell {
+    fd: Rc<OwnedFd>,
+    count: Rc<Cell<u64>>,
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Handler for Bell {
+    fn readable(&self, _: &Context) {
+        drain(&self.fd);
+        self.count.set(self.count.get() + 1);
+    }
+}
+
+/// A context with doorbells.
+pub(crate) struct Loop {
+    pub(crate) cx: Context,
+    pub(crate) bells: Vec<Rc<OwnedFd>>,
+    pub(crate) count: Rc<Cell<u64>>,
+    _registrations: Vec<Registration>,
+}
+
+impl Loop {
+    pub(crate) fn new(bells: Vec<Rc<OwnedFd>>) -> anyhow::Result<Self> {
+        Self::watching(Context::new()?, bells)
+    }
+
+    /// On epoll, however few there are.
+    pub(crate) fn on_epoll(bells: Vec<Rc<OwnedFd>>) -> anyhow::Result<Self> {
+        let epoll = aio_backend_epoll::Epoll::new()?;
+        Self::watching(Context::builder().backend(Box::new(epoll)).build()?, bells)
+    }
+
+    fn watching(cx: Context, bells: Vec<Rc<OwnedFd>>) -> anyhow::Result<Self> {
+        let count = Rc::new(Cell::new(0));
+        let watch = |fd: &Rc<OwnedFd>| {
+            let bell = Bell {
+                fd: fd.clone(),
+                count: count.clone(),
+            };
+            cx.watch(Rc::new(bell), Interest::READ)
+        };
+        let registrations = bells.iter().map(watch).collect::<Result<_, _>>()?;
+        Ok(Self {
+            cx,
+            bells,
+            count,
+            _registrations: registrations,
+        })
+    }
+}
+
+/// Work in memory that is found by asking.
+pub(crate) struct Flag {
+    fd: Rc<OwnedFd>,
+    raised: Rc<Cell<bool>>,
+    count: Rc<Cell<u64>>,
+}
+
+impl Flag {
+    pub(crate) fn new(fd: Rc<OwnedFd>, raised: Rc<Cell<bool>>, count: Rc<Cell<u64>>) -> Self {
+        Self { fd, raised, count }
+    }
+}
+
+impl AsFd for Flag {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Handler for Flag {
+    fn readable(&self, _: &Context) {
+        drain(&self.fd);
+        self.raised.set(false);
+        self.count.set(self.count.get() + 1);
+    }
+}
+
+impl Pollable for Flag {
+    #[inline]
+    fn poll(&self) -> bool {
+        self.raised.get()
+    }
+
+    fn poll_ready(&self, _: &Context) {
+        self.raised.set(false);
+        self.count.set(self.count.get() + 1);
+    }
+}
+
+/// Polls for as long as it may.
+#[derive(Debug)]
+pub(crate) struct Always;
+
+impl PollPolicy for Always {
+    fn name(&self) -> &'static str {
+        "always"
+    }
+    fn budget(&self) -> Duration {
+        Duration::MAX
+    }
+    fn observe(&mut self, _: Iteration) {}
+    fn reset(&mut self, _: PollParams) {}
+}
+
+/// A handler that does nothing.
+pub(crate) struct Silent(pub(crate) Rc<OwnedFd>);
+
+impl AsFd for Silent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Handler for Silent {}

@@ -1,0 +1,77 @@
+//! P7: registering, removing, and changing what is waited for, with many registered already.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use aio_context::{Handler, Interest};
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use crate::case::{Case, timed};
+use crate::floor::{Epoll, doorbell, doorbells};
+use crate::ours::{Loop, Silent};
+use crate::peers;
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for n in [10, 1000, 10_000, 18_000] {
+        cases.push(peers::register(register(n), n));
+    }
+    for n in [10, 1000, 10_000, 18_000] {
+        cases.push(modify(n));
+    }
+    cases
+}
+
+/// Ours on epoll from the start, as it is with so many.
+fn register(n: u64) -> Case {
+    Case::new("P7", "register+remove", n)
+        .by("floor", move || {
+            let floor = Epoll::new(doorbells(n)?, 64)?;
+            let fd = doorbell()?;
+            Ok(Box::new(move |times| {
+                timed(times, || {
+                    let _ = epoll::add(&floor.set, &fd, EventData::new_u64(1), EventFlags::IN);
+                    let _ = epoll::delete(&floor.set, &fd);
+                })
+            }))
+        })
+        .by("aio", move || {
+            let ours = Loop::on_epoll(doorbells(n)?)?;
+            let handler = Rc::new(Silent(doorbell()?));
+            Ok(Box::new(move |times| {
+                timed(times, || {
+                    drop(ours.cx.watch(handler.clone(), Interest::READ));
+                })
+            }))
+        })
+}
+
+fn modify(n: u64) -> Case {
+    Case::new("P7", "modify", n)
+        .by("floor", move || {
+            let floor = Epoll::new(doorbells(n)?, 64)?;
+            let fd: Rc<OwnedFd> = floor.fds[0].clone();
+            Ok(Box::new(move |times| {
+                timed(times, || {
+                    let both = EventFlags::IN | EventFlags::OUT;
+                    let _ = epoll::modify(&floor.set, &fd, EventData::new_u64(0), both);
+                    let _ = epoll::modify(&floor.set, &fd, EventData::new_u64(0), EventFlags::IN);
+                })
+            }))
+        })
+        .by("aio", move || {
+            let ours = Loop::on_epoll(doorbells(n)?)?;
+            let registration = ours.cx.watch(silent()?, Interest::READ)?;
+            Ok(Box::new(move |times| {
+                let _keep = &ours;
+                timed(times, || {
+                    let _ = registration.set_interest(Interest::READ | Interest::WRITE);
+                    let _ = registration.set_interest(Interest::READ);
+                })
+            }))
+        })
+}
+
+fn silent() -> anyhow::Result<Rc<impl Handler>> {
+    Ok(Rc::new(Silent(doorbell()?)))
+}
