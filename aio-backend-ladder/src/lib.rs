@@ -15,7 +15,8 @@
 //! # When it switches
 //! It goes up with `climb_at` descriptors and comes down with less than half as many, but only inside
 //! [`Backend::rebalance`]: that is where the loop says that no wait is on the stack. Silent descriptors count too, so
-//! that a pause does not make it switch. Two things make it go up or stay down for good:
+//! that a pause does not make it switch. It can be told to climb [after a number of waits](Ladder::climbing_after), too:
+//! some upper backends are better even for a few descriptors, if only the loop lives long enough. Two things make it go up or stay down for good:
 //!
 //! - [`Backend::pollable`] asks for a descriptor that stands for all. It climbs at once and stays there, because a
 //!   foreign loop keeps that descriptor.
@@ -55,6 +56,8 @@ pub struct Ladder<L, U> {
     upper: Option<U>,
     make_upper: Box<dyn FnMut() -> io::Result<U>>,
     climb_at: usize,
+    /// How many more waits on the lower rung show that this loop lives long enough for the upper one to pay.
+    waits_to_climb: Option<u32>,
     hold: Hold,
     /// Everything that is watched. A rung is filled from here while the other one is still whole, so that a move that
     /// fails half-way has changed nothing.
@@ -75,6 +78,7 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
             upper: None,
             make_upper: Box::new(make_upper),
             climb_at,
+            waits_to_climb: None,
             hold: Hold::Free,
             table: Table::default(),
             stranded: Stranded::default(),
@@ -82,6 +86,14 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         };
         ladder.switch();
         ladder
+    }
+
+    /// Climbs also, and for good, after so many waits on the lower rung, however few descriptors there are: for an upper
+    /// backend whose waits are cheaper, but which costs something to set up.
+    #[must_use]
+    pub fn climbing_after(mut self, waits: u32) -> Self {
+        self.waits_to_climb = Some(waits);
+        self
     }
 
     /// Which backend is in charge.
@@ -251,6 +263,12 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
                 Err(error) => self.stay_below("wait", &error),
             }
         }
+        if let Some(left) = &mut self.waits_to_climb {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.climb_at = 0;
+            }
+        }
         self.stranded.wait(&mut self.lower, &self.table, timeout, ready)
     }
 
@@ -297,6 +315,7 @@ impl<L: Backend, U: Backend> fmt::Debug for Ladder<L, U> {
             .field("lower", &self.lower)
             .field("upper", &self.upper)
             .field("climb_at", &self.climb_at)
+            .field("waits_to_climb", &self.waits_to_climb)
             .field("hold", &self.hold)
             .field("watched", &self.table.len())
             .field("stranded", &self.stranded)

@@ -118,9 +118,6 @@ impl Inner {
             return Ok(false);
         }
         let hit = self.leave_poll_mode(cx, ready);
-        if self.depth.get() == 1 {
-            self.backend.borrow_mut().rebalance();
-        }
         if hit {
             self.look(cx, ready)?;
             return Ok(false);
@@ -175,6 +172,7 @@ impl Inner {
         let mut left = timeout;
         loop {
             let before = ready.len();
+            self.rebalance();
             if left.is_some() && self.simulated {
                 self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
                 if ready.len() == before && !self.shared.notifier.is_notified() {
@@ -200,10 +198,18 @@ impl Inner {
     /// Looks at the descriptors without waiting.
     pub(crate) fn look(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         self.looks.looked();
+        self.rebalance();
         let first = ready.len();
         self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
         self.collect(cx, first, ready);
         Ok(())
+    }
+
+    /// Lets the backend change its ways, unless a wait of an outer iteration is still to be dispatched (rule B3).
+    fn rebalance(&self) {
+        if self.depth.get() <= 1 {
+            self.backend.borrow_mut().rebalance();
+        }
     }
 
     /// Puts what a wait found into the handlers' slots, from where it is taken once, by whoever comes first (rule D1).

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// How long a turn should take.
 const TURN: Duration = Duration::from_millis(8);
 
+/// With more than this, contestants cannot be there all at a time: a process may have 20,000 descriptors.
+const CROWDED: u64 = 4000;
+
 /// Does the work of a case `times` times and says how long that took.
 pub(crate) type Run = Box<dyn FnMut(u64) -> Duration>;
 
@@ -22,7 +25,7 @@ pub(crate) struct Case {
 /// Somebody who does the work, made when its case is measured.
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
-    pub(crate) make: Box<dyn FnOnce() -> anyhow::Result<Run>>,
+    pub(crate) make: Box<dyn Fn() -> anyhow::Result<Run>>,
 }
 
 /// What came of a contestant: nanoseconds per operation, round by round.
@@ -50,7 +53,7 @@ impl Case {
     pub(crate) fn by(
         mut self,
         name: &'static str,
-        make: impl FnOnce() -> anyhow::Result<Run> + 'static,
+        make: impl Fn() -> anyhow::Result<Run> + 'static,
     ) -> Self {
         self.contestants.push(Contestant {
             name,
@@ -61,26 +64,53 @@ impl Case {
 
     /// Measures everybody in turns. Somebody who cannot be made is left out with a line that says why.
     pub(crate) fn measure(self, rounds: usize, skipped: &mut Vec<String>) -> Vec<Outcome> {
-        let mut runs = Vec::new();
+        // There are not descriptors enough for everybody at a time.
+        let crowded = self.n > CROWDED;
+        let mut entrants = Vec::new();
         for contestant in self.contestants {
             match (contestant.make)() {
-                Ok(run) => runs.push((contestant.name, run)),
+                Ok(mut run) => {
+                    let times = calibrate(&mut run);
+                    let run = (!crowded).then_some(run);
+                    entrants.push(Entrant { contestant, times, run, ns: Vec::new() });
+                }
                 Err(why) => skipped.push(format!("{} {} {}: {why:#}", self.id, self.workload, contestant.name)),
             }
         }
-        let times: Vec<u64> = runs.iter_mut().map(|(_, run)| calibrate(run)).collect();
-        let mut outcomes: Vec<Outcome> =
-            runs.iter().map(|(name, _)| Outcome { name, ns: Vec::new() }).collect();
         for round in 0..rounds {
-            for at in 0..runs.len() {
+            for at in 0..entrants.len() {
                 // Everybody is first, last and in between.
-                let at = (at + round) % runs.len();
-                let took = (runs[at].1)(times[at]);
-                let operations = times[at] * self.operations;
-                outcomes[at].ns.push(took.as_nanos() as f64 / operations as f64);
+                let at = (at + round) % entrants.len();
+                entrants[at].take_turn(self.operations);
             }
         }
-        outcomes
+        let outcome = |entrant: Entrant| Outcome { name: entrant.contestant.name, ns: entrant.ns };
+        entrants.into_iter().map(outcome).collect()
+    }
+}
+
+/// Somebody who takes part.
+struct Entrant {
+    contestant: Contestant,
+    times: u64,
+    /// Kept from turn to turn, or made for each.
+    run: Option<Run>,
+    ns: Vec<f64>,
+}
+
+impl Entrant {
+    fn take_turn(&mut self, operations: u64) {
+        let mut fresh = None;
+        let run = match &mut self.run {
+            Some(run) => run,
+            None => {
+                let Ok(mut made) = (self.contestant.make)() else { return };
+                made(self.times / 8 + 1);
+                fresh.insert(made)
+            }
+        };
+        let took = run(self.times);
+        self.ns.push(took.as_nanos() as f64 / (self.times * operations) as f64);
     }
 }
 

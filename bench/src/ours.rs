@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{Context, Handler, Interest, PollParams, PollPolicy, Pollable, Registration};
+use aio_context::{Context, Handler, Interest, PollParams, PollPolicy, Pollable, Registration, Wait};
 use aio_pollctl::Iteration;
 
 use crate::floor::drain;
@@ -48,6 +48,11 @@ impl Loop {
         Self::watching(Context::builder().backend(Box::new(epoll)).build()?, bells)
     }
 
+    /// One iteration. (A method, so that a closure that calls it keeps the whole loop and not only its context.)
+    pub(crate) fn poll(&self, wait: Wait) {
+        let _ = self.cx.poll(wait);
+    }
+
     fn watching(cx: Context, bells: Vec<Rc<OwnedFd>>) -> anyhow::Result<Self> {
         let count = Rc::new(Cell::new(0));
         let watch = |fd: &Rc<OwnedFd>| {
@@ -69,14 +74,18 @@ impl Loop {
 
 /// Work in memory that is found by asking.
 pub(crate) struct Flag {
+    pub(crate) raised: Cell<bool>,
     fd: Rc<OwnedFd>,
-    raised: Rc<Cell<bool>>,
     count: Rc<Cell<u64>>,
 }
 
 impl Flag {
-    pub(crate) fn new(fd: Rc<OwnedFd>, raised: Rc<Cell<bool>>, count: Rc<Cell<u64>>) -> Self {
-        Self { fd, raised, count }
+    pub(crate) fn new(fd: Rc<OwnedFd>, count: Rc<Cell<u64>>) -> Rc<Self> {
+        Rc::new(Self {
+            raised: Cell::new(false),
+            fd,
+            count,
+        })
     }
 }
 

@@ -29,6 +29,7 @@ fn register(n: u64) -> Case {
             let floor = Epoll::new(doorbells(n)?, 64)?;
             let fd = doorbell()?;
             Ok(Box::new(move |times| {
+                let _whole = &floor;
                 timed(times, || {
                     let _ = epoll::add(&floor.set, &fd, EventData::new_u64(1), EventFlags::IN);
                     let _ = epoll::delete(&floor.set, &fd);
@@ -39,6 +40,7 @@ fn register(n: u64) -> Case {
             let ours = Loop::on_epoll(doorbells(n)?)?;
             let handler = Rc::new(Silent(doorbell()?));
             Ok(Box::new(move |times| {
+                let _whole = &ours;
                 timed(times, || {
                     drop(ours.cx.watch(handler.clone(), Interest::READ));
                 })
@@ -52,6 +54,7 @@ fn modify(n: u64) -> Case {
             let floor = Epoll::new(doorbells(n)?, 64)?;
             let fd: Rc<OwnedFd> = floor.fds[0].clone();
             Ok(Box::new(move |times| {
+                let _whole = &floor;
                 timed(times, || {
                     let both = EventFlags::IN | EventFlags::OUT;
                     let _ = epoll::modify(&floor.set, &fd, EventData::new_u64(0), both);
@@ -63,7 +66,7 @@ fn modify(n: u64) -> Case {
             let ours = Loop::on_epoll(doorbells(n)?)?;
             let registration = ours.cx.watch(silent()?, Interest::READ)?;
             Ok(Box::new(move |times| {
-                let _keep = &ours;
+                let _whole = &ours;
                 timed(times, || {
                     let _ = registration.set_interest(Interest::READ | Interest::WRITE);
                     let _ = registration.set_interest(Interest::READ);

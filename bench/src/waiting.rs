@@ -37,7 +37,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// A context that polls one busy flag and `n` idle ones, which wait for descriptors too or not.
 struct Polled {
     cx: Context,
-    busy: Rc<Cell<bool>>,
+    busy: Rc<Flag>,
     count: Rc<Cell<u64>>,
     _registrations: Vec<Registration>,
 }
@@ -48,14 +48,14 @@ impl Polled {
             .policy(Box::new(Always))
             .poll_params(PollParams::up_to(Duration::from_millis(1)))
             .build()?;
-        let (busy, count) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+        let count = Rc::new(Cell::new(0));
         let mut registrations = Vec::new();
         for _ in 0..n {
-            let idle = Flag::new(doorbell()?, Rc::default(), count.clone());
-            registrations.push(cx.watch_polled(Rc::new(idle), interest)?);
+            let idle = Flag::new(doorbell()?, count.clone());
+            registrations.push(cx.watch_polled(idle, interest)?);
         }
-        let flag = Flag::new(doorbell()?, busy.clone(), count.clone());
-        registrations.push(cx.watch_polled(Rc::new(flag), interest)?);
+        let busy = Flag::new(doorbell()?, count.clone());
+        registrations.push(cx.watch_polled(busy.clone(), interest)?);
         Ok(Self {
             cx,
             busy,
@@ -66,9 +66,10 @@ impl Polled {
 
     fn run(self) -> Run {
         Box::new(move |times| {
+            let _whole = &self;
             let before = self.count.get();
             let took = timed(times, || {
-                self.busy.set(true);
+                self.busy.raised.set(true);
                 let _ = self.cx.poll(Wait::Block);
             });
             assert_eq!(self.count.get() - before, times);
@@ -133,7 +134,7 @@ fn self_kick(n: u64) -> Case {
             Ok(Box::new(move |times| {
                 timed(times, || {
                     ring(&bell);
-                    let _ = ours.cx.poll(Wait::Block);
+                    ours.poll(Wait::Block);
                 })
             }))
         });
@@ -164,7 +165,7 @@ fn dispatch(k: u64, m: u64) -> Case {
                     kicked.iter().for_each(|bell| ring(bell));
                     let goal = ours.count.get() + k;
                     while ours.count.get() < goal {
-                        let _ = ours.cx.poll(Wait::Block);
+                        ours.poll(Wait::Block);
                     }
                 })
             }))
@@ -192,7 +193,7 @@ fn empty(n: u64) -> Case {
             let ours = Loop::new(doorbells(n)?)?;
             Ok(Box::new(move |times| {
                 timed(times, || {
-                    let _ = ours.cx.poll(Wait::NoBlock);
+                    ours.poll(Wait::NoBlock);
                 })
             }))
         });
@@ -282,7 +283,7 @@ fn echoed_by_ours(poll_max: Option<Duration>) -> anyhow::Result<Echo> {
         let served = match poll_max {
             None => own(&ping).and_then(Loop::new).map(|ours| {
                 while !stop.load(Ordering::Acquire) {
-                    let _ = ours.cx.poll(Wait::Block);
+                    ours.poll(Wait::Block);
                     ring(&pong);
                 }
             }),
@@ -370,7 +371,7 @@ impl Echo {
         Ok(Box::new(move |times| {
             timed(times, || {
                 ring(&self.ping);
-                let _ = ours.cx.poll(Wait::Block);
+                ours.poll(Wait::Block);
             })
         }))
     }
@@ -383,7 +384,7 @@ impl Echo {
         };
         let mut sent = 0;
         Ok(Box::new(move |times| {
-            let _keep = &registration;
+            let _whole = &registration;
             timed(times, || {
                 sent += 1;
                 self.pings.store(sent, Ordering::Release);

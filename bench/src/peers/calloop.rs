@@ -89,7 +89,7 @@ pub(super) fn register(n: u64) -> anyhow::Result<Run> {
     let it = Loop::new(n)?;
     let (handle, bell) = (it.events.handle(), doorbell()?);
     Ok(Box::new(move |times| {
-        let _keep = &it;
+        let _whole = &it;
         timed(times, || {
             if let Ok(token) = watch(&handle, &bell) {
                 handle.remove(token);

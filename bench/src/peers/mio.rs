@@ -76,6 +76,7 @@ pub(super) fn register(n: u64) -> anyhow::Result<Run> {
     let it = Loop::new(n)?;
     let bell = doorbell()?;
     Ok(Box::new(move |times| {
+        let _whole = &it;
         timed(times, || {
             let mut source = bell.as_raw_fd();
             let registry = it.poll.registry();

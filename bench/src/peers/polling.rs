@@ -79,6 +79,7 @@ pub(super) fn register(n: u64) -> anyhow::Result<Run> {
     let it = Loop::new(n)?;
     let bell = doorbell()?;
     Ok(Box::new(move |times| {
+        let _whole = &it;
         timed(times, || {
             let added =
                 // SAFETY: it is removed again before the descriptor is closed.
