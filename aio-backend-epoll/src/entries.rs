@@ -42,6 +42,7 @@ impl Entries {
     }
 
     /// The entry of this very registration.
+    #[inline]
     pub(crate) fn get(&self, token: Token) -> Option<&Entry> {
         let entry = self.0.get(token.index() as usize)?.as_ref()?;
         (entry.token == token).then_some(entry)

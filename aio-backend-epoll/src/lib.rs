@@ -187,6 +187,7 @@ impl Epoll {
     }
 
     /// Asks the kernel, for at most `room` events.
+    #[inline]
     fn wait_for_set(
         &mut self,
         timeout: Option<Duration>,
@@ -282,6 +283,7 @@ impl Backend for Epoll {
         Ok(())
     }
 
+    #[inline]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         // A full list has to be served first; there is nothing to wait for.
         let room = ready.room();
@@ -299,7 +301,9 @@ impl Backend for Epoll {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.side.collect(ready);
+        if !self.side.is_empty() {
+            self.side.collect(ready);
+        }
         Ok(())
     }
 
@@ -342,6 +346,7 @@ const NOTHING: Event = Event {
 };
 
 /// What the kernel's answer means.
+#[inline]
 fn readiness(flags: EventFlags) -> Readiness {
     let mut readiness = Readiness::empty();
     readiness.set(Readiness::IN, flags.contains(EventFlags::IN));

@@ -64,12 +64,19 @@ impl Limit {
 }
 
 /// Waits until something in `set` is ready, and says how many `events` tell about it.
-pub(crate) fn wait(set: BorrowedFd<'_>, events: &mut [Event], mut limit: Limit) -> Result<usize> {
+#[inline]
+pub(crate) fn wait(set: BorrowedFd<'_>, events: &mut [Event], limit: Limit) -> Result<usize> {
+    match limit {
+        Limit::Now => epoll::wait(set, events, Some(&ZERO)),
+        Limit::Never => epoll::wait(set, events, None),
+        Limit::After { .. } => wait_until(set, events, limit),
+    }
+}
+
+fn wait_until(set: BorrowedFd<'_>, events: &mut [Event], mut limit: Limit) -> Result<usize> {
     loop {
-        let left = match limit {
-            Limit::Now => return epoll::wait(set, events, Some(&ZERO)),
-            Limit::Never => return epoll::wait(set, events, None),
-            Limit::After { left, .. } => left,
+        let Limit::After { left, .. } = limit else {
+            return wait(set, events, limit);
         };
         // Whole milliseconds first: something that comes meanwhile, or is there already, costs this one call.
         let found = epoll::wait(set, &mut *events, Some(&whole_millis(left)))?;

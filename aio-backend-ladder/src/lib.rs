@@ -256,6 +256,7 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
         self.current().remove(token)
     }
 
+    #[inline]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         if let Some(upper) = &mut self.upper {
             match upper.wait(timeout, ready) {

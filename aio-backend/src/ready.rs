@@ -24,6 +24,7 @@ impl ReadyList {
     }
 
     /// An empty list for up to `limit` events (at least one). More than 64 are kept on the heap.
+    #[inline]
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
         Self {
@@ -34,6 +35,7 @@ impl ReadyList {
 
     /// Adds an event and tells whether there was room; a full list drops it. A level-triggered backend reports what was
     /// dropped again in the next wait.
+    #[inline]
     pub fn push(&mut self, token: Token, readiness: Readiness) -> bool {
         if self.is_full() {
             return false;
@@ -49,24 +51,28 @@ impl ReadyList {
     }
 
     /// How many more fit.
+    #[inline]
     #[must_use]
     pub fn room(&self) -> usize {
         self.limit - self.events.len()
     }
 
     /// Whether no more fit.
+    #[inline]
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.room() == 0
     }
 
     /// How many events there are.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
     /// Whether there are none.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
@@ -78,6 +84,7 @@ impl ReadyList {
     }
 
     /// The events, in the order in which they were reported.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Token, Readiness)> + '_ {
         self.events.iter().copied()
     }

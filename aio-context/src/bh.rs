@@ -131,7 +131,12 @@ impl BottomHalves {
     }
 
     /// Takes what was scheduled and runs it; true if a callback ran that counts as progress (rules H2-H4, H8).
+    #[inline]
     pub(crate) fn run(&self, cx: &Context, shared: &Shared) -> bool {
+        (shared.inbox.pending() || self.is_waiting()) && self.run_line(cx, shared)
+    }
+
+    fn run_line(&self, cx: &Context, shared: &Shared) -> bool {
         if shared.inbox.pending() {
             let mut line = self.line.borrow_mut();
             shared.inbox.take_all(&mut |node| line.push_back(node));

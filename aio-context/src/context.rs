@@ -24,6 +24,7 @@ use crate::cooling::Cooling;
 use crate::glance::Glance;
 use crate::handler::{Entry, Kind};
 use crate::hot::Hot;
+use crate::iteration::REBALANCE_EVERY;
 use crate::polling::Looks;
 use crate::registration::{Paused, Registration};
 use crate::remote::{Remote, Shared, move_in, move_out};
@@ -105,6 +106,7 @@ pub(crate) struct Inner {
     /// The token of the notifier's own descriptor.
     pub(crate) doorbell: Token,
     pub(crate) depth: Cell<u32>,
+    pub(crate) looks_since_rebalance: Cell<u32>,
     /// Paused while in poll mode: each is asked once more after the resume.
     pub(crate) owed_a_look: RefCell<Vec<Token>>,
     /// A foreign loop is waiting on behalf of this context.
@@ -183,9 +185,9 @@ impl Builder {
         let virtual_clock = self
             .virtual_clock
             .unwrap_or_else(|| Arc::new(VirtualClock::new(monotonic.clone())));
-        let mut backend = self
-            .backend
-            .unwrap_or_else(|| Box::new(Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER)));
+        let mut backend = self.backend.unwrap_or_else(|| {
+            Box::new(Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER))
+        });
         let shared = Arc::new(Shared::new(Notifier::new()?, self.params));
         let mut registry = Registry::new();
         let doorbell_owner = Rc::new(Doorbell(shared.clone()));
@@ -220,6 +222,7 @@ impl Builder {
             batch: self.batch.unwrap_or(BATCH),
             doorbell,
             depth: Cell::new(0),
+            looks_since_rebalance: Cell::new(REBALANCE_EVERY),
             owed_a_look: RefCell::default(),
             foreign: Cell::new(false),
             deciding: Cell::new(false),

@@ -183,6 +183,8 @@ impl Kind {
 /// What the registry keeps for a handler.
 pub(crate) struct Entry {
     pub(crate) kind: Kind,
+    /// It may not be entered twice.
+    pub(crate) exclusive: bool,
     /// It got `poll_begin` and has not had its `poll_end`.
     pub(crate) begun: bool,
     /// `poll` said yes and `poll_ready` has not been called for it.
@@ -198,6 +200,7 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn new(kind: Kind) -> Self {
         Self {
+            exclusive: kind.handler().exclusive(),
             kind,
             begun: false,
             hit: false,

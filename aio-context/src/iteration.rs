@@ -19,9 +19,12 @@ use crate::polling::Polled;
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
+/// The backend is asked to change its ways after a registration, and every so many waits.
+pub(crate) const REBALANCE_EVERY: u32 = 128;
 
 impl Inner {
     /// Does one iteration; true if there was progress.
+    #[inline]
     pub(crate) fn iterate(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
         let _depth = Depth::enter(&self.depth);
         self.adopt_poll_params();
@@ -206,8 +209,12 @@ impl Inner {
     }
 
     /// Lets the backend change its ways, unless a wait of an outer iteration is still to be dispatched (rule B3).
+    #[inline]
     fn rebalance(&self) {
-        if self.depth.get() <= 1 {
+        let looks = self.looks_since_rebalance.get() + 1;
+        self.looks_since_rebalance.set(looks);
+        if looks >= REBALANCE_EVERY && self.depth.get() <= 1 {
+            self.looks_since_rebalance.set(0);
             self.backend.borrow_mut().rebalance();
         }
     }
@@ -268,9 +275,9 @@ impl Inner {
         let Some((entry, readiness, interest)) = registry.take_ready(token) else {
             return false;
         };
-        let kind = entry.kind.clone();
+        let (kind, exclusive) = (entry.kind.clone(), entry.exclusive);
         drop(registry);
-        let _exclusive = self.hold(cx, token, kind.handler().exclusive());
+        let _exclusive = self.hold(cx, token, exclusive);
         let _busy = kind.polled().map(|_| {
             self.warm_up(token);
             Busy::new(&self.hot, token)

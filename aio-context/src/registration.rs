@@ -13,6 +13,7 @@ use aio_handlers::{GroupId, Occupied};
 
 use crate::context::Inner;
 use crate::handler::{Entry, Kind};
+use crate::iteration::REBALANCE_EVERY;
 use crate::{Context, Handler, Pollable};
 
 /// A registered handler; dropping it removes the handler.
@@ -186,6 +187,7 @@ impl Inner {
 
     fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
         self.backend.borrow_mut().add(owner, token, interest)?;
+        self.looks_since_rebalance.set(REBALANCE_EVERY);
         if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
             entry.in_backend = true;
         }
@@ -298,9 +300,11 @@ impl Inner {
         if entry.kind.polled().is_some() {
             self.hot.remove(token);
         }
-        if entry.in_backend
-            && let Err(error) = self.backend.borrow_mut().remove(token)
-        {
+        if !entry.in_backend {
+            return Some(entry);
+        }
+        self.looks_since_rebalance.set(REBALANCE_EVERY);
+        if let Err(error) = self.backend.borrow_mut().remove(token) {
             // The number was closed behind our back, most likely; it is out of the backend all the same.
             tracing::debug!(?token, %error, "the backend complained about a removal");
         }

@@ -103,6 +103,7 @@ impl Timer {
 
     fn arm(&self, inner: &Inner, deadline: Moment, only_earlier: bool) {
         let Some(id) = self.core.id.get() else { return };
+        inner.timers.in_use.set(true);
         let mut queue = inner.timers.queue(self.core.clock).borrow_mut();
         let earliest = if only_earlier {
             queue.anticipate(id, deadline)
@@ -151,6 +152,8 @@ impl fmt::Debug for Timer {
 pub(crate) struct Timers {
     clocks: [Arc<dyn Clock + Send + Sync>; 3],
     queues: [RefCell<TimerQueue<Rc<Core>>>; 3],
+    /// A timer was armed since all queues were last seen empty.
+    in_use: Cell<bool>,
 }
 
 impl Timers {
@@ -159,6 +162,7 @@ impl Timers {
         Self {
             clocks,
             queues: std::array::from_fn(|_| RefCell::new(TimerQueue::new())),
+            in_use: Cell::new(false),
         }
     }
 
@@ -175,7 +179,11 @@ impl Timers {
     }
 
     /// How long until the earliest deadline of a running clock; no clock is read if no timer is armed.
+    #[inline]
     pub(crate) fn time_left(&self) -> Option<Duration> {
+        if !self.in_use.get() {
+            return None;
+        }
         ClockId::ALL
             .into_iter()
             .filter_map(|id| self.time_left_on(id))
@@ -194,7 +202,17 @@ impl Timers {
     }
 
     /// Fires what is due (rule T4: each clock is read once); true if a timer fired.
+    #[inline]
     pub(crate) fn run(&self, cx: &Context) -> bool {
+        self.in_use.get() && self.run_queues(cx)
+    }
+
+    fn run_queues(&self, cx: &Context) -> bool {
+        let is_empty = |id| self.queue(id).borrow().next_deadline().is_none();
+        if ClockId::ALL.into_iter().all(is_empty) {
+            self.in_use.set(false);
+            return false;
+        }
         let mut fired = false;
         for id in ClockId::ALL {
             if self.queue(id).borrow().next_deadline().is_none() || !self.clock(id).is_running() {

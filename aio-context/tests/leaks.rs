@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aio_backend_epoll::Epoll;
+use aio_backend_ladder::Ladder;
+use aio_backend_ppoll::Ppoll;
 use aio_context::{
     BottomHalf, ClockId, Context, GroupId, Handler, Interest, PollParams, Pollable, Registration, Remote,
     Timer, Wait,
@@ -172,7 +175,9 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let cx = Context::new().unwrap();
+        // A ladder that goes by the number of descriptors alone, so that it comes down, too.
+        let ladder = Ladder::new(Ppoll::new(), Epoll::new, 64);
+        let cx = Context::builder().backend(Box::new(ladder)).build().unwrap();
         let (events, group) = (Events::default(), cx.new_group());
         let bells = || (0..12).map(|_| Bell::new(&events));
         let bottom_half = |_| {

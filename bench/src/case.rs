@@ -50,11 +50,7 @@ impl Case {
         self
     }
 
-    pub(crate) fn by(
-        mut self,
-        name: &'static str,
-        make: impl Fn() -> anyhow::Result<Run> + 'static,
-    ) -> Self {
+    pub(crate) fn by(mut self, name: &'static str, make: impl Fn() -> anyhow::Result<Run> + 'static) -> Self {
         self.contestants.push(Contestant {
             name,
             make: Box::new(make),
@@ -72,9 +68,17 @@ impl Case {
                 Ok(mut run) => {
                     let times = calibrate(&mut run);
                     let run = (!crowded).then_some(run);
-                    entrants.push(Entrant { contestant, times, run, ns: Vec::new() });
+                    entrants.push(Entrant {
+                        contestant,
+                        times,
+                        run,
+                        ns: Vec::new(),
+                    });
                 }
-                Err(why) => skipped.push(format!("{} {} {}: {why:#}", self.id, self.workload, contestant.name)),
+                Err(why) => skipped.push(format!(
+                    "{} {} {}: {why:#}",
+                    self.id, self.workload, contestant.name
+                )),
             }
         }
         for round in 0..rounds {
@@ -84,7 +88,10 @@ impl Case {
                 entrants[at].take_turn(self.operations);
             }
         }
-        let outcome = |entrant: Entrant| Outcome { name: entrant.contestant.name, ns: entrant.ns };
+        let outcome = |entrant: Entrant| Outcome {
+            name: entrant.contestant.name,
+            ns: entrant.ns,
+        };
         entrants.into_iter().map(outcome).collect()
     }
 }
@@ -104,18 +111,23 @@ impl Entrant {
         let run = match &mut self.run {
             Some(run) => run,
             None => {
-                let Ok(mut made) = (self.contestant.make)() else { return };
+                let Ok(mut made) = (self.contestant.make)() else {
+                    return;
+                };
                 made(self.times / 8 + 1);
                 fresh.insert(made)
             }
         };
         let took = run(self.times);
-        self.ns.push(took.as_nanos() as f64 / (self.times * operations) as f64);
+        self.ns
+            .push(took.as_nanos() as f64 / (self.times * operations) as f64);
     }
 }
 
 /// How often a contestant does its work in a turn. Warms it up, too.
 fn calibrate(run: &mut Run) -> u64 {
+    // The first times are different: memory is fetched, a backend makes up its mind.
+    run(300);
     let mut times = 1;
     loop {
         let took = run(times);

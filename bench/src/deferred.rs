@@ -76,7 +76,9 @@ fn home_batch() -> Case {
 }
 
 fn home_single() -> Case {
-    Case::new("P5", "home single", 1).by("floor", || Ok(queue_of(1))).by("aio", || ours(1))
+    Case::new("P5", "home single", 1)
+        .by("floor", || Ok(queue_of(1)))
+        .by("aio", || ours(1))
 }
 
 fn oneshot() -> Case {
@@ -233,7 +235,11 @@ fn cross_asleep() -> Case {
                 }
             });
             let (remote, ping) = far.recv()?;
-            let far = Far { stop, remote, thread: Some(thread) };
+            let far = Far {
+                stop,
+                remote,
+                thread: Some(thread),
+            };
             Ok(Box::new(move |times| {
                 let _far = &far;
                 timed(times, || {

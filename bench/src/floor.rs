@@ -9,7 +9,10 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 
 /// An eventfd as everybody here uses it.
 pub(crate) fn doorbell() -> anyhow::Result<Rc<OwnedFd>> {
-    Ok(Rc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    Ok(Rc::new(eventfd(
+        0,
+        EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+    )?))
 }
 
 pub(crate) fn doorbells(count: u64) -> anyhow::Result<Vec<Rc<OwnedFd>>> {
@@ -48,7 +51,10 @@ impl Epoll {
 
     /// One iteration; how many events were served.
     pub(crate) fn iterate(&mut self, block: bool) -> usize {
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let zero = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         self.events.clear();
         let timeout = if block { None } else { Some(&zero) };
         let _ = epoll::wait(&self.set, spare_capacity(&mut self.events), timeout);

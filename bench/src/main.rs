@@ -58,22 +58,29 @@ struct Row {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     raise_descriptor_limit();
-    let wanted = |id: &str| args.only.is_empty() || args.only.iter().any(|only| only.eq_ignore_ascii_case(id));
+    let wanted =
+        |id: &str| args.only.is_empty() || args.only.iter().any(|only| only.eq_ignore_ascii_case(id));
     let mut pinned: Vec<Case> = Vec::new();
     pinned.extend(waiting::cases());
     pinned.extend(registering::cases());
     pinned.extend(timers::cases());
-    let (crossing, home): (Vec<Case>, Vec<Case>) =
-        deferred::cases().into_iter().partition(|case| case.workload.starts_with("cross"));
+    let (crossing, home): (Vec<Case>, Vec<Case>) = deferred::cases()
+        .into_iter()
+        .partition(|case| case.workload.starts_with("cross"));
     pinned.extend(home);
     let mut crossing: Vec<Case> = crossing.into_iter().chain(waiting::ping_pong()).collect();
     pinned.retain(|case| wanted(case.id));
     crossing.retain(|case| wanted(case.id));
     let rounds = if args.quick { 3 } else { 9 };
     let bar = ProgressBar::new((pinned.len() + crossing.len()) as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({eta} left)")?);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} {msg} ({eta} left)",
+    )?);
     let (mut rows, mut skipped) = (Vec::new(), Vec::new());
-    println!("{:<4} {:<20} {:>8} {:<14} {:>10} {:>23} {:>9} {:>17}", "id", "workload", "n", "impl", "ns", "[min - max]", "to floor", "[min - max]");
+    println!(
+        "{:<4} {:<20} {:>8} {:<14} {:>10} {:>23} {:>9} {:>17}",
+        "id", "workload", "n", "impl", "ns", "[min - max]", "to floor", "[min - max]"
+    );
     let all = getaffinity();
     pin_to_one(all.as_ref());
     for case in pinned {
@@ -113,7 +120,10 @@ fn measure(
     bar.set_message(format!("{} {} {}", case.id, case.workload, case.n));
     let (id, workload, n) = (case.id, case.workload.clone(), case.n);
     let outcomes = case.measure(rounds, skipped);
-    let floor = outcomes.iter().find(|outcome| outcome.name == "floor").map(|floor| floor.ns.clone());
+    let floor = outcomes
+        .iter()
+        .find(|outcome| outcome.name == "floor")
+        .map(|floor| floor.ns.clone());
     for outcome in &outcomes {
         let row = row(id, &workload, n, outcome, floor.as_deref());
         bar.suspend(|| print(&row));
@@ -124,8 +134,12 @@ fn measure(
 
 fn row(id: &'static str, workload: &str, n: u64, outcome: &Outcome, floor: Option<&[f64]>) -> Row {
     let (min_ns, ns, max_ns) = spread(&outcome.ns);
-    let ratios: Vec<f64> =
-        floor.unwrap_or(&[]).iter().zip(&outcome.ns).map(|(floor, ns)| ns / floor).collect();
+    let ratios: Vec<f64> = floor
+        .unwrap_or(&[])
+        .iter()
+        .zip(&outcome.ns)
+        .map(|(floor, ns)| ns / floor)
+        .collect();
     let (ratio_min, ratio_to_floor, ratio_max) = spread(&ratios);
     Row {
         id,
@@ -181,5 +195,11 @@ fn pin_to_one(all: Option<&CpuSet>) {
 
 fn raise_descriptor_limit() {
     let maximum = getrlimit(Resource::Nofile).maximum;
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
 }

@@ -47,15 +47,21 @@ fn each<T>(mut make: impl FnMut() -> T) -> usize {
 
 pub(crate) fn print() {
     let Ok(cx) = Context::new() else { return };
-    let Ok(bells) = crate::floor::doorbells(MANY as u64) else { return };
+    let Ok(bells) = crate::floor::doorbells(MANY as u64) else {
+        return;
+    };
     let mut bells = bells.into_iter();
     let handlers: Vec<_> = bells.by_ref().map(|bell| Rc::new(Silent(bell))).collect();
     let mut handlers = handlers.into_iter();
     let handler = each(|| {
-        let handler = handlers.next().or_else(|| doorbell().ok().map(|bell| Rc::new(Silent(bell))));
+        let handler = handlers
+            .next()
+            .or_else(|| doorbell().ok().map(|bell| Rc::new(Silent(bell))));
         handler.and_then(|handler| cx.watch(handler, Interest::READ).ok())
     });
     let timer = each(|| cx.timer(ClockId::Monotonic, |_, _| {}));
     let half = each(|| cx.bottom_half("a name", |_| {}));
-    println!("P12  bytes besides the user's own state: handler {handler} (goal 128), timer {timer} (64), bottom half {half} (96)");
+    println!(
+        "P12  bytes besides the user's own state: handler {handler} (goal 128), timer {timer} (64), bottom half {half} (96)"
+    );
 }

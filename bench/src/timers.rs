@@ -57,7 +57,9 @@ fn cycle<Q: Queue + 'static>(mut queue: Q, workload: &'static str, n: u64) -> Ru
         let mut total = std::time::Duration::ZERO;
         for _ in 0..times {
             let deadlines: Vec<u64> = (0..STEP).map(|_| deadline()).collect();
-            let some: Vec<Q::Id> = (0..STEP).map(|_| standing[pick.usize(..standing.len())]).collect();
+            let some: Vec<Q::Id> = (0..STEP)
+                .map(|_| standing[pick.usize(..standing.len())])
+                .collect();
             let arm = |queue: &mut Q| {
                 for (id, at) in moving.iter().zip(&deadlines) {
                     queue.arm(*id, *at);
@@ -170,7 +172,9 @@ impl Floor {
         loop {
             let first = at * 4 + 1;
             let last = (first + 4).min(self.heap.len());
-            let Some(least) = (first..last).min_by_key(|child| self.heap[*child].0) else { break };
+            let Some(least) = (first..last).min_by_key(|child| self.heap[*child].0) else {
+                break;
+            };
             if self.heap[least].0 >= entry.0 {
                 break;
             }

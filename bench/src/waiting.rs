@@ -25,7 +25,14 @@ pub(crate) fn cases() -> Vec<Case> {
     for n in [0, 1000] {
         cases.push(self_kick(n));
     }
-    for (k, m) in [(1, 1000), (100, 1000), (1000, 1000), (1, 10_000), (100, 10_000), (1000, 10_000)] {
+    for (k, m) in [
+        (1, 1000),
+        (100, 1000),
+        (1000, 1000),
+        (1, 10_000),
+        (100, 10_000),
+        (1000, 10_000),
+    ] {
         cases.push(dispatch(k, m));
     }
     for n in [1, 1000] {
@@ -87,7 +94,9 @@ fn cooled(n: u64) -> Case {
         run(4000);
         Ok(run)
     };
-    Case::new("P2", "cooled", n).by("floor", move || make(0)).by("aio", move || make(n))
+    Case::new("P2", "cooled", n)
+        .by("floor", move || make(0))
+        .by("aio", move || make(n))
 }
 
 fn all_hot(n: u64) -> Case {
@@ -205,10 +214,14 @@ pub(crate) fn ping_pong() -> Vec<Case> {
     vec![
         Case::new("P13", "ping-pong blocking", 1)
             .by("floor", blocking_floor)
-            .by("aio", || echoed_by_ours(None).and_then(|echo| echo.run_blocking_ours())),
+            .by("aio", || {
+                echoed_by_ours(None).and_then(|echo| echo.run_blocking_ours())
+            }),
         Case::new("P13", "ping-pong polling", 1)
             .by("floor", || Ok(cache_line()))
-            .by("aio", || echoed_by_ours(Some(Duration::from_secs(1))).and_then(Echo::run_polling_ours)),
+            .by("aio", || {
+                echoed_by_ours(Some(Duration::from_secs(1))).and_then(Echo::run_polling_ours)
+            }),
     ]
 }
 
@@ -244,14 +257,15 @@ fn shared_bell() -> anyhow::Result<Arc<OwnedFd>> {
 }
 
 fn echo(
-    body: impl FnOnce(Arc<OwnedFd>, Arc<OwnedFd>, Arc<AtomicU64>, Arc<AtomicU64>, Arc<AtomicBool>) + Send + 'static,
+    body: impl FnOnce(Arc<OwnedFd>, Arc<OwnedFd>, Arc<AtomicU64>, Arc<AtomicU64>, Arc<AtomicBool>)
+    + Send
+    + 'static,
 ) -> anyhow::Result<Echo> {
     let (ping, pong) = (shared_bell()?, shared_bell()?);
     let (pings, pongs, stop) = (Arc::default(), Arc::default(), Arc::default());
     let thread = std::thread::spawn({
         let (ping, pong) = (ping.clone(), pong.clone());
-        let (pings, pongs, stop) =
-            (Arc::clone(&pings), Arc::clone(&pongs), Arc::clone(&stop));
+        let (pings, pongs, stop) = (Arc::clone(&pings), Arc::clone(&pongs), Arc::clone(&stop));
         move || body(ping, pong, pings, pongs, stop)
     });
     Ok(Echo {
@@ -270,7 +284,9 @@ fn own(fd: &Arc<OwnedFd>) -> anyhow::Result<Vec<Rc<OwnedFd>>> {
 
 fn echoed_by_floor() -> anyhow::Result<Echo> {
     echo(|ping, pong, _, _, stop| {
-        let Ok(mut floor) = own(&ping).and_then(|fds| Epoll::new(fds, 64)) else { return };
+        let Ok(mut floor) = own(&ping).and_then(|fds| Epoll::new(fds, 64)) else {
+            return;
+        };
         while !stop.load(Ordering::Acquire) {
             floor.iterate(true);
             ring(&pong);
@@ -287,7 +303,10 @@ fn echoed_by_ours(poll_max: Option<Duration>) -> anyhow::Result<Echo> {
                     ring(&pong);
                 }
             }),
-            Some(max) => counter_loop(&ping, pings, max, move |seen| pongs.store(seen, Ordering::Release)).map(|(cx, _registration)| {
+            Some(max) => counter_loop(&ping, pings, max, move |seen| {
+                pongs.store(seen, Ordering::Release)
+            })
+            .map(|(cx, _registration)| {
                 while !stop.load(Ordering::Acquire) {
                     let _ = cx.poll(Wait::Block);
                 }
@@ -380,7 +399,12 @@ impl Echo {
         let told = Rc::new(Cell::new(0));
         let (cx, registration) = {
             let told = told.clone();
-            counter_loop(&self.pong, self.pongs.clone(), Duration::from_secs(1), move |seen| told.set(seen))?
+            counter_loop(
+                &self.pong,
+                self.pongs.clone(),
+                Duration::from_secs(1),
+                move |seen| told.set(seen),
+            )?
         };
         let mut sent = 0;
         Ok(Box::new(move |times| {
@@ -432,7 +456,11 @@ fn cache_line() -> Run {
             }
         }
     });
-    let line = Line { ping, pong, thread: Some(thread) };
+    let line = Line {
+        ping,
+        pong,
+        thread: Some(thread),
+    };
     let mut sent = 0;
     Box::new(move |times| {
         timed(times, || {

@@ -82,7 +82,9 @@ pub(super) fn dispatch(k: u64, m: u64) -> anyhow::Result<Run> {
 
 pub(super) fn empty(n: u64) -> anyhow::Result<Run> {
     let mut it = Loop::new(n)?;
-    Ok(Box::new(move |times| timed(times, || it.iterate(Some(Duration::ZERO)))))
+    Ok(Box::new(move |times| {
+        timed(times, || it.iterate(Some(Duration::ZERO)))
+    }))
 }
 
 pub(super) fn register(n: u64) -> anyhow::Result<Run> {
@@ -119,7 +121,9 @@ pub(super) fn timers(workload: &'static str, n: u64) -> anyhow::Result<Run> {
     let mut random = crate::timers::random();
     let began = Instant::now();
     let mut arm = move || {
-        let timer = Timer::from_deadline(began + Duration::from_secs(1000) + Duration::from_nanos(random.u64(..1_000_000_000)));
+        let timer = Timer::from_deadline(
+            began + Duration::from_secs(1000) + Duration::from_nanos(random.u64(..1_000_000_000)),
+        );
         handle.insert_source(timer, |_, (), _| TimeoutAction::Drop).ok()
     };
     let mut standing: Vec<_> = (0..n).map(|_| arm()).collect();

@@ -87,7 +87,10 @@ pub(super) fn register(n: u64) -> anyhow::Result<Run> {
     Ok(Box::new(move |times| {
         timed(times, || {
             let count = it.count.clone();
-            let id = it.manager.add_subscriber(Bell { fd: bell.clone(), count });
+            let id = it.manager.add_subscriber(Bell {
+                fd: bell.clone(),
+                count,
+            });
             let _ = it.manager.remove_subscriber(id);
         })
     }))

@@ -69,7 +69,9 @@ pub(super) fn dispatch(k: u64, m: u64) -> anyhow::Result<Run> {
 
 pub(super) fn empty(n: u64) -> anyhow::Result<Run> {
     let mut it = Loop::new(n)?;
-    Ok(Box::new(move |times| timed(times, || it.iterate(Some(Duration::ZERO)))))
+    Ok(Box::new(move |times| {
+        timed(times, || it.iterate(Some(Duration::ZERO)))
+    }))
 }
 
 pub(super) fn register(n: u64) -> anyhow::Result<Run> {

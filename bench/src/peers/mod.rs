@@ -44,7 +44,8 @@ pub(crate) fn home_batch(case: Case, batch: u64) -> Case {
 }
 
 pub(crate) fn home_single(case: Case) -> Case {
-    case.by("calloop", || calloop::idle(1)).by("tokio", || tokio::spawned(1))
+    case.by("calloop", || calloop::idle(1))
+        .by("tokio", || tokio::spawned(1))
 }
 
 pub(crate) fn timers(case: Case, workload: &'static str, n: u64) -> Case {

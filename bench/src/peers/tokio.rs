@@ -109,7 +109,9 @@ pub(super) fn timers(workload: &'static str, n: u64) -> anyhow::Result<Run> {
     let it = Loop::new(1)?;
     let mut random = crate::timers::random();
     let mut deadline = move || {
-        tokio::time::Instant::now() + Duration::from_secs(1000) + Duration::from_nanos(random.u64(..1_000_000_000))
+        tokio::time::Instant::now()
+            + Duration::from_secs(1000)
+            + Duration::from_nanos(random.u64(..1_000_000_000))
     };
     let mut standing = Vec::new();
     it.runtime.block_on(async {
