@@ -17,7 +17,10 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const NOW: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 /// Waits with an epoll set of one-shot entries.
 #[derive(Debug)]
@@ -29,7 +32,6 @@ pub struct OneShot {
     disarmed: Vec<Token>,
     /// Files, which epoll refuses: always ready.
     files: Vec<Token>,
-    events: Vec<Event>,
 }
 
 #[derive(Debug)]
@@ -58,20 +60,28 @@ impl OneShot {
             entries: Vec::new(),
             disarmed: Vec::new(),
             files: Vec::new(),
-            events: Vec::new(),
         })
     }
 
     fn entry(&mut self, token: Token) -> io::Result<&mut Entry> {
-        let slot = self.entries.get_mut(token.index() as usize).and_then(Option::as_mut);
-        slot.filter(|entry| entry.token == token).ok_or(io::ErrorKind::NotFound.into())
+        let slot = self
+            .entries
+            .get_mut(token.index() as usize)
+            .and_then(Option::as_mut);
+        slot.filter(|entry| entry.token == token)
+            .ok_or(io::ErrorKind::NotFound.into())
     }
 
     fn arm(&mut self, fd: &Watched, token: Token, interest: Interest) -> io::Result<Place> {
         if interest == Interest::NONE {
             return Ok(Place::Nowhere);
         }
-        match epoll::add(&self.set, fd, EventData::new_u64(token.to_bits()), flags(interest)) {
+        match epoll::add(
+            &self.set,
+            fd,
+            EventData::new_u64(token.to_bits()),
+            flags(interest),
+        ) {
             Ok(()) => Ok(Place::InTheSet),
             Err(Errno::PERM) => {
                 self.files.push(token);
@@ -94,7 +104,12 @@ impl OneShot {
             let Ok(entry) = self.entry(token) else { continue };
             if entry.place == Place::InTheSet {
                 let (fd, interest) = (entry.fd.clone(), entry.interest);
-                epoll::modify(&self.set, &fd, EventData::new_u64(token.to_bits()), flags(interest))?;
+                epoll::modify(
+                    &self.set,
+                    &fd,
+                    EventData::new_u64(token.to_bits()),
+                    flags(interest),
+                )?;
             }
         }
         Ok(())
@@ -129,7 +144,12 @@ impl Backend for OneShot {
         if index >= self.entries.len() {
             self.entries.resize_with(index + 1, || None);
         }
-        self.entries[index] = Some(Entry { fd, token, interest, place });
+        self.entries[index] = Some(Entry {
+            fd,
+            token,
+            interest,
+            place,
+        });
         Ok(())
     }
 
@@ -156,20 +176,31 @@ impl Backend for OneShot {
             return Ok(());
         }
         self.arm_again()?;
-        let timeout = if self.files.is_empty() { timeout } else { Some(Duration::ZERO) };
+        let timeout = if self.files.is_empty() {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        };
         if timeout != Some(Duration::ZERO) {
             self.sleep(timeout)?;
         }
         // Half of the room for the set, if there are files.
-        let share = if self.files.is_empty() { ready.room() } else { ready.room().div_ceil(2) };
-        let nothing = Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
-        self.events.resize(share.min(1024), nothing);
-        let found = match epoll::wait(&self.set, &mut self.events[..], Some(&NOW)) {
+        let share = if self.files.is_empty() {
+            ready.room()
+        } else {
+            ready.room().div_ceil(2)
+        };
+        let nothing = Event {
+            flags: EventFlags::empty(),
+            data: EventData::new_u64(0),
+        };
+        let mut events = vec![nothing; share.min(1024)];
+        let found = match epoll::wait(&self.set, &mut events[..], Some(&NOW)) {
             Ok(found) => found,
             Err(Errno::INTR) => 0,
             Err(error) => return Err(error.into()),
         };
-        for event in &self.events[..found] {
+        for event in &events[..found] {
             let token = Token::from_bits(event.data.u64());
             ready.push(token, readiness(event.flags));
             self.disarmed.push(token);
