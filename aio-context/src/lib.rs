@@ -39,6 +39,11 @@
 //! - After `fork` without `exec` the child shares the kernel's side of the context and must not use it.
 #![forbid(unsafe_code)]
 
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
+
 mod bh;
 mod closures;
 mod context;

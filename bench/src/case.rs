@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const TURN: Duration = Duration::from_millis(8);
 
 /// With more than this, contestants cannot be there all at a time: a process may have 20,000 descriptors.
-const CROWDED: u64 = 4000;
+const CROWDED: u64 = 500;
 
 /// Does the work of a case `times` times and says how long that took.
 pub(crate) type Run = Box<dyn FnMut(u64) -> Duration>;

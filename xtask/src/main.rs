@@ -2,11 +2,13 @@
 //!
 //! One module a command; what several use is in `report`, `interrupt`, `cores` and `shell`.
 
+mod check;
 mod cores;
 mod demo;
 mod interrupt;
 mod report;
 mod shell;
+mod test;
 
 use std::process::ExitCode;
 
@@ -22,12 +24,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    Check(check::Args),
+    Test(test::Args),
     Demo(demo::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.task {
+        Task::Check(args) => check::run(args),
+        Task::Test(args) => test::run(args),
         Task::Demo(args) => demo::run(args),
     };
     match result {

@@ -1,4 +1,4 @@
-//! The conformance kit: every promise of the [`Backend`](crate::Backend) contract as a test.
+//! The conformance kit: every promise of the [`Backend`] contract as a test.
 //!
 //! A crate that has a backend writes, in a file of its own under `tests/`,
 //!
@@ -6,7 +6,7 @@
 //! aio_backend::conformance!(my_backend, || MyBackend::new());
 //! ```
 //!
-//! and has one test for each of the [`PROMISES`], and a [random walk](walk) that compares the backend, step by step, with a
+//! and has one test for each of the [`PROMISES`], and a [random walk](walk()) that compares the backend, step by step, with a
 //! model of what it was told. A promise that is broken panics with a sentence that says what was expected.
 //!
 //! The kit makes system calls, starts threads and sends signals to them; it is a test tool and nothing else.

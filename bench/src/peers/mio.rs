@@ -80,10 +80,10 @@ pub(super) fn register(n: u64) -> anyhow::Result<Run> {
     Ok(Box::new(move |times| {
         let _whole = &it;
         timed(times, || {
-            let mut source = bell.as_raw_fd();
+            let source = bell.as_raw_fd();
             let registry = it.poll.registry();
             let _ = registry.register(&mut SourceFd(&source), Token(usize::MAX - 1), Interest::READABLE);
-            let _ = registry.deregister(&mut SourceFd(&mut source));
+            let _ = registry.deregister(&mut SourceFd(&source));
         })
     }))
 }

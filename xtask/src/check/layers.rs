@@ -1,0 +1,165 @@
+//! The arrows of ARCHITECTURE.md, held against what cargo says: both ways, so that neither lies.
+//!
+//! Only normal dependencies count. What a core crate uses from outside is written down, too, and nothing else is allowed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use anyhow::{Context as _, bail, ensure};
+use cargo_metadata::DependencyKind;
+
+use crate::shell;
+
+/// By crate: what it depends on.
+type Arrows = BTreeMap<String, BTreeSet<String>>;
+
+/// The language tag of the block.
+const TAG: &str = "```arrows";
+
+pub(super) fn check() -> anyhow::Result<String> {
+    let text = fs::read_to_string(shell::root().join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
+    let written = parse(&text)?;
+    let built = built()?;
+    let mut faults = differences(&written, &built);
+    faults.extend(circle(&written).map(|circle| format!("a circle: {circle}")));
+    if !faults.is_empty() {
+        bail!(
+            "ARCHITECTURE.md and the manifests disagree:\n  {}",
+            faults.join("\n  ")
+        );
+    }
+    Ok(format!(
+        "{} arrows",
+        written.values().map(BTreeSet::len).sum::<usize>()
+    ))
+}
+
+/// Reads lines like `a -> b c`; `a ->` has none. Names in parentheses are crates from outside.
+fn parse(text: &str) -> anyhow::Result<Arrows> {
+    let block = text
+        .split(TAG)
+        .nth(1)
+        .context("ARCHITECTURE.md has no block of arrows")?;
+    let block = block.split("```").next().unwrap_or(block);
+    let mut arrows = Arrows::new();
+    for line in block.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (from, to) = line
+            .split_once("->")
+            .with_context(|| format!("no arrow in {line:?}"))?;
+        let names = to
+            .split_whitespace()
+            .map(|name| name.trim_matches(['(', ')']).to_owned());
+        let before = arrows.insert(from.trim().to_owned(), names.collect());
+        ensure!(before.is_none(), "{} has two lines", from.trim());
+    }
+    Ok(arrows)
+}
+
+fn built() -> anyhow::Result<Arrows> {
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .current_dir(shell::root())
+        .no_deps()
+        .exec()?;
+    let arrows = metadata.packages.iter().map(|package| {
+        let normal = package
+            .dependencies
+            .iter()
+            .filter(|dependency| dependency.kind == DependencyKind::Normal);
+        (
+            package.name.to_string(),
+            normal.map(|dependency| dependency.name.clone()).collect(),
+        )
+    });
+    Ok(arrows.collect())
+}
+
+/// What is in one and not in the other. A crate whose line says `...` may use anything from outside.
+fn differences(written: &Arrows, built: &Arrows) -> Vec<String> {
+    let mut faults = Vec::new();
+    for name in written.keys().filter(|name| !built.contains_key(*name)) {
+        faults.push(format!("{name} is written and does not exist"));
+    }
+    for (name, uses) in built {
+        let Some(allowed) = written.get(name) else {
+            faults.push(format!("{name} is not written"));
+            continue;
+        };
+        let free = allowed.contains("...");
+        for used in uses.difference(allowed) {
+            if !free || built.contains_key(used) {
+                faults.push(format!("{name} -> {used} is not written"));
+            }
+        }
+        for unused in allowed.difference(uses).filter(|unused| *unused != "...") {
+            faults.push(format!("{name} -> {unused} is written and not used"));
+        }
+    }
+    faults
+}
+
+/// Somebody who can be reached from itself.
+fn circle(arrows: &Arrows) -> Option<String> {
+    arrows
+        .keys()
+        .find(|start| {
+            let (mut seen, mut next) = (BTreeSet::new(), vec![*start]);
+            while let Some(name) = next.pop() {
+                for to in arrows.get(name).into_iter().flatten() {
+                    if to == *start {
+                        return true;
+                    }
+                    if seen.insert(to) {
+                        next.push(to);
+                    }
+                }
+            }
+            false
+        })
+        .cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrows(lines: &str) -> Arrows {
+        parse(&format!("{TAG}\n{lines}\n```")).unwrap()
+    }
+
+    #[test]
+    fn equal_ones_have_no_differences() {
+        let written = arrows("top -> low (outside)\nlow ->\ntool -> top ...");
+        let built = arrows("top -> low outside\nlow ->\ntool -> top anything");
+        assert_eq!(differences(&written, &built), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_disagreement_is_found() {
+        let written = arrows("top -> low\nlow -> (gone)\nghost ->\ntool -> ...");
+        let built = arrows("top -> low other\nlow ->\nother ->\ntool -> top");
+        let faults = differences(&written, &built);
+        assert_eq!(
+            faults,
+            [
+                "ghost is written and does not exist",
+                "low -> gone is written and not used",
+                "other is not written",
+                "tool -> top is not written",
+                "top -> other is not written",
+            ]
+        );
+    }
+
+    #[test]
+    fn circles_are_found() {
+        assert_eq!(circle(&arrows("a -> b\nb -> c\nc -> b")).as_deref(), Some("b"));
+        assert_eq!(circle(&arrows("a -> b c\nb -> c\nc ->")), None);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(parse("no block").is_err());
+        assert!(parse("```arrows\na b\n```").is_err());
+        assert!(parse("```arrows\na -> b\na -> c\n```").is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! `cargo xtask check`: everything that is no test. All steps run, also after one has failed; the summary names them.
+
+mod deny;
+mod layers;
+mod rules;
+mod tidy;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+
+use crate::shell;
+
+/// Format, lints, documentation, layers, loom models, licences
+///
+/// All steps run, also after one has failed. The checks that need a tool which is not installed say so in a line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only these steps
+    #[arg(long, value_name = "STEP,STEP,...", value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+/// A step's name, and what it does. `Ok` with a text: what is to be said about it.
+type Step = (&'static str, fn() -> anyhow::Result<String>);
+
+const STEPS: [Step; 9] = [
+    ("fmt", fmt),
+    ("layers", layers::check),
+    ("tidy", tidy::check),
+    ("rules", rules::check),
+    ("deny", deny::check),
+    ("clippy", clippy),
+    ("docs", docs),
+    ("msrv", msrv),
+    ("loom", loom),
+];
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    for name in &args.only {
+        let known = STEPS.map(|(name, _)| name);
+        ensure!(
+            known.contains(&name.as_str()),
+            "there is no step {name:?}; there are {}",
+            known.join(", ")
+        );
+    }
+    let mut results = Vec::new();
+    for (name, step) in STEPS {
+        if !args.only.is_empty() && !args.only.iter().any(|only| only == name) {
+            continue;
+        }
+        println!("== {name}");
+        let began = Instant::now();
+        let result = step();
+        if let Err(why) = &result {
+            eprintln!("{why:#}");
+        }
+        results.push((name, result, began.elapsed()));
+    }
+    summarise(&results)
+}
+
+fn summarise(results: &[(&str, anyhow::Result<String>, Duration)]) -> anyhow::Result<()> {
+    println!();
+    let mut failed = Vec::new();
+    for (name, result, took) in results {
+        let verdict = match result {
+            Ok(said) if said.is_empty() => "ok".to_owned(),
+            Ok(said) => format!("ok: {said}"),
+            Err(_) => {
+                failed.push(*name);
+                "FAILED".to_owned()
+            }
+        };
+        println!("{name:<8} {:>6.1} s  {verdict}", took.as_secs_f64());
+    }
+    if !failed.is_empty() {
+        bail!(
+            "failed: {}; run one again with cargo xtask check --only {}",
+            failed.join(", "),
+            failed[0]
+        );
+    }
+    Ok(())
+}
+
+/// Cargo in the workspace of its own that shows how to write a backend from outside.
+fn outside() -> Command {
+    let mut cargo = shell::cargo();
+    cargo.current_dir(shell::root().join("examples/third-party-backend"));
+    cargo
+}
+
+fn fmt() -> anyhow::Result<String> {
+    shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
+    shell::run(outside().args(["fmt", "--all", "--check"]))?;
+    Ok(String::new())
+}
+
+fn clippy() -> anyhow::Result<String> {
+    let all = [
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--locked",
+    ];
+    shell::run(shell::cargo().args(all).args(["--", "-D", "warnings"]))?;
+    let target = shell::target_dir()?.join("outside");
+    shell::run(
+        outside()
+            .args(["clippy", "--quiet", "--all-targets", "--target-dir"])
+            .arg(target)
+            .args(["--", "-D", "warnings"]),
+    )?;
+    Ok(String::new())
+}
+
+fn docs() -> anyhow::Result<String> {
+    let all = [
+        "doc",
+        "--quiet",
+        "--workspace",
+        "--no-deps",
+        "--all-features",
+        "--document-private-items",
+        "--locked",
+    ];
+    shell::run(shell::cargo().args(all).env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok(String::new())
+}
+
+/// The oldest toolchain that is promised to do, if rustup has it.
+fn msrv() -> anyhow::Result<String> {
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .current_dir(shell::root())
+        .no_deps()
+        .exec()?;
+    let Some(version) = metadata
+        .packages
+        .iter()
+        .find_map(|package| package.rust_version.clone())
+    else {
+        bail!("no package states its rust-version");
+    };
+    for package in &metadata.packages {
+        ensure!(
+            package.rust_version.as_ref() == Some(&version),
+            "{} does not take its rust-version from the workspace",
+            package.name
+        );
+    }
+    let listed = Command::new("rustup").args(["toolchain", "list"]).output();
+    let short = format!("{}.{}", version.major, version.minor);
+    let toolchain = listed.ok().and_then(|listed| {
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        text.lines()
+            .find(|line| line.starts_with(&short))
+            .map(|line| line.split(' ').next().unwrap_or(line).to_owned())
+    });
+    let Some(toolchain) = toolchain else {
+        return Ok(format!(
+            "stated everywhere as {version}; not built with it: rustup has no toolchain {short}"
+        ));
+    };
+    let mut cargo = Command::new("rustup");
+    cargo.current_dir(shell::root()).args([
+        "run",
+        &toolchain,
+        "cargo",
+        "check",
+        "--quiet",
+        "--locked",
+        "--target-dir",
+    ]);
+    shell::run(cargo.arg(shell::target_dir()?.join("msrv")))?;
+    Ok(format!("built with {toolchain}"))
+}
+
+/// The models of the notify protocol, and the faults that they must find.
+fn loom() -> anyhow::Result<String> {
+    let mut cargo = shell::cargo();
+    cargo
+        .args([
+            "test",
+            "--quiet",
+            "--release",
+            "--package",
+            "aio-notify",
+            "--lib",
+            "--locked",
+            "--target-dir",
+        ])
+        .arg(shell::target_dir()?.join("loom"))
+        .env("RUSTFLAGS", "--cfg loom -C debug-assertions=on")
+        .env(
+            "LOOM_MAX_PREEMPTIONS",
+            std::env::var("LOOM_MAX_PREEMPTIONS").unwrap_or_else(|_| "2".to_owned()),
+        );
+    shell::run(&mut cargo)?;
+    Ok(String::new())
+}

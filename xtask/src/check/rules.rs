@@ -1,0 +1,105 @@
+//! Every rule of behaviour is named by a test: `fn r6_replacing_keeps_the_hooks_balanced` is where R6 is proven.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::bail;
+
+use crate::shell;
+
+/// By letter: registry, dispatch, polling, backends, bottom halves, notification, time, foreign loops, waiting.
+const RULES: [(&str, u32); 9] = [
+    ("r", 12),
+    ("d", 9),
+    ("a", 10),
+    ("b", 7),
+    ("h", 9),
+    ("n", 5),
+    ("t", 5),
+    ("g", 2),
+    ("w", 2),
+];
+/// For later: A7 is the controller of QEMU 10.
+const LATER: [&str; 1] = ["a7"];
+
+pub(super) fn check() -> anyhow::Result<String> {
+    let mut named = BTreeSet::new();
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .current_dir(shell::root())
+        .no_deps()
+        .exec()?;
+    for package in &metadata.packages {
+        if let Some(directory) = package.manifest_path.parent() {
+            collect(directory.as_std_path(), &mut named)?;
+        }
+    }
+    let wanted = wanted();
+    let missing: Vec<&String> = wanted.iter().filter(|rule| !named.contains(*rule)).collect();
+    if !missing.is_empty() {
+        bail!("rules that no test names: {missing:?}");
+    }
+    Ok(format!("{} rules, each named by a test", wanted.len()))
+}
+
+fn wanted() -> Vec<String> {
+    let all = RULES
+        .iter()
+        .flat_map(|(letter, last)| (1..=*last).map(move |number| format!("{letter}{number}")));
+    all.filter(|rule| !LATER.contains(&rule.as_str())).collect()
+}
+
+fn collect(directory: &Path, named: &mut BTreeSet<String>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() && path.file_name().is_none_or(|name| name != "target") {
+            collect(&path, named)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            named.extend(rules_in(&std::fs::read_to_string(&path)?));
+        }
+    }
+    Ok(())
+}
+
+/// The rules in the names of functions: `fn a5_t1_what` names A5 and T1.
+fn rules_in(text: &str) -> BTreeSet<String> {
+    let mut rules = BTreeSet::new();
+    for name in text.split("fn ").skip(1) {
+        let name = name
+            .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+            .next()
+            .unwrap_or_default();
+        rules.extend(
+            name.split('_')
+                .take_while(|part| is_rule(part))
+                .map(str::to_owned),
+        );
+    }
+    rules
+}
+
+fn is_rule(part: &str) -> bool {
+    let digits = part.get(1..).unwrap_or_default();
+    part.starts_with(|letter: char| letter.is_ascii_lowercase())
+        && !digits.is_empty()
+        && digits.chars().all(|digit| digit.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_from_names() {
+        let text = "fn a5_t1_both() {}\n    fn r12_one(x: u8) {}\nfn other_r1() {} // fn_a9";
+        assert_eq!(
+            rules_in(text).into_iter().collect::<Vec<_>>(),
+            ["a5", "r12", "t1"]
+        );
+    }
+
+    #[test]
+    fn what_is_for_later_is_not_wanted() {
+        let wanted = wanted();
+        assert!(wanted.contains(&"a8".to_owned()) && !wanted.contains(&"a7".to_owned()));
+    }
+}

@@ -1,0 +1,150 @@
+//! What a reader would stumble over: long files, unfinished code, unsafe beyond its budget, paths of somebody's machine.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use crate::shell;
+
+/// Lines of a source file that is no test.
+const LONGEST: usize = 600;
+/// Unsafe blocks in the libraries, tests not counted.
+const UNSAFE_BUDGET: usize = 15;
+/// Libraries that forbid unsafe code.
+const SAFE: [&str; 7] = [
+    "aio-backend",
+    "aio-backend-epoll",
+    "aio-backend-ladder",
+    "aio-handlers",
+    "aio-pollctl",
+    "aio-timers",
+    "aio-context",
+];
+/// Libraries that may have some.
+const UNSAFE: [&str; 2] = ["aio-backend-ppoll", "aio-notify"];
+
+pub(super) fn check() -> anyhow::Result<String> {
+    let mut faults = Vec::new();
+    let mut blocks = 0;
+    for file in tracked()? {
+        let Ok(text) = std::fs::read_to_string(shell::root().join(&file)) else {
+            continue;
+        };
+        let name = file.display().to_string();
+        faults.extend(strange_words(&name, &text));
+        if file.extension().is_some_and(|extension| extension == "rs") && !is_test(&file) {
+            faults.extend(too_long(&name, &text));
+        }
+        if is_library_code(&file) {
+            blocks += unsafe_blocks(&text);
+        }
+    }
+    for library in SAFE {
+        let root = shell::root().join(library).join("src/lib.rs");
+        let text = std::fs::read_to_string(&root).with_context(|| root.display().to_string())?;
+        if !text.contains("#![forbid(unsafe_code)]") {
+            faults.push(format!("{library} does not forbid unsafe code"));
+        }
+    }
+    if blocks > UNSAFE_BUDGET {
+        faults.push(format!(
+            "{blocks} unsafe blocks in the libraries, {UNSAFE_BUDGET} are allowed"
+        ));
+    }
+    if !faults.is_empty() {
+        bail!("{}", faults.join("\n"));
+    }
+    Ok(format!("{blocks} of {UNSAFE_BUDGET} unsafe blocks"))
+}
+
+/// The files that belong to the project.
+fn tracked() -> anyhow::Result<Vec<PathBuf>> {
+    let listed = Command::new("git")
+        .current_dir(shell::root())
+        .args(["ls-files", "-z"])
+        .output()
+        .context("git ls-files")?;
+    let text = String::from_utf8(listed.stdout)?;
+    Ok(text
+        .split('\0')
+        .filter(|name| !name.is_empty())
+        .map(PathBuf::from)
+        .collect())
+}
+
+fn is_test(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with("tests.rs")
+        || name == "models.rs"
+        || file.components().any(|part| part.as_os_str() == "tests")
+}
+
+fn is_library_code(file: &Path) -> bool {
+    let in_library = SAFE
+        .iter()
+        .chain(&UNSAFE)
+        .any(|library| file.starts_with(Path::new(library).join("src")));
+    in_library && !is_test(file)
+}
+
+fn too_long(name: &str, text: &str) -> Option<String> {
+    // Unit tests at the end of a file do not count.
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
+    let lines = code.lines().count();
+    (lines > LONGEST)
+        .then(|| format!("{name} has {lines} lines, {LONGEST} are allowed: what second thing does it do?"))
+}
+
+fn unsafe_blocks(text: &str) -> usize {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
+    code.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| line.matches("unsafe {").count())
+        .sum()
+}
+
+/// Words that have no business in the project, written in pieces so that this file does not contain them.
+fn strange_words(name: &str, text: &str) -> Vec<String> {
+    let words = [
+        ["todo", "!("],
+        ["unimplemented", "!("],
+        ["FIX", "ME"],
+        ["#[ign", "ore]"],
+        ["/home", "/"],
+        ["/root", "/"],
+    ];
+    let found = words
+        .iter()
+        .map(|pieces| pieces.concat())
+        .filter(|word| text.contains(word.as_str()));
+    found.map(|word| format!("{name} contains {word:?}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unsafe_blocks_are_counted_outside_tests_and_comments() {
+        let tests = "#[cfg(test)]\nmod tests { unsafe { } }";
+        let text = format!("// unsafe {{\nlet a = unsafe {{ b() }};\n    unsafe {{ c() }}\n{tests}");
+        assert_eq!(unsafe_blocks(&text), 2);
+    }
+
+    #[test]
+    fn long_files_and_strange_words_are_found() {
+        let long = "line\n".repeat(LONGEST + 1);
+        assert!(too_long("a.rs", &long).is_some());
+        assert!(too_long("a.rs", &"line\n".repeat(LONGEST)).is_none());
+        assert_eq!(strange_words("a.rs", &["to", "do!(", ")"].concat()).len(), 1);
+        assert_eq!(strange_words("a.rs", "nothing"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn tests_are_told_from_code() {
+        assert!(is_test(Path::new("aio-context/tests/it/main.rs")));
+        assert!(is_test(Path::new("aio-handlers/src/model_tests.rs")));
+        assert!(!is_test(Path::new("aio-handlers/src/lib.rs")));
+    }
+}
