@@ -118,8 +118,13 @@ impl Bench {
                 if limit < 0 { most } else { limit.min(most) }
             }
         };
-        let simulated = limit > 0 && passes(limit);
-        wait_for(&embedded, if simulated { 0 } else { limit });
+        // Simulated time passes only if there is nothing else to wait for.
+        let limit = if limit > 0 && is_simulated() && (is_readable(&embedded) || passes(limit)) {
+            0
+        } else {
+            limit
+        };
+        wait_for(&embedded, limit);
         embedded.check().expect("the backend works") && embedded.dispatch()
     }
 }
@@ -129,7 +134,11 @@ thread_local! {
     static CLOCK: RefCell<Option<Arc<ManualClock>>> = const { RefCell::new(None) };
 }
 
-/// Lets simulated time pass, for a foreign loop that would wait; false if time is real.
+fn is_simulated() -> bool {
+    CLOCK.with_borrow(Option::is_some)
+}
+
+/// Lets simulated time pass, for a foreign loop that would wait.
 fn passes(ms: i32) -> bool {
     CLOCK.with_borrow(|clock| {
         clock
@@ -139,13 +148,17 @@ fn passes(ms: i32) -> bool {
     })
 }
 
-fn wait_for(fd: impl AsFd, ms: i32) {
+fn is_readable(fd: impl AsFd) -> bool {
+    wait_for(fd, 0) == 1
+}
+
+fn wait_for(fd: impl AsFd, ms: i32) -> usize {
     let timeout = (ms >= 0).then(|| Timespec {
         tv_sec: (ms / 1000).into(),
         tv_nsec: (ms % 1000 * 1_000_000).into(),
     });
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    rustix::event::poll(&mut fds, timeout.as_ref()).expect("poll works");
+    rustix::event::poll(&mut fds, timeout.as_ref()).expect("poll works")
 }
 
 type OnReady = Rc<dyn Fn(&Kick, &Context)>;
@@ -188,16 +201,7 @@ impl Kick {
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
-        rustix::event::poll(
-            &mut fds,
-            Some(&Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            }),
-        )
-        .expect("poll works")
-            == 1
+        is_readable(&self.fd)
     }
 
     pub(crate) fn clear(&self) -> bool {
