@@ -42,6 +42,11 @@ pub trait PollPolicy: fmt::Debug {
     /// How long the next wait may be spent polling.
     fn budget(&self) -> Duration;
 
+    /// The same, when it is known that something is due after `timeout`: never more than that.
+    fn budget_until(&self, timeout: Option<Duration>) -> Duration {
+        timeout.map_or(self.budget(), |timeout| self.budget().min(timeout))
+    }
+
     /// Learns from an iteration.
     fn observe(&mut self, seen: Iteration);
 
