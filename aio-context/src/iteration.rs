@@ -93,7 +93,11 @@ impl Inner {
         if !self.polling_enabled.get() || timeout == Some(Duration::ZERO) {
             return Ok(Polled::default());
         }
-        let budget = self.policy.borrow().budget().min(self.poll_max.get());
+        let budget = self
+            .policy
+            .borrow()
+            .budget_until(timeout)
+            .min(self.poll_max.get());
         let budget = timeout.map_or(budget, |timeout| budget.min(timeout));
         if budget.is_zero() {
             return Ok(Polled {

@@ -60,10 +60,11 @@ mod registration;
 mod remote;
 mod slack;
 mod timer;
+mod wake;
 
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub use aio_handlers::GroupId;
-pub use aio_pollctl::{PollParams, PollPolicy};
+pub use aio_pollctl::{Fixed, Learned, PollParams, PollPolicy, Qemu2020, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, VirtualClock};
 pub use bh::BottomHalf;
 pub use closures::On;
@@ -76,3 +77,4 @@ pub use registration::{Paused, Registration};
 pub use remote::Remote;
 pub use slack::{set_timer_slack, timer_slack};
 pub use timer::{ClockId, Timer};
+pub use wake::measure_wake_cost;

@@ -39,6 +39,14 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub policy: Policy,
 
+    /// What it costs to be woken, in nanoseconds; measured at the start unless given
+    #[arg(long, value_name = "N")]
+    pub poll_wake_ns: Option<u64>,
+
+    /// What CPU time is worth, in percent of latency: 25 looks four times as long as 100, 400 a quarter as long
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub poll_cpu_price: u32,
+
     /// What waits for descriptors
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub backend: Waiter,
@@ -82,10 +90,21 @@ impl Export {
 /// A polling policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Policy {
-    /// Looks longer when requests come soon after it stopped looking, and not at all when they come much later
+    /// Learns from every wait what would have cost least
     #[default]
+    Learned,
+    /// The same, by the previous two waits instead of one
+    #[value(name = "learned-2")]
+    Learned2,
+    /// Looks longer when requests come soon after it stopped looking, and not at all when they come much later
     #[value(name = "qemu-2020")]
     Qemu2020,
+    /// As long as a sleep costs
+    SkiRental,
+    /// As long as allowed
+    Always,
+    /// Not at all
+    Never,
 }
 
 /// A way to wait for descriptors.

@@ -5,10 +5,13 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use aio_backend_epoll::Epoll;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Context, PollParams, Remote, Wait};
+use aio_context::{
+    Context, Fixed, Learned, PollParams, PollPolicy, Qemu2020, Remote, Wait, WakeCost, measure_wake_cost,
+};
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit};
 
@@ -49,8 +52,8 @@ impl Server {
     pub fn new(args: &Args) -> anyhow::Result<Self> {
         raise_descriptor_limit(args);
         let mut builder = Context::builder().poll_params(PollParams::up_to(args.poll_max));
-        match args.policy {
-            Policy::Qemu2020 => {} // what a context has by itself
+        if !args.poll_max.is_zero() {
+            builder = builder.policy(policy(args)?);
         }
         match args.backend {
             Waiter::Auto => {}
@@ -128,6 +131,32 @@ pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     let server = Server::new(args)?;
     ready(server.stopper());
     server.run().context("the event loop cannot wait any longer")
+}
+
+/// The polling policy that is asked for.
+fn policy(args: &Args) -> anyhow::Result<Box<dyn PollPolicy>> {
+    let params = PollParams::up_to(args.poll_max);
+    let wake = match args.poll_wake_ns {
+        Some(nanos) => WakeCost::told(Duration::from_nanos(nanos)),
+        None => measure_wake_cost().context("cannot measure what a sleep costs; --poll-wake-ns sets it")?,
+    };
+    let wake = wake.priced(args.poll_cpu_price);
+    let policy: Box<dyn PollPolicy> = match args.policy {
+        Policy::Learned => Box::new(Learned::new(params, wake)),
+        Policy::Learned2 => Box::new(Learned::second_order(params, wake)),
+        Policy::Qemu2020 => Box::new(Qemu2020::new(params)),
+        Policy::SkiRental => Box::new(Fixed::ski_rental(wake).capped(params)),
+        Policy::Always => Box::new(Fixed::always().capped(params)),
+        Policy::Never => Box::new(Fixed::never()),
+    };
+    tracing::info!(
+        policy = policy.name(),
+        poll_max = ?args.poll_max,
+        wake_ns = wake.latency_ns(),
+        break_even_ns = wake.break_even_ns(),
+        "polling"
+    );
+    Ok(policy)
 }
 
 fn open(export: &Export) -> anyhow::Result<Disk> {

@@ -69,6 +69,8 @@ impl Wanted {
             exports: exports.clone(),
             poll_max,
             policy: Policy::default(),
+            poll_wake_ns: None,
+            poll_cpu_price: 50,
             backend,
         };
         let (ready, is_ready) = mpsc::channel();

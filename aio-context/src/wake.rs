@@ -1,0 +1,99 @@
+//! Measuring what a sleep costs on this machine.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aio_notify::EventNotifier;
+use aio_pollctl::WakeCost;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::{ClockId, clock_gettime};
+
+const SLEEPS: u32 = 48;
+/// How long the waker lets the sleeper sleep: long enough to be asleep, short enough to be a short sleep.
+const NAP: Duration = Duration::from_micros(60);
+/// Give up after that: a machine so busy cannot be measured.
+const LONGEST: Duration = Duration::from_millis(80);
+
+/// Measures what it costs to sleep for a moment and to be woken by another thread, for
+/// [`Learned`](aio_pollctl::Learned). Takes about 10 ms, at most 80.
+///
+/// A machine that is too busy to be measured in that time is taken for a [typical](WakeCost::TYPICAL) one.
+///
+/// # Errors
+/// What the system says to an eventfd and a thread.
+pub fn measure_wake_cost() -> io::Result<WakeCost> {
+    let bell = Arc::new(EventNotifier::new()?);
+    let (began, turn) = (Instant::now(), Arc::new(AtomicU32::new(0)));
+    let rung_at = Arc::new(AtomicU64::new(0));
+    let over = Arc::new(AtomicBool::new(false));
+    let waker = std::thread::Builder::new().name("wake-cost".to_owned()).spawn({
+        let (bell, turn, rung_at, over) = (bell.clone(), turn.clone(), rung_at.clone(), over.clone());
+        move || wake(&bell, &turn, &rung_at, &over, began)
+    })?;
+    let mut latencies = Vec::with_capacity(SLEEPS as usize);
+    let cpu_before = cpu_time();
+    for number in 1..=SLEEPS {
+        if began.elapsed() > LONGEST {
+            break;
+        }
+        turn.store(number, Ordering::Release);
+        poll(&mut [PollFd::new(&*bell, PollFlags::IN)], None)?;
+        let woken = began.elapsed().as_nanos() as u64;
+        bell.test_and_clear()?;
+        latencies.push(woken.saturating_sub(rung_at.load(Ordering::Acquire)));
+    }
+    let cpu = cpu_time().saturating_sub(cpu_before);
+    over.store(true, Ordering::Release);
+    // It has nothing to say, and cannot panic.
+    let _ = waker.join();
+    if latencies.len() < SLEEPS as usize / 4 {
+        return Ok(WakeCost::TYPICAL);
+    }
+    let sleeps = latencies.len() as u32;
+    latencies.sort_unstable();
+    let latency = Duration::from_nanos(latencies[latencies.len() / 2]);
+    Ok(WakeCost::measured(latency, cpu / sleeps))
+}
+
+/// Wakes the sleeper some time after each of its turns has begun.
+fn wake(bell: &EventNotifier, turn: &AtomicU32, rung_at: &AtomicU64, over: &AtomicBool, began: Instant) {
+    let mut last = 0;
+    while !over.load(Ordering::Acquire) {
+        let now = turn.load(Ordering::Acquire);
+        if now == last {
+            std::thread::yield_now();
+            continue;
+        }
+        last = now;
+        let asleep = Instant::now();
+        while asleep.elapsed() < NAP {
+            std::hint::spin_loop();
+        }
+        rung_at.store(began.elapsed().as_nanos() as u64, Ordering::Release);
+        // An eventfd that is open can be written.
+        let _ = bell.set();
+    }
+}
+
+/// How long this thread has run.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measurement_is_plausible_and_short() {
+        let began = Instant::now();
+        let cost = measure_wake_cost().expect("there are descriptors left");
+        assert!(cost.latency_ns() > 0 && cost.break_even_ns() >= cost.latency_ns());
+        assert!(cost.latency_ns() < 1_000_000_000, "{cost:?}");
+        // Not a bound on speed: it must not go on for ever.
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+}
