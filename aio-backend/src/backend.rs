@@ -28,8 +28,9 @@ pub enum Peek {
 ///    [`remove`](Self::remove), even when the number is used again or another descriptor shares the file;
 /// 3. [`Interest::NONE`] is silent, hang-ups and errors included, and can be left again by [`modify`](Self::modify);
 /// 4. the [`Watched`] share is kept from `add` until `remove` or `drain`, and let go there, whatever they return;
-/// 5. no more than [`ReadyList::room`] events are reported, and with more ready than fit, nobody starves: repeated
-///    waits come round to everybody;
+/// 5. no more than [`ReadyList::room`] events are reported, after those that are in the list already, and with more
+///    ready than fit, nobody starves: repeated waits come round to everybody. A wait that leaves somebody out has filled
+///    the list, or reports at least 64;
 /// 6. a wait ends no earlier than its timeout unless something is ready or a signal arrives, and not a millisecond later.
 pub trait Backend: fmt::Debug {
     /// A short name for logs: `"ppoll"`, `"epoll"`.
@@ -37,11 +38,11 @@ pub trait Backend: fmt::Debug {
 
     /// Watches `fd`, reporting it as `token`.
     ///
-    /// The caller never adds a token twice, nor a descriptor number that is already watched.
+    /// The caller never adds a descriptor number that is already watched.
     ///
     /// # Errors
-    /// What the system says (such as `EMFILE`, `ENOSPC`, `ENOMEM`, `EBADF`); the backend is then unchanged and the
-    /// share is dropped. A descriptor that is always ready, such as a regular file, is no error: it is reported ready
+    /// What the system says (such as `EMFILE`, `ENOSPC`, `ENOMEM`, `EBADF`), `AlreadyExists` for a token that is there;
+    /// the backend is then unchanged and the share is dropped. A descriptor that is always ready, such as a regular file, is no error: it is reported ready
     /// for its interest at every wait.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()>;
 

@@ -1,27 +1,69 @@
 //! How long to poll before sleeping: policies as pure state machines.
 //!
 //! A [`PollPolicy`] says how long the next wait may be spent polling, and is told afterwards how long there was nothing to
-//! do. [`Learned`] learns what is cheapest from what every polling time would have cost; [`Qemu2020`] is the controller that
-//! QEMU's event loop had in 2020, exactly; [`Fixed`] is the kind to compare others with.
+//! do. [`Policy::by_name`] has them all:
+//!
+//! | name | polls |
+//! |---|---|
+//! | `never`, `always`, `fixed` | not at all, for the whole maximum, for a given time |
+//! | `ski-rental` | for the break-even time: at most twice as bad as knowing the future |
+//! | `qemu-2020` | [`Qemu2020`]: what QEMU's event loop did in 2020, exactly |
+//! | `qemu-10`, `qemu-weighted` | the same per handler; weighted means per handler |
+//! | `kvm` | what KVM does before a virtual processor sleeps |
+//! | `ewma` | while a moving mean of the waits is below the break-even time |
+//! | `learned`, `learned-2` | [`Learned`]: for the time that would have been best lately, and never much worse than `ski-rental` |
+//!
+//! # What polling costs
+//! A sleep costs its wake-up latency and some processor time; polling costs the time until the event. The *break-even time*
+//! `b` is the polling time that costs as much as a sleep ([`PollParams::break_even_ns`]). Polling for up to `s` before a wait
+//! of `w` costs `w` if `w <= s`, else `s + b`. Who knows `w` in advance pays the smaller of `w` and `b`: the clairvoyant
+//! optimum, against which the module `replay` (feature `std`) measures policies.
 //!
 //! # What it does not do
-//! It reads no clock, allocates nothing, calls nobody, and draws no random numbers: the same waits give the same answers.
+//! A policy reads no clock, allocates nothing, calls nobody, draws no random numbers, and does not divide after set-up: the
+//! same waits give the same answers, in some nanoseconds.
 #![no_std]
 #![forbid(unsafe_code)]
 
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod always;
+mod ceiling;
+mod choice;
+mod effective;
+mod ewma;
 mod fixed;
+mod growth;
+mod kvm;
+mod ladder;
+mod latency;
 mod learned;
+mod learned2;
+mod never;
 mod params;
 mod policy;
+mod qemu10;
 mod qemu2020;
-mod wake;
+mod rcl;
+#[cfg(feature = "std")]
+pub mod replay;
+mod ski_rental;
+mod weighted;
 
+pub use always::Always;
+pub use choice::Policy;
+pub use effective::Effective;
+pub use ewma::Ewma;
 pub use fixed::Fixed;
+pub use kvm::Kvm;
 pub use learned::Learned;
-pub use params::PollParams;
-pub use policy::{Iteration, PollPolicy};
+pub use learned2::Learned2;
+pub use never::Never;
+pub use params::{PollParams, WakeCost};
+pub use policy::{HandlerMemory, Iteration, PollPolicy};
+pub use qemu10::Qemu10;
 pub use qemu2020::Qemu2020;
-pub use wake::WakeCost;
+pub use rcl::Counts;
+pub use ski_rental::SkiRental;
+pub use weighted::QemuWeighted;

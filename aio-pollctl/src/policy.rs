@@ -3,9 +3,10 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::PollParams;
+use crate::{Effective, PollParams};
 
-/// What happened in one iteration that was allowed to wait.
+/// What happened in one iteration that was allowed to wait. The first four are always known; a loop adds what else it
+/// knows with the `with_` methods, and a policy makes do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Iteration {
@@ -17,6 +18,16 @@ pub struct Iteration {
     pub blocked: bool,
     /// Whether polling found something.
     pub hit: bool,
+    /// How far away the next timer was when this began, if there was one.
+    pub deadline: Option<Duration>,
+    /// Whether it was the timer that ended the wait, rather than an event.
+    pub timed_out: bool,
+    /// How many events were found; 0 if not counted.
+    pub events: u32,
+    /// Which handler had the first event: any number that is the same next time.
+    pub source: Option<u32>,
+    /// How long handlers ran since the wait before.
+    pub busy: Duration,
 }
 
 impl Iteration {
@@ -28,11 +39,70 @@ impl Iteration {
             spun,
             blocked,
             hit,
+            deadline: None,
+            timed_out: false,
+            events: 0,
+            source: None,
+            busy: Duration::ZERO,
         }
+    }
+
+    /// The next timer was this far away, and did or did not end the wait.
+    #[must_use]
+    pub const fn with_deadline(self, deadline: Duration, timed_out: bool) -> Self {
+        Self {
+            deadline: Some(deadline),
+            timed_out,
+            ..self
+        }
+    }
+
+    /// So many events were found.
+    #[must_use]
+    pub const fn with_events(self, events: u32) -> Self {
+        Self { events, ..self }
+    }
+
+    /// This handler had the first event.
+    #[must_use]
+    pub const fn with_source(self, source: u32) -> Self {
+        Self {
+            source: Some(source),
+            ..self
+        }
+    }
+
+    /// Handlers ran for so long since the wait before.
+    #[must_use]
+    pub const fn with_busy(self, busy: Duration) -> Self {
+        Self { busy, ..self }
+    }
+}
+
+/// What a policy remembers about one polled handler. The loop keeps it beside the handler, and starts with the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct HandlerMemory {
+    ns: u64,
+    /// Of which reset this is from.
+    generation: u32,
+}
+
+impl HandlerMemory {
+    /// What was stored since the policy began its `generation`, else 0.
+    pub(crate) const fn get(&self, generation: u32) -> u64 {
+        if self.generation == generation { self.ns } else { 0 }
+    }
+
+    pub(crate) const fn set(&mut self, generation: u32, ns: u64) {
+        *self = Self { ns, generation };
     }
 }
 
 /// Decides how long to poll.
+///
+/// In each outermost iteration that may wait, the loop asks for the budget, polls and perhaps sleeps, and then calls
+/// [`observe`](Self::observe). Where [`is_per_handler`](Self::is_per_handler) says so, it first calls
+/// [`observe_handler`](Self::observe_handler) for every hot handler, after dispatch.
 ///
 /// Implementations MUST ensure that the budget never exceeds [`PollParams::max`], and is zero when that is zero.
 pub trait PollPolicy: fmt::Debug {
@@ -42,14 +112,30 @@ pub trait PollPolicy: fmt::Debug {
     /// How long the next wait may be spent polling.
     fn budget(&self) -> Duration;
 
-    /// The same, when it is known that something is due after `timeout`: never more than that.
-    fn budget_until(&self, timeout: Option<Duration>) -> Duration {
-        timeout.map_or(self.budget(), |timeout| self.budget().min(timeout))
+    /// The same, if the next timer is `deadline` away: never longer than that.
+    fn budget_until(&self, deadline: Option<Duration>) -> Duration {
+        let budget = self.budget();
+        deadline.map_or(budget, |deadline| budget.min(deadline))
     }
 
     /// Learns from an iteration.
     fn observe(&mut self, seen: Iteration);
 
+    /// Whether this policy wants to hear of each handler.
+    fn is_per_handler(&self) -> bool {
+        false
+    }
+
+    /// Learns about one hot handler, which had an event in this iteration or not.
+    fn observe_handler(&mut self, memory: &mut HandlerMemory, had_event: bool, seen: Iteration) {
+        let _ = (memory, had_event, seen);
+    }
+
     /// Starts anew with other parameters.
     fn reset(&mut self, params: PollParams);
+
+    /// What the parameters came to.
+    fn effective(&self) -> Effective {
+        Effective::new(self.name())
+    }
 }

@@ -1,56 +1,27 @@
 //! [`Qemu2020`]: the controller of QEMU's event loop in 2020, with the same result for every sequence of waits.
 //!
-//! Formula: semantics.md rule A6; the constants are those of `aio_poll()` of that time. Where the original's arithmetic
-//! overflows, this saturates.
+//! Formula: semantics.md rule A6; the constants are those of `aio_poll()` of that time.
 
 use core::time::Duration;
 
+use crate::growth::Growth;
 use crate::params::saturating_ns;
-use crate::{Iteration, PollParams, PollPolicy};
-
-/// What the polling time grows to from zero, in nanoseconds.
-const FIRST_NS: u64 = 4000;
+use crate::{Effective, Iteration, PollParams, PollPolicy};
 
 /// Grows the polling time while waits are short enough to be caught, and gives up after a long one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qemu2020 {
     ns: u64,
-    max_ns: u64,
-    grow: u64,
-    shrink: u64,
+    growth: Growth,
 }
 
 impl Qemu2020 {
     /// A controller that does not poll yet.
     #[must_use]
     pub fn new(params: PollParams) -> Self {
-        let grow = if params.grow == 0 {
-            2
-        } else {
-            u64::from(params.grow)
-        };
         Self {
             ns: 0,
-            max_ns: params.max_ns(),
-            grow,
-            shrink: u64::from(params.shrink),
-        }
-    }
-
-    /// Adapts to a wait of `block_ns`, polling included.
-    fn adapt(&mut self, block_ns: u64) {
-        if block_ns <= self.ns {
-            return; // polling would have caught it, or did
-        }
-        if block_ns > self.max_ns {
-            self.ns = self.ns.checked_div(self.shrink).unwrap_or(0);
-        } else if self.ns < self.max_ns && block_ns < self.max_ns {
-            let grown = if self.ns == 0 {
-                FIRST_NS
-            } else {
-                self.ns.saturating_mul(self.grow)
-            };
-            self.ns = grown.min(self.max_ns);
+            growth: Growth::new(params),
         }
     }
 }
@@ -65,13 +36,17 @@ impl PollPolicy for Qemu2020 {
     }
 
     fn observe(&mut self, seen: Iteration) {
-        if self.max_ns != 0 {
-            self.adapt(saturating_ns(seen.elapsed));
+        if self.growth.max_ns != 0 {
+            self.ns = self.growth.next(self.ns, saturating_ns(seen.elapsed));
         }
     }
 
     fn reset(&mut self, params: PollParams) {
         *self = Self::new(params);
+    }
+
+    fn effective(&self) -> Effective {
+        self.growth.effective(self.name())
     }
 }
 
@@ -82,11 +57,9 @@ mod tests {
     use super::*;
 
     fn params(max: u64, grow: u32, shrink: u32) -> PollParams {
-        PollParams {
-            max: Duration::from_nanos(max),
-            grow,
-            shrink,
-        }
+        PollParams::up_to(Duration::from_nanos(max))
+            .with_grow(grow)
+            .with_shrink(shrink)
     }
 
     fn see(policy: &mut Qemu2020, block_ns: u64) -> u64 {
@@ -166,11 +139,7 @@ mod tests {
     #[test]
     fn a6_absurd_factors_saturate() {
         let most = i64::MAX.unsigned_abs();
-        let mut policy = Qemu2020::new(PollParams {
-            max: Duration::MAX,
-            grow: u32::MAX,
-            shrink: 0,
-        });
+        let mut policy = Qemu2020::new(PollParams::unlimited().with_grow(u32::MAX));
         assert_eq!(see(&mut policy, 1), 4000);
         for _ in 0..5 {
             see(&mut policy, most - 1);

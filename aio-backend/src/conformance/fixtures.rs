@@ -1,139 +1,247 @@
-//! What the promises are tried with: descriptors of every kind, and short ways to wait.
+//! What the promises are tried with: descriptors of every kind, and ways to wait.
+//!
+//! It knows no promise and judges nothing but what the kit itself needs from the system.
 
-use std::fs::File;
-use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::fs::MemfdFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
+use rustix::pty::OpenptFlags;
+use rustix::termios::OptionalActions;
 
 use crate::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 
-/// What one wait found.
-pub(crate) type Found = Vec<(Token, Readiness)>;
+/// What one wait found, by token.
+pub(super) type Found = Vec<(Token, Readiness)>;
 
-/// Waits once, for up to `limit` events.
-pub(crate) fn wait_at_most(backend: &mut dyn Backend, timeout: Option<Duration>, limit: usize) -> Found {
-    let mut ready = ReadyList::with_limit(limit);
-    match backend.wait(timeout, &mut ready) {
-        Ok(()) => ready.iter().collect(),
-        Err(error) => panic!("a wait of {timeout:?} ended with an error: {error}"),
+pub(super) const A: Token = Token::new(0, 3);
+pub(super) const B: Token = Token::new(1, 3);
+pub(super) const IN: Readiness = Readiness::IN;
+pub(super) const OUT: Readiness = Readiness::OUT;
+pub(super) const HUP: Readiness = Readiness::HUP;
+pub(super) const ERR: Readiness = Readiness::ERR;
+
+/// How long something may take that comes in its own time, on a machine that is busy.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Unwraps what must work.
+#[track_caller]
+pub(super) fn need<T, E: fmt::Display>(result: Result<T, E>, what: &str) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{what} failed: {error}"),
     }
 }
 
-/// What is ready now.
-pub(crate) fn look(backend: &mut dyn Backend) -> Found {
-    wait_at_most(backend, Some(Duration::ZERO), 64)
+/// What a descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    PipeReader,
+    PipeWriter,
+    Socket,
+    Eventfd,
+    Terminal,
+    File,
 }
 
-/// Asserts that just one token is ready, and for what; `among` are the bits that matter.
-pub(crate) fn expect(
-    backend: &mut dyn Backend,
-    token: Token,
-    readiness: Readiness,
-    among: Readiness,
-    why: &str,
-) {
-    let found: Found = look(backend)
-        .into_iter()
-        .map(|(token, found)| (token, found & among))
-        .collect();
-    assert_eq!(found, [(token, readiness)], "{why}");
+/// A descriptor to watch, and the means to change what it is ready for. Nothing here blocks.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) kind: Kind,
+    pub(super) fd: Rc<OwnedFd>,
+    /// The other end, if there is one and it has not hung up.
+    pub(super) peer: Option<OwnedFd>,
 }
 
-/// Asserts that nothing is ready.
-pub(crate) fn expect_nothing(backend: &mut dyn Backend, why: &str) {
-    assert_eq!(look(backend), [], "{why}");
+impl Source {
+    pub(super) fn new(kind: Kind) -> Self {
+        let (near, far) = match kind {
+            Kind::PipeReader | Kind::PipeWriter => {
+                let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
+                let (reader, writer) = need(pipe, "making a pipe");
+                match kind {
+                    Kind::PipeReader => (reader, Some(writer)),
+                    _ => (writer, Some(reader)),
+                }
+            }
+            Kind::Socket => {
+                let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+                let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+                let (near, far) = need(pair, "making a pair of sockets");
+                (near, Some(far))
+            }
+            Kind::Eventfd => {
+                let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+                (need(made, "making an eventfd"), None)
+            }
+            Kind::Terminal => {
+                let (near, far) = need(terminal(), "making a pseudo-terminal");
+                (near, Some(far))
+            }
+            Kind::File => {
+                let made = rustix::fs::memfd_create("aio-conformance", MemfdFlags::CLOEXEC);
+                (need(made, "making a file"), None)
+            }
+        };
+        Self {
+            kind,
+            fd: Rc::new(near),
+            peer: far,
+        }
+    }
+
+    /// A share for a backend.
+    pub(super) fn watched(&self) -> Watched {
+        Rc::clone(&self.fd).into()
+    }
+
+    /// How many shares there are besides this one.
+    pub(super) fn shares(&self) -> usize {
+        Rc::strong_count(&self.fd) - 1
+    }
+
+    /// What makes it readable when it is written to.
+    pub(super) fn mouth(&self) -> BorrowedFd<'_> {
+        match (&self.peer, self.kind) {
+            (_, Kind::Eventfd) => self.fd.as_fd(),
+            (Some(peer), _) => peer.as_fd(),
+            (None, kind) => panic!("nothing feeds this {kind:?}"),
+        }
+    }
+
+    /// Gives it something to read.
+    pub(super) fn feed(&self) {
+        feed(self.mouth());
+    }
+
+    /// Reads up to `most` bytes.
+    pub(super) fn read(&self, most: usize) {
+        let _ = rustix::io::read(&*self.fd, &mut vec![0; most]);
+    }
+
+    /// Reads all there is.
+    pub(super) fn consume(&self) {
+        read_all(&*self.fd);
+    }
+
+    /// Takes all its room to write.
+    pub(super) fn fill(&self) {
+        match self.kind {
+            Kind::Eventfd => {
+                self.consume();
+                let _ = rustix::io::write(&*self.fd, &(u64::MAX - 1).to_ne_bytes());
+            }
+            Kind::PipeWriter | Kind::Socket => while rustix::io::write(&*self.fd, &[0; 65_536]).is_ok() {},
+            Kind::PipeReader | Kind::Terminal | Kind::File => {}
+        }
+    }
+
+    /// Gives it room to write again.
+    pub(super) fn make_room(&self) {
+        match &self.peer {
+            Some(peer) => read_all(peer),
+            None if self.kind == Kind::Eventfd => self.consume(),
+            None => {}
+        }
+    }
+
+    /// Closes the other end.
+    pub(super) fn hang_up(&mut self) {
+        self.peer = None;
+    }
+}
+
+/// Writes what any descriptor takes.
+pub(super) fn feed(mouth: impl AsFd) {
+    match rustix::io::write(mouth, &1u64.to_ne_bytes()) {
+        Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
+        Err(error) => panic!("writing to the other end failed: {error}"),
+    }
+}
+
+fn read_all(fd: impl AsFd) {
+    while rustix::io::read(&fd, &mut [0; 65_536]).is_ok_and(|count| count > 0) {}
+}
+
+/// A terminal without line editing and its other end, neither of which blocks.
+fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    let far = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    rustix::pty::grantpt(&far)?;
+    rustix::pty::unlockpt(&far)?;
+    let name = rustix::pty::ptsname(&far, Vec::new())?;
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+    let near = rustix::fs::open(name, flags, rustix::fs::Mode::empty())?;
+    let mut settings = rustix::termios::tcgetattr(&near)?;
+    settings.make_raw();
+    rustix::termios::tcsetattr(&near, OptionalActions::Now, &settings)?;
+    for fd in [&near, &far] {
+        rustix::io::ioctl_fionbio(fd, true)?;
+    }
+    Ok((near, far))
 }
 
 /// Adds, which must work.
-pub(crate) fn add(backend: &mut dyn Backend, fd: impl Into<Watched>, token: Token, interest: Interest) {
-    if let Err(error) = backend.add(fd.into(), token, interest) {
-        panic!("{token:?} could not be added: {error}");
+#[track_caller]
+pub(super) fn add(backend: &mut dyn Backend, source: &Source, token: Token, interest: Interest) {
+    if let Err(error) = backend.add(source.watched(), token, interest) {
+        panic!("a {:?} was refused as {token:?}: {error}", source.kind);
     }
 }
 
-/// Unwraps what the test itself needs from the system.
-pub(crate) fn need<T, E: std::fmt::Display>(result: Result<T, E>, what: &str) -> T {
-    result.unwrap_or_else(|error| panic!("the test needs {what}: {error}"))
-}
-
-pub(crate) fn pipe() -> (Rc<PipeReader>, PipeWriter) {
-    let (reader, writer) = need(std::io::pipe(), "a pipe");
-    (Rc::new(reader), writer)
-}
-
-pub(crate) fn fill(writer: &mut PipeWriter) {
-    need(writer.write_all(b"x"), "to write to a pipe");
-}
-
-pub(crate) fn consume(reader: &PipeReader) {
-    need((&mut &*reader).read_exact(&mut [0]), "to read from a pipe");
-}
-
-pub(crate) fn sockets() -> (Rc<UnixStream>, UnixStream) {
-    let (near, far) = need(UnixStream::pair(), "a pair of sockets");
-    need(near.set_nonblocking(true), "a socket that does not block");
-    (Rc::new(near), far)
-}
-
-pub(crate) fn counter() -> Rc<OwnedFd> {
-    Rc::new(need(
-        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK),
-        "an eventfd",
-    ))
-}
-
-pub(crate) fn ring(counter: impl AsFd) {
-    need(
-        rustix::io::write(counter, &1u64.to_ne_bytes()),
-        "to write to an eventfd",
-    );
-}
-
-pub(crate) fn silence(counter: impl AsFd) {
-    need(rustix::io::read(counter, &mut [0; 8]), "to read from an eventfd");
-}
-
-/// The two ends of a pseudo-terminal.
-pub(crate) fn terminal() -> (Rc<OwnedFd>, File) {
-    let near = need(
-        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY),
-        "a pseudo-terminal",
-    );
-    need(grantpt(&near), "its far end");
-    need(unlockpt(&near), "its far end");
-    let name = need(ptsname(&near, Vec::new()), "its far end's name");
-    let path = std::path::PathBuf::from(name.to_string_lossy().into_owned());
-    let far = need(File::options().read(true).write(true).open(path), "its far end");
-    (Rc::new(near), far)
-}
-
-/// Something that is always ready.
-pub(crate) fn regular_file() -> Rc<File> {
-    let own = need(std::env::current_exe(), "the program's own file");
-    Rc::new(need(File::open(own), "the program's own file"))
-}
-
-/// Sees to it that so many descriptors can be open; false, with a line that says so, if the hard limit is lower.
-pub(crate) fn descriptors(wanted: u64) -> bool {
-    let limit = getrlimit(Resource::Nofile);
-    let allowed = limit.maximum.unwrap_or(u64::MAX);
-    if allowed < wanted {
-        println!("SKIPPED: {wanted} descriptors are needed, {allowed} are allowed (ulimit -Hn)");
-        return false;
+/// Waits once, for up to `limit` events, as a loop does it. Several events of one token become one.
+#[track_caller]
+pub(super) fn wait_at_most(backend: &mut dyn Backend, timeout: Option<Duration>, limit: usize) -> Found {
+    let mut ready = ReadyList::with_limit(limit);
+    backend.rebalance();
+    if let Err(error) = backend.wait(timeout, &mut ready) {
+        panic!("a wait of {timeout:?} ended with an error: {error}");
     }
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    need(
-        setrlimit(Resource::Nofile, raised),
-        "a higher limit of descriptors",
+    let mut found: Found = ready.iter().collect();
+    found.sort_by_key(|(token, _)| *token);
+    found.dedup_by(|(token, more), (kept, readiness)| {
+        let same = token == kept;
+        if same {
+            *readiness |= *more;
+        }
+        same
+    });
+    found
+}
+
+/// What is ready now.
+#[track_caller]
+pub(super) fn look(backend: &mut dyn Backend) -> Found {
+    wait_at_most(backend, Some(Duration::ZERO), 64)
+}
+
+/// Asserts what a look finds.
+#[track_caller]
+pub(super) fn expect(backend: &mut dyn Backend, expected: &[(Token, Readiness)], why: &str) {
+    let seen = look(backend);
+    assert!(
+        seen == expected,
+        "{why}: expected {expected:?}, but a look found {seen:?}"
     );
-    true
+}
+
+/// Waits until `expected` is what is found, because it comes in its own time.
+#[track_caller]
+pub(super) fn expect_soon(backend: &mut dyn Backend, expected: &[(Token, Readiness)], why: &str) {
+    let start = Instant::now();
+    loop {
+        let seen = wait_at_most(backend, Some(Duration::from_millis(20)), 64);
+        if seen == expected {
+            return;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{why}: expected {expected:?}, but after {PATIENCE:?} a wait found {seen:?}"
+        );
+    }
 }

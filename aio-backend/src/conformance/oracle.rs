@@ -1,108 +1,275 @@
-//! [`Oracle`]: what a backend was told, and whether an answer of it can be true.
+//! [`Oracle`]: a backend around a backend, which holds every answer against the truth.
+//!
+//! The truth is what the kernel says of each descriptor alone, right before and right after a wait. It must not change
+//! in between by anything but what ends the wait.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::fixtures::need;
-use crate::{Interest, Readiness, Token};
+use crate::{Backend, Interest, Peek, Readiness, ReadyList, Token, Watched};
 
-/// Knows every registration, asks the kernel one by one what is ready, and compares.
+/// A wait that reports so many may have left others for the next one.
+const BATCH: usize = 64;
+
+/// Passes everything on to a backend, remembers what it was told, and panics when an answer cannot be true:
 ///
-/// It has descriptors of its own for the same files, so that it sees what the backend sees.
-#[derive(Debug, Default)]
-pub struct Oracle {
-    registered: BTreeMap<u64, (Token, OwnedFd, Interest)>,
+/// - an event for somebody unknown or silent, or a readiness that was not asked for or is not there;
+/// - a wait that leaves out somebody who is ready, though there was room;
+/// - somebody who is ready wait after wait, and never has a turn;
+/// - an unknown token that is no error, a known one that is added again;
+/// - a drain that hands over something else than what was told.
+#[derive(Debug)]
+pub struct Oracle<'a> {
+    backend: &'a mut dyn Backend,
+    told: BTreeMap<Token, Registration>,
 }
 
-impl Oracle {
-    /// An oracle that knows of nothing.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
+#[derive(Debug)]
+struct Registration {
+    fd: Watched,
+    interest: Interest,
+    /// How many others had a turn since this one has been ready without one.
+    passed_over: usize,
+}
 
-    /// The backend was told to watch this.
-    ///
-    /// # Panics
-    /// If the descriptor cannot be duplicated.
-    pub fn add(&mut self, fd: impl AsFd, token: Token, interest: Interest) {
-        let own = need(fd.as_fd().try_clone_to_owned(), "one more descriptor");
-        self.registered.insert(token.to_bits(), (token, own, interest));
-    }
-
-    /// The backend was told to wait for something else.
-    pub fn modify(&mut self, token: Token, interest: Interest) {
-        if let Some((_, _, known)) = self.registered.get_mut(&token.to_bits()) {
-            *known = interest;
+impl<'a> Oracle<'a> {
+    /// An oracle around an empty backend.
+    pub fn new(backend: &'a mut dyn Backend) -> Self {
+        Self {
+            backend,
+            told: BTreeMap::new(),
         }
     }
 
-    /// The backend was told to forget it.
-    pub fn remove(&mut self, token: Token) {
-        self.registered.remove(&token.to_bits());
+    /// Takes over what the backend watches already, by draining it and adding everything again.
+    pub(super) fn drain_and_adopt(&mut self) {
+        let mut all = Vec::new();
+        self.backend
+            .drain(&mut |fd, token, interest| all.push((fd, token, interest)));
+        for (fd, token, interest) in all {
+            need(self.add(fd, token, interest), "an add after a drain");
+        }
     }
 
-    /// What is ready now, by token.
+    /// How many are watched.
     #[must_use]
-    pub fn truth(&self) -> BTreeMap<u64, Readiness> {
-        let ready = |(token, (_, fd, interest)): (&u64, &(Token, OwnedFd, Interest))| {
-            let found = ask(fd, *interest);
-            (!found.is_empty()).then_some((*token, found))
+    pub fn len(&self) -> usize {
+        self.told.len()
+    }
+
+    /// Whether nothing is watched.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// Who is ready now, and for what, as the kernel says it of each descriptor alone.
+    ///
+    /// # Panics
+    /// If the kernel does not answer.
+    #[must_use]
+    pub fn truth(&self) -> BTreeMap<Token, Readiness> {
+        let heard = || self.told.iter().filter(|(_, one)| one.interest != Interest::NONE);
+        let mut asked: Vec<PollFd<'_>> = heard()
+            .map(|(_, one)| PollFd::new(&one.fd, flags(one.interest)))
+            .collect();
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
         };
-        self.registered.iter().filter_map(ready).collect()
+        need(poll(&mut asked, Some(&now)), "asking the kernel");
+        heard()
+            .zip(&asked)
+            .map(|((token, _), answer)| (*token, readiness(answer.revents())))
+            .filter(|(_, readiness)| !readiness.is_empty())
+            .collect()
     }
 
-    /// Compares the answer of a look, which had room for everything, with the truth.
-    ///
-    /// # Panics
-    /// If something is missing, told twice, told of somebody unknown or silent, or told wrongly.
-    pub fn judge(&self, answer: &[(Token, Readiness)]) {
-        let mut told = BTreeMap::new();
-        for (token, readiness) in answer {
-            let known = self.registered.get(&token.to_bits());
-            let Some((_, _, interest)) = known else {
-                panic!("{token:?} is not registered, and was told {readiness:?}")
+    /// Holds what came into a list against the truth before and after.
+    fn judge(&mut self, call: &str, before: &BTreeMap<Token, Readiness>, came: &[(Token, Readiness)]) {
+        let after = self.truth();
+        for &(token, readiness) in came {
+            let Some(one) = self.told.get(&token) else {
+                panic!("{call} reported {readiness:?} for {token:?}, which is not watched");
             };
-            assert_ne!(
-                *interest,
-                Interest::NONE,
-                "{token:?} is silent, and was told {readiness:?}"
+            assert!(!readiness.is_empty(), "{call} reported {token:?} for nothing");
+            assert!(
+                one.interest != Interest::NONE,
+                "{call} reported {readiness:?} for {token:?}, which is silent"
             );
-            let before = told.insert(token.to_bits(), *readiness);
-            assert!(before.is_none(), "{token:?} was told twice in one look");
+            let was = before.get(&token).copied().unwrap_or_default();
+            let is = after.get(&token).copied().unwrap_or_default();
+            assert!(
+                (was | is).contains(readiness),
+                "{call} reported {readiness:?} for {token:?}, which waits for {:?} and is {is:?}",
+                one.interest
+            );
         }
-        assert_eq!(
-            told,
-            self.truth(),
-            "what was told (left) is not what is (right), by the bits of the tokens"
-        );
     }
+
+    /// Asserts that whoever was ready was reported, or has a turn in time.
+    fn judge_turns(&mut self, before: &BTreeMap<Token, Readiness>, room: usize, came: &[(Token, Readiness)]) {
+        let watched = self.told.len();
+        let is_all = came.len() < room.min(BATCH);
+        let mut sums = BTreeMap::<Token, Readiness>::new();
+        for &(token, readiness) in came {
+            *sums.entry(token).or_default() |= readiness;
+        }
+        for (token, one) in &mut self.told {
+            let was = before.get(token).copied().unwrap_or_default();
+            let reported = sums.get(token).copied().unwrap_or_default();
+            if reported.contains(was) {
+                one.passed_over = 0;
+                continue;
+            }
+            assert!(
+                !is_all,
+                "{token:?} was {was:?}, and a wait with room for {room} reported it as {reported:?}, though only {} came",
+                came.len()
+            );
+            one.passed_over += came.len();
+            // Round robin passes everybody over at most once; registrations that come and go may disturb it a little.
+            assert!(
+                one.passed_over <= 4 * watched + 2 * BATCH,
+                "{token:?} starves: {} of {watched} had a turn before it",
+                one.passed_over
+            );
+        }
+    }
+}
+
+impl Backend for Oracle<'_> {
+    fn name(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        let result = self.backend.add(fd.clone(), token, interest);
+        if result.is_ok() {
+            let one = Registration {
+                fd,
+                interest,
+                passed_over: 0,
+            };
+            let before = self.told.insert(token, one);
+            assert!(before.is_none(), "{token:?} was added twice, and nobody said no");
+        }
+        result
+    }
+
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        let result = self.backend.modify(token, interest);
+        match self.told.get_mut(&token) {
+            Some(one) if result.is_ok() => one.interest = interest,
+            Some(_) => {}
+            None => assert_not_found("modify", token, &result),
+        }
+        result
+    }
+
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        let result = self.backend.remove(token);
+        if self.told.remove(&token).is_none() {
+            assert_not_found("remove", token, &result);
+        }
+        result
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        let before = self.truth();
+        let (held, room) = (ready.iter().collect::<Vec<_>>(), ready.room());
+        let result = self.backend.wait(timeout, ready);
+        let all: Vec<_> = ready.iter().collect();
+        assert!(
+            all.starts_with(&held) && all.len() <= held.len() + room,
+            "a wait turned {held:?}, with room for {room}, into {all:?}"
+        );
+        let came = &all[held.len()..];
+        self.judge("a wait", &before, came);
+        if result.is_ok() && room > 0 {
+            self.judge_turns(&before, room, came);
+        }
+        result
+    }
+
+    fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
+        let (before, held) = (self.truth(), ready.len());
+        let result = self.backend.peek(ready);
+        let came: Vec<_> = ready.iter().skip(held).collect();
+        self.judge("a peek", &before, &came);
+        assert!(
+            came.is_empty() || matches!(result, Ok(Peek::Looked)),
+            "a peek that did not look reported {came:?}"
+        );
+        result
+    }
+
+    fn rebalance(&mut self) {
+        self.backend.rebalance();
+    }
+
+    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.backend.pollable()
+    }
+
+    fn always_ready(&self) -> bool {
+        self.backend.always_ready()
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        let mut told = std::mem::take(&mut self.told);
+        self.backend.drain(&mut |fd, token, interest| {
+            let Some(one) = told.remove(&token) else {
+                panic!("a drain handed {token:?} over, which was not watched, or was handed over before");
+            };
+            assert_eq!(
+                (fd.as_raw_fd(), interest),
+                (one.fd.as_raw_fd(), one.interest),
+                "a drain handed {token:?} over with a wrong descriptor or interest"
+            );
+            drop(one);
+            each(fd, token, interest);
+        });
+        assert!(told.is_empty(), "a drain kept {:?}", told.keys());
+    }
+}
+
+fn assert_not_found(call: &str, token: Token, result: &io::Result<()>) {
+    let seen = result.as_ref().map_err(io::Error::kind);
+    assert!(
+        seen == Err(io::ErrorKind::NotFound),
+        "{call} of {token:?}, which is not watched: expected NotFound, got {seen:?}"
+    );
 }
 
 /// What the kernel says of one descriptor.
-fn ask(fd: &OwnedFd, interest: Interest) -> Readiness {
-    if interest == Interest::NONE {
-        return Readiness::empty();
-    }
-    let mut flags = PollFlags::empty();
-    flags.set(PollFlags::IN, interest.contains(Interest::READ));
-    flags.set(PollFlags::OUT, interest.contains(Interest::WRITE));
-    let mut asked = [PollFd::new(fd, flags)];
+pub(super) fn is_readable(fd: impl AsFd) -> bool {
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    need(
-        rustix::event::poll(&mut asked, Some(&now)),
-        "to look at one descriptor",
-    );
-    let found = asked[0].revents();
+    let answer = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&now));
+    need(answer, "asking the kernel") == 1
+}
+
+fn flags(interest: Interest) -> PollFlags {
+    let mut flags = PollFlags::empty();
+    flags.set(PollFlags::IN, interest.contains(Interest::READ));
+    flags.set(PollFlags::OUT, interest.contains(Interest::WRITE));
+    flags
+}
+
+fn readiness(answer: PollFlags) -> Readiness {
     let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, found.contains(PollFlags::IN));
-    readiness.set(Readiness::OUT, found.contains(PollFlags::OUT));
-    readiness.set(Readiness::HUP, found.contains(PollFlags::HUP));
-    readiness.set(Readiness::ERR, found.contains(PollFlags::ERR));
+    readiness.set(Readiness::IN, answer.contains(PollFlags::IN));
+    readiness.set(Readiness::OUT, answer.contains(PollFlags::OUT));
+    readiness.set(Readiness::HUP, answer.contains(PollFlags::HUP));
+    readiness.set(Readiness::ERR, answer.contains(PollFlags::ERR));
+    readiness.set(Readiness::NVAL, answer.contains(PollFlags::NVAL));
     readiness
 }

@@ -1,131 +1,180 @@
-//! A random walk: a few hundred changes, and after each of them a look that an [`Oracle`] judges.
+//! A random walk: some thousand changes and waits, with an [`Oracle`] around the backend.
 
-use std::os::unix::net::UnixStream;
-use std::rc::Rc;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::Oracle;
-use super::fixtures::{need, wait_at_most};
+use super::fixtures::{Kind, Source, need, wait_at_most};
 use crate::{Backend, Interest, Token};
 
-const STEPS: u32 = 600;
-const MOST: usize = 12;
+/// How many steps a walk has.
+const STEPS: u32 = 6_000;
+/// A wait that nobody lives to see the end of, because something is ready. It is not endless, so that a backend that
+/// hears nothing fails.
+const LONG: Duration = Duration::from_secs(3);
+/// How many descriptors there are at the most.
+const MOST: usize = 120;
 
-/// A registered socket, and its far end while there is one.
-struct Peer {
-    token: Token,
-    near: Rc<UnixStream>,
-    far: Option<UnixStream>,
-}
-
-/// Takes random steps: register, change, forget, write, read, close the far end, restructure; and judges every look.
+/// Takes random steps and has an [`Oracle`] judge every answer: add, modify, remove, write, read, fill, hang up, use
+/// numbers and slots again, restructure, drain, and wait with lists of every length.
 ///
-/// The seed is printed; the variable `AIO_SEED` sets it.
+/// The seed is printed; the environment variable `AIO_SEED` sets it.
 ///
 /// # Panics
 /// If an answer of the backend cannot be true.
 pub fn walk(backend: &mut dyn Backend) {
     let asked = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = asked.unwrap_or_else(|| fastrand::u64(..));
+    let seed: u64 = asked.unwrap_or_else(|| fastrand::u64(..));
     println!("AIO_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut world = World {
-        backend,
-        oracle: Oracle::new(),
-        peers: Vec::new(),
-        generations: vec![0; MOST],
+    let mut walk = Walk {
+        oracle: Oracle::new(backend),
+        random: fastrand::Rng::with_seed(seed),
+        sources: BTreeMap::new(),
+        generations: [0; MOST],
+        crowd: 8,
     };
-    for _ in 0..STEPS {
-        world.step(&mut random);
-        let answer = wait_at_most(world.backend, Some(std::time::Duration::ZERO), 2 * MOST);
-        world.oracle.judge(&answer);
+    for step in 0..STEPS {
+        if step % 300 == 0 {
+            // The crowd grows and shrinks, past whatever a backend may do at 64.
+            walk.crowd = walk.random.usize(1..MOST);
+        }
+        walk.step();
     }
 }
 
-struct World<'a> {
-    backend: &'a mut dyn Backend,
-    oracle: Oracle,
-    peers: Vec<Peer>,
-    generations: Vec<u32>,
+struct Walk<'a> {
+    oracle: Oracle<'a>,
+    random: fastrand::Rng,
+    sources: BTreeMap<Token, Source>,
+    generations: [u32; MOST],
+    /// How many there are to be, about.
+    crowd: usize,
 }
 
-impl World<'_> {
-    fn step(&mut self, random: &mut fastrand::Rng) {
-        let at = if self.peers.is_empty() {
-            0
-        } else {
-            random.usize(..self.peers.len())
-        };
-        match random.u8(..10) {
-            0..3 if self.peers.len() < MOST => self.register(random),
-            3 if !self.peers.is_empty() => self.forget(at),
-            4 | 5 if !self.peers.is_empty() => self.change(at, random),
-            6 | 7 if !self.peers.is_empty() => self.write(at),
-            8 if !self.peers.is_empty() => self.read_or_close(at, random),
-            _ => self.backend.rebalance(),
+impl Walk<'_> {
+    fn step(&mut self) {
+        let grows = self.sources.len() < self.crowd;
+        match self.random.u8(..20) {
+            0 | 1 if grows => (0..8).for_each(|_| self.add()),
+            2 => self.add(),
+            0 | 1 => (0..8).for_each(|_| self.remove()),
+            3 => self.remove(),
+            4..=6 => self.modify(),
+            7 => self.unknown(),
+            8 if self.random.u8(..50) == 0 => self.drain(),
+            8..=13 => (0..3).for_each(|_| self.disturb()),
+            _ => self.wait(),
         }
     }
 
-    fn register(&mut self, random: &mut fastrand::Rng) {
-        let free = |index: &u32| !self.peers.iter().any(|peer| peer.token.index() == *index);
-        let Some(index) = (0..MOST as u32).find(free) else {
+    /// One of those that are there.
+    fn any(&mut self) -> Option<Token> {
+        let place = self.random.usize(..self.sources.len().max(1));
+        self.sources.keys().nth(place).copied()
+    }
+
+    fn interest(&mut self) -> Interest {
+        Interest::from_bits_truncate(self.random.u8(..4))
+    }
+
+    fn add(&mut self) {
+        let index = self.random.usize(..MOST);
+        let token = Token::new(index as u32, self.generations[index]);
+        if self.sources.contains_key(&token) {
+            return;
+        }
+        let kinds = [Kind::PipeReader, Kind::PipeWriter, Kind::Socket, Kind::Eventfd];
+        // Where a file is watched no wait lasts, so there are few.
+        let kind = match self.random.u8(..40) {
+            0 => Kind::File,
+            other => kinds[usize::from(other) % kinds.len()],
+        };
+        let (source, interest) = (Source::new(kind), self.interest());
+        need(self.oracle.add(source.watched(), token, interest), "an add");
+        self.sources.insert(token, source);
+    }
+
+    fn remove(&mut self) {
+        let Some(token) = self.any() else { return };
+        let Some(source) = self.sources.remove(&token) else {
             return;
         };
-        let token = Token::new(index, self.generations[index as usize]);
-        let (near, far) = need(UnixStream::pair(), "a pair of sockets");
-        need(near.set_nonblocking(true), "a socket that does not block");
-        need(far.set_nonblocking(true), "a socket that does not block");
-        let (near, interest) = (Rc::new(near), any_interest(random));
-        need(self.backend.add(near.clone().into(), token, interest), "to add");
-        self.oracle.add(&*near, token, interest);
-        self.peers.push(Peer {
-            token,
-            near,
-            far: Some(far),
-        });
+        self.generations[token.index() as usize] += 1;
+        need(self.oracle.remove(token), "a remove");
+        assert_eq!(source.shares(), 0, "a share of {token:?} was kept after remove");
     }
 
-    fn forget(&mut self, at: usize) {
-        let peer = self.peers.swap_remove(at);
-        self.generations[peer.token.index() as usize] += 1;
-        need(self.backend.remove(peer.token), "to remove");
-        self.oracle.remove(peer.token);
-        let last = Rc::into_inner(peer.near);
-        assert!(
-            last.is_some(),
-            "{:?} was removed, and the backend still holds a share",
-            peer.token
-        );
+    fn modify(&mut self) {
+        let Some(token) = self.any() else { return };
+        let interest = self.interest();
+        need(self.oracle.modify(token, interest), "a modify");
     }
 
-    fn change(&mut self, at: usize, random: &mut fastrand::Rng) {
-        let (token, interest) = (self.peers[at].token, any_interest(random));
-        need(self.backend.modify(token, interest), "to modify");
-        self.oracle.modify(token, interest);
-    }
-
-    fn write(&mut self, at: usize) {
-        if let Some(far) = &self.peers[at].far {
-            // Perhaps it is full.
-            let _ = rustix::io::write(far, b"x");
+    /// Does something to somebody who is not there; the oracle knows the answer.
+    fn unknown(&mut self) {
+        let index = self.random.usize(..MOST);
+        let stale = Token::new(index as u32, self.generations[index].wrapping_sub(1));
+        let _ = self.oracle.modify(stale, Interest::READ);
+        let _ = self.oracle.remove(stale);
+        if let Some(known) = self.any() {
+            let source = Source::new(Kind::Eventfd);
+            let refused = self.oracle.add(source.watched(), known, Interest::READ);
+            assert!(refused.is_err(), "{known:?} was added twice");
         }
     }
 
-    fn read_or_close(&mut self, at: usize, random: &mut fastrand::Rng) {
-        let peer = &mut self.peers[at];
-        if random.u8(..4) == 0 {
-            peer.far = None;
-        } else {
-            let _ = rustix::io::read(&*peer.near, &mut [0; 64]);
+    fn drain(&mut self) {
+        let mut all = Vec::new();
+        self.oracle
+            .drain(&mut |fd, token, interest| all.push((fd, token, interest)));
+        wait_at_most(&mut self.oracle, Some(Duration::ZERO), 64);
+        for (fd, token, interest) in all {
+            need(self.oracle.add(fd, token, interest), "an add after a drain");
         }
     }
-}
 
-fn any_interest(random: &mut fastrand::Rng) -> Interest {
-    let all = [
-        Interest::NONE,
-        Interest::READ,
-        Interest::WRITE,
-        Interest::READ | Interest::WRITE,
-    ];
-    all[random.usize(..all.len())]
+    /// Changes what somebody is ready for.
+    fn disturb(&mut self) {
+        let Some(token) = self.any() else { return };
+        let what = self.random.u8(..16);
+        let Some(source) = self.sources.get_mut(&token) else {
+            return;
+        };
+        let has_mouth = source.kind == Kind::Eventfd || source.peer.is_some();
+        match what {
+            0..=5 if has_mouth && source.kind != Kind::PipeWriter => source.feed(),
+            0..=4 => source.fill(),
+            6..=8 => source.consume(),
+            9 => source.read(3),
+            10 | 11 => source.fill(),
+            12..=14 => source.make_room(),
+            _ => source.hang_up(),
+        }
+    }
+
+    fn wait(&mut self) {
+        let limit = [1, 2, 7, 64, 100, 1_000][self.random.usize(..6)];
+        if self.random.bool() {
+            self.oracle.rebalance();
+        }
+        let is_ready = !self.oracle.truth().is_empty();
+        let timeout = match self.random.u8(..10) {
+            0 | 1 if is_ready => LONG,
+            0..=3 => Duration::from_micros(self.random.u64(..200)),
+            _ => Duration::ZERO,
+        };
+        let start = Instant::now();
+        let found = wait_at_most(&mut self.oracle, Some(timeout), limit);
+        let took = start.elapsed();
+        match found.is_empty() {
+            true => assert!(
+                took >= timeout,
+                "a wait of {timeout:?} ended with nothing after {took:?}"
+            ),
+            false => assert!(
+                took <= LONG / 2,
+                "a wait of {timeout:?} took {took:?}, though something was ready"
+            ),
+        }
+    }
 }

@@ -1,0 +1,347 @@
+//! A good backend with one fault.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use aio_backend::{Backend, Interest, Peek, Readiness, ReadyList, Token, Watched};
+use aio_backend_ppoll::Ppoll;
+
+/// What is wrong with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Nothing,
+    // What is reported
+    DeafToIn,
+    DeafToOut,
+    DeafToHangUps,
+    DeafToErrors,
+    DeafToSets,
+    TellsOneOfTwo,
+    TellsOnce,
+    TellsOnceUntilModified,
+    TellsWhatWasNotAsked,
+    TellsWhoIsGone,
+    TellsTheFirstToken,
+    TellsClosedNumbersAsReadable,
+    RefusesFiles,
+    // What it was told
+    IgnoresModify,
+    HearsTheSilent,
+    CannotLeaveSilence,
+    SpinsWhenTheSilentHangUp,
+    TakesTokensTwice,
+    KeepsSharesOfTheRefused,
+    SwallowsUnknownTokens,
+    RemovesTwins,
+    KeepsShares,
+    DropsSharesAtOnce,
+    DrainsHalf,
+    DrainsFirstInterests,
+    DrainsNobodyOut,
+    // When it returns
+    SleepsWhenOnlyLooking,
+    RoundsUpToMilliseconds,
+    RoundsDownToMilliseconds,
+    IsAFewMillisecondsLate,
+    EndsHalfWay,
+    TakesForEverAsNow,
+    SleepsItsWholeTime,
+    RefusesLongTimeouts,
+    WrapsLongTimeouts,
+    CallsInterruptionsErrors,
+    // How many there are
+    TakesOnlyAThousand,
+    BeginsAtTheFront,
+    PutsFilesFirst,
+    ClearsTheList,
+    LosesSomebodyWhenRestructured,
+    PeeksTooMuch,
+    ShowsTooLittle,
+    ForgetsOneAtEveryFiftiethRemove,
+}
+
+#[derive(Debug)]
+pub(crate) struct Faulty {
+    good: Ppoll,
+    fault: Fault,
+    /// Everybody who is watched: the interest of the add, and that of now.
+    interests: BTreeMap<Token, (Interest, Interest)>,
+    fds: BTreeMap<Token, Watched>,
+    once: BTreeSet<Token>,
+    first: BTreeMap<u32, Token>,
+    kept: Vec<Watched>,
+    gone: Option<Token>,
+    removes: u32,
+    shown: std::io::PipeReader,
+}
+
+impl Faulty {
+    pub(crate) fn new(fault: Fault) -> Self {
+        Self {
+            good: Ppoll::new(),
+            fault,
+            interests: BTreeMap::new(),
+            fds: BTreeMap::new(),
+            once: BTreeSet::new(),
+            first: BTreeMap::new(),
+            kept: Vec::new(),
+            gone: None,
+            removes: 0,
+            // Its writer is closed, and a hang-up is nothing to read.
+            shown: std::io::pipe().unwrap().0,
+        }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn is_a(&self, token: Token, kind: &str) -> bool {
+        self.fds.get(&token).is_some_and(|fd| link(fd).contains(kind))
+    }
+
+    /// What this backend makes of a timeout.
+    fn timeout(&self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+        let millis = |millis: u128| Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+        let Some(timeout) = timeout else {
+            return Ok(self.is(Fault::TakesForEverAsNow).then_some(Duration::ZERO));
+        };
+        Ok(Some(match self.fault {
+            Fault::SleepsWhenOnlyLooking => timeout + Duration::from_micros(500),
+            Fault::RoundsUpToMilliseconds => millis(timeout.as_nanos().div_ceil(1_000_000)),
+            Fault::RoundsDownToMilliseconds => millis(timeout.as_millis()),
+            Fault::IsAFewMillisecondsLate if timeout >= Duration::from_millis(5) => {
+                timeout.saturating_add(Duration::from_millis(3))
+            }
+            Fault::EndsHalfWay => timeout / 2,
+            Fault::RefusesLongTimeouts if timeout.as_millis() > i32::MAX as u128 => {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            Fault::WrapsLongTimeouts => millis(u128::from(timeout.as_millis() as u32)).min(timeout),
+            _ => timeout,
+        }))
+    }
+
+    /// What this backend makes of an event.
+    fn distort(&mut self, token: Token, what: Readiness) -> Option<(Token, Readiness)> {
+        let what = match self.fault {
+            Fault::DeafToIn => what - Readiness::IN,
+            Fault::DeafToOut => what - Readiness::OUT,
+            Fault::DeafToHangUps => what - Readiness::HUP,
+            Fault::DeafToErrors => what - Readiness::ERR,
+            Fault::DeafToSets if self.is_a(token, "eventpoll") => Readiness::empty(),
+            Fault::TellsOneOfTwo if what.contains(Readiness::IN) => Readiness::IN,
+            Fault::TellsOnce | Fault::TellsOnceUntilModified if !self.once.insert(token) => {
+                Readiness::empty()
+            }
+            Fault::TellsClosedNumbersAsReadable if what == Readiness::NVAL => Readiness::IN,
+            _ => what,
+        };
+        let token = match self.first.get(&token.index()) {
+            Some(first) if self.is(Fault::TellsTheFirstToken) => *first,
+            _ => token,
+        };
+        (!what.is_empty()).then_some((token, what))
+    }
+
+    /// The events of one wait, before the list is looked at.
+    fn events(&mut self, timeout: Option<Duration>, room: usize) -> io::Result<Vec<(Token, Readiness)>> {
+        let orders = matches!(self.fault, Fault::BeginsAtTheFront | Fault::PutsFilesFirst);
+        let mut found = ReadyList::with_limit(if orders { 10_000 } else { room });
+        let start = Instant::now();
+        self.good.wait(timeout, &mut found)?;
+        let is_early = timeout.is_none_or(|timeout| start.elapsed() < timeout);
+        if self.is(Fault::CallsInterruptionsErrors) && found.is_empty() && is_early {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let mut found: Vec<_> = found.iter().collect();
+        match self.fault {
+            Fault::BeginsAtTheFront => found.sort_by_key(|(token, _)| *token),
+            Fault::PutsFilesFirst => found.sort_by_key(|(token, _)| !self.is_a(*token, "memfd")),
+            Fault::TakesOnlyAThousand => found.retain(|(token, _)| token.index() < 1_024),
+            Fault::TellsWhoIsGone => found.extend(self.gone.take().map(|gone| (gone, Readiness::IN))),
+            _ => {}
+        }
+        // What is not ready is not told again for the first time.
+        self.once
+            .retain(|token| found.iter().any(|(other, _)| other == token));
+        Ok(found)
+    }
+}
+
+impl Backend for Faulty {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        if self.is(Fault::RefusesFiles) && link(&fd).contains("memfd") {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        if self.is(Fault::TakesTokensTwice) && self.interests.contains_key(&token) {
+            self.good.remove(token)?;
+        }
+        let heard = match self.fault {
+            Fault::HearsTheSilent if interest == Interest::NONE => Interest::READ,
+            Fault::TellsWhatWasNotAsked if interest != Interest::NONE => Interest::all(),
+            _ => interest,
+        };
+        let share = match self.fault {
+            Fault::DropsSharesAtOnce => Rc::new(fd.as_fd().try_clone_to_owned()?).into(),
+            _ => fd.clone(),
+        };
+        let result = self.good.add(share, token, heard);
+        match result {
+            Ok(()) => {
+                self.interests.insert(token, (interest, interest));
+                self.first.entry(token.index()).or_insert(token);
+                match self.fault {
+                    Fault::DropsSharesAtOnce => return Ok(()),
+                    Fault::KeepsShares => self.kept.push(fd.clone()),
+                    _ => {}
+                }
+                self.fds.insert(token, fd);
+            }
+            Err(_) if self.is(Fault::KeepsSharesOfTheRefused) => self.kept.push(fd),
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        let known = self.interests.get(&token).copied();
+        self.once.remove(&token);
+        match (self.fault, known) {
+            (Fault::IgnoresModify, Some(_)) => return Ok(()),
+            (Fault::CannotLeaveSilence, Some((_, Interest::NONE))) => return Ok(()),
+            (Fault::SwallowsUnknownTokens, None) => return Ok(()),
+            (Fault::TellsWhatWasNotAsked, Some(_)) if interest != Interest::NONE => {
+                return self.good.modify(token, Interest::all());
+            }
+            (Fault::HearsTheSilent, Some(_)) if interest == Interest::NONE => {
+                return self.good.modify(token, Interest::READ);
+            }
+            _ => {}
+        }
+        if let Some((_, now)) = self.interests.get_mut(&token) {
+            *now = interest;
+        }
+        self.good.modify(token, interest)
+    }
+
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        let known = self.interests.remove(&token).is_some();
+        let fd = self.fds.remove(&token);
+        self.once.remove(&token);
+        self.removes += 1;
+        match self.fault {
+            Fault::SwallowsUnknownTokens if !known => return Ok(()),
+            Fault::TellsWhoIsGone => self.gone = Some(token),
+            Fault::RemovesTwins => {
+                let twins = fd.map_or(Vec::new(), |fd| {
+                    let twin = |(token, other): (&Token, &Watched)| {
+                        (link(other) == link(&fd) && other.as_raw_fd() == fd.as_raw_fd() + 1)
+                            .then_some(*token)
+                    };
+                    self.fds.iter().filter_map(twin).collect()
+                });
+                for twin in twins {
+                    self.good.modify(twin, Interest::NONE)?;
+                }
+            }
+            Fault::ForgetsOneAtEveryFiftiethRemove if self.removes.is_multiple_of(50) => {
+                if let Some((&other, _)) = self.interests.iter().next_back() {
+                    self.good.modify(other, Interest::NONE)?;
+                }
+            }
+            _ => {}
+        }
+        self.good.remove(token)
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        let mut timeout = self.timeout(timeout)?;
+        if self.is(Fault::SleepsItsWholeTime)
+            && let Some(sleep) = timeout.replace(Duration::ZERO)
+        {
+            std::thread::sleep(sleep.min(Duration::from_secs(3)));
+        }
+        if self.is(Fault::SpinsWhenTheSilentHangUp)
+            && self.interests.values().any(|(_, now)| *now == Interest::NONE)
+        {
+            timeout = Some(Duration::ZERO);
+        }
+        if self.is(Fault::ClearsTheList) {
+            ready.clear();
+        }
+        if ready.is_full() {
+            return Ok(());
+        }
+        for (token, what) in self.events(timeout, ready.room())? {
+            if let Some((token, what)) = self.distort(token, what)
+                && !ready.push(token, what)
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
+        if self.is(Fault::PeeksTooMuch)
+            && let Some(token) = self.interests.keys().next()
+        {
+            ready.push(*token, Readiness::IN);
+            return Ok(Peek::Looked);
+        }
+        self.good.peek(ready)
+    }
+
+    fn rebalance(&mut self) {
+        if self.is(Fault::LosesSomebodyWhenRestructured)
+            && self.interests.len() == 100
+            && let Some((&somebody, _)) = self.interests.iter().next()
+        {
+            let _ = self.good.modify(somebody, Interest::NONE);
+        }
+    }
+
+    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        Ok(self.is(Fault::ShowsTooLittle).then(|| self.shown.as_fd()))
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        let interests = std::mem::take(&mut self.interests);
+        self.fds.clear();
+        self.once.clear();
+        if self.is(Fault::DrainsNobodyOut) {
+            let mut all = Vec::new();
+            self.good
+                .drain(&mut |fd, token, interest| all.push((fd, token, interest)));
+            for (fd, token, interest) in all {
+                each(fd.clone(), token, interest);
+                let _ = self.good.add(fd, token, interest);
+            }
+            return;
+        }
+        let (mut number, fault) = (0, self.fault);
+        self.good.drain(&mut |fd, token, interest| {
+            number += 1;
+            match fault {
+                Fault::DrainsHalf if number % 2 == 0 => {}
+                Fault::DrainsFirstInterests => each(fd, token, interests[&token].0),
+                _ => each(fd, token, interest),
+            }
+        });
+    }
+}
+
+/// What the system calls the file behind a descriptor.
+fn link(fd: &Watched) -> String {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    link.map(|link| link.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,127 @@
+//! What disturbs a wait from outside: other threads, signals, numbers that are closed, limits.
+//!
+//! Nothing here sleeps to be in time with another thread.
+
+use std::cell::Cell;
+use std::io::Write as _;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::pthread::{pthread_kill, pthread_self};
+use nix::sys::signal::Signal;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use signal_hook::consts::SIGURG;
+
+use super::fixtures::need;
+
+/// Runs `body`, and `wake` on another thread as soon as this one sleeps.
+pub(super) fn once_asleep<R>(wake: impl FnOnce() + Send, body: impl FnOnce() -> R) -> R {
+    let home = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+    let state = Path::new("/proc").join(home).join("stat");
+    thread::scope(|threads| {
+        threads.spawn(move || {
+            // Without /proc it wakes at once, which is a weaker trial and no wrong one.
+            while std::fs::read_to_string(&state).is_ok_and(|line| !line.contains(") S ")) {
+                thread::yield_now();
+            }
+            wake();
+        });
+        body()
+    })
+}
+
+/// Runs `body` while this thread gets one signal after the other.
+///
+/// It is a signal that is ignored where nobody handles it, so that a late one does no harm.
+pub(super) fn in_a_storm<R>(body: impl FnOnce() -> R) -> R {
+    struct Ends<'a>(&'a AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let hit = Arc::new(AtomicBool::new(false));
+    let handled = need(
+        signal_hook::flag::register(SIGURG, Arc::clone(&hit)),
+        "handling a signal",
+    );
+    let (home, over) = (pthread_self(), AtomicBool::new(false));
+    let result = thread::scope(|threads| {
+        threads.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let _ = pthread_kill(home, Signal::SIGURG);
+                thread::sleep(Duration::from_micros(50));
+            }
+        });
+        let _ends = Ends(&over);
+        body()
+    });
+    signal_hook::low_level::unregister(handled);
+    assert!(hit.load(Ordering::Relaxed), "the signals did not arrive");
+    result
+}
+
+/// An owner whose number can be closed behind its back, which safe code should not be able to do.
+///
+/// The number is near the upper limit, where the system puts nobody by itself: while it is closed, it stays free.
+#[derive(Debug)]
+pub(super) struct Number {
+    fd: ManuallyDrop<OwnedFd>,
+    is_open: Cell<bool>,
+}
+
+impl Number {
+    /// Another number for the file of `fd`.
+    pub(super) fn of(fd: impl AsFd) -> Rc<Self> {
+        static TAKEN: AtomicI32 = AtomicI32::new(0);
+        let limit = i32::try_from(raise_limit()).unwrap_or(i32::MAX).min(100_000);
+        let least = limit - 1 - TAKEN.fetch_add(1, Ordering::Relaxed) % 100;
+        let fd = need(rustix::io::fcntl_dupfd_cloexec(fd, least), "one more descriptor");
+        Rc::new(Self {
+            fd: ManuallyDrop::new(fd),
+            is_open: Cell::new(true),
+        })
+    }
+
+    /// Closes it as a `close(2)` from elsewhere would.
+    pub(super) fn close(&self) {
+        if self.is_open.replace(false) {
+            need(nix::unistd::close(self.fd.as_raw_fd()), "closing a number");
+        }
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl AsFd for Number {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Lets the process open as many descriptors as it may, and says how many that are.
+pub(super) fn raise_limit() -> u64 {
+    let mut limits = getrlimit(Resource::Nofile);
+    if limits.current != limits.maximum {
+        limits.current = limits.maximum;
+        // If it is refused, the former limit holds.
+        let _ = setrlimit(Resource::Nofile, limits);
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Says, past whatever captures the output of tests, that a promise was not tried.
+pub(super) fn skip(id: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED {id}: {why}");
+}

@@ -1,0 +1,258 @@
+//! What descriptors of every kind are reported for.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use super::super::disturb::Number;
+use super::super::fixtures::{
+    A, B, ERR, HUP, IN, Kind, OUT, PATIENCE, Source, add, expect, expect_soon, feed, look, need, wait_at_most,
+};
+use crate::{Backend, Interest, Readiness, Token};
+
+pub(super) fn readiness_of_a_pipe(backend: &mut dyn Backend) {
+    let reader = Source::new(Kind::PipeReader);
+    add(backend, &reader, A, Interest::READ);
+    expect(backend, &[], "an empty pipe has nothing to read");
+    reader.feed();
+    expect(backend, &[(A, IN)], "a pipe with something in it is readable");
+    reader.consume();
+    expect(backend, &[], "everything was read");
+
+    let writer = Source::new(Kind::PipeWriter);
+    add(backend, &writer, B, Interest::WRITE);
+    expect(backend, &[(B, OUT)], "an empty pipe has room");
+    writer.fill();
+    expect(backend, &[], "a full pipe has no room");
+    reader.feed();
+    writer.make_room();
+    expect(backend, &[(A, IN), (B, OUT)], "both have something to do");
+}
+
+pub(super) fn readiness_of_a_socket(backend: &mut dyn Backend) {
+    let socket = Source::new(Kind::Socket);
+    add(backend, &socket, A, Interest::all());
+    expect(backend, &[(A, OUT)], "a new socket is only writable");
+    socket.feed();
+    expect(
+        backend,
+        &[(A, IN | OUT)],
+        "it is readable and writable: both are told",
+    );
+    socket.fill();
+    expect(backend, &[(A, IN)], "there is no room left");
+    socket.consume();
+    expect(backend, &[], "there is nothing to read and no room");
+    socket.make_room();
+    expect(backend, &[(A, OUT)], "there is room again");
+}
+
+pub(super) fn readiness_of_an_eventfd(backend: &mut dyn Backend) {
+    let counter = Source::new(Kind::Eventfd);
+    add(backend, &counter, A, Interest::READ);
+    expect(backend, &[], "a count of zero is nothing to read");
+    counter.feed();
+    counter.feed();
+    expect(backend, &[(A, IN)], "a count of two is readable");
+    counter.read(8);
+    expect(backend, &[], "the whole count was read");
+    need(backend.modify(A, Interest::all()), "a modify");
+    expect(backend, &[(A, OUT)], "there is room to count");
+    counter.fill();
+    expect(backend, &[(A, IN)], "the count is at its end");
+}
+
+pub(super) fn readiness_of_a_terminal(backend: &mut dyn Backend) {
+    let mut terminal = Source::new(Kind::Terminal);
+    add(backend, &terminal, A, Interest::READ);
+    expect(backend, &[], "nothing was typed");
+    terminal.feed();
+    expect_soon(backend, &[(A, IN)], "something was typed");
+    terminal.consume();
+    expect_soon(backend, &[], "all that was typed was read");
+    terminal.hang_up();
+    let start = Instant::now();
+    while !look(backend)
+        .iter()
+        .any(|&(token, what)| token == A && what.contains(HUP))
+    {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "the other end was closed: expected a hang-up, but a look found {:?}",
+            look(backend)
+        );
+    }
+}
+
+pub(super) fn readiness_of_a_set(backend: &mut dyn Backend) {
+    let inner = Source::new(Kind::Eventfd);
+    let set = Rc::new(need(epoll::create(CreateFlags::CLOEXEC), "making an epoll set"));
+    need(
+        epoll::add(&set, &*inner.fd, EventData::new_u64(0), EventFlags::IN),
+        "filling an epoll set",
+    );
+    let result = backend.add(Rc::clone(&set).into(), A, Interest::READ);
+    need(result, "adding an epoll set");
+    expect(backend, &[], "nothing in the set is ready");
+    inner.feed();
+    expect(backend, &[(A, IN)], "something in the set is ready");
+    expect(backend, &[(A, IN)], "it still is");
+    inner.consume();
+    expect(backend, &[], "nothing in the set is ready any more");
+}
+
+pub(super) fn a_regular_file_is_always_ready(backend: &mut dyn Backend) {
+    let (file, other) = (Source::new(Kind::File), Source::new(Kind::Eventfd));
+    add(backend, &file, A, Interest::READ);
+    add(backend, &other, B, Interest::READ);
+    for _ in 0..3 {
+        expect(backend, &[(A, IN)], "a file can be read at any time");
+    }
+    let found = wait_at_most(backend, Some(PATIENCE), 64);
+    assert_eq!(found, [(A, IN)], "a wait ends at once where a file is watched");
+    other.feed();
+    expect(backend, &[(A, IN), (B, IN)], "a file keeps nobody out");
+    need(backend.modify(A, Interest::WRITE), "a modify of a file");
+    expect(backend, &[(A, OUT), (B, IN)], "a file can be written at any time");
+    need(backend.modify(A, Interest::NONE), "silencing a file");
+    expect(backend, &[(B, IN)], "a silent file is not reported");
+    need(backend.modify(A, Interest::all()), "a modify of a file");
+    expect(backend, &[(A, IN | OUT), (B, IN)], "and can speak again");
+    need(backend.remove(A), "removing a file");
+    expect(backend, &[(B, IN)], "the file is gone");
+    assert_eq!(file.shares(), 0, "a share in a file was kept");
+}
+
+pub(super) fn level_triggered_until_consumed(backend: &mut dyn Backend) {
+    let (reader, socket) = (Source::new(Kind::PipeReader), Source::new(Kind::Socket));
+    add(backend, &reader, A, Interest::READ);
+    reader.feed();
+    reader.feed();
+    for _ in 0..5 {
+        expect(backend, &[(A, IN)], "it was reported before, and is ready still");
+    }
+    reader.read(1);
+    expect(backend, &[(A, IN)], "a part was read, the rest is there still");
+    reader.consume();
+    expect(backend, &[], "all of it was read");
+    reader.feed();
+    expect(backend, &[(A, IN)], "something new has come");
+
+    add(backend, &socket, B, Interest::WRITE);
+    for _ in 0..5 {
+        expect(
+            backend,
+            &[(A, IN), (B, OUT)],
+            "there is room still, and something to read",
+        );
+    }
+}
+
+pub(super) fn hang_up_is_told(backend: &mut dyn Backend) {
+    let mut pipe = Source::new(Kind::PipeReader);
+    add(backend, &pipe, A, Interest::READ);
+    pipe.feed();
+    pipe.hang_up();
+    expect(
+        backend,
+        &[(A, IN | HUP)],
+        "there is something to read, and then the end",
+    );
+    pipe.consume();
+    for _ in 0..3 {
+        expect(backend, &[(A, HUP)], "only the end is left");
+    }
+    let mut socket = Source::new(Kind::Socket);
+    add(backend, &socket, B, Interest::WRITE);
+    socket.hang_up();
+    expect(
+        backend,
+        &[(A, HUP), (B, OUT | HUP)],
+        "who only writes hears of a hang-up, too",
+    );
+}
+
+pub(super) fn errors_are_told(backend: &mut dyn Backend) {
+    let mut pipe = Source::new(Kind::PipeWriter);
+    add(backend, &pipe, A, Interest::WRITE);
+    expect(backend, &[(A, OUT)], "there is room");
+    pipe.hang_up();
+    expect(backend, &[(A, OUT | ERR)], "nobody will ever read it");
+    need(backend.modify(A, Interest::READ), "a modify");
+    expect(backend, &[(A, ERR)], "who only reads hears of an error, too");
+}
+
+pub(super) fn a_closed_number_is_told_or_silent(backend: &mut dyn Backend) {
+    let other = Source::new(Kind::PipeReader);
+    add(backend, &other, B, Interest::READ);
+    for (round, is_shared) in [(0, false), (1, true)] {
+        let token = Token::new(7, round);
+        let pipe = Source::new(Kind::PipeReader);
+        pipe.feed();
+        let number = Number::of(&pipe.fd);
+        need(
+            backend.add(Rc::clone(&number).into(), token, Interest::READ),
+            "an add",
+        );
+        expect(backend, &[(token, IN)], "it is open");
+        // The file is gone with its number, unless something else shares it.
+        let file = is_shared.then_some(pipe);
+        number.close();
+        other.feed();
+        for _ in 0..3 {
+            let found = look(backend);
+            assert!(found.contains(&(B, IN)), "another one is not served: {found:?}");
+            let fair = |what: Readiness| what == Readiness::NVAL || (file.is_some() && what == IN);
+            for (who, what) in found {
+                let is_fair = who == B || (who == token && fair(what));
+                assert!(is_fair, "a closed number was reported as {what:?}");
+            }
+        }
+        other.consume();
+        // It may say that there is nothing to remove.
+        let _ = backend.remove(token);
+        assert_eq!(
+            Rc::strong_count(&number),
+            1,
+            "the share of a closed number was kept"
+        );
+        for _ in 0..3 {
+            let start = Instant::now();
+            let found = wait_at_most(backend, Some(Duration::from_millis(2)), 64);
+            assert_eq!(found, [], "a closed number was reported after its removal");
+            assert!(
+                start.elapsed() >= Duration::from_millis(2),
+                "a wait ended early after the removal of a closed number"
+            );
+        }
+    }
+    feed(other.mouth());
+    expect(backend, &[(B, IN)], "the other one goes on");
+
+    // One that is closed from the start: refused, or told.
+    let number = Number::of(&other.fd);
+    number.close();
+    let late = Token::new(9, 0);
+    match backend.add(Rc::clone(&number).into(), late, Interest::READ) {
+        Ok(()) => {
+            expect(
+                backend,
+                &[(late, Readiness::NVAL), (B, IN)],
+                "a closed number was taken",
+            );
+            let _ = backend.remove(late);
+        }
+        Err(_) => assert!(
+            backend.modify(late, Interest::READ).is_err(),
+            "a closed number was refused, and is there"
+        ),
+    }
+    assert_eq!(
+        Rc::strong_count(&number),
+        1,
+        "the share of a closed number was kept"
+    );
+    expect(backend, &[(B, IN)], "the other one goes on");
+    add(backend, &Source::new(Kind::Eventfd), late, Interest::READ);
+}

@@ -1,0 +1,40 @@
+//! [`Always`]: polling for as long as is allowed, whatever happens.
+
+use core::time::Duration;
+
+use crate::{Effective, Iteration, PollParams, PollPolicy};
+
+/// Polls for the whole maximum before each wait: on a core of its own, with no maximum, it never sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Always {
+    params: PollParams,
+}
+
+impl Always {
+    /// Polls for `max`.
+    #[must_use]
+    pub const fn new(params: PollParams) -> Self {
+        Self { params }
+    }
+}
+
+impl PollPolicy for Always {
+    fn name(&self) -> &'static str {
+        "always"
+    }
+
+    fn budget(&self) -> Duration {
+        self.params.max
+    }
+
+    fn observe(&mut self, _: Iteration) {}
+
+    fn reset(&mut self, params: PollParams) {
+        *self = Self::new(params);
+    }
+
+    fn effective(&self) -> Effective {
+        let max_ns = u64::try_from(self.params.max.as_nanos()).unwrap_or(u64::MAX);
+        Effective::new(self.name()).with_max_ns(max_ns)
+    }
+}

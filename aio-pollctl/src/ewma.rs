@@ -1,0 +1,102 @@
+//! [`Ewma`]: a moving mean of the waits decides between polling and sleeping at once.
+
+use core::time::Duration;
+
+use crate::params::saturating_ns;
+use crate::{Effective, Iteration, PollParams, PollPolicy};
+
+/// A wait counts for one part in two to this power.
+const WEIGHT: u32 = 3;
+/// Longer waits than so many times the break-even time count as that: one of them must not be remembered for ever.
+const CLIP: u64 = 8;
+
+/// Polls for twice the break-even time while the mean wait is below it, else not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ewma {
+    params: PollParams,
+    time: Duration,
+    latency_ns: u64,
+    break_even_ns: u64,
+    mean_ns: u64,
+}
+
+impl Ewma {
+    /// A controller that polls until it knows better.
+    #[must_use]
+    pub fn new(params: PollParams) -> Self {
+        let break_even_ns = params.break_even_ns();
+        Self {
+            params,
+            time: Duration::from_nanos(2 * break_even_ns).min(params.max),
+            latency_ns: saturating_ns(params.wake_or_assumed().latency),
+            break_even_ns,
+            mean_ns: 0,
+        }
+    }
+}
+
+impl PollPolicy for Ewma {
+    fn name(&self) -> &'static str {
+        "ewma"
+    }
+
+    fn budget(&self) -> Duration {
+        if self.mean_ns < self.break_even_ns {
+            self.time
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn observe(&mut self, seen: Iteration) {
+        let late = if seen.blocked && !seen.timed_out {
+            self.latency_ns
+        } else {
+            0
+        };
+        let wait = saturating_ns(seen.elapsed)
+            .saturating_sub(late)
+            .min(CLIP * self.break_even_ns);
+        self.mean_ns = self.mean_ns - (self.mean_ns >> WEIGHT) + (wait >> WEIGHT);
+    }
+
+    fn reset(&mut self, params: PollParams) {
+        *self = Self::new(params);
+    }
+
+    fn effective(&self) -> Effective {
+        Effective::with_cost(self.name(), &self.params, self.time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WakeCost;
+
+    #[test]
+    fn the_mean_decides() {
+        let wake = WakeCost::of_total(Duration::from_micros(10));
+        let mut policy = Ewma::new(PollParams::unlimited().with_wake(wake));
+        let (on, off) = (Duration::from_micros(20), Duration::ZERO);
+        assert_eq!(policy.budget(), on);
+        let slept = |us| Iteration::new(Duration::from_micros(us), Duration::ZERO, true, false);
+        for (number, (wait, expected)) in [
+            (1_000_000, off), // counts as 80: mean 10
+            (8, on),          // the latency is not part of the wait: mean 8.75
+            (88, off),
+            (88, off),
+            (8, off),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            policy.observe(slept(wait));
+            assert_eq!(policy.budget(), expected, "wait {number} of {wait} us");
+        }
+        for _ in 0..20 {
+            policy.observe(slept(8));
+        }
+        assert_eq!(policy.budget(), on);
+    }
+}

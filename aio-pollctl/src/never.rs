@@ -1,0 +1,27 @@
+//! [`Never`]: no polling.
+
+use core::time::Duration;
+
+use crate::{Effective, Iteration, PollParams, PollPolicy};
+
+/// Sleeps at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Never;
+
+impl PollPolicy for Never {
+    fn name(&self) -> &'static str {
+        "never"
+    }
+
+    fn budget(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn observe(&mut self, _: Iteration) {}
+
+    fn reset(&mut self, _: PollParams) {}
+
+    fn effective(&self) -> Effective {
+        Effective::new(self.name()).with_max_ns(0)
+    }
+}

@@ -1,0 +1,359 @@
+//! Tests of the ladder: its steps by hand, its bound against adversaries, its reaction to changes.
+
+use std::println;
+use std::vec::Vec;
+
+use super::*;
+use crate::WakeCost;
+
+/// With a break-even time of 1024 ns and no latency, a unit is a nanosecond, and costs are exact.
+fn exact<const BANKS: usize>(max_ns: u64) -> Rcl<BANKS> {
+    let wake = WakeCost {
+        latency: Duration::ZERO,
+        cpu: Duration::from_nanos(1024),
+    };
+    Rcl::new(PollParams::up_to(Duration::from_nanos(max_ns)).with_wake(wake))
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap()
+}
+
+/// Lets it wait for `wait` ns; what that cost.
+fn step<const BANKS: usize>(policy: &mut Rcl<BANKS>, wait: u64) -> u64 {
+    let budget = ns(policy.budget());
+    let blocked = wait > budget;
+    let spun = Duration::from_nanos(wait.min(budget));
+    policy.observe(&Iteration::new(
+        Duration::from_nanos(wait),
+        spun,
+        blocked,
+        !blocked,
+    ));
+    if blocked { budget + 1024 } else { wait }
+}
+
+fn budgets<const BANKS: usize>(policy: &mut Rcl<BANKS>, waits: &[u64]) -> Vec<u64> {
+    waits
+        .iter()
+        .map(|wait| {
+            step(policy, *wait);
+            ns(policy.budget())
+        })
+        .collect()
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("AIO_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
+    println!("AIO_SEED={seed}");
+    seed
+}
+
+#[test]
+fn it_begins_with_the_break_even_time_and_learns_from_the_first_wait() {
+    let mut policy = exact::<4>(u64::MAX);
+    assert_eq!(policy.budget(), Duration::from_nanos(1024));
+    policy.learn(5000);
+    // A long wait: every rung cost itself and a sleep. The safe one had a head start of 256.
+    let expected = [0, 128, 256, 430, 716, 768, 1638, 3276];
+    for (got, expected) in policy.banks[0].iter().zip(expected) {
+        assert!((got - expected).abs() <= 8, "{:?}", policy.banks[0]);
+    }
+}
+
+#[test]
+fn steps_by_hand() {
+    for (waits, expected) in [
+        // Idle: at once no polling, in the bank of long waits.
+        (&[9000, 9000, 9000, 9000][..], &[1024, 0, 0, 0][..]),
+        // Busy: every rung above catches them, so there is no reason to leave the safe one.
+        (&[100, 100, 100, 100], &[1024, 1024, 1024, 1024]),
+        // Just above the break-even time: not worth it.
+        (&[1100, 1100, 1100, 1100, 1100, 1100], &[1024, 0, 0, 0, 0, 0]),
+    ] {
+        assert_eq!(budgets(&mut exact::<4>(u64::MAX), waits), expected, "{waits:?}");
+    }
+}
+
+#[test]
+fn a_pattern_is_known_by_the_wait_before() {
+    let mut policy = exact::<4>(u64::MAX);
+    let waits: Vec<u64> = [100, 9000].into_iter().cycle().take(40).collect();
+    let budgets = budgets(&mut policy, &waits);
+    assert_eq!(
+        budgets[20..24],
+        [0, 1024, 0, 1024],
+        "sleeps after a short wait, polls after a long one"
+    );
+}
+
+#[test]
+fn two_waits_back_are_seen_by_the_second_order_only() {
+    let waits: Vec<u64> = [100, 100, 9000, 9000].into_iter().cycle().take(4000).collect();
+    let cost = |budgets: &[u64]| -> u64 {
+        let pairs = budgets.iter().zip(&waits[1..]);
+        pairs
+            .skip(2000)
+            .map(|(budget, wait)| if wait > budget { budget + 1024 } else { *wait })
+            .sum()
+    };
+    let optimum: u64 = waits[2001..].iter().map(|wait| *wait.min(&1024)).sum();
+    let first = cost(&budgets(&mut exact::<4>(u64::MAX), &waits));
+    let second = cost(&budgets(&mut exact::<16>(u64::MAX), &waits));
+    assert!(second * 100 <= optimum * 101, "{second} over {optimum}");
+    assert!(first * 100 >= optimum * 110, "{first} over {optimum}");
+}
+
+#[test]
+fn it_follows_a_change_within_eight_waits() {
+    for (before, after, right) in [
+        (9000, 100, 128..=3276),
+        (100, 9000, 0..=0),
+        (9000, 700, 716..=3276),
+    ] {
+        let mut policy = exact::<4>(u64::MAX);
+        for _ in 0..5000 {
+            step(&mut policy, before);
+        }
+        let waits = [after; 9];
+        let budgets = budgets(&mut policy, &waits);
+        let wrong = budgets.iter().filter(|budget| !right.contains(*budget)).count();
+        assert!(
+            wrong <= 8 && right.contains(&budgets[8]),
+            "{before} to {after}: {budgets:?}"
+        );
+    }
+}
+
+#[test]
+fn near_deadlines_are_polled_for() {
+    let mut policy = exact::<4>(u64::MAX);
+    for _ in 0..10 {
+        step(&mut policy, 9000);
+    }
+    let until = |deadline| ns(policy.budget_until(Some(Duration::from_nanos(deadline))));
+    assert_eq!([0, 1, 1024, 1025, 5000].map(until), [0, 1, 1024, 0, 0]);
+    assert_eq!(policy.budget_until(None), Duration::ZERO);
+    let capped = exact::<4>(500);
+    let until = |deadline| ns(capped.budget_until(Some(Duration::from_nanos(deadline))));
+    assert_eq!([0, 400, 500, 501, 5000].map(until), [0, 400, 500, 500, 500]);
+}
+
+#[test]
+fn a_wait_that_a_timer_ends_is_as_long_as_the_timer_was_away() {
+    let wake = WakeCost::of_total(Duration::from_nanos(1024));
+    let mut policy = Rcl::<4>::new(PollParams::unlimited().with_wake(wake));
+    let elapsed = Duration::from_nanos(3000);
+    let seen = Iteration::new(elapsed, Duration::from_nanos(1024), true, false);
+    assert_eq!(policy.measure(&seen).unwrap().0, 3000 - 820);
+    assert_eq!(
+        policy.measure(&seen.with_deadline(elapsed, true)).unwrap().0,
+        3000
+    );
+    assert_eq!(
+        policy.measure(&seen.with_deadline(elapsed * 9, false)).unwrap().0,
+        3000 - 820
+    );
+    // Polled past the rung towards a near timer: the wait is as long as it was.
+    for _ in 0..10 {
+        policy.observe(&Iteration::new(
+            Duration::from_secs(1),
+            policy.budget(),
+            true,
+            false,
+        ));
+    }
+    assert_eq!(policy.budget(), Duration::ZERO);
+    let near = Duration::from_nanos(900);
+    let spun = Iteration::new(near, near, false, false);
+    assert_eq!(
+        policy.measure(&spun).unwrap(),
+        (0, 0),
+        "past the rung by a round of polling"
+    );
+    assert_eq!(
+        policy.measure(&spun.with_deadline(near, true)).unwrap(),
+        (900, 900)
+    );
+}
+
+#[test]
+fn polling_that_was_cut_short_is_no_evidence_of_a_long_wait() {
+    let mut policy = exact::<4>(u64::MAX);
+    let elapsed = Duration::from_nanos(300);
+    let cut = Iteration::new(elapsed, Duration::from_nanos(200), true, false);
+    assert_eq!(policy.measure(&cut).unwrap(), (300, 200));
+    let not_cut = Iteration::new(elapsed, Duration::from_nanos(1100), true, false);
+    assert_eq!(policy.measure(&not_cut).unwrap(), (1025, 1024));
+}
+
+#[test]
+fn a_sleep_that_was_none_changes_nothing() {
+    let wake = WakeCost::of_total(Duration::from_nanos(10_000));
+    let mut policy = Rcl::<4>::new(PollParams::unlimited().with_wake(wake));
+    let before = (policy.banks, policy.deficit, policy.context, policy.current);
+    let spun = policy.budget();
+    policy.observe(&Iteration::new(
+        spun + Duration::from_nanos(3999),
+        spun,
+        true,
+        false,
+    ));
+    assert_eq!(
+        (policy.banks, policy.deficit, policy.context, policy.current),
+        before
+    );
+    assert_eq!(policy.counts().ready_now, 1);
+    policy.observe(&Iteration::new(
+        spun + Duration::from_nanos(4000),
+        spun,
+        true,
+        false,
+    ));
+    assert_ne!(policy.banks, before.0);
+}
+
+#[test]
+fn off_means_off() {
+    let mut policy = exact::<4>(0);
+    for wait in [0, 100, 100, 9000, 100] {
+        step(&mut policy, wait);
+        assert_eq!(policy.budget(), Duration::ZERO);
+        assert_eq!(policy.budget_until(Some(Duration::from_nanos(1))), Duration::ZERO);
+    }
+}
+
+/// The largest sum of `cost - bound * min(wait, 1024)` over any window, in 1/1024 units.
+struct Window {
+    bound: i64,
+    sum: i64,
+    worst: i64,
+}
+
+impl Window {
+    fn add(&mut self, cost: u64, wait: u64) {
+        let cost = i64::try_from(cost).unwrap() * 1024;
+        let optimum = i64::try_from(wait.min(1024)).unwrap();
+        self.sum = (self.sum + cost - self.bound * optimum).max(0);
+        self.worst = self.worst.max(self.sum);
+    }
+}
+
+/// An adversary sees the policy and names the next wait.
+type Adversary<const BANKS: usize> = fn(&Rcl<BANKS>, &mut fastrand::Rng) -> u64;
+
+fn adversaries<const BANKS: usize>() -> Vec<(&'static str, Adversary<BANKS>)> {
+    fn budget<const BANKS: usize>(policy: &Rcl<BANKS>) -> u64 {
+        ns(policy.budget())
+    }
+    /// The wait that adds most to the deficit, seen so many waits ahead.
+    fn worst<const BANKS: usize>(policy: &Rcl<BANKS>, depth: u32) -> (i64, u64) {
+        let times = policy.ladder.times.map(ns);
+        let choices = times.into_iter().flat_map(|time| [time, time + 1]);
+        choices
+            .map(|wait| {
+                let mut next = policy.clone();
+                let cost = i64::try_from(step(&mut next, wait)).unwrap();
+                let gain = cost * 4 - 9 * i64::try_from(wait.min(1024)).unwrap();
+                let later = if depth > 1 { worst(&next, depth - 1).0 } else { 0 };
+                (gain + later, wait)
+            })
+            .max()
+            .unwrap()
+    }
+    std::vec![
+        ("just missed", |policy, _| budget(policy) + 1),
+        ("just missed, at most b", |policy, _| (budget(policy) + 1)
+            .min(1024)),
+        ("just missed or just caught", |policy, rng| budget(policy)
+            + rng.u64(0..2)),
+        ("far away or at once", |policy, rng| {
+            if budget(policy) > 0 && rng.u32(0..8) > 0 {
+                1 << 20
+            } else {
+                rng.u64(0..64)
+            }
+        }),
+        ("what adds most", |policy, _| worst(policy, 1).1),
+        ("what adds most in two waits", |policy, _| worst(policy, 2).1),
+        ("trains it, then turns", |policy, rng| {
+            if policy.deficit > -60 * 1024 {
+                rng.u64(900..1024)
+            } else {
+                budget(policy) + 1
+            }
+        }),
+        ("random lengths", |_, rng| 1 << rng.u32(0..16)),
+        ("random rungs", |policy, rng| {
+            let rung = policy.ladder.times[rng.usize(0..RUNGS)];
+            ns(rung) + rng.u64(0..2)
+        }),
+        ("idle", |_, _| 1 << 30),
+        ("at once", |_, _| 0),
+    ]
+}
+
+fn bound_holds<const BANKS: usize>(max_ns: u64, waits: usize) {
+    let seed = seed();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for (name, adversary) in adversaries::<BANKS>() {
+        let mut policy = exact::<BANKS>(max_ns);
+        let mut window = Window {
+            bound: policy.bound,
+            sum: 0,
+            worst: 0,
+        };
+        for _ in 0..waits {
+            let wait = adversary(&policy, &mut rng);
+            window.add(step(&mut policy, wait), wait);
+        }
+        let limit = 82 * 1024 * 1024;
+        assert!(
+            window.worst <= limit,
+            "{name}: {} b (AIO_SEED={seed})",
+            window.worst >> 20
+        );
+    }
+}
+
+#[test]
+fn any_window_costs_at_most_the_bound() {
+    bound_holds::<4>(u64::MAX, 5000);
+    bound_holds::<16>(u64::MAX, 5000);
+}
+
+#[test]
+fn the_bound_holds_below_a_maximum_too() {
+    for max_ns in [1, 100, 512, 700, 1024, 2000] {
+        bound_holds::<4>(max_ns, 1500);
+    }
+}
+
+#[test]
+fn the_bound_holds_when_adversaries_take_turns() {
+    let seed = seed();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let adversaries = adversaries::<4>();
+    let mut policy = exact::<4>(u64::MAX);
+    let mut window = Window {
+        bound: policy.bound,
+        sum: 0,
+        worst: 0,
+    };
+    for _ in 0..2000 {
+        let (name, adversary) = adversaries[rng.usize(0..adversaries.len())];
+        for _ in 0..rng.usize(1..200) {
+            let wait = adversary(&policy, &mut rng);
+            window.add(step(&mut policy, wait), wait);
+        }
+        assert!(
+            window.worst <= 82 << 20,
+            "after {name}: {} b (AIO_SEED={seed})",
+            window.worst >> 20
+        );
+    }
+    assert!(policy.counts().guarded > 0, "the guard had something to do");
+}

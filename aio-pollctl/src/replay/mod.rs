@@ -1,0 +1,297 @@
+//! Replay: what a policy would have cost on a trace of waits, against somebody who knew them in advance.
+//!
+//! A [`Trace`] is a list of waits; [`families`] makes some, [`Trace::parse`] reads one. [`replay`] leads a policy through it
+//! under the cost model of the crate's page, with the price of processor time at 100 percent and one wake-up cost `b`: a
+//! wait of `w` for which `s` was polled costs `w` if `w <= s`, else `s + b`. The policy sees what a loop would see: after a
+//! sleep, the time until it was awake, which is four fifths of `b` too late on the average and varies.
+//!
+//! It knows nothing about live loops: no clock is read, and the same seed gives the same figures everywhere.
+
+pub mod families;
+mod mixes;
+mod optimum;
+mod random;
+mod scenarios;
+mod trace;
+
+use core::time::Duration;
+use std::boxed::Box;
+
+pub use optimum::BestFixed;
+pub use random::Random;
+pub use scenarios::{Adversary, Ceiled, ceiling, deadlines, false_sleeps, step_response, worst_adversary};
+pub use trace::{ParseError, Role, Trace};
+
+use crate::{Fixed, HandlerMemory, Iteration, PollParams, PollPolicy, WakeCost};
+
+/// Sources a trace can have.
+pub const SOURCES: usize = 8;
+
+/// The wake-up costs that policies are judged at unless told otherwise, in nanoseconds.
+pub const WAKE_COSTS_NS: [u64; 4] = [5_000, 10_000, 20_000, 50_000];
+
+/// Parameters that fit a wake-up cost, with no maximum.
+#[must_use]
+pub const fn params_for(wake_cost_ns: u64) -> PollParams {
+    PollParams::unlimited().with_wake(WakeCost::of_total(Duration::from_nanos(wake_cost_ns)))
+}
+
+/// What a replay came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Waits.
+    pub waits: u64,
+    /// Polling, and the cost of wake-ups, in nanoseconds.
+    pub cost_ns: u64,
+    /// What knowing the future would have cost.
+    pub optimum_ns: u64,
+    /// Time spent polling.
+    pub spin_ns: u64,
+    /// Sleeps.
+    pub wakeups: u64,
+    /// From the first to the last event, wake-up latencies included.
+    pub total_ns: u64,
+    /// Of sleeps, by the factor of the mean latency in 1/256.
+    late: Box<[u32; LATE]>,
+    mean_late_ns: u64,
+}
+
+/// Latencies of up to 16 times their mean are told apart.
+const LATE: usize = 4096;
+
+impl Outcome {
+    fn new(wake_cost_ns: u64) -> Self {
+        Self {
+            waits: 0,
+            cost_ns: 0,
+            optimum_ns: 0,
+            spin_ns: 0,
+            wakeups: 0,
+            total_ns: 0,
+            late: Box::new([0; LATE]),
+            mean_late_ns: mean_late_ns(wake_cost_ns),
+        }
+    }
+
+    /// Cost over the clairvoyant optimum.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        if self.optimum_ns == 0 {
+            return if self.cost_ns == 0 { 1.0 } else { f64::INFINITY };
+        }
+        self.cost_ns as f64 / self.optimum_ns as f64
+    }
+
+    /// The part of the whole time that was spent polling.
+    #[must_use]
+    pub fn spin_share(&self) -> f64 {
+        self.spin_ns as f64 / self.total_ns.max(1) as f64
+    }
+
+    /// What 99 of 100 waits were late at most, in nanoseconds.
+    #[must_use]
+    pub fn p99_added_ns(&self) -> u64 {
+        let later = self.waits / 100;
+        let mut count = 0;
+        for (factor, waits) in self.late.iter().enumerate().rev() {
+            count += u64::from(*waits);
+            if count > later {
+                return (self.mean_late_ns * factor as u64) >> 8;
+            }
+        }
+        0
+    }
+
+    fn add(&mut self, wait: u64, wake_cost_ns: u64, spun: u64, slept: Option<u16>) {
+        self.waits += 1;
+        self.optimum_ns += wait.min(wake_cost_ns);
+        self.spin_ns += spun;
+        self.cost_ns += spun;
+        self.total_ns += wait;
+        if let Some(noise) = slept {
+            self.cost_ns += wake_cost_ns;
+            self.wakeups += 1;
+            self.total_ns += late_ns(self.mean_late_ns, noise);
+            self.late[usize::from(noise >> 4)] += 1;
+        }
+    }
+}
+
+const fn mean_late_ns(wake_cost_ns: u64) -> u64 {
+    wake_cost_ns * 4 / 5
+}
+
+/// A latency: the mean times a factor in 1/4096.
+const fn late_ns(mean_ns: u64, noise: u16) -> u64 {
+    (mean_ns * noise as u64) >> 12
+}
+
+fn to_ns(duration: Duration) -> u64 {
+    crate::params::saturating_ns(duration)
+}
+
+/// Leads `policy` through `trace`.
+#[must_use]
+pub fn replay(trace: &Trace, wake_cost_ns: u64, policy: &mut dyn PollPolicy) -> Outcome {
+    let mut outcome = Outcome::new(wake_cost_ns);
+    let mut handlers = Handlers::new(trace.sources());
+    for wait in trace.iter() {
+        let budget = to_ns(policy.budget());
+        let slept = wait.ns > budget;
+        let (late, spun) = if slept {
+            (late_ns(outcome.mean_late_ns, wait.noise), budget)
+        } else {
+            (0, wait.ns)
+        };
+        let seen = Iteration::new(
+            Duration::from_nanos(wait.ns + late),
+            Duration::from_nanos(spun),
+            slept,
+            !slept,
+        );
+        let seen = seen.with_source(u32::from(wait.source)).with_events(1);
+        handlers.tell(policy, seen, wait.source);
+        policy.observe(seen);
+        outcome.add(wait.ns, wake_cost_ns, spun, slept.then_some(wait.noise));
+    }
+    outcome
+}
+
+/// What a loop keeps beside its handlers.
+struct Handlers {
+    memory: [HandlerMemory; SOURCES],
+    hot: usize,
+}
+
+impl Handlers {
+    fn new(hot: usize) -> Self {
+        Self {
+            memory: [HandlerMemory::default(); SOURCES],
+            hot: hot.min(SOURCES),
+        }
+    }
+
+    fn tell(&mut self, policy: &mut dyn PollPolicy, seen: Iteration, source: u8) {
+        if policy.is_per_handler() {
+            for (index, memory) in self.memory[..self.hot].iter_mut().enumerate() {
+                policy.observe_handler(memory, index == usize::from(source), seen);
+            }
+        }
+    }
+}
+
+/// What the best fixed time would have cost, known in hindsight: one for each phase of the trace.
+#[must_use]
+pub fn replay_best_fixed(trace: &Trace, wake_cost_ns: u64, best: &BestFixed) -> Outcome {
+    let mut outcome = Outcome::new(wake_cost_ns);
+    let times = best.times(wake_cost_ns);
+    for (phase, time) in trace.phases().zip(times) {
+        // A maximum of zero is no polling.
+        let mut fixed = Fixed::new(PollParams::up_to(Duration::from_nanos(time)));
+        outcome.join(&replay(&phase, wake_cost_ns, &mut fixed));
+    }
+    outcome
+}
+
+impl Outcome {
+    fn join(&mut self, other: &Self) {
+        self.waits += other.waits;
+        self.cost_ns += other.cost_ns;
+        self.optimum_ns += other.optimum_ns;
+        self.spin_ns += other.spin_ns;
+        self.wakeups += other.wakeups;
+        self.total_ns += other.total_ns;
+        for (here, there) in self.late.iter_mut().zip(other.late.iter()) {
+            *here += there;
+        }
+    }
+}
+
+/// The geometric mean; 1 of nothing.
+#[must_use]
+pub fn geometric_mean(ratios: impl IntoIterator<Item = f64>) -> f64 {
+    let (mut sum, mut count) = (0.0, 0u32);
+    for ratio in ratios {
+        sum += ratio.ln();
+        count += 1;
+    }
+    if count == 0 {
+        1.0
+    } else {
+        (sum / f64::from(count)).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Always, Never, Policy, SkiRental};
+
+    fn trace(waits: &[u64]) -> Trace {
+        Trace::new("test", "test", Role::File, 1).with_waits(waits.iter().copied())
+    }
+
+    #[test]
+    fn costs_follow_the_model() {
+        let trace = trace(&[100, 999, 1000, 1001, 50_000]);
+        let of = |policy: &mut dyn PollPolicy| {
+            let outcome = replay(&trace, 1000, policy);
+            assert_eq!(outcome.optimum_ns, 100 + 999 + 1000 + 1000 + 1000);
+            (outcome.cost_ns, outcome.spin_ns, outcome.wakeups)
+        };
+        assert_eq!(of(&mut Never), (5000, 0, 5));
+        assert_eq!(of(&mut Always::new(params_for(1000))), (53_100, 53_100, 0));
+        assert_eq!(of(&mut SkiRental::new(params_for(1000))), (6099, 4099, 2));
+    }
+
+    #[test]
+    fn hindsight_is_no_worse_than_any_fixed_time() {
+        for trace in families::tuned(7, 2000) {
+            let best = BestFixed::of(&trace);
+            for wake in WAKE_COSTS_NS {
+                let limit = replay_best_fixed(&trace, wake, &best);
+                assert_eq!(limit.cost_ns, best.cost(wake), "{}", trace.name());
+                for time in [1, 1000, 4000, 10_000, 33_000, 200_000] {
+                    let params = PollParams::unlimited().with_fixed(Duration::from_nanos(time));
+                    let fixed = replay(&trace, wake, &mut Fixed::new(params));
+                    assert!(limit.cost_ns <= fixed.cost_ns, "{} {wake} {time}", trace.name());
+                }
+                assert!(limit.cost_ns >= limit.optimum_ns);
+            }
+        }
+    }
+
+    #[test]
+    fn a_replay_is_the_same_each_time() {
+        for trace in families::held_out(3, 1000) {
+            for name in Policy::NAMES {
+                let run = || {
+                    let mut policy = Policy::by_name(name, params_for(20_000)).unwrap();
+                    replay(&trace, 20_000, &mut policy)
+                };
+                assert_eq!(run(), run(), "{name} {}", trace.name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_99th_percentile_of_lateness() {
+        let waits: std::vec::Vec<u64> = (0..1000).map(|n| if n % 50 == 0 { 9999 } else { 5 }).collect();
+        let outcome = replay(&trace(&waits), 1000, &mut SkiRental::new(params_for(1000)));
+        assert_eq!(outcome.wakeups, 20);
+        let p99 = outcome.p99_added_ns();
+        assert!(
+            (400..1600).contains(&p99),
+            "{p99}: two of a hundred sleep, so it is one of them"
+        );
+        let waits: std::vec::Vec<u64> = (0..1000).map(|n| if n % 200 == 0 { 9999 } else { 5 }).collect();
+        let outcome = replay(&trace(&waits), 1000, &mut SkiRental::new(params_for(1000)));
+        assert_eq!(outcome.p99_added_ns(), 0);
+    }
+
+    #[test]
+    fn geometric_means() {
+        assert!((geometric_mean([2.0, 8.0]) - 4.0).abs() < 1e-9);
+        assert!((geometric_mean([]) - 1.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,263 @@
+//! Situations that are no trace: adversaries, sudden changes, known deadlines, sleeps that were none, a ceiling.
+
+use core::time::Duration;
+use std::vec::Vec;
+
+use super::{Outcome, Random, Trace, late_ns, mean_late_ns, params_for, replay, to_ns};
+use crate::{Iteration, Policy, PollParams, PollPolicy};
+
+/// An adversary, and what it reached.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adversary {
+    /// What it does.
+    pub name: &'static str,
+    /// Cost over the clairvoyant optimum.
+    pub ratio: f64,
+}
+
+/// Names the next wait.
+type Strategy = fn(&Loop, &mut Random) -> u64;
+
+/// A loop with one wait after the other, and no latency that the policy does not know of.
+struct Loop {
+    policy: Policy,
+    wake_ns: u64,
+    late_ns: u64,
+}
+
+impl Loop {
+    fn new(policy: Policy, wake_ns: u64) -> Self {
+        let late_ns = mean_late_ns(wake_ns);
+        Self {
+            policy,
+            wake_ns,
+            late_ns,
+        }
+    }
+
+    fn budget(&self) -> u64 {
+        to_ns(self.policy.budget())
+    }
+
+    /// Cost and optimum of a wait.
+    fn step(&mut self, wait: u64) -> (u64, u64) {
+        let budget = self.budget();
+        let slept = wait > budget;
+        let elapsed = wait + if slept { self.late_ns } else { 0 };
+        let spun = Duration::from_nanos(wait.min(budget));
+        let seen = Iteration::new(Duration::from_nanos(elapsed), spun, slept, !slept);
+        self.policy.observe(seen);
+        let cost = if slept { budget + self.wake_ns } else { wait };
+        (cost, wait.min(self.wake_ns))
+    }
+}
+
+/// The worst of some adversaries that see the budget before they choose the wait, and know the policy.
+///
+/// `None` if there is no policy of that name.
+#[must_use]
+pub fn worst_adversary(name: &str, wake_ns: u64, waits: usize, seed: u64) -> Option<Adversary> {
+    let policy = Policy::by_name(name, params_for(wake_ns))?;
+    let strategies: [(&'static str, Strategy); 6] = [
+        ("just missed", |state, _| missed(state)),
+        ("just missed, at most b", |state, _| {
+            missed(state).min(state.wake_ns)
+        }),
+        ("just missed or just caught", |state, random| {
+            missed(state) - state.budget().min(random.below(2) * (state.wake_ns >> 9))
+        }),
+        ("at once, then far away", |state, random| {
+            if state.budget() > 0 && random.below(8) > 0 {
+                state.wake_ns << 10
+            } else {
+                random.below(64)
+            }
+        }),
+        ("the worst next wait", |state, _| worst_next(state)),
+        ("random lengths", |state, random| {
+            state.wake_ns >> random.below(8) << random.below(8)
+        }),
+    ];
+    let mut worst = Adversary { name: "", ratio: 0.0 };
+    for (name, choose) in strategies {
+        let mut state = Loop::new(policy.clone(), wake_ns);
+        let mut random = Random::named(seed, name);
+        let (mut cost, mut optimum) = (0, 0);
+        for _ in 0..waits {
+            let wait = choose(&state, &mut random);
+            let (paid, due) = state.step(wait);
+            cost += paid;
+            optimum += due;
+        }
+        let ratio = cost as f64 / optimum.max(1) as f64;
+        if ratio > worst.ratio {
+            worst = Adversary { name, ratio };
+        }
+    }
+    Some(worst)
+}
+
+/// A bit longer than the budget: the bit is what the units of the policy can tell apart.
+fn missed(state: &Loop) -> u64 {
+    state.budget().saturating_add((state.wake_ns >> 9).max(1))
+}
+
+/// The wait, at and above each rung, that costs most over the optimum now and with the next budget.
+fn worst_next(state: &Loop) -> u64 {
+    let mut best = (f64::MIN, 0);
+    for eighth in 0..28 {
+        let wait = state.wake_ns * eighth / 8 + (state.wake_ns >> 9);
+        let mut copy = Loop::new(state.policy.clone(), state.wake_ns);
+        let (cost, optimum) = copy.step(wait);
+        let (later, due) = copy.step(missed(&copy));
+        let gain = (cost + later) as f64 - 2.25 * (optimum + due) as f64;
+        if gain > best.0 {
+            best = (gain, wait);
+        }
+    }
+    best.1
+}
+
+/// How many waits it takes until the policy is right for good: after idle turned busy, and after busy turned idle.
+///
+/// `None` if there is no policy of that name.
+#[must_use]
+pub fn step_response(name: &str, wake_ns: u64) -> Option<(usize, usize)> {
+    let policy = Policy::by_name(name, params_for(wake_ns))?;
+    let change = |before: u64, after: u64| {
+        let mut state = Loop::new(policy.clone(), wake_ns);
+        for _ in 0..3000 {
+            state.step(before);
+        }
+        let wrong: Vec<usize> = (0..3000)
+            .filter(|_| {
+                let (cost, optimum) = state.step(after);
+                cost > optimum
+            })
+            .collect();
+        wrong.last().map_or(0, |last| last + 1)
+    };
+    let (short, long) = (wake_ns / 2, 50 * wake_ns);
+    Some((change(long, short), change(short, long)))
+}
+
+/// A timer whose time is known beside events whose time is not: cost over the clairvoyant optimum if the policy is told of
+/// the timer, and if it is not.
+///
+/// `None` if there is no policy of that name.
+#[must_use]
+pub fn deadlines(name: &str, wake_ns: u64, timer_ns: u64, event_ns: f64, seed: u64) -> Option<(f64, f64)> {
+    let run = |told: bool| {
+        let mut policy = Policy::by_name(name, params_for(wake_ns))?;
+        let mut random = Random::named(seed, "deadlines");
+        let mut outcome = Outcome::new(wake_ns);
+        let (mut timer, mut event) = (timer_ns, random.exponential(event_ns) as u64);
+        for _ in 0..50_000 {
+            let wait = timer.min(event);
+            let due = Duration::from_nanos(timer);
+            let budget = if told {
+                policy.budget_until(Some(due))
+            } else {
+                policy.budget().min(due)
+            };
+            let budget = to_ns(budget);
+            let slept = wait > budget;
+            let noise = 4096 + (random.normal() * 1000.0) as i32;
+            let noise = noise.clamp(1500, 9000) as u16;
+            let late = if slept {
+                late_ns(mean_late_ns(wake_ns), noise)
+            } else {
+                0
+            };
+            let spun = wait.min(budget);
+            let hit = !slept && event <= timer;
+            let mut seen = Iteration::new(
+                Duration::from_nanos(wait + late),
+                Duration::from_nanos(spun),
+                slept,
+                hit,
+            );
+            if told {
+                // What a loop measures: a sleep to the deadline ends late, too.
+                seen = seen.with_deadline(due, timer < event);
+                if slept && timer < event {
+                    seen.elapsed = due;
+                }
+            }
+            policy.observe(seen);
+            outcome.add(wait, wake_ns, spun, slept.then_some(noise));
+            timer -= wait;
+            event -= wait;
+            if timer == 0 {
+                timer = timer_ns;
+            }
+            if event == 0 {
+                event = 1 + random.exponential(event_ns) as u64;
+            }
+        }
+        Some(outcome.ratio())
+    };
+    Some((run(true)?, run(false)?))
+}
+
+/// Events that come between the last look and the sleep, so that the sleep ends at once: they happen to so many of 100
+/// sleeps. Cost over the clairvoyant optimum if the policy can tell, and if such a sleep looks as long as a short one.
+///
+/// `None` if there is no policy of that name.
+#[must_use]
+pub fn false_sleeps(name: &str, trace: &Trace, wake_ns: u64, percent: u64) -> Option<(f64, f64)> {
+    let run = |tell: bool| {
+        let mut policy = Policy::by_name(name, params_for(wake_ns))?;
+        let mut random = Random::named(percent, trace.name());
+        let mut outcome = Outcome::new(wake_ns);
+        for wait in trace.iter() {
+            let budget = to_ns(policy.budget());
+            let slept = wait.ns > budget;
+            let at_once = slept && random.below(100) < percent;
+            let spun = wait.ns.min(budget);
+            let elapsed = match (at_once, slept) {
+                (true, _) if tell => spun + 300,
+                (true, _) => spun + mean_late_ns(wake_ns) * 3 / 5,
+                (false, true) => wait.ns + late_ns(mean_late_ns(wake_ns), wait.noise),
+                (false, false) => wait.ns,
+            };
+            let seen = Iteration::new(
+                Duration::from_nanos(elapsed),
+                Duration::from_nanos(spun),
+                slept,
+                !slept,
+            );
+            policy.observe(seen);
+            if at_once {
+                outcome.add(spun, wake_ns, spun, None);
+            } else {
+                outcome.add(wait.ns, wake_ns, spun, slept.then_some(wait.noise));
+            }
+        }
+        Some(outcome.ratio())
+    };
+    Some((run(true)?, run(false)?))
+}
+
+/// What a ceiling did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ceiled {
+    /// The part of the time spent polling.
+    pub spin_share: f64,
+    /// Cost over the clairvoyant optimum.
+    pub ratio: f64,
+}
+
+/// Replays under `poll-cpu-max` of so many percent.
+///
+/// `None` if there is no policy of that name.
+#[must_use]
+pub fn ceiling(name: &str, trace: &Trace, wake_ns: u64, percent: u32) -> Option<Ceiled> {
+    let params: PollParams = params_for(wake_ns).with_cpu_max(percent);
+    let mut policy = Policy::by_name(name, params)?;
+    let outcome = replay(trace, wake_ns, &mut policy);
+    Some(Ceiled {
+        spin_share: outcome.spin_share(),
+        ratio: outcome.ratio(),
+    })
+}
