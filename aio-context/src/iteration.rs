@@ -79,9 +79,12 @@ impl Inner {
         }
         let waited = if polled.hit { None } else { polled.ended };
         let elapsed = polled.spun + waited.map_or(Duration::ZERO, |from| self.now().since(from));
-        self.policy
-            .borrow_mut()
-            .observe(Iteration::new(elapsed, polled.spun, blocked, polled.hit));
+        let seen = Iteration::new(elapsed, polled.spun, blocked, polled.hit);
+        let seen = match timeout {
+            Some(deadline) => seen.with_deadline(deadline, elapsed >= deadline),
+            None => seen,
+        };
+        self.policy.borrow_mut().observe(seen);
     }
 
     fn try_polling(

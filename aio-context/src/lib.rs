@@ -64,7 +64,7 @@ mod wake;
 
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub use aio_handlers::GroupId;
-pub use aio_pollctl::{Fixed, Learned, PollParams, PollPolicy, Qemu2020, WakeCost};
+pub use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, VirtualClock};
 pub use bh::BottomHalf;
 pub use closures::On;

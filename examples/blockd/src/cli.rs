@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use aio_context::Policy;
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
 
 use crate::disk::Source;
@@ -36,8 +38,8 @@ pub struct Args {
     pub poll_max: Duration,
 
     /// What decides how long to look, up to --poll-max
-    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
-    pub policy: Policy,
+    #[arg(long, value_name = "NAME", default_value = "learned", value_parser = PossibleValuesParser::new(Policy::NAMES))]
+    pub policy: String,
 
     /// What it costs to be woken, in nanoseconds; measured at the start unless given
     #[arg(long, value_name = "N")]
@@ -85,26 +87,6 @@ impl Export {
             readonly: false,
         }
     }
-}
-
-/// A polling policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Policy {
-    /// Learns from every wait what would have cost least
-    #[default]
-    Learned,
-    /// The same, by the previous two waits instead of one
-    #[value(name = "learned-2")]
-    Learned2,
-    /// Looks longer when requests come soon after it stopped looking, and not at all when they come much later
-    #[value(name = "qemu-2020")]
-    Qemu2020,
-    /// As long as a sleep costs
-    SkiRental,
-    /// As long as allowed
-    Always,
-    /// Not at all
-    Never,
 }
 
 /// A way to wait for descriptors.
@@ -299,7 +281,7 @@ mod tests {
             (args.exports.len(), args.poll_max),
             (2, Duration::from_micros(32))
         );
-        assert_eq!((args.policy, args.backend), (Policy::Qemu2020, Waiter::Auto));
+        assert_eq!((args.policy.as_str(), args.backend), ("learned", Waiter::Auto));
         assert!(Args::try_parse_from(["blockd"]).is_err());
     }
 }

@@ -37,6 +37,6 @@ mod server;
 mod session;
 mod vring;
 
-pub use cli::{Args, Export, MOST_QUEUES, Policy, Waiter, parse_duration, parse_size};
+pub use cli::{Args, Export, MOST_QUEUES, Waiter, parse_duration, parse_size};
 pub use disk::Source;
 pub use server::{Server, Stopper, serve};

@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use aio_backend_epoll::Epoll;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{
-    Context, Fixed, Learned, PollParams, PollPolicy, Qemu2020, Remote, Wait, WakeCost, measure_wake_cost,
-};
+use aio_context::{Context, Policy, PollParams, PollPolicy, Remote, Wait, WakeCost, measure_wake_cost};
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit};
 
 use crate::acceptor::Acceptor;
 use crate::chain::Chain;
-use crate::cli::{Args, Export, Policy, Waiter};
+use crate::cli::{Args, Export, Waiter};
 use crate::disk::{Disk, Source};
 use crate::request::Device;
 
@@ -51,9 +49,10 @@ impl Server {
     /// What cannot be opened, bound or built, and what to do about it.
     pub fn new(args: &Args) -> anyhow::Result<Self> {
         raise_descriptor_limit(args);
-        let mut builder = Context::builder().poll_params(PollParams::up_to(args.poll_max));
+        let params = poll_params(args)?;
+        let mut builder = Context::builder().poll_params(params);
         if !args.poll_max.is_zero() {
-            builder = builder.policy(policy(args)?);
+            builder = builder.policy(policy(args, params)?);
         }
         match args.backend {
             Waiter::Auto => {}
@@ -133,30 +132,32 @@ pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     server.run().context("the event loop cannot wait any longer")
 }
 
+/// How much to poll: what was asked for, with what a sleep costs here.
+fn poll_params(args: &Args) -> anyhow::Result<PollParams> {
+    let params = PollParams::up_to(args.poll_max).with_cpu_price(args.poll_cpu_price);
+    if args.poll_max.is_zero() {
+        return Ok(params);
+    }
+    let params = match args.poll_wake_ns {
+        Some(nanos) => params.with_wake(WakeCost::of_total(Duration::from_nanos(nanos))),
+        None => params.with_measured_wake(
+            measure_wake_cost().context("cannot measure what a sleep costs; --poll-wake-ns sets it")?,
+        ),
+    };
+    Ok(params)
+}
+
 /// The polling policy that is asked for.
-fn policy(args: &Args) -> anyhow::Result<Box<dyn PollPolicy>> {
-    let params = PollParams::up_to(args.poll_max);
-    let wake = match args.poll_wake_ns {
-        Some(nanos) => WakeCost::told(Duration::from_nanos(nanos)),
-        None => measure_wake_cost().context("cannot measure what a sleep costs; --poll-wake-ns sets it")?,
-    };
-    let wake = wake.priced(args.poll_cpu_price);
-    let policy: Box<dyn PollPolicy> = match args.policy {
-        Policy::Learned => Box::new(Learned::new(params, wake)),
-        Policy::Learned2 => Box::new(Learned::second_order(params, wake)),
-        Policy::Qemu2020 => Box::new(Qemu2020::new(params)),
-        Policy::SkiRental => Box::new(Fixed::ski_rental(wake).capped(params)),
-        Policy::Always => Box::new(Fixed::always().capped(params)),
-        Policy::Never => Box::new(Fixed::never()),
-    };
-    tracing::info!(
-        policy = policy.name(),
-        poll_max = ?args.poll_max,
-        wake_ns = wake.latency_ns(),
-        break_even_ns = wake.break_even_ns(),
-        "polling"
-    );
-    Ok(policy)
+fn policy(args: &Args, params: PollParams) -> anyhow::Result<Box<dyn PollPolicy>> {
+    let policy = Policy::by_name(&args.policy, params).with_context(|| {
+        format!(
+            "there is no policy {:?}; there are {}",
+            args.policy,
+            Policy::NAMES.join(", ")
+        )
+    })?;
+    tracing::info!("polling: {}", policy.effective());
+    Ok(Box::new(policy))
 }
 
 fn open(export: &Export) -> anyhow::Result<Disk> {

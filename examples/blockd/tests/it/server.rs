@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use blockd::{Args, Export, Policy, Source, Stopper, Waiter};
+use blockd::{Args, Export, Source, Stopper, Waiter};
 
 /// A running daemon; dropping it stops it and checks that it ended well.
 pub(crate) struct Server {
@@ -68,7 +68,7 @@ impl Wanted {
         let args = Args {
             exports: exports.clone(),
             poll_max,
-            policy: Policy::default(),
+            policy: "learned".to_owned(),
             poll_wake_ns: None,
             poll_cpu_price: 50,
             backend,
