@@ -5,10 +5,10 @@ use core::time::Duration;
 use crate::rcl::{Counts, Rcl};
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
-/// The regret-clamped ladder: sixteen banks, chosen by the lengths of the last two waits. It finds
+/// The regret-clamped ladder: sixty-four banks, chosen by the last two waits and a slower mean. It finds
 /// longer patterns, and learns more slowly.
 #[derive(Clone, Debug)]
-pub struct Learned2(pub(crate) Rcl<16>);
+pub struct Learned2(pub(crate) Rcl<64>);
 
 impl Learned2 {
     /// Polls for the break-even time until it knows better.

@@ -1,8 +1,9 @@
 //! [`Rcl`]: the regret-clamped ladder, which `learned` and `learned-2` share.
 //!
 //! After each wait it is known what *every* rung would have cost, so there is nothing to explore. Each bank keeps, per rung,
-//! how much more it cost than the best one lately; the waits before say which bank speaks. A guard keeps the sum of costs
-//! below 2.25 times what somebody would pay who knows the waits in advance, whatever they are. It has no randomness and no
+//! how much more it cost than the best one lately. Which bank speaks depends on the class of the last wait (or of the last
+//! two) and on the class of a moving mean: the first tells bursts from what is between them, the second busy from quiet
+//! times, and so it reacts at once where a single bank would have to learn anew. A guard keeps the sum of costs below 2.25 times what somebody would pay who knows the waits in advance, whatever they are. It has no randomness and no
 //! division.
 //!
 //! # The bound
@@ -26,6 +27,9 @@ const DECAY: u32 = 8;
 const HEAD_START: i16 = 256;
 /// Rung numbers travel in the low bits of figures when the least is searched.
 const NUMBER: i16 = (RUNGS - 1) as i16;
+/// Where classes of waits and of their mean begin, in units.
+const WAIT_CLASSES: [i32; 3] = [256, 1024, 4096];
+const MEAN_CLASSES: [i32; 3] = [512, 1024, 2048];
 /// The guard takes over when the deficit is above the first, and credit ends at the second, in units.
 const DEFICIT_MOST: i64 = 16 * UNIT as i64;
 const DEFICIT_LEAST: i64 = -64 * UNIT as i64;
@@ -41,12 +45,17 @@ pub struct Counts {
     pub guarded: u64,
 }
 
-/// With `BANKS` banks: a power of 4, one factor of 4 for each wait that is looked back.
+/// With `BANKS` banks: 4 for the mean, times 4 for each wait that is looked back.
 #[derive(Clone, Debug)]
 pub(crate) struct Rcl<const BANKS: usize> {
     banks: [[i16; RUNGS]; BANKS],
     best: [u8; BANKS],
+    /// The bank that speaks.
     context: u8,
+    /// The last waits, as classes of two bits.
+    history: u8,
+    /// The moving mean in units, times 16.
+    mean: i32,
     current: u8,
     deficit: i64,
     /// The bound, times 1024.
@@ -59,6 +68,10 @@ pub(crate) struct Rcl<const BANKS: usize> {
 }
 
 impl<const BANKS: usize> Rcl<BANKS> {
+    const HISTORY: u8 = (BANKS / 4 - 1) as u8;
+    /// A wait counts for one part in two to this power. With more history the mean may look further.
+    const MEAN_SHIFT: u32 = if BANKS == 16 { 1 } else { 3 };
+
     pub(crate) fn new(params: PollParams) -> Self {
         let ladder = Ladder::new(&params);
         let mut bank = [HEAD_START; RUNGS];
@@ -67,6 +80,8 @@ impl<const BANKS: usize> Rcl<BANKS> {
             banks: [bank; BANKS],
             best: [ladder.safe; BANKS],
             context: 0,
+            history: 0,
+            mean: 0,
             current: ladder.safe,
             deficit: 0,
             bound: bound(ladder.break_even_ns, params.max_ns()),
@@ -105,9 +120,8 @@ impl<const BANKS: usize> Rcl<BANKS> {
         };
         self.account(wait, spun, seen.blocked);
         let best = self.learn(wait);
-        let class = u8::from(wait >= 256) + u8::from(wait >= 1024) + u8::from(wait >= 4096);
         self.best[usize::from(self.context)] = best;
-        self.context = (self.context << 2 | class) & (BANKS - 1) as u8;
+        self.remember(wait);
         self.current = if self.deficit > DEFICIT_MOST {
             self.counts.guarded += 1;
             self.ladder.safe
@@ -161,6 +175,16 @@ impl<const BANKS: usize> Rcl<BANKS> {
             *behind = (*behind - (least & !NUMBER)).min(MOST_BEHIND);
         }
         (least & NUMBER) as u8
+    }
+
+    /// Chooses the bank that speaks next.
+    fn remember(&mut self, wait: i16) {
+        let class =
+            |value: i32, bounds: [i32; 3]| bounds.iter().map(|bound| u8::from(value >= *bound)).sum::<u8>();
+        let wait = i32::from(wait);
+        self.history = (self.history << 2 | class(wait, WAIT_CLASSES)) & Self::HISTORY;
+        self.mean += ((wait << 4) - self.mean) >> Self::MEAN_SHIFT;
+        self.context = class(self.mean >> 4, MEAN_CLASSES) * (Self::HISTORY + 1) + self.history;
     }
 
     pub(crate) fn effective(&self, policy: &'static str) -> Effective {

@@ -29,7 +29,7 @@ fn merge(trace: &mut Trace, random: &mut Random, count: usize, sources: &[Source
     }
 }
 
-/// Bursts of about `2^16`-th of the state: `long` events `gap` us apart, then `idle` us on the average.
+/// `long` events `gap` us apart, then `idle` us on the average.
 fn burst(random: &mut Random, left: &mut u64, long: u64, gap: f64, idle: f64) -> f64 {
     if *left == 0 {
         *left = long;
@@ -100,7 +100,7 @@ pub(super) fn modulated(maker: &mut Maker) {
 }
 
 /// What came later, as far as it has a memory.
-pub(super) fn fresh(maker: &mut Maker) {
+pub(super) fn compared(maker: &mut Maker) {
     hawkes(maker);
     swings(maker);
     nested(maker);
@@ -187,4 +187,90 @@ fn echoes(maker: &mut Maker) {
             random.log_normal(median * US * drift.exp(), 0.25)
         });
     }
+}
+
+/// What came last.
+pub(super) fn fresh(maker: &mut Maker) {
+    for (name, stay) in [("chain-fast", 0.8), ("chain-slow", 0.98)] {
+        let mut state = 0;
+        maker.each("chain", name, |random| {
+            if !random.chance(stay) {
+                state = (state + 1 + random.below(2) as usize) % 3;
+            }
+            random.log_normal([5.0, 40.0, 400.0][state] * US, 0.4)
+        });
+    }
+    for (name, round_trip) in [("slow-start-60us", 60.0), ("slow-start-250us", 250.0)] {
+        let (mut window, mut left) = (1, 0);
+        maker.each("slow-start", name, |random| {
+            if left > 0 {
+                left -= 1;
+                return random.between(0.8, 1.6) * US;
+            }
+            window = if window == 64 { 1 } else { window * 2 };
+            left = window - 1;
+            round_trip * US * random.between(0.9, 1.1)
+        });
+    }
+    for (name, idle) in [("heavy-bursts-40us", 40.0), ("heavy-bursts-400us", 400.0)] {
+        let mut left = 0;
+        maker.each("heavy-bursts", name, |random| {
+            if left > 0 {
+                left -= 1;
+                return random.exponential(3.0 * US);
+            }
+            left = random.pareto(1.1, 2.0).min(10_000.0) as u64;
+            random.exponential(idle * US)
+        });
+    }
+    ramps(maker);
+    shifts(maker);
+    disks(maker);
+}
+
+/// Gaps that grow steadily and fall back; arrivals that a device holds back for a while.
+fn ramps(maker: &mut Maker) {
+    for (name, growth) in [("ramp-5", 1.05), ("ramp-50", 1.5)] {
+        let mut gap = 2.0;
+        maker.each("ramp", name, |random| {
+            gap = if gap > 200.0 { 2.0 } else { gap * growth };
+            gap * US * random.between(0.9, 1.1)
+        });
+    }
+    for (name, mean) in [("held-back-10us", 10.0), ("held-back-100us", 100.0)] {
+        maker.each("held-back", name, |random| {
+            let slots = (random.exponential(mean * US) / (16.0 * US)).ceil();
+            (slots * 16.0 - 2.0) * US * random.between(0.99, 1.01)
+        });
+    }
+}
+
+/// Work in shifts: a device at work, then long nothing.
+fn shifts(maker: &mut Maker) {
+    for (name, length) in [("shifts-50", 50), ("shifts-1000", 1000)] {
+        let mut left = length;
+        maker.each("shifts", name, |random| {
+            if left == 0 {
+                left = random.below(2 * length);
+                return random.exponential(50_000.0 * US);
+            }
+            left -= 1;
+            random.log_normal(12.0 * US, 0.4)
+        });
+    }
+}
+
+fn fast_disk(random: &mut Random, _: &mut u64) -> f64 {
+    random.log_normal(18.0 * US, 0.25)
+}
+
+/// Two disks, each with one request at a time; and four of them.
+fn disks(maker: &mut Maker) {
+    let count = maker.count;
+    maker.make("disks", "disks-fast-slow", |trace, random| {
+        merge(trace, random, count, &[fast_disk, disk]);
+    });
+    maker.make("disks", "disks-two-two", |trace, random| {
+        merge(trace, random, count, &[fast_disk, fast_disk, disk, disk]);
+    });
 }

@@ -17,7 +17,9 @@ pub enum Role {
     Tuned,
     /// Of the families that were kept aside meanwhile.
     HeldOut,
-    /// Of families that came later.
+    /// Of families on which two versions of `learned` were compared.
+    Compared,
+    /// Of families that came after all that.
     Fresh,
     /// From a file.
     File,
