@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use aio_notify::EventNotifier;
 use aio_pollctl::WakeCost;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
 const SLEEPS: u32 = 48;
@@ -30,7 +31,8 @@ pub fn measure_wake_cost() -> io::Result<WakeCost> {
     let over = Arc::new(AtomicBool::new(false));
     let waker = std::thread::Builder::new().name("wake-cost".to_owned()).spawn({
         let (bell, turn, rung_at, over) = (bell.clone(), turn.clone(), rung_at.clone(), over.clone());
-        move || wake(&bell, &turn, &rung_at, &over, began)
+        let sleeper = sched_getcpu();
+        move || wake(sleeper, &bell, &turn, &rung_at, &over, began)
     })?;
     let mut latencies = Vec::with_capacity(SLEEPS as usize);
     let cpu_before = cpu_time();
@@ -61,7 +63,15 @@ pub fn measure_wake_cost() -> io::Result<WakeCost> {
 }
 
 /// Wakes the sleeper some time after each of its turns has begun.
-fn wake(bell: &EventNotifier, turn: &AtomicU32, rung_at: &AtomicU64, over: &AtomicBool, began: Instant) {
+fn wake(
+    sleeper: usize,
+    bell: &EventNotifier,
+    turn: &AtomicU32,
+    rung_at: &AtomicU64,
+    over: &AtomicBool,
+    began: Instant,
+) {
+    leave_core(sleeper);
     let mut last = 0;
     while !over.load(Ordering::Acquire) {
         let now = turn.load(Ordering::Acquire);
@@ -78,6 +88,17 @@ fn wake(bell: &EventNotifier, turn: &AtomicU32, rung_at: &AtomicU64, over: &Atom
         // An eventfd that is open can be written.
         let _ = bell.set();
     }
+}
+
+/// Moves this thread to any other core than that one, if it may: who wakes a loop that is bound to a core runs elsewhere,
+/// and is slower at it than a neighbour on the same core, whom a new thread would be.
+fn leave_core(core: usize) {
+    let mut others = CpuSet::new();
+    (0..CpuSet::MAX_CPU)
+        .filter(|other| *other != core)
+        .for_each(|other| others.set(other));
+    // Where there is no other core, it stays.
+    let _ = sched_setaffinity(None, &others);
 }
 
 /// How long this thread has run.

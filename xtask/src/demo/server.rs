@@ -15,8 +15,10 @@ use super::load::Contents;
 use crate::cores::{self, Cores};
 use crate::shell;
 
-/// The longest time a policy may poll.
-const POLL_MAX: Duration = Duration::from_nanos(32_768);
+/// The longest time blockd's policy may poll; it learns what is worth it.
+const POLL_MAX: Duration = Duration::from_micros(100);
+/// What an I/O thread of the peer has by default.
+const PEER_POLL_MAX: Duration = Duration::from_nanos(32_768);
 /// Bytes of the disk that is read.
 pub(super) const DISK: u64 = 1 << 20;
 /// A daemon that is not ready by then is not going to be.
@@ -214,7 +216,7 @@ fn command_of_blockd(program: &Path, polling: Polling, directory: &Path, idle: u
 fn command_of_peer(polling: Polling, directory: &Path, idle: usize) -> Command {
     let poll_max = match polling {
         Polling::Off => 0,
-        Polling::Adaptive => POLL_MAX.as_nanos(),
+        Polling::Adaptive => PEER_POLL_MAX.as_nanos(),
     };
     let mut command = Command::new(PEER);
     command

@@ -19,6 +19,7 @@ pub(crate) struct Server {
 pub(crate) struct Wanted {
     exports: Vec<Export>,
     poll_max: Duration,
+    policy: &'static str,
     backend: Waiter,
     directory: tempfile::TempDir,
 }
@@ -29,6 +30,7 @@ impl Wanted {
         Self {
             exports: Vec::new(),
             poll_max: Duration::ZERO,
+            policy: "learned",
             backend: Waiter::Auto,
             directory,
         }
@@ -53,6 +55,11 @@ impl Wanted {
         self
     }
 
+    pub(crate) fn policy(mut self, name: &'static str) -> Self {
+        self.policy = name;
+        self
+    }
+
     pub(crate) fn backend(mut self, backend: Waiter) -> Self {
         self.backend = backend;
         self
@@ -62,13 +69,14 @@ impl Wanted {
         let Self {
             exports,
             poll_max,
+            policy,
             backend,
             directory,
         } = self;
         let args = Args {
             exports: exports.clone(),
             poll_max,
-            policy: "learned".to_owned(),
+            policy: policy.to_owned(),
             poll_wake_ns: None,
             poll_cpu_price: 50,
             backend,

@@ -3,6 +3,7 @@
 //! Every request may come while the daemon polls, while it goes to sleep, while it sleeps or while it wakes up. One that
 //! takes longer than two seconds has fallen between two looks.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use blockd::Source;
@@ -44,13 +45,18 @@ fn think(random: &mut fastrand::Rng) {
     }
 }
 
+/// One at a time: client and daemon need a core each, or the daemon hardly ever polls when a request comes.
+static ALONE: Mutex<()> = Mutex::new(());
+
 fn stress(indexes: Indexes, waits: Waits) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (seed, requests) = (seed(), requests());
     println!("AIO_SEED={seed}: {requests} requests, {indexes:?} event indexes, {waits:?}");
     let mut random = fastrand::Rng::with_seed(seed);
     let server = Wanted::new()
         .export(Source::Ram(SECTORS * 512), 2)
         .polling(POLL_MAX)
+        .policy("always")
         .start();
     let mut client = Client::connect(&server.socket(0), 2, indexes, waits);
     let texts: Vec<Vec<u8>> = (0..SECTORS).map(|sector| pattern(seed ^ sector, 512)).collect();
