@@ -132,7 +132,12 @@ impl<const BANKS: usize> Rcl<BANKS> {
 
     /// The wait and the time polled, in units; `None` if a sleep was none.
     fn measure(&mut self, seen: &Iteration) -> Option<(i16, i16)> {
-        let elapsed = saturating_ns(seen.elapsed);
+        // A timer is as far away as it was, however late the loop was for it.
+        let elapsed = match seen.deadline {
+            Some(deadline) if seen.timed_out => deadline.min(seen.elapsed),
+            _ => seen.elapsed,
+        };
+        let elapsed = saturating_ns(elapsed);
         let rung = self.ladder.units[usize::from(self.current & NUMBER as u8)];
         if seen.blocked {
             let spun = saturating_ns(seen.spun);

@@ -1,52 +1,51 @@
 //! A backend from outside: an epoll set whose entries disarm themselves after each event.
 //!
-//! The kernel reports a one-shot entry once and then keeps quiet. Whatever was reported is armed again before the next wait,
-//! and the kernel looks at it anew: so readiness is level-triggered, as the contract wants it, and who was served goes to
-//! the end of the line, so that nobody starves.
+//! The kernel reports a one-shot entry once and then keeps quiet. Whatever was reported is armed again before the next
+//! wait, and the kernel looks at it anew: so readiness is level-triggered, as the contract wants it, and who was served
+//! goes to the end of the line, so that nobody starves. An entry that nobody can delete any more, because its number was
+//! closed behind the backend's back, is heard of once at the most.
 //!
-//! It has no sub-millisecond tricks: what `epoll_wait` cannot wait for, `ppoll` on the set does.
+//! What epoll refuses, such as a regular file, is always ready. An eventfd that is always ready, too, stands in for it, so
+//! that there is one way for all.
+//!
+//! It has no descriptor that stands for all: an entry that is disarmed would not show.
 
 #![forbid(unsafe_code)]
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
-const NOW: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
+/// How many events one wait reports at the most, whatever the list has room for.
+const BATCH: usize = 256;
 
 /// Waits with an epoll set of one-shot entries.
 #[derive(Debug)]
 pub struct OneShot {
     set: OwnedFd,
-    /// By the index of the token.
-    entries: Vec<Option<Entry>>,
-    /// Reported by the last wait, so disarmed.
-    disarmed: Vec<Token>,
-    /// Files, which epoll refuses: always ready.
-    files: Vec<Token>,
+    entries: BTreeMap<Token, Entry>,
+    /// Reported by the last wait, and therefore disarmed.
+    reported: Vec<Token>,
 }
 
 #[derive(Debug)]
 struct Entry {
     fd: Watched,
-    token: Token,
+    stand_in: Option<OwnedFd>,
     interest: Interest,
-    place: Place,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Nowhere,
-    InTheSet,
-    AmongFiles,
+impl Entry {
+    /// What is in the set, or would be.
+    fn member(&self) -> BorrowedFd<'_> {
+        self.stand_in.as_ref().map_or_else(|| self.fd.as_fd(), |it| it.as_fd())
+    }
 }
 
 impl OneShot {
@@ -55,81 +54,67 @@ impl OneShot {
     /// # Errors
     /// What the system says to one more epoll set.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            set: epoll::create(CreateFlags::CLOEXEC)?,
-            entries: Vec::new(),
-            disarmed: Vec::new(),
-            files: Vec::new(),
-        })
+        Ok(Self { set: epoll::create(CreateFlags::CLOEXEC)?, entries: BTreeMap::new(), reported: Vec::new() })
     }
 
-    fn entry(&mut self, token: Token) -> io::Result<&mut Entry> {
-        let slot = self
-            .entries
-            .get_mut(token.index() as usize)
-            .and_then(Option::as_mut);
-        slot.filter(|entry| entry.token == token)
-            .ok_or(io::ErrorKind::NotFound.into())
-    }
-
-    fn arm(&mut self, fd: &Watched, token: Token, interest: Interest) -> io::Result<Place> {
-        if interest == Interest::NONE {
-            return Ok(Place::Nowhere);
+    /// Brings an entry into the set that is not there. A silent one stays out: the kernel would report its hang-up.
+    fn enter(&self, token: Token, entry: &mut Entry) -> Result<(), Errno> {
+        if entry.interest == Interest::NONE {
+            return Ok(());
         }
-        match epoll::add(
-            &self.set,
-            fd,
-            EventData::new_u64(token.to_bits()),
-            flags(interest),
-        ) {
-            Ok(()) => Ok(Place::InTheSet),
-            Err(Errno::PERM) => {
-                self.files.push(token);
-                Ok(Place::AmongFiles)
+        let (data, flags) = (EventData::new_u64(token.to_bits()), flags(entry.interest));
+        match epoll::add(&self.set, entry.member(), data, flags) {
+            // A left-over of a number that was closed and means the same file again. It is as good as ours.
+            Err(Errno::EXIST) => self.arm(token, entry),
+            Err(Errno::PERM) if entry.stand_in.is_none() => {
+                entry.stand_in = Some(eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+                self.enter(token, entry)
             }
+            result => result,
+        }
+    }
+
+    /// Arms an entry that is in the set, with what it waits for now.
+    fn arm(&self, token: Token, entry: &Entry) -> Result<(), Errno> {
+        let data = EventData::new_u64(token.to_bits());
+        epoll::modify(&self.set, entry.member(), data, flags(entry.interest))
+    }
+
+    /// Takes an entry out of the set. If that fails its number was closed; then it is heard of once, and not understood.
+    fn leave(&self, entry: &Entry) {
+        let _ = epoll::delete(&self.set, entry.member());
+    }
+
+    /// Sleeps until something in the set is ready; `false` if nothing is in time, or a signal came.
+    fn sleep(&self, left: Option<Duration>) -> io::Result<bool> {
+        let left = left.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        match poll(&mut [PollFd::new(&self.set, PollFlags::IN)], left.as_ref()) {
+            Ok(found) => Ok(found > 0),
+            Err(Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn disarm(&mut self, fd: &Watched, token: Token, place: Place) {
-        if place == Place::InTheSet {
-            // An error means that it is out already.
-            let _ = epoll::delete(&self.set, fd);
-        }
-        self.files.retain(|file| *file != token);
-    }
-
-    fn arm_again(&mut self) -> io::Result<()> {
-        for token in std::mem::take(&mut self.disarmed) {
-            let Ok(entry) = self.entry(token) else { continue };
-            if entry.place == Place::InTheSet {
-                let (fd, interest) = (entry.fd.clone(), entry.interest);
-                epoll::modify(
-                    &self.set,
-                    &fd,
-                    EventData::new_u64(token.to_bits()),
-                    flags(interest),
-                )?;
+    /// Takes from the set what is ready.
+    fn collect(&mut self, ready: &mut ReadyList) -> io::Result<()> {
+        let nothing = Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
+        let mut events = [nothing; BATCH];
+        let (room, now) = (ready.room().min(BATCH), Timespec { tv_sec: 0, tv_nsec: 0 });
+        let found = match epoll::wait(&self.set, &mut events[..room], Some(&now)) {
+            Err(Errno::INTR) => 0,
+            result => result?,
+        };
+        for event in &events[..found] {
+            let token = Token::from_bits(event.data.u64());
+            if self.entries.get(&token).is_some_and(|entry| entry.interest != Interest::NONE) {
+                ready.push(token, readiness(event.flags));
+                self.reported.push(token);
             }
         }
         Ok(())
-    }
-
-    /// Waits until something in the set is ready; an interruption ends it.
-    fn sleep(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let began = Instant::now();
-        loop {
-            let left = timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
-            let spec = left.map(|left| Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            });
-            match poll(&mut [PollFd::new(&self.set, PollFlags::IN)], spec.as_ref()) {
-                Ok(0) if left != Some(Duration::ZERO) => {}
-                Ok(_) | Err(Errno::INTR) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 }
 
@@ -139,89 +124,73 @@ impl Backend for OneShot {
     }
 
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        let place = self.arm(&fd, token, interest)?;
-        let index = token.index() as usize;
-        if index >= self.entries.len() {
-            self.entries.resize_with(index + 1, || None);
+        if self.entries.contains_key(&token) {
+            return Err(ErrorKind::AlreadyExists.into());
         }
-        self.entries[index] = Some(Entry {
-            fd,
-            token,
-            interest,
-            place,
-        });
+        let mut entry = Entry { fd, stand_in: None, interest };
+        self.enter(token, &mut entry)?;
+        self.entries.insert(token, entry);
         Ok(())
     }
 
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        let entry = self.entry(token)?;
-        let (fd, place) = (entry.fd.clone(), entry.place);
-        self.disarm(&fd, token, place);
-        let place = self.arm(&fd, token, interest)?;
-        let entry = self.entry(token)?;
-        (entry.interest, entry.place) = (interest, place);
-        Ok(())
+        let mut entry = self.entries.remove(&token).ok_or(ErrorKind::NotFound)?;
+        let former = std::mem::replace(&mut entry.interest, interest);
+        let result = match (former, interest) {
+            (Interest::NONE, _) => self.enter(token, &mut entry),
+            (_, Interest::NONE) => {
+                self.leave(&entry);
+                Ok(())
+            }
+            _ => self.arm(token, &entry),
+        };
+        if result.is_err() {
+            entry.interest = former;
+        }
+        self.entries.insert(token, entry);
+        Ok(result?)
     }
 
     fn remove(&mut self, token: Token) -> io::Result<()> {
-        let entry = self.entry(token)?;
-        let (fd, place) = (entry.fd.clone(), entry.place);
-        self.disarm(&fd, token, place);
-        self.entries[token.index() as usize] = None;
+        let entry = self.entries.remove(&token).ok_or(ErrorKind::NotFound)?;
+        if entry.interest != Interest::NONE {
+            self.leave(&entry);
+        }
         Ok(())
     }
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        if ready.is_full() {
-            return Ok(());
+        for token in std::mem::take(&mut self.reported) {
+            if let Some(entry) = self.entries.get(&token)
+                && entry.interest != Interest::NONE
+            {
+                // A number that was closed meanwhile cannot be armed again, and has nothing to say.
+                let _ = self.arm(token, entry);
+            }
         }
-        self.arm_again()?;
-        let timeout = if self.files.is_empty() {
-            timeout
-        } else {
-            Some(Duration::ZERO)
-        };
-        if timeout != Some(Duration::ZERO) {
-            self.sleep(timeout)?;
-        }
-        // Half of the room for the set, if there are files.
-        let share = if self.files.is_empty() {
-            ready.room()
-        } else {
-            ready.room().div_ceil(2)
-        };
-        let nothing = Event {
-            flags: EventFlags::empty(),
-            data: EventData::new_u64(0),
-        };
-        let mut events = vec![nothing; share.min(1024)];
-        let found = match epoll::wait(&self.set, &mut events[..], Some(&NOW)) {
-            Ok(found) => found,
-            Err(Errno::INTR) => 0,
-            Err(error) => return Err(error.into()),
-        };
-        for event in &events[..found] {
-            let token = Token::from_bits(event.data.u64());
-            ready.push(token, readiness(event.flags));
-            self.disarmed.push(token);
-        }
-        for _ in 0..self.files.len() {
-            let token = self.files[0];
-            let interest = self.entry(token)?.interest;
-            if !ready.push(token, always(interest)) {
+        let (start, before) = (Instant::now(), ready.len());
+        // Once is enough, unless all that came was not understood.
+        while !ready.is_full() && ready.len() == before {
+            let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+            if left != Some(Duration::ZERO) && !self.sleep(left)? {
                 break;
             }
-            self.files.rotate_left(1);
+            self.collect(ready)?;
+            if left == Some(Duration::ZERO) {
+                break;
+            }
         }
         Ok(())
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        for entry in std::mem::take(&mut self.entries).into_iter().flatten() {
-            self.disarm(&entry.fd, entry.token, entry.place);
-            each(entry.fd, entry.token, entry.interest);
+        self.reported.clear();
+        for (token, entry) in std::mem::take(&mut self.entries) {
+            if entry.interest != Interest::NONE {
+                self.leave(&entry);
+            }
+            each(entry.fd, token, entry.interest);
         }
-        self.disarmed.clear();
     }
 }
 
@@ -238,12 +207,5 @@ fn readiness(flags: EventFlags) -> Readiness {
     readiness.set(Readiness::OUT, flags.contains(EventFlags::OUT));
     readiness.set(Readiness::HUP, flags.contains(EventFlags::HUP));
     readiness.set(Readiness::ERR, flags.contains(EventFlags::ERR));
-    readiness
-}
-
-fn always(interest: Interest) -> Readiness {
-    let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, interest.contains(Interest::READ));
-    readiness.set(Readiness::OUT, interest.contains(Interest::WRITE));
     readiness
 }
