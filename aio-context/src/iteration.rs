@@ -27,6 +27,7 @@ impl Inner {
     #[inline]
     pub(crate) fn iterate(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
         let _depth = Depth::enter(&self.depth);
+        self.shared.counters.iteration();
         self.adopt_poll_params();
         let mut found = Found {
             inner: self,
@@ -84,7 +85,9 @@ impl Inner {
             Some(deadline) => seen.with_deadline(deadline, elapsed >= deadline),
             None => seen,
         };
-        self.policy.borrow_mut().observe(seen);
+        let mut policy = self.policy.borrow_mut();
+        policy.observe(seen);
+        self.shared.counters.wait(&seen, policy.budget());
     }
 
     fn try_polling(

@@ -59,6 +59,7 @@ mod polling;
 mod registration;
 mod remote;
 mod slack;
+mod stats;
 mod timer;
 mod wake;
 
@@ -76,5 +77,6 @@ pub use io_thread::IoThread;
 pub use registration::{Paused, Registration};
 pub use remote::Remote;
 pub use slack::{set_timer_slack, timer_slack};
+pub use stats::Stats;
 pub use timer::{ClockId, Timer};
 pub use wake::measure_wake_cost;

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 
 use crate::bh::{Job, OnceJob};
 use crate::context::Inner;
+use crate::stats::{Counters, Stats};
 use crate::{Context, Gone};
 
 /// What a context shares with other threads: the one door in (inbox and notifier), and the polling parameters.
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) params: Arc<ArcSwap<PollParams>>,
     /// How many `wait_while` calls are under way; raised before their condition is read.
     pub(crate) waiters: AtomicUsize,
+    pub(crate) counters: Counters,
 }
 
 impl Shared {
@@ -34,6 +36,7 @@ impl Shared {
             inbox: Inbox::new(),
             params: Arc::new(ArcSwap::from_pointee(params)),
             waiters: AtomicUsize::new(0),
+            counters: Counters::default(),
         }
     }
 
@@ -153,6 +156,12 @@ impl Remote {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.0.id == other.0.id
+    }
+
+    /// What the loop has done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.counters.read(self.wakeups())
     }
 
     /// Wake-ups so far: how many cost a system call, and how many were elided because the loop was awake.

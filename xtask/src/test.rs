@@ -17,7 +17,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if shell::is_installed("cargo-nextest") {
         shell::run(
             shell::cargo()
-                .args(["nextest", "run"])
+                .args(["nextest", "run", "--no-fail-fast"])
                 .args(benches)
                 .args(&args.args),
         )?;

@@ -417,3 +417,28 @@ fn a5_handlers_that_come_and_go_inside_the_walk() {
     drop(registration);
     changes.others.borrow_mut().clear();
 }
+
+#[test]
+fn a10_what_the_loop_does_can_be_read_from_another_thread() {
+    let (cx, _) = always(Duration::from_millis(2));
+    let kick = Kick::new();
+    let _registration = watch_polled(&cx, &kick);
+    kick.kick();
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert!(!cx.poll(Wait::AtMost(Duration::from_millis(10))).unwrap());
+    let remote = cx.remote();
+    let stats = std::thread::spawn(move || remote.stats()).join().unwrap();
+    assert_eq!(
+        (
+            stats.iterations,
+            stats.poll_hits,
+            stats.poll_misses,
+            stats.blocked
+        ),
+        (2, 1, 1, 1)
+    );
+    assert_eq!(
+        (stats.spun, stats.slept),
+        (Duration::from_millis(2), Duration::from_millis(8))
+    );
+}
