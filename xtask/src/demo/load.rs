@@ -180,6 +180,47 @@ impl Client {
         })
     }
 
+    /// Reads at random moments, `rate` times a second in the mean, whatever the server does (an open loop): a request's
+    /// latency is counted from the moment when it was due. The client spins.
+    pub(super) fn run_poisson(&mut self, rate: f64, time: Duration) -> anyhow::Result<Measured> {
+        const SLOTS: usize = 64;
+        let mut latency = Histogram::new_with_max(10_000_000_000, 3)?;
+        let mut free: Vec<usize> = (0..SLOTS).collect();
+        let mut under_way = vec![(0, Instant::now()); SLOTS];
+        let mut done = Vec::with_capacity(SLOTS);
+        let started = Instant::now();
+        let (mut due, mut requests, mut now) = (started, 0u64, started);
+        while now.duration_since(started) < time || free.len() < SLOTS {
+            while due <= now && now.duration_since(started) < time {
+                let Some(slot) = free.pop() else { break };
+                under_way[slot] = (self.submit(slot)?, due);
+                self.kick()?;
+                due += Duration::from_secs_f64(-(1.0 - self.random.f64()).ln() / rate);
+            }
+            done.extend(self.queue.completions().map(|done| (done.context, done.ret)));
+            now = Instant::now();
+            for (slot, status) in done.drain(..) {
+                let (sector, since) = under_way[slot];
+                ensure!(status == 0, "a read of sector {sector} ended with {status}");
+                self.verify(slot, sector)?;
+                latency.saturating_record(now.saturating_duration_since(since).as_nanos() as u64);
+                requests += 1;
+                free.push(slot);
+            }
+            ensure!(
+                now.duration_since(started) < time + STALLED,
+                "{} requests take longer than {STALLED:?}",
+                SLOTS - free.len()
+            );
+            std::hint::spin_loop();
+        }
+        Ok(Measured {
+            requests,
+            elapsed: started.elapsed(),
+            latency,
+        })
+    }
+
     fn place(&self, slot: usize) -> VolatileSlice<'_> {
         #[expect(clippy::expect_used, reason = "there is a place for every entry of the queue")]
         let place = self

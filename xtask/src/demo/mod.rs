@@ -19,7 +19,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
-use self::load::{Client, Waits};
+use self::load::{Client, Measured, Waits};
 use self::server::{Kind, Polling, Program, Server};
 use crate::cores::{self, Cores};
 use crate::interrupt::Interrupt;
@@ -63,7 +63,7 @@ struct Row {
     polling: &'static str,
     idle_queues: usize,
     queue_depth: usize,
-    client: &'static str,
+    client: String,
     round: usize,
     iops: f64,
     p50_us: f64,
@@ -74,36 +74,61 @@ struct Row {
 }
 
 /// What the busy client does in a run.
-#[derive(Clone, Copy, Debug)]
-struct Load {
-    depth: usize,
-    waits: Waits,
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Load {
+    /// So many requests are under way all the time.
+    Closed { depth: usize, waits: Waits },
+    /// So many requests a second, at random moments, whatever the server does.
+    Poisson(u32),
 }
 
-const ONE_AT_A_TIME: [Load; 2] = [
-    Load {
-        depth: 1,
-        waits: Waits::Spinning,
-    },
-    Load {
-        depth: 1,
-        waits: Waits::ForEvents,
-    },
-];
-const DEEP: [Load; 2] = [
-    Load {
-        depth: 32,
-        waits: Waits::Spinning,
-    },
-    Load {
-        depth: 32,
-        waits: Waits::ForEvents,
-    },
-];
+/// Requests a second of the open-loop client.
+const RATES: [u32; 4] = [1000, 10_000, 50_000, 200_000];
 
-fn loads(idle: usize) -> impl Iterator<Item = Load> {
-    let deep = if idle == 0 { &DEEP[..] } else { &[] };
-    ONE_AT_A_TIME.into_iter().chain(deep.iter().copied())
+impl Load {
+    fn depth(self) -> usize {
+        match self {
+            Self::Closed { depth, .. } => depth,
+            Self::Poisson(_) => 1,
+        }
+    }
+
+    fn client(self) -> String {
+        match self {
+            Self::Closed { waits, .. } => waits.name().to_owned(),
+            Self::Poisson(rate) => format!("poisson-{rate}"),
+        }
+    }
+
+    fn waits(self) -> Waits {
+        match self {
+            Self::Closed { waits, .. } => waits,
+            Self::Poisson(_) => Waits::Spinning,
+        }
+    }
+
+    fn run(self, client: &mut Client, time: Duration) -> anyhow::Result<Measured> {
+        match self {
+            Self::Closed { depth, .. } => client.run(depth, time),
+            Self::Poisson(rate) => client.run_poisson(f64::from(rate), time),
+        }
+    }
+}
+
+/// What is measured with so many idle queues. The open loop is about polling policies: ours, and without idle queues.
+fn loads(idle: usize, kind: Kind) -> Vec<Load> {
+    let closed = |depth| [Waits::Spinning, Waits::ForEvents].map(|waits| Load::Closed { depth, waits });
+    let mut loads = Vec::new();
+    if kind.polling != Polling::Always {
+        loads.extend(closed(1));
+        if idle == 0 {
+            loads.extend(closed(32));
+        }
+    }
+    if idle == 0 && kind.program == Program::Blockd {
+        loads.extend(RATES.map(Load::Poisson));
+    }
+    loads
 }
 
 /// A run in words.
@@ -112,8 +137,8 @@ fn describe(kind: Kind, load: Load, idle: usize) -> String {
         "{}, polling {}, {idle} idle queues, depth {}, {} client",
         kind.program.name(),
         kind.polling.name(),
-        load.depth,
-        load.waits.name()
+        load.depth(),
+        load.client()
     )
 }
 
@@ -128,7 +153,7 @@ struct Plan {
 
 impl Plan {
     fn new(args: &Args) -> Self {
-        let (rounds, warm_up, time) = if args.quick { (2, 100, 300) } else { (5, 150, 600) };
+        let (rounds, warm_up, time) = if args.quick { (2, 80, 180) } else { (5, 150, 500) };
         let mut programs = vec![Program::Blockd];
         if server::peer_is_installed() {
             programs.push(Program::Peer);
@@ -139,25 +164,35 @@ impl Plan {
         if cores.is_none() {
             println!("only one core: client and server share it, and figures mean little");
         }
-        let with = |program| [Polling::Off, Polling::Adaptive].map(|polling| Kind { program, polling });
+        let kind = |program, polling| Kind { program, polling };
+        let mut kinds = Vec::new();
+        for program in programs {
+            kinds.extend([kind(program, Polling::Off), kind(program, Polling::Adaptive)]);
+        }
+        kinds.push(kind(Program::Blockd, Polling::Always));
         Self {
             rounds: args.rounds.unwrap_or(rounds),
             warm_up: Duration::from_millis(warm_up),
             time: Duration::from_millis(time),
-            kinds: programs.into_iter().flat_map(with).collect(),
+            kinds,
             cores,
             only: args.only.clone(),
         }
     }
 
-    /// What is measured with so many idle queues, in this order, in each round.
+    /// What is measured with so many idle queues, in this order, in each round: everybody at one load, then at the next.
     fn runs(&self, idle: usize) -> Vec<(Load, Kind)> {
-        let all = loads(idle).flat_map(|load| self.kinds.iter().map(move |kind| (load, *kind)));
-        all.filter(|(load, kind)| {
-            let description = describe(*kind, *load, idle);
-            self.only.iter().all(|word| description.contains(word.trim()))
-        })
-        .collect()
+        let mut runs: Vec<(Load, Kind)> = Vec::new();
+        for kind in &self.kinds {
+            for load in loads(idle, *kind) {
+                let description = describe(*kind, load, idle);
+                if self.only.iter().all(|word| description.contains(word.trim())) {
+                    let after = runs.iter().rposition(|(other, _)| *other == load);
+                    runs.insert(after.map_or(runs.len(), |at| at + 1), (load, *kind));
+                }
+            }
+        }
+        runs
     }
 }
 
@@ -238,18 +273,18 @@ fn measure(
 }
 
 fn one_run(plan: &Plan, server: &Server, load: Load, idle: usize, round: usize) -> anyhow::Result<Row> {
-    let mut client = Client::connect(&server.socket(), server.contents(), load.waits)?;
-    client.run(load.depth, plan.warm_up)?;
+    let mut client = Client::connect(&server.socket(), server.contents(), load.waits())?;
+    load.run(&mut client, plan.warm_up)?;
     let (began, ran) = (Instant::now(), server.cpu_time()?);
-    let measured = client.run(load.depth, plan.time)?;
+    let measured = load.run(&mut client, plan.time)?;
     let (elapsed, ran) = (began.elapsed(), server.cpu_time()? - ran);
     let micros = |quantile| measured.latency.value_at_quantile(quantile) as f64 / 1e3;
     Ok(Row {
         server: server.kind().program.name(),
         polling: server.kind().polling.name(),
         idle_queues: idle,
-        queue_depth: load.depth,
-        client: load.waits.name(),
+        queue_depth: load.depth(),
+        client: load.client(),
         round,
         iops: measured.requests as f64 / measured.elapsed.as_secs_f64(),
         p50_us: micros(0.5),

@@ -132,7 +132,7 @@ mod tests {
             polling: "off",
             idle_queues,
             queue_depth: 1,
-            client: "spin",
+            client: "spin".to_owned(),
             round: 0,
             iops,
             p50_us: 1.0,

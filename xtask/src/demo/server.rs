@@ -42,6 +42,8 @@ pub(super) enum Program {
 pub(super) enum Polling {
     Off,
     Adaptive,
+    /// For as long as it may: what adaptive polling is to be compared with.
+    Always,
 }
 
 impl Program {
@@ -58,6 +60,7 @@ impl Polling {
         match self {
             Self::Off => "off",
             Self::Adaptive => "adaptive",
+            Self::Always => "always",
         }
     }
 }
@@ -195,10 +198,14 @@ fn idle_socket(directory: &Path, export: usize) -> PathBuf {
 
 fn command_of_blockd(program: &Path, polling: Polling, directory: &Path, idle: usize) -> Command {
     let mut command = Command::new(program);
-    if polling == Polling::Adaptive {
-        command
-            .arg("--poll-max")
-            .arg(format!("{}ns", POLL_MAX.as_nanos()));
+    if polling == Polling::Always {
+        command.args(["--policy", "always"]);
+    }
+    if polling != Polling::Off {
+        command.arg("--poll-max").arg(match polling {
+            Polling::Always => "1s".to_owned(),
+            Polling::Off | Polling::Adaptive => format!("{}ns", POLL_MAX.as_nanos()),
+        });
     }
     for export in 0..idle {
         let socket = idle_socket(directory, export);
@@ -216,7 +223,7 @@ fn command_of_blockd(program: &Path, polling: Polling, directory: &Path, idle: u
 fn command_of_peer(polling: Polling, directory: &Path, idle: usize) -> Command {
     let poll_max = match polling {
         Polling::Off => 0,
-        Polling::Adaptive => PEER_POLL_MAX.as_nanos(),
+        Polling::Adaptive | Polling::Always => PEER_POLL_MAX.as_nanos(),
     };
     let mut command = Command::new(PEER);
     command

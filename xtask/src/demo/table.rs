@@ -4,13 +4,13 @@ use super::Row;
 use crate::report::{median, range};
 
 /// What runs of different rounds have in common.
-type Cell = (usize, usize, &'static str, &'static str, &'static str);
+type Cell<'a> = (usize, usize, &'a str, &'static str, &'static str);
 
-fn cell(row: &Row) -> Cell {
+fn cell(row: &Row) -> Cell<'_> {
     (
         row.idle_queues,
         row.queue_depth,
-        row.client,
+        &row.client,
         row.server,
         row.polling,
     )
@@ -55,7 +55,7 @@ pub(super) fn print(rows: &[Row]) {
     }
 }
 
-fn cells(rows: &[Row]) -> Vec<Cell> {
+fn cells(rows: &[Row]) -> Vec<Cell<'_>> {
     let mut cells = Vec::new();
     for row in rows {
         if !cells.contains(&cell(row)) {
@@ -65,7 +65,7 @@ fn cells(rows: &[Row]) -> Vec<Cell> {
     cells
 }
 
-fn figures(rows: &[Row], wanted: Cell, figure: fn(&Row) -> f64) -> Vec<f64> {
+fn figures(rows: &[Row], wanted: Cell<'_>, figure: fn(&Row) -> f64) -> Vec<f64> {
     rows.iter()
         .filter(|row| cell(row) == wanted)
         .map(figure)
@@ -73,7 +73,7 @@ fn figures(rows: &[Row], wanted: Cell, figure: fn(&Row) -> f64) -> Vec<f64> {
 }
 
 /// Round by round; `None` unless both were measured.
-fn ratios(rows: &[Row], above: Cell, below: Cell) -> Option<Vec<f64>> {
+fn ratios(rows: &[Row], above: Cell<'_>, below: Cell<'_>) -> Option<Vec<f64>> {
     let iops = |cell| figures(rows, cell, |row| row.iops);
     let ratios: Vec<f64> = iops(above)
         .iter()
@@ -83,7 +83,7 @@ fn ratios(rows: &[Row], above: Cell, below: Cell) -> Option<Vec<f64>> {
     (!ratios.is_empty()).then_some(ratios)
 }
 
-fn comparisons(rows: &[Row]) -> Vec<(String, Cell, Cell)> {
+fn comparisons(rows: &[Row]) -> Vec<(String, Cell<'static>, Cell<'static>)> {
     let most_idle = rows.iter().map(|row| row.idle_queues).max().unwrap_or(0);
     let mut list = Vec::new();
     for (server, polling) in [
@@ -139,7 +139,7 @@ mod tests {
             polling: "off",
             idle_queues,
             queue_depth: 1,
-            client: "spin",
+            client: "spin".to_owned(),
             round,
             iops,
             p50_us: 1.0,
