@@ -1,4 +1,4 @@
-//! The tasks of this workspace: `cargo xtask check`, `test`, `demo`.
+//! The tasks of this workspace: `cargo xtask check`, `test`, `demo`, `policies`.
 //!
 //! One module a command; what several use is in `report`, `interrupt`, `cores` and `shell`.
 
@@ -6,6 +6,7 @@ mod check;
 mod cores;
 mod demo;
 mod interrupt;
+mod policies;
 mod report;
 mod shell;
 mod test;
@@ -27,6 +28,7 @@ enum Task {
     Check(check::Args),
     Test(test::Args),
     Demo(demo::Args),
+    Policies(policies::Args),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Task::Check(args) => check::run(args),
         Task::Test(args) => test::run(args),
         Task::Demo(args) => demo::run(args),
+        Task::Policies(args) => policies::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
