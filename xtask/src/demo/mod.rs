@@ -1,8 +1,8 @@
 //! `cargo xtask demo`: the real job, measured from outside.
 //!
-//! It starts daemons, connects idle queues to them, and reads from one busy queue with an embedded client. All daemons of
-//! one number of idle queues run side by side, asleep but for the one whose turn it is, and the rounds go through all of
-//! them in turn, so that what the machine does meanwhile hits all alike. It judges nothing: ratios with their spread are
+//! It starts daemons, connects idle queues to them, and reads from one busy queue with an embedded client. All daemons run
+//! side by side, asleep but for the one whose turn it is, and every round goes through all of them, so that what the machine
+//! does meanwhile hits all alike. It judges nothing: ratios with their spread are
 //! printed, and a row is written for every run.
 
 mod idle;
@@ -213,10 +213,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({eta} left)")?;
     bar.set_style(style);
     let mut rows = Vec::new();
-    let outcome = args
-        .idle
-        .iter()
-        .try_for_each(|idle| measure(&plan, *idle, &blockd, &bar, &interrupt, &mut rows));
+    let outcome = measure(&plan, &args.idle, &blockd, &bar, &interrupt, &mut rows);
     bar.finish_and_clear();
     // What was measured is worth showing, also when the rest failed.
     println!("{machine}; {}; {:.0?}", report::today(), began.elapsed());
@@ -230,46 +227,71 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     outcome
 }
 
-/// All runs with one number of idle queues.
+/// Starts all daemons, with their idle queues, and measures them in turns.
 fn measure(
     plan: &Plan,
-    idle: usize,
+    idle: &[usize],
     blockd: &Path,
     bar: &ProgressBar,
     interrupt: &Interrupt,
     rows: &mut Vec<Row>,
 ) -> anyhow::Result<()> {
-    let runs = plan.runs(idle);
-    let mut servers = Vec::new();
-    for kind in &plan.kinds {
-        if !runs.iter().any(|(_, wanted)| wanted == kind) {
-            continue;
-        }
-        bar.set_message(format!(
-            "starting {} with {idle} idle queues",
-            kind.program.name()
-        ));
-        interrupt.check()?;
-        servers.push(Server::start(*kind, blockd, idle, plan.cores)?);
-    }
-    for server in &servers {
-        let mut client = Client::connect(&server.socket(), server.contents(), Waits::Spinning)?;
-        if server.kind().program == Program::Blockd {
-            client.fill()?;
-        }
+    let mut stations = Vec::new();
+    for idle in idle {
+        stations.push(Station::start(plan, *idle, blockd, bar, interrupt)?);
     }
     for round in 0..plan.rounds {
-        for (load, kind) in &runs {
-            interrupt.check()?;
-            let description = describe(*kind, *load, idle);
-            bar.set_message(description.clone());
-            for server in servers.iter().filter(|server| server.kind() == *kind) {
-                rows.push(one_run(plan, server, *load, idle, round).with_context(|| description.clone())?);
+        for station in &stations {
+            for (load, kind) in &station.runs {
+                interrupt.check()?;
+                let description = describe(*kind, *load, station.idle);
+                bar.set_message(description.clone());
+                for server in station.servers.iter().filter(|server| server.kind() == *kind) {
+                    let row = one_run(plan, server, *load, station.idle, round);
+                    rows.push(row.with_context(|| description.clone())?);
+                }
+                bar.inc(1);
             }
-            bar.inc(1);
         }
     }
     Ok(())
+}
+
+/// Daemons with the same number of idle queues, and what is measured with them.
+struct Station {
+    idle: usize,
+    servers: Vec<Server>,
+    runs: Vec<(Load, Kind)>,
+}
+
+impl Station {
+    fn start(
+        plan: &Plan,
+        idle: usize,
+        blockd: &Path,
+        bar: &ProgressBar,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Self> {
+        let runs = plan.runs(idle);
+        let mut servers = Vec::new();
+        for kind in &plan.kinds {
+            if !runs.iter().any(|(_, wanted)| wanted == kind) {
+                continue;
+            }
+            bar.set_message(format!(
+                "starting {} with {idle} idle queues",
+                kind.program.name()
+            ));
+            interrupt.check()?;
+            let server = Server::start(*kind, blockd, idle, plan.cores)?;
+            let mut client = Client::connect(&server.socket(), server.contents(), Waits::Spinning)?;
+            if kind.program == Program::Blockd {
+                client.fill()?;
+            }
+            servers.push(server);
+        }
+        Ok(Self { idle, servers, runs })
+    }
 }
 
 fn one_run(plan: &Plan, server: &Server, load: Load, idle: usize, round: usize) -> anyhow::Result<Row> {

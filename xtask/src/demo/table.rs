@@ -22,11 +22,13 @@ pub(super) fn print(rows: &[Row]) {
     }
     println!("All requests are reads of 512 bytes, every byte of them verified. Medians of the rounds.\n");
     println!(
-        "{:>6} {:>5} {:<6} {:<19} {:<8} {:>10} {:>21} {:>9} {:>9} {:>6}",
+        "{:>6} {:>5} {:<14} {:<19} {:<8} {:>10} {:>21} {:>9} {:>9} {:>6}",
         "idle", "depth", "client", "server", "polling", "IOPS", "[min - max]", "p50 us", "p99 us", "CPU %"
     );
     let mut last = None;
-    for cell in cells(rows) {
+    let mut cells = cells(rows);
+    cells.sort_by_key(|(idle, depth, client, ..)| (*idle, *depth, client.len(), *client != "spin"));
+    for cell in cells {
         let (idle, depth, client, server, polling) = cell;
         if last
             .replace((idle, depth, client))
@@ -38,7 +40,7 @@ pub(super) fn print(rows: &[Row]) {
         let iops = of(|row| row.iops);
         let (low, high) = range(&iops);
         println!(
-            "{idle:>6} {depth:>5} {client:<6} {server:<19} {polling:<8} {:>10} {:>21} {:>9.2} {:>9.2} {:>6.0}",
+            "{idle:>6} {depth:>5} {client:<14} {server:<19} {polling:<8} {:>10} {:>21} {:>9.2} {:>9.2} {:>6.0}",
             thousands(median(&iops)),
             format!("[{} - {}]", thousands(low), thousands(high)),
             median(&of(|row| row.p50_us)),
