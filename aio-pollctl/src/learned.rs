@@ -5,9 +5,10 @@ use core::time::Duration;
 use crate::rcl::{Counts, Rcl};
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
-/// The regret-clamped ladder: sixteen banks, chosen by the last wait and a fast mean of waits. The default for real work.
+/// The regret-clamped ladder: 64 banks, chosen by the last wait, a fast mean of waits, and
+/// the handler that had the last event. The default for real work.
 #[derive(Clone, Debug)]
-pub struct Learned(pub(crate) Rcl<16>);
+pub struct Learned(pub(crate) Rcl<64>);
 
 impl Learned {
     /// Polls for the break-even time until it knows better.

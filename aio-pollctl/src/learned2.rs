@@ -5,10 +5,11 @@ use core::time::Duration;
 use crate::rcl::{Counts, Rcl};
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
-/// The regret-clamped ladder: sixty-four banks, chosen by the last two waits and a slower mean. It finds
+/// The regret-clamped ladder: 256 banks, chosen by the last two waits, a slower mean, and
+/// the handler. It finds
 /// longer patterns, and learns more slowly.
 #[derive(Clone, Debug)]
-pub struct Learned2(pub(crate) Rcl<64>);
+pub struct Learned2(pub(crate) Rcl<256>);
 
 impl Learned2 {
     /// Polls for the break-even time until it knows better.

@@ -2,8 +2,10 @@
 //!
 //! After each wait it is known what *every* rung would have cost, so there is nothing to explore. Each bank keeps, per rung,
 //! how much more it cost than the best one lately. Which bank speaks depends on the class of the last wait (or of the last
-//! two) and on the class of a moving mean: the first tells bursts from what is between them, the second busy from quiet
-//! times, and so it reacts at once where a single bank would have to learn anew. A guard keeps the sum of costs below 2.25 times what somebody would pay who knows the waits in advance, whatever they are. It has no randomness and no
+//! two), on the class of a moving mean, and on which handler had the last event, if the loop tells: the first tells bursts
+//! from what is between them, the second busy from quiet times, the third the kicks of a guest from the answers of its
+//! disk. So it reacts at once where a single bank would have to learn anew. Where one of them means nothing, that costs
+//! about a thousandth. A guard keeps the sum of costs below 2.25 times what somebody would pay who knows the waits in advance, whatever they are. It has no randomness and no
 //! division.
 //!
 //! # The bound
@@ -45,7 +47,7 @@ pub struct Counts {
     pub guarded: u64,
 }
 
-/// With `BANKS` banks: 4 for the mean, times 4 for each wait that is looked back.
+/// With `BANKS` banks: 4 for the handler, times 4 for the mean, times 4 for each wait that is looked back; at most 256.
 #[derive(Clone, Debug)]
 pub(crate) struct Rcl<const BANKS: usize> {
     banks: [[i16; RUNGS]; BANKS],
@@ -68,9 +70,9 @@ pub(crate) struct Rcl<const BANKS: usize> {
 }
 
 impl<const BANKS: usize> Rcl<BANKS> {
-    const HISTORY: u8 = (BANKS / 4 - 1) as u8;
+    const HISTORY: u8 = (BANKS / 16 - 1) as u8;
     /// A wait counts for one part in two to this power. With more history the mean may look further.
-    const MEAN_SHIFT: u32 = if BANKS == 16 { 1 } else { 3 };
+    const MEAN_SHIFT: u32 = if BANKS == 64 { 1 } else { 3 };
 
     pub(crate) fn new(params: PollParams) -> Self {
         let ladder = Ladder::new(&params);
@@ -121,7 +123,7 @@ impl<const BANKS: usize> Rcl<BANKS> {
         self.account(wait, spun, seen.blocked);
         let best = self.learn(wait);
         self.best[usize::from(self.context)] = best;
-        self.remember(wait);
+        self.remember(wait, seen.source);
         self.current = if self.deficit > DEFICIT_MOST {
             self.counts.guarded += 1;
             self.ladder.safe
@@ -183,13 +185,15 @@ impl<const BANKS: usize> Rcl<BANKS> {
     }
 
     /// Chooses the bank that speaks next.
-    fn remember(&mut self, wait: i16) {
+    fn remember(&mut self, wait: i16, source: Option<u32>) {
         let class =
             |value: i32, bounds: [i32; 3]| bounds.iter().map(|bound| u8::from(value >= *bound)).sum::<u8>();
         let wait = i32::from(wait);
         self.history = (self.history << 2 | class(wait, WAIT_CLASSES)) & Self::HISTORY;
         self.mean += ((wait << 4) - self.mean) >> Self::MEAN_SHIFT;
-        self.context = class(self.mean >> 4, MEAN_CLASSES) * (Self::HISTORY + 1) + self.history;
+        let source = source.map_or(0, |source| source.wrapping_add(1) as u8 & 3);
+        self.context =
+            (source << 2 | class(self.mean >> 4, MEAN_CLASSES)) * (Self::HISTORY + 1) + self.history;
     }
 
     pub(crate) fn effective(&self, policy: &'static str) -> Effective {

@@ -106,6 +106,7 @@ pub(super) fn compared(maker: &mut Maker) {
     nested(maker);
     batching(maker);
     echoes(maker);
+    disks(maker);
 }
 
 /// Each event makes more of them likely for a while (a self-exciting process, by thinning).
@@ -225,7 +226,6 @@ pub(super) fn fresh(maker: &mut Maker) {
     }
     ramps(maker);
     shifts(maker);
-    disks(maker);
 }
 
 /// Gaps that grow steadily and fall back; arrivals that a device holds back for a while.

@@ -1,6 +1,7 @@
 //! `cargo xtask policies`: what polling policies would cost, on the built-in kinds of load or on a recorded one.
 //!
-//! It replays; it measures nothing on this machine but, with `--check`, how long a policy takes to learn from a wait.
+//! It replays; it measures nothing on this machine but, with `--check` and built for release, how long a policy takes to
+//! learn from a wait.
 
 mod check;
 mod grid;
