@@ -47,7 +47,7 @@ impl Inner {
             self.shared.notifier.accept();
         }
         // 4. tell the policy how long there was nothing to do
-        self.adapt(timeout, polled, blocked);
+        self.adapt(timeout, polled, blocked, &found.list);
         // 5. bottom halves
         let mut progress = self.bottom_halves.run(cx, &self.shared);
         // 6. ready handlers (7. a removed one was dropped when its last user was done)
@@ -74,7 +74,7 @@ impl Inner {
 
     /// Shows the policy how long polling and waiting took (rules A6, A10). An iteration that may not wait says nothing
     /// about how long waits are, nor does a nested one, so the policy does not see them (the original adapts to both).
-    fn adapt(&self, timeout: Option<Duration>, polled: Polled, blocked: bool) {
+    fn adapt(&self, timeout: Option<Duration>, polled: Polled, blocked: bool, found: &ReadyList) {
         if !self.polling_enabled.get() || timeout == Some(Duration::ZERO) || self.depth.get() != 1 {
             return;
         }
@@ -83,6 +83,14 @@ impl Inner {
         let seen = Iteration::new(elapsed, polled.spun, blocked, polled.hit);
         let seen = match timeout {
             Some(deadline) => seen.with_deadline(deadline, elapsed >= deadline),
+            None => seen,
+        };
+        let mut tokens = found
+            .iter()
+            .map(|(token, _)| token)
+            .filter(|token| *token != self.doorbell);
+        let seen = match tokens.next() {
+            Some(first) => seen.with_source(first.index()).with_events(found.len() as u32),
             None => seen,
         };
         let mut policy = self.policy.borrow_mut();
