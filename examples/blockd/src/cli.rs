@@ -49,6 +49,11 @@ pub struct Args {
     #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub poll_cpu_price: u32,
 
+    /// Where to write how long each wait took, one a line in nanoseconds, to compare polling policies on your own load with
+    /// cargo xtask policies --trace; needs --poll-max
+    #[arg(long, value_name = "FILE", requires = "poll_max")]
+    pub record_waits: Option<PathBuf>,
+
     /// What waits for descriptors
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub backend: Waiter,

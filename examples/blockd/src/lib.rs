@@ -31,6 +31,7 @@ mod disk;
 mod features;
 mod link;
 mod memory;
+mod recorder;
 mod request;
 mod ring;
 mod server;

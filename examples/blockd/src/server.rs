@@ -17,6 +17,7 @@ use crate::acceptor::Acceptor;
 use crate::chain::Chain;
 use crate::cli::{Args, Export, Waiter};
 use crate::disk::{Disk, Source};
+use crate::recorder::Recorder;
 use crate::request::Device;
 
 /// Disks that are served by the thread that made this.
@@ -157,7 +158,14 @@ fn policy(args: &Args, params: PollParams) -> anyhow::Result<Box<dyn PollPolicy>
         )
     })?;
     tracing::info!("polling: {}", policy.effective());
-    Ok(Box::new(policy))
+    match &args.record_waits {
+        None => Ok(Box::new(policy)),
+        Some(path) => {
+            let recorder = Recorder::new(policy, params.wake_or_assumed().latency, path);
+            let recorder = recorder.with_context(|| format!("cannot write waits to {}", path.display()))?;
+            Ok(Box::new(recorder))
+        }
+    }
 }
 
 fn open(export: &Export) -> anyhow::Result<Disk> {

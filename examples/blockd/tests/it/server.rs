@@ -78,6 +78,7 @@ impl Wanted {
             poll_max,
             policy: policy.to_owned(),
             poll_wake_ns: None,
+            record_waits: None,
             poll_cpu_price: 50,
             backend,
         };

@@ -1,0 +1,85 @@
+//! Writes down how long the loop waited each time, so that polling policies can be compared on one's own load.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use aio_context::{Iteration, PollParams, PollPolicy};
+
+/// A policy that does what another one does, and writes a line for every wait: nanoseconds until there was something to do,
+/// without the wake-up. `cargo xtask policies --trace` reads such files.
+#[derive(Debug)]
+pub(crate) struct Recorder<P> {
+    policy: P,
+    latency: Duration,
+    file: BufWriter<File>,
+}
+
+impl<P: PollPolicy> Recorder<P> {
+    pub(crate) fn new(policy: P, latency: Duration, path: &Path) -> std::io::Result<Self> {
+        let mut file = BufWriter::new(File::create(path)?);
+        writeln!(
+            file,
+            "# nanoseconds between two pieces of work, as blockd waited for them"
+        )?;
+        Ok(Self {
+            policy,
+            latency,
+            file,
+        })
+    }
+}
+
+impl<P: PollPolicy> PollPolicy for Recorder<P> {
+    fn name(&self) -> &'static str {
+        self.policy.name()
+    }
+
+    fn budget(&self) -> Duration {
+        self.policy.budget()
+    }
+
+    fn budget_until(&self, timeout: Option<Duration>) -> Duration {
+        self.policy.budget_until(timeout)
+    }
+
+    fn observe(&mut self, seen: Iteration) {
+        let gap = if seen.blocked {
+            seen.elapsed.saturating_sub(self.latency)
+        } else {
+            seen.elapsed
+        };
+        if let Err(error) = writeln!(self.file, "{}", gap.as_nanos()) {
+            tracing::warn!(%error, "a wait could not be recorded");
+        }
+        self.policy.observe(seen);
+    }
+
+    fn reset(&mut self, params: PollParams) {
+        self.policy.reset(params);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aio_context::Policy;
+
+    #[test]
+    fn every_wait_is_a_line_without_the_wake_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("waits");
+        let params = PollParams::up_to(Duration::from_micros(10));
+        let policy = Policy::by_name("always", params).unwrap();
+        let mut recorder = Recorder::new(policy, Duration::from_micros(20), &path).unwrap();
+        let micros = Duration::from_micros;
+        recorder.observe(Iteration::new(micros(3), micros(3), false, true));
+        recorder.observe(Iteration::new(micros(50), micros(10), true, false));
+        assert_eq!((recorder.name(), recorder.budget()), ("always", micros(10)));
+        drop(recorder);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!(lines, ["3000", "30000"]);
+    }
+}
