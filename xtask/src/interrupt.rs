@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Set by the first Ctrl-C; the second one ends the process at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 /// The task was interrupted.
@@ -32,6 +32,12 @@ impl Interrupt {
                 .context("cannot handle Ctrl-C")?;
         }
         Ok(Self(flag))
+    }
+
+    /// As a Ctrl-C does.
+    #[cfg(test)]
+    pub(crate) fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 
     /// Fails after a Ctrl-C.

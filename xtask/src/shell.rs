@@ -1,9 +1,17 @@
 //! Starting other programs, and where the workspace is.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::interrupt::Interrupt;
+
+/// How often a command with a limit is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The root of the workspace.
 pub(crate) fn root() -> &'static Path {
@@ -40,6 +48,45 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As [`run`], but no longer than `limit`, and not after a Ctrl-C: then the command is ended, with all that it started.
+pub(crate) fn run_within(
+    command: &mut Command,
+    limit: Duration,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    // A group of its own, so that what it starts can be ended with it.
+    let mut child = command
+        .stdin(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start {}", line(command)))?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            if !status.success() {
+                bail!("{} failed: {status}", line(command));
+            }
+            return Ok(());
+        }
+        if let Err(interrupted) = interrupt.check() {
+            end(&mut child);
+            return Err(interrupted.into());
+        }
+        if started.elapsed() >= limit {
+            end(&mut child);
+            bail!("{} hung: ended after {} s", line(command), limit.as_secs_f64());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Ends a process that leads a group, and the group.
+fn end(leader: &mut Child) {
+    // It may have ended by itself just now; then there is nothing to end, and nothing else can be done about a failure.
+    let _ = kill_process_group(Pid::from_child(leader), Signal::KILL);
+    let _ = leader.wait();
+}
+
 /// A command as one would type it.
 pub(crate) fn line(command: &Command) -> String {
     let program = Path::new(command.get_program());
@@ -55,4 +102,46 @@ pub(crate) fn line(command: &Command) -> String {
 pub(crate) fn is_installed(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn success_and_failure_are_told_apart() {
+        let interrupt = Interrupt::default();
+        let limit = Duration::from_secs(60);
+        assert!(run_within(&mut shell("true"), limit, &interrupt).is_ok());
+        let failed = run_within(&mut shell("exit 3"), limit, &interrupt).unwrap_err();
+        assert!(failed.to_string().contains("exit status: 3"), "{failed}");
+    }
+
+    #[test]
+    fn what_hangs_is_ended_with_all_that_it_started() {
+        // The grandchild holds the writing end: reading comes to its end only when it is gone, too.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = shell("sleep 1000 & wait");
+        command.stdout(writer);
+        let hung = run_within(&mut command, Duration::from_millis(50), &Interrupt::default()).unwrap_err();
+        assert!(hung.to_string().contains("hung"), "{hung}");
+        drop(command);
+        let mut rest = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut rest).unwrap();
+    }
+
+    #[test]
+    fn an_interrupt_ends_it() {
+        let interrupt = Interrupt::default();
+        interrupt.raise();
+        let stopped =
+            run_within(&mut shell("sleep 1000"), Duration::from_secs(1000), &interrupt).unwrap_err();
+        assert!(stopped.is::<crate::interrupt::Interrupted>());
+    }
 }

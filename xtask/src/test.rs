@@ -1,10 +1,21 @@
-//! `cargo xtask test`: every test, and the examples in the documentation.
+//! `cargo xtask test`: every test, and the examples in the documentation. Nothing may hang for ever.
 
+use std::process::Command;
+use std::time::Duration;
+
+use crate::interrupt::Interrupt;
 use crate::shell;
+
+/// A test that takes longer hangs. nextest has limits of its own for each test, in `.config/nextest.toml`.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+/// Not the benchmarks: they bring all the other event loops along.
+const PACKAGES: [&str; 4] = ["--workspace", "--exclude", "aio-bench", "--locked"];
+const TARGETS: [&str; 4] = ["--lib", "--bins", "--tests", "--examples"];
 
 /// All tests: of the crates, of the documentation, and of the backend from outside
 ///
-/// With cargo-nextest where it is installed, else with cargo test.
+/// With cargo-nextest where it is installed, else with cargo test. With arguments, only the tests of the crates that they
+/// choose.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Passed on to the test runner, such as the name of a test
@@ -13,35 +24,36 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let benches = ["--workspace", "--exclude", "aio-bench", "--locked"];
+    let interrupt = Interrupt::catch()?;
     if shell::is_installed("cargo-nextest") {
-        shell::run(
-            shell::cargo()
-                .args(["nextest", "run", "--no-fail-fast"])
-                .args(benches)
-                .args(&args.args),
-        )?;
+        let mut nextest = shell::cargo();
+        nextest.args(["nextest", "run", "--no-fail-fast"]).args(PACKAGES);
+        let ran = shell::run(nextest.args(&args.args));
+        interrupt.check()?;
+        ran?;
     } else {
-        println!("cargo-nextest is not installed; going on with cargo test");
-        let targets = ["--lib", "--bins", "--tests", "--examples"];
-        shell::run(
-            shell::cargo()
-                .arg("test")
-                .args(benches)
-                .args(targets)
-                .args(&args.args),
-        )?;
+        println!("skipped: cargo-nextest is not installed; going on with cargo test");
+        // Built apart, because building may take as long as it likes.
+        shell::run(cargo_test().args(TARGETS).arg("--no-run"))?;
+        let mut tests = cargo_test();
+        tests.args(TARGETS).arg("--no-fail-fast").args(&args.args);
+        shell::run_within(&mut tests, LIMIT, &interrupt)?;
     }
     if !args.args.is_empty() {
         return Ok(());
     }
-    shell::run(shell::cargo().args(["test", "--doc"]).args(benches))?;
+    shell::run_within(cargo_test().args(["--doc", "--no-fail-fast"]), LIMIT, &interrupt)?;
     let outside = shell::root().join("examples/third-party-backend");
     let target = shell::target_dir()?.join("outside");
-    shell::run(
-        shell::cargo()
-            .current_dir(outside)
-            .args(["test", "--target-dir"])
-            .arg(target),
-    )
+    let mut tests = shell::cargo();
+    tests
+        .current_dir(outside)
+        .args(["test", "--no-fail-fast", "--locked", "--target-dir"]);
+    shell::run_within(tests.arg(target), LIMIT, &interrupt)
+}
+
+fn cargo_test() -> Command {
+    let mut cargo = shell::cargo();
+    cargo.arg("test").args(PACKAGES);
+    cargo
 }
