@@ -2,6 +2,8 @@
 
 mod deny;
 mod layers;
+mod loom;
+mod msrv;
 mod rules;
 mod tidy;
 
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 
+use crate::interrupt::Interrupted;
 use crate::shell;
 
 /// Format, lints, documentation, layers, loom models, licences
@@ -33,8 +36,8 @@ const STEPS: [Step; 9] = [
     ("deny", deny::check),
     ("clippy", clippy),
     ("docs", docs),
-    ("msrv", msrv),
-    ("loom", loom),
+    ("msrv", msrv::check),
+    ("loom", loom::check),
 ];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -54,8 +57,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         println!("== {name}");
         let began = Instant::now();
         let result = step();
-        if let Err(why) = &result {
-            eprintln!("{why:#}");
+        match result {
+            Err(why) if why.is::<Interrupted>() => return Err(why),
+            Err(ref why) => eprintln!("{why:#}"),
+            Ok(_) => {}
         }
         results.push((name, result, began.elapsed()));
     }
@@ -129,77 +134,12 @@ fn docs() -> anyhow::Result<String> {
         "--document-private-items",
         "--locked",
     ];
-    shell::run(shell::cargo().args(all).env("RUSTDOCFLAGS", "-D warnings"))?;
-    Ok(String::new())
-}
-
-/// The oldest toolchain that is promised to do, if rustup has it.
-fn msrv() -> anyhow::Result<String> {
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .current_dir(shell::root())
-        .no_deps()
-        .exec()?;
-    let Some(version) = metadata
-        .packages
-        .iter()
-        .find_map(|package| package.rust_version.clone())
-    else {
-        bail!("no package states its rust-version");
-    };
-    for package in &metadata.packages {
-        ensure!(
-            package.rust_version.as_ref() == Some(&version),
-            "{} does not take its rust-version from the workspace",
-            package.name
-        );
-    }
-    let listed = Command::new("rustup").args(["toolchain", "list"]).output();
-    let short = format!("{}.{}", version.major, version.minor);
-    let toolchain = listed.ok().and_then(|listed| {
-        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-        text.lines()
-            .find(|line| line.starts_with(&short))
-            .map(|line| line.split(' ').next().unwrap_or(line).to_owned())
-    });
-    let Some(toolchain) = toolchain else {
-        return Ok(format!(
-            "stated everywhere as {version}; not built with it: rustup has no toolchain {short}"
-        ));
-    };
-    let mut cargo = Command::new("rustup");
-    cargo.current_dir(shell::root()).args([
-        "run",
-        &toolchain,
-        "cargo",
-        "check",
-        "--quiet",
-        "--locked",
-        "--target-dir",
-    ]);
-    shell::run(cargo.arg(shell::target_dir()?.join("msrv")))?;
-    Ok(format!("built with {toolchain}"))
-}
-
-/// The models of the notify protocol, and the faults that they must find.
-fn loom() -> anyhow::Result<String> {
-    let mut cargo = shell::cargo();
-    cargo
-        .args([
-            "test",
-            "--quiet",
-            "--release",
-            "--package",
-            "aio-notify",
-            "--lib",
-            "--locked",
-            "--target-dir",
-        ])
-        .arg(shell::target_dir()?.join("loom"))
-        .env("RUSTFLAGS", "--cfg loom -C debug-assertions=on")
-        .env(
-            "LOOM_MAX_PREEMPTIONS",
-            std::env::var("LOOM_MAX_PREEMPTIONS").unwrap_or_else(|_| "2".to_owned()),
-        );
-    shell::run(&mut cargo)?;
+    // The encoded form would win over the plain one.
+    shell::run(
+        shell::cargo()
+            .args(all)
+            .env_remove("CARGO_ENCODED_RUSTDOCFLAGS")
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
     Ok(String::new())
 }

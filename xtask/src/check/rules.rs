@@ -1,10 +1,12 @@
 //! Every rule of behaviour is named by a test: `fn r6_replacing_keeps_the_hooks_balanced` is where R6 is proven.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 use anyhow::bail;
 
+use super::tidy;
 use crate::shell;
 
 /// By letter: registry, dispatch, polling, backends, bottom halves, notification, time, foreign loops, waiting.
@@ -24,13 +26,11 @@ const LATER: [&str; 1] = ["a7"];
 
 pub(super) fn check() -> anyhow::Result<String> {
     let mut named = BTreeSet::new();
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .current_dir(shell::root())
-        .no_deps()
-        .exec()?;
-    for package in &metadata.packages {
-        if let Some(directory) = package.manifest_path.parent() {
-            collect(directory.as_std_path(), &mut named)?;
+    for file in tidy::tracked()? {
+        // The tests of this very check are about names, too.
+        if !file.starts_with("xtask") && file.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(shell::root().join(&file)).unwrap_or_default();
+            named.extend(rules_in(tests_of(&file, &text)));
         }
     }
     let wanted = wanted();
@@ -48,16 +48,13 @@ fn wanted() -> Vec<String> {
     all.filter(|rule| !LATER.contains(&rule.as_str())).collect()
 }
 
-fn collect(directory: &Path, named: &mut BTreeSet<String>) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_dir() && path.file_name().is_none_or(|name| name != "target") {
-            collect(&path, named)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            named.extend(rules_in(&std::fs::read_to_string(&path)?));
-        }
+/// The part of a file that is tests.
+fn tests_of<'a>(file: &Path, text: &'a str) -> &'a str {
+    if tidy::is_test(file) {
+        return text;
     }
-    Ok(())
+    let unit_tests = text.find("#[cfg(test)]").or_else(|| text.find("#[cfg(all(test"));
+    unit_tests.map_or("", |start| &text[start..])
 }
 
 /// The rules in the names of functions: `fn a5_t1_what` names A5 and T1.
@@ -94,6 +91,22 @@ mod tests {
         assert_eq!(
             rules_in(text).into_iter().collect::<Vec<_>>(),
             ["a5", "r12", "t1"]
+        );
+    }
+
+    #[test]
+    fn only_tests_count() {
+        let text = "fn r1_code() {}\n#[cfg(test)]\nmod tests { fn r2_test() {} }";
+        let named = |file: &str| {
+            rules_in(tests_of(Path::new(file), text))
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(named("aio-handlers/src/slots.rs"), ["r2"]);
+        assert_eq!(named("aio-handlers/tests/it/main.rs"), ["r1", "r2"]);
+        assert_eq!(
+            rules_in(tests_of(Path::new("a/src/b.rs"), "fn r1_code() {}")).len(),
+            0
         );
     }
 
