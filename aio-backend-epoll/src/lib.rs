@@ -1,4 +1,4 @@
-//! A [`Backend`] on `epoll(7)`: level-triggered, with timeouts in nanoseconds.
+//! A [`Backend`] on `epoll(7)`: level-triggered unless asked otherwise, with timeouts in nanoseconds.
 //!
 //! Good for many descriptors: a wait costs time for what is ready, not for what is watched. Each change of an interest
 //! is a system call, though.
@@ -305,6 +305,10 @@ impl Backend for Epoll {
             self.side.collect(ready);
         }
         Ok(())
+    }
+
+    fn reports_edges(&self) -> bool {
+        true
     }
 
     fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {

@@ -139,7 +139,7 @@ fn b4_a_number_that_means_another_file_by_now_is_watched_anew() {
     let (silent, _silent_writer) = std::io::pipe().unwrap();
     number.becomes(&silent);
     // The kernel says ENOENT here, and the old file is still in the set.
-    backend.modify(OTHER, Interest::all()).unwrap();
+    backend.modify(OTHER, Interest::BOTH).unwrap();
     assert_eq!(look(&mut backend), []);
     assert_eq!(backend.rebuilds(), 1);
 
@@ -176,7 +176,7 @@ fn r4_a_number_that_is_not_open_is_reported_when_it_is_found_out() {
 
     assert_eq!(look(&mut backend), [(OTHER, Readiness::NVAL)]);
     assert!(backend.always_ready());
-    backend.modify(OTHER, Interest::all()).unwrap();
+    backend.modify(OTHER, Interest::BOTH).unwrap();
     assert_eq!(look(&mut backend), [(OTHER, Readiness::NVAL)]);
     backend.modify(OTHER, Interest::NONE).unwrap();
     assert_eq!(look(&mut backend), []);

@@ -97,7 +97,7 @@ fn b4_a_regular_file_is_ready_for_what_it_is_watched_for() {
     backend.wait(None, &mut ready).unwrap();
     assert_eq!(ready.iter().collect::<Vec<_>>(), [(token, Readiness::IN)]);
 
-    backend.modify(token, Interest::all()).unwrap();
+    backend.modify(token, Interest::BOTH).unwrap();
     assert_eq!(look(&mut backend, 64), [(token, Readiness::IN | Readiness::OUT)]);
     backend.modify(token, Interest::WRITE).unwrap();
     assert_eq!(look(&mut backend, 64), [(token, Readiness::OUT)]);
@@ -221,7 +221,7 @@ fn shares_are_let_go_by_remove_drain_and_a_failed_add() {
     let (one, _one) = pipe();
     let (two, _two) = pipe();
     let regular = regular_file();
-    backend.add(one.clone().into(), first, Interest::all()).unwrap();
+    backend.add(one.clone().into(), first, Interest::BOTH).unwrap();
     backend.add(two.clone().into(), second, Interest::NONE).unwrap();
     backend.add(regular.clone().into(), file, Interest::READ).unwrap();
     assert_eq!((Rc::strong_count(&one), Rc::strong_count(&regular)), (2, 2));

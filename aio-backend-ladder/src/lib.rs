@@ -113,6 +113,13 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         }
     }
 
+    fn in_charge(&self) -> &dyn Backend {
+        match &self.upper {
+            Some(upper) => upper,
+            None => &self.lower,
+        }
+    }
+
     /// Goes where the number of descriptors says it should be.
     fn switch(&mut self) {
         let now = self.rung();
@@ -292,12 +299,12 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
         self.current().pollable()
     }
 
+    fn reports_edges(&self) -> bool {
+        self.in_charge().reports_edges()
+    }
+
     fn always_ready(&self) -> bool {
-        let current: &dyn Backend = match &self.upper {
-            Some(upper) => upper,
-            None => &self.lower,
-        };
-        current.always_ready() || self.stranded.has_any(&self.table)
+        self.in_charge().always_ready() || self.stranded.has_any(&self.table)
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {

@@ -61,7 +61,7 @@ fn shares_are_kept_until_remove_or_drain() {
     let (owner, share) = descriptor();
     let (drained, other) = descriptor();
     let [first, second] = [Token::new(0, 0), Token::new(1, 0)];
-    array.insert(share, first, Interest::all());
+    array.insert(share, first, Interest::BOTH);
     array.insert(other, second, Interest::NONE);
     assert_eq!(Rc::strong_count(&owner), 2);
 

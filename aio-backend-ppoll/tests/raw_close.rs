@@ -39,7 +39,7 @@ fn r4_a_number_that_is_not_open_is_reported_until_it_is_silenced() {
         ready.iter().collect::<Vec<_>>()
     };
     assert_eq!(look(Interest::READ), [(token, Readiness::NVAL)]);
-    assert_eq!(look(Interest::all()), [(token, Readiness::NVAL)]);
+    assert_eq!(look(Interest::BOTH), [(token, Readiness::NVAL)]);
     assert_eq!(look(Interest::NONE), []);
     assert_eq!(look(Interest::WRITE), [(token, Readiness::NVAL)]);
     backend.remove(token).unwrap();

@@ -23,7 +23,8 @@ pub enum Peek {
 ///
 /// Implementations MUST ensure that:
 ///
-/// 1. readiness is *level-triggered*: what is ready and not consumed is reported again by the next wait;
+/// 1. readiness is *level-triggered*, unless asked otherwise (6): what is ready and not consumed is reported again by the
+///    next wait;
 /// 2. an event carries the token given with its descriptor's latest `add`, and no event comes for a token after its
 ///    [`remove`](Self::remove), even when the number is used again or another descriptor shares the file;
 /// 3. [`Interest::NONE`] is silent, hang-ups and errors included, and can be left again by [`modify`](Self::modify);
@@ -31,7 +32,9 @@ pub enum Peek {
 /// 5. no more than [`ReadyList::room`] events are reported, after those that are in the list already, and with more
 ///    ready than fit, nobody starves: repeated waits come round to everybody. A wait that leaves somebody out has filled
 ///    the list, or reports at least 64;
-/// 6. a wait ends no earlier than its timeout unless something is ready or a signal arrives, and not a millisecond later.
+/// 6. with [`Interest::EDGE`] an event is reported at least once after each new activity, after `add`, and after each
+///    `modify` to another interest; a backend that [reports edges](Self::reports_edges) reports it only then;
+/// 7. a wait ends no earlier than its timeout unless something is ready or a signal arrives, and not a millisecond later.
 pub trait Backend: fmt::Debug {
     /// A short name for logs: `"ppoll"`, `"epoll"`.
     fn name(&self) -> &'static str;
@@ -77,6 +80,12 @@ pub trait Backend: fmt::Debug {
     /// The loop calls this before a wait when no other wait of it is on the stack: the moment for a backend to
     /// restructure itself. Nothing may be lost by it.
     fn rebalance(&mut self) {}
+
+    /// Whether [`Interest::EDGE`] makes a difference for what the system can watch: if not, what is ready is reported by
+    /// every wait, as always. A backend that restructures itself may change its answer then.
+    fn reports_edges(&self) -> bool {
+        false
+    }
 
     /// One descriptor that polls readable whenever a wait of zero would report something, so that a foreign loop can
     /// wait on behalf of this one; `None` if there is no such thing.

@@ -13,6 +13,10 @@ bitflags! {
         const READ = 1;
         /// Room to write, a peer that hung up, an error.
         const WRITE = 2;
+        /// With `READ` or `WRITE`: each new activity needs to be reported only once, where the backend
+        /// [can do that](crate::Backend::reports_edges). Who asks for it consumes everything at each call, or has nothing to
+        /// consume, like a doorbell; and bears to be called more often.
+        const EDGE = 4;
     }
 }
 
@@ -36,6 +40,19 @@ bitflags! {
 impl Interest {
     /// Waits for nothing and hears nothing.
     pub const NONE: Self = Self::empty();
+
+    /// To read and to write.
+    pub const BOTH: Self = Self::READ.union(Self::WRITE);
+
+    /// The same interest, spelled the one way: without `READ` and `WRITE` there is nothing that could be an edge.
+    #[must_use]
+    pub const fn canonical(self) -> Self {
+        if self.intersects(Self::BOTH) {
+            self
+        } else {
+            Self::NONE
+        }
+    }
 
     /// The readiness that concerns a handler with this interest (rules R4, D3).
     ///
@@ -86,12 +103,22 @@ mod tests {
         assert_eq!(Interest::NONE.mask(), Readiness::NVAL);
         assert!(!Interest::READ.mask().contains(Readiness::OUT));
         assert!(!Interest::WRITE.mask().contains(Readiness::IN));
-        assert_eq!(Interest::all().mask(), Readiness::all());
+        assert_eq!(Interest::BOTH.mask(), Readiness::all());
+    }
+
+    #[test]
+    fn edges_change_nothing_but_how_often() {
+        assert_eq!((Interest::READ | Interest::EDGE).mask(), Interest::READ.mask());
+        assert_eq!(Interest::EDGE.canonical(), Interest::NONE);
+        assert_eq!(Interest::EDGE.mask(), Interest::NONE.mask());
+        for interest in [Interest::NONE, Interest::BOTH, Interest::all()] {
+            assert_eq!(interest.canonical(), interest);
+        }
     }
 
     #[test]
     fn r4_who_hears_a_hang_up() {
-        let (r, w, rw) = (Interest::READ, Interest::WRITE, Interest::all());
+        let (r, w, rw) = (Interest::READ, Interest::WRITE, Interest::BOTH);
         assert!(Readiness::HUP.wakes_reader(r) && Readiness::HUP.wakes_reader(rw));
         assert!(Readiness::HUP.wakes_writer(w) && !Readiness::HUP.wakes_writer(rw));
         assert!(Readiness::ERR.wakes_reader(rw) && Readiness::ERR.wakes_writer(rw));

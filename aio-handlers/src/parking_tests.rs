@@ -56,7 +56,7 @@ fn b5_pauses_count_and_the_last_resume_rearms_what_was_turned_away() {
     assert_eq!(registry.note(other, IN), Noted::Live);
     assert_eq!(registry.effective_interest(token), Some(Interest::NONE));
     assert_eq!(
-        registry.set_interest(token, Interest::all()),
+        registry.set_interest(token, Interest::BOTH),
         Some(READ),
         "remembered, not effective"
     );
@@ -67,7 +67,7 @@ fn b5_pauses_count_and_the_last_resume_rearms_what_was_turned_away() {
     assert!(registry.resume(group, &mut |token, interest| rearmed.push((token, interest))));
     assert_eq!(
         rearmed,
-        [(token, Interest::all())],
+        [(token, Interest::BOTH)],
         "once, with the interest of now"
     );
     assert_eq!(registry.note(token, IN), Noted::Live);

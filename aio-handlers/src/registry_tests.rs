@@ -141,7 +141,7 @@ fn cost_among(others: i32) -> u64 {
             let token = registry.insert(Some(fd), 1, READ, GroupId::DEFAULT).unwrap();
             registry.insert(Some(fd), 1, READ, GroupId::DEFAULT).unwrap_err();
             registry.replace(token, 2);
-            registry.set_interest(token, Interest::all());
+            registry.set_interest(token, Interest::BOTH);
             registry.note(token, IN);
             registry.take_ready(token);
             registry.hold(token);

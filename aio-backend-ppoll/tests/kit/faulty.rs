@@ -26,6 +26,7 @@ pub(crate) enum Fault {
     TellsWhoIsGone,
     TellsTheFirstToken,
     TellsClosedNumbersAsReadable,
+    ClaimsEdges,
     RefusesFiles,
     // What it was told
     IgnoresModify,
@@ -186,7 +187,7 @@ impl Backend for Faulty {
         }
         let heard = match self.fault {
             Fault::HearsTheSilent if interest == Interest::NONE => Interest::READ,
-            Fault::TellsWhatWasNotAsked if interest != Interest::NONE => Interest::all(),
+            Fault::TellsWhatWasNotAsked if interest != Interest::NONE => Interest::BOTH,
             _ => interest,
         };
         let share = match self.fault {
@@ -219,7 +220,7 @@ impl Backend for Faulty {
             (Fault::CannotLeaveSilence, Some((_, Interest::NONE))) => return Ok(()),
             (Fault::SwallowsUnknownTokens, None) => return Ok(()),
             (Fault::TellsWhatWasNotAsked, Some(_)) if interest != Interest::NONE => {
-                return self.good.modify(token, Interest::all());
+                return self.good.modify(token, Interest::BOTH);
             }
             (Fault::HearsTheSilent, Some(_)) if interest == Interest::NONE => {
                 return self.good.modify(token, Interest::READ);
@@ -307,6 +308,10 @@ impl Backend for Faulty {
         {
             let _ = self.good.modify(somebody, Interest::NONE);
         }
+    }
+
+    fn reports_edges(&self) -> bool {
+        self.is(Fault::ClaimsEdges)
     }
 
     fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {

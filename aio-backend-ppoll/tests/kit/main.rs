@@ -22,6 +22,8 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::TellsOnce, "a_regular_file_is_always_ready"),
     (Fault::TellsOnce, "level_triggered_until_consumed"),
     (Fault::TellsOnceUntilModified, "level_triggered_until_consumed"),
+    (Fault::TellsOnceUntilModified, "edges_tell_of_every_new_activity"),
+    (Fault::ClaimsEdges, "edges_are_told_once_where_they_are_claimed"),
     (Fault::DeafToHangUps, "hang_up_is_told"),
     (Fault::DeafToErrors, "errors_are_told"),
     (

@@ -174,7 +174,7 @@ fn r4_who_hears_a_hang_up(bench: Bench) {
     for (interest, expected) in [
         (Interest::READ, vec!["readable"]),
         (Interest::WRITE, vec!["writable"]),
-        (Interest::all(), vec!["readable", "writable"]),
+        (Interest::BOTH, vec!["readable", "writable"]),
         (Interest::NONE, vec![]),
     ] {
         let cx = bench.context();
@@ -432,7 +432,7 @@ fn meddle(bench: Bench, replace: bool) -> Rc<Logs> {
         slot: slot.clone(),
         replace,
     });
-    *slot.borrow_mut() = Some(cx.watch(meddler, Interest::all()).unwrap());
+    *slot.borrow_mut() = Some(cx.watch(meddler, Interest::BOTH).unwrap());
     far.write_all(b"x").unwrap();
     assert!(bench.block(&cx));
     assert_eq!(logs.take(), ["readable"]);
@@ -479,7 +479,7 @@ fn interest_can_be_changed_to_nothing_and_back(bench: Bench) {
         (Interest::READ, vec!["readable"]),
         (Interest::NONE, vec![]),
         (Interest::WRITE, vec!["writable"]),
-        (Interest::all(), vec!["readable", "writable"]),
+        (Interest::BOTH, vec!["readable", "writable"]),
     ] {
         registration.set_interest(interest).unwrap();
         assert_eq!(bench.look(&cx), !expected.is_empty());

@@ -136,7 +136,7 @@ fn parse_interest(word: &str) -> Interest {
         "-" => Interest::NONE,
         "r" => Interest::READ,
         "w" => Interest::WRITE,
-        "rw" => Interest::all(),
+        "rw" => Interest::BOTH,
         _ => panic!("`{word}` is no interest"),
     }
 }

@@ -39,6 +39,8 @@ promises! {
         readiness_of_a_set: "an epoll set, such as the backend of a nested loop, is readable while something in it is ready",
         a_regular_file_is_always_ready: "what is always ready is no error: it is reported for its interest at every wait, and keeps nobody out",
         level_triggered_until_consumed: "(1) what is ready and not consumed is reported again by the next wait",
+        edges_tell_of_every_new_activity: "(6) asked for edges, it reports something new at least once, though nothing of it is consumed",
+        edges_are_told_once_where_they_are_claimed: "(6) a backend that reports edges does not report what it has reported and nothing was added to",
         hang_up_is_told: "a hang-up is reported, to readers and writers, with what is left to read",
         errors_are_told: "an error is reported, to readers and writers",
         a_closed_number_is_told_or_silent: "a number that is closed behind the backend's back is reported as NVAL or not at all, disturbs nobody, and can be removed",
@@ -60,10 +62,10 @@ promises! {
     }
     time {
         timeout_zero_only_looks: "a timeout of zero does not wait",
-        timeout_of_50_us: "(6) a wait of 50 us is not early, and not a millisecond late",
-        timeout_of_5_ms: "(6) a wait of 5 ms is not early, and not a millisecond late",
-        timeout_never_early: "(6) no wait ends before its time with nothing",
-        timeout_not_a_millisecond_late: "(6) a timeout that is no whole number of milliseconds is not rounded up to one",
+        timeout_of_50_us: "(7) a wait of 50 us is not early, and not a millisecond late",
+        timeout_of_5_ms: "(7) a wait of 5 ms is not early, and not a millisecond late",
+        timeout_never_early: "(7) no wait ends before its time with nothing",
+        timeout_not_a_millisecond_late: "(7) a timeout that is no whole number of milliseconds is not rounded up to one",
         no_timeout_waits_for_an_event: "a wait without a timeout ends when something comes, and not before",
         an_event_ends_a_wait: "a wait with a timeout ends when something comes, whatever is left of its time",
         a_timeout_beyond_all_time_is_no_error: "a timeout beyond what the system can take is cut, and neither refused nor passed over",

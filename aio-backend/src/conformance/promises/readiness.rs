@@ -32,7 +32,7 @@ pub(super) fn readiness_of_a_pipe(backend: &mut dyn Backend) {
 
 pub(super) fn readiness_of_a_socket(backend: &mut dyn Backend) {
     let socket = Source::new(Kind::Socket);
-    add(backend, &socket, A, Interest::all());
+    add(backend, &socket, A, Interest::BOTH);
     expect(backend, &[(A, OUT)], "a new socket is only writable");
     socket.feed();
     expect(
@@ -57,7 +57,7 @@ pub(super) fn readiness_of_an_eventfd(backend: &mut dyn Backend) {
     expect(backend, &[(A, IN)], "a count of two is readable");
     counter.read(8);
     expect(backend, &[], "the whole count was read");
-    need(backend.modify(A, Interest::all()), "a modify");
+    need(backend.modify(A, Interest::BOTH), "a modify");
     expect(backend, &[(A, OUT)], "there is room to count");
     counter.fill();
     expect(backend, &[(A, IN)], "the count is at its end");
@@ -117,7 +117,7 @@ pub(super) fn a_regular_file_is_always_ready(backend: &mut dyn Backend) {
     expect(backend, &[(A, OUT), (B, IN)], "a file can be written at any time");
     need(backend.modify(A, Interest::NONE), "silencing a file");
     expect(backend, &[(B, IN)], "a silent file is not reported");
-    need(backend.modify(A, Interest::all()), "a modify of a file");
+    need(backend.modify(A, Interest::BOTH), "a modify of a file");
     expect(backend, &[(A, IN | OUT), (B, IN)], "and can speak again");
     need(backend.remove(A), "removing a file");
     expect(backend, &[(B, IN)], "the file is gone");
@@ -146,6 +146,57 @@ pub(super) fn level_triggered_until_consumed(backend: &mut dyn Backend) {
             &[(A, IN), (B, OUT)],
             "there is room still, and something to read",
         );
+    }
+}
+
+/// A doorbell: an eventfd that nobody ever reads.
+const DOORBELL: Interest = Interest::READ.union(Interest::EDGE);
+
+pub(super) fn edges_tell_of_every_new_activity(backend: &mut dyn Backend) {
+    let bell = Source::new(Kind::Eventfd);
+    add(backend, &bell, A, DOORBELL);
+    expect(backend, &[], "nobody has rung");
+    for ring in 1..=5 {
+        bell.feed();
+        expect(backend, &[(A, IN)], &format!("ring {ring} is something new"));
+    }
+    need(backend.modify(A, Interest::NONE), "silencing a doorbell");
+    bell.feed();
+    expect(backend, &[], "a silent doorbell is not heard");
+    need(backend.modify(A, DOORBELL), "a modify");
+    expect(backend, &[(A, IN)], "it was rung while it was silent");
+    bell.feed();
+    backend.rebalance();
+    expect(
+        backend,
+        &[(A, IN)],
+        "a ring is not lost when the backend restructures itself",
+    );
+    need(backend.modify(A, Interest::READ), "a modify to levels");
+    for _ in 0..2 {
+        expect(backend, &[(A, IN)], "with levels it is reported until it is read");
+    }
+    bell.consume();
+    let late = Source::new(Kind::Eventfd);
+    late.feed();
+    add(backend, &late, B, DOORBELL);
+    expect(
+        backend,
+        &[(B, IN)],
+        "what was there before the add is reported, too",
+    );
+}
+
+pub(super) fn edges_are_told_once_where_they_are_claimed(backend: &mut dyn Backend) {
+    let bell = Source::new(Kind::Eventfd);
+    add(backend, &bell, A, DOORBELL);
+    backend.rebalance();
+    let claims = backend.reports_edges();
+    for _ in 0..3 {
+        bell.feed();
+        expect(backend, &[(A, IN)], "it was rung");
+        let again: &[(Token, Readiness)] = if claims { &[] } else { &[(A, IN)] };
+        expect(backend, again, "nobody rang again, and nobody read it");
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn modify_changes_what_is_reported(backend: &mut dyn Backend) {
             "a modify that changes nothing",
         );
         expect(backend, &[(A, OUT)], "nothing was changed");
-        need(backend.modify(A, Interest::all()), "a modify");
+        need(backend.modify(A, Interest::BOTH), "a modify");
         expect(backend, &[(A, IN | OUT)], "both are asked for now");
         need(backend.modify(A, Interest::READ), "a modify");
         expect(backend, &[(A, IN)], "only reading is asked for now");

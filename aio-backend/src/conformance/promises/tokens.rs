@@ -71,7 +71,7 @@ pub(super) fn another_descriptor_of_the_same_file_is_another_registration(backen
         peer: None,
     };
     add(backend, &counter, A, Interest::READ);
-    add(backend, &twin, B, Interest::all());
+    add(backend, &twin, B, Interest::BOTH);
     expect(backend, &[(B, OUT)], "one of them waits for room");
     counter.feed();
     expect(
@@ -153,7 +153,7 @@ pub(super) fn shares_are_kept_and_let_go(backend: &mut dyn Backend) {
                 "the share in a {kind:?} was let go after {after}"
             );
             match after {
-                "modify" => need(backend.modify(A, Interest::all()), "a modify"),
+                "modify" => need(backend.modify(A, Interest::BOTH), "a modify"),
                 _ => drop(look(backend)),
             }
         }
@@ -175,7 +175,7 @@ pub(super) fn drain_hands_everything_over(backend: &mut dyn Backend) {
     let interests = [
         Interest::READ,
         Interest::NONE,
-        Interest::all(),
+        Interest::BOTH,
         Interest::NONE,
         Interest::WRITE,
     ];
