@@ -21,6 +21,7 @@ use aio_timers::{Clock, Moment, Monotonic, VirtualClock, Wall};
 
 use crate::bh::{BottomHalf, BottomHalves, Job};
 use crate::cooling::Cooling;
+use crate::edges::Edges;
 use crate::glance::Glance;
 use crate::handler::{Entry, Kind};
 use crate::hot::Hot;
@@ -92,6 +93,7 @@ pub(crate) struct Inner {
     pub(crate) glance: Glance,
     pub(crate) looks: Looks,
     pub(crate) cooling: Cooling,
+    pub(crate) edges: Edges,
     pub(crate) timers: Timers,
     pub(crate) bottom_halves: BottomHalves,
     pub(crate) policy: RefCell<Box<dyn PollPolicy>>,
@@ -208,6 +210,7 @@ impl Builder {
             glance: Glance::default(),
             looks: Looks::default(),
             cooling: Cooling::default(),
+            edges: Edges::default(),
             timers: Timers::new([monotonic, Arc::new(Wall::new()), virtual_clock.clone()]),
             bottom_halves: BottomHalves::default(),
             policy: RefCell::new(

@@ -61,6 +61,7 @@ impl Embedded<'_> {
         inner.adopt_poll_params();
         let mut found = self.found.borrow_mut();
         found.forget();
+        inner.recall_edges(&mut found.list);
         let hit = inner.leave_poll_mode(self.cx, &mut found.list);
         inner.foreign.set(true);
         inner.shared.notifier.set_foreign(true);

@@ -36,6 +36,7 @@ impl Inner {
         };
 
         let deciding = Deciding::enter(&self.deciding);
+        self.recall_edges(&mut found.list);
         let timeout = self.timeout(wait);
         // 1. look for work in user space
         let polled = self.try_polling(cx, timeout, &mut found.list)?;
@@ -65,7 +66,7 @@ impl Inner {
             Wait::AtMost(limit) => Some(limit),
             Wait::Block => None,
         };
-        if self.bottom_halves.is_waiting() || self.shared.inbox.has_normal() {
+        if self.bottom_halves.is_waiting() || self.shared.inbox.has_normal() || self.edges.are_waiting() {
             return Some(Duration::ZERO);
         }
         let nap = self.shared.inbox.pending().then_some(IDLE_NAP);
@@ -251,7 +252,7 @@ impl Inner {
                 self.give_up(cx, token, why);
                 continue;
             }
-            let noted = self.registry.borrow_mut().note(token, readiness);
+            let noted = self.note(token, readiness);
             match noted {
                 Noted::Live => {}
                 Noted::Parked => self.park(token),
@@ -291,6 +292,8 @@ impl Inner {
     fn call_ready(&self, cx: &Context, token: Token) -> bool {
         let mut registry = self.registry.borrow_mut();
         let Some((entry, readiness, interest)) = registry.take_ready(token) else {
+            drop(registry);
+            self.turned_away(token);
             return false;
         };
         let (kind, exclusive) = (entry.kind.clone(), entry.exclusive);
@@ -300,11 +303,16 @@ impl Inner {
             self.warm_up(token);
             Busy::new(&self.hot, token)
         });
+        let _insured = self.insure_edge(token, readiness);
         if readiness.wakes_reader(interest) {
             cx.call(|cx| kind.handler().readable(cx));
         }
-        if readiness.wakes_writer(interest) && self.still_concerns(token, &kind, readiness) {
-            cx.call(|cx| kind.handler().writable(cx));
+        if readiness.wakes_writer(interest) {
+            if self.still_concerns(token, &kind, readiness) {
+                cx.call(|cx| kind.handler().writable(cx));
+            } else {
+                self.turned_away(token);
+            }
         }
         true
     }
@@ -354,8 +362,11 @@ impl<'a> Found<'a> {
     /// Gives back what has not been dispatched.
     pub(crate) fn forget(&mut self) {
         while let Some((token, _)) = self.next() {
+            let is_edge = self.inner.asks_for_edges(token);
             let mut registry = self.inner.registry.borrow_mut();
-            registry.forget_ready(token);
+            if !is_edge {
+                registry.forget_ready(token);
+            }
             if let Some(entry) = registry.get_mut(token) {
                 entry.hit = false;
             }

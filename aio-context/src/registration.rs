@@ -149,6 +149,8 @@ impl Inner {
         interest: Interest,
         group: GroupId,
     ) -> io::Result<Token> {
+        let interest = interest.canonical();
+        self.edges.want(interest);
         let owner = Watched::new(kind.owner());
         let fd = owner.as_raw_fd();
         let former = self.registry.borrow().token_of(fd);
@@ -260,6 +262,8 @@ impl Inner {
     }
 
     pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
+        let interest = interest.canonical();
+        self.edges.want(interest);
         let mut registry = self.registry.borrow_mut();
         let former = registry
             .set_interest(token, interest)

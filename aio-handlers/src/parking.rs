@@ -80,6 +80,12 @@ impl<T> Registry<T> {
         Some((&slot.value, ready, slot.interest))
     }
 
+    /// Whether something was noted for it and has not been taken.
+    #[must_use]
+    pub fn has_ready(&self, token: Token) -> bool {
+        self.slots.get(token).is_some_and(|slot| !slot.pending.is_empty())
+    }
+
     /// Forgets what was noted, for whoever cannot call the handler after all; a level-triggered backend reports it anew.
     pub fn forget_ready(&mut self, token: Token) {
         if let Some(slot) = self.slots.get_mut(token) {

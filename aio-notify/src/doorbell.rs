@@ -37,6 +37,21 @@ mod real {
             self.add(1)
         }
 
+        /// Sets it so that whoever waits for edges notices, too: one that is full is cleared first.
+        ///
+        /// # Errors
+        /// As [`set`](Self::set).
+        pub fn set_anew(&self) -> io::Result<()> {
+            loop {
+                match rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &1u64.to_ne_bytes())) {
+                    Ok(_) => return Ok(()),
+                    // Somebody has written a huge number, and another write would tell nobody anything.
+                    Err(Errno::AGAIN) => self.count()?,
+                    Err(error) => return Err(error.into()),
+                };
+            }
+        }
+
         /// Clears it; true if it was set.
         ///
         /// # Errors
@@ -117,6 +132,30 @@ mod tests {
         notifier.set().unwrap();
         assert!(notifier.test_and_clear().unwrap());
         assert!(!notifier.test_and_clear().unwrap());
+    }
+
+    #[test]
+    fn r12_a_full_eventfd_is_set_anew() {
+        use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+        let notifier = EventNotifier::new().unwrap();
+        let set = epoll::create(CreateFlags::CLOEXEC).unwrap();
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(&set, &notifier, EventData::new_u64(0), flags).unwrap();
+        notifier.add(u64::MAX - 1).unwrap();
+        for set_anew in [false, true, true] {
+            if set_anew {
+                notifier.set_anew().unwrap();
+            }
+            let mut events = [epoll::Event {
+                flags: EventFlags::empty(),
+                data: EventData::new_u64(0),
+            }; 2];
+            let now = rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            assert_eq!(epoll::wait(&set, &mut events[..], Some(&now)).unwrap(), 1);
+        }
     }
 
     #[test]

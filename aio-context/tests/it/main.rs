@@ -9,6 +9,7 @@ mod backends;
 mod bottom_halves;
 mod cooling;
 mod dispatch;
+mod doorbells;
 mod equivalents;
 mod executor;
 mod foreign;

@@ -1,0 +1,257 @@
+//! Edges: what is reported once is delivered once, through panics, nested polls, pauses and moves between backends.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_context::{Context, Doorbell, GroupId, Handler, Interest, Registration, Wait};
+use rustix::fd::{AsFd, BorrowedFd};
+
+use crate::common::{Bench, Count, Kick, everywhere};
+
+everywhere! {
+    d3_a_ring_is_served_once
+    d3_rings_before_a_call_are_one
+    d1_a_nested_poll_takes_over_an_edge
+    d7_an_edge_behind_a_panic_is_not_lost
+    d7_the_writable_side_behind_a_panic_is_not_lost
+    b5_rings_during_a_pause_are_served_after_it
+    b5_an_edge_that_was_found_before_the_pause_is_served_after_it
+    b5_the_writable_side_is_served_after_a_pause_by_the_readable_one
+    r8_a_removed_doorbell_is_silent
+    d5_more_edges_than_one_batch
+}
+
+fn doorbells(cx: &Context, number: usize) -> (Vec<Doorbell>, Vec<Count>, Vec<Registration>) {
+    let mut all = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..number {
+        let (bell, count) = (Doorbell::new().unwrap(), Count::default());
+        let counted = count.clone();
+        all.2.push(
+            cx.watch_doorbell(&bell, move |_| {
+                counted.up();
+            })
+            .unwrap(),
+        );
+        all.0.push(bell);
+        all.1.push(count);
+    }
+    all
+}
+
+fn d3_a_ring_is_served_once(bench: Bench) {
+    let cx = bench.context();
+    let (bells, counts, _registrations) = doorbells(&cx, 3);
+    for ring in 1..=300 {
+        let bell = ring as usize % 3;
+        bells[bell].ring().unwrap();
+        assert!(bench.block(&cx));
+        assert_eq!(counts.iter().map(Count::get).sum::<u32>(), ring);
+        assert!(!bench.look(&cx), "nobody rang again");
+    }
+}
+
+fn d3_rings_before_a_call_are_one(bench: Bench) {
+    let cx = bench.context();
+    let (bells, counts, _registrations) = doorbells(&cx, 1);
+    for _ in 0..10 {
+        bells[0].ring().unwrap();
+    }
+    assert!(bench.block(&cx));
+    while bench.look(&cx) {}
+    assert_eq!(counts[0].get(), 1);
+}
+
+/// Two handlers, of which the first to be called runs `code`, once.
+fn pair(cx: &Context, code: impl Fn(&Context) + 'static) -> ([Doorbell; 2], Count, [Registration; 2]) {
+    let (served, code) = (Count::default(), Rc::new(code));
+    let bells = [Doorbell::new().unwrap(), Doorbell::new().unwrap()];
+    let registrations = [0, 1].map(|index: usize| {
+        let (served, code) = (served.clone(), code.clone());
+        cx.watch_doorbell(&bells[index], move |cx| {
+            if served.up() == 1 {
+                code(cx);
+            }
+        })
+        .unwrap()
+    });
+    (bells, served, registrations)
+}
+
+fn d1_a_nested_poll_takes_over_an_edge(bench: Bench) {
+    let cx = bench.context();
+    let (bells, served, _registrations) = pair(&cx, move |cx| {
+        // The other one was found together with this one, and nothing will report it again.
+        assert!(cx.poll(Wait::AtMost(Duration::from_secs(60))).unwrap());
+    });
+    bells.iter().for_each(|bell| bell.ring().unwrap());
+    assert!(bench.block(&cx));
+    assert_eq!(served.get(), 2);
+    assert!(!bench.look(&cx));
+}
+
+fn d7_an_edge_behind_a_panic_is_not_lost(bench: Bench) {
+    let cx = bench.context();
+    let (bells, served, _registrations) = pair(&cx, |_| panic!("on purpose"));
+    bells.iter().for_each(|bell| bell.ring().unwrap());
+    let ended = catch_unwind(AssertUnwindSafe(|| bench.block(&cx)));
+    assert!(ended.is_err());
+    assert!(bench.block(&cx), "it does not wait either");
+    while bench.look(&cx) {}
+    // The one that panicked may be called again: whatever it had to do is not done.
+    assert_eq!(served.get(), 3);
+    bells[0].ring().unwrap();
+    assert!(bench.block(&cx));
+    assert_eq!(served.get(), 4);
+}
+
+type OnCall = Box<dyn Fn(&Context)>;
+
+/// A socket that is readable and writable, with edges.
+struct Both {
+    socket: std::os::unix::net::UnixStream,
+    log: RefCell<Vec<&'static str>>,
+    on_readable: RefCell<Option<OnCall>>,
+}
+
+impl Both {
+    fn new() -> (Rc<Self>, std::os::unix::net::UnixStream) {
+        use std::io::Write;
+        let (socket, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        far.write_all(b"x").unwrap();
+        let both = Self {
+            socket,
+            log: RefCell::default(),
+            on_readable: RefCell::default(),
+        };
+        (Rc::new(both), far)
+    }
+}
+
+impl AsFd for Both {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Handler for Both {
+    fn readable(&self, cx: &Context) {
+        use std::io::Read;
+        self.log.borrow_mut().push("readable");
+        if let Some(code) = self.on_readable.take() {
+            code(cx);
+        }
+        (&self.socket).read_exact(&mut [0]).unwrap();
+    }
+    fn writable(&self, _: &Context) {
+        self.log.borrow_mut().push("writable");
+    }
+}
+
+fn d7_the_writable_side_behind_a_panic_is_not_lost(bench: Bench) {
+    let cx = bench.context();
+    let (both, _far) = Both::new();
+    *both.on_readable.borrow_mut() = Some(Box::new(|_| panic!("on purpose")));
+    let _registration = cx.watch(both.clone(), Interest::all()).unwrap();
+    let ended = catch_unwind(AssertUnwindSafe(|| bench.block(&cx)));
+    assert!(ended.is_err());
+    assert!(bench.look(&cx));
+    assert_eq!(*both.log.borrow(), ["readable", "readable", "writable"]);
+}
+
+fn in_a_group(cx: &Context, bench: Bench) -> (GroupId, Rc<Kick>, Registration) {
+    let group = cx.new_group();
+    let kick = Kick::new();
+    let interest = Interest::READ | Interest::EDGE;
+    let registration = cx.watch_in(group, kick.clone(), interest).unwrap();
+    assert!(!bench.look(cx));
+    (group, kick, registration)
+}
+
+fn b5_rings_during_a_pause_are_served_after_it(bench: Bench) {
+    let cx = bench.context();
+    let (group, kick, _registration) = in_a_group(&cx, bench);
+    let paused = cx.pause(group);
+    kick.kick();
+    assert!(!bench.look(&cx) && !bench.look(&cx));
+    drop(paused);
+    assert!(bench.block(&cx) || bench.block(&cx));
+    assert_eq!(kick.count.get(), 1);
+}
+
+fn b5_an_edge_that_was_found_before_the_pause_is_served_after_it(bench: Bench) {
+    let cx = bench.context();
+    let (group, kick, _registration) = in_a_group(&cx, bench);
+    let paused = Rc::new(Cell::new(None));
+    let slot = paused.clone();
+    // Bottom halves come between finding and calling.
+    let bh = cx.bottom_half("pause", move |cx| slot.set(Some(cx.pause(group))));
+    for _ in 0..3 {
+        kick.kick();
+        bh.schedule();
+        bench.look(&cx);
+        let served = kick.count.get();
+        bench.look(&cx);
+        assert_eq!(kick.count.get(), served, "it is paused");
+        drop(paused.take());
+        bench.look(&cx);
+        bench.look(&cx);
+        assert_eq!(kick.count.get(), served + 1, "it is served after the pause");
+    }
+}
+
+fn b5_the_writable_side_is_served_after_a_pause_by_the_readable_one(bench: Bench) {
+    let cx = bench.context();
+    let group = cx.new_group();
+    let (both, _far) = Both::new();
+    let paused = Rc::new(Cell::new(None));
+    let slot = paused.clone();
+    *both.on_readable.borrow_mut() = Some(Box::new(move |cx| slot.set(Some(cx.pause(group)))));
+    let _registration = cx.watch_in(group, both.clone(), Interest::all()).unwrap();
+    assert!(bench.block(&cx));
+    assert!(!bench.look(&cx));
+    assert_eq!(*both.log.borrow(), ["readable"]);
+    drop(paused.take());
+    bench.look(&cx);
+    bench.look(&cx);
+    assert_eq!(both.log.borrow()[..2], ["readable", "writable"]);
+}
+
+fn r8_a_removed_doorbell_is_silent(bench: Bench) {
+    let cx = bench.context();
+    let (bells, counts, mut registrations) = doorbells(&cx, 2);
+    bells.iter().for_each(|bell| bell.ring().unwrap());
+    drop(registrations.remove(0));
+    assert!(bench.block(&cx));
+    while bench.look(&cx) {}
+    assert_eq!((counts[0].get(), counts[1].get()), (0, 1));
+}
+
+fn d5_more_edges_than_one_batch(bench: Bench) {
+    let cx = bench.builder().batch(10).build().unwrap();
+    let (bells, counts, _registrations) = doorbells(&cx, 200);
+    bells.iter().for_each(|bell| bell.ring().unwrap());
+    while bench.look(&cx) {}
+    assert!(counts.iter().all(|count| count.get() == 1));
+}
+
+#[test]
+fn edges_survive_a_context_that_climbs() {
+    let cx = Context::new().unwrap();
+    let (bells, counts, _registrations) = doorbells(&cx, 10);
+    assert!(!cx.reports_edges(), "it begins on ppoll");
+    let (mut rings, mut climbed) = (0, false);
+    while !climbed || rings < 2000 {
+        bells[rings % 10].ring().unwrap();
+        rings += 1;
+        assert!(cx.poll(Wait::Block).unwrap());
+        let served: u32 = counts.iter().map(Count::get).sum();
+        // On its way up each doorbell that was left full is reported once more.
+        assert!(
+            (rings..=rings + 10).contains(&(served as usize)),
+            "{served} of {rings}"
+        );
+        climbed = cx.reports_edges();
+    }
+}
