@@ -106,6 +106,9 @@ impl Inner {
         ready: &mut ReadyList,
     ) -> io::Result<Polled> {
         if !self.polling_enabled.get() || timeout == Some(Duration::ZERO) {
+            if self.hot.mode.get() {
+                self.ask_once_in_poll_mode(cx, ready)?;
+            }
             return Ok(Polled::default());
         }
         let budget = self
@@ -184,7 +187,7 @@ impl Inner {
         Ok((!found).then(|| timeout.map(|timeout| timeout.saturating_sub(passed))))
     }
 
-    fn is_found(&self, ready: &ReadyList) -> bool {
+    pub(crate) fn is_found(&self, ready: &ReadyList) -> bool {
         !ready.is_empty() || self.shared.notifier.is_notified()
     }
 
@@ -219,7 +222,7 @@ impl Inner {
 
     /// Looks at the descriptors without waiting.
     pub(crate) fn look(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
-        self.looks.looked();
+        self.looks.looked(ready.is_full());
         self.rebalance();
         let first = ready.len();
         self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;

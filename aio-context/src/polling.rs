@@ -35,6 +35,8 @@ const LONGEST_STREAK: u32 = 64;
 pub(crate) struct Looks {
     /// Iterations since then.
     streak: Cell<u32>,
+    /// The list was full of other things: next time the look comes first.
+    owed: Cell<bool>,
     last: Cell<Moment>,
     interval: Cell<Duration>,
 }
@@ -43,6 +45,7 @@ impl Default for Looks {
     fn default() -> Self {
         Self {
             streak: Cell::new(0),
+            owed: Cell::new(false),
             last: Cell::new(Moment::ZERO),
             interval: Cell::new(LONGEST_BLINDNESS),
         }
@@ -50,9 +53,10 @@ impl Default for Looks {
 }
 
 impl Looks {
-    /// Notes that somebody has looked, at a time that is not known.
-    pub(crate) fn looked(&self) {
+    /// Notes that somebody looks, at a time that is not known; in vain if there was no room for what could be found.
+    pub(crate) fn looked(&self, in_vain: bool) {
         self.streak.set(0);
+        self.owed.set(in_vain);
     }
 
     fn is_due(&self, now: Moment) -> bool {
@@ -86,7 +90,10 @@ impl Inner {
     pub(crate) fn search(&self, cx: &Context, budget: Duration, ready: &mut ReadyList) -> io::Result<Polled> {
         self.enter_poll_mode(cx);
         let clock = self.timers.clock(ClockId::Monotonic);
-        if self.round(cx, ready) || self.shared.notifier.is_notified() {
+        if self.looks.owed.get() {
+            self.look(cx, ready)?;
+        }
+        if self.round(cx, ready) || self.is_found(ready) {
             self.look_after_hit(cx, ready)?;
             return Ok(Polled {
                 hit: true,
@@ -130,6 +137,22 @@ impl Inner {
         })
     }
 
+    /// What an iteration in poll mode does that may not wait, because nobody kicks in poll mode (rule D8): asks everybody
+    /// once, or, when polling was switched off meanwhile, leaves poll mode. A look at the descriptors comes after it.
+    #[cold]
+    pub(crate) fn ask_once_in_poll_mode(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
+        if self.looks.owed.get() {
+            self.look(cx, ready)?;
+        }
+        if self.polling_enabled.get() {
+            self.enter_poll_mode(cx);
+            self.round(cx, ready);
+        } else {
+            self.leave_poll_mode(cx, ready);
+        }
+        Ok(())
+    }
+
     /// A hit ends an iteration without a look, unless one is due (rules R10, D8).
     fn look_after_hit(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         let streak = self.looks.streak.get() + 1;
@@ -170,10 +193,11 @@ impl Inner {
 
     /// Puts a hit on the list; breaks if the list is full.
     pub(crate) fn note_hit(&self, token: Token, ready: &mut ReadyList) -> ControlFlow<()> {
-        if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
+        if let Some(entry) = self.registry.borrow_mut().get_mut(token)
+            && ready.push(token, Readiness::empty())
+        {
             entry.hit = true;
             entry.last_event = self.hot.note_event();
-            ready.push(token, Readiness::empty());
         }
         if ready.is_full() {
             return ControlFlow::Break(());

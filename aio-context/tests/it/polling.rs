@@ -360,6 +360,72 @@ fn d8_r10_a_descriptor_without_poll_is_served_while_another_always_has_work() {
     assert_eq!(plain.count.get(), 1, "within a bounded number of iterations");
 }
 
+/// A context in poll mode, with a handler that was told not to expect kicks and has work from now on.
+fn in_poll_mode() -> (Context, Rc<Kick>, aio_context::Registration) {
+    let (cx, _clock) = always(Duration::from_micros(10));
+    let kick = Kick::new();
+    let registration = watch_polled(&cx, &kick);
+    kick.says.set(Some(true));
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert_eq!(*kick.log.borrow(), ["begin", "poll_ready"]);
+    (cx, kick, registration)
+}
+
+#[test]
+fn a5_d8_in_poll_mode_a_look_asks_too() {
+    let (cx, kick, _registration) = in_poll_mode();
+    kick.says.set(Some(false));
+    assert!(!cx.poll(Wait::NoBlock).unwrap());
+    kick.says.set(Some(true));
+    assert!(cx.poll(Wait::NoBlock).unwrap(), "nobody kicks in poll mode");
+    assert_eq!(kick.count.get(), 2);
+}
+
+#[test]
+fn a5_d8_in_poll_mode_a_busy_bottom_half_keeps_nobody_out() {
+    let (cx, kick, _registration) = in_poll_mode();
+    let again: Rc<std::cell::OnceCell<aio_context::BottomHalf>> = Rc::default();
+    let this = again.clone();
+    let busy = cx.bottom_half("busy", move |_| this.get().unwrap().schedule());
+    again.set(busy.clone()).unwrap();
+    busy.schedule();
+    for _ in 0..10 {
+        assert!(cx.poll(Wait::Block).unwrap());
+    }
+    assert!(kick.count.get() >= 10, "served {} times", kick.count.get());
+    busy.cancel();
+}
+
+#[test]
+fn a1_switching_polling_off_leaves_poll_mode_at_the_next_look() {
+    let (cx, kick, _registration) = in_poll_mode();
+    cx.set_poll_params(PollParams::OFF);
+    cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!(kick.log.borrow()[2..], ["end", "poll_ready"], "one last question");
+    let asked = kick.asked.get();
+    assert!(!cx.poll(Wait::NoBlock).unwrap());
+    assert_eq!(kick.asked.get(), asked);
+}
+
+#[test]
+fn d8_r10_more_busy_polled_handlers_than_a_batch_keep_nobody_out() {
+    let builder = BENCH.builder().batch(4).policy(Box::new(Always));
+    let params = PollParams::up_to(Duration::from_micros(10));
+    let cx = builder.poll_params(params).build().unwrap();
+    let busy: Vec<_> = (0..6).map(|_| Kick::new()).collect();
+    let mut registrations: Vec<_> = busy.iter().map(|busy| watch_polled(&cx, busy)).collect();
+    busy.iter().for_each(|busy| busy.says.set(Some(true)));
+    let plain = Kick::new();
+    registrations.push(watch(&cx, &plain));
+    for served in 0..3 {
+        plain.kick();
+        for _ in 0..200 {
+            assert!(cx.poll(Wait::Block).unwrap());
+        }
+        assert_eq!(plain.count.get(), served + 1);
+    }
+}
+
 #[test]
 fn a3_more_hits_than_a_batch_come_round_robin() {
     let clock = Arc::new(ManualClock::new());
