@@ -41,6 +41,7 @@
 mod entries;
 mod set;
 mod side;
+pub mod sys;
 mod wait;
 
 use std::fmt;
@@ -55,6 +56,7 @@ use rustix::io::Errno;
 use crate::entries::{Entries, Entry, State};
 use crate::set::Set;
 use crate::side::Side;
+use crate::sys::{Events, Kernel, Sys};
 use crate::wait::Limit;
 
 /// How many events there is room for from the start, so that a wait for no more than these allocates nothing.
@@ -64,8 +66,8 @@ const EVENTS_MAX: usize = 1024;
 
 /// Waits with `epoll_wait(2)`.
 #[doc(alias = "epoll_create1")]
-pub struct Epoll {
-    set: Set,
+pub struct Epoll<S = Kernel> {
+    set: Set<S>,
     entries: Entries,
     side: Side,
     /// Whose turn it is when the list is too short for the set and for what is beside it.
@@ -83,8 +85,18 @@ impl Epoll {
     /// # Errors
     /// What the system says, such as `EMFILE` when the process may open no more descriptors.
     pub fn new() -> io::Result<Self> {
+        Self::with_sys(Kernel)
+    }
+}
+
+impl<S: Sys> Epoll<S> {
+    /// As [`new`](Epoll::new), on another kernel.
+    ///
+    /// # Errors
+    /// What `sys` says to making a set.
+    pub fn with_sys(sys: S) -> io::Result<Self> {
         Ok(Self {
-            set: Set::new()?,
+            set: Set::new(sys)?,
             entries: Entries::default(),
             side: Side::default(),
             side_turn: false,
@@ -108,13 +120,13 @@ impl Epoll {
     }
 
     /// Has the kernel watch `fd`, or puts it beside the set.
-    fn arm(&mut self, fd: &Watched, token: Token, interest: Interest) -> Result<State, Errno> {
+    fn arm(&mut self, fd: &Watched, token: Token, interest: Interest) -> io::Result<State> {
         if interest == Interest::NONE {
             return Ok(State::Silent);
         }
         match self.set.add(fd, token, interest) {
             Ok(()) => Ok(State::Armed),
-            Err(Errno::PERM) => Ok(State::Side(self.side.push(token, always(interest)))),
+            Err(error) if is(&error, Errno::PERM) => Ok(State::Side(self.side.push(token, always(interest)))),
             Err(error) => Err(error),
         }
     }
@@ -143,11 +155,11 @@ impl Epoll {
     }
 
     /// Changes an entry that the kernel watches from one interest to another.
-    fn rearm(&mut self, fd: &Watched, token: Token, interest: Interest) -> Result<State, Errno> {
+    fn rearm(&mut self, fd: &Watched, token: Token, interest: Interest) -> io::Result<State> {
         match self.set.modify(fd, token, interest) {
             Ok(()) => Ok(State::Armed),
             // The number means another file now. The old one may still be in the set, under this very token.
-            Err(Errno::NOENT) => {
+            Err(error) if is(&error, Errno::NOENT) => {
                 self.suspect = true;
                 self.arm(fd, token, interest)
             }
@@ -158,7 +170,7 @@ impl Epoll {
     /// Builds the set anew from the entries, without what nobody can delete from the old one.
     ///
     /// If it fails, it is tried again by the next wait.
-    fn rebuild(&mut self) -> Result<(), Errno> {
+    fn rebuild(&mut self) -> io::Result<()> {
         self.suspect = true;
         self.set.renew()?;
         self.rebuilds += 1;
@@ -170,8 +182,8 @@ impl Epoll {
         {
             let beside = match set.add(&entry.fd, entry.token, entry.interest) {
                 Ok(()) => continue,
-                Err(Errno::PERM) => always(entry.interest),
-                Err(error @ (Errno::NOSPC | Errno::NOMEM)) => return Err(error),
+                Err(error) if is(&error, Errno::PERM) => always(entry.interest),
+                Err(error) if is(&error, Errno::NOSPC) || is(&error, Errno::NOMEM) => return Err(error),
                 // The number is not open, or means something by now that cannot be watched, such as the new set itself.
                 Err(_) => Readiness::NVAL,
             };
@@ -193,17 +205,17 @@ impl Epoll {
         timeout: Option<Duration>,
         room: usize,
         ready: &mut ReadyList,
-    ) -> Result<(), Errno> {
+    ) -> io::Result<()> {
         let room = room.min(EVENTS_MAX);
         if room > self.events.len() {
             self.events.resize(room, NOTHING);
         }
-        let mut limit = Limit::after(timeout);
+        let mut limit = Limit::after(self.set.inner().0, timeout);
         loop {
             if self.suspect {
                 self.rebuild()?;
             }
-            let found = wait::wait(self.set.inner(), &mut self.events[..room], limit)?;
+            let found = wait::wait(self.set.inner(), &mut Events(&mut self.events[..room]), limit)?;
             let mut stale = 0;
             for event in &self.events[..found] {
                 let token = Token::from_bits(event.data.u64());
@@ -222,12 +234,12 @@ impl Epoll {
             if stale < found as u64 {
                 return Ok(());
             }
-            limit = limit.rest();
+            limit = limit.rest(self.set.inner().0);
         }
     }
 }
 
-impl Backend for Epoll {
+impl<S: Sys> Backend for Epoll<S> {
     fn name(&self) -> &'static str {
         "epoll"
     }
@@ -297,8 +309,8 @@ impl Backend for Epoll {
         let for_set = room.saturating_sub(reserved);
         if for_set > 0 {
             match self.wait_for_set(timeout, for_set, ready) {
-                Ok(()) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if !is(&error, Errno::INTR) => return Err(error),
+                _ => {}
             }
         }
         if !self.side.is_empty() {
@@ -331,7 +343,7 @@ impl Backend for Epoll {
     }
 }
 
-impl fmt::Debug for Epoll {
+impl<S: Sys> fmt::Debug for Epoll<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Epoll")
             .field("set", &self.set)
@@ -341,6 +353,10 @@ impl fmt::Debug for Epoll {
             .field("rebuilds", &self.rebuilds)
             .finish_non_exhaustive()
     }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    Errno::from_io_error(error) == Some(errno)
 }
 
 /// An event that the kernel has not written yet.

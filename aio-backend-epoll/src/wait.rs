@@ -14,17 +14,11 @@
 //! `epoll_pwait2` would be no faster where it matters, is missing before Linux 5.11 and forbidden by some filters.
 //! (rustix uses it for every wait if anybody turns its feature `linux_5_11` on; nothing here depends on which it is.)
 
+use std::io::Result;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::epoll::{self, Event};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Result;
-
-const ZERO: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
+use crate::sys::{Events, Sys};
 
 /// When to stop waiting.
 #[derive(Clone, Copy, Debug)]
@@ -39,23 +33,24 @@ pub(crate) enum Limit {
 
 impl Limit {
     /// The limit of a wait that starts now.
-    pub(crate) fn after(timeout: Option<Duration>) -> Self {
+    #[inline]
+    pub(crate) fn after(sys: &impl Sys, timeout: Option<Duration>) -> Self {
         match timeout {
             None => Self::Never,
             Some(Duration::ZERO) => Self::Now,
             Some(left) => Self::After {
-                start: Instant::now(),
+                start: sys.now(),
                 left,
             },
         }
     }
 
     /// The same moment, seen from now.
-    pub(crate) fn rest(self) -> Self {
+    pub(crate) fn rest(self, sys: &impl Sys) -> Self {
         let Self::After { start, left } = self else {
             return self;
         };
-        let now = Instant::now();
+        let now = sys.now();
         match left.saturating_sub(now.duration_since(start)) {
             Duration::ZERO => Self::Now,
             left => Self::After { start: now, left },
@@ -65,68 +60,67 @@ impl Limit {
 
 /// Waits until something in `set` is ready, and says how many `events` tell about it.
 #[inline]
-pub(crate) fn wait(set: BorrowedFd<'_>, events: &mut [Event], limit: Limit) -> Result<usize> {
+pub(crate) fn wait(
+    (sys, set): (&impl Sys, BorrowedFd<'_>),
+    events: &mut Events<'_>,
+    limit: Limit,
+) -> Result<usize> {
     match limit {
-        Limit::Now => epoll::wait(set, events, Some(&ZERO)),
-        Limit::Never => epoll::wait(set, events, None),
-        Limit::After { .. } => wait_until(set, events, limit),
+        Limit::Now => sys.wait(set, events, Some(Duration::ZERO)),
+        Limit::Never => sys.wait(set, events, None),
+        Limit::After { .. } => wait_until((sys, set), events, limit),
     }
 }
 
-fn wait_until(set: BorrowedFd<'_>, events: &mut [Event], mut limit: Limit) -> Result<usize> {
+fn wait_until<S: Sys>(
+    (sys, set): (&S, BorrowedFd<'_>),
+    events: &mut Events<'_>,
+    mut limit: Limit,
+) -> Result<usize> {
     loop {
         let Limit::After { left, .. } = limit else {
-            return wait(set, events, limit);
+            return wait((sys, set), events, limit);
         };
         // Whole milliseconds first: something that comes meanwhile, or is there already, costs this one call.
-        let found = epoll::wait(set, &mut *events, Some(&whole_millis(left)))?;
+        let found = sys.wait(set, events, Some(whole_millis(left)))?;
         if found > 0 {
             return Ok(found);
         }
         if left >= MILLI {
-            limit = limit.rest();
+            limit = limit.rest(sys);
         }
         let Limit::After { left, .. } = limit else {
             return Ok(0);
         };
         // Then what is left of the last one.
-        if poll(&mut [PollFd::new(&set, PollFlags::IN)], Some(&timespec(left)))? == 0 {
+        if !sys.poll(set, left)? {
             return Ok(0);
         }
-        limit = limit.rest();
+        limit = limit.rest(sys);
     }
 }
 
 const MILLI: Duration = Duration::from_millis(1);
 
 /// As many whole milliseconds as fit, in a number that `epoll_wait` takes.
-fn whole_millis(left: Duration) -> Timespec {
-    let longest = Duration::from_millis(i32::MAX as u64);
-    let left = left.min(longest);
-    Timespec {
-        tv_sec: left.as_secs() as i64,
-        tv_nsec: (left.subsec_millis() * 1_000_000).into(),
-    }
-}
-
-/// The time to the nanosecond; what no `Timespec` can hold is cut.
-fn timespec(left: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: left.subsec_nanos().into(),
-    }
+fn whole_millis(left: Duration) -> Duration {
+    let left = left.min(Duration::from_millis(i32::MAX as u64));
+    Duration::new(left.as_secs(), left.subsec_millis() * 1_000_000)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::Kernel;
 
     #[test]
     fn b2_whole_milliseconds_are_rounded_down() {
         let check = |left: Duration, millis: u32| {
-            let spec = whole_millis(left);
-            let rounded = Duration::new(spec.tv_sec as u64, spec.tv_nsec as u32);
-            assert_eq!(rounded, Duration::from_millis(millis.into()), "{left:?}");
+            assert_eq!(
+                whole_millis(left),
+                Duration::from_millis(millis.into()),
+                "{left:?}"
+            );
         };
         check(Duration::from_nanos(1), 0);
         check(Duration::from_nanos(999_999), 0);
@@ -138,13 +132,16 @@ mod tests {
 
     #[test]
     fn b2_a_limit_shrinks_and_ends() {
-        assert!(matches!(Limit::after(None).rest(), Limit::Never));
-        assert!(matches!(Limit::after(Some(Duration::ZERO)).rest(), Limit::Now));
+        assert!(matches!(Limit::after(&Kernel, None).rest(&Kernel), Limit::Never));
+        assert!(matches!(
+            Limit::after(&Kernel, Some(Duration::ZERO)).rest(&Kernel),
+            Limit::Now
+        ));
         assert!(
-            matches!(Limit::after(Some(Duration::MAX)).rest(), Limit::After { left, .. } if left <= Duration::MAX)
+            matches!(Limit::after(&Kernel, Some(Duration::MAX)).rest(&Kernel), Limit::After { left, .. } if left <= Duration::MAX)
         );
         let (start, left) = (Instant::now(), Duration::from_nanos(1));
         while start.elapsed() < left {}
-        assert!(matches!(Limit::After { start, left }.rest(), Limit::Now));
+        assert!(matches!(Limit::After { start, left }.rest(&Kernel), Limit::Now));
     }
 }

@@ -5,9 +5,7 @@
 //!
 //! It never makes a system call.
 
-#[cfg(test)]
-use std::os::fd::AsFd;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use aio_backend::{Interest, Readiness, ReadyList, Token, Watched};
 use rustix::event::{PollFd, PollFlags};
@@ -27,7 +25,13 @@ pub(crate) struct Array {
     start: usize,
     /// By token index.
     slots: Vec<Option<Slot>>,
+    /// What a simulated kernel has answered, by place; empty if the kernel is real.
+    answers: Vec<PollFlags>,
 }
+
+/// What is given to the kernel: all that are waited for.
+#[derive(Debug)]
+pub struct Polled<'a>(&'a mut Array);
 
 #[derive(Debug)]
 struct Slot {
@@ -99,9 +103,14 @@ impl Array {
         }
     }
 
-    /// For the kernel to look at and to write its answer into.
-    pub(crate) fn polled(&mut self) -> &mut [PollFd<'static>] {
-        &mut self.polled
+    /// For the kernel to look at and to write its answer into; for a simulated one, with room beside.
+    #[inline]
+    pub(crate) fn polled(&mut self, simulated: bool) -> Polled<'_> {
+        if simulated {
+            self.answers.clear();
+            self.answers.resize(self.polled.len(), PollFlags::empty());
+        }
+        Polled(self)
     }
 
     /// Appends the `found` entries that the kernel has marked to `ready`, as far as there is room.
@@ -109,7 +118,7 @@ impl Array {
     /// When the room is used up, the next search starts where this one ended. Nobody starves, whatever is removed in
     /// between: the start goes round and round, and an entry that `leave` moves out of its way moves towards the front,
     /// which can happen only so often.
-    pub(crate) fn collect(&mut self, mut found: usize, ready: &mut ReadyList) {
+    pub(crate) fn collect(&mut self, mut found: usize, simulated: bool, ready: &mut ReadyList) {
         let count = self.polled.len();
         if self.start >= count {
             self.start = 0;
@@ -119,7 +128,11 @@ impl Array {
             if found == 0 {
                 return;
             }
-            let answer = self.polled[place].revents();
+            let answer = if simulated {
+                self.answers[place]
+            } else {
+                self.polled[place].revents()
+            };
             if answer.is_empty() {
                 continue;
             }
@@ -163,6 +176,40 @@ impl Array {
             }
         }
         assert_eq!(entries, self.polled.len());
+    }
+}
+
+impl Polled<'_> {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.polled.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.polled.is_empty()
+    }
+
+    pub(crate) fn entries(&mut self) -> &mut [PollFd<'static>] {
+        &mut self.0.polled
+    }
+
+    pub(crate) fn get(&self, place: usize) -> Option<(BorrowedFd<'_>, Interest)> {
+        let owner = *self.0.owners.get(place)?;
+        let slot = self.0.slots[owner as usize].as_ref()?;
+        Some((slot.fd.as_fd(), slot.interest))
+    }
+
+    pub(crate) fn set_answer(&mut self, place: usize, readiness: Readiness) {
+        let mut answer = PollFlags::empty();
+        answer.set(PollFlags::IN, readiness.contains(Readiness::IN));
+        answer.set(PollFlags::OUT, readiness.contains(Readiness::OUT));
+        answer.set(PollFlags::HUP, readiness.contains(Readiness::HUP));
+        answer.set(PollFlags::ERR, readiness.contains(Readiness::ERR));
+        answer.set(PollFlags::NVAL, readiness.contains(Readiness::NVAL));
+        self.0.answers[place] = answer;
     }
 }
 

@@ -31,6 +31,7 @@
 #![deny(unsafe_code)]
 
 mod array;
+pub mod sys;
 mod timeout;
 
 use std::io;
@@ -40,23 +41,42 @@ use aio_backend::{Backend, Interest, ReadyList, Token, Watched};
 use rustix::io::Errno;
 
 use crate::array::Array;
+use crate::sys::{Kernel, Sys};
 
 /// Waits with `ppoll(2)`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[doc(alias = "poll")]
-pub struct Ppoll {
+pub struct Ppoll<S = Kernel> {
     array: Array,
+    sys: S,
 }
 
 impl Ppoll {
     /// A backend that watches nothing yet. It opens no descriptor and cannot fail.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_sys(Kernel)
     }
 }
 
-impl Backend for Ppoll {
+impl Default for Ppoll {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: Sys> Ppoll<S> {
+    /// As [`new`](Ppoll::new), on another kernel.
+    #[must_use]
+    pub fn with_sys(sys: S) -> Self {
+        Self {
+            array: Array::default(),
+            sys,
+        }
+    }
+}
+
+impl<S: Sys> Backend for Ppoll<S> {
     fn name(&self) -> &'static str {
         "ppoll"
     }
@@ -89,11 +109,10 @@ impl Backend for Ppoll {
             // What is in the list has to be served first; there is nothing to wait for.
             return Ok(());
         }
-        let timeout = timeout.map(timeout::timespec);
-        match rustix::event::poll(self.array.polled(), timeout.as_ref()) {
-            Ok(found) => self.array.collect(found, ready),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        match self.sys.ppoll(&mut self.array.polled(S::SIMULATED), timeout) {
+            Ok(found) => self.array.collect(found, S::SIMULATED, ready),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INTR) => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }

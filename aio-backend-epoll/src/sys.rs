@@ -1,0 +1,163 @@
+//! The one place that talks to the kernel, and the seam where something else can take its place.
+//!
+//! A backend is generic in its [`Sys`], which is [`Kernel`] unless somebody says otherwise; that costs nothing. Tests put
+//! a kernel there that fails on purpose, or one that is simulated.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use aio_backend::{Interest, Readiness};
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+/// The calls that an [`Epoll`](crate::Epoll) makes.
+///
+/// Implementations MUST ensure that they answer as `epoll(7)` does, whether they pass a call on or not.
+pub trait Sys: fmt::Debug + 'static {
+    /// `epoll_create1`, closed on exec.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn create(&self) -> io::Result<OwnedFd>;
+
+    /// `EPOLL_CTL_ADD`: from now on, what `interest` says is reported as `key`, and errors and hang-ups always.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn add(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> io::Result<()>;
+
+    /// `EPOLL_CTL_MOD`.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn modify(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: Interest)
+    -> io::Result<()>;
+
+    /// `EPOLL_CTL_DEL`.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn delete(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// `epoll_wait` for at most as many events as there is room for, and for `timeout`, which is in whole milliseconds
+    /// (`None`: no limit). Says how many events it wrote.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn wait(
+        &self,
+        set: BorrowedFd<'_>,
+        events: &mut Events<'_>,
+        timeout: Option<Duration>,
+    ) -> io::Result<usize>;
+
+    /// `ppoll` of the set alone, to the nanosecond: whether anything is ready in it.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn poll(&self, set: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool>;
+
+    /// The monotonic clock.
+    fn now(&self) -> Instant;
+}
+
+/// Room for the events of one wait.
+pub struct Events<'a>(pub(crate) &'a mut [Event]);
+
+impl Events<'_> {
+    /// For how many events there is room.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What a simulated kernel writes at `place`: that whatever was added as `key` is ready.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    pub fn write(&mut self, place: usize, key: u64, readiness: Readiness) {
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN, readiness.contains(Readiness::IN));
+        flags.set(EventFlags::OUT, readiness.contains(Readiness::OUT));
+        flags.set(EventFlags::HUP, readiness.contains(Readiness::HUP));
+        flags.set(EventFlags::ERR, readiness.contains(Readiness::ERR));
+        self.0[place] = Event {
+            flags,
+            data: EventData::new_u64(key),
+        };
+    }
+}
+
+impl fmt::Debug for Events<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("room", &self.room()).finish()
+    }
+}
+
+/// The kernel itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kernel;
+
+impl Sys for Kernel {
+    fn create(&self) -> io::Result<OwnedFd> {
+        Ok(epoll::create(CreateFlags::CLOEXEC)?)
+    }
+
+    fn add(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(set, fd, EventData::new_u64(key), flags(interest))?)
+    }
+
+    fn modify(
+        &self,
+        set: BorrowedFd<'_>,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+    ) -> io::Result<()> {
+        Ok(epoll::modify(set, fd, EventData::new_u64(key), flags(interest))?)
+    }
+
+    fn delete(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(epoll::delete(set, fd)?)
+    }
+
+    #[inline]
+    fn wait(
+        &self,
+        set: BorrowedFd<'_>,
+        events: &mut Events<'_>,
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        let timeout = timeout.map(timespec);
+        Ok(epoll::wait(set, &mut *events.0, timeout.as_ref())?)
+    }
+
+    fn poll(&self, set: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+        let mut fds = [PollFd::from_borrowed_fd(set, PollFlags::IN)];
+        Ok(rustix::event::poll(&mut fds, Some(&timespec(timeout)))? > 0)
+    }
+
+    #[inline]
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+fn flags(interest: Interest) -> EventFlags {
+    let mut flags = EventFlags::empty();
+    flags.set(EventFlags::IN, interest.contains(Interest::READ));
+    flags.set(EventFlags::OUT, interest.contains(Interest::WRITE));
+    flags.set(EventFlags::ET, interest.contains(Interest::EDGE));
+    flags
+}
+
+/// The time to the nanosecond; what no `Timespec` can hold is cut.
+#[inline]
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}

@@ -1,0 +1,53 @@
+//! The one place that talks to the kernel, and the seam where something else can take its place.
+//!
+//! A backend is generic in its [`Sys`], which is [`Kernel`] unless somebody says otherwise; that costs nothing. Tests put
+//! a kernel there that fails on purpose, or one that is simulated.
+
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use aio_backend::{Interest, Readiness};
+
+pub use crate::array::Polled;
+use crate::timeout::timespec;
+
+/// The call that a [`Ppoll`](crate::Ppoll) makes.
+pub trait Sys: fmt::Debug + 'static {
+    /// Whether the answers are [given](Polled::answer) instead of being written by the kernel.
+    const SIMULATED: bool = false;
+
+    /// `ppoll`, for at most `timeout` (`None`: no limit). Says how many have an answer.
+    ///
+    /// # Errors
+    /// As the system call.
+    fn ppoll(&self, polled: &mut Polled<'_>, timeout: Option<Duration>) -> io::Result<usize>;
+}
+
+/// The kernel itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kernel;
+
+impl Sys for Kernel {
+    #[inline]
+    fn ppoll(&self, polled: &mut Polled<'_>, timeout: Option<Duration>) -> io::Result<usize> {
+        let timeout = timeout.map(timespec);
+        Ok(rustix::event::poll(polled.entries(), timeout.as_ref())?)
+    }
+}
+
+impl Polled<'_> {
+    /// All that are waited for, by place: descriptor and interest.
+    pub fn iter(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
+        (0..self.len()).filter_map(|place| self.get(place))
+    }
+
+    /// What a simulated kernel answers for the one at `place`.
+    ///
+    /// # Panics
+    /// If there is no such place, or if the kernel is not a [simulated](Sys::SIMULATED) one.
+    pub fn answer(&mut self, place: usize, readiness: Readiness) {
+        self.set_answer(place, readiness);
+    }
+}

@@ -1,0 +1,72 @@
+//! The seam: a backend on a kernel that is not the kernel.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
+use aio_backend_ppoll::Ppoll;
+use aio_backend_ppoll::sys::{Polled, Sys};
+
+/// Says that whatever has this number is ready.
+#[derive(Clone, Debug, Default)]
+struct MadeUp {
+    ready: Rc<Cell<i32>>,
+    asked: Rc<RefCell<Vec<Vec<Interest>>>>,
+}
+
+impl Sys for MadeUp {
+    const SIMULATED: bool = true;
+
+    fn ppoll(&self, polled: &mut Polled<'_>, _: Option<Duration>) -> io::Result<usize> {
+        self.asked
+            .borrow_mut()
+            .push(polled.iter().map(|(_, interest)| interest).collect());
+        let mut all = polled.iter();
+        let place = all.position(|(fd, _)| fd.as_raw_fd() == self.ready.get());
+        drop(all);
+        match place {
+            Some(place) => polled.answer(place, Readiness::IN | Readiness::HUP),
+            None => return Err(io::ErrorKind::Interrupted.into()),
+        }
+        Ok(1)
+    }
+}
+
+#[test]
+fn b1_a_made_up_kernel_is_asked_and_believed() {
+    let sys = MadeUp::default();
+    let mut backend = Ppoll::with_sys(sys.clone());
+    for index in 0..3 {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        if index == 1 {
+            sys.ready.set(reader.as_fd().as_raw_fd());
+        }
+        let interest = [Interest::READ, Interest::BOTH, Interest::NONE][index];
+        let token = Token::new(index as u32, 0);
+        backend.add(Rc::new(reader).into(), token, interest).unwrap();
+    }
+    let mut ready = ReadyList::new();
+    backend.wait(None, &mut ready).unwrap();
+    assert_eq!(
+        ready.iter().collect::<Vec<_>>(),
+        [(Token::new(1, 0), Readiness::IN | Readiness::HUP)]
+    );
+    backend.remove(Token::new(1, 0)).unwrap();
+    ready.clear();
+    let error = backend.wait(None, &mut ready).unwrap_err();
+    assert_eq!(
+        error.kind(),
+        io::ErrorKind::Interrupted,
+        "no EINTR of the system's"
+    );
+    assert!(ready.is_empty());
+    assert_eq!(
+        *sys.asked.borrow(),
+        [vec![Interest::READ, Interest::BOTH], vec![Interest::READ]]
+    );
+}
