@@ -63,10 +63,9 @@ impl Inner {
         idle.clear();
         let registry = self.registry.borrow();
         self.hot.walk(|token, _| {
-            let waits = registry.interest(token) != Some(Interest::NONE);
-            let asked_in_vain = registry
-                .get(token)
-                .map_or(0, |entry| self.hot.age(entry.last_event));
+            let Some(entry) = registry.get(token) else { return };
+            let waits = entry.is_board || registry.interest(token) != Some(Interest::NONE);
+            let asked_in_vain = self.hot.age(entry.last_event);
             if waits && asked_in_vain >= RETURN / ASK {
                 idle.push(token);
             }

@@ -191,6 +191,8 @@ pub(crate) struct Entry {
     pub(crate) hit: bool,
     /// It has cooled down: out of the polled set until its next event.
     pub(crate) cold: bool,
+    /// It is a board: it comes back without a descriptor, and may be asked again while it runs.
+    pub(crate) is_board: bool,
     /// The round of its last event, or of its coming.
     pub(crate) last_event: u32,
     /// The backend knows it. A handler that never had an interest is never given to a backend.
@@ -205,6 +207,7 @@ impl Entry {
             begun: false,
             hit: false,
             cold: false,
+            is_board: false,
             last_event: 0,
             in_backend: false,
         }

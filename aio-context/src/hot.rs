@@ -73,6 +73,11 @@ impl Hot {
         self.unasked.borrow_mut().push(token);
     }
 
+    /// Whether somebody has not been kicked for what it may have: in poll mode, or since.
+    pub(crate) fn must_ask(&self) -> bool {
+        self.mode.get() || !self.unasked.borrow().is_empty()
+    }
+
     pub(crate) fn next_unasked(&self) -> Option<Token> {
         self.unasked.borrow_mut().pop()
     }

@@ -106,8 +106,8 @@ impl Inner {
         ready: &mut ReadyList,
     ) -> io::Result<Polled> {
         if !self.polling_enabled.get() || timeout == Some(Duration::ZERO) {
-            if self.hot.mode.get() {
-                self.ask_once_in_poll_mode(cx, ready)?;
+            if self.hot.must_ask() {
+                self.ask_unkicked(cx, ready)?;
             }
             return Ok(Polled::default());
         }
@@ -278,16 +278,15 @@ impl Inner {
     }
 
     fn call_polled(&self, cx: &Context, token: Token) -> bool {
-        let hit = self
-            .registry
-            .borrow_mut()
-            .get_mut(token)
-            .is_some_and(|entry| std::mem::take(&mut entry.hit));
+        let (hit, nests) = match self.registry.borrow_mut().get_mut(token) {
+            Some(entry) => (std::mem::take(&mut entry.hit), entry.is_board),
+            None => return false,
+        };
         let Some(handler) = self.polled_handler(token).filter(|_| hit) else {
             return false;
         };
         let _exclusive = self.hold(cx, token, handler.exclusive());
-        let _busy = Busy::new(&self.hot, token);
+        let _busy = (!nests).then(|| Busy::new(&self.hot, token));
         cx.call(|cx| handler.poll_ready(cx));
         true
     }

@@ -45,6 +45,7 @@
 mod readme {}
 
 mod bh;
+mod board;
 mod closures;
 mod context;
 mod cooling;
@@ -70,6 +71,7 @@ pub use aio_handlers::GroupId;
 pub use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, VirtualClock};
 pub use bh::BottomHalf;
+pub use board::{Bell, DoorbellBoard};
 pub use closures::On;
 pub use context::{Builder, Context, Wait, WeakContext};
 pub use doorbell::Doorbell;

@@ -137,14 +137,14 @@ impl Inner {
         })
     }
 
-    /// What an iteration in poll mode does that may not wait, because nobody kicks in poll mode (rule D8): asks everybody
-    /// once, or, when polling was switched off meanwhile, leaves poll mode. A look at the descriptors comes after it.
+    /// What an iteration does that may not wait, because nobody kicks in poll mode (rule D8): asks everybody once, or, when
+    /// polling was switched off meanwhile, leaves poll mode. A look at the descriptors comes after it.
     #[cold]
-    pub(crate) fn ask_once_in_poll_mode(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
+    pub(crate) fn ask_unkicked(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         if self.looks.owed.get() {
             self.look(cx, ready)?;
         }
-        if self.polling_enabled.get() {
+        if self.hot.mode.get() && self.polling_enabled.get() {
             self.enter_poll_mode(cx);
             self.round(cx, ready);
         } else {

@@ -382,9 +382,17 @@ impl Inner {
             }
         }
         // What was in poll mode when it was paused may have work that came without a kick: ask before sleeping.
-        for token in self.owed_a_look.take() {
-            self.hot.ask_once(token);
-        }
+        let registry = self.registry.borrow();
+        self.owed_a_look.borrow_mut().retain(|token| {
+            let is_paused = registry
+                .group(*token)
+                .is_some_and(|group| registry.is_paused(group));
+            if !is_paused {
+                self.hot.ask_once(*token);
+            }
+            is_paused
+        });
+        drop(registry);
         self.shared.notifier.notify();
     }
 

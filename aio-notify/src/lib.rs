@@ -2,6 +2,7 @@
 //!
 //! - [`Notifier`]: wakes a loop that sleeps and costs next to nothing while it does not (rules N1-N5).
 //! - [`Inbox`]: a lock-free queue of [`Node`]s, of which each is in it at most once; posting allocates nothing.
+//! - [`Board`]: a bitmap of doorbells that a loop looks over while it polls, one bit for each source.
 //! - [`EventNotifier`]: the eventfd underneath, for other uses too.
 //!
 //! Whoever has something for the loop first posts it and then notifies, in this order:
@@ -31,6 +32,9 @@
 //! --release -p aio-notify --target-dir target/loom` runs the models, and runs them again with each fault of a list planted
 //! on purpose, which must then be found.
 
+mod board;
+#[cfg(all(test, loom))]
+mod board_models;
 mod doorbell;
 mod inbox;
 #[cfg(all(test, loom))]
@@ -39,6 +43,7 @@ mod node;
 mod protocol;
 mod sync;
 
+pub use board::Board;
 #[cfg(not(loom))]
 pub use doorbell::EventNotifier;
 pub use inbox::{Inbox, Posted, Urgency};

@@ -289,13 +289,13 @@ fn elided() {
 }
 
 /// A model of the true protocol.
-fn holds(model: fn()) {
+pub(crate) fn holds(model: fn()) {
     with_fault(None, || loom::model(model));
 }
 
 /// The same models with a fault: at least one must fail. A model that fails may take its process with it, so each runs in a
 /// process of its own: this very test, asked to be the child.
-fn found(test: &str, fault: Fault, models: &[fn()]) {
+pub(crate) fn found(test: &str, fault: Fault, models: &[fn()]) {
     const CHILD: &str = "AIO_NOTIFY_MODEL";
     if let Ok(number) = std::env::var(CHILD) {
         let model = models[number.parse::<usize>().unwrap()];
@@ -303,7 +303,7 @@ fn found(test: &str, fault: Fault, models: &[fn()]) {
     }
     let failed = (0..models.len()).any(|number| {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &format!("models::{test}"), "--test-threads=1"])
+            .args(["--exact", test, "--test-threads=1"])
             .env(CHILD, number.to_string())
             .output()
             .unwrap();
@@ -336,7 +336,7 @@ models! {
 }
 
 macro_rules! faults {
-    ($($name:ident: $fault:ident in $($model:ident)*;)*) => { $(#[test] fn $name() { found(stringify!($name), Fault::$fault, &[$($model),*]); })* };
+    ($($name:ident: $fault:ident in $($model:ident)*;)*) => { $(#[test] fn $name() { found(concat!("models::", stringify!($name)), Fault::$fault, &[$($model),*]); })* };
 }
 
 faults! {

@@ -48,6 +48,16 @@ pub(crate) enum Fault {
     BeginKeepsQueued,
     /// Posting pushes a node that is in the queue already.
     PushTwice,
+    /// A ring has no fence between setting its bit and reading the turn.
+    RingWithoutFence,
+    /// A loop that rests has no fence between saying so and looking once more.
+    RestWithoutFence,
+    /// A ring ends the rest that it has seen, even if that is over and another one has begun.
+    EndAnyRest,
+    /// A loop that rests, and rests again, keeps its turn.
+    RestGoesOn,
+    /// A ring is taken without acquiring what was published.
+    TakeRelaxed,
 }
 
 /// Whether a fault is planted: never, outside the models.

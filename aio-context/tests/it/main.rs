@@ -6,6 +6,7 @@
 mod common;
 
 mod backends;
+mod boards;
 mod bottom_halves;
 mod cooling;
 mod dispatch;

@@ -508,3 +508,27 @@ fn a10_what_the_loop_does_can_be_read_from_another_thread() {
         (Duration::from_millis(2), Duration::from_millis(8))
     );
 }
+
+#[test]
+fn b5_a5_who_was_paused_in_poll_mode_is_asked_after_its_own_pause() {
+    let (cx, _clock) = always(Duration::from_micros(10));
+    let groups = [cx.new_group(), cx.new_group()];
+    let kicks = [Kick::new(), Kick::new()];
+    let _registrations = [0, 1].map(|index: usize| {
+        cx.watch_polled_in(groups[index], kicks[index].clone(), Interest::READ)
+            .unwrap()
+    });
+    assert!(!cx.poll(Wait::AtMost(Duration::from_micros(1))).unwrap());
+    let [first, second] = groups.map(|group| cx.pause(group));
+    // They are told so by `poll_end`; what came before that came without a kick.
+    kicks.iter().for_each(|kick| kick.says.set(Some(true)));
+    cx.set_poll_params(PollParams::OFF);
+    cx.poll(Wait::NoBlock).unwrap();
+    drop(first);
+    cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!((kicks[0].count.get(), kicks[1].count.get()), (1, 0));
+    cx.poll(Wait::NoBlock).unwrap();
+    drop(second);
+    cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!((kicks[0].count.get(), kicks[1].count.get()), (1, 1));
+}

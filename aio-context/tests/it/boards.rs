@@ -1,0 +1,287 @@
+//! Doorbell boards: no ring is lost, whether the context polls, rests, nests, panics or is paused.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use aio_context::{Bell, Context, DoorbellBoard, IoThread, PollParams, Wait};
+
+use crate::common::{Bench, Count, everywhere, ladder_at_64};
+use crate::polling::Always;
+
+everywhere! {
+    n1_a_ring_is_served_once
+    n1_rings_of_a_source_before_its_turn_are_one
+    d1_a_poll_inside_a_callback_serves_the_others
+    d7_a_panic_leaves_the_others_to_be_served
+    d5_every_source_has_its_turn
+    b5_rings_during_a_pause_are_served_after_it
+    r8_a_board_that_is_gone_is_silent
+}
+
+type Log = Rc<RefCell<Vec<usize>>>;
+
+fn board(cx: &Context, sources: usize) -> (DoorbellBoard, Log) {
+    let log = Log::default();
+    let served = log.clone();
+    let board = cx
+        .board(sources, move |_, source| served.borrow_mut().push(source))
+        .unwrap();
+    (board, log)
+}
+
+fn bells(board: &DoorbellBoard, sources: impl IntoIterator<Item = usize>) -> Vec<Bell> {
+    sources.into_iter().map(|source| board.bell(source)).collect()
+}
+
+fn settle(bench: Bench, cx: &Context) {
+    for _ in 0..3 {
+        while bench.look(cx) {}
+    }
+}
+
+fn n1_a_ring_is_served_once(bench: Bench) {
+    let cx = bench.context();
+    let (board, log) = board(&cx, 1000);
+    for source in [0, 999, 64, 63, 500] {
+        board.bell(source).ring();
+        assert!(bench.block(&cx));
+        settle(bench, &cx);
+        assert_eq!(log.take(), [source]);
+    }
+}
+
+fn n1_rings_of_a_source_before_its_turn_are_one(bench: Bench) {
+    let cx = bench.context();
+    let (board, log) = board(&cx, 3);
+    for _ in 0..5 {
+        bells(&board, [2, 0]).iter().for_each(Bell::ring);
+    }
+    settle(bench, &cx);
+    assert_eq!(log.take(), [0, 2]);
+}
+
+fn d1_a_poll_inside_a_callback_serves_the_others(bench: Bench) {
+    let cx = bench.context();
+    let log = Log::default();
+    let (served, later) = (log.clone(), Rc::new(RefCell::new(None::<Bell>)));
+    let rings = later.clone();
+    let board = cx
+        .board(300, move |cx, source| {
+            served.borrow_mut().push(source);
+            if source == 0 {
+                // One was rung together with this one, the other is rung now.
+                rings.borrow().as_ref().unwrap().ring();
+                while served.borrow().len() < 3 {
+                    assert!(cx.poll(Wait::AtMost(Duration::from_secs(60))).unwrap());
+                }
+            }
+        })
+        .unwrap();
+    *later.borrow_mut() = Some(board.bell(1));
+    bells(&board, [0, 200]).iter().for_each(Bell::ring);
+    assert!(bench.block(&cx));
+    settle(bench, &cx);
+    let mut log = log.take();
+    log.sort_unstable();
+    assert_eq!(log, [0, 1, 200]);
+}
+
+fn d7_a_panic_leaves_the_others_to_be_served(bench: Bench) {
+    let cx = bench.context();
+    let log = Log::default();
+    let served = log.clone();
+    let board = cx
+        .board(300, move |_, source| {
+            served.borrow_mut().push(source);
+            assert!(source != 70, "on purpose");
+        })
+        .unwrap();
+    bells(&board, [69, 70, 71, 299]).iter().for_each(Bell::ring);
+    let ended = catch_unwind(AssertUnwindSafe(|| settle(bench, &cx)));
+    assert!(ended.is_err());
+    assert_eq!(*log.borrow(), [69, 70]);
+    assert!(bench.block(&cx));
+    settle(bench, &cx);
+    assert_eq!(log.take(), [69, 70, 71, 299]);
+    board.bell(5).ring();
+    assert!(bench.block(&cx));
+    assert_eq!(log.take(), [5]);
+}
+
+fn d5_every_source_has_its_turn(bench: Bench) {
+    let cx = bench.context();
+    let counts = Rc::new(RefCell::new(BTreeMap::<usize, u32>::new()));
+    let (served, again) = (counts.clone(), Rc::new(RefCell::new(Vec::<Bell>::new())));
+    let ringers = again.clone();
+    let board = cx
+        .board(1000, move |_, source| {
+            *served.borrow_mut().entry(source).or_default() += 1;
+            // Everybody always has work.
+            ringers.borrow()[source].ring();
+        })
+        .unwrap();
+    *again.borrow_mut() = bells(&board, 0..1000);
+    again.borrow().iter().for_each(Bell::ring);
+    let others = Count::default();
+    let count = others.clone();
+    let bh = cx.bottom_half("other", move |_| {
+        count.up();
+    });
+    for round in 1..=40 {
+        bh.schedule();
+        bench.look(&cx);
+        assert_eq!(others.get(), round, "a board keeps nobody out");
+    }
+    let counts = counts.borrow();
+    assert_eq!(counts.len(), 1000);
+    assert!(counts.values().all(|times| (1..=4).contains(times)));
+    again.borrow_mut().clear();
+}
+
+fn b5_rings_during_a_pause_are_served_after_it(bench: Bench) {
+    let cx = bench.context();
+    let group = cx.new_group();
+    let log = Log::default();
+    let served = log.clone();
+    let board = cx
+        .board_in(group, 200, move |_, source| served.borrow_mut().push(source))
+        .unwrap();
+    for _ in 0..2 {
+        let paused = cx.pause(group);
+        let all = bells(&board, 0..200);
+        all.iter().for_each(Bell::ring);
+        settle(bench, &cx);
+        all.iter().for_each(Bell::ring);
+        settle(bench, &cx);
+        assert_eq!(*log.borrow(), []);
+        drop(paused);
+        settle(bench, &cx);
+        let mut served = log.take();
+        served.sort_unstable();
+        assert_eq!(served, (0..200).collect::<Vec<_>>());
+        board.bell(7).ring();
+        assert!(bench.block(&cx));
+        assert_eq!(log.take(), [7]);
+    }
+}
+
+fn r8_a_board_that_is_gone_is_silent(bench: Bench) {
+    let cx = bench.context();
+    let (first, log) = board(&cx, 10);
+    let bell = first.bell(3);
+    bell.ring();
+    assert!(first.is_live());
+    drop(first);
+    bell.ring();
+    settle(bench, &cx);
+    assert_eq!(log.take(), []);
+    assert_eq!(Rc::strong_count(&log), 1, "what it called is gone");
+    let (second, log) = board(&cx, 10);
+    let bell = second.bell(3);
+    drop(cx);
+    bell.ring();
+    assert!(!second.is_live() && log.take().is_empty());
+}
+
+#[test]
+#[should_panic(expected = "there are 10 sources")]
+fn there_is_no_bell_for_other_sources() {
+    let cx = Context::new().unwrap();
+    let _bell = board(&cx, 10).0.bell(10);
+}
+
+fn polling(max: Duration) -> Context {
+    let builder = Context::builder()
+        .backend(ladder_at_64())
+        .policy(Box::new(Always));
+    builder.poll_params(PollParams::up_to(max)).build().unwrap()
+}
+
+#[test]
+fn a5_while_the_context_polls_a_ring_wakes_nobody() {
+    let cx = polling(Duration::from_secs(60));
+    let (board, log) = board(&cx, 10_000);
+    let bell = board.bell(9_999);
+    assert!(!cx.poll(Wait::AtMost(Duration::from_micros(1))).unwrap());
+    let before = cx.remote().wakeups();
+    for _ in 0..100 {
+        bell.ring();
+        assert!(cx.poll(Wait::Block).unwrap());
+    }
+    assert_eq!(cx.remote().wakeups(), before, "not even in vain");
+    assert_eq!(log.take(), [9_999; 100]);
+}
+
+#[test]
+fn a8_a_board_that_nobody_rings_cools_down_and_comes_back() {
+    let cx = polling(Duration::from_micros(1));
+    let boards: Vec<_> = (0..50).map(|_| board(&cx, 64)).collect();
+    let busy = crate::common::Kick::new();
+    busy.says.set(Some(true));
+    let _busy = crate::common::watch_polled(&cx, &busy);
+    let sent = |cx: &Context| {
+        let (writes, elided) = cx.remote().wakeups();
+        writes + elided
+    };
+    for _ in 0..2000 {
+        cx.poll(Wait::Block).unwrap();
+    }
+    let before = sent(&cx);
+    boards.iter().for_each(|(board, _)| board.bell(1).ring());
+    let cold = sent(&cx) - before;
+    assert!(cold > 30, "{cold} of 50 had to schedule themselves");
+    for _ in 0..10 {
+        cx.poll(Wait::Block).unwrap();
+    }
+    let before = sent(&cx);
+    boards.iter().for_each(|(board, _)| board.bell(2).ring());
+    assert_eq!(sent(&cx), before, "all are polled again");
+    cx.poll(Wait::Block).unwrap();
+    assert!(boards.iter().all(|(_, log)| log.take() == [1, 2]));
+}
+
+/// Threads ring bells and wait for each to be served before they ring again: one ring that is lost ends in a hang, which the
+/// test runner's limit turns into a failure.
+#[test]
+fn n2_no_ring_is_lost_between_polling_and_sleeping() {
+    const THREADS: usize = 3;
+    const RINGS: u32 = 3000;
+    let served: Arc<Vec<AtomicU32>> = Arc::new((0..THREADS).map(|_| AtomicU32::new(0)).collect());
+    let counts = served.clone();
+    let (send, bells_of_board) = std::sync::mpsc::channel();
+    let io = IoThread::spawn(move |cx| {
+        cx.set_poll_params(PollParams::up_to(Duration::from_micros(20)));
+        let board = cx.board(THREADS * 100, move |_, source| {
+            counts[source / 100].fetch_add(1, Ordering::Release);
+        })?;
+        send.send(bells(&board, (0..THREADS).map(|thread| thread * 100)))
+            .unwrap();
+        Ok(board)
+    })
+    .unwrap();
+    let ringers: Vec<_> = bells_of_board
+        .recv()
+        .unwrap()
+        .into_iter()
+        .enumerate()
+        .map(|(thread, bell)| {
+            let served = served.clone();
+            std::thread::spawn(move || {
+                for ring in 1..=RINGS {
+                    bell.ring();
+                    while served[thread].load(Ordering::Acquire) < ring {
+                        std::thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    ringers.into_iter().for_each(|ringer| ringer.join().unwrap());
+    io.stop().unwrap();
+    assert!(served.iter().all(|count| count.load(Ordering::Relaxed) == RINGS));
+}

@@ -1,0 +1,169 @@
+//! The models of the board, and the faults that they must find.
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::Board;
+use crate::models::{found, holds};
+use crate::sync::{Fault, ModelledDoorbell};
+
+/// A loop that sleeps on a flag, as an inbox with a notifier would have it, and its board.
+struct Shared {
+    board: Board,
+    woken: ModelledDoorbell,
+    /// How often source 0 has been rung, or is about to be.
+    rung: Arc<loom::sync::atomic::AtomicU32>,
+    /// What each source has published.
+    mail: [UnsafeCell<u32>; 2],
+}
+
+// SAFETY: `mail` is written before a ring and read after it was taken; that is what the models check.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            board: Board::new(2),
+            woken: ModelledDoorbell::new(),
+            rung: Arc::new(loom::sync::atomic::AtomicU32::new(0)),
+            mail: [UnsafeCell::new(0), UnsafeCell::new(0)],
+        })
+    }
+
+    fn ring(&self, source: usize) {
+        self.board.ring(source, || self.woken.ring());
+    }
+
+    fn sleep(&self) {
+        self.woken.wait();
+        self.woken.drain();
+    }
+
+    fn serve(&self, mut each: impl FnMut(usize)) {
+        while let Some(source) = self.board.find(0) {
+            assert!(self.board.take(source));
+            each(source);
+        }
+    }
+
+    /// A loop that sleeps, or polls before it sleeps, until `done`.
+    fn run(&self, polls: bool, mut each: impl FnMut(usize), done: impl Fn() -> bool) {
+        loop {
+            if polls {
+                self.board.attend();
+                self.serve(&mut each);
+            }
+            self.board.rest();
+            self.serve(&mut each);
+            if done() {
+                return;
+            }
+            self.sleep();
+        }
+    }
+}
+
+fn two_sources(polls: bool) {
+    let shared = Shared::new();
+    let ringers: Vec<_> = (0..2)
+        .map(|source| {
+            let shared = shared.clone();
+            thread::spawn(move || shared.ring(source))
+        })
+        .collect();
+    let got = std::cell::Cell::new([0; 2]);
+    let count = |source: usize| {
+        let mut counts = got.get();
+        counts[source] += 1;
+        got.set(counts);
+    };
+    shared.run(polls, count, || got.get() == [1, 1]);
+    ringers.into_iter().for_each(|ringer| ringer.join().unwrap());
+}
+
+/// One source rings twice: the second ring is not lost, whatever the loop does with the first.
+fn one_source_twice(polls: bool) {
+    let shared = Shared::new();
+    let ringer = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            for ring in 1..=2 {
+                shared.rung.store(ring, loom::sync::atomic::Ordering::Relaxed);
+                shared.ring(0);
+            }
+        })
+    };
+    // Two rings may be one, and the second one is not served before it was rung.
+    let rung = shared.rung.clone();
+    let seen = std::cell::Cell::new(0);
+    shared.run(
+        polls,
+        |_| seen.set(rung.load(loom::sync::atomic::Ordering::Relaxed)),
+        || seen.get() == 2,
+    );
+    ringer.join().unwrap();
+}
+
+fn two_sources_of_a_loop_that_polls() {
+    two_sources(true);
+}
+
+fn two_sources_of_a_loop_that_rests() {
+    two_sources(false);
+}
+
+fn one_source_twice_of_a_loop_that_polls() {
+    one_source_twice(true);
+}
+
+fn one_source_twice_of_a_loop_that_rests() {
+    one_source_twice(false);
+}
+
+/// What was published before the ring is there when the ring is taken.
+fn publishes() {
+    let shared = Shared::new();
+    let ringer = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            // SAFETY: the loop reads only after the ring.
+            shared.mail[0].with_mut(|mail| unsafe { *mail = 7 });
+            shared.board.ring(0, || {});
+        })
+    };
+    let mut got = 0;
+    if shared.board.find(0).is_some() && shared.board.take(0) {
+        // SAFETY: the model checks that the write happens before this read.
+        got = shared.mail[0].with(|mail| unsafe { *mail });
+        assert_eq!(got, 7);
+    }
+    ringer.join().unwrap();
+    assert!(got == 7 || shared.board.take(0));
+}
+
+macro_rules! models {
+    ($($name:ident => $model:ident;)*) => { $(#[test] fn $name() { holds($model); })* };
+}
+
+models! {
+    n2_a_ring_of_either_source_wakes_who_polls => two_sources_of_a_loop_that_polls;
+    n2_a_ring_of_either_source_wakes_who_rests => two_sources_of_a_loop_that_rests;
+    n2_every_ring_wakes_who_polls => one_source_twice_of_a_loop_that_polls;
+    n2_every_ring_wakes_who_rests => one_source_twice_of_a_loop_that_rests;
+    n2_a_ring_publishes => publishes;
+}
+
+macro_rules! faults {
+    ($($name:ident: $fault:ident in $($model:ident)*;)*) => {
+        $(#[test] fn $name() { found(concat!("board_models::", stringify!($name)), Fault::$fault, &[$($model),*]); })*
+    };
+}
+
+faults! {
+    n2_planted_ring_without_fence: RingWithoutFence in two_sources_of_a_loop_that_polls two_sources_of_a_loop_that_rests;
+    n2_planted_rest_without_fence: RestWithoutFence in two_sources_of_a_loop_that_polls two_sources_of_a_loop_that_rests;
+    n2_planted_end_any_rest: EndAnyRest in two_sources_of_a_loop_that_polls;
+    n2_planted_rest_goes_on: RestGoesOn in two_sources_of_a_loop_that_rests one_source_twice_of_a_loop_that_rests;
+    n2_planted_take_relaxed: TakeRelaxed in publishes;
+}
