@@ -19,6 +19,7 @@ use aio_notify::Notifier;
 use aio_pollctl::{PollParams, PollPolicy, Qemu2020};
 use aio_timers::{Clock, Moment, Monotonic, VirtualClock, Wall};
 
+use crate::adapting::Adapting;
 use crate::bh::{BottomHalf, BottomHalves, Job};
 use crate::cooling::Cooling;
 use crate::edges::Edges;
@@ -94,6 +95,7 @@ pub(crate) struct Inner {
     pub(crate) looks: Looks,
     pub(crate) cooling: Cooling,
     pub(crate) edges: Edges,
+    pub(crate) adapting: Adapting,
     pub(crate) timers: Timers,
     pub(crate) bottom_halves: BottomHalves,
     pub(crate) policy: RefCell<Box<dyn PollPolicy>>,
@@ -211,6 +213,7 @@ impl Builder {
             looks: Looks::default(),
             cooling: Cooling::default(),
             edges: Edges::default(),
+            adapting: Adapting::default(),
             timers: Timers::new([monotonic, Arc::new(Wall::new()), virtual_clock.clone()]),
             bottom_halves: BottomHalves::default(),
             policy: RefCell::new(
@@ -524,6 +527,7 @@ impl Inner {
         self.polling_enabled.set(!params.max.is_zero());
         self.poll_max.set(params.max);
         self.policy.borrow_mut().reset(*params);
+        self.adapt_anew();
     }
 
     /// Has whoever is about to wait look again: a foreign loop, or an iteration that is polling. Otherwise there is

@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
+use aio_pollctl::HandlerMemory;
+
 use crate::Context;
 
 /// Is called when its descriptor is ready.
@@ -191,6 +193,10 @@ pub(crate) struct Entry {
     pub(crate) hit: bool,
     /// It has cooled down: out of the polled set until its next event.
     pub(crate) cold: bool,
+    /// It had an event in the iteration that the policy is about to be shown.
+    pub(crate) had_event: bool,
+    /// What the policy remembers about it.
+    pub(crate) memory: HandlerMemory,
     /// It is a board: it comes back without a descriptor, and may be asked again while it runs.
     pub(crate) is_board: bool,
     /// The round of its last event, or of its coming.
@@ -207,6 +213,8 @@ impl Entry {
             begun: false,
             hit: false,
             cold: false,
+            had_event: false,
+            memory: HandlerMemory::default(),
             is_board: false,
             last_event: 0,
             in_backend: false,

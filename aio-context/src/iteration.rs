@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
 use aio_handlers::Noted;
-use aio_pollctl::Iteration;
 
 use crate::Context;
 use crate::context::{Inner, Wait};
@@ -47,12 +46,15 @@ impl Inner {
         if self.shared.notifier.is_notified() {
             self.shared.notifier.accept();
         }
-        // 4. tell the policy how long there was nothing to do
-        self.adapt(timeout, polled, blocked, &found.list);
+        // 4. see how long there was nothing to do
+        let seen = self.measure(timeout, polled, blocked, &found.list);
         // 5. bottom halves
         let mut progress = self.bottom_halves.run(cx, &self.shared);
         // 6. ready handlers (7. a removed one was dropped when its last user was done)
         progress |= self.dispatch(cx, &mut found);
+        if let Some(seen) = seen {
+            self.adapt(seen, &found.list);
+        }
         // 8. timers
         progress |= self.timers.run(cx);
         self.glance.served(progress);
@@ -71,32 +73,6 @@ impl Inner {
         }
         let nap = self.shared.inbox.pending().then_some(IDLE_NAP);
         [asked, nap, self.timers.time_left()].into_iter().flatten().min()
-    }
-
-    /// Shows the policy how long polling and waiting took (rules A6, A10). An iteration that may not wait says nothing
-    /// about how long waits are, nor does a nested one, so the policy does not see them (the original adapts to both).
-    fn adapt(&self, timeout: Option<Duration>, polled: Polled, blocked: bool, found: &ReadyList) {
-        if !self.polling_enabled.get() || timeout == Some(Duration::ZERO) || self.depth.get() != 1 {
-            return;
-        }
-        let waited = if polled.hit { None } else { polled.ended };
-        let elapsed = polled.spun + waited.map_or(Duration::ZERO, |from| self.now().since(from));
-        let seen = Iteration::new(elapsed, polled.spun, blocked, polled.hit);
-        let seen = match timeout {
-            Some(deadline) => seen.with_deadline(deadline, elapsed >= deadline),
-            None => seen,
-        };
-        let mut tokens = found
-            .iter()
-            .map(|(token, _)| token)
-            .filter(|token| *token != self.doorbell);
-        let seen = match tokens.next() {
-            Some(first) => seen.with_source(first.index()).with_events(found.len() as u32),
-            None => seen,
-        };
-        let mut policy = self.policy.borrow_mut();
-        policy.observe(seen);
-        self.shared.counters.wait(&seen, policy.budget());
     }
 
     fn try_polling(

@@ -44,6 +44,7 @@
 #[doc = include_str!("../../README.md")]
 mod readme {}
 
+mod adapting;
 mod bh;
 mod board;
 mod closures;

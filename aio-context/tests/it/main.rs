@@ -5,6 +5,7 @@
 
 mod common;
 
+mod adapting;
 mod backends;
 mod boards;
 mod bottom_halves;

@@ -1,0 +1,90 @@
+//! What the polling policy is shown of an iteration (rules A6, A7, A10), and when.
+//!
+//! It measures and reports; how long to poll is decided in `aio-pollctl`.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use aio_backend::ReadyList;
+use aio_pollctl::Iteration;
+use aio_timers::Moment;
+
+use crate::context::Inner;
+use crate::polling::Polled;
+
+/// What is remembered from one iteration to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Adapting {
+    /// When the last wait ended whose end is known; from then on handlers ran.
+    waited_until: Cell<Option<Moment>>,
+    /// The policy wants to hear of each handler.
+    per_handler: Cell<bool>,
+}
+
+impl Inner {
+    /// The policy starts anew.
+    pub(crate) fn adapt_anew(&self) {
+        let per_handler = self.policy.borrow().is_per_handler();
+        self.adapting.per_handler.set(per_handler);
+    }
+
+    /// How long there was nothing to do, by polling and by waiting. `None` if that says nothing about how long waits are:
+    /// an iteration that may not wait, or a nested one (the original adapts to both).
+    ///
+    /// Measured before any handler runs: what they cost is no waiting (rule A10).
+    pub(crate) fn measure(
+        &self,
+        timeout: Option<Duration>,
+        polled: Polled,
+        blocked: bool,
+        found: &ReadyList,
+    ) -> Option<Iteration> {
+        if !self.polling_enabled.get() || timeout == Some(Duration::ZERO) || self.depth.get() != 1 {
+            return None;
+        }
+        let waited = if polled.hit { None } else { polled.ended };
+        let until = waited.map(|_| self.now());
+        let elapsed = polled.spun
+            + waited
+                .zip(until)
+                .map_or(Duration::ZERO, |(from, until)| until.since(from));
+        let mut seen = Iteration::new(elapsed, polled.spun, blocked, polled.hit);
+        if let Some(ended) = polled.ended {
+            let before = self.adapting.waited_until.replace(until.or(Some(ended)));
+            let began = ended.saturating_sub(polled.spun);
+            seen = seen.with_busy(before.map_or(Duration::ZERO, |before| began.since(before)));
+        }
+        if let Some(deadline) = timeout {
+            seen = seen.with_deadline(deadline, elapsed >= deadline);
+        }
+        let mut tokens = found
+            .iter()
+            .map(|(token, _)| token)
+            .filter(|token| *token != self.doorbell);
+        if let Some(first) = tokens.next() {
+            seen = seen.with_source(first.index()).with_events(found.len() as u32);
+        }
+        Some(seen)
+    }
+
+    /// Shows it to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
+    pub(crate) fn adapt(&self, seen: Iteration, found: &ReadyList) {
+        let mut policy = self.policy.borrow_mut();
+        if self.adapting.per_handler.get() {
+            let mut registry = self.registry.borrow_mut();
+            for (token, _) in found.iter() {
+                if let Some(entry) = registry.get_mut(token) {
+                    entry.had_event = true;
+                }
+            }
+            self.hot.walk(|token, _| {
+                if let Some(entry) = registry.get_mut(token) {
+                    let had_event = std::mem::take(&mut entry.had_event);
+                    policy.observe_handler(&mut entry.memory, had_event, seen);
+                }
+            });
+        }
+        policy.observe(seen);
+        self.shared.counters.wait(&seen, policy.budget());
+    }
+}

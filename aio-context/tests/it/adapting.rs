@@ -1,0 +1,210 @@
+//! What polling policies are shown: waits, the handlers' own time, and, for those that ask, each hot handler.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aio_backend_ppoll::Ppoll;
+use aio_context::{
+    Backend, Context, Interest, Iteration, ManualClock, Policy, PollParams, PollPolicy, ReadyList,
+    Registration, Token, Wait, Watched,
+};
+use aio_pollctl::HandlerMemory;
+
+use crate::common::{Kick, watch, watch_polled};
+
+const US: Duration = Duration::from_micros(1);
+
+/// A backend whose waits take a time of their own on a simulated clock, and end with events.
+struct Slow {
+    real: Ppoll,
+    clock: Arc<ManualClock>,
+    next: Next,
+}
+
+/// How long the next wait takes, and who is kicked then.
+type Next = Rc<Cell<(Duration, Vec<Rc<Kick>>)>>;
+
+impl std::fmt::Debug for Slow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.real.fmt(f)
+    }
+}
+
+impl Backend for Slow {
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        self.real.add(fd, token, interest)
+    }
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        self.real.modify(token, interest)
+    }
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        self.real.remove(token)
+    }
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        if timeout.is_none() {
+            let (takes, kicks) = self.next.take();
+            self.clock.advance(takes);
+            kicks.iter().for_each(|kick| kick.kick());
+        }
+        self.real.wait(timeout, ready)
+    }
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        self.real.drain(each);
+    }
+}
+
+/// A context with a policy, whose waits last as long as they are told to.
+struct Scene {
+    cx: Context,
+    clock: Arc<ManualClock>,
+    next: Next,
+}
+
+impl Scene {
+    fn new(policy: Box<dyn PollPolicy>) -> Self {
+        let clock = Arc::new(ManualClock::new());
+        clock.advance(Duration::from_secs(1));
+        let next = Next::default();
+        let backend = Slow {
+            real: Ppoll::new(),
+            clock: clock.clone(),
+            next: next.clone(),
+        };
+        let cx = Context::builder()
+            .backend(Box::new(backend))
+            .monotonic(clock.clone())
+            .policy(policy)
+            .poll_params(PollParams::up_to(Duration::from_nanos(32_768)))
+            .build()
+            .unwrap();
+        Self { cx, clock, next }
+    }
+
+    /// One wait of so long, at the end of which these have an event; the budget after it.
+    fn wait(&self, takes: Duration, events: &[&Rc<Kick>]) -> u128 {
+        let kicks = events.iter().copied().cloned().collect();
+        self.next.set((takes, kicks));
+        assert!(self.cx.poll(Wait::Block).unwrap());
+        self.cx.remote().stats().budget.as_nanos()
+    }
+
+    /// A polled handler that never says yes: its events come by its descriptor.
+    fn polled(&self) -> (Rc<Kick>, Registration) {
+        let kick = Kick::new();
+        kick.says.set(Some(false));
+        let registration = watch_polled(&self.cx, &kick);
+        (kick, registration)
+    }
+}
+
+#[test]
+fn a7_each_handler_has_its_own_time_and_the_longest_counts() {
+    let params = PollParams::up_to(Duration::from_nanos(32_768));
+    let scene = Scene::new(Box::new(Policy::by_name("qemu-10", params).unwrap()));
+    let ((a, _a), (b, _b)) = (scene.polled(), scene.polled());
+    assert_eq!(scene.wait(US, &[&a]), 4000);
+    // What is polled in vain counts, too: 4 us of polling, then 5 of waiting.
+    assert_eq!(scene.wait(5 * US, &[&a]), 8000);
+    assert_eq!(scene.wait(US, &[&b]), 8000, "b begins at 4000");
+    assert_eq!(scene.wait(90 * US, &[&b]), 8000, "b gives up, a does not");
+    assert_eq!(scene.wait(90 * US, &[&a]), 0, "a gives up");
+    assert_eq!(scene.wait(US, &[&a, &b]), 4000);
+}
+
+#[test]
+fn a7_handlers_without_poll_have_no_time() {
+    let params = PollParams::up_to(Duration::from_nanos(32_768));
+    let scene = Scene::new(Box::new(Policy::by_name("qemu-10", params).unwrap()));
+    let ((a, _a), plain) = (scene.polled(), Kick::new());
+    let _plain = watch(&scene.cx, &plain);
+    assert_eq!(scene.wait(US, &[&plain]), 0);
+    assert_eq!(scene.wait(US, &[&a]), 4000);
+    assert_eq!(scene.wait(90 * US, &[&plain]), 4000, "it is nobody's event");
+}
+
+#[test]
+fn a7_a_handler_that_is_removed_or_replaced_is_forgotten() {
+    let params = PollParams::up_to(Duration::from_nanos(32_768));
+    let scene = Scene::new(Box::new(Policy::by_name("qemu-10", params).unwrap()));
+    let ((a, a_registration), (b, _b)) = (scene.polled(), scene.polled());
+    assert_eq!(scene.wait(US, &[&a]), 4000);
+    drop(a_registration);
+    let again = watch_polled(&scene.cx, &a);
+    assert_eq!(scene.wait(90 * US, &[&b]), 0);
+    drop(again);
+}
+
+/// Notes whom it is shown.
+#[derive(Debug, Clone, Default)]
+struct Witness {
+    handlers: Rc<RefCell<Vec<bool>>>,
+    seen: Rc<RefCell<Vec<(Vec<bool>, Iteration)>>>,
+}
+
+impl PollPolicy for Witness {
+    fn name(&self) -> &'static str {
+        "witness"
+    }
+    fn budget(&self) -> Duration {
+        US
+    }
+    fn observe(&mut self, seen: Iteration) {
+        let mut handlers = self.handlers.take();
+        handlers.sort_unstable();
+        self.seen.borrow_mut().push((handlers, seen));
+    }
+    fn is_per_handler(&self) -> bool {
+        true
+    }
+    fn observe_handler(&mut self, _: &mut HandlerMemory, had_event: bool, _: Iteration) {
+        self.handlers.borrow_mut().push(had_event);
+    }
+    fn reset(&mut self, _: PollParams) {}
+}
+
+#[test]
+fn a7_every_hot_handler_that_is_left_after_dispatch_is_shown() {
+    let witness = Witness::default();
+    let scene = Scene::new(Box::new(witness.clone()));
+    let ((a, _a), (b, b_registration), (c, _c)) = (scene.polled(), scene.polled(), scene.polled());
+    let slot = Rc::new(RefCell::new(Some(b_registration)));
+    let removes = slot.clone();
+    *a.on_ready.borrow_mut() = Some(Rc::new(move |_, _| drop(removes.take())));
+    scene.wait(US, &[&c]);
+    scene.wait(US, &[&a]);
+    scene.wait(US, &[&a, &c]);
+    let shown: Vec<_> = witness
+        .seen
+        .borrow()
+        .iter()
+        .map(|(handlers, _)| handlers.clone())
+        .collect();
+    assert_eq!(
+        shown,
+        [vec![false, false, true], vec![false, true], vec![true, true]]
+    );
+    assert_eq!(b.count.get(), 0);
+}
+
+#[test]
+fn a10_the_time_of_handlers_is_told_apart() {
+    let witness = Witness::default();
+    let scene = Scene::new(Box::new(witness.clone()));
+    let (a, _a) = scene.polled();
+    let clock = scene.clock.clone();
+    *a.on_ready.borrow_mut() = Some(Rc::new(move |_, _| clock.advance(70 * US)));
+    for _ in 0..3 {
+        scene.wait(9 * US, &[&a]);
+    }
+    let seen = witness.seen.borrow();
+    for (number, (_, seen)) in seen.iter().enumerate() {
+        let busy = if number == 0 { Duration::ZERO } else { 70 * US };
+        assert_eq!((seen.elapsed, seen.spun, seen.busy), (10 * US, US, busy));
+    }
+}
