@@ -1,7 +1,7 @@
 //! The models of the board, and the faults that they must find.
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use crate::Board;
@@ -13,21 +13,18 @@ struct Shared {
     board: Board,
     woken: ModelledDoorbell,
     /// How often source 0 has been rung, or is about to be.
-    rung: Arc<loom::sync::atomic::AtomicU32>,
-    /// What each source has published.
-    mail: [UnsafeCell<u32>; 2],
+    rung: Arc<AtomicU32>,
+    /// What source 0 has published.
+    mail: AtomicU32,
 }
-
-// SAFETY: `mail` is written before a ring and read after it was taken; that is what the models check.
-unsafe impl Sync for Shared {}
 
 impl Shared {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             board: Board::new(2),
             woken: ModelledDoorbell::new(),
-            rung: Arc::new(loom::sync::atomic::AtomicU32::new(0)),
-            mail: [UnsafeCell::new(0), UnsafeCell::new(0)],
+            rung: Arc::new(AtomicU32::new(0)),
+            mail: AtomicU32::new(0),
         })
     }
 
@@ -89,7 +86,7 @@ fn one_source_twice(polls: bool) {
         let shared = shared.clone();
         thread::spawn(move || {
             for ring in 1..=2 {
-                shared.rung.store(ring, loom::sync::atomic::Ordering::Relaxed);
+                shared.rung.store(ring, Ordering::Relaxed);
                 shared.ring(0);
             }
         })
@@ -99,7 +96,7 @@ fn one_source_twice(polls: bool) {
     let seen = std::cell::Cell::new(0);
     shared.run(
         polls,
-        |_| seen.set(rung.load(loom::sync::atomic::Ordering::Relaxed)),
+        |_| seen.set(rung.load(Ordering::Relaxed)),
         || seen.get() == 2,
     );
     ringer.join().unwrap();
@@ -127,15 +124,13 @@ fn publishes() {
     let ringer = {
         let shared = shared.clone();
         thread::spawn(move || {
-            // SAFETY: the loop reads only after the ring.
-            shared.mail[0].with_mut(|mail| unsafe { *mail = 7 });
+            shared.mail.store(7, Ordering::Relaxed);
             shared.board.ring(0, || {});
         })
     };
     let mut got = 0;
     if shared.board.find(0).is_some() && shared.board.take(0) {
-        // SAFETY: the model checks that the write happens before this read.
-        got = shared.mail[0].with(|mail| unsafe { *mail });
+        got = shared.mail.load(Ordering::Relaxed);
         assert_eq!(got, 7);
     }
     ringer.join().unwrap();

@@ -140,11 +140,14 @@ fn a7_a_handler_that_is_removed_or_replaced_is_forgotten() {
     drop(again);
 }
 
+/// Which handlers had an event, and the iteration.
+type Shown = (Vec<bool>, Iteration);
+
 /// Notes whom it is shown.
 #[derive(Debug, Clone, Default)]
 struct Witness {
     handlers: Rc<RefCell<Vec<bool>>>,
-    seen: Rc<RefCell<Vec<(Vec<bool>, Iteration)>>>,
+    seen: Rc<RefCell<Vec<Shown>>>,
 }
 
 impl PollPolicy for Witness {
