@@ -40,7 +40,8 @@ impl Registration {
     ///
     /// # Errors
     /// `NotFound` if the handler is not registered any more, `InvalidInput` if `handler` has another descriptor, or what
-    /// the system says; the former handler then stays.
+    /// the system says; the former handler then stays. If the system refuses to watch that one again, too, it is
+    /// [broken](Handler::broken).
     pub fn replace<H: Handler>(&self, handler: Rc<H>) -> io::Result<()> {
         self.replace_kind(Kind::Plain(handler))
     }
@@ -212,7 +213,7 @@ impl Inner {
             (entry.in_backend.then(|| entry.kind.owner()), effective, group)
         };
         if let Some(former) = former_owner {
-            self.exchange_share(token, owner, Watched::new(former), effective)?;
+            self.exchange_share(cx, token, owner, Watched::new(former), effective)?;
         }
         let in_backend = self
             .registry
@@ -236,9 +237,11 @@ impl Inner {
         Ok(())
     }
 
-    /// Has the backend hold a share in the new owner instead of the former one's; on an error the former stays.
+    /// Has the backend hold a share in the new owner instead of the former one's; on an error the former stays, or is told
+    /// that it could not.
     fn exchange_share(
         &self,
+        cx: &Context,
         token: Token,
         new: Watched,
         former: Watched,
@@ -253,10 +256,11 @@ impl Inner {
         let restored = backend.add(former, token, interest);
         drop(backend);
         if let Err(error) = restored {
-            tracing::warn!(?token, %error, "a handler could not be replaced, nor its descriptor be watched again");
+            // It would be registered and deaf.
             if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
                 entry.in_backend = false;
             }
+            self.give_up(cx, token, error);
         }
         Err(why)
     }

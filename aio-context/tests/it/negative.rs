@@ -114,6 +114,25 @@ fn b4_no_refusal_no_warning() {
     assert!(logged.is_empty(), "{logged:#?}");
 }
 
+/// The system refuses the new handler and will not have the former one back either: nobody may be registered and deaf.
+#[test]
+fn r3_a_replacement_that_fails_twice_leaves_nobody_deaf() {
+    let backend = Failing {
+        inner: Epoll::new().unwrap(),
+        // The doorbell's, and the one of the first handler.
+        adds: 0,
+    };
+    let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
+    let kick = Kick::new();
+    let registration = watch(&cx, &kick);
+    let why = registration.replace(Rc::new(kick.clone())).unwrap_err();
+    assert_eq!(why.raw_os_error(), Some(28));
+    assert_eq!(*kick.log.borrow(), ["broken"]);
+    assert!(!registration.is_live());
+    kick.kick();
+    assert!(!cx.poll(Wait::NoBlock).unwrap());
+}
+
 /// A handler whose descriptor is not open: a number far above what this process opens.
 struct Liar(Cell<u32>);
 
