@@ -74,6 +74,8 @@ pub struct Epoll<S = Kernel> {
     side_turn: bool,
     /// Whether something may be in the set that does not belong there, or the other way round.
     suspect: bool,
+    /// What was removed last and may still be in the set.
+    left_over: Option<Token>,
     events: Vec<Event>,
     stale: u64,
     rebuilds: u64,
@@ -101,6 +103,7 @@ impl<S: Sys> Epoll<S> {
             side: Side::default(),
             side_turn: false,
             suspect: false,
+            left_over: None,
             events: vec![NOTHING; EVENTS],
             stale: 0,
             rebuilds: 0,
@@ -249,6 +252,8 @@ impl<S: Sys> Backend for Epoll<S> {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let state = self.arm(&fd, token, interest)?;
+        // The events of what was left over would be taken for this one's.
+        self.suspect |= self.left_over == Some(token);
         self.entries.insert(Entry {
             fd,
             token,
@@ -290,8 +295,11 @@ impl<S: Sys> Backend for Epoll<S> {
         let Some(entry) = self.entries.remove(token) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        // A left-over is found out by its first event, if there ever is one: this token never comes back.
-        let _ = self.disarm(&entry.fd, entry.state);
+        if !self.disarm(&entry.fd, entry.state) {
+            // It is found out by its first event, if there ever is one. The token does not come back, unless at once,
+            // when somebody exchanges the share.
+            self.left_over = Some(token);
+        }
         Ok(())
     }
 

@@ -114,6 +114,23 @@ fn r2_live_events_beside_a_stale_one_are_reported() {
     other.close();
 }
 
+/// A loop that replaces a handler exchanges the share: remove, and add of the same token.
+#[test]
+fn r2_a_token_that_comes_back_at_once_does_not_get_the_events_of_its_former_file() {
+    let _alone = alone();
+    let mut backend = Epoll::new().unwrap();
+    let (number, _file, _writer) = full_pipe();
+    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    let (silent, mut silent_writer) = std::io::pipe().unwrap();
+    number.becomes(&silent);
+    backend.remove(GHOST).unwrap();
+    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    assert_eq!(look(&mut backend), [], "there is nothing to read in the new file");
+    silent_writer.write_all(b"x").unwrap();
+    assert_eq!(look(&mut backend), [(GHOST, Readiness::IN)]);
+    number.close();
+}
+
 #[test]
 fn b4_a_left_over_in_the_way_of_an_add_is_taken_over() {
     let _alone = alone();
