@@ -78,8 +78,11 @@ impl Hot {
         self.mode.get() || !self.unasked.borrow().is_empty()
     }
 
+    /// One that is to be asked, and is not busy.
     pub(crate) fn next_unasked(&self) -> Option<Token> {
-        self.unasked.borrow_mut().pop()
+        let mut unasked = self.unasked.borrow_mut();
+        let place = unasked.iter().rposition(|token| !self.is_busy(*token))?;
+        Some(unasked.swap_remove(place))
     }
 
     /// How many rounds there have been; wraps around.
@@ -178,7 +181,7 @@ impl Hot {
         self.changes.borrow().iter().any(|(changed, _)| *changed == token)
     }
 
-    fn is_busy(&self, token: Token) -> bool {
+    pub(crate) fn is_busy(&self, token: Token) -> bool {
         self.busy.borrow().contains(&token)
     }
 }

@@ -275,6 +275,10 @@ impl Inner {
             self.hot.walk(|token, handler| {
                 if self.end(cx, token, handler) {
                     self.hot.newcomers.borrow_mut().push(token);
+                    if self.hot.is_busy(token) {
+                        // Its last question has to wait until its callback is over (rule A9).
+                        self.hot.ask_once(token);
+                    }
                 }
             });
             self.hot.newcomers.borrow_mut().clear();
@@ -283,8 +287,14 @@ impl Inner {
             hit = self.round(cx, ready);
         }
         while let Some(token) = self.hot.next_unasked() {
-            let handler = self.polled_handler(token);
-            if handler.is_some_and(|handler| cx.call(|_| handler.poll())) {
+            let Some(handler) = self.polled_handler(token) else {
+                // Perhaps its group is paused: then it is asked after the resume.
+                if self.registry.borrow().get(token).is_some() {
+                    self.owed_a_look.borrow_mut().push(token);
+                }
+                continue;
+            };
+            if cx.call(|_| handler.poll()) {
                 hit = true;
                 let _ = self.note_hit(token, ready);
             }

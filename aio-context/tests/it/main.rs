@@ -16,6 +16,7 @@ mod equivalents;
 mod executor;
 mod foreign;
 mod io_thread;
+mod last_look;
 mod model;
 mod negative;
 mod pausing;

@@ -48,7 +48,7 @@ const BENCH: Bench = Bench {
     foreign: false,
 };
 
-fn always(max: Duration) -> (Context, Arc<ManualClock>) {
+pub(crate) fn always(max: Duration) -> (Context, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     let builder = BENCH.builder().monotonic(clock.clone()).policy(Box::new(Always));
     (
