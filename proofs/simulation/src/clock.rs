@@ -1,0 +1,25 @@
+//! The loop's clock: simulated time, as coarse as the seed says. Reading it is a moment at which others may act.
+
+use aio_context::{Clock, Moment};
+
+use crate::plant::Plant;
+use crate::world;
+
+/// Shows the simulated time of this thread's world.
+#[derive(Debug)]
+pub(crate) struct SimulatedClock;
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Moment {
+        world::with(|world| {
+            world.pass_a_little();
+            world.others_may_act();
+            let ahead = if world.plant == Some(Plant::ClockAhead) {
+                2_000_000
+            } else {
+                0
+            };
+            Moment::from_nanos(world.shown_time() + ahead)
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! What others do: peers at the far end of streams, and other threads through the one door they have.
+
+use std::time::Duration;
+
+use aio_context::PollParams;
+
+use crate::kernel::{FileId, Target};
+use crate::world::{self, World};
+
+/// Something that somebody else does at some moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deed {
+    Write(FileId),
+    Read(FileId),
+    HangUp(FileId),
+    Fail(FileId),
+    /// Work for the polled port of this number, in memory that both sides see.
+    Produce(u32),
+    Schedule(u32),
+    ScheduleIdle(u32),
+    Cancel(u32),
+    Delete(u32),
+    Job,
+    Notify,
+    PollFor(Duration),
+    Warp(Duration),
+    StartClock,
+}
+
+impl World {
+    pub(crate) fn plan(&self, deed: Deed, after: u64) {
+        let key = (self.time.get().saturating_add(after), self.id());
+        self.agenda.borrow_mut().insert(key, deed);
+    }
+
+    /// Whatever is due happens now, and sometimes what was to come soon.
+    pub(crate) fn others_may_act(&self) {
+        if self.busy_acting.replace(true) {
+            return;
+        }
+        let now = self.time.get();
+        loop {
+            let mut agenda = self.agenda.borrow_mut();
+            let due = agenda.first_entry().filter(|first| first.key().0 <= now);
+            let Some(deed) = due.map(|first| first.remove()) else {
+                break;
+            };
+            drop(agenda);
+            self.act(deed);
+        }
+        self.busy_acting.set(false);
+    }
+
+    /// When the next deed is due.
+    pub(crate) fn next_deed(&self) -> Option<u64> {
+        self.agenda.borrow().first_key_value().map(|((time, _), _)| *time)
+    }
+
+    pub(crate) fn act(&self, deed: Deed) {
+        self.note(|| format!("somebody: {deed:?}"), 1);
+        match deed {
+            Deed::Write(file) | Deed::Read(file) | Deed::HangUp(file) | Deed::Fail(file) => {
+                let mut kernel = self.kernel.borrow_mut();
+                let state = &mut kernel.files[file];
+                match deed {
+                    Deed::Write(_) if state.hung_up => return,
+                    Deed::Write(_) => state.bytes = (state.bytes + 1).min(4),
+                    Deed::Read(_) => state.room = 4,
+                    Deed::HangUp(_) => state.hung_up = true,
+                    _ => state.failed = true,
+                }
+                kernel.touch(Target::File(file));
+            }
+            Deed::Produce(port) => {
+                let port = self
+                    .slots
+                    .borrow()
+                    .iter()
+                    .find(|slot| slot.port.id == port)
+                    .map(|slot| slot.port.clone());
+                if let Some(port) = port {
+                    port.work.set(port.work.get() + 1);
+                    if !port.begun.get() {
+                        self.act(Deed::Write(port.file));
+                    }
+                }
+            }
+            Deed::Schedule(id) => self.on_half(id, |world, half| {
+                half.owed
+                    .since
+                    .set(half.owed.since.get().or(Some(world.iterations.get())));
+                half.handle.schedule();
+            }),
+            Deed::ScheduleIdle(id) => self.on_half(id, |_, half| {
+                half.owed.idle.set(true);
+                half.handle.schedule_idle();
+            }),
+            Deed::Cancel(id) => self.on_half(id, |_, half| {
+                half.owed.since.set(None);
+                half.owed.idle.set(false);
+                half.handle.cancel();
+            }),
+            Deed::Delete(id) => {
+                let mut halves = self.halves.borrow_mut();
+                let place = halves.iter().position(|half| half.id == id);
+                let half = place.map(|place| halves.swap_remove(place));
+                drop(halves);
+                if let Some(half) = half {
+                    half.owed.since.set(None);
+                    half.owed.idle.set(false);
+                    half.owed.deleted.set(true);
+                }
+            }
+            Deed::Job => self.send_job(),
+            Deed::Notify => {
+                if let Some(remote) = self.remote() {
+                    remote.notify();
+                }
+            }
+            Deed::PollFor(max) => {
+                if let Some(remote) = self.remote() {
+                    remote.set_poll_params(PollParams::up_to(max));
+                }
+            }
+            Deed::Warp(by) => {
+                if let Some(cx) = self.cx() {
+                    cx.virtual_clock().warp(by);
+                }
+            }
+            Deed::StartClock => {
+                if let Some(cx) = self.cx() {
+                    cx.virtual_clock().start();
+                    self.virtual_runs.set(true);
+                }
+            }
+        }
+    }
+
+    fn on_half(&self, id: u32, act: impl FnOnce(&Self, &crate::world::Half)) {
+        let halves = self.halves.borrow();
+        if let Some(half) = halves.iter().find(|half| half.id == id) {
+            act(self, half);
+        }
+    }
+
+    pub(crate) fn send_job(&self) {
+        let Some(remote) = self.remote() else { return };
+        let number = self.id();
+        self.jobs.borrow_mut().insert(number, self.iterations.get());
+        let sent = remote.run(move |cx| {
+            let world = world::here();
+            world.called();
+            world.note(|| format!("job {number}"), number);
+            let was_owed = world.jobs.borrow_mut().remove(&number).is_some();
+            world.require(was_owed, || format!("I6: job {number} ran twice"));
+            world.user_code(cx);
+        });
+        if sent.is_err() {
+            self.jobs.borrow_mut().remove(&number);
+        }
+    }
+}

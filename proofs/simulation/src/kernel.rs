@@ -1,0 +1,294 @@
+//! What a kernel knows: files, descriptor numbers, epoll sets. It makes no decision and draws no number.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use aio_context::{Interest, Readiness};
+
+/// How many descriptor numbers there are.
+pub(crate) const NUMBERS: usize = 20;
+/// Room to write in an idle stream.
+const ROOM: u32 = 4;
+
+pub(crate) type FileId = usize;
+/// The file of who watches a number that is not open.
+pub(crate) const NOWHERE: FileId = 0;
+
+/// What can be read from and written to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct File {
+    pub(crate) bytes: u32,
+    pub(crate) room: u32,
+    pub(crate) hung_up: bool,
+    pub(crate) failed: bool,
+    /// Always ready; epoll refuses it.
+    pub(crate) regular: bool,
+    /// Numbers and other shares that keep it open.
+    shares: u32,
+}
+
+impl File {
+    fn new(regular: bool, shares: u32) -> Self {
+        Self {
+            bytes: 0,
+            room: ROOM,
+            hung_up: false,
+            failed: false,
+            regular,
+            shares,
+        }
+    }
+
+    pub(crate) fn readiness(&self) -> Readiness {
+        let mut readiness = Readiness::empty();
+        readiness.set(Readiness::IN, self.regular || self.bytes > 0);
+        readiness.set(Readiness::OUT, self.regular || self.room > 0);
+        readiness.set(Readiness::HUP, self.hung_up);
+        readiness.set(Readiness::ERR, self.failed);
+        readiness
+    }
+}
+
+/// What an epoll set or an array refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    File(FileId),
+    /// The loop's own eventfd, which is a real one.
+    Doorbell(RawFd),
+}
+
+#[derive(Debug)]
+struct Member {
+    raw: RawFd,
+    target: Target,
+    key: u64,
+    interest: Interest,
+    /// For edges: there was activity since the last report.
+    active: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Set {
+    raw: RawFd,
+    members: Vec<Member>,
+    /// Whose turn it is.
+    next: usize,
+}
+
+/// Why `epoll_ctl` says no by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum No {
+    BadDescriptor,
+    Exists,
+    Missing,
+    NotForEpoll,
+}
+
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) files: Vec<File>,
+    pub(crate) numbers: [Option<FileId>; NUMBERS],
+    /// What stands behind the numbers: descriptors that are open for the whole run.
+    pub(crate) backing: Vec<Rc<OwnedFd>>,
+    sets: Vec<Set>,
+}
+
+impl Kernel {
+    pub(crate) fn new(backing: Vec<Rc<OwnedFd>>) -> Self {
+        Self {
+            files: vec![File::new(false, 0)],
+            numbers: [None; NUMBERS],
+            backing,
+            sets: Vec::new(),
+        }
+    }
+
+    pub(crate) fn number_of(&self, raw: RawFd) -> Option<usize> {
+        self.backing.iter().position(|fd| fd.as_raw_fd() == raw)
+    }
+
+    /// What a descriptor means now.
+    pub(crate) fn target(&self, fd: BorrowedFd<'_>) -> Option<Target> {
+        let raw = fd.as_raw_fd();
+        match self.number_of(raw) {
+            Some(number) => self.numbers[number].map(Target::File),
+            None => Some(Target::Doorbell(raw)),
+        }
+    }
+
+    /// Opens a file at a number that is free.
+    pub(crate) fn open(&mut self, number: usize, regular: bool) -> FileId {
+        self.files.push(File::new(regular, 1));
+        let file = self.files.len() - 1;
+        self.numbers[number] = Some(file);
+        file
+    }
+
+    /// Opens a number that is free for a file that is open.
+    pub(crate) fn reopen(&mut self, number: usize, file: FileId) {
+        self.files[file].shares += 1;
+        self.numbers[number] = Some(file);
+    }
+
+    /// Another share keeps the file open from now on.
+    pub(crate) fn dup(&mut self, file: FileId) {
+        self.files[file].shares += 1;
+    }
+
+    pub(crate) fn is_open(&self, file: FileId) -> bool {
+        self.files[file].shares > 0
+    }
+
+    /// Closes a number. The kernel forgets a file that nobody shares any more.
+    pub(crate) fn close(&mut self, number: usize) {
+        let Some(file) = self.numbers[number].take() else {
+            return;
+        };
+        self.files[file].shares -= 1;
+        if self.files[file].shares == 0 {
+            for set in &mut self.sets {
+                set.members.retain(|member| member.target != Target::File(file));
+            }
+        }
+    }
+
+    /// Something happened to a file: edges are due.
+    pub(crate) fn touch(&mut self, target: Target) {
+        for member in self.sets.iter_mut().flat_map(|set| &mut set.members) {
+            member.active |= member.target == target;
+        }
+    }
+
+    /// A new set, known by its descriptor.
+    pub(crate) fn create(&mut self, raw: RawFd) {
+        self.sets.retain(|set| set.raw != raw);
+        self.sets.push(Set {
+            raw,
+            ..Set::default()
+        });
+    }
+
+    fn set(&mut self, set: BorrowedFd<'_>) -> Option<&mut Set> {
+        let raw = set.as_raw_fd();
+        self.sets.iter_mut().find(|set| set.raw == raw)
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        set: BorrowedFd<'_>,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+    ) -> Result<(), No> {
+        let target = self.target(fd).ok_or(No::BadDescriptor)?;
+        if let Target::File(file) = target
+            && self.files[file].regular
+        {
+            return Err(No::NotForEpoll);
+        }
+        let raw = fd.as_raw_fd();
+        let set = self.set(set).ok_or(No::BadDescriptor)?;
+        if set
+            .members
+            .iter()
+            .any(|member| (member.raw, member.target) == (raw, target))
+        {
+            return Err(No::Exists);
+        }
+        set.members.push(Member {
+            raw,
+            target,
+            key,
+            interest,
+            active: true,
+        });
+        Ok(())
+    }
+
+    fn member(&mut self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<(&mut Set, usize), No> {
+        let target = self.target(fd).ok_or(No::BadDescriptor)?;
+        let raw = fd.as_raw_fd();
+        let set = self.set(set).ok_or(No::BadDescriptor)?;
+        let place = set
+            .members
+            .iter()
+            .position(|member| (member.raw, member.target) == (raw, target));
+        place.map(|place| (set, place)).ok_or(No::Missing)
+    }
+
+    pub(crate) fn modify(
+        &mut self,
+        set: BorrowedFd<'_>,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+    ) -> Result<(), No> {
+        let (set, place) = self.member(set, fd)?;
+        let member = &mut set.members[place];
+        (member.key, member.interest, member.active) = (key, interest, true);
+        Ok(())
+    }
+
+    pub(crate) fn delete(&mut self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<(), No> {
+        let (set, place) = self.member(set, fd)?;
+        set.members.remove(place);
+        Ok(())
+    }
+
+    /// What is ready in a set, at most `room`, going round; `consume`: edges are reported once.
+    pub(crate) fn ready(
+        &mut self,
+        set: BorrowedFd<'_>,
+        room: usize,
+        consume: bool,
+        rings: bool,
+    ) -> Vec<(u64, Readiness)> {
+        let raw = set.as_raw_fd();
+        let (sets, files) = (&mut self.sets, &self.files);
+        let Some(set) = sets.iter_mut().find(|set| set.raw == raw) else {
+            return Vec::new();
+        };
+        let count = set.members.len();
+        let mut found = Vec::new();
+        let first = set.next;
+        for place in (0..count).map(|step| (first + step) % count) {
+            let member = &mut set.members[place];
+            let now = match member.target {
+                Target::File(file) => files[file].readiness(),
+                Target::Doorbell(_) if rings => Readiness::IN,
+                Target::Doorbell(_) => Readiness::empty(),
+            };
+            let ready = now & asked(member.interest);
+            let is_edge = member.interest.contains(Interest::EDGE);
+            if ready.is_empty() || (is_edge && !member.active) {
+                continue;
+            }
+            if found.len() == room {
+                break;
+            }
+            if consume {
+                member.active = false;
+                set.next = (place + 1) % count;
+            }
+            found.push((member.key, ready));
+        }
+        found
+    }
+
+    /// The doorbell that a set has, if it has one.
+    pub(crate) fn doorbell_in(&mut self, set: BorrowedFd<'_>) -> Option<RawFd> {
+        let set = self.set(set)?;
+        set.members.iter().find_map(|member| match member.target {
+            Target::Doorbell(raw) => Some(raw),
+            Target::File(_) => None,
+        })
+    }
+}
+
+/// What the kernel reports for an interest: errors and hang-ups always.
+pub(crate) fn asked(interest: Interest) -> Readiness {
+    let mut readiness = Readiness::HUP | Readiness::ERR;
+    readiness.set(Readiness::IN, interest.contains(Interest::READ));
+    readiness.set(Readiness::OUT, interest.contains(Interest::WRITE));
+    readiness
+}

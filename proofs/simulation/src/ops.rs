@@ -1,0 +1,649 @@
+//! What the simulated user does with the loop, at the top and inside callbacks.
+
+use std::cell::Cell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_context::{ClockId, Context, Interest, Moment, PollParams, Registration, Timer, Wait};
+
+use crate::deeds::Deed;
+use crate::kernel::{NOWHERE, NUMBERS};
+use crate::plant::Plant;
+use crate::port::Port;
+use crate::world::{self, Alarm, Armed, Half, Level, Owed, Planned, Slot, Violation, World};
+
+/// Polls may nest so deep.
+const DEEPEST: usize = 4;
+/// More of a kind than this are not made.
+const MOST: usize = 12;
+
+/// Takes a level off the stack, also when a panic goes by.
+struct Leave<'a>(&'a World);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.levels.borrow_mut().pop();
+    }
+}
+
+impl World {
+    pub(crate) fn maybe_panic(&self) {
+        if self.strikes(self.rates.get().panics) {
+            self.injected.set(self.injected.get() + 1);
+            self.note(|| "a callback panics".to_owned(), 21);
+            panic_any(Planned);
+        }
+    }
+
+    /// What a callback does besides: now and then an operation, also a nested poll.
+    pub(crate) fn user_code(&self, cx: &Context) {
+        if self.quiet.get() || !self.one_in(4) {
+            return;
+        }
+        if self.levels.borrow().len() < DEEPEST && self.one_in(4) {
+            let wait = self.some_wait();
+            self.poll(cx, wait);
+        } else {
+            self.operate(cx);
+        }
+    }
+
+    fn some_wait(&self) -> Wait {
+        match self.below(8) {
+            0..3 => Wait::NoBlock,
+            3..6 => Wait::AtMost(Duration::from_nanos(self.below(3_000_000))),
+            _ => Wait::Block,
+        }
+    }
+
+    /// One step at the top: an iteration, or something else.
+    pub(crate) fn step(&self, cx: &Context) {
+        if self.one_in(2) {
+            let wait = self.some_wait();
+            self.poll(cx, wait);
+        } else {
+            self.operate(cx);
+        }
+    }
+
+    /// One iteration, nested or not, and the checks around it.
+    pub(crate) fn poll(&self, cx: &Context, wait: Wait) -> bool {
+        if wait == Wait::Block {
+            // A blocking poll without anything to do is legal only if somebody will end it.
+            self.plan(Deed::Notify, 1_000 + self.below(20_000_000));
+        }
+        let is_top = self.levels.borrow().is_empty();
+        let due = if is_top { self.due_timers() } else { Vec::new() };
+        let stops = self.virtual_stops.get();
+        self.tick.set(self.tick.get() + 1);
+        self.note(|| format!("poll {wait:?}"), 31);
+        self.levels.borrow_mut().push(Level {
+            wait,
+            began: self.peek_time(),
+            tick: self.tick.get(),
+            calls: 0,
+            served: Vec::new(),
+        });
+        let leave = Leave(self);
+        if !is_top {
+            let polled = cx.poll(wait);
+            drop(leave);
+            return self.judge(polled);
+        }
+        let polled = catch_unwind(AssertUnwindSafe(|| cx.poll(wait)));
+        drop(leave);
+        if self.one_in(16) || polled.is_err() {
+            self.require(format!("{cx:?}").contains("depth: 0"), || {
+                "I7: the depth is not 0 outside every iteration".to_owned()
+            });
+        }
+        match polled {
+            Ok(Ok(progress)) => {
+                self.iterations.set(self.iterations.get() + 1);
+                let stopped = stops != self.virtual_stops.get() || !self.virtual_runs.get();
+                let due: Vec<_> = due
+                    .into_iter()
+                    .filter(|(armed, _)| !(armed.is_virtual && stopped))
+                    .collect();
+                self.after_iteration(&due);
+                progress
+            }
+            Ok(error) => self.judge(error),
+            Err(payload) if payload.is::<Planned>() => true,
+            Err(payload) if payload.is::<Violation>() => panic_any(Violation),
+            Err(payload) => {
+                let text = payload.downcast_ref::<String>().map(String::as_str);
+                let text = text
+                    .or_else(|| payload.downcast_ref::<&str>().copied())
+                    .unwrap_or("?");
+                self.fail(format!("the loop panics: {text}"))
+            }
+        }
+    }
+
+    fn judge(&self, polled: io::Result<bool>) -> bool {
+        match polled {
+            Ok(progress) => progress,
+            Err(why) => {
+                self.note(|| format!("poll says {why}"), 32);
+                self.require(self.refused.get() > 0, || {
+                    format!("poll fails without a reason: {why}")
+                });
+                false
+            }
+        }
+    }
+
+    fn due_timers(&self) -> Vec<(Rc<Armed>, u64)> {
+        let all = self.owed_alarms.borrow();
+        let due = all.iter().filter(|armed| {
+            let deadline = armed
+                .deadline
+                .get()
+                .filter(|at| *at != u64::MAX && !armed.dropped.get());
+            deadline.is_some_and(|at| self.now_on(armed.is_virtual).is_some_and(|now| at <= now))
+        });
+        due.map(|armed| (armed.clone(), armed.order.get())).collect()
+    }
+
+    fn operate(&self, cx: &Context) {
+        match self.below(48) {
+            0..5 => self.watch(cx),
+            5..8 => self.with_port(|world, slot| world.remove(slot)),
+            8..10 => self.replace(),
+            10..13 => self.set_interest(),
+            13 => self.pause(cx),
+            14..16 => self.resume(),
+            16..22 => self.disturb_file(),
+            22 => self.close_raw(),
+            23..26 => self.disturb_half(cx),
+            26..28 => self.send_job(),
+            28..32 => self.disturb_timer(cx),
+            32 => self.disturb_virtual_clock(cx),
+            33 => {
+                let max = Duration::from_nanos(self.below(3) * self.below(16_000));
+                self.note(|| format!("poll for {max:?}"), 40);
+                cx.set_poll_params(PollParams::up_to(max));
+            }
+            34 => self.disturb_time(),
+            35..43 => self.disturb_file(),
+            _ => self.plan_something(),
+        }
+    }
+
+    fn with_port(&self, act: impl FnOnce(&Self, u32)) {
+        let slots = self.slots.borrow();
+        if slots.is_empty() {
+            return;
+        }
+        let id = slots[self.below(slots.len() as u64) as usize].port.id;
+        drop(slots);
+        act(self, id);
+    }
+
+    fn some_interest(&self) -> Interest {
+        match self.below(8) {
+            0 => Interest::NONE,
+            1 => Interest::WRITE,
+            2 => Interest::BOTH,
+            3 => Interest::READ | Interest::EDGE,
+            _ => Interest::READ,
+        }
+    }
+
+    /// A port that is not registered yet.
+    fn new_port(&self, number: usize, like: Option<&Port>) -> Rc<Port> {
+        let kernel = self.kernel.borrow();
+        let file = kernel.numbers[number];
+        let polled = self.one_in(3);
+        let interest = match like {
+            Some(port) => port.interest.get(),
+            None if polled => Interest::READ,
+            None => self.some_interest(),
+        };
+        self.ports_alive.set(self.ports_alive.get() + 1);
+        Rc::new(Port {
+            id: self.id() as u32,
+            number,
+            fd: kernel.backing[number].clone(),
+            file: file.unwrap_or(NOWHERE),
+            interest: Cell::new(interest),
+            group: like.map_or_else(|| self.below(3) as usize, |port| port.group),
+            // What is polled has to hear of work while nobody polls.
+            polled: polled && interest == Interest::READ,
+            exclusive: self.one_in(6),
+            live: Cell::new(true),
+            doomed: Cell::new(file.is_none()),
+            begun: Cell::new(false),
+            work: Cell::new(0),
+            running: Cell::new(0),
+            in_vain: Cell::new(0),
+            owed_since: Cell::new(None),
+        })
+    }
+
+    fn watch(&self, cx: &Context) {
+        let number = self.below(NUMBERS as u64) as usize;
+        if self.kernel.borrow().numbers[number].is_none() && !self.one_in(8) {
+            let regular = self.one_in(24);
+            self.kernel.borrow_mut().open(number, regular);
+        }
+        if self.slots.borrow().len() >= MOST {
+            return;
+        }
+        let port = self.new_port(number, None);
+        let group = self.groups.borrow()[port.group];
+        self.note(|| format!("watch {port:?}"), u64::from(port.id));
+        let mut slots = self.slots.borrow_mut();
+        let former = slots
+            .iter()
+            .position(|slot| slot.port.number == number && slot.port.live.get());
+        let former = former.map(|place| slots.swap_remove(place));
+        drop(slots);
+        let watched = if port.polled {
+            cx.watch_polled_in(group, port.clone(), port.interest.get())
+        } else {
+            cx.watch_in(group, port.clone(), port.interest.get())
+        };
+        if let Some(former) = former {
+            former.port.live.set(false);
+        }
+        match watched {
+            Ok(registration) => self.slots.borrow_mut().push(Slot { port, registration }),
+            Err(why) => {
+                self.note(|| format!("watch says {why}"), 41);
+                port.live.set(false);
+                let is_legal =
+                    port.doomed.get() || self.refused.get() > 0 || why.kind() == io::ErrorKind::AlreadyExists;
+                self.require(is_legal, || format!("watch fails without a reason: {why}"));
+            }
+        }
+    }
+
+    pub(crate) fn remove(&self, id: u32) {
+        let Some(slot) = self.take_slot(id) else { return };
+        self.note(|| format!("remove {id}"), u64::from(id));
+        if self.plant == Some(Plant::RemovalForgotten) {
+            let _ = slot.registration.detach();
+        } else {
+            drop(slot.registration);
+        }
+        slot.port.live.set(false);
+    }
+
+    fn take_slot(&self, id: u32) -> Option<Slot> {
+        let mut slots = self.slots.borrow_mut();
+        let place = slots.iter().position(|slot| slot.port.id == id)?;
+        Some(slots.swap_remove(place))
+    }
+
+    fn replace(&self) {
+        self.with_port(|world, id| {
+            let Some(Slot {
+                port: old,
+                registration,
+            }) = world.take_slot(id)
+            else {
+                return;
+            };
+            if !old.live.get() {
+                return;
+            }
+            let new = world.new_port(old.number, Some(&old));
+            world.note(|| format!("replace {id} by {new:?}"), u64::from(new.id));
+            let replaced = replace_in(&registration, &new);
+            let (stays, goes) = match &replaced {
+                Ok(()) => (new, old),
+                Err(why) => {
+                    world.note(|| format!("replace says {why}"), 42);
+                    // The former stays, unless it was lost in the attempt, which it has been told then.
+                    (old, new)
+                }
+            };
+            goes.live.set(false);
+            let slot = Slot {
+                port: stays,
+                registration,
+            };
+            world.slots.borrow_mut().push(slot);
+        });
+    }
+
+    fn set_interest(&self) {
+        self.with_port(|world, id| {
+            let Some(Slot { port, registration }) = world.take_slot(id) else {
+                return;
+            };
+            if port.live.get() && !port.polled {
+                let interest = world.some_interest();
+                world.note(|| format!("interest of {id}: {interest:?}"), u64::from(id));
+                let former = port.interest.replace(interest);
+                if let Err(why) = registration.set_interest(interest) {
+                    world.note(|| format!("interest says {why}"), 43);
+                    port.interest.set(former);
+                    let is_legal = port.doomed.get() || world.refused.get() > 0;
+                    world.require(is_legal, || format!("set_interest fails without a reason: {why}"));
+                }
+            }
+            world.slots.borrow_mut().push(Slot { port, registration });
+        });
+    }
+
+    fn pause(&self, cx: &Context) {
+        let place = self.below(3) as usize;
+        if self.pauses.borrow().len() >= 4 {
+            return;
+        }
+        self.note(|| format!("pause {place}"), 44);
+        let group = self.groups.borrow()[place];
+        let paused = cx.pause(group);
+        self.pauses.borrow_mut().push((place, paused));
+    }
+
+    fn resume(&self) {
+        let mut pauses = self.pauses.borrow_mut();
+        if pauses.is_empty() {
+            return;
+        }
+        let place = self.below(pauses.len() as u64) as usize;
+        let (group, paused) = pauses.swap_remove(place);
+        drop(pauses);
+        self.note(|| format!("resume {group}"), 45);
+        if self.plant == Some(Plant::ResumeForgotten) {
+            std::mem::forget(paused);
+        }
+    }
+
+    fn disturb_file(&self) {
+        let file = {
+            let kernel = self.kernel.borrow();
+            let open: Vec<_> = kernel.numbers.iter().flatten().copied().collect();
+            if open.is_empty() {
+                return;
+            }
+            open[self.below(open.len() as u64) as usize]
+        };
+        let deed = match self.below(12) {
+            0 => Deed::HangUp(file),
+            1 => Deed::Fail(file),
+            2..4 => Deed::Read(file),
+            _ => Deed::Write(file),
+        };
+        if self.one_in(2) {
+            self.act(deed);
+        } else {
+            self.plan(deed, self.below(4_000_000));
+        }
+    }
+
+    /// Closes a number behind the loop's back (F4), with or without something else that shares its file; perhaps the
+    /// number comes to mean another file at once, or the same one again.
+    fn close_raw(&self) {
+        let number = self.below(NUMBERS as u64) as usize;
+        let mut kernel = self.kernel.borrow_mut();
+        let Some(file) = kernel.numbers[number] else {
+            return;
+        };
+        let (shared, again) = (self.one_in(2), self.below(3));
+        if shared {
+            kernel.dup(file);
+        }
+        kernel.close(number);
+        match again {
+            0 if kernel.is_open(file) => kernel.reopen(number, file),
+            1 => drop(kernel.open(number, false)),
+            _ => {}
+        }
+        drop(kernel);
+        self.note(
+            || format!("close number {number}, shared {shared}, again {again}"),
+            46,
+        );
+        for slot in self
+            .slots
+            .borrow()
+            .iter()
+            .filter(|slot| slot.port.number == number)
+        {
+            slot.port.doomed.set(true);
+        }
+    }
+
+    fn disturb_half(&self, cx: &Context) {
+        let halves = self.halves.borrow();
+        let some = (!halves.is_empty()).then(|| halves[self.below(halves.len() as u64) as usize].id);
+        let count = halves.len();
+        drop(halves);
+        match (self.below(12), some) {
+            (0..3, _) | (_, None) if count < MOST => self.new_half(cx),
+            (3, Some(id)) => self.act(Deed::Cancel(id)),
+            (4, Some(id)) => self.act(Deed::Delete(id)),
+            (5..7, Some(id)) => self.act(Deed::ScheduleIdle(id)),
+            (7..9, Some(id)) => self.plan(Deed::Schedule(id), self.below(2_000_000)),
+            (_, Some(id)) => self.act(Deed::Schedule(id)),
+            _ => {}
+        }
+    }
+
+    fn new_half(&self, cx: &Context) {
+        let (id, owed) = (self.id() as u32, Rc::<Owed>::default());
+        let promise = owed.clone();
+        let handle = cx.bottom_half("simulated", move |cx| {
+            let world = world::here();
+            world.called();
+            world.note(|| format!("bottom half {id}"), u64::from(id));
+            let was_owed = promise.since.take().is_some() | promise.idle.take();
+            world.require(was_owed, || {
+                format!("I6: bottom half {id} runs and was not scheduled")
+            });
+            world.require(!promise.deleted.get(), || {
+                format!("H6: bottom half {id} runs after it was deleted")
+            });
+            if world.plant == Some(Plant::RunTwice) && world.one_in(8) {
+                world.on_half_quietly(id);
+            }
+            world.maybe_panic();
+            if !world.quiet.get() && world.one_in(6) {
+                world.act(Deed::Schedule(id));
+            }
+            world.user_code(cx);
+        });
+        let mut all = self.owed_halves.borrow_mut();
+        all.retain(|owed| Rc::strong_count(owed) > 1);
+        all.push(owed.clone());
+        self.halves.borrow_mut().push(Half { id, handle, owed });
+    }
+
+    fn on_half_quietly(&self, id: u32) {
+        let halves = self.halves.borrow();
+        if let Some(half) = halves.iter().find(|half| half.id == id) {
+            half.handle.schedule();
+        }
+    }
+
+    fn disturb_timer(&self, cx: &Context) {
+        let mut alarms = self.alarms.borrow_mut();
+        if alarms.is_empty() || (alarms.len() < MOST && self.one_in(4)) {
+            drop(alarms);
+            let alarm = self.new_alarm(cx);
+            self.arm(&alarm.timer, &alarm.state, false);
+            self.alarms.borrow_mut().push(alarm);
+            return;
+        }
+        let place = self.below(alarms.len() as u64) as usize;
+        let alarm = alarms.swap_remove(place);
+        drop(alarms);
+        match self.below(10) {
+            0 => {
+                self.note(|| format!("timer {} is dropped", alarm.state.id), 47);
+                alarm.state.dropped.set(true);
+                return;
+            }
+            1 => {
+                self.note(|| format!("timer {} is cancelled", alarm.state.id), 50);
+                alarm.timer.cancel();
+                alarm.state.deadline.set(None);
+            }
+            2..4 => self.arm(&alarm.timer, &alarm.state, true),
+            _ => self.arm(&alarm.timer, &alarm.state, false),
+        }
+        self.alarms.borrow_mut().push(alarm);
+    }
+
+    fn new_alarm(&self, cx: &Context) -> Alarm {
+        let is_virtual = self.one_in(3);
+        let state = Rc::new(Armed {
+            id: self.id(),
+            is_virtual,
+            ..Armed::default()
+        });
+        let mut all = self.owed_alarms.borrow_mut();
+        all.retain(|armed| Rc::strong_count(armed) > 1);
+        all.push(state.clone());
+        drop(all);
+        let promise = state.clone();
+        let clock = if is_virtual {
+            ClockId::Virtual
+        } else {
+            ClockId::Monotonic
+        };
+        let timer = cx.timer(clock, move |cx, timer| world::here().fired(cx, timer, &promise));
+        Alarm { timer, state }
+    }
+
+    fn arm(&self, timer: &Timer, state: &Armed, only_earlier: bool) {
+        let delay = match self.below(16) {
+            0 => 0,
+            1 => 86_400_000_000_000 * self.below(30),
+            2 => u64::MAX,
+            3..8 => self.below(100_000),
+            _ => self.below(20_000_000),
+        };
+        let before = state.deadline.get();
+        if only_earlier {
+            let now = self.cx().map_or(0, |cx| cx.now(timer.clock()).as_nanos());
+            timer.anticipate(Moment::from_nanos(now.saturating_add(delay)));
+        } else {
+            timer.arm_after(Duration::from_nanos(delay));
+        }
+        let deadline = timer.deadline().map(Moment::as_nanos);
+        self.note(
+            || format!("timer {} is armed for {deadline:?}", state.id),
+            deadline.unwrap_or(0),
+        );
+        self.require(deadline.is_some(), || {
+            "T3: an armed timer has no deadline".to_owned()
+        });
+        if !only_earlier || deadline != before {
+            state.deadline.set(deadline);
+            state.order.set(self.id());
+            state.tick.set(self.tick.get());
+        }
+    }
+
+    fn fired(&self, cx: &Context, timer: &Timer, state: &Armed) {
+        self.called();
+        let deadline = state.deadline.take();
+        self.note(
+            || format!("timer {} fires that was due at {deadline:?}", state.id),
+            48,
+        );
+        let Some(deadline) = deadline else {
+            self.fail("T3: a timer fires that is not armed".to_owned());
+        };
+        self.require(!state.dropped.get(), || {
+            "I2: a timer fires after its drop".to_owned()
+        });
+        let now = self.now_on(state.is_virtual);
+        self.require(now.is_none_or(|now| now >= deadline), || {
+            format!("I5: a timer fires {} ns early", deadline - now.unwrap_or(0))
+        });
+        let tick = self.levels.borrow().last().map_or(0, |level| level.tick);
+        for other in self.owed_alarms.borrow().iter() {
+            let Some(at) = other.deadline.get() else { continue };
+            let is_before = (at, other.order.get()) < (deadline, state.order.get());
+            let competes =
+                other.is_virtual == state.is_virtual && !other.dropped.get() && other.tick.get() < tick;
+            self.require(!(is_before && competes), || {
+                format!("I5: a timer due at {deadline} fires before one due at {at}")
+            });
+        }
+        self.maybe_panic();
+        if !self.quiet.get() && self.one_in(3) {
+            self.arm(timer, state, false);
+        }
+        self.user_code(cx);
+    }
+
+    fn disturb_virtual_clock(&self, cx: &Context) {
+        let clock = cx.virtual_clock();
+        let busy = self.busy_acting.replace(true);
+        match self.below(3) {
+            0 => {
+                self.note(|| "the virtual clock stops".to_owned(), 49);
+                clock.stop();
+                self.virtual_runs.set(false);
+                self.virtual_stops.set(self.virtual_stops.get() + 1);
+                self.plan(Deed::StartClock, self.below(10_000_000));
+            }
+            1 => clock.warp(Duration::from_nanos(self.below(5_000_000))),
+            _ => {
+                clock.start();
+                self.virtual_runs.set(true);
+            }
+        }
+        self.busy_acting.set(busy);
+    }
+
+    /// The clock becomes coarse, or stands still (F5).
+    fn disturb_time(&self) {
+        if self.one_in(2) {
+            self.frozen.set((self.below(40) as u32, self.peek_time()));
+        } else {
+            self.frozen.set((0, self.peek_time()));
+            self.grain.set([1, 1, 100, 4_000][self.below(4) as usize]);
+        }
+    }
+
+    /// Somebody else will do something soon.
+    fn plan_something(&self) {
+        let some_half = {
+            let halves = self.halves.borrow();
+            (!halves.is_empty()).then(|| halves[self.below(halves.len() as u64) as usize].id)
+        };
+        let some_port = {
+            let slots = self.slots.borrow();
+            let polled: Vec<_> = slots
+                .iter()
+                .filter(|slot| slot.port.polled)
+                .map(|slot| slot.port.id)
+                .collect();
+            (!polled.is_empty()).then(|| polled[self.below(polled.len() as u64) as usize])
+        };
+        let soon = if self.one_in(2) {
+            self.below(20_000)
+        } else {
+            self.below(3_000_000)
+        };
+        let deed = match (self.below(12), some_half, some_port) {
+            (0, ..) => Deed::Notify,
+            (1, ..) => Deed::PollFor(Duration::from_nanos(self.below(16_000))),
+            (2, ..) => Deed::Warp(Duration::from_nanos(self.below(5_000_000))),
+            (3, Some(half), _) => Deed::ScheduleIdle(half),
+            (4..7, Some(half), _) => Deed::Schedule(half),
+            (7..12, _, Some(port)) => Deed::Produce(port),
+            _ => Deed::Job,
+        };
+        self.plan(deed, soon);
+    }
+}
+
+fn replace_in(registration: &Registration, new: &Rc<Port>) -> io::Result<()> {
+    if new.polled {
+        registration.replace_polled(new.clone())
+    } else {
+        registration.replace(new.clone())
+    }
+}

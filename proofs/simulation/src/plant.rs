@@ -1,0 +1,156 @@
+//! Faults planted on purpose, to see that the checks find them.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use aio_context::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+
+/// A fault of the loop, the backend, or the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Plant {
+    /// A backend forgets every eighth change of an interest.
+    ModifyForgotten,
+    /// A backend says yes to what the kernel has refused.
+    RefusalIgnored,
+    /// A backend drops the last event of each full list, and of every eighth other one, for good.
+    EventLost,
+    /// A backend waits a millisecond where it may only look.
+    LookSleeps,
+    /// A backend waits twice as long as it is told to.
+    WaitTooLong,
+    /// A backend ends every wait at once.
+    WaitTooShort,
+    /// A backend keeps a share in what it has removed.
+    ShareKept,
+    /// Some rings of the loop's eventfd are not heard.
+    DeafDoorbell,
+    /// The loop's clock goes ahead of the time.
+    ClockAhead,
+    /// Removing a registration leaves it there.
+    RemovalForgotten,
+    /// A pause ends without anybody being told.
+    ResumeForgotten,
+    /// A bottom half runs twice for one schedule.
+    RunTwice,
+    /// A handler that is told that polling is over goes on as if it were not.
+    EndForgotten,
+    /// An event for one registration goes to another one.
+    WrongToken,
+}
+
+impl Plant {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::ModifyForgotten,
+        Self::RefusalIgnored,
+        Self::EventLost,
+        Self::LookSleeps,
+        Self::WaitTooLong,
+        Self::WaitTooShort,
+        Self::ShareKept,
+        Self::DeafDoorbell,
+        Self::ClockAhead,
+        Self::RemovalForgotten,
+        Self::ResumeForgotten,
+        Self::RunTwice,
+        Self::EndForgotten,
+        Self::WrongToken,
+    ];
+}
+
+/// A backend with a fault.
+#[derive(Debug)]
+pub(crate) struct Faulty {
+    pub(crate) inner: Box<dyn Backend>,
+    pub(crate) plant: Plant,
+    pub(crate) calls: u32,
+    pub(crate) kept: Vec<Watched>,
+    pub(crate) lost: Vec<Token>,
+}
+
+impl Faulty {
+    fn is_turn(&mut self, plant: Plant) -> bool {
+        self.calls += u32::from(self.plant == plant);
+        self.plant == plant && self.calls.is_multiple_of(8)
+    }
+}
+
+impl Backend for Faulty {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        if self.plant == Plant::ShareKept && self.kept.len() < 2 {
+            self.kept.push(fd.clone());
+        }
+        let added = self.inner.add(fd, token, interest);
+        if self.plant == Plant::RefusalIgnored {
+            Ok(())
+        } else {
+            added
+        }
+    }
+
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        if self.is_turn(Plant::ModifyForgotten) {
+            return Ok(());
+        }
+        self.inner.modify(token, interest)
+    }
+
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        self.inner.remove(token)
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        let timeout = match (self.plant, timeout) {
+            (Plant::LookSleeps, Some(Duration::ZERO)) => Some(Duration::from_millis(1)),
+            (Plant::WaitTooLong, Some(timeout)) => Some(timeout.saturating_mul(2)),
+            (Plant::WaitTooShort, _) => Some(Duration::ZERO),
+            (_, timeout) => timeout,
+        };
+        if !matches!(self.plant, Plant::EventLost | Plant::WrongToken) {
+            return self.inner.wait(timeout, ready);
+        }
+        let mut found = ReadyList::with_limit(ready.room());
+        self.inner.wait(timeout, &mut found)?;
+        let mut all: Vec<(Token, Readiness)> = found.iter().collect();
+        if self.is_turn(Plant::EventLost)
+            && let Some((token, _)) = all.last()
+        {
+            self.lost.push(*token);
+        }
+        if self.is_turn(Plant::WrongToken) && all.len() > 1 {
+            all[0].0 = all[1].0;
+        }
+        for (token, readiness) in all {
+            if !self.lost.contains(&token) {
+                ready.push(token, readiness);
+            }
+        }
+        Ok(())
+    }
+
+    fn rebalance(&mut self) {
+        self.inner.rebalance();
+    }
+
+    fn reports_edges(&self) -> bool {
+        self.inner.reports_edges()
+    }
+
+    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.inner.pollable()
+    }
+
+    fn always_ready(&self) -> bool {
+        self.inner.always_ready()
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        self.inner.drain(each);
+    }
+}

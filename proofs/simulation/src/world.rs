@@ -1,0 +1,248 @@
+//! The world of one run: time, dice, what was asked of the loop, and what is still owed.
+//!
+//! It is reached through the thread, because what the loop calls on behalf of "other threads" must be `Send`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use aio_context::{BottomHalf, Context, GroupId, Paused, Registration, Remote, Timer, Wait, WeakContext};
+
+use crate::deeds::Deed;
+use crate::kernel::Kernel;
+use crate::plant::Plant;
+use crate::port::Port;
+
+/// How often what goes wrong, in 1/4096 of the calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rates {
+    pub(crate) interrupted: u16,
+    pub(crate) spurious: u16,
+    pub(crate) refused: u16,
+    pub(crate) failed_waits: u16,
+    pub(crate) panics: u16,
+    pub(crate) jumps: u16,
+}
+
+/// A violation, thrown through the loop up to the driver.
+pub(crate) struct Violation;
+/// A panic that a callback of the simulated user makes.
+pub(crate) struct Planned;
+
+/// A `poll` that is on the stack.
+#[derive(Debug)]
+pub(crate) struct Level {
+    pub(crate) wait: Wait,
+    /// What the clock showed when it began.
+    pub(crate) began: u64,
+    pub(crate) tick: u64,
+    pub(crate) calls: u64,
+    /// Which port was called how: 0 readable, 1 writable, 2 poll_ready.
+    pub(crate) served: Vec<(u32, u8)>,
+}
+
+pub(crate) struct Slot {
+    pub(crate) port: Rc<Port>,
+    pub(crate) registration: Registration,
+}
+
+pub(crate) struct Half {
+    pub(crate) id: u32,
+    pub(crate) handle: BottomHalf,
+    pub(crate) owed: Rc<Owed>,
+}
+
+/// What is owed to a bottom half.
+#[derive(Debug, Default)]
+pub(crate) struct Owed {
+    /// Scheduled, and since which iteration.
+    pub(crate) since: Cell<Option<u64>>,
+    pub(crate) idle: Cell<bool>,
+    pub(crate) deleted: Cell<bool>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    pub(crate) timer: Timer,
+    pub(crate) state: Rc<Armed>,
+}
+
+/// What is owed to a timer.
+#[derive(Debug, Default)]
+pub(crate) struct Armed {
+    pub(crate) id: u64,
+    pub(crate) is_virtual: bool,
+    pub(crate) deadline: Cell<Option<u64>>,
+    pub(crate) order: Cell<u64>,
+    pub(crate) tick: Cell<u64>,
+    pub(crate) dropped: Cell<bool>,
+}
+
+pub(crate) struct World {
+    pub(crate) dice: RefCell<fastrand::Rng>,
+    pub(crate) kernel: RefCell<Kernel>,
+    pub(crate) plant: Option<Plant>,
+    pub(crate) rates: Cell<Rates>,
+    pub(crate) started: Instant,
+    /// Nanoseconds since the start.
+    pub(crate) time: Cell<u64>,
+    /// The clock shows multiples of this.
+    pub(crate) grain: Cell<u64>,
+    /// The clock stands still for so many readings.
+    pub(crate) frozen: Cell<(u32, u64)>,
+    pub(crate) busy_acting: Cell<bool>,
+    pub(crate) agenda: RefCell<BTreeMap<(u64, u64), Deed>>,
+    pub(crate) next_id: Cell<u64>,
+    pub(crate) context: RefCell<Option<WeakContext>>,
+    pub(crate) remote: RefCell<Option<Remote>>,
+    pub(crate) doorbell: RefCell<Option<OwnedFd>>,
+    pub(crate) silent_at: Cell<u64>,
+    pub(crate) groups: RefCell<Vec<GroupId>>,
+    pub(crate) pauses: RefCell<Vec<(usize, Paused)>>,
+    pub(crate) slots: RefCell<Vec<Slot>>,
+    pub(crate) halves: RefCell<Vec<Half>>,
+    pub(crate) alarms: RefCell<Vec<Alarm>>,
+    /// Jobs sent and not run: number, iteration.
+    pub(crate) jobs: RefCell<BTreeMap<u64, u64>>,
+    /// Everything alive that is owed something, the registry of the checks.
+    pub(crate) owed_halves: RefCell<Vec<Rc<Owed>>>,
+    pub(crate) owed_alarms: RefCell<Vec<Rc<Armed>>>,
+    pub(crate) levels: RefCell<Vec<Level>>,
+    pub(crate) tick: Cell<u64>,
+    /// Iterations of the outermost level that ended well.
+    pub(crate) iterations: Cell<u64>,
+    pub(crate) virtual_runs: Cell<bool>,
+    pub(crate) virtual_stops: Cell<u64>,
+    /// Calls into the kernel since a callback ran or time passed, and when that was.
+    pub(crate) idle_calls: Cell<(u32, u64)>,
+    pub(crate) injected: Cell<u64>,
+    /// An error was injected since all registrations were known to be whole.
+    pub(crate) refused: Cell<u64>,
+    pub(crate) callbacks: Cell<u64>,
+    pub(crate) quiet: Cell<bool>,
+    pub(crate) ports_alive: Cell<u32>,
+    pub(crate) failure: RefCell<Option<String>>,
+    pub(crate) history: Cell<u64>,
+    pub(crate) trace: bool,
+}
+
+thread_local! {
+    static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
+}
+
+pub(crate) fn install(world: Option<Rc<World>>) {
+    let former = WORLD.replace(world);
+    drop(former);
+}
+
+/// This thread's world.
+pub(crate) fn here() -> Rc<World> {
+    WORLD.with_borrow(|world| world.clone().expect("a run is under way"))
+}
+
+pub(crate) fn with<R>(look: impl FnOnce(&World) -> R) -> R {
+    look(&here())
+}
+
+impl World {
+    pub(crate) fn below(&self, limit: u64) -> u64 {
+        self.dice.borrow_mut().u64(..limit.max(1))
+    }
+
+    /// True in `rate` of 4096 cases; draws nothing if that is never.
+    pub(crate) fn strikes(&self, rate: u16) -> bool {
+        rate > 0 && self.below(4096) < u64::from(rate)
+    }
+
+    pub(crate) fn one_in(&self, cases: u64) -> bool {
+        self.below(cases) == 0
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.next_id.set(self.next_id.get() + 1);
+        self.next_id.get()
+    }
+
+    pub(crate) fn pass(&self, nanos: u64) {
+        self.time.set(self.time.get().saturating_add(nanos));
+    }
+
+    pub(crate) fn pass_a_little(&self) {
+        let nanos = 20 + self.below(100);
+        self.pass(nanos);
+    }
+
+    /// What the clock shows: never more than what the time is.
+    pub(crate) fn shown_time(&self) -> u64 {
+        let (readings, at) = self.frozen.get();
+        if readings > 0 {
+            self.frozen.set((readings - 1, at));
+            return at;
+        }
+        let grain = self.grain.get();
+        let shown = self.time.get() / grain * grain;
+        shown.max(at)
+    }
+
+    /// As [`shown_time`](Self::shown_time), without counting as a reading.
+    pub(crate) fn peek_time(&self) -> u64 {
+        let (readings, at) = self.frozen.get();
+        if readings > 0 {
+            return at;
+        }
+        let grain = self.grain.get();
+        (self.time.get() / grain * grain).max(at)
+    }
+
+    pub(crate) fn instant(&self) -> Instant {
+        self.started + Duration::from_nanos(self.time.get())
+    }
+
+    pub(crate) fn cx(&self) -> Option<Context> {
+        self.context.borrow().as_ref().and_then(WeakContext::upgrade)
+    }
+
+    pub(crate) fn remote(&self) -> Option<Remote> {
+        self.remote.borrow().clone()
+    }
+
+    pub(crate) fn is_paused(&self, group: usize) -> bool {
+        self.pauses.borrow().iter().any(|(paused, _)| *paused == group)
+    }
+
+    /// Notes a step for the digest of this run, and shows it if asked to.
+    pub(crate) fn note(&self, what: impl FnOnce() -> String, digest: u64) {
+        let mixed = (self.history.get() ^ digest ^ self.time.get()).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.history.set(mixed.rotate_left(29));
+        if self.trace {
+            println!(
+                "{:>14} {:>3} {}",
+                self.time.get(),
+                self.levels.borrow().len(),
+                what()
+            );
+        }
+    }
+
+    /// Something was called: the loop gets on.
+    pub(crate) fn called(&self) {
+        self.callbacks.set(self.callbacks.get() + 1);
+        self.idle_calls.set((0, self.time.get()));
+    }
+
+    /// Something that must hold does not: ends the run.
+    pub(crate) fn fail(&self, why: String) -> ! {
+        let mut failure = self.failure.borrow_mut();
+        failure.get_or_insert(why);
+        drop(failure);
+        std::panic::panic_any(Violation);
+    }
+
+    pub(crate) fn require(&self, holds: bool, why: impl FnOnce() -> String) {
+        if !holds {
+            self.fail(why());
+        }
+    }
+}

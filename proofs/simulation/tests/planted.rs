@@ -1,0 +1,28 @@
+//! The checks find what they are there to find.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use aio_simulation::{Plant, run};
+
+/// A fault that is not found within so many runs is not found.
+const SEEDS: u64 = 400;
+
+/// By which of the checks a fault is found first, and in how many runs.
+fn found(plant: Plant) -> Option<(u64, String)> {
+    (0..SEEDS).find_map(|seed| {
+        let failure = run(seed, 600, Some(plant), false, false).err()?;
+        Some((seed, failure.why))
+    })
+}
+
+#[test]
+fn every_planted_fault_is_found() {
+    let mut missed = Vec::new();
+    for plant in Plant::ALL {
+        match found(plant) {
+            Some((seed, why)) => println!("{plant:?}: seed {seed}: {why}"),
+            None => missed.push(plant),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}

@@ -1,0 +1,58 @@
+//! Ten thousand seeds of a thousand steps each.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aio_simulation::run;
+
+const SEEDS: u64 = 10_000;
+const STEPS: u64 = 1_000;
+
+/// Where the seeds begin: `AIO_SEED`, or anywhere.
+fn first() -> u64 {
+    let told = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
+    let first = told.unwrap_or_else(|| fastrand::u64(..1 << 48));
+    println!("AIO_SEED={first}");
+    first
+}
+
+#[test]
+fn everything_is_served_whatever_fails() {
+    let first = first();
+    let (next, callbacks, faults) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        let work = || {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= SEEDS {
+                    return;
+                }
+                let summary = run(first + seed, STEPS, None, false, false)
+                    .unwrap_or_else(|failure| panic!("{failure}"));
+                callbacks.fetch_add(summary.callbacks, Ordering::Relaxed);
+                faults.fetch_add(summary.faults, Ordering::Relaxed);
+            }
+        };
+        for _ in 0..cores {
+            scope.spawn(work);
+        }
+    });
+    let (callbacks, faults) = (callbacks.into_inner(), faults.into_inner());
+    println!("{} steps, {callbacks} callbacks, {faults} faults", SEEDS * STEPS);
+    // A simulation in which nothing happens would find nothing.
+    assert!(
+        callbacks > SEEDS * 100 && faults > SEEDS * 20,
+        "{callbacks} {faults}"
+    );
+}
+
+#[test]
+fn a_seed_does_the_same_every_time() {
+    let first = first();
+    for seed in first..first + 50 {
+        let digests = [0, 1].map(|_| run(seed, STEPS, None, false, false).unwrap().digest);
+        assert_eq!(digests[0], digests[1], "AIO_SEED={seed}");
+    }
+}
