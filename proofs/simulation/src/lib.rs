@@ -7,7 +7,7 @@
 //! every time.
 //!
 //! The loop is the real one, down to [`aio_backend_epoll::sys`] and [`aio_backend_ppoll::sys`]. What the kernel knows is in
-//! [`kernel`], what must hold is in [`checks`].
+//! `kernel`, how calls fail in `calls`, what is done in `ops`, `later` and `deeds`, and what must hold in `checks`.
 //!
 //! # What it does not do
 //! It knows no memory orders: a thread acts between two operations of another, never in the middle of one.
@@ -20,6 +20,7 @@ mod clock;
 mod deeds;
 mod driver;
 mod kernel;
+mod later;
 mod ops;
 mod plant;
 mod port;
