@@ -44,8 +44,8 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Peek, ReadyList, Token, Watched};
 
-pub use crate::rung::Rung;
-use crate::rung::{Hold, concerns_all, next, remedy};
+use crate::rung::{Hold, next};
+pub use crate::rung::{Rung, concerns_all, remedy};
 use crate::stranded::Stranded;
 use crate::table::{Registration, Table};
 

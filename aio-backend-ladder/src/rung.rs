@@ -39,7 +39,8 @@ pub(crate) fn next(now: Rung, count: usize, climb_at: usize, hold: Hold) -> Rung
 }
 
 /// Whether an error of `add` or `modify` says that a backend is at its end, not just that it refuses one descriptor.
-pub(crate) fn concerns_all(error: &io::Error) -> bool {
+#[must_use]
+pub fn concerns_all(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::MFILE | Errno::NFILE | Errno::NOSPC | Errno::NOMEM)
@@ -47,7 +48,8 @@ pub(crate) fn concerns_all(error: &io::Error) -> bool {
 }
 
 /// What whoever runs the program can do about an error.
-pub(crate) fn remedy(error: &io::Error) -> &'static str {
+#[must_use]
+pub fn remedy(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE) => {
             "the process is at its limit of open descriptors: raise RLIMIT_NOFILE (ulimit -n)"

@@ -23,8 +23,9 @@ use crate::adapting::Adapting;
 use crate::bh::{BottomHalf, BottomHalves, Job};
 use crate::cooling::Cooling;
 use crate::edges::Edges;
+use crate::error::explained;
 use crate::glance::Glance;
-use crate::handler::{Entry, Kind};
+use crate::handler::{Entry, Kind, Silent};
 use crate::hot::Hot;
 use crate::iteration::REBALANCE_EVERY;
 use crate::polling::Looks;
@@ -192,14 +193,17 @@ impl Builder {
         let mut backend = self.backend.unwrap_or_else(|| {
             Box::new(Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER))
         });
-        let shared = Arc::new(Shared::new(Notifier::new()?, self.params));
+        let name = backend.name();
+        let notifier = Notifier::new().map_err(|why| explained("eventfd", name, why))?;
+        let shared = Arc::new(Shared::new(notifier, self.params));
         let mut registry = Registry::new();
         let doorbell_owner = Rc::new(Doorbell(shared.clone()));
         let placeholder = Entry::new(Kind::Plain(Rc::new(Silent(shared.clone()))));
         let doorbell = registry
             .insert(None, placeholder, Interest::READ, GroupId::DEFAULT)
             .map_err(|_| io::Error::other("a new registry is not empty"))?;
-        backend.add(Watched::from(doorbell_owner), doorbell, Interest::READ)?;
+        let added = backend.add(Watched::from(doorbell_owner), doorbell, Interest::READ);
+        added.map_err(|why| explained("watch the loop's own eventfd", name, why))?;
         let simulated = monotonic.pass(Duration::ZERO);
         let waker = Remote(shared.clone());
         virtual_clock.subscribe(Box::new(move || waker.notify()));
@@ -239,17 +243,6 @@ impl Builder {
         Ok(Context(inner))
     }
 }
-
-/// Holds the doorbell's slot in the registry; its descriptor is served by the notify protocol, not by a handler.
-struct Silent(Arc<Shared>);
-
-impl AsFd for Silent {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.notifier.as_fd()
-    }
-}
-
-impl Handler for Silent {}
 
 impl Context {
     /// A context at home on this thread: ppoll that climbs to epoll when it pays, polling off.
@@ -334,7 +327,8 @@ impl Context {
     /// What the system says to waiting; interruptions by signals are no errors.
     #[doc(alias = "aio_poll")]
     pub fn poll(&self, wait: Wait) -> io::Result<bool> {
-        self.0.iterate(self, wait)
+        let explain = |why| explained("wait", self.backend_name(), why);
+        self.0.iterate(self, wait).map_err(explain)
     }
 
     /// A new group for handlers that are to be paused together.

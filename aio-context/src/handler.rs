@@ -5,10 +5,12 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use aio_pollctl::HandlerMemory;
 
 use crate::Context;
+use crate::remote::Shared;
 
 /// Is called when its descriptor is ready.
 ///
@@ -221,3 +223,14 @@ impl Entry {
         }
     }
 }
+
+/// Holds the doorbell's slot in the registry; its descriptor is served by the notify protocol, not by a handler.
+pub(crate) struct Silent(pub(crate) Arc<Shared>);
+
+impl AsFd for Silent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.notifier.as_fd()
+    }
+}
+
+impl Handler for Silent {}

@@ -77,7 +77,7 @@ pub use closures::On;
 pub use context::{Builder, Context, Wait, WeakContext};
 pub use doorbell::Doorbell;
 pub use embed::Embedded;
-pub use error::Gone;
+pub use error::{Gone, Refused};
 pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use io_thread::IoThread;
 pub use registration::{Paused, Registration};

@@ -12,6 +12,7 @@ use aio_backend::{Interest, Token, Watched};
 use aio_handlers::{GroupId, Occupied};
 
 use crate::context::Inner;
+use crate::error::explained_if_all;
 use crate::handler::{Entry, Kind};
 use crate::iteration::REBALANCE_EVERY;
 use crate::{Context, Handler, Pollable};
@@ -189,7 +190,10 @@ impl Inner {
     }
 
     fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
-        self.backend.borrow_mut().add(owner, token, interest)?;
+        let mut backend = self.backend.borrow_mut();
+        let added = backend.add(owner, token, interest);
+        added.map_err(|why| explained_if_all("add a descriptor", backend.name(), why))?;
+        drop(backend);
         self.looks_since_rebalance.set(REBALANCE_EVERY);
         if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
             entry.in_backend = true;
@@ -289,7 +293,7 @@ impl Inner {
             self.registry.borrow_mut().set_interest(token, former);
         }
         self.wake_if_about_to_wait();
-        told
+        told.map_err(|why| explained_if_all("change an interest", self.backend.borrow().name(), why))
     }
 
     /// Removes a handler; true if there was one. Without effect, and without waking anybody, if there is none (R3).

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Backend, Context, Handler, Interest, ReadyList, Token, Wait, Watched};
+use aio_context::{Backend, Context, Handler, Interest, ReadyList, Refused, Token, Wait, Watched};
 
 use crate::common::{Kick, watch};
 use crate::warnings::warnings;
@@ -112,6 +112,60 @@ fn b4_no_refusal_no_warning() {
         assert_eq!(cx.backend_name(), "epoll");
     });
     assert!(logged.is_empty(), "{logged:#?}");
+}
+
+/// A backend that cannot wait once.
+#[derive(Debug)]
+struct Sleepless(Epoll, bool);
+
+impl Backend for Sleepless {
+    fn name(&self) -> &'static str {
+        "sleepless"
+    }
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        self.0.add(fd, token, interest)
+    }
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        self.0.modify(token, interest)
+    }
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        self.0.remove(token)
+    }
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        if std::mem::take(&mut self.1) {
+            return Err(io::Error::from_raw_os_error(9)); // EBADF
+        }
+        self.0.wait(timeout, ready)
+    }
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        self.0.drain(each);
+    }
+}
+
+#[test]
+fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
+    let says = |why: io::Error, parts: &[&str], errno: i32| {
+        let text = why.to_string();
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        let refused = why
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Refused>())
+            .unwrap();
+        assert_eq!(refused.source.raw_os_error(), Some(errno));
+    };
+    let backend = Sleepless(Epoll::new().unwrap(), true);
+    let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
+    let why = cx.poll(Wait::NoBlock).unwrap_err();
+    says(why, &["wait", "sleepless", "os error 9", "look for a close()"], 9);
+    assert!(!cx.poll(Wait::NoBlock).unwrap(), "and the loop goes on");
+
+    let backend = Failing {
+        inner: Epoll::new().unwrap(),
+        adds: 1,
+    };
+    let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
+    let why = cx.watch(Kick::new(), Interest::READ).unwrap_err();
+    says(why, &["add a descriptor", "os error 28", "max_user_watches"], 28);
 }
 
 /// The system refuses the new handler and will not have the former one back either: nobody may be registered and deaf.
