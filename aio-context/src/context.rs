@@ -120,6 +120,8 @@ pub(crate) struct Inner {
     pub(crate) deciding: Cell<bool>,
     pub(crate) stale: Cell<u64>,
     pub(crate) broken: Cell<u64>,
+    /// The loop's own eventfd was found closed.
+    pub(crate) deaf: Cell<bool>,
 }
 
 /// The notifier as the owner of a watched descriptor.
@@ -238,6 +240,7 @@ impl Builder {
             deciding: Cell::new(false),
             stale: Cell::new(0),
             broken: Cell::new(0),
+            deaf: Cell::new(false),
         });
         move_in(&inner);
         Ok(Context(inner))
@@ -324,7 +327,8 @@ impl Context {
     /// A blocking call returns false only if somebody [notified](Remote::notify) without giving it work.
     ///
     /// # Errors
-    /// What the system says to waiting; interruptions by signals are no errors.
+    /// What the system says to waiting; interruptions by signals are no errors. `EBADF`, after doing what there was to do, if
+    /// the context's own eventfd was closed behind its back: then no thread can wake it any more.
     #[doc(alias = "aio_poll")]
     pub fn poll(&self, wait: Wait) -> io::Result<bool> {
         let explain = |why| explained("wait", self.backend_name(), why);

@@ -58,6 +58,10 @@ impl Inner {
         // 8. timers
         progress |= self.timers.run(cx);
         self.glance.served(progress);
+        if self.deaf.take() {
+            // Reported by every wait from now on: whoever calls has to know, or it would spin.
+            return Err(rustix::io::Errno::BADF.into());
+        }
         Ok(progress)
     }
 
@@ -221,6 +225,9 @@ impl Inner {
     fn collect(&self, cx: &Context, first: usize, ready: &ReadyList) {
         for (token, readiness) in ready.iter().skip(first) {
             if token == self.doorbell {
+                if readiness.contains(Readiness::NVAL) {
+                    self.deaf.set(true);
+                }
                 continue;
             }
             if readiness.contains(Readiness::NVAL) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Backend, Context, Handler, Interest, ReadyList, Refused, Token, Wait, Watched};
+use aio_context::{Backend, Context, Handler, Interest, Readiness, ReadyList, Refused, Token, Wait, Watched};
 
 use crate::common::{Kick, watch};
 use crate::warnings::warnings;
@@ -166,6 +166,58 @@ fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.watch(Kick::new(), Interest::READ).unwrap_err();
     says(why, &["add a descriptor", "os error 28", "max_user_watches"], 28);
+}
+
+/// A backend that finds the first descriptor of all closed, the loop's own.
+#[derive(Debug)]
+struct Robbed(Epoll, Option<Token>, Rc<Cell<bool>>);
+
+impl Backend for Robbed {
+    fn name(&self) -> &'static str {
+        "robbed"
+    }
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        self.1.get_or_insert(token);
+        self.0.add(fd, token, interest)
+    }
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        self.0.modify(token, interest)
+    }
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        self.0.remove(token)
+    }
+    fn wait(&mut self, _: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        if let (Some(own), true) = (self.1, self.2.get()) {
+            ready.push(own, Readiness::NVAL);
+        }
+        self.0.wait(Some(Duration::ZERO), ready)
+    }
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        self.0.drain(each);
+    }
+}
+
+/// It would end every wait at once: a caller who does not hear of it spins.
+#[test]
+fn r4_a_loop_whose_own_eventfd_was_closed_says_so_and_does_its_work() {
+    let closed = Rc::new(Cell::new(false));
+    let backend = Robbed(Epoll::new().unwrap(), None, closed.clone());
+    let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
+    let kick = Kick::new();
+    let _registration = watch(&cx, &kick);
+    kick.kick();
+    closed.set(true);
+    for _ in 0..3 {
+        let why = cx.poll(Wait::Block).unwrap_err().to_string();
+        assert!(
+            why.contains("os error 9") && why.contains("does not own"),
+            "{why}"
+        );
+    }
+    assert_eq!(kick.count.get(), 1);
+    closed.set(false);
+    kick.kick();
+    assert!(cx.poll(Wait::Block).unwrap() && kick.count.get() == 2);
 }
 
 /// The system refuses the new handler and will not have the former one back either: nobody may be registered and deaf.
