@@ -202,7 +202,7 @@ impl<S: Sys> Epoll<S> {
     }
 
     /// Asks the kernel, for at most `room` events.
-    #[inline]
+    #[inline(always)]
     fn wait_for_set(
         &mut self,
         timeout: Option<Duration>,

@@ -123,7 +123,7 @@ impl Sys for Kernel {
         Ok(epoll::delete(set, fd)?)
     }
 
-    #[inline]
+    #[inline(always)]
     fn wait(
         &self,
         set: BorrowedFd<'_>,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aio_notify::{Node, Run, Urgency};
 
 use crate::Context;
-use crate::remote::{Shared, will_see};
+use crate::remote::Shared;
 
 /// How many bottom halves one iteration runs at the most; the rest stays in line for the next.
 const BUDGET: usize = 4096;
@@ -63,12 +63,8 @@ impl BottomHalf {
     /// Has the callback run within 10 ms, without counting as progress and without keeping the loop awake.
     #[doc(alias = "qemu_bh_schedule_idle")]
     pub fn schedule_idle(&self) {
-        let shared = &self.0.shared;
-        shared.inbox.post(&self.0.node, Urgency::Idle);
-        // A notification keeps a loop from sleeping: one that schedules itself again would make it a busy loop.
-        if !will_see(shared.id) {
-            shared.notifier.notify();
-        }
+        // A notification would keep a loop from sleeping; one that schedules itself again makes none, being at home.
+        self.0.shared.post(&self.0.node, Urgency::Idle);
     }
 
     /// Takes back what was scheduled. If another thread cancels just as the callback starts, it runs once more.

@@ -100,8 +100,8 @@ pub(crate) struct Inner {
     pub(crate) timers: Timers,
     pub(crate) bottom_halves: BottomHalves,
     pub(crate) policy: RefCell<Box<dyn PollPolicy>>,
-    params: RefCell<arc_swap::Cache<Arc<arc_swap::ArcSwap<PollParams>>, Arc<PollParams>>>,
-    adopted: Cell<*const PollParams>,
+    /// The version of the polling parameters that are in force.
+    adopted: Cell<u64>,
     pub(crate) polling_enabled: Cell<bool>,
     pub(crate) poll_max: Cell<Duration>,
     virtual_clock: Arc<VirtualClock>,
@@ -114,10 +114,6 @@ pub(crate) struct Inner {
     pub(crate) looks_since_rebalance: Cell<u32>,
     /// Paused while in poll mode: each is asked once more after the resume.
     pub(crate) owed_a_look: RefCell<Vec<Token>>,
-    /// A foreign loop is waiting on behalf of this context.
-    pub(crate) foreign: Cell<bool>,
-    /// An iteration has decided how long to wait, and has not waited yet.
-    pub(crate) deciding: Cell<bool>,
     pub(crate) stale: Cell<u64>,
     pub(crate) broken: Cell<u64>,
     /// The loop's own eventfd was found closed.
@@ -210,7 +206,6 @@ impl Builder {
         let waker = Remote(shared.clone());
         virtual_clock.subscribe(Box::new(move || waker.notify()));
         let inner = Rc::new(Inner {
-            params: RefCell::new(arc_swap::Cache::new(shared.params.clone())),
             shared,
             backend: RefCell::new(backend),
             registry: RefCell::new(registry),
@@ -226,7 +221,7 @@ impl Builder {
                 self.policy
                     .unwrap_or_else(|| Box::new(Qemu2020::new(self.params))),
             ),
-            adopted: Cell::new(std::ptr::null()),
+            adopted: Cell::new(0),
             polling_enabled: Cell::new(false),
             poll_max: Cell::new(Duration::ZERO),
             virtual_clock,
@@ -236,8 +231,6 @@ impl Builder {
             depth: Cell::new(0),
             looks_since_rebalance: Cell::new(REBALANCE_EVERY),
             owed_a_look: RefCell::default(),
-            foreign: Cell::new(false),
-            deciding: Cell::new(false),
             stale: Cell::new(0),
             broken: Cell::new(0),
             deaf: Cell::new(false),
@@ -514,31 +507,32 @@ impl Drop for Waiter<'_> {
 
 impl Inner {
     /// Takes over polling parameters that were set since the last iteration.
+    #[inline]
     pub(crate) fn adopt_poll_params(&self) {
-        let mut cache = self.params.borrow_mut();
-        let params = arc_swap::cache::Access::load(&mut *cache);
-        let current = std::ptr::from_ref::<PollParams>(params);
-        if std::ptr::eq(current, self.adopted.replace(current)) {
-            return;
+        let version = self.shared.params_version.load(Ordering::Acquire);
+        if self.adopted.get() != version {
+            self.adopted.set(version);
+            self.adopt();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn adopt(&self) {
+        let params = **self.shared.params.load();
         tracing::debug!(?params, "polling parameters");
         self.polling_enabled.set(!params.max.is_zero());
         self.poll_max.set(params.max);
-        self.policy.borrow_mut().reset(*params);
+        self.policy.borrow_mut().reset(params);
         self.adapt_anew();
     }
 
     /// Has whoever is about to wait look again: a foreign loop, or an iteration that is polling. Otherwise there is
     /// nothing to do, because a context whose home thread does something else looks before it waits.
     pub(crate) fn wake_if_about_to_wait(&self) {
-        if self.is_about_to_wait() {
+        if self.shared.home.is_about_to_wait() {
             self.shared.notifier.notify();
         }
-    }
-
-    /// Whether how long to wait has been decided already.
-    pub(crate) fn is_about_to_wait(&self) -> bool {
-        self.foreign.get() || self.deciding.get()
     }
 
     fn is_free(&self) -> bool {

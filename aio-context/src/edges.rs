@@ -59,17 +59,22 @@ impl Inner {
     #[inline]
     pub(crate) fn recall_edges(&self, ready: &mut ReadyList) {
         if self.edges.are_waiting() {
-            let registry = self.registry.borrow();
-            let mut reported = self.edges.reported.borrow_mut();
-            reported.retain(|token| {
-                let waits = registry.has_ready(*token);
-                if waits {
-                    // What finds no room stays for the next iteration.
-                    ready.push(*token, Readiness::IN);
-                }
-                waits
-            });
+            self.recall_those_not_taken(ready);
         }
+    }
+
+    #[inline(never)]
+    fn recall_those_not_taken(&self, ready: &mut ReadyList) {
+        let registry = self.registry.borrow();
+        let mut reported = self.edges.reported.borrow_mut();
+        reported.retain(|token| {
+            let waits = registry.has_ready(*token);
+            if waits {
+                // What finds no room stays for the next iteration.
+                ready.push(*token, Readiness::IN);
+            }
+            waits
+        });
     }
 
     /// Whether an event of this registration is reported only once.

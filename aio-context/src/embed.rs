@@ -63,7 +63,7 @@ impl Embedded<'_> {
         found.forget();
         inner.recall_edges(&mut found.list);
         let hit = inner.leave_poll_mode(self.cx, &mut found.list);
-        inner.foreign.set(true);
+        inner.shared.home.set_foreign(true);
         inner.shared.notifier.set_foreign(true);
         if hit || inner.shared.notifier.is_notified() || inner.backend.borrow().always_ready() {
             return Some(Duration::ZERO);
@@ -84,7 +84,7 @@ impl Embedded<'_> {
     /// What the system says to looking at the descriptors.
     pub fn check(&self) -> io::Result<bool> {
         let inner = &self.cx.0;
-        inner.foreign.set(false);
+        inner.shared.home.set_foreign(false);
         inner.shared.notifier.set_foreign(false);
         inner.shared.notifier.accept();
         let mut found = self.found.borrow_mut();
@@ -116,7 +116,7 @@ impl AsFd for Embedded<'_> {
 
 impl Drop for Embedded<'_> {
     fn drop(&mut self) {
-        self.cx.0.foreign.set(false);
+        self.cx.0.shared.home.set_foreign(false);
         self.cx.0.shared.notifier.set_foreign(false);
     }
 }

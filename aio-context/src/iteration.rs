@@ -34,13 +34,21 @@ impl Inner {
             next: 0,
         };
 
-        let deciding = Deciding::enter(&self.deciding);
+        let deciding = self.shared.home.decide();
         self.recall_edges(&mut found.list);
         let timeout = self.timeout(wait);
         // 1. look for work in user space
         let polled = self.try_polling(cx, timeout, &mut found.list)?;
         // 2. wait, or look at the descriptors once
-        let blocked = self.look_or_wait(cx, timeout, polled, &mut found.list)?;
+        let blocked = if polled.hit {
+            false
+        } else if timeout == Some(Duration::ZERO) {
+            self.look_without_waiting(cx, wait, &mut found.list)?;
+            false
+        } else {
+            self.looks.is_kept_again(false);
+            self.look_or_wait(cx, timeout, polled, &mut found.list)?
+        };
         drop(deciding);
         // 3. accept the notification: from here on a new one makes the next iteration run
         if self.shared.notifier.is_notified() {
@@ -72,11 +80,30 @@ impl Inner {
             Wait::AtMost(limit) => Some(limit),
             Wait::Block => None,
         };
-        if self.bottom_halves.is_waiting() || self.shared.inbox.has_normal() || self.edges.are_waiting() {
+        if self.has_bottom_halves() || self.edges.are_waiting() {
             return Some(Duration::ZERO);
         }
         let nap = self.shared.inbox.pending().then_some(IDLE_NAP);
         [asked, nap, self.timers.time_left()].into_iter().flatten().min()
+    }
+
+    /// Whether a bottom half is to run that is in a hurry.
+    #[inline]
+    fn has_bottom_halves(&self) -> bool {
+        self.bottom_halves.is_waiting() || self.shared.inbox.has_normal()
+    }
+
+    /// An iteration that may not wait looks at the descriptors. When it is bottom halves that keep one after the other from
+    /// waiting, the first one looks, and then whoever finds that a look is due (rule D8). On a simulated clock all do: no
+    /// time passes there.
+    #[inline]
+    fn look_without_waiting(&self, cx: &Context, wait: Wait, ready: &mut ReadyList) -> io::Result<()> {
+        let is_kept = wait != Wait::NoBlock && !self.simulated && self.has_bottom_halves();
+        if self.looks.is_kept_again(is_kept) {
+            self.look_after_hit(cx, ready)
+        } else {
+            self.look(cx, ready)
+        }
     }
 
     fn try_polling(
@@ -106,7 +133,7 @@ impl Inner {
         self.search(cx, budget, ready)
     }
 
-    /// After a hit, at most looks; otherwise waits for what is left of the timeout (rule A4). True if it really waited.
+    /// Waits for what is left of the timeout (rule A4). True if it really waited.
     fn look_or_wait(
         &self,
         cx: &Context,
@@ -114,9 +141,6 @@ impl Inner {
         polled: Polled,
         ready: &mut ReadyList,
     ) -> io::Result<bool> {
-        if polled.hit {
-            return Ok(false);
-        }
         let left = timeout.map(|timeout| timeout.saturating_sub(polled.spun));
         if left == Some(Duration::ZERO) {
             self.look(cx, ready)?;
@@ -201,6 +225,7 @@ impl Inner {
     }
 
     /// Looks at the descriptors without waiting.
+    #[inline(always)]
     pub(crate) fn look(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         self.looks.looked(ready.is_full());
         self.rebalance();
@@ -222,7 +247,14 @@ impl Inner {
     }
 
     /// Puts what a wait found into the handlers' slots, from where it is taken once, by whoever comes first (rule D1).
+    #[inline]
     fn collect(&self, cx: &Context, first: usize, ready: &ReadyList) {
+        if ready.len() > first {
+            self.collect_from(cx, first, ready);
+        }
+    }
+
+    fn collect_from(&self, cx: &Context, first: usize, ready: &ReadyList) {
         for (token, readiness) in ready.iter().skip(first) {
             if token == self.doorbell {
                 if readiness.contains(Readiness::NVAL) {
@@ -382,22 +414,6 @@ impl<'a> Depth<'a> {
 impl Drop for Depth<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
-    }
-}
-
-/// The timeout has been computed and the wait is not over: whoever makes it shorter on this thread, from a callback of
-/// polling, has to notify. Restores what was before, as an outer iteration may be deciding, too.
-struct Deciding<'a>(&'a Cell<bool>, bool);
-
-impl<'a> Deciding<'a> {
-    fn enter(deciding: &'a Cell<bool>) -> Self {
-        Self(deciding, deciding.replace(true))
-    }
-}
-
-impl Drop for Deciding<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.1);
     }
 }
 

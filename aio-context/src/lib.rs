@@ -56,6 +56,7 @@ mod embed;
 mod error;
 mod glance;
 mod handler;
+mod home;
 mod hot;
 mod io_thread;
 mod iteration;

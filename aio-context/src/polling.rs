@@ -35,6 +35,8 @@ const LONGEST_STREAK: u32 = 64;
 pub(crate) struct Looks {
     /// Iterations since then.
     streak: Cell<u32>,
+    /// Bottom halves kept the last iteration from waiting.
+    kept: Cell<bool>,
     /// The list was full of other things: next time the look comes first.
     owed: Cell<bool>,
     last: Cell<Moment>,
@@ -45,6 +47,7 @@ impl Default for Looks {
     fn default() -> Self {
         Self {
             streak: Cell::new(0),
+            kept: Cell::new(false),
             owed: Cell::new(false),
             last: Cell::new(Moment::ZERO),
             interval: Cell::new(LONGEST_BLINDNESS),
@@ -57,6 +60,12 @@ impl Looks {
     pub(crate) fn looked(&self, in_vain: bool) {
         self.streak.set(0);
         self.owed.set(in_vain);
+    }
+
+    /// Notes whether bottom halves keep this iteration from waiting; true if they did so with the last one, too.
+    #[inline]
+    pub(crate) fn is_kept_again(&self, is_kept: bool) -> bool {
+        self.kept.replace(is_kept) && is_kept
     }
 
     fn is_due(&self, now: Moment) -> bool {
@@ -87,6 +96,7 @@ pub(crate) struct Polled {
 impl Inner {
     /// Looks for work for up to `budget` (rules A2, A3): polled handlers, notifications, and, at intervals, the other
     /// descriptors (rule R10). Hits go to `ready` with an empty readiness.
+    #[inline(never)]
     pub(crate) fn search(&self, cx: &Context, budget: Duration, ready: &mut ReadyList) -> io::Result<Polled> {
         self.enter_poll_mode(cx);
         let clock = self.timers.clock(ClockId::Monotonic);
@@ -153,8 +163,9 @@ impl Inner {
         Ok(())
     }
 
-    /// A hit ends an iteration without a look, unless one is due (rules R10, D8).
-    fn look_after_hit(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
+    /// Something to do ends an iteration without a look, unless one is due (rules R10, D8).
+    #[inline(never)]
+    pub(crate) fn look_after_hit(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         let streak = self.looks.streak.get() + 1;
         self.looks.streak.set(streak);
         if streak.is_multiple_of(STREAK) {

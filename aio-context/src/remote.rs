@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 
 use crate::bh::{Job, OnceJob};
 use crate::context::Inner;
+use crate::home::Home;
 use crate::stats::{Counters, Stats};
 use crate::{Context, Gone};
 
@@ -21,7 +22,10 @@ pub(crate) struct Shared {
     pub(crate) id: u64,
     pub(crate) notifier: Notifier,
     pub(crate) inbox: Inbox<Job>,
-    pub(crate) params: Arc<ArcSwap<PollParams>>,
+    pub(crate) home: Home,
+    pub(crate) params: ArcSwap<PollParams>,
+    /// Raised after each change of `params`; the first are version 1.
+    pub(crate) params_version: AtomicU64,
     /// How many `wait_while` calls are under way; raised before their condition is read.
     pub(crate) waiters: AtomicUsize,
     pub(crate) counters: Counters,
@@ -34,7 +38,9 @@ impl Shared {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             notifier,
             inbox: Inbox::new(),
-            params: Arc::new(ArcSwap::from_pointee(params)),
+            home: Home::here(),
+            params: ArcSwap::from_pointee(params),
+            params_version: AtomicU64::new(1),
             waiters: AtomicUsize::new(0),
             counters: Counters::default(),
         }
@@ -43,15 +49,23 @@ impl Shared {
     pub(crate) fn post(&self, node: &Arc<Node<Job>>, urgency: Urgency) -> Posted {
         let posted = self.inbox.post(node, urgency);
         if !matches!(posted, Posted::Closed) {
-            self.notifier.notify();
+            self.tell();
         }
         posted
+    }
+
+    /// Has the loop look at its inbox.
+    #[inline]
+    fn tell(&self) {
+        if !self.home.will_look() {
+            self.notifier.notify();
+        }
     }
 
     pub(crate) fn send(&self, job: OnceJob) -> Result<(), Gone> {
         let sent = self.inbox.send(Job::Once(Mutex::new(job)));
         if sent.is_ok() {
-            self.notifier.notify();
+            self.tell();
         }
         sent.map_err(|_| Gone)
     }
@@ -82,11 +96,6 @@ fn at_home(id: u64) -> Option<Context> {
         .ok()
         .flatten()
         .map(Context)
-}
-
-/// Whether this is the home thread of the context `id`, and it looks at the inbox before it decides how long to wait.
-pub(crate) fn will_see(id: u64) -> bool {
-    at_home(id).is_some_and(|cx| !cx.0.is_about_to_wait())
 }
 
 /// A handle to a context for any thread; it does not keep the context alive.
@@ -132,6 +141,7 @@ impl Remote {
     #[doc(alias = "aio_context_set_poll_params")]
     pub fn set_poll_params(&self, params: PollParams) {
         self.0.params.store(Arc::new(params));
+        self.0.params_version.fetch_add(1, Ordering::Release);
         self.0.notifier.notify();
     }
 

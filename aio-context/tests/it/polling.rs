@@ -397,6 +397,29 @@ fn a5_d8_in_poll_mode_a_busy_bottom_half_keeps_nobody_out() {
 }
 
 #[test]
+fn d8_bottom_halves_that_are_always_scheduled_keep_no_descriptor_out() {
+    for wait in [Wait::Block, Wait::AtMost(Duration::from_secs(60)), Wait::NoBlock] {
+        let cx = BENCH.context();
+        let again: Rc<std::cell::OnceCell<aio_context::BottomHalf>> = Rc::default();
+        let this = again.clone();
+        let busy = cx.bottom_half("busy", move |_| this.get().unwrap().schedule());
+        again.set(busy.clone()).unwrap();
+        busy.schedule();
+        let kick = Kick::new();
+        let _registration = watch(&cx, &kick);
+        for served in 0..20 {
+            kick.kick();
+            // No more iterations without a look than this, whatever the clock says.
+            for _ in 0..65 {
+                assert!(cx.poll(wait).unwrap());
+            }
+            assert_eq!(kick.count.get(), served + 1, "{wait:?}");
+        }
+        busy.cancel();
+    }
+}
+
+#[test]
 fn a1_switching_polling_off_leaves_poll_mode_at_the_next_look() {
     let (cx, kick, _registration) = in_poll_mode();
     cx.set_poll_params(PollParams::OFF);

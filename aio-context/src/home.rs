@@ -1,0 +1,95 @@
+//! [`Home`]: which thread a context lives on, and whether that thread will look at its inbox before it waits.
+//!
+//! A thread that gives its own context something to do need not notify it, unless how long to wait has been decided already.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The home thread's state. Only the home thread writes it, and only there is it meaningful to read.
+#[derive(Debug)]
+pub(crate) struct Home {
+    thread: usize,
+    /// A foreign loop is waiting on behalf of the context.
+    foreign: AtomicBool,
+    /// An iteration has decided how long to wait, and has not waited yet.
+    deciding: AtomicBool,
+}
+
+/// A number that no two threads have at a time: the address of something that each has of its own.
+///
+/// A thread that comes after the home thread has ended may get the same number. It does no harm: nobody polls the context any
+/// more by then. (Threads that a model checker runs on one thread of the system have to be told apart in another way.)
+#[inline]
+fn this_thread() -> usize {
+    thread_local! {
+        static PLACE: u8 = const { 0 };
+    }
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
+}
+
+impl Home {
+    /// This thread is the home.
+    pub(crate) fn here() -> Self {
+        Self {
+            thread: this_thread(),
+            foreign: AtomicBool::new(false),
+            deciding: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether this is the home thread, and it looks at the inbox before it decides how long to wait.
+    #[inline]
+    pub(crate) fn will_look(&self) -> bool {
+        self.thread == this_thread() && !self.is_about_to_wait()
+    }
+
+    /// Whether how long to wait has been decided already. Asked on the home thread.
+    #[inline]
+    pub(crate) fn is_about_to_wait(&self) -> bool {
+        self.deciding.load(Ordering::Relaxed) || self.foreign.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_foreign(&self, waits: bool) {
+        self.foreign.store(waits, Ordering::Relaxed);
+    }
+
+    /// From here until the guard is dropped whoever makes the wait shorter on this thread, from a callback of polling, has to
+    /// notify.
+    #[inline]
+    pub(crate) fn decide(&self) -> Deciding<'_> {
+        let before = self.deciding.load(Ordering::Relaxed);
+        self.deciding.store(true, Ordering::Relaxed);
+        Deciding(&self.deciding, before)
+    }
+}
+
+/// Restores what was before, as an outer iteration may be deciding, too.
+pub(crate) struct Deciding<'a>(&'a AtomicBool, bool);
+
+impl Drop for Deciding<'_> {
+    fn drop(&mut self) {
+        self.0.store(self.1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n1_only_the_home_thread_will_look_and_only_before_it_has_decided() {
+        let home = Home::here();
+        assert!(home.will_look());
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert!(!home.will_look()));
+        });
+        let outer = home.decide();
+        drop(home.decide());
+        assert!(!home.will_look(), "the outer one is still deciding");
+        drop(outer);
+        assert!(home.will_look());
+        home.set_foreign(true);
+        assert!(!home.will_look());
+        home.set_foreign(false);
+        assert!(home.will_look());
+    }
+}
