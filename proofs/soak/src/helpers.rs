@@ -1,0 +1,115 @@
+//! Other threads that have something for the loop, when they are told to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{JoinHandle, spawn};
+
+use aio_context::{BottomHalf, Remote};
+
+use crate::handlers::Queue;
+
+/// What a helper is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// So many jobs that run once.
+    Jobs(u64),
+    /// Schedule, and sometimes cancel, a bottom half so many times; it is scheduled in the end.
+    Schedules(u64),
+    /// So many notifications.
+    Notifications(u64),
+    /// So many pieces of work for the queue that may be polled.
+    Work(u64),
+}
+
+/// What the helpers have done, for the loop to compare with what arrived.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) jobs_run: AtomicU64,
+    pub(crate) orders_done: AtomicU64,
+    pub(crate) work: AtomicU64,
+    /// How often a helper has scheduled for the last time, counted before it does.
+    last_schedules: AtomicU64,
+    last_schedules_seen: AtomicU64,
+}
+
+impl Tally {
+    /// Called by what the helpers schedule.
+    pub(crate) fn saw_schedules(&self) {
+        let seen = self.last_schedules.load(Ordering::Acquire);
+        self.last_schedules_seen.store(seen, Ordering::Relaxed);
+    }
+
+    /// Whether a bottom half has run after each helper's last word.
+    pub(crate) fn schedules_are_seen(&self) -> bool {
+        self.last_schedules_seen.load(Ordering::Relaxed) == self.last_schedules.load(Ordering::Acquire)
+    }
+}
+
+/// A thread that works for the loop.
+#[derive(Debug)]
+pub(crate) struct Helper {
+    orders: Option<Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Helper {
+    pub(crate) fn start(remote: Remote, half: BottomHalf, queue: Arc<Queue>, tally: Arc<Tally>) -> Self {
+        let (orders, inbox) = channel();
+        let work = move || {
+            for order in inbox {
+                obey(order, &remote, &half, &queue, &tally);
+                tally.orders_done.fetch_add(1, Ordering::Release);
+                remote.kick();
+            }
+        };
+        Self {
+            orders: Some(orders),
+            thread: Some(spawn(work)),
+        }
+    }
+
+    pub(crate) fn tell(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            // It listens until it is dropped.
+            let _ = orders.send(order);
+        }
+    }
+}
+
+fn obey(order: Order, remote: &Remote, half: &BottomHalf, queue: &Queue, tally: &Arc<Tally>) {
+    match order {
+        Order::Jobs(count) => {
+            for _ in 0..count {
+                let tally = tally.clone();
+                // The context outlives the helpers.
+                let _ = remote.run(move |cx| {
+                    tally.jobs_run.fetch_add(1, Ordering::Relaxed);
+                    cx.remote().kick();
+                });
+            }
+        }
+        Order::Schedules(count) => {
+            for number in 0..count {
+                half.schedule();
+                if number % 7 == 0 {
+                    half.cancel();
+                }
+            }
+            tally.last_schedules.fetch_add(1, Ordering::Release);
+            half.schedule();
+        }
+        Order::Notifications(count) => (0..count).for_each(|_| remote.notify()),
+        Order::Work(count) => (0..count).for_each(|_| queue.put()),
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            // A helper that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}

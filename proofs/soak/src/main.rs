@@ -1,0 +1,190 @@
+//! A long mixed run: whether memory, descriptors and speed stay what they are, however many events there were.
+//!
+//! `cargo xtask soak --events N` builds it optimised and runs it. It judges by three figures: resident memory after the
+//! warm-up and at the end, open descriptors before and after, and what an event costs in the first and in the last tenth:
+//! processor time, in units of a small work that is measured beside it, because who else uses the machine is not to be
+//! judged here.
+
+mod gauge;
+mod handlers;
+mod helpers;
+mod verdict;
+mod visitors;
+mod watchdog;
+mod world;
+
+use std::ops::Range;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum};
+
+use gauge::{Gauges, Yardstick};
+use verdict::{Slice, Verdict};
+use watchdog::Watchdog;
+use world::World;
+
+/// So many pieces are measured one by one; twenty make a tenth, enough for a figure that a neighbour does not move.
+const SLICES: u64 = 200;
+const TENTH: u64 = SLICES / 10;
+/// How often a last tenth that was too slow is compared with a first one anew.
+const ATTEMPTS: u32 = 5;
+/// Of the events, one in so many is for warming up; these come on top.
+const WARM_UP: u64 = 10;
+
+/// A long mixed run of event loops
+#[derive(Debug, Parser)]
+struct Args {
+    /// How many callbacks are to run, after the warm-up
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    events: u64,
+    /// Where the random choices begin; otherwise AIO_SEED, or a new one
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Only measures what an event costs in a run that has just begun, with so many events a slice
+    #[arg(long, value_name = "N", hide = true)]
+    first_tenth: Option<u64>,
+    /// Does something wrong on purpose, which must be found
+    #[arg(long, value_name = "FAULT")]
+    plant: Option<Fault>,
+}
+
+/// A fault that can be planted, to see that the run finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Fault {
+    /// Sixty-four bytes are never freed, for each event
+    Memory,
+    /// A descriptor is never closed
+    Descriptor,
+    /// Every event takes a little longer than the one before
+    Slow,
+    /// A wake-up is lost: nobody comes back
+    Hang,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<bool> {
+    let from_environment = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = args
+        .seed
+        .or(from_environment)
+        .unwrap_or_else(|| fastrand::u64(..));
+    fastrand::seed(seed);
+
+    let watchdog = Watchdog::start(seed);
+    if let Some(slice) = args.first_tenth {
+        let mut load = Load::new(None)?;
+        load.world.run(slice * SLICES / WARM_UP, &watchdog)?;
+        println!("{}", verdict::cost(&load.slices(0..TENTH, slice, &watchdog)?));
+        return Ok(true);
+    }
+    println!("AIO_SEED={seed}, {} events", args.events);
+    let before = Gauges::read()?;
+    let mut load = Load::new(args.plant)?;
+    let slice = (args.events / SLICES).max(1);
+    load.world.run(args.events / WARM_UP, &watchdog)?;
+    let warm = Gauges::read()?;
+    let mut slices = Vec::with_capacity(SLICES as usize);
+    for tenth in 0..10 {
+        let numbers = tenth * TENTH..(tenth + 1) * TENTH;
+        slices.extend(load.slices(numbers, slice, &watchdog)?);
+        println!("{:>3} %  {}", (tenth + 1) * 10, verdict::pace(&slices));
+    }
+    let hot = Gauges::read()?;
+    let speed = load.confirmed(verdict::speed(&slices), slice, &watchdog)?;
+    println!("{}", load.world);
+    drop(load);
+    let after = Gauges::read()?;
+    drop(watchdog);
+    let verdict = Verdict {
+        grown: hot.resident.saturating_sub(warm.resident),
+        left_open: after.descriptors.saturating_sub(before.descriptors),
+        speed,
+        slices,
+    };
+    println!("{verdict}");
+    Ok(verdict.is_good())
+}
+
+/// What is run, and what is measured and planted beside it.
+struct Load {
+    world: World,
+    yardstick: Yardstick,
+    fault: Option<Fault>,
+    /// What a planted leak leaves behind.
+    leaked: Vec<Box<[u8]>>,
+}
+
+impl Load {
+    fn new(fault: Option<Fault>) -> anyhow::Result<Self> {
+        Ok(Self {
+            world: World::new().context("cannot set up")?,
+            yardstick: Yardstick::new()?,
+            fault,
+            leaked: Vec::new(),
+        })
+    }
+
+    /// Runs slices of so many events.
+    fn slices(
+        &mut self,
+        numbers: Range<u64>,
+        events: u64,
+        watchdog: &Watchdog,
+    ) -> anyhow::Result<Vec<Slice>> {
+        let one = |number| {
+            let began = Gauges::read()?;
+            let events = self.world.run(events, watchdog)?;
+            plant(self.fault, number, events, &mut self.leaked)?;
+            let ended = Gauges::read()?;
+            Ok(Slice::between(&began, &ended, events, self.yardstick.measure()?))
+        };
+        numbers.map(one).collect()
+    }
+
+    /// A speed that is too low may be the neighbours': then a new process does the first tenth again and this one another
+    /// last tenth, a few times. A loop that has become slow stays slow.
+    fn confirmed(&mut self, mut speed: f64, slice: u64, watchdog: &Watchdog) -> anyhow::Result<f64> {
+        for attempt in 1..=ATTEMPTS {
+            if speed >= verdict::MAY_SLOW_DOWN {
+                break;
+            }
+            println!(
+                "the last tenth had {:.1} % of the speed of the first; comparison {attempt}",
+                speed * 100.0
+            );
+            let mut anew = Command::new(std::env::current_exe().context("where is this program?")?);
+            let output = anew.args(["--first-tenth", &slice.to_string()]).output()?;
+            let first = String::from_utf8_lossy(&output.stdout);
+            let first: f64 = first.trim().parse().context("a new process said nothing")?;
+            let last = self.slices(SLICES - TENTH..SLICES, slice, watchdog)?;
+            speed = first / verdict::cost(&last);
+        }
+        Ok(speed)
+    }
+}
+
+/// Does what a faulty loop would do.
+fn plant(fault: Option<Fault>, slice: u64, events: u64, kept: &mut Vec<Box<[u8]>>) -> anyhow::Result<()> {
+    match fault {
+        None => {}
+        Some(Fault::Memory) => kept.extend((0..events).map(|_| vec![1; 64].into_boxed_slice())),
+        Some(Fault::Descriptor) if slice == 0 => std::mem::forget(std::io::pipe()?),
+        Some(Fault::Descriptor) => {}
+        Some(Fault::Slow) => gauge::burn(events * slice * 10),
+        Some(Fault::Hang) => loop {
+            std::thread::park();
+        },
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! Threads against every door of a loop, for ThreadSanitizer: a program of its own, because the test harness is not
+//! instrumented and has races of its own to report.
+//!
+//! `cargo xtask prove --only tsan` builds and runs it. Without the sanitizer it is a stress test that counts. What is sent
+//! through a door is read and written without synchronisation on both sides, so that a door which does not order them is a
+//! race. Nothing here is ordered by the standard library's locks and channels, which are not instrumented either.
+
+mod contexts;
+mod crowd;
+mod doors;
+mod planted;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+
+/// Threads against every door of a loop
+#[derive(Debug, Parser)]
+struct Args {
+    /// How often each scenario is repeated
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    rounds: u32,
+    /// Only these
+    #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Does only something wrong, which a sanitizer must find
+    #[arg(long, value_name = "FAULT")]
+    plant: Option<Fault>,
+}
+
+/// What can be done wrong on purpose.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Fault {
+    /// Threads write the same place without order
+    Race,
+    /// What was freed is read
+    UseAfterFree,
+    /// Memory is never freed
+    Leak,
+    /// A descriptor is never closed
+    Descriptor,
+}
+
+/// A name, and one round, told its number. It ends when all that was sent has arrived.
+type Scenario = (&'static str, fn(u32) -> anyhow::Result<()>);
+
+const SCENARIOS: [Scenario; 9] = [
+    ("inbox", doors::inbox),
+    ("inbox closed under way", doors::inbox_closes),
+    ("nodes posted, cancelled and deleted", doors::nodes),
+    ("board", doors::board),
+    ("jobs", contexts::jobs),
+    ("bottom halves", contexts::bottom_halves),
+    ("kicks", contexts::kicks),
+    ("parameters, statistics, clock", contexts::knobs),
+    ("the context goes first", contexts::goes_first),
+];
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(fault) = args.plant {
+        return plant(fault);
+    }
+    for (name, scenario) in SCENARIOS {
+        if !args.only.is_empty() && !args.only.iter().any(|only| only == name) {
+            continue;
+        }
+        let began = Instant::now();
+        for round in 0..args.rounds {
+            if let Err(error) = scenario(round) {
+                eprintln!("{name}: round {round}: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        }
+        println!(
+            "{name}: {} rounds in {:.1} s",
+            args.rounds,
+            began.elapsed().as_secs_f64()
+        );
+    }
+    ExitCode::SUCCESS
+}
+
+fn plant(fault: Fault) -> ExitCode {
+    match fault {
+        Fault::Race => planted::race(),
+        Fault::UseAfterFree => planted::use_after_free(),
+        Fault::Leak => planted::leak(),
+        Fault::Descriptor => {
+            if planted::descriptor().is_err() {
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_arrives() {
+        for (name, scenario) in SCENARIOS {
+            for round in 0..3 {
+                scenario(round).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            }
+        }
+    }
+}

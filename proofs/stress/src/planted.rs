@@ -1,0 +1,43 @@
+//! Faults on purpose: if a sanitizer does not report these, its silence about the rest means nothing.
+
+use std::hint::black_box;
+
+use crate::crowd::against;
+
+static mut SHARED: u64 = 0;
+
+fn count() {
+    for _ in 0..1000 {
+        // SAFETY: none, and that is the purpose: this runs only when the race is asked for, to be reported by the sanitizer.
+        unsafe {
+            SHARED = black_box(SHARED) + 1;
+        }
+    }
+}
+
+/// Several threads count in one place.
+pub(crate) fn race() {
+    against(|_| count(), count);
+}
+
+/// Reads what has been freed.
+pub(crate) fn use_after_free() {
+    let freed = Box::into_raw(Box::new(7u64));
+    // SAFETY: `freed` is a box turned into a pointer, once.
+    drop(unsafe { Box::from_raw(freed) });
+    // SAFETY: none, and that is the purpose: this runs only when the fault is asked for, to be reported.
+    println!("{}", unsafe { black_box(freed).read_volatile() });
+}
+
+/// Frees nothing of what it was given.
+pub(crate) fn leak() {
+    for _ in 0..8 {
+        std::mem::forget(black_box(vec![1u8; 512]));
+    }
+}
+
+/// Leaves a descriptor open.
+pub(crate) fn descriptor() -> std::io::Result<()> {
+    std::mem::forget(std::io::pipe()?);
+    Ok(())
+}
