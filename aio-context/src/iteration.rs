@@ -146,7 +146,7 @@ impl Inner {
             self.look(cx, ready)?;
             return Ok(false);
         }
-        let hit = self.leave_poll_mode(cx, ready);
+        let hit = self.hot.must_ask() && self.leave_poll_mode(cx, ready);
         if hit {
             self.look(cx, ready)?;
             return Ok(false);

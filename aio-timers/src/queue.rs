@@ -4,21 +4,20 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::Moment;
-use crate::heap::{Heap, Key};
+use crate::heap::{Heap, Place};
 
 /// Names a timer in its queue; an id of a timer that was removed names nothing for as long as there are generations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId {
-    slot: u32,
-    generation: u32,
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
 }
 
 #[derive(Debug)]
 struct Slot<T> {
-    generation: u32,
     value: Option<T>,
-    /// It is in the due list, under this ticket; cancelling or arming it takes the ticket away.
-    due: Option<u64>,
+    /// Under which ticket it is in the due list, if it is due. Another ticket there is left from before it was cancelled.
+    ticket: u64,
 }
 
 /// Timers with a value each.
@@ -35,8 +34,8 @@ pub struct TimerQueue<T> {
     /// How many of the due list have not been cancelled.
     waiting: usize,
     live: usize,
-    /// Counts armings, so that equal deadlines fire in the order of arming.
-    sequence: u64,
+    /// Of the last timer that became due.
+    ticket: u64,
 }
 
 impl<T> Default for TimerQueue<T> {
@@ -56,7 +55,7 @@ impl<T> TimerQueue<T> {
             due: VecDeque::new(),
             waiting: 0,
             live: 0,
-            sequence: 0,
+            ticket: 0,
         }
     }
 
@@ -67,58 +66,46 @@ impl<T> TimerQueue<T> {
     pub fn insert(&mut self, value: T) -> TimerId {
         self.live += 1;
         if let Some(slot) = self.vacant.pop() {
-            let entry = &mut self.slots[slot as usize];
-            entry.value = Some(value);
-            return TimerId {
-                slot,
-                generation: entry.generation,
-            };
+            self.slots[slot as usize].value = Some(value);
+            return self.heap.revive(slot);
         }
-        let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        assert!(slot < u32::MAX, "more than four thousand million timers");
         self.slots.push(Slot {
-            generation: 0,
             value: Some(value),
-            due: None,
+            ticket: 0,
         });
-        TimerId { slot, generation: 0 }
+        self.heap.add()
     }
 
     /// A timer's value.
     #[must_use]
     pub fn get(&self, id: TimerId) -> Option<&T> {
-        self.slot(id)?.value.as_ref()
+        self.heap.place(id)?;
+        self.slots[id.slot as usize].value.as_ref()
     }
 
     /// Takes a timer out, armed or not.
     pub fn remove(&mut self, id: TimerId) -> Option<T> {
-        self.slot(id)?;
+        self.heap.place(id)?;
         self.cancel(id);
         self.live -= 1;
-        let entry = &mut self.slots[id.slot as usize];
-        let value = entry.value.take();
-        // A slot that has used up its generations is not used again.
-        if let Some(next) = entry.generation.checked_add(1) {
-            entry.generation = next;
+        if self.heap.retire(id.slot) {
             self.vacant.push(id.slot);
         }
-        value
+        self.slots[id.slot as usize].value.take()
     }
 
     /// Arms a timer, or moves it; true if its deadline is now the earliest. False also for an id that names nothing.
+    #[inline]
     pub fn arm(&mut self, id: TimerId, deadline: Moment) -> bool {
-        if self.slot(id).is_none() {
-            return false;
+        match self.heap.place(id) {
+            Some(Place::Armed(index)) => self.heap.shift(index, id.slot, deadline),
+            Some(Place::Idle) => self.heap.push(id.slot, deadline),
+            Some(Place::Due) => {
+                self.undue(id.slot);
+                self.heap.push(id.slot, deadline);
+            }
+            None => return false,
         }
-        self.undue(id.slot);
-        self.sequence += 1;
-        self.heap.put(
-            id.slot,
-            Key {
-                deadline,
-                sequence: self.sequence,
-            },
-        );
         self.heap.first().is_some_and(|(_, slot)| slot == id.slot)
     }
 
@@ -131,21 +118,24 @@ impl<T> TimerQueue<T> {
     }
 
     /// Disarms a timer; true if it was armed, or due and not taken yet.
+    #[inline]
     pub fn cancel(&mut self, id: TimerId) -> bool {
-        if self.slot(id).is_none() {
-            return false;
+        match self.heap.place(id) {
+            Some(Place::Armed(index)) => self.heap.take(index),
+            Some(Place::Due) => self.undue(id.slot),
+            Some(Place::Idle) | None => return false,
         }
-        let was_due = self.undue(id.slot);
-        self.heap.take(id.slot) || was_due
+        true
     }
 
     /// When a timer fires: [`Moment::ZERO`] if it is due and not taken yet, `None` if it is not armed.
     #[must_use]
     pub fn deadline(&self, id: TimerId) -> Option<Moment> {
-        if self.slot(id)?.due.is_some() {
-            return Some(Moment::ZERO);
+        match self.heap.place(id)? {
+            Place::Armed(index) => Some(self.heap.deadline(index)),
+            Place::Due => Some(Moment::ZERO),
+            Place::Idle => None,
         }
-        self.heap.key(id.slot).map(|key| key.deadline)
     }
 
     /// The earliest deadline: [`Moment::ZERO`] while a due timer waits to be taken, `None` if no timer is armed.
@@ -154,18 +144,19 @@ impl<T> TimerQueue<T> {
         if self.waiting != 0 {
             return Some(Moment::ZERO);
         }
-        self.heap.first().map(|(key, _)| key.deadline)
+        self.heap.first().map(|(deadline, _)| deadline)
     }
 
     /// Begins a run at `now`: sets apart what is due, behind what an unfinished run has left.
     pub fn begin(&mut self, now: Moment) {
-        while let Some((key, slot)) = self.heap.first() {
-            if key.deadline > now || key.deadline == Moment::NEVER {
+        while let Some((deadline, slot)) = self.heap.first() {
+            if deadline > now || deadline == Moment::NEVER {
                 break;
             }
-            self.heap.take(slot);
-            self.slots[slot as usize].due = Some(key.sequence);
-            self.due.push_back((slot, key.sequence));
+            self.heap.take_first_as_due();
+            self.ticket += 1;
+            self.slots[slot as usize].ticket = self.ticket;
+            self.due.push_back((slot, self.ticket));
             self.waiting += 1;
         }
     }
@@ -173,14 +164,11 @@ impl<T> TimerQueue<T> {
     /// Takes the next due timer, which is then not armed.
     pub fn next_due(&mut self) -> Option<TimerId> {
         while let Some((slot, ticket)) = self.due.pop_front() {
-            let entry = &mut self.slots[slot as usize];
-            if entry.due == Some(ticket) {
-                entry.due = None;
-                self.waiting -= 1;
-                return Some(TimerId {
-                    slot,
-                    generation: entry.generation,
-                });
+            let id = self.heap.id(slot);
+            // A slot that was cancelled may be due again, under another ticket, or belong to another timer.
+            if self.slots[slot as usize].ticket == ticket && self.heap.place(id) == Some(Place::Due) {
+                self.undue(slot);
+                return Some(id);
             }
         }
         None
@@ -198,16 +186,9 @@ impl<T> TimerQueue<T> {
         self.len() == 0
     }
 
-    fn slot(&self, id: TimerId) -> Option<&Slot<T>> {
-        self.slots
-            .get(id.slot as usize)
-            .filter(|slot| slot.generation == id.generation && slot.value.is_some())
-    }
-
-    fn undue(&mut self, slot: u32) -> bool {
-        let was_due = self.slots[slot as usize].due.take().is_some();
-        self.waiting -= usize::from(was_due);
-        was_due
+    fn undue(&mut self, slot: u32) {
+        self.heap.undue(slot);
+        self.waiting -= 1;
     }
 }
 

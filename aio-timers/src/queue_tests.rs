@@ -243,3 +243,36 @@ fn t3_t4_random_operations_agree_with_a_sorted_vector() {
         }
     }
 }
+
+#[test]
+fn t3_the_order_of_arming_outlives_four_thousand_million_armings() {
+    let mut queue = TimerQueue::new();
+    let ids: Vec<TimerId> = (0..50).map(|value| queue.insert(value)).collect();
+    queue.heap.age(u32::MAX - 20);
+    // Armed in an order of its own, twice, all for one of three moments.
+    for round in [7, 3] {
+        for step in 0..50 {
+            let index = step * round % 50;
+            queue.arm(ids[index], Moment::from_nanos(1 + index as u64 % 3));
+            queue.heap.check();
+        }
+    }
+    queue.begin(Moment::from_nanos(3));
+    let mut expected: Vec<usize> = (0..50).map(|step| step * 3 % 50).collect();
+    expected.sort_by_key(|index| index % 3);
+    let fired: Vec<usize> =
+        std::iter::from_fn(|| queue.next_due().map(|id| *queue.get(id).unwrap())).collect();
+    assert_eq!(fired, expected);
+}
+
+#[test]
+fn t3_an_id_whose_slot_has_no_generation_left_names_nothing() {
+    let mut queue = TimerQueue::new();
+    let id = queue.insert('a');
+    queue.heap.wear_out(id.slot);
+    let last = queue.heap.id(id.slot);
+    assert_eq!(queue.remove(last), Some('a'));
+    assert_eq!(queue.get(last), None);
+    assert!(!queue.arm(last, Moment::ZERO));
+    assert_ne!(queue.insert('b').slot, id.slot, "the slot is retired");
+}
