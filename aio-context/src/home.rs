@@ -8,6 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub(crate) struct Home {
     thread: usize,
+    flags: Flags,
+}
+
+/// Written in every iteration. Far from what other threads read when they give the context something to do: cache lines of 64
+/// bytes, fetched in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Flags {
     /// A foreign loop is waiting on behalf of the context.
     foreign: AtomicBool,
     /// An iteration has decided how long to wait, and has not waited yet.
@@ -31,8 +39,7 @@ impl Home {
     pub(crate) fn here() -> Self {
         Self {
             thread: this_thread(),
-            foreign: AtomicBool::new(false),
-            deciding: AtomicBool::new(false),
+            flags: Flags::default(),
         }
     }
 
@@ -45,20 +52,21 @@ impl Home {
     /// Whether how long to wait has been decided already. Asked on the home thread.
     #[inline]
     pub(crate) fn is_about_to_wait(&self) -> bool {
-        self.deciding.load(Ordering::Relaxed) || self.foreign.load(Ordering::Relaxed)
+        self.flags.deciding.load(Ordering::Relaxed) || self.flags.foreign.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_foreign(&self, waits: bool) {
-        self.foreign.store(waits, Ordering::Relaxed);
+        self.flags.foreign.store(waits, Ordering::Relaxed);
     }
 
     /// From here until the guard is dropped whoever makes the wait shorter on this thread, from a callback of polling, has to
     /// notify.
     #[inline]
     pub(crate) fn decide(&self) -> Deciding<'_> {
-        let before = self.deciding.load(Ordering::Relaxed);
-        self.deciding.store(true, Ordering::Relaxed);
-        Deciding(&self.deciding, before)
+        let deciding = &self.flags.deciding;
+        let before = deciding.load(Ordering::Relaxed);
+        deciding.store(true, Ordering::Relaxed);
+        Deciding(deciding, before)
     }
 }
 

@@ -31,8 +31,9 @@ pub struct Stats {
     pub wakeups_elided: u64,
 }
 
-/// The counters behind [`Stats`].
+/// The counters behind [`Stats`]. Written in every iteration, so they have their own pair of cache lines.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct Counters {
     iterations: AtomicU64,
     blocked: AtomicU64,

@@ -61,7 +61,7 @@ fn ours(batch: u64) -> anyhow::Result<Run> {
             for half in &halves {
                 half.schedule();
             }
-            let _ = cx.poll(Wait::NoBlock);
+            let _ = cx.poll(Wait::Block);
         });
         assert_eq!(count.get() - before, times * batch);
         took
