@@ -7,6 +7,7 @@
 
 mod idle;
 mod load;
+mod open_loop;
 mod plot;
 mod server;
 mod table;
@@ -66,6 +67,7 @@ struct Row {
     client: String,
     round: usize,
     iops: f64,
+    mean_us: f64,
     p50_us: f64,
     p99_us: f64,
     p999_us: f64,
@@ -218,6 +220,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // What was measured is worth showing, also when the rest failed.
     println!("{machine}; {}; {:.0?}", report::today(), began.elapsed());
     table::print(&rows);
+    open_loop::print(&rows);
     if let Some(file) = &args.json {
         report::write_json(file, machine, &rows)?;
     }
@@ -309,6 +312,7 @@ fn one_run(plan: &Plan, server: &Server, load: Load, idle: usize, round: usize) 
         client: load.client(),
         round,
         iops: measured.requests as f64 / measured.elapsed.as_secs_f64(),
+        mean_us: measured.latency.mean() / 1e3,
         p50_us: micros(0.5),
         p99_us: micros(0.99),
         p999_us: micros(0.999),
