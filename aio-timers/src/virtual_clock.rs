@@ -51,12 +51,12 @@ impl VirtualClock {
 
     /// Stands still from now on. Without effect if it does already.
     pub fn stop(&self) {
-        self.change(|now, _| State::Stopped { at: now });
+        self.change(|now, _, _| State::Stopped { at: now });
     }
 
     /// Goes on from where it stands. Without effect if it runs.
     pub fn start(&self) {
-        self.change(|now, source| State::Running {
+        self.change(|now, source, _| State::Running {
             base: now,
             since: source,
         });
@@ -81,17 +81,20 @@ impl VirtualClock {
     }
 
     fn jump(&self, to: impl FnOnce(Moment) -> Moment) {
-        let running = self.is_running();
-        self.change(|now, source| match to(now) {
-            base if running => State::Running { base, since: source },
-            at => State::Stopped { at },
+        self.change(|now, source, state| match state {
+            State::Running { .. } => State::Running {
+                base: to(now),
+                since: source,
+            },
+            State::Stopped { .. } => State::Stopped { at: to(now) },
         });
     }
 
-    fn change(&self, next: impl FnOnce(Moment, Moment) -> State) {
+    /// Makes of what is shown, of what the source shows and of the state a new state, in one step for all threads.
+    fn change(&self, next: impl FnOnce(Moment, Moment, State) -> State) {
         let mut state = self.state();
         let source = self.source.now();
-        *state = next(state.at(source), source);
+        *state = next(state.at(source), source, *state);
         drop(state);
         let subscribers = self
             .subscribers
@@ -186,5 +189,50 @@ mod tests {
         clock.warp(TICK);
         clock.set(Moment::ZERO);
         assert_eq!(CALLS.load(Ordering::Relaxed), 4);
+    }
+
+    #[test]
+    fn t2_a_clock_that_is_warped_while_it_stands_stands() {
+        let source = Arc::new(ManualClock::new());
+        let clock = VirtualClock::new(source.clone());
+        clock.stop();
+        clock.warp(TICK);
+        clock.set(Moment::from_nanos(77));
+        source.advance(TICK);
+        assert_eq!((clock.now(), clock.is_running()), (Moment::from_nanos(77), false));
+        assert!(std::format!("{clock:?}").contains("Stopped"));
+    }
+
+    #[test]
+    fn t2_a_jump_at_the_same_time_does_not_start_a_stopped_clock() {
+        let clock = VirtualClock::new(Arc::new(ManualClock::new()));
+        let done = core::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    clock.warp(TICK);
+                }
+            });
+            let started_again = (0..20_000).any(|_| {
+                clock.start();
+                clock.stop();
+                (0..4).any(|_| clock.is_running())
+            });
+            done.store(true, Ordering::Relaxed);
+            assert!(
+                !started_again,
+                "a jump has started the clock after it was stopped"
+            );
+        });
+    }
+
+    #[test]
+    fn t2_time_passes_as_on_the_source() {
+        let source = Arc::new(ManualClock::new());
+        let simulated = VirtualClock::new(source.clone());
+        assert!(simulated.pass(TICK));
+        assert_eq!(source.now(), Moment::ZERO.saturating_add(TICK));
+        let real = VirtualClock::new(Arc::new(crate::Monotonic::new()));
+        assert!(!real.pass(TICK));
     }
 }
