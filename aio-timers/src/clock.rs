@@ -100,4 +100,44 @@ mod tests {
         clock.advance(Duration::MAX);
         assert_eq!(clock.now(), Moment::NEVER);
     }
+
+    /// Stands still, and has nothing to say of its own.
+    #[derive(Debug)]
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Moment {
+            Moment::from_nanos(1)
+        }
+        fn is_running(&self) -> bool {
+            false
+        }
+    }
+
+    fn shows_the_same(shared: &impl Clock, running: bool, passes: bool) {
+        assert_eq!(shared.is_running(), running);
+        assert_eq!(shared.pass(Duration::from_nanos(5)), passes);
+    }
+
+    #[test]
+    fn t2_a_shared_clock_is_the_clock() {
+        shows_the_same(&Rc::new(Still), false, false);
+        shows_the_same(&Arc::new(Still), false, false);
+        let (by_rc, by_arc) = (Rc::new(ManualClock::new()), Arc::new(ManualClock::new()));
+        shows_the_same(&by_rc, true, true);
+        shows_the_same(&by_arc, true, true);
+        assert_eq!(
+            (by_rc.now(), by_arc.now()),
+            (Moment::from_nanos(5), Moment::from_nanos(5))
+        );
+    }
+
+    #[test]
+    fn t2_a_manual_clock_is_set_back_and_forth() {
+        let clock = ManualClock::new();
+        for nanoseconds in [9, 2, 1 << 40] {
+            clock.set(Moment::from_nanos(nanoseconds));
+            assert_eq!(clock.now(), Moment::from_nanos(nanoseconds));
+        }
+    }
 }

@@ -83,4 +83,27 @@ mod tests {
             Duration::from_nanos(4)
         );
     }
+
+    #[test]
+    fn t3_durations_that_do_not_fit_saturate_too() {
+        // In 64 bits these many nanoseconds would look like fewer.
+        let too_long = Duration::from_secs(1 << 40);
+        assert_eq!(Moment::from_nanos(5).saturating_add(too_long), Moment::NEVER);
+        assert_eq!(
+            Moment::from_nanos(u64::MAX - 1).saturating_sub(too_long),
+            Moment::ZERO
+        );
+        let later = Moment::from_nanos(5).saturating_add(Duration::from_nanos(4));
+        assert_eq!(later, Moment::from_nanos(9));
+        assert_eq!(
+            later.saturating_sub(Duration::from_nanos(4)),
+            Moment::from_nanos(5)
+        );
+    }
+
+    #[test]
+    fn moments_are_read_by_people() {
+        let shown = alloc::format!("{:?} {:?}", Moment::from_nanos(1_500), Moment::NEVER);
+        assert_eq!(shown, "+1.5\u{b5}s never");
+    }
 }

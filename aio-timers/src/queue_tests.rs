@@ -29,6 +29,19 @@ fn t3_equal_deadlines_fire_in_the_order_of_arming() {
 }
 
 #[test]
+fn t1_timers_are_counted_armed_or_not() {
+    let mut queue = TimerQueue::new();
+    assert!(queue.is_empty());
+    let ids: Vec<TimerId> = (0..3).map(|value| queue.insert(value)).collect();
+    queue.arm(ids[0], at(5));
+    assert_eq!((queue.len(), queue.is_empty()), (3, false));
+    for id in ids {
+        assert!(queue.remove(id).is_some());
+    }
+    assert_eq!((queue.len(), queue.is_empty()), (0, true));
+}
+
+#[test]
 fn t3_arm_says_whether_the_earliest_deadline_changed() {
     let mut queue = TimerQueue::new();
     let (a, b) = (queue.insert(1), queue.insert(2));
