@@ -1,4 +1,4 @@
-//! The tasks of this workspace: `cargo xtask check`, `test`, `demo`, `policies`.
+//! The tasks of this workspace: `cargo xtask check`, `test`, `demo`, `policies`, `prove`, `soak`.
 //!
 //! One module a command; what several use is in `report`, `interrupt`, `cores` and `shell`.
 
@@ -7,8 +7,10 @@ mod cores;
 mod demo;
 mod interrupt;
 mod policies;
+mod prove;
 mod report;
 mod shell;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -29,6 +31,8 @@ enum Task {
     Test(test::Args),
     Demo(demo::Args),
     Policies(policies::Args),
+    Prove(prove::Args),
+    Soak(soak::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(args),
         Task::Demo(args) => demo::run(args),
         Task::Policies(args) => policies::run(args),
+        Task::Prove(args) => prove::run(args),
+        Task::Soak(args) => soak::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -54,6 +54,20 @@ pub(crate) fn run_within(
     limit: Duration,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
+    let status = status_within(command, limit, interrupt, || {})?;
+    if !status.success() {
+        bail!("{} failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Runs a command to its end, however it ends, within the bounds of [`run_within`]; calls `watch` from time to time.
+pub(crate) fn status_within(
+    command: &mut Command,
+    limit: Duration,
+    interrupt: &Interrupt,
+    watch: impl Fn(),
+) -> anyhow::Result<ExitStatus> {
     let started = Instant::now();
     // A group of its own, so that what it starts can be ended with it.
     let mut child = command
@@ -63,10 +77,7 @@ pub(crate) fn run_within(
         .with_context(|| format!("cannot start {}", line(command)))?;
     loop {
         if let Some(status) = child.try_wait()? {
-            if !status.success() {
-                bail!("{} failed: {status}", line(command));
-            }
-            return Ok(());
+            return Ok(status);
         }
         if let Err(interrupted) = interrupt.check() {
             end(&mut child);
@@ -76,6 +87,7 @@ pub(crate) fn run_within(
             end(&mut child);
             bail!("{} hung: ended after {} s", line(command), limit.as_secs_f64());
         }
+        watch();
         std::thread::sleep(LOOK_EVERY);
     }
 }

@@ -6,6 +6,7 @@ mod loom;
 mod msrv;
 mod rules;
 mod tidy;
+mod tools;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ pub(crate) struct Args {
 /// A step's name, and what it does. `Ok` with a text: what is to be said about it.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 12] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("tidy", tidy::check),
@@ -37,6 +38,9 @@ const STEPS: [Step; 9] = [
     ("clippy", clippy),
     ("docs", docs),
     ("msrv", msrv::check),
+    ("typos", tools::typos),
+    ("machete", tools::machete),
+    ("hack", tools::hack),
     ("loom", loom::check),
 ];
 

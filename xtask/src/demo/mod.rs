@@ -230,6 +230,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     outcome
 }
 
+/// Starts a blockd, writes and then reads for so long, by a client that sleeps and by one that spins, every byte checked, and
+/// stops it; how many reads there were.
+pub(crate) fn drive(blockd: &Path, time: Duration) -> anyhow::Result<u64> {
+    const DEPTH: usize = 16;
+    let kind = Kind {
+        program: Program::Blockd,
+        polling: Polling::Adaptive,
+    };
+    let server = Server::start(kind, blockd, 64, None)?;
+    Client::connect(&server.socket(), server.contents(), Waits::Spinning)?.fill()?;
+    let mut requests = 0;
+    for waits in [Waits::ForEvents, Waits::Spinning] {
+        let mut client = Client::connect(&server.socket(), server.contents(), waits)?;
+        requests += client.run(DEPTH, time / 2)?.requests;
+    }
+    Ok(requests)
+}
+
 /// Starts all daemons, with their idle queues, and measures them in turns.
 fn measure(
     plan: &Plan,

@@ -1,0 +1,132 @@
+//! The table of checks. To add one: a name, its bounds in words, how long it may take, what it needs, and what it runs.
+
+use super::at::{At, Result};
+use super::{coverage, mutants, sanitizers, valgrind};
+use crate::shell;
+
+/// A check, with a short and a long bound.
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    /// How far the short run goes.
+    pub(super) quick: &'static str,
+    /// How far the long one goes.
+    pub(super) long: &'static str,
+    /// What takes longer hangs.
+    pub(super) minutes: u64,
+    pub(super) long_minutes: u64,
+    /// Programs that must be installed.
+    pub(super) needs: &'static [&'static str],
+    pub(super) run: fn(&At<'_>) -> Result,
+}
+
+impl Check {
+    /// What it needs and is not there.
+    pub(super) fn missing(&self) -> Option<&'static str> {
+        self.needs
+            .iter()
+            .copied()
+            .find(|program| !shell::is_installed(program))
+    }
+}
+
+/// A check that needs no program.
+const fn check(
+    name: &'static str,
+    [quick, long]: [&'static str; 2],
+    [minutes, long_minutes]: [u64; 2],
+    run: fn(&At<'_>) -> Result,
+) -> Check {
+    Check {
+        name,
+        quick,
+        long,
+        minutes,
+        long_minutes,
+        needs: &[],
+        run,
+    }
+}
+
+impl Check {
+    const fn needing(mut self, programs: &'static [&'static str]) -> Self {
+        self.needs = programs;
+        self
+    }
+}
+
+pub(super) const CHECKS: &[Check] = &[
+    check("loom", ["2 preemptions", "3 preemptions"], [20, 120], |at| {
+        at.step("loom", &[("LOOM_MAX_PREEMPTIONS", at.pick("2", "3"))])
+    }),
+    check("kit", ["all promises, planted faults"; 2], [10, 10], |at| {
+        at.tests(&["--package", "aio-backend-ppoll", "--test", "kit"], &[])
+    }),
+    check(
+        "simulation",
+        ["10 million steps", "1 billion steps"],
+        [10, 240],
+        |at| at.program("aio-simulation", &["--steps", at.pick("10000000", "1000000000")]),
+    ),
+    check(
+        "address sanitizer",
+        ["all tests of the libraries, 3 planted faults"; 2],
+        [20, 30],
+        sanitizers::address,
+    ),
+    check(
+        "thread sanitizer",
+        ["50 rounds of 9 scenarios, a planted race", "2,000 rounds"],
+        [10, 60],
+        sanitizers::thread,
+    ),
+    check(
+        "realtime sanitizer",
+        ["800 iterations of 192 callbacks, a planted allocation"; 2],
+        [10, 10],
+        sanitizers::realtime,
+    ),
+    check(
+        "memcheck",
+        ["two library test programs, 5 s of blockd", "60 s of blockd"],
+        [15, 30],
+        valgrind::memcheck,
+    )
+    .needing(&["valgrind"]),
+    check(
+        "soak",
+        ["10 million events, 3 planted faults", "1 billion events"],
+        [10, 180],
+        sanitizers::soak,
+    ),
+    check(
+        "static",
+        ["unsafe budget, licences, spelling, unused dependencies, features"; 2],
+        [20, 20],
+        |at| at.step("tidy,deny,typos,machete,hack", &[]),
+    ),
+    check(
+        "mutants",
+        ["changed lines", "five crates"],
+        [30, 360],
+        mutants::run,
+    )
+    .needing(&["cargo-mutants"]),
+    check("coverage", ["lines of the libraries"; 2], [20, 20], coverage::run).needing(&["cargo-llvm-cov"]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ() {
+        for (number, check) in CHECKS.iter().enumerate() {
+            assert!(CHECKS[..number].iter().all(|other| other.name != check.name));
+            assert!(
+                check.minutes > 0 && check.minutes <= check.long_minutes,
+                "{}",
+                check.name
+            );
+        }
+    }
+}

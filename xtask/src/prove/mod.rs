@@ -1,0 +1,130 @@
+//! `cargo xtask prove`: what is too long for every change. Runs a list of checks and ends with one table.
+//!
+//! `list` is the table of checks, `at` what a check works with, `memory` how a long run goes on where it was. It fails if a
+//! check fails, and a check fails if a fault that it plants is not found. A tool that is missing is a row of the table.
+
+mod at;
+mod coverage;
+mod list;
+mod memory;
+mod mutants;
+mod sanitizers;
+mod table;
+mod valgrind;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{bail, ensure};
+
+use crate::interrupt::{Interrupt, Interrupted};
+use crate::report::{self, Machine};
+use at::{At, Outcome};
+use list::{CHECKS, Check};
+use memory::Memory;
+use table::{Row, Verdict};
+
+/// Long checks: models, machines, faults, sanitizers, soak, mutants, coverage
+///
+/// About twenty minutes on two cores; with --long some hours, and what has been done for the same commit is not done again.
+/// What each check said is in the target directory, below `prove`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The long bounds; goes on where an earlier run of the same commit was
+    #[arg(long)]
+    long: bool,
+    /// Does everything again
+    #[arg(long)]
+    again: bool,
+    /// Only these checks
+    #[arg(long, value_name = "CHECK,CHECK,...", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Writes the table to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let names: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
+    for name in &args.only {
+        ensure!(
+            names.contains(&name.as_str()),
+            "there is no check {name:?}; there are {}",
+            names.join(", ")
+        );
+    }
+    let chosen = |check: &&Check| args.only.is_empty() || args.only.iter().any(|only| only == check.name);
+    let interrupt = Interrupt::catch()?;
+    let mut memory = Memory::open(args.long)?;
+    let mut rows = Vec::new();
+    let mut interrupted = false;
+    for check in CHECKS.iter().filter(chosen) {
+        if args.long
+            && !args.again
+            && let Some(row) = memory.recall(check.name)
+        {
+            println!("{}: done before", check.name);
+            rows.push(row);
+            continue;
+        }
+        match one(check, args.long, &interrupt) {
+            Ok(row) => {
+                println!("{row}");
+                memory.keep(&row)?;
+                rows.push(row);
+            }
+            Err(why) if why.is::<Interrupted>() => {
+                interrupted = true;
+                break;
+            }
+            Err(why) => return Err(why),
+        }
+    }
+    println!("\n{}", table::markdown(&rows, args.long));
+    if let Some(file) = &args.json {
+        report::write_json(file, Machine::this(), &rows)?;
+    }
+    if interrupted {
+        return Err(Interrupted.into());
+    }
+    let failed: Vec<&str> = rows
+        .iter()
+        .filter(|row| row.verdict == Verdict::Failed)
+        .map(|row| row.check.as_str())
+        .collect();
+    if !failed.is_empty() {
+        bail!(
+            "failed: {}; run one again with cargo xtask prove --only {}",
+            failed.join(", "),
+            failed[0]
+        );
+    }
+    Ok(())
+}
+
+/// Runs a check; an error is an interruption, or that nothing can be run at all.
+fn one(check: &Check, long: bool, interrupt: &Interrupt) -> anyhow::Result<Row> {
+    let began = Instant::now();
+    let at = At::new(check, long, interrupt)?;
+    let result = match check.missing() {
+        Some(tool) => Ok(Outcome::skipped(format!("{tool} is not installed"))),
+        None => (check.run)(&at),
+    };
+    at.done();
+    let (verdict, found) = match result {
+        Err(why) if why.is::<Interrupted>() => return Err(why),
+        Err(why) => {
+            eprintln!("{}: {why:#}\n{}", check.name, at.last_words());
+            (Verdict::Failed, format!("{why:#}"))
+        }
+        Ok(Outcome::Found(found)) => (Verdict::Good, found),
+        Ok(Outcome::Skipped(why)) => (Verdict::Skipped, why),
+    };
+    Ok(Row {
+        check: check.name.to_owned(),
+        bound: if long { check.long } else { check.quick }.to_owned(),
+        found,
+        seconds: began.elapsed().as_secs_f64(),
+        verdict,
+    })
+}

@@ -1,0 +1,200 @@
+//! The compiler's sanitizers, which stable Rust ships and does not yet offer: each in a target directory of its own, and
+//! each shown to find a fault.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+use super::at::{At, Outcome, Result, last_line, passed};
+use crate::shell;
+
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+pub(super) const LIBRARIES: [&str; 9] = [
+    "aio-backend",
+    "aio-backend-ppoll",
+    "aio-backend-epoll",
+    "aio-backend-ladder",
+    "aio-handlers",
+    "aio-pollctl",
+    "aio-timers",
+    "aio-notify",
+    "aio-context",
+];
+/// What ThreadSanitizer may be told to overlook.
+const SUPPRESSIONS: &str = "proofs/stress/suppressions.txt";
+const MAY_SUPPRESS: usize = 3;
+
+/// A sanitizer as the compiler names it, and its library.
+struct Sanitizer {
+    name: &'static str,
+    library: &'static str,
+    more: &'static str,
+}
+
+const ADDRESS: Sanitizer = Sanitizer {
+    name: "address",
+    library: "asan",
+    more: "",
+};
+const THREAD: Sanitizer = Sanitizer {
+    name: "thread",
+    library: "tsan",
+    more: "",
+};
+const REALTIME: Sanitizer = Sanitizer {
+    name: "realtime",
+    library: "rtsan",
+    more: " --cfg rtsan",
+};
+
+impl Sanitizer {
+    /// Whether the toolchain has it.
+    fn is_there(&self) -> bool {
+        let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
+        let Ok(sysroot) = sysroot else { return false };
+        let sysroot = String::from_utf8_lossy(&sysroot.stdout).into_owned();
+        Path::new(sysroot.trim())
+            .join(format!(
+                "lib/rustlib/{TRIPLE}/lib/librustc-stable_rt.{}.a",
+                self.library
+            ))
+            .exists()
+    }
+
+    fn skipped(&self) -> Outcome {
+        Outcome::skipped(format!(
+            "the toolchain has no {} sanitizer for {TRIPLE}",
+            self.name
+        ))
+    }
+
+    fn target_dir(&self) -> anyhow::Result<PathBuf> {
+        Ok(shell::target_dir()?.join(self.library))
+    }
+
+    /// Cargo, so that what it builds is watched. The target is named so that build scripts are not.
+    fn cargo(&self, does: &str) -> anyhow::Result<Command> {
+        let mut cargo = shell::cargo();
+        cargo
+            .args([does, "--locked", "--target", TRIPLE, "--target-dir"])
+            .arg(self.target_dir()?)
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env(
+                "RUSTFLAGS",
+                format!(
+                    "-Zsanitizer={} -Cunsafe-allow-abi-mismatch=sanitizer{}",
+                    self.name, self.more
+                ),
+            );
+        Ok(cargo)
+    }
+
+    /// Builds a program of the stress package; where it is.
+    fn build(&self, at: &At<'_>, program: &str) -> anyhow::Result<PathBuf> {
+        let mut cargo = self.cargo("build")?;
+        at.run(cargo.args(["--release", "--package", "aio-stress", "--bin", program]))?;
+        Ok(self.target_dir()?.join(TRIPLE).join("release").join(program))
+    }
+}
+
+/// AddressSanitizer and the leak check: the tests of the libraries, and threads against every door.
+pub(super) fn address(at: &At<'_>) -> Result {
+    if !ADDRESS.is_there() {
+        return Ok(ADDRESS.skipped());
+    }
+    let stress = ADDRESS.build(at, "aio-stress")?;
+    for (fault, words) in [
+        ("use-after-free", "heap-use-after-free"),
+        ("leak", "detected memory leaks"),
+    ] {
+        at.must_find(Command::new(&stress).args(["--plant", fault]), words)?;
+    }
+    at.run(Command::new(&stress).args(["--rounds", "20"]))?;
+    let mut tests = ADDRESS.cargo("test")?;
+    tests.args(["--lib", "--tests", "--no-fail-fast"]);
+    tests.args(LIBRARIES.iter().flat_map(|library| ["--package", library]));
+    let passed = passed(&at.run(&mut tests)?);
+    ensure!(passed > 0, "no test was run");
+    Ok(Outcome::Found(format!(
+        "{passed} tests and 180 stress rounds: 0 reports; planted: 2 of 2 found"
+    )))
+}
+
+/// ThreadSanitizer: threads against every door.
+pub(super) fn thread(at: &At<'_>) -> Result {
+    if !THREAD.is_there() {
+        return Ok(THREAD.skipped());
+    }
+    let overlooked =
+        suppressions(&fs::read_to_string(shell::root().join(SUPPRESSIONS)).context(SUPPRESSIONS)?);
+    ensure!(
+        overlooked <= MAY_SUPPRESS,
+        "{SUPPRESSIONS} has {overlooked} entries, {MAY_SUPPRESS} are allowed"
+    );
+    let stress = THREAD.build(at, "aio-stress")?;
+    let watched = || {
+        let mut command = Command::new(&stress);
+        command
+            .current_dir(shell::root())
+            .env("TSAN_OPTIONS", format!("suppressions={SUPPRESSIONS}"));
+        command
+    };
+    at.must_find(watched().args(["--plant", "race"]), "data race")?;
+    let said = at.run(watched().args(["--rounds", at.pick("50", "2000")]))?;
+    let scenarios = said.lines().filter(|line| line.contains(" rounds in ")).count();
+    Ok(Outcome::Found(format!(
+        "{scenarios} scenarios: 0 reports with {overlooked} suppressions; planted: 1 of 1 found"
+    )))
+}
+
+/// The lines of a list of suppressions that are neither empty nor remarks.
+fn suppressions(text: &str) -> usize {
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .count()
+}
+
+/// RealtimeSanitizer: whole iterations allocate, free and lock nothing.
+pub(super) fn realtime(at: &At<'_>) -> Result {
+    if !REALTIME.is_there() {
+        return Ok(REALTIME.skipped());
+    }
+    let program = REALTIME.build(at, "realtime")?;
+    at.must_find(Command::new(&program).arg("--plant"), "unsafe function `malloc`")?;
+    let said = at.run(&mut Command::new(&program))?;
+    Ok(Outcome::Found(format!(
+        "{}: 0 reports; planted: 1 of 1 found",
+        last_line(&said)
+    )))
+}
+
+/// The long mixed run, without a sanitizer: its own gauges must find what is planted.
+pub(super) fn soak(at: &At<'_>) -> Result {
+    let mut cargo = shell::cargo();
+    at.run(cargo.args(["build", "--release", "--locked", "--package", "aio-soak"]))?;
+    let program = shell::target_dir()?.join("release/aio-soak");
+    for fault in ["memory", "descriptor", "slow"] {
+        let mut planted = Command::new(&program);
+        at.must_find(planted.args(["--events", "200000", "--plant", fault]), "BAD")?;
+    }
+    let events = at.pick("10000000", "1000000000");
+    let said = at.run(Command::new(&program).args(["--events", events]))?;
+    Ok(Outcome::Found(format!(
+        "{}; planted: 3 of 3 found",
+        last_line(&said)
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suppressions_are_counted_without_remarks() {
+        assert_eq!(suppressions("# why\nrace:a\n\n  race:b\n#race:c\n"), 2);
+    }
+}
