@@ -184,8 +184,8 @@ fn eventfd(file: File) -> Result<File> {
     }
 }
 
-/// A kick eventfd: it must never be waited for by reading.
-fn kick_eventfd(file: File) -> Result<File> {
+/// An eventfd that is never waited for, neither when it is empty nor when it is full.
+fn bell(file: File) -> Result<File> {
     let file = eventfd(file)?;
     let flags = rustix::fs::fcntl_getfl(&file).map_err(refuse)?;
     rustix::fs::fcntl_setfl(&file, flags | OFlags::NONBLOCK).map_err(refuse)?;
@@ -291,7 +291,7 @@ impl VhostUserBackendReqHandler for Backend {
 
     fn set_vring_kick(&self, index: u8, fd: Option<File>) -> Result<()> {
         let kick = fd.ok_or_else(|| refuse_because("a queue needs a kick descriptor"))?;
-        let kick = Rc::new(kick_eventfd(kick)?);
+        let kick = Rc::new(bell(kick)?);
         self.change(index.into(), |queue| {
             queue.stop();
             queue.kick = Some(kick);
@@ -300,7 +300,7 @@ impl VhostUserBackendReqHandler for Backend {
     }
 
     fn set_vring_call(&self, index: u8, fd: Option<File>) -> Result<()> {
-        let call = fd.map(eventfd).transpose()?;
+        let call = fd.map(bell).transpose()?;
         self.change(index.into(), |queue| {
             queue.call.replace(call);
             if let Some(running) = &queue.running {
@@ -312,7 +312,7 @@ impl VhostUserBackendReqHandler for Backend {
     }
 
     fn set_vring_err(&self, index: u8, fd: Option<File>) -> Result<()> {
-        let error = fd.map(eventfd).transpose()?;
+        let error = fd.map(bell).transpose()?;
         self.change(index.into(), |queue| {
             queue.error.replace(error);
             Ok(())

@@ -13,15 +13,17 @@
 //! | `backend` | what the messages do: memory, queues |
 //! | `vring` | a running queue: the handler |
 //! | `ring`, `chain`, `memory` | what lies in the client's memory |
+//! | `guard` | the daemon survives the loss of that memory |
 //! | `request`, `disk`, `features` | the block device |
 //!
 //! # Limitations
 //! - Image files are read and written synchronously: a slow file delays all exports of the daemon.
-//! - A client shares its memory and eventfds, and can hurt whoever maps or writes them: by cutting the memory's file short
-//!   (a bus error), or by filling an eventfd that it told to call (the write then waits). Give sockets to clients you trust
-//!   that far.
+//! - Eventfds are made non-blocking when a client hands them over. A client that makes its own blocking again, and fills it
+//!   (call) or empties it (kick) just before it is used, makes the daemon wait: no system call writes to an eventfd
+//!   whatever its flags. Give sockets to clients you trust that far.
+//! - Pages that the daemon is first to touch count as its memory, not the client's.
 //! - Not offered: packed rings, live migration (dirty log, in-flight buffers), multi-process polling without a kick.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod acceptor;
 mod backend;
@@ -29,6 +31,7 @@ mod chain;
 mod cli;
 mod disk;
 mod features;
+mod guard;
 mod link;
 mod memory;
 mod recorder;

@@ -4,9 +4,12 @@
 //! it. It never hands out a reference into shared memory, only volatile and atomic access within a region's bounds.
 
 use std::fs::File;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
+
+use crate::guard::Guard;
 
 /// More regions than this are refused. Each costs a mapping and a descriptor.
 pub(crate) const MOST_REGIONS: usize = 64;
@@ -48,6 +51,9 @@ pub(crate) enum MemoryError {
     /// The system would not map it.
     #[error("cannot map a memory region")]
     Map(#[source] vm_memory::mmap::MmapRegionError),
+    /// Nothing would help if its pages went away.
+    #[error("cannot guard a memory region")]
+    Guard(#[source] std::io::Error),
     /// The system would not tell the length of the file.
     #[error("cannot examine the file of a memory region")]
     Examine(#[source] std::io::Error),
@@ -71,13 +77,29 @@ struct Region {
     guest: u64,
     user: u64,
     len: u64,
-    map: Arc<MmapRegion>,
+    map: Arc<Mapping>,
+}
+
+/// Mapped memory that may lose its pages without harm. The guard goes first.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    guard: Guard,
+    map: MmapRegion,
+}
+
+impl Deref for Mapping {
+    type Target = MmapRegion;
+
+    #[inline]
+    fn deref(&self) -> &MmapRegion {
+        &self.map
+    }
 }
 
 /// A part of one region that is kept mapped for as long as this value lives, such as a queue's ring.
 #[derive(Clone, Debug)]
 pub(crate) struct Area {
-    pub(crate) map: Arc<MmapRegion>,
+    pub(crate) map: Arc<Mapping>,
     pub(crate) at: usize,
 }
 
@@ -122,12 +144,13 @@ impl Memory {
             });
         }
         let map = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(MemoryError::Map)?;
+        let guard = Guard::over(&map).map_err(MemoryError::Guard)?;
         let mut more = self.clone();
         more.regions.push(Region {
             guest,
             user,
             len,
-            map: Arc::new(map),
+            map: Arc::new(Mapping { guard, map }),
         });
         Ok(more)
     }
@@ -148,6 +171,11 @@ impl Memory {
         let mut less = self.clone();
         less.regions.remove(at);
         Ok(less)
+    }
+
+    /// Whether the client took pages away. What is read since then is not what it wrote.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.regions.iter().any(|region| region.map.guard.is_lost())
     }
 
     /// The bytes at a guest address, as many of `len` as lie in one piece; `None` if the address is nobody's.

@@ -20,6 +20,7 @@ use aio_context::{Context, Handler, Pollable};
 use rustix::io::Errno;
 
 use crate::chain::Chain;
+use crate::guard;
 use crate::link::Link;
 use crate::memory::Memory;
 use crate::request::{Broken, Device};
@@ -69,6 +70,8 @@ pub(crate) struct Vring {
     /// Up to where the driver was asked whether it wants a call.
     asked: Cell<u16>,
     complaints: Cell<u32>,
+    /// How many mappings of the process were lost when this queue's memory was last seen to be whole.
+    losses: Cell<u32>,
     publish_every: u16,
     wiring: Wiring,
 }
@@ -90,6 +93,8 @@ impl Vring {
             next_used: Cell::new(next_used),
             asked: Cell::new(next_used),
             complaints: Cell::new(0),
+            // Not before: memory that was lost earlier must be found, too.
+            losses: Cell::new(guard::losses().wrapping_sub(1)),
             publish_every,
             wiring,
         }
@@ -132,7 +137,9 @@ impl Vring {
                 // With event indexes kicks stay off by themselves until the index is moved.
                 self.ring.suppress_kicks(self.next_available.get());
             }
-            if let Err(broken) = self.serve_pending(&mut turn) {
+            let served = self.serve_pending(&mut turn);
+            // Memory that is lost reads as zeroes, which looks like any other mistake.
+            if let Err(broken) = self.check_memory().and(served) {
                 self.give_up(&broken);
                 return;
             }
@@ -174,7 +181,7 @@ impl Vring {
             for next in (0..pending).map(|ahead| next.wrapping_add(ahead)) {
                 if let Err(broken) = self.serve_one(&mut chain, next, used, turn) {
                     self.ring.publish(used);
-                    return Err(broken.into());
+                    return Err(broken);
                 }
                 used = used.wrapping_add(1);
                 self.next_available.set(next.wrapping_add(1));
@@ -195,7 +202,7 @@ impl Vring {
     }
 
     #[inline]
-    fn serve_one(&self, chain: &mut Chain, next: u16, used: u16, turn: &mut Turn) -> Result<(), Broken> {
+    fn serve_one(&self, chain: &mut Chain, next: u16, used: u16, turn: &mut Turn) -> Result<(), GivenUp> {
         let Wiring {
             memory,
             device,
@@ -203,14 +210,29 @@ impl Vring {
             ..
         } = &self.wiring;
         let head = self.ring.available_entry(next);
-        chain.collect(&self.ring, memory, head)?;
+        chain.collect(&self.ring, memory, head).map_err(Broken::from)?;
         let done = device.serve(memory, chain, *write_through)?;
+        self.check_memory()?;
         if let Some(refused) = done.refused {
             self.complain(&refused);
         }
         self.ring.set_used_entry(used, head, done.written);
         turn.requests -= 1;
         turn.bytes = turn.bytes.saturating_sub(done.moved);
+        Ok(())
+    }
+
+    /// Nothing that was read or written counts if the client's memory is not there any more.
+    #[inline]
+    fn check_memory(&self) -> Result<(), GivenUp> {
+        let losses = guard::losses();
+        if losses == self.losses.get() {
+            return Ok(());
+        }
+        if self.wiring.memory.is_lost() {
+            return Err(GivenUp::MemoryLost);
+        }
+        self.losses.set(losses);
         Ok(())
     }
 
@@ -271,6 +293,10 @@ enum GivenUp {
     Broken(#[from] Broken),
     #[error("the available index is {pending} ahead in a queue of {size}")]
     Index { pending: u16, size: u16 },
+    #[error(
+        "pages of its memory are gone: the client cut the file short, or the system has no huge pages left"
+    )]
+    MemoryLost,
     #[error("the kick descriptor: {0}")]
     Kick(io::Error),
 }

@@ -160,6 +160,18 @@ impl Client {
         self.kick(queue)
     }
 
+    /// Begins to write from the buffer's byte `slot * data.len()`.
+    pub(crate) fn start_write(&mut self, queue: usize, slot: usize, at: u64, data: &[u8]) {
+        let place = self.buffer.get_slice(slot * data.len(), data.len()).unwrap();
+        place.copy_from(data);
+        let from = place.ptr_guard().as_ptr();
+        let queued =
+            // SAFETY: the place is a part of the buffer, which is shared with the device and lives until the end.
+            unsafe { self.queues[queue].queue.write_raw(at, from, data.len(), slot) };
+        queued.unwrap();
+        self.kick(queue);
+    }
+
     pub(crate) fn contents(&self, slot: usize, len: usize) -> Vec<u8> {
         let mut contents = vec![0; len];
         self.buffer

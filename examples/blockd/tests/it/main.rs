@@ -1,9 +1,14 @@
 //! The daemon against a real driver, against clients that break the rules, and as a process.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod churn;
 mod client;
+mod daemon;
+mod killed;
 mod malformed;
 mod many;
+mod memory;
+mod messages;
 mod process;
 mod protocol;
 mod raw;
@@ -11,3 +16,13 @@ mod reconnect;
 mod server;
 mod serving;
 mod transitions;
+
+/// A random generator whose seed is printed; `AIO_SEED` repeats a run.
+fn seed() -> fastrand::Rng {
+    let seed = std::env::var("AIO_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
+    println!("AIO_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}

@@ -232,12 +232,7 @@ fn an_unusual_layout_is_served() {
 /// A few thousand rings full of random descriptors: whatever happens, the daemon and the other client live.
 #[test]
 fn random_rings_harm_nobody() {
-    let seed = std::env::var("AIO_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = crate::seed();
     let server = Wanted::new()
         .export(Source::Null(DISK), 1)
         .export(Source::Ram(DISK), 1)

@@ -12,18 +12,9 @@ use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::client::{Client, Indexes, Waits, pattern, readable};
+use crate::messages::message;
 use crate::raw::Raw;
 use crate::server::{Server, Wanted};
-
-fn message(code: u32, body: &[u8]) -> Vec<u8> {
-    [
-        &code.to_ne_bytes()[..],
-        &1u32.to_ne_bytes(),
-        &(body.len() as u32).to_ne_bytes(),
-        body,
-    ]
-    .concat()
-}
 
 /// The daemon ends this connection; how long that took.
 fn wait_closed(mut socket: &UnixStream) -> Duration {

@@ -40,7 +40,7 @@ const PROTOCOL: u64 = 1 << 30;
 /// A connected client with one queue.
 pub(crate) struct Raw {
     pub(crate) frontend: Frontend,
-    file: File,
+    pub(crate) file: File,
     pub(crate) memory: MmapRegion,
     pub(crate) kick: EventFd,
     pub(crate) call: EventFd,
@@ -50,6 +50,11 @@ pub(crate) struct Raw {
 impl Raw {
     /// Connects and shares memory, but sets up no queue.
     pub(crate) fn connect(socket: &Path) -> Self {
+        Self::connect_with(socket, VhostUserProtocolFeatures::empty())
+    }
+
+    /// As [`connect`](Self::connect), with more protocol features.
+    pub(crate) fn connect_with(socket: &Path, more: VhostUserProtocolFeatures) -> Self {
         let mut frontend = Frontend::connect(socket, 1).unwrap();
         frontend.set_owner().unwrap();
         let offered = frontend.get_features().unwrap();
@@ -59,7 +64,8 @@ impl Raw {
         let protocol = frontend.get_protocol_features().unwrap();
         let wanted = VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::CONFIG
-            | VhostUserProtocolFeatures::REPLY_ACK;
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | more;
         assert!(protocol.contains(wanted));
         frontend.set_protocol_features(wanted).unwrap();
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
@@ -80,7 +86,12 @@ impl Raw {
 
     /// Connects and sets up the queue.
     pub(crate) fn ready(socket: &Path) -> Self {
-        let mut raw = Self::connect(socket);
+        Self::ready_with(socket, VhostUserProtocolFeatures::empty())
+    }
+
+    /// As [`ready`](Self::ready), with more protocol features.
+    pub(crate) fn ready_with(socket: &Path, more: VhostUserProtocolFeatures) -> Self {
+        let mut raw = Self::connect_with(socket, more);
         raw.set_up(0);
         raw.frontend.set_vring_enable(0, true).unwrap();
         raw
@@ -163,6 +174,23 @@ impl Raw {
             .store(head, Ordering::Relaxed);
         self.available = self.available.wrapping_add(1);
         self.set_available(self.available);
+    }
+
+    /// Offers the chain at 0, leaves so many bytes of the memory's file, and kicks. The memory is not to be touched beyond
+    /// that any more.
+    pub(crate) fn cut_short_and_offer(&mut self, left: u64) {
+        let slot = usize::from(self.available % SIZE);
+        self.index(AVAILABLE + 4 + 2 * slot).store(0, Ordering::Relaxed);
+        self.available = self.available.wrapping_add(1);
+        if left > AVAILABLE as u64 {
+            self.file.set_len(left).unwrap();
+            self.index(AVAILABLE + 2).store(self.available, Ordering::Release);
+        } else {
+            // A daemon that polls may take the request before its memory goes.
+            self.index(AVAILABLE + 2).store(self.available, Ordering::Release);
+            self.file.set_len(left).unwrap();
+        }
+        self.kick.write(1).unwrap();
     }
 
     /// Sets the available index to anything, and kicks.

@@ -1,0 +1,288 @@
+//! Requests of every kind and layout, from a driver that writes its buffers by hand.
+
+use super::*;
+use crate::chain::Buffer;
+use crate::disk::Source;
+use crate::memory::tests::simple;
+
+const DISK: u64 = 1 << 20;
+const OK: u8 = 0;
+const IOERR: u8 = 1;
+const UNSUPP: u8 = 2;
+
+struct Driver {
+    device: Device,
+    memory: Memory,
+}
+
+/// What came of a request: its status, what was written to its buffer, and how much the device says it was.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    status: u8,
+    read: Vec<u8>,
+    written: u32,
+}
+
+impl Driver {
+    fn new(read_only: bool) -> Self {
+        let disk = Disk::open(&Source::Ram(DISK), read_only).unwrap();
+        Self {
+            device: Device::new(disk, "serial"),
+            memory: simple(0x100_0000),
+        }
+    }
+
+    /// Sends header and data in pieces of the given lengths, the last one taking the rest; likewise for what the
+    /// device writes.
+    fn send(
+        &self,
+        header: &[u8],
+        data: &[u8],
+        room: usize,
+        splits: (&[usize], &[usize]),
+    ) -> Result<Outcome, Broken> {
+        let out = [header, data].concat();
+        let readable = pieces(0x1000, out.len(), splits.0);
+        let writable = pieces(0x80_1000, room + 1, splits.1);
+        let poison = vec![0xa5; room + 1];
+        Bytes::new(&self.memory, &readable).write(&out).unwrap();
+        Bytes::new(&self.memory, &writable).write(&poison).unwrap();
+        let chain = Chain { readable, writable };
+        let done = self.device.serve(&self.memory, &chain, false)?;
+        let mut back = vec![0; room + 1];
+        Bytes::new(&self.memory, &chain.writable).read(&mut back).unwrap();
+        let status = back.pop().unwrap();
+        assert_eq!(status == OK, done.refused.is_none());
+        Ok(Outcome {
+            status,
+            read: back,
+            written: done.written,
+        })
+    }
+
+    fn simple(&self, kind: u32, sector: u64, data: &[u8], room: usize) -> Outcome {
+        self.send(&header(kind, sector), data, room, (&[16], &[room]))
+            .unwrap()
+    }
+}
+
+fn header(kind: u32, sector: u64) -> Vec<u8> {
+    [&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat()
+}
+
+fn range(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
+    [
+        &sector.to_le_bytes()[..],
+        &sectors.to_le_bytes(),
+        &flags.to_le_bytes(),
+    ]
+    .concat()
+}
+
+fn pieces(mut guest: u64, total: usize, lens: &[usize]) -> Vec<Buffer> {
+    let mut buffers = Vec::new();
+    let mut left = total;
+    for len in lens.iter().copied().chain([usize::MAX]) {
+        let len = len.min(left);
+        buffers.push(Buffer {
+            guest,
+            len: len as u32,
+        });
+        guest += len as u64 + 7;
+        left -= len;
+        if left == 0 {
+            break;
+        }
+    }
+    buffers
+}
+
+#[test]
+fn any_layout_will_do() {
+    let driver = Driver::new(false);
+    let text: Vec<u8> = (0..1024).map(|i| (i % 253) as u8).collect();
+    let outs: [&[usize]; 5] = [&[16], &[1, 2, 3], &[1040], &[16, 511, 2], &[15, 2]];
+    let ins: [&[usize]; 5] = [&[1024], &[1025], &[1023], &[1, 1], &[512, 512]];
+    for (sector, (out, into)) in outs.iter().zip(ins).enumerate() {
+        let sector = sector as u64 * 2;
+        let wrote = driver.send(&header(1, sector), &text, 0, (out, &[])).unwrap();
+        assert_eq!(
+            wrote,
+            Outcome {
+                status: OK,
+                read: vec![],
+                written: 1
+            }
+        );
+        let read = driver.send(&header(0, sector), &[], 1024, (&[3], into)).unwrap();
+        assert_eq!(
+            read,
+            Outcome {
+                status: OK,
+                read: text.clone(),
+                written: 1025
+            }
+        );
+    }
+}
+
+#[test]
+fn nothing_is_done_outside_the_disk() {
+    let driver = Driver::new(false);
+    let last = DISK / 512 - 1;
+    let data = [7; 1024];
+    assert_eq!(driver.simple(1, last - 1, &data, 0).status, OK);
+    for sector in [last, last + 1, u64::MAX / 512, u64::MAX / 512 + 1, u64::MAX] {
+        assert_eq!(
+            driver.simple(1, sector, &data, 0).status,
+            IOERR,
+            "write at {sector}"
+        );
+        let read = driver.simple(0, sector, &[], 1024);
+        assert_eq!(
+            read,
+            Outcome {
+                status: IOERR,
+                read: vec![0xa5; 1024],
+                written: 1
+            }
+        );
+        for kind in [11, 13] {
+            let cleared = driver.simple(kind, 0, &range(sector, 2, 0), 0);
+            assert_eq!(cleared.status, IOERR, "range at {sector}");
+        }
+    }
+}
+
+#[test]
+fn odd_lengths_are_errors() {
+    let driver = Driver::new(false);
+    assert_eq!(driver.simple(0, 0, &[], 511).status, IOERR);
+    assert_eq!(driver.simple(1, 0, &[0; 513], 0).status, IOERR);
+    assert_eq!(driver.simple(0, 0, &[], 0).status, OK);
+}
+
+#[test]
+fn identifies_itself() {
+    let driver = Driver::new(false);
+    let id = driver.simple(8, 0, &[], 20);
+    assert_eq!((id.status, id.written), (OK, 21));
+    assert_eq!(&id.read, b"serial\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert_eq!(driver.simple(8, 0, &[], 3).read, b"ser");
+    assert_eq!(driver.simple(8, 0, &[], 30).written, 21);
+}
+
+#[test]
+fn clears_ranges() {
+    let driver = Driver::new(false);
+    assert_eq!(driver.simple(1, 0, &[9; 4096], 0).status, OK);
+    let two = [range(1, 1, 0), range(3, 2, 1)].concat();
+    assert_eq!(driver.simple(13, 0, &two, 0).status, OK);
+    let seen = driver.simple(0, 0, &[], 4096).read;
+    let firsts: Vec<u8> = seen.chunks(512).map(|sector| sector[0]).collect();
+    assert_eq!(firsts, [9, 0, 9, 0, 0, 9, 9, 9]);
+    assert_eq!(driver.simple(11, 0, &range(0, 1, 0), 0).status, OK);
+    assert_eq!(driver.simple(11, 0, &range(0, 0, 0), 0).status, OK);
+}
+
+#[test]
+fn no_range_is_touched_if_one_is_wrong() {
+    let driver = Driver::new(false);
+    assert_eq!(driver.simple(1, 0, &[9; 512], 0).status, OK);
+    for wrong in [range(DISK / 512, 1, 0), range(0, MOST_RANGE_SECTORS + 1, 0)] {
+        let ranges = [range(0, 1, 0), wrong].concat();
+        assert_eq!(driver.simple(13, 0, &ranges, 0).status, IOERR);
+    }
+    let flagged = [range(0, 1, 0), range(1, 1, 2)].concat();
+    assert_eq!(driver.simple(13, 0, &flagged, 0).status, UNSUPP);
+    assert_eq!(driver.simple(11, 0, &range(0, 1, 1), 0).status, UNSUPP);
+    for len in [0, 1, 15, 17, 16 * 17] {
+        assert_eq!(
+            driver.simple(13, 0, &vec![0; len], 0).status,
+            IOERR,
+            "{len} bytes of ranges"
+        );
+    }
+    assert_eq!(driver.simple(0, 0, &[], 512).read, [9; 512]);
+}
+
+#[test]
+fn unknown_types_are_unsupported() {
+    let driver = Driver::new(false);
+    for kind in [2, 3, 5, 14, 0x8000_0000, u32::MAX] {
+        assert_eq!(driver.simple(kind, 0, &[], 512).status, UNSUPP, "type {kind}");
+    }
+}
+
+#[test]
+fn read_only_refuses_changes() {
+    let driver = Driver::new(true);
+    assert_eq!(driver.simple(1, 0, &[0; 512], 0).status, IOERR);
+    assert_eq!(driver.simple(11, 0, &range(0, 1, 0), 0).status, IOERR);
+    assert_eq!(driver.simple(13, 0, &range(0, 1, 0), 0).status, IOERR);
+    assert_eq!(driver.simple(4, 0, &[], 0).status, OK);
+    assert_eq!(driver.simple(0, 0, &[], 512).status, OK);
+}
+
+#[test]
+fn a_chain_without_header_or_status_is_broken() {
+    let driver = Driver::new(false);
+    let buffer = |guest, len| vec![Buffer { guest, len }];
+    let serve = |readable, writable| {
+        driver
+            .device
+            .serve(&driver.memory, &Chain { readable, writable }, false)
+            .map(|done| done.written)
+    };
+    assert!(matches!(
+        serve(vec![], buffer(0x1000, 1)),
+        Err(Broken::TooShort { .. })
+    ));
+    assert!(matches!(
+        serve(buffer(0x1000, 15), buffer(0x1000, 1)),
+        Err(Broken::TooShort { .. })
+    ));
+    assert!(matches!(
+        serve(buffer(0x1000, 16), vec![]),
+        Err(Broken::TooShort { .. })
+    ));
+    assert!(matches!(
+        serve(buffer(0x1000, 16), buffer(0x1000, 0)),
+        Err(Broken::TooShort { .. })
+    ));
+    assert!(matches!(
+        serve(buffer(0, 16), buffer(0x1000, 1)),
+        Err(Broken::Unmapped(_))
+    ));
+    assert!(matches!(
+        serve(buffer(0x1000, 16), buffer(0, 1)),
+        Err(Broken::Unmapped(_))
+    ));
+}
+
+#[test]
+fn an_unmapped_buffer_is_an_error() {
+    let driver = Driver::new(false);
+    let mut chain = Chain {
+        readable: vec![],
+        writable: vec![],
+    };
+    chain.readable.push(Buffer {
+        guest: 0x1000,
+        len: 16,
+    });
+    chain.writable.push(Buffer { guest: 0, len: 512 });
+    chain.writable.push(Buffer {
+        guest: 0x2000,
+        len: 1,
+    });
+    Bytes::new(&driver.memory, &chain.readable)
+        .write(&header(0, 0))
+        .unwrap();
+    let done = driver.device.serve(&driver.memory, &chain, false).unwrap();
+    assert_eq!(done.written, 1);
+    assert!(matches!(
+        done.refused,
+        Some(Refusal::Disk(DiskError::Unmapped(_)))
+    ));
+}

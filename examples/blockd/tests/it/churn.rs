@@ -1,0 +1,88 @@
+//! Clients without end: what one leaves behind would add up.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use crate::client::{Client, Indexes, Waits};
+use crate::daemon::Daemon;
+use crate::messages::message;
+use crate::raw::Raw;
+use crate::seed;
+
+const CLIENTS: u64 = 1000;
+
+/// A thousand clients that share memory, run a queue and leave in every way: descriptors, mappings and memory stay the same.
+#[test]
+fn case_09_a_thousand_clients_leave_nothing_behind() {
+    let mut random = seed();
+    let daemon = Daemon::start("ram=1M", &[]);
+    let visit = |round: u64, random: &mut fastrand::Rng| match random.u8(..6) {
+        0 => drop(UnixStream::connect(daemon.socket()).unwrap()),
+        1 => {
+            let mut socket = UnixStream::connect(daemon.socket()).unwrap();
+            // The daemon may not be there to hear it.
+            socket
+                .write_all(&message(1, &[])[..random.usize(..12)])
+                .unwrap_or_default();
+        }
+        2 => drop(Raw::connect(daemon.socket())),
+        3 => {
+            let mut raw = Raw::ready(daemon.socket());
+            raw.read_sector(round % 100);
+        }
+        4 => {
+            let mut raw = Raw::ready(daemon.socket());
+            raw.offer(99);
+        }
+        _ => {
+            let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+            client.read(0, 0, 4096).unwrap();
+        }
+    };
+    // What is only made once is there after some.
+    for round in 0..50 {
+        visit(round, &mut random);
+    }
+    let before = daemon.settled();
+    for round in 0..CLIENTS {
+        visit(round, &mut random);
+    }
+    daemon.serves();
+    daemon.holds_the_same_as(before);
+    let after = daemon.holds();
+    println!("{before:?} before, {after:?} after {CLIENTS} clients");
+    assert!(
+        after.rss_kib <= before.rss_kib + 1024,
+        "{before:?} has become {after:?}: memory is kept"
+    );
+    daemon.is_at_rest();
+    daemon.stop();
+}
+
+/// Those who connect while somebody is served wait in line, whatever they send meanwhile; their number has an end, which
+/// the system sets, and all of them are gone at once when they leave.
+#[test]
+fn case_10_a_queue_of_clients_waits_in_line() {
+    let daemon = Daemon::start("ram=1M", &[]);
+    let before = daemon.settled();
+    let mut first = Raw::ready(daemon.socket());
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        let mut socket = UnixStream::connect(daemon.socket()).unwrap();
+        socket.write_all(&message(1, &[]).repeat(50)).unwrap();
+        waiting.push(socket);
+    }
+    for sector in 0..50 {
+        first.read_sector(sector);
+    }
+    let during = daemon.holds();
+    assert!(
+        during.descriptors < before.descriptors + 10,
+        "those who wait hold descriptors: {during:?}"
+    );
+    drop(first);
+    drop(waiting);
+    daemon.serves();
+    daemon.holds_the_same_as(before);
+    daemon.is_at_rest();
+}

@@ -1,0 +1,194 @@
+//! A daemon as a process of its own, so that its descriptors, memory and CPU time can be counted.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::{Client, Indexes, Waits, pattern};
+
+/// What takes longer does not happen.
+const LONG: Duration = Duration::from_secs(10);
+
+/// A running daemon with one export; dropping it kills it.
+pub(crate) struct Daemon {
+    /// Sockets and eventfds at the start.
+    bells: usize,
+    child: Child,
+    log: Option<JoinHandle<String>>,
+    pub(crate) directory: tempfile::TempDir,
+    socket: PathBuf,
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holds {
+    pub(crate) descriptors: usize,
+    /// Sockets and eventfds among them: those that come with a client.
+    bells: usize,
+    pub(crate) mappings: usize,
+    pub(crate) rss_kib: usize,
+}
+
+impl Daemon {
+    /// Starts one that exports `disk` (`ram=1M`, `path=..`), with more arguments.
+    pub(crate) fn start(disk: &str, args: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), disk, args)
+    }
+
+    pub(crate) fn start_in(directory: tempfile::TempDir, disk: &str, args: &[&str]) -> Self {
+        let socket = directory.path().join("a.sock");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_blockd"))
+            .arg("--export")
+            .arg(format!("{disk},socket={}", socket.display()))
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "ready\n");
+        let mut log = child.stderr.take().unwrap();
+        // A log that nobody reads would stop the daemon once the pipe is full.
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            log.read_to_string(&mut text).unwrap();
+            text
+        });
+        let mut daemon = Self {
+            bells: 0,
+            child,
+            log: Some(log),
+            directory,
+            socket,
+        };
+        daemon.bells = daemon.holds().bells;
+        daemon
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    fn proc(&self, what: &str) -> PathBuf {
+        format!("/proc/{}/{what}", self.child.id()).into()
+    }
+
+    pub(crate) fn holds(&self) -> Holds {
+        let status = std::fs::read_to_string(self.proc("status")).unwrap();
+        let rss = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        let maps = std::fs::read_to_string(self.proc("maps")).unwrap();
+        let files: Vec<PathBuf> = std::fs::read_dir(self.proc("fd"))
+            .unwrap()
+            .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+            .collect();
+        let bell = |file: &&PathBuf| {
+            let name = file.to_string_lossy();
+            name.starts_with("socket:") || name.contains("eventfd")
+        };
+        Holds {
+            descriptors: files.len(),
+            bells: files.iter().filter(bell).count(),
+            mappings: maps.lines().filter(|line| line.contains("memfd:")).count(),
+            rss_kib: rss.trim().trim_end_matches(" kB").parse().unwrap(),
+        }
+    }
+
+    /// What it holds with no client, once it has made all it makes only once: a loop that has waited for long enough has
+    /// another way to wait.
+    pub(crate) fn settled(&self) -> Holds {
+        let mut client = Client::connect(&self.socket, 1, Indexes::With, Waits::ForEvents);
+        for _ in 0..600 {
+            client.read(0, 0, 512).unwrap();
+        }
+        drop(client);
+        let deadline = Instant::now() + LONG;
+        loop {
+            let holds = self.holds();
+            if holds.bells == self.bells {
+                return holds;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the daemon keeps a client that has gone: {holds:?}"
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    /// CPU time so far, in clock ticks.
+    fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(self.proc("stat")).unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        fields[11..13]
+            .iter()
+            .map(|field| field.parse::<u64>().unwrap())
+            .sum()
+    }
+
+    /// An honest client is served, and has the daemon to itself. Returns once the daemon has let go of it.
+    pub(crate) fn serves(&self) {
+        let mut client = Client::connect(&self.socket, 1, Indexes::With, Waits::ForEvents);
+        let data = pattern(fastrand::u64(..), 512);
+        client.write(0, 512 * 100, &data).unwrap();
+        assert_eq!(client.read(0, 512 * 100, 512).unwrap(), data);
+    }
+
+    /// Nobody is connected and nothing is to be done: within a fifth of a second the daemon uses no CPU time to speak of.
+    /// (One that spins uses all it gets, at least a quarter of that on a machine with work for four.)
+    pub(crate) fn is_at_rest(&self) {
+        let window = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 200_000_000,
+        };
+        let mut used = 0;
+        for _ in 0..5 {
+            let before = self.ticks();
+            let waited = rustix::event::poll(&mut [], Some(&window));
+            waited.unwrap();
+            used = self.ticks() - before;
+            if used <= 1 {
+                return;
+            }
+        }
+        panic!("the daemon used {used} ticks of CPU time while there was nothing to do");
+    }
+
+    /// Neither more nor less is held than at `before`, once the daemon has seen that its last client is gone.
+    pub(crate) fn holds_the_same_as(&self, before: Holds) {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let now = self.holds();
+            if now.descriptors == before.descriptors && now.mappings <= before.mappings {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{before:?} has become {now:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Ends it the usual way; what it has logged.
+    pub(crate) fn stop(mut self) -> String {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        self.log.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+    }
+}

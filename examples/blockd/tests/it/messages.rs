@@ -1,0 +1,256 @@
+//! Every message of the protocol, known or not, with every wrong length and number of descriptors.
+
+use std::fs::File;
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::EventfdFlags;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::client::shared;
+use crate::daemon::Daemon;
+use crate::seed;
+
+/// Beyond the last one that the protocol knows.
+const NUMBERS: std::ops::Range<u32> = 0..50;
+/// Bytes of the body: nothing, parts of every structure, all of them, more than any, the most a message may have.
+const LENGTHS: [usize; 14] = [0, 1, 4, 7, 8, 12, 16, 20, 32, 40, 41, 72, 4000, 4096];
+/// Descriptors: none, one, some, the most the library takes, more than that, the most the system passes on.
+const DESCRIPTORS: [usize; 6] = [0, 1, 2, 8, 33, 253];
+
+/// A message that wants no answer.
+pub(crate) fn message(code: u32, body: &[u8]) -> Vec<u8> {
+    message_with(code, 1, body)
+}
+
+fn message_with(code: u32, flags: u32, body: &[u8]) -> Vec<u8> {
+    [
+        &code.to_ne_bytes()[..],
+        &flags.to_ne_bytes(),
+        &(body.len() as u32).to_ne_bytes(),
+        body,
+    ]
+    .concat()
+}
+
+/// Sends bytes with descriptors. The daemon may have hung up, which is its right.
+fn send(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)));
+    }
+    let sent = sendmsg(
+        socket,
+        &[IoSlice::new(bytes)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    );
+    match sent {
+        Ok(_) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => {}
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Ends what is said and reads until the daemon has ended as well: all has been handled then.
+fn finish(mut socket: UnixStream) {
+    socket.shutdown(std::net::Shutdown::Write).unwrap_or_default();
+    socket
+        .set_read_timeout(Some(std::time::Duration::from_secs(10)))
+        .unwrap();
+    let mut answers = [0; 4096];
+    loop {
+        match socket.read(&mut answers) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
+            Err(error) => panic!("the daemon goes on with a client that has gone: {error}"),
+        }
+    }
+}
+
+/// Features and protocol features, as an honest client begins. Their answers lie in the socket.
+fn negotiate(socket: &UnixStream) {
+    let features: u64 = 1 << 32 | 1 << 30;
+    let protocol: u64 = 1 | 1 << 3 | 1 << 9 | 1 << 15;
+    for (code, body) in [
+        (3, None),
+        (1, None),
+        (2, Some(features)),
+        (15, None),
+        (16, Some(protocol)),
+    ] {
+        let body = body.map(u64::to_ne_bytes);
+        send(
+            socket,
+            &message(code, body.as_ref().map_or(&[], |body| &body[..])),
+            &[],
+        );
+    }
+}
+
+struct Material {
+    bell: OwnedFd,
+    memory: File,
+    null: File,
+}
+
+impl Material {
+    fn new() -> Self {
+        Self {
+            bell: rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap(),
+            memory: shared(1 << 16).0,
+            null: File::open("/dev/null").unwrap(),
+        }
+    }
+
+    fn some(&self, count: usize, random: &mut fastrand::Rng) -> Vec<BorrowedFd<'_>> {
+        let kinds = [self.bell.as_fd(), self.memory.as_fd(), self.null.as_fd()];
+        let first = random.usize(..3);
+        (0..count).map(|i| kinds[(first + i / 8) % 3]).collect()
+    }
+}
+
+/// Bodies of ones, of zeroes, of small numbers, of anything.
+fn body(len: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+    let kind = random.u8(..4);
+    (0..len)
+        .map(|at| match kind {
+            0 => 0,
+            1 => 0xff,
+            2 if at % 8 == 0 => random.u8(..4),
+            2 => 0,
+            _ => random.u8(..),
+        })
+        .collect()
+}
+
+/// Each number x length x number of descriptors, before and after the features are negotiated, wanting an answer or not.
+#[test]
+fn case_11_every_message_with_every_wrong_length_and_descriptors() {
+    let mut random = seed();
+    let daemon = Daemon::start("ram=1M", &[]);
+    let before = daemon.settled();
+    let material = Material::new();
+    let mut sent = 0;
+    for code in NUMBERS.chain([0x7fff_ffff, u32::MAX]) {
+        for len in LENGTHS {
+            for count in DESCRIPTORS {
+                let socket = UnixStream::connect(daemon.socket()).unwrap();
+                if random.bool() {
+                    negotiate(&socket);
+                }
+                let flags = if random.bool() { 1 } else { 1 | 8 };
+                let body = body(len, &mut random);
+                send(
+                    &socket,
+                    &message_with(code, flags, &body),
+                    &material.some(count, &mut random),
+                );
+                // Whoever is still heard says something else.
+                send(&socket, &message(1, &[]), &[]);
+                finish(socket);
+                sent += 1;
+            }
+        }
+        daemon.serves();
+        daemon.holds_the_same_as(before);
+    }
+    println!("{sent} messages");
+    daemon.holds_the_same_as(before);
+    daemon.is_at_rest();
+    let log = daemon.stop();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+/// Conversations of many messages, in no order, none of them negotiated: as fast as they can be sent.
+#[test]
+fn case_12_floods_before_anything_is_negotiated() {
+    let mut random = seed();
+    let daemon = Daemon::start("ram=1M", &[]);
+    let before = daemon.settled();
+    let material = Material::new();
+    let fitting = |code: u32| match code {
+        2 | 12..=14 | 16 => 8,
+        5 => 40,
+        8 | 10 | 11 | 18 => 8,
+        9 => 40,
+        24 | 25 => 12 + 8,
+        37 | 38 => 40,
+        _ => 0,
+    };
+    for _ in 0..300 {
+        let socket = UnixStream::connect(daemon.socket()).unwrap();
+        for _ in 0..random.usize(1..100) {
+            // Most of them of the right length, so that they are heard.
+            let code = [
+                1, 2, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 36, 37, 38,
+            ][random.usize(..19)];
+            let count = match code {
+                5 | 37 => 1,
+                12..=14 => random.usize(..2),
+                _ => 0,
+            };
+            let mut body = body(fitting(code), &mut random);
+            if let (12..=14, Some(first)) = (code, body.first_mut()) {
+                *first = 0;
+            }
+            send(&socket, &message(code, &body), &material.some(count, &mut random));
+        }
+        finish(socket);
+    }
+    daemon.serves();
+    daemon.holds_the_same_as(before);
+    daemon.is_at_rest();
+    daemon.stop();
+}
+
+/// Descriptors that come with the wrong bytes: in the middle of the header, with the body, with nothing that follows.
+#[test]
+fn case_13_descriptors_in_odd_places() {
+    let mut random = seed();
+    let daemon = Daemon::start("ram=1M", &[]);
+    let before = daemon.settled();
+    let material = Material::new();
+    let whole = message(12, &[0; 8]);
+    for split in 1..whole.len() {
+        for count in [1, 8, 253] {
+            let socket = UnixStream::connect(daemon.socket()).unwrap();
+            let (head, tail) = whole.split_at(split);
+            send(&socket, head, &[]);
+            send(&socket, tail, &material.some(count, &mut random));
+            send(&socket, &message(1, &[]), &[]);
+            finish(socket);
+            // And never the rest.
+            let socket = UnixStream::connect(daemon.socket()).unwrap();
+            send(&socket, head, &material.some(count, &mut random));
+            finish(socket);
+        }
+    }
+    daemon.serves();
+    daemon.holds_the_same_as(before);
+    daemon.is_at_rest();
+}
+
+/// One byte every time the daemon has looked at the last one: served, and nobody else notices.
+#[test]
+fn case_14_a_byte_at_a_time() {
+    let daemon = Daemon::start("ram=1M", &[]);
+    let mut socket = UnixStream::connect(daemon.socket()).unwrap();
+    let wait = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 3_000_000,
+    };
+    for byte in [message(3, &[]), message(1, &[])].concat() {
+        socket.write_all(&[byte]).unwrap();
+        rustix::event::poll(&mut [], Some(&wait)).unwrap();
+    }
+    let mut answer = [0; 20];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[..4], 1u32.to_ne_bytes());
+    drop(socket);
+    daemon.serves();
+    daemon.is_at_rest();
+}
