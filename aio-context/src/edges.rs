@@ -96,9 +96,14 @@ impl Inner {
     }
 
     /// Keeps an edge from being lost in a callback that panics.
-    pub(crate) fn insure_edge(&self, token: Token, readiness: Readiness) -> Option<Insured<'_>> {
-        let insured = self.edges.wanted.get() && self.asks_for_edges(token);
-        insured.then(|| Insured {
+    #[inline]
+    pub(crate) fn insure_edge(
+        &self,
+        token: Token,
+        readiness: Readiness,
+        interest: Interest,
+    ) -> Option<Insured<'_>> {
+        interest.contains(Interest::EDGE).then(|| Insured {
             inner: self,
             token,
             readiness,

@@ -320,7 +320,7 @@ impl Inner {
             self.warm_up(token);
             Busy::new(&self.hot, token)
         });
-        let _insured = self.insure_edge(token, readiness);
+        let _insured = self.insure_edge(token, readiness, interest);
         if readiness.wakes_reader(interest) {
             cx.call(|cx| kind.handler().readable(cx));
         }

@@ -211,7 +211,7 @@ fn cross_stream() -> Case {
 /// Another thread wakes a loop that sleeps: there and back, by two loops.
 fn cross_asleep() -> Case {
     Case::new("P5", "cross asleep", 1)
-        .by("floor", crate::waiting::blocking_floor)
+        .by("floor", crate::ping_pong::blocking_floor)
         .by("aio", || {
             let cx = Context::new()?;
             let done = Rc::new(Cell::new(0u64));

@@ -2,13 +2,16 @@
 //!
 //! It prints a line for every figure, and at the end writes all of them to a file. It judges nothing.
 
+mod boards;
 mod case;
 mod deferred;
 mod floor;
 mod memory;
 mod ours;
 mod peers;
+mod ping_pong;
 mod registering;
+mod staleness;
 mod timers;
 mod waiting;
 
@@ -38,6 +41,15 @@ struct Args {
     /// Only ours and the floor
     #[arg(long)]
     alone: bool,
+    /// Measure nothing; do the work of one contestant so often, to have its instructions counted
+    #[arg(long, value_name = "TIMES", requires_all = ["workload", "size", "impl"])]
+    count: Option<u64>,
+    #[arg(long, value_name = "WORKLOAD", requires = "count")]
+    workload: Option<String>,
+    #[arg(long, value_name = "N", requires = "count")]
+    size: Option<u64>,
+    #[arg(long, value_name = "NAME", requires = "count")]
+    r#impl: Option<String>,
 }
 
 /// A figure: nanoseconds per operation.
@@ -53,6 +65,31 @@ struct Row {
     ratio_to_floor: f64,
     ratio_min: f64,
     ratio_max: f64,
+    /// A figure that is no time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'static str>,
+}
+
+impl Row {
+    /// A figure that is no time, such as bytes.
+    fn counted(id: &'static str, workload: &str, n: u64, count: f64, unit: &'static str) -> Self {
+        Self {
+            id,
+            workload: workload.to_owned(),
+            r#impl: "aio",
+            n,
+            ns: 0.0,
+            min_ns: 0.0,
+            max_ns: 0.0,
+            ratio_to_floor: f64::NAN,
+            ratio_min: f64::NAN,
+            ratio_max: f64::NAN,
+            count: Some(count),
+            unit: Some(unit),
+        }
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -62,14 +99,18 @@ fn main() -> anyhow::Result<()> {
         |id: &str| args.only.is_empty() || args.only.iter().any(|only| only.eq_ignore_ascii_case(id));
     let mut pinned: Vec<Case> = Vec::new();
     pinned.extend(waiting::cases());
+    pinned.extend(boards::cases());
     pinned.extend(registering::cases());
     pinned.extend(timers::cases());
     let (crossing, home): (Vec<Case>, Vec<Case>) = deferred::cases()
         .into_iter()
         .partition(|case| case.workload.starts_with("cross"));
     pinned.extend(home);
-    let mut crossing: Vec<Case> = crossing.into_iter().chain(waiting::ping_pong()).collect();
+    let mut crossing: Vec<Case> = crossing.into_iter().chain(ping_pong::ping_pong()).collect();
     pinned.retain(|case| wanted(case.id));
+    if let Some(times) = args.count {
+        return count_one(pinned, &args, times);
+    }
     crossing.retain(|case| wanted(case.id));
     let rounds = if args.quick { 3 } else { 9 };
     let bar = ProgressBar::new((pinned.len() + crossing.len()) as u64);
@@ -93,8 +134,12 @@ fn main() -> anyhow::Result<()> {
         measure(case, &args, rounds, &bar, &mut rows, &mut skipped);
     }
     bar.finish_and_clear();
-    if wanted("P12") {
-        memory::print();
+    let counted = memory::rows(&wanted)?
+        .into_iter()
+        .chain(staleness::rows(&wanted)?);
+    for row in counted {
+        print(&row);
+        rows.push(row);
     }
     for line in skipped {
         println!("left out: {line}");
@@ -104,6 +149,27 @@ fn main() -> anyhow::Result<()> {
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
+}
+
+/// Does the work of one contestant `times` times, where callgrind counts.
+fn count_one(cases: Vec<Case>, args: &Args, times: u64) -> anyhow::Result<()> {
+    let mut cases = cases.into_iter();
+    let case = cases
+        .find(|case| Some(&case.workload) == args.workload.as_ref() && Some(case.n) == args.size)
+        .context("there is no such workload")?;
+    let mut contestants = case.contestants.into_iter();
+    let one = contestants
+        .find(|one| Some(one.name) == args.r#impl.as_deref())
+        .context("nobody of that name takes part")?;
+    let mut run = (one.make)()?;
+    run(times.max(300));
+    counted_section(&mut run, times);
+    Ok(())
+}
+
+#[inline(never)]
+fn counted_section(run: &mut case::Run, times: u64) {
+    run(std::hint::black_box(times));
 }
 
 fn measure(
@@ -152,6 +218,8 @@ fn row(id: &'static str, workload: &str, n: u64, outcome: &Outcome, floor: Optio
         ratio_to_floor,
         ratio_min,
         ratio_max,
+        count: None,
+        unit: None,
     }
 }
 
@@ -166,6 +234,13 @@ fn spread(figures: &[f64]) -> (f64, f64, f64) {
 }
 
 fn print(row: &Row) {
+    if let (Some(count), Some(unit)) = (row.count, row.unit) {
+        println!(
+            "{:<4} {:<20} {:>8} {:<14} {count:>10.1} {unit}",
+            row.id, row.workload, row.n, row.r#impl
+        );
+        return;
+    }
     println!(
         "{:<4} {:<20} {:>8} {:<14} {:>10.1} {:>23} {:>9.2} {:>17}",
         row.id,

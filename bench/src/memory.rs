@@ -1,22 +1,25 @@
-//! P12: bytes per registered handler, timer and bottom half, counted by the allocator.
+//! P10: allocations in an iteration, P12: bytes per registered handler, timer and bottom half; both counted by the allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aio_context::{ClockId, Context, Interest};
+use aio_context::{ClockId, Context, Interest, Wait};
 
-use crate::floor::doorbell;
-use crate::ours::Silent;
+use crate::Row;
+use crate::floor::ring;
+use crate::ours::{Loop, Silent};
 
 struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
+static CALLS: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: everything is passed on to the system's allocator; counting changes nothing about it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        CALLS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promises are ours to the system.
         unsafe { System.alloc(layout) }
     }
@@ -31,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const MANY: usize = 4096;
+const MANY: usize = 4000;
 
 /// Live bytes that each of `MANY` things adds.
 fn each<T>(mut make: impl FnMut() -> T) -> usize {
@@ -45,23 +48,49 @@ fn each<T>(mut make: impl FnMut() -> T) -> usize {
     (after - before) / MANY + size_of::<T>()
 }
 
-pub(crate) fn print() {
-    let Ok(cx) = Context::new() else { return };
-    let Ok(bells) = crate::floor::doorbells(MANY as u64) else {
-        return;
+pub(crate) fn rows(wanted: &impl Fn(&str) -> bool) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    if wanted("P10") {
+        rows.push(allocations()?);
+    }
+    if wanted("P12") {
+        rows.extend(bytes()?);
+    }
+    Ok(rows)
+}
+
+/// Allocations in iterations with 64 events each, after the first few.
+fn allocations() -> anyhow::Result<Row> {
+    const EVENTS: u64 = 64;
+    const ITERATIONS: usize = 1000;
+    let ours = Loop::new(crate::floor::doorbells(EVENTS)?)?;
+    let turn = || {
+        ours.bells.iter().for_each(|bell| ring(bell));
+        ours.poll(Wait::Block);
     };
-    let mut bells = bells.into_iter();
-    let handlers: Vec<_> = bells.by_ref().map(|bell| Rc::new(Silent(bell))).collect();
-    let mut handlers = handlers.into_iter();
-    let handler = each(|| {
-        let handler = handlers
-            .next()
-            .or_else(|| doorbell().ok().map(|bell| Rc::new(Silent(bell))));
-        handler.and_then(|handler| cx.watch(handler, Interest::READ).ok())
-    });
+    // Until the backend has made up its mind, and all its memory is there.
+    (0..ITERATIONS).for_each(|_| turn());
+    let before = CALLS.load(Ordering::Relaxed);
+    (0..ITERATIONS).for_each(|_| turn());
+    let calls = CALLS.load(Ordering::Relaxed) - before;
+    let each = calls as f64 / ITERATIONS as f64;
+    Ok(Row::counted("P10", "allocations", EVENTS, each, "per iteration"))
+}
+
+fn bytes() -> anyhow::Result<[Row; 3]> {
+    let cx = Context::new()?;
+    let mut handlers = crate::floor::doorbells(MANY as u64)?
+        .into_iter()
+        .map(|bell| Rc::new(Silent(bell)))
+        .collect::<Vec<_>>()
+        .into_iter();
+    let handler = each(|| handlers.next().map(|handler| cx.watch(handler, Interest::READ)));
     let timer = each(|| cx.timer(ClockId::Monotonic, |_, _| {}));
     let half = each(|| cx.bottom_half("a name", |_| {}));
-    println!(
-        "P12  bytes besides the user's own state: handler {handler} (goal 128), timer {timer} (64), bottom half {half} (96)"
-    );
+    let row = |workload, bytes: usize| Row::counted("P12", workload, MANY as u64, bytes as f64, "bytes");
+    Ok([
+        row("handler", handler),
+        row("timer", timer),
+        row("bottom half", half),
+    ])
 }

@@ -2,6 +2,7 @@
 //!
 //! One module a command; what several use is in `report`, `interrupt`, `cores` and `shell`.
 
+mod bench;
 mod check;
 mod cores;
 mod demo;
@@ -33,6 +34,7 @@ enum Task {
     Policies(policies::Args),
     Prove(prove::Args),
     Soak(soak::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Task::Policies(args) => policies::run(args),
         Task::Prove(args) => prove::run(args),
         Task::Soak(args) => soak::run(args),
+        Task::Bench(args) => bench::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
