@@ -65,6 +65,12 @@ pub fn remedy(error: &io::Error) -> &'static str {
         Some(Errno::NOSYS | Errno::PERM) => {
             "the system call is missing or forbidden: look at the kernel's version and at seccomp filters"
         }
+        Some(Errno::LOOP) => {
+            "epoll sets watch each other in a circle, or too deep: look which set is added to which"
+        }
+        Some(Errno::NODEV) => {
+            "the kernel has no anonymous files, which every event loop needs: try another kernel"
+        }
         _ => "none is known",
     }
 }

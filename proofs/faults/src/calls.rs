@@ -1,0 +1,283 @@
+//! The system calls of the backends, which fail as planned.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use aio_backend_epoll::sys::{Events, Kernel as EpollKernel, Sys as EpollSys};
+use aio_backend_ppoll::sys::{Kernel as PpollKernel, Polled, Sys as PpollSys};
+use aio_context::Interest;
+use rustix::io::Errno;
+
+/// A system call, by what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// `epoll_create1`
+    Create,
+    /// `epoll_ctl(EPOLL_CTL_ADD)`
+    Add,
+    /// `epoll_ctl(EPOLL_CTL_MOD)`
+    Modify,
+    /// `epoll_ctl(EPOLL_CTL_DEL)`
+    Delete,
+    /// `epoll_wait`
+    EpollWait,
+    /// `ppoll` of an epoll set, for what is left of a millisecond
+    SetPoll,
+    /// `ppoll`
+    Ppoll,
+}
+
+impl Call {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Create,
+        Self::Add,
+        Self::Modify,
+        Self::Delete,
+        Self::EpollWait,
+        Self::SetPoll,
+        Self::Ppoll,
+    ];
+
+    /// As the manual calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "epoll_create1",
+            Self::Add => "epoll_ctl ADD",
+            Self::Modify => "epoll_ctl MOD",
+            Self::Delete => "epoll_ctl DEL",
+            Self::EpollWait => "epoll_wait",
+            Self::SetPoll => "ppoll (epoll set)",
+            Self::Ppoll => "ppoll",
+        }
+    }
+
+    /// What the manual page says that can happen; and ENOSYS and EPERM, as filters of system calls answer. EEXIST and
+    /// ENOENT say something about the set that would not be true.
+    #[must_use]
+    pub fn faults(self) -> &'static [Fault] {
+        use Fault::{Error, Nothing};
+        match self {
+            Self::Create => &[
+                Error(Errno::MFILE),
+                Error(Errno::NFILE),
+                Error(Errno::NOMEM),
+                Error(Errno::INVAL),
+                Error(Errno::NOSYS),
+                Error(Errno::PERM),
+            ],
+            Self::Add => &[
+                Error(Errno::NOSPC),
+                Error(Errno::NOMEM),
+                Error(Errno::BADF),
+                Error(Errno::INVAL),
+                Error(Errno::LOOP),
+            ],
+            Self::Modify => &[Error(Errno::NOMEM), Error(Errno::BADF), Error(Errno::INVAL)],
+            Self::Delete => &[Error(Errno::NOMEM), Error(Errno::BADF), Error(Errno::INVAL)],
+            Self::EpollWait => &[
+                Error(Errno::INTR),
+                Error(Errno::BADF),
+                Error(Errno::INVAL),
+                Error(Errno::NOSYS),
+                Error(Errno::PERM),
+                Nothing,
+            ],
+            Self::SetPoll | Self::Ppoll => &[
+                Error(Errno::INTR),
+                Error(Errno::INVAL),
+                Error(Errno::NOMEM),
+                Nothing,
+            ],
+        }
+    }
+}
+
+impl Fault {
+    /// Whether it can be true of a descriptor that is open and a set that is whole. A kernel that says otherwise is met
+    /// once in a run, not several times.
+    pub(crate) fn is_possible(self, call: Call) -> bool {
+        let registers = matches!(call, Call::Add | Call::Modify | Call::Delete);
+        let lies = matches!(self, Self::Error(Errno::BADF | Errno::INVAL | Errno::LOOP));
+        !(registers && lies)
+    }
+}
+
+/// How a call goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails with this.
+    Error(Errno),
+    /// A wait ends at once, with nothing.
+    Nothing,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("woken for nothing"),
+            Self::Error(errno) => {
+                let known = [
+                    (Errno::MFILE, "EMFILE"),
+                    (Errno::NFILE, "ENFILE"),
+                    (Errno::NOMEM, "ENOMEM"),
+                    (Errno::INVAL, "EINVAL"),
+                    (Errno::NOSYS, "ENOSYS"),
+                    (Errno::PERM, "EPERM"),
+                    (Errno::NOSPC, "ENOSPC"),
+                    (Errno::BADF, "EBADF"),
+                    (Errno::LOOP, "ELOOP"),
+                    (Errno::INTR, "EINTR"),
+                ];
+                let name = known.iter().find(|(known, _)| known == errno);
+                f.write_str(name.map_or("?", |(_, name)| name))
+            }
+        }
+    }
+}
+
+/// A mistake made on purpose, to see that the verdict finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// A refused registration is taken for a success.
+    RefusalIgnored,
+    /// After a failure every wait ends at once, for ever.
+    Spin,
+    /// After a failure a descriptor is left open.
+    Leak,
+}
+
+/// Which calls fail.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Each: which call, its number (from 1), and how.
+    pub(crate) faults: Vec<(Call, u64, Fault)>,
+    /// Every second call of these goes wrong, too.
+    pub(crate) storm: Option<(Call, Fault)>,
+    pub(crate) plant: Option<Plant>,
+    pub(crate) counts: [Cell<u64>; Call::ALL.len()],
+    pub(crate) injected: Cell<u64>,
+    /// More calls than this are a busy loop.
+    pub(crate) most: u64,
+}
+
+/// Thrown by a program that makes far too many calls.
+pub(crate) struct Runaway;
+
+impl Plan {
+    pub(crate) fn total(&self) -> u64 {
+        self.counts.iter().map(Cell::get).sum()
+    }
+
+    /// What is to go wrong with this call.
+    fn next(&self, call: Call) -> Option<Fault> {
+        let count = &self.counts[call as usize];
+        count.set(count.get() + 1);
+        if self.total() > 20 * self.most {
+            std::panic::panic_any(Runaway);
+        }
+        let number = count.get();
+        let planned = self
+            .faults
+            .iter()
+            .find(|(of, at, _)| (*of, *at) == (call, number));
+        let storm = self
+            .storm
+            .filter(|(of, _)| *of == call && number.is_multiple_of(2));
+        let fault = planned
+            .map(|(.., fault)| *fault)
+            .or(storm.map(|(_, fault)| fault))?;
+        self.injected.set(self.injected.get() + 1);
+        Some(fault)
+    }
+
+    fn enter(&self, call: Call) -> io::Result<bool> {
+        let spins = self.plant == Some(Plant::Spin) && self.injected.get() > 0;
+        let fault = self.next(call);
+        if fault.is_some() && self.plant == Some(Plant::Leak) {
+            let leaked = std::fs::File::open("/dev/null")?;
+            std::mem::forget(leaked);
+        }
+        match fault {
+            Some(Fault::Error(errno)) => Err(errno.into()),
+            Some(Fault::Nothing) => Ok(true),
+            None => Ok(spins && matches!(call, Call::EpollWait | Call::Ppoll | Call::SetPoll)),
+        }
+    }
+}
+
+/// The kernel, except for what is planned.
+#[derive(Clone, Debug)]
+pub(crate) struct Failing(pub(crate) Rc<Plan>);
+
+impl Failing {
+    fn register(&self, call: Call) -> io::Result<bool> {
+        match self.0.enter(call) {
+            Err(_) if self.0.plant == Some(Plant::RefusalIgnored) => Ok(true),
+            result => result,
+        }
+    }
+}
+
+impl EpollSys for Failing {
+    fn create(&self) -> io::Result<OwnedFd> {
+        self.0.enter(Call::Create)?;
+        EpollKernel.create()
+    }
+    fn add(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> io::Result<()> {
+        if self.register(Call::Add)? {
+            return Ok(());
+        }
+        EpollKernel.add(set, fd, key, interest)
+    }
+    fn modify(
+        &self,
+        set: BorrowedFd<'_>,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+    ) -> io::Result<()> {
+        if self.register(Call::Modify)? {
+            return Ok(());
+        }
+        EpollKernel.modify(set, fd, key, interest)
+    }
+    fn delete(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.enter(Call::Delete)?;
+        EpollKernel.delete(set, fd)
+    }
+    fn wait(
+        &self,
+        set: BorrowedFd<'_>,
+        events: &mut Events<'_>,
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        if self.0.enter(Call::EpollWait)? {
+            return Ok(0);
+        }
+        EpollKernel.wait(set, events, timeout)
+    }
+    fn poll(&self, set: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+        if self.0.enter(Call::SetPoll)? {
+            return Ok(false);
+        }
+        EpollKernel.poll(set, timeout)
+    }
+    fn now(&self) -> Instant {
+        EpollKernel.now()
+    }
+}
+
+impl PpollSys for Failing {
+    fn ppoll(&self, polled: &mut Polled<'_>, timeout: Option<Duration>) -> io::Result<usize> {
+        if self.0.enter(Call::Ppoll)? {
+            return Ok(0);
+        }
+        PpollKernel.ppoll(polled, timeout)
+    }
+}
