@@ -68,6 +68,17 @@ pub(super) const CHECKS: &[Check] = &[
         |at| at.program("aio-simulation", &["--steps", at.pick("10000000", "1000000000")]),
     ),
     check(
+        "failing calls",
+        ["5,000 injections", "100,000 injections"],
+        [10, 60],
+        |at| {
+            at.program(
+                "aio-faults",
+                &["--table", "--injections", at.pick("5000", "100000")],
+            )
+        },
+    ),
+    check(
         "address sanitizer",
         ["all tests of the libraries, 3 planted faults"; 2],
         [20, 30],
