@@ -1,7 +1,7 @@
 //! Every system call that the loop makes fails at its N-th call, with everything that its manual page allows, for N = 1, 2, ...
 //! until a run has no such call left.
 //!
-//! A run is a small [program](program) that does a known amount of work. Whatever fails, it must end with all of it done,
+//! A run is a small [`program`] that does a known amount of work. Whatever fails, it must end with all of it done,
 //! without more calls than a few times those of an undisturbed run, without a descriptor left, and each failure must be
 //! repeated unseen, be answered by a fall-back with one warning, or come out as an error that says what failed and what
 //! helps.
