@@ -3,9 +3,11 @@
 //! It measures and reports; how long to poll is decided in `aio-pollctl`.
 
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aio_backend::ReadyList;
+use aio_backend::{ReadyList, Token};
 use aio_pollctl::Iteration;
 use aio_timers::Moment;
 
@@ -21,7 +23,32 @@ pub(crate) struct Adapting {
     per_handler: Cell<bool>,
 }
 
+/// The polling time of one handler, readable from any thread; see [`Registration::poll_time`](crate::Registration::poll_time).
+#[derive(Clone, Debug)]
+pub struct PollTime(Arc<AtomicU64>);
+
+impl PollTime {
+    /// As it was after the last wait: how long a policy that has a time for each handler, such as `qemu-10`, would poll for
+    /// this one (for `qemu-weighted`, its mean wait). Zero with other policies, whose time is
+    /// [`Stats::budget`](crate::Stats::budget).
+    #[must_use]
+    pub fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
 impl Inner {
+    /// Where the polling time of a handler can be read from now on; zero for one that is gone.
+    pub(crate) fn poll_time(&self, token: Token) -> PollTime {
+        let mut registry = self.registry.borrow_mut();
+        let Some(entry) = registry.get_mut(token) else {
+            return PollTime(Arc::default());
+        };
+        let now = entry.memory.time().as_nanos() as u64;
+        let shown = entry.shown.get_or_insert_with(|| Arc::new(AtomicU64::new(now)));
+        PollTime(shown.clone())
+    }
+
     /// The policy starts anew.
     pub(crate) fn adapt_anew(&self) {
         let per_handler = self.policy.borrow().is_per_handler();
@@ -81,6 +108,9 @@ impl Inner {
                 if let Some(entry) = registry.get_mut(token) {
                     let had_event = std::mem::take(&mut entry.had_event);
                     policy.observe_handler(&mut entry.memory, had_event, seen);
+                    if let Some(shown) = &entry.shown {
+                        shown.store(entry.memory.time().as_nanos() as u64, Ordering::Relaxed);
+                    }
                 }
             });
         }

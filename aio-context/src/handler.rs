@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use aio_pollctl::HandlerMemory;
 
@@ -199,6 +200,8 @@ pub(crate) struct Entry {
     pub(crate) had_event: bool,
     /// What the policy remembers about it.
     pub(crate) memory: HandlerMemory,
+    /// Where others read it, once somebody has asked for that.
+    pub(crate) shown: Option<Arc<AtomicU64>>,
     /// It is a board: it comes back without a descriptor, and may be asked again while it runs.
     pub(crate) is_board: bool,
     /// The round of its last event, or of its coming.
@@ -217,6 +220,7 @@ impl Entry {
             cold: false,
             had_event: false,
             memory: HandlerMemory::default(),
+            shown: None,
             is_board: false,
             last_event: 0,
             in_backend: false,

@@ -68,6 +68,7 @@ mod stats;
 mod timer;
 mod wake;
 
+pub use adapting::PollTime;
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub use aio_handlers::GroupId;
 pub use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy, WakeCost};

@@ -11,6 +11,7 @@ use std::rc::{Rc, Weak};
 use aio_backend::{Interest, Token, Watched};
 use aio_handlers::{GroupId, Occupied};
 
+use crate::adapting::PollTime;
 use crate::context::Inner;
 use crate::error::explained_if_all;
 use crate::handler::{Entry, Kind};
@@ -82,6 +83,16 @@ impl Registration {
     #[must_use]
     pub fn token(&self) -> Token {
         self.token
+    }
+
+    /// How long the policy would poll for this handler, to be read from any thread while the loop runs. A handler that takes
+    /// its place begins anew, and is asked about anew.
+    ///
+    /// # Errors
+    /// `NotFound` if the handler is not registered any more.
+    pub fn poll_time(&self) -> io::Result<PollTime> {
+        let cx = self.context()?;
+        Ok(cx.0.poll_time(self.token))
     }
 
     /// Whether the handler is still registered: not replaced by another `watch` of the same descriptor, not

@@ -88,6 +88,12 @@ pub struct HandlerMemory {
 }
 
 impl HandlerMemory {
+    /// The time that was stored last: how long this handler would be polled for, or what that is made of.
+    #[must_use]
+    pub const fn time(&self) -> Duration {
+        Duration::from_nanos(self.ns)
+    }
+
     /// What was stored since the policy began its `generation`, else 0.
     pub(crate) const fn get(&self, generation: u32) -> u64 {
         if self.generation == generation { self.ns } else { 0 }

@@ -118,6 +118,29 @@ fn a7_each_handler_has_its_own_time_and_the_longest_counts() {
 }
 
 #[test]
+fn a7_the_time_of_each_handler_can_be_read_from_another_thread() {
+    let params = PollParams::up_to(Duration::from_nanos(32_768));
+    let scene = Scene::new(Box::new(Policy::by_name("qemu-10", params).unwrap()));
+    let ((a, a_registration), (b, b_registration)) = (scene.polled(), scene.polled());
+    let times = [
+        a_registration.poll_time().unwrap(),
+        b_registration.poll_time().unwrap(),
+    ];
+    let read = || {
+        let times = times.clone();
+        std::thread::spawn(move || times.map(|time| time.get().as_nanos()))
+            .join()
+            .unwrap()
+    };
+    assert_eq!(read(), [0, 0]);
+    scene.wait(US, &[&a]);
+    scene.wait(5 * US, &[&a]);
+    scene.wait(US, &[&b]);
+    assert_eq!(read(), [8000, 4000]);
+    assert_eq!(a_registration.poll_time().unwrap().get().as_nanos(), 8000);
+}
+
+#[test]
 fn a7_handlers_without_poll_have_no_time() {
     let params = PollParams::up_to(Duration::from_nanos(32_768));
     let scene = Scene::new(Box::new(Policy::by_name("qemu-10", params).unwrap()));
