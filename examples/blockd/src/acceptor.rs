@@ -165,11 +165,20 @@ struct Listener {
 impl Listener {
     fn bind(path: &Path) -> anyhow::Result<Self> {
         make_room(path)?;
-        let socket = UnixListener::bind(path).with_context(|| {
-            format!(
-                "cannot listen at {}: does its directory exist, and may you write there?",
-                path.display()
-            )
+        let socket = UnixListener::bind(path).map_err(|error| {
+            let remedy = match error.kind() {
+                io::ErrorKind::NotFound => "its directory does not exist; make it, or name another path",
+                io::ErrorKind::PermissionDenied => {
+                    "you may not write to its directory; change that, or name another path"
+                }
+                io::ErrorKind::InvalidInput => {
+                    "a socket's path has at most 107 bytes; name a shorter one, or change to its directory and \
+                     name the last part"
+                }
+                _ => "name another path",
+            };
+            let what = format!("cannot listen at {}: {remedy}", path.display());
+            anyhow::Error::new(error).context(what)
         })?;
         let listener = Self {
             socket,

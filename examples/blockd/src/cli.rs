@@ -13,6 +13,9 @@ use crate::disk::Source;
 /// More queues than this cannot be told apart by the protocol.
 pub const MOST_QUEUES: u16 = 256;
 
+/// Looking for longer than this without sleeping once is a mistake in the number.
+const MOST_POLL: Duration = Duration::from_secs(1);
+
 /// Serves disks over vhost-user-blk, to virtual machines and other clients, from one thread.
 ///
 /// Each export is a disk and a Unix socket. A client connects to the socket, shares its memory, and sends requests
@@ -33,8 +36,9 @@ pub struct Args {
     )]
     pub exports: Vec<Export>,
 
-    /// How long at most to look for requests in memory before sleeping: 32us, 1ms, 500ns; 0 does not look at all
-    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = parse_duration)]
+    /// How long at most to look for requests in memory before sleeping: 32us, 1ms, 500ns, 1s at most; 0 does not look at
+    /// all
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = parse_poll_max, allow_hyphen_values = true)]
     pub poll_max: Duration,
 
     /// What decides how long to look, up to --poll-max
@@ -191,6 +195,17 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         ));
     }
     Ok(bytes)
+}
+
+/// A duration that is short enough to be spent looking.
+fn parse_poll_max(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    if duration > MOST_POLL {
+        return Err(format!(
+            "'{text}' is longer than {MOST_POLL:?}; a few times what a sleep costs is usual: 32us to 200us"
+        ));
+    }
+    Ok(duration)
 }
 
 /// A duration: a whole number with ns, us, ms or s, or 0.

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_env("BLOCKD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = log_filter();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -25,6 +25,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// How much to log: what BLOCKD_LOG says, if that can be understood.
+fn log_filter() -> EnvFilter {
+    let default = || EnvFilter::new("warn");
+    let Ok(wanted) = std::env::var("BLOCKD_LOG") else {
+        return default();
+    };
+    EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
+        eprintln!(
+            "blockd: BLOCKD_LOG={wanted} is not understood ({error}); say error, warn, info, debug or trace"
+        );
+        default()
+    })
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +50,7 @@ impl Server {
     /// # Errors
     /// What cannot be opened, bound or built, and what to do about it.
     pub fn new(args: &Args) -> anyhow::Result<Self> {
+        no_socket_twice(args)?;
         raise_descriptor_limit(args);
         let params = poll_params(args)?;
         let mut builder = Context::builder().poll_params(params);
@@ -168,17 +170,49 @@ fn policy(args: &Args, params: PollParams) -> anyhow::Result<Box<dyn PollPolicy>
     }
 }
 
-fn open(export: &Export) -> anyhow::Result<Disk> {
-    Disk::open(&export.source, export.readonly).with_context(|| match &export.source {
-        Source::File(path) if export.readonly => format!("cannot open {} for reading", path.display()),
-        Source::File(path) => {
-            format!(
-                "cannot open {} for reading and writing; add ',readonly' to only read it",
-                path.display()
-            )
+fn no_socket_twice(args: &Args) -> anyhow::Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    for export in &args.exports {
+        if !seen.insert(&export.socket) {
+            bail!(
+                "two exports name the socket {}; each needs one of its own",
+                export.socket.display()
+            );
         }
-        Source::Ram(bytes) | Source::Null(bytes) => format!("cannot reserve {bytes} bytes of memory"),
+    }
+    Ok(())
+}
+
+fn open(export: &Export) -> anyhow::Result<Disk> {
+    Disk::open(&export.source, export.readonly).map_err(|error| {
+        let what = match &export.source {
+            Source::File(path) => cannot_open(path, export.readonly, error.kind()),
+            Source::Ram(bytes) | Source::Null(bytes) => {
+                format!("cannot reserve {bytes} bytes of memory for a disk; name a smaller size")
+            }
+        };
+        anyhow::Error::new(error).context(what)
     })
+}
+
+/// What went wrong with an image, and what to do about it.
+fn cannot_open(path: &Path, readonly: bool, why: io::ErrorKind) -> String {
+    let path = path.display();
+    let how = if readonly {
+        "reading"
+    } else {
+        "reading and writing"
+    };
+    let remedy = match why {
+        io::ErrorKind::NotFound => format!("; truncate -s 1G {path} makes an empty disk"),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem if !readonly => {
+            "; add ',readonly' to only read it".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "; may you read it?".to_owned(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => "; name another one".to_owned(),
+        _ => String::new(),
+    };
+    format!("cannot open the image {path} for {how}{remedy}")
 }
 
 /// Raises the soft limit of open files to the hard one, and warns if that may not do.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
 use rustix::fs::FallocateFlags;
@@ -16,9 +16,23 @@ use crate::chain::Bytes;
 const STEP: usize = 256 * 1024;
 
 pub(super) fn open_image(path: &Path, read_only: bool) -> io::Result<(File, u64)> {
+    // Looked at before it is opened: to open a pipe is to wait for somebody at its other end.
+    let kind = std::fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is neither a file nor a block device",
+        ));
+    }
     let mut file = OpenOptions::new().read(true).write(!read_only).open(path)?;
     // A block device has no length but an end.
     let bytes = file.seek(SeekFrom::End(0))?;
+    if bytes < SECTOR {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("it has {bytes} bytes, and a disk has at least one sector of {SECTOR}"),
+        ));
+    }
     if !bytes.is_multiple_of(SECTOR) {
         tracing::warn!(path = %path.display(), bytes, "the image's last {} bytes are no whole sector and not offered",
             bytes % SECTOR);

@@ -78,15 +78,130 @@ fn a_killed_daemon_leaves_a_socket_that_is_no_obstacle() {
 fn errors_say_what_to_do() {
     assert!(complaint(&[]).contains("--export"));
     assert!(complaint(&["--export", "ram=1M"]).contains("socket=PATH"));
-    let missing = complaint(&["--export", "path=/no/such/file,socket=/tmp/never"]);
-    assert!(
-        missing.contains("/no/such/file") && missing.contains("readonly"),
-        "{missing}"
-    );
-    assert!(complaint(&["--export", "ram=1M,socket=/no/such/directory/a"]).contains("directory"));
     assert!(complaint(&["--export", "ram=1M,socket=/tmp/x", "--backend", "uring"]).contains("not built yet"));
-    assert!(complaint(&["--export", "ram=1M,socket=/tmp/x", "--poll-max", "32"]).contains("32us"));
     assert!(complaint(&["--export", "ram=1M,socket=/tmp/x", "--policy", "luck"]).contains("qemu-2020"));
+    assert!(complaint(&["--export", "ram=1M,socket=/tmp/x", "--poll-cpu-price", "0"]).contains("1..=10000"));
+    let twice = complaint(&[
+        "--export",
+        "ram=1M,socket=/tmp/x",
+        "--export",
+        "ram=1M,socket=/tmp/x",
+    ]);
+    assert!(twice.contains("two exports name the socket"), "{twice}");
+    let large = complaint(&["--export", "ram=16000000T,socket=/tmp/never"]);
+    assert!(large.contains("smaller size"), "{large}");
+}
+
+#[test]
+fn nonsense_to_poll_for_is_explained() {
+    for (nonsense, remedy) in [
+        ("32", "32us"),
+        ("nonsense", "32us"),
+        ("-5us", "32us"),
+        ("1.5us", "32us"),
+        ("", "32us"),
+        ("2s", "32us to 200us"),
+        ("18446744073709551615s", "32us to 200us"),
+    ] {
+        let said = complaint(&["--export", "ram=1M,socket=/tmp/never", "--poll-max", nonsense]);
+        assert!(said.contains(remedy), "{nonsense:?}: {said}");
+    }
+}
+
+/// What cannot be a disk is refused at the start, with a remedy; nothing waits, and no socket is left.
+#[test]
+fn images_that_are_none_are_explained() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let socket = at("a.sock");
+    std::fs::write(at("empty"), "").unwrap();
+    std::fs::write(at("small"), [0; 511]).unwrap();
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        at("pipe"),
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    )
+    .unwrap();
+    for (image, remedy) in [
+        (at("missing"), "truncate -s 1G"),
+        (at(""), "neither a file nor a block device; name another"),
+        (at("empty"), "at least one sector"),
+        (at("small"), "511 bytes"),
+        (at("pipe"), "neither a file nor a block device"),
+        ("/dev/null".to_owned(), "neither a file nor a block device"),
+    ] {
+        for readonly in ["", ",readonly"] {
+            let said = complaint(&["--export", &format!("path={image},socket={socket}{readonly}")]);
+            assert!(
+                said.contains(&image) && said.contains(remedy.split("; ").next().unwrap()),
+                "{said}"
+            );
+        }
+    }
+    assert!(!std::fs::exists(&socket).unwrap());
+}
+
+#[test]
+fn sockets_that_cannot_be_are_explained() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(at("file"), "precious").unwrap();
+    for (socket, remedy) in [
+        (at("file"), "exists and is no socket"),
+        (at(""), "exists and is no socket"),
+        (at("no/such/directory"), "does not exist"),
+        (at(&"long".repeat(50)), "at most 107 bytes"),
+    ] {
+        let said = complaint(&["--export", &format!("ram=1M,socket={socket}")]);
+        assert!(said.contains(remedy), "{said}");
+    }
+    assert_eq!(std::fs::read(at("file")).unwrap(), b"precious");
+}
+
+/// Without the right to it: who is root may do everything, so that nothing is shown then.
+#[test]
+fn missing_rights_are_explained() {
+    if rustix::process::geteuid().is_root() {
+        println!("skipped: root may do everything");
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(at("image"), [0; 4096]).unwrap();
+    let allow = |name: &str, mode| {
+        std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    allow("image", 0o400);
+    let said = complaint(&["--export", &format!("path={},socket={}", at("image"), at("a"))]);
+    assert!(said.contains("add ',readonly'"), "{said}");
+    allow("image", 0);
+    let said = complaint(&[
+        "--export",
+        &format!("path={},socket={},readonly", at("image"), at("a")),
+    ]);
+    assert!(said.contains("may you read it?"), "{said}");
+    allow("", 0o500);
+    let said = complaint(&["--export", &format!("ram=1M,socket={}", at("a"))]);
+    allow("", 0o700);
+    assert!(said.contains("may not write to its directory"), "{said}");
+}
+
+#[test]
+fn a_log_level_that_is_none_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let export = format!("ram=1M,socket={}", directory.path().join("a").display());
+    let mut child = blockd(&["--export", &export])
+        .env("BLOCKD_LOG", "a=b=c")
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.contains("say error, warn, info"), "{line}");
 }
 
 #[test]
