@@ -31,6 +31,9 @@ mod chain;
 mod cli;
 mod disk;
 mod features;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod link;
 mod memory;

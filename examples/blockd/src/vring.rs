@@ -115,6 +115,12 @@ impl Vring {
         self.next_available.get()
     }
 
+    /// The next entries of the available and of the used ring.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn positions(&self) -> (u16, u16) {
+        (self.next_available.get(), self.next_used.get())
+    }
+
     /// Tells the driver to look, whether it wants that or not.
     pub(crate) fn call(&self) {
         if let Some(call) = &*self.wiring.call.borrow() {
@@ -123,7 +129,7 @@ impl Vring {
     }
 
     /// Serves what there is, or as much of it as fits into a turn.
-    fn run(&self) {
+    pub(crate) fn run(&self) {
         if self.dead.get() {
             return;
         }

@@ -1,0 +1,62 @@
+//! Doors for fuzzing: arbitrary guest memory and arbitrary conversations, each with what must hold whatever they are.
+//!
+//! Only tests and the feature `fuzz` build this. The targets are in `fuzz/`; their seeds are replayed by the tests below.
+
+mod vhost_user;
+mod virtqueue;
+
+pub use vhost_user::vhost_user;
+pub use virtqueue::virtqueue;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// Runs every seed of a target, and each of them cut short and with single bytes changed.
+    fn replay(target: &str, run: fn(&[u8])) {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../fuzz/seeds")
+            .join(target);
+        let mut count = 0;
+        for entry in std::fs::read_dir(&seeds).unwrap() {
+            let path = entry.unwrap().path();
+            println!("{}", path.display());
+            let seed = std::fs::read(&path).unwrap();
+            run(&seed);
+            run(&seed[..seed.len() / 2]);
+            let mut random = fastrand::Rng::with_seed(1);
+            for _ in 0..100 {
+                let mut changed = seed.clone();
+                for _ in 0..random.usize(1..4) {
+                    let at = random.usize(..changed.len());
+                    changed[at] = [0, 1, 0x80, 0xff, random.u8(..)][random.usize(..5)];
+                }
+                run(&changed);
+            }
+            count += 1;
+        }
+        assert!(count >= 5, "{count} seeds in {}", seeds.display());
+    }
+
+    #[test]
+    fn seeds_of_virtqueue() {
+        replay("virtqueue", virtqueue);
+    }
+
+    #[test]
+    fn seeds_of_vhost_user() {
+        replay("vhost_user", vhost_user);
+    }
+
+    #[test]
+    fn anything_at_all() {
+        let mut random = fastrand::Rng::with_seed(2);
+        for _ in 0..500 {
+            let len = random.usize(..2000);
+            let noise: Vec<u8> = (0..len).map(|_| random.u8(..)).collect();
+            virtqueue(&noise);
+            vhost_user(&noise[..len / 4]);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! An arbitrary conversation with a whole daemon, after which an honest client must be served.
+
+use std::fs::File;
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aio_context::Wait;
+use rustix::event::EventfdFlags;
+use rustix::fs::MemfdFlags;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::cli::{Args, Export, Waiter};
+use crate::disk::Source;
+use crate::server::Server;
+
+const HEADER_LEN: usize = 12;
+/// Message numbers of the protocol, and some beyond.
+const NUMBERS: u8 = 48;
+const QUEUES: u16 = 2;
+/// A conversation is over after so many iterations: every message is one, and an incomplete one needs no more.
+const MOST_ITERATIONS: usize = 10_000;
+
+/// A daemon, and what a client may attach to its messages.
+struct Scene {
+    server: Server,
+    socket: PathBuf,
+    bells: [OwnedFd; 2],
+    memory: File,
+    null: File,
+}
+
+impl Scene {
+    fn new() -> Self {
+        // One file for each thread of each process, in the abstract of a temporary directory.
+        let name = format!(
+            "blockd-fuzz-{}-{:?}.sock",
+            std::process::id(),
+            std::thread::current().id()
+        );
+        let socket = std::env::temp_dir().join(name.replace(['(', ')'], ""));
+        let args = Args {
+            exports: vec![Export {
+                queues: QUEUES,
+                ..Export::new(Source::Ram(1 << 16), &socket)
+            }],
+            poll_max: Duration::ZERO,
+            policy: "never".to_owned(),
+            poll_wake_ns: None,
+            poll_cpu_price: 50,
+            record_waits: None,
+            backend: Waiter::Epoll,
+        };
+        let bell = || rustix::event::eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
+        let memory: File = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC)
+            .expect("a memfd")
+            .into();
+        Self {
+            server: Server::new(&args).expect("a daemon"),
+            socket,
+            bells: [bell(), bell()],
+            memory,
+            null: File::open("/dev/null").expect("/dev/null"),
+        }
+    }
+
+    fn turn(&self) {
+        self.server.context().poll(Wait::NoBlock).expect("an iteration");
+    }
+
+    /// Says everything that `data` stands for: number, how, length of the body, body, and so on.
+    fn say(&self, client: &UnixStream, mut data: &[u8]) {
+        while let [number, how, len, rest @ ..] = data {
+            let len = if *len == 0xff { 4096 } else { usize::from(*len) };
+            let (given, after) = rest.split_at(len.min(rest.len()));
+            let mut message = vec![0; HEADER_LEN + len];
+            message[..4].copy_from_slice(&u32::from(number % NUMBERS).to_ne_bytes());
+            message[4] = 1 | (how & 0x80) >> 4;
+            message[8..12].copy_from_slice(&(len as u32).to_ne_bytes());
+            message[HEADER_LEN..HEADER_LEN + given.len()].copy_from_slice(given);
+            let files = self.files(*how);
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            if !files.is_empty() {
+                ancillary.push(SendAncillaryMessage::ScmRights(&files));
+            }
+            // A client may cut its memory short or fill its bells at any time.
+            match how & 0x70 {
+                0x10 => drop(self.memory.set_len(0)),
+                0x20 => drop(rustix::io::write(&self.bells[0], &1u64.to_ne_bytes())),
+                0x30 => drop(self.memory.set_len(0x1000)),
+                _ => {}
+            }
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            if sendmsg(client, &[IoSlice::new(&message)], &mut ancillary, flags).is_err() {
+                return;
+            }
+            self.turn();
+            self.turn();
+            data = after;
+        }
+    }
+
+    fn files(&self, how: u8) -> Vec<BorrowedFd<'_>> {
+        let (bell, other, memory) = (self.bells[0].as_fd(), self.bells[1].as_fd(), self.memory.as_fd());
+        match how & 0x0f {
+            1 => vec![bell],
+            2 => vec![other],
+            3 => vec![memory],
+            4 => vec![memory, memory],
+            5 => vec![self.null.as_fd()],
+            6 => vec![memory, bell],
+            7 => vec![memory; 8],
+            _ => vec![],
+        }
+    }
+
+    /// Ends the conversation; returns when the daemon has ended it as well.
+    fn finish(&self, mut client: UnixStream) {
+        let shut = client.shutdown(std::net::Shutdown::Write);
+        drop(shut);
+        for _ in 0..MOST_ITERATIONS {
+            self.server
+                .context()
+                .poll(Wait::AtMost(Duration::from_millis(1)))
+                .expect("an iteration");
+            loop {
+                match client.read(&mut [0; 4096]) {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                    Err(_) => return,
+                }
+            }
+        }
+        panic!("the daemon goes on with a client that has gone");
+    }
+
+    fn connect(&self) -> UnixStream {
+        let client = UnixStream::connect(&self.socket).expect("a connection");
+        client.set_nonblocking(true).expect("a socket");
+        client
+    }
+
+    /// The next client asks for the features and has its answer.
+    fn serves(&self) {
+        let mut client = self.connect();
+        let mut question = [0; HEADER_LEN];
+        question[0] = 1;
+        question[4] = 1;
+        client.write_all(&question).expect("room for twelve bytes");
+        let mut answer = [0; HEADER_LEN + 8];
+        let answered = (0..MOST_ITERATIONS).any(|_| {
+            self.turn();
+            client.read(&mut answer).is_ok_and(|count| count == answer.len())
+        });
+        assert!(answered, "the next client is not served");
+        self.finish(client);
+    }
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+thread_local! {
+    static SCENE: Scene = Scene::new();
+}
+
+/// Says what `data` stands for to a daemon that runs on this thread.
+///
+/// # Panics
+/// If the daemon does not end the conversation when the client does, does not serve the next one, or, when it is alone in
+/// its process, keeps a descriptor.
+pub fn vhost_user(data: &[u8]) {
+    SCENE.with(|scene| {
+        let alone = cfg!(feature = "fuzz");
+        let before = if alone { descriptors() } else { 0 };
+        scene.memory.set_len(1 << 16).expect("a memfd can grow");
+        let client = scene.connect();
+        scene.say(&client, data);
+        scene.finish(client);
+        scene.serves();
+        scene.turn();
+        if alone {
+            assert_eq!(descriptors(), before, "descriptors are kept");
+        }
+    });
+}
