@@ -51,6 +51,17 @@ pub(crate) enum MemoryError {
     /// The system would not map it.
     #[error("cannot map a memory region")]
     Map(#[source] vm_memory::mmap::MmapRegionError),
+    /// It is on a file system whose pages somebody's process hands out, or not.
+    #[error(
+        "a memory region lies on a FUSE file system, which may keep its pages back; use a memfd, tmpfs or huge pages"
+    )]
+    Withheld,
+    /// It is made of huge pages, and does not begin and end with one: the system would not unmap it.
+    #[error("a memory region of huge pages must begin and end at multiples of {page:#x} bytes of its file")]
+    HugePages {
+        /// Bytes of a page.
+        page: u64,
+    },
     /// Nothing would help if its pages went away.
     #[error("cannot guard a memory region")]
     Guard(#[source] std::io::Error),
@@ -143,6 +154,8 @@ impl Memory {
                 has: about.len(),
             });
         }
+        let system = rustix::fs::fstatfs(&file).map_err(|error| MemoryError::Examine(error.into()))?;
+        check_pages(system.f_type as u64, system.f_bsize as u64, offset, len)?;
         let map = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(MemoryError::Map)?;
         let guard = Guard::over(&map).map_err(MemoryError::Guard)?;
         let mut more = self.clone();
@@ -214,6 +227,19 @@ impl Memory {
             map: region.map.clone(),
             at: usize::try_from(at).ok()?,
         })
+    }
+}
+
+/// Whether a file system of this type and block size can be trusted to hand out pages for the range.
+fn check_pages(system: u64, page: u64, offset: u64, len: u64) -> Result<(), MemoryError> {
+    const FUSE: u64 = 0x6573_5546;
+    const HUGETLBFS: u64 = 0x9584_58f6;
+    match system {
+        FUSE => Err(MemoryError::Withheld),
+        HUGETLBFS if page == 0 || !offset.is_multiple_of(page) || !len.is_multiple_of(page) => {
+            Err(MemoryError::HugePages { page })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -296,6 +322,27 @@ pub(crate) mod tests {
                 .is_empty()
         );
         assert_eq!(memory.regions.len(), 1);
+    }
+
+    #[test]
+    fn some_file_systems_are_refused() {
+        const TMPFS: u64 = 0x0102_1994;
+        let huge = |offset, len| check_pages(0x9584_58f6, 0x20_0000, offset, len);
+        assert!(matches!(
+            check_pages(0x6573_5546, 4096, 0, 4096),
+            Err(MemoryError::Withheld)
+        ));
+        assert!(check_pages(TMPFS, 4096, 1, 1).is_ok());
+        assert!(huge(0, 0x20_0000).is_ok());
+        assert!(huge(0x20_0000, 0x40_0000).is_ok());
+        assert!(matches!(
+            huge(0, 0x1000),
+            Err(MemoryError::HugePages { page: 0x20_0000 })
+        ));
+        assert!(matches!(
+            huge(0x1000, 0x20_0000),
+            Err(MemoryError::HugePages { .. })
+        ));
     }
 
     #[test]
