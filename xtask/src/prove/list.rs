@@ -80,7 +80,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check(
         "address sanitizer",
-        ["all tests of the libraries, 3 planted faults"; 2],
+        ["tests of the libraries, 2 planted faults"; 2],
         [20, 30],
         sanitizers::address,
     ),

@@ -62,7 +62,7 @@ pub(super) fn markdown(rows: &[Row], long: bool) -> String {
             row.check, row.bound, row.seconds
         ));
     }
-    let seconds: f64 = rows.iter().map(|row| row.seconds).sum();
+    let seconds = rows.iter().fold(0.0, |all, row| all + row.seconds);
     lines.push(format!("| all | | | {seconds:.0} |"));
     lines.join("\n")
 }

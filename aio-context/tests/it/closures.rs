@@ -1,0 +1,113 @@
+//! Handlers made of closures and handlers with a state of their own: each callback is the one that was given, and what is
+//! printed of them names what they are.
+
+use std::cell::{Cell, RefCell};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+
+use aio_context::{Context, Exclusive, HandlerMut, Interest, Wait};
+
+#[test]
+fn d3_closures_are_called_for_what_they_were_given_for() {
+    let cx = Context::new().unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let seen = Rc::new(RefCell::new(String::new()));
+    let (reads, writes) = (seen.clone(), seen.clone());
+    let group = cx.new_group();
+    let on = cx
+        .on(near)
+        .group(group)
+        .readable(move |_, _| reads.borrow_mut().push('r'))
+        .writable(move |_, _| writes.borrow_mut().push('w'));
+    assert!(format!("{on:?}").starts_with("On {"));
+    let registration = on.watch().unwrap();
+    cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!(*seen.borrow(), "w");
+    let paused = cx.pause(group);
+    cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!(*seen.borrow(), "w", "a member of its group");
+    drop(paused);
+    rustix::io::write(&far, b"x").unwrap();
+    registration.set_interest(Interest::READ).unwrap();
+    cx.poll(Wait::Block).unwrap();
+    assert_eq!(*seen.borrow(), "wr");
+}
+
+/// Counts by `&mut`.
+#[derive(Default)]
+struct Counting {
+    reads: u32,
+    writes: u32,
+}
+
+impl HandlerMut<UnixStream> for Counting {
+    fn readable(&mut self, owner: &UnixStream, _: &Context) {
+        rustix::io::read(owner, &mut [0u8; 8]).unwrap();
+        self.reads += 1;
+    }
+    fn writable(&mut self, _: &UnixStream, _: &Context) {
+        self.writes += 1;
+    }
+}
+
+/// Has nothing to do.
+struct Idle;
+
+impl HandlerMut<UnixStream> for Idle {}
+
+#[test]
+fn r11_an_exclusive_handler_has_both_callbacks_and_its_state() {
+    let cx = Context::new().unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let handler = Rc::new(Exclusive::new(near, Counting::default()));
+    assert!(format!("{handler:?}").starts_with("Exclusive { owner: UnixStream"));
+    let registration = cx
+        .watch(handler.clone(), Interest::READ | Interest::WRITE)
+        .unwrap();
+    rustix::io::write(&far, b"x").unwrap();
+    cx.poll(Wait::Block).unwrap();
+    let counts = handler.with(|state| (state.reads, state.writes));
+    assert_eq!(counts, Some((1, 1)));
+    drop(registration);
+}
+
+#[test]
+fn d3_callbacks_that_are_not_overridden_do_nothing() {
+    let cx = Context::new().unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    rustix::io::write(&far, b"x").unwrap();
+    let idle = Rc::new(Exclusive::new(near, Idle));
+    let _registration = cx.watch(idle, Interest::READ | Interest::WRITE).unwrap();
+    assert!(
+        cx.poll(Wait::Block).unwrap(),
+        "they were called, which is progress"
+    );
+}
+
+#[test]
+fn what_is_printed_names_what_it_is() {
+    let cx = Context::new().unwrap();
+    let count = Rc::new(Cell::new(0));
+    let counted = count.clone();
+    let half = cx.bottom_half("flush", move |_| counted.set(counted.get() + 1));
+    let timer = cx.timer(aio_context::ClockId::Virtual, |_, _| {});
+    let (near, _far) = UnixStream::pair().unwrap();
+    let registration = cx.on(near).readable(|_, _| {}).watch().unwrap();
+    let io = aio_context::IoThread::spawn(|_| Ok(())).unwrap();
+    for (shown, word) in [
+        (format!("{half:?}"), "flush"),
+        (format!("{timer:?}"), "Virtual"),
+        (format!("{registration:?}"), "Registration"),
+        (format!("{:?}", cx.remote()), "Remote"),
+        (format!("{:?}", cx.downgrade()), "WeakContext"),
+        (format!("{:?}", cx.pause(cx.new_group())), "Paused"),
+        (format!("{io:?}"), "has_ended: false"),
+    ] {
+        assert!(shown.contains(word), "{shown} does not say {word}");
+    }
+    assert_eq!(
+        (half.name(), timer.clock()),
+        ("flush", aio_context::ClockId::Virtual)
+    );
+    assert!(cx.downgrade().upgrade().is_some());
+}
