@@ -1,6 +1,6 @@
 //! The table of checks. To add one: a name, its bounds in words, how long it may take, what it needs, and what it runs.
 
-use super::at::{At, Result};
+use super::at::{At, Outcome, Result};
 use super::{coverage, mutants, sanitizers, valgrind};
 use crate::shell;
 
@@ -123,6 +123,22 @@ pub(super) const CHECKS: &[Check] = &[
     )
     .needing(&["cargo-mutants"]),
     check("coverage", ["lines of the libraries"; 2], [20, 20], coverage::run).needing(&["cargo-llvm-cov"]),
+    check(
+        "fuzz",
+        ["1 minute each target", "10 minutes each target"],
+        [20, 90],
+        |at| {
+            let targets = ["vhost_user", "virtqueue"];
+            for target in targets {
+                let mut fuzz = shell::cargo();
+                let time = format!("-max_total_time={}", at.pick(60, 600));
+                fuzz.env("RUSTC_BOOTSTRAP", "1");
+                at.run(fuzz.args(["fuzz", "run", target, "--", time.as_str()]))?;
+            }
+            Ok(Outcome::Found(format!("{} targets, 0 crashes", targets.len())))
+        },
+    )
+    .needing(&["cargo-fuzz"]),
 ];
 
 #[cfg(test)]
