@@ -144,7 +144,7 @@ mod tests {
             client: "spin".to_owned(),
             round,
             iops,
-            mean_us: 1.0,
+            mean95_us: 1.0,
             p50_us: 1.0,
             p99_us: 2.0,
             p999_us: 3.0,
