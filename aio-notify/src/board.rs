@@ -28,7 +28,7 @@ use crate::sync::{AtomicU64, Fault, Ordering, fence, planted};
 
 const BITS: usize = u64::BITS as usize;
 
-/// A bitmap of doorbells for one loop; see the [crate](crate) for who may call what.
+/// A bitmap of doorbells for one loop.
 ///
 /// Any thread may [`ring`](Self::ring). Everything else is the loop's: its home thread calls it.
 ///

@@ -1,5 +1,6 @@
 //! Other event loops at the same work, each by its usual face, with the same system calls in the callback.
 
+mod c;
 mod calloop;
 mod event_manager;
 mod mio;
@@ -9,6 +10,7 @@ mod tokio;
 use crate::case::Case;
 
 pub(crate) fn self_kick(case: Case, n: u64) -> Case {
+    let case = c::self_kick(case, n);
     case.by("mio", move || mio::self_kick(n))
         .by("polling", move || polling::self_kick(n))
         .by("calloop", move || calloop::self_kick(n))
@@ -17,6 +19,7 @@ pub(crate) fn self_kick(case: Case, n: u64) -> Case {
 }
 
 pub(crate) fn dispatch(case: Case, k: u64, m: u64) -> Case {
+    let case = c::dispatch(case, k, m);
     case.by("mio", move || mio::dispatch(k, m))
         .by("polling", move || polling::dispatch(k, m))
         .by("calloop", move || calloop::dispatch(k, m))
@@ -25,6 +28,7 @@ pub(crate) fn dispatch(case: Case, k: u64, m: u64) -> Case {
 }
 
 pub(crate) fn empty(case: Case, n: u64) -> Case {
+    let case = c::empty(case, n);
     case.by("mio", move || mio::empty(n))
         .by("polling", move || polling::empty(n))
         .by("calloop", move || calloop::empty(n))
@@ -32,6 +36,7 @@ pub(crate) fn empty(case: Case, n: u64) -> Case {
 }
 
 pub(crate) fn register(case: Case, n: u64) -> Case {
+    let case = c::register(case, n);
     case.by("mio", move || mio::register(n))
         .by("polling", move || polling::register(n))
         .by("calloop", move || calloop::register(n))
@@ -49,8 +54,12 @@ pub(crate) fn home_single(case: Case) -> Case {
 }
 
 pub(crate) fn timers(case: Case, workload: &'static str, n: u64) -> Case {
+    if workload == "expire" || n > 100_000 {
+        return case;
+    }
+    let case = c::timers(case, workload, n);
     // Beyond this size a cycle of calloop's takes seconds.
-    if workload == "expire" || n > 1000 {
+    if n > 1000 {
         return case;
     }
     case.by("calloop", move || calloop::timers(workload, n))

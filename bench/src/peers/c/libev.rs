@@ -1,0 +1,88 @@
+//! libev 4.
+
+use std::ffi::{c_int, c_uint, c_void};
+use std::os::fd::RawFd;
+
+use libloading::Symbol;
+
+use super::{Loop, Watch, load, served};
+
+const READ: c_int = 1;
+/// Set by `ev_io_init` for a descriptor that the loop does not know yet.
+const IS_NEW: c_int = 0x80;
+const NOWAIT: c_int = 1;
+const ONCE: c_int = 2;
+
+/// `ev_io`, with the watcher's common part as `ev.h` has it by default.
+#[repr(C)]
+struct Io {
+    active: c_int,
+    pending: c_int,
+    priority: c_int,
+    data: *mut c_void,
+    callback: extern "C" fn(*mut c_void, *mut Io, c_int),
+    next: *mut c_void,
+    fd: c_int,
+    events: c_int,
+}
+
+struct Libev {
+    it: *mut c_void,
+    start: Symbol<'static, unsafe extern "C" fn(*mut c_void, *mut Io)>,
+    stop: Symbol<'static, unsafe extern "C" fn(*mut c_void, *mut Io)>,
+    run: Symbol<'static, unsafe extern "C" fn(*mut c_void, c_int) -> c_int>,
+}
+
+extern "C" fn on_readable(_: *mut c_void, watcher: *mut Io, _: c_int) {
+    // SAFETY: libev calls with the watcher that was started.
+    served(unsafe { (*watcher).data });
+}
+
+pub(super) fn make() -> anyhow::Result<Box<dyn Loop>> {
+    let library = load(&["libev.so.4"])?;
+    // SAFETY: the signatures are those of `ev.h`.
+    unsafe {
+        let new: Symbol<'_, unsafe extern "C" fn(c_uint) -> *mut c_void> = library.get(b"ev_loop_new")?;
+        Ok(Box::new(Libev {
+            it: new(0),
+            start: library.get(b"ev_io_start")?,
+            stop: library.get(b"ev_io_stop")?,
+            run: library.get(b"ev_run")?,
+        }))
+    }
+}
+
+impl Loop for Libev {
+    fn watch(&mut self, fd: RawFd, bell: *mut c_void) -> Watch {
+        // Never freed: the loop keeps pointers to it.
+        let watcher = Box::into_raw(Box::new(Io {
+            active: 0,
+            pending: 0,
+            priority: 0,
+            data: bell,
+            callback: on_readable,
+            next: std::ptr::null_mut(),
+            fd,
+            events: READ | IS_NEW,
+        }));
+        // SAFETY: the watcher is initialised, and never freed.
+        unsafe {
+            (self.start)(self.it, watcher);
+        }
+        watcher.cast()
+    }
+
+    fn unwatch(&mut self, watch: Watch) {
+        // SAFETY: it was made by `watch`.
+        unsafe {
+            (self.stop)(self.it, watch.cast());
+        }
+    }
+
+    fn iterate(&mut self, block: bool) {
+        // SAFETY: the loop is there.
+        unsafe {
+            (self.run)(self.it, if block { ONCE } else { NOWAIT });
+        }
+    }
+}

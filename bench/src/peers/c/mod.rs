@@ -1,0 +1,216 @@
+//! Event loops written in C, by their shared libraries, where the system has them: libev, libevent, libuv, GLib.
+//!
+//! They are loaded when they are measured, so that nothing has to be installed to build this. Their callbacks do what ours do.
+
+mod glib;
+mod libev;
+mod libevent;
+mod libuv;
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use anyhow::Context as _;
+use libloading::Library;
+
+use crate::case::{Case, Run, timed};
+use crate::floor::{doorbell, doorbells, drain, ring};
+use crate::waiting::spread;
+
+/// A loop as these libraries have it. Dropping it frees what it made.
+pub(super) trait Loop {
+    /// Calls [`served`] with `bell` when `fd` is readable.
+    fn watch(&mut self, fd: RawFd, bell: *mut c_void) -> Watch;
+    fn unwatch(&mut self, watch: Watch);
+    fn iterate(&mut self, block: bool);
+}
+
+/// What a library calls a watcher, an event, a handle, a source.
+pub(super) type Watch = *mut c_void;
+
+/// What a callback is given.
+pub(super) struct Bell {
+    fd: Rc<OwnedFd>,
+    count: Rc<Cell<u64>>,
+}
+
+/// What every callback does.
+pub(super) fn served(bell: *mut c_void) {
+    // SAFETY: it is the `Bell` that was given to `watch`, which `Belfry` keeps until the loop is gone.
+    let bell = unsafe { &*bell.cast::<Bell>() };
+    drain(&bell.fd);
+    bell.count.set(bell.count.get() + 1);
+}
+
+type Make = fn() -> anyhow::Result<Box<dyn Loop>>;
+
+/// Those that are measured, with what each can do: all tell the kernel at once of what is registered, but libev and libuv,
+/// which do so in the next iteration, so that registering alone cannot be compared.
+const PEERS: [(&str, Make, bool); 4] = [
+    ("libev", libev::make, false),
+    ("libevent", libevent::make, true),
+    ("libuv", libuv::make, false),
+    ("glib", glib::make, true),
+];
+
+/// Loads the first of these libraries that is there.
+pub(super) fn load(names: &[&str]) -> anyhow::Result<&'static Library> {
+    let library = names.iter().find_map(|name| {
+        // SAFETY: these libraries do nothing when they are loaded.
+        unsafe { Library::new(name) }.ok()
+    });
+    let library = library.with_context(|| format!("{} is not installed", names[0]))?;
+    // Never unloaded: what it made may live on.
+    Ok(Box::leak(Box::new(library)))
+}
+
+/// A loop, its doorbells, and what its callbacks use.
+struct Belfry {
+    // First: it must let go of the others.
+    it: Box<dyn Loop>,
+    bells: Vec<Rc<OwnedFd>>,
+    _state: Box<[Bell]>,
+    count: Rc<Cell<u64>>,
+}
+
+impl Belfry {
+    fn new(make: Make, n: u64) -> anyhow::Result<Self> {
+        let (mut it, bells, count) = (make()?, doorbells(n)?, Rc::new(Cell::new(0)));
+        let bell = |fd: &Rc<OwnedFd>| Bell {
+            fd: fd.clone(),
+            count: count.clone(),
+        };
+        let mut state: Box<[Bell]> = bells.iter().map(bell).collect();
+        for (fd, bell) in bells.iter().zip(&mut state) {
+            it.watch(fd.as_raw_fd(), std::ptr::from_mut(bell).cast());
+        }
+        Ok(Self {
+            it,
+            bells,
+            _state: state,
+            count,
+        })
+    }
+
+    fn run_to(&mut self, goal: u64) {
+        while self.count.get() < goal {
+            self.it.iterate(true);
+        }
+    }
+}
+
+pub(super) fn self_kick(case: Case, n: u64) -> Case {
+    PEERS.iter().fold(case, |case, (name, make, _)| {
+        case.by(name, move || {
+            let mut belfry = Belfry::new(*make, n + 1)?;
+            let bell = belfry.bells[n as usize].clone();
+            Ok(Box::new(move |times| {
+                timed(times, || {
+                    ring(&bell);
+                    let goal = belfry.count.get() + 1;
+                    belfry.run_to(goal);
+                })
+            }))
+        })
+    })
+}
+
+pub(super) fn dispatch(case: Case, k: u64, m: u64) -> Case {
+    PEERS.iter().fold(case, |case, (name, make, _)| {
+        case.by(name, move || {
+            let mut belfry = Belfry::new(*make, m)?;
+            let kicked = spread(&belfry.bells, k);
+            Ok(Box::new(move |times| {
+                timed(times, || {
+                    kicked.iter().for_each(|bell| ring(bell));
+                    let goal = belfry.count.get() + k;
+                    belfry.run_to(goal);
+                })
+            }))
+        })
+    })
+}
+
+pub(super) fn empty(case: Case, n: u64) -> Case {
+    PEERS.iter().fold(case, |case, (name, make, _)| {
+        case.by(name, move || {
+            let mut belfry = Belfry::new(*make, n)?;
+            Ok(Box::new(move |times| {
+                let it = &mut belfry;
+                timed(times, || it.it.iterate(false))
+            }))
+        })
+    })
+}
+
+pub(super) fn register(case: Case, n: u64) -> Case {
+    let at_once = PEERS.iter().filter(|(_, _, at_once)| *at_once);
+    at_once.fold(case, |case, (name, make, _)| {
+        case.by(name, move || {
+            let mut belfry = Belfry::new(*make, n)?;
+            let fd = doorbell()?;
+            let mut bell = Box::new(Bell {
+                fd: fd.clone(),
+                count: belfry.count.clone(),
+            });
+            Ok(Box::new(move |times| {
+                let it = &mut belfry;
+                let state = std::ptr::from_mut(&mut *bell).cast();
+                timed(times, || {
+                    let watch = it.it.watch(fd.as_raw_fd(), state);
+                    it.it.unwatch(watch);
+                })
+            }))
+        })
+    })
+}
+
+pub(super) fn timers(case: Case, workload: &'static str, n: u64) -> Case {
+    case.by("libevent", move || libevent::timers(workload, n))
+}
+
+/// The times that a timer's work takes, apart from what keeps the queue as large as it is.
+pub(super) fn timer_cycle(
+    workload: &'static str,
+    n: u64,
+    mut make: impl FnMut() -> Watch,
+    arm: impl Fn(Watch, u64) + 'static,
+    cancel: impl Fn(Watch) + 'static,
+) -> Run {
+    const STEP: usize = 64;
+    let mut random = crate::timers::random();
+    let mut deadline = move || 1_000 + random.u64(..1_000_000);
+    let standing: Vec<Watch> = (0..n).map(|_| make()).collect();
+    let moving: Vec<Watch> = (0..STEP).map(|_| make()).collect();
+    standing.iter().for_each(|timer| arm(*timer, deadline()));
+    let mut pick = fastrand::Rng::with_seed(11);
+    Box::new(move |times| {
+        let mut total = std::time::Duration::ZERO;
+        for _ in 0..times {
+            let deadlines: Vec<u64> = (0..STEP).map(|_| deadline()).collect();
+            let some: Vec<Watch> = (0..STEP)
+                .map(|_| standing[pick.usize(..standing.len())])
+                .collect();
+            let arm_all = |timers: &[Watch]| {
+                for (timer, at) in timers.iter().zip(&deadlines) {
+                    arm(*timer, *at);
+                }
+            };
+            let cancel_all = || moving.iter().for_each(|timer| cancel(*timer));
+            match workload {
+                "arm" => {
+                    total += timed(1, || arm_all(&moving));
+                    cancel_all();
+                }
+                "cancel" => {
+                    arm_all(&moving);
+                    total += timed(1, cancel_all);
+                }
+                _ => total += timed(1, || arm_all(&some)),
+            }
+        }
+        total
+    })
+}
