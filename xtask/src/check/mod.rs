@@ -4,6 +4,7 @@ mod deny;
 mod layers;
 mod loom;
 mod msrv;
+mod promela;
 mod rules;
 mod tidy;
 mod tools;
@@ -29,7 +30,7 @@ pub(crate) struct Args {
 /// A step's name, and what it does. `Ok` with a text: what is to be said about it.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("tidy", tidy::check),
@@ -42,6 +43,7 @@ const STEPS: [Step; 12] = [
     ("machete", tools::machete),
     ("hack", tools::hack),
     ("loom", loom::check),
+    ("promela", promela::check),
 ];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {

@@ -58,6 +58,9 @@ pub(super) const CHECKS: &[Check] = &[
     check("loom", ["2 preemptions", "3 preemptions"], [20, 120], |at| {
         at.step("loom", &[("LOOM_MAX_PREEMPTIONS", at.pick("2", "3"))])
     }),
+    check("promela", ["3 models, exhaustive"; 2], [2, 2], |at| {
+        at.step("promela", &[])
+    }),
     check("kit", ["all promises, planted faults"; 2], [10, 10], |at| {
         at.tests(&["--package", "aio-backend-ppoll", "--test", "kit"], &[])
     }),
