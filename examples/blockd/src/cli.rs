@@ -50,7 +50,7 @@ pub struct Args {
     pub poll_wake_ns: Option<u64>,
 
     /// What CPU time is worth, in percent of latency: 25 looks four times as long as 100, 400 a quarter as long
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub poll_cpu_price: u32,
 
     /// Where to write how long each wait took, one a line in nanoseconds, to compare polling policies on your own load with
