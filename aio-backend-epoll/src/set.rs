@@ -57,9 +57,15 @@ impl<S: Sys> Set<S> {
             .modify(self.inner.as_fd(), fd.as_fd(), token.to_bits(), interest)
     }
 
-    /// Takes a descriptor out.
-    pub(crate) fn delete(&self, fd: &Watched) -> Result<()> {
-        self.sys.delete(self.inner.as_fd(), fd.as_fd())
+    /// Takes a descriptor out; `false` if it may still be in the set.
+    pub(crate) fn forget(&self, fd: &Watched) -> bool {
+        let deleted = self.sys.delete(self.inner.as_fd(), fd.as_fd());
+        if let Err(error) = &deleted {
+            // The number is closed, or means another file by now. The kernel has forgotten the entry, unless something else
+            // shares the file; nothing but its events can tell.
+            tracing::debug!(?fd, %error, "a watched descriptor was closed behind the loop's back");
+        }
+        deleted.is_ok()
     }
 
     /// Replaces the set by an empty one; what stands for it stays the same.

@@ -25,6 +25,8 @@ pub(crate) struct Array {
     start: usize,
     /// By token index.
     slots: Vec<Option<Slot>>,
+    /// How many slots are in use.
+    used: usize,
     /// What a simulated kernel has answered, by place; empty if the kernel is real.
     answers: Vec<PollFlags>,
 }
@@ -52,6 +54,7 @@ impl Array {
         if self.slots[index].is_some() {
             return false;
         }
+        self.used += 1;
         self.slots[index] = Some(Slot {
             fd,
             token,
@@ -89,6 +92,7 @@ impl Array {
         // The entry goes before the share that it relies on.
         self.set_interest(token, Interest::NONE).then_some(())?;
         let slot = self.slots[token.index() as usize].take()?;
+        self.used -= 1;
         Some(slot.fd)
     }
 
@@ -147,6 +151,18 @@ impl Array {
         }
     }
 
+    /// How many registrations there are.
+    pub(crate) fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Shows all registrations, in slot order.
+    pub(crate) fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        for slot in self.slots.iter().flatten() {
+            each(&slot.fd, slot.token, slot.interest);
+        }
+    }
+
     /// Hands all registrations over, in slot order.
     pub(crate) fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         let all = std::mem::take(self);
@@ -176,6 +192,7 @@ impl Array {
             }
         }
         assert_eq!(entries, self.polled.len());
+        assert_eq!(self.used, self.slots.iter().flatten().count());
     }
 }
 
