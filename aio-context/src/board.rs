@@ -17,7 +17,7 @@ use aio_notify::Board;
 
 use crate::bh::BottomHalf;
 use crate::context::Inner;
-use crate::handler::{Entry, Kind};
+use crate::handler::Entry;
 use crate::remote::Shared;
 use crate::{Context, Handler, Pollable, Registration};
 
@@ -172,11 +172,10 @@ impl Context {
 impl Inner {
     /// Registers a polled handler without a descriptor, which may be asked again while it runs.
     fn add_board(&self, server: Rc<dyn Pollable>, group: GroupId) -> io::Result<Token> {
-        let entry = Entry {
-            last_event: self.hot.rounds(),
-            is_board: true,
-            ..Entry::new(Kind::Polled(server.clone()))
-        };
+        let mut entry = Entry::polled(server.clone(), self.hot.rounds());
+        if let Some(polled) = &mut entry.polled {
+            polled.is_board = true;
+        }
         let inserted = self
             .registry
             .borrow_mut()

@@ -25,7 +25,7 @@ use crate::cooling::Cooling;
 use crate::edges::Edges;
 use crate::error::explained;
 use crate::glance::Glance;
-use crate::handler::{Entry, Kind, Silent};
+use crate::handler::{Entry, Silent};
 use crate::hot::Hot;
 use crate::iteration::REBALANCE_EVERY;
 use crate::polling::Looks;
@@ -196,7 +196,7 @@ impl Builder {
         let shared = Arc::new(Shared::new(notifier, self.params));
         let mut registry = Registry::new();
         let doorbell_owner = Rc::new(Doorbell(shared.clone()));
-        let placeholder = Entry::new(Kind::Plain(Rc::new(Silent(shared.clone()))));
+        let placeholder = Entry::plain(Rc::new(Silent(shared.clone())));
         let doorbell = registry
             .insert(None, placeholder, Interest::READ, GroupId::DEFAULT)
             .map_err(|_| io::Error::other("a new registry is not empty"))?;
@@ -277,7 +277,7 @@ impl Context {
         interest: Interest,
     ) -> io::Result<Registration> {
         self.0
-            .add(self, Kind::Plain(handler), interest, group)
+            .add(self, Entry::plain(handler), interest, group)
             .map(|token| Registration::new(self, token))
     }
 
@@ -302,7 +302,7 @@ impl Context {
         interest: Interest,
     ) -> io::Result<Registration> {
         self.0
-            .add(self, Kind::Polled(handler), interest, group)
+            .add(self, Entry::polled(handler, self.0.hot.rounds()), interest, group)
             .map(|token| Registration::new(self, token))
     }
 

@@ -4,15 +4,16 @@
 
 use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
 use aio_handlers::Noted;
 
 use crate::Context;
+use crate::Handler;
 use crate::context::{Inner, Wait};
 use crate::glance;
-use crate::handler::Kind;
 use crate::hot::Busy;
 use crate::polling::Polled;
 
@@ -293,11 +294,11 @@ impl Inner {
     }
 
     fn call_polled(&self, cx: &Context, token: Token) -> bool {
-        let (hit, nests) = match self.registry.borrow_mut().get_mut(token) {
-            Some(entry) => (std::mem::take(&mut entry.hit), entry.is_board),
-            None => return false,
+        let found = self.with_polled(token, |polled| (std::mem::take(&mut polled.hit), polled.is_board));
+        let Some((true, nests)) = found else {
+            return false;
         };
-        let Some(handler) = self.polled_handler(token).filter(|_| hit) else {
+        let Some(handler) = self.polled_handler(token) else {
             return false;
         };
         let _exclusive = self.hold(cx, token, handler.exclusive());
@@ -313,20 +314,21 @@ impl Inner {
             self.turned_away(token);
             return false;
         };
-        let (kind, exclusive) = (entry.kind.clone(), entry.exclusive);
+        let (handler, exclusive, is_polled) =
+            (entry.handler.clone(), entry.exclusive, entry.polled.is_some());
         drop(registry);
         let _exclusive = self.hold(cx, token, exclusive);
-        let _busy = kind.polled().map(|_| {
+        let _busy = is_polled.then(|| {
             self.warm_up(token);
             Busy::new(&self.hot, token)
         });
         let _insured = self.insure_edge(token, readiness, interest);
         if readiness.wakes_reader(interest) {
-            cx.call(|cx| kind.handler().readable(cx));
+            cx.call(|cx| handler.readable(cx));
         }
         if readiness.wakes_writer(interest) {
-            if self.still_concerns(token, &kind, readiness) {
-                cx.call(|cx| kind.handler().writable(cx));
+            if self.still_concerns(token, &handler, readiness) {
+                cx.call(|cx| handler.writable(cx));
             } else {
                 self.turned_away(token);
             }
@@ -335,9 +337,9 @@ impl Inner {
     }
 
     /// Whether `writable` may still be called after `readable` has run (rules R9, D3).
-    fn still_concerns(&self, token: Token, kind: &Kind, readiness: Readiness) -> bool {
+    fn still_concerns(&self, token: Token, handler: &Rc<dyn Handler>, readiness: Readiness) -> bool {
         let registry = self.registry.borrow();
-        let same = registry.get(token).is_some_and(|entry| entry.kind.is(kind));
+        let same = registry.get(token).is_some_and(|entry| entry.is(handler));
         let wanted = registry
             .interest(token)
             .is_some_and(|interest| readiness.wakes_writer(interest));
@@ -384,8 +386,8 @@ impl<'a> Found<'a> {
             if !is_edge {
                 registry.forget_ready(token);
             }
-            if let Some(entry) = registry.get_mut(token) {
-                entry.hit = false;
+            if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
+                polled.hit = false;
             }
         }
         self.list.clear();

@@ -204,12 +204,12 @@ impl Inner {
 
     /// Puts a hit on the list; breaks if the list is full.
     pub(crate) fn note_hit(&self, token: Token, ready: &mut ReadyList) -> ControlFlow<()> {
-        if let Some(entry) = self.registry.borrow_mut().get_mut(token)
-            && ready.push(token, Readiness::empty())
-        {
-            entry.hit = true;
-            entry.last_event = self.hot.note_event();
-        }
+        self.with_polled(token, |polled| {
+            if ready.push(token, Readiness::empty()) {
+                polled.hit = true;
+                polled.last_event = self.hot.note_event();
+            }
+        });
         if ready.is_full() {
             return ControlFlow::Break(());
         }
@@ -239,41 +239,46 @@ impl Inner {
         }
     }
 
+    /// Looks at, or changes, what is kept of a polled handler.
+    #[inline]
+    pub(crate) fn with_polled<R>(
+        &self,
+        token: Token,
+        look: impl FnOnce(&mut crate::handler::Polled) -> R,
+    ) -> Option<R> {
+        let mut registry = self.registry.borrow_mut();
+        registry.get_mut(token)?.polled.as_deref_mut().map(look)
+    }
+
     /// A polled handler that is not paused.
     pub(crate) fn polled_handler(&self, token: Token) -> Option<Rc<dyn Pollable>> {
         let registry = self.registry.borrow();
         if registry.is_paused(registry.group(token)?) {
             return None;
         }
-        registry.get(token)?.kind.polled().cloned()
+        registry.get(token)?.pollable().cloned()
     }
 
     /// A polled handler that is not paused and has not cooled down.
     fn hot_handler(&self, token: Token) -> Option<Rc<dyn Pollable>> {
-        let cold = self.registry.borrow().get(token)?.cold;
+        let cold = self.with_polled(token, |polled| polled.cold)?;
         self.polled_handler(token).filter(|_| !cold)
     }
 
     fn begin(&self, cx: &Context, token: Token, handler: &Rc<dyn Pollable>) {
-        let first = match self.registry.borrow_mut().get_mut(token) {
-            Some(entry) => !std::mem::replace(&mut entry.begun, true),
-            None => false,
-        };
-        if first {
+        let begun = self.with_polled(token, |polled| std::mem::replace(&mut polled.begun, true));
+        if begun == Some(false) {
             cx.call(|_| handler.poll_begin());
         }
     }
 
     /// Calls `poll_end` if `poll_begin` was called; true if so.
     pub(crate) fn end(&self, cx: &Context, token: Token, handler: &Rc<dyn Pollable>) -> bool {
-        let last = match self.registry.borrow_mut().get_mut(token) {
-            Some(entry) => std::mem::replace(&mut entry.begun, false),
-            None => false,
-        };
-        if last {
+        let begun = self.with_polled(token, |polled| std::mem::replace(&mut polled.begun, false));
+        if begun == Some(true) {
             cx.call(|_| handler.poll_end());
         }
-        last
+        begun == Some(true)
     }
 
     /// Leaves poll mode, right before a real wait (rule A5): `poll_end` for everybody, then one last question. A hit
