@@ -144,6 +144,7 @@ impl<S: Sys> Epoll<S> {
     /// Builds the set anew from the entries, without what nobody can delete from the old one.
     ///
     /// If it fails, it is tried again by the next wait.
+    #[cold]
     fn rebuild(&mut self) -> io::Result<()> {
         self.suspect = true;
         self.set.renew()?;
@@ -271,7 +272,8 @@ impl<S: Sys> Backend for Epoll<S> {
         Ok(())
     }
 
-    #[inline]
+    // By force: see `wait.rs`.
+    #[inline(always)]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         // A full list has to be served first; there is nothing to wait for.
         let room = ready.room();

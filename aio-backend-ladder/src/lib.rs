@@ -171,7 +171,19 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         filled
     }
 
+    #[inline(never)]
+    fn wait_below(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        if let Some(left) = &mut self.waits_to_climb {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.climb_at = 0;
+            }
+        }
+        self.stranded.wait(&mut self.lower, timeout, ready)
+    }
+
     /// Gives the upper backend up for good, after `call` of it failed as a whole.
+    #[cold]
     fn stay_below(&mut self, call: &'static str, error: &io::Error) {
         tracing::warn!(
             call,
@@ -252,7 +264,8 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
         self.current().remove(token)
     }
 
-    #[inline]
+    // By force: see there what a return after a system call costs (`aio-backend-epoll/src/wait.rs`).
+    #[inline(always)]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         if let Some(upper) = &mut self.upper {
             match upper.wait(timeout, ready) {
@@ -260,13 +273,7 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
                 Err(error) => self.stay_below("wait", &error),
             }
         }
-        if let Some(left) = &mut self.waits_to_climb {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.climb_at = 0;
-            }
-        }
-        self.stranded.wait(&mut self.lower, timeout, ready)
+        self.wait_below(timeout, ready)
     }
 
     fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {

@@ -6,9 +6,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use aio_backend::ReadyList;
+
 use crate::Context;
 use crate::context::Wait;
-use crate::iteration::Found;
+use crate::found::Found;
 
 /// A context that a foreign loop waits for.
 ///
@@ -22,7 +24,8 @@ use crate::iteration::Found;
 pub struct Embedded<'cx> {
     cx: &'cx Context,
     fd: OwnedFd,
-    found: RefCell<Found<'cx>>,
+    /// What has been found and not dispatched.
+    list: RefCell<Box<ReadyList>>,
 }
 
 impl Context {
@@ -46,7 +49,7 @@ impl Context {
         Ok(Embedded {
             cx: self,
             fd,
-            found: RefCell::new(Found::new(&self.0)),
+            list: RefCell::new(self.0.lists.take(self.0.batch)),
         })
     }
 }
@@ -59,10 +62,11 @@ impl Embedded<'_> {
     pub fn prepare(&self) -> Option<Duration> {
         let inner = &self.cx.0;
         inner.adopt_poll_params();
-        let mut found = self.found.borrow_mut();
-        found.forget();
-        inner.recall_edges(&mut found.list);
-        let hit = inner.leave_poll_mode(self.cx, &mut found.list);
+        let mut list = self.list.borrow_mut();
+        drop(Found::new(inner, &mut list));
+        list.clear();
+        inner.recall_edges(&mut list);
+        let hit = inner.leave_poll_mode(self.cx, &mut list);
         inner.shared.home.set_foreign(true);
         inner.shared.notifier.set_foreign(true);
         if hit || inner.shared.notifier.is_notified() || inner.backend.borrow().always_ready() {
@@ -87,10 +91,10 @@ impl Embedded<'_> {
         inner.shared.home.set_foreign(false);
         inner.shared.notifier.set_foreign(false);
         inner.shared.notifier.accept();
-        let mut found = self.found.borrow_mut();
-        inner.look(self.cx, &mut found.list)?;
+        let mut list = self.list.borrow_mut();
+        inner.look(self.cx, &mut list)?;
         Ok(
-            !found.list.is_empty() && found.list.iter().any(|(token, _)| token != inner.doorbell)
+            !list.is_empty() && list.iter().any(|(token, _)| token != inner.doorbell)
                 || inner.timeout(Wait::Block) == Some(Duration::ZERO)
                 || inner.shared.inbox.pending(),
         )
@@ -99,11 +103,13 @@ impl Embedded<'_> {
     /// Runs the bottom halves, the ready handlers and the timers that are due; true if there was progress.
     pub fn dispatch(&self) -> bool {
         let inner = &self.cx.0;
-        let mut found = Found::new(inner);
-        std::mem::swap(&mut found, &mut *self.found.borrow_mut());
+        // A callback may prepare and check again.
+        let mut list = self.list.replace(inner.lists.take(inner.batch));
+        let found = Found::new(inner, &mut list);
         let mut progress = inner.bottom_halves.run(self.cx, &inner.shared);
-        progress |= inner.dispatch(self.cx, &mut found);
+        progress |= inner.dispatch(self.cx, found);
         progress |= inner.timers.run(self.cx);
+        inner.lists.give_back(list);
         progress
     }
 }
@@ -116,6 +122,7 @@ impl AsFd for Embedded<'_> {
 
 impl Drop for Embedded<'_> {
     fn drop(&mut self) {
+        drop(Found::new(&self.cx.0, self.list.get_mut()));
         self.cx.0.shared.home.set_foreign(false);
         self.cx.0.shared.notifier.set_foreign(false);
     }

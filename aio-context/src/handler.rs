@@ -155,8 +155,8 @@ pub(crate) struct Entry {
     pub(crate) handler: Rc<dyn Handler>,
     /// Of a handler that can be asked in user space.
     pub(crate) polled: Option<Box<Polled>>,
-    /// It may not be entered twice.
-    pub(crate) exclusive: bool,
+    /// It is polled, or may not be entered twice.
+    pub(crate) is_special: bool,
     /// The backend knows it. A handler that never had an interest is never given to a backend.
     pub(crate) in_backend: bool,
 }
@@ -185,7 +185,7 @@ pub(crate) struct Polled {
 impl Entry {
     pub(crate) fn plain(handler: Rc<dyn Handler>) -> Self {
         Self {
-            exclusive: handler.exclusive(),
+            is_special: handler.exclusive(),
             handler,
             polled: None,
             in_backend: false,
@@ -207,6 +207,7 @@ impl Entry {
         };
         Self {
             polled: Some(Box::new(polled)),
+            is_special: true,
             ..Self::plain(handler)
         }
     }

@@ -45,6 +45,7 @@
 mod readme {}
 
 mod adapting;
+mod any_backend;
 mod bh;
 mod board;
 mod closures;
@@ -54,6 +55,7 @@ mod doorbell;
 mod edges;
 mod embed;
 mod error;
+mod found;
 mod glance;
 mod handler;
 mod home;
@@ -66,6 +68,7 @@ mod remote;
 mod slack;
 mod stats;
 mod timer;
+
 mod wake;
 
 pub use adapting::PollTime;

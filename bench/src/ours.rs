@@ -49,6 +49,7 @@ impl Loop {
     }
 
     /// One iteration. (A method, so that a closure that calls it keeps the whole loop and not only its context.)
+    #[inline]
     pub(crate) fn poll(&self, wait: Wait) {
         let _ = self.cx.poll(wait);
     }
