@@ -123,6 +123,7 @@ impl<S: Sys> Epoll<S> {
     }
 
     /// Takes an entry that is gone out of the set, or from beside it; `false` if it may still be in the set.
+    #[inline(always)]
     fn disarm(&mut self, fd: &Watched, state: State) -> bool {
         match state {
             State::Silent => {}
@@ -133,6 +134,7 @@ impl<S: Sys> Epoll<S> {
     }
 
     /// Takes the one at `place` beside the set away.
+    #[cold]
     fn leave_side(&mut self, place: u32) {
         if let Some(moved) = self.side.swap_remove(place)
             && let Some(entry) = self.entries.get_mut(moved)
@@ -215,6 +217,7 @@ impl<S: Sys> Backend for Epoll<S> {
         "epoll"
     }
 
+    #[inline(always)]
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
         if self.entries.is_taken(token) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -226,6 +229,7 @@ impl<S: Sys> Backend for Epoll<S> {
         Ok(())
     }
 
+    #[inline(always)]
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
         let Some(entry) = self.entries.get_mut(token) else {
             return Err(io::ErrorKind::NotFound.into());
@@ -260,6 +264,7 @@ impl<S: Sys> Backend for Epoll<S> {
         Ok(())
     }
 
+    #[inline(always)]
     fn remove(&mut self, token: Token) -> io::Result<()> {
         let Some(entry) = self.entries.remove(token) else {
             return Err(io::ErrorKind::NotFound.into());
@@ -340,6 +345,7 @@ impl<S: Sys> fmt::Debug for Epoll<S> {
 }
 
 /// Has the kernel watch `fd`, or puts it beside the set.
+#[inline(always)]
 fn arm<S: Sys>(
     set: &Set<S>,
     side: &mut Side,

@@ -1,15 +1,15 @@
 //! [`AnyBackend`]: the backend of a context, with a short way to wait on the usual one.
 //!
 //! Whatever returns after a system call is a mispredicted return on kernels that clear the return stack, and costs about as much as
-//! fifty instructions. So a wait on the usual backend is compiled into the iteration, and only one on another backend is a
-//! virtual call. Everything else goes through the trait, whichever it is; nothing but [`AnyBackend::usual`] knows what it is made of.
+//! fifty instructions. So what makes a system call on the usual backend is compiled into its caller, and only with another backend it is
+//! a virtual call. Everything else goes through the trait, whichever it is; nothing but [`AnyBackend::usual`] knows what it is made of.
 
 use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use aio_backend::{Backend, ReadyList};
+use aio_backend::{Backend, Interest, ReadyList, Token, Watched};
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
@@ -31,6 +31,33 @@ impl AnyBackend {
     pub(crate) fn usual() -> Self {
         let ladder = Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER);
         Self::Usual(Box::new(ladder))
+    }
+
+    /// As [`Backend::add`].
+    #[inline(always)]
+    pub(crate) fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        match self {
+            Self::Usual(ladder) => ladder.add(fd, token, interest),
+            Self::Other(backend) => backend.add(fd, token, interest),
+        }
+    }
+
+    /// As [`Backend::modify`].
+    #[inline(always)]
+    pub(crate) fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        match self {
+            Self::Usual(ladder) => ladder.modify(token, interest),
+            Self::Other(backend) => backend.modify(token, interest),
+        }
+    }
+
+    /// As [`Backend::remove`].
+    #[inline(always)]
+    pub(crate) fn remove(&mut self, token: Token) -> io::Result<()> {
+        match self {
+            Self::Usual(ladder) => ladder.remove(token),
+            Self::Other(backend) => backend.remove(token),
+        }
     }
 
     /// As [`Backend::wait`].
