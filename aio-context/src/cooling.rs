@@ -89,7 +89,7 @@ impl Inner {
         };
         self.hot.remove(token);
         self.with_polled(token, |polled| polled.cold = true);
-        if !self.end(cx, token, &handler) || !cx.call(|_| handler.poll()) {
+        if !self.end(cx, token, &*handler) || !cx.call(|_| handler.poll()) {
             return false;
         }
         self.warm_up(token);

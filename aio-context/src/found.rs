@@ -14,7 +14,10 @@ use crate::context::Inner;
 #[derive(Default)]
 pub(crate) struct Lists {
     one: Cell<Option<Box<ReadyList>>>,
-    #[allow(clippy::vec_box, reason = "lists are moved in and out of their boxes otherwise")]
+    #[allow(
+        clippy::vec_box,
+        reason = "lists are moved in and out of their boxes otherwise"
+    )]
     more: RefCell<Vec<Box<ReadyList>>>,
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use aio_pollctl::HandlerMemory;
 
 use crate::Context;
+use crate::by_type::Join;
 use crate::remote::Shared;
 
 /// Is called when its descriptor is ready.
@@ -163,7 +164,7 @@ pub(crate) struct Entry {
 
 /// What the registry keeps for a polled handler besides.
 pub(crate) struct Polled {
-    pub(crate) handler: Rc<dyn Pollable>,
+    pub(crate) handler: Rc<dyn Join>,
     /// It got `poll_begin` and has not had its `poll_end`.
     pub(crate) begun: bool,
     /// `poll` said yes and `poll_ready` has not been called for it.
@@ -193,7 +194,7 @@ impl Entry {
     }
 
     /// A polled handler, which comes in that round.
-    pub(crate) fn polled(handler: Rc<dyn Pollable>, round: u32) -> Self {
+    pub(crate) fn polled(handler: Rc<dyn Join>, round: u32) -> Self {
         let polled = Polled {
             handler: handler.clone(),
             begun: false,
@@ -218,7 +219,7 @@ impl Entry {
     }
 
     /// The polled face of the handler.
-    pub(crate) fn pollable(&self) -> Option<&Rc<dyn Pollable>> {
+    pub(crate) fn pollable(&self) -> Option<&Rc<dyn Join>> {
         self.polled.as_ref().map(|polled| &polled.handler)
     }
 

@@ -48,6 +48,7 @@ mod adapting;
 mod any_backend;
 mod bh;
 mod board;
+mod by_type;
 mod closures;
 mod context;
 mod cooling;

@@ -346,7 +346,7 @@ impl Inner {
                 });
                 self.hot.remove(token);
                 if let Some(handler) = handler.filter(|_| entry_begun) {
-                    self.end(cx, token, &handler);
+                    self.end(cx, token, &*handler);
                     self.owed_a_look.borrow_mut().push(token);
                 }
             }
