@@ -4,9 +4,8 @@
 //! time. Where each entry is lies in `nodes`, by slot, beside what is needed to recognise an id: to arm a timer touches one
 //! node and the entries on its way, and nothing else. It never looks at what the timers are.
 //!
-//! The root is not the first in its array but the fourth. So the children of every position begin at a multiple of four,
-//! there are always four of them, some of which are [nobody](Entry::NOBODY), and what is found above the root, the
-//! [roof](Entry::ROOF), stops whoever rises. No way up or down has to ask whether it is at an end.
+//! The root is not the first in its array but the fourth. So children come in fours that begin at a multiple of four, the last
+//! of which are [nobody](Entry::NOBODY), and what is above the root, the [roof](Entry::ROOF), stops whoever rises.
 
 use core::num::NonZeroU32;
 
@@ -78,13 +77,15 @@ const DUE: u32 = 1 << 31;
 /// So many tickets there are, 0 and up; more than timers.
 pub(crate) const TICKETS: u32 = DUE;
 const MOST_SLOTS: usize = DUE as usize - ROOT - 1;
+/// By so many entries, a multiple of the arity, more room is made.
+const GROWTH: usize = 4 * ARITY;
 /// Behind the last vacant slot.
 const NO_SLOT: u32 = u32::MAX;
 
 /// The heap, and the slots.
 #[derive(Debug)]
 pub(crate) struct Heap {
-    /// By position. Its length is a multiple of the arity, and no larger than it has to be.
+    /// By position. Its length is a multiple of the arity, and does not become less.
     entries: Vec<Entry>,
     /// The position behind the last entry.
     end: usize,
@@ -200,23 +201,39 @@ impl Heap {
         if self.sequence == u32::MAX {
             self.renumber();
         }
-        if self.entries.is_empty() {
-            self.entries.extend([Entry::ROOF; ROOT]);
-            self.entries.push(Entry::NOBODY);
-        } else if self.end == self.entries.len() {
-            self.entries.extend([Entry::NOBODY; ARITY]);
+        if self.end >= self.entries.len() {
+            self.entries.resize(self.entries.len() + GROWTH, Entry::NOBODY);
+            self.entries[..ROOT].fill(Entry::ROOF);
         }
         self.push(slot, deadline)
     }
 
     /// Moves an armed slot; true if it is the first now.
-    #[inline]
+    ///
+    /// The parent and the children tell which way it goes. What was there before would, too, but it is not read at all: in a
+    /// large heap it is far away, and which of the two is earlier cannot be foreseen.
+    #[inline(never)]
     pub(crate) fn shift(&mut self, position: usize, slot: u32, deadline: Moment) -> bool {
         if self.sequence == u32::MAX {
             return self.shift_among_renumbered(slot, deadline);
         }
         self.sequence += 1;
-        self.replace(position, Entry::new(deadline, self.sequence, slot)) == ROOT
+        let entry = Entry::new(deadline, self.sequence, slot);
+        if entry < self.entries[parent_of(position)] {
+            return self.rise(position, entry) == ROOT;
+        }
+        match self.first_child(position) {
+            Some((child, below)) if child < entry => {
+                self.settle(position, child);
+                self.sink(below, entry);
+                false
+            }
+            // It stays where its node says that it is.
+            _ => {
+                self.entries[position] = entry;
+                position == ROOT
+            }
+        }
     }
 
     #[cold]
@@ -232,10 +249,6 @@ impl Heap {
         self.undue(self.entries[position].slot());
         self.end -= 1;
         let last = core::mem::replace(&mut self.entries[self.end], Entry::NOBODY);
-        if self.end.is_multiple_of(ARITY) {
-            // Nobody's siblings.
-            self.entries.truncate(self.end);
-        }
         if position != self.end {
             self.replace(position, last);
         }
@@ -255,16 +268,13 @@ impl Heap {
         self.nodes[slot as usize].place = IDLE;
     }
 
-    /// Puts `entry` in the place of the one at `position`, and then where it belongs; says where that is.
-    ///
-    /// The parent tells which way it goes. The entry that was there would, too, but it is not read at all like this: in a
-    /// large heap it is far away, and which of the two is earlier cannot be foreseen.
+    /// Puts the entry of another position in the place of the one at `position`, and then where it belongs.
     #[inline(never)]
-    fn replace(&mut self, position: usize, entry: Entry) -> usize {
+    fn replace(&mut self, position: usize, entry: Entry) {
         if entry < self.entries[parent_of(position)] {
-            self.rise(position, entry)
+            self.rise(position, entry);
         } else {
-            self.sink(position, entry)
+            self.sink(position, entry);
         }
     }
 
@@ -293,7 +303,7 @@ impl Heap {
         self.nodes[entry.slot() as usize].place = position as u32;
     }
 
-    /// Moves `entry` from `position` towards the root until its parent is earlier.
+    /// Moves `entry` from `position` towards the root until its parent is earlier; says where that is.
     #[inline(never)]
     fn rise(&mut self, mut position: usize, entry: Entry) -> usize {
         loop {
@@ -311,7 +321,7 @@ impl Heap {
 
     /// Moves `entry` from `position` away from the root until all children are later.
     #[inline]
-    fn sink(&mut self, mut position: usize, entry: Entry) -> usize {
+    fn sink(&mut self, mut position: usize, entry: Entry) {
         while let Some((child, below)) = self.first_child(position) {
             if entry < child {
                 break;
@@ -320,13 +330,15 @@ impl Heap {
             position = below;
         }
         self.settle(position, entry);
-        position
     }
 
     /// The earliest child, which may be nobody, and where it is. `None` if there is none.
     #[inline]
     fn first_child(&self, position: usize) -> Option<(Entry, usize)> {
         let first = children_of(position);
+        if first >= self.end {
+            return None;
+        }
         let &[a, b, c, d] = self.entries.get(first..first + ARITY)? else {
             return None;
         };
@@ -349,7 +361,7 @@ impl Heap {
         let (first, last) = (ROOT.min(self.entries.len()), self.end.min(self.entries.len()));
         assert!(self.entries[..first].iter().all(|roof| *roof == Entry::ROOF));
         assert!(self.entries[last..].iter().all(|nobody| *nobody == Entry::NOBODY));
-        assert!(self.entries.len() < self.end + ARITY && self.entries.len().is_multiple_of(ARITY));
+        assert!(self.entries.len().is_multiple_of(ARITY));
         let is_armed =
             |node: &&Node| node.generation % 2 == 1 && (ROOT..DUE as usize).contains(&(node.place as usize));
         assert_eq!(self.nodes.iter().filter(is_armed).count(), self.end - ROOT);
