@@ -6,7 +6,6 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::mem;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,14 +140,23 @@ struct Line {
 #[derive(Default)]
 struct Queue {
     timers: TimerQueue<Fire>,
-    /// The first `depth` of these are in use, one for each callback that an inner one has interrupted; the others are kept.
+    /// One for each run that is going on, the outermost first: that are `depth`. The others are kept for the next ones.
     running: Vec<Rc<Running>>,
     depth: usize,
 }
 
-/// Where a callback is while it runs. Who fires the same timer in a nested poll finds it here.
+/// Where a callback is while it runs. A nested run that fires the same timer finds it here.
 #[derive(Default)]
 struct Running(RefCell<Option<(TimerId, Fire)>>);
+
+impl Queue {
+    /// Where a callback is that an outer run has taken out.
+    #[cold]
+    fn find_running(&self, id: TimerId) -> Option<Rc<Running>> {
+        let is_its = |running: &&Rc<Running>| running.0.borrow().as_ref().is_some_and(|(its, _)| *its == id);
+        self.running[..self.depth].iter().find(is_its).cloned()
+    }
+}
 
 impl Line {
     fn new(clock: ClockId, in_use: Rc<Cell<u8>>) -> Rc<Self> {
@@ -162,10 +170,6 @@ impl Line {
 
     fn context(&self) -> Option<Rc<Inner>> {
         self.context.get()?.upgrade()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.queue.borrow().timers.next_deadline().is_none()
     }
 
     /// How long until the earliest deadline, if its clock runs.
@@ -182,97 +186,93 @@ impl Line {
 
     /// Fires what is due; true if that was anything.
     fn run(self: &Rc<Self>, clock: &dyn Clock, cx: &Context) -> bool {
-        if self.is_empty() {
+        let Some(deadline) = self.queue.borrow().timers.next_deadline() else {
             self.in_use.set(self.in_use.get() & !self.clock.bit());
             return false;
-        }
+        };
         if !clock.is_running() {
             return false;
         }
         let now = clock.now();
-        self.queue.borrow_mut().timers.begin(now);
+        if now < deadline {
+            return false;
+        }
+        let mut run = Run::begin(self, now);
         let mut fired = false;
-        while let Some(call) = self.next_call() {
+        while run.fire_next(cx) {
             fired = true;
-            call.make(cx);
         }
         fired
     }
-
-    /// Takes the next due timer, and its callback out of the queue, unless it is running already.
-    fn next_call(self: &Rc<Self>) -> Option<Call> {
-        let mut queue = self.queue.borrow_mut();
-        let id = queue.timers.next_due()?;
-        let outer = queue.find_running(id);
-        let is_outermost = outer.is_none();
-        let callback = outer.or_else(|| queue.start(id))?;
-        let face = Timer {
-            line: self.clone(),
-            id: Some(id),
-        };
-        Some(Call {
-            callback,
-            face,
-            is_outermost,
-        })
-    }
 }
 
-impl Queue {
-    fn find_running(&self, id: TimerId) -> Option<Rc<Running>> {
-        let is_its = |running: &&Rc<Running>| running.0.borrow().as_ref().is_some_and(|(its, _)| *its == id);
-        self.running[..self.depth].iter().find(is_its).cloned()
-    }
-
-    /// Takes a callback out. In its place is one that does nothing, and takes no memory.
-    fn start(&mut self, id: TimerId) -> Option<Rc<Running>> {
-        let fire = mem::replace(self.timers.get_mut(id)?, Box::new(|_, _| ()));
-        if self.depth == self.running.len() {
-            self.running.push(Rc::default());
-        }
-        let running = self.running[self.depth].clone();
-        self.depth += 1;
-        running.0.replace(Some((id, fire)));
-        Some(running)
-    }
-
-    /// Puts the callback back that was taken out last. What is left over, to be dropped when nothing is borrowed: the callback
-    /// itself, if its timer is gone.
-    fn finish(&mut self, running: &Running) -> Option<Fire> {
-        self.depth -= 1;
-        let (id, fire) = running.0.take()?;
-        match self.timers.get_mut(id) {
-            Some(place) => Some(mem::replace(place, fire)),
-            None => Some(fire),
-        }
-    }
-}
-
-/// A callback that is to be called. Afterwards, also if it panics, it is put back where it was taken out.
-struct Call {
-    callback: Rc<Running>,
-    /// What the callback sees of its timer.
+/// Fires what is due, one after the other. Also if a callback panics, it is put back where it was taken out.
+struct Run {
+    /// What the callbacks see of their timers.
     face: Timer,
-    /// Not called by a poll inside the same callback.
-    is_outermost: bool,
+    running: Rc<Running>,
 }
 
-impl Call {
-    fn make(self, cx: &Context) {
-        let callback = self.callback.0.borrow();
+impl Run {
+    fn begin(line: &Rc<Line>, now: Moment) -> Self {
+        let mut queue = line.queue.borrow_mut();
+        queue.timers.begin(now);
+        if queue.depth == queue.running.len() {
+            queue.running.push(Rc::default());
+        }
+        let running = queue.running[queue.depth].clone();
+        queue.depth += 1;
+        let face = Timer {
+            line: line.clone(),
+            id: None,
+        };
+        Self { face, running }
+    }
+
+    /// False if nothing is due.
+    #[inline]
+    fn fire_next(&mut self, cx: &Context) -> bool {
+        let mut queue = self.face.line.queue.borrow_mut();
+        let Some(id) = queue.timers.next_due() else {
+            return false;
+        };
+        self.face.id = Some(id);
+        let outer = match queue.timers.value_mut(id).and_then(Option::take) {
+            Some(fire) => {
+                self.running.0.replace(Some((id, fire)));
+                None
+            }
+            None => queue.find_running(id),
+        };
+        drop(queue);
+        let callback = outer.as_ref().unwrap_or(&self.running).0.borrow();
         if let Some((_, fire)) = &*callback {
             cx.call(|cx| fire(cx, &self.face));
         }
+        drop(callback);
+        self.put_back();
+        true
+    }
+
+    /// Puts back what this run has taken out, if anything. If its timer is gone, it is dropped, now that nothing is borrowed.
+    fn put_back(&self) {
+        let Some((id, fire)) = self.running.0.take() else {
+            return;
+        };
+        let mut queue = self.face.line.queue.borrow_mut();
+        let Some(place) = queue.timers.value_mut(id) else {
+            drop(queue);
+            return drop(fire);
+        };
+        *place = Some(fire);
     }
 }
 
-impl Drop for Call {
+impl Drop for Run {
     fn drop(&mut self) {
         self.face.id = None;
-        if self.is_outermost {
-            let left_over = self.face.line.queue.borrow_mut().finish(&self.callback);
-            drop(left_over);
-        }
+        self.face.line.queue.borrow_mut().depth -= 1;
+        self.put_back();
     }
 }
 

@@ -70,21 +70,22 @@ impl<T> TimerQueue<T> {
         id
     }
 
-    /// A timer's value.
+    /// A timer's value, if it has not been taken out.
     #[must_use]
     pub fn get(&self, id: TimerId) -> Option<&T> {
         self.heap.place(id)?;
         self.values[id.slot as usize].as_ref()
     }
 
-    /// A timer's value, to be changed.
+    /// Where a timer's value is, for it to be changed, or taken out for a while and put back.
     #[must_use]
-    pub fn get_mut(&mut self, id: TimerId) -> Option<&mut T> {
+    #[inline]
+    pub fn value_mut(&mut self, id: TimerId) -> Option<&mut Option<T>> {
         self.heap.place(id)?;
-        self.values[id.slot as usize].as_mut()
+        Some(&mut self.values[id.slot as usize])
     }
 
-    /// Takes a timer out, armed or not.
+    /// Removes a timer, armed or not, and gives its value, if that has not been taken out.
     pub fn remove(&mut self, id: TimerId) -> Option<T> {
         self.heap.place(id)?;
         self.cancel(id);

@@ -269,7 +269,7 @@ impl Pair {
         let Some(&id) = rng.choice(&self.gone) else { return };
         assert!(!self.queue.arm(id, at(0)) && !self.queue.anticipate(id, at(0)) && !self.queue.cancel(id));
         assert!(self.queue.deadline(id).is_none() && self.queue.remove(id).is_none());
-        assert!(self.queue.get(id).is_none() && self.queue.get_mut(id).is_none());
+        assert!(self.queue.get(id).is_none() && self.queue.value_mut(id).is_none());
     }
 
     fn compare(&self) {
@@ -387,9 +387,16 @@ fn t4_cancelled_timers_leave_nothing_in_the_due_list() {
 }
 
 #[test]
-fn t4_values_are_changed_in_place() {
+fn t4_a_value_is_taken_out_and_put_back() {
     let mut queue = TimerQueue::new();
     let (a, b) = (queue.insert(1), queue.insert(2));
-    *queue.get_mut(b).unwrap() = 3;
-    assert_eq!((queue.get(a), queue.get(b)), (Some(&1), Some(&3)));
+    assert_eq!(queue.value_mut(b).and_then(Option::take), Some(2));
+    assert_eq!((queue.get(a), queue.get(b), queue.len()), (Some(&1), None, 2));
+    assert!(queue.arm(b, at(1)), "without a value it is a timer all the same");
+    *queue.value_mut(b).unwrap() = Some(3);
+    assert_eq!((queue.get(b), queue.deadline(b)), (Some(&3), Some(at(1))));
+    assert_eq!(queue.value_mut(b).and_then(Option::take), Some(3));
+    assert_eq!(queue.remove(b), None);
+    assert!(queue.value_mut(b).is_none() && queue.len() == 1);
+    assert_eq!(queue.next_deadline(), None);
 }
