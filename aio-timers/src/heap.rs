@@ -77,10 +77,13 @@ const DUE: u32 = 1 << 31;
 /// So many tickets there are, 0 and up; more than timers.
 pub(crate) const TICKETS: u32 = DUE;
 const MOST_SLOTS: usize = DUE as usize - ROOT - 1;
-/// By so many entries, a multiple of the arity, more room is made.
-const GROWTH: usize = 4 * ARITY;
+/// Room is made for so many entries at a time.
+const GROWTH: usize = 16;
 /// Behind the last vacant slot.
 const NO_SLOT: u32 = u32::MAX;
+
+const _: () =
+    assert!(ROOT + MOST_SLOTS < DUE as usize && MOST_SLOTS > 2_000_000_000 && GROWTH.is_multiple_of(ARITY));
 
 /// The heap, and the slots.
 #[derive(Debug)]
