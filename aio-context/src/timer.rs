@@ -363,11 +363,31 @@ impl Drop for Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Wait;
 
-    /// Rule P12: what a timer takes besides its place in line, and what its callback has captured.
+    /// What a timer takes besides its place in line, and what its callback has captured.
     #[test]
     fn p12_a_handle_and_a_callback_are_two_words_each() {
         assert_eq!(size_of::<Timer>(), 16);
         assert_eq!(size_of::<Option<Fire>>(), 16);
+    }
+
+    #[test]
+    fn t1_an_iteration_looks_at_the_clocks_in_use_only() {
+        let cx = Context::new().expect("there is a descriptor left");
+        let in_use = || cx.0.timers.in_use.get();
+        let look = || cx.poll(Wait::NoBlock).expect("the backend works");
+        let timers = ClockId::ALL.map(|clock| cx.timer(clock, |_, _| {}));
+        assert!(!look() && in_use() == 0);
+        for (timer, expected) in timers.iter().zip([0b001, 0b011, 0b111]) {
+            timer.arm_at(Moment::NEVER);
+            assert_eq!(in_use(), expected);
+        }
+        assert!(!look() && in_use() == 0b111);
+        timers[1].arm_at(Moment::ZERO);
+        assert!(look() && !look());
+        assert_eq!(in_use(), 0b101);
+        timers.iter().for_each(Timer::cancel);
+        assert!(!look() && in_use() == 0);
     }
 }

@@ -87,8 +87,8 @@ impl<T> TimerQueue<T> {
 
     /// Removes a timer, armed or not, and gives its value, if that has not been taken out.
     pub fn remove(&mut self, id: TimerId) -> Option<T> {
-        self.heap.place(id)?;
-        self.cancel(id);
+        let place = self.heap.place(id)?;
+        self.disarm(id.slot, place);
         self.live -= 1;
         self.heap.retire(id.slot);
         self.values[id.slot as usize].take()
@@ -127,10 +127,17 @@ impl<T> TimerQueue<T> {
     /// Disarms a timer; true if it was armed, or due and not taken yet.
     #[inline]
     pub fn cancel(&mut self, id: TimerId) -> bool {
-        match self.heap.place(id) {
-            Some(Place::Armed(position)) => self.heap.take(position),
-            Some(Place::Due(ticket)) => self.strike(id.slot, ticket),
-            Some(Place::Idle) | None => return false,
+        self.heap
+            .place(id)
+            .is_some_and(|place| self.disarm(id.slot, place))
+    }
+
+    #[inline]
+    fn disarm(&mut self, slot: u32, place: Place) -> bool {
+        match place {
+            Place::Armed(position) => self.heap.take(position),
+            Place::Due(ticket) => self.strike(slot, ticket),
+            Place::Idle => return false,
         }
         true
     }
