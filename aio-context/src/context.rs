@@ -533,9 +533,7 @@ impl Inner {
         self.backend.try_borrow_mut().is_ok()
             && self.registry.try_borrow_mut().is_ok()
             && self.policy.try_borrow_mut().is_ok()
-            && ClockId::ALL
-                .into_iter()
-                .all(|id| self.timers.queue(id).try_borrow_mut().is_ok())
+            && self.timers.is_free()
     }
 }
 

@@ -239,6 +239,55 @@ fn t3_sixty_four_timers_cost_no_allocation() {
     });
 }
 
+/// Timers that fire inside each other's callbacks: each polls until the next one has fired.
+#[test]
+fn d6_nested_timers_cost_no_allocation() {
+    on_each_backend(|cx| {
+        let shots = Rc::new(Cell::new(0));
+        let one = |_| {
+            let shots = shots.clone();
+            cx.timer(ClockId::Monotonic, move |cx, _| {
+                shots.set(shots.get() + 1);
+                cx.poll(Wait::NoBlock).unwrap();
+            })
+        };
+        let all: Vec<Timer> = (0..EVENTS).map(one).collect();
+        let round = || {
+            all.iter().for_each(|timer| timer.arm_after(Duration::ZERO));
+            assert!(cx.poll(Wait::Block).unwrap());
+        };
+        assert_eq!(calls_in(|| {}, round), 0, "{}", cx.backend_name());
+        assert_eq!(shots.get(), EVENTS * (WARM_UP + ROUNDS));
+    });
+}
+
+/// What a timer takes besides its callback's own state: its handle, and its share of four arrays. Those grow by doubling; here
+/// they are almost full.
+#[test]
+fn p12_an_armed_timer_takes_at_most_sixty_four_bytes() {
+    const MANY: usize = 4_000;
+    let cx = Context::new().unwrap();
+    let make_and_arm = |number: usize| {
+        let timer = cx.timer(ClockId::Monotonic, |_, _| {});
+        timer.arm_after(Duration::from_secs(3_600 + number as u64 % 7));
+        timer
+    };
+    let mut all = Vec::with_capacity(MANY);
+    counting::observe_this_thread(true);
+    let before = counting::live();
+    all.extend((0..MANY).map(make_and_arm));
+    let full = counting::live();
+    // What is dropped makes room for who comes next.
+    all.drain(MANY / 4..MANY / 2);
+    all.extend((0..MANY / 4).map(make_and_arm));
+    let again = counting::live();
+    counting::observe_this_thread(false);
+    let bytes = usize::try_from(full.bytes - before.bytes).unwrap() + MANY * size_of::<Timer>();
+    assert!(bytes <= MANY * 64, "{} bytes each", bytes / MANY);
+    assert!(full.blocks - before.blocks <= 4, "a block is not one timer's");
+    assert_eq!(again, full);
+}
+
 #[test]
 fn a3_sixty_four_poll_hits_cost_no_allocation() {
     with_each_builder(|builder| {
