@@ -27,8 +27,26 @@ pub enum Posted {
 
 /// A queue of nodes from any thread to one loop.
 ///
-/// The loop's side ([`Line::take`], [`close`](Self::close)) is for the home thread, which is the one that made the inbox. It is
-/// also for ordinary code: no function of an inbox may be called in a signal handler.
+/// The loop's side ([`Line::take`], [`close`](Self::close)) is for the home thread, which is the one that made the inbox. Another
+/// thread that takes gets what is in no order with what the home thread has posted, and none of that. No function of an inbox
+/// may be called in a signal handler.
+///
+/// What nodes carry is shared by threads, a message moves from one to another:
+/// ```
+/// # use {aio_notify::Inbox, std::cell::Cell};
+/// fn is_shared<T: Send + Sync>() {}
+/// is_shared::<Inbox<u8, Cell<u8>>>();
+/// ```
+/// ```compile_fail
+/// # use {aio_notify::Inbox, std::cell::Cell};
+/// fn is_shared<T: Send + Sync>() {}
+/// is_shared::<Inbox<Cell<u8>, u8>>();
+/// ```
+/// ```compile_fail
+/// # use {aio_notify::Inbox, std::rc::Rc};
+/// fn is_shared<T: Send + Sync>() {}
+/// is_shared::<Inbox<u8, Rc<u8>>>();
+/// ```
 pub struct Inbox<T, M: ?Sized = T> {
     /// The latest node, null, or the mark of a closed inbox. Each node in the list is the queue's share.
     head: AtomicPtr<Body<T, M>>,
@@ -107,9 +125,9 @@ impl<T, M: ?Sized> Inbox<T, M> {
     /// Puts a node into a list, or gives it back if the inbox is closed.
     #[inline]
     fn push(&self, node: Taken<T, M>, urgency: Urgency) -> Result<(), Taken<T, M>> {
-        let overtakes = planted(Fault::HomeOvertakes);
-        let is_next = overtakes || self.head.load(Ordering::Relaxed).is_null();
-        if is_next && urgency == Urgency::Normal && self.home.is_here() {
+        let is_next = self.head.load(Ordering::Relaxed).is_null() || planted(Fault::HomeOvertakes);
+        let is_here = self.home.is_here() || planted(Fault::HomeIsEverywhere);
+        if is_next && is_here && urgency == Urgency::Normal {
             // What other threads have posted so far was taken, and what they post from now on comes after this.
             let before = self.at_home.load(Ordering::Relaxed);
             node.next().store(before, Ordering::Relaxed);

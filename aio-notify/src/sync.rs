@@ -67,6 +67,8 @@ pub(crate) enum Fault {
     BeginRelaxed,
     /// A post at home goes before what other threads have posted.
     HomeOvertakes,
+    /// Every thread takes itself for the home thread.
+    HomeIsEverywhere,
     /// A handle is given up without ordering.
     ReleaseRelaxed,
     /// Whether a handle is the last one is found out before it is given up.
