@@ -69,7 +69,7 @@ impl BottomHalf {
 
     /// Has the callback run once in the next iteration, and wakes the loop. Scheduling it again before it runs changes
     /// nothing; scheduling it while it runs makes it run again in the iteration after. Never blocks, never allocates;
-    /// without effect once the context is gone.
+    /// without effect once the context is gone. Not for signal handlers, which can only [notify](crate::Remote::notify).
     #[doc(alias = "qemu_bh_schedule")]
     pub fn schedule(&self) {
         if let Some(node) = &self.node {

@@ -109,6 +109,20 @@ impl<T, M: ?Sized> Inbox<T, M> {
 
     /// Sends a message: the loop gets the parcel back. Then notify.
     ///
+    /// ```
+    /// use aio_notify::{Inbox, Line, Parcel, Run};
+    ///
+    /// let inbox = Inbox::<(), dyn FnMut() -> u32 + Send>::new();
+    /// assert!(inbox.send(Box::new(Parcel::new(|| 7))).is_ok());
+    ///
+    /// let mut line = Line::new();
+    /// line.take(&inbox);
+    /// let Some(Run::Sent(mut parcel)) = line.pop().map(|taken| taken.begin()) else {
+    ///     panic!("it is there");
+    /// };
+    /// assert_eq!((parcel.message)(), 7);
+    /// ```
+    ///
     /// # Errors
     /// The parcel, if the inbox is closed.
     #[inline]

@@ -15,8 +15,9 @@
 //! | none | on | in line for the last time, or sent and never had a handle | the loop, when it begins it |
 //! | none | off | nobody's | who made the last step here |
 //!
-//! Only who turns QUEUED on may push the node, so its link is never used twice, and only the loop turns it off. A node that is
-//! wanted is queued: every transition that sets SCHEDULED or IDLE sets QUEUED in the same step.
+//! Only who turns QUEUED on may push the node, so its link is never used twice; and only who has the queue's share turns it off:
+//! the loop that has taken the node, or who found the inbox closed. A node that is wanted is queued: every transition that sets
+//! SCHEDULED or IDLE sets QUEUED in the same step.
 
 use crate::sync::{AtomicU64, Fault, Ordering, planted};
 
@@ -50,7 +51,6 @@ pub(crate) enum Begun {
 }
 
 /// The state of a node. The tables above say what may follow what.
-#[derive(Debug)]
 pub(crate) struct State(AtomicU64);
 
 impl State {
