@@ -275,9 +275,14 @@ fn h8_a_normal_schedule_wins_over_idle_in_either_order() {
 #[test]
 fn h8_idle_alone_has_no_hurry() {
     let (inbox, node) = (Inbox::new(), Node::new(1));
-    inbox.post(&node, Urgency::Idle);
-    assert!(inbox.pending() && !inbox.has_normal());
-    assert_eq!(take(&inbox), [Said::Idle(1)]);
+    for _ in 0..2 {
+        inbox.post(&node, Urgency::Idle);
+        assert!(inbox.pending() && !inbox.has_normal());
+        assert_eq!(take(&inbox), [Said::Idle(1)]);
+        elsewhere(|| inbox.post(&node, Urgency::Normal));
+        assert!(inbox.has_normal());
+        assert_eq!(take(&inbox), [Said::Normal(1)], "and no hurry is left over");
+    }
 }
 
 #[test]
