@@ -18,7 +18,7 @@ use aio_timers::{Clock, Moment, Monotonic, VirtualClock, Wall};
 
 use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
-use crate::bh::{BottomHalf, BottomHalves, Job};
+use crate::bh::{BottomHalf, BottomHalves};
 use crate::cooling::Cooling;
 use crate::edges::Edges;
 use crate::error::explained;
@@ -540,16 +540,16 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         move_out(self.shared.id);
+        let mut line = self.bottom_halves.abandon();
+        self.shared.inbox.close(&mut line);
         let mut never_ran = Vec::new();
-        let mut bury = |node: Arc<aio_notify::Node<Job>>| {
-            if let Job::BottomHalf { name, .. } = node.payload()
-                && node.is_scheduled()
+        while let Some(taken) = line.pop() {
+            if let Some(place) = taken.payload()
+                && taken.is_scheduled()
             {
-                never_ran.push(*name);
+                never_ran.push(place.name);
             }
-        };
-        self.bottom_halves.abandon().into_iter().for_each(&mut bury);
-        self.shared.inbox.close(&mut bury);
+        }
         if !never_ran.is_empty() {
             tracing::warn!(bottom_halves = ?never_ran, "a context was dropped with bottom halves still scheduled");
         }
