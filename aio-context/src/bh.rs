@@ -150,7 +150,7 @@ impl BottomHalves {
     }
 
     /// Takes what was scheduled and runs it; true if a callback ran that counts as progress (rules H2-H4, H8).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run(&self, cx: &Context, shared: &Shared) -> bool {
         (shared.inbox.pending() || self.is_waiting()) && self.run_line(cx, shared)
     }

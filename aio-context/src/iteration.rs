@@ -173,18 +173,19 @@ impl Inner {
         if self.hot.must_ask() && self.leave_poll_mode(cx, ready) {
             return Ok(Plan::Look);
         }
-        let left = if !self.simulated && self.glance.is_worth_it() {
-            match self.glance(cx, left, ready)? {
-                Some(left) => left,
-                None => return Ok(Plan::Skip),
-            }
-        } else {
-            left
-        };
+        if !self.simulated && self.glance.is_worth_it() {
+            return Ok(Plan::Glance(left));
+        }
+        Ok(self.announce(left))
+    }
+
+    /// Announces a wait, unless somebody has notified (rule N2).
+    #[inline]
+    fn announce(&self, left: Option<Duration>) -> Plan {
         if self.shared.notifier.prepare_to_wait() {
-            Ok(Plan::Wait(left))
+            Plan::Wait(left)
         } else {
-            Ok(Plan::Look)
+            Plan::Look
         }
     }
 
@@ -196,10 +197,16 @@ impl Inner {
         let first = ready.len();
         match plan {
             Plan::Skip => return Ok(false),
-            Plan::Look => {
+            Plan::Look | Plan::Glance(_) => {
                 self.looks.looked(ready.is_full());
                 self.rebalance();
                 self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
+                if let Plan::Glance(left) = plan {
+                    if !self.is_found(ready) {
+                        return self.glance_on(cx, left, ready);
+                    }
+                    self.glance.found(true);
+                }
             }
             Plan::Wait(left) => {
                 let _waiting = Waiting(self);
@@ -219,26 +226,31 @@ impl Inner {
         Ok(matches!(plan, Plan::Wait(_)))
     }
 
-    /// Looks a few times more before a wait, as that has paid lately. What is left of the timeout; `None`: something was
-    /// found, do not wait.
-    fn glance(
-        &self,
-        cx: &Context,
-        timeout: Option<Duration>,
-        ready: &mut ReadyList,
-    ) -> io::Result<Option<Option<Duration>>> {
+    /// Looks a few times more, as that has paid lately, and waits if nothing turns up; true if it waited.
+    #[inline(never)]
+    fn glance_on(&self, cx: &Context, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<bool> {
         let bound = timeout.map_or(glance::LONGEST, |timeout| timeout.min(glance::LONGEST));
-        self.look(cx, ready)?;
-        let mut found = self.is_found(ready);
-        let (mut began, mut passed) = (None, Duration::ZERO);
+        let (began, mut passed, mut found) = (self.now(), Duration::ZERO, false);
         while !found && passed < bound {
-            let now = self.now();
-            passed = now.since(*began.get_or_insert(now));
             self.look(cx, ready)?;
             found = self.is_found(ready);
+            passed = self.now().since(began);
         }
         self.glance.found(found);
-        Ok((!found).then(|| timeout.map(|timeout| timeout.saturating_sub(passed))))
+        if found {
+            return Ok(false);
+        }
+        let left = timeout.map(|timeout| timeout.saturating_sub(passed));
+        if left == Some(Duration::ZERO) {
+            return Ok(false);
+        }
+        let plan = self.announce(left);
+        self.carry_out_apart(cx, plan, ready)
+    }
+
+    #[inline(never)]
+    fn carry_out_apart(&self, cx: &Context, plan: Plan, ready: &mut ReadyList) -> io::Result<bool> {
+        self.carry_out(cx, plan, ready)
     }
 
     pub(crate) fn is_found(&self, ready: &ReadyList) -> bool {
@@ -455,6 +467,8 @@ enum Plan {
     Skip,
     /// Looks at them.
     Look,
+    /// Looks at them, and if nothing is ready a few times more, and then waits.
+    Glance(Option<Duration>),
     /// Waits for so long, or (`None`) until something comes.
     Wait(Option<Duration>),
 }
