@@ -354,9 +354,9 @@ impl Inner {
 
     /// Calls the handlers of what was found, in that order; true if one was called.
     ///
-    /// A function of its own, so that what is around it does not take its registers; what it calls for each event is part of
-    /// it, because of what returns cost after a system call (see `any_backend.rs`).
-    #[inline(never)]
+    /// Part of the iteration, and what is done for each event as well: because of what returns cost after a system call (see
+    /// `any_backend.rs`).
+    #[inline(always)]
     pub(crate) fn dispatch(&self, cx: &Context, mut found: Found<'_>) -> bool {
         let mut progress = false;
         while let Some((token, readiness)) = found.next() {
