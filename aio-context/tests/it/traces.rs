@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::check::{check, replay};
 use crate::common::{Bench, everywhere};
+use crate::replay::Replay;
+use crate::trace::parse;
 
 everywhere! {
     d3_handlers
@@ -17,6 +19,7 @@ everywhere! {
     t1_t4_timers
     d1_d6_nested_polls
     d9_panics
+    case_97_the_same_steps_twice
     random_traces
 }
 
@@ -301,11 +304,34 @@ fn shortest(bench: Bench, mut steps: Vec<String>) -> Vec<String> {
     steps
 }
 
-fn random_traces(bench: Bench) {
+/// The seed and the number of random traces, printed.
+fn asked_for() -> (u64, u64) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = number("AIO_SEED").unwrap_or_else(|| fastrand::u64(..));
     let traces = number("AIO_TRACES").unwrap_or(300);
     println!("AIO_SEED={seed} AIO_TRACES={traces}");
+    (seed, traces)
+}
+
+/// No order depends on keys or addresses of the moment: the same steps make the same calls.
+fn case_97_the_same_steps_twice(bench: Bench) {
+    let (seed, traces) = asked_for();
+    let mut author = Author(fastrand::Rng::with_seed(seed));
+    for number in 0..traces / 4 {
+        let steps = author.trace().join("; ");
+        let calls = || {
+            let real = Replay::new(bench);
+            parse(&steps)
+                .iter()
+                .map(|(step, _)| real.step(step))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(calls(), calls(), "trace {number} of AIO_SEED={seed}: {steps}");
+    }
+}
+
+fn random_traces(bench: Bench) {
+    let (seed, traces) = asked_for();
     let mut author = Author(fastrand::Rng::with_seed(seed));
     let mut calls = 0;
     for number in 0..traces {
