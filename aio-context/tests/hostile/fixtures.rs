@@ -62,8 +62,8 @@ impl Asked {
     }
 }
 
-/// Is told the number of a wait, from 1, before it begins. True: this wait ends at once, with nothing.
-type Before = Box<dyn FnMut(u64) -> bool>;
+/// Is told of a wait before it begins: its number, from 1, and whether it may sleep. True: it ends at once, with nothing.
+type Before = Box<dyn FnMut(u64, bool) -> bool>;
 
 /// A backend around another one.
 struct Counted {
@@ -102,7 +102,7 @@ impl Backend for Counted {
         let number = self.asked.waits.fetch_add(1, Ordering::AcqRel) + 1;
         let is_sleep = timeout != Some(Duration::ZERO);
         self.asked.sleeps.fetch_add(is_sleep.into(), Ordering::AcqRel);
-        if (self.before)(number) {
+        if (self.before)(number, is_sleep) {
             return Ok(());
         }
         self.inner.wait(timeout, ready)
@@ -132,11 +132,11 @@ impl Backend for Counted {
 
 /// A context to be made, whose backend counts.
 pub(crate) fn counted(bench: Bench) -> (Builder, Asked) {
-    disturbed(bench, |_| false)
+    disturbed(bench, |_, _| false)
 }
 
 /// A context to be made, whose backend counts and has `before` done before each wait; see [`Before`].
-pub(crate) fn disturbed(bench: Bench, before: impl FnMut(u64) -> bool + 'static) -> (Builder, Asked) {
+pub(crate) fn disturbed(bench: Bench, before: impl FnMut(u64, bool) -> bool + 'static) -> (Builder, Asked) {
     let asked = Asked::default();
     let backend = Counted {
         inner: (bench.backend)(),

@@ -165,7 +165,7 @@ fn case_62_a_clock_that_stands_still_and_jumps(bench: Bench) {
     let jumps = clock.clone();
     // It moves with the sixth wait that begins; before, each passes and it is as late as it was.
     let mut left = 6;
-    let (builder, asked) = disturbed(bench, move |_| {
+    let (builder, asked) = disturbed(bench, move |_, _| {
         left -= 1;
         if left == 0 {
             jumps.0.store(START + YEARS, Ordering::Relaxed);
