@@ -51,7 +51,7 @@ impl Context {
     }
 }
 
-impl Embedded<'_> {
+impl<'cx> Embedded<'cx> {
     /// Gets ready to be waited for, and says how long at the most (`None`: until the descriptor is readable).
     ///
     /// Leaves poll mode. Until [`check`](Self::check), other threads that have something for this context make the
@@ -59,10 +59,11 @@ impl Embedded<'_> {
     pub fn prepare(&self) -> Option<Duration> {
         let inner = &self.cx.0;
         inner.adopt_poll_params();
-        let mut found = self.found.borrow_mut();
+        let mut found = self.take_found();
         found.forget();
         inner.recall_edges(&mut found.list);
         let hit = inner.leave_poll_mode(self.cx, &mut found.list);
+        self.found.replace(found);
         inner.shared.home.set_foreign(true);
         inner.shared.notifier.set_foreign(true);
         if hit || inner.shared.notifier.is_notified() || inner.backend.borrow().always_ready() {
@@ -87,24 +88,27 @@ impl Embedded<'_> {
         inner.shared.home.set_foreign(false);
         inner.shared.notifier.set_foreign(false);
         inner.shared.notifier.accept();
-        let mut found = self.found.borrow_mut();
-        inner.look(self.cx, &mut found.list)?;
-        Ok(
-            !found.list.is_empty() && found.list.iter().any(|(token, _)| token != inner.doorbell)
-                || inner.timeout(Wait::Block) == Some(Duration::ZERO)
-                || inner.shared.inbox.pending(),
-        )
+        let mut found = self.take_found();
+        let looked = inner.look(self.cx, &mut found.list);
+        let is_ready = found.list.iter().any(|(token, _)| token != inner.doorbell);
+        self.found.replace(found);
+        looked?;
+        Ok(is_ready || inner.timeout(Wait::Block) == Some(Duration::ZERO) || inner.shared.inbox.pending())
     }
 
     /// Runs the bottom halves, the ready handlers and the timers that are due; true if there was progress.
     pub fn dispatch(&self) -> bool {
         let inner = &self.cx.0;
-        let mut found = Found::new(inner);
-        std::mem::swap(&mut found, &mut *self.found.borrow_mut());
+        let mut found = self.take_found();
         let mut progress = inner.bottom_halves.run(self.cx, &inner.shared);
         progress |= inner.dispatch(self.cx, &mut found);
         progress |= inner.timers.run(self.cx);
         progress
+    }
+
+    /// What was found so far. It is not lent: callbacks run meanwhile, and may use this very value.
+    fn take_found(&self) -> Found<'cx> {
+        self.found.replace(Found::new(&self.cx.0))
     }
 }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use aio_context::{BottomHalf, ClockId, Context, Interest, PollParams, Registration, Timer, WeakContext};
 
+use aio_backend::conformance::disturb::Number;
+
 use crate::check::check;
 use crate::common::{Bench, Count, Kick, everywhere, watch};
-use crate::fixtures::{MOMENT, keeps, scaled};
+use crate::fixtures::{MOMENT, Tap, feed, keeps, pipe, scaled};
 
 everywhere! {
     case_29_removes_itself_with_writable_to_come
@@ -19,6 +21,7 @@ everywhere! {
     case_32_adds_many_in_a_callback
     case_36_nested_a_thousand_deep
     case_37_nested_is_not_served_twice
+    case_37_nested_on_one_embedding
     case_38_removes_itself_inside_a_nested_poll
     case_39_a_closure_that_keeps_its_context
     case_40_drops_that_use_the_context
@@ -182,6 +185,60 @@ fn case_37_nested_is_not_served_twice(bench: Bench) {
     drop(kick);
     assert!(bench.block(&cx));
     assert!(witness.upgrade().is_none() && count.upgrade().is_none());
+}
+
+/// A turn of a foreign loop that does not wait.
+fn turn(embedded: &aio_context::Embedded<'_>) -> bool {
+    embedded.prepare();
+    embedded.check().unwrap() && embedded.dispatch()
+}
+
+/// Rules D6 and G1: a foreign loop inside a foreign loop, by one embedding, in every callback that there is.
+fn case_37_nested_on_one_embedding(bench: Bench) {
+    if !bench.foreign {
+        return;
+    }
+    thread_local! {
+        static EMBEDDED: Cell<Option<&'static aio_context::Embedded<'static>>> = const { Cell::new(None) };
+    }
+    // It is kept for the life of the thread, so that callbacks can reach it.
+    let cx: &'static Context = Box::leak(Box::new(bench.context()));
+    EMBEDDED.set(Some(Box::leak(Box::new(cx.embed().unwrap()))));
+    let again = |depth: &Count| depth.get() < 20 && depth.up() > 0 && turn(EMBEDDED.get().unwrap());
+    let depth = Count::default();
+    let (of_bh, of_timer, of_kick, of_end) = (depth.clone(), depth.clone(), depth.clone(), depth.clone());
+    let bh = cx.bottom_half("nests", move |_| {
+        again(&of_bh);
+    });
+    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
+        again(&of_timer);
+    });
+    let kick = Kick::with(move |_, _| {
+        again(&of_kick);
+    });
+    let _registration = watch(cx, &kick);
+    // One that is told, while the loop looks, that it is watched no longer.
+    let (reader, writer) = pipe();
+    let [ghost, closed] = [&reader, &reader].map(Number::of);
+    let of_ghost = cx.watch(Tap::new(ghost.clone()), Interest::READ).unwrap();
+    let told = Count::default();
+    let counted = told.clone();
+    let on = cx.on(closed.clone()).readable(|_, _| {}).broken(move |_, _, _| {
+        counted.up();
+        again(&of_end);
+    });
+    let of_closed = on.watch().unwrap();
+    kick.kick();
+    bh.schedule();
+    timer.arm_after(Duration::ZERO);
+    while turn(EMBEDDED.get().unwrap()) {}
+    assert!(kick.count.get() == 1 && depth.get() >= 3);
+    ghost.close();
+    closed.close();
+    drop(of_ghost);
+    feed(&writer);
+    while turn(EMBEDDED.get().unwrap()) {}
+    assert!(told.get() == 1 && !of_closed.is_live());
 }
 
 /// Rules R8, R9 and D1: the outer one is in the middle of dispatching it.
