@@ -15,6 +15,7 @@ everywhere! {
     case_42_a_poll_ready_that_consumes_nothing
     case_43_one_without_poll_comes_in_poll_mode
     case_45_removals_inside_the_search
+    case_45_a_poll_inside_the_search
 }
 
 /// Rules D8 and R10.
@@ -156,5 +157,88 @@ fn case_45_removals_inside_the_search(bench: Bench) {
             let log = kick.log.borrow();
             assert!(is_balanced(&log) && log.contains(&"begin"), "{log:?}");
         }
+    }
+}
+
+/// Polls inside one of its callbacks that are no place for it.
+struct Nests {
+    kick: Rc<Kick>,
+    site: &'static str,
+    bench: Bench,
+    cx: aio_context::WeakContext,
+    nested: Count,
+}
+
+impl Nests {
+    fn at(&self, site: &str) {
+        if self.site == site && self.nested.get() < 20 {
+            self.nested.up();
+            let cx = self.cx.upgrade().unwrap();
+            self.bench.poll(&cx, MOMENT);
+            self.bench.look(&cx);
+        }
+    }
+}
+
+impl AsFd for Nests {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.kick.as_fd()
+    }
+}
+
+impl Handler for Nests {}
+
+impl Pollable for Nests {
+    fn poll(&self) -> bool {
+        self.at("poll");
+        self.kick.poll()
+    }
+    fn poll_ready(&self, cx: &aio_context::Context) {
+        self.kick.poll_ready(cx);
+    }
+    fn poll_begin(&self) {
+        self.kick.poll_begin();
+        self.at("begin");
+    }
+    fn poll_end(&self) {
+        self.kick.poll_end();
+        self.at("end");
+    }
+}
+
+/// Rules A5, A9 and D6: nobody is in poll mode while the loop sleeps, whoever polls inside of what.
+fn case_45_a_poll_inside_the_search(bench: Bench) {
+    for site in ["poll", "begin", "end"] {
+        let Some(cx) = polling(bench, Duration::from_micros(50)) else {
+            return;
+        };
+        let kicks = [(); 3].map(|()| Kick::new());
+        let nests = Rc::new(Nests {
+            kick: kicks[1].clone(),
+            site,
+            bench,
+            cx: cx.downgrade(),
+            nested: Count::default(),
+        });
+        let registrations = [
+            watch_polled(&cx, &kicks[0]),
+            cx.watch_polled(nests.clone(), Interest::READ).unwrap(),
+            watch_polled(&cx, &kicks[2]),
+        ];
+        for round in 1..=12 {
+            bench.poll(&cx, MOMENT);
+            for kick in &kicks {
+                let log = kick.log.borrow();
+                assert!(is_balanced(&log), "{site}, {round}: {log:?}");
+            }
+            // What comes now comes with a kick.
+            kicks.iter().for_each(|kick| kick.kick());
+            while kicks.iter().any(|kick| kick.count.get() < round) {
+                assert!(bench.block(&cx));
+            }
+        }
+        assert!(nests.nested.get() > 0);
+        drop(registrations);
+        assert!(kicks.iter().all(|kick| is_balanced(&kick.log.borrow())));
     }
 }
