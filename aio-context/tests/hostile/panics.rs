@@ -8,11 +8,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::conformance::disturb::Number;
-use aio_context::{ClockId, Context, Handler, Interest, Paused, PollParams, Pollable, Registration, Wait};
+use aio_context::{
+    ClockId, Context, Handler, Interest, Paused, PollParams, Pollable, Registration, Wait, WeakContext,
+};
 
 use crate::check::check;
 use crate::common::{Bench, Count, Kick, everywhere, watch};
-use crate::fixtures::{MOMENT, feed, is_balanced, keeps, pipe, polling, seed};
+use crate::fixtures::{MOMENT, disturbed, feed, is_balanced, keeps, pipe, polling, scaled, seed};
 use crate::process::to_its_death;
 
 everywhere! {
@@ -24,10 +26,15 @@ everywhere! {
 /// Comes out of a callback that panics on purpose.
 struct OnPurpose;
 
-/// Panics at one site, once.
+/// May sleep, for as short as can be.
+const INSTANT: Wait = Wait::AtMost(Duration::from_micros(60));
+
+/// Panics at one site, once, or polls there.
 struct Bomb {
     fd: Rc<dyn AsFd>,
     site: Cell<&'static str>,
+    /// Polls instead.
+    nests: Option<(Bench, WeakContext)>,
     log: RefCell<Vec<&'static str>>,
     /// What `poll` says.
     says: Cell<bool>,
@@ -38,6 +45,7 @@ impl Bomb {
         Rc::new(Self {
             fd: Rc::new(fd),
             site: Cell::new(site),
+            nests: None,
             log: RefCell::default(),
             says: Cell::new(false),
         })
@@ -45,10 +53,24 @@ impl Bomb {
 
     fn at(&self, site: &'static str) {
         self.log.borrow_mut().push(site);
-        if self.site.get() == site {
-            self.site.set("");
-            resume_unwind(Box::new(OnPurpose));
+        if self.site.get() != site {
+            return;
         }
+        self.site.set("");
+        match &self.nests {
+            Some((bench, cx)) => {
+                let cx = cx.upgrade().unwrap();
+                bench.poll(&cx, INSTANT);
+                bench.look(&cx);
+            }
+            None => resume_unwind(Box::new(OnPurpose)),
+        }
+    }
+
+    /// It has been told that the loop looks by itself, and not yet that it does no longer.
+    fn is_in_poll_mode(&self) -> bool {
+        let log = self.log.borrow();
+        log.iter().rfind(|entry| ["begin", "end"].contains(entry)) == Some(&"begin")
     }
 }
 
@@ -154,6 +176,8 @@ fn case_33_a_panic_at_each_site(bench: Bench) {
         assert!(is_balanced(&bomb.log.borrow()), "{site}: {:?}", bomb.log);
     }
     a_panic_in_a_farewell(bench);
+    a_panic_at_the_end_of_a_pause(bench);
+    a_panic_in_a_backend(bench);
     a_panic_in_what_is_deferred(bench);
     a_panic_in_a_drop(bench);
 }
@@ -168,6 +192,56 @@ fn a_panic_in_a_farewell(bench: Bench) {
         blow_up(bench, &cx, || number.close());
         assert!(!registration.is_live());
     }
+}
+
+/// Who is told at the end of a pause that it is watched no longer must not keep the others from hearing again.
+fn a_panic_at_the_end_of_a_pause(bench: Bench) {
+    for place in 0..3 {
+        let cx = bench.context();
+        let group = cx.new_group();
+        let pipes = [(); 3].map(|()| pipe());
+        let numbers = pipes.each_ref().map(|(reader, _)| Number::of(reader));
+        let bombs = numbers
+            .each_ref()
+            .map(|number| Bomb::new(number.clone(), "broken"));
+        let registrations = bombs
+            .each_ref()
+            .map(|bomb| cx.watch_in(group, bomb.clone(), Interest::READ).unwrap());
+        let polled = Bomb::new(Kick::new(), "");
+        let _polled = cx.watch_polled_in(group, polled.clone(), Interest::READ).unwrap();
+        let pause = cx.pause(group);
+        pipes.iter().for_each(|(_, writer)| feed(writer));
+        assert!(!bench.poll(&cx, MOMENT), "all three are parked");
+        numbers[place].close();
+        if cx.backend_name() == "ppoll" {
+            drop(pause);
+            let polled = catch_unwind(AssertUnwindSafe(|| bench.look(&cx)));
+            assert!(polled.is_err_and(|panic| panic.is::<OnPurpose>()));
+        } else {
+            let resumed = catch_unwind(AssertUnwindSafe(|| drop(pause)));
+            assert!(resumed.is_err_and(|panic| panic.is::<OnPurpose>()));
+        }
+        assert!(bench.look(&cx));
+        for (number, (bomb, registration)) in bombs.iter().zip(&registrations).enumerate() {
+            let expected = if number == place { "broken" } else { "readable" };
+            let log = bomb.log.borrow();
+            assert!(log.contains(&expected), "{number} of {place}: {log:?}");
+            assert_eq!(registration.is_live(), number != place);
+        }
+    }
+}
+
+fn a_panic_in_a_backend(bench: Bench) {
+    let armed = Rc::new(Cell::new(false));
+    let fuse = armed.clone();
+    let (builder, _) = disturbed(bench, move |_, _| {
+        if fuse.take() {
+            resume_unwind(Box::new(OnPurpose));
+        }
+        false
+    });
+    let cx = builder.build().unwrap();
+    blow_up(bench, &cx, || armed.set(true));
 }
 
 fn a_panic_in_what_is_deferred(bench: Bench) {
@@ -247,17 +321,23 @@ struct Crowd {
     /// By descriptor: who is registered now.
     present: Vec<Option<(Rc<Bomb>, Registration)>>,
     /// Everybody who ever was.
-    all: Vec<Rc<Bomb>>,
+    all: Rc<RefCell<Vec<Rc<Bomb>>>>,
     group: aio_context::GroupId,
     pauses: Vec<Paused>,
 }
 
 impl Crowd {
     fn bomb(&mut self, place: usize) -> Rc<Bomb> {
-        let sites = ["poll", "begin", "end", "poll_ready", "", "", "", "", ""];
+        let sites = ["poll", "begin", "end", "poll_ready", "", "", ""];
         let site = sites[self.dice.usize(..sites.len())];
-        let bomb = Bomb::new(self.descriptors[place].clone(), site);
-        self.all.push(bomb.clone());
+        let bomb = Rc::new(Bomb {
+            fd: self.descriptors[place].clone(),
+            site: Cell::new(site),
+            nests: self.dice.bool().then(|| (self.bench, self.cx.downgrade())),
+            log: RefCell::default(),
+            says: Cell::new(false),
+        });
+        self.all.borrow_mut().push(bomb.clone());
         bomb
     }
 
@@ -301,49 +381,65 @@ impl Crowd {
                 }
             }
             8 => drop(self.bench.look(&self.cx)),
-            _ => drop(self.bench.poll(&self.cx, MOMENT)),
+            _ => drop(self.bench.poll(&self.cx, INSTANT)),
         }
     }
 }
 
-/// Rules A5, R6, R7 and D9: also when one of them panics, is removed, replaced or paused.
+/// Rules A5, R6, R7 and D9: also when one of them panics, polls, is removed, replaced or paused. And nobody is in poll mode
+/// while the loop sleeps.
 fn case_44_begin_and_end_in_pairs_whatever_happens(bench: Bench) {
     if bench.foreign {
         return; // a foreign loop does not poll
     }
     let seed = seed();
     let mut panics = 0;
-    for round in 0..60 {
-        let (clock, params) = (
-            std::sync::Arc::new(aio_context::ManualClock::new()),
-            PollParams::up_to(Duration::from_micros(50)),
-        );
+    for round in 0..scaled(60, 20_000) {
+        let all = Rc::new(RefCell::new(Vec::<Rc<Bomb>>::new()));
+        let (forgotten, everybody) = (Rc::new(Cell::new(0)), all.clone());
+        let count = forgotten.clone();
+        let (builder, _) = disturbed(bench, move |_, is_sleep| {
+            let left = everybody.borrow();
+            if is_sleep && left.iter().any(|bomb| bomb.is_in_poll_mode()) {
+                count.set(count.get() + 1);
+            }
+            false
+        });
+        let params = PollParams::up_to(Duration::from_micros(20));
         let policy = aio_context::Policy::by_name("always", params).unwrap();
-        let builder = bench.builder().policy(Box::new(policy)).poll_params(params);
-        let cx = builder.monotonic(clock).build().unwrap();
+        let cx = builder
+            .policy(Box::new(policy))
+            .poll_params(params)
+            .build()
+            .unwrap();
         let mut crowd = Crowd {
             bench,
             dice: fastrand::Rng::with_seed(seed.wrapping_add(round)),
             descriptors: (0..4).map(|_| Kick::new()).collect(),
             present: (0..4).map(|_| None).collect(),
-            all: Vec::new(),
+            all,
             group: cx.new_group(),
             pauses: Vec::new(),
             cx,
         };
-        for _ in 0..100 {
+        for step in 0..100 {
             let stepped = catch_unwind(AssertUnwindSafe(|| crowd.step()));
             if let Err(panic) = stepped {
                 assert!(panic.is::<OnPurpose>(), "round {round} of AIO_SEED={seed}");
                 panics += 1;
             }
+            assert_eq!(
+                forgotten.get(),
+                0,
+                "step {step}, round {round} of AIO_SEED={seed}"
+            );
         }
         // No more bombs: what is left goes in peace.
-        crowd.all.iter().for_each(|bomb| bomb.site.set(""));
+        crowd.all.borrow().iter().for_each(|bomb| bomb.site.set(""));
         crowd.pauses.clear();
-        assert!(crowd.bench.poll(&crowd.cx, MOMENT) || !crowd.bench.poll(&crowd.cx, MOMENT));
+        while crowd.bench.poll(&crowd.cx, INSTANT) {}
         crowd.present.clear();
-        for bomb in &crowd.all {
+        for bomb in &*crowd.all.borrow() {
             let log = bomb.log.borrow();
             assert!(is_balanced(&log), "round {round} of AIO_SEED={seed}: {log:?}");
         }
