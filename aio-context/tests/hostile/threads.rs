@@ -122,7 +122,7 @@ fn case_70_a_storm_of_notifications() {
 
 /// Rule H1 and invariant 2: whoever still has a handle writes to nobody else's descriptor.
 fn case_73_notified_while_it_goes_away(bench: Bench) {
-    for round in 0..scaled(20, 5_000) {
+    for round in 0..scaled(20, 1_500) {
         let (cx, over) = (bench.context(), Arc::new(AtomicBool::new(false)));
         let bh = cx.bottom_half("hammered", |_| {});
         let threads = [(); 3].map(|()| {
