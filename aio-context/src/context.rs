@@ -14,7 +14,7 @@ use aio_backend::{Backend, Interest, Token, Watched};
 use aio_handlers::{GroupId, Registry};
 use aio_notify::Notifier;
 use aio_pollctl::{PollParams, PollPolicy, Qemu2020};
-use aio_timers::{Clock, Moment, Monotonic, VirtualClock, Wall};
+use aio_timers::{Clock, Moment, Monotonic, Subscription, VirtualClock, Wall};
 
 use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
@@ -100,6 +100,8 @@ pub(crate) struct Inner {
     pub(crate) polling_enabled: Cell<bool>,
     pub(crate) poll_max: Cell<Duration>,
     virtual_clock: Arc<VirtualClock>,
+    /// A clock that outlives the context must not keep its eventfd.
+    _virtual_changes: Subscription,
     /// The loop's own clock is a simulated one: waiting for time lets it pass.
     pub(crate) simulated: bool,
     pub(crate) batch: usize,
@@ -197,7 +199,7 @@ impl Builder {
         added.map_err(|why| explained("watch the loop's own eventfd", name, why))?;
         let simulated = monotonic.pass(Duration::ZERO);
         let waker = Remote(shared.clone());
-        virtual_clock.subscribe(Box::new(move || waker.notify()));
+        let virtual_changes = virtual_clock.subscribe(move || waker.notify());
         let inner = Rc::new(Inner {
             shared,
             backend: RefCell::new(backend),
@@ -219,6 +221,7 @@ impl Builder {
             polling_enabled: Cell::new(false),
             poll_max: Cell::new(Duration::ZERO),
             virtual_clock,
+            _virtual_changes: virtual_changes,
             simulated,
             batch: self.batch.unwrap_or(BATCH),
             doorbell,

@@ -54,7 +54,7 @@ impl Context {
     }
 }
 
-impl Embedded<'_> {
+impl<'cx> Embedded<'cx> {
     /// Gets ready to be waited for, and says how long at the most (`None`: until the descriptor is readable).
     ///
     /// Leaves poll mode. Until [`check`](Self::check), other threads that have something for this context make the
@@ -62,11 +62,12 @@ impl Embedded<'_> {
     pub fn prepare(&self) -> Option<Duration> {
         let inner = &self.cx.0;
         inner.adopt_poll_params();
-        let mut list = self.list.borrow_mut();
+        let mut list = self.take_list();
         drop(Found::new(inner, &mut list));
         list.clear();
         inner.recall_edges(&mut list);
         let hit = inner.leave_poll_mode(self.cx, &mut list);
+        self.keep(list);
         inner.shared.home.set_foreign(true);
         inner.shared.notifier.set_foreign(true);
         if hit || inner.shared.notifier.is_notified() || inner.backend.borrow().always_ready() {
@@ -91,26 +92,38 @@ impl Embedded<'_> {
         inner.shared.home.set_foreign(false);
         inner.shared.notifier.set_foreign(false);
         inner.shared.notifier.accept();
-        let mut list = self.list.borrow_mut();
-        inner.look(self.cx, &mut list)?;
-        Ok(
-            !list.is_empty() && list.iter().any(|(token, _)| token != inner.doorbell)
-                || inner.timeout(Wait::Block) == Some(Duration::ZERO)
-                || inner.shared.inbox.pending(),
-        )
+        let mut list = self.take_list();
+        let looked = inner.look(self.cx, &mut list);
+        let is_ready = list.iter().any(|(token, _)| token != inner.doorbell);
+        self.keep(list);
+        looked?;
+        Ok(is_ready || inner.timeout(Wait::Block) == Some(Duration::ZERO) || inner.shared.inbox.pending())
     }
 
     /// Runs the bottom halves, the ready handlers and the timers that are due; true if there was progress.
     pub fn dispatch(&self) -> bool {
         let inner = &self.cx.0;
-        // A callback may prepare and check again.
-        let mut list = self.list.replace(inner.lists.take(inner.batch));
+        let mut list = self.take_list();
         let found = Found::new(inner, &mut list);
         let mut progress = inner.bottom_halves.run(self.cx, &inner.shared);
         progress |= inner.dispatch(self.cx, found);
         progress |= inner.timers.run(self.cx);
         inner.lists.give_back(list);
         progress
+    }
+
+    /// What was found so far. It is not lent: callbacks run meanwhile, and may use this very value.
+    fn take_list(&self) -> Box<ReadyList> {
+        let inner = &self.cx.0;
+        self.list.replace(inner.lists.take(inner.batch))
+    }
+
+    /// Keeps what was found for [`dispatch`](Self::dispatch).
+    fn keep(&self, list: Box<ReadyList>) {
+        let mut other = self.list.replace(list);
+        // Nobody dispatches what a callback has found meanwhile with this very value; it is found anew.
+        drop(Found::new(&self.cx.0, &mut other));
+        self.cx.0.lists.give_back(other);
     }
 }
 

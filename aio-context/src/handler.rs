@@ -46,6 +46,9 @@ pub trait Handler: AsFd + 'static {
 }
 
 /// A handler that can also be asked in user space whether it has work (busy polling).
+///
+/// `poll`, `poll_begin` and `poll_end` are no place to wait: a poll of the context that is nested in one of them does what is
+/// ready, and returns.
 pub trait Pollable: Handler {
     /// Is there work? Asked many times in a row: cheap, without side effects. Never called while
     /// another callback of the same handler runs.

@@ -33,10 +33,15 @@ impl Home {
         }
     }
 
+    /// Whether this is the home thread.
+    pub(crate) fn is_here(&self) -> bool {
+        self.thread.is_here()
+    }
+
     /// Whether this is the home thread, and it looks at the inbox before it decides how long to wait.
     #[inline]
     pub(crate) fn will_look(&self) -> bool {
-        self.thread.is_here() && !self.is_about_to_wait()
+        self.is_here() && !self.is_about_to_wait()
     }
 
     /// Whether how long to wait has been decided already. Asked on the home thread.

@@ -20,6 +20,7 @@ pub(crate) struct Hot {
     /// `None` while a walk has it; changes are then noted down and applied when it is back.
     set: Cell<Option<Box<ByType>>>,
     changes: RefCell<Vec<Change>>,
+    walked: Cell<bool>,
     /// There are changes.
     dirty: Cell<bool>,
     /// Poll mode is on: handlers have had their `poll_begin`.
@@ -43,6 +44,7 @@ impl Default for Hot {
         Self {
             set: Cell::new(Some(Box::default())),
             changes: RefCell::default(),
+            walked: Cell::new(false),
             dirty: Cell::new(false),
             mode: Cell::new(false),
             newcomers: RefCell::default(),
@@ -70,6 +72,11 @@ impl Hot {
     /// Has `token` asked once before the next wait.
     pub(crate) fn ask_once(&self, token: Token) {
         self.unasked.borrow_mut().push(token);
+    }
+
+    /// Whether a walk is under way: a question, or `poll_begin` and `poll_end` of everybody.
+    pub(crate) fn is_walked(&self) -> bool {
+        self.walked.get()
     }
 
     /// Whether somebody has not been kicked for what it may have: in poll mode, or since.
@@ -185,13 +192,16 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// `None` inside another walk.
     fn begin(hot: &'a Hot) -> Option<Self> {
-        hot.set.take().map(|set| Self { hot, set: Some(set) })
+        let set = hot.set.take()?;
+        hot.walked.set(true);
+        Some(Self { hot, set: Some(set) })
     }
 }
 
 impl Drop for Walk<'_> {
     fn drop(&mut self) {
         self.hot.set.set(self.set.take());
+        self.hot.walked.set(false);
         if self.hot.dirty.get() {
             self.hot.apply_changes();
         }

@@ -94,9 +94,13 @@ impl Inner {
         Ok(progress)
     }
 
-    /// How long this iteration may wait (rule T1); `None`: for ever.
+    /// How long this iteration may wait (rule T1); `None`: for ever. Inside a walk over the polled handlers it may not wait at
+    /// all: they cannot be told now that the loop sleeps.
     #[inline(always)]
     pub(crate) fn timeout(&self, wait: Wait) -> Option<Duration> {
+        if self.hot.is_walked() {
+            return Some(Duration::ZERO);
+        }
         let asked = match wait {
             Wait::NoBlock => return Some(Duration::ZERO),
             Wait::AtMost(limit) => Some(limit),

@@ -155,7 +155,9 @@ impl Inner {
         if self.looks.owed.get() {
             self.look(cx, ready)?;
         }
-        if self.hot.mode.get() && self.polling_enabled.get() {
+        if self.hot.is_walked() {
+            // Nested in a question, or in the way into or out of poll mode: that goes on afterwards.
+        } else if self.hot.mode.get() && self.polling_enabled.get() {
             self.enter_poll_mode(cx);
             self.round(cx, ready);
         } else {
@@ -285,7 +287,7 @@ impl Inner {
     /// A panic in the middle leaves poll mode on, with those that had their `poll_end` as newcomers: still balanced.
     pub(crate) fn leave_poll_mode(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         let mut hit = false;
-        if self.hot.mode.get() {
+        if self.hot.mode.get() && !self.hot.is_walked() {
             self.hot.walk(|token, handler| {
                 if self.end(cx, token, handler) {
                     self.hot.newcomers.borrow_mut().push(token);

@@ -346,8 +346,8 @@ impl Inner {
                 });
                 self.hot.remove(token);
                 if let Some(handler) = handler.filter(|_| entry_begun) {
-                    self.end(cx, token, &*handler);
                     self.owed_a_look.borrow_mut().push(token);
+                    self.end(cx, token, &*handler);
                 }
             }
         }
@@ -371,12 +371,21 @@ impl Inner {
             .registry
             .borrow_mut()
             .resume(group, &mut |token, interest| parked.push((token, interest)));
-        for (token, interest) in parked {
-            self.rearm(cx, token, interest);
+        // Everybody hears again before anybody is told that it does not: who is told may panic.
+        let told = Farewells::of(
+            cx,
+            parked.into_iter().filter_map(|(token, interest)| {
+                let rearmed = self.backend.borrow_mut().modify(token, interest);
+                rearmed.err().map(|why| (token, why))
+            }),
+        );
+        if last {
+            self.ask_after_resume(group);
         }
-        if !last {
-            return;
-        }
+        told.say();
+    }
+
+    fn ask_after_resume(&self, group: GroupId) {
         for (token, _) in self.polled_of(group) {
             self.with_polled(token, |polled| polled.last_event = self.hot.rounds());
             if let Some(handler) = self.polled_handler(token) {
@@ -423,5 +432,34 @@ impl Inner {
         self.dismiss(cx, Some(entry));
         cx.call(|cx| handler.broken(cx, why));
         cx.call(|_| drop(handler));
+    }
+}
+
+/// Those who cannot be watched any longer, and why. All are told, also after one of them has panicked.
+struct Farewells<'a> {
+    cx: &'a Context,
+    left: std::vec::IntoIter<(Token, io::Error)>,
+}
+
+impl<'a> Farewells<'a> {
+    fn of(cx: &'a Context, all: impl Iterator<Item = (Token, io::Error)>) -> Self {
+        let left = all.collect::<Vec<_>>().into_iter();
+        Self { cx, left }
+    }
+
+    fn say(mut self) {
+        self.say_the_rest();
+    }
+
+    fn say_the_rest(&mut self) {
+        for (token, why) in self.left.by_ref() {
+            self.cx.0.give_up(self.cx, token, why);
+        }
+    }
+}
+
+impl Drop for Farewells<'_> {
+    fn drop(&mut self) {
+        self.say_the_rest();
     }
 }

@@ -133,6 +133,10 @@ impl Remote {
         if let Some(cx) = at_home(self.0.id) {
             return Ok(job(&cx));
         }
+        if self.0.home.is_here() {
+            // The thread ends, and the table is gone already: nobody polls any more, so nobody would answer.
+            return Err(Gone);
+        }
         let (reply, result) = mpsc::sync_channel(1);
         self.run(move |cx| {
             // Nobody is left to hear of it only if the waiting thread was killed.

@@ -96,8 +96,9 @@ fn r8_values_leave_by_return_value() {
     assert_eq!(Rc::strong_count(&value), 1);
 }
 
+/// Rule R2: the slot is retired, and its descriptor number is not.
 #[test]
-fn r2_a_retired_slot_does_not_keep_its_number_from_being_used() {
+fn case_98_a_slot_that_has_used_up_its_generations() {
     let mut registry = Registry::with_first_generation(u32::MAX);
     let mut tokens = Vec::new();
     for value in 0..100 {

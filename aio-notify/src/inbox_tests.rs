@@ -374,6 +374,28 @@ fn h7_a_dropped_inbox_drops_what_was_never_taken() {
     assert_eq!(Arc::strong_count(&payload), 1);
 }
 
+/// Fault F2: what it has published is late, nothing else is, and the loop is as it was.
+#[test]
+fn case_82_a_poster_that_stops_before_it_notifies() {
+    let (notifier, inbox) = (Notifier::new().unwrap(), Inbox::new());
+    let [stopped, other, again] = [1, 2, 3].map(Node::new);
+    inbox.post(&stopped, Urgency::Normal);
+    assert!(notifier.prepare_to_wait(), "nobody has told the loop: it sleeps");
+    inbox.post(&other, Urgency::Normal);
+    notifier.notify();
+    notifier.finish_wait();
+    assert_eq!(take(&inbox), [Said::Normal(1), Said::Normal(2)], "in their order");
+    assert!(notifier.prepare_to_wait());
+    // It goes on, and tells of what is done.
+    notifier.notify();
+    notifier.finish_wait();
+    assert!(take(&inbox).is_empty());
+    inbox.post(&again, Urgency::Normal);
+    inbox.post(&stopped, Urgency::Normal);
+    assert_eq!(take(&inbox), [Said::Normal(3), Said::Normal(1)]);
+    assert_eq!(notifier.writes(), 2);
+}
+
 /// The home thread's own list is not touched by another thread that takes.
 #[test]
 fn d7_another_thread_takes_only_what_is_for_everybody() {

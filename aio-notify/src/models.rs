@@ -479,12 +479,12 @@ macro_rules! models {
 }
 
 models! {
-    n1_n2_no_lost_wake_up_one_by_two => one_by_two;
-    n1_n2_no_lost_wake_up_two_by_one => two_by_one;
+    case_67_no_lost_wake_up_one_by_two => one_by_two;
+    case_68_no_notification_cleared_unseen_two_by_one => two_by_one;
     n2_nested_waits => nested;
     n5_foreign_loop => foreign;
     n1_elided_write => elided;
-    h1_published_before_it_runs => publishes;
+    case_56_published_before_it_runs => publishes;
     h1_scheduled_by_two_threads_at_once => scheduled_by_two;
     h2_scheduled_while_it_runs => rescheduled;
     h5_cancelled_against_the_runner => cancelled;

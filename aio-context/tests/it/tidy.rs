@@ -92,8 +92,9 @@ fn code(path: &Path) -> Vec<String> {
         .collect()
 }
 
+/// A producer that is preempted holds nothing that the loop would wait for.
 #[test]
-fn no_lock_lies_in_the_path_of_an_iteration() {
+fn case_81_no_lock_lies_in_the_path_of_an_iteration() {
     let Some(root) = workspace() else { return };
     let mut excused: Vec<_> = EXCUSED.into_iter().collect();
     for name in PATH_OF_AN_ITERATION {
