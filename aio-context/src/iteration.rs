@@ -113,8 +113,13 @@ impl Inner {
         ready: &mut ReadyList,
     ) -> io::Result<Polled> {
         if !self.polling_enabled.get() || timeout == Some(Duration::ZERO) {
-            if self.hot.must_ask() {
-                self.ask_unkicked(cx, ready)?;
+            let hit = self.hot.must_ask() && self.ask_unkicked(cx, ready)?;
+            if hit && timeout != Some(Duration::ZERO) {
+                self.look(cx, ready)?;
+                return Ok(Polled {
+                    hit,
+                    ..Polled::default()
+                });
             }
             return Ok(Polled::default());
         }
@@ -300,6 +305,7 @@ impl Inner {
         let Some(handler) = self.polled_handler(token).filter(|_| hit) else {
             return false;
         };
+        self.hot.answered(token);
         let _exclusive = self.hold(cx, token, handler.exclusive());
         let _busy = (!nests).then(|| Busy::new(&self.hot, token));
         cx.call(|cx| handler.poll_ready(cx));

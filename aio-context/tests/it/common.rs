@@ -260,6 +260,32 @@ impl Pollable for Kick {
     }
 }
 
+/// A polled handler for the descriptor of the first, which behaves as the second.
+pub(crate) struct Twin(pub(crate) Rc<Kick>, pub(crate) Rc<Kick>);
+
+impl AsFd for Twin {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Handler for Twin {}
+
+impl Pollable for Twin {
+    fn poll(&self) -> bool {
+        self.1.poll()
+    }
+    fn poll_ready(&self, cx: &Context) {
+        self.1.poll_ready(cx);
+    }
+    fn poll_begin(&self) {
+        self.1.poll_begin();
+    }
+    fn poll_end(&self) {
+        self.1.poll_end();
+    }
+}
+
 pub(crate) fn watch(cx: &Context, kick: &Rc<Kick>) -> Registration {
     cx.watch(kick.clone(), Interest::READ).expect("it can be watched")
 }
