@@ -352,15 +352,23 @@ impl Inner {
             group,
         };
         if depth == 1 {
-            for (token, entry_begun) in self.polled_of(group) {
-                let handler = self.registry.borrow_mut().get_mut(token).and_then(|entry| {
+            let members = self.polled_of(group);
+            // All leave the polled set before one of them is called, which might panic.
+            for (token, begun) in &members {
+                if let Some(entry) = self.registry.borrow_mut().get_mut(*token) {
                     entry.cold = false;
-                    entry.kind.polled().cloned()
-                });
-                self.hot.remove(token);
-                if let Some(handler) = handler.filter(|_| entry_begun) {
+                }
+                self.hot.remove(*token);
+                if *begun || self.hot.is_newcomer(*token) {
+                    self.owed_a_look.borrow_mut().push(*token);
+                }
+            }
+            for (token, _) in members.into_iter().filter(|(_, begun)| *begun) {
+                let registry = self.registry.borrow();
+                let handler = registry.get(token).and_then(|entry| entry.kind.polled().cloned());
+                drop(registry);
+                if let Some(handler) = handler {
                     self.end(cx, token, &handler);
-                    self.owed_a_look.borrow_mut().push(token);
                 }
             }
         }
@@ -386,12 +394,22 @@ impl Inner {
             .registry
             .borrow_mut()
             .resume(group, &mut |token, interest| parked.push((token, interest)));
-        for (token, interest) in parked {
-            self.rearm(cx, token, interest);
+        // All hear again before one of them is called, which might panic.
+        let mut backend = self.backend.borrow_mut();
+        let rearmed = |(token, interest)| backend.modify(token, interest).err().map(|why| (token, why));
+        let deaf: Vec<_> = parked.into_iter().filter_map(rearmed).collect();
+        drop(backend);
+        if last {
+            self.go_on_polling(group);
+            self.shared.notifier.notify();
         }
-        if !last {
-            return;
+        for (token, why) in deaf {
+            self.give_up(cx, token, why);
         }
+    }
+
+    /// The polled handlers of a group are asked again.
+    fn go_on_polling(&self, group: GroupId) {
         for (token, _) in self.polled_of(group) {
             if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
                 entry.last_event = self.hot.rounds();
@@ -411,8 +429,6 @@ impl Inner {
             }
             is_paused
         });
-        drop(registry);
-        self.shared.notifier.notify();
     }
 
     /// Silences a handler in the backend because an event came that must wait (rule B5).

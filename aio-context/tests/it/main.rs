@@ -20,6 +20,7 @@ mod io_thread;
 mod last_look;
 mod model;
 mod negative;
+mod pause_panics;
 mod pausing;
 mod polling;
 mod registry;
