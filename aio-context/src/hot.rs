@@ -97,6 +97,11 @@ impl Hot {
         self.mode.get() || !self.unasked.borrow().is_empty()
     }
 
+    /// Whether somebody is to be asked, and can be.
+    pub(crate) fn is_anybody_unasked(&self) -> bool {
+        self.unasked.borrow().iter().any(|token| !self.is_busy(*token))
+    }
+
     /// How many are to be asked.
     pub(crate) fn unasked(&self) -> usize {
         self.unasked.borrow().len()

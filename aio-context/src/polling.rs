@@ -321,7 +321,8 @@ impl Inner {
                 self.hot.answered(token);
             }
         }
-        hit
+        // One that was asked may have brought others in: they are asked by the next iteration, which comes at once.
+        hit || self.hot.is_anybody_unasked()
     }
 
     /// Now on the loop's own clock.

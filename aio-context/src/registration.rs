@@ -242,6 +242,10 @@ impl Inner {
             ..Entry::new(kind)
         };
         let former = self.registry.borrow_mut().replace(token, entry);
+        if polled.is_some() && self.hot.is_newcomer(token) {
+            // The former one was told that polling is over, and has not been asked since.
+            self.hot.ask_once(token);
+        }
         match polled {
             Some(handler) if !self.registry.borrow().is_paused(group) => self.hot.insert(token, handler),
             Some(_) => {}

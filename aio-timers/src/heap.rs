@@ -259,7 +259,7 @@ impl Heap {
     }
 
     /// Whether every entry is where its node says, and no child is before its parent.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn check(&self) {
         for (index, entry) in self.entries.iter().enumerate() {
             assert_eq!(self.nodes[entry.slot() as usize].place as usize, index);

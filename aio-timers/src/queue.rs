@@ -29,7 +29,7 @@ struct Slot<T> {
 pub struct TimerQueue<T> {
     slots: Vec<Slot<T>>,
     vacant: Vec<u32>,
-    heap: Heap,
+    pub(crate) heap: Heap,
     due: VecDeque<(u32, u64)>,
     /// How many of the due list have not been cancelled.
     waiting: usize,

@@ -1,6 +1,5 @@
-//! The rules of timers, one by one, and random operations beside a sorted vector.
+//! The rules of timers, one by one. Random operations beside a sorted vector are in `fuzz`.
 
-use std::println;
 use std::vec::Vec;
 
 use super::*;
@@ -156,105 +155,6 @@ fn t3_a_million_equal_deadlines() {
         assert_eq!(queue.get(id), Some(&value));
     }
     assert_eq!(queue.next_due(), None);
-}
-
-/// What the queue should do, as vectors that are searched from end to end.
-#[derive(Default)]
-struct Model {
-    armed: Vec<(Moment, u64, TimerId)>,
-    due: Vec<TimerId>,
-    sequence: u64,
-}
-
-impl Model {
-    fn cancel(&mut self, id: TimerId) -> bool {
-        let before = self.armed.len() + self.due.len();
-        self.armed.retain(|(_, _, other)| *other != id);
-        self.due.retain(|other| *other != id);
-        before != self.armed.len() + self.due.len()
-    }
-
-    fn arm(&mut self, id: TimerId, deadline: Moment) {
-        self.cancel(id);
-        self.sequence += 1;
-        self.armed.push((deadline, self.sequence, id));
-        self.armed
-            .sort_by_key(|(deadline, sequence, _)| (*deadline, *sequence));
-    }
-
-    fn deadline(&self, id: TimerId) -> Option<Moment> {
-        if self.due.contains(&id) {
-            return Some(Moment::ZERO);
-        }
-        self.armed
-            .iter()
-            .find(|(_, _, other)| *other == id)
-            .map(|(deadline, _, _)| *deadline)
-    }
-
-    fn begin(&mut self, now: Moment) {
-        let due = self
-            .armed
-            .iter()
-            .take_while(|(deadline, _, _)| *deadline <= now)
-            .count();
-        self.due.extend(self.armed.drain(..due).map(|(_, _, id)| id));
-    }
-}
-
-#[test]
-fn t3_t4_random_operations_agree_with_a_sorted_vector() {
-    let seed = std::env::var("AIO_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..));
-    println!("AIO_SEED={seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
-    for _ in 0..300 {
-        let (mut queue, mut model) = (TimerQueue::new(), Model::default());
-        let mut ids: Vec<TimerId> = Vec::new();
-        for step in 0..200 {
-            if ids.len() < 3 || rng.u32(0..12) == 0 {
-                ids.push(queue.insert(step));
-            }
-            let chosen = rng.usize(0..ids.len());
-            let (id, deadline) = (ids[chosen], at(rng.u64(0..50)));
-            match rng.u32(0..8) {
-                0..=2 => {
-                    queue.arm(id, deadline);
-                    model.arm(id, deadline);
-                }
-                3 => {
-                    queue.anticipate(id, deadline);
-                    if model.deadline(id).is_none_or(|present| deadline < present) {
-                        model.arm(id, deadline);
-                    }
-                }
-                4 => assert_eq!(queue.cancel(id), model.cancel(id)),
-                5 => {
-                    queue.begin(deadline);
-                    model.begin(deadline);
-                }
-                6 => {
-                    let expected = (!model.due.is_empty()).then(|| model.due.remove(0));
-                    assert_eq!(queue.next_due(), expected);
-                }
-                _ => {
-                    assert!(queue.remove(id).is_some());
-                    model.cancel(id);
-                    ids.swap_remove(chosen);
-                }
-            }
-            queue.heap.check();
-            let earliest = if model.due.is_empty() {
-                model.armed.first().map(|first| first.0)
-            } else {
-                Some(Moment::ZERO)
-            };
-            assert_eq!(queue.next_deadline(), earliest);
-            assert!(ids.iter().all(|id| queue.deadline(*id) == model.deadline(*id)));
-        }
-    }
 }
 
 #[test]

@@ -42,6 +42,36 @@ impl Pollable for Peer {
 
 const MICRO: Duration = Duration::from_micros(1);
 
+/// Asked one last time, it replaces another handler, whose turn is still to come.
+struct Meddler {
+    own: Rc<Kick>,
+    other: Rc<Kick>,
+    second: Rc<Kick>,
+    registration: RefCell<Option<Registration>>,
+    replaced: RefCell<Option<Registration>>,
+}
+
+impl AsFd for Meddler {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.own.as_fd()
+    }
+}
+
+impl Handler for Meddler {}
+
+impl Pollable for Meddler {
+    fn poll(&self) -> bool {
+        if self.other.log.borrow().last() == Some(&"end")
+            && let Some(registration) = self.registration.take()
+        {
+            let twin = Twin(self.other.clone(), self.second.clone());
+            registration.replace_polled(Rc::new(twin)).unwrap();
+            self.replaced.replace(Some(registration));
+        }
+        false
+    }
+}
+
 /// Nobody polls any more, so that only a last question can find work.
 fn no_more_polling(cx: &Context) {
     cx.set_poll_params(PollParams::up_to(Duration::ZERO));
@@ -211,4 +241,30 @@ fn a5_d2_more_last_answers_than_fit_into_a_batch() {
     }
     let counts: Vec<_> = kicks.iter().map(|kick| kick.count.get()).collect();
     assert_eq!(counts, [1; 10]);
+}
+
+#[test]
+fn a5_r6_who_is_replaced_while_others_are_asked_for_the_last_time_is_asked_too() {
+    let (cx, _clock) = always(4 * MICRO);
+    let meddler = Rc::new(Meddler {
+        own: Kick::new(),
+        other: Kick::new(),
+        second: Kick::new(),
+        registration: RefCell::default(),
+        replaced: RefCell::default(),
+    });
+    meddler.other.says.set(Some(false));
+    // The peer of both gave it work while it was said to be polled.
+    meddler.second.says.set(Some(true));
+    let _meddles = cx.watch_polled(meddler.clone(), Interest::READ).unwrap();
+    let registration = cx.watch_polled(meddler.other.clone(), Interest::READ).unwrap();
+    *meddler.registration.borrow_mut() = Some(registration);
+    cx.remote().notify();
+    let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
+    let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
+    assert!(meddler.replaced.borrow().is_some());
+    no_more_polling(&cx);
+    let _ = cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!(meddler.second.count.get(), 1, "{:?}", meddler.second.log);
+    drop(meddler.replaced.take());
 }

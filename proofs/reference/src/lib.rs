@@ -39,6 +39,7 @@ mod acts;
 mod author;
 mod files;
 mod foreign;
+pub mod fuzz;
 mod log;
 mod model;
 mod numbers;

@@ -70,7 +70,8 @@ struct Done {
     seeds: AtomicU64,
     operations: AtomicU64,
     tally: Mutex<Tally>,
-    differences: Mutex<Vec<String>>,
+    /// The seeds of those that were found.
+    differences: Mutex<Vec<u64>>,
 }
 
 /// So many differences are enough.
@@ -81,6 +82,16 @@ impl Done {
         self.differences
             .lock()
             .map_or(usize::MAX, |differences| differences.len())
+    }
+
+    /// Where a later run goes on: never beyond a difference.
+    fn place(&self, next: u64) -> u64 {
+        let first = self
+            .differences
+            .lock()
+            .ok()
+            .and_then(|seeds| seeds.iter().copied().min());
+        first.map_or(next, |first| first.min(next))
     }
 
     fn is_enough(&self) -> bool {
@@ -112,7 +123,8 @@ fn many(args: &Args) -> anyhow::Result<ExitCode> {
             if shown.elapsed() >= Duration::from_secs(5) {
                 shown = Instant::now();
                 show(&done, first, end, started);
-                save(args, next.load(Ordering::Relaxed).saturating_sub(threads as u64));
+                let place = next.load(Ordering::Relaxed).saturating_sub(threads as u64);
+                save(args, done.place(place));
             }
         }
     });
@@ -120,18 +132,12 @@ fn many(args: &Args) -> anyhow::Result<ExitCode> {
         println!("{tally:?}");
     }
     show(&done, first, end, started);
-    let differences = done
-        .differences
-        .lock()
-        .map_err(|_| anyhow::anyhow!("a thread panicked"))?;
-    for difference in differences.iter() {
-        println!("{difference}");
-    }
-    if !differences.is_empty() {
-        return Ok(ExitCode::FAILURE);
-    }
-    save(args, end);
-    Ok(ExitCode::SUCCESS)
+    save(args, done.place(end));
+    Ok(if done.differences() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn work(done: &Done, next: &AtomicU64, end: u64, each: usize) {
@@ -148,8 +154,9 @@ fn work(done: &Done, next: &AtomicU64, end: u64, each: usize) {
                 }
             }
             Err(difference) => {
+                println!("AIO_SEED={seed}: {difference}");
                 if let Ok(mut differences) = done.differences.lock() {
-                    differences.push(format!("seed {seed}: {difference}"));
+                    differences.push(seed);
                 }
             }
         }
