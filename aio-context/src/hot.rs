@@ -27,7 +27,7 @@ pub(crate) struct Hot {
     pub(crate) mode: Cell<bool>,
     /// Came into the set since poll mode was entered: `poll_begin` is still to be called.
     pub(crate) newcomers: RefCell<Vec<Token>>,
-    /// Lost their `poll_begin` without a last look; asked once before the next wait.
+    /// Lost their `poll_begin`, and have not been asked since, or said yes and have not been called: asked before every wait.
     unasked: RefCell<Vec<Token>>,
     /// Handlers of which a callback is running, innermost last; not polled meanwhile (rule A9).
     busy: RefCell<Vec<Token>>,
@@ -69,7 +69,7 @@ impl Hot {
         self.change(token, None);
     }
 
-    /// Has `token` asked once before the next wait.
+    /// Has `token` asked before the next wait.
     pub(crate) fn ask_once(&self, token: Token) {
         self.unasked.borrow_mut().push(token);
     }
@@ -79,16 +79,54 @@ impl Hot {
         self.walked.get()
     }
 
+    /// Has everybody asked who cannot be asked now, because a callback is running (rule A9).
+    pub(crate) fn ask_busy_ones(&self) {
+        let mut unasked = self.unasked.borrow_mut();
+        for token in self.busy.borrow().iter() {
+            if !unasked.contains(token) {
+                unasked.push(*token);
+            }
+        }
+    }
+
+    /// Its last answer was no, or it is called for it now.
+    #[inline]
+    pub(crate) fn answered(&self, token: Token) {
+        let mut unasked = self.unasked.borrow_mut();
+        if !unasked.is_empty() {
+            unasked.retain(|other| *other != token);
+        }
+    }
+
     /// Whether somebody has not been kicked for what it may have: in poll mode, or since.
     pub(crate) fn must_ask(&self) -> bool {
         self.mode.get() || !self.unasked.borrow().is_empty()
     }
 
-    /// One that is to be asked, and is not busy.
-    pub(crate) fn next_unasked(&self) -> Option<Token> {
+    /// Whether somebody is to be asked, and can be.
+    pub(crate) fn is_anybody_unasked(&self) -> bool {
+        self.unasked.borrow().iter().any(|token| !self.is_busy(*token))
+    }
+
+    /// How many are to be asked.
+    pub(crate) fn unasked(&self) -> usize {
+        self.unasked.borrow().len()
+    }
+
+    /// One of the first `among` that are to be asked, and is not busy.
+    pub(crate) fn next_unasked(&self, among: &mut usize) -> Option<Token> {
         let mut unasked = self.unasked.borrow_mut();
-        let place = unasked.iter().rposition(|token| !self.is_busy(*token))?;
-        Some(unasked.swap_remove(place))
+        *among = unasked.len().min(*among);
+        let place = unasked[..*among]
+            .iter()
+            .rposition(|token| !self.is_busy(*token))?;
+        *among -= 1;
+        Some(unasked.remove(place))
+    }
+
+    /// Whether it has its `poll_begin`, or its last question, still to come.
+    pub(crate) fn is_newcomer(&self, token: Token) -> bool {
+        self.newcomers.borrow().contains(&token)
     }
 
     /// How many rounds there have been; wraps around.

@@ -382,6 +382,7 @@ impl Inner {
         let Some(handler) = self.polled_handler(token) else {
             return false;
         };
+        self.hot.answered(token);
         let _exclusive = self.hold(cx, token, handler.exclusive());
         let _busy = (!nests).then(|| Busy::new(&self.hot, token));
         cx.call(|cx| handler.poll_ready(cx));

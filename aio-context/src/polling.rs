@@ -149,21 +149,21 @@ impl Inner {
     }
 
     /// What an iteration does that may not wait, because nobody kicks in poll mode (rule D8): asks everybody once, or, when
-    /// polling was switched off meanwhile, leaves poll mode. A look at the descriptors comes after it.
+    /// polling was switched off meanwhile, leaves poll mode. A look at the descriptors comes after it. True if somebody has work.
     #[cold]
-    pub(crate) fn ask_unkicked(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
+    pub(crate) fn ask_unkicked(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<bool> {
         if self.looks.owed.get() {
             self.look(cx, ready)?;
         }
         if self.hot.is_walked() {
             // Nested in a question, or in the way into or out of poll mode: that goes on afterwards.
+            Ok(false)
         } else if self.hot.mode.get() && self.polling_enabled.get() {
             self.enter_poll_mode(cx);
-            self.round(cx, ready);
+            Ok(self.round(cx, ready))
         } else {
-            self.leave_poll_mode(cx, ready);
+            Ok(self.leave_poll_mode(cx, ready))
         }
-        Ok(())
     }
 
     /// Something to do ends an iteration without a look, unless one is due (rules R10, D8).
@@ -282,27 +282,35 @@ impl Inner {
     }
 
     /// Leaves poll mode, right before a real wait (rule A5): `poll_end` for everybody, then one last question. A hit
-    /// goes to `ready`; true if there was one.
+    /// goes to `ready`; true if there was one. Nobody kicks for what it found, so whoever said yes is asked again until it
+    /// is called, whatever comes between: a nested poll, a panic, a pause, a replacement, a list that is full.
     ///
     /// A panic in the middle leaves poll mode on, with those that had their `poll_end` as newcomers: still balanced.
     pub(crate) fn leave_poll_mode(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         let mut hit = false;
-        if self.hot.mode.get() && !self.hot.is_walked() {
+        let leaves = self.hot.mode.get() && !self.hot.is_walked();
+        if leaves {
             self.hot.walk(|token, handler| {
                 if self.end(cx, token, handler) {
                     self.hot.newcomers.borrow_mut().push(token);
-                    if self.hot.is_busy(token) {
-                        // Its last question has to wait until its callback is over (rule A9).
-                        self.hot.ask_once(token);
-                    }
                 }
+            });
+            self.hot.ask_busy_ones();
+        }
+        let mut before = self.hot.unasked();
+        if leaves {
+            cx.assert_free();
+            self.hot.round(|token| {
+                hit = true;
+                self.hot.ask_once(token);
+                let _ = self.note_hit(token, ready);
+                ControlFlow::Continue(())
             });
             self.hot.newcomers.borrow_mut().clear();
             self.hot.mode.set(false);
             self.hot.add_rounds(cooling::BEGIN_AND_END);
-            hit = self.round(cx, ready);
         }
-        while let Some(token) = self.hot.next_unasked() {
+        while let Some(token) = self.hot.next_unasked(&mut before) {
             let Some(handler) = self.polled_handler(token) else {
                 // Perhaps its group is paused: then it is asked after the resume.
                 if self.registry.borrow().get(token).is_some() {
@@ -310,12 +318,16 @@ impl Inner {
                 }
                 continue;
             };
+            self.hot.ask_once(token);
             if cx.call(|_| handler.poll()) {
                 hit = true;
                 let _ = self.note_hit(token, ready);
+            } else {
+                self.hot.answered(token);
             }
         }
-        hit
+        // One that was asked may have brought others in: they are asked by the next iteration, which comes at once.
+        hit || self.hot.is_anybody_unasked()
     }
 
     /// Now on the loop's own clock.

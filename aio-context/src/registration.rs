@@ -229,6 +229,10 @@ impl Inner {
         entry.in_backend = registry.get(token).is_some_and(|former| former.in_backend);
         let former = registry.replace(token, entry);
         drop(registry);
+        if polled.is_some() && self.hot.is_newcomer(token) {
+            // The former one was told that polling is over, and has not been asked since.
+            self.hot.ask_once(token);
+        }
         match polled {
             Some(handler) if !self.registry.borrow().is_paused(group) => self.hot.insert(token, handler),
             Some(_) => {}
@@ -339,14 +343,17 @@ impl Inner {
             group,
         };
         if depth == 1 {
-            for (token, entry_begun) in self.polled_of(group) {
+            for (token, begun) in self.polled_of(group) {
                 let handler = self.with_polled(token, |polled| {
                     polled.cold = false;
                     polled.handler.clone()
                 });
+                let is_owed = begun || self.hot.is_newcomer(token);
                 self.hot.remove(token);
-                if let Some(handler) = handler.filter(|_| entry_begun) {
+                if is_owed {
                     self.owed_a_look.borrow_mut().push(token);
+                }
+                if let Some(handler) = handler.filter(|_| begun) {
                     self.end(cx, token, &*handler);
                 }
             }
@@ -380,12 +387,14 @@ impl Inner {
             }),
         );
         if last {
-            self.ask_after_resume(group);
+            self.go_on_polling(group);
+            self.shared.notifier.notify();
         }
         told.say();
     }
 
-    fn ask_after_resume(&self, group: GroupId) {
+    /// The polled handlers of a group are asked again.
+    fn go_on_polling(&self, group: GroupId) {
         for (token, _) in self.polled_of(group) {
             self.with_polled(token, |polled| polled.last_event = self.hot.rounds());
             if let Some(handler) = self.polled_handler(token) {
@@ -403,8 +412,6 @@ impl Inner {
             }
             is_paused
         });
-        drop(registry);
-        self.shared.notifier.notify();
     }
 
     /// Silences a handler in the backend because an event came that must wait (rule B5).

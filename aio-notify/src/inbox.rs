@@ -285,7 +285,8 @@ impl<T, M: ?Sized> Line<T, M> {
 
     fn take_instead(&mut self, inbox: &Inbox<T, M>, instead: *mut Body<T, M>) {
         let before = self.taken.len();
-        if inbox.has_posts() || !instead.is_null() {
+        // A node that was wanted once more may have left its hurry here while it was in the home thread's list.
+        if inbox.has_posts() || inbox.urgent.load(Ordering::Relaxed) || !instead.is_null() {
             self.walk(inbox.detach(instead));
         }
         self.walk(inbox.detach_at_home());

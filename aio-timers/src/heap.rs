@@ -352,7 +352,7 @@ impl Heap {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 impl Heap {
     /// Whether every entry is where its node says, no child is before its parent, and what is no entry is what it should be.
     pub(crate) fn check(&self) {

@@ -15,6 +15,9 @@ extern crate alloc;
 extern crate std;
 
 mod clock;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod heap;
 mod moment;
 mod queue;

@@ -26,7 +26,7 @@ const STRUCK: u32 = u32::MAX;
 pub struct TimerQueue<T> {
     /// By slot.
     values: Vec<Option<T>>,
-    heap: Heap,
+    pub(crate) heap: Heap,
     /// Slots, in the order in which they are to fire.
     due: VecDeque<u32>,
     /// The ticket of the first of them. Tickets are given out in turn: with its own a timer is found in the due list.

@@ -1,4 +1,4 @@
-//! The rules of timers, one by one, and random operations beside a sorted vector.
+//! The rules of timers, one by one. Random operations beside a sorted vector are in `fuzz`.
 
 use std::println;
 use std::vec::Vec;

@@ -4,20 +4,11 @@
 //! too long for every change runs with small numbers unless `AIO_HOSTILE=long`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "../it/check.rs"]
-#[allow(dead_code, reason = "the other suite uses more of it")]
-mod check;
 #[path = "../it/common.rs"]
 #[allow(dead_code, reason = "the other suite uses more of it")]
 mod common;
 #[path = "../counting/mod.rs"]
 mod counting;
-#[path = "../it/model.rs"]
-mod model;
-#[path = "../it/replay.rs"]
-mod replay;
-#[path = "../it/trace.rs"]
-mod trace;
 #[path = "../it/warnings.rs"]
 mod warnings;
 
@@ -26,6 +17,7 @@ mod process;
 
 mod bottom_halves;
 mod callbacks;
+mod check;
 mod descriptors;
 mod events;
 mod life;

@@ -1,5 +1,6 @@
 //! Tests that need a process to themselves: they close numbers, lower limits, catch signals, or count what is open.
 
+use aio_reference::Waiter;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
@@ -10,23 +11,25 @@ const CHILD: &str = "AIO_HOSTILE_CHILD";
 
 /// Every set-up of `everywhere!`.
 pub(crate) const ALL: [(&str, Bench); 5] = [
-    ("ppoll", polled(common::ppoll)),
-    ("epoll", polled(common::epoll)),
-    ("ladder at 0", polled(common::ladder_at_0)),
-    ("ladder at 64", polled(common::ladder_at_64)),
+    ("ppoll", polled(common::ppoll, Waiter::Ppoll)),
+    ("epoll", polled(common::epoll, Waiter::Epoll)),
+    ("ladder at 0", polled(common::ladder_at_0, Waiter::LadderAt0)),
+    ("ladder at 64", polled(common::ladder_at_64, Waiter::LadderAt64)),
     (
         "foreign",
         Bench {
             backend: common::ladder_at_64,
             foreign: true,
+            waiter: Waiter::Foreign,
         },
     ),
 ];
 
-const fn polled(backend: fn() -> Box<dyn aio_context::Backend>) -> Bench {
+const fn polled(backend: fn() -> Box<dyn aio_context::Backend>, waiter: Waiter) -> Bench {
     Bench {
         backend,
         foreign: false,
+        waiter,
     }
 }
 

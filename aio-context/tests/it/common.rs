@@ -18,6 +18,9 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 pub(crate) struct Bench {
     pub(crate) backend: fn() -> Box<dyn Backend>,
     pub(crate) foreign: bool,
+    /// The same, for the reference loop.
+    #[allow(dead_code, reason = "one of the two suites replays traces on it")]
+    pub(crate) waiter: aio_reference::Waiter,
 }
 
 pub(crate) fn ppoll() -> Box<dyn Backend> {
@@ -40,27 +43,29 @@ pub(crate) fn ladder_at_64() -> Box<dyn Backend> {
 macro_rules! everywhere {
     ($($test:ident)*) => {
         $(mod $test {
+            use aio_reference::Waiter;
+
             use crate::common::{self, Bench};
 
             #[test]
             fn on_ppoll() {
-                super::$test(Bench { backend: common::ppoll, foreign: false });
+                super::$test(Bench { backend: common::ppoll, foreign: false, waiter: Waiter::Ppoll });
             }
             #[test]
             fn on_epoll() {
-                super::$test(Bench { backend: common::epoll, foreign: false });
+                super::$test(Bench { backend: common::epoll, foreign: false, waiter: Waiter::Epoll });
             }
             #[test]
             fn on_a_ladder_at_0() {
-                super::$test(Bench { backend: common::ladder_at_0, foreign: false });
+                super::$test(Bench { backend: common::ladder_at_0, foreign: false, waiter: Waiter::LadderAt0 });
             }
             #[test]
             fn on_a_ladder_at_64() {
-                super::$test(Bench { backend: common::ladder_at_64, foreign: false });
+                super::$test(Bench { backend: common::ladder_at_64, foreign: false, waiter: Waiter::LadderAt64 });
             }
             #[test]
             fn in_a_foreign_loop() {
-                super::$test(Bench { backend: common::ladder_at_64, foreign: true });
+                super::$test(Bench { backend: common::ladder_at_64, foreign: true, waiter: Waiter::Foreign });
             }
         })*
     };
@@ -257,6 +262,32 @@ impl Pollable for Kick {
     }
     fn poll_end(&self) {
         self.log.borrow_mut().push("end");
+    }
+}
+
+/// A polled handler for the descriptor of the first, which behaves as the second.
+pub(crate) struct Twin(pub(crate) Rc<Kick>, pub(crate) Rc<Kick>);
+
+impl AsFd for Twin {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Handler for Twin {}
+
+impl Pollable for Twin {
+    fn poll(&self) -> bool {
+        self.1.poll()
+    }
+    fn poll_ready(&self, cx: &Context) {
+        self.1.poll_ready(cx);
+    }
+    fn poll_begin(&self) {
+        self.1.poll_begin();
+    }
+    fn poll_end(&self) {
+        self.1.poll_end();
     }
 }
 

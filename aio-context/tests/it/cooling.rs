@@ -12,6 +12,7 @@ use crate::polling::Always;
 const BENCH: Bench = Bench {
     backend: common::ladder_at_64,
     foreign: false,
+    waiter: aio_reference::Waiter::LadderAt64,
 };
 /// More iterations than it takes for an idle handler to leave.
 const LONG: usize = 2000;

@@ -12,6 +12,7 @@ use crate::common::{self, Bench, Kick, watch, watch_polled};
 const BENCH: Bench = Bench {
     backend: common::ladder_at_64,
     foreign: true,
+    waiter: aio_reference::Waiter::Foreign,
 };
 
 #[test]

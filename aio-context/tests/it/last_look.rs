@@ -1,14 +1,19 @@
 //! Rule A5: whoever was told that the loop polls, and then that it does not, is asked one last time, whatever comes between.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aio_context::{Context, Handler, Interest, PollParams, Pollable, Wait};
+use aio_context::{
+    BottomHalf, Clock, Context, GroupId, Handler, Interest, ManualClock, PollParams, Pollable, Registration,
+    Wait,
+};
 
-use crate::common::Kick;
-use crate::polling::always;
+use crate::common::{Kick, Twin};
+use crate::polling::{Always, always};
 
 /// Asked in user space; when it is, the peer of `other` gives that one work, without a kick, as long as it is said to poll.
 struct Peer {
@@ -37,6 +42,36 @@ impl Pollable for Peer {
 
 const MICRO: Duration = Duration::from_micros(1);
 
+/// Asked one last time, it replaces another handler, whose turn is still to come.
+struct Meddler {
+    own: Rc<Kick>,
+    other: Rc<Kick>,
+    second: Rc<Kick>,
+    registration: RefCell<Option<Registration>>,
+    replaced: RefCell<Option<Registration>>,
+}
+
+impl AsFd for Meddler {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.own.as_fd()
+    }
+}
+
+impl Handler for Meddler {}
+
+impl Pollable for Meddler {
+    fn poll(&self) -> bool {
+        if self.other.log.borrow().last() == Some(&"end")
+            && let Some(registration) = self.registration.take()
+        {
+            let twin = Twin(self.other.clone(), self.second.clone());
+            registration.replace_polled(Rc::new(twin)).unwrap();
+            self.replaced.replace(Some(registration));
+        }
+        false
+    }
+}
+
 /// Nobody polls any more, so that only a last question can find work.
 fn no_more_polling(cx: &Context) {
     cx.set_poll_params(PollParams::up_to(Duration::ZERO));
@@ -44,7 +79,7 @@ fn no_more_polling(cx: &Context) {
 
 #[test]
 fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_asked_afterwards() {
-    let (cx, _clock) = always(4 * MICRO);
+    let (cx, clock) = always(4 * MICRO);
     let busy = Kick::new();
     let peer = Rc::new(Peer {
         own: Kick::new(),
@@ -62,6 +97,8 @@ fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_asked_afterwards() {
                 "the work came while it was said to be polled"
             );
             no_more_polling(cx);
+            // The notification that comes with it is taken here.
+            let _ = cx.poll(Wait::NoBlock).unwrap();
         }
     }));
     let _registrations = (
@@ -72,8 +109,10 @@ fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_asked_afterwards() {
     while busy.count.get() == 0 {
         let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     }
+    let before = clock.now();
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     assert_eq!(busy.count.get(), 2, "{:?}", busy.log);
+    assert_eq!(clock.now(), before, "it slept with the answer in its hand");
     // The closure holds the peer, which holds the handler: a circle.
     *busy.on_ready.borrow_mut() = None;
 }
@@ -103,4 +142,129 @@ fn a5_b5_a_pause_of_another_group_forgets_nobody() {
         kick.says.set(Some(false));
     }
     assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
+}
+
+/// A handler that has had its `poll_begin`, has work that nobody kicks for, and is about to be asked one last time by an
+/// iteration that runs `first` before it calls anybody. What is returned with it keeps its registration.
+fn asked_last_before(
+    first: impl Fn(&Context, &Rc<Kick>, &Registration) + 'static,
+) -> (Context, Rc<Kick>, BottomHalf) {
+    let (cx, _clock) = always(4 * MICRO);
+    let kick = Kick::new();
+    kick.says.set(Some(false));
+    let registration = cx.watch_polled(kick.clone(), Interest::READ).unwrap();
+    cx.remote().notify();
+    let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
+    assert_eq!(*kick.log.borrow(), ["begin"]);
+    kick.says.set(Some(true));
+    no_more_polling(&cx);
+    let replaced = kick.clone();
+    let bh = cx.bottom_half("first", move |cx| first(cx, &replaced, &registration));
+    bh.schedule();
+    let _ = catch_unwind(AssertUnwindSafe(|| cx.poll(Wait::NoBlock)));
+    (cx, kick, bh)
+}
+
+#[test]
+fn a5_d9_a_last_answer_is_not_lost_by_a_panic() {
+    let (cx, kick, _bh) = asked_last_before(|_, _, _| resume_unwind(Box::new("on purpose")));
+    let _ = cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
+}
+
+#[test]
+fn a5_r6_a_last_answer_is_asked_for_anew_after_a_replacement() {
+    let second = Kick::new();
+    second.says.set(Some(true));
+    let new = second.clone();
+    let (cx, kick, _bh) = asked_last_before(move |_, kick, registration| {
+        let twin = Twin(kick.clone(), new.clone());
+        registration.replace_polled(Rc::new(twin)).unwrap();
+    });
+    let _ = cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!((kick.count.get(), second.count.get()), (0, 1), "{:?}", kick.log);
+}
+
+#[test]
+fn a5_b5_a_last_answer_is_asked_for_anew_after_a_pause() {
+    let paused = Rc::new(RefCell::new(None));
+    let guard = paused.clone();
+    let (cx, kick, _bh) =
+        asked_last_before(move |cx, _, _| *guard.borrow_mut() = Some(cx.pause(GroupId::DEFAULT)));
+    let _ = cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!(kick.count.get(), 0, "it is paused");
+    drop(paused.take());
+    let _ = cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
+}
+
+#[test]
+fn a5_d1_a_nested_poll_takes_a_last_answer_over() {
+    let nested = Rc::new(Cell::new(None));
+    let progress = nested.clone();
+    let (_cx, kick, _bh) = asked_last_before(move |cx, kick, _| {
+        progress.set(Some((
+            cx.poll(Wait::AtMost(20 * MICRO)).unwrap(),
+            kick.count.get(),
+        )));
+    });
+    assert_eq!(
+        nested.get(),
+        Some((true, 1)),
+        "it slept over known work: {:?}",
+        kick.log
+    );
+    assert_eq!(kick.count.get(), 1, "once for one answer");
+}
+
+#[test]
+fn a5_d2_more_last_answers_than_fit_into_a_batch() {
+    let clock = Arc::new(ManualClock::new());
+    let builder = Context::builder()
+        .monotonic(clock)
+        .policy(Box::new(Always))
+        .batch(4);
+    let cx = builder.poll_params(PollParams::up_to(4 * MICRO)).build().unwrap();
+    let kicks: Vec<_> = (0..10).map(|_| Kick::new()).collect();
+    let watch = |kick: &Rc<Kick>| cx.watch_polled(kick.clone(), Interest::READ).unwrap();
+    let _registrations: Vec<_> = kicks.iter().map(watch).collect();
+    kicks.iter().for_each(|kick| kick.says.set(Some(false)));
+    cx.remote().notify();
+    let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
+    // All have work, and nobody kicks, because all believe that the loop polls.
+    kicks.iter().for_each(|kick| kick.says.set(Some(true)));
+    no_more_polling(&cx);
+    for _ in 0..4 {
+        let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
+        let served = kicks.iter().filter(|kick| kick.count.get() > 0);
+        served.for_each(|kick| kick.says.set(Some(false)));
+    }
+    let counts: Vec<_> = kicks.iter().map(|kick| kick.count.get()).collect();
+    assert_eq!(counts, [1; 10]);
+}
+
+#[test]
+fn a5_r6_who_is_replaced_while_others_are_asked_for_the_last_time_is_asked_too() {
+    let (cx, _clock) = always(4 * MICRO);
+    let meddler = Rc::new(Meddler {
+        own: Kick::new(),
+        other: Kick::new(),
+        second: Kick::new(),
+        registration: RefCell::default(),
+        replaced: RefCell::default(),
+    });
+    meddler.other.says.set(Some(false));
+    // The peer of both gave it work while it was said to be polled.
+    meddler.second.says.set(Some(true));
+    let _meddles = cx.watch_polled(meddler.clone(), Interest::READ).unwrap();
+    let registration = cx.watch_polled(meddler.other.clone(), Interest::READ).unwrap();
+    *meddler.registration.borrow_mut() = Some(registration);
+    cx.remote().notify();
+    let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
+    let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
+    assert!(meddler.replaced.borrow().is_some());
+    no_more_polling(&cx);
+    let _ = cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!(meddler.second.count.get(), 1, "{:?}", meddler.second.log);
+    drop(meddler.replaced.take());
 }

@@ -46,6 +46,7 @@ impl PollPolicy for Spy {
 const BENCH: Bench = Bench {
     backend: common::ladder_at_64,
     foreign: false,
+    waiter: aio_reference::Waiter::LadderAt64,
 };
 
 pub(crate) fn always(max: Duration) -> (Context, Arc<ManualClock>) {

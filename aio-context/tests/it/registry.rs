@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aio_context::{Context, Handler, Interest, PollParams, Registration};
 
-use crate::common::{Bench, Kick, everywhere, watch, watch_polled};
+use crate::common::{Bench, Kick, Twin, everywhere, watch, watch_polled};
 
 everywhere! {
     r1_a_handler_without_interest_is_only_polled
@@ -261,27 +261,6 @@ fn balanced(log: &[&str]) {
 }
 
 fn r6_replacing_keeps_begin_and_end_balanced(bench: Bench) {
-    struct Twin(Rc<Kick>, Rc<Kick>);
-    impl AsFd for Twin {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
-        }
-    }
-    impl Handler for Twin {}
-    impl aio_context::Pollable for Twin {
-        fn poll(&self) -> bool {
-            aio_context::Pollable::poll(&*self.1)
-        }
-        fn poll_ready(&self, cx: &Context) {
-            aio_context::Pollable::poll_ready(&*self.1, cx);
-        }
-        fn poll_begin(&self) {
-            self.1.poll_begin();
-        }
-        fn poll_end(&self) {
-            self.1.poll_end();
-        }
-    }
     let Some(cx) = polling(bench) else { return };
     let (kick, second) = (Kick::new(), Kick::new());
     kick.says.set(Some(true));

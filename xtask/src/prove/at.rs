@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use indicatif::ProgressBar;
 
 use super::list::Check;
+use super::memory;
 use crate::interrupt::Interrupt;
 use crate::shell;
 
@@ -132,6 +133,18 @@ impl<'a> At<'a> {
         ]);
         let said = self.run(cargo.args(args))?;
         Ok(Outcome::Found(last_line(&said)))
+    }
+
+    /// As [`program`](Self::program), for one that can be told to `--resume`: a long run goes on where an earlier one of the
+    /// same commit was.
+    pub(super) fn long_program(&self, package: &str, args: &[&str]) -> Result {
+        let Some(commit) = memory::commit().filter(|_| self.long) else {
+            return self.program(package, args);
+        };
+        let place = self.path(&format!("{package}-{commit}.place"));
+        let place = place.display().to_string();
+        let resume = ["--resume", place.as_str()];
+        self.program(package, &[args, &resume].concat())
     }
 
     /// Runs tests by cargo; how many there were.

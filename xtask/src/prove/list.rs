@@ -65,10 +65,24 @@ pub(super) const CHECKS: &[Check] = &[
         at.tests(&["--package", "aio-backend-ppoll", "--test", "kit"], &[])
     }),
     check(
+        "state machine",
+        [
+            "20,000 sequences of 60 operations, 6 ways to wait",
+            "100 million operations, 6 ways to wait",
+        ],
+        [10, 180],
+        |at| {
+            at.long_program(
+                "aio-reference",
+                &["--operations", at.pick("1200000", "100000000")],
+            )
+        },
+    ),
+    check(
         "simulation",
         ["10 million steps", "1 billion steps"],
         [10, 240],
-        |at| at.program("aio-simulation", &["--steps", at.pick("10000000", "1000000000")]),
+        |at| at.long_program("aio-simulation", &["--steps", at.pick("10000000", "1000000000")]),
     ),
     check(
         "failing calls",
@@ -130,19 +144,27 @@ pub(super) const CHECKS: &[Check] = &[
         "fuzz",
         ["1 minute each target", "10 minutes each target"],
         [20, 90],
-        |at| {
-            let targets = ["vhost_user", "virtqueue"];
-            for target in targets {
-                let mut fuzz = shell::cargo();
-                let time = format!("-max_total_time={}", at.pick(60, 600));
-                fuzz.env("RUSTC_BOOTSTRAP", "1");
-                at.run(fuzz.args(["fuzz", "run", target, "--", time.as_str()]))?;
-            }
-            Ok(Outcome::Found(format!("{} targets, 0 crashes", targets.len())))
-        },
+        fuzz,
     )
     .needing(&["cargo-fuzz"]),
 ];
+
+/// Fuzzes every target, beginning with its seeds and what an earlier run has found.
+fn fuzz(at: &At<'_>) -> Result {
+    let targets = ["operations", "timer_queue", "vhost_user", "virtqueue"];
+    for target in targets {
+        let corpus = shell::root().join("fuzz/corpus").join(target);
+        std::fs::create_dir_all(&corpus)?;
+        let time = format!("-max_total_time={}", at.pick(60, 600));
+        let mut fuzz = shell::cargo();
+        fuzz.env("RUSTC_BOOTSTRAP", "1")
+            .args(["fuzz", "run", target])
+            .arg(&corpus)
+            .arg(shell::root().join("fuzz/seeds").join(target));
+        at.run(fuzz.args(["--", time.as_str()]))?;
+    }
+    Ok(Outcome::Found(format!("{} targets, 0 crashes", targets.len())))
+}
 
 #[cfg(test)]
 mod tests {

@@ -73,7 +73,7 @@ impl Memory {
 }
 
 /// The commit, if the work tree is as it says.
-fn commit() -> Option<String> {
+pub(super) fn commit() -> Option<String> {
     let git = |args: &[&str]| {
         let output = Command::new("git")
             .current_dir(shell::root())

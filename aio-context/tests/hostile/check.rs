@@ -1,0 +1,16 @@
+//! A trace on a context and on the reference loop of `proofs/reference`, side by side.
+
+use aio_reference::Setup;
+
+use crate::common::Bench;
+
+/// Replays a trace that must go as it says, and as the reference does it.
+pub(crate) fn check(bench: Bench, trace: &str) {
+    let setup = Setup {
+        waiter: bench.waiter,
+        policy: "qemu-2020",
+    };
+    if let Err(why) = aio_reference::check(setup, trace) {
+        panic!("{trace}\n{why}");
+    }
+}

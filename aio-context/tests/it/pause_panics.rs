@@ -1,0 +1,151 @@
+//! Rules B5, D9: panics while a pause begins, and while it ends.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_backend_ppoll::Ppoll;
+use aio_context::{
+    Backend, Context, GroupId, Handler, Interest, Paused, Pollable, ReadyList, Token, Wait, Watched,
+    WeakContext,
+};
+
+use crate::common::Kick;
+use crate::polling::always;
+
+const MICRO: Duration = Duration::from_micros(1);
+
+/// Panics when it is told that it is broken, and when it is told for the first time that polling is over: then it has paused
+/// its group once more before.
+struct Fragile {
+    has_ended: Cell<bool>,
+    kick: Rc<Kick>,
+    group: GroupId,
+    cx: WeakContext,
+    second: Rc<RefCell<Option<Paused>>>,
+}
+
+impl AsFd for Fragile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.kick.as_fd()
+    }
+}
+
+impl Handler for Fragile {
+    fn broken(&self, _: &Context, _: io::Error) {
+        resume_unwind(Box::new("on purpose"));
+    }
+}
+
+impl Pollable for Fragile {
+    fn poll(&self) -> bool {
+        false
+    }
+
+    fn poll_end(&self) {
+        if self.has_ended.replace(true) {
+            return;
+        }
+        let cx = self.cx.upgrade().expect("it is being used");
+        *self.second.borrow_mut() = Some(cx.pause(self.group));
+        resume_unwind(Box::new("on purpose"));
+    }
+}
+
+fn fragile(cx: &Context, group: GroupId) -> Fragile {
+    Fragile {
+        has_ended: Cell::new(false),
+        kick: Kick::new(),
+        group,
+        cx: cx.downgrade(),
+        second: Rc::default(),
+    }
+}
+
+#[test]
+fn b5_d9_a_panic_when_a_pause_begins_leaves_nobody_polled() {
+    let (cx, _clock) = always(4 * MICRO);
+    let (group, kick) = (cx.new_group(), Kick::new());
+    kick.says.set(Some(false));
+    let first = fragile(&cx, group);
+    let second = first.second.clone();
+    let _registrations = (
+        cx.watch_polled_in(group, Rc::new(first), Interest::READ).unwrap(),
+        cx.watch_polled_in(group, kick.clone(), Interest::READ).unwrap(),
+    );
+    cx.remote().notify();
+    let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
+    assert_eq!(*kick.log.borrow(), ["begin"]);
+    assert!(catch_unwind(AssertUnwindSafe(|| cx.pause(group))).is_err());
+    assert!(second.borrow().is_some(), "it is paused by what the handler did");
+    let asked = kick.asked.replace(0);
+    let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
+    assert_eq!(
+        (kick.asked.get(), asked > 0),
+        (0, true),
+        "nobody is asked in a pause"
+    );
+    // What came without a kick is found after it.
+    kick.says.set(Some(true));
+    drop(second.take());
+    let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
+    assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
+}
+
+/// A backend that cannot silence or wake one descriptor again, once it is told so.
+#[derive(Debug)]
+struct Stubborn(Ppoll, Rc<Cell<Option<Token>>>);
+
+impl Backend for Stubborn {
+    fn name(&self) -> &'static str {
+        "stubborn"
+    }
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        self.0.add(fd, token, interest)
+    }
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        if self.1.get() == Some(token) {
+            return Err(io::Error::from_raw_os_error(9)); // EBADF
+        }
+        self.0.modify(token, interest)
+    }
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        self.0.remove(token)
+    }
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        self.0.wait(timeout, ready)
+    }
+    fn watched(&self) -> usize {
+        self.0.watched()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.0.visit(each);
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        self.0.drain(each);
+    }
+}
+
+#[test]
+fn b5_d9_a_panic_when_a_pause_ends_leaves_nobody_deaf() {
+    let refused = Rc::new(Cell::new(None));
+    let backend = Stubborn(Ppoll::new(), refused.clone());
+    let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
+    let (group, kick) = (cx.new_group(), Kick::new());
+    let first = fragile(&cx, group);
+    first.kick.kick();
+    let registration = cx.watch_in(group, Rc::new(first), Interest::READ).unwrap();
+    let _second = cx.watch_in(group, kick.clone(), Interest::READ).unwrap();
+    let pause = cx.pause(group);
+    kick.kick();
+    assert!(!cx.poll(Wait::NoBlock).unwrap(), "both are silenced");
+    refused.set(Some(registration.token()));
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(pause))).is_err());
+    assert!(!registration.is_live());
+    assert!(cx.poll(Wait::NoBlock).unwrap() && kick.count.get() == 1);
+}

@@ -1,0 +1,194 @@
+//! What operations do to the real context's registrations, bottom halves and timers.
+//!
+//! No table is borrowed while the loop is told something: it may call back at once.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_context::{BottomHalf, Clock, ClockId, Interest, Registration, Timer};
+
+use crate::log::Verb;
+use crate::op::{Callback, Fd, Name, Op};
+use crate::plant::Plant;
+use crate::real::Real;
+
+impl Real {
+    fn registration(&self, fd: Fd) -> Option<Rc<Registration>> {
+        self.registrations.borrow()[fd.place()].clone()
+    }
+
+    pub(crate) fn is_registered(&self, fd: Fd) -> bool {
+        self.registration(fd)
+            .is_some_and(|registration| registration.is_live())
+    }
+
+    pub(crate) fn watch(self: &Rc<Self>, fd: Fd, interest: Interest, name: Name, polled: bool) {
+        let actor = self.actor(fd, fd.name(), true);
+        let (group, serial, began) = (self.group(name), actor.serial, self.written());
+        let watched = if polled {
+            self.cx.watch_polled_in(group, actor, interest)
+        } else {
+            self.cx.watch_in(group, actor, interest)
+        };
+        let Ok(registration) = watched else {
+            return self.refused_at(began, Verb::Watch, fd);
+        };
+        self.current[fd.place()].set((serial, name));
+        let former = self.registrations.borrow_mut()[fd.place()].replace(Rc::new(registration));
+        assert!(former.is_none_or(|former| !former.is_live()), "it gave way");
+        if polled {
+            self.kick_if_there_is_work(fd);
+        }
+    }
+
+    pub(crate) fn replace(self: &Rc<Self>, fd: Fd, by: Name, polled: bool) {
+        let Some(registration) = self
+            .registration(fd)
+            .filter(|registration| registration.is_live())
+        else {
+            return;
+        };
+        if self.strikes(Plant::ReplacementLost) {
+            return;
+        }
+        let actor = self.actor(fd, by, false);
+        let (serial, began) = (actor.serial, self.written());
+        let former = self.current[fd.place()].get();
+        self.current[fd.place()].set((serial, former.1));
+        self.replacing.set(Some((fd, began)));
+        let replaced = if polled {
+            registration.replace_polled(actor)
+        } else {
+            registration.replace(actor)
+        };
+        let told = self.replacing.take().is_none();
+        match replaced {
+            Ok(()) if polled => {}
+            Ok(()) => self.kick_if_there_is_work(fd),
+            Err(_) => {
+                if self.current[fd.place()].get().0 == serial {
+                    self.current[fd.place()].set(former);
+                }
+                if !told {
+                    self.refused_at(began, Verb::Replace, fd);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn remove(&self, fd: Fd) {
+        let registration = self.registrations.borrow_mut()[fd.place()].take();
+        let Some(registration) = registration else { return };
+        self.current[fd.place()].set((0, self.current[fd.place()].get().1));
+        match Rc::try_unwrap(registration) {
+            Ok(registration) if self.is_planted(Plant::RemovalLost) => drop(registration.detach()),
+            Ok(registration) => registration.remove(),
+            // Somebody is replacing its handler right now.
+            Err(shared) => drop(self.cx.unwatch(shared.token())),
+        }
+    }
+
+    pub(crate) fn set_interest(&self, fd: Fd, interest: Interest) {
+        if let Some(registration) = self.registration(fd)
+            && registration.is_live()
+            && registration.set_interest(interest).is_err()
+        {
+            self.refused_at(self.written(), Verb::Interest, fd);
+        }
+    }
+
+    pub(crate) fn run_deferred(self: &Rc<Self>, op: &Op) {
+        match op {
+            Op::BottomHalf(name)
+            | Op::Schedule(name)
+            | Op::Idle(name)
+            | Op::Cancel(name)
+            | Op::Delete(name) => {
+                self.run_on_half(op, *name);
+            }
+            Op::Timer(name)
+            | Op::Arm(name, _)
+            | Op::Anticipate(name, _)
+            | Op::Disarm(name)
+            | Op::Forget(name) => self.run_on_timer(op, *name),
+            _ => unreachable!("{op}"),
+        }
+    }
+
+    fn run_on_half(self: &Rc<Self>, op: &Op, name: Name) {
+        let halves = self.halves.borrow();
+        let half = halves
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, half)| half.clone());
+        drop(halves);
+        match (op, half) {
+            (Op::BottomHalf(_), None) => {
+                let half = self.half(name);
+                self.halves.borrow_mut().push((name, half));
+            }
+            (Op::Schedule(_), Some(half)) => half.schedule(),
+            (Op::Idle(_), Some(half)) => half.schedule_idle(),
+            (Op::Cancel(_), Some(half)) if !self.is_planted(Plant::CancelLost) => half.cancel(),
+            (Op::Delete(_), Some(half)) => {
+                self.halves.borrow_mut().retain(|(known, _)| *known != name);
+                if self.is_planted(Plant::DeleteLost) {
+                    self.kept.borrow_mut().push(half);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn half(self: &Rc<Self>, name: Name) -> BottomHalf {
+        let (world, counted) = (Rc::downgrade(self), self.closures.one());
+        self.cx.bottom_half("of a sequence", move |_| {
+            let _ = &counted;
+            let Some(world) = world.upgrade() else { return };
+            if world.strikes(Plant::HalfTwice) {
+                world.run(&Op::Schedule(name));
+            }
+            world.called(Callback::Deferred(name), &[]);
+        })
+    }
+
+    fn run_on_timer(self: &Rc<Self>, op: &Op, name: Name) {
+        let mut timers = self.timers.borrow_mut();
+        let place = timers.iter().position(|(known, _)| *known == name);
+        match (op, place) {
+            (Op::Timer(_), None) => {
+                let timer = self.timer(name);
+                timers.push((name, timer));
+            }
+            (Op::Arm(_, ms), Some(place)) => {
+                let ms = match self.plant {
+                    Some(Plant::TimerEarly) => ms.saturating_sub(1),
+                    Some(Plant::TimerLate) => ms + 1,
+                    _ => *ms,
+                };
+                timers[place].1.arm_after(Duration::from_millis(ms));
+            }
+            (Op::Anticipate(_, ms), Some(place)) => {
+                let deadline = self.clock.now().saturating_add(Duration::from_millis(*ms));
+                timers[place].1.anticipate(deadline);
+            }
+            (Op::Disarm(_), Some(place)) if !self.is_planted(Plant::DisarmLost) => timers[place].1.cancel(),
+            (Op::Forget(_), Some(place)) => {
+                let forgotten = timers.swap_remove(place);
+                drop(timers);
+                drop(forgotten);
+            }
+            _ => {}
+        }
+    }
+
+    fn timer(self: &Rc<Self>, name: Name) -> Timer {
+        let (world, counted) = (Rc::downgrade(self), self.closures.one());
+        self.cx.timer(ClockId::Monotonic, move |_, _| {
+            let _ = &counted;
+            if let Some(world) = world.upgrade() {
+                world.called(Callback::Deferred(name), &[]);
+            }
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! The files behind the descriptors of a sequence: real ones, which are used again by the next sequence where they can be.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+use crate::numbers::{Number, Range};
+use crate::op::{COUNT, Fd, Kind};
+
+/// So many bytes may lie in a file: far fewer than there is room for.
+pub(crate) const MOST_BYTES: u32 = 32;
+/// The size of a pipe that can be full.
+const PIPE: usize = 4096;
+/// How many descriptors a crowd has: enough for a ladder to climb.
+pub(crate) const CROWD: usize = 64;
+
+/// An open file, known by one number or more.
+#[derive(Debug)]
+struct File {
+    kind: Kind,
+    /// The other end, unless it was closed; an eventfd has none.
+    far: Option<OwnedFd>,
+    /// How many bytes can be read; for an outlet, whether it is full.
+    bytes: u32,
+    /// How many numbers are open for it.
+    numbers: u32,
+}
+
+/// All files, and which descriptor is which.
+#[derive(Debug)]
+pub(crate) struct Files {
+    range: Range,
+    numbers: [Option<Rc<Number>>; COUNT],
+    /// A descriptor that was closed keeps its file.
+    file_of: [usize; COUNT],
+    files: Vec<File>,
+    /// What is left of an earlier sequence.
+    spare: [Option<(Rc<Number>, File)>; COUNT],
+    crowd: Vec<Rc<OwnedFd>>,
+}
+
+impl Files {
+    pub(crate) fn new() -> Self {
+        Self {
+            range: Range::take(),
+            numbers: Default::default(),
+            file_of: [0; COUNT],
+            files: Vec::new(),
+            spare: Default::default(),
+            crowd: Vec::new(),
+        }
+    }
+
+    /// Descriptors that never become ready.
+    pub(crate) fn crowd(&mut self) -> &[Rc<OwnedFd>] {
+        if self.crowd.is_empty() {
+            let silent = counter();
+            let share = || silent.try_clone().expect("one more descriptor");
+            self.crowd = (0..CROWD).map(|_| Rc::new(share())).collect();
+        }
+        &self.crowd
+    }
+
+    /// The number of a descriptor, whether it is open or was closed; it is made when it is asked for first.
+    pub(crate) fn number(&mut self, fd: Fd) -> Rc<Number> {
+        match &self.numbers[fd.place()] {
+            Some(number) => number.clone(),
+            None => self.make(fd),
+        }
+    }
+
+    /// As [`number`](Self::number), and one that was closed comes to mean a new file.
+    pub(crate) fn open_number(&mut self, fd: Fd) -> Rc<Number> {
+        match &self.numbers[fd.place()] {
+            Some(number) if number.is_open() => number.clone(),
+            _ => self.make(fd),
+        }
+    }
+
+    fn make(&mut self, fd: Fd) -> Rc<Number> {
+        let (number, file) = match self.spare[fd.place()].take() {
+            Some(spare) => spare,
+            None => self.make_anew(fd),
+        };
+        self.numbers[fd.place()] = Some(number.clone());
+        self.file_of[fd.place()] = self.files.len();
+        self.files.push(file);
+        number
+    }
+
+    fn make_anew(&self, fd: Fd) -> (Rc<Number>, File) {
+        let (near, far) = match fd.kind() {
+            Kind::Stream => stream(),
+            Kind::Counter => (counter(), None),
+            Kind::Inlet => {
+                let (reader, writer) = pipe();
+                (reader, Some(writer))
+            }
+            Kind::Outlet => {
+                let (reader, writer) = pipe();
+                fcntl_setpipe_size(&writer, PIPE).expect("a pipe can be small");
+                (writer, Some(reader))
+            }
+        };
+        let file = File {
+            kind: fd.kind(),
+            far,
+            bytes: 0,
+            numbers: 1,
+        };
+        (self.range.open(fd.place(), near), file)
+    }
+
+    /// The file of a descriptor that has been made.
+    fn file(&mut self, fd: Fd) -> &mut File {
+        self.number(fd);
+        &mut self.files[self.file_of[fd.place()]]
+    }
+
+    pub(crate) fn kind(&mut self, fd: Fd) -> Kind {
+        self.file(fd).kind
+    }
+
+    /// The far end makes the near one ready.
+    pub(crate) fn kick(&mut self, fd: Fd) {
+        let number = self.number(fd);
+        let file = self.file(fd);
+        match (file.kind, &file.far) {
+            (Kind::Counter, _) if file.bytes < MOST_BYTES && number.is_open() => {
+                rustix::io::write(&number, &1u64.to_ne_bytes()).expect("an eventfd has room");
+                file.bytes += 1;
+            }
+            (Kind::Stream | Kind::Inlet, Some(far)) if file.bytes < MOST_BYTES && file.numbers > 0 => {
+                rustix::io::write(far, b"x").expect("there is room");
+                file.bytes += 1;
+            }
+            (Kind::Outlet, Some(far)) if file.bytes > 0 => {
+                rustix::io::read(far, &mut [0; PIPE]).expect("it is full");
+                file.bytes = 0;
+            }
+            _ => {}
+        }
+    }
+
+    /// The near end takes all there is, or fills what has room.
+    pub(crate) fn drain(&mut self, fd: Fd) {
+        let number = self.number(fd);
+        let file = self.file(fd);
+        if !number.is_open() {
+            return;
+        }
+        match file.kind {
+            Kind::Outlet if file.bytes == 0 && file.far.is_some() => {
+                rustix::io::write(&number, &[0; PIPE]).expect("there is room");
+                file.bytes = 1;
+            }
+            Kind::Outlet => {}
+            _ if file.bytes > 0 => {
+                rustix::io::read(&number, &mut [0; 64]).expect("there is something");
+                file.bytes = 0;
+            }
+            _ => {}
+        }
+    }
+
+    /// Closes the far end.
+    pub(crate) fn close(&mut self, fd: Fd) {
+        drop(self.file(fd).far.take());
+    }
+
+    /// Closes a number behind the loop's back.
+    pub(crate) fn close_raw(&mut self, fd: Fd) {
+        if let Some(number) = &self.numbers[fd.place()]
+            && number.is_open()
+        {
+            number.close();
+            let file = &mut self.files[self.file_of[fd.place()]];
+            file.numbers -= 1;
+            if file.numbers == 0 {
+                file.far = None;
+            }
+        }
+    }
+
+    /// Makes `to` another number of `from`'s file.
+    pub(crate) fn dup(&mut self, from: Fd, to: Fd) {
+        let number = self.number(from);
+        if from == to || !number.is_open() {
+            return;
+        }
+        self.close_raw(to);
+        self.spare[to.place()] = None;
+        let shared = self.file_of[from.place()];
+        self.numbers[to.place()] = Some(self.range.open(to.place(), &number));
+        self.file_of[to.place()] = shared;
+        self.files[shared].numbers += 1;
+    }
+
+    /// Brings everything back to where a sequence begins; what cannot be brought back is made anew when it is needed.
+    pub(crate) fn tidy(&mut self) {
+        for fd in Fd::all() {
+            if self.numbers[fd.place()].is_none() {
+                continue;
+            }
+            if fd.kind() == Kind::Outlet {
+                self.kick(fd);
+            } else {
+                self.drain(fd);
+            }
+            let file = self.file(fd);
+            let far = file.far.take();
+            let is_whole = (file.kind, file.numbers, file.bytes) == (fd.kind(), 1, 0)
+                && (far.is_some() || file.kind == Kind::Counter);
+            let file = File { far, ..*file };
+            let number = self.numbers[fd.place()].take();
+            self.spare[fd.place()] = number
+                .filter(|number| is_whole && number.is_open())
+                .map(|number| (number, file));
+        }
+        self.files.clear();
+    }
+}
+
+fn stream() -> (OwnedFd, Option<OwnedFd>) {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    let (near, far) = pair.expect("two more descriptors");
+    (near, Some(far))
+}
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("two more descriptors")
+}
+
+fn counter() -> OwnedFd {
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("one more descriptor")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    fn ready(files: &mut Files, fd: Fd) -> PollFlags {
+        let number = files.number(fd);
+        let mut fds = [PollFd::new(&number, PollFlags::IN | PollFlags::OUT)];
+        poll(&mut fds, Some(&Default::default())).unwrap();
+        fds[0].revents()
+    }
+
+    /// What the reference says of files is what files do.
+    #[test]
+    fn the_system_agrees_about_readiness() {
+        let mut files = Files::new();
+        let mut model = crate::model::Files::default();
+        let mut random = fastrand::Rng::with_seed(7);
+        for round in 0..3000 {
+            let fd = Fd(random.u8(..COUNT as u8));
+            match random.u32(..12) {
+                0..4 => (files.kick(fd), model.kick(fd)),
+                4..7 => (files.drain(fd), model.drain(fd)),
+                7 => (files.close(fd), model.close(fd)),
+                8 => (files.close_raw(fd), model.close_raw(fd)),
+                9 => {
+                    let to = Fd(random.u8(..COUNT as u8));
+                    (files.dup(fd, to), model.dup(fd, to))
+                }
+                _ => (drop(files.open_number(fd)), model.open(fd)),
+            };
+            if round % 50 == 49 {
+                files.tidy();
+                model = crate::model::Files::default();
+            }
+            for fd in Fd::all() {
+                let (real, said) = (ready(&mut files, fd), model.readiness(fd));
+                let text = format!("{fd} in round {round}: {real:?}, {said:?}");
+                if !model.is_open(fd) {
+                    assert_eq!(real, PollFlags::NVAL, "{text}");
+                    continue;
+                }
+                assert_eq!(
+                    real.contains(PollFlags::IN),
+                    said.contains(aio_context::Readiness::IN),
+                    "{text}"
+                );
+                assert_eq!(
+                    real.contains(PollFlags::OUT),
+                    said.contains(aio_context::Readiness::OUT),
+                    "{text}"
+                );
+                assert_eq!(
+                    real.contains(PollFlags::HUP),
+                    said.contains(aio_context::Readiness::HUP),
+                    "{text}"
+                );
+                assert_eq!(
+                    real.contains(PollFlags::ERR),
+                    said.contains(aio_context::Readiness::ERR),
+                    "{text}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! A door for fuzzing: bytes that make up a sequence. The target is in `fuzz/`; its seeds are replayed by `tests/seeds.rs`.
+
+use crate::{Bytes, Setup, Waiter, run, sequence};
+
+/// A sequence made of bytes has at most so many operations.
+const MOST: usize = 120;
+
+/// Does what `data` stands for: the first byte is the set-up, the rest are choices.
+///
+/// # Panics
+/// If the loop does something else than the reference.
+pub fn operations(data: &[u8]) {
+    let Some((setup, choices)) = data.split_first() else {
+        return;
+    };
+    let (waiters, setup) = (Waiter::ALL, usize::from(*setup));
+    let setup = Setup::new(waiters[setup % waiters.len()], setup / waiters.len());
+    let ops = sequence(&mut Bytes(choices), MOST);
+    if let Err(difference) = run(setup, None, &ops) {
+        panic!("{difference}");
+    }
+}

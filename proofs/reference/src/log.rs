@@ -1,0 +1,163 @@
+//! What is written down while a sequence is replayed, by the real loop and by the reference alike.
+
+use std::fmt;
+
+use crate::op::{Callback, Fd, Name, Script};
+
+/// Something that happened, and when on the simulated clock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// In nanoseconds.
+    pub(crate) at: u64,
+    pub(crate) what: What,
+}
+
+/// What the loop may refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Watch,
+    Replace,
+    Interest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Called(Callback),
+    /// `poll_end` of a handler whose registration has come to an end.
+    EndedGone(Name),
+    /// A nested poll begins.
+    Nested,
+    /// It ends, with progress or without.
+    Back(bool),
+    /// One iteration ended.
+    Iterated,
+    /// The outermost poll ended, with progress or without.
+    Polled(bool),
+    Panicked,
+    /// An operation that is about to be done will be refused.
+    Refused(Verb, Fd),
+    /// A wait took more iterations than it should.
+    Busy,
+    /// Something that may never be.
+    Illegal(&'static str),
+}
+
+impl What {
+    /// How it is spelled where a trace says what it expects; what nobody expects is not.
+    pub(crate) fn spelled(self) -> Option<String> {
+        match self {
+            Self::Called(callback) => Some(callback.to_string()),
+            Self::EndedGone(name) => Some(format!("{name}.end")),
+            Self::Nested => Some("[".to_owned()),
+            Self::Back(_) => Some("]".to_owned()),
+            Self::Panicked => Some("panic".to_owned()),
+            Self::Refused(..) => Some("refused".to_owned()),
+            Self::Busy => Some("busy".to_owned()),
+            Self::Illegal(why) => Some(why.to_owned()),
+            Self::Iterated | Self::Polled(_) => None,
+        }
+    }
+}
+
+/// How often each kind of thing happened.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally([u64; Tally::KINDS.len()]);
+
+impl Tally {
+    const KINDS: [&str; 14] = [
+        "readable",
+        "writable",
+        "broken",
+        "poll",
+        "poll_ready",
+        "begin",
+        "end",
+        "deferred",
+        "nested",
+        "panics",
+        "refused",
+        "busy",
+        "iterations",
+        "progress",
+    ];
+
+    pub(crate) fn count(&mut self, what: What) {
+        let place = match what {
+            What::Called(Callback::Of(_, side)) => side as usize,
+            What::EndedGone(_) => 6,
+            What::Called(Callback::Deferred(_)) => 7,
+            What::Nested => 8,
+            What::Panicked => 9,
+            What::Refused(..) => 10,
+            What::Busy => 11,
+            What::Iterated => 12,
+            What::Polled(true) | What::Back(true) => 13,
+            What::Polled(false) | What::Back(false) | What::Illegal(_) => return,
+        };
+        self.0[place] += 1;
+    }
+
+    /// Adds what another one has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.0
+            .iter_mut()
+            .zip(other.0)
+            .for_each(|(sum, more)| *sum += more);
+    }
+
+    /// By kind.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Self::KINDS.into_iter().zip(self.0)
+    }
+
+    /// All together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl fmt::Debug for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.what {
+            What::Iterated => f.write_str(".")?,
+            What::Polled(progress) => f.write_str(if progress { "+" } else { "-" })?,
+            What::Back(progress) => f.write_str(if progress { "]+" } else { "]-" })?,
+            What::EndedGone(name) => write!(f, "{name}.end, gone")?,
+            what => f.write_str(&what.spelled().unwrap_or_default())?,
+        }
+        write!(f, "@{}", self.at)
+    }
+}
+
+/// Scripts of callbacks: few, so that looking for one is walking over all.
+#[derive(Debug, Default)]
+pub(crate) struct Scripts(Vec<(Callback, Script)>);
+
+impl Scripts {
+    pub(crate) fn set(&mut self, callback: Callback, script: &Script) {
+        self.0.retain(|(known, _)| *known != callback);
+        self.0.push((callback, script.clone()));
+    }
+
+    pub(crate) fn get(&self, callback: Callback) -> Option<Script> {
+        let found = self.0.iter().find(|(known, _)| *known == callback);
+        found.map(|(_, script)| script.clone())
+    }
+
+    pub(crate) fn has(&self, callback: Callback) -> bool {
+        self.0.iter().any(|(known, _)| *known == callback)
+    }
+
+    /// Takes a script that runs once.
+    pub(crate) fn take(&mut self, callback: Callback) -> Option<Script> {
+        let place = self.0.iter().position(|(known, _)| *known == callback)?;
+        Some(self.0.swap_remove(place).1)
+    }
+}

@@ -1,0 +1,337 @@
+//! What operations do to the reference.
+
+use aio_context::Interest;
+
+use super::{Flow, Half, Model, Parked, Pending, Registration, Timer};
+use crate::MOST_WORK;
+use crate::log::{Verb, What};
+use crate::op::{Callback, Fd, Name, Op, Side};
+
+impl Model {
+    /// The place of a descriptor's registration.
+    pub(super) fn registration(&self, fd: Fd) -> Option<usize> {
+        self.registrations.iter().position(|one| one.fd == fd)
+    }
+
+    pub(super) fn is_paused(&self, group: Name) -> bool {
+        self.pauses
+            .iter()
+            .any(|(paused, count)| *paused == group && *count > 0)
+    }
+
+    /// Something changed that whoever is about to wait has to know.
+    fn changed(&mut self) {
+        self.notified |= self.deciding;
+    }
+
+    /// Whether the real context refuses what is about to be done.
+    fn is_refused(&mut self, verb: Verb, fd: Fd) -> bool {
+        let refusal = What::Refused(verb, fd);
+        let refused = self.next().is_some_and(|entry| entry.what == refusal);
+        if refused {
+            self.note(refusal);
+        }
+        refused
+    }
+
+    pub(super) fn drain(&mut self, fd: Fd) {
+        self.files.drain(fd);
+        let device = &mut self.devices[fd.place()];
+        (device.work, device.unkicked) = (0, false);
+    }
+
+    pub(super) fn work(&mut self, fd: Fd) {
+        let device = &mut self.devices[fd.place()];
+        device.work = (device.work + 1).min(MOST_WORK);
+        if device.is_polled {
+            device.unkicked = true;
+        } else {
+            self.files.kick(fd);
+        }
+    }
+
+    fn kick_if_there_is_work(&mut self, fd: Fd) {
+        self.devices[fd.place()].unkicked = false;
+        if self.devices[fd.place()].work > 0 {
+            self.files.kick(fd);
+        }
+    }
+
+    pub(super) fn crowd(&mut self, there: bool) {
+        if self.crowd != there {
+            self.crowd = there;
+            self.changed();
+        }
+    }
+
+    pub(super) fn close_raw(&mut self, fd: Fd) {
+        self.files.close_raw(fd);
+        self.haunted |= self.registration(fd).is_some() && self.files.is_shared(fd);
+    }
+
+    pub(super) fn watch(&mut self, fd: Fd, interest: Interest, group: Name, polled: bool) -> Flow {
+        let refused = self.is_refused(Verb::Watch, fd);
+        self.files.open(fd);
+        if let Some(former) = self.registration(fd) {
+            self.remove(former)?;
+        }
+        if self.registration(fd).is_some() {
+            // The former handler has watched it once more while it went.
+            if !refused {
+                self.note(What::Illegal("two handlers of one descriptor"));
+            }
+            return Ok(());
+        }
+        if refused {
+            self.note(What::Illegal("a refusal without a reason"));
+        }
+        let (id, handler) = (self.count(), self.count());
+        self.registrations.push(Registration {
+            id,
+            fd,
+            label: fd.name(),
+            handler,
+            polled,
+            interest,
+            group,
+            pending: Pending::NOTHING,
+            parked: Parked::No,
+            begun: false,
+            owed: false,
+            busy: 0,
+            passed_over: 0,
+        });
+        self.changed();
+        self.devices[fd.place()].unkicked = false;
+        if polled {
+            self.kick_if_there_is_work(fd);
+        }
+        Ok(())
+    }
+
+    /// Tells a handler whose registration is gone that polling is over, if it was told that it began.
+    fn dismiss(&mut self, one: &Registration) -> Flow {
+        if !one.begun {
+            return Ok(());
+        }
+        self.devices[one.fd.place()].is_polled = false;
+        self.note(What::EndedGone(one.label));
+        self.act(Callback::Of(one.label, Side::End), &[])
+    }
+
+    pub(super) fn remove(&mut self, place: usize) -> Flow {
+        let one = self.registrations.remove(place);
+        self.changed();
+        self.dismiss(&one)
+    }
+
+    /// A registration comes to an end that nobody asked for (rule R4).
+    pub(super) fn give_up(&mut self, place: usize) -> Flow {
+        let one = self.registrations.remove(place);
+        self.dismiss(&one)?;
+        self.called(Callback::Of(one.label, Side::Broken), &[])
+    }
+
+    pub(super) fn replace(&mut self, fd: Fd, by: Name, polled: bool) -> Flow {
+        let Some(place) = self.registration(fd) else {
+            return Ok(());
+        };
+        if self.is_refused(Verb::Replace, fd) {
+            if self.files.is_open(fd) {
+                self.note(What::Illegal("a refusal without a reason"));
+            }
+            return self.give_up(place);
+        }
+        let handler = self.count();
+        let one = &mut self.registrations[place];
+        let (former, begun) = (one.label, std::mem::replace(&mut one.begun, false));
+        (one.label, one.handler, one.polled) = (by, handler, polled);
+        one.drop_pending();
+        self.changed();
+        if begun {
+            self.devices[fd.place()].is_polled = false;
+            self.called(Callback::Of(former, Side::End), &[])?;
+        }
+        if !polled {
+            self.kick_if_there_is_work(fd);
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_interest(&mut self, fd: Fd, interest: Interest) {
+        let Some(place) = self.registration(fd) else {
+            return;
+        };
+        if self.registrations[place].interest == interest {
+            return;
+        }
+        let refused = self.is_refused(Verb::Interest, fd);
+        if refused && self.files.is_open(fd) {
+            self.note(What::Illegal("a refusal without a reason"));
+        }
+        let one = &mut self.registrations[place];
+        one.pending.sure &= interest.mask();
+        if !refused {
+            one.interest = interest;
+            one.pending.perhaps &= interest.mask();
+        }
+        self.changed();
+    }
+
+    pub(super) fn pause(&mut self, group: Name) -> Flow {
+        let place = match self.pauses.iter().position(|(known, _)| *known == group) {
+            Some(place) => place,
+            None => {
+                self.pauses.push((group, 0));
+                self.pauses.len() - 1
+            }
+        };
+        self.pauses[place].1 += 1;
+        if self.pauses[place].1 == 1 {
+            let members = self.registrations.iter_mut();
+            members
+                .filter(|one| one.group == group)
+                .for_each(|one| one.owed = true);
+        }
+        if self.pauses[place].1 == 1
+            && let Err(panic) = self.end_polling_of(group)
+        {
+            self.resume(group)?;
+            return Err(panic);
+        }
+        self.guards.push(group);
+        Ok(())
+    }
+
+    /// All of a group that were told that the loop polls hear that this is over, in any order.
+    fn end_polling_of(&mut self, group: Name) -> Flow {
+        loop {
+            let is_told = |one: &&mut Registration| one.group == group && one.begun;
+            let next = self.next_call();
+            let mut told = self.registrations.iter_mut().filter(is_told);
+            let is_next = |one: &&mut Registration| Some(Callback::Of(one.label, Side::End)) == next;
+            let Some(first) = told.next() else {
+                return Ok(());
+            };
+            let one = if is_next(&first) {
+                first
+            } else {
+                told.find(is_next).unwrap_or(first)
+            };
+            one.begun = false;
+            let (fd, label) = (one.fd, one.label);
+            self.devices[fd.place()].is_polled = false;
+            self.called(Callback::Of(label, Side::End), &[])?;
+        }
+    }
+
+    /// Takes back one pause.
+    pub(super) fn resume(&mut self, group: Name) -> Flow {
+        let pauses = self.pauses.iter_mut().find(|(known, _)| *known == group);
+        let Some((_, count)) = pauses else { return Ok(()) };
+        *count -= 1;
+        if *count > 0 {
+            return Ok(());
+        }
+        self.notified = true;
+        let mut heard = Vec::new();
+        for one in self.registrations.iter_mut().filter(|one| one.group == group) {
+            if one.parked != Parked::No {
+                heard.push(one.id);
+            }
+            one.parked = Parked::No;
+        }
+        // A number that was closed meanwhile cannot be watched again.
+        while let Some(Callback::Of(label, Side::Broken)) = self.next_call() {
+            let is_it = |one: &Registration| one.label == label && heard.contains(&one.id);
+            let place = self.registrations.iter().position(is_it);
+            match place.filter(|place| !self.files.is_open(self.registrations[*place].fd)) {
+                Some(place) => self.give_up(place)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn run_deferred(&mut self, op: &Op) {
+        match *op {
+            Op::BottomHalf(name) => {
+                if self.half(name).is_none() {
+                    self.halves.push(Half {
+                        name,
+                        queued: false,
+                        scheduled: false,
+                        idle: false,
+                        deleted: false,
+                    });
+                }
+            }
+            Op::Schedule(name) | Op::Idle(name) | Op::Cancel(name) | Op::Delete(name) => {
+                if let Some(index) = self.half(name) {
+                    self.run_on_half(op, index);
+                }
+            }
+            Op::Timer(name) => {
+                if self.timer(name).is_none() {
+                    self.timers.push((name, Timer::default()));
+                }
+            }
+            Op::Arm(name, ms) => self.arm(name, ms, false),
+            Op::Anticipate(name, ms) => self.arm(name, ms, true),
+            Op::Disarm(name) => {
+                if let Some(timer) = self.timer(name) {
+                    *timer = Timer::default();
+                }
+            }
+            Op::Forget(name) => self.timers.retain(|(known, _)| *known != name),
+            _ => unreachable!("{op}"),
+        }
+    }
+
+    fn half(&self, name: Name) -> Option<usize> {
+        self.halves
+            .iter()
+            .position(|half| half.name == name && !half.deleted)
+    }
+
+    fn run_on_half(&mut self, op: &Op, index: usize) {
+        let half = &mut self.halves[index];
+        match op {
+            Op::Schedule(_) => half.scheduled = true,
+            Op::Idle(_) => half.idle = true,
+            // It is posted once more, so that the loop frees it.
+            Op::Delete(_) => half.deleted = true,
+            _ => (half.scheduled, half.idle) = (false, false),
+        }
+        if matches!(op, Op::Cancel(_)) {
+            return;
+        }
+        self.urgent |= matches!(op, Op::Schedule(_));
+        if !std::mem::replace(&mut half.queued, true) {
+            self.inbox.push(index);
+        }
+        self.changed();
+    }
+
+    pub(super) fn timer(&mut self, name: Name) -> Option<&mut Timer> {
+        let found = self.timers.iter_mut().find(|(known, _)| *known == name);
+        found.map(|(_, timer)| timer)
+    }
+
+    fn arm(&mut self, name: Name, ms: u64, only_earlier: bool) {
+        let armed = (self.now + ms * super::MILLI, self.count());
+        let Some(timer) = self.timer(name) else { return };
+        let present = timer.due.map(|_| 0).or(timer.armed.map(|(deadline, _)| deadline));
+        if only_earlier && present.is_some_and(|present| present <= armed.0) {
+            return;
+        }
+        *timer = Timer {
+            armed: Some(armed),
+            due: None,
+        };
+        let earliest = self.timers.iter().filter_map(|(_, timer)| timer.armed).min();
+        if earliest == Some(armed) {
+            self.changed();
+        }
+    }
+}

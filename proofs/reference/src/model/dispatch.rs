@@ -1,0 +1,217 @@
+//! Who is called in an iteration of the reference: bottom halves, handlers, timers.
+
+use aio_context::Readiness;
+
+use super::iteration::Found;
+use super::{Flow, Hit, Model, Registration};
+use crate::op::{Callback, Side};
+
+impl Model {
+    pub(super) fn run_bottom_halves(&mut self) -> Flow<bool> {
+        self.urgent &= self.inbox.is_empty();
+        self.line.extend(std::mem::take(&mut self.inbox));
+        let mut progress = false;
+        while let Some(index) = self.line.pop_front() {
+            let half = &mut self.halves[index];
+            half.queued = false;
+            let (scheduled, idle) = (
+                std::mem::take(&mut half.scheduled),
+                std::mem::take(&mut half.idle),
+            );
+            if !half.deleted && (scheduled || idle) {
+                let name = half.name;
+                progress |= scheduled;
+                self.called(Callback::Deferred(name), &[])?;
+            }
+        }
+        Ok(progress)
+    }
+
+    pub(super) fn run_timers(&mut self) -> Flow<bool> {
+        let now = self.now;
+        let is_due = |armed: (u64, u64)| armed.0 <= now;
+        let mut due: Vec<_> = self
+            .timers
+            .iter()
+            .filter_map(|(name, timer)| Some((timer.armed.filter(|armed| is_due(*armed))?, *name)))
+            .collect();
+        due.sort_unstable_by_key(|(armed, _)| *armed);
+        for ((_, ticket), name) in due {
+            if let Some(timer) = self.timer(name) {
+                (timer.armed, timer.due) = (None, Some(ticket));
+            }
+            self.due.push_back((name, ticket));
+        }
+        let mut fired = false;
+        while let Some((name, ticket)) = self.due.pop_front() {
+            let timer = self.timer(name);
+            if timer.is_some_and(|timer| timer.due.take_if(|due| *due == ticket).is_some()) {
+                fired = true;
+                self.called(Callback::Deferred(name), &[])?;
+            }
+        }
+        Ok(fired)
+    }
+
+    /// Serves who was found, in the order that was observed.
+    pub(super) fn dispatch(&mut self, mut found: Vec<Found>) -> Flow<bool> {
+        let mut progress = false;
+        loop {
+            // Who is passed over once need not be come back to: it may have been that one's turn.
+            for one in &mut found {
+                one.was_deaf |= !self.is_callable(one);
+            }
+            let next = self.next_call();
+            let is_next = |one: &Found| next.is_some_and(|next| self.may_be(one, next));
+            let is_due = |one: &Found| one.is_sure && !one.was_deaf && self.must_be(one).is_some();
+            let place = found.iter().position(is_next).or(found.iter().position(is_due));
+            let Some(place) = place else {
+                self.forget(&found);
+                return Ok(progress);
+            };
+            progress = true;
+            self.serve(found.swap_remove(place))?;
+        }
+    }
+
+    fn place(&self, id: u64) -> Option<usize> {
+        self.registrations.iter().position(|one| one.id == id)
+    }
+
+    /// The registration, if its handler may be called.
+    fn listening(&self, found: &Found) -> Option<&Registration> {
+        let one = &self.registrations[self.place(found.id)?];
+        (!self.is_paused(one.group)).then_some(one)
+    }
+
+    fn is_callable(&self, found: &Found) -> bool {
+        self.listening(found).is_some_and(|one| {
+            if found.is_hit {
+                one.polled && one.pending.hit != Hit::No
+            } else {
+                one.pending.perhaps.wakes_reader(one.interest)
+                    || one.pending.perhaps.wakes_writer(one.interest)
+            }
+        })
+    }
+
+    /// Whether its next callback may be this one.
+    fn may_be(&self, found: &Found, callback: Callback) -> bool {
+        let Some(one) = self.listening(found).filter(|_| self.is_callable(found)) else {
+            return false;
+        };
+        let Callback::Of(label, side) = callback else {
+            return false;
+        };
+        let is_side = match side {
+            Side::PollReady => found.is_hit,
+            Side::Readable => !found.is_hit && one.pending.perhaps.wakes_reader(one.interest),
+            Side::Writable => {
+                let writable = one.pending.perhaps.wakes_writer(one.interest);
+                !found.is_hit && writable && !one.pending.sure.wakes_reader(one.interest)
+            }
+            _ => false,
+        };
+        label == one.label && is_side
+    }
+
+    /// The callback that it must get next, if it must get one.
+    fn must_be(&self, found: &Found) -> Option<Side> {
+        let one = self.listening(found)?;
+        if found.is_hit {
+            return (one.polled && one.pending.hit == Hit::Yes).then_some(Side::PollReady);
+        }
+        if one.pending.sure.wakes_reader(one.interest) {
+            Some(Side::Readable)
+        } else {
+            one.pending
+                .sure
+                .wakes_writer(one.interest)
+                .then_some(Side::Writable)
+        }
+    }
+
+    fn serve(&mut self, found: Found) -> Flow {
+        let Some(place) = self.place(found.id) else {
+            return Ok(());
+        };
+        let one = &mut self.registrations[place];
+        let busy = u32::from(one.polled);
+        one.busy += busy;
+        if found.is_hit {
+            one.pending.hit = Hit::No;
+            self.call(place, Side::PollReady)?;
+        } else {
+            one.passed_over = 0;
+            self.serve_event(place)?;
+        }
+        if let Some(place) = self.place(found.id) {
+            self.registrations[place].busy -= busy;
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, place: usize, side: Side) -> Flow {
+        let one = &self.registrations[place];
+        let (label, fd) = (one.label, one.fd);
+        if one.polled && !one.begun {
+            // It knows that polling is over: what it leaves is its own affair.
+            self.devices[fd.place()].unkicked = false;
+        }
+        let usual = self.usual(fd, side);
+        self.called(Callback::Of(label, side), usual.as_slice())
+    }
+
+    /// Rule D3, with the second look of rule R9.
+    fn serve_event(&mut self, place: usize) -> Flow {
+        let one = &mut self.registrations[place];
+        let (id, handler, label, interest) = (one.id, one.handler, one.label, one.interest);
+        let sure = std::mem::replace(&mut one.pending.sure, Readiness::empty());
+        let perhaps = std::mem::replace(&mut one.pending.perhaps, Readiness::empty());
+        let is_next = |model: &Self, side| model.next_call() == Some(Callback::Of(label, side));
+        let reads = perhaps.wakes_reader(interest) && is_next(self, Side::Readable);
+        if sure.wakes_reader(interest) || reads {
+            self.call(place, Side::Readable)?;
+        }
+        let Some(place) = self.place(id) else {
+            return Ok(());
+        };
+        let one = &self.registrations[place];
+        let concerns = |ready: Readiness| ready.wakes_writer(interest) && ready.wakes_writer(one.interest);
+        let listens = one.handler == handler && !self.is_paused(one.group);
+        let writes = concerns(perhaps) && is_next(self, Side::Writable);
+        if listens && (concerns(sure) || writes) {
+            self.call(place, Side::Writable)?;
+        }
+        Ok(())
+    }
+
+    /// What was found and not called is found again by the next look. What was only perhaps found is as an outer iteration
+    /// has left it.
+    fn forget(&mut self, found: &[Found]) {
+        for one in found {
+            let Some(place) = self.place(one.id) else { continue };
+            let is_open = self.files.is_open(self.registrations[place].fd);
+            let registration = &mut self.registrations[place];
+            let pending = &mut registration.pending;
+            let stays = !one.is_sure && !one.was_deaf;
+            if one.is_hit {
+                registration.owed |= pending.hit != Hit::No;
+                pending.hit = match one.left.hit {
+                    hit if stays => hit,
+                    Hit::Yes if !one.is_sure => Hit::Perhaps,
+                    _ => Hit::No,
+                };
+                continue;
+            }
+            registration.passed_over += u32::from(is_open && !pending.perhaps.is_empty());
+            let left = if one.is_sure {
+                Readiness::empty()
+            } else {
+                one.left.perhaps
+            };
+            pending.perhaps &= left;
+            pending.sure &= if stays { one.left.sure } else { Readiness::empty() };
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The reference: what a context should do with a sequence, as simply as it can be said.
+//!
+//! It is told what the real one did, because the rules leave some things open, and there it follows:
+//!
+//! - in which order the handlers of one iteration come, which is the backend's business;
+//! - how long a policy polls before it waits, and so whether work in memory is found by a question or by a kick;
+//! - when a number that was closed behind the loop's back is found out, where the system does not tell at once.
+//!
+//! What it follows must have been allowed, and what is left over must have had a reason not to be called. Everything else
+//! it says by itself, to the nanosecond.
+//!
+//! This file is what operations do, `iteration` is one iteration, `dispatch` who is called in it.
+
+mod acts;
+mod dispatch;
+mod files;
+mod iteration;
+
+use std::collections::VecDeque;
+
+use aio_context::{Interest, Readiness};
+
+pub(crate) use self::files::Files;
+use crate::log::{Entry, Scripts, What};
+use crate::op::{COUNT, Callback, Fd, Kind, Name, Op, Side};
+use crate::setup::Waiter;
+use crate::{DEEPEST, MOST_POLLS, MOST_SCRIPTS, PATIENCE};
+
+/// A callback panicked.
+pub(crate) struct Panic;
+
+pub(crate) type Flow<T = ()> = Result<T, Panic>;
+
+/// The clock when a sequence begins, in nanoseconds.
+const START: u64 = 1_000_000_000;
+const MILLI: u64 = 1_000_000;
+
+/// Whether a handler is silenced because it had an event while it was paused; it hears again after the pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parked {
+    No,
+    /// If somebody looked.
+    Perhaps,
+    Yes,
+}
+
+/// Whether `poll` said yes, and `poll_ready` has not been called for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hit {
+    No,
+    /// If it was asked.
+    Perhaps,
+    Yes,
+}
+
+/// What was collected for a registration and not served.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    hit: Hit,
+    /// What it surely is ready for, and what it may be.
+    sure: Readiness,
+    perhaps: Readiness,
+}
+
+impl Pending {
+    const NOTHING: Self = Self {
+        hit: Hit::No,
+        sure: Readiness::empty(),
+        perhaps: Readiness::empty(),
+    };
+}
+
+#[derive(Debug)]
+struct Registration {
+    id: u64,
+    fd: Fd,
+    label: Name,
+    /// Another one after each replacement.
+    handler: u64,
+    polled: bool,
+    interest: Interest,
+    group: Name,
+    pending: Pending,
+    parked: Parked,
+    /// It got `poll_begin`, and has not had its `poll_end`.
+    begun: bool,
+    /// It may have a last question to come.
+    owed: bool,
+    /// How many callbacks of a polled handler are on the stack.
+    busy: u32,
+    /// In how many iterations it was ready and not called, because perhaps nobody looked.
+    passed_over: u32,
+}
+
+impl Registration {
+    /// What was collected is lost, and an answer is asked for once more.
+    fn drop_pending(&mut self) {
+        self.owed |= self.pending.hit != Hit::No;
+        self.pending = Pending::NOTHING;
+    }
+}
+
+/// What the peer of a descriptor has in memory.
+#[derive(Clone, Copy, Debug, Default)]
+struct Device {
+    work: u32,
+    /// It was told that the loop polls, so that it need not kick.
+    is_polled: bool,
+    /// There is work for which it has not kicked.
+    unkicked: bool,
+}
+
+#[derive(Debug)]
+struct Half {
+    name: Name,
+    queued: bool,
+    scheduled: bool,
+    idle: bool,
+    deleted: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Timer {
+    /// The deadline, and a number that grows with each arming.
+    armed: Option<(u64, u64)>,
+    /// Taken out of the armed ones by a run that has not come to it.
+    due: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Model {
+    waiter: Waiter,
+    log: Vec<Entry>,
+    /// What the real context did.
+    observed: Vec<Entry>,
+    now: u64,
+    depth: u32,
+    polls: u32,
+    /// How many scripts have been run for this step.
+    acts: u32,
+    counter: u64,
+    scripts: Scripts,
+    files: Files,
+    devices: [Device; COUNT],
+    registrations: Vec<Registration>,
+    /// How often groups are paused, and who can end it.
+    pauses: Vec<(Name, u32)>,
+    guards: Vec<Name>,
+    crowd: bool,
+    halves: Vec<Half>,
+    /// Posted, and not taken by an iteration.
+    inbox: Vec<usize>,
+    /// One of them was scheduled, not idle.
+    urgent: bool,
+    /// Taken, and still to be run.
+    line: VecDeque<usize>,
+    timers: Vec<(Name, Timer)>,
+    due: VecDeque<(Name, u64)>,
+    /// The next wait does not wait.
+    notified: bool,
+    /// How long to wait has been decided: whoever makes it shorter has to notify.
+    deciding: bool,
+    /// The longest time to poll: as it was set, and as it is since the last iteration began.
+    polling: u64,
+    most_polling: u64,
+    /// Handlers may have been told that the loop polls.
+    poll_mode: bool,
+    /// The set in the kernel may have entries that nobody can delete.
+    haunted: bool,
+}
+
+impl Model {
+    pub(crate) fn new(waiter: Waiter) -> Self {
+        Self {
+            waiter,
+            log: Vec::new(),
+            observed: Vec::new(),
+            now: START,
+            depth: 0,
+            polls: 0,
+            acts: 0,
+            counter: 0,
+            scripts: Scripts::default(),
+            files: Files::default(),
+            devices: [Device::default(); COUNT],
+            registrations: Vec::new(),
+            pauses: Vec::new(),
+            guards: Vec::new(),
+            crowd: false,
+            halves: Vec::new(),
+            inbox: Vec::new(),
+            urgent: false,
+            line: VecDeque::new(),
+            timers: Vec::new(),
+            due: VecDeque::new(),
+            notified: false,
+            deciding: false,
+            polling: 0,
+            most_polling: 0,
+            poll_mode: false,
+            haunted: false,
+        }
+    }
+
+    /// Does an operation and tells what is written down, given what the real context has.
+    pub(crate) fn step(&mut self, op: &Op, observed: &[Entry]) -> &[Entry] {
+        self.observed.clear();
+        self.observed.extend_from_slice(observed);
+        self.log.clear();
+        (self.polls, self.acts) = (0, 0);
+        if self.run(op).is_err() {
+            self.unwind();
+            self.note(What::Panicked);
+        }
+        &self.log
+    }
+
+    /// A panic went through all iterations: what they had found is found again.
+    fn unwind(&mut self) {
+        self.depth = 0;
+        self.deciding = false;
+        for one in &mut self.registrations {
+            one.busy = 0;
+            one.drop_pending();
+        }
+    }
+
+    /// How many handlers are registered.
+    pub(crate) fn handlers(&self) -> u32 {
+        self.registrations.len() as u32
+    }
+
+    fn note(&mut self, what: What) {
+        self.log.push(Entry { at: self.now, what });
+    }
+
+    /// What the real context did next.
+    fn next(&self) -> Option<Entry> {
+        self.observed.get(self.log.len()).copied()
+    }
+
+    fn next_call(&self) -> Option<Callback> {
+        match self.next()?.what {
+            What::Called(callback) => Some(callback),
+            _ => None,
+        }
+    }
+
+    fn count(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    fn called(&mut self, callback: Callback, otherwise: &[Op]) -> Flow {
+        self.note(What::Called(callback));
+        self.act(callback, otherwise)
+    }
+
+    fn act(&mut self, callback: Callback, otherwise: &[Op]) -> Flow {
+        let script = self.scripts.get(callback);
+        self.run_script(script.as_deref().unwrap_or(otherwise))
+    }
+
+    fn run_script(&mut self, ops: &[Op]) -> Flow {
+        self.acts += 1;
+        if self.acts > MOST_SCRIPTS {
+            return Ok(());
+        }
+        ops.iter().try_for_each(|op| self.run(op))
+    }
+
+    /// What a callback does that was told nothing.
+    fn usual(&mut self, fd: Fd, side: Side) -> Option<Op> {
+        let fills = side == Side::Writable && self.files.kind(fd) == Kind::Outlet;
+        (fills || matches!(side, Side::Readable | Side::PollReady)).then_some(Op::Drain(fd))
+    }
+
+    fn run(&mut self, op: &Op) -> Flow {
+        match op {
+            Op::On(callback, script) => self.scripts.set(*callback, script),
+            Op::Repeat(times, script) => {
+                for _ in 0..*times {
+                    (self.polls, self.acts) = (0, 0);
+                    script.iter().try_for_each(|op| self.run(op))?;
+                }
+            }
+            Op::Advance(ms) => self.now += ms * MILLI,
+            Op::Poll => self.nest(|model| model.iterate(None))?,
+            Op::Wait(ms) => self.nest(|model| model.wait(ms * MILLI))?,
+            Op::Panic => return Err(Panic),
+            Op::Polling(us) => {
+                self.polling = us * 1000;
+                self.notified = true;
+            }
+            Op::Gather => self.crowd(true),
+            Op::Scatter => self.crowd(false),
+            Op::Kick(fd) => self.files.kick(*fd),
+            Op::Drain(fd) => self.drain(*fd),
+            Op::Work(fd) => self.work(*fd),
+            Op::Close(fd) => self.files.close(*fd),
+            Op::CloseRaw(fd) => self.close_raw(*fd),
+            Op::Dup(from, to) => {
+                if self.registration(*to).is_none() {
+                    self.files.dup(*from, *to);
+                }
+            }
+            Op::Watch(fd, interest, group, polled) => self.watch(*fd, *interest, *group, *polled)?,
+            Op::Replace(fd, by, polled) => self.replace(*fd, *by, *polled)?,
+            Op::Remove(fd) => {
+                if let Some(place) = self.registration(*fd) {
+                    self.remove(place)?;
+                }
+            }
+            Op::Interest(fd, interest) => self.set_interest(*fd, *interest),
+            Op::Pause(group) => self.pause(*group)?,
+            Op::Resume(group) => {
+                if let Some(place) = self.guards.iter().rposition(|guard| guard == group) {
+                    self.guards.remove(place);
+                    self.resume(*group)?;
+                }
+            }
+            _ => self.run_deferred(op),
+        }
+        Ok(())
+    }
+
+    fn nest(&mut self, poll: impl FnOnce(&mut Self) -> Flow<bool>) -> Flow {
+        self.polls += 1;
+        if self.depth == DEEPEST || self.polls > MOST_POLLS {
+            return Ok(());
+        }
+        let nested = self.depth > 0;
+        if nested {
+            self.note(What::Nested);
+        }
+        self.depth += 1;
+        let progress = poll(self)?;
+        self.depth -= 1;
+        self.note(if nested {
+            What::Back(progress)
+        } else {
+            What::Polled(progress)
+        });
+        Ok(())
+    }
+
+    fn wait(&mut self, limit: u64) -> Flow<bool> {
+        let end = self.now + limit;
+        for _ in 0..PATIENCE {
+            let progress = self.iterate(Some(end.saturating_sub(self.now)))?;
+            if progress || self.now >= end {
+                return Ok(progress);
+            }
+        }
+        self.note(What::Busy);
+        Ok(false)
+    }
+}

@@ -1,0 +1,117 @@
+//! Descriptor numbers that can be closed behind a loop's back, which safe code should not be able to do.
+//!
+//! While such a number is closed it has to stay free, whatever other threads open. So each thread that replays has a range
+//! of its own, above what the system gives by itself.
+
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// How many numbers a range has.
+const WIDTH: i32 = 16;
+/// Above this there is nothing: a large table of descriptors costs memory.
+const CEILING: u64 = 4096;
+/// So many are left to the system, and to other users of the highest ones.
+const BELOW: i32 = 300;
+const ABOVE: i32 = 150;
+
+/// The ranges that are taken.
+static TAKEN: Mutex<Vec<bool>> = Mutex::new(Vec::new());
+static GIVEN_BACK: Condvar = Condvar::new();
+
+/// Numbers that belong to one thread.
+#[derive(Debug)]
+pub(crate) struct Range {
+    place: usize,
+    first: i32,
+}
+
+impl Range {
+    /// Waits until one is free.
+    pub(crate) fn take() -> Self {
+        let top = i32::try_from(limit()).unwrap_or(i32::MAX) - ABOVE;
+        let most = usize::try_from((top - BELOW) / WIDTH).unwrap_or(0);
+        assert!(most > 0, "RLIMIT_NOFILE is too low; raise it with ulimit -n");
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let place = taken.iter().position(|taken| !taken).unwrap_or(taken.len());
+            if place < most {
+                if place == taken.len() {
+                    taken.push(true);
+                }
+                taken[place] = true;
+                let first = top - (place as i32 + 1) * WIDTH;
+                return Self { place, first };
+            }
+            taken = GIVEN_BACK.wait(taken).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Opens number `index` of the range, which is free, for the file of `fd`.
+    pub(crate) fn open(&self, index: usize, fd: impl AsFd) -> Rc<Number> {
+        let wanted = self.first + index as i32;
+        let fd = rustix::io::fcntl_dupfd_cloexec(fd, wanted).expect("one more descriptor");
+        assert_eq!(fd.as_raw_fd(), wanted, "somebody else has a number of this range");
+        Rc::new(Number {
+            fd: ManuallyDrop::new(fd),
+            is_open: Cell::new(true),
+        })
+    }
+}
+
+impl Drop for Range {
+    fn drop(&mut self) {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner)[self.place] = false;
+        GIVEN_BACK.notify_one();
+    }
+}
+
+/// How many descriptors may be open, as far as they are used here.
+fn limit() -> u64 {
+    let mut limits = getrlimit(Resource::Nofile);
+    if limits.current != limits.maximum {
+        limits.current = limits.maximum;
+        // If it is refused, the former limit holds.
+        let _ = setrlimit(Resource::Nofile, limits);
+    }
+    getrlimit(Resource::Nofile)
+        .current
+        .unwrap_or(CEILING)
+        .min(CEILING)
+}
+
+/// The owner of a number, which somebody else may close.
+#[derive(Debug)]
+pub(crate) struct Number {
+    fd: ManuallyDrop<OwnedFd>,
+    is_open: Cell<bool>,
+}
+
+impl Number {
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.get()
+    }
+
+    /// Closes it as a `close(2)` from elsewhere would.
+    pub(crate) fn close(&self) {
+        if self.is_open.replace(false) {
+            nix::unistd::close(self.fd.as_raw_fd()).expect("it is open");
+        }
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl AsFd for Number {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

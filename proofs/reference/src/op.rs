@@ -1,0 +1,311 @@
+//! The language: what is done to a context, and which callbacks there are. Its text form is read by `text`.
+
+use std::fmt;
+use std::rc::Rc;
+
+use aio_context::Interest;
+
+/// A name: a letter, or the same letter twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name(u8);
+
+const LETTERS: u8 = 26;
+
+/// The group of who says nothing about groups.
+pub const DEFAULT_GROUP: Name = Name(25 + LETTERS);
+
+/// The descriptors: four streams, two eventfds, the end of a pipe that is read from, and the end of another one that is
+/// written to.
+pub const DESCRIPTORS: [char; COUNT] = ['a', 'b', 'c', 'd', 'e', 'f', 'p', 'q'];
+pub(crate) const COUNT: usize = 8;
+
+impl Name {
+    /// The name of one letter.
+    ///
+    /// # Panics
+    /// If it is none from a to z.
+    #[must_use]
+    pub const fn of(letter: char) -> Self {
+        assert!(
+            letter.is_ascii_lowercase(),
+            "names are made of lower case letters"
+        );
+        Self(letter as u8 - b'a')
+    }
+
+    /// The same letter twice.
+    #[must_use]
+    pub const fn doubled(self) -> Self {
+        Self(self.0 % LETTERS + LETTERS)
+    }
+
+    const fn letter(self) -> char {
+        (b'a' + self.0 % LETTERS) as char
+    }
+
+    /// Which descriptor it is, if it is one's.
+    #[must_use]
+    pub fn descriptor(self) -> Option<Fd> {
+        let place = DESCRIPTORS.iter().position(|letter| Self::of(*letter) == self);
+        place.map(|place| Fd(place as u8))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let times = if self.0 < LETTERS { 1 } else { 2 };
+        (0..times).try_for_each(|_| write!(f, "{}", self.letter()))
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A descriptor, by its place in [`DESCRIPTORS`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fd(pub(crate) u8);
+
+impl Fd {
+    /// All descriptors.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..COUNT as u8).map(Self)
+    }
+
+    /// The letter.
+    #[must_use]
+    pub fn name(self) -> Name {
+        Name::of(DESCRIPTORS[self.place()])
+    }
+
+    pub(crate) fn place(self) -> usize {
+        self.0.into()
+    }
+
+    /// What it is made as.
+    pub(crate) fn kind(self) -> Kind {
+        match self.0 {
+            0..4 => Kind::Stream,
+            4..6 => Kind::Counter,
+            6 => Kind::Inlet,
+            _ => Kind::Outlet,
+        }
+    }
+}
+
+impl fmt::Display for Fd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.name(), f)
+    }
+}
+
+impl fmt::Debug for Fd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One end of a socket pair: both ways, hangs up.
+    Stream,
+    /// An eventfd: always writable, never hangs up.
+    Counter,
+    /// The end of a pipe that is read from: hangs up.
+    Inlet,
+    /// The end of a pipe that is written to: can be full, fails.
+    Outlet,
+}
+
+/// Which callback of a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// `Handler::readable`.
+    Readable,
+    /// `Handler::writable`.
+    Writable,
+    /// `Handler::broken`.
+    Broken,
+    /// `Pollable::poll`; it is written down only when it has a script, which runs once.
+    Poll,
+    /// `Pollable::poll_ready`.
+    PollReady,
+    /// `Pollable::poll_begin`.
+    Begin,
+    /// `Pollable::poll_end`.
+    End,
+}
+
+impl Side {
+    /// In the order in which they are declared.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Readable,
+        Self::Writable,
+        Self::Broken,
+        Self::Poll,
+        Self::PollReady,
+        Self::Begin,
+        Self::End,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Readable => "readable",
+            Self::Writable => "writable",
+            Self::Broken => "broken",
+            Self::Poll => "poll",
+            Self::PollReady => "poll_ready",
+            Self::Begin => "begin",
+            Self::End => "end",
+        }
+    }
+
+    /// Whether it is called while the loop is still about to decide how long to wait.
+    #[must_use]
+    pub fn is_early(self) -> bool {
+        matches!(self, Self::Broken | Self::Poll | Self::Begin | Self::End)
+    }
+}
+
+/// A callback.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Callback {
+    /// Of a handler.
+    Of(Name, Side),
+    /// Of a bottom half or a timer.
+    Deferred(Name),
+}
+
+impl fmt::Display for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Of(name, side) => write!(f, "{name}.{}", side.name()),
+            Self::Deferred(name) => write!(f, "{name}"),
+        }
+    }
+}
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a callback does.
+pub type Script = Rc<[Op]>;
+
+/// One operation. What makes no sense, such as removing what is not there, does nothing.
+#[derive(Clone, Debug)]
+#[allow(
+    missing_docs,
+    reason = "the table in the text of the crate says what each does"
+)]
+pub enum Op {
+    Watch(Fd, Interest, Name, bool),
+    Replace(Fd, Name, bool),
+    Remove(Fd),
+    Interest(Fd, Interest),
+    Pause(Name),
+    Resume(Name),
+    Kick(Fd),
+    Drain(Fd),
+    Work(Fd),
+    Close(Fd),
+    CloseRaw(Fd),
+    Dup(Fd, Fd),
+    BottomHalf(Name),
+    Schedule(Name),
+    Idle(Name),
+    Cancel(Name),
+    Delete(Name),
+    Timer(Name),
+    Arm(Name, u64),
+    Anticipate(Name, u64),
+    Disarm(Name),
+    Forget(Name),
+    Polling(u64),
+    Gather,
+    Scatter,
+    On(Callback, Script),
+    Repeat(u32, Script),
+    Advance(u64),
+    Poll,
+    Wait(u64),
+    Panic,
+}
+
+impl Op {
+    /// The same with another script, if it has one.
+    pub(crate) fn with_script(&self, script: Script) -> Self {
+        match self {
+            Self::On(callback, _) => Self::On(*callback, script),
+            Self::Repeat(times, _) => Self::Repeat(*times, script),
+            other => other.clone(),
+        }
+    }
+}
+
+fn spelled(interest: Interest) -> &'static str {
+    match (
+        interest.contains(Interest::READ),
+        interest.contains(Interest::WRITE),
+    ) {
+        (false, false) => "-",
+        (true, false) => "r",
+        (false, true) => "w",
+        (true, true) => "rw",
+    }
+}
+
+fn list(script: &[Op]) -> String {
+    let steps: Vec<_> = script.iter().map(Op::to_string).collect();
+    steps.join(", ")
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let polled = |polled: bool| if polled { " polled" } else { "" };
+        match self {
+            Self::Watch(fd, interest, group, is_polled) => {
+                write!(f, "watch {fd} {}", spelled(*interest))?;
+                if *group != DEFAULT_GROUP {
+                    write!(f, " in {group}")?;
+                }
+                f.write_str(polled(*is_polled))
+            }
+            Self::Replace(fd, by, is_polled) => write!(f, "replace {fd} {by}{}", polled(*is_polled)),
+            Self::Remove(fd) => write!(f, "remove {fd}"),
+            Self::Interest(fd, interest) => write!(f, "interest {fd} {}", spelled(*interest)),
+            Self::Pause(group) => write!(f, "pause {group}"),
+            Self::Resume(group) => write!(f, "resume {group}"),
+            Self::Kick(fd) => write!(f, "kick {fd}"),
+            Self::Drain(fd) => write!(f, "drain {fd}"),
+            Self::Work(fd) => write!(f, "work {fd}"),
+            Self::Close(fd) => write!(f, "close {fd}"),
+            Self::CloseRaw(fd) => write!(f, "closeraw {fd}"),
+            Self::Dup(from, to) => write!(f, "dup {from} {to}"),
+            Self::BottomHalf(name) => write!(f, "bh {name}"),
+            Self::Schedule(name) => write!(f, "schedule {name}"),
+            Self::Idle(name) => write!(f, "idle {name}"),
+            Self::Cancel(name) => write!(f, "cancel {name}"),
+            Self::Delete(name) => write!(f, "delete {name}"),
+            Self::Timer(name) => write!(f, "timer {name}"),
+            Self::Arm(name, ms) => write!(f, "arm {name} {ms}"),
+            Self::Anticipate(name, ms) => write!(f, "anticipate {name} {ms}"),
+            Self::Disarm(name) => write!(f, "disarm {name}"),
+            Self::Forget(name) => write!(f, "forget {name}"),
+            Self::Polling(us) => write!(f, "polling {us}"),
+            Self::Gather => write!(f, "gather"),
+            Self::Scatter => write!(f, "scatter"),
+            Self::On(callback, script) => write!(f, "on {callback} {{ {} }}", list(script)),
+            Self::Repeat(times, script) => write!(f, "repeat {times} {{ {} }}", list(script)),
+            Self::Advance(ms) => write!(f, "advance {ms}"),
+            Self::Poll => write!(f, "poll"),
+            Self::Wait(ms) => write!(f, "wait {ms}"),
+            Self::Panic => write!(f, "panic"),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Faults planted on purpose, to see that the comparison finds them.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use aio_context::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+
+/// A fault of the loop or of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Plant {
+    /// A removal that is not done.
+    RemovalLost,
+    /// A replacement that is not done.
+    ReplacementLost,
+    /// A pause that ends at once.
+    PauseLost,
+    /// A pause that never ends.
+    ResumeLost,
+    /// A bottom half that runs twice.
+    HalfTwice,
+    /// A bottom half that was cancelled runs.
+    CancelLost,
+    /// A bottom half that was deleted can run, and is kept.
+    DeleteLost,
+    /// A timer fires a millisecond early.
+    TimerEarly,
+    /// A timer fires a millisecond late.
+    TimerLate,
+    /// A timer that was cancelled fires.
+    DisarmLost,
+    /// A handler does not hear that polling is over.
+    EndMissing,
+    /// A handler's last answer, after polling is over, is not heard.
+    LastQuestionUnheard,
+    /// Work in memory is not seen.
+    WorkUnseen,
+    /// A poll says yes when it should say no, and the other way round.
+    ProgressForNothing,
+    /// A backend does not report hang-ups.
+    HangUpDropped,
+    /// A backend does not report errors.
+    ErrorDropped,
+    /// A backend does not report numbers that were closed.
+    CloseUnheard,
+    /// A backend drops an event now and then, and all later ones of that registration.
+    EventLost,
+    /// A backend reports what is ready once, and never again until something changes.
+    ReportedOnce,
+    /// A backend forgets every third change of an interest.
+    ModifyForgotten,
+    /// A backend reports what it should be silent about.
+    SilenceBroken,
+    /// A backend tells a registration what was meant for an earlier one of the same slot.
+    OldGeneration,
+    /// A backend reports an event of one registration for another one.
+    WrongToken,
+    /// A backend loses a registration when it restructures itself.
+    SwitchLoses,
+    /// A backend keeps a share in what was removed.
+    ShareKept,
+}
+
+impl Plant {
+    /// All of them.
+    pub const ALL: [Self; 25] = [
+        Self::RemovalLost,
+        Self::ReplacementLost,
+        Self::PauseLost,
+        Self::ResumeLost,
+        Self::HalfTwice,
+        Self::CancelLost,
+        Self::DeleteLost,
+        Self::TimerEarly,
+        Self::TimerLate,
+        Self::DisarmLost,
+        Self::EndMissing,
+        Self::LastQuestionUnheard,
+        Self::WorkUnseen,
+        Self::ProgressForNothing,
+        Self::HangUpDropped,
+        Self::ErrorDropped,
+        Self::CloseUnheard,
+        Self::EventLost,
+        Self::ReportedOnce,
+        Self::ModifyForgotten,
+        Self::SilenceBroken,
+        Self::OldGeneration,
+        Self::WrongToken,
+        Self::SwitchLoses,
+        Self::ShareKept,
+    ];
+}
+
+/// A backend with a fault.
+#[derive(Debug)]
+pub(crate) struct Faulty {
+    inner: Box<dyn Backend>,
+    plant: Plant,
+    chances: u32,
+    /// What is there, latest last.
+    tokens: Vec<Token>,
+    /// Whose events are swallowed.
+    muted: Vec<Token>,
+    /// Was removed last, and came back in another generation.
+    removed: Option<Token>,
+    came_back: Option<Token>,
+    kept: Vec<Watched>,
+}
+
+impl Faulty {
+    pub(crate) fn new(inner: Box<dyn Backend>, plant: Plant) -> Self {
+        Self {
+            inner,
+            plant,
+            chances: 0,
+            tokens: Vec::new(),
+            muted: Vec::new(),
+            removed: None,
+            came_back: None,
+            kept: Vec::new(),
+        }
+    }
+
+    fn strikes(&mut self, plant: Plant) -> bool {
+        self.chances += u32::from(self.plant == plant);
+        self.plant == plant && self.chances.is_multiple_of(3)
+    }
+
+    /// What is left of an event.
+    fn passed(&mut self, token: Token, readiness: Readiness) -> Option<(Token, Readiness)> {
+        if self.muted.contains(&token) {
+            return None;
+        }
+        let dropped = match self.plant {
+            Plant::HangUpDropped => Readiness::HUP,
+            Plant::ErrorDropped => Readiness::ERR,
+            Plant::CloseUnheard => Readiness::NVAL,
+            _ => Readiness::empty(),
+        };
+        let left = readiness & !dropped;
+        if left.is_empty() || self.strikes(Plant::EventLost) {
+            if self.plant == Plant::EventLost {
+                self.muted.push(token);
+            }
+            return None;
+        }
+        if self.plant == Plant::ReportedOnce {
+            self.muted.push(token);
+        }
+        if self.strikes(Plant::WrongToken)
+            && let Some(other) = self.tokens.iter().rfind(|other| **other != token)
+        {
+            return Some((*other, left));
+        }
+        Some((token, left))
+    }
+}
+
+impl Backend for Faulty {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        if self.plant == Plant::ShareKept && self.kept.is_empty() && token.index() > 0 {
+            self.kept.push(fd.clone());
+        }
+        self.inner.add(fd, token, interest)?;
+        self.tokens.push(token);
+        let former = self.removed.take();
+        let is_back = former.is_some_and(|former| former.index() == token.index() && former != token);
+        if is_back && self.plant == Plant::OldGeneration {
+            self.came_back = Some(token);
+        }
+        Ok(())
+    }
+
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        if self.strikes(Plant::ModifyForgotten)
+            || (self.plant == Plant::SilenceBroken && interest == Interest::NONE)
+        {
+            return Ok(());
+        }
+        self.muted
+            .retain(|muted| *muted != token || self.plant != Plant::ReportedOnce);
+        self.inner.modify(token, interest)
+    }
+
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        self.tokens.retain(|known| *known != token);
+        self.removed = Some(token);
+        self.inner.remove(token)
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        let mut found = ReadyList::with_limit(ready.room());
+        self.inner.wait(timeout, &mut found)?;
+        for (token, readiness) in found.iter() {
+            if let Some((token, readiness)) = self.passed(token, readiness) {
+                ready.push(token, readiness);
+            }
+        }
+        if let Some(token) = self.came_back.take() {
+            ready.push(token, Readiness::IN | Readiness::OUT | Readiness::HUP);
+        }
+        Ok(())
+    }
+
+    fn rebalance(&mut self) {
+        let before = self.inner.name();
+        self.inner.rebalance();
+        if self.plant == Plant::SwitchLoses
+            && self.inner.name() != before
+            && let Some(token) = self.tokens.last()
+        {
+            self.muted.push(*token);
+        }
+    }
+
+    fn reports_edges(&self) -> bool {
+        self.inner.reports_edges()
+    }
+
+    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.inner.pollable()
+    }
+
+    fn always_ready(&self) -> bool {
+        self.inner.always_ready()
+    }
+
+    fn watched(&self) -> usize {
+        self.inner.watched()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.inner.visit(each);
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        self.inner.drain(each);
+    }
+}

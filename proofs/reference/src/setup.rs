@@ -1,0 +1,118 @@
+//! What a sequence is replayed on: a backend, or a foreign loop, and a polling policy.
+
+use std::fmt;
+
+use aio_backend_epoll::Epoll;
+use aio_backend_ladder::Ladder;
+use aio_backend_ppoll::Ppoll;
+use aio_context::{Backend, Policy};
+
+/// How a context waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// ppoll alone.
+    Ppoll,
+    /// epoll alone.
+    Epoll,
+    /// A ladder that is always above.
+    LadderAt0,
+    /// A ladder that moves with nearly every registration.
+    LadderAt4,
+    /// A ladder with the usual threshold.
+    LadderAt64,
+    /// In a foreign loop, which prepares, checks and dispatches.
+    Foreign,
+}
+
+impl Waiter {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Ppoll,
+        Self::Epoll,
+        Self::LadderAt0,
+        Self::LadderAt4,
+        Self::LadderAt64,
+        Self::Foreign,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ppoll => "ppoll",
+            Self::Epoll => "epoll",
+            Self::LadderAt0 => "ladder-at-0",
+            Self::LadderAt4 => "ladder-at-4",
+            Self::LadderAt64 => "ladder-at-64",
+            Self::Foreign => "foreign",
+        }
+    }
+
+    /// Whether a number that was closed behind the loop's back is found at the next look: ppoll asks for it by its
+    /// number, which a set in the kernel has forgotten.
+    pub(crate) fn hears_closes(self) -> bool {
+        self == Self::Ppoll
+    }
+
+    pub(crate) fn backend(self) -> Box<dyn Backend> {
+        let epoll = || Epoll::new().expect("there is a descriptor left");
+        let ladder = |at| Box::new(Ladder::new(Ppoll::new(), Epoll::new, at));
+        match self {
+            Self::Ppoll => Box::new(Ppoll::new()),
+            Self::Epoll => Box::new(epoll()),
+            Self::LadderAt0 => ladder(0),
+            Self::LadderAt4 => ladder(4),
+            Self::LadderAt64 | Self::Foreign => ladder(64),
+        }
+    }
+}
+
+/// A way to wait and a polling policy; written `epoll/learned`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// How it waits.
+    pub waiter: Waiter,
+    /// One of [`Policy::NAMES`].
+    pub policy: &'static str,
+}
+
+impl Setup {
+    /// Waits in this way, with the policy of that number; they are counted round.
+    #[must_use]
+    pub fn new(waiter: Waiter, policy: usize) -> Self {
+        Self {
+            waiter,
+            policy: Policy::NAMES[policy % Policy::NAMES.len()],
+        }
+    }
+
+    /// The one that is written so.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        let (waiter, policy) = name.split_once('/')?;
+        Some(Self {
+            waiter: Waiter::ALL.into_iter().find(|known| known.name() == waiter)?,
+            policy: Policy::NAMES.iter().find(|known| **known == policy)?,
+        })
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.waiter.name(), self.policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back() {
+        for waiter in Waiter::ALL {
+            for policy in 0..Policy::NAMES.len() {
+                let setup = Setup::new(waiter, policy);
+                assert_eq!(Setup::by_name(&setup.to_string()), Some(setup));
+            }
+        }
+        assert_eq!(Setup::by_name("epoll/clairvoyant"), None);
+    }
+}
