@@ -122,75 +122,45 @@ impl<S: Sys> Epoll<S> {
         self.rebuilds
     }
 
-    /// Has the kernel watch `fd`, or puts it beside the set.
-    fn arm(&mut self, fd: &Watched, token: Token, interest: Interest) -> io::Result<State> {
-        if interest == Interest::NONE {
-            return Ok(State::Silent);
-        }
-        match self.set.add(fd, token, interest) {
-            Ok(()) => Ok(State::Armed),
-            Err(error) if is(&error, Errno::PERM) => Ok(State::Side(self.side.push(token, always(interest)))),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Takes an entry out of the set, or from beside it; `false` if it may still be in the set.
+    /// Takes an entry that is gone out of the set, or from beside it; `false` if it may still be in the set.
+    #[inline(always)]
     fn disarm(&mut self, fd: &Watched, state: State) -> bool {
         match state {
             State::Silent => {}
-            State::Armed => {
-                if let Err(error) = self.set.delete(fd) {
-                    // The number is closed, or means another file by now. The kernel has forgotten the entry, unless
-                    // something else shares the file; nothing but its events can tell.
-                    tracing::debug!(?fd, %error, "a watched descriptor was closed behind the loop's back");
-                    return false;
-                }
-            }
-            State::Side(place) => {
-                if let Some(moved) = self.side.swap_remove(place)
-                    && let Some(entry) = self.entries.get_mut(moved)
-                {
-                    entry.state = State::Side(place);
-                }
-            }
+            State::Armed => return self.set.forget(fd),
+            State::Side(place) => self.leave_side(place),
         }
         true
     }
 
-    /// Changes an entry that the kernel watches from one interest to another.
-    fn rearm(&mut self, fd: &Watched, token: Token, interest: Interest) -> io::Result<State> {
-        match self.set.modify(fd, token, interest) {
-            Ok(()) => Ok(State::Armed),
-            // The number means another file now. The old one may still be in the set, under this very token.
-            Err(error) if is(&error, Errno::NOENT) => {
-                self.suspect = true;
-                self.arm(fd, token, interest)
-            }
-            Err(error) => Err(error),
+    /// Takes the one at `place` beside the set away.
+    #[cold]
+    fn leave_side(&mut self, place: u32) {
+        if let Some(moved) = self.side.swap_remove(place)
+            && let Some(entry) = self.entries.get_mut(moved)
+        {
+            entry.set_state(State::Side(place));
         }
     }
 
     /// Builds the set anew from the entries, without what nobody can delete from the old one.
     ///
     /// If it fails, it is tried again by the next wait.
+    #[cold]
     fn rebuild(&mut self) -> io::Result<()> {
         self.suspect = true;
         self.set.renew()?;
         self.rebuilds += 1;
         let (set, side) = (&self.set, &mut self.side);
-        for entry in self
-            .entries
-            .iter_mut()
-            .filter(|entry| entry.state == State::Armed)
-        {
-            let beside = match set.add(&entry.fd, entry.token, entry.interest) {
+        for (token, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.is_armed()) {
+            let beside = match set.add(&entry.fd, token, entry.interest()) {
                 Ok(()) => continue,
-                Err(error) if is(&error, Errno::PERM) => always(entry.interest),
+                Err(error) if is(&error, Errno::PERM) => always(entry.interest()),
                 Err(error) if is(&error, Errno::NOSPC) || is(&error, Errno::NOMEM) => return Err(error),
                 // The number is not open, or means something by now that cannot be watched, such as the new set itself.
                 Err(_) => Readiness::NVAL,
             };
-            entry.state = State::Side(side.push(entry.token, beside));
+            entry.set_state(State::Side(side.push(token, beside)));
         }
         self.suspect = false;
         tracing::debug!(
@@ -223,7 +193,7 @@ impl<S: Sys> Epoll<S> {
             for event in &self.events[..found] {
                 let token = Token::from_bits(event.data.u64());
                 let known = self.entries.get(token);
-                if known.is_some_and(|entry| entry.state == State::Armed) {
+                if known.is_some_and(Entry::is_armed) {
                     ready.push(token, readiness(event.flags));
                 } else {
                     stale += 1;
@@ -247,55 +217,59 @@ impl<S: Sys> Backend for Epoll<S> {
         "epoll"
     }
 
+    #[inline(always)]
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
         if self.entries.is_taken(token) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let state = self.arm(&fd, token, interest)?;
+        let state = arm(&self.set, &mut self.side, &fd, token, interest)?;
         // The events of what was left over would be taken for this one's.
         self.suspect |= self.left_over == Some(token);
-        self.entries.insert(Entry {
-            fd,
-            token,
-            interest,
-            state,
-        });
+        self.entries.insert(token, Entry::new(fd, token, interest, state));
         Ok(())
     }
 
+    #[inline(always)]
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        let Some(entry) = self.entries.get(token) else {
+        let Some(entry) = self.entries.get_mut(token) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        if entry.interest == interest {
-            return Ok(());
-        }
-        let (fd, state) = (entry.fd.clone(), entry.state);
-        let state = match state {
-            State::Silent => self.arm(&fd, token, interest)?,
-            State::Armed if interest != Interest::NONE => self.rearm(&fd, token, interest)?,
-            State::Side(place) if interest != Interest::NONE => {
-                self.side.set(place, always(interest));
-                state
-            }
-            State::Armed | State::Side(_) => {
+        let (former, fd) = (entry.state(), &entry.fd);
+        let state = match former {
+            _ if entry.interest() == interest => return Ok(()),
+            State::Silent => arm(&self.set, &mut self.side, fd, token, interest)?,
+            State::Armed if interest == Interest::NONE => {
                 // Later events of this token must be its own: there is no time to wait for stale ones.
-                self.suspect |= !self.disarm(&fd, state);
+                self.suspect |= !self.set.forget(fd);
                 State::Silent
             }
+            State::Armed => match self.set.modify(fd, token, interest) {
+                // The number means another file now. The old one may still be in the set, under this very token.
+                Err(error) if is(&error, Errno::NOENT) => {
+                    self.suspect = true;
+                    arm(&self.set, &mut self.side, fd, token, interest)?
+                }
+                modified => modified.map(|()| State::Armed)?,
+            },
+            State::Side(_) if interest == Interest::NONE => State::Silent,
+            State::Side(place) => {
+                self.side.set(place, always(interest));
+                former
+            }
         };
-        if let Some(entry) = self.entries.get_mut(token) {
-            entry.interest = interest;
-            entry.state = state;
+        entry.set(interest, state);
+        if let (State::Side(place), State::Silent) = (former, state) {
+            self.leave_side(place);
         }
         Ok(())
     }
 
+    #[inline(always)]
     fn remove(&mut self, token: Token) -> io::Result<()> {
         let Some(entry) = self.entries.remove(token) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        if !self.disarm(&entry.fd, entry.state) {
+        if !self.disarm(&entry.fd, entry.state()) {
             // It is found out by its first event, if there ever is one. The token does not come back, unless at once,
             // when somebody exchanges the share.
             self.left_over = Some(token);
@@ -303,7 +277,8 @@ impl<S: Sys> Backend for Epoll<S> {
         Ok(())
     }
 
-    #[inline]
+    // By force: see `wait.rs`.
+    #[inline(always)]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         // A full list has to be served first; there is nothing to wait for.
         let room = ready.room();
@@ -339,15 +314,21 @@ impl<S: Sys> Backend for Epoll<S> {
         !self.side.is_empty()
     }
 
+    fn watched(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.entries.visit(each);
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         let mut entries = std::mem::take(&mut self.entries);
         self.side = Side::default();
-        for entry in entries.iter_mut().filter(|entry| entry.state == State::Armed) {
-            self.suspect |= !self.disarm(&entry.fd, State::Armed);
+        for (_, entry) in entries.iter_mut().filter(|(_, entry)| entry.is_armed()) {
+            self.suspect |= !self.set.forget(&entry.fd);
         }
-        for entry in entries.into_all() {
-            each(entry.fd, entry.token, entry.interest);
-        }
+        entries.hand_over(each);
     }
 }
 
@@ -360,6 +341,25 @@ impl<S: Sys> fmt::Debug for Epoll<S> {
             .field("stale", &self.stale)
             .field("rebuilds", &self.rebuilds)
             .finish_non_exhaustive()
+    }
+}
+
+/// Has the kernel watch `fd`, or puts it beside the set.
+#[inline(always)]
+fn arm<S: Sys>(
+    set: &Set<S>,
+    side: &mut Side,
+    fd: &Watched,
+    token: Token,
+    interest: Interest,
+) -> io::Result<State> {
+    if interest == Interest::NONE {
+        return Ok(State::Silent);
+    }
+    match set.add(fd, token, interest) {
+        Ok(()) => Ok(State::Armed),
+        Err(error) if is(&error, Errno::PERM) => Ok(State::Side(side.push(token, always(interest)))),
+        Err(error) => Err(error),
     }
 }
 

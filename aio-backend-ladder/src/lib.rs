@@ -35,7 +35,6 @@
 
 mod rung;
 mod stranded;
-mod table;
 
 use std::fmt;
 use std::io;
@@ -47,7 +46,6 @@ use aio_backend::{Backend, Interest, Peek, ReadyList, Token, Watched};
 use crate::rung::{Hold, next};
 pub use crate::rung::{Rung, concerns_all, remedy};
 use crate::stranded::Stranded;
-use crate::table::{Registration, Table};
 
 /// Two backends, one of which is in charge.
 pub struct Ladder<L, U> {
@@ -59,9 +57,6 @@ pub struct Ladder<L, U> {
     /// How many more waits on the lower rung show that this loop lives long enough for the upper one to pay.
     waits_to_climb: Option<u32>,
     hold: Hold,
-    /// Everything that is watched. A rung is filled from here while the other one is still whole, so that a move that
-    /// fails half-way has changed nothing.
-    table: Table,
     stranded: Stranded,
     /// How many registrations are to come or go before a refused move is tried again.
     patience: usize,
@@ -80,7 +75,6 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
             climb_at,
             waits_to_climb: None,
             hold: Hold::Free,
-            table: Table::default(),
             stranded: Stranded::default(),
             patience: 0,
         };
@@ -123,7 +117,7 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
     /// Goes where the number of descriptors says it should be.
     fn switch(&mut self) {
         let now = self.rung();
-        let moved = match next(now, self.table.len(), self.climb_at, self.hold) {
+        let moved = match next(now, self.watched(), self.climb_at, self.hold) {
             to if to == now => return,
             _ if self.patience > 0 => return,
             Rung::Upper => self.climb(),
@@ -132,17 +126,17 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         match moved {
             Ok(()) => tracing::debug!(
                 to = self.name(),
-                watched = self.table.len(),
+                watched = self.watched(),
                 "the backend was switched"
             ),
             Err(error) => tracing::debug!(%error, "the backend was not switched"),
         }
     }
 
-    /// Moves everything up. If it fails, everything is where it was.
+    /// Moves everything up. If it fails, everything is where it was: the upper rung is filled while the lower one is whole.
     fn climb(&mut self) -> io::Result<()> {
         let filled = match (self.make_upper)() {
-            Ok(mut upper) => fill(&mut upper, &self.table)
+            Ok(mut upper) => fill(&mut upper, &self.lower)
                 .map(|()| upper)
                 .map_err(|error| ("add", error)),
             Err(error) => Err(("create", error)),
@@ -157,7 +151,7 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
                 if call == "create" || concerns_all(&error) {
                     self.stay_below(call, &error);
                 } else {
-                    self.patience = self.table.len();
+                    self.patience = self.watched();
                 }
                 Err(error)
             }
@@ -166,18 +160,56 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
 
     /// Moves everything down. If it fails, everything is where it was.
     fn descend(&mut self) -> io::Result<()> {
-        let filled = fill(&mut self.lower, &self.table);
-        match filled {
-            Ok(()) => self.upper = None,
-            Err(_) => {
-                self.lower.drain(&mut |_, _, _| {});
-                self.patience = self.table.len();
-            }
+        let Some(upper) = &self.upper else { return Ok(()) };
+        let filled = fill(&mut self.lower, upper);
+        if filled.is_ok() {
+            self.upper = None;
+        } else {
+            self.patience = upper.watched();
+            self.lower.drain(&mut |_, _, _| {});
         }
         filled
     }
 
+    #[inline(never)]
+    fn add_below(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        if self.stranded.is_taken(token) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.lower.add(fd, token, interest)?;
+        self.patience = self.patience.saturating_sub(1);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn modify_below(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        if self.stranded.set_interest(token, interest) {
+            return Ok(());
+        }
+        self.lower.modify(token, interest)
+    }
+
+    #[inline(never)]
+    fn remove_below(&mut self, token: Token) -> io::Result<()> {
+        if self.stranded.remove(token) {
+            return Ok(());
+        }
+        self.lower.remove(token)
+    }
+
+    #[inline(never)]
+    fn wait_below(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        if let Some(left) = &mut self.waits_to_climb {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.climb_at = 0;
+            }
+        }
+        self.stranded.wait(&mut self.lower, timeout, ready)
+    }
+
     /// Gives the upper backend up for good, after `call` of it failed as a whole.
+    #[cold]
     fn stay_below(&mut self, call: &'static str, error: &io::Error) {
         tracing::warn!(
             call,
@@ -188,39 +220,30 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         );
         self.hold = Hold::Lower;
         if let Some(upper) = self.upper.take() {
-            for one in self.table.iter() {
-                if let Err(error) = self.lower.add(one.fd.clone(), one.token, one.interest) {
-                    tracing::debug!(fd = ?one.fd, %error, "the lower backend refused a descriptor");
-                    self.stranded.push(one.token);
+            upper.visit(&mut |fd, token, interest| {
+                if let Err(error) = self.lower.add(fd.clone(), token, interest) {
+                    tracing::debug!(?fd, %error, "the lower backend refused a descriptor");
+                    self.stranded.insert(fd.clone(), token, interest);
                 }
-            }
+            });
             drop(upper);
         }
     }
+}
 
-    /// Tells the backend that is in charge of a change; if it fails as a whole, the lower one.
-    fn tell(
-        &mut self,
-        name: &'static str,
-        mut change: impl FnMut(&mut dyn Backend) -> io::Result<()>,
-    ) -> io::Result<()> {
-        match change(self.current()) {
-            Err(error) if self.upper.is_some() && concerns_all(&error) => {
-                self.stay_below(name, &error);
-                change(&mut self.lower)
-            }
-            result => result,
+/// Adds everything that is watched by `other` to an empty rung, up to the first that it refuses.
+fn fill(rung: &mut dyn Backend, other: &dyn Backend) -> io::Result<()> {
+    let mut filled = Ok(());
+    other.visit(&mut |fd, token, interest| {
+        if filled.is_ok() {
+            filled = rung.add(fd.clone(), token, interest);
         }
-    }
+    });
+    filled
 }
 
-/// Adds everything to an empty rung, up to the first that it refuses.
-fn fill(rung: &mut dyn Backend, table: &Table) -> io::Result<()> {
-    table
-        .iter()
-        .try_for_each(|one| rung.add(one.fd.clone(), one.token, one.interest))
-}
-
+/// What makes a system call is inlined by force: see `aio-backend-epoll/src/wait.rs` for what a return after one costs. Nothing is
+/// stranded as long as the upper rung is in charge.
 impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
     /// The name of the backend that is in charge.
     fn name(&self) -> &'static str {
@@ -230,40 +253,39 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
         }
     }
 
+    #[inline(always)]
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        if self.table.is_taken(token) {
-            return Err(io::ErrorKind::AlreadyExists.into());
+        if let Some(upper) = &mut self.upper {
+            self.patience = self.patience.saturating_sub(1);
+            match upper.add(fd.clone(), token, interest) {
+                Err(error) if concerns_all(&error) => self.stay_below("add", &error),
+                added => return added,
+            }
         }
-        self.tell("add", |backend| backend.add(fd.clone(), token, interest))?;
-        self.table.insert(Registration { fd, token, interest });
-        self.patience = self.patience.saturating_sub(1);
-        Ok(())
+        self.add_below(fd, token, interest)
     }
 
+    #[inline(always)]
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        if self.table.interest(token).is_none() {
-            return Err(io::ErrorKind::NotFound.into());
+        if let Some(upper) = &mut self.upper {
+            match upper.modify(token, interest) {
+                Err(error) if concerns_all(&error) => self.stay_below("modify", &error),
+                modified => return modified,
+            }
         }
-        let told = self.tell("modify", |backend| backend.modify(token, interest));
-        if !self.stranded.contains(token) {
-            told?;
-        }
-        self.table.set_interest(token, interest);
-        Ok(())
+        self.modify_below(token, interest)
     }
 
+    #[inline(always)]
     fn remove(&mut self, token: Token) -> io::Result<()> {
-        let Some(_share) = self.table.remove(token) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
         self.patience = self.patience.saturating_sub(1);
-        if self.stranded.remove(token) {
-            return Ok(());
+        match &mut self.upper {
+            Some(upper) => upper.remove(token),
+            None => self.remove_below(token),
         }
-        self.current().remove(token)
     }
 
-    #[inline]
+    #[inline(always)]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         if let Some(upper) = &mut self.upper {
             match upper.wait(timeout, ready) {
@@ -271,13 +293,7 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
                 Err(error) => self.stay_below("wait", &error),
             }
         }
-        if let Some(left) = &mut self.waits_to_climb {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.climb_at = 0;
-            }
-        }
-        self.stranded.wait(&mut self.lower, &self.table, timeout, ready)
+        self.wait_below(timeout, ready)
     }
 
     fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
@@ -304,16 +320,22 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
     }
 
     fn always_ready(&self) -> bool {
-        self.in_charge().always_ready() || self.stranded.has_any(&self.table)
+        self.in_charge().always_ready() || self.stranded.has_any()
+    }
+
+    fn watched(&self) -> usize {
+        self.in_charge().watched() + self.stranded.len()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.in_charge().visit(each);
+        self.stranded.visit(each);
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.current().drain(&mut |_, _, _| {});
-        self.stranded = Stranded::default();
         self.patience = 0;
-        for one in std::mem::take(&mut self.table).into_all() {
-            each(one.fd, one.token, one.interest);
-        }
+        self.current().drain(each);
+        std::mem::take(&mut self.stranded).drain(each);
     }
 }
 
@@ -325,7 +347,7 @@ impl<L: Backend, U: Backend> fmt::Debug for Ladder<L, U> {
             .field("climb_at", &self.climb_at)
             .field("waits_to_climb", &self.waits_to_climb)
             .field("hold", &self.hold)
-            .field("watched", &self.table.len())
+            .field("watched", &self.watched())
             .field("stranded", &self.stranded)
             .finish_non_exhaustive()
     }

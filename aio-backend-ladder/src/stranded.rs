@@ -6,46 +6,66 @@
 use std::io;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
-
-use crate::table::Table;
+use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 
 /// The stranded registrations, in the order of their turns.
 #[derive(Debug, Default)]
 pub(crate) struct Stranded {
-    tokens: Vec<Token>,
+    all: Vec<(Watched, Token, Interest)>,
     /// Whether they come first in the next list.
     first: bool,
 }
 
 impl Stranded {
-    pub(crate) fn push(&mut self, token: Token) {
-        self.tokens.push(token);
+    pub(crate) fn insert(&mut self, fd: Watched, token: Token, interest: Interest) {
+        self.all.push((fd, token, interest));
     }
 
-    pub(crate) fn contains(&self, token: Token) -> bool {
-        self.tokens.contains(&token)
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether the slot of `token` is in use, by this generation or another one.
+    pub(crate) fn is_taken(&self, token: Token) -> bool {
+        self.all
+            .iter()
+            .any(|(_, other, _)| other.index() == token.index())
+    }
+
+    /// Notes what a stranded one waits for; false if it is not stranded.
+    pub(crate) fn set_interest(&mut self, token: Token, interest: Interest) -> bool {
+        let one = self.all.iter_mut().find(|(_, other, _)| *other == token);
+        one.map(|(_, _, now)| *now = interest).is_some()
     }
 
     /// Forgets one, and tells whether it was stranded.
     pub(crate) fn remove(&mut self, token: Token) -> bool {
-        let before = self.tokens.len();
-        self.tokens.retain(|&other| other != token);
-        self.tokens.len() < before
+        let before = self.all.len();
+        self.all.retain(|(_, other, _)| *other != token);
+        self.all.len() < before
     }
 
     /// Whether there is one that is not silent.
-    pub(crate) fn has_any(&self, table: &Table) -> bool {
-        self.place(table).is_some()
+    pub(crate) fn has_any(&self) -> bool {
+        self.place().is_some()
     }
 
-    fn place(&self, table: &Table) -> Option<usize> {
-        let silent = |token: Token| {
-            table
-                .interest(token)
-                .is_none_or(|interest| interest == Interest::NONE)
-        };
-        self.tokens.iter().position(|&token| !silent(token))
+    pub(crate) fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        for (fd, token, interest) in &self.all {
+            each(fd, *token, *interest);
+        }
+    }
+
+    pub(crate) fn drain(self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        for (fd, token, interest) in self.all {
+            each(fd, token, interest);
+        }
+    }
+
+    fn place(&self) -> Option<usize> {
+        self.all
+            .iter()
+            .position(|(_, _, interest)| *interest != Interest::NONE)
     }
 
     /// Waits with `backend`, without blocking if there is a stranded one to report. One is reported at a time, before or
@@ -53,14 +73,13 @@ impl Stranded {
     pub(crate) fn wait(
         &mut self,
         backend: &mut dyn Backend,
-        table: &Table,
         timeout: Option<Duration>,
         ready: &mut ReadyList,
     ) -> io::Result<()> {
-        let Some(place) = self.place(table) else {
+        let Some(place) = self.place() else {
             return backend.wait(timeout, ready);
         };
-        let token = self.tokens[place];
+        let (_, token, _) = self.all[place];
         self.first = !self.first;
         let mut reported = self.first && ready.push(token, Readiness::NVAL);
         if !ready.is_full() {
@@ -68,7 +87,7 @@ impl Stranded {
         }
         reported = reported || ready.push(token, Readiness::NVAL);
         if reported {
-            self.tokens[place..].rotate_left(1);
+            self.all[place..].rotate_left(1);
         }
         Ok(())
     }

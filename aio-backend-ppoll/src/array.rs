@@ -11,7 +11,9 @@ use aio_backend::{Interest, Readiness, ReadyList, Token, Watched};
 use rustix::event::{PollFd, PollFlags};
 
 /// The place of a slot that has no entry in the array.
-const SILENT: u32 = u32::MAX;
+const SILENT: u32 = u32::MAX >> INTEREST_BITS;
+/// So many low bits of [`Slot::packed`] are the interest, the others the place.
+const INTEREST_BITS: u32 = 3;
 
 /// All registrations, and what `ppoll` is given of them.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub(crate) struct Array {
     start: usize,
     /// By token index.
     slots: Vec<Option<Slot>>,
+    /// How many slots are in use.
+    used: usize,
     /// What a simulated kernel has answered, by place; empty if the kernel is real.
     answers: Vec<PollFlags>,
 }
@@ -33,13 +37,27 @@ pub(crate) struct Array {
 #[derive(Debug)]
 pub struct Polled<'a>(&'a mut Array);
 
+/// There can be many, so it is as small as it can be: 24 bytes, of which the share takes 16.
 #[derive(Debug)]
 struct Slot {
     fd: Watched,
-    token: Token,
-    interest: Interest,
+    generation: u32,
+    packed: u32,
+}
+
+impl Slot {
+    fn interest(&self) -> Interest {
+        Interest::from_bits_truncate((self.packed & !(u32::MAX << INTEREST_BITS)) as u8)
+    }
+
     /// Where in `polled`, or `SILENT`.
-    place: u32,
+    fn place(&self) -> u32 {
+        self.packed >> INTEREST_BITS
+    }
+
+    fn set(&mut self, interest: Interest, place: u32) {
+        self.packed = place << INTEREST_BITS | u32::from(interest.bits());
+    }
 }
 
 impl Array {
@@ -52,11 +70,12 @@ impl Array {
         if self.slots[index].is_some() {
             return false;
         }
+        self.used += 1;
+        let (generation, packed) = (token.generation(), SILENT << INTEREST_BITS);
         self.slots[index] = Some(Slot {
             fd,
-            token,
-            interest: Interest::NONE,
-            place: SILENT,
+            generation,
+            packed,
         });
         self.set_interest(token, interest)
     }
@@ -66,20 +85,21 @@ impl Array {
         let Some(slot) = slot(&mut self.slots, token) else {
             return false;
         };
-        slot.interest = interest;
-        match (slot.place, interest) {
+        match (slot.place(), interest) {
             (SILENT, Interest::NONE) => {}
             (place, Interest::NONE) => {
-                slot.place = SILENT;
+                slot.set(interest, SILENT);
                 self.leave(place as usize);
             }
             (SILENT, _) => {
-                let place = self.polled.len() as u32;
+                slot.set(interest, self.polled.len() as u32);
                 self.polled.push(pollfd(&slot.fd, interest));
                 self.owners.push(token.index());
-                slot.place = place;
             }
-            (place, _) => self.polled[place as usize] = pollfd(&slot.fd, interest),
+            (place, _) => {
+                slot.set(interest, place);
+                self.polled[place as usize] = pollfd(&slot.fd, interest);
+            }
         }
         true
     }
@@ -89,6 +109,7 @@ impl Array {
         // The entry goes before the share that it relies on.
         self.set_interest(token, Interest::NONE).then_some(())?;
         let slot = self.slots[token.index() as usize].take()?;
+        self.used -= 1;
         Some(slot.fd)
     }
 
@@ -99,7 +120,7 @@ impl Array {
         if let Some(&moved) = self.owners.get(place)
             && let Some(slot) = &mut self.slots[moved as usize]
         {
-            slot.place = place as u32;
+            slot.set(slot.interest(), place as u32);
         }
     }
 
@@ -141,8 +162,23 @@ impl Array {
                 return;
             }
             found -= 1;
-            if let Some(slot) = &self.slots[self.owners[place] as usize] {
-                ready.push(slot.token, readiness(answer));
+            let index = self.owners[place];
+            if let Some(slot) = &self.slots[index as usize] {
+                ready.push(Token::new(index, slot.generation), readiness(answer));
+            }
+        }
+    }
+
+    /// How many registrations there are.
+    pub(crate) fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Shows all registrations, in slot order.
+    pub(crate) fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        for (slot, index) in self.slots.iter().zip(0..) {
+            if let Some(slot) = slot {
+                each(&slot.fd, Token::new(index, slot.generation), slot.interest());
             }
         }
     }
@@ -152,8 +188,11 @@ impl Array {
         let all = std::mem::take(self);
         // The entries go before the shares that they rely on.
         drop(all.polled);
-        for slot in all.slots.into_iter().flatten() {
-            each(slot.fd, slot.token, slot.interest);
+        for (slot, index) in all.slots.into_iter().zip(0..) {
+            if let Some(slot) = slot {
+                let (token, interest) = (Token::new(index, slot.generation), slot.interest());
+                each(slot.fd, token, interest);
+            }
         }
     }
 
@@ -164,18 +203,19 @@ impl Array {
         let mut entries = 0;
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(slot) = slot else { continue };
-            assert_eq!(slot.token.index() as usize, index);
-            assert_eq!(slot.place == SILENT, slot.interest == Interest::NONE);
-            if slot.place != SILENT {
+            let place = slot.place();
+            assert_eq!(place == SILENT, slot.interest() == Interest::NONE);
+            if place != SILENT {
                 entries += 1;
-                assert_eq!(self.owners[slot.place as usize] as usize, index);
+                assert_eq!(self.owners[place as usize] as usize, index);
                 assert_eq!(
-                    self.polled[slot.place as usize].as_fd().as_raw_fd(),
+                    self.polled[place as usize].as_fd().as_raw_fd(),
                     slot.fd.as_raw_fd()
                 );
             }
         }
         assert_eq!(entries, self.polled.len());
+        assert_eq!(self.used, self.slots.iter().flatten().count());
     }
 }
 
@@ -199,7 +239,7 @@ impl Polled<'_> {
     pub(crate) fn get(&self, place: usize) -> Option<(BorrowedFd<'_>, Interest)> {
         let owner = *self.0.owners.get(place)?;
         let slot = self.0.slots[owner as usize].as_ref()?;
-        Some((slot.fd.as_fd(), slot.interest))
+        Some((slot.fd.as_fd(), slot.interest()))
     }
 
     pub(crate) fn set_answer(&mut self, place: usize, readiness: Readiness) {
@@ -218,7 +258,7 @@ fn slot(slots: &mut [Option<Slot>], token: Token) -> Option<&mut Slot> {
     slots
         .get_mut(token.index() as usize)?
         .as_mut()
-        .filter(|slot| slot.token == token)
+        .filter(|slot| slot.generation == token.generation())
 }
 
 /// The entry of a registration.

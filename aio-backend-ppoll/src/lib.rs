@@ -117,6 +117,14 @@ impl<S: Sys> Backend for Ppoll<S> {
         Ok(())
     }
 
+    fn watched(&self) -> usize {
+        self.array.len()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.array.visit(each);
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         self.array.drain(each);
     }

@@ -104,6 +104,13 @@ pub trait Backend: fmt::Debug {
         false
     }
 
+    /// How many registrations there are, silent ones included; at no cost.
+    fn watched(&self) -> usize;
+
+    /// Shows every registration to `each`, as it was told last, and changes nothing: what moves them somewhere else can
+    /// fill the other place while this one is still whole.
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest));
+
     /// Hands every registration to `each` and is empty afterwards, as if newly made.
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest));
 }

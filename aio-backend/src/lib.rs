@@ -63,6 +63,12 @@
 //!         }
 //!         Ok(())
 //!     }
+//!     fn watched(&self) -> usize {
+//!         self.0.len()
+//!     }
+//!     fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+//!         self.0.iter().for_each(|(fd, token, interest)| each(fd, *token, *interest));
+//!     }
 //!     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
 //!         self.0.drain(..).for_each(|(fd, token, interest)| each(fd, token, interest));
 //!     }

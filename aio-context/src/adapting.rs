@@ -41,7 +41,7 @@ impl Inner {
     /// Where the polling time of a handler can be read from now on; zero for one that is gone.
     pub(crate) fn poll_time(&self, token: Token) -> PollTime {
         let mut registry = self.registry.borrow_mut();
-        let Some(entry) = registry.get_mut(token) else {
+        let Some(entry) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) else {
             return PollTime(Arc::default());
         };
         let now = entry.memory.time().as_nanos() as u64;
@@ -100,12 +100,12 @@ impl Inner {
         if self.adapting.per_handler.get() {
             let mut registry = self.registry.borrow_mut();
             for (token, _) in found.iter() {
-                if let Some(entry) = registry.get_mut(token) {
-                    entry.had_event = true;
+                if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
+                    polled.had_event = true;
                 }
             }
             self.hot.walk(|token, _| {
-                if let Some(entry) = registry.get_mut(token) {
+                if let Some(entry) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
                     let had_event = std::mem::take(&mut entry.had_event);
                     policy.observe_handler(&mut entry.memory, had_event, seen);
                     if let Some(shown) = &entry.shown {

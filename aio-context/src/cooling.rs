@@ -63,9 +63,11 @@ impl Inner {
         idle.clear();
         let registry = self.registry.borrow();
         self.hot.walk(|token, _| {
-            let Some(entry) = registry.get(token) else { return };
-            let waits = entry.is_board || registry.interest(token) != Some(Interest::NONE);
-            let asked_in_vain = self.hot.age(entry.last_event);
+            let Some(polled) = registry.get(token).and_then(|entry| entry.polled.as_ref()) else {
+                return;
+            };
+            let waits = polled.is_board || registry.interest(token) != Some(Interest::NONE);
+            let asked_in_vain = self.hot.age(polled.last_event);
             if waits && asked_in_vain >= RETURN / ASK {
                 idle.push(token);
             }
@@ -86,10 +88,8 @@ impl Inner {
             return false;
         };
         self.hot.remove(token);
-        if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
-            entry.cold = true;
-        }
-        if !self.end(cx, token, &handler) || !cx.call(|_| handler.poll()) {
+        self.with_polled(token, |polled| polled.cold = true);
+        if !self.end(cx, token, &*handler) || !cx.call(|_| handler.poll()) {
             return false;
         }
         self.warm_up(token);
@@ -97,18 +97,19 @@ impl Inner {
         true
     }
 
-    /// Notes an event of a polled handler; one that has cooled down joins the polled set again.
-    pub(crate) fn warm_up(&self, token: Token) {
-        let was_cold = match self.registry.borrow_mut().get_mut(token) {
-            Some(entry) => {
-                entry.last_event = self.hot.note_event();
-                std::mem::replace(&mut entry.cold, false)
-            }
-            None => false,
-        };
-        if was_cold && let Some(handler) = self.polled_handler(token) {
+    /// Notes an event, if it is one of a polled handler; one that has cooled down joins the polled set again. Whether it is one
+    /// of a polled handler.
+    pub(crate) fn warm_up(&self, token: Token) -> bool {
+        let was_cold = self.with_polled(token, |polled| {
+            polled.last_event = self.hot.note_event();
+            std::mem::replace(&mut polled.cold, false)
+        });
+        if was_cold == Some(true)
+            && let Some(handler) = self.polled_handler(token)
+        {
             self.hot.insert(token, handler);
         }
+        was_cold.is_some()
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use aio_pollctl::HandlerMemory;
 
 use crate::Context;
+use crate::by_type::Join;
 use crate::remote::Shared;
 
 /// Is called when its descriptor is ready.
@@ -45,6 +46,9 @@ pub trait Handler: AsFd + 'static {
 }
 
 /// A handler that can also be asked in user space whether it has work (busy polling).
+///
+/// `poll`, `poll_begin` and `poll_end` are no place to wait: a poll of the context that is nested in one of them does what is
+/// ready, and returns.
 pub trait Pollable: Handler {
     /// Is there work? Asked many times in a row: cheap, without side effects. Never called while
     /// another callback of the same handler runs.
@@ -150,46 +154,20 @@ impl<F: fmt::Debug, H> fmt::Debug for Exclusive<F, H> {
     }
 }
 
-/// A registered handler, with or without its polled face.
-#[derive(Clone)]
-pub(crate) enum Kind {
-    Plain(Rc<dyn Handler>),
-    Polled(Rc<dyn Pollable>),
-}
-
-impl Kind {
-    pub(crate) fn handler(&self) -> &dyn Handler {
-        match self {
-            Self::Plain(handler) => &**handler,
-            Self::Polled(handler) => &**handler,
-        }
-    }
-
-    pub(crate) fn owner(&self) -> Rc<dyn AsFd> {
-        match self {
-            Self::Plain(handler) => handler.clone(),
-            Self::Polled(handler) => handler.clone(),
-        }
-    }
-
-    pub(crate) fn polled(&self) -> Option<&Rc<dyn Pollable>> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Polled(handler) => Some(handler),
-        }
-    }
-
-    /// Whether both are the same handler, not merely equal ones.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        std::ptr::addr_eq(self.handler(), other.handler())
-    }
-}
-
-/// What the registry keeps for a handler.
+/// What the registry keeps for a handler. There can be many thousands, so what only polled handlers need lies elsewhere.
 pub(crate) struct Entry {
-    pub(crate) kind: Kind,
-    /// It may not be entered twice.
-    pub(crate) exclusive: bool,
+    pub(crate) handler: Rc<dyn Handler>,
+    /// Of a handler that can be asked in user space.
+    pub(crate) polled: Option<Box<Polled>>,
+    /// It is polled, or may not be entered twice.
+    pub(crate) is_special: bool,
+    /// The backend knows it. A handler that never had an interest is never given to a backend.
+    pub(crate) in_backend: bool,
+}
+
+/// What the registry keeps for a polled handler besides.
+pub(crate) struct Polled {
+    pub(crate) handler: Rc<dyn Join>,
     /// It got `poll_begin` and has not had its `poll_end`.
     pub(crate) begun: bool,
     /// `poll` said yes and `poll_ready` has not been called for it.
@@ -198,33 +176,59 @@ pub(crate) struct Entry {
     pub(crate) cold: bool,
     /// It had an event in the iteration that the policy is about to be shown.
     pub(crate) had_event: bool,
-    /// What the policy remembers about it.
-    pub(crate) memory: HandlerMemory,
-    /// Where others read it, once somebody has asked for that.
-    pub(crate) shown: Option<Arc<AtomicU64>>,
     /// It is a board: it comes back without a descriptor, and may be asked again while it runs.
     pub(crate) is_board: bool,
     /// The round of its last event, or of its coming.
     pub(crate) last_event: u32,
-    /// The backend knows it. A handler that never had an interest is never given to a backend.
-    pub(crate) in_backend: bool,
+    /// What the policy remembers about it.
+    pub(crate) memory: HandlerMemory,
+    /// Where others read it, once somebody has asked for that.
+    pub(crate) shown: Option<Arc<AtomicU64>>,
 }
 
 impl Entry {
-    pub(crate) fn new(kind: Kind) -> Self {
+    pub(crate) fn plain(handler: Rc<dyn Handler>) -> Self {
         Self {
-            exclusive: kind.handler().exclusive(),
-            kind,
+            is_special: handler.exclusive(),
+            handler,
+            polled: None,
+            in_backend: false,
+        }
+    }
+
+    /// A polled handler, which comes in that round.
+    pub(crate) fn polled(handler: Rc<dyn Join>, round: u32) -> Self {
+        let polled = Polled {
+            handler: handler.clone(),
             begun: false,
             hit: false,
             cold: false,
             had_event: false,
+            is_board: false,
+            last_event: round,
             memory: HandlerMemory::default(),
             shown: None,
-            is_board: false,
-            last_event: 0,
-            in_backend: false,
+        };
+        Self {
+            polled: Some(Box::new(polled)),
+            is_special: true,
+            ..Self::plain(handler)
         }
+    }
+
+    /// The owner of its descriptor.
+    pub(crate) fn owner(&self) -> Rc<dyn AsFd> {
+        self.handler.clone()
+    }
+
+    /// The polled face of the handler.
+    pub(crate) fn pollable(&self) -> Option<&Rc<dyn Join>> {
+        self.polled.as_ref().map(|polled| &polled.handler)
+    }
+
+    /// Whether it is this very handler, not merely an equal one.
+    pub(crate) fn is(&self, handler: &Rc<dyn Handler>) -> bool {
+        std::ptr::addr_eq(Rc::as_ptr(&self.handler), Rc::as_ptr(handler))
     }
 }
 

@@ -45,8 +45,10 @@
 mod readme {}
 
 mod adapting;
+mod any_backend;
 mod bh;
 mod board;
+mod by_type;
 mod closures;
 mod context;
 mod cooling;
@@ -54,6 +56,7 @@ mod doorbell;
 mod edges;
 mod embed;
 mod error;
+mod found;
 mod glance;
 mod handler;
 mod home;
@@ -66,13 +69,14 @@ mod remote;
 mod slack;
 mod stats;
 mod timer;
+
 mod wake;
 
 pub use adapting::PollTime;
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub use aio_handlers::GroupId;
 pub use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy, WakeCost};
-pub use aio_timers::{Clock, ManualClock, Moment, VirtualClock};
+pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
 pub use bh::BottomHalf;
 pub use board::{Bell, DoorbellBoard};
 pub use closures::On;

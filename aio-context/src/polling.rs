@@ -16,6 +16,7 @@ use std::time::Duration;
 use aio_backend::{Readiness, ReadyList, Token};
 use aio_timers::Moment;
 
+use crate::by_type::Join;
 use crate::cooling;
 use crate::handler::Pollable;
 use crate::timer::ClockId;
@@ -154,7 +155,9 @@ impl Inner {
         if self.looks.owed.get() {
             self.look(cx, ready)?;
         }
-        if self.hot.mode.get() && self.polling_enabled.get() {
+        if self.hot.is_walked() {
+            // Nested in a question, or in the way into or out of poll mode: that goes on afterwards.
+        } else if self.hot.mode.get() && self.polling_enabled.get() {
             self.enter_poll_mode(cx);
             self.round(cx, ready);
         } else {
@@ -192,10 +195,7 @@ impl Inner {
     fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         let mut hit = false;
         cx.assert_free();
-        self.hot.round(|token, handler| {
-            if !handler.poll() {
-                return ControlFlow::Continue(());
-            }
+        self.hot.round(|token| {
             hit = true;
             self.note_hit(token, ready)
         });
@@ -204,12 +204,12 @@ impl Inner {
 
     /// Puts a hit on the list; breaks if the list is full.
     pub(crate) fn note_hit(&self, token: Token, ready: &mut ReadyList) -> ControlFlow<()> {
-        if let Some(entry) = self.registry.borrow_mut().get_mut(token)
-            && ready.push(token, Readiness::empty())
-        {
-            entry.hit = true;
-            entry.last_event = self.hot.note_event();
-        }
+        self.with_polled(token, |polled| {
+            if ready.push(token, Readiness::empty()) {
+                polled.hit = true;
+                polled.last_event = self.hot.note_event();
+            }
+        });
         if ready.is_full() {
             return ControlFlow::Break(());
         }
@@ -234,46 +234,51 @@ impl Inner {
                 return;
             };
             if let Some(handler) = self.hot_handler(token) {
-                self.begin(cx, token, &handler);
+                self.begin(cx, token, &*handler);
             }
         }
     }
 
+    /// Looks at, or changes, what is kept of a polled handler.
+    #[inline]
+    pub(crate) fn with_polled<R>(
+        &self,
+        token: Token,
+        look: impl FnOnce(&mut crate::handler::Polled) -> R,
+    ) -> Option<R> {
+        let mut registry = self.registry.borrow_mut();
+        registry.get_mut(token)?.polled.as_deref_mut().map(look)
+    }
+
     /// A polled handler that is not paused.
-    pub(crate) fn polled_handler(&self, token: Token) -> Option<Rc<dyn Pollable>> {
+    pub(crate) fn polled_handler(&self, token: Token) -> Option<Rc<dyn Join>> {
         let registry = self.registry.borrow();
         if registry.is_paused(registry.group(token)?) {
             return None;
         }
-        registry.get(token)?.kind.polled().cloned()
+        registry.get(token)?.pollable().cloned()
     }
 
     /// A polled handler that is not paused and has not cooled down.
-    fn hot_handler(&self, token: Token) -> Option<Rc<dyn Pollable>> {
-        let cold = self.registry.borrow().get(token)?.cold;
+    fn hot_handler(&self, token: Token) -> Option<Rc<dyn Join>> {
+        let cold = self.with_polled(token, |polled| polled.cold)?;
         self.polled_handler(token).filter(|_| !cold)
     }
 
-    fn begin(&self, cx: &Context, token: Token, handler: &Rc<dyn Pollable>) {
-        let first = match self.registry.borrow_mut().get_mut(token) {
-            Some(entry) => !std::mem::replace(&mut entry.begun, true),
-            None => false,
-        };
-        if first {
+    fn begin(&self, cx: &Context, token: Token, handler: &dyn Pollable) {
+        let begun = self.with_polled(token, |polled| std::mem::replace(&mut polled.begun, true));
+        if begun == Some(false) {
             cx.call(|_| handler.poll_begin());
         }
     }
 
     /// Calls `poll_end` if `poll_begin` was called; true if so.
-    pub(crate) fn end(&self, cx: &Context, token: Token, handler: &Rc<dyn Pollable>) -> bool {
-        let last = match self.registry.borrow_mut().get_mut(token) {
-            Some(entry) => std::mem::replace(&mut entry.begun, false),
-            None => false,
-        };
-        if last {
+    pub(crate) fn end(&self, cx: &Context, token: Token, handler: &dyn Pollable) -> bool {
+        let begun = self.with_polled(token, |polled| std::mem::replace(&mut polled.begun, false));
+        if begun == Some(true) {
             cx.call(|_| handler.poll_end());
         }
-        last
+        begun == Some(true)
     }
 
     /// Leaves poll mode, right before a real wait (rule A5): `poll_end` for everybody, then one last question. A hit
@@ -282,7 +287,7 @@ impl Inner {
     /// A panic in the middle leaves poll mode on, with those that had their `poll_end` as newcomers: still balanced.
     pub(crate) fn leave_poll_mode(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         let mut hit = false;
-        if self.hot.mode.get() {
+        if self.hot.mode.get() && !self.hot.is_walked() {
             self.hot.walk(|token, handler| {
                 if self.end(cx, token, handler) {
                     self.hot.newcomers.borrow_mut().push(token);

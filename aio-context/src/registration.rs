@@ -14,7 +14,7 @@ use aio_handlers::{GroupId, Occupied};
 use crate::adapting::PollTime;
 use crate::context::Inner;
 use crate::error::explained_if_all;
-use crate::handler::{Entry, Kind};
+use crate::handler::Entry;
 use crate::iteration::REBALANCE_EVERY;
 use crate::{Context, Handler, Pollable};
 
@@ -23,9 +23,9 @@ use crate::{Context, Handler, Pollable};
 /// It does not keep the context alive, and does nothing once the context is gone.
 #[must_use = "dropped at once, it watches nothing; keep it or `detach()` it"]
 pub struct Registration {
+    /// Of one that was detached: nobody.
     context: Weak<Inner>,
     token: Token,
-    owned: bool,
 }
 
 impl Registration {
@@ -33,7 +33,6 @@ impl Registration {
         Self {
             context: Rc::downgrade(&cx.0),
             token,
-            owned: true,
         }
     }
 
@@ -45,7 +44,7 @@ impl Registration {
     /// the system says; the former handler then stays. If the system refuses to watch that one again, too, it is
     /// [broken](Handler::broken).
     pub fn replace<H: Handler>(&self, handler: Rc<H>) -> io::Result<()> {
-        self.replace_kind(Kind::Plain(handler))
+        self.replace_with(|_| Entry::plain(handler))
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -53,12 +52,13 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace).
     pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> io::Result<()> {
-        self.replace_kind(Kind::Polled(handler))
+        self.replace_with(|round| Entry::polled(handler, round))
     }
 
-    fn replace_kind(&self, kind: Kind) -> io::Result<()> {
+    fn replace_with(&self, entry: impl FnOnce(u32) -> Entry) -> io::Result<()> {
         let cx = self.context()?;
-        cx.0.replace(&cx, self.token, kind)
+        let entry = entry(cx.0.hot.rounds());
+        cx.0.replace(&cx, self.token, entry)
     }
 
     /// Waits for something else from now on.
@@ -75,7 +75,7 @@ impl Registration {
 
     /// Lets the handler stay registered for as long as the context lives, or until [`Context::unwatch`].
     pub fn detach(mut self) -> Token {
-        self.owned = false;
+        self.context = Weak::new();
         self.token
     }
 
@@ -111,9 +111,6 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if !self.owned {
-            return;
-        }
         if let Some(inner) = self.context.upgrade() {
             let cx = Context(inner);
             cx.0.remove(&cx, self.token);
@@ -155,26 +152,23 @@ fn not_registered() -> io::Error {
 
 impl Inner {
     /// Registers a handler; one that is registered for the same descriptor number gives way to it (rules R2, R3).
+    #[inline]
     pub(crate) fn add(
         &self,
         cx: &Context,
-        kind: Kind,
+        entry: Entry,
         interest: Interest,
         group: GroupId,
     ) -> io::Result<Token> {
         let interest = interest.canonical();
         self.edges.want(interest);
-        let owner = Watched::new(kind.owner());
+        let owner = Watched::new(entry.owner());
         let fd = owner.as_raw_fd();
         let former = self.registry.borrow().token_of(fd);
         if let Some(former) = former {
             self.remove(cx, former);
         }
-        let polled = kind.polled().cloned();
-        let entry = Entry {
-            last_event: self.hot.rounds(),
-            ..Entry::new(kind)
-        };
+        let polled = entry.pollable().cloned();
         let inserted = self
             .registry
             .borrow_mut()
@@ -192,19 +186,19 @@ impl Inner {
             drop(entry);
             return Err(why);
         }
-        match polled {
-            Some(handler) if !self.registry.borrow().is_paused(group) => self.hot.insert(token, handler),
-            Some(_) | None => {}
+        if let Some(handler) = polled
+            && !self.registry.borrow().is_paused(group)
+        {
+            self.hot.insert(token, handler);
         }
         self.wake_if_about_to_wait();
         Ok(token)
     }
 
+    #[inline(always)]
     fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
-        let mut backend = self.backend.borrow_mut();
-        let added = backend.add(owner, token, interest);
-        added.map_err(|why| explained_if_all("add a descriptor", backend.name(), why))?;
-        drop(backend);
+        let added = self.backend.borrow_mut().add(owner, token, interest);
+        added.map_err(|why| explained_if_all("add a descriptor", self.backend.borrow().name(), why))?;
         self.looks_since_rebalance.set(REBALANCE_EVERY);
         if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
             entry.in_backend = true;
@@ -212,11 +206,11 @@ impl Inner {
         Ok(())
     }
 
-    pub(crate) fn replace(&self, cx: &Context, token: Token, kind: Kind) -> io::Result<()> {
-        let owner = Watched::new(kind.owner());
+    pub(crate) fn replace(&self, cx: &Context, token: Token, mut entry: Entry) -> io::Result<()> {
+        let owner = Watched::new(entry.owner());
         let (former_owner, effective, group) = {
             let registry = self.registry.borrow();
-            let entry = registry.get(token).ok_or_else(not_registered)?;
+            let former = registry.get(token).ok_or_else(not_registered)?;
             if registry.token_of(owner.as_raw_fd()) != Some(token) {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
@@ -225,23 +219,16 @@ impl Inner {
             }
             let effective = registry.effective_interest(token).unwrap_or(Interest::NONE);
             let group = registry.group(token).unwrap_or(GroupId::DEFAULT);
-            (entry.in_backend.then(|| entry.kind.owner()), effective, group)
+            (former.in_backend.then(|| former.owner()), effective, group)
         };
         if let Some(former) = former_owner {
             self.exchange_share(cx, token, owner, Watched::new(former), effective)?;
         }
-        let in_backend = self
-            .registry
-            .borrow()
-            .get(token)
-            .is_some_and(|entry| entry.in_backend);
-        let polled = kind.polled().cloned();
-        let entry = Entry {
-            in_backend,
-            last_event: self.hot.rounds(),
-            ..Entry::new(kind)
-        };
-        let former = self.registry.borrow_mut().replace(token, entry);
+        let polled = entry.pollable().cloned();
+        let mut registry = self.registry.borrow_mut();
+        entry.in_backend = registry.get(token).is_some_and(|former| former.in_backend);
+        let former = registry.replace(token, entry);
+        drop(registry);
         match polled {
             Some(handler) if !self.registry.borrow().is_paused(group) => self.hot.insert(token, handler),
             Some(_) => {}
@@ -280,6 +267,7 @@ impl Inner {
         Err(why)
     }
 
+    #[inline]
     pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
         let interest = interest.canonical();
         self.edges.want(interest);
@@ -294,7 +282,7 @@ impl Inner {
         let owner = registry
             .get(token)
             .filter(|entry| !entry.in_backend)
-            .map(|entry| entry.kind.owner());
+            .map(Entry::owner);
         drop(registry);
         let told = match owner {
             Some(owner) => self.enter_backend(token, Watched::new(owner), effective),
@@ -318,9 +306,10 @@ impl Inner {
     }
 
     /// Takes a handler out of everything; what it is owed (`poll_end`, its drop) is the caller's.
+    #[inline]
     pub(crate) fn unlink(&self, token: Token) -> Option<Entry> {
         let entry = self.registry.borrow_mut().remove(token)?;
-        if entry.kind.polled().is_some() {
+        if entry.polled.is_some() {
             self.hot.remove(token);
         }
         if !entry.in_backend {
@@ -337,10 +326,8 @@ impl Inner {
     /// Gives a former handler its due `poll_end` and drops it.
     pub(crate) fn dismiss(&self, cx: &Context, entry: Option<Entry>) {
         let Some(entry) = entry else { return };
-        if entry.begun
-            && let Some(handler) = entry.kind.polled()
-        {
-            cx.call(|_| handler.poll_end());
+        if let Some(polled) = entry.polled.as_ref().filter(|polled| polled.begun) {
+            cx.call(|_| polled.handler.poll_end());
         }
         cx.call(|_| drop(entry));
     }
@@ -353,14 +340,14 @@ impl Inner {
         };
         if depth == 1 {
             for (token, entry_begun) in self.polled_of(group) {
-                let handler = self.registry.borrow_mut().get_mut(token).and_then(|entry| {
-                    entry.cold = false;
-                    entry.kind.polled().cloned()
+                let handler = self.with_polled(token, |polled| {
+                    polled.cold = false;
+                    polled.handler.clone()
                 });
                 self.hot.remove(token);
                 if let Some(handler) = handler.filter(|_| entry_begun) {
-                    self.end(cx, token, &handler);
                     self.owed_a_look.borrow_mut().push(token);
+                    self.end(cx, token, &*handler);
                 }
             }
         }
@@ -374,9 +361,7 @@ impl Inner {
             .tokens()
             .filter(|token| registry.group(*token) == Some(group));
         of_group
-            .filter_map(|token| registry.get(token).map(|entry| (token, entry)))
-            .filter(|(_, entry)| entry.kind.polled().is_some())
-            .map(|(token, entry)| (token, entry.begun))
+            .filter_map(|token| Some((token, registry.get(token)?.polled.as_ref()?.begun)))
             .collect()
     }
 
@@ -386,16 +371,23 @@ impl Inner {
             .registry
             .borrow_mut()
             .resume(group, &mut |token, interest| parked.push((token, interest)));
-        for (token, interest) in parked {
-            self.rearm(cx, token, interest);
+        // Everybody hears again before anybody is told that it does not: who is told may panic.
+        let told = Farewells::of(
+            cx,
+            parked.into_iter().filter_map(|(token, interest)| {
+                let rearmed = self.backend.borrow_mut().modify(token, interest);
+                rearmed.err().map(|why| (token, why))
+            }),
+        );
+        if last {
+            self.ask_after_resume(group);
         }
-        if !last {
-            return;
-        }
+        told.say();
+    }
+
+    fn ask_after_resume(&self, group: GroupId) {
         for (token, _) in self.polled_of(group) {
-            if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
-                entry.last_event = self.hot.rounds();
-            }
+            self.with_polled(token, |polled| polled.last_event = self.hot.rounds());
             if let Some(handler) = self.polled_handler(token) {
                 self.hot.insert(token, handler);
             }
@@ -436,9 +428,38 @@ impl Inner {
         let Some(entry) = self.unlink(token) else { return };
         tracing::warn!(?token, error = %why, "a descriptor is not watched any longer");
         self.broken.set(self.broken.get() + 1);
-        let kind = entry.kind.clone();
+        let handler = entry.handler.clone();
         self.dismiss(cx, Some(entry));
-        cx.call(|cx| kind.handler().broken(cx, why));
-        cx.call(|_| drop(kind));
+        cx.call(|cx| handler.broken(cx, why));
+        cx.call(|_| drop(handler));
+    }
+}
+
+/// Those who cannot be watched any longer, and why. All are told, also after one of them has panicked.
+struct Farewells<'a> {
+    cx: &'a Context,
+    left: std::vec::IntoIter<(Token, io::Error)>,
+}
+
+impl<'a> Farewells<'a> {
+    fn of(cx: &'a Context, all: impl Iterator<Item = (Token, io::Error)>) -> Self {
+        let left = all.collect::<Vec<_>>().into_iter();
+        Self { cx, left }
+    }
+
+    fn say(mut self) {
+        self.say_the_rest();
+    }
+
+    fn say_the_rest(&mut self) {
+        for (token, why) in self.left.by_ref() {
+            self.cx.0.give_up(self.cx, token, why);
+        }
+    }
+}
+
+impl Drop for Farewells<'_> {
+    fn drop(&mut self) {
+        self.say_the_rest();
     }
 }

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aio_backend_epoll::Epoll;
@@ -207,6 +208,53 @@ fn h1_scheduling_from_another_thread_costs_no_allocation() {
     assert_eq!(measured, 0);
 }
 
+#[test]
+fn h7_a_one_shot_costs_one_allocation_wherever_it_comes_from() {
+    on_each_backend(|cx| {
+        let (remote, runs) = (cx.remote(), Arc::new(AtomicUsize::new(0)));
+        let send = || {
+            for _ in 0..EVENTS {
+                let (runs, large) = (runs.clone(), [1; 100]);
+                let job = move |_: &Context| {
+                    runs.fetch_add(large[99], Ordering::Relaxed);
+                };
+                remote.run(job).unwrap();
+            }
+        };
+        let round = || {
+            send();
+            assert!(cx.poll(Wait::Block).unwrap());
+        };
+        assert_eq!(calls_in(|| {}, round), (EVENTS * ROUNDS) as u64);
+        let elsewhere = std::thread::scope(|scope| {
+            let counted = || {
+                let before = counting::calls();
+                send();
+                counting::calls() - before
+            };
+            scope.spawn(counted).join().unwrap()
+        });
+        assert_eq!(elsewhere, EVENTS as u64);
+        while cx.poll(Wait::NoBlock).unwrap() {}
+        assert_eq!(runs.load(Ordering::Relaxed), EVENTS * (WARM_UP + ROUNDS + 1));
+    });
+}
+
+/// The bytes that a bottom half takes besides what its closure captures: the handle, and what lies behind it.
+#[test]
+fn h1_a_bottom_half_takes_at_most_ninety_six_bytes() {
+    const MANY: usize = 1 << 12; // a power of two: tables that double are full
+    let cx = Context::new().unwrap();
+    counting::observe_this_thread(true);
+    let mut all = Vec::with_capacity(MANY);
+    let before = counting::live();
+    all.extend((0..MANY).map(|_| cx.bottom_half("a name", |_| {})));
+    let after = counting::live();
+    counting::observe_this_thread(false);
+    let each = (after.bytes - before.bytes) as usize / MANY + size_of::<BottomHalf>();
+    assert!((16..=96).contains(&each), "{each} bytes");
+}
+
 /// Sixty-four timers that arm themselves again.
 fn timers(cx: &Context, shots: &Rc<Cell<usize>>, delay: Duration) -> Vec<Timer> {
     let one = |_| {
@@ -360,14 +408,25 @@ fn g1_a_foreign_loop_costs_no_allocation() {
     }
 }
 
-/// The counter sees what the loop does: with a larger batch than fits, the list of ready handlers goes to the heap.
+/// A batch may be larger than usual.
 #[test]
-fn a_batch_of_more_than_sixty_four_is_seen_by_the_counter() {
+fn a_batch_of_more_than_sixty_four_allocates_nothing() {
     with_each_builder(|builder| {
         let cx = builder.batch(2 * EVENTS).build().unwrap();
         let bells = Bells::watch(&cx, 2 * EVENTS);
         let calls = calls_in(|| bells.ring(), || assert!(cx.poll(Wait::Block).unwrap()));
         assert_eq!(bells.served.get(), 2 * EVENTS * (WARM_UP + ROUNDS));
+        assert_eq!(calls, 0);
+    });
+}
+
+/// The counter sees what happens in the loop.
+#[test]
+fn an_allocation_in_a_callback_is_seen_by_the_counter() {
+    with_each_builder(|builder| {
+        let cx = builder.build().unwrap();
+        let wasteful = cx.bottom_half("wasteful", |_| drop(std::hint::black_box(Box::new(1))));
+        let calls = calls_in(|| wasteful.schedule(), || assert!(cx.poll(Wait::Block).unwrap()));
         assert!(calls >= ROUNDS as u64, "{calls}");
     });
 }

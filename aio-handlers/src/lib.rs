@@ -40,7 +40,7 @@
 //!
 //! # Cost
 //! Every operation but [`Registry::tokens`] and [`Registry::check`] costs the same with one registration and with a
-//! million; [`Registry::resume`] costs O(parked). A handler costs 40 bytes beside its value (up to 48 with the value's
+//! million; [`Registry::resume`] costs O(parked). A handler costs 32 bytes beside its value (up to 40 with the value's
 //! alignment), 8 more while it is parked, and 12 beside what is stored for it in the polled set. Memory is reused, not
 //! given back: it follows the largest number of registrations there were at a time, and the largest descriptor number
 //! (4 bytes each, up to 2^20; larger numbers, which Linux gives out only after its limit is raised, are kept in a map and

@@ -35,33 +35,71 @@ pub(crate) enum Parked {
     Listed(u32),
 }
 
+/// [`Parked`] in half its size: there can be many slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackedParked(u32);
+
+impl PackedParked {
+    pub(crate) const NO: Self = Self(u32::MAX);
+    const HELD: Self = Self(u32::MAX - 1);
+
+    #[inline]
+    pub(crate) fn get(self) -> Parked {
+        match self {
+            Self::NO => Parked::No,
+            Self::HELD => Parked::Held,
+            Self(position) => Parked::Listed(position),
+        }
+    }
+}
+
+impl From<Parked> for PackedParked {
+    fn from(parked: Parked) -> Self {
+        match parked {
+            Parked::No => Self::NO,
+            Parked::Held => Self::HELD,
+            // A group has fewer members than there are slots, which are fewer than 2^32 - 2.
+            Parked::Listed(position) => Self(position),
+        }
+    }
+}
+
 impl<T> Registry<T> {
     /// Notes what a descriptor is ready for, as far as it concerns its handler.
     ///
     /// What is noted twice before it is taken adds up.
+    #[inline]
     pub fn note(&mut self, token: Token, readiness: Readiness) -> Noted {
         self.check_slot(token);
         let Some(slot) = self.slots.get_mut(token) else {
             return Noted::Stale;
         };
-        let paused = self.groups.is_paused(slot.group);
-        let noted = if paused || slot.holds != 0 {
-            // What was noted before the pause is reported again after it, together with this.
-            slot.pending = Readiness::empty();
-            if slot.parked == Parked::No {
-                slot.parked = if paused {
-                    Parked::Listed(self.groups.park(slot.group, token))
-                } else {
-                    Parked::Held
-                };
-            }
-            Noted::Parked
-        } else {
-            slot.pending |= readiness & slot.interest.mask();
-            Noted::Live
-        };
+        if self.groups.is_paused(slot.group) || slot.holds != 0 {
+            self.turn_away(token);
+            return Noted::Parked;
+        }
+        slot.pending |= readiness & slot.interest.mask();
         self.check_slot(token);
-        noted
+        Noted::Live
+    }
+
+    /// Parks a handler that is paused or held.
+    #[cold]
+    fn turn_away(&mut self, token: Token) {
+        let Some(slot) = self.slots.get_mut(token) else {
+            return;
+        };
+        // What was noted before the pause is reported again after it, together with this.
+        slot.pending = Readiness::empty();
+        if slot.parked == PackedParked::NO {
+            let parked = if self.groups.is_paused(slot.group) {
+                Parked::Listed(self.groups.park(slot.group, token))
+            } else {
+                Parked::Held
+            };
+            slot.parked = parked.into();
+        }
+        self.check_slot(token);
     }
 
     /// Takes what was noted: the value, the readiness, and the present interest.
@@ -70,6 +108,7 @@ impl<T> Registry<T> {
     /// removed. Also if it was paused or held since; what was noted is then dropped, not kept: nobody is told of it when
     /// the pause ends, and it may have become untrue by then. Nothing is lost, as the backend is level-triggered and not
     /// yet silenced: it reports it once more, and *that* parks the handler.
+    #[inline]
     pub fn take_ready(&mut self, token: Token) -> Option<(&T, Readiness, Interest)> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
@@ -98,7 +137,7 @@ impl<T> Registry<T> {
     /// The mark is the registration's, not the value's: a value that [replaces](Self::replace) the former one is held too.
     ///
     /// # Panics
-    /// If it is held 2^32 - 1 times.
+    /// If it is held 2^16 - 1 times.
     pub fn hold(&mut self, token: Token) -> bool {
         let Some(slot) = self.slots.get_mut(token) else {
             return false;
@@ -117,15 +156,16 @@ impl<T> Registry<T> {
         let slot = self.slots.get_mut(token)?;
         assert!(slot.holds > 0, "released more often than held");
         slot.holds -= 1;
-        if slot.holds != 0 || slot.parked != Parked::Held {
+        if slot.holds != 0 || slot.parked.get() != Parked::Held {
             return None;
         }
         let paused = self.groups.is_paused(slot.group);
-        slot.parked = if paused {
+        let parked = if paused {
             Parked::Listed(self.groups.park(slot.group, token))
         } else {
             Parked::No
         };
+        slot.parked = parked.into();
         let interest = slot.interest;
         self.check_slot(token);
         (!paused).then_some(interest)
@@ -167,13 +207,13 @@ impl<T> Registry<T> {
         for token in &list {
             if let Some(slot) = self.slots.get_mut(*token) {
                 let held = slot.holds != 0;
-                slot.parked = if held { Parked::Held } else { Parked::No };
+                slot.parked = if held { Parked::Held } else { Parked::No }.into();
             }
         }
         for token in &list {
             self.check_slot(*token);
             if let Some(slot) = self.slots.get(*token)
-                && slot.parked == Parked::No
+                && slot.parked == PackedParked::NO
             {
                 rearm(*token, slot.interest);
             }
@@ -193,7 +233,7 @@ impl<T> Registry<T> {
         if let Some(moved) = self.groups.unpark(group, position)
             && let Some(slot) = self.slots.get_mut(moved)
         {
-            slot.parked = Parked::Listed(position);
+            slot.parked = Parked::Listed(position).into();
             self.check_slot(moved);
         }
     }

@@ -13,7 +13,7 @@ use aio_backend::{Interest, Readiness, Token};
 use crate::GroupId;
 use crate::groups::Groups;
 use crate::index::FdIndex;
-use crate::parking::Parked;
+use crate::parking::{PackedParked, Parked};
 use crate::slots::Slots;
 
 /// The descriptor number has a live registration already; the value comes back.
@@ -37,14 +37,23 @@ impl<T: fmt::Debug> std::error::Error for Occupied<T> {}
 #[derive(Debug)]
 pub(crate) struct Slot<T> {
     pub(crate) value: T,
-    pub(crate) fd: Option<RawFd>,
+    /// The descriptor number, or [`NO_FD`].
+    fd: RawFd,
     pub(crate) group: GroupId,
+    pub(crate) parked: PackedParked,
+    /// How many users ask that it is not called.
+    pub(crate) holds: u16,
     pub(crate) interest: Interest,
     /// What was noted and not taken; never more than the interest asks for.
     pub(crate) pending: Readiness,
-    pub(crate) parked: Parked,
-    /// How many users ask that it is not called.
-    pub(crate) holds: u32,
+}
+
+const NO_FD: RawFd = -1;
+
+impl<T> Slot<T> {
+    fn fd(&self) -> Option<RawFd> {
+        (self.fd != NO_FD).then_some(self.fd)
+    }
 }
 
 /// Values under tokens: at most one live value per descriptor number.
@@ -76,7 +85,7 @@ impl<T> Registry<T> {
         }
     }
 
-    /// Registers a value; without a descriptor number it is only found by its token.
+    /// Registers a value; without a descriptor number (or with -1, which is none) it is only found by its token.
     ///
     /// In a group that is paused it is parked by its first event, like any other.
     ///
@@ -93,17 +102,18 @@ impl<T> Registry<T> {
         group: GroupId,
     ) -> Result<Token, Occupied<T>> {
         assert!(self.has_group(group), "{group:?} was not made by this registry");
+        let fd = fd.filter(|fd| *fd != NO_FD);
         if let Some(token) = fd.and_then(|fd| self.token_of(fd)) {
             return Err(Occupied { value, token });
         }
         let token = self.slots.insert(Slot {
             value,
-            fd,
+            fd: fd.unwrap_or(NO_FD),
             group,
+            parked: PackedParked::NO,
+            holds: 0,
             interest,
             pending: Readiness::empty(),
-            parked: Parked::No,
-            holds: 0,
         });
         if let Some(fd) = fd {
             self.index.set(fd, token.index());
@@ -142,10 +152,10 @@ impl<T> Registry<T> {
     pub fn remove(&mut self, token: Token) -> Option<T> {
         self.check_slot(token);
         let slot = self.slots.remove(token)?;
-        if let Some(fd) = slot.fd {
+        if let Some(fd) = slot.fd() {
             self.index.clear(fd);
         }
-        if let Parked::Listed(position) = slot.parked {
+        if let Parked::Listed(position) = slot.parked.get() {
             self.unlist(slot.group, position);
         }
         Some(slot.value)
@@ -177,7 +187,7 @@ impl<T> Registry<T> {
     /// What the backend should be waiting for now: nothing while the handler is parked.
     #[must_use]
     pub fn effective_interest(&self, token: Token) -> Option<Interest> {
-        self.slots.get(token).map(|slot| match slot.parked {
+        self.slots.get(token).map(|slot| match slot.parked.get() {
             Parked::No => slot.interest,
             Parked::Held | Parked::Listed(_) => Interest::NONE,
         })
@@ -215,8 +225,8 @@ impl<T> Registry<T> {
         let (mut numbers, mut listed) = (0, 0);
         for (token, slot) in self.slots.iter() {
             self.assert_slot(token, slot);
-            numbers += usize::from(slot.fd.is_some());
-            listed += usize::from(matches!(slot.parked, Parked::Listed(_)));
+            numbers += usize::from(slot.fd().is_some());
+            listed += usize::from(matches!(slot.parked.get(), Parked::Listed(_)));
         }
         assert_eq!(
             numbers,
@@ -244,7 +254,7 @@ impl<T> Registry<T> {
     }
 
     fn assert_slot(&self, token: Token, slot: &Slot<T>) {
-        if let Some(fd) = slot.fd {
+        if let Some(fd) = slot.fd() {
             let found = self.token_of(fd);
             assert_eq!(found, Some(token), "the index leads descriptor {fd} elsewhere");
         }
@@ -254,10 +264,10 @@ impl<T> Registry<T> {
             "{token:?} has readiness it never asked for"
         );
         assert!(
-            slot.parked == Parked::No || slot.pending.is_empty(),
+            slot.parked == PackedParked::NO || slot.pending.is_empty(),
             "{token:?} is silenced and yet ready"
         );
-        match slot.parked {
+        match slot.parked.get() {
             Parked::No => {}
             Parked::Held => assert!(slot.holds != 0, "nobody would arm {token:?} again"),
             Parked::Listed(position) => {

@@ -158,8 +158,9 @@ mod tests {
         }
     }
 
+    /// Rule R12.
     #[test]
-    fn r12_a_full_eventfd_is_set_already() {
+    fn case_71_a_full_eventfd_is_set_already() {
         let notifier = EventNotifier::new().unwrap();
         notifier.add(u64::MAX - 1).unwrap();
         notifier.set().unwrap();

@@ -42,7 +42,7 @@ impl Ceiling {
 
     pub(crate) fn observe(&mut self, seen: &Iteration) {
         // A second fills the bucket in any case, and keeps the product in range.
-        let passed = saturating_ns(seen.elapsed + seen.busy.min(Duration::from_secs(1))).min(1 << 30);
+        let passed = saturating_ns(seen.elapsed.saturating_add(seen.busy)).min(1 << 30);
         let spent = saturating_ns(seen.spun).min(1 << 40) << POINT;
         self.tokens = (self.tokens + passed * self.share)
             .saturating_sub(spent)

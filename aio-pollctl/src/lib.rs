@@ -33,6 +33,7 @@ mod ceiling;
 mod choice;
 mod effective;
 mod ewma;
+mod explore;
 mod fixed;
 mod growth;
 mod kvm;

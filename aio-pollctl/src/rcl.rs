@@ -1,12 +1,13 @@
 //! [`Rcl`]: the regret-clamped ladder, which `learned` and `learned-2` share.
 //!
-//! After each wait it is known what *every* rung would have cost, so there is nothing to explore. Each bank keeps, per rung,
+//! After each wait it is known what *every* rung would have cost, so almost nothing needs exploring (what does is in
+//! `explore.rs`: a peer that sleeps only because we do). Each bank keeps, per rung,
 //! how much more it cost than the best one lately. Which bank speaks depends on the class of the last wait (or of the last
 //! two), on the class of a moving mean, and on which handler had the last event, if the loop tells: the first tells bursts
 //! from what is between them, the second busy from quiet times, the third the kicks of a guest from the answers of its
 //! disk. So it reacts at once where a single bank would have to learn anew. Where one of them means nothing, that costs
-//! about a thousandth. A guard keeps the sum of costs below 2.25 times what somebody would pay who knows the waits in advance, whatever they are. It has no randomness and no
-//! division.
+//! about a thousandth. A guard keeps the sum of costs below 2.25 times what somebody would pay who knows the waits in advance, whatever
+//! they are. It has no randomness and no division.
 //!
 //! # The bound
 //! The deficit `D` sums `cost - 2.25 * min(wait, b)` and never goes below -64 b. Above 16 b the rung of the break-even
@@ -16,6 +17,7 @@
 
 use core::time::Duration;
 
+use crate::explore::Explorer;
 use crate::ladder::{Ladder, RUNGS, UNIT};
 use crate::latency::Latency;
 use crate::params::saturating_ns;
@@ -64,6 +66,7 @@ pub(crate) struct Rcl<const BANKS: usize> {
     bound: i64,
     off: bool,
     latency: Latency,
+    explorer: Explorer,
     ladder: Ladder,
     params: PollParams,
     counts: Counts,
@@ -89,6 +92,7 @@ impl<const BANKS: usize> Rcl<BANKS> {
             bound: bound(ladder.break_even_ns, params.max_ns()),
             off: params.max.is_zero(),
             latency: Latency::new(&params),
+            explorer: Explorer::default(),
             ladder,
             params,
             counts: Counts::default(),
@@ -126,9 +130,12 @@ impl<const BANKS: usize> Rcl<BANKS> {
         self.remember(wait, seen.source);
         self.current = if self.deficit > DEFICIT_MOST {
             self.counts.guarded += 1;
+            self.explorer.stop();
             self.ladder.safe
         } else {
-            self.best[usize::from(self.context)]
+            let best = self.best[usize::from(self.context)];
+            let slept = seen.blocked && !seen.timed_out;
+            self.explorer.next(best, wait, slept, &self.ladder.units)
         };
     }
 

@@ -107,3 +107,20 @@ fn no_adversary_gets_past_the_guard() {
         }
     }
 }
+
+#[test]
+fn a_peer_that_sleeps_only_because_we_do_is_found_out() {
+    for wake in WAKE_COSTS_NS {
+        for name in ["learned", "learned-2"] {
+            let over = replay::sleeping_peer(name, wake).unwrap();
+            assert!(
+                over <= 1.05,
+                "{name} at {wake} ns: {over} times as long as could be"
+            );
+        }
+        for name in ["never", "ski-rental"] {
+            let over = replay::sleeping_peer(name, wake).unwrap();
+            assert!(over > 10.0, "{name} finds it by itself at {wake} ns: {over}");
+        }
+    }
+}

@@ -29,4 +29,4 @@ pub use queue::{TimerId, TimerQueue};
 #[cfg(feature = "std")]
 pub use system::{Monotonic, Wall};
 #[cfg(feature = "std")]
-pub use virtual_clock::VirtualClock;
+pub use virtual_clock::{Subscription, VirtualClock};

@@ -1,6 +1,5 @@
 //! [`VirtualClock`]: runs with another clock, and can be stopped, set and warped.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -16,10 +15,44 @@ use crate::{Clock, Moment};
 pub struct VirtualClock {
     source: Arc<dyn Clock + Send + Sync>,
     state: Mutex<State>,
-    subscribers: Mutex<Vec<Subscriber>>,
+    subscribers: Mutex<Subscribers>,
 }
 
 type Subscriber = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Default)]
+struct Subscribers {
+    all: Vec<(u64, Subscriber)>,
+    next: u64,
+}
+
+/// Somebody who is called after every change of a [`VirtualClock`], until this is dropped.
+#[must_use = "dropped at once, it hears of no change"]
+pub struct Subscription {
+    clock: Arc<VirtualClock>,
+    number: u64,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut subscribers = self.clock.subscribers();
+        let place = subscribers
+            .all
+            .iter()
+            .position(|(number, _)| *number == self.number);
+        let gone = place.map(|place| subscribers.all.swap_remove(place));
+        drop(subscribers);
+        drop(gone); // its own drop may use the clock
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -45,7 +78,7 @@ impl VirtualClock {
         Self {
             source,
             state: Mutex::new(running),
-            subscribers: Mutex::new(Vec::new()),
+            subscribers: Mutex::default(),
         }
     }
 
@@ -72,12 +105,18 @@ impl VirtualClock {
         self.jump(|_| moment);
     }
 
-    /// Calls `changed` after every change, on the thread that makes it. It must not change this clock.
-    pub fn subscribe(&self, changed: Box<dyn Fn() + Send + Sync>) {
-        self.subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::from(changed));
+    /// Calls `changed` after every change, on the thread that makes it, until the subscription is dropped. It must not change
+    /// this clock.
+    pub fn subscribe(self: &Arc<Self>, changed: impl Fn() + Send + Sync + 'static) -> Subscription {
+        let mut subscribers = self.subscribers();
+        let number = subscribers.next;
+        subscribers.next += 1;
+        subscribers.all.push((number, Arc::new(changed)));
+        drop(subscribers);
+        Subscription {
+            clock: self.clone(),
+            number,
+        }
     }
 
     fn jump(&self, to: impl FnOnce(Moment) -> Moment) {
@@ -96,14 +135,14 @@ impl VirtualClock {
         let source = self.source.now();
         *state = next(state.at(source), source, *state);
         drop(state);
-        let subscribers = self
-            .subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        for changed in subscribers {
+        let subscribers = self.subscribers().all.clone();
+        for (_, changed) in subscribers {
             changed();
         }
+    }
+
+    fn subscribers(&self) -> MutexGuard<'_, Subscribers> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -180,15 +219,24 @@ mod tests {
     #[test]
     fn t2_every_change_wakes_the_subscribers() {
         static CALLS: AtomicUsize = AtomicUsize::new(0);
-        let clock = VirtualClock::new(Arc::new(ManualClock::new()));
-        clock.subscribe(Box::new(|| {
+        let clock = Arc::new(VirtualClock::new(Arc::new(ManualClock::new())));
+        let subscription = clock.subscribe(|| {
             CALLS.fetch_add(1, Ordering::Relaxed);
-        }));
+        });
         clock.stop();
         clock.start();
         clock.warp(TICK);
         clock.set(Moment::ZERO);
         assert_eq!(CALLS.load(Ordering::Relaxed), 4);
+        let other = clock.subscribe(|| {
+            CALLS.fetch_add(10, Ordering::Relaxed);
+        });
+        drop(subscription);
+        clock.stop();
+        assert_eq!(CALLS.load(Ordering::Relaxed), 14, "only who is still there");
+        assert!(std::format!("{other:?}").contains("Stopped"));
+        drop(other);
+        assert_eq!(Arc::strong_count(&clock), 1);
     }
 
     #[test]

@@ -277,6 +277,14 @@ impl Backend for Picky {
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         self.0.wait(timeout, ready)
     }
+    fn watched(&self) -> usize {
+        self.0.watched()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.0.visit(each);
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         self.0.drain(each);
     }

@@ -39,6 +39,9 @@ pub(crate) enum Fault {
     RemovesTwins,
     KeepsShares,
     DropsSharesAtOnce,
+    ShowsHalf,
+    ShowsFirstInterests,
+    CountsOnlyTheLoud,
     DrainsHalf,
     DrainsFirstInterests,
     DrainsNobodyOut,
@@ -316,6 +319,27 @@ impl Backend for Faulty {
 
     fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         Ok(self.is(Fault::ShowsTooLittle).then(|| self.shown.as_fd()))
+    }
+
+    fn watched(&self) -> usize {
+        let loud = self.interests.values().filter(|(_, now)| *now != Interest::NONE);
+        if self.is(Fault::CountsOnlyTheLoud) {
+            loud.count()
+        } else {
+            self.good.watched()
+        }
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        let mut number = 0;
+        self.good.visit(&mut |fd, token, interest| {
+            number += 1;
+            match self.fault {
+                Fault::ShowsHalf if number % 2 == 0 => {}
+                Fault::ShowsFirstInterests => each(fd, token, self.interests[&token].0),
+                _ => each(fd, token, interest),
+            }
+        });
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {

@@ -21,7 +21,7 @@ use signal_hook::consts::SIGURG;
 use super::fixtures::need;
 
 /// Runs `body`, and `wake` on another thread as soon as this one sleeps.
-pub(super) fn once_asleep<R>(wake: impl FnOnce() + Send, body: impl FnOnce() -> R) -> R {
+pub fn once_asleep<R>(wake: impl FnOnce() + Send, body: impl FnOnce() -> R) -> R {
     let home = std::fs::read_link("/proc/thread-self").unwrap_or_default();
     let state = Path::new("/proc").join(home).join("stat");
     thread::scope(|threads| {
@@ -39,7 +39,10 @@ pub(super) fn once_asleep<R>(wake: impl FnOnce() + Send, body: impl FnOnce() -> 
 /// Runs `body` while this thread gets one signal after the other.
 ///
 /// It is a signal that is ignored where nobody handles it, so that a late one does no harm.
-pub(super) fn in_a_storm<R>(body: impl FnOnce() -> R) -> R {
+///
+/// # Panics
+/// If no signal arrives.
+pub fn in_a_storm<R>(body: impl FnOnce() -> R) -> R {
     struct Ends<'a>(&'a AtomicBool);
     impl Drop for Ends<'_> {
         fn drop(&mut self) {
@@ -72,14 +75,17 @@ pub(super) fn in_a_storm<R>(body: impl FnOnce() -> R) -> R {
 ///
 /// The number is near the upper limit, where the system puts nobody by itself: while it is closed, it stays free.
 #[derive(Debug)]
-pub(super) struct Number {
+pub struct Number {
     fd: ManuallyDrop<OwnedFd>,
     is_open: Cell<bool>,
 }
 
 impl Number {
     /// Another number for the file of `fd`.
-    pub(super) fn of(fd: impl AsFd) -> Rc<Self> {
+    ///
+    /// # Panics
+    /// If there is no number left.
+    pub fn of(fd: impl AsFd) -> Rc<Self> {
         static TAKEN: AtomicI32 = AtomicI32::new(0);
         let limit = i32::try_from(raise_limit()).unwrap_or(i32::MAX).min(100_000);
         let least = limit - 1 - TAKEN.fetch_add(1, Ordering::Relaxed) % 100;
@@ -91,7 +97,10 @@ impl Number {
     }
 
     /// Closes it as a `close(2)` from elsewhere would.
-    pub(super) fn close(&self) {
+    ///
+    /// # Panics
+    /// If it is not open.
+    pub fn close(&self) {
         if self.is_open.replace(false) {
             need(nix::unistd::close(self.fd.as_raw_fd()), "closing a number");
         }
@@ -111,7 +120,7 @@ impl AsFd for Number {
 }
 
 /// Lets the process open as many descriptors as it may, and says how many that are.
-pub(super) fn raise_limit() -> u64 {
+pub fn raise_limit() -> u64 {
     let mut limits = getrlimit(Resource::Nofile);
     if limits.current != limits.maximum {
         limits.current = limits.maximum;

@@ -22,7 +22,7 @@
 //! descriptor number. It is a test tool: it opens thousands of descriptors and raises the limit for them, starts threads,
 //! sends itself `SIGURG`, and closes numbers behind their owner's back.
 
-mod disturb;
+pub mod disturb;
 mod fixtures;
 mod oracle;
 mod promises;

@@ -3,7 +3,7 @@
 //! The truth is what the kernel says of each descriptor alone, right before and right after a wait. It must not change
 //! in between by anything but what ends the wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
@@ -219,6 +219,30 @@ impl Backend for Oracle<'_> {
 
     fn always_ready(&self) -> bool {
         self.backend.always_ready()
+    }
+
+    fn watched(&self) -> usize {
+        let watched = self.backend.watched();
+        assert_eq!(watched, self.told.len(), "a wrong number of registrations");
+        watched
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        let mut seen = BTreeSet::new();
+        self.backend.visit(&mut |fd, token, interest| {
+            let told = self
+                .told
+                .get(&token)
+                .map(|one| (one.fd.as_raw_fd(), one.interest));
+            assert_eq!(
+                told,
+                Some((fd.as_raw_fd(), interest)),
+                "{token:?} was shown with a wrong descriptor or interest"
+            );
+            assert!(seen.insert(token), "{token:?} was shown twice");
+            each(fd, token, interest);
+        });
+        assert_eq!(seen.len(), self.told.len(), "somebody was not shown");
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {

@@ -54,6 +54,14 @@ impl Backend for Slow {
         }
         self.real.wait(timeout, ready)
     }
+    fn watched(&self) -> usize {
+        self.real.watched()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.real.visit(each);
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         self.real.drain(each);
     }

@@ -81,6 +81,16 @@ impl Backend for Plain {
         Ok(())
     }
 
+    fn watched(&self) -> usize {
+        self.0.len()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        for (fd, token, interest) in &self.0 {
+            each(fd, *token, *interest);
+        }
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         for (fd, token, interest) in std::mem::take(&mut self.0) {
             each(fd, token, interest);

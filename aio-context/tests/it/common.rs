@@ -148,7 +148,7 @@ fn passes(ms: i32) -> bool {
     })
 }
 
-fn is_readable(fd: impl AsFd) -> bool {
+pub(crate) fn is_readable(fd: impl AsFd) -> bool {
     wait_for(fd, 0) == 1
 }
 

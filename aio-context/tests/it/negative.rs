@@ -41,6 +41,14 @@ impl Backend for Failing {
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         self.inner.wait(timeout, ready)
     }
+    fn watched(&self) -> usize {
+        self.inner.watched()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.inner.visit(each);
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         self.inner.drain(each);
     }
@@ -137,6 +145,14 @@ impl Backend for Sleepless {
         }
         self.0.wait(timeout, ready)
     }
+    fn watched(&self) -> usize {
+        self.0.watched()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.0.visit(each);
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         self.0.drain(each);
     }
@@ -192,6 +208,14 @@ impl Backend for Robbed {
         }
         self.0.wait(Some(Duration::ZERO), ready)
     }
+    fn watched(&self) -> usize {
+        self.0.watched()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.0.visit(each);
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         self.0.drain(each);
     }

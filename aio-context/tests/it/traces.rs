@@ -5,10 +5,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::check::{check, replay};
 use crate::common::{Bench, everywhere};
-use crate::model::Model;
 use crate::replay::Replay;
-use crate::trace::{Expected, parse};
+use crate::trace::parse;
 
 everywhere! {
     d3_handlers
@@ -19,49 +19,8 @@ everywhere! {
     t1_t4_timers
     d1_d6_nested_polls
     d9_panics
+    case_97_the_same_steps_twice
     random_traces
-}
-
-/// Replays a trace on a context and on the model; what differs, or is not as expected, is the error.
-fn replay(bench: Bench, trace: &str) -> Result<usize, String> {
-    let (real, mut model) = (Replay::new(bench), Model::default());
-    let mut calls = 0;
-    for (number, (step, expected)) in parse(trace).iter().enumerate() {
-        let log = real.step(step);
-        let model_log = model.step(step, &log);
-        if log != model_log {
-            return Err(format!(
-                "step {number}, {step:?}: the context did {log:?}, the model {model_log:?}"
-            ));
-        }
-        let (called, wanted) = compared(&log, expected.as_ref());
-        if wanted.is_some_and(|wanted| called != wanted) {
-            return Err(format!("step {number}, {step:?}: {log:?}, but {expected:?}"));
-        }
-        calls += called.len();
-    }
-    Ok(calls)
-}
-
-/// What is compared of a log with what is expected: not the signs of progress.
-fn compared(log: &[String], expected: Option<&Expected>) -> (Vec<String>, Option<Vec<String>>) {
-    let mut called: Vec<_> = log
-        .iter()
-        .map(|entry| entry.trim_end_matches(['+', '-']).to_owned())
-        .filter(|entry| !entry.is_empty())
-        .collect();
-    let mut wanted = expected.map(|expected| expected.calls.clone());
-    if expected.is_some_and(|expected| expected.in_any_order) {
-        called.sort();
-        wanted.iter_mut().for_each(|wanted| wanted.sort());
-    }
-    (called, wanted)
-}
-
-fn check(bench: Bench, trace: &str) {
-    if let Err(why) = replay(bench, trace) {
-        panic!("{trace}\n{why}");
-    }
 }
 
 fn d3_handlers(bench: Bench) {
@@ -345,11 +304,34 @@ fn shortest(bench: Bench, mut steps: Vec<String>) -> Vec<String> {
     steps
 }
 
-fn random_traces(bench: Bench) {
+/// The seed and the number of random traces, printed.
+fn asked_for() -> (u64, u64) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = number("AIO_SEED").unwrap_or_else(|| fastrand::u64(..));
     let traces = number("AIO_TRACES").unwrap_or(300);
     println!("AIO_SEED={seed} AIO_TRACES={traces}");
+    (seed, traces)
+}
+
+/// No order depends on keys or addresses of the moment: the same steps make the same calls.
+fn case_97_the_same_steps_twice(bench: Bench) {
+    let (seed, traces) = asked_for();
+    let mut author = Author(fastrand::Rng::with_seed(seed));
+    for number in 0..traces / 4 {
+        let steps = author.trace().join("; ");
+        let calls = || {
+            let real = Replay::new(bench);
+            parse(&steps)
+                .iter()
+                .map(|(step, _)| real.step(step))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(calls(), calls(), "trace {number} of AIO_SEED={seed}: {steps}");
+    }
+}
+
+fn random_traces(bench: Bench) {
+    let (seed, traces) = asked_for();
     let mut author = Author(fastrand::Rng::with_seed(seed));
     let mut calls = 0;
     for number in 0..traces {

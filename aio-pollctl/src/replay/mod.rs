@@ -19,7 +19,9 @@ use std::boxed::Box;
 
 pub use optimum::BestFixed;
 pub use random::Random;
-pub use scenarios::{Adversary, Ceiled, ceiling, deadlines, false_sleeps, step_response, worst_adversary};
+pub use scenarios::{
+    Adversary, Ceiled, ceiling, deadlines, false_sleeps, sleeping_peer, step_response, worst_adversary,
+};
 pub use trace::{ParseError, Role, Trace};
 
 use crate::{Fixed, HandlerMemory, Iteration, PollParams, PollPolicy, WakeCost};

@@ -141,6 +141,27 @@ pub fn step_response(name: &str, wake_ns: u64) -> Option<(usize, usize)> {
     Some((change(long, short), change(short, long)))
 }
 
+/// A peer that sends its next request at once, unless it was answered so late that it fell asleep meanwhile: then the request comes
+/// after a quarter more than a sleep costs. How long a request takes in the end, over what it takes if nobody sleeps.
+///
+/// `None` if there is no policy of that name.
+#[must_use]
+pub fn sleeping_peer(name: &str, wake_ns: u64) -> Option<f64> {
+    const WAITS: u32 = 20_000;
+    let mut state = Loop::new(Policy::by_name(name, params_for(wake_ns))?, wake_ns);
+    let (awake, woken) = (wake_ns / 10, wake_ns + wake_ns / 4);
+    let (mut wait, mut time) = (woken, 0);
+    for number in 0..WAITS {
+        let slept = wait > state.budget();
+        state.step(wait);
+        if number >= WAITS / 2 {
+            time += wait + if slept { state.late_ns } else { 0 };
+        }
+        wait = if slept { woken } else { awake };
+    }
+    Some(time as f64 / (awake * u64::from(WAITS / 2)) as f64)
+}
+
 /// A timer whose time is known beside events whose time is not: cost over the clairvoyant optimum if the policy is told of
 /// the timer, and if it is not.
 ///

@@ -5,6 +5,7 @@ mod calloop;
 mod event_manager;
 mod mio;
 mod polling;
+mod scheme;
 mod tokio;
 
 use crate::case::Case;
@@ -44,11 +45,14 @@ pub(crate) fn register(case: Case, n: u64) -> Case {
 }
 
 pub(crate) fn home_batch(case: Case, batch: u64) -> Case {
-    case.by("calloop", move || calloop::idle(batch))
+    let case = c::deferred(case, batch);
+    case.by("as QEMU", move || scheme::batch(batch))
+        .by("calloop", move || calloop::idle(batch))
         .by("tokio", move || tokio::spawned(batch))
 }
 
 pub(crate) fn home_single(case: Case) -> Case {
+    let case = c::deferred(case, 1);
     case.by("calloop", || calloop::idle(1))
         .by("tokio", || tokio::spawned(1))
 }

@@ -50,8 +50,24 @@ pub struct Args {
     pub poll_wake_ns: Option<u64>,
 
     /// What CPU time is worth, in percent of latency: 25 looks four times as long as 100, 400 a quarter as long
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub poll_cpu_price: u32,
+
+    /// At most this share of a core is spent looking, in percent; 100 is no limit
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub poll_cpu_max: u32,
+
+    /// What the time to look grows by, as a factor, with the policies of QEMU and KVM; 0 is their own choice
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub poll_grow: u32,
+
+    /// What the time to look shrinks by, as a divisor, with the policies of QEMU and KVM; 0 is their own choice
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub poll_shrink: u32,
+
+    /// How slowly qemu-weighted forgets: an event counts for one part in two to this power; 0 is its own choice
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=31))]
+    pub poll_weight: u32,
 
     /// Where to write how long each wait took, one a line in nanoseconds, to compare polling policies on your own load with
     /// cargo xtask policies --trace; needs --poll-max

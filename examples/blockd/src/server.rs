@@ -137,7 +137,12 @@ pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
 
 /// How much to poll: what was asked for, with what a sleep costs here.
 fn poll_params(args: &Args) -> anyhow::Result<PollParams> {
-    let params = PollParams::up_to(args.poll_max).with_cpu_price(args.poll_cpu_price);
+    let params = PollParams::up_to(args.poll_max)
+        .with_cpu_price(args.poll_cpu_price)
+        .with_cpu_max(args.poll_cpu_max)
+        .with_grow(args.poll_grow)
+        .with_shrink(args.poll_shrink)
+        .with_weight(args.poll_weight);
     if args.poll_max.is_zero() {
         return Ok(params);
     }

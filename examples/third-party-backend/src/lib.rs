@@ -183,6 +183,16 @@ impl Backend for OneShot {
         Ok(())
     }
 
+    fn watched(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        for (token, entry) in &self.entries {
+            each(&entry.fd, *token, entry.interest);
+        }
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         self.reported.clear();
         for (token, entry) in std::mem::take(&mut self.entries) {

@@ -150,6 +150,14 @@ impl Backend for Faulty {
         self.inner.always_ready()
     }
 
+    fn watched(&self) -> usize {
+        self.inner.watched()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.inner.visit(each);
+    }
+
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         self.inner.drain(each);
     }

@@ -308,6 +308,12 @@ fn situations(seed: u64, interrupt: &Interrupt) -> anyhow::Result<Vec<Verdict>> 
         most(&idle),
         8.0,
     ));
+    let peers = WAKE_COSTS_NS.map(|wake| replay::sleeping_peer(POLICY, wake).unwrap_or(f64::INFINITY));
+    verdicts.push(Verdict::at_most(
+        "a peer that sleeps if we do: time for a request over neither asleep",
+        most(&peers),
+        1.05,
+    ));
     interrupt.check()?;
     verdicts.extend(deadlines(seed));
     interrupt.check()?;

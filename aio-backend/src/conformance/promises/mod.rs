@@ -58,6 +58,7 @@ promises! {
         a_known_token_is_refused: "an add of a token that is there is refused, changes nothing, and its share is let go",
         unknown_tokens_are_errors: "to modify or to remove a token that is not there is NotFound, and changes nothing",
         shares_are_kept_and_let_go: "(4) the share is kept from add until remove or drain, and let go there",
+        everybody_is_shown: "visit shows every registration as it was told last and changes nothing, and watched counts them",
         drain_hands_everything_over: "drain hands every registration over as it was told last, and leaves the backend as if newly made",
     }
     time {

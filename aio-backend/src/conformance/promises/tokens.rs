@@ -171,6 +171,50 @@ pub(super) fn shares_are_kept_and_let_go(backend: &mut dyn Backend) {
     }
 }
 
+pub(super) fn everybody_is_shown(backend: &mut dyn Backend) {
+    let interests = [Interest::WRITE, Interest::NONE, Interest::READ, Interest::BOTH];
+    let kinds = [Kind::Eventfd, Kind::Eventfd, Kind::Socket, Kind::File];
+    let sources = kinds.map(Source::new);
+    let tokens = [0, 1, 2, 3].map(|index| Token::new(index * 3, 2));
+    let shown = |backend: &dyn Backend| {
+        let mut shown = Vec::new();
+        backend.visit(&mut |fd, token, interest| shown.push((token, fd.as_raw_fd(), interest)));
+        shown.sort_by_key(|(token, _, _)| *token);
+        let (watched, seen) = (backend.watched(), shown.len());
+        assert!(
+            watched == seen,
+            "{seen} are shown, and {watched} are said to be watched"
+        );
+        shown
+    };
+    let mut expected = Vec::new();
+    assert!(
+        shown(backend) == expected,
+        "nobody is watched, and somebody is shown"
+    );
+    for (source, token) in sources.iter().zip(tokens) {
+        add(backend, source, token, Interest::READ);
+    }
+    for ((source, token), interest) in sources.iter().zip(tokens).zip(interests) {
+        need(backend.modify(token, interest), "a modify");
+        expected.push((token, source.fd.as_raw_fd(), interest));
+    }
+    for _ in 0..2 {
+        let shown = shown(backend);
+        assert!(
+            shown == expected,
+            "{expected:?} were to be shown, and {shown:?} are shown"
+        );
+    }
+    sources[2].feed();
+    let first = [(tokens[0], OUT), (tokens[2], IN), (tokens[3], IN | OUT)];
+    expect(backend, &first, "to be shown changes nothing");
+    while let Some((token, _, _)) = expected.pop() {
+        need(backend.remove(token), "a remove");
+        assert!(shown(backend) == expected, "who is gone is shown, or counted");
+    }
+}
+
 pub(super) fn drain_hands_everything_over(backend: &mut dyn Backend) {
     let interests = [
         Interest::READ,

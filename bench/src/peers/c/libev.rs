@@ -1,11 +1,13 @@
 //! libev 4.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_uint, c_void};
 use std::os::fd::RawFd;
 
 use libloading::Symbol;
 
 use super::{Loop, Timers, Watch, expired, load, served};
+use crate::case::{Run, timed};
 
 const READ: c_int = 1;
 /// Set by `ev_io_init` for a descriptor that the loop does not know yet.
@@ -155,4 +157,72 @@ impl Timers for Libev {
             drop(Box::from_raw(timer.cast::<Timer>()));
         }
     }
+}
+
+/// `ev_async`.
+#[repr(C)]
+struct Async {
+    active: c_int,
+    pending: c_int,
+    priority: c_int,
+    data: *mut c_void,
+    callback: extern "C" fn(*mut c_void, *mut Async, c_int),
+    sent: c_int,
+}
+
+extern "C" fn on_async(_: *mut c_void, watcher: *mut Async, _: c_int) {
+    // SAFETY: libev calls with the watcher that was started; its data is the counter below, which is never freed.
+    let count = unsafe { &*(*watcher).data.cast::<Cell<u64>>() };
+    count.set(count.get() + 1);
+}
+
+/// Watchers that any thread may have called, a batch at a time.
+pub(super) fn deferred(batch: u64) -> anyhow::Result<Run> {
+    type Call = Symbol<'static, unsafe extern "C" fn(*mut c_void, *mut Async)>;
+    let library = load(&["libev.so.4"])?;
+    // SAFETY: the signatures are those of `ev.h`.
+    let (it, start, send, run): (
+        _,
+        Call,
+        Call,
+        Symbol<'_, unsafe extern "C" fn(*mut c_void, c_int) -> c_int>,
+    ) = unsafe {
+        let new: Symbol<'_, unsafe extern "C" fn(c_uint) -> *mut c_void> = library.get(b"ev_loop_new")?;
+        (
+            new(0),
+            library.get(b"ev_async_start")?,
+            library.get(b"ev_async_send")?,
+            library.get(b"ev_run")?,
+        )
+    };
+    let count: &'static Cell<u64> = Box::leak(Box::new(Cell::new(0)));
+    let watcher = || {
+        // Never freed: the loop keeps pointers to it.
+        let watcher = Box::into_raw(Box::new(Async {
+            active: 0,
+            pending: 0,
+            priority: 0,
+            data: std::ptr::from_ref(count).cast_mut().cast(),
+            callback: on_async,
+            sent: 0,
+        }));
+        // SAFETY: the watcher is initialised, and never freed.
+        unsafe {
+            start(it, watcher);
+        }
+        watcher
+    };
+    let watchers: Vec<*mut Async> = (0..batch).map(|_| watcher()).collect();
+    Ok(Box::new(move |times| {
+        let before = count.get();
+        let took = timed(times, || {
+            // SAFETY: loop and watchers are there.
+            unsafe {
+                watchers.iter().for_each(|watcher| send(it, *watcher));
+                run(it, NOWAIT);
+            }
+        });
+        assert_eq!(count.get() - before, times * batch);
+        took
+    }))
 }

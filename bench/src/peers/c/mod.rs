@@ -167,6 +167,11 @@ pub(super) fn register(case: Case, n: u64) -> Case {
     })
 }
 
+/// Callbacks that any thread may ask for.
+pub(super) fn deferred(case: Case, batch: u64) -> Case {
+    case.by("libev", move || libev::deferred(batch))
+}
+
 pub(super) fn timers(case: Case, workload: &'static str, n: u64) -> Case {
     case.by("libev", move || Ok(timer_cycle(workload, n, libev::open()?)))
         .by("libevent", move || {

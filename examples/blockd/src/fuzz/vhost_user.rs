@@ -50,7 +50,11 @@ impl Scene {
             poll_max: Duration::ZERO,
             policy: "never".to_owned(),
             poll_wake_ns: None,
-            poll_cpu_price: 50,
+            poll_cpu_price: 100,
+            poll_cpu_max: 100,
+            poll_grow: 0,
+            poll_shrink: 0,
+            poll_weight: 0,
             record_waits: None,
             backend: Waiter::Epoll,
         };

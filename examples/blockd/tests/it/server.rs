@@ -79,7 +79,11 @@ impl Wanted {
             policy: policy.to_owned(),
             poll_wake_ns: None,
             record_waits: None,
-            poll_cpu_price: 50,
+            poll_cpu_price: 100,
+            poll_cpu_max: 100,
+            poll_grow: 0,
+            poll_shrink: 0,
+            poll_weight: 0,
             backend,
         };
         let (ready, is_ready) = mpsc::channel();

@@ -1,0 +1,444 @@
+//! Cases 1 to 12 and 22: descriptor numbers, who owns them, and what they mean.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::thread;
+
+use aio_backend::conformance::disturb::Number;
+use aio_context::{Context, Interest, Registration};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use crate::common::{Bench, Count, Kick, everywhere, watch};
+use crate::fixtures::{MOMENT, Tap, counted, feed, pipe, rests};
+use crate::process::each_in_a_process;
+
+everywhere! {
+    case_01_closed_while_it_is_registered
+    case_02_closed_while_a_twin_keeps_its_file_alive
+    case_05_two_numbers_of_one_file
+    case_06_what_epoll_refuses_is_always_ready
+    case_07_the_same_number_twice
+    case_08_removing_what_is_not_there
+    case_09_a_number_that_is_not_open
+    case_10_a_loop_that_watches_itself
+    case_11_epoll_sets_inside_epoll_sets
+    case_12_polled_only_and_then_watched
+    case_22_another_ready_one_is_removed_or_closed_by_a_callback
+}
+
+fn errno(result: io::Result<Registration>) -> Option<i32> {
+    result.err().and_then(|why| why.raw_os_error())
+}
+
+const EBADF: i32 = 9;
+const EINVAL: i32 = 22;
+const ELOOP: i32 = 40;
+
+/// The context waits when there is nothing, and is woken by what comes.
+fn goes_on(bench: Bench, cx: &Context) {
+    let kick = Kick::new();
+    let _registration = watch(cx, &kick);
+    assert!(!bench.look(cx));
+    kick.kick();
+    assert!(bench.block(cx) && kick.count.get() == 1);
+}
+
+/// Rule R4. Of a number that is closed the kernel tells `ppoll` at once, and `epoll` nothing: there the registration is
+/// silent until somebody changes it, and is told then.
+fn case_01_closed_while_it_is_registered(bench: Bench) {
+    let (builder, asked) = counted(bench);
+    let cx = builder.build().unwrap();
+    let (reader, _writer) = pipe();
+    let tap = Tap::new(Number::of(reader));
+    let registration = cx.watch(tap.clone(), Interest::READ).unwrap();
+    assert!(!bench.poll(&cx, MOMENT));
+    tap.fd.close();
+    let is_told = cx.backend_name() == "ppoll";
+    assert!(!bench.poll(&cx, MOMENT));
+    let (met, live) = (tap.met(), registration.is_live());
+    if is_told {
+        assert_eq!((met, live), (vec!["broken".to_owned()], false), "once");
+    } else {
+        assert_eq!((met.len(), live), (0, true));
+        let why = registration.set_interest(Interest::BOTH).unwrap_err();
+        assert_eq!(why.raw_os_error(), Some(EBADF));
+    }
+    (0..3).for_each(|_| rests(bench, &cx, &asked));
+    assert!(tap.met().is_empty());
+    drop(registration);
+    goes_on(bench, &cx);
+}
+
+/// Rule R2. Under epoll such a number goes on having events. They are its handler's, who finds out by reading, as long as it
+/// is registered, and nobody's afterwards.
+fn case_02_closed_while_a_twin_keeps_its_file_alive(bench: Bench) {
+    let (builder, asked) = counted(bench);
+    let cx = builder.build().unwrap();
+    let (reader, writer) = pipe();
+    let tap = Tap::new(Number::of(&reader));
+    let registration = cx.watch(tap.clone(), Interest::READ).unwrap();
+    assert!(!bench.poll(&cx, MOMENT));
+    feed(&writer);
+    tap.fd.close();
+    let is_told = cx.backend_name() == "ppoll";
+    bench.poll(&cx, MOMENT);
+    let met = tap.met();
+    if is_told {
+        assert_eq!(met, ["broken"]);
+    } else {
+        assert_eq!(met, ["readable", "Bad file descriptor (os error 9)"]);
+    }
+    drop(registration);
+    // The first look finds it out.
+    assert!(!bench.look(&cx));
+    (0..3).for_each(|_| rests(bench, &cx, &asked));
+    assert!(tap.met().is_empty());
+    goes_on(bench, &cx);
+}
+
+/// Another file under that number, which has to be free.
+fn reopened(number: i32, file: &OwnedFd) -> OwnedFd {
+    let again = rustix::io::fcntl_dupfd_cloexec(file, number).unwrap();
+    assert_eq!(again.as_raw_fd(), number);
+    again
+}
+
+/// Rule R2.
+#[test]
+fn case_03_closed_and_used_again() {
+    let name = concat!(module_path!(), "::case_03_closed_and_used_again");
+    each_in_a_process(name, |bench| {
+        let cx = bench.context();
+        let (first, first_writer) = pipe();
+        let former = Tap::new(Number::of(&first));
+        let _former = cx.watch(former.clone(), Interest::READ).unwrap();
+        bench.poll(&cx, MOMENT);
+        feed(&first_writer);
+        let number = former.as_fd().as_raw_fd();
+        former.fd.close();
+        let (second, second_writer) = pipe();
+        let latter = Tap::new(reopened(number, &second));
+        let registration = cx.watch(latter.clone(), Interest::READ).unwrap();
+        for _ in 0..3 {
+            assert!(!bench.poll(&cx, MOMENT), "the former file is nobody's");
+        }
+        assert!(former.met().is_empty() && latter.met().is_empty());
+        feed(&second_writer);
+        assert!(bench.block(&cx));
+        assert_eq!((latter.met().len(), latter.bytes.get()), (1, 1));
+        assert!(registration.is_live() && !_former.is_live());
+        assert!(!bench.poll(&cx, MOMENT));
+    });
+}
+
+/// Rule R2. Between the wait and the dispatch lie the bottom halves: in one of them another thread closes a number that is
+/// ready, and has it used again.
+#[test]
+fn case_04_used_again_between_the_wait_and_the_dispatch() {
+    let name = concat!(
+        module_path!(),
+        "::case_04_used_again_between_the_wait_and_the_dispatch"
+    );
+    each_in_a_process(name, |bench| {
+        let cx = bench.context();
+        let (first, first_writer) = pipe();
+        let former = Tap::new(Number::of(&first));
+        let registration = cx.watch(former.clone(), Interest::READ).unwrap();
+        let number = former.as_fd().as_raw_fd();
+        // Somebody else closes it: it must not be closed once more, when it means another file.
+        std::mem::forget(former.clone());
+        bench.poll(&cx, MOMENT);
+        let (second, second_writer) = pipe();
+        let latter = Rc::new(RefCell::new(None));
+        let slot = latter.clone();
+        let bh = cx.bottom_half("between", move |cx| {
+            let second = second.try_clone().unwrap();
+            let other = thread::spawn(move || {
+                nix::unistd::close(number).unwrap();
+                reopened(number, &second)
+            });
+            let tap = Tap::new(other.join().unwrap());
+            let registration = cx.watch(tap.clone(), Interest::READ).unwrap();
+            *slot.borrow_mut() = Some((tap, registration));
+        });
+        feed(&first_writer);
+        bh.schedule();
+        assert!(bench.block(&cx));
+        let (tap, _kept) = latter.take().unwrap();
+        assert!(!registration.is_live());
+        assert!(
+            former.met().is_empty() && tap.met().is_empty(),
+            "the event is stale"
+        );
+        assert!(!bench.poll(&cx, MOMENT));
+        feed(&second_writer);
+        assert!(bench.block(&cx));
+        assert_eq!((former.met().len(), tap.met()), (0, vec!["readable".to_owned()]));
+    });
+}
+
+/// Rule R2: the number counts, not the file.
+fn case_05_two_numbers_of_one_file(bench: Bench) {
+    let (cx, counts) = (bench.context(), [Count::default(), Count::default()]);
+    let kick = Kick::new();
+    let _registrations = counts.clone().map(|count| {
+        let watched = cx.on(kick.writer()).readable(move |_, _| {
+            count.up();
+        });
+        watched.watch().unwrap()
+    });
+    assert!(!bench.look(&cx));
+    kick.kick();
+    for calls in 1..=3 {
+        assert!(bench.block(&cx));
+        assert_eq!(counts.each_ref().map(Count::get), [calls, calls]);
+    }
+    kick.clear();
+    assert!(!bench.look(&cx));
+}
+
+/// Rule B4, while the ladder goes up and down.
+fn case_06_what_epoll_refuses_is_always_ready(bench: Bench) {
+    let cx = bench.context();
+    let counts = [Count::default(), Count::default()];
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let files = [null, tempfile::tempfile().unwrap()];
+    let _files: Vec<_> = files
+        .into_iter()
+        .zip(counts.clone())
+        .map(|(file, count)| {
+            let watched = cx.on(file).readable(move |_, _| {
+                count.up();
+            });
+            watched.watch().unwrap()
+        })
+        .collect();
+    let mut polls = 0;
+    for round in 1..=3 {
+        let kicks: Vec<_> = (0..70).map(|_| Kick::new()).collect();
+        let _registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
+        kicks.iter().for_each(|kick| kick.kick());
+        // Two batches serve everybody.
+        for _ in 0..3 {
+            polls += 1;
+            assert!(bench.block(&cx));
+        }
+        let served = kicks.iter().filter(|kick| kick.count.get() == 1).count();
+        assert_eq!(served, 70, "round {round}");
+        assert!(kicks.iter().all(|kick| !kick.is_set()));
+    }
+    for count in &counts {
+        assert!((3..=polls).contains(&count.get()), "{} of {polls}", count.get());
+    }
+}
+
+/// Rules R2 and R3: the latest has it, the others are let go, and there is one call for one event.
+fn case_07_the_same_number_twice(bench: Bench) {
+    let (cx, kick) = (bench.context(), Kick::new());
+    let shares = Rc::strong_count(&kick);
+    let [first, second, third] = [(); 3].map(|()| watch(&cx, &kick));
+    assert_eq!(
+        [&first, &second, &third].map(Registration::is_live),
+        [false, false, true]
+    );
+    kick.kick();
+    assert!(bench.block(&cx));
+    assert_eq!((kick.count.get(), kick.log.borrow().len()), (1, 1));
+    drop((second, first));
+    kick.kick();
+    assert!(bench.block(&cx) && kick.count.get() == 2);
+    drop(third);
+    assert_eq!(Rc::strong_count(&kick), shares);
+    goes_on(bench, &cx);
+}
+
+/// Rule R3: nothing is told to the system, and nobody is woken.
+fn case_08_removing_what_is_not_there(bench: Bench) {
+    let (builder, asked) = counted(bench);
+    let (cx, other) = (builder.build().unwrap(), bench.context());
+    let kicks = [Kick::new(), Kick::new(), Kick::new()];
+    let gone = watch(&cx, &kicks[0]).detach();
+    assert!(cx.unwatch(gone));
+    let elsewhere: Vec<_> = (0..9).map(|_| watch(&other, &Kick::new()).detach()).collect();
+    let replaced = watch(&cx, &kicks[1]);
+    let _live = watch(&cx, &kicks[1]);
+    assert!(!bench.look(&cx));
+    let before = (asked.changes(), cx.remote().wakeups());
+    assert!(!cx.unwatch(gone));
+    assert!(elsewhere[2..].iter().all(|token| !cx.unwatch(*token)));
+    drop(replaced);
+    assert!(!cx.unwatch(gone));
+    assert_eq!((asked.changes(), cx.remote().wakeups()), before);
+    goes_on(bench, &cx);
+}
+
+/// Rule R4. epoll says so at once, ppoll with the next wait. (-1 is no `BorrowedFd`; `aio-handlers/src/index.rs` has the
+/// largest numbers.)
+fn case_09_a_number_that_is_not_open(bench: Bench) {
+    let cx = bench.context();
+    let (reader, writer) = pipe();
+    let tap = Tap::new(Number::of(&reader));
+    tap.fd.close();
+    let watched = cx.watch(tap.clone(), Interest::READ);
+    if cx.backend_name() == "ppoll" {
+        let registration = watched.unwrap();
+        // Directly: before it has been found out, it cannot be moved to where a foreign loop could wait for it.
+        assert!(!cx.poll(aio_context::Wait::NoBlock).unwrap());
+        assert_eq!(
+            (tap.met(), registration.is_live()),
+            (vec!["broken".to_owned()], false)
+        );
+    } else {
+        assert_eq!(errno(watched), Some(EBADF));
+    }
+    assert!(format!("{cx:?}").contains("handlers: Some(0)"), "{cx:?}");
+    assert_eq!(Rc::strong_count(&tap), 1, "nobody keeps it");
+    assert!(!bench.poll(&cx, MOMENT) && tap.met().is_empty());
+    // The next one is not in its way.
+    let open = Tap::new(reader);
+    let _registration = cx.watch(open.clone(), Interest::READ).unwrap();
+    feed(&writer);
+    assert!(bench.block(&cx) && open.bytes.get() == 1);
+    goes_on(bench, &cx);
+}
+
+/// Rule G2: what stands for a loop cannot be watched by it, nor by another one that it watches.
+fn case_10_a_loop_that_watches_itself(bench: Bench) {
+    let (cx, other) = (bench.context(), bench.context());
+    let stands_for = |cx: &Context| {
+        cx.embed()
+            .map(|embedded| embedded.as_fd().try_clone_to_owned().unwrap())
+    };
+    let Ok(own) = stands_for(&cx) else {
+        assert_eq!(cx.backend_name(), "ppoll", "nothing stands for an array");
+        return;
+    };
+    let refused = errno(cx.on(own).readable(|_, _| unreachable!()).watch());
+    assert!(matches!(refused, Some(EINVAL | ELOOP)), "{refused:?}");
+    let heard = Count::default();
+    let counted = heard.clone();
+    let inner = other.clone();
+    let of_other = cx.on(stands_for(&other).unwrap()).readable(move |_, _| {
+        counted.up();
+        assert!(bench.look(&inner));
+    });
+    let _of_other = of_other.watch().unwrap();
+    let around = other.on(stands_for(&cx).unwrap()).readable(|_, _| unreachable!());
+    assert_eq!(errno(around.watch()), Some(ELOOP));
+    let kick = Kick::new();
+    let _registration = watch(&other, &kick);
+    kick.kick();
+    assert!(bench.block(&cx));
+    assert_eq!((kick.count.get(), heard.get()), (1, 1));
+    goes_on(bench, &other);
+    goes_on(bench, &cx);
+}
+
+/// As many sets inside each other as the system allows, the innermost first.
+fn nested_sets(innermost: &Kick) -> Vec<OwnedFd> {
+    let mut sets: Vec<OwnedFd> = Vec::new();
+    loop {
+        let set = epoll::create(CreateFlags::CLOEXEC).unwrap();
+        let inner = sets.last().map_or(innermost.as_fd(), AsFd::as_fd);
+        if epoll::add(&set, inner, EventData::new_u64(0), EventFlags::IN).is_err() {
+            return sets;
+        }
+        sets.push(set);
+    }
+}
+
+/// Rule B4: the system allows five levels, our own set is one, and what stands for it one more.
+fn case_11_epoll_sets_inside_epoll_sets(bench: Bench) {
+    let (cx, kick) = (bench.context(), Kick::new());
+    // A foreign loop's wait moves it to epoll.
+    bench.poll(&cx, MOMENT);
+    let sets = nested_sets(&kick);
+    assert!((3..=6).contains(&sets.len()), "{}", sets.len());
+    for (depth, set) in (1..).zip(&sets) {
+        let heard = Count::default();
+        let counted = heard.clone();
+        let watched = cx.on(set.try_clone().unwrap()).readable(move |_, _| {
+            counted.up();
+        });
+        match watched.watch() {
+            Ok(_registration) => {
+                assert!(!bench.look(&cx));
+                kick.kick();
+                assert!(bench.block(&cx) && heard.get() == 1, "depth {depth}");
+                kick.clear();
+                assert!(!bench.look(&cx));
+            }
+            Err(why) => {
+                assert!(matches!(why.raw_os_error(), Some(EINVAL | ELOOP)), "{why}");
+                let allowed = if bench.foreign { 3 } else { 4 };
+                assert!(cx.backend_name() == "epoll" && depth > allowed, "depth {depth}");
+            }
+        }
+        goes_on(bench, &cx);
+    }
+}
+
+/// Rule R1: what was never given to the backend is added then, not modified.
+fn case_12_polled_only_and_then_watched(bench: Bench) {
+    let (cx, kick) = (bench.context(), Kick::new());
+    let registration = cx.watch_polled(kick.clone(), Interest::NONE).unwrap();
+    kick.kick();
+    assert!(!bench.look(&cx));
+    for rounds in 1..=2 {
+        registration.set_interest(Interest::READ).unwrap();
+        assert!(bench.block(&cx) && kick.count.get() == rounds);
+        registration.set_interest(Interest::NONE).unwrap();
+        kick.kick();
+        assert!(!bench.look(&cx));
+    }
+    registration.set_interest(Interest::READ).unwrap();
+    assert!(bench.block(&cx) && !bench.look(&cx));
+    goes_on(bench, &cx);
+}
+
+/// Rule R9: one that is removed is not called. One whose number is only closed is, and reads `EBADF`.
+fn case_22_another_ready_one_is_removed_or_closed_by_a_callback(bench: Bench) {
+    for is_removed in [true, false] {
+        let cx = bench.context();
+        let pipes = [pipe(), pipe()];
+        let taps = pipes.each_ref().map(|(reader, _)| Tap::new(Number::of(reader)));
+        let slots = Rc::new(RefCell::new(Vec::new()));
+        let first = Rc::new(Cell::new(None));
+        // Whichever is called first does it to the other one.
+        for which in 0..2 {
+            let (own, other) = (taps[which].clone(), taps[1 - which].clone());
+            let (slots, first) = (slots.clone(), first.clone());
+            let all = slots.clone();
+            let watched = cx.on(own.clone()).readable(move |tap, cx| {
+                aio_context::Handler::readable(tap, cx);
+                if first.get().is_some() {
+                    return;
+                }
+                first.set(Some(which));
+                if is_removed {
+                    let removed = slots.borrow_mut().remove(1 - which);
+                    drop(removed);
+                } else {
+                    other.fd.close();
+                }
+            });
+            all.borrow_mut().push(watched.watch().unwrap());
+        }
+        bench.poll(&cx, MOMENT);
+        pipes.iter().for_each(|(_, writer)| feed(writer));
+        assert!(bench.block(&cx));
+        let which = first.get().unwrap();
+        assert_eq!(taps[which].met(), ["readable"]);
+        let met = taps[1 - which].met();
+        if is_removed {
+            assert!(met.is_empty(), "{met:?}");
+        } else {
+            assert_eq!(met, ["readable", "Bad file descriptor (os error 9)"]);
+        }
+        let removed = slots.take();
+        drop(removed);
+        goes_on(bench, &cx);
+    }
+}

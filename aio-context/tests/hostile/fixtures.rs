@@ -1,0 +1,248 @@
+//! What hostile cases need besides the common vocabulary: a backend that counts and can be disturbed, and a handler that
+//! writes down what it met.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aio_context::{
+    Backend, Builder, Context, Handler, Interest, Policy, PollParams, ReadyList, Token, Wait, Watched,
+};
+use rustix::pipe::PipeFlags;
+
+use crate::common::{Bench, is_readable};
+
+/// May wait, and does not wait for long.
+pub(crate) const MOMENT: Wait = Wait::AtMost(Duration::from_millis(2));
+
+/// A number for every change, or the one for long runs.
+pub(crate) fn scaled(quick: u64, long: u64) -> u64 {
+    if std::env::var("AIO_HOSTILE").is_ok_and(|asked| asked == "long") {
+        long
+    } else {
+        quick
+    }
+}
+
+/// The seed of a random test, printed.
+pub(crate) fn seed() -> u64 {
+    let told = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = told.unwrap_or_else(|| fastrand::u64(..));
+    println!("AIO_SEED={seed}");
+    seed
+}
+
+/// What a backend was asked for; any thread may read it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    waits: Arc<AtomicU64>,
+    sleeps: Arc<AtomicU64>,
+    changes: Arc<AtomicU64>,
+}
+
+impl Asked {
+    /// Waits, looks included, that were begun.
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Acquire)
+    }
+
+    /// Waits that were begun and may have lasted: those that are no looks.
+    pub(crate) fn sleeps(&self) -> u64 {
+        self.sleeps.load(Ordering::Acquire)
+    }
+
+    /// Registrations that came, changed or went.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+}
+
+/// Is told of a wait before it begins: its number, from 1, and whether it may sleep. True: it ends at once, with nothing.
+type Before = Box<dyn FnMut(u64, bool) -> bool>;
+
+/// A backend around another one.
+struct Counted {
+    inner: Box<dyn Backend>,
+    asked: Asked,
+    before: Before,
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Counted").field(&self.inner).finish()
+    }
+}
+
+impl Counted {
+    fn change(&mut self) -> &mut dyn Backend {
+        self.asked.changes.fetch_add(1, Ordering::AcqRel);
+        &mut *self.inner
+    }
+}
+
+impl Backend for Counted {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        self.change().add(fd, token, interest)
+    }
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        self.change().modify(token, interest)
+    }
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        self.change().remove(token)
+    }
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        let number = self.asked.waits.fetch_add(1, Ordering::AcqRel) + 1;
+        let is_sleep = timeout != Some(Duration::ZERO);
+        self.asked.sleeps.fetch_add(is_sleep.into(), Ordering::AcqRel);
+        if (self.before)(number, is_sleep) {
+            return Ok(());
+        }
+        self.inner.wait(timeout, ready)
+    }
+    fn watched(&self) -> usize {
+        self.inner.watched()
+    }
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.inner.visit(each);
+    }
+    fn rebalance(&mut self) {
+        self.inner.rebalance();
+    }
+    fn reports_edges(&self) -> bool {
+        self.inner.reports_edges()
+    }
+    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.inner.pollable()
+    }
+    fn always_ready(&self) -> bool {
+        self.inner.always_ready()
+    }
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        self.inner.drain(each);
+    }
+}
+
+/// A context to be made, whose backend counts.
+pub(crate) fn counted(bench: Bench) -> (Builder, Asked) {
+    disturbed(bench, |_, _| false)
+}
+
+/// A context to be made, whose backend counts and has `before` done before each wait; see [`Before`].
+pub(crate) fn disturbed(bench: Bench, before: impl FnMut(u64, bool) -> bool + 'static) -> (Builder, Asked) {
+    let asked = Asked::default();
+    let backend = Counted {
+        inner: (bench.backend)(),
+        asked: asked.clone(),
+        before: Box::new(before),
+    };
+    (Context::builder().backend(Box::new(backend)), asked)
+}
+
+/// Nothing keeps the loop awake: its wait lasts. (A busy loop is one whose waits end at once.)
+pub(crate) fn rests(bench: Bench, cx: &Context, asked: &Asked) {
+    if bench.foreign {
+        let embedded = cx.embed().unwrap();
+        assert!(embedded.prepare() != Some(Duration::ZERO) && !is_readable(&embedded));
+        assert!(!embedded.check().unwrap());
+        return;
+    }
+    let before = asked.sleeps();
+    assert!(!cx.poll(MOMENT).unwrap());
+    let sleeps = asked.sleeps() - before;
+    assert!(sleeps <= 2, "{sleeps} sleeps in one wait");
+}
+
+/// A context that polls for as long as it may, up to `max`; none for a foreign loop, which does not poll.
+pub(crate) fn polling(bench: Bench, max: Duration) -> Option<Context> {
+    let params = PollParams::up_to(max);
+    let policy = Policy::by_name("always", params).unwrap();
+    let builder = bench.builder().policy(Box::new(policy)).poll_params(params);
+    (!bench.foreign).then(|| builder.build().unwrap())
+}
+
+/// Whether each `begin` in a log has its `end`, and no other call came in between the wrong ones.
+pub(crate) fn is_balanced(log: &[&str]) -> bool {
+    let mut begun = false;
+    let fits = log.iter().all(|entry| match *entry {
+        "begin" => !std::mem::replace(&mut begun, true),
+        "end" => std::mem::replace(&mut begun, false),
+        _ => true,
+    });
+    fits && !begun
+}
+
+/// A closure that calls this keeps the value.
+pub(crate) fn keeps<T>(_: &T) {}
+
+/// A pipe that never blocks: what is read from, and what is written to.
+pub(crate) fn pipe() -> (OwnedFd, OwnedFd) {
+    rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap()
+}
+
+/// Writes one byte.
+pub(crate) fn feed(fd: impl AsFd) {
+    assert_eq!(rustix::io::write(fd, b"x"), Ok(1));
+}
+
+/// Reads what is there, once per call, and writes down what it met: its callbacks, the end of a stream, errors.
+pub(crate) struct Tap<F> {
+    pub(crate) fd: F,
+    pub(crate) bytes: Cell<usize>,
+    met: RefCell<Vec<String>>,
+    /// Reads at most so many bytes at a time.
+    sip: usize,
+}
+
+impl<F: AsFd> Tap<F> {
+    pub(crate) fn new(fd: F) -> Rc<Self> {
+        Self::sipping(fd, 64)
+    }
+
+    pub(crate) fn sipping(fd: F, sip: usize) -> Rc<Self> {
+        Rc::new(Self {
+            fd,
+            bytes: Cell::new(0),
+            met: RefCell::default(),
+            sip,
+        })
+    }
+
+    /// What it met since it was asked last.
+    pub(crate) fn met(&self) -> Vec<String> {
+        self.met.take()
+    }
+}
+
+impl<F: AsFd> AsFd for Tap<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl<F: AsFd + 'static> Handler for Tap<F> {
+    fn readable(&self, _: &Context) {
+        let mut buffer = [0; 64];
+        let read = rustix::io::read(&self.fd, &mut buffer[..self.sip]);
+        let mut met = self.met.borrow_mut();
+        met.push("readable".to_owned());
+        match read {
+            Ok(0) => met.push("end".to_owned()),
+            Ok(read) => self.bytes.set(self.bytes.get() + read),
+            Err(error) => met.push(error.to_string()),
+        }
+    }
+    fn writable(&self, _: &Context) {
+        self.met.borrow_mut().push("writable".to_owned());
+    }
+    fn broken(&self, _: &Context, _: io::Error) {
+        self.met.borrow_mut().push("broken".to_owned());
+    }
+}

@@ -1,0 +1,210 @@
+//! Cases 20 and 23 to 26: more of everything than the system gives, each in a process of its own.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+
+use aio_backend::conformance::disturb::raise_limit;
+use aio_backend_epoll::Epoll;
+use aio_context::{Context, Registration, Wait};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::common::{Bench, Kick, open_descriptors, watch};
+use crate::counting;
+use crate::fixtures::{MOMENT, scaled};
+use crate::process::{each_in_a_process, in_a_process};
+use crate::warnings::warnings;
+
+/// Lets the process have descriptors with numbers below this.
+fn allow(descriptors: u64) {
+    let limits = Rlimit {
+        current: Some(descriptors),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    setrlimit(Resource::Nofile, limits).unwrap();
+}
+
+/// Lets the process have so many descriptors if it may, and says how many it has.
+fn ask_for(descriptors: u64) -> u64 {
+    let limits = Rlimit {
+        current: Some(descriptors),
+        maximum: Some(descriptors),
+    };
+    if descriptors > raise_limit() {
+        // Only a privileged process may; for another one the limit holds.
+        let _ = setrlimit(Resource::Nofile, limits);
+    }
+    raise_limit()
+}
+
+/// Rules R2 and A8, invariant 4: what a handler costs does not depend on how many there are.
+#[test]
+fn case_20_as_many_registrations_as_there_are_descriptors() {
+    let name = concat!(
+        module_path!(),
+        "::case_20_as_many_registrations_as_there_are_descriptors"
+    );
+    each_in_a_process(name, |bench| {
+        let wanted = scaled(4_000, 1_000_000);
+        let count = wanted.min(ask_for(wanted + 1_000) - 100) as usize;
+        counting::observe_this_thread(true);
+        drop(bench.context()); // what a process allocates once
+        let before = counting::live();
+        let bytes = register(bench, count);
+        assert_eq!(counting::live(), before, "all of it is given back");
+        assert!(bytes <= 200, "{bytes} bytes each");
+        println!("{count} registrations, {bytes} bytes each");
+    });
+}
+
+/// Registers so many, serves them, and says how many bytes each has cost.
+fn register(bench: Bench, count: usize) -> usize {
+    let cx = bench.context();
+    let kicks: Vec<_> = (0..count).map(|_| Kick::new()).collect();
+    let mut registrations: Vec<Registration> = Vec::with_capacity(count);
+    let before = counting::live().bytes;
+    registrations.extend(kicks.iter().map(|kick| watch(&cx, kick)));
+    assert!(!bench.poll(&cx, MOMENT));
+    let bytes = usize::try_from(counting::live().bytes - before).unwrap();
+    let some = kicks.iter().step_by(count / 40);
+    some.clone().for_each(|kick| kick.kick());
+    assert!(bench.block(&cx));
+    assert!(some.clone().all(|kick| kick.count.get() == 1));
+    assert!(!bench.look(&cx));
+    drop(registrations);
+    assert!(kicks.iter().all(|kick| Rc::strong_count(kick) == 1));
+    bytes / count
+}
+
+/// The lowest number that is free.
+fn lowest_free() -> u64 {
+    let free = rustix::io::dup(fs::File::open("/dev/null").unwrap()).unwrap();
+    // The file that was duplicated took it.
+    u64::from(free.as_raw_fd().cast_unsigned()) - 1
+}
+
+/// Rule B4: one descriptor more at a time, until there are enough.
+#[test]
+fn case_23_no_descriptor_left() {
+    in_a_process(concat!(module_path!(), "::case_23_no_descriptor_left"), || {
+        let (before, used) = (open_descriptors(), lowest_free());
+        let (mut refused, mut whole) = (0, 0);
+        for room in 0..6 {
+            allow(used + room);
+            let by_hand = Epoll::new().and_then(|epoll| Context::builder().backend(Box::new(epoll)).build());
+            for (made, remedy) in [(Context::new(), "ulimit -n"), (by_hand, "")] {
+                match made {
+                    Ok(cx) => {
+                        whole += 1;
+                        cx.remote().notify();
+                        assert!(!cx.poll(Wait::Block).unwrap());
+                    }
+                    Err(why) => {
+                        refused += 1;
+                        let text = why.to_string();
+                        assert!(
+                            text.contains("Too many open files") && text.contains(remedy),
+                            "{text}"
+                        );
+                    }
+                }
+            }
+        }
+        raise_limit();
+        assert!(refused >= 3 && whole >= 6, "{refused} refused, {whole} made");
+        a_ladder_without_descriptors();
+        assert_eq!(open_descriptors(), before);
+    });
+}
+
+/// One that is to climb and finds no descriptor goes on below.
+fn a_ladder_without_descriptors() {
+    let kicks: Vec<_> = (0..80).map(|_| Kick::new()).collect();
+    let logged = warnings(|| {
+        let cx = Context::new().unwrap();
+        let _registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
+        allow(lowest_free());
+        kicks.iter().for_each(|kick| kick.kick());
+        while cx.poll(MOMENT).unwrap() {}
+        assert_eq!(cx.backend_name(), "ppoll");
+        raise_limit();
+    });
+    assert!(kicks.iter().all(|kick| kick.count.get() == 1));
+    assert_eq!(logged.len(), 1, "{logged:?}");
+}
+
+/// The numbers of this process that are epoll sets.
+fn epoll_sets() -> Vec<i32> {
+    let entries = fs::read_dir("/proc/self/fd").unwrap();
+    let mut sets: Vec<i32> = entries
+        .filter_map(|entry| {
+            let entry = entry.unwrap();
+            let file = fs::read_link(entry.path()).ok()?;
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            (file.to_str()? == "anon_inode:[eventpoll]").then_some(number)
+        })
+        .collect();
+    sets.sort_unstable();
+    sets
+}
+
+/// Rule B4: somebody has closed our epoll set. A ladder goes on below; epoll alone has an error for every wait.
+#[test]
+fn case_25_the_epoll_set_was_closed() {
+    let name = concat!(module_path!(), "::case_25_the_epoll_set_was_closed");
+    each_in_a_process(name, |bench| {
+        let cx = bench.context();
+        let kicks: Vec<_> = (0..70).map(|_| Kick::new()).collect();
+        let _registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
+        bench.poll(&cx, MOMENT);
+        let sets = epoll_sets();
+        if cx.backend_name() == "ppoll" {
+            assert!(sets.is_empty());
+            return;
+        }
+        // Kept, so that the number is not used again and nobody's file is closed twice.
+        let number = sets[0];
+        let null = fs::File::open("/dev/null").unwrap();
+        nix::unistd::close(number).unwrap();
+        let placeholder = rustix::io::fcntl_dupfd_cloexec(&null, number).unwrap();
+        std::mem::forget(placeholder);
+        kicks.iter().for_each(|kick| kick.kick());
+        let on_epoll_alone = format!("{:?}", (bench.backend)()).starts_with("Epoll");
+        for _ in 0..4 {
+            match cx.poll(MOMENT) {
+                Ok(_) => assert_eq!((cx.backend_name(), on_epoll_alone), ("ppoll", false)),
+                Err(why) => {
+                    let text = why.to_string();
+                    assert!(on_epoll_alone && text.contains("wait (epoll)"), "{text}");
+                }
+            }
+        }
+        let served = kicks.iter().filter(|kick| kick.count.get() == 1).count();
+        assert_eq!(served, if on_epoll_alone { 0 } else { 70 });
+    });
+}
+
+/// Rule B4: `ppoll` takes no more entries than the limit that is lowered under it; what was registered is kept.
+#[test]
+fn case_26_the_limit_is_lowered_under_ppoll() {
+    let name = concat!(module_path!(), "::case_26_the_limit_is_lowered_under_ppoll");
+    each_in_a_process(name, |bench: Bench| {
+        let cx = bench.context();
+        let kicks: Vec<_> = (0..50).map(|_| Kick::new()).collect();
+        let _registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
+        bench.poll(&cx, MOMENT);
+        kicks.iter().for_each(|kick| kick.kick());
+        allow(20);
+        let refused = cx.poll(Wait::Block);
+        raise_limit();
+        if cx.backend_name() == "ppoll" {
+            let text = refused.unwrap_err().to_string();
+            assert!(text.contains("wait (ppoll)") && text.contains("; "), "{text}");
+            assert!(kicks.iter().all(|kick| kick.count.get() == 0));
+        } else {
+            assert!(refused.unwrap());
+        }
+        while bench.look(&cx) {}
+        assert!(kicks.iter().all(|kick| kick.count.get() == 1), "nothing is lost");
+    });
+}

@@ -1,0 +1,37 @@
+//! The hundred hostile cases, by number: what a loop under storage must live through, on every backend.
+//!
+//! TESTING.md has the list. A case that belongs to another crate has its test there, under the same kind of name. What is
+//! too long for every change runs with small numbers unless `AIO_HOSTILE=long`.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../it/check.rs"]
+#[allow(dead_code, reason = "the other suite uses more of it")]
+mod check;
+#[path = "../it/common.rs"]
+#[allow(dead_code, reason = "the other suite uses more of it")]
+mod common;
+#[path = "../counting/mod.rs"]
+mod counting;
+#[path = "../it/model.rs"]
+mod model;
+#[path = "../it/replay.rs"]
+mod replay;
+#[path = "../it/trace.rs"]
+mod trace;
+#[path = "../it/warnings.rs"]
+mod warnings;
+
+mod fixtures;
+mod process;
+
+mod bottom_halves;
+mod callbacks;
+mod descriptors;
+mod events;
+mod life;
+mod limits;
+mod panics;
+mod polling;
+mod system;
+mod threads;
+mod timers;

@@ -1,0 +1,77 @@
+//! Tests that need a process to themselves: they close numbers, lower limits, catch signals, or count what is open.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
+
+use crate::common::{self, Bench};
+
+/// What tells a child which set-up it is to try.
+const CHILD: &str = "AIO_HOSTILE_CHILD";
+
+/// Every set-up of `everywhere!`.
+pub(crate) const ALL: [(&str, Bench); 5] = [
+    ("ppoll", polled(common::ppoll)),
+    ("epoll", polled(common::epoll)),
+    ("ladder at 0", polled(common::ladder_at_0)),
+    ("ladder at 64", polled(common::ladder_at_64)),
+    (
+        "foreign",
+        Bench {
+            backend: common::ladder_at_64,
+            foreign: true,
+        },
+    ),
+];
+
+const fn polled(backend: fn() -> Box<dyn aio_context::Backend>) -> Bench {
+    Bench {
+        backend,
+        foreign: false,
+    }
+}
+
+/// Runs the body of `test` in a process of its own for each set-up. `test` is the whole name of the calling test, by which
+/// the child finds it.
+pub(crate) fn each_in_a_process(test: &str, body: impl Fn(Bench)) {
+    if let Ok(child) = std::env::var(CHILD) {
+        let (_, bench) = ALL.iter().find(|(name, _)| *name == child).unwrap();
+        return body(*bench);
+    }
+    for (name, _) in ALL {
+        let (status, said) = run(test, name);
+        assert!(status.success(), "{test} on {name}: {status}\n{said}");
+    }
+}
+
+/// The same for a test without set-ups.
+pub(crate) fn in_a_process(test: &str, body: impl Fn()) {
+    if std::env::var_os(CHILD).is_some() {
+        return body();
+    }
+    let (status, said) = run(test, "it");
+    assert!(status.success(), "{test}: {status}\n{said}");
+}
+
+/// The same for a body that is to end the process by a signal, which is returned.
+pub(crate) fn to_its_death(test: &str, body: impl Fn()) -> Option<i32> {
+    if std::env::var_os(CHILD).is_some() {
+        body();
+        // Where the parent asks for a signal, this is no answer.
+        std::process::exit(0);
+    }
+    run(test, "it").0.signal()
+}
+
+fn run(test: &str, child: &str) -> (ExitStatus, String) {
+    // The harness knows a test by its path without the crate.
+    let name = test.split_once("::").map_or(test, |(_, name)| name);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--test-threads=1", "--nocapture"])
+        .env(CHILD, child)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("running 1 test"), "there is no test {name}: {said}");
+    (output.status, said)
+}

@@ -1,0 +1,74 @@
+//! Hostile cases that need a kernel that refuses: 24 and 94 by the seam, and again 23, 25, 26, 72 and 84, which have tests of
+//! their own beside a real one in `aio-context/tests/hostile`.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aio_faults::{Call, Fault, Kind, Verdict, disturbed};
+use rustix::io::Errno;
+
+/// Runs count the descriptors of their process: one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has the N-th such call fail, for N = 1, 2, ... until there is none, and calls `each` with N and the verdict. Whatever the
+/// verdict, nothing is lost: that is what `disturbed` is about. How often it was met.
+fn each_time(kind: Kind, call: Call, errno: Errno, mut each: impl FnMut(u64, Verdict)) -> u64 {
+    for number in 1.. {
+        match disturbed(kind, &[(call, number, Fault::Error(errno))], None, None) {
+            Ok((Verdict::NotMet, _)) => return number - 1,
+            Ok((verdict, _)) => each(number, verdict),
+            Err(why) => panic!("{why}"),
+        }
+    }
+    unreachable!("a run has an end")
+}
+
+const LADDERS: [Kind; 2] = [Kind::LadderAt0, Kind::LadderAt4];
+
+/// Rule B4: a ladder goes on with ppoll and keeps everybody; epoll alone says so, and the next try is served.
+#[test]
+fn case_24_no_room_for_a_registration() {
+    let _alone = alone();
+    for errno in [Errno::NOSPC, Errno::NOMEM] {
+        for kind in LADDERS {
+            let met = each_time(kind, Call::Add, errno, |number, verdict| {
+                assert_eq!(verdict, Verdict::FellBack, "{kind:?}, {number}");
+            });
+            assert!(met >= 5, "{kind:?}: {met}");
+        }
+        let met = each_time(Kind::Epoll, Call::Add, errno, |number, verdict| {
+            assert_eq!(verdict, Verdict::Told, "{number}");
+        });
+        assert!(met >= 8, "{met}");
+    }
+    for kind in LADDERS {
+        let met = each_time(kind, Call::Modify, Errno::NOMEM, |number, verdict| {
+            assert_eq!(verdict, Verdict::FellBack, "{kind:?}, {number}");
+        });
+        assert!(met >= 1, "{kind:?}: {met}");
+    }
+}
+
+/// Rule B4: a filter of system calls answers `ENOSYS` or `EPERM`, to the making of a set or to every wait in it. A ladder goes
+/// on with ppoll, from the start if it may have no set. (`io_uring_setup` belongs to the backend that is to come; nothing here
+/// depends on `epoll_pwait2`.)
+#[test]
+fn case_94_calls_that_a_filter_forbids() {
+    let _alone = alone();
+    for errno in [Errno::NOSYS, Errno::PERM] {
+        for call in [Call::Create, Call::EpollWait] {
+            for kind in LADDERS {
+                let met = each_time(kind, call, errno, |number, verdict| {
+                    assert_eq!(verdict, Verdict::FellBack, "{kind:?}, {call:?}, {number}");
+                });
+                assert!(met >= 1, "{kind:?}, {call:?}: {met}");
+            }
+            let met = each_time(Kind::Epoll, call, errno, |number, verdict| {
+                assert_eq!(verdict, Verdict::Told, "{call:?}, {number}");
+            });
+            assert!(met >= 1, "{call:?}: {met}");
+        }
+    }
+}
