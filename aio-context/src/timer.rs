@@ -140,7 +140,7 @@ struct Line {
 #[derive(Default)]
 struct Queue {
     timers: TimerQueue<Fire>,
-    /// One for each run that is going on, the outermost first: that are `depth`. The others are kept for the next ones.
+    /// The first `depth` belong to the runs that are going on, the outermost first; the others are kept for later.
     running: Vec<Rc<Running>>,
     depth: usize,
 }

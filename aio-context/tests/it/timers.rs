@@ -16,6 +16,7 @@ everywhere! {
     t2_a_stopped_clock_has_no_deadline
     t2_starting_and_warping_the_virtual_clock_wakes_the_loop
     t3_cancel_and_rearm
+    d4_timers_of_two_clocks_are_progress
     t4_a_timer_without_delay_does_not_hang_the_loop
     t4_a_callback_may_drop_and_cancel_timers
     t4_a_nested_poll_in_a_timer
@@ -109,6 +110,18 @@ fn t3_cancel_and_rearm(bench: Bench) {
         bench.look(&cx) && count.get() == 2,
         "a deadline in the past is due at once"
     );
+}
+
+fn d4_timers_of_two_clocks_are_progress(bench: Bench) {
+    let (cx, _) = bench.simulated();
+    let all = [ClockId::Monotonic, ClockId::Wall, ClockId::Virtual].map(|clock| counting(&cx, clock));
+    for fired in 1..=all.len() {
+        all[..fired]
+            .iter()
+            .for_each(|(timer, _)| timer.arm_at(Moment::ZERO));
+        assert!(bench.look(&cx) && !bench.look(&cx), "{fired}");
+    }
+    assert_eq!(all.map(|(_, count)| count.get()), [3, 2, 1]);
 }
 
 fn t4_a_timer_without_delay_does_not_hang_the_loop(bench: Bench) {

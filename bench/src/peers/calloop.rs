@@ -116,7 +116,7 @@ pub(super) fn idle(batch: u64) -> anyhow::Result<Run> {
 /// To modify is to remove and to insert anew.
 pub(super) fn timers(workload: &'static str, n: u64) -> anyhow::Result<Run> {
     const STEP: usize = 64;
-    let it = Loop::new(1)?;
+    let mut it = Loop::new(1)?;
     let handle = it.events.handle();
     let mut random = crate::timers::random();
     let began = Instant::now();
@@ -142,6 +142,19 @@ pub(super) fn timers(workload: &'static str, n: u64) -> anyhow::Result<Run> {
                         standing[*at] = arm();
                     }
                 });
+                continue;
+            }
+            if workload == "expire" {
+                let before = it.count;
+                for _ in 0..STEP {
+                    let count = |_, (): &mut (), count: &mut u64| {
+                        *count += 1;
+                        TimeoutAction::Drop
+                    };
+                    let _ = handle.insert_source(Timer::from_deadline(began), count);
+                }
+                total += timed(1, || it.iterate(Some(Duration::ZERO)));
+                assert_eq!(it.count - before, STEP as u64);
                 continue;
             }
             let mut moving = Vec::with_capacity(STEP);

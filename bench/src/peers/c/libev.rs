@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 
 use libloading::Symbol;
 
-use super::{Loop, Timers, Watch, load, served};
+use super::{Loop, Timers, Watch, expired, load, served};
 use crate::case::{Run, timed};
 
 const READ: c_int = 1;
@@ -45,11 +45,14 @@ pub(super) struct Libev {
     start: Symbol<'static, unsafe extern "C" fn(*mut c_void, *mut Io)>,
     stop: Symbol<'static, unsafe extern "C" fn(*mut c_void, *mut Io)>,
     run: Symbol<'static, unsafe extern "C" fn(*mut c_void, c_int) -> c_int>,
+    start_timer: Symbol<'static, unsafe extern "C" fn(*mut c_void, *mut Timer)>,
     again: Symbol<'static, unsafe extern "C" fn(*mut c_void, *mut Timer)>,
     stop_timer: Symbol<'static, unsafe extern "C" fn(*mut c_void, *mut Timer)>,
 }
 
-extern "C" fn on_timer(_: *mut c_void, _: *mut Timer, _: c_int) {}
+extern "C" fn on_timer(_: *mut c_void, _: *mut Timer, _: c_int) {
+    expired();
+}
 
 extern "C" fn on_readable(_: *mut c_void, watcher: *mut Io, _: c_int) {
     // SAFETY: libev calls with the watcher that was started.
@@ -66,6 +69,7 @@ pub(super) fn open() -> anyhow::Result<Libev> {
             start: library.get(b"ev_io_start")?,
             stop: library.get(b"ev_io_stop")?,
             run: library.get(b"ev_run")?,
+            start_timer: library.get(b"ev_timer_start")?,
             again: library.get(b"ev_timer_again")?,
             stop_timer: library.get(b"ev_timer_stop")?,
         })
@@ -127,10 +131,16 @@ impl Timers for Libev {
 
     fn arm(&mut self, timer: Watch, micros_from_now: u64) {
         let timer: *mut Timer = timer.cast();
-        // SAFETY: it was made by `make`. This starts one that is not active, and moves one that is.
+        // SAFETY: it was made by `make`.
         unsafe {
             (*timer).repeat = micros_from_now as f64 / 1e6;
-            (self.again)(self.it, timer);
+            if micros_from_now == 0 {
+                (*timer).at = -1.0;
+                (self.start_timer)(self.it, timer);
+            } else {
+                // Starts one that is not active, and moves one that is.
+                (self.again)(self.it, timer);
+            }
         }
     }
 

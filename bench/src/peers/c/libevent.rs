@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use libloading::Symbol;
 
-use super::{Loop, Timers, Watch, load, served};
+use super::{Loop, Timers, Watch, expired, load, served};
 
 const READ: c_short = 0x02;
 const PERSIST: c_short = 0x10;
@@ -33,7 +33,9 @@ extern "C" fn on_readable(_: c_int, _: c_short, bell: *mut c_void) {
     served(bell);
 }
 
-extern "C" fn on_timer(_: c_int, _: c_short, _: *mut c_void) {}
+extern "C" fn on_timer(_: c_int, _: c_short, _: *mut c_void) {
+    expired();
+}
 
 pub(super) fn open() -> anyhow::Result<Libevent> {
     let library = load(&["libevent-2.1.so.7", "libevent_core-2.1.so.7"])?;

@@ -180,13 +180,23 @@ pub(super) fn timers(case: Case, workload: &'static str, n: u64) -> Case {
 }
 
 /// Timers as these libraries have them.
-trait Timers {
+trait Timers: Loop {
+    /// One that calls [`expired`].
     fn make(&mut self) -> Watch;
-    /// Arms one, or moves it.
+    /// Arms one, or moves it. In zero microseconds it is due at once.
     fn arm(&mut self, timer: Watch, micros_from_now: u64);
     fn cancel(&mut self, timer: Watch);
     /// Frees one that is not armed, which is not used again.
     fn free(&mut self, timer: Watch);
+}
+
+thread_local! {
+    static EXPIRED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What the callback of a timer does.
+fn expired() {
+    EXPIRED.set(EXPIRED.get() + 1);
 }
 
 /// Frees its timers: there may be a million.
@@ -225,6 +235,13 @@ fn timer_cycle(workload: &'static str, n: u64, mut it: impl Timers + 'static) ->
             let some: Vec<Watch> = (0..STEP)
                 .map(|_| standing[pick.usize(..standing.len())])
                 .collect();
+            if workload == "expire" {
+                moving.iter().for_each(|timer| it.arm(*timer, 0));
+                let before = EXPIRED.get();
+                total += timed(1, || it.iterate(false));
+                assert_eq!(EXPIRED.get() - before, STEP as u64);
+                continue;
+            }
             let mut arm_all = |timers: &[Watch]| {
                 timed(1, || {
                     for (timer, at) in timers.iter().zip(&deadlines) {
