@@ -18,6 +18,7 @@ mod clock;
 mod heap;
 mod moment;
 mod queue;
+mod sync;
 #[cfg(feature = "std")]
 mod system;
 #[cfg(feature = "std")]
