@@ -4,6 +4,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
+use crate::models::{further, models};
 use crate::planting::must_be_found;
 use crate::sync::Fault;
 use crate::{Board, EventNotifier};
@@ -137,16 +138,15 @@ fn publishes() {
     assert!(got == 7 || shared.board.take(0));
 }
 
-macro_rules! models {
-    ($($name:ident => $model:ident;)*) => { $(#[test] fn $name() { loom::model($model); })* };
-}
-
-models! {
-    n2_a_ring_of_either_source_wakes_who_polls => two_sources_of_a_loop_that_polls;
-    n2_a_ring_of_either_source_wakes_who_rests => two_sources_of_a_loop_that_rests;
+models! { further:
     n2_every_ring_wakes_who_polls => one_source_twice_of_a_loop_that_polls;
     n2_every_ring_wakes_who_rests => one_source_twice_of_a_loop_that_rests;
     n2_a_ring_publishes => publishes;
+}
+
+models! { loom::model:
+    n2_a_ring_of_either_source_wakes_who_polls => two_sources_of_a_loop_that_polls;
+    n2_a_ring_of_either_source_wakes_who_rests => two_sources_of_a_loop_that_rests;
 }
 
 macro_rules! faults {

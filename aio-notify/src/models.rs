@@ -3,6 +3,8 @@
 //! Each model is a small program of a loop and its posters. The checker runs it in every order that it can have, weak
 //! memory included; a lost wake-up shows as a deadlock. Models block, they never spin.
 
+use std::time::Duration;
+
 use loom::cell::UnsafeCell;
 use loom::thread;
 
@@ -466,29 +468,47 @@ fn notified_publishes() {
     poster.join().unwrap();
 }
 
-macro_rules! models {
-    ($($name:ident => $model:ident;)*) => { $(#[test] fn $name() { loom::model($model); })* };
+/// Tries a model of one other thread, which is small, further than is asked for: to one preemption more than two, or, from three
+/// on, to its end, as far as that comes within half an hour.
+pub(crate) fn further(model: fn()) {
+    let mut builder = loom::model::Builder::new();
+    match builder.preemption_bound {
+        Some(bound) if bound < 3 => builder.preemption_bound = Some(bound + 1),
+        _ => {
+            builder.preemption_bound = None;
+            builder.max_duration = Some(Duration::from_secs(30 * 60));
+        }
+    }
+    builder.check(model);
 }
 
-models! {
+macro_rules! models {
+    ($try:path: $($name:ident => $model:ident;)*) => { $(#[test] fn $name() { $try($model); })* };
+}
+pub(crate) use models;
+
+models! { further:
     n1_n2_no_lost_wake_up_one_by_two => one_by_two;
-    n1_n2_no_lost_wake_up_two_by_one => two_by_one;
-    n1_n2_no_lost_wake_up_two_by_two => two_by_two;
     n2_nested_waits => nested;
     n5_foreign_loop => foreign;
     n1_elided_write => elided;
     n1_a_notification_publishes => notified_publishes;
     h1_published_before_it_runs => publishes;
-    h1_scheduled_by_two_threads_at_once => scheduled_by_two;
     h2_scheduled_while_it_runs => rescheduled;
     h5_cancelled_against_the_runner => cancelled;
     h1_scheduled_at_home_and_elsewhere => scheduled_at_home_too;
     h3_in_order_at_home_and_elsewhere => in_order_at_home;
     h6_retired_while_scheduled => retired_while_scheduled;
-    h6_retired_by_two_threads_at_once => retired_by_two;
-    h6_dropped_by_two_threads_at_once => dropped_by_two;
     h6_dropped_while_it_begins => dropped_while_it_begins;
     h7_closed_while_posting => closed_while_posting;
+}
+
+models! { loom::model:
+    n1_n2_no_lost_wake_up_two_by_one => two_by_one;
+    n1_n2_no_lost_wake_up_two_by_two => two_by_two;
+    h1_scheduled_by_two_threads_at_once => scheduled_by_two;
+    h6_retired_by_two_threads_at_once => retired_by_two;
+    h6_dropped_by_two_threads_at_once => dropped_by_two;
 }
 
 macro_rules! faults {
@@ -511,6 +531,7 @@ faults! {
     n4_planted_accept_after_work: AcceptAfterWork in one_by_two;
     n4_planted_accept_in_two_steps: AcceptInTwoSteps in one_by_two two_by_one;
     h1_planted_publish_relaxed: PublishRelaxed in publishes;
+    h1_planted_detach_relaxed: DetachRelaxed in publishes;
     h1_planted_push_twice: PushTwice in scheduled_by_two;
     h1_planted_want_relaxed: WantRelaxed in rescheduled;
     h2_planted_begin_relaxed: BeginRelaxed in rescheduled;

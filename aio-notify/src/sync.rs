@@ -80,6 +80,8 @@ pub(crate) enum Fault {
     AcceptAfterWork,
     /// A node is published without release ordering.
     PublishRelaxed,
+    /// Nodes are taken without acquiring what was published.
+    DetachRelaxed,
     /// `begin` lets go of the queued bit before it looks what was scheduled.
     BeginInTwoSteps,
     /// `begin` does not let go of the queued bit.

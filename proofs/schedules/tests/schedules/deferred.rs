@@ -1,8 +1,8 @@
 //! Bottom halves and jobs.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use aio_context::{BottomHalf, Wait};
+use aio_context::{BottomHalf, Context, Remote, Wait};
 use aio_schedules::Fake;
 use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -110,34 +110,61 @@ fn cancels_that_come_late() {
     assert_eq!(runs.get(), before, "it was cancelled at home");
 }
 
-/// Three producers send three jobs each, of which some poll. Each runs once, in the order of its producer.
+/// Three producers send three jobs each, of which some poll, and the loop sends some to itself. Each runs once, in the order of
+/// its producer, and after whatever had been sent when it was.
 fn jobs_of_several_threads() {
     let cx = Fake::context();
-    let order = Arc::new(Mutex::new(Vec::new()));
+    let order = Order::default();
     let mut crowd = Crowd::of(&cx);
     for producer in 0..3 {
         let order = order.clone();
         crowd.add(move |remote| {
             for number in 0..3 {
-                let order = order.clone();
-                let job = move |cx: &aio_context::Context| {
-                    order.lock().unwrap().push((producer, number));
+                order.send(remote, producer, move |cx| {
                     if number == producer {
                         cx.poll(Wait::NoBlock).unwrap();
                     }
-                };
-                remote.run(job).unwrap();
+                });
             }
         });
     }
-    while order.lock().unwrap().len() < 9 {
+    let (sends, at_home) = (order.clone(), cx.remote());
+    for _ in 0..3 {
+        let sends = sends.clone();
+        order.send(&at_home, HOME, move |cx| sends.send(&cx.remote(), HOME, |_| ()));
+    }
+    while order.ran() < 15 {
         cx.poll(Wait::Block).unwrap();
     }
     crowd.end(&cx);
-    let order = order.lock().unwrap();
-    for producer in 0..3 {
-        let of_one = order.iter().filter(|(of, _)| *of == producer);
-        assert!(of_one.map(|(_, number)| *number).eq(0..3), "{order:?}");
+    assert_eq!(order.ran(), 15);
+}
+
+const HOME: usize = 3;
+
+/// How many jobs of each producer were sent, and how many ran.
+#[derive(Clone, Default)]
+struct Order(Arc<[(Noted, Noted); 4]>);
+
+impl Order {
+    fn send(&self, remote: &Remote, producer: usize, job: impl FnOnce(&Context) + Send + 'static) {
+        let (order, place) = (self.clone(), &self.0[producer]);
+        let sent_before: Vec<u32> = self.0.iter().map(|(sent, _)| sent.get()).collect();
+        let run = move |cx: &Context| {
+            for (number, (before, (_, ran))) in sent_before.iter().zip(&*order.0).enumerate() {
+                let ran = ran.get();
+                assert!(ran >= *before, "{producer} overtakes {number}");
+                assert!(number != producer || ran == *before, "{producer} is out of order");
+            }
+            order.0[producer].1.add(1);
+            job(cx);
+        };
+        remote.run(run).unwrap();
+        place.0.add(1);
+    }
+
+    fn ran(&self) -> u32 {
+        self.0.iter().map(|(_, ran)| ran.get()).sum()
     }
 }
 
@@ -154,5 +181,8 @@ crate::faults! {
     h2_planted_begin_keeps_queued: BeginKeepsQueued in schedules_while_the_loop_falls_asleep;
     h1_planted_push_twice: PushTwice in schedules_while_the_loop_falls_asleep;
     h6_planted_begin_in_two_steps: BeginInTwoSteps in cancels_and_deletes_against_schedules_and_runs;
+    h6_planted_retire_in_two_steps: RetireInTwoSteps in cancels_and_deletes_against_schedules_and_runs;
     h7_planted_told_before_sent: ToldBeforeSent in jobs_of_several_threads;
+    h3_planted_home_overtakes: HomeOvertakes in jobs_of_several_threads;
+    h1_planted_home_is_everywhere: HomeIsEverywhere in jobs_of_several_threads;
 }

@@ -4,6 +4,7 @@
 //! What threads tell each other goes through the checker's atomics, whose every use is a step of its own. What is only noted
 //! for the checks is in plain ones: all threads of a scenario are one thread of the system, and taking notes is no step.
 #![cfg(shuttle)]
+#![allow(clippy::unwrap_used, reason = "a panic is what a scenario finds")]
 
 mod boards;
 mod clocks;
