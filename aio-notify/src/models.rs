@@ -539,6 +539,7 @@ faults! {
     h3_planted_home_overtakes: HomeOvertakes in in_order_at_home;
     h1_planted_home_is_everywhere: HomeIsEverywhere in two_by_one;
     h6_planted_release_relaxed: ReleaseRelaxed in dropped_by_two;
+    h6_planted_retire_relaxed: RetireRelaxed in retired_by_two;
     h6_planted_retire_in_two_steps: RetireInTwoSteps in retired_by_two;
     h2_planted_begin_in_two_steps: BeginInTwoSteps in rescheduled;
     h2_planted_begin_keeps_queued: BeginKeepsQueued in rescheduled;

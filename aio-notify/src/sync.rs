@@ -98,6 +98,8 @@ pub(crate) enum Fault {
     HomeIsEverywhere,
     /// A handle is given up without ordering.
     ReleaseRelaxed,
+    /// A handle is retired without ordering.
+    RetireRelaxed,
     /// Whether a handle is the last one is found out before it is given up.
     RetireInTwoSteps,
     /// A ring has no fence between setting its bit and reading the turn.
