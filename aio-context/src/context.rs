@@ -5,9 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Token, Watched};
@@ -30,6 +28,7 @@ use crate::iteration::REBALANCE_EVERY;
 use crate::polling::Looks;
 use crate::registration::{Paused, Registration};
 use crate::remote::{Remote, Shared, move_in, move_out};
+use crate::sync::{Fault, Mutex, Ordering, fence, planted};
 use crate::timer::{ClockId, Timer, Timers};
 use crate::{Gone, Handler, Pollable};
 
@@ -387,10 +386,12 @@ impl Context {
     /// As [`poll`](Self::poll).
     #[doc(alias = "AIO_WAIT_WHILE")]
     pub fn wait_while(&self, mut condition: impl FnMut() -> bool) -> io::Result<bool> {
-        let _waiter = Waiter::enter(&self.0.shared);
+        let enter = || Waiter::enter(&self.0.shared);
+        let mut waiter = (!planted(Fault::CountedLate)).then(enter);
         let mut waited = false;
         while condition() {
             waited = true;
+            waiter.get_or_insert_with(enter);
             self.poll(Wait::Block)?;
         }
         Ok(waited)
@@ -469,6 +470,9 @@ struct Reply<R> {
 
 impl<R> Reply<R> {
     fn give(&self, result: R) {
+        if planted(Fault::KickedBeforeAnswer) {
+            self.waiter.kick();
+        }
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Answer::Given(result);
     }
 }
@@ -480,7 +484,9 @@ impl<R> Drop for Reply<R> {
             *answer = Answer::Lost;
         }
         drop(answer);
-        self.waiter.kick();
+        if !planted(Fault::KickedBeforeAnswer) {
+            self.waiter.kick();
+        }
     }
 }
 
@@ -491,7 +497,9 @@ impl<'a> Waiter<'a> {
     fn enter(shared: &'a Shared) -> Self {
         shared.waiters.fetch_add(1, Ordering::Relaxed);
         // Pairs with the fence in `Remote::kick`: either it sees us, or we see the change.
-        fence(Ordering::SeqCst);
+        if !planted(Fault::CountedWithoutFence) {
+            fence(Ordering::SeqCst);
+        }
         Self(shared)
     }
 }
@@ -516,7 +524,7 @@ impl Inner {
     #[cold]
     #[inline(never)]
     fn adopt(&self) {
-        let params = **self.shared.params.load();
+        let params = *self.shared.params.load_full();
         tracing::debug!(?params, "polling parameters");
         self.polling_enabled.set(!params.max.is_zero());
         self.poll_max.set(params.max);
@@ -544,7 +552,11 @@ impl Drop for Inner {
     fn drop(&mut self) {
         move_out(self.shared.id);
         let mut line = self.bottom_halves.abandon();
-        self.shared.inbox.close(&mut line);
+        if planted(Fault::LeftOpen) {
+            line.take(&self.shared.inbox);
+        } else {
+            self.shared.inbox.close(&mut line);
+        }
         let mut never_ran = Vec::new();
         while let Some(taken) = line.pop() {
             if let Some(place) = taken.payload()

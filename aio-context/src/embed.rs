@@ -11,6 +11,7 @@ use aio_backend::ReadyList;
 use crate::Context;
 use crate::context::Wait;
 use crate::found::Found;
+use crate::sync::{Fault, planted};
 
 /// A context that a foreign loop waits for.
 ///
@@ -68,9 +69,19 @@ impl<'cx> Embedded<'cx> {
         inner.recall_edges(&mut list);
         let hit = inner.leave_poll_mode(self.cx, &mut list);
         self.keep(list);
+        let early = planted(Fault::LooksBeforeFlag).then(|| self.time_left());
         inner.shared.home.set_foreign(true);
         inner.shared.notifier.set_foreign(true);
-        if hit || inner.shared.notifier.is_notified() || inner.backend.borrow().always_ready() {
+        if hit {
+            return Some(Duration::ZERO);
+        }
+        early.unwrap_or_else(|| self.time_left())
+    }
+
+    /// How long a foreign loop may wait, once it is known that it does.
+    fn time_left(&self) -> Option<Duration> {
+        let inner = &self.cx.0;
+        if inner.shared.notifier.is_notified() || inner.backend.borrow().always_ready() {
             return Some(Duration::ZERO);
         }
         inner.timeout(Wait::Block)

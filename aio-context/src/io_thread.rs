@@ -4,11 +4,10 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
 
 use crate::context::Wait;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{AtomicBool, Fault, Ordering, has_ended, mpsc, planted};
 use crate::{Context, Remote};
 
 /// A thread that is the home of a context.
@@ -98,7 +97,7 @@ impl IoThread {
     /// Whether the thread has ended by itself, because a callback panicked or the context could not be polled.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.thread.as_ref().is_none_or(has_ended)
     }
 
     /// Stops the thread, waits for its end, and says how it ended. The iteration that is running is finished; what was
@@ -116,8 +115,13 @@ impl IoThread {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
-        self.stop.store(true, Ordering::Release);
-        self.remote.notify();
+        if planted(Fault::WokenBeforeStopped) {
+            self.remote.notify();
+            self.stop.store(true, Ordering::Release);
+        } else {
+            self.stop.store(true, Ordering::Release);
+            self.remote.notify();
+        }
         if thread.thread().id() == thread::current().id() {
             return Ok(());
         }

@@ -68,6 +68,7 @@ mod registration;
 mod remote;
 mod slack;
 mod stats;
+mod sync;
 mod timer;
 
 mod wake;

@@ -4,17 +4,15 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::mpsc;
 
 use aio_notify::{Inbox, Node, Notifier, Posted, Urgency};
 use aio_pollctl::PollParams;
-use arc_swap::ArcSwap;
 
 use crate::bh::{Job, JobParcel, Place, parcel};
 use crate::context::Inner;
 use crate::home::Home;
 use crate::stats::{Counters, Stats};
+use crate::sync::{ArcSwap, AtomicU64, AtomicUsize, Fault, Ordering, fence, mpsc, planted, thread_local};
 use crate::{Context, Gone};
 
 /// What a context shares with other threads: the one door in (inbox and notifier), and the polling parameters.
@@ -33,7 +31,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(notifier: Notifier, params: PollParams) -> Self {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        static NEXT_ID: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             notifier,
@@ -69,8 +67,13 @@ impl Shared {
     }
 
     fn send(&self, job: Box<JobParcel>) -> Result<(), Gone> {
+        if planted(Fault::ToldBeforeSent) {
+            self.tell();
+        }
         self.inbox.send(job).map_err(|_| Gone)?;
-        self.tell();
+        if !planted(Fault::ToldBeforeSent) {
+            self.tell();
+        }
         Ok(())
     }
 }
@@ -81,7 +84,7 @@ thread_local! {
 }
 
 pub(crate) fn move_in(inner: &Rc<Inner>) {
-    AT_HOME.with_borrow_mut(|here| here.push((inner.shared.id, Rc::downgrade(inner))));
+    AT_HOME.with(|here| here.borrow_mut().push((inner.shared.id, Rc::downgrade(inner))));
 }
 
 pub(crate) fn move_out(id: u64) {
@@ -148,8 +151,13 @@ impl Remote {
     /// Sets the polling parameters: the policy starts anew with them, and the loop wakes.
     #[doc(alias = "aio_context_set_poll_params")]
     pub fn set_poll_params(&self, params: PollParams) {
-        self.0.params.store(Arc::new(params));
-        self.0.params_version.fetch_add(1, Ordering::Release);
+        if planted(Fault::VersionBeforeParams) {
+            self.0.params_version.fetch_add(1, Ordering::Release);
+            self.0.params.store(Arc::new(params));
+        } else {
+            self.0.params.store(Arc::new(params));
+            self.0.params_version.fetch_add(1, Ordering::Release);
+        }
         self.0.notifier.notify();
     }
 
@@ -158,7 +166,9 @@ impl Remote {
     #[doc(alias = "aio_wait_kick")]
     pub fn kick(&self) {
         // Pairs with the fence in `wait_while`: either the waiter sees the change or we see the waiter.
-        fence(Ordering::SeqCst);
+        if !planted(Fault::KickWithoutFence) {
+            fence(Ordering::SeqCst);
+        }
         if self.0.waiters.load(Ordering::Relaxed) != 0 {
             self.0.notifier.notify();
         }

@@ -24,7 +24,7 @@
 
 use std::fmt;
 
-use crate::sync::{AtomicU64, Fault, Ordering, fence, planted};
+use crate::sync::{AtomicU64, Fault, Ordering, fence, planted, weakened};
 
 const BITS: usize = u64::BITS as usize;
 
@@ -79,7 +79,8 @@ impl Board {
     #[inline]
     pub fn ring(&self, source: usize, wake: impl FnOnce()) {
         assert!(source < self.sources, "there are {} sources", self.sources);
-        self.words[source / BITS].fetch_or(1 << (source % BITS), Ordering::Release);
+        let order = weakened(Fault::RingRelaxed, Ordering::Release);
+        self.words[source / BITS].fetch_or(1 << (source % BITS), order);
         if !planted(Fault::RingWithoutFence) {
             fence(Ordering::SeqCst);
         }
@@ -174,12 +175,8 @@ impl Board {
     #[inline]
     pub fn take(&self, source: usize) -> bool {
         let bit = 1 << (source % BITS);
-        let ordering = if planted(Fault::TakeRelaxed) {
-            Ordering::Relaxed
-        } else {
-            Ordering::Acquire
-        };
-        self.words[source / BITS].fetch_and(!bit, ordering) & bit != 0
+        let order = weakened(Fault::TakeRelaxed, Ordering::Acquire);
+        self.words[source / BITS].fetch_and(!bit, order) & bit != 0
     }
 }
 

@@ -4,14 +4,15 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
-use crate::Board;
-use crate::models::{found, holds};
-use crate::sync::{Fault, ModelledDoorbell};
+use crate::models::{further, models};
+use crate::planting::must_be_found;
+use crate::sync::Fault;
+use crate::{Board, EventNotifier};
 
 /// A loop that sleeps on a flag, as an inbox with a notifier would have it, and its board.
 struct Shared {
     board: Board,
-    woken: ModelledDoorbell,
+    woken: EventNotifier,
     /// How often source 0 has been rung, or is about to be.
     rung: Arc<AtomicU32>,
     /// What source 0 has published.
@@ -22,19 +23,19 @@ impl Shared {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             board: Board::new(2),
-            woken: ModelledDoorbell::new(),
+            woken: EventNotifier::new().unwrap(),
             rung: Arc::new(AtomicU32::new(0)),
             mail: AtomicU32::new(0),
         })
     }
 
     fn ring(&self, source: usize) {
-        self.board.ring(source, || self.woken.ring());
+        self.board.ring(source, || self.woken.set().unwrap());
     }
 
     fn sleep(&self) {
         self.woken.wait();
-        self.woken.drain();
+        self.woken.test_and_clear().unwrap();
     }
 
     fn serve(&self, mut each: impl FnMut(usize)) {
@@ -137,21 +138,22 @@ fn publishes() {
     assert!(got == 7 || shared.board.take(0));
 }
 
-macro_rules! models {
-    ($($name:ident => $model:ident;)*) => { $(#[test] fn $name() { holds($model); })* };
-}
-
-models! {
-    n2_a_ring_of_either_source_wakes_who_polls => two_sources_of_a_loop_that_polls;
-    n2_a_ring_of_either_source_wakes_who_rests => two_sources_of_a_loop_that_rests;
+models! { further:
     n2_every_ring_wakes_who_polls => one_source_twice_of_a_loop_that_polls;
     n2_every_ring_wakes_who_rests => one_source_twice_of_a_loop_that_rests;
     n2_a_ring_publishes => publishes;
 }
 
+models! { loom::model:
+    n2_a_ring_of_either_source_wakes_who_polls => two_sources_of_a_loop_that_polls;
+    n2_a_ring_of_either_source_wakes_who_rests => two_sources_of_a_loop_that_rests;
+}
+
 macro_rules! faults {
     ($($name:ident: $fault:ident in $($model:ident)*;)*) => {
-        $(#[test] fn $name() { found(concat!("board_models::", stringify!($name)), Fault::$fault, &[$($model),*]); })*
+        $(#[test] fn $name() {
+            must_be_found(concat!(module_path!(), "::", stringify!($name)), &format!("{:?}", Fault::$fault), &[$(|| loom::model($model)),*]);
+        })*
     };
 }
 
@@ -161,4 +163,5 @@ faults! {
     n2_planted_end_any_rest: EndAnyRest in two_sources_of_a_loop_that_polls;
     n2_planted_rest_goes_on: RestGoesOn in two_sources_of_a_loop_that_rests one_source_twice_of_a_loop_that_rests;
     n2_planted_take_relaxed: TakeRelaxed in publishes;
+    n2_planted_ring_relaxed: RingRelaxed in publishes;
 }

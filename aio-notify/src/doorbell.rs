@@ -1,112 +1,113 @@
-//! The descriptor behind a notification: an eventfd, or its model.
+//! The descriptor behind a notification, for other uses too.
 
-#[cfg(loom)]
-pub(crate) use crate::sync::ModelledDoorbell as Doorbell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
-#[cfg(not(loom))]
-pub(crate) use real::Doorbell;
-#[cfg(not(loom))]
-pub use real::EventNotifier;
+use rustix::io::Errno;
 
-#[cfg(not(loom))]
-mod real {
-    use std::io;
-    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::sync::Eventfd;
 
-    use rustix::event::{EventfdFlags, eventfd};
-    use rustix::io::Errno;
+/// A flag in the kernel that any thread can set and a loop can wait for: an eventfd, non-blocking, closed on exec.
+#[derive(Debug)]
+pub struct EventNotifier(Eventfd);
 
-    /// A flag in the kernel that any thread can set and a loop can wait for: an eventfd, non-blocking, closed on exec.
-    #[derive(Debug)]
-    pub struct EventNotifier(OwnedFd);
+impl EventNotifier {
+    /// A notifier that is not set.
+    ///
+    /// # Errors
+    /// What the system says: `EMFILE` means that `ulimit -n` is too low.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Eventfd::new()?))
+    }
 
-    impl EventNotifier {
-        /// A notifier that is not set.
-        ///
-        /// # Errors
-        /// What the system says: `EMFILE` means that `ulimit -n` is too low.
-        pub fn new() -> io::Result<Self> {
-            Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
-        }
+    /// Sets it. An eventfd that is full is set already, which is success.
+    ///
+    /// # Errors
+    /// What the system says; nothing that can happen to an eventfd that is open.
+    pub fn set(&self) -> io::Result<()> {
+        self.add(1)
+    }
 
-        /// Sets it. An eventfd that is full is set already, which is success.
-        ///
-        /// # Errors
-        /// What the system says; nothing that can happen to an eventfd that is open.
-        pub fn set(&self) -> io::Result<()> {
-            self.add(1)
-        }
-
-        /// Sets it so that whoever waits for edges notices, too: one that is full is cleared first.
-        ///
-        /// # Errors
-        /// As [`set`](Self::set).
-        pub fn set_anew(&self) -> io::Result<()> {
-            loop {
-                match rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &1u64.to_ne_bytes())) {
-                    Ok(_) => return Ok(()),
-                    // Somebody has written a huge number, and another write would tell nobody anything.
-                    Err(Errno::AGAIN) => self.count()?,
-                    Err(error) => return Err(error.into()),
-                };
-            }
-        }
-
-        /// Clears it; true if it was set.
-        ///
-        /// # Errors
-        /// What the system says; nothing that can happen to an eventfd that is open.
-        pub fn test_and_clear(&self) -> io::Result<bool> {
-            Ok(self.count()? != 0)
-        }
-
-        pub(crate) fn add(&self, count: u64) -> io::Result<()> {
-            match rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &count.to_ne_bytes())) {
-                Ok(_) | Err(Errno::AGAIN) => Ok(()),
-                Err(error) => Err(error.into()),
-            }
-        }
-
-        fn count(&self) -> io::Result<u64> {
-            let mut count = [0; 8];
-            match rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut count)) {
-                Ok(_) => Ok(u64::from_ne_bytes(count)),
-                Err(Errno::AGAIN) => Ok(0),
-                Err(error) => Err(error.into()),
-            }
+    /// Sets it so that whoever waits for edges notices, too: one that is full is cleared first.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn set_anew(&self) -> io::Result<()> {
+        loop {
+            match self.0.write(1) {
+                Ok(()) => return Ok(()),
+                // Somebody has written a huge number, and another write would tell nobody anything.
+                Err(Errno::AGAIN) => self.count()?,
+                Err(error) => return Err(error.into()),
+            };
         }
     }
 
-    impl AsFd for EventNotifier {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
+    /// Clears it; true if it was set.
+    ///
+    /// # Errors
+    /// What the system says; nothing that can happen to an eventfd that is open.
+    pub fn test_and_clear(&self) -> io::Result<bool> {
+        Ok(self.count()? != 0)
+    }
+
+    pub(crate) fn add(&self, count: u64) -> io::Result<()> {
+        match self.0.write(count) {
+            Ok(()) | Err(Errno::AGAIN) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// An [`EventNotifier`] whose errors, which cannot happen, are not reported.
-    #[derive(Debug)]
-    pub(crate) struct Doorbell(EventNotifier);
-
-    impl Doorbell {
-        pub(crate) fn new() -> io::Result<Self> {
-            EventNotifier::new().map(Self)
-        }
-
-        pub(crate) fn ring(&self) {
-            let rung = self.0.set();
-            debug_assert!(rung.is_ok(), "an open eventfd can be written: {rung:?}");
-        }
-
-        /// Silences it; how often it has been rung since the last time.
-        pub(crate) fn drain(&self) -> u64 {
-            self.0.count().unwrap_or(0)
+    fn count(&self) -> io::Result<u64> {
+        match self.0.read() {
+            Ok(count) => Ok(count),
+            Err(Errno::AGAIN) => Ok(0),
+            Err(error) => Err(error.into()),
         }
     }
 
-    impl AsFd for Doorbell {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
-        }
+    /// Sleeps until it is set.
+    #[cfg(all(test, loom))]
+    pub(crate) fn wait(&self) {
+        self.0.wait();
+    }
+}
+
+impl AsFd for EventNotifier {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// An [`EventNotifier`] whose errors, which cannot happen, are not reported.
+#[derive(Debug)]
+pub(crate) struct Doorbell(EventNotifier);
+
+impl Doorbell {
+    pub(crate) fn new() -> io::Result<Self> {
+        EventNotifier::new().map(Self)
+    }
+
+    pub(crate) fn ring(&self) {
+        let rung = self.0.set();
+        debug_assert!(rung.is_ok(), "an open eventfd can be written: {rung:?}");
+    }
+
+    /// Silences it; how often it has been rung since the last time.
+    pub(crate) fn drain(&self) -> u64 {
+        self.0.count().unwrap_or(0)
+    }
+
+    /// Sleeps until it rings, as the loop's backend would.
+    #[cfg(all(test, loom))]
+    pub(crate) fn wait(&self) {
+        self.0.wait();
+    }
+}
+
+impl AsFd for Doorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

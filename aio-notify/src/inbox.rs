@@ -12,7 +12,7 @@ use std::ptr::{self, NonNull};
 use crate::home::HomeThread;
 use crate::node::{Body, Node, Parcel, Run, Taken};
 use crate::state::Urgency;
-use crate::sync::{AtomicBool, AtomicPtr, Fault, Ordering, is_torn_down, planted};
+use crate::sync::{AtomicBool, AtomicPtr, Fault, Ordering, is_torn_down, planted, weakened};
 
 /// What became of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +192,9 @@ impl<T, M: ?Sized> Inbox<T, M> {
     /// Ordering: the swap acquires every node that was pushed.
     fn detach(&self, instead: *mut Body<T, M>) -> *mut Body<T, M> {
         self.urgent.store(false, Ordering::Relaxed);
-        let latest = self.head.swap(instead, Ordering::Acquire);
+        let latest = self
+            .head
+            .swap(instead, weakened(Fault::DetachRelaxed, Ordering::Acquire));
         if latest == closed() {
             ptr::null_mut()
         } else {

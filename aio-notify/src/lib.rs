@@ -40,17 +40,24 @@ mod board;
 #[cfg(all(test, loom))]
 mod board_models;
 mod doorbell;
+#[cfg(not(any(loom, shuttle)))]
+mod eventfd;
 mod home;
 mod inbox;
+#[cfg(any(loom, shuttle))]
+#[doc(hidden)]
+pub mod kernel;
 #[cfg(all(test, loom))]
 mod models;
 mod node;
+#[cfg(any(loom, shuttle))]
+#[doc(hidden)]
+pub mod planting;
 mod protocol;
 mod state;
 mod sync;
 
 pub use board::Board;
-#[cfg(not(loom))]
 pub use doorbell::EventNotifier;
 pub use home::HomeThread;
 pub use inbox::{Inbox, Line, Posted};

@@ -19,7 +19,7 @@
 //! the loop that has taken the node, or who found the inbox closed. A node that is wanted is queued: every transition that sets
 //! SCHEDULED or IDLE sets QUEUED in the same step.
 
-use crate::sync::{AtomicU64, Fault, Ordering, planted};
+use crate::sync::{AtomicU64, Fault, Ordering, planted, weakened};
 
 const QUEUED: u64 = 1;
 const SCHEDULED: u64 = 2;
@@ -171,12 +171,13 @@ impl State {
             self.release();
             return false;
         }
+        let order = weakened(Fault::RetireRelaxed, Ordering::AcqRel);
         loop {
             let left = before - HANDLE;
             let after = if left < HANDLE { left | QUEUED } else { left };
             match self
                 .0
-                .compare_exchange_weak(before, after, Ordering::AcqRel, Ordering::Relaxed)
+                .compare_exchange_weak(before, after, order, Ordering::Relaxed)
             {
                 Ok(_) => return after & !before & QUEUED != 0,
                 Err(now) => before = now,

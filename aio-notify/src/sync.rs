@@ -1,21 +1,39 @@
-//! Atomics, real or modelled, and the faults that the models plant: the only file that names the model checker.
+//! Atomics, real or modelled, and the faults that the models plant: the only file that names the model checkers.
+//!
+//! `loom` tries every order, weak memory included, of a few steps; `shuttle` tries random orders of many, one step after the
+//! other. In ordinary builds all of this is what the standard library has, and `planted` is false at compile time.
 
 use std::cell::Cell;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+use loom as checker;
+#[cfg(shuttle)]
+use shuttle as checker;
 
-#[cfg(not(loom))]
+#[cfg(any(loom, shuttle))]
+pub(crate) use checker::{
+    lazy_static,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence},
+    sync::{Condvar, Mutex, MutexGuard},
+};
+
+/// The kernel's eventfd.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use crate::eventfd::Eventfd;
+#[cfg(any(loom, shuttle))]
+pub(crate) use crate::kernel::Eventfd;
+
+#[cfg(not(any(loom, shuttle)))]
 std::thread_local! {
     /// This thread's number, or 0 as long as nobody has asked for it.
     pub(crate) static THREAD: Cell<u64> = const { Cell::new(0) };
 }
 
-// The checker's threads are all on one thread of the system.
-#[cfg(loom)]
-loom::thread_local! {
+// The threads of a model are all on one thread of the system.
+#[cfg(any(loom, shuttle))]
+checker::thread_local! {
     pub(crate) static THREAD: Cell<u64> = Cell::new(0);
 }
 
@@ -26,10 +44,17 @@ loom::thread_local! {
 /// machine can give.
 #[inline]
 pub(crate) fn raise(flag: &AtomicBool) {
+    let order = weakened(Fault::NotifyRelaxed, Ordering::Release);
     #[cfg(not(loom))]
-    flag.store(true, Ordering::Release);
+    flag.store(true, order);
     #[cfg(loom)]
-    flag.swap(true, Ordering::Release);
+    flag.swap(true, order);
+}
+
+/// An ordering, or none if the fault of leaving it out is planted.
+#[inline]
+pub(crate) fn weakened(fault: Fault, order: Ordering) -> Ordering {
+    if planted(fault) { Ordering::Relaxed } else { order }
 }
 
 /// A fault that can be planted on purpose, to see that the models find it.
@@ -55,6 +80,8 @@ pub(crate) enum Fault {
     AcceptAfterWork,
     /// A node is published without release ordering.
     PublishRelaxed,
+    /// Nodes are taken without acquiring what was published.
+    DetachRelaxed,
     /// `begin` lets go of the queued bit before it looks what was scheduled.
     BeginInTwoSteps,
     /// `begin` does not let go of the queued bit.
@@ -71,6 +98,8 @@ pub(crate) enum Fault {
     HomeIsEverywhere,
     /// A handle is given up without ordering.
     ReleaseRelaxed,
+    /// A handle is retired without ordering.
+    RetireRelaxed,
     /// Whether a handle is the last one is found out before it is given up.
     RetireInTwoSteps,
     /// A ring has no fence between setting its bit and reading the turn.
@@ -83,82 +112,30 @@ pub(crate) enum Fault {
     RestGoesOn,
     /// A ring is taken without acquiring what was published.
     TakeRelaxed,
+    /// `notify` counts a ring after it has rung.
+    CountedAfterRing,
+    /// `notify` sets the flag without releasing what was published.
+    NotifyRelaxed,
+    /// `accept` clears the flag without acquiring what was published.
+    AcceptRelaxed,
+    /// A foreign loop's flag is set without a fence.
+    ForeignWithoutFence,
+    /// A ring sets its bit without releasing what was published.
+    RingRelaxed,
 }
 
 /// Whether a fault is planted: never, outside the models.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) const fn planted(_: Fault) -> bool {
     false
 }
 
-#[cfg(loom)]
-pub(crate) use modelled::planted;
-
-#[cfg(all(test, loom))]
-pub(crate) use modelled::with_fault;
-
-#[cfg(loom)]
-mod modelled {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::Fault;
-
-    static PLANTED: AtomicU32 = AtomicU32::new(u32::MAX);
-
-    pub(crate) fn planted(fault: Fault) -> bool {
-        PLANTED.load(Ordering::Relaxed) == fault as u32
-    }
-
-    /// Runs a model with a fault planted. Models run one at a time.
-    #[cfg(test)]
-    pub(crate) fn with_fault<R>(fault: Option<Fault>, run: impl FnOnce() -> R) -> R {
-        use std::sync::{Mutex, PoisonError};
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        PLANTED.store(fault.map_or(u32::MAX, |fault| fault as u32), Ordering::Relaxed);
-        let result = run();
-        PLANTED.store(u32::MAX, Ordering::Relaxed);
-        result
-    }
+#[cfg(any(loom, shuttle))]
+pub(crate) fn planted(fault: Fault) -> bool {
+    crate::planting::is_planted(fault)
 }
 
 /// Whether a model is being torn down after a failure: its atomics cannot be used any more, and what they hold is left.
 pub(crate) fn is_torn_down() -> bool {
     cfg!(loom) && std::thread::panicking()
-}
-
-/// The doorbell as a model: a counter and a condition variable, as the kernel has them.
-#[cfg(loom)]
-#[derive(Debug)]
-pub(crate) struct ModelledDoorbell {
-    rung: loom::sync::Mutex<u64>,
-    heard: loom::sync::Condvar,
-}
-
-#[cfg(loom)]
-impl ModelledDoorbell {
-    pub(crate) fn new() -> Self {
-        Self {
-            rung: loom::sync::Mutex::new(0),
-            heard: loom::sync::Condvar::new(),
-        }
-    }
-
-    pub(crate) fn ring(&self) {
-        *self.rung.lock().expect("no model panics while it rings") += 1;
-        self.heard.notify_one();
-    }
-
-    pub(crate) fn drain(&self) -> u64 {
-        std::mem::take(&mut *self.rung.lock().expect("no model panics while it rings"))
-    }
-
-    /// Sleeps until it rings, as a backend would.
-    #[cfg(test)]
-    pub(crate) fn wait(&self) {
-        let mut rung = self.rung.lock().expect("no model panics while it rings");
-        while *rung == 0 {
-            rung = self.heard.wait(rung).expect("no model panics while it waits");
-        }
-    }
 }

@@ -3,10 +3,10 @@
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use crate::Moment;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Shows the time.
 pub trait Clock: fmt::Debug {

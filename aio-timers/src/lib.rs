@@ -21,6 +21,7 @@ pub mod fuzz;
 mod heap;
 mod moment;
 mod queue;
+mod sync;
 #[cfg(feature = "std")]
 mod system;
 #[cfg(feature = "std")]

@@ -4,8 +4,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
+use crate::sync::{Fault, Mutex, MutexGuard, planted};
 use crate::{Clock, Moment};
 
 /// A clock that runs with a source clock until it is stopped: the time of a virtual machine, or of a simulation.
@@ -120,7 +121,8 @@ impl VirtualClock {
     }
 
     fn jump(&self, to: impl FnOnce(Moment) -> Moment) {
-        self.change(|now, source, state| match state {
+        let stale = planted(Fault::JumpInTwoSteps).then(|| *self.state());
+        self.change(|now, source, state| match stale.unwrap_or(state) {
             State::Running { .. } => State::Running {
                 base: to(now),
                 since: source,
@@ -131,10 +133,19 @@ impl VirtualClock {
 
     /// Makes of what is shown, of what the source shows and of the state a new state, in one step for all threads.
     fn change(&self, next: impl FnOnce(Moment, Moment, State) -> State) {
+        if planted(Fault::ToldBeforeChange) {
+            self.tell();
+        }
         let mut state = self.state();
         let source = self.source.now();
         *state = next(state.at(source), source, *state);
         drop(state);
+        if !planted(Fault::ToldBeforeChange) {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
         let subscribers = self.subscribers().all.clone();
         for (_, changed) in subscribers {
             changed();

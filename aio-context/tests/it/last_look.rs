@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_context::{
-    BottomHalf, Clock, Context, GroupId, Handler, Interest, ManualClock, PollParams, Pollable, Registration,
-    Wait,
+    BottomHalf, Clock, ClockId, Context, GroupId, Handler, Interest, ManualClock, PollParams, Pollable,
+    Registration, Remote, Wait,
 };
 
 use crate::common::{Kick, Twin};
@@ -20,6 +20,8 @@ struct Peer {
     own: Rc<Kick>,
     other: Rc<Kick>,
     armed: Cell<bool>,
+    /// Switches polling off at that moment.
+    switch: Option<Remote>,
 }
 
 impl AsFd for Peer {
@@ -35,6 +37,9 @@ impl Pollable for Peer {
         if self.armed.get() && self.other.log.borrow().last() != Some(&"end") {
             self.armed.set(false);
             self.other.says.set(Some(true));
+            if let Some(switch) = &self.switch {
+                switch.set_poll_params(PollParams::OFF);
+            }
         }
         false
     }
@@ -85,6 +90,7 @@ fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_asked_afterwards() {
         own: Kick::new(),
         other: busy.clone(),
         armed: Cell::new(false),
+        switch: None,
     });
     let nested = peer.clone();
     *busy.on_ready.borrow_mut() = Some(Rc::new(move |busy: &Kick, cx: &Context| {
@@ -115,6 +121,30 @@ fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_asked_afterwards() {
     assert_eq!(clock.now(), before, "it slept with the answer in its hand");
     // The closure holds the peer, which holds the handler: a circle.
     *busy.on_ready.borrow_mut() = None;
+}
+
+#[test]
+fn a5_work_that_is_found_when_polling_was_switched_off_is_not_slept_over() {
+    let (cx, _clock) = always(4 * MICRO);
+    let kick = Kick::new();
+    kick.says.set(Some(false));
+    let peer = Rc::new(Peer {
+        own: Kick::new(),
+        other: kick.clone(),
+        armed: Cell::new(true),
+        switch: Some(cx.remote()),
+    });
+    let _registrations = (
+        cx.watch_polled(kick.clone(), Interest::READ).unwrap(),
+        cx.watch_polled(peer.clone(), Interest::READ).unwrap(),
+    );
+    // The switch ends this search, and its notification is accepted; the next iteration takes the parameters over.
+    assert!(!cx.poll(Wait::Block).unwrap());
+    assert_eq!((peer.armed.get(), kick.count.get()), (false, 0));
+    let before = cx.now(ClockId::Monotonic);
+    assert!(cx.poll(Wait::AtMost(Duration::from_secs(3600))).unwrap());
+    assert_eq!(cx.now(ClockId::Monotonic), before, "it slept");
+    assert_eq!(*kick.log.borrow(), ["begin", "end", "poll_ready"]);
 }
 
 #[test]

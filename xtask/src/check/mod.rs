@@ -1,8 +1,8 @@
 //! `cargo xtask check`: everything that is no test. All steps run, also after one has failed; the summary names them.
 
+mod checkers;
 mod deny;
 mod layers;
-mod loom;
 mod msrv;
 mod promela;
 mod rules;
@@ -17,7 +17,7 @@ use anyhow::{bail, ensure};
 use crate::interrupt::Interrupted;
 use crate::shell;
 
-/// Format, lints, documentation, layers, loom models, licences
+/// Format, lints, documentation, layers, model checkers, licences
 ///
 /// All steps run, also after one has failed. The checks that need a tool which is not installed say so in a line.
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(crate) struct Args {
 /// A step's name, and what it does. `Ok` with a text: what is to be said about it.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("tidy", tidy::check),
@@ -42,7 +42,8 @@ const STEPS: [Step; 13] = [
     ("typos", tools::typos),
     ("machete", tools::machete),
     ("hack", tools::hack),
-    ("loom", loom::check),
+    ("loom", checkers::loom),
+    ("shuttle", checkers::shuttle),
     ("promela", promela::check),
 ];
 

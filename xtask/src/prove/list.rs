@@ -58,6 +58,21 @@ pub(super) const CHECKS: &[Check] = &[
     check("loom", ["2 preemptions", "3 preemptions"], [20, 120], |at| {
         at.step("loom", &[("LOOM_MAX_PREEMPTIONS", at.pick("2", "3"))])
     }),
+    check(
+        "shuttle",
+        [
+            "20,000 random + 20,000 PCT(3) orders",
+            "1 million random + 250,000 PCT(3) orders",
+        ],
+        [20, 240],
+        |at| {
+            let bounds = [
+                ("AIO_RANDOM", at.pick("20000", "1000000")),
+                ("AIO_PCT", at.pick("20000", "250000")),
+            ];
+            at.step("shuttle", &bounds)
+        },
+    ),
     check("promela", ["3 models, exhaustive"; 2], [2, 2], |at| {
         at.step("promela", &[])
     }),

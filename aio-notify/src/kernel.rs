@@ -1,0 +1,106 @@
+//! Eventfds for the model checkers, which cannot see into the kernel: counters with numbers, and a wait for any of them.
+//!
+//! Each run of a model has a [`Kernel`] of its own. It knows no time: who waits for time lets it pass by himself.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, PoisonError};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::{Errno, Result};
+
+use crate::sync::{Condvar, Mutex, MutexGuard, is_torn_down, lazy_static};
+
+lazy_static! {
+    static ref KERNEL: Arc<Kernel> = Arc::new(Kernel::default());
+}
+
+/// All eventfds of a run, by their numbers.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    counts: Mutex<BTreeMap<RawFd, u64>>,
+    changed: Condvar,
+}
+
+impl Kernel {
+    /// The kernel of this run.
+    #[must_use]
+    pub fn of_this_run() -> Arc<Self> {
+        KERNEL.clone()
+    }
+
+    /// Asks `look`, which is told what every open eventfd counts, and asks it again after each change until it says that it
+    /// has found something; once only, unless it may `block`. All of a question is one step.
+    pub fn wait(&self, block: bool, mut look: impl FnMut(&BTreeMap<RawFd, u64>) -> bool) {
+        let mut counts = self.counts();
+        while !look(&counts) && block {
+            counts = self.changed.wait(counts).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// How many eventfds are open.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.counts().len()
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<RawFd, u64>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An eventfd of the kernel of this run. Its number is that of a true one, which nobody uses.
+#[derive(Debug)]
+pub(crate) struct Eventfd {
+    kernel: Arc<Kernel>,
+    number: OwnedFd,
+}
+
+impl Eventfd {
+    pub(crate) fn new() -> Result<Self> {
+        let kernel = Kernel::of_this_run();
+        let number = eventfd(0, EventfdFlags::CLOEXEC)?;
+        kernel.counts().insert(number.as_raw_fd(), 0);
+        Ok(Self { kernel, number })
+    }
+
+    pub(crate) fn write(&self, count: u64) -> Result<()> {
+        let mut counts = self.kernel.counts();
+        let shown = counts.entry(self.number.as_raw_fd()).or_default();
+        let sum = shown.checked_add(count).filter(|sum| *sum < u64::MAX);
+        *shown = sum.ok_or(Errno::AGAIN)?;
+        drop(counts);
+        self.kernel.changed.notify_all();
+        Ok(())
+    }
+
+    pub(crate) fn read(&self) -> Result<u64> {
+        let mut counts = self.kernel.counts();
+        let shown = counts.entry(self.number.as_raw_fd()).or_default();
+        match std::mem::take(shown) {
+            0 => Err(Errno::AGAIN),
+            count => Ok(count),
+        }
+    }
+
+    /// Sleeps until it counts something, as a loop's backend would.
+    #[cfg(test)]
+    pub(crate) fn wait(&self) {
+        let number = self.number.as_raw_fd();
+        self.kernel.wait(true, |counts| counts[&number] > 0);
+    }
+}
+
+impl Drop for Eventfd {
+    fn drop(&mut self) {
+        if !is_torn_down() {
+            self.kernel.counts().remove(&self.number.as_raw_fd());
+        }
+    }
+}
+
+impl AsFd for Eventfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.number.as_fd()
+    }
+}

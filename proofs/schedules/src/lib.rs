@@ -1,0 +1,17 @@
+//! Whole contexts under model checkers: what their tests share.
+//!
+//! The tests are in `tests/schedules` (shuttle, random orders of many threads) and `tests/models` (loom, every order of two).
+//! Both, and this, exist only with `--cfg shuttle` or `--cfg loom`: what runs is the real loop, on a [`Fake`] backend that
+//! blocks where the checker sees it. Nothing here knows real time.
+#![cfg(any(loom, shuttle))]
+#![forbid(unsafe_code)]
+
+mod backend;
+mod clock;
+#[cfg(shuttle)]
+mod run;
+
+pub use backend::Fake;
+pub use clock::Ticking;
+#[cfg(shuttle)]
+pub use run::check;

@@ -1,0 +1,75 @@
+//! Boards of doorbells.
+
+use std::sync::Arc;
+
+use aio_context::{PollParams, Wait};
+use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use crate::handlers::{AsTold, POLLING, searching};
+use crate::{Crowd, noted};
+
+const SOURCES: [usize; 3] = [0, 1, 69];
+
+/// Three sources are rung twice each while the loop polls, rests, or changes from one to the other. The last service sees what
+/// was written before the last ring.
+fn rings(params: PollParams) {
+    let cx = searching(&AsTold::default(), params);
+    let mail: [Arc<AtomicU32>; 3] = std::array::from_fn(|_| Arc::default());
+    let (seen, served) = (noted::<3>(), noted::<3>());
+    let board = {
+        let (mail, seen, served) = (mail.clone(), seen.clone(), served.clone());
+        let serve = move |source| {
+            let place = SOURCES.iter().position(|known| *known == source);
+            let place = place.expect("nobody else was rung");
+            seen[place].set(mail[place].load(SeqCst));
+            served[place].add(1);
+        };
+        cx.board(70, move |_, source| serve(source)).unwrap()
+    };
+    let bells = SOURCES.map(|source| board.bell(source));
+    let mut crowd = Crowd::of(&cx);
+    for (bell, mail) in bells.iter().cloned().zip(mail) {
+        crowd.add(move |_| {
+            for letter in 1..=2 {
+                mail.store(letter, SeqCst);
+                bell.ring();
+            }
+        });
+    }
+    crowd.add(move |remote| {
+        let other = if params == POLLING {
+            PollParams::OFF
+        } else {
+            POLLING
+        };
+        for params in [other, params] {
+            remote.set_poll_params(params);
+        }
+    });
+    while seen.iter().any(|seen| seen.get() < 2) {
+        cx.poll(Wait::Block).unwrap();
+    }
+    crowd.end(&cx);
+    assert!(served.iter().all(|served| (1..=2).contains(&served.get())));
+    drop(board);
+    bells[0].ring();
+    while cx.poll(Wait::NoBlock).unwrap() {}
+}
+
+fn rings_while_the_loop_polls() {
+    rings(POLLING);
+}
+
+fn rings_while_the_loop_rests() {
+    rings(PollParams::OFF);
+}
+
+crate::scenarios! {
+    n2_no_ring_is_lost_while_the_loop_polls => rings_while_the_loop_polls;
+    n2_no_ring_is_lost_while_the_loop_rests => rings_while_the_loop_rests;
+}
+
+crate::faults! {
+    n2_planted_end_any_rest: EndAnyRest in rings_while_the_loop_rests rings_while_the_loop_polls;
+    n2_planted_rest_goes_on: RestGoesOn in rings_while_the_loop_rests rings_while_the_loop_polls;
+}

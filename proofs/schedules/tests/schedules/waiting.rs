@@ -1,0 +1,182 @@
+//! Threads that wait for a loop, and loops that wait for each other.
+
+use std::sync::Arc;
+
+use aio_context::{Context, Gone, IoThread, Remote, Wait};
+use aio_schedules::Fake;
+use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use shuttle::sync::mpsc;
+use shuttle::thread;
+
+use crate::{Crowd, Noted, Outcomes};
+
+static ANSWERED: Outcomes = Outcomes::none();
+static ANSWERED_CONTEXTS: Outcomes = Outcomes::none();
+static ANSWERED_BY_THREAD: Outcomes = Outcomes::none();
+
+/// Whoever waits is answered if its job ran, and told that the context is gone if not.
+fn waits_for_a_context_that_goes() {
+    let cx = Fake::context();
+    let kept = Arc::new(());
+    let mut crowd = Crowd::of(&cx);
+    for _ in 0..3 {
+        let kept = kept.clone();
+        crowd.add(move |remote| {
+            let ran = Noted::default();
+            let job = {
+                let (ran, kept) = (ran.clone(), kept.clone());
+                move |_: &Context| {
+                    ran.add(1);
+                    Arc::strong_count(&kept)
+                }
+            };
+            let answer = remote.run_and_wait(job);
+            assert_eq!(ran.get(), u32::from(answer.is_ok()), "{answer:?}");
+            ANSWERED.note(answer.is_ok());
+        });
+    }
+    for _ in 0..2 {
+        cx.poll(Wait::NoBlock).unwrap();
+    }
+    drop(cx);
+    crowd.join();
+    assert_eq!(Arc::strong_count(&kept), 1, "a job is left");
+}
+
+/// A context at home on a thread of its own that uses another one, and lets itself be used until nobody needs it any more.
+fn asks(cx: &Context, other: &Remote, left: &AtomicU32) {
+    for number in 0..2 {
+        let answer = cx.run_on(other, move |far| {
+            assert!(!far.poll(Wait::NoBlock).unwrap() || number < 2);
+            number
+        });
+        assert_eq!(answer, Ok(number));
+    }
+    left.fetch_sub(1, SeqCst);
+    other.kick();
+    cx.wait_while(|| left.load(SeqCst) > 0).unwrap();
+}
+
+/// Two contexts ask each other, while a third thread gives both something to do.
+fn two_contexts_that_wait_for_each_other() {
+    let left = Arc::new(AtomicU32::new(2));
+    let jobs = Noted::default();
+    let (tell, heard) = mpsc::channel();
+    let homes: Vec<_> = (0..2)
+        .map(|_| {
+            let (tell, left) = (tell.clone(), left.clone());
+            let (meet, other) = mpsc::channel::<Remote>();
+            thread::spawn(move || {
+                let cx = Fake::context();
+                tell.send((cx.remote(), meet)).unwrap();
+                let other = other.recv().unwrap();
+                asks(&cx, &other, &left);
+            })
+        })
+        .collect();
+    let ((first, meet_first), (second, meet_second)) = (heard.recv().unwrap(), heard.recv().unwrap());
+    meet_first.send(second.clone()).unwrap();
+    meet_second.send(first.clone()).unwrap();
+    for remote in [first, second] {
+        let jobs = jobs.clone();
+        let _ = remote.run(move |_| jobs.add(1));
+        remote.notify();
+    }
+    for home in homes {
+        home.join().unwrap();
+    }
+    assert!(jobs.get() <= 2);
+}
+
+/// Two contexts ask a third one, which goes.
+fn contexts_that_wait_for_one_that_goes() {
+    let cx = Fake::context();
+    let homes: Vec<_> = (0..2)
+        .map(|_| {
+            let other = cx.remote();
+            thread::spawn(move || {
+                let cx = Fake::context();
+                let ran = Noted::default();
+                let answer = {
+                    let ran = ran.clone();
+                    cx.run_on(&other, move |_| ran.add(1))
+                };
+                assert_eq!(ran.get(), u32::from(answer.is_ok()), "{answer:?}");
+                ANSWERED_CONTEXTS.note(answer.is_ok());
+            })
+        })
+        .collect();
+    for _ in 0..2 {
+        cx.poll(Wait::NoBlock).unwrap();
+    }
+    drop(cx);
+    for home in homes {
+        home.join().unwrap();
+    }
+}
+
+/// Others change a number and kick; whoever waits for it sees each change, also from inside another wait.
+fn kicks() {
+    let cx = Fake::context();
+    let count = Arc::new(AtomicU32::new(0));
+    let mut crowd = Crowd::of(&cx);
+    for _ in 0..2 {
+        let count = count.clone();
+        crowd.add(move |remote| {
+            for _ in 0..2 {
+                count.fetch_add(1, SeqCst);
+                remote.kick();
+            }
+        });
+    }
+    let inner = count.clone();
+    let waits_inside = cx.bottom_half("waits inside", move |cx| {
+        cx.wait_while(|| inner.load(SeqCst) < 2).unwrap();
+    });
+    waits_inside.schedule();
+    for goal in [1, 3, 4] {
+        cx.wait_while(|| count.load(SeqCst) < goal).unwrap();
+    }
+    crowd.end(&cx);
+}
+
+/// A thread with a context is stopped while others wait for it: they are answered or told.
+fn an_io_thread_that_is_stopped() {
+    let kept = Arc::new(());
+    let set_up = {
+        let kept = kept.clone();
+        move |cx: &Context| Ok(cx.bottom_half("set up", move |_| drop(kept.clone())))
+    };
+    let io = IoThread::spawn_with(|| Ok(Fake::context()), set_up).unwrap();
+    let others: Vec<_> = (0..2)
+        .map(|number| {
+            let remote = io.remote();
+            thread::spawn(move || {
+                let answer = remote.run_and_wait(move |_| number);
+                assert!(answer == Ok(number) || answer == Err(Gone));
+                ANSWERED_BY_THREAD.note(answer.is_ok());
+            })
+        })
+        .collect();
+    io.stop().unwrap();
+    for other in others {
+        other.join().unwrap();
+    }
+    assert_eq!(Arc::strong_count(&kept), 1, "what was set up is left");
+}
+
+crate::scenarios! {
+    w2_who_waits_for_a_context_that_goes_is_told => waits_for_a_context_that_goes with ANSWERED;
+    w2_two_contexts_that_wait_for_each_other_are_answered => two_contexts_that_wait_for_each_other;
+    w2_contexts_that_wait_for_one_that_goes_are_told => contexts_that_wait_for_one_that_goes with ANSWERED_CONTEXTS;
+    w1_no_kick_is_missed => kicks;
+    w2_who_waits_for_a_thread_that_is_stopped_is_told => an_io_thread_that_is_stopped with ANSWERED_BY_THREAD;
+}
+
+crate::faults! {
+    w2_planted_left_open: LeftOpen in waits_for_a_context_that_goes;
+    w2_planted_left_open_for_contexts: LeftOpen in contexts_that_wait_for_one_that_goes;
+    w2_planted_kicked_before_answer: KickedBeforeAnswer in two_contexts_that_wait_for_each_other;
+    w1_planted_counted_late: CountedLate in kicks;
+    w2_planted_woken_before_stopped: WokenBeforeStopped in an_io_thread_that_is_stopped;
+}
