@@ -449,7 +449,7 @@ impl<'a> Farewells<'a> {
     }
 
     fn say_the_rest(&mut self) {
-        while let Some((token, why)) = self.left.next() {
+        for (token, why) in self.left.by_ref() {
             self.cx.0.give_up(self.cx, token, why);
         }
     }

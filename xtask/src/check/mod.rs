@@ -1,5 +1,6 @@
 //! `cargo xtask check`: everything that is no test. All steps run, also after one has failed; the summary names them.
 
+mod cases;
 mod deny;
 mod layers;
 mod loom;
@@ -30,11 +31,12 @@ pub(crate) struct Args {
 /// A step's name, and what it does. `Ok` with a text: what is to be said about it.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("tidy", tidy::check),
     ("rules", rules::check),
+    ("cases", cases::check),
     ("deny", deny::check),
     ("clippy", clippy),
     ("docs", docs),
