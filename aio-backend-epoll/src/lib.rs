@@ -123,6 +123,7 @@ impl<S: Sys> Epoll<S> {
     }
 
     /// Takes an entry that is gone out of the set, or from beside it; `false` if it may still be in the set.
+    #[inline(always)]
     fn disarm(&mut self, fd: &Watched, state: State) -> bool {
         match state {
             State::Silent => {}
@@ -133,6 +134,7 @@ impl<S: Sys> Epoll<S> {
     }
 
     /// Takes the one at `place` beside the set away.
+    #[cold]
     fn leave_side(&mut self, place: u32) {
         if let Some(moved) = self.side.swap_remove(place)
             && let Some(entry) = self.entries.get_mut(moved)
@@ -144,6 +146,7 @@ impl<S: Sys> Epoll<S> {
     /// Builds the set anew from the entries, without what nobody can delete from the old one.
     ///
     /// If it fails, it is tried again by the next wait.
+    #[cold]
     fn rebuild(&mut self) -> io::Result<()> {
         self.suspect = true;
         self.set.renew()?;
@@ -214,6 +217,7 @@ impl<S: Sys> Backend for Epoll<S> {
         "epoll"
     }
 
+    #[inline(always)]
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
         if self.entries.is_taken(token) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -225,6 +229,7 @@ impl<S: Sys> Backend for Epoll<S> {
         Ok(())
     }
 
+    #[inline(always)]
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
         let Some(entry) = self.entries.get_mut(token) else {
             return Err(io::ErrorKind::NotFound.into());
@@ -259,6 +264,7 @@ impl<S: Sys> Backend for Epoll<S> {
         Ok(())
     }
 
+    #[inline(always)]
     fn remove(&mut self, token: Token) -> io::Result<()> {
         let Some(entry) = self.entries.remove(token) else {
             return Err(io::ErrorKind::NotFound.into());
@@ -271,7 +277,8 @@ impl<S: Sys> Backend for Epoll<S> {
         Ok(())
     }
 
-    #[inline]
+    // By force: see `wait.rs`.
+    #[inline(always)]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         // A full list has to be served first; there is nothing to wait for.
         let room = ready.room();
@@ -338,6 +345,7 @@ impl<S: Sys> fmt::Debug for Epoll<S> {
 }
 
 /// Has the kernel watch `fd`, or puts it beside the set.
+#[inline(always)]
 fn arm<S: Sys>(
     set: &Set<S>,
     side: &mut Side,

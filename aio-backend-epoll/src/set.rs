@@ -10,7 +10,14 @@ use rustix::io::Errno;
 
 use crate::sys::Sys;
 
-/// An epoll set.
+/// The number is closed, or means another file by now. The kernel has forgotten the entry, unless something else shares the file;
+/// nothing but its events can tell.
+#[cold]
+fn complain(fd: &Watched, error: &std::io::Error) {
+    tracing::debug!(?fd, %error, "a watched descriptor was closed behind the loop's back");
+}
+
+/// An epoll set. What makes one system call is inlined by force: see `wait.rs`.
 #[derive(Debug)]
 pub(crate) struct Set<S> {
     sys: S,
@@ -37,6 +44,7 @@ impl<S: Sys> Set<S> {
     }
 
     /// Puts a descriptor in that is not in the set.
+    #[inline(always)]
     pub(crate) fn add(&self, fd: &Watched, token: Token, interest: Interest) -> Result<()> {
         match self
             .sys
@@ -52,20 +60,17 @@ impl<S: Sys> Set<S> {
     }
 
     /// Changes a descriptor's token and interest.
+    #[inline(always)]
     pub(crate) fn modify(&self, fd: &Watched, token: Token, interest: Interest) -> Result<()> {
         self.sys
             .modify(self.inner.as_fd(), fd.as_fd(), token.to_bits(), interest)
     }
 
     /// Takes a descriptor out; `false` if it may still be in the set.
+    #[inline(always)]
     pub(crate) fn forget(&self, fd: &Watched) -> bool {
         let deleted = self.sys.delete(self.inner.as_fd(), fd.as_fd());
-        if let Err(error) = &deleted {
-            // The number is closed, or means another file by now. The kernel has forgotten the entry, unless something else
-            // shares the file; nothing but its events can tell.
-            tracing::debug!(?fd, %error, "a watched descriptor was closed behind the loop's back");
-        }
-        deleted.is_ok()
+        deleted.map_err(|error| complain(fd, &error)).is_ok()
     }
 
     /// Replaces the set by an empty one; what stands for it stays the same.

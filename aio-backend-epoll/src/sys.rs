@@ -105,10 +105,12 @@ impl Sys for Kernel {
         Ok(epoll::create(CreateFlags::CLOEXEC)?)
     }
 
+    #[inline(always)]
     fn add(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> io::Result<()> {
         Ok(epoll::add(set, fd, EventData::new_u64(key), flags(interest))?)
     }
 
+    #[inline(always)]
     fn modify(
         &self,
         set: BorrowedFd<'_>,
@@ -119,6 +121,7 @@ impl Sys for Kernel {
         Ok(epoll::modify(set, fd, EventData::new_u64(key), flags(interest))?)
     }
 
+    #[inline(always)]
     fn delete(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
         Ok(epoll::delete(set, fd)?)
     }
@@ -145,6 +148,7 @@ impl Sys for Kernel {
     }
 }
 
+#[inline]
 fn flags(interest: Interest) -> EventFlags {
     let mut flags = EventFlags::empty();
     flags.set(EventFlags::IN, interest.contains(Interest::READ));

@@ -171,7 +171,45 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         filled
     }
 
+    #[inline(never)]
+    fn add_below(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        if self.stranded.is_taken(token) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.lower.add(fd, token, interest)?;
+        self.patience = self.patience.saturating_sub(1);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn modify_below(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        if self.stranded.set_interest(token, interest) {
+            return Ok(());
+        }
+        self.lower.modify(token, interest)
+    }
+
+    #[inline(never)]
+    fn remove_below(&mut self, token: Token) -> io::Result<()> {
+        if self.stranded.remove(token) {
+            return Ok(());
+        }
+        self.lower.remove(token)
+    }
+
+    #[inline(never)]
+    fn wait_below(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        if let Some(left) = &mut self.waits_to_climb {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.climb_at = 0;
+            }
+        }
+        self.stranded.wait(&mut self.lower, timeout, ready)
+    }
+
     /// Gives the upper backend up for good, after `call` of it failed as a whole.
+    #[cold]
     fn stay_below(&mut self, call: &'static str, error: &io::Error) {
         tracing::warn!(
             call,
@@ -204,6 +242,8 @@ fn fill(rung: &mut dyn Backend, other: &dyn Backend) -> io::Result<()> {
     filled
 }
 
+/// What makes a system call is inlined by force: see `aio-backend-epoll/src/wait.rs` for what a return after one costs. Nothing is
+/// stranded as long as the upper rung is in charge.
 impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
     /// The name of the backend that is in charge.
     fn name(&self) -> &'static str {
@@ -213,46 +253,39 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
         }
     }
 
+    #[inline(always)]
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        if self.stranded.is_taken(token) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        match self.current().add(fd.clone(), token, interest) {
-            Err(error) if self.upper.is_some() && concerns_all(&error) => {
-                self.stay_below("add", &error);
-                self.lower.add(fd, token, interest)?;
+        if let Some(upper) = &mut self.upper {
+            self.patience = self.patience.saturating_sub(1);
+            match upper.add(fd.clone(), token, interest) {
+                Err(error) if concerns_all(&error) => self.stay_below("add", &error),
+                added => return added,
             }
-            added => added?,
         }
-        self.patience = self.patience.saturating_sub(1);
-        Ok(())
+        self.add_below(fd, token, interest)
     }
 
+    #[inline(always)]
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        if self.stranded.set_interest(token, interest) {
-            return Ok(());
-        }
-        match self.current().modify(token, interest) {
-            Err(error) if self.upper.is_some() && concerns_all(&error) => {
-                self.stay_below("modify", &error);
-                if self.stranded.set_interest(token, interest) {
-                    return Ok(());
-                }
-                self.lower.modify(token, interest)
+        if let Some(upper) = &mut self.upper {
+            match upper.modify(token, interest) {
+                Err(error) if concerns_all(&error) => self.stay_below("modify", &error),
+                modified => return modified,
             }
-            told => told,
         }
+        self.modify_below(token, interest)
     }
 
+    #[inline(always)]
     fn remove(&mut self, token: Token) -> io::Result<()> {
         self.patience = self.patience.saturating_sub(1);
-        if self.stranded.remove(token) {
-            return Ok(());
+        match &mut self.upper {
+            Some(upper) => upper.remove(token),
+            None => self.remove_below(token),
         }
-        self.current().remove(token)
     }
 
-    #[inline]
+    #[inline(always)]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         if let Some(upper) = &mut self.upper {
             match upper.wait(timeout, ready) {
@@ -260,13 +293,7 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
                 Err(error) => self.stay_below("wait", &error),
             }
         }
-        if let Some(left) = &mut self.waits_to_climb {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.climb_at = 0;
-            }
-        }
-        self.stranded.wait(&mut self.lower, timeout, ready)
+        self.wait_below(timeout, ready)
     }
 
     fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {

@@ -58,8 +58,19 @@ impl Interest {
     ///
     /// A hang-up and an error concern whoever is there to hear them; [`Readiness::NVAL`] concerns everybody,
     /// because the registration itself has come to its end.
+    #[inline]
     #[must_use]
     pub const fn mask(self) -> Readiness {
+        const MASKS: [Readiness; 4] = [
+            Interest::NONE.reckon_mask(),
+            Interest::READ.reckon_mask(),
+            Interest::WRITE.reckon_mask(),
+            Interest::BOTH.reckon_mask(),
+        ];
+        MASKS[(self.bits() & Self::BOTH.bits()) as usize]
+    }
+
+    const fn reckon_mask(self) -> Readiness {
         let mut mask = Readiness::NVAL;
         if self.contains(Self::READ) {
             mask = mask
@@ -79,6 +90,7 @@ impl Interest {
 
 impl Readiness {
     /// Whether the readable side is to be called, given `interest`: IN, HUP or ERR with an interest in reading.
+    #[inline]
     #[must_use]
     pub const fn wakes_reader(self, interest: Interest) -> bool {
         interest.contains(Interest::READ) && self.intersects(Self::IN.union(Self::HUP).union(Self::ERR))
@@ -86,6 +98,7 @@ impl Readiness {
 
     /// Whether the writable side is to be called, given `interest`: OUT or ERR with an interest in writing; a HUP
     /// too if nobody reads, because otherwise nobody would hear of it and the loop would spin.
+    #[inline]
     #[must_use]
     pub const fn wakes_writer(self, interest: Interest) -> bool {
         interest.contains(Interest::WRITE)

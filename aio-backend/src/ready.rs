@@ -1,18 +1,16 @@
 //! [`ReadyList`]: what one wait found, bounded.
 
-use smallvec::SmallVec;
-
 use crate::{Readiness, Token};
 
-/// How many events fit without an allocation, and how many one wait reports unless told otherwise.
-const INLINE: usize = 64;
+/// How many events one wait reports unless told otherwise.
+const USUAL: usize = 64;
 
 /// The events of one wait, in the backend's order, at most [`limit`](Self::limit) of them.
 ///
-/// The first 64 need no allocation. Moving the list moves its 1 KiB: pass it by reference.
+/// Keep a list and [`clear`](Self::clear) it: it allocates only while it grows.
 #[derive(Debug)]
 pub struct ReadyList {
-    events: SmallVec<[(Token, Readiness); INLINE]>,
+    events: Vec<(Token, Readiness)>,
     limit: usize,
 }
 
@@ -20,15 +18,14 @@ impl ReadyList {
     /// An empty list for up to 64 events.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_limit(INLINE)
+        Self::with_limit(USUAL)
     }
 
-    /// An empty list for up to `limit` events (at least one). More than 64 are kept on the heap.
-    #[inline]
+    /// An empty list for up to `limit` events (at least one), with room for 64 of them.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
         Self {
-            events: SmallVec::new(),
+            events: Vec::with_capacity(limit.clamp(1, USUAL)),
             limit: limit.max(1),
         }
     }
@@ -45,6 +42,7 @@ impl ReadyList {
     }
 
     /// How many events one wait may report.
+    #[inline]
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit
@@ -79,8 +77,16 @@ impl ReadyList {
     }
 
     /// Forgets all events, keeps the memory.
+    #[inline]
     pub fn clear(&mut self) {
         self.events.clear();
+    }
+
+    /// The event at that place of the order in which they were reported.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, place: usize) -> Option<(Token, Readiness)> {
+        self.events.get(place).copied()
     }
 
     /// The events, in the order in which they were reported.

@@ -4,12 +4,11 @@
 //! This module decides nothing about wake-ups: that is `aio-notify`.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use aio_notify::{Node, Run, Urgency};
+use aio_notify::{Line, Node, Parcel, Run, Taken, Urgency};
 
 use crate::Context;
 use crate::remote::Shared;
@@ -17,15 +16,36 @@ use crate::remote::Shared;
 /// How many bottom halves one iteration runs at the most; the rest stays in line for the next.
 const BUDGET: usize = 4096;
 
-pub(crate) type OnceJob = Box<dyn FnOnce(&Context) + Send>;
 type Callback = Rc<dyn Fn(&Context)>;
 
-/// What a node in the inbox stands for.
-pub(crate) enum Job {
-    /// The callback in this slot of the home thread's table.
-    BottomHalf { slot: usize, name: &'static str },
-    /// A closure to be run once. The mutex is never locked: it only makes the job `Sync`.
-    Once(Mutex<OnceJob>),
+/// What a node in the inbox stands for: the callback in this slot of the home thread's table.
+pub(crate) struct Place {
+    slot: u32,
+    pub(crate) name: &'static str,
+}
+
+/// A closure to be run once, on the home thread.
+pub(crate) trait Once {
+    fn run(&mut self, cx: &Context);
+}
+
+/// There until it runs.
+struct Closure<F>(Option<F>);
+
+impl<F: FnOnce(&Context)> Once for Closure<F> {
+    fn run(&mut self, cx: &Context) {
+        if let Some(run) = self.0.take() {
+            run(cx);
+        }
+    }
+}
+
+pub(crate) type Job = dyn Once + Send;
+pub(crate) type JobParcel = Parcel<Place, Job>;
+
+/// A closure as it is sent.
+pub(crate) fn parcel(run: impl FnOnce(&Context) + Send + 'static) -> Box<JobParcel> {
+    Box::new(Parcel::new(Closure(Some(run))))
 }
 
 /// A deferred callback; dropping the last clone of the handle deletes it.
@@ -35,63 +55,65 @@ pub(crate) enum Job {
 #[doc(alias = "QEMUBH")]
 #[derive(Clone)]
 #[must_use = "dropped at once, it is deleted and never runs"]
-pub struct BottomHalf(Arc<Handle>);
-
-struct Handle {
-    node: Arc<Node<Job>>,
+pub struct BottomHalf {
+    /// There until it is dropped.
+    node: Option<Node<Place, Job>>,
     shared: Arc<Shared>,
-    name: &'static str,
 }
 
 impl BottomHalf {
-    pub(crate) fn new(slot: usize, name: &'static str, shared: Arc<Shared>) -> Self {
-        Self(Arc::new(Handle {
-            node: Node::new(Job::BottomHalf { slot, name }),
-            shared,
-            name,
-        }))
+    pub(crate) fn new(slot: u32, name: &'static str, shared: Arc<Shared>) -> Self {
+        let node = Some(Node::new(Place { slot, name }));
+        Self { node, shared }
     }
 
     /// Has the callback run once in the next iteration, and wakes the loop. Scheduling it again before it runs changes
     /// nothing; scheduling it while it runs makes it run again in the iteration after. Never blocks, never allocates;
-    /// without effect once the context is gone.
+    /// without effect once the context is gone. Not for signal handlers, which can only [notify](crate::Remote::notify).
     #[doc(alias = "qemu_bh_schedule")]
     pub fn schedule(&self) {
-        self.0.shared.post(&self.0.node, Urgency::Normal);
+        if let Some(node) = &self.node {
+            self.shared.post(node, Urgency::Normal);
+        }
     }
 
     /// Has the callback run within 10 ms, without counting as progress and without keeping the loop awake.
     #[doc(alias = "qemu_bh_schedule_idle")]
     pub fn schedule_idle(&self) {
         // A notification would keep a loop from sleeping; one that schedules itself again makes none, being at home.
-        self.0.shared.post(&self.0.node, Urgency::Idle);
+        if let Some(node) = &self.node {
+            self.shared.post(node, Urgency::Idle);
+        }
     }
 
     /// Takes back what was scheduled. If another thread cancels just as the callback starts, it runs once more.
     #[doc(alias = "qemu_bh_cancel")]
     pub fn cancel(&self) {
-        self.0.node.cancel();
+        if let Some(node) = &self.node {
+            node.cancel();
+        }
     }
 
     /// The name given to [`Context::bottom_half`].
     #[must_use]
     pub fn name(&self) -> &'static str {
-        self.0.name
+        self.node.as_ref().map_or("", |node| node.payload().name)
     }
 }
 
-impl Drop for Handle {
+impl Drop for BottomHalf {
+    /// After the last handle the node travels once more, so that the home thread frees the closure.
     fn drop(&mut self) {
-        self.node.delete();
-        // Even a deleted node travels once more, so that the home thread frees the closure.
-        self.shared.post(&self.node, Urgency::Idle);
+        if let Some(node) = self.node.take() {
+            self.shared.retire(node);
+        }
     }
 }
 
 impl fmt::Debug for BottomHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BottomHalf")
-            .field("name", &self.0.name)
+            .field("name", &self.name())
             .finish_non_exhaustive()
     }
 }
@@ -101,91 +123,87 @@ impl fmt::Debug for BottomHalf {
 pub(crate) struct BottomHalves {
     callbacks: RefCell<Slab>,
     /// What an iteration has taken; a nested poll goes on where the outer one was, then runs what is new (rule H4).
-    line: RefCell<VecDeque<Arc<Node<Job>>>>,
+    line: RefCell<Line<Place, Job>>,
 }
 
 #[derive(Default)]
 struct Slab {
     slots: Vec<Option<Callback>>,
-    vacant: Vec<usize>,
+    vacant: Vec<u32>,
 }
 
 impl BottomHalves {
-    pub(crate) fn insert(&self, run: Callback) -> usize {
+    pub(crate) fn insert(&self, run: Callback) -> u32 {
         let mut slab = self.callbacks.borrow_mut();
         if let Some(slot) = slab.vacant.pop() {
-            slab.slots[slot] = Some(run);
+            slab.slots[slot as usize] = Some(run);
             return slot;
         }
         slab.slots.push(Some(run));
-        slab.slots.len() - 1
+        slab.slots.len() as u32 - 1
     }
 
     /// Whether work was taken and is still in line.
+    #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
         !self.line.borrow().is_empty()
     }
 
     /// Takes what was scheduled and runs it; true if a callback ran that counts as progress (rules H2-H4, H8).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run(&self, cx: &Context, shared: &Shared) -> bool {
         (shared.inbox.pending() || self.is_waiting()) && self.run_line(cx, shared)
     }
 
+    #[inline(never)]
     fn run_line(&self, cx: &Context, shared: &Shared) -> bool {
-        if shared.inbox.pending() {
-            let mut line = self.line.borrow_mut();
-            shared.inbox.take_all(&mut |node| line.push_back(node));
-        }
+        self.line.borrow_mut().take(&shared.inbox);
         let mut progress = false;
         for _ in 0..BUDGET {
-            let Some(node) = self.next() else { break };
-            progress |= self.run_one(cx, node);
+            let Some(taken) = self.next() else { break };
+            progress |= self.run_one(cx, taken);
         }
         progress
     }
 
-    fn next(&self) -> Option<Arc<Node<Job>>> {
-        self.line.borrow_mut().pop_front()
+    #[inline]
+    fn next(&self) -> Option<Taken<Place, Job>> {
+        self.line.borrow_mut().pop()
     }
 
-    fn run_one(&self, cx: &Context, node: Arc<Node<Job>>) -> bool {
-        let run = node.begin();
-        if matches!(run, Run::No) {
-            return false;
-        }
-        match node.payload() {
-            Job::BottomHalf { slot, .. } if matches!(run, Run::Deleted) => {
-                let freed = self.free(*slot);
+    #[inline]
+    fn run_one(&self, cx: &Context, taken: Taken<Place, Job>) -> bool {
+        let slot = taken.payload().map(|place| place.slot);
+        let is_progress = match taken.begin() {
+            Run::No => return false,
+            Run::Idle => false,
+            Run::Normal => true,
+            Run::Retired(place) => {
+                let freed = self.free(place.slot);
                 drop(freed); // outside the borrow: its drop may use the context
-                false
+                return false;
             }
-            Job::BottomHalf { slot, .. } => {
-                let callback = self.callbacks.borrow().slots.get(*slot).cloned().flatten();
-                if let Some(callback) = callback {
-                    cx.call(|cx| callback(cx));
-                }
-                matches!(run, Run::Normal)
+            Run::Sent(mut job) => {
+                cx.call(|cx| job.message.run(cx));
+                return true;
             }
-            Job::Once(_) => {
-                if let Some(Job::Once(job)) = Node::into_payload(node) {
-                    let job = job.into_inner().unwrap_or_else(PoisonError::into_inner);
-                    cx.call(job);
-                }
-                true
-            }
+        };
+        let callback = slot.and_then(|slot| self.callbacks.borrow().slots.get(slot as usize)?.clone());
+        if let Some(callback) = callback {
+            cx.call(|cx| callback(cx));
         }
+        is_progress
     }
 
-    fn free(&self, slot: usize) -> Option<Callback> {
+    fn free(&self, slot: u32) -> Option<Callback> {
         let mut slab = self.callbacks.borrow_mut();
-        let freed = slab.slots[slot].take();
+        let freed = slab.slots[slot as usize].take();
         slab.vacant.push(slot);
         freed
     }
 
     /// Hands over what is in line, for the context's end.
-    pub(crate) fn abandon(&self) -> VecDeque<Arc<Node<Job>>> {
+    pub(crate) fn abandon(&self) -> Line<Place, Job> {
         self.line.take()
     }
 }

@@ -16,6 +16,7 @@ use aio_handlers::GroupId;
 use aio_notify::Board;
 
 use crate::bh::BottomHalf;
+use crate::by_type::Join;
 use crate::context::Inner;
 use crate::handler::Entry;
 use crate::remote::Shared;
@@ -171,7 +172,7 @@ impl Context {
 
 impl Inner {
     /// Registers a polled handler without a descriptor, which may be asked again while it runs.
-    fn add_board(&self, server: Rc<dyn Pollable>, group: GroupId) -> io::Result<Token> {
+    fn add_board(&self, server: Rc<dyn Join>, group: GroupId) -> io::Result<Token> {
         let mut entry = Entry::polled(server.clone(), self.hot.rounds());
         if let Some(polled) = &mut entry.polled {
             polled.is_board = true;

@@ -11,19 +11,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Token, Watched};
-use aio_backend_epoll::Epoll;
-use aio_backend_ladder::Ladder;
-use aio_backend_ppoll::Ppoll;
 use aio_handlers::{GroupId, Registry};
 use aio_notify::Notifier;
 use aio_pollctl::{PollParams, PollPolicy, Qemu2020};
 use aio_timers::{Clock, Moment, Monotonic, Subscription, VirtualClock, Wall};
 
 use crate::adapting::Adapting;
-use crate::bh::{BottomHalf, BottomHalves, Job};
+use crate::any_backend::AnyBackend;
+use crate::bh::{BottomHalf, BottomHalves};
 use crate::cooling::Cooling;
 use crate::edges::Edges;
 use crate::error::explained;
+use crate::found::Lists;
 use crate::glance::Glance;
 use crate::handler::{Entry, Silent};
 use crate::hot::Hot;
@@ -34,13 +33,8 @@ use crate::remote::{Remote, Shared, move_in, move_out};
 use crate::timer::{ClockId, Timer, Timers};
 use crate::{Gone, Handler, Pollable};
 
-/// From so many watched descriptors on, epoll is cheaper than ppoll from the first wait on.
-const CLIMB_AT: usize = 64;
-/// After so many waits epoll has paid for itself, however few descriptors there are: a wait for one takes 120 ns instead of
-/// 330, and to set it up costs some microseconds.
-const CLIMB_AFTER: u32 = 256;
-/// Events per wait unless told otherwise: as many as need no allocation.
-const BATCH: usize = 64;
+/// Events per wait unless told otherwise.
+const BATCH: usize = 1024;
 
 /// Whether and how long [`Context::poll`] may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +83,9 @@ impl WeakContext {
 
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) backend: RefCell<Box<dyn Backend>>,
+    pub(crate) backend: RefCell<AnyBackend>,
     pub(crate) registry: RefCell<Registry<Entry>>,
+    pub(crate) lists: Lists,
     pub(crate) hot: Hot,
     pub(crate) glance: Glance,
     pub(crate) looks: Looks,
@@ -175,7 +170,7 @@ impl Builder {
         self
     }
 
-    /// How many events one iteration takes at the most, at least one; otherwise 64, which need no allocation.
+    /// How many events one iteration takes at the most, at least one; otherwise 1024.
     pub fn batch(mut self, events: usize) -> Self {
         self.batch = Some(events.max(1));
         self
@@ -190,9 +185,7 @@ impl Builder {
         let virtual_clock = self
             .virtual_clock
             .unwrap_or_else(|| Arc::new(VirtualClock::new(monotonic.clone())));
-        let mut backend = self.backend.unwrap_or_else(|| {
-            Box::new(Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER))
-        });
+        let mut backend = self.backend.map_or_else(AnyBackend::usual, AnyBackend::Other);
         let name = backend.name();
         let notifier = Notifier::new().map_err(|why| explained("eventfd", name, why))?;
         let shared = Arc::new(Shared::new(notifier, self.params));
@@ -211,6 +204,7 @@ impl Builder {
             shared,
             backend: RefCell::new(backend),
             registry: RefCell::new(registry),
+            lists: Lists::default(),
             hot: Hot::default(),
             glance: Glance::default(),
             looks: Looks::default(),
@@ -542,25 +536,23 @@ impl Inner {
         self.backend.try_borrow_mut().is_ok()
             && self.registry.try_borrow_mut().is_ok()
             && self.policy.try_borrow_mut().is_ok()
-            && ClockId::ALL
-                .into_iter()
-                .all(|id| self.timers.queue(id).try_borrow_mut().is_ok())
+            && self.timers.is_free()
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         move_out(self.shared.id);
+        let mut line = self.bottom_halves.abandon();
+        self.shared.inbox.close(&mut line);
         let mut never_ran = Vec::new();
-        let mut bury = |node: Arc<aio_notify::Node<Job>>| {
-            if let Job::BottomHalf { name, .. } = node.payload()
-                && node.is_scheduled()
+        while let Some(taken) = line.pop() {
+            if let Some(place) = taken.payload()
+                && taken.is_scheduled()
             {
-                never_ran.push(*name);
+                never_ran.push(place.name);
             }
-        };
-        self.bottom_halves.abandon().into_iter().for_each(&mut bury);
-        self.shared.inbox.close(&mut bury);
+        }
         if !never_ran.is_empty() {
             tracing::warn!(bottom_halves = ?never_ran, "a context was dropped with bottom halves still scheduled");
         }

@@ -89,7 +89,7 @@ impl Inner {
         };
         self.hot.remove(token);
         self.with_polled(token, |polled| polled.cold = true);
-        if !self.end(cx, token, &handler) || !cx.call(|_| handler.poll()) {
+        if !self.end(cx, token, &*handler) || !cx.call(|_| handler.poll()) {
             return false;
         }
         self.warm_up(token);
@@ -97,8 +97,9 @@ impl Inner {
         true
     }
 
-    /// Notes an event of a polled handler; one that has cooled down joins the polled set again.
-    pub(crate) fn warm_up(&self, token: Token) {
+    /// Notes an event, if it is one of a polled handler; one that has cooled down joins the polled set again. Whether it is one
+    /// of a polled handler.
+    pub(crate) fn warm_up(&self, token: Token) -> bool {
         let was_cold = self.with_polled(token, |polled| {
             polled.last_event = self.hot.note_event();
             std::mem::replace(&mut polled.cold, false)
@@ -108,6 +109,7 @@ impl Inner {
         {
             self.hot.insert(token, handler);
         }
+        was_cold.is_some()
     }
 }
 

@@ -28,7 +28,14 @@ impl Edges {
         }
     }
 
+    /// Whether there is, or was, a registration that asks for edges.
+    #[inline]
+    pub(crate) fn are_wanted(&self) -> bool {
+        self.wanted.get()
+    }
+
     /// Whether any edge is waiting to be taken.
+    #[inline]
     pub(crate) fn are_waiting(&self) -> bool {
         self.wanted.get() && !self.reported.borrow().is_empty()
     }

@@ -6,9 +6,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use aio_backend::ReadyList;
+
 use crate::Context;
 use crate::context::Wait;
-use crate::iteration::Found;
+use crate::found::Found;
 
 /// A context that a foreign loop waits for.
 ///
@@ -22,7 +24,8 @@ use crate::iteration::Found;
 pub struct Embedded<'cx> {
     cx: &'cx Context,
     fd: OwnedFd,
-    found: RefCell<Found<'cx>>,
+    /// What has been found and not dispatched.
+    list: RefCell<Box<ReadyList>>,
 }
 
 impl Context {
@@ -46,7 +49,7 @@ impl Context {
         Ok(Embedded {
             cx: self,
             fd,
-            found: RefCell::new(Found::new(&self.0)),
+            list: RefCell::new(self.0.lists.take(self.0.batch)),
         })
     }
 }
@@ -59,11 +62,12 @@ impl<'cx> Embedded<'cx> {
     pub fn prepare(&self) -> Option<Duration> {
         let inner = &self.cx.0;
         inner.adopt_poll_params();
-        let mut found = self.take_found();
-        found.forget();
-        inner.recall_edges(&mut found.list);
-        let hit = inner.leave_poll_mode(self.cx, &mut found.list);
-        self.found.replace(found);
+        let mut list = self.take_list();
+        drop(Found::new(inner, &mut list));
+        list.clear();
+        inner.recall_edges(&mut list);
+        let hit = inner.leave_poll_mode(self.cx, &mut list);
+        self.keep(list);
         inner.shared.home.set_foreign(true);
         inner.shared.notifier.set_foreign(true);
         if hit || inner.shared.notifier.is_notified() || inner.backend.borrow().always_ready() {
@@ -88,10 +92,10 @@ impl<'cx> Embedded<'cx> {
         inner.shared.home.set_foreign(false);
         inner.shared.notifier.set_foreign(false);
         inner.shared.notifier.accept();
-        let mut found = self.take_found();
-        let looked = inner.look(self.cx, &mut found.list);
-        let is_ready = found.list.iter().any(|(token, _)| token != inner.doorbell);
-        self.found.replace(found);
+        let mut list = self.take_list();
+        let looked = inner.look(self.cx, &mut list);
+        let is_ready = list.iter().any(|(token, _)| token != inner.doorbell);
+        self.keep(list);
         looked?;
         Ok(is_ready || inner.timeout(Wait::Block) == Some(Duration::ZERO) || inner.shared.inbox.pending())
     }
@@ -99,16 +103,27 @@ impl<'cx> Embedded<'cx> {
     /// Runs the bottom halves, the ready handlers and the timers that are due; true if there was progress.
     pub fn dispatch(&self) -> bool {
         let inner = &self.cx.0;
-        let mut found = self.take_found();
+        let mut list = self.take_list();
+        let found = Found::new(inner, &mut list);
         let mut progress = inner.bottom_halves.run(self.cx, &inner.shared);
-        progress |= inner.dispatch(self.cx, &mut found);
+        progress |= inner.dispatch(self.cx, found);
         progress |= inner.timers.run(self.cx);
+        inner.lists.give_back(list);
         progress
     }
 
     /// What was found so far. It is not lent: callbacks run meanwhile, and may use this very value.
-    fn take_found(&self) -> Found<'cx> {
-        self.found.replace(Found::new(&self.cx.0))
+    fn take_list(&self) -> Box<ReadyList> {
+        let inner = &self.cx.0;
+        self.list.replace(inner.lists.take(inner.batch))
+    }
+
+    /// Keeps what was found for [`dispatch`](Self::dispatch).
+    fn keep(&self, list: Box<ReadyList>) {
+        let mut other = self.list.replace(list);
+        // Nobody dispatches what a callback has found meanwhile with this very value; it is found anew.
+        drop(Found::new(&self.cx.0, &mut other));
+        self.cx.0.lists.give_back(other);
     }
 }
 
@@ -120,6 +135,7 @@ impl AsFd for Embedded<'_> {
 
 impl Drop for Embedded<'_> {
     fn drop(&mut self) {
+        drop(Found::new(&self.cx.0, self.list.get_mut()));
         self.cx.0.shared.home.set_foreign(false);
         self.cx.0.shared.notifier.set_foreign(false);
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use aio_pollctl::HandlerMemory;
 
 use crate::Context;
+use crate::by_type::Join;
 use crate::remote::Shared;
 
 /// Is called when its descriptor is ready.
@@ -158,15 +159,15 @@ pub(crate) struct Entry {
     pub(crate) handler: Rc<dyn Handler>,
     /// Of a handler that can be asked in user space.
     pub(crate) polled: Option<Box<Polled>>,
-    /// It may not be entered twice.
-    pub(crate) exclusive: bool,
+    /// It is polled, or may not be entered twice.
+    pub(crate) is_special: bool,
     /// The backend knows it. A handler that never had an interest is never given to a backend.
     pub(crate) in_backend: bool,
 }
 
 /// What the registry keeps for a polled handler besides.
 pub(crate) struct Polled {
-    pub(crate) handler: Rc<dyn Pollable>,
+    pub(crate) handler: Rc<dyn Join>,
     /// It got `poll_begin` and has not had its `poll_end`.
     pub(crate) begun: bool,
     /// `poll` said yes and `poll_ready` has not been called for it.
@@ -188,7 +189,7 @@ pub(crate) struct Polled {
 impl Entry {
     pub(crate) fn plain(handler: Rc<dyn Handler>) -> Self {
         Self {
-            exclusive: handler.exclusive(),
+            is_special: handler.exclusive(),
             handler,
             polled: None,
             in_backend: false,
@@ -196,7 +197,7 @@ impl Entry {
     }
 
     /// A polled handler, which comes in that round.
-    pub(crate) fn polled(handler: Rc<dyn Pollable>, round: u32) -> Self {
+    pub(crate) fn polled(handler: Rc<dyn Join>, round: u32) -> Self {
         let polled = Polled {
             handler: handler.clone(),
             begun: false,
@@ -210,6 +211,7 @@ impl Entry {
         };
         Self {
             polled: Some(Box::new(polled)),
+            is_special: true,
             ..Self::plain(handler)
         }
     }
@@ -220,7 +222,7 @@ impl Entry {
     }
 
     /// The polled face of the handler.
-    pub(crate) fn pollable(&self) -> Option<&Rc<dyn Pollable>> {
+    pub(crate) fn pollable(&self) -> Option<&Rc<dyn Join>> {
         self.polled.as_ref().map(|polled| &polled.handler)
     }
 

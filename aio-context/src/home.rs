@@ -4,10 +4,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aio_notify::HomeThread;
+
 /// The home thread's state. Only the home thread writes it, and only there is it meaningful to read.
 #[derive(Debug)]
 pub(crate) struct Home {
-    thread: usize,
+    thread: HomeThread,
     flags: Flags,
 }
 
@@ -22,30 +24,18 @@ struct Flags {
     deciding: AtomicBool,
 }
 
-/// A number that no two threads have at a time: the address of something that each has of its own.
-///
-/// A thread that comes after the home thread has ended may get the same number. It does no harm: nobody polls the context any
-/// more by then. (Threads that a model checker runs on one thread of the system have to be told apart in another way.)
-#[inline]
-fn this_thread() -> usize {
-    thread_local! {
-        static PLACE: u8 = const { 0 };
-    }
-    PLACE.with(|place| std::ptr::from_ref(place).addr())
-}
-
 impl Home {
     /// This thread is the home.
     pub(crate) fn here() -> Self {
         Self {
-            thread: this_thread(),
+            thread: HomeThread::here(),
             flags: Flags::default(),
         }
     }
 
     /// Whether this is the home thread.
     pub(crate) fn is_here(&self) -> bool {
-        self.thread == this_thread()
+        self.thread.is_here()
     }
 
     /// Whether this is the home thread, and it looks at the inbox before it decides how long to wait.

@@ -1,25 +1,24 @@
-//! [`Hot`]: the polled handlers that are asked in every round, in an array, and what changes while it is walked.
+//! [`Hot`]: the polled handlers that are asked in every round, and what changes while they are walked.
 //!
 //! It decides nothing about when to ask or for how long; that is `polling`. It never calls a handler while anything is
-//! borrowed: a walk takes the whole set out and brings it back.
+//! borrowed: a walk takes the whole set out and brings it back. How the set is made is in `by_type.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use aio_backend::Token;
-use aio_handlers::HotSet;
 
+use crate::by_type::{ByType, Join, Place};
 use crate::handler::Pollable;
 
-type Set = HotSet<Rc<dyn Pollable>>;
 /// A handler that came to the set, or that left it.
-type Change = (Token, Option<Rc<dyn Pollable>>);
+type Change = (Token, Option<Rc<dyn Join>>);
 
 /// The handlers that are polled, and which of them are in poll mode.
 pub(crate) struct Hot {
     /// `None` while a walk has it; changes are then noted down and applied when it is back.
-    set: Cell<Option<Box<Set>>>,
+    set: Cell<Option<Box<ByType>>>,
     changes: RefCell<Vec<Change>>,
     walked: Cell<bool>,
     /// There are changes.
@@ -33,7 +32,7 @@ pub(crate) struct Hot {
     /// Handlers of which a callback is running, innermost last; not polled meanwhile (rule A9).
     busy: RefCell<Vec<Token>>,
     /// Where the next round starts, so that a full ready list starves nobody.
-    start: Cell<usize>,
+    start: Cell<Place>,
     /// Counts rounds; wraps around.
     rounds: Cell<u32>,
     /// The round of the last event of any polled handler.
@@ -51,7 +50,7 @@ impl Default for Hot {
             newcomers: RefCell::default(),
             unasked: RefCell::default(),
             busy: RefCell::default(),
-            start: Cell::new(0),
+            start: Cell::default(),
             rounds: Cell::new(0),
             last_event: Cell::new(0),
         }
@@ -59,7 +58,7 @@ impl Default for Hot {
 }
 
 impl Hot {
-    pub(crate) fn insert(&self, token: Token, handler: Rc<dyn Pollable>) {
+    pub(crate) fn insert(&self, token: Token, handler: Rc<dyn Join>) {
         if self.mode.get() {
             self.newcomers.borrow_mut().push(token);
         }
@@ -115,65 +114,56 @@ impl Hot {
         u32::try_from(age).unwrap_or(0)
     }
 
-    fn change(&self, token: Token, handler: Option<Rc<dyn Pollable>>) {
+    fn change(&self, token: Token, handler: Option<Rc<dyn Join>>) {
         let Some(mut set) = self.set.take() else {
             self.changes.borrow_mut().push((token, handler));
             self.dirty.set(true);
             return;
         };
-        let former = match handler {
-            Some(handler) => set.insert(token, handler),
-            None => set.remove(token),
-        };
+        let former = set.remove(token);
+        if let Some(handler) = handler {
+            set.insert(token, handler);
+        }
         self.set.set(Some(set));
         drop(former); // perhaps the last share: its drop may use the context
     }
 
-    /// Asks every handler once, starting where a full list ended the last round; `ask` says whether to go on. Nested
-    /// inside another walk it finds nothing.
-    pub(crate) fn round(&self, mut ask: impl FnMut(Token, &Rc<dyn Pollable>) -> ControlFlow<()>) {
+    /// Asks every handler once, starting where a full list ended the last round; `hit` is told who said yes, and says whether to
+    /// go on. Nested inside another walk it finds nothing.
+    #[inline]
+    pub(crate) fn round(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) {
         let Some(walk) = Walk::begin(self) else { return };
         self.rounds.set(self.rounds.get().wrapping_add(1));
-        let start = self.start.replace(0);
+        let start = self.start.take();
         let skips = !self.busy.borrow().is_empty();
-        if start == 0 && !skips {
-            let _ = self.ask_each(walk.entries(), false, 0, &mut ask);
-            return;
-        }
-        let (before, after) = walk.entries().split_at(start.min(walk.entries().len()));
-        if self.ask_each(after, skips, start, &mut ask).is_continue() {
-            let _ = self.ask_each(before, skips, 0, &mut ask);
+        if let Some(set) = &walk.set
+            && let ControlFlow::Break(place) = set.ask(self, start, skips, &mut hit)
+        {
+            self.start.set(place);
         }
     }
 
+    /// Whether it is not to be asked now; `skips`: somebody is busy. Asked for only if somebody is, or the set has changed.
+    #[cold]
+    pub(crate) fn is_out(&self, token: Token, skips: bool) -> bool {
+        self.is_changed(token) || (skips && self.is_busy(token))
+    }
+
+    /// Something has been changed in the course of this walk.
     #[inline]
-    fn ask_each(
-        &self,
-        entries: &[(Token, Rc<dyn Pollable>)],
-        skips: bool,
-        first: usize,
-        ask: &mut impl FnMut(Token, &Rc<dyn Pollable>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        for (at, (token, handler)) in entries.iter().enumerate() {
-            if (self.dirty.get() && self.is_changed(*token)) || (skips && self.is_busy(*token)) {
-                continue;
-            }
-            if ask(*token, handler).is_break() {
-                self.start.set(first + at + 1);
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty.get()
     }
 
     /// Calls `each` for every handler of the set, with nothing borrowed.
-    pub(crate) fn walk(&self, mut each: impl FnMut(Token, &Rc<dyn Pollable>)) {
+    pub(crate) fn walk(&self, mut each: impl FnMut(Token, &dyn Pollable)) {
         let Some(walk) = Walk::begin(self) else { return };
-        for (token, handler) in walk.entries() {
-            if !(self.dirty.get() && self.is_changed(*token)) {
-                each(*token, handler);
+        let Some(set) = &walk.set else { return };
+        set.walk(&mut |token, handler| {
+            if !(self.dirty.get() && self.is_changed(token)) {
+                each(token, handler);
             }
-        }
+        });
     }
 
     /// How many handlers there are; 0 while a walk is under way.
@@ -196,7 +186,7 @@ impl Hot {
 /// The set while a walk has it; brings it back and applies what was changed meanwhile, also on unwinding.
 struct Walk<'a> {
     hot: &'a Hot,
-    set: Option<Box<Set>>,
+    set: Option<Box<ByType>>,
 }
 
 impl<'a> Walk<'a> {
@@ -205,10 +195,6 @@ impl<'a> Walk<'a> {
         let set = hot.set.take()?;
         hot.walked.set(true);
         Some(Self { hot, set: Some(set) })
-    }
-
-    fn entries(&self) -> &[(Token, Rc<dyn Pollable>)] {
-        self.set.as_ref().map_or(&[], |set| set.entries())
     }
 }
 

@@ -7,12 +7,13 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_backend::{Readiness, ReadyList, Token};
+use aio_backend::{Interest, Readiness, ReadyList, Token};
 use aio_handlers::Noted;
 
 use crate::Context;
 use crate::Handler;
 use crate::context::{Inner, Wait};
+use crate::found::Found;
 use crate::glance;
 use crate::hot::Busy;
 use crate::polling::Polled;
@@ -26,44 +27,63 @@ impl Inner {
     /// Does one iteration; true if there was progress.
     #[inline]
     pub(crate) fn iterate(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
+        self.adopt_poll_params();
+        // Compiled twice: without polling most of it is not there.
+        if self.polling_enabled.get() {
+            self.iterate_as::<true>(cx, wait)
+        } else {
+            self.iterate_as::<false>(cx, wait)
+        }
+    }
+
+    #[inline(always)]
+    fn iterate_as<const POLLS: bool>(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
         let _depth = Depth::enter(&self.depth);
         self.shared.counters.iteration();
-        self.adopt_poll_params();
-        let mut found = Found {
-            inner: self,
-            list: ReadyList::with_limit(self.batch),
-            next: 0,
-        };
-
+        let mut list = self.lists.take(self.batch);
+        let found = Found::new(self, &mut list);
         let deciding = self.shared.home.decide();
-        self.recall_edges(&mut found.list);
+        self.recall_edges(found.list);
         let timeout = self.timeout(wait);
         // 1. look for work in user space
-        let polled = self.try_polling(cx, timeout, &mut found.list)?;
+        let polled = if POLLS {
+            self.try_polling(cx, timeout, found.list)?
+        } else {
+            Polled::default()
+        };
         // 2. wait, or look at the descriptors once
-        let blocked = if polled.hit {
-            false
+        let plan = if polled.hit {
+            Plan::Skip
         } else if timeout == Some(Duration::ZERO) {
-            self.look_without_waiting(cx, wait, &mut found.list)?;
-            false
+            self.plan_not_to_wait(cx, wait, found.list)?
         } else {
             self.looks.is_kept_again(false);
-            self.look_or_wait(cx, timeout, polled, &mut found.list)?
+            self.plan_to_wait(cx, timeout, polled, found.list)?
         };
+        let blocked = self.carry_out(cx, plan, found.list)?;
         drop(deciding);
         // 3. accept the notification: from here on a new one makes the next iteration run
         if self.shared.notifier.is_notified() {
             self.shared.notifier.accept();
         }
         // 4. see how long there was nothing to do
-        let seen = self.measure(timeout, polled, blocked, &found.list);
+        let seen = if POLLS {
+            self.measure(timeout, polled, blocked, found.list)
+        } else {
+            None
+        };
         // 5. bottom halves
         let mut progress = self.bottom_halves.run(cx, &self.shared);
         // 6. ready handlers (7. a removed one was dropped when its last user was done)
-        progress |= self.dispatch(cx, &mut found);
-        if let Some(seen) = seen {
-            self.adapt(seen, &found.list);
+        if !found.list.is_empty() {
+            progress |= self.dispatch(cx, found);
+        } else {
+            drop(found);
         }
+        if let Some(seen) = seen {
+            self.adapt(seen, &list);
+        }
+        self.lists.give_back(list);
         // 8. timers
         progress |= self.timers.run(cx);
         self.glance.served(progress);
@@ -76,6 +96,7 @@ impl Inner {
 
     /// How long this iteration may wait (rule T1); `None`: for ever. Inside a walk over the polled handlers it may not wait at
     /// all: they cannot be told now that the loop sleeps.
+    #[inline(always)]
     pub(crate) fn timeout(&self, wait: Wait) -> Option<Duration> {
         if self.hot.is_walked() {
             return Some(Duration::ZERO);
@@ -102,25 +123,27 @@ impl Inner {
     /// waiting, the first one looks, and then whoever finds that a look is due (rule D8). On a simulated clock all do: no
     /// time passes there.
     #[inline]
-    fn look_without_waiting(&self, cx: &Context, wait: Wait, ready: &mut ReadyList) -> io::Result<()> {
+    fn plan_not_to_wait(&self, cx: &Context, wait: Wait, ready: &mut ReadyList) -> io::Result<Plan> {
+        if self.hot.must_ask() {
+            self.ask_unkicked(cx, ready)?;
+        }
         let is_kept = wait != Wait::NoBlock && !self.simulated && self.has_bottom_halves();
         if self.looks.is_kept_again(is_kept) {
-            self.look_after_hit(cx, ready)
+            self.look_after_hit(cx, ready)?;
+            Ok(Plan::Skip)
         } else {
-            self.look(cx, ready)
+            Ok(Plan::Look)
         }
     }
 
+    #[inline]
     fn try_polling(
         &self,
         cx: &Context,
         timeout: Option<Duration>,
         ready: &mut ReadyList,
     ) -> io::Result<Polled> {
-        if !self.polling_enabled.get() || timeout == Some(Duration::ZERO) {
-            if self.hot.must_ask() {
-                self.ask_unkicked(cx, ready)?;
-            }
+        if timeout == Some(Duration::ZERO) {
             return Ok(Polled::default());
         }
         let budget = self
@@ -138,62 +161,100 @@ impl Inner {
         self.search(cx, budget, ready)
     }
 
-    /// Waits for what is left of the timeout (rule A4). True if it really waited.
-    fn look_or_wait(
+    /// Prepares to wait for what is left of the timeout (rule A4), unless something turns up meanwhile.
+    #[inline]
+    fn plan_to_wait(
         &self,
         cx: &Context,
         timeout: Option<Duration>,
         polled: Polled,
         ready: &mut ReadyList,
-    ) -> io::Result<bool> {
+    ) -> io::Result<Plan> {
         let left = timeout.map(|timeout| timeout.saturating_sub(polled.spun));
         if left == Some(Duration::ZERO) {
-            self.look(cx, ready)?;
-            return Ok(false);
+            return Ok(Plan::Look);
         }
-        let hit = self.hot.must_ask() && self.leave_poll_mode(cx, ready);
-        if hit {
-            self.look(cx, ready)?;
-            return Ok(false);
+        if self.hot.must_ask() && self.leave_poll_mode(cx, ready) {
+            return Ok(Plan::Look);
         }
-        let Some(left) = self.glance(cx, left, ready)? else {
-            return Ok(false);
-        };
-        if !self.shared.notifier.prepare_to_wait() {
-            self.look(cx, ready)?;
-            return Ok(false);
+        if !self.simulated && self.glance.is_worth_it() {
+            return Ok(Plan::Glance(left));
         }
-        let waiting = Waiting(self);
-        let first = ready.len();
-        let waited = self.wait_for(left, ready);
-        drop(waiting);
-        self.collect(cx, first, ready);
-        waited.map(|()| true)
+        Ok(self.announce(left))
     }
 
-    /// Looks a few times more before a wait, if that has paid lately. What is left of the timeout; `None`: something was
-    /// found, do not wait.
-    fn glance(
-        &self,
-        cx: &Context,
-        timeout: Option<Duration>,
-        ready: &mut ReadyList,
-    ) -> io::Result<Option<Option<Duration>>> {
-        let bound = timeout.map_or(glance::LONGEST, |timeout| timeout.min(glance::LONGEST));
-        if self.simulated || !self.glance.is_worth_it() {
-            return Ok(Some(timeout));
+    /// Announces a wait, unless somebody has notified (rule N2).
+    #[inline]
+    fn announce(&self, left: Option<Duration>) -> Plan {
+        if self.shared.notifier.prepare_to_wait() {
+            Plan::Wait(left)
+        } else {
+            Plan::Look
         }
-        self.look(cx, ready)?;
-        let mut found = self.is_found(ready);
-        let (mut began, mut passed) = (None, Duration::ZERO);
+    }
+
+    /// Looks or waits, and collects what that found; true if it waited.
+    ///
+    /// Inlined by force: see `any_backend.rs`.
+    #[inline(always)]
+    fn carry_out(&self, cx: &Context, plan: Plan, ready: &mut ReadyList) -> io::Result<bool> {
+        let first = ready.len();
+        match plan {
+            Plan::Skip => return Ok(false),
+            Plan::Look | Plan::Glance(_) => {
+                self.looks.looked(ready.is_full());
+                self.rebalance();
+                self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
+                if let Plan::Glance(left) = plan {
+                    if !self.is_found(ready) {
+                        return self.glance_on(cx, left, ready);
+                    }
+                    self.glance.found(true);
+                }
+            }
+            Plan::Wait(left) => {
+                let _waiting = Waiting(self);
+                if left.is_some() {
+                    self.wait_for(left, ready)?;
+                } else {
+                    self.rebalance();
+                    self.backend.borrow_mut().wait(None, ready)?;
+                    if !self.is_found(ready) {
+                        // Interrupted.
+                        self.wait_for(None, ready)?;
+                    }
+                }
+            }
+        }
+        self.collect(cx, first, ready);
+        Ok(matches!(plan, Plan::Wait(_)))
+    }
+
+    /// Looks a few times more, as that has paid lately, and waits if nothing turns up; true if it waited.
+    #[inline(never)]
+    fn glance_on(&self, cx: &Context, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<bool> {
+        let bound = timeout.map_or(glance::LONGEST, |timeout| timeout.min(glance::LONGEST));
+        let (began, mut passed, mut found) = (self.now(), Duration::ZERO, false);
         while !found && passed < bound {
-            let now = self.now();
-            passed = now.since(*began.get_or_insert(now));
             self.look(cx, ready)?;
             found = self.is_found(ready);
+            passed = self.now().since(began);
         }
         self.glance.found(found);
-        Ok((!found).then(|| timeout.map(|timeout| timeout.saturating_sub(passed))))
+        if found {
+            return Ok(false);
+        }
+        let left = timeout.map(|timeout| timeout.saturating_sub(passed));
+        if left == Some(Duration::ZERO) {
+            return Ok(false);
+        }
+        let plan = self.announce(left);
+        self.carry_out_apart(cx, plan, ready)
+    }
+
+    #[inline(never)]
+    fn carry_out_apart(&self, cx: &Context, plan: Plan, ready: &mut ReadyList) -> io::Result<bool> {
+        self.carry_out(cx, plan, ready)
     }
 
     pub(crate) fn is_found(&self, ready: &ReadyList) -> bool {
@@ -201,6 +262,7 @@ impl Inner {
     }
 
     /// Waits until something is ready, somebody notifies or `timeout` is over; interruptions do not count (rule D4).
+    #[inline(never)]
     fn wait_for(&self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         let deadline = timeout.map(|timeout| self.now().saturating_add(timeout));
         let mut left = timeout;
@@ -230,7 +292,6 @@ impl Inner {
     }
 
     /// Looks at the descriptors without waiting.
-    #[inline(always)]
     pub(crate) fn look(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         self.looks.looked(ready.is_full());
         self.rebalance();
@@ -259,7 +320,19 @@ impl Inner {
         }
     }
 
-    fn collect_from(&self, cx: &Context, first: usize, ready: &ReadyList) {
+    #[inline(never)]
+    fn collect_from(&self, cx: &Context, mut first: usize, ready: &ReadyList) {
+        // Most events need no more than to be noted: that is done for all in a row, with one borrow.
+        if !self.edges.are_wanted() {
+            let mut registry = self.registry.borrow_mut();
+            while let Some((token, readiness)) = ready.get(first) {
+                let is_simple = token != self.doorbell && !readiness.contains(Readiness::NVAL);
+                if !is_simple || registry.note(token, readiness) != Noted::Live {
+                    break;
+                }
+                first += 1;
+            }
+        }
         for (token, readiness) in ready.iter().skip(first) {
             if token == self.doorbell {
                 if readiness.contains(Readiness::NVAL) {
@@ -275,8 +348,7 @@ impl Inner {
                 self.give_up(cx, token, why);
                 continue;
             }
-            let noted = self.note(token, readiness);
-            match noted {
+            match self.note(token, readiness) {
                 Noted::Live => {}
                 Noted::Parked => self.park(token),
                 Noted::Stale => self.stale.set(self.stale.get() + 1),
@@ -285,7 +357,11 @@ impl Inner {
     }
 
     /// Calls the handlers of what was found, in that order; true if one was called.
-    pub(crate) fn dispatch(&self, cx: &Context, found: &mut Found<'_>) -> bool {
+    ///
+    /// Part of the iteration, and what is done for each event as well: because of what returns cost after a system call (see
+    /// `any_backend.rs`).
+    #[inline(always)]
+    pub(crate) fn dispatch(&self, cx: &Context, mut found: Found<'_>) -> bool {
         let mut progress = false;
         while let Some((token, readiness)) = found.next() {
             progress |= if readiness.is_empty() {
@@ -297,6 +373,7 @@ impl Inner {
         progress
     }
 
+    #[inline(never)]
     fn call_polled(&self, cx: &Context, token: Token) -> bool {
         let found = self.with_polled(token, |polled| (std::mem::take(&mut polled.hit), polled.is_board));
         let Some((true, nests)) = found else {
@@ -311,6 +388,7 @@ impl Inner {
         true
     }
 
+    #[inline(always)]
     fn call_ready(&self, cx: &Context, token: Token) -> bool {
         let mut registry = self.registry.borrow_mut();
         let Some((entry, readiness, interest)) = registry.take_ready(token) else {
@@ -318,29 +396,55 @@ impl Inner {
             self.turned_away(token);
             return false;
         };
-        let (handler, exclusive, is_polled) =
-            (entry.handler.clone(), entry.exclusive, entry.polled.is_some());
+        let (handler, is_special) = (entry.handler.clone(), entry.is_special);
         drop(registry);
-        let _exclusive = self.hold(cx, token, exclusive);
-        let _busy = is_polled.then(|| {
-            self.warm_up(token);
-            Busy::new(&self.hot, token)
-        });
+        if is_special || interest.contains(Interest::EDGE) {
+            self.call_special(cx, token, &handler, readiness, interest);
+        } else {
+            self.call_for(cx, token, &handler, readiness, interest);
+        }
+        true
+    }
+
+    /// A handler that is polled, may not be entered twice, or waits for edges.
+    #[inline(never)]
+    fn call_special(
+        &self,
+        cx: &Context,
+        token: Token,
+        handler: &Rc<dyn Handler>,
+        readiness: Readiness,
+        interest: Interest,
+    ) {
+        let _exclusive = self.hold(cx, token, handler.exclusive());
+        let _busy = self.warm_up(token).then(|| Busy::new(&self.hot, token));
         let _insured = self.insure_edge(token, readiness, interest);
+        self.call_for(cx, token, handler, readiness, interest);
+    }
+
+    #[inline(always)]
+    fn call_for(
+        &self,
+        cx: &Context,
+        token: Token,
+        handler: &Rc<dyn Handler>,
+        readiness: Readiness,
+        interest: Interest,
+    ) {
         if readiness.wakes_reader(interest) {
             cx.call(|cx| handler.readable(cx));
         }
         if readiness.wakes_writer(interest) {
-            if self.still_concerns(token, &handler, readiness) {
+            if self.still_concerns(token, handler, readiness) {
                 cx.call(|cx| handler.writable(cx));
             } else {
                 self.turned_away(token);
             }
         }
-        true
     }
 
     /// Whether `writable` may still be called after `readable` has run (rules R9, D3).
+    #[inline(never)]
     fn still_concerns(&self, token: Token, handler: &Rc<dyn Handler>, readiness: Readiness) -> bool {
         let registry = self.registry.borrow();
         let same = registry.get(token).is_some_and(|entry| entry.is(handler));
@@ -360,51 +464,17 @@ impl Inner {
     }
 }
 
-/// What one iteration found; whatever is not dispatched when it ends, also by a panic, is found again by the next.
-pub(crate) struct Found<'a> {
-    inner: &'a Inner,
-    pub(crate) list: ReadyList,
-    next: usize,
-}
-
-impl<'a> Found<'a> {
-    pub(crate) fn new(inner: &'a Inner) -> Self {
-        Self {
-            inner,
-            list: ReadyList::with_limit(inner.batch),
-            next: 0,
-        }
-    }
-
-    fn next(&mut self) -> Option<(Token, Readiness)> {
-        let found = self.list.iter().nth(self.next)?;
-        self.next += 1;
-        Some(found)
-    }
-
-    /// Gives back what has not been dispatched.
-    pub(crate) fn forget(&mut self) {
-        while let Some((token, _)) = self.next() {
-            let is_edge = self.inner.asks_for_edges(token);
-            let mut registry = self.inner.registry.borrow_mut();
-            if !is_edge {
-                registry.forget_ready(token);
-            }
-            if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
-                polled.hit = false;
-            }
-        }
-        self.list.clear();
-        self.next = 0;
-    }
-}
-
-impl Drop for Found<'_> {
-    fn drop(&mut self) {
-        if self.next < self.list.len() {
-            self.forget();
-        }
-    }
+/// What an iteration does about the descriptors.
+#[derive(Clone, Copy)]
+enum Plan {
+    /// Nothing: there is something else to do.
+    Skip,
+    /// Looks at them.
+    Look,
+    /// Looks at them, and if nothing is ready a few times more, and then waits.
+    Glance(Option<Duration>),
+    /// Waits for so long, or (`None`) until something comes.
+    Wait(Option<Duration>),
 }
 
 /// Counts how deep polls are nested; right also when a callback panics.

@@ -45,8 +45,10 @@
 mod readme {}
 
 mod adapting;
+mod any_backend;
 mod bh;
 mod board;
+mod by_type;
 mod closures;
 mod context;
 mod cooling;
@@ -54,6 +56,7 @@ mod doorbell;
 mod edges;
 mod embed;
 mod error;
+mod found;
 mod glance;
 mod handler;
 mod home;
@@ -66,6 +69,7 @@ mod remote;
 mod slack;
 mod stats;
 mod timer;
+
 mod wake;
 
 pub use adapting::PollTime;

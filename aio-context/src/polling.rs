@@ -16,6 +16,7 @@ use std::time::Duration;
 use aio_backend::{Readiness, ReadyList, Token};
 use aio_timers::Moment;
 
+use crate::by_type::Join;
 use crate::cooling;
 use crate::handler::Pollable;
 use crate::timer::ClockId;
@@ -194,10 +195,7 @@ impl Inner {
     fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         let mut hit = false;
         cx.assert_free();
-        self.hot.round(|token, handler| {
-            if !handler.poll() {
-                return ControlFlow::Continue(());
-            }
+        self.hot.round(|token| {
             hit = true;
             self.note_hit(token, ready)
         });
@@ -236,7 +234,7 @@ impl Inner {
                 return;
             };
             if let Some(handler) = self.hot_handler(token) {
-                self.begin(cx, token, &handler);
+                self.begin(cx, token, &*handler);
             }
         }
     }
@@ -253,7 +251,7 @@ impl Inner {
     }
 
     /// A polled handler that is not paused.
-    pub(crate) fn polled_handler(&self, token: Token) -> Option<Rc<dyn Pollable>> {
+    pub(crate) fn polled_handler(&self, token: Token) -> Option<Rc<dyn Join>> {
         let registry = self.registry.borrow();
         if registry.is_paused(registry.group(token)?) {
             return None;
@@ -262,12 +260,12 @@ impl Inner {
     }
 
     /// A polled handler that is not paused and has not cooled down.
-    fn hot_handler(&self, token: Token) -> Option<Rc<dyn Pollable>> {
+    fn hot_handler(&self, token: Token) -> Option<Rc<dyn Join>> {
         let cold = self.with_polled(token, |polled| polled.cold)?;
         self.polled_handler(token).filter(|_| !cold)
     }
 
-    fn begin(&self, cx: &Context, token: Token, handler: &Rc<dyn Pollable>) {
+    fn begin(&self, cx: &Context, token: Token, handler: &dyn Pollable) {
         let begun = self.with_polled(token, |polled| std::mem::replace(&mut polled.begun, true));
         if begun == Some(false) {
             cx.call(|_| handler.poll_begin());
@@ -275,7 +273,7 @@ impl Inner {
     }
 
     /// Calls `poll_end` if `poll_begin` was called; true if so.
-    pub(crate) fn end(&self, cx: &Context, token: Token, handler: &Rc<dyn Pollable>) -> bool {
+    pub(crate) fn end(&self, cx: &Context, token: Token, handler: &dyn Pollable) -> bool {
         let begun = self.with_polled(token, |polled| std::mem::replace(&mut polled.begun, false));
         if begun == Some(true) {
             cx.call(|_| handler.poll_end());

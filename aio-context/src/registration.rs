@@ -152,6 +152,7 @@ fn not_registered() -> io::Error {
 
 impl Inner {
     /// Registers a handler; one that is registered for the same descriptor number gives way to it (rules R2, R3).
+    #[inline]
     pub(crate) fn add(
         &self,
         cx: &Context,
@@ -185,19 +186,19 @@ impl Inner {
             drop(entry);
             return Err(why);
         }
-        match polled {
-            Some(handler) if !self.registry.borrow().is_paused(group) => self.hot.insert(token, handler),
-            Some(_) | None => {}
+        if let Some(handler) = polled
+            && !self.registry.borrow().is_paused(group)
+        {
+            self.hot.insert(token, handler);
         }
         self.wake_if_about_to_wait();
         Ok(token)
     }
 
+    #[inline(always)]
     fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
-        let mut backend = self.backend.borrow_mut();
-        let added = backend.add(owner, token, interest);
-        added.map_err(|why| explained_if_all("add a descriptor", backend.name(), why))?;
-        drop(backend);
+        let added = self.backend.borrow_mut().add(owner, token, interest);
+        added.map_err(|why| explained_if_all("add a descriptor", self.backend.borrow().name(), why))?;
         self.looks_since_rebalance.set(REBALANCE_EVERY);
         if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
             entry.in_backend = true;
@@ -266,6 +267,7 @@ impl Inner {
         Err(why)
     }
 
+    #[inline]
     pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
         let interest = interest.canonical();
         self.edges.want(interest);
@@ -304,6 +306,7 @@ impl Inner {
     }
 
     /// Takes a handler out of everything; what it is owed (`poll_end`, its drop) is the caller's.
+    #[inline]
     pub(crate) fn unlink(&self, token: Token) -> Option<Entry> {
         let entry = self.registry.borrow_mut().remove(token)?;
         if entry.polled.is_some() {
@@ -344,7 +347,7 @@ impl Inner {
                 self.hot.remove(token);
                 if let Some(handler) = handler.filter(|_| entry_begun) {
                     self.owed_a_look.borrow_mut().push(token);
-                    self.end(cx, token, &handler);
+                    self.end(cx, token, &*handler);
                 }
             }
         }

@@ -3,15 +3,15 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
 
 use aio_notify::{Inbox, Node, Notifier, Posted, Urgency};
 use aio_pollctl::PollParams;
 use arc_swap::ArcSwap;
 
-use crate::bh::{Job, OnceJob};
+use crate::bh::{Job, JobParcel, Place, parcel};
 use crate::context::Inner;
 use crate::home::Home;
 use crate::stats::{Counters, Stats};
@@ -21,7 +21,7 @@ use crate::{Context, Gone};
 pub(crate) struct Shared {
     pub(crate) id: u64,
     pub(crate) notifier: Notifier,
-    pub(crate) inbox: Inbox<Job>,
+    pub(crate) inbox: Inbox<Place, Job>,
     pub(crate) home: Home,
     pub(crate) params: ArcSwap<PollParams>,
     /// Raised after each change of `params`; the first are version 1.
@@ -46,12 +46,18 @@ impl Shared {
         }
     }
 
-    pub(crate) fn post(&self, node: &Arc<Node<Job>>, urgency: Urgency) -> Posted {
-        let posted = self.inbox.post(node, urgency);
-        if !matches!(posted, Posted::Closed) {
+    #[inline]
+    pub(crate) fn post(&self, node: &Node<Place, Job>, urgency: Urgency) {
+        if self.inbox.post(node, urgency) != Posted::Closed {
             self.tell();
         }
-        posted
+    }
+
+    /// Gives up a handle to a node.
+    pub(crate) fn retire(&self, node: Node<Place, Job>) {
+        if self.inbox.retire(node) {
+            self.tell();
+        }
     }
 
     /// Has the loop look at its inbox.
@@ -62,12 +68,10 @@ impl Shared {
         }
     }
 
-    pub(crate) fn send(&self, job: OnceJob) -> Result<(), Gone> {
-        let sent = self.inbox.send(Job::Once(Mutex::new(job)));
-        if sent.is_ok() {
-            self.tell();
-        }
-        sent.map_err(|_| Gone)
+    fn send(&self, job: Box<JobParcel>) -> Result<(), Gone> {
+        self.inbox.send(job).map_err(|_| Gone)?;
+        self.tell();
+        Ok(())
     }
 }
 
@@ -112,7 +116,7 @@ impl Remote {
     /// [`Gone`] if the context is already gone.
     #[doc(alias = "aio_bh_schedule_oneshot")]
     pub fn run(&self, job: impl FnOnce(&Context) + Send + 'static) -> Result<(), Gone> {
-        self.0.send(Box::new(job))
+        self.0.send(parcel(job))
     }
 
     /// Has `job` run on the home thread and waits for its result; on the home thread itself it runs at once, in place.

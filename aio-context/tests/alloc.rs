@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aio_backend_epoll::Epoll;
@@ -207,6 +208,53 @@ fn h1_scheduling_from_another_thread_costs_no_allocation() {
     assert_eq!(measured, 0);
 }
 
+#[test]
+fn h7_a_one_shot_costs_one_allocation_wherever_it_comes_from() {
+    on_each_backend(|cx| {
+        let (remote, runs) = (cx.remote(), Arc::new(AtomicUsize::new(0)));
+        let send = || {
+            for _ in 0..EVENTS {
+                let (runs, large) = (runs.clone(), [1; 100]);
+                let job = move |_: &Context| {
+                    runs.fetch_add(large[99], Ordering::Relaxed);
+                };
+                remote.run(job).unwrap();
+            }
+        };
+        let round = || {
+            send();
+            assert!(cx.poll(Wait::Block).unwrap());
+        };
+        assert_eq!(calls_in(|| {}, round), (EVENTS * ROUNDS) as u64);
+        let elsewhere = std::thread::scope(|scope| {
+            let counted = || {
+                let before = counting::calls();
+                send();
+                counting::calls() - before
+            };
+            scope.spawn(counted).join().unwrap()
+        });
+        assert_eq!(elsewhere, EVENTS as u64);
+        while cx.poll(Wait::NoBlock).unwrap() {}
+        assert_eq!(runs.load(Ordering::Relaxed), EVENTS * (WARM_UP + ROUNDS + 1));
+    });
+}
+
+/// The bytes that a bottom half takes besides what its closure captures: the handle, and what lies behind it.
+#[test]
+fn h1_a_bottom_half_takes_at_most_ninety_six_bytes() {
+    const MANY: usize = 1 << 12; // a power of two: tables that double are full
+    let cx = Context::new().unwrap();
+    counting::observe_this_thread(true);
+    let mut all = Vec::with_capacity(MANY);
+    let before = counting::live();
+    all.extend((0..MANY).map(|_| cx.bottom_half("a name", |_| {})));
+    let after = counting::live();
+    counting::observe_this_thread(false);
+    let each = (after.bytes - before.bytes) as usize / MANY + size_of::<BottomHalf>();
+    assert!((16..=96).contains(&each), "{each} bytes");
+}
+
 /// Sixty-four timers that arm themselves again.
 fn timers(cx: &Context, shots: &Rc<Cell<usize>>, delay: Duration) -> Vec<Timer> {
     let one = |_| {
@@ -237,6 +285,55 @@ fn t3_sixty_four_timers_cost_no_allocation() {
         assert_eq!(calls_in(|| {}, round), 0);
         assert_eq!(shots.get(), EVENTS * (WARM_UP + ROUNDS));
     });
+}
+
+/// Timers that fire inside each other's callbacks: each polls until the next one has fired.
+#[test]
+fn d6_nested_timers_cost_no_allocation() {
+    on_each_backend(|cx| {
+        let shots = Rc::new(Cell::new(0));
+        let one = |_| {
+            let shots = shots.clone();
+            cx.timer(ClockId::Monotonic, move |cx, _| {
+                shots.set(shots.get() + 1);
+                cx.poll(Wait::NoBlock).unwrap();
+            })
+        };
+        let all: Vec<Timer> = (0..EVENTS).map(one).collect();
+        let round = || {
+            all.iter().for_each(|timer| timer.arm_after(Duration::ZERO));
+            assert!(cx.poll(Wait::Block).unwrap());
+        };
+        assert_eq!(calls_in(|| {}, round), 0, "{}", cx.backend_name());
+        assert_eq!(shots.get(), EVENTS * (WARM_UP + ROUNDS));
+    });
+}
+
+/// What a timer takes besides its callback's own state: its handle, and its share of four arrays. Those grow by doubling; here
+/// they are almost full.
+#[test]
+fn p12_an_armed_timer_takes_at_most_sixty_four_bytes() {
+    const MANY: usize = 4_000;
+    let cx = Context::new().unwrap();
+    let make_and_arm = |number: usize| {
+        let timer = cx.timer(ClockId::Monotonic, |_, _| {});
+        timer.arm_after(Duration::from_secs(3_600 + number as u64 % 7));
+        timer
+    };
+    let mut all = Vec::with_capacity(MANY);
+    counting::observe_this_thread(true);
+    let before = counting::live();
+    all.extend((0..MANY).map(make_and_arm));
+    let full = counting::live();
+    // What is dropped makes room for who comes next.
+    all.drain(MANY / 4..MANY / 2);
+    all.extend((0..MANY / 4).map(make_and_arm));
+    let again = counting::live();
+    counting::observe_this_thread(false);
+    let bytes = usize::try_from(full.bytes - before.bytes).unwrap() + MANY * size_of::<Timer>();
+    assert!(bytes <= MANY * 64, "{} bytes each", bytes / MANY);
+    assert!(full.blocks - before.blocks <= 4, "a block is not one timer's");
+    assert_eq!(again, full);
 }
 
 #[test]
@@ -311,14 +408,25 @@ fn g1_a_foreign_loop_costs_no_allocation() {
     }
 }
 
-/// The counter sees what the loop does: with a larger batch than fits, the list of ready handlers goes to the heap.
+/// A batch may be larger than usual.
 #[test]
-fn a_batch_of_more_than_sixty_four_is_seen_by_the_counter() {
+fn a_batch_of_more_than_sixty_four_allocates_nothing() {
     with_each_builder(|builder| {
         let cx = builder.batch(2 * EVENTS).build().unwrap();
         let bells = Bells::watch(&cx, 2 * EVENTS);
         let calls = calls_in(|| bells.ring(), || assert!(cx.poll(Wait::Block).unwrap()));
         assert_eq!(bells.served.get(), 2 * EVENTS * (WARM_UP + ROUNDS));
+        assert_eq!(calls, 0);
+    });
+}
+
+/// The counter sees what happens in the loop.
+#[test]
+fn an_allocation_in_a_callback_is_seen_by_the_counter() {
+    with_each_builder(|builder| {
+        let cx = builder.build().unwrap();
+        let wasteful = cx.bottom_half("wasteful", |_| drop(std::hint::black_box(Box::new(1))));
+        let calls = calls_in(|| wasteful.schedule(), || assert!(cx.poll(Wait::Block).unwrap()));
         assert!(calls >= ROUNDS as u64, "{calls}");
     });
 }

@@ -22,32 +22,46 @@ struct Group {
 /// All groups of a registry. A handler's slot says at which position of its group's list it is, so that a removal needs
 /// no search and the list never holds more than the group has live handlers.
 #[derive(Debug)]
-pub(crate) struct Groups(Vec<Group>);
+pub(crate) struct Groups {
+    all: Vec<Group>,
+    /// How many are paused: most of the time none, which is quicker to see than that one is not.
+    paused: u32,
+}
 
 impl Groups {
     pub(crate) fn new() -> Self {
-        Self(vec![Group::default()])
+        Self {
+            all: vec![Group::default()],
+            paused: 0,
+        }
     }
 
     pub(crate) fn add(&mut self) -> GroupId {
-        let index = u32::try_from(self.0.len());
-        self.0.push(Group::default());
+        let index = u32::try_from(self.all.len());
+        self.all.push(Group::default());
         GroupId(index.expect("four thousand million groups do not fit into memory"))
     }
 
     pub(crate) fn contains(&self, group: GroupId) -> bool {
-        (group.0 as usize) < self.0.len()
+        (group.0 as usize) < self.all.len()
     }
 
+    #[inline]
     pub(crate) fn is_paused(&self, group: GroupId) -> bool {
         step();
-        self.0.get(group.0 as usize).is_some_and(|group| group.depth != 0)
+        self.paused != 0
+            && self
+                .all
+                .get(group.0 as usize)
+                .is_some_and(|group| group.depth != 0)
     }
 
     pub(crate) fn pause(&mut self, group: GroupId) -> u32 {
         let group = self.entry(group);
         group.depth = group.depth.checked_add(1).expect("paused too often");
-        group.depth
+        let depth = group.depth;
+        self.paused += u32::from(depth == 1);
+        depth
     }
 
     /// Takes back one pause; what was parked, if it was the last.
@@ -55,7 +69,9 @@ impl Groups {
         let group = self.entry(group);
         assert!(group.depth > 0, "resumed more often than paused");
         group.depth -= 1;
-        (group.depth == 0).then(|| std::mem::take(&mut group.parked))
+        let list = (group.depth == 0).then(|| std::mem::take(&mut group.parked));
+        self.paused -= u32::from(list.is_some());
+        list
     }
 
     /// Gives back the memory of a list that [`resume`](Self::resume) handed out.
@@ -83,7 +99,7 @@ impl Groups {
 
     /// The parked handlers of a group.
     pub(crate) fn parked(&self, group: GroupId) -> &[Token] {
-        self.0
+        self.all
             .get(group.0 as usize)
             .map_or(&[], |group| group.parked.as_slice())
     }
@@ -91,16 +107,16 @@ impl Groups {
     /// How many a group's list takes without an allocation.
     #[cfg(test)]
     pub(crate) fn room(&self, group: GroupId) -> usize {
-        self.0[group.0 as usize].parked.capacity()
+        self.all[group.0 as usize].parked.capacity()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = GroupId> {
-        (0u32..).take(self.0.len()).map(GroupId)
+        (0u32..).take(self.all.len()).map(GroupId)
     }
 
     fn entry(&mut self, group: GroupId) -> &mut Group {
         step();
         assert!(self.contains(group), "{group:?} was not made by this registry");
-        &mut self.0[group.0 as usize]
+        &mut self.all[group.0 as usize]
     }
 }

@@ -68,30 +68,38 @@ impl<T> Registry<T> {
     /// Notes what a descriptor is ready for, as far as it concerns its handler.
     ///
     /// What is noted twice before it is taken adds up.
+    #[inline]
     pub fn note(&mut self, token: Token, readiness: Readiness) -> Noted {
         self.check_slot(token);
         let Some(slot) = self.slots.get_mut(token) else {
             return Noted::Stale;
         };
-        let paused = self.groups.is_paused(slot.group);
-        let noted = if paused || slot.holds != 0 {
-            // What was noted before the pause is reported again after it, together with this.
-            slot.pending = Readiness::empty();
-            if slot.parked == PackedParked::NO {
-                let parked = if paused {
-                    Parked::Listed(self.groups.park(slot.group, token))
-                } else {
-                    Parked::Held
-                };
-                slot.parked = parked.into();
-            }
-            Noted::Parked
-        } else {
-            slot.pending |= readiness & slot.interest.mask();
-            Noted::Live
-        };
+        if self.groups.is_paused(slot.group) || slot.holds != 0 {
+            self.turn_away(token);
+            return Noted::Parked;
+        }
+        slot.pending |= readiness & slot.interest.mask();
         self.check_slot(token);
-        noted
+        Noted::Live
+    }
+
+    /// Parks a handler that is paused or held.
+    #[cold]
+    fn turn_away(&mut self, token: Token) {
+        let Some(slot) = self.slots.get_mut(token) else {
+            return;
+        };
+        // What was noted before the pause is reported again after it, together with this.
+        slot.pending = Readiness::empty();
+        if slot.parked == PackedParked::NO {
+            let parked = if self.groups.is_paused(slot.group) {
+                Parked::Listed(self.groups.park(slot.group, token))
+            } else {
+                Parked::Held
+            };
+            slot.parked = parked.into();
+        }
+        self.check_slot(token);
     }
 
     /// Takes what was noted: the value, the readiness, and the present interest.
@@ -100,6 +108,7 @@ impl<T> Registry<T> {
     /// removed. Also if it was paused or held since; what was noted is then dropped, not kept: nobody is told of it when
     /// the pause ends, and it may have become untrue by then. Nothing is lost, as the backend is level-triggered and not
     /// yet silenced: it reports it once more, and *that* parks the handler.
+    #[inline]
     pub fn take_ready(&mut self, token: Token) -> Option<(&T, Readiness, Interest)> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;

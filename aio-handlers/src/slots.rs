@@ -74,6 +74,7 @@ impl<S> Slots<S> {
         Some(slot)
     }
 
+    #[inline]
     pub(crate) fn get(&self, token: Token) -> Option<&S> {
         step();
         let cell = self.cells.get(token.index() as usize)?;
@@ -83,6 +84,7 @@ impl<S> Slots<S> {
         cell.slot.as_ref()
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut S> {
         step();
         let cell = self.cells.get_mut(token.index() as usize)?;

@@ -1,24 +1,18 @@
-//! [`Inbox`]: a lock-free queue with many posters and one taker.
+//! [`Inbox`]: a lock-free queue with many posters and one taker, and [`Line`]: what was taken.
 //!
-//! A stack of linked nodes: posting is one compare-and-swap, taking is one swap and a reversal, which makes it first in,
-//! first out. It knows nothing of wake-ups: who posts then notifies.
+//! Two stacks of linked nodes: one for everybody, where posting is a compare-and-swap and taking a swap, and one that only the
+//! home thread uses, with loads and stores. Taking turns them round, which makes it first in, first out. The inbox knows
+//! nothing of wake-ups: who posts then notifies. How long nodes live is not decided here either, but in [`node`](crate::node).
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ptr;
-use std::sync::Arc;
+use std::mem;
+use std::ptr::{self, NonNull};
 
-use crate::node::Node;
+use crate::home::HomeThread;
+use crate::node::{Body, Node, Parcel, Run, Taken};
+use crate::state::Urgency;
 use crate::sync::{AtomicBool, AtomicPtr, Fault, Ordering, is_torn_down, planted};
-
-/// How soon a node is to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Urgency {
-    /// In the next iteration.
-    Normal,
-    /// Some time soon; keeps nobody awake.
-    Idle,
-}
 
 /// What became of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,138 +27,194 @@ pub enum Posted {
 
 /// A queue of nodes from any thread to one loop.
 ///
-/// The loop's side ([`take_all`](Self::take_all), [`close`](Self::close)) is for one thread at a time.
-pub struct Inbox<T> {
-    /// The latest node, null, or the mark of a closed inbox. Each node in the list is a share turned into a pointer.
-    head: AtomicPtr<Node<T>>,
-    /// There may be a node in the list that has a hurry.
+/// The loop's side ([`Line::take`], [`close`](Self::close)) is for the home thread, which is the one that made the inbox. Another
+/// thread that takes gets what is in no order with what the home thread has posted, and none of that. No function of an inbox
+/// may be called in a signal handler.
+///
+/// What nodes carry is shared by threads, a message moves from one to another:
+/// ```
+/// # use {aio_notify::Inbox, std::cell::Cell};
+/// fn is_shared<T: Send + Sync>() {}
+/// is_shared::<Inbox<u8, Cell<u8>>>();
+/// ```
+/// ```compile_fail
+/// # use {aio_notify::Inbox, std::cell::Cell};
+/// fn is_shared<T: Send + Sync>() {}
+/// is_shared::<Inbox<Cell<u8>, u8>>();
+/// ```
+/// ```compile_fail
+/// # use {aio_notify::Inbox, std::rc::Rc};
+/// fn is_shared<T: Send + Sync>() {}
+/// is_shared::<Inbox<u8, Rc<u8>>>();
+/// ```
+pub struct Inbox<T, M: ?Sized = T> {
+    /// The latest node, null, or the mark of a closed inbox. Each node in the list is the queue's share.
+    head: AtomicPtr<Body<T, M>>,
+    /// The latest of the nodes that the home thread posted while the other list was empty: they are older than what is in
+    /// that one now. Only the home thread uses it.
+    at_home: AtomicPtr<Body<T, M>>,
+    home: HomeThread,
+    /// There may be a node in the first list that has a hurry.
     urgent: AtomicBool,
     /// Holds shares of nodes: is `Send` and `Sync` only if they are.
-    _shares: PhantomData<Arc<Node<T>>>,
+    _shares: PhantomData<Taken<T, M>>,
 }
 
-impl<T> Default for Inbox<T> {
+impl<T, M: ?Sized> Default for Inbox<T, M> {
     fn default() -> Self {
         Self::new()
     }
 }
 
 /// The head of a closed inbox: an address that no node has, because nodes are aligned.
-fn closed<T>() -> *mut Node<T> {
+fn closed<T, M: ?Sized>() -> *mut Body<T, M> {
     ptr::without_provenance_mut(1)
 }
 
-impl<T> Inbox<T> {
-    /// An empty inbox.
+impl<T, M: ?Sized> Inbox<T, M> {
+    /// An empty inbox, at home on this thread.
     #[must_use]
     pub fn new() -> Self {
         Self {
             head: AtomicPtr::new(ptr::null_mut()),
+            at_home: AtomicPtr::new(ptr::null_mut()),
+            home: HomeThread::here(),
             urgent: AtomicBool::new(false),
             _shares: PhantomData,
         }
     }
 
-    /// Has `node` run; then notify. Lock-free, allocates nothing. The node may run, and the caller's share be the last one,
-    /// before this returns.
-    pub fn post(&self, node: &Arc<Node<T>>, urgency: Urgency) -> Posted {
-        let posted = if node.want(urgency) {
-            match self.push(node.clone()) {
-                Ok(()) => Posted::Queued,
-                Err(_) => {
-                    node.unqueue();
-                    return Posted::Closed;
-                }
+    /// Has `node` run; then notify. Lock-free, allocates nothing. The node may run, and this be its last handle, before this
+    /// returns.
+    #[inline]
+    pub fn post(&self, node: &Node<T, M>, urgency: Urgency) -> Posted {
+        let Some(node) = node.want(urgency) else {
+            if urgency == Urgency::Normal {
+                self.urgent.store(true, Ordering::Release);
             }
-        } else {
-            Posted::AlreadyQueued
+            return Posted::AlreadyQueued;
         };
+        match self.push(node, urgency) {
+            Ok(()) => Posted::Queued,
+            Err(_) => Posted::Closed,
+        }
+    }
+
+    /// Gives up a handle. With the last one the node travels once more, as [`Urgency::Idle`], and the loop gets the payload:
+    /// true, then notify. It is dropped here if the inbox is closed.
+    pub fn retire(&self, node: Node<T, M>) -> bool {
+        node.retire()
+            .is_some_and(|node| self.push(node, Urgency::Idle).is_ok())
+    }
+
+    /// Sends a message: the loop gets the parcel back. Then notify.
+    ///
+    /// ```
+    /// use aio_notify::{Inbox, Line, Parcel, Run};
+    ///
+    /// let inbox = Inbox::<(), dyn FnMut() -> u32 + Send>::new();
+    /// assert!(inbox.send(Box::new(Parcel::new(|| 7))).is_ok());
+    ///
+    /// let mut line = Line::new();
+    /// line.take(&inbox);
+    /// let Some(Run::Sent(mut parcel)) = line.pop().map(|taken| taken.begin()) else {
+    ///     panic!("it is there");
+    /// };
+    /// assert_eq!((parcel.message)(), 7);
+    /// ```
+    ///
+    /// # Errors
+    /// The parcel, if the inbox is closed.
+    #[inline]
+    pub fn send(&self, parcel: Box<Parcel<T, M>>) -> Result<(), Box<Parcel<T, M>>> {
+        match self
+            .push(Taken::sent(parcel), Urgency::Normal)
+            .map_err(Taken::begin)
+        {
+            Err(Run::Sent(parcel)) => Err(parcel),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a node into a list, or gives it back if the inbox is closed.
+    #[inline]
+    fn push(&self, node: Taken<T, M>, urgency: Urgency) -> Result<(), Taken<T, M>> {
+        let is_next = self.head.load(Ordering::Relaxed).is_null() || planted(Fault::HomeOvertakes);
+        let is_here = self.home.is_here() || planted(Fault::HomeIsEverywhere);
+        if is_next && is_here && urgency == Urgency::Normal {
+            // What other threads have posted so far was taken, and what they post from now on comes after this.
+            let before = self.at_home.load(Ordering::Relaxed);
+            node.next().store(before, Ordering::Relaxed);
+            self.at_home.store(node.as_ptr(), Ordering::Relaxed);
+            mem::forget(node); // it is the list's
+            return Ok(());
+        }
+        self.push_for_all(node)?;
         if urgency == Urgency::Normal {
             self.urgent.store(true, Ordering::Release);
         }
-        posted
-    }
-
-    /// Sends a payload of its own, which the loop gets as a node whose only share it has; then notify.
-    ///
-    /// # Errors
-    /// The payload, if the inbox is closed.
-    pub fn send(&self, payload: T) -> Result<(), T> {
-        if let Err(node) = self.push(Node::queued(payload)) {
-            // Nobody else has ever seen this node.
-            return match node.into_payload() {
-                Some(payload) => Err(payload),
-                None => Ok(()),
-            };
-        }
-        self.urgent.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Puts a share into the list, or gives it back if the inbox is closed.
-    ///
     /// Ordering: the exchange releases the node and its link to the taker's swap.
-    fn push(&self, node: Arc<Node<T>>) -> Result<(), Arc<Node<T>>> {
+    fn push_for_all(&self, node: Taken<T, M>) -> Result<(), Taken<T, M>> {
         let order = if planted(Fault::PublishRelaxed) {
             Ordering::Relaxed
         } else {
             Ordering::Release
         };
-        let pointer = Arc::into_raw(node).cast_mut();
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
-            // SAFETY: `pointer` is a share that this function has until the exchange succeeds, so the node is alive; and it
-            // is in no list, so its link is free.
-            let node = unsafe { &*pointer };
             if head == closed() {
-                // SAFETY: the share is still this function's, and it leaves with it.
-                return Err(unsafe { Arc::from_raw(pointer.cast_const()) });
+                return Err(node);
             }
-            node.next.store(head, Ordering::Relaxed);
+            node.next().store(head, Ordering::Relaxed);
             match self
                 .head
-                .compare_exchange_weak(head, pointer, order, Ordering::Relaxed)
+                .compare_exchange_weak(head, node.as_ptr(), order, Ordering::Relaxed)
             {
-                Ok(_) => return Ok(()), // the share is the list's
+                Ok(_) => {
+                    mem::forget(node); // it is the list's
+                    return Ok(());
+                }
                 Err(now) => head = now,
             }
         }
     }
 
-    /// Takes all nodes, in the order in which they were posted, and hands them to `each`. Call [`Node::begin`] before
-    /// running one.
-    pub fn take_all(&self, each: &mut impl FnMut(Arc<Node<T>>)) {
-        if !self.pending() {
-            return;
-        }
-        self.urgent.store(false, Ordering::Relaxed);
-        let taken = self.detach(ptr::null_mut());
-        taken.for_each(each);
+    /// Closes for good: later posts are refused. What is in the queue is put into `line`.
+    pub fn close(&self, line: &mut Line<T, M>) {
+        line.take_instead(self, closed());
     }
 
-    /// Closes for good: later posts are refused. Hands what is in the queue to `each`.
-    pub fn close(&self, each: &mut impl FnMut(Arc<Node<T>>)) {
-        self.detach(closed()).for_each(each);
-    }
-
-    /// Takes the list and leaves `instead`.
+    /// Takes the list that is for everybody and leaves `instead`: the latest node of it, or null.
     ///
     /// Ordering: the swap acquires every node that was pushed.
-    fn detach(&self, instead: *mut Node<T>) -> Taken<T> {
+    fn detach(&self, instead: *mut Body<T, M>) -> *mut Body<T, M> {
+        self.urgent.store(false, Ordering::Relaxed);
         let latest = self.head.swap(instead, Ordering::Acquire);
-        Taken::reversed(if latest == closed() {
+        if latest == closed() {
             ptr::null_mut()
         } else {
             latest
-        })
+        }
+    }
+
+    /// Takes the home thread's list: the latest node of it, or null.
+    fn detach_at_home(&self) -> *mut Body<T, M> {
+        if !self.home.is_here() {
+            return ptr::null_mut();
+        }
+        let latest = self.at_home.load(Ordering::Relaxed);
+        self.at_home.store(ptr::null_mut(), Ordering::Relaxed);
+        latest
     }
 
     /// Whether there is anything to take.
     #[inline]
     #[must_use]
     pub fn pending(&self) -> bool {
-        let head = self.head.load(Ordering::Relaxed);
-        !head.is_null() && head != closed()
+        self.has_posts() || self.has_posts_from_home()
     }
 
     /// Whether there may be something to take that has a hurry. Never false for long while there is: who posts such a
@@ -172,19 +222,32 @@ impl<T> Inbox<T> {
     #[inline]
     #[must_use]
     pub fn has_normal(&self) -> bool {
-        self.urgent.load(Ordering::Relaxed) && self.pending()
+        self.has_posts_from_home() || (self.has_posts() && self.urgent.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn has_posts(&self) -> bool {
+        self.head.load(Ordering::Relaxed).addr() > closed::<T, M>().addr()
+    }
+
+    #[inline]
+    fn has_posts_from_home(&self) -> bool {
+        !self.at_home.load(Ordering::Relaxed).is_null()
     }
 }
 
-impl<T> Drop for Inbox<T> {
+impl<T, M: ?Sized> Drop for Inbox<T, M> {
     fn drop(&mut self) {
         if !is_torn_down() {
-            self.close(&mut drop);
+            let mut line = Line::new();
+            line.walk(self.detach(closed()));
+            // Whichever thread this is, it is the last one that has the inbox.
+            line.walk(self.at_home.load(Ordering::Relaxed));
         }
     }
 }
 
-impl<T> fmt::Debug for Inbox<T> {
+impl<T, M: ?Sized> fmt::Debug for Inbox<T, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox")
             .field("pending", &self.pending())
@@ -192,49 +255,73 @@ impl<T> fmt::Debug for Inbox<T> {
     }
 }
 
-/// A list that was taken out, oldest first. Dropping it drops what is left.
-struct Taken<T> {
-    first: *mut Node<T>,
+/// What was taken and has not begun.
+pub struct Line<T, M: ?Sized = T> {
+    /// The one that is next is the last one.
+    taken: Vec<Taken<T, M>>,
 }
 
-impl<T> Taken<T> {
-    /// Turns the list round: `latest` leads to the older ones.
-    fn reversed(latest: *mut Node<T>) -> Self {
-        let (mut rest, mut first) = (latest, ptr::null_mut());
-        while !rest.is_null() {
-            // SAFETY: `rest` came from the list, where every pointer is a share turned into a pointer, so the node is alive;
-            // the list was taken out as a whole, so nobody else follows or changes its links: who posts a node that is
-            // still queued does not touch its link.
-            let next = unsafe { &(*rest).next };
-            let older = next.load(Ordering::Relaxed);
-            next.store(first, Ordering::Relaxed);
-            first = rest;
-            rest = older;
+impl<T, M: ?Sized> Line<T, M> {
+    /// Nobody is in line.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { taken: Vec::new() }
+    }
+
+    /// Whether nobody is in line.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
+    /// Takes all nodes of an inbox, in the order in which they were posted, behind those that are in line.
+    #[inline]
+    pub fn take(&mut self, inbox: &Inbox<T, M>) {
+        if inbox.pending() {
+            self.take_instead(inbox, ptr::null_mut());
         }
-        Self { first }
+    }
+
+    fn take_instead(&mut self, inbox: &Inbox<T, M>, instead: *mut Body<T, M>) {
+        let before = self.taken.len();
+        if inbox.has_posts() || !instead.is_null() {
+            self.walk(inbox.detach(instead));
+        }
+        self.walk(inbox.detach_at_home());
+        self.taken.rotate_left(before);
+    }
+
+    /// Appends the nodes of a list that was taken out: the latest first, so that the oldest is next.
+    fn walk(&mut self, latest: *mut Body<T, M>) {
+        let mut rest = latest;
+        while let Some(node) = NonNull::new(rest) {
+            // SAFETY: every pointer in a list is a node that `push` has forgotten. The list was taken out as a whole, so nobody
+            // else follows it, and each of its links is followed once: who posts a node that is still queued does not push it.
+            let node = unsafe { Taken::from_ptr(node) };
+            rest = node.next().load(Ordering::Relaxed);
+            self.taken.push(node);
+        }
+    }
+
+    /// The one that is next.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Taken<T, M>> {
+        self.taken.pop()
     }
 }
 
-impl<T> Iterator for Taken<T> {
-    type Item = Arc<Node<T>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.first.is_null() {
-            return None;
-        }
-        // SAFETY: `first` is a share that `push` turned into a pointer, and `self.first` is moved on below, so it is turned
-        // back just once.
-        let node = unsafe { Arc::from_raw(self.first.cast_const()) };
-        self.first = node.next.load(Ordering::Relaxed);
-        Some(node)
+impl<T, M: ?Sized> Default for Line<T, M> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
-impl<T> Drop for Taken<T> {
-    fn drop(&mut self) {
-        if !is_torn_down() {
-            self.for_each(drop);
-        }
+impl<T, M: ?Sized> fmt::Debug for Line<T, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line")
+            .field("len", &self.taken.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,26 +1,30 @@
 //! The one door from other threads into an event loop.
 //!
 //! - [`Notifier`]: wakes a loop that sleeps and costs next to nothing while it does not (rules N1-N5).
-//! - [`Inbox`]: a lock-free queue of [`Node`]s, of which each is in it at most once; posting allocates nothing.
+//! - [`Inbox`]: a lock-free queue of [`Node`]s, of which each is in it at most once; posting allocates nothing. The loop takes
+//!   them into a [`Line`].
 //! - [`Board`]: a bitmap of doorbells that a loop looks over while it polls, one bit for each source.
 //! - [`EventNotifier`]: the eventfd underneath, for other uses too.
 //!
 //! Whoever has something for the loop first posts it and then notifies, in this order:
 //!
 //! ```
-//! use aio_notify::{Inbox, Node, Notifier, Run, Urgency};
+//! use aio_notify::{Inbox, Line, Node, Notifier, Run, Urgency};
 //!
 //! # fn main() -> std::io::Result<()> {
-//! let (notifier, inbox) = (Notifier::new()?, Inbox::new());
+//! let (notifier, inbox) = (Notifier::new()?, Inbox::<&str>::new());
 //! let node = Node::new("flush");
 //! inbox.post(&node, Urgency::Normal);
 //! notifier.notify();
 //!
 //! // The loop: accept first, then take, so that what comes in between notifies again.
 //! assert!(notifier.accept());
-//! inbox.take_all(&mut |node| {
-//!     assert_eq!((node.begin(), *node.payload()), (Run::Normal, "flush"));
-//! });
+//! let mut line = Line::new();
+//! line.take(&inbox);
+//! while let Some(node) = line.pop() {
+//!     assert_eq!(node.payload(), Some(&"flush"));
+//!     assert!(matches!(node.begin(), Run::Normal));
+//! }
 //! # Ok(()) }
 //! ```
 //!
@@ -36,16 +40,20 @@ mod board;
 #[cfg(all(test, loom))]
 mod board_models;
 mod doorbell;
+mod home;
 mod inbox;
 #[cfg(all(test, loom))]
 mod models;
 mod node;
 mod protocol;
+mod state;
 mod sync;
 
 pub use board::Board;
 #[cfg(not(loom))]
 pub use doorbell::EventNotifier;
-pub use inbox::{Inbox, Posted, Urgency};
-pub use node::{Node, Run};
+pub use home::HomeThread;
+pub use inbox::{Inbox, Line, Posted};
+pub use node::{Node, Parcel, Run, Taken};
 pub use protocol::Notifier;
+pub use state::Urgency;

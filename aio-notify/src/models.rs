@@ -4,13 +4,12 @@
 //! memory included; a lost wake-up shows as a deadlock. Models block, they never spin.
 
 use std::process::Command;
-use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::thread;
 
 use crate::sync::{Fault, planted, with_fault};
-use crate::{Inbox, Node, Notifier, Run, Urgency};
+use crate::{Inbox, Line, Node, Notifier, Parcel, Run, Taken, Urgency};
 
 struct Shared<T> {
     notifier: Notifier,
@@ -25,13 +24,25 @@ impl<T> Shared<T> {
         })
     }
 
-    fn post(&self, node: &Arc<Node<T>>) {
+    fn post(&self, node: &Node<T>) {
         self.inbox.post(node, Urgency::Normal);
         self.notifier.notify();
     }
 
+    fn send(&self, message: T) -> bool {
+        let sent = self.inbox.send(Box::new(Parcel::new(message))).is_ok();
+        self.notifier.notify();
+        sent
+    }
+
+    fn retire(&self, node: Node<T>) {
+        if self.inbox.retire(node) {
+            self.notifier.notify();
+        }
+    }
+
     /// A loop: accepts, takes and runs until `done`, and blocks when there is nothing.
-    fn run(&self, mut each: impl FnMut(Run, &T), mut done: impl FnMut() -> bool) {
+    fn run(&self, mut each: impl FnMut(Taken<T>), mut done: impl FnMut() -> bool) {
         loop {
             if planted(Fault::AcceptAfterWork) {
                 self.take(&mut each);
@@ -50,12 +61,26 @@ impl<T> Shared<T> {
         }
     }
 
-    fn take(&self, each: &mut impl FnMut(Run, &T)) {
-        self.inbox.take_all(&mut |node| {
-            let run = node.begin();
-            each(run, node.payload());
-        });
+    fn take(&self, each: &mut impl FnMut(Taken<T>)) {
+        let mut line = Line::new();
+        line.take(&self.inbox);
+        while let Some(taken) = line.pop() {
+            each(taken);
+        }
     }
+}
+
+/// The message of what was sent.
+fn message<T>(taken: Taken<T>) -> T {
+    match taken.begin() {
+        Run::Sent(parcel) => parcel.message,
+        _ => panic!("it was sent"),
+    }
+}
+
+/// Whether a node is to run.
+fn runs<T>(taken: Taken<T>) -> bool {
+    matches!(taken.begin(), Run::Normal)
 }
 
 /// Posters that send `each` messages, and a loop that waits for all.
@@ -66,14 +91,14 @@ fn posters(threads: usize, each: usize) {
             let shared = shared.clone();
             thread::spawn(move || {
                 for message in 0..each {
-                    shared.post(&Node::new(poster * 10 + message));
+                    shared.send(poster * 10 + message);
                 }
             })
         })
         .collect();
     let got = std::cell::RefCell::new(Vec::new());
     shared.run(
-        |_, message| got.borrow_mut().push(*message),
+        |taken| got.borrow_mut().push(message(taken)),
         || got.borrow().len() == threads * each,
     );
     for poster in posters {
@@ -104,8 +129,8 @@ fn two_by_one() {
 
 /// One node that is scheduled again and again: the run that follows the last schedule sees what was written before it.
 fn rescheduled() {
-    let shared = Shared::<UnsafeCell<u32>>::new();
-    let node = Node::new(UnsafeCell::new(0));
+    let shared = Shared::<()>::new();
+    let node = Node::new(());
     let latest = loom::sync::Arc::new(loom::sync::atomic::AtomicU32::new(0));
     let poster = {
         let (shared, node, latest) = (shared.clone(), node.clone(), latest.clone());
@@ -117,18 +142,18 @@ fn rescheduled() {
         })
     };
     let seen = std::cell::Cell::new(0);
-    let mut runs = 0;
+    let mut began = 0;
     shared.run(
-        |run, _| {
-            runs += 1;
-            if run == Run::Normal {
+        |taken| {
+            began += 1;
+            if runs(taken) {
                 seen.set(latest.load(loom::sync::atomic::Ordering::Relaxed));
             }
         },
         || seen.get() == 2,
     );
     poster.join().unwrap();
-    assert!(runs <= 2, "no more runs than schedules");
+    assert!(began <= 2, "no more runs than schedules");
 }
 
 /// What a poster wrote before it posted is there when the node runs, without any other synchronisation.
@@ -145,8 +170,9 @@ fn publishes() {
     };
     let got = std::cell::Cell::new(0);
     // SAFETY: the model checks that the write happens before this read.
+    let read = |value: &UnsafeCell<u32>| got.set(value.with(|value| unsafe { *value }));
     shared.run(
-        |_, value| got.set(value.with(|value| unsafe { *value })),
+        |taken| taken.payload().into_iter().for_each(read),
         || got.get() == 7,
     );
     poster.join().unwrap();
@@ -162,42 +188,172 @@ fn scheduled_by_two() {
             thread::spawn(move || shared.post(&node))
         })
         .collect();
-    let mut runs = 0;
+    let mut ran = 0;
     shared.notifier.accept();
-    shared.take(&mut |run, ()| runs += u32::from(run == Run::Normal));
+    shared.take(&mut |taken| ran += u32::from(runs(taken)));
     for poster in posters {
         poster.join().unwrap();
     }
-    shared.take(&mut |run, ()| runs += u32::from(run == Run::Normal));
-    assert!((1..=2).contains(&runs), "ran {runs} times");
+    shared.take(&mut |taken| ran += u32::from(runs(taken)));
+    assert!((1..=2).contains(&ran), "ran {ran} times");
 }
 
-/// Another thread drops its handle, deleting the node, while it is scheduled: it never runs after, and is buried once.
-fn deleted_while_scheduled() {
+/// The home thread and another one schedule the same node: it is in one list, once, and the last run sees what either wrote before
+/// it scheduled.
+fn scheduled_at_home_too() {
+    use loom::sync::atomic::{AtomicU32, Ordering};
+    let shared = Shared::<()>::new();
+    let (node, written) = (Node::new(()), loom::sync::Arc::new(AtomicU32::new(0)));
+    let schedule = |number: u32| {
+        let (shared, node, written) = (shared.clone(), node.clone(), written.clone());
+        move || {
+            written.fetch_or(number, Ordering::Relaxed);
+            shared.post(&node);
+        }
+    };
+    let poster = thread::spawn(schedule(1));
+    let (mut ran, mut seen) = (0, 0);
+    let mut run = |taken| {
+        if runs(taken) {
+            ran += 1;
+            seen = written.load(Ordering::Relaxed);
+        }
+    };
+    schedule(2)();
+    shared.take(&mut run);
+    schedule(4)();
+    poster.join().unwrap();
+    shared.take(&mut run);
+    shared.take(&mut run);
+    assert_eq!(seen, 7);
+    assert!((1..=3).contains(&ran), "ran {ran} times");
+}
+
+/// Who has heard of a post from another thread, and posts at home then, comes after it; and the other way round.
+fn in_order_at_home() {
+    use loom::sync::atomic::{AtomicU32, Ordering};
+    let shared = Shared::<u32>::new();
+    let turn = loom::sync::Arc::new(AtomicU32::new(0));
+    let (first, second, third) = (Node::new(1), Node::new(2), Node::new(3));
+    shared.post(&first);
+    let poster = {
+        let (shared, turn, second) = (shared.clone(), turn.clone(), second.clone());
+        thread::spawn(move || {
+            shared.post(&second);
+            turn.store(1, Ordering::Release);
+        })
+    };
+    let has_heard = turn.load(Ordering::Acquire) == 1;
+    shared.post(&third);
+    let mut order: Vec<u32> = Vec::new();
+    let mut run = |taken: Taken<u32>| order.extend(taken.payload());
+    shared.take(&mut run);
+    poster.join().unwrap();
+    shared.take(&mut run);
+    let in_turn = order == [1, 2, 3];
+    assert!(in_turn || (!has_heard && order == [1, 3, 2]), "{order:?}");
+}
+
+/// Another thread gives up the last handle while the node is scheduled: it never runs after, and comes back once.
+fn retired_while_scheduled() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
     shared.post(&node);
-    let deleter = {
+    let owner = {
         let shared = shared.clone();
-        thread::spawn(move || {
-            node.delete();
-            shared.post(&node);
-        })
+        thread::spawn(move || shared.retire(node))
     };
-    let (runs, buried) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    let (ran, returned) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     shared.run(
-        |run, ()| match run {
-            Run::Deleted => buried.set(buried.get() + 1),
+        |taken| match taken.begin() {
+            Run::Retired(()) => returned.set(returned.get() + 1),
             Run::Normal => {
-                assert_eq!(buried.get(), 0, "runs after it was buried");
-                runs.set(runs.get() + 1);
+                assert_eq!(returned.get(), 0, "runs after it came back");
+                ran.set(ran.get() + 1);
             }
             Run::Idle | Run::No => {}
+            Run::Sent(_) => panic!("nobody sends"),
         },
-        || buried.get() == 1,
+        || returned.get() == 1,
     );
-    deleter.join().unwrap();
-    assert!(runs.get() <= 1);
+    owner.join().unwrap();
+    assert!(ran.get() <= 1);
+}
+
+/// Two threads give up their handles at the same time, after use: the node comes back once, to be dropped after both.
+fn retired_by_two() {
+    let shared = Shared::<Used>::new();
+    let node = Node::new(Used::default());
+    let owners: Vec<_> = [node.clone(), node]
+        .into_iter()
+        .map(|node| {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                node.payload().look();
+                shared.retire(node);
+            })
+        })
+        .collect();
+    let returned = std::cell::Cell::new(0);
+    shared.run(
+        |taken| {
+            assert!(matches!(taken.begin(), Run::Retired(_)), "nobody scheduled it");
+            returned.set(returned.get() + 1);
+        },
+        || returned.get() == 1,
+    );
+    for owner in owners {
+        owner.join().unwrap();
+    }
+}
+
+/// Two threads drop their handles at the same time, after use, with no inbox at all: the later one drops the payload.
+fn dropped_by_two() {
+    let node = Node::<_, ()>::new(Used::default());
+    let owner = {
+        let node = node.clone();
+        thread::spawn(move || node.payload().look())
+    };
+    node.payload().look();
+    drop(node);
+    owner.join().unwrap();
+}
+
+/// The last handle is dropped while the loop begins the node: one of the two drops the payload.
+fn dropped_while_it_begins() {
+    let shared = Shared::<Used>::new();
+    let node = Node::new(Used::default());
+    shared.post(&node);
+    let owner = thread::spawn(move || {
+        node.payload().look();
+        drop(node);
+    });
+    shared.take(&mut |taken| {
+        taken.payload().into_iter().for_each(Used::look);
+        drop(taken.begin());
+    });
+    owner.join().unwrap();
+}
+
+/// A payload for which the model checks that every use happens before the drop. Dropped once: twice would be two writes at once,
+/// or a use of freed memory.
+#[derive(Default)]
+struct Used(UnsafeCell<u32>);
+
+impl Used {
+    fn look(&self) {
+        // SAFETY: the model checks that nobody writes meanwhile.
+        assert_eq!(self.0.with(|value| unsafe { *value }), 0);
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: the model checks that this is after every use.
+            self.0.with_mut(|value| unsafe { *value += 1 });
+        }
+    }
 }
 
 /// Cancelling races the loop: at most one run, and a schedule after the cancel is not lost.
@@ -212,11 +368,11 @@ fn cancelled() {
             shared.post(&node);
         })
     };
-    let mut runs = 0;
-    shared.take(&mut |run, ()| runs += u32::from(run == Run::Normal));
+    let mut ran = 0;
+    shared.take(&mut |taken| ran += u32::from(runs(taken)));
     canceller.join().unwrap();
-    shared.take(&mut |run, ()| runs += u32::from(run == Run::Normal));
-    assert!((1..=2).contains(&runs), "ran {runs} times");
+    shared.take(&mut |taken| ran += u32::from(runs(taken)));
+    assert!((1..=2).contains(&ran), "ran {ran} times");
 }
 
 /// A poster races the end of the context: the message is taken, handed out by the close, or refused; nothing leaks.
@@ -224,12 +380,13 @@ fn closed_while_posting() {
     let shared = Shared::<u32>::new();
     let poster = {
         let shared = shared.clone();
-        thread::spawn(move || shared.inbox.send(1).is_err())
+        thread::spawn(move || !shared.send(1))
     };
-    let mut got = 0;
-    shared.inbox.close(&mut |_| got += 1);
+    let mut line = Line::new();
+    shared.inbox.close(&mut line);
+    let got = line.pop().map_or(0, message);
     let refused = poster.join().unwrap();
-    assert_eq!(got + u32::from(refused), 1);
+    assert!(line.is_empty() && got + u32::from(refused) == 1);
     assert!(!shared.inbox.pending());
 }
 
@@ -238,7 +395,7 @@ fn nested() {
     let shared = Shared::<usize>::new();
     let poster = {
         let shared = shared.clone();
-        thread::spawn(move || shared.post(&Node::new(1)))
+        thread::spawn(move || shared.send(1))
     };
     let outer = shared.notifier.prepare_to_wait();
     let got = std::cell::Cell::new(0);
@@ -249,7 +406,7 @@ fn nested() {
         }
         shared.notifier.finish_wait();
     }
-    shared.run(|_, message| got.set(*message), || got.get() == 1);
+    shared.run(|taken| got.set(message(taken)), || got.get() == 1);
     poster.join().unwrap();
 }
 
@@ -258,7 +415,7 @@ fn foreign() {
     let shared = Shared::<usize>::new();
     let poster = {
         let shared = shared.clone();
-        thread::spawn(move || shared.post(&Node::new(1)))
+        thread::spawn(move || shared.send(1))
     };
     let mut got = 0;
     while got == 0 {
@@ -268,7 +425,7 @@ fn foreign() {
         }
         shared.notifier.set_foreign(false);
         shared.notifier.accept();
-        shared.take(&mut |_, message| got = *message);
+        shared.take(&mut |taken| got = message(taken));
     }
     poster.join().unwrap();
 }
@@ -276,14 +433,14 @@ fn foreign() {
 /// A loop that is awake when the notification comes pays no ring, and does not sleep through it.
 fn elided() {
     let shared = Shared::<usize>::new();
-    shared.post(&Node::new(1));
+    shared.send(1);
     assert_eq!(shared.notifier.writes(), 0);
     let poster = {
         let shared = shared.clone();
-        thread::spawn(move || shared.post(&Node::new(2)))
+        thread::spawn(move || shared.send(2))
     };
     let got = std::cell::Cell::new(0);
-    shared.run(|_, message| got.set(got.get() + *message), || got.get() == 3);
+    shared.run(|taken| got.set(got.get() + message(taken)), || got.get() == 3);
     poster.join().unwrap();
     assert!(shared.notifier.writes() <= 1);
 }
@@ -331,7 +488,12 @@ models! {
     h1_scheduled_by_two_threads_at_once => scheduled_by_two;
     h2_scheduled_while_it_runs => rescheduled;
     h5_cancelled_against_the_runner => cancelled;
-    h6_deleted_while_scheduled => deleted_while_scheduled;
+    h1_scheduled_at_home_and_elsewhere => scheduled_at_home_too;
+    h3_in_order_at_home_and_elsewhere => in_order_at_home;
+    h6_retired_while_scheduled => retired_while_scheduled;
+    h6_retired_by_two_threads_at_once => retired_by_two;
+    h6_dropped_by_two_threads_at_once => dropped_by_two;
+    h6_dropped_while_it_begins => dropped_while_it_begins;
     h7_closed_while_posting => closed_while_posting;
 }
 
@@ -349,6 +511,13 @@ faults! {
     n4_planted_accept_in_two_steps: AcceptInTwoSteps in one_by_two two_by_one;
     h1_planted_publish_relaxed: PublishRelaxed in publishes;
     h1_planted_push_twice: PushTwice in scheduled_by_two;
+    h1_planted_want_relaxed: WantRelaxed in rescheduled;
+    h2_planted_begin_relaxed: BeginRelaxed in rescheduled;
+    h6_planted_begin_relaxed: BeginRelaxed in dropped_while_it_begins;
+    h3_planted_home_overtakes: HomeOvertakes in in_order_at_home;
+    h1_planted_home_is_everywhere: HomeIsEverywhere in two_by_one;
+    h6_planted_release_relaxed: ReleaseRelaxed in dropped_by_two;
+    h6_planted_retire_in_two_steps: RetireInTwoSteps in retired_by_two;
     h2_planted_begin_in_two_steps: BeginInTwoSteps in rescheduled;
     h2_planted_begin_keeps_queued: BeginKeepsQueued in rescheduled;
 }

@@ -1,10 +1,23 @@
 //! Atomics, real or modelled, and the faults that the models plant: the only file that names the model checker.
 
+use std::cell::Cell;
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(not(loom))]
+std::thread_local! {
+    /// This thread's number, or 0 as long as nobody has asked for it.
+    pub(crate) static THREAD: Cell<u64> = const { Cell::new(0) };
+}
+
+// The checker's threads are all on one thread of the system.
+#[cfg(loom)]
+loom::thread_local! {
+    pub(crate) static THREAD: Cell<u64> = Cell::new(0);
+}
 
 /// Raises a flag that the home thread lowers by a swap.
 ///
@@ -48,6 +61,18 @@ pub(crate) enum Fault {
     BeginKeepsQueued,
     /// Posting pushes a node that is in the queue already.
     PushTwice,
+    /// A node is marked as wanted without ordering.
+    WantRelaxed,
+    /// A node begins without ordering.
+    BeginRelaxed,
+    /// A post at home goes before what other threads have posted.
+    HomeOvertakes,
+    /// Every thread takes itself for the home thread.
+    HomeIsEverywhere,
+    /// A handle is given up without ordering.
+    ReleaseRelaxed,
+    /// Whether a handle is the last one is found out before it is given up.
+    RetireInTwoSteps,
     /// A ring has no fence between setting its bit and reading the turn.
     RingWithoutFence,
     /// A loop that rests has no fence between saying so and looking once more.

@@ -192,6 +192,10 @@ impl Model {
             .map(|(deadline, _, _)| *deadline)
     }
 
+    fn is_first(&self, id: TimerId) -> bool {
+        self.armed.first().is_some_and(|(_, _, first)| *first == id)
+    }
+
     fn begin(&mut self, now: Moment) {
         let due = self
             .armed
@@ -202,68 +206,126 @@ impl Model {
     }
 }
 
-#[test]
-fn t3_t4_random_operations_agree_with_a_sorted_vector() {
+/// A queue and its model, and which timers they should have and have had.
+struct Pair {
+    queue: TimerQueue<u32>,
+    model: Model,
+    ids: Vec<TimerId>,
+    gone: Vec<TimerId>,
+}
+
+impl Pair {
+    /// Old enough to run out of tickets and of numbers for armings soon.
+    fn aged(rng: &mut fastrand::Rng) -> Self {
+        let mut queue = TimerQueue::new();
+        queue.ticket = TICKETS - rng.u32(1..40);
+        queue.heap.age(u32::MAX - rng.u32(0..100));
+        Self {
+            queue,
+            model: Model::default(),
+            ids: Vec::new(),
+            gone: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, rng: &mut fastrand::Rng, most: u64) {
+        let chosen = rng.usize(0..self.ids.len());
+        let (id, deadline) = (self.ids[chosen], at(rng.u64(0..most)));
+        let (queue, model) = (&mut self.queue, &mut self.model);
+        match rng.u32(0..8) {
+            0..=2 => {
+                model.arm(id, deadline);
+                assert_eq!(queue.arm(id, deadline), model.is_first(id));
+            }
+            3 => {
+                let is_earlier = model.deadline(id).is_none_or(|present| deadline < present);
+                if is_earlier {
+                    model.arm(id, deadline);
+                }
+                let expected = is_earlier && model.is_first(id);
+                assert_eq!(queue.anticipate(id, deadline), expected);
+            }
+            4 => assert_eq!(queue.cancel(id), model.cancel(id)),
+            5 => {
+                queue.begin(deadline);
+                model.begin(deadline);
+            }
+            6 => {
+                let expected = (!model.due.is_empty()).then(|| model.due.remove(0));
+                assert_eq!(queue.next_due(), expected);
+            }
+            _ => {
+                assert!(queue.remove(id).is_some());
+                model.cancel(id);
+                self.gone.push(self.ids.swap_remove(chosen));
+            }
+        }
+        assert_eq!(self.queue.deadline(id), self.model.deadline(id));
+        self.queue.heap.check();
+    }
+
+    /// Whatever is done by an id of a timer that is gone, nothing happens.
+    fn use_stale(&mut self, rng: &mut fastrand::Rng) {
+        let Some(&id) = rng.choice(&self.gone) else { return };
+        assert!(!self.queue.arm(id, at(0)) && !self.queue.anticipate(id, at(0)) && !self.queue.cancel(id));
+        assert!(self.queue.deadline(id).is_none() && self.queue.remove(id).is_none());
+        assert!(self.queue.get(id).is_none() && self.queue.value_mut(id).is_none());
+    }
+
+    fn compare(&self) {
+        let earliest = if self.model.due.is_empty() {
+            self.model.armed.first().map(|first| first.0)
+        } else {
+            Some(Moment::ZERO)
+        };
+        assert_eq!(self.queue.next_deadline(), earliest);
+        assert_eq!(self.queue.len(), self.ids.len());
+        let is_same = |id: &TimerId| self.queue.deadline(*id) == self.model.deadline(*id);
+        assert!(self.ids.iter().all(is_same));
+    }
+}
+
+fn agree_with_a_sorted_vector(rounds: usize, steps: u32, standing: usize, most: u64) {
     let seed = std::env::var("AIO_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(|| fastrand::u64(..));
     println!("AIO_SEED={seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
-    for _ in 0..300 {
-        let (mut queue, mut model) = (TimerQueue::new(), Model::default());
-        let mut ids: Vec<TimerId> = Vec::new();
-        for step in 0..200 {
-            if ids.len() < 3 || rng.u32(0..12) == 0 {
-                ids.push(queue.insert(step));
+    for _ in 0..rounds {
+        let mut pair = Pair::aged(&mut rng);
+        for step in 0..steps {
+            while pair.ids.len() < standing || rng.u32(0..12) == 0 {
+                pair.ids.push(pair.queue.insert(step));
             }
-            let chosen = rng.usize(0..ids.len());
-            let (id, deadline) = (ids[chosen], at(rng.u64(0..50)));
-            match rng.u32(0..8) {
-                0..=2 => {
-                    queue.arm(id, deadline);
-                    model.arm(id, deadline);
-                }
-                3 => {
-                    queue.anticipate(id, deadline);
-                    if model.deadline(id).is_none_or(|present| deadline < present) {
-                        model.arm(id, deadline);
-                    }
-                }
-                4 => assert_eq!(queue.cancel(id), model.cancel(id)),
-                5 => {
-                    queue.begin(deadline);
-                    model.begin(deadline);
-                }
-                6 => {
-                    let expected = (!model.due.is_empty()).then(|| model.due.remove(0));
-                    assert_eq!(queue.next_due(), expected);
-                }
-                _ => {
-                    assert!(queue.remove(id).is_some());
-                    model.cancel(id);
-                    ids.swap_remove(chosen);
-                }
+            pair.step(&mut rng, most);
+            pair.use_stale(&mut rng);
+            if pair.ids.len() < 20 || step % 64 == 0 {
+                pair.compare();
             }
-            queue.heap.check();
-            let earliest = if model.due.is_empty() {
-                model.armed.first().map(|first| first.0)
-            } else {
-                Some(Moment::ZERO)
-            };
-            assert_eq!(queue.next_deadline(), earliest);
-            assert!(ids.iter().all(|id| queue.deadline(*id) == model.deadline(*id)));
         }
     }
+}
+
+#[test]
+fn t3_t4_random_operations_agree_with_a_sorted_vector() {
+    agree_with_a_sorted_vector(300, 200, 3, 50);
+}
+
+/// Deep enough for every way up and down, most of it at deadlines of their own.
+#[test]
+fn t3_t4_random_operations_on_many_timers_agree_with_a_sorted_vector() {
+    agree_with_a_sorted_vector(10, 3000, 300, 10_000);
 }
 
 #[test]
 fn t3_the_order_of_arming_outlives_four_thousand_million_armings() {
     let mut queue = TimerQueue::new();
     let ids: Vec<TimerId> = (0..50).map(|value| queue.insert(value)).collect();
-    queue.heap.age(u32::MAX - 20);
-    // Armed in an order of its own, twice, all for one of three moments.
+    // Armed in an order of its own, twice, all for one of three moments; both times the numbers run out, once among timers
+    // that are put in, once among timers that are moved.
     for round in [7, 3] {
+        queue.heap.age(u32::MAX - 20);
         for step in 0..50 {
             let index = step * round % 50;
             queue.arm(ids[index], Moment::from_nanos(1 + index as u64 % 3));
@@ -288,4 +350,53 @@ fn t3_an_id_whose_slot_has_no_generation_left_names_nothing() {
     assert_eq!(queue.get(last), None);
     assert!(!queue.arm(last, Moment::ZERO));
     assert_ne!(queue.insert('b').slot, id.slot, "the slot is retired");
+}
+
+#[test]
+fn t3_slots_are_used_again_before_there_are_new_ones() {
+    let mut queue = TimerQueue::new();
+    let mut ids: Vec<TimerId> = (0..100).map(|value| queue.insert(value)).collect();
+    let mut seen: std::collections::HashSet<TimerId> = ids.iter().copied().collect();
+    for round in 1..50 {
+        for id in ids.drain(50..) {
+            queue.arm(id, at(round));
+            assert!(queue.remove(id).is_some());
+        }
+        ids.extend((0..50).map(|value| queue.insert(value)));
+        assert_eq!((queue.len(), queue.values.len()), (100, 100));
+        assert!(
+            ids[50..].iter().all(|id| seen.insert(*id)),
+            "no id is given twice"
+        );
+    }
+    assert_eq!(queue.next_deadline(), None);
+}
+
+#[test]
+fn t4_cancelled_timers_leave_nothing_in_the_due_list() {
+    let mut queue = TimerQueue::new();
+    let ids: Vec<TimerId> = (0..3).map(|value| queue.insert(value)).collect();
+    for _ in 0..100 {
+        for id in &ids {
+            queue.arm(*id, at(1));
+        }
+        queue.begin(at(1));
+        assert!(ids.iter().all(|id| queue.cancel(*id)));
+        assert_eq!(queue.due.len(), 0);
+    }
+}
+
+#[test]
+fn t4_a_value_is_taken_out_and_put_back() {
+    let mut queue = TimerQueue::new();
+    let (a, b) = (queue.insert(1), queue.insert(2));
+    assert_eq!(queue.value_mut(b).and_then(Option::take), Some(2));
+    assert_eq!((queue.get(a), queue.get(b), queue.len()), (Some(&1), None, 2));
+    assert!(queue.arm(b, at(1)), "without a value it is a timer all the same");
+    *queue.value_mut(b).unwrap() = Some(3);
+    assert_eq!((queue.get(b), queue.deadline(b)), (Some(&3), Some(at(1))));
+    assert_eq!(queue.value_mut(b).and_then(Option::take), Some(3));
+    assert_eq!(queue.remove(b), None);
+    assert!(queue.value_mut(b).is_none() && queue.len() == 1);
+    assert_eq!(queue.next_deadline(), None);
 }

@@ -1,8 +1,9 @@
-//! P10: allocations in an iteration, P12: bytes per registered handler, timer and bottom half; both counted by the allocator.
+//! P10: allocations in an iteration, P12: bytes per registered handler, armed timer and bottom half; both counted by the allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use aio_context::{ClockId, Context, Interest, Wait};
 
@@ -85,7 +86,11 @@ fn bytes() -> anyhow::Result<[Row; 3]> {
         .collect::<Vec<_>>()
         .into_iter();
     let handler = each(|| handlers.next().map(|handler| cx.watch(handler, Interest::READ)));
-    let timer = each(|| cx.timer(ClockId::Monotonic, |_, _| {}));
+    let timer = each(|| {
+        let timer = cx.timer(ClockId::Monotonic, |_, _| {});
+        timer.arm_after(Duration::from_secs(3600));
+        timer
+    });
     let half = each(|| cx.bottom_half("a name", |_| {}));
     let row = |workload, bytes: usize| Row::counted("P12", workload, MANY as u64, bytes as f64, "bytes");
     Ok([

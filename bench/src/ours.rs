@@ -8,6 +8,8 @@ use std::time::Duration;
 use aio_context::{Context, Handler, Interest, PollParams, PollPolicy, Pollable, Registration, Wait};
 use aio_pollctl::Iteration;
 
+use anyhow::ensure;
+
 use crate::floor::drain;
 
 /// A doorbell that counts how often it was rung.
@@ -42,13 +44,18 @@ impl Loop {
         Self::watching(Context::new()?, bells)
     }
 
-    /// On epoll, however few there are.
+    /// One that has climbed to epoll, however few there are.
     pub(crate) fn on_epoll(bells: Vec<Rc<OwnedFd>>) -> anyhow::Result<Self> {
-        let epoll = aio_backend_epoll::Epoll::new()?;
-        Self::watching(Context::builder().backend(Box::new(epoll)).build()?, bells)
+        let ours = Self::new(bells)?;
+        for _ in 0..1000 {
+            ours.poll(Wait::NoBlock);
+        }
+        ensure!(ours.cx.backend_name() == "epoll", "it has not climbed");
+        Ok(ours)
     }
 
     /// One iteration. (A method, so that a closure that calls it keeps the whole loop and not only its context.)
+    #[inline]
     pub(crate) fn poll(&self, wait: Wait) {
         let _ = self.cx.poll(wait);
     }

@@ -216,7 +216,7 @@ fn case_19_urgent_data_resets_and_refusals(bench: Bench) {
 fn case_21_more_than_a_batch_is_served_in_turn(bench: Bench) {
     const MANY: usize = 200;
     const BATCH: usize = 64;
-    let cx = bench.context();
+    let cx = bench.builder().batch(BATCH).build().unwrap();
     let kicks: Vec<_> = (0..MANY).map(|_| Kick::with(|kick, _| kick.kick())).collect();
     let _registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
     kicks.iter().for_each(|kick| kick.kick());

@@ -130,16 +130,24 @@ fn a8_a_hit_of_the_last_question_is_served_and_keeps_the_handler() {
         }
     }
     let scene = Scene::new(IDLE);
-    let kick = Kick::new();
-    let late = Rc::new(Late(kick.clone()));
-    let _registration = scene.cx.watch_polled(late, Interest::READ).unwrap();
+    // Some idle ones may stay; not so many.
+    let kicks: Vec<_> = (0..IDLE).map(|_| Kick::new()).collect();
+    let watch = |kick: &Rc<Kick>| {
+        let late = Rc::new(Late(kick.clone()));
+        scene.cx.watch_polled(late, Interest::READ).unwrap()
+    };
+    let _registrations: Vec<_> = kicks.iter().map(watch).collect();
     scene.turn(LONG);
-    let log = kick.log.borrow();
-    assert_eq!(
-        log[..4],
-        ["begin", "end", "poll_ready", "begin"],
-        "no work is lost on the way out"
-    );
+    let left = kicks.iter().filter(|kick| kick.log.borrow().len() > 1);
+    let left: Vec<_> = left.map(|kick| kick.log.borrow()).collect();
+    assert!(!left.is_empty());
+    for log in left {
+        assert_eq!(
+            log[..4],
+            ["begin", "end", "poll_ready", "begin"],
+            "no work is lost on the way out"
+        );
+    }
 }
 
 #[test]

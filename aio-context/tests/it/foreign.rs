@@ -37,6 +37,41 @@ fn g1_timeouts_are_rounded_up_to_milliseconds() {
 }
 
 #[test]
+fn t3_only_what_becomes_the_earliest_deadline_wakes_a_foreign_loop() {
+    let (cx, _) = BENCH.simulated();
+    let embedded = cx.embed().unwrap();
+    let new = || cx.timer(ClockId::Monotonic, |_, _| {});
+    let (first, other) = (new(), new());
+    let now = cx.now(ClockId::Monotonic);
+    let after = |ms| now.saturating_add(Duration::from_millis(ms));
+    first.arm_at(after(10));
+    let is_woken_by = |act: &dyn Fn()| {
+        embedded.prepare();
+        act();
+        let mut fds = [rustix::event::PollFd::new(
+            &embedded,
+            rustix::event::PollFlags::IN,
+        )];
+        let readable = rustix::event::poll(&mut fds, Some(&rustix::event::Timespec::default())).unwrap();
+        embedded.check().unwrap();
+        readable == 1
+    };
+    assert!(!is_woken_by(&|| other.arm_at(after(20))));
+    assert!(
+        !is_woken_by(&|| other.anticipate(after(10))),
+        "a tie is not earlier"
+    );
+    assert!(is_woken_by(&|| other.anticipate(after(9))));
+    assert!(!is_woken_by(&|| other.anticipate(after(9))));
+    assert!(
+        !is_woken_by(&|| other.cancel()),
+        "who waits too short a time looks again"
+    );
+    assert!(is_woken_by(&|| other.arm_at(after(8))));
+    assert!(!is_woken_by(&|| drop(new())));
+}
+
+#[test]
 fn g1_n5_a_schedule_between_prepare_and_check_makes_the_descriptor_readable() {
     let cx = BENCH.context();
     let embedded = cx.embed().unwrap();

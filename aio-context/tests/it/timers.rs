@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aio_context::{Clock, ClockId, Context, Moment, Timer, Wait, set_timer_slack, timer_slack};
+use aio_context::{Clock, ClockId, Context, Moment, Timer, VirtualClock, Wait, set_timer_slack, timer_slack};
 
 use crate::common::{Bench, Count, everywhere};
 
@@ -18,7 +19,12 @@ everywhere! {
     t4_a_timer_without_delay_does_not_hang_the_loop
     t4_a_callback_may_drop_and_cancel_timers
     t4_a_nested_poll_in_a_timer
+    d6_a_timer_may_fire_inside_its_own_callback
+    r8_a_dropped_timer_keeps_its_callback_until_the_outermost_call_is_over
+    r8_the_face_of_a_dropped_timer_reaches_nobody_else
+    r8_what_is_dropped_with_a_callback_may_use_the_context
     d9_a_panic_in_a_timer_leaves_the_rest
+    d9_a_panic_gives_the_callback_back_or_drops_it
 }
 
 fn counting(cx: &Context, clock: ClockId) -> (Timer, Count) {
@@ -57,7 +63,7 @@ fn t2_a_stopped_clock_has_no_deadline(bench: Bench) {
     let before = clock.now();
     assert!(!bench.poll(&cx, Wait::AtMost(50 * MS)));
     assert!(
-        clock.now().since(before) >= MS,
+        clock.now().since(before) >= 50 * MS,
         "its deadline does not end a wait"
     );
     cx.virtual_clock().start();
@@ -166,6 +172,122 @@ fn t4_a_nested_poll_in_a_timer(bench: Bench) {
     drop(timers);
 }
 
+fn d6_a_timer_may_fire_inside_its_own_callback(bench: Bench) {
+    let (cx, _) = bench.simulated();
+    let depths = Rc::new(RefCell::new((0, Vec::new())));
+    let log = depths.clone();
+    let timer = cx.timer(ClockId::Monotonic, move |cx, timer| {
+        let depth = log.borrow().0 + 1;
+        log.borrow_mut().0 = depth;
+        if depth < 4 {
+            timer.arm_after(Duration::ZERO);
+            assert!(bench.look(cx), "it fires in here");
+        }
+        log.borrow_mut().1.push(depth);
+    });
+    for _ in 0..3 {
+        timer.arm_after(Duration::ZERO);
+        assert!(bench.look(&cx));
+        assert!(!bench.look(&cx), "each arming has fired once");
+        assert_eq!(depths.take(), (4, vec![4, 3, 2, 1]));
+    }
+}
+
+/// Tells whether it is still there.
+fn witness() -> (Rc<()>, impl Fn() -> bool) {
+    let there = Rc::new(());
+    let seen = Rc::downgrade(&there);
+    (there, move || seen.strong_count() > 0)
+}
+
+fn r8_a_dropped_timer_keeps_its_callback_until_the_outermost_call_is_over(bench: Bench) {
+    let (cx, _) = bench.simulated();
+    let own = Rc::new(RefCell::new(None::<Timer>));
+    let (there, is_there) = witness();
+    let (slot, depth) = (own.clone(), Rc::new(RefCell::new(0)));
+    let seen = depth.clone();
+    let doomed = cx.timer(ClockId::Monotonic, move |cx, face| {
+        *seen.borrow_mut() += 1;
+        if *seen.borrow() < 3 {
+            face.arm_after(Duration::ZERO);
+            assert!(bench.look(cx));
+        } else {
+            drop(slot.borrow_mut().take());
+            face.arm_after(Duration::ZERO);
+            assert_eq!(face.deadline(), None, "what is dropped is not armed any more");
+            assert!(!bench.look(cx));
+        }
+        assert!(Rc::strong_count(&there) > 0);
+    });
+    doomed.arm_after(Duration::ZERO);
+    *own.borrow_mut() = Some(doomed);
+    assert!(bench.look(&cx));
+    assert_eq!(*depth.borrow(), 3);
+    assert!(own.borrow().is_none() && !is_there());
+    assert!(!bench.look(&cx));
+}
+
+fn r8_the_face_of_a_dropped_timer_reaches_nobody_else(bench: Bench) {
+    let (cx, _) = bench.simulated();
+    let own = Rc::new(RefCell::new(None::<Timer>));
+    let slot = own.clone();
+    let timer = cx.timer(ClockId::Monotonic, move |cx, face| {
+        slot.replace(None);
+        // It takes the place of the one that has gone.
+        let heir = cx.timer(ClockId::Monotonic, |_, _| unreachable!("nobody has armed it"));
+        face.arm_after(Duration::ZERO);
+        face.anticipate(Moment::ZERO);
+        assert_eq!((heir.deadline(), face.deadline()), (None, None));
+        let late = Moment::from_nanos(u64::MAX / 2);
+        heir.arm_at(late);
+        face.cancel();
+        assert_eq!(heir.deadline(), Some(late));
+        slot.replace(Some(heir));
+    });
+    timer.arm_after(Duration::ZERO);
+    own.replace(Some(timer));
+    assert!(bench.look(&cx) && !bench.look(&cx));
+    assert!(
+        own.borrow()
+            .as_ref()
+            .is_some_and(|heir| heir.deadline().is_some()),
+        "the face that was dropped has not taken it along"
+    );
+}
+
+fn r8_what_is_dropped_with_a_callback_may_use_the_context(bench: Bench) {
+    struct Last(aio_context::WeakContext, Rc<RefCell<Option<Timer>>>, Count);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let Some(cx) = self.0.upgrade() else { return };
+            let count = self.2.clone();
+            let successor = cx.timer(ClockId::Monotonic, move |_, _| {
+                count.up();
+            });
+            successor.arm_after(Duration::ZERO);
+            drop(self.1.replace(Some(successor)));
+        }
+    }
+    let (cx, _) = bench.simulated();
+    let (own, count) = (Rc::new(RefCell::new(None)), Count::default());
+    let make = || {
+        let last = Last(cx.downgrade(), own.clone(), count.clone());
+        let slot = own.clone();
+        cx.timer(ClockId::Monotonic, move |_, _| {
+            assert!(Rc::ptr_eq(&slot, &last.1));
+            slot.replace(None);
+        })
+    };
+    // Dropped from outside, and by its own callback.
+    drop(make());
+    assert!(bench.look(&cx) && count.get() == 1);
+    let timer = make();
+    timer.arm_after(Duration::ZERO);
+    own.replace(Some(timer));
+    assert!(bench.look(&cx) && count.get() == 1);
+    assert!(bench.look(&cx) && count.get() == 2);
+}
+
 fn d9_a_panic_in_a_timer_leaves_the_rest(bench: Bench) {
     let (cx, clock) = bench.simulated();
     let bad = cx.timer(ClockId::Monotonic, |_, _| panic!("on purpose"));
@@ -176,6 +298,101 @@ fn d9_a_panic_in_a_timer_leaves_the_rest(bench: Bench) {
     let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.look(&cx)));
     assert!(polled.is_err() && count.get() == 0);
     assert!(bench.look(&cx) && count.get() == 1);
+}
+
+fn d9_a_panic_gives_the_callback_back_or_drops_it(bench: Bench) {
+    let (cx, _) = bench.simulated();
+    let (calls, own) = (Count::default(), Rc::new(RefCell::new(None::<Timer>)));
+    let (there, is_there) = witness();
+    let (called, slot) = (calls.clone(), own.clone());
+    let timer = cx.timer(ClockId::Monotonic, move |cx, timer| {
+        assert!(Rc::strong_count(&there) > 0);
+        match called.up() {
+            // In a call inside of its own.
+            1 => {
+                timer.arm_after(Duration::ZERO);
+                bench.look(cx);
+            }
+            4 => drop(slot.borrow_mut().take()),
+            _ => {}
+        }
+        panic!("on purpose");
+    });
+    own.replace(Some(timer));
+    for expected in [2, 3, 4] {
+        own.borrow()
+            .iter()
+            .for_each(|timer| timer.arm_after(Duration::ZERO));
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.look(&cx)));
+        assert!(polled.is_err());
+        assert_eq!((calls.get(), is_there()), (expected, expected < 4));
+    }
+    assert!(!bench.look(&cx));
+}
+
+/// Rule T2: no clock is read for nothing; `Source` counts how often it is.
+#[test]
+fn t2_a_clock_without_an_armed_timer_is_not_read() {
+    #[derive(Debug, Default)]
+    struct Source(std::sync::atomic::AtomicU32);
+    impl Clock for Source {
+        fn now(&self) -> Moment {
+            let reads = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Moment::from_nanos(u64::from(reads))
+        }
+    }
+    let source = Arc::new(Source::default());
+    let cx = Context::builder()
+        .virtual_clock(Arc::new(VirtualClock::new(source.clone())))
+        .build()
+        .unwrap();
+    let reads_of = |iterations: usize| {
+        let before = source.0.load(std::sync::atomic::Ordering::Relaxed);
+        for _ in 0..iterations {
+            cx.poll(Wait::AtMost(Duration::from_nanos(1))).unwrap();
+        }
+        source.0.load(std::sync::atomic::Ordering::Relaxed) - before
+    };
+    assert_eq!(reads_of(3), 0);
+    let (timer, count) = counting(&cx, ClockId::Virtual);
+    timer.arm_at(Moment::from_nanos(1000));
+    assert!(reads_of(3) >= 3 && count.get() == 0);
+    timer.arm_at(Moment::ZERO);
+    assert_eq!(
+        (reads_of(1), count.get()),
+        (1, 1),
+        "what is always due needs no look"
+    );
+    reads_of(1);
+    assert_eq!(reads_of(3), 0, "its queue was seen empty");
+    timer.arm_at(Moment::NEVER);
+    timer.cancel();
+    reads_of(1);
+    assert_eq!(reads_of(3), 0);
+}
+
+#[test]
+fn t3_a_timer_outlives_its_context_without_effect() {
+    let cx = Context::new().unwrap();
+    let (there, is_there) = witness();
+    let own = Rc::new(RefCell::new(None::<Timer>));
+    let slot = own.clone();
+    let timer = cx.timer(ClockId::Wall, move |_, _| {
+        assert!(Rc::strong_count(&there) > 0 && slot.borrow().is_some());
+    });
+    timer.arm_at(Moment::NEVER);
+    let (second, seen) = (own.clone(), own.clone());
+    // A callback that has its own handle: nobody but the context can part them.
+    let keeper = cx.timer(ClockId::Monotonic, move |_, _| drop(second.borrow_mut().take()));
+    own.replace(Some(keeper));
+    drop((cx, own));
+    assert!(!is_there(), "the callback went with the context");
+    timer.arm_after(Duration::ZERO);
+    timer.arm_at(Moment::ZERO);
+    timer.anticipate(Moment::ZERO);
+    timer.cancel();
+    assert_eq!((timer.deadline(), timer.clock()), (None, ClockId::Wall));
+    assert_eq!(Rc::strong_count(&seen), 1);
 }
 
 /// Case 11 in real time, and rule T5: not before its time.

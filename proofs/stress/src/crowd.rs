@@ -9,6 +9,15 @@ pub(crate) const CROWD: usize = 3;
 
 /// Runs `work` on [`CROWD`] threads that begin at the same time, and `home` on this one; ends when all have ended.
 pub(crate) fn against<R>(work: impl Fn(usize) + Sync, home: impl FnOnce() -> R) -> R {
+    against_owners([(); CROWD], |number, ()| work(number), home)
+}
+
+/// As [`against`]; each thread gets something of its own.
+pub(crate) fn against_owners<P: Send, R>(
+    parts: [P; CROWD],
+    work: impl Fn(usize, P) + Sync,
+    home: impl FnOnce() -> R,
+) -> R {
     let arrived = AtomicUsize::new(0);
     // Not the library's barrier: it is not instrumented, and nothing should be ordered by it.
     let meet = || {
@@ -19,13 +28,13 @@ pub(crate) fn against<R>(work: impl Fn(usize) + Sync, home: impl FnOnce() -> R) 
     };
     scope(|threads: &Scope<'_, '_>| {
         let (work, meet) = (&work, &meet);
-        let begin = |number| {
+        let begin = |(number, part)| {
             threads.spawn(move || {
                 meet();
-                work(number);
+                work(number, part);
             })
         };
-        let crowd: Vec<_> = (0..CROWD).map(begin).collect();
+        let crowd: Vec<_> = parts.into_iter().enumerate().map(begin).collect();
         meet();
         let result = home();
         // One by one: the sanitizer sees how a thread is joined, but not how a scope waits for all.

@@ -1,13 +1,12 @@
 //! The doors by themselves: inbox, nodes, notifier, board.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use aio_notify::{Board, Inbox, Node, Notifier, Posted, Run, Urgency};
+use aio_notify::{Board, Inbox, Line, Node, Notifier, Parcel, Posted, Run, Taken, Urgency};
 use anyhow::ensure;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::crowd::{CROWD, against};
+use crate::crowd::{CROWD, against, against_owners};
 
 /// Messages from each thread in a round.
 const EACH: u64 = 400;
@@ -35,33 +34,35 @@ fn wait(notifier: &Notifier) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A message that was sent.
+fn open(taken: Taken<(), Message>) -> anyhow::Result<Message> {
+    match taken.begin() {
+        Run::Sent(parcel) => Ok(parcel.message),
+        said => anyhow::bail!("it was sent, and says {said:?}"),
+    }
+}
+
 /// Messages through the inbox: each arrives once, in the order of its sender.
 pub(crate) fn inbox(_: u32) -> anyhow::Result<()> {
     let (inbox, notifier) = (Inbox::new(), Notifier::new()?);
     let send = |thread| {
         for number in 0..EACH {
-            let sent = inbox.send(message(thread, number));
+            let sent = inbox.send(Box::new(Parcel::new(message(thread, number))));
             assert!(sent.is_ok(), "the inbox is open");
             notifier.notify();
         }
     };
     against(send, || {
-        let mut next = [0; CROWD];
+        let (mut next, mut line) = ([0; CROWD], Line::new());
         while next != [EACH; CROWD] {
-            let mut order = Ok(());
-            inbox.take_all(&mut |node: Arc<Node<Message>>| {
-                let Some(mut message) = node.into_payload() else {
-                    order = Err(anyhow::anyhow!("somebody kept a share"));
-                    return;
-                };
+            line.take(&inbox);
+            while let Some(taken) = line.pop() {
+                let mut message = open(taken)?;
                 message[2] += 1;
                 let next = &mut next[message[0] as usize];
-                if message[1] != *next {
-                    order = Err(anyhow::anyhow!("{} came instead of {next}", message[1]));
-                }
+                ensure!(message[1] == *next, "{} came instead of {next}", message[1]);
                 *next += 1;
-            });
-            order?;
+            }
             if next != [EACH; CROWD] {
                 wait(&notifier)?;
             }
@@ -76,64 +77,86 @@ pub(crate) fn inbox_closes(round: u32) -> anyhow::Result<()> {
     let refused = AtomicU64::new(0);
     let send = |thread| {
         for number in 0..EACH {
-            if let Err(mut message) = inbox.send(message(thread, number)) {
-                message[2] += 1;
+            if let Err(mut parcel) = inbox.send(Box::new(Parcel::new(message(thread, number)))) {
+                parcel.message[2] += 1;
                 refused.fetch_add(1, Ordering::Relaxed);
             }
         }
     };
     let mut arrived = 0;
     against(send, || {
-        let mut take = |node: Arc<Node<Message>>| arrived += node.payload().len() as u64 / 4;
+        let mut line = Line::new();
         for _ in 0..round % 8 {
-            inbox.take_all(&mut take);
+            line.take(&inbox);
         }
-        inbox.close(&mut take);
-    });
+        inbox.close(&mut line);
+        while let Some(taken) = line.pop() {
+            arrived += open(taken)?.len() as u64 / 4;
+        }
+        anyhow::Ok(())
+    })?;
     let all = arrived + refused.load(Ordering::Relaxed);
     ensure!(all == EACH * CROWD as u64, "{all} messages were sent");
     Ok(())
 }
 
-/// The same nodes posted, cancelled and in the end deleted by all threads: each is buried once.
+/// The same nodes posted, cancelled and in the end retired by all threads, also by the home thread: each comes back once, after
+/// everybody is done with it.
 pub(crate) fn nodes(_: u32) -> anyhow::Result<()> {
     const NODES: usize = 4;
-    let (inbox, notifier) = (Inbox::new(), Notifier::new()?);
-    let nodes: Vec<Arc<Node<usize>>> = (0..NODES).map(Node::new).collect();
-    let ready = AtomicUsize::new(0);
-    let work = |thread: usize| {
+    let (inbox, notifier) = (Inbox::<Message>::new(), Notifier::new()?);
+    let nodes: Vec<Node<Message>> = (0..NODES).map(|number| Node::new(message(number, 0))).collect();
+    let post = |nodes: &[Node<Message>], number: usize| {
+        let node = &nodes[number % NODES];
+        match number % 5 {
+            0 => node.cancel(),
+            1 => drop(node.clone()),
+            2 => assert!(inbox.post(node, Urgency::Idle) != Posted::Closed, "it is open"),
+            _ => assert!(inbox.post(node, Urgency::Normal) != Posted::Closed, "it is open"),
+        }
+    };
+    let work = |thread: usize, nodes: Vec<Node<Message>>| {
         for number in 0..EACH as usize {
-            let node = &nodes[(thread + number) % NODES];
-            match number % 5 {
-                0 => node.cancel(),
-                1 => drop(inbox.post(node, Urgency::Idle)),
-                _ => drop(inbox.post(node, Urgency::Normal)),
-            }
+            post(&nodes, thread + number);
             notifier.notify();
         }
-        for node in &nodes {
-            node.delete();
-            let posted = inbox.post(node, Urgency::Idle);
-            assert!(posted != Posted::Closed, "the inbox is open");
+        for node in nodes {
+            inbox.retire(node);
+            notifier.notify();
         }
-        ready.fetch_add(1, Ordering::Relaxed);
-        notifier.notify();
     };
-    against(work, || {
-        let mut buried = [0; NODES];
-        loop {
-            let all_ready = ready.load(Ordering::Relaxed) == CROWD;
-            inbox.take_all(&mut |node| {
-                if node.begin() == Run::Deleted {
-                    buried[*node.payload()] += 1;
+    let handles = [(); CROWD].map(|()| nodes.clone());
+    let mut own = Some(nodes);
+    against_owners(handles, work, || {
+        let (mut returned, mut line, mut number) = ([0; NODES], Line::new(), 0);
+        while returned != [1; NODES] {
+            line.take(&inbox);
+            while let Some(taken) = line.pop() {
+                if let Run::Retired(mut message) = taken.begin() {
+                    message[1] += 1;
+                    returned[message[0] as usize] += message[1];
                 }
-            });
-            if all_ready && buried == [1; NODES] {
-                return Ok(());
             }
-            ensure!(buried.iter().all(|times| *times <= 1), "buried twice: {buried:?}");
-            wait(&notifier)?;
+            number += 1;
+            match own.take() {
+                Some(nodes) if number < EACH as usize => {
+                    post(&nodes, number);
+                    own = Some(nodes);
+                }
+                Some(nodes) => {
+                    for node in nodes {
+                        inbox.retire(node);
+                    }
+                }
+                None if returned != [1; NODES] => wait(&notifier)?,
+                None => {}
+            }
+            ensure!(
+                returned.iter().all(|times| *times <= 1),
+                "came back twice: {returned:?}"
+            );
         }
+        Ok(())
     })
 }
 

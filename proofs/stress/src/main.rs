@@ -48,7 +48,7 @@ type Scenario = (&'static str, fn(u32) -> anyhow::Result<()>);
 const SCENARIOS: [Scenario; 9] = [
     ("inbox", doors::inbox),
     ("inbox closed under way", doors::inbox_closes),
-    ("nodes posted, cancelled and deleted", doors::nodes),
+    ("nodes posted and retired", doors::nodes),
     ("board", doors::board),
     ("jobs", contexts::jobs),
     ("bottom halves", contexts::bottom_halves),

@@ -5,8 +5,7 @@ use std::os::fd::RawFd;
 
 use libloading::Symbol;
 
-use super::{Loop, Watch, load, served, timer_cycle};
-use crate::case::Run;
+use super::{Loop, Timers, Watch, load, served};
 
 const READ: c_short = 0x02;
 const PERSIST: c_short = 0x10;
@@ -21,7 +20,7 @@ struct Timeval {
 
 type Callback = extern "C" fn(c_int, c_short, *mut c_void);
 
-struct Libevent {
+pub(super) struct Libevent {
     base: *mut c_void,
     new: Symbol<'static, unsafe extern "C" fn(*mut c_void, c_int, c_short, Callback, *mut c_void) -> Watch>,
     add: Symbol<'static, unsafe extern "C" fn(Watch, *const Timeval) -> c_int>,
@@ -36,7 +35,7 @@ extern "C" fn on_readable(_: c_int, _: c_short, bell: *mut c_void) {
 
 extern "C" fn on_timer(_: c_int, _: c_short, _: *mut c_void) {}
 
-fn open() -> anyhow::Result<Libevent> {
+pub(super) fn open() -> anyhow::Result<Libevent> {
     let library = load(&["libevent-2.1.so.7", "libevent_core-2.1.so.7"])?;
     // SAFETY: the signatures are those of `event2/event.h`.
     unsafe {
@@ -82,28 +81,34 @@ impl Loop for Libevent {
     }
 }
 
-/// Timers armed, moved and cancelled; `at` is in microseconds from now.
-pub(super) fn timers(workload: &'static str, n: u64) -> anyhow::Result<Run> {
-    let it: &'static Libevent = Box::leak(Box::new(open()?));
-    let make = || {
+impl Timers for Libevent {
+    fn make(&mut self) -> Watch {
         // SAFETY: the base is there; a timer is an event without a descriptor.
-        unsafe { (it.new)(it.base, -1, 0, on_timer, std::ptr::null_mut()) }
-    };
-    let arm = |timer: Watch, at: u64| {
+        unsafe { (self.new)(self.base, -1, 0, on_timer, std::ptr::null_mut()) }
+    }
+
+    fn arm(&mut self, timer: Watch, micros_from_now: u64) {
         let after = Timeval {
-            seconds: 1000 + (at / 1_000_000) as c_long,
-            micros: (at % 1_000_000) as c_long,
+            seconds: (micros_from_now / 1_000_000) as c_long,
+            micros: (micros_from_now % 1_000_000) as c_long,
         };
-        // SAFETY: the timer was made above and is never freed.
+        // SAFETY: it was made by `make`.
         unsafe {
-            (it.add)(timer, &raw const after);
+            (self.add)(timer, &raw const after);
         }
-    };
-    let cancel = |timer: Watch| {
+    }
+
+    fn cancel(&mut self, timer: Watch) {
         // SAFETY: as above.
         unsafe {
-            (it.del)(timer);
+            (self.del)(timer);
         }
-    };
-    Ok(timer_cycle(workload, n, make, arm, cancel))
+    }
+
+    fn free(&mut self, timer: Watch) {
+        // SAFETY: as above, and it is not used again.
+        unsafe {
+            (self.free)(timer);
+        }
+    }
 }

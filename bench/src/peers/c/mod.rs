@@ -167,49 +167,78 @@ pub(super) fn register(case: Case, n: u64) -> Case {
     })
 }
 
-pub(super) fn timers(case: Case, workload: &'static str, n: u64) -> Case {
-    case.by("libevent", move || libevent::timers(workload, n))
+/// Callbacks that any thread may ask for.
+pub(super) fn deferred(case: Case, batch: u64) -> Case {
+    case.by("libev", move || libev::deferred(batch))
 }
 
-/// The times that a timer's work takes, apart from what keeps the queue as large as it is.
-pub(super) fn timer_cycle(
-    workload: &'static str,
-    n: u64,
-    mut make: impl FnMut() -> Watch,
-    arm: impl Fn(Watch, u64) + 'static,
-    cancel: impl Fn(Watch) + 'static,
-) -> Run {
+pub(super) fn timers(case: Case, workload: &'static str, n: u64) -> Case {
+    case.by("libev", move || Ok(timer_cycle(workload, n, libev::open()?)))
+        .by("libevent", move || {
+            Ok(timer_cycle(workload, n, libevent::open()?))
+        })
+}
+
+/// Timers as these libraries have them.
+trait Timers {
+    fn make(&mut self) -> Watch;
+    /// Arms one, or moves it.
+    fn arm(&mut self, timer: Watch, micros_from_now: u64);
+    fn cancel(&mut self, timer: Watch);
+    /// Frees one that is not armed, which is not used again.
+    fn free(&mut self, timer: Watch);
+}
+
+/// Frees its timers: there may be a million.
+struct Stock<T: Timers> {
+    it: T,
+    standing: Vec<Watch>,
+    moving: Vec<Watch>,
+}
+
+impl<T: Timers> Drop for Stock<T> {
+    fn drop(&mut self) {
+        for timer in self.standing.drain(..).chain(self.moving.drain(..)) {
+            self.it.cancel(timer);
+            self.it.free(timer);
+        }
+    }
+}
+
+/// Times only the named part of a cycle, as for ours.
+fn timer_cycle(workload: &'static str, n: u64, mut it: impl Timers + 'static) -> Run {
     const STEP: usize = 64;
     let mut random = crate::timers::random();
-    let mut deadline = move || 1_000 + random.u64(..1_000_000);
-    let standing: Vec<Watch> = (0..n).map(|_| make()).collect();
-    let moving: Vec<Watch> = (0..STEP).map(|_| make()).collect();
-    standing.iter().for_each(|timer| arm(*timer, deadline()));
+    let mut deadline = move || 1_000_000_000 + random.u64(..1_000_000);
+    let standing: Vec<Watch> = (0..n).map(|_| it.make()).collect();
+    let moving = (0..STEP).map(|_| it.make()).collect();
+    for timer in &standing {
+        it.arm(*timer, deadline());
+    }
+    let mut stock = Stock { it, standing, moving };
     let mut pick = fastrand::Rng::with_seed(11);
     Box::new(move |times| {
         let mut total = std::time::Duration::ZERO;
         for _ in 0..times {
+            let Stock { it, standing, moving } = &mut stock;
             let deadlines: Vec<u64> = (0..STEP).map(|_| deadline()).collect();
             let some: Vec<Watch> = (0..STEP)
                 .map(|_| standing[pick.usize(..standing.len())])
                 .collect();
-            let arm_all = |timers: &[Watch]| {
-                for (timer, at) in timers.iter().zip(&deadlines) {
-                    arm(*timer, *at);
-                }
+            let mut arm_all = |timers: &[Watch]| {
+                timed(1, || {
+                    for (timer, at) in timers.iter().zip(&deadlines) {
+                        it.arm(*timer, *at);
+                    }
+                })
             };
-            let cancel_all = || moving.iter().for_each(|timer| cancel(*timer));
-            match workload {
-                "arm" => {
-                    total += timed(1, || arm_all(&moving));
-                    cancel_all();
-                }
-                "cancel" => {
-                    arm_all(&moving);
-                    total += timed(1, cancel_all);
-                }
-                _ => total += timed(1, || arm_all(&some)),
+            if workload == "modify" {
+                total += arm_all(&some);
+                continue;
             }
+            let armed = arm_all(moving);
+            let cancelled = timed(1, || moving.iter().for_each(|timer| it.cancel(*timer)));
+            total += if workload == "arm" { armed } else { cancelled };
         }
         total
     })

@@ -1,0 +1,99 @@
+//! [`Found`]: what one iteration found, and the lists that are used for it again and again.
+//!
+//! It calls nobody. What it gives back is found anew by the next iteration, because backends are level-triggered (and edges are
+//! remembered elsewhere).
+
+use std::cell::{Cell, RefCell};
+
+use aio_backend::{Readiness, ReadyList, Token};
+
+use crate::context::Inner;
+
+/// Lists of iterations that are over, for those to come: as many as were ever nested. One that a panic has passed is not
+/// given back.
+#[derive(Default)]
+pub(crate) struct Lists {
+    one: Cell<Option<Box<ReadyList>>>,
+    #[allow(
+        clippy::vec_box,
+        reason = "lists are moved in and out of their boxes otherwise"
+    )]
+    more: RefCell<Vec<Box<ReadyList>>>,
+}
+
+impl Lists {
+    /// An empty list, for up to `limit` events.
+    #[inline]
+    pub(crate) fn take(&self, limit: usize) -> Box<ReadyList> {
+        match self.one.take() {
+            Some(list) => list,
+            None => self.another(limit),
+        }
+    }
+
+    #[cold]
+    fn another(&self, limit: usize) -> Box<ReadyList> {
+        let spare = self.more.borrow_mut().pop();
+        spare.unwrap_or_else(|| Box::new(ReadyList::with_limit(limit)))
+    }
+
+    /// Takes a list back.
+    #[inline]
+    pub(crate) fn give_back(&self, mut list: Box<ReadyList>) {
+        list.clear();
+        if let Some(other) = self.one.replace(Some(list)) {
+            self.keep(other);
+        }
+    }
+
+    #[cold]
+    fn keep(&self, list: Box<ReadyList>) {
+        self.more.borrow_mut().push(list);
+    }
+}
+
+/// What one iteration found; whatever is not dispatched when it ends, also by a panic, is found again by the next.
+pub(crate) struct Found<'a> {
+    inner: &'a Inner,
+    pub(crate) list: &'a mut ReadyList,
+    next: usize,
+}
+
+impl<'a> Found<'a> {
+    #[inline]
+    pub(crate) fn new(inner: &'a Inner, list: &'a mut ReadyList) -> Self {
+        Self { inner, list, next: 0 }
+    }
+
+    /// The next one that has not been dispatched.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<(Token, Readiness)> {
+        let found = self.list.get(self.next)?;
+        self.next += 1;
+        Some(found)
+    }
+
+    /// Gives back what has not been dispatched.
+    #[cold]
+    fn forget(&mut self) {
+        while let Some((token, _)) = self.next() {
+            let is_edge = self.inner.asks_for_edges(token);
+            let mut registry = self.inner.registry.borrow_mut();
+            if !is_edge {
+                registry.forget_ready(token);
+            }
+            if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
+                polled.hit = false;
+            }
+        }
+    }
+}
+
+impl Drop for Found<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.next < self.list.len() {
+            self.forget();
+        }
+    }
+}

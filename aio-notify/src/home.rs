@@ -1,0 +1,58 @@
+//! [`HomeThread`]: whether this is the thread that a loop lives on.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::sync::THREAD;
+
+/// The thread that something belongs to.
+///
+/// Threads are told apart by numbers, which no two threads of a process ever share, not even one after the other. To ask costs
+/// one load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HomeThread(u64);
+
+impl HomeThread {
+    /// This thread.
+    #[must_use]
+    pub fn here() -> Self {
+        static LATEST: AtomicU64 = AtomicU64::new(0);
+        Self(THREAD.with(|number| {
+            if number.get() == 0 {
+                number.set(LATEST.fetch_add(1, Ordering::Relaxed) + 1);
+            }
+            number.get()
+        }))
+    }
+
+    /// Whether this thread is the one.
+    #[inline]
+    #[must_use]
+    pub fn is_here(self) -> bool {
+        THREAD.with(Cell::get) == self.0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn d7_a_thread_is_at_home_only_where_it_is_and_nobody_inherits_its_number() {
+        let here = HomeThread::here();
+        assert!(here.is_here() && here == HomeThread::here());
+        for _ in 0..100 {
+            let there = thread::spawn(move || {
+                assert!(!here.is_here());
+                HomeThread::here()
+            });
+            let there = there.join().unwrap();
+            assert!(!there.is_here() && there != here);
+            thread::spawn(move || assert!(!there.is_here() && HomeThread::here() != there))
+                .join()
+                .unwrap();
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! [`State`]: whether a node is wanted, is in line, and has handles left; and who frees it.
+//!
+//! # State
+//! | bits | legend |
+//! |---|---|
+//! | QUEUED | the inbox, or the loop that has taken it, has a share: it is in line, once |
+//! | SCHEDULED | wanted |
+//! | IDLE | wanted, without hurry |
+//! | the rest | how many handles there are; each is a share |
+//!
+//! | handles | QUEUED | the node is | freed by |
+//! |---|---|---|---|
+//! | some | off | at rest | |
+//! | some | on | in line, wanted or cancelled | |
+//! | none | on | in line for the last time, or sent and never had a handle | the loop, when it begins it |
+//! | none | off | nobody's | who made the last step here |
+//!
+//! Only who turns QUEUED on may push the node, so its link is never used twice; and only who has the queue's share turns it off:
+//! the loop that has taken the node, or who found the inbox closed. A node that is wanted is queued: every transition that sets
+//! SCHEDULED or IDLE sets QUEUED in the same step.
+
+use crate::sync::{AtomicU64, Fault, Ordering, planted};
+
+const QUEUED: u64 = 1;
+const SCHEDULED: u64 = 2;
+const IDLE: u64 = 4;
+const WANTED: u64 = SCHEDULED | IDLE;
+/// One handle. There is room for more than can be made while a machine lasts.
+const HANDLE: u64 = 8;
+
+/// How soon a node is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// In the next iteration.
+    Normal,
+    /// Some time soon; keeps nobody awake.
+    Idle,
+}
+
+/// What is to be done with a node that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// Nothing: it was cancelled.
+    No,
+    /// Run it.
+    Normal,
+    /// Run it; it had no hurry.
+    Idle,
+    /// Nobody has it any more: free it.
+    Last,
+}
+
+/// The state of a node. The tables above say what may follow what.
+pub(crate) struct State(AtomicU64);
+
+impl State {
+    /// At rest, with one handle.
+    pub(crate) fn at_rest() -> Self {
+        Self(AtomicU64::new(HANDLE))
+    }
+
+    /// Without a handle, as if it had been posted: for who pushes it at once.
+    pub(crate) fn sent() -> Self {
+        Self(AtomicU64::new(QUEUED | SCHEDULED))
+    }
+
+    /// Marks it as wanted; true if the caller, who has a handle, is to push it.
+    ///
+    /// `QUEUED: any -> on; SCHEDULED or IDLE: on`
+    ///
+    /// Ordering: releases what the poster wrote before to `begin`, also when somebody else has pushed the node; acquires that
+    /// the loop is done with the link.
+    #[inline]
+    pub(crate) fn want(&self, urgency: Urgency) -> bool {
+        let wanted = match urgency {
+            Urgency::Normal => SCHEDULED,
+            Urgency::Idle => IDLE,
+        };
+        let order = if planted(Fault::WantRelaxed) {
+            Ordering::Relaxed
+        } else {
+            Ordering::AcqRel
+        };
+        let before = self.0.fetch_or(QUEUED | wanted, order);
+        before & QUEUED == 0 || planted(Fault::PushTwice)
+    }
+
+    /// Called by who has the queue's share, and gives it up with this: says what was wanted. Whatever is posted from now on,
+    /// also while it runs, queues the node again. `Last` leaves the share, and with it the node, to the caller.
+    ///
+    /// `QUEUED, SCHEDULED, IDLE: any -> off; handles: none -> as it was`
+    ///
+    /// Ordering: one step, so that a post either is part of this run or finds the node not queued and pushes it; acquires
+    /// what the posters released, and what those did who gave up their handles; releases that the link was read.
+    #[inline]
+    pub(crate) fn begin(&self) -> Begun {
+        let mut gone = QUEUED | WANTED;
+        if planted(Fault::BeginKeepsQueued) {
+            gone &= !QUEUED;
+        }
+        let (order, load_order) = if planted(Fault::BeginRelaxed) {
+            (Ordering::Relaxed, Ordering::Relaxed)
+        } else {
+            (Ordering::AcqRel, Ordering::Acquire)
+        };
+        let mut before = self.0.load(load_order);
+        loop {
+            if before < HANDLE {
+                return Begun::Last;
+            }
+            if planted(Fault::BeginInTwoSteps) {
+                self.0.store(before & !gone, Ordering::Release);
+                break;
+            }
+            match self
+                .0
+                .compare_exchange_weak(before, before & !gone, order, load_order)
+            {
+                Ok(_) => break,
+                Err(now) => before = now,
+            }
+        }
+        if before & SCHEDULED != 0 {
+            Begun::Normal
+        } else if before & IDLE != 0 {
+            Begun::Idle
+        } else {
+            Begun::No
+        }
+    }
+
+    /// Takes back what was posted and has not begun. If the loop is just beginning it, it runs once more.
+    ///
+    /// `SCHEDULED, IDLE: any -> off`
+    pub(crate) fn cancel(&self) {
+        self.0.fetch_and(!WANTED, Ordering::AcqRel);
+    }
+
+    /// Counts one more handle, for who has one.
+    ///
+    /// `handles: n -> n + 1`
+    ///
+    /// Ordering: none; the handle that is copied keeps the node.
+    pub(crate) fn share(&self) {
+        self.0.fetch_add(HANDLE, Ordering::Relaxed);
+    }
+
+    /// Gives up a handle; true if nobody has the node any more, and the caller is to free it.
+    ///
+    /// `handles: n -> n - 1`
+    ///
+    /// Ordering: releases what was done by this handle, and acquires what was done by the others, so that who frees the node
+    /// does so after all of it.
+    pub(crate) fn release(&self) -> bool {
+        let order = if planted(Fault::ReleaseRelaxed) {
+            Ordering::Relaxed
+        } else {
+            Ordering::AcqRel
+        };
+        self.0.fetch_sub(HANDLE, order) == HANDLE
+    }
+
+    /// Gives up a handle; true if it was the last one, and the caller is to push the node once more.
+    ///
+    /// `handles: n -> n - 1; QUEUED: on if none are left`
+    ///
+    /// Ordering: as `release`. One step, so that nobody finds a node without handles that nobody is going to push.
+    pub(crate) fn retire(&self) -> bool {
+        let mut before = self.0.load(Ordering::Relaxed);
+        if planted(Fault::RetireInTwoSteps) && before >= 2 * HANDLE {
+            self.release();
+            return false;
+        }
+        loop {
+            let left = before - HANDLE;
+            let after = if left < HANDLE { left | QUEUED } else { left };
+            match self
+                .0
+                .compare_exchange_weak(before, after, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return after & !before & QUEUED != 0,
+                Err(now) => before = now,
+            }
+        }
+    }
+
+    /// Whether it is wanted by somebody who could still cancel it, and has not begun.
+    pub(crate) fn is_scheduled(&self) -> bool {
+        let state = self.0.load(Ordering::Acquire);
+        state >= HANDLE && state & WANTED != 0
+    }
+}
