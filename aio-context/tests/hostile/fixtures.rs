@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aio_context::{
-    Backend, Builder, Context, Handler, Interest, Policy, PollParams, ReadyList, Token, Wait, Watched,
+    Backend, Builder, Context, Handler, Interest, ManualClock, Policy, PollParams, ReadyList, Token, Wait,
+    Watched,
 };
 use rustix::pipe::PipeFlags;
 
@@ -160,11 +161,17 @@ pub(crate) fn rests(bench: Bench, cx: &Context, asked: &Asked) {
     assert!(sleeps <= 2, "{sleeps} sleeps in one wait");
 }
 
-/// A context that polls for as long as it may, up to `max`; none for a foreign loop, which does not poll.
-pub(crate) fn polling(bench: Bench, max: Duration) -> Option<Context> {
+/// A context to be made that polls for as long as it may, up to `max`.
+pub(crate) fn always(builder: Builder, max: Duration) -> Builder {
     let params = PollParams::up_to(max);
     let policy = Policy::by_name("always", params).unwrap();
-    let builder = bench.builder().policy(Box::new(policy)).poll_params(params);
+    builder.policy(Box::new(policy)).poll_params(params)
+}
+
+/// A context that polls for as long as it may, up to `max`, on a simulated clock, so that a busy machine uses up no budget;
+/// none for a foreign loop, which does not poll.
+pub(crate) fn polling(bench: Bench, max: Duration) -> Option<Context> {
+    let builder = always(bench.builder(), max).monotonic(Arc::new(ManualClock::new()));
     (!bench.foreign).then(|| builder.build().unwrap())
 }
 

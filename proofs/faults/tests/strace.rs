@@ -123,6 +123,14 @@ fn b4_what_strace_makes_fail_is_served_all_the_same() {
     ] {
         let _ = expect(what, work);
     }
+    // Every second call of a kind that the loader makes, too: from the program's first on.
+    for call in ["read", "write"] {
+        let inject = format!(
+            "inject={call}:error=EINTR:when={}+2",
+            beforehand(call, &trace) + 1
+        );
+        assert!(expect(&inject, "ladder-0") > 0, "{inject}");
+    }
     println!("{runs} runs under strace, {injected} injections");
     assert!(injected > 60, "{injected}");
     std::fs::remove_dir_all(&directory).unwrap();

@@ -283,7 +283,10 @@ fn recover(world: &World, cx: &Context) {
     world.grain.set(1);
     let pauses = world.pauses.take();
     drop(pauses);
+    // Nobody else acts in the middle of a change of the clock, as anywhere.
+    let busy = world.busy_acting.replace(true);
     world.act(crate::deeds::Deed::StartClock);
+    world.busy_acting.set(busy);
     let doomed = |world: &World| {
         let slots = world.slots.borrow();
         let kernel = world.kernel.borrow();

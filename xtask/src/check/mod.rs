@@ -1,5 +1,6 @@
 //! `cargo xtask check`: everything that is no test. All steps run, also after one has failed; the summary names them.
 
+mod cases;
 mod checkers;
 mod deny;
 mod layers;
@@ -35,6 +36,7 @@ const STEPS: [Step; 14] = [
     ("layers", layers::check),
     ("tidy", tidy::check),
     ("rules", rules::check),
+    ("cases", cases::check),
     ("deny", deny::check),
     ("clippy", clippy),
     ("docs", docs),

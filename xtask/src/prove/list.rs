@@ -111,6 +111,21 @@ pub(super) const CHECKS: &[Check] = &[
         },
     ),
     check(
+        "hostile cases",
+        ["as in every change", "up to millions of each"],
+        [10, 60],
+        |at| {
+            at.tests(
+                &["--package", "aio-context", "--test", "hostile", "--test", "leaks"],
+                &[
+                    ("AIO_HOSTILE", at.pick("quick", "long")),
+                    ("AIO_EVENTS", at.pick("300000", "100000000")),
+                    ("AIO_CONTEXTS", at.pick("10000", "1000000")),
+                ],
+            )
+        },
+    ),
+    check(
         "address sanitizer",
         ["tests of the libraries, 2 planted faults"; 2],
         [20, 30],
