@@ -31,7 +31,7 @@ pub(crate) struct Args {
 /// A step's name, and what it does. `Ok` with a text: what is to be said about it.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("tidy", tidy::check),
