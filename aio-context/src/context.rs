@@ -24,12 +24,12 @@ use crate::found::Lists;
 use crate::glance::Glance;
 use crate::handler::{Entry, Silent};
 use crate::hot::Hot;
-use crate::iteration::REBALANCE_EVERY;
 use crate::polling::Looks;
 use crate::registration::{Paused, Registration};
 use crate::remote::{Remote, Shared, move_in, move_out};
 use crate::sync::{Fault, Mutex, Ordering, fence, planted};
 use crate::timer::{ClockId, Timer, Timers};
+use crate::waiting::REBALANCE_EVERY;
 use crate::{Gone, Handler, Pollable};
 
 /// Events per wait unless told otherwise.

@@ -71,6 +71,7 @@ mod stats;
 mod sync;
 mod timer;
 
+mod waiting;
 mod wake;
 
 pub use adapting::PollTime;

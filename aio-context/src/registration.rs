@@ -15,7 +15,7 @@ use crate::adapting::PollTime;
 use crate::context::Inner;
 use crate::error::explained_if_all;
 use crate::handler::Entry;
-use crate::iteration::REBALANCE_EVERY;
+use crate::waiting::REBALANCE_EVERY;
 use crate::{Context, Handler, Pollable};
 
 /// A registered handler; dropping it removes the handler.

@@ -369,7 +369,10 @@ impl Heap {
             |node: &&Node| node.generation % 2 == 1 && (ROOT..DUE as usize).contains(&(node.place as usize));
         assert_eq!(self.nodes.iter().filter(is_armed).count(), self.end - ROOT);
     }
+}
 
+#[cfg(test)]
+impl Heap {
     /// As if so many armings had been done.
     pub(crate) fn age(&mut self, sequence: u32) {
         self.sequence = sequence;

@@ -1,7 +1,7 @@
 //! Whole contexts under model checkers: what their tests share.
 //!
 //! The tests are in `tests/schedules` (shuttle, random orders of many threads) and `tests/models` (loom, every order of two).
-//! Both, and this, exist only with `--cfg shuttle` or `--cfg loom`: what runs is the real loop, on a [`Fake`] backend that
+//! Both, and this, exist only with `--cfg shuttle` or `--cfg loom`: what runs is the real loop, on a `Fake` backend that
 //! blocks where the checker sees it. Nothing here knows real time.
 #![cfg(any(loom, shuttle))]
 #![forbid(unsafe_code)]

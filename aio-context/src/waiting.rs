@@ -1,0 +1,214 @@
+//! Step 2 of an iteration: what it does about the descriptors, and doing it.
+//!
+//! A plan is made first and carried out in one place, which is compiled into the iteration (see `any_backend.rs`). It calls no
+//! handler but those that a search or the end of poll mode asks.
+
+use std::io;
+use std::time::Duration;
+
+use aio_backend::ReadyList;
+
+use crate::Context;
+use crate::context::{Inner, Wait};
+use crate::glance;
+use crate::polling::Polled;
+
+/// The backend is asked to change its ways after a registration, and every so many waits.
+pub(crate) const REBALANCE_EVERY: u32 = 128;
+
+impl Inner {
+    /// An iteration that may not wait looks at the descriptors. When it is bottom halves that keep one after the other from
+    /// waiting, the first one looks, and then whoever finds that a look is due (rule D8). On a simulated clock all do: no
+    /// time passes there.
+    #[inline]
+    pub(crate) fn plan_not_to_wait(
+        &self,
+        cx: &Context,
+        wait: Wait,
+        ready: &mut ReadyList,
+    ) -> io::Result<Plan> {
+        if self.hot.must_ask() {
+            self.ask_unkicked(cx, ready)?;
+        }
+        let is_kept = wait != Wait::NoBlock && !self.simulated && self.has_bottom_halves();
+        if self.looks.is_kept_again(is_kept) {
+            self.look_after_hit(cx, ready)?;
+            Ok(Plan::Skip)
+        } else {
+            Ok(Plan::Look)
+        }
+    }
+
+    /// Prepares to wait for what is left of the timeout (rule A4), unless something turns up meanwhile.
+    #[inline]
+    pub(crate) fn plan_to_wait(
+        &self,
+        cx: &Context,
+        timeout: Option<Duration>,
+        polled: Polled,
+        ready: &mut ReadyList,
+    ) -> io::Result<Plan> {
+        let left = timeout.map(|timeout| timeout.saturating_sub(polled.spun));
+        if left == Some(Duration::ZERO) {
+            return Ok(Plan::Look);
+        }
+        if self.hot.must_ask() && self.leave_poll_mode(cx, ready) {
+            return Ok(Plan::Look);
+        }
+        if !self.simulated && self.glance.is_worth_it() {
+            return Ok(Plan::Glance(left));
+        }
+        Ok(self.announce(left))
+    }
+
+    /// Announces a wait, unless somebody has notified (rule N2).
+    #[inline]
+    fn announce(&self, left: Option<Duration>) -> Plan {
+        if self.shared.notifier.prepare_to_wait() {
+            Plan::Wait(left)
+        } else {
+            Plan::Look
+        }
+    }
+
+    /// Looks or waits, and collects what that found; true if it waited.
+    ///
+    /// Inlined by force: see `any_backend.rs`.
+    #[inline(always)]
+    pub(crate) fn carry_out(&self, cx: &Context, plan: Plan, ready: &mut ReadyList) -> io::Result<bool> {
+        let first = ready.len();
+        match plan {
+            Plan::Skip => return Ok(false),
+            Plan::Look | Plan::Glance(_) => {
+                self.looks.looked(ready.is_full());
+                self.rebalance();
+                self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
+                if let Plan::Glance(left) = plan {
+                    if !self.is_found(ready) {
+                        return self.glance_on(cx, left, ready);
+                    }
+                    self.glance.found(true);
+                }
+            }
+            Plan::Wait(left) => {
+                let _waiting = Waiting(self);
+                if left.is_some() {
+                    self.wait_for(left, ready)?;
+                } else {
+                    self.rebalance();
+                    self.backend.borrow_mut().wait(None, ready)?;
+                    if !self.is_found(ready) {
+                        // Interrupted.
+                        self.wait_for(None, ready)?;
+                    }
+                }
+            }
+        }
+        self.collect(cx, first, ready);
+        Ok(matches!(plan, Plan::Wait(_)))
+    }
+
+    /// Looks a few times more, as that has paid lately, and waits if nothing turns up; true if it waited.
+    #[inline(never)]
+    fn glance_on(&self, cx: &Context, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<bool> {
+        let bound = timeout.map_or(glance::LONGEST, |timeout| timeout.min(glance::LONGEST));
+        let (began, mut passed, mut found) = (self.now(), Duration::ZERO, false);
+        while !found && passed < bound {
+            self.look(cx, ready)?;
+            found = self.is_found(ready);
+            passed = self.now().since(began);
+        }
+        self.glance.found(found);
+        if found {
+            return Ok(false);
+        }
+        let left = timeout.map(|timeout| timeout.saturating_sub(passed));
+        if left == Some(Duration::ZERO) {
+            return Ok(false);
+        }
+        let plan = self.announce(left);
+        self.carry_out_apart(cx, plan, ready)
+    }
+
+    #[inline(never)]
+    fn carry_out_apart(&self, cx: &Context, plan: Plan, ready: &mut ReadyList) -> io::Result<bool> {
+        self.carry_out(cx, plan, ready)
+    }
+
+    pub(crate) fn is_found(&self, ready: &ReadyList) -> bool {
+        !ready.is_empty() || self.shared.notifier.is_notified()
+    }
+
+    /// Waits until something is ready, somebody notifies or `timeout` is over; interruptions do not count (rule D4).
+    #[inline(never)]
+    fn wait_for(&self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        let deadline = timeout.map(|timeout| self.now().saturating_add(timeout));
+        let mut left = timeout;
+        loop {
+            let before = ready.len();
+            self.rebalance();
+            if left.is_some() && self.simulated {
+                self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
+                if ready.len() == before && !self.shared.notifier.is_notified() {
+                    self.timers
+                        .clock(crate::ClockId::Monotonic)
+                        .pass(left.unwrap_or_default());
+                }
+                return Ok(());
+            }
+            self.backend.borrow_mut().wait(left, ready)?;
+            if ready.len() > before || self.shared.notifier.is_notified() {
+                return Ok(());
+            }
+            if let Some(deadline) = deadline {
+                left = Some(deadline.since(self.now()));
+                if left == Some(Duration::ZERO) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Looks at the descriptors without waiting.
+    pub(crate) fn look(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
+        self.looks.looked(ready.is_full());
+        self.rebalance();
+        let first = ready.len();
+        self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
+        self.collect(cx, first, ready);
+        Ok(())
+    }
+
+    /// Lets the backend change its ways, unless a wait of an outer iteration is still to be dispatched (rule B3).
+    #[inline]
+    fn rebalance(&self) {
+        let looks = self.looks_since_rebalance.get() + 1;
+        self.looks_since_rebalance.set(looks);
+        if looks >= REBALANCE_EVERY && self.depth.get() <= 1 {
+            self.looks_since_rebalance.set(0);
+            self.backend.borrow_mut().rebalance();
+        }
+    }
+}
+
+/// What an iteration does about the descriptors.
+#[derive(Clone, Copy)]
+pub(crate) enum Plan {
+    /// Nothing: there is something else to do.
+    Skip,
+    /// Looks at them.
+    Look,
+    /// Looks at them, and if nothing is ready a few times more, and then waits.
+    Glance(Option<Duration>),
+    /// Waits for so long, or (`None`) until something comes.
+    Wait(Option<Duration>),
+}
+
+/// The notify flag is up; lowers it, also if the backend panics.
+struct Waiting<'a>(&'a Inner);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.shared.notifier.finish_wait();
+    }
+}
