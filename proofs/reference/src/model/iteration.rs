@@ -257,7 +257,7 @@ impl Model {
             .iter()
             .filter_map(|seen| self.outcome(seen, search, looks))
             .collect();
-        let (mut is_sure, mut is_possible) = (self.notified || search.broke, search.answered);
+        let (mut is_sure, mut is_possible) = (self.notified || search.broke, is_hit);
         is_possible |= self.haunted && self.waiter == Waiter::Foreign;
         // Whoever has work that nobody kicks for keeps the loop awake, even if it is not called yet.
         is_sure |= self.registrations.iter().any(|one| self.must_be_asked(one));
