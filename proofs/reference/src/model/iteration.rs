@@ -373,7 +373,9 @@ impl Model {
             (false, _) => end,
         };
         let slept = search.timeout > search.spin && !is_sure && self.now == end;
-        if slept && self.registrations.iter().any(|one| one.begun) {
+        // One that is paused is asked after the pause.
+        let waits_in_vain = |one: &Registration| one.begun && !self.is_paused(one.group);
+        if slept && self.registrations.iter().any(waits_in_vain) {
             self.note(What::Illegal("A5: asleep, and peers believe that it polls"));
         }
         slept
