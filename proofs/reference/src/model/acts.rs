@@ -147,6 +147,7 @@ impl Model {
         let (former, begun) = (one.label, std::mem::replace(&mut one.begun, false));
         (one.label, one.handler, one.polled) = (by, handler, polled);
         one.drop_pending();
+        one.passed_over = 0;
         self.changed();
         if begun {
             self.devices[fd.place()].is_polled = false;

@@ -204,7 +204,7 @@ impl Model {
                 };
                 continue;
             }
-            registration.passed_over += u32::from(is_open && !pending.perhaps.is_empty());
+            registration.passed_over += u32::from(is_open && stays && !pending.perhaps.is_empty());
             let left = if one.is_sure {
                 Readiness::empty()
             } else {

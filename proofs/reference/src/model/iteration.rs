@@ -257,7 +257,7 @@ impl Model {
             .iter()
             .filter_map(|seen| self.outcome(seen, search, looks))
             .collect();
-        let (mut is_sure, mut is_possible) = (self.notified || search.broke, search.answered);
+        let (mut is_sure, mut is_possible) = (self.notified || search.broke, is_hit);
         is_possible |= self.haunted && self.waiter == Waiter::Foreign;
         // Whoever has work that nobody kicks for keeps the loop awake, even if it is not called yet.
         is_sure |= self.registrations.iter().any(|one| self.must_be_asked(one));
@@ -373,7 +373,9 @@ impl Model {
             (false, _) => end,
         };
         let slept = search.timeout > search.spin && !is_sure && self.now == end;
-        if slept && self.registrations.iter().any(|one| one.begun) {
+        // One that is paused is asked after the pause.
+        let waits_in_vain = |one: &Registration| one.begun && !self.is_paused(one.group);
+        if slept && self.registrations.iter().any(waits_in_vain) {
             self.note(What::Illegal("A5: asleep, and peers believe that it polls"));
         }
         slept
