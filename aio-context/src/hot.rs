@@ -204,6 +204,11 @@ impl Hot {
         });
     }
 
+    /// Until the guard is dropped it is as in a walk: some have been told that the loop does not poll, and others not yet.
+    pub(crate) fn as_walked(&self) -> Walked<'_> {
+        Walked(&self.walked, self.walked.replace(true))
+    }
+
     /// How many handlers there are; 0 while a walk is under way.
     pub(crate) fn len(&self) -> usize {
         let set = self.set.take();
@@ -218,6 +223,15 @@ impl Hot {
 
     pub(crate) fn is_busy(&self, token: Token) -> bool {
         self.busy.borrow().contains(&token)
+    }
+}
+
+/// Restores what was before, as a walk may be under way.
+pub(crate) struct Walked<'a>(&'a Cell<bool>, bool);
+
+impl Drop for Walked<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
     }
 }
 

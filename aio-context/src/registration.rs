@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::{Rc, Weak};
 
 use aio_backend::{Interest, Token, Watched};
@@ -343,22 +344,38 @@ impl Inner {
             group,
         };
         if depth == 1 {
-            for (token, begun) in self.polled_of(group) {
-                let handler = self.with_polled(token, |polled| {
-                    polled.cold = false;
-                    polled.handler.clone()
-                });
-                let is_owed = begun || self.hot.is_newcomer(token);
-                self.hot.remove(token);
-                if is_owed {
-                    self.owed_a_look.borrow_mut().push(token);
+            let members = self.polled_of(group);
+            // All leave the polled set before one of them is called, which might panic.
+            for (token, begun) in &members {
+                self.with_polled(*token, |polled| polled.cold = false);
+                if *begun || self.hot.is_newcomer(*token) {
+                    self.owed_a_look.borrow_mut().push(*token);
                 }
-                if let Some(handler) = handler.filter(|_| begun) {
-                    self.end(cx, token, &*handler);
-                }
+                self.hot.remove(*token);
             }
+            self.end_all(cx, members.into_iter().filter(|(_, begun)| *begun));
         }
         guard
+    }
+
+    /// Calls `poll_end` of all of them. If one panics, the others are called all the same: nobody else would tell them. The
+    /// first panic goes on, further ones end here.
+    fn end_all(&self, cx: &Context, members: impl Iterator<Item = (Token, bool)>) {
+        let mut first_panic = None;
+        let walked = self.hot.as_walked();
+        for (token, _) in members {
+            let Some(handler) = self.with_polled(token, |polled| polled.handler.clone()) else {
+                continue;
+            };
+            let ended = catch_unwind(AssertUnwindSafe(|| self.end(cx, token, &*handler)));
+            if let Err(panic) = ended {
+                first_panic.get_or_insert(panic);
+            }
+        }
+        drop(walked);
+        if let Some(panic) = first_panic {
+            resume_unwind(panic);
+        }
     }
 
     /// The polled handlers of a group. Pausing is rare: this looks at all registrations.

@@ -204,15 +204,17 @@ impl Model {
         Ok(())
     }
 
-    /// All of a group that were told that the loop polls hear that this is over, in any order.
+    /// All of a group that were told that the loop polls hear that this is over, in any order, also if one of them panics: the
+    /// first panic goes on.
     fn end_polling_of(&mut self, group: Name) -> Flow {
+        let mut ended = Ok(());
         loop {
             let is_told = |one: &&mut Registration| one.group == group && one.begun;
             let next = self.next_call();
             let mut told = self.registrations.iter_mut().filter(is_told);
             let is_next = |one: &&mut Registration| Some(Callback::Of(one.label, Side::End)) == next;
             let Some(first) = told.next() else {
-                return Ok(());
+                return ended;
             };
             let one = if is_next(&first) {
                 first
@@ -222,7 +224,8 @@ impl Model {
             one.begun = false;
             let (fd, label) = (one.fd, one.label);
             self.devices[fd.place()].is_polled = false;
-            self.called(Callback::Of(label, Side::End), &[])?;
+            let called = self.called(Callback::Of(label, Side::End), &[]);
+            ended = ended.and(called.map(|_| ()));
         }
     }
 
