@@ -61,7 +61,7 @@ impl Limit {
 /// Waits until something in `set` is ready, and says how many `events` tell about it.
 ///
 /// Inlined by force, as what is around it: every return after a system call is a mispredicted one on kernels that clear the
-/// return stack, and costs as much as fifty instructions.
+/// return stack, and costs as much as fifty instructions (6 ns where it was measured: `examples/returns.rs`).
 #[inline(always)]
 pub(crate) fn wait(
     (sys, set): (&impl Sys, BorrowedFd<'_>),

@@ -1,0 +1,80 @@
+//! What it costs to return after a system call: `epoll_wait` of zero, called through more and more functions.
+//!
+//! `cargo run --release -p aio-backend-epoll --example returns`
+//!
+//! On a kernel that clears the processor's stack of returns each of them is mispredicted.
+
+use std::hint::black_box;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+
+const CALLS: u32 = 200_000;
+const ROUNDS: usize = 15;
+
+#[inline(always)]
+fn look(set: &OwnedFd, events: &mut [Event]) -> usize {
+    let zero = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    epoll::wait(set, events, Some(&zero)).unwrap_or(0)
+}
+
+/// Functions that call each other and have something left to do after it.
+macro_rules! through {
+    ($($name:ident calls $next:ident;)*) => {
+        $(#[inline(never)]
+        fn $name(set: &OwnedFd, events: &mut [Event]) -> usize {
+            black_box($next(set, events)) + 1
+        })*
+    };
+}
+
+through! {
+    one calls look;
+    two calls one;
+    three calls two;
+    four calls three;
+    five calls four;
+}
+
+/// The least time of a call in some rounds, in nanoseconds.
+#[inline(always)]
+fn least(set: &OwnedFd, call: impl Fn(&OwnedFd, &mut [Event]) -> usize) -> f64 {
+    let nothing = Event {
+        flags: EventFlags::empty(),
+        data: EventData::new_u64(0),
+    };
+    let mut events = [nothing; 64];
+    let mut rounds = [f64::MAX; ROUNDS];
+    for round in &mut rounds {
+        let began = Instant::now();
+        for _ in 0..CALLS {
+            black_box(call(set, &mut events));
+        }
+        *round = began.elapsed().as_nanos() as f64 / f64::from(CALLS);
+    }
+    rounds.into_iter().fold(f64::MAX, f64::min)
+}
+
+fn main() -> std::io::Result<()> {
+    let set = epoll::create(CreateFlags::CLOEXEC)?;
+    let silent = eventfd(0, EventfdFlags::CLOEXEC)?;
+    epoll::add(&set, &silent, EventData::new_u64(0), EventFlags::IN)?;
+    let times = [
+        least(&set, look),
+        least(&set, one),
+        least(&set, two),
+        least(&set, three),
+        least(&set, four),
+        least(&set, five),
+    ];
+    println!("returns  ns");
+    for (returns, time) in times.iter().enumerate() {
+        println!("{returns:7}  {time:.1}");
+    }
+    Ok(())
+}
