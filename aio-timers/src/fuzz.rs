@@ -8,14 +8,14 @@ use crate::{Moment, TimerId, TimerQueue};
 
 /// What the queue should do.
 #[derive(Default)]
-struct Model {
+pub(crate) struct Model {
     armed: Vec<(Moment, u64, TimerId)>,
     due: Vec<TimerId>,
     sequence: u64,
 }
 
 impl Model {
-    fn cancel(&mut self, id: TimerId) -> bool {
+    pub(crate) fn cancel(&mut self, id: TimerId) -> bool {
         let before = self.armed.len() + self.due.len();
         self.armed.retain(|(_, _, other)| *other != id);
         self.due.retain(|other| *other != id);
@@ -23,7 +23,7 @@ impl Model {
     }
 
     /// True if its deadline is now the earliest of those that are armed.
-    fn arm(&mut self, id: TimerId, deadline: Moment) -> bool {
+    pub(crate) fn arm(&mut self, id: TimerId, deadline: Moment) -> bool {
         self.cancel(id);
         self.sequence += 1;
         self.armed.push((deadline, self.sequence, id));
@@ -32,12 +32,12 @@ impl Model {
         self.armed.first().is_some_and(|(_, _, first)| *first == id)
     }
 
-    fn anticipate(&mut self, id: TimerId, deadline: Moment) -> bool {
+    pub(crate) fn anticipate(&mut self, id: TimerId, deadline: Moment) -> bool {
         let is_earlier = self.deadline(id).is_none_or(|present| deadline < present);
         is_earlier && self.arm(id, deadline)
     }
 
-    fn deadline(&self, id: TimerId) -> Option<Moment> {
+    pub(crate) fn deadline(&self, id: TimerId) -> Option<Moment> {
         if self.due.contains(&id) {
             return Some(Moment::ZERO);
         }
@@ -45,7 +45,7 @@ impl Model {
         armed.map(|(deadline, _, _)| *deadline)
     }
 
-    fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         if self.due.is_empty() {
             self.armed.first().map(|(deadline, _, _)| *deadline)
         } else {
@@ -53,7 +53,7 @@ impl Model {
         }
     }
 
-    fn begin(&mut self, now: Moment) {
+    pub(crate) fn begin(&mut self, now: Moment) {
         let is_due = |deadline: Moment| deadline <= now && deadline != Moment::NEVER;
         let due = self
             .armed
@@ -63,7 +63,7 @@ impl Model {
         self.due.extend(self.armed.drain(..due).map(|(_, _, id)| id));
     }
 
-    fn next_due(&mut self) -> Option<TimerId> {
+    pub(crate) fn next_due(&mut self) -> Option<TimerId> {
         (!self.due.is_empty()).then(|| self.due.remove(0))
     }
 }

@@ -4,6 +4,7 @@ use std::println;
 use std::vec::Vec;
 
 use super::*;
+use crate::fuzz::Model;
 
 fn at(nanoseconds: u64) -> Moment {
     Moment::from_nanos(nanoseconds)
@@ -158,54 +159,6 @@ fn t3_a_million_equal_deadlines() {
     assert_eq!(queue.next_due(), None);
 }
 
-/// What the queue should do, as vectors that are searched from end to end.
-#[derive(Default)]
-struct Model {
-    armed: Vec<(Moment, u64, TimerId)>,
-    due: Vec<TimerId>,
-    sequence: u64,
-}
-
-impl Model {
-    fn cancel(&mut self, id: TimerId) -> bool {
-        let before = self.armed.len() + self.due.len();
-        self.armed.retain(|(_, _, other)| *other != id);
-        self.due.retain(|other| *other != id);
-        before != self.armed.len() + self.due.len()
-    }
-
-    fn arm(&mut self, id: TimerId, deadline: Moment) {
-        self.cancel(id);
-        self.sequence += 1;
-        self.armed.push((deadline, self.sequence, id));
-        self.armed
-            .sort_by_key(|(deadline, sequence, _)| (*deadline, *sequence));
-    }
-
-    fn deadline(&self, id: TimerId) -> Option<Moment> {
-        if self.due.contains(&id) {
-            return Some(Moment::ZERO);
-        }
-        self.armed
-            .iter()
-            .find(|(_, _, other)| *other == id)
-            .map(|(deadline, _, _)| *deadline)
-    }
-
-    fn is_first(&self, id: TimerId) -> bool {
-        self.armed.first().is_some_and(|(_, _, first)| *first == id)
-    }
-
-    fn begin(&mut self, now: Moment) {
-        let due = self
-            .armed
-            .iter()
-            .take_while(|(deadline, _, _)| *deadline <= now)
-            .count();
-        self.due.extend(self.armed.drain(..due).map(|(_, _, id)| id));
-    }
-}
-
 /// A queue and its model, and which timers they should have and have had.
 struct Pair {
     queue: TimerQueue<u32>,
@@ -234,15 +187,10 @@ impl Pair {
         let (queue, model) = (&mut self.queue, &mut self.model);
         match rng.u32(0..8) {
             0..=2 => {
-                model.arm(id, deadline);
-                assert_eq!(queue.arm(id, deadline), model.is_first(id));
+                assert_eq!(queue.arm(id, deadline), model.arm(id, deadline));
             }
             3 => {
-                let is_earlier = model.deadline(id).is_none_or(|present| deadline < present);
-                if is_earlier {
-                    model.arm(id, deadline);
-                }
-                let expected = is_earlier && model.is_first(id);
+                let expected = model.anticipate(id, deadline);
                 assert_eq!(queue.anticipate(id, deadline), expected);
             }
             4 => assert_eq!(queue.cancel(id), model.cancel(id)),
@@ -251,7 +199,7 @@ impl Pair {
                 model.begin(deadline);
             }
             6 => {
-                let expected = (!model.due.is_empty()).then(|| model.due.remove(0));
+                let expected = model.next_due();
                 assert_eq!(queue.next_due(), expected);
             }
             _ => {
@@ -273,12 +221,7 @@ impl Pair {
     }
 
     fn compare(&self) {
-        let earliest = if self.model.due.is_empty() {
-            self.model.armed.first().map(|first| first.0)
-        } else {
-            Some(Moment::ZERO)
-        };
-        assert_eq!(self.queue.next_deadline(), earliest);
+        assert_eq!(self.queue.next_deadline(), self.model.next_deadline());
         assert_eq!(self.queue.len(), self.ids.len());
         let is_same = |id: &TimerId| self.queue.deadline(*id) == self.model.deadline(*id);
         assert!(self.ids.iter().all(is_same));
