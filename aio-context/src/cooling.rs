@@ -13,7 +13,7 @@
 //! back.
 
 use std::cell::{Cell, RefCell};
-use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use aio_backend::{Interest, ReadyList, Token};
 
@@ -82,18 +82,32 @@ impl Inner {
         hit
     }
 
-    /// One handler leaves; true if its last question was answered with yes: then it stays.
+    /// One handler leaves; true if its last question was answered with yes: then it stays. One of which a callback is running
+    /// (rule A9) is left for another time.
+    ///
+    /// Who is told `poll_end` may do anything: remove itself, pause its group, panic, after which it stays. Nobody kicks for what
+    /// came before, so it is noted that it is to be asked, until it has been.
     fn cool(&self, cx: &Context, token: Token, ready: &mut ReadyList) -> bool {
-        let Some(handler) = self.polled_handler(token) else {
+        let Some(handler) = self.polled_handler(token).filter(|_| !self.hot.is_busy(token)) else {
             return false;
         };
         self.hot.remove(token);
-        self.with_polled(token, |polled| polled.cold = true);
-        if !self.end(cx, token, &*handler) || !cx.call(|_| handler.poll()) {
+        let begun = self.with_polled(token, |polled| {
+            polled.cold = true;
+            polled.begun
+        });
+        if begun != Some(true) {
+            return false;
+        }
+        self.hot.ask_once(token);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.end(cx, token, &*handler))) {
+            self.warm_up(token);
+            resume_unwind(panic);
+        }
+        if !self.ask_noted(cx, token, ready) {
             return false;
         }
         self.warm_up(token);
-        let _: ControlFlow<()> = self.note_hit(token, ready);
         true
     }
 

@@ -272,13 +272,17 @@ impl Inner {
         }
     }
 
-    /// Calls `poll_end` if `poll_begin` was called; true if so.
-    pub(crate) fn end(&self, cx: &Context, token: Token, handler: &dyn Pollable) -> bool {
+    /// Calls `poll_end` if `poll_begin` was called.
+    pub(crate) fn end(&self, cx: &Context, token: Token, handler: &dyn Pollable) {
         let begun = self.with_polled(token, |polled| std::mem::replace(&mut polled.begun, false));
         if begun == Some(true) {
             cx.call(|_| handler.poll_end());
         }
-        begun == Some(true)
+    }
+
+    /// Whether it has had its `poll_begin`, and no `poll_end` yet.
+    fn is_begun(&self, token: Token) -> bool {
+        self.with_polled(token, |polled| polled.begun) == Some(true)
     }
 
     /// Leaves poll mode, right before a real wait (rule A5): `poll_end` for everybody, then one last question. A hit
@@ -291,8 +295,10 @@ impl Inner {
         let leaves = self.hot.mode.get() && !self.hot.is_walked();
         if leaves {
             self.hot.walk(|token, handler| {
-                if self.end(cx, token, handler) {
+                // First: it may pause its group, and is asked after the resume then.
+                if self.is_begun(token) {
                     self.hot.newcomers.borrow_mut().push(token);
+                    self.end(cx, token, handler);
                 }
             });
             self.hot.ask_busy_ones();
@@ -311,23 +317,30 @@ impl Inner {
             self.hot.add_rounds(cooling::BEGIN_AND_END);
         }
         while let Some(token) = self.hot.next_unasked(&mut before) {
-            let Some(handler) = self.polled_handler(token) else {
-                // Perhaps its group is paused: then it is asked after the resume.
-                if self.registry.borrow().get(token).is_some() {
-                    self.owed_a_look.borrow_mut().push(token);
-                }
-                continue;
-            };
             self.hot.ask_once(token);
-            if cx.call(|_| handler.poll()) {
-                hit = true;
-                let _ = self.note_hit(token, ready);
-            } else {
-                self.hot.answered(token);
-            }
+            hit |= self.ask_noted(cx, token, ready);
         }
         // One that was asked may have brought others in: they are asked by the next iteration, which comes at once.
         hit || self.hot.is_anybody_unasked()
+    }
+
+    /// Asks one that is noted as unasked and, after a no, no longer is. A hit goes to `ready`; true if there was one.
+    pub(crate) fn ask_noted(&self, cx: &Context, token: Token, ready: &mut ReadyList) -> bool {
+        let Some(handler) = self.polled_handler(token) else {
+            self.hot.answered(token);
+            // Perhaps its group is paused: then it is asked after the resume.
+            if self.registry.borrow().get(token).is_some() {
+                self.owed_a_look.borrow_mut().push(token);
+            }
+            return false;
+        };
+        let hit = cx.call(|_| handler.poll());
+        if hit {
+            let _ = self.note_hit(token, ready);
+        } else {
+            self.hot.answered(token);
+        }
+        hit
     }
 
     /// Now on the loop's own clock.

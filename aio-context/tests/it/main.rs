@@ -11,6 +11,7 @@ mod boards;
 mod bottom_halves;
 mod closures;
 mod cooling;
+mod cooling_ends;
 mod dispatch;
 mod doorbells;
 mod equivalents;

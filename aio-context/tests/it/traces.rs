@@ -337,6 +337,15 @@ fn regressions(waiter: Waiter) {
             "polling 5; watch a r polled; on a.end { work e, replace e e polled, work a }; watch e r in h; wait 11; \
              on e.poll_ready { wait 8 }; wait 26; poll",
         ),
+        // One that paused its group by its `poll_end` was asked while paused, or not again after the resume.
+        (
+            "fixed",
+            "watch a r polled; watch e r polled; watch f r polled; polling 50; repeat 40 { work a, wait 1, wait 1 }; on e.end { pause zz }; wait 11",
+        ),
+        (
+            "fixed",
+            "watch a r in h polled; on a.end { pause h }; polling 1000; work a; wait 22; polling 0; work a; wait 8; resume h; poll",
+        ),
         // A hurry that was served made the next one without any look like one (rule H8).
         ("never", "bh x; schedule x; schedule x; poll; delete x; wait 1"),
         (

@@ -37,6 +37,7 @@ const PPOLL: &[Errno] = &[Errno::NOMEM, Errno::INVAL];
 impl World {
     /// Every call costs time and lets others act.
     fn enter(&self, name: &'static str) {
+        self.readings.set(0);
         self.pass(50 + self.below(200));
         self.others_may_act();
         let (calls, since) = self.idle_calls.get();

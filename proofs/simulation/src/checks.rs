@@ -99,15 +99,11 @@ impl World {
             return None;
         }
         // Reading it is no step of the loop's.
-        let busy = self.busy_acting.replace(true);
-        let (time, frozen, dice) = (self.time.get(), self.frozen.get(), self.dice.borrow().clone());
+        let peeking = self.peeking.replace(true);
         let now = self
             .cx()
             .map(|cx| cx.now(aio_context::ClockId::Virtual).as_nanos());
-        self.time.set(time);
-        self.frozen.set(frozen);
-        *self.dice.borrow_mut() = dice;
-        self.busy_acting.set(busy);
+        self.peeking.set(peeking);
         now
     }
 

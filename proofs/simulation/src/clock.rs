@@ -12,7 +12,10 @@ pub(crate) struct SimulatedClock;
 impl Clock for SimulatedClock {
     fn now(&self) -> Moment {
         world::with(|world| {
-            world.pass_a_little();
+            if world.peeking.get() {
+                return Moment::from_nanos(world.peek_time());
+            }
+            world.pass_for_a_reading();
             world.others_may_act();
             let ahead = if world.plant == Some(Plant::ClockAhead) {
                 2_000_000

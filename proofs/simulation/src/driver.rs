@@ -137,6 +137,8 @@ fn new_world(seed: u64, backing: Vec<Rc<OwnedFd>>, plant: Option<Plant>, trace: 
         time: Cell::new(1_000_000_000),
         grain: Cell::new(1),
         frozen: Cell::new((0, 0)),
+        readings: Cell::new(0),
+        peeking: Cell::new(false),
         busy_acting: Cell::new(false),
         agenda: RefCell::default(),
         next_id: Cell::new(0),

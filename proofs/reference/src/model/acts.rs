@@ -245,16 +245,17 @@ impl Model {
             }
             one.parked = Parked::No;
         }
-        // A number that was closed meanwhile cannot be watched again.
+        // A number that was closed meanwhile cannot be watched again. All hear of it, also if one of them panics.
+        let mut told = Ok(());
         while let Some(Callback::Of(label, Side::Broken)) = self.next_call() {
             let is_it = |one: &Registration| one.label == label && heard.contains(&one.id);
             let place = self.registrations.iter().position(is_it);
             match place.filter(|place| !self.files.is_open(self.registrations[*place].fd)) {
-                Some(place) => self.give_up(place)?,
+                Some(place) => told = told.and(self.give_up(place)),
                 None => break,
             }
         }
-        Ok(())
+        told
     }
 
     pub(super) fn run_deferred(&mut self, op: &Op) {
