@@ -14,7 +14,7 @@ use crate::Context;
 use crate::Handler;
 use crate::context::{Inner, Wait};
 use crate::found::Found;
-use crate::hot::Busy;
+use crate::hot::{Busy, Hot};
 use crate::polling::Polled;
 use crate::waiting::Plan;
 
@@ -215,7 +215,9 @@ impl Inner {
         self.hot.answered(token);
         let _exclusive = self.hold(cx, token, handler.exclusive());
         let _busy = (!nests).then(|| Busy::new(&self.hot, token));
+        let unserved = Unserved(&self.hot, token);
         cx.call(|cx| handler.poll_ready(cx));
+        std::mem::forget(unserved);
         true
     }
 
@@ -308,6 +310,16 @@ impl<'a> Depth<'a> {
 impl Drop for Depth<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
+    }
+}
+
+/// A handler that said yes is being called. If it panics, its work is perhaps still there, and perhaps nobody kicks for it: it is
+/// asked again before the next wait, as a descriptor would be reported again.
+struct Unserved<'a>(&'a Hot, Token);
+
+impl Drop for Unserved<'_> {
+    fn drop(&mut self) {
+        self.0.ask_once(self.1);
     }
 }
 

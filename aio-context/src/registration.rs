@@ -276,14 +276,12 @@ impl Inner {
     pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
         let interest = interest.canonical();
         self.edges.want(interest);
-        let mut registry = self.registry.borrow_mut();
-        let former = registry
-            .set_interest(token, interest)
-            .ok_or_else(not_registered)?;
+        let registry = self.registry.borrow();
+        let former = registry.interest(token).ok_or_else(not_registered)?;
         if former == interest {
             return Ok(());
         }
-        let effective = registry.effective_interest(token).unwrap_or(Interest::NONE);
+        let effective = registry.effective(token, interest).unwrap_or(Interest::NONE);
         let owner = registry
             .get(token)
             .filter(|entry| !entry.in_backend)
@@ -293,8 +291,9 @@ impl Inner {
             Some(owner) => self.enter_backend(token, Watched::new(owner), effective),
             None => self.backend.borrow_mut().modify(token, effective),
         };
-        if told.is_err() {
-            self.registry.borrow_mut().set_interest(token, former);
+        if told.is_ok() {
+            // Not before: an edge of the former interest would be lost.
+            self.registry.borrow_mut().set_interest(token, interest);
         }
         self.wake_if_about_to_wait();
         told.map_err(|why| explained_if_all("change an interest", self.backend.borrow().name(), why))

@@ -187,8 +187,14 @@ impl<T> Registry<T> {
     /// What the backend should be waiting for now: nothing while the handler is parked.
     #[must_use]
     pub fn effective_interest(&self, token: Token) -> Option<Interest> {
+        self.effective(token, self.interest(token)?)
+    }
+
+    /// What the backend should be waiting for if the interest were this one.
+    #[must_use]
+    pub fn effective(&self, token: Token, interest: Interest) -> Option<Interest> {
         self.slots.get(token).map(|slot| match slot.parked.get() {
-            Parked::No => slot.interest,
+            Parked::No => interest,
             Parked::Held | Parked::Listed(_) => Interest::NONE,
         })
     }

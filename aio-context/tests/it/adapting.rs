@@ -8,62 +8,40 @@ use std::time::Duration;
 
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    Backend, Context, Interest, Iteration, ManualClock, Policy, PollParams, PollPolicy, ReadyList,
-    Registration, Token, Wait, Watched,
+    Context, Iteration, ManualClock, Policy, PollParams, PollPolicy, ReadyList, Registration, Wait,
 };
 use aio_pollctl::HandlerMemory;
 
 use crate::common::{Kick, watch, watch_polled};
+use crate::spoiled::{Spoil, Spoiled};
 
 const US: Duration = Duration::from_micros(1);
-
-/// A backend whose waits take a time of their own on a simulated clock, and end with events.
-struct Slow {
-    real: Ppoll,
-    clock: Arc<ManualClock>,
-    next: Next,
-}
 
 /// How long the next wait takes, and who is kicked then.
 type Next = Rc<Cell<(Duration, Vec<Rc<Kick>>)>>;
 
+/// Waits take a time of their own on a simulated clock, and end with events.
+struct Slow {
+    clock: Arc<ManualClock>,
+    next: Next,
+}
+
 impl std::fmt::Debug for Slow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.real.fmt(f)
+        self.clock.fmt(f)
     }
 }
 
-impl Backend for Slow {
-    fn name(&self) -> &'static str {
-        "slow"
-    }
-    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        self.real.add(fd, token, interest)
-    }
-    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        self.real.modify(token, interest)
-    }
-    fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.real.remove(token)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+impl Spoil for Slow {
+    const NAME: &'static str = "slow";
+
+    fn wait(&mut self, timeout: &mut Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
         if timeout.is_none() {
             let (takes, kicks) = self.next.take();
             self.clock.advance(takes);
             kicks.iter().for_each(|kick| kick.kick());
         }
-        self.real.wait(timeout, ready)
-    }
-    fn watched(&self) -> usize {
-        self.real.watched()
-    }
-
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.real.visit(each);
-    }
-
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.real.drain(each);
+        Ok(())
     }
 }
 
@@ -79,13 +57,12 @@ impl Scene {
         let clock = Arc::new(ManualClock::new());
         clock.advance(Duration::from_secs(1));
         let next = Next::default();
-        let backend = Slow {
-            real: Ppoll::new(),
+        let slow = Slow {
             clock: clock.clone(),
             next: next.clone(),
         };
         let cx = Context::builder()
-            .backend(Box::new(backend))
+            .backend(Box::new(Spoiled(Ppoll::new(), slow)))
             .monotonic(clock.clone())
             .policy(policy)
             .poll_params(PollParams::up_to(Duration::from_nanos(32_768)))

@@ -130,7 +130,10 @@ impl Scene {
     }
 
     fn left(&self) -> u32 {
-        let left = self.leaving.iter().filter(|leaving| leaving.at_end.borrow().is_none());
+        let left = self
+            .leaving
+            .iter()
+            .filter(|leaving| leaving.at_end.borrow().is_none());
         left.count() as u32
     }
 }
@@ -174,7 +177,11 @@ fn b5_a8_who_is_paused_by_its_leaving_is_not_asked_before_the_resume() {
     drop(pause.take());
     scene.turn(2);
     assert_eq!(scene.left(), 40, "a pause ends poll mode for all of the group");
-    assert_eq!(scene.served(), 40, "work without a kick is found after the resume");
+    assert_eq!(
+        scene.served(),
+        40,
+        "work without a kick is found after the resume"
+    );
 }
 
 #[test]

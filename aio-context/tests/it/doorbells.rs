@@ -1,14 +1,17 @@
 //! Edges: what is reported once is delivered once, through panics, nested polls, pauses and moves between backends.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{Context, Doorbell, GroupId, Handler, Interest, Registration, Wait};
+use aio_backend_epoll::Epoll;
+use aio_context::{Context, Doorbell, GroupId, Handler, Interest, Registration, Token, Wait};
 use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::common::{Bench, Count, Kick, everywhere};
+use crate::common::{Bench, Count, Kick, everywhere, watch};
+use crate::spoiled::{Spoil, Spoiled};
 
 everywhere! {
     d3_a_ring_is_served_once
@@ -254,4 +257,40 @@ fn edges_survive_a_context_that_climbs() {
         );
         climbed = cx.reports_edges();
     }
+}
+
+/// Changes no interest while it is told to.
+#[derive(Debug)]
+struct Unwilling(Rc<Cell<bool>>);
+
+impl Spoil for Unwilling {
+    const NAME: &'static str = "unwilling";
+
+    fn modify(&mut self, _: Token) -> io::Result<()> {
+        if self.0.get() {
+            return Err(io::Error::from_raw_os_error(12)); // ENOMEM
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn b4_a_change_of_interest_that_fails_loses_no_edge() {
+    let unwilling = Rc::new(Cell::new(true));
+    let backend = Spoiled(Epoll::new().unwrap(), Unwilling(unwilling));
+    let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
+    let edge = Kick::new();
+    let interest = Interest::READ | Interest::EDGE;
+    let registration = cx.watch(edge.clone(), interest).unwrap();
+    let meddles = Kick::with(move |kick, _| {
+        kick.clear();
+        let why = registration.set_interest(Interest::WRITE).unwrap_err();
+        assert!(why.to_string().contains("change an interest"), "{why}");
+    });
+    let _registration = watch(&cx, &meddles);
+    // Both are found by one wait, this one first.
+    meddles.kick();
+    edge.kick();
+    assert!(cx.poll(Wait::NoBlock).unwrap());
+    assert_eq!((meddles.count.get(), edge.count.get()), (1, 1));
 }

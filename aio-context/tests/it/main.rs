@@ -25,6 +25,7 @@ mod pausing;
 mod polling;
 mod registry;
 mod remote;
+mod spoiled;
 mod tidy;
 mod timers;
 mod traces;

@@ -9,48 +9,25 @@ use std::time::Duration;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Backend, Context, Handler, Interest, Readiness, ReadyList, Refused, Token, Wait, Watched};
+use aio_context::{Context, Handler, Interest, Readiness, ReadyList, Refused, Token, Wait};
 
 use crate::common::{Kick, watch};
+use crate::spoiled::{Spoil, Spoiled};
 use crate::warnings::warnings;
 
-/// An upper rung that fails: at its making, or at its third descriptor.
+/// Fails from the third descriptor on; counts them.
 #[derive(Debug)]
-struct Failing {
-    inner: Epoll,
-    adds: u32,
-}
+struct Full(u32);
 
-impl Backend for Failing {
-    fn name(&self) -> &'static str {
-        "failing"
-    }
-    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        self.adds += 1;
-        if self.adds >= 3 {
-            return Err(io::Error::from_raw_os_error(28)); // ENOSPC
+impl Spoil for Full {
+    const NAME: &'static str = "failing";
+
+    fn add(&mut self, _: Token) -> io::Result<()> {
+        self.0 += 1;
+        if self.0 < 3 {
+            return Ok(());
         }
-        self.inner.add(fd, token, interest)
-    }
-    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        self.inner.modify(token, interest)
-    }
-    fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.inner.remove(token)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        self.inner.wait(timeout, ready)
-    }
-    fn watched(&self) -> usize {
-        self.inner.watched()
-    }
-
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.inner.visit(each);
-    }
-
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.inner.drain(each);
+        Err(io::Error::from_raw_os_error(28)) // ENOSPC
     }
 }
 
@@ -94,12 +71,7 @@ fn b4_no_epoll_descriptor_to_be_had() {
 #[test]
 fn b4_epoll_is_full_in_the_middle() {
     for climb_at in [0, 2, 5] {
-        let make = || {
-            Ok(Failing {
-                inner: Epoll::new()?,
-                adds: 0,
-            })
-        };
+        let make = || Ok(Spoiled(Epoll::new()?, Full(0)));
         let logged = warnings(|| {
             let ladder = Ladder::new(Ppoll::new(), make, climb_at);
             goes_on(&Context::builder().backend(Box::new(ladder)).build().unwrap());
@@ -122,39 +94,18 @@ fn b4_no_refusal_no_warning() {
     assert!(logged.is_empty(), "{logged:#?}");
 }
 
-/// A backend that cannot wait once.
+/// Cannot wait once.
 #[derive(Debug)]
-struct Sleepless(Epoll, bool);
+struct Sleepless(bool);
 
-impl Backend for Sleepless {
-    fn name(&self) -> &'static str {
-        "sleepless"
-    }
-    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        self.0.add(fd, token, interest)
-    }
-    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        self.0.modify(token, interest)
-    }
-    fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.0.remove(token)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        if std::mem::take(&mut self.1) {
+impl Spoil for Sleepless {
+    const NAME: &'static str = "sleepless";
+
+    fn wait(&mut self, _: &mut Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
+        if std::mem::take(&mut self.0) {
             return Err(io::Error::from_raw_os_error(9)); // EBADF
         }
-        self.0.wait(timeout, ready)
-    }
-    fn watched(&self) -> usize {
-        self.0.watched()
-    }
-
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.0.visit(each);
-    }
-
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.0.drain(each);
+        Ok(())
     }
 }
 
@@ -169,55 +120,35 @@ fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
             .unwrap();
         assert_eq!(refused.source.raw_os_error(), Some(errno));
     };
-    let backend = Sleepless(Epoll::new().unwrap(), true);
+    let backend = Spoiled(Epoll::new().unwrap(), Sleepless(true));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.poll(Wait::NoBlock).unwrap_err();
     says(why, &["wait", "sleepless", "os error 9", "look for a close()"], 9);
     assert!(!cx.poll(Wait::NoBlock).unwrap(), "and the loop goes on");
 
-    let backend = Failing {
-        inner: Epoll::new().unwrap(),
-        adds: 1,
-    };
+    let backend = Spoiled(Epoll::new().unwrap(), Full(1));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.watch(Kick::new(), Interest::READ).unwrap_err();
     says(why, &["add a descriptor", "os error 28", "max_user_watches"], 28);
 }
 
-/// A backend that finds the first descriptor of all closed, the loop's own.
+/// Finds the first descriptor of all closed, the loop's own.
 #[derive(Debug)]
-struct Robbed(Epoll, Option<Token>, Rc<Cell<bool>>);
+struct Robbed(Option<Token>, Rc<Cell<bool>>);
 
-impl Backend for Robbed {
-    fn name(&self) -> &'static str {
-        "robbed"
+impl Spoil for Robbed {
+    const NAME: &'static str = "robbed";
+
+    fn add(&mut self, token: Token) -> io::Result<()> {
+        self.0.get_or_insert(token);
+        Ok(())
     }
-    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        self.1.get_or_insert(token);
-        self.0.add(fd, token, interest)
-    }
-    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        self.0.modify(token, interest)
-    }
-    fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.0.remove(token)
-    }
-    fn wait(&mut self, _: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        if let (Some(own), true) = (self.1, self.2.get()) {
+    fn wait(&mut self, timeout: &mut Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        if let (Some(own), true) = (self.0, self.1.get()) {
             ready.push(own, Readiness::NVAL);
         }
-        self.0.wait(Some(Duration::ZERO), ready)
-    }
-    fn watched(&self) -> usize {
-        self.0.watched()
-    }
-
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.0.visit(each);
-    }
-
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.0.drain(each);
+        *timeout = Some(Duration::ZERO);
+        Ok(())
     }
 }
 
@@ -225,7 +156,7 @@ impl Backend for Robbed {
 #[test]
 fn r4_a_loop_whose_own_eventfd_was_closed_says_so_and_does_its_work() {
     let closed = Rc::new(Cell::new(false));
-    let backend = Robbed(Epoll::new().unwrap(), None, closed.clone());
+    let backend = Spoiled(Epoll::new().unwrap(), Robbed(None, closed.clone()));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let kick = Kick::new();
     let _registration = watch(&cx, &kick);
@@ -247,11 +178,8 @@ fn r4_a_loop_whose_own_eventfd_was_closed_says_so_and_does_its_work() {
 /// The system refuses the new handler and will not have the former one back either: nobody may be registered and deaf.
 #[test]
 fn r3_a_replacement_that_fails_twice_leaves_nobody_deaf() {
-    let backend = Failing {
-        inner: Epoll::new().unwrap(),
-        // The doorbell's, and the one of the first handler.
-        adds: 0,
-    };
+    // It has room for the doorbell's, and for the one of the first handler.
+    let backend = Spoiled(Epoll::new().unwrap(), Full(0));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let kick = Kick::new();
     let registration = watch(&cx, &kick);

@@ -8,13 +8,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend_ppoll::Ppoll;
-use aio_context::{
-    Backend, Context, GroupId, Handler, Interest, Paused, Pollable, ReadyList, Token, Wait, Watched,
-    WeakContext,
-};
+use aio_context::{Context, GroupId, Handler, Interest, Paused, Pollable, Token, Wait, WeakContext};
 
 use crate::common::Kick;
 use crate::polling::always;
+use crate::spoiled::{Spoil, Spoiled};
 
 const MICRO: Duration = Duration::from_micros(1);
 
@@ -95,46 +93,25 @@ fn b5_d9_a_panic_when_a_pause_begins_leaves_nobody_polled() {
     assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
 }
 
-/// A backend that cannot silence or wake one descriptor again, once it is told so.
+/// Cannot silence or wake one descriptor again, once it is told so.
 #[derive(Debug)]
-struct Stubborn(Ppoll, Rc<Cell<Option<Token>>>);
+struct Stubborn(Rc<Cell<Option<Token>>>);
 
-impl Backend for Stubborn {
-    fn name(&self) -> &'static str {
-        "stubborn"
-    }
-    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        self.0.add(fd, token, interest)
-    }
-    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        if self.1.get() == Some(token) {
+impl Spoil for Stubborn {
+    const NAME: &'static str = "stubborn";
+
+    fn modify(&mut self, token: Token) -> io::Result<()> {
+        if self.0.get() == Some(token) {
             return Err(io::Error::from_raw_os_error(9)); // EBADF
         }
-        self.0.modify(token, interest)
-    }
-    fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.0.remove(token)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        self.0.wait(timeout, ready)
-    }
-    fn watched(&self) -> usize {
-        self.0.watched()
-    }
-
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.0.visit(each);
-    }
-
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.0.drain(each);
+        Ok(())
     }
 }
 
 #[test]
 fn b5_d9_a_panic_when_a_pause_ends_leaves_nobody_deaf() {
     let refused = Rc::new(Cell::new(None));
-    let backend = Stubborn(Ppoll::new(), refused.clone());
+    let backend = Spoiled(Ppoll::new(), Stubborn(refused.clone()));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let (group, kick) = (cx.new_group(), Kick::new());
     let first = fragile(&cx, group);

@@ -346,6 +346,11 @@ fn regressions(waiter: Waiter) {
             "fixed",
             "watch a r in h polled; on a.end { pause h }; polling 1000; work a; wait 22; polling 0; work a; wait 8; resume h; poll",
         ),
+        // Work that nobody kicks for was slept over after a panic of the handler that was called for it.
+        (
+            "fixed",
+            "watch a r polled; polling 1000; work a; wait 22; polling 0; work a; on a.poll_ready { panic }; wait 8; on a.poll_ready { drain a }; wait 8",
+        ),
         // A hurry that was served made the next one without any look like one (rule H8).
         ("never", "bh x; schedule x; schedule x; poll; delete x; wait 1"),
         (

@@ -154,12 +154,26 @@ impl Model {
     fn call(&mut self, place: usize, side: Side) -> Flow {
         let one = &self.registrations[place];
         let (label, fd) = (one.label, one.fd);
+        let (id, handler, unkicked) = (one.id, one.handler, self.devices[fd.place()].unkicked);
         if one.polled && !one.begun {
-            // It knows that polling is over: what it leaves is its own affair.
+            // It knows that polling is over: what it leaves is its own affair, unless it panics.
             self.devices[fd.place()].unkicked = false;
         }
         let usual = self.usual(fd, side);
-        self.called(Callback::Of(label, side), usual.as_slice())
+        let called = self.called(Callback::Of(label, side), usual.as_slice());
+        if called.is_err() && side == Side::PollReady {
+            self.ask_again(id, handler, unkicked);
+        }
+        called
+    }
+
+    /// A handler that panicked when it was served has perhaps left its work there, for which nobody kicks.
+    fn ask_again(&mut self, id: u64, handler: u64, unkicked: bool) {
+        let Some(place) = self.place(id) else { return };
+        let one = &mut self.registrations[place];
+        one.owed = true;
+        let device = &mut self.devices[one.fd.place()];
+        device.unkicked |= unkicked && one.handler == handler && device.work > 0;
     }
 
     /// Rule D3, with the second look of rule R9.

@@ -1,0 +1,268 @@
+//! Many seeds on all cores: counted up from a first one, with progress every five seconds, and what fails printed at once.
+//!
+//! It is what the long programs of the proofs have in common. What a seed does, and what is said of it, is theirs. A place that is
+//! kept is never beyond a seed that has failed, or that is still under way: who goes on from there misses nothing. A seed
+//! that panics has failed, and the others go on.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+/// Options that all long runs have.
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// The first seed
+    #[arg(long, env = "AIO_SEED", default_value_t = 0)]
+    pub seed: u64,
+    /// Keeps the place in this file, and goes on from there
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
+    /// So many threads at once [default: as many as there are cores]
+    #[arg(long)]
+    pub threads: Option<NonZero<usize>>,
+}
+
+/// So many failures are enough.
+const MOST_FAILURES: usize = 10;
+/// How often progress is shown, and the place kept.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Where a run is.
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    under_way: BTreeSet<u64>,
+    failed: BTreeSet<u64>,
+    done: u64,
+}
+
+impl State {
+    /// The first seed that is not known to be good.
+    fn place(&self) -> u64 {
+        let first = |seeds: &BTreeSet<u64>| seeds.first().copied().unwrap_or(self.next);
+        first(&self.under_way).min(first(&self.failed)).min(self.next)
+    }
+}
+
+struct Run {
+    end: u64,
+    state: Mutex<State>,
+}
+
+/// Runs `count` seeds, or what an earlier run with the same place has left of them; `one` runs a seed, and `so_far` says what
+/// all of them have done.
+///
+/// The exit code is a failure if a seed has failed; after ten of them no other is begun.
+///
+/// # Errors
+/// If the file to go on from holds no place.
+pub fn run<E: Display>(
+    args: &Args,
+    count: u64,
+    one: impl Fn(u64) -> Result<(), E> + Sync,
+    so_far: impl Fn() -> String,
+) -> anyhow::Result<ExitCode> {
+    let end = args.seed.saturating_add(count);
+    let first = match &args.resume {
+        Some(file) => place_in(file)?.unwrap_or(args.seed),
+        None => args.seed,
+    };
+    anyhow::ensure!(
+        (args.seed..=end).contains(&first),
+        "the place {first} is none of the seeds {}..{end}; remove the file to begin anew",
+        args.seed
+    );
+    let threads = args.threads.or_else(|| std::thread::available_parallelism().ok());
+    let threads = threads.map_or(1, NonZero::get);
+    println!("seeds {first}..{end}, {threads} threads");
+    let run = Run {
+        end,
+        state: Mutex::new(State {
+            next: first,
+            ..State::default()
+        }),
+    };
+    let began = Instant::now();
+    let show = |run: &Run| {
+        let state = run.state();
+        println!(
+            "{} of {} seeds, {}, {} failures, {:.0} s",
+            state.done,
+            end - first,
+            so_far(),
+            state.failed.len(),
+            began.elapsed().as_secs_f64()
+        );
+        save(args, state.place());
+    };
+    // Nothing is sent: the channel ends with the last thread.
+    let (at_work, ended) = channel::<()>();
+    std::thread::scope(|scope| {
+        for at_work in vec![at_work; threads] {
+            let (run, one) = (&run, &one);
+            scope.spawn(move || {
+                let _at_work = at_work;
+                run.work(one);
+            });
+        }
+        while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+            show(&run);
+        }
+    });
+    show(&run);
+    let is_good = run.state().failed.is_empty();
+    Ok(if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+impl Run {
+    /// Nothing panics while it is locked.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) -> Option<u64> {
+        let mut state = self.state();
+        let seed = state.next;
+        if seed >= self.end || state.failed.len() >= MOST_FAILURES {
+            return None;
+        }
+        state.next += 1;
+        state.under_way.insert(seed);
+        Some(seed)
+    }
+
+    fn work<E: Display>(&self, one: &impl Fn(u64) -> Result<(), E>) {
+        while let Some(seed) = self.begin() {
+            let ended = catch_unwind(AssertUnwindSafe(|| one(seed)));
+            let failure = match ended {
+                Ok(Ok(())) => None,
+                Ok(Err(why)) => Some(why.to_string()),
+                Err(_) => Some("a panic, see above".to_owned()),
+            };
+            let mut state = self.state();
+            state.under_way.remove(&seed);
+            state.done += 1;
+            if let Some(why) = failure {
+                println!("AIO_SEED={seed}: {why}");
+                state.failed.insert(seed);
+            }
+        }
+    }
+}
+
+fn place_in(file: &Path) -> anyhow::Result<Option<u64>> {
+    if !file.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let place = text.trim().parse();
+    place
+        .map(Some)
+        .with_context(|| format!("{} holds no seed", file.display()))
+}
+
+/// The place is a convenience: a run does not fail because it cannot be kept.
+fn save(args: &Args, seed: u64) {
+    if let Some(file) = &args.resume
+        && let Err(why) = std::fs::write(file, format!("{seed}\n"))
+    {
+        println!("the place could not be kept in {}: {why}", file.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    fn args(file: &Path) -> Args {
+        Args {
+            seed: 5,
+            resume: Some(file.to_owned()),
+            threads: NonZero::new(3),
+        }
+    }
+
+    fn is_good(code: ExitCode) -> bool {
+        format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS)
+    }
+
+    #[test]
+    fn all_seeds_are_run_once_and_a_second_run_has_nothing_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let (args, sum) = (args(&directory.path().join("place")), AtomicU64::new(0));
+        let one = |seed| {
+            sum.fetch_add(seed, Ordering::Relaxed);
+            Ok::<(), &str>(())
+        };
+        for _ in 0..2 {
+            assert!(is_good(run(&args, 100, one, String::new).unwrap()));
+            assert_eq!(sum.load(Ordering::Relaxed), (5..105).sum());
+        }
+    }
+
+    #[test]
+    fn what_fails_is_the_place_to_go_on_from() {
+        let directory = tempfile::tempdir().unwrap();
+        let args = args(&directory.path().join("place"));
+        let one = |seed| match seed {
+            40 => Err("no"),
+            31 => panic!("planned"),
+            _ => Ok(()),
+        };
+        assert!(!is_good(run(&args, 100, one, String::new).unwrap()));
+        assert_eq!(place_in(args.resume.as_ref().unwrap()).unwrap(), Some(31));
+        let seen = Mutex::new(BTreeSet::new());
+        let one = |seed| {
+            seen.lock().unwrap().insert(seed);
+            Ok::<(), &str>(())
+        };
+        assert!(is_good(run(&args, 100, one, String::new).unwrap()));
+        assert_eq!(seen.into_inner().unwrap(), (31..105).collect());
+    }
+
+    #[test]
+    fn too_many_failures_end_a_run() {
+        let count = AtomicU64::new(0);
+        let one = |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Err("no")
+        };
+        let args = Args::default();
+        assert!(!is_good(run(&args, 1 << 40, one, String::new).unwrap()));
+        let cores = std::thread::available_parallelism().unwrap().get() as u64;
+        assert!(count.into_inner() < MOST_FAILURES as u64 + cores);
+    }
+
+    #[test]
+    fn a_place_that_is_none_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let args = args(&directory.path().join("place"));
+        for (text, words) in [
+            ("seven", "holds no seed"),
+            ("4", "is none of"),
+            ("106", "is none of"),
+        ] {
+            std::fs::write(args.resume.as_ref().unwrap(), text).unwrap();
+            let told = run(&args, 100, |_| Ok::<(), &str>(()), String::new).unwrap_err();
+            assert!(told.to_string().contains(words), "{told}");
+        }
+    }
+}
