@@ -312,7 +312,12 @@ impl Model {
             return;
         }
         self.urgent |= matches!(op, Op::Schedule(_));
-        if !std::mem::replace(&mut half.queued, true) {
+        if std::mem::replace(&mut half.queued, true) {
+            if matches!(op, Op::Delete(_)) {
+                // It is freed when its turn comes, which need not be soon.
+                return;
+            }
+        } else {
             self.inbox.push(index);
         }
         self.changed();
