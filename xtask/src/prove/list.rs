@@ -164,8 +164,8 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check(
         "mutants",
-        ["changed lines", "five crates"],
-        [30, 360],
+        ["changed lines", "all libraries"],
+        [30, 480],
         mutants::run,
     )
     .needing(&["cargo-mutants"]),
