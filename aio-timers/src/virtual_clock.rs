@@ -251,6 +251,29 @@ mod tests {
     }
 
     #[test]
+    fn t2_who_is_told_sees_the_change_until_its_own_subscription_ends() {
+        let clock = Arc::new(VirtualClock::new(Arc::new(ManualClock::new())));
+        let [seen, later] = [(); 2].map(|()| Arc::new(Mutex::new(Vec::new())));
+        let subscribe = |seen: &Arc<Mutex<Vec<bool>>>| {
+            let (weak, seen) = (Arc::downgrade(&clock), seen.clone());
+            clock.subscribe(move || {
+                let runs = weak.upgrade().is_some_and(|clock| clock.is_running());
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(runs);
+            })
+        };
+        let _first = subscribe(&seen);
+        let second = subscribe(&later);
+        clock.stop();
+        drop(second);
+        clock.start();
+        let told = |seen: &Mutex<Vec<bool>>| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        assert_eq!(
+            (told(&seen), told(&later)),
+            ([false, true].into(), [false].into())
+        );
+    }
+
+    #[test]
     fn t2_a_clock_that_is_warped_while_it_stands_stands() {
         let source = Arc::new(ManualClock::new());
         let clock = VirtualClock::new(source.clone());
