@@ -8,6 +8,9 @@ use std::thread;
 use super::*;
 use crate::Notifier;
 
+#[path = "line_tests.rs"]
+mod line;
+
 /// What [`Run`] says, to be compared.
 #[derive(Debug, PartialEq, Eq)]
 enum Said<T> {
