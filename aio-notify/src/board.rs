@@ -92,14 +92,15 @@ impl Board {
     }
 
     fn end_rest(&self, turn: u64) {
+        let next = turn + 1;
         if planted(Fault::EndAnyRest) {
-            self.turn.store(turn + 1, Ordering::Relaxed);
+            self.turn.store(next, Ordering::Relaxed);
             return;
         }
         // Another ring, or the loop itself, may have been first.
         let _ = self
             .turn
-            .compare_exchange(turn, turn + 1, Ordering::Relaxed, Ordering::Relaxed);
+            .compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The loop will look at the board by itself until it rests: rings need not wake it.
@@ -204,7 +205,7 @@ mod tests {
         while let Some(source) = board.find(next) {
             assert!(board.take(source) && !board.take(source));
             found.push(source);
-            next = source + 1;
+            next = source;
         }
         found
     }
@@ -242,6 +243,22 @@ mod tests {
         }
         assert_eq!(all(&board, 65), [65, 640, 999, 3, 64]);
         assert_eq!(all(&board, 0), []);
+    }
+
+    #[test]
+    fn sources_in_the_same_place_of_several_words_do_not_hide_each_other() {
+        let (board, rung) = (Board::new(1000), [64 + 3, 128 + 3, 512 + 3, 576 + 3, 960 + 3]);
+        for source in rung {
+            board.ring(source, || {});
+        }
+        assert_eq!(all(&board, 0), rung);
+    }
+
+    #[test]
+    fn a_board_has_as_many_sources_as_were_asked_for() {
+        for sources in [0, 1, 64, 65, 1000] {
+            assert_eq!(Board::new(sources).sources(), sources);
+        }
     }
 
     #[test]

@@ -94,10 +94,11 @@ impl State {
     /// what the posters released, and what those did who gave up their handles; releases that the link was read.
     #[inline]
     pub(crate) fn begin(&self) -> Begun {
-        let mut gone = QUEUED | WANTED;
-        if planted(Fault::BeginKeepsQueued) {
-            gone &= !QUEUED;
-        }
+        let gone = if planted(Fault::BeginKeepsQueued) {
+            WANTED
+        } else {
+            QUEUED | WANTED
+        };
         let (order, load_order) = if planted(Fault::BeginRelaxed) {
             (Ordering::Relaxed, Ordering::Relaxed)
         } else {
@@ -108,14 +109,12 @@ impl State {
             if before < HANDLE {
                 return Begun::Last;
             }
+            let after = before & !gone;
             if planted(Fault::BeginInTwoSteps) {
-                self.0.store(before & !gone, Ordering::Release);
+                self.0.store(after, Ordering::Release);
                 break;
             }
-            match self
-                .0
-                .compare_exchange_weak(before, before & !gone, order, load_order)
-            {
+            match self.0.compare_exchange_weak(before, after, order, load_order) {
                 Ok(_) => break,
                 Err(now) => before = now,
             }

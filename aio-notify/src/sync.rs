@@ -131,9 +131,7 @@ pub(crate) const fn planted(_: Fault) -> bool {
 }
 
 #[cfg(any(loom, shuttle))]
-pub(crate) fn planted(fault: Fault) -> bool {
-    crate::planting::is_planted(fault)
-}
+pub(crate) use crate::planting::is_planted as planted;
 
 /// Whether a model is being torn down after a failure: its atomics cannot be used any more, and what they hold is left.
 pub(crate) fn is_torn_down() -> bool {
