@@ -148,4 +148,28 @@ mod tests {
         }
         assert!(!concerns_all(&io::Error::other("made up")));
     }
+
+    #[test]
+    fn b4_each_kind_of_error_has_a_remedy_of_its_own() {
+        let kinds: [&[Errno]; 8] = [
+            &[Errno::MFILE],
+            &[Errno::NFILE],
+            &[Errno::NOSPC],
+            &[Errno::NOMEM],
+            &[Errno::BADF, Errno::INVAL],
+            &[Errno::NOSYS, Errno::PERM],
+            &[Errno::LOOP],
+            &[Errno::NODEV],
+        ];
+        let mut known = vec![remedy(&io::Error::other("?"))];
+        for kind in kinds {
+            let told = kind[0];
+            let told = remedy(&told.into());
+            assert!(!known.contains(&told), "{kind:?}: {told}");
+            for errno in kind {
+                assert_eq!(remedy(&(*errno).into()), told, "{errno:?}");
+            }
+            known.push(told);
+        }
+    }
 }

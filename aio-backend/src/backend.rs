@@ -114,3 +114,45 @@ pub trait Backend: fmt::Debug {
     /// Hands every registration to `each` and is empty afterwards, as if newly made.
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only what every backend has to have.
+    #[derive(Debug)]
+    struct Least;
+
+    impl Backend for Least {
+        fn name(&self) -> &'static str {
+            "least"
+        }
+        fn add(&mut self, _: Watched, _: Token, _: Interest) -> io::Result<()> {
+            Ok(())
+        }
+        fn modify(&mut self, _: Token, _: Interest) -> io::Result<()> {
+            Ok(())
+        }
+        fn remove(&mut self, _: Token) -> io::Result<()> {
+            Ok(())
+        }
+        fn wait(&mut self, _: Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
+            Ok(())
+        }
+        fn watched(&self) -> usize {
+            0
+        }
+        fn visit(&self, _: &mut dyn FnMut(&Watched, Token, Interest)) {}
+        fn drain(&mut self, _: &mut dyn FnMut(Watched, Token, Interest)) {}
+    }
+
+    #[test]
+    fn b1_what_a_backend_does_not_implement_it_does_not_claim() {
+        let mut least = Least;
+        assert!(!least.reports_edges() && !least.always_ready());
+        assert!(least.pollable().unwrap().is_none());
+        let mut ready = ReadyList::new();
+        assert_eq!(least.peek(&mut ready).unwrap(), Peek::Unsupported);
+        assert!(ready.is_empty());
+    }
+}

@@ -120,4 +120,27 @@ mod tests {
         list.clear();
         assert_eq!((list.len(), list.room()), (0, 3));
     }
+
+    #[test]
+    fn d2_a_list_tells_what_is_in_it_and_what_fits() {
+        for (limit, expected) in [(0, 1), (1, 1), (2, 2), (100, 100)] {
+            assert_eq!(ReadyList::with_limit(limit).limit(), expected);
+        }
+        assert_eq!(ReadyList::new().limit(), 64);
+        let mut list = ReadyList::with_limit(3);
+        assert!(list.is_empty());
+        assert_eq!((list.len(), list.get(0)), (0, None));
+        let [first, second] = [
+            (Token::new(7, 1), Readiness::IN),
+            (Token::new(2, 0), Readiness::OUT),
+        ];
+        list.push(first.0, first.1);
+        list.push(second.0, second.1);
+        assert!(!list.is_empty());
+        assert_eq!((list.limit(), list.len(), list.room()), (3, 2, 1));
+        assert_eq!(
+            [list.get(0), list.get(1), list.get(2)],
+            [Some(first), Some(second), None]
+        );
+    }
 }

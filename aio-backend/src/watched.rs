@@ -43,3 +43,24 @@ impl fmt::Debug for Watched {
         write!(f, "Watched({})", self.as_raw_fd())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b1_a_share_shows_the_number_of_its_owner_and_keeps_it_open() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let owner = Rc::new(reader);
+        let number = owner.as_raw_fd();
+        let watched = Watched::from(owner.clone());
+        assert_eq!(
+            (watched.as_raw_fd(), watched.as_fd().as_raw_fd()),
+            (number, number)
+        );
+        assert_eq!(format!("{watched:?}"), format!("Watched({number})"));
+        assert_eq!(Rc::strong_count(&owner), 2);
+        drop(watched);
+        assert_eq!(Rc::strong_count(&owner), 1);
+    }
+}

@@ -281,4 +281,76 @@ mod tests {
         policy.reset(PollParams::up_to(100 * US));
         assert_eq!(policy.budget(), 100 * US);
     }
+
+    /// What each wait below was like for a loop that never polls.
+    fn slept(wait: Duration) -> Iteration {
+        Iteration::new(wait, Duration::ZERO, true, false)
+    }
+
+    #[test]
+    fn a7_only_per_handler_policies_want_to_hear_of_handlers() {
+        for policy in all(PollParams::up_to(50 * US)) {
+            let expected = ["qemu-10", "qemu-weighted"].contains(&policy.name());
+            assert_eq!(policy.is_per_handler(), expected, "{}", policy.name());
+        }
+    }
+
+    #[test]
+    fn a7_what_a_handler_saw_is_remembered_until_a_reset() {
+        let params = PollParams::up_to(50 * US);
+        for name in ["qemu-10", "qemu-weighted"] {
+            let mut policy = Policy::by_name(name, params).unwrap();
+            let mut memory = HandlerMemory::default();
+            policy.observe_handler(&mut memory, true, slept(10 * US));
+            policy.observe(slept(10 * US));
+            assert!(!memory.time().is_zero() && !policy.budget().is_zero(), "{name}");
+            policy.reset(params);
+            let mut fresh = HandlerMemory::default();
+            let mut other = Policy::by_name(name, params).unwrap();
+            policy.observe_handler(&mut memory, true, slept(20 * US));
+            other.observe_handler(&mut fresh, true, slept(20 * US));
+            assert_eq!(memory.time(), fresh.time(), "{name} began anew");
+        }
+    }
+
+    #[test]
+    fn near_timers_are_polled_for_by_what_has_learned_not_to_poll() {
+        for name in ["learned", "learned-2"] {
+            let mut policy = Policy::by_name(name, PollParams::unlimited()).unwrap();
+            for _ in 0..10 {
+                policy.observe(Iteration::new(1000 * US, policy.budget(), true, false));
+            }
+            assert_eq!(policy.budget(), Duration::ZERO);
+            assert_eq!(policy.budget_until(Some(5 * US)), 5 * US, "{name}");
+        }
+        let policy = Policy::by_name("fixed", PollParams::up_to(50 * US)).unwrap();
+        assert_eq!(policy.budget_until(None), 50 * US);
+        assert_eq!(policy.budget_until(Some(5 * US)), 5 * US);
+    }
+
+    #[test]
+    fn sleeps_that_were_none_are_counted() {
+        let mut learned = Learned::new(PollParams::unlimited());
+        let seen = Iteration::new(learned.budget(), learned.budget(), true, false);
+        learned.observe(seen);
+        let mut second = Learned2::new(PollParams::unlimited());
+        second.observe(seen);
+        assert_eq!((learned.counts().ready_now, second.counts().ready_now), (1, 1));
+    }
+
+    #[test]
+    fn effective_values_show_the_latency_in_use() {
+        let params = PollParams::unlimited();
+        let shown = Policy::by_name("ski-rental", params).unwrap().effective();
+        assert_eq!(shown.wake_latency_ns, Some(8000));
+        // An estimate that proves too high is corrected, and shown so.
+        let wake = WakeCost::of_total(40 * US);
+        let mut policy = Policy::by_name("learned", params.with_measured_wake(wake)).unwrap();
+        assert_eq!(policy.effective().wake_latency_ns, Some(32_000));
+        for _ in 0..64 {
+            let budget = policy.budget();
+            policy.observe(Iteration::new(budget + 10 * US, budget, true, false));
+        }
+        assert_eq!(policy.effective().wake_latency_ns, Some(15_000));
+    }
 }

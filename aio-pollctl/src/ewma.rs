@@ -99,4 +99,18 @@ mod tests {
         }
         assert_eq!(policy.budget(), on);
     }
+
+    #[test]
+    fn a_wait_that_a_timer_ends_is_counted_in_full() {
+        let wait = Duration::from_micros(15);
+        let wake = WakeCost::of_total(Duration::from_micros(10));
+        for (timed_out, polls) in [(true, false), (false, true)] {
+            let mut policy = Ewma::new(PollParams::unlimited().with_wake(wake));
+            for _ in 0..100 {
+                let seen = Iteration::new(wait, Duration::ZERO, true, false);
+                policy.observe(seen.with_deadline(wait, timed_out));
+            }
+            assert_eq!(!policy.budget().is_zero(), polls, "timed out: {timed_out}");
+        }
+    }
 }

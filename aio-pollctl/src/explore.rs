@@ -147,4 +147,17 @@ mod tests {
         assert_eq!(explorer.next(7, 1500, false, &RUNGS_OF_B), 7);
         assert_eq!(explorer.next(0, 1500, false, &RUNGS_OF_B), 0);
     }
+
+    #[test]
+    fn a_run_begins_with_the_first_rung_that_catches_the_wait_and_ends_when_stopped() {
+        let mut explorer = Explorer::default();
+        let mut rung = 0;
+        while rung == 0 {
+            rung = explorer.next(0, 1638, true, &RUNGS_OF_B);
+        }
+        assert_eq!(rung, 6, "1638 units catch a wait of 1638");
+        assert_eq!(cost(1638, 1638), 1638);
+        explorer.stop();
+        assert_eq!(explorer.next(0, 1638, false, &RUNGS_OF_B), 0);
+    }
 }

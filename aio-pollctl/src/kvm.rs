@@ -110,4 +110,10 @@ mod tests {
         check(params, &[(1, 10_000), (12_000, 15_000), (15_001, 0), (15_000, 0)]);
         check(PollParams::OFF, &[(0, 0), (1, 0), (99_999, 0)]);
     }
+
+    #[test]
+    fn a_wait_of_just_the_maximum_changes_nothing() {
+        let params = PollParams::up_to(Duration::from_micros(200)).with_shrink(2);
+        check(params, &[(1, 10_000), (10_001, 20_000), (200_000, 20_000)]);
+    }
 }

@@ -95,6 +95,7 @@ mod tests {
         };
         assert_eq!(window(3000, 50_000), 4500);
         assert_eq!(window(5000, 7000), 7500);
+        assert_eq!(window(1000, 50_000), 1500, "the shortest that counts");
         assert_eq!(
             window(20_000, 50_000),
             8000,

@@ -254,4 +254,12 @@ mod tests {
         }
         assert!(WakeCost::of_total(Duration::ZERO).is_unknown());
     }
+
+    #[test]
+    fn what_a_person_gives_replaces_an_estimate() {
+        let measured = PollParams::unlimited().with_measured_wake(wake(8000, 2000));
+        assert!(measured.wake_is_estimate);
+        let given = measured.with_wake(wake(5000, 1000));
+        assert_eq!((given.wake, given.wake_is_estimate), (wake(5000, 1000), false));
+    }
 }

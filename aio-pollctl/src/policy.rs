@@ -145,3 +145,20 @@ pub trait PollPolicy: fmt::Debug {
         Effective::new(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_loop_adds_is_told() {
+        let us = Duration::from_micros;
+        let seen = Iteration::new(us(1), us(0), true, false)
+            .with_deadline(us(2), true)
+            .with_events(3)
+            .with_source(4)
+            .with_busy(us(5));
+        assert_eq!((seen.deadline, seen.timed_out), (Some(us(2)), true));
+        assert_eq!((seen.events, seen.source, seen.busy), (3, Some(4), us(5)));
+    }
+}

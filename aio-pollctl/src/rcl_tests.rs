@@ -392,3 +392,71 @@ fn the_bound_holds_when_adversaries_take_turns() {
     }
     assert!(policy.counts().guarded > 0, "the guard had something to do");
 }
+
+#[test]
+fn the_guard_chooses_above_sixteen_break_even_times_and_credit_ends_at_sixty_four() {
+    for (deficit, guarded) in [(16 * 1024, 0), (16 * 1024 + 1, 1)] {
+        let mut policy = exact::<64>(u64::MAX);
+        policy.deficit = deficit;
+        step(&mut policy, 0); // costs nothing
+        assert_eq!(policy.counts().guarded, guarded, "{deficit}");
+    }
+    let mut policy = exact::<64>(u64::MAX);
+    for _ in 0..2000 {
+        step(&mut policy, 100);
+    }
+    assert_eq!(policy.deficit, -64 * 1024);
+}
+
+#[test]
+fn the_bound_grows_as_the_maximum_falls_below_the_break_even_time() {
+    // 2.25 with all the time it wants, and 1.125 * (1 + b / max) with less.
+    for (max_ns, expected) in [
+        (u64::MAX, 2304),
+        (1000, 2304),
+        (0, 2304),
+        (500, 3456),
+        (100, 12_672),
+    ] {
+        assert_eq!(bound(1000, max_ns), expected, "{max_ns}");
+    }
+}
+
+#[test]
+fn every_situation_has_a_bank_of_its_own() {
+    let mut banks = std::collections::BTreeSet::new();
+    for source in [None, Some(0), Some(1), Some(2)] {
+        for mean in [0, 512, 1024, 2048] {
+            for wait in [0, 256, 1024, 4096] {
+                let mut policy = exact::<64>(u64::MAX);
+                policy.mean = 16 * (2 * mean - i32::from(wait));
+                policy.remember(wait, source);
+                assert!(policy.context < 64);
+                banks.insert(policy.context);
+            }
+        }
+    }
+    assert_eq!(banks.len(), 64);
+}
+
+#[test]
+fn a_rung_catches_a_wait_of_its_length_and_the_past_fades() {
+    assert_eq!(exact::<64>(u64::MAX).learn(1024), 5);
+    let mut policy = exact::<64>(u64::MAX);
+    policy.banks[0] = [0, 2560, 2560, 2560, 2560, 2560, 2560, 2560];
+    policy.learn(0);
+    assert_eq!(policy.banks[0][1..], [2550; 7]);
+}
+
+#[test]
+fn a_timer_that_did_not_end_the_wait_does_not_shorten_it() {
+    let mut policy = exact::<64>(u64::MAX);
+    let seen = Iteration::new(
+        Duration::from_nanos(3000),
+        Duration::from_nanos(1024),
+        true,
+        false,
+    );
+    let passed = seen.with_deadline(Duration::from_nanos(2500), false);
+    assert_eq!(policy.measure(&passed).unwrap().0, 3000);
+}

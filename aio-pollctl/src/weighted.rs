@@ -208,4 +208,17 @@ mod tests {
         assert_eq!(policy.budget(), Duration::ZERO);
         assert_eq!(step(&mut policy, &mut [], 5000, &[]), 5000);
     }
+
+    #[test]
+    fn at_its_thresholds_the_time_stays() {
+        check(
+            max(32_768),
+            &[
+                (8000, &[0], [8000, 0], 8000),
+                (8000, &[0], [8000, 0], 8000), // as long as it is
+                (16_000, &[0], [9000, 0], 16_000),
+                (8000, &[1], [17_000, 8000], 16_000), // half of it is not below half of it
+            ],
+        );
+    }
 }

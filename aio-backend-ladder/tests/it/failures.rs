@@ -354,3 +354,64 @@ fn r4_what_neither_backend_takes_is_reported_to_its_owner() {
     assert_eq!(look(&mut ladder, 64), [readable]);
     drop(writer);
 }
+
+#[test]
+fn b4_one_refused_change_is_the_callers_business() {
+    let plan = Plan::new();
+    let (mut ladder, mut world) = filled(&plan, 4, 4);
+    ladder.rebalance();
+    plan.fail_next("modify", Errno::PERM);
+    let token = world.tokens()[0];
+    let logged = warnings(|| {
+        let refused = ladder.modify(token, Interest::NONE).unwrap_err();
+        assert_eq!(Errno::from_io_error(&refused), Some(Errno::PERM));
+    });
+    assert_eq!((ladder.rung(), logged), (Rung::Upper, Vec::new()));
+    assert!(
+        world.expect(&mut ladder).contains(&token),
+        "the former interest holds"
+    );
+    world.end(&mut ladder);
+}
+
+#[test]
+fn r4_what_neither_backend_takes_is_still_a_registration() {
+    let (plan, refused) = (Plan::new(), Rc::default());
+    let mut ladder = Ladder::new(Picky(Ppoll::new(), Rc::clone(&refused)), plan.maker(), 0);
+    let [lost, kept] = [Token::new(0, 0), Token::new(1, 0)];
+    let mut pipes = Vec::new();
+    for token in [lost, kept] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let reader = Rc::new(reader);
+        ladder.add(reader.clone().into(), token, Interest::READ).unwrap();
+        pipes.push((reader, writer));
+    }
+    refused.set(Some(lost));
+    plan.fail_next("wait", Errno::BADF);
+    ladder.wait(None, &mut ReadyList::new()).unwrap();
+    assert_eq!(ladder.rung(), Rung::Lower);
+
+    assert_eq!(ladder.watched(), 2);
+    let mut seen = Vec::new();
+    ladder.visit(&mut |_, token, interest| seen.push((token, interest)));
+    seen.sort_by_key(|&(token, _)| token);
+    assert_eq!(seen, [(lost, Interest::READ), (kept, Interest::READ)]);
+
+    // Its slot is in use; another one is not.
+    let share = || Watched::from(pipes[0].0.clone());
+    for token in [lost, Token::new(0, 1)] {
+        let error = ladder.add(share(), token, Interest::READ).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    }
+    let other = Token::new(2, 0);
+    ladder.add(share(), other, Interest::READ).unwrap();
+    ladder.remove(other).unwrap();
+
+    let mut moved = Vec::new();
+    ladder.drain(&mut |_, token, _| moved.push(token));
+    moved.sort_unstable();
+    assert_eq!((moved, ladder.watched()), (vec![lost, kept], 0));
+    for (reader, _) in &pipes {
+        assert_eq!(Rc::strong_count(reader), 1, "a share was kept");
+    }
+}
