@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_what_a_backend_does_not_implement_it_does_not_claim() {
+    fn what_a_backend_does_not_implement_it_does_not_claim() {
         let mut least = Least;
         assert!(!least.reports_edges() && !least.always_ready());
         assert!(least.pollable().unwrap().is_none());

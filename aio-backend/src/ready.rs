@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn d2_a_list_tells_what_is_in_it_and_what_fits() {
+    fn a_list_tells_what_is_in_it_and_what_fits() {
         for (limit, expected) in [(0, 1), (1, 1), (2, 2), (100, 100)] {
             assert_eq!(ReadyList::with_limit(limit).limit(), expected);
         }
