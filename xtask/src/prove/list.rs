@@ -168,7 +168,7 @@ pub(super) const CHECKS: &[Check] = &[
         [30, 480],
         mutants::run,
     )
-    .needing(&["cargo-mutants"]),
+    .needing(&["cargo-mutants", "cargo-nextest"]),
     check("coverage", ["lines of the libraries"; 2], [20, 20], coverage::run).needing(&["cargo-llvm-cov"]),
     check(
         "fuzz",

@@ -81,7 +81,8 @@ fn mutate(at: &At<'_>, libraries: &[&str]) -> Command {
     let mut cargo = shell::cargo();
     cargo
         .args(["mutants", "--no-times", "--no-shuffle", "--colors=never"])
-        .args(["--timeout=60", "--jobs=1", "--output"])
+        // Each test in a process of its own: some close descriptors behind the loop's back.
+        .args(["--test-tool=nextest", "--timeout=60", "--jobs=1", "--output"])
         .arg(directory)
         // No examples in documents: to link each of them takes longer than all tests.
         .args(["--cargo-test-arg=--lib", "--cargo-test-arg=--tests"])
