@@ -92,11 +92,8 @@ impl Inner {
             return false;
         };
         self.hot.remove(token);
-        let begun = self.with_polled(token, |polled| {
-            polled.cold = true;
-            polled.begun
-        });
-        if begun != Some(true) {
+        self.with_polled(token, |polled| polled.cold = true);
+        if !self.is_begun(token) {
             return false;
         }
         self.hot.ask_once(token);

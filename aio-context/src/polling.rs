@@ -281,7 +281,7 @@ impl Inner {
     }
 
     /// Whether it has had its `poll_begin`, and no `poll_end` yet.
-    fn is_begun(&self, token: Token) -> bool {
+    pub(crate) fn is_begun(&self, token: Token) -> bool {
         self.with_polled(token, |polled| polled.begun) == Some(true)
     }
 

@@ -136,13 +136,20 @@ mod tests {
         assert!(excess > 0 && excess * 200 <= waits * i64::from(UNIT), "{excess}");
     }
 
+    /// One that has begun to explore for waits of such a length, and its rung.
+    fn in_a_run(wait: i16) -> (Explorer, u8) {
+        let mut explorer = Explorer::default();
+        loop {
+            let rung = explorer.next(0, wait, true, &RUNGS_OF_B);
+            if rung != 0 {
+                return (explorer, rung);
+            }
+        }
+    }
+
     #[test]
     fn a_run_ends_when_the_policy_itself_goes_further() {
-        let mut explorer = Explorer::default();
-        let mut rung = 0;
-        while rung == 0 {
-            rung = explorer.next(0, 1500, true, &RUNGS_OF_B);
-        }
+        let (mut explorer, rung) = in_a_run(1500);
         assert_eq!(rung, 6);
         assert_eq!(explorer.next(7, 1500, false, &RUNGS_OF_B), 7);
         assert_eq!(explorer.next(0, 1500, false, &RUNGS_OF_B), 0);
@@ -150,11 +157,7 @@ mod tests {
 
     #[test]
     fn a_run_begins_with_the_first_rung_that_catches_the_wait_and_ends_when_stopped() {
-        let mut explorer = Explorer::default();
-        let mut rung = 0;
-        while rung == 0 {
-            rung = explorer.next(0, 1638, true, &RUNGS_OF_B);
-        }
+        let (mut explorer, rung) = in_a_run(1638);
         assert_eq!(rung, 6, "1638 units catch a wait of 1638");
         assert_eq!(cost(1638, 1638), 1638);
         explorer.stop();

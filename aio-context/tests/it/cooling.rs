@@ -15,8 +15,24 @@ const BENCH: Bench = Bench {
     waiter: aio_reference::Waiter::LadderAt64,
 };
 /// More iterations than it takes for an idle handler to leave.
-const LONG: usize = 2000;
+pub(crate) const LONG: usize = 2000;
 const IDLE: usize = 50;
+
+/// A context that polls for a millisecond, whatever happens, and its clock.
+pub(crate) fn always_polling() -> (Context, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new());
+    clock.advance(Duration::from_secs(1));
+    let builder = BENCH.builder().monotonic(clock.clone()).policy(Box::new(Always));
+    let params = PollParams::up_to(Duration::from_millis(1));
+    (builder.poll_params(params).build().unwrap(), clock)
+}
+
+/// A handler that has work whenever it is asked.
+pub(crate) fn always_busy() -> Rc<Kick> {
+    let busy = Kick::new();
+    busy.says.set(Some(true));
+    busy
+}
 
 /// A context that polls, a handler that is always busy, and idle ones.
 struct Scene {
@@ -29,13 +45,8 @@ struct Scene {
 
 impl Scene {
     fn new(idle: usize) -> Self {
-        let clock = Arc::new(ManualClock::new());
-        clock.advance(Duration::from_secs(1));
-        let builder = BENCH.builder().monotonic(clock.clone()).policy(Box::new(Always));
-        let params = PollParams::up_to(Duration::from_millis(1));
-        let cx = builder.poll_params(params).build().unwrap();
-        let busy = Kick::new();
-        busy.says.set(Some(true));
+        let (cx, clock) = always_polling();
+        let busy = always_busy();
         let idle: Vec<_> = (0..idle).map(|_| Kick::new()).collect();
         let mut registrations: Vec<_> = idle.iter().map(|idle| watch_polled(&cx, idle)).collect();
         registrations.push(watch_polled(&cx, &busy));

@@ -4,23 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
 
-use aio_context::{
-    Context, GroupId, Handler, Interest, ManualClock, Paused, PollParams, Pollable, Registration, Wait,
-};
+use aio_context::{Context, GroupId, Handler, Interest, Paused, Pollable, Registration, Wait};
 
-use crate::common::{Bench, Count, Kick, ladder_at_64, watch_polled};
-use crate::polling::Always;
-
-const BENCH: Bench = Bench {
-    backend: ladder_at_64,
-    foreign: false,
-    waiter: aio_reference::Waiter::LadderAt64,
-};
-/// More iterations than it takes for an idle handler to leave.
-const LONG: usize = 2000;
+use crate::common::{Count, Kick, watch_polled};
+use crate::cooling::{LONG, always_busy, always_polling};
 
 /// An idle handler that does something in its `poll_end`, once.
 struct Leaving {
@@ -82,14 +70,8 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let clock = Arc::new(ManualClock::new());
-        clock.advance(Duration::from_secs(1));
-        let builder = BENCH.builder().monotonic(clock).policy(Box::new(Always));
-        let params = PollParams::up_to(Duration::from_millis(1));
-        let cx = builder.poll_params(params).build().unwrap();
-        let group = cx.new_group();
-        let busy = Kick::new();
-        busy.says.set(Some(true));
+        let (cx, _) = always_polling();
+        let (group, busy) = (cx.new_group(), always_busy());
         let leaving: Vec<_> = (0..40).map(|_| Rc::new(Leaving::new())).collect();
         let watch = |leaving: &Rc<Leaving>| {
             let watched = cx.watch_polled_in(group, leaving.clone(), Interest::READ);

@@ -200,10 +200,6 @@ mod tests {
         }
     }
 
-    fn is_good(code: ExitCode) -> bool {
-        format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS)
-    }
-
     #[test]
     fn all_seeds_are_run_once_and_a_second_run_has_nothing_left() {
         let directory = tempfile::tempdir().unwrap();
@@ -213,7 +209,7 @@ mod tests {
             Ok::<(), &str>(())
         };
         for _ in 0..2 {
-            assert!(is_good(run(&args, 100, one, String::new).unwrap()));
+            assert_eq!(run(&args, 100, one, String::new).unwrap(), ExitCode::SUCCESS);
             assert_eq!(sum.load(Ordering::Relaxed), (5..105).sum());
         }
     }
@@ -227,14 +223,14 @@ mod tests {
             31 => panic!("planned"),
             _ => Ok(()),
         };
-        assert!(!is_good(run(&args, 100, one, String::new).unwrap()));
+        assert_eq!(run(&args, 100, one, String::new).unwrap(), ExitCode::FAILURE);
         assert_eq!(place_in(args.resume.as_ref().unwrap()).unwrap(), Some(31));
         let seen = Mutex::new(BTreeSet::new());
         let one = |seed| {
             seen.lock().unwrap().insert(seed);
             Ok::<(), &str>(())
         };
-        assert!(is_good(run(&args, 100, one, String::new).unwrap()));
+        assert_eq!(run(&args, 100, one, String::new).unwrap(), ExitCode::SUCCESS);
         assert_eq!(seen.into_inner().unwrap(), (31..105).collect());
     }
 
@@ -246,7 +242,7 @@ mod tests {
             Err("no")
         };
         let args = Args::default();
-        assert!(!is_good(run(&args, 1 << 40, one, String::new).unwrap()));
+        assert_eq!(run(&args, 1 << 40, one, String::new).unwrap(), ExitCode::FAILURE);
         let cores = std::thread::available_parallelism().unwrap().get() as u64;
         assert!(count.into_inner() < MOST_FAILURES as u64 + cores);
     }
