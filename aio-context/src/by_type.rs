@@ -125,7 +125,7 @@ impl ByType {
     #[inline(never)]
     fn ask_in_turn(&self, hot: &Hot, start: Place, skips: bool, hit: &mut Hit<'_>) -> ControlFlow<Place> {
         let count = self.0.len();
-        let first = if start.array < count { start.array } else { 0 };
+        let first = start.array.min(count);
         for index in (first..count).chain(0..first) {
             let from = if index == first { start.at } else { 0 };
             place(index, self.0[index].ask(hot, from, usize::MAX, skips, hit))?;

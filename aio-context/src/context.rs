@@ -1,18 +1,16 @@
-//! [`Context`] and its [`Builder`]: the face, and what lies behind it.
+//! [`Context`]: the face, and what lies behind it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, Token, Watched};
+use aio_backend::{Interest, Token};
 use aio_handlers::{GroupId, Registry};
-use aio_notify::Notifier;
-use aio_pollctl::{PollParams, PollPolicy, Qemu2020};
-use aio_timers::{Clock, Moment, Monotonic, Subscription, VirtualClock, Wall};
+use aio_pollctl::{PollParams, PollPolicy};
+use aio_timers::{Moment, Subscription, VirtualClock};
 
 use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
@@ -22,18 +20,14 @@ use crate::edges::Edges;
 use crate::error::explained;
 use crate::found::Lists;
 use crate::glance::Glance;
-use crate::handler::{Entry, Silent};
+use crate::handler::Entry;
 use crate::hot::Hot;
 use crate::polling::Looks;
 use crate::registration::{Paused, Registration};
-use crate::remote::{Remote, Shared, move_in, move_out};
-use crate::sync::{Fault, Mutex, Ordering, fence, planted};
+use crate::remote::{Remote, Shared, move_out};
+use crate::sync::{Fault, Ordering, planted};
 use crate::timer::{ClockId, Timer, Timers};
-use crate::waiting::REBALANCE_EVERY;
-use crate::{Gone, Handler, Pollable};
-
-/// Events per wait unless told otherwise.
-const BATCH: usize = 1024;
+use crate::{Builder, Handler, Pollable};
 
 /// Whether and how long [`Context::poll`] may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,12 +89,12 @@ pub(crate) struct Inner {
     pub(crate) bottom_halves: BottomHalves,
     pub(crate) policy: RefCell<Box<dyn PollPolicy>>,
     /// The version of the polling parameters that are in force.
-    adopted: Cell<u64>,
+    pub(crate) adopted: Cell<u64>,
     pub(crate) polling_enabled: Cell<bool>,
     pub(crate) poll_max: Cell<Duration>,
-    virtual_clock: Arc<VirtualClock>,
+    pub(crate) virtual_clock: Arc<VirtualClock>,
     /// A clock that outlives the context must not keep its eventfd.
-    _virtual_changes: Subscription,
+    pub(crate) _virtual_changes: Subscription,
     /// The loop's own clock is a simulated one: waiting for time lets it pass.
     pub(crate) simulated: bool,
     pub(crate) batch: usize,
@@ -114,126 +108,6 @@ pub(crate) struct Inner {
     pub(crate) broken: Cell<u64>,
     /// The loop's own eventfd was found closed.
     pub(crate) deaf: Cell<bool>,
-}
-
-/// The notifier as the owner of a watched descriptor.
-struct Doorbell(Arc<Shared>);
-
-impl AsFd for Doorbell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.notifier.as_fd()
-    }
-}
-
-/// Makes a [`Context`] with other parts than the usual ones.
-#[derive(Debug, Default)]
-#[must_use]
-pub struct Builder {
-    backend: Option<Box<dyn Backend>>,
-    policy: Option<Box<dyn PollPolicy>>,
-    monotonic: Option<Arc<dyn Clock + Send + Sync>>,
-    virtual_clock: Option<Arc<VirtualClock>>,
-    params: PollParams,
-    batch: Option<usize>,
-}
-
-impl Builder {
-    /// The backend; otherwise ppoll, which climbs to epoll at 64 watched descriptors, or after 256 waits.
-    pub fn backend(mut self, backend: Box<dyn Backend>) -> Self {
-        self.backend = Some(backend);
-        self
-    }
-
-    /// The polling policy; otherwise QEMU's of 2020. It does nothing before the maximum polling time is set.
-    pub fn policy(mut self, policy: Box<dyn PollPolicy>) -> Self {
-        self.policy = Some(policy);
-        self
-    }
-
-    /// The loop's own clock; otherwise the system's. With an [`aio_timers::ManualClock`] the loop lets time pass instead
-    /// of waiting for it.
-    pub fn monotonic(mut self, clock: Arc<dyn Clock + Send + Sync>) -> Self {
-        self.monotonic = Some(clock);
-        self
-    }
-
-    /// The clock behind [`ClockId::Virtual`]; otherwise one that runs with the monotonic clock.
-    pub fn virtual_clock(mut self, clock: Arc<VirtualClock>) -> Self {
-        self.virtual_clock = Some(clock);
-        self
-    }
-
-    /// The polling parameters to begin with; otherwise polling is off.
-    pub fn poll_params(mut self, params: PollParams) -> Self {
-        self.params = params;
-        self
-    }
-
-    /// How many events one iteration takes at the most, at least one; otherwise 1024.
-    pub fn batch(mut self, events: usize) -> Self {
-        self.batch = Some(events.max(1));
-        self
-    }
-
-    /// The context, at home on this thread.
-    ///
-    /// # Errors
-    /// What the system says to one more eventfd (`EMFILE`: raise `ulimit -n`), or what the backend says to it.
-    pub fn build(self) -> io::Result<Context> {
-        let monotonic = self.monotonic.unwrap_or_else(|| Arc::new(Monotonic::new()));
-        let virtual_clock = self
-            .virtual_clock
-            .unwrap_or_else(|| Arc::new(VirtualClock::new(monotonic.clone())));
-        let mut backend = self.backend.map_or_else(AnyBackend::usual, AnyBackend::Other);
-        let name = backend.name();
-        let notifier = Notifier::new().map_err(|why| explained("eventfd", name, why))?;
-        let shared = Arc::new(Shared::new(notifier, self.params));
-        let mut registry = Registry::new();
-        let doorbell_owner = Rc::new(Doorbell(shared.clone()));
-        let placeholder = Entry::plain(Rc::new(Silent(shared.clone())));
-        let doorbell = registry
-            .insert(None, placeholder, Interest::READ, GroupId::DEFAULT)
-            .map_err(|_| io::Error::other("a new registry is not empty"))?;
-        let added = backend.add(Watched::from(doorbell_owner), doorbell, Interest::READ);
-        added.map_err(|why| explained("watch the loop's own eventfd", name, why))?;
-        let simulated = monotonic.pass(Duration::ZERO);
-        let waker = Remote(shared.clone());
-        let virtual_changes = virtual_clock.subscribe(move || waker.notify());
-        let inner = Rc::new(Inner {
-            shared,
-            backend: RefCell::new(backend),
-            registry: RefCell::new(registry),
-            lists: Lists::default(),
-            hot: Hot::default(),
-            glance: Glance::default(),
-            looks: Looks::default(),
-            cooling: Cooling::default(),
-            edges: Edges::default(),
-            adapting: Adapting::default(),
-            timers: Timers::new([monotonic, Arc::new(Wall::new()), virtual_clock.clone()]),
-            bottom_halves: BottomHalves::default(),
-            policy: RefCell::new(
-                self.policy
-                    .unwrap_or_else(|| Box::new(Qemu2020::new(self.params))),
-            ),
-            adopted: Cell::new(0),
-            polling_enabled: Cell::new(false),
-            poll_max: Cell::new(Duration::ZERO),
-            virtual_clock,
-            _virtual_changes: virtual_changes,
-            simulated,
-            batch: self.batch.unwrap_or(BATCH),
-            doorbell,
-            depth: Cell::new(0),
-            looks_since_rebalance: Cell::new(REBALANCE_EVERY),
-            owed_a_look: RefCell::default(),
-            stale: Cell::new(0),
-            broken: Cell::new(0),
-            deaf: Cell::new(false),
-        });
-        move_in(&inner);
-        Ok(Context(inner))
-    }
 }
 
 impl Context {
@@ -379,55 +253,6 @@ impl Context {
         self.remote().set_poll_params(params);
     }
 
-    /// Polls until `condition` is false; true if it had to wait. Who changes what the condition reads calls
-    /// [`Remote::kick`] afterwards, from any thread.
-    ///
-    /// # Errors
-    /// As [`poll`](Self::poll).
-    #[doc(alias = "AIO_WAIT_WHILE")]
-    pub fn wait_while(&self, mut condition: impl FnMut() -> bool) -> io::Result<bool> {
-        let enter = || Waiter::enter(&self.0.shared);
-        let mut waiter = (!planted(Fault::CountedLate)).then(enter);
-        let mut waited = false;
-        while condition() {
-            waited = true;
-            waiter.get_or_insert_with(enter);
-            self.poll(Wait::Block)?;
-        }
-        Ok(waited)
-    }
-
-    /// Has `job` run once on another context and waits for its result, while this context goes on polling: two contexts
-    /// can wait for each other. On this very context the job runs at once.
-    ///
-    /// # Errors
-    /// [`Gone`] if the other context is gone, goes away before the job is done, or the job panics; or if this context
-    /// cannot be polled any longer.
-    #[doc(alias = "aio_wait_bh_oneshot")]
-    pub fn run_on<R: Send + 'static>(
-        &self,
-        other: &Remote,
-        job: impl FnOnce(&Self) -> R + Send + 'static,
-    ) -> Result<R, Gone> {
-        if other.is_same(&self.remote()) {
-            return Ok(job(self));
-        }
-        let slot = Arc::new(Mutex::new(Answer::Pending));
-        let reply = Reply {
-            slot: slot.clone(),
-            waiter: self.remote(),
-        };
-        other.run(move |cx| reply.give(job(cx)))?;
-        let state = || slot.lock().unwrap_or_else(PoisonError::into_inner);
-        self.wait_while(|| matches!(*state(), Answer::Pending))
-            .map_err(|_| Gone)?;
-        let answer = std::mem::replace(&mut *state(), Answer::Lost);
-        match answer {
-            Answer::Given(result) => Ok(result),
-            Answer::Pending | Answer::Lost => Err(Gone),
-        }
-    }
-
     /// How many late events, for registrations that no longer exist, were recognised and dropped; and how many handlers
     /// were [broken](Handler::broken).
     #[must_use]
@@ -453,60 +278,6 @@ impl Context {
             self.0.is_free(),
             "a callback may not be called while something is borrowed"
         );
-    }
-}
-
-enum Answer<R> {
-    Pending,
-    Given(R),
-    Lost,
-}
-
-/// The far end of [`Context::run_on`]: answers, or tells by being dropped that there will be no answer.
-struct Reply<R> {
-    slot: Arc<Mutex<Answer<R>>>,
-    waiter: Remote,
-}
-
-impl<R> Reply<R> {
-    fn give(&self, result: R) {
-        if planted(Fault::KickedBeforeAnswer) {
-            self.waiter.kick();
-        }
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Answer::Given(result);
-    }
-}
-
-impl<R> Drop for Reply<R> {
-    fn drop(&mut self) {
-        let mut answer = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*answer, Answer::Pending) {
-            *answer = Answer::Lost;
-        }
-        drop(answer);
-        if !planted(Fault::KickedBeforeAnswer) {
-            self.waiter.kick();
-        }
-    }
-}
-
-/// Counts a `wait_while`, before its condition is read (rule W1).
-struct Waiter<'a>(&'a Shared);
-
-impl<'a> Waiter<'a> {
-    fn enter(shared: &'a Shared) -> Self {
-        shared.waiters.fetch_add(1, Ordering::Relaxed);
-        // Pairs with the fence in `Remote::kick`: either it sees us, or we see the change.
-        if !planted(Fault::CountedWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
-        Self(shared)
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

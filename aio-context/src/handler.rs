@@ -67,21 +67,6 @@ pub trait Pollable: Handler {
     fn poll_end(&self) {}
 }
 
-impl<H: Handler> Handler for Rc<H> {
-    fn readable(&self, cx: &Context) {
-        (**self).readable(cx);
-    }
-    fn writable(&self, cx: &Context) {
-        (**self).writable(cx);
-    }
-    fn broken(&self, cx: &Context, why: io::Error) {
-        (**self).broken(cx, why);
-    }
-    fn exclusive(&self) -> bool {
-        (**self).exclusive()
-    }
-}
-
 /// The callbacks of a handler whose state needs `&mut self`; see [`Exclusive`].
 pub trait HandlerMut<F>: 'static {
     /// As [`Handler::readable`]; `owner` is the descriptor's owner.

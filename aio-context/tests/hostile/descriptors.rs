@@ -420,7 +420,7 @@ fn case_22_another_ready_one_is_removed_or_closed_by_a_callback(bench: Bench) {
             let (slots, first) = (slots.clone(), first.clone());
             let all = slots.clone();
             let watched = cx.on(own.clone()).readable(move |tap, cx| {
-                aio_context::Handler::readable(tap, cx);
+                aio_context::Handler::readable(&**tap, cx);
                 if first.get().is_some() {
                     return;
                 }

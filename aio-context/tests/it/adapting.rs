@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    Context, Iteration, ManualClock, Policy, PollParams, PollPolicy, ReadyList, Registration, Wait,
+    ClockId, Context, Iteration, ManualClock, Policy, PollParams, PollPolicy, ReadyList, Registration, Wait,
 };
 use aio_pollctl::HandlerMemory;
 
@@ -218,4 +218,30 @@ fn a10_the_time_of_handlers_is_told_apart() {
         let busy = if number == 0 { Duration::ZERO } else { 70 * US };
         assert_eq!((seen.elapsed, seen.spun, seen.busy), (10 * US, US, busy));
     }
+}
+
+#[test]
+fn a6_it_is_told_how_far_the_deadline_was_and_whether_it_ended_the_wait() {
+    let witness = Witness::default();
+    let scene = Scene::new(Box::new(witness.clone()));
+    let (a, _a) = scene.polled();
+    let timer = scene.cx.timer(ClockId::Monotonic, |_, _| {});
+    let told = |wait: Wait| {
+        scene.cx.poll(wait).unwrap();
+        let (_, seen) = witness.seen.borrow_mut().pop().unwrap();
+        (seen.deadline, seen.timed_out, seen.events, seen.elapsed)
+    };
+    timer.arm_after(9 * US);
+    assert_eq!(told(Wait::Block), (Some(9 * US), true, 0, 9 * US));
+    timer.arm_after(9 * US);
+    a.kick();
+    assert_eq!(
+        told(Wait::Block),
+        (Some(9 * US), false, 1, US),
+        "an event was first"
+    );
+    timer.cancel();
+    assert_eq!(told(Wait::AtMost(4 * US)), (Some(4 * US), true, 0, 4 * US));
+    a.kick();
+    assert_eq!(told(Wait::Block), (None, false, 1, US));
 }

@@ -192,7 +192,9 @@ fn r8_a_board_that_is_gone_is_silent(bench: Bench) {
 #[should_panic(expected = "there are 10 sources")]
 fn there_is_no_bell_for_other_sources() {
     let cx = Context::new().unwrap();
-    let _bell = board(&cx, 10).0.bell(10);
+    let (board, _) = board(&cx, 10);
+    assert_eq!((board.sources(), board.bell(9).source()), (10, 9));
+    let _bell = board.bell(board.sources());
 }
 
 fn polling(max: Duration) -> Context {

@@ -29,4 +29,5 @@ mod spoiled;
 mod tidy;
 mod timers;
 mod traces;
+mod waits;
 mod warnings;

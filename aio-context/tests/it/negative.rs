@@ -183,7 +183,7 @@ fn r3_a_replacement_that_fails_twice_leaves_nobody_deaf() {
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let kick = Kick::new();
     let registration = watch(&cx, &kick);
-    let why = registration.replace(Rc::new(kick.clone())).unwrap_err();
+    let why = registration.replace(kick.clone()).unwrap_err();
     assert_eq!(why.raw_os_error(), Some(28));
     assert_eq!(*kick.log.borrow(), ["broken"]);
     assert!(!registration.is_live());

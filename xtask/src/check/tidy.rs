@@ -9,8 +9,6 @@ use crate::shell;
 
 /// Lines of a source file, tests not counted.
 const LONGEST: usize = 500;
-/// Files that may be longer, up to so many lines.
-const LONGER: [(&str, usize); 1] = [("aio-context/src/context.rs", 600)];
 /// Unsafe blocks in the libraries, tests not counted.
 const UNSAFE_BUDGET: usize = 15;
 /// Libraries that forbid unsafe code.
@@ -57,10 +55,8 @@ pub(super) fn check() -> anyhow::Result<String> {
     if !faults.is_empty() {
         bail!("{}", faults.join("\n"));
     }
-    let longer = LONGER.map(|(file, lines)| format!("{file} may have {lines} lines"));
     Ok(format!(
-        "{blocks} of {UNSAFE_BUDGET} unsafe blocks; {}",
-        longer.join("; ")
+        "{blocks} of {UNSAFE_BUDGET} unsafe blocks, no file of more than {LONGEST} lines"
     ))
 }
 
@@ -135,18 +131,9 @@ fn code(text: &str) -> &str {
 }
 
 fn too_long(name: &str, text: &str) -> Option<String> {
-    let allowed = LONGER
-        .iter()
-        .find(|(file, _)| *file == name)
-        .map_or(LONGEST, |(_, lines)| *lines);
     let lines = code(text).lines().count();
-    if lines > allowed {
-        return Some(format!(
-            "{name} has {lines} lines, {allowed} are allowed: what second thing does it do?"
-        ));
-    }
-    (allowed > LONGEST && lines <= LONGEST)
-        .then(|| format!("{name} has {lines} lines and needs no exception any longer"))
+    (lines > LONGEST)
+        .then(|| format!("{name} has {lines} lines, {LONGEST} are allowed: what second thing does it do?"))
 }
 
 fn unsafe_blocks(text: &str) -> usize {
@@ -190,10 +177,6 @@ mod tests {
         let long = "line\n".repeat(LONGEST + 1);
         assert!(too_long("a.rs", &long).is_some());
         assert!(too_long("a.rs", &"line\n".repeat(LONGEST)).is_none());
-        let (name, lines) = LONGER[0];
-        assert!(too_long(name, &"line\n".repeat(lines)).is_none());
-        assert!(too_long(name, &"line\n".repeat(lines + 1)).is_some());
-        assert!(too_long(name, "line\n").is_some(), "the exception is not needed");
         assert_eq!(strange_words("a.rs", &["to", "do!(", ")"].concat()).len(), 1);
         assert_eq!(strange_words("a.rs", "nothing"), Vec::<String>::new());
     }

@@ -127,26 +127,32 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check(
         "address sanitizer",
-        ["tests of the libraries, 2 planted faults"; 2],
-        [20, 30],
+        [
+            "tests of the libraries, 180 stress rounds, 2 planted faults",
+            "90,000 stress rounds",
+        ],
+        [20, 60],
         sanitizers::address,
     ),
     check(
         "thread sanitizer",
-        ["50 rounds of 9 scenarios, a planted race", "2,000 rounds"],
+        ["50 rounds of 9 scenarios, a planted race", "12,000 rounds"],
         [10, 60],
         sanitizers::thread,
     ),
     check(
         "realtime sanitizer",
-        ["800 iterations of 192 callbacks, a planted allocation"; 2],
-        [10, 10],
+        [
+            "800 iterations of 192 callbacks, a planted allocation",
+            "4 million iterations",
+        ],
+        [10, 60],
         sanitizers::realtime,
     ),
     check(
         "memcheck",
-        ["two library test programs, 5 s of blockd", "60 s of blockd"],
-        [15, 30],
+        ["two library test programs, 5 s of blockd", "10 minutes of blockd"],
+        [15, 60],
         valgrind::memcheck,
     )
     .needing(&["valgrind"]),

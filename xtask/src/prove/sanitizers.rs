@@ -122,7 +122,8 @@ pub(super) fn address(at: &At<'_>) -> Result {
     ] {
         at.must_find(Command::new(&stress).args(["--plant", fault]), words)?;
     }
-    at.run(Command::new(&stress).args(["--rounds", "20"]))?;
+    let rounds = at.pick(20, 10_000);
+    at.run(Command::new(&stress).args(["--rounds", &rounds.to_string()]))?;
     let mut tests = ADDRESS.cargo("test")?;
     tests.args(["--lib", "--tests", "--no-fail-fast"]);
     tests.args(LIBRARIES.iter().flat_map(|library| ["--package", library]));
@@ -131,7 +132,8 @@ pub(super) fn address(at: &At<'_>) -> Result {
     let passed = passed(&at.run(&mut tests)?);
     ensure!(passed > 0, "no test was run");
     Ok(Outcome::Found(format!(
-        "{passed} tests and 180 stress rounds: 0 reports; planted: 2 of 2 found"
+        "{passed} tests and {} stress rounds: 0 reports; planted: 2 of 2 found",
+        9 * rounds
     )))
 }
 
@@ -155,7 +157,7 @@ pub(super) fn thread(at: &At<'_>) -> Result {
         command
     };
     at.must_find(watched().args(["--plant", "race"]), "data race")?;
-    let said = at.run(watched().args(["--rounds", at.pick("50", "2000")]))?;
+    let said = at.run(watched().args(["--rounds", at.pick("50", "12000")]))?;
     let scenarios = said.lines().filter(|line| line.contains(" rounds in ")).count();
     Ok(Outcome::Found(format!(
         "{scenarios} scenarios: 0 reports with {overlooked} suppressions; planted: 1 of 1 found"
@@ -177,7 +179,7 @@ pub(super) fn realtime(at: &At<'_>) -> Result {
     }
     let program = REALTIME.build(at, "realtime")?;
     at.must_find(Command::new(&program).arg("--plant"), "unsafe function `malloc`")?;
-    let said = at.run(&mut Command::new(&program))?;
+    let said = at.run(Command::new(&program).args(["--rounds", at.pick("200", "1000000")]))?;
     Ok(Outcome::Found(format!(
         "{}: 0 reports; planted: 1 of 1 found",
         last_line(&said)

@@ -89,7 +89,7 @@ fn blockd(at: &At<'_>, program: &Path) -> anyhow::Result<u64> {
     );
     fs::write(&wrapper, script).with_context(|| format!("cannot write {}", wrapper.display()))?;
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
-    let requests = demo::drive(&wrapper, Duration::from_secs(at.pick(5, 60)))?;
+    let requests = demo::drive(&wrapper, Duration::from_secs(at.pick(5, 600)))?;
     at.check()?;
     let said = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
     if said.contains("Invalid ") || said.contains("definitely lost") || said.contains("uninitialised") {

@@ -18,13 +18,13 @@ use aio_backend_ppoll::Ppoll;
 use aio_context::{
     Backend, BottomHalf, ClockId, Context, Handler, Interest, PollParams, Pollable, Registration, Timer, Wait,
 };
+use clap::Parser;
 use rustix::event::{EventfdFlags, eventfd};
 
 /// Events of each kind in one iteration.
 const EVENTS: usize = 64;
 /// Iterations in which buffers may grow.
 const WARM_UP: usize = 20;
-const ROUNDS: usize = 200;
 
 /// A descriptor whose handler counts.
 struct Bell {
@@ -128,7 +128,7 @@ impl Load {
     }
 }
 
-fn run(allocates: bool) -> io::Result<usize> {
+fn run(rounds: usize, allocates: bool) -> io::Result<usize> {
     let mut iterations = 0;
     for polling in [Duration::ZERO, Duration::from_micros(100)] {
         let backends: [Box<dyn Backend>; 2] = [Box::new(Ppoll::new()), Box::new(Epoll::new()?)];
@@ -149,7 +149,7 @@ fn run(allocates: bool) -> io::Result<usize> {
                 })?;
             }
             load.served.set(0);
-            for round in 0..ROUNDS {
+            for round in 0..rounds {
                 load.prepare()?;
                 load.iterate(if round % 2 == 0 {
                     Wait::Block
@@ -158,7 +158,7 @@ fn run(allocates: bool) -> io::Result<usize> {
                 })?;
                 iterations += 1;
             }
-            let expected = 3 * EVENTS * ROUNDS;
+            let expected = 3 * EVENTS * rounds;
             if load.served.get() < expected {
                 return Err(io::Error::other(format!(
                     "{} callbacks instead of {expected}",
@@ -170,9 +170,20 @@ fn run(allocates: bool) -> io::Result<usize> {
     Ok(iterations)
 }
 
+/// Whole iterations that must not allocate, lock or wait
+#[derive(Debug, Parser)]
+struct Args {
+    /// Iterations of each backend, with polling and without
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    rounds: usize,
+    /// Each callback allocates, which the sanitizer must find
+    #[arg(long)]
+    plant: bool,
+}
+
 fn main() -> ExitCode {
-    let allocates = std::env::args().any(|argument| argument == "--plant");
-    match run(allocates) {
+    let args = Args::parse();
+    match run(args.rounds, args.plant) {
         Ok(iterations) => {
             println!("{iterations} iterations of {} callbacks each", 3 * EVENTS);
             ExitCode::SUCCESS

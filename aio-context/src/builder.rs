@@ -1,0 +1,154 @@
+//! [`Builder`]: puts a context together.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aio_backend::{Backend, Interest, Watched};
+use aio_handlers::{GroupId, Registry};
+use aio_notify::Notifier;
+use aio_pollctl::{PollParams, PollPolicy, Qemu2020};
+use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
+
+use crate::Context;
+use crate::adapting::Adapting;
+use crate::any_backend::AnyBackend;
+use crate::bh::BottomHalves;
+use crate::context::Inner;
+use crate::cooling::Cooling;
+use crate::edges::Edges;
+use crate::error::explained;
+use crate::found::Lists;
+use crate::glance::Glance;
+use crate::handler::{Entry, Silent};
+use crate::hot::Hot;
+use crate::polling::Looks;
+use crate::remote::{Remote, Shared, move_in};
+use crate::timer::Timers;
+use crate::waiting::REBALANCE_EVERY;
+
+/// Events per wait unless told otherwise.
+const BATCH: usize = 1024;
+
+/// Makes a [`Context`] with other parts than the usual ones.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Builder {
+    backend: Option<Box<dyn Backend>>,
+    policy: Option<Box<dyn PollPolicy>>,
+    monotonic: Option<Arc<dyn Clock + Send + Sync>>,
+    virtual_clock: Option<Arc<VirtualClock>>,
+    params: PollParams,
+    batch: Option<usize>,
+}
+
+impl Builder {
+    /// The backend; otherwise ppoll, which climbs to epoll at 64 watched descriptors, or after 256 waits.
+    pub fn backend(mut self, backend: Box<dyn Backend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// The polling policy; otherwise QEMU's of 2020. It does nothing before the maximum polling time is set.
+    pub fn policy(mut self, policy: Box<dyn PollPolicy>) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// The loop's own clock; otherwise the system's. With an [`aio_timers::ManualClock`] the loop lets time pass instead
+    /// of waiting for it.
+    pub fn monotonic(mut self, clock: Arc<dyn Clock + Send + Sync>) -> Self {
+        self.monotonic = Some(clock);
+        self
+    }
+
+    /// The clock behind [`ClockId::Virtual`]; otherwise one that runs with the monotonic clock.
+    pub fn virtual_clock(mut self, clock: Arc<VirtualClock>) -> Self {
+        self.virtual_clock = Some(clock);
+        self
+    }
+
+    /// The polling parameters to begin with; otherwise polling is off.
+    pub fn poll_params(mut self, params: PollParams) -> Self {
+        self.params = params;
+        self
+    }
+
+    /// How many events one iteration takes at the most, at least one; otherwise 1024.
+    pub fn batch(mut self, events: usize) -> Self {
+        self.batch = Some(events.max(1));
+        self
+    }
+
+    /// The context, at home on this thread.
+    ///
+    /// # Errors
+    /// What the system says to one more eventfd (`EMFILE`: raise `ulimit -n`), or what the backend says to it.
+    pub fn build(self) -> io::Result<Context> {
+        let monotonic = self.monotonic.unwrap_or_else(|| Arc::new(Monotonic::new()));
+        let virtual_clock = self
+            .virtual_clock
+            .unwrap_or_else(|| Arc::new(VirtualClock::new(monotonic.clone())));
+        let mut backend = self.backend.map_or_else(AnyBackend::usual, AnyBackend::Other);
+        let name = backend.name();
+        let notifier = Notifier::new().map_err(|why| explained("eventfd", name, why))?;
+        let shared = Arc::new(Shared::new(notifier, self.params));
+        let mut registry = Registry::new();
+        let doorbell_owner = Rc::new(Doorbell(shared.clone()));
+        let placeholder = Entry::plain(Rc::new(Silent(shared.clone())));
+        let doorbell = registry
+            .insert(None, placeholder, Interest::READ, GroupId::DEFAULT)
+            .map_err(|_| io::Error::other("a new registry is not empty"))?;
+        let added = backend.add(Watched::from(doorbell_owner), doorbell, Interest::READ);
+        added.map_err(|why| explained("watch the loop's own eventfd", name, why))?;
+        let simulated = monotonic.pass(Duration::ZERO);
+        let waker = Remote(shared.clone());
+        let virtual_changes = virtual_clock.subscribe(move || waker.notify());
+        let inner = Rc::new(Inner {
+            shared,
+            backend: RefCell::new(backend),
+            registry: RefCell::new(registry),
+            lists: Lists::default(),
+            hot: Hot::default(),
+            glance: Glance::default(),
+            looks: Looks::default(),
+            cooling: Cooling::default(),
+            edges: Edges::default(),
+            adapting: Adapting::default(),
+            timers: Timers::new([monotonic, Arc::new(Wall::new()), virtual_clock.clone()]),
+            bottom_halves: BottomHalves::default(),
+            policy: RefCell::new(
+                self.policy
+                    .unwrap_or_else(|| Box::new(Qemu2020::new(self.params))),
+            ),
+            adopted: Cell::new(0),
+            polling_enabled: Cell::new(false),
+            poll_max: Cell::new(Duration::ZERO),
+            virtual_clock,
+            _virtual_changes: virtual_changes,
+            simulated,
+            batch: self.batch.unwrap_or(BATCH),
+            doorbell,
+            depth: Cell::new(0),
+            looks_since_rebalance: Cell::new(REBALANCE_EVERY),
+            owed_a_look: RefCell::default(),
+            stale: Cell::new(0),
+            broken: Cell::new(0),
+            deaf: Cell::new(false),
+        });
+        move_in(&inner);
+        Ok(Context(inner))
+    }
+}
+
+/// The notifier as the owner of a watched descriptor.
+struct Doorbell(Arc<Shared>);
+
+impl AsFd for Doorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.notifier.as_fd()
+    }
+}

@@ -1,0 +1,109 @@
+//! Waits: what precedes a sleep, and what is put right after it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_backend_ppoll::Ppoll;
+use aio_context::{Context, ReadyList, Wait};
+
+use crate::common::{Bench, Kick, everywhere, watch};
+use crate::spoiled::{Spoil, Spoiled};
+
+everywhere! { n2_after_a_wait_a_notification_costs_nothing }
+
+/// Notes how many looks precede a wait, and keeps the wait from sleeping.
+#[derive(Debug)]
+struct Impatient {
+    looks: Rc<Cell<u32>>,
+    before_waits: Rc<RefCell<Vec<u32>>>,
+}
+
+impl Spoil for Impatient {
+    const NAME: &'static str = "impatient";
+
+    fn wait(&mut self, timeout: &mut Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
+        if *timeout == Some(Duration::ZERO) {
+            self.looks.set(self.looks.get() + 1);
+        } else {
+            self.before_waits.borrow_mut().push(self.looks.take());
+            *timeout = Some(Duration::ZERO);
+        }
+        Ok(())
+    }
+}
+
+/// On a real clock. The deadline lets a wait of no length be the end of it.
+#[test]
+fn d4_after_progress_the_loop_looks_more_than_once_before_it_sleeps() {
+    let (looks, before_waits) = <(Rc<Cell<u32>>, Rc<RefCell<Vec<u32>>>)>::default();
+    let impatient = Impatient {
+        looks: looks.clone(),
+        before_waits: before_waits.clone(),
+    };
+    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), impatient)));
+    let cx = builder.build().unwrap();
+    let kick = Kick::new();
+    let _registration = watch(&cx, &kick);
+    kick.kick();
+    assert!(cx.poll(Wait::Block).unwrap());
+    looks.set(0);
+    before_waits.borrow_mut().clear();
+    assert!(!cx.poll(Wait::AtMost(Duration::from_millis(1))).unwrap());
+    let looked = before_waits.borrow()[0];
+    assert!(
+        looked >= 2,
+        "{looked} looks before the wait: one is due in any case"
+    );
+    before_waits.borrow_mut().clear();
+    looks.set(0);
+    assert!(!cx.poll(Wait::AtMost(Duration::from_millis(1))).unwrap());
+    assert_eq!(
+        before_waits.borrow()[0],
+        0,
+        "nothing was served: it sleeps at once"
+    );
+}
+
+fn n2_after_a_wait_a_notification_costs_nothing(bench: Bench) {
+    let cx = bench.context();
+    let kick = Kick::new();
+    let _registration = watch(&cx, &kick);
+    for waits in 1..4 {
+        kick.kick();
+        while kick.count.get() < waits {
+            bench.block(&cx);
+        }
+        let (writes, elided) = cx.remote().wakeups();
+        cx.remote().notify();
+        assert_eq!(cx.remote().wakeups(), (writes, elided + 1));
+        bench.look(&cx);
+    }
+}
+
+/// Panics in the waits that sleep, once.
+#[derive(Debug)]
+struct Unwell(bool);
+
+impl Spoil for Unwell {
+    const NAME: &'static str = "unwell";
+
+    fn wait(&mut self, timeout: &mut Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
+        let falls_ill = *timeout != Some(Duration::ZERO) && std::mem::take(&mut self.0);
+        assert!(!falls_ill, "on purpose");
+        Ok(())
+    }
+}
+
+#[test]
+fn n2_after_a_wait_that_panicked_a_notification_costs_nothing() {
+    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), Unwell(true))));
+    let cx = builder.build().unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| cx.poll(Wait::Block))).is_err());
+    let (writes, elided) = cx.remote().wakeups();
+    cx.remote().notify();
+    assert_eq!(cx.remote().wakeups(), (writes, elided + 1));
+    assert!(!cx.poll(Wait::Block).unwrap(), "it was notified");
+}
