@@ -3,9 +3,11 @@
 //! Each model is a small program of a loop and its posters. The checker runs it in every order that it can have, weak
 //! memory included; a lost wake-up shows as a deadlock. Models block, they never spin.
 
-use std::time::Duration;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use loom::cell::UnsafeCell;
+use loom::model::Builder;
 use loom::thread;
 
 use crate::planting::must_be_found;
@@ -468,18 +470,33 @@ fn notified_publishes() {
     poster.join().unwrap();
 }
 
-/// Tries a model of one other thread, which is small, further than is asked for: to one preemption more than two, or, from three
-/// on, to its end, as far as that comes within half an hour.
+/// How long a model is tried without a bound.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// Tries a model of one other thread, which is small, further than is asked for: to one preemption more; if three or more are asked
+/// for, to three more, and then to its end, as far as that comes within [`PATIENCE`].
 pub(crate) fn further(model: fn()) {
-    let mut builder = loom::model::Builder::new();
-    match builder.preemption_bound {
-        Some(bound) if bound < 3 => builder.preemption_bound = Some(bound + 1),
-        _ => {
-            builder.preemption_bound = None;
-            builder.max_duration = Some(Duration::from_secs(30 * 60));
+    let asked = Builder::new().preemption_bound;
+    if let Some(bound) = asked {
+        within(Some(bound + if bound < 3 { 1 } else { 3 })).check(model);
+    }
+    if asked.is_none_or(|bound| bound >= 3) {
+        let began = Instant::now();
+        within(None).check(model);
+        if began.elapsed() >= PATIENCE {
+            // Not by a macro: those of passed tests are not shown.
+            let test = std::thread::current();
+            let name = test.name().unwrap_or("a model");
+            let _ = writeln!(std::io::stderr(), "{name}: no end within {PATIENCE:?}");
         }
     }
-    builder.check(model);
+}
+
+fn within(preemptions: Option<usize>) -> Builder {
+    let mut builder = Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.max_duration = preemptions.is_none().then_some(PATIENCE);
+    builder
 }
 
 macro_rules! models {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Context, Handler, Interest, Readiness, ReadyList, Refused, Token, Wait};
+use aio_context::{
+    Context, Exclusive, Handler, HandlerMut, Interest, Readiness, ReadyList, Refused, Token, Wait,
+};
 
 use crate::common::{Kick, watch};
 use crate::spoiled::{Spoil, Spoiled};
@@ -236,6 +238,36 @@ fn r4_what_is_not_open_is_reported_once_and_does_not_spin() {
     });
     assert_eq!((liar.0.get(), logged.len()), (1, 1), "{logged:#?}");
     assert!(logged[0].contains("not watched any longer"), "{}", logged[0]);
+}
+
+impl HandlerMut<Liar> for u32 {
+    fn broken(&mut self, _: &Context, _: io::Error) {
+        *self += 1;
+    }
+}
+
+#[test]
+fn r4_closures_and_exclusive_handlers_are_told_that_they_are_broken() {
+    let builder = Context::builder().backend(Box::new(Ppoll::new()));
+    let cx = builder.build().unwrap();
+    let heard = Rc::new(Cell::new(0));
+    let hears = heard.clone();
+    let on = cx.on(Liar(Cell::new(0))).readable(|_, _| {});
+    let closure = on.broken(move |owner, _, why| {
+        owner.0.set(owner.0.get() + 1);
+        assert_eq!(why.raw_os_error(), None, "{why}");
+        hears.set(hears.get() + owner.0.get());
+    });
+    let closure = closure.watch().unwrap();
+    let _ = cx.poll(Wait::NoBlock);
+    assert_eq!((heard.get(), closure.is_live()), (1, false));
+    let exclusive = Rc::new(Exclusive::new(Liar(Cell::new(0)), 0));
+    let registration = cx.watch(exclusive.clone(), Interest::READ).unwrap();
+    let _ = cx.poll(Wait::NoBlock);
+    assert_eq!(
+        (exclusive.with(|times| *times), registration.is_live()),
+        (Some(1), false)
+    );
 }
 
 #[test]
