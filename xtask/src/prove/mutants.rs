@@ -87,6 +87,7 @@ fn mutate(at: &At<'_>, libraries: &[&str]) -> Command {
         // No examples in documents: to link each of them takes longer than all tests.
         .args(["--cargo-test-arg=--lib", "--cargo-test-arg=--tests"])
         .args(libraries.iter().flat_map(|library| ["--package", library]))
+        .env("NEXTEST_PROFILE", "mutants")
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env("CARGO_PROFILE_TEST_DEBUG", "0")
         // Whatever this was started with, a mutant is built in a directory of its own.
