@@ -29,6 +29,8 @@ const SLICES: u64 = 200;
 const TENTH: u64 = SLICES / 10;
 /// How often a last tenth that was too slow is compared with a first one anew.
 const ATTEMPTS: u32 = 5;
+/// So many events a slice are enough for that.
+const COMPARED: u64 = 50_000;
 /// Of the events, one in so many is for warming up; these come on top.
 const WARM_UP: u64 = 10;
 
@@ -155,6 +157,7 @@ impl Load {
     /// A speed that is too low may be the neighbours': then a new process does the first tenth again and this one another
     /// last tenth, a few times. A loop that has become slow stays slow.
     fn confirmed(&mut self, mut speed: f64, slice: u64, watchdog: &Watchdog) -> anyhow::Result<f64> {
+        let slice = slice.min(COMPARED);
         for attempt in 1..=ATTEMPTS {
             if speed >= verdict::MAY_SLOW_DOWN {
                 break;
@@ -164,7 +167,7 @@ impl Load {
                 speed * 100.0
             );
             let mut anew = Command::new(std::env::current_exe().context("where is this program?")?);
-            let output = anew.args(["--first-tenth", &slice.to_string()]).output()?;
+            let output = watchdog.rest(|| anew.args(["--first-tenth", &slice.to_string()]).output())?;
             let first = String::from_utf8_lossy(&output.stdout);
             let first: f64 = first.trim().parse().context("a new process said nothing")?;
             let last = self.slices(SLICES - TENTH..SLICES, slice, watchdog)?;

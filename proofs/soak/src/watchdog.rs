@@ -11,53 +11,99 @@ const STANDSTILL: Duration = Duration::from_secs(30);
 /// Ends the process unless it is told of progress; dropping it ends the watch.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
-    rounds: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
+    run: Arc<Run>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What is known of the run.
+#[derive(Debug, Default)]
+struct Run {
+    rounds: AtomicU64,
+    /// Rests begun and ended: odd while no progress is due.
+    rests: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Run {
+    /// Whether nothing has happened since the look before this one. Who has rested meanwhile has a whole time more.
+    fn stands_still(&self, last: &mut Option<(u64, u64)>) -> bool {
+        let now = (
+            self.rounds.load(Ordering::Relaxed),
+            self.rests.load(Ordering::Relaxed),
+        );
+        last.replace(now) == Some(now) && now.1.is_multiple_of(2)
+    }
+
+    fn rest<R>(&self, code: impl FnOnce() -> R) -> R {
+        self.rests.fetch_add(1, Ordering::Relaxed);
+        let result = code();
+        self.rests.fetch_add(1, Ordering::Relaxed);
+        result
+    }
 }
 
 impl Watchdog {
     pub(crate) fn start(seed: u64) -> Self {
-        let rounds = Arc::new(AtomicU64::new(0));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (seen, stopped) = (rounds.clone(), stop.clone());
+        let run = Arc::new(Run::default());
+        let watched = run.clone();
         let watch = move || {
-            let mut last = u64::MAX;
-            loop {
-                let now = seen.load(Ordering::Relaxed);
-                if now == last && !stopped.load(Ordering::Acquire) {
+            let mut last = None;
+            while !watched.is_over.load(Ordering::Acquire) {
+                if watched.stands_still(&mut last) {
                     println!(
-                        "BAD: nothing has happened for {} s in round {now}: a wake-up was lost (AIO_SEED={seed})",
-                        STANDSTILL.as_secs()
+                        "BAD: nothing has happened for {} s in round {}: a wake-up was lost (AIO_SEED={seed})",
+                        STANDSTILL.as_secs(),
+                        watched.rounds.load(Ordering::Relaxed)
                     );
                     std::process::exit(1);
-                }
-                last = now;
-                if stopped.load(Ordering::Acquire) {
-                    return;
                 }
                 park_timeout(STANDSTILL);
             }
         };
         Self {
-            rounds,
-            stop,
+            run,
             thread: Some(spawn(watch)),
         }
     }
 
     pub(crate) fn progress(&self) {
-        self.rounds.fetch_add(1, Ordering::Relaxed);
+        self.run.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Runs `code`, during which no progress is due.
+    pub(crate) fn rest<R>(&self, code: impl FnOnce() -> R) -> R {
+        self.run.rest(code)
     }
 }
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.run.is_over.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             // It only prints and sleeps; there is nothing to say about its end.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_progress_stands_still_unless_it_rests() {
+        let (run, mut last) = (Run::default(), None);
+        assert!(!run.stands_still(&mut last), "it has just begun");
+        run.rounds.fetch_add(1, Ordering::Relaxed);
+        assert!(!run.stands_still(&mut last));
+        assert!(run.stands_still(&mut last));
+        run.rest(|| {
+            for _ in 0..3 {
+                assert!(!run.stands_still(&mut last), "it rests");
+            }
+        });
+        assert!(!run.stands_still(&mut last), "it has just gone on");
+        assert!(run.stands_still(&mut last));
     }
 }
