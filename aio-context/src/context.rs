@@ -366,3 +366,36 @@ impl fmt::Debug for WeakContext {
         f.write_str("WeakContext")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_callback_is_called_while_something_is_borrowed() {
+        let cx = Context::builder().build().expect("there is a descriptor left");
+        assert!(cx.0.is_free());
+        {
+            let _registry = cx.0.registry.borrow();
+            assert!(!cx.0.is_free());
+        }
+        {
+            let _backend = cx.0.backend.borrow();
+            assert!(!cx.0.is_free());
+        }
+        {
+            let _policy = cx.0.policy.borrow();
+            assert!(!cx.0.is_free());
+        }
+        cx.assert_free();
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "while something is borrowed")]
+    fn a_callback_while_something_is_borrowed_is_a_panic() {
+        let cx = Context::builder().build().expect("there is a descriptor left");
+        let _registry = cx.0.registry.borrow();
+        cx.call(|_| {});
+    }
+}

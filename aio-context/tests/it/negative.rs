@@ -227,6 +227,7 @@ fn r4_what_is_not_open_is_reported_once_and_does_not_spin() {
         let registration = cx.watch(liar.clone(), Interest::READ).unwrap();
         let kick = Kick::new();
         let _kick = watch(&cx, &kick);
+        assert_eq!(cx.oddities(), (0, 0));
         cx.poll(Wait::NoBlock).unwrap();
         assert!(!registration.is_live());
         assert_eq!(cx.oddities(), (0, 1));
