@@ -63,6 +63,10 @@ fn d9_a_panic_ends_the_thread_and_is_reported() {
     let io = IoThread::spawn(|_| Ok(())).unwrap();
     let lost = io.remote().run_and_wait(|_| panic!("on {}", "purpose"));
     assert_eq!(lost, Err::<(), _>(Gone));
+    // It comes to its end now, which nobody is told of.
+    while !io.has_ended() {
+        thread::yield_now();
+    }
     let error = io.stop().unwrap_err();
     assert!(
         error.to_string().contains("panicked") && error.to_string().contains("on purpose"),
