@@ -54,9 +54,9 @@ impl Inner {
         self.hot.rounds().wrapping_sub(self.cooling.checked.get()) >= CHECK_EVERY
     }
 
-    /// Has idle handlers leave the polled set: `poll_end`, then one last question. True if that one was a hit.
+    /// Has idle handlers leave the polled set: `poll_end`, then one last question.
     #[cold]
-    pub(crate) fn cool_down(&self, cx: &Context, ready: &mut ReadyList) -> bool {
+    pub(crate) fn cool_down(&self, cx: &Context, ready: &mut ReadyList) {
         let rounds = self.hot.rounds();
         self.cooling.checked.set(rounds);
         let mut idle = self.cooling.idle.take();
@@ -74,38 +74,34 @@ impl Inner {
         });
         drop(registry);
         let leave = surplus(self.hot.len(), idle.len());
-        let mut hit = false;
         for token in idle.drain(..).take(leave) {
-            hit |= self.cool(cx, token, ready);
+            self.cool(cx, token, ready);
         }
         self.cooling.idle.replace(idle);
-        hit
     }
 
-    /// One handler leaves; true if its last question was answered with yes: then it stays. One of which a callback is running
-    /// (rule A9) is left for another time.
+    /// One handler leaves, unless its last question is answered with yes. One of which a callback is running (rule A9) is left for
+    /// another time.
     ///
     /// Who is told `poll_end` may do anything: remove itself, pause its group, panic, after which it stays. Nobody kicks for what
     /// came before, so it is noted that it is to be asked, until it has been.
-    fn cool(&self, cx: &Context, token: Token, ready: &mut ReadyList) -> bool {
+    fn cool(&self, cx: &Context, token: Token, ready: &mut ReadyList) {
         let Some(handler) = self.polled_handler(token).filter(|_| !self.hot.is_busy(token)) else {
-            return false;
+            return;
         };
         self.hot.remove(token);
         self.with_polled(token, |polled| polled.cold = true);
         if !self.is_begun(token) {
-            return false;
+            return;
         }
         self.hot.ask_once(token);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.end(cx, token, &*handler))) {
             self.warm_up(token);
             resume_unwind(panic);
         }
-        if !self.ask_noted(cx, token, ready) {
-            return false;
+        if self.ask_noted(cx, token, ready) {
+            self.warm_up(token);
         }
-        self.warm_up(token);
-        true
     }
 
     /// Notes an event, if it is one of a polled handler; one that has cooled down joins the polled set again. Whether it is one

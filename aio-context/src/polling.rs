@@ -120,7 +120,8 @@ impl Inner {
                 hit = !ready.is_empty();
             }
             if !hit && self.cooling_is_due() {
-                hit = self.cool_down(cx, ready);
+                self.cool_down(cx, ready);
+                hit = !ready.is_empty();
             }
             for _ in 0..stride {
                 if hit {
