@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_context::{ClockId, Context, Interest, ManualClock, PollParams, PollPolicy, Wait};
+use aio_context::{
+    Clock, ClockId, Context, Interest, ManualClock, Moment, PollParams, PollPolicy, Remote, Wait,
+};
 use aio_pollctl::Iteration;
 
 use crate::common::{self, Bench, Count, Kick, Twin, watch, watch_polled};
@@ -519,6 +521,48 @@ fn a5_handlers_that_come_and_go_inside_the_walk() {
     assert!(log.is_empty() || *log == ["begin", "end"], "{log:?}");
     drop(registration);
     changes.others.borrow_mut().clear();
+}
+
+/// The first question is asked before the clock is read, the second one in a search that takes a while.
+#[test]
+fn a2_a_search_ends_with_its_first_hit_or_a_notification() {
+    struct Second(Rc<Kick>, Option<Remote>);
+    impl std::os::fd::AsFd for Second {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+    impl aio_context::Handler for Second {}
+    impl aio_context::Pollable for Second {
+        fn poll(&self) -> bool {
+            let is_second = !self.0.poll() && self.0.asked.get() == 2;
+            if is_second && let Some(remote) = &self.1 {
+                remote.notify();
+            }
+            is_second && self.1.is_none()
+        }
+        fn poll_ready(&self, cx: &Context) {
+            self.0.poll_ready(cx);
+        }
+    }
+    for notifies in [false, true] {
+        let (spy, clock) = (
+            Spy(Duration::from_millis(1), Rc::default()),
+            Arc::new(ManualClock::new()),
+        );
+        let builder = BENCH.builder().monotonic(clock.clone());
+        let builder = builder.policy(Box::new(spy.clone()));
+        let params = PollParams::up_to(Duration::from_millis(1));
+        let cx = builder.poll_params(params).build().unwrap();
+        let second = Second(Kick::new(), notifies.then(|| cx.remote()));
+        let _registration = cx.watch_polled(Rc::new(second), Interest::READ).unwrap();
+        assert_eq!(cx.poll(Wait::Block).unwrap(), !notifies);
+        let seen = spy.1.borrow()[0];
+        assert_eq!(
+            (seen.hit, seen.spun, clock.now()),
+            (true, Duration::ZERO, Moment::ZERO)
+        );
+    }
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Context, ReadyList, Wait};
+use aio_context::{Clock, Context, Moment, ReadyList, Wait};
 
 use crate::common::{Bench, Kick, everywhere, watch};
 use crate::spoiled::{Spoil, Spoiled};
@@ -65,6 +66,50 @@ fn d4_after_progress_the_loop_looks_more_than_once_before_it_sleeps() {
         0,
         "nothing was served: it sleeps at once"
     );
+}
+
+/// A clock that is read and does not move, without being a simulated one.
+#[derive(Debug)]
+struct Standing(Moment);
+
+impl Clock for Standing {
+    fn now(&self) -> Moment {
+        self.0
+    }
+}
+
+/// With a bottom half that keeps the loop from waiting: the first iteration looks, and the others when it is time.
+#[test]
+fn d8_bottom_halves_that_keep_the_loop_from_waiting_share_a_look() {
+    let (looks, before_waits) = <(Rc<Cell<u32>>, Rc<RefCell<Vec<u32>>>)>::default();
+    let impatient = Impatient {
+        looks: looks.clone(),
+        before_waits,
+    };
+    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), impatient)));
+    let second = Moment::ZERO.saturating_add(Duration::from_secs(1));
+    let cx = builder.monotonic(Arc::new(Standing(second))).build().unwrap();
+    let kick = Kick::new();
+    let _registration = watch(&cx, &kick);
+    let half = cx.bottom_half("busy", |_| {});
+    for round in 1..4 {
+        looks.set(0);
+        half.schedule();
+        assert!(cx.poll(Wait::Block).unwrap());
+        assert_eq!(looks.get(), 1, "the first one looks");
+        for _ in 0..60 {
+            half.schedule();
+            assert!(cx.poll(Wait::Block).unwrap());
+        }
+        let looked = looks.get();
+        assert!(
+            (2..=3).contains(&looked) || round > 1 && looked == 1,
+            "{looked} looks"
+        );
+        kick.kick();
+        assert!(cx.poll(Wait::NoBlock).unwrap(), "nothing keeps it any longer");
+        assert_eq!(kick.count.get(), round);
+    }
 }
 
 fn n2_after_a_wait_a_notification_costs_nothing(bench: Bench) {
