@@ -97,3 +97,28 @@ impl Drop for Found<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_used_again_and_again_and_are_empty_then() {
+        let lists = Lists::default();
+        let where_are =
+            |lists: &[Box<ReadyList>]| lists.iter().map(|list| &raw const **list).collect::<Vec<_>>();
+        let mut first: Vec<_> = (0..3).map(|_| lists.take(2)).collect();
+        for number in 0..3 {
+            first[0].push(Token::new(number, 0), Readiness::IN);
+        }
+        assert!(first[0].is_full() && first[0].len() == 2, "the limit is kept");
+        let mut before = where_are(&first);
+        first.into_iter().for_each(|list| lists.give_back(list));
+        let second: Vec<_> = (0..3).map(|_| lists.take(2)).collect();
+        let mut after = where_are(&second);
+        before.sort_unstable();
+        after.sort_unstable();
+        assert_eq!(before, after);
+        assert!(second.iter().all(|list| list.is_empty()));
+    }
+}

@@ -24,20 +24,17 @@ use crate::remote::Shared;
 #[doc(alias = "aio_set_fd_handler")]
 pub trait Handler: AsFd + 'static {
     /// There is something to read, the peer hung up, or the descriptor has an error.
-    fn readable(&self, cx: &Context) {
-        let _ = cx;
-    }
+    #[expect(unused_variables, reason = "named for those who override it")]
+    fn readable(&self, cx: &Context) {}
 
     /// There is room to write, or the descriptor has an error; a hang-up too if the interest is to write only.
-    fn writable(&self, cx: &Context) {
-        let _ = cx;
-    }
+    #[expect(unused_variables, reason = "named for those who override it")]
+    fn writable(&self, cx: &Context) {}
 
     /// The registration has come to an end that nobody asked for: the descriptor was closed behind the loop's back,
     /// or the system refused to watch it any longer. The handler is already removed.
-    fn broken(&self, cx: &Context, why: io::Error) {
-        let _ = (cx, why);
-    }
+    #[expect(unused_variables, reason = "named for those who override it")]
+    fn broken(&self, cx: &Context, why: io::Error) {}
 
     /// Whether this handler must not be entered again while one of its callbacks runs. While it runs, its events wait.
     fn exclusive(&self) -> bool {
@@ -70,17 +67,14 @@ pub trait Pollable: Handler {
 /// The callbacks of a handler whose state needs `&mut self`; see [`Exclusive`].
 pub trait HandlerMut<F>: 'static {
     /// As [`Handler::readable`]; `owner` is the descriptor's owner.
-    fn readable(&mut self, owner: &F, cx: &Context) {
-        let _ = (owner, cx);
-    }
+    #[expect(unused_variables, reason = "named for those who override it")]
+    fn readable(&mut self, owner: &F, cx: &Context) {}
     /// As [`Handler::writable`]; `owner` is the descriptor's owner.
-    fn writable(&mut self, owner: &F, cx: &Context) {
-        let _ = (owner, cx);
-    }
+    #[expect(unused_variables, reason = "named for those who override it")]
+    fn writable(&mut self, owner: &F, cx: &Context) {}
     /// As [`Handler::broken`].
-    fn broken(&mut self, cx: &Context, why: io::Error) {
-        let _ = (cx, why);
-    }
+    #[expect(unused_variables, reason = "named for those who override it")]
+    fn broken(&mut self, cx: &Context, why: io::Error) {}
 }
 
 /// Makes a [`Handler`] of a descriptor and a state that is used by `&mut`.

@@ -523,6 +523,33 @@ fn a5_handlers_that_come_and_go_inside_the_walk() {
     changes.others.borrow_mut().clear();
 }
 
+#[test]
+fn a2_unless_told_otherwise_a_hit_is_served_as_what_is_readable() {
+    struct Plain(Rc<Kick>);
+    impl std::os::fd::AsFd for Plain {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+    impl aio_context::Handler for Plain {
+        fn readable(&self, cx: &Context) {
+            self.0.readable(cx);
+        }
+    }
+    impl aio_context::Pollable for Plain {
+        fn poll(&self) -> bool {
+            self.0.poll()
+        }
+    }
+    let (cx, _) = always(Duration::from_millis(1));
+    let kick = Kick::new();
+    let plain = Rc::new(Plain(kick.clone()));
+    let _registration = cx.watch_polled(plain, Interest::NONE).unwrap();
+    kick.says.set(Some(true));
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert_eq!((kick.count.get(), kick.asked.get()), (1, 1));
+}
+
 /// The first question is asked before the clock is read, the second one in a search that takes a while.
 #[test]
 fn a2_a_search_ends_with_its_first_hit_or_a_notification() {
