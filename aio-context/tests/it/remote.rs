@@ -58,6 +58,36 @@ fn w1_a_kick_from_any_thread_is_not_lost(bench: Bench) {
     }
 }
 
+#[test]
+fn w1_a_kick_wakes_nobody_unless_somebody_waits() {
+    let cx = Context::new().unwrap();
+    let remote = cx.remote();
+    for waits in 0..3 {
+        let before = remote.wakeups();
+        remote.kick();
+        assert_eq!(remote.wakeups(), before, "after {waits} waits");
+        let (ready, kicks) = (Cell::new(false), cx.remote());
+        let half = cx.bottom_half("kicks", move |_| kicks.kick());
+        half.schedule();
+        let condition = || !ready.replace(true);
+        assert!(cx.wait_while(condition).unwrap());
+        let (writes, elided) = before;
+        let (writes_now, elided_now) = remote.wakeups();
+        assert!(
+            writes_now + elided_now > writes + elided,
+            "a kick while it waits is one"
+        );
+    }
+}
+
+#[test]
+fn w2_run_on_the_very_context_does_not_poll() {
+    let cx = Context::new().unwrap();
+    let ran_on = cx.run_on(&cx.remote(), |there| there.remote().stats().iterations);
+    assert_eq!(ran_on, Ok(0));
+    assert_eq!(cx.remote().stats().iterations, 0);
+}
+
 fn w2_run_and_wait_on_the_home_thread_runs_in_place(bench: Bench) {
     let cx = bench.context();
     assert_eq!(cx.remote().run_and_wait(|_| 7), Ok(7));
