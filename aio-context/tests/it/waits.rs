@@ -13,7 +13,10 @@ use aio_context::{Clock, Context, Moment, ReadyList, Wait};
 use crate::common::{Bench, Kick, everywhere, watch};
 use crate::spoiled::{Spoil, Spoiled};
 
-everywhere! { n2_after_a_wait_a_notification_costs_nothing }
+everywhere! {
+    n2_after_a_wait_a_notification_costs_nothing
+    d4_a_wait_with_a_limit_ends_with_the_first_event_or_notification
+}
 
 /// Notes how many looks precede a wait, and keeps the wait from sleeping.
 #[derive(Debug)]
@@ -124,6 +127,25 @@ fn n2_after_a_wait_a_notification_costs_nothing(bench: Bench) {
         let (writes, elided) = cx.remote().wakeups();
         cx.remote().notify();
         assert_eq!(cx.remote().wakeups(), (writes, elided + 1));
+        bench.look(&cx);
+    }
+}
+
+fn d4_a_wait_with_a_limit_ends_with_the_first_event_or_notification(bench: Bench) {
+    let cx = bench.context();
+    let kick = Kick::new();
+    let _registration = watch(&cx, &kick);
+    let hour = Wait::AtMost(Duration::from_secs(3600));
+    for waits in 1..4 {
+        kick.kick();
+        assert!(bench.poll(&cx, hour));
+        assert_eq!(kick.count.get(), waits);
+        // The loop sleeps by now, or is about to.
+        let remote = cx.remote();
+        let notifier = std::thread::spawn(move || remote.notify());
+        assert!(!bench.poll(&cx, hour));
+        notifier.join().unwrap();
+        // What came too late for that wait is over now.
         bench.look(&cx);
     }
 }
