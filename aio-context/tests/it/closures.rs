@@ -71,6 +71,31 @@ fn r11_an_exclusive_handler_has_both_callbacks_and_its_state() {
     drop(registration);
 }
 
+/// Polls before it reads.
+#[derive(Default)]
+struct Nesting(Vec<bool>);
+
+impl HandlerMut<UnixStream> for Nesting {
+    fn readable(&mut self, owner: &UnixStream, cx: &Context) {
+        self.0.push(cx.poll(Wait::NoBlock).unwrap());
+        rustix::io::read(owner, &mut [0u8; 8]).unwrap();
+    }
+}
+
+#[test]
+fn r11_the_events_of_an_exclusive_handler_wait_while_it_runs() {
+    let cx = Context::new().unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let handler = Rc::new(Exclusive::new(near, Nesting::default()));
+    let _registration = cx.watch(handler.clone(), Interest::READ).unwrap();
+    for _ in 0..2 {
+        rustix::io::write(&far, b"x").unwrap();
+        assert!(cx.poll(Wait::Block).unwrap());
+    }
+    let inner = handler.with(|state| state.0.clone()).unwrap();
+    assert_eq!(inner, [false, false], "an iteration inside it has nobody to call");
+}
+
 #[test]
 fn d3_callbacks_that_are_not_overridden_do_nothing() {
     let cx = Context::new().unwrap();

@@ -169,11 +169,15 @@ fn b5_a8_who_is_paused_by_its_leaving_is_not_asked_before_the_resume() {
 #[test]
 fn r9_a8_who_removes_itself_by_its_leaving_is_not_asked() {
     let scene = Scene::new();
-    let (registrations, all) = (scene.registrations.clone(), scene.leaving.clone());
+    let registrations = scene.registrations.clone();
+    let all: Vec<_> = scene.leaving.iter().map(Rc::as_ptr).collect();
     scene.at_end(move |leaving| {
         leaving.work.set(true);
         leaving.hands_off.set(true);
-        let place = all.iter().position(|other| Rc::ptr_eq(other, leaving)).unwrap();
+        let place = all
+            .iter()
+            .position(|other| *other == Rc::as_ptr(leaving))
+            .unwrap();
         let own = registrations.borrow_mut()[place].take();
         drop(own);
     });

@@ -93,15 +93,15 @@ fn b5_d9_a_panic_when_a_pause_begins_leaves_nobody_polled() {
     assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
 }
 
-/// Cannot silence or wake one descriptor again, once it is told so.
+/// Cannot silence or wake some descriptors again, once it is told so.
 #[derive(Debug)]
-struct Stubborn(Rc<Cell<Option<Token>>>);
+struct Stubborn(Rc<RefCell<Vec<Token>>>);
 
 impl Spoil for Stubborn {
     const NAME: &'static str = "stubborn";
 
     fn modify(&mut self, token: Token) -> io::Result<()> {
-        if self.0.get() == Some(token) {
+        if self.0.borrow().contains(&token) {
             return Err(io::Error::from_raw_os_error(9)); // EBADF
         }
         Ok(())
@@ -110,7 +110,7 @@ impl Spoil for Stubborn {
 
 #[test]
 fn b5_d9_a_panic_when_a_pause_ends_leaves_nobody_deaf() {
-    let refused = Rc::new(Cell::new(None));
+    let refused: Rc<RefCell<Vec<Token>>> = Rc::default();
     let backend = Spoiled(Ppoll::new(), Stubborn(refused.clone()));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let (group, kick) = (cx.new_group(), Kick::new());
@@ -118,11 +118,17 @@ fn b5_d9_a_panic_when_a_pause_ends_leaves_nobody_deaf() {
     first.kick.kick();
     let registration = cx.watch_in(group, Rc::new(first), Interest::READ).unwrap();
     let _second = cx.watch_in(group, kick.clone(), Interest::READ).unwrap();
+    let third = Kick::new();
+    let third_one = cx.watch_in(group, third.clone(), Interest::READ).unwrap();
     let pause = cx.pause(group);
     kick.kick();
-    assert!(!cx.poll(Wait::NoBlock).unwrap(), "both are silenced");
-    refused.set(Some(registration.token()));
+    third.kick();
+    assert!(!cx.poll(Wait::NoBlock).unwrap(), "all are silenced");
+    refused
+        .borrow_mut()
+        .extend([registration.token(), third_one.token()]);
     assert!(catch_unwind(AssertUnwindSafe(|| drop(pause))).is_err());
-    assert!(!registration.is_live());
+    assert!(!registration.is_live() && !third_one.is_live());
+    assert_eq!(*third.log.borrow(), ["broken"], "it is told, too");
     assert!(cx.poll(Wait::NoBlock).unwrap() && kick.count.get() == 1);
 }

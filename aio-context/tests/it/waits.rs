@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Clock, Context, Moment, ReadyList, Wait};
+use aio_context::{Clock, Context, Moment, Readiness, ReadyList, Token, Wait};
 
 use crate::common::{Bench, Kick, everywhere, watch};
 use crate::spoiled::{Spoil, Spoiled};
@@ -173,4 +173,49 @@ fn n2_after_a_wait_that_panicked_a_notification_costs_nothing() {
     cx.remote().notify();
     assert_eq!(cx.remote().wakeups(), (writes, elided + 1));
     assert!(!cx.poll(Wait::Block).unwrap(), "it was notified");
+}
+
+/// Reports a registration that is gone, as a kernel may that was asked before the removal.
+#[derive(Debug)]
+struct Late(Rc<Cell<Option<Token>>>);
+
+impl Spoil for Late {
+    const NAME: &'static str = "late";
+
+    fn wait(&mut self, timeout: &mut Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        if let Some(token) = self.0.take() {
+            ready.push(token, Readiness::IN);
+            *timeout = Some(Duration::ZERO);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn r2_late_events_are_counted_and_call_nobody() {
+    let late: Rc<Cell<Option<Token>>> = Rc::default();
+    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), Late(late.clone()))));
+    let cx = builder.build().unwrap();
+    for count in 1..=3 {
+        let kick = Kick::new();
+        let registration = watch(&cx, &kick);
+        let token = registration.token();
+        drop(registration);
+        late.set(Some(token));
+        assert!(!cx.poll(Wait::NoBlock).unwrap());
+        assert_eq!((cx.oddities(), kick.count.get()), ((count, 0), 0));
+    }
+}
+
+#[test]
+fn n5_a_foreign_loop_that_has_let_go_waits_no_longer() {
+    let cx = Context::new().unwrap();
+    let embedded = cx.embed().unwrap();
+    let _ = embedded.prepare_ms();
+    let (writes, elided) = cx.remote().wakeups();
+    cx.remote().notify();
+    assert_eq!(cx.remote().wakeups(), (writes + 1, elided), "it is about to wait");
+    drop(embedded);
+    cx.remote().notify();
+    assert_eq!(cx.remote().wakeups(), (writes + 1, elided + 1));
 }
