@@ -101,6 +101,18 @@ fn w2_run_and_wait_on_the_home_thread_runs_in_place(bench: Bench) {
     );
 }
 
+#[test]
+fn w2_a_thread_stays_the_home_of_those_that_are_left() {
+    let [first, second, third] = [(); 3].map(|()| Context::new().unwrap());
+    let (left, gone) = (second.remote(), first.remote());
+    drop(first);
+    assert_eq!(left.run_and_wait(|_| 7), Ok(7), "in place: nobody polls here");
+    assert_eq!(gone.run_and_wait(|_| 7), Err(Gone));
+    drop(third);
+    assert_eq!(left.run_and_wait(|_| 8), Ok(8));
+    drop(second);
+}
+
 fn w2_a_context_that_goes_away_is_an_error(bench: Bench) {
     let (tell, hear) = mpsc::channel::<Remote>();
     let go = Arc::new(Barrier::new(2));
