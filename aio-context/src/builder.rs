@@ -65,7 +65,7 @@ impl Builder {
         self
     }
 
-    /// The clock behind [`ClockId::Virtual`]; otherwise one that runs with the monotonic clock.
+    /// The clock behind [`ClockId::Virtual`](crate::ClockId::Virtual); otherwise one that runs with the monotonic clock.
     pub fn virtual_clock(mut self, clock: Arc<VirtualClock>) -> Self {
         self.virtual_clock = Some(clock);
         self
