@@ -4,7 +4,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
-use crate::models::{further, models};
+use crate::modelling::{further, models};
 use crate::planting::must_be_found;
 use crate::sync::Fault;
 use crate::{Board, EventNotifier};

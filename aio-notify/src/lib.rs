@@ -48,6 +48,8 @@ mod inbox;
 #[doc(hidden)]
 pub mod kernel;
 #[cfg(all(test, loom))]
+mod modelling;
+#[cfg(all(test, loom))]
 mod models;
 mod node;
 #[cfg(any(loom, shuttle))]

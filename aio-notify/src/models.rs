@@ -3,88 +3,13 @@
 //! Each model is a small program of a loop and its posters. The checker runs it in every order that it can have, weak
 //! memory included; a lost wake-up shows as a deadlock. Models block, they never spin.
 
-use std::io::Write as _;
-use std::time::{Duration, Instant};
-
 use loom::cell::UnsafeCell;
-use loom::model::Builder;
 use loom::thread;
 
+use crate::modelling::{Shared, further, message, models, runs};
 use crate::planting::must_be_found;
-use crate::sync::{Fault, planted};
-use crate::{Inbox, Line, Node, Notifier, Parcel, Run, Taken, Urgency};
-
-struct Shared<T> {
-    notifier: Notifier,
-    inbox: Inbox<T>,
-}
-
-impl<T> Shared<T> {
-    fn new() -> loom::sync::Arc<Self> {
-        loom::sync::Arc::new(Self {
-            notifier: Notifier::new().unwrap(),
-            inbox: Inbox::new(),
-        })
-    }
-
-    fn post(&self, node: &Node<T>) {
-        self.inbox.post(node, Urgency::Normal);
-        self.notifier.notify();
-    }
-
-    fn send(&self, message: T) -> bool {
-        let sent = self.inbox.send(Box::new(Parcel::new(message))).is_ok();
-        self.notifier.notify();
-        sent
-    }
-
-    fn retire(&self, node: Node<T>) {
-        if self.inbox.retire(node) {
-            self.notifier.notify();
-        }
-    }
-
-    /// A loop: accepts, takes and runs until `done`, and blocks when there is nothing.
-    fn run(&self, mut each: impl FnMut(Taken<T>), mut done: impl FnMut() -> bool) {
-        loop {
-            if planted(Fault::AcceptAfterWork) {
-                self.take(&mut each);
-                self.notifier.accept();
-            } else {
-                self.notifier.accept();
-                self.take(&mut each);
-            }
-            if done() {
-                return;
-            }
-            if self.notifier.prepare_to_wait() {
-                self.notifier.block();
-                self.notifier.finish_wait();
-            }
-        }
-    }
-
-    fn take(&self, each: &mut impl FnMut(Taken<T>)) {
-        let mut line = Line::new();
-        line.take(&self.inbox);
-        while let Some(taken) = line.pop() {
-            each(taken);
-        }
-    }
-}
-
-/// The message of what was sent.
-fn message<T>(taken: Taken<T>) -> T {
-    match taken.begin() {
-        Run::Sent(parcel) => parcel.message,
-        _ => panic!("it was sent"),
-    }
-}
-
-/// Whether a node is to run.
-fn runs<T>(taken: Taken<T>) -> bool {
-    matches!(taken.begin(), Run::Normal)
-}
+use crate::sync::Fault;
+use crate::{Line, Node, Notifier, Run, Taken};
 
 /// Posters that send `each` messages, and a loop that waits for all.
 fn posters(threads: usize, each: usize) {
@@ -469,40 +394,6 @@ fn notified_publishes() {
     }
     poster.join().unwrap();
 }
-
-/// How long a model is tried without a bound.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
-
-/// Tries a model of one other thread, which is small, further than is asked for: to one preemption more; if three or more are asked
-/// for, to three more, and then to its end, as far as that comes within [`PATIENCE`].
-pub(crate) fn further(model: fn()) {
-    let asked = Builder::new().preemption_bound;
-    if let Some(bound) = asked {
-        within(Some(bound + if bound < 3 { 1 } else { 3 })).check(model);
-    }
-    if asked.is_none_or(|bound| bound >= 3) {
-        let began = Instant::now();
-        within(None).check(model);
-        if began.elapsed() >= PATIENCE {
-            // Not by a macro: those of passed tests are not shown.
-            let test = std::thread::current();
-            let name = test.name().unwrap_or("a model");
-            let _ = writeln!(std::io::stderr(), "{name}: no end within {PATIENCE:?}");
-        }
-    }
-}
-
-fn within(preemptions: Option<usize>) -> Builder {
-    let mut builder = Builder::new();
-    builder.preemption_bound = preemptions;
-    builder.max_duration = preemptions.is_none().then_some(PATIENCE);
-    builder
-}
-
-macro_rules! models {
-    ($try:path: $($name:ident => $model:ident;)*) => { $(#[test] fn $name() { $try($model); })* };
-}
-pub(crate) use models;
 
 models! { further:
     case_67_no_lost_wake_up_one_by_two => one_by_two;

@@ -1,0 +1,118 @@
+//! What models are made of, and how they are tried: a loop with its inbox, and how far a small model goes.
+//!
+//! It has no model of its own, and no fault but the one of a loop that accepts late.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use loom::model::Builder;
+
+use crate::sync::{Fault, planted};
+use crate::{Inbox, Line, Node, Notifier, Parcel, Run, Taken, Urgency};
+
+/// What a loop and its posters share.
+pub(crate) struct Shared<T> {
+    pub(crate) notifier: Notifier,
+    pub(crate) inbox: Inbox<T>,
+}
+
+impl<T> Shared<T> {
+    pub(crate) fn new() -> loom::sync::Arc<Self> {
+        loom::sync::Arc::new(Self {
+            notifier: Notifier::new().unwrap(),
+            inbox: Inbox::new(),
+        })
+    }
+
+    pub(crate) fn post(&self, node: &Node<T>) {
+        self.inbox.post(node, Urgency::Normal);
+        self.notifier.notify();
+    }
+
+    pub(crate) fn send(&self, message: T) -> bool {
+        let sent = self.inbox.send(Box::new(Parcel::new(message))).is_ok();
+        self.notifier.notify();
+        sent
+    }
+
+    pub(crate) fn retire(&self, node: Node<T>) {
+        if self.inbox.retire(node) {
+            self.notifier.notify();
+        }
+    }
+
+    /// A loop: accepts, takes and runs until `done`, and blocks when there is nothing.
+    pub(crate) fn run(&self, mut each: impl FnMut(Taken<T>), mut done: impl FnMut() -> bool) {
+        loop {
+            if planted(Fault::AcceptAfterWork) {
+                self.take(&mut each);
+                self.notifier.accept();
+            } else {
+                self.notifier.accept();
+                self.take(&mut each);
+            }
+            if done() {
+                return;
+            }
+            if self.notifier.prepare_to_wait() {
+                self.notifier.block();
+                self.notifier.finish_wait();
+            }
+        }
+    }
+
+    pub(crate) fn take(&self, each: &mut impl FnMut(Taken<T>)) {
+        let mut line = Line::new();
+        line.take(&self.inbox);
+        while let Some(taken) = line.pop() {
+            each(taken);
+        }
+    }
+}
+
+/// The message of what was sent.
+pub(crate) fn message<T>(taken: Taken<T>) -> T {
+    match taken.begin() {
+        Run::Sent(parcel) => parcel.message,
+        _ => panic!("it was sent"),
+    }
+}
+
+/// Whether a node is to run.
+pub(crate) fn runs<T>(taken: Taken<T>) -> bool {
+    matches!(taken.begin(), Run::Normal)
+}
+
+/// How long a model is tried without a bound.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// Tries a model of one other thread, which is small, further than is asked for: to one preemption more; if three or more are asked
+/// for, to three more, and then to its end, as far as that comes within [`PATIENCE`].
+pub(crate) fn further(model: fn()) {
+    let asked = Builder::new().preemption_bound;
+    if let Some(bound) = asked {
+        within(Some(bound + if bound < 3 { 1 } else { 3 })).check(model);
+    }
+    if asked.is_none_or(|bound| bound >= 3) {
+        let began = Instant::now();
+        within(None).check(model);
+        if began.elapsed() >= PATIENCE {
+            // Not by a macro: those of passed tests are not shown.
+            let test = std::thread::current();
+            let name = test.name().unwrap_or("a model");
+            let _ = writeln!(std::io::stderr(), "{name}: no end within {PATIENCE:?}");
+        }
+    }
+}
+
+fn within(preemptions: Option<usize>) -> Builder {
+    let mut builder = Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.max_duration = preemptions.is_none().then_some(PATIENCE);
+    builder
+}
+
+macro_rules! models {
+    ($try:path: $($name:ident => $model:ident;)*) => { $(#[test] fn $name() { $try($model); })* };
+}
+pub(crate) use models;
