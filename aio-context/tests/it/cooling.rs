@@ -4,27 +4,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_context::{Clock, ClockId, Context, Interest, ManualClock, PollParams, Registration, Wait};
+use aio_context::{Clock, ClockId, Context, Interest, ManualClock, Registration, Wait};
 
-use crate::common::{self, Bench, Count, Kick, watch, watch_polled};
-use crate::polling::Always;
+use crate::common::{Count, Kick, watch, watch_polled};
+use crate::polling::{Late, always};
 
-const BENCH: Bench = Bench {
-    backend: common::ladder_at_64,
-    foreign: false,
-    waiter: aio_reference::Waiter::LadderAt64,
-};
 /// More iterations than it takes for an idle handler to leave.
 pub(crate) const LONG: usize = 2000;
 const IDLE: usize = 50;
 
 /// A context that polls for a millisecond, whatever happens, and its clock.
 pub(crate) fn always_polling() -> (Context, Arc<ManualClock>) {
-    let clock = Arc::new(ManualClock::new());
+    let (cx, clock) = always(Duration::from_millis(1));
     clock.advance(Duration::from_secs(1));
-    let builder = BENCH.builder().monotonic(clock.clone()).policy(Box::new(Always));
-    let params = PollParams::up_to(Duration::from_millis(1));
-    (builder.poll_params(params).build().unwrap(), clock)
+    (cx, clock)
 }
 
 /// A handler that has work whenever it is asked.
@@ -139,27 +132,6 @@ fn a8_the_first_event_brings_a_handler_back() {
 
 #[test]
 fn a8_a_hit_of_the_last_question_is_served_and_keeps_the_handler() {
-    struct Late(Rc<Kick>);
-    impl std::os::fd::AsFd for Late {
-        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-            self.0.as_fd()
-        }
-    }
-    impl aio_context::Handler for Late {}
-    impl aio_context::Pollable for Late {
-        fn poll(&self) -> bool {
-            self.0.log.borrow().last() == Some(&"end")
-        }
-        fn poll_ready(&self, _: &Context) {
-            self.0.log.borrow_mut().push("poll_ready");
-        }
-        fn poll_begin(&self) {
-            self.0.log.borrow_mut().push("begin");
-        }
-        fn poll_end(&self) {
-            self.0.log.borrow_mut().push("end");
-        }
-    }
     let scene = Scene::new(IDLE);
     // Some idle ones may stay; not so many.
     let kicks: Vec<_> = (0..IDLE).map(|_| Kick::new()).collect();

@@ -51,13 +51,44 @@ const BENCH: Bench = Bench {
     waiter: aio_reference::Waiter::LadderAt64,
 };
 
-pub(crate) fn always(max: Duration) -> (Context, Arc<ManualClock>) {
+/// A context with a policy, which may poll for so long, and its clock.
+fn polling(policy: impl PollPolicy + 'static, max: Duration) -> (Context, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
-    let builder = BENCH.builder().monotonic(clock.clone()).policy(Box::new(Always));
+    let builder = BENCH.builder().monotonic(clock.clone()).policy(Box::new(policy));
     (
         builder.poll_params(PollParams::up_to(max)).build().unwrap(),
         clock,
     )
+}
+
+pub(crate) fn always(max: Duration) -> (Context, Arc<ManualClock>) {
+    polling(Always, max)
+}
+
+/// Has work as soon as polling has ended, and notes how it went on.
+pub(crate) struct Late(pub(crate) Rc<Kick>);
+
+impl std::os::fd::AsFd for Late {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl aio_context::Handler for Late {}
+
+impl aio_context::Pollable for Late {
+    fn poll(&self) -> bool {
+        self.0.log.borrow().last() == Some(&"end")
+    }
+    fn poll_ready(&self, _: &Context) {
+        self.0.log.borrow_mut().push("poll_ready");
+    }
+    fn poll_begin(&self) {
+        self.0.log.borrow_mut().push("begin");
+    }
+    fn poll_end(&self) {
+        self.0.log.borrow_mut().push("end");
+    }
 }
 
 #[test]
@@ -163,27 +194,6 @@ fn a5_leaving_poll_mode_asks_one_last_time() {
 
 #[test]
 fn a5_a_hit_of_the_last_question_makes_the_wait_non_blocking() {
-    struct Late(Rc<Kick>);
-    impl std::os::fd::AsFd for Late {
-        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-            self.0.as_fd()
-        }
-    }
-    impl aio_context::Handler for Late {}
-    impl aio_context::Pollable for Late {
-        fn poll(&self) -> bool {
-            self.0.log.borrow().last() == Some(&"end")
-        }
-        fn poll_ready(&self, _: &Context) {
-            self.0.log.borrow_mut().push("poll_ready");
-        }
-        fn poll_begin(&self) {
-            self.0.log.borrow_mut().push("begin");
-        }
-        fn poll_end(&self) {
-            self.0.log.borrow_mut().push("end");
-        }
-    }
     let (cx, _) = always(Duration::from_millis(2));
     let kick = Kick::new();
     let _registration = cx
@@ -234,14 +244,8 @@ fn a5_d9_balanced_after_a_panic_in_each_callback() {
 #[test]
 fn a6_a10_the_policy_sees_waiting_but_not_the_handlers_time() {
     let seen = Rc::new(RefCell::new(Vec::new()));
-    let clock = Arc::new(ManualClock::new());
-    let cx = BENCH
-        .builder()
-        .monotonic(clock.clone())
-        .policy(Box::new(Spy(Duration::from_millis(1), seen.clone())))
-        .poll_params(PollParams::up_to(Duration::from_millis(1)))
-        .build()
-        .unwrap();
+    let spy = Spy(Duration::from_millis(1), seen.clone());
+    let (cx, clock) = polling(spy, Duration::from_millis(1));
     let kick = Kick::with(move |_, _| clock.advance(Duration::from_secs(5)));
     let _registration = watch_polled(&cx, &kick);
     kick.kick();
@@ -573,14 +577,8 @@ fn a2_a_search_ends_with_its_first_hit_or_a_notification() {
         }
     }
     for notifies in [false, true] {
-        let (spy, clock) = (
-            Spy(Duration::from_millis(1), Rc::default()),
-            Arc::new(ManualClock::new()),
-        );
-        let builder = BENCH.builder().monotonic(clock.clone());
-        let builder = builder.policy(Box::new(spy.clone()));
-        let params = PollParams::up_to(Duration::from_millis(1));
-        let cx = builder.poll_params(params).build().unwrap();
+        let spy = Spy(Duration::from_millis(1), Rc::default());
+        let (cx, clock) = polling(spy.clone(), Duration::from_millis(1));
         let second = Second(Kick::new(), notifies.then(|| cx.remote()));
         let _registration = cx.watch_polled(Rc::new(second), Interest::READ).unwrap();
         assert_eq!(cx.poll(Wait::Block).unwrap(), !notifies);
