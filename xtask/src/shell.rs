@@ -1,4 +1,4 @@
-//! Starting other programs, and where the workspace is.
+//! Starting other programs; where the workspace is, and which libraries it has.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,26 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::interrupt::Interrupt;
 
+/// The libraries of this workspace.
+pub(crate) const LIBRARIES: [&str; 9] = [
+    "aio-backend",
+    "aio-backend-epoll",
+    "aio-backend-ladder",
+    "aio-backend-ppoll",
+    "aio-context",
+    "aio-handlers",
+    "aio-notify",
+    "aio-pollctl",
+    "aio-timers",
+];
 /// How often a command with a limit is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a command that is to end may take to put away what it has made.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The root of the workspace.
 pub(crate) fn root() -> &'static Path {
@@ -68,6 +82,19 @@ pub(crate) fn status_within(
     interrupt: &Interrupt,
     watch: impl Fn(),
 ) -> anyhow::Result<ExitStatus> {
+    match status_until(command, limit, interrupt, watch)? {
+        Some(status) => Ok(status),
+        None => bail!("{} hung: ended after {} s", line(command), limit.as_secs_f64()),
+    }
+}
+
+/// As [`status_within`], for what need not come to an end by itself: nothing if it was ended when the time was over.
+pub(crate) fn status_until(
+    command: &mut Command,
+    limit: Duration,
+    interrupt: &Interrupt,
+    watch: impl Fn(),
+) -> anyhow::Result<Option<ExitStatus>> {
     let started = Instant::now();
     // A group of its own, so that what it starts can be ended with it.
     let mut child = command
@@ -77,7 +104,7 @@ pub(crate) fn status_within(
         .with_context(|| format!("cannot start {}", line(command)))?;
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(status);
+            return Ok(Some(status));
         }
         if let Err(interrupted) = interrupt.check() {
             end(&mut child);
@@ -85,17 +112,25 @@ pub(crate) fn status_within(
         }
         if started.elapsed() >= limit {
             end(&mut child);
-            bail!("{} hung: ended after {} s", line(command), limit.as_secs_f64());
+            return Ok(None);
         }
         watch();
         std::thread::sleep(LOOK_EVERY);
     }
 }
 
-/// Ends a process that leads a group, and the group.
+/// Ends a process that leads a group, and the group: asks first, so that they can remove what they have made.
 fn end(leader: &mut Child) {
+    let group = Pid::from_child(leader);
     // It may have ended by itself just now; then there is nothing to end, and nothing else can be done about a failure.
-    let _ = kill_process_group(Pid::from_child(leader), Signal::KILL);
+    let _ = kill_process_group(group, Signal::TERM);
+    let asked = Instant::now();
+    // Not waited for yet: as long as it is there, the number of the group is nobody else's.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    while matches!(waitid(WaitId::Pid(group), look), Ok(None)) && asked.elapsed() < GRACE {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    let _ = kill_process_group(group, Signal::KILL);
     let _ = leader.wait();
 }
 
@@ -146,6 +181,37 @@ mod tests {
         drop(command);
         let mut rest = Vec::new();
         std::io::Read::read_to_end(&mut reader, &mut rest).unwrap();
+    }
+
+    #[test]
+    fn what_is_ended_may_put_things_away_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let [made, ready] = ["made", "ready"].map(|name| directory.path().join(name));
+        let script = format!(
+            "trap 'rm {made}; exit' TERM; echo > {made}; echo > {ready}; sleep 1000 & wait",
+            made = made.display(),
+            ready = ready.display()
+        );
+        // Ended as soon as it is ready: by the interrupt, which nobody else raises.
+        let interrupt = Interrupt::default();
+        let watch = || {
+            if ready.exists() {
+                interrupt.raise();
+            }
+        };
+        let limit = Duration::from_secs(1000);
+        status_until(&mut shell(&script), limit, &interrupt, watch).unwrap_err();
+        assert!(!made.exists());
+    }
+
+    #[test]
+    fn what_need_not_come_to_an_end_is_no_failure() {
+        let limit = Duration::from_millis(50);
+        let ended = status_until(&mut shell("sleep 1000"), limit, &Interrupt::default(), || {});
+        assert_eq!(ended.unwrap(), None);
+        let limit = Duration::from_secs(1000);
+        let ended = status_until(&mut shell("exit 3"), limit, &Interrupt::default(), || {});
+        assert_eq!(ended.unwrap().unwrap().code(), Some(3));
     }
 
     #[test]

@@ -240,7 +240,7 @@ thread_local! {
 fn case_64_an_earlier_timer_from_another_thread(bench: Bench) {
     let (builder, asked) = counted(bench);
     let cx = builder.build().unwrap();
-    let (late, lates) = counting(&cx, ClockId::Monotonic);
+    let (late, late_calls) = counting(&cx, ClockId::Monotonic);
     let (timer, fired) = counting(&cx, ClockId::Monotonic);
     late.arm_after(Duration::from_secs(3_600));
     AT_HOME.set(Some(timer));
@@ -265,7 +265,7 @@ fn case_64_an_earlier_timer_from_another_thread(bench: Bench) {
             "{micros} us: {polls} polls, {sleeps} sleeps"
         );
     }
-    assert_eq!(lates.get(), 0);
+    assert_eq!(late_calls.get(), 0);
     // The virtual clock is one that another thread can set.
     let (timer, fired) = counting(&cx, ClockId::Virtual);
     timer.arm_after(Duration::from_secs(3_600));

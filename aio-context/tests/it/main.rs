@@ -22,6 +22,7 @@ mod last_look;
 mod negative;
 mod pause_panics;
 mod pausing;
+mod poll_mode;
 mod polling;
 mod registry;
 mod remote;

@@ -2,11 +2,11 @@
 
 mod cases;
 mod checkers;
-mod deny;
 mod layers;
 mod msrv;
 mod promela;
 mod rules;
+mod suite;
 mod tidy;
 mod tools;
 
@@ -18,9 +18,10 @@ use anyhow::{bail, ensure};
 use crate::interrupt::Interrupted;
 use crate::shell;
 
-/// Format, lints, documentation, layers, model checkers, licences
+/// Format, lints, documentation, layers, licences, spelling, model checkers, coverage, mutants
 ///
-/// All steps run, also after one has failed. The checks that need a tool which is not installed say so in a line.
+/// All steps run, also after one has failed. Tools that are missing and quick to build are built into the target directory; a step
+/// whose tool cannot be had says so in a line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only these steps
@@ -31,13 +32,13 @@ pub(crate) struct Args {
 /// A step's name, and what it does. `Ok` with a text: what is to be said about it.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 17] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("tidy", tidy::check),
     ("rules", rules::check),
     ("cases", cases::check),
-    ("deny", deny::check),
+    ("deny", tools::deny),
     ("clippy", clippy),
     ("docs", docs),
     ("msrv", msrv::check),
@@ -47,6 +48,8 @@ const STEPS: [Step; 15] = [
     ("loom", checkers::loom),
     ("shuttle", checkers::shuttle),
     ("promela", promela::check),
+    ("coverage", suite::coverage),
+    ("mutants", suite::mutants),
 ];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -74,6 +77,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         results.push((name, result, began.elapsed()));
     }
     summarise(&results)
+}
+
+/// What a step says that lacks something.
+fn skipped(lacking: &str) -> String {
+    let why = format!("skipped: {lacking}");
+    println!("{why}");
+    why
 }
 
 fn summarise(results: &[(&str, anyhow::Result<String>, Duration)]) -> anyhow::Result<()> {

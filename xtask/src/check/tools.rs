@@ -1,55 +1,114 @@
-//! Steps that need a tool which is not part of Rust: skipped, with a line that says so, where it is not installed.
+//! Steps by a tool that is not part of Rust. Where it is not installed, cargo builds it, once, into the target directory; where
+//! that fails, for want of a network, the step is skipped, with a line that says so.
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use crate::shell;
+use crate::shell::{self, LIBRARIES};
 
-/// Whose features are tried.
-const LIBRARIES: [&str; 9] = [
-    "aio-backend",
-    "aio-backend-epoll",
-    "aio-backend-ladder",
-    "aio-backend-ppoll",
-    "aio-context",
-    "aio-handlers",
-    "aio-notify",
-    "aio-pollctl",
-    "aio-timers",
-];
+/// A tool: its program, and the package and version that are built if it is not there.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
 
-fn skipped(tool: &str) -> anyhow::Result<String> {
-    let why = format!("skipped: {tool} is not installed");
-    println!("{why}");
-    Ok(why)
+const TYPOS: Tool = Tool {
+    program: "typos",
+    package: "typos-cli@1.52.0",
+};
+const MACHETE: Tool = Tool {
+    program: "cargo-machete",
+    package: "cargo-machete@0.9.2",
+};
+const HACK: Tool = Tool {
+    program: "cargo-hack",
+    package: "cargo-hack@0.6.46",
+};
+const DENY: Tool = Tool {
+    program: "cargo-deny",
+    package: "cargo-deny@0.20.2",
+};
+
+impl Tool {
+    /// What starts it, or why it cannot be had.
+    fn command(&self) -> anyhow::Result<Result<Command, String>> {
+        if shell::is_installed(self.program) {
+            return Ok(Ok(self.at(self.program.into())));
+        }
+        let root = shell::target_dir()?.join("tools");
+        let program = root.join("bin").join(self.program);
+        if program.is_file() {
+            return Ok(Ok(self.at(program)));
+        }
+        println!(
+            "{} is not installed: building {}, once",
+            self.program, self.package
+        );
+        let mut build = shell::cargo();
+        build
+            // It is started a few times: building it well would take longer than it saves.
+            .args(["install", "--locked", "--debug", self.package, "--root"])
+            .arg(&root)
+            .arg("--target-dir")
+            .arg(root.join("build"))
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS");
+        match shell::run(&mut build) {
+            Ok(()) => Ok(Ok(self.at(program))),
+            Err(_) => Ok(Err(format!(
+                "{} is not installed, and cannot be built",
+                self.program
+            ))),
+        }
+    }
+
+    fn at(&self, program: PathBuf) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(shell::root());
+        // Started by cargo, it has its own name as the first argument; cargo-machete would take it for a directory.
+        if let Some(name) = self.program.strip_prefix("cargo-")
+            && name != "machete"
+        {
+            command.arg(name);
+        }
+        command
+    }
+
+    /// Runs it with these arguments.
+    fn run(&self, args: &[&str]) -> anyhow::Result<String> {
+        match self.command()? {
+            Ok(mut command) => shell::run(command.args(args)).map(|()| String::new()),
+            Err(why) => Ok(super::skipped(&why)),
+        }
+    }
 }
 
 /// Spelling.
 pub(super) fn typos() -> anyhow::Result<String> {
-    if !shell::is_installed("typos") {
-        return skipped("typos");
-    }
-    shell::run(Command::new("typos").current_dir(shell::root()))?;
-    Ok(String::new())
+    TYPOS.run(&[])
 }
 
 /// Dependencies that nobody uses.
 pub(super) fn machete() -> anyhow::Result<String> {
-    if !shell::is_installed("cargo-machete") {
-        return skipped("cargo-machete");
-    }
-    // Started by cargo, it would take its own name for a directory.
-    shell::run(Command::new("cargo-machete").arg(shell::root()))?;
-    Ok(String::new())
+    MACHETE.run(&["."])
 }
 
 /// Every set of features builds by itself.
 pub(super) fn hack() -> anyhow::Result<String> {
-    if !shell::is_installed("cargo-hack") {
-        return skipped("cargo-hack");
-    }
-    let mut hack = shell::cargo();
-    hack.args(["hack", "check", "--quiet", "--feature-powerset", "--locked"]);
-    hack.args(LIBRARIES.iter().flat_map(|library| ["--package", library]));
-    shell::run(&mut hack)?;
-    Ok(String::new())
+    let mut args = vec!["check", "--quiet", "--feature-powerset", "--locked"];
+    args.extend(LIBRARIES.iter().flat_map(|library| ["--package", library]));
+    HACK.run(&args)
+}
+
+/// Licences, bans and sources of everything that is built. It needs no network once that has been fetched.
+pub(super) fn deny() -> anyhow::Result<String> {
+    DENY.run(&[
+        "--locked",
+        "check",
+        "--hide-inclusion-graph",
+        "licenses",
+        "bans",
+        "sources",
+    ])
 }

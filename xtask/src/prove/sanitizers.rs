@@ -8,20 +8,9 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::at::{At, Outcome, Result, last_line, passed};
-use crate::shell;
+use crate::shell::{self, LIBRARIES};
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
-pub(super) const LIBRARIES: [&str; 9] = [
-    "aio-backend",
-    "aio-backend-ppoll",
-    "aio-backend-epoll",
-    "aio-backend-ladder",
-    "aio-handlers",
-    "aio-pollctl",
-    "aio-timers",
-    "aio-notify",
-    "aio-context",
-];
 /// What ThreadSanitizer may be told to overlook.
 const SUPPRESSIONS: &str = "proofs/stress/suppressions.txt";
 const MAY_SUPPRESS: usize = 3;

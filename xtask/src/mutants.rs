@@ -1,0 +1,201 @@
+//! Whether the tests notice when the code is changed, by cargo-mutants: what tries it, what it says, and how much is asked for.
+//!
+//! `prove` and `check` run it, each in its own way.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+use crate::shell;
+
+/// Of how many mutants in a hundred the tests of the same crate must notice.
+pub(crate) const CRATES: [(&str, f64); 9] = [
+    ("aio-timers", 90.0),
+    ("aio-handlers", 90.0),
+    ("aio-backend-ladder", 90.0),
+    ("aio-notify", 90.0),
+    ("aio-pollctl", 90.0),
+    ("aio-backend", 85.0),
+    ("aio-backend-ppoll", 85.0),
+    ("aio-backend-epoll", 85.0),
+    ("aio-context", 85.0),
+];
+/// The same, of changed lines, wherever they are. Of a few, one may be missed: it may be a change that changes nothing.
+const OF_CHANGES: f64 = 90.0;
+
+/// What tries the mutants of some crates, each with the tests of its own crate. It ends badly if a single one was missed; how
+/// many may be missed is decided here.
+pub(crate) fn mutate(directory: &Path, libraries: &[&str]) -> Command {
+    let mut cargo = shell::cargo();
+    cargo
+        .args(["mutants", "--no-times", "--no-shuffle", "--colors=never"])
+        // Each test in a process of its own: some close descriptors behind the loop's back.
+        .args(["--test-tool=nextest", "--timeout=60", "--jobs=1", "--output"])
+        .arg(directory)
+        // No examples in documents: to link each of them takes longer than all tests.
+        .args(["--cargo-test-arg=--lib", "--cargo-test-arg=--tests"])
+        .args(libraries.iter().flat_map(|library| ["--package", library]))
+        .env("NEXTEST_PROFILE", "mutants")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CARGO_PROFILE_TEST_DEBUG", "0")
+        // Whatever this was started with, a mutant is built in a directory of its own.
+        .env_remove("CARGO_TARGET_DIR");
+    cargo
+}
+
+/// What tries the mutants of the lines that have changed; it writes to a directory, which must be there, and from which what
+/// an earlier run has written is removed. Nothing if there is nothing to compare with.
+pub(crate) fn mutate_changes(directory: &Path) -> anyhow::Result<Option<Command>> {
+    let earlier = directory.join("mutants.out");
+    if earlier.exists() {
+        fs::remove_dir_all(&earlier).with_context(|| format!("cannot remove {}", earlier.display()))?;
+    }
+    let Some(diff) = changes()? else { return Ok(None) };
+    let file = directory.join("changes.diff");
+    fs::write(&file, diff).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut cargo = mutate(directory, &CRATES.map(|(library, _)| library));
+    cargo.arg("--in-diff").arg(file);
+    Ok(Some(cargo))
+}
+
+/// What the last commit that others have, or else the last commit, does not have.
+fn changes() -> anyhow::Result<Option<Vec<u8>>> {
+    for earlier in ["origin/main", "HEAD~1"] {
+        let mut git = Command::new("git");
+        git.current_dir(shell::root())
+            .args(["diff", "--no-ext-diff", earlier]);
+        let output = git.output().context("cannot start git")?;
+        if output.status.success() && !output.stdout.is_empty() {
+            return Ok(Some(output.stdout));
+        }
+    }
+    Ok(None)
+}
+
+/// What became of the mutants that could be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Score {
+    missed: u32,
+    noticed: u32,
+}
+
+impl Score {
+    /// Of a run that came to its end: reads `151 mutants tested: 29 missed, 88 caught, 28 unviable, 6 timeouts`.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let line = text.lines().rev().find(|line| line.contains(" tested"))?;
+        let count = |what: &str| {
+            let words: Vec<&str> = line
+                .split([' ', ',', ':'])
+                .filter(|word| !word.is_empty())
+                .collect();
+            let place = words.iter().position(|word| *word == what)?;
+            words.get(place.checked_sub(1)?)?.parse::<u32>().ok()
+        };
+        let noticed = count("caught").unwrap_or(0) + count("timeouts").or(count("timeout")).unwrap_or(0);
+        Some(Self {
+            missed: count("missed").unwrap_or(0),
+            noticed,
+        })
+    }
+
+    /// Of a run that may have been ended: counts what it has written down.
+    pub(crate) fn so_far(directory: &Path) -> Self {
+        let count = |name: &str| {
+            let file = directory.join("mutants.out").join(name);
+            fs::read_to_string(file).map_or(0, |text| u32::try_from(text.lines().count()).unwrap_or(u32::MAX))
+        };
+        Self {
+            missed: count("missed.txt"),
+            noticed: count("caught.txt") + count("timeout.txt"),
+        }
+    }
+
+    /// Fails if the tests notice too few changes of changed lines.
+    pub(crate) fn judge_changes(self, directory: &Path) -> anyhow::Result<String> {
+        ensure!(
+            self.missed <= 1 || self.percent() >= OF_CHANGES,
+            "{self}; {OF_CHANGES} % are promised; {} has the others",
+            directory.join("mutants.out/missed.txt").display()
+        );
+        Ok(match self.missed + self.noticed {
+            0 => "no mutants".to_owned(),
+            _ => self.to_string(),
+        })
+    }
+
+    pub(crate) fn percent(self) -> f64 {
+        match self.missed + self.noticed {
+            0 => 100.0,
+            all => 100.0 * f64::from(self.noticed) / f64::from(all),
+        }
+    }
+}
+
+impl std::fmt::Display for Score {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} of {} mutants noticed, {:.1} %",
+            self.noticed,
+            self.noticed + self.missed,
+            self.percent()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_are_read() {
+        let text =
+            "Found 151 mutants to test\n151 mutants tested: 29 missed, 88 caught, 28 unviable, 6 timeouts\n";
+        let score = Score::read(text).unwrap();
+        assert_eq!(
+            score,
+            Score {
+                missed: 29,
+                noticed: 94
+            }
+        );
+        assert!((score.percent() - 76.4).abs() < 0.1);
+        let text = "3 mutants tested in 5s: 3 caught\n";
+        assert_eq!(Score::read(text).unwrap().percent(), 100.0);
+        assert_eq!(Score::read("nothing"), None);
+    }
+
+    #[test]
+    fn a_run_that_was_ended_is_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let none = Score::so_far(directory.path());
+        assert_eq!(none.judge_changes(directory.path()).unwrap(), "no mutants");
+        let out = directory.path().join("mutants.out");
+        fs::create_dir(&out).unwrap();
+        let write =
+            |name: &str, lines: usize| fs::write(out.join(name), "a.rs:1: it\n".repeat(lines)).unwrap();
+        write("caught.txt", 7);
+        write("timeout.txt", 1);
+        write("missed.txt", 1);
+        let one = Score::so_far(directory.path());
+        assert_eq!(
+            one,
+            Score {
+                missed: 1,
+                noticed: 8
+            }
+        );
+        assert!(one.judge_changes(directory.path()).is_ok());
+        write("missed.txt", 2);
+        let two = Score::so_far(directory.path()).judge_changes(directory.path());
+        assert!(two.unwrap_err().to_string().contains("missed.txt"));
+        write("caught.txt", 17);
+        assert!(
+            Score::so_far(directory.path())
+                .judge_changes(directory.path())
+                .is_ok()
+        );
+    }
+}
