@@ -1,14 +1,12 @@
 //! The tasks of this workspace: `cargo xtask check`, `test`, `demo`, `policies`, `prove`, `soak`.
 //!
-//! One module a command; what several use is in `coverage`, `mutants`, `report`, `interrupt`, `cores` and `shell`.
+//! One module a command; what several use is in `report`, `interrupt`, `cores` and `shell`.
 
 mod bench;
 mod check;
 mod cores;
-mod coverage;
 mod demo;
 mod interrupt;
-mod mutants;
 mod policies;
 mod prove;
 mod report;

@@ -68,27 +68,17 @@ pub(crate) fn run_within(
     limit: Duration,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let status = status_within(command, limit, interrupt, || {})?;
+    let Some(status) = status_until(command, limit, interrupt, || {})? else {
+        bail!("{} hung: ended after {} s", line(command), limit.as_secs_f64());
+    };
     if !status.success() {
         bail!("{} failed: {status}", line(command));
     }
     Ok(())
 }
 
-/// Runs a command to its end, however it ends, within the bounds of [`run_within`]; calls `watch` from time to time.
-pub(crate) fn status_within(
-    command: &mut Command,
-    limit: Duration,
-    interrupt: &Interrupt,
-    watch: impl Fn(),
-) -> anyhow::Result<ExitStatus> {
-    match status_until(command, limit, interrupt, watch)? {
-        Some(status) => Ok(status),
-        None => bail!("{} hung: ended after {} s", line(command), limit.as_secs_f64()),
-    }
-}
-
-/// As [`status_within`], for what need not come to an end by itself: nothing if it was ended when the time was over.
+/// Runs a command to its end, however it ends, unless it takes longer than `limit`: then it is ended, and nothing returned. Also ends
+/// it after a Ctrl-C. Calls `watch` from time to time.
 pub(crate) fn status_until(
     command: &mut Command,
     limit: Duration,

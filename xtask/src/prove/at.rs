@@ -167,7 +167,23 @@ impl<'a> At<'a> {
         Ok(Outcome::Found(verdicts(&self.run(&mut check)?)))
     }
 
+    /// Runs a program that need not come to an end; how it ended within this time, if it did.
+    pub(super) fn as_far_as(
+        &self,
+        command: &mut Command,
+        time: Duration,
+    ) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.until(command, time)?.0)
+    }
+
     fn end_of(&self, command: &mut Command) -> anyhow::Result<(ExitStatus, String)> {
+        let limit = self.left();
+        let (status, said) = self.until(command, limit)?;
+        let hung = || format!("{} hung: ended after {} s", shell::line(command), limit.as_secs());
+        Ok((status.with_context(hung)?, said))
+    }
+
+    fn until(&self, command: &mut Command, time: Duration) -> anyhow::Result<(Option<ExitStatus>, String)> {
         let mut log = self.log.borrow_mut();
         writeln!(log, "$ {}", shell::line(command))?;
         let from = log.seek(SeekFrom::End(0))?;
@@ -185,7 +201,7 @@ impl<'a> At<'a> {
                 show(&tail(&self.log_path));
             }
         };
-        let status = shell::status_within(command, self.left(), self.interrupt, watch)?;
+        let status = shell::status_until(command, time, self.interrupt, watch)?;
         // Never keep the file open for who was started.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut said = Vec::new();

@@ -170,7 +170,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check(
         "mutants",
-        ["changed lines", "all libraries"],
+        ["changed lines, in five minutes", "all libraries"],
         [30, 480],
         mutants::run,
     )

@@ -1,4 +1,4 @@
-//! `cargo xtask prove`: what is too long for every change. Runs a list of checks and ends with one table.
+//! `cargo xtask prove`: all that proves something, to bounds short and long. Runs a list of checks and ends with one table.
 //!
 //! `list` is the table of checks, `at` what a check works with, `memory` how a long run goes on where it was. It fails if a
 //! check fails, and a check fails if a fault that it plants is not found. A tool that is missing is a row of the table.
@@ -15,7 +15,7 @@ mod valgrind;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::report::{self, Machine};
@@ -100,6 +100,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Runs a check as a step of `cargo xtask check`, to its short bound; what it found.
+pub(crate) fn as_step(name: &str) -> anyhow::Result<String> {
+    let check = CHECKS.iter().find(|check| check.name == name);
+    let row = one(
+        check.context("there is no such check")?,
+        false,
+        &Interrupt::catch()?,
+    )?;
+    ensure!(row.verdict != Verdict::Failed, "{}", row.said());
+    Ok(row.said())
 }
 
 /// Runs a check; an error is an interruption, or that nothing can be run at all.

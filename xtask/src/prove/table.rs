@@ -26,7 +26,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn said(&self) -> String {
+    pub(super) fn said(&self) -> String {
         match self.verdict {
             Verdict::Good => self.found.clone(),
             Verdict::Failed => format!("FAILED: {}", self.found),
