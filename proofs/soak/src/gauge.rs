@@ -1,7 +1,6 @@
 //! What a process uses: memory, descriptors, time.
 
 use std::fs;
-use std::hint::black_box;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -72,9 +71,9 @@ fn duration(time: Timespec) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Keeps the processor busy for so many of its steps.
-pub(crate) fn burn(steps: u64) {
-    for round in 0..steps {
-        black_box(round);
-    }
+/// Keeps the processor busy for so long, by the time that this thread has of it.
+pub(crate) fn burn(time: Duration) {
+    let now = || duration(clock_gettime(ClockId::ThreadCPUTime));
+    let until = now() + time;
+    while now() < until {}
 }

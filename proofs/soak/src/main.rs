@@ -58,7 +58,7 @@ enum Fault {
     Memory,
     /// A descriptor is never closed
     Descriptor,
-    /// Every event takes a little longer than the one before
+    /// Events take longer and longer, twice as long in the end
     Slow,
     /// A wake-up is lost: nobody comes back
     Hang,
@@ -147,11 +147,31 @@ impl Load {
         let one = |number| {
             let began = Gauges::read()?;
             let events = self.world.run(events, watchdog)?;
-            plant(self.fault, number, events, &mut self.leaked)?;
+            self.plant(number, events, &began)?;
             let ended = Gauges::read()?;
             Ok(Slice::between(&began, &ended, events, self.yardstick.measure()?))
         };
         numbers.map(one).collect()
+    }
+
+    /// Does what a faulty loop would do, in a slice that has run so many events.
+    fn plant(&mut self, slice: u64, events: u64, began: &Gauges) -> anyhow::Result<()> {
+        match self.fault {
+            None => {}
+            Some(Fault::Memory) => self
+                .leaked
+                .extend((0..events).map(|_| vec![1; 64].into_boxed_slice())),
+            Some(Fault::Descriptor) if slice == 0 => std::mem::forget(std::io::pipe()?),
+            Some(Fault::Descriptor) => {}
+            Some(Fault::Slow) => {
+                let cost = Gauges::read()?.processor.saturating_sub(began.processor);
+                gauge::burn(cost.mul_f64(slice as f64 / SLICES as f64));
+            }
+            Some(Fault::Hang) => loop {
+                std::thread::park();
+            },
+        }
+        Ok(())
     }
 
     /// A speed that is too low may be the neighbours': then a new process does the first tenth again and this one another
@@ -175,19 +195,4 @@ impl Load {
         }
         Ok(speed)
     }
-}
-
-/// Does what a faulty loop would do.
-fn plant(fault: Option<Fault>, slice: u64, events: u64, kept: &mut Vec<Box<[u8]>>) -> anyhow::Result<()> {
-    match fault {
-        None => {}
-        Some(Fault::Memory) => kept.extend((0..events).map(|_| vec![1; 64].into_boxed_slice())),
-        Some(Fault::Descriptor) if slice == 0 => std::mem::forget(std::io::pipe()?),
-        Some(Fault::Descriptor) => {}
-        Some(Fault::Slow) => gauge::burn(events * slice * 10),
-        Some(Fault::Hang) => loop {
-            std::thread::park();
-        },
-    }
-    Ok(())
 }
