@@ -42,8 +42,13 @@ mod real {
 mod modelled {
     use std::sync::{Arc, PoisonError};
 
+    #[cfg(loom)]
+    pub(crate) use aio_notify::loads::{AtomicBool, AtomicU64, AtomicUsize};
+    #[cfg(shuttle)]
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
     pub(crate) use super::checker::sync::Mutex;
-    pub(crate) use super::checker::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use super::checker::sync::atomic::{Ordering, fence};
     pub(crate) use super::checker::thread;
     #[cfg(shuttle)]
     pub(crate) use shuttle::{sync::mpsc, thread_local};

@@ -1,7 +1,7 @@
 //! The models of the board, and the faults that they must find.
 
+use crate::sync::{AtomicU32, Ordering};
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use crate::modelling::{further, models};

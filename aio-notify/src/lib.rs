@@ -47,6 +47,9 @@ mod inbox;
 #[cfg(any(loom, shuttle))]
 #[doc(hidden)]
 pub mod kernel;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod loads;
 #[cfg(all(test, loom))]
 mod modelling;
 #[cfg(all(test, loom))]

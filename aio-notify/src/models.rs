@@ -8,8 +8,8 @@ use loom::thread;
 
 use crate::modelling::{Shared, further, message, models, runs};
 use crate::planting::must_be_found;
-use crate::sync::Fault;
-use crate::{Line, Node, Notifier, Run, Taken};
+use crate::sync::{AtomicBool, AtomicU32, Fault, Ordering};
+use crate::{Line, Node, Notifier, Run, Taken, Urgency};
 
 /// Posters that send `each` messages, and a loop that waits for all.
 fn posters(threads: usize, each: usize) {
@@ -63,12 +63,12 @@ fn two_by_two() {
 fn rescheduled() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
-    let latest = loom::sync::Arc::new(loom::sync::atomic::AtomicU32::new(0));
+    let latest = loom::sync::Arc::new(AtomicU32::new(0));
     let poster = {
         let (shared, node, latest) = (shared.clone(), node.clone(), latest.clone());
         thread::spawn(move || {
             for value in 1..=2 {
-                latest.store(value, loom::sync::atomic::Ordering::Relaxed);
+                latest.store(value, Ordering::Relaxed);
                 shared.post(&node);
             }
         })
@@ -79,12 +79,41 @@ fn rescheduled() {
         |taken| {
             began += 1;
             if runs(taken) {
-                seen.set(latest.load(loom::sync::atomic::Ordering::Relaxed));
+                seen.set(latest.load(Ordering::Relaxed));
             }
         },
         || seen.get() == 2,
     );
     poster.join().unwrap();
+    assert!(began <= 2, "no more runs than schedules");
+}
+
+/// The same node without anybody who sleeps: small enough to be tried to its end.
+fn rescheduled_awake() {
+    let shared = Shared::<()>::new();
+    let node = Node::new(());
+    let latest = loom::sync::Arc::new(AtomicU32::new(0));
+    let poster = {
+        let (shared, node, latest) = (shared.clone(), node.clone(), latest.clone());
+        thread::spawn(move || {
+            for value in 1..=2 {
+                latest.store(value, Ordering::Relaxed);
+                shared.inbox.post(&node, Urgency::Normal);
+            }
+        })
+    };
+    let (mut seen, mut began) = (0, 0);
+    let mut each = |taken| {
+        began += 1;
+        if runs(taken) {
+            seen = latest.load(Ordering::Relaxed);
+        }
+    };
+    shared.take(&mut each);
+    shared.take(&mut each);
+    poster.join().unwrap();
+    shared.take(&mut each);
+    assert_eq!(seen, 2);
     assert!(began <= 2, "no more runs than schedules");
 }
 
@@ -133,7 +162,6 @@ fn scheduled_by_two() {
 /// The home thread and another one schedule the same node: it is in one list, once, and the last run sees what either wrote before
 /// it scheduled.
 fn scheduled_at_home_too() {
-    use loom::sync::atomic::{AtomicU32, Ordering};
     let shared = Shared::<()>::new();
     let (node, written) = (Node::new(()), loom::sync::Arc::new(AtomicU32::new(0)));
     let schedule = |number: u32| {
@@ -163,7 +191,6 @@ fn scheduled_at_home_too() {
 
 /// Who has heard of a post from another thread, and posts at home then, comes after it; and the other way round.
 fn in_order_at_home() {
-    use loom::sync::atomic::{AtomicU32, Ordering};
     let shared = Shared::<u32>::new();
     let turn = loom::sync::Arc::new(AtomicU32::new(0));
     let (first, second, third) = (Node::new(1), Node::new(2), Node::new(3));
@@ -395,8 +422,57 @@ fn notified_publishes() {
     poster.join().unwrap();
 }
 
+/// Two notifications of what is a number here, instead of an inbox: small enough to be tried to its end.
+fn two_notifications() {
+    let shared = loom::sync::Arc::new((Notifier::new().unwrap(), AtomicU32::new(0)));
+    let poster = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            for value in 1..=2 {
+                shared.1.store(value, Ordering::Relaxed);
+                shared.0.notify();
+            }
+        })
+    };
+    let (notifier, number) = &*shared;
+    loop {
+        notifier.accept();
+        if number.load(Ordering::Relaxed) == 2 {
+            break;
+        }
+        if notifier.prepare_to_wait() {
+            notifier.block();
+            notifier.finish_wait();
+        }
+    }
+    poster.join().unwrap();
+}
+
+/// What the checker is for: a load comes before a write, or after it, even if the writer has loaded before.
+#[test]
+fn h1_both_orders_of_a_load_and_a_write_are_tried() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
+    let all = seen.clone();
+    loom::model(move || {
+        let flag = loom::sync::Arc::new(AtomicBool::new(false));
+        let writer = {
+            let flag = flag.clone();
+            thread::spawn(move || {
+                let was = flag.load(Ordering::Relaxed);
+                let _ = flag.compare_exchange(was, true, Ordering::Relaxed, Ordering::Relaxed);
+            })
+        };
+        let before = flag.load(Ordering::Relaxed);
+        writer.join().unwrap();
+        all.lock().unwrap().insert(before);
+    });
+    assert_eq!(seen.lock().unwrap().len(), 2);
+}
+
 models! { further:
     case_67_no_lost_wake_up_one_by_two => one_by_two;
+    case_67_no_lost_wake_up_of_two => two_notifications;
+    h2_scheduled_while_it_runs_awake => rescheduled_awake;
     n2_nested_waits => nested;
     n5_foreign_loop => foreign;
     n1_elided_write => elided;

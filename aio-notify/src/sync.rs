@@ -15,9 +15,14 @@ use shuttle as checker;
 #[cfg(any(loom, shuttle))]
 pub(crate) use checker::{
     lazy_static,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{Ordering, fence},
     sync::{Condvar, Mutex, MutexGuard},
 };
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+
+#[cfg(loom)]
+pub(crate) use crate::loads::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 
 /// The kernel's eventfd.
 #[cfg(not(any(loom, shuttle)))]

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Context, Handler, Interest, Moment, Remote, Timer, Wait};
 use aio_notify::EventNotifier;
+use aio_notify::loads::AtomicU32;
 use aio_notify::planting::{is_planted, must_be_found};
 use aio_schedules::Fake;
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::sync::atomic::Ordering;
 use loom::thread;
 
 /// Steps of one run at the most; an iteration of a context has some twenty.
