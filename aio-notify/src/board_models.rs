@@ -4,9 +4,7 @@ use crate::sync::{AtomicU32, Ordering};
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::modelling::{further, models};
-use crate::planting::must_be_found;
-use crate::sync::Fault;
+use crate::modelling::{faults, further, models, to_the_end};
 use crate::{Board, EventNotifier};
 
 /// A loop that sleeps on a flag, as an inbox with a notifier would have it, and its board.
@@ -141,20 +139,15 @@ fn publishes() {
 models! { further:
     n2_every_ring_wakes_who_polls => one_source_twice_of_a_loop_that_polls;
     n2_every_ring_wakes_who_rests => one_source_twice_of_a_loop_that_rests;
+}
+
+models! { to_the_end:
     n2_a_ring_publishes => publishes;
 }
 
 models! { loom::model:
     n2_a_ring_of_either_source_wakes_who_polls => two_sources_of_a_loop_that_polls;
     n2_a_ring_of_either_source_wakes_who_rests => two_sources_of_a_loop_that_rests;
-}
-
-macro_rules! faults {
-    ($($name:ident: $fault:ident in $($model:ident)*;)*) => {
-        $(#[test] fn $name() {
-            must_be_found(concat!(module_path!(), "::", stringify!($name)), &format!("{:?}", Fault::$fault), &[$(|| loom::model($model)),*]);
-        })*
-    };
 }
 
 faults! {

@@ -44,6 +44,8 @@ mod doorbell;
 mod eventfd;
 mod home;
 mod inbox;
+#[cfg(all(test, loom))]
+mod inbox_models;
 #[cfg(any(loom, shuttle))]
 #[doc(hidden)]
 pub mod kernel;

@@ -2,7 +2,6 @@
 //!
 //! It has no model of its own, and no fault but the one of a loop that accepts late.
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use loom::model::Builder;
@@ -83,26 +82,28 @@ pub(crate) fn runs<T>(taken: Taken<T>) -> bool {
     matches!(taken.begin(), Run::Normal)
 }
 
-/// How long a model is tried without a bound.
+/// Whoever asks for so many preemptions has time.
+const LONG: usize = 3;
+/// How long a model may take without a bound.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
-/// Tries a model of one other thread, which is small, further than is asked for: to one preemption more; if three or more are asked
-/// for, to three more, and then to its end, as far as that comes within [`PATIENCE`].
+/// Tries a model of one other thread further than is asked for: to one preemption more, in the long run to three more.
 pub(crate) fn further(model: fn()) {
-    let asked = Builder::new().preemption_bound;
-    if let Some(bound) = asked {
-        within(Some(bound + if bound < 3 { 1 } else { 3 })).check(model);
+    let more = |bound| bound + if bound < LONG { 1 } else { 3 };
+    within(Builder::new().preemption_bound.map(more)).check(model);
+}
+
+/// As [`further`], for a model that is small; in the long run to its end, whatever the number of preemptions.
+///
+/// # Panics
+/// If there is no end within [`PATIENCE`]: then it is not small.
+pub(crate) fn to_the_end(model: fn()) {
+    if Builder::new().preemption_bound.is_some_and(|bound| bound < LONG) {
+        return further(model);
     }
-    if asked.is_none_or(|bound| bound >= 3) {
-        let began = Instant::now();
-        within(None).check(model);
-        if began.elapsed() >= PATIENCE {
-            // Not by a macro: those of passed tests are not shown.
-            let test = std::thread::current();
-            let name = test.name().unwrap_or("a model");
-            let _ = writeln!(std::io::stderr(), "{name}: no end within {PATIENCE:?}");
-        }
-    }
+    let began = Instant::now();
+    within(None).check(model);
+    assert!(began.elapsed() < PATIENCE, "no end within {PATIENCE:?}");
 }
 
 fn within(preemptions: Option<usize>) -> Builder {
@@ -116,3 +117,15 @@ macro_rules! models {
     ($try:path: $($name:ident => $model:ident;)*) => { $(#[test] fn $name() { $try($model); })* };
 }
 pub(crate) use models;
+
+/// Tests that a fault is found by one of some models at least.
+macro_rules! faults {
+    ($($name:ident: $fault:ident in $($model:ident)*;)*) => {
+        $(#[test] fn $name() {
+            let test = concat!(module_path!(), "::", stringify!($name));
+            let fault = format!("{:?}", $crate::sync::Fault::$fault);
+            $crate::planting::must_be_found(test, &fault, &[$(|| loom::model($model)),*]);
+        })*
+    };
+}
+pub(crate) use faults;
