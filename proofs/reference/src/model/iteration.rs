@@ -56,6 +56,8 @@ struct Search {
     /// A handler did something while it was asked, and then said yes.
     interfered: bool,
     answered: bool,
+    /// A handler did something while it was told that polling ends for it.
+    acted: bool,
 }
 
 impl Model {
@@ -104,6 +106,7 @@ impl Model {
             broke: false,
             interfered: false,
             answered: false,
+            acted: false,
         };
         self.poll_mode |= search.spin > 0;
         self.look_around(&mut search);
@@ -191,6 +194,7 @@ impl Model {
         let device = &mut self.devices[fd.place()];
         match side {
             Side::Begin | Side::End => {
+                search.acted |= side == Side::End && self.scripts.has(Callback::Of(label, side));
                 one.begun = side == Side::Begin;
                 one.owed = !one.begun;
                 device.is_polled = one.begun;
@@ -352,7 +356,10 @@ impl Model {
             return Hit::No;
         }
         let from_the_start = seen.unkicked == Some(one.handler) && !search.interfered;
-        let undisturbed = !search.broke && !search.interfered && self.must_be_asked(one);
+        // Who cools down may bring work to others, after they have been asked; a hit ends the search before they are asked again.
+        let others = || search.seen.iter().any(|other| other.id != seen.id && other.work);
+        let is_overtaken = search.acted && others();
+        let undisturbed = !search.broke && !search.interfered && !is_overtaken && self.must_be_asked(one);
         if self.devices[one.fd.place()].unkicked && (from_the_start || undisturbed) {
             Hit::Yes
         } else if seen.work || self.may_hit(place) {
