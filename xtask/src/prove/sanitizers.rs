@@ -15,6 +15,13 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const SUPPRESSIONS: &str = "proofs/stress/suppressions.txt";
 const MAY_SUPPRESS: usize = 3;
 
+/// What a sanitizer says where the system does not let it work: the leak check may not trace, or memory lies where its own
+/// should.
+const HINDERED: [&str; 2] = [
+    "LeakSanitizer has encountered a fatal error",
+    "unexpected memory mapping",
+];
+
 /// Tests that start cargo, or need descriptor numbers to themselves.
 const NOT_ADDRESS: [&str; 6] = [
     "b6_every_fault_is_found_by_its_promise",
@@ -99,12 +106,21 @@ impl Sanitizer {
     }
 }
 
+/// Why a sanitizer cannot work here, by what a program said that has a fault planted.
+fn hindrance(said: &str) -> Option<Outcome> {
+    let why = HINDERED.iter().find(|words| said.contains(**words))?;
+    Some(Outcome::skipped(format!("the system does not allow it: {why}")))
+}
+
 /// AddressSanitizer and the leak check: the tests of the libraries, and threads against every door.
 pub(super) fn address(at: &At<'_>) -> Result {
     if !ADDRESS.is_there() {
         return Ok(ADDRESS.skipped());
     }
     let stress = ADDRESS.build(at, "aio-stress")?;
+    if let Some(hindered) = hindrance(&at.said(Command::new(&stress).args(["--plant", "leak"]))?) {
+        return Ok(hindered);
+    }
     for (fault, words) in [
         ("use-after-free", "heap-use-after-free"),
         ("leak", "detected memory leaks"),
@@ -145,6 +161,9 @@ pub(super) fn thread(at: &At<'_>) -> Result {
             .env("TSAN_OPTIONS", format!("suppressions={SUPPRESSIONS}"));
         command
     };
+    if let Some(hindered) = hindrance(&at.said(watched().args(["--plant", "race"]))?) {
+        return Ok(hindered);
+    }
     at.must_find(watched().args(["--plant", "race"]), "data race")?;
     let said = at.run(watched().args(["--rounds", at.pick("50", "12000")]))?;
     let scenarios = said.lines().filter(|line| line.contains(" rounds in ")).count();
@@ -195,6 +214,13 @@ pub(super) fn soak(at: &At<'_>) -> Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sanitizer_that_may_not_work_is_skipped() {
+        assert!(hindrance("==1==LeakSanitizer has encountered a fatal error.").is_some());
+        assert!(hindrance("FATAL: ThreadSanitizer: unexpected memory mapping 0x5").is_some());
+        assert!(hindrance("ERROR: LeakSanitizer: detected memory leaks").is_none());
+    }
 
     #[test]
     fn suppressions_are_counted_without_remarks() {
