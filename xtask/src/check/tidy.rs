@@ -78,7 +78,7 @@ pub(super) fn tracked() -> anyhow::Result<Vec<PathBuf>> {
 pub(super) fn is_test(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     name.ends_with("tests.rs")
-        || name == "models.rs"
+        || name.ends_with("models.rs")
         || file.components().any(|part| part.as_os_str() == "tests")
 }
 
