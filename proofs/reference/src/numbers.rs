@@ -26,9 +26,13 @@ static GIVEN_BACK: Condvar = Condvar::new();
 /// Numbers that belong to one thread.
 #[derive(Debug)]
 pub(crate) struct Range {
-    place: usize,
+    place: Rc<Place>,
     first: i32,
 }
+
+/// Given back when the range and all of its numbers are gone, whichever goes last.
+#[derive(Debug)]
+struct Place(usize);
 
 impl Range {
     /// Waits until one is free.
@@ -45,6 +49,7 @@ impl Range {
                 }
                 taken[place] = true;
                 let first = top - (place as i32 + 1) * WIDTH;
+                let place = Rc::new(Place(place));
                 return Self { place, first };
             }
             taken = GIVEN_BACK.wait(taken).unwrap_or_else(PoisonError::into_inner);
@@ -59,13 +64,14 @@ impl Range {
         Rc::new(Number {
             fd: ManuallyDrop::new(fd),
             is_open: Cell::new(true),
+            _place: self.place.clone(),
         })
     }
 }
 
-impl Drop for Range {
+impl Drop for Place {
     fn drop(&mut self) {
-        TAKEN.lock().unwrap_or_else(PoisonError::into_inner)[self.place] = false;
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner)[self.0] = false;
         GIVEN_BACK.notify_one();
     }
 }
@@ -89,6 +95,8 @@ fn limit() -> u64 {
 pub(crate) struct Number {
     fd: ManuallyDrop<OwnedFd>,
     is_open: Cell<bool>,
+    /// Dropped after the number has been closed.
+    _place: Rc<Place>,
 }
 
 impl Number {
@@ -113,5 +121,21 @@ impl Drop for Number {
 impl AsFd for Number {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_nobody_elses_while_one_of_its_numbers_is_there() {
+        let range = Range::take();
+        let place = range.place.0;
+        let number = range.open(3, std::io::stdin());
+        drop(range);
+        let ranges: Vec<_> = (0..3).map(|_| Range::take()).collect();
+        assert!(ranges.iter().all(|other| other.place.0 != place));
+        assert!(number.is_open());
     }
 }
