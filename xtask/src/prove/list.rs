@@ -136,7 +136,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check(
         "thread sanitizer",
-        ["50 rounds of 9 scenarios, a planted race", "12,000 rounds"],
+        ["50 rounds of 9 scenarios, a planted race", "20,000 rounds"],
         [10, 60],
         sanitizers::thread,
     ),
@@ -144,7 +144,7 @@ pub(super) const CHECKS: &[Check] = &[
         "realtime sanitizer",
         [
             "800 iterations of 192 callbacks, a planted allocation",
-            "4 million iterations",
+            "7 million iterations",
         ],
         [10, 60],
         sanitizers::realtime,

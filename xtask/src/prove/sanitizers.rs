@@ -165,7 +165,7 @@ pub(super) fn thread(at: &At<'_>) -> Result {
         return Ok(hindered);
     }
     at.must_find(watched().args(["--plant", "race"]), "data race")?;
-    let said = at.run(watched().args(["--rounds", at.pick("50", "12000")]))?;
+    let said = at.run(watched().args(["--rounds", at.pick("50", "20000")]))?;
     let scenarios = said.lines().filter(|line| line.contains(" rounds in ")).count();
     Ok(Outcome::Found(format!(
         "{scenarios} scenarios: 0 reports with {overlooked} suppressions; planted: 1 of 1 found"
@@ -187,7 +187,7 @@ pub(super) fn realtime(at: &At<'_>) -> Result {
     }
     let program = REALTIME.build(at, "realtime")?;
     at.must_find(Command::new(&program).arg("--plant"), "unsafe function `malloc`")?;
-    let said = at.run(Command::new(&program).args(["--rounds", at.pick("200", "1000000")]))?;
+    let said = at.run(Command::new(&program).args(["--rounds", at.pick("200", "1750000")]))?;
     Ok(Outcome::Found(format!(
         "{}: 0 reports; planted: 1 of 1 found",
         last_line(&said)
