@@ -7,19 +7,24 @@ use crate::modelling::{Shared, faults, further, message, models, runs, to_the_en
 use crate::sync::{AtomicU32, Ordering};
 use crate::{Line, Node, Run, Taken, Urgency};
 
+/// A thread that posts twice, and writes 1 and 2 before.
+fn posts_twice(latest: loom::sync::Arc<AtomicU32>, post: impl Fn() + 'static) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for value in 1..=2 {
+            latest.store(value, Ordering::Relaxed);
+            post();
+        }
+    })
+}
+
 /// One node that is scheduled again and again: the run that follows the last schedule sees what was written before it.
 fn rescheduled() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
     let latest = loom::sync::Arc::new(AtomicU32::new(0));
     let poster = {
-        let (shared, node, latest) = (shared.clone(), node.clone(), latest.clone());
-        thread::spawn(move || {
-            for value in 1..=2 {
-                latest.store(value, Ordering::Relaxed);
-                shared.post(&node);
-            }
-        })
+        let (shared, node) = (shared.clone(), node.clone());
+        posts_twice(latest.clone(), move || shared.post(&node))
     };
     let seen = std::cell::Cell::new(0);
     let mut began = 0;
@@ -42,12 +47,9 @@ fn rescheduled_awake() {
     let node = Node::new(());
     let latest = loom::sync::Arc::new(AtomicU32::new(0));
     let poster = {
-        let (shared, node, latest) = (shared.clone(), node.clone(), latest.clone());
-        thread::spawn(move || {
-            for value in 1..=2 {
-                latest.store(value, Ordering::Relaxed);
-                shared.inbox.post(&node, Urgency::Normal);
-            }
+        let (shared, node) = (shared.clone(), node.clone());
+        posts_twice(latest.clone(), move || {
+            shared.inbox.post(&node, Urgency::Normal);
         })
     };
     let (mut seen, mut began) = (0, 0);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 
 use super::at::{At, Outcome, Result};
-use crate::shell;
+use crate::shell::{self, LIBRARIES};
 
 /// Of how many mutants in a hundred the tests of the same crate must notice.
 const CRATES: [(&str, f64); 9] = [
@@ -103,7 +103,7 @@ fn mutate_changes(directory: &Path) -> anyhow::Result<Option<Command>> {
     let Some(diff) = changes()? else { return Ok(None) };
     let file = directory.join("changes.diff");
     fs::write(&file, diff).with_context(|| format!("cannot write {}", file.display()))?;
-    let mut cargo = mutate(directory, &CRATES.map(|(library, _)| library));
+    let mut cargo = mutate(directory, &LIBRARIES);
     cargo.arg("--in-diff").arg(file);
     Ok(Some(cargo))
 }
