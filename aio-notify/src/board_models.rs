@@ -1,18 +1,19 @@
 //! The models of the board, and the faults that they must find.
 
-use crate::sync::{AtomicU32, Ordering};
-use loom::sync::Arc;
+use std::sync::{Arc, atomic};
+
 use loom::thread;
 
-use crate::modelling::{faults, further, models, to_the_end};
+use crate::modelling::{faults, models, to_the_end};
+use crate::sync::{AtomicU32, Ordering};
 use crate::{Board, EventNotifier};
 
 /// A loop that sleeps on a flag, as an inbox with a notifier would have it, and its board.
 struct Shared {
     board: Board,
     woken: EventNotifier,
-    /// How often source 0 has been rung, or is about to be.
-    rung: Arc<AtomicU32>,
+    /// How often source 0 has been rung, or is about to be: nothing that the checker tries orders of.
+    rung: atomic::AtomicU32,
     /// What source 0 has published.
     mail: AtomicU32,
 }
@@ -22,7 +23,7 @@ impl Shared {
         Arc::new(Self {
             board: Board::new(2),
             woken: EventNotifier::new().unwrap(),
-            rung: Arc::new(AtomicU32::new(0)),
+            rung: atomic::AtomicU32::new(0),
             mail: AtomicU32::new(0),
         })
     }
@@ -91,11 +92,10 @@ fn one_source_twice(polls: bool) {
         })
     };
     // Two rings may be one, and the second one is not served before it was rung.
-    let rung = shared.rung.clone();
     let seen = std::cell::Cell::new(0);
     shared.run(
         polls,
-        |_| seen.set(rung.load(Ordering::Relaxed)),
+        |_| seen.set(shared.rung.load(Ordering::Relaxed)),
         || seen.get() == 2,
     );
     ringer.join().unwrap();
@@ -136,12 +136,9 @@ fn publishes() {
     assert!(got == 7 || shared.board.take(0));
 }
 
-models! { further:
+models! { to_the_end:
     n2_every_ring_wakes_who_polls => one_source_twice_of_a_loop_that_polls;
     n2_every_ring_wakes_who_rests => one_source_twice_of_a_loop_that_rests;
-}
-
-models! { to_the_end:
     n2_a_ring_publishes => publishes;
 }
 

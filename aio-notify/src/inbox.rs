@@ -12,7 +12,9 @@ use std::ptr::{self, NonNull};
 use crate::home::HomeThread;
 use crate::node::{Body, Node, Parcel, Run, Taken};
 use crate::state::Urgency;
-use crate::sync::{AtomicBool, AtomicPtr, Fault, Ordering, is_torn_down, planted, weakened};
+use crate::sync::{
+    AtomicBool, AtomicPtr, Fault, Ordering, is_torn_down, planted, read_for_exchange, weakened,
+};
 
 /// What became of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,9 +141,9 @@ impl<T, M: ?Sized> Inbox<T, M> {
     /// Puts a node into a list, or gives it back if the inbox is closed.
     #[inline]
     fn push(&self, node: Taken<T, M>, urgency: Urgency) -> Result<(), Taken<T, M>> {
-        let is_next = self.head.load(Ordering::Relaxed).is_null() || planted(Fault::HomeOvertakes);
         let is_here = self.home.is_here() || planted(Fault::HomeIsEverywhere);
-        if is_next && is_here && urgency == Urgency::Normal {
+        let is_next = || self.head.load(Ordering::Relaxed).is_null() || planted(Fault::HomeOvertakes);
+        if is_here && urgency == Urgency::Normal && is_next() {
             // What other threads have posted so far was taken, and what they post from now on comes after this.
             let before = self.at_home.load(Ordering::Relaxed);
             node.next().store(before, Ordering::Relaxed);
@@ -163,7 +165,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
         } else {
             Ordering::Release
         };
-        let mut head = self.head.load(Ordering::Relaxed);
+        let mut head = read_for_exchange(&self.head);
         loop {
             if head == closed() {
                 return Err(node);
@@ -184,7 +186,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
 
     /// Closes for good: later posts are refused. What is in the queue is put into `line`.
     pub fn close(&self, line: &mut Line<T, M>) {
-        line.take_instead(self, closed());
+        line.take_instead(self, Some(closed()));
     }
 
     /// Takes the list that is for everybody and leaves `instead`: the latest node of it, or null.
@@ -280,15 +282,18 @@ impl<T, M: ?Sized> Line<T, M> {
     /// Takes all nodes of an inbox, in the order in which they were posted, behind those that are in line.
     #[inline]
     pub fn take(&mut self, inbox: &Inbox<T, M>) {
-        if inbox.pending() {
-            self.take_instead(inbox, ptr::null_mut());
+        let has_posts = inbox.has_posts();
+        if has_posts || inbox.has_posts_from_home() {
+            // A node that was wanted once more may have left its hurry here while it was in the home thread's list.
+            let detaches = has_posts || inbox.urgent.load(Ordering::Relaxed);
+            self.take_instead(inbox, detaches.then(ptr::null_mut));
         }
     }
 
-    fn take_instead(&mut self, inbox: &Inbox<T, M>, instead: *mut Body<T, M>) {
+    /// Takes the home thread's list and, if there is something to leave `instead`, the other one, which is older.
+    fn take_instead(&mut self, inbox: &Inbox<T, M>, instead: Option<*mut Body<T, M>>) {
         let before = self.taken.len();
-        // A node that was wanted once more may have left its hurry here while it was in the home thread's list.
-        if inbox.has_posts() || inbox.urgent.load(Ordering::Relaxed) || !instead.is_null() {
+        if let Some(instead) = instead {
             self.walk(inbox.detach(instead));
         }
         self.walk(inbox.detach_at_home());

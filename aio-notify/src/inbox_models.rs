@@ -1,30 +1,28 @@
 //! The models of what is posted, and the faults that they must find: nodes and messages on their way to a loop.
 
+use std::sync::{Arc, atomic};
+
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use crate::modelling::{Shared, faults, further, message, models, runs, to_the_end};
+use crate::modelling::{Shared, faults, message, models, runs, to_the_end};
 use crate::sync::{AtomicU32, Ordering};
 use crate::{Line, Node, Run, Taken, Urgency};
 
-/// A thread that posts twice, and writes 1 and 2 before.
-fn posts_twice(latest: loom::sync::Arc<AtomicU32>, post: impl Fn() + 'static) -> thread::JoinHandle<()> {
-    thread::spawn(move || {
-        for value in 1..=2 {
-            latest.store(value, Ordering::Relaxed);
-            post();
-        }
-    })
-}
-
-/// One node that is scheduled again and again: the run that follows the last schedule sees what was written before it.
+/// One node that is scheduled again and again: a run follows the last schedule. What it sees of other memory is tried with
+/// nobody who sleeps, below; here the checker tries no orders of it.
 fn rescheduled() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
-    let latest = loom::sync::Arc::new(AtomicU32::new(0));
+    let latest = Arc::new(atomic::AtomicU32::new(0));
     let poster = {
-        let (shared, node) = (shared.clone(), node.clone());
-        posts_twice(latest.clone(), move || shared.post(&node))
+        let (shared, node, latest) = (shared.clone(), node.clone(), latest.clone());
+        thread::spawn(move || {
+            for value in 1..=2 {
+                latest.store(value, Ordering::Relaxed);
+                shared.post(&node);
+            }
+        })
     };
     let seen = std::cell::Cell::new(0);
     let mut began = 0;
@@ -41,15 +39,18 @@ fn rescheduled() {
     assert!(began <= 2, "no more runs than schedules");
 }
 
-/// The same node without anybody who sleeps: small enough to be tried to its end.
+/// The same node with nobody who sleeps: the run that follows the last schedule sees what was written before it.
 fn rescheduled_awake() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
-    let latest = loom::sync::Arc::new(AtomicU32::new(0));
+    let latest = Arc::new(AtomicU32::new(0));
     let poster = {
-        let (shared, node) = (shared.clone(), node.clone());
-        posts_twice(latest.clone(), move || {
-            shared.inbox.post(&node, Urgency::Normal);
+        let (shared, node, latest) = (shared.clone(), node.clone(), latest.clone());
+        thread::spawn(move || {
+            for value in 1..=2 {
+                latest.store(value, Ordering::Relaxed);
+                shared.inbox.post(&node, Urgency::Normal);
+            }
         })
     };
     let (mut seen, mut began) = (0, 0);
@@ -76,17 +77,17 @@ fn publishes() {
             let node = Node::new(UnsafeCell::new(0));
             // SAFETY: nobody else has the node yet.
             node.payload().with_mut(|value| unsafe { *value = 7 });
-            shared.post(&node);
+            shared.inbox.post(&node, Urgency::Normal);
         })
     };
     let got = std::cell::Cell::new(0);
     // SAFETY: the model checks that the write happens before this read.
     let read = |value: &UnsafeCell<u32>| got.set(value.with(|value| unsafe { *value }));
-    shared.run(
-        |taken| taken.payload().into_iter().for_each(read),
-        || got.get() == 7,
-    );
+    let mut each = |taken: Taken<_>| taken.payload().into_iter().for_each(read);
+    shared.take(&mut each);
     poster.join().unwrap();
+    shared.take(&mut each);
+    assert_eq!(got.get(), 7);
 }
 
 /// Two threads schedule one node at the same time: it is pushed once, and runs once or twice.
@@ -113,12 +114,12 @@ fn scheduled_by_two() {
 /// it scheduled.
 fn scheduled_at_home_too() {
     let shared = Shared::<()>::new();
-    let (node, written) = (Node::new(()), loom::sync::Arc::new(AtomicU32::new(0)));
+    let (node, written) = (Node::new(()), Arc::new(AtomicU32::new(0)));
     let schedule = |number: u32| {
         let (shared, node, written) = (shared.clone(), node.clone(), written.clone());
         move || {
             written.fetch_or(number, Ordering::Relaxed);
-            shared.post(&node);
+            shared.inbox.post(&node, Urgency::Normal);
         }
     };
     let poster = thread::spawn(schedule(1));
@@ -142,7 +143,7 @@ fn scheduled_at_home_too() {
 /// Who has heard of a post from another thread, and posts at home then, comes after it; and the other way round.
 fn in_order_at_home() {
     let shared = Shared::<u32>::new();
-    let turn = loom::sync::Arc::new(AtomicU32::new(0));
+    let turn = Arc::new(AtomicU32::new(0));
     let (first, second, third) = (Node::new(1), Node::new(2), Node::new(3));
     shared.post(&first);
     let poster = {
@@ -300,6 +301,8 @@ fn closed_while_posting() {
 }
 
 models! { to_the_end:
+    h2_scheduled_while_it_runs => rescheduled;
+    h1_scheduled_at_home_and_elsewhere => scheduled_at_home_too;
     h2_scheduled_while_it_runs_awake => rescheduled_awake;
     case_56_published_before_it_runs => publishes;
     h5_cancelled_against_the_runner => cancelled;
@@ -307,11 +310,6 @@ models! { to_the_end:
     h6_retired_while_scheduled => retired_while_scheduled;
     h6_dropped_while_it_begins => dropped_while_it_begins;
     h7_closed_while_posting => closed_while_posting;
-}
-
-models! { further:
-    h2_scheduled_while_it_runs => rescheduled;
-    h1_scheduled_at_home_and_elsewhere => scheduled_at_home_too;
 }
 
 models! { loom::model:

@@ -4,23 +4,23 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, Result};
 
-use crate::sync::{Condvar, Mutex, MutexGuard, is_torn_down, lazy_static};
+use crate::monitor::Monitor;
+use crate::sync::{is_torn_down, lazy_static};
 
 lazy_static! {
-    static ref KERNEL: Arc<Kernel> = Arc::new(Kernel::default());
+    static ref KERNEL: Arc<Kernel> = Arc::new(Kernel(Monitor::new(Counts::new())));
 }
 
 /// All eventfds of a run, by their numbers.
-#[derive(Debug, Default)]
-pub struct Kernel {
-    counts: Mutex<BTreeMap<RawFd, u64>>,
-    changed: Condvar,
-}
+#[derive(Debug)]
+pub struct Kernel(Monitor<Counts>);
+
+type Counts = BTreeMap<RawFd, u64>;
 
 impl Kernel {
     /// The kernel of this run.
@@ -32,20 +32,13 @@ impl Kernel {
     /// Asks `look`, which is told what every open eventfd counts, and asks it again after each change until it says that it
     /// has found something; once only, unless it may `block`. All of a question is one step.
     pub fn wait(&self, block: bool, mut look: impl FnMut(&BTreeMap<RawFd, u64>) -> bool) {
-        let mut counts = self.counts();
-        while !look(&counts) && block {
-            counts = self.changed.wait(counts).unwrap_or_else(PoisonError::into_inner);
-        }
+        self.0.wait(|counts| look(counts) || !block);
     }
 
     /// How many eventfds are open.
     #[must_use]
     pub fn open_files(&self) -> usize {
-        self.counts().len()
-    }
-
-    fn counts(&self) -> MutexGuard<'_, BTreeMap<RawFd, u64>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.with(|counts| counts.len())
     }
 }
 
@@ -60,26 +53,24 @@ impl Eventfd {
     pub(crate) fn new() -> Result<Self> {
         let kernel = Kernel::of_this_run();
         let number = eventfd(0, EventfdFlags::CLOEXEC)?;
-        kernel.counts().insert(number.as_raw_fd(), 0);
+        kernel.0.with(|counts| counts.insert(number.as_raw_fd(), 0));
         Ok(Self { kernel, number })
     }
 
     pub(crate) fn write(&self, count: u64) -> Result<()> {
-        let mut counts = self.kernel.counts();
-        let shown = counts.entry(self.number.as_raw_fd()).or_default();
-        let sum = shown.checked_add(count).filter(|sum| *sum < u64::MAX);
-        *shown = sum.ok_or(Errno::AGAIN)?;
-        drop(counts);
-        self.kernel.changed.notify_all();
-        Ok(())
+        self.kernel.0.change(|counts| {
+            let shown = counts.entry(self.number.as_raw_fd()).or_default();
+            let sum = shown.checked_add(count).filter(|sum| *sum < u64::MAX);
+            *shown = sum.ok_or(Errno::AGAIN)?;
+            Ok(())
+        })
     }
 
     pub(crate) fn read(&self) -> Result<u64> {
-        let mut counts = self.kernel.counts();
-        let shown = counts.entry(self.number.as_raw_fd()).or_default();
-        match std::mem::take(shown) {
-            0 => Err(Errno::AGAIN),
-            count => Ok(count),
+        let number = self.number.as_raw_fd();
+        match self.kernel.0.with(|counts| counts.insert(number, 0)) {
+            None | Some(0) => Err(Errno::AGAIN),
+            Some(count) => Ok(count),
         }
     }
 
@@ -94,7 +85,8 @@ impl Eventfd {
 impl Drop for Eventfd {
     fn drop(&mut self) {
         if !is_torn_down() {
-            self.kernel.counts().remove(&self.number.as_raw_fd());
+            let number = self.number.as_raw_fd();
+            self.kernel.0.with(|counts| counts.remove(&number));
         }
     }
 }

@@ -56,6 +56,8 @@ pub mod loads;
 mod modelling;
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(any(loom, shuttle))]
+mod monitor;
 mod node;
 #[cfg(any(loom, shuttle))]
 #[doc(hidden)]

@@ -2,12 +2,34 @@
 //!
 //! It has no model of its own, and no fault but the one of a loop that accepts late.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loom::model::Builder;
 
 use crate::sync::{Fault, planted};
 use crate::{Inbox, Line, Node, Notifier, Parcel, Run, Taken, Urgency};
+
+/// A loop: accepts, and looks until that says that all is done; blocks when there is nothing. It looks only when it was told to, or
+/// has slept: who has something for it and does not tell it is not heard.
+pub(crate) fn run(notifier: &Notifier, mut look: impl FnMut() -> bool) {
+    let mut is_told = notifier.accept();
+    loop {
+        if is_told && look() {
+            return;
+        }
+        if planted(Fault::AcceptAfterWork) {
+            notifier.accept();
+        }
+        is_told = if notifier.prepare_to_wait() {
+            notifier.block();
+            notifier.finish_wait();
+            true
+        } else {
+            notifier.accept()
+        };
+    }
+}
 
 /// What a loop and its posters share.
 pub(crate) struct Shared<T> {
@@ -16,8 +38,8 @@ pub(crate) struct Shared<T> {
 }
 
 impl<T> Shared<T> {
-    pub(crate) fn new() -> loom::sync::Arc<Self> {
-        loom::sync::Arc::new(Self {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
             notifier: Notifier::new().unwrap(),
             inbox: Inbox::new(),
         })
@@ -40,24 +62,12 @@ impl<T> Shared<T> {
         }
     }
 
-    /// A loop: accepts, takes and runs until `done`, and blocks when there is nothing.
+    /// A loop that takes and runs until `done`.
     pub(crate) fn run(&self, mut each: impl FnMut(Taken<T>), mut done: impl FnMut() -> bool) {
-        loop {
-            if planted(Fault::AcceptAfterWork) {
-                self.take(&mut each);
-                self.notifier.accept();
-            } else {
-                self.notifier.accept();
-                self.take(&mut each);
-            }
-            if done() {
-                return;
-            }
-            if self.notifier.prepare_to_wait() {
-                self.notifier.block();
-                self.notifier.finish_wait();
-            }
-        }
+        run(&self.notifier, || {
+            self.take(&mut each);
+            done()
+        });
     }
 
     pub(crate) fn take(&self, each: &mut impl FnMut(Taken<T>)) {
@@ -85,21 +95,16 @@ pub(crate) fn runs<T>(taken: Taken<T>) -> bool {
 /// Whoever asks for so many preemptions has time.
 const LONG: usize = 3;
 /// How long a model may take without a bound.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
+const PATIENCE: Duration = Duration::from_secs(90 * 60);
 
-/// Tries a model of one other thread further than is asked for: to one preemption more, in the long run to three more.
-pub(crate) fn further(model: fn()) {
-    let more = |bound| bound + if bound < LONG { 1 } else { 3 };
-    within(Builder::new().preemption_bound.map(more)).check(model);
-}
-
-/// As [`further`], for a model that is small; in the long run to its end, whatever the number of preemptions.
+/// Tries a model of one other thread further than is asked for: to one preemption more, in the long run to its end, whatever the
+/// number of preemptions.
 ///
 /// # Panics
-/// If there is no end within [`PATIENCE`]: then it is not small.
+/// If there is no end within [`PATIENCE`].
 pub(crate) fn to_the_end(model: fn()) {
-    if Builder::new().preemption_bound.is_some_and(|bound| bound < LONG) {
-        return further(model);
+    if let Some(bound) = Builder::new().preemption_bound.filter(|bound| *bound < LONG) {
+        return within(Some(bound + 1)).check(model);
     }
     let began = Instant::now();
     within(None).check(model);

@@ -3,12 +3,14 @@
 //! Each model is a small program of a loop and its posters. The checker runs it in every order that it can have, weak
 //! memory included; a lost wake-up shows as a deadlock. Models block, they never spin.
 
+use std::sync::Arc;
+
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use crate::modelling::{Shared, faults, further, message, models, to_the_end};
+use crate::Notifier;
+use crate::modelling::{Shared, faults, message, models, run, to_the_end};
 use crate::sync::{AtomicBool, AtomicU32, Ordering};
-use crate::{Line, Node, Notifier, Run, Taken, Urgency};
 
 /// Posters that send `each` messages, and a loop that waits for all.
 fn posters(threads: usize, each: usize) {
@@ -74,7 +76,10 @@ fn nested() {
         }
         shared.notifier.finish_wait();
     }
-    shared.run(|taken| got.set(message(taken)), || got.get() == 1);
+    shared.take(&mut |taken| got.set(message(taken)));
+    if got.get() == 0 {
+        shared.run(|taken| got.set(message(taken)), || got.get() == 1);
+    }
     poster.join().unwrap();
 }
 
@@ -115,7 +120,7 @@ fn elided() {
 
 /// What was written before a notification is there once it is accepted, without an inbox.
 fn notified_publishes() {
-    let shared = loom::sync::Arc::new((Notifier::new().unwrap(), UnsafeCell::new(0)));
+    let shared = Arc::new((Notifier::new().unwrap(), UnsafeCell::new(0)));
     let poster = {
         let shared = shared.clone();
         thread::spawn(move || {
@@ -133,7 +138,7 @@ fn notified_publishes() {
 
 /// Two notifications of what is a number here, instead of an inbox.
 fn two_notifications() {
-    let shared = loom::sync::Arc::new((Notifier::new().unwrap(), AtomicU32::new(0)));
+    let shared = Arc::new((Notifier::new().unwrap(), AtomicU32::new(0)));
     let poster = {
         let shared = shared.clone();
         thread::spawn(move || {
@@ -144,26 +149,17 @@ fn two_notifications() {
         })
     };
     let (notifier, number) = &*shared;
-    loop {
-        notifier.accept();
-        if number.load(Ordering::Relaxed) == 2 {
-            break;
-        }
-        if notifier.prepare_to_wait() {
-            notifier.block();
-            notifier.finish_wait();
-        }
-    }
+    run(notifier, || number.load(Ordering::Relaxed) == 2);
     poster.join().unwrap();
 }
 
 /// What the checker is for: a load comes before a write, or after it, even if the writer has loaded before.
 #[test]
 fn h1_both_orders_of_a_load_and_a_write_are_tried() {
-    let seen = std::sync::Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
+    let seen = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
     let all = seen.clone();
     loom::model(move || {
-        let flag = loom::sync::Arc::new(AtomicBool::new(false));
+        let flag = Arc::new(AtomicBool::new(false));
         let writer = {
             let flag = flag.clone();
             thread::spawn(move || {
@@ -183,9 +179,6 @@ models! { to_the_end:
     n5_foreign_loop => foreign;
     n1_elided_write => elided;
     n1_a_notification_publishes => notified_publishes;
-}
-
-models! { further:
     case_67_no_lost_wake_up_one_by_two => one_by_two;
     case_67_no_lost_wake_up_of_two => two_notifications;
 }

@@ -1,4 +1,4 @@
-//! Atomics, real or modelled, and the faults that the models plant: with `loads`, the only file that names the model checkers.
+//! Atomics, real or modelled, and the faults that the models plant: with `loads` and `monitor`, the only file that names the model checkers.
 //!
 //! `loom` tries every order, weak memory included, of a few steps; `shuttle` tries random orders of many, one step after the
 //! other. In ordinary builds all of this is what the standard library has, and `planted` is false at compile time.
@@ -16,7 +16,6 @@ use shuttle as checker;
 pub(crate) use checker::{
     lazy_static,
     sync::atomic::{Ordering, fence},
-    sync::{Condvar, Mutex, MutexGuard},
 };
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
@@ -54,6 +53,23 @@ pub(crate) fn raise(flag: &AtomicBool) {
     flag.store(true, order);
     #[cfg(loom)]
     flag.swap(true, order);
+}
+
+/// Reads a pointer for an exchange that fails unless it still is the newest one.
+///
+/// For the checker this is an exchange that always fails, and reads the newest one. It need not try what an older one leads to:
+/// the exchange that follows fails, and tells the newest.
+#[inline]
+pub(crate) fn read_for_exchange<T>(pointer: &AtomicPtr<T>) -> *mut T {
+    #[cfg(not(loom))]
+    return pointer.load(Ordering::Relaxed);
+    #[cfg(loom)]
+    {
+        let nobody = std::ptr::without_provenance_mut(usize::MAX);
+        pointer
+            .compare_exchange(nobody, nobody, Ordering::Relaxed, Ordering::Relaxed)
+            .unwrap_err()
+    }
 }
 
 /// An ordering, or none if the fault of leaving it out is planted.
