@@ -144,7 +144,7 @@ impl Board {
             return Some(source(word, first));
         }
         self.find_in(word + 1, self.words.len())
-            .or_else(|| self.find_in(0, word + usize::from(bit > 0)))
+            .or_else(|| self.find_in(0, word + usize::from(bit != 0)))
     }
 
     #[inline]

@@ -10,7 +10,7 @@ use crate::sync::{AtomicU32, Ordering};
 use crate::{Line, Node, Run, Taken, Urgency};
 
 /// One node that is scheduled again and again: a run follows the last schedule. What it sees of other memory is tried with
-/// nobody who sleeps, below; here the checker tries no orders of it.
+/// nobody who sleeps, below. Here the checker tries no orders of that, nor of the hint that there is a hurry: these are many.
 fn rescheduled() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
@@ -20,7 +20,8 @@ fn rescheduled() {
         thread::spawn(move || {
             for value in 1..=2 {
                 latest.store(value, Ordering::Relaxed);
-                shared.post(&node);
+                shared.inbox.post(&node, Urgency::Idle);
+                shared.notifier.notify();
             }
         })
     };
@@ -29,7 +30,7 @@ fn rescheduled() {
     shared.run(
         |taken| {
             began += 1;
-            if runs(taken) {
+            if matches!(taken.begin(), Run::Idle) {
                 seen.set(latest.load(Ordering::Relaxed));
             }
         },
