@@ -55,9 +55,12 @@ impl Check {
 }
 
 pub(super) const CHECKS: &[Check] = &[
-    check("loom", ["2 preemptions", "3 preemptions"], [20, 120], |at| {
-        at.step("loom", &[("LOOM_MAX_PREEMPTIONS", at.pick("2", "3"))])
-    }),
+    check(
+        "loom",
+        ["2 preemptions", "3 preemptions, one poster: all orders"],
+        [20, 360],
+        |at| at.step("loom", &[("LOOM_MAX_PREEMPTIONS", at.pick("2", "3"))]),
+    ),
     check(
         "shuttle",
         [
