@@ -21,19 +21,27 @@ use loom::thread;
 /// Steps of one run at the most; an iteration of a context has some twenty.
 const LONGEST: usize = 5_000;
 
+/// Whoever asks for so many preemptions has time.
+const LONG: usize = 3;
+
 fn check(model: fn()) {
-    check_to(model, 0);
+    check_to(model, Some);
 }
 
-/// Tries a small model to one preemption more than is asked for.
+/// Tries a model of one other thread to one preemption more than is asked for; in the long run to three more.
 fn check_further(model: fn()) {
-    check_to(model, 1);
+    check_to(model, |bound| Some(bound + if bound < LONG { 1 } else { 3 }));
 }
 
-fn check_to(model: fn(), more: usize) {
+/// As `check_further`, for a small model; in the long run to its end.
+fn check_to_the_end(model: fn()) {
+    check_to(model, |bound| (bound < LONG).then_some(bound + 1));
+}
+
+fn check_to(model: fn(), preemptions: impl FnOnce(usize) -> Option<usize>) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = LONGEST;
-    builder.preemption_bound = builder.preemption_bound.map(|bound| bound + more);
+    builder.preemption_bound = builder.preemption_bound.and_then(preemptions);
     builder.check(model);
 }
 
@@ -228,12 +236,15 @@ models! { check:
     w2_two_contexts_that_wait_for_each_other_are_answered => two_contexts_that_wait_for_each_other;
 }
 
-models! { check_further:
+models! { check_to_the_end:
+    w1_no_kick_is_missed => kicks;
     w2_who_waits_for_a_context_that_goes_is_told => one_waits_for_a_context_that_goes;
+}
+
+models! { check_further:
     r11_nothing_is_called_after_its_removal_from_another_thread => removal_by_another_thread;
     t2_a_clock_that_another_thread_starts_wakes => clock_started_by_another_thread;
     t3_a_timer_that_another_thread_has_armed_fires => timer_armed_by_a_job;
-    w1_no_kick_is_missed => kicks;
 }
 
 macro_rules! faults {
