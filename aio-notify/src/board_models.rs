@@ -136,7 +136,33 @@ fn publishes() {
     assert!(got == 7 || shared.board.take(0));
 }
 
+/// The same of two rings, which may be one: what was published before the last one is there when that is taken.
+fn publishes_twice() {
+    let shared = Shared::new();
+    let ringer = {
+        let shared = shared.clone();
+        thread::spawn(move || {
+            for value in 1..=2 {
+                shared.mail.store(value, Ordering::Relaxed);
+                shared.board.ring(0, || {});
+            }
+        })
+    };
+    let mut got = 0;
+    let mut take = || {
+        if shared.board.take(0) {
+            got = shared.mail.load(Ordering::Relaxed);
+        }
+    };
+    take();
+    take();
+    ringer.join().unwrap();
+    take();
+    assert_eq!(got, 2);
+}
+
 models! { to_the_end:
+    n2_every_ring_publishes => publishes_twice;
     n2_every_ring_wakes_who_polls => one_source_twice_of_a_loop_that_polls;
     n2_every_ring_wakes_who_rests => one_source_twice_of_a_loop_that_rests;
     n2_a_ring_publishes => publishes;

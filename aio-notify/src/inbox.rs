@@ -290,7 +290,7 @@ impl<T, M: ?Sized> Line<T, M> {
         }
     }
 
-    /// Takes the home thread's list and, if there is something to leave `instead`, the other one, which is older.
+    /// Takes the home thread's list and, if there is something to leave `instead`, the other one, which is newer.
     fn take_instead(&mut self, inbox: &Inbox<T, M>, instead: Option<*mut Body<T, M>>) {
         let before = self.taken.len();
         if let Some(instead) = instead {

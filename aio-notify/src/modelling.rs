@@ -94,7 +94,7 @@ pub(crate) fn runs<T>(taken: Taken<T>) -> bool {
 
 /// Whoever asks for so many preemptions has time.
 const LONG: usize = 3;
-/// How long a model may take without a bound. The longest two have taken an hour.
+/// How long a model may take without a bound. The longest has taken three quarters of an hour, beside another.
 const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 
 /// Tries a model of one other thread further than is asked for: to one preemption more, in the long run to its end, whatever the

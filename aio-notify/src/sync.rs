@@ -1,4 +1,5 @@
-//! Atomics, real or modelled, and the faults that the models plant: with `loads` and `monitor`, the only file that names the model checkers.
+//! Atomics, real or modelled, and the faults that the models plant: with `loads` and `monitor`, the only file that names the
+//! model checkers.
 //!
 //! `loom` tries every order, weak memory included, of a few steps; `shuttle` tries random orders of many, one step after the
 //! other. In ordinary builds all of this is what the standard library has, and `planted` is false at compile time.
