@@ -7,7 +7,8 @@
 //! 2. Keep the [`Watched`] share of everybody who is watched. It is all that is needed for safety: there is no `unsafe`.
 //! 3. Have the conformance kit test it. With the feature `conformance`, one line in a file under `tests/`,
 //!    `aio_backend::conformance!(mine, || Mine::new());`, makes a test of every promise, and a random walk.
-//! 4. Hand it to the loop, as a `Box<dyn Backend>`.
+//! 4. [`Registrations`] is a ready-made table of what is watched; the epoll and ppoll backends use it.
+//! 5. Hand it to the loop, as a `Box<dyn Backend>`.
 //!
 //! This toy believes that everybody is ready for whatever they wait for, as regular files are, so that it never has to
 //! ask the system. All the rest is as it has to be:
@@ -99,11 +100,15 @@ mod backend;
 pub mod conformance;
 mod interest;
 mod ready;
+mod registrations;
+mod remedy;
 mod token;
 mod watched;
 
 pub use backend::{Backend, Peek};
 pub use interest::{Interest, Readiness};
 pub use ready::ReadyList;
+pub use registrations::{Entry, Registrations};
+pub use remedy::{concerns_all, remedy};
 pub use token::Token;
 pub use watched::Watched;

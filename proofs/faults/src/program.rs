@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use aio_backend_epoll::Epoll;
-use aio_backend_ladder::{Ladder, remedy};
+use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{ClockId, Context, Handler, Interest, PollParams, Pollable, Registration, Wait};
 
