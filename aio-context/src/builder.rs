@@ -19,7 +19,6 @@ use crate::any_backend::AnyBackend;
 use crate::bh::BottomHalves;
 use crate::context::Inner;
 use crate::cooling::Cooling;
-use crate::edges::Edges;
 use crate::error::explained;
 use crate::found::Lists;
 use crate::glance::Glance;
@@ -116,7 +115,6 @@ impl Builder {
             glance: Glance::default(),
             looks: Looks::default(),
             cooling: Cooling::default(),
-            edges: Edges::default(),
             adapting: Adapting::default(),
             timers: Timers::new([monotonic, Arc::new(Wall::new()), virtual_clock.clone()]),
             bottom_halves: BottomHalves::default(),

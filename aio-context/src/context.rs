@@ -16,7 +16,6 @@ use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
 use crate::bh::{BottomHalf, BottomHalves};
 use crate::cooling::Cooling;
-use crate::edges::Edges;
 use crate::error::explained;
 use crate::found::Lists;
 use crate::glance::Glance;
@@ -83,7 +82,6 @@ pub(crate) struct Inner {
     pub(crate) glance: Glance,
     pub(crate) looks: Looks,
     pub(crate) cooling: Cooling,
-    pub(crate) edges: Edges,
     pub(crate) adapting: Adapting,
     pub(crate) timers: Timers,
     pub(crate) bottom_halves: BottomHalves,

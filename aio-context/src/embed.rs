@@ -66,7 +66,7 @@ impl<'cx> Embedded<'cx> {
         let mut list = self.take_list();
         drop(Found::new(inner, &mut list));
         list.clear();
-        inner.recall_edges(&mut list);
+        inner.registry.borrow_mut().recall(&mut list);
         let hit = inner.leave_poll_mode(self.cx, &mut list);
         self.keep(list);
         let early = planted(Fault::LooksBeforeFlag).then(|| self.time_left());

@@ -54,7 +54,6 @@ mod closures;
 mod context;
 mod cooling;
 mod doorbell;
-mod edges;
 mod embed;
 mod error;
 mod found;

@@ -1,4 +1,4 @@
-//! Pause groups: how often each is paused, and which handlers were parked meanwhile.
+//! Pause groups: how often each is paused, and which handlers were masked meanwhile.
 
 use aio_backend::Token;
 
@@ -16,7 +16,7 @@ impl GroupId {
 #[derive(Debug, Default)]
 struct Group {
     depth: u32,
-    parked: Vec<Token>,
+    masked: Vec<Token>,
 }
 
 /// All groups of a registry. A handler's slot says at which position of its group's list it is, so that a removal needs
@@ -64,12 +64,12 @@ impl Groups {
         depth
     }
 
-    /// Takes back one pause; what was parked, if it was the last.
+    /// Takes back one pause; what was masked, if it was the last.
     pub(crate) fn resume(&mut self, group: GroupId) -> Option<Vec<Token>> {
         let group = self.entry(group);
         assert!(group.depth > 0, "resumed more often than paused");
         group.depth -= 1;
-        let list = (group.depth == 0).then(|| std::mem::take(&mut group.parked));
+        let list = (group.depth == 0).then(|| std::mem::take(&mut group.masked));
         self.paused -= u32::from(list.is_some());
         list
     }
@@ -77,37 +77,37 @@ impl Groups {
     /// Gives back the memory of a list that [`resume`](Self::resume) handed out.
     pub(crate) fn recycle(&mut self, group: GroupId, mut list: Vec<Token>) {
         list.clear();
-        self.entry(group).parked = list;
+        self.entry(group).masked = list;
     }
 
     /// Lists a handler of a paused group; its position.
-    pub(crate) fn park(&mut self, group: GroupId, token: Token) -> u32 {
+    pub(crate) fn list(&mut self, group: GroupId, token: Token) -> u32 {
         let group = self.entry(group);
         debug_assert!(group.depth > 0, "nobody would take it off the list again");
-        let position = u32::try_from(group.parked.len());
-        group.parked.push(token);
+        let position = u32::try_from(group.masked.len());
+        group.masked.push(token);
         position.expect("a group has no more handlers than there are slots")
     }
 
     /// Takes the handler at `position` off the list; the one that is at this position now, if another moved there.
-    pub(crate) fn unpark(&mut self, group: GroupId, position: u32) -> Option<Token> {
+    pub(crate) fn unlist(&mut self, group: GroupId, position: u32) -> Option<Token> {
         let position = position as usize;
         let group = self.entry(group);
-        group.parked.swap_remove(position);
-        group.parked.get(position).copied()
+        group.masked.swap_remove(position);
+        group.masked.get(position).copied()
     }
 
-    /// The parked handlers of a group.
-    pub(crate) fn parked(&self, group: GroupId) -> &[Token] {
+    /// The masked handlers of a group.
+    pub(crate) fn listed(&self, group: GroupId) -> &[Token] {
         self.all
             .get(group.0 as usize)
-            .map_or(&[], |group| group.parked.as_slice())
+            .map_or(&[], |group| group.masked.as_slice())
     }
 
     /// How many a group's list takes without an allocation.
     #[cfg(test)]
     pub(crate) fn room(&self, group: GroupId) -> usize {
-        self.all[group.0 as usize].parked.capacity()
+        self.all[group.0 as usize].masked.capacity()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = GroupId> {

@@ -6,19 +6,19 @@
 //!
 //! ```
 //! use aio_backend::{Interest, Readiness};
-//! use aio_handlers::{GroupId, Noted, Registry};
+//! use aio_handlers::{GroupId, Recorded, Registry};
 //!
 //! let mut registry = Registry::new();
 //! let token = registry.insert(Some(7), "a socket", Interest::READ, GroupId::DEFAULT)?;
 //!
 //! // A wait found something. A nested loop may take it first; then the outer one finds nothing and goes on.
-//! assert_eq!(registry.note(token, Readiness::IN), Noted::Live);
+//! assert_eq!(registry.record(token, Readiness::IN), Recorded::Live);
 //! assert_eq!(registry.take_ready(token), Some((&"a socket", Readiness::IN, Interest::READ)));
 //! assert_eq!(registry.take_ready(token), None);
 //!
 //! // Paused: the first event says "silence it", the last resume says "listen again".
 //! registry.pause(GroupId::DEFAULT);
-//! assert_eq!(registry.note(token, Readiness::IN), Noted::Parked);
+//! assert_eq!(registry.record(token, Readiness::IN), Recorded::Masked);
 //! assert_eq!(registry.effective_interest(token), Some(Interest::NONE));
 //! let mut rearmed = Vec::new();
 //! registry.resume(GroupId::DEFAULT, &mut |token, interest| rearmed.push((token, interest)));
@@ -26,22 +26,21 @@
 //!
 //! // Removed: whatever still comes for the token is stale, also when the number is used again.
 //! assert_eq!(registry.remove(token), Some("a socket"));
-//! assert_eq!(registry.note(token, Readiness::IN), Noted::Stale);
+//! assert_eq!(registry.record(token, Readiness::IN), Recorded::Stale);
 //! # Ok::<(), aio_handlers::Occupied<&str>>(())
 //! ```
 //!
-//! # Parking
-//! Pausing a group tells the backend nothing, and so costs the same for one handler and for ten thousand. The first event
-//! that comes for a paused handler *parks* it: the event is not kept, the caller gives the backend
-//! [`Interest::NONE`](aio_backend::Interest::NONE), and nothing more is heard. The last resume names those that were
-//! parked, to be given their interest back; a level-triggered backend reports anew whatever is still true. So a pause
-//! costs O(events while paused). A handler that must not be entered while it runs is [held](Registry::hold), which is
-//! the same mechanism for one handler.
+//! # Masking
+//! Pausing a group changes nothing in the backend, so it costs the same for one handler and for ten thousand. The first event
+//! of a paused handler *masks* it: the event is not kept, and the caller gives the backend
+//! [`Interest::NONE`](aio_backend::Interest::NONE). The last resume returns the masked registrations with the interests to
+//! restore; a level-triggered backend reports anew whatever is still true. So a pause costs O(events while paused). A
+//! handler that must not be entered while it runs is [excluded](Registry::exclude): the same mechanism for one handler.
 //!
 //! # Cost
 //! Every operation but [`Registry::tokens`] and [`Registry::check`] costs the same with one registration and with a
-//! million; [`Registry::resume`] costs O(parked). A handler costs 32 bytes beside its value (up to 40 with the value's
-//! alignment), 8 more while it is parked, and 12 beside what is stored for it in the polled set. Memory is reused, not
+//! million; [`Registry::resume`] costs O(masked). A handler costs 32 bytes beside its value (up to 40 with the value's
+//! alignment), 8 more while it is masked, and 12 beside what is stored for it in the polled set. Memory is reused, not
 //! given back: it follows the largest number of registrations there were at a time, and the largest descriptor number
 //! (4 bytes each, up to 2^20; larger numbers, which Linux gives out only after its limit is raised, are kept in a map and
 //! cost O(log n)).
@@ -55,7 +54,8 @@
 mod groups;
 mod hot;
 mod index;
-mod parking;
+mod masking;
+mod recall;
 mod registry;
 mod slots;
 mod steps;
@@ -65,5 +65,5 @@ mod model_tests;
 
 pub use groups::GroupId;
 pub use hot::HotSet;
-pub use parking::Noted;
+pub use masking::Recorded;
 pub use registry::{Occupied, Registry};

@@ -1,7 +1,7 @@
 //! [`Registry`]: values under tokens, found by descriptor number.
 //!
 //! A value leaves the registry by return value only, so that its user decides where it is dropped; nothing here calls
-//! one. What becomes of events is in `parking.rs`.
+//! one. What becomes of events is in `masking.rs`.
 //!
 //! Each operation that changes something checks the slot it is about, before and after, in debug builds.
 
@@ -13,7 +13,7 @@ use aio_backend::{Interest, Readiness, Token};
 use crate::GroupId;
 use crate::groups::Groups;
 use crate::index::FdIndex;
-use crate::parking::{PackedParked, Parked};
+use crate::masking::{Mask, PackedMask};
 use crate::slots::Slots;
 
 /// The descriptor number has a live registration already; the value comes back.
@@ -40,11 +40,11 @@ pub(crate) struct Slot<T> {
     /// The descriptor number, or [`NO_FD`].
     fd: RawFd,
     pub(crate) group: GroupId,
-    pub(crate) parked: PackedParked,
+    pub(crate) mask: PackedMask,
     /// How many users ask that it is not called.
-    pub(crate) holds: u16,
+    pub(crate) exclusions: u16,
     pub(crate) interest: Interest,
-    /// What was noted and not taken; never more than the interest asks for.
+    /// What was recorded and not taken; never more than the interest asks for.
     pub(crate) pending: Readiness,
 }
 
@@ -62,6 +62,8 @@ pub struct Registry<T> {
     pub(crate) slots: Slots<Slot<T>>,
     pub(crate) index: FdIndex,
     pub(crate) groups: Groups,
+    /// Registrations whose edges were recorded and perhaps not taken.
+    pub(crate) edges: Vec<Token>,
 }
 
 impl<T> Default for Registry<T> {
@@ -82,12 +84,13 @@ impl<T> Registry<T> {
             slots: Slots::starting_at(generation),
             index: FdIndex::default(),
             groups: Groups::new(),
+            edges: Vec::new(),
         }
     }
 
     /// Registers a value; without a descriptor number (or with -1, which is none) it is only found by its token.
     ///
-    /// In a group that is paused it is parked by its first event, like any other.
+    /// In a group that is paused it is masked by its first event, like any other.
     ///
     /// # Errors
     /// [`Occupied`], with the value, if the number has a live registration.
@@ -110,8 +113,8 @@ impl<T> Registry<T> {
             value,
             fd: fd.unwrap_or(NO_FD),
             group,
-            parked: PackedParked::NO,
-            holds: 0,
+            mask: PackedMask::NONE,
+            exclusions: 0,
             interest,
             pending: Readiness::empty(),
         });
@@ -124,7 +127,7 @@ impl<T> Registry<T> {
 
     /// Puts another value into a slot and gives the former one; `None`, and nothing is done, if the token is stale.
     ///
-    /// The token, the interest, the group, holds and parking stay. Readiness that was noted for the former value is
+    /// The token, the interest, the group, exclusions and masking stay. Readiness that was recorded for the former value is
     /// forgotten: a level-triggered backend reports it anew.
     pub fn replace(&mut self, token: Token, value: T) -> Option<T> {
         self.check_slot(token);
@@ -137,8 +140,8 @@ impl<T> Registry<T> {
 
     /// Changes the interest; the former one, or `None` if the token is stale.
     ///
-    /// Readiness that was noted and no longer concerns it is forgotten. The backend is to be told the
-    /// [effective](Self::effective_interest) interest, which stays `NONE` while the handler is parked.
+    /// Readiness that was recorded and no longer concerns it is forgotten. The backend is to be told the
+    /// [effective](Self::effective_interest) interest, which stays `NONE` while the handler is masked.
     pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<Interest> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
@@ -148,14 +151,14 @@ impl<T> Registry<T> {
         Some(former)
     }
 
-    /// Takes a value out. The token is stale from now on; readiness noted for it is gone, and so are holds and parking.
+    /// Takes a value out. The token is stale from now on; readiness recorded for it is gone, and so are exclusions and masking.
     pub fn remove(&mut self, token: Token) -> Option<T> {
         self.check_slot(token);
         let slot = self.slots.remove(token)?;
         if let Some(fd) = slot.fd() {
             self.index.clear(fd);
         }
-        if let Parked::Listed(position) = slot.parked.get() {
+        if let Mask::Listed(position) = slot.mask.get() {
             self.unlist(slot.group, position);
         }
         Some(slot.value)
@@ -184,7 +187,7 @@ impl<T> Registry<T> {
         self.slots.get(token).map(|slot| slot.interest)
     }
 
-    /// What the backend should be waiting for now: nothing while the handler is parked.
+    /// What the backend should be waiting for now: nothing while the handler is masked.
     #[must_use]
     pub fn effective_interest(&self, token: Token) -> Option<Interest> {
         self.effective(token, self.interest(token)?)
@@ -193,9 +196,9 @@ impl<T> Registry<T> {
     /// What the backend should be waiting for if the interest were this one.
     #[must_use]
     pub fn effective(&self, token: Token, interest: Interest) -> Option<Interest> {
-        self.slots.get(token).map(|slot| match slot.parked.get() {
-            Parked::No => interest,
-            Parked::Held | Parked::Listed(_) => Interest::NONE,
+        self.slots.get(token).map(|slot| match slot.mask.get() {
+            Mask::None => interest,
+            Mask::Excluded | Mask::Listed(_) => Interest::NONE,
         })
     }
 
@@ -232,7 +235,7 @@ impl<T> Registry<T> {
         for (token, slot) in self.slots.iter() {
             self.assert_slot(token, slot);
             numbers += usize::from(slot.fd().is_some());
-            listed += usize::from(matches!(slot.parked.get(), Parked::Listed(_)));
+            listed += usize::from(matches!(slot.mask.get(), Mask::Listed(_)));
         }
         assert_eq!(
             numbers,
@@ -242,11 +245,11 @@ impl<T> Registry<T> {
         let lists: usize = self
             .groups
             .iter()
-            .map(|group| self.groups.parked(group).len())
+            .map(|group| self.groups.listed(group).len())
             .sum();
         assert_eq!(
             listed, lists,
-            "a group lists a handler that is not parked, or one twice"
+            "a group lists a handler that is not masked, or one twice"
         );
     }
 
@@ -270,18 +273,18 @@ impl<T> Registry<T> {
             "{token:?} has readiness it never asked for"
         );
         assert!(
-            slot.parked == PackedParked::NO || slot.pending.is_empty(),
+            slot.mask == PackedMask::NONE || slot.pending.is_empty(),
             "{token:?} is silenced and yet ready"
         );
-        match slot.parked.get() {
-            Parked::No => {}
-            Parked::Held => assert!(slot.holds != 0, "nobody would arm {token:?} again"),
-            Parked::Listed(position) => {
+        match slot.mask.get() {
+            Mask::None => {}
+            Mask::Excluded => assert!(slot.exclusions != 0, "nobody would arm {token:?} again"),
+            Mask::Listed(position) => {
                 assert!(
                     self.groups.is_paused(slot.group),
                     "nobody would arm {token:?} again"
                 );
-                let listed = self.groups.parked(slot.group).get(position as usize);
+                let listed = self.groups.listed(slot.group).get(position as usize);
                 assert_eq!(listed, Some(&token), "its group has forgotten it");
             }
         }

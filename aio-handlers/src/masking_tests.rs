@@ -1,4 +1,4 @@
-//! The rules of readiness, pauses and holds, one by one.
+//! The rules of readiness, pauses and exclusions, one by one.
 
 use std::os::fd::RawFd;
 
@@ -18,8 +18,8 @@ fn add(registry: &mut Registry<u32>, fd: RawFd, value: u32) -> Token {
 fn r8_d1_readiness_is_taken_once() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
-    registry.note(token, IN);
-    registry.note(token, Readiness::HUP);
+    registry.record(token, IN);
+    registry.record(token, Readiness::HUP);
     assert_eq!(
         registry.take_ready(token),
         Some((&1, IN | Readiness::HUP, READ)),
@@ -35,8 +35,8 @@ fn r8_d1_readiness_is_taken_once() {
 fn d9_forgotten_readiness_is_not_called() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
-    registry.note(token, IN);
-    registry.forget_ready(token);
+    registry.record(token, IN);
+    registry.give_back([token]);
     assert!(registry.take_ready(token).is_none());
 }
 
@@ -46,14 +46,17 @@ fn b5_pauses_count_and_the_last_resume_rearms_what_was_turned_away() {
     let group = registry.new_group();
     let token = registry.insert(Some(3), 1, READ, group).unwrap();
     let other = add(&mut registry, 4, 2);
-    registry.note(token, IN);
+    registry.record(token, IN);
     assert_eq!((registry.pause(group), registry.pause(group)), (1, 2));
-    assert!(registry.take_ready(token).is_none(), "paused since it was noted");
-    assert_eq!(
-        (registry.note(token, IN), registry.note(token, IN)),
-        (Noted::Parked, Noted::Parked)
+    assert!(
+        registry.take_ready(token).is_none(),
+        "paused since it was recorded"
     );
-    assert_eq!(registry.note(other, IN), Noted::Live);
+    assert_eq!(
+        (registry.record(token, IN), registry.record(token, IN)),
+        (Recorded::Masked, Recorded::Masked)
+    );
+    assert_eq!(registry.record(other, IN), Recorded::Live);
     assert_eq!(registry.effective_interest(token), Some(Interest::NONE));
     assert_eq!(
         registry.set_interest(token, Interest::BOTH),
@@ -70,34 +73,34 @@ fn b5_pauses_count_and_the_last_resume_rearms_what_was_turned_away() {
         [(token, Interest::BOTH)],
         "once, with the interest of now"
     );
-    assert_eq!(registry.note(token, IN), Noted::Live);
+    assert_eq!(registry.record(token, IN), Recorded::Live);
     registry.check();
 }
 
 #[test]
-fn b5_what_was_removed_while_parked_is_not_rearmed() {
+fn b5_what_was_removed_while_masked_is_not_rearmed() {
     let mut registry = Registry::new();
     let group = registry.new_group();
     let token = registry.insert(Some(3), 1, READ, group).unwrap();
     registry.pause(group);
-    registry.note(token, IN);
+    registry.record(token, IN);
     registry.remove(token);
     let again = registry.insert(Some(3), 2, READ, group).unwrap();
     let mut rearmed = 0;
     assert!(registry.resume(group, &mut |_, _| rearmed += 1));
     assert_eq!(rearmed, 0);
-    assert_eq!(registry.note(again, IN), Noted::Live);
+    assert_eq!(registry.record(again, IN), Recorded::Live);
 }
 
 #[test]
 fn a9_a_held_handler_is_not_called_and_is_served_after() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
-    assert!(registry.hold(token) && registry.hold(token));
-    assert_eq!(registry.note(token, IN), Noted::Parked);
-    assert_eq!(registry.release(token), None);
-    assert_eq!(registry.release(token), Some(READ));
-    assert_eq!(registry.note(token, IN), Noted::Live);
+    assert!(registry.exclude(token) && registry.exclude(token));
+    assert_eq!(registry.record(token, IN), Recorded::Masked);
+    assert_eq!(registry.readmit(token), None);
+    assert_eq!(registry.readmit(token), Some(READ));
+    assert_eq!(registry.record(token, IN), Recorded::Live);
     registry.check();
 }
 
@@ -107,19 +110,19 @@ fn a9_b5_hold_and_pause_overlap_in_either_order() {
         let mut registry = Registry::new();
         let group = registry.new_group();
         let token = registry.insert(Some(3), 1, READ, group).unwrap();
-        registry.hold(token);
-        registry.note(token, IN);
+        registry.exclude(token);
+        registry.record(token, IN);
         registry.pause(group);
         let mut rearmed = 0;
         if pause_ends_first {
             registry.resume(group, &mut |_, _| rearmed += 1);
-            assert_eq!((rearmed, registry.release(token)), (0, Some(READ)));
+            assert_eq!((rearmed, registry.readmit(token)), (0, Some(READ)));
         } else {
-            assert_eq!(registry.release(token), None);
+            assert_eq!(registry.readmit(token), None);
             registry.resume(group, &mut |_, _| rearmed += 1);
             assert_eq!(rearmed, 1);
         }
-        assert_eq!(registry.note(token, IN), Noted::Live);
+        assert_eq!(registry.record(token, IN), Recorded::Live);
         registry.check();
     }
 }
@@ -131,11 +134,11 @@ fn b5_resuming_too_often_is_a_fault() {
 }
 
 #[test]
-#[should_panic(expected = "released more often than held")]
+#[should_panic(expected = "readmitted more often than excluded")]
 fn a9_releasing_too_often_is_a_fault() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
-    registry.release(token);
+    registry.readmit(token);
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn r5_b5_who_joins_a_paused_group_is_paused_with_it() {
         Some(READ),
         "until its first event"
     );
-    assert_eq!(registry.note(token, IN), Noted::Parked);
+    assert_eq!(registry.record(token, IN), Recorded::Masked);
     let mut rearmed = Vec::new();
     assert!(registry.resume(group, &mut |token, interest| rearmed.push((token, interest))));
     assert_eq!(rearmed, [(token, READ)]);
@@ -177,7 +180,7 @@ fn r5_b5_who_joins_a_paused_group_is_paused_with_it() {
 fn b5_a_pause_without_events_has_nothing_to_rearm() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
-    registry.note(token, IN);
+    registry.record(token, IN);
     registry.pause(GroupId::DEFAULT);
     assert!(registry.resume(GroupId::DEFAULT, &mut |_, _| panic!("it heard of nothing")));
     assert_eq!(
@@ -191,20 +194,20 @@ fn b5_a_pause_without_events_has_nothing_to_rearm() {
 fn b5_what_was_noted_before_a_pause_is_reported_anew_after_it() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
-    registry.note(token, IN);
+    registry.record(token, IN);
     registry.pause(GroupId::DEFAULT);
-    registry.note(token, IN);
+    registry.record(token, IN);
     let mut rearmed = 0;
     registry.resume(GroupId::DEFAULT, &mut |_, _| rearmed += 1);
     assert_eq!((rearmed, registry.take_ready(token)), (1, None));
 }
 
 #[test]
-fn b5_an_interest_of_nothing_is_parked_and_rearmed_like_any_other() {
+fn b5_an_interest_of_nothing_is_masked_and_rearmed_like_any_other() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
     registry.pause(GroupId::DEFAULT);
-    registry.note(token, IN);
+    registry.record(token, IN);
     registry.set_interest(token, Interest::NONE);
     let mut rearmed = Vec::new();
     registry.resume(GroupId::DEFAULT, &mut |_, interest| rearmed.push(interest));
@@ -212,12 +215,12 @@ fn b5_an_interest_of_nothing_is_parked_and_rearmed_like_any_other() {
 }
 
 #[test]
-fn b5_those_that_were_parked_leave_the_list_in_any_order() {
+fn b5_those_that_were_masked_leave_the_list_in_any_order() {
     let mut registry = Registry::new();
     let tokens: Vec<Token> = (0..6).map(|fd| add(&mut registry, fd, 0)).collect();
     registry.pause(GroupId::DEFAULT);
     for token in &tokens {
-        registry.note(*token, IN);
+        registry.record(*token, IN);
     }
     for leaver in [0, 5, 2] {
         registry.remove(tokens[leaver]);
@@ -235,22 +238,22 @@ fn b5_a_pause_that_never_ends_holds_no_memory_for_those_who_left() {
     registry.pause(GroupId::DEFAULT);
     for round in 0..10_000 {
         let token = add(&mut registry, 3, round);
-        registry.note(token, IN);
-        registry.hold(token);
-        registry.release(token);
+        registry.record(token, IN);
+        registry.exclude(token);
+        registry.readmit(token);
         registry.remove(token);
     }
-    assert_eq!(registry.groups.parked(GroupId::DEFAULT).len(), 0);
+    assert_eq!(registry.groups.listed(GroupId::DEFAULT).len(), 0);
     assert_eq!(registry.slots.iter().count(), 0);
 }
 
 #[test]
-fn d9_a_rearm_that_panics_leaves_nobody_parked() {
+fn d9_a_rearm_that_panics_leaves_no_mask() {
     let mut registry = Registry::new();
     let tokens: Vec<Token> = (0..3).map(|fd| add(&mut registry, fd, 0)).collect();
     registry.pause(GroupId::DEFAULT);
     for token in &tokens {
-        registry.note(*token, IN);
+        registry.record(*token, IN);
     }
     let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         registry.resume(GroupId::DEFAULT, &mut |_, _| panic!("on purpose"))
@@ -259,7 +262,7 @@ fn d9_a_rearm_that_panics_leaves_nobody_parked() {
     registry.check();
     for token in tokens {
         assert_eq!(registry.effective_interest(token), Some(READ));
-        assert_eq!(registry.note(token, IN), Noted::Live);
+        assert_eq!(registry.record(token, IN), Recorded::Live);
     }
 }
 
@@ -267,11 +270,11 @@ fn d9_a_rearm_that_panics_leaves_nobody_parked() {
 fn a9_what_was_noted_before_a_hold_is_not_called_under_it() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
-    registry.note(token, IN);
-    registry.hold(token);
+    registry.record(token, IN);
+    registry.exclude(token);
     assert!(registry.take_ready(token).is_none());
     assert_eq!(
-        registry.release(token),
+        registry.readmit(token),
         None,
         "the backend was never silenced and reports it anew"
     );
@@ -281,27 +284,27 @@ fn a9_what_was_noted_before_a_hold_is_not_called_under_it() {
 fn a9_r3_a_hold_outlives_the_value_but_not_the_registration() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
-    registry.hold(token);
+    registry.exclude(token);
     registry.replace(token, 2);
-    assert_eq!(registry.note(token, IN), Noted::Parked);
+    assert_eq!(registry.record(token, IN), Recorded::Masked);
     registry.remove(token);
     let next = add(&mut registry, 3, 3);
     assert_eq!(next.index(), token.index(), "the slot is used again");
-    assert_eq!(registry.release(token), None, "the guard of the former one");
-    assert_eq!(registry.note(next, IN), Noted::Live);
+    assert_eq!(registry.readmit(token), None, "the guard of the former one");
+    assert_eq!(registry.record(next, IN), Recorded::Live);
 }
 
 #[test]
-fn b5_resuming_costs_what_was_parked() {
-    let cost = |others: i32, parked: i32| {
+fn b5_resuming_costs_what_was_masked() {
+    let cost = |others: i32, masked: i32| {
         let mut registry = Registry::new();
         for fd in 0..others {
             add(&mut registry, fd, 0);
         }
         registry.pause(GroupId::DEFAULT);
-        for fd in 0..parked {
+        for fd in 0..masked {
             let token = registry.token_of(fd).unwrap();
-            registry.note(token, IN);
+            registry.record(token, IN);
         }
         count(|| registry.resume(GroupId::DEFAULT, &mut |_, _| {}))
     };
@@ -316,7 +319,7 @@ fn b5_the_second_pause_finds_the_memory_of_the_first() {
     let tokens: Vec<Token> = (0..100).map(|fd| add(&mut registry, fd, 0)).collect();
     registry.pause(GroupId::DEFAULT);
     for token in &tokens {
-        registry.note(*token, IN);
+        registry.record(*token, IN);
     }
     registry.resume(GroupId::DEFAULT, &mut |_, _| {});
     assert!(
