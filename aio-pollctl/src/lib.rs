@@ -16,8 +16,8 @@
 //! # What polling costs
 //! A sleep costs its wake-up latency and some processor time; polling costs the time until the event. The *break-even time*
 //! `b` is the polling time that costs as much as a sleep ([`PollParams::break_even_ns`]). Polling for up to `s` before a wait
-//! of `w` costs `w` if `w <= s`, else `s + b`. Who knows `w` in advance pays the smaller of `w` and `b`: the clairvoyant
-//! optimum, against which the module `replay` (feature `std`) measures policies.
+//! of `w` costs `w` if `w <= s`, else `s + b`. With `w` known in advance the cost is the smaller of `w` and `b`: the clairvoyant
+//! optimum, against which the crate `aio-replay` measures policies.
 //!
 //! # What it does not do
 //! A policy reads no clock, allocates nothing, calls nobody, draws no random numbers, and does not divide after set-up: the
@@ -25,7 +25,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(any(feature = "std", test))]
+#[cfg(test)]
 extern crate std;
 
 mod always;
@@ -47,8 +47,6 @@ mod policy;
 mod qemu10;
 mod qemu2020;
 mod rcl;
-#[cfg(feature = "std")]
-pub mod replay;
 mod ski_rental;
 mod weighted;
 
