@@ -10,7 +10,7 @@ use std::time::Duration;
 use aio_backend::{Backend, Interest, Watched};
 use aio_handlers::{GroupId, Registry};
 use aio_notify::Notifier;
-use aio_pollctl::{PollParams, PollPolicy, Qemu2020};
+use aio_pollctl::{Policy, PollParams, PollPolicy};
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
 use crate::Context;
@@ -51,7 +51,7 @@ impl Builder {
         self
     }
 
-    /// The polling policy; otherwise QEMU's of 2020. It does nothing before the maximum polling time is set.
+    /// The polling policy; otherwise `learned` ([`Policy::default`]). It does nothing before the maximum polling time is set.
     pub fn policy(mut self, policy: Box<dyn PollPolicy>) -> Self {
         self.policy = Some(policy);
         self
@@ -118,10 +118,7 @@ impl Builder {
             adapting: Adapting::default(),
             timers: Timers::new([monotonic, Arc::new(Wall::new()), virtual_clock.clone()]),
             bottom_halves: BottomHalves::default(),
-            policy: RefCell::new(
-                self.policy
-                    .unwrap_or_else(|| Box::new(Qemu2020::new(self.params))),
-            ),
+            policy: RefCell::new(self.policy.unwrap_or_else(|| Box::new(Policy::default()))),
             adopted: Cell::new(0),
             polling_enabled: Cell::new(false),
             poll_max: Cell::new(Duration::ZERO),

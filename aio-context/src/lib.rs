@@ -78,7 +78,7 @@ mod wake;
 pub use adapting::PollTime;
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub use aio_handlers::GroupId;
-pub use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy, WakeCost};
+pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
 pub use bh::BottomHalf;
 pub use board::{Bell, DoorbellBoard};

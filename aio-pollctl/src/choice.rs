@@ -82,6 +82,16 @@ kinds! {
     Learned2, "learned-2", Learned2::new;
 }
 
+impl Default for Policy {
+    /// `learned`, with polling off until [`reset`](PollPolicy::reset) gives it other parameters.
+    fn default() -> Self {
+        Self {
+            kind: Kind::Learned(Learned::new(PollParams::OFF)),
+            ceiling: None,
+        }
+    }
+}
+
 impl PollPolicy for Policy {
     fn name(&self) -> &'static str {
         self.get().name()
@@ -155,6 +165,19 @@ mod tests {
         for strange in ["", "Learned", "rcl", "qemu"] {
             assert!(Policy::by_name(strange, PollParams::OFF).is_none());
         }
+    }
+
+    #[test]
+    fn the_default_is_learned_and_off_until_a_reset() {
+        let mut policy = Policy::default();
+        assert_eq!((policy.name(), policy.budget()), ("learned", Duration::ZERO));
+        let params = PollParams::unlimited().with_cpu_max(50);
+        policy.reset(params);
+        let named = Policy::by_name("learned", params).unwrap();
+        assert_eq!(
+            (policy.budget(), policy.effective()),
+            (named.budget(), named.effective())
+        );
     }
 
     #[test]

@@ -79,36 +79,75 @@ impl Iteration {
     }
 }
 
-/// What a policy remembers about one polled handler. The loop keeps it beside the handler, and starts with the default.
+/// What a policy stores about one polled handler: a polling time, and a word of its own. The loop keeps one beside each
+/// handler, starts with the default, and hands it to [`PollPolicy::observe_handler`].
+///
+/// The loop does not clear it when the policy is [reset](PollPolicy::reset). Instead a policy stores under a *generation*,
+/// any number that it changes with each reset: what was stored under another one reads as zero.
+///
+/// ```
+/// # use aio_pollctl::HandlerMemory;
+/// let mut memory = HandlerMemory::default();
+/// let generation = 1;
+/// memory.store(generation, 4000, 7);
+/// assert_eq!((memory.time_ns(generation), memory.word(generation)), (4000, 7));
+/// assert_eq!((memory.time_ns(generation + 1), memory.word(generation + 1)), (0, 0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct HandlerMemory {
-    ns: u64,
-    /// Of which reset this is from.
+    time_ns: u64,
+    word: u64,
     generation: u32,
 }
 
 impl HandlerMemory {
-    /// The time that was stored last: how long this handler would be polled for, or what that is made of.
+    /// The time that was stored last, under whatever generation: what the loop shows as the handler's polling time.
     #[must_use]
     pub const fn time(&self) -> Duration {
-        Duration::from_nanos(self.ns)
+        Duration::from_nanos(self.time_ns)
     }
 
-    /// What was stored since the policy began its `generation`, else 0.
-    pub(crate) const fn get(&self, generation: u32) -> u64 {
-        if self.generation == generation { self.ns } else { 0 }
+    /// The time that was stored under `generation`, in nanoseconds; 0 if there is none.
+    #[inline]
+    #[must_use]
+    pub const fn time_ns(&self, generation: u32) -> u64 {
+        if self.generation == generation {
+            self.time_ns
+        } else {
+            0
+        }
     }
 
-    pub(crate) const fn set(&mut self, generation: u32, ns: u64) {
-        *self = Self { ns, generation };
+    /// The policy's own word that was stored under `generation`; 0 if there is none.
+    #[inline]
+    #[must_use]
+    pub const fn word(&self, generation: u32) -> u64 {
+        if self.generation == generation {
+            self.word
+        } else {
+            0
+        }
+    }
+
+    /// Stores a polling time in nanoseconds and a word, in place of what was there.
+    ///
+    /// The loop shows the time (see [`time`](Self::time)); the word means what the policy wants it to.
+    #[inline]
+    pub const fn store(&mut self, generation: u32, time_ns: u64, word: u64) {
+        *self = Self {
+            time_ns,
+            word,
+            generation,
+        };
     }
 }
 
 /// Decides how long to poll.
 ///
-/// In each outermost iteration that may wait, the loop asks for the budget, polls and perhaps sleeps, and then calls
-/// [`observe`](Self::observe). Where [`is_per_handler`](Self::is_per_handler) says so, it first calls
-/// [`observe_handler`](Self::observe_handler) for every hot handler, after dispatch.
+/// In each outermost iteration that may wait, the loop calls [`budget_until`](Self::budget_until), polls and perhaps sleeps, and
+/// then calls [`observe`](Self::observe). If [`is_per_handler`](Self::is_per_handler) is true, the loop first calls
+/// [`observe_handler`](Self::observe_handler) for every promoted handler, after dispatch. The example `per_handler` is a policy
+/// of this kind.
 ///
 /// Implementations MUST ensure that the budget never exceeds [`PollParams::max`], and is zero when that is zero.
 pub trait PollPolicy: fmt::Debug {
@@ -127,12 +166,13 @@ pub trait PollPolicy: fmt::Debug {
     /// Learns from an iteration.
     fn observe(&mut self, seen: Iteration);
 
-    /// Whether this policy wants to hear of each handler.
+    /// Whether the loop calls [`observe_handler`](Self::observe_handler). The loop reads it whenever parameters are set.
     fn is_per_handler(&self) -> bool {
         false
     }
 
-    /// Learns about one hot handler, which had an event in this iteration or not.
+    /// Learns about one promoted handler, which had an event in this iteration or not. `memory` is what this policy has stored
+    /// about the same handler.
     fn observe_handler(&mut self, memory: &mut HandlerMemory, had_event: bool, seen: Iteration) {
         let _ = (memory, had_event, seen);
     }

@@ -53,10 +53,10 @@ impl PollPolicy for Qemu10 {
         if self.growth.max_ns == 0 {
             return;
         }
-        let mut ns = memory.get(self.generation);
+        let mut ns = memory.time_ns(self.generation);
         if had_event {
             ns = self.growth.next(ns, saturating_ns(seen.elapsed));
-            memory.set(self.generation, ns);
+            memory.store(self.generation, ns, 0);
         }
         self.longest_ns = self.longest_ns.max(ns);
     }

@@ -82,9 +82,9 @@ impl PollPolicy for QemuWeighted {
         if self.max_ns == 0 {
             return;
         }
-        let before = memory.get(self.generation);
+        let before = memory.time_ns(self.generation);
         let mean = self.mean(before, had_event, saturating_ns(seen.elapsed));
-        memory.set(self.generation, mean);
+        memory.store(self.generation, mean, 0);
         if had_event {
             self.wanted_ns = self.wanted_ns.max(mean);
         }
@@ -147,7 +147,7 @@ mod tests {
         let mut handlers = [HandlerMemory::default(); 2];
         for (number, (block, events, means, expected)) in rows.iter().enumerate() {
             let budget = step(&mut policy, &mut handlers, *block, events);
-            let got = handlers.map(|memory| memory.get(policy.generation));
+            let got = handlers.map(|memory| memory.time_ns(policy.generation));
             assert_eq!(
                 (got, budget),
                 (*means, *expected),

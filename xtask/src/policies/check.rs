@@ -6,8 +6,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use aio_pollctl::replay::{self, Role, Trace, WAKE_COSTS_NS, families, geometric_mean, params_for};
 use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy, WakeCost};
+use aio_replay::{self as replay, Role, Trace, WAKE_COSTS_NS, families, geometric_mean, params_for};
 use anyhow::bail;
 use serde::Serialize;
 

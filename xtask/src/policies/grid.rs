@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aio_pollctl::replay::{self, BestFixed, Outcome, Trace, params_for};
 use aio_pollctl::{Policy, PollParams};
+use aio_replay::{self as replay, BestFixed, Outcome, Trace, params_for};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Row;

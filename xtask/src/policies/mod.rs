@@ -11,7 +11,7 @@ mod table;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use aio_pollctl::replay::{Trace, WAKE_COSTS_NS, families};
+use aio_replay::{Trace, WAKE_COSTS_NS, families};
 use anyhow::{Context as _, bail};
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;

@@ -1,6 +1,6 @@
 //! The rows for people: a ranking, and the means by family.
 
-use aio_pollctl::replay::geometric_mean;
+use aio_replay::geometric_mean;
 
 use super::Row;
 

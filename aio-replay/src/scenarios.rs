@@ -1,10 +1,9 @@
 //! Situations that are no trace: adversaries, sudden changes, known deadlines, sleeps that were none, a ceiling.
 
-use core::time::Duration;
-use std::vec::Vec;
+use std::time::Duration;
 
-use super::{Outcome, Random, Trace, late_ns, mean_late_ns, params_for, replay, to_ns};
-use crate::{Iteration, Policy, PollParams, PollPolicy};
+use crate::{Outcome, Random, Trace, late_ns, mean_late_ns, params_for, replay, to_ns};
+use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy};
 
 /// An adversary, and what it reached.
 #[derive(Clone, Copy, Debug, PartialEq)]

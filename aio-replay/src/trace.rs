@@ -1,11 +1,8 @@
 //! [`Trace`]: waits in nanoseconds, each with the source of the event that ended it.
 
-use std::borrow::ToOwned;
 use std::fmt;
-use std::string::String;
-use std::vec::Vec;
 
-use super::{Random, SOURCES};
+use crate::{Random, SOURCES};
 
 /// Longer waits count as this: sums of a hundred million of them do not overflow.
 const LONGEST_NS: u64 = 100_000_000_000;

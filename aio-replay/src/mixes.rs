@@ -1,9 +1,7 @@
 //! Families with a memory: several sources at once, rates that change, events that call for more.
 
-use std::format;
-
-use super::families::{Maker, US};
-use super::{Random, Trace};
+use crate::families::{Maker, US};
+use crate::{Random, Trace};
 
 /// A source of events by itself: gives its gaps.
 type Source = fn(&mut Random, &mut u64) -> f64;

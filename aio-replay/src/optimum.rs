@@ -1,8 +1,6 @@
 //! [`BestFixed`]: the best fixed polling time in hindsight, the limit of what one number can do.
 
-use std::vec::Vec;
-
-use super::Trace;
+use crate::Trace;
 
 /// Sorted waits of each phase, with their sums: the best time for any wake-up cost is found in one walk.
 #[derive(Clone, Debug)]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use aio_pollctl::replay::{
-    self, BestFixed, Role, Trace, WAKE_COSTS_NS, families, geometric_mean, params_for,
-};
 use aio_pollctl::{Policy, PollParams};
+use aio_replay::{
+    BestFixed, Role, Trace, WAKE_COSTS_NS, families, geometric_mean, params_for, replay, sleeping_peer,
+    step_response, worst_adversary,
+};
 
 /// Enough that the first waits, of which nothing is known, do not count for much.
 const WAITS: usize = 20_000;
@@ -25,7 +26,7 @@ fn cells(traces: &[Trace]) -> Vec<Cell> {
         for wake in WAKE_COSTS_NS {
             let ratio = |name, params| {
                 let mut policy = Policy::by_name(name, params).expect("a policy of that name");
-                replay::replay(trace, wake, &mut policy)
+                replay(trace, wake, &mut policy)
             };
             let learned = ratio("learned", params_for(wake));
             let original = ratio("qemu-2020", PollParams::up_to(Duration::from_nanos(32_768)));
@@ -100,9 +101,9 @@ fn learned_holds_on_families_it_was_not_made_for() {
 fn no_adversary_gets_past_the_guard() {
     for name in ["learned", "learned-2"] {
         for wake in WAKE_COSTS_NS {
-            let worst = replay::worst_adversary(name, wake, 20_000, SEED).unwrap();
+            let worst = worst_adversary(name, wake, 20_000, SEED).unwrap();
             assert!(worst.ratio <= 2.30, "{name} at {wake} ns: {worst:?}");
-            let (up, down) = replay::step_response(name, wake).unwrap();
+            let (up, down) = step_response(name, wake).unwrap();
             assert!(up <= 8 && down <= 8, "{name} at {wake} ns: {up} and {down} waits");
         }
     }
@@ -112,14 +113,14 @@ fn no_adversary_gets_past_the_guard() {
 fn a_peer_that_sleeps_only_because_we_do_is_found_out() {
     for wake in WAKE_COSTS_NS {
         for name in ["learned", "learned-2"] {
-            let over = replay::sleeping_peer(name, wake).unwrap();
+            let over = sleeping_peer(name, wake).unwrap();
             assert!(
                 over <= 1.05,
                 "{name} at {wake} ns: {over} times as long as could be"
             );
         }
         for name in ["never", "ski-rental"] {
-            let over = replay::sleeping_peer(name, wake).unwrap();
+            let over = sleeping_peer(name, wake).unwrap();
             assert!(over > 10.0, "{name} finds it by itself at {wake} ns: {over}");
         }
     }

@@ -4,11 +4,8 @@
 //! On [`compared`] ways of choosing its banks were compared. [`fresh`] came later, and no choice was made on it.
 //! Families in which the length of a wait depends on more than one wait before are in `mixes`.
 
-use std::format;
-use std::vec::Vec;
-
-use super::mixes;
-use super::{Random, Role, Trace};
+use crate::mixes;
+use crate::{Random, Role, Trace};
 
 /// One microsecond in nanoseconds.
 pub(super) const US: f64 = 1000.0;

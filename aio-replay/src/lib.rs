@@ -1,11 +1,25 @@
-//! Replay: what a policy would have cost on a trace of waits, against somebody who knew them in advance.
+//! Replay of polling policies: what a policy would have cost on a trace of waits, over the cost with all waits known in advance.
 //!
 //! A [`Trace`] is a list of waits; [`families`] makes some, [`Trace::parse`] reads one. [`replay`] leads a policy through it
-//! under the cost model of the crate's page, with the price of processor time at 100 percent and one wake-up cost `b`: a
+//! under the cost model of `aio-pollctl`, with the price of processor time at 100 percent and one wake-up cost `b`: a
 //! wait of `w` for which `s` was polled costs `w` if `w <= s`, else `s + b`. The policy sees what a loop would see: after a
 //! sleep, the time until it was awake, which is four fifths of `b` too late on the average and varies.
 //!
-//! It knows nothing about live loops: no clock is read, and the same seed gives the same figures everywhere.
+//! ```
+//! use aio_pollctl::Policy;
+//! use aio_replay::{Role, Trace, params_for, replay};
+//!
+//! // Waits of 2 us; a sleep costs 10 us. `learned` polls through all of them.
+//! let trace = Trace::new("steady", "example", Role::File, 1).with_waits([2_000; 1000]);
+//! let mut policy = Policy::by_name("learned", params_for(10_000)).expect("a policy of that name");
+//! let outcome = replay(&trace, 10_000, &mut policy);
+//! assert_eq!((outcome.wakeups, outcome.cost_ns), (0, outcome.optimum_ns));
+//! ```
+//!
+//! # What it does not do
+//! It runs no loop and reads no clock. The same seed gives the same figures on every machine.
+
+#![forbid(unsafe_code)]
 
 pub mod families;
 mod mixes;
@@ -14,8 +28,7 @@ mod random;
 mod scenarios;
 mod trace;
 
-use core::time::Duration;
-use std::boxed::Box;
+use std::time::Duration;
 
 pub use optimum::BestFixed;
 pub use random::Random;
@@ -24,7 +37,7 @@ pub use scenarios::{
 };
 pub use trace::{ParseError, Role, Trace};
 
-use crate::{Fixed, HandlerMemory, Iteration, PollParams, PollPolicy, WakeCost};
+use aio_pollctl::{Fixed, HandlerMemory, Iteration, PollParams, PollPolicy, WakeCost};
 
 /// Sources a trace can have.
 pub const SOURCES: usize = 8;
@@ -128,8 +141,11 @@ const fn late_ns(mean_ns: u64, noise: u16) -> u64 {
     (mean_ns * noise as u64) >> 12
 }
 
+/// As in `aio-pollctl`: longer durations count as this.
+const LONGEST_DURATION_NS: u64 = i64::MAX as u64;
+
 fn to_ns(duration: Duration) -> u64 {
-    crate::params::saturating_ns(duration)
+    u64::try_from(duration.as_nanos()).map_or(LONGEST_DURATION_NS, |ns| ns.min(LONGEST_DURATION_NS))
 }
 
 /// Leads `policy` through `trace`.
@@ -226,8 +242,9 @@ pub fn geometric_mean(ratios: impl IntoIterator<Item = f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use aio_pollctl::{Always, Never, Policy, SkiRental};
+
     use super::*;
-    use crate::{Always, Never, Policy, SkiRental};
 
     fn trace(waits: &[u64]) -> Trace {
         Trace::new("test", "test", Role::File, 1).with_waits(waits.iter().copied())
@@ -278,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_99th_percentile_of_lateness() {
-        let waits: std::vec::Vec<u64> = (0..1000).map(|n| if n % 50 == 0 { 9999 } else { 5 }).collect();
+        let waits: Vec<u64> = (0..1000).map(|n| if n % 50 == 0 { 9999 } else { 5 }).collect();
         let outcome = replay(&trace(&waits), 1000, &mut SkiRental::new(params_for(1000)));
         assert_eq!(outcome.wakeups, 20);
         let p99 = outcome.p99_added_ns();
@@ -286,7 +303,7 @@ mod tests {
             (400..1600).contains(&p99),
             "{p99}: two of a hundred sleep, so it is one of them"
         );
-        let waits: std::vec::Vec<u64> = (0..1000).map(|n| if n % 200 == 0 { 9999 } else { 5 }).collect();
+        let waits: Vec<u64> = (0..1000).map(|n| if n % 200 == 0 { 9999 } else { 5 }).collect();
         let outcome = replay(&trace(&waits), 1000, &mut SkiRental::new(params_for(1000)));
         assert_eq!(outcome.p99_added_ns(), 0);
     }
