@@ -9,6 +9,7 @@ mod adapting;
 mod backends;
 mod boards;
 mod bottom_halves;
+mod bursts;
 mod closures;
 mod cooling;
 mod cooling_ends;
