@@ -1,16 +1,12 @@
 //! The tasks of this workspace: `cargo xtask check`, `test`, `demo`, `policies`, `prove`, `soak`.
 //!
-//! One module a command; what several use is in `report`, `interrupt`, `cores` and `shell`.
+//! One module a command; what several use is in `aio-tools`.
 
 mod bench;
 mod check;
-mod cores;
 mod demo;
-mod interrupt;
 mod policies;
 mod prove;
-mod report;
-mod shell;
 mod soak;
 mod test;
 
@@ -48,15 +44,5 @@ fn main() -> ExitCode {
         Task::Soak(args) => soak::run(args),
         Task::Bench(args) => bench::run(args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<interrupt::Interrupted>() => {
-            eprintln!("interrupted");
-            ExitCode::from(130)
-        }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    aio_tools::end(result)
 }

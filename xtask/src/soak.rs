@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::interrupt::Interrupt;
-use crate::shell;
+use aio_tools::interrupt::Interrupt;
+use aio_tools::shell;
 
 /// A day: the run watches itself for standing still.
 const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);

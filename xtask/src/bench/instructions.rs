@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Row;
-use crate::interrupt::Interrupt;
-use crate::shell;
+use aio_tools::interrupt::Interrupt;
+use aio_tools::shell;
 
 /// So many operations are counted, after as many to warm up.
 const TIMES: u64 = 2000;

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::interrupt::Interrupt;
-use crate::{report, shell};
+use aio_tools::interrupt::Interrupt;
+use aio_tools::{report, shell};
 
 /// A run that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);

@@ -8,7 +8,7 @@ use std::fs;
 use anyhow::{Context as _, bail, ensure};
 use cargo_metadata::DependencyKind;
 
-use crate::shell;
+use aio_tools::shell;
 
 /// By crate: what it depends on.
 type Arrows = BTreeMap<String, BTreeSet<String>>;

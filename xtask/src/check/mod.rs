@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 
-use crate::interrupt::Interrupted;
 use crate::prove;
-use crate::shell;
+use aio_tools::interrupt::Interrupted;
+use aio_tools::shell;
 
 /// Format, lints, documentation, layers, licences, spelling, model checkers, sanitizers, coverage, mutants
 ///

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 use cargo_metadata::semver::Version;
 
-use crate::shell;
+use aio_tools::shell;
 
 pub(super) fn check() -> anyhow::Result<String> {
     let metadata = cargo_metadata::MetadataCommand::new()

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use super::tidy;
-use crate::shell;
+use aio_tools::shell;
 
 /// By letter: registry, dispatch, polling, backends, bottom halves, notification, time, foreign loops, waiting.
 const RULES: [(&str, u32); 9] = [

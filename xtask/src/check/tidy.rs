@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::shell;
+use aio_tools::shell;
 
 /// Lines of a source file, tests not counted.
 const LONGEST: usize = 500;

@@ -22,9 +22,9 @@ use serde::Serialize;
 
 use self::load::{Client, Measured, Waits};
 use self::server::{Kind, Polling, Program, Server};
-use crate::cores::{self, Cores};
-use crate::interrupt::Interrupt;
-use crate::{report, shell};
+use aio_tools::cores::{self, Cores};
+use aio_tools::interrupt::Interrupt;
+use aio_tools::{report, shell};
 
 /// Serve disks with and without idle queues, and compare: requests per second, latency, CPU
 ///

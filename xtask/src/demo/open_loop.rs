@@ -8,7 +8,7 @@
 //! the better of the two simple policies at every rate, without being told the rate.
 
 use super::Row;
-use crate::report::{median, range};
+use aio_tools::report::{median, range};
 
 /// Adaptive polling may cost this much more than the better of the other two.
 const TOLERATED: f64 = 1.1;

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use plotters::prelude::*;
 
 use super::Row;
-use crate::report::{median, range};
+use aio_tools::report::{median, range};
 
 const SIZE: (u32, u32) = (1100, 520);
 const COLOURS: [RGBColor; 4] = [

@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::idle::{Idle, QUEUES};
 use super::load::Contents;
-use crate::cores::{self, Cores};
-use crate::shell;
+use aio_tools::cores::{self, Cores};
+use aio_tools::shell;
 
 /// The longest time blockd's policy may poll; it learns what is worth it.
 const POLL_MAX: Duration = Duration::from_micros(100);

@@ -1,7 +1,7 @@
 //! The demo's rows for people: a table of medians, and what they say, as ratios of runs of the same round.
 
 use super::Row;
-use crate::report::{median, range};
+use aio_tools::report::{median, range};
 
 /// What runs of different rounds have in common.
 type Cell<'a> = (usize, usize, &'a str, &'static str, &'static str);

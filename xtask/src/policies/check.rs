@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use super::grid::{self, Contender, ORIGINAL_MAX};
 use super::{Args, Row};
-use crate::interrupt::Interrupt;
-use crate::report;
+use aio_tools::interrupt::Interrupt;
+use aio_tools::report;
 
 const SEEDS: u64 = 3;
 const POLICY: &str = "learned";

@@ -10,7 +10,7 @@ use aio_pollctl::{Policy, PollParams};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Row;
-use crate::interrupt::Interrupt;
+use aio_tools::interrupt::Interrupt;
 
 /// The longest time the original's threads poll.
 pub(super) const ORIGINAL_MAX: Duration = Duration::from_nanos(32_768);

@@ -17,8 +17,8 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use self::grid::Contender;
-use crate::interrupt::Interrupt;
-use crate::report;
+use aio_tools::interrupt::Interrupt;
+use aio_tools::report;
 
 /// Replay polling policies on traces of waits: cost over knowing the future, polling, wake-ups, latency
 ///

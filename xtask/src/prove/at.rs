@@ -12,8 +12,8 @@ use indicatif::ProgressBar;
 
 use super::list::Check;
 use super::memory;
-use crate::interrupt::Interrupt;
-use crate::shell;
+use aio_tools::interrupt::Interrupt;
+use aio_tools::shell;
 
 /// How a check ends that did not fail.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::at::{At, Outcome, Result};
-use crate::shell::{self, LIBRARIES};
+use aio_tools::shell::{self, LIBRARIES};
 
 /// In percent.
 const AT_LEAST: f64 = 95.0;

@@ -2,7 +2,7 @@
 
 use super::at::{At, Outcome, Result};
 use super::{coverage, mutants, sanitizers, valgrind};
-use crate::shell;
+use aio_tools::shell;
 
 /// A check, with a short and a long bound.
 pub(super) struct Check {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::table::{Row, Verdict};
-use crate::shell;
+use aio_tools::shell;
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Contents {

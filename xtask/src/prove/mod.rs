@@ -17,8 +17,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::interrupt::{Interrupt, Interrupted};
-use crate::report::{self, Machine};
+use aio_tools::interrupt::{Interrupt, Interrupted};
+use aio_tools::report::{self, Machine};
 use at::{At, Outcome};
 use list::{CHECKS, Check};
 use memory::Memory;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 
 use super::at::{At, Outcome, Result};
-use crate::shell::{self, LIBRARIES};
+use aio_tools::shell::{self, LIBRARIES};
 
 /// Of how many mutants in a hundred the tests of the same crate must notice.
 const CRATES: [(&str, f64); 9] = [

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::at::{At, Outcome, Result, last_line, passed};
-use crate::shell::{self, LIBRARIES};
+use aio_tools::shell::{self, LIBRARIES};
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 /// What ThreadSanitizer may be told to overlook.

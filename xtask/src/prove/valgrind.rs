@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 
 use super::at::{At, Outcome, Result, passed};
-use crate::{demo, shell};
+use crate::demo;
+use aio_tools::shell;
 
 const VALGRIND: [&str; 6] = [
     "-q",

@@ -8,11 +8,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Set by the first Ctrl-C; the second one ends the process at once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt(Arc<AtomicBool>);
 
 /// The task was interrupted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Interrupted;
+pub struct Interrupted;
 
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,8 +23,11 @@ impl std::fmt::Display for Interrupted {
 impl std::error::Error for Interrupted {}
 
 impl Interrupt {
-    /// From now on Ctrl-C is noted down.
-    pub(crate) fn catch() -> anyhow::Result<Self> {
+    /// From now on Ctrl-C and SIGTERM set the flag instead of ending the process.
+    ///
+    /// # Errors
+    /// If the system does not allow to handle signals.
+    pub fn catch() -> anyhow::Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone())
@@ -34,14 +37,16 @@ impl Interrupt {
         Ok(Self(flag))
     }
 
-    /// As a Ctrl-C does.
-    #[cfg(test)]
-    pub(crate) fn raise(&self) {
+    /// Does the same as a Ctrl-C.
+    pub fn raise(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Fails after a Ctrl-C.
-    pub(crate) fn check(&self) -> Result<(), Interrupted> {
+    /// Whether there has been no Ctrl-C.
+    ///
+    /// # Errors
+    /// [`Interrupted`] after a Ctrl-C.
+    pub fn check(&self) -> Result<(), Interrupted> {
         if self.0.load(Ordering::Relaxed) {
             return Err(Interrupted);
         }

@@ -1,17 +1,18 @@
-//! Starting other programs; where the workspace is, and which libraries it has.
+//! Starts other programs, with a limit. Knows where the workspace is, and which libraries it has.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::interrupt::Interrupt;
 
 /// The libraries of this workspace.
-pub(crate) const LIBRARIES: [&str; 9] = [
+pub const LIBRARIES: [&str; 9] = [
     "aio-backend",
     "aio-backend-epoll",
     "aio-backend-ladder",
@@ -22,37 +23,65 @@ pub(crate) const LIBRARIES: [&str; 9] = [
     "aio-pollctl",
     "aio-timers",
 ];
-/// How often a command with a limit is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often a command with a limit is checked.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// How long a command that is to end may take to put away what it has made.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The root of the workspace.
-pub(crate) fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().unwrap_or(own)
+    own.ancestors().nth(2).unwrap_or(own)
 }
 
-/// The cargo that runs this.
-pub(crate) fn cargo() -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+/// The cargo that runs this, in the root of the workspace.
+pub fn cargo() -> Command {
+    let mut command = cargo_here();
     command.current_dir(root());
     command
 }
 
-/// Where cargo puts what it builds.
-pub(crate) fn target_dir() -> anyhow::Result<PathBuf> {
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .current_dir(root())
-        .no_deps()
-        .exec()
-        .context("cargo metadata failed")?;
-    Ok(metadata.target_directory.into_std_path_buf())
+/// The cargo that runs this, in the directory where this program was started.
+pub fn cargo_here() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Runs a command to its end; fails unless it succeeds.
-pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+/// What `cargo metadata` says of the workspace; `more` are further arguments, such as `--no-deps`.
+///
+/// # Errors
+/// If cargo fails, or says something that is no JSON.
+pub fn metadata(more: &[&str]) -> anyhow::Result<serde_json::Value> {
+    let mut metadata = cargo();
+    metadata.args(["metadata", "--format-version", "1"]).args(more);
+    let output = metadata.output().context("cannot start cargo")?;
+    ensure!(
+        output.status.success(),
+        "cargo metadata failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    serde_json::from_slice(&output.stdout).context("cargo metadata said something that is no JSON")
+}
+
+/// Where cargo puts what it builds.
+///
+/// # Errors
+/// If cargo does not say.
+pub fn target_dir() -> anyhow::Result<PathBuf> {
+    static TARGET: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(known) = TARGET.get() {
+        return Ok(known.clone());
+    }
+    let metadata = metadata(&["--no-deps"])?;
+    let target = metadata["target_directory"].as_str();
+    let target = target.context("cargo metadata names no target directory")?;
+    Ok(TARGET.get_or_init(|| target.into()).clone())
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// If it cannot be started, or does not succeed.
+pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command
         .status()
         .with_context(|| format!("cannot start {}", line(command)))?;
@@ -63,11 +92,10 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 }
 
 /// As [`run`], but no longer than `limit`, and not after a Ctrl-C: then the command is ended, with all that it started.
-pub(crate) fn run_within(
-    command: &mut Command,
-    limit: Duration,
-    interrupt: &Interrupt,
-) -> anyhow::Result<()> {
+///
+/// # Errors
+/// As [`run`]; also if it takes longer, or after a Ctrl-C.
+pub fn run_within(command: &mut Command, limit: Duration, interrupt: &Interrupt) -> anyhow::Result<()> {
     let Some(status) = status_until(command, limit, interrupt, || {})? else {
         bail!("{} hung: ended after {} s", line(command), limit.as_secs_f64());
     };
@@ -79,7 +107,10 @@ pub(crate) fn run_within(
 
 /// Runs a command to its end, however it ends, unless it takes longer than `limit`: then it is ended, and nothing returned. Also ends
 /// it after a Ctrl-C. Calls `watch` from time to time.
-pub(crate) fn status_until(
+///
+/// # Errors
+/// If it cannot be started, and after a Ctrl-C.
+pub fn status_until(
     command: &mut Command,
     limit: Duration,
     interrupt: &Interrupt,
@@ -105,7 +136,7 @@ pub(crate) fn status_until(
             return Ok(None);
         }
         watch();
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(CHECK_EVERY);
     }
 }
 
@@ -116,16 +147,16 @@ fn end(leader: &mut Child) {
     let _ = kill_process_group(group, Signal::TERM);
     let asked = Instant::now();
     // Not waited for yet: as long as it is there, the number of the group is nobody else's.
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    while matches!(waitid(WaitId::Pid(group), look), Ok(None)) && asked.elapsed() < GRACE {
-        std::thread::sleep(LOOK_EVERY);
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    while matches!(waitid(WaitId::Pid(group), ended), Ok(None)) && asked.elapsed() < GRACE {
+        std::thread::sleep(CHECK_EVERY);
     }
     let _ = kill_process_group(group, Signal::KILL);
     let _ = leader.wait();
 }
 
 /// A command as one would type it.
-pub(crate) fn line(command: &Command) -> String {
+pub fn line(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let program = program.file_name().unwrap_or(program.as_os_str());
     let words = std::iter::once(program).chain(command.get_args());
@@ -136,7 +167,7 @@ pub(crate) fn line(command: &Command) -> String {
 }
 
 /// Whether a program can be started.
-pub(crate) fn is_installed(program: &str) -> bool {
+pub fn is_installed(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
 }

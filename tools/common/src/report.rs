@@ -7,16 +7,28 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::build;
+use crate::cores::Cores;
+
 /// What figures depend on.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Machine {
-    pub(crate) cpu: String,
-    pub(crate) cores: usize,
-    pub(crate) kernel: String,
+pub struct Machine {
+    /// The processor, as it names itself.
+    pub cpu: String,
+    /// How many cores this process may use.
+    pub cores: usize,
+    /// The release of the kernel.
+    pub kernel: String,
+    /// The profile that the measuring program was built with.
+    pub profile: &'static str,
+    /// How long a cache line takes from one core to the other and back, in nanoseconds, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line_round_trip_ns: Option<f64>,
 }
 
 impl Machine {
-    pub(crate) fn this() -> Self {
+    /// This machine. To be asked before the process binds itself to a core.
+    pub fn this() -> Self {
         let cpu = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
             let line = text.lines().find(|line| line.starts_with("model name"))?;
             Some(line.split_once(':')?.1.trim().to_owned())
@@ -25,7 +37,26 @@ impl Machine {
             cpu: cpu.unwrap_or_else(|| "unknown".to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            profile: build::PROFILE,
+            line_round_trip_ns: None,
         }
+    }
+
+    /// As [`this`](Self::this), with the measured cost of a cache line between the two cores.
+    pub fn measured(cores: Option<Cores>) -> Self {
+        Self {
+            line_round_trip_ns: cores.map(|cores| cores.line_round_trip().as_nanos() as f64),
+            ..Self::this()
+        }
+    }
+
+    /// The first line of a table of figures: build, processor, and the cost of a cache line between the cores.
+    pub fn headline(&self) -> String {
+        let line = match self.line_round_trip_ns {
+            Some(ns) => format!("a cache line takes {ns:.0} ns from core to core and back"),
+            None => "client and server share a core".to_owned(),
+        };
+        format!("{}; {self}; {line}; {}", build::describe(), today())
     }
 }
 
@@ -42,8 +73,11 @@ struct Report<'a, R> {
     rows: &'a [R],
 }
 
-/// Writes `rows` to a file, with date and machine (to be asked for before the process binds itself to a core).
-pub(crate) fn write_json<R: Serialize>(file: &Path, machine: Machine, rows: &[R]) -> anyhow::Result<()> {
+/// Writes `rows` to a file, with date and machine.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_json<R: Serialize>(file: &Path, machine: Machine, rows: &[R]) -> anyhow::Result<()> {
     let report = Report {
         machine,
         date: today(),
@@ -54,7 +88,7 @@ pub(crate) fn write_json<R: Serialize>(file: &Path, machine: Machine, rows: &[R]
 }
 
 /// The date in UTC, as year-month-day.
-pub(crate) fn today() -> String {
+pub fn today() -> String {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
@@ -80,7 +114,7 @@ fn date(days: i64) -> String {
 }
 
 /// The middle of some figures; NaN of none.
-pub(crate) fn median(figures: &[f64]) -> f64 {
+pub fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
@@ -91,7 +125,7 @@ pub(crate) fn median(figures: &[f64]) -> f64 {
 }
 
 /// The smallest and the largest of some figures.
-pub(crate) fn range(figures: &[f64]) -> (f64, f64) {
+pub fn range(figures: &[f64]) -> (f64, f64) {
     let low = figures.iter().copied().fold(f64::INFINITY, f64::min);
     let high = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     (low, high)
@@ -111,6 +145,17 @@ mod tests {
             (20_780, "2026-11-23"),
         ] {
             assert_eq!(date(days), text);
+        }
+    }
+
+    #[test]
+    fn the_first_line_names_build_processor_and_cost_of_a_line() {
+        let mut machine = Machine::this();
+        assert!(machine.headline().contains("share a core"));
+        machine.line_round_trip_ns = Some(390.4);
+        let line = machine.headline();
+        for part in [&build::describe(), &machine.cpu, "390 ns"] {
+            assert!(line.contains(part), "{part} in {line:?}");
         }
     }
 
