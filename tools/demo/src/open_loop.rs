@@ -7,7 +7,7 @@
 //! daemon's share of a core plus latency times rate: how many requests were waiting in the mean. Adaptive polling is to be near
 //! the better of the two simple policies at every rate, without being told the rate.
 
-use crate::Row;
+use crate::row::Row;
 use aio_tools::report::{median, range};
 
 /// Adaptive polling may cost this much more than the better of the other two.
@@ -92,19 +92,10 @@ mod tests {
 
     fn row(polling: &'static str, cpu: f64, mean_us: f64) -> Row {
         Row {
-            server: "blockd",
-            polling,
-            idle_queues: 0,
-            queue_depth: 1,
             client: "poisson-10000".to_owned(),
-            round: 0,
-            iops: 10_000.0,
             mean95_us: mean_us,
-            p50_us: 1.0,
-            p99_us: 1.0,
-            p999_us: 1.0,
             server_cpu_pct: cpu,
-            verified: true,
+            ..crate::row::tests::row("blockd", polling, 0, 10_000.0)
         }
     }
 

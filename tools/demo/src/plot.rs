@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::anyhow;
 use plotters::prelude::*;
 
-use crate::Row;
+use crate::row::Row;
+use crate::server::PEER_NULL;
 use aio_tools::report::{median, range};
 
 const SIZE: (u32, u32) = (1100, 520);
@@ -30,7 +31,8 @@ pub(crate) fn draw(file: &Path, rows: &[Row]) -> anyhow::Result<()> {
         let mut lines = Lines::new();
         for row in rows
             .iter()
-            .filter(|row| row.client == client && row.queue_depth == 1)
+            .filter(|row| row.client == client && row.queue_depth == 1 && row.think_us == 0.0)
+            .filter(|row| row.server != PEER_NULL)
         {
             let name = format!("{}, polling {}", row.server, row.polling);
             lines
@@ -127,21 +129,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("demo.svg");
         draw(&file, &[]).unwrap();
-        let row = |server, idle_queues, iops| Row {
-            server,
-            polling: "off",
-            idle_queues,
-            queue_depth: 1,
-            client: "spin".to_owned(),
-            round: 0,
-            iops,
-            mean95_us: 1.0,
-            p50_us: 1.0,
-            p99_us: 1.0,
-            p999_us: 1.0,
-            server_cpu_pct: 1.0,
-            verified: true,
-        };
+        let row = |server, idle_queues, iops| crate::row::tests::row(server, "off", idle_queues, iops);
         let rows = [
             row("blockd", 0, 1e6),
             row("blockd", 3200, 9e5),

@@ -1,120 +1,115 @@
-//! The demo's rows for people: a table of medians, and what they say, as ratios of runs of the same round.
+//! The demo's rows for people: a table of medians, and ratios of runs of the same round.
 
-use crate::Row;
 use aio_tools::report::{median, range};
 
-/// What runs of different rounds have in common.
-type Cell<'a> = (usize, usize, &'a str, &'static str, &'static str);
-
-fn cell(row: &Row) -> Cell<'_> {
-    (
-        row.idle_queues,
-        row.queue_depth,
-        &row.client,
-        row.server,
-        row.polling,
-    )
-}
+use crate::row::{Cell, Row, cells, figures, ratios};
+use crate::server::{BLOCKD, DISK, PEER, PEER_AIO, PEER_NULL};
 
 pub(crate) fn print(rows: &[Row]) {
-    if rows.is_empty() {
-        return;
-    }
-    println!("All requests are reads of 512 bytes, every byte of them verified. Medians of the rounds.\n");
     println!(
-        "{:>6} {:>5} {:<14} {:<19} {:<8} {:>10} {:>21} {:>9} {:>9} {:>6}",
-        "idle", "depth", "client", "server", "polling", "IOPS", "[min - max]", "p50 us", "p99 us", "CPU %"
+        "All requests are reads of 512 bytes, every byte compared by the same code for all servers. Medians of the rounds."
     );
-    let mut last = None;
+    println!(
+        "{BLOCKD} serves {} KiB of its memory, and adaptive polling is the policy `learned`.",
+        DISK >> 10
+    );
+    if rows.iter().any(|row| row.server != BLOCKD) {
+        println!(
+            "{PEER} serves a file in memory (memfd, aio={PEER_AIO}: it has no RAM disk) with the same contents;\n\
+             {PEER_NULL} a null disk, which reads as zeroes: the least it can do for a request."
+        );
+    }
+    println!(
+        "\n{:>6} {:>5} {:<14} {:<26} {:<8} {:>10} {:>21} {:>9} {:>9} {:>6} {:>6}",
+        "idle",
+        "depth",
+        "client",
+        "server",
+        "polling",
+        "IOPS",
+        "[min - max]",
+        "p50 us",
+        "p99 us",
+        "CPU %",
+        "kicks"
+    );
+    let mut last: Option<Cell> = None;
     let mut cells = cells(rows);
-    cells.sort_by_key(|(idle, depth, client, ..)| (*idle, *depth, client.len(), *client != "spin"));
+    let is_spin = |cell: &Cell| cell.client == "spin";
+    cells.sort_by(|one, other| {
+        let key = |cell: &Cell| {
+            (
+                cell.idle_queues,
+                cell.queue_depth,
+                cell.client.len(),
+                !is_spin(cell),
+            )
+        };
+        key(one)
+            .cmp(&key(other))
+            .then(one.think_us.total_cmp(&other.think_us))
+    });
     for cell in cells {
-        let (idle, depth, client, server, polling) = cell;
-        if last
-            .replace((idle, depth, client))
-            .is_some_and(|last| last != (idle, depth, client))
-        {
+        if last.is_some_and(|last| cell.by(last.server, last.polling) != last) {
             println!();
         }
-        let of = |figure: fn(&Row) -> f64| figures(rows, cell, figure);
-        let iops = of(|row| row.iops);
-        let (low, high) = range(&iops);
-        println!(
-            "{idle:>6} {depth:>5} {client:<14} {server:<19} {polling:<8} {:>10} {:>21} {:>9.2} {:>9.2} {:>6.0}",
-            thousands(median(&iops)),
-            format!("[{} - {}]", thousands(low), thousands(high)),
-            median(&of(|row| row.p50_us)),
-            median(&of(|row| row.p99_us)),
-            median(&of(|row| row.server_cpu_pct)),
-        );
+        print_cell(rows, &cell);
+        last = Some(cell);
     }
     println!("\nRatios of IOPS, run by run of the same round: median [min - max]");
     for (text, above, below) in comparisons(rows) {
-        if let Some(ratios) = ratios(rows, above, below) {
+        if let Some(ratios) = ratios(rows, &above, &below) {
             let (low, high) = range(&ratios);
-            println!("  {text:<74} {:>6.2} [{low:.2} - {high:.2}]", median(&ratios));
+            println!("  {text:<88} {:>6.2} [{low:.2} - {high:.2}]", median(&ratios));
         }
     }
 }
 
-fn cells(rows: &[Row]) -> Vec<Cell<'_>> {
-    let mut cells = Vec::new();
-    for row in rows {
-        if !cells.contains(&cell(row)) {
-            cells.push(cell(row));
-        }
-    }
-    cells
+fn print_cell(rows: &[Row], cell: &Cell) {
+    let of = |figure: fn(&Row) -> f64| figures(rows, cell, figure);
+    let middle = |figure: fn(&Row) -> f64| median(&of(figure));
+    let iops = of(|row| row.iops);
+    let (low, high) = range(&iops);
+    let client = match cell.think_us {
+        0.0 => cell.client.clone(),
+        think => format!("{} +{think} us", cell.client),
+    };
+    println!(
+        "{:>6} {:>5} {client:<14} {:<26} {:<8} {:>10} {:>21} {:>9.2} {:>9.2} {:>6.0} {:>6.2}",
+        cell.idle_queues,
+        cell.queue_depth,
+        cell.server,
+        cell.polling,
+        thousands(median(&iops)),
+        format!("[{} - {}]", thousands(low), thousands(high)),
+        middle(|row| row.p50_us),
+        middle(|row| row.p99_us),
+        middle(|row| row.server_cpu_pct),
+        middle(|row| row.kicks_per_request),
+    );
 }
 
-fn figures(rows: &[Row], wanted: Cell<'_>, figure: fn(&Row) -> f64) -> Vec<f64> {
-    rows.iter()
-        .filter(|row| cell(row) == wanted)
-        .map(figure)
-        .collect()
-}
-
-/// Round by round; `None` unless both were measured.
-fn ratios(rows: &[Row], above: Cell<'_>, below: Cell<'_>) -> Option<Vec<f64>> {
-    let iops = |cell| figures(rows, cell, |row| row.iops);
-    let ratios: Vec<f64> = iops(above)
-        .iter()
-        .zip(iops(below))
-        .map(|(above, below)| above / below)
-        .collect();
-    (!ratios.is_empty()).then_some(ratios)
-}
-
-fn comparisons(rows: &[Row]) -> Vec<(String, Cell<'static>, Cell<'static>)> {
+/// What is compared: each server with many idle queues over none, and blockd over the peer wherever both were measured.
+fn comparisons(rows: &[Row]) -> Vec<(String, Cell, Cell)> {
     let most_idle = rows.iter().map(|row| row.idle_queues).max().unwrap_or(0);
+    let all = cells(rows);
     let mut list = Vec::new();
-    for (server, polling) in [
-        ("blockd", "off"),
-        ("blockd", "adaptive"),
-        ("qemu-storage-daemon", "off"),
-        ("qemu-storage-daemon", "adaptive"),
-    ] {
-        list.push((
-            format!("{server}, polling {polling}, spin client: {most_idle} idle queues over none"),
-            (most_idle, 1, "spin", server, polling),
-            (0, 1, "spin", server, polling),
-        ));
+    for none in all
+        .iter()
+        .filter(|cell| most_idle > 0 && cell.idle_queues == 0 && cell.client == "spin")
+    {
+        let text = format!(
+            "{}, polling {}, spin client: {most_idle} idle queues over none",
+            none.server, none.polling
+        );
+        list.push((text, none.beside(most_idle), none.clone()));
     }
-    for (idle, depth) in [(0, 1), (most_idle, 1), (0, 32)] {
-        for client in ["spin", "event"] {
-            for polling in ["off", "adaptive"] {
-                list.push((
-                    format!(
-                        "blockd over qemu-storage-daemon, {polling}, {idle} idle, depth {depth}, {client}"
-                    ),
-                    (idle, depth, client, "blockd", polling),
-                    (idle, depth, client, "qemu-storage-daemon", polling),
-                ));
-            }
+    for ours in all.iter().filter(|cell| cell.server == BLOCKD) {
+        for peer in [PEER, PEER_NULL] {
+            let text = format!("{BLOCKD} over {peer}, {}, {}", ours.polling, ours.work());
+            list.push((text, ours.clone(), ours.by(peer, ours.polling)));
         }
     }
-    list.retain(|(_, above, below)| above != below);
-    list.dedup_by_key(|(text, ..)| text.clone());
     list
 }
 
@@ -134,38 +129,28 @@ fn thousands(figure: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(server: &'static str, idle_queues: usize, round: usize, iops: f64) -> Row {
-        Row {
-            server,
-            polling: "off",
-            idle_queues,
-            queue_depth: 1,
-            client: "spin".to_owned(),
-            round,
-            iops,
-            mean95_us: 1.0,
-            p50_us: 1.0,
-            p99_us: 2.0,
-            p999_us: 3.0,
-            server_cpu_pct: 4.0,
-            verified: true,
-        }
-    }
+    use crate::row::tests::row;
 
     #[test]
-    fn ratios_are_taken_round_by_round() {
+    fn servers_are_compared_at_the_same_work() {
         let rows = [
-            row("blockd", 0, 0, 100.0),
-            row("blockd", 3200, 0, 90.0),
-            row("blockd", 0, 1, 10.0),
-            row("blockd", 3200, 1, 10.0),
+            row(BLOCKD, "off", 0, 2.0),
+            row(BLOCKD, "off", 64, 2.0),
+            row(PEER, "off", 0, 1.0),
         ];
-        let cells = cells(&rows);
-        assert_eq!(cells.len(), 2);
-        assert_eq!(ratios(&rows, cells[1], cells[0]), Some(vec![0.9, 1.0]));
-        let absent = (64, 1, "spin", "blockd", "off");
-        assert_eq!(ratios(&rows, absent, cells[0]), None);
+        let found: Vec<(String, Vec<f64>)> = comparisons(&rows)
+            .into_iter()
+            .filter_map(|(text, above, below)| Some((text, ratios(&rows, &above, &below)?)))
+            .collect();
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(
+            found[0],
+            (
+                "blockd, polling off, spin client: 64 idle queues over none".to_owned(),
+                vec![1.0]
+            )
+        );
+        assert_eq!(found[1].1, [2.0]);
     }
 
     #[test]

@@ -23,27 +23,30 @@ use vm_memory::{FileOffset, MmapRegion, VolatileMemory as _, VolatileSlice};
 /// A request that takes longer has stalled.
 const STALLED: Duration = Duration::from_secs(2);
 const ENTRIES: u16 = 256;
+/// A read takes three entries of the queue.
+pub(crate) const DEEPEST: usize = ENTRIES as usize / 3;
 const SECTOR: usize = 512;
 const WORDS: usize = SECTOR / 8;
 const POISON: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 
-/// What lies on the disk.
+/// What lies on a disk. The client does the same work to check either of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Contents {
-    /// Words that tell where they belong; the client writes them first.
-    Pattern,
-    /// Nothing.
-    Zeroes,
+pub(crate) struct Contents {
+    /// Bits of the pattern that the disk keeps: all, or none.
+    kept: u64,
 }
 
 impl Contents {
+    /// Words that tell where they belong. The client writes them first.
+    pub(crate) const PATTERN: Self = Self { kept: u64::MAX };
+    /// Nothing, of a disk that keeps nothing.
+    pub(crate) const ZEROES: Self = Self { kept: 0 };
+
     fn sector(self, sector: u64) -> [u64; WORDS] {
         let mut words = [0; WORDS];
-        if self == Self::Pattern {
-            let base = (sector + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            for (word, at) in words.iter_mut().zip(0u64..) {
-                *word = base.wrapping_add(at.wrapping_mul(0x0123_4567_89ab_cdef));
-            }
+        let base = (sector + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for (word, at) in words.iter_mut().zip(0u64..) {
+            *word = base.wrapping_add(at.wrapping_mul(0x0123_4567_89ab_cdef)) & self.kept;
         }
         words
     }
@@ -71,6 +74,8 @@ impl Waits {
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) requests: u64,
+    /// How often the server's eventfd had to be written.
+    pub(crate) kicks: u64,
     pub(crate) elapsed: Duration,
     pub(crate) latency: Histogram<u64>,
 }
@@ -106,6 +111,7 @@ pub(crate) struct Client {
     contents: Contents,
     waits: Waits,
     sectors: u64,
+    kicks: u64,
     random: fastrand::Rng,
 }
 
@@ -137,6 +143,7 @@ impl Client {
             contents,
             waits,
             sectors: capacity,
+            kicks: 0,
             random: fastrand::Rng::new(),
         })
     }
@@ -166,11 +173,13 @@ impl Client {
         Ok(())
     }
 
-    /// Keeps `depth` reads under way for so long. Fails if one is wrong, refused, or takes for ever.
-    pub(crate) fn run(&mut self, depth: usize, time: Duration) -> anyhow::Result<Measured> {
+    /// Keeps `depth` reads under way for so long, and computes for `think` before each read that follows a completion. Fails if
+    /// one is wrong, refused, or takes for ever.
+    pub(crate) fn run(&mut self, depth: usize, think: Duration, time: Duration) -> anyhow::Result<Measured> {
         let mut latency = Histogram::new_with_max(10_000_000_000, 3)?;
         let mut under_way = vec![(0, Instant::now()); depth];
         let (mut requests, mut left) = (0u64, depth);
+        let kicks = self.kicks;
         let started = Instant::now();
         for (slot, request) in under_way.iter_mut().enumerate() {
             *request = (self.submit(slot)?, Instant::now());
@@ -183,9 +192,12 @@ impl Client {
                 let (sector, since) = under_way[slot];
                 ensure!(status == 0, "a read of sector {sector} ended with {status}");
                 self.verify(slot, sector)?;
-                let now = Instant::now();
+                let mut now = Instant::now();
                 latency.saturating_record(now.duration_since(since).as_nanos() as u64);
                 requests += 1;
+                if !think.is_zero() {
+                    now = spin_until(now + think);
+                }
                 if now.duration_since(started) < time {
                     under_way[slot] = (self.submit(slot)?, now);
                 } else {
@@ -196,6 +208,7 @@ impl Client {
         }
         Ok(Measured {
             requests,
+            kicks: self.kicks - kicks,
             elapsed: started.elapsed(),
             latency,
         })
@@ -211,6 +224,7 @@ impl Client {
         let mut done = Vec::with_capacity(SLOTS);
         let started = Instant::now();
         let (mut due, mut requests, mut now) = (started, 0u64, started);
+        let kicks = self.kicks;
         while now.duration_since(started) < time || free.len() < SLOTS {
             while due <= now && now.duration_since(started) < time {
                 let Some(slot) = free.pop() else { break };
@@ -237,6 +251,7 @@ impl Client {
         }
         Ok(Measured {
             requests,
+            kicks: self.kicks - kicks,
             elapsed: started.elapsed(),
             latency,
         })
@@ -277,6 +292,7 @@ impl Client {
         // Without event indexes the driver lacks this fence between its index and the device's flag.
         fence(Ordering::SeqCst);
         if self.queue.avail_notif_needed() {
+            self.kicks += 1;
             self.kick.notify()?;
         }
         Ok(())
@@ -326,9 +342,29 @@ impl Client {
     }
 }
 
+/// Computes until that moment, or a little later: the moment when it ends.
+fn spin_until(until: Instant) -> Instant {
+    loop {
+        let now = Instant::now();
+        if now >= until {
+            return now;
+        }
+        std::hint::spin_loop();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_the_pattern_tell_where_they_belong() {
+        let [one, other] = [0, 1].map(|sector| Contents::PATTERN.sector(sector));
+        assert_ne!(one, other);
+        assert_ne!(one[0], one[1]);
+        assert_ne!(one[0], POISON);
+        assert_eq!(Contents::ZEROES.sector(7), [0; WORDS]);
+    }
 
     #[test]
     fn the_mean_of_the_quickest_leaves_the_slowest_out() {
@@ -341,6 +377,7 @@ mod tests {
         }
         let measured = Measured {
             requests: 100,
+            kicks: 0,
             elapsed: Duration::from_secs(1),
             latency,
         };
