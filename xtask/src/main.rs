@@ -8,6 +8,7 @@ mod test;
 
 use std::process::ExitCode;
 
+use aio_tools::{interrupt, shell};
 use clap::Command;
 
 fn main() -> ExitCode {

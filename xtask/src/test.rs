@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use aio_tools::interrupt::Interrupt;
-use aio_tools::shell;
+use crate::interrupt::Interrupt;
+use crate::shell;
 use clap::{Arg, ArgMatches};
 
 /// A test that takes longer hangs. nextest has limits of its own for each test, in `.config/nextest.toml`.

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::tidy;
-use aio_tools::shell;
+use crate::shell;
 
 const CASES: u32 = 100;
 /// Where a file is looked for whose name is no path; and nobody there is without a row.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use aio_tools::interrupt::Interrupt;
-use aio_tools::shell;
+use crate::interrupt::Interrupt;
+use crate::shell;
 
 /// Within their usual bounds, models that take longer do not end.
 const LIMIT: Duration = Duration::from_secs(20 * 60);

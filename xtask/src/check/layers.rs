@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use aio_tools::shell;
+use crate::shell;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 
 use crate::door;
-use aio_tools::interrupt::Interrupted;
-use aio_tools::shell;
+use crate::interrupt::Interrupted;
+use crate::shell;
 use clap::{Arg, ArgAction, ArgMatches};
 
 /// A step's name, and what it does. `Ok` with a text: what is to be said about it.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
-use aio_tools::shell;
+use crate::shell;
 use serde_json::Value;
 
 /// Major, minor, patch; what is not stated is 0.

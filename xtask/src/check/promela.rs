@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
-use aio_tools::interrupt::Interrupt;
-use aio_tools::shell;
+use crate::interrupt::Interrupt;
+use crate::shell;
 
 /// A model that is searched for longer has become another one.
 const LIMIT: Duration = Duration::from_secs(10 * 60);

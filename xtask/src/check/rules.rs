@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use super::tidy;
-use aio_tools::shell;
+use crate::shell;
 
 /// By letter: registry, dispatch, polling, backends, bottom halves, notification, time, foreign loops, waiting.
 const RULES: [(&str, u32); 9] = [

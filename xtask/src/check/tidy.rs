@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use aio_tools::shell;
+use crate::shell;
 
 /// Lines of a source file, tests not counted.
 const LONGEST: usize = 500;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use aio_tools::shell::{self, LIBRARIES};
+use crate::shell::{self, LIBRARIES};
 
 /// A tool: its program, and the package and version that are built if it is not there.
 struct Tool {
