@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Context, Interest, Wait};
 
-use crate::Row;
 use crate::floor::ring;
 use crate::ours::{Loop, Silent};
+use crate::row::Row;
 
 struct Counting;
 
