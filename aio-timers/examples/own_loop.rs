@@ -6,7 +6,9 @@ use std::time::Duration;
 use aio_timers::{Clock, ManualClock, TimerId, TimerSet, VirtualClock};
 
 /// The loop, which each callback is handed together with its timer.
-struct Loop(TimerSet<Box<dyn Fn(&Loop, TimerId)>, VirtualClock>);
+struct Loop(TimerSet<Callback, VirtualClock>);
+
+type Callback = Box<dyn Fn(&Loop, TimerId)>;
 
 impl Loop {
     /// Waits and fires until no timer is armed.
