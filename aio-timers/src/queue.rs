@@ -124,7 +124,7 @@ impl<T> TimerQueue<T> {
     }
 
     /// Arms a timer, or moves its deadline. Returns whether it is the earliest now; false also for a stale id.
-    #[inline]
+    #[inline(always)]
     pub fn arm(&mut self, id: TimerId, deadline: Moment) -> bool {
         match self.heap.state(id) {
             Some(State::Armed(position)) => self.heap.shift(position, id.slot, deadline),

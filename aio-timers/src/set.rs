@@ -111,7 +111,7 @@ impl<F, C: Clock> TimerSet<F, C> {
     ///
     /// Returns whether this timer's deadline is the earliest of the set now, so that a wait that is about to begin must be
     /// shorter. False also for a stale id.
-    #[inline]
+    #[inline(always)]
     pub fn arm_at(&self, id: TimerId, deadline: Moment) -> bool {
         self.state.borrow_mut().queue.arm(id, deadline)
     }
@@ -125,13 +125,13 @@ impl<F, C: Clock> TimerSet<F, C> {
 
     /// Arms a timer for `deadline` unless it is armed for the same or an earlier moment, or due. Returns the same as
     /// [`arm_at`](Self::arm_at).
-    #[inline]
+    #[inline(always)]
     pub fn anticipate(&self, id: TimerId, deadline: Moment) -> bool {
         self.state.borrow_mut().queue.anticipate(id, deadline)
     }
 
     /// Disarms a timer. Returns whether it was armed, or due and not fired yet.
-    #[inline]
+    #[inline(always)]
     pub fn cancel(&self, id: TimerId) -> bool {
         self.state.borrow_mut().queue.cancel(id)
     }
@@ -144,7 +144,7 @@ impl<F, C: Clock> TimerSet<F, C> {
 
     /// The earliest deadline: [`Moment::ZERO`] while a due timer has not fired yet, `None` if no timer is armed.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn next_deadline(&self) -> Option<Moment> {
         self.state.borrow().queue.next_deadline()
     }
@@ -171,7 +171,7 @@ impl<F, C: Clock> TimerSet<F, C> {
     ///
     /// # Panics
     /// If `call` panics. The callback is back in the set then, and timers that were due behind it fire in the next run.
-    #[inline]
+    #[inline(always)]
     pub fn fire_due(&self, call: impl FnMut(&F, TimerId)) -> bool {
         let Some(deadline) = self.next_deadline() else {
             return false;
