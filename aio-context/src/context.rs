@@ -25,7 +25,8 @@ use crate::polling::Looks;
 use crate::registration::{Paused, Registration};
 use crate::remote::{Remote, Shared, move_out};
 use crate::sync::{Fault, Ordering, planted};
-use crate::timer::{ClockId, Timer, Timers};
+use crate::timer::ClockId;
+use crate::timers::Timers;
 use crate::{Builder, Handler, Pollable};
 
 /// Whether and how long [`Context::poll`] may wait.
@@ -216,12 +217,6 @@ impl Context {
         BottomHalf::new(slot, name, self.0.shared.clone())
     }
 
-    /// A timer on `clock`, not armed yet.
-    #[doc(alias = "aio_timer_new")]
-    pub fn timer(&self, clock: ClockId, fire: impl Fn(&Self, &Timer) + 'static) -> Timer {
-        Timer::new(self, clock, Box::new(fire))
-    }
-
     /// What `clock` shows.
     #[must_use]
     pub fn now(&self, clock: ClockId) -> Moment {
@@ -313,7 +308,6 @@ impl Inner {
         self.backend.try_borrow_mut().is_ok()
             && self.registry.try_borrow_mut().is_ok()
             && self.policy.try_borrow_mut().is_ok()
-            && self.timers.is_free()
     }
 }
 
@@ -346,7 +340,7 @@ impl fmt::Debug for Context {
             .0
             .registry
             .try_borrow()
-            .map(|registry| registry.len().saturating_sub(1))
+            .map(|registry| registry.len().saturating_sub(crate::wall::OWN_TOKENS as usize))
             .ok();
         f.debug_struct("Context")
             .field(

@@ -17,6 +17,7 @@ use crate::found::Found;
 use crate::hot::{Busy, Hot};
 use crate::polling::Polled;
 use crate::waiting::Plan;
+use crate::wall::is_own;
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
@@ -108,7 +109,10 @@ impl Inner {
             return Some(Duration::ZERO);
         }
         let nap = self.shared.inbox.pending().then_some(IDLE_NAP);
-        [asked, nap, self.timers.time_left()].into_iter().flatten().min()
+        [asked, nap, self.timers.time_left(&self.backend)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether a bottom half is to run that is in a hurry.
@@ -155,7 +159,7 @@ impl Inner {
         // Most events need no more than to be recorded. That is done for all in a row, with one borrow.
         let mut registry = self.registry.borrow_mut();
         while let Some((token, readiness)) = ready.get(first) {
-            let is_simple = token != self.doorbell && !readiness.contains(Readiness::NVAL);
+            let is_simple = !is_own(token) && !readiness.contains(Readiness::NVAL);
             if !is_simple || registry.record(token, readiness) != Recorded::Live {
                 break;
             }
@@ -163,10 +167,8 @@ impl Inner {
         }
         drop(registry);
         for (token, readiness) in ready.iter().skip(first) {
-            if token == self.doorbell {
-                if readiness.contains(Readiness::NVAL) {
-                    self.deaf.set(true);
-                }
+            if is_own(token) {
+                self.accept_own(token, readiness);
                 continue;
             }
             if readiness.contains(Readiness::NVAL) {
@@ -183,6 +185,16 @@ impl Inner {
                 Recorded::Masked => self.park(token),
                 Recorded::Stale => self.stale.set(self.stale.get() + 1),
             }
+        }
+    }
+
+    /// Takes note of an event of one of the loop's own descriptors.
+    #[cold]
+    fn accept_own(&self, token: Token, readiness: Readiness) {
+        if token != self.doorbell {
+            self.timers.wall_changed(readiness, &self.backend);
+        } else if readiness.contains(Readiness::NVAL) {
+            self.deaf.set(true);
         }
     }
 

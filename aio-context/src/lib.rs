@@ -14,8 +14,9 @@
 //!     .on(TcpListener::bind("127.0.0.1:0")?) // owns the descriptor
 //!     .readable(|_listener, _cx| { /* accept until WouldBlock, watch the new ones */ })
 //!     .watch()?;
-//! let tick = cx.timer(ClockId::Monotonic, |_, timer| timer.arm_after(Duration::from_millis(100)));
-//! tick.arm_after(Duration::from_millis(1));
+//! let tick = cx
+//!     .timer(ClockId::Monotonic, |_, timer| timer.arm_after(Duration::from_millis(100)))
+//!     .armed_after(Duration::from_millis(1));
 //! let flush = cx.bottom_half("flush", |_cx| { /* once per schedule, on this thread */ });
 //! let remote = cx.remote();
 //! std::thread::spawn(move || {
@@ -71,9 +72,11 @@ mod slack;
 mod stats;
 mod sync;
 mod timer;
+mod timers;
 
 mod waiting;
 mod wake;
+mod wall;
 
 pub use adapting::PollTime;
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
@@ -94,5 +97,5 @@ pub use registration::{Paused, Registration};
 pub use remote::Remote;
 pub use slack::{set_timer_slack, timer_slack};
 pub use stats::Stats;
-pub use timer::{ClockId, Timer};
+pub use timer::{ClockId, Delayed, Timer, TimerBuilder};
 pub use wake::measure_wake_cost;

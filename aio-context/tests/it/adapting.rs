@@ -245,7 +245,7 @@ fn a6_it_is_told_how_far_the_deadline_was_and_whether_it_ended_the_wait() {
     let witness = Witness::default();
     let scene = Scene::new(Box::new(witness.clone()));
     let (a, _a) = scene.polled();
-    let timer = scene.cx.timer(ClockId::Monotonic, |_, _| {});
+    let timer = scene.cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
     let told = |wait: Wait| {
         scene.cx.poll(wait).unwrap();
         let (_, seen) = witness.seen.borrow_mut().pop().unwrap();

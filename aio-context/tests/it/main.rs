@@ -6,6 +6,7 @@
 mod common;
 
 mod adapting;
+mod after;
 mod backends;
 mod boards;
 mod bottom_halves;
@@ -32,4 +33,5 @@ mod tidy;
 mod timers;
 mod traces;
 mod waits;
+mod wall;
 mod warnings;

@@ -49,11 +49,13 @@ impl Acceptor {
         let listener = Listener::bind(socket)?;
         let acceptor = Rc::new_cyclic(|me: &Weak<Self>| {
             let later = me.clone();
-            let try_again = cx.timer(ClockId::Monotonic, move |_, _| {
-                if let Some(acceptor) = later.upgrade() {
-                    acceptor.listen_again();
-                }
-            });
+            let try_again = cx
+                .timer(ClockId::Monotonic, move |_, _| {
+                    if let Some(acceptor) = later.upgrade() {
+                        acceptor.listen_again();
+                    }
+                })
+                .disarmed();
             Self {
                 me: me.clone(),
                 export: socket.display().to_string().into(),

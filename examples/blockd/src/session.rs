@@ -168,6 +168,7 @@ impl Session {
                     session.look(cx);
                 }
             })
+            .disarmed()
         });
         timer.arm_after(LOOK_AGAIN);
     }

@@ -292,10 +292,13 @@ impl Program {
             .into_iter()
             .map(|micros| {
                 let (count, due) = (fired.clone(), Instant::now() + Duration::from_micros(micros));
-                let timer = self.cx.timer(ClockId::Monotonic, move |_, _| {
-                    // An early one does not count.
-                    count.set(count.get() + u32::from(Instant::now() >= due));
-                });
+                let timer = self
+                    .cx
+                    .timer(ClockId::Monotonic, move |_, _| {
+                        // An early one does not count.
+                        count.set(count.get() + u32::from(Instant::now() >= due));
+                    })
+                    .disarmed();
                 timer.arm_after(Duration::from_micros(micros));
                 timer
             })
