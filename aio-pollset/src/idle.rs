@@ -129,9 +129,7 @@ impl PollSet {
             self.slots.borrow_mut().clear_recheck(slot);
         }
         if !is_out() {
-            self.slots
-                .borrow_mut()
-                .edit(slot, |flags| flags | Flags::DEMOTED);
+            self.slots.borrow_mut().edit(slot, |flags| flags | Flags::DEMOTED);
             self.settle(slot);
         }
         ControlFlow::Continue(())

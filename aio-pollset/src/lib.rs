@@ -89,6 +89,8 @@
 #![forbid(unsafe_code)]
 
 mod arrays;
+#[cfg(test)]
+mod check;
 mod ends;
 mod idle;
 mod mode;
@@ -108,3 +110,8 @@ pub use ends::EndOwed;
 pub use serving::Excluded;
 pub use set::PollSet;
 pub use source::Source;
+
+/// The README's example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -87,7 +87,9 @@ impl PollSet {
         };
         self.rounds.set(self.rounds.get().wrapping_add(1));
         let mut found = false;
-        let round = walk.round(self.start.take(), &mut |slot| self.found(slot, &mut found, &mut hit));
+        let round = walk.round(self.start.take(), &mut |slot| {
+            self.found(slot, &mut found, &mut hit)
+        });
         if let ControlFlow::Break(start) = round {
             self.start.set(start);
         }

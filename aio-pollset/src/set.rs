@@ -186,7 +186,9 @@ impl PollSet {
         };
         let owed = slots.get(slot).flags().has_any(Flags::BEGUN);
         slots.edit(slot, |flags| {
-            let kept = flags.without(Flags::BEGUN | Flags::DEMOTED).with_if(Flags::RECHECK, owed);
+            let kept = flags
+                .without(Flags::BEGUN | Flags::DEMOTED)
+                .with_if(Flags::RECHECK, owed);
             kept | Flags::SUSPENDED
         });
         drop(slots);

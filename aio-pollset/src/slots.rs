@@ -50,8 +50,7 @@ impl Flags {
     pub(crate) const FREE: Self = Self(1 << 11);
 
     /// Not among the promoted sources, or not the source that its array has.
-    pub(crate) const OUT: Self =
-        Self(Self::DEMOTED.0 | Self::SUSPENDED.0 | Self::ABSENT.0 | Self::GONE.0);
+    pub(crate) const OUT: Self = Self(Self::DEMOTED.0 | Self::SUSPENDED.0 | Self::ABSENT.0 | Self::GONE.0);
     /// Not to be polled.
     pub(crate) const SKIPPED: Self = Self(Self::OUT.0 | Self::EXCLUDED.0);
     /// Not one of the promoted sources, wherever its source is.
@@ -182,6 +181,11 @@ impl Slots {
         &self.slots[slot as usize]
     }
 
+    #[cfg(test)]
+    pub(crate) fn try_get(&self, slot: u32) -> Option<&Slot> {
+        self.slots.get(slot as usize)
+    }
+
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Slot {
         step();
@@ -252,7 +256,10 @@ impl Slots {
     pub(crate) fn release(&mut self, slot: u32) {
         let free = std::mem::replace(&mut self.free, slot);
         let slot = self.get_mut(slot);
-        debug_assert!(slot.flags.has_any(Flags::GONE), "only those that left are released");
+        debug_assert!(
+            slot.flags.has_any(Flags::GONE),
+            "only those that left are released"
+        );
         slot.flags |= Flags::FREE;
         slot.at = free;
         slot.excluded = 0;
@@ -487,11 +494,5 @@ impl Slots {
     /// How many sources are promoted.
     pub(crate) fn promoted(&self) -> usize {
         self.promoted
-    }
-
-    /// The slots in use, with those that left during a walk.
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
-        (0..).zip(&self.slots)
     }
 }

@@ -195,7 +195,11 @@ impl<'a> Walk<'a> {
         if (at < border) == promoted {
             return;
         }
-        let (place, border) = if promoted { (border, border + 1) } else { (border - 1, border - 1) };
+        let (place, border) = if promoted {
+            (border, border + 1)
+        } else {
+            (border - 1, border - 1)
+        };
         array.set_promoted(border);
         self.swap(index, at, place);
     }
@@ -213,7 +217,9 @@ impl<'a> Walk<'a> {
     /// Makes the changes that were left, with those that are left meanwhile.
     fn make_changes(&mut self) {
         loop {
-            let Some(change) = self.set.next_change() else { break };
+            let Some(change) = self.set.next_change() else {
+                break;
+            };
             match change {
                 Change::Settle(slot) => self.settle(slot),
                 Change::Place(slot, source) => source.place(self, slot),
