@@ -11,7 +11,7 @@ use std::rc::{Rc, Weak};
 
 use aio_backend::Token;
 
-use crate::PollSet;
+use crate::{PollSet, Source};
 
 mod agents;
 mod guards;
