@@ -154,7 +154,7 @@ impl PollSet {
             self.be_careful();
         }
         drop(slots);
-        (slot, EndOwed::new(self, owed))
+        (slot, EndOwed::to_former(self, owed))
     }
 
     /// Removes a source and drops it: it is not polled again. It is owed a `poll_end` if it had its `poll_begin`: the caller
@@ -167,33 +167,50 @@ impl PollSet {
     pub fn leave(&self, token: Token) -> EndOwed<'_> {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
-            return EndOwed::new(self, false);
+            return EndOwed::to_nobody(self);
         };
         let owed = slots.get(slot).flags().has_any(Flags::BEGUN);
         slots.leave(slot);
         drop(slots);
         self.settle(slot);
-        EndOwed::new(self, owed)
+        EndOwed::to_former(self, owed)
     }
 
     /// Has a source not be polled until it is [resumed](Self::resume). It is owed a `poll_end` if it had its `poll_begin`:
-    /// the caller makes that call, by [`EndOwed::finish`]; work that came before is then found by a recheck after the
-    /// resume. Without effect on one that is suspended already, or that there is not. In O(1).
+    /// the caller makes that call, by [`EndOwed::finish`], before anything else is done with the set than to suspend others.
+    /// Work that came before is found by a recheck after the resume. Nothing happens if there is no such source. In O(1).
     pub fn suspend(&self, token: Token) -> EndOwed<'_> {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
-            return EndOwed::new(self, false);
+            return EndOwed::to_nobody(self);
         };
-        let owed = slots.get(slot).flags().has_any(Flags::BEGUN);
-        slots.edit(slot, |flags| {
-            let kept = flags
-                .without(Flags::BEGUN | Flags::DEMOTED)
-                .with_if(Flags::RECHECK, owed);
-            kept | Flags::SUSPENDED
-        });
+        slots.edit(slot, |flags| flags.without(Flags::DEMOTED) | Flags::SUSPENDED);
         drop(slots);
         self.settle(slot);
-        EndOwed::new(self, owed)
+        EndOwed::to_present(self, token)
+    }
+
+    pub(crate) fn has_begun(&self, token: Token) -> bool {
+        let slots = self.slots.borrow();
+        let slot = slots.find(token);
+        slot.is_some_and(|slot| slots.get(slot).flags().has_any(Flags::BEGUN))
+    }
+
+    /// Takes the `poll_end` that a source is owed because it was suspended.
+    pub(crate) fn take_owed_end(&self, token: Token) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        let Some(slot) = slots.find(token) else {
+            return false;
+        };
+        let is_owed = slots.take_end(slot);
+        slots.queue_recheck(slot);
+        let is_promoted = slots.get(slot).flags().is_promoted();
+        drop(slots);
+        if is_owed && is_promoted {
+            // It was resumed meanwhile.
+            self.queue_begin(slot);
+        }
+        is_owed
     }
 
     /// Ends the suspension of a source, which is promoted and counts as one that has just had an event. In O(1).

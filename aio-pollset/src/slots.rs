@@ -18,7 +18,8 @@
 //! | `IN_RECHECKS`, `IN_BEGINS` | its slot is in that queue |
 //! | `FREE` | the slot belongs to no source |
 //!
-//! `RECHECK` and `DEMOTED` exclude each other; `BEGUN` excludes `DEMOTED`, `SUSPENDED` and `GONE`.
+//! `RECHECK` and `DEMOTED` exclude each other; `BEGUN` excludes `DEMOTED` and `GONE`, and `SUSPENDED` but for the time until the
+//! `poll_end` is called that is owed.
 
 use std::collections::VecDeque;
 use std::ops::{BitAnd, BitOr, BitOrAssign, Not};

@@ -206,12 +206,33 @@ impl World {
         owed.finish(|| former.agent.poll_end());
     }
 
-    fn suspend(&self, place: usize) {
-        let Some(known) = self.known(place) else { return };
-        self.change(place, |known| known.suspended = true);
-        let owed = self.set.suspend(known.agent.token);
-        assert_eq!(owed.is_owed(), known.agent.begun.get());
-        owed.finish(|| known.agent.poll_end());
+    /// Several are suspended before one of them is called.
+    fn suspend(self: &Rc<Self>, place: usize) {
+        let places = [place, self.place(), self.place()];
+        let some = &places[..1 + self.below(3) as usize];
+        let suspend = |place: &usize| {
+            let known = self.known(*place)?;
+            self.change(*place, |known| known.suspended = true);
+            let owed = self.set.suspend(known.agent.token);
+            assert_eq!(owed.is_owed(), known.agent.begun.get());
+            Some((*place, owed))
+        };
+        let owed: Vec<_> = some.iter().filter_map(suspend).collect();
+        let mut first_panic = None;
+        for (place, owed) in owed {
+            // Those that were called before may have replaced it, or resumed it.
+            let end = || {
+                self.known(place)
+                    .expect("nothing is owed otherwise")
+                    .agent
+                    .poll_end()
+            };
+            let ended = catch_unwind(AssertUnwindSafe(|| owed.finish(end)));
+            first_panic = first_panic.or(ended.err());
+        }
+        if let Some(panic) = first_panic {
+            resume_unwind(panic);
+        }
     }
 
     fn resume(&self, place: usize) {

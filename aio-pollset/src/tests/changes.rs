@@ -302,3 +302,26 @@ fn b5_a_source_that_suspends_itself_in_its_last_poll_is_polled_after_the_resume(
     set.resume(token(0));
     assert_eq!(exit(&set), (true, vec![0]));
 }
+
+#[test]
+fn b5_r9_all_of_a_group_are_suspended_before_one_of_them_ends() {
+    let (set, probes) = scene(4);
+    set.enter();
+    let owed: Vec<_> = (0..3).map(|index| set.suspend(token(index))).collect();
+    assert!(owed.iter().all(crate::EndOwed::is_owed) && set.promoted() == 1);
+    // The first one removes the second and resumes the third.
+    let weak = Rc::downgrade(&set);
+    let second = probes[1].clone();
+    set_hook(&probes[0].at_end, move |_| {
+        let set = weak.upgrade().unwrap();
+        set.leave(token(1)).finish(|| second.poll_end());
+        set.resume(token(2));
+    });
+    for (owed, probe) in owed.into_iter().zip(&probes) {
+        owed.finish(|| probe.poll_end());
+    }
+    assert!((0..3).all(|index| log(&probes[index]) == ["begin", "end"]));
+    assert!(round(&set).is_empty());
+    assert_eq!(polls(&probes), [0, 0, 1, 1]);
+    assert_eq!(log(&probes[2]), ["begin", "end", "begin"], "R7");
+}
