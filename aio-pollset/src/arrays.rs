@@ -1,0 +1,195 @@
+//! [`Typed`]: the sources of one type in one array, and the loops over it.
+//!
+//! To poll a source through a `dyn` reference costs a load of its table and an indirect call: several times what most of
+//! them take to answer. A loop has many sources of few types (a thousand queues of one device). So sources of one type
+//! lie in one array, and each loop over it is compiled with their methods inside. Only the call of that loop is indirect.
+//!
+//! Promoted sources come first in their array, so that a round does not meet the others.
+//!
+//! Arrays decide nothing about who is called: they ask the set, by slot. They are never changed while a source runs.
+
+use std::any::{Any, TypeId};
+use std::cell::Cell;
+use std::ops::ControlFlow;
+
+use crate::slots::NONE;
+use crate::steps::step;
+use crate::{PollSet, Source};
+
+/// Called with the slot of a source that said yes; breaks to end the loop.
+pub(crate) type Yes<'a> = dyn FnMut(u32) -> ControlFlow<()> + 'a;
+
+/// The array of one type, whichever it is.
+pub(crate) trait Array {
+    fn holds(&self) -> TypeId;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+    fn len(&self) -> usize;
+    /// How many sources at the beginning of the array are promoted.
+    fn promoted(&self) -> usize;
+    fn set_promoted(&mut self, promoted: usize);
+    /// The slot of the source at a position.
+    fn slot(&self, at: usize) -> u32;
+    fn swap(&mut self, one: usize, other: usize);
+    /// Drops the last source.
+    fn pop(&mut self);
+
+    fn poll(&self, at: u32) -> bool;
+    fn poll_begin(&self, at: u32);
+    fn poll_end(&self, at: u32);
+
+    /// Polls the promoted ones from `from` to before `to`. Breaks with the slot of a source if `yes` does.
+    fn round(&self, set: &PollSet, from: usize, to: usize, yes: &mut Yes<'_>) -> ControlFlow<u32>;
+    /// Calls `poll_begin` of each promoted source that has not had it.
+    fn begin_all(&self, set: &PollSet);
+    /// Calls `poll_end` of each source from `from` on that is due one. `from` is kept up to date, so that the loop can go on
+    /// behind one that panics.
+    fn end_all(&self, set: &PollSet, from: &Cell<usize>);
+    /// Polls each promoted source whose recheck is due.
+    fn recheck_all(&self, set: &PollSet, yes: &mut Yes<'_>) -> ControlFlow<()>;
+}
+
+/// The sources of one type.
+pub(crate) struct Typed<S> {
+    entries: Vec<Entry<S>>,
+    promoted: usize,
+}
+
+struct Entry<S> {
+    slot: u32,
+    source: S,
+}
+
+impl<S: Source> Typed<S> {
+    /// Adds a source that is not promoted yet, and tells its position.
+    pub(crate) fn push(&mut self, slot: u32, source: S) -> u32 {
+        let at = u32::try_from(self.entries.len()).unwrap_or(NONE);
+        assert_ne!(at, NONE, "a set has at most 2^32 - 1 sources");
+        self.entries.push(Entry { slot, source });
+        at
+    }
+
+    /// Puts a source in the place of another one, which is returned.
+    pub(crate) fn replace(&mut self, at: u32, source: S) -> S {
+        std::mem::replace(&mut self.entries[at as usize].source, source)
+    }
+
+    fn promoted_entries(&self) -> &[Entry<S>] {
+        &self.entries[..self.promoted]
+    }
+}
+
+impl<S: Source> Array for Typed<S> {
+    fn holds(&self) -> TypeId {
+        TypeId::of::<S>()
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn promoted(&self) -> usize {
+        self.promoted
+    }
+
+    fn set_promoted(&mut self, promoted: usize) {
+        self.promoted = promoted;
+    }
+
+    fn slot(&self, at: usize) -> u32 {
+        step();
+        self.entries[at].slot
+    }
+
+    fn swap(&mut self, one: usize, other: usize) {
+        self.entries.swap(one, other);
+    }
+
+    fn pop(&mut self) {
+        drop(self.entries.pop());
+    }
+
+    fn poll(&self, at: u32) -> bool {
+        self.entries[at as usize].source.poll()
+    }
+
+    fn poll_begin(&self, at: u32) {
+        self.entries[at as usize].source.poll_begin();
+    }
+
+    fn poll_end(&self, at: u32) {
+        self.entries[at as usize].source.poll_end();
+    }
+
+    fn round(&self, set: &PollSet, from: usize, to: usize, yes: &mut Yes<'_>) -> ControlFlow<u32> {
+        let entries = self.promoted_entries();
+        let to = to.min(entries.len());
+        for entry in &entries[from.min(to)..to] {
+            step();
+            // Read each time: the source that has just been polled may have removed the next one.
+            if set.is_careful() && set.skips(entry.slot) {
+                continue;
+            }
+            if entry.source.poll() && yes(entry.slot).is_break() {
+                return ControlFlow::Break(entry.slot);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn begin_all(&self, set: &PollSet) {
+        for entry in self.promoted_entries() {
+            if set.slots.borrow_mut().take_begin(entry.slot) {
+                entry.source.poll_begin();
+            }
+        }
+    }
+
+    fn end_all(&self, set: &PollSet, from: &Cell<usize>) {
+        let entries = self.promoted_entries();
+        while let Some(entry) = entries.get(from.get()) {
+            from.set(from.get() + 1);
+            if set.slots.borrow_mut().take_end(entry.slot) {
+                entry.source.poll_end();
+            }
+        }
+    }
+
+    fn recheck_all(&self, set: &PollSet, yes: &mut Yes<'_>) -> ControlFlow<()> {
+        for entry in self.promoted_entries() {
+            if !set.slots.borrow().is_recheck_due(entry.slot) {
+                continue;
+            }
+            if entry.source.poll() {
+                yes(entry.slot)?;
+            } else {
+                set.slots.borrow_mut().clear_recheck(entry.slot);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The arrays. One that has become empty stays: its type will come again.
+pub(crate) type Arrays = Vec<Box<dyn Array>>;
+
+/// The array of sources of this type, and its number.
+pub(crate) fn of_type<S: Source>(arrays: &mut Arrays) -> (u16, &mut Typed<S>) {
+    let known = arrays.iter().position(|array| array.holds() == TypeId::of::<S>());
+    let index = known.unwrap_or_else(|| {
+        arrays.push(Box::new(Typed::<S> {
+            entries: Vec::new(),
+            promoted: 0,
+        }));
+        arrays.len() - 1
+    });
+    let array = arrays[index].as_any_mut().downcast_mut();
+    #[expect(clippy::expect_used, reason = "arrays know the type that they hold")]
+    (
+        u16::try_from(index).expect("a program has fewer types of sources"),
+        array.expect("the array of this type"),
+    )
+}

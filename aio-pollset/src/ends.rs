@@ -1,0 +1,103 @@
+//! [`EndOwed`]: a `poll_end` that the caller makes.
+
+use aio_backend::Token;
+
+use crate::PollSet;
+
+/// A source has left, was suspended or gave way to another one. If it had its [`poll_begin`](crate::Source::poll_begin), it
+/// is owed a [`poll_end`](crate::Source::poll_end), so that begin and end stay balanced.
+///
+/// The caller makes the call, because it decides when: after its own tables are in order, and after all others of a group
+/// were suspended as well.
+///
+/// ```
+/// use std::rc::Rc;
+/// use aio_backend::Token;
+/// use aio_pollset::{PollSet, Source};
+/// # struct Ring;
+/// # impl Source for Ring { fn poll(&self) -> bool { false } }
+///
+/// let (set, token, ring) = (PollSet::new(), Token::new(0, 0), Rc::new(Ring));
+/// let _ = set.join(token, ring.clone());
+/// set.enter(); // calls `poll_begin`
+/// let owed = set.leave(token);
+/// assert!(owed.is_owed());
+/// owed.finish(|| ring.poll_end());
+/// ```
+#[derive(Debug)]
+#[must_use = "a source that had its `poll_begin` is owed a `poll_end`; call `finish`"]
+pub struct EndOwed<'a> {
+    set: &'a PollSet,
+    to: To,
+}
+
+/// To whom a `poll_end` is owed.
+#[derive(Clone, Copy, Debug)]
+enum To {
+    Nobody,
+    /// A source that is not in the set any more.
+    Former,
+    /// The source that has this token, if it has begun.
+    Present(Token),
+}
+
+impl<'a> EndOwed<'a> {
+    pub(crate) fn to_nobody(set: &'a PollSet) -> Self {
+        Self { set, to: To::Nobody }
+    }
+
+    /// What a source that leaves the set is owed.
+    pub(crate) fn to_former(set: &'a PollSet, has_begun: bool) -> Self {
+        let to = if has_begun { To::Former } else { To::Nobody };
+        Self { set, to }
+    }
+
+    /// What a source is owed that stays in the set.
+    pub(crate) fn to_present(set: &'a PollSet, token: Token) -> Self {
+        Self {
+            set,
+            to: To::Present(token),
+        }
+    }
+
+    /// Returns whether a `poll_end` is owed. After a [`suspend`](PollSet::suspend) it is owed until it is
+    /// [finished](Self::finish), or until the source leaves or gives way, when it is owed there.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        match self.to {
+            To::Nobody => false,
+            To::Former => true,
+            To::Present(token) => self.set.has_begun(token),
+        }
+    }
+
+    /// Calls `poll_end` if it is owed. It should call that of the source: after a [`suspend`](PollSet::suspend), of the one
+    /// that has the token now. Meanwhile the set [is calling](PollSet::is_calling).
+    pub fn finish(self, poll_end: impl FnOnce()) {
+        let is_owed = match self.to {
+            To::Nobody => false,
+            To::Former => true,
+            To::Present(token) => self.set.take_owed_end(token),
+        };
+        if is_owed {
+            let _call = Call::begin(self.set);
+            poll_end();
+        }
+    }
+}
+
+/// A source is being called outside of a walk.
+struct Call<'a>(&'a PollSet);
+
+impl<'a> Call<'a> {
+    fn begin(set: &'a PollSet) -> Self {
+        set.enter_call();
+        Self(set)
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.leave_call();
+    }
+}

@@ -1,0 +1,137 @@
+//! Idle sources leave the promoted ones (rule A8).
+
+use std::ops::ControlFlow;
+
+use aio_backend::Token;
+
+use crate::PollSet;
+use crate::arrays::Yes;
+use crate::slots::{Flags, Slot};
+use crate::walk::Walk;
+
+/// Ages are counted no further than this, so that the counter of rounds may wrap around.
+const OLDEST: u32 = 1 << 30;
+
+impl PollSet {
+    /// Demotes idle sources: they are not polled until their next [event](Self::promote).
+    ///
+    /// A promoted source is idle if it has had no event in the last `idle_after` rounds before the most recent event of any
+    /// source (as long as nothing happens at all, no source ages), and if `may_leave` says that an event can bring it back.
+    /// `surplus` gets the number of promoted sources and how many of them are idle, and says how many of these leave.
+    ///
+    /// A source that leaves in poll mode has its [`poll_end`](crate::Source::poll_end) and one last `poll`. If that says yes, or
+    /// if one of the two panics, it stays. `hit` is as in [`round`](Self::round); `Break` ends the demotion. Returns whether a
+    /// source said yes; `false`, without effect, inside a walk of the set. In O(promoted): to be called once in so many
+    /// [rounds](Self::rounds).
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use aio_backend::Token;
+    /// use aio_pollset::{PollSet, Source};
+    ///
+    /// struct Fixed(bool);
+    /// impl Source for Fixed {
+    ///     fn poll(&self) -> bool {
+    ///         self.0
+    ///     }
+    /// }
+    ///
+    /// let (set, [busy, idle]) = (PollSet::new(), [Token::new(0, 0), Token::new(1, 0)]);
+    /// let _ = (set.join(busy, Fixed(true)), set.join(idle, Fixed(false)));
+    /// for _ in 0..100 {
+    ///     set.round(|_| ControlFlow::Continue(()));
+    /// }
+    /// set.demote_idle(50, |_| true, |_promoted, idle| idle, |_| ControlFlow::Continue(()));
+    /// assert!(set.is_promoted(busy) && !set.is_promoted(idle));
+    /// set.promote(idle);
+    /// assert!(set.is_promoted(idle));
+    /// ```
+    pub fn demote_idle(
+        &self,
+        idle_after: u32,
+        may_leave: impl Fn(Token) -> bool,
+        surplus: impl FnOnce(usize, usize) -> usize,
+        mut hit: impl FnMut(Token) -> ControlFlow<()>,
+    ) -> bool {
+        let mut found = false;
+        let Some(walk) = Walk::begin(self) else {
+            return false;
+        };
+        let mut idle = self.idle.take();
+        idle.clear();
+        walk.visit(|slot| {
+            let entry = self.aged(slot);
+            if self.is_idle(&entry, idle_after) && may_leave(entry.token) {
+                idle.push(slot);
+            }
+        });
+        let leaving = surplus(self.promoted(), idle.len());
+        let yes: &mut Yes<'_> = &mut |slot| self.found(slot, &mut found, &mut hit);
+        let _ = idle
+            .iter()
+            .take(leaving)
+            .try_for_each(|slot| self.demote(&walk, *slot, yes));
+        self.idle.replace(idle);
+        found
+    }
+
+    /// How many rounds there have been; wraps around. Leaving poll mode counts as 17.
+    #[inline]
+    #[must_use]
+    pub fn rounds(&self) -> u32 {
+        self.rounds.get()
+    }
+
+    /// A promoted source, no older than ages are counted.
+    fn aged(&self, slot: u32) -> Slot {
+        let mut slots = self.slots.borrow_mut();
+        let entry = slots.get_mut(slot);
+        if self.age(entry.last_event) > OLDEST {
+            entry.last_event = self.last_event.get().wrapping_sub(OLDEST);
+        }
+        *entry
+    }
+
+    /// How many rounds an event was before the last one of any source.
+    fn age(&self, round: u32) -> u32 {
+        let age = self.last_event.get().wrapping_sub(round).cast_signed();
+        u32::try_from(age).unwrap_or(0)
+    }
+
+    fn is_idle(&self, entry: &Slot, idle_after: u32) -> bool {
+        let is_free = !entry.flags().has_any(Flags::SKIPPED | Flags::HIT);
+        is_free && self.age(entry.last_event) >= idle_after
+    }
+
+    /// A source leaves the promoted ones, unless its last `poll` says yes.
+    fn demote(&self, walk: &Walk<'_>, slot: u32, yes: &mut Yes<'_>) -> ControlFlow<()> {
+        let flags = || self.slots.borrow().get(slot).flags();
+        // Sources that were called before it may have done something to it.
+        let is_out = || flags().has_any(Flags::SKIPPED | Flags::HIT);
+        if is_out() {
+            return ControlFlow::Continue(());
+        }
+        let (array, at) = walk.find(slot);
+        let ends = self.slots.borrow_mut().take_end(slot);
+        if ends {
+            // For the case that it stays.
+            self.slots.borrow_mut().queue_recheck(slot);
+            self.queue_begin(slot);
+            array.poll_end(at);
+        }
+        if is_out() {
+            return ControlFlow::Continue(());
+        }
+        if flags().has_any(Flags::RECHECK) {
+            if array.poll(at) {
+                return yes(slot);
+            }
+            self.slots.borrow_mut().clear_recheck(slot);
+        }
+        if !is_out() {
+            self.slots.borrow_mut().edit(slot, |flags| flags | Flags::DEMOTED);
+            self.settle(slot);
+        }
+        ControlFlow::Continue(())
+    }
+}

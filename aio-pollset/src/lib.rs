@@ -1,0 +1,117 @@
+//! Which sources an event loop busy-polls.
+//!
+//! A loop that polls its sources in user space before it sleeps has three tasks besides the polling itself: to tell each
+//! source when polling begins and ends, so that peers know whether to notify; not to miss what comes while it stops; and not
+//! to pay for sources that are idle. [`PollSet`] does these.
+//!
+//! ```
+//! use std::cell::Cell;
+//! use std::ops::ControlFlow;
+//! use std::rc::Rc;
+//! use aio_backend::Token;
+//! use aio_pollset::{PollSet, Source};
+//!
+//! struct Ring {
+//!     filled: Cell<u32>,
+//!     is_polled: Cell<bool>,
+//! }
+//!
+//! impl Source for Ring {
+//!     fn poll(&self) -> bool {
+//!         self.filled.get() > 0
+//!     }
+//!     fn poll_begin(&self) {
+//!         self.is_polled.set(true);
+//!     }
+//!     fn poll_end(&self) {
+//!         self.is_polled.set(false);
+//!     }
+//! }
+//!
+//! let set = PollSet::new();
+//! let ring = Rc::new(Ring { filled: Cell::new(0), is_polled: Cell::new(false) });
+//! let token = Token::new(0, 0);
+//! let _ = set.join(token, ring.clone());
+//!
+//! set.enter(); // `poll_begin`: peers need not notify
+//! assert!(ring.is_polled.get());
+//! ring.filled.set(2); // and do not
+//!
+//! // The loop is about to sleep: `poll_end`, then one last `poll`, which finds the work that nothing announces.
+//! let mut hits = Vec::new();
+//! let must_not_sleep = set.exit(|token| {
+//!     hits.push(token);
+//!     ControlFlow::Continue(())
+//! });
+//! assert!(must_not_sleep && !ring.is_polled.get() && hits == [token]);
+//!
+//! // Until it has been served, every `exit` polls it again.
+//! assert!(set.needs_exit());
+//! set.serve(token, || ring.filled.set(0));
+//! assert!(!set.needs_exit());
+//! # set.leave(token).finish(|| ring.poll_end());
+//! ```
+//!
+//! The example `hand_written_loop` is a complete loop.
+//!
+//! # An iteration
+//! 1. [`enter`](PollSet::enter), then [`round`](PollSet::round) after round, until a hit or until polling does not pay any
+//!    longer.
+//! 2. Without a hit, right before the sleep: [`exit`](PollSet::exit), unless [`needs_exit`](PollSet::needs_exit) says that
+//!    there is nothing to do. If it returns `true`, do not sleep.
+//! 3. [`serve`](PollSet::serve) each hit. Tell events that were found otherwise by [`promote`](PollSet::promote), and
+//!    [`exclude`](PollSet::exclude) their source while their handler runs.
+//! 4. Every few hundred [`rounds`](PollSet::rounds): [`demote_idle`](PollSet::demote_idle).
+//!
+//! Poll mode stays on from hit to hit: whoever has just been served often comes back soon.
+//!
+//! # What it ensures
+//! - `poll_begin` and `poll_end` of a source alternate, beginning with `poll_begin`, whatever happens in between: a source
+//!   that joins in poll mode, is replaced, removed, suspended, demoted or excluded, or panics. Where the caller makes the call,
+//!   [`EndOwed`] says so.
+//! - In poll mode no source is polled before its `poll_begin`.
+//! - After its `poll_end` a source is polled until it says no or is served, before [`exit`](PollSet::exit) lets the loop
+//!   sleep: also if it is suspended, replaced or excluded, if the list of hits is full, or if something panics.
+//! - A source that is suspended, demoted, excluded or removed is not polled; also not by the walk that is under way.
+//! - Hits are taken once. A nested iteration may take those of an outer one.
+//! - Refused hits come first in the next round, so that all sources have their turn.
+//! - Nothing of the set is borrowed while a source runs: it may call any method of the set.
+//!
+//! # Cost
+//! A round costs one indirect call for each *type* of sources; the loop over those of one type is compiled with their `poll`
+//! inside. What is done to one source costs O(1), entering and leaving poll mode O(promoted sources), also if all say yes.
+//! Rounds allocate nothing. A source takes 24 bytes for its state and 4 by its token's index, and an entry of 4 bytes beside
+//! the source itself (16 in all for one that is a pointer).
+//!
+//! # What it does not do
+//! It does not say how long to poll, reads no clock, waits for nothing and makes no system call. It knows neither descriptors
+//! nor handlers: a hit is a token. It is for one thread; other threads reach it through what its sources look at.
+#![forbid(unsafe_code)]
+
+mod arrays;
+#[cfg(test)]
+mod check;
+mod ends;
+mod idle;
+mod mode;
+mod serving;
+mod set;
+mod slots;
+mod source;
+mod steps;
+mod walk;
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
+pub use ends::EndOwed;
+pub use serving::Excluded;
+pub use set::PollSet;
+pub use source::Source;
+
+/// The README's example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,219 @@
+//! Poll mode: it is entered with `poll_begin`, polled in rounds, and left with `poll_end` and one last `poll` of each source
+//! (rules A3, A5, R7).
+
+use std::any::Any;
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use aio_backend::Token;
+
+use crate::PollSet;
+use crate::arrays::Yes;
+use crate::walk::Walk;
+
+/// A `poll_begin` and a `poll_end` of a source cost about as much as so many polls; counted as rounds, so that sources which
+/// are idle from wait to wait become old.
+const BEGIN_AND_END: u32 = 16;
+
+impl PollSet {
+    /// Enters poll mode: calls [`poll_begin`](crate::Source::poll_begin) of each promoted source that has not had it. If poll
+    /// mode is on already, those are the ones that joined, were promoted or were resumed since; costs nothing if there are
+    /// none. Without effect inside a walk of the set.
+    ///
+    /// # Panics
+    /// A panic of a source goes through. Poll mode is on then; the sources that have not begun do so before they are polled.
+    #[inline]
+    pub fn enter(&self) {
+        if !self.on.get() {
+            self.begin_all();
+        }
+        if self.is_dirty() {
+            self.begin_pending();
+        }
+    }
+
+    #[inline(never)]
+    fn begin_all(&self) {
+        let Some(walk) = Walk::begin(self) else { return };
+        self.on.set(true);
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            walk.arrays().iter().for_each(|array| array.begin_all(self));
+        }));
+        if let Err(panic) = begun {
+            walk.visit(|slot| self.slots.borrow_mut().queue_begin(slot));
+            self.be_careful();
+            drop(walk);
+            resume_unwind(panic);
+        }
+    }
+
+    /// Calls `poll_begin` of those that came into the set in poll mode (rule R7). Those that come meanwhile have theirs before
+    /// the next round.
+    #[cold]
+    fn begin_pending(&self) {
+        let mut among = self.slots.borrow().begins();
+        if among == 0 || !self.on.get() {
+            return;
+        }
+        let Some(walk) = Walk::begin(self) else { return };
+        loop {
+            let next = self.slots.borrow_mut().next_begin(&mut among);
+            let Some(slot) = next else { break };
+            let (array, at) = walk.find(slot);
+            array.poll_begin(at);
+        }
+    }
+
+    /// Polls every promoted source once, whether poll mode is on or not. Returns whether one of them has work; `false` inside
+    /// a walk of the set.
+    ///
+    /// `hit` gets the token of each source that said yes. If it returns `Continue`, it has taken the hit, which is to be
+    /// [served](Self::serve) or [forgotten](Self::forget_hit). `Break` refuses it, because there is no room, and ends the
+    /// round; the next one begins with the source that was refused. The round does not stop at the first hit otherwise.
+    ///
+    /// Excluded sources are left out, and so is one that was removed, suspended or replaced earlier in the same round. In poll
+    /// mode, sources whose `poll_begin` is pending have it first.
+    ///
+    /// # Panics
+    /// A panic of a source or of `hit` goes through; the sources behind it are polled in the next round.
+    #[inline]
+    pub fn round(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) -> bool {
+        if self.is_dirty() {
+            self.begin_pending();
+        }
+        let Some(walk) = Walk::begin(self) else {
+            return false;
+        };
+        self.rounds.set(self.rounds.get().wrapping_add(1));
+        let mut found = false;
+        let round = walk.round(self.start.take(), &mut |slot| {
+            self.found(slot, &mut found, &mut hit)
+        });
+        if let ControlFlow::Break(start) = round {
+            self.start.set(start);
+        }
+        found
+    }
+
+    /// Hands a source that said yes to `hit`.
+    #[inline]
+    pub(crate) fn found(
+        &self,
+        slot: u32,
+        found: &mut bool,
+        hit: &mut impl FnMut(Token) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let now = self.rounds.get();
+        let marked = self.slots.borrow_mut().mark_hit(slot, now);
+        let Some(marked) = marked else {
+            return ControlFlow::Continue(());
+        };
+        *found = true;
+        let answer = hit(marked.token);
+        if answer.is_break() {
+            self.slots.borrow_mut().unmark_hit(slot, &marked);
+        } else {
+            self.last_event.set(now);
+        }
+        answer
+    }
+
+    /// Prepares for a sleep (rule A5). If poll mode is on, it is left: first [`poll_end`](crate::Source::poll_end) of every
+    /// source that had its `poll_begin`, then one last `poll` of each. If it is off, the sources whose recheck is still
+    /// pending are polled. Returns whether the loop must not sleep, because a source has work or could not be polled to the
+    /// end. In O(sources in poll mode) or O(pending).
+    ///
+    /// `hit` is as in [`round`](Self::round). A source that said yes stays marked for a recheck until it is
+    /// [served](Self::serve), because no notification announces its work: whatever comes between (a nested iteration, a
+    /// panic, a suspension, a replacement, a full list), `exit` polls it again. An excluded source is polled by the first
+    /// `exit` after its exclusion.
+    ///
+    /// Inside a walk of the set it only tells whether a recheck is pending.
+    ///
+    /// # Panics
+    /// If a `poll_end` panics, those of all others are called all the same, poll mode is left, and every source is marked for
+    /// a recheck; then the first panic goes through. If a `poll` or `hit` panics, that goes through at once, and the sources
+    /// behind it stay marked.
+    pub fn exit(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) -> bool {
+        let mut found = false;
+        self.check_last(&mut |slot| self.found(slot, &mut found, &mut hit));
+        self.slots.borrow().due() > 0
+    }
+
+    #[inline(never)]
+    fn check_last(&self, yes: &mut Yes<'_>) {
+        let mut among = self.slots.borrow().rechecks();
+        if !self.on.get() && among == 0 {
+            return;
+        }
+        let Some(walk) = Walk::begin(self) else { return };
+        if self.on.get() {
+            let rest = Rest(&walk);
+            if let Some(panic) = self.end_all(&walk) {
+                drop(rest);
+                drop(walk);
+                resume_unwind(panic);
+            }
+            for array in walk.arrays() {
+                if array.recheck_all(self, yes).is_break() {
+                    break;
+                }
+            }
+            return;
+        }
+        while self.slots.borrow().due() > 0 {
+            let next = self.slots.borrow_mut().next_recheck(&mut among);
+            let Some(slot) = next else { break };
+            let (array, at) = walk.find(slot);
+            if !array.poll(at) {
+                self.slots.borrow_mut().clear_recheck(slot);
+            } else if yes(slot).is_break() {
+                self.slots.borrow_mut().recheck_first(slot);
+                break;
+            }
+        }
+    }
+
+    /// Calls every `poll_end` that is due. Returns the first panic.
+    fn end_all(&self, walk: &Walk<'_>) -> Option<Box<dyn Any + Send>> {
+        let mut first_panic = None;
+        for array in walk.arrays() {
+            let from = Cell::new(0);
+            while let Err(panic) = catch_unwind(AssertUnwindSafe(|| array.end_all(self, &from))) {
+                first_panic.get_or_insert(panic);
+            }
+        }
+        self.on.set(false);
+        self.rounds.set(self.rounds.get().wrapping_add(1 + BEGIN_AND_END));
+        self.slots.borrow_mut().clear_begins();
+        first_panic
+    }
+
+    /// Returns whether poll mode is on.
+    #[inline]
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.on.get()
+    }
+
+    /// Returns whether [`exit`](Self::exit) has something to do before the loop sleeps: poll mode is on, or a recheck is
+    /// pending that can be made.
+    #[inline]
+    #[must_use]
+    pub fn needs_exit(&self) -> bool {
+        self.on.get() || self.slots.borrow().due() > 0
+    }
+}
+
+/// Poll mode is being left. Queues the sources whose recheck has not been made when that ends, also by a panic.
+struct Rest<'a, 'b>(&'b Walk<'a>);
+
+impl Drop for Rest<'_, '_> {
+    fn drop(&mut self) {
+        let slots = &self.0.set.slots;
+        if slots.borrow().due() > 0 {
+            self.0.visit(|slot| slots.borrow_mut().queue_recheck(slot));
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! Random operations, also from inside the sources, beside a model as simple as can be: a vector of what is registered, and
+//! what each source was told.
+//!
+//! Devices have work. A device whose source was told that it is polled does not announce it; the others kick. So a source
+//! that is forgotten is seen as a loop that sleeps over work, or with a peer that believes that it is polled.
+
+use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::{Rc, Weak};
+
+use aio_backend::Token;
+
+use crate::{PollSet, Source};
+
+mod agents;
+mod guards;
+
+use agents::{Agent, Other};
+use guards::{Depth, Found, Running};
+
+const DEVICES: usize = 7;
+const SEQUENCES: usize = 6000;
+const STEPS: usize = 60;
+/// So deep may iterations nest, and so many operations may callbacks do in one step.
+const DEEPEST: u32 = 3;
+const MOST_ACTS: u32 = 12;
+
+/// Random numbers whose seed is printed, so that a failure can be repeated with `AIO_SEED`.
+fn rng() -> fastrand::Rng {
+    let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("AIO_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+/// What a device has, whichever source looks at it.
+#[derive(Debug, Default)]
+struct Device {
+    work: Cell<bool>,
+    /// There is work that it has not announced.
+    unannounced: Cell<bool>,
+    kicked: Cell<bool>,
+}
+
+#[derive(Clone)]
+struct Known {
+    agent: Rc<Agent>,
+    suspended: bool,
+    /// How many guards exclude it.
+    excluded: u32,
+}
+
+struct World {
+    set: PollSet,
+    rng: RefCell<fastrand::Rng>,
+    devices: [Device; DEVICES],
+    known: RefCell<Vec<Option<Known>>>,
+    generation: Cell<u32>,
+    depth: Cell<u32>,
+    acts: Cell<u32>,
+    in_round: Cell<bool>,
+    agents: RefCell<Vec<Weak<Agent>>>,
+}
+
+impl World {
+    fn new(seed: u64) -> Rc<Self> {
+        Rc::new(Self {
+            set: PollSet::new(),
+            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            devices: Default::default(),
+            known: RefCell::new(vec![None; DEVICES]),
+            generation: Cell::new(0),
+            depth: Cell::new(0),
+            acts: Cell::new(0),
+            in_round: Cell::new(false),
+            agents: RefCell::default(),
+        })
+    }
+
+    fn below(&self, limit: u32) -> u32 {
+        self.rng.borrow_mut().u32(..limit)
+    }
+
+    fn one_in(&self, cases: u32) -> bool {
+        self.below(cases) == 0
+    }
+
+    fn place(&self) -> usize {
+        self.below(DEVICES as u32) as usize
+    }
+
+    fn known(&self, place: usize) -> Option<Known> {
+        self.known.borrow()[place].clone()
+    }
+
+    fn change(&self, place: usize, change: impl FnOnce(&mut Known)) {
+        if let Some(known) = &mut self.known.borrow_mut()[place] {
+            change(known);
+        }
+    }
+
+    /// Rules A8, A9, B5, R9: a source that has left, is suspended, demoted or excluded is not polled.
+    fn may_be_polled(&self, agent: &Agent) {
+        assert!(agent.live.get(), "R9: {agent:?}");
+        let known = self.known(agent.place).expect("it is live");
+        assert!(!known.suspended, "B5: {agent:?}");
+        assert!(known.excluded == 0, "A9: {agent:?}");
+        assert!(self.set.is_promoted(agent.token), "A8: {agent:?}");
+    }
+
+    /// What a callback does.
+    fn act(self: &Rc<Self>) {
+        while self.one_in(5) && self.acts.get() < MOST_ACTS {
+            self.acts.set(self.acts.get() + 1);
+            self.operation();
+            if self.one_in(12) {
+                resume_unwind(Box::new("on purpose"));
+            }
+        }
+    }
+
+    fn operation(self: &Rc<Self>) {
+        let place = self.place();
+        match self.below(16) {
+            0..2 => self.join(place),
+            2 => self.leave(place),
+            3 => self.suspend(place),
+            4 => self.resume(place),
+            5 => self.with_token(place, |token| assert!(self.set.promote(token))),
+            6 => self.with_token(place, |token| self.set.recheck(token)),
+            7..10 => self.iterate(),
+            _ => self.work(place),
+        }
+    }
+
+    fn with_token(&self, place: usize, run: impl FnOnce(Token)) {
+        if let Some(known) = self.known(place) {
+            run(known.agent.token);
+        }
+    }
+
+    /// A source joins, takes another one's place, or that of one of a former generation.
+    fn join(self: &Rc<Self>, place: usize) {
+        let former = self.known(place);
+        let keeps = former.as_ref().is_some_and(|_| self.one_in(2));
+        let token = match &former {
+            Some(former) if keeps => former.agent.token,
+            _ => {
+                self.generation.set(self.generation.get() + 1);
+                Token::new(place as u32, self.generation.get())
+            }
+        };
+        let agent = Rc::new(Agent {
+            world: Rc::downgrade(self),
+            place,
+            token,
+            nests: self.one_in(6),
+            begun: Cell::new(false),
+            live: Cell::new(true),
+            polls: Cell::new(0),
+        });
+        self.agents.borrow_mut().push(Rc::downgrade(&agent));
+        let known = Known {
+            agent: agent.clone(),
+            suspended: keeps && former.as_ref().is_some_and(|former| former.suspended),
+            excluded: former
+                .as_ref()
+                .map_or(0, |former| if keeps { former.excluded } else { 0 }),
+        };
+        self.known.borrow_mut()[place] = Some(known);
+        if let Some(former) = &former {
+            former.agent.live.set(false);
+        }
+        let owed = if self.one_in(2) {
+            self.set.join(token, agent)
+        } else {
+            self.set.join(token, Other(agent))
+        };
+        if !keeps {
+            self.announce(place);
+        }
+        assert_eq!(
+            owed.is_owed(),
+            former.as_ref().is_some_and(|former| former.agent.begun.get())
+        );
+        if let Some(former) = former {
+            owed.finish(|| former.agent.poll_end());
+        }
+    }
+
+    /// A new owner is told what a former one left.
+    fn announce(&self, place: usize) {
+        let device = &self.devices[place];
+        device.unannounced.set(false);
+        device.kicked.set(device.work.get());
+    }
+
+    fn leave(&self, place: usize) {
+        let former = self.known.borrow_mut()[place].take();
+        let Some(former) = former else { return };
+        former.agent.live.set(false);
+        let owed = self.set.leave(former.agent.token);
+        assert!(!self.set.contains(former.agent.token));
+        assert_eq!(owed.is_owed(), former.agent.begun.get());
+        owed.finish(|| former.agent.poll_end());
+    }
+
+    /// Several are suspended before one of them is called.
+    fn suspend(self: &Rc<Self>, place: usize) {
+        let places = [place, self.place(), self.place()];
+        let some = &places[..1 + self.below(3) as usize];
+        let suspend = |place: &usize| {
+            let known = self.known(*place)?;
+            self.change(*place, |known| known.suspended = true);
+            let owed = self.set.suspend(known.agent.token);
+            assert_eq!(owed.is_owed(), known.agent.begun.get());
+            Some((*place, owed))
+        };
+        let owed: Vec<_> = some.iter().filter_map(suspend).collect();
+        let mut first_panic = None;
+        for (place, owed) in owed {
+            // Those that were called before may have replaced it, or resumed it.
+            let end = || {
+                self.known(place)
+                    .expect("nothing is owed otherwise")
+                    .agent
+                    .poll_end()
+            };
+            let ended = catch_unwind(AssertUnwindSafe(|| owed.finish(end)));
+            first_panic = first_panic.or(ended.err());
+        }
+        if let Some(panic) = first_panic {
+            resume_unwind(panic);
+        }
+    }
+
+    fn resume(&self, place: usize) {
+        self.change(place, |known| known.suspended = false);
+        self.with_token(place, |token| self.set.resume(token));
+    }
+
+    /// A device has work, which it announces unless it believes that it is polled.
+    fn work(&self, place: usize) {
+        let Some(known) = self.known(place) else { return };
+        let device = &self.devices[place];
+        device.work.set(true);
+        if known.agent.begun.get() {
+            device.unannounced.set(true);
+        } else {
+            device.kicked.set(true);
+        }
+    }
+
+    /// One iteration of a loop: polls, sleeps if it may, serves.
+    fn iterate(self: &Rc<Self>) {
+        if self.depth.get() == DEEPEST {
+            return;
+        }
+        let _depth = Depth::enter(self);
+        let mut found = Found::of(self);
+        let room = if self.one_in(3) {
+            1 + self.below(4) as usize
+        } else {
+            usize::MAX
+        };
+        let polls = !self.one_in(4);
+        let mut hit = false;
+        if polls && !self.set.is_calling() {
+            self.set.enter();
+            for _ in 0..=self.below(3) {
+                hit |= self.round(&mut found, room);
+            }
+            if self.one_in(4) {
+                hit |= self.demote(&mut found, room);
+            }
+        }
+        if !hit && self.one_in(3) {
+            let must_not_sleep = self.set.exit(|token| found.take(token, room));
+            if !must_not_sleep && !self.set.is_calling() {
+                self.sleep();
+            }
+        }
+        while let Some(token) = found.next() {
+            self.serve(token);
+        }
+    }
+
+    fn round(&self, found: &mut Found<'_>, room: usize) -> bool {
+        let all: Vec<_> = self.known.borrow().iter().flatten().cloned().collect();
+        all.iter().for_each(|known| known.agent.polls.set(0));
+        let (before, acts, calling) = (found.tokens.len(), self.acts.get(), self.set.is_calling());
+        let nested = self.in_round.replace(!calling);
+        let hit = self.set.round(|token| found.take(token, room));
+        self.in_round.set(nested);
+        let is_full = found.tokens.len() - before < usize::from(hit) || found.tokens.len() >= room;
+        for known in all {
+            let polls = known.agent.polls.get();
+            let is_due = !known.suspended && known.excluded == 0;
+            let expected = u32::from(is_due && self.set.is_promoted(known.agent.token) && !calling);
+            if self.acts.get() == acts && !is_full {
+                assert_eq!(polls, expected, "A3: {:?}", known.agent);
+            }
+            assert!(polls <= 1 || self.acts.get() != acts, "A3: {:?}", known.agent);
+        }
+        hit
+    }
+
+    fn demote(&self, found: &mut Found<'_>, room: usize) -> bool {
+        let (idle_after, most) = (self.below(6), self.below(8) as usize);
+        let may_leave = |token: Token| token.index() != 0;
+        let surplus = |promoted: usize, idle: usize| {
+            assert!(idle <= promoted && promoted == self.set.promoted());
+            idle.min(most)
+        };
+        let before = self
+            .set
+            .is_promoted(self.known(0).map_or(Token::new(0, 0), |known| known.agent.token));
+        let acts = self.acts.get();
+        let hit = self
+            .set
+            .demote_idle(idle_after, may_leave, surplus, |token| found.take(token, room));
+        if before && acts == self.acts.get() {
+            let known = self.known(0).expect("nothing was done to it");
+            assert!(self.set.is_promoted(known.agent.token), "A8: it may not leave");
+        }
+        hit
+    }
+
+    /// Rule A5: nothing that no kick announces is slept over, and no peer believes that it is polled.
+    fn sleep(self: &Rc<Self>) {
+        for known in self.known.borrow().iter().flatten() {
+            assert!(
+                !known.agent.begun.get(),
+                "A5: asleep, and {:?} believes that it is polled",
+                known.agent
+            );
+            let device = &self.devices[known.agent.place];
+            let is_asked_later = known.suspended || known.excluded > 0;
+            let is_missed = device.work.get() && device.unannounced.get() && !is_asked_later;
+            assert!(!is_missed, "A5: asleep over the work of {:?}", known.agent);
+        }
+        for place in 0..DEVICES {
+            let Some(known) = self.known(place).filter(|known| !known.suspended) else {
+                continue;
+            };
+            if self.devices[place].kicked.replace(false) {
+                assert!(self.set.promote(known.agent.token));
+                let _guards = (self.set.exclude(known.agent.token), self.note_exclusion(&known));
+                self.devices[place].work.set(false);
+                self.devices[place].unannounced.set(false);
+                self.act();
+            }
+        }
+    }
+
+    /// Notes that a source is excluded, until the guard is dropped. So is one that replaces it, but not one of another token.
+    fn note_exclusion<'a>(&'a self, known: &Known) -> Option<Running<'a>> {
+        let (place, token) = (known.agent.place, known.agent.token);
+        self.change(place, |known| known.excluded += u32::from(!known.agent.nests));
+        (!known.agent.nests).then(|| Running(self, place, token))
+    }
+
+    fn serve(self: &Rc<Self>, token: Token) {
+        let place = token.index() as usize;
+        let Some(known) = self.known(place).filter(|known| known.agent.token == token) else {
+            assert_eq!(self.set.serve(token, || ()), None, "R9: it has left");
+            return;
+        };
+        let served = self.set.serve(token, || {
+            let _running = self.note_exclusion(&known);
+            // One that nests takes its work before it does it: nobody polls for it then.
+            if !known.agent.nests && !self.one_in(4) {
+                self.act();
+            }
+            let device = &self.devices[place];
+            device.work.set(false);
+            device.unannounced.set(false);
+            self.act();
+        });
+        assert!(served.is_none() || !known.suspended, "B5: {:?}", known.agent);
+    }
+
+    /// What has to be true whenever nothing is being called.
+    fn check(&self) {
+        self.set.check();
+        let known = self.known.borrow();
+        assert_eq!(self.set.len(), known.iter().flatten().count());
+        for known in known.iter().flatten() {
+            assert!(self.set.contains(known.agent.token));
+            let is_promoted = self.set.is_promoted(known.agent.token);
+            assert!(!(known.suspended && is_promoted));
+            assert!(
+                !known.agent.begun.get() || (is_promoted && self.set.is_on()),
+                "{:?}",
+                known.agent
+            );
+        }
+        for agent in self.agents.borrow().iter().filter_map(Weak::upgrade) {
+            assert!(agent.live.get(), "{agent:?} was not dropped");
+        }
+    }
+}
+
+fn run(seed: u64) {
+    let world = World::new(seed);
+    for _ in 0..STEPS {
+        world.acts.set(0);
+        world.in_round.set(false);
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            if world.one_in(2) {
+                world.iterate();
+            } else {
+                world.operation();
+            }
+        }))
+        .map_err(|panic| {
+            let why = panic.downcast_ref::<&str>().copied();
+            if why != Some("on purpose") {
+                resume_unwind(panic);
+            }
+        });
+        world.check();
+    }
+    world.acts.set(MOST_ACTS);
+    // Everything comes to rest, and is served.
+    for place in 0..DEVICES {
+        world.resume(place);
+    }
+    while world.set.exit(|token| {
+        world.set.recheck(token);
+        ControlFlow::Continue(())
+    }) {
+        for place in 0..DEVICES {
+            world.with_token(place, |token| world.serve(token));
+        }
+    }
+    world.sleep();
+    (0..DEVICES).for_each(|place| world.leave(place));
+    world.check();
+    assert!(world.set.is_empty());
+}
+
+#[test]
+fn a5_a8_a9_r6_r7_r9_random_operations_agree_with_a_model() {
+    let mut rng = rng();
+    for _ in 0..SEQUENCES {
+        let seed = rng.u64(..);
+        if let Err(panic) = catch_unwind(|| run(seed)) {
+            println!("in the sequence of seed {seed}");
+            resume_unwind(panic);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What happens between a hit and the end of its handler: hits are taken once, and a source is not polled while its work is
+//! done (rule A9).
+
+use std::fmt;
+
+use aio_backend::Token;
+
+use crate::PollSet;
+use crate::slots::Flags;
+
+impl PollSet {
+    /// Serves a hit: calls `run`, which should do the work that the source with this token said it has. Returns `None`, and
+    /// does not call it, if the hit was taken by another iteration meanwhile, or was [forgotten](Self::forget_hit), or if the
+    /// source is suspended or has left.
+    ///
+    /// The source is not polled until `run` returns, unless it [nests](crate::Source::nests). If `run` panics, the work may
+    /// still be there and no notification may announce it: the source is marked for a [recheck](Self::recheck).
+    #[inline]
+    pub fn serve<R>(&self, token: Token, run: impl FnOnce() -> R) -> Option<R> {
+        let excluded = self.begin_serving(token)?;
+        let unserved = Unserved { set: self, token };
+        let result = run();
+        std::mem::forget(unserved);
+        drop(excluded);
+        Some(result)
+    }
+
+    fn begin_serving(&self, token: Token) -> Option<Excluded<'_>> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.take_hit(token)?;
+        let is_excluded = slots.exclude(slot);
+        drop(slots);
+        Some(self.excluded(is_excluded.then_some((slot, token))))
+    }
+
+    /// Forgets a hit that will not be served, such as one of an iteration that a panic ends. The source is polled again: in
+    /// the next round, or, if it said yes when poll mode was left, by the recheck that is still pending.
+    pub fn forget_hit(&self, token: Token) {
+        let mut slots = self.slots.borrow_mut();
+        if let Some(slot) = slots.find(token) {
+            slots.edit(slot, |flags| flags.without(Flags::HIT));
+        }
+    }
+
+    /// Marks a source for a recheck: [`exit`](Self::exit) polls it before the loop sleeps. For work that may have come while
+    /// its peer believed that it is polled. A demoted source is promoted.
+    pub fn recheck(&self, token: Token) {
+        let mut slots = self.slots.borrow_mut();
+        let Some(slot) = slots.find(token) else { return };
+        let was_demoted = slots.get(slot).flags().has_any(Flags::DEMOTED);
+        slots.edit(slot, |flags| flags.without(Flags::DEMOTED) | Flags::RECHECK);
+        drop(slots);
+        if was_demoted {
+            self.promoted_again(slot);
+        }
+    }
+
+    /// Has a source not be polled until the guard is dropped, because its work is done now. Guards count. Without effect on
+    /// one that [nests](crate::Source::nests), and if there is no such source.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use aio_backend::Token;
+    /// use aio_pollset::{PollSet, Source};
+    ///
+    /// struct AlwaysBusy;
+    /// impl Source for AlwaysBusy {
+    ///     fn poll(&self) -> bool {
+    ///         true
+    ///     }
+    /// }
+    ///
+    /// let (set, token) = (PollSet::new(), Token::new(0, 0));
+    /// let _ = set.join(token, AlwaysBusy);
+    /// let round = || set.round(|_| ControlFlow::Continue(()));
+    /// let excluded = set.exclude(token);
+    /// assert!(!round());
+    /// drop(excluded);
+    /// assert!(round());
+    /// ```
+    pub fn exclude(&self, token: Token) -> Excluded<'_> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.find(token).filter(|slot| slots.exclude(*slot));
+        drop(slots);
+        self.excluded(slot.map(|slot| (slot, token)))
+    }
+
+    #[inline]
+    fn excluded(&self, slot: Option<(u32, Token)>) -> Excluded<'_> {
+        if slot.is_some() {
+            self.add_care();
+        }
+        Excluded { set: self, slot }
+    }
+}
+
+/// A source is not polled while this is alive; see [`PollSet::exclude`].
+#[must_use = "dropped at once, the source is polled again at once"]
+pub struct Excluded<'a> {
+    set: &'a PollSet,
+    slot: Option<(u32, Token)>,
+}
+
+impl Drop for Excluded<'_> {
+    fn drop(&mut self) {
+        if let Some((slot, token)) = self.slot {
+            self.set.slots.borrow_mut().include(slot, token);
+            self.set.drop_care();
+        }
+    }
+}
+
+impl fmt::Debug for Excluded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Excluded")
+            .field(&self.slot.map(|(_, token)| token))
+            .finish()
+    }
+}
+
+/// A hit is being served. Dropped by a panic only.
+struct Unserved<'a> {
+    set: &'a PollSet,
+    token: Token,
+}
+
+impl Drop for Unserved<'_> {
+    fn drop(&mut self) {
+        self.set.recheck(self.token);
+    }
+}

@@ -1,0 +1,499 @@
+//! [`Slots`]: what is known of each source, found by token in O(1).
+//!
+//! A source's state is a set of flags in its slot, not membership in lists that are searched. The two queues of slots hold
+//! each slot at most once; an entry whose flags no longer call for anything is dropped when its turn comes.
+//!
+//! # Legend
+//! | flag | meaning |
+//! |---|---|
+//! | `BEGUN` | `poll_begin` was called, and `poll_end` was not |
+//! | `HIT` | `poll` said yes, the caller took it, and nobody has served it |
+//! | `RECHECK` | to be polled before the next sleep: it lost its `BEGUN`, or said yes, and has neither said no nor been served since |
+//! | `DEMOTED` | idle: not polled until its next event |
+//! | `SUSPENDED` | not polled until it is resumed |
+//! | `EXCLUDED` | its work is being done |
+//! | `NESTS` | is never excluded |
+//! | `ABSENT` | its source joined during a walk, and is put into its array when the walk ends |
+//! | `GONE` | it left during a walk, and is taken out of its array when the walk ends |
+//! | `IN_RECHECKS`, `IN_BEGINS` | its slot is in that queue |
+//! | `FREE` | the slot belongs to no source |
+//!
+//! `RECHECK` and `DEMOTED` exclude each other; `BEGUN` excludes `DEMOTED` and `GONE`, and `SUSPENDED` but for the time until the
+//! `poll_end` is called that is owed.
+
+use std::collections::VecDeque;
+use std::ops::{BitAnd, BitOr, BitOrAssign, Not};
+
+use aio_backend::Token;
+
+use crate::steps::step;
+
+/// No slot, or no position.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// The flags of a slot; see the module's legend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags(u16);
+
+impl Flags {
+    pub(crate) const EMPTY: Self = Self(0);
+    pub(crate) const BEGUN: Self = Self(1);
+    pub(crate) const HIT: Self = Self(1 << 1);
+    pub(crate) const RECHECK: Self = Self(1 << 2);
+    pub(crate) const DEMOTED: Self = Self(1 << 3);
+    pub(crate) const SUSPENDED: Self = Self(1 << 4);
+    pub(crate) const EXCLUDED: Self = Self(1 << 5);
+    pub(crate) const NESTS: Self = Self(1 << 6);
+    pub(crate) const ABSENT: Self = Self(1 << 7);
+    pub(crate) const GONE: Self = Self(1 << 8);
+    pub(crate) const IN_RECHECKS: Self = Self(1 << 9);
+    pub(crate) const IN_BEGINS: Self = Self(1 << 10);
+    pub(crate) const FREE: Self = Self(1 << 11);
+
+    /// Not among the promoted sources, or not the source that its array has.
+    pub(crate) const OUT: Self = Self(Self::DEMOTED.0 | Self::SUSPENDED.0 | Self::ABSENT.0 | Self::GONE.0);
+    /// Not to be polled.
+    pub(crate) const SKIPPED: Self = Self(Self::OUT.0 | Self::EXCLUDED.0);
+    /// Not one of the promoted sources, wherever its source is.
+    const NOT_PROMOTED: Self = Self(Self::DEMOTED.0 | Self::SUSPENDED.0 | Self::GONE.0);
+    /// Keeps a recheck from being made.
+    const NOT_DUE: Self = Self(Self::SUSPENDED.0 | Self::EXCLUDED.0 | Self::GONE.0);
+
+    #[inline]
+    pub(crate) fn has_any(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+
+    #[inline]
+    pub(crate) fn without(self, others: Self) -> Self {
+        self & !others
+    }
+
+    /// Sets the flags if `condition`.
+    #[inline]
+    pub(crate) fn with_if(self, others: Self, condition: bool) -> Self {
+        if condition { self | others } else { self }
+    }
+
+    #[inline]
+    fn is_due(self) -> bool {
+        self.has_any(Self::RECHECK) && !self.has_any(Self::NOT_DUE)
+    }
+
+    #[inline]
+    pub(crate) fn is_promoted(self) -> bool {
+        !self.has_any(Self::NOT_PROMOTED)
+    }
+}
+
+impl BitOr for Flags {
+    type Output = Self;
+    #[inline]
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Flags {
+    #[inline]
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl BitAnd for Flags {
+    type Output = Self;
+    #[inline]
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+impl Not for Flags {
+    type Output = Self;
+    #[inline]
+    fn not(self) -> Self {
+        Self(!self.0)
+    }
+}
+
+/// What is known of one source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    pub(crate) token: Token,
+    /// Its position in its array, or [`NONE`]; of a free slot, the next free one.
+    pub(crate) at: u32,
+    /// The round of its last event, or in which it joined.
+    pub(crate) last_event: u32,
+    /// How many guards exclude it.
+    pub(crate) excluded: u32,
+    pub(crate) array: u16,
+    /// Changed by the methods of [`Slots`] only, which count.
+    flags: Flags,
+}
+
+impl Slot {
+    #[inline]
+    pub(crate) fn flags(&self) -> Flags {
+        self.flags
+    }
+}
+
+/// What [`Slots::mark_hit`] has changed.
+pub(crate) struct Marked {
+    pub(crate) token: Token,
+    had_hit: bool,
+    last_event: u32,
+}
+
+/// The slots, and the queues of those that are to be polled or begun.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    slots: Vec<Slot>,
+    /// By a token's index: its slot.
+    index: Vec<u32>,
+    free: u32,
+    rechecks: VecDeque<u32>,
+    begins: VecDeque<u32>,
+    sources: usize,
+    promoted: usize,
+    due: usize,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            index: Vec::new(),
+            free: NONE,
+            rechecks: VecDeque::new(),
+            begins: VecDeque::new(),
+            sources: 0,
+            promoted: 0,
+            due: 0,
+        }
+    }
+}
+
+impl Slots {
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> &Slot {
+        step();
+        &self.slots[slot as usize]
+    }
+
+    #[cfg(test)]
+    pub(crate) fn try_get(&self, slot: u32) -> Option<&Slot> {
+        self.slots.get(slot as usize)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut Slot {
+        step();
+        &mut self.slots[slot as usize]
+    }
+
+    /// The slot of a source.
+    #[inline]
+    pub(crate) fn find(&self, token: Token) -> Option<u32> {
+        let slot = self.occupant(token)?;
+        (self.slots[slot as usize].token == token).then_some(slot)
+    }
+
+    /// The slot of the source whose token has the same index, whatever its generation.
+    #[inline]
+    pub(crate) fn occupant(&self, token: Token) -> Option<u32> {
+        step();
+        let slot = self.index.get(token.index() as usize).copied();
+        slot.filter(|slot| *slot != NONE)
+    }
+
+    /// A slot for a source that is not in an array yet. The token's index has no occupant.
+    pub(crate) fn add(&mut self, token: Token, flags: Flags, last_event: u32) -> u32 {
+        step();
+        let fresh = Slot {
+            token,
+            at: NONE,
+            last_event,
+            excluded: 0,
+            array: 0,
+            flags: flags | Flags::ABSENT,
+        };
+        let slot = match self.slots.get_mut(self.free as usize) {
+            Some(free) => {
+                let slot = std::mem::replace(&mut self.free, free.at);
+                // The slot may still be in a queue.
+                let queues = free.flags & (Flags::IN_RECHECKS | Flags::IN_BEGINS);
+                *free = fresh;
+                free.flags |= queues;
+                slot
+            }
+            None => {
+                self.slots.push(fresh);
+                self.slots.len() as u32 - 1
+            }
+        };
+        let index = token.index() as usize;
+        if self.index.len() <= index {
+            self.index.resize(index + 1, NONE);
+        }
+        self.index[index] = slot;
+        self.sources += 1;
+        self.promoted += usize::from(fresh.flags.is_promoted());
+        slot
+    }
+
+    /// Forgets the token of a source: from now on its slot is `GONE`.
+    pub(crate) fn leave(&mut self, slot: u32) {
+        let index = self.get(slot).token.index() as usize;
+        self.index[index] = NONE;
+        self.sources -= 1;
+        self.edit(slot, |flags| {
+            flags.without(Flags::BEGUN | Flags::HIT | Flags::RECHECK) | Flags::GONE
+        });
+    }
+
+    /// Gives back the slot of a source that left and is not in an array any more.
+    pub(crate) fn release(&mut self, slot: u32) {
+        let free = std::mem::replace(&mut self.free, slot);
+        let slot = self.get_mut(slot);
+        debug_assert!(
+            slot.flags.has_any(Flags::GONE),
+            "only those that left are released"
+        );
+        slot.flags |= Flags::FREE;
+        slot.at = free;
+        slot.excluded = 0;
+    }
+
+    /// Changes the flags of a slot, keeps the counts right, and queues the slot if a recheck has become due.
+    pub(crate) fn edit(&mut self, slot: u32, change: impl FnOnce(Flags) -> Flags) {
+        step();
+        let entry = &mut self.slots[slot as usize];
+        let before = entry.flags;
+        let after = change(before);
+        entry.flags = after;
+        self.due = self.due + usize::from(after.is_due()) - usize::from(before.is_due());
+        self.promoted = self.promoted + usize::from(after.is_promoted()) - usize::from(before.is_promoted());
+        self.queue_recheck(slot);
+    }
+
+    /// Has the source's `poll_begin` called before it is polled again.
+    pub(crate) fn queue_begin(&mut self, slot: u32) {
+        if !self.get(slot).flags.has_any(Flags::IN_BEGINS) {
+            self.get_mut(slot).flags |= Flags::IN_BEGINS;
+            self.begins.push_back(slot);
+        }
+    }
+
+    /// Takes a source's `poll_begin`, if it is promoted and has not begun: it counts as begun from here on.
+    #[inline]
+    pub(crate) fn take_begin(&mut self, slot: u32) -> bool {
+        let entry = self.get_mut(slot);
+        let is_new = !entry.flags.has_any(Flags::BEGUN | Flags::OUT);
+        if is_new {
+            entry.flags |= Flags::BEGUN;
+        }
+        is_new
+    }
+
+    /// Takes a source's `poll_end`, if one is due: from here on it has not begun, and is marked for a recheck. The caller sees
+    /// to it that it is [queued](Self::queue_recheck).
+    #[inline]
+    pub(crate) fn take_end(&mut self, slot: u32) -> bool {
+        let entry = self.get_mut(slot);
+        let before = entry.flags;
+        let is_begun = before.has_any(Flags::BEGUN);
+        if is_begun {
+            entry.flags = before.without(Flags::BEGUN) | Flags::RECHECK;
+            self.due += usize::from(!before.has_any(Flags::RECHECK | Flags::NOT_DUE));
+        }
+        is_begun
+    }
+
+    /// Whether a promoted source is to be polled because of its mark.
+    #[inline]
+    pub(crate) fn is_recheck_due(&self, slot: u32) -> bool {
+        let flags = self.get(slot).flags;
+        flags.has_any(Flags::RECHECK) && !flags.has_any(Flags::SKIPPED)
+    }
+
+    /// A source said no, and need not be polled again, unless it was suspended or replaced meanwhile.
+    #[inline]
+    pub(crate) fn clear_recheck(&mut self, slot: u32) {
+        let entry = self.get_mut(slot);
+        let before = entry.flags;
+        if !before.has_any(Flags::OUT) {
+            entry.flags = before.without(Flags::RECHECK);
+            self.due -= usize::from(before.is_due());
+        }
+    }
+
+    /// Queues a slot if its recheck is due.
+    pub(crate) fn queue_recheck(&mut self, slot: u32) {
+        let entry = self.get_mut(slot);
+        if entry.flags.is_due() && !entry.flags.has_any(Flags::IN_RECHECKS) {
+            entry.flags |= Flags::IN_RECHECKS;
+            self.rechecks.push_back(slot);
+        }
+    }
+
+    /// A source said yes in this round: marks the hit and returns the token and what was there before, or `None` if the source
+    /// was removed, suspended or replaced meanwhile.
+    #[inline]
+    pub(crate) fn mark_hit(&mut self, slot: u32, round: u32) -> Option<Marked> {
+        let entry = self.get_mut(slot);
+        let marked = Marked {
+            token: entry.token,
+            had_hit: entry.flags.has_any(Flags::HIT),
+            last_event: entry.last_event,
+        };
+        if entry.flags.has_any(Flags::OUT) {
+            return None;
+        }
+        entry.flags |= Flags::HIT;
+        entry.last_event = round;
+        Some(marked)
+    }
+
+    /// Takes back a mark, because the hit was refused.
+    pub(crate) fn unmark_hit(&mut self, slot: u32, marked: &Marked) {
+        let entry = self.get_mut(slot);
+        if entry.token == marked.token && !marked.had_hit {
+            entry.flags = entry.flags.without(Flags::HIT);
+            entry.last_event = marked.last_event;
+        }
+    }
+
+    /// Takes a hit, if there is one that can be served. The source need not be rechecked then.
+    #[inline]
+    pub(crate) fn take_hit(&mut self, token: Token) -> Option<u32> {
+        let slot = self.find(token)?;
+        let flags = self.get(slot).flags;
+        if !flags.has_any(Flags::HIT) {
+            return None;
+        }
+        let is_suspended = flags.has_any(Flags::SUSPENDED);
+        if flags.has_any(Flags::RECHECK) && !is_suspended {
+            self.edit(slot, |flags| flags.without(Flags::HIT | Flags::RECHECK));
+        } else {
+            // One that is suspended is polled after the suspension.
+            self.get_mut(slot).flags = flags.without(Flags::HIT);
+        }
+        (!is_suspended).then_some(slot)
+    }
+
+    /// Excludes a source once more; `false` if it nests.
+    #[inline]
+    pub(crate) fn exclude(&mut self, slot: u32) -> bool {
+        let entry = self.get_mut(slot);
+        let flags = entry.flags;
+        if flags.has_any(Flags::NESTS) {
+            return false;
+        }
+        entry.excluded += 1;
+        if flags.has_any(Flags::RECHECK) {
+            self.edit(slot, |flags| flags | Flags::EXCLUDED);
+        } else {
+            entry.flags |= Flags::EXCLUDED;
+        }
+        true
+    }
+
+    /// Excludes a source once less. It may have left, and its slot may be another one's.
+    #[inline]
+    pub(crate) fn include(&mut self, slot: u32, token: Token) {
+        let entry = self.get_mut(slot);
+        if entry.token != token || entry.excluded == 0 {
+            return;
+        }
+        entry.excluded -= 1;
+        if entry.excluded == 0 {
+            let flags = entry.flags;
+            if flags.has_any(Flags::RECHECK) {
+                self.edit(slot, |flags| flags.without(Flags::EXCLUDED));
+            } else {
+                entry.flags = flags.without(Flags::EXCLUDED);
+            }
+        }
+    }
+
+    /// The next slot whose `poll_begin` is pending, now `BEGUN`, among the first `among` of the queue.
+    pub(crate) fn next_begin(&mut self, among: &mut usize) -> Option<u32> {
+        while *among > 0 {
+            *among -= 1;
+            let slot = self.begins.pop_front()?;
+            let entry = self.get_mut(slot);
+            entry.flags = entry.flags.without(Flags::IN_BEGINS);
+            let flags = entry.flags;
+            if !flags.has_any(Flags::BEGUN | Flags::OUT) {
+                entry.flags |= Flags::BEGUN;
+                return Some(slot);
+            }
+            if flags.is_promoted() && flags.has_any(Flags::ABSENT) {
+                // Not before it is in its array.
+                self.queue_begin(slot);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn clear_begins(&mut self) {
+        while let Some(slot) = self.begins.pop_front() {
+            let entry = self.get_mut(slot);
+            entry.flags = entry.flags.without(Flags::IN_BEGINS);
+        }
+    }
+
+    /// How many slots are in the queue of those to begin.
+    #[inline]
+    pub(crate) fn begins(&self) -> usize {
+        self.begins.len()
+    }
+
+    /// The next slot that is to be polled, among the first `among` of the queue. It goes to the end of the queue.
+    pub(crate) fn next_recheck(&mut self, among: &mut usize) -> Option<u32> {
+        while *among > 0 {
+            *among -= 1;
+            let slot = self.rechecks.pop_front()?;
+            let entry = self.get_mut(slot);
+            if entry.flags.is_due() {
+                self.rechecks.push_back(slot);
+                if !self.get(slot).flags.has_any(Flags::ABSENT) {
+                    return Some(slot);
+                }
+            } else {
+                entry.flags = entry.flags.without(Flags::IN_RECHECKS);
+            }
+        }
+        None
+    }
+
+    /// Puts the slot that [`next_recheck`](Self::next_recheck) has returned to the front again.
+    pub(crate) fn recheck_first(&mut self, slot: u32) {
+        if self.rechecks.back() == Some(&slot) {
+            self.rechecks.rotate_right(1);
+        }
+    }
+
+    /// How many slots are in the queue of those to poll.
+    pub(crate) fn rechecks(&self) -> usize {
+        self.rechecks.len()
+    }
+
+    /// How many rechecks can be made now.
+    #[inline]
+    pub(crate) fn due(&self) -> usize {
+        self.due
+    }
+
+    /// How many sources there are, in whatever state.
+    pub(crate) fn sources(&self) -> usize {
+        self.sources
+    }
+
+    /// How many sources are promoted.
+    pub(crate) fn promoted(&self) -> usize {
+        self.promoted
+    }
+}

@@ -1,0 +1,261 @@
+//! [`Walk`]: the arrays while they are used, and what is to be changed in them afterwards.
+//!
+//! Whoever calls a source, or changes an array, takes all arrays out of the set and brings them back, also on unwinding. So
+//! nothing of the set is borrowed while a source runs, and what a source does to the set meanwhile finds no arrays: it
+//! changes flags, which count at once, and leaves a [`Change`], which is made when the arrays are back.
+
+use std::mem::ManuallyDrop;
+use std::ops::ControlFlow;
+
+use crate::arrays::{Array, Arrays, Yes, of_type};
+use crate::slots::{Flags, NONE, Slot};
+use crate::steps::step;
+use crate::{PollSet, Source};
+
+/// What is to be done to the arrays.
+pub(crate) enum Change {
+    /// A slot's source lies elsewhere than its flags say.
+    Settle(u32),
+    /// A source joined.
+    Place(u32, Box<dyn Joining>),
+}
+
+/// A source on its way into its array.
+pub(crate) trait Joining {
+    fn place(self: Box<Self>, walk: &mut Walk<'_>, slot: u32);
+}
+
+impl<S: Source> Joining for S {
+    fn place(self: Box<Self>, walk: &mut Walk<'_>, slot: u32) {
+        walk.place(slot, *self);
+    }
+}
+
+/// Where a round goes on: which array, and where in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Start {
+    array: usize,
+    at: usize,
+}
+
+/// The arrays of a set, out of it until this is dropped.
+pub(crate) struct Walk<'a> {
+    pub(crate) set: &'a PollSet,
+    /// `Some` until it is dropped, when they always go back: no walk has to contain the code that would drop them.
+    arrays: Option<ManuallyDrop<Box<Arrays>>>,
+}
+
+impl<'a> Walk<'a> {
+    /// `None` inside another walk.
+    #[inline]
+    pub(crate) fn begin(set: &'a PollSet) -> Option<Self> {
+        let arrays = set.arrays.take()?;
+        set.enter_call();
+        Some(Self {
+            set,
+            arrays: Some(ManuallyDrop::new(arrays)),
+        })
+    }
+
+    #[inline]
+    pub(crate) fn arrays(&self) -> &[Box<dyn Array>] {
+        self.arrays.as_deref().map_or(&[], |arrays| arrays)
+    }
+
+    fn arrays_mut(&mut self) -> &mut Arrays {
+        self.arrays.get_or_insert_default()
+    }
+
+    fn slot(&self, slot: u32) -> Slot {
+        *self.set.slots.borrow().get(slot)
+    }
+
+    /// The array of a slot's source, and the position in it.
+    pub(crate) fn find(&self, slot: u32) -> (&dyn Array, u32) {
+        let slot = self.slot(slot);
+        (&*self.arrays()[usize::from(slot.array)], slot.at)
+    }
+
+    /// Polls every promoted source once, beginning at `start`; breaks if `yes` does, with the place where the next round
+    /// goes on.
+    #[inline]
+    pub(crate) fn round(&self, start: Start, yes: &mut Yes<'_>) -> ControlFlow<Start> {
+        if let [array] = self.arrays()
+            && start.at == 0
+        {
+            return self.place_of(array.round(self.set, 0, usize::MAX, yes));
+        }
+        self.round_in_turn(start, yes)
+    }
+
+    #[inline(never)]
+    fn round_in_turn(&self, start: Start, yes: &mut Yes<'_>) -> ControlFlow<Start> {
+        let arrays = self.arrays();
+        let count = arrays.len();
+        let first = start.array.min(count);
+        for index in (first..count).chain(0..first) {
+            let from = if index == first { start.at } else { 0 };
+            self.place_of(arrays[index].round(self.set, from, usize::MAX, yes))?;
+        }
+        match arrays.get(first) {
+            Some(array) => self.place_of(array.round(self.set, 0, start.at, yes)),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    #[inline]
+    fn place_of(&self, round: ControlFlow<u32>) -> ControlFlow<Start> {
+        round.map_break(|slot| {
+            let slot = self.slot(slot);
+            Start {
+                array: usize::from(slot.array),
+                at: slot.at as usize,
+            }
+        })
+    }
+
+    /// Calls `each` with the slots of the promoted sources.
+    pub(crate) fn visit(&self, mut each: impl FnMut(u32)) {
+        for array in self.arrays() {
+            (0..array.promoted()).for_each(|at| each(array.slot(at)));
+        }
+    }
+
+    /// Puts a source into the array of its type, in the place of the slot's former one if there is one.
+    pub(crate) fn place<S: Source>(&mut self, slot: u32, source: S) {
+        let known = self.slot(slot);
+        if known.flags().has_any(Flags::GONE) {
+            return;
+        }
+        let (number, array) = of_type::<S>(self.arrays_mut());
+        if known.at != NONE && known.array == number {
+            let former = array.replace(known.at, source);
+            self.placed(slot, number, known.at);
+            drop(former);
+            return;
+        }
+        let at = array.push(slot, source);
+        let former = (known.at != NONE).then(|| self.detach(slot));
+        self.placed(slot, number, at);
+        if let Some(former) = former {
+            self.arrays_mut()[former].pop();
+        }
+    }
+
+    fn placed(&mut self, slot: u32, array: u16, at: u32) {
+        let mut slots = self.set.slots.borrow_mut();
+        let entry = slots.get_mut(slot);
+        (entry.array, entry.at) = (array, at);
+        slots.edit(slot, |flags| flags.without(Flags::ABSENT));
+        drop(slots);
+        self.settle(slot);
+    }
+
+    /// Brings a slot's source to where its flags say: among the promoted ones, among the others, or out of its array.
+    pub(crate) fn settle(&mut self, slot: u32) {
+        step();
+        let known = self.slot(slot);
+        if known.flags().has_any(Flags::FREE) {
+            return;
+        }
+        let is_gone = known.flags().has_any(Flags::GONE);
+        if known.at == NONE {
+            if is_gone {
+                self.set.slots.borrow_mut().release(slot);
+            }
+            return;
+        }
+        if is_gone {
+            let array = self.detach(slot);
+            self.set.slots.borrow_mut().release(slot);
+            // Its drop may do anything, also panic.
+            self.arrays_mut()[array].pop();
+        } else {
+            self.promote(slot, known.flags().is_promoted());
+        }
+    }
+
+    /// Makes a slot's source the last one of its array, whose number is returned.
+    fn detach(&mut self, slot: u32) -> usize {
+        self.promote(slot, false);
+        let known = self.slot(slot);
+        let array = usize::from(known.array);
+        let last = self.arrays()[array].len() - 1;
+        self.swap(array, known.at as usize, last);
+        self.set.slots.borrow_mut().get_mut(slot).at = NONE;
+        array
+    }
+
+    /// Moves a slot's source into the promoted part of its array, or out of it.
+    fn promote(&mut self, slot: u32, promoted: bool) {
+        let known = self.slot(slot);
+        let (index, at) = (usize::from(known.array), known.at as usize);
+        let array = &mut self.arrays_mut()[index];
+        let border = array.promoted();
+        if (at < border) == promoted {
+            return;
+        }
+        let (place, border) = if promoted {
+            (border, border + 1)
+        } else {
+            (border - 1, border - 1)
+        };
+        array.set_promoted(border);
+        self.swap(index, at, place);
+    }
+
+    fn swap(&mut self, array: usize, one: usize, other: usize) {
+        let set = self.set;
+        let array = &mut self.arrays_mut()[array];
+        array.swap(one, other);
+        let mut slots = set.slots.borrow_mut();
+        for at in [one, other] {
+            slots.get_mut(array.slot(at)).at = at as u32;
+        }
+    }
+
+    /// Makes the changes that were left, with those that are left meanwhile.
+    fn make_changes(&mut self) {
+        loop {
+            let Some(change) = self.set.next_change() else {
+                break;
+            };
+            match change {
+                Change::Settle(slot) => self.settle(slot),
+                Change::Place(slot, source) => source.place(self, slot),
+            }
+        }
+        self.set.review_care();
+    }
+
+    /// As [`make_changes`](Self::make_changes); the arrays go back also if a source panics when it is dropped.
+    #[cold]
+    fn change_and_put_back(&mut self) {
+        struct Back<'a, 'b>(&'b mut Walk<'a>);
+        impl Drop for Back<'_, '_> {
+            fn drop(&mut self) {
+                self.0.put_back();
+            }
+        }
+        Back(self).0.make_changes();
+    }
+
+    #[inline]
+    fn put_back(&mut self) {
+        let arrays = self.arrays.take().map(ManuallyDrop::into_inner);
+        let none = self.set.arrays.replace(arrays);
+        std::mem::forget(none);
+        self.set.leave_call();
+    }
+}
+
+impl Drop for Walk<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.set.is_dirty() {
+            self.change_and_put_back();
+        } else {
+            self.put_back();
+        }
+    }
+}
