@@ -4,15 +4,25 @@
 //! sleeping, looks for work in user space first.
 //!
 //! ```
+//! use std::io::{ErrorKind, Write as _};
 //! use std::net::TcpListener;
 //! use std::time::Duration;
 //! use aio_context::{ClockId, Context, PollParams, Wait};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! let cx = Context::new()?; // ppoll, climbing to epoll when it pays
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! listener.set_nonblocking(true)?; // a handler must not wait
+//! # let address = listener.local_addr()?;
 //! let reg = cx
-//!     .on(TcpListener::bind("127.0.0.1:0")?) // owns the descriptor
-//!     .readable(|_listener, _cx| { /* accept until WouldBlock, watch the new ones */ })
+//!     .on(listener) // owns the descriptor
+//!     .readable(|listener, _cx| loop {
+//!         match listener.accept() {
+//!             Ok((mut client, _)) => drop(client.write_all(b"welcome")),
+//!             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+//!             Err(error) => break eprintln!("cannot accept: {error}"),
+//!         }
+//!     })
 //!     .watch()?;
 //! let tick = cx
 //!     .timer(ClockId::Monotonic, |_, timer| timer.arm_after(Duration::from_millis(100)))
@@ -27,6 +37,19 @@
 //! for _ in 0..3 {
 //!     cx.poll(Wait::Block)?;
 //! }
+//! # // Two clients, one after the other: each is welcomed, and the loop goes on.
+//! # let clients = std::thread::spawn(move || -> std::io::Result<()> {
+//! #     for _ in 0..2 {
+//! #         let mut welcome = String::new();
+//! #         std::io::Read::read_to_string(&mut std::net::TcpStream::connect(address)?, &mut welcome)?;
+//! #         assert_eq!(welcome, "welcome");
+//! #     }
+//! #     Ok(())
+//! # });
+//! # while !clients.is_finished() {
+//! #     cx.poll(Wait::Block)?; // the timer ends it every 100 ms
+//! # }
+//! # clients.join().unwrap()?;
 //! # drop((reg, tick)); Ok(()) }
 //! ```
 //!

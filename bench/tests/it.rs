@@ -5,10 +5,8 @@ use std::process::{Command, Output};
 use aio_tools::build;
 
 fn bench(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_aio-bench"))
-        .args(args)
-        .output()
-        .unwrap()
+    let output = Command::new(env!("CARGO_BIN_EXE_aio-bench")).args(args).output();
+    output.unwrap_or_else(|why| panic!("cannot start aio-bench: {why}"))
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl Progress {
 
     fn stage(&self, text: String) {
         if self.0.is_hidden() {
-            println!("{text}");
+            eprintln!("{text}");
         }
         self.0.set_message(text);
     }

@@ -4,6 +4,7 @@ use aio_tools::report::{median, range};
 
 use crate::row::{Cell, Row, cells, figures, ratios};
 use crate::server::{BLOCKD, DISK, PEER, PEER_AIO, PEER_NULL};
+use crate::summary::peers;
 
 pub(crate) fn print(rows: &[Row]) {
     println!(
@@ -105,9 +106,9 @@ fn comparisons(rows: &[Row]) -> Vec<(String, Cell, Cell)> {
         list.push((text, none.beside(most_idle), none.clone()));
     }
     for ours in all.iter().filter(|cell| cell.server == BLOCKD) {
-        for peer in [PEER, PEER_NULL] {
+        for (peer, polling) in peers(ours.polling) {
             let text = format!("{BLOCKD} over {peer}, {}, {}", ours.polling, ours.work());
-            list.push((text, ours.clone(), ours.by(peer, ours.polling)));
+            list.push((text, ours.clone(), ours.by(peer, polling)));
         }
     }
     list

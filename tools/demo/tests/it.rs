@@ -30,7 +30,8 @@ fn blockd() -> PathBuf {
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    shell::run(&mut cargo).unwrap();
+    let built = shell::run(&mut cargo);
+    assert!(built.is_ok(), "{built:?}");
     blockd
 }
 
