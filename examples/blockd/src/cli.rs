@@ -8,7 +8,7 @@ use aio_context::Policy;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
 
-use crate::disk::Source;
+use crate::disk::{Access, Source};
 
 /// More queues than this cannot be told apart by the protocol.
 pub const MOST_QUEUES: u16 = 256;
@@ -29,10 +29,12 @@ pub struct Args {
     ///
     /// path=FILE is an image file or block device, ram=SIZE a disk in memory, null=SIZE one that keeps nothing (to
     /// measure everything else). SIZE is in bytes, or with K, M, G, T (powers of 1024). A path cannot contain a comma.
+    ///
+    /// discard=off keeps what the client discards.
     #[arg(
         long = "export",
         required = true,
-        value_name = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly]"
+        value_name = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly][,discard=on|off]"
     )]
     pub exports: Vec<Export>,
 
@@ -99,6 +101,8 @@ pub struct Export {
     pub queues: u16,
     /// Whether writing is refused.
     pub readonly: bool,
+    /// Whether what the client discards is given back.
+    pub discard: bool,
 }
 
 impl Export {
@@ -110,6 +114,15 @@ impl Export {
             socket: socket.into(),
             queues: 1,
             readonly: false,
+            discard: true,
+        }
+    }
+
+    /// How its disk is opened.
+    pub(crate) fn access(&self) -> Access {
+        Access {
+            read_only: self.readonly,
+            discard: self.discard,
         }
     }
 }
@@ -133,6 +146,7 @@ impl FromStr for Export {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (mut source, mut socket, mut queues, mut readonly) = (None, None, 1, false);
+        let mut discard = true;
         for part in text.split(',') {
             let (key, value) = part
                 .split_once('=')
@@ -158,10 +172,14 @@ impl FromStr for Export {
                     readonly = true;
                     continue;
                 }
+                "discard" => {
+                    discard = parse_switch(key, needed()?)?;
+                    continue;
+                }
                 _ => {
                     return Err(format!(
                         "'{part}' is not known; an export is path=FILE, ram=SIZE or null=SIZE, then socket=PATH, \
-                         queues=N, readonly"
+                         queues=N, readonly, discard=on|off"
                     ));
                 }
             };
@@ -176,7 +194,16 @@ impl FromStr for Export {
             socket,
             queues,
             readonly,
+            discard,
         })
+    }
+}
+
+fn parse_switch(key: &str, text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{key}={text}: {key}=on or {key}=off")),
     }
 }
 
@@ -270,6 +297,12 @@ mod tests {
             "null=512,socket=s".parse::<Export>().unwrap().source,
             Source::Null(512)
         );
+        let disk: Export = "path=a,socket=s,discard=off".parse().unwrap();
+        let expected = Export {
+            discard: false,
+            ..Export::new(Source::File("a".into()), "s")
+        };
+        assert_eq!(disk, expected);
     }
 
     #[test]
@@ -288,6 +321,7 @@ mod tests {
         assert!(error("ram=1M,socket=s,readonly=yes").contains("not known"));
         assert!(error("ram=1M,socket=s,colour=red").contains("colour=red"));
         assert!(error("").contains("not known"));
+        assert!(error("path=a,socket=s,discard").contains("needs a value"));
     }
 
     #[test]
