@@ -54,6 +54,9 @@ pub(crate) enum DiskError {
     /// The request's buffer does not exist.
     #[error(transparent)]
     Unmapped(#[from] Unmapped),
+    /// A flush failed before, and what was lost then is not known.
+    #[error("a flush of the image file failed before; it must be opened anew")]
+    FlushFailed,
     /// The file said no.
     #[error("the image file: {0}")]
     File(#[from] io::Error),
@@ -199,7 +202,7 @@ impl Disk {
     /// Makes what has been written survive a loss of power, where that means anything.
     ///
     /// # Errors
-    /// What the file says.
+    /// What the file says; after one failure, [`DiskError::FlushFailed`] for ever.
     pub(crate) fn flush(&self) -> Result<(), DiskError> {
         match &self.medium {
             Medium::File(image) if !self.access.read_only => image.flush(),

@@ -30,6 +30,8 @@ pub(super) struct Image {
     /// What a block device can do; `None` for a file.
     device: Option<BlockDevice>,
     buffer: RefCell<Vec<u8>>,
+    /// A flush has failed: what had been written before may be lost, and no later flush can tell.
+    flush_failed: Cell<bool>,
     /// The log says that a discard had no effect.
     discard_reported: Cell<bool>,
 }
@@ -80,6 +82,7 @@ impl Image {
             path: path.to_owned(),
             device,
             buffer: RefCell::default(),
+            flush_failed: Cell::default(),
             discard_reported: Cell::default(),
         })
     }
@@ -123,8 +126,21 @@ impl Image {
     }
 
     /// Has the system write everything to the medium.
+    ///
+    /// After a failure the system drops what it could not write and reports success the next time. So once a flush has
+    /// failed, all later ones do, until the image is opened anew and whoever does that had a look at it.
     pub(super) fn flush(&self) -> Result<(), DiskError> {
-        Ok(self.file.sync_data()?)
+        if self.flush_failed.get() {
+            return Err(DiskError::FlushFailed);
+        }
+        let Err(error) = self.file.sync_data() else {
+            return Ok(());
+        };
+        self.flush_failed.set(true);
+        tracing::error!(path = %self.path.display(), %error,
+            "a flush failed, and what was written since the one before may be lost; every flush of this image fails from \
+             now on. Check the medium and the image, then restart the daemon");
+        Err(error.into())
     }
 
     /// Whether a discard may have an effect.

@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::daemon::Daemon;
 
+mod c04_flush;
 mod c05_zeroes;
 mod c10_memory;
 mod c11_devices;
