@@ -30,11 +30,12 @@ pub struct Args {
     /// path=FILE is an image file or block device, ram=SIZE a disk in memory, null=SIZE one that keeps nothing (to
     /// measure everything else). SIZE is in bytes, or with K, M, G, T (powers of 1024). A path cannot contain a comma.
     ///
-    /// discard=off keeps what the client discards.
+    /// An image that looks like a container (qcow2, vmdk, ...) is refused; format=raw serves its bytes as they are. discard=off keeps what
+    /// the client discards.
     #[arg(
         long = "export",
         required = true,
-        value_name = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly][,discard=on|off]"
+        value_name = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly][,format=raw][,discard=on|off]"
     )]
     pub exports: Vec<Export>,
 
@@ -101,6 +102,8 @@ pub struct Export {
     pub queues: u16,
     /// Whether writing is refused.
     pub readonly: bool,
+    /// Whether an image is served as it is even if it looks like one of another format than raw.
+    pub raw: bool,
     /// Whether what the client discards is given back.
     pub discard: bool,
 }
@@ -114,6 +117,7 @@ impl Export {
             socket: socket.into(),
             queues: 1,
             readonly: false,
+            raw: false,
             discard: true,
         }
     }
@@ -122,6 +126,7 @@ impl Export {
     pub(crate) fn access(&self) -> Access {
         Access {
             read_only: self.readonly,
+            raw: self.raw,
             discard: self.discard,
         }
     }
@@ -146,7 +151,7 @@ impl FromStr for Export {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (mut source, mut socket, mut queues, mut readonly) = (None, None, 1, false);
-        let mut discard = true;
+        let (mut raw, mut discard) = (false, true);
         for part in text.split(',') {
             let (key, value) = part
                 .split_once('=')
@@ -176,10 +181,19 @@ impl FromStr for Export {
                     discard = parse_switch(key, needed()?)?;
                     continue;
                 }
+                "format" if needed()? == "raw" => {
+                    raw = true;
+                    continue;
+                }
+                "format" => {
+                    return Err(format!(
+                        "{part}: only raw images are served; qemu-img convert -O raw makes one of any other"
+                    ));
+                }
                 _ => {
                     return Err(format!(
                         "'{part}' is not known; an export is path=FILE, ram=SIZE or null=SIZE, then socket=PATH, \
-                         queues=N, readonly, discard=on|off"
+                         queues=N, readonly, format=raw, discard=on|off"
                     ));
                 }
             };
@@ -189,11 +203,15 @@ impl FromStr for Export {
         }
         let source = source.ok_or("the disk is missing: add path=FILE, ram=SIZE or null=SIZE")?;
         let socket = socket.ok_or("the socket is missing: add socket=PATH")?;
+        if !matches!(source, Source::File(_)) && raw {
+            return Err("format= is about an image; it needs path=FILE".into());
+        }
         Ok(Self {
             source,
             socket,
             queues,
             readonly,
+            raw,
             discard,
         })
     }
@@ -297,8 +315,9 @@ mod tests {
             "null=512,socket=s".parse::<Export>().unwrap().source,
             Source::Null(512)
         );
-        let disk: Export = "path=a,socket=s,discard=off".parse().unwrap();
+        let disk: Export = "path=a,socket=s,format=raw,discard=off".parse().unwrap();
         let expected = Export {
+            raw: true,
             discard: false,
             ..Export::new(Source::File("a".into()), "s")
         };
@@ -322,6 +341,8 @@ mod tests {
         assert!(error("ram=1M,socket=s,colour=red").contains("colour=red"));
         assert!(error("").contains("not known"));
         assert!(error("path=a,socket=s,discard").contains("needs a value"));
+        assert!(error("path=a,socket=s,format=qcow2").contains("convert -O raw"));
+        assert!(error("ram=1M,socket=s,format=raw").contains("needs path=FILE"));
     }
 
     #[test]

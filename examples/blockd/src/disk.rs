@@ -6,6 +6,7 @@
 
 mod block_device;
 mod clear;
+mod format;
 mod image;
 mod ram;
 mod sys;
@@ -74,6 +75,8 @@ enum Medium {
 pub(crate) struct Access {
     /// Writing is refused.
     pub(crate) read_only: bool,
+    /// An image is raw, whatever its bytes look like.
+    pub(crate) raw: bool,
     /// What is discarded is given back.
     pub(crate) discard: bool,
 }
@@ -84,6 +87,7 @@ impl Access {
     pub(crate) fn new(read_only: bool) -> Self {
         Self {
             read_only,
+            raw: false,
             discard: true,
         }
     }

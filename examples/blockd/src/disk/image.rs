@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::block_device::BlockDevice;
 use super::clear::{Cleared, Clearing, ZEROES};
+use super::format::must_be_raw;
 use super::sys::discard_blocks;
 use super::{Access, DiskError, SECTOR};
 use crate::chain::Bytes;
@@ -54,6 +55,9 @@ impl Image {
         let mut file = OpenOptions::new().read(true).write(writes).open(path)?;
         // A block device has no length but an end.
         let bytes = file.seek(SeekFrom::End(0))?;
+        if !access.raw {
+            must_be_raw(&file, bytes)?;
+        }
         if bytes < SECTOR {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
