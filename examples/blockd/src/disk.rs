@@ -8,6 +8,7 @@ mod block_device;
 mod clear;
 mod format;
 mod image;
+mod lock;
 mod ram;
 mod sys;
 
@@ -75,6 +76,8 @@ enum Medium {
 pub(crate) struct Access {
     /// Writing is refused.
     pub(crate) read_only: bool,
+    /// An image is locked against other users.
+    pub(crate) lock: bool,
     /// An image is raw, whatever its bytes look like.
     pub(crate) raw: bool,
     /// What is discarded is given back.
@@ -87,6 +90,7 @@ impl Access {
     pub(crate) fn new(read_only: bool) -> Self {
         Self {
             read_only,
+            lock: true,
             raw: false,
             discard: true,
         }

@@ -3,15 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::block_device::BlockDevice;
 use super::clear::{Cleared, Clearing, ZEROES};
 use super::format::must_be_raw;
+use super::lock::lock;
 use super::sys::discard_blocks;
 use super::{Access, DiskError, SECTOR};
 use crate::chain::Bytes;
@@ -41,7 +42,7 @@ impl Image {
     /// Opens it, and how many bytes it has.
     ///
     /// # Errors
-    /// What the system says to opening and reading, or that it cannot be served.
+    /// What the system says to opening, locking and reading, or that it cannot be served.
     pub(super) fn open(path: &Path, access: Access) -> io::Result<(Self, u64)> {
         // Opening a pipe would wait for its other end.
         let kind = std::fs::metadata(path)?.file_type();
@@ -52,7 +53,23 @@ impl Image {
             ));
         }
         let writes = !access.read_only;
-        let mut file = OpenOptions::new().read(true).write(writes).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(writes);
+        let exclusive = kind.is_block_device() && writes && access.lock;
+        if exclusive {
+            options.custom_flags(OFlags::EXCL.bits() as i32);
+        }
+        let mut file = options.open(path).map_err(|error| match error.raw_os_error() {
+            Some(libc::EBUSY) if exclusive => io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "it is mounted, or part of another device, or served already; end that, or name another one. ',lock=off' \
+                 serves it all the same, which destroys it if two write to it",
+            ),
+            _ => error,
+        })?;
+        if access.lock {
+            lock(&file, writes).map_err(|error| io::Error::new(io::ErrorKind::ResourceBusy, error))?;
+        }
         // A block device has no length but an end.
         let bytes = file.seek(SeekFrom::End(0))?;
         if !access.raw {

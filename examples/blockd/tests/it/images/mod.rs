@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::daemon::Daemon;
 
+mod c02_locks;
 mod c03_formats;
 mod c04_flush;
 mod c05_zeroes;
