@@ -1,8 +1,8 @@
 //! What is behind an export: an image file, memory, or nothing at all.
 //!
 //! A disk reads and writes within its size and nowhere else; it knows nothing of queues. File access is synchronous: the
-//! loop waits for it. Whoever calls keeps each transfer to [`STEP`] bytes; discards and write-zeroes, whose ranges may be
-//! terabytes, say after about as much work how far they have come.
+//! loop waits for it. Callers keep each transfer to [`STEP`] bytes. The range of a discard or write-zeroes may have terabytes;
+//! it is cleared in steps that take about as long.
 
 mod block_device;
 mod clear;
@@ -56,7 +56,7 @@ pub(crate) enum DiskError {
     /// The request's buffer does not exist.
     #[error(transparent)]
     Unmapped(#[from] Unmapped),
-    /// A flush failed before, and what was lost then is not known.
+    /// A flush failed before, and some data may be lost.
     #[error("a flush of the image file failed before; it must be opened anew")]
     FlushFailed,
     /// The file said no.

@@ -29,7 +29,7 @@ use crate::ring::{Ring, full_fence};
 
 /// So many requests are served before others get their turn.
 const REQUESTS_A_TURN: u32 = 128;
-/// So many bytes are moved, at most, before the last step of a turn, which moves as many again.
+/// A turn ends with the step that reaches so many bytes, and so moves less than twice as many.
 const BYTES_A_TURN: u64 = STEP;
 /// Completions are shown to the driver at least every so many requests: each time costs a transfer of a cache line that
 /// a spinning driver looks at.

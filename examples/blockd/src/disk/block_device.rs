@@ -33,7 +33,7 @@ impl BlockDevice {
         Ok(Some(Self {
             block: rustix::fs::ioctl_blksszget(file)?.into(),
             read_only: number(&device.join("ro")) == Some(1),
-            // A system that does not tell is tried: a discard without effect is no error.
+            // Without the limit, discards are tried: one without effect is no error.
             can_discard: limit(&device, "discard_max_bytes") != Some(0),
             can_zero: limit(&device, "write_zeroes_max_bytes").is_some_and(|most| most > 0),
         }))

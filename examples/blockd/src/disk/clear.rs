@@ -25,18 +25,6 @@ pub(crate) struct Cleared {
 }
 
 impl Cleared {
-    /// Given back, without touching the bytes.
-    pub(super) fn quickly(bytes: u64) -> Self {
-        let cost = (bytes / (GIVEN_BACK / STEP)).max(LEAST_COST);
-        Self { bytes, cost }
-    }
-
-    /// Given back within a hole.
-    pub(super) fn hole(bytes: u64) -> Self {
-        let cost = Self::quickly(bytes).cost.min(HOLE_COST);
-        Self { bytes, cost }
-    }
-
     /// Written.
     pub(super) fn by_hand(bytes: u64) -> Self {
         let cost = bytes.max(LEAST_COST);
@@ -48,6 +36,28 @@ impl Cleared {
         Self {
             bytes,
             cost: LEAST_COST,
+        }
+    }
+}
+
+/// Whole units that one step clears without writing them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    /// The first byte.
+    pub(super) from: u64,
+    /// Bytes.
+    pub(super) len: u64,
+    /// There is no data in it.
+    is_hole: bool,
+}
+
+impl Stretch {
+    /// What a step did that began at byte `at`, and cleared the stretch.
+    pub(super) fn cleared(self, at: u64) -> Cleared {
+        let cost = (self.len / (GIVEN_BACK / STEP)).max(LEAST_COST);
+        Cleared {
+            bytes: self.from + self.len - at,
+            cost: if self.is_hole { cost.min(HOLE_COST) } else { cost },
         }
     }
 }
@@ -68,39 +78,45 @@ impl Clearing {
         Self { at, len, unit }
     }
 
-    /// The first whole units, as many as one step takes: their first byte, and how many bytes they have.
-    pub(super) fn middle(&self) -> Option<(u64, u64)> {
-        self.units(GIVEN_BACK)
+    /// The first whole units, as many as one step takes.
+    pub(super) fn middle(&self) -> Option<Stretch> {
+        self.units(GIVEN_BACK, false)
     }
 
     /// Whether the range has more than so many bytes.
-    pub(super) fn is_longer_than(&self, count: u64) -> bool {
-        self.len > count
+    pub(super) fn is_longer_than(&self, len: u64) -> bool {
+        self.len > len
     }
 
-    /// As [`middle`](Self::middle), where there is no data before byte `data`. `None` if a step takes no more than usual.
-    pub(super) fn hole(&self, data: u64) -> Option<(u64, u64)> {
+    /// As [`middle`](Self::middle), where the file has a hole up to byte `data`. `None` if a step takes no more than usual.
+    pub(super) fn hole(&self, data: u64) -> Option<Stretch> {
         let before_data = Self {
             len: self.len.min(data.saturating_sub(self.at)),
             ..*self
         };
-        before_data.units(HOLE).filter(|(_, count)| *count > GIVEN_BACK)
+        before_data
+            .units(HOLE, true)
+            .filter(|stretch| stretch.len > GIVEN_BACK)
     }
 
     /// The first whole units, up to the next multiple of `most`.
-    fn units(&self, most: u64) -> Option<(u64, u64)> {
+    fn units(&self, most: u64, is_hole: bool) -> Option<Stretch> {
         let from = self.at.next_multiple_of(self.unit);
         let end = self.at + self.len;
         let stop = (from / most + 1) * most;
         let stop = stop.min(end / self.unit * self.unit);
-        (from < stop).then(|| (from, stop - from))
+        (from < stop).then(|| Stretch {
+            from,
+            len: stop - from,
+            is_hole,
+        })
     }
 
     /// How many bytes to write in a step: with `quick`, at most up to the first whole unit.
     pub(super) fn by_hand(&self, quick: bool) -> u64 {
         let most = self.len.min(STEP);
         match self.middle() {
-            Some((from, _)) if quick && from > self.at => most.min(from - self.at),
+            Some(stretch) if quick && stretch.from > self.at => most.min(stretch.from - self.at),
             _ => most,
         }
     }
@@ -127,10 +143,12 @@ mod tests {
             while next < end {
                 let step = Clearing::new(next, end - next, 4096);
                 let count = match step.middle() {
-                    Some((from, count)) if from == next => {
-                        assert!(from.is_multiple_of(4096) && count.is_multiple_of(4096));
-                        assert!(count <= GIVEN_BACK && Cleared::quickly(count).cost <= STEP);
-                        count
+                    Some(stretch) if stretch.from == next => {
+                        assert!(next.is_multiple_of(4096) && stretch.len.is_multiple_of(4096));
+                        assert!(stretch.len <= GIVEN_BACK);
+                        let cleared = stretch.cleared(next);
+                        assert!(cleared.cost <= STEP);
+                        cleared.bytes
                     }
                     _ => step.by_hand(true),
                 };
@@ -143,26 +161,33 @@ mod tests {
 
     #[test]
     fn c13_short_steps_are_not_free() {
-        assert_eq!(Cleared::quickly(512).cost, LEAST_COST);
+        let cost = |len, is_hole| {
+            let stretch = Stretch {
+                from: 1024,
+                len,
+                is_hole,
+            };
+            let cleared = stretch.cleared(512);
+            assert_eq!(cleared.bytes, 512 + len);
+            cleared.cost
+        };
+        assert_eq!(cost(512, false), LEAST_COST);
+        assert_eq!(cost(GIVEN_BACK, false), STEP);
+        assert_eq!(cost(512, true), LEAST_COST);
+        assert_eq!(cost(HOLE, true), HOLE_COST);
         assert_eq!(Cleared::by_hand(512).cost, LEAST_COST);
-        assert_eq!(Cleared::quickly(GIVEN_BACK).cost, STEP);
         assert_eq!(Cleared::by_hand(STEP).cost, STEP);
-        assert_eq!(Cleared::hole(512).cost, LEAST_COST);
-        assert_eq!(Cleared::hole(HOLE).cost, HOLE_COST);
     }
 
     #[test]
     fn c12_a_hole_is_taken_in_longer_steps() {
         let step = Clearing::new(512, 8 * HOLE, 512);
-        assert_eq!(step.hole(u64::MAX), Some((512, HOLE - 512)));
-        assert_eq!(step.hole(512 + 2 * GIVEN_BACK), Some((512, 2 * GIVEN_BACK)));
-        assert_eq!(
-            step.hole(GIVEN_BACK),
-            None,
-            "that is no more than a step with data"
-        );
-        assert_eq!(step.hole(512), None);
-        assert_eq!(step.hole(0), None);
+        let range = |data| step.hole(data).map(|stretch| (stretch.from, stretch.len));
+        assert_eq!(range(u64::MAX), Some((512, HOLE - 512)));
+        assert_eq!(range(512 + 2 * GIVEN_BACK), Some((512, 2 * GIVEN_BACK)));
+        assert_eq!(range(GIVEN_BACK), None, "that is no more than a step with data");
+        assert_eq!(range(512), None);
+        assert_eq!(range(0), None);
         assert_eq!(Clearing::new(HOLE - 512, 1024, 512).hole(u64::MAX), None);
     }
 }

@@ -40,9 +40,8 @@ const LAST: [Mark; 1] = [mark("vpc", 0, b"conectix")];
 /// The image is a container.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it is a {format} image by its {place} bytes, and a guest would see and overwrite the container instead of the disk in \
-     it; qemu-img convert -O raw makes a raw image of it. If it is a raw image (a guest can write such bytes as well), \
-     ',format=raw' serves it as it is"
+    "its {place} bytes are those of a {format} image, and only raw images are served: convert it (qemu-img convert -O raw). \
+     A guest can write such bytes to a raw image as well; if that is what it is, add ',format=raw'"
 )]
 pub(super) struct NotRaw {
     format: &'static str,
@@ -97,7 +96,7 @@ mod tests {
             image[mark.at..mark.at + mark.bytes.len()].copy_from_slice(mark.bytes);
             let error = judge(&image).unwrap_err().to_string();
             assert!(
-                error.contains(&format!("a {} image by its first", mark.format)),
+                error.contains(&format!("first bytes are those of a {} image", mark.format)),
                 "{error}"
             );
             assert!(error.contains("format=raw"), "{error}");

@@ -10,7 +10,7 @@ use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::block_device::BlockDevice;
-use super::clear::{Cleared, Clearing, ZEROES};
+use super::clear::{Cleared, Clearing, Stretch, ZEROES};
 use super::format::must_be_raw;
 use super::lock::lock;
 use super::sys::discard_blocks;
@@ -62,8 +62,8 @@ impl Image {
         let mut file = options.open(path).map_err(|error| match error.raw_os_error() {
             Some(libc::EBUSY) if exclusive => io::Error::new(
                 io::ErrorKind::ResourceBusy,
-                "it is mounted, or part of another device, or served already; end that, or name another one. ',lock=off' \
-                 serves it all the same, which destroys it if two write to it",
+                "it is mounted, part of another device, or served already; end that, or name another device. ',lock=off' \
+                 serves it regardless, and two writers destroy it",
             ),
             _ => error,
         })?;
@@ -148,8 +148,8 @@ impl Image {
 
     /// Has the system write everything to the medium.
     ///
-    /// After a failure the system drops what it could not write and reports success the next time. So once a flush has
-    /// failed, all later ones do, until the image is opened anew and whoever does that had a look at it.
+    /// After a failure the system drops the data that it could not write, and reports success the next time. So once a
+    /// flush has failed, all later ones fail as well, until the image is opened anew.
     pub(super) fn flush(&self) -> Result<(), DiskError> {
         if self.flush_failed.get() {
             return Err(DiskError::FlushFailed);
@@ -159,8 +159,8 @@ impl Image {
         };
         self.flush_failed.set(true);
         tracing::error!(path = %self.path.display(), %error,
-            "a flush failed, and what was written since the one before may be lost; every flush of this image fails from \
-             now on. Check the medium and the image, then restart the daemon");
+            "a flush failed, and data written since the one before may be lost; every flush of this image fails from now on. \
+             Check the medium and the image, then restart the daemon");
         Err(error.into())
     }
 
@@ -169,42 +169,40 @@ impl Image {
         self.device.is_none_or(|device| device.can_discard)
     }
 
-    /// Gives back the beginning of the range. Where that does not work the contents stay, which is no error.
+    /// Gives back the beginning of the range. If that does not work, the contents stay, which is no error.
     pub(super) fn discard(&self, at: u64, len: u64) -> Cleared {
-        let unit = self.device.map_or(1, |device| device.block);
-        let Some(((from, count), cleared)) = self.next_stretch(Clearing::new(at, len, unit), true) else {
+        let Some(stretch) = self.next_to_give_back(self.clearing(at, len)) else {
             return Cleared::nothing(len);
         };
         let discarded = match self.device {
-            Some(_) => discard_blocks(&self.file, from, count),
-            None => allocate(&self.file, HOLE, from, count),
+            Some(_) => discard_blocks(&self.file, stretch.from, stretch.len),
+            None => allocate(&self.file, HOLE, stretch.from, stretch.len),
         };
         if let Err(error) = discarded
             && !self.discard_reported.replace(true)
         {
             tracing::warn!(path = %self.path.display(), %error, "discards have no effect on this image");
         }
-        cleared(from + count - at)
+        stretch.cleared(at)
     }
 
     /// Zeroes the beginning of the range; `unmap` allows to give it back.
     ///
-    /// Whatever the system says to the quick ways, writing decides: the range reads as zeroes, or writing it failed.
+    /// If the system refuses the quick ways, for whatever reason, zeroes are written, and the result of that counts.
     pub(super) fn write_zeroes(&self, at: u64, len: u64, unmap: bool) -> io::Result<Cleared> {
-        let unit = self.device.map_or(1, |device| device.block);
-        let step = Clearing::new(at, len, unit);
-        if let Some(((from, count), cleared)) = self.next_stretch(step, unmap)
-            && from == at
-            && unmap
-            && self.unmap(from, count)
+        let step = self.clearing(at, len);
+        if unmap
+            && let Some(stretch) = self.next_to_give_back(step)
+            && stretch.from == at
+            && self.unmap(at, stretch.len)
         {
-            return Ok(cleared(count));
+            return Ok(stretch.cleared(at));
         }
-        if let Some((from, count)) = step.middle()
-            && from == at
-            && self.zero_quickly(from, count)
+        if let Some(stretch) = step.middle()
+            && stretch.from == at
+            && self.zero_quickly(at, stretch.len)
         {
-            return Ok(Cleared::quickly(count));
+            return Ok(stretch.cleared(at));
         }
         let count = step.by_hand(true);
         let mut done = 0;
@@ -216,18 +214,17 @@ impl Image {
         Ok(Cleared::by_hand(count))
     }
 
-    /// The whole units that come next, and what clearing them counts as. A file with a hole there allows for a longer step.
-    fn next_stretch(&self, step: Clearing, unmap: bool) -> Option<((u64, u64), fn(u64) -> Cleared)> {
-        let (from, count) = step.middle()?;
-        let is_large = step.is_longer_than(count);
-        if unmap
-            && is_large
-            && self.device.is_none()
-            && let Some(stretch) = step.hole(self.next_data(from))
-        {
-            return Some((stretch, Cleared::hole));
+    fn clearing(&self, at: u64, len: u64) -> Clearing {
+        Clearing::new(at, len, self.device.map_or(1, |device| device.block))
+    }
+
+    /// The whole units that the next step gives back: many at once, where a file has a hole already.
+    fn next_to_give_back(&self, step: Clearing) -> Option<Stretch> {
+        let usual = step.middle()?;
+        if self.device.is_some() || !step.is_longer_than(usual.len) {
+            return Some(usual);
         }
-        Some(((from, count), Cleared::quickly))
+        step.hole(self.next_data(usual.from)).or(Some(usual))
     }
 
     /// Where the file has data, from a byte on.
@@ -240,7 +237,7 @@ impl Image {
         }
     }
 
-    /// Makes a hole; false if the system does not do that, for whatever reason.
+    /// Makes a hole; false if the system refuses.
     fn unmap(&self, at: u64, len: u64) -> bool {
         // A hole behind the end would not make a shrunk file longer, as writing does.
         let is_inside =
@@ -248,7 +245,7 @@ impl Image {
         is_inside() && allocate(&self.file, HOLE, at, len).is_ok()
     }
 
-    /// Zeroes whole units without writing them; false if the system does not do that, for whatever reason.
+    /// Zeroes whole units without writing them; false if the system refuses.
     fn zero_quickly(&self, at: u64, len: u64) -> bool {
         // Of a block device that cannot zero by itself, the kernel would write all of it in one go.
         let is_quick = self.device.is_none_or(|device| device.can_zero);

@@ -39,8 +39,8 @@ const NOT_SHARED: [Permission; 2] = [Permission::Write, Permission::Resize];
 pub(super) enum LockError {
     /// Another user of the image stands against it.
     #[error(
-        "{user} {conflict}; end that, or name another image. ',lock=off' serves it all the same, which destroys it if two \
-         write to it"
+        "{user} {conflict}; end it, or name another image. ',lock=off' serves the image regardless, and two writers destroy \
+         it"
     )]
     Taken {
         /// Which process, as far as the system tells.
@@ -49,7 +49,7 @@ pub(super) enum LockError {
         conflict: &'static str,
     },
     /// The system could not be asked.
-    #[error("its file system does not lock it ({0}); ',lock=off' serves it without a lock")]
+    #[error("it cannot be locked on its file system ({0}); ',lock=off' serves it without a lock")]
     Impossible(#[source] io::Error),
 }
 
@@ -76,19 +76,19 @@ pub(super) fn lock(file: &File, writes: bool) -> Result<(), LockError> {
             }
         }
     }
-    for permission in held {
-        let conflict = match permission {
-            Permission::Write => "uses it and does not allow others to write",
-            _ => "uses it and does not allow others to read",
-        };
-        must_be_free(file, UNSHARED + *permission as i64, conflict)?;
-    }
     for permission in NOT_SHARED {
         let conflict = match permission {
             Permission::Resize => "may change its size",
             _ => "has it open for writing",
         };
         must_be_free(file, HELD + permission as i64, conflict)?;
+    }
+    for permission in held {
+        let conflict = match permission {
+            Permission::Write => "has it open and allows no other program to write",
+            _ => "has it open and allows no other program to read",
+        };
+        must_be_free(file, UNSHARED + *permission as i64, conflict)?;
     }
     Ok(())
 }

@@ -49,25 +49,25 @@ impl Ram {
     /// Gives the whole pages of the range back to the system.
     pub(super) fn discard(&self, at: u64, len: u64) -> Cleared {
         let step = Clearing::new(at, len, page_size());
-        let Some((from, count)) = step.middle() else {
+        let Some(stretch) = step.middle() else {
             return Cleared::nothing(len);
         };
         // A failure leaves the pages as they are, as a discard may.
-        if let Err(error) = give_back(&self.map, from as usize, count as usize) {
+        if let Err(error) = give_back(&self.map, stretch.from as usize, stretch.len as usize) {
             tracing::debug!(%error, "memory cannot be given back");
         }
-        Cleared::quickly(from + count - at)
+        stretch.cleared(at)
     }
 
     /// Zeroes the beginning of the range; pages are given back where that is allowed and possible.
     pub(super) fn write_zeroes(&self, at: u64, len: u64, unmap: bool) -> io::Result<Cleared> {
         let step = Clearing::new(at, len, page_size());
         if unmap
-            && let Some((from, count)) = step.middle()
-            && from == at
-            && give_back(&self.map, at as usize, count as usize).is_ok()
+            && let Some(stretch) = step.middle()
+            && stretch.from == at
+            && give_back(&self.map, at as usize, stretch.len as usize).is_ok()
         {
-            return Ok(Cleared::quickly(count));
+            return Ok(stretch.cleared(at));
         }
         let count = step.by_hand(unmap);
         let mut done = 0;

@@ -6,23 +6,12 @@ use crate::daemon::Daemon;
 use crate::process::complaint;
 
 /// What qemu-img makes: format, what it is called, and options.
-const FORMATS: [(&str, &[&str]); 9] = [
+const FORMATS: [(&str, &[&str]); 8] = [
     ("qcow2", &["-f", "qcow2"]),
     ("vmdk", &["-f", "vmdk"]),
     ("vmdk", &["-f", "vmdk", "-o", "subformat=monolithicFlat"]),
     ("vhdx", &["-f", "vhdx"]),
     ("vdi", &["-f", "vdi"]),
-    (
-        "luks",
-        &[
-            "-f",
-            "luks",
-            "--object",
-            "secret,id=s,data=x",
-            "-o",
-            "key-secret=s,iter-time=10",
-        ],
-    ),
     ("qed", &["-f", "qed"]),
     ("vpc", &["-f", "vpc"]),
     ("vpc", &["-f", "vpc", "-o", "subformat=fixed"]),
@@ -52,7 +41,7 @@ fn c3_containers_are_refused() {
             let export = format!("{},socket={}{more}", image.disk(), image.socket("a.sock"));
             let said = complaint(&["--export", &export]);
             assert!(
-                said.contains(&format!("it is a {format} image")),
+                said.contains(&format!("those of a {format} image")),
                 "{format}: {said}"
             );
             assert!(
@@ -80,6 +69,18 @@ fn c3_containers_are_refused() {
     }
 }
 
+/// An encrypted image, which takes qemu-img seconds to make: its first bytes will do.
+#[test]
+fn c3_an_encrypted_image_is_refused() {
+    let image = Image::new(0);
+    let header = [&b"LUKS\xba\xbe\0\x02"[..], &[0; 4088]].concat();
+    std::fs::write(image.path(), header).unwrap();
+    let export = format!("{},socket={}", image.disk(), image.socket("a.sock"));
+    let said = complaint(&["--export", &export]);
+    assert!(said.contains("those of a luks image"), "{said}");
+    Daemon::start(&(image.disk() + ",format=raw"), &[]).stop();
+}
+
 /// A guest writes the mark of a container to its raw disk: the image is served as long as the daemon lives, and afterwards
 /// only to somebody who says that it is raw.
 #[test]
@@ -95,7 +96,7 @@ fn c3_a_guest_can_make_its_disk_look_like_a_container() {
     daemon.stop();
     let export = format!("{},socket={}", image.disk(), image.socket("a.sock"));
     let said = complaint(&["--export", &export]);
-    assert!(said.contains("a guest can write such bytes"), "{said}");
+    assert!(said.contains("guest can write such bytes"), "{said}");
     let daemon = Daemon::start(&(image.disk() + ",format=raw"), &[]);
     let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
     assert_eq!(client.read(0, 0, 512).unwrap(), sector);

@@ -43,7 +43,7 @@ fn c12_a_terabyte_is_discarded_in_one_request() {
         let ranges = (0..256).flat_map(|index| {
             let sectors = 4 * GIB / 512;
             let start = (index * sectors).to_le_bytes();
-            [start, (sectors | u64::from(flags) << 32).to_le_bytes()].concat()
+            [start, (sectors | (u64::from(flags) << 32)).to_le_bytes()].concat()
         });
         raw.put(DATA, &ranges.collect::<Vec<u8>>());
         assert_eq!(raw.request(kind, 0, &[(DATA, 4096)], 0), 0);

@@ -104,13 +104,13 @@ fn buffers(bytes: u64) -> Vec<(u64, u32)> {
 fn c13_long_transfers_leave_turns_to_others() {
     let image = Image::new(2 << 30);
     for (source, len) in [
-        (Source::File(image.path()), 1 << 30),
+        (Source::File(image.path()), 256 * MIB),
         (Source::Null(2 << 30), 1 << 30),
-        (Source::Ram(2 << 30), 128 * MIB),
+        (Source::Ram(2 << 30), 64 * MIB),
     ] {
         let mut driven = Driven::new(&[source.clone(), Source::Ram(1 << 20)]);
-        for (kind, flags, len) in [(0, WRITE, len), (1, 0, 128 * MIB)] {
-            let one = [(LARGE, (128 * MIB) as u32)];
+        for (kind, flags, len) in [(0, WRITE, len), (1, 0, 32 * MIB)] {
+            let one = [(LARGE, len.min(128 * MIB) as u32)];
             let many = buffers(len);
             let lists = [&one[..], &many[..]];
             for list in lists {
@@ -152,7 +152,7 @@ fn c13_long_clears_leave_turns_to_others() {
             }
             let ranges = (0..4).flat_map(|index| {
                 let start = (index * len / 512).to_le_bytes();
-                [start, (len / 512 | flags << 32).to_le_bytes()].concat()
+                [start, ((len / 512) | (flags << 32)).to_le_bytes()].concat()
             });
             let long = &mut driven.clients[0];
             long.put(DATA, &ranges.collect::<Vec<u8>>());
@@ -172,9 +172,15 @@ fn c13_long_clears_leave_turns_to_others() {
 fn c13_steps_put_every_byte_where_it_belongs() {
     const LEN: usize = 5 * MIB as usize + 512 * 3;
     let image = Image::new(8 * MIB);
-    for source in [Source::File(image.path()), Source::Ram(8 * MIB)] {
+    let polling = Duration::from_millis(1);
+    for (source, poll_max) in [
+        (Source::File(image.path()), Duration::ZERO),
+        (Source::Ram(8 * MIB), Duration::ZERO),
+        (Source::Ram(8 * MIB), polling),
+    ] {
         let directory = tempfile::tempdir().unwrap();
         let mut args = Args::try_parse_from(["blockd", "--export", "ram=1M,socket=s"]).unwrap();
+        args.poll_max = poll_max;
         args.exports = vec![Export::new(source, directory.path().join("a"))];
         let (ready, is_ready) = std::sync::mpsc::channel();
         let socket = args.exports[0].socket.clone();
