@@ -8,7 +8,7 @@ use aio_context::Policy;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
 
-use crate::disk::Source;
+use crate::disk::{Access, Source};
 
 /// More queues than this cannot be told apart by the protocol.
 pub const MOST_QUEUES: u16 = 256;
@@ -29,10 +29,14 @@ pub struct Args {
     ///
     /// path=FILE is an image file or block device, ram=SIZE a disk in memory, null=SIZE one that keeps nothing (to
     /// measure everything else). SIZE is in bytes, or with K, M, G, T (powers of 1024). A path cannot contain a comma.
+    ///
+    /// An image is locked so that no other program writes to it (QEMU keeps to that); lock=off leaves that out. An image that
+    /// looks like a container (qcow2, vmdk, ...) is refused; format=raw serves its bytes as they are. discard=off keeps what
+    /// the client discards.
     #[arg(
         long = "export",
         required = true,
-        value_name = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly]"
+        value_name = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly][,lock=on|off][,format=raw][,discard=on|off]"
     )]
     pub exports: Vec<Export>,
 
@@ -99,6 +103,12 @@ pub struct Export {
     pub queues: u16,
     /// Whether writing is refused.
     pub readonly: bool,
+    /// Whether an image is locked against other programs that would write to it.
+    pub lock: bool,
+    /// Whether an image is served as it is even if it looks like one of another format than raw.
+    pub raw: bool,
+    /// Whether what the client discards is given back.
+    pub discard: bool,
 }
 
 impl Export {
@@ -110,6 +120,19 @@ impl Export {
             socket: socket.into(),
             queues: 1,
             readonly: false,
+            lock: true,
+            raw: false,
+            discard: true,
+        }
+    }
+
+    /// How its disk is opened.
+    pub(crate) fn access(&self) -> Access {
+        Access {
+            read_only: self.readonly,
+            lock: self.lock,
+            raw: self.raw,
+            discard: self.discard,
         }
     }
 }
@@ -133,6 +156,7 @@ impl FromStr for Export {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (mut source, mut socket, mut queues, mut readonly) = (None, None, 1, false);
+        let (mut lock, mut raw, mut discard) = (None, false, true);
         for part in text.split(',') {
             let (key, value) = part
                 .split_once('=')
@@ -158,10 +182,27 @@ impl FromStr for Export {
                     readonly = true;
                     continue;
                 }
+                "lock" => {
+                    lock = Some(parse_switch(key, needed()?)?);
+                    continue;
+                }
+                "discard" => {
+                    discard = parse_switch(key, needed()?)?;
+                    continue;
+                }
+                "format" if needed()? == "raw" => {
+                    raw = true;
+                    continue;
+                }
+                "format" => {
+                    return Err(format!(
+                        "{part}: only raw images are served; qemu-img convert -O raw makes one of any other"
+                    ));
+                }
                 _ => {
                     return Err(format!(
                         "'{part}' is not known; an export is path=FILE, ram=SIZE or null=SIZE, then socket=PATH, \
-                         queues=N, readonly"
+                         queues=N, readonly, lock=on|off, format=raw, discard=on|off"
                     ));
                 }
             };
@@ -171,12 +212,26 @@ impl FromStr for Export {
         }
         let source = source.ok_or("the disk is missing: add path=FILE, ram=SIZE or null=SIZE")?;
         let socket = socket.ok_or("the socket is missing: add socket=PATH")?;
+        if !matches!(source, Source::File(_)) && (lock.is_some() || raw) {
+            return Err("lock= and format= are about an image; they need path=FILE".into());
+        }
         Ok(Self {
             source,
             socket,
             queues,
             readonly,
+            lock: lock.unwrap_or(true),
+            raw,
+            discard,
         })
+    }
+}
+
+fn parse_switch(key: &str, text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{key}={text}: {key}=on or {key}=off")),
     }
 }
 
@@ -270,6 +325,15 @@ mod tests {
             "null=512,socket=s".parse::<Export>().unwrap().source,
             Source::Null(512)
         );
+        let disk: Export = "path=a,socket=s,lock=off,format=raw,discard=off".parse().unwrap();
+        let expected = Export {
+            lock: false,
+            raw: true,
+            discard: false,
+            ..Export::new(Source::File("a".into()), "s")
+        };
+        assert_eq!(disk, expected);
+        assert!("path=a,socket=s,lock=on".parse::<Export>().unwrap().lock);
     }
 
     #[test]
@@ -288,6 +352,11 @@ mod tests {
         assert!(error("ram=1M,socket=s,readonly=yes").contains("not known"));
         assert!(error("ram=1M,socket=s,colour=red").contains("colour=red"));
         assert!(error("").contains("not known"));
+        assert!(error("path=a,socket=s,lock=yes").contains("lock=on or lock=off"));
+        assert!(error("path=a,socket=s,discard").contains("needs a value"));
+        assert!(error("path=a,socket=s,format=qcow2").contains("convert -O raw"));
+        assert!(error("ram=1M,socket=s,format=raw").contains("need path=FILE"));
+        assert!(error("ram=1M,socket=s,lock=on").contains("need path=FILE"));
     }
 
     #[test]

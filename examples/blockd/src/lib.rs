@@ -18,6 +18,8 @@
 //!
 //! # Limitations
 //! - Image files are read and written synchronously: a slow file delays all exports of the daemon.
+//! - The lock of an image holds against QEMU, other hypervisors and this daemon. It does not hold against programs that take
+//!   no locks, and not against access to the same bytes by another name, such as a loop device over the image.
 //! - Eventfds are made non-blocking when a client hands them over. A client that makes its own blocking again, and fills it
 //!   (call) or empties it (kick) just before it is used, makes the daemon wait: no system call writes to an eventfd
 //!   whatever its flags. Give sockets to clients you trust that far.

@@ -189,7 +189,7 @@ fn no_socket_twice(args: &Args) -> anyhow::Result<()> {
 }
 
 fn open(export: &Export) -> anyhow::Result<Disk> {
-    Disk::open(&export.source, export.readonly).map_err(|error| {
+    Disk::open_for(&export.source, export.access()).map_err(|error| {
         let what = match &export.source {
             Source::File(path) => cannot_open(path, export.readonly, error.kind()),
             Source::Ram(bytes) | Source::Null(bytes) => {

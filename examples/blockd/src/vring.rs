@@ -20,16 +20,17 @@ use aio_context::{Context, Handler, Pollable};
 use rustix::io::Errno;
 
 use crate::chain::Chain;
+use crate::disk::STEP;
 use crate::guard;
 use crate::link::Link;
 use crate::memory::Memory;
-use crate::request::{Broken, Device};
+use crate::request::{Broken, Device, Progress};
 use crate::ring::{Ring, full_fence};
 
 /// So many requests are served before others get their turn.
 const REQUESTS_A_TURN: u32 = 128;
-/// So many bytes are moved before others get their turn.
-const BYTES_A_TURN: u64 = 4 * 1024 * 1024;
+/// A turn ends with the step that reaches so many bytes, and so moves less than twice as many.
+const BYTES_A_TURN: u64 = STEP;
 /// Completions are shown to the driver at least every so many requests: each time costs a transfer of a cache line that
 /// a spinning driver looks at.
 const PUBLISH_EVERY: u16 = 8;
@@ -65,6 +66,8 @@ pub(crate) struct Vring {
     polled: Cell<bool>,
     /// It broke or was stopped: the ring is not to be touched.
     dead: Cell<bool>,
+    /// How far the request at `next_available` has come, if it takes more than one step.
+    progress: Cell<Progress>,
     /// The next entry of the used ring to fill.
     next_used: Cell<u16>,
     /// Up to where the driver was asked whether it wants a call.
@@ -90,6 +93,7 @@ impl Vring {
             next_available: Cell::new(base),
             polled: Cell::new(false),
             dead: Cell::new(false),
+            progress: Cell::default(),
             next_used: Cell::new(next_used),
             asked: Cell::new(next_used),
             complaints: Cell::new(0),
@@ -185,9 +189,14 @@ impl Vring {
             }
             let mut used = self.next_used.get();
             for next in (0..pending).map(|ahead| next.wrapping_add(ahead)) {
-                if let Err(broken) = self.serve_one(&mut chain, next, used, turn) {
-                    self.ring.publish(used);
-                    return Err(broken);
+                match self.serve_one(&mut chain, next, used, turn) {
+                    Ok(true) => {}
+                    // The rest of it comes first in the next turn.
+                    Ok(false) => break,
+                    Err(broken) => {
+                        self.ring.publish(used);
+                        return Err(broken);
+                    }
                 }
                 used = used.wrapping_add(1);
                 self.next_available.set(next.wrapping_add(1));
@@ -207,8 +216,9 @@ impl Vring {
         served
     }
 
+    /// Does a step of one request; false if there is more to do for it.
     #[inline]
-    fn serve_one(&self, chain: &mut Chain, next: u16, used: u16, turn: &mut Turn) -> Result<(), GivenUp> {
+    fn serve_one(&self, chain: &mut Chain, next: u16, used: u16, turn: &mut Turn) -> Result<bool, GivenUp> {
         let Wiring {
             memory,
             device,
@@ -217,15 +227,20 @@ impl Vring {
         } = &self.wiring;
         let head = self.ring.available_entry(next);
         chain.collect(&self.ring, memory, head).map_err(Broken::from)?;
-        let done = device.serve(memory, chain, *write_through)?;
+        let mut progress = self.progress.take();
+        let step = device.serve(memory, chain, *write_through, &mut progress)?;
         self.check_memory()?;
+        turn.requests -= 1;
+        turn.bytes = turn.bytes.saturating_sub(step.moved);
+        let Some(done) = step.done else {
+            self.progress.set(progress);
+            return Ok(false);
+        };
         if let Some(refused) = done.refused {
             self.complain(&refused);
         }
         self.ring.set_used_entry(used, head, done.written);
-        turn.requests -= 1;
-        turn.bytes = turn.bytes.saturating_sub(done.moved);
-        Ok(())
+        Ok(true)
     }
 
     /// Nothing that was read or written counts if the client's memory is not there any more.

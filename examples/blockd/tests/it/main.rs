@@ -4,6 +4,7 @@
 mod churn;
 mod client;
 mod daemon;
+mod images;
 mod killed;
 mod malformed;
 mod many;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use vhost::vhost_user::message::VhostUserHeaderFlag;
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_queue::desc::split::Descriptor;
@@ -222,6 +222,53 @@ impl Raw {
             );
             std::thread::yield_now();
         }
+    }
+
+    /// Shares more memory, of `len` bytes at a guest address; needs the protocol feature of memory slots.
+    pub(crate) fn share(&mut self, guest: u64, len: usize) -> (File, MmapRegion) {
+        let (file, memory) = shared(len);
+        let region = VhostUserMemoryRegionInfo {
+            guest_phys_addr: guest,
+            memory_size: len as u64,
+            userspace_addr: USER + guest,
+            mmap_offset: 0,
+            mmap_handle: file.as_raw_fd(),
+        };
+        self.frontend.add_mem_region(&region).unwrap();
+        (file, memory)
+    }
+
+    /// Offers a request: its header, buffers that lie anywhere for the device to read or to write, and the status. The
+    /// descriptors of the buffers are in an indirect table.
+    pub(crate) fn offer_request(&mut self, kind: u32, sector: u64, buffers: &[(u64, u32)], flags: u16) {
+        self.header(kind, sector);
+        self.put(STATUS, &[0xff]);
+        let last = buffers.len() as u16 + 1;
+        self.describe_in(TABLE, 0, HEADER, 16, NEXT, 1);
+        for (index, (guest, len)) in (1..).zip(buffers) {
+            self.describe_in(TABLE, index, *guest, *len, NEXT | flags, index + 1);
+        }
+        self.describe_in(TABLE, last, STATUS, 1, WRITE, 0);
+        self.describe(0, TABLE, 16 * (u32::from(last) + 1), INDIRECT, 0);
+        self.offer(0);
+    }
+
+    /// Sends such a request and waits for its status.
+    pub(crate) fn request(&mut self, kind: u32, sector: u64, buffers: &[(u64, u32)], flags: u16) -> u8 {
+        let next = self.available.wrapping_add(1);
+        self.offer_request(kind, sector, buffers, flags);
+        self.wait_used(next);
+        self.get(STATUS, 1)[0]
+    }
+
+    /// The configuration space.
+    pub(crate) fn config(&mut self) -> Vec<u8> {
+        let room = [0; 60];
+        let (_, config) = self
+            .frontend
+            .get_config(0, 60, VhostUserConfigFlags::empty(), &room)
+            .unwrap();
+        config
     }
 
     /// Sends one request the usual way: a read of a sector. Panics unless it is served.
