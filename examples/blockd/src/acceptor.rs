@@ -5,20 +5,19 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use aio_context::{ClockId, Context, Handler, Interest, Registration, Timer};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::backend::Backend;
 use crate::chain::Chain;
 use crate::link::Link;
 use crate::request::Device;
 use crate::session::Session;
+use crate::socket::Listener;
 
 /// After a failure to accept, such as too many open files, the next attempt comes so much later.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
@@ -110,7 +109,7 @@ impl Acceptor {
         if self.session.borrow().is_some() {
             return Ok(());
         }
-        let socket = match self.listener.socket.accept() {
+        let socket = match self.listener.socket().accept() {
             Ok((socket, _)) => socket,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(()),
@@ -135,7 +134,7 @@ impl Acceptor {
 
 impl AsFd for Acceptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.socket.as_fd()
+        self.listener.socket().as_fd()
     }
 }
 
@@ -152,94 +151,5 @@ impl Handler for Acceptor {
 
     fn broken(&self, _: &Context, error: io::Error) {
         tracing::error!(export = %self.export, %error, "this export will not see another client");
-    }
-}
-
-/// A listening socket that takes its name with it when it goes.
-#[derive(Debug)]
-struct Listener {
-    socket: UnixListener,
-    path: PathBuf,
-}
-
-impl Listener {
-    fn bind(path: &Path) -> anyhow::Result<Self> {
-        make_room(path)?;
-        let socket = UnixListener::bind(path).map_err(|error| {
-            let remedy = match error.kind() {
-                io::ErrorKind::NotFound => "its directory does not exist; make it, or name another path",
-                io::ErrorKind::PermissionDenied => {
-                    "you may not write to its directory; change that, or name another path"
-                }
-                io::ErrorKind::InvalidInput => {
-                    "a socket's path has at most 107 bytes; name a shorter one, or change to its directory and \
-                     name the last part"
-                }
-                _ => "name another path",
-            };
-            let what = format!("cannot listen at {}: {remedy}", path.display());
-            anyhow::Error::new(error).context(what)
-        })?;
-        let listener = Self {
-            socket,
-            path: path.to_owned(),
-        };
-        listener
-            .socket
-            .set_nonblocking(true)
-            .context("cannot make a socket non-blocking")?;
-        Ok(listener)
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "the socket's name was gone already");
-        }
-    }
-}
-
-/// Removes a socket that nobody listens at any more, such as one of a daemon that was killed.
-fn make_room(path: &Path) -> anyhow::Result<()> {
-    let Ok(about) = std::fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if !about.file_type().is_socket() {
-        bail!("{} exists and is no socket; name another path", path.display());
-    }
-    if UnixStream::connect(path).is_ok() {
-        bail!(
-            "somebody listens at {} already; stop that process or name another path",
-            path.display()
-        );
-    }
-    std::fs::remove_file(path).with_context(|| format!("cannot remove the stale socket {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stale_socket_makes_room_and_a_live_one_does_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a.sock");
-        drop(UnixListener::bind(&path).unwrap());
-        assert!(path.exists());
-        let listener = Listener::bind(&path).unwrap();
-        assert!(Listener::bind(&path).unwrap_err().to_string().contains("already"));
-        assert!(path.exists());
-        drop(listener);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_file_is_never_removed() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("precious");
-        std::fs::write(&path, "data").unwrap();
-        assert!(Listener::bind(&path).is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), b"data");
     }
 }

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `cli` | what can be asked for |
 //! | `server` | all exports on one context |
-//! | `acceptor` | an export's socket, one client at a time |
+//! | `acceptor` | an export's clients, one at a time |
+//! | `socket` | the name of a listening socket, and who may have it |
 //! | `session` | a client's messages, each when it is complete |
 //! | `backend` | what the messages do: memory, queues |
 //! | `vring` | a running queue: the handler |
@@ -42,6 +43,7 @@ mod request;
 mod ring;
 mod server;
 mod session;
+mod socket;
 mod vring;
 
 pub use cli::{Args, Export, MOST_QUEUES, Waiter, parse_duration, parse_size};

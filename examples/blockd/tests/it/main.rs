@@ -1,6 +1,7 @@
 //! The daemon against a real driver, against clients that break the rules, and as a process.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod c07_sockets;
 mod churn;
 mod client;
 mod daemon;
