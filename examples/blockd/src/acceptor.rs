@@ -1,6 +1,6 @@
 //! An export's socket: one client at a time, and the next when it has gone.
 //!
-//! A client that connects while another is served waits in the socket's queue; nobody is sent away.
+//! A client that connects while another is served waits in the socket's queue, and the log says so.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Context, Handler, Interest, Registration, Timer};
 use anyhow::Context as _;
+use rustix::io::Errno;
 
 use crate::backend::Backend;
 use crate::chain::Chain;
+use crate::limit::{Kind, LineLimit};
 use crate::link::Link;
 use crate::request::Device;
 use crate::session::Session;
@@ -26,7 +28,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     me: Weak<Self>,
-    export: Rc<str>,
+    limit: Rc<LineLimit>,
     device: Rc<Device>,
     queues: u16,
     chain: Rc<RefCell<Chain>>,
@@ -37,10 +39,10 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts clients at `socket` from now on.
+    /// Accepts clients at `socket` from now on. Log lines call the export `name`.
     pub(crate) fn listen(
         cx: &Context,
-        socket: &Path,
+        (name, socket): (&str, &Path),
         device: Device,
         queues: u16,
         chain: Rc<RefCell<Chain>>,
@@ -55,7 +57,7 @@ impl Acceptor {
             });
             Self {
                 me: me.clone(),
-                export: socket.display().to_string().into(),
+                limit: LineLimit::new(name.into(), Some(cx)),
                 device: Rc::new(device),
                 queues,
                 chain,
@@ -67,7 +69,7 @@ impl Acceptor {
         });
         let registration = cx
             .watch(acceptor.clone(), Interest::READ)
-            .with_context(|| format!("cannot wait for clients of {}", acceptor.export))?;
+            .with_context(|| format!("cannot wait for clients of {name}"))?;
         acceptor.registration.replace(Some(registration));
         Ok(acceptor)
     }
@@ -98,7 +100,7 @@ impl Acceptor {
         if let Some(registration) = &*self.registration.borrow()
             && let Err(error) = registration.set_interest(interest)
         {
-            tracing::error!(export = %self.export, %error, "this export will not see another client");
+            tracing::error!(export = self.limit.export(), %error, "this export will not see another client");
         }
     }
 
@@ -106,7 +108,8 @@ impl Acceptor {
         let Some(me) = self.me.upgrade() else {
             return Ok(());
         };
-        if self.session.borrow().is_some() {
+        if let Some(session) = &*self.session.borrow() {
+            self.let_wait(session);
             return Ok(());
         }
         let socket = match self.listener.socket().accept() {
@@ -115,7 +118,7 @@ impl Acceptor {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(()),
             Err(error) => return Err(error),
         };
-        let link = Rc::new(Link::new(self.export.clone(), socket.try_clone()?));
+        let link = Rc::new(Link::new(self.limit.clone(), socket.try_clone()?));
         let backend = Backend::new(
             cx.downgrade(),
             self.device.clone(),
@@ -124,11 +127,22 @@ impl Acceptor {
             self.queues,
         );
         let session = Session::start(cx, &me, socket, backend, link)?;
-        tracing::info!(export = %self.export, "a client has come");
+        self.limit.log(Kind::Clients, format_args!("a client has come"));
         self.session.replace(Some(session));
-        // Whoever comes now waits in the socket's queue until this client has gone.
-        self.set_interest(Interest::NONE);
         Ok(())
+    }
+
+    /// Leaves a client in the socket's queue until the present one has gone.
+    fn let_wait(&self, session: &Session) {
+        self.set_interest(Interest::NONE);
+        // A client that comes back is often here before the end of its former connection is handled.
+        if !session.has_ended() {
+            let line = format_args!(
+                "another client waits: a socket serves one client at a time; end the one that is connected, or give \
+                 each client an export of its own"
+            );
+            self.limit.log(Kind::Waiting, line);
+        }
     }
 }
 
@@ -141,7 +155,15 @@ impl AsFd for Acceptor {
 impl Handler for Acceptor {
     fn readable(&self, cx: &Context) {
         if let Err(error) = self.accept(cx) {
-            tracing::warn!(export = %self.export, %error, "cannot take a client; trying again in {TRY_AGAIN:?}");
+            let remedy = match Errno::from_io_error(&error) {
+                Some(Errno::MFILE) => {
+                    "; raise the limit of open files (ulimit -Hn, or LimitNOFILE of a service)"
+                }
+                _ => "",
+            };
+            let line =
+                format_args!("cannot accept a client, tries again every {TRY_AGAIN:?}: {error}{remedy}");
+            self.limit.log(Kind::NotAccepted, line);
             self.set_interest(Interest::NONE);
             if let Some(timer) = &*self.try_again.borrow() {
                 timer.arm_after(TRY_AGAIN);
@@ -150,6 +172,6 @@ impl Handler for Acceptor {
     }
 
     fn broken(&self, _: &Context, error: io::Error) {
-        tracing::error!(export = %self.export, %error, "this export will not see another client");
+        tracing::error!(export = self.limit.export(), %error, "this export will not see another client");
     }
 }
