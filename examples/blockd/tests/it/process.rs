@@ -7,14 +7,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, Indexes, Waits, pattern};
 
-fn blockd(args: &[&str]) -> Command {
+pub(crate) fn blockd(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_blockd"));
     command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// Starts it and waits for the line that says it is ready.
-fn ready(args: &[&str]) -> Child {
+pub(crate) fn ready(args: &[&str]) -> Child {
     let mut child = blockd(args).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap())
