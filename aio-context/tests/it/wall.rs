@@ -13,8 +13,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::common::{self, Bench, Count, everywhere, is_readable};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Long enough for any machine, and an end for a test that fails.
-const LONG: Wait = Wait::AtMost(Duration::from_secs(60));
 
 everywhere! {
     t6_a_jump_past_the_deadline_ends_a_blocked_wait
@@ -87,6 +85,13 @@ impl WallClock {
     }
 }
 
+/// Ends a test that fails: no wait may last until this timer fires.
+fn watchdog(cx: &Context) -> Timer {
+    let bark = |_: &Context, _: &Timer| panic!("a change of the clock has not ended the wait");
+    cx.timer(ClockId::Monotonic, bark)
+        .armed_after(Duration::from_secs(60))
+}
+
 /// A timer of the wall clock, armed for `delay` from now, and how often it has fired. It asserts that it is not early.
 fn armed(cx: &Context, delay: Duration) -> (Timer, Count) {
     let (count, deadline) = (Count::default(), cx.now(ClockId::Wall).saturating_add(delay));
@@ -101,10 +106,10 @@ fn armed(cx: &Context, delay: Duration) -> (Timer, Count) {
 fn t6_a_jump_past_the_deadline_ends_a_blocked_wait(bench: Bench) {
     let wall = WallClock::new();
     let cx = wall.context(bench);
-    let _idle = cx.timer(ClockId::Monotonic, |_, _| {}).armed_after(HOUR);
+    let _watchdog = watchdog(&cx);
     for _ in 0..5 {
         let (_timer, count) = armed(&cx, 2 * HOUR);
-        let progress = once_asleep(|| wall.jump(2 * HOUR), || bench.poll(&cx, LONG));
+        let progress = once_asleep(|| wall.jump(2 * HOUR), || bench.block(&cx));
         assert_eq!((progress, count.get()), (true, 1));
         assert!(!bench.look(&cx) && count.get() == 1, "once");
     }
@@ -114,6 +119,7 @@ fn t6_a_jump_that_passes_no_deadline_is_no_progress_and_fires_nothing(bench: Ben
     let wall = WallClock::new();
     let cx = wall.context(bench);
     let (_timer, count) = armed(&cx, HOUR);
+    let _watchdog = watchdog(&cx);
     let one = Duration::from_nanos(1);
     // Back by two hours: the deadline is three hours ahead then.
     for jump in [-2, 1, 1] {
@@ -121,10 +127,10 @@ fn t6_a_jump_that_passes_no_deadline_is_no_progress_and_fires_nothing(bench: Ben
             1 => wall.jump(HOUR),
             _ => wall.jump_back(2 * HOUR),
         };
-        assert!(!once_asleep(ends, || bench.poll(&cx, LONG)), "no progress");
+        assert!(!once_asleep(ends, || bench.block(&cx)), "no progress");
         assert!(!bench.look(&cx) && count.get() == 0);
     }
-    assert!(!once_asleep(|| wall.jump(HOUR - one), || bench.poll(&cx, LONG)));
+    assert!(!once_asleep(|| wall.jump(HOUR - one), || bench.block(&cx)));
     assert_eq!(count.get(), 0, "a nanosecond is left");
     wall.jump(one);
     assert!(bench.look(&cx) && count.get() == 1);
@@ -139,12 +145,13 @@ fn t6_a_jump_while_the_loop_is_awake_is_not_missed(bench: Bench) {
         for _ in 0..3 {
             scope.spawn(|| {
                 let cx = wall.context(bench);
+                let _watchdog = watchdog(&cx);
                 for _ in 0..ROUNDS {
                     start.wait();
                     let (_timer, count) = armed(&cx, HOUR);
                     start.wait();
                     while count.get() == 0 {
-                        bench.poll(&cx, LONG);
+                        bench.block(&cx);
                     }
                 }
             });
@@ -173,8 +180,9 @@ fn t6_a_cancelled_timer_is_not_fired_by_a_jump_and_the_descriptor_goes(bench: Be
     assert!(!bench.look(&cx) && !bench.look(&cx));
     assert_eq!((count.get(), wall.watchers()), (0, 0), "not watched for nobody");
     // And again.
+    let _watchdog = watchdog(&cx);
     timer.arm_at(cx.now(ClockId::Wall).saturating_add(HOUR));
-    assert!(once_asleep(|| wall.jump(HOUR), || bench.poll(&cx, LONG)));
+    assert!(once_asleep(|| wall.jump(HOUR), || bench.block(&cx)));
     assert_eq!((count.get(), wall.opened()), (1, 2));
 }
 
@@ -243,8 +251,9 @@ fn t6_a_paused_default_group_does_not_silence_the_clock(bench: Bench) {
     let wall = WallClock::new();
     let cx = wall.context(bench);
     let (_timer, count) = armed(&cx, HOUR);
+    let _watchdog = watchdog(&cx);
     let _paused = cx.pause(aio_context::GroupId::DEFAULT);
-    assert!(once_asleep(|| wall.jump(HOUR), || bench.poll(&cx, LONG)));
+    assert!(once_asleep(|| wall.jump(HOUR), || bench.block(&cx)));
     assert_eq!(count.get(), 1);
 }
 
