@@ -1,4 +1,4 @@
-//! [`Registrations`]: the table of what a backend watches, found by token.
+//! [`Registrations`]: a backend's table of registrations, indexed by token.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ const INTEREST_MASK: u32 = (1 << INTEREST_BITS) - 1;
 /// Every interest fits into its bits.
 const _: () = assert!((Interest::all().bits() as u32) <= INTEREST_MASK);
 
-/// One registration: the descriptor, its interest, and a number of the backend's own.
+/// One registration: the descriptor, its interest, and a number for the backend.
 ///
 /// It takes 24 bytes, also inside an `Option`.
 pub struct Entry {
@@ -23,27 +23,27 @@ impl Entry {
     /// The largest mark that an entry can hold.
     pub const MARK_MAX: u32 = u32::MAX >> INTEREST_BITS;
 
-    /// The descriptor. The entry keeps it open.
+    /// Returns the descriptor. The entry keeps it open.
     #[inline]
     #[must_use]
     pub fn fd(&self) -> &Watched {
         &self.fd
     }
 
-    /// Gives the descriptor up.
+    /// Returns the descriptor, and drops the rest of the entry.
     #[must_use]
     pub fn into_fd(self) -> Watched {
         self.fd
     }
 
-    /// What the registration waits for.
+    /// Returns the interest.
     #[inline]
     #[must_use]
     pub fn interest(&self) -> Interest {
         Interest::from_bits_truncate((self.packed & INTEREST_MASK) as u8)
     }
 
-    /// The backend's own number, such as a state or a position in an array.
+    /// Returns the number for the backend, such as a state or a position in an array.
     #[inline]
     #[must_use]
     pub fn mark(&self) -> u32 {
@@ -80,10 +80,10 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// What a backend watches: one [`Entry`] for each token, at the token's index in an array.
+/// A table with one [`Entry`] for each token, at the token's index in an array.
 ///
-/// Tokens have dense indices, so every operation on one registration takes constant time. An entry is found only by the
-/// generation it was inserted with.
+/// Tokens have dense indices, so every operation on one entry takes constant time. A token of another generation does not find the
+/// entry.
 ///
 /// ```
 /// use std::rc::Rc;
@@ -106,7 +106,7 @@ pub struct Registrations {
 }
 
 impl Registrations {
-    /// A table without entries. It allocates nothing until the first insertion.
+    /// Makes a table without entries. It allocates nothing until the first insertion.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -115,19 +115,19 @@ impl Registrations {
         }
     }
 
-    /// The number of entries.
+    /// Returns the number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.used
     }
 
-    /// Whether there are no entries.
+    /// Returns whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.used == 0
     }
 
-    /// Whether the slot of `token` has an entry, of whichever generation.
+    /// Returns whether the slot of `token` has an entry, of any generation.
     #[inline]
     #[must_use]
     pub fn is_taken(&self, token: Token) -> bool {
@@ -160,7 +160,7 @@ impl Registrations {
         self.slots.resize_with(index + 1, || None);
     }
 
-    /// The entry of `token`.
+    /// Returns the entry of `token`.
     #[inline]
     #[must_use]
     pub fn get(&self, token: Token) -> Option<&Entry> {
@@ -168,7 +168,7 @@ impl Registrations {
         (entry.generation == token.generation()).then_some(entry)
     }
 
-    /// The entry of `token`, to be changed.
+    /// Returns the entry of `token`, for changes.
     #[inline]
     #[must_use]
     pub fn get_mut(&mut self, token: Token) -> Option<&mut Entry> {
@@ -176,7 +176,7 @@ impl Registrations {
         (entry.generation == token.generation()).then_some(entry)
     }
 
-    /// The entry in slot `index`, with its token.
+    /// Returns the entry in slot `index`, with its token.
     #[inline]
     #[must_use]
     pub fn at(&self, index: u32) -> Option<(Token, &Entry)> {
@@ -184,7 +184,7 @@ impl Registrations {
         Some((Token::new(index, entry.generation), entry))
     }
 
-    /// The entry in slot `index`, to be changed.
+    /// Returns the entry in slot `index`, for changes.
     #[inline]
     #[must_use]
     pub fn at_mut(&mut self, index: u32) -> Option<&mut Entry> {
@@ -200,7 +200,7 @@ impl Registrations {
         Some(removed)
     }
 
-    /// All entries with their tokens, in the order of their slots.
+    /// Returns all entries with their tokens, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (Token, &Entry)> {
         (0u32..).zip(&self.slots).filter_map(|(index, slot)| {
             let entry = slot.as_ref()?;
@@ -208,7 +208,7 @@ impl Registrations {
         })
     }
 
-    /// All entries with their tokens, in the order of their slots, to be changed.
+    /// Returns all entries with their tokens, in the order of their slots, for changes.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Token, &mut Entry)> {
         (0u32..).zip(&mut self.slots).filter_map(|(index, slot)| {
             let entry = slot.as_mut()?;
@@ -216,14 +216,14 @@ impl Registrations {
         })
     }
 
-    /// Calls `each` for every entry: what [`Backend::visit`](crate::Backend::visit) does.
+    /// Calls `each` for every entry, as [`Backend::visit`](crate::Backend::visit) requires.
     pub fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
         for (token, entry) in self.iter() {
             each(&entry.fd, token, entry.interest());
         }
     }
 
-    /// Passes every descriptor on to `each`: what [`Backend::drain`](crate::Backend::drain) does.
+    /// Passes every descriptor to `each`, as [`Backend::drain`](crate::Backend::drain) requires.
     pub fn drain(self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         for (index, slot) in (0u32..).zip(self.slots) {
             if let Some(entry) = slot {

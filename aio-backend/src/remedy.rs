@@ -1,11 +1,11 @@
-//! What an error of the system means for a loop: whether it concerns all descriptors, and what its remedy is.
+//! The meaning of system errors for a loop: whether they concern all descriptors, and their remedies.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// Whether an error is about the limits of the process or the system, so that other descriptors will meet it as well:
-/// `EMFILE`, `ENFILE`, `ENOSPC` or `ENOMEM`.
+/// Returns whether an error comes from a limit of the process or the system, so that other descriptors fail as well: `EMFILE`,
+/// `ENFILE`, `ENOSPC` or `ENOMEM`.
 #[must_use]
 pub fn concerns_all(error: &io::Error) -> bool {
     matches!(
@@ -14,7 +14,7 @@ pub fn concerns_all(error: &io::Error) -> bool {
     )
 }
 
-/// What the operator of the program can do about an error, as part of a sentence.
+/// Returns the remedy for an error, for the operator of the program, as part of a sentence.
 ///
 /// ```
 /// let error = std::io::Error::from_raw_os_error(24); // EMFILE

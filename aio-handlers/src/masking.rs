@@ -1,22 +1,22 @@
-//! What becomes of an event: readiness stays in its slot until it is taken, or the registration is masked.
+//! Recording events: readiness stays in its slot until it is taken, or the registration is masked.
 //!
-//! A *masked* registration is silent in the backend, because an event came that may not be delivered yet. The operations
-//! that end the pause or the exclusion return the interest that the backend needs again.
+//! A *masked* registration is silent in the backend, because an event arrived that must not be delivered yet. The operations that end
+//! the pause or the exclusion return the interest that the backend needs again.
 
 use aio_backend::{Interest, Readiness, Token};
 
 use crate::{GroupId, Registry};
 
-/// What became of an event that was recorded.
+/// The result of [`Registry::record`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
-    /// It lies in the slot, to be taken.
+    /// The readiness is in the slot, and can be taken.
     Live,
-    /// The handler is paused or excluded. The event was not kept. Silence the token in the backend: the
-    /// [`resume`](Registry::resume) or [`readmit`](Registry::readmit) that ends the mask returns the interest to restore,
-    /// and a level-triggered backend then reports the event anew.
+    /// The handler is paused or excluded, and the event is dropped. Set [`Interest::NONE`] in the backend. The
+    /// [`resume`](Registry::resume) or [`readmit`](Registry::readmit) that ends the mask returns the interest to restore. A
+    /// level-triggered backend then reports the event again.
     Masked,
-    /// There is no such registration.
+    /// The token has no live registration.
     Stale,
 }
 
@@ -30,9 +30,9 @@ pub enum Recorded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mask {
     None,
-    /// The last readmission ends it.
+    /// The last `readmit` ends the mask.
     Excluded,
-    /// The last resume ends it. The number is the position in the list of the group, which is paused.
+    /// The last `resume` ends the mask. The number is the position in the list of the paused group.
     Listed(u32),
 }
 
@@ -66,10 +66,10 @@ impl From<Mask> for PackedMask {
 }
 
 impl<T> Registry<T> {
-    /// Records what a descriptor is ready for, as far as its interest covers it.
+    /// Records the readiness of a descriptor, as far as its interest covers it.
     ///
-    /// Readiness that is recorded twice before it is taken adds up. An edge, which the backend reports only once, is
-    /// remembered until it is taken: see [`recall`](Self::recall).
+    /// Readiness adds up until it is taken. The backend reports an edge only once, so the registry keeps it until it is taken: see
+    /// [`recall`](Self::recall).
     #[inline]
     pub fn record(&mut self, token: Token, readiness: Readiness) -> Recorded {
         self.check_slot(token);
@@ -94,7 +94,7 @@ impl<T> Registry<T> {
         let Some(slot) = self.slots.get_mut(token) else {
             return;
         };
-        // Readiness that was recorded before the pause is reported again after it, together with this event.
+        // After the pause the backend reports the readiness recorded before it again, together with this event.
         slot.pending = Readiness::empty();
         if slot.mask == PackedMask::NONE {
             let mask = if self.groups.is_paused(slot.group) {
@@ -107,13 +107,12 @@ impl<T> Registry<T> {
         self.check_slot(token);
     }
 
-    /// Takes recorded readiness: returns the value, the readiness, and the present interest.
+    /// Takes recorded readiness. Returns the value, the readiness, and the current interest.
     ///
-    /// Returns `None` if there is nothing to call the handler for: no readiness that concerns it was recorded, a nested
-    /// iteration took it, or the handler was removed. Also if the handler was paused or excluded since. Its readiness is
-    /// then dropped, because it may be untrue when the pause ends; a level-triggered backend, which is not silent yet,
-    /// reports it once more, and that event masks the handler. An edge is not reported once more: see
-    /// [`reject`](Self::reject).
+    /// Returns `None` if no readiness is recorded, if a nested iteration has taken it, or if the token is stale. Also returns `None` if
+    /// the handler was paused or excluded since. In that case the readiness is dropped, because it may no longer hold when the pause
+    /// ends. A level-triggered backend, not silent yet, reports it once more, and that event masks the handler. An edge is not reported
+    /// once more: see [`reject`](Self::reject).
     #[inline]
     pub fn take_ready(&mut self, token: Token) -> Option<(&T, Readiness, Interest)> {
         self.check_slot(token);
@@ -125,7 +124,7 @@ impl<T> Registry<T> {
         Some((&slot.value, ready, slot.interest))
     }
 
-    /// Whether readiness was recorded and has not been taken.
+    /// Returns whether readiness was recorded and has not been taken.
     #[must_use]
     pub fn has_ready(&self, token: Token) -> bool {
         self.slots.get(token).is_some_and(|slot| !slot.pending.is_empty())
@@ -134,7 +133,7 @@ impl<T> Registry<T> {
     /// Excludes a handler from being called until it is [readmitted](Self::readmit). Exclusions are counted. Returns
     /// `false` if the token is stale.
     ///
-    /// The exclusion belongs to the registration: a value that [replaces](Self::replace) the former one is excluded too.
+    /// The exclusion belongs to the registration: a value that [replaces](Self::replace) another one is excluded, too.
     ///
     /// # Panics
     /// If the handler is excluded 2^16 - 1 times.
@@ -146,8 +145,8 @@ impl<T> Registry<T> {
         true
     }
 
-    /// Takes back one [exclusion](Self::exclude). Returns the interest that the backend needs again, if this was the last
-    /// exclusion, an event came meanwhile, and the group is not paused.
+    /// Ends one [exclusion](Self::exclude). Returns the interest that the backend needs again, if this was the last exclusion, an event
+    /// was masked meanwhile, and the group is not paused.
     ///
     /// # Panics
     /// If the token is live and not excluded.
@@ -171,18 +170,18 @@ impl<T> Registry<T> {
         (!paused).then_some(interest)
     }
 
-    /// A new group. It lasts as long as the registry.
+    /// Makes a new group. It lasts as long as the registry.
     pub fn new_group(&mut self) -> GroupId {
         self.groups.add()
     }
 
-    /// Whether a group was made by this registry, as far as its number tells.
+    /// Returns whether this registry made a group with this number.
     #[must_use]
     pub fn has_group(&self, group: GroupId) -> bool {
         self.groups.contains(group)
     }
 
-    /// Pauses a group once more, and returns how often it is paused now.
+    /// Pauses a group once more. Returns the number of its pauses.
     ///
     /// The backend needs no change: the first event of a handler masks it.
     ///
@@ -192,11 +191,11 @@ impl<T> Registry<T> {
         self.groups.pause(group)
     }
 
-    /// Takes back one pause; returns whether it was the last. If so, calls `rearm` for every masked registration of the
-    /// group that is not excluded, with the interest that the backend needs again.
+    /// Ends one pause. Returns whether it was the last one. If so, calls `rearm` for every masked registration of the group that is not
+    /// excluded, with the interest that the backend needs again.
     ///
-    /// All masks end before the first call. A `rearm` that panics leaves the registry consistent; it is not called for
-    /// the registrations that come after.
+    /// All masks end before the first call. If `rearm` panics, the registry stays consistent, and `rearm` is not called for the
+    /// remaining registrations.
     ///
     /// # Panics
     /// If `group` was not made by this registry or is not paused.
@@ -222,13 +221,13 @@ impl<T> Registry<T> {
         true
     }
 
-    /// Whether a group is paused.
+    /// Returns whether a group is paused.
     #[must_use]
     pub fn is_paused(&self, group: GroupId) -> bool {
         self.groups.is_paused(group)
     }
 
-    /// Takes a position out of a group's list, and updates the registration that moved there.
+    /// Removes a position from a group's list, and updates the registration that moved there.
     pub(crate) fn unlist(&mut self, group: GroupId, position: u32) {
         if let Some(moved) = self.groups.unlist(group, position)
             && let Some(slot) = self.slots.get_mut(moved)

@@ -1,8 +1,7 @@
-//! Random operations on a registry, beside a naive model and with a pretended backend.
+//! Random operations on a registry, beside a naive model and with a fake backend.
 //!
-//! The model keeps no lists: it looks at everybody whenever a pause or a exclusion ends. The backend is pretended but
-//! level-triggered, and does only what the registry says: so a wake-up that masking loses is seen as a handler that is
-//! ready and never reported.
+//! The model keeps no lists: it checks every handler whenever a pause or an exclusion ends. The fake backend is level-triggered and
+//! obeys the registry. If masking loses a wake-up, a handler stays ready and is never reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
@@ -30,13 +29,13 @@ struct Known {
     rejected: bool,
 }
 
-/// A registry, the model of it, and the backend that is told what it says.
+/// A registry, its model, and the backend that obeys it.
 #[derive(Debug, Default)]
 struct Pair {
     real: Registry<u32>,
     known: BTreeMap<Token, Known>,
     depth: BTreeMap<GroupId, u32>,
-    /// What the backend waits for.
+    /// The interests in the backend.
     armed: BTreeMap<Token, Interest>,
     stale: Vec<Token>,
 }
@@ -169,7 +168,7 @@ impl Pair {
         self.armed.append(&mut rearmed);
     }
 
-    /// One wait: everybody in `ready` that the backend listens to is recorded.
+    /// One wait: records each handler in `ready` that is not silent in the backend.
     fn wait(&mut self, ready: &BTreeMap<Token, Readiness>) -> Vec<Token> {
         let seen: Vec<(Token, Readiness)> = self
             .armed
@@ -299,8 +298,7 @@ fn r2_r3_r8_r9_d1_b5_a9_random_operations_agree_with_a_naive_model() {
     }
 }
 
-/// B5, A9: whatever was paused or excluded in between, who is ready when all of that has ended is called by the next wait,
-/// and who is not ready is not.
+/// B5, A9: when all pauses and exclusions have ended, the next wait calls each ready handler and no other.
 #[test]
 fn b5_a9_nothing_is_lost_by_masking() {
     let mut rng = rng();
@@ -322,7 +320,7 @@ fn b5_a9_nothing_is_lost_by_masking() {
             }
         }
         pair.settle(&mut rng);
-        // What was recorded by random steps is out of the way.
+        // Drops the readiness that the random steps recorded.
         for token in pair.known.keys().copied().collect::<Vec<_>>() {
             pair.take(token);
         }

@@ -1,23 +1,23 @@
-//! Readiness that nobody reports anew: edges, and what an interrupted iteration did not deliver.
+//! Readiness that the backend does not report again: edges, and readiness that an interrupted iteration did not deliver.
 //!
-//! A level-triggered backend reports readiness again for as long as it lasts, so an iteration may drop what it recorded. An
-//! edge is reported once. The registry remembers it until it is taken, whatever comes between: a nested iteration, a panic,
-//! a list that is too short.
+//! A level-triggered backend reports readiness again while it lasts, so an iteration may drop recorded readiness. An edge is reported
+//! once. The registry keeps it until it is taken, also across a nested iteration, a panic, or a list that is too short.
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 
 use crate::{Recorded, Registry};
 
 impl<T> Registry<T> {
-    /// Whether edges were recorded that may not have been taken. Then an iteration must not wait.
+    /// Returns whether recorded edges may not have been taken. If so, an iteration must not wait.
     #[inline]
     #[must_use]
     pub fn has_edges(&self) -> bool {
         !self.edges.is_empty()
     }
 
-    /// Adds the registrations to `ready` whose edges were recorded and not taken, and forgets those whose edges were.
-    /// An iteration does this first. What finds no room stays for the next one.
+    /// Appends the registrations with recorded edges to `ready`, and forgets those whose edges have been taken.
+    ///
+    /// An iteration calls this first. Registrations without room in the list stay for the next iteration.
     #[inline]
     pub fn recall(&mut self, ready: &mut ReadyList) {
         if self.has_edges() {
@@ -37,16 +37,17 @@ impl<T> Registry<T> {
         });
     }
 
-    /// Whether the backend reports events of this registration only once.
+    /// Returns whether the registration is edge-triggered.
     #[must_use]
     pub fn is_edge(&self, token: Token) -> bool {
         self.interest(token)
             .is_some_and(|interest| interest.contains(Interest::EDGE))
     }
 
-    /// Rejects an event that could not be delivered, because [`take_ready`](Self::take_ready) found its handler paused
-    /// or excluded. Returns whether to silence the token in the backend, as [`Recorded::Masked`] does: the backend would
-    /// not report an edge anew by itself, but does so when its interest is restored.
+    /// Rejects an event that was not delivered because [`take_ready`](Self::take_ready) found its handler paused or excluded.
+    ///
+    /// Returns whether to set [`Interest::NONE`] in the backend, as for [`Recorded::Masked`]. The backend does not report an edge again
+    /// by itself, but does so after its interest is restored.
     pub fn reject(&mut self, token: Token) -> bool {
         let Some(slot) = self.slots.get(token) else {
             return false;
@@ -59,10 +60,10 @@ impl<T> Registry<T> {
         masks
     }
 
-    /// Records readiness again that was taken, and whose handler ended with a panic.
+    /// Records readiness again that was taken by a handler that panicked.
     pub fn restore(&mut self, token: Token, readiness: Readiness) -> Recorded {
         let recorded = self.record(token, readiness);
-        // The report that was taken may still be listed.
+        // The entry of the taken edge may still be listed.
         if let [before @ .., last] = &*self.edges
             && *last == token
             && before.contains(&token)
@@ -72,8 +73,7 @@ impl<T> Registry<T> {
         recorded
     }
 
-    /// Drops readiness that an iteration recorded and did not deliver. A level-triggered backend reports it anew; edges
-    /// stay recorded.
+    /// Drops readiness that an iteration recorded and did not deliver. A level-triggered backend reports it again. Edges stay recorded.
     pub fn give_back(&mut self, left: impl IntoIterator<Item = Token>) {
         for token in left {
             if let Some(slot) = self.slots.get_mut(token)

@@ -77,7 +77,7 @@ fn r9_readiness_is_gone_with_the_removal() {
     assert!(registry.take_ready(token).is_none());
 }
 
-/// R8: whoever is dropped is dropped by the user, never inside the registry, where it could not be used.
+/// R8: the caller drops a removed value, never the registry, which could not be used meanwhile.
 #[test]
 fn r8_values_leave_by_return_value() {
     use std::rc::Rc;
@@ -128,7 +128,7 @@ fn occupied_is_an_error_that_names_who_is_in_the_way() {
     assert!(refused.to_string().contains(&format!("{token:?}")));
 }
 
-/// Every operation on one handler, with this many others; each with an event waiting.
+/// Every operation on one handler, beside this many others, each with recorded readiness.
 fn cost_among(others: i32) -> u64 {
     let mut registry = Registry::new();
     let group = registry.new_group();

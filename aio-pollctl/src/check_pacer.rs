@@ -2,25 +2,25 @@
 
 use core::time::Duration;
 
-/// Two checks while polling are at most this far apart.
+/// The longest time between two checks while polling.
 const LONGEST_INTERVAL_NS: u64 = 50_000;
 /// A check takes at most one part in this many of the time between two checks.
 const SHARE: u64 = 10;
-/// After so many iterations without a check the clock is read to see whether a check is due.
+/// The loop reads the clock after this many iterations without a check, to see whether a check is due.
 const STREAK: u32 = 4;
-/// So many iterations may follow each other without a check, whatever the clock says.
+/// The most iterations without a check, whatever the clock shows.
 const LONGEST_STREAK: u32 = 64;
 
-/// When a loop checks its descriptors, without waiting, although it does not sleep.
+/// Decides when a loop that does not sleep checks its descriptors.
 ///
-/// A loop that polls in user space does not see descriptors that cannot be polled, idle sources that have left the polled set, or
-/// room to write. So it checks the descriptors in between: [at most 50 us](Self::LONGEST_INTERVAL) after the last check, sooner as
-/// long as checks find something, but so that checks take no more than a tenth of the time.
+/// Polling in user space does not notice descriptors without a poll callback, demoted sources, or room to write. The loop therefore
+/// also checks the descriptors, without waiting: [at most 50 us](Self::LONGEST_INTERVAL) after the previous check, and sooner while
+/// checks find events. Checks take at most a tenth of the time.
 ///
-/// Iterations that end at once, because polling has found something or because deferred work prevents waiting, do not check either.
-/// They are counted: every fourth reads the clock, and the 64th checks whatever the clock says.
+/// Iterations that end at once, because polling found work or because deferred work prevents waiting, do not check either. The pacer
+/// counts them: the loop reads the clock in every fourth, and checks in the 64th whatever the clock shows.
 ///
-/// Times are nanoseconds since any fixed moment, read by the caller.
+/// The caller reads the clock. Times are nanoseconds since any fixed moment.
 ///
 /// ```
 /// # use aio_pollctl::CheckPacer;
@@ -38,7 +38,7 @@ pub struct CheckPacer {
     streak: u32,
     /// Deferred work prevented the last iteration from waiting.
     prevented: bool,
-    /// The last check found no room for its events.
+    /// The list was full after the last check.
     pending: bool,
 }
 
@@ -49,7 +49,7 @@ impl Default for CheckPacer {
 }
 
 impl CheckPacer {
-    /// Two checks while polling are at most this far apart.
+    /// The longest time between two checks while polling.
     pub const LONGEST_INTERVAL: Duration = Duration::from_nanos(LONGEST_INTERVAL_NS);
 
     /// A pacer whose last check was at time 0.
@@ -64,16 +64,16 @@ impl CheckPacer {
         }
     }
 
-    /// Whether a polling loop checks its descriptors now. Never true for a time before the last check.
+    /// Returns whether a polling loop should check its descriptors now. Never true for a time before the last check.
     #[inline]
     #[must_use]
     pub const fn is_due(&self, now_ns: u64) -> bool {
         now_ns.saturating_sub(self.last_ns) >= self.interval_ns
     }
 
-    /// Records a check that began and ended at these times, in addition to [`checked`](Self::checked).
+    /// Records the start and the end of a check, in addition to [`checked`](Self::checked).
     ///
-    /// If it found something, the next one comes as soon as its cost allows. Each check that finds nothing doubles the interval.
+    /// After a check that found events the next one is due as soon as its cost allows. Each check without events doubles the interval.
     pub fn done(&mut self, began_ns: u64, ended_ns: u64, found: bool) {
         self.last_ns = ended_ns;
         let soonest = ended_ns.saturating_sub(began_ns).saturating_mul(SHARE);
@@ -85,22 +85,22 @@ impl CheckPacer {
         self.interval_ns = next.max(soonest).min(LONGEST_INTERVAL_NS);
     }
 
-    /// Records a check, at a time that need not be known. If `is_full`, the list had no room for what the check could find, and
-    /// another check is [pending](Self::is_pending).
+    /// Records a check, without its time. If `is_full`, the list may have lacked room for some events, and another check is
+    /// [pending](Self::is_pending).
     #[inline]
     pub const fn checked(&mut self, is_full: bool) {
         self.streak = 0;
         self.pending = is_full;
     }
 
-    /// Whether the next iteration checks before it polls, because the last check had no room for its events.
+    /// Returns whether the next iteration should check before it polls, because the list was full after the last check.
     #[inline]
     #[must_use]
     pub const fn is_pending(&self) -> bool {
         self.pending
     }
 
-    /// Counts an iteration that ends without a check. Returns whether to read the clock, and to check if
+    /// Counts an iteration without a check. Returns whether to read the clock and call
     /// [`is_due_after_streak`](Self::is_due_after_streak).
     #[inline]
     pub const fn count_unchecked(&mut self) -> bool {
@@ -108,14 +108,14 @@ impl CheckPacer {
         self.streak.is_multiple_of(STREAK)
     }
 
-    /// Whether a check is due after iterations without one: by the clock, or because there were 64 of them.
+    /// Returns whether a check is due after iterations without one: by the clock, or because there were 64 of them.
     #[must_use]
     pub const fn is_due_after_streak(&self, now_ns: u64) -> bool {
         self.streak >= LONGEST_STREAK || self.is_due(now_ns)
     }
 
-    /// Records whether deferred work prevents this iteration from waiting. Returns whether it prevented the previous one, too: then
-    /// this iteration need not check its descriptors unless [`count_unchecked`](Self::count_unchecked) leads to a check.
+    /// Records whether deferred work prevents this iteration from waiting. Returns whether it also prevented the previous one. In that
+    /// case this iteration checks its descriptors only if [`count_unchecked`](Self::count_unchecked) leads to a check.
     #[inline]
     pub const fn prevents_again(&mut self, prevented: bool) -> bool {
         core::mem::replace(&mut self.prevented, prevented) && prevented

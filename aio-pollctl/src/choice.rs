@@ -1,4 +1,4 @@
-//! [`Policy`]: any policy of this crate, by name, without allocation.
+//! [`Policy`]: any policy of this crate, chosen by name, without allocation.
 
 use core::time::Duration;
 
@@ -34,10 +34,10 @@ macro_rules! kinds {
         }
 
         impl Policy {
-            /// The names, as options spell them.
+            /// The names of all policies, as options spell them.
             pub const NAMES: &'static [&'static str] = &[$($name),*];
 
-            /// The policy of that name.
+            /// Makes the policy of that name. Returns `None` if there is none.
             #[must_use]
             pub fn by_name(name: &str, params: PollParams) -> Option<Self> {
                 let kind = match name {
@@ -50,7 +50,7 @@ macro_rules! kinds {
                 Some(Self { kind, ceiling: Ceiling::new(&params) })
             }
 
-            /// The policy itself.
+            /// The chosen policy.
             #[inline]
             fn get(&self) -> &dyn PollPolicy {
                 match &self.kind {
@@ -83,7 +83,7 @@ kinds! {
 }
 
 impl Default for Policy {
-    /// `learned`, with polling off until [`reset`](PollPolicy::reset) gives it other parameters.
+    /// Makes `learned` with polling off, until [`reset`](PollPolicy::reset) sets other parameters.
     fn default() -> Self {
         Self {
             kind: Kind::Learned(Learned::new(PollParams::OFF)),

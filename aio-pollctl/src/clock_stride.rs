@@ -2,15 +2,16 @@
 
 use core::time::Duration;
 
-/// More rounds than this never pass without a reading.
+/// The most rounds between two readings.
 const MOST: u32 = 64;
-/// Below this time for a stride, reading the clock costs too much of it.
+/// If a stride takes less time than this, reading the clock costs too much of it.
 const SHORT: Duration = Duration::from_nanos(500);
-/// Above this time, polling ends too late for its budget.
+/// If a stride takes more time than this, polling exceeds its budget by too much.
 const LONG: Duration = Duration::from_nanos(1500);
 
-/// How many rounds a polling loop does between two readings of the clock: enough to make a reading cheap, few enough for the end of
-/// the budget to be kept within about 1.5 us.
+/// The number of polling rounds between two readings of the clock.
+///
+/// It is large enough to make a reading cheap, and small enough to exceed a polling budget by at most about 1.5 us.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -30,7 +31,7 @@ impl Default for ClockStride {
 }
 
 impl ClockStride {
-    /// One round, as long as nothing is known.
+    /// A stride of one round.
     #[must_use]
     pub const fn new() -> Self {
         Self(1)
@@ -43,7 +44,7 @@ impl ClockStride {
         self.0
     }
 
-    /// Records how long so many rounds took.
+    /// Records the duration of the last stride, and adapts the next one.
     #[inline]
     pub fn took(&mut self, took: Duration) {
         if took < SHORT {

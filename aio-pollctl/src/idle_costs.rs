@@ -1,14 +1,14 @@
-//! [`IdleCosts`]: which idle sources a polling loop can afford to keep polling.
+//! [`IdleCosts`]: which idle sources a polling loop demotes.
 
-/// What polled sources cost, and what a loop may spend on idle ones.
+/// The cost of polled sources, and the share that idle ones may take.
 ///
-/// Two conditions, tested every [`check_every`](Self::check_every) rounds, decide that a source leaves the polled set:
-/// - *It has been polled in vain for as much as its return costs*, that is for [`idle_after`](Self::idle_after) rounds. A source that
-///   leaves at this moment never costs more than twice the best choice (ski rental). Only rounds before an event of another source
-///   count: as long as nothing happens at all, the time spent is the affair of the policy.
-/// - *Idle sources take more than [`idle_share`](Self::idle_share) of a round.* [`surplus`](Self::surplus) returns how many leave.
+/// The loop tests two conditions every [`check_every`](Self::check_every) rounds. A source is demoted if both hold:
+/// - *Polling it without success has cost as much as its return*, which takes [`idle_after`](Self::idle_after) rounds. A source that
+///   is demoted at this moment never costs more than twice the best choice (ski rental). Only rounds before an event of another source
+///   count: while no source has events, the polling policy limits the time.
+/// - *Idle sources take more than [`idle_share`](Self::idle_share) of a round.* [`surplus`](Self::surplus) returns the number to demote.
 ///
-/// With 3,200 sources an idle one leaves after some milliseconds of polling; two or three idle ones beside a busy one stay.
+/// Among 3,200 sources an idle one is demoted after some milliseconds of polling. Two or three idle sources beside a busy one stay.
 ///
 /// ```
 /// # use aio_pollctl::IdleCosts;
@@ -19,16 +19,16 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdleCosts {
-    /// One `poll` as part of a long round, in nanoseconds; 0 counts as 1.
+    /// The cost of one `poll` in a long round, in nanoseconds; 0 counts as 1.
     pub poll_ns: u32,
-    /// A round besides its polls, in nanoseconds.
+    /// The cost of a round without its polls, in nanoseconds.
     pub round_ns: u32,
-    /// The additional cost of an event that arrives by a descriptor instead of a `poll`, in nanoseconds: a notification by the peer
-    /// and a check of the descriptors.
+    /// The additional cost of an event that arrives by a descriptor and not by a `poll`, in nanoseconds: the peer's notification and a
+    /// check of the descriptors.
     pub return_ns: u32,
     /// Idle sources may take one part in this many of a round; 0 counts as 1.
     pub idle_share: u32,
-    /// Rounds between two tests.
+    /// The number of rounds between two tests.
     pub check_every: u32,
 }
 
@@ -40,8 +40,8 @@ impl Default for IdleCosts {
 }
 
 impl IdleCosts {
-    /// What is typical of present processors: 3 ns for a `poll`, 40 ns for a round, 2 us for a return; a tenth
-    /// of a round for idle sources, tested every 256 rounds.
+    /// Typical costs on present processors: 3 ns for a `poll`, 40 ns for a round, 2 us for a return. Idle sources may take a tenth of a
+    /// round, tested every 256 rounds.
     pub const TYPICAL: Self = Self {
         poll_ns: 3,
         round_ns: 40,
@@ -50,20 +50,20 @@ impl IdleCosts {
         check_every: 256,
     };
 
-    /// A source is idle after so many rounds in vain: at least 1.
+    /// The number of rounds without success after which a source is idle; at least 1.
     #[must_use]
     pub const fn idle_after(&self) -> u32 {
         at_least_one(self.return_ns / at_least_one(self.poll_ns))
     }
 
-    /// Whether it is time for the next test, `rounds` after the last one.
+    /// Returns whether the next test is due, `rounds` after the previous one.
     #[inline]
     #[must_use]
     pub const fn is_check_due(&self, rounds: u32) -> bool {
         rounds >= self.check_every
     }
 
-    /// How many of `idle` sources leave a polled set of `all`.
+    /// The number of sources to demote, of `idle` sources in a polled set of `all`.
     #[must_use]
     pub const fn surplus(&self, all: usize, idle: usize) -> usize {
         let poll_ns = at_least_one(self.poll_ns) as u128;

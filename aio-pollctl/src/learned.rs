@@ -1,28 +1,28 @@
-//! [`RegretLadder`]: the policies `learned` and `learned-2`, which choose the polling time that would have been best lately after
-//! waits like the last ones.
+//! [`RegretLadder`]: the policies `learned` and `learned-2`. They choose the polling time that would have cost least recently, after
+//! waits similar to the last ones.
 
 use core::time::Duration;
 
 use crate::rcl::{Counts, Rcl};
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
-/// The regret-clamped ladder with `BANKS` banks of figures, which are chosen by the last waits, a moving mean of waits, and
-/// the handler that had the last event.
+/// A policy that learns the cost of each of eight polling times, in `BANKS` banks.
 ///
-/// There are two: [`Learned`] looks back one wait, [`Learned2`] two.
+/// The last waits, a moving mean of waits, and the handler of the last event select the bank. [`Learned`] uses the last wait,
+/// [`Learned2`] the last two.
 #[derive(Clone, Debug)]
 pub struct RegretLadder<const BANKS: usize>(Rcl<BANKS>);
 
-/// The policy `learned`: looks back one wait, with a fast mean. The default.
+/// The policy `learned`, the default: it uses the last wait and a fast mean.
 pub type Learned = RegretLadder<64>;
 
-/// The policy `learned-2`: looks back two waits, with a slower mean. It finds longer patterns, and learns more slowly.
+/// The policy `learned-2`: it uses the last two waits and a slower mean. It finds longer patterns and learns more slowly.
 pub type Learned2 = RegretLadder<256>;
 
 impl<const BANKS: usize> RegretLadder<BANKS> {
     const NAME: &'static str = if BANKS == 64 { "learned" } else { "learned-2" };
 
-    /// Polls for the break-even time until it knows better. `BANKS` is 64 or 256; others do not compile.
+    /// Makes the policy. It polls for the break-even time at first. `BANKS` is 64 or 256; other values do not compile.
     #[must_use]
     pub fn new(params: PollParams) -> Self {
         const {
@@ -34,7 +34,7 @@ impl<const BANKS: usize> RegretLadder<BANKS> {
         Self(Rcl::new(params))
     }
 
-    /// What it has counted.
+    /// The policy's counters.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.0.counts()

@@ -1,20 +1,20 @@
-//! [`PreSleepSpin`]: whether a few checks of the descriptors before a sleep are worth their time.
+//! [`PreSleepSpin`]: whether to check the descriptors for a moment before a sleep.
 
 use core::time::Duration;
 
-/// So many failures in a row are forgiven.
+/// The number of spins in a row that may find nothing.
 const CREDIT: u8 = 16;
-/// Without credit one wait in so many is preceded by a spin.
+/// Without credit, one wait in this many is preceded by a spin.
 const PROBE_EVERY: u8 = 32;
 
-/// Whether a loop checks its descriptors for a moment before it sleeps.
+/// Decides whether a loop checks its descriptors for a moment before it sleeps.
 ///
-/// A sleep and a wake-up cost 5 to 50 us, a check 0.2 us. A peer that has just been served often sends its next request sooner than
-/// that. So after an iteration with progress the loop checks for up to [2 us](Self::LONGEST), well under the cost of a sleep. A spin
-/// that finds nothing uses up one of 16 credits, and one that finds something restores them all. Without credit only every
-/// 32nd wait is preceded by a spin, so that a loop with slow peers does not pay for it.
+/// A sleep and a wake-up cost 5 to 50 us, a check costs 0.2 us. A peer often sends its next request within that time after it was
+/// served. After an iteration with progress the loop therefore checks for up to [2 us](Self::LONGEST), well under the cost of a
+/// sleep. A spin without events uses one of 16 credits; a spin with events restores all of them. Without credit, only every 32nd
+/// wait is preceded by a spin, so a loop with slow peers pays almost nothing.
 ///
-/// This is not polling: no handler's `poll` is called, and the cost does not depend on the number of handlers.
+/// The spin is not polling: it calls no `poll` callback, and its cost does not depend on the number of handlers.
 ///
 /// ```
 /// # use aio_pollctl::PreSleepSpin;
@@ -42,10 +42,10 @@ impl Default for PreSleepSpin {
 }
 
 impl PreSleepSpin {
-    /// A spin takes at most this long.
+    /// The longest spin.
     pub const LONGEST: Duration = Duration::from_micros(2);
 
-    /// A loop that has served nothing yet, with full credit.
+    /// Full credit, before the first iteration with progress.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -61,7 +61,7 @@ impl PreSleepSpin {
         self.served = progress;
     }
 
-    /// Whether to spin before the wait that is due. Counts the waits without credit, so call it once for each wait.
+    /// Returns whether to spin before the next wait. Call it once for each wait, because it counts the waits without credit.
     #[inline]
     pub const fn is_worth_it(&mut self) -> bool {
         if !self.served {
@@ -74,7 +74,7 @@ impl PreSleepSpin {
         self.passed == 0
     }
 
-    /// Records whether a spin found something.
+    /// Records whether a spin found events.
     #[inline]
     pub const fn found(&mut self, something: bool) {
         self.credit = if something {

@@ -1,8 +1,8 @@
-//! [`QemuWeighted`]: a weighted mean per handler, as proposed for QEMU in 2026.
+//! [`QemuWeighted`]: a weighted mean for each handler, as proposed for QEMU in 2026.
 //!
-//! A handler with an event moves its mean towards the wait; one without lets it grow by the wait, so that it is forgotten
-//! after some silence. The loop's polling time grows at once to the longest mean of those with an event, and shrinks when
-//! that is much shorter.
+//! An event moves the mean of its handler towards the wait. Without an event the mean grows by the wait, until it exceeds the maximum
+//! and is dropped. The polling time of the loop grows at once to the longest mean of the handlers with an event, and shrinks if that
+//! is much shorter.
 
 use core::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::growth::Divisor;
 use crate::params::{or_default, saturating_ns};
 use crate::{Effective, HandlerMemory, Iteration, PollParams, PollPolicy};
 
-/// Means per handler. In a loop that never reports a handler, it is one for all.
+/// A mean for each handler. In a loop that reports no handlers there is one for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QemuWeighted {
     max_ns: u64,
@@ -26,7 +26,7 @@ pub struct QemuWeighted {
 }
 
 impl QemuWeighted {
-    /// A controller that does not poll yet. Unlike the older ones it shrinks by 2 unless told otherwise.
+    /// Makes the policy, which does not poll at first. Unlike the older policies it shrinks by 2 by default.
     #[must_use]
     pub fn new(params: PollParams) -> Self {
         Self {

@@ -1,8 +1,8 @@
-//! Families of traces: the kinds of load that event loops see, and some that only an adversary would think of.
+//! Families of traces: typical loads of event loops, and adversarial ones.
 //!
-//! [`tuned`] and [`held_out`] are 56 traces; the constants of `learned` were chosen on the first and tried on the second.
-//! On [`compared`] ways of choosing its banks were compared. [`fresh`] came later, and no choice was made on it.
-//! Families in which the length of a wait depends on more than one wait before are in `mixes`.
+//! The constants of `learned` were chosen on [`tuned`] and validated on [`held_out`], together 56 traces. Its selection of banks was
+//! chosen on [`compared`]. No choice was made on [`fresh`]. Families in which a wait depends on more than one previous wait are in
+//! `mixes`.
 
 use crate::mixes;
 use crate::{Random, Role, Trace};
@@ -10,7 +10,7 @@ use crate::{Random, Role, Trace};
 /// One microsecond in nanoseconds.
 pub(super) const US: f64 = 1000.0;
 
-/// Makes traces of so many waits of one role from one seed.
+/// Generates traces of one role and one length from one seed.
 pub(super) struct Maker {
     pub(super) role: Role,
     pub(super) seed: u64,
@@ -28,7 +28,7 @@ impl Maker {
         }
     }
 
-    /// A trace that `fill` makes as long as wanted.
+    /// Generates a trace with `fill`, which adds all waits.
     pub(super) fn make(
         &mut self,
         family: &'static str,
@@ -40,7 +40,7 @@ impl Maker {
         self.traces.push(trace);
     }
 
-    /// A trace in which `next` gives wait after wait.
+    /// Generates a trace with `next`, which returns one wait after the other.
     pub(super) fn each(
         &mut self,
         family: &'static str,
@@ -56,7 +56,7 @@ impl Maker {
     }
 }
 
-/// The families that `learned` was tuned on: 38 traces.
+/// The families on which `learned` was tuned: 38 traces.
 #[must_use]
 pub fn tuned(seed: u64, count: usize) -> Vec<Trace> {
     let mut maker = Maker::new(Role::Tuned, seed, count);
@@ -120,7 +120,7 @@ fn bursts(maker: &mut Maker) {
     });
 }
 
-/// Busy and quiet in turns of 100 ms.
+/// Alternates between busy and quiet periods of 100 ms.
 fn phases(maker: &mut Maker) {
     for (name, means) in [("phase-100k-2k", [10.0, 500.0]), ("phase-200k-1k", [5.0, 1000.0])] {
         let count = maker.count;
@@ -140,7 +140,7 @@ fn phases(maker: &mut Maker) {
     }
 }
 
-/// The families that were kept aside while `learned` was tuned: 18 traces.
+/// The families held out while `learned` was tuned: 18 traces.
 #[must_use]
 pub fn held_out(seed: u64, count: usize) -> Vec<Trace> {
     let mut maker = Maker::new(Role::HeldOut, seed, count);
@@ -199,7 +199,7 @@ fn patterns(maker: &mut Maker) {
     }
 }
 
-/// Families that came when `learned` had its constants, but not yet its banks: 18 traces of 9 families.
+/// Families added after the constants of `learned` were chosen, and before its banks: 18 traces of 9 families.
 #[must_use]
 pub fn compared(seed: u64, count: usize) -> Vec<Trace> {
     let mut maker = Maker::new(Role::Compared, seed, count);
@@ -229,7 +229,7 @@ pub fn compared(seed: u64, count: usize) -> Vec<Trace> {
     maker.traces
 }
 
-/// Families that nobody had thought of while `learned` was made: 12 traces of 6 families.
+/// Families added after `learned` was finished: 12 traces of 6 families.
 #[must_use]
 pub fn fresh(seed: u64, count: usize) -> Vec<Trace> {
     let mut maker = Maker::new(Role::Fresh, seed, count);
@@ -237,7 +237,7 @@ pub fn fresh(seed: u64, count: usize) -> Vec<Trace> {
     maker.traces
 }
 
-/// All of them.
+/// All families.
 #[must_use]
 pub fn all(seed: u64, count: usize) -> Vec<Trace> {
     let mut traces = tuned(seed, count);

@@ -1,9 +1,9 @@
-//! Replay of polling policies: what a policy would have cost on a trace of waits, over the cost with all waits known in advance.
+//! Replays polling policies on traces of waits, and compares their cost with the clairvoyant optimum.
 //!
-//! A [`Trace`] is a list of waits; [`families`] makes some, [`Trace::parse`] reads one. [`replay`] leads a policy through it
-//! under the cost model of `aio-pollctl`, with the price of processor time at 100 percent and one wake-up cost `b`: a
-//! wait of `w` for which `s` was polled costs `w` if `w <= s`, else `s + b`. The policy sees what a loop would see: after a
-//! sleep, the time until it was awake, which is four fifths of `b` too late on the average and varies.
+//! A [`Trace`] is a list of waits. [`families`] generates traces, [`Trace::parse`] reads one. [`replay`] runs a policy on a trace
+//! under the cost model of `aio-pollctl`, with the price of processor time at 100 percent and one wake-up cost `b`: a wait of `w`
+//! after a polling time of `s` costs `w` if `w <= s`, and `s + b` otherwise. The policy observes the same times as in a loop: a sleep
+//! includes a wake-up latency, which varies and averages four fifths of `b`.
 //!
 //! ```
 //! use aio_pollctl::Policy;
@@ -17,7 +17,7 @@
 //! ```
 //!
 //! # What it does not do
-//! It runs no loop and reads no clock. The same seed gives the same figures on every machine.
+//! It runs no loop and reads no clock. The same seed gives the same results on every machine.
 
 #![forbid(unsafe_code)]
 
@@ -39,39 +39,39 @@ pub use trace::{ParseError, Role, Trace};
 
 use aio_pollctl::{Fixed, HandlerMemory, Iteration, PollParams, PollPolicy, WakeCost};
 
-/// Sources a trace can have.
+/// The largest number of sources in a trace.
 pub const SOURCES: usize = 8;
 
-/// The wake-up costs that policies are judged at unless told otherwise, in nanoseconds.
+/// The default wake-up costs for comparing policies, in nanoseconds.
 pub const WAKE_COSTS_NS: [u64; 4] = [5_000, 10_000, 20_000, 50_000];
 
-/// Parameters that fit a wake-up cost, with no maximum.
+/// Returns parameters for a wake-up cost, without a maximum.
 #[must_use]
 pub const fn params_for(wake_cost_ns: u64) -> PollParams {
     PollParams::unlimited().with_wake(WakeCost::of_total(Duration::from_nanos(wake_cost_ns)))
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Waits.
+    /// The number of waits.
     pub waits: u64,
-    /// Polling, and the cost of wake-ups, in nanoseconds.
+    /// The cost of polling and wake-ups, in nanoseconds.
     pub cost_ns: u64,
-    /// What knowing the future would have cost.
+    /// The cost of the clairvoyant optimum, in nanoseconds.
     pub optimum_ns: u64,
-    /// Time spent polling.
+    /// The time spent polling, in nanoseconds.
     pub spin_ns: u64,
-    /// Sleeps.
+    /// The number of sleeps.
     pub wakeups: u64,
-    /// From the first to the last event, wake-up latencies included.
+    /// The time from the first to the last event, with wake-up latencies, in nanoseconds.
     pub total_ns: u64,
-    /// Of sleeps, by the factor of the mean latency in 1/256.
+    /// The number of sleeps by their latency, in 1/256 of the mean.
     late: Box<[u32; LATE]>,
     mean_late_ns: u64,
 }
 
-/// Latencies of up to 16 times their mean are told apart.
+/// The number of distinct latencies, up to 16 times the mean.
 const LATE: usize = 4096;
 
 impl Outcome {
@@ -88,7 +88,7 @@ impl Outcome {
         }
     }
 
-    /// Cost over the clairvoyant optimum.
+    /// Returns the cost divided by the clairvoyant optimum.
     #[must_use]
     pub fn ratio(&self) -> f64 {
         if self.optimum_ns == 0 {
@@ -97,13 +97,13 @@ impl Outcome {
         self.cost_ns as f64 / self.optimum_ns as f64
     }
 
-    /// The part of the whole time that was spent polling.
+    /// Returns the share of the total time spent polling.
     #[must_use]
     pub fn spin_share(&self) -> f64 {
         self.spin_ns as f64 / self.total_ns.max(1) as f64
     }
 
-    /// What 99 of 100 waits were late at most, in nanoseconds.
+    /// Returns the 99th percentile of the latency added to a wait, in nanoseconds. Without a sleep a wait has none.
     #[must_use]
     pub fn p99_added_ns(&self) -> u64 {
         let later = self.waits / 100;
@@ -136,19 +136,19 @@ const fn mean_late_ns(wake_cost_ns: u64) -> u64 {
     wake_cost_ns * 4 / 5
 }
 
-/// A latency: the mean times a factor in 1/4096.
+/// A latency: the mean times `noise` / 4096.
 const fn late_ns(mean_ns: u64, noise: u16) -> u64 {
     (mean_ns * noise as u64) >> 12
 }
 
-/// As in `aio-pollctl`: longer durations count as this.
+/// The longest duration, as in `aio-pollctl`; longer ones are clipped.
 const LONGEST_DURATION_NS: u64 = i64::MAX as u64;
 
 fn to_ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).map_or(LONGEST_DURATION_NS, |ns| ns.min(LONGEST_DURATION_NS))
 }
 
-/// Leads `policy` through `trace`.
+/// Runs `policy` on `trace`.
 #[must_use]
 pub fn replay(trace: &Trace, wake_cost_ns: u64, policy: &mut dyn PollPolicy) -> Outcome {
     let mut outcome = Outcome::new(wake_cost_ns);
@@ -175,7 +175,7 @@ pub fn replay(trace: &Trace, wake_cost_ns: u64, policy: &mut dyn PollPolicy) -> 
     outcome
 }
 
-/// What a loop keeps beside its handlers.
+/// The policy's state for each handler, as a loop stores it.
 struct Handlers {
     memory: [HandlerMemory; SOURCES],
     hot: usize,
@@ -198,7 +198,7 @@ impl Handlers {
     }
 }
 
-/// What the best fixed time would have cost, known in hindsight: one for each phase of the trace.
+/// Runs the best fixed polling time in hindsight, one for each phase of the trace.
 #[must_use]
 pub fn replay_best_fixed(trace: &Trace, wake_cost_ns: u64, best: &BestFixed) -> Outcome {
     let mut outcome = Outcome::new(wake_cost_ns);
@@ -225,7 +225,7 @@ impl Outcome {
     }
 }
 
-/// The geometric mean; 1 of nothing.
+/// Returns the geometric mean; 1 for an empty sequence.
 #[must_use]
 pub fn geometric_mean(ratios: impl IntoIterator<Item = f64>) -> f64 {
     let (mut sum, mut count) = (0.0, 0u32);

@@ -1,15 +1,15 @@
-//! [`BestFixed`]: the best fixed polling time in hindsight, the limit of what one number can do.
+//! [`BestFixed`]: the best fixed polling time in hindsight, the limit for a policy with a constant time.
 
 use crate::Trace;
 
-/// Sorted waits of each phase, with their sums: the best time for any wake-up cost is found in one walk.
+/// The sorted waits of each phase, with their sums. One pass finds the best time for any wake-up cost.
 #[derive(Clone, Debug)]
 pub struct BestFixed {
     phases: Vec<Vec<u64>>,
 }
 
 impl BestFixed {
-    /// Looks at a trace.
+    /// Sorts the waits of a trace.
     #[must_use]
     pub fn of(trace: &Trace) -> Self {
         let sorted = trace.phases().map(|phase| {
@@ -22,19 +22,19 @@ impl BestFixed {
         }
     }
 
-    /// What it costs, in nanoseconds.
+    /// Returns the cost for a wake-up cost, in nanoseconds.
     #[must_use]
     pub fn cost(&self, wake_cost_ns: u64) -> u64 {
         self.phases.iter().map(|waits| best(waits, wake_cost_ns).0).sum()
     }
 
-    /// The best time of each phase.
+    /// Returns the best time of each phase, in nanoseconds.
     pub(crate) fn times(&self, wake_cost_ns: u64) -> impl Iterator<Item = u64> + '_ {
         self.phases.iter().map(move |waits| best(waits, wake_cost_ns).1)
     }
 }
 
-/// The least cost of sorted waits with one polling time, and that time. Only zero and the waits themselves can be best.
+/// Returns the least cost of sorted waits with one polling time, and that time. Only zero and the waits themselves can be best.
 fn best(waits: &[u64], wake_cost_ns: u64) -> (u64, u64) {
     let all = waits.len() as u64;
     let mut best = (all * wake_cost_ns, 0);

@@ -1,8 +1,8 @@
-//! [`Random`]: numbers for traces, the same everywhere for the same seed.
+//! [`Random`]: random numbers for traces, the same on every machine for the same seed.
 
 use std::f64::consts::TAU;
 
-/// SplitMix64 (Steele, Lea, Flood 2014), and what can be drawn from it.
+/// SplitMix64 (Steele, Lea, Flood 2014), with some distributions.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -13,7 +13,7 @@ impl Random {
         Self(seed)
     }
 
-    /// Starts a sequence of its own for a name.
+    /// Starts a separate sequence for a name.
     #[must_use]
     pub fn named(seed: u64, name: &str) -> Self {
         let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -32,17 +32,17 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Between 0 (never) and 1.
+    /// Uniform between 0 (exclusive) and 1.
     pub fn unit(&mut self) -> f64 {
         ((self.bits() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// Below `end`.
+    /// Uniform below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(end)) >> 64) as u64
     }
 
-    /// From `low` up to, and not including, `high`.
+    /// Uniform from `low` (exclusive) to `high` (inclusive).
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
@@ -52,12 +52,12 @@ impl Random {
         self.unit() <= probability
     }
 
-    /// Exponential with this mean: the gaps of a Poisson process.
+    /// Exponential with this mean, as the gaps of a Poisson process.
     pub fn exponential(&mut self, mean: f64) -> f64 {
         -mean * self.unit().ln()
     }
 
-    /// Normal with mean 0 and deviation 1.
+    /// Normal with mean 0 and standard deviation 1.
     pub fn normal(&mut self) -> f64 {
         (-2.0 * self.unit().ln()).sqrt() * (TAU * self.unit()).cos()
     }
@@ -67,7 +67,7 @@ impl Random {
         median * (sigma * self.normal()).exp()
     }
 
-    /// Pareto from `least` on.
+    /// Pareto with the minimum `least`.
     pub fn pareto(&mut self, alpha: f64, least: f64) -> f64 {
         least * self.unit().powf(-1.0 / alpha)
     }

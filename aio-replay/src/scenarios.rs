@@ -1,23 +1,23 @@
-//! Situations that are no trace: adversaries, sudden changes, known deadlines, sleeps that were none, a ceiling.
+//! Situations that a trace cannot express: adversaries, sudden changes, known deadlines, sleeps that end at once, a limit.
 
 use std::time::Duration;
 
 use crate::{Outcome, Random, Trace, late_ns, mean_late_ns, params_for, replay, to_ns};
 use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy};
 
-/// An adversary, and what it reached.
+/// An adversary and its result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adversary {
-    /// What it does.
+    /// The strategy.
     pub name: &'static str,
-    /// Cost over the clairvoyant optimum.
+    /// The cost divided by the clairvoyant optimum.
     pub ratio: f64,
 }
 
-/// Names the next wait.
+/// Chooses the next wait.
 type Strategy = fn(&Loop, &mut Random) -> u64;
 
-/// A loop with one wait after the other, and no latency that the policy does not know of.
+/// A loop with one wait after the other. Its wake-up latency is the one that the policy assumes.
 struct Loop {
     policy: Policy,
     wake_ns: u64,
@@ -38,7 +38,7 @@ impl Loop {
         to_ns(self.policy.budget())
     }
 
-    /// Cost and optimum of a wait.
+    /// Returns the cost and the optimum of a wait.
     fn step(&mut self, wait: u64) -> (u64, u64) {
         let budget = self.budget();
         let slept = wait > budget;
@@ -51,9 +51,9 @@ impl Loop {
     }
 }
 
-/// The worst of some adversaries that see the budget before they choose the wait, and know the policy.
+/// Returns the worst of some adversaries. They know the policy, and its budget before they choose the wait.
 ///
-/// `None` if there is no policy of that name.
+/// Returns `None` if there is no policy of that name.
 #[must_use]
 pub fn worst_adversary(name: &str, wake_ns: u64, waits: usize, seed: u64) -> Option<Adversary> {
     let policy = Policy::by_name(name, params_for(wake_ns))?;
@@ -96,12 +96,12 @@ pub fn worst_adversary(name: &str, wake_ns: u64, waits: usize, seed: u64) -> Opt
     Some(worst)
 }
 
-/// A bit longer than the budget: the bit is what the units of the policy can tell apart.
+/// A wait slightly longer than the budget, by the resolution of the policy's units.
 fn missed(state: &Loop) -> u64 {
     state.budget().saturating_add((state.wake_ns >> 9).max(1))
 }
 
-/// The wait, at and above each rung, that costs most over the optimum now and with the next budget.
+/// The wait, at or above each polling time, with the highest cost over the optimum, now and with the next budget.
 fn worst_next(state: &Loop) -> u64 {
     let mut best = (f64::MIN, 0);
     for eighth in 0..28 {
@@ -117,9 +117,9 @@ fn worst_next(state: &Loop) -> u64 {
     best.1
 }
 
-/// How many waits it takes until the policy is right for good: after idle turned busy, and after busy turned idle.
+/// Returns the number of waits until the policy has adapted for good: after a change from idle to busy, and from busy to idle.
 ///
-/// `None` if there is no policy of that name.
+/// Returns `None` if there is no policy of that name.
 #[must_use]
 pub fn step_response(name: &str, wake_ns: u64) -> Option<(usize, usize)> {
     let policy = Policy::by_name(name, params_for(wake_ns))?;
@@ -140,10 +140,10 @@ pub fn step_response(name: &str, wake_ns: u64) -> Option<(usize, usize)> {
     Some((change(long, short), change(short, long)))
 }
 
-/// A peer that sends its next request at once, unless it was answered so late that it fell asleep meanwhile: then the request comes
-/// after a quarter more than a sleep costs. How long a request takes in the end, over what it takes if nobody sleeps.
+/// Runs a policy with a peer that sends its next request at once, unless it fell asleep before a late answer. In that case the request
+/// comes after 1.25 times the cost of a sleep. Returns the final duration of a request, divided by its duration without sleeps.
 ///
-/// `None` if there is no policy of that name.
+/// Returns `None` if there is no policy of that name.
 #[must_use]
 pub fn sleeping_peer(name: &str, wake_ns: u64) -> Option<f64> {
     const WAITS: u32 = 20_000;
@@ -161,10 +161,10 @@ pub fn sleeping_peer(name: &str, wake_ns: u64) -> Option<f64> {
     Some(time as f64 / (awake * u64::from(WAITS / 2)) as f64)
 }
 
-/// A timer whose time is known beside events whose time is not: cost over the clairvoyant optimum if the policy is told of
-/// the timer, and if it is not.
+/// Runs a policy with a known timer beside unpredictable events. Returns the cost over the clairvoyant optimum if the policy knows the
+/// timer, and if it does not.
 ///
-/// `None` if there is no policy of that name.
+/// Returns `None` if there is no policy of that name.
 #[must_use]
 pub fn deadlines(name: &str, wake_ns: u64, timer_ns: u64, event_ns: f64, seed: u64) -> Option<(f64, f64)> {
     let run = |told: bool| {
@@ -220,10 +220,10 @@ pub fn deadlines(name: &str, wake_ns: u64, timer_ns: u64, event_ns: f64, seed: u
     Some((run(true)?, run(false)?))
 }
 
-/// Events that come between the last look and the sleep, so that the sleep ends at once: they happen to so many of 100
-/// sleeps. Cost over the clairvoyant optimum if the policy can tell, and if such a sleep looks as long as a short one.
+/// Runs a policy with events between the last check and the sleep, which end this percentage of sleeps at once. Returns the cost over
+/// the clairvoyant optimum if the policy can recognize such a sleep, and if such a sleep appears as long as a short one.
 ///
-/// `None` if there is no policy of that name.
+/// Returns `None` if there is no policy of that name.
 #[must_use]
 pub fn false_sleeps(name: &str, trace: &Trace, wake_ns: u64, percent: u64) -> Option<(f64, f64)> {
     let run = |tell: bool| {
@@ -259,18 +259,18 @@ pub fn false_sleeps(name: &str, trace: &Trace, wake_ns: u64, percent: u64) -> Op
     Some((run(true)?, run(false)?))
 }
 
-/// What a ceiling did.
+/// The effect of a limit to the share of polling.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ceiled {
-    /// The part of the time spent polling.
+    /// The share of time spent polling.
     pub spin_share: f64,
-    /// Cost over the clairvoyant optimum.
+    /// The cost divided by the clairvoyant optimum.
     pub ratio: f64,
 }
 
-/// Replays under `poll-cpu-max` of so many percent.
+/// Replays a trace with `poll-cpu-max` at this percentage.
 ///
-/// `None` if there is no policy of that name.
+/// Returns `None` if there is no policy of that name.
 #[must_use]
 pub fn ceiling(name: &str, trace: &Trace, wake_ns: u64, percent: u32) -> Option<Ceiled> {
     let params: PollParams = params_for(wake_ns).with_cpu_max(percent);

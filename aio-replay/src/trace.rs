@@ -1,38 +1,38 @@
-//! [`Trace`]: waits in nanoseconds, each with the source of the event that ended it.
+//! [`Trace`]: waits in nanoseconds, each with the source of its event.
 
 use std::fmt;
 
 use crate::{Random, SOURCES};
 
-/// Longer waits count as this: sums of a hundred million of them do not overflow.
+/// The longest wait; longer ones are clipped. Sums of a hundred million of them do not overflow.
 const LONGEST_NS: u64 = 100_000_000_000;
 
-/// What a trace is used for.
+/// The purpose of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Of the families that the constants of `learned` were chosen on.
+    /// For choosing the constants of `learned`.
     Tuned,
-    /// Of the families that were kept aside meanwhile.
+    /// For validating the constants of `learned`.
     HeldOut,
-    /// Of families on which two versions of `learned` were compared.
+    /// For comparing versions of `learned`.
     Compared,
-    /// Of families that came after all that.
+    /// Added later; no choice was made on it.
     Fresh,
-    /// From a file.
+    /// Read from a file.
     File,
 }
 
-/// A wait.
+/// One wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
     pub(crate) ns: u64,
-    /// Which source has the event.
+    /// The source of the event.
     pub(crate) source: u8,
-    /// How late a sleeper would wake: in 1/4096 of the mean.
+    /// The wake-up latency if the loop slept, in 1/4096 of the mean.
     pub(crate) noise: u16,
 }
 
-/// Waits, in the order in which a loop would have them.
+/// A list of waits, in the order in which they happen in a loop.
 #[derive(Clone, Debug)]
 pub struct Trace {
     name: String,
@@ -40,17 +40,17 @@ pub struct Trace {
     role: Role,
     waits: Vec<Wait>,
     sources: usize,
-    /// Where another phase begins.
+    /// The positions at which phases begin.
     phases: Vec<usize>,
     random: Random,
 }
 
-/// A line of a trace file that is no wait.
+/// A line of a trace file is not a wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
-    /// Counted from 1; 0 if the whole file has no wait.
+    /// The line number, from 1; 0 if the file has no waits.
     pub line: usize,
-    /// What is there.
+    /// The content of the line.
     pub text: String,
 }
 
@@ -70,7 +70,7 @@ impl fmt::Display for ParseError {
 impl std::error::Error for ParseError {}
 
 impl Trace {
-    /// A trace without waits. The seed is for how late sleepers wake.
+    /// Makes a trace without waits. The seed determines the wake-up latencies.
     #[must_use]
     pub fn new(name: &str, family: &'static str, role: Role, seed: u64) -> Self {
         Self {
@@ -84,17 +84,17 @@ impl Trace {
         }
     }
 
-    /// Adds waits of one source.
+    /// Adds waits with events of one source.
     #[must_use]
     pub fn with_waits(mut self, waits: impl IntoIterator<Item = u64>) -> Self {
         waits.into_iter().for_each(|ns| self.push(ns, 0));
         self
     }
 
-    /// Reads waits: one a line, in nanoseconds; `#` starts a comment.
+    /// Parses waits: one for each line, in nanoseconds; `#` starts a comment.
     ///
     /// # Errors
-    /// If a line is something else, or there is no wait at all.
+    /// If a line is not a wait, or if there are no waits.
     pub fn parse(name: &str, text: &str) -> Result<Self, ParseError> {
         let mut trace = Self::new(name, "file", Role::File, 0);
         for (number, line) in text.lines().enumerate() {
@@ -117,10 +117,10 @@ impl Trace {
         Ok(trace)
     }
 
-    /// Adds a wait for an event of that source.
+    /// Adds a wait for an event of `source`.
     ///
     /// # Panics
-    /// If the source is not below [`SOURCES`].
+    /// If `source` is not below [`SOURCES`].
     pub fn push(&mut self, ns: u64, source: u8) {
         assert!(usize::from(source) < SOURCES, "source {source}");
         self.sources = self.sources.max(usize::from(source) + 1);
@@ -129,44 +129,44 @@ impl Trace {
         self.waits.push(Wait { ns, source, noise });
     }
 
-    /// From here on waits are of another kind.
+    /// Begins another phase.
     pub(crate) fn begin_phase(&mut self) {
         if self.phases.last() != Some(&self.waits.len()) && !self.waits.is_empty() {
             self.phases.push(self.waits.len());
         }
     }
 
-    /// What it is called.
+    /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The family it is of.
+    /// The family.
     #[must_use]
     pub const fn family(&self) -> &'static str {
         self.family
     }
 
-    /// What it is used for.
+    /// The purpose.
     #[must_use]
     pub const fn role(&self) -> Role {
         self.role
     }
 
-    /// How many waits it has.
+    /// The number of waits.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waits.len()
     }
 
-    /// Whether it has none.
+    /// Whether there are no waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waits.is_empty()
     }
 
-    /// How many sources its events come from.
+    /// The number of sources.
     #[must_use]
     pub const fn sources(&self) -> usize {
         self.sources
@@ -176,7 +176,7 @@ impl Trace {
         self.waits.iter().copied()
     }
 
-    /// Its phases, each as a trace of its own.
+    /// The phases, each as a separate trace.
     pub(crate) fn phases(&self) -> impl Iterator<Item = Self> + '_ {
         let ends = self.phases.iter().copied().chain([self.waits.len()]);
         let mut begin = 0;
@@ -194,7 +194,7 @@ impl Trace {
     }
 }
 
-/// How late a sleeper wakes: log-normal around the mean, and once in a while four times that.
+/// Draws a wake-up latency: log-normal around the mean, and occasionally four times that.
 fn noise(random: &mut Random) -> u16 {
     let mut factor = random.log_normal(0.955, 0.3);
     if random.below(128) == 0 {

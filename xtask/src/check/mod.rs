@@ -8,6 +8,7 @@ mod promela;
 mod rules;
 mod tidy;
 mod tools;
+mod words;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -22,12 +23,13 @@ use clap::{Arg, ArgAction, ArgMatches};
 /// A step's name, and what it does. `Ok` with a text: what is to be said about it.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 22] = [
+const STEPS: [Step; 23] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("tidy", tidy::check),
     ("rules", rules::check),
     ("cases", cases::check),
+    ("words", words::check),
     ("deny", tools::deny),
     ("clippy", clippy),
     ("docs", docs),
