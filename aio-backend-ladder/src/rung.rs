@@ -1,5 +1,9 @@
 //! Where on the ladder to be: decisions without side effects.
 
+use std::io;
+
+use rustix::io::Errno;
+
 /// One of the two backends of a ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rung {
@@ -32,6 +36,11 @@ pub(crate) fn next(now: Rung, count: usize, climb_at: usize, hold: Hold) -> Rung
         Hold::Free if count < climb_at / 2 => Rung::Lower,
         Hold::Free => now,
     }
+}
+
+/// Whether an error says that the number is not open.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::BADF)
 }
 
 #[cfg(test)]

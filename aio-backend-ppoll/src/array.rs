@@ -43,6 +43,11 @@ impl Array {
         self.set_interest(token, interest)
     }
 
+    /// The descriptor of a registration.
+    pub(crate) fn get(&self, token: Token) -> Option<&Watched> {
+        self.registrations.get(token).map(Entry::fd)
+    }
+
     /// Changes what a registration waits for; `false` if there is none of this token.
     pub(crate) fn set_interest(&mut self, token: Token, interest: Interest) -> bool {
         let Some(entry) = self.registrations.get_mut(token) else {

@@ -256,7 +256,9 @@ impl Queue {
             write_through: shared.accepted.get() & FLUSH == 0,
         };
         let vring = Rc::new(Vring::new(ring, self.base, wiring));
-        let registration = context.watch_polled(vring.clone(), Interest::READ)?;
+        let registration = context
+            .watch_polled(vring.clone(), Interest::READ)
+            .map_err(io::Error::from)?;
         vring.start();
         self.has_served = true;
         self.serving = Some(Serving {

@@ -61,20 +61,40 @@ struct Search {
 }
 
 impl Model {
-    /// `None`: do not wait.
+    /// `None`: do not wait. A poll that may wait goes on until there is progress, its time is over, or somebody has notified.
     pub(super) fn iterate(&mut self, at_most: Option<u64>) -> Flow<bool> {
+        let end = at_most.map_or(self.now, |limit| self.now + limit);
+        let foreign = self.waiter == Waiter::Foreign;
+        let (nested, calls) = (self.nested_progress, self.calls_seen);
+        loop {
+            let left = at_most.map(|_| end.saturating_sub(self.now));
+            let mut progress = self.iterate_once(left)?;
+            if !foreign {
+                progress |= self.nested_progress != nested;
+                self.nested_progress = nested + u64::from(progress);
+            }
+            if !progress {
+                self.calls_seen = self.calls;
+            }
+            if progress || foreign || self.calls != calls || self.now >= end {
+                self.note(What::Iterated);
+                return Ok(progress);
+            }
+        }
+    }
+
+    fn iterate_once(&mut self, at_most: Option<u64>) -> Flow<bool> {
         let foreign = self.waiter == Waiter::Foreign;
         self.most_polling = if foreign { 0 } else { self.polling };
         let before = self.deciding;
         self.deciding |= !foreign;
-        let found = self.search_and_wait(at_most)?;
+        let (found, mut progress) = self.search_and_wait(at_most)?;
         self.deciding = before;
         self.poll_mode = self.most_polling > 0;
         self.notified = false;
-        let mut progress = self.run_bottom_halves()?;
+        progress |= self.run_bottom_halves()?;
         progress |= self.dispatch(found)?;
         progress |= self.run_timers()?;
-        self.note(What::Iterated);
         Ok(progress)
     }
 
@@ -96,7 +116,8 @@ impl Model {
         }
     }
 
-    fn search_and_wait(&mut self, at_most: Option<u64>) -> Flow<Vec<Found>> {
+    /// Who was found, and whether a registration was found invalid, which is progress.
+    fn search_and_wait(&mut self, at_most: Option<u64>) -> Flow<(Vec<Found>, bool)> {
         let timeout = at_most.map_or(0, |limit| self.timeout(limit));
         let mut search = Search {
             started: self.now,
@@ -121,7 +142,7 @@ impl Model {
         {
             self.look_around(&mut search);
         }
-        Ok(self.end_search(&search))
+        Ok((self.end_search(&search), search.broke))
     }
 
     /// Notes who is ready, and who has work that a question would find.
