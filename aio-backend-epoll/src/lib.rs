@@ -34,7 +34,7 @@
 //!
 //! A process that forks without `exec` shares the set with its child. Neither should use it afterwards but one.
 //!
-//! The descriptor of [`Backend::pollable`] counts as one more level of nesting than the set itself; Linux allows five.
+//! The descriptor of [`Backend::make_pollable`] counts as one more level of nesting than the set itself; Linux allows five.
 
 #![forbid(unsafe_code)]
 
@@ -306,7 +306,7 @@ impl<S: Sys> Backend for Epoll<S> {
         true
     }
 
-    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         Ok(Some(self.set.pollable()?))
     }
 

@@ -37,7 +37,7 @@ fn b7_every_descriptor_is_cloexec_and_closed_on_drop() {
     backend
         .add(reader.clone().into(), Token::new(0, 0), Interest::READ)
         .unwrap();
-    let shown = rustix::io::fcntl_getfd(backend.pollable().unwrap().unwrap().as_fd()).unwrap();
+    let shown = rustix::io::fcntl_getfd(backend.make_pollable().unwrap().unwrap().as_fd()).unwrap();
     assert!(shown.contains(rustix::io::FdFlags::CLOEXEC));
     let opened: Vec<u32> = open().difference(&before).copied().collect();
     assert_eq!(opened.len(), 2, "the set, and what stands for it: {opened:?}");
@@ -51,7 +51,7 @@ fn b7_every_descriptor_is_cloexec_and_closed_on_drop() {
         backend.add(reader.clone().into(), token, Interest::READ).unwrap();
         backend.wait(Some(Duration::ZERO), &mut ReadyList::new()).unwrap();
         if round % 2 == 0 {
-            backend.pollable().unwrap();
+            backend.make_pollable().unwrap();
         }
         if round % 3 == 0 {
             backend.remove(token).unwrap();

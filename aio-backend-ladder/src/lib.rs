@@ -18,14 +18,15 @@
 //! that a pause does not make it switch. It can be told to climb [after a number of waits](Ladder::climbing_after), too:
 //! some upper backends are better even for a few descriptors, if only the loop lives long enough. Two things make it go up or stay down for good:
 //!
-//! - [`Backend::pollable`] asks for a descriptor that stands for all. It climbs at once and stays there, because a
+//! - [`Backend::make_pollable`] needs a descriptor that stands for all. The ladder climbs at once and stays there, because a
 //!   foreign loop keeps that descriptor.
 //! - *The upper backend fails as a whole*: it cannot be made, an `add` or `modify` says `EMFILE`, `ENFILE`, `ENOSPC` or
 //!   `ENOMEM`, or a wait fails. Everything goes on below, the registration that met the failure included. One warning
 //!   names the call, the error, and what can be done about it.
 //!
 //! A rung that refuses a single descriptor when all are to move gets none of them; it is tried again after about as many
-//! changes as there are descriptors.
+//! changes as there are descriptors. On the way down, a number that turns out to be closed (`EBADF`) does not stop the others:
+//! the next wait reports it as [`Readiness::NVAL`](aio_backend::Readiness::NVAL).
 //!
 //! # What it does not do
 //! It makes no system call and knows no particular backend. It does not hide that backends differ: a descriptor that
@@ -43,7 +44,7 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Peek, ReadyList, Token, Watched};
 
-use crate::rung::{Hold, next};
+use crate::rung::{Hold, is_closed, next};
 pub use crate::rung::{Rung, concerns_all, remedy};
 use crate::stranded::Stranded;
 
@@ -158,12 +159,23 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         }
     }
 
-    /// Moves everything down. If it fails, everything is where it was.
+    /// Moves everything down. If it fails, everything is where it was. A number that was closed meanwhile cannot move: its
+    /// owner hears of that.
     fn descend(&mut self) -> io::Result<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
-        let filled = fill(&mut self.lower, upper);
+        let (mut filled, mut closed) = (Ok(()), Stranded::default());
+        upper.visit(&mut |fd, token, interest| {
+            if filled.is_err() {
+                return;
+            }
+            match self.lower.add(fd.clone(), token, interest) {
+                Err(error) if is_closed(&error) => closed.insert(fd.clone(), token, interest),
+                added => filled = added,
+            }
+        });
         if filled.is_ok() {
             self.upper = None;
+            self.stranded = closed;
         } else {
             self.patience = upper.watched();
             self.lower.drain(&mut |_, _, _| {});
@@ -305,14 +317,14 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
         self.current().rebalance();
     }
 
-    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         if self.hold != Hold::Lower {
             if self.upper.is_none() {
                 self.climb()?;
             }
             self.hold = Hold::Upper;
         }
-        self.current().pollable()
+        self.current().make_pollable()
     }
 
     fn reports_edges(&self) -> bool {

@@ -47,6 +47,11 @@ pub fn concerns_all(error: &io::Error) -> bool {
     )
 }
 
+/// Whether an error says that the number is not open.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::BADF)
+}
+
 /// What whoever runs the program can do about an error.
 #[must_use]
 pub fn remedy(error: &io::Error) -> &'static str {

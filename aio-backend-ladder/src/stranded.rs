@@ -1,6 +1,7 @@
 //! What neither backend takes any more: its owner has to hear of it.
 //!
-//! This happens only when the upper backend has failed and the lower one refuses a descriptor. The registration has come
+//! This happens when the upper backend has failed and the lower one refuses a descriptor, or when a number turns out to be closed
+//! on the way down. The registration has come
 //! to its end, and [`Readiness::NVAL`] is how a backend says so.
 
 use std::io;

@@ -80,6 +80,12 @@ impl Array {
         self.set_interest(token, interest)
     }
 
+    /// The descriptor of a registration.
+    pub(crate) fn get(&self, token: Token) -> Option<&Watched> {
+        let slot = self.slots.get(token.index() as usize)?.as_ref()?;
+        (slot.generation == token.generation()).then_some(&slot.fd)
+    }
+
     /// Changes what a registration waits for; `false` if there is none of this token.
     pub(crate) fn set_interest(&mut self, token: Token, interest: Interest) -> bool {
         let Some(slot) = slot(&mut self.slots, token) else {

@@ -22,10 +22,10 @@
 //! ```
 //!
 //! # What it does not do
-//! It has no descriptor of its own, so nothing stands for the whole set ([`Backend::pollable`] is `None`), and it knows
+//! It has no descriptor of its own, so nothing stands for the whole set ([`Backend::make_pollable`] is `None`), and it knows
 //! nothing of other backends.
 //!
-//! A descriptor number that is not open is no error when it is added: the next wait reports it as
+//! A number that is closed behind its back stays registered: the next wait reports it as
 //! [`Readiness::NVAL`](aio_backend::Readiness::NVAL).
 
 #![deny(unsafe_code)]
@@ -35,6 +35,7 @@ pub mod sys;
 mod timeout;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aio_backend::{Backend, Interest, ReadyList, Token, Watched};
@@ -81,7 +82,11 @@ impl<S: Sys> Backend for Ppoll<S> {
         "ppoll"
     }
 
+    /// One system call, to see that the number is open: `ppoll` itself would only tell later.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        if interest != Interest::NONE {
+            self.sys.find(fd.as_fd())?;
+        }
         if self.array.insert(fd, token, interest) {
             Ok(())
         } else {
@@ -89,7 +94,13 @@ impl<S: Sys> Backend for Ppoll<S> {
         }
     }
 
+    /// As [`add`](Self::add), one system call, unless it silences.
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        if interest != Interest::NONE
+            && let Some(fd) = self.array.get(token)
+        {
+            self.sys.find(fd.as_fd())?;
+        }
         if self.array.set_interest(token, interest) {
             Ok(())
         } else {

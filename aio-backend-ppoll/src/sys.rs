@@ -13,10 +13,16 @@ use aio_backend::{Interest, Readiness};
 pub use crate::array::Polled;
 use crate::timeout::timespec;
 
-/// The call that a [`Ppoll`](crate::Ppoll) makes.
+/// The calls that a [`Ppoll`](crate::Ppoll) makes.
 pub trait Sys: fmt::Debug + 'static {
     /// Whether the answers are [given](Polled::answer) instead of being written by the kernel.
     const SIMULATED: bool = false;
+
+    /// `fcntl(F_GETFD)`, to see whether a number is open.
+    ///
+    /// # Errors
+    /// As the system call: `EBADF` if it is not.
+    fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()>;
 
     /// `ppoll`, for at most `timeout` (`None`: no limit). Says how many have an answer.
     ///
@@ -30,6 +36,11 @@ pub trait Sys: fmt::Debug + 'static {
 pub struct Kernel;
 
 impl Sys for Kernel {
+    fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        rustix::io::fcntl_getfd(fd)?;
+        Ok(())
+    }
+
     #[inline]
     fn ppoll(&self, polled: &mut Polled<'_>, timeout: Option<Duration>) -> io::Result<usize> {
         let timeout = timeout.map(timespec);

@@ -21,7 +21,7 @@ impl AsFd for Number {
 }
 
 #[test]
-fn r4_a_number_that_is_not_open_is_reported_until_it_is_silenced() {
+fn r3_r4_a_number_that_was_closed_is_reported_until_it_is_silenced_and_is_not_added_again() {
     let (reader, _writer) = std::io::pipe().unwrap();
     let number = reader.into_raw_fd();
     let token = Token::new(0, 0);
@@ -32,15 +32,26 @@ fn r4_a_number_that_is_not_open_is_reported_until_it_is_silenced() {
     // SAFETY: this descriptor came from `into_raw_fd`, and nobody else owns it.
     unsafe { rustix::io::close(number) };
 
-    let mut look = |interest| {
-        backend.modify(token, interest).unwrap();
+    let look = |backend: &mut Ppoll| {
         let mut ready = ReadyList::new();
         backend.wait(Some(Duration::ZERO), &mut ready).unwrap();
         ready.iter().collect::<Vec<_>>()
     };
-    assert_eq!(look(Interest::READ), [(token, Readiness::NVAL)]);
-    assert_eq!(look(Interest::BOTH), [(token, Readiness::NVAL)]);
-    assert_eq!(look(Interest::NONE), []);
-    assert_eq!(look(Interest::WRITE), [(token, Readiness::NVAL)]);
+    let is_refused = |result: std::io::Result<()>| result.unwrap_err().raw_os_error() == Some(9);
+    assert_eq!(look(&mut backend), [(token, Readiness::NVAL)]);
+    assert!(is_refused(backend.modify(token, Interest::BOTH)));
+    assert_eq!(look(&mut backend), [(token, Readiness::NVAL)]);
+    backend.modify(token, Interest::NONE).unwrap();
+    assert_eq!(look(&mut backend), []);
+    assert!(is_refused(backend.modify(token, Interest::WRITE)));
+    assert_eq!(look(&mut backend), []);
     backend.remove(token).unwrap();
+    for closed in [number, RawFd::MAX] {
+        assert!(is_refused(backend.add(
+            Rc::new(Number(closed)).into(),
+            token,
+            Interest::READ
+        )));
+    }
+    assert_eq!(backend.watched(), 0);
 }

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,11 +16,20 @@ use aio_backend_ppoll::sys::{Polled, Sys};
 #[derive(Clone, Debug, Default)]
 struct MadeUp {
     ready: Rc<Cell<i32>>,
+    /// Whatever has this number is not open.
+    closed: Rc<Cell<i32>>,
     asked: Rc<RefCell<Vec<Vec<Interest>>>>,
 }
 
 impl Sys for MadeUp {
     const SIMULATED: bool = true;
+
+    fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        if self.closed.get() == fd.as_raw_fd() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        Ok(())
+    }
 
     fn ppoll(&self, polled: &mut Polled<'_>, _: Option<Duration>) -> io::Result<usize> {
         self.asked
@@ -35,6 +44,39 @@ impl Sys for MadeUp {
         }
         Ok(1)
     }
+}
+
+#[test]
+fn r3_a_number_that_is_not_open_is_refused_and_changes_nothing() {
+    let sys = MadeUp::default();
+    let mut backend = Ppoll::with_sys(sys.clone());
+    let token = Token::new(0, 0);
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let owner = Rc::new(reader);
+    sys.closed.set(owner.as_raw_fd());
+    let refused = io::ErrorKind::NotConnected; // as this kernel has it
+    let why = backend
+        .add(owner.clone().into(), token, Interest::READ)
+        .unwrap_err();
+    assert_eq!(
+        (why.kind(), backend.watched(), Rc::strong_count(&owner)),
+        (refused, 0, 1)
+    );
+    // What is not waited for need not be open.
+    backend.add(owner.into(), token, Interest::NONE).unwrap();
+    let why = backend.modify(token, Interest::READ).unwrap_err();
+    assert_eq!(why.kind(), refused);
+    let interest = |backend: &Ppoll<MadeUp>| {
+        let mut all = Vec::new();
+        backend.visit(&mut |_, _, interest| all.push(interest));
+        all
+    };
+    assert_eq!(interest(&backend), [Interest::NONE], "the former one is in force");
+    sys.closed.set(-1);
+    backend.modify(token, Interest::READ).unwrap();
+    sys.closed.set(-2);
+    backend.modify(token, Interest::NONE).unwrap();
+    assert_eq!(interest(&backend), [Interest::NONE]);
 }
 
 #[test]

@@ -44,15 +44,17 @@ pub trait Backend: fmt::Debug {
     /// The caller never adds a descriptor number that is already watched.
     ///
     /// # Errors
-    /// What the system says (such as `EMFILE`, `ENOSPC`, `ENOMEM`, `EBADF`), `AlreadyExists` for a token that is there;
-    /// the backend is then unchanged and the share is dropped. A descriptor that is always ready, such as a regular file, is no error: it is reported ready
+    /// What the system says (such as `EMFILE`, `ENOSPC`, `ENOMEM`), `EBADF` for a number that is not open, `AlreadyExists` for
+    /// a token that is there; the backend is then unchanged and the share is dropped. With [`Interest::NONE`] a number that is
+    /// not open may be accepted. A descriptor that is always ready, such as a regular file, is no error: it is reported ready
     /// for its interest at every wait.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()>;
 
     /// Changes what is waited for.
     ///
     /// # Errors
-    /// What the system says, `NotFound` for an unknown token; the former interest is then still in force.
+    /// What the system says, such as `EBADF` for a number that was closed meanwhile and is to be waited for; `NotFound` for an
+    /// unknown token. The former interest is then still in force.
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()>;
 
     /// Stops watching.
@@ -87,18 +89,20 @@ pub trait Backend: fmt::Debug {
         false
     }
 
-    /// One descriptor that polls readable whenever a wait of zero would report something, so that a foreign loop can
-    /// wait on behalf of this one; `None` if there is no such thing.
+    /// Makes one descriptor stand for all from now on and for good: it polls readable whenever a wait of zero would report
+    /// something, so that a foreign loop can wait on behalf of this one. Returns the same descriptor each time, or `None` if
+    /// this backend has no such thing.
     ///
-    /// A backend that can choose makes one from now on and for good.
+    /// This is the one function that may change what a backend is made of besides [`rebalance`](Self::rebalance). The functions
+    /// that take `&self` are questions, without an effect.
     ///
     /// # Errors
-    /// What the system says when the descriptor has to be made first.
-    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+    /// What the system says when the descriptor has to be made first; the backend is then as it was.
+    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         Ok(None)
     }
 
-    /// Whether a wait of zero would report something that [`pollable`](Self::pollable)'s descriptor does not show, such
+    /// Whether a wait of zero would report something that [`make_pollable`](Self::make_pollable)'s descriptor does not show, such
     /// as a regular file, which no kernel queue can represent.
     fn always_ready(&self) -> bool {
         false
@@ -150,7 +154,7 @@ mod tests {
     fn what_a_backend_does_not_implement_it_does_not_claim() {
         let mut least = Least;
         assert!(!least.reports_edges() && !least.always_ready());
-        assert!(least.pollable().unwrap().is_none());
+        assert!(least.make_pollable().unwrap().is_none());
         let mut ready = ReadyList::new();
         assert_eq!(least.peek(&mut ready).unwrap(), Peek::Unsupported);
         assert!(ready.is_empty());

@@ -3,6 +3,7 @@
 //! It measures and reports; how long to poll is decided in `aio-pollctl`.
 
 use std::cell::Cell;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use aio_timers::Moment;
 
 use crate::context::Inner;
 use crate::polling::Polled;
+use crate::registration::not_registered;
 
 /// What is remembered from one iteration to the next.
 #[derive(Debug, Default)]
@@ -38,15 +40,19 @@ impl PollTime {
 }
 
 impl Inner {
-    /// Where the polling time of a handler can be read from now on; zero for one that is gone.
-    pub(crate) fn poll_time(&self, token: Token) -> PollTime {
+    /// Where the polling time of a handler can be read from now on.
+    pub(crate) fn poll_time(&self, token: Token) -> io::Result<PollTime> {
         let mut registry = self.registry.borrow_mut();
-        let Some(entry) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) else {
-            return PollTime(Arc::default());
-        };
-        let now = entry.memory.time().as_nanos() as u64;
-        let shown = entry.shown.get_or_insert_with(|| Arc::new(AtomicU64::new(now)));
-        PollTime(shown.clone())
+        let entry = registry.get_mut(token).ok_or_else(not_registered)?;
+        let polled = entry.polled.as_mut().ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the handler is never polled: register it with `watch_polled`",
+            )
+        })?;
+        let now = polled.memory.time().as_nanos() as u64;
+        let shown = polled.shown.get_or_insert_with(|| Arc::new(AtomicU64::new(now)));
+        Ok(PollTime(shown.clone()))
     }
 
     /// The policy starts anew.
@@ -115,6 +121,6 @@ impl Inner {
             });
         }
         policy.observe(seen);
-        self.shared.counters.wait(&seen, policy.budget());
+        self.shared.counters.search(&seen, policy.budget());
     }
 }

@@ -3,7 +3,7 @@
 //! The closure stays on the home thread, in [`BottomHalves`]; what travels through the inbox is a node that names it.
 //! This module decides nothing about wake-ups: that is `aio-notify`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use std::sync::Arc;
 use aio_notify::{Line, Node, Parcel, Run, Taken, Urgency};
 
 use crate::Context;
-use crate::remote::Shared;
+use crate::remote::{Shared, at_home};
 
 /// How many bottom halves one iteration runs at the most; the rest stays in line for the next.
 const BUDGET: usize = 4096;
 
 type Callback = Rc<dyn Fn(&Context)>;
+type OnceCallback = Box<dyn FnOnce(&Context)>;
 
 /// What a node in the inbox stands for: the callback in this slot of the home thread's table.
 pub(crate) struct Place {
@@ -43,6 +44,22 @@ impl<F: FnOnce(&Context)> Once for Closure<F> {
 pub(crate) type Job = dyn Once + Send;
 pub(crate) type JobParcel = Parcel<Place, Job>;
 
+/// What stands in the inbox for a closure that stays at home, in this slot.
+struct BySlot(u32);
+
+impl Once for BySlot {
+    fn run(&mut self, cx: &Context) {
+        if let Some(run) = cx.0.bottom_halves.take_once(self.0) {
+            cx.call(run);
+        }
+    }
+}
+
+/// A closure of [`Context::defer`] as it is sent.
+pub(crate) fn by_slot(slot: u32) -> Box<JobParcel> {
+    Box::new(Parcel::new(BySlot(slot)))
+}
+
 /// A closure as it is sent.
 pub(crate) fn parcel(run: impl FnOnce(&Context) + Send + 'static) -> Box<JobParcel> {
     Box::new(Parcel::new(Closure(Some(run))))
@@ -51,20 +68,33 @@ pub(crate) fn parcel(run: impl FnOnce(&Context) + Send + 'static) -> Box<JobParc
 /// A deferred callback; dropping the last clone of the handle deletes it.
 ///
 /// The handle can be used and dropped on any thread; the callback runs on the home thread, at most once per iteration,
-/// in the order of scheduling.
+/// in the order of scheduling. Once it is deleted it never runs, scheduled or not.
+///
+/// One exception: a handle that the home thread makes, schedules and drops before the next iteration begins is kept until the
+/// callback has run once, so that `cx.bottom_half("flush", flush).schedule();` does what it says. [`delete`](Self::delete) takes
+/// that back, too.
 #[doc(alias = "QEMUBH")]
-#[derive(Clone)]
 #[must_use = "dropped at once, it is deleted and never runs"]
 pub struct BottomHalf {
     /// There until it is dropped.
     node: Option<Node<Place, Job>>,
     shared: Arc<Shared>,
+    /// The number of the iteration in which it was made; no number for a clone.
+    made_in: u64,
 }
+
+/// No iteration has this number.
+const NO_ITERATION: u64 = u64::MAX;
 
 impl BottomHalf {
     pub(crate) fn new(slot: u32, name: &'static str, shared: Arc<Shared>) -> Self {
         let node = Some(Node::new(Place { slot, name }));
-        Self { node, shared }
+        let made_in = shared.counters.iterations();
+        Self {
+            node,
+            shared,
+            made_in,
+        }
     }
 
     /// Has the callback run once in the next iteration, and wakes the loop. Scheduling it again before it runs changes
@@ -94,6 +124,19 @@ impl BottomHalf {
         }
     }
 
+    /// Takes back what was scheduled, and drops this handle: if it is the last one, the callback never runs again.
+    #[doc(alias = "qemu_bh_delete")]
+    pub fn delete(self) {
+        self.cancel();
+    }
+
+    /// The context, if this handle was made, scheduled and dropped in one go on its thread.
+    fn is_dropped_at_once(&self, node: &Node<Place, Job>) -> Option<Context> {
+        let is_fresh = self.made_in == self.shared.counters.iterations();
+        let is_wanted = is_fresh && self.shared.home.is_here() && node.is_scheduled();
+        is_wanted.then(|| at_home(self.shared.id)).flatten()
+    }
+
     /// The name given to [`Context::bottom_half`].
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -104,8 +147,26 @@ impl BottomHalf {
 impl Drop for BottomHalf {
     /// After the last handle the node travels once more, so that the home thread frees the closure.
     fn drop(&mut self) {
-        if let Some(node) = self.node.take() {
+        let Some(node) = self.node.take() else { return };
+        if let Some(cx) = self.is_dropped_at_once(&node) {
+            let shared = self.shared.clone();
+            cx.0.bottom_halves.keep(Self {
+                node: Some(node),
+                shared,
+                made_in: NO_ITERATION,
+            });
+        } else {
             self.shared.retire(node);
+        }
+    }
+}
+
+impl Clone for BottomHalf {
+    fn clone(&self) -> Self {
+        Self {
+            node: self.node.clone(),
+            shared: self.shared.clone(),
+            made_in: NO_ITERATION,
         }
     }
 }
@@ -121,26 +182,77 @@ impl fmt::Debug for BottomHalf {
 /// The home thread's side: the closures, and the nodes that were taken from the inbox and have not run yet.
 #[derive(Default)]
 pub(crate) struct BottomHalves {
-    callbacks: RefCell<Slab>,
+    callbacks: RefCell<Slab<Callback>>,
+    /// The closures of [`Context::defer`].
+    once: RefCell<Slab<OnceCallback>>,
+    /// Handles that were dropped at once, until their callbacks have run.
+    kept: RefCell<Vec<BottomHalf>>,
+    has_kept: Cell<bool>,
     /// What an iteration has taken; a nested poll goes on where the outer one was, then runs what is new (rule H4).
     line: RefCell<Line<Place, Job>>,
 }
 
-#[derive(Default)]
-struct Slab {
-    slots: Vec<Option<Callback>>,
+struct Slab<T> {
+    slots: Vec<Option<T>>,
     vacant: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            vacant: Vec::new(),
+        }
+    }
+}
+
+impl<T> Slab<T> {
+    fn insert(&mut self, value: T) -> u32 {
+        if let Some(slot) = self.vacant.pop() {
+            self.slots[slot as usize] = Some(value);
+            return slot;
+        }
+        self.slots.push(Some(value));
+        self.slots.len() as u32 - 1
+    }
+
+    fn remove(&mut self, slot: u32) -> Option<T> {
+        let removed = self.slots.get_mut(slot as usize)?.take();
+        if removed.is_some() {
+            self.vacant.push(slot);
+        }
+        removed
+    }
 }
 
 impl BottomHalves {
     pub(crate) fn insert(&self, run: Callback) -> u32 {
-        let mut slab = self.callbacks.borrow_mut();
-        if let Some(slot) = slab.vacant.pop() {
-            slab.slots[slot as usize] = Some(run);
-            return slot;
-        }
-        slab.slots.push(Some(run));
-        slab.slots.len() as u32 - 1
+        self.callbacks.borrow_mut().insert(run)
+    }
+
+    pub(crate) fn insert_once(&self, run: OnceCallback) -> u32 {
+        self.once.borrow_mut().insert(run)
+    }
+
+    fn take_once(&self, slot: u32) -> Option<OnceCallback> {
+        self.once.borrow_mut().remove(slot)
+    }
+
+    /// Keeps a handle until its callback has run.
+    fn keep(&self, handle: BottomHalf) {
+        self.kept.borrow_mut().push(handle);
+        self.has_kept.set(true);
+    }
+
+    /// The handle that was kept for the callback in `slot`.
+    #[cold]
+    fn release(&self, slot: Option<u32>) -> Option<BottomHalf> {
+        let mut kept = self.kept.borrow_mut();
+        let is_its = |handle: &BottomHalf| handle.node.as_ref().map(|node| node.payload().slot) == slot;
+        let place = kept.iter().position(is_its)?;
+        let released = kept.swap_remove(place);
+        self.has_kept.set(!kept.is_empty());
+        Some(released)
     }
 
     /// Whether work was taken and is still in line.
@@ -174,6 +286,8 @@ impl BottomHalves {
     #[inline]
     fn run_one(&self, cx: &Context, taken: Taken<Place, Job>) -> bool {
         let slot = taken.payload().map(|place| place.slot);
+        // Dropped when the callback is done, also if it panics.
+        let _kept = self.has_kept.get().then(|| self.release(slot));
         let is_progress = match taken.begin() {
             Run::No => return false,
             Run::Idle => false,
@@ -196,10 +310,7 @@ impl BottomHalves {
     }
 
     fn free(&self, slot: u32) -> Option<Callback> {
-        let mut slab = self.callbacks.borrow_mut();
-        let freed = slab.slots[slot as usize].take();
-        slab.vacant.push(slot);
-        freed
+        self.callbacks.borrow_mut().remove(slot)
     }
 
     /// Hands over what is in line, for the context's end.

@@ -137,6 +137,9 @@ impl Builder {
             owed_a_look: RefCell::default(),
             stale: Cell::new(0),
             broken: Cell::new(0),
+            invalidated: Cell::new(0),
+            nested_progress: Cell::new(0),
+            calls_seen: Cell::new(0),
             deaf: Cell::new(false),
         });
         move_in(&inner);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use aio_backend::Interest;
 use aio_handlers::GroupId;
 
-use crate::{Context, Handler, Registration};
+use crate::{Context, Handler, Registration, WatchError};
 
 type Callback<F> = Box<dyn Fn(&F, &Context)>;
 type Farewell<F> = Box<dyn Fn(&F, &Context, io::Error)>;
@@ -21,7 +21,9 @@ pub struct On<'cx, F> {
     parts: Closures<F>,
 }
 
-struct Closures<F> {
+/// The handler that [`On::watch`] makes. It comes back in a [`WatchError`] if it is not registered, and can be
+/// [watched](Context::watch) or put in the place of another one later.
+pub struct Closures<F> {
     owner: F,
     readable: Option<Callback<F>>,
     writable: Option<Callback<F>>,
@@ -30,6 +32,27 @@ struct Closures<F> {
 
 impl Context {
     /// Begins a handler made of closures for `owner`'s descriptor; the context owns `owner` until the registration ends.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use std::net::TcpListener;
+    /// use aio_context::Context;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (cx, listener) = (Context::new()?, TcpListener::bind("127.0.0.1:0")?);
+    /// listener.set_nonblocking(true)?; // the handler accepts until `WouldBlock`
+    /// let on = cx.on(listener).readable(|listener, _cx| {
+    ///     loop {
+    ///         match listener.accept() {
+    ///             Ok((_client, from)) => println!("{from} is here"),
+    ///             Err(why) if why.kind() == ErrorKind::WouldBlock => return,
+    ///             Err(why) => return eprintln!("cannot accept: {why}"),
+    ///         }
+    ///     }
+    /// });
+    /// let registration = on.watch()?;
+    /// # drop(registration); Ok(()) }
+    /// ```
     pub fn on<F: AsFd + 'static>(&self, owner: F) -> On<'_, F> {
         let parts = Closures {
             owner,
@@ -46,7 +69,8 @@ impl Context {
 }
 
 impl<F: AsFd + 'static> On<'_, F> {
-    /// Called when there is something to read.
+    /// Called when there is something to read. A closure that reads or accepts until `WouldBlock` needs a non-blocking
+    /// descriptor; see [`Context::watch`].
     pub fn readable(mut self, run: impl Fn(&F, &Context) + 'static) -> Self {
         self.parts.readable = Some(Box::new(run));
         self
@@ -74,11 +98,32 @@ impl<F: AsFd + 'static> On<'_, F> {
     ///
     /// # Errors
     /// As [`Context::watch`].
-    pub fn watch(self) -> io::Result<Registration> {
-        let mut interest = Interest::NONE;
-        interest.set(Interest::READ, self.parts.readable.is_some());
-        interest.set(Interest::WRITE, self.parts.writable.is_some());
+    pub fn watch(self) -> Result<Registration, WatchError<Closures<F>>> {
+        let interest = self.parts.interest();
         self.cx.watch_in(self.group, Rc::new(self.parts), interest)
+    }
+}
+
+impl<F> Closures<F> {
+    /// An interest in whatever there is a closure for.
+    #[must_use]
+    pub fn interest(&self) -> Interest {
+        let mut interest = Interest::NONE;
+        interest.set(Interest::READ, self.readable.is_some());
+        interest.set(Interest::WRITE, self.writable.is_some());
+        interest
+    }
+
+    /// The descriptor's owner.
+    #[must_use]
+    pub fn owner(&self) -> &F {
+        &self.owner
+    }
+
+    /// Gives the descriptor's owner back.
+    #[must_use]
+    pub fn into_owner(self) -> F {
+        self.owner
     }
 }
 
@@ -105,6 +150,14 @@ impl<F: AsFd + 'static> Handler for Closures<F> {
 impl<F: AsFd> AsFd for Closures<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.owner.as_fd()
+    }
+}
+
+impl<F> fmt::Debug for Closures<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closures")
+            .field("interest", &self.interest())
+            .finish_non_exhaustive()
     }
 }
 

@@ -14,10 +14,10 @@ use aio_timers::{Moment, Subscription, VirtualClock};
 
 use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
-use crate::bh::{BottomHalf, BottomHalves};
+use crate::bh::{BottomHalf, BottomHalves, by_slot};
 use crate::cooling::Cooling;
 use crate::edges::Edges;
-use crate::error::explained;
+use crate::error::{WatchError, explained};
 use crate::found::Lists;
 use crate::glance::Glance;
 use crate::handler::Entry;
@@ -106,6 +106,12 @@ pub(crate) struct Inner {
     pub(crate) owed_a_look: RefCell<Vec<Token>>,
     pub(crate) stale: Cell<u64>,
     pub(crate) broken: Cell<u64>,
+    /// How many of them were found invalid by an iteration.
+    pub(crate) invalidated: Cell<u64>,
+    /// How many polls inside other polls made progress.
+    pub(crate) nested_progress: Cell<u64>,
+    /// How many requests to return had been made when a poll returned without progress last.
+    pub(crate) calls_seen: Cell<u64>,
     /// The loop's own eventfd was found closed.
     pub(crate) deaf: Cell<bool>,
 }
@@ -127,12 +133,24 @@ impl Context {
 
     /// Calls `handler` when its descriptor is ready for `interest`, until the registration is dropped.
     ///
-    /// A handler that is registered for the same descriptor number gives way to this one.
+    /// Readiness is level-triggered: a handler may read once and is called again if there is more. A handler that goes on until
+    /// `WouldBlock`, as one that accepts clients does, needs a non-blocking descriptor: with a blocking one its last call waits,
+    /// and the whole loop with it. Debug builds warn, by a `tracing` event, of listeners and edge-triggered descriptors that
+    /// block.
+    ///
+    /// A descriptor number has at most one handler. To put another one in its place, see [`replace`](Self::replace).
     ///
     /// # Errors
-    /// What the system says to watching the descriptor; nothing is registered then.
+    /// `AlreadyExists` if the number has a handler, which stays; `EBADF` if the number is not open, in a [`Refused`]; or what
+    /// else the system says to watching the descriptor. Nothing is registered then, and `handler` comes back in the error.
+    ///
+    /// [`Refused`]: crate::Refused
     #[doc(alias = "aio_set_fd_handler")]
-    pub fn watch<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> io::Result<Registration> {
+    pub fn watch<H: Handler>(
+        &self,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<Registration, WatchError<H>> {
         self.watch_in(GroupId::DEFAULT, handler, interest)
     }
 
@@ -145,10 +163,9 @@ impl Context {
         group: GroupId,
         handler: Rc<H>,
         interest: Interest,
-    ) -> io::Result<Registration> {
-        self.0
-            .add(self, Entry::plain(handler), interest, group)
-            .map(|token| Registration::new(self, token))
+    ) -> Result<Registration, WatchError<H>> {
+        let added = self.0.add(Entry::plain(handler.clone()), interest, group);
+        self.registered(handler, added)
     }
 
     /// As [`watch`](Self::watch), for a handler that can also be asked in user space. With [`Interest::NONE`] it is only
@@ -157,7 +174,11 @@ impl Context {
     /// # Errors
     /// As [`watch`](Self::watch).
     #[doc(alias = "aio_set_fd_poll")]
-    pub fn watch_polled<H: Pollable>(&self, handler: Rc<H>, interest: Interest) -> io::Result<Registration> {
+    pub fn watch_polled<H: Pollable>(
+        &self,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<Registration, WatchError<H>> {
         self.watch_polled_in(GroupId::DEFAULT, handler, interest)
     }
 
@@ -170,10 +191,18 @@ impl Context {
         group: GroupId,
         handler: Rc<H>,
         interest: Interest,
-    ) -> io::Result<Registration> {
-        self.0
-            .add(self, Entry::polled(handler, self.0.hot.rounds()), interest, group)
-            .map(|token| Registration::new(self, token))
+    ) -> Result<Registration, WatchError<H>> {
+        let entry = Entry::polled(handler.clone(), self.0.hot.rounds());
+        let added = self.0.add(entry, interest, group);
+        self.registered(handler, added)
+    }
+
+    #[inline]
+    fn registered<H>(&self, handler: Rc<H>, added: io::Result<Token>) -> Result<Registration, WatchError<H>> {
+        match added {
+            Ok(token) => Ok(Registration::new(self, token)),
+            Err(why) => Err(WatchError::new(handler, why)),
+        }
     }
 
     /// Removes a handler by the name of its registration, such as one that was detached; false if it is not registered
@@ -182,20 +211,48 @@ impl Context {
         self.0.remove(self, token)
     }
 
-    /// Does one iteration; true if there was progress: a handler or a bottom half ran, or a timer fired.
+    /// Does one iteration; true if there was progress: a handler or a bottom half ran, a timer fired, or a handler was
+    /// [broken](Handler::broken). Idle bottom halves are no progress.
     ///
     /// Callbacks run inside this call. Any of them may call `poll` again. If one panics, the panic comes out here, and
     /// the context can go on: what had been found and not been called is found again.
     ///
-    /// A blocking call returns false only if somebody [notified](Remote::notify) without giving it work.
+    /// Progress of a poll inside a callback is progress of this one, too.
+    ///
+    /// A call that may wait goes on, iteration after iteration, until there is progress. It returns false only if somebody
+    /// [notified](Remote::notify) without giving it work, if its time is over, or in a callback of [`Pollable`] that is no place to
+    /// wait. On a simulated clock it also ends when time stands still for 100 iterations.
     ///
     /// # Errors
     /// What the system says to waiting; interruptions by signals are no errors. `EBADF`, after doing what there was to do, if
     /// the context's own eventfd was closed behind its back: then no thread can wake it any more.
     #[doc(alias = "aio_poll")]
     pub fn poll(&self, wait: Wait) -> io::Result<bool> {
-        let explain = |why| explained("wait", self.backend_name(), why);
-        self.0.iterate(self, wait).map_err(explain)
+        let deadline = match wait {
+            Wait::AtMost(limit) => Some(self.0.now().saturating_add(limit)),
+            Wait::Block | Wait::NoBlock => None,
+        };
+        let (nested, calls) = (self.0.nested_progress.get(), self.0.calls_seen.get());
+        let (mut next, mut stuck) = (wait, Stuck::default());
+        loop {
+            let progress = match self.0.iterate(self, next) {
+                Ok(progress) => progress,
+                Err(why) => return Err(explained("wait", self.backend_name(), why)),
+            };
+            if progress || self.0.nested_progress.get() != nested {
+                if self.0.depth.get() != 0 {
+                    self.0.nested_progress.set(nested + 1);
+                }
+                return Ok(true);
+            }
+            if self.0.is_called_since(calls) || wait == Wait::NoBlock {
+                return Ok(false);
+            }
+            match self.0.go_on(deadline, &mut stuck) {
+                Some(again) => next = again,
+                None => return Ok(false),
+            }
+        }
     }
 
     /// A new group for handlers that are to be paused together.
@@ -211,11 +268,35 @@ impl Context {
         self.0.pause(self, group)
     }
 
-    /// A deferred callback; `name` appears in messages about it.
+    /// A deferred callback, to be scheduled any number of times from any thread; `name` appears in messages about it. For one
+    /// that runs once, see [`defer`](Self::defer).
     #[doc(alias = "aio_bh_new")]
     pub fn bottom_half(&self, name: &'static str, run: impl Fn(&Self) + 'static) -> BottomHalf {
         let slot = self.0.bottom_halves.insert(Rc::new(run));
         BottomHalf::new(slot, name, self.0.shared.clone())
+    }
+
+    /// Has `run` run once, on this thread, in the next iteration, after what was scheduled before it. It needs no handle, and may
+    /// own what cannot be sent to another thread; from another thread, see [`Remote::run`].
+    ///
+    /// If the context is dropped before, `run` is dropped with it without having run.
+    ///
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    /// use aio_context::{Context, Wait};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (cx, done) = (Context::new()?, Rc::new(Cell::new(false)));
+    /// let flag = done.clone();
+    /// cx.defer(move |_cx| flag.set(true));
+    /// cx.poll(Wait::NoBlock)?;
+    /// assert!(done.get());
+    /// # Ok(()) }
+    /// ```
+    pub fn defer(&self, run: impl FnOnce(&Self) + 'static) {
+        let slot = self.0.bottom_halves.insert_once(Box::new(run));
+        // The inbox is open as long as the context is there.
+        let _ = self.0.shared.send(by_slot(slot));
     }
 
     /// A timer on `clock`, not armed yet.
@@ -281,7 +362,45 @@ impl Context {
     }
 }
 
+/// Iterations in a row in which simulated time stood still: nothing ends a poll that has too many of them.
+#[derive(Default)]
+struct Stuck {
+    at: Option<Moment>,
+    iterations: u32,
+}
+
+impl Stuck {
+    const MOST: u32 = 100;
+
+    fn is_at(&mut self, now: Moment) -> bool {
+        let stands = self.at.replace(now) == Some(now);
+        self.iterations = if stands { self.iterations + 1 } else { 0 };
+        self.iterations >= Self::MOST
+    }
+}
+
 impl Inner {
+    /// Whether somebody has asked, since the number of requests was this one, that a poll return without progress. A poll inside
+    /// this one may have returned for that, too.
+    fn is_called_since(&self, calls: u64) -> bool {
+        let now = self.shared.calls();
+        self.calls_seen.set(now);
+        now != calls
+    }
+
+    /// How a poll goes on after an iteration that came to nothing; `None`: it returns.
+    #[cold]
+    fn go_on(&self, deadline: Option<Moment>, stuck: &mut Stuck) -> Option<Wait> {
+        if self.hot.is_walked() || (self.simulated && stuck.is_at(self.now())) {
+            return None;
+        }
+        let Some(deadline) = deadline else {
+            return Some(Wait::Block);
+        };
+        let left = deadline.since(self.now());
+        (!left.is_zero()).then_some(Wait::AtMost(left))
+    }
+
     /// Takes over polling parameters that were set since the last iteration.
     #[inline]
     pub(crate) fn adopt_poll_params(&self) {
@@ -322,6 +441,11 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         move_out(self.shared.id);
+        if std::thread::panicking() {
+            self.shared
+                .has_panicked
+                .store(true, std::sync::atomic::Ordering::Release);
+        }
         let mut line = self.bottom_halves.abandon();
         if planted(Fault::LeftOpen) {
             line.take(&self.shared.inbox);

@@ -70,7 +70,7 @@ impl Context {
             bell: bell.clone(),
             rung,
         };
-        self.watch(Rc::new(listener), Interest::READ | Interest::EDGE)
+        Ok(self.watch(Rc::new(listener), Interest::READ | Interest::EDGE)?)
     }
 
     /// Whether a handler with [`Interest::EDGE`] is called once for each new activity, as the backend is now, rather than

@@ -1,6 +1,6 @@
 //! [`Embedded`]: a context inside a foreign loop, as one descriptor, a deadline, and three steps (rules G1, G2).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,6 +10,7 @@ use aio_backend::ReadyList;
 
 use crate::Context;
 use crate::context::Wait;
+use crate::error::cannot_embed;
 use crate::found::Found;
 use crate::sync::{Fault, planted};
 
@@ -17,7 +18,8 @@ use crate::sync::{Fault, planted};
 ///
 /// Each turn of the foreign loop: [`prepare`](Self::prepare) says how long it may wait; it waits for the descriptor of
 /// this value to become readable, for that long; [`check`](Self::check) says whether anything is due;
-/// [`dispatch`](Self::dispatch) does it.
+/// [`dispatch`](Self::dispatch) does it. A foreign loop may leave `check` out, as GLib does if `prepare` says that the context is
+/// ready: `dispatch` then checks by itself.
 ///
 /// The descriptor stays the same for the life of this value. It is level-triggered. A foreign loop that hears of changes
 /// only, as mio and tokio do, may take it for silent when `check` says that nothing is due, not before; the examples
@@ -27,16 +29,24 @@ pub struct Embedded<'cx> {
     fd: OwnedFd,
     /// What has been found and not dispatched.
     list: RefCell<Box<ReadyList>>,
+    /// The descriptors were checked since the last turn began.
+    is_checked: Cell<bool>,
+    /// A check has found registrations invalid, which is progress of the dispatch that follows.
+    has_invalidated: Cell<bool>,
+    /// A dispatch has reported that it could not check the descriptors.
+    has_complained: Cell<bool>,
 }
 
 impl Context {
     /// Lets a foreign loop wait on behalf of this context. The backend moves to one that is itself a descriptor, for good.
     ///
     /// # Errors
-    /// `Unsupported` if the backend cannot be represented by one descriptor, as ppoll cannot; or what the system says.
+    /// `Unsupported` if the backend cannot be represented by one descriptor, as ppoll cannot; or what the system says, in a
+    /// [`Refused`](crate::Refused): `EBADF` if a watched descriptor was closed behind the loop's back.
     pub fn embed(&self) -> io::Result<Embedded<'_>> {
         let mut backend = self.0.backend.borrow_mut();
-        let fd = match backend.pollable()? {
+        let name = backend.name();
+        let fd = match backend.make_pollable().map_err(|why| cannot_embed(name, why))? {
             Some(fd) => fd.try_clone_to_owned()?,
             None => {
                 let why = format!(
@@ -51,6 +61,9 @@ impl Context {
             cx: self,
             fd,
             list: RefCell::new(self.0.lists.take(self.0.batch)),
+            is_checked: Cell::new(false),
+            has_invalidated: Cell::new(false),
+            has_complained: Cell::new(false),
         })
     }
 }
@@ -62,6 +75,7 @@ impl<'cx> Embedded<'cx> {
     /// descriptor readable.
     pub fn prepare(&self) -> Option<Duration> {
         let inner = &self.cx.0;
+        self.is_checked.set(false);
         inner.adopt_poll_params();
         let mut list = self.take_list();
         drop(Found::new(inner, &mut list));
@@ -94,29 +108,58 @@ impl<'cx> Embedded<'cx> {
         })
     }
 
-    /// Looks whether anything is due.
+    /// Checks the descriptors; true if anything is due.
     ///
     /// # Errors
-    /// What the system says to looking at the descriptors.
+    /// What the system says to checking the descriptors.
     pub fn check(&self) -> io::Result<bool> {
+        let inner = &self.cx.0;
+        let checked = self.check_descriptors();
+        let list = self.list.borrow();
+        let is_ready = list.iter().any(|(token, _)| token != inner.doorbell);
+        drop(list);
+        checked?;
+        Ok(is_ready
+            || self.has_invalidated.get()
+            || inner.timeout(Wait::Block) == Some(Duration::ZERO)
+            || inner.shared.inbox.pending())
+    }
+
+    /// Ends the foreign loop's wait, accepts what others have notified meanwhile, and puts on the list what is ready.
+    fn check_descriptors(&self) -> io::Result<()> {
         let inner = &self.cx.0;
         inner.shared.home.set_foreign(false);
         inner.shared.notifier.set_foreign(false);
         inner.shared.notifier.accept();
+        self.is_checked.set(true);
+        let invalidated = inner.invalidated.get();
         let mut list = self.take_list();
-        let looked = inner.look(self.cx, &mut list);
-        let is_ready = list.iter().any(|(token, _)| token != inner.doorbell);
+        let checked = inner.look(self.cx, &mut list);
         self.keep(list);
-        looked?;
-        Ok(is_ready || inner.timeout(Wait::Block) == Some(Duration::ZERO) || inner.shared.inbox.pending())
+        if inner.invalidated.get() != invalidated {
+            self.has_invalidated.set(true);
+        }
+        checked
     }
 
     /// Runs the bottom halves, the ready handlers and the timers that are due; true if there was progress.
+    ///
+    /// Checks the descriptors first, unless [`check`](Self::check) has done so since [`prepare`](Self::prepare). If the system refuses
+    /// that, one `tracing` event tells of it, and what needs no descriptor is done all the same.
     pub fn dispatch(&self) -> bool {
         let inner = &self.cx.0;
+        if !self.is_checked.get()
+            && let Err(error) = self.check_descriptors()
+            && !self.has_complained.replace(true)
+        {
+            tracing::error!(%error, "a foreign loop cannot check the descriptors of its context");
+        }
+        self.is_checked.set(false);
+        inner.shared.counters.iteration();
         let mut list = self.take_list();
         let found = Found::new(inner, &mut list);
-        let mut progress = inner.bottom_halves.run(self.cx, &inner.shared);
+        let mut progress = self.has_invalidated.take();
+        progress |= inner.bottom_halves.run(self.cx, &inner.shared);
         progress |= inner.dispatch(self.cx, found);
         progress |= inner.timers.run(self.cx);
         inner.lists.give_back(list);

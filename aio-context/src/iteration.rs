@@ -13,6 +13,7 @@ use aio_handlers::Noted;
 use crate::Context;
 use crate::Handler;
 use crate::context::{Inner, Wait};
+use crate::error::closed_while_registered;
 use crate::found::Found;
 use crate::hot::{Busy, Hot};
 use crate::polling::Polled;
@@ -41,6 +42,7 @@ impl Inner {
         let mut list = self.lists.take(self.batch);
         let found = Found::new(self, &mut list);
         let deciding = self.shared.home.decide();
+        let invalidated = self.invalidated.get();
         self.recall_edges(found.list);
         let timeout = self.timeout(wait);
         // 1. look for work in user space
@@ -71,7 +73,8 @@ impl Inner {
             None
         };
         // 5. bottom halves
-        let mut progress = self.bottom_halves.run(cx, &self.shared);
+        let mut progress = self.invalidated.get() != invalidated;
+        progress |= self.bottom_halves.run(cx, &self.shared);
         // 6. ready handlers (7. a removed one was dropped when its last user was done)
         if !found.list.is_empty() {
             progress |= self.dispatch(cx, found);
@@ -171,11 +174,8 @@ impl Inner {
                 continue;
             }
             if readiness.contains(Readiness::NVAL) {
-                let why = io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "the descriptor was closed while it was registered; remove the registration before closing",
-                );
-                self.give_up(cx, token, why);
+                self.give_up(cx, token, closed_while_registered());
+                self.invalidated.set(self.invalidated.get() + 1);
                 continue;
             }
             match self.note(token, readiness) {

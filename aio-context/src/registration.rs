@@ -1,23 +1,24 @@
-//! Registering, replacing and removing handlers, and pausing groups of them.
+//! Registering and removing handlers, and pausing groups of them. Replacing them is in `replacing.rs`.
 //!
 //! The order is always the same: registry, polled set, backend; then the callbacks that are owed; and the value is dropped
 //! last, outside every borrow, because its `Drop` may use the context.
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::{Rc, Weak};
 
 use aio_backend::{Interest, Token, Watched};
 use aio_handlers::{GroupId, Occupied};
 
+use crate::Context;
 use crate::adapting::PollTime;
 use crate::context::Inner;
-use crate::error::explained_if_all;
+use crate::descriptor;
+use crate::error::{explained_for, in_words, is_taken};
 use crate::handler::Entry;
 use crate::waiting::REBALANCE_EVERY;
-use crate::{Context, Handler, Pollable};
 
 /// A registered handler; dropping it removes the handler.
 ///
@@ -35,31 +36,6 @@ impl Registration {
             context: Rc::downgrade(&cx.0),
             token,
         }
-    }
-
-    /// Puts `handler` in the place of the present one, between two callbacks: a callback that is running keeps its
-    /// handler until it returns, the next event goes to the new one. The interest and the group stay.
-    ///
-    /// # Errors
-    /// `NotFound` if the handler is not registered any more, `InvalidInput` if `handler` has another descriptor, or what
-    /// the system says; the former handler then stays. If the system refuses to watch that one again, too, it is
-    /// [broken](Handler::broken).
-    pub fn replace<H: Handler>(&self, handler: Rc<H>) -> io::Result<()> {
-        self.replace_with(|_| Entry::plain(handler))
-    }
-
-    /// As [`replace`](Self::replace), with a polled handler.
-    ///
-    /// # Errors
-    /// As [`replace`](Self::replace).
-    pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> io::Result<()> {
-        self.replace_with(|round| Entry::polled(handler, round))
-    }
-
-    fn replace_with(&self, entry: impl FnOnce(u32) -> Entry) -> io::Result<()> {
-        let cx = self.context()?;
-        let entry = entry(cx.0.hot.rounds());
-        cx.0.replace(&cx, self.token, entry)
     }
 
     /// Waits for something else from now on.
@@ -86,18 +62,16 @@ impl Registration {
         self.token
     }
 
-    /// How long the policy would poll for this handler, to be read from any thread while the loop runs. A handler that takes
-    /// its place begins anew, and is asked about anew.
+    /// Returns a handle to this handler's polling time, readable from any thread while the loop runs. Replacing the handler resets
+    /// it: ask again then.
     ///
     /// # Errors
-    /// `NotFound` if the handler is not registered any more.
+    /// `NotFound` if no handler is registered any more, `Unsupported` if the handler is not a polled one.
     pub fn poll_time(&self) -> io::Result<PollTime> {
-        let cx = self.context()?;
-        Ok(cx.0.poll_time(self.token))
+        self.context()?.0.poll_time(self.token)
     }
 
-    /// Whether the handler is still registered: not replaced by another `watch` of the same descriptor, not
-    /// [broken](Handler::broken).
+    /// Whether a handler is still registered: neither [removed](Context::unwatch) nor [broken](Handler::broken).
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.context
@@ -105,7 +79,7 @@ impl Registration {
             .is_some_and(|inner| inner.registry.borrow().get(self.token).is_some())
     }
 
-    fn context(&self) -> io::Result<Context> {
+    pub(crate) fn context(&self) -> io::Result<Context> {
         self.context.upgrade().map(Context).ok_or_else(not_registered)
     }
 }
@@ -147,42 +121,31 @@ impl fmt::Debug for Paused {
     }
 }
 
-fn not_registered() -> io::Error {
+pub(crate) fn not_registered() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the handler is not registered any more")
 }
 
 impl Inner {
-    /// Registers a handler; one that is registered for the same descriptor number gives way to it (rules R2, R3).
+    /// Registers a handler, unless its descriptor has one already (rules R2, R3).
     #[inline]
-    pub(crate) fn add(
-        &self,
-        cx: &Context,
-        entry: Entry,
-        interest: Interest,
-        group: GroupId,
-    ) -> io::Result<Token> {
+    pub(crate) fn add(&self, entry: Entry, interest: Interest, group: GroupId) -> io::Result<Token> {
         let interest = interest.canonical();
-        self.edges.want(interest);
         let owner = Watched::new(entry.owner());
-        let fd = owner.as_raw_fd();
-        let former = self.registry.borrow().token_of(fd);
-        if let Some(former) = former {
-            self.remove(cx, former);
-        }
+        let number = owner.as_raw_fd();
         let polled = entry.pollable().cloned();
         let inserted = self
             .registry
             .borrow_mut()
-            .insert(Some(fd), entry, interest, group);
-        let token = inserted.map_err(|Occupied { .. }| {
-            io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "the drop of the former handler watched its descriptor again",
-            )
-        })?;
-        if interest != Interest::NONE
-            && let Err(why) = self.enter_backend(token, owner, interest)
-        {
+            .insert(Some(number), entry, interest, group);
+        let token = inserted.map_err(|Occupied { .. }| is_taken(number))?;
+        self.edges.want(interest);
+        let entered = if interest == Interest::NONE {
+            // No backend gets to see it.
+            descriptor::find(&owner).map_err(|why| self.explain("add a descriptor", number, why))
+        } else {
+            self.enter_backend(token, owner, interest)
+        };
+        if let Err(why) = entered {
             let entry = self.registry.borrow_mut().remove(token);
             drop(entry);
             return Err(why);
@@ -192,84 +155,31 @@ impl Inner {
         {
             self.hot.insert(token, handler);
         }
+        if cfg!(debug_assertions)
+            && let Some(owner) = self.registry.borrow().get(token).map(Entry::owner)
+        {
+            descriptor::warn_if_blocking(owner.as_fd(), interest);
+        }
         self.wake_if_about_to_wait();
         Ok(token)
     }
 
+    /// Says of an error about one descriptor what failed and what helps.
+    #[cold]
+    pub(crate) fn explain(&self, call: &'static str, number: RawFd, why: io::Error) -> io::Error {
+        explained_for(call, self.backend.borrow().name(), number, why)
+    }
+
     #[inline(always)]
-    fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
+    pub(crate) fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
+        let number = owner.as_raw_fd();
         let added = self.backend.borrow_mut().add(owner, token, interest);
-        added.map_err(|why| explained_if_all("add a descriptor", self.backend.borrow().name(), why))?;
+        added.map_err(|why| self.explain("add a descriptor", number, why))?;
         self.looks_since_rebalance.set(REBALANCE_EVERY);
         if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
             entry.in_backend = true;
         }
         Ok(())
-    }
-
-    pub(crate) fn replace(&self, cx: &Context, token: Token, mut entry: Entry) -> io::Result<()> {
-        let owner = Watched::new(entry.owner());
-        let (former_owner, effective, group) = {
-            let registry = self.registry.borrow();
-            let former = registry.get(token).ok_or_else(not_registered)?;
-            if registry.token_of(owner.as_raw_fd()) != Some(token) {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "a handler can only be replaced by one for the same descriptor; watch the other one instead",
-                ));
-            }
-            let effective = registry.effective_interest(token).unwrap_or(Interest::NONE);
-            let group = registry.group(token).unwrap_or(GroupId::DEFAULT);
-            (former.in_backend.then(|| former.owner()), effective, group)
-        };
-        if let Some(former) = former_owner {
-            self.exchange_share(cx, token, owner, Watched::new(former), effective)?;
-        }
-        let polled = entry.pollable().cloned();
-        let mut registry = self.registry.borrow_mut();
-        entry.in_backend = registry.get(token).is_some_and(|former| former.in_backend);
-        let former = registry.replace(token, entry);
-        drop(registry);
-        if polled.is_some() && self.hot.is_newcomer(token) {
-            // The former one was told that polling is over, and has not been asked since.
-            self.hot.ask_once(token);
-        }
-        match polled {
-            Some(handler) if !self.registry.borrow().is_paused(group) => self.hot.insert(token, handler),
-            Some(_) => {}
-            None => self.hot.remove(token),
-        }
-        self.wake_if_about_to_wait();
-        self.dismiss(cx, former);
-        Ok(())
-    }
-
-    /// Has the backend hold a share in the new owner instead of the former one's; on an error the former stays, or is told
-    /// that it could not.
-    fn exchange_share(
-        &self,
-        cx: &Context,
-        token: Token,
-        new: Watched,
-        former: Watched,
-        interest: Interest,
-    ) -> io::Result<()> {
-        let mut backend = self.backend.borrow_mut();
-        // The backend forgets the token whatever it answers; adding again shows whether anything is wrong.
-        let _ = backend.remove(token);
-        let Err(why) = backend.add(new, token, interest) else {
-            return Ok(());
-        };
-        let restored = backend.add(former, token, interest);
-        drop(backend);
-        if let Err(error) = restored {
-            // It would be registered and deaf.
-            if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
-                entry.in_backend = false;
-            }
-            self.give_up(cx, token, error);
-        }
-        Err(why)
     }
 
     #[inline]
@@ -289,14 +199,28 @@ impl Inner {
         drop(registry);
         let told = match owner {
             Some(owner) => self.enter_backend(token, Watched::new(owner), effective),
-            None => self.backend.borrow_mut().modify(token, effective),
+            None => {
+                let modified = self.backend.borrow_mut().modify(token, effective);
+                modified.map_err(|why| self.explain_change(token, why))
+            }
         };
         if told.is_ok() {
             // Not before: an edge of the former interest would be lost.
             self.registry.borrow_mut().set_interest(token, interest);
         }
         self.wake_if_about_to_wait();
-        told.map_err(|why| explained_if_all("change an interest", self.backend.borrow().name(), why))
+        told
+    }
+
+    #[cold]
+    fn explain_change(&self, token: Token, why: io::Error) -> io::Error {
+        let registry = self.registry.borrow();
+        let number = registry.get(token).map(|entry| entry.owner().as_fd().as_raw_fd());
+        drop(registry);
+        match number {
+            Some(number) => self.explain("change an interest", number, why),
+            None => why,
+        }
     }
 
     /// Removes a handler; true if there was one. Without effect, and without waking anybody, if there is none (R3).
@@ -449,6 +373,7 @@ impl Inner {
     /// Removes a handler that cannot be watched any longer, and tells it why (rule R4).
     pub(crate) fn give_up(&self, cx: &Context, token: Token, why: io::Error) {
         let Some(entry) = self.unlink(token) else { return };
+        let why = in_words(why);
         tracing::warn!(?token, error = %why, "a descriptor is not watched any longer");
         self.broken.set(self.broken.get() + 1);
         let handler = entry.handler.clone();

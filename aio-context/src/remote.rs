@@ -12,7 +12,7 @@ use crate::bh::{Job, JobParcel, Place, parcel};
 use crate::context::Inner;
 use crate::home::Home;
 use crate::stats::{Counters, Stats};
-use crate::sync::{ArcSwap, AtomicU64, AtomicUsize, Fault, Ordering, fence, mpsc, planted, thread_local};
+use crate::sync::{ArcSwap, AtomicU64, AtomicUsize, Fault, Ordering, fence, planted, thread_local};
 use crate::{Context, Gone};
 
 /// What a context shares with other threads: the one door in (inbox and notifier), and the polling parameters.
@@ -26,6 +26,10 @@ pub(crate) struct Shared {
     pub(crate) params_version: AtomicU64,
     /// How many `wait_while` calls are under way; raised before their condition is read.
     pub(crate) waiters: AtomicUsize,
+    /// How often somebody has asked that a blocking poll return, whether or not there is work. Raised before the notification.
+    calls: AtomicU64,
+    /// The context was dropped while its home thread panicked.
+    pub(crate) has_panicked: std::sync::atomic::AtomicBool,
     pub(crate) counters: Counters,
 }
 
@@ -40,6 +44,8 @@ impl Shared {
             params: ArcSwap::from_pointee(params),
             params_version: AtomicU64::new(1),
             waiters: AtomicUsize::new(0),
+            calls: AtomicU64::new(0),
+            has_panicked: std::sync::atomic::AtomicBool::new(false),
             counters: Counters::default(),
         }
     }
@@ -66,11 +72,31 @@ impl Shared {
         }
     }
 
-    fn send(&self, job: Box<JobParcel>) -> Result<(), Gone> {
+    /// Has a blocking poll return.
+    fn call_back(&self) {
+        self.calls.fetch_add(1, Ordering::Release);
+        self.notifier.notify();
+    }
+
+    /// How often somebody has asked for that. What a request was made for is seen by whoever has seen the request.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Acquire)
+    }
+
+    /// Why the context is gone.
+    pub(crate) fn gone(&self) -> Gone {
+        if self.has_panicked.load(std::sync::atomic::Ordering::Acquire) {
+            Gone::Panicked
+        } else {
+            Gone::Dropped
+        }
+    }
+
+    pub(crate) fn send(&self, job: Box<JobParcel>) -> Result<(), Gone> {
         if planted(Fault::ToldBeforeSent) {
             self.tell();
         }
-        self.inbox.send(job).map_err(|_| Gone)?;
+        self.inbox.send(job).map_err(|_| self.gone())?;
         if !planted(Fault::ToldBeforeSent) {
             self.tell();
         }
@@ -92,7 +118,19 @@ pub(crate) fn move_out(id: u64) {
     let _ = AT_HOME.try_with(|here| here.borrow_mut().retain(|(other, _)| *other != id));
 }
 
-fn at_home(id: u64) -> Option<Context> {
+/// The contexts whose home this thread is.
+pub(crate) fn all_at_home() -> Vec<Context> {
+    let upgraded = |here: &RefCell<Vec<(u64, Weak<Inner>)>>| {
+        let all = here.borrow();
+        all.iter()
+            .filter_map(|(_, inner)| inner.upgrade())
+            .map(Context)
+            .collect()
+    };
+    AT_HOME.try_with(upgraded).unwrap_or_default()
+}
+
+pub(crate) fn at_home(id: u64) -> Option<Context> {
     AT_HOME
         .try_with(|here| {
             here.borrow()
@@ -124,11 +162,12 @@ impl Remote {
 
     /// Has `job` run on the home thread and waits for its result; on the home thread itself it runs at once, in place.
     ///
-    /// The calling thread sleeps. A thread that owns another context calls [`Context::run_on`] instead, which goes on
-    /// polling, so that two contexts can wait for each other.
+    /// A thread that is the home of no context sleeps meanwhile. Any other thread goes on polling its contexts, as with
+    /// [`Context::run_on`], so that threads can wait for each other, also in a circle: their handlers and bottom halves are
+    /// called inside this call. A thread with several contexts polls one of them, and the others every millisecond.
     ///
     /// # Errors
-    /// [`Gone`] if the context is gone, goes away before the job is done, or the job panics.
+    /// [`Gone`], with the reason, if the context is gone, goes away before the job is done, or the job panics.
     pub fn run_and_wait<R: Send + 'static>(
         &self,
         job: impl FnOnce(&Context) -> R + Send + 'static,
@@ -138,14 +177,13 @@ impl Remote {
         }
         if self.0.home.is_here() {
             // The thread ends, and the table is gone already: nobody polls any more, so nobody would answer.
-            return Err(Gone);
+            return Err(self.0.gone());
         }
-        let (reply, result) = mpsc::sync_channel(1);
-        self.run(move |cx| {
-            // Nobody is left to hear of it only if the waiting thread was killed.
-            let _ = reply.send(job(cx));
-        })?;
-        result.recv().map_err(|mpsc::RecvError| Gone)
+        let all = all_at_home();
+        match all.split_first() {
+            Some((cx, others)) => cx.wait_for(self, others, job),
+            None => self.run_and_sleep(job),
+        }
     }
 
     /// Sets the polling parameters: the policy starts anew with them, and the loop wakes.
@@ -158,7 +196,7 @@ impl Remote {
             self.0.params.store(Arc::new(params));
             self.0.params_version.fetch_add(1, Ordering::Release);
         }
-        self.0.notifier.notify();
+        self.0.call_back();
     }
 
     /// Has every [`Context::wait_while`] of this context look at its condition again; nearly free when there is none.
@@ -170,14 +208,14 @@ impl Remote {
             fence(Ordering::SeqCst);
         }
         if self.0.waiters.load(Ordering::Relaxed) != 0 {
-            self.0.notifier.notify();
+            self.0.call_back();
         }
     }
 
     /// Wakes the loop without giving it anything to do: a blocking poll returns.
     #[doc(alias = "aio_notify")]
     pub fn notify(&self) {
-        self.0.notifier.notify();
+        self.0.call_back();
     }
 
     /// Whether both lead to the same context.

@@ -1,10 +1,12 @@
-//! Waiting for other threads while the loop goes on: [`Context::wait_while`] and [`Context::run_on`] (rules W1, W2).
+//! Waiting for other threads while the loop goes on: [`Context::wait_while`], [`Context::run_on`] and [`Remote::run_and_wait`]
+//! (rules W1 to W3).
 
 use std::io;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use crate::remote::{Remote, Shared};
-use crate::sync::{Fault, Mutex, Ordering, fence, planted};
+use crate::sync::{Fault, Mutex, Ordering, fence, mpsc, planted};
 use crate::{Context, Gone, Wait};
 
 impl Context {
@@ -30,8 +32,8 @@ impl Context {
     /// can wait for each other. On this very context the job runs at once.
     ///
     /// # Errors
-    /// [`Gone`] if the other context is gone, goes away before the job is done, or the job panics; or if this context
-    /// cannot be polled any longer.
+    /// [`Gone`], with the reason, if the other context is gone, goes away before the job is done, or the job panics; or if this
+    /// context cannot be polled any longer.
     #[doc(alias = "aio_wait_bh_oneshot")]
     pub fn run_on<R: Send + 'static>(
         &self,
@@ -41,6 +43,16 @@ impl Context {
         if other.is_same(&self.remote()) {
             return Ok(job(self));
         }
+        self.wait_for(other, &[], job)
+    }
+
+    /// Has `job` run on another context, and polls this one and `others`, which live on this thread too, until it has.
+    pub(crate) fn wait_for<R: Send + 'static>(
+        &self,
+        other: &Remote,
+        others: &[Self],
+        job: impl FnOnce(&Self) -> R + Send + 'static,
+    ) -> Result<R, Gone> {
         let slot = Arc::new(Mutex::new(Answer::Pending));
         let reply = Reply {
             slot: slot.clone(),
@@ -48,20 +60,87 @@ impl Context {
         };
         other.run(move |cx| reply.give(job(cx)))?;
         let state = || slot.lock().unwrap_or_else(PoisonError::into_inner);
-        self.wait_while(|| matches!(*state(), Answer::Pending))
-            .map_err(|_| Gone)?;
-        let answer = std::mem::replace(&mut *state(), Answer::Lost);
+        let is_pending = || matches!(*state(), Answer::Pending);
+        let waited = if others.is_empty() {
+            self.wait_while(is_pending).map(|_| ())
+        } else {
+            self.wait_in_turn(others, is_pending)
+        };
+        waited.map_err(|_| Gone::CannotWait)?;
+        let answer = std::mem::replace(&mut *state(), Answer::Lost(Gone::Dropped));
         match answer {
             Answer::Given(result) => Ok(result),
-            Answer::Pending | Answer::Lost => Err(Gone),
+            Answer::Lost(why) => Err(why),
+            Answer::Pending => Err(Gone::CannotWait),
         }
+    }
+
+    /// As [`wait_while`](Self::wait_while), with several contexts: only this one is woken at once.
+    fn wait_in_turn(&self, others: &[Self], condition: impl Fn() -> bool) -> io::Result<()> {
+        let _waiter = Waiter::enter(&self.0.shared);
+        while condition() {
+            for other in others {
+                other.poll(Wait::NoBlock)?;
+            }
+            self.poll(Wait::AtMost(TURN))?;
+        }
+        Ok(())
+    }
+}
+
+/// How long one of several contexts of a thread waits before the others have their turn.
+const TURN: Duration = Duration::from_millis(1);
+
+impl Remote {
+    /// Has `job` run on the home thread, and sleeps until it has.
+    pub(crate) fn run_and_sleep<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Context) -> R + Send + 'static,
+    ) -> Result<R, Gone> {
+        let (reply, result) = mpsc::sync_channel(1);
+        let panicked = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let teller = Teller {
+            _witness: Witness(panicked.clone()),
+            reply,
+        };
+        self.run(move |cx| teller.give(job(cx)))?;
+        result.recv().map_err(|mpsc::RecvError| {
+            if panicked.load(Ordering::Relaxed) {
+                Gone::Panicked
+            } else {
+                Gone::Dropped
+            }
+        })
+    }
+}
+
+/// The far end of [`Remote::run_and_sleep`].
+struct Teller<R> {
+    /// Dropped first: the waiting thread reads what it has seen when the channel is gone.
+    _witness: Witness,
+    reply: mpsc::SyncSender<R>,
+}
+
+impl<R> Teller<R> {
+    fn give(&self, result: R) {
+        // Nobody is left to hear of it only if the waiting thread was killed.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// Records whether it was dropped by a panic.
+struct Witness(Arc<std::sync::atomic::AtomicBool>);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.0.store(std::thread::panicking(), Ordering::Relaxed);
     }
 }
 
 enum Answer<R> {
     Pending,
     Given(R),
-    Lost,
+    Lost(Gone),
 }
 
 /// The far end of [`Context::run_on`]: answers, or tells by being dropped that there will be no answer.
@@ -83,7 +162,11 @@ impl<R> Drop for Reply<R> {
     fn drop(&mut self) {
         let mut answer = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*answer, Answer::Pending) {
-            *answer = Answer::Lost;
+            *answer = Answer::Lost(if std::thread::panicking() {
+                Gone::Panicked
+            } else {
+                Gone::Dropped
+            });
         }
         drop(answer);
         if !planted(Fault::KickedBeforeAnswer) {

@@ -11,9 +11,9 @@ use aio_pollctl::Iteration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Iterations, nested ones included.
+    /// Iterations, nested ones included; in a foreign loop, the times it was [dispatched](crate::Embedded::dispatch).
     pub iterations: u64,
-    /// Waits in which the loop slept, or was about to.
+    /// Waits in which the loop slept, or was about to, also nested ones and with polling off. A foreign loop waits by itself.
     pub blocked: u64,
     /// Searches in user space that found something.
     pub poll_hits: u64,
@@ -21,7 +21,7 @@ pub struct Stats {
     pub poll_misses: u64,
     /// The time spent searching.
     pub spun: Duration,
-    /// The time spent in waits that slept, with what waking up took.
+    /// The time spent in these waits, with what waking up took.
     pub slept: Duration,
     /// How long the next wait may be spent searching, as it was last decided.
     pub budget: Duration,
@@ -62,18 +62,23 @@ impl Counters {
         add(&self.iterations, 1);
     }
 
-    /// Notes a wait, as the policy was shown it, and what the policy decided for the next one.
-    pub(crate) fn wait(&self, seen: &Iteration, budget: Duration) {
-        let slept = if seen.blocked {
-            seen.elapsed.saturating_sub(seen.spun)
-        } else {
-            Duration::ZERO
-        };
-        add(&self.blocked, u64::from(seen.blocked));
+    /// How many iterations there were.
+    #[inline]
+    pub(crate) fn iterations(&self) -> u64 {
+        self.iterations.load(Ordering::Relaxed)
+    }
+
+    /// Notes a wait that took so long.
+    pub(crate) fn sleep(&self, took: Duration) {
+        add(&self.blocked, 1);
+        add(&self.slept_ns, nanos(took));
+    }
+
+    /// Notes a search, as the policy was shown it, and what the policy decided for the next one.
+    pub(crate) fn search(&self, seen: &Iteration, budget: Duration) {
         add(&self.poll_hits, u64::from(seen.hit));
         add(&self.poll_misses, u64::from(!seen.hit && !seen.spun.is_zero()));
         add(&self.spun_ns, nanos(seen.spun));
-        add(&self.slept_ns, nanos(slept));
         self.budget_ns.store(nanos(budget), Ordering::Relaxed);
     }
 
@@ -103,9 +108,11 @@ mod tests {
         let counters = Counters::default();
         let micros = Duration::from_micros;
         counters.iteration();
-        counters.wait(&Iteration::new(micros(3), micros(3), false, true), micros(8));
-        counters.wait(&Iteration::new(micros(40), micros(10), true, false), micros(4));
-        counters.wait(&Iteration::new(micros(20), micros(0), true, false), micros(0));
+        counters.search(&Iteration::new(micros(3), micros(3), false, true), micros(8));
+        counters.sleep(micros(30));
+        counters.search(&Iteration::new(micros(40), micros(10), true, false), micros(4));
+        counters.sleep(micros(20));
+        counters.search(&Iteration::new(micros(20), micros(0), true, false), micros(0));
         let stats = counters.read((5, 6));
         assert_eq!(
             (

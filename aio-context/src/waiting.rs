@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::ReadyList;
+use aio_timers::Moment;
 
 use crate::Context;
 use crate::context::{Inner, Wait};
@@ -92,16 +93,20 @@ impl Inner {
             }
             Plan::Wait(left) => {
                 let _waiting = Waiting(self);
+                // Two readings of the clock are little beside a wait that was preceded by looks, and none is made where a look
+                // has found something.
+                let began = self.now();
                 if left.is_some() {
-                    self.wait_for(left, ready)?;
+                    self.wait_for(began, left, ready)?;
                 } else {
                     self.rebalance();
                     self.backend.borrow_mut().wait(None, ready)?;
                     if !self.is_found(ready) {
                         // Interrupted.
-                        self.wait_for(None, ready)?;
+                        self.wait_for(began, None, ready)?;
                     }
                 }
+                self.shared.counters.sleep(self.now().since(began));
             }
         }
         self.collect(cx, first, ready);
@@ -139,10 +144,10 @@ impl Inner {
         !ready.is_empty() || self.shared.notifier.is_notified()
     }
 
-    /// Waits until something is ready, somebody notifies or `timeout` is over; interruptions do not count (rule D4).
+    /// Waits until something is ready, somebody notifies or `timeout` after `began` is over; interruptions do not count (rule D4).
     #[inline(never)]
-    fn wait_for(&self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        let deadline = timeout.map(|timeout| self.now().saturating_add(timeout));
+    fn wait_for(&self, began: Moment, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        let deadline = timeout.map(|timeout| began.saturating_add(timeout));
         let mut left = timeout;
         loop {
             let before = ready.len();

@@ -194,9 +194,9 @@ fn b4_a_descriptor_that_stands_for_all_and_cannot_be_made_is_an_error() {
     let plan = Plan::new();
     plan.fail_next("create", Errno::MFILE);
     let (mut ladder, mut world) = filled(&plan, 64, 3);
-    let error = ladder.pollable().unwrap_err();
+    let error = ladder.make_pollable().unwrap_err();
     assert_eq!(Errno::from_io_error(&error), Some(Errno::MFILE));
-    assert!(ladder.pollable().unwrap().is_none());
+    assert!(ladder.make_pollable().unwrap().is_none());
     world.expect(&mut ladder);
     world.end(&mut ladder);
 }
@@ -254,9 +254,9 @@ fn b4_whichever_call_fails_nothing_is_lost() {
     }
 }
 
-/// A backend below that refuses some descriptors.
+/// A backend below that refuses a descriptor, and what it says then.
 #[derive(Debug)]
-struct Picky(Ppoll, Rc<std::cell::Cell<Option<Token>>>);
+struct Picky(Ppoll, Rc<std::cell::Cell<Option<Token>>>, Errno);
 
 impl Backend for Picky {
     fn name(&self) -> &'static str {
@@ -264,7 +264,7 @@ impl Backend for Picky {
     }
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
         if self.1.get() == Some(token) {
-            return Err(Errno::BADF.into());
+            return Err(self.2.into());
         }
         self.0.add(fd, token, interest)
     }
@@ -293,7 +293,11 @@ impl Backend for Picky {
 #[test]
 fn b3_a_way_down_that_is_refused_changes_nothing() {
     let (plan, refused) = (Plan::new(), Rc::default());
-    let mut ladder = Ladder::new(Picky(Ppoll::new(), Rc::clone(&refused)), plan.maker(), 8);
+    let mut ladder = Ladder::new(
+        Picky(Ppoll::new(), Rc::clone(&refused), Errno::PERM),
+        plan.maker(),
+        8,
+    );
     let mut world = World::default();
     for _ in 0..8 {
         let token = world.add(&mut ladder, Interest::READ);
@@ -317,10 +321,40 @@ fn b3_a_way_down_that_is_refused_changes_nothing() {
     world.end(&mut ladder);
 }
 
+/// The upper backend need not have noticed that a number was closed, and the lower one refuses it.
+#[test]
+fn r3_r4_a_closed_number_stops_no_way_down_and_its_owner_hears_of_it() {
+    let (plan, refused) = (Plan::new(), Rc::default());
+    let picky = Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF);
+    let mut ladder = Ladder::new(picky, plan.maker(), 8);
+    let mut world = World::default();
+    for _ in 0..8 {
+        world.add(&mut ladder, Interest::READ);
+    }
+    ladder.rebalance();
+    let closed = world.tokens()[1];
+    refused.set(Some(closed));
+    while world.len() > 3 {
+        world.remove(&mut ladder, *world.tokens().last().unwrap());
+    }
+    ladder.rebalance();
+    assert_eq!((ladder.rung(), ladder.watched()), (Rung::Lower, 3));
+    let mut ready = ReadyList::new();
+    ladder.wait(None, &mut ready).unwrap();
+    assert_eq!(ready.iter().collect::<Vec<_>>(), [(closed, Readiness::NVAL)]);
+    world.remove(&mut ladder, closed);
+    world.expect(&mut ladder);
+    world.end(&mut ladder);
+}
+
 #[test]
 fn r4_what_neither_backend_takes_is_reported_to_its_owner() {
     let (plan, refused) = (Plan::new(), Rc::default());
-    let mut ladder = Ladder::new(Picky(Ppoll::new(), Rc::clone(&refused)), plan.maker(), 0);
+    let mut ladder = Ladder::new(
+        Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF),
+        plan.maker(),
+        0,
+    );
     let (reader, writer) = std::io::pipe().unwrap();
     let (other, mut other_writer) = std::io::pipe().unwrap();
     let [lost, kept] = [Token::new(0, 0), Token::new(1, 0)];
@@ -377,7 +411,11 @@ fn b4_one_refused_change_is_the_callers_business() {
 #[test]
 fn r4_what_neither_backend_takes_is_still_a_registration() {
     let (plan, refused) = (Plan::new(), Rc::default());
-    let mut ladder = Ladder::new(Picky(Ppoll::new(), Rc::clone(&refused)), plan.maker(), 0);
+    let mut ladder = Ladder::new(
+        Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF),
+        plan.maker(),
+        0,
+    );
     let [lost, kept] = [Token::new(0, 0), Token::new(1, 0)];
     let mut pipes = Vec::new();
     for token in [lost, kept] {

@@ -1,5 +1,6 @@
 //! When the ladder switches, and that nothing changes but the rung.
 
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -158,7 +159,12 @@ fn b3_coming_down_closes_the_upper_backend() {
 fn g2_the_descriptor_that_stands_for_all_keeps_it_up() {
     let (mut ladder, mut world) = (ladder(64), World::default());
     let token = world.add(&mut ladder, Interest::READ);
-    let shown = ladder.pollable().unwrap().unwrap().try_clone_to_owned().unwrap();
+    let shown = ladder
+        .make_pollable()
+        .unwrap()
+        .unwrap()
+        .try_clone_to_owned()
+        .unwrap();
     assert_eq!(ladder.rung(), Rung::Upper);
 
     let mut foreign = Ppoll::new();
@@ -179,6 +185,29 @@ fn g2_the_descriptor_that_stands_for_all_keeps_it_up() {
     ladder.rebalance();
     assert_eq!(ladder.rung(), Rung::Upper);
     assert!(!is_shown());
+}
+
+/// What takes `&self` is a question. Only what says in its name that it makes something moves the ladder for good.
+#[test]
+fn l16_no_question_moves_a_ladder() {
+    let (mut ladder, mut world) = (ladder(64), World::default());
+    world.add(&mut ladder, Interest::READ);
+    let asked: &Ladder<_, _> = &ladder;
+    let answers = (
+        asked.name(),
+        asked.reports_edges(),
+        asked.always_ready(),
+        asked.watched(),
+    );
+    assert_eq!(answers, ("ppoll", false, false, 1));
+    asked.visit(&mut |_, _, _| {});
+    ladder.rebalance();
+    assert_eq!(ladder.rung(), Rung::Lower);
+    let first = ladder.make_pollable().unwrap().unwrap().as_raw_fd();
+    assert_eq!(ladder.rung(), Rung::Upper);
+    let second = ladder.make_pollable().unwrap().unwrap().as_raw_fd();
+    assert_eq!(first, second);
+    world.end(&mut ladder);
 }
 
 #[test]

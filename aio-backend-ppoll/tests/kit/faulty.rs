@@ -26,6 +26,7 @@ pub(crate) enum Fault {
     TellsWhoIsGone,
     TellsTheFirstToken,
     TellsClosedNumbersAsReadable,
+    TakesClosedNumbers,
     ClaimsEdges,
     RefusesFiles,
     // What it was told
@@ -193,7 +194,10 @@ impl Backend for Faulty {
             Fault::TellsWhatWasNotAsked if interest != Interest::NONE => Interest::BOTH,
             _ => interest,
         };
+        let is_closed = || rustix::io::fcntl_getfd(&fd).is_err();
         let share = match self.fault {
+            // Somebody else stands in for it.
+            Fault::TakesClosedNumbers if is_closed() => Rc::new(std::io::pipe()?.1).into(),
             Fault::DropsSharesAtOnce => Rc::new(fd.as_fd().try_clone_to_owned()?).into(),
             _ => fd.clone(),
         };
@@ -317,7 +321,7 @@ impl Backend for Faulty {
         self.is(Fault::ClaimsEdges)
     }
 
-    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         Ok(self.is(Fault::ShowsTooLittle).then(|| self.shown.as_fd()))
     }
 

@@ -31,6 +31,7 @@ const FAULTS: &[(Fault, &str)] = &[
         Fault::TellsClosedNumbersAsReadable,
         "a_closed_number_is_told_or_silent",
     ),
+    (Fault::TakesClosedNumbers, "a_closed_number_is_refused"),
     (Fault::IgnoresModify, "modify_changes_what_is_reported"),
     (Fault::TellsWhatWasNotAsked, "only_what_is_asked_for_is_told"),
     (Fault::HearsTheSilent, "silence_covers_everything_and_can_be_left"),

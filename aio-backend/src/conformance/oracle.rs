@@ -213,8 +213,8 @@ impl Backend for Oracle<'_> {
         self.backend.rebalance();
     }
 
-    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
-        self.backend.pollable()
+    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.backend.make_pollable()
     }
 
     fn always_ready(&self) -> bool {

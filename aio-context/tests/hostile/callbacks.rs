@@ -287,10 +287,15 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.drops.up();
         let Some(cx) = self.cx.upgrade() else { return };
-        let registration = watch(&cx, &self.heir);
-        registration.set_interest(Interest::NONE).unwrap();
-        registration.set_interest(Interest::READ).unwrap();
-        registration.detach();
+        match cx.watch(self.heir.clone(), Interest::READ) {
+            Ok(registration) => {
+                registration.set_interest(Interest::NONE).unwrap();
+                registration.set_interest(Interest::READ).unwrap();
+                registration.detach();
+            }
+            // An earlier drop has registered it.
+            Err(refused) => assert_eq!(refused.kind(), std::io::ErrorKind::AlreadyExists),
+        }
         drop(cx.pause(cx.new_group()));
         cx.bottom_half("from a drop", |_| {}).schedule();
         let timer = cx.timer(ClockId::Monotonic, |_, _| {});
@@ -313,7 +318,7 @@ fn case_40_drops_that_use_the_context(bench: Bench) {
             keeps(&busy);
         })
     };
-    // A handler that is removed, one that gives way, one that is replaced.
+    // A handler that is removed, one that is refused, one that is replaced.
     let kick = handler(busy());
     let registration = watch(&cx, &kick);
     drop(kick);
@@ -324,14 +329,16 @@ fn case_40_drops_that_use_the_context(bench: Bench) {
         let on = cx.on(owner.clone()).readable(move |_, _| {
             keeps(&busy);
         });
-        on.watch().unwrap()
+        on.watch()
     };
-    let first = watched(busy());
-    let second = watched(busy());
+    let first = watched(busy()).unwrap();
+    let refused = watched(busy()).unwrap_err();
+    assert_eq!(drops.get(), 1, "it comes back");
+    drop(refused);
     assert_eq!(drops.get(), 2);
-    second.replace(owner.clone()).unwrap();
+    first.replace(owner.clone()).unwrap();
     assert_eq!(drops.get(), 3);
-    drop((first, second));
+    drop(first);
     // A bottom half, a timer, a one-shot.
     let busy_one = busy();
     drop(cx.bottom_half("never run", move |_| keeps(&busy_one)));

@@ -67,7 +67,7 @@ fn case_14_replaced_while_its_readiness_is_collected(bench: Bench) {
         "on x { replace a n }; bh x; watch a r; kick a; schedule x; poll -> x; poll -> n.readable; poll ->",
         "on x { replace a n }; bh x; watch a rw; schedule x; poll -> x; poll -> n.writable; poll -> n.writable",
         "on x { replace a n, interest a w }; bh x; watch a r; kick a; schedule x; poll -> x; poll -> n.writable",
-        "on x { watch a w }; bh x; watch a r; kick a; schedule x; poll -> x; poll -> a.writable",
+        "on x { watch a w, replace a a w }; bh x; watch a r; kick a; schedule x; poll -> x refused; poll -> a.writable",
         "on b.readable { drain b, replace a n }; on a.readable { drain a, replace b m }; watch a r; watch b r; kick a; kick b; poll; poll; poll ->",
     ] {
         check(bench, trace);

@@ -120,8 +120,8 @@ impl Backend for Counted {
     fn reports_edges(&self) -> bool {
         self.inner.reports_edges()
     }
-    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
-        self.inner.pollable()
+    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.inner.make_pollable()
     }
     fn always_ready(&self) -> bool {
         self.inner.always_ready()

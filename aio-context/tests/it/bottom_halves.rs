@@ -25,6 +25,11 @@ everywhere! {
     h8_normal_wins_over_idle
     h8_an_idle_one_that_arms_itself_again_lets_the_loop_sleep
     h8_from_another_thread_it_wakes_a_sleeping_loop
+    h10_dropped_at_once_it_runs_once_all_the_same
+    h10_h6_only_what_is_dropped_at_once_is_kept
+    h10_a_deferred_closure_runs_once_in_its_turn
+    h10_a_deferred_closure_may_do_anything
+    h10_what_was_deferred_goes_with_its_context
     d9_h2_a_panic_leaves_the_rest_in_line
 }
 
@@ -206,7 +211,7 @@ fn h8_idle_is_no_progress_and_caps_the_wait(bench: Bench) {
     assert!(!bench.look(&cx), "an idle one is no progress");
     assert_eq!(runs.get(), 1);
     again.schedule_idle();
-    cx.poll(Wait::Block).unwrap();
+    assert!(!cx.poll(Wait::AtMost(Duration::from_millis(10))).unwrap());
     let passed = aio_context::Clock::now(&*clock).since(before);
     assert!(passed <= Duration::from_millis(10), "{passed:?}");
     assert_eq!((runs.get(), timer_runs.get()), (2, 0));
@@ -237,7 +242,8 @@ fn h8_an_idle_one_that_arms_itself_again_lets_the_loop_sleep(bench: Bench) {
     *own.borrow_mut() = Some(bh);
     let start = aio_context::Clock::now(&*clock);
     for expected in 1..=10 {
-        assert!(!bench.block(&cx), "it is no progress");
+        let wait = Wait::AtMost(Duration::from_millis(10));
+        assert!(!bench.poll(&cx, wait), "it is no progress");
         let passed = aio_context::Clock::now(&*clock).since(start);
         assert_eq!(passed, 10 * Duration::from_millis(expected.into()));
         assert_eq!(runs.get(), expected, "and runs once each 10 ms");
@@ -248,11 +254,17 @@ fn h8_an_idle_one_that_arms_itself_again_lets_the_loop_sleep(bench: Bench) {
 fn h8_from_another_thread_it_wakes_a_sleeping_loop(bench: Bench) {
     let cx = bench.context();
     let (idle, runs) = counting(&cx, "idle");
+    let (remote, counted) = (cx.remote(), runs.clone());
+    let told = cx.bottom_half("tells", move |_| {
+        counted.up();
+        remote.notify();
+    });
     let thread = thread::spawn(move || {
         idle.schedule_idle();
-        idle
+        told.schedule_idle();
+        (idle, told)
     });
-    while runs.get() == 0 {
+    while runs.get() < 2 {
         bench.block(&cx);
     }
     drop(thread.join().unwrap());
@@ -268,4 +280,145 @@ fn d9_h2_a_panic_leaves_the_rest_in_line(bench: Bench) {
     assert!(result.is_err() && runs.get() == 0);
     assert!(bench.block(&cx) && runs.get() == 1, "what was in line runs next");
     assert!(!bench.look(&cx));
+}
+
+fn h10_dropped_at_once_it_runs_once_all_the_same(bench: Bench) {
+    let (cx, runs) = (bench.context(), Count::default());
+    let alive = Rc::new(());
+    for round in 1..=3 {
+        let (counted, held) = (runs.clone(), alive.clone());
+        cx.bottom_half("at once", move |_| {
+            counted.up();
+            let _ = &held;
+        })
+        .schedule();
+        assert_eq!(Rc::strong_count(&alive), 2);
+        assert!(bench.block(&cx) && runs.get() == round);
+        while bench.look(&cx) {}
+        bench.look(&cx);
+        assert_eq!((runs.get(), Rc::strong_count(&alive)), (round, 1), "and is freed");
+    }
+    // From a callback, and without hurry.
+    let counted = runs.clone();
+    let outer = cx.bottom_half("outer", move |cx| {
+        let counted = counted.clone();
+        cx.bottom_half("inner", move |_| {
+            counted.up();
+        })
+        .schedule_idle();
+    });
+    outer.schedule();
+    assert!(bench.block(&cx) && runs.get() == 3);
+    assert!(!bench.poll(&cx, Wait::AtMost(Duration::from_millis(20))));
+    assert_eq!(runs.get(), 4);
+    // One that panics is freed, too.
+    let held = alive.clone();
+    cx.bottom_half("panics", move |_| {
+        let _ = &held;
+        panic!("on purpose");
+    })
+    .schedule();
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.block(&cx)));
+    assert!(polled.is_err());
+    bench.look(&cx);
+    assert_eq!(Rc::strong_count(&alive), 1);
+}
+
+fn h10_h6_only_what_is_dropped_at_once_is_kept(bench: Bench) {
+    let cx = bench.context();
+    let never = |name| counting(&cx, name);
+    // Taken back by name.
+    let (deleted, runs) = never("deleted");
+    deleted.schedule();
+    deleted.delete();
+    // Made earlier.
+    let (earlier, more) = never("earlier");
+    bench.look(&cx);
+    earlier.schedule();
+    drop(earlier);
+    // Dropped elsewhere.
+    let (elsewhere, most) = never("elsewhere");
+    elsewhere.schedule();
+    thread::spawn(move || drop(elsewhere)).join().unwrap();
+    // Cancelled, or never scheduled.
+    let (cancelled, none) = never("cancelled");
+    cancelled.schedule();
+    cancelled.cancel();
+    drop(cancelled);
+    while bench.look(&cx) {}
+    assert_eq!((runs.get(), more.get(), most.get(), none.get()), (0, 0, 0, 0));
+    // With a clone left, it is that one's.
+    let (bh, runs) = counting(&cx, "shared");
+    let clone = bh.clone();
+    bh.schedule();
+    drop(bh);
+    assert!(bench.block(&cx) && runs.get() == 1);
+    clone.schedule();
+    assert!(bench.block(&cx) && runs.get() == 2);
+}
+
+fn h10_a_deferred_closure_runs_once_in_its_turn(bench: Bench) {
+    let (cx, order) = (bench.context(), Rc::new(RefCell::new(Vec::new())));
+    let log = |entry: &'static str| {
+        let order = order.clone();
+        move |_: &aio_context::Context| order.borrow_mut().push(entry)
+    };
+    let bh = cx.bottom_half("bh", log("bh"));
+    cx.defer(log("first"));
+    bh.schedule();
+    cx.defer(log("second"));
+    assert!(bench.block(&cx), "it is progress");
+    assert_eq!(order.take(), ["first", "bh", "second"]);
+    assert!(!bench.look(&cx) && order.take().is_empty());
+}
+
+fn h10_a_deferred_closure_may_do_anything(bench: Bench) {
+    let (cx, order) = (bench.context(), Rc::new(RefCell::new(Vec::new())));
+    let (log, value) = (order.clone(), Box::new(7));
+    cx.defer(move |cx| {
+        let again = log.clone();
+        cx.defer(move |_| again.borrow_mut().push(8));
+        assert!(bench.block(cx), "nested");
+        log.borrow_mut().push(*value);
+        let again = log.clone();
+        cx.defer(move |_| again.borrow_mut().push(9));
+    });
+    assert!(bench.block(&cx));
+    assert_eq!(order.take(), [8, 7]);
+    assert!(bench.block(&cx));
+    assert_eq!(order.take(), [9], "deferred while it runs: the next iteration");
+    let dropped = Rc::new(());
+    let held = dropped.clone();
+    cx.defer(move |_| {
+        let _ = &held;
+        panic!("on purpose");
+    });
+    let log = order.clone();
+    cx.defer(move |_| log.borrow_mut().push(10));
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.block(&cx)));
+    assert!(polled.is_err() && Rc::strong_count(&dropped) == 1);
+    assert!(bench.block(&cx));
+    assert_eq!(order.take(), [10]);
+}
+
+fn h10_what_was_deferred_goes_with_its_context(bench: Bench) {
+    struct Defers(aio_context::WeakContext, Count);
+    impl Drop for Defers {
+        fn drop(&mut self) {
+            self.1.up();
+            assert!(self.0.upgrade().is_none());
+        }
+    }
+    let (cx, drops) = (bench.context(), Count::default());
+    let defers = Defers(cx.downgrade(), drops.clone());
+    cx.defer(move |_| drop(defers));
+    let (runs, held) = (Count::default(), Rc::new(()));
+    let (counted, kept) = (runs.clone(), held.clone());
+    cx.bottom_half("kept", move |_| {
+        let _ = &kept;
+        counted.up();
+    })
+    .schedule();
+    drop(cx);
+    assert_eq!((drops.get(), runs.get(), Rc::strong_count(&held)), (1, 0, 1));
 }

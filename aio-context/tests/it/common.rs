@@ -1,12 +1,13 @@
 //! The vocabulary of the tests: a [`Bench`] of contexts, and [`Kick`], a descriptor that can be made ready at will.
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, PipeWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aio_backend::conformance::disturb;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
@@ -298,6 +299,56 @@ pub(crate) fn watch(cx: &Context, kick: &Rc<Kick>) -> Registration {
 pub(crate) fn watch_polled(cx: &Context, kick: &Rc<Kick>) -> Registration {
     cx.watch_polled(kick.clone(), Interest::READ)
         .expect("it can be watched")
+}
+
+/// A handler whose number can be closed behind the loop's back.
+pub(crate) struct Number {
+    fd: Rc<disturb::Number>,
+    writer: PipeWriter,
+    /// What the handler was told when it was broken.
+    pub(crate) told: RefCell<Vec<String>>,
+}
+
+impl Number {
+    pub(crate) fn new() -> Rc<Self> {
+        let (reader, writer) = io::pipe().expect("there is a descriptor left");
+        Rc::new(Self {
+            fd: disturb::Number::of(reader),
+            writer,
+            told: RefCell::default(),
+        })
+    }
+
+    /// As [`new`](Self::new), and closed already.
+    pub(crate) fn closed() -> Rc<Self> {
+        let number = Self::new();
+        number.close();
+        number
+    }
+
+    /// Closes it as a `close(2)` from elsewhere would.
+    pub(crate) fn close(&self) {
+        self.fd.close();
+    }
+
+    pub(crate) fn kick(&self) {
+        (&self.writer).write_all(b"x").expect("the reader is there");
+    }
+}
+
+impl AsFd for Number {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Handler for Number {
+    fn readable(&self, _: &Context) {
+        rustix::io::read(self, &mut [0; 1]).expect("it is readable");
+    }
+    fn broken(&self, _: &Context, why: io::Error) {
+        self.told.borrow_mut().push(why.to_string());
+    }
 }
 
 /// A counter that closures share.

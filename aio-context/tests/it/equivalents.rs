@@ -87,7 +87,7 @@ fn case_4_h6_deleted_before_it_runs(bench: Bench) {
         counted.up();
     });
     bh.schedule();
-    drop(bh);
+    bh.delete();
     assert!(!bench.look(&cx));
     assert_eq!(runs.get(), 0);
 }

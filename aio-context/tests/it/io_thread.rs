@@ -36,7 +36,7 @@ fn d7_the_context_is_made_used_and_dropped_on_its_thread() {
     let remote = io.remote();
     io.stop().unwrap();
     assert_eq!(hear.recv().unwrap(), home);
-    assert_eq!(remote.run(|_| ()), Err(Gone));
+    assert_eq!(remote.run(|_| ()), Err(Gone::Dropped));
 }
 
 #[test]
@@ -62,7 +62,7 @@ impl Drop for Ends {
 fn d9_a_panic_ends_the_thread_and_is_reported() {
     let io = IoThread::spawn(|_| Ok(())).unwrap();
     let lost = io.remote().run_and_wait(|_| panic!("on {}", "purpose"));
-    assert_eq!(lost, Err::<(), _>(Gone));
+    assert_eq!(lost, Err::<(), _>(Gone::Panicked));
     // It comes to its end now, which nobody is told of.
     while !io.has_ended() {
         thread::yield_now();

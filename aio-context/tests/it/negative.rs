@@ -2,18 +2,15 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{
-    Context, Exclusive, Handler, HandlerMut, Interest, Readiness, ReadyList, Refused, Token, Wait,
-};
+use aio_context::{Context, Exclusive, HandlerMut, Interest, Readiness, ReadyList, Refused, Token, Wait};
 
-use crate::common::{Kick, watch};
+use crate::common::{Kick, Number, watch};
 use crate::spoiled::{Spoil, Spoiled};
 use crate::warnings::warnings;
 
@@ -131,7 +128,11 @@ fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
     let backend = Spoiled(Epoll::new().unwrap(), Full(1));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.watch(Kick::new(), Interest::READ).unwrap_err();
-    says(why, &["add a descriptor", "os error 28", "max_user_watches"], 28);
+    says(
+        why.into(),
+        &["add a descriptor", "os error 28", "max_user_watches"],
+        28,
+    );
 }
 
 /// Finds the first descriptor of all closed, the loop's own.
@@ -193,41 +194,19 @@ fn r3_a_replacement_that_fails_twice_leaves_nobody_deaf() {
     assert!(!cx.poll(Wait::NoBlock).unwrap());
 }
 
-/// A handler whose descriptor is not open: a number far above what this process opens.
-struct Liar(Cell<u32>);
-
-impl AsFd for Liar {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: it is not open, on purpose: this is the case under test. Nothing is read, written or closed by it.
-        unsafe { BorrowedFd::borrow_raw(19_998) }
-    }
-}
-
-impl Handler for Liar {
-    fn readable(&self, _: &Context) {
-        panic!("there is nothing to read");
-    }
-    fn broken(&self, _: &Context, why: io::Error) {
-        assert!(
-            why.to_string().contains("closed while it was registered"),
-            "{why}"
-        );
-        self.0.set(self.0.get() + 1);
-    }
-}
-
 #[test]
-fn r4_what_is_not_open_is_reported_once_and_does_not_spin() {
-    let liar = Rc::new(Liar(Cell::new(0)));
+fn r4_what_was_closed_is_reported_once_and_does_not_spin() {
+    let number = Number::new();
     let logged = warnings(|| {
         let cx = Context::builder()
             .backend(Box::new(Ppoll::new()))
             .build()
             .unwrap();
-        let registration = cx.watch(liar.clone(), Interest::READ).unwrap();
+        let registration = cx.watch(number.clone(), Interest::READ).unwrap();
         let kick = Kick::new();
         let _kick = watch(&cx, &kick);
         assert_eq!(cx.oddities(), (0, 0));
+        number.close();
         cx.poll(Wait::NoBlock).unwrap();
         assert!(!registration.is_live());
         assert_eq!(cx.oddities(), (0, 1));
@@ -237,13 +216,18 @@ fn r4_what_is_not_open_is_reported_once_and_does_not_spin() {
             assert!(cx.poll(Wait::Block).unwrap() && kick.count.get() == served);
         }
     });
-    assert_eq!((liar.0.get(), logged.len()), (1, 1), "{logged:#?}");
+    let told = number.told.take();
+    assert_eq!((told.len(), logged.len()), (1, 1), "{told:?} {logged:#?}");
+    assert!(told[0].contains("closed while it was registered"), "{told:?}");
     assert!(logged[0].contains("not watched any longer"), "{}", logged[0]);
 }
 
-impl HandlerMut<Liar> for u32 {
+/// How often it was told.
+struct Told(u32);
+
+impl HandlerMut<Rc<Number>> for Told {
     fn broken(&mut self, _: &Context, _: io::Error) {
-        *self += 1;
+        self.0 += 1;
     }
 }
 
@@ -253,20 +237,23 @@ fn r4_closures_and_exclusive_handlers_are_told_that_they_are_broken() {
     let cx = builder.build().unwrap();
     let heard = Rc::new(Cell::new(0));
     let hears = heard.clone();
-    let on = cx.on(Liar(Cell::new(0))).readable(|_, _| {});
-    let closure = on.broken(move |owner, _, why| {
-        owner.0.set(owner.0.get() + 1);
+    let number = Number::new();
+    let on = cx.on(number.clone()).readable(|_, _| {});
+    let closure = on.broken(move |_, _, why| {
         assert_eq!(why.raw_os_error(), None, "{why}");
-        hears.set(hears.get() + owner.0.get());
+        hears.set(hears.get() + 1);
     });
     let closure = closure.watch().unwrap();
+    number.close();
     let _ = cx.poll(Wait::NoBlock);
     assert_eq!((heard.get(), closure.is_live()), (1, false));
-    let exclusive = Rc::new(Exclusive::new(Liar(Cell::new(0)), 0));
+    let number = Number::new();
+    let exclusive = Rc::new(Exclusive::new(number.clone(), Told(0)));
     let registration = cx.watch(exclusive.clone(), Interest::READ).unwrap();
+    number.close();
     let _ = cx.poll(Wait::NoBlock);
     assert_eq!(
-        (exclusive.with(|times| *times), registration.is_live()),
+        (exclusive.with(|told| told.0), registration.is_live()),
         (Some(1), false)
     );
 }
@@ -284,7 +271,7 @@ fn h9_a_context_dropped_with_bottom_halves_scheduled_names_them() {
         cancelled.schedule();
         cancelled.cancel();
         deleted.schedule();
-        drop(deleted);
+        deleted.delete();
         drop(cx);
         drop((late, idle, ran));
     });

@@ -96,7 +96,7 @@ fn w2_run_and_wait_on_the_home_thread_runs_in_place(bench: Bench) {
     let gone = bench.context().remote();
     assert_eq!(
         gone.run_and_wait(|_| ()),
-        Err(Gone),
+        Err(Gone::Dropped),
         "even on the thread that was its home"
     );
 }
@@ -107,7 +107,7 @@ fn w2_a_thread_stays_the_home_of_those_that_are_left() {
     let (left, gone) = (second.remote(), first.remote());
     drop(first);
     assert_eq!(left.run_and_wait(|_| 7), Ok(7), "in place: nobody polls here");
-    assert_eq!(gone.run_and_wait(|_| 7), Err(Gone));
+    assert_eq!(gone.run_and_wait(|_| 7), Err(Gone::Dropped));
     drop(third);
     assert_eq!(left.run_and_wait(|_| 8), Ok(8));
     drop(second);
@@ -129,11 +129,11 @@ fn w2_a_context_that_goes_away_is_an_error(bench: Bench) {
     };
     let cx = bench.context();
     let opener = thread::spawn(move || go.wait());
-    assert_eq!(cx.run_on(&other, |_| ()), Err(Gone));
-    assert_eq!(waiter.join().unwrap(), Err(Gone));
+    assert_eq!(cx.run_on(&other, |_| ()), Err(Gone::Dropped));
+    assert_eq!(waiter.join().unwrap(), Err(Gone::Dropped));
     home.join().unwrap();
     opener.join().unwrap();
-    assert_eq!(other.run(|_| ()), Err(Gone));
+    assert_eq!(other.run(|_| ()), Err(Gone::Dropped));
 }
 
 fn w2_a_job_that_panics_is_an_error(bench: Bench) {
@@ -148,7 +148,10 @@ fn w2_a_job_that_panics_is_an_error(bench: Bench) {
         }
     });
     let other = hear.recv().unwrap();
-    assert_eq!(other.run_and_wait(|_| panic!("on purpose")), Err::<(), _>(Gone));
+    assert_eq!(
+        other.run_and_wait(|_| panic!("on purpose")),
+        Err::<(), _>(Gone::Panicked)
+    );
     home.join().unwrap();
 }
 

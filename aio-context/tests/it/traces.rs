@@ -105,9 +105,11 @@ fn r4_errors_and_closed_numbers(waiter: Waiter) {
         "watch e r; kick e; closeraw e; remove e; watch e r; poll ->; kick e; poll -> e.readable",
         "watch a r; dup a b; closeraw a; kick b; remove a; poll ->; watch a r; poll ->; kick a; poll -> a.readable",
         "watch a r; dup a b; closeraw a; remove a; dup b a; watch a r; kick b; poll -> a.readable; remove a; kick b; poll ->",
-        "watch a r; closeraw a; watch a r; poll ->; kick a; poll -> a.readable",
+        "watch a r; dup a b; closeraw a; watch a r -> refused; remove a; watch a r; poll ->; kick a; poll -> a.readable",
         // What is silent is not asked for.
         "watch e -; closeraw e; poll ->; remove e; poll ->",
+        "watch e -; closeraw e; interest e r -> refused; replace e n w -> refused; poll ->; remove e; poll ->",
+        "watch e r in g; pause g; kick e; poll ->; closeraw e; resume g -> e.broken; poll ->",
     ] {
         check(waiter, trace);
     }
@@ -129,10 +131,6 @@ fn r4_errors_and_closed_numbers(waiter: Waiter) {
         check(
             waiter,
             "watch e r; closeraw e; poll ->; interest e w -> refused; replace e n -> refused e.broken",
-        );
-        check(
-            waiter,
-            "watch e r in g; pause g; kick e; poll ->; closeraw e; resume g -> e.broken; poll ->",
         );
     }
 }
@@ -156,11 +154,14 @@ fn r3_r9_replacing_and_removing(waiter: Waiter) {
         "watch a r; kick a; replace a n; poll -> n.readable",
         "watch a r; kick a; poll -> a.readable; replace a n; poll ->; kick a; poll -> n.readable",
         "watch a r; replace a n; remove a; kick a; poll ->",
-        "watch a r; watch a w; kick a; poll -> a.writable",
+        "watch a r; watch a w; kick a; poll -> a.readable; poll ->",
+        "watch a r; kick a; replace a n w; poll -> n.writable",
+        "watch a r in g; pause g; kick a; poll ->; replace a n w; poll ->; resume g; poll -> n.writable",
+        "watch a -; kick a; poll ->; replace a n r; poll -> n.readable; replace a n -; kick a; poll ->",
         // Between readable and writable of one event.
         "on a.readable { remove a }; watch a rw; kick a; poll -> a.readable; poll ->",
         "on a.readable { replace a n }; watch a rw; kick a; poll -> a.readable; poll -> n.readable n.writable",
-        "on a.readable { drain a, watch a rw }; watch a rw; kick a; poll -> a.readable; poll -> a.writable",
+        "on a.readable { drain a, replace a n rw }; watch a rw; kick a; poll -> a.readable; poll -> n.writable",
         // Whoever comes first removes the other.
         "on a.readable { remove b, drain a }; watch a r; watch b r; kick a; poll -> a.readable; kick b; poll ->",
         "on x { remove a }; bh x; watch a r; kick a; schedule x; poll -> x; poll ->",

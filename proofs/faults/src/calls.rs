@@ -274,6 +274,10 @@ impl EpollSys for Failing {
 }
 
 impl PpollSys for Failing {
+    fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        PpollKernel.find(fd)
+    }
+
     fn ppoll(&self, polled: &mut Polled<'_>, timeout: Option<Duration>) -> io::Result<usize> {
         if self.0.enter(Call::Ppoll)? {
             return Ok(0);

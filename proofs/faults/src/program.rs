@@ -166,7 +166,7 @@ impl Program {
             for tap in broken {
                 self.note(&io::Error::other("broken, and told"));
                 let registered = self.persist("a second registration", || {
-                    self.cx.watch(tap.clone(), Interest::READ)
+                    Ok(self.cx.watch(tap.clone(), Interest::READ)?)
                 });
                 self.again.borrow_mut().extend(registered);
             }
@@ -201,9 +201,9 @@ impl Program {
         });
         self.persist("a registration", || {
             if polled {
-                self.cx.watch_polled(tap.clone(), Interest::READ)
+                Ok(self.cx.watch_polled(tap.clone(), Interest::READ)?)
             } else {
-                self.cx.watch(tap.clone(), Interest::READ)
+                Ok(self.cx.watch(tap.clone(), Interest::READ)?)
             }
         })
     }

@@ -23,7 +23,8 @@ impl Real {
     }
 
     pub(crate) fn watch(self: &Rc<Self>, fd: Fd, interest: Interest, name: Name, polled: bool) {
-        let actor = self.actor(fd, fd.name(), true);
+        let is_taken = self.is_registered(fd);
+        let actor = self.actor(fd, fd.name(), !is_taken);
         let (group, serial, began) = (self.group(name), actor.serial, self.written());
         let watched = if polled {
             self.cx.watch_polled_in(group, actor, interest)
@@ -35,13 +36,13 @@ impl Real {
         };
         self.current[fd.place()].set((serial, name));
         let former = self.registrations.borrow_mut()[fd.place()].replace(Rc::new(registration));
-        assert!(former.is_none_or(|former| !former.is_live()), "it gave way");
+        assert!(former.is_none_or(|former| !former.is_live()), "R3: two handlers");
         if polled {
             self.kick_if_there_is_work(fd);
         }
     }
 
-    pub(crate) fn replace(self: &Rc<Self>, fd: Fd, by: Name, polled: bool) {
+    pub(crate) fn replace(self: &Rc<Self>, fd: Fd, by: Name, interest: Option<Interest>, polled: bool) {
         let Some(registration) = self
             .registration(fd)
             .filter(|registration| registration.is_live())
@@ -56,10 +57,12 @@ impl Real {
         let former = self.current[fd.place()].get();
         self.current[fd.place()].set((serial, former.1));
         self.replacing.set(Some((fd, began)));
-        let replaced = if polled {
-            registration.replace_polled(actor)
-        } else {
-            registration.replace(actor)
+        // With an interest, by number.
+        let replaced = match (interest, polled) {
+            (None, true) => registration.replace_polled(actor),
+            (None, false) => registration.replace(actor),
+            (Some(interest), true) => self.cx.replace_polled(actor, interest).map(|_| ()),
+            (Some(interest), false) => self.cx.replace(actor, interest).map(|_| ()),
         };
         let told = self.replacing.take().is_none();
         match replaced {
@@ -134,6 +137,8 @@ impl Real {
                 self.halves.borrow_mut().retain(|(known, _)| *known != name);
                 if self.is_planted(Plant::DeleteLost) {
                     self.kept.borrow_mut().push(half);
+                } else {
+                    half.delete();
                 }
             }
             _ => {}

@@ -135,19 +135,20 @@ impl<D: Dice> Author<'_, D> {
         } else {
             fd.name().doubled()
         };
-        Op::Replace(fd, by, polled)
+        let interest = self.one_in(2).then(|| self.interest(fd));
+        Op::Replace(fd, by, interest, polled)
     }
 
     fn on_registrations(&mut self) -> Op {
-        match self.0.below(12) {
+        match self.0.below(14) {
             0..4 => self.watch(),
-            4..6 => self.replace(),
-            6 => Op::Remove(self.fd()),
-            7 => {
+            4..7 => self.replace(),
+            7..9 => Op::Remove(self.fd()),
+            9 => {
                 let fd = self.fd();
                 Op::Interest(fd, self.interest(fd))
             }
-            8 => Op::Pause(self.group()),
+            10 => Op::Pause(self.group()),
             _ => Op::Resume(self.group()),
         }
     }

@@ -11,8 +11,8 @@
 //!
 //! | step | does |
 //! |---|---|
-//! | `watch a rw in g polled` | registers a handler of the same name for descriptor `a`; interest `r`, `w`, `rw` or `-`; group and `polled` optional |
-//! | `replace a n polled` | puts handler `n` in the place of `a`'s; the descriptor is still `a` |
+//! | `watch a rw in g polled` | registers a handler of the same name for descriptor `a`; interest `r`, `w`, `rw` or `-`; group and `polled` optional. Refused if `a` has a handler |
+//! | `replace a n w polled` | puts handler `n` in the place of `a`'s; the descriptor is still `a`; interest and `polled` optional |
 //! | `remove a`, `interest a w` | about the registration of descriptor `a` |
 //! | `pause g`, `resume g` | counted |
 //! | `kick a`, `drain a`, `close a` | the far end makes the near one ready; the near end takes all, or fills what has room; the far end is closed |

@@ -205,7 +205,7 @@ pub type Script = Rc<[Op]>;
 )]
 pub enum Op {
     Watch(Fd, Interest, Name, bool),
-    Replace(Fd, Name, bool),
+    Replace(Fd, Name, Option<Interest>, bool),
     Remove(Fd),
     Interest(Fd, Interest),
     Pause(Name),
@@ -276,7 +276,13 @@ impl fmt::Display for Op {
                 }
                 f.write_str(polled(*is_polled))
             }
-            Self::Replace(fd, by, is_polled) => write!(f, "replace {fd} {by}{}", polled(*is_polled)),
+            Self::Replace(fd, by, interest, is_polled) => {
+                write!(f, "replace {fd} {by}")?;
+                if let Some(interest) = interest {
+                    write!(f, " {}", spelled(*interest))?;
+                }
+                f.write_str(polled(*is_polled))
+            }
             Self::Remove(fd) => write!(f, "remove {fd}"),
             Self::Interest(fd, interest) => write!(f, "interest {fd} {}", spelled(*interest)),
             Self::Pause(group) => write!(f, "pause {group}"),

@@ -225,7 +225,7 @@ impl Real {
                 }
             }
             Op::Watch(fd, interest, group, polled) => self.watch(*fd, *interest, *group, *polled),
-            Op::Replace(fd, by, polled) => self.replace(*fd, *by, *polled),
+            Op::Replace(fd, by, interest, polled) => self.replace(*fd, *by, *interest, *polled),
             Op::Remove(fd) => self.remove(*fd),
             Op::Interest(fd, interest) => self.set_interest(*fd, *interest),
             _ => self.run_deferred(op),

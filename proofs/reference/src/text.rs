@@ -57,8 +57,16 @@ fn parse_words(words: &[&str]) -> Option<Op> {
             };
             Op::Watch(fd(a)?, parse_interest(interest)?, group, polled)
         }
-        ["replace", a, by] => Op::Replace(fd(a)?, parse_name(by)?, false),
-        ["replace", a, by, "polled"] => Op::Replace(fd(a)?, parse_name(by)?, true),
+        ["replace", a, by, ref rest @ ..] => {
+            let (interest, polled) = match *rest {
+                [] => (None, false),
+                ["polled"] => (None, true),
+                [interest] => (Some(parse_interest(interest)?), false),
+                [interest, "polled"] => (Some(parse_interest(interest)?), true),
+                _ => return None,
+            };
+            Op::Replace(fd(a)?, parse_name(by)?, interest, polled)
+        }
         ["interest", a, interest] => Op::Interest(fd(a)?, parse_interest(interest)?),
         ["dup", from, to] => Op::Dup(fd(from)?, fd(to)?),
         ["arm", name, ms] => Op::Arm(parse_name(name)?, ms.parse().ok()?),

@@ -118,7 +118,7 @@ impl Backend for Fake {
     }
 
     /// The loop's own eventfd stands for all, as long as it is the only one.
-    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         Ok(match &self.watched[..] {
             [(only, ..)] => Some(only.as_fd()),
             _ => None,

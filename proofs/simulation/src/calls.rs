@@ -269,6 +269,14 @@ impl EpollSys for Calls {
 impl PpollSys for Calls {
     const SIMULATED: bool = true;
 
+    fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.enter("fcntl");
+        match self.0.kernel.borrow().target(fd) {
+            Some(_) => Ok(()),
+            None => Err(No::BadDescriptor.into()),
+        }
+    }
+
     fn ppoll(&self, polled: &mut Polled<'_>, timeout: Option<Duration>) -> io::Result<usize> {
         let world = &self.0;
         world.enter("ppoll");

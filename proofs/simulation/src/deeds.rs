@@ -109,6 +109,7 @@ impl World {
                     half.owed.since.set(None);
                     half.owed.idle.set(false);
                     half.owed.deleted.set(true);
+                    half.handle.delete();
                 }
             }
             Deed::Job => self.send_job(),

@@ -236,28 +236,26 @@ impl World {
         let port = self.new_port(number, None);
         let group = self.groups.borrow()[port.group];
         self.note(|| format!("watch {port:?}"), u64::from(port.id));
-        let mut slots = self.slots.borrow_mut();
-        let former = slots
+        let slots = self.slots.borrow();
+        let is_taken = slots
             .iter()
-            .position(|slot| slot.port.number == number && slot.port.live.get());
-        let former = former.map(|place| slots.swap_remove(place));
+            .any(|slot| slot.port.number == number && slot.port.live.get());
         drop(slots);
         let watched = if port.polled {
             cx.watch_polled_in(group, port.clone(), port.interest.get())
         } else {
             cx.watch_in(group, port.clone(), port.interest.get())
         };
-        if let Some(former) = former {
-            former.port.live.set(false);
-        }
         match watched {
             Ok(registration) => self.slots.borrow_mut().push(Slot { port, registration }),
             Err(why) => {
                 self.note(|| format!("watch says {why}"), 41);
                 port.live.set(false);
-                let is_legal =
-                    port.doomed.get() || self.refused.get() > 0 || why.kind() == io::ErrorKind::AlreadyExists;
-                self.require(is_legal, || format!("watch fails without a reason: {why}"));
+                let is_legal = match why.kind() {
+                    io::ErrorKind::AlreadyExists => is_taken,
+                    _ => port.doomed.get() || self.refused.get() > 0,
+                };
+                self.require(is_legal, || format!("R3: watch fails without a reason: {why}"));
             }
         }
     }
@@ -293,7 +291,10 @@ impl World {
             }
             let new = world.new_port(old.number, Some(&old));
             world.note(|| format!("replace {id} by {new:?}"), u64::from(new.id));
-            let replaced = replace_in(&registration, &new);
+            let replaced = match world.cx().filter(|_| world.one_in(2)) {
+                Some(cx) => replace_by_number(&cx, &new, world),
+                None => replace_in(&registration, &new),
+            };
             let (stays, goes) = match &replaced {
                 Ok(()) => (new, old),
                 Err(why) => {
@@ -476,8 +477,19 @@ impl World {
 
 fn replace_in(registration: &Registration, new: &Rc<Port>) -> io::Result<()> {
     if new.polled {
-        registration.replace_polled(new.clone())
+        Ok(registration.replace_polled(new.clone())?)
     } else {
-        registration.replace(new.clone())
+        Ok(registration.replace(new.clone())?)
     }
+}
+
+/// By number, and perhaps with another interest.
+fn replace_by_number(cx: &Context, new: &Rc<Port>, world: &World) -> io::Result<()> {
+    if new.polled {
+        cx.replace_polled(new.clone(), new.interest.get())?;
+    } else {
+        new.interest.set(world.some_interest());
+        cx.replace(new.clone(), new.interest.get())?;
+    }
+    Ok(())
 }

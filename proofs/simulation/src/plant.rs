@@ -142,8 +142,8 @@ impl Backend for Faulty {
         self.inner.reports_edges()
     }
 
-    fn pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
-        self.inner.pollable()
+    fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.inner.make_pollable()
     }
 
     fn always_ready(&self) -> bool {

@@ -210,7 +210,7 @@ pub(super) fn what_stands_for_all_tells_of_all(backend: &mut dyn Backend) {
     let (counter, silent) = (Source::new(Kind::Eventfd), Source::new(Kind::Eventfd));
     silent.feed();
     add(backend, &silent, B, Interest::NONE);
-    let Some(shown) = need(backend.pollable(), "asking for what stands for all") else {
+    let Some(shown) = need(backend.make_pollable(), "asking for what stands for all") else {
         assert!(!backend.always_ready(), "nothing is ready");
         return;
     };

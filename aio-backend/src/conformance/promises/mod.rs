@@ -44,6 +44,7 @@ promises! {
         hang_up_is_told: "a hang-up is reported, to readers and writers, with what is left to read",
         errors_are_told: "an error is reported, to readers and writers",
         a_closed_number_is_told_or_silent: "a number that is closed behind the backend's back is reported as NVAL or not at all, disturbs nobody, and can be removed",
+        a_closed_number_is_refused: "a number that is not open is EBADF when it is to be waited for, in an add and out of silence, and changes nothing",
     }
     silence {
         modify_changes_what_is_reported: "a changed interest holds from the next wait on, also for what is ready already",

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
 
 use super::super::disturb::Number;
 use super::super::fixtures::{
@@ -280,30 +281,54 @@ pub(super) fn a_closed_number_is_told_or_silent(backend: &mut dyn Backend) {
     }
     feed(other.mouth());
     expect(backend, &[(B, IN)], "the other one goes on");
+}
 
-    // One that is closed from the start: refused, or told.
+pub(super) fn a_closed_number_is_refused(backend: &mut dyn Backend) {
+    let other = Source::new(Kind::PipeReader);
+    add(backend, &other, B, Interest::READ);
+    other.feed();
     let number = Number::of(&other.fd);
+    // Silent from the start, and closed meanwhile.
+    need(
+        backend.add(Rc::clone(&number).into(), A, Interest::NONE),
+        "an add without an interest",
+    );
     number.close();
-    let late = Token::new(9, 0);
-    match backend.add(Rc::clone(&number).into(), late, Interest::READ) {
-        Ok(()) => {
-            expect(
-                backend,
-                &[(late, Readiness::NVAL), (B, IN)],
-                "a closed number was taken",
-            );
-            let _ = backend.remove(late);
+    for interest in [Interest::READ, Interest::WRITE, Interest::READ | Interest::EDGE] {
+        let late = Token::new(9, 0);
+        let refusals = [
+            backend.add(Rc::clone(&number).into(), late, interest),
+            backend.modify(A, interest),
+        ];
+        for refusal in refusals {
+            let errno = refusal.err().and_then(|why| Errno::from_io_error(&why));
+            assert_eq!(errno, Some(Errno::BADF), "a closed number was to be refused");
         }
-        Err(_) => assert!(
-            backend.modify(late, Interest::READ).is_err(),
+        assert!(
+            backend.modify(late, interest).is_err(),
             "a closed number was refused, and is there"
-        ),
+        );
+        assert_eq!(
+            Rc::strong_count(&number),
+            2,
+            "a share of a refused number was kept"
+        );
+        expect(
+            backend,
+            &[(B, IN)],
+            "the other one goes on, and the closed one is silent",
+        );
     }
+    need(backend.remove(A), "a remove");
     assert_eq!(
         Rc::strong_count(&number),
         1,
         "the share of a closed number was kept"
     );
-    expect(backend, &[(B, IN)], "the other one goes on");
-    add(backend, &Source::new(Kind::Eventfd), late, Interest::READ);
+    add(
+        backend,
+        &Source::new(Kind::Eventfd),
+        Token::new(9, 0),
+        Interest::READ,
+    );
 }

@@ -71,17 +71,13 @@ impl Model {
 
     pub(super) fn watch(&mut self, fd: Fd, interest: Interest, group: Name, polled: bool) -> Flow {
         let refused = self.is_refused(Verb::Watch, fd);
-        self.files.open(fd);
-        if let Some(former) = self.registration(fd) {
-            self.remove(former)?;
-        }
         if self.registration(fd).is_some() {
-            // The former handler has watched it once more while it went.
             if !refused {
-                self.note(What::Illegal("two handlers of one descriptor"));
+                self.note(What::Illegal("R3: two handlers of one descriptor"));
             }
             return Ok(());
         }
+        self.files.open(fd);
         if refused {
             self.note(What::Illegal("a refusal without a reason"));
         }
@@ -132,7 +128,7 @@ impl Model {
         self.called(Callback::Of(one.label, Side::Broken), &[])
     }
 
-    pub(super) fn replace(&mut self, fd: Fd, by: Name, polled: bool) -> Flow {
+    pub(super) fn replace(&mut self, fd: Fd, by: Name, interest: Option<Interest>, polled: bool) -> Flow {
         let Some(place) = self.registration(fd) else {
             return Ok(());
         };
@@ -140,12 +136,17 @@ impl Model {
             if self.files.is_open(fd) {
                 self.note(What::Illegal("a refusal without a reason"));
             }
-            return self.give_up(place);
+            return if self.is_given_up_too(place) {
+                self.give_up(place)
+            } else {
+                Ok(())
+            };
         }
         let handler = self.count();
         let one = &mut self.registrations[place];
         let (former, begun) = (one.label, std::mem::replace(&mut one.begun, false));
         (one.label, one.handler, one.polled) = (by, handler, polled);
+        one.interest = interest.unwrap_or(one.interest);
         one.drop_pending();
         one.passed_over = 0;
         self.changed();
@@ -157,6 +158,21 @@ impl Model {
             self.kick_if_there_is_work(fd);
         }
         Ok(())
+    }
+
+    /// Whether the former handler cannot stay either when its replacement is refused: not if nothing waits for it.
+    fn is_given_up_too(&self, place: usize) -> bool {
+        let one = &self.registrations[place];
+        match one.parked {
+            _ if one.interest == Interest::NONE => false,
+            Parked::No => true,
+            Parked::Yes => false,
+            Parked::Perhaps => self.next().is_some_and(|entry| match entry.what {
+                What::EndedGone(label) => label == one.label,
+                What::Called(callback) => callback == Callback::Of(one.label, Side::Broken),
+                _ => false,
+            }),
+        }
     }
 
     pub(super) fn set_interest(&mut self, fd: Fd, interest: Interest) {

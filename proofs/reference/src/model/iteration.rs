@@ -9,6 +9,8 @@ use crate::setup::Waiter;
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const NAP: u64 = 10 * MILLI;
+/// A poll ends after so many iterations in a row in which no time passes.
+const MOST_STUCK: u32 = 100;
 /// In so many iterations a ready descriptor may be passed over, because polling found something else (rule D8).
 const MOST_PASSED_OVER: u32 = 80;
 
@@ -61,20 +63,46 @@ struct Search {
 }
 
 impl Model {
-    /// `None`: do not wait.
+    /// `None`: do not wait. A poll that may wait goes on until there is progress, its time is over, or somebody has notified.
     pub(super) fn iterate(&mut self, at_most: Option<u64>) -> Flow<bool> {
+        let end = at_most.map_or(self.now, |limit| self.now + limit);
+        let foreign = self.waiter == Waiter::Foreign;
+        let (nested, calls) = (self.nested_progress, self.calls_seen);
+        let (mut stuck, mut last) = (0, None);
+        loop {
+            let left = at_most.map(|_| end.saturating_sub(self.now));
+            let mut progress = self.iterate_once(left)?;
+            if !foreign {
+                progress |= self.nested_progress != nested;
+                self.nested_progress = nested + u64::from(progress);
+            }
+            if !progress {
+                self.calls_seen = self.calls;
+            }
+            stuck = if last.replace(self.now) == Some(self.now) {
+                stuck + 1
+            } else {
+                0
+            };
+            if progress || foreign || self.calls != calls || self.now >= end || stuck >= MOST_STUCK {
+                self.note(What::Iterated);
+                return Ok(progress);
+            }
+        }
+    }
+
+    fn iterate_once(&mut self, at_most: Option<u64>) -> Flow<bool> {
         let foreign = self.waiter == Waiter::Foreign;
         self.most_polling = if foreign { 0 } else { self.polling };
         let before = self.deciding;
         self.deciding |= !foreign;
-        let found = self.search_and_wait(at_most)?;
+        let (found, mut progress) = self.search_and_wait(at_most)?;
         self.deciding = before;
         self.poll_mode = self.most_polling > 0;
         self.notified = false;
-        let mut progress = self.run_bottom_halves()?;
+        progress |= self.run_bottom_halves()?;
         progress |= self.dispatch(found)?;
         progress |= self.run_timers()?;
-        self.note(What::Iterated);
         Ok(progress)
     }
 
@@ -96,7 +124,8 @@ impl Model {
         }
     }
 
-    fn search_and_wait(&mut self, at_most: Option<u64>) -> Flow<Vec<Found>> {
+    /// Who was found, and whether a registration was found invalid, which is progress.
+    fn search_and_wait(&mut self, at_most: Option<u64>) -> Flow<(Vec<Found>, bool)> {
         let timeout = at_most.map_or(0, |limit| self.timeout(limit));
         let mut search = Search {
             started: self.now,
@@ -121,7 +150,7 @@ impl Model {
         {
             self.look_around(&mut search);
         }
-        Ok(self.end_search(&search))
+        Ok((self.end_search(&search), search.broke))
     }
 
     /// Notes who is ready, and who has work that a question would find.

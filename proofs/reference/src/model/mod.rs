@@ -158,6 +158,11 @@ pub(crate) struct Model {
     due: VecDeque<(Name, u64)>,
     /// The next wait does not wait.
     notified: bool,
+    /// How often somebody has asked that a poll return, and how often that was when one returned without progress.
+    calls: u64,
+    calls_seen: u64,
+    /// How many polls inside others made progress.
+    nested_progress: u64,
     /// How long to wait has been decided: whoever makes it shorter has to notify.
     deciding: bool,
     /// The longest time to poll: as it was set, and as it is since the last iteration began.
@@ -194,6 +199,9 @@ impl Model {
             timers: Vec::new(),
             due: VecDeque::new(),
             notified: false,
+            calls: 0,
+            calls_seen: 0,
+            nested_progress: 0,
             deciding: false,
             polling: 0,
             most_polling: 0,
@@ -291,6 +299,7 @@ impl Model {
             Op::Polling(us) => {
                 self.polling = us * 1000;
                 self.notified = true;
+                self.calls += 1;
             }
             Op::Gather => self.crowd(true),
             Op::Scatter => self.crowd(false),
@@ -305,7 +314,7 @@ impl Model {
                 }
             }
             Op::Watch(fd, interest, group, polled) => self.watch(*fd, *interest, *group, *polled)?,
-            Op::Replace(fd, by, polled) => self.replace(*fd, *by, *polled)?,
+            Op::Replace(fd, by, interest, polled) => self.replace(*fd, *by, *interest, *polled)?,
             Op::Remove(fd) => {
                 if let Some(place) = self.registration(*fd) {
                     self.remove(place)?;

@@ -153,7 +153,7 @@ fn an_io_thread_that_is_stopped() {
             let remote = io.remote();
             thread::spawn(move || {
                 let answer = remote.run_and_wait(move |_| number);
-                assert!(answer == Ok(number) || answer == Err(Gone));
+                assert!(answer == Ok(number) || answer == Err(Gone::Dropped));
                 ANSWERED_BY_THREAD.note(answer.is_ok());
             })
         })

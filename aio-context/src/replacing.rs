@@ -1,0 +1,216 @@
+//! Replacing a handler, between two callbacks (rules R3, R6).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
+
+use aio_backend::{Interest, Token, Watched};
+use aio_handlers::GroupId;
+
+use crate::context::Inner;
+use crate::error::WatchError;
+use crate::handler::Entry;
+use crate::registration::{Registration, not_registered};
+use crate::{Context, Handler, Pollable};
+
+impl Registration {
+    /// Puts `handler` in the place of the present one, between two callbacks: a callback that is running keeps its
+    /// handler until it returns, the next event goes to the new one. The token, the interest and the group stay.
+    ///
+    /// A polled handler that was told that polling begins is told that it ended.
+    ///
+    /// # Errors
+    /// `NotFound` if no handler is registered any more, `InvalidInput` if `handler` has another descriptor, or what
+    /// the system says; the former handler then stays, and `handler` comes back in the error. If the system refuses to watch
+    /// the former one again, too, that one is [broken](Handler::broken).
+    pub fn replace<H: Handler>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
+        self.exchange(handler, None, |handler, _| Entry::plain(handler))
+    }
+
+    /// As [`replace`](Self::replace), with another interest from now on.
+    ///
+    /// # Errors
+    /// As [`replace`](Self::replace); the former interest stays, too.
+    pub fn replace_with<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<(), WatchError<H>> {
+        self.exchange(handler, Some(interest), |handler, _| Entry::plain(handler))
+    }
+
+    /// As [`replace`](Self::replace), with a polled handler.
+    ///
+    /// # Errors
+    /// As [`replace`](Self::replace).
+    pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
+        self.exchange(handler, None, |handler, round| Entry::polled(handler, round))
+    }
+
+    /// As [`replace_with`](Self::replace_with), with a polled handler.
+    ///
+    /// # Errors
+    /// As [`replace_with`](Self::replace_with).
+    pub fn replace_polled_with<H: Pollable>(
+        &self,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<(), WatchError<H>> {
+        self.exchange(handler, Some(interest), |handler, round| {
+            Entry::polled(handler, round)
+        })
+    }
+
+    fn exchange<H>(
+        &self,
+        handler: Rc<H>,
+        interest: Option<Interest>,
+        entry: impl FnOnce(Rc<H>, u32) -> Entry,
+    ) -> Result<(), WatchError<H>> {
+        let replaced = self.context().and_then(|cx| {
+            let entry = entry(handler.clone(), cx.0.hot.rounds());
+            cx.0.replace(&cx, self.token(), entry, interest)
+        });
+        replaced.map_err(|why| WatchError::new(handler, why))
+    }
+}
+
+impl Context {
+    /// Puts `handler` in the place of the one that is registered for the same descriptor number, with another interest from
+    /// now on, between two callbacks; see [`Registration::replace`]. Returns the token, which stays. The registration still
+    /// belongs to the holder of its [`Registration`].
+    ///
+    /// # Errors
+    /// `NotFound` if the number has no handler ([`watch`](Self::watch) registers one), or what the system says; the former
+    /// handler then stays, and `handler` comes back in the error.
+    #[doc(alias = "aio_set_fd_handler")]
+    pub fn replace<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<Token, WatchError<H>> {
+        self.exchange(handler, interest, |handler, _| Entry::plain(handler))
+    }
+
+    /// As [`replace`](Self::replace), with a polled handler.
+    ///
+    /// # Errors
+    /// As [`replace`](Self::replace).
+    #[doc(alias = "aio_set_fd_poll")]
+    pub fn replace_polled<H: Pollable>(
+        &self,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<Token, WatchError<H>> {
+        self.exchange(handler, interest, |handler, round| Entry::polled(handler, round))
+    }
+
+    fn exchange<H: Handler>(
+        &self,
+        handler: Rc<H>,
+        interest: Interest,
+        entry: impl FnOnce(Rc<H>, u32) -> Entry,
+    ) -> Result<Token, WatchError<H>> {
+        let number = handler.as_fd().as_raw_fd();
+        let token = self.0.registry.borrow().token_of(number);
+        let replaced = token.ok_or_else(not_registered).and_then(|token| {
+            let entry = entry(handler.clone(), self.0.hot.rounds());
+            self.0.replace(self, token, entry, Some(interest)).map(|()| token)
+        });
+        replaced.map_err(|why| WatchError::new(handler, why))
+    }
+}
+
+/// What there is to know about a handler that is to be replaced.
+struct Former {
+    /// Its descriptor's owner, if the backend has a share in it.
+    owner: Option<Rc<dyn AsFd>>,
+    /// What the backend waits for.
+    effective: Interest,
+    /// What the new handler asks for, and what the backend is to wait for then.
+    wanted: Interest,
+    wanted_effective: Interest,
+    group: GroupId,
+}
+
+impl Inner {
+    /// Puts `entry` in the place of `token`'s handler; with no `interest` the former one stays.
+    fn replace(
+        &self,
+        cx: &Context,
+        token: Token,
+        mut entry: Entry,
+        interest: Option<Interest>,
+    ) -> io::Result<()> {
+        let owner = Watched::new(entry.owner());
+        let former = self.former(token, &owner, interest.map(Interest::canonical))?;
+        self.edges.want(former.wanted);
+        if let Some(former_owner) = former.owner.clone() {
+            self.exchange_share(cx, token, owner, Watched::new(former_owner), &former)?;
+        } else if former.wanted != Interest::NONE {
+            self.enter_backend(token, owner, former.wanted_effective)?;
+        }
+        let polled = entry.pollable().cloned();
+        let mut registry = self.registry.borrow_mut();
+        entry.in_backend = registry.get(token).is_some_and(|former| former.in_backend);
+        let replaced = registry.replace(token, entry);
+        registry.set_interest(token, former.wanted);
+        drop(registry);
+        if polled.is_some() && self.hot.is_newcomer(token) {
+            // The former one was told that polling is over, and has not been asked since.
+            self.hot.ask_once(token);
+        }
+        match polled {
+            Some(handler) if !self.registry.borrow().is_paused(former.group) => {
+                self.hot.insert(token, handler)
+            }
+            Some(_) => {}
+            None => self.hot.remove(token),
+        }
+        self.wake_if_about_to_wait();
+        self.dismiss(cx, replaced);
+        Ok(())
+    }
+
+    fn former(&self, token: Token, owner: &Watched, interest: Option<Interest>) -> io::Result<Former> {
+        let registry = self.registry.borrow();
+        let entry = registry.get(token).ok_or_else(not_registered)?;
+        if registry.token_of(owner.as_raw_fd()) != Some(token) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a handler can only be replaced by one for the same descriptor; watch the other one instead",
+            ));
+        }
+        let wanted = interest.or_else(|| registry.interest(token));
+        let wanted = wanted.unwrap_or(Interest::NONE);
+        Ok(Former {
+            owner: entry.in_backend.then(|| entry.owner()),
+            effective: registry.effective_interest(token).unwrap_or(Interest::NONE),
+            wanted,
+            wanted_effective: registry.effective(token, wanted).unwrap_or(Interest::NONE),
+            group: registry.group(token).unwrap_or(GroupId::DEFAULT),
+        })
+    }
+
+    /// Has the backend hold a share in the new owner instead of the former one's; on an error the former stays, or is told
+    /// that it could not.
+    fn exchange_share(
+        &self,
+        cx: &Context,
+        token: Token,
+        new: Watched,
+        former_owner: Watched,
+        former: &Former,
+    ) -> io::Result<()> {
+        let number = new.as_raw_fd();
+        let mut backend = self.backend.borrow_mut();
+        // The backend forgets the token whatever it answers; adding again shows whether anything is wrong.
+        let _ = backend.remove(token);
+        let Err(why) = backend.add(new, token, former.wanted_effective) else {
+            return Ok(());
+        };
+        let restored = backend.add(former_owner, token, former.effective);
+        drop(backend);
+        let why = self.explain("replace a handler", number, why);
+        if let Err(error) = restored {
+            // It would be registered, and never called.
+            if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
+                entry.in_backend = false;
+            }
+            self.give_up(cx, token, error);
+        }
+        Err(why)
+    }
+}
