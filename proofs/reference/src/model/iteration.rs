@@ -213,6 +213,16 @@ impl Model {
             return Ok(false);
         };
         let end = search.started + search.timeout;
+        // The poll may go on with another iteration, in which the rest belongs.
+        let is_begin = side == Side::Begin;
+        let is_next_iteration = if is_begin {
+            entry.at != search.started
+        } else {
+            entry.at > search.started + search.spin
+        };
+        if is_next_iteration && self.waiter != Waiter::Foreign {
+            return Ok(false);
+        }
         // A foreign loop hears of closed numbers only when the context itself looks, after the wait.
         let is_late = self.waiter == Waiter::Foreign && side == Side::Broken && entry.at == end;
         if is_late || (self.now..=search.started + search.spin).contains(&entry.at) {
@@ -224,7 +234,7 @@ impl Model {
         match side {
             Side::Begin | Side::End => {
                 search.acted |= side == Side::End && self.scripts.has(Callback::Of(label, side));
-                one.begun = side == Side::Begin;
+                one.begun = is_begin;
                 one.owed = !one.begun;
                 device.is_polled = one.begun;
                 self.called(Callback::Of(label, side), &[])?;
