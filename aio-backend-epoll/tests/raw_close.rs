@@ -75,7 +75,12 @@ fn r2_a_closed_number_whose_file_lives_on_is_not_heard_of_again() {
     let (other, mut other_writer) = std::io::pipe().unwrap();
     backend.add(number.watched(), GHOST, Interest::READ).unwrap();
     backend.add(Rc::new(other).into(), OTHER, Interest::READ).unwrap();
-    let shown = backend.make_pollable().unwrap().unwrap().try_clone_to_owned().unwrap();
+    let shown = backend
+        .make_pollable()
+        .unwrap()
+        .unwrap()
+        .try_clone_to_owned()
+        .unwrap();
     number.close();
     backend.remove(GHOST).unwrap();
 

@@ -179,7 +179,12 @@ fn g2_one_descriptor_stands_for_all() {
         .add(reader.into(), Token::new(0, 0), Interest::READ)
         .unwrap();
     // A second epoll set is the foreign loop.
-    let shown = backend.make_pollable().unwrap().unwrap().try_clone_to_owned().unwrap();
+    let shown = backend
+        .make_pollable()
+        .unwrap()
+        .unwrap()
+        .try_clone_to_owned()
+        .unwrap();
     let mut foreign = Epoll::new().unwrap();
     foreign
         .add(Rc::new(shown).into(), Token::new(7, 7), Interest::READ)

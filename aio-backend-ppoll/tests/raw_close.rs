@@ -47,7 +47,11 @@ fn r3_r4_a_number_that_was_closed_is_reported_until_it_is_silenced_and_is_not_ad
     assert_eq!(look(&mut backend), []);
     backend.remove(token).unwrap();
     for closed in [number, RawFd::MAX] {
-        assert!(is_refused(backend.add(Rc::new(Number(closed)).into(), token, Interest::READ)));
+        assert!(is_refused(backend.add(
+            Rc::new(Number(closed)).into(),
+            token,
+            Interest::READ
+        )));
     }
     assert_eq!(backend.watched(), 0);
 }

@@ -55,8 +55,13 @@ fn r3_a_number_that_is_not_open_is_refused_and_changes_nothing() {
     let owner = Rc::new(reader);
     sys.closed.set(owner.as_raw_fd());
     let refused = io::ErrorKind::NotConnected; // as this kernel has it
-    let why = backend.add(owner.clone().into(), token, Interest::READ).unwrap_err();
-    assert_eq!((why.kind(), backend.watched(), Rc::strong_count(&owner)), (refused, 0, 1));
+    let why = backend
+        .add(owner.clone().into(), token, Interest::READ)
+        .unwrap_err();
+    assert_eq!(
+        (why.kind(), backend.watched(), Rc::strong_count(&owner)),
+        (refused, 0, 1)
+    );
     // What is not waited for need not be open.
     backend.add(owner.into(), token, Interest::NONE).unwrap();
     let why = backend.modify(token, Interest::READ).unwrap_err();

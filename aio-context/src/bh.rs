@@ -90,7 +90,11 @@ impl BottomHalf {
     pub(crate) fn new(slot: u32, name: &'static str, shared: Arc<Shared>) -> Self {
         let node = Some(Node::new(Place { slot, name }));
         let made_in = shared.counters.iterations();
-        Self { node, shared, made_in }
+        Self {
+            node,
+            shared,
+            made_in,
+        }
     }
 
     /// Has the callback run once in the next iteration, and wakes the loop. Scheduling it again before it runs changes

@@ -43,7 +43,8 @@ mod debug {
     }
 
     pub(super) fn warn_if_blocking(fd: BorrowedFd<'_>, interest: Interest) {
-        if interest == Interest::NONE || !fcntl_getfl(fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK)) {
+        if interest == Interest::NONE || !fcntl_getfl(fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK))
+        {
             return;
         }
         let Ok(file) = fstat(fd) else { return };
@@ -54,9 +55,8 @@ mod debug {
         if !listens && !(interest.contains(Interest::EDGE) && knows_edges) {
             return;
         }
-        let is_new = WARNED.with_borrow_mut(|warned| {
-            warned.len() < MOST && warned.insert((fd.as_raw_fd(), file.st_ino))
-        });
+        let is_new = WARNED
+            .with_borrow_mut(|warned| warned.len() < MOST && warned.insert((fd.as_raw_fd(), file.st_ino)));
         if is_new {
             tracing::warn!(
                 number = fd.as_raw_fd(),

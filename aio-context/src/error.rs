@@ -109,7 +109,10 @@ impl<H: ?Sized> WatchError<H> {
     /// The system's number for the error, if the system refused it: `EBADF` for a number that is not open.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
-        let refused = self.error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>());
+        let refused = self
+            .error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Refused>());
         refused.map_or_else(
             || self.error.raw_os_error(),
             |refused| refused.source.raw_os_error(),
@@ -238,6 +241,8 @@ pub(crate) fn closed_while_registered() -> io::Error {
 pub(crate) fn is_taken(number: RawFd) -> io::Error {
     io::Error::new(
         io::ErrorKind::AlreadyExists,
-        format!("descriptor {number} has a handler already: drop its registration first, or put the new one in its place with `replace`"),
+        format!(
+            "descriptor {number} has a handler already: drop its registration first, or put the new one in its place with `replace`"
+        ),
     )
 }

@@ -12,13 +12,13 @@ use std::rc::{Rc, Weak};
 use aio_backend::{Interest, Token, Watched};
 use aio_handlers::{GroupId, Occupied};
 
+use crate::Context;
 use crate::adapting::PollTime;
 use crate::context::Inner;
 use crate::descriptor;
 use crate::error::{explained_for, in_words, is_taken};
 use crate::handler::Entry;
 use crate::waiting::REBALANCE_EVERY;
-use crate::Context;
 
 /// A registered handler; dropping it removes the handler.
 ///

@@ -122,7 +122,10 @@ pub(crate) fn move_out(id: u64) {
 pub(crate) fn all_at_home() -> Vec<Context> {
     let upgraded = |here: &RefCell<Vec<(u64, Weak<Inner>)>>| {
         let all = here.borrow();
-        all.iter().filter_map(|(_, inner)| inner.upgrade()).map(Context).collect()
+        all.iter()
+            .filter_map(|(_, inner)| inner.upgrade())
+            .map(Context)
+            .collect()
     };
     AT_HOME.try_with(upgraded).unwrap_or_default()
 }

@@ -153,7 +153,9 @@ impl Inner {
             self.hot.ask_once(token);
         }
         match polled {
-            Some(handler) if !self.registry.borrow().is_paused(former.group) => self.hot.insert(token, handler),
+            Some(handler) if !self.registry.borrow().is_paused(former.group) => {
+                self.hot.insert(token, handler)
+            }
             Some(_) => {}
             None => self.hot.remove(token),
         }

@@ -293,7 +293,11 @@ impl Backend for Picky {
 #[test]
 fn b3_a_way_down_that_is_refused_changes_nothing() {
     let (plan, refused) = (Plan::new(), Rc::default());
-    let mut ladder = Ladder::new(Picky(Ppoll::new(), Rc::clone(&refused), Errno::PERM), plan.maker(), 8);
+    let mut ladder = Ladder::new(
+        Picky(Ppoll::new(), Rc::clone(&refused), Errno::PERM),
+        plan.maker(),
+        8,
+    );
     let mut world = World::default();
     for _ in 0..8 {
         let token = world.add(&mut ladder, Interest::READ);
@@ -346,7 +350,11 @@ fn r3_r4_a_closed_number_stops_no_way_down_and_its_owner_hears_of_it() {
 #[test]
 fn r4_what_neither_backend_takes_is_reported_to_its_owner() {
     let (plan, refused) = (Plan::new(), Rc::default());
-    let mut ladder = Ladder::new(Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF), plan.maker(), 0);
+    let mut ladder = Ladder::new(
+        Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF),
+        plan.maker(),
+        0,
+    );
     let (reader, writer) = std::io::pipe().unwrap();
     let (other, mut other_writer) = std::io::pipe().unwrap();
     let [lost, kept] = [Token::new(0, 0), Token::new(1, 0)];
@@ -403,7 +411,11 @@ fn b4_one_refused_change_is_the_callers_business() {
 #[test]
 fn r4_what_neither_backend_takes_is_still_a_registration() {
     let (plan, refused) = (Plan::new(), Rc::default());
-    let mut ladder = Ladder::new(Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF), plan.maker(), 0);
+    let mut ladder = Ladder::new(
+        Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF),
+        plan.maker(),
+        0,
+    );
     let [lost, kept] = [Token::new(0, 0), Token::new(1, 0)];
     let mut pipes = Vec::new();
     for token in [lost, kept] {

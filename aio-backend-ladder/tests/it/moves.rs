@@ -159,7 +159,12 @@ fn b3_coming_down_closes_the_upper_backend() {
 fn g2_the_descriptor_that_stands_for_all_keeps_it_up() {
     let (mut ladder, mut world) = (ladder(64), World::default());
     let token = world.add(&mut ladder, Interest::READ);
-    let shown = ladder.make_pollable().unwrap().unwrap().try_clone_to_owned().unwrap();
+    let shown = ladder
+        .make_pollable()
+        .unwrap()
+        .unwrap()
+        .try_clone_to_owned()
+        .unwrap();
     assert_eq!(ladder.rung(), Rung::Upper);
 
     let mut foreign = Ppoll::new();
@@ -188,7 +193,12 @@ fn l16_no_question_moves_a_ladder() {
     let (mut ladder, mut world) = (ladder(64), World::default());
     world.add(&mut ladder, Interest::READ);
     let asked: &Ladder<_, _> = &ladder;
-    let answers = (asked.name(), asked.reports_edges(), asked.always_ready(), asked.watched());
+    let answers = (
+        asked.name(),
+        asked.reports_edges(),
+        asked.always_ready(),
+        asked.watched(),
+    );
     assert_eq!(answers, ("ppoll", false, false, 1));
     asked.visit(&mut |_, _, _| {});
     ladder.rebalance();

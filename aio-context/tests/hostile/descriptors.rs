@@ -63,7 +63,11 @@ fn case_01_closed_while_it_is_registered(bench: Bench) {
     assert!(!bench.poll(&cx, MOMENT));
     tap.fd.close();
     let is_told = cx.backend_name() == "ppoll";
-    assert_eq!(bench.poll(&cx, MOMENT), is_told, "D4: an invalidation is progress");
+    assert_eq!(
+        bench.poll(&cx, MOMENT),
+        is_told,
+        "D4: an invalidation is progress"
+    );
     let (met, live) = (tap.met(), registration.is_live());
     if is_told {
         assert_eq!((met, live), (vec!["broken".to_owned()], false), "once");

@@ -7,8 +7,8 @@ mod common;
 
 mod adapting;
 mod backends;
-mod boards;
 mod blocking;
+mod boards;
 mod bottom_halves;
 mod closures;
 mod cooling;

@@ -126,7 +126,10 @@ fn w3_a_home_thread_that_panicked_is_told_from_one_that_let_go() {
         let own = has_own.then(|| Context::new().unwrap());
         let io = IoThread::spawn(|_| Ok(())).unwrap();
         let remote = io.remote();
-        assert_eq!(remote.run_and_wait(|_| panic!("on purpose")), Err::<(), _>(Gone::Panicked));
+        assert_eq!(
+            remote.run_and_wait(|_| panic!("on purpose")),
+            Err::<(), _>(Gone::Panicked)
+        );
         assert!(io.stop().is_err());
         // And afterwards.
         assert_eq!(remote.run(|_| ()), Err(Gone::Panicked));

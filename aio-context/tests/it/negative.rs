@@ -8,9 +8,7 @@ use std::time::Duration;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{
-    Context, Exclusive, HandlerMut, Interest, Readiness, ReadyList, Refused, Token, Wait,
-};
+use aio_context::{Context, Exclusive, HandlerMut, Interest, Readiness, ReadyList, Refused, Token, Wait};
 
 use crate::common::{Kick, Number, watch};
 use crate::spoiled::{Spoil, Spoiled};
@@ -130,7 +128,11 @@ fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
     let backend = Spoiled(Epoll::new().unwrap(), Full(1));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.watch(Kick::new(), Interest::READ).unwrap_err();
-    says(why.into(), &["add a descriptor", "os error 28", "max_user_watches"], 28);
+    says(
+        why.into(),
+        &["add a descriptor", "os error 28", "max_user_watches"],
+        28,
+    );
 }
 
 /// Finds the first descriptor of all closed, the loop's own.

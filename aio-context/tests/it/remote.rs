@@ -148,7 +148,10 @@ fn w2_a_job_that_panics_is_an_error(bench: Bench) {
         }
     });
     let other = hear.recv().unwrap();
-    assert_eq!(other.run_and_wait(|_| panic!("on purpose")), Err::<(), _>(Gone::Panicked));
+    assert_eq!(
+        other.run_and_wait(|_| panic!("on purpose")),
+        Err::<(), _>(Gone::Panicked)
+    );
     home.join().unwrap();
 }
 

@@ -40,7 +40,10 @@ fn r3_a_number_has_one_handler_and_the_second_comes_back(bench: Bench) {
     assert_eq!((Rc::strong_count(&second), cx.remote().wakeups()), (1, before));
     assert!(first.is_live());
     kick.kick();
-    assert!(bench.block(&cx) && kick.count.get() == 1, "the first one is still there");
+    assert!(
+        bench.block(&cx) && kick.count.get() == 1,
+        "the first one is still there"
+    );
     drop(first);
     let _second = cx.watch(second, Interest::READ).unwrap();
 }
@@ -121,7 +124,10 @@ fn r3_a_closed_number_is_refused_by_every_backend_in_the_same_words(bench: Bench
     let kick = Kick::new();
     let _kick = watch(&cx, &kick);
     kick.kick();
-    assert!(bench.block(&cx) && kick.count.get() == 1, "nothing is left of them");
+    assert!(
+        bench.block(&cx) && kick.count.get() == 1,
+        "nothing is left of them"
+    );
     assert_eq!(cx.oddities(), (0, 0));
 }
 
@@ -227,7 +233,11 @@ fn r3_replacing_by_number_changes_handler_and_interest_at_once(bench: Bench) {
     registration.replace(named("fourth")).unwrap();
     kick.kick();
     assert!(bench.block(&cx));
-    assert_eq!(log.take(), ["fourth readable", "fourth writable"], "the interest stays");
+    assert_eq!(
+        log.take(),
+        ["fourth readable", "fourth writable"],
+        "the interest stays"
+    );
     drop(registration);
     assert!(!bench.look(&cx), "the owner of the registration ends it");
 }
@@ -242,7 +252,9 @@ fn r3_replacing_by_number_needs_a_handler_that_is_there(bench: Bench) {
     drop(refused);
     let registration = watch(&cx, &kick);
     assert!(cx.unwatch(registration.token()));
-    let refused = registration.replace_with(kick.clone(), Interest::READ).unwrap_err();
+    let refused = registration
+        .replace_with(kick.clone(), Interest::READ)
+        .unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::NotFound);
     drop(refused);
     assert_eq!(Rc::strong_count(&kick), 1);
@@ -279,7 +291,9 @@ fn r3_a_replacement_may_begin_or_end_an_interest(bench: Bench) {
     kick.kick();
     registration.replace_with(kick.clone(), Interest::NONE).unwrap();
     assert!(!bench.look(&cx));
-    registration.replace_polled_with(kick.clone(), Interest::READ).unwrap();
+    registration
+        .replace_polled_with(kick.clone(), Interest::READ)
+        .unwrap();
     assert!(bench.block(&cx) && kick.count.get() == 2);
     // In a group that is paused: what it waits for after the pause is the new interest.
     let pause = cx.pause(GroupId::DEFAULT);
@@ -304,7 +318,10 @@ fn r3_r6_replacing_by_number_keeps_begin_and_end_balanced(bench: Bench) {
     let registration = watch_polled(&cx, &kick);
     assert!(bench.block(&cx));
     let twin = Rc::new(Twin(kick.clone(), second.clone()));
-    assert_eq!(cx.replace_polled(twin, Interest::READ).unwrap(), registration.token());
+    assert_eq!(
+        cx.replace_polled(twin, Interest::READ).unwrap(),
+        registration.token()
+    );
     assert_eq!(*kick.log.borrow(), ["begin", "poll_ready", "end"]);
     second.says.set(Some(true));
     assert!(bench.block(&cx));
@@ -321,12 +338,21 @@ fn l6_a_closed_number_cannot_be_waited_for_again(bench: Bench) {
     assert!(bench.block(&cx));
     registration.set_interest(Interest::NONE).unwrap();
     number.close();
-    assert!(!bench.look(&cx) && number.told.borrow().is_empty(), "it is silent");
+    assert!(
+        !bench.look(&cx) && number.told.borrow().is_empty(),
+        "it is silent"
+    );
     let why = registration.set_interest(Interest::READ).unwrap_err();
     is_refused_as_closed(&why);
-    assert!(registration.is_live() && !bench.look(&cx), "the former interest stays");
+    assert!(
+        registration.is_live() && !bench.look(&cx),
+        "the former interest stays"
+    );
     registration.set_interest(Interest::NONE).unwrap();
-    let (back, why) = registration.replace_with(number.clone(), Interest::READ).unwrap_err().into_parts();
+    let (back, why) = registration
+        .replace_with(number.clone(), Interest::READ)
+        .unwrap_err()
+        .into_parts();
     is_refused_as_closed(&why);
     drop(back);
     // What was paused hears of it when the pause ends.
@@ -339,7 +365,10 @@ fn l6_a_closed_number_cannot_be_waited_for_again(bench: Bench) {
     drop(pause);
     assert!(!registration.is_live());
     let told = number.told.take();
-    assert!(matches!(&told[..], [why] if why.contains("closed while it was registered")), "{told:?}");
+    assert!(
+        matches!(&told[..], [why] if why.contains("closed while it was registered")),
+        "{told:?}"
+    );
 }
 
 /// A number that was closed behind the loop's back cannot move to where a foreign loop could wait for it.
@@ -349,7 +378,10 @@ fn l6_embedding_with_a_closed_number_says_what_to_do_and_works_once_it_is_found_
     let registration = cx.watch(number.clone(), Interest::READ).unwrap();
     number.close();
     let why = cx.embed().unwrap_err();
-    let refused = why.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()).unwrap();
+    let refused = why
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Refused>())
+        .unwrap();
     assert_eq!(refused.source.raw_os_error(), Some(9));
     assert!(why.to_string().contains("poll"), "{why}");
     cx.poll(Wait::NoBlock).unwrap();

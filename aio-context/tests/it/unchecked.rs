@@ -47,7 +47,10 @@ fn g4_descriptors_are_served() {
                 assert_eq!(kick.count.get(), round);
             }
         }
-        assert!(embedded.prepare().is_none(), "nothing is left that would make it spin");
+        assert!(
+            embedded.prepare().is_none(),
+            "nothing is left that would make it spin"
+        );
     });
 }
 

@@ -313,9 +313,22 @@ pub(super) fn a_closed_number_is_refused(backend: &mut dyn Backend) {
             2,
             "a share of a refused number was kept"
         );
-        expect(backend, &[(B, IN)], "the other one goes on, and the closed one is silent");
+        expect(
+            backend,
+            &[(B, IN)],
+            "the other one goes on, and the closed one is silent",
+        );
     }
     need(backend.remove(A), "a remove");
-    assert_eq!(Rc::strong_count(&number), 1, "the share of a closed number was kept");
-    add(backend, &Source::new(Kind::Eventfd), Token::new(9, 0), Interest::READ);
+    assert_eq!(
+        Rc::strong_count(&number),
+        1,
+        "the share of a closed number was kept"
+    );
+    add(
+        backend,
+        &Source::new(Kind::Eventfd),
+        Token::new(9, 0),
+        Interest::READ,
+    );
 }
