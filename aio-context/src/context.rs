@@ -220,7 +220,7 @@ impl Context {
     ///
     /// A call that may wait goes on, iteration after iteration, until there is progress. It returns false only if somebody
     /// [notified](Remote::notify) without giving it work, if its time is over, or in a callback of [`Pollable`] that is no place to
-    /// wait.
+    /// wait. On a simulated clock it also ends when time stands still for 100 iterations.
     ///
     /// # Errors
     /// What the system says to waiting; interruptions by signals are no errors. `EBADF`, after doing what there was to do, if
@@ -232,7 +232,7 @@ impl Context {
             Wait::Block | Wait::NoBlock => None,
         };
         let (nested, calls) = (self.0.nested_progress.get(), self.0.calls_seen.get());
-        let mut next = wait;
+        let (mut next, mut stuck) = (wait, Stuck::default());
         loop {
             let progress = match self.0.iterate(self, next) {
                 Ok(progress) => progress,
@@ -247,7 +247,7 @@ impl Context {
             if self.0.is_called_since(calls) || wait == Wait::NoBlock {
                 return Ok(false);
             }
-            match self.0.go_on(deadline) {
+            match self.0.go_on(deadline, &mut stuck) {
                 Some(again) => next = again,
                 None => return Ok(false),
             }
@@ -355,6 +355,23 @@ impl Context {
     }
 }
 
+/// Iterations in a row in which simulated time stood still: nothing ends a poll that has too many of them.
+#[derive(Default)]
+struct Stuck {
+    at: Option<Moment>,
+    iterations: u32,
+}
+
+impl Stuck {
+    const MOST: u32 = 100;
+
+    fn is_at(&mut self, now: Moment) -> bool {
+        let stands = self.at.replace(now) == Some(now);
+        self.iterations = if stands { self.iterations + 1 } else { 0 };
+        self.iterations >= Self::MOST
+    }
+}
+
 impl Inner {
     /// Whether somebody has asked, since the number of requests was this one, that a poll return without progress. A poll inside
     /// this one may have returned for that, too.
@@ -366,8 +383,8 @@ impl Inner {
 
     /// How a poll goes on after an iteration that came to nothing; `None`: it returns.
     #[cold]
-    fn go_on(&self, deadline: Option<Moment>) -> Option<Wait> {
-        if self.hot.is_walked() {
+    fn go_on(&self, deadline: Option<Moment>, stuck: &mut Stuck) -> Option<Wait> {
+        if self.hot.is_walked() || (self.simulated && stuck.is_at(self.now())) {
             return None;
         }
         let Some(deadline) = deadline else {

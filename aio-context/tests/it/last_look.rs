@@ -286,6 +286,8 @@ fn a5_r6_who_is_replaced_while_others_are_asked_for_the_last_time_is_asked_too()
     meddler.other.says.set(Some(false));
     // The peer of both gave it work while it was said to be polled.
     meddler.second.says.set(Some(true));
+    let served = |kick: &Kick, _: &Context| kick.says.set(Some(false));
+    *meddler.second.on_ready.borrow_mut() = Some(Rc::new(served));
     let _meddles = cx.watch_polled(meddler.clone(), Interest::READ).unwrap();
     let registration = cx.watch_polled(meddler.other.clone(), Interest::READ).unwrap();
     *meddler.registration.borrow_mut() = Some(registration);

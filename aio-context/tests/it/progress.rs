@@ -43,7 +43,7 @@ fn d4_a_blocking_poll_goes_on_after_idle_bottom_halves() {
     timer.arm_after(25 * MILLI);
     let start = clock.now();
     assert!(cx.poll(Wait::Block).unwrap(), "the timer");
-    assert_eq!((clock.now().since(start), runs.get()), (25 * MILLI, 2));
+    assert_eq!((clock.now().since(start), runs.get()), (25 * MILLI, 3));
     own.take();
 }
 

@@ -134,11 +134,16 @@ impl Real {
             (Op::Idle(_), Some(half)) => half.schedule_idle(),
             (Op::Cancel(_), Some(half)) if !self.is_planted(Plant::CancelLost) => half.cancel(),
             (Op::Delete(_), Some(half)) => {
-                self.halves.borrow_mut().retain(|(known, _)| *known != name);
+                drop(half);
+                let mut halves = self.halves.borrow_mut();
+                let place = halves.iter().position(|(known, _)| *known == name);
+                let deleted = place.map(|place| halves.remove(place).1);
+                drop(halves);
+                let Some(deleted) = deleted else { return };
                 if self.is_planted(Plant::DeleteLost) {
-                    self.kept.borrow_mut().push(half);
+                    self.kept.borrow_mut().push(deleted);
                 } else {
-                    half.delete();
+                    deleted.delete();
                 }
             }
             _ => {}

@@ -20,6 +20,7 @@ use anyhow::Context as _;
 
 /// Options that all long runs have.
 #[derive(Debug, Default, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// The first seed
     #[arg(long, env = "AIO_SEED", default_value_t = 0)]

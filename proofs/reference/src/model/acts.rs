@@ -166,8 +166,8 @@ impl Model {
         match one.parked {
             _ if one.interest == Interest::NONE => false,
             Parked::No => true,
-            Parked::Yes => false,
-            Parked::Perhaps => self.next().is_some_and(|entry| match entry.what {
+            // A number that was closed before the pause has no event that would have silenced it.
+            Parked::Yes | Parked::Perhaps => self.next().is_some_and(|entry| match entry.what {
                 What::EndedGone(label) => label == one.label,
                 What::Called(callback) => callback == Callback::Of(one.label, Side::Broken),
                 _ => false,

@@ -9,6 +9,8 @@ use crate::setup::Waiter;
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const NAP: u64 = 10 * MILLI;
+/// A poll ends after so many iterations in a row in which no time passes.
+const MOST_STUCK: u32 = 100;
 /// In so many iterations a ready descriptor may be passed over, because polling found something else (rule D8).
 const MOST_PASSED_OVER: u32 = 80;
 
@@ -66,6 +68,7 @@ impl Model {
         let end = at_most.map_or(self.now, |limit| self.now + limit);
         let foreign = self.waiter == Waiter::Foreign;
         let (nested, calls) = (self.nested_progress, self.calls_seen);
+        let (mut stuck, mut last) = (0, None);
         loop {
             let left = at_most.map(|_| end.saturating_sub(self.now));
             let mut progress = self.iterate_once(left)?;
@@ -76,7 +79,12 @@ impl Model {
             if !progress {
                 self.calls_seen = self.calls;
             }
-            if progress || foreign || self.calls != calls || self.now >= end {
+            stuck = if last.replace(self.now) == Some(self.now) {
+                stuck + 1
+            } else {
+                0
+            };
+            if progress || foreign || self.calls != calls || self.now >= end || stuck >= MOST_STUCK {
                 self.note(What::Iterated);
                 return Ok(progress);
             }
@@ -205,6 +213,16 @@ impl Model {
             return Ok(false);
         };
         let end = search.started + search.timeout;
+        // The poll may go on with another iteration, in which the rest belongs.
+        let is_begin = side == Side::Begin;
+        let is_next_iteration = if is_begin {
+            entry.at != search.started
+        } else {
+            entry.at > search.started + search.spin
+        };
+        if is_next_iteration && self.waiter != Waiter::Foreign {
+            return Ok(false);
+        }
         // A foreign loop hears of closed numbers only when the context itself looks, after the wait.
         let is_late = self.waiter == Waiter::Foreign && side == Side::Broken && entry.at == end;
         if is_late || (self.now..=search.started + search.spin).contains(&entry.at) {
@@ -216,7 +234,7 @@ impl Model {
         match side {
             Side::Begin | Side::End => {
                 search.acted |= side == Side::End && self.scripts.has(Callback::Of(label, side));
-                one.begun = side == Side::Begin;
+                one.begun = is_begin;
                 one.owed = !one.begun;
                 device.is_polled = one.begun;
                 self.called(Callback::Of(label, side), &[])?;
