@@ -68,6 +68,7 @@ impl Acceptor {
         });
         let registration = cx
             .watch(acceptor.clone(), Interest::READ)
+            .map_err(io::Error::from)
             .with_context(|| format!("cannot wait for clients of {}", acceptor.export))?;
         acceptor.registration.replace(Some(registration));
         Ok(acceptor)

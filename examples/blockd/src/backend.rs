@@ -135,7 +135,7 @@ impl Backend {
         let context = self.context.upgrade().ok_or(Error::BackendInternalError)?;
         let registration = context
             .watch_polled(vring.clone(), Interest::READ)
-            .map_err(Error::ReqHandlerError)?;
+            .map_err(|why| Error::ReqHandlerError(why.into()))?;
         vring.start();
         queue.running = Some(Running {
             vring,

@@ -54,7 +54,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
         .on(signalled)
         .readable(move |_, _| stopper.stop())
         .watch();
-    let _registration = registration.context("cannot wait for signals")?;
+    let _registration = registration
+        .map_err(std::io::Error::from)
+        .context("cannot wait for signals")?;
     let mut out = std::io::stdout();
     writeln!(out, "ready")
         .and_then(|()| out.flush())
