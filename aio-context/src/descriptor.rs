@@ -52,7 +52,8 @@ mod debug {
         let listens = kind == FileType::Socket && socket_acceptconn(fd).unwrap_or(false);
         // Files and directories are always ready, and know no edges. An eventfd has no type.
         let knows_edges = !matches!(kind, FileType::RegularFile | FileType::Directory);
-        if !listens && !(interest.contains(Interest::EDGE) && knows_edges) {
+        let is_edge = interest.contains(Interest::EDGE) && knows_edges;
+        if !listens && !is_edge {
             return;
         }
         let is_new = WARNED

@@ -71,6 +71,7 @@ mod readme {}
 mod adapting;
 mod any_backend;
 mod bh;
+mod blocking;
 mod board;
 mod builder;
 mod by_type;

@@ -68,6 +68,7 @@ impl Loop {
                 count: count.clone(),
             };
             cx.watch(Rc::new(bell), Interest::READ)
+                .map_err(std::io::Error::from)
         };
         let registrations = bells.iter().map(watch).collect::<Result<_, _>>()?;
         Ok(Self {

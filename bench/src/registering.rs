@@ -64,7 +64,10 @@ fn modify(n: u64) -> Case {
         })
         .by("aio", move || {
             let ours = Loop::on_epoll(doorbells(n)?)?;
-            let registration = ours.cx.watch(silent()?, Interest::READ)?;
+            let registration = ours
+                .cx
+                .watch(silent()?, Interest::READ)
+                .map_err(std::io::Error::from)?;
             Ok(Box::new(move |times| {
                 let _whole = &ours;
                 timed(times, || {

@@ -61,8 +61,12 @@ fn sample() -> anyhow::Result<Vec<Duration>> {
         fd: doorbell()?,
         served: Cell::new(None),
     });
-    let _busy = cx.watch_polled(busy.clone(), Interest::READ)?;
-    let _plain = cx.watch(plain.clone(), Interest::READ)?;
+    let _busy = cx
+        .watch_polled(busy.clone(), Interest::READ)
+        .map_err(std::io::Error::from)?;
+    let _plain = cx
+        .watch(plain.clone(), Interest::READ)
+        .map_err(std::io::Error::from)?;
     let mut random = fastrand::Rng::with_seed(3);
     let mut late = Vec::with_capacity(SAMPLES);
     for _ in 0..SAMPLES {

@@ -57,10 +57,13 @@ impl Polled {
         let mut registrations = Vec::new();
         for _ in 0..n {
             let idle = Flag::new(doorbell()?, count.clone());
-            registrations.push(cx.watch_polled(idle, interest)?);
+            registrations.push(cx.watch_polled(idle, interest).map_err(std::io::Error::from)?);
         }
         let busy = Flag::new(doorbell()?, count.clone());
-        registrations.push(cx.watch_polled(busy.clone(), interest)?);
+        registrations.push(
+            cx.watch_polled(busy.clone(), interest)
+                .map_err(std::io::Error::from)?,
+        );
         Ok(Self {
             cx,
             busy,

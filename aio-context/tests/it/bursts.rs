@@ -185,7 +185,12 @@ fn n6_a_burst_of_any_kind_costs_one_write() {
         }),
         ("idle bottom halves", |cx| {
             let halves = counting(cx, &Rc::default(), POSTS);
-            Box::new(move || halves.iter().for_each(BottomHalf::schedule_idle))
+            let remote = cx.remote();
+            Box::new(move || {
+                halves.iter().for_each(BottomHalf::schedule_idle);
+                // A blocking poll goes on after idle bottom halves (D4).
+                remote.run(|_| {}).unwrap();
+            })
         }),
         ("handles that are dropped", |cx| {
             let halves = counting(cx, &Rc::default(), POSTS);

@@ -7,8 +7,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::common::{self, Count, Kick, watch, watch_polled};
 
+type Make = fn() -> Box<dyn Backend>;
+
 /// All backends that a foreign loop can wait for.
-const BACKENDS: [(&str, fn() -> Box<dyn Backend>); 3] = [
+const BACKENDS: [(&str, Make); 3] = [
     ("epoll", common::epoll),
     ("ladder at 0", common::ladder_at_0),
     ("ladder at 64", common::ladder_at_64),

@@ -70,17 +70,13 @@ impl Model {
     }
 
     pub(super) fn watch(&mut self, fd: Fd, interest: Interest, group: Name, polled: bool) -> Flow {
-        let refused = self.is_refused(Verb::Watch, fd);
         if self.registration(fd).is_some() {
-            if !refused {
+            if !self.is_refused(Verb::Watch, fd) {
                 self.note(What::Illegal("R3: two handlers of one descriptor"));
             }
             return Ok(());
         }
         self.files.open(fd);
-        if refused {
-            self.note(What::Illegal("a refusal without a reason"));
-        }
         let (id, handler) = (self.count(), self.count());
         self.registrations.push(Registration {
             id,
@@ -132,10 +128,8 @@ impl Model {
         let Some(place) = self.registration(fd) else {
             return Ok(());
         };
-        if self.is_refused(Verb::Replace, fd) {
-            if self.files.is_open(fd) {
-                self.note(What::Illegal("a refusal without a reason"));
-            }
+        // What is open is never refused: a refusal that comes next is somebody else's.
+        if !self.files.is_open(fd) && self.is_refused(Verb::Replace, fd) {
             return if self.is_given_up_too(place) {
                 self.give_up(place)
             } else {
@@ -182,10 +176,7 @@ impl Model {
         if self.registrations[place].interest == interest {
             return;
         }
-        let refused = self.is_refused(Verb::Interest, fd);
-        if refused && self.files.is_open(fd) {
-            self.note(What::Illegal("a refusal without a reason"));
-        }
+        let refused = !self.files.is_open(fd) && self.is_refused(Verb::Interest, fd);
         let one = &mut self.registrations[place];
         one.pending.sure &= interest.mask();
         if !refused {
