@@ -163,8 +163,6 @@ pub enum Waiter {
     Ppoll,
     /// epoll, however few
     Epoll,
-    /// io_uring: not built yet
-    Uring,
 }
 
 impl FromStr for Export {

@@ -71,9 +71,6 @@ impl Server {
                 let epoll = Epoll::new().context("cannot make an epoll instance; try --backend ppoll")?;
                 builder = builder.backend(Box::new(epoll));
             }
-            Waiter::Uring => {
-                bail!("the io_uring backend is not built yet; use --backend auto, ppoll or epoll")
-            }
         }
         let context = builder.build().context("cannot make an event loop")?;
         let chain = Rc::new(RefCell::new(Chain::default()));
