@@ -4,8 +4,9 @@ use std::fs;
 
 use aio_context::{Policy, PollParams, PollPolicy as _};
 
-use crate::cli::{Args, Export, MOST_QUEUES};
+use crate::cli::Args;
 use crate::disk::Source;
+use crate::export::{Export, MOST_QUEUES};
 
 /// All warnings.
 pub(crate) fn warnings(args: &Args) -> Vec<String> {

@@ -39,6 +39,7 @@ mod backend;
 mod chain;
 mod cli;
 mod disk;
+mod export;
 mod features;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
@@ -58,7 +59,8 @@ mod session;
 mod socket;
 mod vring;
 
-pub use cli::{Args, Export, MOST_QUEUES, Waiter, parse_duration, parse_size};
+pub use cli::{Args, Waiter};
 pub use disk::Source;
+pub use export::{Export, MOST_QUEUES};
 pub use log::{Log, LogFormat};
 pub use server::{Server, Stopper, serve};

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 
-use crate::cli::Export;
 use crate::disk::Source;
+use crate::export::Export;
 
 /// The longest serial number, in bytes.
 pub(crate) const SERIAL_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;

@@ -13,8 +13,9 @@ use rustix::event::EventfdFlags;
 use rustix::fs::MemfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use crate::cli::{Args, Export, Waiter};
+use crate::cli::{Args, Waiter};
 use crate::disk::Source;
+use crate::export::Export;
 use crate::server::Server;
 
 const HEADER_LEN: usize = 12;
