@@ -15,8 +15,8 @@ use rustix::io::Errno;
 
 use crate::backend::Backend;
 use crate::chain::Chain;
+use crate::connection::Connection;
 use crate::limit::{Kind, LineLimit};
-use crate::link::Link;
 use crate::request::Device;
 use crate::session::Session;
 use crate::socket::Listener;
@@ -120,15 +120,15 @@ impl Acceptor {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(()),
             Err(error) => return Err(error),
         };
-        let link = Rc::new(Link::new(self.limit.clone(), socket.try_clone()?));
+        let connection = Rc::new(Connection::new(self.limit.clone(), socket.try_clone()?));
         let backend = Backend::new(
             cx.downgrade(),
             self.device.clone(),
             self.chain.clone(),
-            link.clone(),
+            connection.clone(),
             self.queues,
         );
-        let session = Session::start(cx, &me, socket, backend, link)?;
+        let session = Session::start(cx, &me, socket, backend, connection)?;
         self.limit.log(Kind::Clients, format_args!("a client has come"));
         self.session.replace(Some(session));
         Ok(())

@@ -18,9 +18,9 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures};
 
 use crate::chain::Chain;
+use crate::connection::Connection;
 use crate::features::{config_space, offered, protocol};
 use crate::limit::Kind;
-use crate::link::Link;
 use crate::memory::{MOST_REGIONS, Memory, Place};
 use crate::queue::{Message, Queue, Shared};
 use crate::request::Device;
@@ -39,7 +39,7 @@ impl Backend {
         context: WeakContext,
         device: Rc<Device>,
         chain: Rc<RefCell<Chain>>,
-        link: Rc<Link>,
+        connection: Rc<Connection>,
         queues: u16,
     ) -> Self {
         let queues = std::iter::repeat_with(Queue::default).take(queues.into());
@@ -50,7 +50,7 @@ impl Backend {
                 context,
                 device,
                 chain,
-                link,
+                connection,
                 accepted: Cell::new(0),
                 memory: RefCell::default(),
             },
@@ -87,7 +87,7 @@ impl Backend {
         for (index, queue) in queues.iter_mut().enumerate() {
             if let Err(error) = queue.resume(index, &self.shared) {
                 let line = format_args!("queue {index} has stopped: {error}");
-                self.shared.link.log(Kind::Queues, line);
+                self.shared.connection.log(Kind::Queues, line);
             }
         }
     }
@@ -112,21 +112,18 @@ fn refuse_because(why: &'static str) -> Error {
     Error::ReqHandlerError(io::Error::other(why))
 }
 
-/// The descriptor, if it is an eventfd as far as one can see. Anything else could make the loop wait for the client.
+/// A client's eventfd, made non-blocking: a read from an empty one or a write to a full one must not block the loop.
+///
+/// # Errors
+/// If the descriptor is anything else. If /proc does not tell what it is, it is taken as it is.
 fn eventfd(file: File) -> Result<File> {
     use std::os::fd::AsRawFd;
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    match link {
-        Ok(target) if target.as_os_str() != "anon_inode:[eventfd]" => Err(refuse_because(
+    let target = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    if target.is_ok_and(|target| target.as_os_str() != "anon_inode:[eventfd]") {
+        return Err(refuse_because(
             "a descriptor for kick, call or error must be an eventfd",
-        )),
-        _ => Ok(file),
+        ));
     }
-}
-
-/// An eventfd that is never waited for, neither when it is empty nor when it is full.
-fn bell(file: File) -> Result<File> {
-    let file = eventfd(file)?;
     let flags = rustix::fs::fcntl_getfl(&file).map_err(refuse)?;
     rustix::fs::fcntl_setfl(&file, flags | OFlags::NONBLOCK).map_err(refuse)?;
     Ok(file)
@@ -222,17 +219,17 @@ impl VhostUserBackendReqHandler for Backend {
 
     fn set_vring_kick(&self, index: u8, fd: Option<File>) -> Result<()> {
         let kick = fd.ok_or_else(|| refuse_because("a queue needs a kick descriptor"))?;
-        let kick = Rc::new(bell(kick)?);
+        let kick = Rc::new(eventfd(kick)?);
         self.tell(index, Message::Kick(kick)).map(drop)
     }
 
     fn set_vring_call(&self, index: u8, fd: Option<File>) -> Result<()> {
-        let call = fd.map(bell).transpose()?;
+        let call = fd.map(eventfd).transpose()?;
         self.tell(index, Message::Call(call)).map(drop)
     }
 
     fn set_vring_err(&self, index: u8, fd: Option<File>) -> Result<()> {
-        let error = fd.map(bell).transpose()?;
+        let error = fd.map(eventfd).transpose()?;
         self.tell(index, Message::Error(error)).map(drop)
     }
 

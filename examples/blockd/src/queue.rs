@@ -51,9 +51,9 @@ use std::rc::Rc;
 use aio_context::{Interest, Registration, WeakContext};
 
 use crate::chain::Chain;
+use crate::connection::Connection;
 use crate::features::{EVENT_IDX, FLUSH, PROTOCOL};
 use crate::limit::Kind;
-use crate::link::Link;
 use crate::memory::Memory;
 use crate::request::Device;
 use crate::ring::{Ring, RingAddresses, RingError};
@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     pub(crate) context: WeakContext,
     pub(crate) device: Rc<Device>,
     pub(crate) chain: Rc<RefCell<Chain>>,
-    pub(crate) link: Rc<Link>,
+    pub(crate) connection: Rc<Connection>,
     /// The features that the driver has accepted.
     pub(crate) accepted: Cell<u64>,
     pub(crate) memory: RefCell<Rc<Memory>>,
@@ -227,7 +227,7 @@ impl Queue {
             Ok(ring) => self.serve(index, ring, memory, shared),
             Err(error @ RingError::Outside { .. }) if self.has_served => {
                 let line = format_args!("queue {index} waits for its memory: {error}");
-                shared.link.log(Kind::Queues, line);
+                shared.connection.log(Kind::Queues, line);
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -252,7 +252,7 @@ impl Queue {
             memory,
             device: shared.device.clone(),
             chain: shared.chain.clone(),
-            link: shared.link.clone(),
+            connection: shared.connection.clone(),
             write_through: shared.accepted.get() & FLUSH == 0,
         };
         let vring = Rc::new(Vring::new(ring, self.base, wiring));

@@ -22,8 +22,8 @@ use vhost::vhost_user::{BackendReqHandler, Error};
 
 use crate::acceptor::Acceptor;
 use crate::backend::Backend;
+use crate::connection::Connection;
 use crate::limit::Kind;
-use crate::link::Link;
 
 /// Bytes before the body of a message: request, flags, and the length of the body.
 const HEADER_LEN: usize = 12;
@@ -38,7 +38,7 @@ pub(crate) struct Session {
     /// Itself, for its timer.
     me: Weak<Self>,
     acceptor: Weak<Acceptor>,
-    link: Rc<Link>,
+    connection: Rc<Connection>,
     socket: UnixStream,
     backend: Arc<Backend>,
     protocol: RefCell<BackendReqHandler<Backend>>,
@@ -72,14 +72,14 @@ impl Session {
         acceptor: &Rc<Acceptor>,
         socket: UnixStream,
         backend: Backend,
-        link: Rc<Link>,
+        connection: Rc<Connection>,
     ) -> io::Result<Rc<Self>> {
         let backend = Arc::new(backend);
         let protocol = BackendReqHandler::from_stream(socket.try_clone()?, backend.clone());
         let session = Rc::new_cyclic(|me| Self {
             me: me.clone(),
             acceptor: Rc::downgrade(acceptor),
-            link,
+            connection,
             socket,
             backend,
             protocol: RefCell::new(protocol),
@@ -117,11 +117,11 @@ impl Session {
             }
             Ok(Arrived::End) => self.client_is_gone(),
             Ok(Arrived::Malformed(why)) => {
-                self.link.cut(&why);
+                self.connection.abort(&why);
                 self.end();
             }
             Err(error) => {
-                self.link.cut(&error);
+                self.connection.abort(&error);
                 self.end();
             }
         }
@@ -133,14 +133,15 @@ impl Session {
             Ok(()) => {}
             Err(Error::Disconnected) => self.client_is_gone(),
             Err(error) => {
-                self.link.cut(&explain(code, error));
+                self.connection.abort(&explain(code, error));
                 self.end();
             }
         }
     }
 
     fn client_is_gone(&self) {
-        self.link.log(Kind::Clients, format_args!("the client is gone"));
+        self.connection
+            .log(Kind::Clients, format_args!("the client is gone"));
         self.end();
     }
 
@@ -160,7 +161,7 @@ impl Session {
         let now = cx.now(ClockId::Monotonic);
         let since = self.waiting_since.get().unwrap_or(now);
         if now.since(since) > TIMEOUT {
-            self.link.cut(&format_args!(
+            self.connection.abort(&format_args!(
                 "a message was begun and not completed within {TIMEOUT:?}"
             ));
             self.end();
@@ -188,7 +189,7 @@ impl Session {
             .as_ref()
             .map(|registration| registration.set_interest(interest));
         if let Some(Err(error)) = set {
-            self.link.cut(&error);
+            self.connection.abort(&error);
             self.end();
         }
     }
@@ -318,7 +319,7 @@ impl Handler for Session {
     }
 
     fn broken(&self, _: &Context, why: io::Error) {
-        self.link.cut(&why);
+        self.connection.abort(&why);
         self.end();
     }
 }
@@ -326,7 +327,7 @@ impl Handler for Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("export", &self.link.export())
+            .field("export", &self.connection.export())
             .finish_non_exhaustive()
     }
 }

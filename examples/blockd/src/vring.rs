@@ -20,10 +20,10 @@ use aio_context::{Context, Handler, Pollable};
 use rustix::io::Errno;
 
 use crate::chain::Chain;
+use crate::connection::Connection;
 use crate::disk::STEP;
 use crate::guard;
 use crate::limit::Kind;
-use crate::link::Link;
 use crate::memory::Memory;
 use crate::request::{Broken, Device, Progress};
 use crate::ring::{Ring, full_fence};
@@ -50,7 +50,7 @@ pub(crate) struct Wiring {
     pub(crate) device: Rc<Device>,
     /// Shared by all queues: only one of them runs at a time.
     pub(crate) chain: Rc<RefCell<Chain>>,
-    pub(crate) link: Rc<Link>,
+    pub(crate) connection: Rc<Connection>,
     /// The driver cannot flush, so that what is reported must be on the medium.
     pub(crate) write_through: bool,
 }
@@ -287,7 +287,7 @@ impl Vring {
     fn complain(&self, refused: &dyn std::error::Error) {
         let queue = self.wiring.index;
         let line = format_args!("queue {queue}: a request ends with an error: {refused}");
-        self.wiring.link.log(Kind::Requests, line);
+        self.wiring.connection.log(Kind::Requests, line);
     }
 
     /// The client cannot be trusted with this queue any more: ends the connection.
@@ -298,8 +298,8 @@ impl Vring {
             ring_bell(error);
         }
         self.wiring
-            .link
-            .cut(&format_args!("queue {}: {why}", self.wiring.index));
+            .connection
+            .abort(&format_args!("queue {}: {why}", self.wiring.index));
     }
 }
 

@@ -10,9 +10,9 @@ use rustix::fs::MemfdFlags;
 use vm_memory::Bytes as _;
 
 use crate::chain::{Buffer, Chain, LONGEST_CHAIN};
+use crate::connection::Connection;
 use crate::disk::{Disk, Source};
 use crate::limit::LineLimit;
-use crate::link::Link;
 use crate::memory::{Memory, Place};
 use crate::request::Device;
 use crate::ring::{Ring, RingAddresses};
@@ -106,7 +106,7 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
             memory: memory.clone(),
             device: Rc::new(Device::new(disk, "fuzz")),
             chain: Rc::new(RefCell::new(Chain::default())),
-            link: Rc::new(Link::new(LineLimit::new("fuzz".into(), None), socket)),
+            connection: Rc::new(Connection::new(LineLimit::new("fuzz".into(), None), socket)),
             write_through: how & 0x40 != 0,
         },
     );
