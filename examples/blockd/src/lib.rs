@@ -16,7 +16,7 @@
 //! | `queue` | the state machine of a queue: what each message does to it |
 //! | `vring` | a running queue: the handler |
 //! | `ring`, `chain`, `memory` | what lies in the client's memory |
-//! | `guard` | the daemon survives the loss of that memory |
+//! | `sigbus` | survives the loss of that memory |
 //! | `request`, `disk`, `features` | the block device |
 //! | `log`, `limit` | log lines that nobody waits for, and how many a client can cause |
 //!
@@ -45,7 +45,6 @@ mod features;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
-mod guard;
 mod limit;
 mod log;
 mod memory;
@@ -56,6 +55,7 @@ mod ring;
 mod serial;
 mod server;
 mod session;
+mod sigbus;
 mod socket;
 mod vring;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
-use crate::guard::Guard;
+use crate::sigbus::Protection;
 
 /// More regions than this are refused. Each costs a mapping and a descriptor.
 pub(crate) const MOST_REGIONS: usize = 64;
@@ -62,9 +62,9 @@ pub(crate) enum MemoryError {
         /// Bytes of a page.
         page: u64,
     },
-    /// Nothing would help if its pages went away.
-    #[error("cannot guard a memory region")]
-    Guard(#[source] std::io::Error),
+    /// A SIGBUS for its pages would not be handled.
+    #[error("cannot handle SIGBUS for a memory region")]
+    Protect(#[source] std::io::Error),
     /// The system would not tell the length of the file.
     #[error("cannot examine the file of a memory region")]
     Examine(#[source] std::io::Error),
@@ -91,10 +91,10 @@ struct Region {
     map: Arc<Mapping>,
 }
 
-/// Mapped memory that may lose its pages without harm. The guard goes first.
+/// Mapped memory whose loss of pages is survived. The protection is dropped before the mapping.
 #[derive(Debug)]
 pub(crate) struct Mapping {
-    guard: Guard,
+    protection: Protection,
     map: MmapRegion,
 }
 
@@ -157,13 +157,13 @@ impl Memory {
         let system = rustix::fs::fstatfs(&file).map_err(|error| MemoryError::Examine(error.into()))?;
         check_pages(system.f_type as u64, system.f_bsize as u64, offset, len)?;
         let map = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(MemoryError::Map)?;
-        let guard = Guard::over(&map).map_err(MemoryError::Guard)?;
+        let protection = Protection::of(&map).map_err(MemoryError::Protect)?;
         let mut more = self.clone();
         more.regions.push(Region {
             guest,
             user,
             len,
-            map: Arc::new(Mapping { guard, map }),
+            map: Arc::new(Mapping { protection, map }),
         });
         Ok(more)
     }
@@ -188,7 +188,7 @@ impl Memory {
 
     /// Whether the client took pages away. What is read since then is not what it wrote.
     pub(crate) fn is_lost(&self) -> bool {
-        self.regions.iter().any(|region| region.map.guard.is_lost())
+        self.regions.iter().any(|region| region.map.protection.is_lost())
     }
 
     /// The bytes at a guest address, as many of `len` as lie in one piece; `None` if the address is nobody's.

@@ -22,11 +22,11 @@ use rustix::io::Errno;
 use crate::chain::Chain;
 use crate::connection::Connection;
 use crate::disk::STEP;
-use crate::guard;
 use crate::limit::Kind;
 use crate::memory::Memory;
 use crate::request::{Broken, Device, Progress};
 use crate::ring::{Ring, full_fence};
+use crate::sigbus;
 
 /// So many requests are served before others get their turn.
 const REQUESTS_A_TURN: u32 = 128;
@@ -96,7 +96,7 @@ impl Vring {
             next_used: Cell::new(next_used),
             asked: Cell::new(next_used),
             // Not before: memory that was lost earlier must be found, too.
-            losses: Cell::new(guard::losses().wrapping_sub(1)),
+            losses: Cell::new(sigbus::losses().wrapping_sub(1)),
             publish_every,
             wiring,
         }
@@ -248,7 +248,7 @@ impl Vring {
     /// Nothing that was read or written counts if the client's memory is not there any more.
     #[inline]
     fn check_memory(&self) -> Result<(), GivenUp> {
-        let losses = guard::losses();
+        let losses = sigbus::losses();
         if losses == self.losses.get() {
             return Ok(());
         }
