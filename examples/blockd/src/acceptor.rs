@@ -14,8 +14,8 @@ use anyhow::Context as _;
 use rustix::io::Errno;
 
 use crate::backend::Backend;
-use crate::chain::Chain;
 use crate::connection::Connection;
+use crate::descriptor_chain::DescriptorChain;
 use crate::limit::{Kind, LineLimit};
 use crate::request::Device;
 use crate::session::Session;
@@ -31,7 +31,7 @@ pub(crate) struct Acceptor {
     limit: Rc<LineLimit>,
     device: Rc<Device>,
     queues: u16,
-    chain: Rc<RefCell<Chain>>,
+    chain: Rc<RefCell<DescriptorChain>>,
     listener: Listener,
     registration: RefCell<Option<Registration>>,
     session: RefCell<Option<Rc<Session>>>,
@@ -45,7 +45,7 @@ impl Acceptor {
         (name, socket): (&str, &Path),
         device: Device,
         queues: u16,
-        chain: Rc<RefCell<Chain>>,
+        chain: Rc<RefCell<DescriptorChain>>,
     ) -> anyhow::Result<Rc<Self>> {
         let listener = Listener::bind(socket)?;
         let acceptor = Rc::new_cyclic(|me: &Weak<Self>| {

@@ -17,8 +17,8 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures};
 
-use crate::chain::Chain;
 use crate::connection::Connection;
+use crate::descriptor_chain::DescriptorChain;
 use crate::features::{config_space, offered, protocol};
 use crate::limit::Kind;
 use crate::memory::{MOST_REGIONS, Memory, Place};
@@ -38,7 +38,7 @@ impl Backend {
     pub(crate) fn new(
         context: WeakContext,
         device: Rc<Device>,
-        chain: Rc<RefCell<Chain>>,
+        chain: Rc<RefCell<DescriptorChain>>,
         connection: Rc<Connection>,
         queues: u16,
     ) -> Self {

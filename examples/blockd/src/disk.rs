@@ -15,7 +15,7 @@ mod sys;
 use std::io;
 use std::path::PathBuf;
 
-use crate::chain::{Bytes, Unmapped};
+use crate::buffers::{Bytes, Unmapped};
 pub(crate) use clear::Cleared;
 use image::Image;
 use ram::Ram;

@@ -15,7 +15,7 @@
 //! | `backend` | what the messages do: features, memory |
 //! | `queue` | the state machine of a queue: what each message does to it |
 //! | `vring` | a running queue: the handler |
-//! | `ring`, `chain`, `memory` | what lies in the client's memory |
+//! | `ring`, `descriptor_chain`, `buffers`, `memory` | virtqueues and buffers in the client's memory |
 //! | `sigbus` | survives the loss of that memory |
 //! | `request`, `disk`, `features` | the block device |
 //! | `log`, `limit` | log lines that nobody waits for, and how many a client can cause |
@@ -36,9 +36,10 @@
 mod acceptor;
 mod advice;
 mod backend;
-mod chain;
+mod buffers;
 mod cli;
 mod connection;
+mod descriptor_chain;
 mod disk;
 mod export;
 mod features;

@@ -50,8 +50,8 @@ use std::rc::Rc;
 
 use aio_context::{Interest, Registration, WeakContext};
 
-use crate::chain::Chain;
 use crate::connection::Connection;
+use crate::descriptor_chain::DescriptorChain;
 use crate::features::{EVENT_IDX, FLUSH, PROTOCOL};
 use crate::limit::Kind;
 use crate::memory::Memory;
@@ -64,7 +64,7 @@ use crate::vring::{Doorbell, Vring, Wiring};
 pub(crate) struct Shared {
     pub(crate) context: WeakContext,
     pub(crate) device: Rc<Device>,
-    pub(crate) chain: Rc<RefCell<Chain>>,
+    pub(crate) chain: Rc<RefCell<DescriptorChain>>,
     pub(crate) connection: Rc<Connection>,
     /// The features that the driver has accepted.
     pub(crate) accepted: Cell<u64>,

@@ -16,7 +16,8 @@ mod clear;
 
 pub(crate) use clear::{MOST_RANGE_SECTORS, MOST_RANGES};
 
-use crate::chain::{Bytes, Chain, ChainError, Unmapped};
+use crate::buffers::{Bytes, Unmapped};
+use crate::descriptor_chain::{ChainError, DescriptorChain};
 use crate::disk::{Disk, DiskError, SECTOR, STEP};
 use crate::memory::Memory;
 
@@ -142,7 +143,7 @@ impl Device {
     pub(crate) fn serve(
         &self,
         memory: &Memory,
-        chain: &Chain,
+        chain: &DescriptorChain,
         write_through: bool,
         progress: &mut Progress,
     ) -> Result<Step, Broken> {

@@ -18,8 +18,8 @@ use rustix::process::{Resource, Rlimit};
 
 use crate::acceptor::Acceptor;
 use crate::advice;
-use crate::chain::Chain;
 use crate::cli::{Args, Waiter};
+use crate::descriptor_chain::DescriptorChain;
 use crate::disk::{Disk, Source};
 use crate::export::Export;
 use crate::recorder::Recorder;
@@ -74,7 +74,7 @@ impl Server {
             }
         }
         let context = builder.build().context("cannot make an event loop")?;
-        let chain = Rc::new(RefCell::new(Chain::default()));
+        let chain = Rc::new(RefCell::new(DescriptorChain::default()));
         let mut server = Self {
             context,
             acceptors: Vec::new(),

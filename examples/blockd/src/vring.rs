@@ -19,8 +19,8 @@ use std::rc::Rc;
 use aio_context::{Context, Handler, Pollable};
 use rustix::io::Errno;
 
-use crate::chain::Chain;
 use crate::connection::Connection;
+use crate::descriptor_chain::DescriptorChain;
 use crate::disk::STEP;
 use crate::limit::Kind;
 use crate::memory::Memory;
@@ -49,7 +49,7 @@ pub(crate) struct Wiring {
     pub(crate) memory: Rc<Memory>,
     pub(crate) device: Rc<Device>,
     /// Shared by all queues: only one of them runs at a time.
-    pub(crate) chain: Rc<RefCell<Chain>>,
+    pub(crate) chain: Rc<RefCell<DescriptorChain>>,
     pub(crate) connection: Rc<Connection>,
     /// The driver cannot flush, so that what is reported must be on the medium.
     pub(crate) write_through: bool,
@@ -220,7 +220,13 @@ impl Vring {
 
     /// Does a step of one request; false if there is more to do for it.
     #[inline]
-    fn serve_one(&self, chain: &mut Chain, next: u16, used: u16, turn: &mut Turn) -> Result<bool, GivenUp> {
+    fn serve_one(
+        &self,
+        chain: &mut DescriptorChain,
+        next: u16,
+        used: u16,
+        turn: &mut Turn,
+    ) -> Result<bool, GivenUp> {
         let Wiring {
             memory,
             device,

@@ -15,7 +15,7 @@ use super::format::must_be_raw;
 use super::lock::lock;
 use super::sys::discard_blocks;
 use super::{Access, DiskError, SECTOR};
-use crate::chain::Bytes;
+use crate::buffers::Bytes;
 
 /// Bytes of the buffer through which a file is read and written.
 const BUFFER: usize = 256 * 1024;

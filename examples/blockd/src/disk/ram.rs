@@ -7,7 +7,7 @@ use vm_memory::{MmapRegion, VolatileMemory};
 use super::DiskError;
 use super::clear::{Cleared, Clearing, ZEROES};
 use super::sys::give_back;
-use crate::chain::Bytes;
+use crate::buffers::Bytes;
 
 /// Memory of one disk, private to this process.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Disks of every kind: what is written is read, nothing outside is touched, and files that fail.
 
 use super::*;
-use crate::chain::Buffer;
+use crate::buffers::Buffer;
 use crate::memory::Memory;
 use crate::memory::tests::simple;
 

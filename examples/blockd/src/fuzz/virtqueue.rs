@@ -9,8 +9,9 @@ use rustix::event::EventfdFlags;
 use rustix::fs::MemfdFlags;
 use vm_memory::Bytes as _;
 
-use crate::chain::{Buffer, Chain, LONGEST_CHAIN};
+use crate::buffers::Buffer;
 use crate::connection::Connection;
+use crate::descriptor_chain::{DescriptorChain, LONGEST_CHAIN};
 use crate::disk::{Disk, Source};
 use crate::limit::LineLimit;
 use crate::memory::{Memory, Place};
@@ -51,7 +52,7 @@ pub fn virtqueue(data: &[u8]) {
     let Ok(ring) = Ring::find(&memory, addresses, size.into(), how & 0x20 != 0) else {
         return;
     };
-    let mut chain = Chain::default();
+    let mut chain = DescriptorChain::default();
     for head in 0..=size {
         let seen = chain
             .collect(&ring, &memory, head)
@@ -105,7 +106,7 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
             error: Rc::default(),
             memory: memory.clone(),
             device: Rc::new(Device::new(disk, "fuzz")),
-            chain: Rc::new(RefCell::new(Chain::default())),
+            chain: Rc::new(RefCell::new(DescriptorChain::default())),
             connection: Rc::new(Connection::new(LineLimit::new("fuzz".into(), None), socket)),
             write_through: how & 0x40 != 0,
         },

@@ -1,7 +1,7 @@
 //! Requests of every kind and layout, from a driver that writes its buffers by hand.
 
 use super::*;
-use crate::chain::Buffer;
+use crate::buffers::Buffer;
 use crate::disk::Source;
 use crate::memory::tests::simple;
 
@@ -47,7 +47,7 @@ impl Driver {
         let poison = vec![0xa5; room + 1];
         Bytes::new(&self.memory, &readable).write(&out).unwrap();
         Bytes::new(&self.memory, &writable).write(&poison).unwrap();
-        let chain = Chain { readable, writable };
+        let chain = DescriptorChain { readable, writable };
         let done = serve(&self.device, &self.memory, &chain)?;
         let mut back = vec![0; room + 1];
         Bytes::new(&self.memory, &chain.writable).read(&mut back).unwrap();
@@ -67,7 +67,7 @@ impl Driver {
 }
 
 /// Serves a request step by step to its end.
-fn serve(device: &Device, memory: &Memory, chain: &Chain) -> Result<Done, Broken> {
+fn serve(device: &Device, memory: &Memory, chain: &DescriptorChain) -> Result<Done, Broken> {
     let mut progress = Progress::default();
     loop {
         let step = device.serve(memory, chain, false, &mut progress)?;
@@ -241,7 +241,12 @@ fn a_chain_without_header_or_status_is_broken() {
     let driver = Driver::new(false);
     let buffer = |guest, len| vec![Buffer { guest, len }];
     let serve = |readable, writable| {
-        serve(&driver.device, &driver.memory, &Chain { readable, writable }).map(|done| done.written)
+        serve(
+            &driver.device,
+            &driver.memory,
+            &DescriptorChain { readable, writable },
+        )
+        .map(|done| done.written)
     };
     assert!(matches!(
         serve(vec![], buffer(0x1000, 1)),
@@ -272,7 +277,7 @@ fn a_chain_without_header_or_status_is_broken() {
 #[test]
 fn an_unmapped_buffer_is_an_error() {
     let driver = Driver::new(false);
-    let mut chain = Chain {
+    let mut chain = DescriptorChain {
         readable: vec![],
         writable: vec![],
     };
@@ -303,7 +308,7 @@ fn c13_a_request_may_change_between_its_steps() {
     let disk = Disk::open(&Source::Ram(2 * u64::from(LONG)), false).unwrap();
     let device = Device::new(disk, "serial");
     let memory = simple(0x100_0000);
-    let chain = |len: u32| Chain {
+    let chain = |len: u32| DescriptorChain {
         readable: vec![Buffer {
             guest: 0x1000,
             len: 16,
@@ -352,7 +357,7 @@ fn c13_ranges_may_change_between_steps() {
     let disk = Disk::open(&Source::Ram(SIZE), false).unwrap();
     let device = Device::new(disk, "serial");
     let memory = simple(0x10000);
-    let chain = Chain {
+    let chain = DescriptorChain {
         readable: vec![Buffer {
             guest: 0x1000,
             len: 32,
@@ -394,7 +399,7 @@ fn c13_ranges_may_change_between_steps() {
 #[test]
 fn c13_the_longest_transfer_is_what_a_chain_may_have() {
     let driver = Driver::new(false);
-    let chain = |len| Chain {
+    let chain = |len| DescriptorChain {
         readable: vec![Buffer {
             guest: 0x1000,
             len: 16,
