@@ -57,7 +57,7 @@ use crate::limit::Kind;
 use crate::memory::Memory;
 use crate::request::Device;
 use crate::ring::{Ring, RingAddresses, RingError};
-use crate::vring::{Doorbell, Vring, Wiring};
+use crate::vring::{SharedEventFd, Vring, VringConfig};
 
 /// What the queues of a connection share.
 #[derive(Debug)]
@@ -124,8 +124,8 @@ pub(crate) struct Queue {
     /// Where to start.
     base: u16,
     kick: Option<Rc<File>>,
-    call: Doorbell,
-    error: Doorbell,
+    call: SharedEventFd,
+    error: SharedEventFd,
     is_started: bool,
     is_enabled: bool,
     has_served: bool,
@@ -244,7 +244,7 @@ impl Queue {
         let (Some(kick), Some(context)) = (&self.kick, shared.context.upgrade()) else {
             return Ok(());
         };
-        let wiring = Wiring {
+        let config = VringConfig {
             index,
             kick: kick.clone(),
             call: self.call.clone(),
@@ -255,7 +255,7 @@ impl Queue {
             connection: shared.connection.clone(),
             write_through: shared.accepted.get() & FLUSH == 0,
         };
-        let vring = Rc::new(Vring::new(ring, self.base, wiring));
+        let vring = Rc::new(Vring::new(ring, self.base, config));
         let registration = context.watch_polled(vring.clone(), Interest::READ)?;
         vring.start();
         self.has_served = true;

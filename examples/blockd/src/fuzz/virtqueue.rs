@@ -17,7 +17,7 @@ use crate::limit::LineLimit;
 use crate::memory::{Memory, Place};
 use crate::request::Device;
 use crate::ring::{Ring, RingAddresses};
-use crate::vring::{Vring, Wiring};
+use crate::vring::{Vring, VringConfig};
 
 /// Two regions that touch: a buffer may lie in both, a table must not.
 const FIRST: usize = 0x4000;
@@ -99,7 +99,7 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
     let vring = Vring::new(
         ring,
         base.into(),
-        Wiring {
+        VringConfig {
             index: 0,
             kick: Rc::new(kick.into()),
             call: Rc::default(),
