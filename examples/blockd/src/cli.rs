@@ -1,4 +1,4 @@
-//! The command line, and nothing that acts on it.
+//! The command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const MOST_POLL: Duration = Duration::from_secs(1);
 ///
 /// Each export is a disk and a Unix socket. A client connects to the socket, shares its memory, and sends requests
 /// through virtqueues in it. When all sockets accept clients, the line `ready` appears on standard output. The log goes
-/// to standard error; the variable BLOCKD_LOG (error, warn, info, debug, trace) says how much of it.
+/// to standard error; the variable BLOCKD_LOG (error, warn, info, debug, trace) sets its level.
 /// SIGTERM, SIGINT, SIGQUIT and SIGHUP end the daemon and remove the sockets; SIGUSR1 and SIGUSR2 are ignored.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "blockd", version, after_help = EXAMPLES)]
@@ -44,49 +44,48 @@ pub struct Args {
     )]
     pub exports: Vec<Export>,
 
-    /// How long at most to look for requests in memory before sleeping: 32us, 1ms, 500ns, 1s at most; 0 does not look at
-    /// all
+    /// The longest busy polling before a sleep: 32us, 1ms, 500ns, at most 1s; 0 turns polling off
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = parse_poll_max, allow_hyphen_values = true)]
     pub poll_max: Duration,
 
-    /// What decides how long to look, up to --poll-max
+    /// The policy that decides how long to poll, up to --poll-max
     #[arg(long, value_name = "NAME", default_value = "learned", value_parser = PossibleValuesParser::new(Policy::NAMES))]
     pub policy: String,
 
-    /// What it costs to be woken, in nanoseconds; measured at the start unless given
+    /// The cost of a wake-up in nanoseconds; measured at the start unless given
     #[arg(long, value_name = "N")]
     pub poll_wake_ns: Option<u64>,
 
-    /// What CPU time is worth, in percent of latency: 25 looks four times as long as 100, 400 a quarter as long
+    /// The price of CPU time in percent of latency: 25 polls four times as long as 100, 400 a quarter as long
     #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub poll_cpu_price: u32,
 
-    /// At most this share of a core is spent looking, in percent; 100 is no limit
+    /// The largest share of a core to spend on polling, in percent; 100 is no limit
     #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub poll_cpu_max: u32,
 
-    /// What the time to look grows by, as a factor, with the policies of QEMU and KVM; 0 is their own choice
+    /// The factor by which the policies of QEMU and KVM lengthen the polling time; 0 is the policy's default
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub poll_grow: u32,
 
-    /// What the time to look shrinks by, as a divisor, with the policies of QEMU and KVM; 0 is their own choice
+    /// The divisor by which the policies of QEMU and KVM shorten the polling time; 0 is the policy's default
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub poll_shrink: u32,
 
-    /// How slowly qemu-weighted forgets: an event counts for one part in two to this power; 0 is its own choice
+    /// The weight of the past in qemu-weighted: a new event counts for 1 part in 2^N; 0 is the policy's default
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=31))]
     pub poll_weight: u32,
 
-    /// Where to write how long each wait took, one a line in nanoseconds, to compare polling policies on your own load with
-    /// cargo xtask policies --trace; needs --poll-max
+    /// Records the duration of each wait in a file, one per line in nanoseconds, to compare polling policies on your own load
+    /// with cargo xtask policies --trace; needs --poll-max
     #[arg(long, value_name = "FILE", requires = "poll_max")]
     pub record_waits: Option<PathBuf>,
 
-    /// What waits for descriptors
+    /// The system facility that waits for descriptors
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub backend: Waiter,
 
-    /// How log lines look
+    /// The format of log lines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
 }
@@ -100,15 +99,15 @@ A guest of QEMU uses an export like this:
   qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem \\
     -chardev socket,id=disk,path=a.sock -device vhost-user-blk-pci,chardev=disk,num-queues=4";
 
-/// A way to wait for descriptors.
+/// A system facility that waits for descriptors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Waiter {
     /// ppoll for few descriptors, epoll for many
     #[default]
     Auto,
-    /// ppoll, however many
+    /// ppoll
     Ppoll,
-    /// epoll, however few
+    /// epoll
     Epoll,
 }
 

@@ -103,7 +103,7 @@ impl Session {
     fn end(&self) {
         self.close();
         if let Some(acceptor) = self.acceptor.upgrade() {
-            acceptor.client_is_gone();
+            acceptor.session_has_ended();
         }
     }
 

@@ -213,7 +213,7 @@ fn a_log_level_that_is_none_is_said() {
         .unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(line.contains("say error, warn, info"), "{line}");
+    assert!(line.contains("use error, warn, info"), "{line}");
 }
 
 #[test]
