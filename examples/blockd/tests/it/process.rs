@@ -159,8 +159,8 @@ fn sockets_that_cannot_be_are_explained() {
     let at = |name: &str| directory.path().join(name).display().to_string();
     std::fs::write(at("file"), "precious").unwrap();
     for (socket, remedy) in [
-        (at("file"), "exists and is no socket"),
-        (at(""), "exists and is no socket"),
+        (at("file"), "exists and is not a socket"),
+        (at(""), "exists and is not a socket"),
         (at("no/such/directory"), "does not exist"),
         (at(&"long".repeat(50)), "at most 107 bytes"),
     ] {
@@ -192,7 +192,7 @@ fn missing_rights_are_explained() {
         "--export",
         &format!("path={},socket={},readonly", at("image"), at("a")),
     ]);
-    assert!(said.contains("may you read it?"), "{said}");
+    assert!(said.contains("check that you may read it"), "{said}");
     allow("", 0o500);
     let said = complaint(&["--export", &format!("ram=1M,socket={}", at("a"))]);
     allow("", 0o700);
