@@ -93,7 +93,7 @@ fn c15_sizes_that_are_no_whole_sectors() {
         assert_eq!(client.read(0, offered, 512), Err(EIO));
         drop(client);
         let log = daemon.stop();
-        assert_eq!(log.contains("no whole sector"), bytes != offered, "{log}");
+        assert_eq!(log.contains("not a whole sector"), bytes != offered, "{log}");
         assert_eq!(std::fs::metadata(image.path()).unwrap().len(), bytes);
     }
 }
