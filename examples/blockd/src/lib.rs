@@ -29,7 +29,7 @@
 //!   (call) or empties it (kick) just before it is used, makes the daemon wait: no system call can override the flags of an
 //!   eventfd. Give sockets only to clients that you trust not to do that.
 //! - Pages of shared memory that the daemon accesses first are accounted to the daemon, not to the client.
-//! - Not offered: packed rings, live migration (dirty log, in-flight buffers), multi-process polling without a kick.
+//! - Not offered: packed rings, live migration (dirty log, in-flight buffers), queues without a kick descriptor.
 #![deny(unsafe_code)]
 // They panic or block if standard error is not read.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]

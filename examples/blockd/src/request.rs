@@ -239,26 +239,30 @@ impl Device {
         progress: &mut Progress,
         step: impl FnOnce(u64, Bytes<'_>) -> Result<(), DiskError>,
     ) -> Result<u64, RequestError> {
-        let len = all.len();
-        let at = request.position(len)?;
-        if len <= STEP && progress.0 == 0 {
-            step(at, all)?;
-            progress.0 = len;
-            return Ok(len);
-        }
-        self.disk.check(at, len)?;
+        let at = request.position(all.len())?;
         let done = progress.0;
-        let too_short = || RequestError::Length(len);
-        let (_, rest) = all.split_at(done).ok_or_else(too_short)?;
-        let count = rest.len().min(STEP);
-        let (part, _) = rest.split_at(count).ok_or_else(too_short)?;
+        // Nearly every request is a single step. `step` is called in one place, to be inlined there.
+        let part = if done == 0 && all.len() <= STEP {
+            all
+        } else {
+            self.disk.check(at, all.len())?;
+            part_of(all, done).ok_or(RequestError::Length(all.len()))?
+        };
         step(at + done, part)?;
-        progress.0 = done + count;
-        Ok(count)
+        progress.0 = done + part.len();
+        Ok(part.len())
     }
 }
 
-/// A request, its header read.
+/// The next [`STEP`] bytes of a transfer after `done` bytes, or as many as there are. `None` if there are fewer than `done`.
+#[inline(never)]
+fn part_of(all: Bytes<'_>, done: u64) -> Option<Bytes<'_>> {
+    let (_, rest) = all.split_at(done)?;
+    let (part, _) = rest.split_at(rest.len().min(STEP))?;
+    Some(part)
+}
+
+/// A request with its header parsed.
 struct Request<'a> {
     kind: u32,
     sector: u64,
