@@ -30,7 +30,7 @@ fn c7_a_daemon_removes_its_own_socket_only() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// What is at the name now belongs to somebody else, whatever it is.
+/// The path has been reused for a file, which the daemon must not remove.
 #[test]
 fn c7_a_file_in_the_socket_s_place_stays() {
     let directory = tempfile::tempdir().unwrap();
@@ -42,7 +42,7 @@ fn c7_a_file_in_the_socket_s_place_stays() {
     assert_eq!(std::fs::read(&socket).unwrap(), b"precious");
 }
 
-/// Each round: a stale socket, three starts at once. One has it and the others say so; nothing is left behind.
+/// Each round: a stale socket, three starts at once. One gets the socket, the others fail; nothing is left behind.
 #[test]
 fn c7_one_of_several_starts_takes_a_stale_socket() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The log: it costs nobody a request, whatever becomes of it, and clients cannot fill it.
+//! The log: no failure of it delays a request, and clients cannot fill it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, PipeReader, Read, Write};
@@ -48,7 +48,7 @@ impl Scene {
     }
 }
 
-/// Says something that is no message, and waits until the connection is over.
+/// Sends a message of an unknown type, and waits for the end of the connection.
 fn garbage(socket: &Path) {
     let mut client = UnixStream::connect(socket).unwrap();
     client.write_all(&message(99, &[])).unwrap();
@@ -62,7 +62,7 @@ fn end(child: &mut Child) {
 }
 
 /// Other clients are served before, between and after whatever is logged, and the daemon ends as it should.
-fn nobody_notices(scene: &Scene, mut child: Child, connections: usize) {
+fn others_are_served(scene: &Scene, mut child: Child, connections: usize) {
     let mut client = Client::connect(&scene.at("b"), 1, Indexes::With, Waits::ForEvents);
     for round in 0..connections {
         garbage(&scene.at("a"));
@@ -81,7 +81,7 @@ fn c1_a_log_on_a_full_device() {
     let scene = Scene::new();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let child = scene.start(scene.command(&[]), full);
-    nobody_notices(&scene, child, 20);
+    others_are_served(&scene, child, 20);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn c1_a_log_whose_reader_has_died() {
     let (reader, log) = std::io::pipe().unwrap();
     let child = scene.start(scene.command(&[]), log);
     drop(reader);
-    nobody_notices(&scene, child, 20);
+    others_are_served(&scene, child, 20);
 }
 
 /// A pipe that is full from the beginning; the reading end never reads.
@@ -105,14 +105,14 @@ fn full_pipe() -> (PipeReader, std::io::PipeWriter) {
 }
 
 #[test]
-fn c20_a_log_pipe_that_nobody_reads() {
+fn c20_a_log_pipe_that_is_not_read() {
     let scene = Scene::new();
     let (_reader, log) = full_pipe();
     let child = scene.start(scene.command(&[]), log);
-    nobody_notices(&scene, child, 1000);
+    others_are_served(&scene, child, 1000);
 }
 
-/// Nobody reads while the lines come; they are written when somebody does.
+/// The log is not read while lines are written to it, and is read later.
 #[test]
 fn c20_lines_wait_for_a_slow_reader() {
     let scene = Scene::new();
@@ -153,7 +153,7 @@ fn c20_what_clients_cause_is_limited() {
     assert_eq!(logged + suppressed(&text), CONNECTIONS, "{text}");
 }
 
-/// All that lines say to have been suppressed.
+/// The sum of all counts of suppressed lines.
 fn suppressed(text: &str) -> usize {
     text.lines()
         .filter_map(|line| {
@@ -321,7 +321,7 @@ fn c1_standard_output_that_takes_nothing_ends_the_start() {
     }
 }
 
-/// Nobody reads the line; a signal ends the start all the same.
+/// The line `ready` is not read. A signal ends the start.
 #[test]
 fn c1_a_start_that_waits_for_its_output_can_be_ended() {
     let scene = Scene::new();

@@ -71,10 +71,10 @@ fn c21_a_descriptor_limit_that_is_too_low() {
     frontend.set_protocol_features(protocol).unwrap();
     frontend.set_features(features).unwrap();
     frontend.set_hdr_flags(vhost::vhost_user::message::VhostUserHeaderFlag::NEED_REPLY);
-    let bells: Vec<EventFd> = (0..64).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
+    let eventfds: Vec<EventFd> = (0..64).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
     let all_taken = (0..32).all(|queue| {
-        frontend.set_vring_kick(queue, &bells[queue]).is_ok()
-            && frontend.set_vring_call(queue, &bells[32 + queue]).is_ok()
+        frontend.set_vring_kick(queue, &eventfds[queue]).is_ok()
+            && frontend.set_vring_call(queue, &eventfds[32 + queue]).is_ok()
     });
     assert!(!all_taken, "64 descriptors are enough");
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();

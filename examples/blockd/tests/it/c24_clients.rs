@@ -74,7 +74,7 @@ fn c22_offered_queues_cost_nothing() {
     assert!(many.rss_kib <= few.rss_kib + 512, "{few:?} {many:?}");
 }
 
-/// The serial number that a guest is told.
+/// The serial number that a guest sees.
 fn serial(raw: &mut Raw) -> Vec<u8> {
     raw.header(8, 0);
     raw.put(STATUS, &[0xff]);

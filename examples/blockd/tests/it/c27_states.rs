@@ -1,6 +1,6 @@
 //! Random messages about a queue, beside a small model of its states.
 //!
-//! The model knows what the client has said, and whether the queue must be serving now. If so, every request that was
+//! The model has the settings that the client has sent, and decides whether the queue must be serving now. If so, every request that was
 //! offered is completed and called, without any further message. If not, the device leaves the ring alone.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -20,13 +20,13 @@ use crate::raw::{EVENT_IDX, PROTOCOL, Raw, USER, VERSION_1};
 const USERS: [u64; 2] = [USER, USER + (1 << 32)];
 const SLOTS: u16 = 5;
 
-/// What the client has said.
+/// The settings that the client has sent.
 #[derive(Debug)]
 struct Model {
     features: u64,
     /// Where the memory is, if it is shared.
     memory: Option<u64>,
-    /// Where the rings are said to be.
+    /// The addresses of the rings.
     rings: u64,
     base: u16,
     started: bool,

@@ -13,7 +13,7 @@ pub(crate) fn blockd(args: &[&str]) -> Command {
     command
 }
 
-/// Starts it and waits for the line that says it is ready.
+/// Starts it and waits for the line `ready`.
 pub(crate) fn ready(args: &[&str]) -> Child {
     let mut child = blockd(args).spawn().unwrap();
     let mut line = String::new();
@@ -24,7 +24,7 @@ pub(crate) fn ready(args: &[&str]) -> Child {
     child
 }
 
-/// What it says instead of serving.
+/// Starts it with arguments that it must refuse. Returns its standard error.
 pub(crate) fn complaint(args: &[&str]) -> String {
     let mut child = blockd(args).spawn().unwrap();
     let mut line = String::new();
@@ -35,7 +35,7 @@ pub(crate) fn complaint(args: &[&str]) -> String {
         // It would run for ever.
         child.kill().unwrap();
         child.wait().unwrap();
-        panic!("{args:?} should fail, and says {line}");
+        panic!("{args:?} should fail, and prints {line}");
     }
     let output = child.wait_with_output().unwrap();
     assert!(!output.status.success(), "{args:?} should fail");
@@ -66,7 +66,7 @@ fn signals_end_it_and_remove_the_sockets() {
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         let mut log = String::new();
         child.stderr.unwrap().read_to_string(&mut log).unwrap();
-        assert_eq!(log, "", "nothing went wrong, so nothing is said");
+        assert_eq!(log, "", "nothing went wrong, so nothing is logged");
     }
 }
 
@@ -105,18 +105,18 @@ fn errors_say_what_to_do() {
 }
 
 #[test]
-fn nonsense_to_poll_for_is_explained() {
-    for (nonsense, remedy) in [
+fn malformed_durations_are_explained() {
+    for (malformed, remedy) in [
         ("32", "32us"),
-        ("nonsense", "32us"),
+        ("malformed", "32us"),
         ("-5us", "32us"),
         ("1.5us", "32us"),
         ("", "32us"),
         ("2s", "32us to 200us"),
         ("18446744073709551615s", "32us to 200us"),
     ] {
-        let said = complaint(&["--export", "ram=1M,socket=/tmp/never", "--poll-max", nonsense]);
-        assert!(said.contains(remedy), "{nonsense:?}: {said}");
+        let said = complaint(&["--export", "ram=1M,socket=/tmp/never", "--poll-max", malformed]);
+        assert!(said.contains(remedy), "{malformed:?}: {said}");
     }
 }
 

@@ -45,7 +45,7 @@ fn a_queue_stops_and_goes_on_where_it_was() {
     raw.offer(0);
     raw.frontend.get_config_of(60);
     assert_eq!(raw.used(), 3);
-    // It goes on, and finds what was offered meanwhile without another kick.
+    // It continues, and finds the request that was offered meanwhile without another kick.
     raw.kick.read().unwrap();
     raw.set_up(3);
     raw.wait_used(4);
@@ -138,13 +138,13 @@ fn impossible_set_ups_end_the_connection() {
 }
 
 #[test]
-fn what_is_no_message_ends_the_connection() {
+fn malformed_messages_end_the_connection() {
     let server = Server::simple();
     let mut too_long = message(2, &[]);
     too_long[8..12].copy_from_slice(&u32::MAX.to_ne_bytes());
     let mut other_version = message(1, &[]);
     other_version[4] = 2;
-    for nonsense in [
+    for malformed in [
         too_long,
         other_version,
         message(0, &[]),
@@ -153,7 +153,7 @@ fn what_is_no_message_ends_the_connection() {
         vec![0xff; 64],
     ] {
         let mut socket = UnixStream::connect(server.socket(0)).unwrap();
-        socket.write_all(&nonsense).unwrap();
+        socket.write_all(&malformed).unwrap();
         wait_closed(&socket);
     }
     Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents)
@@ -163,7 +163,7 @@ fn what_is_no_message_ends_the_connection() {
 
 /// A header that is never finished: others are served meanwhile, and the connection ends after a while.
 #[test]
-fn half_a_message_holds_up_nobody() {
+fn half_a_message_delays_no_other_client() {
     let server = Wanted::new()
         .export(Source::Ram(1 << 20), 1)
         .export(Source::Ram(1 << 20), 1)
@@ -201,9 +201,9 @@ fn a_message_may_come_in_pieces() {
     assert_eq!(reply[..4], 1u32.to_ne_bytes());
 }
 
-/// Somebody who asks and asks: those who wait for their requests are served all the same.
+/// A client that sends messages without end delays no requests of other clients.
 #[test]
-fn a_flood_of_messages_holds_up_nobody() {
+fn a_flood_of_messages_delays_no_other_client() {
     let server = Wanted::new()
         .export(Source::Ram(1 << 20), 1)
         .export(Source::Ram(1 << 20), 1)
@@ -234,21 +234,21 @@ fn a_flood_of_messages_holds_up_nobody() {
     }
 }
 
-/// Somebody who asks and does not listen to the answers is cut off before the daemon would have to wait for him.
+/// A client that does not read the replies is disconnected before the daemon would have to wait for it.
 #[test]
-fn a_client_that_does_not_listen_is_cut_off() {
+fn a_client_that_does_not_read_is_disconnected() {
     let server = Wanted::new()
         .export(Source::Ram(1 << 20), 1)
         .export(Source::Ram(1 << 20), 1)
         .start();
     let mut client = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
     client.write(0, 0, &pattern(1, 512)).unwrap();
-    let mut deaf = UnixStream::connect(server.socket(0)).unwrap();
+    let mut unread = UnixStream::connect(server.socket(0)).unwrap();
     let batch = message(1, &[]).repeat(100);
-    let cut_off = (0..10_000).any(|_| deaf.write_all(&batch).is_err());
-    assert!(cut_off);
+    let is_disconnected = (0..10_000).any(|_| unread.write_all(&batch).is_err());
+    assert!(is_disconnected);
     assert_eq!(client.read(0, 0, 512).unwrap(), pattern(1, 512));
-    drop(deaf);
+    drop(unread);
     Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents)
         .write(0, 0, &[1; 512])
         .unwrap();

@@ -1,4 +1,4 @@
-//! A client that writes its rings by hand, and so can write anything.
+//! A client that writes its rings itself, and so can write anything.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -385,7 +385,7 @@ impl Raw {
             let peek = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
             match rustix::net::recv(socket, &mut bytes, peek) {
                 Ok((_, 0)) | Err(rustix::io::Errno::CONNRESET) => return,
-                // An answer that nobody read.
+                // A reply that was not read.
                 Ok(_) => drop(rustix::net::recv(
                     socket,
                     &mut bytes,

@@ -1,7 +1,7 @@
-//! The way from polling to sleeping and back, at random moments: where such servers stall.
+//! Requests at random moments of the transitions between polling and sleeping, where such servers stall.
 //!
 //! Every request may come while the daemon polls, while it goes to sleep, while it sleeps or while it wakes up. One that
-//! takes longer than two seconds has fallen between two looks.
+//! takes longer than two seconds was missed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -12,7 +12,7 @@ fn export(disk: &str, image: &Image, socket: &str) -> String {
     format!("{disk},socket={}", image.socket(socket))
 }
 
-/// What a daemon says that must not serve this disk.
+/// The error of a daemon that must not serve this disk.
 fn refused(disk: &str, image: &Image) -> String {
     complaint(&["--export", &export(disk, image, "refused.sock")])
 }

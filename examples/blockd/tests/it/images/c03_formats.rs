@@ -82,7 +82,7 @@ fn c3_an_encrypted_image_is_refused() {
 }
 
 /// A guest writes the mark of a container to its raw disk: the image is served as long as the daemon lives, and afterwards
-/// only to somebody who says that it is raw.
+/// only with `format=raw`.
 #[test]
 fn c3_a_guest_can_make_its_disk_look_like_a_container() {
     let image = Image::new(1 << 20);

@@ -1,4 +1,4 @@
-//! C5: zeroes are zeroes and discards are no errors, whatever the file system says to the quick way.
+//! C5: zeroes are written and discards succeed even if the file system refuses `fallocate`.
 
 use super::{Image, failing};
 use crate::client::{Client, Indexes, Waits};
@@ -62,7 +62,7 @@ fn c5_discards_can_be_switched_off() {
     client.flush(0).unwrap();
     assert!(image.allocated() >= before, "zeroes keep their place");
     drop(client);
-    // A driver that discards all the same is told that this is not supported.
+    // A driver that discards all the same gets the status "unsupported".
     let mut raw = Raw::ready(daemon.socket());
     raw.put(DATA, &[0u64.to_le_bytes(), 8u64.to_le_bytes()].concat());
     assert_eq!(raw.request(11, 0, &[(DATA, 16)], 0), 2);
