@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::fs::OFlags;
-use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{Client, Indexes, Waits, pattern};
+use crate::client::{Client, pattern};
 use crate::messages::message;
-use crate::process::blockd;
+use crate::process::{blockd, terminate, wait_ready};
 use crate::raw::{DATA, HEADER, NEXT, Raw, STATUS, WRITE};
 
 /// A directory with two exports `a` and `b`, not started yet.
@@ -39,11 +38,7 @@ impl Scene {
     /// Starts it with this as standard error, and waits until it is ready.
     fn start(&self, mut command: Command, log: impl Into<Stdio>) -> Child {
         let mut child = command.stderr(log).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert_eq!(line, "ready\n");
+        wait_ready(&mut child);
         child
     }
 }
@@ -56,14 +51,17 @@ fn garbage(socket: &Path) {
     drop(client.read(&mut [0; 16]));
 }
 
-fn end(child: &mut Child) {
-    kill_process(Pid::from_child(child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+/// Ends it and reads its log.
+fn log_of(child: Child, mut reader: PipeReader) -> String {
+    terminate(child);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text
 }
 
 /// Other clients are served before, between and after whatever is logged, and the daemon ends as it should.
-fn others_are_served(scene: &Scene, mut child: Child, connections: usize) {
-    let mut client = Client::connect(&scene.at("b"), 1, Indexes::With, Waits::ForEvents);
+fn others_are_served(scene: &Scene, child: Child, connections: usize) {
+    let mut client = Client::simple(&scene.at("b"));
     for round in 0..connections {
         garbage(&scene.at("a"));
         let data = pattern(round as u64, 512);
@@ -72,7 +70,7 @@ fn others_are_served(scene: &Scene, mut child: Child, connections: usize) {
     }
     drop(client);
     Raw::ready(&scene.at("a")).read_sector(0);
-    end(&mut child);
+    terminate(child);
     assert!(!scene.at("a").exists() && !scene.at("b").exists());
 }
 
@@ -119,7 +117,7 @@ fn c20_lines_wait_for_a_slow_reader() {
     let (mut reader, log) = full_pipe();
     let mut command = scene.command(&["--poll-max", "1ms", "--policy", "always"]);
     command.env("BLOCKD_LOG", "trace");
-    let mut child = scene.start(command, log);
+    let child = scene.start(command, log);
     for _ in 0..50 {
         garbage(&scene.at("a"));
     }
@@ -128,7 +126,7 @@ fn c20_lines_wait_for_a_slow_reader() {
         reader.read_to_string(&mut text).unwrap();
         text
     });
-    end(&mut child);
+    terminate(child);
     let text = text.join().unwrap();
     assert!(text.contains("message type 99 is unknown"));
 }
@@ -137,14 +135,12 @@ fn c20_lines_wait_for_a_slow_reader() {
 fn c20_what_clients_cause_is_limited() {
     const CONNECTIONS: usize = 1000;
     let scene = Scene::new();
-    let (mut reader, log) = std::io::pipe().unwrap();
-    let mut child = scene.start(scene.command(&[]), log);
+    let (reader, log) = std::io::pipe().unwrap();
+    let child = scene.start(scene.command(&[]), log);
     for _ in 0..CONNECTIONS {
         garbage(&scene.at("a"));
     }
-    end(&mut child);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    let text = log_of(child, reader);
     let logged = text
         .lines()
         .filter(|line| line.contains("the connection ends"))
@@ -173,8 +169,8 @@ fn c20_requests_that_end_with_an_error_are_limited() {
     const RESETS: usize = 200;
     const REQUESTS: u16 = 9;
     let scene = Scene::new();
-    let (mut reader, log) = std::io::pipe().unwrap();
-    let mut child = scene.start(scene.command(&[]), log);
+    let (reader, log) = std::io::pipe().unwrap();
+    let child = scene.start(scene.command(&[]), log);
     let mut raw = Raw::ready(&scene.at("a"));
     for reset in 0..RESETS {
         if reset % 2 == 0 {
@@ -194,9 +190,7 @@ fn c20_requests_that_end_with_an_error_are_limited() {
         }
     }
     drop(raw);
-    end(&mut child);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    let text = log_of(child, reader);
     let logged = text
         .lines()
         .filter(|line| line.contains("a request ends with an error"))
@@ -212,14 +206,12 @@ fn c20_requests_that_end_with_an_error_are_limited() {
 #[test]
 fn c31_a_level_that_is_misspelt_keeps_the_warnings() {
     let scene = Scene::new();
-    let (mut reader, log) = std::io::pipe().unwrap();
+    let (reader, log) = std::io::pipe().unwrap();
     let mut command = scene.command(&[]);
     command.env("BLOCKD_LOG", "inof");
-    let mut child = scene.start(command, log);
+    let child = scene.start(command, log);
     garbage(&scene.at("a"));
-    end(&mut child);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    let text = log_of(child, reader);
     assert!(text.contains("BLOCKD_LOG=inof is not understood"), "{text}");
     assert!(text.contains("use error, warn, info"), "{text}");
     assert!(text.contains("the connection ends"), "{text}");
@@ -231,9 +223,9 @@ fn c32_a_log_in_a_file_is_plain() {
     let path = scene.at("log");
     let mut command = scene.command(&[]);
     command.env("BLOCKD_LOG", "info").env("TERM", "xterm-256color");
-    let mut child = scene.start(command, File::create(&path).unwrap());
+    let child = scene.start(command, File::create(&path).unwrap());
     garbage(&scene.at("a"));
-    end(&mut child);
+    terminate(child);
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(
         text.contains("a client has connected") && text.contains("the connection ends"),
@@ -257,11 +249,11 @@ fn on_a_terminal(no_color: &str) -> String {
         .env("BLOCKD_LOG", "info")
         .env("TERM", "xterm")
         .env("NO_COLOR", no_color);
-    let mut child = scene.start(command, OpenOptions::new().write(true).open(name).unwrap());
+    let child = scene.start(command, OpenOptions::new().write(true).open(name).unwrap());
     garbage(&scene.at("a"));
     let mut line = String::new();
     BufReader::new(terminal).read_line(&mut line).unwrap();
-    end(&mut child);
+    terminate(child);
     line
 }
 
@@ -282,14 +274,12 @@ fn c32_a_terminal_has_colours_unless_no_color_says_no() {
 #[test]
 fn c32_lines_of_json_for_programs() {
     let scene = Scene::new();
-    let (mut reader, log) = std::io::pipe().unwrap();
+    let (reader, log) = std::io::pipe().unwrap();
     let mut command = scene.command(&["--log-format", "json", "--policy", "always"]);
     command.env("BLOCKD_LOG", "inof");
-    let mut child = scene.start(command, log);
+    let child = scene.start(command, log);
     garbage(&scene.at("a"));
-    end(&mut child);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    let text = log_of(child, reader);
     let messages: Vec<String> = text
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
@@ -326,10 +316,10 @@ fn c1_standard_output_that_takes_nothing_ends_the_start() {
 fn c1_a_start_that_waits_for_its_output_can_be_ended() {
     let scene = Scene::new();
     let (_reader, out) = full_pipe();
-    let mut child = scene.command(&[]).stdout(out).spawn().unwrap();
+    let child = scene.command(&[]).stdout(out).spawn().unwrap();
     while !scene.at("b").exists() {
         std::thread::yield_now();
     }
-    end(&mut child);
+    terminate(child);
     assert!(!scene.at("a").exists() && !scene.at("b").exists());
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
-use crate::client::{Client, Indexes, Waits};
+use crate::client::Client;
 use crate::daemon::Daemon;
 use crate::messages::message;
 use crate::raw::Raw;
@@ -35,7 +35,7 @@ fn case_09_a_thousand_clients_leave_nothing_behind() {
             raw.offer(99);
         }
         _ => {
-            let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+            let mut client = Client::simple(daemon.socket());
             client.read(0, 0, 4096).unwrap();
         }
     };

@@ -69,6 +69,11 @@ pub(crate) fn shared(len: usize) -> (File, MmapRegion) {
 }
 
 impl Client {
+    /// With one queue and event indexes; waits for calls.
+    pub(crate) fn simple(socket: &Path) -> Self {
+        Self::connect(socket, 1, Indexes::With, Waits::ForEvents)
+    }
+
     pub(crate) fn connect(socket: &Path, queues: usize, indexes: Indexes, waits: Waits) -> Self {
         let mut features = VirtioFeatureFlags::VERSION_1.bits() | VirtioBlkFeatureFlags::all().bits();
         if indexes == Indexes::With {

@@ -1,6 +1,6 @@
 //! A daemon as a process of its own, so that its descriptors, memory and CPU time can be counted.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{Client, Indexes, Waits, pattern};
+use crate::client::{Client, pattern};
+use crate::process::wait_ready;
 
 /// The time limit of every wait.
 const LONG: Duration = Duration::from_secs(10);
@@ -61,11 +62,7 @@ impl Daemon {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert_eq!(line, "ready\n");
+        wait_ready(&mut child);
         let mut log = child.stderr.take().unwrap();
         // Read all the time, so that no line is lost.
         let log = std::thread::spawn(move || {
@@ -125,7 +122,7 @@ impl Daemon {
     /// What it holds with no client, once it has made all it makes only once: a loop that has waited for long enough has
     /// another way to wait.
     pub(crate) fn settled(&self) -> Holds {
-        let mut client = Client::connect(&self.socket, 1, Indexes::With, Waits::ForEvents);
+        let mut client = Client::simple(&self.socket);
         let deadline = Instant::now() + LONG;
         // Only waits count: a loop that is asked while it polls does not wait.
         while self.holds().epoll_sets == 0 {
@@ -159,7 +156,7 @@ impl Daemon {
 
     /// Checks that an honest client is served.
     pub(crate) fn serves(&self) {
-        let mut client = Client::connect(&self.socket, 1, Indexes::With, Waits::ForEvents);
+        let mut client = Client::simple(&self.socket);
         let data = pattern(fastrand::u64(..), 512);
         client.write(0, 512 * 100, &data).unwrap();
         assert_eq!(client.read(0, 512 * 100, 512).unwrap(), data);

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-use crate::client::{Client, Indexes, Waits};
+use crate::client::Client;
 use crate::daemon::Daemon;
 use crate::seed;
 
@@ -44,7 +44,7 @@ fn data(block: u64, write: u64) -> Vec<u8> {
 fn the_client_that_is_killed() {
     let Ok(socket) = std::env::var(SOCKET) else { return };
     let mut random = fastrand::Rng::with_seed(std::env::var(SEED).unwrap().parse().unwrap());
-    let mut client = Client::connect(socket.as_ref(), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(socket.as_ref());
     let mut report = std::io::stderr();
     let mut write = u64::from(random.u32(..)) << 16;
     loop {
@@ -198,7 +198,7 @@ fn case_15_a_client_killed_under_writes() {
             expected.hear(&line.unwrap());
         }
         // Once the next client is served, the daemon has finished with this one.
-        let mut next = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+        let mut next = Client::simple(daemon.socket());
         next.read(0, 0, SECTOR).unwrap();
         acknowledged += expected.0.values().filter(|block| block.done > 0).count();
         under_way += expected.0.values().map(|block| block.begun.len()).sum::<usize>();

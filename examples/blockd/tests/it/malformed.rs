@@ -2,9 +2,9 @@
 
 use blockd::Source;
 
-use crate::client::{Client, Indexes, Waits, pattern};
+use crate::client::pattern;
 use crate::raw::{DATA, GUEST, HEADER, INDIRECT, NEXT, Raw, STATUS, TABLE, WRITE};
-use crate::server::{Server, Wanted};
+use crate::server::{Bystander, Server, Wanted};
 
 const IOERR: u8 = 1;
 const UNSUPP: u8 = 2;
@@ -13,17 +13,12 @@ const DISK: u64 = 1 << 20;
 /// A daemon with the export to be attacked, and another whose client must still be served.
 struct Scene {
     server: Server,
-    bystander: Client,
+    bystander: Bystander,
 }
 
 impl Scene {
     fn new() -> Self {
-        let server = Wanted::new()
-            .export(Source::Ram(DISK), 1)
-            .export(Source::Ram(DISK), 1)
-            .start();
-        let mut bystander = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
-        bystander.write(0, 0, &pattern(1, 512)).unwrap();
+        let (server, bystander) = Server::with_bystander();
         Self { server, bystander }
     }
 
@@ -33,7 +28,7 @@ impl Scene {
 
     /// The bystander is served, and so is the next client of the attacked export.
     fn all_is_well(&mut self) {
-        assert_eq!(self.bystander.read(0, 0, 512).unwrap(), pattern(1, 512));
+        self.bystander.is_served();
         let mut next = self.attacker();
         assert_eq!(next.read_sector(0), [0; 512], "the disk has changed");
     }
@@ -239,8 +234,7 @@ fn random_rings_harm_no_other_client() {
         .export(Source::Null(DISK), 1)
         .export(Source::Ram(DISK), 1)
         .start();
-    let mut bystander = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
-    bystander.write(0, 0, &pattern(1, 512)).unwrap();
+    let mut bystander = Bystander::new(&server.socket(1));
     for _ in 0..300 {
         let mut raw = Raw::ready(&server.socket(0));
         for _ in 0..10 {
@@ -250,7 +244,7 @@ fn random_rings_harm_no_other_client() {
                 raw.set_available(random.u16(..));
             }
         }
-        assert_eq!(bystander.read(0, 0, 512).unwrap(), pattern(1, 512));
+        bystander.is_served();
     }
 }
 

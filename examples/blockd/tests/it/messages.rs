@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use rustix::event::EventfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use crate::client::{Client, Indexes, Waits, shared};
+use crate::client::{Client, shared};
 use crate::daemon::Daemon;
 use crate::seed;
 
@@ -243,7 +243,7 @@ fn c20_too_many_descriptors_delay_no_other_client() {
     let exports = ["a", "b"].map(|name| format!("ram=1M,socket={}", at(name).display()));
     let mut child = crate::process::ready(&["--export", &exports[0], "--export", &exports[1]]);
     let material = Material::new();
-    let mut client = Client::connect(&at("b"), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(&at("b"));
     for (whole, count) in [
         (message(3, &[]), 33),
         (message(3, &[]), 253),

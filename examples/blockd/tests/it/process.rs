@@ -13,24 +13,36 @@ pub(crate) fn blockd(args: &[&str]) -> Command {
     command
 }
 
-/// Starts it and waits for the line `ready`.
-pub(crate) fn ready(args: &[&str]) -> Child {
-    let mut child = blockd(args).spawn().unwrap();
+/// The first line of its standard output; empty if there is none.
+pub(crate) fn first_line(child: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap())
         .read_line(&mut line)
         .unwrap();
-    assert_eq!(line, "ready\n");
+    line
+}
+
+pub(crate) fn wait_ready(child: &mut Child) {
+    assert_eq!(first_line(child), "ready\n");
+}
+
+/// Ends it with SIGTERM, and checks its status.
+pub(crate) fn terminate(mut child: Child) {
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Starts it and waits for the line `ready`.
+pub(crate) fn ready(args: &[&str]) -> Child {
+    let mut child = blockd(args).spawn().unwrap();
+    wait_ready(&mut child);
     child
 }
 
 /// Starts it with arguments that it must refuse. Returns its standard error.
 pub(crate) fn complaint(args: &[&str]) -> String {
     let mut child = blockd(args).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    let line = first_line(&mut child);
     if !line.is_empty() {
         // It would run for ever.
         child.kill().unwrap();
@@ -79,10 +91,9 @@ fn a_killed_daemon_leaves_a_socket_that_is_no_obstacle() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(socket.exists());
-    let mut child = ready(&["--export", &export]);
+    let child = ready(&["--export", &export]);
     assert!(complaint(&["--export", &export]).contains("already"));
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    terminate(child);
 }
 
 #[test]

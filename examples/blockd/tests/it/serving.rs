@@ -171,7 +171,7 @@ fn exports_do_not_mix() {
         wanted = wanted.export(Source::Ram(1 << 20), 1);
     }
     let server = wanted.start();
-    let connect = |export| Client::connect(&server.socket(export), 1, Indexes::With, Waits::ForEvents);
+    let connect = |export| Client::simple(&server.socket(export));
     let mut clients: Vec<Client> = (0..5).map(connect).collect();
     for (seed, client) in clients.iter_mut().enumerate() {
         client.write(0, 0, &pattern(seed as u64, 4096)).unwrap();
