@@ -83,7 +83,7 @@ pub struct Args {
 
     /// The system facility that waits for descriptors
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
-    pub backend: Waiter,
+    pub backend: EventBackend,
 
     /// The format of log lines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
@@ -101,7 +101,7 @@ A guest of QEMU uses an export like this:
 
 /// A system facility that waits for descriptors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Waiter {
+pub enum EventBackend {
     /// ppoll for few descriptors, epoll for many
     #[default]
     Auto,
@@ -175,7 +175,10 @@ mod tests {
             (args.exports.len(), args.poll_max),
             (2, Duration::from_micros(32))
         );
-        assert_eq!((args.policy.as_str(), args.backend), ("learned", Waiter::Auto));
+        assert_eq!(
+            (args.policy.as_str(), args.backend),
+            ("learned", EventBackend::Auto)
+        );
         assert!(Args::try_parse_from(["blockd"]).is_err());
     }
 }

@@ -238,7 +238,7 @@ pub(crate) fn full_fence() {
     fence(Ordering::SeqCst);
 }
 
-/// The number of entries, if a queue may have so many.
+/// Checks the number of entries of a queue.
 pub(crate) fn check_size(size: u32) -> Result<u16, RingError> {
     u16::try_from(size)
         .ok()

@@ -18,7 +18,7 @@ use rustix::process::{Resource, Rlimit};
 
 use crate::acceptor::Acceptor;
 use crate::advice;
-use crate::cli::{Args, Waiter};
+use crate::cli::{Args, EventBackend};
 use crate::descriptor_chain::DescriptorChain;
 use crate::disk::{Disk, Source};
 use crate::export::Export;
@@ -60,23 +60,9 @@ impl Server {
         for warning in advice::warnings(args) {
             tracing::warn!("{warning}");
         }
-        let params = poll_params(args)?;
-        let mut builder = Context::builder().poll_params(params);
-        if !args.poll_max.is_zero() {
-            builder = builder.policy(policy(args, params)?);
-        }
-        match args.backend {
-            Waiter::Auto => {}
-            Waiter::Ppoll => builder = builder.backend(Box::new(Ppoll::new())),
-            Waiter::Epoll => {
-                let epoll = Epoll::new().context("cannot make an epoll instance; try --backend ppoll")?;
-                builder = builder.backend(Box::new(epoll));
-            }
-        }
-        let context = builder.build().context("cannot make an event loop")?;
         let chain = Rc::new(RefCell::new(DescriptorChain::default()));
         let mut server = Self {
-            context,
+            context: context(args)?,
             acceptors: Vec::new(),
             stop: Arc::default(),
         };
@@ -138,6 +124,24 @@ pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     let server = Server::new(args)?;
     ready(server.stopper());
     server.run().context("the event loop cannot wait any longer")
+}
+
+/// An event loop with the backend and the polling policy of the command line.
+fn context(args: &Args) -> anyhow::Result<Context> {
+    let params = poll_params(args)?;
+    let mut builder = Context::builder().poll_params(params);
+    if !args.poll_max.is_zero() {
+        builder = builder.policy(policy(args, params)?);
+    }
+    match args.backend {
+        EventBackend::Auto => {}
+        EventBackend::Ppoll => builder = builder.backend(Box::new(Ppoll::new())),
+        EventBackend::Epoll => {
+            let epoll = Epoll::new().context("cannot make an epoll instance; try --backend ppoll")?;
+            builder = builder.backend(Box::new(epoll));
+        }
+    }
+    builder.build().context("cannot make an event loop")
 }
 
 /// The polling parameters of the command line, with the measured cost of a sleep.

@@ -15,7 +15,7 @@ struct Driver {
     memory: Memory,
 }
 
-/// What came of a request: its status, what was written to its buffer, and how much the device says it was.
+/// The outcome of a request: its status, the contents of its buffer, and the number of bytes that the device reports.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     status: u8,
@@ -301,7 +301,7 @@ fn an_unmapped_buffer_is_an_error() {
     ));
 }
 
-/// Between two steps of a long request the driver changes everything it can: each step is judged by what is there then.
+/// Between two steps of a long request the driver changes everything it can: each step uses and checks the present state.
 #[test]
 fn c13_a_request_may_change_between_its_steps() {
     const LONG: u32 = 3 * STEP as u32;

@@ -1,7 +1,7 @@
 //! A real driver (libblkio's) and shared memory for its buffers.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -266,6 +266,13 @@ pub(crate) fn readable(fd: &impl AsFd, within: Duration) -> bool {
             Err(error) => panic!("poll: {error}"),
         }
     }
+}
+
+/// Whether an eventfd has a value before the time is over.
+pub(crate) fn is_signalled(eventfd: &vmm_sys_util::eventfd::EventFd, within: Duration) -> bool {
+    // SAFETY: the eventfd is borrowed for as long as this is.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) };
+    readable(&borrowed, within)
 }
 
 /// Bytes that depend on their position.

@@ -10,7 +10,7 @@ use vhost::vhost_user::VhostUserFrontend;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::client::{Client, pattern, readable};
+use crate::client::{Client, is_signalled, pattern, readable};
 use crate::messages::message;
 use crate::raw::Raw;
 use crate::server::Server;
@@ -89,12 +89,12 @@ fn another_call_descriptor_takes_over() {
     let server = Server::simple();
     let mut raw = Raw::ready(&server.socket(0));
     raw.read_sector(0);
-    assert!(readable(&Borrowed(&raw.call), Duration::from_secs(10)));
+    assert!(is_signalled(&raw.call, Duration::from_secs(10)));
     let other = EventFd::new(EFD_NONBLOCK).unwrap();
     raw.frontend.set_vring_call(0, &other).unwrap();
     let _ = other.read();
     raw.read_sector(0);
-    assert!(readable(&Borrowed(&other), Duration::from_secs(10)));
+    assert!(is_signalled(&other, Duration::from_secs(10)));
 }
 
 #[test]
@@ -230,17 +230,6 @@ fn a_client_that_does_not_read_is_disconnected() {
     bystander.is_served();
     drop(unread);
     Client::simple(&server.socket(0)).write(0, 0, &[1; 512]).unwrap();
-}
-
-/// An eventfd of the field's crates, to wait for.
-struct Borrowed<'a>(&'a EventFd);
-
-impl std::os::fd::AsFd for Borrowed<'_> {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        use std::os::fd::AsRawFd;
-        // SAFETY: the eventfd is borrowed for as long as this is.
-        unsafe { std::os::fd::BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
-    }
 }
 
 /// A message with an answer: when that is here, everything before has been handled, and the loop went round.

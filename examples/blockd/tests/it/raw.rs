@@ -13,7 +13,7 @@ use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::client::{readable, shared};
+use crate::client::{is_signalled, readable, shared};
 
 pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
@@ -273,9 +273,7 @@ impl Raw {
 
     /// Waits for a call and takes it.
     pub(crate) fn wait_called(&self) {
-        // SAFETY: the eventfd is borrowed for as long as this is.
-        let call = unsafe { BorrowedFd::borrow_raw(self.call.as_raw_fd()) };
-        assert!(readable(&call, Duration::from_secs(10)), "no call");
+        assert!(is_signalled(&self.call, Duration::from_secs(10)), "no call");
         self.call.read().unwrap();
     }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use blockd::{Args, Export, LogFormat, Source, Stopper, Waiter};
+use blockd::{Args, EventBackend, Export, LogFormat, Source, Stopper};
 
 use crate::client::{Client, pattern};
 
@@ -37,7 +37,7 @@ pub(crate) struct Wanted {
     exports: Vec<Export>,
     poll_max: Duration,
     policy: &'static str,
-    backend: Waiter,
+    backend: EventBackend,
     directory: tempfile::TempDir,
 }
 
@@ -48,7 +48,7 @@ impl Wanted {
             exports: Vec::new(),
             poll_max: Duration::ZERO,
             policy: "learned",
-            backend: Waiter::Auto,
+            backend: EventBackend::Auto,
             directory,
         }
     }
@@ -77,7 +77,7 @@ impl Wanted {
         self
     }
 
-    pub(crate) fn backend(mut self, backend: Waiter) -> Self {
+    pub(crate) fn backend(mut self, backend: EventBackend) -> Self {
         self.backend = backend;
         self
     }
