@@ -128,7 +128,7 @@ impl Clearing {
     }
 
     /// The number of bytes of which the next step writes zeroes: with `quick`, at most up to the first whole unit.
-    pub(super) fn to_write(&self, quick: bool) -> u64 {
+    pub(super) fn write_len(&self, quick: bool) -> u64 {
         let most = self.len.min(STEP);
         match self.middle() {
             Some(stretch) if quick && stretch.from > self.at => most.min(stretch.from - self.at),
@@ -165,7 +165,7 @@ mod tests {
                         assert!(cleared.cost <= STEP);
                         cleared.bytes
                     }
-                    _ => step.to_write(true),
+                    _ => step.write_len(true),
                 };
                 assert!(count > 0, "no progress at {next} of {at} + {len}");
                 next += count;

@@ -204,7 +204,7 @@ impl Image {
         {
             return Ok(stretch.cleared(at));
         }
-        Cleared::by_writing(at, step.to_write(true), |at, zeroes| {
+        Cleared::by_writing(at, step.write_len(true), |at, zeroes| {
             self.file.write_all_at(zeroes, at)
         })
     }

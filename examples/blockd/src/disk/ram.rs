@@ -69,7 +69,7 @@ impl Ram {
         {
             return Ok(stretch.cleared(at));
         }
-        Cleared::by_writing(at, step.to_write(unmap), |at, zeroes| {
+        Cleared::by_writing(at, step.write_len(unmap), |at, zeroes| {
             let there = self
                 .map
                 .get_slice(at as usize, zeroes.len())
