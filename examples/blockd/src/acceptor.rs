@@ -1,6 +1,6 @@
 //! An export's socket: one client at a time, and the next when it has gone.
 //!
-//! A client that connects while another is served waits in the socket's queue, and the log says so.
+//! A client that connects while another one is served waits in the socket's backlog, with a line in the log.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,45 +14,45 @@ use anyhow::Context as _;
 use rustix::io::Errno;
 
 use crate::backend::Backend;
-use crate::chain::Chain;
+use crate::connection::Connection;
+use crate::descriptor_chain::DescriptorChain;
 use crate::limit::{Kind, LineLimit};
-use crate::link::Link;
 use crate::request::Device;
 use crate::session::Session;
 use crate::socket::Listener;
 
-/// After a failure to accept, such as too many open files, the next attempt comes so much later.
-const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// The time from a failure to accept, such as too many open files, to the next attempt.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// What is exported, and to whom.
+/// An export that accepts clients.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     me: Weak<Self>,
     limit: Rc<LineLimit>,
     device: Rc<Device>,
     queues: u16,
-    chain: Rc<RefCell<Chain>>,
+    chain: Rc<RefCell<DescriptorChain>>,
     listener: Listener,
     registration: RefCell<Option<Registration>>,
     session: RefCell<Option<Rc<Session>>>,
-    try_again: RefCell<Option<Timer>>,
+    retry: RefCell<Option<Timer>>,
 }
 
 impl Acceptor {
-    /// Accepts clients at `socket` from now on. Log lines call the export `name`.
+    /// Accepts clients at `socket` from now on. `name` is the export's name in log lines.
     pub(crate) fn listen(
         cx: &Context,
         (name, socket): (&str, &Path),
         device: Device,
         queues: u16,
-        chain: Rc<RefCell<Chain>>,
+        chain: Rc<RefCell<DescriptorChain>>,
     ) -> anyhow::Result<Rc<Self>> {
         let listener = Listener::bind(socket)?;
         let acceptor = Rc::new_cyclic(|me: &Weak<Self>| {
-            let later = me.clone();
-            let try_again = cx
+            let for_timer = me.clone();
+            let retry = cx
                 .timer(ClockId::Monotonic, move |_, _| {
-                    if let Some(acceptor) = later.upgrade() {
+                    if let Some(acceptor) = for_timer.upgrade() {
                         acceptor.listen_again();
                     }
                 })
@@ -66,7 +66,7 @@ impl Acceptor {
                 listener,
                 registration: RefCell::default(),
                 session: RefCell::default(),
-                try_again: RefCell::new(Some(try_again)),
+                retry: RefCell::new(Some(retry)),
             }
         });
         let registration = cx
@@ -77,17 +77,17 @@ impl Acceptor {
         Ok(acceptor)
     }
 
-    /// Sends the client away, and accepts no other.
+    /// Ends the client's session, and accepts no more clients.
     pub(crate) fn close(&self) {
         if let Some(session) = self.session.take() {
             session.close();
         }
-        let (registration, timer) = (self.registration.take(), self.try_again.take());
+        let (registration, timer) = (self.registration.take(), self.retry.take());
         drop((registration, timer));
     }
 
-    /// The session is over: the next client may come.
-    pub(crate) fn client_is_gone(&self) {
+    /// Accepts the next client: the session has ended.
+    pub(crate) fn session_has_ended(&self) {
         let session = self.session.take();
         drop(session);
         self.listen_again();
@@ -103,7 +103,7 @@ impl Acceptor {
         if let Some(registration) = &*self.registration.borrow()
             && let Err(error) = registration.set_interest(interest)
         {
-            tracing::error!(export = self.limit.export(), %error, "this export will not see another client");
+            tracing::error!(export = self.limit.export(), %error, "this export accepts no more clients; restart the daemon");
         }
     }
 
@@ -112,7 +112,7 @@ impl Acceptor {
             return Ok(());
         };
         if let Some(session) = &*self.session.borrow() {
-            self.let_wait(session);
+            self.leave_waiting(session);
             return Ok(());
         }
         let socket = match self.listener.socket().accept() {
@@ -121,24 +121,25 @@ impl Acceptor {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(()),
             Err(error) => return Err(error),
         };
-        let link = Rc::new(Link::new(self.limit.clone(), socket.try_clone()?));
+        let connection = Rc::new(Connection::new(self.limit.clone(), socket.try_clone()?));
         let backend = Backend::new(
             cx.downgrade(),
             self.device.clone(),
             self.chain.clone(),
-            link.clone(),
+            connection.clone(),
             self.queues,
         );
-        let session = Session::start(cx, &me, socket, backend, link)?;
-        self.limit.log(Kind::Clients, format_args!("a client has come"));
+        let session = Session::start(cx, &me, socket, backend, connection)?;
+        self.limit
+            .log(Kind::Clients, format_args!("a client has connected"));
         self.session.replace(Some(session));
         Ok(())
     }
 
-    /// Leaves a client in the socket's queue until the present one has gone.
-    fn let_wait(&self, session: &Session) {
+    /// Leaves a client in the socket's backlog until the present session has ended.
+    fn leave_waiting(&self, session: &Session) {
         self.set_interest(Interest::NONE);
-        // A client that comes back is often here before the end of its former connection is handled.
+        // A client that reconnects often arrives before the end of its former connection is handled.
         if !session.has_ended() {
             let line = format_args!(
                 "another client waits: a socket serves one client at a time; end the one that is connected, or give \
@@ -164,17 +165,16 @@ impl Handler for Acceptor {
                 }
                 _ => "",
             };
-            let line =
-                format_args!("cannot accept a client, tries again every {TRY_AGAIN:?}: {error}{remedy}");
+            let line = format_args!("cannot accept a client, retries every {RETRY_AFTER:?}: {error}{remedy}");
             self.limit.log(Kind::NotAccepted, line);
             self.set_interest(Interest::NONE);
-            if let Some(timer) = &*self.try_again.borrow() {
-                timer.arm_after(TRY_AGAIN);
+            if let Some(timer) = &*self.retry.borrow() {
+                timer.arm_after(RETRY_AFTER);
             }
         }
     }
 
     fn broken(&self, _: &Context, error: io::Error) {
-        tracing::error!(export = self.limit.export(), %error, "this export will not see another client");
+        tracing::error!(export = self.limit.export(), %error, "this export accepts no more clients; restart the daemon");
     }
 }

@@ -1,13 +1,14 @@
-//! What may be asked for and is most likely a mistake: one warning each before the daemon is ready.
+//! Warnings about options that are valid and most likely a mistake, logged before the daemon is ready.
 
 use std::fs;
 
 use aio_context::{Policy, PollParams, PollPolicy as _};
 
-use crate::cli::{Args, Export, MOST_QUEUES};
+use crate::cli::Args;
 use crate::disk::Source;
+use crate::export::{Export, MOST_QUEUES};
 
-/// All warnings.
+/// All warnings about the command line.
 pub(crate) fn warnings(args: &Args) -> Vec<String> {
     let mut warnings = Vec::new();
     if args.poll_max.is_zero() {
@@ -19,12 +20,12 @@ pub(crate) fn warnings(args: &Args) -> Vec<String> {
     warnings
 }
 
-/// How many queues of an export are used if all clients use as many as they usually do.
+/// The number of queues that a client of this export probably uses.
 pub(crate) fn likely_queues(export: &Export) -> u16 {
     if export.queues < MOST_QUEUES {
         return export.queues;
     }
-    // A guest uses one for each of its processors.
+    // A guest uses one queue for each of its processors.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     u16::try_from(processors).unwrap_or(MOST_QUEUES).min(MOST_QUEUES)
 }
@@ -42,7 +43,7 @@ fn without_polling(args: &Args) -> Option<String> {
     ];
     let ignored = names(given)?;
     Some(format!(
-        "{ignored}: no effect without polling; add --poll-max 32us, say, or leave it out"
+        "{ignored}: no effect without polling; add --poll-max 32us, for example, or remove the option"
     ))
 }
 
@@ -58,7 +59,7 @@ fn ignored_by_policy(args: &Args) -> Option<String> {
         ("--poll-weight", args.poll_weight != 0 && uses.weight.is_none()),
     ])?;
     Some(format!(
-        "{ignored}: no effect with --policy {}; name another policy, or leave it out",
+        "{ignored}: no effect with --policy {}; choose another policy, or remove the option",
         args.policy
     ))
 }
@@ -79,7 +80,7 @@ fn too_much_memory(args: &Args, limit: Option<u64>) -> Option<String> {
     let wanted = ram.fold(0, u64::saturating_add);
     let limit = limit.filter(|limit| wanted > *limit)?;
     Some(format!(
-        "disks in memory can grow to {}, and there are {}: the system would end this process when they are used up; \
+        "RAM disks can grow to {}, and the memory limit is {}: the system kills this process when it exceeds the limit; \
          make the disks smaller, or use image files",
         gib(wanted),
         gib(limit)
@@ -90,7 +91,7 @@ fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
-/// How much memory the process can have: that of the machine, or of its control group.
+/// The memory that the process can have: that of the machine, or the limit of its control group.
 fn memory_limit() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;

@@ -1,7 +1,7 @@
-//! The device as the vhost-user protocol sees it: features, memory, and the messages about queues.
+//! The back-end of the vhost-user protocol: features, memory, and the messages about queues.
 //!
-//! Every message comes from the session, one after the other, on the loop's thread. What a message does to a queue is
-//! written in [`crate::queue`].
+//! The session passes one message at a time, on the loop's thread. [`crate::queue`] defines the effect of a message on a
+//! queue.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -17,16 +17,16 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures};
 
-use crate::chain::Chain;
+use crate::connection::Connection;
+use crate::descriptor_chain::DescriptorChain;
 use crate::features::{config_space, offered, protocol};
 use crate::limit::Kind;
-use crate::link::Link;
 use crate::memory::{MOST_REGIONS, Memory, Place};
 use crate::queue::{Message, Queue, Shared};
 use crate::request::Device;
 use crate::ring::{RingAddresses, check_size};
 
-/// One connection's device.
+/// The back-end of one connection.
 #[derive(Debug)]
 pub(crate) struct Backend {
     offered: u64,
@@ -38,8 +38,8 @@ impl Backend {
     pub(crate) fn new(
         context: WeakContext,
         device: Rc<Device>,
-        chain: Rc<RefCell<Chain>>,
-        link: Rc<Link>,
+        chain: Rc<RefCell<DescriptorChain>>,
+        connection: Rc<Connection>,
         queues: u16,
     ) -> Self {
         let queues = std::iter::repeat_with(Queue::default).take(queues.into());
@@ -50,14 +50,14 @@ impl Backend {
                 context,
                 device,
                 chain,
-                link,
+                connection,
                 accepted: Cell::new(0),
                 memory: RefCell::default(),
             },
         }
     }
 
-    /// Stops all queues and forgets everything: the connection is over.
+    /// Stops all queues and resets the state to that of a new connection.
     pub(crate) fn reset(&self) {
         for queue in &mut *self.queues.borrow_mut() {
             queue.suspend();
@@ -67,8 +67,8 @@ impl Backend {
         self.shared.accepted.set(0);
     }
 
-    /// Tells a queue what the client wants of it; returns where the queue stands.
-    fn tell(&self, index: impl Into<u32>, message: Message) -> Result<u16> {
+    /// Passes a message to a queue. Returns the position of the queue.
+    fn send(&self, index: impl Into<u32>, message: Message) -> Result<u16> {
         let index = index.into() as usize;
         let mut queues = self.queues.borrow_mut();
         let count = queues.len();
@@ -77,7 +77,7 @@ impl Backend {
         Ok(queue.position())
     }
 
-    /// Changes something that all queues depend on, while none is serving.
+    /// Changes something that all queues depend on. Serving queues are suspended meanwhile.
     fn change(&self, change: impl FnOnce(&Shared)) {
         let mut queues = self.queues.borrow_mut();
         for queue in &mut *queues {
@@ -87,23 +87,23 @@ impl Backend {
         for (index, queue) in queues.iter_mut().enumerate() {
             if let Err(error) = queue.resume(index, &self.shared) {
                 let line = format_args!("queue {index} has stopped: {error}");
-                self.shared.link.log(Kind::Queues, line);
+                self.shared.connection.log(Kind::Queues, line);
             }
         }
     }
 
-    fn move_to(&self, memory: Memory) {
+    fn replace_memory(&self, memory: Memory) {
         self.change(|shared| drop(shared.memory.replace(Rc::new(memory))));
     }
 }
 
 fn no_queue(index: usize, count: usize) -> Error {
     Error::ReqHandlerError(io::Error::other(format!(
-        "there is no queue {index}; the export has {count}, and queues=N offers more"
+        "there is no queue {index}; the export has {count} queues, and queues=N of --export sets their number"
     )))
 }
 
-/// An error of ours as an error of the protocol.
+/// Wraps an error in the protocol's error.
 fn refuse(why: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::ReqHandlerError(io::Error::other(why))
 }
@@ -112,21 +112,18 @@ fn refuse_because(why: &'static str) -> Error {
     Error::ReqHandlerError(io::Error::other(why))
 }
 
-/// The descriptor, if it is an eventfd as far as one can see. Anything else could make the loop wait for the client.
+/// A client's eventfd, made non-blocking: a read from an empty one or a write to a full one must not block the loop.
+///
+/// # Errors
+/// If the descriptor is anything else. If /proc does not tell what it is, it is taken as it is.
 fn eventfd(file: File) -> Result<File> {
     use std::os::fd::AsRawFd;
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    match link {
-        Ok(target) if target.as_os_str() != "anon_inode:[eventfd]" => Err(refuse_because(
+    let target = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    if target.is_ok_and(|target| target.as_os_str() != "anon_inode:[eventfd]") {
+        return Err(refuse_because(
             "a descriptor for kick, call or error must be an eventfd",
-        )),
-        _ => Ok(file),
+        ));
     }
-}
-
-/// An eventfd that is never waited for, neither when it is empty nor when it is full.
-fn bell(file: File) -> Result<File> {
-    let file = eventfd(file)?;
     let flags = rustix::fs::fcntl_getfl(&file).map_err(refuse)?;
     rustix::fs::fcntl_setfl(&file, flags | OFlags::NONBLOCK).map_err(refuse)?;
     Ok(file)
@@ -146,7 +143,7 @@ impl VhostUserBackendReqHandler for Backend {
         Ok(())
     }
 
-    /// Deprecated. The specification recommends to disable all rings, and to forget nothing.
+    /// Deprecated. The specification recommends to disable all rings and to keep all other state.
     fn reset_owner(&self) -> Result<()> {
         for (index, queue) in self.queues.borrow_mut().iter_mut().enumerate() {
             queue
@@ -184,13 +181,13 @@ impl VhostUserBackendReqHandler for Backend {
         for (region, file) in regions.iter().zip(files) {
             memory = memory.with(place(region), file).map_err(refuse)?;
         }
-        self.move_to(memory);
+        self.replace_memory(memory);
         Ok(None)
     }
 
     fn set_vring_num(&self, index: u32, num: u32) -> Result<()> {
         check_size(num).map_err(refuse)?;
-        self.tell(index, Message::Size(num)).map(drop)
+        self.send(index, Message::Size(num)).map(drop)
     }
 
     fn set_vring_addr(
@@ -207,33 +204,33 @@ impl VhostUserBackendReqHandler for Backend {
             available,
             used,
         };
-        self.tell(index, Message::Addresses(addresses)).map(drop)
+        self.send(index, Message::Addresses(addresses)).map(drop)
     }
 
     fn set_vring_base(&self, index: u32, base: u32) -> Result<()> {
         let base = u16::try_from(base).map_err(|_| Error::InvalidParam)?;
-        self.tell(index, Message::Base(base)).map(drop)
+        self.send(index, Message::Base(base)).map(drop)
     }
 
     fn get_vring_base(&self, index: u32) -> Result<VhostUserVringState> {
-        let position = self.tell(index, Message::Stop)?;
+        let position = self.send(index, Message::Stop)?;
         Ok(VhostUserVringState::new(index, position.into()))
     }
 
     fn set_vring_kick(&self, index: u8, fd: Option<File>) -> Result<()> {
         let kick = fd.ok_or_else(|| refuse_because("a queue needs a kick descriptor"))?;
-        let kick = Rc::new(bell(kick)?);
-        self.tell(index, Message::Kick(kick)).map(drop)
+        let kick = Rc::new(eventfd(kick)?);
+        self.send(index, Message::Kick(kick)).map(drop)
     }
 
     fn set_vring_call(&self, index: u8, fd: Option<File>) -> Result<()> {
-        let call = fd.map(bell).transpose()?;
-        self.tell(index, Message::Call(call)).map(drop)
+        let call = fd.map(eventfd).transpose()?;
+        self.send(index, Message::Call(call)).map(drop)
     }
 
     fn set_vring_err(&self, index: u8, fd: Option<File>) -> Result<()> {
-        let error = fd.map(bell).transpose()?;
-        self.tell(index, Message::Error(error)).map(drop)
+        let error = fd.map(eventfd).transpose()?;
+        self.send(index, Message::Error(error)).map(drop)
     }
 
     fn get_protocol_features(&self) -> Result<VhostUserProtocolFeatures> {
@@ -253,7 +250,7 @@ impl VhostUserBackendReqHandler for Backend {
 
     fn set_vring_enable(&self, index: u32, enable: bool) -> Result<()> {
         let message = if enable { Message::Enable } else { Message::Disable };
-        self.tell(index, message).map(drop)
+        self.send(index, message).map(drop)
     }
 
     fn get_config(&self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
@@ -286,7 +283,7 @@ impl VhostUserBackendReqHandler for Backend {
             .borrow()
             .with(place(region), fd)
             .map_err(refuse)?;
-        self.move_to(memory);
+        self.replace_memory(memory);
         Ok(None)
     }
 
@@ -297,11 +294,11 @@ impl VhostUserBackendReqHandler for Backend {
             .borrow()
             .without(place(region))
             .map_err(refuse)?;
-        self.move_to(memory);
+        self.replace_memory(memory);
         Ok(())
     }
 
-    // What follows belongs to features that are not offered.
+    // The following messages belong to features that are not offered.
 
     fn set_gpu_socket(&self, _gpu: GpuBackend) -> Result<()> {
         Err(Error::InvalidOperation("not a GPU"))

@@ -1,8 +1,8 @@
-//! What is behind an export: an image file, memory, or nothing at all.
+//! The disk of an export: an image file, memory, or a null disk.
 //!
-//! A disk reads and writes within its size and nowhere else; it knows nothing of queues. File access is synchronous: the
-//! loop waits for it. Callers keep each transfer to [`STEP`] bytes. The range of a discard or write-zeroes may have terabytes;
-//! it is cleared in steps that take about as long.
+//! A disk reads and writes within its size. It does not depend on queues. File access is synchronous: the loop waits for it.
+//! Callers limit each transfer to [`STEP`] bytes. The range of a discard or write-zeroes can have terabytes; it is cleared in
+//! steps of about the same duration.
 
 mod block_device;
 mod clear;
@@ -15,32 +15,32 @@ mod sys;
 use std::io;
 use std::path::PathBuf;
 
-use crate::chain::{Bytes, Unmapped};
+use crate::buffers::{Bytes, Unmapped};
 pub(crate) use clear::Cleared;
 use image::Image;
 use ram::Ram;
 
-/// How many bytes are moved, or how much other work is done, before others get their turn.
+/// The bytes that a step moves at most. Other work is measured in bytes whose transfer takes as long.
 pub(crate) const STEP: u64 = 1024 * 1024;
 
 /// Bytes of a sector: the unit in which virtio addresses a disk, whatever its block size.
 pub(crate) const SECTOR: u64 = 512;
 
-/// Where an export's bytes come from.
+/// The storage of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// An image file or a block device.
     File(PathBuf),
-    /// Memory of so many bytes, zero at first, gone at the end.
+    /// Memory of this number of bytes, zero at first. Its contents are lost when the daemon ends.
     Ram(u64),
-    /// So many bytes that take what is written and leave a reader's buffer as it is: to measure everything else.
+    /// A disk of this number of bytes that ignores writes and leaves read buffers unchanged, for measurements.
     Null(u64),
 }
 
-/// Why a disk did not do what it was told.
+/// Why a request to a disk failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiskError {
-    /// The range is not on the disk.
+    /// The range exceeds the disk.
     #[error("bytes {at} to {at} + {len} are not on a disk of {size} bytes")]
     Outside {
         /// First byte.
@@ -53,13 +53,13 @@ pub(crate) enum DiskError {
     /// The disk is read-only.
     #[error("the disk is read-only")]
     ReadOnly,
-    /// The request's buffer does not exist.
+    /// The request's buffer is not in shared memory.
     #[error(transparent)]
     Unmapped(#[from] Unmapped),
     /// A flush failed before, and some data may be lost.
-    #[error("a flush of the image file failed before; it must be opened anew")]
+    #[error("a flush of the image file failed before; check the image, then restart the daemon")]
     FlushFailed,
-    /// The file said no.
+    /// The file returned an error.
     #[error("the image file: {0}")]
     File(#[from] io::Error),
 }
@@ -78,14 +78,14 @@ pub(crate) struct Access {
     pub(crate) read_only: bool,
     /// An image is locked against other users.
     pub(crate) lock: bool,
-    /// An image is raw, whatever its bytes look like.
+    /// An image is raw, even if it looks like another format.
     pub(crate) raw: bool,
-    /// What is discarded is given back.
+    /// Discards release storage.
     pub(crate) discard: bool,
 }
 
 impl Access {
-    /// The usual way.
+    /// The default.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn new(read_only: bool) -> Self {
         Self {
@@ -106,7 +106,7 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Opens or makes it the usual way.
+    /// Opens an image or makes another disk, with the default access.
     ///
     /// # Errors
     /// As [`open_for`](Self::open_for).
@@ -115,10 +115,10 @@ impl Disk {
         Self::open_for(source, Access::new(read_only))
     }
 
-    /// Opens or makes it.
+    /// Opens an image or makes another disk.
     ///
     /// # Errors
-    /// What the system says to opening the file or reserving the memory, or why the file cannot be served.
+    /// If the file cannot be opened or served, or the memory cannot be reserved.
     pub(crate) fn open_for(source: &Source, access: Access) -> io::Result<Self> {
         let (medium, bytes) = match source {
             Source::File(path) => {
@@ -135,7 +135,7 @@ impl Disk {
         })
     }
 
-    /// Bytes, a multiple of [`SECTOR`].
+    /// The size in bytes, a multiple of [`SECTOR`].
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -145,12 +145,12 @@ impl Disk {
         self.access.read_only
     }
 
-    /// Whether a request may take so long that earlier ones should not wait to be reported.
+    /// Whether a request can take so long that each completion should be published at once.
     pub(crate) fn is_slow(&self) -> bool {
         matches!(self.medium, Medium::File(_))
     }
 
-    /// Whether discards are offered: they give something back.
+    /// Whether discards are offered.
     pub(crate) fn can_discard(&self) -> bool {
         let may = self.access.discard && !self.access.read_only;
         may && match &self.medium {
@@ -159,7 +159,7 @@ impl Disk {
         }
     }
 
-    /// Whether `len` bytes from `at` are on the disk.
+    /// Checks that `len` bytes from `at` are on the disk.
     ///
     /// # Errors
     /// [`DiskError::Outside`] if not.
@@ -181,10 +181,10 @@ impl Disk {
         self.check(at, len)
     }
 
-    /// Fills `into` with what is on the disk from byte `at`.
+    /// Reads from byte `at` into `into`.
     ///
     /// # Errors
-    /// [`DiskError`]; a part may have been filled.
+    /// [`DiskError`]; a part can have been read.
     pub(crate) fn read(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
         self.check(at, into.len())?;
         match &self.medium {
@@ -194,10 +194,10 @@ impl Disk {
         }
     }
 
-    /// Writes `from` to the disk from byte `at`.
+    /// Writes `from` at byte `at`.
     ///
     /// # Errors
-    /// [`DiskError`]; a part may have been written, never outside the range.
+    /// [`DiskError`]; a part can have been written, never outside the range.
     pub(crate) fn write(&self, at: u64, from: Bytes<'_>) -> Result<(), DiskError> {
         self.check_write(at, from.len())?;
         match &self.medium {
@@ -207,10 +207,10 @@ impl Disk {
         }
     }
 
-    /// Makes what has been written survive a loss of power, where that means anything.
+    /// Writes all data of an image to the medium. Other disks have none.
     ///
     /// # Errors
-    /// What the file says; after one failure, [`DiskError::FlushFailed`] for ever.
+    /// The file's error; after one error, always [`DiskError::FlushFailed`].
     pub(crate) fn flush(&self) -> Result<(), DiskError> {
         match &self.medium {
             Medium::File(image) if !self.access.read_only => image.flush(),
@@ -218,7 +218,7 @@ impl Disk {
         }
     }
 
-    /// Gives the beginning of the range back: its contents do not matter any more. A file that cannot do that keeps it.
+    /// Releases the storage of the beginning of the range, if the medium can. Its contents are undefined afterwards.
     ///
     /// # Errors
     /// [`DiskError`] if the disk is read-only or smaller.
@@ -231,7 +231,7 @@ impl Disk {
         }
     }
 
-    /// Makes the beginning of the range read as zeroes; `unmap` allows to give it back besides.
+    /// Zeroes the beginning of the range. `unmap` allows to release its storage.
     ///
     /// # Errors
     /// [`DiskError`].

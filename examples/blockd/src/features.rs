@@ -1,4 +1,4 @@
-//! What is offered to a driver: features, and the configuration space that says the numbers.
+//! What a driver is offered: features, and the configuration space.
 
 use vhost::vhost_user::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use virtio_bindings::virtio_blk::{
@@ -11,17 +11,17 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use crate::disk::{Disk, SECTOR};
 use crate::request::{MOST_RANGE_SECTORS, MOST_RANGES};
 
-/// A driver is told to use at most so many buffers in a request: with header and status a queue of 128.
+/// The most buffers in a request. With header and status they fit into a queue of 128.
 pub(crate) const SEG_MAX: u32 = 126;
 
-/// The event indexes are in use.
+/// Event indexes are used.
 pub(crate) const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
-/// The driver flushes what must be on the medium.
+/// The driver sends flushes.
 pub(crate) const FLUSH: u64 = 1 << VIRTIO_BLK_F_FLUSH;
-/// Protocol features are negotiated, and queues begin disabled.
+/// Protocol features are negotiated, and queues are disabled at first.
 pub(crate) const PROTOCOL: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
-/// A configuration space has at most so many bytes; those beyond what is defined are zero.
+/// The size of the configuration space in bytes; bytes without a definition are zero.
 const CONFIG_LEN: usize = 256;
 
 /// The features that are offered for a disk.
@@ -49,7 +49,7 @@ pub(crate) fn offered(disk: &Disk) -> u64 {
     bits | PROTOCOL
 }
 
-/// The parts of the protocol that are offered.
+/// The protocol features that are offered.
 pub(crate) fn protocol() -> VhostUserProtocolFeatures {
     VhostUserProtocolFeatures::MQ
         | VhostUserProtocolFeatures::CONFIG
@@ -57,7 +57,7 @@ pub(crate) fn protocol() -> VhostUserProtocolFeatures {
         | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
 }
 
-/// The configuration space of a disk with so many queues (`struct virtio_blk_config`).
+/// The configuration space (`struct virtio_blk_config`) of a disk with this number of queues.
 pub(crate) fn config_space(disk: &Disk, queues: u16) -> [u8; CONFIG_LEN] {
     let mut space = [0; CONFIG_LEN];
     let mut put = |at: usize, bytes: &[u8]| space[at..at + bytes.len()].copy_from_slice(bytes);

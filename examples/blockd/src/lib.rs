@@ -1,51 +1,53 @@
-//! A vhost-user block daemon on one event loop: the loop's real job, and an example of how to use it.
+//! A vhost-user block daemon on one event loop.
 //!
-//! Every virtqueue is a handler with a kick eventfd that can also be polled: the loop looks at the available index in the
-//! client's memory before it sleeps, while the client is asked not to kick. The protocol's messages are handled by the
-//! same loop, as are new clients, signals and time.
+//! Every virtqueue is a handler with a kick eventfd, and can be polled: before the loop sleeps, it checks the available index
+//! in the client's memory, and the client is asked not to kick meanwhile. The same loop handles the protocol's messages, new
+//! clients, signals and timers.
 //!
-//! | module | is for |
+//! | module | contains |
 //! |---|---|
-//! | `cli`, `advice` | what can be asked for, and what is most likely a mistake |
+//! | `cli`, `export`, `advice` | the command line, and warnings about likely mistakes |
 //! | `serial` | serial numbers of disks |
 //! | `server` | all exports on one context |
-//! | `acceptor` | an export's clients, one at a time |
-//! | `socket` | the name of a listening socket, and who may have it |
-//! | `session` | a client's messages, each when it is complete |
-//! | `backend` | what the messages do: features, memory |
-//! | `queue` | the state machine of a queue: what each message does to it |
+//! | `acceptor` | accepts an export's clients, one at a time |
+//! | `socket` | a listening socket and the ownership of its path |
+//! | `session`, `connection` | a client's messages, each once it is complete; the end of a connection |
+//! | `backend` | the effect of the messages: features, memory |
+//! | `queue` | the state machine of a queue: the effect of each message on it |
 //! | `vring` | a running queue: the handler |
-//! | `ring`, `chain`, `memory` | what lies in the client's memory |
-//! | `guard` | the daemon survives the loss of that memory |
+//! | `ring`, `descriptor_chain`, `buffers`, `memory` | virtqueues and buffers in the client's memory |
+//! | `sigbus` | the handler of SIGBUS, for memory that a client truncates |
 //! | `request`, `disk`, `features` | the block device |
-//! | `log`, `limit` | log lines that nobody waits for, and how many a client can cause |
+//! | `log`, `limit` | the log, which never blocks, and limits for lines that clients cause |
+//! | `recorder` | records waits, to compare polling policies |
 //!
 //! # Limitations
 //! - Image files are read and written synchronously: a slow file delays all exports of the daemon.
-//! - The lock of an image holds against QEMU, other hypervisors and this daemon. It does not hold against programs that take
-//!   no locks, and not against access to the same bytes by another name, such as a loop device over the image.
+//! - The lock of an image works against QEMU, other hypervisors and this daemon. It does not work against programs that take
+//!   no locks, nor against access to the same bytes by another name, such as a loop device over the image.
 //! - Eventfds are made non-blocking when a client hands them over. A client that makes its own blocking again, and fills it
-//!   (call) or empties it (kick) just before it is used, makes the daemon wait: no system call writes to an eventfd
-//!   whatever its flags. Give sockets to clients you trust that far.
-//! - Pages that the daemon is first to touch count as its memory, not the client's.
-//! - Not offered: packed rings, live migration (dirty log, in-flight buffers), multi-process polling without a kick.
+//!   (call) or empties it (kick) just before it is used, makes the daemon wait: no system call can override the flags of an
+//!   eventfd. Give sockets only to clients that you trust not to do that.
+//! - Pages of shared memory that the daemon accesses first are accounted to the daemon, not to the client.
+//! - Not offered: packed rings, live migration (dirty log, in-flight buffers), queues without a kick descriptor.
 #![deny(unsafe_code)]
-// They panic, or wait, if nobody takes what is printed.
+// They panic or block if standard error is not read.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 mod acceptor;
 mod advice;
 mod backend;
-mod chain;
+mod buffers;
 mod cli;
+mod connection;
+mod descriptor_chain;
 mod disk;
+mod export;
 mod features;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
-mod guard;
 mod limit;
-mod link;
 mod log;
 mod memory;
 mod queue;
@@ -55,10 +57,12 @@ mod ring;
 mod serial;
 mod server;
 mod session;
+mod sigbus;
 mod socket;
 mod vring;
 
-pub use cli::{Args, Export, MOST_QUEUES, Waiter, parse_duration, parse_size};
+pub use cli::{Args, EventBackend};
 pub use disk::Source;
+pub use export::{Export, MOST_QUEUES};
 pub use log::{Log, LogFormat};
 pub use server::{Server, Stopper, serve};

@@ -1,4 +1,4 @@
-//! Log lines that clients can cause: a few of each kind, then only their number.
+//! Limits the log lines that clients can cause: a few of each kind are logged, the others are counted.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use aio_context::{ClockId, Context, Timer};
 use tracing::Level;
 
-/// So many lines of a kind are logged in each [`WINDOW`].
+/// The most lines of a kind that are logged in a [`WINDOW`].
 const BURST: u32 = 10;
 /// The time between two reports of suppressed lines.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -16,9 +16,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// A kind of log line. Each has a budget of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A client has come or gone.
+    /// A client has connected or disconnected.
     Clients,
-    /// A connection was ended, and why.
+    /// The daemon has ended a connection, and why.
     Ended,
     /// A client waits because another one is served.
     Waiting,
@@ -49,7 +49,7 @@ impl Kind {
 
     fn name(self) -> &'static str {
         match self {
-            Self::Clients => "clients that come and go",
+            Self::Clients => "clients that connect and disconnect",
             Self::Ended => "connections that ended",
             Self::Waiting => "clients that wait",
             Self::NotAccepted => "clients that could not be accepted",
@@ -59,7 +59,7 @@ impl Kind {
     }
 }
 
-/// The budgets of one export. Dropping it reports what is still suppressed.
+/// The budgets of one export. Dropping it reports the lines that are still suppressed.
 #[derive(Debug)]
 pub(crate) struct LineLimit {
     export: Rc<str>,
@@ -76,7 +76,7 @@ struct Counts {
 }
 
 impl LineLimit {
-    /// Budgets for the lines of the export of that name, renewed by a timer of `cx`.
+    /// Budgets for the export of that name. A timer of `cx` renews them.
     pub(crate) fn new(export: Rc<str>, cx: Option<&Context>) -> Rc<Self> {
         Self::with_clock(export, cx, ClockId::Monotonic)
     }
@@ -107,7 +107,7 @@ impl LineLimit {
         &self.export
     }
 
-    /// Logs a line, or counts it.
+    /// Logs a line within the budget of its kind, or counts it.
     pub(crate) fn log(&self, kind: Kind, line: fmt::Arguments<'_>) {
         if kind.level() == Level::INFO && !tracing::enabled!(Level::INFO) {
             return;
@@ -126,7 +126,7 @@ impl LineLimit {
         self.write(kind, line);
     }
 
-    /// Logs how many lines were suppressed, and begins anew.
+    /// Logs how many lines were suppressed, and renews all budgets.
     fn report(&self) {
         for kind in Kind::ALL {
             let counts = &self.counts[kind as usize];

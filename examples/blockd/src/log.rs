@@ -1,7 +1,7 @@
 //! The log: lines that go to standard error through a bounded queue and a thread of their own.
 //!
-//! Logging never blocks and never panics. A reader that does not read, or a full file system, costs log lines and nothing
-//! else: lines that find the queue full or cannot be written are counted, and the count is written once writing works again.
+//! Logging never blocks and never panics. If standard error is not read or its file system is full, only log lines are lost.
+//! They are counted, and the count is written once writing works again.
 
 use std::collections::VecDeque;
 use std::env::VarError;
@@ -17,9 +17,9 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use tracing_subscriber::EnvFilter;
 
-/// Lines that wait for the writer; more are lost.
+/// The most lines that wait for the writer. Lines beyond it are lost.
 const MAX_WAITING: usize = 4096;
-/// A longer line is cut.
+/// Longer lines are truncated.
 const MAX_LINE_BYTES: usize = 4096;
 /// How long [`Log`] waits for the writer when it is dropped.
 const MAX_FLUSH: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// The level unless BLOCKD_LOG names another.
 const DEFAULT_LEVEL: &str = "warn";
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people: one line of text each; coloured on a terminal, unless NO_COLOR is set
@@ -47,8 +47,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Sends all `tracing` events and the messages of panics to standard error. The variable BLOCKD_LOG filters them; if it
-    /// cannot be understood, a warning says so and the default level stays.
+    /// Sends all `tracing` events and the messages of panics to standard error. The variable BLOCKD_LOG filters them. If its
+    /// value is not understood, a warning is logged and the level is `warn`.
     ///
     /// # Errors
     /// If the writing thread cannot be started, or the process has a subscriber for events already.
@@ -59,13 +59,13 @@ impl Log {
             .name("log".into())
             .spawn(move || write_lines(&writer, &mut io::stderr(), format))?;
         let log = Self { queue, format };
-        let (filter, complaint) = filter(std::env::var("BLOCKD_LOG"));
+        let (filter, warning) = filter(std::env::var("BLOCKD_LOG"));
         let lines = log.queue.clone();
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(wants_colour())
             .with_target(false)
-            // Its own complaints would go to standard error past the queue.
+            // They would bypass the queue and block.
             .log_internal_errors(false)
             .with_writer(move || Line(lines.clone()));
         let started = match format {
@@ -77,14 +77,14 @@ impl Log {
         std::panic::set_hook(Box::new(move |panic| {
             panics.push(message(format, "ERROR", &panic));
         }));
-        if let Some(complaint) = complaint {
-            log.say("WARN", &complaint);
+        if let Some(warning) = warning {
+            log.report("WARN", &warning);
         }
         Ok(log)
     }
 
-    /// Writes a line whatever the filter is.
-    pub fn say(&self, level: &str, text: &dyn fmt::Display) {
+    /// Writes a line that the filter does not apply to.
+    pub fn report(&self, level: &str, text: &dyn fmt::Display) {
         self.queue.push(message(self.format, level, text));
     }
 }
@@ -95,7 +95,7 @@ impl Drop for Log {
     }
 }
 
-/// A line of our own, for what is no event.
+/// Formats a line that is not a `tracing` event.
 fn message(format: LogFormat, level: &str, text: &dyn fmt::Display) -> Vec<u8> {
     let mut line = match format {
         LogFormat::Text => format!("blockd: {text}"),
@@ -107,7 +107,7 @@ fn message(format: LogFormat, level: &str, text: &dyn fmt::Display) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// What BLOCKD_LOG asks for, and what is wrong with it.
+/// The filter for this value of BLOCKD_LOG, and a warning if the value is not understood.
 fn filter(wanted: Result<String, VarError>) -> (EnvFilter, Option<String>) {
     let default = || EnvFilter::new(DEFAULT_LEVEL);
     let wanted = match wanted {
@@ -115,7 +115,7 @@ fn filter(wanted: Result<String, VarError>) -> (EnvFilter, Option<String>) {
         Ok(_) | Err(VarError::NotPresent) => return (default(), None),
         Err(VarError::NotUnicode(wanted)) => wanted.to_string_lossy().into_owned(),
     };
-    // A word alone would be taken for the name of a module, and everything else be switched off.
+    // EnvFilter takes any other word for the name of a module, and turns off the rest.
     let is_level = |word: &str| LEVELS.iter().any(|level| word.trim().eq_ignore_ascii_case(level));
     let is_known = |directive: &str| match directive.rsplit_once('=') {
         Some((module, level)) => !module.contains('=') && is_level(level),
@@ -128,11 +128,11 @@ fn filter(wanted: Result<String, VarError>) -> (EnvFilter, Option<String>) {
     match parsed.flatten() {
         Some(filter) => (filter, None),
         None => {
-            let complaint = format!(
-                "BLOCKD_LOG={} is not understood, so it is {DEFAULT_LEVEL}; say error, warn, info, debug or trace",
+            let warning = format!(
+                "BLOCKD_LOG={} is not understood, so the level is {DEFAULT_LEVEL}; use error, warn, info, debug or trace",
                 wanted.escape_debug()
             );
-            (default(), Some(complaint))
+            (default(), Some(warning))
         }
     }
 }
@@ -144,7 +144,7 @@ fn wants_colour() -> bool {
     io::stderr().is_terminal() && !refused
 }
 
-/// Lines on their way to the writer. The lock is held for a few instructions only, never while a line is written.
+/// Lines for the writer. The lock is never held while a line is written.
 #[derive(Debug, Default)]
 struct Queue {
     state: Mutex<State>,
@@ -154,7 +154,7 @@ struct Queue {
 #[derive(Debug, Default)]
 struct State {
     lines: VecDeque<Vec<u8>>,
-    /// Lines that found no room since the writer last asked.
+    /// The number of lines that were lost since the last [`Queue::next`].
     lost: u64,
     is_writing: bool,
 }
@@ -179,7 +179,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for lines; returns them and how many were lost behind them. The writer is busy until it asks again.
+    /// Waits for lines. Returns them, and the number of lines that were lost after them. The writer counts as busy until the
+    /// next call.
     fn next(&self) -> (VecDeque<Vec<u8>>, u64) {
         let mut state = self.lock();
         state.is_writing = false;
@@ -200,7 +201,7 @@ impl Queue {
     }
 }
 
-/// What the subscriber writes one event to.
+/// The subscriber's output: each write is one line.
 struct Line(Arc<Queue>);
 
 impl Write for Line {
@@ -214,7 +215,7 @@ impl Write for Line {
     }
 }
 
-/// The writer's thread: writes lines for as long as the process lives.
+/// Writes lines for ever; the writer's thread runs it.
 fn write_lines(queue: &Queue, out: &mut (impl Write + AsFd), format: LogFormat) {
     let mut lost = 0;
     loop {
@@ -235,18 +236,18 @@ fn write_lines(queue: &Queue, out: &mut (impl Write + AsFd), format: LogFormat) 
 }
 
 fn lost_lines(format: LogFormat, count: u64) -> Vec<u8> {
-    let text = format_args!("{count} lines of the log are lost: nothing took them");
+    let text = format_args!("{count} log lines were lost: standard error did not accept them");
     message(format, "WARN", &text)
 }
 
-/// Writes a whole line; false if that is impossible.
+/// Writes a whole line. Returns false on an error.
 fn write_line(out: &mut (impl Write + AsFd), mut line: &[u8]) -> bool {
     while !line.is_empty() {
         match out.write(line) {
             Ok(0) => return false,
             Ok(count) => line = &line[count..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Whoever made the pipe may have made it non-blocking; this thread has time.
+            // Standard error can be a non-blocking pipe.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let mut fds = [PollFd::new(out, PollFlags::OUT)];
                 match rustix::event::poll(&mut fds, None) {
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn c20_lines_that_nobody_takes_are_counted() {
+    fn c20_lines_that_are_not_read_are_counted() {
         let (queue, read, write) = writer(LogFormat::Text);
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
         let fits = capacity(&write) / line.len();
@@ -338,12 +339,8 @@ mod tests {
             ("aio_context=debug,error", "aio_context=debug,error"),
             ("", "warn"),
         ] {
-            let (filter, complaint) = said(wanted);
-            assert_eq!(
-                (filter.to_string().as_str(), complaint),
-                (means, None),
-                "{wanted}"
-            );
+            let (filter, warning) = said(wanted);
+            assert_eq!((filter.to_string().as_str(), warning), (means, None), "{wanted}");
         }
         for wrong in [
             "inof",
@@ -355,9 +352,9 @@ mod tests {
             "warn=info=debug",
             "3\n4",
         ] {
-            let (filter, complaint) = said(wrong);
+            let (filter, warning) = said(wrong);
             assert_eq!(filter.to_string(), "warn", "{wrong}");
-            assert!(complaint.unwrap().contains("say error, warn, info"), "{wrong}");
+            assert!(warning.unwrap().contains("use error, warn, info"), "{wrong}");
         }
     }
 

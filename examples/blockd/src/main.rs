@@ -1,4 +1,4 @@
-//! The daemon's process: arguments, log, signals, and the line that says it is ready.
+//! The daemon's process: arguments, log, signals, and the line `ready`.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 use std::io::{self, Write};
@@ -13,33 +13,33 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 
-/// These end the daemon.
+/// Signals that end the daemon.
 const ENDING: [i32; 4] = [SIGTERM, SIGINT, SIGQUIT, SIGHUP];
-/// These would end the process, and mean nothing to it. SIGPIPE is ignored already.
+/// Signals without an effect; their default action would end the process. The standard library ignores SIGPIPE.
 const IGNORED: [i32; 3] = [SIGUSR1, SIGUSR2, SIGXFSZ];
-/// How long standard output may refuse the line that says the daemon is ready.
+/// The longest wait for room in standard output for the line `ready`.
 const MAX_WAIT_FOR_OUTPUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // Without a log there is no one to tell.
+    // Without a log the error cannot be reported.
     let Ok(log) = Log::start(args.log_format) else {
         return ExitCode::FAILURE;
     };
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log.say("ERROR", &format_args!("{error:#}"));
+            log.report("ERROR", &format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
-    // Before the first socket: a signal at any later moment leaves none behind.
+    // Before the first socket is made, so that a signal at any moment leaves none behind.
     let (signalled, by_handler) = UnixStream::pair().context("cannot make a pipe for signals")?;
     for signal in ENDING {
-        // As nohup wants it.
+        // nohup starts the daemon like that.
         if signal == SIGHUP && is_ignored(SIGHUP) {
             continue;
         }
@@ -50,7 +50,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         signal_hook::flag::register(signal, std::sync::Arc::default()).context("cannot handle signals")?;
     }
     let server = Server::new(args)?;
-    if !say_ready(&signalled).context("cannot say that it is ready")? {
+    if !write_ready(&signalled).context("cannot write the line \"ready\" to standard output")? {
         return Ok(());
     }
     let stopper = server.stopper();
@@ -75,8 +75,8 @@ fn is_ignored(signal: i32) -> bool {
         .is_some_and(|mask| mask >> (signal - 1) & 1 != 0)
 }
 
-/// Writes the line to standard output; false if a signal comes before there is room for it.
-fn say_ready(signalled: &UnixStream) -> anyhow::Result<bool> {
+/// Writes the line `ready` to standard output. Returns false if a signal arrives before there is room for it.
+fn write_ready(signalled: &UnixStream) -> anyhow::Result<bool> {
     let mut out = io::stdout();
     let deadline = Instant::now() + MAX_WAIT_FOR_OUTPUT;
     loop {
@@ -90,7 +90,7 @@ fn say_ready(signalled: &UnixStream) -> anyhow::Result<bool> {
             PollFd::new(signalled, PollFlags::IN),
         ];
         match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Ok(0) => bail!("standard output is full, and nobody reads it; read it, or send it to a file"),
+            Ok(0) => bail!("it is full and is not read; read it, or redirect it to a file"),
             Ok(_) if !fds[1].revents().is_empty() => return Ok(false),
             Ok(_) => break,
             Err(Errno::INTR) => {}

@@ -1,7 +1,7 @@
-//! The client's memory: the regions it shares, mapped here, and the translation of its addresses.
+//! The client's memory: the regions that it shares, mapped into the daemon, and the translation of its addresses.
 //!
-//! A [`Memory`] never changes: when the client adds or removes a region there is a new one, and the queues are moved to
-//! it. It never hands out a reference into shared memory, only volatile and atomic access within a region's bounds.
+//! A [`Memory`] does not change: when the client adds or removes a region, the queues move to a new one. It gives no
+//! reference into shared memory, only volatile and atomic access within a region's bounds.
 
 use std::fs::File;
 use std::ops::Deref;
@@ -9,23 +9,23 @@ use std::sync::Arc;
 
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
-use crate::guard::Guard;
+use crate::sigbus::Protection;
 
-/// More regions than this are refused. Each costs a mapping and a descriptor.
+/// The most regions of a client. Each costs a mapping and a descriptor.
 pub(crate) const MOST_REGIONS: usize = 64;
 
 /// Why a region was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MemoryError {
-    /// It ends beyond what 64 bits can address, or has no bytes.
-    #[error("a memory region at {at:#x} of {len:#x} bytes is no range of addresses")]
+    /// It is empty, or its end exceeds 64 bits.
+    #[error("a memory region at {at:#x} of {len:#x} bytes is not a valid range of addresses")]
     NoRange {
         /// The guest address.
         at: u64,
         /// The number of bytes.
         len: u64,
     },
-    /// The file is shorter than the region says: touching the rest would be fatal.
+    /// The file is shorter than the region. An access beyond its end would raise SIGBUS.
     #[error("a memory region needs {needed:#x} bytes of its file, which has {has:#x}")]
     FileTooShort {
         /// Offset and length of the region.
@@ -33,49 +33,49 @@ pub(crate) enum MemoryError {
         /// Length of the file.
         has: u64,
     },
-    /// The addresses belong to another region already.
+    /// It overlaps another region.
     #[error("a memory region at {at:#x} overlaps another one")]
     Overlap {
         /// The guest address.
         at: u64,
     },
-    /// There are too many.
+    /// There are too many regions.
     #[error("more than {MOST_REGIONS} memory regions")]
     TooMany,
-    /// No such region.
+    /// There is no such region.
     #[error("there is no memory region at {at:#x}")]
     Unknown {
         /// The guest address.
         at: u64,
     },
-    /// The system would not map it.
+    /// The system refuses to map it.
     #[error("cannot map a memory region")]
     Map(#[source] vm_memory::mmap::MmapRegionError),
-    /// It is on a file system whose pages somebody's process hands out, or not.
+    /// Its file system is a process, which may never deliver a page.
     #[error(
-        "a memory region lies on a FUSE file system, which may keep its pages back; use a memfd, tmpfs or huge pages"
+        "a memory region lies on a FUSE file system, which can withhold its pages; use a memfd, tmpfs or huge pages"
     )]
     Withheld,
-    /// It is made of huge pages, and does not begin and end with one: the system would not unmap it.
+    /// It consists of huge pages and does not begin and end with one. The system would refuse to unmap it.
     #[error("a memory region of huge pages must begin and end at multiples of {page:#x} bytes of its file")]
     HugePages {
         /// Bytes of a page.
         page: u64,
     },
-    /// Nothing would help if its pages went away.
-    #[error("cannot guard a memory region")]
-    Guard(#[source] std::io::Error),
-    /// The system would not tell the length of the file.
+    /// A SIGBUS for its pages would not be handled.
+    #[error("cannot handle SIGBUS for a memory region")]
+    Protect(#[source] std::io::Error),
+    /// The system refuses to tell the length of the file.
     #[error("cannot examine the file of a memory region")]
     Examine(#[source] std::io::Error),
 }
 
-/// Where a region lies: for the guest, for the client's own process, and in its file.
+/// The position of a region: in guest memory, in the client's process, and in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The guest's physical address, which descriptors use.
     pub(crate) guest: u64,
-    /// The client's virtual address, which the set-up of a queue uses.
+    /// The client's virtual address. Ring addresses are of this kind.
     pub(crate) user: u64,
     /// Bytes.
     pub(crate) len: u64,
@@ -91,10 +91,10 @@ struct Region {
     map: Arc<Mapping>,
 }
 
-/// Mapped memory that may lose its pages without harm. The guard goes first.
+/// Mapped memory whose loss of pages is survived. The protection is dropped before the mapping.
 #[derive(Debug)]
 pub(crate) struct Mapping {
-    guard: Guard,
+    protection: Protection,
     map: MmapRegion,
 }
 
@@ -114,17 +114,17 @@ pub(crate) struct Area {
     pub(crate) at: usize,
 }
 
-/// What the client shares, at one time.
+/// All regions that the client shares at one time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
     regions: Vec<Region>,
 }
 
 impl Memory {
-    /// The same and one region more, which is mapped from `file`.
+    /// The same regions and one more, which is mapped from `file`.
     ///
     /// # Errors
-    /// [`MemoryError`] if the region makes no sense or the system refuses to map it.
+    /// [`MemoryError`] if the region is invalid or the system refuses to map it.
     pub(crate) fn with(&self, place: Place, file: File) -> Result<Self, MemoryError> {
         let Place {
             guest,
@@ -157,18 +157,18 @@ impl Memory {
         let system = rustix::fs::fstatfs(&file).map_err(|error| MemoryError::Examine(error.into()))?;
         check_pages(system.f_type as u64, system.f_bsize as u64, offset, len)?;
         let map = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(MemoryError::Map)?;
-        let guard = Guard::over(&map).map_err(MemoryError::Guard)?;
+        let protection = Protection::of(&map).map_err(MemoryError::Protect)?;
         let mut more = self.clone();
         more.regions.push(Region {
             guest,
             user,
             len,
-            map: Arc::new(Mapping { guard, map }),
+            map: Arc::new(Mapping { protection, map }),
         });
         Ok(more)
     }
 
-    /// The same without the region at `place` (its offset in the file does not matter).
+    /// The same regions without the one at `place`. Its offset in the file does not matter.
     ///
     /// # Errors
     /// [`MemoryError::Unknown`] if there is none.
@@ -186,12 +186,12 @@ impl Memory {
         Ok(less)
     }
 
-    /// Whether the client took pages away. What is read since then is not what it wrote.
+    /// Whether a region has lost pages. Data read since then may not be the client's.
     pub(crate) fn is_lost(&self) -> bool {
-        self.regions.iter().any(|region| region.map.guard.is_lost())
+        self.regions.iter().any(|region| region.map.protection.is_lost())
     }
 
-    /// The bytes at a guest address, as many of `len` as lie in one piece; `None` if the address is nobody's.
+    /// The bytes at a guest address, up to `len` or the end of the region. `None` if the address is in no region.
     #[inline]
     pub(crate) fn piece(&self, guest: u64, len: u64) -> Option<VolatileSlice<'_>> {
         for region in &self.regions {
@@ -207,13 +207,13 @@ impl Memory {
         None
     }
 
-    /// The `len` bytes at a guest address, if they lie in one piece.
+    /// The `len` bytes at a guest address, if one region contains them.
     #[inline]
     pub(crate) fn whole(&self, guest: u64, len: u64) -> Option<VolatileSlice<'_>> {
         self.piece(guest, len).filter(|slice| slice.len() as u64 == len)
     }
 
-    /// The `len` bytes at one of the client's own addresses, if they lie in one region, which is kept.
+    /// The `len` bytes at a virtual address of the client, if one region contains them. The result keeps it mapped.
     pub(crate) fn area(&self, user: u64, len: u64) -> Option<Area> {
         let region = self
             .regions
@@ -230,7 +230,7 @@ impl Memory {
     }
 }
 
-/// Whether a file system of this type and block size can be trusted to hand out pages for the range.
+/// Checks whether a file system of this type and block size can map the range, and always delivers its pages.
 fn check_pages(system: u64, page: u64, offset: u64, len: u64) -> Result<(), MemoryError> {
     const FUSE: u64 = 0x6573_5546;
     const HUGETLBFS: u64 = 0x9584_58f6;

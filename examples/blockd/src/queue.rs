@@ -1,47 +1,47 @@
-//! The state machine of a queue: what each message of the client does to it.
+//! The state machine of a queue: the effect of each message of the client.
 //!
 //! # States
-//! A queue is in the first of these states whose condition holds. It touches the client's memory in *serving* only.
+//! A queue is in the first of these states whose condition holds. It accesses the client's memory in *serving* only.
 //!
 //! | state | condition |
 //! |---|---|
-//! | stopped | no kick descriptor yet, or stopped since |
+//! | stopped | it has no kick descriptor, or was stopped |
 //! | disabled | protocol features are negotiated, and the ring is not enabled |
 //! | incomplete | its size or its addresses are missing |
 //! | waiting | the shared memory does not hold its rings |
 //! | serving | none of the above |
 //!
 //! # Messages
-//! Each message takes effect in every state. A queue that is serving and must change is suspended where it is, changed,
-//! and goes on, in the same message. So the order of messages does not matter, and the last one that makes it complete
-//! starts it.
+//! Each message takes effect in every state. A message that changes a serving queue suspends it, changes it and resumes it
+//! at the same position. So the order of messages does not matter, and the message that completes the set-up starts the
+//! queue.
 //!
-//! | message | stops or starts | changes | a serving queue |
+//! | message | stops or starts | changes | effect on a serving queue |
 //! |---|---|---|---|
-//! | SET_VRING_NUM | | size | goes on with it |
-//! | SET_VRING_ADDR | | addresses | goes on there |
-//! | SET_VRING_BASE | | position | goes on at it |
-//! | SET_VRING_KICK | starts | kick descriptor | goes on with it |
-//! | SET_VRING_CALL | | call descriptor | is called: a call may have gone to the former one |
+//! | SET_VRING_NUM | | size | continues with it |
+//! | SET_VRING_ADDR | | addresses | continues there |
+//! | SET_VRING_BASE | | position | continues at it |
+//! | SET_VRING_KICK | starts | kick descriptor | continues with it |
+//! | SET_VRING_CALL | | call descriptor | the driver is called: an earlier call may have gone to the former descriptor |
 //! | SET_VRING_ERR | | error descriptor | |
 //! | SET_VRING_ENABLE 1 | starts, if there is a kick descriptor | enabled | |
 //! | SET_VRING_ENABLE 0 | | disabled | becomes disabled |
 //! | GET_VRING_BASE | stops | | stopped; its position is the answer |
 //! | RESET_OWNER | stops | disabled | stopped |
-//! | SET_FEATURES, if they differ | | event indexes, whether enabling counts | goes on with them |
-//! | SET_MEM_TABLE, ADD_MEM_REG, REM_MEM_REG | | memory | goes on in it, or waits |
-//! | the connection ends | stops | forgets all | stopped |
+//! | SET_FEATURES, if they differ | | event indexes, whether rings must be enabled | continues with them |
+//! | SET_MEM_TABLE, ADD_MEM_REG, REM_MEM_REG | | memory | continues in it, or waits |
+//! | the connection ends | stops | resets all | stopped |
 //!
-//! Size, addresses, position and descriptors stay until they are replaced: a client that sends nothing between stopping and
-//! starting a queue finds it where it was.
+//! Size, addresses, position and descriptors stay until they are replaced: a queue that is stopped and started again without
+//! other messages continues where it stopped.
 //!
 //! # Starting
-//! The position is the one the client has set, or the one at which the queue stopped; [`Ring::resume_at`] has the details.
-//! Each start looks for requests, so that no kick is needed for those that are there, and calls the driver once, so that
-//! no completion is missed.
+//! The position is the one that the client has set, or the one at which the queue stopped; [`Ring::resume_at`] has the
+//! details. Each start checks the available index, so that pending requests need no kick, and calls the driver once, so
+//! that no completion is missed.
 //!
-//! If the memory does not hold the rings at the first start, the message that starts the queue is refused: the client has
-//! made a mistake. A queue that was serving before waits for its memory instead, with a line in the log.
+//! If the memory does not contain the rings at the first start, the message that starts the queue is refused: the client
+//! has made a mistake. A queue that served before waits for its memory instead, with a line in the log.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -50,30 +50,30 @@ use std::rc::Rc;
 
 use aio_context::{Interest, Registration, WeakContext};
 
-use crate::chain::Chain;
+use crate::connection::Connection;
+use crate::descriptor_chain::DescriptorChain;
 use crate::features::{EVENT_IDX, FLUSH, PROTOCOL};
 use crate::limit::Kind;
-use crate::link::Link;
 use crate::memory::Memory;
 use crate::request::Device;
 use crate::ring::{Ring, RingAddresses, RingError};
-use crate::vring::{Doorbell, Vring, Wiring};
+use crate::vring::{SharedEventFd, Vring, VringConfig};
 
-/// What the queues of a connection share.
+/// The state that the queues of a connection share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) context: WeakContext,
     pub(crate) device: Rc<Device>,
-    pub(crate) chain: Rc<RefCell<Chain>>,
-    pub(crate) link: Rc<Link>,
+    pub(crate) chain: Rc<RefCell<DescriptorChain>>,
+    pub(crate) connection: Rc<Connection>,
     /// The features that the driver has accepted.
     pub(crate) accepted: Cell<u64>,
     pub(crate) memory: RefCell<Rc<Memory>>,
 }
 
 impl Shared {
-    /// Whether a queue serves only while it is enabled. Without protocol features there is no message to enable one.
-    fn enabling_counts(&self) -> bool {
+    /// Whether a queue serves only while it is enabled. Without protocol features there is no message that enables it.
+    fn must_be_enabled(&self) -> bool {
         self.accepted.get() & PROTOCOL != 0
     }
 }
@@ -81,10 +81,10 @@ impl Shared {
 /// Why a queue cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    /// The rings cannot be where they are said to be.
+    /// The rings cannot be at the given addresses.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// The loop does not watch the kick descriptor.
+    /// The loop cannot watch the kick descriptor.
     #[error("cannot wait for kicks: {0}")]
     Watch(#[from] io::Error),
 }
@@ -116,16 +116,16 @@ enum State {
     Complete(u32, RingAddresses),
 }
 
-/// What the client has said about one queue, and the queue itself while it serves.
+/// The settings that the client has sent for one queue, and the running queue while it serves.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     size: Option<u32>,
     addresses: Option<RingAddresses>,
-    /// Where to start.
+    /// The position at which to start.
     base: u16,
     kick: Option<Rc<File>>,
-    call: Doorbell,
-    error: Doorbell,
+    call: SharedEventFd,
+    error: SharedEventFd,
     is_started: bool,
     is_enabled: bool,
     has_served: bool,
@@ -139,7 +139,7 @@ struct Serving {
 }
 
 impl Queue {
-    /// Does what the table of messages says, and starts the queue if nothing is missing.
+    /// Handles a message as the table of messages defines, and starts the queue if its set-up is complete.
     pub(crate) fn handle(
         &mut self,
         index: usize,
@@ -192,12 +192,12 @@ impl Queue {
         self.resume(index, shared)
     }
 
-    /// Where the queue stands, or stood when it stopped.
+    /// The position at which the queue was last suspended, or the one that the client has set.
     pub(crate) fn position(&self) -> u16 {
         self.base
     }
 
-    /// Stops serving; [`resume`](Self::resume) goes on at the same place.
+    /// Stops serving. [`resume`](Self::resume) continues at the same position.
     pub(crate) fn suspend(&mut self) {
         if let Some(serving) = self.serving.take() {
             self.base = serving.vring.stop();
@@ -207,7 +207,7 @@ impl Queue {
     fn state(&self, shared: &Shared) -> State {
         if !self.is_started || self.kick.is_none() {
             State::Stopped
-        } else if shared.enabling_counts() && !self.is_enabled {
+        } else if shared.must_be_enabled() && !self.is_enabled {
             State::Disabled
         } else if let (Some(size), Some(addresses)) = (self.size, self.addresses) {
             State::Complete(size, addresses)
@@ -216,7 +216,7 @@ impl Queue {
         }
     }
 
-    /// Serves, if nothing is missing.
+    /// Serves if the set-up is complete.
     pub(crate) fn resume(&mut self, index: usize, shared: &Shared) -> Result<(), StartError> {
         let (State::Complete(size, addresses), None) = (self.state(shared), &self.serving) else {
             return Ok(());
@@ -227,7 +227,7 @@ impl Queue {
             Ok(ring) => self.serve(index, ring, memory, shared),
             Err(error @ RingError::Outside { .. }) if self.has_served => {
                 let line = format_args!("queue {index} waits for its memory: {error}");
-                shared.link.log(Kind::Queues, line);
+                shared.connection.log(Kind::Queues, line);
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -244,7 +244,7 @@ impl Queue {
         let (Some(kick), Some(context)) = (&self.kick, shared.context.upgrade()) else {
             return Ok(());
         };
-        let wiring = Wiring {
+        let config = VringConfig {
             index,
             kick: kick.clone(),
             call: self.call.clone(),
@@ -252,10 +252,10 @@ impl Queue {
             memory,
             device: shared.device.clone(),
             chain: shared.chain.clone(),
-            link: shared.link.clone(),
+            connection: shared.connection.clone(),
             write_through: shared.accepted.get() & FLUSH == 0,
         };
-        let vring = Rc::new(Vring::new(ring, self.base, wiring));
+        let vring = Rc::new(Vring::new(ring, self.base, config));
         let registration = context
             .watch_polled(vring.clone(), Interest::READ)
             .map_err(io::Error::from)?;

@@ -1,4 +1,4 @@
-//! Writes down how long the loop waited each time, so that polling policies can be compared on one's own load.
+//! Records the duration of each wait of the loop, to compare polling policies on a real load.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use aio_context::{Iteration, PollParams, PollPolicy};
 
-/// A policy that does what another one does, and writes a line for every wait: nanoseconds until there was something to do,
-/// without the wake-up. `cargo xtask policies --trace` reads such files.
+/// A policy that forwards to another one and writes a line for every wait: nanoseconds until the next event, without the
+/// latency of the wake-up. `cargo xtask policies --trace` reads such files.
 #[derive(Debug)]
 pub(crate) struct Recorder<P> {
     policy: P,
     latency: Duration,
-    /// None after an error.
+    /// `None` after an error.
     file: Option<BufWriter<File>>,
 }
 
@@ -54,7 +54,7 @@ impl<P: PollPolicy> PollPolicy for Recorder<P> {
         if let Some(file) = &mut self.file
             && let Err(error) = writeln!(file, "{}", gap.as_nanos())
         {
-            // Once: every wait would have a line of its own.
+            // Logged once, not for every wait.
             tracing::warn!(%error, "a wait could not be recorded, so no more waits are recorded");
             self.file = None;
         }

@@ -1,11 +1,11 @@
-//! A virtio-blk request: from the chain's bytes to the disk and back to a status.
+//! A virtio-blk request: read from a descriptor chain, executed on the disk, answered with a status.
 //!
-//! Whatever the driver asks for, there are only two ends: a status byte in the place the driver gave for it, or a
-//! [`Broken`] that says the queue cannot be served any longer. The disk is never touched outside its size.
+//! A request ends in one of two ways: with a status byte where the driver expects it, or with a [`MalformedRequest`], after
+//! which the queue cannot be served any further. The disk is never accessed outside its size.
 //!
-//! A request may be of any length up to [`MOST_BYTES`], and a discard may clear terabytes. So a request is served in steps
-//! of about [`STEP`] bytes, and all that is kept between two steps is its [`Progress`]: everything else is read and checked
-//! anew, as the driver may have changed it.
+//! A transfer can have up to [`MOST_BYTES`], and a discard can clear terabytes. So a request is executed in steps of about
+//! [`STEP`] bytes. Only its [`Progress`] is kept between two steps; everything else is read and checked again, because the
+//! driver can have changed it.
 
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD,
@@ -16,23 +16,24 @@ mod clear;
 
 pub(crate) use clear::{MOST_RANGE_SECTORS, MOST_RANGES};
 
-use crate::chain::{Bytes, Chain, ChainError, Unmapped};
+use crate::buffers::{Bytes, Unmapped};
+use crate::descriptor_chain::{ChainError, DescriptorChain};
 use crate::disk::{Disk, DiskError, SECTOR, STEP};
 use crate::memory::Memory;
 
-/// A longer read or write is an error: with its status it would have more bytes than the specification allows.
+/// The longest read or write. With its status, a longer one would have more bytes than the specification allows.
 pub(crate) const MOST_BYTES: u64 = (u32::MAX as u64 - 1) / SECTOR * SECTOR;
 
 const HEADER_LEN: u64 = 16;
 const ID_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
 
-/// The queue makes no sense any more: there is no way to report a status.
+/// A request that cannot be answered with a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Broken {
-    /// The chain itself.
-    #[error("a malformed chain: {0}")]
+pub(crate) enum MalformedRequest {
+    /// The descriptor chain is malformed.
+    #[error("a malformed descriptor chain: {0}")]
     Chain(#[from] ChainError),
-    /// There is no room for the request's header or status.
+    /// The chain is too short for the header or the status.
     #[error("a request of {readable} bytes to read and {writable} to write has no header or no status")]
     TooShort {
         /// Bytes the device may read.
@@ -40,27 +41,27 @@ pub(crate) enum Broken {
         /// Bytes the device may write.
         writable: u64,
     },
-    /// The header or the status lies in no shared memory.
+    /// The header or the status is not in shared memory.
     #[error("header or status: {0}")]
     Unmapped(#[from] Unmapped),
 }
 
-/// Why a request got a status other than "fine".
+/// Why the status of a request is not `VIRTIO_BLK_S_OK`.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refusal {
-    /// The disk said no.
+pub(crate) enum RequestError {
+    /// The disk returned an error.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// Not a whole number of sectors, more than [`MOST_BYTES`], or fewer than have been transferred already.
-    #[error("{0} bytes are no whole number of sectors, or too many at once")]
+    /// Not a whole number of sectors, more than [`MOST_BYTES`], or fewer than were transferred already.
+    #[error("{0} bytes are not a whole number of sectors, or too many for a request")]
     Length(u64),
-    /// The sector's first byte cannot be told in 64 bits.
+    /// The position of the sector exceeds 64 bits.
     #[error("sector {0} is beyond any disk")]
     Sector(u64),
     /// Too many ranges in a discard or write-zeroes, a range too long, or a part of one.
     #[error("ranges of a discard or write-zeroes that are not allowed")]
     Ranges,
-    /// A type of request, or a flag, that this device does not know.
+    /// An unknown type of request or an unknown flag.
     #[error("request type {kind} with flags {flags:#x} is not supported")]
     Unsupported {
         /// The type.
@@ -70,43 +71,43 @@ pub(crate) enum Refusal {
     },
 }
 
-impl From<Unmapped> for Refusal {
+impl From<Unmapped> for RequestError {
     fn from(unmapped: Unmapped) -> Self {
         Self::Disk(unmapped.into())
     }
 }
 
-/// How far a request has come: so many bytes are transferred or cleared.
+/// The number of bytes that a request has transferred or cleared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress(u64);
 
-/// What one step of a request did.
+/// The result of one step of a request.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// How many bytes went to or from the disk, or what else took as long.
+    /// The cost of the step: the bytes that it moved, or the number of bytes whose transfer takes as long.
     pub(crate) moved: u64,
-    /// How the request ended; `None` if there is more to do.
+    /// The completion; `None` if the request needs another step.
     pub(crate) done: Option<Done>,
 }
 
-/// What a request's completion says.
+/// The completion of a request.
 #[derive(Debug)]
 pub(crate) struct Done {
-    /// How many bytes the device has written, the status included.
+    /// The number of bytes that the device has written, the status included.
     pub(crate) written: u32,
-    /// Why the status is not "fine".
-    pub(crate) refused: Option<Refusal>,
+    /// Why the status is not `VIRTIO_BLK_S_OK`.
+    pub(crate) error: Option<RequestError>,
 }
 
-/// What one step of a request's execution did.
+/// The result of one step of an execution that had no error.
 struct Executed {
     moved: u64,
-    /// How many bytes of the driver's buffers were written, if all is done.
+    /// The number of bytes written to the driver's buffers, once the request is complete.
     written: Option<u32>,
 }
 
 impl Executed {
-    /// All is done in one step that took no time to speak of.
+    /// The request is complete after one step of negligible duration.
     fn at_once(written: u32) -> Self {
         Self {
             moved: written.into(),
@@ -115,7 +116,7 @@ impl Executed {
     }
 }
 
-/// What a queue serves: the disk, and what a driver may know about it.
+/// The device of a queue: the disk and its identity.
 #[derive(Debug)]
 pub(crate) struct Device {
     /// The disk.
@@ -133,22 +134,22 @@ impl Device {
         Self { disk, id }
     }
 
-    /// Does the next step of what the chain asks for, and moves `progress` on, which is the default at first. With
-    /// `write_through`, a write is on the medium before it is reported.
+    /// Executes the next step of the request in `chain` and updates `progress`, which is the default before the first
+    /// step. With `write_through`, a write is on the medium before it completes.
     ///
     /// # Errors
-    /// [`Broken`] if there is nowhere to report a status.
+    /// [`MalformedRequest`] if no status can be reported.
     #[inline]
     pub(crate) fn serve(
         &self,
         memory: &Memory,
-        chain: &Chain,
+        chain: &DescriptorChain,
         write_through: bool,
         progress: &mut Progress,
-    ) -> Result<Step, Broken> {
+    ) -> Result<Step, MalformedRequest> {
         let readable = Bytes::new(memory, &chain.readable);
         let writable = Bytes::new(memory, &chain.writable);
-        let too_short = Broken::TooShort {
+        let too_short = MalformedRequest::TooShort {
             readable: readable.len(),
             writable: writable.len(),
         };
@@ -164,33 +165,33 @@ impl Device {
             to_driver,
         };
 
-        let (code, moved, written, refused) = match self.execute(&request, write_through, progress) {
+        let (code, moved, written, error) = match self.execute(&request, write_through, progress) {
             Ok(Executed { moved, written: None }) => return Ok(Step { moved, done: None }),
             Ok(Executed {
                 moved,
                 written: Some(written),
             }) => (VIRTIO_BLK_S_OK, moved, written, None),
-            Err(refusal @ Refusal::Unsupported { .. }) => (VIRTIO_BLK_S_UNSUPP, 0, 0, Some(refusal)),
-            Err(refusal) => (VIRTIO_BLK_S_IOERR, 0, 0, Some(refusal)),
+            Err(error @ RequestError::Unsupported { .. }) => (VIRTIO_BLK_S_UNSUPP, 0, 0, Some(error)),
+            Err(error) => (VIRTIO_BLK_S_IOERR, 0, 0, Some(error)),
         };
         status.write(&[code as u8])?;
         Ok(Step {
             moved,
             done: Some(Done {
                 written: written + 1,
-                refused,
+                error,
             }),
         })
     }
 
-    /// Does the next step of the request.
+    /// Executes the next step of the request.
     #[inline]
     fn execute(
         &self,
         request: &Request<'_>,
         write_through: bool,
         progress: &mut Progress,
-    ) -> Result<Executed, Refusal> {
+    ) -> Result<Executed, RequestError> {
         match request.kind {
             VIRTIO_BLK_T_IN => {
                 let all = request.to_driver;
@@ -224,11 +225,12 @@ impl Device {
                 Ok(Executed::at_once(len as u32))
             }
             VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES => self.clear(request, write_through, progress),
-            kind => Err(Refusal::Unsupported { kind, flags: 0 }),
+            kind => Err(RequestError::Unsupported { kind, flags: 0 }),
         }
     }
 
-    /// Moves the next [`STEP`] bytes of a transfer; how many there were. All of it must be on the disk before any is moved.
+    /// Moves the next bytes of a transfer, at most [`STEP`], and returns their number. No byte is moved unless the whole
+    /// transfer is within the disk.
     #[inline]
     fn transfer(
         &self,
@@ -236,27 +238,31 @@ impl Device {
         all: Bytes<'_>,
         progress: &mut Progress,
         step: impl FnOnce(u64, Bytes<'_>) -> Result<(), DiskError>,
-    ) -> Result<u64, Refusal> {
-        let len = all.len();
-        let at = request.position(len)?;
-        if len <= STEP && progress.0 == 0 {
-            step(at, all)?;
-            progress.0 = len;
-            return Ok(len);
-        }
-        self.disk.check(at, len)?;
+    ) -> Result<u64, RequestError> {
+        let at = request.position(all.len())?;
         let done = progress.0;
-        let too_short = || Refusal::Length(len);
-        let (_, rest) = all.split_at(done).ok_or_else(too_short)?;
-        let count = rest.len().min(STEP);
-        let (part, _) = rest.split_at(count).ok_or_else(too_short)?;
+        // Nearly every request is a single step. `step` is called in one place, to be inlined there.
+        let part = if done == 0 && all.len() <= STEP {
+            all
+        } else {
+            self.disk.check(at, all.len())?;
+            part_of(all, done).ok_or(RequestError::Length(all.len()))?
+        };
         step(at + done, part)?;
-        progress.0 = done + count;
-        Ok(count)
+        progress.0 = done + part.len();
+        Ok(part.len())
     }
 }
 
-/// A request, its header read.
+/// The next [`STEP`] bytes of a transfer after `done` bytes, or as many as there are. `None` if there are fewer than `done`.
+#[inline(never)]
+fn part_of(all: Bytes<'_>, done: u64) -> Option<Bytes<'_>> {
+    let (_, rest) = all.split_at(done)?;
+    let (part, _) = rest.split_at(rest.len().min(STEP))?;
+    Some(part)
+}
+
+/// A request with its header parsed.
 struct Request<'a> {
     kind: u32,
     sector: u64,
@@ -267,13 +273,13 @@ struct Request<'a> {
 impl Request<'_> {
     /// The first byte of a transfer of `len` bytes.
     #[inline]
-    fn position(&self, len: u64) -> Result<u64, Refusal> {
+    fn position(&self, len: u64) -> Result<u64, RequestError> {
         if !len.is_multiple_of(SECTOR) || len > MOST_BYTES {
-            return Err(Refusal::Length(len));
+            return Err(RequestError::Length(len));
         }
         self.sector
             .checked_mul(SECTOR)
-            .ok_or(Refusal::Sector(self.sector))
+            .ok_or(RequestError::Sector(self.sector))
     }
 }
 

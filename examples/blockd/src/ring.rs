@@ -1,7 +1,7 @@
-//! A split virtqueue as it lies in the client's memory: the loads, stores and fences, and nothing else.
+//! A split virtqueue in the client's memory: loads, stores and fences.
 //!
-//! Where the rings are is looked up once, when a queue starts; after that every access is one bounds check and one load
-//! or store. The ring remembers no position: that belongs to whoever walks it.
+//! The addresses are translated once, when a queue starts. After that an access is one bounds check and one load or store.
+//! A ring has no position; [`crate::vring`] keeps it.
 
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
@@ -21,7 +21,7 @@ const INDEX_AT: usize = 2;
 const AVAIL_ENTRY_LEN: usize = 2;
 const USED_ENTRY_LEN: usize = 8;
 
-/// Where a queue lies, in the client's own addresses.
+/// The parts of a queue, as virtual addresses of the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RingAddresses {
     /// The descriptor table.
@@ -32,13 +32,13 @@ pub(crate) struct RingAddresses {
     pub(crate) used: u64,
 }
 
-/// Why a queue cannot be where it is said to be.
+/// Why a queue cannot have this size or these addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RingError {
-    /// The number of entries.
+    /// The number of entries is invalid.
     #[error("a queue of {0} entries: it must be a power of two, at most {MOST_ENTRIES}")]
     Size(u32),
-    /// A part lies where it must not.
+    /// A part is not aligned.
     #[error("the {part} at {at:#x} is not aligned to {align} bytes")]
     Alignment {
         /// Which part.
@@ -48,7 +48,7 @@ pub(crate) enum RingError {
         /// Bytes.
         align: u64,
     },
-    /// A part lies in no shared memory.
+    /// A part is not in shared memory.
     #[error(
         "the {part} at {at:#x} does not lie in one shared memory region; guest memory must be shared: \
          -object memory-backend-memfd,...,share=on for QEMU, shared=on for cloud-hypervisor"
@@ -72,7 +72,10 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Finds the parts of a queue.
+    /// Finds the parts of a queue in memory.
+    ///
+    /// # Errors
+    /// [`RingError`] if the size is invalid, or a part is not aligned or not in one region.
     pub(crate) fn find(
         memory: &Memory,
         at: RingAddresses,
@@ -86,7 +89,7 @@ impl Ring {
                 return Err(RingError::Alignment { part, at, align });
             }
             let area = memory.area(at, len).ok_or(RingError::Outside { part, at })?;
-            // The mapping itself is page-aligned, but the client chooses how its addresses relate to that.
+            // The mapping is page-aligned, but the client's addresses need not be.
             if !(area.at as u64).is_multiple_of(align) {
                 return Err(RingError::Alignment { part, at, align });
             }
@@ -108,20 +111,20 @@ impl Ring {
         self.size
     }
 
-    /// How far the driver has come. What it published before is visible afterwards.
+    /// The available index. The entries before it are visible afterwards.
     #[inline]
     pub(crate) fn available_index(&self) -> u16 {
         u16::from_le(atomic(&self.available, INDEX_AT).load(Ordering::Acquire))
     }
 
-    /// The head of the chain at a position of the available ring; the driver may have put any number there.
+    /// The head of the chain at a position of the available ring. The driver can have written any number.
     #[inline]
     pub(crate) fn available_entry(&self, position: u16) -> u16 {
         let slot = usize::from(position & (self.size - 1));
         u16::from_le(atomic(&self.available, HEADER_LEN + slot * AVAIL_ENTRY_LEN).load(Ordering::Relaxed))
     }
 
-    /// A copy of a descriptor, `None` beyond the table. The driver may change it while it is read.
+    /// A copy of a descriptor, `None` beyond the table. The driver can change it meanwhile.
     #[inline]
     pub(crate) fn descriptor(&self, index: u16) -> Option<Descriptor> {
         if index >= self.size {
@@ -135,25 +138,25 @@ impl Ring {
             .map(|descriptor| descriptor.load())
     }
 
-    /// How far the device had come.
+    /// The used index.
     pub(crate) fn used_index(&self) -> u16 {
         u16::from_le(atomic(&self.used, INDEX_AT).load(Ordering::Relaxed))
     }
 
-    /// The entry of the available ring at which to begin, for a client that names `base`.
+    /// The entry of the available ring at which to start, if the client has set `base`.
     ///
-    /// This device completes requests in the order of the available ring, so the used index counts the requests that are
-    /// done, whoever did them: an earlier daemon of this kind, or this one. After a daemon was killed, the entries from the
+    /// This device completes requests in the order of the available ring, so the used index counts the completed requests,
+    /// also those of an earlier daemon of this kind. After a daemon was killed, the entries from the
     /// used index to the available index are requests without a completion, and their descriptors still belong to the
-    /// device. A client may name either index: the used index, because nothing beyond it is done (QEMU), or the available
-    /// index, because it regards all it has offered as taken (cloud-hypervisor). The used index is right in both cases.
-    /// A request that was carried out but not shown as used is carried out again, together with all later ones of its
-    /// queue and in their order, so that the disk ends up the same.
+    /// device. A client may set either index: the used index, because nothing beyond it is complete (QEMU), or the available
+    /// index, because it regards all available requests as taken (cloud-hypervisor). The used index is right in both cases.
+    /// A request that was executed but not published as used is executed again, with all later ones of its queue and in
+    /// their order, so that the disk ends up the same.
     ///
-    /// This needs a predecessor that completed in order or completed all it had taken, which is what the answer to
-    /// GET_VRING_BASE promises. After one that completed out of order and was killed, no index tells what is done.
+    /// This requires that the former device completed in order, or completed all that it had taken before it answered
+    /// GET_VRING_BASE. After a device that completed out of order and was killed, no index tells which requests are complete.
     ///
-    /// A `base` outside that range is taken as it is.
+    /// A `base` outside that range is used as it is.
     pub(crate) fn resume_at(&self, base: u16) -> u16 {
         let used = self.used_index();
         let outstanding = self.available_index().wrapping_sub(used);
@@ -165,7 +168,7 @@ impl Ring {
         }
     }
 
-    /// Writes an entry of the used ring; [`publish`](Self::publish) shows it.
+    /// Writes an entry of the used ring. [`publish`](Self::publish) makes it visible.
     #[inline]
     pub(crate) fn set_used_entry(&self, position: u16, head: u16, written: u32) {
         let slot = usize::from(position & (self.size - 1));
@@ -176,25 +179,25 @@ impl Ring {
         }
     }
 
-    /// Shows the driver all entries of the used ring before `index`, and what was written for them.
+    /// Makes all entries of the used ring before `index`, and the data written for them, visible to the driver.
     #[inline]
     pub(crate) fn publish(&self, index: u16) {
         atomic(&self.used, INDEX_AT).store(index.to_le(), Ordering::Release);
     }
 
-    /// Asks the driver not to kick. It may kick all the same.
+    /// Asks the driver not to kick. It may still kick.
     #[inline]
     pub(crate) fn suppress_kicks(&self, position: u16) {
         if self.event_idx {
-            // An index that has just been passed: the driver comes by it again 65,536 requests later, and kicks once.
+            // The index before the present one: the driver passes it with the 65,536th request from here, and kicks once.
             atomic(&self.used, self.event_at()).store(position.wrapping_sub(1).to_le(), Ordering::Relaxed);
         } else {
             atomic(&self.used, 0).store((VRING_USED_F_NO_NOTIFY as u16).to_le(), Ordering::Relaxed);
         }
     }
 
-    /// Asks the driver to kick once it goes beyond `position`. What it did before it could see this is visible in
-    /// [`available_index`](Self::available_index) after a [`full_fence`].
+    /// Asks the driver to kick once its index passes `position`. Requests that the driver published before it could see this
+    /// are visible in [`available_index`](Self::available_index) after a [`full_fence`].
     #[inline]
     pub(crate) fn ask_for_kicks(&self, position: u16) {
         if self.event_idx {
@@ -204,8 +207,8 @@ impl Ring {
         }
     }
 
-    /// Whether the driver wants to be called now that the used index went from `before` to `now`. To be asked after the
-    /// index was published and a [`full_fence`].
+    /// Whether the driver wants a call for the used index going from `before` to `now`. Must be called after the index was
+    /// published and a [`full_fence`].
     #[inline]
     pub(crate) fn wants_call(&self, before: u16, now: u16) -> bool {
         if self.event_idx {
@@ -227,14 +230,15 @@ impl Ring {
     }
 }
 
-/// Orders this side's stores before its loads. Both sides of a ring store one thing and then look at another (used index
-/// and "call me", "kick me" and available index): without it on both sides each can miss the other.
+/// Orders earlier stores before later loads. The device stores the used index and then loads whether a call is wanted, or
+/// stores that it wants a kick and then loads the available index; the driver does the reverse. Without a full fence on both
+/// sides, each can miss the other's store.
 #[inline]
 pub(crate) fn full_fence() {
     fence(Ordering::SeqCst);
 }
 
-/// The number of entries, if a queue may have so many.
+/// Checks the number of entries of a queue.
 pub(crate) fn check_size(size: u32) -> Result<u16, RingError> {
     u16::try_from(size)
         .ok()
@@ -333,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn c6_the_used_index_says_where_to_go_on() {
+    fn c6_a_queue_resumes_at_the_used_index() {
         for event_idx in [false, true] {
             let (memory, ring) = ring(event_idx);
             for used in [0u16, 5, 0xfffe] {
@@ -348,7 +352,7 @@ mod tests {
                         assert_eq!(ring.resume_at(base), base, "{used} {outstanding} {elsewhere}");
                     }
                 }
-                // More than fit are no requests.
+                // More requests than the queue has entries are invalid.
                 put(&memory, 0x2002, used.wrapping_add(9));
                 assert_eq!(ring.resume_at(used.wrapping_add(9)), used.wrapping_add(9));
             }

@@ -1,18 +1,18 @@
-//! Serial numbers of disks: what a guest tells disks apart by, such as in /dev/disk/by-id.
+//! Serial numbers of disks. A guest distinguishes disks by them, for example in /dev/disk/by-id.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 
-use crate::cli::Export;
 use crate::disk::Source;
+use crate::export::Export;
 
 /// The longest serial number, in bytes.
 pub(crate) const SERIAL_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
 
-/// The serial number of an export: the one it was given, or one that follows from the path of its image, or of its socket if
-/// it has no image. So it stays the same however many exports there are, in whatever order and in how many daemons.
+/// The serial number of an export: the one that `serial=` sets, or a hash of the path of its image, or of its socket if it has
+/// no image. It does not depend on other exports, their order, or the number of daemons.
 pub(crate) fn of(export: &Export) -> String {
     let path = match (&export.serial, &export.source) {
         (Some(serial), _) => return serial.clone(),
@@ -24,7 +24,7 @@ pub(crate) fn of(export: &Export) -> String {
     format!("blockd-{:013x}", hash(&absolute) >> 12)
 }
 
-/// FNV-1a. It must give the same in every version, which the standard library's hash does not promise.
+/// FNV-1a. The result must be the same in every version, which the standard library's hash does not promise.
 fn hash(path: &Path) -> u64 {
     path.as_os_str()
         .as_bytes()

@@ -1,4 +1,4 @@
-//! The whole daemon without its process: one context, all exports, and a way to stop it from elsewhere.
+//! The daemon without its process: one context, all exports, and a handle that stops it.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -18,14 +18,15 @@ use rustix::process::{Resource, Rlimit};
 
 use crate::acceptor::Acceptor;
 use crate::advice;
-use crate::chain::Chain;
-use crate::cli::{Args, Export, Waiter};
+use crate::cli::{Args, EventBackend};
+use crate::descriptor_chain::DescriptorChain;
 use crate::disk::{Disk, Source};
+use crate::export::Export;
 use crate::recorder::Recorder;
 use crate::request::Device;
 use crate::serial;
 
-/// Disks that are served by the thread that made this.
+/// All exports, served by the thread that made this value.
 #[derive(Debug)]
 pub struct Server {
     context: Context,
@@ -41,7 +42,7 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Has [`Server::run`] return soon. No request is left half done.
+    /// Makes [`Server::run`] return after the present iteration. No request is left half executed.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.remote.notify();
@@ -49,36 +50,19 @@ impl Stopper {
 }
 
 impl Server {
-    /// Opens the disks and listens: from now on clients can connect, and are served once it [runs](Self::run).
+    /// Opens all disks and listens at all sockets. Clients can connect from now on, and are served by [`run`](Self::run).
     ///
     /// # Errors
-    /// What cannot be opened, bound or built, and what to do about it.
+    /// If a disk cannot be opened, a socket cannot be bound, or the loop cannot be built; with the remedy.
     pub fn new(args: &Args) -> anyhow::Result<Self> {
-        nothing_twice(args)?;
+        check_unique(args)?;
         raise_descriptor_limit(args);
         for warning in advice::warnings(args) {
             tracing::warn!("{warning}");
         }
-        let params = poll_params(args)?;
-        let mut builder = Context::builder().poll_params(params);
-        if !args.poll_max.is_zero() {
-            builder = builder.policy(policy(args, params)?);
-        }
-        match args.backend {
-            Waiter::Auto => {}
-            Waiter::Ppoll => builder = builder.backend(Box::new(Ppoll::new())),
-            Waiter::Epoll => {
-                let epoll = Epoll::new().context("cannot make an epoll instance; try --backend ppoll")?;
-                builder = builder.backend(Box::new(epoll));
-            }
-            Waiter::Uring => {
-                bail!("the io_uring backend is not built yet; use --backend auto, ppoll or epoll")
-            }
-        }
-        let context = builder.build().context("cannot make an event loop")?;
-        let chain = Rc::new(RefCell::new(Chain::default()));
+        let chain = Rc::new(RefCell::new(DescriptorChain::default()));
         let mut server = Self {
-            context,
+            context: context(args)?,
             acceptors: Vec::new(),
             stop: Arc::default(),
         };
@@ -97,13 +81,13 @@ impl Server {
         Ok(server)
     }
 
-    /// The event loop, to add to it.
+    /// The event loop.
     #[must_use]
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// What stops it.
+    /// A handle that stops the server.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         Stopper {
@@ -115,7 +99,7 @@ impl Server {
     /// Serves until it is stopped.
     ///
     /// # Errors
-    /// What the system says to waiting.
+    /// If the system refuses to wait.
     pub fn run(&self) -> io::Result<()> {
         while !self.stop.load(Ordering::Acquire) {
             self.context.poll(Wait::Block)?;
@@ -132,7 +116,7 @@ impl Drop for Server {
     }
 }
 
-/// Serves on this thread until stopped; `ready` is called, with what stops it, when every socket accepts clients.
+/// Serves on this thread until it is stopped. Calls `ready` with a [`Stopper`] once every socket accepts clients.
 ///
 /// # Errors
 /// As [`Server::new`] and [`Server::run`].
@@ -142,7 +126,25 @@ pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     server.run().context("the event loop cannot wait any longer")
 }
 
-/// How much to poll: what was asked for, with what a sleep costs here.
+/// An event loop with the backend and the polling policy of the command line.
+fn context(args: &Args) -> anyhow::Result<Context> {
+    let params = poll_params(args)?;
+    let mut builder = Context::builder().poll_params(params);
+    if !args.poll_max.is_zero() {
+        builder = builder.policy(policy(args, params)?);
+    }
+    match args.backend {
+        EventBackend::Auto => {}
+        EventBackend::Ppoll => builder = builder.backend(Box::new(Ppoll::new())),
+        EventBackend::Epoll => {
+            let epoll = Epoll::new().context("cannot make an epoll instance; try --backend ppoll")?;
+            builder = builder.backend(Box::new(epoll));
+        }
+    }
+    builder.build().context("cannot make an event loop")
+}
+
+/// The polling parameters of the command line, with the measured cost of a sleep.
 fn poll_params(args: &Args) -> anyhow::Result<PollParams> {
     let params = PollParams::up_to(args.poll_max)
         .with_cpu_price(args.poll_cpu_price)
@@ -162,7 +164,7 @@ fn poll_params(args: &Args) -> anyhow::Result<PollParams> {
     Ok(params)
 }
 
-/// The polling policy that is asked for.
+/// The polling policy of the command line.
 fn policy(args: &Args, params: PollParams) -> anyhow::Result<Box<dyn PollPolicy>> {
     let policy = Policy::by_name(&args.policy, params).with_context(|| {
         format!(
@@ -182,7 +184,7 @@ fn policy(args: &Args, params: PollParams) -> anyhow::Result<Box<dyn PollPolicy>
     }
 }
 
-/// What log lines call an export.
+/// The name of an export in log lines.
 fn name(export: &Export) -> Cow<'_, str> {
     match &export.name {
         Some(name) => name.into(),
@@ -190,18 +192,18 @@ fn name(export: &Export) -> Cow<'_, str> {
     }
 }
 
-fn nothing_twice(args: &Args) -> anyhow::Result<()> {
+fn check_unique(args: &Args) -> anyhow::Result<()> {
     let (mut sockets, mut names) = (HashSet::new(), HashSet::new());
     for export in &args.exports {
         if !sockets.insert(&export.socket) {
             bail!(
-                "two exports name the socket {}; each needs one of its own",
+                "two exports name the socket {}; each needs a socket of its own",
                 export.socket.display()
             );
         }
         let name = name(export);
         if !names.insert(name.clone()) {
-            bail!("two exports have the name {name}; each needs one of its own");
+            bail!("two exports have the name {name}; each needs a name of its own");
         }
     }
     Ok(())
@@ -219,7 +221,7 @@ fn open(export: &Export) -> anyhow::Result<Disk> {
     })
 }
 
-/// What went wrong with an image, and what to do about it.
+/// Describes why an image cannot be opened, and the remedy.
 fn cannot_open(path: &Path, readonly: bool, why: io::ErrorKind) -> String {
     let path = path.display();
     let how = if readonly {
@@ -232,14 +234,14 @@ fn cannot_open(path: &Path, readonly: bool, why: io::ErrorKind) -> String {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem if !readonly => {
             "; add ',readonly' to only read it".to_owned()
         }
-        io::ErrorKind::PermissionDenied => "; may you read it?".to_owned(),
+        io::ErrorKind::PermissionDenied => "; check that you may read it".to_owned(),
         io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => "; name another one".to_owned(),
         _ => String::new(),
     };
     format!("cannot open the image {path} for {how}{remedy}")
 }
 
-/// Raises the soft limit of open files to the hard one, and warns if that may not do.
+/// Raises the soft limit of open files to the hard limit, and warns if that may be too low.
 fn raise_descriptor_limit(args: &Args) {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit {

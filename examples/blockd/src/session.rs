@@ -1,7 +1,7 @@
-//! One connection: vhost-user messages, one at a time, each only when it has arrived as a whole.
+//! One connection: handles vhost-user messages one at a time, each once it has arrived completely.
 //!
-//! The protocol's library reads and writes a blocking socket. It is let at it only when the message is complete and the
-//! reply will fit, so that no client, however slow or broken, makes the loop wait.
+//! The protocol's library reads and writes a blocking socket. It is called only when the message is complete and there is
+//! room for the reply, so that no client makes the loop wait.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -22,33 +22,33 @@ use vhost::vhost_user::{BackendReqHandler, Error};
 
 use crate::acceptor::Acceptor;
 use crate::backend::Backend;
+use crate::connection::Connection;
 use crate::limit::Kind;
-use crate::link::Link;
 
 /// Bytes before the body of a message: request, flags, and the length of the body.
 const HEADER_LEN: usize = 12;
-/// How often to look for the rest of a message. A stream socket is readable whatever is missing, so the loop cannot wait
-/// for that.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// A message that has been begun must be complete after this.
+/// The time between two checks for the rest of a message. A stream socket is readable while a part is missing, so the loop
+/// cannot wait for it.
+const RECHECK_AFTER: Duration = Duration::from_millis(1);
+/// A message must be complete this long after its first byte.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connected client.
 pub(crate) struct Session {
-    /// Itself, for its timer.
+    /// The session itself, for its timer.
     me: Weak<Self>,
     acceptor: Weak<Acceptor>,
-    link: Rc<Link>,
+    connection: Rc<Connection>,
     socket: UnixStream,
     backend: Arc<Backend>,
     protocol: RefCell<BackendReqHandler<Backend>>,
     registration: RefCell<Option<Registration>>,
-    /// When the message began that is not complete yet.
-    waiting_since: Cell<Option<Moment>>,
-    look_again: RefCell<Option<Timer>>,
+    /// When the first byte of an incomplete message was seen.
+    incomplete_since: Cell<Option<Moment>>,
+    recheck: RefCell<Option<Timer>>,
 }
 
-/// What lies in the socket.
+/// The next message in the socket.
 #[derive(Debug, PartialEq)]
 enum Arrived {
     Nothing,
@@ -57,12 +57,12 @@ enum Arrived {
         code: u32,
     },
     End,
-    /// Something that is no message, or a client that does not read replies.
+    /// Not a valid message, or the client does not read replies.
     Malformed(&'static str),
 }
 
 impl Session {
-    /// Begins to talk to a client.
+    /// Starts the session of a connected client.
     #[allow(
         clippy::arc_with_non_send_sync,
         reason = "the protocol's library wants an Arc; it stays on this thread"
@@ -72,56 +72,56 @@ impl Session {
         acceptor: &Rc<Acceptor>,
         socket: UnixStream,
         backend: Backend,
-        link: Rc<Link>,
+        connection: Rc<Connection>,
     ) -> io::Result<Rc<Self>> {
         let backend = Arc::new(backend);
         let protocol = BackendReqHandler::from_stream(socket.try_clone()?, backend.clone());
         let session = Rc::new_cyclic(|me| Self {
             me: me.clone(),
             acceptor: Rc::downgrade(acceptor),
-            link,
+            connection,
             socket,
             backend,
             protocol: RefCell::new(protocol),
             registration: RefCell::default(),
-            waiting_since: Cell::default(),
-            look_again: RefCell::default(),
+            incomplete_since: Cell::default(),
+            recheck: RefCell::default(),
         });
         let registration = cx.watch(session.clone(), Interest::READ)?;
         session.registration.replace(Some(registration));
         Ok(session)
     }
 
-    /// Stops the queues and hears no more of the client. Does not tell the acceptor.
+    /// Stops the queues and watches the socket no longer. Does not notify the acceptor.
     pub(crate) fn close(&self) {
         self.backend.reset();
         let registration = self.registration.take();
-        let look_again = self.look_again.take();
-        drop((registration, look_again));
+        let recheck = self.recheck.take();
+        drop((registration, recheck));
     }
 
     fn end(&self) {
         self.close();
         if let Some(acceptor) = self.acceptor.upgrade() {
-            acceptor.client_is_gone();
+            acceptor.session_has_ended();
         }
     }
 
-    fn look(&self, cx: &Context) {
+    fn check_socket(&self, cx: &Context) {
         match arrived(&self.socket) {
-            Ok(Arrived::Nothing) => self.go_on(),
+            Ok(Arrived::Nothing) => self.watch_again(),
             Ok(Arrived::Part) => self.wait_for_rest(cx),
             Ok(Arrived::Message { code }) => {
-                self.go_on();
+                self.watch_again();
                 self.handle_message(code);
             }
-            Ok(Arrived::End) => self.client_is_gone(),
+            Ok(Arrived::End) => self.client_has_disconnected(),
             Ok(Arrived::Malformed(why)) => {
-                self.link.cut(&why);
+                self.connection.abort(&why);
                 self.end();
             }
             Err(error) => {
-                self.link.cut(&error);
+                self.connection.abort(&error);
                 self.end();
             }
         }
@@ -131,54 +131,54 @@ impl Session {
         let handled = self.protocol.borrow_mut().handle_request();
         match handled {
             Ok(()) => {}
-            Err(Error::Disconnected) => self.client_is_gone(),
+            Err(Error::Disconnected) => self.client_has_disconnected(),
             Err(error) => {
-                self.link.cut(&explain(code, error));
+                self.connection.abort(&explain(code, error));
                 self.end();
             }
         }
     }
 
-    fn client_is_gone(&self) {
-        self.link.log(Kind::Clients, format_args!("the client is gone"));
+    fn client_has_disconnected(&self) {
+        self.connection
+            .log(Kind::Clients, format_args!("the client has disconnected"));
         self.end();
     }
 
-    /// Whether the client has hung up, though that may not have been handled yet.
+    /// Whether the client has disconnected, even if that was not handled yet.
     pub(crate) fn has_ended(&self) -> bool {
-        state(&self.socket).is_ok_and(|state| state.intersects(PollFlags::RDHUP | PollFlags::HUP))
+        poll_state(&self.socket).is_ok_and(|state| state.intersects(PollFlags::RDHUP | PollFlags::HUP))
     }
 
-    /// Hears the socket again, if it waited for the rest of a message.
-    fn go_on(&self) {
-        if self.waiting_since.take().is_some() {
+    /// Watches the socket again after an incomplete message.
+    fn watch_again(&self) {
+        if self.incomplete_since.take().is_some() {
             self.set_interest(Interest::READ);
         }
     }
 
     fn wait_for_rest(&self, cx: &Context) {
         let now = cx.now(ClockId::Monotonic);
-        let since = self.waiting_since.get().unwrap_or(now);
+        let since = self.incomplete_since.get().unwrap_or(now);
         if now.since(since) > TIMEOUT {
-            self.link.cut(&format_args!(
-                "a message was begun and not completed within {TIMEOUT:?}"
-            ));
+            self.connection
+                .abort(&format_args!("a message was not complete within {TIMEOUT:?}"));
             self.end();
             return;
         }
-        self.waiting_since.set(Some(since));
+        self.incomplete_since.set(Some(since));
         self.set_interest(Interest::NONE);
-        let mut look_again = self.look_again.borrow_mut();
-        let timer = look_again.get_or_insert_with(|| {
+        let mut recheck = self.recheck.borrow_mut();
+        let timer = recheck.get_or_insert_with(|| {
             let session = self.me.clone();
             cx.timer(ClockId::Monotonic, move |cx, _| {
                 if let Some(session) = session.upgrade() {
-                    session.look(cx);
+                    session.check_socket(cx);
                 }
             })
             .disarmed()
         });
-        timer.arm_after(LOOK_AGAIN);
+        timer.arm_after(RECHECK_AFTER);
     }
 
     fn set_interest(&self, interest: Interest) {
@@ -188,16 +188,16 @@ impl Session {
             .as_ref()
             .map(|registration| registration.set_interest(interest));
         if let Some(Err(error)) = set {
-            self.link.cut(&error);
+            self.connection.abort(&error);
             self.end();
         }
     }
 }
 
-/// A message's error, with the message's name.
+/// Adds the message's name to an error.
 fn explain(code: u32, error: Error) -> String {
     let Ok(message) = FrontendReq::try_from(code) else {
-        return format!("message {code} is none of the vhost-user protocol");
+        return format!("message type {code} is unknown");
     };
     match error {
         Error::ReqHandlerError(why) => format!("{message:?}: {why}"),
@@ -205,31 +205,33 @@ fn explain(code: u32, error: Error) -> String {
     }
 }
 
-/// Looks into the socket without taking anything out.
+/// Peeks at the socket: the data stays in it.
 fn arrived(socket: &UnixStream) -> io::Result<Arrived> {
     let mut header = [0; HEADER_LEN];
     let peeked = match peek(socket, &mut header) {
         Ok(Peeked { len: 0, .. }) => return Ok(Arrived::End),
         Ok(Peeked {
-            left_out: Some(why), ..
+            dropped: Some(why), ..
         }) => return Ok(Arrived::Malformed(why)),
-        Ok(Peeked { len, left_out: None }) => len,
+        Ok(Peeked { len, dropped: None }) => len,
         Err(Errno::AGAIN) => return Ok(Arrived::Nothing),
         Err(Errno::CONNRESET) => return Ok(Arrived::End),
         Err(error) => return Err(error.into()),
     };
-    // All that has arrived, while a peek ends where descriptors were attached.
+    // FIONREAD counts all bytes, while a peek ends where descriptors are attached.
     let unread = usize::try_from(rustix::io::ioctl_fionread(socket)?).unwrap_or(usize::MAX);
     if peeked < HEADER_LEN && unread >= HEADER_LEN {
-        return Ok(Arrived::Malformed("a message with descriptors in its middle"));
+        return Ok(Arrived::Malformed(
+            "a message has descriptors that are not attached to its beginning",
+        ));
     }
     let code = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
     let body = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]) as usize;
     let complete = peeked == HEADER_LEN && unread - HEADER_LEN >= body;
     if peeked == HEADER_LEN && body > MAX_MSG_SIZE {
-        return Ok(Arrived::Malformed("a message longer than any may be"));
+        return Ok(Arrived::Malformed("a message is longer than the protocol allows"));
     }
-    let state = state(socket)?;
+    let state = poll_state(socket)?;
     Ok(
         match (
             complete,
@@ -247,12 +249,12 @@ fn arrived(socket: &UnixStream) -> io::Result<Arrived> {
 /// The beginning of what lies in a socket.
 struct Peeked {
     len: usize,
-    /// Why descriptors that came with it would be left out. The protocol's library must not read such a message: it would
-    /// wait for another one in its place, and the whole daemon with it.
-    left_out: Option<&'static str>,
+    /// Why a descriptor of the message would be dropped. The protocol's library must not read such a message: it would block
+    /// until the next one.
+    dropped: Option<&'static str>,
 }
 
-/// Looks at bytes and descriptors. The system makes copies of the descriptors, which are closed at once.
+/// Peeks at bytes and descriptors. The system duplicates the descriptors, and the duplicates are closed at once.
 fn peek(socket: &UnixStream, header: &mut [u8]) -> Result<Peeked, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ATTACHED_FD_ENTRIES))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -269,10 +271,10 @@ fn peek(socket: &UnixStream, header: &mut [u8]) -> Result<Peeked, Errno> {
         _ => 0,
     });
     let count: usize = counts.sum();
-    // There may be room for one more than the library has.
+    // The buffer may have room for one descriptor more than the library's.
     let is_cut = received.flags.contains(ReturnFlags::CTRUNC);
-    let left_out = if count > MAX_ATTACHED_FD_ENTRIES || is_cut && count == MAX_ATTACHED_FD_ENTRIES {
-        Some("a message with more descriptors than any may have")
+    let dropped = if count > MAX_ATTACHED_FD_ENTRIES || is_cut && count == MAX_ATTACHED_FD_ENTRIES {
+        Some("a message has more descriptors than the protocol allows")
     } else if is_cut {
         Some(
             "the process has no descriptors left for those of the client; raise the hard limit of open files \
@@ -283,13 +285,13 @@ fn peek(socket: &UnixStream, header: &mut [u8]) -> Result<Peeked, Errno> {
     };
     Ok(Peeked {
         len: received.bytes,
-        left_out,
+        dropped,
     })
 }
 
-/// Whether a reply can be sent without waiting, and whether the client has hung up. A stream socket is writable while
+/// Whether a reply can be sent without blocking, and whether the client has disconnected. A stream socket is writable while
 /// most of its buffer is free, which is many times the longest reply.
-fn state(socket: &UnixStream) -> io::Result<PollFlags> {
+fn poll_state(socket: &UnixStream) -> io::Result<PollFlags> {
     let mut fds = [PollFd::new(socket, PollFlags::OUT | PollFlags::RDHUP)];
     loop {
         match poll(
@@ -314,11 +316,11 @@ impl AsFd for Session {
 
 impl Handler for Session {
     fn readable(&self, cx: &Context) {
-        self.look(cx);
+        self.check_socket(cx);
     }
 
     fn broken(&self, _: &Context, why: io::Error) {
-        self.link.cut(&why);
+        self.connection.abort(&why);
         self.end();
     }
 }
@@ -326,7 +328,7 @@ impl Handler for Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("export", &self.link.export())
+            .field("export", &self.connection.export())
             .finish_non_exhaustive()
     }
 }
@@ -358,7 +360,7 @@ mod tests {
         client.write_all(&whole[whole.len() - 1..]).unwrap();
         let whole = Arrived::Message { code: 2 };
         assert_eq!(arrived(&server).unwrap(), whole);
-        assert_eq!(arrived(&server).unwrap(), whole, "looking takes nothing out");
+        assert_eq!(arrived(&server).unwrap(), whole, "a peek leaves the message");
     }
 
     #[test]
@@ -372,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_before_hanging_up_counts() {
+    fn a_message_before_the_end_counts() {
         let (mut client, server) = UnixStream::pair().unwrap();
         client.write_all(&message(3, &[])).unwrap();
         drop(client);
@@ -389,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_does_not_listen_is_not_answered() {
+    fn a_client_that_does_not_read_is_not_answered() {
         let (mut client, mut server) = UnixStream::pair().unwrap();
         client.write_all(&message(1, &[])).unwrap();
         assert_eq!(arrived(&server).unwrap(), Arrived::Message { code: 1 });

@@ -1,7 +1,7 @@
-//! The name of a listening socket: taken by one daemon at a time, and removed by the one that has it.
+//! A listening socket and its path: one daemon at a time has the path, and removes it at its end.
 //!
-//! A daemon that was killed leaves its socket behind, so a start replaces a socket that nobody listens at. Between the
-//! check and the replacement another daemon could do the same. Therefore each start, and each removal, holds a lock
+//! A daemon that was killed leaves its socket behind, so a start replaces a stale socket, one without a listener. Between
+//! the check and the replacement another daemon could do the same. Therefore each start, and each removal, holds a lock
 //! (`flock`) on the socket's directory meanwhile. The lock leaves no file behind and ends with the process.
 
 use std::fs::{File, Metadata, TryLockError};
@@ -16,27 +16,27 @@ use anyhow::{Context as _, bail};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-/// The time between two attempts to get a lock that another process has.
+/// The time between two attempts to get a lock that another process holds.
 const LOCK_AGAIN: Duration = Duration::from_millis(10);
-/// Attempts of a start: two seconds.
+/// The most attempts of a start: two seconds.
 const TRIES_TO_BIND: u32 = 200;
-/// Attempts of a daemon that ends, for each of its sockets.
+/// The most attempts at the end, for each socket.
 const TRIES_TO_REMOVE: u32 = 5;
 
-/// A listening socket that removes its name when it is dropped, if the name is still its own.
+/// A listening socket. Dropping it removes its path, if that is still its own.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
     path: PathBuf,
-    /// Device and inode of the name. The open socket keeps the inode from being used again.
+    /// Device and inode of the path. The inode is not reused while the socket is open.
     id: (u64, u64),
 }
 
 impl Listener {
-    /// Listens at `path`, where there is nothing or a socket that nobody listens at.
+    /// Listens at `path`. Replaces a stale socket there.
     pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
         let _lock = lock_directory(path, TRIES_TO_BIND)?;
-        make_room(path)?;
+        remove_stale(path)?;
         let socket = UnixListener::bind(path).map_err(|error| {
             let remedy = match error.kind() {
                 io::ErrorKind::NotFound => "its directory does not exist; make it, or name another path",
@@ -47,7 +47,7 @@ impl Listener {
                     "a socket's path has at most 107 bytes; name a shorter one, or change to its directory and \
                      name the last part"
                 }
-                io::ErrorKind::AddrInUse => "something appeared there just now; name another path",
+                io::ErrorKind::AddrInUse => "another process has just created it; name another path",
                 _ => "name another path",
             };
             let what = format!("cannot listen at {}: {remedy}", path.display());
@@ -75,14 +75,14 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Without the lock the name is still compared; only a start at this very moment could lose.
+        // Without the lock the path is still compared, and only a start at the same moment could lose its socket.
         let _lock = lock_directory(&self.path, TRIES_TO_REMOVE);
         let is_own = self
             .path
             .symlink_metadata()
             .is_ok_and(|about| id(&about) == self.id);
         if !is_own {
-            tracing::info!(path = %self.path.display(), "the socket's name was gone already");
+            tracing::info!(path = %self.path.display(), "the socket's path was gone already, or another process has it");
         } else if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
         }
@@ -93,7 +93,7 @@ fn id(about: &Metadata) -> (u64, u64) {
     (about.dev(), about.ino())
 }
 
-/// Locks the directory of `path`; `None` if it has none that could be locked, which the next step explains.
+/// Locks the directory of `path`. `None` if that is impossible; if the directory does not exist, the next step reports it.
 fn lock_directory(path: &Path, tries: u32) -> anyhow::Result<Option<File>> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -114,42 +114,42 @@ fn lock_directory(path: &Path, tries: u32) -> anyhow::Result<Option<File>> {
         std::thread::sleep(LOCK_AGAIN);
     }
     bail!(
-        "another process keeps a lock on the directory {}; end it, or name a socket elsewhere",
+        "another process holds a lock on the directory {}; end that process, or name a socket elsewhere",
         directory.display()
     );
 }
 
-/// Removes a socket that nobody listens at any more, such as one of a daemon that was killed. The directory is locked.
-fn make_room(path: &Path) -> anyhow::Result<()> {
+/// Removes a stale socket, such as one of a daemon that was killed. The directory must be locked.
+fn remove_stale(path: &Path) -> anyhow::Result<()> {
     let Ok(about) = std::fs::symlink_metadata(path) else {
         return Ok(());
     };
     if !about.file_type().is_socket() {
-        bail!("{} exists and is no socket; name another path", path.display());
+        bail!("{} exists and is not a socket; name another path", path.display());
     }
     if is_listened_at(path)? {
         bail!(
-            "somebody listens at {} already; stop that process or name another path",
+            "another process listens at {} already; stop that process, or name another path",
             path.display()
         );
     }
     std::fs::remove_file(path).with_context(|| format!("cannot remove the stale socket {}", path.display()))
 }
 
-/// Whether a process listens at `path`. Does not wait for it to accept.
+/// Whether a process listens at `path`. Does not wait until it accepts.
 fn is_listened_at(path: &Path) -> anyhow::Result<bool> {
-    let what = || format!("cannot find out whether somebody listens at {}", path.display());
+    let what = || format!("cannot find out whether a process listens at {}", path.display());
     let address = SocketAddrUnix::new(path).with_context(what)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).with_context(what)?;
     loop {
         match rustix::net::connect(probe.as_fd(), &address) {
-            // EAGAIN: too many clients wait to be accepted.
+            // EAGAIN: the backlog is full.
             Ok(()) | Err(Errno::AGAIN) => return Ok(true),
             Err(Errno::CONNREFUSED | Errno::NOENT) => return Ok(false),
             Err(Errno::INTR) => {}
-            // A datagram socket, say, or one of another user.
+            // For example a datagram socket, or one of another user.
             Err(error) => return Err(error).with_context(what),
         }
     }

@@ -1,14 +1,15 @@
-//! One virtqueue is one handler: its kick eventfd is readable, or a look at the available index finds work.
+//! A running virtqueue. It is a handler of the event loop: its kick eventfd is readable, or polling finds a new available
+//! index.
 //!
-//! It serves a bounded number of requests at a time and never waits for the driver. When it stops, it leaves the client's
-//! memory alone.
+//! A queue serves a bounded number of requests in a turn and never waits for the driver. After it has stopped, it does not
+//! access the client's memory.
 //!
-//! # From polled to sleeping and back
-//! While the loop polls, the driver is asked not to kick. Before the loop sleeps it asks for kicks again, puts a full
-//! fence between that and one more look at the available index ([`poll_end`](Pollable::poll_end), then
-//! [`poll`](Pollable::poll)). The driver does the mirror image: publish the index, fence, look whether a kick is wanted.
-//! So either the look finds the request or the driver kicks. The way back, "used index, fence, does the driver want a
-//! call?", follows the same pattern.
+//! # From polling to sleeping and back
+//! While the loop polls, the driver is asked not to kick. Before the loop sleeps, it asks for kicks again
+//! ([`poll_end`](Pollable::poll_end)), and after a full fence it checks the available index once more
+//! ([`poll`](Pollable::poll)). The driver does the reverse: it publishes the index, and after a full fence it checks whether
+//! a kick is wanted. So the check finds the request, or the driver kicks. Calls work in the same way: the device publishes
+//! the used index, and after a full fence it checks whether the driver wants a call.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -19,39 +20,38 @@ use std::rc::Rc;
 use aio_context::{Context, Handler, Pollable};
 use rustix::io::Errno;
 
-use crate::chain::Chain;
+use crate::connection::Connection;
+use crate::descriptor_chain::DescriptorChain;
 use crate::disk::STEP;
-use crate::guard;
 use crate::limit::Kind;
-use crate::link::Link;
 use crate::memory::Memory;
-use crate::request::{Broken, Device, Progress};
+use crate::request::{Device, MalformedRequest, Progress};
 use crate::ring::{Ring, full_fence};
+use crate::sigbus;
 
-/// So many requests are served before others get their turn.
-const REQUESTS_A_TURN: u32 = 128;
-/// A turn ends with the step that reaches so many bytes, and so moves less than twice as many.
-const BYTES_A_TURN: u64 = STEP;
-/// Completions are shown to the driver at least every so many requests: each time costs a transfer of a cache line that
-/// a spinning driver looks at.
+/// The most requests that one turn serves.
+const REQUESTS_PER_TURN: u32 = 128;
+/// A turn ends after the step that reaches this number of bytes, so it moves less than twice as many.
+const BYTES_PER_TURN: u64 = STEP;
+/// The most completions that are published together. Each publication moves a cache line that a polling driver reads.
 const PUBLISH_EVERY: u16 = 8;
 
-/// An eventfd of the client that may be exchanged while the queue runs.
-pub(crate) type Doorbell = Rc<RefCell<Option<File>>>;
+/// An eventfd of the client that can be replaced while the queue runs.
+pub(crate) type SharedEventFd = Rc<RefCell<Option<File>>>;
 
-/// What a queue needs besides its ring.
+/// All that a queue needs besides its ring.
 #[derive(Debug)]
-pub(crate) struct Wiring {
+pub(crate) struct VringConfig {
     pub(crate) index: usize,
     pub(crate) kick: Rc<File>,
-    pub(crate) call: Doorbell,
-    pub(crate) error: Doorbell,
+    pub(crate) call: SharedEventFd,
+    pub(crate) error: SharedEventFd,
     pub(crate) memory: Rc<Memory>,
     pub(crate) device: Rc<Device>,
-    /// Shared by all queues: only one of them runs at a time.
-    pub(crate) chain: Rc<RefCell<Chain>>,
-    pub(crate) link: Rc<Link>,
-    /// The driver cannot flush, so that what is reported must be on the medium.
+    /// Shared by all queues, because only one of them runs at a time.
+    pub(crate) chain: Rc<RefCell<DescriptorChain>>,
+    pub(crate) connection: Rc<Connection>,
+    /// The driver does not flush, so each write must be on the medium before it completes.
     pub(crate) write_through: bool,
 }
 
@@ -59,30 +59,30 @@ pub(crate) struct Wiring {
 #[derive(Debug)]
 pub(crate) struct Vring {
     ring: Ring,
-    /// The next entry of the available ring to take.
+    /// The next entry of the available ring to serve.
     next_available: Cell<u16>,
-    /// The loop polls, so the driver need not kick.
+    /// The loop polls, so the driver is asked not to kick.
     polled: Cell<bool>,
-    /// It broke or was stopped: the ring is not to be touched.
-    dead: Cell<bool>,
-    /// How far the request at `next_available` has come, if it takes more than one step.
+    /// The queue failed or was stopped: the ring must not be accessed.
+    stopped: Cell<bool>,
+    /// The progress of the request at `next_available`, if it takes more than one step.
     progress: Cell<Progress>,
     /// The next entry of the used ring to fill.
     next_used: Cell<u16>,
-    /// Up to where the driver was asked whether it wants a call.
-    asked: Cell<u16>,
-    /// How many mappings of the process were lost when this queue's memory was last seen to be whole.
+    /// The used index at the last check whether the driver wants a call.
+    called_up_to: Cell<u16>,
+    /// The value of [`sigbus::losses`] at the last check of this queue's memory.
     losses: Cell<u32>,
     publish_every: u16,
-    wiring: Wiring,
+    config: VringConfig,
 }
 
 impl Vring {
-    /// A queue that goes on where [`Ring::resume_at`] says. [`start`](Self::start) it once it is watched.
-    pub(crate) fn new(ring: Ring, base: u16, wiring: Wiring) -> Self {
+    /// Makes a queue that continues at [`Ring::resume_at`]. Call [`start`](Self::start) once the loop watches it.
+    pub(crate) fn new(ring: Ring, base: u16, config: VringConfig) -> Self {
         let next_used = ring.used_index();
         let next_available = ring.resume_at(base);
-        let publish_every = if wiring.device.disk.is_slow() {
+        let publish_every = if config.device.disk.is_slow() {
             1
         } else {
             PUBLISH_EVERY
@@ -91,33 +91,33 @@ impl Vring {
             ring,
             next_available: Cell::new(next_available),
             polled: Cell::new(false),
-            dead: Cell::new(false),
+            stopped: Cell::new(false),
             progress: Cell::default(),
             next_used: Cell::new(next_used),
-            asked: Cell::new(next_used),
-            // Not before: memory that was lost earlier must be found, too.
-            losses: Cell::new(guard::losses().wrapping_sub(1)),
+            called_up_to: Cell::new(next_used),
+            // Differs from the current value, so that the first check finds memory that was lost before.
+            losses: Cell::new(sigbus::losses().wrapping_sub(1)),
             publish_every,
-            wiring,
+            config,
         }
     }
 
-    /// Calls the driver, asks for kicks, and has the requests served that are there already.
+    /// Calls the driver, asks for kicks, and schedules the requests that are pending already.
     ///
-    /// The call is for completions that an earlier daemon published without one, or that this one published while no
-    /// descriptor for calls was set. A driver must expect calls without a completion.
+    /// The call announces completions that were published without one: by an earlier daemon, or while no descriptor for
+    /// calls was set. Drivers tolerate calls without a completion.
     pub(crate) fn start(&self) {
         self.call();
         self.ring.ask_for_kicks(self.next_available.get());
         full_fence();
         if self.poll() {
-            self.come_again();
+            self.reschedule();
         }
     }
 
-    /// Touches the ring no more. Returns the entry at which to go on: all before it are completed.
+    /// Stops the queue. Returns the available entry at which to continue: all before it are completed.
     pub(crate) fn stop(&self) -> u16 {
-        self.dead.set(true);
+        self.stopped.set(true);
         self.next_available.get()
     }
 
@@ -127,45 +127,45 @@ impl Vring {
         (self.next_available.get(), self.next_used.get())
     }
 
-    /// Tells the driver to look, whether it wants that or not.
+    /// Calls the driver, whether it wants a call or not.
     pub(crate) fn call(&self) {
-        if let Some(call) = &*self.wiring.call.borrow() {
-            ring_bell(call);
+        if let Some(call) = &*self.config.call.borrow() {
+            signal(call);
         }
     }
 
-    /// Serves what there is, or as much of it as fits into a turn.
+    /// Serves the pending requests, up to the limits of a turn.
     pub(crate) fn run(&self) {
-        if self.dead.get() {
+        if self.stopped.get() {
             return;
         }
         let polled = self.polled.get();
         let mut turn = Turn {
-            requests: REQUESTS_A_TURN,
-            bytes: BYTES_A_TURN,
+            requests: REQUESTS_PER_TURN,
+            bytes: BYTES_PER_TURN,
         };
         loop {
             if !polled && !self.ring.has_event_idx() {
-                // With event indexes kicks stay off by themselves until the index is moved.
+                // With event indexes the driver does not kick until the event index moves.
                 self.ring.suppress_kicks(self.next_available.get());
             }
             let served = self.serve_pending(&mut turn);
-            // Memory that is lost reads as zeroes, which looks like any other mistake.
-            if let Err(broken) = self.check_memory().and(served) {
-                self.give_up(&broken);
+            // Lost memory is reported first: it reads as zeroes, which can look malformed.
+            if let Err(error) = self.check_memory().and(served) {
+                self.fail(&error);
                 return;
             }
             if !polled && !turn.is_over() {
                 self.ring.ask_for_kicks(self.next_available.get());
             }
-            // One fence for both questions: "does the driver want a call?" and "is there more after all?"
+            // One fence for both checks: whether the driver wants a call, and whether there are more requests.
             full_fence();
             self.call_if_wanted();
             if polled {
                 return;
             }
             if turn.is_over() {
-                self.come_again();
+                self.reschedule();
                 return;
             }
             if !self.poll() {
@@ -174,8 +174,8 @@ impl Vring {
         }
     }
 
-    fn serve_pending(&self, turn: &mut Turn) -> Result<(), GivenUp> {
-        let mut chain = self.wiring.chain.borrow_mut();
+    fn serve_pending(&self, turn: &mut Turn) -> Result<(), VringError> {
+        let mut chain = self.config.chain.borrow_mut();
         let mut published = self.next_used.get();
         let served = loop {
             let next = self.next_available.get();
@@ -184,7 +184,7 @@ impl Vring {
                 break Ok(());
             }
             if pending > self.ring.size() {
-                break Err(GivenUp::Index {
+                break Err(VringError::Index {
                     pending,
                     size: self.ring.size(),
                 });
@@ -193,11 +193,11 @@ impl Vring {
             for next in (0..pending).map(|ahead| next.wrapping_add(ahead)) {
                 match self.serve_one(&mut chain, next, used, turn) {
                     Ok(true) => {}
-                    // The rest of it comes first in the next turn.
+                    // The next turn begins with the next step of this request.
                     Ok(false) => break,
-                    Err(broken) => {
+                    Err(error) => {
                         self.ring.publish(used);
-                        return Err(broken);
+                        return Err(error);
                     }
                 }
                 used = used.wrapping_add(1);
@@ -218,17 +218,25 @@ impl Vring {
         served
     }
 
-    /// Does a step of one request; false if there is more to do for it.
+    /// Executes one step of a request. Returns whether the request is complete.
     #[inline]
-    fn serve_one(&self, chain: &mut Chain, next: u16, used: u16, turn: &mut Turn) -> Result<bool, GivenUp> {
-        let Wiring {
+    fn serve_one(
+        &self,
+        chain: &mut DescriptorChain,
+        next: u16,
+        used: u16,
+        turn: &mut Turn,
+    ) -> Result<bool, VringError> {
+        let VringConfig {
             memory,
             device,
             write_through,
             ..
-        } = &self.wiring;
+        } = &self.config;
         let head = self.ring.available_entry(next);
-        chain.collect(&self.ring, memory, head).map_err(Broken::from)?;
+        chain
+            .collect(&self.ring, memory, head)
+            .map_err(MalformedRequest::from)?;
         let mut progress = self.progress.take();
         let step = device.serve(memory, chain, *write_through, &mut progress)?;
         self.check_memory()?;
@@ -238,44 +246,44 @@ impl Vring {
             self.progress.set(progress);
             return Ok(false);
         };
-        if let Some(refused) = done.refused {
-            self.complain(&refused);
+        if let Some(error) = done.error {
+            self.log_error(&error);
         }
         self.ring.set_used_entry(used, head, done.written);
         Ok(true)
     }
 
-    /// Nothing that was read or written counts if the client's memory is not there any more.
+    /// Fails if the client's memory has lost pages: data read from it since then is not the client's.
     #[inline]
-    fn check_memory(&self) -> Result<(), GivenUp> {
-        let losses = guard::losses();
+    fn check_memory(&self) -> Result<(), VringError> {
+        let losses = sigbus::losses();
         if losses == self.losses.get() {
             return Ok(());
         }
-        if self.wiring.memory.is_lost() {
-            return Err(GivenUp::MemoryLost);
+        if self.config.memory.is_lost() {
+            return Err(VringError::MemoryLost);
         }
         self.losses.set(losses);
         Ok(())
     }
 
-    /// To be called after a fence that follows the last publication.
+    /// Must be called after a full fence that follows the last publication.
     fn call_if_wanted(&self) {
         let used = self.next_used.get();
-        if self.ring.wants_call(self.asked.replace(used), used) {
+        if self.ring.wants_call(self.called_up_to.replace(used), used) {
             self.call();
         }
     }
 
-    /// Has the loop come back after everybody else had a turn.
-    fn come_again(&self) {
-        ring_bell(&self.wiring.kick);
+    /// Schedules another turn, after the other handlers of the loop had theirs.
+    fn reschedule(&self) {
+        signal(&self.config.kick);
     }
 
     fn drain_kicks(&self) -> io::Result<()> {
         let mut count = [0; 8];
         loop {
-            match rustix::io::read(&*self.wiring.kick, &mut count) {
+            match rustix::io::read(&*self.config.kick, &mut count) {
                 Ok(_) | Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -284,41 +292,41 @@ impl Vring {
     }
 
     #[cold]
-    fn complain(&self, refused: &dyn std::error::Error) {
-        let queue = self.wiring.index;
-        let line = format_args!("queue {queue}: a request ends with an error: {refused}");
-        self.wiring.link.log(Kind::Requests, line);
+    fn log_error(&self, error: &dyn std::error::Error) {
+        let queue = self.config.index;
+        let line = format_args!("queue {queue}: a request ends with an error: {error}");
+        self.config.connection.log(Kind::Requests, line);
     }
 
-    /// The client cannot be trusted with this queue any more: ends the connection.
+    /// Stops the queue after an error, and ends the connection.
     #[cold]
-    fn give_up(&self, why: &GivenUp) {
-        self.dead.set(true);
-        if let Some(error) = &*self.wiring.error.borrow() {
-            ring_bell(error);
+    fn fail(&self, why: &VringError) {
+        self.stopped.set(true);
+        if let Some(error) = &*self.config.error.borrow() {
+            signal(error);
         }
-        self.wiring
-            .link
-            .cut(&format_args!("queue {}: {why}", self.wiring.index));
+        self.config
+            .connection
+            .abort(&format_args!("queue {}: {why}", self.config.index));
     }
 }
 
-/// Why a queue is not served any longer.
+/// Why a queue has failed.
 #[derive(Debug, thiserror::Error)]
-enum GivenUp {
+enum VringError {
     #[error(transparent)]
-    Broken(#[from] Broken),
+    Malformed(#[from] MalformedRequest),
     #[error("the available index is {pending} ahead in a queue of {size}")]
     Index { pending: u16, size: u16 },
     #[error(
-        "pages of its memory are gone: the client cut the file short, or the system has no huge pages left"
+        "the client's memory has lost pages: the client truncated its file, or the system has no huge pages left"
     )]
     MemoryLost,
     #[error("the kick descriptor: {0}")]
     Kick(io::Error),
 }
 
-/// What may still be done before others get their turn.
+/// What is left of the limits of a turn.
 struct Turn {
     requests: u32,
     bytes: u64,
@@ -332,7 +340,7 @@ impl Turn {
 
 impl AsFd for Vring {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wiring.kick.as_fd()
+        self.config.kick.as_fd()
     }
 }
 
@@ -340,19 +348,19 @@ impl Handler for Vring {
     fn readable(&self, _: &Context) {
         match self.drain_kicks() {
             Ok(()) => self.run(),
-            Err(error) => self.give_up(&GivenUp::Kick(error)),
+            Err(error) => self.fail(&VringError::Kick(error)),
         }
     }
 
     fn broken(&self, _: &Context, why: io::Error) {
-        self.give_up(&GivenUp::Kick(why));
+        self.fail(&VringError::Kick(why));
     }
 }
 
 impl Pollable for Vring {
     #[inline]
     fn poll(&self) -> bool {
-        self.ring.available_index() != self.next_available.get() && !self.dead.get()
+        self.ring.available_index() != self.next_available.get() && !self.stopped.get()
     }
 
     fn poll_ready(&self, _: &Context) {
@@ -361,21 +369,21 @@ impl Pollable for Vring {
 
     fn poll_begin(&self) {
         self.polled.set(true);
-        if !self.dead.get() {
+        if !self.stopped.get() {
             self.ring.suppress_kicks(self.next_available.get());
         }
     }
 
     fn poll_end(&self) {
         self.polled.set(false);
-        if !self.dead.get() {
+        if !self.stopped.get() {
             self.ring.ask_for_kicks(self.next_available.get());
             full_fence();
         }
     }
 }
 
-/// Adds one to an eventfd. One that is full has a reader to come, so that is as good.
-fn ring_bell(bell: &File) {
-    while rustix::io::write(bell, &1u64.to_ne_bytes()) == Err(Errno::INTR) {}
+/// Adds one to an eventfd. If its counter is full, it is readable already.
+fn signal(eventfd: &File) {
+    while rustix::io::write(eventfd, &1u64.to_ne_bytes()) == Err(Errno::INTR) {}
 }

@@ -1,28 +1,28 @@
-//! What a block device can do besides reading and writing.
+//! The capabilities of a block device.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Limits of a block device.
+/// Capabilities and limits of a block device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlockDevice {
-    /// Bytes of its logical blocks: it discards and zeroes whole ones.
+    /// The bytes of a logical block, the unit of discards and zeroes.
     pub(super) block: u64,
-    /// It may be able to discard.
+    /// Whether it supports discards, as far as the system tells.
     pub(super) can_discard: bool,
-    /// It cannot be written, which opening it does not tell.
+    /// Whether writes fail. Opening such a device for writing succeeds.
     pub(super) read_only: bool,
-    /// It can zero a range without a transfer of zeroes.
+    /// Whether it zeroes a range without a transfer of zeroes.
     pub(super) can_zero: bool,
 }
 
 impl BlockDevice {
-    /// Asks the system; `None` if the file is no block device.
+    /// Examines a file. `None` if it is not a block device.
     ///
     /// # Errors
-    /// What the system says to the question for the block size.
+    /// If the system does not tell the block size.
     pub(super) fn examine(file: &File) -> io::Result<Option<Self>> {
         let about = file.metadata()?;
         if !about.file_type().is_block_device() {
@@ -33,14 +33,14 @@ impl BlockDevice {
         Ok(Some(Self {
             block: rustix::fs::ioctl_blksszget(file)?.into(),
             read_only: number(&device.join("ro")) == Some(1),
-            // Without the limit, discards are tried: one without effect is no error.
+            // If the limit is unknown, discards are tried: a discard without effect is not an error.
             can_discard: limit(&device, "discard_max_bytes") != Some(0),
             can_zero: limit(&device, "write_zeroes_max_bytes").is_some_and(|most| most > 0),
         }))
     }
 }
 
-/// One number about the queue of a device, or of the one that it is a partition of.
+/// A limit of the queue of a device. A partition has that of its device.
 fn limit(device: &Path, name: &str) -> Option<u64> {
     ["queue", "../queue"]
         .iter()

@@ -1,37 +1,52 @@
-//! How discards and write-zeroes advance: in steps that cost about as much as a transfer of [`STEP`] bytes.
+//! Divides discards and write-zeroes into steps that cost about as much as a transfer of [`STEP`] bytes.
+
+use std::io;
 
 use super::STEP;
 
-/// At most so many bytes are given back in one step: that costs a fraction of writing them.
-const GIVEN_BACK: u64 = 16 * STEP;
-/// Of a hole, where there is little to give back, a step takes so many bytes.
+/// The most bytes that one step releases. Releasing costs a fraction of writing.
+const RELEASED: u64 = 16 * STEP;
+/// The most bytes of a step in a hole, which has little to release.
 const HOLE: u64 = 1024 * STEP;
-/// What that may cost: the hole may be reserved space.
+/// The most that a step in a hole costs: the hole can be reserved space.
 const HOLE_COST: u64 = STEP / 16;
-/// A step costs at least as much as moving so many bytes, however short it is.
+/// The cost of the shortest step.
 const LEAST_COST: u64 = 8 * 1024;
 
-/// What zeroes are written from.
-pub(super) static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
+/// The source of zeroes that are written.
+static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
 
-/// What a step of a discard or a write-zeroes did.
+/// The result of a step of a discard or write-zeroes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "the rest of the range is still to be cleared"]
 pub(crate) struct Cleared {
-    /// So many bytes, from the beginning of the range, are done.
+    /// The number of bytes, from the beginning of the range, that are cleared.
     pub(crate) bytes: u64,
-    /// It took about as long as moving so many bytes.
+    /// The cost, as the number of bytes whose transfer takes as long.
     pub(crate) cost: u64,
 }
 
 impl Cleared {
-    /// Written.
-    pub(super) fn by_hand(bytes: u64) -> Self {
+    /// Writes zeroes. Calls `write` with the position and the zeroes of each part of the range.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub(super) fn by_writing(
+        at: u64,
+        bytes: u64,
+        mut write: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let mut done = 0;
+        while done < bytes {
+            let part = (bytes - done).min(ZEROES.len() as u64);
+            write(at + done, &ZEROES[..part as usize])?;
+            done += part;
+        }
         let cost = bytes.max(LEAST_COST);
-        Self { bytes, cost }
+        Ok(Self { bytes, cost })
     }
 
-    /// There was nothing to do for them.
+    /// Nothing had to be done.
     pub(super) fn nothing(bytes: u64) -> Self {
         Self {
             bytes,
@@ -40,21 +55,21 @@ impl Cleared {
     }
 }
 
-/// Whole units that one step clears without writing them.
+/// Whole units that one step clears without writing zeroes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stretch {
     /// The first byte.
     pub(super) from: u64,
     /// Bytes.
     pub(super) len: u64,
-    /// There is no data in it.
+    /// The file has no data in it.
     is_hole: bool,
 }
 
 impl Stretch {
-    /// What a step did that began at byte `at`, and cleared the stretch.
+    /// The result of a step that began at byte `at` and cleared the stretch.
     pub(super) fn cleared(self, at: u64) -> Cleared {
-        let cost = (self.len / (GIVEN_BACK / STEP)).max(LEAST_COST);
+        let cost = (self.len / (RELEASED / STEP)).max(LEAST_COST);
         Cleared {
             bytes: self.from + self.len - at,
             cost: if self.is_hole { cost.min(HOLE_COST) } else { cost },
@@ -64,7 +79,7 @@ impl Stretch {
 
 /// The next step of clearing a range whose whole units can be cleared quickly.
 ///
-/// Steps end at multiples of [`GIVEN_BACK`], so that they cut no unit of a file system in two.
+/// Steps end at multiples of [`RELEASED`], so that they cut no unit of a file system in two.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clearing {
     at: u64,
@@ -73,22 +88,22 @@ pub(super) struct Clearing {
 }
 
 impl Clearing {
-    /// A range, in units of so many bytes: a power of two, at most [`GIVEN_BACK`].
+    /// A range and the unit in bytes: a power of two, at most [`RELEASED`].
     pub(super) fn new(at: u64, len: u64, unit: u64) -> Self {
         Self { at, len, unit }
     }
 
-    /// The first whole units, as many as one step takes.
+    /// The whole units that the next step clears, if there are any.
     pub(super) fn middle(&self) -> Option<Stretch> {
-        self.units(GIVEN_BACK, false)
+        self.units(RELEASED, false)
     }
 
-    /// Whether the range has more than so many bytes.
+    /// Whether the range has more than `len` bytes.
     pub(super) fn is_longer_than(&self, len: u64) -> bool {
         self.len > len
     }
 
-    /// As [`middle`](Self::middle), where the file has a hole up to byte `data`. `None` if a step takes no more than usual.
+    /// As [`middle`](Self::middle), if the file has a hole up to byte `data`. `None` if the step would not be longer.
     pub(super) fn hole(&self, data: u64) -> Option<Stretch> {
         let before_data = Self {
             len: self.len.min(data.saturating_sub(self.at)),
@@ -96,7 +111,7 @@ impl Clearing {
         };
         before_data
             .units(HOLE, true)
-            .filter(|stretch| stretch.len > GIVEN_BACK)
+            .filter(|stretch| stretch.len > RELEASED)
     }
 
     /// The first whole units, up to the next multiple of `most`.
@@ -112,8 +127,8 @@ impl Clearing {
         })
     }
 
-    /// How many bytes to write in a step: with `quick`, at most up to the first whole unit.
-    pub(super) fn by_hand(&self, quick: bool) -> u64 {
+    /// The number of bytes of which the next step writes zeroes: with `quick`, at most up to the first whole unit.
+    pub(super) fn write_len(&self, quick: bool) -> u64 {
         let most = self.len.min(STEP);
         match self.middle() {
             Some(stretch) if quick && stretch.from > self.at => most.min(stretch.from - self.at),
@@ -135,8 +150,8 @@ mod tests {
             (512, 4096),
             (0, 4096),
             (4095, 4098),
-            (512, 3 * GIVEN_BACK),
-            (GIVEN_BACK - 512, 1024),
+            (512, 3 * RELEASED),
+            (RELEASED - 512, 1024),
             (1 << 42, 1 << 26),
         ] {
             let (mut next, end) = (at, at + len);
@@ -145,12 +160,12 @@ mod tests {
                 let count = match step.middle() {
                     Some(stretch) if stretch.from == next => {
                         assert!(next.is_multiple_of(4096) && stretch.len.is_multiple_of(4096));
-                        assert!(stretch.len <= GIVEN_BACK);
+                        assert!(stretch.len <= RELEASED);
                         let cleared = stretch.cleared(next);
                         assert!(cleared.cost <= STEP);
                         cleared.bytes
                     }
-                    _ => step.by_hand(true),
+                    _ => step.write_len(true),
                 };
                 assert!(count > 0, "no progress at {next} of {at} + {len}");
                 next += count;
@@ -172,11 +187,12 @@ mod tests {
             cleared.cost
         };
         assert_eq!(cost(512, false), LEAST_COST);
-        assert_eq!(cost(GIVEN_BACK, false), STEP);
+        assert_eq!(cost(RELEASED, false), STEP);
         assert_eq!(cost(512, true), LEAST_COST);
         assert_eq!(cost(HOLE, true), HOLE_COST);
-        assert_eq!(Cleared::by_hand(512).cost, LEAST_COST);
-        assert_eq!(Cleared::by_hand(STEP).cost, STEP);
+        let written = |bytes| Cleared::by_writing(512, bytes, |_, _| Ok(())).unwrap();
+        assert_eq!(written(512).cost, LEAST_COST);
+        assert_eq!(written(STEP).cost, STEP);
     }
 
     #[test]
@@ -184,8 +200,8 @@ mod tests {
         let step = Clearing::new(512, 8 * HOLE, 512);
         let range = |data| step.hole(data).map(|stretch| (stretch.from, stretch.len));
         assert_eq!(range(u64::MAX), Some((512, HOLE - 512)));
-        assert_eq!(range(512 + 2 * GIVEN_BACK), Some((512, 2 * GIVEN_BACK)));
-        assert_eq!(range(GIVEN_BACK), None, "that is no more than a step with data");
+        assert_eq!(range(512 + 2 * RELEASED), Some((512, 2 * RELEASED)));
+        assert_eq!(range(RELEASED), None, "that is no more than a step with data");
         assert_eq!(range(512), None);
         assert_eq!(range(0), None);
         assert_eq!(Clearing::new(HOLE - 512, 1024, 512).hole(u64::MAX), None);

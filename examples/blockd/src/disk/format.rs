@@ -1,4 +1,4 @@
-//! Images that are not raw: containers of other programs, recognized by their first and last bytes.
+//! Recognizes images that are not raw by their first and last bytes.
 
 use std::fs::File;
 use std::io;
@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 /// Bytes that are examined at the beginning and at the end.
 const EXAMINED: usize = 512;
 
-/// What marks a format: its name, where the mark is, and the mark.
+/// The mark of a format and its position.
 struct Mark {
     format: &'static str,
     at: usize,
@@ -34,24 +34,24 @@ const FIRST: [Mark; 12] = [
     mark("bochs", 0, b"Bochs Virtual HD Image"),
 ];
 
-/// Marks in the last 512 bytes: of a disk of fixed size the vpc format keeps only a footer.
+/// Marks in the last 512 bytes. The vpc format has only a footer for disks of fixed size.
 const LAST: [Mark; 1] = [mark("vpc", 0, b"conectix")];
 
-/// The image is a container.
+/// The image looks like a container.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "its {place} bytes are those of a {format} image, and only raw images are served: convert it (qemu-img convert -O raw). \
-     A guest can write such bytes to a raw image as well; if that is what it is, add ',format=raw'"
+     A guest can write such bytes to a raw image as well; if the image is raw, add ',format=raw'"
 )]
 pub(super) struct NotRaw {
     format: &'static str,
     place: &'static str,
 }
 
-/// Examines an image of so many bytes.
+/// Examines an image of this size in bytes.
 ///
 /// # Errors
-/// [`NotRaw`], inside of an [`io::Error`], or what the system says to reading.
+/// [`NotRaw`], as the source of an [`io::Error`], or the error of a read.
 pub(super) fn must_be_raw(file: &File, bytes: u64) -> io::Result<()> {
     let len = bytes.min(EXAMINED as u64) as usize;
     let mut examined = [0; EXAMINED];

@@ -10,12 +10,12 @@ use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::block_device::BlockDevice;
-use super::clear::{Cleared, Clearing, Stretch, ZEROES};
+use super::clear::{Cleared, Clearing, Stretch};
 use super::format::must_be_raw;
 use super::lock::lock;
 use super::sys::discard_blocks;
 use super::{Access, DiskError, SECTOR};
-use crate::chain::Bytes;
+use crate::buffers::Bytes;
 
 /// Bytes of the buffer through which a file is read and written.
 const BUFFER: usize = 256 * 1024;
@@ -27,24 +27,24 @@ const HOLE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KE
 #[derive(Debug)]
 pub(super) struct Image {
     file: File,
-    /// For messages.
+    /// For log lines.
     path: PathBuf,
-    /// What a block device can do; `None` for a file.
+    /// The capabilities of a block device; `None` for a file.
     device: Option<BlockDevice>,
     buffer: RefCell<Vec<u8>>,
-    /// A flush has failed: what had been written before may be lost, and no later flush can tell.
+    /// Whether a flush has failed. Data written before it may be lost, and a later flush would not report that.
     flush_failed: Cell<bool>,
-    /// The log says that a discard had no effect.
+    /// Whether a discard without effect was logged.
     discard_reported: Cell<bool>,
 }
 
 impl Image {
-    /// Opens it, and how many bytes it has.
+    /// Opens an image. Returns it and its size in bytes.
     ///
     /// # Errors
-    /// What the system says to opening, locking and reading, or that it cannot be served.
+    /// If it cannot be opened, locked or read, or is not an image that can be served.
     pub(super) fn open(path: &Path, access: Access) -> io::Result<(Self, u64)> {
-        // Opening a pipe would wait for its other end.
+        // Before the open: that of a pipe would wait for its other end.
         let kind = std::fs::metadata(path)?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(io::Error::new(
@@ -70,7 +70,7 @@ impl Image {
         if access.lock {
             lock(&file, writes).map_err(|error| io::Error::new(io::ErrorKind::ResourceBusy, error))?;
         }
-        // A block device has no length but an end.
+        // The metadata of a block device has no length.
         let bytes = file.seek(SeekFrom::End(0))?;
         if !access.raw {
             must_be_raw(&file, bytes)?;
@@ -82,7 +82,7 @@ impl Image {
             ));
         }
         if !bytes.is_multiple_of(SECTOR) {
-            tracing::warn!(path = %path.display(), bytes, "the image's last {} bytes are no whole sector and not offered",
+            tracing::warn!(path = %path.display(), bytes, "the image's last {} bytes are not a whole sector and are not served",
                 bytes % SECTOR);
         }
         let image = Self::new(file, path)?;
@@ -95,7 +95,7 @@ impl Image {
         Ok((image, bytes))
     }
 
-    /// An image that is open already.
+    /// Makes an image of an open file.
     pub(super) fn new(file: File, path: &Path) -> io::Result<Self> {
         let device = BlockDevice::examine(&file)?;
         Ok(Self {
@@ -122,7 +122,7 @@ impl Image {
         })
     }
 
-    /// Calls `each` with a buffer, a position and the stretch of `all` that belongs there.
+    /// Calls `each` for every part of `all`, with a buffer of its length and its position.
     fn in_parts(
         &self,
         mut at: u64,
@@ -146,10 +146,10 @@ impl Image {
         Ok(())
     }
 
-    /// Has the system write everything to the medium.
+    /// Writes all data to the medium.
     ///
-    /// After a failure the system drops the data that it could not write, and reports success the next time. So once a
-    /// flush has failed, all later ones fail as well, until the image is opened anew.
+    /// After an error the system drops the data that it could not write, and the next flush succeeds. So once a flush has
+    /// failed, all later ones fail as well, until the image is opened anew.
     pub(super) fn flush(&self) -> Result<(), DiskError> {
         if self.flush_failed.get() {
             return Err(DiskError::FlushFailed);
@@ -169,9 +169,9 @@ impl Image {
         self.device.is_none_or(|device| device.can_discard)
     }
 
-    /// Gives back the beginning of the range. If that does not work, the contents stay, which is no error.
+    /// Releases the storage of the beginning of the range. If the system refuses, the contents stay, which is not an error.
     pub(super) fn discard(&self, at: u64, len: u64) -> Cleared {
-        let Some(stretch) = self.next_to_give_back(self.clearing(at, len)) else {
+        let Some(stretch) = self.next_to_release(self.clearing(at, len)) else {
             return Cleared::nothing(len);
         };
         let discarded = match self.device {
@@ -186,13 +186,13 @@ impl Image {
         stretch.cleared(at)
     }
 
-    /// Zeroes the beginning of the range; `unmap` allows to give it back.
+    /// Zeroes the beginning of the range. `unmap` allows to release its storage.
     ///
-    /// If the system refuses the quick ways, for whatever reason, zeroes are written, and the result of that counts.
+    /// If the system refuses to release or zero a range, for any reason, zeroes are written.
     pub(super) fn write_zeroes(&self, at: u64, len: u64, unmap: bool) -> io::Result<Cleared> {
         let step = self.clearing(at, len);
         if unmap
-            && let Some(stretch) = self.next_to_give_back(step)
+            && let Some(stretch) = self.next_to_release(step)
             && stretch.from == at
             && self.unmap(at, stretch.len)
         {
@@ -204,22 +204,17 @@ impl Image {
         {
             return Ok(stretch.cleared(at));
         }
-        let count = step.by_hand(true);
-        let mut done = 0;
-        while done < count {
-            let part = (count - done).min(ZEROES.len() as u64);
-            self.file.write_all_at(&ZEROES[..part as usize], at + done)?;
-            done += part;
-        }
-        Ok(Cleared::by_hand(count))
+        Cleared::by_writing(at, step.write_len(true), |at, zeroes| {
+            self.file.write_all_at(zeroes, at)
+        })
     }
 
     fn clearing(&self, at: u64, len: u64) -> Clearing {
         Clearing::new(at, len, self.device.map_or(1, |device| device.block))
     }
 
-    /// The whole units that the next step gives back: many at once, where a file has a hole already.
-    fn next_to_give_back(&self, step: Clearing) -> Option<Stretch> {
+    /// The whole units that the next step releases: more than usual if the file has a hole there.
+    fn next_to_release(&self, step: Clearing) -> Option<Stretch> {
         let usual = step.middle()?;
         if self.device.is_some() || !step.is_longer_than(usual.len) {
             return Some(usual);
@@ -227,33 +222,33 @@ impl Image {
         step.hole(self.next_data(usual.from)).or(Some(usual))
     }
 
-    /// Where the file has data, from a byte on.
+    /// The position of the first data from byte `at` on.
     fn next_data(&self, at: u64) -> u64 {
         match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(at)) {
             Ok(data) => data,
-            // There is none up to the end.
+            // There is no data up to the end.
             Err(Errno::NXIO) => u64::MAX,
             Err(_) => at,
         }
     }
 
-    /// Makes a hole; false if the system refuses.
+    /// Makes a hole. Returns false if the system refuses.
     fn unmap(&self, at: u64, len: u64) -> bool {
-        // A hole behind the end would not make a shrunk file longer, as writing does.
+        // A hole beyond the end of a truncated file would not extend it, as a write does.
         let is_inside =
             || self.device.is_some() || self.file.metadata().is_ok_and(|about| about.len() >= at + len);
         is_inside() && allocate(&self.file, HOLE, at, len).is_ok()
     }
 
-    /// Zeroes whole units without writing them; false if the system refuses.
+    /// Zeroes whole units without a transfer. Returns false if the system refuses.
     fn zero_quickly(&self, at: u64, len: u64) -> bool {
-        // Of a block device that cannot zero by itself, the kernel would write all of it in one go.
+        // If a block device cannot zero, the kernel would write all zeroes in one call.
         let is_quick = self.device.is_none_or(|device| device.can_zero);
         is_quick && allocate(&self.file, FallocateFlags::ZERO_RANGE, at, len).is_ok()
     }
 }
 
-/// Reads all of `target`. Where a file has become shorter than it was, that is an error: zeroes would be wrong.
+/// Fills `target`. A read beyond the end of a truncated file is an error, because zeroes would be wrong.
 fn read_all(file: &File, target: &mut [u8], at: u64) -> io::Result<()> {
     let mut done = 0;
     while done < target.len() {

@@ -3,8 +3,8 @@
 //! QEMU locks single bytes of a raw image through open file description locks. Each byte stands for a permission: a byte
 //! from [`HELD`] on is locked by a process that uses the permission, a byte from [`UNSHARED`] on by a process that does not
 //! allow others to use it. All these locks are shared (read) locks; a process finds a conflict by testing whether an
-//! exclusive lock would fail. Because the locks come before the test, two processes that start at once may both give up,
-//! but never both go on.
+//! exclusive lock would fail. Because a process locks before it tests, two processes that start at once can both fail,
+//! but not both succeed.
 //!
 //! A lock belongs to the open file description: it ends when the last descriptor of it is closed, and two openings in one
 //! process conflict like two processes do.
@@ -23,7 +23,7 @@ const HELD: i64 = 100;
 /// Byte of the first permission, locked while others must not use it.
 const UNSHARED: i64 = 200;
 
-/// What a user of an image may do, numbered as QEMU does. (2 is "write what is there already", which is of no interest here.)
+/// A permission for an image, with QEMU's number. (2, "write unchanged", is not used here.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Permission {
     ConsistentRead = 0,
@@ -37,18 +37,18 @@ const NOT_SHARED: [Permission; 2] = [Permission::Write, Permission::Resize];
 /// Why an image cannot be locked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
-    /// Another user of the image stands against it.
+    /// Another user of the image has a conflicting lock.
     #[error(
         "{user} {conflict}; end it, or name another image. ',lock=off' serves the image regardless, and two writers destroy \
          it"
     )]
     Taken {
-        /// Which process, as far as the system tells.
+        /// The process, as far as the system tells.
         user: String,
         /// What it does.
         conflict: &'static str,
     },
-    /// The system could not be asked.
+    /// The system does not support locks on this file.
     #[error("it cannot be locked on its file system ({0}); ',lock=off' serves it without a lock")]
     Impossible(#[source] io::Error),
 }
@@ -238,9 +238,9 @@ mod tests {
         }
     }
 
-    /// A descriptor that cannot be locked, here for want of the right to read: the error names the way out.
+    /// A descriptor that cannot be locked, here because it is write-only: the error names the remedy.
     #[test]
-    fn c2_a_file_that_cannot_be_locked_says_so() {
+    fn c2_a_file_that_cannot_be_locked_is_an_error_with_a_remedy() {
         let image = tempfile::NamedTempFile::new().unwrap();
         let unreadable = File::options().write(true).open(image.path()).unwrap();
         let error = lock(&unreadable, true).unwrap_err();

@@ -1,13 +1,13 @@
-//! Disks in memory. Pages that nothing was written to, or that were discarded, take no memory.
+//! Disks in memory. A page takes no memory before the first write to it and after a discard.
 
 use std::io;
 
 use vm_memory::{MmapRegion, VolatileMemory};
 
 use super::DiskError;
-use super::clear::{Cleared, Clearing, ZEROES};
-use super::sys::give_back;
-use crate::chain::Bytes;
+use super::clear::{Cleared, Clearing};
+use super::sys::release_pages;
+use crate::buffers::Bytes;
 
 /// Memory of one disk, private to this process.
 #[derive(Debug)]
@@ -16,10 +16,10 @@ pub(super) struct Ram {
 }
 
 impl Ram {
-    /// Reserves memory for so many bytes, which read as zeroes.
+    /// Reserves memory of this number of bytes, which read as zeroes.
     ///
     /// # Errors
-    /// What the system says to the mapping.
+    /// If the system refuses the mapping.
     pub(super) fn new(bytes: u64) -> io::Result<Self> {
         let len = usize::try_from(bytes).map_err(io::Error::other)?;
         let map = MmapRegion::new(len.max(1)).map_err(io::Error::other)?;
@@ -46,41 +46,37 @@ impl Ram {
         })
     }
 
-    /// Gives the whole pages of the range back to the system.
+    /// Releases whole pages of the beginning of the range.
     pub(super) fn discard(&self, at: u64, len: u64) -> Cleared {
         let step = Clearing::new(at, len, page_size());
         let Some(stretch) = step.middle() else {
             return Cleared::nothing(len);
         };
-        // A failure leaves the pages as they are, as a discard may.
-        if let Err(error) = give_back(&self.map, stretch.from as usize, stretch.len as usize) {
-            tracing::debug!(%error, "memory cannot be given back");
+        // After a failure the pages keep their contents, which a discard allows.
+        if let Err(error) = release_pages(&self.map, stretch.from as usize, stretch.len as usize) {
+            tracing::debug!(%error, "memory cannot be released");
         }
         stretch.cleared(at)
     }
 
-    /// Zeroes the beginning of the range; pages are given back where that is allowed and possible.
+    /// Zeroes the beginning of the range. `unmap` allows to release its pages.
     pub(super) fn write_zeroes(&self, at: u64, len: u64, unmap: bool) -> io::Result<Cleared> {
         let step = Clearing::new(at, len, page_size());
         if unmap
             && let Some(stretch) = step.middle()
             && stretch.from == at
-            && give_back(&self.map, at as usize, stretch.len as usize).is_ok()
+            && release_pages(&self.map, at as usize, stretch.len as usize).is_ok()
         {
             return Ok(stretch.cleared(at));
         }
-        let count = step.by_hand(unmap);
-        let mut done = 0;
-        while done < count {
-            let part = (count - done).min(ZEROES.len() as u64) as usize;
+        Cleared::by_writing(at, step.write_len(unmap), |at, zeroes| {
             let there = self
                 .map
-                .get_slice((at + done) as usize, part)
+                .get_slice(at as usize, zeroes.len())
                 .map_err(io::Error::other)?;
-            there.copy_from(&ZEROES[..part]);
-            done += part as u64;
-        }
-        Ok(Cleared::by_hand(count))
+            there.copy_from(zeroes);
+            Ok(())
+        })
     }
 }
 

@@ -1,7 +1,7 @@
-//! Disks of every kind: what is written is read, nothing outside is touched, and files that fail.
+//! Disks of every kind: written data is read back, nothing outside the disk is accessed, and files that fail.
 
 use super::*;
-use crate::chain::Buffer;
+use crate::buffers::Buffer;
 use crate::memory::Memory;
 use crate::memory::tests::simple;
 
@@ -157,8 +157,8 @@ fn an_unmapped_buffer_is_an_error_and_not_a_crash() {
     });
 }
 
-/// Somebody shortens the image while it is served: what is gone is an error, not zeroes and not a bus error, and what is
-/// there is served; what is written makes it longer again.
+/// The image is truncated while it is served: a read beyond its end is an error, not zeroes and not a SIGBUS. The rest is
+/// served, and a write extends the image again.
 #[test]
 fn an_image_that_shrank_is_an_error() {
     let (image, source) = image(1 << 20);
@@ -180,7 +180,7 @@ fn an_image_that_shrank_is_an_error() {
     assert!(image.as_file().metadata().unwrap().len() <= 1 << 20);
 }
 
-/// The file does not take what it is given (as when the file system is full): an error, and the disk goes on.
+/// Writes fail because the file system is full: an error, and the disk is still served.
 #[test]
 fn a_full_file_system_is_an_error() {
     let full = std::path::Path::new("/dev/full");

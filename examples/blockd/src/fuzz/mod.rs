@@ -1,4 +1,4 @@
-//! Doors for fuzzing: arbitrary guest memory and arbitrary conversations, each with what must hold whatever they are.
+//! Entry points for fuzzing: arbitrary guest memory and arbitrary conversations, each with its invariants.
 //!
 //! Only tests and the feature `fuzz` build this. The targets are in `fuzz/`; their seeds are replayed by the tests below.
 
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_at_all() {
+    fn random_bytes() {
         let mut random = fastrand::Rng::with_seed(2);
         for _ in 0..500 {
             let len = random.usize(..2000);

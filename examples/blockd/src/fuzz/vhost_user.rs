@@ -13,29 +13,30 @@ use rustix::event::EventfdFlags;
 use rustix::fs::MemfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use crate::cli::{Args, Export, Waiter};
+use crate::cli::{Args, EventBackend};
 use crate::disk::Source;
+use crate::export::Export;
 use crate::server::Server;
 
 const HEADER_LEN: usize = 12;
 /// Message numbers of the protocol, and some beyond.
 const NUMBERS: u8 = 48;
 const QUEUES: u16 = 2;
-/// A conversation is over after so many iterations: every message is one, and an incomplete one needs no more.
+/// The most iterations of a conversation. Every message takes one.
 const MOST_ITERATIONS: usize = 10_000;
 
-/// A daemon, and what a client may attach to its messages.
+/// A daemon, and descriptors that a client can attach to its messages.
 struct Scene {
     server: Server,
     socket: PathBuf,
-    bells: [OwnedFd; 2],
+    eventfds: [OwnedFd; 2],
     memory: File,
     null: File,
 }
 
 impl Scene {
     fn new() -> Self {
-        // One file for each thread of each process, in the abstract of a temporary directory.
+        // One file for each thread of each process.
         let name = format!(
             "blockd-fuzz-{}-{:?}.sock",
             std::process::id(),
@@ -56,17 +57,17 @@ impl Scene {
             poll_shrink: 0,
             poll_weight: 0,
             record_waits: None,
-            backend: Waiter::Epoll,
+            backend: EventBackend::Epoll,
             log_format: crate::log::LogFormat::Text,
         };
-        let bell = || rustix::event::eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
+        let eventfd = || rustix::event::eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
         let memory: File = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC)
             .expect("a memfd")
             .into();
         Self {
             server: Server::new(&args).expect("a daemon"),
             socket,
-            bells: [bell(), bell()],
+            eventfds: [eventfd(), eventfd()],
             memory,
             null: File::open("/dev/null").expect("/dev/null"),
         }
@@ -76,8 +77,8 @@ impl Scene {
         self.server.context().poll(Wait::NoBlock).expect("an iteration");
     }
 
-    /// Says everything that `data` stands for: number, how, length of the body, body, and so on.
-    fn say(&self, client: &UnixStream, mut data: &[u8]) {
+    /// Sends the messages that `data` encodes: number, flags and descriptors, length of the body, body, and so on.
+    fn send(&self, client: &UnixStream, mut data: &[u8]) {
         while let [number, how, len, rest @ ..] = data {
             let len = if *len == 0xff { 4096 } else { usize::from(*len) };
             let (given, after) = rest.split_at(len.min(rest.len()));
@@ -92,10 +93,10 @@ impl Scene {
             if !files.is_empty() {
                 ancillary.push(SendAncillaryMessage::ScmRights(&files));
             }
-            // A client may cut its memory short or fill its bells at any time.
+            // A client can truncate its memory or fill its eventfds at any time.
             match how & 0x70 {
                 0x10 => drop(self.memory.set_len(0)),
-                0x20 => drop(rustix::io::write(&self.bells[0], &1u64.to_ne_bytes())),
+                0x20 => drop(rustix::io::write(&self.eventfds[0], &1u64.to_ne_bytes())),
                 0x30 => drop(self.memory.set_len(0x1000)),
                 _ => {}
             }
@@ -110,20 +111,24 @@ impl Scene {
     }
 
     fn files(&self, how: u8) -> Vec<BorrowedFd<'_>> {
-        let (bell, other, memory) = (self.bells[0].as_fd(), self.bells[1].as_fd(), self.memory.as_fd());
+        let (eventfd, other, memory) = (
+            self.eventfds[0].as_fd(),
+            self.eventfds[1].as_fd(),
+            self.memory.as_fd(),
+        );
         match how & 0x0f {
-            1 => vec![bell],
+            1 => vec![eventfd],
             2 => vec![other],
             3 => vec![memory],
             4 => vec![memory, memory],
             5 => vec![self.null.as_fd()],
-            6 => vec![memory, bell],
+            6 => vec![memory, eventfd],
             7 => vec![memory; 8],
             _ => vec![],
         }
     }
 
-    /// Ends the conversation; returns when the daemon has ended it as well.
+    /// Ends the conversation, and returns once the daemon has ended it as well.
     fn finish(&self, mut client: UnixStream) {
         let shut = client.shutdown(std::net::Shutdown::Write);
         drop(shut);
@@ -141,7 +146,7 @@ impl Scene {
                 }
             }
         }
-        panic!("the daemon goes on with a client that has gone");
+        panic!("the daemon keeps a client that has disconnected");
     }
 
     fn connect(&self) -> UnixStream {
@@ -150,7 +155,7 @@ impl Scene {
         client
     }
 
-    /// The next client asks for the features and has its answer.
+    /// Checks that the next client gets an answer to GET_FEATURES.
     fn serves(&self) {
         let mut client = self.connect();
         let mut question = [0; HEADER_LEN];
@@ -175,7 +180,7 @@ thread_local! {
     static SCENE: Scene = Scene::new();
 }
 
-/// Says what `data` stands for to a daemon that runs on this thread.
+/// Sends the messages that `data` encodes to a daemon on this thread.
 ///
 /// # Panics
 /// If the daemon does not end the conversation when the client does, does not serve the next one, or, when it is alone in
@@ -186,7 +191,7 @@ pub fn vhost_user(data: &[u8]) {
         let before = if alone { descriptors() } else { 0 };
         scene.memory.set_len(1 << 16).expect("a memfd can grow");
         let client = scene.connect();
-        scene.say(&client, data);
+        scene.send(&client, data);
         scene.finish(client);
         scene.serves();
         scene.turn();

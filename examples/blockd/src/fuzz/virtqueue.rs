@@ -1,4 +1,4 @@
-//! A queue in arbitrary guest memory, beside a second, simpler reading of what its chains are.
+//! A queue in arbitrary guest memory, compared with a second, simpler parser of descriptor chains.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -9,31 +9,32 @@ use rustix::event::EventfdFlags;
 use rustix::fs::MemfdFlags;
 use vm_memory::Bytes as _;
 
-use crate::chain::{Buffer, Chain, LONGEST_CHAIN};
+use crate::buffers::Buffer;
+use crate::connection::Connection;
+use crate::descriptor_chain::{DescriptorChain, LONGEST_CHAIN};
 use crate::disk::{Disk, Source};
 use crate::limit::LineLimit;
-use crate::link::Link;
 use crate::memory::{Memory, Place};
 use crate::request::Device;
 use crate::ring::{Ring, RingAddresses};
-use crate::vring::{Vring, Wiring};
+use crate::vring::{Vring, VringConfig};
 
-/// Two regions that touch: a buffer may lie in both, a table must not.
+/// Two adjacent regions: a buffer may lie in both, an indirect table must not.
 const FIRST: usize = 0x4000;
 const SECOND: usize = 0x1000;
 const ALL: usize = FIRST + SECOND;
-/// Where the client says that guest address 0 is.
+/// The client's virtual address of guest address 0.
 const USER: u64 = 1 << 40;
 const AVAILABLE: u64 = 0x100;
 const USED: u64 = 0x200;
 const DISK: u64 = 1 << 16;
-/// The guest may make the device feed itself; it is stopped after so many turns.
+/// The number of turns. Without a limit, a queue whose requests write to its rings could run for ever.
 const TURNS: usize = 4;
 
-/// The first byte chooses the queue's size and features, the second where it goes on, the rest is the guest's memory.
+/// The first byte selects the queue's size and features, the second its position; the rest is the guest's memory.
 ///
 /// # Panics
-/// If a chain is read in another way than the reference reads it, or the queue loses count of its requests.
+/// If the parsers disagree about a chain, or the queue loses count of its requests.
 pub fn virtqueue(data: &[u8]) {
     let (&[how, base], contents) = data.split_at_checked(2).map_or((&[0, 0], data), |(start, rest)| {
         (start.try_into().unwrap_or(&[0, 0]), rest)
@@ -51,7 +52,7 @@ pub fn virtqueue(data: &[u8]) {
     let Ok(ring) = Ring::find(&memory, addresses, size.into(), how & 0x20 != 0) else {
         return;
     };
-    let mut chain = Chain::default();
+    let mut chain = DescriptorChain::default();
     for head in 0..=size {
         let seen = chain
             .collect(&ring, &memory, head)
@@ -83,7 +84,7 @@ fn memory_of(image: &[u8]) -> Option<Memory> {
     memory.with(place(FIRST, SECOND), file).ok()
 }
 
-/// Runs the queue for a few turns on a small disk, with bytes around the guest's memory and the disk's that must not change.
+/// Runs the queue for a few turns on a small disk.
 fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
     let (Ok(disk), Ok((socket, _client))) = (
         Disk::open(&Source::Ram(DISK), how & 0x80 != 0),
@@ -98,15 +99,15 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
     let vring = Vring::new(
         ring,
         base.into(),
-        Wiring {
+        VringConfig {
             index: 0,
             kick: Rc::new(kick.into()),
             call: Rc::default(),
             error: Rc::default(),
             memory: memory.clone(),
             device: Rc::new(Device::new(disk, "fuzz")),
-            chain: Rc::new(RefCell::new(Chain::default())),
-            link: Rc::new(Link::new(LineLimit::new("fuzz".into(), None), socket)),
+            chain: Rc::new(RefCell::new(DescriptorChain::default())),
+            connection: Rc::new(Connection::new(LineLimit::new("fuzz".into(), None), socket)),
             write_through: how & 0x40 != 0,
         },
     );
@@ -121,14 +122,14 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
         next_used.wrapping_sub(first_used),
         "requests taken and requests reported"
     );
-    // Whatever it was, the memory is still readable to its last byte.
+    // The memory is still readable to its last byte.
     let last = memory.whole(ALL as u64 - 1, 1);
     assert!(last.is_some_and(|byte| byte.read_obj::<u8>(0).is_ok()));
 }
 
 type Buffers = (Vec<Buffer>, Vec<Buffer>);
 
-/// What the specification says a chain is, in the plainest way: follow it through the bytes.
+/// Parses a chain as the specification defines it, byte by byte.
 fn reference(image: &[u8], size: u16, head: u16) -> Option<Buffers> {
     let mut found = (Vec::new(), Vec::new());
     let mut table = &image[..usize::from(size) * 16];

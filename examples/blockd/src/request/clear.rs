@@ -1,26 +1,26 @@
 //! Discard and write-zeroes: lists of ranges instead of data.
 
-use super::{Device, Executed, Progress, Refusal, Request, u32_at, u64_at};
+use super::{Device, Executed, Progress, Request, RequestError, u32_at, u64_at};
 use crate::disk::{DiskError, SECTOR, STEP};
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP};
 
-/// A driver may use at most so many ranges in one discard or write-zeroes: as many as Linux makes use of.
+/// The most ranges of a discard or write-zeroes. Linux uses no more.
 pub(crate) const MOST_RANGES: u32 = 256;
-/// A driver may discard or zero at most so many sectors in a range: 4 GiB, the most that Linux asks for at once.
+/// The most sectors of a range: 4 GiB. Linux sends no longer ones.
 pub(crate) const MOST_RANGE_SECTORS: u32 = 1 << 23;
 const RANGE_LEN: u64 = 16;
 
 impl Device {
-    /// Clears the next stretch: all ranges are checked before any is touched.
+    /// Executes the next step of a discard or write-zeroes. No range is cleared unless all are allowed.
     pub(super) fn clear(
         &self,
         request: &Request<'_>,
         write_through: bool,
         progress: &mut Progress,
-    ) -> Result<Executed, Refusal> {
+    ) -> Result<Executed, RequestError> {
         let discard = request.kind == VIRTIO_BLK_T_DISCARD;
         if discard && !self.disk.can_discard() && !self.disk.is_read_only() {
-            return Err(Refusal::Unsupported {
+            return Err(RequestError::Unsupported {
                 kind: request.kind,
                 flags: 0,
             });
@@ -28,7 +28,7 @@ impl Device {
         let mut raw = [0; (RANGE_LEN * MOST_RANGES as u64) as usize];
         let raw = self.checked_ranges(request, &mut raw)?;
         let mut cost = 0;
-        // Of the ranges in order, so many bytes were cleared in earlier steps.
+        // The bytes that earlier steps cleared, counted over the ranges in order.
         let mut skip = progress.0;
         for range in raw.chunks_exact(RANGE_LEN as usize).map(Range::from_raw) {
             let done = skip.min(range.len());
@@ -61,11 +61,11 @@ impl Device {
         })
     }
 
-    /// The request's ranges, copied to `raw`, if each of them is allowed.
-    fn checked_ranges<'a>(&self, request: &Request<'_>, raw: &'a mut [u8]) -> Result<&'a [u8], Refusal> {
+    /// Copies the request's ranges to `raw` and checks each of them.
+    fn checked_ranges<'a>(&self, request: &Request<'_>, raw: &'a mut [u8]) -> Result<&'a [u8], RequestError> {
         let len = request.from_driver.len();
         if len > raw.len() as u64 || len == 0 || !len.is_multiple_of(RANGE_LEN) {
-            return Err(Refusal::Ranges);
+            return Err(RequestError::Ranges);
         }
         if self.disk.is_read_only() {
             return Err(DiskError::ReadOnly.into());
@@ -80,13 +80,13 @@ impl Device {
         };
         for range in raw.chunks_exact(RANGE_LEN as usize).map(Range::from_raw) {
             if range.flags & !known_flags != 0 {
-                return Err(Refusal::Unsupported {
+                return Err(RequestError::Unsupported {
                     kind,
                     flags: range.flags,
                 });
             }
             if range.sectors > MOST_RANGE_SECTORS {
-                return Err(Refusal::Ranges);
+                return Err(RequestError::Ranges);
             }
             self.disk.check(range.position()?, range.len())?;
         }
@@ -110,10 +110,10 @@ impl Range {
         }
     }
 
-    fn position(&self) -> Result<u64, Refusal> {
+    fn position(&self) -> Result<u64, RequestError> {
         self.sector
             .checked_mul(SECTOR)
-            .ok_or(Refusal::Sector(self.sector))
+            .ok_or(RequestError::Sector(self.sector))
     }
 
     fn may_unmap(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Requests of every kind and layout, from a driver that writes its buffers by hand.
 
 use super::*;
-use crate::chain::Buffer;
+use crate::buffers::Buffer;
 use crate::disk::Source;
 use crate::memory::tests::simple;
 
@@ -15,7 +15,7 @@ struct Driver {
     memory: Memory,
 }
 
-/// What came of a request: its status, what was written to its buffer, and how much the device says it was.
+/// The outcome of a request: its status, the contents of its buffer, and the number of bytes that the device reports.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     status: u8,
@@ -40,19 +40,19 @@ impl Driver {
         data: &[u8],
         room: usize,
         splits: (&[usize], &[usize]),
-    ) -> Result<Outcome, Broken> {
+    ) -> Result<Outcome, MalformedRequest> {
         let out = [header, data].concat();
         let readable = pieces(0x1000, out.len(), splits.0);
         let writable = pieces(0x80_1000, room + 1, splits.1);
         let poison = vec![0xa5; room + 1];
         Bytes::new(&self.memory, &readable).write(&out).unwrap();
         Bytes::new(&self.memory, &writable).write(&poison).unwrap();
-        let chain = Chain { readable, writable };
+        let chain = DescriptorChain { readable, writable };
         let done = serve(&self.device, &self.memory, &chain)?;
         let mut back = vec![0; room + 1];
         Bytes::new(&self.memory, &chain.writable).read(&mut back).unwrap();
         let status = back.pop().unwrap();
-        assert_eq!(status == OK, done.refused.is_none());
+        assert_eq!(status == OK, done.error.is_none());
         Ok(Outcome {
             status,
             read: back,
@@ -67,7 +67,7 @@ impl Driver {
 }
 
 /// Serves a request step by step to its end.
-fn serve(device: &Device, memory: &Memory, chain: &Chain) -> Result<Done, Broken> {
+fn serve(device: &Device, memory: &Memory, chain: &DescriptorChain) -> Result<Done, MalformedRequest> {
     let mut progress = Progress::default();
     loop {
         let step = device.serve(memory, chain, false, &mut progress)?;
@@ -237,42 +237,47 @@ fn read_only_refuses_changes() {
 }
 
 #[test]
-fn a_chain_without_header_or_status_is_broken() {
+fn a_chain_without_header_or_status_is_malformed() {
     let driver = Driver::new(false);
     let buffer = |guest, len| vec![Buffer { guest, len }];
     let serve = |readable, writable| {
-        serve(&driver.device, &driver.memory, &Chain { readable, writable }).map(|done| done.written)
+        serve(
+            &driver.device,
+            &driver.memory,
+            &DescriptorChain { readable, writable },
+        )
+        .map(|done| done.written)
     };
     assert!(matches!(
         serve(vec![], buffer(0x1000, 1)),
-        Err(Broken::TooShort { .. })
+        Err(MalformedRequest::TooShort { .. })
     ));
     assert!(matches!(
         serve(buffer(0x1000, 15), buffer(0x1000, 1)),
-        Err(Broken::TooShort { .. })
+        Err(MalformedRequest::TooShort { .. })
     ));
     assert!(matches!(
         serve(buffer(0x1000, 16), vec![]),
-        Err(Broken::TooShort { .. })
+        Err(MalformedRequest::TooShort { .. })
     ));
     assert!(matches!(
         serve(buffer(0x1000, 16), buffer(0x1000, 0)),
-        Err(Broken::TooShort { .. })
+        Err(MalformedRequest::TooShort { .. })
     ));
     assert!(matches!(
         serve(buffer(0, 16), buffer(0x1000, 1)),
-        Err(Broken::Unmapped(_))
+        Err(MalformedRequest::Unmapped(_))
     ));
     assert!(matches!(
         serve(buffer(0x1000, 16), buffer(0, 1)),
-        Err(Broken::Unmapped(_))
+        Err(MalformedRequest::Unmapped(_))
     ));
 }
 
 #[test]
 fn an_unmapped_buffer_is_an_error() {
     let driver = Driver::new(false);
-    let mut chain = Chain {
+    let mut chain = DescriptorChain {
         readable: vec![],
         writable: vec![],
     };
@@ -291,19 +296,19 @@ fn an_unmapped_buffer_is_an_error() {
     let done = serve(&driver.device, &driver.memory, &chain).unwrap();
     assert_eq!(done.written, 1);
     assert!(matches!(
-        done.refused,
-        Some(Refusal::Disk(DiskError::Unmapped(_)))
+        done.error,
+        Some(RequestError::Disk(DiskError::Unmapped(_)))
     ));
 }
 
-/// Between two steps of a long request the driver changes everything it can: each step is judged by what is there then.
+/// Between two steps of a long request the driver changes everything it can: each step uses and checks the present state.
 #[test]
 fn c13_a_request_may_change_between_its_steps() {
     const LONG: u32 = 3 * STEP as u32;
     let disk = Disk::open(&Source::Ram(2 * u64::from(LONG)), false).unwrap();
     let device = Device::new(disk, "serial");
     let memory = simple(0x100_0000);
-    let chain = |len: u32| Chain {
+    let chain = |len: u32| DescriptorChain {
         readable: vec![Buffer {
             guest: 0x1000,
             len: 16,
@@ -341,7 +346,7 @@ fn c13_a_request_may_change_between_its_steps() {
                 break done;
             }
         };
-        assert_eq!(done.refused.is_none(), good, "{what}: {:?}", done.refused);
+        assert_eq!(done.error.is_none(), good, "{what}: {:?}", done.error);
     }
 }
 
@@ -352,7 +357,7 @@ fn c13_ranges_may_change_between_steps() {
     let disk = Disk::open(&Source::Ram(SIZE), false).unwrap();
     let device = Device::new(disk, "serial");
     let memory = simple(0x10000);
-    let chain = Chain {
+    let chain = DescriptorChain {
         readable: vec![Buffer {
             guest: 0x1000,
             len: 32,
@@ -382,10 +387,10 @@ fn c13_ranges_may_change_between_steps() {
             }
         };
         assert_eq!(
-            done.refused.is_none(),
+            done.error.is_none(),
             good,
             "{sector}, {sectors}: {:?}",
-            done.refused
+            done.error
         );
         assert!(steps <= SIZE / STEP, "{steps} steps");
     }
@@ -394,7 +399,7 @@ fn c13_ranges_may_change_between_steps() {
 #[test]
 fn c13_the_longest_transfer_is_what_a_chain_may_have() {
     let driver = Driver::new(false);
-    let chain = |len| Chain {
+    let chain = |len| DescriptorChain {
         readable: vec![Buffer {
             guest: 0x1000,
             len: 16,
@@ -414,15 +419,11 @@ fn c13_the_longest_transfer_is_what_a_chain_may_have() {
     Bytes::new(&driver.memory, &chain(0).readable)
         .write(&header(0, 0))
         .unwrap();
-    let refused = |len| {
-        serve(&driver.device, &driver.memory, &chain(len))
-            .unwrap()
-            .refused
-    };
+    let error_of = |len| serve(&driver.device, &driver.memory, &chain(len)).unwrap().error;
     let most = MOST_BYTES as u32 - 512;
     assert!(matches!(
-        refused(most),
-        Some(Refusal::Disk(DiskError::Outside { .. }))
+        error_of(most),
+        Some(RequestError::Disk(DiskError::Outside { .. }))
     ));
-    assert!(matches!(refused(most + 512), Some(Refusal::Length(_))));
+    assert!(matches!(error_of(most + 512), Some(RequestError::Length(_))));
 }

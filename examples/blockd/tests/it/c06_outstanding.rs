@@ -5,9 +5,9 @@ use std::process::Child;
 
 use rustix::process::{Pid, Signal, WaitIdOptions, kill_process, waitid};
 
-use crate::process::ready;
 use vhost::VhostBackend;
 
+use crate::process::{ready, terminate};
 use crate::raw::{EVENT_IDX, PROTOCOL, Raw, VERSION_1};
 
 const OUTSTANDING: u16 = 3;
@@ -58,7 +58,7 @@ fn are_completed(base: Base, features: u64, polling: &str) {
     drop(raw.call.read());
     first.kill().unwrap();
     first.wait().unwrap();
-    let mut second = start(directory.path(), polling);
+    let second = start(directory.path(), polling);
     let base = match base {
         Base::Used => raw.used(),
         Base::Available => raw.offered(),
@@ -72,8 +72,7 @@ fn are_completed(base: Base, features: u64, polling: &str) {
     }
     assert_eq!(raw.read_sector(20), [20; 512]);
     assert_eq!(raw.frontend.get_vring_base(0).unwrap(), 6);
-    kill_process(Pid::from_child(&second), Signal::TERM).unwrap();
-    assert_eq!(second.wait().unwrap().code(), Some(0));
+    terminate(second);
 }
 
 fn in_every_way(base: Base) {

@@ -1,17 +1,12 @@
 //! Two daemons and one socket.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{Client, Indexes, Waits, pattern};
-use crate::process::{blockd, ready};
-
-fn end(mut child: Child) {
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-}
+use crate::client::{Client, pattern};
+use crate::process::{blockd, first_line, ready, terminate};
 
 #[test]
 fn c7_a_daemon_removes_its_own_socket_only() {
@@ -21,16 +16,16 @@ fn c7_a_daemon_removes_its_own_socket_only() {
     let former = ready(&["--export", &export]);
     std::fs::remove_file(&socket).unwrap();
     let present = ready(&["--export", &export]);
-    end(former);
+    terminate(former);
     assert!(socket.exists(), "the socket of the other daemon is removed");
-    let mut client = Client::connect(&socket, 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(&socket);
     client.write(0, 0, &pattern(1, 512)).unwrap();
     drop(client);
-    end(present);
+    terminate(present);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// What is at the name now belongs to somebody else, whatever it is.
+/// The path has been reused for a file, which the daemon must not remove.
 #[test]
 fn c7_a_file_in_the_socket_s_place_stays() {
     let directory = tempfile::tempdir().unwrap();
@@ -38,11 +33,11 @@ fn c7_a_file_in_the_socket_s_place_stays() {
     let child = ready(&["--export", &format!("ram=1M,socket={}", socket.display())]);
     std::fs::remove_file(&socket).unwrap();
     std::fs::write(&socket, "precious").unwrap();
-    end(child);
+    terminate(child);
     assert_eq!(std::fs::read(&socket).unwrap(), b"precious");
 }
 
-/// Each round: a stale socket, three starts at once. One has it and the others say so; nothing is left behind.
+/// Each round: a stale socket, three starts at once. One gets the socket, the others fail; nothing is left behind.
 #[test]
 fn c7_one_of_several_starts_takes_a_stale_socket() {
     let directory = tempfile::tempdir().unwrap();
@@ -57,10 +52,7 @@ fn c7_one_of_several_starts_takes_a_stale_socket() {
             .collect();
         let mut winners = Vec::new();
         for mut racer in racers {
-            let mut line = String::new();
-            BufReader::new(racer.stdout.as_mut().unwrap())
-                .read_line(&mut line)
-                .unwrap();
+            let line = first_line(&mut racer);
             if line == "ready\n" {
                 winners.push(racer);
                 continue;
@@ -68,13 +60,13 @@ fn c7_one_of_several_starts_takes_a_stale_socket() {
             let mut log = String::new();
             racer.stderr.as_mut().unwrap().read_to_string(&mut log).unwrap();
             assert_eq!(racer.wait().unwrap().code(), Some(1));
-            assert!(log.contains("somebody listens at"), "{log}");
+            assert!(log.contains("another process listens at"), "{log}");
         }
         assert_eq!(winners.len(), 1);
-        let mut client = Client::connect(&socket, 1, Indexes::With, Waits::ForEvents);
+        let mut client = Client::simple(&socket);
         client.write(0, 0, &pattern(1, 512)).unwrap();
         drop(client);
-        winners.into_iter().for_each(end);
+        winners.into_iter().for_each(terminate);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }
@@ -113,13 +105,7 @@ fn c7_a_start_between_another_one_s_check_and_removal() {
         std::thread::yield_now();
     };
     let mut other = blockd(&["--export", &export]).spawn().unwrap();
-    let is_ready = |child: &mut Child| {
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        line == "ready\n"
-    };
+    let is_ready = |child: &mut Child| first_line(child) == "ready\n";
     let both = [is_ready(&mut held_up), is_ready(&mut other)];
     // A traced process is ended by itself: strace would only let go of it.
     kill_process(Pid::from_raw(traced).unwrap(), Signal::TERM).unwrap();

@@ -1,4 +1,4 @@
-//! The log: it costs nobody a request, whatever becomes of it, and clients cannot fill it.
+//! The log: no failure of it delays a request, and clients cannot fill it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, PipeReader, Read, Write};
@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::fs::OFlags;
-use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{Client, Indexes, Waits, pattern};
+use crate::client::{Client, pattern};
 use crate::messages::message;
-use crate::process::blockd;
+use crate::process::{blockd, terminate, wait_ready};
 use crate::raw::{DATA, HEADER, NEXT, Raw, STATUS, WRITE};
 
 /// A directory with two exports `a` and `b`, not started yet.
@@ -39,16 +38,12 @@ impl Scene {
     /// Starts it with this as standard error, and waits until it is ready.
     fn start(&self, mut command: Command, log: impl Into<Stdio>) -> Child {
         let mut child = command.stderr(log).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert_eq!(line, "ready\n");
+        wait_ready(&mut child);
         child
     }
 }
 
-/// Says something that is no message, and waits until the connection is over.
+/// Sends a message of an unknown type, and waits for the end of the connection.
 fn garbage(socket: &Path) {
     let mut client = UnixStream::connect(socket).unwrap();
     client.write_all(&message(99, &[])).unwrap();
@@ -56,14 +51,17 @@ fn garbage(socket: &Path) {
     drop(client.read(&mut [0; 16]));
 }
 
-fn end(child: &mut Child) {
-    kill_process(Pid::from_child(child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+/// Ends it and reads its log.
+fn log_of(child: Child, mut reader: PipeReader) -> String {
+    terminate(child);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text
 }
 
 /// Other clients are served before, between and after whatever is logged, and the daemon ends as it should.
-fn nobody_notices(scene: &Scene, mut child: Child, connections: usize) {
-    let mut client = Client::connect(&scene.at("b"), 1, Indexes::With, Waits::ForEvents);
+fn others_are_served(scene: &Scene, child: Child, connections: usize) {
+    let mut client = Client::simple(&scene.at("b"));
     for round in 0..connections {
         garbage(&scene.at("a"));
         let data = pattern(round as u64, 512);
@@ -72,7 +70,7 @@ fn nobody_notices(scene: &Scene, mut child: Child, connections: usize) {
     }
     drop(client);
     Raw::ready(&scene.at("a")).read_sector(0);
-    end(&mut child);
+    terminate(child);
     assert!(!scene.at("a").exists() && !scene.at("b").exists());
 }
 
@@ -81,7 +79,7 @@ fn c1_a_log_on_a_full_device() {
     let scene = Scene::new();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let child = scene.start(scene.command(&[]), full);
-    nobody_notices(&scene, child, 20);
+    others_are_served(&scene, child, 20);
 }
 
 #[test]
@@ -90,7 +88,7 @@ fn c1_a_log_whose_reader_has_died() {
     let (reader, log) = std::io::pipe().unwrap();
     let child = scene.start(scene.command(&[]), log);
     drop(reader);
-    nobody_notices(&scene, child, 20);
+    others_are_served(&scene, child, 20);
 }
 
 /// A pipe that is full from the beginning; the reading end never reads.
@@ -105,21 +103,21 @@ fn full_pipe() -> (PipeReader, std::io::PipeWriter) {
 }
 
 #[test]
-fn c20_a_log_pipe_that_nobody_reads() {
+fn c20_a_log_pipe_that_is_not_read() {
     let scene = Scene::new();
     let (_reader, log) = full_pipe();
     let child = scene.start(scene.command(&[]), log);
-    nobody_notices(&scene, child, 1000);
+    others_are_served(&scene, child, 1000);
 }
 
-/// Nobody reads while the lines come; they are written when somebody does.
+/// The log is not read while lines are written to it, and is read later.
 #[test]
 fn c20_lines_wait_for_a_slow_reader() {
     let scene = Scene::new();
     let (mut reader, log) = full_pipe();
     let mut command = scene.command(&["--poll-max", "1ms", "--policy", "always"]);
     command.env("BLOCKD_LOG", "trace");
-    let mut child = scene.start(command, log);
+    let child = scene.start(command, log);
     for _ in 0..50 {
         garbage(&scene.at("a"));
     }
@@ -128,23 +126,21 @@ fn c20_lines_wait_for_a_slow_reader() {
         reader.read_to_string(&mut text).unwrap();
         text
     });
-    end(&mut child);
+    terminate(child);
     let text = text.join().unwrap();
-    assert!(text.contains("message 99 is none of the vhost-user protocol"));
+    assert!(text.contains("message type 99 is unknown"));
 }
 
 #[test]
 fn c20_what_clients_cause_is_limited() {
     const CONNECTIONS: usize = 1000;
     let scene = Scene::new();
-    let (mut reader, log) = std::io::pipe().unwrap();
-    let mut child = scene.start(scene.command(&[]), log);
+    let (reader, log) = std::io::pipe().unwrap();
+    let child = scene.start(scene.command(&[]), log);
     for _ in 0..CONNECTIONS {
         garbage(&scene.at("a"));
     }
-    end(&mut child);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    let text = log_of(child, reader);
     let logged = text
         .lines()
         .filter(|line| line.contains("the connection ends"))
@@ -153,7 +149,7 @@ fn c20_what_clients_cause_is_limited() {
     assert_eq!(logged + suppressed(&text), CONNECTIONS, "{text}");
 }
 
-/// All that lines say to have been suppressed.
+/// The sum of all counts of suppressed lines.
 fn suppressed(text: &str) -> usize {
     text.lines()
         .filter_map(|line| {
@@ -173,8 +169,8 @@ fn c20_requests_that_end_with_an_error_are_limited() {
     const RESETS: usize = 200;
     const REQUESTS: u16 = 9;
     let scene = Scene::new();
-    let (mut reader, log) = std::io::pipe().unwrap();
-    let mut child = scene.start(scene.command(&[]), log);
+    let (reader, log) = std::io::pipe().unwrap();
+    let child = scene.start(scene.command(&[]), log);
     let mut raw = Raw::ready(&scene.at("a"));
     for reset in 0..RESETS {
         if reset % 2 == 0 {
@@ -194,9 +190,7 @@ fn c20_requests_that_end_with_an_error_are_limited() {
         }
     }
     drop(raw);
-    end(&mut child);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    let text = log_of(child, reader);
     let logged = text
         .lines()
         .filter(|line| line.contains("a request ends with an error"))
@@ -212,16 +206,14 @@ fn c20_requests_that_end_with_an_error_are_limited() {
 #[test]
 fn c31_a_level_that_is_misspelt_keeps_the_warnings() {
     let scene = Scene::new();
-    let (mut reader, log) = std::io::pipe().unwrap();
+    let (reader, log) = std::io::pipe().unwrap();
     let mut command = scene.command(&[]);
     command.env("BLOCKD_LOG", "inof");
-    let mut child = scene.start(command, log);
+    let child = scene.start(command, log);
     garbage(&scene.at("a"));
-    end(&mut child);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    let text = log_of(child, reader);
     assert!(text.contains("BLOCKD_LOG=inof is not understood"), "{text}");
-    assert!(text.contains("say error, warn, info"), "{text}");
+    assert!(text.contains("use error, warn, info"), "{text}");
     assert!(text.contains("the connection ends"), "{text}");
 }
 
@@ -231,18 +223,18 @@ fn c32_a_log_in_a_file_is_plain() {
     let path = scene.at("log");
     let mut command = scene.command(&[]);
     command.env("BLOCKD_LOG", "info").env("TERM", "xterm-256color");
-    let mut child = scene.start(command, File::create(&path).unwrap());
+    let child = scene.start(command, File::create(&path).unwrap());
     garbage(&scene.at("a"));
-    end(&mut child);
+    terminate(child);
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(
-        text.contains("a client has come") && text.contains("the connection ends"),
+        text.contains("a client has connected") && text.contains("the connection ends"),
         "{text}"
     );
     assert!(!text.contains('\x1b'), "{text}");
 }
 
-/// What the daemon writes to a terminal when a client has come.
+/// What the daemon writes to a terminal when a client has connected.
 fn on_a_terminal(no_color: &str) -> String {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let terminal: File = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
@@ -257,11 +249,11 @@ fn on_a_terminal(no_color: &str) -> String {
         .env("BLOCKD_LOG", "info")
         .env("TERM", "xterm")
         .env("NO_COLOR", no_color);
-    let mut child = scene.start(command, OpenOptions::new().write(true).open(name).unwrap());
+    let child = scene.start(command, OpenOptions::new().write(true).open(name).unwrap());
     garbage(&scene.at("a"));
     let mut line = String::new();
     BufReader::new(terminal).read_line(&mut line).unwrap();
-    end(&mut child);
+    terminate(child);
     line
 }
 
@@ -269,12 +261,12 @@ fn on_a_terminal(no_color: &str) -> String {
 fn c32_a_terminal_has_colours_unless_no_color_says_no() {
     let line = on_a_terminal("");
     assert!(
-        line.contains("a client has come") && line.contains('\x1b'),
+        line.contains("a client has connected") && line.contains('\x1b'),
         "{line}"
     );
     let line = on_a_terminal("1");
     assert!(
-        line.contains("a client has come") && !line.contains('\x1b'),
+        line.contains("a client has connected") && !line.contains('\x1b'),
         "{line}"
     );
 }
@@ -282,14 +274,12 @@ fn c32_a_terminal_has_colours_unless_no_color_says_no() {
 #[test]
 fn c32_lines_of_json_for_programs() {
     let scene = Scene::new();
-    let (mut reader, log) = std::io::pipe().unwrap();
+    let (reader, log) = std::io::pipe().unwrap();
     let mut command = scene.command(&["--log-format", "json", "--policy", "always"]);
     command.env("BLOCKD_LOG", "inof");
-    let mut child = scene.start(command, log);
+    let child = scene.start(command, log);
     garbage(&scene.at("a"));
-    end(&mut child);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    let text = log_of(child, reader);
     let messages: Vec<String> = text
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
@@ -316,20 +306,20 @@ fn c1_standard_output_that_takes_nothing_ends_the_start() {
     let (reader, unread) = std::io::pipe().unwrap();
     drop(reader);
     for log in [fails_to_say_ready(full), fails_to_say_ready(unread)] {
-        assert!(log.contains("cannot say that it is ready"), "{log}");
+        assert!(log.contains("cannot write the line"), "{log}");
         assert!(!log.contains("panicked"), "{log}");
     }
 }
 
-/// Nobody reads the line; a signal ends the start all the same.
+/// The line `ready` is not read. A signal ends the start.
 #[test]
 fn c1_a_start_that_waits_for_its_output_can_be_ended() {
     let scene = Scene::new();
     let (_reader, out) = full_pipe();
-    let mut child = scene.command(&[]).stdout(out).spawn().unwrap();
+    let child = scene.command(&[]).stdout(out).spawn().unwrap();
     while !scene.at("b").exists() {
         std::thread::yield_now();
     }
-    end(&mut child);
+    terminate(child);
     assert!(!scene.at("a").exists() && !scene.at("b").exists());
 }

@@ -10,6 +10,7 @@ use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::daemon::Daemon;
+use crate::process::{ready, wait_ready};
 use crate::raw::Raw;
 
 #[test]
@@ -59,10 +60,7 @@ fn c21_a_descriptor_limit_that_is_too_low() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut ready = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap())
-        .read_line(&mut ready)
-        .unwrap();
+    wait_ready(&mut child);
     let mut frontend = Frontend::connect(&socket, 32).unwrap();
     frontend.set_owner().unwrap();
     let features = frontend.get_features().unwrap();
@@ -71,10 +69,10 @@ fn c21_a_descriptor_limit_that_is_too_low() {
     frontend.set_protocol_features(protocol).unwrap();
     frontend.set_features(features).unwrap();
     frontend.set_hdr_flags(vhost::vhost_user::message::VhostUserHeaderFlag::NEED_REPLY);
-    let bells: Vec<EventFd> = (0..64).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
+    let eventfds: Vec<EventFd> = (0..64).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
     let all_taken = (0..32).all(|queue| {
-        frontend.set_vring_kick(queue, &bells[queue]).is_ok()
-            && frontend.set_vring_call(queue, &bells[32 + queue]).is_ok()
+        frontend.set_vring_kick(queue, &eventfds[queue]).is_ok()
+            && frontend.set_vring_call(queue, &eventfds[32 + queue]).is_ok()
     });
     assert!(!all_taken, "64 descriptors are enough");
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -94,7 +92,7 @@ fn c21_a_descriptor_limit_that_is_too_low() {
 fn c21_a_second_client_on_a_socket() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("a.sock");
-    let mut child = crate::process::ready(&["--export", &format!("ram=1M,socket={}", socket.display())]);
+    let mut child = ready(&["--export", &format!("ram=1M,socket={}", socket.display())]);
     let mut first = Raw::ready(&socket);
     first.read_sector(0);
     let second = UnixStream::connect(&socket).unwrap();

@@ -4,10 +4,8 @@ use vhost::VhostBackend;
 use vhost::vhost_user::message::VhostUserConfigFlags;
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use crate::daemon::Daemon;
-use crate::process::ready;
+use crate::process::{ready, terminate};
 use crate::raw::{DATA, HEADER, NEXT, Raw, STATUS, VERSION_1, WRITE};
 
 /// QEMU before 7.2 negotiates protocol features and then accepts features without bit 30, so that rings need not be enabled
@@ -74,7 +72,7 @@ fn c22_offered_queues_cost_nothing() {
     assert!(many.rss_kib <= few.rss_kib + 512, "{few:?} {many:?}");
 }
 
-/// The serial number that a guest is told.
+/// The serial number that a guest sees.
 fn serial(raw: &mut Raw) -> Vec<u8> {
     raw.header(8, 0);
     raw.put(STATUS, &[0xff]);
@@ -100,12 +98,11 @@ fn c25_serials_do_not_follow_the_order_of_options() {
         |image: &str, socket: &str| format!("path={},socket={}", at(image).display(), at(socket).display());
     let ram = format!("ram=1M,socket={},serial=mine", at("ram").display());
     let serials = |exports: [&str; 3], sockets: [&str; 3]| {
-        let mut child = ready(&[
+        let child = ready(&[
             "--export", exports[0], "--export", exports[1], "--export", exports[2],
         ]);
         let serials = sockets.map(|socket| serial(&mut Raw::ready(&at(socket))));
-        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(0));
+        terminate(child);
         serials
     };
     let (a, b) = (export("a.raw", "1"), export("b.raw", "2"));

@@ -1,9 +1,8 @@
 //! Random messages about a queue, beside a small model of its states.
 //!
-//! The model knows what the client has said, and whether the queue must be serving now. If so, every request that was
+//! The model has the settings that the client has sent, and decides whether the queue must be serving now. If so, every request that was
 //! offered is completed and called, without any further message. If not, the device leaves the ring alone.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -12,7 +11,7 @@ use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::client::readable;
+use crate::client::is_signalled;
 use crate::daemon::Daemon;
 use crate::raw::{EVENT_IDX, PROTOCOL, Raw, USER, VERSION_1};
 
@@ -20,13 +19,13 @@ use crate::raw::{EVENT_IDX, PROTOCOL, Raw, USER, VERSION_1};
 const USERS: [u64; 2] = [USER, USER + (1 << 32)];
 const SLOTS: u16 = 5;
 
-/// What the client has said.
+/// The settings that the client has sent.
 #[derive(Debug)]
 struct Model {
     features: u64,
     /// Where the memory is, if it is shared.
     memory: Option<u64>,
-    /// Where the rings are said to be.
+    /// The addresses of the rings.
     rings: u64,
     base: u16,
     started: bool,
@@ -187,23 +186,7 @@ impl Scene {
                 self.raw.frontend.set_features(features).unwrap();
                 self.raw.frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
             }
-            Step::Table { user } => {
-                self.model.memory = Some(user);
-                self.raw.frontend.set_mem_table(&[self.region(user)]).unwrap();
-            }
-            Step::Remove => {
-                if let Some(user) = self.model.memory.take() {
-                    let region = self.region(user);
-                    self.raw.frontend.remove_mem_region(&region).unwrap();
-                }
-            }
-            Step::Add { user } => {
-                if self.model.memory.is_none() {
-                    self.model.memory = Some(user);
-                    let region = self.region(user);
-                    self.raw.frontend.add_mem_region(&region).unwrap();
-                }
-            }
+            Step::Table { .. } | Step::Remove | Step::Add { .. } => self.change_memory(step),
             Step::Reset => {
                 (self.model.enabled, self.model.started) = (false, false);
                 self.raw.frontend.reset_owner().unwrap();
@@ -214,18 +197,43 @@ impl Scene {
                     drop(self.raw.kick.read());
                 }
             }
-            Step::Offer => {
-                if self.waiting < SLOTS {
-                    self.raw.ask_for_call();
-                    drop(self.raw.call.read());
-                    let head = self.raw.prepare_read(self.next_slot, 0);
-                    self.next_slot = (self.next_slot + 1) % SLOTS;
-                    self.waiting += 1;
-                    let event_idx = self.model.features & EVENT_IDX != 0;
-                    self.raw.offer_as_a_driver(head, event_idx);
+            Step::Offer => self.offer(),
+        }
+    }
+
+    fn change_memory(&mut self, step: Step) {
+        match step {
+            Step::Table { user } => {
+                self.model.memory = Some(user);
+                self.raw.frontend.set_mem_table(&[self.region(user)]).unwrap();
+            }
+            Step::Remove => {
+                if let Some(user) = self.model.memory.take() {
+                    let region = self.region(user);
+                    self.raw.frontend.remove_mem_region(&region).unwrap();
                 }
             }
+            Step::Add { user } if self.model.memory.is_none() => {
+                self.model.memory = Some(user);
+                let region = self.region(user);
+                self.raw.frontend.add_mem_region(&region).unwrap();
+            }
+            _ => {}
         }
+    }
+
+    /// Offers a request as a driver does, unless all slots are in use.
+    fn offer(&mut self) {
+        if self.waiting == SLOTS {
+            return;
+        }
+        self.raw.ask_for_call();
+        drop(self.raw.call.read());
+        let head = self.raw.prepare_read(self.next_slot, 0);
+        self.next_slot = (self.next_slot + 1) % SLOTS;
+        self.waiting += 1;
+        let event_idx = self.model.features & EVENT_IDX != 0;
+        self.raw.offer_as_a_driver(head, event_idx);
     }
 
     /// A message with an answer: all before it has been handled, and the loop went round.
@@ -240,10 +248,8 @@ impl Scene {
         if self.model.is_serving() {
             self.raw.wait_used(self.raw.offered());
             if self.waiting > 0 {
-                // SAFETY: the eventfd is borrowed for as long as this is.
-                let call = unsafe { BorrowedFd::borrow_raw(self.raw.call.as_raw_fd()) };
                 assert!(
-                    readable(&call, Duration::from_secs(10)),
+                    is_signalled(&self.raw.call, Duration::from_secs(10)),
                     "completed and not called"
                 );
                 self.waiting = 0;

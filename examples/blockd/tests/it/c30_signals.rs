@@ -1,12 +1,11 @@
 //! Signals: each ends the daemon, with its sockets removed, or does nothing to it.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{Client, Indexes, Waits, pattern};
-use crate::process::{blockd, ready};
+use crate::client::{Client, pattern};
+use crate::process::{blockd, ready, terminate, wait_ready};
 
 #[test]
 fn c30_signals_that_end_it_leave_no_socket() {
@@ -28,8 +27,8 @@ fn c30_signals_that_end_it_leave_no_socket() {
 fn c30_other_signals_do_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("a");
-    let mut child = ready(&["--export", &format!("ram=1M,socket={}", socket.display())]);
-    let mut client = Client::connect(&socket, 1, Indexes::With, Waits::ForEvents);
+    let child = ready(&["--export", &format!("ram=1M,socket={}", socket.display())]);
+    let mut client = Client::simple(&socket);
     for signal in [Signal::USR1, Signal::USR2, Signal::PIPE, Signal::XFSZ] {
         for seed in 0..10 {
             kill_process(Pid::from_child(&child), signal).unwrap();
@@ -38,8 +37,7 @@ fn c30_other_signals_do_nothing() {
         }
     }
     drop(client);
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    terminate(child);
 }
 
 /// As `nohup` starts it.
@@ -57,17 +55,12 @@ fn c30_a_hangup_that_was_ignored_stays_ignored() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "ready\n");
+    wait_ready(&mut child);
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
-    let mut client = Client::connect(&socket, 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(&socket);
     client.write(0, 0, &pattern(1, 512)).unwrap();
     drop(client);
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    terminate(child);
 }
 
 /// A signal at any moment of the start.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
-use crate::client::{Client, Indexes, Waits};
+use crate::client::Client;
 use crate::daemon::Daemon;
 use crate::messages::message;
 use crate::raw::Raw;
@@ -20,7 +20,7 @@ fn case_09_a_thousand_clients_leave_nothing_behind() {
         0 => drop(UnixStream::connect(daemon.socket()).unwrap()),
         1 => {
             let mut socket = UnixStream::connect(daemon.socket()).unwrap();
-            // The daemon may not be there to hear it.
+            // The daemon may have closed the connection.
             socket
                 .write_all(&message(1, &[])[..random.usize(..12)])
                 .unwrap_or_default();
@@ -35,7 +35,7 @@ fn case_09_a_thousand_clients_leave_nothing_behind() {
             raw.offer(99);
         }
         _ => {
-            let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+            let mut client = Client::simple(daemon.socket());
             client.read(0, 0, 4096).unwrap();
         }
     };
@@ -59,8 +59,8 @@ fn case_09_a_thousand_clients_leave_nothing_behind() {
     daemon.stop();
 }
 
-/// Those who connect while somebody is served wait in line, whatever they send meanwhile; their number has an end, which
-/// the system sets, and all of them are gone at once when they leave.
+/// Clients that connect while another one is served wait in the backlog, whatever they send meanwhile. They hold no
+/// descriptor of the daemon, and nothing of them is left after they disconnect.
 #[test]
 fn case_10_a_queue_of_clients_waits_in_line() {
     let daemon = Daemon::start("ram=1M", &[]);
@@ -78,7 +78,7 @@ fn case_10_a_queue_of_clients_waits_in_line() {
     let during = daemon.holds();
     assert!(
         during.descriptors < before.descriptors + 10,
-        "those who wait hold descriptors: {during:?}"
+        "waiting clients hold descriptors: {during:?}"
     );
     drop(first);
     drop(waiting);

@@ -1,7 +1,7 @@
 //! A real driver (libblkio's) and shared memory for its buffers.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -22,7 +22,7 @@ pub(crate) const QUEUE_SIZE: u16 = 64;
 /// Every buffer is full of this before it is read into: the driver presets the status to "fine", which proves nothing.
 const POISON: u8 = 0xa5;
 
-/// How a client learns that a request is done.
+/// How a client waits for completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waits {
     Spinning,
@@ -51,7 +51,7 @@ pub(crate) struct Client {
     waits: Waits,
 }
 
-/// A queue with its doorbells.
+/// A queue with its eventfds.
 struct Lane {
     queue: VirtioBlkQueue<'static, usize>,
     kick: Box<dyn QueueNotifier>,
@@ -69,6 +69,11 @@ pub(crate) fn shared(len: usize) -> (File, MmapRegion) {
 }
 
 impl Client {
+    /// With one queue and event indexes; waits for calls.
+    pub(crate) fn simple(socket: &Path) -> Self {
+        Self::connect(socket, 1, Indexes::With, Waits::ForEvents)
+    }
+
     pub(crate) fn connect(socket: &Path, queues: usize, indexes: Indexes, waits: Waits) -> Self {
         let mut features = VirtioFeatureFlags::VERSION_1.bits() | VirtioBlkFeatureFlags::all().bits();
         if indexes == Indexes::With {
@@ -148,7 +153,7 @@ impl Client {
         self.finish(queue)
     }
 
-    /// Begins to read into the buffer from byte `slot * len`; true if the device was asleep, as far as it says so.
+    /// Begins to read into the buffer from byte `slot * len`; true if the device wanted a kick.
     pub(crate) fn start_read(&mut self, queue: usize, slot: usize, at: u64, len: usize) -> bool {
         let place = self.buffer.get_slice(slot * len, len).unwrap();
         place.copy_from(&vec![POISON; len]);
@@ -263,7 +268,14 @@ pub(crate) fn readable(fd: &impl AsFd, within: Duration) -> bool {
     }
 }
 
-/// Bytes that tell where they belong.
+/// Whether an eventfd has a value before the time is over.
+pub(crate) fn is_signalled(eventfd: &vmm_sys_util::eventfd::EventFd, within: Duration) -> bool {
+    // SAFETY: the eventfd is borrowed for as long as this is.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) };
+    readable(&borrowed, within)
+}
+
+/// Bytes that depend on their position.
 pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
     (0..len as u64)
         .map(|i| ((i / 8).wrapping_mul(0x9e37_79b9) ^ seed.wrapping_mul(31) ^ i) as u8)

@@ -1,6 +1,6 @@
 //! A daemon as a process of its own, so that its descriptors, memory and CPU time can be counted.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{Client, Indexes, Waits, pattern};
+use crate::client::{Client, pattern};
+use crate::process::wait_ready;
 
-/// What takes longer does not happen.
+/// The time limit of every wait.
 const LONG: Duration = Duration::from_secs(10);
 
 /// A running daemon with one export; dropping it kills it.
 pub(crate) struct Daemon {
     /// Sockets and eventfds at the start.
-    bells: usize,
+    eventfds_and_sockets: usize,
     child: Child,
     log: Option<JoinHandle<String>>,
     pub(crate) directory: tempfile::TempDir,
@@ -30,7 +31,7 @@ pub(crate) struct Holds {
     /// Made by a loop that has waited for long enough.
     epoll_sets: usize,
     /// Sockets and eventfds among them: those that come with a client.
-    bells: usize,
+    eventfds_and_sockets: usize,
     pub(crate) mappings: usize,
     pub(crate) rss_kib: usize,
 }
@@ -61,26 +62,22 @@ impl Daemon {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert_eq!(line, "ready\n");
+        wait_ready(&mut child);
         let mut log = child.stderr.take().unwrap();
-        // A log that nobody reads would stop the daemon once the pipe is full.
+        // Read all the time, so that no line is lost.
         let log = std::thread::spawn(move || {
             let mut text = String::new();
             log.read_to_string(&mut text).unwrap();
             text
         });
         let mut daemon = Self {
-            bells: 0,
+            eventfds_and_sockets: 0,
             child,
             log: Some(log),
             directory,
             socket,
         };
-        daemon.bells = daemon.holds().bells;
+        daemon.eventfds_and_sockets = daemon.holds().eventfds_and_sockets;
         daemon
     }
 
@@ -108,7 +105,7 @@ impl Daemon {
             .unwrap()
             .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
             .collect();
-        let bell = |file: &&PathBuf| {
+        let is_eventfd_or_socket = |file: &&PathBuf| {
             let name = file.to_string_lossy();
             name.starts_with("socket:") || name.contains("eventfd")
         };
@@ -116,7 +113,7 @@ impl Daemon {
         Holds {
             descriptors: files.len(),
             epoll_sets: files.iter().filter(epoll_set).count(),
-            bells: files.iter().filter(bell).count(),
+            eventfds_and_sockets: files.iter().filter(is_eventfd_or_socket).count(),
             mappings: maps.lines().filter(|line| line.contains("memfd:")).count(),
             rss_kib: rss.trim().trim_end_matches(" kB").parse().unwrap(),
         }
@@ -125,7 +122,7 @@ impl Daemon {
     /// What it holds with no client, once it has made all it makes only once: a loop that has waited for long enough has
     /// another way to wait.
     pub(crate) fn settled(&self) -> Holds {
-        let mut client = Client::connect(&self.socket, 1, Indexes::With, Waits::ForEvents);
+        let mut client = Client::simple(&self.socket);
         let deadline = Instant::now() + LONG;
         // Only waits count: a loop that is asked while it polls does not wait.
         while self.holds().epoll_sets == 0 {
@@ -135,7 +132,7 @@ impl Daemon {
         drop(client);
         loop {
             let holds = self.holds();
-            if holds.bells == self.bells {
+            if holds.eventfds_and_sockets == self.eventfds_and_sockets {
                 return holds;
             }
             assert!(
@@ -157,15 +154,15 @@ impl Daemon {
             .sum()
     }
 
-    /// An honest client is served, and has the daemon to itself. Returns once the daemon has let go of it.
+    /// Checks that an honest client is served.
     pub(crate) fn serves(&self) {
-        let mut client = Client::connect(&self.socket, 1, Indexes::With, Waits::ForEvents);
+        let mut client = Client::simple(&self.socket);
         let data = pattern(fastrand::u64(..), 512);
         client.write(0, 512 * 100, &data).unwrap();
         assert_eq!(client.read(0, 512 * 100, 512).unwrap(), data);
     }
 
-    /// Nobody is connected and nothing is to be done: within a fifth of a second the daemon uses no CPU time to speak of.
+    /// Checks that the idle daemon, without a client, uses nearly no CPU time within a fifth of a second.
     /// (One that spins uses all it gets, at least a quarter of that on a machine with work for four.)
     pub(crate) fn is_at_rest(&self) {
         let window = rustix::event::Timespec {

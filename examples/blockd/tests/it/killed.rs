@@ -1,13 +1,13 @@
 //! Clients that are killed in the middle of writing: what the image holds afterwards.
 //!
-//! The client is this test's program again, as a process of its own, so that it can be killed at any instruction. It says
-//! on a pipe what it is about to write and what has been acknowledged; a pipe keeps what a killed process has written.
+//! The client is this test's program again, as a process of its own, so that it can be killed at any instruction. It writes
+//! to a pipe what it is about to write and what has been acknowledged; a pipe keeps what a killed process has written.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-use crate::client::{Client, Indexes, Waits};
+use crate::client::Client;
 use crate::daemon::Daemon;
 use crate::seed;
 
@@ -44,8 +44,8 @@ fn data(block: u64, write: u64) -> Vec<u8> {
 fn the_client_that_is_killed() {
     let Ok(socket) = std::env::var(SOCKET) else { return };
     let mut random = fastrand::Rng::with_seed(std::env::var(SEED).unwrap().parse().unwrap());
-    let mut client = Client::connect(socket.as_ref(), 1, Indexes::With, Waits::ForEvents);
-    let mut say = std::io::stderr();
+    let mut client = Client::simple(socket.as_ref());
+    let mut report = std::io::stderr();
     let mut write = u64::from(random.u32(..)) << 16;
     loop {
         let mut blocks: Vec<u64> = (0..BLOCKS).collect();
@@ -54,7 +54,8 @@ fn the_client_that_is_killed() {
         for (slot, block) in blocks.iter().enumerate() {
             write += 1;
             // One system call a line: a line is there or not.
-            say.write_all(format!("begun {block} {write}\n").as_bytes())
+            report
+                .write_all(format!("begun {block} {write}\n").as_bytes())
                 .unwrap();
             client.start_write(0, slot, block * 2 * BLOCK as u64, &data(*block, write));
         }
@@ -62,12 +63,13 @@ fn the_client_that_is_killed() {
             let (slot, error) = client.next_done(0);
             assert_eq!(error, 0);
             let number = write - (DEPTH - 1 - slot) as u64;
-            say.write_all(format!("done {} {number}\n", blocks[slot]).as_bytes())
+            report
+                .write_all(format!("done {} {number}\n", blocks[slot]).as_bytes())
                 .unwrap();
         }
         if random.bool() {
             client.flush(0).unwrap();
-            say.write_all(b"flushed 0 0\n").unwrap();
+            report.write_all(b"flushed 0 0\n").unwrap();
         }
     }
 }
@@ -195,8 +197,8 @@ fn case_15_a_client_killed_under_writes() {
         for line in said.lines() {
             expected.hear(&line.unwrap());
         }
-        // Whoever is served after it proves that the daemon is done with it.
-        let mut next = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+        // Once the next client is served, the daemon has finished with this one.
+        let mut next = Client::simple(daemon.socket());
         next.read(0, 0, SECTOR).unwrap();
         acknowledged += expected.0.values().filter(|block| block.done > 0).count();
         under_way += expected.0.values().map(|block| block.begun.len()).sum::<usize>();
@@ -204,13 +206,13 @@ fn case_15_a_client_killed_under_writes() {
         expected.check(&image).unwrap_or_else(|wrong| panic!("{wrong}"));
     }
     println!("{KILLS} kills: {acknowledged} blocks checked, {under_way} writes under way");
-    assert!(under_way > 0, "nobody was killed in the middle of anything");
+    assert!(under_way > 0, "no client was killed with writes under way");
     daemon.is_at_rest();
     let log = daemon.stop();
     assert!(!log.contains("panicked"), "{log}");
 }
 
-/// The check itself: it finds a lost write, a torn sector, and a sector that nobody wrote.
+/// The check itself: it finds a lost write, a torn sector, and a sector that was never written.
 #[test]
 fn the_check_of_the_image_finds_what_is_wrong() {
     let image_of = |change: &dyn Fn(&mut Vec<u8>)| {

@@ -1,4 +1,4 @@
-//! Memory that is cut short, taken away, replaced, or never made sense, while the daemon works in it.
+//! Memory that is truncated, removed, replaced or malformed while the daemon works in it.
 
 use std::os::fd::AsRawFd;
 
@@ -91,7 +91,7 @@ fn case_02_a_request_into_lost_memory_is_not_reported_as_done() {
 
 /// A region, the length of its file, and why no client may have it.
 #[test]
-fn case_03_regions_that_make_no_sense_end_the_connection() {
+fn case_03_malformed_regions_end_the_connection() {
     let daemon = Daemon::start("ram=1M", &[]);
     let before = daemon.settled();
     type Change = fn(&mut VhostUserMemoryRegionInfo);
@@ -147,7 +147,7 @@ fn case_04_files_that_cannot_be_memory_end_the_connection() {
     let daemon = Daemon::start("ram=1M", &[]);
     let before = daemon.settled();
     let (pipe, _writer) = std::io::pipe().unwrap();
-    let bell = EventFd::new(0).unwrap();
+    let eventfd = EventFd::new(0).unwrap();
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     let directory = std::fs::File::open(daemon.directory.path()).unwrap();
     let path = daemon.directory.path().join("read-only");
@@ -156,7 +156,7 @@ fn case_04_files_that_cannot_be_memory_end_the_connection() {
     let null = std::fs::File::open("/dev/null").unwrap();
     let files = [
         pipe.as_raw_fd(),
-        bell.as_raw_fd(),
+        eventfd.as_raw_fd(),
         socket.as_raw_fd(),
         directory.as_raw_fd(),
         read_only.as_raw_fd(),
@@ -177,8 +177,8 @@ fn case_04_files_that_cannot_be_memory_end_the_connection() {
     daemon.holds_the_same_as(before);
 }
 
-/// The region with the rings goes while requests are offered: the queue rests, and goes on by itself when the region is
-/// back. (QEMU removes and adds a region that changes its size, and says nothing about queues.)
+/// The region with the rings is removed while requests are offered: the queue waits, and continues by itself once the region
+/// is back. (QEMU removes and adds a region that changes its size, and sends no message about queues.)
 #[test]
 fn case_05_memory_may_go_and_come_back() {
     let server = Wanted::new().export(Source::Ram(1 << 20), 1).start();
@@ -257,9 +257,9 @@ fn case_06_tables_and_requests_in_any_order() {
     daemon.stop();
 }
 
-/// A bell that is full: to ring it must not mean to wait for the client, which would hold up everybody.
+/// A call eventfd that is full: a write to it must not block, which would delay all other clients.
 #[test]
-fn case_07_a_full_call_descriptor_holds_up_nobody() {
+fn case_07_a_full_call_descriptor_delays_no_other_client() {
     let server = Wanted::new().export(Source::Ram(1 << 20), 1).start();
     let mut raw = Raw::ready(&server.socket(0));
     let full = EventFd::new(0).unwrap();
@@ -274,7 +274,7 @@ fn case_07_a_full_call_descriptor_holds_up_nobody() {
 
 /// A kick eventfd that stays readable whatever is read, and one that the client empties itself.
 #[test]
-fn case_08_kicks_of_any_kind_hold_up_nobody() {
+fn case_08_kicks_of_any_kind_delay_no_other_client() {
     let daemon = Daemon::start("ram=1M", &[]);
     let mut raw = Raw::ready(daemon.socket());
     let semaphore = EventFd::new(vmm_sys_util::eventfd::EFD_SEMAPHORE).unwrap();
@@ -287,7 +287,7 @@ fn case_08_kicks_of_any_kind_hold_up_nobody() {
     raw.frontend.set_vring_kick(0, &empty).unwrap();
     for _ in 0..1000 {
         empty.write(1).unwrap();
-        // Whoever comes first; the other must not wait.
+        // The client or the daemon reads it first; the other one must not block.
         empty.read().unwrap_or_default();
     }
     drop(raw);

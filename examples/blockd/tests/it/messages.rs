@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use rustix::event::EventfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use crate::client::{Client, Indexes, Waits, shared};
+use crate::client::{Client, shared};
 use crate::daemon::Daemon;
 use crate::seed;
 
@@ -54,7 +54,7 @@ fn send(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
     }
 }
 
-/// Ends what is said and reads until the daemon has ended as well: all has been handled then.
+/// Ends the connection and reads until the daemon has ended it as well. Then all messages have been handled.
 fn finish(mut socket: UnixStream) {
     socket.shutdown(std::net::Shutdown::Write).unwrap_or_default();
     socket
@@ -66,7 +66,7 @@ fn finish(mut socket: UnixStream) {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
-            Err(error) => panic!("the daemon goes on with a client that has gone: {error}"),
+            Err(error) => panic!("the daemon keeps a client that has disconnected: {error}"),
         }
     }
 }
@@ -92,7 +92,7 @@ fn negotiate(socket: &UnixStream) {
 }
 
 struct Material {
-    bell: OwnedFd,
+    eventfd: OwnedFd,
     memory: File,
     null: File,
 }
@@ -100,14 +100,14 @@ struct Material {
 impl Material {
     fn new() -> Self {
         Self {
-            bell: rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap(),
+            eventfd: rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap(),
             memory: shared(1 << 16).0,
             null: File::open("/dev/null").unwrap(),
         }
     }
 
     fn some(&self, count: usize, random: &mut fastrand::Rng) -> Vec<BorrowedFd<'_>> {
-        let kinds = [self.bell.as_fd(), self.memory.as_fd(), self.null.as_fd()];
+        let kinds = [self.eventfd.as_fd(), self.memory.as_fd(), self.null.as_fd()];
         let first = random.usize(..3);
         (0..count).map(|i| kinds[(first + i / 8) % 3]).collect()
     }
@@ -149,7 +149,7 @@ fn case_11_every_message_with_every_wrong_length_and_descriptors() {
                     &message_with(code, flags, &body),
                     &material.some(count, &mut random),
                 );
-                // Whoever is still heard says something else.
+                // The connection is still open: another message follows.
                 send(&socket, &message(1, &[]), &[]);
                 finish(socket);
                 sent += 1;
@@ -236,14 +236,14 @@ fn case_13_descriptors_in_odd_places() {
 
 /// More descriptors than a message may have, and silence: the daemon does not wait for the rest of anything.
 #[test]
-fn c20_too_many_descriptors_hold_up_nobody() {
+fn c20_too_many_descriptors_delay_no_other_client() {
     let mut random = seed();
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let exports = ["a", "b"].map(|name| format!("ram=1M,socket={}", at(name).display()));
     let mut child = crate::process::ready(&["--export", &exports[0], "--export", &exports[1]]);
     let material = Material::new();
-    let mut client = Client::connect(&at("b"), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(&at("b"));
     for (whole, count) in [
         (message(3, &[]), 33),
         (message(3, &[]), 253),
@@ -262,7 +262,7 @@ fn c20_too_many_descriptors_hold_up_nobody() {
     child.wait().unwrap();
 }
 
-/// One byte every time the daemon has looked at the last one: served, and nobody else notices.
+/// A message that arrives byte by byte, slower than the daemon checks for it, is served.
 #[test]
 fn case_14_a_byte_at_a_time() {
     let daemon = Daemon::start("ram=1M", &[]);

@@ -13,29 +13,41 @@ pub(crate) fn blockd(args: &[&str]) -> Command {
     command
 }
 
-/// Starts it and waits for the line that says it is ready.
-pub(crate) fn ready(args: &[&str]) -> Child {
-    let mut child = blockd(args).spawn().unwrap();
+/// The first line of its standard output; empty if there is none.
+pub(crate) fn first_line(child: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap())
         .read_line(&mut line)
         .unwrap();
-    assert_eq!(line, "ready\n");
+    line
+}
+
+pub(crate) fn wait_ready(child: &mut Child) {
+    assert_eq!(first_line(child), "ready\n");
+}
+
+/// Ends it with SIGTERM, and checks its status.
+pub(crate) fn terminate(mut child: Child) {
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Starts it and waits for the line `ready`.
+pub(crate) fn ready(args: &[&str]) -> Child {
+    let mut child = blockd(args).spawn().unwrap();
+    wait_ready(&mut child);
     child
 }
 
-/// What it says instead of serving.
+/// Starts it with arguments that it must refuse. Returns its standard error.
 pub(crate) fn complaint(args: &[&str]) -> String {
     let mut child = blockd(args).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    let line = first_line(&mut child);
     if !line.is_empty() {
         // It would run for ever.
         child.kill().unwrap();
         child.wait().unwrap();
-        panic!("{args:?} should fail, and says {line}");
+        panic!("{args:?} should fail, and prints {line}");
     }
     let output = child.wait_with_output().unwrap();
     assert!(!output.status.success(), "{args:?} should fail");
@@ -66,7 +78,7 @@ fn signals_end_it_and_remove_the_sockets() {
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         let mut log = String::new();
         child.stderr.unwrap().read_to_string(&mut log).unwrap();
-        assert_eq!(log, "", "nothing went wrong, so nothing is said");
+        assert_eq!(log, "", "nothing went wrong, so nothing is logged");
     }
 }
 
@@ -79,17 +91,20 @@ fn a_killed_daemon_leaves_a_socket_that_is_no_obstacle() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(socket.exists());
-    let mut child = ready(&["--export", &export]);
+    let child = ready(&["--export", &export]);
     assert!(complaint(&["--export", &export]).contains("already"));
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    terminate(child);
 }
 
 #[test]
 fn errors_say_what_to_do() {
     assert!(complaint(&[]).contains("--export"));
     assert!(complaint(&["--export", "ram=1M"]).contains("socket=PATH"));
-    assert!(complaint(&["--export", "ram=1M,socket=/tmp/x", "--backend", "uring"]).contains("not built yet"));
+    let backend = complaint(&["--export", "ram=1M,socket=/tmp/x", "--backend", "uring"]);
+    assert!(
+        backend.contains("possible values: auto, ppoll, epoll]"),
+        "{backend}"
+    );
     assert!(complaint(&["--export", "ram=1M,socket=/tmp/x", "--policy", "luck"]).contains("qemu-2020"));
     assert!(complaint(&["--export", "ram=1M,socket=/tmp/x", "--poll-cpu-price", "0"]).contains("1..=10000"));
     let twice = complaint(&[
@@ -104,18 +119,18 @@ fn errors_say_what_to_do() {
 }
 
 #[test]
-fn nonsense_to_poll_for_is_explained() {
-    for (nonsense, remedy) in [
+fn malformed_durations_are_explained() {
+    for (malformed, remedy) in [
         ("32", "32us"),
-        ("nonsense", "32us"),
+        ("malformed", "32us"),
         ("-5us", "32us"),
         ("1.5us", "32us"),
         ("", "32us"),
         ("2s", "32us to 200us"),
         ("18446744073709551615s", "32us to 200us"),
     ] {
-        let said = complaint(&["--export", "ram=1M,socket=/tmp/never", "--poll-max", nonsense]);
-        assert!(said.contains(remedy), "{nonsense:?}: {said}");
+        let said = complaint(&["--export", "ram=1M,socket=/tmp/never", "--poll-max", malformed]);
+        assert!(said.contains(remedy), "{malformed:?}: {said}");
     }
 }
 
@@ -158,8 +173,8 @@ fn sockets_that_cannot_be_are_explained() {
     let at = |name: &str| directory.path().join(name).display().to_string();
     std::fs::write(at("file"), "precious").unwrap();
     for (socket, remedy) in [
-        (at("file"), "exists and is no socket"),
-        (at(""), "exists and is no socket"),
+        (at("file"), "exists and is not a socket"),
+        (at(""), "exists and is not a socket"),
         (at("no/such/directory"), "does not exist"),
         (at(&"long".repeat(50)), "at most 107 bytes"),
     ] {
@@ -191,7 +206,7 @@ fn missing_rights_are_explained() {
         "--export",
         &format!("path={},socket={},readonly", at("image"), at("a")),
     ]);
-    assert!(said.contains("may you read it?"), "{said}");
+    assert!(said.contains("check that you may read it"), "{said}");
     allow("", 0o500);
     let said = complaint(&["--export", &format!("ram=1M,socket={}", at("a"))]);
     allow("", 0o700);
@@ -212,7 +227,7 @@ fn a_log_level_that_is_none_is_said() {
         .unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(line.contains("say error, warn, info"), "{line}");
+    assert!(line.contains("use error, warn, info"), "{line}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A client that writes its rings by hand, and so can write anything.
+//! A client that writes its rings itself, and so can write anything.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -13,7 +13,7 @@ use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::client::{readable, shared};
+use crate::client::{is_signalled, readable, shared};
 
 pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
@@ -273,9 +273,7 @@ impl Raw {
 
     /// Waits for a call and takes it.
     pub(crate) fn wait_called(&self) {
-        // SAFETY: the eventfd is borrowed for as long as this is.
-        let call = unsafe { BorrowedFd::borrow_raw(self.call.as_raw_fd()) };
-        assert!(readable(&call, Duration::from_secs(10)), "no call");
+        assert!(is_signalled(&self.call, Duration::from_secs(10)), "no call");
         self.call.read().unwrap();
     }
 
@@ -385,7 +383,7 @@ impl Raw {
             let peek = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
             match rustix::net::recv(socket, &mut bytes, peek) {
                 Ok((_, 0)) | Err(rustix::io::Errno::CONNRESET) => return,
-                // An answer that nobody read.
+                // A reply that was not read.
                 Ok(_) => drop(rustix::net::recv(
                     socket,
                     &mut bytes,

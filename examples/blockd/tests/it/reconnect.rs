@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 
 use blockd::Source;
 
-use crate::client::{Client, EVERY_WAY, Indexes, Waits, pattern};
+use crate::client::{Client, EVERY_WAY, pattern};
 use crate::server::{Server, Wanted};
 
 #[test]
@@ -26,12 +26,7 @@ fn a_client_comes_back_and_finds_its_data() {
 /// The client is gone between its kick and the daemon's work, or in the middle of it; either way the next one is served.
 #[test]
 fn a_client_vanishes_with_requests_under_way() {
-    let server = Wanted::new()
-        .export(Source::Ram(1 << 20), 1)
-        .export(Source::Ram(1 << 20), 1)
-        .start();
-    let mut other = Client::connect(&server.socket(1), 1, Indexes::With, Waits::ForEvents);
-    other.write(0, 0, &pattern(1, 512)).unwrap();
+    let (server, mut bystander) = Server::with_bystander();
     for round in 0..50 {
         let (indexes, waits) = EVERY_WAY[round % 4];
         let mut client = Client::connect(&server.socket(0), 1, indexes, waits);
@@ -39,9 +34,9 @@ fn a_client_vanishes_with_requests_under_way() {
             client.start_read(0, slot, 0, 4096);
         }
         drop(client);
-        assert_eq!(other.read(0, 0, 512).unwrap(), pattern(1, 512));
+        bystander.is_served();
     }
-    let mut client = Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(&server.socket(0));
     client.write(0, 0, &pattern(2, 512)).unwrap();
     assert_eq!(client.read(0, 0, 512).unwrap(), pattern(2, 512));
 }
@@ -49,10 +44,10 @@ fn a_client_vanishes_with_requests_under_way() {
 #[test]
 fn a_second_client_waits_for_its_turn() {
     let server = Server::simple();
-    let mut first = Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents);
+    let mut first = Client::simple(&server.socket(0));
     let socket = server.socket(0);
     let second = std::thread::spawn(move || {
-        let mut client = Client::connect(&socket, 1, Indexes::With, Waits::ForEvents);
+        let mut client = Client::simple(&socket);
         client.read(0, 0, 512).unwrap()
     });
     for seed in 0..100 {
@@ -70,7 +65,7 @@ fn those_who_connect_and_say_nothing_do_no_harm() {
     for _ in 0..50 {
         drop(UnixStream::connect(server.socket(0)).unwrap());
     }
-    let mut client = Client::connect(&server.socket(0), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(&server.socket(0));
     client.write(0, 0, &pattern(3, 512)).unwrap();
     assert_eq!(client.read(0, 0, 512).unwrap(), pattern(3, 512));
 }

@@ -1,11 +1,13 @@
 //! A daemon on a thread of its own, with sockets in a directory that goes with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use blockd::{Args, Export, LogFormat, Source, Stopper, Waiter};
+use blockd::{Args, EventBackend, Export, LogFormat, Source, Stopper};
+
+use crate::client::{Client, pattern};
 
 /// A running daemon; dropping it stops it and checks that it ended well.
 pub(crate) struct Server {
@@ -15,12 +17,27 @@ pub(crate) struct Server {
     directory: tempfile::TempDir,
 }
 
-/// What a test wants of its daemon.
+/// A client that must be served whatever other clients do.
+pub(crate) struct Bystander(Client);
+
+impl Bystander {
+    pub(crate) fn new(socket: &Path) -> Self {
+        let mut client = Client::simple(socket);
+        client.write(0, 0, &pattern(1, 512)).unwrap();
+        Self(client)
+    }
+
+    pub(crate) fn is_served(&mut self) {
+        assert_eq!(self.0.read(0, 0, 512).unwrap(), pattern(1, 512));
+    }
+}
+
+/// The configuration of a daemon.
 pub(crate) struct Wanted {
     exports: Vec<Export>,
     poll_max: Duration,
     policy: &'static str,
-    backend: Waiter,
+    backend: EventBackend,
     directory: tempfile::TempDir,
 }
 
@@ -31,7 +48,7 @@ impl Wanted {
             exports: Vec::new(),
             poll_max: Duration::ZERO,
             policy: "learned",
-            backend: Waiter::Auto,
+            backend: EventBackend::Auto,
             directory,
         }
     }
@@ -60,7 +77,7 @@ impl Wanted {
         self
     }
 
-    pub(crate) fn backend(mut self, backend: Waiter) -> Self {
+    pub(crate) fn backend(mut self, backend: EventBackend) -> Self {
         self.backend = backend;
         self
     }
@@ -105,6 +122,16 @@ impl Server {
     /// One RAM disk of 1 MiB with one queue, polling off.
     pub(crate) fn simple() -> Self {
         Wanted::new().export(Source::Ram(1 << 20), 1).start()
+    }
+
+    /// Two RAM disks of 1 MiB, and a client of the second one that a test of the first must not disturb.
+    pub(crate) fn with_bystander() -> (Self, Bystander) {
+        let server = Wanted::new()
+            .export(Source::Ram(1 << 20), 1)
+            .export(Source::Ram(1 << 20), 1)
+            .start();
+        let bystander = Bystander::new(&server.socket(1));
+        (server, bystander)
     }
 
     pub(crate) fn socket(&self, export: usize) -> PathBuf {

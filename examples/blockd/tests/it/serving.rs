@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blockd::{Source, Waiter};
+use blockd::{EventBackend, Source};
 use virtio_driver::VirtioBlkFeatureFlags;
 
 use crate::client::{Client, EVERY_WAY, Indexes, QUEUE_SIZE, Waits, pattern};
@@ -53,7 +53,7 @@ fn what_is_written_is_read_every_way() {
 
 #[test]
 fn on_every_backend() {
-    for backend in [Waiter::Auto, Waiter::Ppoll, Waiter::Epoll] {
+    for backend in [EventBackend::Auto, EventBackend::Ppoll, EventBackend::Epoll] {
         let server = Wanted::new()
             .export(Source::Ram(1 << 20), 2)
             .backend(backend)
@@ -171,7 +171,7 @@ fn exports_do_not_mix() {
         wanted = wanted.export(Source::Ram(1 << 20), 1);
     }
     let server = wanted.start();
-    let connect = |export| Client::connect(&server.socket(export), 1, Indexes::With, Waits::ForEvents);
+    let connect = |export| Client::simple(&server.socket(export));
     let mut clients: Vec<Client> = (0..5).map(connect).collect();
     for (seed, client) in clients.iter_mut().enumerate() {
         client.write(0, 0, &pattern(seed as u64, 4096)).unwrap();

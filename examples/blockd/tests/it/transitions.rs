@@ -1,7 +1,7 @@
-//! The way from polling to sleeping and back, at random moments: where such servers stall.
+//! Requests at random moments of the transitions between polling and sleeping, where such servers stall.
 //!
 //! Every request may come while the daemon polls, while it goes to sleep, while it sleeps or while it wakes up. One that
-//! takes longer than two seconds has fallen between two looks.
+//! takes longer than two seconds was missed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use blockd::Source;
 
 use crate::client::{Client, Indexes, Waits, pattern};
+use crate::seed;
 use crate::server::Wanted;
 
 const POLL_MAX: Duration = Duration::from_micros(20);
@@ -19,11 +20,6 @@ fn requests() -> u64 {
         .ok()
         .and_then(|text| text.parse().ok());
     asked.unwrap_or(20_000)
-}
-
-fn seed() -> u64 {
-    let asked = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok());
-    asked.unwrap_or_else(|| fastrand::u64(..))
 }
 
 /// Lets some time pass: most often about as long as the daemon polls, so that a request meets it on its way to sleep.
@@ -50,16 +46,18 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 fn stress(indexes: Indexes, waits: Waits) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (seed, requests) = (seed(), requests());
-    println!("AIO_SEED={seed}: {requests} requests, {indexes:?} event indexes, {waits:?}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut random, requests) = (seed(), requests());
+    println!("{requests} requests, {indexes:?} event indexes, {waits:?}");
+    let contents = random.u64(..);
     let server = Wanted::new()
         .export(Source::Ram(SECTORS * 512), 2)
         .polling(POLL_MAX)
         .policy("always")
         .start();
     let mut client = Client::connect(&server.socket(0), 2, indexes, waits);
-    let texts: Vec<Vec<u8>> = (0..SECTORS).map(|sector| pattern(seed ^ sector, 512)).collect();
+    let texts: Vec<Vec<u8>> = (0..SECTORS)
+        .map(|sector| pattern(contents ^ sector, 512))
+        .collect();
     for (sector, text) in texts.iter().enumerate() {
         client.write(0, sector as u64 * 512, text).unwrap();
     }

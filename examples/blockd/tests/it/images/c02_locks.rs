@@ -4,15 +4,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 
 use super::{Image, Loop, tool};
-use crate::client::{Client, Indexes, Waits, pattern};
+use crate::client::{Client, pattern};
 use crate::daemon::Daemon;
-use crate::process::complaint;
+use crate::process::{complaint, first_line};
 
 fn export(disk: &str, image: &Image, socket: &str) -> String {
     format!("{disk},socket={}", image.socket(socket))
 }
 
-/// What a daemon says that must not serve this disk.
+/// The error of a daemon that must not serve this disk.
 fn refused(disk: &str, image: &Image) -> String {
     complaint(&["--export", &export(disk, image, "refused.sock")])
 }
@@ -49,10 +49,7 @@ fn c2_two_exports_of_one_image_are_refused() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut line = String::new();
-    BufReader::new(daemon.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    let line = first_line(&mut daemon);
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     assert_eq!(line, "ready\n", "two readers are fine");
@@ -237,7 +234,7 @@ fn c2_block_devices() {
         return;
     };
     let daemon = Daemon::start(&device.disk(), &[]);
-    let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(daemon.socket());
     client.write(0, 0, &pattern(1, 4096)).unwrap();
     assert_eq!(client.read(0, 0, 4096).unwrap(), pattern(1, 4096));
     let said = refused(&device.disk(), &image);

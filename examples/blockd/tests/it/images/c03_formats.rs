@@ -1,7 +1,7 @@
 //! C3: a container is not served as if it were a raw image.
 
 use super::{Image, tool};
-use crate::client::{Client, Indexes, Waits};
+use crate::client::Client;
 use crate::daemon::Daemon;
 use crate::process::complaint;
 
@@ -56,7 +56,7 @@ fn c3_containers_are_refused() {
             continue;
         }
         let daemon = Daemon::start(&(image.disk() + ",format=raw"), &[]);
-        let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+        let mut client = Client::simple(daemon.socket());
         assert_eq!(client.capacity(), before.len() as u64 / 512 * 512);
         assert_eq!(client.read(0, 0, 512).unwrap(), before[..512]);
         drop(client);
@@ -82,12 +82,12 @@ fn c3_an_encrypted_image_is_refused() {
 }
 
 /// A guest writes the mark of a container to its raw disk: the image is served as long as the daemon lives, and afterwards
-/// only to somebody who says that it is raw.
+/// only with `format=raw`.
 #[test]
 fn c3_a_guest_can_make_its_disk_look_like_a_container() {
     let image = Image::new(1 << 20);
     let daemon = Daemon::start(&image.disk(), &[]);
-    let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(daemon.socket());
     let mut sector = [0; 512];
     sector[..4].copy_from_slice(b"QFI\xfb");
     client.write(0, 0, &sector).unwrap();
@@ -98,6 +98,6 @@ fn c3_a_guest_can_make_its_disk_look_like_a_container() {
     let said = complaint(&["--export", &export]);
     assert!(said.contains("guest can write such bytes"), "{said}");
     let daemon = Daemon::start(&(image.disk() + ",format=raw"), &[]);
-    let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(daemon.socket());
     assert_eq!(client.read(0, 0, 512).unwrap(), sector);
 }

@@ -1,7 +1,7 @@
 //! C4: after a flush has failed, none succeeds.
 
 use super::{Image, failing};
-use crate::client::{Client, Indexes, Waits, pattern};
+use crate::client::{Client, pattern};
 use crate::daemon::Daemon;
 use crate::raw::{DATA, Raw};
 
@@ -13,7 +13,7 @@ fn c4_a_failed_flush_is_never_forgotten() {
     let Some(daemon) = failing(&["fdatasync:error=EIO:when=1"], &image.disk()) else {
         return;
     };
-    let connect = || Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+    let connect = || Client::simple(daemon.socket());
     let mut client = connect();
     client.write(0, 0, &pattern(1, 4096)).unwrap();
     for _ in 0..3 {
@@ -36,7 +36,7 @@ fn c4_a_failed_flush_is_never_forgotten() {
     assert!(log.contains(&*image.path().to_string_lossy()), "{log}");
 
     let daemon = Daemon::start(&image.disk(), &[]);
-    let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(daemon.socket());
     client.flush(0).unwrap();
 }
 

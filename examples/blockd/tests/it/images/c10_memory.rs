@@ -1,6 +1,6 @@
 //! C10: a disk in memory takes what is written to it, and gives back what is discarded.
 
-use crate::client::{Client, Indexes, Waits};
+use crate::client::Client;
 use crate::daemon::Daemon;
 
 const MIB: u64 = 1 << 20;
@@ -11,7 +11,7 @@ const SLACK_KIB: usize = 16 * 1024;
 #[test]
 fn c10_memory_is_given_back() {
     let daemon = Daemon::start("ram=4G", &[]);
-    let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(daemon.socket());
     let size = client.capacity();
     assert_eq!(size, 4096 * MIB);
     client.write(0, 0, &[7; 512]).unwrap();

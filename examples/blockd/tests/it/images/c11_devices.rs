@@ -3,7 +3,7 @@
 use virtio_driver::VirtioBlkFeatureFlags;
 
 use super::{FileSystem, Image, Loop, failing};
-use crate::client::{Client, Indexes, Waits};
+use crate::client::Client;
 use crate::daemon::Daemon;
 
 const MIB: usize = 1 << 20;
@@ -18,7 +18,7 @@ fn c11_a_block_device_discards_without_fallocate() {
     let Some(daemon) = failing(&["fallocate:error=EOPNOTSUPP"], &device.disk()) else {
         return;
     };
-    let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(daemon.socket());
     if !client.features().contains(VirtioBlkFeatureFlags::DISCARD) {
         println!("skipped: loop devices do not discard here");
         return;
@@ -55,7 +55,7 @@ fn c11_a_block_device_that_cannot_discard_does_not_offer_it() {
         return;
     };
     let daemon = Daemon::start(&device.disk(), &[]);
-    let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(daemon.socket());
     assert!(!client.features().contains(VirtioBlkFeatureFlags::DISCARD));
     assert!(client.features().contains(VirtioBlkFeatureFlags::WRITE_ZEROES));
     for unmap in [false, true] {

@@ -3,7 +3,7 @@
 use virtio_driver::VirtioBlkFeatureFlags;
 
 use super::Image;
-use crate::client::{Client, Indexes, Waits};
+use crate::client::Client;
 use crate::daemon::Daemon;
 use crate::raw::{DATA, Raw};
 
@@ -16,7 +16,7 @@ const LIMITS: [usize; 2] = [36, 48];
 fn c12_a_terabyte_is_discarded_in_one_request() {
     let image = Image::new(TIB);
     let daemon = Daemon::start(&image.disk(), &[]);
-    let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+    let mut client = Client::simple(daemon.socket());
     assert_eq!(client.capacity(), TIB);
     assert!(client.features().contains(VirtioBlkFeatureFlags::DISCARD));
     let data = vec![9; 1 << 20];
@@ -49,7 +49,7 @@ fn c12_a_terabyte_is_discarded_in_one_request() {
         assert_eq!(raw.request(kind, 0, &[(DATA, 4096)], 0), 0);
         drop(raw);
 
-        client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+        client = Client::simple(daemon.socket());
         client.flush(0).unwrap();
         let left = image.allocated();
         assert!(left < 1 << 20, "{left} bytes are left after request {kind}");

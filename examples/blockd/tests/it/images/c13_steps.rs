@@ -231,7 +231,7 @@ fn c13_steps_put_every_byte_where_it_belongs() {
     }
 }
 
-/// A client takes its queue back in the middle of a long request: it is told to begin with that request again.
+/// A client takes its queue back in the middle of a long request: its position is that request, which begins again.
 #[test]
 fn c13_a_queue_that_stops_in_a_long_request_begins_it_again() {
     let mut driven = Driven::new(&[Source::Null(2 << 30)]);

@@ -3,14 +3,14 @@
 use virtio_driver::VirtioBlkFeatureFlags;
 
 use super::{FileSystem, Image, Loop};
-use crate::client::{Client, Indexes, Waits, pattern};
+use crate::client::{Client, pattern};
 use crate::daemon::Daemon;
 use crate::process::complaint;
 
 const EIO: i32 = -5;
 
 fn connect(daemon: &Daemon) -> Client {
-    Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents)
+    Client::simple(daemon.socket())
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn c15_sizes_that_are_no_whole_sectors() {
         assert_eq!(client.read(0, offered, 512), Err(EIO));
         drop(client);
         let log = daemon.stop();
-        assert_eq!(log.contains("no whole sector"), bytes != offered, "{log}");
+        assert_eq!(log.contains("not a whole sector"), bytes != offered, "{log}");
         assert_eq!(std::fs::metadata(image.path()).unwrap().len(), bytes);
     }
 }
@@ -110,22 +110,17 @@ fn c15_eight_terabytes() {
     let daemon = Daemon::start(&format!("path={}", path.display()), &[]);
     let mut client = connect(&daemon);
     assert_eq!(client.capacity(), SIZE);
-    for (seed, at) in [
+    let places = [
         (1, 0),
         (2, 1 << 32),
         (3, (2 << 40) - 4096),
         (4, (4 << 40) + 512),
         (5, SIZE - 4096),
-    ] {
+    ];
+    for (seed, at) in places {
         client.write(0, at, &pattern(seed, 4096)).unwrap();
     }
-    for (seed, at) in [
-        (1, 0),
-        (2, 1 << 32),
-        (3, (2 << 40) - 4096),
-        (4, (4 << 40) + 512),
-        (5, SIZE - 4096),
-    ] {
+    for (seed, at) in places {
         assert_eq!(client.read(0, at, 4096).unwrap(), pattern(seed, 4096), "at {at}");
     }
     assert_eq!(client.write(0, SIZE - 512, &[0; 1024]), Err(EIO));

@@ -15,7 +15,7 @@ mod c12_discards;
 mod c13_steps;
 mod c15_odd_images;
 
-/// A command, if it is installed; else a line that says so.
+/// A command, if it is installed. Otherwise prints a `skipped` line.
 fn tool(name: &str) -> Option<Command> {
     let found = Command::new(name)
         .arg("--version")
@@ -29,7 +29,7 @@ fn tool(name: &str) -> Option<Command> {
     Some(Command::new(name))
 }
 
-/// Runs a command; its output if it succeeds, else a line that says why not.
+/// Runs a command. Returns its output if it succeeds, otherwise prints a `skipped` line with the reason.
 fn attempt(command: &mut Command) -> Option<String> {
     let Ok(Output {
         status,
@@ -50,8 +50,8 @@ fn attempt(command: &mut Command) -> Option<String> {
     Some(String::from_utf8(stdout).unwrap().trim().to_owned())
 }
 
-/// A daemon whose system calls fail as told: `fdatasync:error=EIO:when=1`. `None`, with a line that says why, if that cannot
-/// be done here.
+/// A daemon into whose system calls strace injects faults such as `fdatasync:error=EIO:when=1`. `None`, with a `skipped`
+/// line, if that is impossible here.
 fn failing(faults: &[&str], disk: &str) -> Option<Daemon> {
     let mut strace = tool("strace")?;
     attempt(Command::new("strace").args(["-o", "/dev/null", "true"]))?;

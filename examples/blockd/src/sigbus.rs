@@ -1,12 +1,13 @@
-//! Survives what a client does to the file behind memory that it shares: cut short, its pages are gone, and touching them
-//! is a bus error that would end the daemon.
+//! Survives a bus error (SIGBUS) in a client's memory.
 //!
-//! Every mapping of a client's memory has a [`Guard`]. A bus error inside it puts empty private pages over the whole
-//! mapping and marks it as lost, so that the interrupted access goes on; whoever works for that client then finds
-//! [`Guard::is_lost`] and cuts it. A bus error anywhere else ends the process as ever.
+//! A client can truncate the file behind memory that it shares. Its pages are then gone, and an access to them raises
+//! SIGBUS, which would end the daemon. Therefore every mapping of a client's memory has a [`Protection`]. The handler of
+//! SIGBUS maps empty private pages over the whole mapping and marks it as lost, and the interrupted access goes on. The
+//! queue that made the access then finds [`Protection::is_lost`] and ends the connection. Any other SIGBUS ends the process
+//! as usual.
 //!
-//! Looking at the file's length before each access would not do, because the client can cut it a moment later, and seals
-//! do not reach files that are no memfd, nor huge pages that have run out.
+//! A check of the file's length before each access is not enough, because the client can truncate the file a moment later.
+//! Seals exist for memfds only, and do not prevent that huge pages run out.
 #![allow(unsafe_code, reason = "a signal handler, and one mapping put over another")]
 
 use std::ffi::c_void;
@@ -18,17 +19,17 @@ use libc::{SIGBUS, c_int, siginfo_t};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use vm_memory::MmapRegion;
 
-/// More mappings than this cannot be guarded at a time, by the whole process.
-const MOST_GUARDS: usize = 8192;
-/// A slot that somebody is filling. No mapping begins at this address.
+/// The most mappings of the whole process that are protected at a time.
+const MOST_MAPPINGS: usize = 8192;
+/// The start of a slot that a thread is filling. No mapping begins at this address.
 const CLAIMED: usize = 1;
 
-/// All guarded mappings, where a signal handler can find them without a lock.
-static SLOTS: [Slot; MOST_GUARDS] = [const { Slot::new() }; MOST_GUARDS];
-/// How many mappings have been lost: what is looked at on the fast path.
+/// All protected mappings. The signal handler reads them without a lock.
+static SLOTS: [Slot; MOST_MAPPINGS] = [const { Slot::new() }; MOST_MAPPINGS];
+/// The number of mappings that were lost. The path of every request compares it.
 static LOSSES: AtomicU32 = AtomicU32::new(0);
 
-/// The place of one mapping; `start` is 0 while there is none.
+/// The range of one mapping; `start` is 0 while there is none.
 #[derive(Debug)]
 struct Slot {
     start: AtomicUsize,
@@ -46,19 +47,19 @@ impl Slot {
     }
 }
 
-/// Watches over one mapping until it is dropped, which must happen before the mapping goes.
+/// Protects one mapping against SIGBUS. It must be dropped before the mapping is.
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub(crate) struct Protection {
     slot: &'static Slot,
 }
 
-impl Guard {
-    /// Watches over `map`.
+impl Protection {
+    /// Protects `map` from now on.
     ///
     /// # Errors
-    /// If there are too many guards, or the system does not let bus errors be handled.
-    pub(crate) fn over(map: &MmapRegion) -> io::Result<Self> {
-        handle_bus_errors()?;
+    /// If the process has too many mappings, or the system refuses the signal handler.
+    pub(crate) fn of(map: &MmapRegion) -> io::Result<Self> {
+        install_handler()?;
         let claim = |slot: &&Slot| {
             let claimed = slot
                 .start
@@ -66,7 +67,9 @@ impl Guard {
             claimed.is_ok()
         };
         let slot = SLOTS.iter().find(claim).ok_or_else(|| {
-            io::Error::other(format!("more than {MOST_GUARDS} memory regions of all clients"))
+            io::Error::other(format!(
+                "all clients together have more than {MOST_MAPPINGS} memory regions"
+            ))
         })?;
         slot.len.store(map.size(), Ordering::Relaxed);
         slot.lost.store(false, Ordering::Relaxed);
@@ -74,52 +77,52 @@ impl Guard {
         Ok(Self { slot })
     }
 
-    /// Whether its pages are gone, and empty ones in their place.
+    /// Whether the mapping lost its pages and has empty ones instead.
     pub(crate) fn is_lost(&self) -> bool {
         self.slot.lost.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Guard {
+impl Drop for Protection {
     fn drop(&mut self) {
         self.slot.start.store(0, Ordering::Release);
     }
 }
 
-/// Changes whenever a mapping is lost. The thread that touched it sees the change at once.
+/// The number of mappings that were lost so far. The thread whose access lost a mapping sees the new number at once.
 #[inline]
 pub(crate) fn losses() -> u32 {
-    // The handler interrupts this very thread: only the compiler could move this before what was touched.
+    // The handler runs on the thread of the access, so only the compiler could move this load before the access.
     compiler_fence(Ordering::SeqCst);
     LOSSES.load(Ordering::Relaxed)
 }
 
-/// Installs the handler, once. The standard library's own, for stack overflows, would end the process at the second
-/// bus error, so it is replaced, not called as well; on Linux a stack overflow is another signal.
-fn handle_bus_errors() -> io::Result<()> {
+/// Installs the handler, once. It replaces the standard library's handler, which would end the process at the second SIGBUS.
+/// That one reports stack overflows, which are another signal on Linux.
+fn install_handler() -> io::Result<()> {
     static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
     let installed = INSTALLED.get_or_init(|| {
-        vmm_sys_util::signal::register_signal_handler(SIGBUS, on_bus_error).map_err(|error| error.errno())
+        vmm_sys_util::signal::register_signal_handler(SIGBUS, on_sigbus).map_err(|error| error.errno())
     });
     installed.map_err(io::Error::from_raw_os_error)
 }
 
-/// Only loads, stores and system calls: it may interrupt anything.
-extern "C" fn on_bus_error(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
+/// The handler. It may interrupt anything, so it consists of loads, stores and system calls.
+extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // SAFETY: the kernel gives a handler that is installed with SA_SIGINFO a valid description of the signal, and one of
     // a fault (a positive code) has an address.
     let at = unsafe {
         let info = &*info;
         (info.si_code > 0).then(|| info.si_addr() as usize)
     };
-    if !at.is_some_and(put_empty_pages) {
-        // Nobody's mapping, so a fault of this program or somebody's kill: what would happen without this handler.
+    if !at.is_some_and(map_empty_pages) {
+        // A fault of this program, or a signal from another process: the default action.
         drop(signal_hook::low_level::emulate_default_handler(signal));
     }
 }
 
-/// Replaces the guarded mapping around an address; false if there is none.
-fn put_empty_pages(at: usize) -> bool {
+/// Replaces the pages of the protected mapping that contains an address. Returns false if there is none.
+fn map_empty_pages(at: usize) -> bool {
     let found = SLOTS.iter().find(|slot| {
         let start = slot.start.load(Ordering::Acquire);
         start > CLAIMED && at.wrapping_sub(start) < slot.len.load(Ordering::Relaxed)
@@ -176,12 +179,12 @@ mod tests {
 
     #[test]
     fn slots_are_used_again() {
-        for _ in 0..MOST_GUARDS + 1 {
+        for _ in 0..MOST_MAPPINGS + 1 {
             let map = MmapRegion::new(0x1000).unwrap();
-            assert!(!Guard::over(&map).unwrap().is_lost());
+            assert!(!Protection::of(&map).unwrap().is_lost());
         }
-        assert!(!put_empty_pages(0));
-        assert!(!put_empty_pages(CLAIMED));
-        assert!(!put_empty_pages(usize::MAX));
+        assert!(!map_empty_pages(0));
+        assert!(!map_empty_pages(CLAIMED));
+        assert!(!map_empty_pages(usize::MAX));
     }
 }

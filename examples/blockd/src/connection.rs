@@ -1,4 +1,4 @@
-//! The end of a connection, as those see it who work for it: a way to cut it, and to log what happened to it.
+//! A client's connection, as its queues and its session share it: they log about it, and abort it.
 
 use std::fmt;
 use std::net::Shutdown;
@@ -9,12 +9,12 @@ use crate::limit::{Kind, LineLimit};
 
 /// A connection of one export.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct Connection {
     limit: Rc<LineLimit>,
     socket: UnixStream,
 }
 
-impl Link {
+impl Connection {
     pub(crate) fn new(limit: Rc<LineLimit>, socket: UnixStream) -> Self {
         Self { limit, socket }
     }
@@ -24,15 +24,15 @@ impl Link {
         self.limit.export()
     }
 
-    /// Logs a line, as long as there are not too many of its kind.
+    /// Logs a line within the limit of its kind.
     pub(crate) fn log(&self, kind: Kind, line: fmt::Arguments<'_>) {
         self.limit.log(kind, line);
     }
 
-    /// Ends the connection, with a line in the log. The session hears of it as of a client that has gone.
-    pub(crate) fn cut(&self, why: &dyn fmt::Display) {
+    /// Ends the connection and logs the reason. The session then handles the end like that of a client that disconnects.
+    pub(crate) fn abort(&self, why: &dyn fmt::Display) {
         self.log(Kind::Ended, format_args!("the connection ends: {why}"));
-        // It may have ended before.
+        // The client may have closed it already.
         self.socket.shutdown(Shutdown::Both).unwrap_or_default();
     }
 }

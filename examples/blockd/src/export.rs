@@ -1,0 +1,336 @@
+//! One export: a disk, its socket and their properties, and how `--export` describes them.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::disk::{Access, SECTOR, Source};
+use crate::serial::SERIAL_LEN;
+
+/// The protocol identifies a queue by eight bits.
+pub const MOST_QUEUES: u16 = 256;
+
+/// Each key that `--export` takes.
+pub(crate) const SYNTAX: &str = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly][,serial=TEXT][,name=TEXT]\
+                                 [,lock=on|off][,format=raw][,discard=on|off]";
+
+/// One disk and its socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// Where the bytes are.
+    pub source: Source,
+    /// Where clients connect.
+    pub socket: PathBuf,
+    /// How many virtqueues a client may use: 1 to [`MOST_QUEUES`].
+    pub queues: u16,
+    /// Whether writes are refused.
+    pub readonly: bool,
+    /// Whether an image is locked against other programs that would write to it.
+    pub lock: bool,
+    /// Whether an image is served as it is even if it looks like one of another format than raw.
+    pub raw: bool,
+    /// Whether discards release storage.
+    pub discard: bool,
+    /// The disk's serial number. Without one, it is derived from the path of the image or the socket.
+    pub serial: Option<String>,
+    /// The name of the export in log lines. Without one, it is the path of the socket.
+    pub name: Option<String>,
+}
+
+impl Export {
+    /// A writable disk with [`MOST_QUEUES`] queues.
+    #[must_use]
+    pub fn new(source: Source, socket: impl Into<PathBuf>) -> Self {
+        Self {
+            source,
+            socket: socket.into(),
+            queues: MOST_QUEUES,
+            readonly: false,
+            lock: true,
+            raw: false,
+            discard: true,
+            serial: None,
+            name: None,
+        }
+    }
+
+    /// How its disk is opened.
+    pub(crate) fn access(&self) -> Access {
+        Access {
+            read_only: self.readonly,
+            lock: self.lock,
+            raw: self.raw,
+            discard: self.discard,
+        }
+    }
+}
+
+impl FromStr for Export {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut draft = Draft::default();
+        let mut seen = Vec::new();
+        for part in text.split(',') {
+            let name = part.split_once('=').map_or(part, |(name, _)| name);
+            if seen.contains(&name) {
+                return Err(format!("{name} is given twice; an export has one"));
+            }
+            seen.push(name);
+            draft.set(part)?;
+        }
+        draft.finish()
+    }
+}
+
+/// The keys that were given so far.
+#[derive(Default)]
+struct Draft {
+    source: Option<Source>,
+    socket: Option<PathBuf>,
+    queues: Option<u16>,
+    readonly: bool,
+    lock: Option<bool>,
+    raw: bool,
+    discard: Option<bool>,
+    serial: Option<String>,
+    name: Option<String>,
+}
+
+impl Draft {
+    /// Takes one part of an export: `key` or `key=value`.
+    fn set(&mut self, part: &str) -> Result<(), String> {
+        let (key, value) = match part.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (part, None),
+        };
+        let needed = || {
+            value
+                .filter(|value| !value.is_empty())
+                .ok_or(format!("{key} needs a value: {key}=..."))
+        };
+        match key {
+            "path" => self.set_source(Source::File(needed()?.into()))?,
+            "ram" => self.set_source(Source::Ram(parse_size(needed()?)?))?,
+            "null" => self.set_source(Source::Null(parse_size(needed()?)?))?,
+            "socket" => self.socket = Some(needed()?.into()),
+            "queues" => self.queues = Some(parse_queues(needed()?)?),
+            "readonly" if value.is_none() => self.readonly = true,
+            "serial" => self.serial = Some(parse_serial(needed()?)?),
+            "name" => self.name = Some(parse_name(needed()?)?),
+            "lock" => self.lock = Some(parse_switch(key, needed()?)?),
+            "format" => self.raw = parse_format(needed()?)?,
+            "discard" => self.discard = Some(parse_switch(key, needed()?)?),
+            _ => return Err(format!("'{part}' is not known; an export is {SYNTAX}")),
+        }
+        Ok(())
+    }
+
+    fn set_source(&mut self, source: Source) -> Result<(), String> {
+        match self.source.replace(source) {
+            None => Ok(()),
+            Some(_) => Err("an export has one disk: one of path=, ram= and null=".into()),
+        }
+    }
+
+    fn finish(self) -> Result<Export, String> {
+        let source = self
+            .source
+            .ok_or("the disk is missing: add path=FILE, ram=SIZE or null=SIZE")?;
+        let socket = self.socket.ok_or("the socket is missing: add socket=PATH")?;
+        if !matches!(source, Source::File(_)) && (self.lock.is_some() || self.raw) {
+            return Err("lock= and format= apply to images only; they need path=FILE".into());
+        }
+        let unless_given = Export::new(source, socket);
+        Ok(Export {
+            queues: self.queues.unwrap_or(unless_given.queues),
+            readonly: self.readonly,
+            lock: self.lock.unwrap_or(unless_given.lock),
+            raw: self.raw,
+            discard: self.discard.unwrap_or(unless_given.discard),
+            serial: self.serial,
+            name: self.name,
+            ..unless_given
+        })
+    }
+}
+
+fn parse_switch(key: &str, text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{key}={text}: {key}=on or {key}=off")),
+    }
+}
+
+/// True if the format is raw: there is no other.
+fn parse_format(text: &str) -> Result<bool, String> {
+    match text {
+        "raw" => Ok(true),
+        _ => Err(format!(
+            "format={text}: only raw images are served; qemu-img convert -O raw makes one of any other"
+        )),
+    }
+}
+
+fn parse_serial(text: &str) -> Result<String, String> {
+    if text.len() > SERIAL_LEN || !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        return Err(format!(
+            "serial={}: at most {SERIAL_LEN} printable ASCII characters",
+            text.escape_debug()
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    if text.chars().any(char::is_control) {
+        return Err(format!("name={}: printable characters only", text.escape_debug()));
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_queues(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|queues| (1..=MOST_QUEUES).contains(queues))
+        .ok_or(format!("queues={text}: a number from 1 to {MOST_QUEUES}"))
+}
+
+/// Parses a number of bytes: a whole number, and K, M, G or T for powers of 1024. A disk has at least one sector.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is not a size; give bytes, or a number with K, M, G or T, such as 64M");
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" | "k" | "KiB" => 10,
+        "M" | "m" | "MiB" => 20,
+        "G" | "g" | "GiB" => 30,
+        "T" | "t" | "TiB" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let bytes = number.checked_mul(1 << shift).ok_or_else(wrong)?;
+    if bytes < SECTOR {
+        return Err(format!(
+            "'{text}': a disk has at least one sector of {SECTOR} bytes"
+        ));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn understands_exports() {
+        let disk: Export = "path=disk.raw,socket=a.sock,queues=4".parse().unwrap();
+        let expected = Export {
+            queues: 4,
+            ..Export::new(Source::File("disk.raw".into()), "a.sock")
+        };
+        assert_eq!(disk, expected);
+        let disk: Export = "readonly,socket=/x/b=c.sock,ram=64M".parse().unwrap();
+        let expected = Export {
+            readonly: true,
+            ..Export::new(Source::Ram(64 << 20), "/x/b=c.sock")
+        };
+        assert_eq!(disk, expected);
+        assert_eq!(
+            "null=512,socket=s".parse::<Export>().unwrap().source,
+            Source::Null(512)
+        );
+        let disk: Export = "path=a,socket=s,lock=off,format=raw,discard=off".parse().unwrap();
+        let expected = Export {
+            lock: false,
+            raw: true,
+            discard: false,
+            ..Export::new(Source::File("a".into()), "s")
+        };
+        assert_eq!(disk, expected);
+        assert!("path=a,socket=s,lock=on".parse::<Export>().unwrap().lock);
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let error = |text: &str| text.parse::<Export>().unwrap_err();
+        assert!(error("socket=s").contains("path=FILE"));
+        assert!(error("ram=1M").contains("socket=PATH"));
+        assert!(error("ram=1M,null=1M,socket=s").contains("one disk"));
+        assert!(error("ram=1X,socket=s").contains("64M"));
+        assert!(error("ram=511,socket=s").contains("512"));
+        assert!(error("ram=99999999T,socket=s").contains("not a size"));
+        assert!(error("ram=1M,socket=").contains("needs a value"));
+        assert!(error("path,socket=s").contains("needs a value"));
+        assert!(error("ram=1M,socket=s,queues=0").contains("1 to 256"));
+        assert!(error("ram=1M,socket=s,queues=257").contains("1 to 256"));
+        assert!(error("ram=1M,socket=s,readonly=yes").contains("not known"));
+        assert!(error("ram=1M,socket=s,colour=red").contains("colour=red"));
+        assert!(error("").contains("not known"));
+        assert!(error("path=a,socket=s,lock=yes").contains("lock=on or lock=off"));
+        assert!(error("path=a,socket=s,discard").contains("needs a value"));
+        assert!(error("path=a,socket=s,format=qcow2").contains("convert -O raw"));
+        assert!(error("ram=1M,socket=s,format=raw").contains("need path=FILE"));
+        assert!(error("ram=1M,socket=s,lock=on").contains("need path=FILE"));
+    }
+
+    #[test]
+    fn c33_a_key_that_is_given_twice_is_an_error() {
+        for (text, key) in [
+            ("ram=1M,socket=a,socket=b", "socket"),
+            ("ram=1M,socket=a,socket=a", "socket"),
+            ("ram=1M,socket=a,queues=2,queues=4", "queues"),
+            ("ram=1M,ram=2M,socket=a", "ram"),
+            ("ram=1M,socket=a,readonly,readonly", "readonly"),
+            ("ram=1M,socket=a,serial=x,serial=x", "serial"),
+            ("ram=1M,socket=a,name=x,name=y", "name"),
+        ] {
+            let error = text.parse::<Export>().unwrap_err();
+            assert!(
+                error.contains(&format!("{key} is given twice")),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn c25_serials_are_short_and_printable() {
+        let serial = |text: &str| format!("ram=1M,socket=a,serial={text}").parse::<Export>();
+        assert_eq!(
+            serial("WD-WX 123456789-ABCD").unwrap().serial.as_deref(),
+            Some("WD-WX 123456789-ABCD")
+        );
+        for wrong in ["WD-WX 123456789-ABCDE", "a\nb", "\u{e4}"] {
+            assert!(
+                serial(wrong).unwrap_err().contains("at most 20 printable"),
+                "{wrong:?}"
+            );
+        }
+        assert!(serial("").unwrap_err().contains("needs a value"));
+        assert!("ram=1M,socket=a,name=a\tb".parse::<Export>().is_err());
+    }
+
+    #[test]
+    fn each_key_is_documented() {
+        let help = crate::Args::command().render_long_help().to_string();
+        let manual = include_str!("../../../docs/blockd.md");
+        let parts: Vec<&str> = SYNTAX
+            .split(['[', ']', ',', '|'])
+            .filter(|part| !["", "off"].contains(part))
+            .collect();
+        assert_eq!(parts.len(), 11);
+        for part in parts {
+            let unknown = Draft::default()
+                .set(part)
+                .is_err_and(|error| error.contains("not known"));
+            assert!(!unknown, "{part}");
+            // The line with SYNTAX, and the explanation.
+            assert!(help.matches(part).count() >= 2, "{part} is missing in:\n{help}");
+            assert!(
+                manual.contains(&format!("`{part}")),
+                "{part} is missing in docs/blockd.md"
+            );
+        }
+    }
+}
