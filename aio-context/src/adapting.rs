@@ -104,7 +104,7 @@ impl Inner {
                     polled.had_event = true;
                 }
             }
-            self.hot.walk(|token, _| {
+            self.polled.for_each_promoted(|token| {
                 if let Some(entry) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
                     let had_event = std::mem::take(&mut entry.had_event);
                     policy.observe_handler(&mut entry.memory, had_event, seen);

@@ -10,18 +10,17 @@ use std::time::Duration;
 use aio_backend::{Interest, Token};
 use aio_handlers::{GroupId, Registry};
 use aio_pollctl::{PollParams, PollPolicy};
+use aio_pollset::PollSet;
 use aio_timers::{Moment, Subscription, VirtualClock};
 
 use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
 use crate::bh::{BottomHalf, BottomHalves};
-use crate::cooling::Cooling;
 use crate::edges::Edges;
 use crate::error::explained;
 use crate::found::Lists;
 use crate::glance::Glance;
 use crate::handler::Entry;
-use crate::hot::Hot;
 use crate::polling::Looks;
 use crate::registration::{Paused, Registration};
 use crate::remote::{Remote, Shared, move_out};
@@ -79,10 +78,11 @@ pub(crate) struct Inner {
     pub(crate) backend: RefCell<AnyBackend>,
     pub(crate) registry: RefCell<Registry<Entry>>,
     pub(crate) lists: Lists,
-    pub(crate) hot: Hot,
+    pub(crate) polled: PollSet,
     pub(crate) glance: Glance,
     pub(crate) looks: Looks,
-    pub(crate) cooling: Cooling,
+    /// The round in which idle handlers were looked for last.
+    pub(crate) idle_checked: Cell<u32>,
     pub(crate) edges: Edges,
     pub(crate) adapting: Adapting,
     pub(crate) timers: Timers,
@@ -102,8 +102,6 @@ pub(crate) struct Inner {
     pub(crate) doorbell: Token,
     pub(crate) depth: Cell<u32>,
     pub(crate) looks_since_rebalance: Cell<u32>,
-    /// Paused while in poll mode: each is asked once more after the resume.
-    pub(crate) owed_a_look: RefCell<Vec<Token>>,
     pub(crate) stale: Cell<u64>,
     pub(crate) broken: Cell<u64>,
     /// The loop's own eventfd was found closed.
@@ -172,7 +170,7 @@ impl Context {
         interest: Interest,
     ) -> io::Result<Registration> {
         self.0
-            .add(self, Entry::polled(handler, self.0.hot.rounds()), interest, group)
+            .add(self, Entry::polled(handler), interest, group)
             .map(|token| Registration::new(self, token))
     }
 

@@ -82,9 +82,8 @@ impl<'a> Found<'a> {
             if !is_edge {
                 registry.forget_ready(token);
             }
-            if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
-                polled.hit = false;
-            }
+            drop(registry);
+            self.inner.polled.forget_hit(token);
         }
     }
 }

@@ -11,11 +11,12 @@ use std::rc::{Rc, Weak};
 
 use aio_backend::{Interest, Token, Watched};
 use aio_handlers::{GroupId, Occupied};
+use aio_pollset::EndOwed;
 
 use crate::adapting::PollTime;
 use crate::context::Inner;
 use crate::error::explained_if_all;
-use crate::handler::Entry;
+use crate::handler::{Entry, Join};
 use crate::waiting::REBALANCE_EVERY;
 use crate::{Context, Handler, Pollable};
 
@@ -45,7 +46,7 @@ impl Registration {
     /// the system says; the former handler then stays. If the system refuses to watch that one again, too, it is
     /// [broken](Handler::broken).
     pub fn replace<H: Handler>(&self, handler: Rc<H>) -> io::Result<()> {
-        self.replace_with(|_| Entry::plain(handler))
+        self.replace_with(Entry::plain(handler))
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -53,12 +54,11 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace).
     pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> io::Result<()> {
-        self.replace_with(|round| Entry::polled(handler, round))
+        self.replace_with(Entry::polled(handler))
     }
 
-    fn replace_with(&self, entry: impl FnOnce(u32) -> Entry) -> io::Result<()> {
+    fn replace_with(&self, entry: Entry) -> io::Result<()> {
         let cx = self.context()?;
-        let entry = entry(cx.0.hot.rounds());
         cx.0.replace(&cx, self.token, entry)
     }
 
@@ -187,10 +187,8 @@ impl Inner {
             drop(entry);
             return Err(why);
         }
-        if let Some(handler) = polled
-            && !self.registry.borrow().is_paused(group)
-        {
-            self.hot.insert(token, handler);
+        if let Some(handler) = polled {
+            let _new = self.join_polled(token, handler, group);
         }
         self.wake_if_about_to_wait();
         Ok(token)
@@ -230,18 +228,22 @@ impl Inner {
         entry.in_backend = registry.get(token).is_some_and(|former| former.in_backend);
         let former = registry.replace(token, entry);
         drop(registry);
-        if polled.is_some() && self.hot.is_newcomer(token) {
-            // The former one was told that polling is over, and has not been asked since.
-            self.hot.ask_once(token);
-        }
-        match polled {
-            Some(handler) if !self.registry.borrow().is_paused(group) => self.hot.insert(token, handler),
-            Some(_) => {}
-            None => self.hot.remove(token),
-        }
+        let owed = match polled {
+            Some(handler) => self.join_polled(token, handler, group),
+            None => self.polled.leave(token),
+        };
         self.wake_if_about_to_wait();
-        self.dismiss(cx, former);
+        self.dismiss(cx, former, Some(owed));
         Ok(())
+    }
+
+    /// Has a handler polled, unless its group is paused. Returns what the former one is owed.
+    fn join_polled(&self, token: Token, handler: Rc<dyn Join>, group: GroupId) -> EndOwed<'_> {
+        let owed = handler.join(token, &self.polled);
+        if self.registry.borrow().is_paused(group) {
+            let _new = self.polled.suspend(token);
+        }
+        owed
     }
 
     /// Has the backend hold a share in the new owner instead of the former one's; on an error the former stays, or is told
@@ -301,37 +303,35 @@ impl Inner {
 
     /// Removes a handler; true if there was one. Without effect, and without waking anybody, if there is none (R3).
     pub(crate) fn remove(&self, cx: &Context, token: Token) -> bool {
-        let Some(entry) = self.unlink(token) else {
+        let Some((entry, owed)) = self.unlink(token) else {
             return false;
         };
         self.wake_if_about_to_wait();
-        self.dismiss(cx, Some(entry));
+        self.dismiss(cx, Some(entry), owed);
         true
     }
 
     /// Takes a handler out of everything; what it is owed (`poll_end`, its drop) is the caller's.
     #[inline]
-    pub(crate) fn unlink(&self, token: Token) -> Option<Entry> {
+    pub(crate) fn unlink(&self, token: Token) -> Option<(Entry, Option<EndOwed<'_>>)> {
         let entry = self.registry.borrow_mut().remove(token)?;
-        if entry.polled.is_some() {
-            self.hot.remove(token);
-        }
+        let owed = entry.polled.is_some().then(|| self.polled.leave(token));
         if !entry.in_backend {
-            return Some(entry);
+            return Some((entry, owed));
         }
         self.looks_since_rebalance.set(REBALANCE_EVERY);
         if let Err(error) = self.backend.borrow_mut().remove(token) {
             // The number was closed behind our back, most likely; it is out of the backend all the same.
             tracing::debug!(?token, %error, "the backend complained about a removal");
         }
-        Some(entry)
+        Some((entry, owed))
     }
 
     /// Gives a former handler its due `poll_end` and drops it.
-    pub(crate) fn dismiss(&self, cx: &Context, entry: Option<Entry>) {
+    pub(crate) fn dismiss(&self, cx: &Context, entry: Option<Entry>, owed: Option<EndOwed<'_>>) {
         let Some(entry) = entry else { return };
-        if let Some(polled) = entry.polled.as_ref().filter(|polled| polled.begun) {
-            cx.call(|_| polled.handler.poll_end());
+        if let Some((polled, owed)) = entry.polled.as_ref().zip(owed) {
+            owed.finish(|| cx.call(|_| polled.handler.poll_end()));
         }
         cx.call(|_| drop(entry));
     }
@@ -343,49 +343,37 @@ impl Inner {
             group,
         };
         if depth == 1 {
-            let members = self.polled_of(group);
-            // All leave the polled set before one of them is called, which might panic.
-            for (token, begun) in &members {
-                self.with_polled(*token, |polled| polled.cold = false);
-                if *begun || self.hot.is_newcomer(*token) {
-                    self.owed_a_look.borrow_mut().push(*token);
-                }
-                self.hot.remove(*token);
-            }
-            self.end_all(cx, members.into_iter().filter(|(_, begun)| *begun));
+            // All are suspended before one of them is called, which might panic.
+            let members = self.polled_of(group).into_iter();
+            let owed = members.map(|token| (token, self.polled.suspend(token)));
+            self.end_all(cx, owed.collect());
         }
         guard
     }
 
-    /// Calls `poll_end` of all of them. If one panics, the others are called all the same: nobody else would tell them. The
-    /// first panic goes on, further ones end here.
-    fn end_all(&self, cx: &Context, members: impl Iterator<Item = (Token, bool)>) {
+    /// Calls `poll_end` of all of them that are owed it. If one panics, the others are called all the same: nobody else would
+    /// tell them. The first panic goes on, further ones end here.
+    fn end_all(&self, cx: &Context, members: Vec<(Token, EndOwed<'_>)>) {
         let mut first_panic = None;
-        let walked = self.hot.as_walked();
-        for (token, _) in members {
-            let Some(handler) = self.with_polled(token, |polled| polled.handler.clone()) else {
-                continue;
+        for (token, owed) in members {
+            let end = || {
+                if let Some(handler) = self.pollable(token) {
+                    cx.call(|_| handler.poll_end());
+                }
             };
-            let ended = catch_unwind(AssertUnwindSafe(|| self.end(cx, token, &*handler)));
-            if let Err(panic) = ended {
-                first_panic.get_or_insert(panic);
-            }
+            let ended = catch_unwind(AssertUnwindSafe(|| owed.finish(end)));
+            first_panic = first_panic.or(ended.err());
         }
-        drop(walked);
         if let Some(panic) = first_panic {
             resume_unwind(panic);
         }
     }
 
     /// The polled handlers of a group. Pausing is rare: this looks at all registrations.
-    fn polled_of(&self, group: GroupId) -> Vec<(Token, bool)> {
+    fn polled_of(&self, group: GroupId) -> Vec<Token> {
         let registry = self.registry.borrow();
-        let of_group = registry
-            .tokens()
-            .filter(|token| registry.group(*token) == Some(group));
-        of_group
-            .filter_map(|token| Some((token, registry.get(token)?.polled.as_ref()?.begun)))
-            .collect()
+        let is_polled = |token: &Token| registry.group(*token) == Some(group) && self.polled.contains(*token);
+        registry.tokens().filter(is_polled).collect()
     }
 
     fn resume(&self, cx: &Context, group: GroupId) {
@@ -403,31 +391,11 @@ impl Inner {
             }),
         );
         if last {
-            self.go_on_polling(group);
+            let members = self.polled_of(group);
+            members.into_iter().for_each(|token| self.polled.resume(token));
             self.shared.notifier.notify();
         }
         told.say();
-    }
-
-    /// The polled handlers of a group are asked again.
-    fn go_on_polling(&self, group: GroupId) {
-        for (token, _) in self.polled_of(group) {
-            self.with_polled(token, |polled| polled.last_event = self.hot.rounds());
-            if let Some(handler) = self.polled_handler(token) {
-                self.hot.insert(token, handler);
-            }
-        }
-        // What was in poll mode when it was paused may have work that came without a kick: ask before sleeping.
-        let registry = self.registry.borrow();
-        self.owed_a_look.borrow_mut().retain(|token| {
-            let is_paused = registry
-                .group(*token)
-                .is_some_and(|group| registry.is_paused(group));
-            if !is_paused {
-                self.hot.ask_once(*token);
-            }
-            is_paused
-        });
     }
 
     /// Silences a handler in the backend because an event came that must wait (rule B5).
@@ -448,11 +416,13 @@ impl Inner {
 
     /// Removes a handler that cannot be watched any longer, and tells it why (rule R4).
     pub(crate) fn give_up(&self, cx: &Context, token: Token, why: io::Error) {
-        let Some(entry) = self.unlink(token) else { return };
+        let Some((entry, owed)) = self.unlink(token) else {
+            return;
+        };
         tracing::warn!(?token, error = %why, "a descriptor is not watched any longer");
         self.broken.set(self.broken.get() + 1);
         let handler = entry.handler.clone();
-        self.dismiss(cx, Some(entry));
+        self.dismiss(cx, Some(entry), owed);
         cx.call(|cx| handler.broken(cx, why));
         cx.call(|_| drop(handler));
     }
