@@ -59,9 +59,11 @@ impl Inner {
     /// Whether an event can bring a polled handler back that is not polled.
     fn comes_back(&self, token: Token) -> bool {
         let registry = self.registry.borrow();
+        if registry.interest(token) != Some(Interest::NONE) {
+            return true;
+        }
         let polled = registry.get(token).and_then(|entry| entry.polled.as_ref());
-        let is_board = polled.is_some_and(|polled| polled.is_board);
-        is_board || registry.interest(token) != Some(Interest::NONE)
+        polled.is_some_and(|polled| polled.is_board)
     }
 }
 

@@ -203,6 +203,7 @@ impl Inner {
 
     /// Leaves poll mode, right before a real wait, and asks everybody one last time (rule A5). A hit goes to `ready`; true if
     /// somebody has work that nobody kicks for.
+    #[inline(never)]
     pub(crate) fn leave_poll_mode(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         cx.assert_free();
         self.polled.exit(|token| push_hit(ready, token))

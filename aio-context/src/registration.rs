@@ -233,7 +233,12 @@ impl Inner {
             None => self.polled.leave(token),
         };
         self.wake_if_about_to_wait();
-        self.dismiss(cx, former, Some(owed));
+        if let Some(former) = former {
+            if let Some(polled) = &former.polled {
+                owed.finish(|| cx.call(|_| polled.handler.poll_end()));
+            }
+            cx.call(|_| drop(former));
+        }
         Ok(())
     }
 
@@ -303,34 +308,34 @@ impl Inner {
 
     /// Removes a handler; true if there was one. Without effect, and without waking anybody, if there is none (R3).
     pub(crate) fn remove(&self, cx: &Context, token: Token) -> bool {
-        let Some((entry, owed)) = self.unlink(token) else {
+        let Some(entry) = self.unlink(token) else {
             return false;
         };
         self.wake_if_about_to_wait();
-        self.dismiss(cx, Some(entry), owed);
+        self.dismiss(cx, token, entry);
         true
     }
 
-    /// Takes a handler out of everything; what it is owed (`poll_end`, its drop) is the caller's.
+    /// Takes a handler out of the registry and the backend; the rest is for [`dismiss`](Self::dismiss), before anything else is
+    /// called.
     #[inline]
-    pub(crate) fn unlink(&self, token: Token) -> Option<(Entry, Option<EndOwed<'_>>)> {
+    fn unlink(&self, token: Token) -> Option<Entry> {
         let entry = self.registry.borrow_mut().remove(token)?;
-        let owed = entry.polled.is_some().then(|| self.polled.leave(token));
         if !entry.in_backend {
-            return Some((entry, owed));
+            return Some(entry);
         }
         self.looks_since_rebalance.set(REBALANCE_EVERY);
         if let Err(error) = self.backend.borrow_mut().remove(token) {
             // The number was closed behind our back, most likely; it is out of the backend all the same.
             tracing::debug!(?token, %error, "the backend complained about a removal");
         }
-        Some((entry, owed))
+        Some(entry)
     }
 
-    /// Gives a former handler its due `poll_end` and drops it.
-    pub(crate) fn dismiss(&self, cx: &Context, entry: Option<Entry>, owed: Option<EndOwed<'_>>) {
-        let Some(entry) = entry else { return };
-        if let Some((polled, owed)) = entry.polled.as_ref().zip(owed) {
+    /// Takes a former handler out of the polled set, gives it its due `poll_end` and drops it.
+    fn dismiss(&self, cx: &Context, token: Token, entry: Entry) {
+        if let Some(polled) = &entry.polled {
+            let owed = self.polled.leave(token);
             owed.finish(|| cx.call(|_| polled.handler.poll_end()));
         }
         cx.call(|_| drop(entry));
@@ -416,13 +421,11 @@ impl Inner {
 
     /// Removes a handler that cannot be watched any longer, and tells it why (rule R4).
     pub(crate) fn give_up(&self, cx: &Context, token: Token, why: io::Error) {
-        let Some((entry, owed)) = self.unlink(token) else {
-            return;
-        };
+        let Some(entry) = self.unlink(token) else { return };
         tracing::warn!(?token, error = %why, "a descriptor is not watched any longer");
         self.broken.set(self.broken.get() + 1);
         let handler = entry.handler.clone();
-        self.dismiss(cx, Some(entry), owed);
+        self.dismiss(cx, token, entry);
         cx.call(|cx| handler.broken(cx, why));
         cx.call(|_| drop(handler));
     }
