@@ -76,16 +76,15 @@ impl<'a> Found<'a> {
     /// Gives back what has not been dispatched.
     #[cold]
     fn forget(&mut self) {
-        while let Some((token, _)) = self.next() {
-            let is_edge = self.inner.asks_for_edges(token);
-            let mut registry = self.inner.registry.borrow_mut();
-            if !is_edge {
-                registry.forget_ready(token);
-            }
+        let mut registry = self.inner.registry.borrow_mut();
+        let left = &*self.list;
+        registry.give_back(left.iter().skip(self.next).map(|(token, _)| token));
+        for (token, _) in left.iter().skip(self.next) {
             if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
                 polled.hit = false;
             }
         }
+        self.next = self.list.len();
     }
 }
 
