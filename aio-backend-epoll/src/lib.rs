@@ -49,11 +49,11 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+use aio_backend::{Backend, Interest, Readiness, ReadyList, Registrations, Token, Watched};
 use rustix::event::epoll::{Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use crate::entries::{Entries, Entry, State};
+use crate::entries::{State, is_armed};
 use crate::set::Set;
 use crate::side::Side;
 use crate::sys::{Events, Kernel, Sys};
@@ -68,7 +68,7 @@ const EVENTS_MAX: usize = 1024;
 #[doc(alias = "epoll_create1")]
 pub struct Epoll<S = Kernel> {
     set: Set<S>,
-    entries: Entries,
+    entries: Registrations,
     side: Side,
     /// Whose turn it is when the list is too short for the set and for what is beside it.
     side_turn: bool,
@@ -99,7 +99,7 @@ impl<S: Sys> Epoll<S> {
     pub fn with_sys(sys: S) -> io::Result<Self> {
         Ok(Self {
             set: Set::new(sys)?,
-            entries: Entries::default(),
+            entries: Registrations::new(),
             side: Side::default(),
             side_turn: false,
             suspect: false,
@@ -139,7 +139,7 @@ impl<S: Sys> Epoll<S> {
         if let Some(moved) = self.side.swap_remove(place)
             && let Some(entry) = self.entries.get_mut(moved)
         {
-            entry.set_state(State::Side(place));
+            entry.set_mark(State::Side(place).mark());
         }
     }
 
@@ -152,15 +152,15 @@ impl<S: Sys> Epoll<S> {
         self.set.renew()?;
         self.rebuilds += 1;
         let (set, side) = (&self.set, &mut self.side);
-        for (token, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.is_armed()) {
-            let beside = match set.add(&entry.fd, token, entry.interest()) {
+        for (token, entry) in self.entries.iter_mut().filter(|(_, entry)| is_armed(entry)) {
+            let beside = match set.add(entry.fd(), token, entry.interest()) {
                 Ok(()) => continue,
                 Err(error) if is(&error, Errno::PERM) => always(entry.interest()),
                 Err(error) if is(&error, Errno::NOSPC) || is(&error, Errno::NOMEM) => return Err(error),
                 // The number is not open, or means something by now that cannot be watched, such as the new set itself.
                 Err(_) => Readiness::NVAL,
             };
-            entry.set_state(State::Side(side.push(token, beside)));
+            entry.set_mark(State::Side(side.push(token, beside)).mark());
         }
         self.suspect = false;
         tracing::debug!(
@@ -193,7 +193,7 @@ impl<S: Sys> Epoll<S> {
             for event in &self.events[..found] {
                 let token = Token::from_bits(event.data.u64());
                 let known = self.entries.get(token);
-                if known.is_some_and(Entry::is_armed) {
+                if known.is_some_and(is_armed) {
                     ready.push(token, readiness(event.flags));
                 } else {
                     stale += 1;
@@ -225,7 +225,7 @@ impl<S: Sys> Backend for Epoll<S> {
         let state = arm(&self.set, &mut self.side, &fd, token, interest)?;
         // The events of what was left over would be taken for this one's.
         self.suspect |= self.left_over == Some(token);
-        self.entries.insert(token, Entry::new(fd, token, interest, state));
+        self.entries.insert(token, fd, interest, state.mark());
         Ok(())
     }
 
@@ -234,7 +234,7 @@ impl<S: Sys> Backend for Epoll<S> {
         let Some(entry) = self.entries.get_mut(token) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let (former, fd) = (entry.state(), &entry.fd);
+        let (former, fd) = (State::of(entry), entry.fd());
         let state = match former {
             _ if entry.interest() == interest => return Ok(()),
             State::Silent => arm(&self.set, &mut self.side, fd, token, interest)?,
@@ -257,7 +257,7 @@ impl<S: Sys> Backend for Epoll<S> {
                 former
             }
         };
-        entry.set(interest, state);
+        entry.set(interest, state.mark());
         if let (State::Side(place), State::Silent) = (former, state) {
             self.leave_side(place);
         }
@@ -269,7 +269,7 @@ impl<S: Sys> Backend for Epoll<S> {
         let Some(entry) = self.entries.remove(token) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        if !self.disarm(&entry.fd, entry.state()) {
+        if !self.disarm(entry.fd(), State::of(&entry)) {
             // It is found out by its first event, if there ever is one. The token does not come back, unless at once,
             // when somebody exchanges the share.
             self.left_over = Some(token);
@@ -325,10 +325,10 @@ impl<S: Sys> Backend for Epoll<S> {
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         let mut entries = std::mem::take(&mut self.entries);
         self.side = Side::default();
-        for (_, entry) in entries.iter_mut().filter(|(_, entry)| entry.is_armed()) {
-            self.suspect |= !self.set.forget(&entry.fd);
+        for (_, entry) in entries.iter_mut().filter(|(_, entry)| is_armed(entry)) {
+            self.suspect |= !self.set.forget(entry.fd());
         }
-        entries.hand_over(each);
+        entries.drain(each);
     }
 }
 

@@ -41,10 +41,10 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, Peek, ReadyList, Token, Watched};
+use aio_backend::{Backend, Interest, Peek, ReadyList, Token, Watched, concerns_all, remedy};
 
+pub use crate::rung::Rung;
 use crate::rung::{Hold, next};
-pub use crate::rung::{Rung, concerns_all, remedy};
 use crate::stranded::Stranded;
 
 /// Two backends, one of which is in charge.

@@ -1,9 +1,5 @@
 //! Where on the ladder to be: decisions without side effects.
 
-use std::io;
-
-use rustix::io::Errno;
-
 /// One of the two backends of a ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rung {
@@ -35,43 +31,6 @@ pub(crate) fn next(now: Rung, count: usize, climb_at: usize, hold: Hold) -> Rung
         Hold::Free if count >= climb_at => Rung::Upper,
         Hold::Free if count < climb_at / 2 => Rung::Lower,
         Hold::Free => now,
-    }
-}
-
-/// Whether an error of `add` or `modify` says that a backend is at its end, not just that it refuses one descriptor.
-#[must_use]
-pub fn concerns_all(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOSPC | Errno::NOMEM)
-    )
-}
-
-/// What whoever runs the program can do about an error.
-#[must_use]
-pub fn remedy(error: &io::Error) -> &'static str {
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE) => {
-            "the process is at its limit of open descriptors: raise RLIMIT_NOFILE (ulimit -n)"
-        }
-        Some(Errno::NFILE) => "the system is at its limit of open files: raise the sysctl fs.file-max",
-        Some(Errno::NOSPC) => {
-            "the user is at the limit of watches: raise the sysctl fs.epoll.max_user_watches"
-        }
-        Some(Errno::NOMEM) => "the kernel is out of memory: give the system more, or start fewer programs",
-        Some(Errno::BADF | Errno::INVAL) => {
-            "the backend's own descriptor is gone: look for a close() of a number that the program does not own"
-        }
-        Some(Errno::NOSYS | Errno::PERM) => {
-            "the system call is missing or forbidden: look at the kernel's version and at seccomp filters"
-        }
-        Some(Errno::LOOP) => {
-            "epoll sets watch each other in a circle, or too deep: look which set is added to which"
-        }
-        Some(Errno::NODEV) => {
-            "the kernel has no anonymous files, which every event loop needs: try another kernel"
-        }
-        _ => "none is known",
     }
 }
 
@@ -133,43 +92,6 @@ mod tests {
                 assert_eq!(next(now, count, climb_at, Hold::Upper), Rung::Upper);
                 assert_eq!(next(now, count, climb_at, Hold::Lower), Rung::Lower);
             }
-        }
-    }
-
-    #[test]
-    fn b4_which_errors_concern_all() {
-        let os = |errno: Errno| io::Error::from(errno);
-        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOSPC, Errno::NOMEM] {
-            assert!(concerns_all(&os(errno)), "{errno:?}");
-            assert_ne!(remedy(&os(errno)), remedy(&io::Error::other("?")), "{errno:?}");
-        }
-        for errno in [Errno::BADF, Errno::PERM, Errno::LOOP, Errno::INVAL, Errno::EXIST] {
-            assert!(!concerns_all(&os(errno)), "{errno:?}");
-        }
-        assert!(!concerns_all(&io::Error::other("made up")));
-    }
-
-    #[test]
-    fn b4_each_kind_of_error_has_a_remedy_of_its_own() {
-        let kinds: [&[Errno]; 8] = [
-            &[Errno::MFILE],
-            &[Errno::NFILE],
-            &[Errno::NOSPC],
-            &[Errno::NOMEM],
-            &[Errno::BADF, Errno::INVAL],
-            &[Errno::NOSYS, Errno::PERM],
-            &[Errno::LOOP],
-            &[Errno::NODEV],
-        ];
-        let mut known = vec![remedy(&io::Error::other("?"))];
-        for kind in kinds {
-            let told = kind[0];
-            let told = remedy(&told.into());
-            assert!(!known.contains(&told), "{kind:?}: {told}");
-            for errno in kind {
-                assert_eq!(remedy(&(*errno).into()), told, "{errno:?}");
-            }
-            known.push(told);
         }
     }
 }

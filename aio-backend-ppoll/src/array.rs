@@ -7,13 +7,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use aio_backend::{Interest, Readiness, ReadyList, Token, Watched};
+use aio_backend::{Entry, Interest, Readiness, ReadyList, Registrations, Token, Watched};
 use rustix::event::{PollFd, PollFlags};
 
-/// The place of a slot that has no entry in the array.
-const SILENT: u32 = u32::MAX >> INTEREST_BITS;
-/// So many low bits of [`Slot::packed`] are the interest, the others the place.
-const INTEREST_BITS: u32 = 3;
+/// The mark of a registration that has no place in the array.
+const SILENT: u32 = Entry::MARK_MAX;
 
 /// All registrations, and what `ppoll` is given of them.
 #[derive(Debug, Default)]
@@ -25,10 +23,8 @@ pub(crate) struct Array {
     owners: Vec<u32>,
     /// Where the next search for ready entries starts.
     start: usize,
-    /// By token index.
-    slots: Vec<Option<Slot>>,
-    /// How many slots are in use.
-    used: usize,
+    /// What is watched. The mark of an entry is its place in `polled`, or `SILENT`.
+    registrations: Registrations,
     /// What a simulated kernel has answered, by place; empty if the kernel is real.
     answers: Vec<PollFlags>,
 }
@@ -37,68 +33,35 @@ pub(crate) struct Array {
 #[derive(Debug)]
 pub struct Polled<'a>(&'a mut Array);
 
-/// There can be many, so it is as small as it can be: 24 bytes, of which the share takes 16.
-#[derive(Debug)]
-struct Slot {
-    fd: Watched,
-    generation: u32,
-    packed: u32,
-}
-
-impl Slot {
-    fn interest(&self) -> Interest {
-        Interest::from_bits_truncate((self.packed & !(u32::MAX << INTEREST_BITS)) as u8)
-    }
-
-    /// Where in `polled`, or `SILENT`.
-    fn place(&self) -> u32 {
-        self.packed >> INTEREST_BITS
-    }
-
-    fn set(&mut self, interest: Interest, place: u32) {
-        self.packed = place << INTEREST_BITS | u32::from(interest.bits());
-    }
-}
-
 impl Array {
-    /// Takes a registration in; `false` if its slot is taken.
+    /// Adds a registration; `false` if its slot is taken.
     pub(crate) fn insert(&mut self, fd: Watched, token: Token, interest: Interest) -> bool {
-        let index = token.index() as usize;
-        if index >= self.slots.len() {
-            self.slots.resize_with(index + 1, || None);
-        }
-        if self.slots[index].is_some() {
+        if self.registrations.is_taken(token) {
             return false;
         }
-        self.used += 1;
-        let (generation, packed) = (token.generation(), SILENT << INTEREST_BITS);
-        self.slots[index] = Some(Slot {
-            fd,
-            generation,
-            packed,
-        });
+        self.registrations.insert(token, fd, Interest::NONE, SILENT);
         self.set_interest(token, interest)
     }
 
     /// Changes what a registration waits for; `false` if there is none of this token.
     pub(crate) fn set_interest(&mut self, token: Token, interest: Interest) -> bool {
-        let Some(slot) = slot(&mut self.slots, token) else {
+        let Some(entry) = self.registrations.get_mut(token) else {
             return false;
         };
-        match (slot.place(), interest) {
+        match (entry.mark(), interest) {
             (SILENT, Interest::NONE) => {}
             (place, Interest::NONE) => {
-                slot.set(interest, SILENT);
+                entry.set(interest, SILENT);
                 self.leave(place as usize);
             }
             (SILENT, _) => {
-                slot.set(interest, self.polled.len() as u32);
-                self.polled.push(pollfd(&slot.fd, interest));
+                entry.set(interest, self.polled.len() as u32);
+                self.polled.push(pollfd(entry.fd(), interest));
                 self.owners.push(token.index());
             }
             (place, _) => {
-                slot.set(interest, place);
-                self.polled[place as usize] = pollfd(&slot.fd, interest);
+                entry.set(interest, place);
+                self.polled[place as usize] = pollfd(entry.fd(), interest);
             }
         }
         true
@@ -108,9 +71,7 @@ impl Array {
     pub(crate) fn remove(&mut self, token: Token) -> Option<Watched> {
         // The entry goes before the share that it relies on.
         self.set_interest(token, Interest::NONE).then_some(())?;
-        let slot = self.slots[token.index() as usize].take()?;
-        self.used -= 1;
-        Some(slot.fd)
+        self.registrations.remove(token).map(Entry::into_fd)
     }
 
     /// Takes the entry at `place` out; the last entry moves there.
@@ -118,9 +79,9 @@ impl Array {
         self.polled.swap_remove(place);
         self.owners.swap_remove(place);
         if let Some(&moved) = self.owners.get(place)
-            && let Some(slot) = &mut self.slots[moved as usize]
+            && let Some(entry) = self.registrations.at_mut(moved)
         {
-            slot.set(slot.interest(), place as u32);
+            entry.set_mark(place as u32);
         }
     }
 
@@ -163,24 +124,20 @@ impl Array {
             }
             found -= 1;
             let index = self.owners[place];
-            if let Some(slot) = &self.slots[index as usize] {
-                ready.push(Token::new(index, slot.generation), readiness(answer));
+            if let Some((token, _)) = self.registrations.at(index) {
+                ready.push(token, readiness(answer));
             }
         }
     }
 
     /// How many registrations there are.
     pub(crate) fn len(&self) -> usize {
-        self.used
+        self.registrations.len()
     }
 
     /// Shows all registrations, in slot order.
     pub(crate) fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        for (slot, index) in self.slots.iter().zip(0..) {
-            if let Some(slot) = slot {
-                each(&slot.fd, Token::new(index, slot.generation), slot.interest());
-            }
-        }
+        self.registrations.visit(each);
     }
 
     /// Hands all registrations over, in slot order.
@@ -188,12 +145,7 @@ impl Array {
         let all = std::mem::take(self);
         // The entries go before the shares that they rely on.
         drop(all.polled);
-        for (slot, index) in all.slots.into_iter().zip(0..) {
-            if let Some(slot) = slot {
-                let (token, interest) = (Token::new(index, slot.generation), slot.interest());
-                each(slot.fd, token, interest);
-            }
-        }
+        all.registrations.drain(each);
     }
 
     /// Asserts that slots and entries agree.
@@ -201,21 +153,19 @@ impl Array {
     pub(crate) fn check(&self) {
         assert_eq!(self.polled.len(), self.owners.len());
         let mut entries = 0;
-        for (index, slot) in self.slots.iter().enumerate() {
-            let Some(slot) = slot else { continue };
-            let place = slot.place();
-            assert_eq!(place == SILENT, slot.interest() == Interest::NONE);
+        for (token, entry) in self.registrations.iter() {
+            let place = entry.mark();
+            assert_eq!(place == SILENT, entry.interest() == Interest::NONE);
             if place != SILENT {
                 entries += 1;
-                assert_eq!(self.owners[place as usize] as usize, index);
+                assert_eq!(self.owners[place as usize], token.index());
                 assert_eq!(
                     self.polled[place as usize].as_fd().as_raw_fd(),
-                    slot.fd.as_raw_fd()
+                    entry.fd().as_raw_fd()
                 );
             }
         }
         assert_eq!(entries, self.polled.len());
-        assert_eq!(self.used, self.slots.iter().flatten().count());
     }
 }
 
@@ -238,8 +188,8 @@ impl Polled<'_> {
 
     pub(crate) fn get(&self, place: usize) -> Option<(BorrowedFd<'_>, Interest)> {
         let owner = *self.0.owners.get(place)?;
-        let slot = self.0.slots[owner as usize].as_ref()?;
-        Some((slot.fd.as_fd(), slot.interest()))
+        let (_, entry) = self.0.registrations.at(owner)?;
+        Some((entry.fd().as_fd(), entry.interest()))
     }
 
     pub(crate) fn set_answer(&mut self, place: usize, readiness: Readiness) {
@@ -253,14 +203,6 @@ impl Polled<'_> {
     }
 }
 
-/// The slot of `token`, if it is still this registration's.
-fn slot(slots: &mut [Option<Slot>], token: Token) -> Option<&mut Slot> {
-    slots
-        .get_mut(token.index() as usize)?
-        .as_mut()
-        .filter(|slot| slot.generation == token.generation())
-}
-
 /// The entry of a registration.
 #[allow(
     unsafe_code,
@@ -270,7 +212,7 @@ fn pollfd(fd: &Watched, interest: Interest) -> PollFd<'static> {
     let mut flags = PollFlags::empty();
     flags.set(PollFlags::IN, interest.contains(Interest::READ));
     flags.set(PollFlags::OUT, interest.contains(Interest::WRITE));
-    // SAFETY: the descriptor must stay open as long as the entry exists. The slot that `fd` lies in holds a share in
+    // SAFETY: the descriptor must stay open as long as the entry exists. The registration that `fd` belongs to holds a share in
     // its owner, and takes its entry out of the array before it lets the share go. While the share is there, nobody
     // can have exclusive access to the owner, and an owner who is only shared must keep what its `as_fd` has lent,
     // because the loan may last as long as the sharing.

@@ -1,4 +1,4 @@
-//! The [`Backend`] contract.
+//! [`Backend`]: the contract of everything that waits for descriptors.
 
 use std::fmt;
 use std::io;
@@ -7,39 +7,39 @@ use std::time::Duration;
 
 use crate::{Interest, ReadyList, Token, Watched};
 
-/// What [`Backend::peek`] found out.
+/// The result of [`Backend::peek`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peek {
-    /// This backend cannot look without a system call.
+    /// This backend cannot check descriptors without a system call.
     Unsupported,
-    /// It looked; what it found, if anything, is in the list.
+    /// The backend has checked, and appended the events to the list, if there are any.
     Looked,
 }
 
-/// Waits for descriptors on behalf of a loop.
+/// Waits for descriptors on behalf of an event loop.
 ///
-/// A backend belongs to one thread, is used through `Box<dyn Backend>`, and needs no `unsafe` to implement. The
-/// conformance kit (feature `conformance`) tests everything that is promised here.
+/// A backend belongs to one thread, works as a `Box<dyn Backend>`, and needs no `unsafe` code. The conformance kit (feature
+/// `conformance`) tests every promise of this contract.
 ///
 /// Implementations MUST ensure that:
 ///
-/// 1. readiness is *level-triggered*, unless asked otherwise (6): what is ready and not consumed is reported again by the
-///    next wait;
-/// 2. an event carries the token given with its descriptor's latest `add`, and no event comes for a token after its
-///    [`remove`](Self::remove), even when the number is used again or another descriptor shares the file;
-/// 3. [`Interest::NONE`] is silent, hang-ups and errors included, and can be left again by [`modify`](Self::modify);
-/// 4. the [`Watched`] share is kept from `add` until `remove` or `drain`, and let go there, whatever they return;
-/// 5. no more than [`ReadyList::room`] events are reported, after those that are in the list already, and with more
-///    ready than fit, nobody starves: repeated waits come round to everybody. A wait that leaves somebody out has filled
-///    the list, or reports at least 64;
+/// 1. readiness is *level-triggered* without [`Interest::EDGE`] (6): if a descriptor stays ready, the next wait reports it again;
+/// 2. an event carries the token of its descriptor's latest `add`, and no event carries a token after its
+///    [`remove`](Self::remove), even if the descriptor number is reused or another descriptor shares the file;
+/// 3. a registration with [`Interest::NONE`] reports nothing, not even hang-ups and errors, until [`modify`](Self::modify) sets
+///    another interest;
+/// 4. the backend keeps the [`Watched`] from `add` until `remove` or `drain`, and drops it or hands it over there, whatever they
+///    return;
+/// 5. a wait appends at most [`ReadyList::room`] events to those in the list. If more descriptors are ready, none starves: repeated
+///    waits report each of them. A wait that leaves out a ready descriptor has filled the list, or reports at least 64 events;
 /// 6. with [`Interest::EDGE`] an event is reported at least once after each new activity, after `add`, and after each
 ///    `modify` to another interest; a backend that [reports edges](Self::reports_edges) reports it only then;
-/// 7. a wait ends no earlier than its timeout unless something is ready or a signal arrives, and not a millisecond later.
+/// 7. a wait returns no earlier than its timeout unless a descriptor is ready or a signal arrives, and less than a millisecond later.
 pub trait Backend: fmt::Debug {
-    /// A short name for logs: `"ppoll"`, `"epoll"`.
+    /// Returns a short name for logs, such as `"ppoll"` or `"epoll"`.
     fn name(&self) -> &'static str;
 
-    /// Watches `fd`, reporting it as `token`.
+    /// Watches `fd`. Its events carry `token`.
     ///
     /// The caller never adds a descriptor number that is already watched.
     ///
@@ -49,40 +49,46 @@ pub trait Backend: fmt::Debug {
     /// for its interest at every wait.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()>;
 
-    /// Changes what is waited for.
+    /// Changes the interest of a registration.
     ///
     /// # Errors
     /// What the system says, `NotFound` for an unknown token; the former interest is then still in force.
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()>;
 
-    /// Stops watching.
+    /// Removes a registration.
     ///
     /// # Errors
-    /// What the system says, `NotFound` for an unknown token. In either case the token is gone, and the share is let go.
+    /// The error of the system call; `NotFound` for an unknown token. In either case the token is unknown afterwards, and its
+    /// [`Watched`] is dropped.
     fn remove(&mut self, token: Token) -> io::Result<()>;
 
-    /// Waits until something is ready, `timeout` has passed (`None`: no limit; zero: only look), or a signal arrives,
-    /// and appends what is ready to `ready`. A timeout beyond what the system can take is cut to what it can.
+    /// Waits until a descriptor is ready, `timeout` has passed, or a signal arrives, and appends the events to `ready`.
+    ///
+    /// `None` waits without a limit, a timeout of zero only checks. A timeout beyond the range of the system call is reduced to the
+    /// largest possible one.
     ///
     /// # Errors
-    /// What the system says. An interrupted wait (`EINTR`) is no error: it returns early with nothing.
+    /// The error of the system call. An interrupted wait (`EINTR`) is not an error: it returns early, without events.
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()>;
 
-    /// Looks for readiness without a system call, for backends that can.
+    /// Checks the descriptors without a system call, if the backend can.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
         let _ = ready;
         Ok(Peek::Unsupported)
     }
 
-    /// The loop calls this before a wait when no other wait of it is on the stack: the moment for a backend to
-    /// restructure itself. Nothing may be lost by it.
+    /// Lets the backend restructure itself, without losing a registration or an event.
+    ///
+    /// The loop calls this before a wait if no other wait of the same loop is on the stack.
     fn rebalance(&mut self) {}
 
-    /// Whether [`Interest::EDGE`] makes a difference for what the system can watch: if not, what is ready is reported by
-    /// every wait, as always. A backend that restructures itself may change its answer then.
+    /// Returns whether [`Interest::EDGE`] has an effect for descriptors that the system can watch.
+    ///
+    /// Without an effect every wait reports a ready descriptor, as with a level-triggered interest. A backend may return another value
+    /// after it has restructured itself.
     fn reports_edges(&self) -> bool {
         false
     }
@@ -104,14 +110,15 @@ pub trait Backend: fmt::Debug {
         false
     }
 
-    /// How many registrations there are, silent ones included; at no cost.
+    /// Returns the number of registrations, with those of [`Interest::NONE`], in constant time.
     fn watched(&self) -> usize;
 
-    /// Shows every registration to `each`, as it was told last, and changes nothing: what moves them somewhere else can
-    /// fill the other place while this one is still whole.
+    /// Calls `each` with every registration and its latest interest, and changes nothing.
+    ///
+    /// A caller that moves registrations to another backend can fill that one while this one is still complete.
     fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest));
 
-    /// Hands every registration to `each` and is empty afterwards, as if newly made.
+    /// Removes every registration and passes it to `each`. The backend is then as if newly made.
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest));
 }
 

@@ -1,50 +1,50 @@
-//! What a handler asks for ([`Interest`]) and what the system reports ([`Readiness`]).
+//! [`Interest`]: the events to wait for. [`Readiness`]: the events that the system reports.
 
 use bitflags::bitflags;
 
 bitflags! {
-    /// What a registration waits for.
+    /// The events that a registration waits for.
     ///
-    /// [`Interest::NONE`] is silence: not even an error or a hang-up is reported. That makes pausing safe on a
-    /// level-triggered backend, where a hang-up that nobody handles would otherwise be reported for ever.
+    /// With [`Interest::NONE`] a backend reports nothing, not even errors and hang-ups. This makes pausing safe on a level-triggered
+    /// backend, which would otherwise report an unhandled hang-up again and again.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
     pub struct Interest: u8 {
-        /// Data to read, a peer that hung up, an error.
+        /// Data to read, a hang-up of the peer, an error.
         const READ = 1;
-        /// Room to write, a peer that hung up, an error.
+        /// Room to write, a hang-up of the peer, an error.
         const WRITE = 2;
-        /// With `READ` or `WRITE`: each new activity needs to be reported only once, where the backend
-        /// [can do that](crate::Backend::reports_edges). Who asks for it consumes everything at each call, or has nothing to
-        /// consume, like a doorbell; and bears to be called more often.
+        /// Edge-triggered, with `READ` or `WRITE`: a backend that [reports edges](crate::Backend::reports_edges) reports each new
+        /// activity once. The handler must read or write until `WouldBlock`, or need no data, as with an eventfd that only wakes. It
+        /// must tolerate spurious calls.
         const EDGE = 4;
     }
 }
 
 bitflags! {
-    /// What a descriptor is ready for.
+    /// The events that a descriptor is ready for.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
     pub struct Readiness: u8 {
-        /// There is something to read, or the end of the stream.
+        /// There is data to read, or the end of the stream.
         const IN = 1;
-        /// Something can be written.
+        /// There is room to write.
         const OUT = 2;
-        /// The other side is gone.
+        /// The peer has hung up.
         const HUP = 4;
         /// The descriptor has an error.
         const ERR = 8;
-        /// The descriptor number is not open: its owner closed it behind the loop's back.
+        /// The descriptor number is not open: a raw `close` has closed it.
         const NVAL = 16;
     }
 }
 
 impl Interest {
-    /// Waits for nothing and hears nothing.
+    /// No events at all.
     pub const NONE: Self = Self::empty();
 
-    /// To read and to write.
+    /// Reading and writing.
     pub const BOTH: Self = Self::READ.union(Self::WRITE);
 
-    /// The same interest, spelled the one way: without `READ` and `WRITE` there is nothing that could be an edge.
+    /// Returns the same interest in its canonical form: without `READ` and `WRITE`, `EDGE` has no effect and is removed.
     #[must_use]
     pub const fn canonical(self) -> Self {
         if self.intersects(Self::BOTH) {
@@ -54,10 +54,10 @@ impl Interest {
         }
     }
 
-    /// The readiness that concerns a handler with this interest (rules R4, D3).
+    /// Returns the readiness that concerns a handler with this interest (rules R4, D3).
     ///
-    /// A hang-up and an error concern whoever is there to hear them; [`Readiness::NVAL`] concerns everybody,
-    /// because the registration itself has come to its end.
+    /// A hang-up and an error concern every handler with an interest in reading or writing. [`Readiness::NVAL`] concerns every
+    /// handler, because its registration ends.
     #[inline]
     #[must_use]
     pub const fn mask(self) -> Readiness {
@@ -89,15 +89,15 @@ impl Interest {
 }
 
 impl Readiness {
-    /// Whether the readable side is to be called, given `interest`: IN, HUP or ERR with an interest in reading.
+    /// Returns whether to call `readable`: with an interest in reading, for IN, HUP or ERR.
     #[inline]
     #[must_use]
     pub const fn wakes_reader(self, interest: Interest) -> bool {
         interest.contains(Interest::READ) && self.intersects(Self::IN.union(Self::HUP).union(Self::ERR))
     }
 
-    /// Whether the writable side is to be called, given `interest`: OUT or ERR with an interest in writing; a HUP
-    /// too if nobody reads, because otherwise nobody would hear of it and the loop would spin.
+    /// Returns whether to call `writable`: with an interest in writing, for OUT or ERR, and for HUP without an interest in reading.
+    /// An unhandled HUP would make the loop spin.
     #[inline]
     #[must_use]
     pub const fn wakes_writer(self, interest: Interest) -> bool {

@@ -1,22 +1,23 @@
-//! The words every layer of the event loop shares, and the contract of the layer that waits.
+//! The types that all layers of the event loop share, and the contract of its backends.
 //!
 //! If you are writing a backend, depend only on this crate.
 //!
 //! # How to write a backend
-//! 1. Read what [`Backend`] says implementations MUST ensure, and implement its six required functions.
-//! 2. Keep the [`Watched`] share of everybody who is watched. It is all that is needed for safety: there is no `unsafe`.
-//! 3. Have the conformance kit test it. With the feature `conformance`, one line in a file under `tests/`,
-//!    `aio_backend::conformance!(mine, || Mine::new());`, makes a test of every promise, and a random walk.
-//! 4. Hand it to the loop, as a `Box<dyn Backend>`.
+//! 1. Read what implementations of [`Backend`] MUST ensure, and implement its required functions.
+//! 2. Keep the [`Watched`] of each registration. It keeps the descriptor open, so a backend needs no `unsafe` code.
+//! 3. Run the conformance kit. With the feature `conformance`, one line in a file under `tests/`,
+//!    `aio_backend::conformance!(mine, || Mine::new());`, makes a test for each promise, and a random walk.
+//! 4. Use [`Registrations`] as the table of registrations, as the epoll and ppoll backends do.
+//! 5. Pass the backend to the loop as a `Box<dyn Backend>`.
 //!
-//! This toy believes that everybody is ready for whatever they wait for, as regular files are, so that it never has to
-//! ask the system. All the rest is as it has to be:
+//! This example assumes that every descriptor is always ready, as regular files are, so it makes no system call. Everything else is
+//! complete:
 //!
 //! ```
 //! use std::{io, rc::Rc, thread, time::Duration};
 //! use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 //!
-//! /// In the order of their turns.
+//! /// The registrations; a wait starts with the first.
 //! #[derive(Debug, Default)]
 //! struct Eager(Vec<(Watched, Token, Interest)>);
 //!
@@ -35,7 +36,7 @@
 //!         if self.find(token).is_ok() {
 //!             return Err(io::ErrorKind::AlreadyExists.into());
 //!         }
-//!         self.0.push((fd, token, interest)); // the share keeps the descriptor open
+//!         self.0.push((fd, token, interest)); // `fd` keeps the descriptor open
 //!         Ok(())
 //!     }
 //!     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
@@ -45,12 +46,12 @@
 //!     }
 //!     fn remove(&mut self, token: Token) -> io::Result<()> {
 //!         let place = self.find(token)?;
-//!         self.0.remove(place); // and lets the share go
+//!         self.0.remove(place); // drops `fd`
 //!         Ok(())
 //!     }
 //!     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
 //!         if self.0.iter().all(|(_, _, interest)| *interest == Interest::NONE) {
-//!             // Nobody is to be heard: nothing can end this but time.
+//!             // All registrations are silent: only the timeout can end this wait.
 //!             timeout.map_or_else(thread::park, thread::sleep);
 //!         }
 //!         for _ in 0..self.0.len() {
@@ -86,11 +87,10 @@
 //! # Ok::<(), io::Error>(())
 //! ```
 //!
-//! `examples/third-party-backend` is a real one, in a workspace of its own, with a list of what goes wrong most often.
+//! `examples/third-party-backend` is a real backend in a workspace of its own, with a list of the most common mistakes.
 //!
 //! # What it does not do
-//! It knows nothing of handlers, contexts or clocks, and makes no system call (the conformance kit, which is a test
-//! tool behind a feature, does).
+//! It knows no handlers, contexts or clocks, and makes no system calls. (The conformance kit, a test tool behind a feature, does.)
 
 #![forbid(unsafe_code)]
 
@@ -99,11 +99,15 @@ mod backend;
 pub mod conformance;
 mod interest;
 mod ready;
+mod registrations;
+mod remedy;
 mod token;
 mod watched;
 
 pub use backend::{Backend, Peek};
 pub use interest::{Interest, Readiness};
 pub use ready::ReadyList;
+pub use registrations::{Entry, Registrations};
+pub use remedy::{concerns_all, remedy};
 pub use token::Token;
 pub use watched::Watched;

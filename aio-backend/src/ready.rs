@@ -1,13 +1,13 @@
-//! [`ReadyList`]: what one wait found, bounded.
+//! [`ReadyList`]: the events of one wait, up to a limit.
 
 use crate::{Readiness, Token};
 
-/// How many events one wait reports unless told otherwise.
+/// The default limit of events for one wait.
 const USUAL: usize = 64;
 
-/// The events of one wait, in the backend's order, at most [`limit`](Self::limit) of them.
+/// The events of one wait, in the order of the backend, at most [`limit`](Self::limit).
 ///
-/// Keep a list and [`clear`](Self::clear) it: it allocates only while it grows.
+/// Keep a list and [`clear`](Self::clear) it for each wait: it allocates only while it grows.
 #[derive(Debug)]
 pub struct ReadyList {
     events: Vec<(Token, Readiness)>,
@@ -15,13 +15,13 @@ pub struct ReadyList {
 }
 
 impl ReadyList {
-    /// An empty list for up to 64 events.
+    /// Makes an empty list for up to 64 events.
     #[must_use]
     pub fn new() -> Self {
         Self::with_limit(USUAL)
     }
 
-    /// An empty list for up to `limit` events (at least one), with room for 64 of them.
+    /// Makes an empty list for up to `limit` events (at least one). It allocates memory for at most 64 of them.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
         Self {
@@ -30,8 +30,8 @@ impl ReadyList {
         }
     }
 
-    /// Adds an event and tells whether there was room; a full list drops it. A level-triggered backend reports what was
-    /// dropped again in the next wait.
+    /// Adds an event. Returns `false` and drops the event if the list is full. A level-triggered backend reports a dropped event again
+    /// in the next wait.
     #[inline]
     pub fn push(&mut self, token: Token, readiness: Readiness) -> bool {
         if self.is_full() {
@@ -41,55 +41,55 @@ impl ReadyList {
         true
     }
 
-    /// How many events one wait may report.
+    /// Returns the largest number of events.
     #[inline]
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// How many more fit.
+    /// Returns the number of further events for which there is room.
     #[inline]
     #[must_use]
     pub fn room(&self) -> usize {
         self.limit - self.events.len()
     }
 
-    /// Whether no more fit.
+    /// Returns whether there is no room for another event.
     #[inline]
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.room() == 0
     }
 
-    /// How many events there are.
+    /// Returns the number of events.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no events.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Forgets all events, keeps the memory.
+    /// Removes all events, and keeps the memory.
     #[inline]
     pub fn clear(&mut self) {
         self.events.clear();
     }
 
-    /// The event at that place of the order in which they were reported.
+    /// Returns the event at this position, in the order in which they were reported.
     #[inline]
     #[must_use]
     pub fn get(&self, place: usize) -> Option<(Token, Readiness)> {
         self.events.get(place).copied()
     }
 
-    /// The events, in the order in which they were reported.
+    /// Returns the events, in the order in which they were reported.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Token, Readiness)> + '_ {
         self.events.iter().copied()

@@ -1,40 +1,40 @@
-//! [`Token`]: the name of a registration, safe to hand to a kernel.
+//! [`Token`]: identifies a registration, in 64 bits that a kernel can store.
 
 use std::fmt;
 
-/// Names one registration: a slot index and the slot's generation, together 64 bits.
+/// Identifies one registration: the index of a slot and its generation, together 64 bits.
 ///
-/// A token goes to the kernel instead of a pointer. When an event comes late, after its registration was removed
-/// and the slot was used again, the generations differ and the event is recognised as stale.
+/// The kernel stores a token in place of a pointer. If an event arrives after its registration was removed and the slot was reused,
+/// the generations differ, and the event is recognised as stale.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(u64);
 
 impl Token {
-    /// The token of slot `index` in its `generation`.
+    /// Makes the token of slot `index` in its `generation`.
     #[must_use]
     pub const fn new(index: u32, generation: u32) -> Self {
         Self(((generation as u64) << 32) | index as u64)
     }
 
-    /// The slot's index: dense, so that it can index an array.
+    /// Returns the index of the slot. Indices are dense and can index an array.
     #[must_use]
     pub const fn index(self) -> u32 {
         self.0 as u32
     }
 
-    /// How often the slot had been given out before.
+    /// Returns the number of earlier uses of the slot.
     #[must_use]
     pub const fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    /// The 64 bits, to store where only a number fits, such as an event's user data.
+    /// Returns the 64 bits, for places that hold a number, such as the user data of an event.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// The token that [`to_bits`](Self::to_bits) was called on.
+    /// Returns the token of which these are the [bits](Self::to_bits).
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)

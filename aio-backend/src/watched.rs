@@ -1,19 +1,18 @@
-//! [`Watched`]: a share in whatever owns a descriptor.
+//! [`Watched`]: shared ownership of a descriptor.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 
-/// Having one of these tells you: the descriptor is open and stays open.
+/// A descriptor that stays open for as long as this value lives.
 ///
-/// It shares the ownership of the descriptor's owner, so safe code cannot close a descriptor that a backend still
-/// watches. (A raw `close(2)` on the number still can; see [`Readiness::NVAL`](crate::Readiness::NVAL).) It stays on
-/// the thread it was made on.
+/// It shares ownership of the descriptor's owner, so safe code cannot close a descriptor that a backend still watches. (A raw
+/// `close(2)` of the number can; see [`Readiness::NVAL`](crate::Readiness::NVAL).) It is neither `Send` nor `Sync`.
 #[derive(Clone)]
 pub struct Watched(Rc<dyn AsFd>);
 
 impl Watched {
-    /// A share in `owner`.
+    /// Shares ownership of `owner`.
     #[must_use]
     pub fn new(owner: Rc<dyn AsFd>) -> Self {
         Self(owner)

@@ -31,12 +31,14 @@ fn main() -> io::Result<()> {
     let _echo = cx.on(echo).readable(|echo, _| answer(echo)).watch()?;
     let ticks = Rc::new(Cell::new(0));
     let counted = ticks.clone();
-    let tick = cx.timer(ClockId::Monotonic, move |_, timer| {
-        counted.set(counted.get() + 1);
-        if counted.get() < 3 {
-            timer.arm_after(Duration::from_millis(1));
-        }
-    });
+    let tick = cx
+        .timer(ClockId::Monotonic, move |_, timer| {
+            counted.set(counted.get() + 1);
+            if counted.get() < 3 {
+                timer.arm_after(Duration::from_millis(1));
+            }
+        })
+        .disarmed();
     tick.arm_after(Duration::from_millis(1));
     let done = Rc::new(Cell::new(false));
     let over = done.clone();

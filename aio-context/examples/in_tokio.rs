@@ -23,10 +23,12 @@ fn main() -> io::Result<()> {
         let _near = cx.on(near).readable(|near, _| answer(near)).watch()?;
         let ticks = Rc::new(Cell::new(0));
         let counted = ticks.clone();
-        let tick = cx.timer(ClockId::Monotonic, move |_, timer| {
-            counted.set(counted.get() + 1);
-            timer.arm_after(Duration::from_millis(1));
-        });
+        let tick = cx
+            .timer(ClockId::Monotonic, move |_, timer| {
+                counted.set(counted.get() + 1);
+                timer.arm_after(Duration::from_millis(1));
+            })
+            .disarmed();
         tick.arm_after(Duration::from_millis(1));
 
         // Both run on this thread; the context is served until the client has what it wants.

@@ -13,6 +13,7 @@ use aio_timers::Moment;
 
 use crate::context::Inner;
 use crate::polling::Polled;
+use crate::wall::is_own;
 
 /// What is remembered from one iteration to the next.
 #[derive(Debug, Default)]
@@ -87,7 +88,7 @@ impl Inner {
         let mut tokens = found
             .iter()
             .map(|(token, _)| token)
-            .filter(|token| *token != self.doorbell);
+            .filter(|token| !is_own(*token));
         if let Some(first) = tokens.next() {
             seen = seen.with_source(first.index()).with_events(found.len() as u32);
         }

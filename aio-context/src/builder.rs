@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use aio_backend::{Backend, Interest, Watched};
 use aio_handlers::{GroupId, Registry};
 use aio_notify::Notifier;
-use aio_pollctl::{PollParams, PollPolicy, Qemu2020};
+use aio_pollctl::{Policy, PollParams, PollPolicy};
 use aio_pollset::PollSet;
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
@@ -19,15 +19,15 @@ use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
 use crate::bh::BottomHalves;
 use crate::context::Inner;
-use crate::edges::Edges;
 use crate::error::explained;
 use crate::found::Lists;
 use crate::glance::Glance;
 use crate::handler::{Entry, Silent};
 use crate::polling::Looks;
 use crate::remote::{Remote, Shared, move_in};
-use crate::timer::Timers;
+use crate::timers::Timers;
 use crate::waiting::REBALANCE_EVERY;
+use crate::wall::{OpenChanges, WallChanges, is_own};
 
 /// Events per wait unless told otherwise.
 const BATCH: usize = 1024;
@@ -40,6 +40,8 @@ pub struct Builder {
     policy: Option<Box<dyn PollPolicy>>,
     monotonic: Option<Arc<dyn Clock + Send + Sync>>,
     virtual_clock: Option<Arc<VirtualClock>>,
+    wall: Option<Arc<dyn Clock + Send + Sync>>,
+    wall_changes: OpenChanges,
     params: PollParams,
     batch: Option<usize>,
 }
@@ -51,7 +53,7 @@ impl Builder {
         self
     }
 
-    /// The polling policy; otherwise QEMU's of 2020. It does nothing before the maximum polling time is set.
+    /// The polling policy; otherwise `learned` ([`Policy::default`]). It does nothing before the maximum polling time is set.
     pub fn policy(mut self, policy: Box<dyn PollPolicy>) -> Self {
         self.policy = Some(policy);
         self
@@ -61,6 +63,34 @@ impl Builder {
     /// of waiting for it.
     pub fn monotonic(mut self, clock: Arc<dyn Clock + Send + Sync>) -> Self {
         self.monotonic = Some(clock);
+        self
+    }
+
+    /// The clock behind [`ClockId::Wall`](crate::ClockId::Wall); otherwise the system's.
+    ///
+    /// `changes` opens a descriptor that becomes readable when the clock is set, and stays readable until eight bytes are read
+    /// from it: a non-blocking eventfd, for a simulated clock. The loop calls it before it first waits for a timer of this clock, and
+    /// ends such a wait when the descriptor becomes readable. If `changes` fails, no such wait lasts longer than a second.
+    ///
+    /// ```
+    /// use aio_context::{ClockId, Context, ManualClock, Moment};
+    /// use std::sync::Arc;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let clock = Arc::new(ManualClock::new());
+    /// let unreported = || Err(std::io::ErrorKind::Unsupported.into());
+    /// let cx = Context::builder().wall_clock(clock.clone(), unreported).build()?;
+    /// clock.set(Moment::from_nanos(7));
+    /// assert_eq!(cx.now(ClockId::Wall), Moment::from_nanos(7));
+    /// # Ok(()) }
+    /// ```
+    pub fn wall_clock(
+        mut self,
+        clock: Arc<dyn Clock + Send + Sync>,
+        changes: impl Fn() -> io::Result<OwnedFd> + 'static,
+    ) -> Self {
+        self.wall = Some(clock);
+        self.wall_changes = OpenChanges(Box::new(changes));
         self
     }
 
@@ -97,13 +127,20 @@ impl Builder {
         let shared = Arc::new(Shared::new(notifier, self.params));
         let mut registry = Registry::new();
         let doorbell_owner = Rc::new(Doorbell(shared.clone()));
-        let placeholder = Entry::plain(Rc::new(Silent(shared.clone())));
-        let doorbell = registry
-            .insert(None, placeholder, Interest::READ, GroupId::DEFAULT)
-            .map_err(|_| io::Error::other("a new registry is not empty"))?;
+        let placeholder = Rc::new(Silent(shared.clone()));
+        let mut reserve = || {
+            let entry = Entry::plain(placeholder.clone());
+            let token = registry.insert(None, entry, Interest::READ, GroupId::DEFAULT);
+            token.map_err(|_| io::Error::other("a new registry is not empty"))
+        };
+        let (doorbell, wall_changes) = (reserve()?, reserve()?);
+        debug_assert!(is_own(doorbell) && is_own(wall_changes));
         let added = backend.add(Watched::from(doorbell_owner), doorbell, Interest::READ);
         added.map_err(|why| explained("watch the loop's own eventfd", name, why))?;
         let simulated = monotonic.pass(Duration::ZERO);
+        let wall = self.wall.unwrap_or_else(|| Arc::new(Wall::new()));
+        let wall_changes = WallChanges::new(self.wall_changes, wall_changes);
+        let timers = Timers::new(&[monotonic, wall, virtual_clock.clone()], wall_changes, &shared);
         let waker = Remote(shared.clone());
         let virtual_changes = virtual_clock.subscribe(move || waker.notify());
         let inner = Rc::new(Inner {
@@ -115,14 +152,10 @@ impl Builder {
             glance: Glance::default(),
             looks: Looks::default(),
             idle_checked: Cell::new(0),
-            edges: Edges::default(),
             adapting: Adapting::default(),
-            timers: Timers::new([monotonic, Arc::new(Wall::new()), virtual_clock.clone()]),
+            timers,
             bottom_halves: BottomHalves::default(),
-            policy: RefCell::new(
-                self.policy
-                    .unwrap_or_else(|| Box::new(Qemu2020::new(self.params))),
-            ),
+            policy: RefCell::new(self.policy.unwrap_or_else(|| Box::new(Policy::default()))),
             adopted: Cell::new(0),
             polling_enabled: Cell::new(false),
             poll_max: Cell::new(Duration::ZERO),

@@ -16,7 +16,6 @@ use aio_timers::{Moment, Subscription, VirtualClock};
 use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
 use crate::bh::{BottomHalf, BottomHalves};
-use crate::edges::Edges;
 use crate::error::explained;
 use crate::found::Lists;
 use crate::glance::Glance;
@@ -25,7 +24,8 @@ use crate::polling::Looks;
 use crate::registration::{Paused, Registration};
 use crate::remote::{Remote, Shared, move_out};
 use crate::sync::{Fault, Ordering, planted};
-use crate::timer::{ClockId, Timer, Timers};
+use crate::timer::ClockId;
+use crate::timers::Timers;
 use crate::{Builder, Handler, Pollable};
 
 /// Whether and how long [`Context::poll`] may wait.
@@ -83,7 +83,6 @@ pub(crate) struct Inner {
     pub(crate) looks: Looks,
     /// The round in which idle handlers were looked for last.
     pub(crate) idle_checked: Cell<u32>,
-    pub(crate) edges: Edges,
     pub(crate) adapting: Adapting,
     pub(crate) timers: Timers,
     pub(crate) bottom_halves: BottomHalves,
@@ -216,12 +215,6 @@ impl Context {
         BottomHalf::new(slot, name, self.0.shared.clone())
     }
 
-    /// A timer on `clock`, not armed yet.
-    #[doc(alias = "aio_timer_new")]
-    pub fn timer(&self, clock: ClockId, fire: impl Fn(&Self, &Timer) + 'static) -> Timer {
-        Timer::new(self, clock, Box::new(fire))
-    }
-
     /// What `clock` shows.
     #[must_use]
     pub fn now(&self, clock: ClockId) -> Moment {
@@ -313,7 +306,6 @@ impl Inner {
         self.backend.try_borrow_mut().is_ok()
             && self.registry.try_borrow_mut().is_ok()
             && self.policy.try_borrow_mut().is_ok()
-            && self.timers.is_free()
     }
 }
 
@@ -346,7 +338,7 @@ impl fmt::Debug for Context {
             .0
             .registry
             .try_borrow()
-            .map(|registry| registry.len().saturating_sub(1))
+            .map(|registry| registry.len().saturating_sub(crate::wall::OWN_TOKENS as usize))
             .ok();
         f.debug_struct("Context")
             .field(

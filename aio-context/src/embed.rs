@@ -12,6 +12,7 @@ use crate::Context;
 use crate::context::Wait;
 use crate::found::Found;
 use crate::sync::{Fault, planted};
+use crate::wall::is_own;
 
 /// A context that a foreign loop waits for.
 ///
@@ -66,7 +67,7 @@ impl<'cx> Embedded<'cx> {
         let mut list = self.take_list();
         drop(Found::new(inner, &mut list));
         list.clear();
-        inner.recall_edges(&mut list);
+        inner.registry.borrow_mut().recall(&mut list);
         let hit = inner.leave_poll_mode(self.cx, &mut list);
         self.keep(list);
         let early = planted(Fault::LooksBeforeFlag).then(|| self.time_left());
@@ -105,7 +106,7 @@ impl<'cx> Embedded<'cx> {
         inner.shared.notifier.accept();
         let mut list = self.take_list();
         let looked = inner.look(self.cx, &mut list);
-        let is_ready = list.iter().any(|(token, _)| token != inner.doorbell);
+        let is_ready = list.iter().any(|(token, _)| !is_own(token));
         self.keep(list);
         looked?;
         Ok(is_ready || inner.timeout(Wait::Block) == Some(Duration::ZERO) || inner.shared.inbox.pending())

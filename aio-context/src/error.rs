@@ -2,7 +2,7 @@
 
 use std::io;
 
-use aio_backend_ladder::remedy;
+use aio_backend::{concerns_all, remedy};
 
 /// The context is gone, or it went away before the job was done.
 ///
@@ -54,7 +54,7 @@ pub(crate) fn explained(call: &'static str, backend: &'static str, source: io::E
 
 /// The same for what concerns one descriptor, unless the error says that it concerns all.
 pub(crate) fn explained_if_all(call: &'static str, backend: &'static str, source: io::Error) -> io::Error {
-    if aio_backend_ladder::concerns_all(&source) {
+    if concerns_all(&source) {
         explained(call, backend, source)
     } else {
         source

@@ -76,15 +76,14 @@ impl<'a> Found<'a> {
     /// Gives back what has not been dispatched.
     #[cold]
     fn forget(&mut self) {
-        while let Some((token, _)) = self.next() {
-            let is_edge = self.inner.asks_for_edges(token);
-            let mut registry = self.inner.registry.borrow_mut();
-            if !is_edge {
-                registry.forget_ready(token);
-            }
-            drop(registry);
+        let mut registry = self.inner.registry.borrow_mut();
+        let left = &*self.list;
+        registry.give_back(left.iter().skip(self.next).map(|(token, _)| token));
+        drop(registry);
+        for (token, _) in left.iter().skip(self.next) {
             self.inner.polled.forget_hit(token);
         }
+        self.next = self.list.len();
     }
 }
 

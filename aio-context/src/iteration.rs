@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
-use aio_handlers::Noted;
+use aio_handlers::Recorded;
 
 use crate::Context;
 use crate::Handler;
@@ -16,6 +16,7 @@ use crate::context::{Inner, Wait};
 use crate::found::Found;
 use crate::polling::Polled;
 use crate::waiting::Plan;
+use crate::wall::is_own;
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
@@ -40,7 +41,7 @@ impl Inner {
         let mut list = self.lists.take(self.batch);
         let found = Found::new(self, &mut list);
         let deciding = self.shared.home.decide();
-        self.recall_edges(found.list);
+        self.registry.borrow_mut().recall(found.list);
         let timeout = self.timeout(wait);
         // 1. look for work in user space
         let polled = if POLLS {
@@ -103,11 +104,14 @@ impl Inner {
             Wait::AtMost(limit) => Some(limit),
             Wait::Block => None,
         };
-        if self.has_bottom_halves() || self.edges.are_waiting() {
+        if self.has_bottom_halves() || self.registry.borrow().has_edges() {
             return Some(Duration::ZERO);
         }
         let nap = self.shared.inbox.pending().then_some(IDLE_NAP);
-        [asked, nap, self.timers.time_left()].into_iter().flatten().min()
+        [asked, nap, self.timers.time_left(&self.backend)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether a bottom half is to run that is in a hurry.
@@ -151,22 +155,19 @@ impl Inner {
 
     #[inline(never)]
     fn collect_from(&self, cx: &Context, mut first: usize, ready: &ReadyList) {
-        // Most events need no more than to be noted: that is done for all in a row, with one borrow.
-        if !self.edges.are_wanted() {
-            let mut registry = self.registry.borrow_mut();
-            while let Some((token, readiness)) = ready.get(first) {
-                let is_simple = token != self.doorbell && !readiness.contains(Readiness::NVAL);
-                if !is_simple || registry.note(token, readiness) != Noted::Live {
-                    break;
-                }
-                first += 1;
+        // Most events need no more than to be recorded. That is done for all in a row, with one borrow.
+        let mut registry = self.registry.borrow_mut();
+        while let Some((token, readiness)) = ready.get(first) {
+            let is_simple = !is_own(token) && !readiness.contains(Readiness::NVAL);
+            if !is_simple || registry.record(token, readiness) != Recorded::Live {
+                break;
             }
+            first += 1;
         }
+        drop(registry);
         for (token, readiness) in ready.iter().skip(first) {
-            if token == self.doorbell {
-                if readiness.contains(Readiness::NVAL) {
-                    self.deaf.set(true);
-                }
+            if is_own(token) {
+                self.accept_own(token, readiness);
                 continue;
             }
             if readiness.contains(Readiness::NVAL) {
@@ -177,11 +178,22 @@ impl Inner {
                 self.give_up(cx, token, why);
                 continue;
             }
-            match self.note(token, readiness) {
-                Noted::Live => {}
-                Noted::Parked => self.park(token),
-                Noted::Stale => self.stale.set(self.stale.get() + 1),
+            let recorded = self.registry.borrow_mut().record(token, readiness);
+            match recorded {
+                Recorded::Live => {}
+                Recorded::Masked => self.park(token),
+                Recorded::Stale => self.stale.set(self.stale.get() + 1),
             }
+        }
+    }
+
+    /// Takes note of an event of one of the loop's own descriptors.
+    #[cold]
+    fn accept_own(&self, token: Token, readiness: Readiness) {
+        if token != self.doorbell {
+            self.timers.wall_changed(readiness, &self.backend);
+        } else if readiness.contains(Readiness::NVAL) {
+            self.deaf.set(true);
         }
     }
 
@@ -217,7 +229,7 @@ impl Inner {
         let mut registry = self.registry.borrow_mut();
         let Some((entry, readiness, interest)) = registry.take_ready(token) else {
             drop(registry);
-            self.turned_away(token);
+            self.reject(token);
             return false;
         };
         let (handler, is_special) = (entry.handler.clone(), entry.is_special);
@@ -242,7 +254,7 @@ impl Inner {
     ) {
         let _exclusive = self.hold(cx, token, handler.exclusive());
         let _excluded = self.polled.promote(token).then(|| self.polled.exclude(token));
-        let _insured = self.insure_edge(token, readiness, interest);
+        let _guard = EdgeGuard::new(self, token, readiness, interest);
         self.call_for(cx, token, handler, readiness, interest);
     }
 
@@ -262,7 +274,7 @@ impl Inner {
             if self.still_concerns(token, handler, readiness) {
                 cx.call(|cx| handler.writable(cx));
             } else {
-                self.turned_away(token);
+                self.reject(token);
             }
         }
     }
@@ -281,10 +293,51 @@ impl Inner {
                 .is_some_and(|group| registry.is_paused(group))
     }
 
+    /// Rejects an event whose handler was paused or excluded since: an edge is silenced until the pause ends.
+    #[cold]
+    pub(crate) fn reject(&self, token: Token) {
+        let masks = self.registry.borrow_mut().reject(token);
+        if masks {
+            self.park(token);
+        }
+    }
+
     /// Keeps an exclusive handler from being entered again until the guard is dropped.
     fn hold<'a>(&'a self, cx: &'a Context, token: Token, exclusive: bool) -> Option<Held<'a>> {
-        let held = exclusive && self.registry.borrow_mut().hold(token);
+        let held = exclusive && self.registry.borrow_mut().exclude(token);
         held.then(|| Held { cx, token })
+    }
+}
+
+/// Restores an edge if the callback for it panics: no backend reports it anew.
+struct EdgeGuard<'a> {
+    inner: &'a Inner,
+    token: Token,
+    readiness: Readiness,
+}
+
+impl<'a> EdgeGuard<'a> {
+    fn new(inner: &'a Inner, token: Token, readiness: Readiness, interest: Interest) -> Option<Self> {
+        interest.contains(Interest::EDGE).then_some(Self {
+            inner,
+            token,
+            readiness,
+        })
+    }
+}
+
+impl Drop for EdgeGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let recorded = self
+                .inner
+                .registry
+                .borrow_mut()
+                .restore(self.token, self.readiness);
+            if recorded == Recorded::Masked {
+                self.inner.park(self.token);
+            }
+        }
     }
 }
 
@@ -313,7 +366,7 @@ struct Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let inner = &self.cx.0;
-        let rearm = inner.registry.borrow_mut().release(self.token);
+        let rearm = inner.registry.borrow_mut().readmit(self.token);
         if let Some(interest) = rearm {
             inner.rearm(self.cx, self.token, interest);
         }

@@ -4,18 +4,29 @@
 //! sleeping, looks for work in user space first.
 //!
 //! ```
+//! use std::io::{ErrorKind, Write as _};
 //! use std::net::TcpListener;
 //! use std::time::Duration;
 //! use aio_context::{ClockId, Context, PollParams, Wait};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! let cx = Context::new()?; // ppoll, climbing to epoll when it pays
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! listener.set_nonblocking(true)?; // a handler must not wait
+//! # let address = listener.local_addr()?;
 //! let reg = cx
-//!     .on(TcpListener::bind("127.0.0.1:0")?) // owns the descriptor
-//!     .readable(|_listener, _cx| { /* accept until WouldBlock, watch the new ones */ })
+//!     .on(listener) // owns the descriptor
+//!     .readable(|listener, _cx| loop {
+//!         match listener.accept() {
+//!             Ok((mut client, _)) => drop(client.write_all(b"welcome")),
+//!             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+//!             Err(error) => break eprintln!("cannot accept: {error}"),
+//!         }
+//!     })
 //!     .watch()?;
-//! let tick = cx.timer(ClockId::Monotonic, |_, timer| timer.arm_after(Duration::from_millis(100)));
-//! tick.arm_after(Duration::from_millis(1));
+//! let tick = cx
+//!     .timer(ClockId::Monotonic, |_, timer| timer.arm_after(Duration::from_millis(100)))
+//!     .armed_after(Duration::from_millis(1));
 //! let flush = cx.bottom_half("flush", |_cx| { /* once per schedule, on this thread */ });
 //! let remote = cx.remote();
 //! std::thread::spawn(move || {
@@ -26,6 +37,19 @@
 //! for _ in 0..3 {
 //!     cx.poll(Wait::Block)?;
 //! }
+//! # // Two clients, one after the other: each is welcomed, and the loop goes on.
+//! # let clients = std::thread::spawn(move || -> std::io::Result<()> {
+//! #     for _ in 0..2 {
+//! #         let mut welcome = String::new();
+//! #         std::io::Read::read_to_string(&mut std::net::TcpStream::connect(address)?, &mut welcome)?;
+//! #         assert_eq!(welcome, "welcome");
+//! #     }
+//! #     Ok(())
+//! # });
+//! # while !clients.is_finished() {
+//! #     cx.poll(Wait::Block)?; // the timer ends it every 100 ms
+//! # }
+//! # clients.join().unwrap()?;
 //! # drop((reg, tick)); Ok(()) }
 //! ```
 //!
@@ -53,7 +77,6 @@ mod closures;
 mod context;
 mod cooling;
 mod doorbell;
-mod edges;
 mod embed;
 mod error;
 mod found;
@@ -70,14 +93,16 @@ mod slack;
 mod stats;
 mod sync;
 mod timer;
+mod timers;
 
 mod waiting;
 mod wake;
+mod wall;
 
 pub use adapting::PollTime;
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub use aio_handlers::GroupId;
-pub use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy, WakeCost};
+pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
 pub use bh::BottomHalf;
 pub use board::{Bell, DoorbellBoard};
@@ -93,5 +118,5 @@ pub use registration::{Paused, Registration};
 pub use remote::Remote;
 pub use slack::{set_timer_slack, timer_slack};
 pub use stats::Stats;
-pub use timer::{ClockId, Timer};
+pub use timer::{ClockId, Delayed, Timer, TimerBuilder};
 pub use wake::measure_wake_cost;

@@ -162,7 +162,6 @@ impl Inner {
         group: GroupId,
     ) -> io::Result<Token> {
         let interest = interest.canonical();
-        self.edges.want(interest);
         let owner = Watched::new(entry.owner());
         let fd = owner.as_raw_fd();
         let former = self.registry.borrow().token_of(fd);
@@ -282,7 +281,6 @@ impl Inner {
     #[inline]
     pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
         let interest = interest.canonical();
-        self.edges.want(interest);
         let registry = self.registry.borrow();
         let former = registry.interest(token).ok_or_else(not_registered)?;
         if former == interest {

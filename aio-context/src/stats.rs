@@ -27,7 +27,7 @@ pub struct Stats {
     pub budget: Duration,
     /// Notifications that cost a system call, because the loop slept or was about to.
     pub wakeups_sent: u64,
-    /// Notifications that cost none, because the loop was awake.
+    /// Notifications that cost none, because the loop was awake or a finished write was waking it already.
     pub wakeups_elided: u64,
 }
 

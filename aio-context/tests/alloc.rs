@@ -263,7 +263,7 @@ fn timers(cx: &Context, shots: &Rc<Cell<usize>>, delay: Duration) -> Vec<Timer> 
             shots.set(shots.get() + 1);
             timer.arm_after(delay);
         };
-        let timer = cx.timer(ClockId::Monotonic, fire);
+        let timer = cx.timer(ClockId::Monotonic, fire).disarmed();
         timer.arm_after(delay);
         timer
     };
@@ -275,7 +275,7 @@ fn t3_sixty_four_timers_cost_no_allocation() {
     on_each_backend(|cx| {
         let shots = Rc::default();
         let _all = timers(&cx, &shots, Duration::from_micros(1));
-        let late = cx.timer(ClockId::Monotonic, |_, _| {});
+        let late = cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
         let round = || {
             late.arm_after(Duration::from_secs(3_600));
             late.anticipate(cx.now(ClockId::Monotonic).saturating_add(Duration::from_secs(60)));
@@ -298,6 +298,7 @@ fn d6_nested_timers_cost_no_allocation() {
                 shots.set(shots.get() + 1);
                 cx.poll(Wait::NoBlock).unwrap();
             })
+            .disarmed()
         };
         let all: Vec<Timer> = (0..EVENTS).map(one).collect();
         let round = || {
@@ -316,7 +317,7 @@ fn p12_an_armed_timer_takes_at_most_sixty_four_bytes() {
     const MANY: usize = 4_000;
     let cx = Context::new().unwrap();
     let make_and_arm = |number: usize| {
-        let timer = cx.timer(ClockId::Monotonic, |_, _| {});
+        let timer = cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
         timer.arm_after(Duration::from_secs(3_600 + number as u64 % 7));
         timer
     };

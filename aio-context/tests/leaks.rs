@@ -123,7 +123,9 @@ fn live_once(number: u64, events: &Events) {
     let seen = events.clone();
     let bh = cx.bottom_half("leaks", move |_| happened(&seen));
     let seen = events.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| happened(&seen));
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| happened(&seen))
+        .disarmed();
     plain.ring();
     bh.schedule();
     timer.arm_after(Duration::ZERO);
@@ -195,6 +197,7 @@ impl World {
         let timer = |_| {
             let events = events.clone();
             cx.timer(ClockId::Monotonic, move |_, _| happened(&events))
+                .disarmed()
         };
         Self {
             plain: bells()
@@ -262,7 +265,10 @@ impl World {
         let events = self.events.clone();
         self.bottom_halves[0] = self.cx.bottom_half("again", move |_| happened(&events));
         let events = self.events.clone();
-        self.timers[0] = self.cx.timer(ClockId::Monotonic, move |_, _| happened(&events));
+        self.timers[0] = self
+            .cx
+            .timer(ClockId::Monotonic, move |_, _| happened(&events))
+            .disarmed();
     }
 
     /// So many descriptors that the backend climbs, and comes down when they are gone.

@@ -1,4 +1,4 @@
-//! Pause groups: how often each is paused, and which handlers were parked meanwhile.
+//! Pause groups: the depth of the pauses of each group, and its masked handlers.
 
 use aio_backend::Token;
 
@@ -9,22 +9,22 @@ use crate::steps::step;
 pub struct GroupId(u32);
 
 impl GroupId {
-    /// The group of those that name no other. It can be paused like any other.
+    /// The default group. It can be paused like any other.
     pub const DEFAULT: Self = Self(0);
 }
 
 #[derive(Debug, Default)]
 struct Group {
     depth: u32,
-    parked: Vec<Token>,
+    masked: Vec<Token>,
 }
 
-/// All groups of a registry. A handler's slot says at which position of its group's list it is, so that a removal needs
-/// no search and the list never holds more than the group has live handlers.
+/// All groups of a registry. The slot of a masked handler stores its position in the list of its group. A removal therefore needs no
+/// search, and the list never has more entries than the group has live handlers.
 #[derive(Debug)]
 pub(crate) struct Groups {
     all: Vec<Group>,
-    /// How many are paused: most of the time none, which is quicker to see than that one is not.
+    /// The number of paused groups. It is usually zero, which is faster to test than a group's depth.
     paused: u32,
 }
 
@@ -64,50 +64,50 @@ impl Groups {
         depth
     }
 
-    /// Takes back one pause; what was parked, if it was the last.
+    /// Ends one pause. Returns the masked handlers if it was the last one.
     pub(crate) fn resume(&mut self, group: GroupId) -> Option<Vec<Token>> {
         let group = self.entry(group);
         assert!(group.depth > 0, "resumed more often than paused");
         group.depth -= 1;
-        let list = (group.depth == 0).then(|| std::mem::take(&mut group.parked));
+        let list = (group.depth == 0).then(|| std::mem::take(&mut group.masked));
         self.paused -= u32::from(list.is_some());
         list
     }
 
-    /// Gives back the memory of a list that [`resume`](Self::resume) handed out.
+    /// Reuses the memory of a list that [`resume`](Self::resume) has returned.
     pub(crate) fn recycle(&mut self, group: GroupId, mut list: Vec<Token>) {
         list.clear();
-        self.entry(group).parked = list;
+        self.entry(group).masked = list;
     }
 
-    /// Lists a handler of a paused group; its position.
-    pub(crate) fn park(&mut self, group: GroupId, token: Token) -> u32 {
+    /// Adds a handler to the list of its paused group. Returns its position.
+    pub(crate) fn list(&mut self, group: GroupId, token: Token) -> u32 {
         let group = self.entry(group);
         debug_assert!(group.depth > 0, "nobody would take it off the list again");
-        let position = u32::try_from(group.parked.len());
-        group.parked.push(token);
+        let position = u32::try_from(group.masked.len());
+        group.masked.push(token);
         position.expect("a group has no more handlers than there are slots")
     }
 
-    /// Takes the handler at `position` off the list; the one that is at this position now, if another moved there.
-    pub(crate) fn unpark(&mut self, group: GroupId, position: u32) -> Option<Token> {
+    /// Removes the handler at `position` from the list. Returns the handler that moved to this position, if there is one.
+    pub(crate) fn unlist(&mut self, group: GroupId, position: u32) -> Option<Token> {
         let position = position as usize;
         let group = self.entry(group);
-        group.parked.swap_remove(position);
-        group.parked.get(position).copied()
+        group.masked.swap_remove(position);
+        group.masked.get(position).copied()
     }
 
-    /// The parked handlers of a group.
-    pub(crate) fn parked(&self, group: GroupId) -> &[Token] {
+    /// Returns the masked handlers of a group.
+    pub(crate) fn listed(&self, group: GroupId) -> &[Token] {
         self.all
             .get(group.0 as usize)
-            .map_or(&[], |group| group.parked.as_slice())
+            .map_or(&[], |group| group.masked.as_slice())
     }
 
-    /// How many a group's list takes without an allocation.
+    /// Returns the capacity of a group's list.
     #[cfg(test)]
     pub(crate) fn room(&self, group: GroupId) -> usize {
-        self.all[group.0 as usize].parked.capacity()
+        self.all[group.0 as usize].masked.capacity()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = GroupId> {

@@ -1,17 +1,19 @@
-//! From descriptor numbers to slots.
+//! [`FdIndex`]: finds slots by descriptor number.
 
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 
 use crate::steps::step;
 
-/// Numbers from here on go to a map, so that one huge number costs no huge array. The array ends where Linux ends
-/// unless somebody raises `fs.nr_open`: at 4 MiB.
+/// A map stores the numbers from here on, so that one huge number needs no huge array. The array ends at the default of
+/// `fs.nr_open`, with a size of 4 MiB.
 pub(crate) const DENSE: usize = 1 << 20;
 const NONE: u32 = u32::MAX;
 
-/// A system gives out the lowest number that is free, so an array is dense. The map is ordered, not hashed: the hash of
-/// the standard library asks the system for random keys.
+/// Maps descriptor numbers to slots.
+///
+/// A system assigns the lowest free number, so the array is dense. The map is ordered, not hashed, because the hash of the standard
+/// library requests random keys from the system.
 #[derive(Debug, Default)]
 pub(crate) struct FdIndex {
     dense: Vec<u32>,
@@ -57,7 +59,7 @@ impl FdIndex {
         }
     }
 
-    /// How many numbers lead to a slot: a walk over everything, for checks.
+    /// Returns the number of entries. It walks over all of them, for checks.
     pub(crate) fn len(&self) -> usize {
         self.sparse.len() + self.dense.iter().filter(|slot| **slot != NONE).count()
     }

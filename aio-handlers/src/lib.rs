@@ -1,61 +1,60 @@
-//! A registry of handlers: which value belongs to which descriptor, what it is ready for, and which ones are polled.
+//! A registry of handlers: their descriptors, their recorded readiness, and the set of polled handlers.
 //!
-//! [`Registry`] keeps values of any type under [`Token`](aio_backend::Token)s: lookup by descriptor number in O(1),
-//! generations that tell a late event from a current one, groups that can be paused, and readiness that lies in the slot
-//! until somebody takes it, once. [`HotSet`] is the dense array of those that are polled.
+//! [`Registry`] stores values of any type under [`Token`](aio_backend::Token)s. It finds them by descriptor number in O(1), recognises
+//! stale events by generations, pauses groups of handlers, and stores recorded readiness until it is taken, once. [`HotSet`] is the
+//! dense array of polled handlers.
 //!
 //! ```
 //! use aio_backend::{Interest, Readiness};
-//! use aio_handlers::{GroupId, Noted, Registry};
+//! use aio_handlers::{GroupId, Recorded, Registry};
 //!
 //! let mut registry = Registry::new();
 //! let token = registry.insert(Some(7), "a socket", Interest::READ, GroupId::DEFAULT)?;
 //!
-//! // A wait found something. A nested loop may take it first; then the outer one finds nothing and goes on.
-//! assert_eq!(registry.note(token, Readiness::IN), Noted::Live);
+//! // A wait reported an event. If a nested iteration takes it first, the outer one finds nothing.
+//! assert_eq!(registry.record(token, Readiness::IN), Recorded::Live);
 //! assert_eq!(registry.take_ready(token), Some((&"a socket", Readiness::IN, Interest::READ)));
 //! assert_eq!(registry.take_ready(token), None);
 //!
-//! // Paused: the first event says "silence it", the last resume says "listen again".
+//! // Paused: the first event masks the handler, the last resume returns the interest to restore.
 //! registry.pause(GroupId::DEFAULT);
-//! assert_eq!(registry.note(token, Readiness::IN), Noted::Parked);
+//! assert_eq!(registry.record(token, Readiness::IN), Recorded::Masked);
 //! assert_eq!(registry.effective_interest(token), Some(Interest::NONE));
 //! let mut rearmed = Vec::new();
 //! registry.resume(GroupId::DEFAULT, &mut |token, interest| rearmed.push((token, interest)));
 //! assert_eq!(rearmed, [(token, Interest::READ)]);
 //!
-//! // Removed: whatever still comes for the token is stale, also when the number is used again.
+//! // Removed: every further event of the token is stale, even if the number is reused.
 //! assert_eq!(registry.remove(token), Some("a socket"));
-//! assert_eq!(registry.note(token, Readiness::IN), Noted::Stale);
+//! assert_eq!(registry.record(token, Readiness::IN), Recorded::Stale);
 //! # Ok::<(), aio_handlers::Occupied<&str>>(())
 //! ```
 //!
-//! # Parking
-//! Pausing a group tells the backend nothing, and so costs the same for one handler and for ten thousand. The first event
-//! that comes for a paused handler *parks* it: the event is not kept, the caller gives the backend
-//! [`Interest::NONE`](aio_backend::Interest::NONE), and nothing more is heard. The last resume names those that were
-//! parked, to be given their interest back; a level-triggered backend reports anew whatever is still true. So a pause
-//! costs O(events while paused). A handler that must not be entered while it runs is [held](Registry::hold), which is
-//! the same mechanism for one handler.
+//! # Masking
+//! Pausing a group changes nothing in the backend, so it costs the same for one handler and for ten thousand. The first event
+//! of a paused handler *masks* it: the event is not kept, and the caller gives the backend
+//! [`Interest::NONE`](aio_backend::Interest::NONE). The last resume returns the masked registrations with the interests to
+//! restore. A level-triggered backend then reports every readiness that still holds. A pause therefore costs O(events while paused).
+//! [Exclusion](Registry::exclude) is the same mechanism for a single handler that must not be entered while it runs.
 //!
 //! # Cost
-//! Every operation but [`Registry::tokens`] and [`Registry::check`] costs the same with one registration and with a
-//! million; [`Registry::resume`] costs O(parked). A handler costs 32 bytes beside its value (up to 40 with the value's
-//! alignment), 8 more while it is parked, and 12 beside what is stored for it in the polled set. Memory is reused, not
-//! given back: it follows the largest number of registrations there were at a time, and the largest descriptor number
-//! (4 bytes each, up to 2^20; larger numbers, which Linux gives out only after its limit is raised, are kept in a map and
-//! cost O(log n)).
+//! Every operation except [`Registry::tokens`] and [`Registry::check`] takes the same time with one registration and with a million;
+//! [`Registry::resume`] takes O(masked). A handler takes 32 bytes beside its value (up to 40 with the value's alignment), 8 more while
+//! it is masked, and 12 beside its entry in the polled set. Memory is reused and not released: it depends on the largest number of
+//! simultaneous registrations, and on the largest descriptor number (4 bytes for each number, up to 2^20). Linux assigns larger numbers
+//! only after its limit is raised; the registry stores them in a map, in O(log n).
 //!
 //! # What it does not do
-//! It never calls a handler, does not know what one is, makes no system call, owns no descriptor and reads no clock.
-//! That a backend is told what changes here is its user's business: operations say what has to be told. Groups are never
-//! given back: make one per purpose, not one per request.
+//! It never calls a handler, makes no system calls, owns no descriptors and reads no clock. It does not call a backend: operations
+//! return the interest that the caller must pass to the backend. Groups are never released: make one for each purpose, not for each
+//! request.
 #![forbid(unsafe_code)]
 
 mod groups;
 mod hot;
 mod index;
-mod parking;
+mod masking;
+mod recall;
 mod registry;
 mod slots;
 mod steps;
@@ -65,5 +64,5 @@ mod model_tests;
 
 pub use groups::GroupId;
 pub use hot::HotSet;
-pub use parking::Noted;
+pub use masking::Recorded;
 pub use registry::{Occupied, Registry};

@@ -1,15 +1,14 @@
-//! Random operations on a registry, beside a naive model and with a pretended backend.
+//! Random operations on a registry, beside a naive model and with a fake backend.
 //!
-//! The model keeps no lists: it looks at everybody whenever a pause or a hold ends. The backend is pretended but
-//! level-triggered, and does only what the registry says: so a wake-up that parking loses is seen as a handler that is
-//! ready and never reported.
+//! The model keeps no lists: it checks every handler whenever a pause or an exclusion ends. The fake backend is level-triggered and
+//! obeys the registry. If masking loses a wake-up, a handler stays ready and is never reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 
 use aio_backend::{Interest, Readiness, Token};
 
-use crate::{GroupId, Noted, Registry};
+use crate::{GroupId, Recorded, Registry};
 
 /// Random numbers whose seed is printed, so that a failure can be repeated with `AIO_SEED`.
 pub(crate) fn rng() -> fastrand::Rng {
@@ -26,17 +25,17 @@ struct Known {
     interest: Interest,
     group: GroupId,
     pending: Readiness,
-    holds: u32,
-    turned_away: bool,
+    exclusions: u32,
+    rejected: bool,
 }
 
-/// A registry, the model of it, and the backend that is told what it says.
+/// A registry, its model, and the backend that obeys it.
 #[derive(Debug, Default)]
 struct Pair {
     real: Registry<u32>,
     known: BTreeMap<Token, Known>,
     depth: BTreeMap<GroupId, u32>,
-    /// What the backend waits for.
+    /// The interests in the backend.
     armed: BTreeMap<Token, Interest>,
     stale: Vec<Token>,
 }
@@ -53,7 +52,7 @@ impl Pair {
 
     fn blocked(&self, token: Token) -> bool {
         let known = &self.known[&token];
-        known.holds != 0 || self.depth[&known.group] != 0
+        known.exclusions != 0 || self.depth[&known.group] != 0
     }
 
     fn insert(&mut self, fd: Option<RawFd>, value: u32, interest: Interest, group: GroupId) {
@@ -74,8 +73,8 @@ impl Pair {
                     interest,
                     group,
                     pending: Readiness::empty(),
-                    holds: 0,
-                    turned_away: false,
+                    exclusions: 0,
+                    rejected: false,
                 };
                 self.known.insert(token, known);
             }
@@ -104,16 +103,16 @@ impl Pair {
             .insert(token, self.real.effective_interest(token).unwrap());
     }
 
-    fn note(&mut self, token: Token, readiness: Readiness) {
+    fn record(&mut self, token: Token, readiness: Readiness) {
         let blocked = self.blocked(token);
         let known = self.known.get_mut(&token).unwrap();
-        let noted = self.real.note(token, readiness);
+        let recorded = self.real.record(token, readiness);
         if blocked {
-            assert_eq!(noted, Noted::Parked);
-            (known.turned_away, known.pending) = (true, Readiness::empty());
+            assert_eq!(recorded, Recorded::Masked);
+            (known.rejected, known.pending) = (true, Readiness::empty());
             self.armed.insert(token, Interest::NONE);
         } else {
-            assert_eq!(noted, Noted::Live);
+            assert_eq!(recorded, Recorded::Live);
             known.pending |= readiness & known.interest.mask();
         }
     }
@@ -127,20 +126,20 @@ impl Pair {
         expected.is_some()
     }
 
-    fn hold(&mut self, token: Token) {
-        assert!(self.real.hold(token));
-        self.known.get_mut(&token).unwrap().holds += 1;
+    fn exclude(&mut self, token: Token) {
+        assert!(self.real.exclude(token));
+        self.known.get_mut(&token).unwrap().exclusions += 1;
     }
 
-    fn release(&mut self, token: Token) {
-        self.known.get_mut(&token).unwrap().holds -= 1;
+    fn readmit(&mut self, token: Token) {
+        self.known.get_mut(&token).unwrap().exclusions -= 1;
         let blocked = self.blocked(token);
         let known = self.known.get_mut(&token).unwrap();
-        let expected = (!blocked && known.turned_away).then_some(known.interest);
-        let rearmed = self.real.release(token);
+        let expected = (!blocked && known.rejected).then_some(known.interest);
+        let rearmed = self.real.readmit(token);
         assert_eq!(rearmed, expected);
         if let Some(interest) = rearmed {
-            known.turned_away = false;
+            known.rejected = false;
             self.armed.insert(token, interest);
         }
     }
@@ -157,7 +156,7 @@ impl Pair {
         let last = *depth == 0;
         let mut expected = BTreeMap::new();
         for (token, known) in self.known.iter_mut().filter(|_| last) {
-            if known.group == group && known.holds == 0 && std::mem::take(&mut known.turned_away) {
+            if known.group == group && known.exclusions == 0 && std::mem::take(&mut known.rejected) {
                 expected.insert(*token, known.interest);
             }
         }
@@ -169,7 +168,7 @@ impl Pair {
         self.armed.append(&mut rearmed);
     }
 
-    /// One wait: everybody in `ready` that the backend listens to is noted.
+    /// One wait: records each handler in `ready` that is not silent in the backend.
     fn wait(&mut self, ready: &BTreeMap<Token, Readiness>) -> Vec<Token> {
         let seen: Vec<(Token, Readiness)> = self
             .armed
@@ -179,7 +178,7 @@ impl Pair {
             .filter(|(_, readiness)| !readiness.is_empty())
             .collect();
         for (token, readiness) in &seen {
-            self.note(*token, *readiness);
+            self.record(*token, *readiness);
         }
         seen.into_iter().map(|(token, _)| token).collect()
     }
@@ -218,15 +217,15 @@ impl Pair {
             (None, None, None)
         );
         assert_eq!(real.effective_interest(token), None);
-        assert_eq!(real.note(token, Readiness::all()), Noted::Stale);
+        assert_eq!(real.record(token, Readiness::all()), Recorded::Stale);
         assert_eq!(real.take_ready(token), None);
         assert_eq!((real.remove(token), real.replace(token, 0)), (None, None));
         assert_eq!(
-            (real.set_interest(token, Interest::READ), real.release(token)),
+            (real.set_interest(token, Interest::READ), real.readmit(token)),
             (None, None)
         );
-        assert!(!real.hold(token) && real.get_mut(token).is_none());
-        real.forget_ready(token);
+        assert!(!real.exclude(token) && real.get_mut(token).is_none());
+        real.give_back([token]);
     }
 
     fn random_step(&mut self, rng: &mut fastrand::Rng, step: u32) {
@@ -253,24 +252,24 @@ impl Pair {
             7 => self.remove(token),
             8 => self.replace(token, step),
             9 => self.set_interest(token, interest),
-            10 => self.hold(token),
-            11 if known.holds != 0 => self.release(token),
+            10 => self.exclude(token),
+            11 if known.exclusions != 0 => self.readmit(token),
             12 => {
                 known.pending = Readiness::empty();
-                self.real.forget_ready(token);
+                self.real.give_back([token]);
             }
             13 => {
                 self.take(token);
             }
-            _ => self.note(token, readiness),
+            _ => self.record(token, readiness),
         }
     }
 
-    /// Ends all holds and pauses, in random order.
+    /// Ends all exclusions and pauses, in random order.
     fn settle(&mut self, rng: &mut fastrand::Rng) {
         let mut todo: Vec<Result<Token, GroupId>> = Vec::new();
         for (token, known) in &self.known {
-            todo.extend((0..known.holds).map(|_| Ok(*token)));
+            todo.extend((0..known.exclusions).map(|_| Ok(*token)));
         }
         for (group, depth) in &self.depth {
             todo.extend((0..*depth).map(|_| Err(*group)));
@@ -278,7 +277,7 @@ impl Pair {
         rng.shuffle(&mut todo);
         for end in todo {
             match end {
-                Ok(token) => self.release(token),
+                Ok(token) => self.readmit(token),
                 Err(group) => self.resume(group),
             }
             self.compare();
@@ -299,10 +298,9 @@ fn r2_r3_r8_r9_d1_b5_a9_random_operations_agree_with_a_naive_model() {
     }
 }
 
-/// B5, A9: whatever was paused or held in between, who is ready when all of that has ended is called by the next wait,
-/// and who is not ready is not.
+/// B5, A9: when all pauses and exclusions have ended, the next wait calls each ready handler and no other.
 #[test]
-fn b5_a9_nothing_is_lost_by_parking() {
+fn b5_a9_nothing_is_lost_by_masking() {
     let mut rng = rng();
     for _ in 0..1_000 {
         let mut pair = Pair::new();
@@ -322,7 +320,7 @@ fn b5_a9_nothing_is_lost_by_parking() {
             }
         }
         pair.settle(&mut rng);
-        // What was noted by random steps is out of the way.
+        // Drops the readiness that the random steps recorded.
         for token in pair.known.keys().copied().collect::<Vec<_>>() {
             pair.take(token);
         }
@@ -340,7 +338,7 @@ fn b5_a9_nothing_is_lost_by_parking() {
     }
 }
 
-/// B5: a parked handler is silent, so that a level-triggered backend does not spin on it: each is turned away once per
+/// B5: a masked handler is silent, so that a level-triggered backend does not spin on it: each is rejected once per
 /// pause.
 #[test]
 fn b5_a_pause_costs_one_event_for_each_that_is_ready() {

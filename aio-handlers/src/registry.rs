@@ -1,9 +1,9 @@
 //! [`Registry`]: values under tokens, found by descriptor number.
 //!
-//! A value leaves the registry by return value only, so that its user decides where it is dropped; nothing here calls
-//! one. What becomes of events is in `parking.rs`.
+//! A value leaves the registry only as a return value, so that the caller decides where to drop it. The registry never calls a value.
+//! `masking.rs` records events.
 //!
-//! Each operation that changes something checks the slot it is about, before and after, in debug builds.
+//! In debug builds each operation that changes a slot checks it before and after.
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -13,15 +13,15 @@ use aio_backend::{Interest, Readiness, Token};
 use crate::GroupId;
 use crate::groups::Groups;
 use crate::index::FdIndex;
-use crate::parking::{PackedParked, Parked};
+use crate::masking::{Mask, PackedMask};
 use crate::slots::Slots;
 
-/// The descriptor number has a live registration already; the value comes back.
+/// The error of [`Registry::insert`]: the descriptor number already has a live registration.
 #[derive(Debug)]
 pub struct Occupied<T> {
     /// The value that was not registered.
     pub value: T,
-    /// The registration that is in the way.
+    /// The registration of the descriptor number.
     pub token: Token,
 }
 
@@ -33,18 +33,18 @@ impl<T> fmt::Display for Occupied<T> {
 
 impl<T: fmt::Debug> std::error::Error for Occupied<T> {}
 
-/// What is kept for one handler.
+/// The state of one handler.
 #[derive(Debug)]
 pub(crate) struct Slot<T> {
     pub(crate) value: T,
     /// The descriptor number, or [`NO_FD`].
     fd: RawFd,
     pub(crate) group: GroupId,
-    pub(crate) parked: PackedParked,
-    /// How many users ask that it is not called.
-    pub(crate) holds: u16,
+    pub(crate) mask: PackedMask,
+    /// The number of exclusions.
+    pub(crate) exclusions: u16,
     pub(crate) interest: Interest,
-    /// What was noted and not taken; never more than the interest asks for.
+    /// The readiness that was recorded and not taken, within the interest.
     pub(crate) pending: Readiness,
 }
 
@@ -56,12 +56,14 @@ impl<T> Slot<T> {
     }
 }
 
-/// Values under tokens: at most one live value per descriptor number.
+/// Values under tokens, with at most one live value for each descriptor number.
 #[derive(Debug)]
 pub struct Registry<T> {
     pub(crate) slots: Slots<Slot<T>>,
     pub(crate) index: FdIndex,
     pub(crate) groups: Groups,
+    /// Registrations with recorded edges that may not have been taken.
+    pub(crate) edges: Vec<Token>,
 }
 
 impl<T> Default for Registry<T> {
@@ -71,7 +73,7 @@ impl<T> Default for Registry<T> {
 }
 
 impl<T> Registry<T> {
-    /// An empty registry with the one group [`GroupId::DEFAULT`].
+    /// Makes an empty registry with the group [`GroupId::DEFAULT`].
     #[must_use]
     pub fn new() -> Self {
         Self::with_first_generation(0)
@@ -82,12 +84,13 @@ impl<T> Registry<T> {
             slots: Slots::starting_at(generation),
             index: FdIndex::default(),
             groups: Groups::new(),
+            edges: Vec::new(),
         }
     }
 
-    /// Registers a value; without a descriptor number (or with -1, which is none) it is only found by its token.
+    /// Registers a value. Without a descriptor number (or with -1) only the token finds it.
     ///
-    /// In a group that is paused it is parked by its first event, like any other.
+    /// In a paused group its first event masks it, as for any other registration.
     ///
     /// # Errors
     /// [`Occupied`], with the value, if the number has a live registration.
@@ -110,8 +113,8 @@ impl<T> Registry<T> {
             value,
             fd: fd.unwrap_or(NO_FD),
             group,
-            parked: PackedParked::NO,
-            holds: 0,
+            mask: PackedMask::NONE,
+            exclusions: 0,
             interest,
             pending: Readiness::empty(),
         });
@@ -122,10 +125,10 @@ impl<T> Registry<T> {
         Ok(token)
     }
 
-    /// Puts another value into a slot and gives the former one; `None`, and nothing is done, if the token is stale.
+    /// Replaces a value and returns the former one. Returns `None` and changes nothing if the token is stale.
     ///
-    /// The token, the interest, the group, holds and parking stay. Readiness that was noted for the former value is
-    /// forgotten: a level-triggered backend reports it anew.
+    /// The token, the interest, the group, exclusions and the mask stay. Recorded readiness is dropped: a level-triggered backend
+    /// reports it again.
     pub fn replace(&mut self, token: Token, value: T) -> Option<T> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
@@ -135,10 +138,10 @@ impl<T> Registry<T> {
         Some(former)
     }
 
-    /// Changes the interest; the former one, or `None` if the token is stale.
+    /// Changes the interest and returns the former one. Returns `None` if the token is stale.
     ///
-    /// Readiness that was noted and no longer concerns it is forgotten. The backend is to be told the
-    /// [effective](Self::effective_interest) interest, which stays `NONE` while the handler is parked.
+    /// Recorded readiness outside the new interest is dropped. Pass the [effective](Self::effective_interest) interest to the backend; it
+    /// stays `NONE` while the handler is masked.
     pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<Interest> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
@@ -148,91 +151,91 @@ impl<T> Registry<T> {
         Some(former)
     }
 
-    /// Takes a value out. The token is stale from now on; readiness noted for it is gone, and so are holds and parking.
+    /// Removes a value and returns it. The token is then stale; recorded readiness, exclusions and the mask are dropped.
     pub fn remove(&mut self, token: Token) -> Option<T> {
         self.check_slot(token);
         let slot = self.slots.remove(token)?;
         if let Some(fd) = slot.fd() {
             self.index.clear(fd);
         }
-        if let Parked::Listed(position) = slot.parked.get() {
+        if let Mask::Listed(position) = slot.mask.get() {
             self.unlist(slot.group, position);
         }
         Some(slot.value)
     }
 
-    /// The live registration of a descriptor number.
+    /// Returns the live registration of a descriptor number.
     #[must_use]
     pub fn token_of(&self, fd: RawFd) -> Option<Token> {
         self.slots.at(self.index.get(fd)?)
     }
 
-    /// A value.
+    /// Returns a value.
     #[must_use]
     pub fn get(&self, token: Token) -> Option<&T> {
         self.slots.get(token).map(|slot| &slot.value)
     }
 
-    /// A value, to be changed.
+    /// Returns a value, for changes.
     pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         self.slots.get_mut(token).map(|slot| &mut slot.value)
     }
 
-    /// What the handler asked for.
+    /// Returns the interest of the handler.
     #[must_use]
     pub fn interest(&self, token: Token) -> Option<Interest> {
         self.slots.get(token).map(|slot| slot.interest)
     }
 
-    /// What the backend should be waiting for now: nothing while the handler is parked.
+    /// Returns the interest that the backend should have: `NONE` while the handler is masked.
     #[must_use]
     pub fn effective_interest(&self, token: Token) -> Option<Interest> {
         self.effective(token, self.interest(token)?)
     }
 
-    /// What the backend should be waiting for if the interest were this one.
+    /// Returns the interest that the backend should have if the handler's interest were `interest`.
     #[must_use]
     pub fn effective(&self, token: Token, interest: Interest) -> Option<Interest> {
-        self.slots.get(token).map(|slot| match slot.parked.get() {
-            Parked::No => interest,
-            Parked::Held | Parked::Listed(_) => Interest::NONE,
+        self.slots.get(token).map(|slot| match slot.mask.get() {
+            Mask::None => interest,
+            Mask::Excluded | Mask::Listed(_) => Interest::NONE,
         })
     }
 
-    /// The group it belongs to.
+    /// Returns the group of the handler.
     #[must_use]
     pub fn group(&self, token: Token) -> Option<GroupId> {
         self.slots.get(token).map(|slot| slot.group)
     }
 
-    /// How many live registrations there are.
+    /// Returns the number of live registrations.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no live registrations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All live registrations, in the order of their slots. This walks over every slot there ever was at a time.
+    /// Returns all live registrations, in the order of their slots. It walks over every slot that was ever used.
     pub fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
         self.slots.iter().map(|(token, _)| token)
     }
 
-    /// Checks that all parts agree with each other. This looks at every slot.
+    /// Checks that all parts of the registry are consistent. It walks over every slot.
     ///
     /// # Panics
-    /// If they do not: a fault of this crate.
+    /// If they are not, which is a bug of this crate.
     pub fn check(&self) {
         self.slots.check();
         let (mut numbers, mut listed) = (0, 0);
         for (token, slot) in self.slots.iter() {
             self.assert_slot(token, slot);
             numbers += usize::from(slot.fd().is_some());
-            listed += usize::from(matches!(slot.parked.get(), Parked::Listed(_)));
+            listed += usize::from(matches!(slot.mask.get(), Mask::Listed(_)));
         }
         assert_eq!(
             numbers,
@@ -242,15 +245,15 @@ impl<T> Registry<T> {
         let lists: usize = self
             .groups
             .iter()
-            .map(|group| self.groups.parked(group).len())
+            .map(|group| self.groups.listed(group).len())
             .sum();
         assert_eq!(
             listed, lists,
-            "a group lists a handler that is not parked, or one twice"
+            "a group lists a handler that is not masked, or one twice"
         );
     }
 
-    /// What [`check`](Self::check) says about one slot, in debug builds: cheap enough for every operation.
+    /// Checks one slot as [`check`](Self::check) does, in debug builds. It is cheap enough for every operation.
     pub(crate) fn check_slot(&self, token: Token) {
         if cfg!(debug_assertions)
             && let Some(slot) = self.slots.get(token)
@@ -270,18 +273,18 @@ impl<T> Registry<T> {
             "{token:?} has readiness it never asked for"
         );
         assert!(
-            slot.parked == PackedParked::NO || slot.pending.is_empty(),
+            slot.mask == PackedMask::NONE || slot.pending.is_empty(),
             "{token:?} is silenced and yet ready"
         );
-        match slot.parked.get() {
-            Parked::No => {}
-            Parked::Held => assert!(slot.holds != 0, "nobody would arm {token:?} again"),
-            Parked::Listed(position) => {
+        match slot.mask.get() {
+            Mask::None => {}
+            Mask::Excluded => assert!(slot.exclusions != 0, "nobody would arm {token:?} again"),
+            Mask::Listed(position) => {
                 assert!(
                     self.groups.is_paused(slot.group),
                     "nobody would arm {token:?} again"
                 );
-                let listed = self.groups.parked(slot.group).get(position as usize);
+                let listed = self.groups.listed(slot.group).get(position as usize);
                 assert_eq!(listed, Some(&token), "its group has forgotten it");
             }
         }

@@ -1,7 +1,7 @@
 //! The rules of the registry, one by one.
 
 use super::*;
-use crate::Noted;
+use crate::Recorded;
 use crate::steps::tests::count;
 
 const READ: Interest = Interest::READ;
@@ -20,7 +20,7 @@ fn r1_a_value_without_descriptor_is_legal_and_found_by_token() {
         .insert(None, 5, Interest::NONE, GroupId::DEFAULT)
         .unwrap();
     assert_eq!(registry.get(token), Some(&5));
-    assert_eq!(registry.note(token, IN), Noted::Live);
+    assert_eq!(registry.record(token, IN), Recorded::Live);
     assert!(registry.take_ready(token).is_none(), "it never asked for that");
 }
 
@@ -33,7 +33,7 @@ fn r2_one_live_handler_per_number_and_stale_tokens_find_nothing() {
     assert_eq!(registry.remove(first), Some(1));
     let second = add(&mut registry, 7, 3);
     assert_ne!(first, second);
-    assert_eq!(registry.note(first, IN), Noted::Stale);
+    assert_eq!(registry.record(first, IN), Recorded::Stale);
     assert_eq!(registry.get(first), None);
     assert_eq!(registry.remove(first), None);
     assert_eq!(registry.replace(first, 9), None);
@@ -45,10 +45,10 @@ fn r2_one_live_handler_per_number_and_stale_tokens_find_nothing() {
 fn r3_replacing_keeps_the_token_and_forgets_the_old_readiness() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
-    registry.note(token, IN);
+    registry.record(token, IN);
     assert_eq!(registry.replace(token, 2), Some(1));
     assert!(registry.take_ready(token).is_none());
-    registry.note(token, IN);
+    registry.record(token, IN);
     assert_eq!(registry.take_ready(token), Some((&2, IN, READ)));
 }
 
@@ -56,14 +56,14 @@ fn r3_replacing_keeps_the_token_and_forgets_the_old_readiness() {
 fn r4_only_what_was_asked_for_is_kept() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
-    registry.note(token, Readiness::OUT);
+    registry.record(token, Readiness::OUT);
     assert!(registry.take_ready(token).is_none());
-    registry.note(token, Readiness::OUT | Readiness::HUP);
+    registry.record(token, Readiness::OUT | Readiness::HUP);
     assert_eq!(
         registry.take_ready(token).map(|(_, ready, _)| ready),
         Some(Readiness::HUP)
     );
-    registry.note(token, IN);
+    registry.record(token, IN);
     assert_eq!(registry.set_interest(token, Interest::WRITE), Some(READ));
     assert!(registry.take_ready(token).is_none(), "nobody reads any more");
 }
@@ -72,12 +72,12 @@ fn r4_only_what_was_asked_for_is_kept() {
 fn r9_readiness_is_gone_with_the_removal() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
-    registry.note(token, IN);
+    registry.record(token, IN);
     assert_eq!(registry.remove(token), Some(1));
     assert!(registry.take_ready(token).is_none());
 }
 
-/// R8: whoever is dropped is dropped by the user, never inside the registry, where it could not be used.
+/// R8: the caller drops a removed value, never the registry, which could not be used meanwhile.
 #[test]
 fn r8_values_leave_by_return_value() {
     use std::rc::Rc;
@@ -104,7 +104,11 @@ fn case_98_a_slot_that_has_used_up_its_generations() {
     for value in 0..100 {
         let token = add(&mut registry, 3, value);
         assert!(!tokens.contains(&token));
-        assert!(tokens.iter().all(|old| registry.note(*old, IN) == Noted::Stale));
+        assert!(
+            tokens
+                .iter()
+                .all(|old| registry.record(*old, IN) == Recorded::Stale)
+        );
         assert_eq!(registry.take_ready(token), None);
         assert_eq!(registry.remove(token), Some(value));
         tokens.push(token);
@@ -124,34 +128,34 @@ fn occupied_is_an_error_that_names_who_is_in_the_way() {
     assert!(refused.to_string().contains(&format!("{token:?}")));
 }
 
-/// Every operation on one handler, with this many others; each with an event waiting.
+/// Every operation on one handler, beside this many others, each with recorded readiness.
 fn cost_among(others: i32) -> u64 {
     let mut registry = Registry::new();
     let group = registry.new_group();
     for fd in 0..others {
         let token = add(&mut registry, fd, 0);
-        registry.note(token, IN);
+        registry.record(token, IN);
     }
-    let parked = registry.insert(Some(others), 0, READ, group).unwrap();
+    let masked = registry.insert(Some(others), 0, READ, group).unwrap();
     let count_one = |registry: &mut Registry<u32>| {
         count(|| {
             let fd = others / 2;
             let old = registry.token_of(fd).unwrap();
             registry.remove(old);
-            registry.note(old, IN);
+            registry.record(old, IN);
             let token = registry.insert(Some(fd), 1, READ, GroupId::DEFAULT).unwrap();
             registry.insert(Some(fd), 1, READ, GroupId::DEFAULT).unwrap_err();
             registry.replace(token, 2);
             registry.set_interest(token, Interest::BOTH);
-            registry.note(token, IN);
+            registry.record(token, IN);
             registry.take_ready(token);
-            registry.hold(token);
-            registry.note(token, IN);
-            registry.release(token);
+            registry.exclude(token);
+            registry.record(token, IN);
+            registry.readmit(token);
             registry.pause(group);
-            registry.note(parked, IN);
+            registry.record(masked, IN);
             registry.resume(group, &mut |_, _| {});
-            registry.forget_ready(token);
+            registry.give_back([token]);
             (registry.len(), registry.effective_interest(token))
         })
     };

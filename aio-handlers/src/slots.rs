@@ -1,7 +1,7 @@
-//! A slab whose slots have generations.
+//! A slab with a generation for each slot.
 //!
-//! A slot is used again, its generation is not: a token names one registration for ever. It does not know what is kept
-//! in a slot.
+//! Slots are reused, generations are not, so a token identifies one registration for ever. The slab does not know the content of its
+//! slots.
 
 use aio_backend::Token;
 
@@ -23,11 +23,11 @@ pub(crate) struct Slots<S> {
 }
 
 impl<S> Slots<S> {
-    /// What a slot costs, besides the value that is in it.
+    /// The size of a slot without its value.
     #[cfg(test)]
     pub(crate) const CELL_BYTES: usize = std::mem::size_of::<Cell<S>>();
 
-    /// An empty slab whose slots begin with `generation`.
+    /// Makes an empty slab whose slots begin with `generation`.
     pub(crate) fn starting_at(generation: u32) -> Self {
         Self {
             cells: Vec::new(),
@@ -57,8 +57,8 @@ impl<S> Slots<S> {
         Token::new(index, generation)
     }
 
-    /// Takes a slot out. Its generation ends; a slot that has used up all of them is retired: a new token of it could be
-    /// mistaken for an old one.
+    /// Removes the content of a slot, and ends its generation. A slot without further generations is never used again, because its
+    /// tokens would repeat.
     pub(crate) fn remove(&mut self, token: Token) -> Option<S> {
         step();
         let cell = self.cells.get_mut(token.index() as usize)?;
@@ -94,7 +94,7 @@ impl<S> Slots<S> {
         cell.slot.as_mut()
     }
 
-    /// The token of the live slot at `index`.
+    /// Returns the token of the live slot at `index`.
     pub(crate) fn at(&self, index: u32) -> Option<Token> {
         step();
         let cell = self.cells.get(index as usize)?;
@@ -105,7 +105,7 @@ impl<S> Slots<S> {
         self.live
     }
 
-    /// All live slots: a walk over every slot there is.
+    /// Returns all live slots. It walks over every slot.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Token, &S)> {
         self.cells.iter().zip(0u32..).filter_map(|(cell, index)| {
             step();
@@ -114,7 +114,7 @@ impl<S> Slots<S> {
         })
     }
 
-    /// Checks that every slot is either live, or vacant and listed as such once, or retired.
+    /// Checks that every slot is live, or vacant and listed once, or retired.
     pub(crate) fn check(&self) {
         let mut listed = vec![false; self.cells.len()];
         for index in &self.vacant {

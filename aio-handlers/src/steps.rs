@@ -1,6 +1,6 @@
-//! Counts, in tests only, how many entries of a table are looked at: cost that can be asserted without a clock.
+//! Counts the visited entries of a table, in tests only, so that tests assert costs without a clock.
 
-/// One entry of a table is looked at.
+/// Counts one visited entry.
 #[inline]
 pub(crate) fn step() {
     #[cfg(test)]

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{Errno, Result};
 
+#[cfg(all(test, loom))]
+use crate::hooks;
 use crate::monitor::Monitor;
 use crate::sync::{is_torn_down, lazy_static};
 
@@ -58,17 +60,25 @@ impl Eventfd {
     }
 
     pub(crate) fn write(&self, count: u64) -> Result<()> {
-        self.kernel.0.change(|counts| {
+        #[cfg(all(test, loom))]
+        hooks::before_write();
+        let written = self.kernel.0.change(|counts| {
             let shown = counts.entry(self.number.as_raw_fd()).or_default();
             let sum = shown.checked_add(count).filter(|sum| *sum < u64::MAX);
             *shown = sum.ok_or(Errno::AGAIN)?;
             Ok(())
-        })
+        });
+        #[cfg(all(test, loom))]
+        hooks::after_write();
+        written
     }
 
     pub(crate) fn read(&self) -> Result<u64> {
         let number = self.number.as_raw_fd();
-        match self.kernel.0.with(|counts| counts.insert(number, 0)) {
+        let count = self.kernel.0.with(|counts| counts.insert(number, 0));
+        #[cfg(all(test, loom))]
+        hooks::after_drain();
+        match count {
             None | Some(0) => Err(Errno::AGAIN),
             Some(count) => Ok(count),
         }

@@ -39,10 +39,14 @@
 mod board;
 #[cfg(all(test, loom))]
 mod board_models;
+#[cfg(all(test, loom))]
+mod burst_models;
 mod doorbell;
 #[cfg(not(any(loom, shuttle)))]
 mod eventfd;
 mod home;
+#[cfg(all(test, loom))]
+mod hooks;
 mod inbox;
 #[cfg(all(test, loom))]
 mod inbox_models;

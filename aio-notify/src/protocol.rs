@@ -1,24 +1,48 @@
-//! [`Notifier`]: wakes a sleeping loop, and elides the wake-up of one that is awake.
+//! [`Notifier`]: wakes a sleeping loop, and elides the wake-up of one that is awake or was woken already.
 //!
 //! # State
 //! | field | legend |
 //! |---|---|
-//! | `notified` | somebody has something for the loop that it has not accepted |
+//! | `notified` | a notification that the loop has not accepted |
 //! | `notify_me`, bit 0 | a foreign loop waits on behalf of this one |
 //! | `notify_me`, the rest | how many waits, nested ones counted, are about to block or blocked |
-//! | doorbell | readable from a ring until it is drained |
+//! | eventfd | readable from a write until it is drained |
+//! | `writes` | how many writes have been announced, each before it begins |
+//! | `drained` | how many writes the loop has drained, as of its latest drain |
+//! | `finished` | 1 + what `drained` was when the latest write began that has finished; 0 before the first |
 //!
-//! | notified | notify_me | the loop is | a notify |
+//! | notified | notify_me | the loop is | a notification |
 //! |---|---|---|---|
-//! | no | 0 | running: it will look at `notified` before it blocks | sets `notified`, no ring |
+//! | no | 0 | running: it reads `notified` before it blocks | sets `notified`, writes nothing |
 //! | yes | 0 | running, will not block | changes nothing |
-//! | no | > 0 | about to block, or blocked | sets `notified`, rings |
-//! | yes | > 0 | woken, or about to find out that it must not block | rings once more: eliding this one loses wake-ups |
+//! | no | > 0 | about to block, or blocked | sets `notified`, goes on to the next table |
+//! | yes | > 0 | woken, or about to find out that it must not block, or blocked | goes on to the next table: `notified` alone is no reason to write nothing |
+//!
+//! | finished | writes | the eventfd is | a notification of a loop that waits |
+//! |---|---|---|---|
+//! | <= drained | = drained | empty | writes |
+//! | <= drained | > drained | written soon: a thread has announced a write and not finished it | writes as well: that thread may have stopped |
+//! | > drained | > drained | readable until the loop drains it | writes nothing |
+//!
+//! So a burst costs one write, plus one for each thread that posts while the first one is writing (rule N6).
 //!
 //! # Why there are full fences
 //! Two parties each write one flag and then read the other's: `notify` writes `notified` and reads `notify_me`;
 //! `prepare_to_wait` writes `notify_me` and reads `notified`. With anything less than a full fence between write and read
-//! on *both* sides, both may read the old value: the loop sleeps and nobody rings. `accept` needs none: see there.
+//! on *both* sides, both may read the old value: the loop sleeps and no write wakes it.
+//!
+//! # Why a finished write is enough
+//! A notification that writes nothing has read `finished > drained` after its fence. If the loop's fence comes first, that is
+//! the current `drained`: the finished write has not been drained, the eventfd is readable, and the wait ends. If the loop's
+//! fence comes second, `drained` may be newer than what was read, but the loop reads `notified` after its fence and does not
+//! block. The loop's fence is the one of `prepare_to_wait`, of `set_foreign`, or, if a wait stays announced while the loop
+//! accepts, the one of `accept`.
+//!
+//! An announced write is not enough: the eventfd stays empty for as long as the writing thread is stopped.
+//!
+//! The loop stores `drained` *after* the drain. If it did so before, a write between store and drain would be drained and still
+//! be taken for undrained. A write is stored in `finished` under the `drained` that its thread read *before* it: a thread that is
+//! stopped between write and store can then only store a value that is out of date.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -28,24 +52,24 @@ use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Fault, Ordering, fence, plan
 const FOREIGN: u32 = 1;
 const ONE_WAIT: u32 = 2;
 
-/// Wakes one loop; shared by it and by everybody who has something for it.
+/// Wakes one loop; shared by the loop and by all threads that have something for it.
 ///
 /// Any thread may call [`notify`](Self::notify). Everything else is the loop's: its home thread calls it.
 #[derive(Debug)]
 pub struct Notifier {
     notified: AtomicBool,
     notify_me: AtomicU32,
-    /// Rings so far, counted before each.
     writes: AtomicU64,
     /// A figure that nothing follows from: no checker need try its orders.
     elided: std::sync::atomic::AtomicU64,
-    /// Rings that have been drained; only the home thread uses it.
+    /// Only the home thread stores it.
     drained: AtomicU64,
+    finished: AtomicU64,
     doorbell: Doorbell,
 }
 
 impl Notifier {
-    /// A notifier with nothing to tell.
+    /// A notifier without a notification.
     ///
     /// # Errors
     /// What the system says to one more eventfd: `EMFILE` means that `ulimit -n` is too low.
@@ -56,12 +80,13 @@ impl Notifier {
             writes: AtomicU64::new(0),
             elided: std::sync::atomic::AtomicU64::new(0),
             drained: AtomicU64::new(0),
+            finished: AtomicU64::new(0),
             doorbell: Doorbell::new()?,
         })
     }
 
-    /// Tells the loop that there is something for it. Call it after publishing what there is, from any thread; async-signal
-    /// safe. A loop that is awake costs no system call.
+    /// Notifies the loop that there is something for it. Call it after publishing what there is, from any thread; async-signal
+    /// safe. It makes a system call only if the loop sleeps, or is about to, and no finished write wakes it already.
     ///
     /// `notified: any -> yes; notify_me: read`
     ///
@@ -76,21 +101,61 @@ impl Notifier {
             fence(Ordering::SeqCst);
         }
         if early.unwrap_or_else(|| self.notify_me.load(Ordering::Relaxed)) == 0 {
-            // No read-modify-write: of two threads that count at the same moment, one may be missed.
-            let elided = self.elided.load(Ordering::Relaxed);
-            self.elided.store(elided.wrapping_add(1), Ordering::Relaxed);
-            return;
+            self.count_elided();
+        } else {
+            self.write();
         }
-        if planted(Fault::CountedAfterRing) {
-            self.doorbell.ring();
-            self.writes.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        self.doorbell.ring();
     }
 
-    /// Whether there is something that has not been accepted: a plain load, for a loop that is polling (rule N3).
+    /// Writes the eventfd, unless a write has finished and is not drained.
+    ///
+    /// `drained: read; finished: read, then any -> 1 + drained as it was read, if that is more; writes: n -> n + 1`
+    ///
+    /// Ordering: reading `drained` acquires the drain that it counts, so that the write comes after it. Storing `finished`
+    /// releases the write to whoever reads `finished` and writes nothing.
+    #[cold]
+    fn write(&self) {
+        let mut drained = self
+            .drained
+            .load(weakened(Fault::DrainedUnacquired, Ordering::Acquire));
+        if self.finished.load(Ordering::Acquire) > drained {
+            return self.count_elided();
+        }
+        if planted(Fault::SkipWhenAnnounced) && self.writes.load(Ordering::Relaxed) > drained {
+            return;
+        }
+        if planted(Fault::FinishedBeforeWrite) {
+            self.finish(drained);
+        }
+        if !planted(Fault::CountedAfterRing) {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+        }
+        self.doorbell.ring();
+        if planted(Fault::CountedAfterRing) {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+        }
+        if planted(Fault::DrainedReadLate) {
+            drained = self.drained.load(Ordering::Acquire);
+        }
+        self.finish(drained);
+    }
+
+    fn finish(&self, drained: u64) {
+        let order = weakened(Fault::FinishedRelaxed, Ordering::Release);
+        if planted(Fault::FinishedGoesBack) {
+            self.finished.store(drained + 1, order);
+        } else {
+            self.finished.fetch_max(drained + 1, order);
+        }
+    }
+
+    /// No read-modify-write: of two threads that count at the same moment, one may be missed.
+    fn count_elided(&self) {
+        let elided = self.elided.load(Ordering::Relaxed);
+        self.elided.store(elided.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether there is a notification that has not been accepted: a plain load, for a loop that is polling (rule N3).
     #[inline]
     #[must_use]
     pub fn is_notified(&self) -> bool {
@@ -98,7 +163,7 @@ impl Notifier {
     }
 
     /// Announces a wait. True: the loop may block, and calls [`finish_wait`](Self::finish_wait) afterwards. False: there
-    /// is something already; it must not block, and the announcement is taken back.
+    /// is a notification already; the loop must not block, and the announcement is taken back.
     ///
     /// `notify_me: n -> n + 1 wait, or back; notified: read`
     ///
@@ -119,24 +184,24 @@ impl Notifier {
 
     /// The wait that was announced is over: takes the announcement back and accepts.
     ///
-    /// `notify_me: n -> n - 1 wait; notified: any -> no; doorbell: drained`
+    /// `notify_me: n -> n - 1 wait; notified: any -> no; eventfd: drained`
     ///
-    /// Ordering: release, so that who reads the lower count also sees that this wait is over; then as `accept`.
+    /// Ordering: release, so that a thread that reads the lower count also sees that this wait is over; then as `accept`.
     pub fn finish_wait(&self) {
         self.notify_me.fetch_sub(ONE_WAIT, Ordering::Release);
         self.accept();
     }
 
-    /// Takes note of what was notified; true if there was something. What comes after this notifies again, so: accept
-    /// first, then look for work.
+    /// Accepts what was notified; true if there was a notification. A later notification is a new one, so: accept first, then
+    /// look for work.
     ///
-    /// `notified: any -> no; doorbell: drained`
+    /// `notified: any -> no; eventfd: drained; drained: n -> n + the writes that were drained`
     ///
     /// Ordering: one read-modify-write. Either it comes after a `notify` and acquires what that released, or it comes
     /// before, and then `notified` stays set. Reading and clearing in two steps would need a full fence, and could clear a
-    /// notification that it has not read.
+    /// notification that it has not read. The drain comes first: see `drain`.
     pub fn accept(&self) -> bool {
-        self.silence();
+        self.drain();
         if planted(Fault::AcceptInTwoSteps) {
             let was = self.notified.load(Ordering::Acquire);
             self.notified.store(false, Ordering::Release);
@@ -146,16 +211,32 @@ impl Notifier {
             .swap(false, weakened(Fault::AcceptRelaxed, Ordering::Acquire))
     }
 
-    /// Drains the doorbell if it has been rung. A ring that is counted and has not arrived yet is left for the next time.
-    fn silence(&self) {
+    /// Drains the eventfd if it has been written. A write that is announced and has not arrived is left for the next time.
+    ///
+    /// Ordering: release, so that a write under the new `drained` comes after the drain. If a wait stays announced, no
+    /// `prepare_to_wait` need come before the loop blocks: the fence stands in for its fence, and what `accept` and the loop
+    /// read after it stands in for reading `notified` again.
+    #[inline]
+    fn drain(&self) {
         let drained = self.drained.load(Ordering::Relaxed);
-        if self.writes.load(Ordering::Relaxed) != drained {
-            self.drained
-                .store(drained.wrapping_add(self.doorbell.drain()), Ordering::Relaxed);
+        let writes = self.writes.load(Ordering::Relaxed);
+        if writes == drained {
+            return;
+        }
+        let order = weakened(Fault::DrainedRelaxed, Ordering::Release);
+        if planted(Fault::DrainedStoredEarly) {
+            self.drained.store(writes, order);
+            self.doorbell.drain();
+        } else {
+            let count = self.doorbell.drain();
+            self.drained.store(drained.wrapping_add(count), order);
+        }
+        if self.notify_me.load(Ordering::Relaxed) != 0 && !planted(Fault::AcceptWithoutFence) {
+            fence(Ordering::SeqCst);
         }
     }
 
-    /// Says that a foreign loop waits on behalf of this one, or does no longer (rule N5). After setting it, look at
+    /// Announces that a foreign loop waits on behalf of this one, or does no longer (rule N5). After setting it, read
     /// [`is_notified`](Self::is_notified) before letting the foreign loop block.
     ///
     /// `notify_me: bit 0`
@@ -172,26 +253,27 @@ impl Notifier {
         }
     }
 
-    /// How many notifications had to ring: one system call each.
+    /// How many notifications wrote the eventfd: one system call each.
     #[must_use]
     pub fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
     }
 
-    /// How many notifications found the loop awake and rang nothing. Approximately, where several threads notify.
+    /// How many notifications wrote nothing, because the loop was awake or a finished write was waking it. Approximately, where
+    /// several threads notify.
     #[must_use]
     pub fn elided(&self) -> u64 {
         self.elided.load(Ordering::Relaxed)
     }
 
-    /// Sleeps until it rings, as the loop's backend would.
+    /// Sleeps until the eventfd is written, as the loop's backend would.
     #[cfg(all(test, loom))]
     pub(crate) fn block(&self) {
         self.doorbell.wait();
     }
 }
 
-/// The descriptor to wait for while a wait is announced: readable once somebody has rung.
+/// The descriptor to wait for while a wait is announced: readable once it has been written.
 impl AsFd for Notifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.doorbell.as_fd()
@@ -246,14 +328,32 @@ mod tests {
     }
 
     #[test]
-    fn n4_a_second_notify_of_a_sleeping_loop_rings_again() {
+    fn n6_a_burst_to_a_loop_that_waits_is_one_write_for_each_wait() {
         let notifier = Notifier::new().unwrap();
-        assert!(notifier.prepare_to_wait());
-        notifier.notify();
-        notifier.notify();
-        assert_eq!(notifier.writes(), 2);
-        notifier.finish_wait();
-        assert!(!rings(&notifier), "one drain silences all rings");
+        for wait in 1..=3 {
+            assert!(notifier.prepare_to_wait());
+            assert!(!rings(&notifier));
+            for _ in 0..100 {
+                notifier.notify();
+                assert!(rings(&notifier));
+            }
+            assert_eq!((notifier.writes(), notifier.elided()), (wait, 99 * wait));
+            notifier.finish_wait();
+            assert!(!rings(&notifier) && !notifier.is_notified());
+        }
+    }
+
+    /// Whether a wait is announced, accepting lets the next notification write again.
+    #[test]
+    fn n4_n6_what_comes_after_accepting_writes_again() {
+        let notifier = Notifier::new().unwrap();
+        notifier.set_foreign(true);
+        for accepted in 1..=3 {
+            notifier.notify();
+            notifier.notify();
+            assert_eq!(notifier.writes(), accepted);
+            assert!(notifier.accept() && !rings(&notifier));
+        }
     }
 
     #[test]

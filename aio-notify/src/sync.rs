@@ -96,6 +96,24 @@ pub(crate) enum Fault {
     NotifySwapped,
     /// `notify` does nothing when the flag is already set.
     SkipWhenNotified,
+    /// `notify` writes nothing when another thread has announced a write.
+    SkipWhenAnnounced,
+    /// A write counts as finished before it begins.
+    FinishedBeforeWrite,
+    /// A write counts as finished for what is drained after it, instead of before it.
+    DrainedReadLate,
+    /// A write that finishes late takes back that a newer one has finished.
+    FinishedGoesBack,
+    /// That a write has finished is stored without releasing the write.
+    FinishedRelaxed,
+    /// `notify` reads what is drained without acquiring the drain.
+    DrainedUnacquired,
+    /// What is drained is stored without releasing the drain.
+    DrainedRelaxed,
+    /// What is drained is stored before the drain.
+    DrainedStoredEarly,
+    /// `accept` has no fence after the drain though a wait stays announced.
+    AcceptWithoutFence,
     /// `accept` reads the flag and clears it in two steps.
     AcceptInTwoSteps,
     /// The loop looks for work and accepts afterwards. (The models' loop asks for it.)

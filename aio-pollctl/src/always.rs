@@ -1,17 +1,17 @@
-//! [`Always`]: polling for as long as is allowed, whatever happens.
+//! [`Always`]: polls for the whole maximum.
 
 use core::time::Duration;
 
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
-/// Polls for the whole maximum before each wait: on a core of its own, with no maximum, it never sleeps.
+/// Polls for the whole maximum before each wait. Without a maximum the loop never sleeps, which needs a core of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Always {
     params: PollParams,
 }
 
 impl Always {
-    /// Polls for `max`.
+    /// Makes the policy with [`PollParams::max`] as its polling time.
     #[must_use]
     pub const fn new(params: PollParams) -> Self {
         Self { params }

@@ -1,18 +1,18 @@
-//! [`Ceiling`]: at most a share of the time is spent polling (`poll-cpu-max`).
+//! [`Ceiling`]: limits the share of time spent polling (`poll-cpu-max`).
 //!
-//! A token bucket: time fills it with its share, polling empties it, and no budget is larger than what is in it.
+//! It is a token bucket: time adds its share, polling removes what it takes, and no budget exceeds the content.
 
 use core::time::Duration;
 
 use crate::params::saturating_ns;
 use crate::{Iteration, PollParams};
 
-/// What the bucket holds at most: so much polling may come at once after some rest.
+/// The capacity of the bucket: the most polling at once after a pause.
 const DEPTH_NS: u64 = 1_000_000;
-/// Shares and tokens are fixed-point numbers with so many bits behind the point.
+/// The number of fractional bits of shares and tokens.
 const POINT: u32 = 16;
 
-/// In any time T, polling takes at most the share of T, and a millisecond, and one round of polling.
+/// In any time T, polling takes at most its share of T plus one millisecond plus one round of polling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ceiling {
     percent: u32,
@@ -35,7 +35,7 @@ impl Ceiling {
         self.percent
     }
 
-    /// What may be spent now.
+    /// The polling time that is allowed now.
     pub(crate) const fn allowance(&self) -> Duration {
         Duration::from_nanos(self.tokens >> POINT)
     }

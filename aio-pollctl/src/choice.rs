@@ -1,4 +1,4 @@
-//! [`Policy`]: any policy of this crate, by name, without allocation.
+//! [`Policy`]: any policy of this crate, chosen by name, without allocation.
 
 use core::time::Duration;
 
@@ -34,10 +34,10 @@ macro_rules! kinds {
         }
 
         impl Policy {
-            /// The names, as options spell them.
+            /// The names of all policies, as options spell them.
             pub const NAMES: &'static [&'static str] = &[$($name),*];
 
-            /// The policy of that name.
+            /// Makes the policy of that name. Returns `None` if there is none.
             #[must_use]
             pub fn by_name(name: &str, params: PollParams) -> Option<Self> {
                 let kind = match name {
@@ -50,7 +50,7 @@ macro_rules! kinds {
                 Some(Self { kind, ceiling: Ceiling::new(&params) })
             }
 
-            /// The policy itself.
+            /// The chosen policy.
             #[inline]
             fn get(&self) -> &dyn PollPolicy {
                 match &self.kind {
@@ -80,6 +80,16 @@ kinds! {
     Ewma, "ewma", Ewma::new;
     Learned, "learned", Learned::new;
     Learned2, "learned-2", Learned2::new;
+}
+
+impl Default for Policy {
+    /// Makes `learned` with polling off, until [`reset`](PollPolicy::reset) sets other parameters.
+    fn default() -> Self {
+        Self {
+            kind: Kind::Learned(Learned::new(PollParams::OFF)),
+            ceiling: None,
+        }
+    }
 }
 
 impl PollPolicy for Policy {
@@ -155,6 +165,19 @@ mod tests {
         for strange in ["", "Learned", "rcl", "qemu"] {
             assert!(Policy::by_name(strange, PollParams::OFF).is_none());
         }
+    }
+
+    #[test]
+    fn the_default_is_learned_and_off_until_a_reset() {
+        let mut policy = Policy::default();
+        assert_eq!((policy.name(), policy.budget()), ("learned", Duration::ZERO));
+        let params = PollParams::unlimited().with_cpu_max(50);
+        policy.reset(params);
+        let named = Policy::by_name("learned", params).unwrap();
+        assert_eq!(
+            (policy.budget(), policy.effective()),
+            (named.budget(), named.effective())
+        );
     }
 
     #[test]

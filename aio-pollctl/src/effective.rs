@@ -1,4 +1,4 @@
-//! [`Effective`]: what the parameters came to, so that no 0 hides a default.
+//! [`Effective`]: the values a policy works with, after it has replaced zeros by defaults.
 
 use core::fmt;
 use core::time::Duration;
@@ -6,21 +6,21 @@ use core::time::Duration;
 use crate::PollParams;
 use crate::params::saturating_ns;
 
-/// The values a policy works with. `None`: this policy does not use it. Displayed as options spell it.
+/// The values a policy works with. `None` means that the policy does not use the value. `Display` prints them as options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Effective {
-    /// The policy.
+    /// The name of the policy.
     pub policy: &'static str,
-    /// `poll-max-ns`: it never polls longer than this before one wait. `u64::MAX`: until something happens.
+    /// `poll-max-ns`: the longest polling time before one wait. `u64::MAX` means no limit.
     pub max_ns: Option<u64>,
     /// `poll-grow`.
     pub grow: Option<u64>,
-    /// `poll-shrink`. `u64::MAX`: at once to zero.
+    /// `poll-shrink`. `u64::MAX` means that the polling time drops to zero at once.
     pub shrink: Option<u64>,
     /// `poll-weight`.
     pub weight: Option<u32>,
-    /// The latency of a wake-up it reckons with.
+    /// The wake-up latency that the policy assumes.
     pub wake_latency_ns: Option<u64>,
     /// The polling time that costs as much as a sleep.
     pub break_even_ns: Option<u64>,
@@ -31,7 +31,7 @@ pub struct Effective {
 }
 
 impl Effective {
-    /// A policy that uses nothing.
+    /// The values of a policy that uses none of them.
     #[must_use]
     pub const fn new(policy: &'static str) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Effective {
         }
     }
 
-    /// With a maximum, as every policy that polls has one.
+    /// Sets the longest polling time.
     #[must_use]
     pub const fn with_max_ns(self, max_ns: u64) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Effective {
         }
     }
 
-    /// A policy that weighs polling against what a sleep costs, and polls for at most `longest`.
+    /// The values of a policy that weighs polling against the cost of a sleep, and polls for at most `longest`.
     pub(crate) fn with_cost(policy: &'static str, params: &PollParams, longest: Duration) -> Self {
         Self {
             wake_latency_ns: Some(saturating_ns(params.wake_or_assumed().latency)),

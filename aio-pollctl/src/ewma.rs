@@ -7,7 +7,7 @@ use crate::{Effective, Iteration, PollParams, PollPolicy};
 
 /// A wait counts for one part in two to this power.
 const WEIGHT: u32 = 3;
-/// Longer waits than so many times the break-even time count as that: one of them must not be remembered for ever.
+/// A longer wait counts as this many break-even times. A single long wait must not dominate the mean.
 const CLIP: u64 = 8;
 
 /// Polls for twice the break-even time while the mean wait is below it, else not at all.
@@ -21,7 +21,7 @@ pub struct Ewma {
 }
 
 impl Ewma {
-    /// A controller that polls until it knows better.
+    /// Makes the policy. It polls until the mean says otherwise.
     #[must_use]
     pub fn new(params: PollParams) -> Self {
         let break_even_ns = params.break_even_ns();

@@ -1,43 +1,42 @@
-//! [`Explorer`]: now and then a few waits are polled for longer than has paid lately, to see what the peer makes of it.
+//! [`Explorer`]: occasionally polls a few waits for longer than has paid recently, to find out whether the peer becomes faster.
 //!
-//! A learned policy takes waits as given. But who waits for us may sleep *because* we do: a client that gets its answer late
-//! has gone to sleep meanwhile, its next request comes after it was woken, and that is too late for us to have polled for.
-//! Each side is right as long as the other one stays as it is, and both are several times slower than if neither slept.
-//! What such waits look like is known: some break-even times. They are as long as the peer takes to wake up and to do what
-//! it does, and a peer that tells us only when it has done all of it seems to be later than it is.
+//! A learned policy takes waits as given. A peer may sleep *because* the loop sleeps: a client falls asleep before it receives a
+//! late answer, and its next request comes only after it has woken up, too late for the loop's polling. Each side adapts to the
+//! other, and both are several times slower than if neither slept. Such waits take a few break-even times: the peer wakes up and
+//! does its work. A peer that notifies only at the end of its work appears even later.
 //!
-//! So each sleep of that kind earns a small credit, one part in [`EARNED`] of what it cost. When that is enough for the worst that can come
-//! of it, up to [`RUN`] waits are polled for as long as it takes to catch the last one. What they cost beyond the choice that
-//! had paid is taken from the credit. If the peer becomes quicker, the policy learns that as it learns everything; if not, less than
-//! one percent is lost. It decides nothing by itself: the guard of the policy is above it.
+//! Each sleep of this length earns a small credit, one part in [`EARNED`] of its cost. When the credit covers the worst case, the
+//! explorer polls up to [`RUN`] waits for as long as the last of them took. It pays the additional cost from the credit. If the
+//! peer becomes faster, the policy learns that as it learns everything; otherwise less than one percent is lost. The limit of the
+//! deficit in the policy has precedence over the explorer.
 
 use crate::ladder::{RUNGS, UNIT};
 
-/// A sleep earns one part in this of a break-even time.
+/// A sleep earns a break-even time divided by this.
 const EARNED: i32 = 256;
-/// Waits of so many units, or more, are no answer of a peer that is woken. (Below where waits are clipped.)
+/// Waits of this many units or more are not answers of a peer that wakes up. (Below the limit at which waits are clipped.)
 const FAR: i16 = 7 * UNIT as i16;
-/// Credit is kept in parts of a unit.
+/// The number of credit steps in a unit.
 const SCALE: i32 = EARNED / 4;
-/// So many waits in a row are polled for longer: a peer needs some quick answers to stay awake.
+/// The number of waits in a row that are polled for longer: a peer needs some fast answers to stay awake.
 const RUN: u8 = 8;
-/// More credit than for one run is not kept.
+/// The largest credit, enough for one run.
 const MOST: i32 = 8 * UNIT as i32 * SCALE;
 
-/// Whether to try something else than what has paid.
+/// Decides whether to try another time than the one that has paid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Explorer {
     /// In units times [`SCALE`].
     credit: i32,
     /// Waits left of the run.
     left: u8,
-    /// The rung that is tried.
+    /// The time that is tried, as its index.
     rung: u8,
-    /// The rung that would have been used.
+    /// The time that would have been used, as its index.
     instead_of: u8,
 }
 
-/// What a wait of so many units costs with a rung.
+/// The cost of a wait with a polling time of `units`.
 fn cost(wait: i16, units: i16) -> i32 {
     if wait > units {
         i32::from(units) + UNIT as i32
@@ -47,7 +46,7 @@ fn cost(wait: i16, units: i16) -> i32 {
 }
 
 impl Explorer {
-    /// The rung for the next wait, where `best` has paid lately, after one of `wait` units that ended with a sleep or not.
+    /// The index of the time for the next wait. `best` has paid recently; the last wait took `wait` units, and perhaps a sleep.
     pub(crate) fn next(&mut self, best: u8, wait: i16, slept: bool, rungs: &[i16; RUNGS]) -> u8 {
         let units = |rung: u8| rungs[usize::from(rung) & (RUNGS - 1)];
         if self.left > 0 {
@@ -66,21 +65,21 @@ impl Explorer {
         self.rung
     }
 
-    /// Gives a run up.
+    /// Ends the run.
     pub(crate) fn stop(&mut self) {
         self.left = 0;
     }
 
-    /// Begins a run with the first rung that would have caught `wait`, or the last one, if there is credit for it.
+    /// Starts a run with the shortest time that would have covered `wait`, or the longest time, if the credit allows it.
     fn begin(&mut self, wait: i16, rungs: &[i16; RUNGS]) {
         let rung = rungs.partition_point(|units| *units < wait).min(RUNGS - 1);
-        // Once for the worst that can come of the next wait, and once for a few waits that were not worth it.
+        // Once for the worst case of the next wait, and once for a few waits without a gain.
         if self.affords(rungs[rung].saturating_mul(2)) {
             (self.rung, self.left) = (rung as u8, RUN);
         }
     }
 
-    /// The worst case is a wait that comes after all: it costs the rung in vain.
+    /// The worst case is a wait that outlasts the time: the time is lost.
     fn affords(&self, units: i16) -> bool {
         self.credit >= i32::from(units) * SCALE
     }

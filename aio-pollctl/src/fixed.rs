@@ -1,18 +1,18 @@
-//! [`Fixed`]: the same time before every wait.
+//! [`Fixed`]: polls for the same time before every wait.
 
 use core::time::Duration;
 
 use crate::params::saturating_ns;
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
-/// Polls for the time a person has chosen.
+/// Polls for a configured time before every wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixed {
     time: Duration,
 }
 
 impl Fixed {
-    /// Polls for [`PollParams::fixed`], at most `max`.
+    /// Makes the policy with [`PollParams::fixed`] as its polling time, at most [`PollParams::max`].
     #[must_use]
     pub fn new(params: PollParams) -> Self {
         let time = if params.fixed.is_zero() {

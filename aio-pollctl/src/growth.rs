@@ -1,12 +1,12 @@
-//! Grow and shrink: what `qemu-2020`, `qemu-10`, `qemu-weighted` and `kvm` have in common.
+//! Growing and shrinking, shared by `qemu-2020`, `qemu-10`, `qemu-weighted` and `kvm`.
 
 use crate::params::or_default;
 use crate::{Effective, PollParams};
 
-/// What the original's polling time grows to from zero, in nanoseconds.
+/// The first polling time of the original after zero, in nanoseconds.
 pub(crate) const FIRST_NS: u64 = 4000;
 
-/// A divisor known at set-up: dividing by it later is a multiplication.
+/// A divisor that is fixed at set-up, so that later divisions are multiplications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Divisor {
     by: u64,
@@ -15,7 +15,7 @@ pub(crate) struct Divisor {
 }
 
 impl Divisor {
-    /// 0 divides everything to zero.
+    /// A divisor; 0 divides everything to zero.
     pub(crate) const fn new(by: u64) -> Self {
         let inverse = match u64::MAX.checked_div(by) {
             Some(inverse) => inverse,
@@ -36,13 +36,13 @@ impl Divisor {
         quotient
     }
 
-    /// As it is shown: `u64::MAX` for "to zero at once".
+    /// The value for [`Effective`]: `u64::MAX` for a divisor of 0.
     pub(crate) const fn shown(&self) -> u64 {
         if self.by == 0 { u64::MAX } else { self.by }
     }
 }
 
-/// The original's rule for one polling time (semantics.md rule A6). Where its arithmetic overflows, this saturates.
+/// The original's rule for one polling time (rule A6). The arithmetic saturates where the original's overflows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Growth {
     pub(crate) max_ns: u64,
@@ -67,10 +67,10 @@ impl Growth {
         }
     }
 
-    /// The polling time after a wait of `block_ns`, polling included.
+    /// The polling time after a wait of `block_ns`, which includes polling.
     pub(crate) fn next(&self, ns: u64, block_ns: u64) -> u64 {
         if block_ns <= ns {
-            return ns; // polling would have caught it, or did
+            return ns; // polling covered the wait, or would have
         }
         if block_ns > self.max_ns {
             return self.shrink.divide(ns);

@@ -1,6 +1,6 @@
-//! [`Kvm`]: the rule by which KVM polls before it lets a virtual processor sleep.
+//! [`Kvm`]: the rule by which KVM polls before a virtual processor sleeps.
 //!
-//! Like the controller of 2020, but it never lingers below its first step: growing starts there and shrinking ends there.
+//! It is `qemu-2020` with a least polling time: growing starts there, and shrinking below it stops polling.
 
 use core::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct Kvm {
 }
 
 impl Kvm {
-    /// A controller that does not poll yet. KVM's own settings are a maximum of 200 us, grow 2, shrink 2.
+    /// Makes the policy, which does not poll at first. KVM's own settings are a maximum of 200 us, grow 2, shrink 2.
     #[must_use]
     pub fn new(params: PollParams) -> Self {
         Self {

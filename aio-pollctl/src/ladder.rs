@@ -1,33 +1,33 @@
-//! [`Ladder`]: the polling times a learning policy chooses from, and the units in which it reckons.
+//! [`Ladder`]: the polling times from which a learning policy chooses, and its units.
 //!
-//! The unit is 1/1024 of the break-even time, so that everything the policy sums up fits into 16 bits.
+//! The unit is 1/1024 of the break-even time, so that the sums of the policy fit into 16 bits.
 
 use core::time::Duration;
 
 use crate::PollParams;
 use crate::params::saturating_ns;
 
-/// How many times there are to choose from: one vector register of 16-bit numbers.
+/// The number of polling times: one vector register of 16-bit numbers.
 pub(crate) const RUNGS: usize = 8;
 /// The break-even time in units.
 pub(crate) const UNIT: u32 = 1024;
 /// Longer waits count as this many break-even times.
 const CLIP: u64 = 8;
-/// The rungs in 1/1000 of the break-even time. A time above it is sometimes right: if waits are half of it on the
-/// average, three of it leave a quarter of a percent to a sleep.
+/// The polling times in 1/1000 of the break-even time. A time above it is sometimes right: if waits average half of it, three times
+/// of it leave a quarter of a percent of the waits to a sleep.
 const STEPS: [u64; RUNGS] = [0, 125, 250, 420, 700, 1000, 1600, 3200];
 
-/// What is computed once, so that a wait needs no division.
+/// Values computed once, so that a wait needs no division.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ladder {
-    /// The rungs as they are used.
+    /// The polling times as durations.
     pub(crate) times: [Duration; RUNGS],
-    /// The rungs in units.
+    /// The polling times in units.
     pub(crate) units: [i16; RUNGS],
-    /// The first rung that is not below the break-even time, or the maximum if that is lower.
+    /// The index of the first time that is not below the break-even time, or below the maximum if that is lower.
     pub(crate) safe: u8,
     pub(crate) break_even_ns: u64,
-    /// Timers nearer than this are polled for.
+    /// The policy polls for timers nearer than this.
     pub(crate) near: Duration,
     clip_ns: u64,
     /// 2^34 / break-even.
@@ -52,7 +52,7 @@ impl Ladder {
         }
     }
 
-    /// Nanoseconds in units: at most 8 times the break-even.
+    /// Converts nanoseconds to units; the result is at most 8 break-even times.
     pub(crate) fn to_units(&self, ns: u64) -> i16 {
         ((ns.min(self.clip_ns) * self.factor) >> 24) as i16
     }

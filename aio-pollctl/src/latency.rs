@@ -1,21 +1,21 @@
-//! [`Latency`]: how late a sleeper wakes, as given, or corrected by what is seen.
+//! [`Latency`]: the wake-up latency of a sleep, as given or as corrected by observations.
 //!
-//! The time from the last poll to the wake-up is the rest of the wait and the latency. Its least value over some sleeps is
-//! the least latency, if one of the events came soon; so it can only correct an estimate that was too high. Latencies vary,
-//! and the usual one is about half as long again as the least of some.
+//! The time from the last poll to the wake-up is the remaining wait plus the latency. Its minimum over some sleeps is the least
+//! latency if one of the events came soon. It can therefore only lower an estimate. Latencies vary; a typical one is 1.5 times the
+//! minimum.
 
 use crate::PollParams;
 use crate::params::saturating_ns;
 
-/// So many sleeps make a correction.
+/// The number of sleeps between two corrections.
 const WINDOW: u8 = 64;
-/// A sleep shorter than one part in this of the estimate, as a power of two, has been none.
+/// A sleep shorter than the estimate divided by two to this power was not a sleep.
 const NONE: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Latency {
     ns: u64,
-    /// As given or measured at start-up: never above it.
+    /// The value as given or measured at start-up, the upper limit.
     given_ns: u64,
     is_estimate: bool,
     least_ns: u64,
@@ -38,7 +38,7 @@ impl Latency {
         self.ns
     }
 
-    /// The latency of a sleep that took `slept_ns`; `None` if that was too short to have been one.
+    /// The latency of a sleep that took `slept_ns`. `None` if that was too short for a sleep.
     pub(crate) fn of_sleep(&mut self, slept_ns: u64) -> Option<u64> {
         if self.is_estimate {
             self.note(slept_ns);

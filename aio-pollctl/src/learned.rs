@@ -1,32 +1,49 @@
-//! [`Learned`]: chooses the polling time that would have been best lately after a wait like the last one.
+//! [`RegretLadder`]: the policies `learned` and `learned-2`. They choose the polling time that would have cost least recently, after
+//! waits similar to the last ones.
 
 use core::time::Duration;
 
 use crate::rcl::{Counts, Rcl};
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
-/// The regret-clamped ladder: 64 banks, chosen by the last wait, a fast mean of waits, and
-/// the handler that had the last event. The default for real work.
+/// A policy that learns the cost of each of eight polling times, in `BANKS` banks.
+///
+/// The last waits, a moving mean of waits, and the handler of the last event select the bank. [`Learned`] uses the last wait,
+/// [`Learned2`] the last two.
 #[derive(Clone, Debug)]
-pub struct Learned(pub(crate) Rcl<64>);
+pub struct RegretLadder<const BANKS: usize>(Rcl<BANKS>);
 
-impl Learned {
-    /// Polls for the break-even time until it knows better.
+/// The policy `learned`, the default: it uses the last wait and a fast mean.
+pub type Learned = RegretLadder<64>;
+
+/// The policy `learned-2`: it uses the last two waits and a slower mean. It finds longer patterns and learns more slowly.
+pub type Learned2 = RegretLadder<256>;
+
+impl<const BANKS: usize> RegretLadder<BANKS> {
+    const NAME: &'static str = if BANKS == 64 { "learned" } else { "learned-2" };
+
+    /// Makes the policy. It polls for the break-even time at first. `BANKS` is 64 or 256; other values do not compile.
     #[must_use]
     pub fn new(params: PollParams) -> Self {
+        const {
+            assert!(
+                BANKS == 64 || BANKS == 256,
+                "64 banks look back one wait, 256 two"
+            )
+        };
         Self(Rcl::new(params))
     }
 
-    /// What it has counted.
+    /// The policy's counters.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.0.counts()
     }
 }
 
-impl PollPolicy for Learned {
+impl<const BANKS: usize> PollPolicy for RegretLadder<BANKS> {
     fn name(&self) -> &'static str {
-        "learned"
+        Self::NAME
     }
 
     fn budget(&self) -> Duration {

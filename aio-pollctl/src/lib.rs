@@ -1,68 +1,84 @@
-//! How long to poll before sleeping: policies as pure state machines.
+//! Policies that decide how long an event loop polls before it sleeps, and state machines that pace a polling loop.
 //!
-//! A [`PollPolicy`] says how long the next wait may be spent polling, and is told afterwards how long there was nothing to
-//! do. [`Policy::by_name`] has them all:
+//! Before each wait a [`PollPolicy`] returns a polling budget. After the iteration it observes how long the loop had nothing to
+//! do. [`Policy::by_name`] makes any of these:
 //!
 //! | name | polls |
 //! |---|---|
 //! | `never`, `always`, `fixed` | not at all, for the whole maximum, for a given time |
-//! | `ski-rental` | for the break-even time: at most twice as bad as knowing the future |
-//! | `qemu-2020` | [`Qemu2020`]: what QEMU's event loop did in 2020, exactly |
-//! | `qemu-10`, `qemu-weighted` | the same per handler; weighted means per handler |
-//! | `kvm` | what KVM does before a virtual processor sleeps |
+//! | `ski-rental` | for the break-even time: at most twice the cost of the optimum |
+//! | `qemu-2020` | [`Qemu2020`]: exactly as QEMU's event loop of 2020 |
+//! | `qemu-10`, `qemu-weighted` | as QEMU's rule with a time for each handler; with a weighted mean for each handler |
+//! | `kvm` | as KVM does before a virtual processor sleeps |
 //! | `ewma` | while a moving mean of the waits is below the break-even time |
-//! | `learned`, `learned-2` | [`Learned`]: for the time that would have been best lately, and never much worse than `ski-rental` |
+//! | `learned`, `learned-2` | [`Learned`], [`Learned2`]: for the time that would have cost least recently, with a bound close to that of `ski-rental` |
+//!
+//! A policy with a time for each handler stores it in the [`HandlerMemory`] that the loop keeps beside the handler. The
+//! example `per_handler` is such a policy.
+//!
+//! Four smaller state machines pace a loop that polls. The example `pacing` is a loop with all of them.
+//!
+//! | type | decides |
+//! |---|---|
+//! | [`CheckPacer`] | when the loop checks the descriptors although it does not wait |
+//! | [`ClockStride`] | how many polling rounds pass between two readings of the clock |
+//! | [`PreSleepSpin`] | whether checking the descriptors for a moment before a sleep is worth it |
+//! | [`IdleCosts`] | which idle sources the loop stops polling |
 //!
 //! # What polling costs
-//! A sleep costs its wake-up latency and some processor time; polling costs the time until the event. The *break-even time*
+//! A sleep costs its wake-up latency and some processor time. Polling costs the time until the event. The *break-even time*
 //! `b` is the polling time that costs as much as a sleep ([`PollParams::break_even_ns`]). Polling for up to `s` before a wait
-//! of `w` costs `w` if `w <= s`, else `s + b`. Who knows `w` in advance pays the smaller of `w` and `b`: the clairvoyant
-//! optimum, against which the module `replay` (feature `std`) measures policies.
+//! of `w` costs `w` if `w <= s`, and `s + b` otherwise. The *clairvoyant optimum* knows `w` in advance and costs the smaller of
+//! `w` and `b`. The crate `aio-replay` measures policies against it.
 //!
 //! # What it does not do
-//! A policy reads no clock, allocates nothing, calls nobody, draws no random numbers, and does not divide after set-up: the
-//! same waits give the same answers, in some nanoseconds.
+//! This crate reads no clock, allocates nothing and draws no random numbers: the same waits give the same results. A policy does
+//! not divide after set-up and takes a few nanoseconds for each wait. The crate knows no handlers, descriptors or contexts.
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(any(feature = "std", test))]
+#[cfg(test)]
 extern crate std;
 
 mod always;
 mod ceiling;
+mod check_pacer;
 mod choice;
+mod clock_stride;
 mod effective;
 mod ewma;
 mod explore;
 mod fixed;
 mod growth;
+mod idle_costs;
 mod kvm;
 mod ladder;
 mod latency;
 mod learned;
-mod learned2;
 mod never;
 mod params;
 mod policy;
+mod pre_sleep_spin;
 mod qemu10;
 mod qemu2020;
 mod rcl;
-#[cfg(feature = "std")]
-pub mod replay;
 mod ski_rental;
 mod weighted;
 
 pub use always::Always;
+pub use check_pacer::CheckPacer;
 pub use choice::Policy;
+pub use clock_stride::ClockStride;
 pub use effective::Effective;
 pub use ewma::Ewma;
 pub use fixed::Fixed;
+pub use idle_costs::IdleCosts;
 pub use kvm::Kvm;
-pub use learned::Learned;
-pub use learned2::Learned2;
+pub use learned::{Learned, Learned2, RegretLadder};
 pub use never::Never;
 pub use params::{PollParams, WakeCost};
 pub use policy::{HandlerMemory, Iteration, PollPolicy};
+pub use pre_sleep_spin::PreSleepSpin;
 pub use qemu10::Qemu10;
 pub use qemu2020::Qemu2020;
 pub use rcl::Counts;

@@ -1,10 +1,10 @@
-//! [`Never`]: no polling.
+//! [`Never`]: never polls.
 
 use core::time::Duration;
 
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
-/// Sleeps at once.
+/// Never polls: the loop sleeps at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Never;
 

@@ -1,24 +1,24 @@
-//! [`PollParams`]: what a person sets, and [`WakeCost`]: what the machine says.
+//! [`PollParams`], the settings of polling, and [`WakeCost`], the measured cost of a sleep.
 
 use core::time::Duration;
 
-/// What a sleep costs, beyond the time until the event: the one figure that polling is weighed against.
+/// The cost of a sleep, beyond the time until the event. Policies weigh polling against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct WakeCost {
-    /// From the event to the first instruction of a thread that slept.
+    /// The time from the event to the first instruction of the sleeping thread.
     pub latency: Duration,
-    /// What falling asleep and waking up take from the processor.
+    /// The processor time for falling asleep and waking up.
     pub cpu: Duration,
 }
 
 impl WakeCost {
-    /// Assumed if nobody has measured it. Rather too little than too much: too much makes every idle wait expensive.
+    /// The assumption without a measurement. It is rather low, because too high a value makes every idle wait expensive.
     pub const ASSUMED: Self = Self {
         latency: Duration::from_micros(8),
         cpu: Duration::from_micros(2),
     };
 
-    /// A total, of which four fifths are latency: the usual share for a sleep of some microseconds.
+    /// Splits a total into four fifths latency and one fifth processor time, as is usual for sleeps of some microseconds.
     #[must_use]
     pub const fn of_total(total: Duration) -> Self {
         let ns = saturating_ns(total);
@@ -29,15 +29,16 @@ impl WakeCost {
         }
     }
 
-    /// Nobody has measured it.
+    /// Whether the cost is not known: both parts are zero.
     #[must_use]
     pub const fn is_unknown(&self) -> bool {
         self.latency.is_zero() && self.cpu.is_zero()
     }
 }
 
-/// How much a context may poll. The defaults are the original's: off, and 0 for whatever the policy's own choice is
-/// ([`Effective`](crate::Effective) tells which that was).
+/// How much a context may poll.
+///
+/// Polling is off by default. A value of 0 selects the policy's own default; [`Effective`](crate::Effective) reports the result.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -50,29 +51,30 @@ impl WakeCost {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct PollParams {
-    /// `poll-max-ns`: the longest time to poll before one wait; zero turns polling off.
+    /// `poll-max-ns`: the longest polling time before one wait; zero turns polling off.
     pub max: Duration,
-    /// `poll-grow`: what the polling time grows by, as a factor; 0 means 2.
+    /// `poll-grow`: the factor by which the polling time grows; 0 means 2.
     pub grow: u32,
-    /// `poll-shrink`: what the polling time shrinks by, as a divisor; 0 means: at once to zero.
+    /// `poll-shrink`: the divisor by which the polling time shrinks; 0 means that it drops to zero at once. `qemu-weighted` takes 0
+    /// for 2.
     pub shrink: u32,
     /// `poll-weight`: an event counts for one part in two to this power; 0 means 3.
     pub weight: u32,
-    /// How long the policy `fixed` polls; zero means `max`.
+    /// The polling time of the policy `fixed`; zero means `max`.
     pub fixed: Duration,
-    /// `poll-wake-ns`: what a sleep costs; zero means measured, or else [`WakeCost::ASSUMED`].
+    /// `poll-wake-ns`: the cost of a sleep; zero means measured, or [`WakeCost::ASSUMED`] without a measurement.
     pub wake: WakeCost,
-    /// Whether policies may correct `wake` by what they see. Off for a figure that a person has given.
+    /// Whether policies may correct `wake` by their observations. Off for a configured value.
     pub wake_is_estimate: bool,
-    /// `poll-cpu-price` in percent: what a nanosecond of processor time is worth in nanoseconds of latency; 0 means 100.
+    /// `poll-cpu-price` in percent: the value of a nanosecond of processor time in nanoseconds of latency; 0 means 100.
     pub cpu_price: u32,
-    /// `poll-cpu-max` in percent: the share of the time that may be spent polling; 0 means 100.
+    /// `poll-cpu-max` in percent: the largest share of time for polling; 0 means 100.
     pub cpu_max: u32,
 }
 
-/// The break-even time is at least this: below it the clock itself is what costs.
+/// The least break-even time: below it, reading the clock dominates the cost.
 const LEAST_BREAK_EVEN_NS: u64 = 256;
-/// And at most this, so that sums of it never overflow.
+/// The largest break-even time: sums of it never overflow.
 const MOST_BREAK_EVEN_NS: u64 = 1 << 30;
 
 impl PollParams {
@@ -92,43 +94,43 @@ impl PollParams {
         cpu_max: 0,
     };
 
-    /// Polling for up to `max` before each wait, with the policy's own choice of everything else.
+    /// Polling for up to `max` before each wait, with the policy's defaults for everything else.
     #[must_use]
     pub const fn up_to(max: Duration) -> Self {
         Self { max, ..Self::OFF }
     }
 
-    /// Polling for as long as the policy thinks right.
+    /// Polling without a maximum.
     #[must_use]
     pub const fn unlimited() -> Self {
         Self::up_to(Duration::MAX)
     }
 
-    /// Another factor to grow by.
+    /// Sets [`grow`](Self::grow).
     #[must_use]
     pub const fn with_grow(self, grow: u32) -> Self {
         Self { grow, ..self }
     }
 
-    /// Another divisor to shrink by.
+    /// Sets [`shrink`](Self::shrink).
     #[must_use]
     pub const fn with_shrink(self, shrink: u32) -> Self {
         Self { shrink, ..self }
     }
 
-    /// Another weight of an event.
+    /// Sets [`weight`](Self::weight).
     #[must_use]
     pub const fn with_weight(self, weight: u32) -> Self {
         Self { weight, ..self }
     }
 
-    /// Another time for the policy `fixed`.
+    /// Sets [`fixed`](Self::fixed).
     #[must_use]
     pub const fn with_fixed(self, fixed: Duration) -> Self {
         Self { fixed, ..self }
     }
 
-    /// What a sleep costs, as given by a person: taken as it is.
+    /// Sets the cost of a sleep to a configured value. Policies do not correct it.
     #[must_use]
     pub const fn with_wake(self, wake: WakeCost) -> Self {
         Self {
@@ -138,7 +140,7 @@ impl PollParams {
         }
     }
 
-    /// What a sleep costs, as measured at start-up: corrected by what is seen later.
+    /// Sets the cost of a sleep to a measured value. Policies correct it by later observations.
     #[must_use]
     pub const fn with_measured_wake(self, wake: WakeCost) -> Self {
         Self {
@@ -148,13 +150,13 @@ impl PollParams {
         }
     }
 
-    /// Another price of processor time, in percent of the price of latency.
+    /// Sets the price of processor time, in percent of the price of latency.
     #[must_use]
     pub const fn with_cpu_price(self, cpu_price: u32) -> Self {
         Self { cpu_price, ..self }
     }
 
-    /// A ceiling to the share of the time spent polling, in percent.
+    /// Sets the largest share of time for polling, in percent.
     #[must_use]
     pub const fn with_cpu_max(self, cpu_max: u32) -> Self {
         Self { cpu_max, ..self }
@@ -166,7 +168,7 @@ impl PollParams {
         saturating_ns(self.max)
     }
 
-    /// What a sleep costs: the given figure, or the assumed one.
+    /// The cost of a sleep: the given value, or [`WakeCost::ASSUMED`].
     #[must_use]
     pub const fn wake_or_assumed(&self) -> WakeCost {
         if self.wake.is_unknown() {
@@ -176,7 +178,7 @@ impl PollParams {
         }
     }
 
-    /// The polling time that costs just as much as a sleep, in nanoseconds: latency at its price, plus processor time.
+    /// The polling time that costs as much as a sleep, in nanoseconds: latency at its price, plus processor time.
     #[must_use]
     pub const fn break_even_ns(&self) -> u64 {
         let wake = self.wake_or_assumed();
@@ -191,19 +193,19 @@ impl PollParams {
         }
     }
 
-    /// The price of processor time in percent: never 0.
+    /// The price of processor time in percent, never 0.
     #[must_use]
     pub const fn price_or_default(&self) -> u32 {
         or_default(self.cpu_price, 100)
     }
 }
 
-/// What 0 stands for.
+/// Replaces 0 by a default.
 pub(crate) const fn or_default(value: u32, default: u32) -> u32 {
     if value == 0 { default } else { value }
 }
 
-/// A duration in nanoseconds, at most `i64::MAX`, which is what the original can represent.
+/// A duration in nanoseconds, at most `i64::MAX`, the limit of the original.
 pub(crate) const fn saturating_ns(duration: Duration) -> u64 {
     let ns = duration.as_nanos();
     if ns > i64::MAX as u128 {

@@ -1,37 +1,39 @@
-//! The [`PollPolicy`] contract, and what a policy is told.
+//! The [`PollPolicy`] contract, and the [`Iteration`] that a policy observes.
 
 use core::fmt;
 use core::time::Duration;
 
 use crate::{Effective, PollParams};
 
-/// What happened in one iteration that was allowed to wait. The first four are always known; a loop adds what else it
-/// knows with the `with_` methods, and a policy makes do without.
+/// One iteration that was allowed to wait.
+///
+/// The first four fields are always set. The `with_` methods set the others, as far as the loop knows them. A policy must work
+/// without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Iteration {
-    /// How long there was nothing to do: polling and waiting together, without any handler's own time.
+    /// The time without work: polling and waiting together, without the running time of handlers.
     pub elapsed: Duration,
-    /// The part of it that was spent polling.
+    /// The part of `elapsed` that was spent polling.
     pub spun: Duration,
     /// Whether the loop slept.
     pub blocked: bool,
-    /// Whether polling found something.
+    /// Whether polling found work.
     pub hit: bool,
-    /// How far away the next timer was when this began, if there was one.
+    /// The time until the next timer at the start of the iteration, if there was a timer.
     pub deadline: Option<Duration>,
-    /// Whether it was the timer that ended the wait, rather than an event.
+    /// Whether the timer ended the wait, not an event.
     pub timed_out: bool,
-    /// How many events were found; 0 if not counted.
+    /// The number of events; 0 if the loop does not count them.
     pub events: u32,
-    /// Which handler had the first event: any number that is the same next time.
+    /// The handler of the first event: any number that identifies it in later iterations.
     pub source: Option<u32>,
-    /// How long handlers ran since the wait before.
+    /// The running time of handlers since the previous wait.
     pub busy: Duration,
 }
 
 impl Iteration {
-    /// What happened.
+    /// An iteration with the fields that every loop knows.
     #[must_use]
     pub const fn new(elapsed: Duration, spun: Duration, blocked: bool, hit: bool) -> Self {
         Self {
@@ -47,7 +49,7 @@ impl Iteration {
         }
     }
 
-    /// The next timer was this far away, and did or did not end the wait.
+    /// Sets the time until the next timer, and whether the timer ended the wait.
     #[must_use]
     pub const fn with_deadline(self, deadline: Duration, timed_out: bool) -> Self {
         Self {
@@ -57,13 +59,13 @@ impl Iteration {
         }
     }
 
-    /// So many events were found.
+    /// Sets the number of events.
     #[must_use]
     pub const fn with_events(self, events: u32) -> Self {
         Self { events, ..self }
     }
 
-    /// This handler had the first event.
+    /// Sets the handler of the first event.
     #[must_use]
     pub const fn with_source(self, source: u32) -> Self {
         Self {
@@ -72,53 +74,92 @@ impl Iteration {
         }
     }
 
-    /// Handlers ran for so long since the wait before.
+    /// Sets the running time of handlers since the previous wait.
     #[must_use]
     pub const fn with_busy(self, busy: Duration) -> Self {
         Self { busy, ..self }
     }
 }
 
-/// What a policy remembers about one polled handler. The loop keeps it beside the handler, and starts with the default.
+/// The state of a policy for one polled handler: a polling time and a word.
+///
+/// The loop keeps one beside each handler, starts with the default, and passes it to [`PollPolicy::observe_handler`]. The loop does
+/// not clear it when the policy is [reset](PollPolicy::reset). Instead the policy stores under a *generation*, any number that it
+/// changes with each reset. Values stored under another generation read as zero.
+///
+/// ```
+/// # use aio_pollctl::HandlerMemory;
+/// let mut memory = HandlerMemory::default();
+/// let generation = 1;
+/// memory.store(generation, 4000, 7);
+/// assert_eq!((memory.time_ns(generation), memory.word(generation)), (4000, 7));
+/// assert_eq!((memory.time_ns(generation + 1), memory.word(generation + 1)), (0, 0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct HandlerMemory {
-    ns: u64,
-    /// Of which reset this is from.
+    time_ns: u64,
+    word: u64,
     generation: u32,
 }
 
 impl HandlerMemory {
-    /// The time that was stored last: how long this handler would be polled for, or what that is made of.
+    /// The time stored last, under any generation. The loop reports it as the handler's polling time.
     #[must_use]
     pub const fn time(&self) -> Duration {
-        Duration::from_nanos(self.ns)
+        Duration::from_nanos(self.time_ns)
     }
 
-    /// What was stored since the policy began its `generation`, else 0.
-    pub(crate) const fn get(&self, generation: u32) -> u64 {
-        if self.generation == generation { self.ns } else { 0 }
+    /// The time stored under `generation`, in nanoseconds; 0 if there is none.
+    #[inline]
+    #[must_use]
+    pub const fn time_ns(&self, generation: u32) -> u64 {
+        if self.generation == generation {
+            self.time_ns
+        } else {
+            0
+        }
     }
 
-    pub(crate) const fn set(&mut self, generation: u32, ns: u64) {
-        *self = Self { ns, generation };
+    /// The word stored under `generation`; 0 if there is none.
+    #[inline]
+    #[must_use]
+    pub const fn word(&self, generation: u32) -> u64 {
+        if self.generation == generation {
+            self.word
+        } else {
+            0
+        }
+    }
+
+    /// Stores a polling time in nanoseconds and a word, and replaces the previous ones.
+    ///
+    /// The loop reports the time (see [`time`](Self::time)). The policy defines the meaning of the word.
+    #[inline]
+    pub const fn store(&mut self, generation: u32, time_ns: u64, word: u64) {
+        *self = Self {
+            time_ns,
+            word,
+            generation,
+        };
     }
 }
 
 /// Decides how long to poll.
 ///
-/// In each outermost iteration that may wait, the loop asks for the budget, polls and perhaps sleeps, and then calls
-/// [`observe`](Self::observe). Where [`is_per_handler`](Self::is_per_handler) says so, it first calls
-/// [`observe_handler`](Self::observe_handler) for every hot handler, after dispatch.
+/// In each outermost iteration that may wait, the loop calls [`budget_until`](Self::budget_until), polls and perhaps sleeps, and
+/// then calls [`observe`](Self::observe). If [`is_per_handler`](Self::is_per_handler) is true, the loop first calls
+/// [`observe_handler`](Self::observe_handler) for every promoted handler, after dispatch. The example `per_handler` is a policy
+/// of this kind.
 ///
-/// Implementations MUST ensure that the budget never exceeds [`PollParams::max`], and is zero when that is zero.
+/// Implementations MUST ensure that the budget never exceeds [`PollParams::max`], and is zero if the maximum is zero.
 pub trait PollPolicy: fmt::Debug {
     /// A short name, as options spell it.
     fn name(&self) -> &'static str;
 
-    /// How long the next wait may be spent polling.
+    /// The polling time before the next wait.
     fn budget(&self) -> Duration;
 
-    /// The same, if the next timer is `deadline` away: never longer than that.
+    /// The polling time before the next wait if the next timer is `deadline` away; at most `deadline`.
     fn budget_until(&self, deadline: Option<Duration>) -> Duration {
         let budget = self.budget();
         deadline.map_or(budget, |deadline| budget.min(deadline))
@@ -127,20 +168,21 @@ pub trait PollPolicy: fmt::Debug {
     /// Learns from an iteration.
     fn observe(&mut self, seen: Iteration);
 
-    /// Whether this policy wants to hear of each handler.
+    /// Whether the loop calls [`observe_handler`](Self::observe_handler). The loop reads this whenever it sets parameters.
     fn is_per_handler(&self) -> bool {
         false
     }
 
-    /// Learns about one hot handler, which had an event in this iteration or not.
+    /// Learns from one promoted handler, with or without an event in this iteration. `memory` is the state that this policy has
+    /// stored for the handler.
     fn observe_handler(&mut self, memory: &mut HandlerMemory, had_event: bool, seen: Iteration) {
         let _ = (memory, had_event, seen);
     }
 
-    /// Starts anew with other parameters.
+    /// Restarts with other parameters.
     fn reset(&mut self, params: PollParams);
 
-    /// What the parameters came to.
+    /// The values that the policy works with, after it has replaced zeros by defaults.
     fn effective(&self) -> Effective {
         Effective::new(self.name())
     }

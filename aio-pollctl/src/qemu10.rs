@@ -1,7 +1,7 @@
-//! [`Qemu10`]: the rule of 2020 for each handler by itself, as QEMU 10 has it.
+//! [`Qemu10`]: the rule of `qemu-2020` for each handler separately, as in QEMU 10.
 //!
-//! An iteration polls for the longest time of any hot handler. After dispatch only handlers that had an event are adapted,
-//! to the time the whole loop waited.
+//! An iteration polls for the longest time of all promoted handlers. After dispatch the policy adapts only the handlers with an
+//! event, by the time that the whole loop waited.
 
 use core::time::Duration;
 
@@ -9,20 +9,20 @@ use crate::growth::Growth;
 use crate::params::saturating_ns;
 use crate::{Effective, HandlerMemory, Iteration, PollParams, PollPolicy};
 
-/// Grows and shrinks a polling time per handler. In a loop that never reports a handler, it is one time for all.
+/// Grows and shrinks a polling time for each handler. In a loop that reports no handlers there is one time for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qemu10 {
     growth: Growth,
     generation: u32,
-    /// The longest time among the hot handlers of the last iteration.
+    /// The longest time among the promoted handlers of the last iteration.
     ns: u64,
-    /// The same, of the handlers reported so far in this one.
+    /// The longest time among the handlers reported so far in this iteration.
     longest_ns: u64,
     reported: bool,
 }
 
 impl Qemu10 {
-    /// A controller that does not poll yet.
+    /// Makes the policy, which does not poll at first.
     #[must_use]
     pub fn new(params: PollParams) -> Self {
         Self {
@@ -53,10 +53,10 @@ impl PollPolicy for Qemu10 {
         if self.growth.max_ns == 0 {
             return;
         }
-        let mut ns = memory.get(self.generation);
+        let mut ns = memory.time_ns(self.generation);
         if had_event {
             ns = self.growth.next(ns, saturating_ns(seen.elapsed));
-            memory.set(self.generation, ns);
+            memory.store(self.generation, ns, 0);
         }
         self.longest_ns = self.longest_ns.max(ns);
     }

@@ -1,6 +1,6 @@
-//! [`Qemu2020`]: the controller of QEMU's event loop in 2020, with the same result for every sequence of waits.
+//! [`Qemu2020`]: the controller of QEMU's event loop of 2020, with the same result for every sequence of waits.
 //!
-//! Formula: semantics.md rule A6; the constants are those of `aio_poll()` of that time.
+//! The formula is rule A6. The constants are those of `aio_poll()` of 2020.
 
 use core::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::growth::Growth;
 use crate::params::saturating_ns;
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
-/// Grows the polling time while waits are short enough to be caught, and gives up after a long one.
+/// Grows the polling time while waits are within the maximum, and shrinks it after a longer one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qemu2020 {
     ns: u64,
@@ -16,7 +16,7 @@ pub struct Qemu2020 {
 }
 
 impl Qemu2020 {
-    /// A controller that does not poll yet.
+    /// Makes the policy, which does not poll at first.
     #[must_use]
     pub fn new(params: PollParams) -> Self {
         Self {

@@ -1,18 +1,17 @@
-//! [`Rcl`]: the regret-clamped ladder, which `learned` and `learned-2` share.
+//! [`Rcl`]: the regret-clamped ladder, the implementation of `learned` and `learned-2`.
 //!
-//! After each wait it is known what *every* rung would have cost, so almost nothing needs exploring (what does is in
-//! `explore.rs`: a peer that sleeps only because we do). Each bank keeps, per rung,
-//! how much more it cost than the best one lately. Which bank speaks depends on the class of the last wait (or of the last
-//! two), on the class of a moving mean, and on which handler had the last event, if the loop tells: the first tells bursts
-//! from what is between them, the second busy from quiet times, the third the kicks of a guest from the answers of its
-//! disk. So it reacts at once where a single bank would have to learn anew. Where one of them means nothing, that costs
-//! about a thousandth. A guard keeps the sum of costs below 2.25 times what somebody would pay who knows the waits in advance, whatever
-//! they are. It has no randomness and no division.
+//! After each wait the cost of *every* polling time of the [`Ladder`] is known, so almost nothing needs exploring. (The exception, a
+//! peer that sleeps only because the loop sleeps, is in `explore.rs`.) Each bank stores, for each time, how much more it cost recently
+//! than the best one. The bank is selected by the class of the last wait (or of the last two), by the class of a moving mean, and by
+//! the handler of the last event, if the loop reports it. The first separates bursts from the gaps between them, the second busy from
+//! quiet periods, the third the kicks of a guest from the answers of its disk. The policy therefore reacts at once where a single
+//! bank would have to relearn. A selector without meaning costs about a thousandth. A clamp keeps the sum of costs below 2.25 times
+//! the clairvoyant optimum, for any waits. The policy uses no randomness and no division.
 //!
 //! # The bound
-//! The deficit `D` sums `cost - 2.25 * min(wait, b)` and never goes below -64 b. Above 16 b the rung of the break-even
-//! time is used, with which a step changes it by at most `-0.25 * min(wait, b)`; with any other by at most 2 b. So over any
-//! sequence of waits the costs are at most 2.25 times the optimum and 82 b. With a maximum `P` below `b` the factor is
+//! The deficit `D` sums `cost - 2.25 * min(wait, b)` and never falls below -64 b. Above 16 b the policy uses the break-even time. A
+//! wait then changes `D` by at most `-0.25 * min(wait, b)`; with any other time a wait changes it by at most 2 b. Over any sequence of
+//! waits the costs are therefore at most 2.25 times the optimum plus 82 b. With a maximum `P` below `b` the factor is
 //! `1.125 * (1 + b / P)`.
 
 use core::time::Duration;
@@ -23,46 +22,46 @@ use crate::latency::Latency;
 use crate::params::saturating_ns;
 use crate::{Effective, Iteration, PollParams};
 
-/// What a rung may be behind the best: after so many units it can be the best again soon, however long it was bad.
+/// The largest difference to the best time, in units. The limit lets a time become the best again soon after a long bad period.
 const MOST_BEHIND: i16 = 8192;
-/// Forgetting: the part of a figure, as a power of two, that goes at each visit.
+/// Each update of a bank removes a part of its values: one in two to this power.
 const DECAY: u32 = 8;
-/// What the safe rung is ahead at the start.
+/// The advantage of the safe time at the start.
 const HEAD_START: i16 = 256;
-/// Rung numbers travel in the low bits of figures when the least is searched.
+/// The search for the minimum stores the index of a time in the low bits of its value.
 const NUMBER: i16 = (RUNGS - 1) as i16;
-/// Where classes of waits and of their mean begin, in units.
+/// The limits between the classes of waits and of their mean, in units.
 const WAIT_CLASSES: [i32; 3] = [256, 1024, 4096];
 const MEAN_CLASSES: [i32; 3] = [512, 1024, 2048];
-/// The guard takes over when the deficit is above the first, and credit ends at the second, in units.
+/// Above the first deficit the clamp chooses the time; the second is the least deficit. In units.
 const DEFICIT_MOST: i64 = 16 * UNIT as i64;
 const DEFICIT_LEAST: i64 = -64 * UNIT as i64;
-/// The bound of the guard, times 1024.
+/// The factor of the clamp, times 1024.
 const BOUND: u64 = 9 * 256;
 
-/// What a learned policy counts besides what it needs.
+/// Counters of a learned policy, for diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Sleeps that ended at once: the event came between the last look and the sleep. They teach nothing.
+    /// Sleeps that ended at once, because the event came between the last check and the sleep. The policy ignores them.
     pub ready_now: u64,
-    /// Waits after which the guard chose.
+    /// Waits after which the clamp chose the polling time.
     pub guarded: u64,
 }
 
-/// With `BANKS` banks: 4 for the handler, times 4 for the mean, times 4 for each wait that is looked back; at most 256.
+/// The policy with `BANKS` banks: 4 for the handler, times 4 for the mean, times 4 for each previous wait; at most 256.
 #[derive(Clone, Debug)]
 pub(crate) struct Rcl<const BANKS: usize> {
     banks: [[i16; RUNGS]; BANKS],
     best: [u8; BANKS],
-    /// The bank that speaks.
+    /// The selected bank.
     context: u8,
-    /// The last waits, as classes of two bits.
+    /// The classes of the last waits, two bits each.
     history: u8,
     /// The moving mean in units, times 16.
     mean: i32,
     current: u8,
     deficit: i64,
-    /// The bound, times 1024.
+    /// The factor of the clamp, times 1024.
     bound: i64,
     off: bool,
     latency: Latency,
@@ -74,7 +73,7 @@ pub(crate) struct Rcl<const BANKS: usize> {
 
 impl<const BANKS: usize> Rcl<BANKS> {
     const HISTORY: u8 = (BANKS / 16 - 1) as u8;
-    /// A wait counts for one part in two to this power. With more history the mean may look further.
+    /// A wait counts for one part in two to this power. With more history the mean covers a longer time.
     const MEAN_SHIFT: u32 = if BANKS == 64 { 1 } else { 3 };
 
     pub(crate) fn new(params: PollParams) -> Self {
@@ -103,7 +102,7 @@ impl<const BANKS: usize> Rcl<BANKS> {
         self.ladder.times[usize::from(self.current & NUMBER as u8)]
     }
 
-    /// A known deadline nearer than the break-even time is polled for: that always costs less than sleeping.
+    /// The policy polls for a known deadline nearer than the break-even time, because that always costs less than a sleep.
     pub(crate) fn budget_until(&self, deadline: Option<Duration>) -> Duration {
         match deadline {
             Some(deadline) if deadline <= self.ladder.near => deadline,
@@ -139,9 +138,9 @@ impl<const BANKS: usize> Rcl<BANKS> {
         };
     }
 
-    /// The wait and the time polled, in units; `None` if a sleep was none.
+    /// The wait and the polling time, in units. `None` if the sleep ended at once.
     fn measure(&mut self, seen: &Iteration) -> Option<(i16, i16)> {
-        // A timer is as far away as it was, however late the loop was for it.
+        // The distance of a timer does not depend on the delay of the loop.
         let elapsed = match seen.deadline {
             Some(deadline) if seen.timed_out => deadline.min(seen.elapsed),
             _ => seen.elapsed,
@@ -150,10 +149,10 @@ impl<const BANKS: usize> Rcl<BANKS> {
         let rung = self.ladder.units[usize::from(self.current & NUMBER as u8)];
         if seen.blocked {
             let spun = saturating_ns(seen.spun);
-            // A ceiling or a near timer can have ended polling early.
+            // A ceiling or a near timer may have ended polling early.
             let spun_units = self.ladder.to_units(spun).min(rung);
             let late = if seen.timed_out {
-                0 // the wake was due anyway
+                0 // the timer was due anyway
             } else {
                 self.latency.of_sleep(elapsed.saturating_sub(spun))?
             };
@@ -162,20 +161,20 @@ impl<const BANKS: usize> Rcl<BANKS> {
         } else {
             let wait = self.ladder.to_units(elapsed);
             let prolonged = seen.deadline.is_some_and(|deadline| deadline <= self.ladder.near);
-            // The round that found it may have ended past the rung.
+            // The round with the hit may have ended after the polling time.
             let wait = if prolonged { wait } else { wait.min(rung) };
             Some((wait, wait))
         }
     }
 
-    /// Adds what this wait cost to the deficit.
+    /// Adds the cost of this wait to the deficit.
     fn account(&mut self, wait: i16, spun: i16, blocked: bool) {
         let cost = i64::from(spun) + if blocked { i64::from(UNIT) } else { 0 };
         let optimum = i64::from(wait).min(i64::from(UNIT));
         self.deficit = (self.deficit + cost - ((self.bound * optimum) >> 10)).max(DEFICIT_LEAST);
     }
 
-    /// Adds what each rung would have cost to the bank that spoke; its best rung now.
+    /// Adds the cost of each polling time to the selected bank. Returns its best time now.
     fn learn(&mut self, wait: i16) -> u8 {
         let bank = &mut self.banks[usize::from(self.context) & (BANKS - 1)];
         let mut least = i16::MAX;
@@ -191,7 +190,7 @@ impl<const BANKS: usize> Rcl<BANKS> {
         (least & NUMBER) as u8
     }
 
-    /// Chooses the bank that speaks next.
+    /// Selects the next bank.
     fn remember(&mut self, wait: i16, source: Option<u32>) {
         let class =
             |value: i32, bounds: [i32; 3]| bounds.iter().map(|bound| u8::from(value >= *bound)).sum::<u8>();
@@ -212,7 +211,7 @@ impl<const BANKS: usize> Rcl<BANKS> {
     }
 }
 
-/// The factor of the bound, times 1024.
+/// Computes the factor of the clamp, times 1024.
 fn bound(break_even_ns: u64, max_ns: u64) -> i64 {
     if max_ns >= break_even_ns || max_ns == 0 {
         BOUND as i64

@@ -1,13 +1,13 @@
-//! [`SkiRental`]: polling for just as long as a sleep costs.
+//! [`SkiRental`]: polls for exactly the break-even time.
 //!
-//! Whatever the waits are, this costs at most twice what somebody would pay who knows them in advance, and nothing that
-//! knows neither the future nor the past does better without chance.
+//! For any waits this costs at most twice the clairvoyant optimum. No deterministic policy without knowledge of past or future waits
+//! has a better bound.
 
 use core::time::Duration;
 
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
-/// Polls for the break-even time, always.
+/// Polls for the break-even time before every wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SkiRental {
     params: PollParams,
@@ -15,7 +15,7 @@ pub struct SkiRental {
 }
 
 impl SkiRental {
-    /// From what a sleep costs.
+    /// Makes the policy from the cost of a sleep.
     #[must_use]
     pub fn new(params: PollParams) -> Self {
         let time = Duration::from_nanos(params.break_even_ns()).min(params.max);

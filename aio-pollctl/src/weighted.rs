@@ -1,8 +1,8 @@
-//! [`QemuWeighted`]: a weighted mean per handler, as proposed for QEMU in 2026.
+//! [`QemuWeighted`]: a weighted mean for each handler, as proposed for QEMU in 2026.
 //!
-//! A handler with an event moves its mean towards the wait; one without lets it grow by the wait, so that it is forgotten
-//! after some silence. The loop's polling time grows at once to the longest mean of those with an event, and shrinks when
-//! that is much shorter.
+//! An event moves the mean of its handler towards the wait. Without an event the mean grows by the wait, until it exceeds the maximum
+//! and is dropped. The polling time of the loop grows at once to the longest mean of the handlers with an event, and shrinks if that
+//! is much shorter.
 
 use core::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::growth::Divisor;
 use crate::params::{or_default, saturating_ns};
 use crate::{Effective, HandlerMemory, Iteration, PollParams, PollPolicy};
 
-/// Means per handler. In a loop that never reports a handler, it is one for all.
+/// A mean for each handler. In a loop that reports no handlers there is one for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QemuWeighted {
     max_ns: u64,
@@ -26,7 +26,7 @@ pub struct QemuWeighted {
 }
 
 impl QemuWeighted {
-    /// A controller that does not poll yet. Unlike the older ones it shrinks by 2 unless told otherwise.
+    /// Makes the policy, which does not poll at first. Unlike the older policies it shrinks by 2 by default.
     #[must_use]
     pub fn new(params: PollParams) -> Self {
         Self {
@@ -82,9 +82,9 @@ impl PollPolicy for QemuWeighted {
         if self.max_ns == 0 {
             return;
         }
-        let before = memory.get(self.generation);
+        let before = memory.time_ns(self.generation);
         let mean = self.mean(before, had_event, saturating_ns(seen.elapsed));
-        memory.set(self.generation, mean);
+        memory.store(self.generation, mean, 0);
         if had_event {
             self.wanted_ns = self.wanted_ns.max(mean);
         }
@@ -147,7 +147,7 @@ mod tests {
         let mut handlers = [HandlerMemory::default(); 2];
         for (number, (block, events, means, expected)) in rows.iter().enumerate() {
             let budget = step(&mut policy, &mut handlers, *block, events);
-            let got = handlers.map(|memory| memory.get(policy.generation));
+            let got = handlers.map(|memory| memory.time_ns(policy.generation));
             assert_eq!(
                 (got, budget),
                 (*means, *expected),

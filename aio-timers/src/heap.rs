@@ -1,11 +1,11 @@
-//! A 4-ary heap of deadlines whose entries can be found, moved and taken out, and the slots that the entries belong to.
+//! An indexed 4-ary heap of deadlines, and the slots that its entries belong to.
 //!
-//! An entry is one number of 128 bits, so that two of them compare without a branch, and four children are chosen from in no
-//! time. Where each entry is lies in `nodes`, by slot, beside what is needed to recognise an id: to arm a timer touches one
-//! node and the entries on its way, and nothing else. It never looks at what the timers are.
+//! An entry is one number of 128 bits, so two entries compare without a branch, and the earliest of four children is found
+//! without one. `nodes` holds the position of each slot's entry, beside the generation that an id is checked against:
+//! arming a timer touches one node and the entries on its path, nothing else. The heap knows nothing of the timers' values.
 //!
-//! The root is not the first in its array but the fourth. So children come in fours that begin at a multiple of four, the last
-//! of which are [nobody](Entry::NOBODY), and what is above the root, the [roof](Entry::ROOF), stops whoever rises.
+//! The root is the fourth element of the array. Groups of four children therefore begin at a multiple of four. The last group
+//! is filled up with [`Entry::NONE`], and a [sentinel](Entry::SENTINEL) above the root stops an entry that rises.
 
 use core::num::NonZeroU32;
 
@@ -21,10 +21,10 @@ const ROOT: usize = ARITY - 1;
 struct Entry(u128);
 
 impl Entry {
-    /// Before every entry: the first arming is number one.
-    const ROOF: Self = Self(0);
-    /// Behind every entry: no slot has this number.
-    const NOBODY: Self = Self(u128::MAX);
+    /// Earlier than every entry: the first arming has sequence number one.
+    const SENTINEL: Self = Self(0);
+    /// Later than every entry: no slot has this number.
+    const NONE: Self = Self(u128::MAX);
 
     const fn new(deadline: Moment, sequence: u32, slot: u32) -> Self {
         Self((deadline.as_nanos() as u128) << 64 | (sequence as u128) << 32 | slot as u128)
@@ -39,47 +39,47 @@ impl Entry {
     }
 }
 
-/// The roof's for the root.
+/// The position of the parent; for the root, that of a sentinel.
 const fn parent_of(position: usize) -> usize {
     position / ARITY + ROOT - 1
 }
 
-/// The first of four.
+/// The position of the first of four children.
 const fn children_of(position: usize) -> usize {
     (position - (ROOT - 1)) * ARITY
 }
 
-/// Where a timer is.
+/// The state of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Armed: at this position of the heap.
+pub(crate) enum State {
+    /// Armed: the entry is at this position of the heap.
     Armed(usize),
     /// Neither armed nor due.
     Idle,
-    /// Set apart by a run, and not taken yet: under this ticket.
+    /// A run has moved it to the due list, under this number, and has not taken it yet.
     Due(u32),
 }
 
-/// A slot's side of the heap: eight bytes, because among a million timers each one that is looked at is a cache line.
+/// The heap's part of a slot: eight bytes, because among a million timers each node that is read costs a cache line.
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    /// Odd while the slot is in use. What an id carries is compared with it, and so an id of a timer that is gone matches
-    /// neither the vacant slot nor who comes next.
+    /// Odd while the slot is in use. An id carries the generation of its timer, so the id of a removed timer matches neither
+    /// the vacant slot nor the timer that uses it next.
     generation: u32,
-    /// A position of the heap, or [`IDLE`], or [`DUE`] and a ticket. Of a vacant slot: the next vacant one.
-    place: u32,
+    /// A position of the heap, or [`IDLE`], or [`DUE`] with a number of the due list. Of a vacant slot: the next vacant one.
+    state: u32,
 }
 
-/// No position: it is above the root.
+/// Not a position of an entry: a sentinel is there.
 const IDLE: u32 = 0;
-/// Above every position.
+/// Larger than every position.
 const DUE: u32 = 1 << 31;
-/// So many tickets there are, 0 and up; more than timers.
-pub(crate) const TICKETS: u32 = DUE;
+/// The due list numbers its entries modulo this; there are fewer timers.
+pub(crate) const DUE_NUMBERS: u32 = DUE;
 const MOST_SLOTS: usize = DUE as usize - ROOT - 1;
-/// Room is made for so many entries at a time.
+/// The entries grow by this many at a time.
 const GROWTH: usize = 16;
-/// Behind the last vacant slot.
+/// Follows the last vacant slot.
 const NO_SLOT: u32 = u32::MAX;
 
 const _: () =
@@ -88,14 +88,14 @@ const _: () =
 /// The heap, and the slots.
 #[derive(Debug)]
 pub(crate) struct Heap {
-    /// By position. Its length is a multiple of the arity, and does not become less.
+    /// By position. The length is a multiple of the arity and never shrinks.
     entries: Vec<Entry>,
-    /// The position behind the last entry.
+    /// The position after the last entry.
     end: usize,
     nodes: Vec<Node>,
-    /// The slot that became vacant last.
+    /// The most recently vacated slot.
     vacant: u32,
-    /// Of the last arming.
+    /// The number of the last arming.
     sequence: u32,
 }
 
@@ -110,16 +110,16 @@ impl Heap {
         }
     }
 
-    /// A slot, idle: the one that became vacant last, or else a new one, whose number is that of the slots before.
+    /// Returns an idle slot: the most recently vacated one, or else a new one, numbered by how many there were.
     ///
     /// # Panics
-    /// With more than two thousand million of them.
+    /// If more than two thousand million slots are in use.
     pub(crate) fn add(&mut self) -> TimerId {
         let slot = self.vacant;
         if let Some(node) = self.nodes.get_mut(slot as usize) {
-            self.vacant = node.place;
+            self.vacant = node.state;
             node.generation += 1;
-            node.place = IDLE;
+            node.state = IDLE;
             return self.id(slot);
         }
         assert!(
@@ -128,17 +128,17 @@ impl Heap {
         );
         self.nodes.push(Node {
             generation: 1,
-            place: IDLE,
+            state: IDLE,
         });
         self.id(self.nodes.len() as u32 - 1)
     }
 
-    /// Makes an idle slot vacant; its id names nothing from now on. A slot that has used up its generations stays out of use.
+    /// Vacates an idle slot and invalidates its id. A slot that has used up its generations stays out of use.
     pub(crate) fn retire(&mut self, slot: u32) {
         let node = &mut self.nodes[slot as usize];
         node.generation = node.generation.wrapping_add(1);
         if node.generation != 0 {
-            node.place = self.vacant;
+            node.state = self.vacant;
             self.vacant = slot;
         }
     }
@@ -153,17 +153,17 @@ impl Heap {
         }
     }
 
-    /// Where a timer is; `None` for an id that names nothing.
+    /// The state of a timer; `None` if the id is stale.
     #[inline]
-    pub(crate) fn place(&self, id: TimerId) -> Option<Place> {
+    pub(crate) fn state(&self, id: TimerId) -> Option<State> {
         let node = self.nodes.get(id.slot as usize)?;
         if node.generation != id.generation.get() {
             return None;
         }
-        Some(match node.place {
-            IDLE => Place::Idle,
-            due if due >= DUE => Place::Due(due - DUE),
-            position => Place::Armed(position as usize),
+        Some(match node.state {
+            IDLE => State::Idle,
+            due if due >= DUE => State::Due(due - DUE),
+            position => State::Armed(position as usize),
         })
     }
 
@@ -171,7 +171,7 @@ impl Heap {
     #[inline]
     pub(crate) fn first(&self) -> Option<(Moment, u32)> {
         let first = *self.entries.get(ROOT)?;
-        (first != Entry::NOBODY).then(|| (first.deadline(), first.slot()))
+        (first != Entry::NONE).then(|| (first.deadline(), first.slot()))
     }
 
     /// The deadline at a position.
@@ -180,7 +180,7 @@ impl Heap {
         self.entries[position].deadline()
     }
 
-    /// Puts a slot in that is not armed; true if it is the first now.
+    /// Inserts an entry for a slot that is not armed. Returns whether it is the earliest now.
     #[inline]
     pub(crate) fn push(&mut self, slot: u32, deadline: Moment) -> bool {
         let position = self.end;
@@ -190,7 +190,7 @@ impl Heap {
         self.end += 1;
         self.sequence += 1;
         let entry = Entry::new(deadline, self.sequence, slot);
-        // Most rise no step at all. Those that do are served elsewhere, so that these are quick.
+        // Most entries do not rise at all: the rest is out of line.
         if entry < self.entries[parent_of(position)] {
             return self.rise(position, entry) == ROOT;
         }
@@ -205,16 +205,16 @@ impl Heap {
             self.renumber();
         }
         if self.end >= self.entries.len() {
-            self.entries.resize(self.entries.len() + GROWTH, Entry::NOBODY);
-            self.entries[..ROOT].fill(Entry::ROOF);
+            self.entries.resize(self.entries.len() + GROWTH, Entry::NONE);
+            self.entries[..ROOT].fill(Entry::SENTINEL);
         }
         self.push(slot, deadline)
     }
 
-    /// Moves an armed slot; true if it is the first now.
+    /// Moves the entry of an armed slot. Returns whether it is the earliest now.
     ///
-    /// The parent and the children tell which way it goes. What was there before would, too, but it is not read at all: in a
-    /// large heap it is far away, and which of the two is earlier cannot be foreseen.
+    /// Comparisons with the parent and the children decide the direction. The former deadline would decide it as well, but is
+    /// not read: in a large heap it is not in the cache, and its comparison cannot be predicted.
     #[inline(never)]
     pub(crate) fn shift(&mut self, position: usize, slot: u32, deadline: Moment) -> bool {
         if self.sequence == u32::MAX {
@@ -231,7 +231,7 @@ impl Heap {
                 self.sink(below, entry);
                 false
             }
-            // It stays where its node says that it is.
+            // The position is still right.
             _ => {
                 self.entries[position] = entry;
                 position == ROOT
@@ -243,35 +243,48 @@ impl Heap {
     #[inline(never)]
     fn shift_among_renumbered(&mut self, slot: u32, deadline: Moment) -> bool {
         self.renumber();
-        self.shift(self.nodes[slot as usize].place as usize, slot, deadline)
+        self.shift(self.nodes[slot as usize].state as usize, slot, deadline)
     }
 
-    /// Takes the entry at a position out; its slot is idle then.
+    /// Removes the entry at a position; its slot is idle then.
     #[inline]
     pub(crate) fn take(&mut self, position: usize) {
-        self.undue(self.entries[position].slot());
+        self.set_idle(self.entries[position].slot());
         self.end -= 1;
-        let last = core::mem::replace(&mut self.entries[self.end], Entry::NOBODY);
+        let last = core::mem::replace(&mut self.entries[self.end], Entry::NONE);
         if position != self.end {
             self.replace(position, last);
         }
     }
 
-    /// Takes the earliest entry out; its slot is due then.
+    /// Removes the earliest entry; its slot is due then, under `number`.
     #[inline]
-    pub(crate) fn take_first_as_due(&mut self, ticket: u32) {
+    pub(crate) fn take_first_as_due(&mut self, number: u32) {
         let slot = self.entries[ROOT].slot();
         self.take(ROOT);
-        self.nodes[slot as usize].place = DUE | ticket;
+        self.nodes[slot as usize].state = DUE | number;
     }
 
-    /// A slot that was due is idle again.
+    /// Removes all entries and vacates every slot that is in use.
+    pub(crate) fn clear(&mut self) {
+        if let Some(entries) = self.entries.get_mut(ROOT..self.end) {
+            entries.fill(Entry::NONE);
+        }
+        self.end = ROOT;
+        for slot in 0..self.nodes.len() as u32 {
+            if self.nodes[slot as usize].generation % 2 == 1 {
+                self.retire(slot);
+            }
+        }
+    }
+
+    /// Marks a slot as idle.
     #[inline]
-    pub(crate) fn undue(&mut self, slot: u32) {
-        self.nodes[slot as usize].place = IDLE;
+    pub(crate) fn set_idle(&mut self, slot: u32) {
+        self.nodes[slot as usize].state = IDLE;
     }
 
-    /// Puts the entry of another position in the place of the one at `position`, and then where it belongs.
+    /// Overwrites the entry at `position` with that of another position, and restores the order.
     #[inline(never)]
     fn replace(&mut self, position: usize, entry: Entry) {
         if entry < self.entries[parent_of(position)] {
@@ -281,12 +294,12 @@ impl Heap {
         }
     }
 
-    /// Numbers all entries anew, in their order, which stays what it is: once in four thousand million armings.
+    /// Renumbers all entries without changing their order: needed once in four thousand million armings.
     #[cold]
     #[inline(never)]
     fn renumber(&mut self) {
         if let Some(entries) = self.entries.get_mut(ROOT..self.end) {
-            // What is sorted is a heap.
+            // A sorted array is a heap.
             entries.sort_unstable();
         }
         self.sequence = 0;
@@ -303,10 +316,10 @@ impl Heap {
     #[inline]
     fn settle(&mut self, position: usize, entry: Entry) {
         self.entries[position] = entry;
-        self.nodes[entry.slot() as usize].place = position as u32;
+        self.nodes[entry.slot() as usize].state = position as u32;
     }
 
-    /// Moves `entry` from `position` towards the root until its parent is earlier; says where that is.
+    /// Moves `entry` from `position` towards the root until its parent is earlier. Returns its position.
     #[inline(never)]
     fn rise(&mut self, mut position: usize, entry: Entry) -> usize {
         loop {
@@ -322,7 +335,7 @@ impl Heap {
         position
     }
 
-    /// Moves `entry` from `position` away from the root until all children are later.
+    /// Moves `entry` from `position` away from the root until all its children are later.
     #[inline]
     fn sink(&mut self, mut position: usize, entry: Entry) {
         while let Some((child, below)) = self.first_child(position) {
@@ -335,7 +348,7 @@ impl Heap {
         self.settle(position, entry);
     }
 
-    /// The earliest child, which may be nobody, and where it is. `None` if there is none.
+    /// The earliest child, which may be [`Entry::NONE`], and its position. `None` if the group is empty.
     #[inline]
     fn first_child(&self, position: usize) -> Option<(Entry, usize)> {
         let first = children_of(position);
@@ -345,7 +358,7 @@ impl Heap {
         let &[a, b, c, d] = self.entries.get(first..first + ARITY)? else {
             return None;
         };
-        // Two matches of two each, without a branch that could be mispredicted.
+        // Compiled to conditional moves: no branch that could be mispredicted.
         let ab = if b < a { (b, first + 1) } else { (a, first) };
         let cd = if d < c { (d, first + 3) } else { (c, first + 2) };
         Some(if cd.0 < ab.0 { cd } else { ab })
@@ -354,31 +367,35 @@ impl Heap {
 
 #[cfg(any(test, feature = "fuzz"))]
 impl Heap {
-    /// Whether every entry is where its node says, no child is before its parent, and what is no entry is what it should be.
+    /// Asserts that nodes and entries agree, no child is earlier than its parent, and unused elements have their values.
     pub(crate) fn check(&self) {
         for position in ROOT..self.end {
             let entry = self.entries[position];
-            assert_eq!(self.nodes[entry.slot() as usize].place as usize, position);
+            assert_eq!(self.nodes[entry.slot() as usize].state as usize, position);
             assert!(self.entries[parent_of(position)] < entry);
         }
         let (first, last) = (ROOT.min(self.entries.len()), self.end.min(self.entries.len()));
-        assert!(self.entries[..first].iter().all(|roof| *roof == Entry::ROOF));
-        assert!(self.entries[last..].iter().all(|nobody| *nobody == Entry::NOBODY));
+        assert!(
+            self.entries[..first]
+                .iter()
+                .all(|entry| *entry == Entry::SENTINEL)
+        );
+        assert!(self.entries[last..].iter().all(|entry| *entry == Entry::NONE));
         assert!(self.entries.len().is_multiple_of(ARITY));
         let is_armed =
-            |node: &&Node| node.generation % 2 == 1 && (ROOT..DUE as usize).contains(&(node.place as usize));
+            |node: &&Node| node.generation % 2 == 1 && (ROOT..DUE as usize).contains(&(node.state as usize));
         assert_eq!(self.nodes.iter().filter(is_armed).count(), self.end - ROOT);
     }
 }
 
 #[cfg(test)]
 impl Heap {
-    /// As if so many armings had been done.
+    /// Behaves as if so many armings had been done.
     pub(crate) fn age(&mut self, sequence: u32) {
         self.sequence = sequence;
     }
 
-    /// As if the slot had been used as often as it can be.
+    /// Behaves as if the slot had been used as often as possible.
     pub(crate) fn wear_out(&mut self, slot: u32) {
         self.nodes[slot as usize].generation = u32::MAX;
     }

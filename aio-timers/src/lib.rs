@@ -1,17 +1,45 @@
-//! Time for an event loop: clocks that may be simulated, and a queue of timers.
+//! Time for an event loop: clocks that can be simulated, and timers.
 //!
-//! [`TimerQueue`] is an indexed 4-ary heap: arming, moving, anticipating and cancelling are O(log n), the earliest deadline
-//! is O(1), equal deadlines fire in the order in which they were armed, and nothing allocates while there is room.
-//! [`Clock`] is what it is read against: the system's clocks (feature `std`), a [`ManualClock`] that a test moves, and a
-//! [`VirtualClock`] that can be stopped and warped.
+//! - [`TimerSet`] runs callbacks at deadlines. A callback may use the set while it runs: re-arm itself, cancel or remove timers,
+//!   run further ones.
+//! - [`TimerQueue`] is the data structure below it, for loops that keep something else than callbacks: an indexed 4-ary heap
+//!   with O(log n) arming, moving and cancelling, an O(1) earliest deadline, and first-in-first-out order among equal deadlines.
+//! - [`Clock`] is what both are read against: the system's clocks (`Monotonic` and `Wall`, with the feature `std`), a
+//!   [`ManualClock`] that a test sets, and a `VirtualClock` (feature `std`) that follows another clock and can be stopped, set and
+//!   warped.
+//!
+//! A loop asks the set how long it may wait, waits, and fires what is due:
+//!
+//! ```
+//! use aio_timers::{Clock, ManualClock, TimerId, TimerSet};
+//! use core::time::Duration;
+//!
+//! type Callback = Box<dyn Fn(TimerId)>;
+//!
+//! let timers: TimerSet<Callback, ManualClock> = TimerSet::new(ManualClock::new());
+//! let timer = timers.insert(Box::new(|id| println!("{id:?} fired")));
+//! timers.arm_after(timer, Duration::from_secs(3600));
+//!
+//! while let Some(left) = timers.time_left() {
+//!     if !timers.clock().pass(left) {
+//!         std::thread::sleep(left); // a real clock; this one is simulated and has moved already
+//!     }
+//!     timers.fire_due(|callback, id| callback(id));
+//! }
+//! ```
 //!
 //! # What it does not do
-//! It waits for nothing and calls nothing: it says which timers are due, its user fires them. It knows no thread and no loop.
+//! It waits for nothing and wakes nobody: its user does both. It starts no thread, and makes no system call but to read the
+//! system's clocks.
+//!
+//! # Targets
+//! Without the feature `std` (on by default) it needs `alloc` only. `ManualClock` exists on targets with 64-bit atomics,
+//! `Clock` for `Arc` on targets with pointer-sized ones.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(feature = "std")]
+#[cfg(any(feature = "std", test))]
 extern crate std;
 
 mod clock;
@@ -19,17 +47,23 @@ mod clock;
 #[doc(hidden)]
 pub mod fuzz;
 mod heap;
+#[cfg(target_has_atomic = "64")]
+mod manual_clock;
 mod moment;
 mod queue;
+mod set;
 mod sync;
 #[cfg(feature = "std")]
 mod system;
 #[cfg(feature = "std")]
 mod virtual_clock;
 
-pub use clock::{Clock, ManualClock};
+pub use clock::Clock;
+#[cfg(target_has_atomic = "64")]
+pub use manual_clock::ManualClock;
 pub use moment::Moment;
 pub use queue::{TimerId, TimerQueue};
+pub use set::TimerSet;
 #[cfg(feature = "std")]
 pub use system::{Monotonic, Wall};
 #[cfg(feature = "std")]

@@ -3,9 +3,20 @@
 use core::fmt;
 use core::time::Duration;
 
-/// A point in time: nanoseconds since the start of the clock that showed it. Moments of different clocks do not compare.
+/// A point in time: nanoseconds since the start of the clock that showed it. Moments of different clocks must not be compared.
 ///
-/// All arithmetic saturates: far too late is [`NEVER`](Self::NEVER), and no duration is negative.
+/// Arithmetic saturates at [`ZERO`](Self::ZERO) and [`NEVER`](Self::NEVER); no duration is negative.
+///
+/// ```
+/// use aio_timers::Moment;
+/// use core::time::Duration;
+///
+/// let start = Moment::from_nanos(1_000);
+/// let end = start.saturating_add(Duration::from_micros(2));
+/// assert_eq!(end.since(start), Duration::from_micros(2));
+/// assert_eq!(start.since(end), Duration::ZERO);
+/// assert_eq!(end.saturating_add(Duration::MAX), Moment::NEVER);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
@@ -49,7 +60,7 @@ impl Moment {
         }
     }
 
-    /// How long after `earlier` this is; zero if it is before.
+    /// The duration from `earlier` to this moment; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -102,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_read_by_people() {
+    fn moments_print_as_durations() {
         let shown = alloc::format!("{:?} {:?}", Moment::from_nanos(1_500), Moment::NEVER);
         assert_eq!(shown, "+1.5\u{b5}s never");
     }

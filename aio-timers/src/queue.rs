@@ -1,37 +1,66 @@
-//! [`TimerQueue`]: timers under ids, and a run that takes the due ones.
+//! [`TimerQueue`]: values with deadlines, and a run that takes the due ones.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use crate::Moment;
-use crate::heap::{Heap, Place, TICKETS};
+use crate::heap::{DUE_NUMBERS, Heap, State};
 
-/// Names a timer in its queue; an id of a timer that was removed names nothing for as long as there are generations.
+/// Identifies a timer of a [`TimerQueue`] or a [`TimerSet`](crate::TimerSet).
+///
+/// The id of a removed timer is stale: operations on it have no effect, also after its slot was reused. An id means nothing to
+/// another queue.
+///
+/// ```
+/// use aio_timers::{Moment, TimerQueue};
+///
+/// let mut queue = TimerQueue::new();
+/// let id = queue.insert("old");
+/// queue.remove(id);
+/// let new = queue.insert("new");
+/// assert!(id != new && !queue.arm(id, Moment::ZERO));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId {
     pub(crate) slot: u32,
     pub(crate) generation: NonZeroU32,
 }
 
-/// In the due list: was cancelled.
-const STRUCK: u32 = u32::MAX;
+/// In the due list: a timer that was cancelled.
+const TOMBSTONE: u32 = u32::MAX;
 
-/// Timers with a value each.
+/// Timers with a value each, ordered by deadline.
 ///
-/// A run begins with [`begin`](Self::begin), which sets apart what is due, and goes on with [`next_due`](Self::next_due)
-/// until there is nothing left. What is armed meanwhile, even for the past, is for the next run: a timer that arms itself
-/// with no delay cannot keep a run going for ever. A run inside a run takes over what the outer one has left.
+/// [`begin`](Self::begin) starts a run: it moves the due timers to a list. [`next_due`](Self::next_due) then takes them one by
+/// one. A timer that is armed during a run, even for a moment in the past, belongs to the next run, so a timer that re-arms
+/// itself without delay cannot prolong a run for ever. A nested run takes over the timers that the outer run has left.
+///
+/// Arming, moving and cancelling take O(log n); the earliest deadline takes O(1). Only [`insert`](Self::insert), the first
+/// arming of more timers than ever before, and `begin` with more due timers than ever before may allocate.
+///
+/// ```
+/// use aio_timers::{Moment, TimerQueue};
+///
+/// let mut queue = TimerQueue::new();
+/// let (tea, eggs) = (queue.insert("tea"), queue.insert("eggs"));
+/// queue.arm(tea, Moment::from_nanos(180));
+/// queue.arm(eggs, Moment::from_nanos(240));
+/// assert_eq!(queue.next_deadline(), Some(Moment::from_nanos(180)));
+/// queue.begin(Moment::from_nanos(200));
+/// assert_eq!(queue.next_due(), Some(tea));
+/// assert_eq!(queue.next_due(), None);
+/// ```
 #[derive(Debug)]
 pub struct TimerQueue<T> {
-    /// By slot.
+    /// By slot. `None` if the slot is vacant, or while the value is taken out.
     values: Vec<Option<T>>,
     pub(crate) heap: Heap,
-    /// Slots, in the order in which they are to fire.
+    /// Slots in the order in which they fire, or [`TOMBSTONE`]s.
     due: VecDeque<u32>,
-    /// The ticket of the first of them. Tickets are given out in turn: with its own a timer is found in the due list.
-    ticket: u32,
-    /// How many of the due list have not been cancelled.
+    /// The number of the first element of `due`. Elements are numbered consecutively, and a due timer knows its number.
+    first_due: u32,
+    /// How many elements of `due` are no tombstones.
     waiting: usize,
     live: usize,
 }
@@ -43,23 +72,23 @@ impl<T> Default for TimerQueue<T> {
 }
 
 impl<T> TimerQueue<T> {
-    /// A queue without timers.
+    /// Creates an empty queue.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             values: Vec::new(),
             heap: Heap::new(),
             due: VecDeque::new(),
-            ticket: 0,
+            first_due: 0,
             waiting: 0,
             live: 0,
         }
     }
 
-    /// Adds a timer that is not armed.
+    /// Adds a timer, not armed.
     ///
     /// # Panics
-    /// With more than two thousand million timers.
+    /// If the queue holds more than two thousand million timers.
     pub fn insert(&mut self, value: T) -> TimerId {
         let id = self.heap.add();
         self.live += 1;
@@ -70,89 +99,89 @@ impl<T> TimerQueue<T> {
         id
     }
 
-    /// A timer's value, if it has not been taken out.
+    /// The value of a timer; `None` if the id is stale or the value is taken out.
     #[must_use]
     pub fn get(&self, id: TimerId) -> Option<&T> {
-        self.heap.place(id)?;
+        self.heap.state(id)?;
         self.values[id.slot as usize].as_ref()
     }
 
-    /// Where a timer's value is, for it to be changed, or taken out for a while and put back.
+    /// Access to a timer's value, to change it or to take it out for a while; `None` if the id is stale.
     #[must_use]
     #[inline]
     pub fn value_mut(&mut self, id: TimerId) -> Option<&mut Option<T>> {
-        self.heap.place(id)?;
+        self.heap.state(id)?;
         Some(&mut self.values[id.slot as usize])
     }
 
-    /// Removes a timer, armed or not, and gives its value, if that has not been taken out.
+    /// Removes a timer, armed or not. Returns its value; `None` if the id is stale or the value is taken out.
     pub fn remove(&mut self, id: TimerId) -> Option<T> {
-        let place = self.heap.place(id)?;
-        self.disarm(id.slot, place);
+        let state = self.heap.state(id)?;
+        self.disarm(id.slot, state);
         self.live -= 1;
         self.heap.retire(id.slot);
         self.values[id.slot as usize].take()
     }
 
-    /// Arms a timer, or moves it; true if its deadline is now the earliest. False also for an id that names nothing.
-    #[inline]
+    /// Arms a timer, or moves its deadline. Returns whether it is the earliest now; false also for a stale id.
+    #[inline(always)]
     pub fn arm(&mut self, id: TimerId, deadline: Moment) -> bool {
-        match self.heap.place(id) {
-            Some(Place::Armed(position)) => self.heap.shift(position, id.slot, deadline),
-            Some(Place::Idle) => self.heap.push(id.slot, deadline),
-            Some(Place::Due(ticket)) => self.arm_due(id.slot, ticket, deadline),
+        match self.heap.state(id) {
+            Some(State::Armed(position)) => self.heap.shift(position, id.slot, deadline),
+            Some(State::Idle) => self.heap.push(id.slot, deadline),
+            Some(State::Due(number)) => self.arm_due(id.slot, number, deadline),
             None => false,
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn arm_due(&mut self, slot: u32, ticket: u32, deadline: Moment) -> bool {
-        self.strike(slot, ticket);
+    fn arm_due(&mut self, slot: u32, number: u32, deadline: Moment) -> bool {
+        self.bury(slot, number);
         self.heap.push(slot, deadline)
     }
 
-    /// Arms a timer unless it is armed for the same or an earlier moment, or due; true if its deadline became the earliest.
+    /// Arms a timer unless it is armed for the same or an earlier moment, or due. Returns whether it became the earliest.
     #[inline]
     pub fn anticipate(&mut self, id: TimerId, deadline: Moment) -> bool {
-        match self.heap.place(id) {
-            Some(Place::Armed(position)) => {
+        match self.heap.state(id) {
+            Some(State::Armed(position)) => {
                 deadline < self.heap.deadline(position) && self.heap.shift(position, id.slot, deadline)
             }
-            Some(Place::Idle) => self.heap.push(id.slot, deadline),
-            Some(Place::Due(_)) | None => false,
+            Some(State::Idle) => self.heap.push(id.slot, deadline),
+            Some(State::Due(_)) | None => false,
         }
     }
 
-    /// Disarms a timer; true if it was armed, or due and not taken yet.
+    /// Disarms a timer. Returns whether it was armed, or due and not taken yet.
     #[inline]
     pub fn cancel(&mut self, id: TimerId) -> bool {
         self.heap
-            .place(id)
-            .is_some_and(|place| self.disarm(id.slot, place))
+            .state(id)
+            .is_some_and(|state| self.disarm(id.slot, state))
     }
 
     #[inline]
-    fn disarm(&mut self, slot: u32, place: Place) -> bool {
-        match place {
-            Place::Armed(position) => self.heap.take(position),
-            Place::Due(ticket) => self.strike(slot, ticket),
-            Place::Idle => return false,
+    fn disarm(&mut self, slot: u32, state: State) -> bool {
+        match state {
+            State::Armed(position) => self.heap.take(position),
+            State::Due(number) => self.bury(slot, number),
+            State::Idle => return false,
         }
         true
     }
 
-    /// When a timer fires: [`Moment::ZERO`] if it is due and not taken yet, `None` if it is not armed.
+    /// The deadline of a timer: [`Moment::ZERO`] if it is due and not taken yet, `None` if it is not armed.
     #[must_use]
     pub fn deadline(&self, id: TimerId) -> Option<Moment> {
-        match self.heap.place(id)? {
-            Place::Armed(position) => Some(self.heap.deadline(position)),
-            Place::Due(_) => Some(Moment::ZERO),
-            Place::Idle => None,
+        match self.heap.state(id)? {
+            State::Armed(position) => Some(self.heap.deadline(position)),
+            State::Due(_) => Some(Moment::ZERO),
+            State::Idle => None,
         }
     }
 
-    /// The earliest deadline: [`Moment::ZERO`] while a due timer waits to be taken, `None` if no timer is armed.
+    /// The earliest deadline: [`Moment::ZERO`] while a due timer is not taken yet, `None` if no timer is armed.
     #[must_use]
     #[inline]
     pub fn next_deadline(&self) -> Option<Moment> {
@@ -162,14 +191,15 @@ impl<T> TimerQueue<T> {
         self.heap.first().map(|(deadline, _)| deadline)
     }
 
-    /// Begins a run at `now`: sets apart what is due, behind what an unfinished run has left.
+    /// Begins a run at `now`: appends the due timers to those that an unfinished run has left. A deadline of
+    /// [`Moment::NEVER`] is never due.
     pub fn begin(&mut self, now: Moment) {
         while let Some((deadline, slot)) = self.heap.first() {
             if deadline > now || deadline == Moment::NEVER {
                 break;
             }
-            let ticket = (self.ticket + self.due.len() as u32) % TICKETS;
-            self.heap.take_first_as_due(ticket);
+            let number = (self.first_due + self.due.len() as u32) % DUE_NUMBERS;
+            self.heap.take_first_as_due(number);
             self.due.push_back(slot);
             self.waiting += 1;
         }
@@ -179,39 +209,47 @@ impl<T> TimerQueue<T> {
     #[inline]
     pub fn next_due(&mut self) -> Option<TimerId> {
         while let Some(slot) = self.due.pop_front() {
-            self.ticket = (self.ticket + 1) % TICKETS;
-            if slot != STRUCK {
+            self.first_due = (self.first_due + 1) % DUE_NUMBERS;
+            if slot != TOMBSTONE {
                 self.waiting -= 1;
-                self.heap.undue(slot);
+                self.heap.set_idle(slot);
                 return Some(self.heap.id(slot));
             }
         }
         None
     }
 
-    /// How many timers there are, armed or not.
+    /// The number of timers, armed or not.
     #[must_use]
     pub fn len(&self) -> usize {
         self.live
     }
 
-    /// Whether there are none.
+    /// Whether there are no timers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Strikes a timer off the due list.
+    /// Removes all timers, armed, due or not. Returns their values.
+    pub(crate) fn take_all(&mut self) -> Vec<T> {
+        self.heap.clear();
+        self.due.clear();
+        (self.waiting, self.live) = (0, 0);
+        self.values.iter_mut().filter_map(Option::take).collect()
+    }
+
+    /// Removes a timer from the due list.
     #[cold]
     #[inline(never)]
-    fn strike(&mut self, slot: u32, ticket: u32) {
-        let index = ticket.wrapping_sub(self.ticket) % TICKETS;
-        self.due[index as usize] = STRUCK;
+    fn bury(&mut self, slot: u32, number: u32) {
+        let index = number.wrapping_sub(self.first_due) % DUE_NUMBERS;
+        self.due[index as usize] = TOMBSTONE;
         self.waiting -= 1;
         if self.waiting == 0 {
             self.due.clear();
         }
-        self.heap.undue(slot);
+        self.heap.set_idle(slot);
     }
 }
 

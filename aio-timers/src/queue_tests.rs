@@ -140,7 +140,7 @@ fn t3_an_id_of_a_removed_timer_names_nothing() {
     assert_eq!((queue.remove(old), queue.remove(old)), (Some(1), None));
     let new = queue.insert(2);
     assert!(!queue.arm(old, at(1)) && !queue.cancel(old) && queue.deadline(old).is_none());
-    assert_eq!(queue.next_due(), None, "the due ticket was the old one's");
+    assert_eq!(queue.next_due(), None, "the due list had the old one");
     assert_eq!((queue.get(new), queue.len()), (Some(&2), 1));
 }
 
@@ -168,10 +168,10 @@ struct Pair {
 }
 
 impl Pair {
-    /// Old enough to run out of tickets and of numbers for armings soon.
+    /// Old enough to run out of numbers for due timers and for armings soon.
     fn aged(rng: &mut fastrand::Rng) -> Self {
         let mut queue = TimerQueue::new();
-        queue.ticket = TICKETS - rng.u32(1..40);
+        queue.first_due = DUE_NUMBERS - rng.u32(1..40);
         queue.heap.age(u32::MAX - rng.u32(0..100));
         Self {
             queue,

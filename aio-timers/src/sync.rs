@@ -1,6 +1,6 @@
 //! Atomics and locks, real or modelled, and the fault that the schedules plant: the only file that names the model checkers.
 
-#[cfg(not(shuttle))]
+#[cfg(all(not(shuttle), target_has_atomic = "64"))]
 pub(crate) use core::sync::atomic::{AtomicU64, Ordering};
 #[cfg(all(feature = "std", not(any(loom, shuttle))))]
 pub(crate) use std::sync::{Mutex, MutexGuard};

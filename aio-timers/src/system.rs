@@ -5,12 +5,21 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::{Clock, Moment};
 
-/// The system's monotonic clock; its start is when this value was made.
+/// The system's monotonic clock. Its start is the creation of this value. It never jumps, and stands still while the machine is
+/// suspended.
+///
+/// ```
+/// use aio_timers::{Clock, Monotonic};
+///
+/// let clock = Monotonic::new();
+/// let before = clock.now();
+/// assert!(clock.now() >= before);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Monotonic(Instant);
 
 impl Monotonic {
-    /// A clock that starts now.
+    /// Creates a clock that starts now.
     #[must_use]
     pub fn new() -> Self {
         // One nanosecond of head start: `Moment::ZERO` is the deadline that is always due, not a time.
@@ -31,12 +40,21 @@ impl Clock for Monotonic {
     }
 }
 
-/// The system's wall clock, since 1970; jumps when somebody sets it.
+/// The system's wall clock: time since 1970. It jumps when it is set, and when a suspended machine resumes.
+///
+/// It does not report its jumps. A loop that waits for a moment of this clock learns of them from the system, or waits for a
+/// bounded time.
+///
+/// ```
+/// use aio_timers::{Clock, Moment, Wall};
+///
+/// assert!(Wall::new().now() > Moment::ZERO);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wall;
 
 impl Wall {
-    /// The wall clock.
+    /// Creates a handle to the wall clock.
     #[must_use]
     pub fn new() -> Self {
         Self

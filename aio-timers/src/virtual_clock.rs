@@ -9,10 +9,25 @@ use std::sync::PoisonError;
 use crate::sync::{Fault, Mutex, MutexGuard, planted};
 use crate::{Clock, Moment};
 
-/// A clock that runs with a source clock until it is stopped: the time of a virtual machine, or of a simulation.
+/// A clock that runs with a source clock, and can be stopped, set and warped: the time of a virtual machine or a simulation.
 ///
-/// It can be shared and changed by any thread. After each change the subscribers are called on the thread that made it,
-/// so that a loop which sleeps until some deadline can look again.
+/// Any thread may read and change it. After each change it calls its subscribers, on the thread that made the change, so that a
+/// loop that waits for a deadline can compute its timeout again.
+///
+/// ```
+/// use aio_timers::{Clock, ManualClock, VirtualClock};
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// let source = Arc::new(ManualClock::new());
+/// let clock = VirtualClock::new(source.clone());
+/// let start = clock.now();
+/// clock.stop();
+/// source.advance(Duration::from_secs(5));
+/// assert_eq!(clock.now(), start);
+/// clock.warp(Duration::from_secs(60));
+/// assert_eq!(clock.now().since(start), Duration::from_secs(60));
+/// ```
 pub struct VirtualClock {
     source: Arc<dyn Clock + Send + Sync>,
     state: Mutex<State>,
@@ -27,8 +42,26 @@ struct Subscribers {
     next: u64,
 }
 
-/// Somebody who is called after every change of a [`VirtualClock`], until this is dropped.
-#[must_use = "dropped at once, it hears of no change"]
+/// A function that a [`VirtualClock`] calls after every change, until this value is dropped. It may be called once more by a
+/// change that another thread is making during the drop.
+///
+/// ```
+/// use aio_timers::{ManualClock, VirtualClock};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// let clock = Arc::new(VirtualClock::new(Arc::new(ManualClock::new())));
+/// let changes = Arc::new(AtomicU32::new(0));
+/// let counter = changes.clone();
+/// let subscription = clock.subscribe(move || {
+///     counter.fetch_add(1, Ordering::Relaxed);
+/// });
+/// clock.stop();
+/// drop(subscription);
+/// clock.start();
+/// assert_eq!(changes.load(Ordering::Relaxed), 1);
+/// ```
+#[must_use = "dropped at once, it is never called"]
 pub struct Subscription {
     clock: Arc<VirtualClock>,
     number: u64,
@@ -37,13 +70,13 @@ pub struct Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut subscribers = self.clock.subscribers();
-        let place = subscribers
+        let index = subscribers
             .all
             .iter()
             .position(|(number, _)| *number == self.number);
-        let gone = place.map(|place| subscribers.all.swap_remove(place));
+        let removed = index.map(|index| subscribers.all.swap_remove(index));
         drop(subscribers);
-        drop(gone); // its own drop may use the clock
+        drop(removed); // its drop may use the clock
     }
 }
 
@@ -68,10 +101,10 @@ enum State {
 }
 
 impl VirtualClock {
-    /// A clock that starts at zero, running with `source`.
+    /// Creates a clock that starts at one nanosecond and runs with `source`.
     #[must_use]
     pub fn new(source: Arc<dyn Clock + Send + Sync>) -> Self {
-        // As for the system's clock: a time is never `Moment::ZERO`, the deadline that is always due.
+        // As for the system's clock: no time is `Moment::ZERO`, the deadline that is always due.
         let running = State::Running {
             base: Moment::from_nanos(1),
             since: source.now(),
@@ -83,12 +116,12 @@ impl VirtualClock {
         }
     }
 
-    /// Stands still from now on. Without effect if it does already.
+    /// Stops the clock. No effect if it is stopped.
     pub fn stop(&self) {
         self.change(|now, _, _| State::Stopped { at: now });
     }
 
-    /// Goes on from where it stands. Without effect if it runs.
+    /// Starts the clock again, from the time that it shows. No effect if it runs.
     pub fn start(&self) {
         self.change(|now, source, _| State::Running {
             base: now,
@@ -96,18 +129,18 @@ impl VirtualClock {
         });
     }
 
-    /// Jumps ahead by `duration`, running or not.
+    /// Advances the clock by `duration` at once, running or not.
     pub fn warp(&self, duration: Duration) {
         self.jump(|now| now.saturating_add(duration));
     }
 
-    /// Shows `moment` from now on, earlier or later, running or not.
+    /// Sets the clock to `moment`, earlier or later, running or not.
     pub fn set(&self, moment: Moment) {
         self.jump(|_| moment);
     }
 
-    /// Calls `changed` after every change, on the thread that makes it, until the subscription is dropped. It must not change
-    /// this clock.
+    /// Calls `changed` after every change, on the thread that makes it, until the subscription is dropped. `changed` must not
+    /// change this clock.
     pub fn subscribe(self: &Arc<Self>, changed: impl Fn() + Send + Sync + 'static) -> Subscription {
         let mut subscribers = self.subscribers();
         let number = subscribers.next;
@@ -131,21 +164,21 @@ impl VirtualClock {
         });
     }
 
-    /// Makes of what is shown, of what the source shows and of the state a new state, in one step for all threads.
+    /// Replaces the state in one atomic step. `next` computes it from the time shown, the source's time and the state.
     fn change(&self, next: impl FnOnce(Moment, Moment, State) -> State) {
         if planted(Fault::ToldBeforeChange) {
-            self.tell();
+            self.notify();
         }
         let mut state = self.state();
         let source = self.source.now();
         *state = next(state.at(source), source, *state);
         drop(state);
         if !planted(Fault::ToldBeforeChange) {
-            self.tell();
+            self.notify();
         }
     }
 
-    fn tell(&self) {
+    fn notify(&self) {
         let subscribers = self.subscribers().all.clone();
         for (_, changed) in subscribers {
             changed();
@@ -244,14 +277,18 @@ mod tests {
         });
         drop(subscription);
         clock.stop();
-        assert_eq!(CALLS.load(Ordering::Relaxed), 14, "only who is still there");
+        assert_eq!(
+            CALLS.load(Ordering::Relaxed),
+            14,
+            "only the subscriber that is left"
+        );
         assert!(std::format!("{other:?}").contains("Stopped"));
         drop(other);
         assert_eq!(Arc::strong_count(&clock), 1);
     }
 
     #[test]
-    fn t2_who_is_told_sees_the_change_until_its_own_subscription_ends() {
+    fn t2_a_subscriber_sees_the_change_until_its_subscription_ends() {
         let clock = Arc::new(VirtualClock::new(Arc::new(ManualClock::new())));
         let [seen, later] = [(); 2].map(|()| Arc::new(Mutex::new(Vec::new())));
         let subscribe = |seen: &Arc<Mutex<Vec<bool>>>| {
@@ -274,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn t2_a_clock_that_is_warped_while_it_stands_stands() {
+    fn t2_a_stopped_clock_that_is_warped_stays_stopped() {
         let source = Arc::new(ManualClock::new());
         let clock = VirtualClock::new(source.clone());
         clock.stop();

@@ -1,166 +1,241 @@
-//! Measures the aio crates beside hand-written loops and other event loops, in turns; `cargo xtask bench` runs it.
+//! `cargo xtask bench` measures the aio crates beside hand-written loops and other event loops, in turns.
 //!
-//! It prints a line for every figure, and at the end writes all of them to a file. It judges nothing.
+//! The modules up to `waiting` hold the workloads, `case` takes turns; `table`, `goals`, `plot`, `compare` and `instructions`
+//! print, judge, draw, compare and complete the rows.
 
 mod boards;
 mod case;
+mod compare;
 mod deferred;
 mod floor;
+mod goals;
+mod instructions;
 mod memory;
 mod ours;
 mod peers;
 mod ping_pong;
+mod plot;
 mod registering;
+mod row;
 mod staleness;
+mod table;
 mod timers;
 mod waiting;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
 
-use anyhow::Context as _;
+use aio_tools::build;
+use aio_tools::cores::Cores;
+use aio_tools::interrupt::{Interrupt, Interrupted};
+use aio_tools::report::{self, Machine};
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use serde::Serialize;
 
-use crate::case::{Case, Outcome};
+use crate::case::Case;
+use crate::row::Row;
 
-/// Measures the aio crates beside hand-written loops and other event loops.
+/// Measure beside a hand-written loop and other event loops
+///
+/// All implementations take turns, round by round. Figures are medians; ratios are taken within a round, so that they depend
+/// neither on the speed of the machine nor on its drift.
 #[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", version)]
 struct Args {
-    /// Three rounds instead of nine
+    /// About a minute: three rounds instead of nine, and only ours and the floor
     #[arg(long)]
     quick: bool,
     /// Only these, as in P3,P4
     #[arg(long, value_name = "ID,ID,...", value_delimiter = ',')]
     only: Vec<String>,
-    /// Where to write the rows
+    /// Write all figures
     #[arg(long, value_name = "FILE")]
-    rows: Option<PathBuf>,
-    /// Only ours and the floor
+    json: Option<PathBuf>,
+    /// Draw the ratios to the floor
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Print what became slower since, by more than the noise; fails if anything did
+    #[arg(long, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
+    /// Count instructions, too, where valgrind is installed: they do not depend on what else the machine does
     #[arg(long)]
-    alone: bool,
-    /// Measure nothing; do the work of one contestant so often, to have its instructions counted
-    #[arg(long, value_name = "TIMES", requires_all = ["workload", "size", "impl"])]
+    instructions: bool,
+    /// Measures nothing; does the work of one contestant so often, to have its instructions counted
+    #[arg(long, value_name = "TIMES", requires_all = ["workload", "size", "impl"], hide = true)]
     count: Option<u64>,
-    #[arg(long, value_name = "WORKLOAD", requires = "count")]
+    #[arg(long, value_name = "WORKLOAD", requires = "count", hide = true)]
     workload: Option<String>,
-    #[arg(long, value_name = "N", requires = "count")]
+    #[arg(long, value_name = "N", requires = "count", hide = true)]
     size: Option<u64>,
-    #[arg(long, value_name = "NAME", requires = "count")]
+    #[arg(long, value_name = "NAME", requires = "count", hide = true)]
     r#impl: Option<String>,
 }
 
-/// A figure: nanoseconds per operation.
-#[derive(Debug, Serialize)]
-struct Row {
-    id: &'static str,
-    workload: String,
-    r#impl: &'static str,
-    n: u64,
-    ns: f64,
-    min_ns: f64,
-    max_ns: f64,
-    ratio_to_floor: f64,
-    ratio_min: f64,
-    ratio_max: f64,
-    /// A figure that is no time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    count: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unit: Option<&'static str>,
+fn main() -> ExitCode {
+    aio_tools::end(run(&Args::parse()))
 }
 
-impl Row {
-    /// A figure that is no time, such as bytes.
-    fn counted(id: &'static str, workload: &str, n: u64, count: f64, unit: &'static str) -> Self {
-        Self {
-            id,
-            workload: workload.to_owned(),
-            r#impl: "aio",
-            n,
-            ns: 0.0,
-            min_ns: 0.0,
-            max_ns: 0.0,
-            ratio_to_floor: f64::NAN,
-            ratio_min: f64::NAN,
-            ratio_max: f64::NAN,
-            count: Some(count),
-            unit: Some(unit),
-        }
-    }
-}
-
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn run(args: &Args) -> anyhow::Result<()> {
+    let only = ids(&args.only)?;
     raise_descriptor_limit();
-    let wanted =
-        |id: &str| args.only.is_empty() || args.only.iter().any(|only| only.eq_ignore_ascii_case(id));
-    let mut pinned: Vec<Case> = Vec::new();
-    pinned.extend(waiting::cases());
-    pinned.extend(boards::cases());
-    pinned.extend(registering::cases());
-    pinned.extend(timers::cases());
-    let (crossing, home): (Vec<Case>, Vec<Case>) = deferred::cases()
-        .into_iter()
-        .partition(|case| case.workload.starts_with("cross"));
-    pinned.extend(home);
-    let mut crossing: Vec<Case> = crossing.into_iter().chain(ping_pong::ping_pong()).collect();
-    pinned.retain(|case| wanted(case.id));
     if let Some(times) = args.count {
-        return count_one(pinned, &args, times);
+        return count_one(args, &only, times);
     }
-    crossing.retain(|case| wanted(case.id));
-    let rounds = if args.quick { 3 } else { 9 };
-    let bar = ProgressBar::new((pinned.len() + crossing.len()) as u64);
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:30} {pos}/{len} {msg} ({eta} left)",
-    )?);
-    let (mut rows, mut skipped) = (Vec::new(), Vec::new());
-    println!(
-        "{:<4} {:<20} {:>8} {:<14} {:>10} {:>23} {:>9} {:>17}",
-        "id", "workload", "n", "impl", "ns", "[min - max]", "to floor", "[min - max]"
-    );
-    let all = getaffinity();
-    pin_to_one(all.as_ref());
-    for case in pinned {
-        measure(case, &args, rounds, &bar, &mut rows, &mut skipped);
+    build::require_optimized("cargo xtask bench")?;
+    let old = args.compare.as_deref().map(readable).transpose()?;
+    let interrupt = Interrupt::catch()?;
+    let began = Instant::now();
+    let machine = Machine::measured(Cores::pick());
+    let mut rows = measure(args, &only, &interrupt)?;
+    if args.instructions {
+        instructions::count(&mut rows, &interrupt)?;
     }
-    if let Some(all) = all {
-        let _ = sched_setaffinity(None, &all);
+    println!("\n{}; {:.0?}", machine.headline(), began.elapsed());
+    table::print(&rows);
+    if args.instructions {
+        instructions::print(&rows);
     }
-    for case in crossing {
-        measure(case, &args, rounds, &bar, &mut rows, &mut skipped);
+    if let Some(file) = &args.json {
+        report::write_json(file, machine, &rows)?;
     }
-    bar.finish_and_clear();
-    let counted = memory::rows(&wanted)?
-        .into_iter()
-        .chain(staleness::rows(&wanted)?);
-    for row in counted {
-        print(&row);
-        rows.push(row);
+    if let Some(file) = &args.plot {
+        plot::draw(file, &rows)?;
     }
-    for line in skipped {
-        println!("left out: {line}");
-    }
-    if let Some(file) = &args.rows {
-        let text = serde_json::to_string(&rows)?;
-        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    if let Some(old) = old {
+        let slower = compare::print(old, &rows)?;
+        if slower > 0 {
+            bail!("{slower} figures became slower");
+        }
     }
     Ok(())
 }
 
+/// Fails before a quarter of an hour has passed.
+fn readable(file: &Path) -> anyhow::Result<&Path> {
+    std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(file)
+}
+
+/// The ids that were asked for, in capitals.
+fn ids(only: &[String]) -> anyhow::Result<Vec<String>> {
+    let ids: Vec<String> = only.iter().map(|id| id.trim().to_uppercase()).collect();
+    for id in &ids {
+        let known = goals::IDS.map(|(id, _)| id);
+        ensure!(
+            known.contains(&id.as_str()),
+            "there is no benchmark {id:?}; there are {}",
+            known.join(", ")
+        );
+    }
+    Ok(ids)
+}
+
+fn is_wanted(only: &[String], id: &str) -> bool {
+    only.is_empty() || only.iter().any(|wanted| wanted == id)
+}
+
+/// The workloads of one thread, and those of two.
+fn cases(only: &[String]) -> (Vec<Case>, Vec<Case>) {
+    let (crossing, home): (Vec<Case>, Vec<Case>) = deferred::cases()
+        .into_iter()
+        .partition(|case| case.workload.starts_with("cross"));
+    let mut pinned: Vec<Case> = waiting::cases();
+    pinned.extend(boards::cases());
+    pinned.extend(registering::cases());
+    pinned.extend(timers::cases());
+    pinned.extend(home);
+    let mut crossing: Vec<Case> = crossing.into_iter().chain(ping_pong::ping_pong()).collect();
+    pinned.retain(|case| is_wanted(only, case.id));
+    crossing.retain(|case| is_wanted(only, case.id));
+    (pinned, crossing)
+}
+
+/// Measures what is wanted, and prints a line for every figure.
+fn measure(args: &Args, only: &[String], interrupt: &Interrupt) -> anyhow::Result<Vec<Row>> {
+    let (pinned, crossing) = cases(only);
+    let bar = ProgressBar::new((pinned.len() + crossing.len()) as u64);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} {msg} ({eta} left)",
+    )?);
+    let mut turns = Turns {
+        rounds: if args.quick { 3 } else { 9 },
+        alone: args.quick,
+        bar,
+        rows: Vec::new(),
+        skipped: Vec::new(),
+    };
+    table::print_head();
+    let all = sched_getaffinity(None).ok();
+    pin_to_one(all.as_ref());
+    let measured = turns.take(pinned, interrupt);
+    if let Some(all) = all {
+        let _ = sched_setaffinity(None, &all);
+    }
+    measured?;
+    turns.take(crossing, interrupt)?;
+    turns.bar.finish_and_clear();
+    let wanted = |id: &str| is_wanted(only, id);
+    for row in memory::rows(&wanted)?
+        .into_iter()
+        .chain(staleness::rows(&wanted)?)
+    {
+        table::print_row(&row);
+        turns.rows.push(row);
+    }
+    for line in turns.skipped {
+        println!("left out: {line}");
+    }
+    Ok(turns.rows)
+}
+
+/// Measures cases one after the other.
+struct Turns {
+    rounds: usize,
+    /// Only ours and the floor.
+    alone: bool,
+    bar: ProgressBar,
+    rows: Vec<Row>,
+    skipped: Vec<String>,
+}
+
+impl Turns {
+    fn take(&mut self, cases: Vec<Case>, interrupt: &Interrupt) -> Result<(), Interrupted> {
+        for mut case in cases {
+            interrupt.check()?;
+            if self.alone {
+                case.contestants.retain(|one| matches!(one.name, "aio" | "floor"));
+            }
+            self.bar
+                .set_message(format!("{} {} {}", case.id, case.workload, case.n));
+            let (id, workload, n) = (case.id, case.workload.clone(), case.n);
+            let outcomes = case.measure(self.rounds, &mut self.skipped);
+            let floor = outcomes.iter().find(|outcome| outcome.name == "floor");
+            let floor = floor.map(|floor| floor.ns.clone());
+            for outcome in &outcomes {
+                let row = Row::measured(id, &workload, n, outcome, floor.as_deref());
+                self.bar.suspend(|| table::print_row(&row));
+                self.rows.push(row);
+            }
+            self.bar.inc(1);
+        }
+        Ok(())
+    }
+}
+
 /// Does the work of one contestant `times` times, where callgrind counts.
-fn count_one(cases: Vec<Case>, args: &Args, times: u64) -> anyhow::Result<()> {
-    let mut cases = cases.into_iter();
+fn count_one(args: &Args, only: &[String], times: u64) -> anyhow::Result<()> {
+    let mut cases = cases(only).0.into_iter();
     let case = cases
         .find(|case| Some(&case.workload) == args.workload.as_ref() && Some(case.n) == args.size)
         .context("there is no such workload")?;
     let mut contestants = case.contestants.into_iter();
     let one = contestants
         .find(|one| Some(one.name) == args.r#impl.as_deref())
-        .context("nobody of that name takes part")?;
+        .context("there is no such implementation")?;
     let mut run = (one.make)()?;
     run(times.max(300));
     counted_section(&mut run, times);
@@ -172,100 +247,12 @@ fn counted_section(run: &mut case::Run, times: u64) {
     run(std::hint::black_box(times));
 }
 
-fn measure(
-    mut case: Case,
-    args: &Args,
-    rounds: usize,
-    bar: &ProgressBar,
-    rows: &mut Vec<Row>,
-    skipped: &mut Vec<String>,
-) {
-    if args.alone {
-        case.contestants.retain(|one| matches!(one.name, "aio" | "floor"));
-    }
-    bar.set_message(format!("{} {} {}", case.id, case.workload, case.n));
-    let (id, workload, n) = (case.id, case.workload.clone(), case.n);
-    let outcomes = case.measure(rounds, skipped);
-    let floor = outcomes
-        .iter()
-        .find(|outcome| outcome.name == "floor")
-        .map(|floor| floor.ns.clone());
-    for outcome in &outcomes {
-        let row = row(id, &workload, n, outcome, floor.as_deref());
-        bar.suspend(|| print(&row));
-        rows.push(row);
-    }
-    bar.inc(1);
-}
-
-fn row(id: &'static str, workload: &str, n: u64, outcome: &Outcome, floor: Option<&[f64]>) -> Row {
-    let (min_ns, ns, max_ns) = spread(&outcome.ns);
-    let ratios: Vec<f64> = floor
-        .unwrap_or(&[])
-        .iter()
-        .zip(&outcome.ns)
-        .map(|(floor, ns)| ns / floor)
-        .collect();
-    let (ratio_min, ratio_to_floor, ratio_max) = spread(&ratios);
-    Row {
-        id,
-        workload: workload.to_owned(),
-        r#impl: outcome.name,
-        n,
-        ns,
-        min_ns,
-        max_ns,
-        ratio_to_floor,
-        ratio_min,
-        ratio_max,
-        count: None,
-        unit: None,
-    }
-}
-
-/// The smallest, the middle and the largest.
-fn spread(figures: &[f64]) -> (f64, f64, f64) {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => (f64::NAN, f64::NAN, f64::NAN),
-        len => (sorted[0], sorted[len / 2], sorted[len - 1]),
-    }
-}
-
-fn print(row: &Row) {
-    if let (Some(count), Some(unit)) = (row.count, row.unit) {
-        println!(
-            "{:<4} {:<20} {:>8} {:<14} {count:>10.1} {unit}",
-            row.id, row.workload, row.n, row.r#impl
-        );
-        return;
-    }
-    println!(
-        "{:<4} {:<20} {:>8} {:<14} {:>10.1} {:>23} {:>9.2} {:>17}",
-        row.id,
-        row.workload,
-        row.n,
-        row.r#impl,
-        row.ns,
-        format!("[{:.1} - {:.1}]", row.min_ns, row.max_ns),
-        row.ratio_to_floor,
-        format!("[{:.2} - {:.2}]", row.ratio_min, row.ratio_max),
-    );
-}
-
-fn getaffinity() -> Option<CpuSet> {
-    sched_getaffinity(None).ok()
-}
-
 /// Binds to the last core that this process may use: the first one serves most interrupts.
 fn pin_to_one(all: Option<&CpuSet>) {
     let Some(last) = all.and_then(|all| (0..CpuSet::MAX_CPU).rev().find(|core| all.is_set(*core))) else {
         return;
     };
-    let mut one = CpuSet::new();
-    one.set(last);
-    let _ = sched_setaffinity(None, &one);
+    aio_tools::cores::pin(last);
 }
 
 fn raise_descriptor_limit() {
@@ -277,4 +264,16 @@ fn raise_descriptor_limit() {
             maximum,
         },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_ids_are_named_with_the_known_ones() {
+        assert_eq!(ids(&["p3".to_owned(), " P4".to_owned()]).unwrap(), ["P3", "P4"]);
+        let why = ids(&["P99".to_owned()]).unwrap_err().to_string();
+        assert!(why.contains("P99") && why.contains("P3, P4"), "{why}");
+    }
 }

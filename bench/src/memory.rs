@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Context, Interest, Wait};
 
-use crate::Row;
 use crate::floor::ring;
 use crate::ours::{Loop, Silent};
+use crate::row::Row;
 
 struct Counting;
 
@@ -87,7 +87,7 @@ fn bytes() -> anyhow::Result<[Row; 3]> {
         .into_iter();
     let handler = each(|| handlers.next().map(|handler| cx.watch(handler, Interest::READ)));
     let timer = each(|| {
-        let timer = cx.timer(ClockId::Monotonic, |_, _| {});
+        let timer = cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
         timer.arm_after(Duration::from_secs(3600));
         timer
     });

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use aio_context::{Context, Handler, Interest, PollParams, Wait};
 use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::Row;
 use crate::floor::{doorbell, drain, ring};
 use crate::ours::{Always, Flag};
+use crate::row::Row;
 
 /// So many times the descriptor is made ready, at moments that have nothing to do with the loop's.
 const SAMPLES: usize = 4000;

@@ -1,57 +1,124 @@
 /* The notify protocol of aio-notify: two posters and a loop that sleeps when there is nothing to do.
  *
- * A lost wake-up is an end in which the loop sleeps for ever: an invalid end state.
- * Promela knows no weak memory: what shows only there, the missing fences and the poster that does nothing when the flag is up
- * already, is for the loom models to find.
+ * A lost wake-up is an end in which the loop sleeps for ever: an invalid end state. One poster may stop between announcing a
+ * write and writing, until the loop has taken all that the other one has posted.
+ * Promela knows no weak memory: what shows only there, such as missing fences, is for the loom models to find.
  *
  * bug: NO_RECHECK  the loop does not read the flag again after it has announced its wait
  * bug: SWAPPED     a poster reads who waits before it raises the flag
  * bug: LATE_ACCEPT the loop looks for work and accepts afterwards
+ * bug: ANNOUNCED   a poster writes nothing when another one has announced a write
+ * bug: EARLY_END   a write counts as finished before it begins
+ * bug: LATE_READ   a write counts as finished for what is drained after it, instead of before it
+ * bug: EARLY_CLEAR the loop stores what is drained before it drains
+ * bug: GOES_BACK   a write that finishes late takes back that a newer one has finished
  */
 #define POSTERS 2
 #define EACH 2
 #define TOTAL (POSTERS * EACH)
 
-bool notified, rung;
-byte notify_me, inbox, taken;
+bool notified;
+byte notify_me, posted[POSTERS], taken[POSTERS];
+/* The eventfd counts the writes that are not drained. */
+byte eventfd, writes, drained, finished;
+/* How many writes have finished since the loop has drained, of each poster. */
+byte of_epoch[POSTERS];
 
-inline raise() {
-    notified = true;
+#define IS_DONE (taken[0] == EACH && taken[1] == EACH)
+
+inline finish() {
+#ifdef GOES_BACK
+    finished = seen + 1
+#else
+    atomic {
+        if
+        :: seen + 1 > finished -> finished = seen + 1
+        :: else
+        fi
+    }
+#endif
+}
+
+inline write() {
+    seen = drained;
     if
-    :: notify_me > 0 -> rung = true
-    :: else
+    :: finished > seen
+#ifdef ANNOUNCED
+    :: finished <= seen && writes > seen
+    :: finished <= seen && writes <= seen ->
+#else
+    :: finished <= seen ->
+#endif
+#ifdef EARLY_END
+        finish();
+#endif
+        writes++;
+        if
+        :: true
+        :: number == 0 -> taken[1] == EACH /* stops */
+        fi;
+        eventfd++;
+#ifdef LATE_READ
+        seen = drained;
+#endif
+        finish();
+        atomic {
+            if
+            :: seen == drained ->
+                of_epoch[number]++;
+                assert(of_epoch[number] == 1) /* once for each poster until the loop has run */
+            :: else
+            fi
+        }
     fi
 }
 
 inline notify() {
-#if defined(SWAPPED)
-    early = notify_me;
+#ifdef SWAPPED
+    waits = notify_me;
     notified = true;
+#else
+    notified = true;
+    waits = notify_me;
+#endif
     if
-    :: early > 0 -> rung = true
+    :: waits > 0 -> write()
     :: else
     fi
-#else
-    raise()
-#endif
 }
 
-proctype poster() {
-    byte post, early;
+proctype poster(byte number) {
+    byte post, waits, seen;
     for (post : 1 .. EACH) {
-        inbox++;
+        posted[number]++;
         notify()
     }
 }
 
 /* One swap: reading and lowering the flag are one step. */
 inline accept() {
-    rung = false;
+    if
+    :: writes != drained ->
+#ifdef EARLY_CLEAR
+        atomic { drained = writes; of_epoch[0] = 0; of_epoch[1] = 0 };
+        eventfd = 0;
+#else
+        atomic { count = eventfd; eventfd = 0 };
+        atomic {
+            drained = drained + count;
+            if
+            :: count > 0 -> of_epoch[0] = 0; of_epoch[1] = 0
+            :: else
+            fi
+        };
+#endif
+    :: else
+    fi;
     notified = false
 }
 
 inline take() {
-    atomic { taken = taken + inbox; inbox = 0 }
+    atomic { taken[0] = posted[0]; taken[1] = posted[1] }
 }
 
 inline prepare_to_wait() {
@@ -69,10 +136,11 @@ inline prepare_to_wait() {
 
 active proctype home() {
     bool may_block;
-    run poster();
-    run poster();
+    byte count;
+    run poster(0);
+    run poster(1);
     do
-    :: taken == TOTAL -> break
+    :: IS_DONE -> break
     :: else ->
 #ifdef LATE_ACCEPT
         take();
@@ -82,11 +150,21 @@ active proctype home() {
         take();
 #endif
         if
-        :: taken < TOTAL ->
+        :: !IS_DONE ->
             prepare_to_wait();
             if
             :: may_block ->
-                rung; /* sleeps until somebody rings */
+                eventfd > 0; /* sleeps until it is written */
+                if
+                :: true
+                :: true -> /* accepts while the wait stays announced, as in a poll inside a foreign loop's wait */
+                    accept();
+                    take();
+                    if
+                    :: !IS_DONE -> eventfd > 0
+                    :: else
+                    fi
+                fi;
                 notify_me--
             :: else
             fi

@@ -1,62 +1,55 @@
-//! The tasks of this workspace: `cargo xtask check`, `test`, `demo`, `policies`, `prove`, `soak`.
+//! The tasks of this workspace. `check` and `test` are here; the other tasks are programs of their own, which `door` starts.
 //!
-//! One module a command; what several use is in `report`, `interrupt`, `cores` and `shell`.
+//! The crate depends on little, so that `cargo xtask` starts at once: what measures or proves is in `tools/` and `bench/`.
 
-mod bench;
 mod check;
-mod cores;
-mod demo;
-mod interrupt;
-mod policies;
-mod prove;
-mod report;
-mod shell;
-mod soak;
+mod door;
 mod test;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
-/// The tasks of this workspace.
-#[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
-struct Cli {
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Debug, Subcommand)]
-enum Task {
-    Check(check::Args),
-    Test(test::Args),
-    Demo(demo::Args),
-    Policies(policies::Args),
-    Prove(prove::Args),
-    Soak(soak::Args),
-    Bench(bench::Args),
-}
+use aio_tools::{interrupt, shell};
+use clap::Command;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match &cli.task {
-        Task::Check(args) => check::run(args),
-        Task::Test(args) => test::run(args),
-        Task::Demo(args) => demo::run(args),
-        Task::Policies(args) => policies::run(args),
-        Task::Prove(args) => prove::run(args),
-        Task::Soak(args) => soak::run(args),
-        Task::Bench(args) => bench::run(args),
+    let matches = tasks().get_matches();
+    let Some((task, args)) = matches.subcommand() else {
+        return ExitCode::from(2);
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<interrupt::Interrupted>() => {
-            eprintln!("interrupted");
-            ExitCode::from(130)
-        }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+    aio_tools::end(match task {
+        "check" => check::run(args),
+        "test" => test::run(args),
+        _ => door::open(task, args),
+    })
+}
+
+fn tasks() -> Command {
+    Command::new("cargo xtask")
+        .bin_name("cargo xtask")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("The tasks of this workspace")
+        .after_help("`cargo xtask TASK --help` explains a task.")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(check::command())
+        .subcommand(test::command())
+        .subcommands(door::commands())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        tasks().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_task_or_option_is_refused() {
+        for wrong in [&["demmo"][..], &["check", "--onyl", "fmt"], &[]] {
+            let refused = tasks().try_get_matches_from([&["xtask"], wrong].concat());
+            assert_eq!(refused.unwrap_err().exit_code(), 2, "{wrong:?}");
         }
     }
 }

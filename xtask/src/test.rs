@@ -5,30 +5,38 @@ use std::time::Duration;
 
 use crate::interrupt::Interrupt;
 use crate::shell;
+use clap::{Arg, ArgMatches};
 
 /// A test that takes longer hangs. nextest has limits of its own for each test, in `.config/nextest.toml`.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
-/// Not the benchmarks: they bring all the other event loops along.
-const PACKAGES: [&str; 4] = ["--workspace", "--exclude", "aio-bench", "--locked"];
+const PACKAGES: [&str; 2] = ["--workspace", "--locked"];
 const TARGETS: [&str; 4] = ["--lib", "--bins", "--tests", "--examples"];
 
-/// All tests: of the crates, of the documentation, and of the backend from outside
-///
-/// With cargo-nextest where it is installed, else with cargo test. With arguments, only the tests of the crates that they
-/// choose.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Passed on to the test runner, such as the name of a test
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<String>,
+pub(crate) fn command() -> clap::Command {
+    clap::Command::new("test")
+        .about("All tests: of the crates, of the documentation, and of the backend from outside")
+        .long_about(
+            "All tests: of the crates, of the documentation, and of the backend from outside\n\n\
+             With cargo-nextest where it is installed, else with cargo test. With arguments, only the tests of the crates that \
+             they choose.",
+        )
+        .arg(
+            Arg::new("args")
+                .num_args(0..)
+                .trailing_var_arg(true)
+                .allow_hyphen_values(true)
+                .help("Passed on to the test runner, such as the name of a test"),
+        )
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &ArgMatches) -> anyhow::Result<()> {
+    let args = args.get_many::<String>("args");
+    let args: Vec<&String> = args.into_iter().flatten().collect();
     let interrupt = Interrupt::catch()?;
     if shell::is_installed("cargo-nextest") {
         let mut nextest = shell::cargo();
         nextest.args(["nextest", "run", "--no-fail-fast"]).args(PACKAGES);
-        let ran = shell::run(nextest.args(&args.args));
+        let ran = shell::run(nextest.args(&args));
         interrupt.check()?;
         ran?;
     } else {
@@ -36,10 +44,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         // Built apart, because building may take as long as it likes.
         shell::run(cargo_test().args(TARGETS).arg("--no-run"))?;
         let mut tests = cargo_test();
-        tests.args(TARGETS).arg("--no-fail-fast").args(&args.args);
+        tests.args(TARGETS).arg("--no-fail-fast").args(&args);
         shell::run_within(&mut tests, LIMIT, &interrupt)?;
     }
-    if !args.args.is_empty() {
+    if !args.is_empty() {
         return Ok(());
     }
     shell::run_within(cargo_test().args(["--doc", "--no-fail-fast"]), LIMIT, &interrupt)?;

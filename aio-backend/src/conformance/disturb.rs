@@ -1,6 +1,6 @@
-//! What disturbs a wait from outside: other threads, signals, numbers that are closed, limits.
+//! Disturbances of a wait from outside: other threads, signals, closed numbers, limits.
 //!
-//! Nothing here sleeps to be in time with another thread.
+//! No function sleeps to synchronise with another thread.
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -26,7 +26,7 @@ pub fn once_asleep<R>(wake: impl FnOnce() + Send, body: impl FnOnce() -> R) -> R
     let state = Path::new("/proc").join(home).join("stat");
     thread::scope(|threads| {
         threads.spawn(move || {
-            // Without /proc it wakes at once, which is a weaker trial and no wrong one.
+            // Without /proc it wakes at once, which is a weaker test, but a valid one.
             while std::fs::read_to_string(&state).is_ok_and(|line| !line.contains(") S ")) {
                 thread::yield_now();
             }
@@ -36,9 +36,9 @@ pub fn once_asleep<R>(wake: impl FnOnce() + Send, body: impl FnOnce() -> R) -> R
     })
 }
 
-/// Runs `body` while this thread gets one signal after the other.
+/// Runs `body` while this thread receives one signal after the other.
 ///
-/// It is a signal that is ignored where nobody handles it, so that a late one does no harm.
+/// The default action of the signal is to ignore it, so a late one does no harm.
 ///
 /// # Panics
 /// If no signal arrives.
@@ -71,9 +71,9 @@ pub fn in_a_storm<R>(body: impl FnOnce() -> R) -> R {
     result
 }
 
-/// An owner whose number can be closed behind its back, which safe code should not be able to do.
+/// An owner of a descriptor whose number can be closed while it is owned, as a raw `close` does.
 ///
-/// The number is near the upper limit, where the system puts nobody by itself: while it is closed, it stays free.
+/// The number is near the upper limit, where the system assigns none by itself, so it stays free while it is closed.
 #[derive(Debug)]
 pub struct Number {
     fd: ManuallyDrop<OwnedFd>,
@@ -81,10 +81,10 @@ pub struct Number {
 }
 
 impl Number {
-    /// Another number for the file of `fd`.
+    /// Makes another number for the file of `fd`.
     ///
     /// # Panics
-    /// If there is no number left.
+    /// If no number is left.
     pub fn of(fd: impl AsFd) -> Rc<Self> {
         static TAKEN: AtomicI32 = AtomicI32::new(0);
         let limit = i32::try_from(raise_limit()).unwrap_or(i32::MAX).min(100_000);
@@ -96,7 +96,7 @@ impl Number {
         })
     }
 
-    /// Closes it as a `close(2)` from elsewhere would.
+    /// Closes the number as a raw `close(2)` does.
     ///
     /// # Panics
     /// If it is not open.
@@ -119,18 +119,18 @@ impl AsFd for Number {
     }
 }
 
-/// Lets the process open as many descriptors as it may, and says how many that are.
+/// Raises the limit of descriptors as far as the process may, and returns it.
 pub fn raise_limit() -> u64 {
     let mut limits = getrlimit(Resource::Nofile);
     if limits.current != limits.maximum {
         limits.current = limits.maximum;
-        // If it is refused, the former limit holds.
+        // If the system refuses, the former limit holds.
         let _ = setrlimit(Resource::Nofile, limits);
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Says, past whatever captures the output of tests, that a promise was not tried.
+/// Prints that a promise was not tested, also if the output of tests is captured.
 pub(super) fn skip(id: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {id}: {why}");
 }

@@ -1,6 +1,6 @@
-//! What the promises are tried with: descriptors of every kind, and ways to wait.
+//! Descriptors of every kind, and ways to wait, for the tests of promises.
 //!
-//! It knows no promise and judges nothing but what the kit itself needs from the system.
+//! This module knows no promises. Its assertions concern only what the kit itself needs from the system.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use rustix::termios::OptionalActions;
 
 use crate::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 
-/// What one wait found, by token.
+/// The events of one wait, by token.
 pub(super) type Found = Vec<(Token, Readiness)>;
 
 pub(super) const A: Token = Token::new(0, 3);
@@ -27,10 +27,10 @@ pub(super) const OUT: Readiness = Readiness::OUT;
 pub(super) const HUP: Readiness = Readiness::HUP;
 pub(super) const ERR: Readiness = Readiness::ERR;
 
-/// How long something may take that comes in its own time, on a machine that is busy.
+/// The longest time to wait for an asynchronous event, on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Unwraps what must work.
+/// Unwraps the result of an operation that must succeed.
 #[track_caller]
 pub(super) fn need<T, E: fmt::Display>(result: Result<T, E>, what: &str) -> T {
     match result {
@@ -39,7 +39,7 @@ pub(super) fn need<T, E: fmt::Display>(result: Result<T, E>, what: &str) -> T {
     }
 }
 
-/// What a descriptor is.
+/// The kind of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     PipeReader,
@@ -50,7 +50,7 @@ pub(super) enum Kind {
     File,
 }
 
-/// A descriptor to watch, and the means to change what it is ready for. Nothing here blocks.
+/// A descriptor to watch, with operations that change its readiness. No operation blocks.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) kind: Kind,
@@ -96,17 +96,17 @@ impl Source {
         }
     }
 
-    /// A share for a backend.
+    /// Makes a [`Watched`] for a backend.
     pub(super) fn watched(&self) -> Watched {
         Rc::clone(&self.fd).into()
     }
 
-    /// How many shares there are besides this one.
+    /// Returns the number of other owners.
     pub(super) fn shares(&self) -> usize {
         Rc::strong_count(&self.fd) - 1
     }
 
-    /// What makes it readable when it is written to.
+    /// The descriptor to write to, to make this one readable.
     pub(super) fn mouth(&self) -> BorrowedFd<'_> {
         match (&self.peer, self.kind) {
             (_, Kind::Eventfd) => self.fd.as_fd(),
@@ -115,7 +115,7 @@ impl Source {
         }
     }
 
-    /// Gives it something to read.
+    /// Makes data available to read.
     pub(super) fn feed(&self) {
         feed(self.mouth());
     }
@@ -125,12 +125,12 @@ impl Source {
         let _ = rustix::io::read(&*self.fd, &mut vec![0; most]);
     }
 
-    /// Reads all there is.
+    /// Reads all data.
     pub(super) fn consume(&self) {
         read_all(&*self.fd);
     }
 
-    /// Takes all its room to write.
+    /// Writes until there is no more room.
     pub(super) fn fill(&self) {
         match self.kind {
             Kind::Eventfd => {
@@ -142,7 +142,7 @@ impl Source {
         }
     }
 
-    /// Gives it room to write again.
+    /// Makes room to write again.
     pub(super) fn make_room(&self) {
         match &self.peer {
             Some(peer) => read_all(peer),
@@ -157,7 +157,7 @@ impl Source {
     }
 }
 
-/// Writes what any descriptor takes.
+/// Writes data that every kind of descriptor accepts.
 pub(super) fn feed(mouth: impl AsFd) {
     match rustix::io::write(mouth, &1u64.to_ne_bytes()) {
         Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
@@ -186,7 +186,7 @@ fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((near, far))
 }
 
-/// Adds, which must work.
+/// Adds a registration, which must succeed.
 #[track_caller]
 pub(super) fn add(backend: &mut dyn Backend, source: &Source, token: Token, interest: Interest) {
     if let Err(error) = backend.add(source.watched(), token, interest) {
@@ -194,7 +194,7 @@ pub(super) fn add(backend: &mut dyn Backend, source: &Source, token: Token, inte
     }
 }
 
-/// Waits once, for up to `limit` events, as a loop does it. Several events of one token become one.
+/// Waits once for up to `limit` events, as a loop does. Several events of one token become one.
 #[track_caller]
 pub(super) fn wait_at_most(backend: &mut dyn Backend, timeout: Option<Duration>, limit: usize) -> Found {
     let mut ready = ReadyList::with_limit(limit);
@@ -214,13 +214,13 @@ pub(super) fn wait_at_most(backend: &mut dyn Backend, timeout: Option<Duration>,
     found
 }
 
-/// What is ready now.
+/// Checks without waiting, and returns the events.
 #[track_caller]
 pub(super) fn look(backend: &mut dyn Backend) -> Found {
     wait_at_most(backend, Some(Duration::ZERO), 64)
 }
 
-/// Asserts what a look finds.
+/// Asserts the events of a check.
 #[track_caller]
 pub(super) fn expect(backend: &mut dyn Backend, expected: &[(Token, Readiness)], why: &str) {
     let seen = look(backend);
@@ -230,7 +230,7 @@ pub(super) fn expect(backend: &mut dyn Backend, expected: &[(Token, Readiness)],
     );
 }
 
-/// Waits until `expected` is what is found, because it comes in its own time.
+/// Waits until a wait finds `expected`, because the event is asynchronous.
 #[track_caller]
 pub(super) fn expect_soon(backend: &mut dyn Backend, expected: &[(Token, Readiness)], why: &str) {
     let start = Instant::now();

@@ -1,26 +1,24 @@
 //! The conformance kit: every promise of the [`Backend`] contract as a test.
 //!
-//! A crate that has a backend depends on this one with the feature `conformance` for its tests, and writes, in a file of
-//! its own under `tests/`,
+//! A crate with a backend depends on this crate with the feature `conformance` for its tests, and has a file under `tests/` with
 //!
 //! ```ignore
 //! aio_backend::conformance!(mine, || MyBackend::new());
 //! ```
 //!
-//! It has then a module `mine` with one test for each of the [`PROMISES`], such as `mine::level_triggered_until_consumed`,
-//! and a [random walk](walk()) with an [`Oracle`] around the backend, which holds every answer against what the kernel says
-//! of each descriptor alone. A promise that is broken panics with a sentence that says what was expected and what was seen.
-//! A promise that cannot be tried, because the system allows too few descriptors, says so in a line that begins with
-//! `SKIPPED`.
+//! This makes a module `mine` with one test for each of the [`PROMISES`], such as `mine::level_triggered_until_consumed`, and a
+//! [random walk](walk()) with an [`Oracle`] around the backend. The oracle compares every result with the kernel's state of each
+//! single descriptor. A violated promise panics with a sentence that states the expected and the actual result. If the system allows
+//! too few descriptors for a promise, its test prints a line that begins with `SKIPPED`.
 //!
 //! # Time
-//! No wait may be early, but that a wait is in time is asserted only of the best of many: a busy machine does not fail a
-//! backend. A promise that takes longer than two minutes hangs; the process is then aborted, with a line that says which.
+//! No wait may be early. Whether a wait is in time is asserted of the best of many only, so that a busy machine does not fail a
+//! backend. A test of a promise that takes longer than two minutes hangs; a line names it, and the process aborts.
 //!
 //! # What it does not do
-//! It does not measure speed, and it does not try what a backend is not promised, such as two registrations of one
-//! descriptor number. It is a test tool: it opens thousands of descriptors and raises the limit for them, starts threads,
-//! sends itself `SIGURG`, and closes numbers behind their owner's back.
+//! It does not measure speed, and it does not test calls that the contract excludes, such as two registrations of one descriptor
+//! number. It is a test tool: it opens thousands of descriptors and raises the limit for them, starts threads, sends `SIGURG` to its
+//! own process, and closes numbers that other values own.
 
 pub mod disturb;
 mod fixtures;
@@ -38,27 +36,27 @@ pub use walk::walk;
 
 use crate::Backend;
 
-/// How long a promise may take until it counts as hanging.
+/// The time after which a test of a promise hangs.
 const HANGS: Duration = Duration::from_secs(120);
 
 /// One promise of the contract.
 #[derive(Clone, Copy, Debug)]
 pub struct Promise {
-    /// Its name, which is also the name of its test.
+    /// The name, which is also the name of the test.
     pub id: &'static str,
-    /// What is promised. A number in parentheses is that of the contract's list.
+    /// The promise. A number in parentheses is the number in the list of the contract.
     pub text: &'static str,
-    /// Puts an empty backend to the test.
+    /// Tests an empty backend.
     ///
     /// # Panics
-    /// If the promise is broken.
+    /// If the backend violates the promise.
     pub run: fn(&mut dyn Backend),
 }
 
-/// Puts a new backend to the test of one promise.
+/// Tests one promise of a new backend.
 ///
 /// # Panics
-/// If the promise is broken, or unknown.
+/// If the backend violates the promise, or there is no promise `id`.
 pub fn check(id: &str, backend: &mut dyn Backend) {
     let promise = PROMISES.iter().find(|promise| promise.id == id);
     let Some(promise) = promise else {
@@ -79,7 +77,7 @@ pub fn check(id: &str, backend: &mut dyn Backend) {
 
 /// Makes a module of tests for a backend: one for each promise of the contract, and a random walk.
 ///
-/// The expression is called once for each test and makes an empty backend.
+/// Each test calls the expression once; it makes an empty backend.
 #[macro_export]
 macro_rules! conformance {
     ($name:ident, $make:expr) => {

@@ -1,7 +1,7 @@
-//! [`Oracle`]: a backend around a backend, which holds every answer against the truth.
+//! [`Oracle`]: a backend around a backend that compares every result with the kernel's state.
 //!
-//! The truth is what the kernel says of each descriptor alone, right before and right after a wait. It must not change
-//! in between by anything but what ends the wait.
+//! It reads the state of each single descriptor right before and right after a wait. Only the event that ends the wait may change
+//! the state in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,16 +13,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::fixtures::need;
 use crate::{Backend, Interest, Peek, Readiness, ReadyList, Token, Watched};
 
-/// A wait that reports so many may have left others for the next one.
+/// A wait that reports this many events may leave others for the next wait.
 const BATCH: usize = 64;
 
-/// Passes everything on to a backend, remembers what it was told, and panics when an answer cannot be true:
+/// Forwards all calls to a backend, records the registrations, and panics if a result is wrong:
 ///
-/// - an event for somebody unknown or silent, or a readiness that was not asked for or is not there;
-/// - a wait that leaves out somebody who is ready, though there was room;
-/// - somebody who is ready wait after wait, and never has a turn;
-/// - an unknown token that is no error, a known one that is added again;
-/// - a drain that hands over something else than what was told.
+/// - an event for an unknown or silent registration, or a readiness outside the interest or the kernel's state;
+/// - a wait that leaves out a ready registration although the list had room;
+/// - a registration that stays ready for many waits and is never reported;
+/// - an unknown token without an error, or a known token that is added again;
+/// - a `drain` that differs from the recorded registrations.
 #[derive(Debug)]
 pub struct Oracle<'a> {
     backend: &'a mut dyn Backend,
@@ -33,12 +33,12 @@ pub struct Oracle<'a> {
 struct Registration {
     fd: Watched,
     interest: Interest,
-    /// How many others had a turn since this one has been ready without one.
+    /// The number of other events since this registration became ready without being reported.
     passed_over: usize,
 }
 
 impl<'a> Oracle<'a> {
-    /// An oracle around an empty backend.
+    /// Makes an oracle around an empty backend.
     pub fn new(backend: &'a mut dyn Backend) -> Self {
         Self {
             backend,
@@ -46,7 +46,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// Takes over what the backend watches already, by draining it and adding everything again.
+    /// Takes over the registrations of a backend: drains it and adds them again.
     pub(super) fn drain_and_adopt(&mut self) {
         let mut all = Vec::new();
         self.backend
@@ -56,22 +56,22 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// How many are watched.
+    /// Returns the number of registrations.
     #[must_use]
     pub fn len(&self) -> usize {
         self.told.len()
     }
 
-    /// Whether nothing is watched.
+    /// Returns whether there are no registrations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.told.is_empty()
     }
 
-    /// Who is ready now, and for what, as the kernel says it of each descriptor alone.
+    /// Returns the ready registrations and their readiness, from the kernel's state of each single descriptor.
     ///
     /// # Panics
-    /// If the kernel does not answer.
+    /// If the system call fails.
     #[must_use]
     pub fn truth(&self) -> BTreeMap<Token, Readiness> {
         let heard = || self.told.iter().filter(|(_, one)| one.interest != Interest::NONE);
@@ -90,7 +90,7 @@ impl<'a> Oracle<'a> {
             .collect()
     }
 
-    /// Holds what came into a list against the truth before and after.
+    /// Compares the events in a list with the state before and after.
     fn judge(&mut self, call: &str, before: &BTreeMap<Token, Readiness>, came: &[(Token, Readiness)]) {
         let after = self.truth();
         for &(token, readiness) in came {
@@ -112,7 +112,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// Asserts that whoever was ready was reported, or has a turn in time.
+    /// Asserts that each ready registration was reported, or is reported in time.
     fn judge_turns(&mut self, before: &BTreeMap<Token, Readiness>, room: usize, came: &[(Token, Readiness)]) {
         let watched = self.told.len();
         let is_all = came.len() < room.min(BATCH);
@@ -133,7 +133,7 @@ impl<'a> Oracle<'a> {
                 came.len()
             );
             one.passed_over += came.len();
-            // Round robin passes everybody over at most once; registrations that come and go may disturb it a little.
+            // Round robin skips each registration at most once; additions and removals may disturb it a little.
             assert!(
                 one.passed_over <= 4 * watched + 2 * BATCH,
                 "{token:?} starves: {} of {watched} had a turn before it",
@@ -271,7 +271,7 @@ fn assert_not_found(call: &str, token: Token, result: &io::Result<()>) {
     );
 }
 
-/// What the kernel says of one descriptor.
+/// The kernel's state of one descriptor.
 pub(super) fn is_readable(fd: impl AsFd) -> bool {
     let now = Timespec {
         tv_sec: 0,

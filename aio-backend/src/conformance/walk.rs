@@ -7,21 +7,20 @@ use super::Oracle;
 use super::fixtures::{Kind, Source, need, wait_at_most};
 use crate::{Backend, Interest, Token};
 
-/// How many steps a walk has.
+/// The number of steps.
 const STEPS: u32 = 6_000;
-/// A wait that nobody lives to see the end of, because something is ready. It is not endless, so that a backend that
-/// hears nothing fails.
+/// The timeout of a wait that ends early because a descriptor is ready. It is finite, so that a backend that misses the event fails.
 const LONG: Duration = Duration::from_secs(3);
-/// How many descriptors there are at the most.
+/// The largest number of descriptors.
 const MOST: usize = 120;
 
-/// Takes random steps and has an [`Oracle`] judge every answer: add, modify, remove, write, read, fill, hang up, use
-/// numbers and slots again, restructure, drain, and wait with lists of every length.
+/// Takes random steps and checks every result with an [`Oracle`]: add, modify, remove, write, read, fill, hang up, reuse numbers and
+/// slots, restructure, drain, and wait with lists of every length.
 ///
 /// The seed is printed; the environment variable `AIO_SEED` sets it.
 ///
 /// # Panics
-/// If an answer of the backend cannot be true.
+/// If a result of the backend is wrong.
 pub fn walk(backend: &mut dyn Backend) {
     let asked = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok());
     let seed: u64 = asked.unwrap_or_else(|| fastrand::u64(..));
@@ -35,7 +34,7 @@ pub fn walk(backend: &mut dyn Backend) {
     };
     for step in 0..STEPS {
         if step % 300 == 0 {
-            // The crowd grows and shrinks, past whatever a backend may do at 64.
+            // The number of descriptors rises and falls across 64, where a backend may restructure itself.
             walk.crowd = walk.random.usize(1..MOST);
         }
         walk.step();
@@ -47,7 +46,7 @@ struct Walk<'a> {
     random: fastrand::Rng,
     sources: BTreeMap<Token, Source>,
     generations: [u32; MOST],
-    /// How many there are to be, about.
+    /// The number of descriptors to approach.
     crowd: usize,
 }
 
@@ -67,7 +66,7 @@ impl Walk<'_> {
         }
     }
 
-    /// One of those that are there.
+    /// Chooses a registration.
     fn any(&mut self) -> Option<Token> {
         let place = self.random.usize(..self.sources.len().max(1));
         self.sources.keys().nth(place).copied()
@@ -84,7 +83,7 @@ impl Walk<'_> {
             return;
         }
         let kinds = [Kind::PipeReader, Kind::PipeWriter, Kind::Socket, Kind::Eventfd];
-        // Where a file is watched no wait lasts, so there are few.
+        // No wait blocks while a file is watched, so there are few files.
         let kind = match self.random.u8(..40) {
             0 => Kind::File,
             other => kinds[usize::from(other) % kinds.len()],
@@ -110,7 +109,7 @@ impl Walk<'_> {
         need(self.oracle.modify(token, interest), "a modify");
     }
 
-    /// Does something to somebody who is not there; the oracle knows the answer.
+    /// Calls an operation with an unknown token; the oracle checks the result.
     fn unknown(&mut self) {
         let index = self.random.usize(..MOST);
         let stale = Token::new(index as u32, self.generations[index].wrapping_sub(1));
@@ -133,7 +132,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Changes what somebody is ready for.
+    /// Changes the readiness of a descriptor.
     fn disturb(&mut self) {
         let Some(token) = self.any() else { return };
         let what = self.random.u8(..16);

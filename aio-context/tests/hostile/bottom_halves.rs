@@ -52,9 +52,11 @@ fn case_48_one_that_schedules_itself_for_ever(bench: Bench) {
     let (kick, fired) = (Kick::new(), Count::default());
     let _registration = watch(&cx, &kick);
     let counted = fired.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
-        counted.up();
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            counted.up();
+        })
+        .disarmed();
     let polls = scaled(1_000, 1_000_000) as u32;
     let mut served = 0;
     for poll in 1..=polls {

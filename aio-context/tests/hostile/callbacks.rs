@@ -138,10 +138,12 @@ fn case_36_nested_a_thousand_deep(bench: Bench) {
         while bench.look(&cx) {}
         depth.set(0);
         let next = nest.clone();
-        let timer = cx.timer(ClockId::Monotonic, move |cx, timer| {
-            timer.arm_after(Duration::from_millis(1));
-            next(cx);
-        });
+        let timer = cx
+            .timer(ClockId::Monotonic, move |cx, timer| {
+                timer.arm_after(Duration::from_millis(1));
+                next(cx);
+            })
+            .disarmed();
         timer.arm_after(Duration::ZERO);
         assert!(bench.block(&cx) && depth.get() == DEEP);
         timer.cancel();
@@ -214,9 +216,11 @@ fn case_37_nested_on_one_embedding() {
     let bh = cx.bottom_half("nests", move |_| {
         again(&of_bh);
     });
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
-        again(&of_timer);
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            again(&of_timer);
+        })
+        .disarmed();
     let kick = Kick::with(move |_, _| {
         again(&of_kick);
     });
@@ -293,7 +297,7 @@ impl Drop for Busy {
         registration.detach();
         drop(cx.pause(cx.new_group()));
         cx.bottom_half("from a drop", |_| {}).schedule();
-        let timer = cx.timer(ClockId::Monotonic, |_, _| {});
+        let timer = cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
         timer.arm_after(Duration::ZERO);
         cx.remote().run(|_| ()).unwrap();
         cx.poll(aio_context::Wait::NoBlock).unwrap();
@@ -338,7 +342,10 @@ fn case_40_drops_that_use_the_context(bench: Bench) {
     bench.look(&cx);
     assert_eq!(drops.get(), 4);
     let busy_one = busy();
-    drop(cx.timer(ClockId::Monotonic, move |_, _| keeps(&busy_one)));
+    drop(
+        cx.timer(ClockId::Monotonic, move |_, _| keeps(&busy_one))
+            .disarmed(),
+    );
     assert_eq!(drops.get(), 5);
     heir.kick();
     while bench.look(&cx) {}
@@ -347,7 +354,9 @@ fn case_40_drops_that_use_the_context(bench: Bench) {
     let busy_one = busy();
     let last = cx.bottom_half("left", move |_| keeps(&busy_one));
     let busy_one = busy();
-    let timer = cx.timer(ClockId::Virtual, move |_, _| keeps(&busy_one));
+    let timer = cx
+        .timer(ClockId::Virtual, move |_, _| keeps(&busy_one))
+        .disarmed();
     let kick = handler(busy());
     watch(&cx, &kick).detach();
     drop(kick);
@@ -363,7 +372,9 @@ fn case_46_a_callback_that_takes_a_second(bench: Bench) {
     let timers: Vec<Timer> = (1..=5)
         .map(|number| {
             let fired = fired.clone();
-            let timer = cx.timer(ClockId::Monotonic, move |_, _| fired.borrow_mut().push(number));
+            let timer = cx
+                .timer(ClockId::Monotonic, move |_, _| fired.borrow_mut().push(number))
+                .disarmed();
             timer.arm_after(Duration::from_millis(number * 300));
             timer
         })

@@ -56,7 +56,7 @@ fn case_85_dropped_with_everything_alive(bench: Bench) {
         let bh = cx.bottom_half("alive", move |_| keeps(&held));
         bh.schedule();
         let held = token();
-        let timer = cx.timer(ClockId::Monotonic, move |_, _| keeps(&held));
+        let timer = cx.timer(ClockId::Monotonic, move |_, _| keeps(&held)).disarmed();
         timer.arm_after(Duration::from_secs(3_600));
         if is_kept {
             kept.push(Box::new((registration, bh, timer, cx.pause(cx.new_group()))));
@@ -392,10 +392,12 @@ fn case_100_printing_and_logging_from_inside(bench: Bench) {
     tracing::dispatcher::with_default(&dispatch, || {
         let [of_bh, of_timer, of_kick] = [(); 3].map(|()| nosy.clone());
         let bh = cx.bottom_half("prints", move |_| of_bh.pries());
-        let timer = cx.timer(ClockId::Monotonic, move |_, timer| {
-            of_timer.pries();
-            assert!(format!("{timer:?}").contains("Monotonic"));
-        });
+        let timer = cx
+            .timer(ClockId::Monotonic, move |_, timer| {
+                of_timer.pries();
+                assert!(format!("{timer:?}").contains("Monotonic"));
+            })
+            .disarmed();
         let kick = Kick::with(move |_, _| of_kick.pries());
         let registration = watch(&cx, &kick);
         bh.schedule();

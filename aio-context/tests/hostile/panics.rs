@@ -128,9 +128,11 @@ fn blow_up(bench: Bench, cx: &Context, set_off: impl FnOnce()) {
     let bh = cx.bottom_half("beside", move |_| {
         of_bh.up();
     });
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
-        of_timer.up();
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            of_timer.up();
+        })
+        .disarmed();
     others.iter().for_each(|kick| kick.kick());
     set_off();
     bh.schedule();
@@ -253,7 +255,7 @@ fn a_panic_in_what_is_deferred(bench: Bench) {
     blow_up(bench, &cx, || idle.schedule_idle());
     blow_up(bench, &cx, || cx.remote().run(move |_| blow()).unwrap());
     for clock in [ClockId::Monotonic, ClockId::Wall, ClockId::Virtual] {
-        let timer = cx.timer(clock, move |_, _| blow());
+        let timer = cx.timer(clock, move |_, _| blow()).disarmed();
         blow_up(bench, &cx, || timer.arm_after(Duration::ZERO));
     }
 }

@@ -30,9 +30,11 @@ fn case_41_a_poll_that_always_says_yes(bench: Bench) {
     let bh = cx.bottom_half("beside", move |_| {
         of_bh.up();
     });
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
-        of_timer.up();
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            of_timer.up();
+        })
+        .disarmed();
     for round in 1..=5 {
         plain.kick();
         bh.schedule();

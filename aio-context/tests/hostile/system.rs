@@ -32,9 +32,11 @@ fn case_72_signals_all_the_time(bench: Bench) {
     let (kick, fired) = (Kick::new(), Count::default());
     let _registration = watch(&cx, &kick);
     let counted = fired.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
-        counted.up();
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            counted.up();
+        })
+        .disarmed();
     in_a_storm(|| {
         let start = Instant::now();
         timer.arm_after(Duration::from_millis(20));
@@ -183,7 +185,9 @@ fn case_80_a_thread_that_ends_with_its_context() {
                     }
                 };
                 let in_timer = late();
-                let timer = cx.timer(ClockId::Monotonic, move |_, _| keeps(&in_timer));
+                let timer = cx
+                    .timer(ClockId::Monotonic, move |_, _| keeps(&in_timer))
+                    .disarmed();
                 let in_handler = late();
                 let kick = Kick::with(move |_, _| keeps(&in_handler));
                 let registration = watch(&cx, &kick);

@@ -274,9 +274,11 @@ fn case_84_waits_that_end_for_nothing(bench: Bench) {
     let (kick, fired) = (Kick::new(), Count::default());
     let _registration = watch(&cx, &kick);
     let counted = fired.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
-        counted.up();
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            counted.up();
+        })
+        .disarmed();
     let (start, before) = (Instant::now(), asked.waits());
     timer.arm_after(Duration::from_millis(3));
     let mut polls = 0;

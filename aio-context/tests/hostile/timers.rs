@@ -30,9 +30,11 @@ everywhere! {
 fn counting(cx: &Context, clock: ClockId) -> (Timer, Count) {
     let count = Count::default();
     let counted = count.clone();
-    let timer = cx.timer(clock, move |_, _| {
-        counted.up();
-    });
+    let timer = cx
+        .timer(clock, move |_, _| {
+            counted.up();
+        })
+        .disarmed();
     (timer, count)
 }
 
@@ -89,6 +91,7 @@ fn case_59_many_equal_deadlines(bench: Bench) {
         .map(|number| {
             let fired = fired.clone();
             cx.timer(ClockId::Monotonic, move |_, _| fired.borrow_mut().push(number))
+                .disarmed()
         })
         .collect();
     let deadline = cx
@@ -137,10 +140,12 @@ fn case_61_armed_for_now_by_its_own_callback(bench: Bench) {
     let cx = bench.context();
     let fired = Count::default();
     let counted = fired.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, timer| {
-        counted.up();
-        timer.arm_at(Moment::ZERO);
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, timer| {
+            counted.up();
+            timer.arm_at(Moment::ZERO);
+        })
+        .disarmed();
     timer.arm_at(Moment::ZERO);
     for polls in 1..=1_000 {
         assert!(bench.block(&cx) && fired.get() == polls);
@@ -179,7 +184,9 @@ fn case_62_a_clock_that_stands_still_and_jumps(bench: Bench) {
         .enumerate()
         .map(|(number, ms)| {
             let fired = fired.clone();
-            let timer = cx.timer(ClockId::Monotonic, move |_, _| fired.borrow_mut().push(number));
+            let timer = cx
+                .timer(ClockId::Monotonic, move |_, _| fired.borrow_mut().push(number))
+                .disarmed();
             timer.arm_after(Duration::from_millis(ms));
             timer
         })

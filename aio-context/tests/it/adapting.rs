@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    ClockId, Context, Iteration, ManualClock, Policy, PollParams, PollPolicy, ReadyList, Registration, Wait,
+    Builder, ClockId, Context, Iteration, ManualClock, Policy, PollParams, PollPolicy, ReadyList,
+    Registration, Wait,
 };
 use aio_pollctl::HandlerMemory;
 
@@ -54,6 +55,10 @@ struct Scene {
 
 impl Scene {
     fn new(policy: Box<dyn PollPolicy>) -> Self {
+        Self::of(Context::builder().policy(policy))
+    }
+
+    fn of(builder: Builder) -> Self {
         let clock = Arc::new(ManualClock::new());
         clock.advance(Duration::from_secs(1));
         let next = Next::default();
@@ -61,10 +66,9 @@ impl Scene {
             clock: clock.clone(),
             next: next.clone(),
         };
-        let cx = Context::builder()
+        let cx = builder
             .backend(Box::new(Spoiled(Ppoll::new(), slow)))
             .monotonic(clock.clone())
-            .policy(policy)
             .poll_params(PollParams::up_to(Duration::from_nanos(32_768)))
             .build()
             .unwrap();
@@ -86,6 +90,22 @@ impl Scene {
         let registration = watch_polled(&self.cx, &kick);
         (kick, registration)
     }
+}
+
+#[test]
+fn a_context_without_a_policy_of_its_own_learns() {
+    let budgets = |scene: &Scene| {
+        let (kick, _registration) = scene.polled();
+        let waits = [1, 90, 5, 5, 5, 200, 3, 90, 90].into_iter().cycle().take(100);
+        waits.map(|us| scene.wait(us * US, &[&kick])).collect::<Vec<_>>()
+    };
+    let named = |name| {
+        let policy = Policy::by_name(name, PollParams::OFF).unwrap();
+        budgets(&Scene::new(Box::new(policy)))
+    };
+    let usual = budgets(&Scene::of(Context::builder()));
+    assert_eq!(usual, named("learned"));
+    assert_ne!(usual, named("qemu-2020"), "the waits tell policies apart");
 }
 
 #[test]
@@ -225,7 +245,7 @@ fn a6_it_is_told_how_far_the_deadline_was_and_whether_it_ended_the_wait() {
     let witness = Witness::default();
     let scene = Scene::new(Box::new(witness.clone()));
     let (a, _a) = scene.polled();
-    let timer = scene.cx.timer(ClockId::Monotonic, |_, _| {});
+    let timer = scene.cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
     let told = |wait: Wait| {
         scene.cx.poll(wait).unwrap();
         let (_, seen) = witness.seen.borrow_mut().pop().unwrap();

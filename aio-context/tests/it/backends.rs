@@ -135,9 +135,11 @@ fn b6_a_backend_of_ones_own_is_woken_and_keeps_deadlines() {
     assert!(cx.poll(Wait::Block).unwrap());
     thread.join().unwrap().unwrap();
     let counted = shots.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
-        counted.up();
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            counted.up();
+        })
+        .disarmed();
     timer.arm_after(Duration::from_micros(300));
     while shots.get() == 0 {
         cx.poll(Wait::Block).unwrap();

@@ -197,9 +197,11 @@ fn h8_idle_is_no_progress_and_caps_the_wait(bench: Bench) {
     let (idle, runs) = counting(&cx, "idle");
     let (again, timer_runs) = (idle.clone(), Count::default());
     let counted = timer_runs.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
-        counted.up();
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            counted.up();
+        })
+        .disarmed();
     timer.arm_after(Duration::from_secs(1));
     again.schedule_idle();
     let before = aio_context::Clock::now(&*clock);

@@ -115,7 +115,7 @@ fn what_is_printed_names_what_it_is() {
     let count = Rc::new(Cell::new(0));
     let counted = count.clone();
     let half = cx.bottom_half("flush", move |_| counted.set(counted.get() + 1));
-    let timer = cx.timer(aio_context::ClockId::Virtual, |_, _| {});
+    let timer = cx.timer(aio_context::ClockId::Virtual, |_, _| {}).disarmed();
     let (near, _far) = UnixStream::pair().unwrap();
     let registration = cx.on(near).readable(|_, _| {}).watch().unwrap();
     let io = aio_context::IoThread::spawn(|_| Ok(())).unwrap();

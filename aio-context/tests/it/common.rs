@@ -83,15 +83,16 @@ impl Bench {
 
     /// A context on a clock of its own, which passes instead of being waited for.
     pub(crate) fn simulated(&self) -> (Context, Arc<ManualClock>) {
+        let (builder, clock) = self.on_simulated_time();
+        (builder.build().expect("there is a descriptor left"), clock)
+    }
+
+    /// As [`simulated`](Self::simulated), before the context is built.
+    pub(crate) fn on_simulated_time(&self) -> (Builder, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::new());
         clock.advance(Duration::from_secs(1));
         CLOCK.set(Some(clock.clone()));
-        let cx = self
-            .builder()
-            .monotonic(clock.clone())
-            .build()
-            .expect("there is a descriptor left");
-        (cx, clock)
+        (self.builder().monotonic(clock.clone()), clock)
     }
 
     /// Polls once; a blocking poll that nobody ends within a minute is a failure.

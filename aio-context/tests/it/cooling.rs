@@ -249,9 +249,12 @@ fn d8_timers_and_bottom_halves_are_not_delayed_by_a_handler_that_always_has_work
     let scene = Scene::new(0);
     let (fired, ran) = (Count::default(), Count::default());
     let counted = fired.clone();
-    let timer = scene.cx.timer(ClockId::Monotonic, move |_, _| {
-        counted.up();
-    });
+    let timer = scene
+        .cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            counted.up();
+        })
+        .disarmed();
     let counted = ran.clone();
     let bh = scene.cx.bottom_half("often", move |_| {
         counted.up();

@@ -96,7 +96,7 @@ fn d5_bottom_halves_before_handlers_before_timers(bench: Bench) {
         move || order.borrow_mut().push(entry)
     };
     let (of_timer, of_kick, of_bh) = (log("timer"), log("handler"), log("bottom half"));
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| of_timer());
+    let timer = cx.timer(ClockId::Monotonic, move |_, _| of_timer()).disarmed();
     let kick = Kick::with(move |_, _| of_kick());
     let bh = cx.bottom_half("d5", move |_| of_bh());
     let _registration = watch(&cx, &kick);
@@ -144,9 +144,11 @@ fn d8_a_bottom_half_that_never_rests_starves_nobody(bench: Bench) {
     *own.borrow_mut() = Some(bh);
     let _registration = watch(&cx, &kick);
     let counted = fired.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
-        counted.up();
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            counted.up();
+        })
+        .disarmed();
     timer.arm_after(Duration::ZERO);
     kick.kick();
     for _ in 0..64 {

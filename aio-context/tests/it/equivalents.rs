@@ -196,11 +196,13 @@ fn case_11_t1_a_timer_of_two_shots_beside_a_descriptor(bench: Bench) {
     let ((cx, clock), kick, shots) = (bench.simulated(), Kick::new(), Count::default());
     let _registration = watch(&cx, &kick);
     let counted = shots.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, timer| {
-        if counted.up() < 2 {
-            timer.arm_after(PERIOD);
-        }
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, timer| {
+            if counted.up() < 2 {
+                timer.arm_after(PERIOD);
+            }
+        })
+        .disarmed();
     timer.arm_after(PERIOD);
     clock.advance(PERIOD - Duration::from_millis(1));
     assert!(!bench.look(&cx) && shots.get() == 0, "not before its time");

@@ -20,7 +20,7 @@ fn g1_timeouts_are_rounded_up_to_milliseconds() {
     let (cx, _) = BENCH.simulated();
     let embedded = cx.embed().unwrap();
     assert_eq!(embedded.prepare_ms(), -1);
-    let timer = cx.timer(ClockId::Monotonic, |_, _| {});
+    let timer = cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
     for (delay, ms) in [(1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2), (0, 0)] {
         embedded.check().unwrap();
         timer.arm_after(Duration::from_nanos(delay));
@@ -41,7 +41,7 @@ fn g1_timeouts_are_rounded_up_to_milliseconds() {
 fn t3_only_what_becomes_the_earliest_deadline_wakes_a_foreign_loop() {
     let (cx, _) = BENCH.simulated();
     let embedded = cx.embed().unwrap();
-    let new = || cx.timer(ClockId::Monotonic, |_, _| {});
+    let new = || cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
     let (first, other) = (new(), new());
     let now = cx.now(ClockId::Monotonic);
     let after = |ms| now.saturating_add(Duration::from_millis(ms));
@@ -200,7 +200,9 @@ fn g2_embedded_in_tokio() {
         let _registration = watch(&cx, &kick);
         let fired = Rc::new(RefCell::new(0));
         let count = fired.clone();
-        let timer = cx.timer(ClockId::Monotonic, move |_, _| *count.borrow_mut() += 1);
+        let timer = cx
+            .timer(ClockId::Monotonic, move |_, _| *count.borrow_mut() += 1)
+            .disarmed();
         timer.arm_after(Duration::from_millis(1));
         kick.kick();
         while kick.count.get() == 0 || *fired.borrow() == 0 {

@@ -6,9 +6,11 @@
 mod common;
 
 mod adapting;
+mod after;
 mod backends;
 mod boards;
 mod bottom_halves;
+mod bursts;
 mod closures;
 mod cooling;
 mod cooling_ends;
@@ -31,4 +33,5 @@ mod tidy;
 mod timers;
 mod traces;
 mod waits;
+mod wall;
 mod warnings;

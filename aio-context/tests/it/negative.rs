@@ -332,7 +332,7 @@ fn handles_that_outlive_their_context_do_nothing() {
     let kick = Kick::new();
     let registration = watch(&cx, &kick);
     let bh = cx.bottom_half("outlives", |_| {});
-    let timer = cx.timer(aio_context::ClockId::Monotonic, |_, _| {});
+    let timer = cx.timer(aio_context::ClockId::Monotonic, |_, _| {}).disarmed();
     let pause = cx.pause(aio_context::GroupId::DEFAULT);
     let (remote, weak) = (cx.remote(), cx.downgrade());
     drop(cx);

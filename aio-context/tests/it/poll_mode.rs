@@ -119,9 +119,11 @@ fn t1_a5_a_timer_armed_when_poll_mode_is_left_is_kept() {
         let (cx, clock) = always(Duration::from_millis(1));
         let (shots, idles) = (Count::default(), Count::default());
         let (shot, idle) = (shots.clone(), idles.clone());
-        let timer = cx.timer(ClockId::Monotonic, move |_, _| {
-            shot.up();
-        });
+        let timer = cx
+            .timer(ClockId::Monotonic, move |_, _| {
+                shot.up();
+            })
+            .disarmed();
         let bh = cx.bottom_half("asked for while polling", move |_| {
             idle.up();
         });

@@ -115,9 +115,11 @@ fn a2_polling_is_cut_by_a_deadline() {
     let (cx, clock) = always(Duration::from_secs(3600));
     let fired = Count::default();
     let counted = fired.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| {
-        counted.up();
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            counted.up();
+        })
+        .disarmed();
     timer.arm_after(Duration::from_millis(5));
     assert!(cx.poll(Wait::Block).unwrap());
     let now = aio_context::Clock::now(&*clock);

@@ -43,7 +43,7 @@ fn r1_a_handler_without_interest_is_only_polled(bench: Bench) {
     if bench.foreign {
         return; // a foreign loop does not poll
     }
-    let timer = cx.timer(aio_context::ClockId::Monotonic, |_, _| {});
+    let timer = cx.timer(aio_context::ClockId::Monotonic, |_, _| {}).disarmed();
     while kick.count.get() == 0 {
         timer.arm_after(Duration::from_micros(50));
         bench.block(&cx);

@@ -1,8 +1,7 @@
-//! What no run of the loop can show: that no lock lies in the path of an iteration, and that every rule has its test.
+//! What no run of the loop can show: that no lock lies in the path of an iteration.
 //!
 //! These read the sources of the workspace. Where there is no workspace around this crate they have nothing to say.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -130,45 +129,4 @@ fn case_81_no_lock_lies_in_the_path_of_an_iteration() {
         }
     }
     assert!(excused.is_empty(), "there is no such file: {excused:?}");
-}
-
-/// All rules that are kept so far.
-fn rules() -> BTreeSet<String> {
-    let numbered = |letter: char, last: u32| (1..=last).map(move |number| format!("{letter}{number}"));
-    let all = [
-        ('r', 12),
-        ('d', 9),
-        ('a', 10),
-        ('b', 7),
-        ('h', 9),
-        ('n', 5),
-        ('t', 5),
-        ('g', 2),
-        ('w', 2),
-    ];
-    let later = ["r10", "a7", "a8"];
-    all.into_iter()
-        .flat_map(|(letter, last)| numbered(letter, last))
-        .filter(|rule| !later.contains(&rule.as_str()))
-        .collect()
-}
-
-#[test]
-fn every_rule_is_named_by_a_test() {
-    let Some(root) = workspace() else { return };
-    let mut files = Vec::new();
-    rust_files(&root, &mut files);
-    let mut unproven = rules();
-    for path in files {
-        for line in fs::read_to_string(path).unwrap().lines() {
-            let Some((_, rest)) = line.split_once("fn ") else {
-                continue;
-            };
-            let name = rest.split('(').next().unwrap_or_default();
-            for part in name.split('_') {
-                unproven.remove(part);
-            }
-        }
-    }
-    assert!(unproven.is_empty(), "no test is named after these: {unproven:?}");
 }

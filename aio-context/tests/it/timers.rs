@@ -34,7 +34,8 @@ fn counting(cx: &Context, clock: ClockId) -> (Timer, Count) {
     (
         cx.timer(clock, move |_, _| {
             counted.up();
-        }),
+        })
+        .disarmed(),
         count,
     )
 }
@@ -128,10 +129,12 @@ fn t4_a_timer_without_delay_does_not_hang_the_loop(bench: Bench) {
     let (cx, _) = bench.simulated();
     let count = Count::default();
     let counted = count.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, timer| {
-        counted.up();
-        timer.arm_after(Duration::ZERO);
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, timer| {
+            counted.up();
+            timer.arm_after(Duration::ZERO);
+        })
+        .disarmed();
     timer.arm_after(Duration::ZERO);
     for expected in 1..=5 {
         assert!(bench.block(&cx));
@@ -147,11 +150,13 @@ fn t4_a_callback_may_drop_and_cancel_timers(bench: Bench) {
     let doomed = RefCell::new(Some(dropped));
     let victims = Rc::new(cancelled);
     let (slot, victim) = (own.clone(), victims.clone());
-    let killer = cx.timer(ClockId::Monotonic, move |_, _| {
-        victim.cancel();
-        drop(doomed.borrow_mut().take());
-        drop(slot.borrow_mut().take());
-    });
+    let killer = cx
+        .timer(ClockId::Monotonic, move |_, _| {
+            victim.cancel();
+            drop(doomed.borrow_mut().take());
+            drop(slot.borrow_mut().take());
+        })
+        .disarmed();
     killer.arm_after(MS);
     victims.arm_after(MS);
     *own.borrow_mut() = Some(killer);
@@ -168,13 +173,15 @@ fn t4_a_nested_poll_in_a_timer(bench: Bench) {
     let timers: Vec<_> = (0..3)
         .map(|number| {
             let order = order.clone();
-            let timer = cx.timer(ClockId::Monotonic, move |cx, _| {
-                order.borrow_mut().push(number);
-                if number == 0 {
-                    assert!(bench.look(cx), "the rest is taken over");
-                    order.borrow_mut().push(9);
-                }
-            });
+            let timer = cx
+                .timer(ClockId::Monotonic, move |cx, _| {
+                    order.borrow_mut().push(number);
+                    if number == 0 {
+                        assert!(bench.look(cx), "the rest is taken over");
+                        order.borrow_mut().push(9);
+                    }
+                })
+                .disarmed();
             timer.arm_after(MS);
             timer
         })
@@ -189,15 +196,17 @@ fn d6_a_timer_may_fire_inside_its_own_callback(bench: Bench) {
     let (cx, _) = bench.simulated();
     let depths = Rc::new(RefCell::new((0, Vec::new())));
     let log = depths.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |cx, timer| {
-        let depth = log.borrow().0 + 1;
-        log.borrow_mut().0 = depth;
-        if depth < 4 {
-            timer.arm_after(Duration::ZERO);
-            assert!(bench.look(cx), "it fires in here");
-        }
-        log.borrow_mut().1.push(depth);
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |cx, timer| {
+            let depth = log.borrow().0 + 1;
+            log.borrow_mut().0 = depth;
+            if depth < 4 {
+                timer.arm_after(Duration::ZERO);
+                assert!(bench.look(cx), "it fires in here");
+            }
+            log.borrow_mut().1.push(depth);
+        })
+        .disarmed();
     for _ in 0..3 {
         timer.arm_after(Duration::ZERO);
         assert!(bench.look(&cx));
@@ -219,19 +228,21 @@ fn r8_a_dropped_timer_keeps_its_callback_until_the_outermost_call_is_over(bench:
     let (there, is_there) = witness();
     let (slot, depth) = (own.clone(), Rc::new(RefCell::new(0)));
     let seen = depth.clone();
-    let doomed = cx.timer(ClockId::Monotonic, move |cx, face| {
-        *seen.borrow_mut() += 1;
-        if *seen.borrow() < 3 {
-            face.arm_after(Duration::ZERO);
-            assert!(bench.look(cx));
-        } else {
-            drop(slot.borrow_mut().take());
-            face.arm_after(Duration::ZERO);
-            assert_eq!(face.deadline(), None, "what is dropped is not armed any more");
-            assert!(!bench.look(cx));
-        }
-        assert!(Rc::strong_count(&there) > 0);
-    });
+    let doomed = cx
+        .timer(ClockId::Monotonic, move |cx, face| {
+            *seen.borrow_mut() += 1;
+            if *seen.borrow() < 3 {
+                face.arm_after(Duration::ZERO);
+                assert!(bench.look(cx));
+            } else {
+                drop(slot.borrow_mut().take());
+                face.arm_after(Duration::ZERO);
+                assert_eq!(face.deadline(), None, "what is dropped is not armed any more");
+                assert!(!bench.look(cx));
+            }
+            assert!(Rc::strong_count(&there) > 0);
+        })
+        .disarmed();
     doomed.arm_after(Duration::ZERO);
     *own.borrow_mut() = Some(doomed);
     assert!(bench.look(&cx));
@@ -244,19 +255,23 @@ fn r8_the_face_of_a_dropped_timer_reaches_nobody_else(bench: Bench) {
     let (cx, _) = bench.simulated();
     let own = Rc::new(RefCell::new(None::<Timer>));
     let slot = own.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |cx, face| {
-        slot.replace(None);
-        // It takes the place of the one that has gone.
-        let heir = cx.timer(ClockId::Monotonic, |_, _| unreachable!("nobody has armed it"));
-        face.arm_after(Duration::ZERO);
-        face.anticipate(Moment::ZERO);
-        assert_eq!((heir.deadline(), face.deadline()), (None, None));
-        let late = Moment::from_nanos(u64::MAX / 2);
-        heir.arm_at(late);
-        face.cancel();
-        assert_eq!(heir.deadline(), Some(late));
-        slot.replace(Some(heir));
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, move |cx, face| {
+            slot.replace(None);
+            // It takes the place of the one that has gone.
+            let heir = cx
+                .timer(ClockId::Monotonic, |_, _| unreachable!("nobody has armed it"))
+                .disarmed();
+            face.arm_after(Duration::ZERO);
+            face.anticipate(Moment::ZERO);
+            assert_eq!((heir.deadline(), face.deadline()), (None, None));
+            let late = Moment::from_nanos(u64::MAX / 2);
+            heir.arm_at(late);
+            face.cancel();
+            assert_eq!(heir.deadline(), Some(late));
+            slot.replace(Some(heir));
+        })
+        .disarmed();
     timer.arm_after(Duration::ZERO);
     own.replace(Some(timer));
     assert!(bench.look(&cx) && !bench.look(&cx));
@@ -274,9 +289,11 @@ fn r8_what_is_dropped_with_a_callback_may_use_the_context(bench: Bench) {
         fn drop(&mut self) {
             let Some(cx) = self.0.upgrade() else { return };
             let count = self.2.clone();
-            let successor = cx.timer(ClockId::Monotonic, move |_, _| {
-                count.up();
-            });
+            let successor = cx
+                .timer(ClockId::Monotonic, move |_, _| {
+                    count.up();
+                })
+                .disarmed();
             successor.arm_after(Duration::ZERO);
             drop(self.1.replace(Some(successor)));
         }
@@ -290,6 +307,7 @@ fn r8_what_is_dropped_with_a_callback_may_use_the_context(bench: Bench) {
             assert!(Rc::ptr_eq(&slot, &last.1));
             slot.replace(None);
         })
+        .disarmed()
     };
     // Dropped from outside, and by its own callback.
     drop(make());
@@ -303,7 +321,9 @@ fn r8_what_is_dropped_with_a_callback_may_use_the_context(bench: Bench) {
 
 fn d9_a_panic_in_a_timer_leaves_the_rest(bench: Bench) {
     let (cx, clock) = bench.simulated();
-    let bad = cx.timer(ClockId::Monotonic, |_, _| panic!("on purpose"));
+    let bad = cx
+        .timer(ClockId::Monotonic, |_, _| panic!("on purpose"))
+        .disarmed();
     let (good, count) = counting(&cx, ClockId::Monotonic);
     bad.arm_after(MS);
     good.arm_after(MS);
@@ -318,19 +338,21 @@ fn d9_a_panic_gives_the_callback_back_or_drops_it(bench: Bench) {
     let (calls, own) = (Count::default(), Rc::new(RefCell::new(None::<Timer>)));
     let (there, is_there) = witness();
     let (called, slot) = (calls.clone(), own.clone());
-    let timer = cx.timer(ClockId::Monotonic, move |cx, timer| {
-        assert!(Rc::strong_count(&there) > 0);
-        match called.up() {
-            // In a call inside of its own.
-            1 => {
-                timer.arm_after(Duration::ZERO);
-                bench.look(cx);
+    let timer = cx
+        .timer(ClockId::Monotonic, move |cx, timer| {
+            assert!(Rc::strong_count(&there) > 0);
+            match called.up() {
+                // In a call inside of its own.
+                1 => {
+                    timer.arm_after(Duration::ZERO);
+                    bench.look(cx);
+                }
+                4 => drop(slot.borrow_mut().take()),
+                _ => {}
             }
-            4 => drop(slot.borrow_mut().take()),
-            _ => {}
-        }
-        panic!("on purpose");
-    });
+            panic!("on purpose");
+        })
+        .disarmed();
     own.replace(Some(timer));
     for expected in [2, 3, 4] {
         own.borrow()
@@ -390,13 +412,17 @@ fn t3_a_timer_outlives_its_context_without_effect() {
     let (there, is_there) = witness();
     let own = Rc::new(RefCell::new(None::<Timer>));
     let slot = own.clone();
-    let timer = cx.timer(ClockId::Wall, move |_, _| {
-        assert!(Rc::strong_count(&there) > 0 && slot.borrow().is_some());
-    });
+    let timer = cx
+        .timer(ClockId::Wall, move |_, _| {
+            assert!(Rc::strong_count(&there) > 0 && slot.borrow().is_some());
+        })
+        .disarmed();
     timer.arm_at(Moment::NEVER);
     let (second, seen) = (own.clone(), own.clone());
     // A callback that has its own handle: nobody but the context can part them.
-    let keeper = cx.timer(ClockId::Monotonic, move |_, _| drop(second.borrow_mut().take()));
+    let keeper = cx
+        .timer(ClockId::Monotonic, move |_, _| drop(second.borrow_mut().take()))
+        .disarmed();
     own.replace(Some(keeper));
     drop((cx, own));
     assert!(!is_there(), "the callback went with the context");

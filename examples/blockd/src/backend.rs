@@ -1,14 +1,14 @@
-//! The device as the vhost-user protocol sees it: features, memory, and the setting up and down of queues.
+//! The device as the vhost-user protocol sees it: features, memory, and the messages about queues.
 //!
-//! Every message comes from the session, one after the other, on the loop's thread. A queue runs while it has addresses, a
-//! kick descriptor and is enabled; when the memory changes, running queues go on in the new one where they were.
+//! Every message comes from the session, one after the other, on the loop's thread. What a message does to a queue is
+//! written in [`crate::queue`].
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
 
-use aio_context::{Interest, Registration, WeakContext};
+use aio_context::WeakContext;
 use rustix::fs::OFlags;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
@@ -18,52 +18,20 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures};
 
 use crate::chain::Chain;
-use crate::features::{EVENT_IDX, FLUSH, PROTOCOL, config_space, offered, protocol};
+use crate::features::{config_space, offered, protocol};
+use crate::limit::Kind;
 use crate::link::Link;
 use crate::memory::{MOST_REGIONS, Memory, Place};
+use crate::queue::{Message, Queue, Shared};
 use crate::request::Device;
-use crate::ring::{Ring, RingAddresses, check_size};
-use crate::vring::{Doorbell, Vring, Wiring};
+use crate::ring::{RingAddresses, check_size};
 
 /// One connection's device.
 #[derive(Debug)]
 pub(crate) struct Backend {
-    context: WeakContext,
-    device: Rc<Device>,
-    chain: Rc<RefCell<Chain>>,
-    link: Rc<Link>,
     offered: u64,
-    accepted: Cell<u64>,
-    memory: RefCell<Rc<Memory>>,
+    shared: Shared,
     queues: RefCell<Vec<Queue>>,
-}
-
-/// What the client has said about one queue, and the queue itself while it runs.
-#[derive(Debug, Default)]
-struct Queue {
-    size: u32,
-    addresses: Option<RingAddresses>,
-    base: u16,
-    kick: Option<Rc<File>>,
-    call: Doorbell,
-    error: Doorbell,
-    enabled: bool,
-    running: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    vring: Rc<Vring>,
-    _registration: Registration,
-}
-
-impl Queue {
-    /// Stops it where it is.
-    fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
-            self.base = running.vring.stop();
-        }
-    }
 }
 
 impl Backend {
@@ -74,93 +42,65 @@ impl Backend {
         link: Rc<Link>,
         queues: u16,
     ) -> Self {
+        let queues = std::iter::repeat_with(Queue::default).take(queues.into());
         Self {
             offered: offered(&device.disk),
-            context,
-            device,
-            chain,
-            link,
-            accepted: Cell::new(0),
-            memory: RefCell::default(),
-            queues: RefCell::new(
-                std::iter::repeat_with(Queue::default)
-                    .take(queues.into())
-                    .collect(),
-            ),
+            queues: RefCell::new(queues.collect()),
+            shared: Shared {
+                context,
+                device,
+                chain,
+                link,
+                accepted: Cell::new(0),
+                memory: RefCell::default(),
+            },
         }
     }
 
     /// Stops all queues and forgets everything: the connection is over.
     pub(crate) fn reset(&self) {
         for queue in &mut *self.queues.borrow_mut() {
-            queue.stop();
+            queue.suspend();
             *queue = Queue::default();
         }
-        self.memory.replace(Rc::default());
-        self.accepted.set(0);
+        self.shared.memory.replace(Rc::default());
+        self.shared.accepted.set(0);
     }
 
-    /// Changes a queue; it then runs if nothing is missing.
-    fn change(&self, index: usize, change: impl FnOnce(&mut Queue) -> Result<()>) -> Result<()> {
+    /// Tells a queue what the client wants of it; returns where the queue stands.
+    fn tell(&self, index: impl Into<u32>, message: Message) -> Result<u16> {
+        let index = index.into() as usize;
         let mut queues = self.queues.borrow_mut();
-        let queue = queues.get_mut(index).ok_or(Error::InvalidParam)?;
-        change(queue)?;
-        self.run_if_complete(index, queue)
+        let count = queues.len();
+        let queue = queues.get_mut(index).ok_or_else(|| no_queue(index, count))?;
+        queue.handle(index, message, &self.shared).map_err(refuse)?;
+        Ok(queue.position())
     }
 
-    fn run_if_complete(&self, index: usize, queue: &mut Queue) -> Result<()> {
-        // Without protocol features there is no message to enable a queue.
-        let enabled = queue.enabled || self.accepted.get() & PROTOCOL == 0;
-        let (Some(kick), Some(addresses)) = (&queue.kick, queue.addresses) else {
-            return Ok(());
-        };
-        if queue.running.is_some() || !enabled {
-            return Ok(());
-        }
-        let memory = self.memory.borrow().clone();
-        let event_idx = self.accepted.get() & EVENT_IDX != 0;
-        let ring = Ring::find(&memory, addresses, queue.size, event_idx).map_err(refuse)?;
-        let wiring = Wiring {
-            index,
-            kick: kick.clone(),
-            call: queue.call.clone(),
-            error: queue.error.clone(),
-            memory,
-            device: self.device.clone(),
-            chain: self.chain.clone(),
-            link: self.link.clone(),
-            write_through: self.accepted.get() & FLUSH == 0,
-        };
-        let vring = Rc::new(Vring::new(ring, queue.base, wiring));
-        let context = self.context.upgrade().ok_or(Error::BackendInternalError)?;
-        let registration = context
-            .watch_polled(vring.clone(), Interest::READ)
-            .map_err(Error::ReqHandlerError)?;
-        vring.start();
-        queue.running = Some(Running {
-            vring,
-            _registration: registration,
-        });
-        Ok(())
-    }
-
-    /// Goes over to another memory, running queues included. A queue that does not lie in it does not run any more.
-    fn move_to(&self, memory: Memory) -> Result<()> {
+    /// Changes something that all queues depend on, while none is serving.
+    fn change(&self, change: impl FnOnce(&Shared)) {
         let mut queues = self.queues.borrow_mut();
-        let ran: Vec<usize> = (0..queues.len())
-            .filter(|index| queues[*index].running.is_some())
-            .collect();
-        for index in &ran {
-            queues[*index].stop();
+        for queue in &mut *queues {
+            queue.suspend();
         }
-        self.memory.replace(Rc::new(memory));
-        for index in ran {
-            if let Err(error) = self.run_if_complete(index, &mut queues[index]) {
-                tracing::warn!(export = self.link.export(), queue = index, %error, "stopped: its memory is gone");
+        change(&self.shared);
+        for (index, queue) in queues.iter_mut().enumerate() {
+            if let Err(error) = queue.resume(index, &self.shared) {
+                let line = format_args!("queue {index} has stopped: {error}");
+                self.shared.link.log(Kind::Queues, line);
             }
         }
-        Ok(())
     }
+
+    fn move_to(&self, memory: Memory) {
+        self.change(|shared| drop(shared.memory.replace(Rc::new(memory))));
+    }
+}
+
+fn no_queue(index: usize, count: usize) -> Error {
+    Error::ReqHandlerError(io::Error::other(format!(
+        "there is no queue {index}; the export has {count}, and queues=N offers more"
+    )))
 }
 
 /// An error of ours as an error of the protocol.
@@ -206,8 +146,13 @@ impl VhostUserBackendReqHandler for Backend {
         Ok(())
     }
 
+    /// Deprecated. The specification recommends to disable all rings, and to forget nothing.
     fn reset_owner(&self) -> Result<()> {
-        self.reset();
+        for (index, queue) in self.queues.borrow_mut().iter_mut().enumerate() {
+            queue
+                .handle(index, Message::Reset, &self.shared)
+                .map_err(refuse)?;
+        }
         Ok(())
     }
 
@@ -223,7 +168,9 @@ impl VhostUserBackendReqHandler for Backend {
         if features & !self.offered != 0 {
             return Err(Error::FeatureMismatch);
         }
-        self.accepted.set(features);
+        if features != self.shared.accepted.get() {
+            self.change(|shared| shared.accepted.set(features));
+        }
         Ok(())
     }
 
@@ -237,16 +184,13 @@ impl VhostUserBackendReqHandler for Backend {
         for (region, file) in regions.iter().zip(files) {
             memory = memory.with(place(region), file).map_err(refuse)?;
         }
-        self.move_to(memory)?;
+        self.move_to(memory);
         Ok(None)
     }
 
     fn set_vring_num(&self, index: u32, num: u32) -> Result<()> {
         check_size(num).map_err(refuse)?;
-        self.change(index as usize, |queue| {
-            queue.size = num;
-            Ok(())
-        })
+        self.tell(index, Message::Size(num)).map(drop)
     }
 
     fn set_vring_addr(
@@ -258,65 +202,38 @@ impl VhostUserBackendReqHandler for Backend {
         available: u64,
         _log: u64,
     ) -> Result<()> {
-        self.change(index as usize, |queue| {
-            if queue.running.is_some() {
-                return Err(Error::InvalidOperation("a running queue cannot be moved"));
-            }
-            queue.addresses = Some(RingAddresses {
-                descriptors,
-                available,
-                used,
-            });
-            Ok(())
-        })
+        let addresses = RingAddresses {
+            descriptors,
+            available,
+            used,
+        };
+        self.tell(index, Message::Addresses(addresses)).map(drop)
     }
 
     fn set_vring_base(&self, index: u32, base: u32) -> Result<()> {
         let base = u16::try_from(base).map_err(|_| Error::InvalidParam)?;
-        self.change(index as usize, |queue| {
-            queue.stop();
-            queue.base = base;
-            Ok(())
-        })
+        self.tell(index, Message::Base(base)).map(drop)
     }
 
     fn get_vring_base(&self, index: u32) -> Result<VhostUserVringState> {
-        let mut queues = self.queues.borrow_mut();
-        let queue = queues.get_mut(index as usize).ok_or(Error::InvalidParam)?;
-        queue.stop();
-        queue.kick = None;
-        queue.call.take();
-        Ok(VhostUserVringState::new(index, queue.base.into()))
+        let position = self.tell(index, Message::Stop)?;
+        Ok(VhostUserVringState::new(index, position.into()))
     }
 
     fn set_vring_kick(&self, index: u8, fd: Option<File>) -> Result<()> {
         let kick = fd.ok_or_else(|| refuse_because("a queue needs a kick descriptor"))?;
         let kick = Rc::new(bell(kick)?);
-        self.change(index.into(), |queue| {
-            queue.stop();
-            queue.kick = Some(kick);
-            Ok(())
-        })
+        self.tell(index, Message::Kick(kick)).map(drop)
     }
 
     fn set_vring_call(&self, index: u8, fd: Option<File>) -> Result<()> {
         let call = fd.map(bell).transpose()?;
-        self.change(index.into(), |queue| {
-            queue.call.replace(call);
-            if let Some(running) = &queue.running {
-                // A call may just have gone to the former descriptor.
-                running.vring.call();
-            }
-            Ok(())
-        })
+        self.tell(index, Message::Call(call)).map(drop)
     }
 
     fn set_vring_err(&self, index: u8, fd: Option<File>) -> Result<()> {
         let error = fd.map(bell).transpose()?;
-        self.change(index.into(), |queue| {
-            queue.error.replace(error);
-            Ok(())
-        })
+        self.tell(index, Message::Error(error)).map(drop)
     }
 
     fn get_protocol_features(&self) -> Result<VhostUserProtocolFeatures> {
@@ -335,18 +252,13 @@ impl VhostUserBackendReqHandler for Backend {
     }
 
     fn set_vring_enable(&self, index: u32, enable: bool) -> Result<()> {
-        self.change(index as usize, |queue| {
-            if !enable {
-                queue.stop();
-            }
-            queue.enabled = enable;
-            Ok(())
-        })
+        let message = if enable { Message::Enable } else { Message::Disable };
+        self.tell(index, message).map(drop)
     }
 
     fn get_config(&self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
         let queues = self.queues.borrow().len() as u16;
-        let space = config_space(&self.device.disk, queues);
+        let space = config_space(&self.shared.device.disk, queues);
         let end = offset.checked_add(size).ok_or(Error::InvalidParam)?;
         space
             .get(offset as usize..end as usize)
@@ -368,14 +280,25 @@ impl VhostUserBackendReqHandler for Backend {
         fd: File,
         _postcopy: Option<bool>,
     ) -> Result<Option<vhost::VhostUserMemoryRegionBase>> {
-        let memory = self.memory.borrow().with(place(region), fd).map_err(refuse)?;
-        self.move_to(memory)?;
+        let memory = self
+            .shared
+            .memory
+            .borrow()
+            .with(place(region), fd)
+            .map_err(refuse)?;
+        self.move_to(memory);
         Ok(None)
     }
 
     fn remove_mem_region(&self, region: &VhostUserSingleMemoryRegion) -> Result<()> {
-        let memory = self.memory.borrow().without(place(region)).map_err(refuse)?;
-        self.move_to(memory)
+        let memory = self
+            .shared
+            .memory
+            .borrow()
+            .without(place(region))
+            .map_err(refuse)?;
+        self.move_to(memory);
+        Ok(())
     }
 
     // What follows belongs to features that are not offered.

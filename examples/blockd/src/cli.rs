@@ -8,7 +8,9 @@ use aio_context::Policy;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
 
-use crate::disk::Source;
+use crate::disk::{Access, Source};
+use crate::log::LogFormat;
+use crate::serial::SERIAL_LEN;
 
 /// More queues than this cannot be told apart by the protocol.
 pub const MOST_QUEUES: u16 = 256;
@@ -21,7 +23,7 @@ const MOST_POLL: Duration = Duration::from_secs(1);
 /// Each export is a disk and a Unix socket. A client connects to the socket, shares its memory, and sends requests
 /// through virtqueues in it. When all sockets accept clients, the line `ready` appears on standard output. The log goes
 /// to standard error; the variable BLOCKD_LOG (error, warn, info, debug, trace) says how much of it.
-/// SIGTERM and SIGINT end the daemon and remove the sockets.
+/// SIGTERM, SIGINT, SIGQUIT and SIGHUP end the daemon and remove the sockets; SIGUSR1 and SIGUSR2 are ignored.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "blockd", version, after_help = EXAMPLES)]
 pub struct Args {
@@ -29,10 +31,18 @@ pub struct Args {
     ///
     /// path=FILE is an image file or block device, ram=SIZE a disk in memory, null=SIZE one that keeps nothing (to
     /// measure everything else). SIZE is in bytes, or with K, M, G, T (powers of 1024). A path cannot contain a comma.
+    ///
+    /// An image is locked so that no other program writes to it (QEMU keeps to that); lock=off leaves that out. An image that
+    /// looks like a container (qcow2, vmdk, ...) is refused; format=raw serves its bytes as they are. discard=off keeps what
+    /// the client discards.
+    ///
+    /// queues=N is how many queues a client may use at most; it uses fewer if it likes. serial=TEXT, of at most 20
+    /// characters, is what a guest sees as the disk's serial number; without it, the serial number follows from the path
+    /// of the image, or of the socket if there is no image. name=TEXT is what log lines call the export.
     #[arg(
         long = "export",
         required = true,
-        value_name = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly]"
+        value_name = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly][,serial=TEXT][,name=TEXT][,lock=on|off][,format=raw][,discard=on|off]"
     )]
     pub exports: Vec<Export>,
 
@@ -77,6 +87,10 @@ pub struct Args {
     /// What waits for descriptors
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub backend: Waiter,
+
+    /// How log lines look
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub log_format: LogFormat,
 }
 
 const EXAMPLES: &str = "\
@@ -99,17 +113,42 @@ pub struct Export {
     pub queues: u16,
     /// Whether writing is refused.
     pub readonly: bool,
+    /// Whether an image is locked against other programs that would write to it.
+    pub lock: bool,
+    /// Whether an image is served as it is even if it looks like one of another format than raw.
+    pub raw: bool,
+    /// Whether what the client discards is given back.
+    pub discard: bool,
+    /// The disk's serial number. Without one, it follows from the path of the image or the socket.
+    pub serial: Option<String>,
+    /// What log lines call the export. Without one, it is the path of the socket.
+    pub name: Option<String>,
 }
 
 impl Export {
-    /// A disk with one queue that can be written.
+    /// A disk that can be written, with as many queues as a client may want.
     #[must_use]
     pub fn new(source: Source, socket: impl Into<PathBuf>) -> Self {
         Self {
             source,
             socket: socket.into(),
-            queues: 1,
+            queues: MOST_QUEUES,
             readonly: false,
+            lock: true,
+            raw: false,
+            discard: true,
+            serial: None,
+            name: None,
+        }
+    }
+
+    /// How its disk is opened.
+    pub(crate) fn access(&self) -> Access {
+        Access {
+            read_only: self.readonly,
+            lock: self.lock,
+            raw: self.raw,
+            discard: self.discard,
         }
     }
 }
@@ -132,7 +171,10 @@ impl FromStr for Export {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (mut source, mut socket, mut queues, mut readonly) = (None, None, 1, false);
+        let (mut source, mut socket, mut queues, mut readonly) = (None, None, MOST_QUEUES, false);
+        let (mut serial, mut name) = (None, None);
+        let (mut lock, mut raw, mut discard) = (None, false, true);
+        let mut seen = Vec::new();
         for part in text.split(',') {
             let (key, value) = part
                 .split_once('=')
@@ -142,6 +184,10 @@ impl FromStr for Export {
                     .filter(|value| !value.is_empty())
                     .ok_or(format!("{key} needs a value: {key}=..."))
             };
+            if seen.contains(&key) {
+                return Err(format!("{key} is given twice; an export has one"));
+            }
+            seen.push(key);
             let new = match key {
                 "path" => Source::File(needed()?.into()),
                 "ram" => Source::Ram(parse_size(needed()?)?),
@@ -154,14 +200,39 @@ impl FromStr for Export {
                     queues = parse_queues(needed()?)?;
                     continue;
                 }
+                "serial" => {
+                    serial = Some(parse_serial(needed()?)?);
+                    continue;
+                }
+                "name" => {
+                    name = Some(parse_name(needed()?)?);
+                    continue;
+                }
                 "readonly" if value.is_none() => {
                     readonly = true;
                     continue;
                 }
+                "lock" => {
+                    lock = Some(parse_switch(key, needed()?)?);
+                    continue;
+                }
+                "discard" => {
+                    discard = parse_switch(key, needed()?)?;
+                    continue;
+                }
+                "format" if needed()? == "raw" => {
+                    raw = true;
+                    continue;
+                }
+                "format" => {
+                    return Err(format!(
+                        "{part}: only raw images are served; qemu-img convert -O raw makes one of any other"
+                    ));
+                }
                 _ => {
                     return Err(format!(
                         "'{part}' is not known; an export is path=FILE, ram=SIZE or null=SIZE, then socket=PATH, \
-                         queues=N, readonly"
+                         queues=N, readonly, serial=TEXT, name=TEXT, lock=on|off, format=raw, discard=on|off"
                     ));
                 }
             };
@@ -171,13 +242,46 @@ impl FromStr for Export {
         }
         let source = source.ok_or("the disk is missing: add path=FILE, ram=SIZE or null=SIZE")?;
         let socket = socket.ok_or("the socket is missing: add socket=PATH")?;
+        if !matches!(source, Source::File(_)) && (lock.is_some() || raw) {
+            return Err("lock= and format= are about an image; they need path=FILE".into());
+        }
         Ok(Self {
             source,
             socket,
             queues,
             readonly,
+            lock: lock.unwrap_or(true),
+            raw,
+            discard,
+            serial,
+            name,
         })
     }
+}
+
+fn parse_switch(key: &str, text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{key}={text}: {key}=on or {key}=off")),
+    }
+}
+
+fn parse_serial(text: &str) -> Result<String, String> {
+    if text.len() > SERIAL_LEN || !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        return Err(format!(
+            "serial={}: at most {SERIAL_LEN} printable ASCII characters",
+            text.escape_debug()
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    if text.chars().any(char::is_control) {
+        return Err(format!("name={}: printable characters only", text.escape_debug()));
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_queues(text: &str) -> Result<u16, String> {
@@ -270,6 +374,15 @@ mod tests {
             "null=512,socket=s".parse::<Export>().unwrap().source,
             Source::Null(512)
         );
+        let disk: Export = "path=a,socket=s,lock=off,format=raw,discard=off".parse().unwrap();
+        let expected = Export {
+            lock: false,
+            raw: true,
+            discard: false,
+            ..Export::new(Source::File("a".into()), "s")
+        };
+        assert_eq!(disk, expected);
+        assert!("path=a,socket=s,lock=on".parse::<Export>().unwrap().lock);
     }
 
     #[test]
@@ -288,6 +401,47 @@ mod tests {
         assert!(error("ram=1M,socket=s,readonly=yes").contains("not known"));
         assert!(error("ram=1M,socket=s,colour=red").contains("colour=red"));
         assert!(error("").contains("not known"));
+        assert!(error("path=a,socket=s,lock=yes").contains("lock=on or lock=off"));
+        assert!(error("path=a,socket=s,discard").contains("needs a value"));
+        assert!(error("path=a,socket=s,format=qcow2").contains("convert -O raw"));
+        assert!(error("ram=1M,socket=s,format=raw").contains("need path=FILE"));
+        assert!(error("ram=1M,socket=s,lock=on").contains("need path=FILE"));
+    }
+
+    #[test]
+    fn c33_a_key_that_is_given_twice_is_an_error() {
+        for (text, key) in [
+            ("ram=1M,socket=a,socket=b", "socket"),
+            ("ram=1M,socket=a,socket=a", "socket"),
+            ("ram=1M,socket=a,queues=2,queues=4", "queues"),
+            ("ram=1M,ram=2M,socket=a", "ram"),
+            ("ram=1M,socket=a,readonly,readonly", "readonly"),
+            ("ram=1M,socket=a,serial=x,serial=x", "serial"),
+            ("ram=1M,socket=a,name=x,name=y", "name"),
+        ] {
+            let error = text.parse::<Export>().unwrap_err();
+            assert!(
+                error.contains(&format!("{key} is given twice")),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn c25_serials_are_short_and_printable() {
+        let serial = |text: &str| format!("ram=1M,socket=a,serial={text}").parse::<Export>();
+        assert_eq!(
+            serial("WD-WX 123456789-ABCD").unwrap().serial.as_deref(),
+            Some("WD-WX 123456789-ABCD")
+        );
+        for wrong in ["WD-WX 123456789-ABCDE", "a\nb", "\u{e4}"] {
+            assert!(
+                serial(wrong).unwrap_err().contains("at most 20 printable"),
+                "{wrong:?}"
+            );
+        }
+        assert!(serial("").unwrap_err().contains("needs a value"));
+        assert!("ram=1M,socket=a,name=a\tb".parse::<Export>().is_err());
     }
 
     #[test]

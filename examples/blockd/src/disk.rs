@@ -1,21 +1,27 @@
 //! What is behind an export: an image file, memory, or nothing at all.
 //!
 //! A disk reads and writes within its size and nowhere else; it knows nothing of queues. File access is synchronous: the
-//! loop waits for it.
+//! loop waits for it. Callers keep each transfer to [`STEP`] bytes. The range of a discard or write-zeroes may have terabytes;
+//! it is cleared in steps that take about as long.
 
+mod block_device;
+mod clear;
+mod format;
 mod image;
+mod lock;
+mod ram;
+mod sys;
 
-use std::cell::RefCell;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use rustix::fs::FallocateFlags;
-use vm_memory::{MmapRegion, VolatileMemory};
-
 use crate::chain::{Bytes, Unmapped};
-use image::{allocate, in_steps, open_image, read_file};
+pub(crate) use clear::Cleared;
+use image::Image;
+use ram::Ram;
+
+/// How many bytes are moved, or how much other work is done, before others get their turn.
+pub(crate) const STEP: u64 = 1024 * 1024;
 
 /// Bytes of a sector: the unit in which virtio addresses a disk, whatever its block size.
 pub(crate) const SECTOR: u64 = 512;
@@ -50,6 +56,9 @@ pub(crate) enum DiskError {
     /// The request's buffer does not exist.
     #[error(transparent)]
     Unmapped(#[from] Unmapped),
+    /// A flush failed before, and some data may be lost.
+    #[error("a flush of the image file failed before; it must be opened anew")]
+    FlushFailed,
     /// The file said no.
     #[error("the image file: {0}")]
     File(#[from] io::Error),
@@ -57,9 +66,35 @@ pub(crate) enum DiskError {
 
 #[derive(Debug)]
 enum Medium {
-    File { file: File, step: RefCell<Vec<u8>> },
-    Ram(MmapRegion),
+    File(Image),
+    Ram(Ram),
     Null,
+}
+
+/// How a disk is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Access {
+    /// Writing is refused.
+    pub(crate) read_only: bool,
+    /// An image is locked against other users.
+    pub(crate) lock: bool,
+    /// An image is raw, whatever its bytes look like.
+    pub(crate) raw: bool,
+    /// What is discarded is given back.
+    pub(crate) discard: bool,
+}
+
+impl Access {
+    /// The usual way.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn new(read_only: bool) -> Self {
+        Self {
+            read_only,
+            lock: true,
+            raw: false,
+            discard: true,
+        }
+    }
 }
 
 /// A disk of whole sectors.
@@ -67,39 +102,36 @@ enum Medium {
 pub(crate) struct Disk {
     medium: Medium,
     size: u64,
-    read_only: bool,
+    access: Access,
 }
 
 impl Disk {
+    /// Opens or makes it the usual way.
+    ///
+    /// # Errors
+    /// As [`open_for`](Self::open_for).
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn open(source: &Source, read_only: bool) -> io::Result<Self> {
+        Self::open_for(source, Access::new(read_only))
+    }
+
     /// Opens or makes it.
     ///
     /// # Errors
-    /// What the system says to opening the file or reserving the memory.
-    pub(crate) fn open(source: &Source, read_only: bool) -> io::Result<Self> {
+    /// What the system says to opening the file or reserving the memory, or why the file cannot be served.
+    pub(crate) fn open_for(source: &Source, access: Access) -> io::Result<Self> {
         let (medium, bytes) = match source {
             Source::File(path) => {
-                let (file, bytes) = open_image(path, read_only)?;
-                (
-                    Medium::File {
-                        file,
-                        step: RefCell::default(),
-                    },
-                    bytes,
-                )
+                let (image, bytes) = Image::open(path, access)?;
+                (Medium::File(image), bytes)
             }
-            Source::Ram(bytes) => {
-                let len = usize::try_from(*bytes).map_err(io::Error::other)?;
-                (
-                    Medium::Ram(MmapRegion::new(len.max(1)).map_err(io::Error::other)?),
-                    *bytes,
-                )
-            }
+            Source::Ram(bytes) => (Medium::Ram(Ram::new(*bytes)?), *bytes),
             Source::Null(bytes) => (Medium::Null, *bytes),
         };
         Ok(Self {
             medium,
             size: bytes / SECTOR * SECTOR,
-            read_only,
+            access,
         })
     }
 
@@ -110,12 +142,21 @@ impl Disk {
 
     /// Whether writing is refused.
     pub(crate) fn is_read_only(&self) -> bool {
-        self.read_only
+        self.access.read_only
     }
 
     /// Whether a request may take so long that earlier ones should not wait to be reported.
     pub(crate) fn is_slow(&self) -> bool {
-        matches!(self.medium, Medium::File { .. })
+        matches!(self.medium, Medium::File(_))
+    }
+
+    /// Whether discards are offered: they give something back.
+    pub(crate) fn can_discard(&self) -> bool {
+        let may = self.access.discard && !self.access.read_only;
+        may && match &self.medium {
+            Medium::File(image) => image.can_discard(),
+            Medium::Ram(_) | Medium::Null => true,
+        }
     }
 
     /// Whether `len` bytes from `at` are on the disk.
@@ -134,7 +175,7 @@ impl Disk {
     }
 
     fn check_write(&self, at: u64, len: u64) -> Result<(), DiskError> {
-        if self.read_only {
+        if self.access.read_only {
             return Err(DiskError::ReadOnly);
         }
         self.check(at, len)
@@ -147,19 +188,8 @@ impl Disk {
     pub(crate) fn read(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
         self.check(at, into.len())?;
         match &self.medium {
-            Medium::Ram(ram) => {
-                let mut from = at as usize;
-                into.for_each(|piece| {
-                    let there = ram.get_slice(from, piece.len()).map_err(io::Error::other)?;
-                    there.copy_to_volatile_slice(piece);
-                    from += piece.len();
-                    Ok(())
-                })
-            }
-            Medium::File { file, step } => in_steps(step, at, into, |step, at, part| {
-                read_file(file, step, at)?;
-                Ok(part.write(step)?)
-            }),
+            Medium::Ram(ram) => ram.read(at, into),
+            Medium::File(image) => image.read(at, into),
             Medium::Null => Ok(()),
         }
     }
@@ -171,19 +201,8 @@ impl Disk {
     pub(crate) fn write(&self, at: u64, from: Bytes<'_>) -> Result<(), DiskError> {
         self.check_write(at, from.len())?;
         match &self.medium {
-            Medium::Ram(ram) => {
-                let mut to = at as usize;
-                from.for_each(|piece| {
-                    let there = ram.get_slice(to, piece.len()).map_err(io::Error::other)?;
-                    piece.copy_to_volatile_slice(there);
-                    to += piece.len();
-                    Ok(())
-                })
-            }
-            Medium::File { file, step } => in_steps(step, at, from, |step, at, part| {
-                part.read(step)?;
-                Ok(file.write_all_at(step, at)?)
-            }),
+            Medium::Ram(ram) => ram.write(at, from),
+            Medium::File(image) => image.write(at, from),
             Medium::Null => Ok(()),
         }
     }
@@ -191,74 +210,39 @@ impl Disk {
     /// Makes what has been written survive a loss of power, where that means anything.
     ///
     /// # Errors
-    /// What the file says.
+    /// What the file says; after one failure, [`DiskError::FlushFailed`] for ever.
     pub(crate) fn flush(&self) -> Result<(), DiskError> {
         match &self.medium {
-            Medium::File { file, .. } if !self.read_only => Ok(file.sync_data()?),
+            Medium::File(image) if !self.access.read_only => image.flush(),
             _ => Ok(()),
         }
     }
 
-    /// Gives the range back: its contents do not matter any more. A file that cannot do that keeps it.
+    /// Gives the beginning of the range back: its contents do not matter any more. A file that cannot do that keeps it.
     ///
     /// # Errors
-    /// [`DiskError`].
-    pub(crate) fn discard(&self, at: u64, len: u64) -> Result<(), DiskError> {
+    /// [`DiskError`] if the disk is read-only or smaller.
+    pub(crate) fn discard(&self, at: u64, len: u64) -> Result<Cleared, DiskError> {
         self.check_write(at, len)?;
         match &self.medium {
-            Medium::File { file, .. } => {
-                allocate(file, FallocateFlags::PUNCH_HOLE, at, len)?;
-                Ok(())
-            }
-            Medium::Ram(_) => self.zero(at, len),
-            Medium::Null => Ok(()),
+            Medium::File(image) if self.access.discard => Ok(image.discard(at, len)),
+            Medium::Ram(ram) if self.access.discard => Ok(ram.discard(at, len)),
+            _ => Ok(Cleared::nothing(len)),
         }
     }
 
-    /// Makes the range read as zeroes; `unmap` allows to give it back besides.
+    /// Makes the beginning of the range read as zeroes; `unmap` allows to give it back besides.
     ///
     /// # Errors
     /// [`DiskError`].
-    pub(crate) fn write_zeroes(&self, at: u64, len: u64, unmap: bool) -> Result<(), DiskError> {
+    pub(crate) fn write_zeroes(&self, at: u64, len: u64, unmap: bool) -> Result<Cleared, DiskError> {
         self.check_write(at, len)?;
+        let unmap = unmap && self.access.discard;
         match &self.medium {
-            Medium::File { file, .. } => {
-                let how = if unmap {
-                    FallocateFlags::PUNCH_HOLE
-                } else {
-                    FallocateFlags::ZERO_RANGE
-                };
-                if allocate(file, how, at, len)? {
-                    Ok(())
-                } else {
-                    self.zero(at, len)
-                }
-            }
-            Medium::Ram(_) => self.zero(at, len),
-            Medium::Null => Ok(()),
+            Medium::File(image) => Ok(image.write_zeroes(at, len, unmap)?),
+            Medium::Ram(ram) => Ok(ram.write_zeroes(at, len, unmap)?),
+            Medium::Null => Ok(Cleared::nothing(len)),
         }
-    }
-
-    /// Writes zeroes, the long way.
-    fn zero(&self, at: u64, len: u64) -> Result<(), DiskError> {
-        static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
-        let (mut at, mut left) = (at, len);
-        while left > 0 {
-            let count = left.min(ZEROES.len() as u64);
-            let zeroes = &ZEROES[..count as usize];
-            match &self.medium {
-                Medium::File { file, .. } => file.write_all_at(zeroes, at)?,
-                Medium::Ram(ram) => {
-                    ram.get_slice(at as usize, zeroes.len())
-                        .map_err(io::Error::other)?
-                        .copy_from(zeroes);
-                }
-                Medium::Null => {}
-            }
-            at += count;
-            left -= count;
-        }
-        Ok(())
     }
 }
 

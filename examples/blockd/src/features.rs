@@ -41,7 +41,10 @@ pub(crate) fn offered(disk: &Disk) -> u64 {
     if disk.is_read_only() {
         bits |= 1 << VIRTIO_BLK_F_RO;
     } else {
-        bits |= 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
+        bits |= 1 << VIRTIO_BLK_F_WRITE_ZEROES;
+    }
+    if disk.can_discard() {
+        bits |= 1 << VIRTIO_BLK_F_DISCARD;
     }
     bits | PROTOCOL
 }
@@ -62,13 +65,15 @@ pub(crate) fn config_space(disk: &Disk, queues: u16) -> [u8; CONFIG_LEN] {
     put(12, &SEG_MAX.to_le_bytes());
     put(20, &(SECTOR as u32).to_le_bytes());
     put(34, &queues.to_le_bytes());
-    if !disk.is_read_only() {
+    if disk.can_discard() {
         put(36, &MOST_RANGE_SECTORS.to_le_bytes());
         put(40, &MOST_RANGES.to_le_bytes());
         put(44, &1u32.to_le_bytes()); // discard alignment in sectors
+    }
+    if !disk.is_read_only() {
         put(48, &MOST_RANGE_SECTORS.to_le_bytes());
         put(52, &MOST_RANGES.to_le_bytes());
-        put(56, &[1]); // write-zeroes may unmap
+        put(56, &[u8::from(disk.can_discard())]); // write-zeroes may unmap
     }
     space
 }

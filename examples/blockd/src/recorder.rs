@@ -13,7 +13,8 @@ use aio_context::{Iteration, PollParams, PollPolicy};
 pub(crate) struct Recorder<P> {
     policy: P,
     latency: Duration,
-    file: BufWriter<File>,
+    /// None after an error.
+    file: Option<BufWriter<File>>,
 }
 
 impl<P: PollPolicy> Recorder<P> {
@@ -26,7 +27,7 @@ impl<P: PollPolicy> Recorder<P> {
         Ok(Self {
             policy,
             latency,
-            file,
+            file: Some(file),
         })
     }
 }
@@ -50,8 +51,12 @@ impl<P: PollPolicy> PollPolicy for Recorder<P> {
         } else {
             seen.elapsed
         };
-        if let Err(error) = writeln!(self.file, "{}", gap.as_nanos()) {
-            tracing::warn!(%error, "a wait could not be recorded");
+        if let Some(file) = &mut self.file
+            && let Err(error) = writeln!(file, "{}", gap.as_nanos())
+        {
+            // Once: every wait would have a line of its own.
+            tracing::warn!(%error, "a wait could not be recorded, so no more waits are recorded");
+            self.file = None;
         }
         self.policy.observe(seen);
     }
@@ -65,6 +70,18 @@ impl<P: PollPolicy> PollPolicy for Recorder<P> {
 mod tests {
     use super::*;
     use aio_context::Policy;
+
+    #[test]
+    fn c1_a_full_device_ends_the_recording_and_nothing_else() {
+        let policy = Policy::by_name("always", PollParams::up_to(Duration::from_micros(10))).unwrap();
+        let mut recorder = Recorder::new(policy, Duration::ZERO, Path::new("/dev/full")).unwrap();
+        let wait = Duration::from_micros(3);
+        for _ in 0..10_000 {
+            recorder.observe(Iteration::new(wait, wait, false, true));
+        }
+        assert!(recorder.file.is_none());
+        assert_eq!(recorder.budget(), Duration::from_micros(10));
+    }
 
     #[test]
     fn every_wait_is_a_line_without_the_wake_up() {

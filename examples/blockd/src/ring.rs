@@ -49,7 +49,10 @@ pub(crate) enum RingError {
         align: u64,
     },
     /// A part lies in no shared memory.
-    #[error("the {part} at {at:#x} does not lie in one shared memory region")]
+    #[error(
+        "the {part} at {at:#x} does not lie in one shared memory region; guest memory must be shared: \
+         -object memory-backend-memfd,...,share=on for QEMU, shared=on for cloud-hypervisor"
+    )]
     Outside {
         /// Which part.
         part: &'static str,
@@ -135,6 +138,31 @@ impl Ring {
     /// How far the device had come.
     pub(crate) fn used_index(&self) -> u16 {
         u16::from_le(atomic(&self.used, INDEX_AT).load(Ordering::Relaxed))
+    }
+
+    /// The entry of the available ring at which to begin, for a client that names `base`.
+    ///
+    /// This device completes requests in the order of the available ring, so the used index counts the requests that are
+    /// done, whoever did them: an earlier daemon of this kind, or this one. After a daemon was killed, the entries from the
+    /// used index to the available index are requests without a completion, and their descriptors still belong to the
+    /// device. A client may name either index: the used index, because nothing beyond it is done (QEMU), or the available
+    /// index, because it regards all it has offered as taken (cloud-hypervisor). The used index is right in both cases.
+    /// A request that was carried out but not shown as used is carried out again, together with all later ones of its
+    /// queue and in their order, so that the disk ends up the same.
+    ///
+    /// This needs a predecessor that completed in order or completed all it had taken, which is what the answer to
+    /// GET_VRING_BASE promises. After one that completed out of order and was killed, no index tells what is done.
+    ///
+    /// A `base` outside that range is taken as it is.
+    pub(crate) fn resume_at(&self, base: u16) -> u16 {
+        let used = self.used_index();
+        let outstanding = self.available_index().wrapping_sub(used);
+        let skipped = base.wrapping_sub(used);
+        if skipped <= outstanding && outstanding <= self.size {
+            used
+        } else {
+            base
+        }
     }
 
     /// Writes an entry of the used ring; [`publish`](Self::publish) shows it.
@@ -302,6 +330,29 @@ mod tests {
         assert_eq!(get(&memory, 0x3000 + 4 + 8 * 7), 3);
         assert_eq!(get(&memory, 0x3000 + 4 + 8 * 7 + 4), 513);
         assert!(ring.descriptor(8).is_none());
+    }
+
+    #[test]
+    fn c6_the_used_index_says_where_to_go_on() {
+        for event_idx in [false, true] {
+            let (memory, ring) = ring(event_idx);
+            for used in [0u16, 5, 0xfffe] {
+                for outstanding in 0..=8 {
+                    put(&memory, 0x3002, used);
+                    put(&memory, 0x2002, used.wrapping_add(outstanding));
+                    for base in 0..=outstanding {
+                        assert_eq!(ring.resume_at(used.wrapping_add(base)), used);
+                    }
+                    for elsewhere in [outstanding + 1, 0x8000, 0xffff] {
+                        let base = used.wrapping_add(elsewhere);
+                        assert_eq!(ring.resume_at(base), base, "{used} {outstanding} {elsewhere}");
+                    }
+                }
+                // More than fit are no requests.
+                put(&memory, 0x2002, used.wrapping_add(9));
+                assert_eq!(ring.resume_at(used.wrapping_add(9)), used.wrapping_add(9));
+            }
+        }
     }
 
     #[test]

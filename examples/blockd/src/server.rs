@@ -1,6 +1,8 @@
 //! The whole daemon without its process: one context, all exports, and a way to stop it from elsewhere.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -15,11 +17,13 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit};
 
 use crate::acceptor::Acceptor;
+use crate::advice;
 use crate::chain::Chain;
 use crate::cli::{Args, Export, Waiter};
 use crate::disk::{Disk, Source};
 use crate::recorder::Recorder;
 use crate::request::Device;
+use crate::serial;
 
 /// Disks that are served by the thread that made this.
 #[derive(Debug)]
@@ -50,8 +54,11 @@ impl Server {
     /// # Errors
     /// What cannot be opened, bound or built, and what to do about it.
     pub fn new(args: &Args) -> anyhow::Result<Self> {
-        no_socket_twice(args)?;
+        nothing_twice(args)?;
         raise_descriptor_limit(args);
+        for warning in advice::warnings(args) {
+            tracing::warn!("{warning}");
+        }
         let params = poll_params(args)?;
         let mut builder = Context::builder().poll_params(params);
         if !args.poll_max.is_zero() {
@@ -75,12 +82,12 @@ impl Server {
             acceptors: Vec::new(),
             stop: Arc::default(),
         };
-        for (number, export) in args.exports.iter().enumerate() {
+        for export in &args.exports {
             let disk = open(export)?;
-            let device = Device::new(disk, &format!("blockd-{number}"));
+            let device = Device::new(disk, &serial::of(export));
             let acceptor = Acceptor::listen(
                 &server.context,
-                &export.socket,
+                (&name(export), &export.socket),
                 device,
                 export.queues,
                 chain.clone(),
@@ -175,21 +182,33 @@ fn policy(args: &Args, params: PollParams) -> anyhow::Result<Box<dyn PollPolicy>
     }
 }
 
-fn no_socket_twice(args: &Args) -> anyhow::Result<()> {
-    let mut seen = std::collections::HashSet::new();
+/// What log lines call an export.
+fn name(export: &Export) -> Cow<'_, str> {
+    match &export.name {
+        Some(name) => name.into(),
+        None => export.socket.to_string_lossy(),
+    }
+}
+
+fn nothing_twice(args: &Args) -> anyhow::Result<()> {
+    let (mut sockets, mut names) = (HashSet::new(), HashSet::new());
     for export in &args.exports {
-        if !seen.insert(&export.socket) {
+        if !sockets.insert(&export.socket) {
             bail!(
                 "two exports name the socket {}; each needs one of its own",
                 export.socket.display()
             );
+        }
+        let name = name(export);
+        if !names.insert(name.clone()) {
+            bail!("two exports have the name {name}; each needs one of its own");
         }
     }
     Ok(())
 }
 
 fn open(export: &Export) -> anyhow::Result<Disk> {
-    Disk::open(&export.source, export.readonly).map_err(|error| {
+    Disk::open_for(&export.source, export.access()).map_err(|error| {
         let what = match &export.source {
             Source::File(path) => cannot_open(path, export.readonly, error.kind()),
             Source::Ram(bytes) | Source::Null(bytes) => {
@@ -234,7 +253,7 @@ fn raise_descriptor_limit(args: &Args) {
     let needed: u64 = args
         .exports
         .iter()
-        .map(|export| 8 + 2 * u64::from(export.queues))
+        .map(|export| 8 + 2 * u64::from(advice::likely_queues(export)))
         .sum::<u64>()
         + 16;
     if let Some(most) = limit.maximum

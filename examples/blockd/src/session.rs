@@ -5,7 +5,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::{Rc, Weak};
@@ -15,12 +16,13 @@ use std::time::Duration;
 use aio_context::{ClockId, Context, Handler, Interest, Moment, Registration, Timer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
-use vhost::vhost_user::message::MAX_MSG_SIZE;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
+use vhost::vhost_user::message::{FrontendReq, MAX_ATTACHED_FD_ENTRIES, MAX_MSG_SIZE};
 use vhost::vhost_user::{BackendReqHandler, Error};
 
 use crate::acceptor::Acceptor;
 use crate::backend::Backend;
+use crate::limit::Kind;
 use crate::link::Link;
 
 /// Bytes before the body of a message: request, flags, and the length of the body.
@@ -29,7 +31,7 @@ const HEADER_LEN: usize = 12;
 /// for that.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// A message that has been begun must be complete after this.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connected client.
 pub(crate) struct Session {
@@ -51,10 +53,12 @@ pub(crate) struct Session {
 enum Arrived {
     Nothing,
     Part,
-    Message,
+    Message {
+        code: u32,
+    },
     End,
-    /// Something that is no message, or a client that does not listen.
-    Nonsense(&'static str),
+    /// Something that is no message, or a client that does not read replies.
+    Malformed(&'static str),
 }
 
 impl Session {
@@ -107,15 +111,12 @@ impl Session {
         match arrived(&self.socket) {
             Ok(Arrived::Nothing) => self.go_on(),
             Ok(Arrived::Part) => self.wait_for_rest(cx),
-            Ok(Arrived::Message) => {
+            Ok(Arrived::Message { code }) => {
                 self.go_on();
-                self.handle_message();
+                self.handle_message(code);
             }
-            Ok(Arrived::End) => {
-                tracing::info!(export = self.link.export(), "the client is gone");
-                self.end();
-            }
-            Ok(Arrived::Nonsense(why)) => {
+            Ok(Arrived::End) => self.client_is_gone(),
+            Ok(Arrived::Malformed(why)) => {
                 self.link.cut(&why);
                 self.end();
             }
@@ -126,19 +127,26 @@ impl Session {
         }
     }
 
-    fn handle_message(&self) {
+    fn handle_message(&self, code: u32) {
         let handled = self.protocol.borrow_mut().handle_request();
         match handled {
             Ok(()) => {}
-            Err(Error::Disconnected) => {
-                tracing::info!(export = self.link.export(), "the client is gone");
-                self.end();
-            }
+            Err(Error::Disconnected) => self.client_is_gone(),
             Err(error) => {
-                self.link.cut(&error);
+                self.link.cut(&explain(code, error));
                 self.end();
             }
         }
+    }
+
+    fn client_is_gone(&self) {
+        self.link.log(Kind::Clients, format_args!("the client is gone"));
+        self.end();
+    }
+
+    /// Whether the client has hung up, though that may not have been handled yet.
+    pub(crate) fn has_ended(&self) -> bool {
+        state(&self.socket).is_ok_and(|state| state.intersects(PollFlags::RDHUP | PollFlags::HUP))
     }
 
     /// Hears the socket again, if it waited for the rest of a message.
@@ -151,9 +159,9 @@ impl Session {
     fn wait_for_rest(&self, cx: &Context) {
         let now = cx.now(ClockId::Monotonic);
         let since = self.waiting_since.get().unwrap_or(now);
-        if now.since(since) > PATIENCE {
+        if now.since(since) > TIMEOUT {
             self.link.cut(&format_args!(
-                "a message was begun and not completed within {PATIENCE:?}"
+                "a message was begun and not completed within {TIMEOUT:?}"
             ));
             self.end();
             return;
@@ -168,6 +176,7 @@ impl Session {
                     session.look(cx);
                 }
             })
+            .disarmed()
         });
         timer.arm_after(LOOK_AGAIN);
     }
@@ -185,28 +194,40 @@ impl Session {
     }
 }
 
+/// A message's error, with the message's name.
+fn explain(code: u32, error: Error) -> String {
+    let Ok(message) = FrontendReq::try_from(code) else {
+        return format!("message {code} is none of the vhost-user protocol");
+    };
+    match error {
+        Error::ReqHandlerError(why) => format!("{message:?}: {why}"),
+        error => format!("{message:?}: {error}"),
+    }
+}
+
 /// Looks into the socket without taking anything out.
 fn arrived(socket: &UnixStream) -> io::Result<Arrived> {
     let mut header = [0; HEADER_LEN];
-    let peeked = loop {
-        match rustix::net::recv(socket, &mut header, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => return Ok(Arrived::End),
-            Ok((_, count)) => break count,
-            Err(Errno::AGAIN) => return Ok(Arrived::Nothing),
-            Err(Errno::INTR) => {}
-            Err(Errno::CONNRESET) => return Ok(Arrived::End),
-            Err(error) => return Err(error.into()),
-        }
+    let peeked = match peek(socket, &mut header) {
+        Ok(Peeked { len: 0, .. }) => return Ok(Arrived::End),
+        Ok(Peeked {
+            left_out: Some(why), ..
+        }) => return Ok(Arrived::Malformed(why)),
+        Ok(Peeked { len, left_out: None }) => len,
+        Err(Errno::AGAIN) => return Ok(Arrived::Nothing),
+        Err(Errno::CONNRESET) => return Ok(Arrived::End),
+        Err(error) => return Err(error.into()),
     };
     // All that has arrived, while a peek ends where descriptors were attached.
     let unread = usize::try_from(rustix::io::ioctl_fionread(socket)?).unwrap_or(usize::MAX);
     if peeked < HEADER_LEN && unread >= HEADER_LEN {
-        return Ok(Arrived::Nonsense("a message with descriptors in its middle"));
+        return Ok(Arrived::Malformed("a message with descriptors in its middle"));
     }
+    let code = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
     let body = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]) as usize;
     let complete = peeked == HEADER_LEN && unread - HEADER_LEN >= body;
     if peeked == HEADER_LEN && body > MAX_MSG_SIZE {
-        return Ok(Arrived::Nonsense("a message longer than any may be"));
+        return Ok(Arrived::Malformed("a message longer than any may be"));
     }
     let state = state(socket)?;
     Ok(
@@ -217,10 +238,53 @@ fn arrived(socket: &UnixStream) -> io::Result<Arrived> {
         ) {
             (false, true, _) => Arrived::End,
             (false, false, _) => Arrived::Part,
-            (true, true, _) | (true, _, true) => Arrived::Message,
-            (true, false, false) => Arrived::Nonsense("the client does not read replies"),
+            (true, true, _) | (true, _, true) => Arrived::Message { code },
+            (true, false, false) => Arrived::Malformed("the client does not read replies"),
         },
     )
+}
+
+/// The beginning of what lies in a socket.
+struct Peeked {
+    len: usize,
+    /// Why descriptors that came with it would be left out. The protocol's library must not read such a message: it would
+    /// wait for another one in its place, and the whole daemon with it.
+    left_out: Option<&'static str>,
+}
+
+/// Looks at bytes and descriptors. The system makes copies of the descriptors, which are closed at once.
+fn peek(socket: &UnixStream, header: &mut [u8]) -> Result<Peeked, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ATTACHED_FD_ENTRIES))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received = loop {
+        let mut bytes = [IoSliceMut::new(header)];
+        match rustix::net::recvmsg(socket, &mut bytes, &mut ancillary, flags) {
+            Err(Errno::INTR) => {}
+            received => break received?,
+        }
+    };
+    let counts = ancillary.drain().map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => descriptors.count(),
+        _ => 0,
+    });
+    let count: usize = counts.sum();
+    // There may be room for one more than the library has.
+    let is_cut = received.flags.contains(ReturnFlags::CTRUNC);
+    let left_out = if count > MAX_ATTACHED_FD_ENTRIES || is_cut && count == MAX_ATTACHED_FD_ENTRIES {
+        Some("a message with more descriptors than any may have")
+    } else if is_cut {
+        Some(
+            "the process has no descriptors left for those of the client; raise the hard limit of open files \
+             (ulimit -Hn, or LimitNOFILE of a service)",
+        )
+    } else {
+        None
+    };
+    Ok(Peeked {
+        len: received.bytes,
+        left_out,
+    })
 }
 
 /// Whether a reply can be sent without waiting, and whether the client has hung up. A stream socket is writable while
@@ -292,12 +356,9 @@ mod tests {
             assert_eq!(arrived(&server).unwrap(), Arrived::Part);
         }
         client.write_all(&whole[whole.len() - 1..]).unwrap();
-        assert_eq!(arrived(&server).unwrap(), Arrived::Message);
-        assert_eq!(
-            arrived(&server).unwrap(),
-            Arrived::Message,
-            "looking takes nothing out"
-        );
+        let whole = Arrived::Message { code: 2 };
+        assert_eq!(arrived(&server).unwrap(), whole);
+        assert_eq!(arrived(&server).unwrap(), whole, "looking takes nothing out");
     }
 
     #[test]
@@ -315,25 +376,25 @@ mod tests {
         let (mut client, server) = UnixStream::pair().unwrap();
         client.write_all(&message(3, &[])).unwrap();
         drop(client);
-        assert_eq!(arrived(&server).unwrap(), Arrived::Message);
+        assert_eq!(arrived(&server).unwrap(), Arrived::Message { code: 3 });
     }
 
     #[test]
-    fn impossible_lengths_are_nonsense() {
+    fn impossible_lengths_are_malformed() {
         let (mut client, server) = UnixStream::pair().unwrap();
         let mut bytes = message(2, &[]);
         bytes[8..12].copy_from_slice(&(MAX_MSG_SIZE as u32 + 1).to_ne_bytes());
         client.write_all(&bytes).unwrap();
-        assert!(matches!(arrived(&server).unwrap(), Arrived::Nonsense(_)));
+        assert!(matches!(arrived(&server).unwrap(), Arrived::Malformed(_)));
     }
 
     #[test]
     fn a_client_that_does_not_listen_is_not_answered() {
         let (mut client, mut server) = UnixStream::pair().unwrap();
         client.write_all(&message(1, &[])).unwrap();
-        assert_eq!(arrived(&server).unwrap(), Arrived::Message);
+        assert_eq!(arrived(&server).unwrap(), Arrived::Message { code: 1 });
         server.set_nonblocking(true).unwrap();
         while server.write(&[0; 4096]).is_ok() {}
-        assert!(matches!(arrived(&server).unwrap(), Arrived::Nonsense(_)));
+        assert!(matches!(arrived(&server).unwrap(), Arrived::Malformed(_)));
     }
 }

@@ -20,21 +20,21 @@ use aio_context::{Context, Handler, Pollable};
 use rustix::io::Errno;
 
 use crate::chain::Chain;
+use crate::disk::STEP;
 use crate::guard;
+use crate::limit::Kind;
 use crate::link::Link;
 use crate::memory::Memory;
-use crate::request::{Broken, Device};
+use crate::request::{Broken, Device, Progress};
 use crate::ring::{Ring, full_fence};
 
 /// So many requests are served before others get their turn.
 const REQUESTS_A_TURN: u32 = 128;
-/// So many bytes are moved before others get their turn.
-const BYTES_A_TURN: u64 = 4 * 1024 * 1024;
+/// A turn ends with the step that reaches so many bytes, and so moves less than twice as many.
+const BYTES_A_TURN: u64 = STEP;
 /// Completions are shown to the driver at least every so many requests: each time costs a transfer of a cache line that
 /// a spinning driver looks at.
 const PUBLISH_EVERY: u16 = 8;
-/// So many refused requests of one queue are logged.
-const MOST_COMPLAINTS: u32 = 8;
 
 /// An eventfd of the client that may be exchanged while the queue runs.
 pub(crate) type Doorbell = Rc<RefCell<Option<File>>>;
@@ -65,11 +65,12 @@ pub(crate) struct Vring {
     polled: Cell<bool>,
     /// It broke or was stopped: the ring is not to be touched.
     dead: Cell<bool>,
+    /// How far the request at `next_available` has come, if it takes more than one step.
+    progress: Cell<Progress>,
     /// The next entry of the used ring to fill.
     next_used: Cell<u16>,
     /// Up to where the driver was asked whether it wants a call.
     asked: Cell<u16>,
-    complaints: Cell<u32>,
     /// How many mappings of the process were lost when this queue's memory was last seen to be whole.
     losses: Cell<u32>,
     publish_every: u16,
@@ -77,9 +78,10 @@ pub(crate) struct Vring {
 }
 
 impl Vring {
-    /// A queue that goes on at entry `base` of its available ring. [`start`](Self::start) it once it is watched.
+    /// A queue that goes on where [`Ring::resume_at`] says. [`start`](Self::start) it once it is watched.
     pub(crate) fn new(ring: Ring, base: u16, wiring: Wiring) -> Self {
         let next_used = ring.used_index();
+        let next_available = ring.resume_at(base);
         let publish_every = if wiring.device.disk.is_slow() {
             1
         } else {
@@ -87,12 +89,12 @@ impl Vring {
         };
         Self {
             ring,
-            next_available: Cell::new(base),
+            next_available: Cell::new(next_available),
             polled: Cell::new(false),
             dead: Cell::new(false),
+            progress: Cell::default(),
             next_used: Cell::new(next_used),
             asked: Cell::new(next_used),
-            complaints: Cell::new(0),
             // Not before: memory that was lost earlier must be found, too.
             losses: Cell::new(guard::losses().wrapping_sub(1)),
             publish_every,
@@ -100,8 +102,12 @@ impl Vring {
         }
     }
 
-    /// Asks for kicks, and sees to it that what is there already is served.
+    /// Calls the driver, asks for kicks, and has the requests served that are there already.
+    ///
+    /// The call is for completions that an earlier daemon published without one, or that this one published while no
+    /// descriptor for calls was set. A driver must expect calls without a completion.
     pub(crate) fn start(&self) {
+        self.call();
         self.ring.ask_for_kicks(self.next_available.get());
         full_fence();
         if self.poll() {
@@ -185,9 +191,14 @@ impl Vring {
             }
             let mut used = self.next_used.get();
             for next in (0..pending).map(|ahead| next.wrapping_add(ahead)) {
-                if let Err(broken) = self.serve_one(&mut chain, next, used, turn) {
-                    self.ring.publish(used);
-                    return Err(broken);
+                match self.serve_one(&mut chain, next, used, turn) {
+                    Ok(true) => {}
+                    // The rest of it comes first in the next turn.
+                    Ok(false) => break,
+                    Err(broken) => {
+                        self.ring.publish(used);
+                        return Err(broken);
+                    }
                 }
                 used = used.wrapping_add(1);
                 self.next_available.set(next.wrapping_add(1));
@@ -207,8 +218,9 @@ impl Vring {
         served
     }
 
+    /// Does a step of one request; false if there is more to do for it.
     #[inline]
-    fn serve_one(&self, chain: &mut Chain, next: u16, used: u16, turn: &mut Turn) -> Result<(), GivenUp> {
+    fn serve_one(&self, chain: &mut Chain, next: u16, used: u16, turn: &mut Turn) -> Result<bool, GivenUp> {
         let Wiring {
             memory,
             device,
@@ -217,15 +229,20 @@ impl Vring {
         } = &self.wiring;
         let head = self.ring.available_entry(next);
         chain.collect(&self.ring, memory, head).map_err(Broken::from)?;
-        let done = device.serve(memory, chain, *write_through)?;
+        let mut progress = self.progress.take();
+        let step = device.serve(memory, chain, *write_through, &mut progress)?;
         self.check_memory()?;
+        turn.requests -= 1;
+        turn.bytes = turn.bytes.saturating_sub(step.moved);
+        let Some(done) = step.done else {
+            self.progress.set(progress);
+            return Ok(false);
+        };
         if let Some(refused) = done.refused {
             self.complain(&refused);
         }
         self.ring.set_used_entry(used, head, done.written);
-        turn.requests -= 1;
-        turn.bytes = turn.bytes.saturating_sub(done.moved);
-        Ok(())
+        Ok(true)
     }
 
     /// Nothing that was read or written counts if the client's memory is not there any more.
@@ -268,15 +285,9 @@ impl Vring {
 
     #[cold]
     fn complain(&self, refused: &dyn std::error::Error) {
-        let (export, queue) = (self.wiring.link.export(), self.wiring.index);
-        let complaints = self.complaints.get() + 1;
-        self.complaints.set(complaints.min(MOST_COMPLAINTS + 1));
-        if complaints <= MOST_COMPLAINTS {
-            tracing::warn!(%export, queue, "a request ends with an error: {refused}");
-        }
-        if complaints == MOST_COMPLAINTS {
-            tracing::warn!(%export, queue, "further refused requests of this queue are not logged");
-        }
+        let queue = self.wiring.index;
+        let line = format_args!("queue {queue}: a request ends with an error: {refused}");
+        self.wiring.link.log(Kind::Requests, line);
     }
 
     /// The client cannot be trusted with this queue any more: ends the connection.

@@ -42,10 +42,12 @@ fn it_carries_a_context() -> std::io::Result<()> {
 
     // A timer ends a wait, and so does another thread.
     let fired = Rc::new(Cell::new(false));
-    let timer = cx.timer(ClockId::Monotonic, {
-        let fired = Rc::clone(&fired);
-        move |_, _| fired.set(true)
-    });
+    let timer = cx
+        .timer(ClockId::Monotonic, {
+            let fired = Rc::clone(&fired);
+            move |_, _| fired.set(true)
+        })
+        .disarmed();
     timer.arm_after(Duration::from_micros(300));
     while !fired.get() {
         cx.poll(Wait::Block)?;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use aio_backend::remedy;
 use aio_backend_epoll::Epoll;
-use aio_backend_ladder::{Ladder, remedy};
+use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{ClockId, Context, Handler, Interest, PollParams, Pollable, Registration, Wait};
 
@@ -292,10 +293,13 @@ impl Program {
             .into_iter()
             .map(|micros| {
                 let (count, due) = (fired.clone(), Instant::now() + Duration::from_micros(micros));
-                let timer = self.cx.timer(ClockId::Monotonic, move |_, _| {
-                    // An early one does not count.
-                    count.set(count.get() + u32::from(Instant::now() >= due));
-                });
+                let timer = self
+                    .cx
+                    .timer(ClockId::Monotonic, move |_, _| {
+                        // An early one does not count.
+                        count.set(count.get() + u32::from(Instant::now() >= due));
+                    })
+                    .disarmed();
                 timer.arm_after(Duration::from_micros(micros));
                 timer
             })

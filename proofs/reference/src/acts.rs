@@ -184,11 +184,13 @@ impl Real {
 
     fn timer(self: &Rc<Self>, name: Name) -> Timer {
         let (world, counted) = (Rc::downgrade(self), self.closures.one());
-        self.cx.timer(ClockId::Monotonic, move |_, _| {
-            let _ = &counted;
-            if let Some(world) = world.upgrade() {
-                world.called(Callback::Deferred(name), &[]);
-            }
-        })
+        self.cx
+            .timer(ClockId::Monotonic, move |_, _| {
+                let _ = &counted;
+                if let Some(world) = world.upgrade() {
+                    world.called(Callback::Deferred(name), &[]);
+                }
+            })
+            .disarmed()
     }
 }

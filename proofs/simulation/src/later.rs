@@ -109,7 +109,9 @@ impl World {
         } else {
             ClockId::Monotonic
         };
-        let timer = cx.timer(clock, move |cx, timer| world::here().fired(cx, timer, &promise));
+        let timer = cx
+            .timer(clock, move |cx, timer| world::here().fired(cx, timer, &promise))
+            .disarmed();
         Alarm { timer, state }
     }
 

@@ -16,6 +16,7 @@ mod world;
 use std::ops::Range;
 use std::process::{Command, ExitCode};
 
+use aio_tools::build;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<bool> {
+    build::require_optimized("cargo xtask soak")?;
     let from_environment = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = args
         .seed

@@ -31,7 +31,9 @@ pub(crate) fn come_and_go(served: &Rc<Cell<u64>>) -> io::Result<()> {
     let count = served.clone();
     let half = cx.bottom_half("visitor", move |_| count.set(count.get() + 1));
     let count = served.clone();
-    let timer = cx.timer(ClockId::Monotonic, move |_, _| count.set(count.get() + 1));
+    let timer = cx
+        .timer(ClockId::Monotonic, move |_, _| count.set(count.get() + 1))
+        .disarmed();
     timer.arm_after(Duration::from_micros(fastrand::u64(..20)));
     bells[0].ring();
     bells[1].ring();

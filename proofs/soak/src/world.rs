@@ -93,6 +93,7 @@ impl World {
                 );
                 served.set(served.get() + 1);
             })
+            .disarmed()
         };
         let tally = Arc::new(Tally::default());
         let merged = Rc::new(Cell::new(0));

@@ -104,10 +104,12 @@ pub(crate) fn knobs(round: u32) -> anyhow::Result<()> {
     let (remote, clock) = (cx.remote(), cx.virtual_clock());
     let fired = Rc::new(Cell::new(0u32));
     let count = fired.clone();
-    let timer = cx.timer(ClockId::Virtual, move |_, timer| {
-        count.set(count.get() + 1);
-        timer.arm_after(Duration::from_micros(50));
-    });
+    let timer = cx
+        .timer(ClockId::Virtual, move |_, timer| {
+            count.set(count.get() + 1);
+            timer.arm_after(Duration::from_micros(50));
+        })
+        .disarmed();
     timer.arm_after(Duration::from_micros(1));
     let done = AtomicU64::new(0);
     let work = |thread: usize| {

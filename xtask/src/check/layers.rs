@@ -5,10 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use anyhow::{Context as _, bail, ensure};
-use cargo_metadata::DependencyKind;
-
 use crate::shell;
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
 
 /// By crate: what it depends on.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
@@ -56,18 +55,18 @@ fn parse(text: &str) -> anyhow::Result<Arrows> {
 }
 
 fn built() -> anyhow::Result<Arrows> {
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .current_dir(shell::root())
-        .no_deps()
-        .exec()?;
-    let arrows = metadata.packages.iter().map(|package| {
-        let normal = package
-            .dependencies
-            .iter()
-            .filter(|dependency| dependency.kind == DependencyKind::Normal);
+    let metadata = shell::metadata(&["--no-deps"])?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata lists no packages")?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let arrows = packages.iter().map(|package| {
+        let dependencies = package["dependencies"].as_array().into_iter().flatten();
+        // Those for tests and for building have a kind.
+        let normal = dependencies.filter(|dependency| dependency["kind"].is_null());
         (
-            package.name.to_string(),
-            normal.map(|dependency| dependency.name.clone()).collect(),
+            text(&package["name"]),
+            normal.map(|dependency| text(&dependency["name"])).collect(),
         )
     });
     Ok(arrows.collect())

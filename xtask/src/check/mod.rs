@@ -1,4 +1,4 @@
-//! `cargo xtask check`: everything that is no test. All steps run, also after one has failed; the summary names them.
+//! `cargo xtask check` runs every check that is not a test. All steps run, also after one has failed; the summary names them.
 
 mod cases;
 mod checkers;
@@ -8,39 +8,28 @@ mod promela;
 mod rules;
 mod tidy;
 mod tools;
+mod words;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 
+use crate::door;
 use crate::interrupt::Interrupted;
-use crate::prove;
 use crate::shell;
-
-/// Format, lints, documentation, layers, licences, spelling, model checkers, sanitizers, coverage, mutants
-///
-/// About ten minutes on two cores, a third of it without the steps from soak on. All steps run, also after one has failed. Tools
-/// that are missing and quick to build are built into the target directory; a step whose tool cannot be had says so in a line.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Only these steps
-    #[arg(long, value_name = "STEP,STEP,...", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Without these steps
-    #[arg(long, value_name = "STEP,STEP,...", value_delimiter = ',')]
-    skip: Vec<String>,
-}
+use clap::{Arg, ArgAction, ArgMatches};
 
 /// A step's name, and what it does. `Ok` with a text: what is to be said about it.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 22] = [
+const STEPS: [Step; 23] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("tidy", tidy::check),
     ("rules", rules::check),
     ("cases", cases::check),
+    ("words", words::check),
     ("deny", tools::deny),
     ("clippy", clippy),
     ("docs", docs),
@@ -51,17 +40,45 @@ const STEPS: [Step; 22] = [
     ("loom", checkers::loom),
     ("shuttle", checkers::shuttle),
     ("promela", promela::check),
-    ("soak", || prove::as_step("soak")),
-    ("asan", || prove::as_step("address sanitizer")),
-    ("tsan", || prove::as_step("thread sanitizer")),
-    ("rtsan", || prove::as_step("realtime sanitizer")),
-    ("memcheck", || prove::as_step("memcheck")),
-    ("coverage", || prove::as_step("coverage")),
-    ("mutants", || prove::as_step("mutants")),
+    ("soak", || door::prove("soak")),
+    ("asan", || door::prove("address sanitizer")),
+    ("tsan", || door::prove("thread sanitizer")),
+    ("rtsan", || door::prove("realtime sanitizer")),
+    ("memcheck", || door::prove("memcheck")),
+    ("coverage", || door::prove("coverage")),
+    ("mutants", || door::prove("mutants")),
 ];
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    for name in args.only.iter().chain(&args.skip) {
+pub(crate) fn command() -> clap::Command {
+    let steps = |name, help| {
+        Arg::new(name)
+            .long(name)
+            .value_name("STEP,STEP,...")
+            .value_delimiter(',')
+            .action(ArgAction::Append)
+            .help(help)
+    };
+    clap::Command::new("check")
+        .about("Format, lints, documentation, layers, licences, spelling, model checkers, sanitizers, coverage, mutants")
+        .long_about(
+            "Runs every check that is not a test: format, lints, documentation, layers, licences, spelling, model checkers, \
+             sanitizers, coverage, mutants\n\n\
+             About ten minutes on two cores, a third of it without the steps from soak on. All steps run, also after one has \
+             failed. Tools that are missing and quick to build are built into the target directory; a step whose tool cannot \
+             be had says so in a line.",
+        )
+        .after_help(format!("Steps: {}", STEPS.map(|(name, _)| name).join(", ")))
+        .arg(steps("only", "Only these steps"))
+        .arg(steps("skip", "Without these steps"))
+}
+
+pub(crate) fn run(args: &ArgMatches) -> anyhow::Result<()> {
+    let named = |option| -> Vec<&String> {
+        let steps = args.get_many::<String>(option);
+        steps.into_iter().flatten().collect()
+    };
+    let (only, skip) = (named("only"), named("skip"));
+    for name in only.iter().chain(&skip) {
         let known = STEPS.map(|(name, _)| name);
         ensure!(
             known.contains(&name.as_str()),
@@ -71,8 +88,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let mut results = Vec::new();
     for (name, step) in STEPS {
-        let named = |names: &[String]| names.iter().any(|other| other == name);
-        if named(&args.skip) || (!args.only.is_empty() && !named(&args.only)) {
+        let is_in = |names: &[&String]| names.iter().any(|other| *other == name);
+        if is_in(&skip) || (!only.is_empty() && !is_in(&only)) {
             continue;
         }
         println!("== {name}");

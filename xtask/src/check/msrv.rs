@@ -4,38 +4,46 @@
 use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
-use cargo_metadata::semver::Version;
 
 use crate::shell;
+use serde_json::Value;
+
+/// Major, minor, patch; what is not stated is 0.
+type Version = [u64; 3];
 
 pub(super) fn check() -> anyhow::Result<String> {
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .current_dir(shell::root())
-        .other_options(["--locked".to_owned()])
-        .exec()
-        .context("cargo metadata")?;
-    let members = metadata.workspace_packages();
-    let Some(version) = members.iter().find_map(|package| package.rust_version.clone()) else {
+    let metadata = shell::metadata(&["--locked"])?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata lists no packages")?;
+    let members = metadata["workspace_members"].as_array();
+    let members = members.context("cargo metadata lists no members")?;
+    let members: Vec<&Value> = packages
+        .iter()
+        .filter(|package| members.contains(&package["id"]))
+        .collect();
+    let stated = |package: &Value| version(package["rust_version"].as_str()?);
+    let Some(promised) = members.iter().find_map(|package| stated(package)) else {
         bail!("no package states its rust-version");
     };
     for package in &members {
         ensure!(
-            package.rust_version.as_ref() == Some(&version),
+            stated(package) == Some(promised),
             "{} does not take its rust-version from the workspace",
-            package.name
+            package["name"]
         );
     }
-    let stated = metadata
-        .packages
+    let packages = packages
         .iter()
-        .map(|package| (package.name.as_str(), package.rust_version.as_ref()));
-    let demanding = beyond(&version, stated);
+        .map(|package| (package["name"].as_str().unwrap_or_default(), stated(package)));
+    let demanding = beyond(promised, packages);
+    let version = text(promised);
     ensure!(
         demanding.is_empty(),
         "{version} is promised, but these want more: {}",
         demanding.join(", ")
     );
-    let Some(toolchain) = installed(&version) else {
+    let Some(toolchain) = installed(promised) else {
         return Ok(format!(
             "{version} is stated, and enough for what the dependencies state; building with it is skipped: not installed"
         ));
@@ -54,27 +62,35 @@ pub(super) fn check() -> anyhow::Result<String> {
     Ok(format!("built with {toolchain}"))
 }
 
+/// Reads `1.91` and `1.91.1`, also with a word after a dash.
+fn version(text: &str) -> Option<Version> {
+    let mut numbers = text.split('-').next()?.split('.').map(str::parse);
+    let mut next = || numbers.next().unwrap_or(Ok(0)).ok();
+    Some([next()?, next()?, next()?])
+}
+
+fn text([major, minor, patch]: Version) -> String {
+    format!("{major}.{minor}.{patch}")
+}
+
 /// The packages that state a later version than `promised`.
-fn beyond<'a>(
-    promised: &Version,
-    stated: impl Iterator<Item = (&'a str, Option<&'a Version>)>,
-) -> Vec<String> {
+fn beyond<'a>(promised: Version, stated: impl Iterator<Item = (&'a str, Option<Version>)>) -> Vec<String> {
     stated
         .filter_map(|(name, version)| Some((name, version?)))
         .filter(|(_, version)| *version > promised)
-        .map(|(name, version)| format!("{name} {version}"))
+        .map(|(name, version)| format!("{name} {}", text(version)))
         .collect()
 }
 
 /// The toolchain of that version that rustup has.
-fn installed(version: &Version) -> Option<String> {
+fn installed(version: Version) -> Option<String> {
     let listed = Command::new("rustup").args(["toolchain", "list"]).output().ok()?;
     find(&String::from_utf8_lossy(&listed.stdout), version)
 }
 
 /// Finds `1.91` as `1.91-x86_64...` or `1.91.1-x86_64...`, and not as `1.910`.
-fn find(listed: &str, version: &Version) -> Option<String> {
-    let short = format!("{}.{}", version.major, version.minor);
+fn find(listed: &str, [major, minor, _]: Version) -> Option<String> {
+    let short = format!("{major}.{minor}");
     let names = listed.lines().filter_map(|line| line.split_whitespace().next());
     names
         .filter(|name| {
@@ -90,25 +106,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn versions_are_read_as_cargo_states_them() {
+        assert_eq!(version("1.91"), Some([1, 91, 0]));
+        assert_eq!(version("1.56.1"), Some([1, 56, 1]));
+        assert_eq!(version("1.70.0-nightly"), Some([1, 70, 0]));
+        assert_eq!(version("soon"), None);
+    }
+
+    #[test]
     fn who_wants_more_than_is_promised_is_named() {
-        let (old, promised, new) = (
-            Version::new(1, 60, 0),
-            Version::new(1, 91, 0),
-            Version::new(1, 92, 0),
-        );
         let stated = [
-            ("a", Some(&old)),
+            ("a", Some([1, 60, 0])),
             ("b", None),
-            ("c", Some(&promised)),
-            ("d", Some(&new)),
+            ("c", Some([1, 91, 0])),
+            ("d", Some([1, 92, 0])),
         ];
-        assert_eq!(beyond(&promised, stated.into_iter()), ["d 1.92.0"]);
+        assert_eq!(beyond([1, 91, 0], stated.into_iter()), ["d 1.92.0"]);
     }
 
     #[test]
     fn toolchains_are_found_by_their_version() {
         let listed = "stable-x86_64 (active, default)\n1.910-x86_64\n1.91.1-x86_64 (default)\n1.92-x86_64";
-        let find = |minor| find(listed, &Version::new(1, minor, 0));
+        let find = |minor| find(listed, [1, minor, 0]);
         assert_eq!(find(91).as_deref(), Some("1.91.1-x86_64"));
         assert_eq!(find(92).as_deref(), Some("1.92-x86_64"));
         assert_eq!(find(9), None);

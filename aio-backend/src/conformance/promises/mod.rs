@@ -1,4 +1,4 @@
-//! The list of the promises. Each is a function that gets an empty backend, in the module that its line is under.
+//! The list of promises. Each is a function of an empty backend, in the module under which it is listed.
 
 mod many;
 mod readiness;
@@ -11,7 +11,7 @@ use super::Promise;
 /// Makes the list, and a macro with a test for each line.
 macro_rules! promises {
     ($d:tt $($module:ident { $($id:ident: $text:literal,)* })*) => {
-        /// Everything that is promised, in the order of the tests.
+        /// All promises, in the order of the tests.
         pub const PROMISES: &[Promise] = &[
             $($(Promise { id: stringify!($id), text: $text, run: $module::$id },)*)*
         ];

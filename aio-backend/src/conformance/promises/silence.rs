@@ -1,4 +1,4 @@
-//! Interests: what is asked for, what is not, and silence.
+//! Interests, and silence.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,6 @@
 //! Timeouts, wake-ups and interruptions.
 //!
-//! Never early is asserted of every wait. How late a wait may be is asserted of the best of many, because the machine
-//! may have better things to do.
+//! Every wait is asserted not to be early. Only the best of many waits is asserted to be in time, because the machine may be busy.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +8,12 @@ use super::super::disturb::{in_a_storm, once_asleep};
 use super::super::fixtures::{A, IN, Kind, PATIENCE, Source, add, expect, feed, need, wait_at_most};
 use crate::{Backend, Interest};
 
-/// How late the best of many waits may be: less than a millisecond, so that rounding up to one is found out.
+/// The largest delay of the best of many waits: below a millisecond, so that the test finds rounding to milliseconds.
 const LATE: Duration = Duration::from_micros(650);
-/// How many waits are tried until one of them is in time.
+/// The number of attempts until one wait is in time.
 const TRIES: u32 = 200;
 
-/// How long a wait takes in which nothing comes.
+/// The duration of a wait without events.
 #[track_caller]
 fn empty_wait(backend: &mut dyn Backend, timeout: Duration) -> Duration {
     let start = Instant::now();
@@ -114,7 +113,7 @@ pub(super) fn an_event_ends_a_wait(backend: &mut dyn Backend) {
             took < timeout * 3 / 4,
             "a wait of {timeout:?} was to end when something came, and took {took:?}"
         );
-        // What is there already.
+        // An event before the wait.
         let start = Instant::now();
         let found = wait_at_most(backend, Some(timeout), 64);
         assert_eq!(found, [(A, IN)], "a wait of {timeout:?} where something is ready");
@@ -152,7 +151,7 @@ pub(super) fn interruptions_are_no_errors(backend: &mut dyn Backend) {
     add(backend, &reader, A, Interest::READ);
     in_a_storm(|| {
         for _ in 0..100 {
-            // It may be early here, but there is nothing to find.
+            // The wait may end early here, but without events.
             let found = wait_at_most(backend, Some(Duration::from_millis(1)), 64);
             assert_eq!(found, [], "a signal came, and nothing was ready");
         }

@@ -1,4 +1,4 @@
-//! Registrations: who is meant, who owns what, and how it ends.
+//! Registrations: tokens, ownership, removal.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -15,7 +15,7 @@ pub(super) fn remove_and_use_the_number_again(backend: &mut dyn Backend) {
         add(backend, &source, former, Interest::READ);
         expect(backend, &[(former, IN)], "it is ready");
         need(backend.remove(former), "a remove");
-        // Its file lives on under another number, and is ready still.
+        // Its file stays open under another number, and is still ready.
         let ghost = need(source.fd.try_clone(), "one more descriptor");
         expect(backend, &[], "it was removed, though it is ready still");
 

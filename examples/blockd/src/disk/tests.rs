@@ -97,15 +97,15 @@ fn zeroes_and_discards_keep_to_their_range_and_the_size() {
         for unmap in [false, true] {
             client.bytes().write(&ones).unwrap();
             disk.write(0, client.bytes()).unwrap();
-            disk.write_zeroes(4096, 4096, unmap).unwrap();
+            assert_eq!(disk.write_zeroes(4096, 4096, unmap).unwrap().bytes, 4096);
             disk.read(0, client.bytes()).unwrap();
             let seen = client.contents();
             assert_eq!(seen[..4096], ones[..4096]);
             assert_eq!(seen[4096..8192], [0; 4096]);
             assert_eq!(seen[8192..], ones[..4096]);
         }
-        disk.discard(0, 4096).unwrap();
-        disk.discard(disk.size(), 0).unwrap();
+        assert_eq!(disk.discard(0, 4096).unwrap().bytes, 4096);
+        assert_eq!(disk.discard(disk.size(), 0).unwrap().bytes, 0);
         disk.read(8192, Client::new(&[512]).bytes()).unwrap();
     });
 }
@@ -114,8 +114,9 @@ fn zeroes_and_discards_keep_to_their_range_and_the_size() {
 fn the_image_never_grows() {
     let (image, source) = image(1 << 20);
     let disk = Disk::open(&source, false).unwrap();
-    disk.write_zeroes((1 << 20) - 4096, 4096, false).unwrap();
-    disk.discard((1 << 20) - 4096, 4096).unwrap();
+    let zeroed = disk.write_zeroes((1 << 20) - 4096, 4096, false).unwrap();
+    let discarded = disk.discard((1 << 20) - 4096, 4096).unwrap();
+    assert_eq!((zeroed.bytes, discarded.bytes), (4096, 4096));
     assert_eq!(image.as_file().metadata().unwrap().len(), 1 << 20);
 }
 
@@ -187,17 +188,11 @@ fn a_full_file_system_is_an_error() {
         println!("skipped: there is no /dev/full");
         return;
     }
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(full);
     let disk = Disk {
-        medium: Medium::File {
-            file: std::fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(full)
-                .unwrap(),
-            step: RefCell::default(),
-        },
+        medium: Medium::File(Image::new(file.unwrap(), full).unwrap()),
         size: 1 << 20,
-        read_only: false,
+        access: Access::new(false),
     };
     let client = Client::new(&[300_000, 512 - 300_000 % 512]);
     let no_space = |result: Result<(), DiskError>| match result {
@@ -205,6 +200,6 @@ fn a_full_file_system_is_an_error() {
         _ => false,
     };
     assert!(no_space(disk.write(0, client.bytes())));
-    assert!(no_space(disk.write_zeroes(0, 4096, false)));
+    assert!(no_space(disk.write_zeroes(0, 4096, false).map(drop)));
     disk.read(0, client.bytes()).unwrap();
 }

@@ -57,6 +57,7 @@ impl Scene {
             poll_weight: 0,
             record_waits: None,
             backend: Waiter::Epoll,
+            log_format: crate::log::LogFormat::Text,
         };
         let bell = || rustix::event::eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
         let memory: File = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC)

@@ -11,6 +11,7 @@ use vm_memory::Bytes as _;
 
 use crate::chain::{Buffer, Chain, LONGEST_CHAIN};
 use crate::disk::{Disk, Source};
+use crate::limit::LineLimit;
 use crate::link::Link;
 use crate::memory::{Memory, Place};
 use crate::request::Device;
@@ -93,7 +94,6 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
     let Ok(kick) = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC) else {
         return;
     };
-    let used = ring.used_index();
     let memory = Rc::new(memory);
     let vring = Vring::new(
         ring,
@@ -106,18 +106,19 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
             memory: memory.clone(),
             device: Rc::new(Device::new(disk, "fuzz")),
             chain: Rc::new(RefCell::new(Chain::default())),
-            link: Rc::new(Link::new("fuzz".into(), socket)),
+            link: Rc::new(Link::new(LineLimit::new("fuzz".into(), None), socket)),
             write_through: how & 0x40 != 0,
         },
     );
+    let (first_available, first_used) = vring.positions();
     vring.start();
     for _ in 0..TURNS {
         vring.run();
     }
     let (next_available, next_used) = vring.positions();
     assert_eq!(
-        next_available.wrapping_sub(base.into()),
-        next_used.wrapping_sub(used),
+        next_available.wrapping_sub(first_available),
+        next_used.wrapping_sub(first_used),
         "requests taken and requests reported"
     );
     // Whatever it was, the memory is still readable to its last byte.

@@ -48,7 +48,7 @@ impl Driver {
         Bytes::new(&self.memory, &readable).write(&out).unwrap();
         Bytes::new(&self.memory, &writable).write(&poison).unwrap();
         let chain = Chain { readable, writable };
-        let done = self.device.serve(&self.memory, &chain, false)?;
+        let done = serve(&self.device, &self.memory, &chain)?;
         let mut back = vec![0; room + 1];
         Bytes::new(&self.memory, &chain.writable).read(&mut back).unwrap();
         let status = back.pop().unwrap();
@@ -63,6 +63,18 @@ impl Driver {
     fn simple(&self, kind: u32, sector: u64, data: &[u8], room: usize) -> Outcome {
         self.send(&header(kind, sector), data, room, (&[16], &[room]))
             .unwrap()
+    }
+}
+
+/// Serves a request step by step to its end.
+fn serve(device: &Device, memory: &Memory, chain: &Chain) -> Result<Done, Broken> {
+    let mut progress = Progress::default();
+    loop {
+        let step = device.serve(memory, chain, false, &mut progress)?;
+        assert!(step.moved < 2 * STEP, "a step moves {} bytes", step.moved);
+        if let Some(done) = step.done {
+            return Ok(done);
+        }
     }
 }
 
@@ -196,7 +208,7 @@ fn no_range_is_touched_if_one_is_wrong() {
     let flagged = [range(0, 1, 0), range(1, 1, 2)].concat();
     assert_eq!(driver.simple(13, 0, &flagged, 0).status, UNSUPP);
     assert_eq!(driver.simple(11, 0, &range(0, 1, 1), 0).status, UNSUPP);
-    for len in [0, 1, 15, 17, 16 * 17] {
+    for len in [0, 1, 15, 17, 16 * (MOST_RANGES as usize + 1)] {
         assert_eq!(
             driver.simple(13, 0, &vec![0; len], 0).status,
             IOERR,
@@ -229,10 +241,7 @@ fn a_chain_without_header_or_status_is_broken() {
     let driver = Driver::new(false);
     let buffer = |guest, len| vec![Buffer { guest, len }];
     let serve = |readable, writable| {
-        driver
-            .device
-            .serve(&driver.memory, &Chain { readable, writable }, false)
-            .map(|done| done.written)
+        serve(&driver.device, &driver.memory, &Chain { readable, writable }).map(|done| done.written)
     };
     assert!(matches!(
         serve(vec![], buffer(0x1000, 1)),
@@ -279,10 +288,141 @@ fn an_unmapped_buffer_is_an_error() {
     Bytes::new(&driver.memory, &chain.readable)
         .write(&header(0, 0))
         .unwrap();
-    let done = driver.device.serve(&driver.memory, &chain, false).unwrap();
+    let done = serve(&driver.device, &driver.memory, &chain).unwrap();
     assert_eq!(done.written, 1);
     assert!(matches!(
         done.refused,
         Some(Refusal::Disk(DiskError::Unmapped(_)))
     ));
+}
+
+/// Between two steps of a long request the driver changes everything it can: each step is judged by what is there then.
+#[test]
+fn c13_a_request_may_change_between_its_steps() {
+    const LONG: u32 = 3 * STEP as u32;
+    let disk = Disk::open(&Source::Ram(2 * u64::from(LONG)), false).unwrap();
+    let device = Device::new(disk, "serial");
+    let memory = simple(0x100_0000);
+    let chain = |len: u32| Chain {
+        readable: vec![Buffer {
+            guest: 0x1000,
+            len: 16,
+        }],
+        writable: vec![
+            Buffer { guest: 0x2000, len },
+            Buffer {
+                guest: 0x80_0000,
+                len: 1,
+            },
+        ],
+    };
+    let put = |kind, sector| {
+        Bytes::new(&memory, &chain(0).readable)
+            .write(&header(kind, sector))
+            .unwrap();
+    };
+    // What the driver makes of it, and whether that is an error.
+    let changes: [(&str, u32, u64, u32, bool); 5] = [
+        ("nothing", 0, 0, LONG, true),
+        ("less than has been read", 0, 0, 512, false),
+        ("beyond the disk", 0, 2 * u64::from(LONG) / 512 - 1, LONG, false),
+        ("longer", 0, 0, LONG + 512, true),
+        ("another type", 8, 0, LONG, true),
+    ];
+    for (what, kind, sector, len, good) in changes {
+        put(0, 0);
+        let mut progress = Progress::default();
+        let step = device.serve(&memory, &chain(LONG), false, &mut progress).unwrap();
+        assert!(step.done.is_none() && step.moved == STEP, "{what}");
+        put(kind, sector);
+        let done = loop {
+            let step = device.serve(&memory, &chain(len), false, &mut progress).unwrap();
+            if let Some(done) = step.done {
+                break done;
+            }
+        };
+        assert_eq!(done.refused.is_none(), good, "{what}: {:?}", done.refused);
+    }
+}
+
+/// The same with the list of ranges.
+#[test]
+fn c13_ranges_may_change_between_steps() {
+    const SIZE: u64 = 1 << 30;
+    let disk = Disk::open(&Source::Ram(SIZE), false).unwrap();
+    let device = Device::new(disk, "serial");
+    let memory = simple(0x10000);
+    let chain = Chain {
+        readable: vec![Buffer {
+            guest: 0x1000,
+            len: 32,
+        }],
+        writable: vec![Buffer {
+            guest: 0x2000,
+            len: 1,
+        }],
+    };
+    let put = |sector, sectors| {
+        let request = [header(11, 0), range(sector, sectors, 0)].concat();
+        Bytes::new(&memory, &chain.readable).write(&request).unwrap();
+    };
+    let all = (SIZE / 512) as u32;
+    for (sector, sectors, good) in [(0, all, true), (0, 8, true), (1, all, false), (0, 0, true)] {
+        put(0, all);
+        let mut progress = Progress::default();
+        let step = device.serve(&memory, &chain, false, &mut progress).unwrap();
+        assert!(step.done.is_none() && step.moved < 2 * STEP);
+        put(sector, sectors);
+        let mut steps = 1;
+        let done = loop {
+            steps += 1;
+            let step = device.serve(&memory, &chain, false, &mut progress).unwrap();
+            if let Some(done) = step.done {
+                break done;
+            }
+        };
+        assert_eq!(
+            done.refused.is_none(),
+            good,
+            "{sector}, {sectors}: {:?}",
+            done.refused
+        );
+        assert!(steps <= SIZE / STEP, "{steps} steps");
+    }
+}
+
+#[test]
+fn c13_the_longest_transfer_is_what_a_chain_may_have() {
+    let driver = Driver::new(false);
+    let chain = |len| Chain {
+        readable: vec![Buffer {
+            guest: 0x1000,
+            len: 16,
+        }],
+        writable: vec![
+            Buffer { guest: 0x2000, len },
+            Buffer {
+                guest: 0x3000,
+                len: 512,
+            },
+            Buffer {
+                guest: 0x3000,
+                len: 1,
+            },
+        ],
+    };
+    Bytes::new(&driver.memory, &chain(0).readable)
+        .write(&header(0, 0))
+        .unwrap();
+    let refused = |len| {
+        serve(&driver.device, &driver.memory, &chain(len))
+            .unwrap()
+            .refused
+    };
+    let most = MOST_BYTES as u32 - 512;
+    assert!(matches!(
+        refused(most),
+        Some(Refusal::Disk(DiskError::Outside { .. }))
+    ));
+    assert!(matches!(refused(most + 512), Some(Refusal::Length(_))));
 }

@@ -42,8 +42,18 @@ impl Daemon {
     }
 
     pub(crate) fn start_in(directory: tempfile::TempDir, disk: &str, args: &[&str]) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_blockd")), directory, disk, args)
+    }
+
+    /// Starts one by a command that takes the daemon's arguments, and whose process becomes the daemon's.
+    pub(crate) fn start_by(
+        mut command: Command,
+        directory: tempfile::TempDir,
+        disk: &str,
+        args: &[&str],
+    ) -> Self {
         let socket = directory.path().join("a.sock");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_blockd"))
+        let mut child = command
             .arg("--export")
             .arg(format!("{disk},socket={}", socket.display()))
             .args(args)
@@ -72,6 +82,11 @@ impl Daemon {
         };
         daemon.bells = daemon.holds().bells;
         daemon
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn socket(&self) -> &Path {

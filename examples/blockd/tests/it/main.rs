@@ -1,9 +1,17 @@
 //! The daemon against a real driver, against clients that break the rules, and as a process.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod c06_outstanding;
+mod c07_sockets;
+mod c20_log;
+mod c21_remedies;
+mod c24_clients;
+mod c27_states;
+mod c30_signals;
 mod churn;
 mod client;
 mod daemon;
+mod images;
 mod killed;
 mod malformed;
 mod many;

@@ -177,7 +177,8 @@ fn case_04_files_that_cannot_be_memory_end_the_connection() {
     daemon.holds_the_same_as(before);
 }
 
-/// The region with the rings goes while requests are offered: the queue rests, and goes on when all is set up again.
+/// The region with the rings goes while requests are offered: the queue rests, and goes on by itself when the region is
+/// back. (QEMU removes and adds a region that changes its size, and says nothing about queues.)
 #[test]
 fn case_05_memory_may_go_and_come_back() {
     let server = Wanted::new().export(Source::Ram(1 << 20), 1).start();
@@ -192,11 +193,11 @@ fn case_05_memory_may_go_and_come_back() {
         raw.frontend.get_max_mem_slots().unwrap();
         assert_eq!(raw.used(), used, "served without memory");
         raw.frontend.add_mem_region(&region).unwrap();
-        let base = raw.frontend.get_vring_base(0).unwrap();
-        assert_eq!(base, u32::from(used));
-        raw.set_up(used);
-        raw.frontend.set_vring_enable(0, true).unwrap();
         raw.wait_used(used.wrapping_add(1));
+        let base = raw.frontend.get_vring_base(0).unwrap();
+        assert_eq!(base, u32::from(used) + 1);
+        raw.set_up(used.wrapping_add(1));
+        raw.frontend.set_vring_enable(0, true).unwrap();
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use rustix::event::EventfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use crate::client::shared;
+use crate::client::{Client, Indexes, Waits, shared};
 use crate::daemon::Daemon;
 use crate::seed;
 
@@ -232,6 +232,34 @@ fn case_13_descriptors_in_odd_places() {
     daemon.serves();
     daemon.holds_the_same_as(before);
     daemon.is_at_rest();
+}
+
+/// More descriptors than a message may have, and silence: the daemon does not wait for the rest of anything.
+#[test]
+fn c20_too_many_descriptors_hold_up_nobody() {
+    let mut random = seed();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let exports = ["a", "b"].map(|name| format!("ram=1M,socket={}", at(name).display()));
+    let mut child = crate::process::ready(&["--export", &exports[0], "--export", &exports[1]]);
+    let material = Material::new();
+    let mut client = Client::connect(&at("b"), 1, Indexes::With, Waits::ForEvents);
+    for (whole, count) in [
+        (message(3, &[]), 33),
+        (message(3, &[]), 253),
+        (message(12, &[0; 8]), 253),
+    ] {
+        let mut socket = UnixStream::connect(at("a")).unwrap();
+        send(&socket, &whole, &material.some(count, &mut random));
+        client.write(0, 0, &[1; 512]).unwrap();
+        assert!(
+            matches!(socket.read(&mut [0; 16]), Ok(0) | Err(_)),
+            "the connection goes on"
+        );
+        client.write(0, 0, &[2; 512]).unwrap();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// One byte every time the daemon has looked at the last one: served, and nobody else notices.

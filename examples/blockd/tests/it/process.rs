@@ -7,14 +7,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, Indexes, Waits, pattern};
 
-fn blockd(args: &[&str]) -> Command {
+pub(crate) fn blockd(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_blockd"));
     command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// Starts it and waits for the line that says it is ready.
-fn ready(args: &[&str]) -> Child {
+pub(crate) fn ready(args: &[&str]) -> Child {
     let mut child = blockd(args).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap())
@@ -24,10 +24,21 @@ fn ready(args: &[&str]) -> Child {
     child
 }
 
-fn complaint(args: &[&str]) -> String {
-    let output = blockd(args).output().unwrap();
+/// What it says instead of serving.
+pub(crate) fn complaint(args: &[&str]) -> String {
+    let mut child = blockd(args).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    if !line.is_empty() {
+        // It would run for ever.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("{args:?} should fail, and says {line}");
+    }
+    let output = child.wait_with_output().unwrap();
     assert!(!output.status.success(), "{args:?} should fail");
-    assert!(output.stdout.is_empty());
     String::from_utf8(output.stderr).unwrap()
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use vhost::vhost_user::message::VhostUserHeaderFlag;
+use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_queue::desc::split::Descriptor;
@@ -21,7 +21,7 @@ pub(crate) const INDIRECT: u16 = 4;
 
 /// The guest address of the memory; what lies in it is at fixed places.
 pub(crate) const GUEST: u64 = 0x10_0000;
-const USER: u64 = 0x5555_0000_0000;
+pub(crate) const USER: u64 = 0x5555_0000_0000;
 const LEN: usize = 1 << 20;
 const SIZE: u16 = 16;
 const AVAILABLE: usize = 0x1000;
@@ -33,9 +33,28 @@ pub(crate) const DATA: u64 = GUEST + 0x6000;
 /// Room for an indirect table.
 pub(crate) const TABLE: u64 = GUEST + 0x8000;
 
-const VERSION_1: u64 = 1 << 32;
+pub(crate) const VERSION_1: u64 = 1 << 32;
 const INDIRECT_DESC: u64 = 1 << 28;
-const PROTOCOL: u64 = 1 << 30;
+pub(crate) const EVENT_IDX: u64 = 1 << 29;
+pub(crate) const PROTOCOL: u64 = 1 << 30;
+
+/// Connects and accepts these features.
+fn negotiate(socket: &Path, features: u64, more: VhostUserProtocolFeatures) -> Frontend {
+    let mut frontend = Frontend::connect(socket, 1).unwrap();
+    frontend.set_owner().unwrap();
+    let offered = frontend.get_features().unwrap();
+    assert_eq!(offered & features, features);
+    let protocol = frontend.get_protocol_features().unwrap();
+    let wanted = VhostUserProtocolFeatures::MQ
+        | VhostUserProtocolFeatures::CONFIG
+        | VhostUserProtocolFeatures::REPLY_ACK
+        | more;
+    assert!(protocol.contains(wanted));
+    frontend.set_protocol_features(wanted).unwrap();
+    frontend.set_features(features).unwrap();
+    frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+    frontend
+}
 
 /// A connected client with one queue.
 pub(crate) struct Raw {
@@ -55,20 +74,7 @@ impl Raw {
 
     /// As [`connect`](Self::connect), with more protocol features.
     pub(crate) fn connect_with(socket: &Path, more: VhostUserProtocolFeatures) -> Self {
-        let mut frontend = Frontend::connect(socket, 1).unwrap();
-        frontend.set_owner().unwrap();
-        let offered = frontend.get_features().unwrap();
-        let wanted = VERSION_1 | INDIRECT_DESC | PROTOCOL;
-        assert_eq!(offered & wanted, wanted);
-        frontend.set_features(wanted).unwrap();
-        let protocol = frontend.get_protocol_features().unwrap();
-        let wanted = VhostUserProtocolFeatures::MQ
-            | VhostUserProtocolFeatures::CONFIG
-            | VhostUserProtocolFeatures::REPLY_ACK
-            | more;
-        assert!(protocol.contains(wanted));
-        frontend.set_protocol_features(wanted).unwrap();
-        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+        let frontend = negotiate(socket, VERSION_1 | INDIRECT_DESC | PROTOCOL, more);
         let (file, memory) = shared(LEN);
         let kick = EventFd::new(EFD_NONBLOCK).unwrap();
         let call = EventFd::new(EFD_NONBLOCK).unwrap();
@@ -95,6 +101,21 @@ impl Raw {
         raw.set_up(0);
         raw.frontend.set_vring_enable(0, true).unwrap();
         raw
+    }
+
+    /// Connects to another daemon with the same memory, descriptors and rings.
+    pub(crate) fn reconnect(&mut self, socket: &Path, features: u64, base: u16) {
+        let slots = VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
+        // SAFETY: the frontend owns the descriptor and outlives the borrow.
+        let former = unsafe { BorrowedFd::borrow_raw(self.frontend.as_raw_fd()) };
+        // A daemon serves one client at a time. The daemon may be gone.
+        rustix::net::shutdown(former, rustix::net::Shutdown::Both).unwrap_or_default();
+        self.frontend = negotiate(socket, features, slots);
+        self.frontend.set_mem_table(&[self.region()]).unwrap();
+        self.set_up(base);
+        if features & PROTOCOL != 0 {
+            self.frontend.set_vring_enable(0, true).unwrap();
+        }
     }
 
     pub(crate) fn region(&self) -> VhostUserMemoryRegionInfo {
@@ -193,6 +214,71 @@ impl Raw {
         self.kick.write(1).unwrap();
     }
 
+    /// Prepares a read of a sector in one of five slots; returns the head of its chain.
+    pub(crate) fn prepare_read(&self, slot: u16, sector: u64) -> u16 {
+        let at = u64::from(slot);
+        let (header, status, data) = (HEADER + 16 * at, STATUS + at, DATA + 512 * at);
+        self.put(header, &[[0; 8], sector.to_le_bytes()].concat());
+        self.put(status, &[0xff]);
+        self.put(data, &[0xa5; 512]);
+        let head = 3 * slot;
+        self.describe(head, header, 16, NEXT, head + 1);
+        self.describe(head + 1, data, 512, NEXT | WRITE, head + 2);
+        self.describe(head + 2, status, 1, WRITE, 0);
+        head
+    }
+
+    /// What a slot's read has brought; panics unless it is complete.
+    pub(crate) fn contents(&self, slot: u16) -> Vec<u8> {
+        assert_eq!(self.get(STATUS + u64::from(slot), 1), [0], "slot {slot}");
+        self.get(DATA + 512 * u64::from(slot), 512)
+    }
+
+    /// Offers a chain, and kicks if the device wants that, as a driver does. `event_idx`: whether event indexes are in use.
+    pub(crate) fn offer_as_a_driver(&mut self, head: u16, event_idx: bool) {
+        let slot = usize::from(self.available % SIZE);
+        self.index(AVAILABLE + 4 + 2 * slot)
+            .store(head, Ordering::Relaxed);
+        let before = self.available;
+        self.available = before.wrapping_add(1);
+        self.index(AVAILABLE + 2).store(self.available, Ordering::SeqCst);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let is_kick_wanted = if event_idx {
+            self.index(USED + 4 + 8 * usize::from(SIZE))
+                .load(Ordering::SeqCst)
+                == before
+        } else {
+            self.index(USED).load(Ordering::SeqCst) & 1 == 0
+        };
+        if is_kick_wanted {
+            self.kick.write(1).unwrap();
+        }
+    }
+
+    /// All bytes that the device may write of its own accord.
+    pub(crate) fn used_ring(&self) -> Vec<u8> {
+        self.get(GUEST + USED as u64, 6 + 8 * usize::from(SIZE))
+    }
+
+    /// How many chains were offered.
+    pub(crate) fn offered(&self) -> u16 {
+        self.available
+    }
+
+    /// Asks for a call once the device has used the next chain, if event indexes are in use.
+    pub(crate) fn ask_for_call(&self) {
+        let event = self.index(AVAILABLE + 4 + 2 * usize::from(SIZE));
+        event.store(self.used(), Ordering::SeqCst);
+    }
+
+    /// Waits for a call and takes it.
+    pub(crate) fn wait_called(&self) {
+        // SAFETY: the eventfd is borrowed for as long as this is.
+        let call = unsafe { BorrowedFd::borrow_raw(self.call.as_raw_fd()) };
+        assert!(readable(&call, Duration::from_secs(10)), "no call");
+        self.call.read().unwrap();
+    }
+
     /// Sets the available index to anything, and kicks.
     pub(crate) fn set_available(&self, index: u16) {
         self.index(AVAILABLE + 2).store(index, Ordering::Release);
@@ -222,6 +308,53 @@ impl Raw {
             );
             std::thread::yield_now();
         }
+    }
+
+    /// Shares more memory, of `len` bytes at a guest address; needs the protocol feature of memory slots.
+    pub(crate) fn share(&mut self, guest: u64, len: usize) -> (File, MmapRegion) {
+        let (file, memory) = shared(len);
+        let region = VhostUserMemoryRegionInfo {
+            guest_phys_addr: guest,
+            memory_size: len as u64,
+            userspace_addr: USER + guest,
+            mmap_offset: 0,
+            mmap_handle: file.as_raw_fd(),
+        };
+        self.frontend.add_mem_region(&region).unwrap();
+        (file, memory)
+    }
+
+    /// Offers a request: its header, buffers that lie anywhere for the device to read or to write, and the status. The
+    /// descriptors of the buffers are in an indirect table.
+    pub(crate) fn offer_request(&mut self, kind: u32, sector: u64, buffers: &[(u64, u32)], flags: u16) {
+        self.header(kind, sector);
+        self.put(STATUS, &[0xff]);
+        let last = buffers.len() as u16 + 1;
+        self.describe_in(TABLE, 0, HEADER, 16, NEXT, 1);
+        for (index, (guest, len)) in (1..).zip(buffers) {
+            self.describe_in(TABLE, index, *guest, *len, NEXT | flags, index + 1);
+        }
+        self.describe_in(TABLE, last, STATUS, 1, WRITE, 0);
+        self.describe(0, TABLE, 16 * (u32::from(last) + 1), INDIRECT, 0);
+        self.offer(0);
+    }
+
+    /// Sends such a request and waits for its status.
+    pub(crate) fn request(&mut self, kind: u32, sector: u64, buffers: &[(u64, u32)], flags: u16) -> u8 {
+        let next = self.available.wrapping_add(1);
+        self.offer_request(kind, sector, buffers, flags);
+        self.wait_used(next);
+        self.get(STATUS, 1)[0]
+    }
+
+    /// The configuration space.
+    pub(crate) fn config(&mut self) -> Vec<u8> {
+        let room = [0; 60];
+        let (_, config) = self
+            .frontend
+            .get_config(0, 60, VhostUserConfigFlags::empty(), &room)
+            .unwrap();
+        config
     }
 
     /// Sends one request the usual way: a read of a sector. Panics unless it is served.

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use blockd::{Args, Export, Source, Stopper, Waiter};
+use blockd::{Args, Export, LogFormat, Source, Stopper, Waiter};
 
 /// A running daemon; dropping it stops it and checks that it ended well.
 pub(crate) struct Server {
@@ -85,6 +85,7 @@ impl Wanted {
             poll_shrink: 0,
             poll_weight: 0,
             backend,
+            log_format: LogFormat::Text,
         };
         let (ready, is_ready) = mpsc::channel();
         let thread = std::thread::spawn(move || blockd::serve(&args, |stopper| ready.send(stopper).unwrap()));

@@ -171,10 +171,12 @@ fn armed(cx: &Context, deadline: Moment) -> Arc<Noted> {
     cx.virtual_clock().stop();
     let fired = Arc::new(Noted::new(false));
     let by_timer = fired.clone();
-    let timer = cx.timer(ClockId::Virtual, move |cx, _| {
-        assert!(cx.now(ClockId::Virtual) >= at(100), "early");
-        by_timer.store(true, Note);
-    });
+    let timer = cx
+        .timer(ClockId::Virtual, move |cx, _| {
+            assert!(cx.now(ClockId::Virtual) >= at(100), "early");
+            by_timer.store(true, Note);
+        })
+        .disarmed();
     timer.arm_at(deadline);
     TIMERS.with(|timers| timers.borrow_mut().push(timer));
     fired

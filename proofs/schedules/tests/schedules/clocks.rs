@@ -21,11 +21,13 @@ fn at(nanos: u64) -> Moment {
 /// A timer that notes when it fires. It fires once, not early, and not while the clock stands still.
 fn timer(cx: &Context, deadline: u64, fired: &Arc<Mutex<Vec<u64>>>) -> Timer {
     let fired = fired.clone();
-    let timer = cx.timer(ClockId::Virtual, move |cx, _| {
-        assert!(cx.now(ClockId::Virtual) >= at(deadline), "early");
-        assert!(cx.virtual_clock().is_running_now(), "the clock stands still");
-        fired.lock().unwrap().push(deadline);
-    });
+    let timer = cx
+        .timer(ClockId::Virtual, move |cx, _| {
+            assert!(cx.now(ClockId::Virtual) >= at(deadline), "early");
+            assert!(cx.virtual_clock().is_running_now(), "the clock stands still");
+            fired.lock().unwrap().push(deadline);
+        })
+        .disarmed();
     timer.arm_at(at(deadline));
     timer
 }
@@ -110,7 +112,7 @@ fn stops_against_jumps() {
 fn arm_here(remote: &aio_context::Remote, fired: &Noted) {
     let fired = fired.clone();
     let arm = move |cx: &Context| {
-        let timer = cx.timer(ClockId::Virtual, move |_, _| fired.add(1));
+        let timer = cx.timer(ClockId::Virtual, move |_, _| fired.add(1)).disarmed();
         timer.arm_after(Duration::from_nanos(500));
         MADE.with(|timers| timers.borrow_mut().push(timer));
     };

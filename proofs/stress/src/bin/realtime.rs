@@ -98,6 +98,7 @@ impl Load {
         let timer = |_| {
             let served = served.clone();
             cx.timer(ClockId::Monotonic, move |_, _| served.set(served.get() + 1))
+                .disarmed()
         };
         Ok(Self {
             bells: (0..EVENTS).map(bell).collect::<io::Result<_>>()?,

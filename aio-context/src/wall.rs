@@ -1,0 +1,211 @@
+//! [`WallChanges`]: ends a wait when the wall clock was changed (rule T6).
+//!
+//! A wait for a deadline of the wall clock has a timeout, which the kernel measures on the monotonic clock. When the wall clock is
+//! set, or a suspended machine resumes, that timeout is wrong, and the timer would fire hours late. So before a loop waits for a
+//! wall timer, its backend watches a descriptor that becomes readable at such a change: a timerfd that never expires, with
+//! `TFD_TIMER_CANCEL_ON_SET`.
+//!
+//! The alternative is to cap such waits. It costs a wake-up each second for as long as a wall timer is armed, and the
+//! timer is up to a second late. It is the fallback: where the descriptor cannot be created, or the backend refuses it.
+//!
+//! # Cost
+//! A loop without wall timers makes no system call for this. The first wait with one makes three: two for the timerfd, one to watch
+//! it. Later waits and arms make none. The descriptor stays watched when the last wall timer is cancelled, since programs
+//! that arm a timer for each request and cancel it would otherwise add and remove it all the time. The first change of the clock
+//! that finds no wall timer armed closes it; so does the drop of the context.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_backend::{Interest, Readiness, Token, Watched};
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+use crate::any_backend::AnyBackend;
+
+/// A context reserves this many tokens for its own descriptors: that of the notifier, and that of these changes.
+pub(crate) const OWN_TOKENS: u32 = 2;
+
+/// Whether `token` is one of a context's own descriptors, which have no handler. They are the first of its registry.
+#[inline]
+pub(crate) const fn is_own(token: Token) -> bool {
+    token.index() < OWN_TOKENS
+}
+
+/// The longest wait for a wall timer while changes of the clock are not reported.
+const LONGEST_UNREPORTED: Duration = Duration::from_secs(1);
+
+/// Opens a descriptor that becomes readable when the wall clock is changed, until eight bytes are read from it.
+pub(crate) struct OpenChanges(pub(crate) Box<dyn Fn() -> io::Result<OwnedFd>>);
+
+impl Default for OpenChanges {
+    /// That of the system's wall clock.
+    fn default() -> Self {
+        Self(Box::new(system_changes))
+    }
+}
+
+impl fmt::Debug for OpenChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenChanges")
+    }
+}
+
+fn system_changes() -> io::Result<OwnedFd> {
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let fd = timerfd_create(TimerfdClockId::Realtime, flags)?;
+    let never = Timespec {
+        tv_sec: i64::MAX,
+        tv_nsec: 0,
+    };
+    let spec = Itimerspec {
+        it_interval: Timespec::default(),
+        it_value: never,
+    };
+    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+    timerfd_settime(&fd, flags, &spec)?;
+    Ok(fd)
+}
+
+/// Whether and how a context learns of changes of its wall clock.
+pub(crate) struct WallChanges {
+    open: OpenChanges,
+    /// The descriptor's token, reserved also while it is not open.
+    token: Token,
+    /// Watched by the backend.
+    fd: RefCell<Option<Rc<OwnedFd>>>,
+    /// The descriptor could not be opened or watched. Waits are capped until no wall timer is armed.
+    has_failed: Cell<bool>,
+    has_warned: Cell<bool>,
+}
+
+impl WallChanges {
+    pub(crate) fn new(open: OpenChanges, token: Token) -> Self {
+        Self {
+            open,
+            token,
+            fd: RefCell::default(),
+            has_failed: Cell::new(false),
+            has_warned: Cell::new(false),
+        }
+    }
+
+    /// Has `backend` watch for changes, if it does not yet. Returns the longest wait allowed for a wall timer.
+    pub(crate) fn watch(&self, backend: &RefCell<AnyBackend>) -> Duration {
+        if self.fd.borrow().is_some() {
+            return Duration::MAX;
+        }
+        if self.has_failed.get() {
+            return LONGEST_UNREPORTED;
+        }
+        match self.start(backend) {
+            Ok(fd) => {
+                self.fd.replace(Some(fd));
+                Duration::MAX
+            }
+            Err(why) => {
+                self.fail(&why);
+                LONGEST_UNREPORTED
+            }
+        }
+    }
+
+    fn start(&self, backend: &RefCell<AnyBackend>) -> io::Result<Rc<OwnedFd>> {
+        let fd = Rc::new((self.open.0)()?);
+        let watched = Watched::from(fd.clone());
+        backend.borrow_mut().add(watched, self.token, Interest::READ)?;
+        Ok(fd)
+    }
+
+    /// Reads the event, so that it is not reported again. Stops watching if no wall timer is armed, or if reading fails.
+    pub(crate) fn accept(&self, readiness: Readiness, is_armed: bool, backend: &RefCell<AnyBackend>) {
+        let Some(fd) = self.fd.take() else { return };
+        let read = if readiness.contains(Readiness::NVAL) {
+            Err(Errno::BADF)
+        } else {
+            rustix::io::read(&*fd, &mut [0; 8])
+        };
+        let failure = match read {
+            // A timerfd reports a change of its clock as an error.
+            Ok(_) | Err(Errno::CANCELED | Errno::AGAIN | Errno::INTR) => None,
+            Err(why) => Some(io::Error::from(why)),
+        };
+        if is_armed && failure.is_none() {
+            self.fd.replace(Some(fd));
+            return;
+        }
+        if let Err(error) = backend.borrow_mut().remove(self.token) {
+            tracing::debug!(%error, "the backend complained about a removal");
+        }
+        if let Some(why) = failure {
+            self.fail(&why);
+        }
+    }
+
+    fn fail(&self, why: &io::Error) {
+        self.has_failed.set(true);
+        if !self.has_warned.replace(true) {
+            tracing::warn!(
+                error = %why,
+                "changes of the wall clock cannot be watched; waits for its timers are limited to one second"
+            );
+        }
+    }
+
+    /// No wall timer is armed: the next one tries again to have changes reported.
+    pub(crate) fn forget_failure(&self) {
+        self.has_failed.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    /// What `TFD_TIMER_CANCEL_ON_SET` is worth cannot be tried without setting the clock; that the kernel has taken it can.
+    #[test]
+    fn t6_b7_the_systems_changes_are_asked_for_and_closed_on_exec() {
+        let fd = system_changes().expect("there is a descriptor left");
+        let flags = rustix::io::fcntl_getfd(&fd).expect("it is open");
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
+        let info = info.expect("/proc is there").replace(char::is_whitespace, "");
+        // The wall clock; TFD_TIMER_ABSTIME and TFD_TIMER_CANCEL_ON_SET.
+        assert!(
+            info.contains("clockid:0") && info.contains("settimeflags:03"),
+            "{info}"
+        );
+        assert_eq!(
+            rustix::io::read(&fd, &mut [0; 8]),
+            Err(Errno::AGAIN),
+            "it never expires"
+        );
+    }
+
+    #[test]
+    fn t6_a_descriptor_that_fails_is_dropped_and_waits_are_capped() {
+        let backend = RefCell::new(AnyBackend::usual());
+        let changes = WallChanges::new(OpenChanges::default(), Token::new(1, 0));
+        let watched = || backend.borrow().watched();
+        for _ in 0..3 {
+            assert_eq!((changes.watch(&backend), watched()), (Duration::MAX, 1));
+            changes.accept(Readiness::IN, true, &backend);
+            assert_eq!((changes.watch(&backend), watched()), (Duration::MAX, 1));
+            changes.accept(Readiness::NVAL, true, &backend);
+            assert_eq!((changes.watch(&backend), watched()), (LONGEST_UNREPORTED, 0));
+            changes.forget_failure();
+        }
+        changes.watch(&backend);
+        changes.accept(Readiness::IN, false, &backend);
+        assert_eq!(watched(), 0, "no timer is armed");
+        assert_eq!(changes.watch(&backend), Duration::MAX);
+    }
+}

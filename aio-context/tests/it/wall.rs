@@ -1,0 +1,303 @@
+//! Rule T6: the wall clock is set while a loop waits for one of its timers. The wall clocks here are simulated; how the system's
+//! reports its changes is tested beside the code.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aio_backend::conformance::disturb::once_asleep;
+use aio_context::{Clock, ClockId, Context, ManualClock, Moment, Timer, Wait};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::common::{self, Bench, Count, everywhere, is_readable};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+everywhere! {
+    t6_a_jump_past_the_deadline_ends_a_blocked_wait
+    t6_a_jump_that_passes_no_deadline_is_no_progress_and_fires_nothing
+    t6_a_jump_while_the_loop_is_awake_is_not_missed
+    t6_a_cancelled_timer_is_not_fired_by_a_jump_and_the_descriptor_goes
+    t6_the_descriptor_is_opened_once_by_the_first_wait_for_a_wall_timer
+    t6_the_descriptor_is_closed_with_the_context
+    t6_while_changes_are_not_reported_waits_are_capped
+    t6_a_paused_default_group_does_not_silence_the_clock
+}
+
+/// A wall clock that stands still until it is set. It reports this to every context through a pipe.
+#[derive(Clone, Default)]
+struct WallClock {
+    clock: Arc<ManualClock>,
+    /// The writing ends of all that were opened.
+    reports: Arc<Mutex<Vec<OwnedFd>>>,
+}
+
+impl WallClock {
+    fn new() -> Self {
+        let wall = Self::default();
+        wall.clock.set(Moment::from_nanos(1 << 60));
+        wall
+    }
+
+    fn open(&self) -> io::Result<OwnedFd> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        self.reports.lock().unwrap().push(writer);
+        Ok(reader)
+    }
+
+    fn context(&self, bench: Bench) -> Context {
+        let wall = self.clone();
+        let builder = bench
+            .builder()
+            .wall_clock(self.clock.clone(), move || wall.open());
+        builder.build().unwrap()
+    }
+
+    fn set(&self, moment: Moment) {
+        self.clock.set(moment);
+        for writer in &*self.reports.lock().unwrap() {
+            // One that is closed needs no report.
+            let _ = rustix::io::write(writer, &[0; 8]);
+        }
+    }
+
+    fn jump(&self, duration: Duration) {
+        self.set(self.clock.now().saturating_add(duration));
+    }
+
+    fn jump_back(&self, duration: Duration) {
+        self.set(self.clock.now().saturating_sub(duration));
+    }
+
+    fn opened(&self) -> usize {
+        self.reports.lock().unwrap().len()
+    }
+
+    /// How many contexts have their reading end open.
+    fn watchers(&self) -> usize {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let is_open = |writer: &&OwnedFd| {
+            let mut fds = [PollFd::new(*writer, PollFlags::empty())];
+            poll(&mut fds, Some(&Timespec::default())).unwrap() == 0
+        };
+        self.reports.lock().unwrap().iter().filter(is_open).count()
+    }
+}
+
+/// Ends a test that fails: no wait may last until this timer fires.
+fn watchdog(cx: &Context) -> Timer {
+    let bark = |_: &Context, _: &Timer| panic!("a change of the clock has not ended the wait");
+    cx.timer(ClockId::Monotonic, bark)
+        .armed_after(Duration::from_secs(60))
+}
+
+/// A timer of the wall clock, armed for `delay` from now, and how often it has fired. It asserts that it is not early.
+fn armed(cx: &Context, delay: Duration) -> (Timer, Count) {
+    let (count, deadline) = (Count::default(), cx.now(ClockId::Wall).saturating_add(delay));
+    let counted = count.clone();
+    let fire = move |cx: &Context, _: &Timer| {
+        assert!(cx.now(ClockId::Wall) >= deadline, "early");
+        counted.up();
+    };
+    (cx.timer(ClockId::Wall, fire).armed_at(deadline), count)
+}
+
+fn t6_a_jump_past_the_deadline_ends_a_blocked_wait(bench: Bench) {
+    let wall = WallClock::new();
+    let cx = wall.context(bench);
+    let _watchdog = watchdog(&cx);
+    for _ in 0..5 {
+        let (_timer, count) = armed(&cx, 2 * HOUR);
+        let progress = once_asleep(|| wall.jump(2 * HOUR), || bench.block(&cx));
+        assert_eq!((progress, count.get()), (true, 1));
+        assert!(!bench.look(&cx) && count.get() == 1, "once");
+    }
+}
+
+fn t6_a_jump_that_passes_no_deadline_is_no_progress_and_fires_nothing(bench: Bench) {
+    let wall = WallClock::new();
+    let cx = wall.context(bench);
+    let (_timer, count) = armed(&cx, HOUR);
+    let _watchdog = watchdog(&cx);
+    let one = Duration::from_nanos(1);
+    // Back by two hours: the deadline is three hours ahead then.
+    for jump in [-2, 1, 1] {
+        let ends = || match jump {
+            1 => wall.jump(HOUR),
+            _ => wall.jump_back(2 * HOUR),
+        };
+        assert!(!once_asleep(ends, || bench.block(&cx)), "no progress");
+        assert!(!bench.look(&cx) && count.get() == 0);
+    }
+    assert!(!once_asleep(|| wall.jump(HOUR - one), || bench.block(&cx)));
+    assert_eq!(count.get(), 0, "a nanosecond is left");
+    wall.jump(one);
+    assert!(bench.look(&cx) && count.get() == 1);
+}
+
+/// Several contexts, on threads of their own, whose clock is set at any moment: also right before they wait.
+fn t6_a_jump_while_the_loop_is_awake_is_not_missed(bench: Bench) {
+    const ROUNDS: u32 = 30;
+    let wall = WallClock::new();
+    let start = std::sync::Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let cx = wall.context(bench);
+                let _watchdog = watchdog(&cx);
+                for _ in 0..ROUNDS {
+                    start.wait();
+                    let (_timer, count) = armed(&cx, HOUR);
+                    start.wait();
+                    while count.get() == 0 {
+                        bench.block(&cx);
+                    }
+                }
+            });
+        }
+        for _ in 0..ROUNDS {
+            start.wait();
+            start.wait();
+            wall.jump(HOUR);
+        }
+    });
+    assert_eq!(wall.opened(), 3);
+}
+
+fn t6_a_cancelled_timer_is_not_fired_by_a_jump_and_the_descriptor_goes(bench: Bench) {
+    let wall = WallClock::new();
+    let cx = wall.context(bench);
+    let (timer, count) = armed(&cx, HOUR);
+    assert!(!bench.poll(&cx, Wait::AtMost(Duration::from_millis(1))));
+    assert_eq!(wall.watchers(), 1);
+    timer.cancel();
+    assert!(
+        !bench.look(&cx) && wall.watchers() == 1,
+        "an idle descriptor costs nothing"
+    );
+    wall.jump(2 * HOUR);
+    assert!(!bench.look(&cx) && !bench.look(&cx));
+    assert_eq!((count.get(), wall.watchers()), (0, 0), "not watched for nobody");
+    // And again.
+    let _watchdog = watchdog(&cx);
+    timer.arm_at(cx.now(ClockId::Wall).saturating_add(HOUR));
+    assert!(once_asleep(|| wall.jump(HOUR), || bench.block(&cx)));
+    assert_eq!((count.get(), wall.opened()), (1, 2));
+}
+
+fn t6_the_descriptor_is_opened_once_by_the_first_wait_for_a_wall_timer(bench: Bench) {
+    let wall = WallClock::new();
+    let cx = wall.context(bench);
+    let millisecond = Wait::AtMost(Duration::from_millis(1));
+    let others =
+        [ClockId::Monotonic, ClockId::Virtual].map(|clock| cx.timer(clock, |_, _| {}).armed_after(HOUR));
+    let never = cx.timer(ClockId::Wall, |_, _| {}).armed_at(Moment::NEVER);
+    assert!(!bench.poll(&cx, millisecond) && wall.opened() == 0);
+    let (timer, _) = armed(&cx, HOUR);
+    assert_eq!(wall.opened(), 0, "nobody waits yet");
+    for _ in 0..10 {
+        assert!(!bench.poll(&cx, millisecond));
+        timer.cancel();
+        assert!(!bench.poll(&cx, millisecond));
+        timer.arm_at(cx.now(ClockId::Wall).saturating_add(HOUR));
+    }
+    assert_eq!((wall.opened(), wall.watchers()), (1, 1));
+    drop((others, never));
+}
+
+fn t6_the_descriptor_is_closed_with_the_context(bench: Bench) {
+    let wall = WallClock::new();
+    let cx = wall.context(bench);
+    let (timer, _) = armed(&cx, HOUR);
+    bench.poll(&cx, Wait::AtMost(Duration::from_millis(1)));
+    assert_eq!(wall.watchers(), 1);
+    drop(cx);
+    assert_eq!((wall.watchers(), timer.deadline()), (0, None));
+}
+
+fn t6_while_changes_are_not_reported_waits_are_capped(bench: Bench) {
+    let (attempts, wall) = (Arc::new(Mutex::new(0)), WallClock::new());
+    let (tried, reported) = (attempts.clone(), wall.clone());
+    // The first descriptor cannot be had, later ones can.
+    let open = move || {
+        *tried.lock().unwrap() += 1;
+        if *tried.lock().unwrap() == 1 {
+            return Err(io::Error::other("none left"));
+        }
+        reported.open()
+    };
+    let (builder, clock) = bench.on_simulated_time();
+    let cx = builder.wall_clock(wall.clock.clone(), open).build().unwrap();
+    let (timer, count) = armed(&cx, HOUR);
+    let waited = |limit| {
+        let before = clock.now();
+        assert!(!bench.poll(&cx, Wait::AtMost(limit)));
+        clock.now().since(before)
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!([waited(HOUR), waited(second / 2)], [second, second / 2]);
+    wall.clock.advance(HOUR);
+    assert!(bench.block(&cx) && count.get() == 1, "seen by the next iteration");
+    assert_eq!(*attempts.lock().unwrap(), 1);
+    // Nothing is armed any more: the next timer tries again.
+    assert!(!bench.look(&cx));
+    timer.arm_at(cx.now(ClockId::Wall).saturating_add(HOUR));
+    assert_eq!(waited(second * 10), second * 10);
+    assert_eq!((*attempts.lock().unwrap(), wall.watchers()), (2, 1));
+}
+
+fn t6_a_paused_default_group_does_not_silence_the_clock(bench: Bench) {
+    let wall = WallClock::new();
+    let cx = wall.context(bench);
+    let (_timer, count) = armed(&cx, HOUR);
+    let _watchdog = watchdog(&cx);
+    let _paused = cx.pause(aio_context::GroupId::DEFAULT);
+    assert!(once_asleep(|| wall.jump(HOUR), || bench.block(&cx)));
+    assert_eq!(count.get(), 1);
+}
+
+/// Rule T6 for a loop of somebody else's: the descriptor that stands for the context reports a change, and is silent after `check`.
+#[test]
+fn t6_a_foreign_loop_learns_of_a_jump_by_the_descriptor() {
+    let bench = Bench {
+        backend: common::ladder_at_64,
+        foreign: true,
+        waiter: aio_reference::Waiter::Foreign,
+    };
+    let wall = WallClock::new();
+    let cx = wall.context(bench);
+    let (_timer, count) = armed(&cx, HOUR);
+    let embedded = cx.embed().unwrap();
+    assert_eq!(embedded.prepare(), Some(HOUR));
+    assert!(!is_readable(embedded.as_fd()));
+    wall.jump_back(HOUR);
+    assert!(is_readable(&embedded) && !embedded.check().unwrap());
+    assert_eq!(embedded.prepare(), Some(2 * HOUR));
+    assert!(!is_readable(&embedded), "the change was accepted");
+    wall.jump(2 * HOUR);
+    assert!(is_readable(&embedded) && embedded.check().unwrap() && embedded.dispatch());
+    assert_eq!((count.get(), embedded.prepare()), (1, None));
+}
+
+/// A timer of the system's own clock is reported by a timerfd; where it is not, by nothing.
+#[test]
+fn t6_b7_contexts_with_wall_timers_leave_no_descriptor() {
+    let descriptors = || {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap();
+        let is_timerfd = |entry: io::Result<std::fs::DirEntry>| {
+            let target = std::fs::read_link(entry.unwrap().path());
+            target.is_ok_and(|target| target.to_string_lossy().contains("timerfd"))
+        };
+        all.filter_map(|entry| is_timerfd(entry).then_some(())).count()
+    };
+    let before = descriptors();
+    for _ in 0..100 {
+        let cx = Context::new().unwrap();
+        let _timer = cx.timer(ClockId::Wall, |_, _| {}).armed_after(HOUR);
+        cx.poll(Wait::AtMost(Duration::from_micros(1))).unwrap();
+        assert!(descriptors() >= 1, "the context has one");
+    }
+    // Tests beside this one may have some, but not a hundred.
+    assert!(descriptors() < before + 50);
+}

@@ -1,0 +1,243 @@
+//! Recording events: readiness stays in its slot until it is taken, or the registration is masked.
+//!
+//! A *masked* registration is silent in the backend, because an event arrived that must not be delivered yet. The operations that end
+//! the pause or the exclusion return the interest that the backend needs again.
+
+use aio_backend::{Interest, Readiness, Token};
+
+use crate::{GroupId, Registry};
+
+/// The result of [`Registry::record`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// The readiness is in the slot, and can be taken.
+    Live,
+    /// The handler is paused or excluded, and the event is dropped. Set [`Interest::NONE`] in the backend. The
+    /// [`resume`](Registry::resume) or [`readmit`](Registry::readmit) that ends the mask returns the interest to restore. A
+    /// level-triggered backend then reports the event again.
+    Masked,
+    /// The token has no live registration.
+    Stale,
+}
+
+/// Whether the backend is silent about a registration, and which operation ends that.
+///
+/// | state | interest in the backend | next state |
+/// |---|---|---|
+/// | `None` | as registered | an event while paused: `Listed`; an event while excluded and not paused: `Excluded` |
+/// | `Excluded` | none | the last `readmit`: `None`, or `Listed` if the group is paused by then |
+/// | `Listed` | none | the last `resume`: `None`, or `Excluded` if the handler is excluded |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mask {
+    None,
+    /// The last `readmit` ends the mask.
+    Excluded,
+    /// The last `resume` ends the mask. The number is the position in the list of the paused group.
+    Listed(u32),
+}
+
+/// [`Mask`] in four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackedMask(u32);
+
+impl PackedMask {
+    pub(crate) const NONE: Self = Self(u32::MAX);
+    const EXCLUDED: Self = Self(u32::MAX - 1);
+
+    #[inline]
+    pub(crate) fn get(self) -> Mask {
+        match self {
+            Self::NONE => Mask::None,
+            Self::EXCLUDED => Mask::Excluded,
+            Self(position) => Mask::Listed(position),
+        }
+    }
+}
+
+impl From<Mask> for PackedMask {
+    fn from(mask: Mask) -> Self {
+        match mask {
+            Mask::None => Self::NONE,
+            Mask::Excluded => Self::EXCLUDED,
+            // A group has fewer members than there are slots, which are fewer than 2^32 - 2.
+            Mask::Listed(position) => Self(position),
+        }
+    }
+}
+
+impl<T> Registry<T> {
+    /// Records the readiness of a descriptor, as far as its interest covers it.
+    ///
+    /// Readiness adds up until it is taken. The backend reports an edge only once, so the registry keeps it until it is taken: see
+    /// [`recall`](Self::recall).
+    #[inline]
+    pub fn record(&mut self, token: Token, readiness: Readiness) -> Recorded {
+        self.check_slot(token);
+        let Some(slot) = self.slots.get_mut(token) else {
+            return Recorded::Stale;
+        };
+        if self.groups.is_paused(slot.group) || slot.exclusions != 0 {
+            self.mask(token);
+            return Recorded::Masked;
+        }
+        if slot.interest.contains(Interest::EDGE) && slot.pending.is_empty() {
+            self.edges.push(token);
+        }
+        slot.pending |= readiness & slot.interest.mask();
+        self.check_slot(token);
+        Recorded::Live
+    }
+
+    /// Masks a handler that is paused or excluded.
+    #[cold]
+    pub(crate) fn mask(&mut self, token: Token) {
+        let Some(slot) = self.slots.get_mut(token) else {
+            return;
+        };
+        // After the pause the backend reports the readiness recorded before it again, together with this event.
+        slot.pending = Readiness::empty();
+        if slot.mask == PackedMask::NONE {
+            let mask = if self.groups.is_paused(slot.group) {
+                Mask::Listed(self.groups.list(slot.group, token))
+            } else {
+                Mask::Excluded
+            };
+            slot.mask = mask.into();
+        }
+        self.check_slot(token);
+    }
+
+    /// Takes recorded readiness. Returns the value, the readiness, and the current interest.
+    ///
+    /// Returns `None` if no readiness is recorded, if a nested iteration has taken it, or if the token is stale. Also returns `None` if
+    /// the handler was paused or excluded since. In that case the readiness is dropped, because it may no longer hold when the pause
+    /// ends. A level-triggered backend, not silent yet, reports it once more, and that event masks the handler. An edge is not reported
+    /// once more: see [`reject`](Self::reject).
+    #[inline]
+    pub fn take_ready(&mut self, token: Token) -> Option<(&T, Readiness, Interest)> {
+        self.check_slot(token);
+        let slot = self.slots.get_mut(token)?;
+        let ready = std::mem::take(&mut slot.pending);
+        if ready.is_empty() || slot.exclusions != 0 || self.groups.is_paused(slot.group) {
+            return None;
+        }
+        Some((&slot.value, ready, slot.interest))
+    }
+
+    /// Returns whether readiness was recorded and has not been taken.
+    #[must_use]
+    pub fn has_ready(&self, token: Token) -> bool {
+        self.slots.get(token).is_some_and(|slot| !slot.pending.is_empty())
+    }
+
+    /// Excludes a handler from being called until it is [readmitted](Self::readmit). Exclusions are counted. Returns
+    /// `false` if the token is stale.
+    ///
+    /// The exclusion belongs to the registration: a value that [replaces](Self::replace) another one is excluded, too.
+    ///
+    /// # Panics
+    /// If the handler is excluded 2^16 - 1 times.
+    pub fn exclude(&mut self, token: Token) -> bool {
+        let Some(slot) = self.slots.get_mut(token) else {
+            return false;
+        };
+        slot.exclusions = slot.exclusions.checked_add(1).expect("excluded too often");
+        true
+    }
+
+    /// Ends one [exclusion](Self::exclude). Returns the interest that the backend needs again, if this was the last exclusion, an event
+    /// was masked meanwhile, and the group is not paused.
+    ///
+    /// # Panics
+    /// If the token is live and not excluded.
+    pub fn readmit(&mut self, token: Token) -> Option<Interest> {
+        self.check_slot(token);
+        let slot = self.slots.get_mut(token)?;
+        assert!(slot.exclusions > 0, "readmitted more often than excluded");
+        slot.exclusions -= 1;
+        if slot.exclusions != 0 || slot.mask.get() != Mask::Excluded {
+            return None;
+        }
+        let paused = self.groups.is_paused(slot.group);
+        let mask = if paused {
+            Mask::Listed(self.groups.list(slot.group, token))
+        } else {
+            Mask::None
+        };
+        slot.mask = mask.into();
+        let interest = slot.interest;
+        self.check_slot(token);
+        (!paused).then_some(interest)
+    }
+
+    /// Makes a new group. It lasts as long as the registry.
+    pub fn new_group(&mut self) -> GroupId {
+        self.groups.add()
+    }
+
+    /// Returns whether this registry made a group with this number.
+    #[must_use]
+    pub fn has_group(&self, group: GroupId) -> bool {
+        self.groups.contains(group)
+    }
+
+    /// Pauses a group once more. Returns the number of its pauses.
+    ///
+    /// The backend needs no change: the first event of a handler masks it.
+    ///
+    /// # Panics
+    /// If `group` was not made by this registry, or is paused 2^32 - 1 times.
+    pub fn pause(&mut self, group: GroupId) -> u32 {
+        self.groups.pause(group)
+    }
+
+    /// Ends one pause. Returns whether it was the last one. If so, calls `rearm` for every masked registration of the group that is not
+    /// excluded, with the interest that the backend needs again.
+    ///
+    /// All masks end before the first call. If `rearm` panics, the registry stays consistent, and `rearm` is not called for the
+    /// remaining registrations.
+    ///
+    /// # Panics
+    /// If `group` was not made by this registry or is not paused.
+    pub fn resume(&mut self, group: GroupId, rearm: &mut dyn FnMut(Token, Interest)) -> bool {
+        let Some(list) = self.groups.resume(group) else {
+            return false;
+        };
+        for token in &list {
+            if let Some(slot) = self.slots.get_mut(*token) {
+                let excluded = slot.exclusions != 0;
+                slot.mask = if excluded { Mask::Excluded } else { Mask::None }.into();
+            }
+        }
+        for token in &list {
+            self.check_slot(*token);
+            if let Some(slot) = self.slots.get(*token)
+                && slot.mask == PackedMask::NONE
+            {
+                rearm(*token, slot.interest);
+            }
+        }
+        self.groups.recycle(group, list);
+        true
+    }
+
+    /// Returns whether a group is paused.
+    #[must_use]
+    pub fn is_paused(&self, group: GroupId) -> bool {
+        self.groups.is_paused(group)
+    }
+
+    /// Removes a position from a group's list, and updates the registration that moved there.
+    pub(crate) fn unlist(&mut self, group: GroupId, position: u32) {
+        if let Some(moved) = self.groups.unlist(group, position)
+            && let Some(slot) = self.slots.get_mut(moved)
+        {
+            slot.mask = Mask::Listed(position).into();
+            self.check_slot(moved);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "masking_tests.rs"]
+mod tests;

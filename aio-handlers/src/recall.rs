@@ -1,0 +1,176 @@
+//! Readiness that the backend does not report again: edges, and readiness that an interrupted iteration did not deliver.
+//!
+//! A level-triggered backend reports readiness again while it lasts, so an iteration may drop recorded readiness. An edge is reported
+//! once. The registry keeps it until it is taken, also across a nested iteration, a panic, or a list that is too short.
+
+use aio_backend::{Interest, Readiness, ReadyList, Token};
+
+use crate::{Recorded, Registry};
+
+impl<T> Registry<T> {
+    /// Returns whether recorded edges may not have been taken. If so, an iteration must not wait.
+    #[inline]
+    #[must_use]
+    pub fn has_edges(&self) -> bool {
+        !self.edges.is_empty()
+    }
+
+    /// Appends the registrations with recorded edges to `ready`, and forgets those whose edges have been taken.
+    ///
+    /// An iteration calls this first. Registrations without room in the list stay for the next iteration.
+    #[inline]
+    pub fn recall(&mut self, ready: &mut ReadyList) {
+        if self.has_edges() {
+            self.recall_edges(ready);
+        }
+    }
+
+    #[cold]
+    fn recall_edges(&mut self, ready: &mut ReadyList) {
+        let slots = &self.slots;
+        self.edges.retain(|token| {
+            let waits = slots.get(*token).is_some_and(|slot| !slot.pending.is_empty());
+            if waits {
+                ready.push(*token, Readiness::IN);
+            }
+            waits
+        });
+    }
+
+    /// Returns whether the registration is edge-triggered.
+    #[must_use]
+    pub fn is_edge(&self, token: Token) -> bool {
+        self.interest(token)
+            .is_some_and(|interest| interest.contains(Interest::EDGE))
+    }
+
+    /// Rejects an event that was not delivered because [`take_ready`](Self::take_ready) found its handler paused or excluded.
+    ///
+    /// Returns whether to set [`Interest::NONE`] in the backend, as for [`Recorded::Masked`]. The backend does not report an edge again
+    /// by itself, but does so after its interest is restored.
+    pub fn reject(&mut self, token: Token) -> bool {
+        let Some(slot) = self.slots.get(token) else {
+            return false;
+        };
+        let is_blocked = slot.exclusions != 0 || self.groups.is_paused(slot.group);
+        let masks = is_blocked && slot.interest.contains(Interest::EDGE);
+        if masks {
+            self.mask(token);
+        }
+        masks
+    }
+
+    /// Records readiness again that was taken by a handler that panicked.
+    pub fn restore(&mut self, token: Token, readiness: Readiness) -> Recorded {
+        let recorded = self.record(token, readiness);
+        // The entry of the taken edge may still be listed.
+        if let [before @ .., last] = &*self.edges
+            && *last == token
+            && before.contains(&token)
+        {
+            self.edges.pop();
+        }
+        recorded
+    }
+
+    /// Drops readiness that an iteration recorded and did not deliver. A level-triggered backend reports it again. Edges stay recorded.
+    pub fn give_back(&mut self, left: impl IntoIterator<Item = Token>) {
+        for token in left {
+            if let Some(slot) = self.slots.get_mut(token)
+                && !slot.interest.contains(Interest::EDGE)
+            {
+                slot.pending = Readiness::empty();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::GroupId;
+
+    const EDGE: Interest = Interest::READ.union(Interest::EDGE);
+
+    fn registry(interest: Interest) -> (Registry<()>, Token) {
+        let mut registry = Registry::new();
+        let token = registry.insert(Some(3), (), interest, GroupId::DEFAULT).unwrap();
+        (registry, token)
+    }
+
+    fn recalled(registry: &mut Registry<()>) -> Vec<Token> {
+        let mut ready = ReadyList::new();
+        registry.recall(&mut ready);
+        ready.iter().map(|(token, _)| token).collect()
+    }
+
+    #[test]
+    fn d1_an_edge_is_recalled_until_it_is_taken() {
+        let (mut registry, token) = registry(EDGE);
+        assert!(!registry.has_edges());
+        registry.record(token, Readiness::IN);
+        registry.give_back([token]);
+        assert_eq!(recalled(&mut registry), [token]);
+        let mut full = ReadyList::with_limit(1);
+        full.push(Token::new(9, 9), Readiness::IN);
+        registry.recall(&mut full);
+        assert_eq!(full.len(), 1);
+        assert!(registry.has_edges(), "it found no room");
+        assert!(registry.take_ready(token).is_some());
+        assert_eq!(recalled(&mut registry), []);
+        assert!(!registry.has_edges());
+    }
+
+    #[test]
+    fn d1_a_level_is_dropped_when_it_is_given_back() {
+        let (mut registry, token) = registry(Interest::READ);
+        registry.record(token, Readiness::IN);
+        assert!(!registry.has_edges());
+        registry.give_back([token]);
+        assert_eq!(registry.take_ready(token), None);
+    }
+
+    #[test]
+    fn r8_an_edge_of_a_removed_registration_is_forgotten() {
+        let (mut registry, token) = registry(EDGE);
+        registry.record(token, Readiness::IN);
+        registry.remove(token);
+        assert_eq!(recalled(&mut registry), []);
+        assert!(!registry.has_edges());
+    }
+
+    #[test]
+    fn edges_that_add_up_are_remembered_once() {
+        let (mut registry, token) = registry(EDGE);
+        registry.record(token, Readiness::IN);
+        registry.record(token, Readiness::HUP);
+        assert_eq!(recalled(&mut registry), [token]);
+        assert_eq!(
+            registry.take_ready(token),
+            Some((&(), Readiness::IN | Readiness::HUP, EDGE))
+        );
+    }
+
+    #[test]
+    fn b5_a_rejected_edge_masks_its_handler_and_a_rejected_level_does_not() {
+        for (interest, masks) in [(EDGE, true), (Interest::READ, false)] {
+            let (mut registry, token) = registry(interest);
+            registry.record(token, Readiness::IN);
+            registry.pause(GroupId::DEFAULT);
+            assert_eq!(registry.take_ready(token), None);
+            assert_eq!(registry.reject(token), masks);
+            let mut rearmed = Vec::new();
+            registry.resume(GroupId::DEFAULT, &mut |token, _| rearmed.push(token));
+            assert_eq!(rearmed.len(), usize::from(masks));
+        }
+    }
+
+    #[test]
+    fn d9_what_a_panic_interrupted_is_restored() {
+        let (mut registry, token) = registry(EDGE);
+        registry.record(token, Readiness::IN);
+        assert!(registry.take_ready(token).is_some());
+        assert_eq!(registry.restore(token, Readiness::IN), Recorded::Live);
+        assert_eq!(recalled(&mut registry), [token]);
+    }
+}

@@ -1,0 +1,90 @@
+//! What a model asks of the eventfds that a thread of it writes and drains: to stop before a write, to count the writes, and to
+//! touch memory at each step, so that the checker sees what comes after what.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+use loom::{lazy_static, thread_local};
+
+use crate::monitor::Monitor;
+
+/// Memory whose accesses the checker compares: two that are in no order, and of which one changes it, are a failure.
+#[derive(Default)]
+pub(crate) struct Trace(UnsafeCell<()>);
+
+impl Trace {
+    pub(crate) fn read(&self) {
+        self.0.with(|_| ());
+    }
+
+    fn change(&self) {
+        self.0.with_mut(|_| ());
+    }
+}
+
+/// A step of this thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Reads the trace before it writes an eventfd.
+    ReadsBeforeWrite,
+    /// Changes the trace after it has written an eventfd.
+    ChangesAfterWrite,
+    /// Changes the trace after it has drained an eventfd.
+    ChangesAfterDrain,
+}
+
+thread_local! {
+    static TRACES: RefCell<Vec<(Step, Arc<Trace>)>> = RefCell::new(Vec::new());
+    static STOPS: Cell<bool> = Cell::new(false);
+    static WRITES: Cell<u32> = Cell::new(0);
+}
+
+lazy_static! {
+    /// Whether stopped threads may go on.
+    static ref GATE: Arc<Monitor<bool>> = Arc::new(Monitor::new(false));
+}
+
+/// Has this thread touch `trace` at each such step.
+pub(crate) fn trace(step: Step, trace: &Arc<Trace>) {
+    TRACES.with(|traces| traces.borrow_mut().push((step, trace.clone())));
+}
+
+/// Has this thread stop before its next write, until [`go_on`] is called.
+pub(crate) fn stop_before_write() {
+    STOPS.with(|stops| stops.set(true));
+}
+
+/// Lets stopped threads go on, and those that would stop from now on.
+pub(crate) fn go_on() {
+    GATE.change(|is_open| *is_open = true);
+}
+
+/// How often this thread has written an eventfd.
+pub(crate) fn writes_of_this_thread() -> u32 {
+    WRITES.with(Cell::get)
+}
+
+pub(crate) fn before_write() {
+    if STOPS.with(|stops| stops.replace(false)) {
+        GATE.wait(|is_open| *is_open);
+    }
+    at(Step::ReadsBeforeWrite, Trace::read);
+}
+
+pub(crate) fn after_write() {
+    WRITES.with(|writes| writes.set(writes.get() + 1));
+    at(Step::ChangesAfterWrite, Trace::change);
+}
+
+pub(crate) fn after_drain() {
+    at(Step::ChangesAfterDrain, Trace::change);
+}
+
+fn at(step: Step, touch: impl Fn(&Trace)) {
+    TRACES.with(|traces| {
+        let traces = traces.borrow();
+        let asked = traces.iter().filter(|(other, _)| *other == step);
+        asked.for_each(|(_, trace)| touch(trace));
+    });
+}

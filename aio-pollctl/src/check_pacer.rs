@@ -1,0 +1,204 @@
+//! [`CheckPacer`]: when a loop checks its descriptors while it polls, or while it always has work.
+
+use core::time::Duration;
+
+/// The longest time between two checks while polling.
+const LONGEST_INTERVAL_NS: u64 = 50_000;
+/// A check takes at most one part in this many of the time between two checks.
+const SHARE: u64 = 10;
+/// The loop reads the clock after this many iterations without a check, to see whether a check is due.
+const STREAK: u32 = 4;
+/// The most iterations without a check, whatever the clock shows.
+const LONGEST_STREAK: u32 = 64;
+
+/// Decides when a loop that does not sleep checks its descriptors.
+///
+/// Polling in user space does not notice descriptors without a poll callback, demoted sources, or room to write. The loop therefore
+/// also checks the descriptors, without waiting: [at most 50 us](Self::LONGEST_INTERVAL) after the previous check, and sooner while
+/// checks find events. Checks take at most a tenth of the time.
+///
+/// Iterations that end at once, because polling found work or because deferred work prevents waiting, do not check either. The pacer
+/// counts them: the loop reads the clock in every fourth, and checks in the 64th whatever the clock shows.
+///
+/// The caller reads the clock. Times are nanoseconds since any fixed moment.
+///
+/// ```
+/// # use aio_pollctl::CheckPacer;
+/// let mut pacer = CheckPacer::new();
+/// assert!(pacer.is_due(50_000), "no check for 50 us");
+/// pacer.done(50_000, 51_000, true);
+/// assert!(!pacer.is_due(60_999), "it took 1 us: nine tenths of the time are for polling");
+/// assert!(pacer.is_due(61_000));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckPacer {
+    last_ns: u64,
+    interval_ns: u64,
+    /// Iterations since the last check.
+    streak: u32,
+    /// Deferred work prevented the last iteration from waiting.
+    prevented: bool,
+    /// The list was full after the last check.
+    pending: bool,
+}
+
+impl Default for CheckPacer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CheckPacer {
+    /// The longest time between two checks while polling.
+    pub const LONGEST_INTERVAL: Duration = Duration::from_nanos(LONGEST_INTERVAL_NS);
+
+    /// A pacer whose last check was at time 0.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            last_ns: 0,
+            interval_ns: LONGEST_INTERVAL_NS,
+            streak: 0,
+            prevented: false,
+            pending: false,
+        }
+    }
+
+    /// Returns whether a polling loop should check its descriptors now. Never true for a time before the last check.
+    #[inline]
+    #[must_use]
+    pub const fn is_due(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.last_ns) >= self.interval_ns
+    }
+
+    /// Records the start and the end of a check, in addition to [`checked`](Self::checked).
+    ///
+    /// After a check that found events the next one is due as soon as its cost allows. Each check without events doubles the interval.
+    pub fn done(&mut self, began_ns: u64, ended_ns: u64, found: bool) {
+        self.last_ns = ended_ns;
+        let soonest = ended_ns.saturating_sub(began_ns).saturating_mul(SHARE);
+        let next = if found {
+            soonest
+        } else {
+            self.interval_ns.saturating_mul(2)
+        };
+        self.interval_ns = next.max(soonest).min(LONGEST_INTERVAL_NS);
+    }
+
+    /// Records a check, without its time. If `is_full`, the list may have lacked room for some events, and another check is
+    /// [pending](Self::is_pending).
+    #[inline]
+    pub const fn checked(&mut self, is_full: bool) {
+        self.streak = 0;
+        self.pending = is_full;
+    }
+
+    /// Returns whether the next iteration should check before it polls, because the list was full after the last check.
+    #[inline]
+    #[must_use]
+    pub const fn is_pending(&self) -> bool {
+        self.pending
+    }
+
+    /// Counts an iteration without a check. Returns whether to read the clock and call
+    /// [`is_due_after_streak`](Self::is_due_after_streak).
+    #[inline]
+    pub const fn count_unchecked(&mut self) -> bool {
+        self.streak = self.streak.wrapping_add(1);
+        self.streak.is_multiple_of(STREAK)
+    }
+
+    /// Returns whether a check is due after iterations without one: by the clock, or because there were 64 of them.
+    #[must_use]
+    pub const fn is_due_after_streak(&self, now_ns: u64) -> bool {
+        self.streak >= LONGEST_STREAK || self.is_due(now_ns)
+    }
+
+    /// Records whether deferred work prevents this iteration from waiting. Returns whether it also prevented the previous one. In that
+    /// case this iteration checks its descriptors only if [`count_unchecked`](Self::count_unchecked) leads to a check.
+    #[inline]
+    pub const fn prevents_again(&mut self, prevented: bool) -> bool {
+        core::mem::replace(&mut self.prevented, prevented) && prevented
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r10_checks_are_never_further_apart_than_the_bound_and_never_dearer_than_their_share() {
+        let mut pacer = CheckPacer::new();
+        let mut now = 0;
+        for (cost, found, expected) in [
+            (1, true, 10),
+            (1, false, 20),
+            (1, false, 40),
+            (1, false, 50),
+            (3, true, 30),
+            (2, false, 50),
+            (20, true, 50),
+            (u64::MAX / 2_000, false, 50),
+        ] {
+            pacer.done(now * 1000, (now + cost) * 1000, found);
+            now += cost;
+            assert!(
+                !pacer.is_due((now + expected) * 1000 - 1),
+                "{cost} us, found: {found}"
+            );
+            assert!(pacer.is_due((now + expected) * 1000), "{cost} us, found: {found}");
+        }
+    }
+
+    #[test]
+    fn r10_a_clock_that_goes_back_makes_no_check_due() {
+        let mut pacer = CheckPacer::new();
+        pacer.done(1_000_000, 1_001_000, true);
+        assert!(!pacer.is_due(0));
+        pacer.done(500, 400, false);
+        assert!(!pacer.is_due(400) && pacer.is_due(400 + 20_000));
+    }
+
+    #[test]
+    fn d8_the_clock_is_read_every_fourth_time_and_the_sixty_fourth_checks_anyway() {
+        let mut pacer = CheckPacer::new();
+        pacer.done(0, 1000, false);
+        for round in 0..3 {
+            for iteration in 1..=64 {
+                let reads = pacer.count_unchecked();
+                assert_eq!(reads, iteration % 4 == 0, "round {round}, iteration {iteration}");
+                assert_eq!(pacer.is_due_after_streak(1000), iteration == 64);
+                assert!(pacer.is_due_after_streak(51_000), "by the clock");
+            }
+            pacer.checked(false);
+        }
+    }
+
+    #[test]
+    fn d8_a_counter_that_wraps_around_delays_a_check_by_no_more_than_a_streak() {
+        let mut pacer = CheckPacer {
+            streak: u32::MAX,
+            ..CheckPacer::new()
+        };
+        let until_due = (1..).find(|_| pacer.count_unchecked() && pacer.is_due_after_streak(0));
+        assert_eq!(until_due, Some(65));
+    }
+
+    #[test]
+    fn d8_a_check_without_room_is_pending_until_one_has_room() {
+        let mut pacer = CheckPacer::new();
+        assert!(!pacer.is_pending());
+        pacer.checked(true);
+        pacer.done(0, 1000, false);
+        assert!(pacer.is_pending());
+        pacer.checked(false);
+        assert!(!pacer.is_pending());
+    }
+
+    #[test]
+    fn d8_only_work_after_work_prevents_again() {
+        let mut pacer = CheckPacer::new();
+        let answers = [true, true, true, false, true, true].map(|prevented| pacer.prevents_again(prevented));
+        assert_eq!(answers, [false, true, true, false, false, true]);
+    }
+}

@@ -1,0 +1,150 @@
+//! Instructions per operation, counted by valgrind's callgrind: they do not depend on the machine's neighbours.
+//!
+//! Only user space is counted, and only for workloads of one thread, ours and the floor.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::row::Row;
+use aio_tools::interrupt::Interrupt;
+use aio_tools::shell;
+
+/// So many operations are counted, after as many to warm up.
+const TIMES: u64 = 2000;
+/// The function that callgrind counts in.
+const COUNTED: &str = "--toggle-collect=*counted_section*";
+/// A run that takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(10 * 60);
+/// Larger sizes take valgrind too long to set up.
+const LARGEST: u64 = 1000;
+/// Workloads of two threads.
+const THREADED: [&str; 4] = [
+    "cross stream",
+    "cross asleep",
+    "ping-pong blocking",
+    "ping-pong polling",
+];
+
+/// Adds instructions to the rows of ours and of the floor.
+pub(crate) fn count(rows: &mut [Row], interrupt: &Interrupt) -> anyhow::Result<()> {
+    if !shell::is_installed("valgrind") {
+        println!("skipped: valgrind is not installed; instructions are not counted");
+        return Ok(());
+    }
+    let program = std::env::current_exe().context("cannot find this program's file")?;
+    let wanted: Vec<&mut Row> = rows.iter_mut().filter(|row| is_countable(row)).collect();
+    let bar = ProgressBar::new(wanted.len() as u64);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} {msg} ({eta} left)",
+    )?);
+    for row in wanted {
+        bar.set_message(format!("instructions of {} {}", row.id, row.workload));
+        row.instructions = count_one(&program, row, interrupt)?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn is_countable(row: &Row) -> bool {
+    row.count.is_none()
+        && row.n <= LARGEST
+        && matches!(row.r#impl.as_str(), "aio" | "floor")
+        && !THREADED.contains(&row.workload.as_str())
+        && row.id != "R10"
+}
+
+fn count_one(program: &Path, row: &Row, interrupt: &Interrupt) -> anyhow::Result<Option<f64>> {
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().join("out");
+    let mut valgrind = Command::new("valgrind");
+    valgrind
+        .args(["--tool=callgrind", COUNTED])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(format!("--log-file={}", directory.path().join("log").display()))
+        .arg(program)
+        .args(["--count", &TIMES.to_string()])
+        .args(["--only", &row.id, "--workload", &row.workload])
+        .args(["--size", &row.n.to_string(), "--impl", &row.r#impl]);
+    shell::run_within(&mut valgrind, LIMIT, interrupt)?;
+    let text = std::fs::read_to_string(&out).context("callgrind wrote nothing")?;
+    Ok(total(&text).map(|total| total as f64 / (TIMES as f64 * operations(row))))
+}
+
+/// Operations in one unit of work, as the program has them.
+fn operations(row: &Row) -> f64 {
+    match (row.id.as_str(), row.workload.as_str()) {
+        ("P4", workload) => workload
+            .trim_start_matches("K=")
+            .split(' ')
+            .next()
+            .and_then(|k| k.parse().ok())
+            .unwrap_or(1.0),
+        ("P5", "home batch" | "oneshot") => 1000.0,
+        ("P6", _) => 64.0,
+        _ => 1.0,
+    }
+}
+
+/// The sum in callgrind's file.
+fn total(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| {
+        line.strip_prefix("totals:")
+            .or_else(|| line.strip_prefix("summary:"))
+    })?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+pub(crate) fn print(rows: &[Row]) {
+    println!("\nInstructions per operation in user space: ours, the floor's");
+    for row in rows.iter().filter(|row| row.r#impl == "aio") {
+        let Some(ours) = row.instructions else { continue };
+        let floor = rows
+            .iter()
+            .find(|other| other.r#impl == "floor" && other.is_same_work(row))
+            .and_then(|floor| floor.instructions);
+        let floor = floor.map_or_else(|| "-".to_owned(), |floor| format!("{floor:.0}"));
+        println!(
+            "  {:<4} {:<24} {:>8} {ours:>8.0} {floor:>8}",
+            row.id, row.workload, row.n
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_is_read_from_callgrinds_file() {
+        assert_eq!(total("version: 1\nsummary: 1234\n\ntotals: 1234\n"), Some(1234));
+        assert_eq!(total("version: 1\n"), None);
+    }
+
+    #[test]
+    fn figures_are_per_operation() {
+        let of = |id: &str, workload: &str| operations(&Row::new(id, workload, "aio", 1));
+        assert_eq!(of("P4", "K=100"), 100.0);
+        assert_eq!(of("P4", "K=1000 doorbells"), 1000.0);
+        assert_eq!(
+            (of("P5", "home single"), of("P5", "oneshot"), of("P6", "arm")),
+            (1.0, 1000.0, 64.0)
+        );
+    }
+
+    #[test]
+    fn threads_and_large_sizes_are_not_counted() {
+        assert!(is_countable(&Row::new("P3", "self-kick blocking", "aio", 1000)));
+        for row in [
+            Row::new("P3", "self-kick blocking", "mio", 1000),
+            Row::new("P5", "cross stream", "aio", 1),
+            Row::new("P6", "arm", "aio", 1_000_000),
+        ] {
+            assert!(!is_countable(&row));
+        }
+    }
+}

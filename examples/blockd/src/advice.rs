@@ -1,0 +1,191 @@
+//! What may be asked for and is most likely a mistake: one warning each before the daemon is ready.
+
+use std::fs;
+
+use aio_context::{Policy, PollParams, PollPolicy as _};
+
+use crate::cli::{Args, Export, MOST_QUEUES};
+use crate::disk::Source;
+
+/// All warnings.
+pub(crate) fn warnings(args: &Args) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if args.poll_max.is_zero() {
+        warnings.extend(without_polling(args));
+    } else {
+        warnings.extend(ignored_by_policy(args));
+    }
+    warnings.extend(too_much_memory(args, memory_limit()));
+    warnings
+}
+
+/// How many queues of an export are used if all clients use as many as they usually do.
+pub(crate) fn likely_queues(export: &Export) -> u16 {
+    if export.queues < MOST_QUEUES {
+        return export.queues;
+    }
+    // A guest uses one for each of its processors.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(processors).unwrap_or(MOST_QUEUES).min(MOST_QUEUES)
+}
+
+fn without_polling(args: &Args) -> Option<String> {
+    let given = [
+        ("--policy", args.policy != "learned"),
+        ("--poll-wake-ns", args.poll_wake_ns.is_some()),
+        ("--poll-cpu-price", args.poll_cpu_price != 100),
+        ("--poll-cpu-max", args.poll_cpu_max != 100),
+        ("--poll-grow", args.poll_grow != 0),
+        ("--poll-shrink", args.poll_shrink != 0),
+        ("--poll-weight", args.poll_weight != 0),
+        ("--record-waits", args.record_waits.is_some()),
+    ];
+    let ignored = names(given)?;
+    Some(format!(
+        "{ignored}: no effect without polling; add --poll-max 32us, say, or leave it out"
+    ))
+}
+
+fn ignored_by_policy(args: &Args) -> Option<String> {
+    let uses = Policy::by_name(&args.policy, PollParams::up_to(args.poll_max))?.effective();
+    let ignored = names([
+        (
+            "--poll-cpu-price",
+            args.poll_cpu_price != 100 && uses.cpu_price.is_none(),
+        ),
+        ("--poll-grow", args.poll_grow != 0 && uses.grow.is_none()),
+        ("--poll-shrink", args.poll_shrink != 0 && uses.shrink.is_none()),
+        ("--poll-weight", args.poll_weight != 0 && uses.weight.is_none()),
+    ])?;
+    Some(format!(
+        "{ignored}: no effect with --policy {}; name another policy, or leave it out",
+        args.policy
+    ))
+}
+
+fn names<const N: usize>(given: [(&str, bool); N]) -> Option<String> {
+    let names: Vec<&str> = given
+        .into_iter()
+        .filter_map(|(name, is_given)| is_given.then_some(name))
+        .collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn too_much_memory(args: &Args, limit: Option<u64>) -> Option<String> {
+    let ram = args.exports.iter().map(|export| match export.source {
+        Source::Ram(bytes) => bytes,
+        Source::File(_) | Source::Null(_) => 0,
+    });
+    let wanted = ram.fold(0, u64::saturating_add);
+    let limit = limit.filter(|limit| wanted > *limit)?;
+    Some(format!(
+        "disks in memory can grow to {}, and there are {}: the system would end this process when they are used up; \
+         make the disks smaller, or use image files",
+        gib(wanted),
+        gib(limit)
+    ))
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+/// How much memory the process can have: that of the machine, or of its control group.
+fn memory_limit() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib * 1024)
+    });
+    let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| {
+        let group = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let limit = fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.max")).ok()?;
+        limit.trim().parse().ok()
+    });
+    machine.into_iter().chain(group).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn args(line: &str) -> Args {
+        let words = "blockd --export ram=1G,socket=a"
+            .split(' ')
+            .chain(line.split_whitespace());
+        Args::try_parse_from(words).unwrap()
+    }
+
+    #[test]
+    fn c33_options_without_polling_are_warned_of() {
+        assert_eq!(without_polling(&args("")), None);
+        for (line, name) in [
+            ("--policy always", "--policy"),
+            ("--poll-grow 5", "--poll-grow"),
+            ("--poll-shrink 2 --poll-weight 1", "--poll-shrink, --poll-weight"),
+            ("--poll-wake-ns 1000", "--poll-wake-ns"),
+            ("--poll-cpu-max 50 --poll-max 0", "--poll-cpu-max"),
+            ("--record-waits f --poll-max 0", "--record-waits"),
+        ] {
+            let warnings = warnings(&args(line));
+            assert_eq!(warnings.len(), 1, "{line}: {warnings:?}");
+            assert!(
+                warnings[0].starts_with(&format!("{name}: no effect without polling")),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn c33_options_that_a_policy_ignores_are_warned_of() {
+        for (line, name) in [
+            ("--poll-grow 5", "--poll-grow"),
+            (
+                "--policy always --poll-shrink 5 --poll-cpu-price 50",
+                "--poll-cpu-price, --poll-shrink",
+            ),
+            (
+                "--policy qemu-2020 --poll-grow 5 --poll-weight 1",
+                "--poll-weight",
+            ),
+        ] {
+            let warnings = warnings(&args(&format!("--poll-max 32us {line}")));
+            assert_eq!(warnings.len(), 1, "{line}: {warnings:?}");
+            assert!(
+                warnings[0].starts_with(&format!("{name}: no effect with --policy")),
+                "{line}"
+            );
+        }
+        for line in [
+            "",
+            "--policy qemu-weighted --poll-grow 5 --poll-shrink 2 --poll-weight 1",
+            "--poll-cpu-price 50",
+        ] {
+            assert_eq!(
+                warnings(&args(&format!("--poll-max 32us {line}"))),
+                [""; 0],
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn c33_disks_that_do_not_fit_into_memory_are_warned_of() {
+        let two = args("--export ram=2G,socket=b --export null=100T,socket=c");
+        assert_eq!(too_much_memory(&two, Some(3 << 30)), None);
+        assert_eq!(too_much_memory(&two, None), None);
+        let warning = too_much_memory(&two, Some((3 << 30) - 1)).unwrap();
+        assert!(warning.contains("3.0 GiB"), "{warning}");
+        assert!(memory_limit().is_some_and(|limit| limit > 1 << 20));
+    }
+
+    #[test]
+    fn c22_many_queues_are_offered_and_few_reckoned_with() {
+        let export: Export = "ram=1M,socket=a".parse().unwrap();
+        assert_eq!(export.queues, MOST_QUEUES);
+        assert!(likely_queues(&export) <= MOST_QUEUES);
+        let export: Export = "ram=1M,socket=a,queues=32".parse().unwrap();
+        assert_eq!(likely_queues(&export), 32);
+    }
+}

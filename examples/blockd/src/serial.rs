@@ -1,0 +1,58 @@
+//! Serial numbers of disks: what a guest tells disks apart by, such as in /dev/disk/by-id.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
+
+use crate::cli::Export;
+use crate::disk::Source;
+
+/// The longest serial number, in bytes.
+pub(crate) const SERIAL_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
+
+/// The serial number of an export: the one it was given, or one that follows from the path of its image, or of its socket if
+/// it has no image. So it stays the same however many exports there are, in whatever order and in how many daemons.
+pub(crate) fn of(export: &Export) -> String {
+    let path = match (&export.serial, &export.source) {
+        (Some(serial), _) => return serial.clone(),
+        (None, Source::File(path)) => path,
+        (None, Source::Ram(_) | Source::Null(_)) => &export.socket,
+    };
+    // Symbolic links are not followed: the name in /dev/disk/by-id is the stable one.
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    format!("blockd-{:013x}", hash(&absolute) >> 12)
+}
+
+/// FNV-1a. It must give the same in every version, which the standard library's hash does not promise.
+fn hash(path: &Path) -> u64 {
+    path.as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c25_the_serial_follows_from_the_path() {
+        let file = |path: &str| of(&Export::new(Source::File(path.into()), "/tmp/any"));
+        let ram = |socket: &str| of(&Export::new(Source::Ram(512), socket));
+        // These values are on disks' labels: they must never change.
+        assert_eq!(file("/srv/a.raw"), "blockd-d0cabe369c873");
+        assert_eq!(ram("/run/a.sock"), "blockd-ea4ba7cb7c199");
+        assert_ne!(file("/srv/a.raw"), file("/srv/b.raw"));
+        assert_ne!(ram("/run/a"), ram("/run/b"));
+        assert_eq!(file("a.raw"), file("./a.raw"));
+        assert_eq!(file("a.raw").len(), SERIAL_LEN);
+        let given = Export {
+            serial: Some("mine".into()),
+            ..Export::new(Source::Ram(512), "a")
+        };
+        assert_eq!(of(&given), "mine");
+    }
+}

@@ -1,0 +1,242 @@
+//! The name of a listening socket: taken by one daemon at a time, and removed by the one that has it.
+//!
+//! A daemon that was killed leaves its socket behind, so a start replaces a socket that nobody listens at. Between the
+//! check and the replacement another daemon could do the same. Therefore each start, and each removal, holds a lock
+//! (`flock`) on the socket's directory meanwhile. The lock leaves no file behind and ends with the process.
+
+use std::fs::{File, Metadata, TryLockError};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// The time between two attempts to get a lock that another process has.
+const LOCK_AGAIN: Duration = Duration::from_millis(10);
+/// Attempts of a start: two seconds.
+const TRIES_TO_BIND: u32 = 200;
+/// Attempts of a daemon that ends, for each of its sockets.
+const TRIES_TO_REMOVE: u32 = 5;
+
+/// A listening socket that removes its name when it is dropped, if the name is still its own.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the name. The open socket keeps the inode from being used again.
+    id: (u64, u64),
+}
+
+impl Listener {
+    /// Listens at `path`, where there is nothing or a socket that nobody listens at.
+    pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
+        let _lock = lock_directory(path, TRIES_TO_BIND)?;
+        make_room(path)?;
+        let socket = UnixListener::bind(path).map_err(|error| {
+            let remedy = match error.kind() {
+                io::ErrorKind::NotFound => "its directory does not exist; make it, or name another path",
+                io::ErrorKind::PermissionDenied => {
+                    "you may not write to its directory; change that, or name another path"
+                }
+                io::ErrorKind::InvalidInput => {
+                    "a socket's path has at most 107 bytes; name a shorter one, or change to its directory and \
+                     name the last part"
+                }
+                io::ErrorKind::AddrInUse => "something appeared there just now; name another path",
+                _ => "name another path",
+            };
+            let what = format!("cannot listen at {}: {remedy}", path.display());
+            anyhow::Error::new(error).context(what)
+        })?;
+        let about = path
+            .symlink_metadata()
+            .with_context(|| format!("the socket {} disappeared", path.display()))?;
+        let listener = Self {
+            socket,
+            path: path.to_owned(),
+            id: id(&about),
+        };
+        listener
+            .socket
+            .set_nonblocking(true)
+            .context("cannot make a socket non-blocking")?;
+        Ok(listener)
+    }
+
+    pub(crate) fn socket(&self) -> &UnixListener {
+        &self.socket
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Without the lock the name is still compared; only a start at this very moment could lose.
+        let _lock = lock_directory(&self.path, TRIES_TO_REMOVE);
+        let is_own = self
+            .path
+            .symlink_metadata()
+            .is_ok_and(|about| id(&about) == self.id);
+        if !is_own {
+            tracing::info!(path = %self.path.display(), "the socket's name was gone already");
+        } else if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
+        }
+    }
+}
+
+fn id(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
+}
+
+/// Locks the directory of `path`; `None` if it has none that could be locked, which the next step explains.
+fn lock_directory(path: &Path, tries: u32) -> anyhow::Result<Option<File>> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => return Ok(None),
+    };
+    let Ok(file) = File::open(directory) else {
+        return Ok(None);
+    };
+    for _ in 0..tries {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            // A file system without locks.
+            Err(TryLockError::Error(_)) => return Ok(None),
+        }
+        std::thread::sleep(LOCK_AGAIN);
+    }
+    bail!(
+        "another process keeps a lock on the directory {}; end it, or name a socket elsewhere",
+        directory.display()
+    );
+}
+
+/// Removes a socket that nobody listens at any more, such as one of a daemon that was killed. The directory is locked.
+fn make_room(path: &Path) -> anyhow::Result<()> {
+    let Ok(about) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !about.file_type().is_socket() {
+        bail!("{} exists and is no socket; name another path", path.display());
+    }
+    if is_listened_at(path)? {
+        bail!(
+            "somebody listens at {} already; stop that process or name another path",
+            path.display()
+        );
+    }
+    std::fs::remove_file(path).with_context(|| format!("cannot remove the stale socket {}", path.display()))
+}
+
+/// Whether a process listens at `path`. Does not wait for it to accept.
+fn is_listened_at(path: &Path) -> anyhow::Result<bool> {
+    let what = || format!("cannot find out whether somebody listens at {}", path.display());
+    let address = SocketAddrUnix::new(path).with_context(what)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).with_context(what)?;
+    loop {
+        match rustix::net::connect(probe.as_fd(), &address) {
+            // EAGAIN: too many clients wait to be accepted.
+            Ok(()) | Err(Errno::AGAIN) => return Ok(true),
+            Err(Errno::CONNREFUSED | Errno::NOENT) => return Ok(false),
+            Err(Errno::INTR) => {}
+            // A datagram socket, say, or one of another user.
+            Err(error) => return Err(error).with_context(what),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn a_stale_socket_makes_room_and_a_live_one_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let listener = Listener::bind(&path).unwrap();
+        assert!(Listener::bind(&path).unwrap_err().to_string().contains("already"));
+        assert!(path.exists());
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_is_never_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("precious");
+        std::fs::write(&path, "data").unwrap();
+        assert!(Listener::bind(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"data");
+    }
+
+    #[test]
+    fn c7_only_its_own_name_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let former = Listener::bind(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let present = Listener::bind(&path).unwrap();
+        drop(former);
+        assert!(path.exists(), "the socket of another listener was removed");
+        drop(present);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn c7_one_of_several_takes_a_stale_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        for _ in 0..20 {
+            drop(UnixListener::bind(&path).unwrap());
+            let start = Barrier::new(4);
+            let bind = || {
+                start.wait();
+                Listener::bind(&path)
+            };
+            let bound: Vec<_> = std::thread::scope(|scope| {
+                let racers = [(); 4].map(|()| scope.spawn(bind));
+                racers.map(|racer| racer.join().unwrap()).into()
+            });
+            assert_eq!(bound.iter().filter(|bound| bound.is_ok()).count(), 1);
+            for error in bound.iter().filter_map(|bound| bound.as_ref().err()) {
+                assert!(error.to_string().contains("already"), "{error}");
+            }
+            drop(bound);
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn c7_a_live_socket_with_a_full_queue_is_live() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let _live = Listener::bind(&path).unwrap();
+        let address = SocketAddrUnix::new(&path).unwrap();
+        let mut clients = Vec::new();
+        loop {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let client =
+                rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+            let connected = rustix::net::connect(&client, &address);
+            clients.push(client);
+            if connected == Err(Errno::AGAIN) {
+                break;
+            }
+            connected.unwrap();
+        }
+        assert!(Listener::bind(&path).unwrap_err().to_string().contains("already"));
+    }
+}

@@ -1,0 +1,134 @@
+//! Requests that were outstanding when the daemon was killed are completed by the next one.
+
+use std::path::Path;
+use std::process::Child;
+
+use rustix::process::{Pid, Signal, WaitIdOptions, kill_process, waitid};
+
+use crate::process::ready;
+use vhost::VhostBackend;
+
+use crate::raw::{EVENT_IDX, PROTOCOL, Raw, VERSION_1};
+
+const OUTSTANDING: u16 = 3;
+
+fn start(directory: &Path, polling: &str) -> Child {
+    let at = |name: &str| directory.join(name).display().to_string();
+    let export = format!("path={},socket={}", at("image"), at("a.sock"));
+    ready(&["--export", &export, "--poll-max", polling])
+}
+
+/// Stops a process where it is, and returns when it has stopped.
+fn freeze(child: &Child) {
+    let pid = Pid::from_child(child);
+    kill_process(pid, Signal::STOP).unwrap();
+    waitid(rustix::process::WaitId::Pid(pid), WaitIdOptions::STOPPED).unwrap();
+}
+
+/// What a client names as the queue's base when it comes back.
+#[derive(Clone, Copy, Debug)]
+enum Base {
+    /// As QEMU does.
+    Used,
+    /// As cloud-hypervisor does.
+    Available,
+}
+
+/// Three requests are offered and kicked while the daemon stands still; it is killed; the next one completes and calls.
+fn are_completed(base: Base, features: u64, polling: &str) {
+    println!("{base:?} {features:#x} {polling}");
+    let directory = tempfile::tempdir().unwrap();
+    let image: Vec<u8> = (0..64).flat_map(|sector| [sector as u8; 512]).collect();
+    std::fs::write(directory.path().join("image"), image).unwrap();
+    let socket = directory.path().join("a.sock");
+    let mut first = start(directory.path(), polling);
+    let mut raw = Raw::connect(&socket);
+    raw.reconnect(&socket, features, 0);
+    for sector in [1, 2] {
+        raw.ask_for_call();
+        assert_eq!(raw.read_sector(sector), [sector as u8; 512]);
+    }
+    raw.ask_for_call();
+    freeze(&first);
+    for slot in 0..OUTSTANDING {
+        let head = raw.prepare_read(slot, 10 + u64::from(slot));
+        raw.offer(head);
+    }
+    // Calls of the first daemon do not count.
+    drop(raw.call.read());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let mut second = start(directory.path(), polling);
+    let base = match base {
+        Base::Used => raw.used(),
+        Base::Available => raw.offered(),
+    };
+    raw.reconnect(&socket, features, base);
+    raw.wait_used(2 + OUTSTANDING);
+    raw.wait_called();
+    for slot in 0..OUTSTANDING {
+        assert_eq!(raw.contents(slot), [10 + slot as u8; 512]);
+        assert_eq!(raw.used_entry(2 + slot), (3 * u32::from(slot), 513));
+    }
+    assert_eq!(raw.read_sector(20), [20; 512]);
+    assert_eq!(raw.frontend.get_vring_base(0).unwrap(), 6);
+    kill_process(Pid::from_child(&second), Signal::TERM).unwrap();
+    assert_eq!(second.wait().unwrap().code(), Some(0));
+}
+
+fn in_every_way(base: Base) {
+    for features in [VERSION_1 | PROTOCOL, VERSION_1 | PROTOCOL | EVENT_IDX, VERSION_1] {
+        for polling in ["0", "100us"] {
+            are_completed(base, features, polling);
+        }
+    }
+}
+
+#[test]
+fn c6_for_a_client_that_names_the_used_index() {
+    in_every_way(Base::Used);
+}
+
+#[test]
+fn c6_for_a_client_that_names_the_available_index() {
+    in_every_way(Base::Available);
+}
+
+/// A daemon is killed again and again while a client reads and writes: every request of every life is completed.
+#[test]
+fn c6_a_daemon_that_is_killed_again_and_again() {
+    let mut random = crate::seed();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("image"), vec![7; 64 * 512]).unwrap();
+    let socket = directory.path().join("a.sock");
+    let mut daemon = start(directory.path(), "50us");
+    let mut raw = Raw::connect(&socket);
+    let features = VERSION_1 | PROTOCOL | EVENT_IDX;
+    raw.reconnect(&socket, features, 0);
+    for _ in 0..30 {
+        for _ in 0..random.u8(..3) {
+            raw.ask_for_call();
+            assert_eq!(raw.read_sector(3), [7; 512]);
+        }
+        raw.ask_for_call();
+        let count = random.u16(1..5);
+        for slot in 0..count {
+            let head = raw.prepare_read(slot, 5);
+            raw.offer(head);
+        }
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        drop(raw.call.read());
+        let used = raw.used();
+        let outstanding = raw.offered().wrapping_sub(used);
+        daemon = start(directory.path(), "50us");
+        raw.reconnect(&socket, features, used.wrapping_add(random.u16(..=outstanding)));
+        raw.wait_used(raw.offered());
+        raw.wait_called();
+        for slot in 0..count {
+            assert_eq!(raw.contents(slot), [7; 512]);
+        }
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}

@@ -1,0 +1,130 @@
+//! Two daemons and one socket.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::{Client, Indexes, Waits, pattern};
+use crate::process::{blockd, ready};
+
+fn end(mut child: Child) {
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn c7_a_daemon_removes_its_own_socket_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("a.sock");
+    let export = format!("ram=1M,socket={}", socket.display());
+    let former = ready(&["--export", &export]);
+    std::fs::remove_file(&socket).unwrap();
+    let present = ready(&["--export", &export]);
+    end(former);
+    assert!(socket.exists(), "the socket of the other daemon is removed");
+    let mut client = Client::connect(&socket, 1, Indexes::With, Waits::ForEvents);
+    client.write(0, 0, &pattern(1, 512)).unwrap();
+    drop(client);
+    end(present);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// What is at the name now belongs to somebody else, whatever it is.
+#[test]
+fn c7_a_file_in_the_socket_s_place_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("a.sock");
+    let child = ready(&["--export", &format!("ram=1M,socket={}", socket.display())]);
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::write(&socket, "precious").unwrap();
+    end(child);
+    assert_eq!(std::fs::read(&socket).unwrap(), b"precious");
+}
+
+/// Each round: a stale socket, three starts at once. One has it and the others say so; nothing is left behind.
+#[test]
+fn c7_one_of_several_starts_takes_a_stale_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("a.sock");
+    let export = format!("ram=1M,socket={}", socket.display());
+    for _ in 0..10 {
+        let mut killed = ready(&["--export", &export]);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let racers: Vec<Child> = (0..3)
+            .map(|_| blockd(&["--export", &export]).spawn().unwrap())
+            .collect();
+        let mut winners = Vec::new();
+        for mut racer in racers {
+            let mut line = String::new();
+            BufReader::new(racer.stdout.as_mut().unwrap())
+                .read_line(&mut line)
+                .unwrap();
+            if line == "ready\n" {
+                winners.push(racer);
+                continue;
+            }
+            let mut log = String::new();
+            racer.stderr.as_mut().unwrap().read_to_string(&mut log).unwrap();
+            assert_eq!(racer.wait().unwrap().code(), Some(1));
+            assert!(log.contains("somebody listens at"), "{log}");
+        }
+        assert_eq!(winners.len(), 1);
+        let mut client = Client::connect(&socket, 1, Indexes::With, Waits::ForEvents);
+        client.write(0, 0, &pattern(1, 512)).unwrap();
+        drop(client);
+        winners.into_iter().for_each(end);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+/// The same with the first start held up, by strace, when it has found the socket stale and is about to remove it.
+#[test]
+fn c7_a_start_between_another_one_s_check_and_removal() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        println!("skipped: strace is not installed");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("a.sock");
+    let export = format!("ram=1M,socket={}", socket.display());
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let calls = directory.path().join("calls");
+    let mut held_up = Command::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-e",
+            "inject=unlink,unlinkat:delay_enter=500000:when=1",
+        ])
+        .args(["-e", "trace=unlink,unlinkat", "-o"])
+        .arg(&calls)
+        .args([env!("CARGO_BIN_EXE_blockd"), "--export", &export])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let traced = loop {
+        let text = std::fs::read_to_string(&calls).unwrap_or_default();
+        if let Some((pid, _)) = text.split_once("unlink") {
+            break pid.trim().parse::<i32>().unwrap();
+        }
+        std::thread::yield_now();
+    };
+    let mut other = blockd(&["--export", &export]).spawn().unwrap();
+    let is_ready = |child: &mut Child| {
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        line == "ready\n"
+    };
+    let both = [is_ready(&mut held_up), is_ready(&mut other)];
+    // A traced process is ended by itself: strace would only let go of it.
+    kill_process(Pid::from_raw(traced).unwrap(), Signal::TERM).unwrap();
+    held_up.wait().unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(both, [true, false], "both think they have the socket");
+}

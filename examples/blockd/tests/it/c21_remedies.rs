@@ -1,0 +1,122 @@
+//! Mistakes of those who set up clients: a line in the log names cause and remedy.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+
+use vhost::VhostBackend;
+use vhost::VhostUserMemoryRegionInfo;
+use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::daemon::Daemon;
+use crate::raw::Raw;
+
+#[test]
+fn c21_memory_that_is_not_shared() {
+    let daemon = Daemon::start("ram=1M", &[]);
+    let mut raw = Raw::connect(daemon.socket());
+    // The rings lie in memory that is not among the shared regions.
+    let elsewhere = VhostUserMemoryRegionInfo {
+        userspace_addr: 0x7000_0000_0000,
+        ..raw.region()
+    };
+    raw.frontend.set_mem_table(&[elsewhere]).unwrap();
+    raw.set_up(0);
+    raw.frontend.set_vring_enable(0, true).unwrap_err();
+    raw.wait_closed();
+    let log = daemon.stop();
+    assert!(
+        log.contains("guest memory must be shared") && log.contains("share=on"),
+        "{log}"
+    );
+}
+
+/// The next line of a daemon's log.
+fn line(child: &mut Child) -> String {
+    let mut line = String::new();
+    BufReader::new(child.stderr.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    line
+}
+
+#[test]
+fn c21_a_descriptor_limit_that_is_too_low() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("a.sock");
+    let mut child = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -n 64; exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_blockd"),
+        ])
+        .args([
+            "--export",
+            &format!("ram=1M,socket={},queues=32", socket.display()),
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut ready)
+        .unwrap();
+    let mut frontend = Frontend::connect(&socket, 32).unwrap();
+    frontend.set_owner().unwrap();
+    let features = frontend.get_features().unwrap();
+    frontend.get_protocol_features().unwrap();
+    let protocol = VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::REPLY_ACK;
+    frontend.set_protocol_features(protocol).unwrap();
+    frontend.set_features(features).unwrap();
+    frontend.set_hdr_flags(vhost::vhost_user::message::VhostUserHeaderFlag::NEED_REPLY);
+    let bells: Vec<EventFd> = (0..64).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
+    let all_taken = (0..32).all(|queue| {
+        frontend.set_vring_kick(queue, &bells[queue]).is_ok()
+            && frontend.set_vring_call(queue, &bells[32 + queue]).is_ok()
+    });
+    assert!(!all_taken, "64 descriptors are enough");
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let said = log
+        .find(|line| line.as_ref().unwrap().contains("the connection ends"))
+        .unwrap()
+        .unwrap();
+    assert!(
+        said.contains("no descriptors left") && said.contains("ulimit -Hn"),
+        "{said}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn c21_a_second_client_on_a_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("a.sock");
+    let mut child = crate::process::ready(&["--export", &format!("ram=1M,socket={}", socket.display())]);
+    let mut first = Raw::ready(&socket);
+    first.read_sector(0);
+    let second = UnixStream::connect(&socket).unwrap();
+    let said = line(&mut child);
+    assert!(
+        said.contains("another client waits") && said.contains("export of its own"),
+        "{said}"
+    );
+    first.read_sector(1);
+    drop((first, second));
+    Raw::ready(&socket).read_sector(0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A client that comes back is no second one, even if the end of its first connection has not been handled.
+#[test]
+fn c21_a_client_that_comes_back_is_no_second_one() {
+    let daemon = Daemon::start("ram=1M", &[]);
+    for _ in 0..200 {
+        let mut raw = Raw::ready(daemon.socket());
+        raw.read_sector(0);
+    }
+    assert_eq!(daemon.stop(), "");
+}

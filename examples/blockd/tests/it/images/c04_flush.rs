@@ -1,0 +1,58 @@
+//! C4: after a flush has failed, none succeeds.
+
+use super::{Image, failing};
+use crate::client::{Client, Indexes, Waits, pattern};
+use crate::daemon::Daemon;
+use crate::raw::{DATA, Raw};
+
+const EIO: i32 = -5;
+
+#[test]
+fn c4_a_failed_flush_is_never_forgotten() {
+    let image = Image::new(1 << 20);
+    let Some(daemon) = failing(&["fdatasync:error=EIO:when=1"], &image.disk()) else {
+        return;
+    };
+    let connect = || Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+    let mut client = connect();
+    client.write(0, 0, &pattern(1, 4096)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.flush(0), Err(EIO));
+    }
+    // Reads and writes go on: the guest decides what to do about it.
+    client.write(0, 4096, &pattern(2, 4096)).unwrap();
+    assert_eq!(client.read(0, 4096, 4096).unwrap(), pattern(2, 4096));
+    drop(client);
+    let mut next = connect();
+    assert_eq!(
+        next.flush(0),
+        Err(EIO),
+        "a client that comes later must learn of it, too"
+    );
+    drop(next);
+    let log = daemon.stop();
+    assert_eq!(log.matches("may be lost").count(), 1, "{log}");
+    assert!(log.contains("restart the daemon"), "{log}");
+    assert!(log.contains(&*image.path().to_string_lossy()), "{log}");
+
+    let daemon = Daemon::start(&image.disk(), &[]);
+    let mut client = Client::connect(daemon.socket(), 1, Indexes::With, Waits::ForEvents);
+    client.flush(0).unwrap();
+}
+
+/// The driver does not flush, so that every write does.
+#[test]
+fn c4_a_failed_flush_of_a_write_is_not_forgotten_either() {
+    for error in ["EIO", "ENOSPC", "EDQUOT"] {
+        let image = Image::new(1 << 20);
+        let fault = format!("fdatasync:error={error}:when=1");
+        let Some(daemon) = failing(&[&fault], &image.disk()) else {
+            return;
+        };
+        let mut raw = Raw::ready(daemon.socket());
+        for _ in 0..3 {
+            assert_eq!(raw.request(1, 0, &[(DATA, 512)], 0), 1);
+        }
+        raw.read_sector(0);
+    }
+}

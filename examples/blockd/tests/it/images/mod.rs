@@ -1,0 +1,170 @@
+//! Image files and block devices: what can go wrong with them, and what an image is served beside.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::daemon::Daemon;
+
+mod c02_locks;
+mod c03_formats;
+mod c04_flush;
+mod c05_zeroes;
+mod c10_memory;
+mod c11_devices;
+mod c12_discards;
+mod c13_steps;
+mod c15_odd_images;
+
+/// A command, if it is installed; else a line that says so.
+fn tool(name: &str) -> Option<Command> {
+    let found = Command::new(name)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if found.is_err() {
+        println!("skipped: {name} is not installed");
+        return None;
+    }
+    Some(Command::new(name))
+}
+
+/// Runs a command; its output if it succeeds, else a line that says why not.
+fn attempt(command: &mut Command) -> Option<String> {
+    let Ok(Output {
+        status,
+        stdout,
+        stderr,
+    }) = command.output()
+    else {
+        println!("skipped: {} is not installed", command.get_program().display());
+        return None;
+    };
+    if !status.success() {
+        println!(
+            "skipped: {command:?}: {}",
+            String::from_utf8_lossy(&stderr).trim()
+        );
+        return None;
+    }
+    Some(String::from_utf8(stdout).unwrap().trim().to_owned())
+}
+
+/// A daemon whose system calls fail as told: `fdatasync:error=EIO:when=1`. `None`, with a line that says why, if that cannot
+/// be done here.
+fn failing(faults: &[&str], disk: &str) -> Option<Daemon> {
+    let mut strace = tool("strace")?;
+    attempt(Command::new("strace").args(["-o", "/dev/null", "true"]))?;
+    // The traced program stays the child of the test, and what the tracer sees is of no interest.
+    strace.args(["-D", "-f", "-q", "-o", "/dev/null"]);
+    for fault in faults {
+        strace.arg("-e").arg(format!("inject={fault}"));
+    }
+    strace.arg(env!("CARGO_BIN_EXE_blockd"));
+    Some(Daemon::start_by(strace, tempfile::tempdir().unwrap(), disk, &[]))
+}
+
+/// An image of so many bytes in a directory of its own.
+struct Image {
+    directory: tempfile::TempDir,
+}
+
+impl Image {
+    fn new(bytes: u64) -> Self {
+        let image = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        std::fs::File::create(image.path())
+            .unwrap()
+            .set_len(bytes)
+            .unwrap();
+        image
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("disk.raw")
+    }
+
+    /// As an export's disk.
+    fn disk(&self) -> String {
+        format!("path={}", self.path().display())
+    }
+
+    /// Bytes that it takes on its file system.
+    fn allocated(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(self.path()).unwrap().blocks() * 512
+    }
+
+    /// A socket's path beside it.
+    fn socket(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+}
+
+/// A block device that is a file, detached at the end.
+struct Loop {
+    device: PathBuf,
+}
+
+impl Loop {
+    /// Attaches a file with these options, if this machine and user can.
+    fn attach(file: &Path, options: &[&str]) -> Option<Self> {
+        let device = attempt(
+            Command::new("losetup")
+                .args(["--find", "--show"])
+                .args(options)
+                .arg(file),
+        )?;
+        Some(Self {
+            device: device.into(),
+        })
+    }
+
+    fn disk(&self) -> String {
+        format!("path={}", self.device.display())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        attempt(Command::new("losetup").arg("--detach").arg(&self.device));
+    }
+}
+
+/// A file system in memory, unmounted at the end.
+struct FileSystem {
+    directory: tempfile::TempDir,
+}
+
+impl FileSystem {
+    /// A `tmpfs`, or a `ramfs` that knows no limits and no holes, if this user may mount one.
+    fn mount(kind: &str, options: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        attempt(
+            Command::new("mount")
+                .args(["-t", kind, "-o", options, "blockd-test"])
+                .arg(directory.path()),
+        )?;
+        Some(Self { directory })
+    }
+
+    fn grow(&self, size: &str) {
+        let grown = attempt(
+            Command::new("mount")
+                .args(["-o", &format!("remount,size={size}")])
+                .arg(self.directory.path()),
+        );
+        grown.unwrap();
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+impl Drop for FileSystem {
+    fn drop(&mut self) {
+        attempt(Command::new("umount").arg(self.directory.path()));
+    }
+}

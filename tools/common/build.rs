@@ -1,0 +1,9 @@
+//! Tells the crate how far the compiler was asked to optimize.
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!(
+        "cargo:rustc-env=AIO_OPT_LEVEL={}",
+        std::env::var("OPT_LEVEL").unwrap_or_default()
+    );
+}

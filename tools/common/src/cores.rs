@@ -1,0 +1,115 @@
+//! Which cores a program uses: one for the client, one for the server. What a cache line between them costs.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The cores of a pair that should not disturb each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Cores {
+    /// Where the measuring thread runs.
+    pub client: usize,
+    /// Where servers run.
+    pub server: usize,
+}
+
+impl Cores {
+    /// The first and the last core that this process may use; `None` if there is only one.
+    pub fn pick() -> Option<Self> {
+        let allowed = sched_getaffinity(None).ok()?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+        let client = cores.next()?;
+        let server = cores.next_back()?;
+        Some(Self { client, server })
+    }
+
+    /// Measures how long a cache line takes from one core to the other and back: the median of many short batches, so
+    /// that a batch which was interrupted does not count. Takes some milliseconds.
+    pub fn line_round_trip(self) -> Duration {
+        let line = Line(AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                pin(self.server);
+                answer(&line.0);
+            });
+            let asked = scope.spawn(|| {
+                pin(self.client);
+                ask(&line.0)
+            });
+            // A panic of that thread goes on in this one.
+            asked
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+const BATCHES: usize = 101;
+const ROUND_TRIPS: u32 = 1000;
+/// Ends the other thread.
+const STOP: u32 = u32::MAX;
+
+/// A cache line of its own, and its neighbour, which processors fetch along.
+#[repr(align(128))]
+struct Line(AtomicU32);
+
+/// Adds one to each odd number.
+fn answer(line: &AtomicU32) {
+    loop {
+        match line.load(Ordering::Acquire) {
+            STOP => return,
+            asked if asked % 2 == 1 => line.store(asked + 1, Ordering::Release),
+            _ => std::hint::spin_loop(),
+        }
+    }
+}
+
+fn ask(line: &AtomicU32) -> Duration {
+    let mut number = 0;
+    let mut round_trip = || {
+        line.store(number + 1, Ordering::Release);
+        number += 2;
+        while line.load(Ordering::Acquire) != number {
+            std::hint::spin_loop();
+        }
+    };
+    // Until the other thread is there.
+    round_trip();
+    let mut batches: Vec<Duration> = (0..BATCHES)
+        .map(|_| {
+            let began = Instant::now();
+            (0..ROUND_TRIPS).for_each(|_| round_trip());
+            began.elapsed() / ROUND_TRIPS
+        })
+        .collect();
+    line.store(STOP, Ordering::Release);
+    batches.sort_unstable();
+    batches[BATCHES / 2]
+}
+
+/// Binds the calling thread to a core; what it starts from now on inherits that.
+pub fn pin(core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core);
+    if let Err(error) = sched_setaffinity(None, &set) {
+        eprintln!("cannot bind to core {core}: {error}; figures will spread more");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_goes_there_and_back() {
+        let Some(cores) = Cores::pick() else {
+            println!("skipped: there is only one core");
+            return;
+        };
+        let before = sched_getaffinity(None).unwrap();
+        assert!(cores.line_round_trip() > Duration::ZERO);
+        // The caller is bound to nothing by it.
+        assert_eq!(sched_getaffinity(None).unwrap(), before);
+    }
+}

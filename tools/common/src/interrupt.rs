@@ -1,0 +1,55 @@
+//! Ctrl-C ends a task at the next good moment, so that what it started is stopped and what it made is removed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Set by the first Ctrl-C; the second one ends the process at once.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+/// The task was interrupted.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+impl Interrupt {
+    /// From now on Ctrl-C and SIGTERM set the flag instead of ending the process.
+    ///
+    /// # Errors
+    /// If the system does not allow to handle signals.
+    pub fn catch() -> anyhow::Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone())
+                .and_then(|_| signal_hook::flag::register(signal, flag.clone()))
+                .context("cannot handle Ctrl-C")?;
+        }
+        Ok(Self(flag))
+    }
+
+    /// Does the same as a Ctrl-C.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there has been no Ctrl-C.
+    ///
+    /// # Errors
+    /// [`Interrupted`] after a Ctrl-C.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(Interrupted);
+        }
+        Ok(())
+    }
+}

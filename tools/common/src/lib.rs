@@ -1,0 +1,35 @@
+//! What the tasks of this workspace and its measuring programs share.
+//!
+//! | module | is for |
+//! |---|---|
+//! | `shell` | starting other programs, with a limit; where the workspace is |
+//! | `interrupt` | Ctrl-C |
+//! | `cores` | which core the client and the server use, and what a cache line between them costs |
+//! | `build` | whether this build may report figures |
+//! | `report` | rows as files, the machine, medians (feature `report`) |
+
+pub mod build;
+pub mod cores;
+pub mod interrupt;
+#[cfg(feature = "report")]
+pub mod report;
+pub mod shell;
+
+use std::process::ExitCode;
+
+/// Ends a program: prints an error, if there is one, and returns the exit status.
+///
+/// 0 after success, 130 after Ctrl-C, otherwise 1.
+pub fn end(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<interrupt::Interrupted>() => {
+            eprintln!("interrupted");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Starts other programs, with a limit. Knows where the workspace is, and which libraries it has.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use crate::interrupt::Interrupt;
+
+/// The libraries of this workspace.
+pub const LIBRARIES: [&str; 9] = [
+    "aio-backend",
+    "aio-backend-epoll",
+    "aio-backend-ladder",
+    "aio-backend-ppoll",
+    "aio-context",
+    "aio-handlers",
+    "aio-notify",
+    "aio-pollctl",
+    "aio-timers",
+];
+/// How often a command with a limit is checked.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
+/// How long a command that is to end may take to put away what it has made.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The root of the workspace.
+pub fn root() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own)
+}
+
+/// The cargo that runs this, in the root of the workspace.
+pub fn cargo() -> Command {
+    let mut command = cargo_here();
+    command.current_dir(root());
+    command
+}
+
+/// The cargo that runs this, in the directory where this program was started.
+pub fn cargo_here() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// What `cargo metadata` says of the workspace; `more` are further arguments, such as `--no-deps`.
+///
+/// # Errors
+/// If cargo fails, or says something that is no JSON.
+pub fn metadata(more: &[&str]) -> anyhow::Result<serde_json::Value> {
+    let mut metadata = cargo();
+    metadata.args(["metadata", "--format-version", "1"]).args(more);
+    let output = metadata.output().context("cannot start cargo")?;
+    ensure!(
+        output.status.success(),
+        "cargo metadata failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    serde_json::from_slice(&output.stdout).context("cargo metadata said something that is no JSON")
+}
+
+/// Where cargo puts what it builds.
+///
+/// # Errors
+/// If cargo does not say.
+pub fn target_dir() -> anyhow::Result<PathBuf> {
+    static TARGET: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(known) = TARGET.get() {
+        return Ok(known.clone());
+    }
+    let metadata = metadata(&["--no-deps"])?;
+    let target = metadata["target_directory"].as_str();
+    let target = target.context("cargo metadata names no target directory")?;
+    Ok(TARGET.get_or_init(|| target.into()).clone())
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// If it cannot be started, or does not succeed.
+pub fn run(command: &mut Command) -> anyhow::Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", line(command)))?;
+    if !status.success() {
+        bail!("{} failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+/// As [`run`], but no longer than `limit`, and not after a Ctrl-C: then the command is ended, with all that it started.
+///
+/// # Errors
+/// As [`run`]; also if it takes longer, or after a Ctrl-C.
+pub fn run_within(command: &mut Command, limit: Duration, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let Some(status) = status_until(command, limit, interrupt, || {})? else {
+        bail!("{} hung: ended after {} s", line(command), limit.as_secs_f64());
+    };
+    if !status.success() {
+        bail!("{} failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Runs a command to its end, however it ends, unless it takes longer than `limit`: then it is ended, and nothing returned. Also ends
+/// it after a Ctrl-C. Calls `watch` from time to time.
+///
+/// # Errors
+/// If it cannot be started, and after a Ctrl-C.
+pub fn status_until(
+    command: &mut Command,
+    limit: Duration,
+    interrupt: &Interrupt,
+    watch: impl Fn(),
+) -> anyhow::Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    // A group of its own, so that what it starts can be ended with it.
+    let mut child = command
+        .stdin(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start {}", line(command)))?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if let Err(interrupted) = interrupt.check() {
+            end(&mut child);
+            return Err(interrupted.into());
+        }
+        if started.elapsed() >= limit {
+            end(&mut child);
+            return Ok(None);
+        }
+        watch();
+        std::thread::sleep(CHECK_EVERY);
+    }
+}
+
+/// Ends a process that leads a group, and the group: asks first, so that they can remove what they have made.
+fn end(leader: &mut Child) {
+    let group = Pid::from_child(leader);
+    // It may have ended by itself just now; then there is nothing to end, and nothing else can be done about a failure.
+    let _ = kill_process_group(group, Signal::TERM);
+    let asked = Instant::now();
+    // Not waited for yet: as long as it is there, the number of the group is nobody else's.
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    while matches!(waitid(WaitId::Pid(group), ended), Ok(None)) && asked.elapsed() < GRACE {
+        std::thread::sleep(CHECK_EVERY);
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    let _ = leader.wait();
+}
+
+/// A command as one would type it.
+pub fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(program.as_os_str());
+    let words = std::iter::once(program).chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Whether a program can be started.
+pub fn is_installed(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn success_and_failure_are_told_apart() {
+        let interrupt = Interrupt::default();
+        let limit = Duration::from_secs(60);
+        assert!(run_within(&mut shell("true"), limit, &interrupt).is_ok());
+        let failed = run_within(&mut shell("exit 3"), limit, &interrupt).unwrap_err();
+        assert!(failed.to_string().contains("exit status: 3"), "{failed}");
+    }
+
+    #[test]
+    fn what_hangs_is_ended_with_all_that_it_started() {
+        // The grandchild holds the writing end: reading comes to its end only when it is gone, too.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = shell("sleep 1000 & wait");
+        command.stdout(writer);
+        let hung = run_within(&mut command, Duration::from_millis(50), &Interrupt::default()).unwrap_err();
+        assert!(hung.to_string().contains("hung"), "{hung}");
+        drop(command);
+        let mut rest = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut rest).unwrap();
+    }
+
+    #[test]
+    fn what_is_ended_may_put_things_away_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let [made, ready] = ["made", "ready"].map(|name| directory.path().join(name));
+        let script = format!(
+            "trap 'rm {made}; exit' TERM; echo > {made}; echo > {ready}; sleep 1000 & wait",
+            made = made.display(),
+            ready = ready.display()
+        );
+        // Ended as soon as it is ready: by the interrupt, which nobody else raises.
+        let interrupt = Interrupt::default();
+        let watch = || {
+            if ready.exists() {
+                interrupt.raise();
+            }
+        };
+        let limit = Duration::from_secs(1000);
+        status_until(&mut shell(&script), limit, &interrupt, watch).unwrap_err();
+        assert!(!made.exists());
+    }
+
+    #[test]
+    fn what_need_not_come_to_an_end_is_no_failure() {
+        let limit = Duration::from_millis(50);
+        let ended = status_until(&mut shell("sleep 1000"), limit, &Interrupt::default(), || {});
+        assert_eq!(ended.unwrap(), None);
+        let limit = Duration::from_secs(1000);
+        let ended = status_until(&mut shell("exit 3"), limit, &Interrupt::default(), || {});
+        assert_eq!(ended.unwrap().unwrap().code(), Some(3));
+    }
+
+    #[test]
+    fn an_interrupt_ends_it() {
+        let interrupt = Interrupt::default();
+        interrupt.raise();
+        let stopped =
+            run_within(&mut shell("sleep 1000"), Duration::from_secs(1000), &interrupt).unwrap_err();
+        assert!(stopped.is::<crate::interrupt::Interrupted>());
+    }
+}

@@ -1,0 +1,261 @@
+//! What is measured: servers, loads, rounds, and how long each run takes.
+
+use std::time::Duration;
+
+use aio_tools::cores::Cores;
+
+use crate::Args;
+use crate::client::{Client, Measured, Waits};
+use crate::server::{self, Kind, Polling, Program};
+
+/// All that is measured after the build takes at most three minutes, with --quick one.
+const TIME: Duration = Duration::from_secs(165);
+const QUICK_TIME: Duration = Duration::from_secs(52);
+/// A run is no longer than this, nor shorter than that.
+const LONGEST_RUN: Duration = Duration::from_millis(500);
+const SHORTEST_RUN: Duration = Duration::from_millis(60);
+/// Of the time that a run has: for warming up, and for measuring. The rest is for connecting and for waiting until the
+/// daemons sleep again.
+const WARM_UP_SHARE: f64 = 0.17;
+const RUN_SHARE: f64 = 0.6;
+/// Requests a second of the open-loop client.
+const RATES: [u32; 4] = [1000, 10_000, 50_000, 200_000];
+
+/// What the busy client does in a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Load {
+    /// So many requests are under way all the time.
+    Closed {
+        depth: usize,
+        waits: Waits,
+        /// How long the client computes before each request that follows a completion.
+        think: Duration,
+    },
+    /// So many requests a second, at random moments, whatever the server does.
+    Poisson(u32),
+}
+
+impl Load {
+    pub(crate) fn depth(self) -> usize {
+        match self {
+            Self::Closed { depth, .. } => depth,
+            Self::Poisson(_) => 1,
+        }
+    }
+
+    pub(crate) fn client(self) -> String {
+        match self {
+            Self::Closed { waits, .. } => waits.name().to_owned(),
+            Self::Poisson(rate) => format!("poisson-{rate}"),
+        }
+    }
+
+    pub(crate) fn waits(self) -> Waits {
+        match self {
+            Self::Closed { waits, .. } => waits,
+            Self::Poisson(_) => Waits::Spinning,
+        }
+    }
+
+    pub(crate) fn think(self) -> Duration {
+        match self {
+            Self::Closed { think, .. } => think,
+            Self::Poisson(_) => Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn run(self, client: &mut Client, time: Duration) -> anyhow::Result<Measured> {
+        match self {
+            Self::Closed { depth, think, .. } => client.run(depth, think, time),
+            Self::Poisson(rate) => client.run_poisson(f64::from(rate), time),
+        }
+    }
+}
+
+/// A run in words.
+pub(crate) fn describe(kind: Kind, load: Load, idle: usize) -> String {
+    let think = match load.think() {
+        Duration::ZERO => String::new(),
+        think => format!(", thinks {think:?}"),
+    };
+    format!(
+        "{}, polling {}, {idle} idle queues, depth {}, {} client{think}",
+        kind.program.name(),
+        kind.polling.name(),
+        load.depth(),
+        load.client()
+    )
+}
+
+pub(crate) struct Plan {
+    pub(crate) rounds: usize,
+    /// Whether the number of rounds was asked for: then it is kept, however long that takes.
+    rounds_are_fixed: bool,
+    /// How long everything after the build may take.
+    pub(crate) time: Duration,
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) cores: Option<Cores>,
+    idle: Vec<usize>,
+    depths: Vec<usize>,
+    thinks: Vec<Duration>,
+    only: Vec<String>,
+}
+
+/// How long a run takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Pace {
+    pub(crate) warm_up: Duration,
+    pub(crate) time: Duration,
+}
+
+impl Plan {
+    pub(crate) fn new(args: &Args, cores: Option<Cores>) -> Self {
+        let has_peer = server::peer_is_installed();
+        if !has_peer {
+            println!("qemu-storage-daemon is not installed: blockd is measured alone");
+        }
+        if cores.is_none() {
+            println!("only one core: client and server share it, and figures mean little");
+        }
+        Self::of(args, cores, has_peer)
+    }
+
+    fn of(args: &Args, cores: Option<Cores>, has_peer: bool) -> Self {
+        let kind = |program, polling| Kind { program, polling };
+        let mut kinds = vec![
+            kind(Program::Blockd, Polling::Off),
+            kind(Program::Blockd, Polling::Adaptive),
+        ];
+        if has_peer {
+            kinds.extend([
+                kind(Program::Peer, Polling::Off),
+                kind(Program::Peer, Polling::Adaptive),
+                kind(Program::PeerNull, Polling::Off),
+            ]);
+        }
+        kinds.push(kind(Program::Blockd, Polling::Always));
+        Self {
+            rounds: args.rounds.unwrap_or(if args.quick { 2 } else { 5 }),
+            rounds_are_fixed: args.rounds.is_some(),
+            time: if args.quick { QUICK_TIME } else { TIME },
+            kinds,
+            cores,
+            idle: args.idle.clone(),
+            depths: args.depth.clone(),
+            thinks: args
+                .think_us
+                .iter()
+                .map(|micros| Duration::from_secs_f64(micros / 1e6))
+                .collect(),
+            only: args.only.clone(),
+        }
+    }
+
+    pub(crate) fn idle(&self) -> &[usize] {
+        &self.idle
+    }
+
+    /// How many runs a round has.
+    pub(crate) fn runs_of_a_round(&self) -> usize {
+        self.idle.iter().map(|idle| self.runs(*idle).len()).sum()
+    }
+
+    /// How long each run takes, if so much time has passed already.
+    pub(crate) fn pace(&self, passed: Duration) -> Pace {
+        let runs = (self.runs_of_a_round() * self.rounds).max(1);
+        let each = self.time.saturating_sub(passed).div_f64(runs as f64);
+        let time = each.mul_f64(RUN_SHARE).clamp(SHORTEST_RUN, LONGEST_RUN);
+        Pace {
+            warm_up: time.mul_f64(WARM_UP_SHARE / RUN_SHARE),
+            time,
+        }
+    }
+
+    /// Whether another round, which takes as long as the longest one did, would take too long.
+    pub(crate) fn is_over(&self, passed: Duration, longest_round: Duration) -> bool {
+        !self.rounds_are_fixed && passed + longest_round > self.time
+    }
+
+    /// What is measured with so many idle queues, in this order, in each round: all servers at one load, then at the next.
+    pub(crate) fn runs(&self, idle: usize) -> Vec<(Load, Kind)> {
+        let mut runs: Vec<(Load, Kind)> = Vec::new();
+        for kind in &self.kinds {
+            for load in self.loads(idle, *kind) {
+                let description = describe(*kind, load, idle);
+                if self.only.iter().all(|word| description.contains(word.trim())) {
+                    let after = runs.iter().rposition(|(other, _)| *other == load);
+                    runs.insert(after.map_or(runs.len(), |at| at + 1), (load, *kind));
+                }
+            }
+        }
+        runs
+    }
+
+    /// The loads of a server with so many idle queues. Depths but the first, the null disk and the open loop, which is about
+    /// our polling policies, are measured without idle queues.
+    fn loads(&self, idle: usize, kind: Kind) -> Vec<Load> {
+        let mut loads = Vec::new();
+        let depths = if idle == 0 { self.depths.len() } else { 1 };
+        let is_closed = kind.polling != Polling::Always && (idle == 0 || kind.program != Program::PeerNull);
+        for depth in self.depths.iter().copied().take(depths).filter(|_| is_closed) {
+            for think in self.thinks.iter().copied() {
+                loads.extend([Waits::Spinning, Waits::ForEvents].map(|waits| Load::Closed {
+                    depth,
+                    waits,
+                    think,
+                }));
+            }
+        }
+        if idle == 0 && kind.program == Program::Blockd {
+            loads.extend(RATES.map(Load::Poisson));
+        }
+        loads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn plan(args: &[&str]) -> Plan {
+        let args = Args::try_parse_from([&["demo"], args].concat()).unwrap();
+        Plan::of(&args, None, true)
+    }
+
+    #[test]
+    fn all_servers_do_a_load_before_the_next_one() {
+        let plan = plan(&["--only", "depth 32,spin"]);
+        let runs = plan.runs(0);
+        assert_eq!(runs.len(), 5, "blockd twice, the peer twice, its null disk");
+        assert!(runs.iter().all(|(load, _)| *load == runs[0].0));
+        assert_eq!(plan.runs(64), []);
+    }
+
+    #[test]
+    fn the_time_of_a_run_is_what_the_rest_of_the_time_allows() {
+        let plan = plan(&[]);
+        let runs = plan.runs_of_a_round() * plan.rounds;
+        let pace = plan.pace(Duration::from_secs(20));
+        assert!((pace.time + pace.warm_up) * (runs as u32) < plan.time);
+        assert_eq!(plan.pace(plan.time).time, SHORTEST_RUN);
+        assert!(plan.is_over(Duration::from_secs(150), Duration::from_secs(30)));
+        assert!(!plan.is_over(Duration::from_secs(100), Duration::from_secs(30)));
+        let fixed = self::plan(&["--rounds", "7"]);
+        assert!(!fixed.is_over(Duration::from_secs(1000), Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn thinking_and_depths_are_measured_without_idle_queues() {
+        let plan = plan(&["--think-us", "0,2.5", "--depth", "1,4,32"]);
+        let closed = |idle| {
+            let blockd = plan.kinds[0];
+            plan.loads(idle, blockd)
+                .into_iter()
+                .filter(|load| matches!(load, Load::Closed { .. }))
+                .count()
+        };
+        assert_eq!((closed(0), closed(64)), (12, 4));
+    }
+}

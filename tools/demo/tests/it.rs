@@ -1,0 +1,137 @@
+//! The program as a person starts it: it refuses to measure without optimization, its client checks what both daemons serve,
+//! and Ctrl-C leaves nothing behind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use aio_tools::{build, shell};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+fn demo() -> Command {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_aio-demo"));
+    demo.stdin(Stdio::null());
+    demo
+}
+
+fn text(output: &Output) -> String {
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// blockd, built with the profile of the tests. With all tests of the workspace it is there already.
+fn blockd() -> PathBuf {
+    let blockd = Path::new(env!("CARGO_BIN_EXE_aio-demo")).with_file_name("blockd");
+    if blockd.exists() {
+        return blockd;
+    }
+    let mut cargo = shell::cargo();
+    cargo.args(["build", "--quiet", "--locked", "--package", "blockd"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let built = shell::run(&mut cargo);
+    assert!(built.is_ok(), "{built:?}");
+    blockd
+}
+
+#[test]
+fn an_unoptimized_build_refuses_to_report() {
+    if build::is_optimized() {
+        println!("skipped: this build is optimized");
+        return;
+    }
+    let output = demo()
+        .args(["--quick", "--only", "such a run is not there"])
+        .output()
+        .unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("run `cargo xtask demo`"), "{said}");
+    assert!(!said.contains("IOPS"), "{said}");
+}
+
+#[test]
+fn a_wrong_argument_is_refused_before_anything_is_built() {
+    for (option, wrong) in [
+        ("--idel", "0"),
+        ("--depth", "0"),
+        ("--depth", "1000"),
+        ("--think-us", "-1"),
+    ] {
+        let output = demo().arg(format!("{option}={wrong}")).output().unwrap();
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(option) && !said.contains("building"), "{said}");
+    }
+}
+
+#[test]
+fn the_client_checks_what_blockd_serves() {
+    let output = demo()
+        .arg("--drive")
+        .arg(blockd())
+        .args(["--seconds", "1"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(
+        text(&output).contains(" requests, every byte verified"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn the_client_checks_the_same_contents_of_the_other_daemon() {
+    if !shell::is_installed("qemu-storage-daemon") {
+        println!("skipped: qemu-storage-daemon is not installed");
+        return;
+    }
+    let output = demo().args(["--drive-peer", "--seconds", "1"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(
+        text(&output).contains(" requests, every byte verified"),
+        "{}",
+        text(&output)
+    );
+}
+
+/// Waits until something is there.
+fn wait_for<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{what} after a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn child_of(parent: &Child) -> Option<Pid> {
+    let pid = parent.id();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+}
+
+#[test]
+fn ctrl_c_stops_the_daemon_and_removes_its_sockets() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut demo = demo()
+        .arg("--drive")
+        .arg(blockd())
+        .args(["--seconds", "1000"])
+        .env("TMPDIR", directory.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let daemon = wait_for("no daemon", || child_of(&demo));
+    let is_empty = || std::fs::read_dir(directory.path()).unwrap().next().is_none();
+    wait_for("no directory", || (!is_empty()).then_some(()));
+    kill_process(Pid::from_child(&demo), Signal::INT).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(130));
+    assert!(test_kill_process(daemon).is_err(), "the daemon is still there");
+    assert!(is_empty(), "something was left in the temporary directory");
+}

@@ -1,0 +1,273 @@
+//! What a check works with: programs that are run with a limit, with what they say in a file, and shown as they go on.
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use indicatif::ProgressBar;
+
+use crate::list::Check;
+use crate::memory;
+use aio_tools::interrupt::Interrupt;
+use aio_tools::shell;
+
+/// How a check ends that did not fail.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// What was seen.
+    Found(String),
+    /// Why it could not be run.
+    Skipped(String),
+}
+
+impl Outcome {
+    pub(crate) fn skipped(why: impl Into<String>) -> Self {
+        Self::Skipped(why.into())
+    }
+}
+
+pub(crate) type Result = anyhow::Result<Outcome>;
+
+/// A check under way.
+pub(crate) struct At<'a> {
+    name: &'static str,
+    /// Whether the long bounds are asked for.
+    pub(crate) long: bool,
+    /// How long it may take; what takes longer hangs.
+    limit: Duration,
+    began: Instant,
+    log: RefCell<File>,
+    log_path: PathBuf,
+    bar: ProgressBar,
+    interrupt: &'a Interrupt,
+}
+
+impl<'a> At<'a> {
+    pub(crate) fn new(check: &Check, long: bool, interrupt: &'a Interrupt) -> anyhow::Result<Self> {
+        let directory = shell::target_dir()?.join("prove");
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let log_path = directory.join(format!("{}.log", check.name));
+        let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
+        let bar = ProgressBar::new_spinner();
+        bar.enable_steady_tick(Duration::from_millis(200));
+        if bar.is_hidden() {
+            println!("{} ...", check.name);
+        }
+        let minutes = if long { check.long_minutes } else { check.minutes };
+        Ok(Self {
+            name: check.name,
+            long,
+            limit: Duration::from_secs(minutes * 60),
+            began: Instant::now(),
+            log: RefCell::new(log),
+            log_path,
+            bar,
+            interrupt,
+        })
+    }
+
+    /// By how far is asked.
+    pub(crate) fn pick<T>(&self, quick: T, long: T) -> T {
+        if self.long { long } else { quick }
+    }
+
+    /// How much of the time is left.
+    pub(crate) fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.began.elapsed())
+    }
+
+    /// Where this check keeps what it makes.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.log_path.with_file_name(name)
+    }
+
+    /// Runs a program to its end and returns what it said.
+    pub(crate) fn run(&self, command: &mut Command) -> anyhow::Result<String> {
+        let (status, said) = self.end_of(command)?;
+        ensure!(
+            status.success(),
+            "{} failed: {status}; see {}",
+            shell::line(command),
+            self.log_path.display()
+        );
+        Ok(said)
+    }
+
+    /// Runs a program to its end, however it ends, and returns what it said.
+    pub(crate) fn said(&self, command: &mut Command) -> anyhow::Result<String> {
+        Ok(self.end_of(command)?.1)
+    }
+
+    /// Runs a program that has a fault planted: it must not end well, and must say why in these words.
+    pub(crate) fn must_find(&self, command: &mut Command, words: &str) -> anyhow::Result<()> {
+        let (status, said) = self.end_of(command)?;
+        if status.success() || !said.contains(words) {
+            bail!(
+                "a planted fault was not found: {} ended with {status} and did not say {words:?}",
+                shell::line(command)
+            );
+        }
+        Ok(())
+    }
+
+    /// Builds a package of the workspace, optimised, and runs its program; its last line is what was found.
+    pub(crate) fn program(&self, package: &str, args: &[&str]) -> Result {
+        let mut cargo = shell::cargo();
+        cargo.args([
+            "run",
+            "--release",
+            "--quiet",
+            "--locked",
+            "--package",
+            package,
+            "--",
+        ]);
+        let said = self.run(cargo.args(args))?;
+        Ok(Outcome::Found(last_line(&said)))
+    }
+
+    /// As [`program`](Self::program), for one that can be told to `--resume`: a long run goes on where an earlier one of the
+    /// same commit was.
+    pub(crate) fn long_program(&self, package: &str, args: &[&str]) -> Result {
+        let Some(commit) = memory::commit().filter(|_| self.long) else {
+            return self.program(package, args);
+        };
+        let place = self.path(&format!("{package}-{commit}.place"));
+        let place = place.display().to_string();
+        let resume = ["--resume", place.as_str()];
+        self.program(package, &[args, &resume].concat())
+    }
+
+    /// Runs tests by cargo; how many there were.
+    pub(crate) fn tests(&self, args: &[&str], variables: &[(&str, &str)]) -> Result {
+        let mut cargo = shell::cargo();
+        cargo.args(["test", "--locked"]).args(args);
+        let said = self.run(cargo.envs(variables.iter().copied()))?;
+        let passed = passed(&said);
+        ensure!(passed > 0, "no test was run");
+        Ok(Outcome::Found(format!("{passed} tests, 0 failures")))
+    }
+
+    /// Runs a step of `cargo xtask check`; what it said of itself.
+    pub(crate) fn step(&self, steps: &str, variables: &[(&str, &str)]) -> Result {
+        let mut check = shell::cargo();
+        check
+            .args(["run", "--quiet", "--locked", "--package", "xtask", "--"])
+            .args(["check", "--only", steps])
+            .envs(variables.iter().copied());
+        Ok(Outcome::Found(verdicts(&self.run(&mut check)?)))
+    }
+
+    /// Runs a program that need not come to an end; how it ended within this time, if it did.
+    pub(crate) fn as_far_as(
+        &self,
+        command: &mut Command,
+        time: Duration,
+    ) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.until(command, time)?.0)
+    }
+
+    fn end_of(&self, command: &mut Command) -> anyhow::Result<(ExitStatus, String)> {
+        let limit = self.left();
+        let (status, said) = self.until(command, limit)?;
+        let hung = || format!("{} hung: ended after {} s", shell::line(command), limit.as_secs());
+        Ok((status.with_context(hung)?, said))
+    }
+
+    fn until(&self, command: &mut Command, time: Duration) -> anyhow::Result<(Option<ExitStatus>, String)> {
+        let mut log = self.log.borrow_mut();
+        writeln!(log, "$ {}", shell::line(command))?;
+        let from = log.seek(SeekFrom::End(0))?;
+        let show = |tail: &str| {
+            let shown: String = last_line(tail).chars().take(100).collect();
+            self.bar.set_message(format!(
+                "{} {} s  {shown}",
+                self.name,
+                self.began.elapsed().as_secs()
+            ));
+        };
+        command.stdout(log.try_clone()?).stderr(log.try_clone()?);
+        let watch = || {
+            if !self.bar.is_hidden() {
+                show(&tail(&self.log_path));
+            }
+        };
+        let status = shell::status_until(command, time, self.interrupt, watch)?;
+        // Never keep the file open for who was started.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut said = Vec::new();
+        let mut reader = File::open(&self.log_path)?;
+        reader.seek(SeekFrom::Start(from))?;
+        reader.read_to_end(&mut said)?;
+        Ok((status, String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    /// The end of what was said, for who sees it fail.
+    pub(crate) fn last_words(&self) -> String {
+        let text = tail(&self.log_path);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    pub(crate) fn done(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// The last few thousand bytes of a file.
+fn tail(path: &Path) -> String {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(4096)))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        Ok(text)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+/// The last line that says something.
+pub(crate) fn last_line(text: &str) -> String {
+    let mut lines = text.lines().rev().map(str::trim);
+    lines.find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+}
+
+/// How many tests passed, by the closing lines of cargo's test programs.
+pub(crate) fn passed(text: &str) -> u64 {
+    text.lines()
+        .filter_map(|line| line.split_once("test result: ok. ")?.1.split_once(" passed"))
+        .filter_map(|(count, _)| count.parse::<u64>().ok())
+        .sum()
+}
+
+/// What the steps of `check` said of themselves: `name   1.0 s  ok: said`.
+fn verdicts(text: &str) -> String {
+    let said = text.lines().filter_map(|line| {
+        let (head, verdict) = line.split_once(" s  ok")?;
+        let name = head.split_whitespace().next()?;
+        Some(format!(
+            "{name}{}",
+            if verdict.is_empty() { ": ok" } else { verdict }
+        ))
+    });
+    said.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_read() {
+        let text = "running 2 tests\ntest result: ok. 2 passed; 0 failed\n\ntest result: ok. 40 passed; 1 ignored\n\n";
+        assert_eq!(passed(text), 42);
+        assert_eq!(last_line("a\nb \n\n"), "b");
+        let text = "== loom\nloom        1.0 s  ok: up to 2\ntypos       0.1 s  ok\ndeny   0.1 s  FAILED\n";
+        assert_eq!(verdicts(text), "loom: up to 2; typos: ok");
+    }
+}

@@ -1,0 +1,223 @@
+//! The table of checks. To add one: a name, its bounds in words, how long it may take, what it needs, and what it runs.
+
+use crate::at::{At, Outcome, Result};
+use crate::{coverage, mutants, sanitizers, valgrind};
+use aio_tools::shell;
+
+/// A check, with a short and a long bound.
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    /// How far the short run goes.
+    pub(crate) quick: &'static str,
+    /// How far the long one goes.
+    pub(crate) long: &'static str,
+    /// What takes longer hangs.
+    pub(crate) minutes: u64,
+    pub(crate) long_minutes: u64,
+    /// Programs that must be installed.
+    pub(crate) needs: &'static [&'static str],
+    pub(crate) run: fn(&At<'_>) -> Result,
+}
+
+impl Check {
+    /// What it needs and is not there.
+    pub(crate) fn missing(&self) -> Option<&'static str> {
+        self.needs
+            .iter()
+            .copied()
+            .find(|program| !shell::is_installed(program))
+    }
+}
+
+/// A check that needs no program.
+const fn check(
+    name: &'static str,
+    [quick, long]: [&'static str; 2],
+    [minutes, long_minutes]: [u64; 2],
+    run: fn(&At<'_>) -> Result,
+) -> Check {
+    Check {
+        name,
+        quick,
+        long,
+        minutes,
+        long_minutes,
+        needs: &[],
+        run,
+    }
+}
+
+impl Check {
+    const fn needing(mut self, programs: &'static [&'static str]) -> Self {
+        self.needs = programs;
+        self
+    }
+}
+
+pub(crate) const CHECKS: &[Check] = &[
+    check(
+        "loom",
+        ["2 preemptions", "3 preemptions, one poster: all orders"],
+        [20, 360],
+        |at| at.step("loom", &[("LOOM_MAX_PREEMPTIONS", at.pick("2", "3"))]),
+    ),
+    check(
+        "shuttle",
+        [
+            "20,000 random + 20,000 PCT(3) orders",
+            "1 million random + 250,000 PCT(3) orders",
+        ],
+        [20, 240],
+        |at| {
+            let bounds = [
+                ("AIO_RANDOM", at.pick("20000", "1000000")),
+                ("AIO_PCT", at.pick("20000", "250000")),
+            ];
+            at.step("shuttle", &bounds)
+        },
+    ),
+    check("promela", ["3 models, exhaustive"; 2], [2, 2], |at| {
+        at.step("promela", &[])
+    }),
+    check("kit", ["all promises, planted faults"; 2], [10, 10], |at| {
+        at.tests(&["--package", "aio-backend-ppoll", "--test", "kit"], &[])
+    }),
+    check(
+        "state machine",
+        [
+            "20,000 sequences of 60 operations, 6 ways to wait",
+            "100 million operations, 6 ways to wait",
+        ],
+        [10, 180],
+        |at| {
+            at.long_program(
+                "aio-reference",
+                &["--operations", at.pick("1200000", "100000000")],
+            )
+        },
+    ),
+    check(
+        "simulation",
+        ["10 million steps", "1 billion steps"],
+        [10, 240],
+        |at| at.long_program("aio-simulation", &["--steps", at.pick("10000000", "1000000000")]),
+    ),
+    check(
+        "failing calls",
+        ["5,000 injections", "100,000 injections"],
+        [10, 60],
+        |at| {
+            at.program(
+                "aio-faults",
+                &["--table", "--injections", at.pick("5000", "100000")],
+            )
+        },
+    ),
+    check(
+        "hostile cases",
+        ["as in every change", "up to millions of each"],
+        [10, 60],
+        |at| {
+            at.tests(
+                &["--package", "aio-context", "--test", "hostile", "--test", "leaks"],
+                &[
+                    ("AIO_HOSTILE", at.pick("quick", "long")),
+                    ("AIO_EVENTS", at.pick("300000", "100000000")),
+                    ("AIO_CONTEXTS", at.pick("10000", "1000000")),
+                ],
+            )
+        },
+    ),
+    check(
+        "address sanitizer",
+        [
+            "tests of the libraries, 180 stress rounds, 2 planted faults",
+            "90,000 stress rounds",
+        ],
+        [20, 60],
+        sanitizers::address,
+    ),
+    check(
+        "thread sanitizer",
+        ["50 rounds of 9 scenarios, a planted race", "20,000 rounds"],
+        [10, 60],
+        sanitizers::thread,
+    ),
+    check(
+        "realtime sanitizer",
+        [
+            "800 iterations of 192 callbacks, a planted allocation",
+            "7 million iterations",
+        ],
+        [10, 60],
+        sanitizers::realtime,
+    ),
+    check(
+        "memcheck",
+        ["two library test programs, 5 s of blockd", "10 minutes of blockd"],
+        [15, 60],
+        valgrind::memcheck,
+    )
+    .needing(&["valgrind"]),
+    check(
+        "soak",
+        ["10 million events, 3 planted faults", "1 billion events"],
+        [10, 180],
+        sanitizers::soak,
+    ),
+    check(
+        "static",
+        ["unsafe budget, licences, spelling, unused dependencies, features"; 2],
+        [20, 20],
+        |at| at.step("tidy,deny,typos,machete,hack", &[]),
+    ),
+    check(
+        "mutants",
+        ["changed lines, in five minutes", "all libraries"],
+        [30, 480],
+        mutants::run,
+    )
+    .needing(&["cargo-mutants", "cargo-nextest"]),
+    check("coverage", ["lines of the libraries"; 2], [20, 20], coverage::run).needing(&["cargo-llvm-cov"]),
+    check(
+        "fuzz",
+        ["1 minute each target", "10 minutes each target"],
+        [20, 90],
+        fuzz,
+    )
+    .needing(&["cargo-fuzz"]),
+];
+
+/// Fuzzes every target, beginning with its seeds and what an earlier run has found.
+fn fuzz(at: &At<'_>) -> Result {
+    let targets = ["operations", "timer_queue", "vhost_user", "virtqueue"];
+    for target in targets {
+        let corpus = shell::root().join("fuzz/corpus").join(target);
+        std::fs::create_dir_all(&corpus)?;
+        let time = format!("-max_total_time={}", at.pick(60, 600));
+        let mut fuzz = shell::cargo();
+        fuzz.env("RUSTC_BOOTSTRAP", "1")
+            .args(["fuzz", "run", target])
+            .arg(&corpus)
+            .arg(shell::root().join("fuzz/seeds").join(target));
+        at.run(fuzz.args(["--", time.as_str()]))?;
+    }
+    Ok(Outcome::Found(format!("{} targets, 0 crashes", targets.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ() {
+        for (number, check) in CHECKS.iter().enumerate() {
+            assert!(CHECKS[..number].iter().all(|other| other.name != check.name));
+            assert!(
+                check.minutes > 0 && check.minutes <= check.long_minutes,
+                "{}",
+                check.name
+            );
+        }
+    }
+}
