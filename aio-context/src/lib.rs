@@ -75,7 +75,7 @@ mod board;
 mod builder;
 mod closures;
 mod context;
-mod cooling;
+mod demotion;
 mod doorbell;
 mod embed;
 mod error;

@@ -117,8 +117,8 @@ impl Inner {
                 now = self.timed_look(cx, now, ready)?;
                 hit = !ready.is_empty();
             }
-            if !hit && self.cooling_is_due() {
-                self.cool_down(cx, ready);
+            if !hit && self.demotion_is_due() {
+                self.demote_idle(cx, ready);
                 hit = !ready.is_empty();
             }
             for _ in 0..stride {
@@ -171,8 +171,8 @@ impl Inner {
         let streak = self.looks.streak.get() + 1;
         self.looks.streak.set(streak);
         if streak.is_multiple_of(STREAK) {
-            if self.cooling_is_due() {
-                self.cool_down(cx, ready);
+            if self.demotion_is_due() {
+                self.demote_idle(cx, ready);
             }
             let now = self.now();
             if self.looks.is_due(now) || streak >= LONGEST_STREAK {
