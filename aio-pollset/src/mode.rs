@@ -73,7 +73,8 @@ impl PollSet {
     /// round; the next one begins with the source that was refused. The round does not stop at the first hit otherwise.
     ///
     /// Excluded sources are left out, and so is one that was removed, suspended or replaced earlier in the same round. In poll
-    /// mode, sources whose `poll_begin` is pending have it first.
+    /// mode, sources whose `poll_begin` is pending have it first; one that is replaced even by that is polled without if it is
+    /// marked for a recheck.
     ///
     /// # Panics
     /// A panic of a source or of `hit` goes through; the sources behind it are polled in the next round.

@@ -137,6 +137,24 @@ fn a5_r6_a_source_that_replaces_itself_in_its_last_poll_answers_for_itself_only(
 }
 
 #[test]
+fn a5_r6_a_source_that_is_replaced_in_each_poll_begin_is_found_all_the_same() {
+    fn replaced(set: &Rc<PollSet>) -> Rc<Probe> {
+        let (probe, weak) = (Probe::saying(true), Rc::downgrade(set));
+        set_hook(&probe.at_begin, move |this| {
+            let set = weak.upgrade().unwrap();
+            let owed = set.join(token(0), replaced(&set));
+            owed.finish(|| this.poll_end());
+        });
+        probe
+    }
+    let set = Rc::new(PollSet::new());
+    let _ = set.join(token(0), replaced(&set));
+    set.enter();
+    assert_eq!(round(&set), [0]);
+    assert_eq!(exit(&set), (true, vec![0]));
+}
+
+#[test]
 fn r6_a_source_that_replaces_itself_in_its_poll_gives_no_answer() {
     let (set, probes) = scene(2);
     set.enter();
