@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aio_backend::{ReadyList, Token};
-use aio_pollctl::Iteration;
+use aio_pollctl::{Iteration, PollPolicy};
 use aio_timers::Moment;
 
 use crate::context::Inner;
@@ -105,23 +105,28 @@ impl Inner {
     pub(crate) fn adapt(&self, seen: Iteration, found: &ReadyList) {
         let mut policy = self.policy.borrow_mut();
         if self.adapting.per_handler.get() {
-            let mut registry = self.registry.borrow_mut();
-            for (token, _) in found.iter() {
-                if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
-                    polled.had_event = true;
-                }
-            }
-            self.hot.walk(|token, _| {
-                if let Some(entry) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
-                    let had_event = std::mem::take(&mut entry.had_event);
-                    policy.observe_handler(&mut entry.memory, had_event, seen);
-                    if let Some(shown) = &entry.shown {
-                        shown.store(entry.memory.time().as_nanos() as u64, Ordering::Relaxed);
-                    }
-                }
-            });
+            self.adapt_each(&mut **policy, seen, found);
         }
         policy.observe(seen);
         self.shared.counters.search(&seen, policy.budget());
+    }
+
+    #[inline(never)]
+    fn adapt_each(&self, policy: &mut dyn PollPolicy, seen: Iteration, found: &ReadyList) {
+        let mut registry = self.registry.borrow_mut();
+        for (token, _) in found.iter() {
+            if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
+                polled.had_event = true;
+            }
+        }
+        self.polled.for_each_promoted(|token| {
+            if let Some(entry) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
+                let had_event = std::mem::take(&mut entry.had_event);
+                policy.observe_handler(&mut entry.memory, had_event, seen);
+                if let Some(shown) = &entry.shown {
+                    shown.store(entry.memory.time().as_nanos() as u64, Ordering::Relaxed);
+                }
+            }
+        });
     }
 }

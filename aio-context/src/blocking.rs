@@ -83,7 +83,7 @@ impl Inner {
     /// How a poll goes on after an iteration that came to nothing; `None`: it returns.
     #[cold]
     fn go_on(&self, deadline: Option<Moment>, stuck: &mut Stuck) -> Option<Wait> {
-        if self.hot.is_walked() || (self.simulated && stuck.is_at(self.now())) {
+        if self.polled.is_calling() || (self.simulated && stuck.is_at(self.now())) {
             return None;
         }
         let Some(deadline) = deadline else {

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use aio_backend::{Interest, Token};
 use aio_handlers::GroupId;
 use aio_notify::Board;
+use aio_pollset::Source;
 
 use crate::bh::BottomHalf;
-use crate::by_type::Join;
 use crate::context::Inner;
 use crate::handler::Entry;
 use crate::remote::Shared;
@@ -171,9 +171,13 @@ impl Context {
 }
 
 impl Inner {
-    /// Registers a polled handler without a descriptor, which may be asked again while it runs.
-    fn add_board(&self, server: Rc<dyn Join>, group: GroupId) -> io::Result<Token> {
-        let mut entry = Entry::polled(server.clone(), self.hot.rounds());
+    /// Registers a board: a polled handler without a descriptor.
+    fn add_board<F: Fn(&Context, usize) + 'static>(
+        &self,
+        server: Rc<Server<F>>,
+        group: GroupId,
+    ) -> io::Result<Token> {
+        let mut entry = Entry::polled(server.clone());
         if let Some(polled) = &mut entry.polled {
             polled.is_board = true;
         }
@@ -183,11 +187,31 @@ impl Inner {
             .insert(None, entry, Interest::NONE, group);
         let token =
             inserted.map_err(|_| io::Error::other("a handler without a descriptor is in nobody's way"))?;
-        if !self.registry.borrow().is_paused(group) {
-            self.hot.insert(token, server);
+        let _new = self.polled.join(token, Polled(server));
+        if self.registry.borrow().is_paused(group) {
+            let _new = self.polled.suspend(token);
         }
         self.wake_if_about_to_wait();
         Ok(token)
+    }
+}
+
+/// A board as a source of the poll set, which stands for many and may be polled while one of them is served.
+struct Polled<F>(Rc<Server<F>>);
+
+impl<F: Fn(&Context, usize) + 'static> Source for Polled<F> {
+    #[inline]
+    fn poll(&self) -> bool {
+        self.0.poll()
+    }
+    fn poll_begin(&self) {
+        self.0.poll_begin();
+    }
+    fn poll_end(&self) {
+        self.0.poll_end();
+    }
+    fn nests(&self) -> bool {
+        true
     }
 }
 
@@ -232,11 +256,13 @@ impl<F: Fn(&Context, usize)> Server<F> {
         }
         if self.is_paused(cx) {
             // Whoever ends the pause has it looked at.
-            cx.0.owed_a_look.borrow_mut().extend(self.token.get());
+            if let Some(token) = self.token.get() {
+                cx.0.polled.recheck(token);
+            }
             return;
         }
         if let Some(token) = self.token.get() {
-            cx.0.warm_up(token);
+            cx.0.polled.promote(token);
         }
         // From here on a ring schedules this anew, also for polls inside the callbacks.
         board.rest();

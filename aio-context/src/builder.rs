@@ -11,6 +11,7 @@ use aio_backend::{Backend, Interest, Watched};
 use aio_handlers::{GroupId, Registry};
 use aio_notify::Notifier;
 use aio_pollctl::{Policy, PollParams, PollPolicy};
+use aio_pollset::PollSet;
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
 use crate::Context;
@@ -18,12 +19,10 @@ use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
 use crate::bh::BottomHalves;
 use crate::context::Inner;
-use crate::cooling::Cooling;
 use crate::error::explained;
 use crate::found::Lists;
 use crate::glance::Glance;
 use crate::handler::{Entry, Silent};
-use crate::hot::Hot;
 use crate::polling::Looks;
 use crate::remote::{Remote, Shared, move_in};
 use crate::timers::Timers;
@@ -149,10 +148,10 @@ impl Builder {
             backend: RefCell::new(backend),
             registry: RefCell::new(registry),
             lists: Lists::default(),
-            hot: Hot::default(),
+            polled: PollSet::new(),
             glance: Glance::default(),
             looks: Looks::default(),
-            cooling: Cooling::default(),
+            idle_checked: Cell::new(0),
             adapting: Adapting::default(),
             timers,
             bottom_halves: BottomHalves::default(),
@@ -167,7 +166,6 @@ impl Builder {
             doorbell,
             depth: Cell::new(0),
             looks_since_rebalance: Cell::new(REBALANCE_EVERY),
-            owed_a_look: RefCell::default(),
             stale: Cell::new(0),
             broken: Cell::new(0),
             invalidated: Cell::new(0),

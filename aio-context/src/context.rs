@@ -10,17 +10,16 @@ use std::time::Duration;
 use aio_backend::{Interest, Token};
 use aio_handlers::{GroupId, Registry};
 use aio_pollctl::{PollParams, PollPolicy};
+use aio_pollset::PollSet;
 use aio_timers::{Moment, Subscription, VirtualClock};
 
 use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
 use crate::bh::{BottomHalf, BottomHalves, by_slot};
-use crate::cooling::Cooling;
 use crate::error::WatchError;
 use crate::found::Lists;
 use crate::glance::Glance;
 use crate::handler::Entry;
-use crate::hot::Hot;
 use crate::polling::Looks;
 use crate::registration::{Paused, Registration};
 use crate::remote::{Remote, Shared, move_out};
@@ -79,10 +78,11 @@ pub(crate) struct Inner {
     pub(crate) backend: RefCell<AnyBackend>,
     pub(crate) registry: RefCell<Registry<Entry>>,
     pub(crate) lists: Lists,
-    pub(crate) hot: Hot,
+    pub(crate) polled: PollSet,
     pub(crate) glance: Glance,
     pub(crate) looks: Looks,
-    pub(crate) cooling: Cooling,
+    /// The round in which idle handlers were looked for last.
+    pub(crate) idle_checked: Cell<u32>,
     pub(crate) adapting: Adapting,
     pub(crate) timers: Timers,
     pub(crate) bottom_halves: BottomHalves,
@@ -101,8 +101,6 @@ pub(crate) struct Inner {
     pub(crate) doorbell: Token,
     pub(crate) depth: Cell<u32>,
     pub(crate) looks_since_rebalance: Cell<u32>,
-    /// Paused while in poll mode: each is asked once more after the resume.
-    pub(crate) owed_a_look: RefCell<Vec<Token>>,
     pub(crate) stale: Cell<u64>,
     pub(crate) broken: Cell<u64>,
     /// How many of them were found invalid by an iteration.
@@ -191,7 +189,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Registration, WatchError<H>> {
-        let entry = Entry::polled(handler.clone(), self.0.hot.rounds());
+        let entry = Entry::polled(handler.clone());
         let added = self.0.add(entry, interest, group);
         self.registered(handler, added)
     }

@@ -79,10 +79,9 @@ impl<'a> Found<'a> {
         let mut registry = self.inner.registry.borrow_mut();
         let left = &*self.list;
         registry.give_back(left.iter().skip(self.next).map(|(token, _)| token));
+        drop(registry);
         for (token, _) in left.iter().skip(self.next) {
-            if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
-                polled.hit = false;
-            }
+            self.inner.polled.forget_hit(token);
         }
         self.next = self.list.len();
     }

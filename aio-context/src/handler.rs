@@ -8,10 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use aio_backend::Token;
 use aio_pollctl::HandlerMemory;
+use aio_pollset::{EndOwed, PollSet, Source};
 
 use crate::Context;
-use crate::by_type::Join;
 use crate::remote::Shared;
 
 /// Is called when its descriptor is ready.
@@ -147,22 +148,44 @@ pub(crate) struct Entry {
 /// What the registry keeps for a polled handler besides.
 pub(crate) struct Polled {
     pub(crate) handler: Rc<dyn Join>,
-    /// It got `poll_begin` and has not had its `poll_end`.
-    pub(crate) begun: bool,
-    /// `poll` said yes and `poll_ready` has not been called for it.
-    pub(crate) hit: bool,
-    /// It has cooled down: out of the polled set until its next event.
-    pub(crate) cold: bool,
     /// It had an event in the iteration that the policy is about to be shown.
     pub(crate) had_event: bool,
-    /// It is a board: it comes back without a descriptor, and may be asked again while it runs.
+    /// It is a board: it comes back without a descriptor.
     pub(crate) is_board: bool,
-    /// The round of its last event, or of its coming.
-    pub(crate) last_event: u32,
     /// What the policy remembers about it.
     pub(crate) memory: HandlerMemory,
     /// Where others read it, once somebody has asked for that.
     pub(crate) shown: Option<Arc<AtomicU64>>,
+}
+
+/// A polled handler that joins the poll set as the type that it is.
+pub(crate) trait Join: Pollable {
+    /// Joins `set`; returns what the handler that gives way is owed.
+    fn join(self: Rc<Self>, token: Token, set: &PollSet) -> EndOwed<'_>;
+}
+
+impl<H: Pollable> Join for H {
+    fn join(self: Rc<Self>, token: Token, set: &PollSet) -> EndOwed<'_> {
+        set.join(token, Adapter(self))
+    }
+}
+
+/// A handler as a source of the poll set.
+struct Adapter<H>(Rc<H>);
+
+impl<H: Pollable> Source for Adapter<H> {
+    #[inline]
+    fn poll(&self) -> bool {
+        self.0.poll()
+    }
+    #[inline]
+    fn poll_begin(&self) {
+        self.0.poll_begin();
+    }
+    #[inline]
+    fn poll_end(&self) {
+        self.0.poll_end();
+    }
 }
 
 impl Entry {
@@ -175,16 +198,11 @@ impl Entry {
         }
     }
 
-    /// A polled handler, which comes in that round.
-    pub(crate) fn polled(handler: Rc<dyn Join>, round: u32) -> Self {
+    pub(crate) fn polled(handler: Rc<dyn Join>) -> Self {
         let polled = Polled {
             handler: handler.clone(),
-            begun: false,
-            hit: false,
-            cold: false,
             had_event: false,
             is_board: false,
-            last_event: round,
             memory: HandlerMemory::default(),
             shown: None,
         };

@@ -15,7 +15,6 @@ use crate::Handler;
 use crate::context::{Inner, Wait};
 use crate::error::closed_while_registered;
 use crate::found::Found;
-use crate::hot::{Busy, Hot};
 use crate::polling::Polled;
 use crate::waiting::Plan;
 use crate::wall::is_own;
@@ -100,7 +99,7 @@ impl Inner {
     /// all: they cannot be told now that the loop sleeps.
     #[inline(always)]
     pub(crate) fn timeout(&self, wait: Wait) -> Option<Duration> {
-        if self.hot.is_walked() {
+        if self.polled.is_calling() {
             return Some(Duration::ZERO);
         }
         let asked = match wait {
@@ -217,20 +216,12 @@ impl Inner {
 
     #[inline(never)]
     fn call_polled(&self, cx: &Context, token: Token) -> bool {
-        let found = self.with_polled(token, |polled| (std::mem::take(&mut polled.hit), polled.is_board));
-        let Some((true, nests)) = found else {
+        let Some(handler) = self.pollable(token) else {
             return false;
         };
-        let Some(handler) = self.polled_handler(token) else {
-            return false;
-        };
-        self.hot.answered(token);
         let _exclusive = self.hold(cx, token, handler.exclusive());
-        let _busy = (!nests).then(|| Busy::new(&self.hot, token));
-        let unserved = Unserved(&self.hot, token);
-        cx.call(|cx| handler.poll_ready(cx));
-        std::mem::forget(unserved);
-        true
+        let served = self.polled.serve(token, || cx.call(|cx| handler.poll_ready(cx)));
+        served.is_some()
     }
 
     #[inline(always)]
@@ -262,7 +253,7 @@ impl Inner {
         interest: Interest,
     ) {
         let _exclusive = self.hold(cx, token, handler.exclusive());
-        let _busy = self.warm_up(token).then(|| Busy::new(&self.hot, token));
+        let _excluded = self.polled.promote(token).then(|| self.polled.exclude(token));
         let _guard = EdgeGuard::new(self, token, readiness, interest);
         self.call_for(cx, token, handler, readiness, interest);
     }
@@ -363,16 +354,6 @@ impl<'a> Depth<'a> {
 impl Drop for Depth<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
-    }
-}
-
-/// A handler that said yes is being called. If it panics, its work is perhaps still there, and perhaps nobody kicks for it: it is
-/// asked again before the next wait, as a descriptor would be reported again.
-struct Unserved<'a>(&'a Hot, Token);
-
-impl Drop for Unserved<'_> {
-    fn drop(&mut self) {
-        self.0.ask_once(self.1);
     }
 }
 

@@ -16,9 +16,7 @@ use std::time::Duration;
 use aio_backend::{Readiness, ReadyList, Token};
 use aio_timers::Moment;
 
-use crate::by_type::Join;
-use crate::cooling;
-use crate::handler::Pollable;
+use crate::handler::Join;
 use crate::timer::ClockId;
 use crate::{Context, context::Inner};
 
@@ -119,8 +117,8 @@ impl Inner {
                 now = self.timed_look(cx, now, ready)?;
                 hit = !ready.is_empty();
             }
-            if !hit && self.cooling_is_due() {
-                self.cool_down(cx, ready);
+            if !hit && self.demotion_is_due() {
+                self.demote_idle(cx, ready);
                 hit = !ready.is_empty();
             }
             for _ in 0..stride {
@@ -156,10 +154,10 @@ impl Inner {
         if self.looks.owed.get() {
             self.look(cx, ready)?;
         }
-        if self.hot.is_walked() {
+        if self.polled.is_calling() {
             // Nested in a question, or in the way into or out of poll mode: that goes on afterwards.
             Ok(false)
-        } else if self.hot.mode.get() && self.polling_enabled.get() {
+        } else if self.polled.is_on() && self.polling_enabled.get() {
             self.enter_poll_mode(cx);
             Ok(self.round(cx, ready))
         } else {
@@ -173,8 +171,8 @@ impl Inner {
         let streak = self.looks.streak.get() + 1;
         self.looks.streak.set(streak);
         if streak.is_multiple_of(STREAK) {
-            if self.cooling_is_due() {
-                self.cool_down(cx, ready);
+            if self.demotion_is_due() {
+                self.demote_idle(cx, ready);
             }
             let now = self.now();
             if self.looks.is_due(now) || streak >= LONGEST_STREAK {
@@ -194,158 +192,40 @@ impl Inner {
 
     /// Asks every polled handler once, without stopping at the first hit; true if there was one.
     fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
-        let mut hit = false;
         cx.assert_free();
-        self.hot.round(|token| {
-            hit = true;
-            self.note_hit(token, ready)
-        });
-        hit
-    }
-
-    /// Puts a hit on the list; breaks if the list is full.
-    pub(crate) fn note_hit(&self, token: Token, ready: &mut ReadyList) -> ControlFlow<()> {
-        self.with_polled(token, |polled| {
-            if ready.push(token, Readiness::empty()) {
-                polled.hit = true;
-                polled.last_event = self.hot.note_event();
-            }
-        });
-        if ready.is_full() {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
+        self.polled.round(|token| push_hit(ready, token))
     }
 
     fn enter_poll_mode(&self, cx: &Context) {
-        if !self.hot.mode.replace(true) {
-            self.hot.newcomers.borrow_mut().clear();
-            self.hot.walk(|token, handler| self.begin(cx, token, handler));
-        }
-        if !self.hot.newcomers.borrow().is_empty() {
-            self.greet_newcomers(cx);
-        }
+        cx.assert_free();
+        self.polled.enter();
     }
 
-    /// Calls `poll_begin` of those that came while poll mode was on (rule R7).
-    #[cold]
-    fn greet_newcomers(&self, cx: &Context) {
-        loop {
-            let Some(token) = self.hot.newcomers.borrow_mut().pop() else {
-                return;
-            };
-            if let Some(handler) = self.hot_handler(token) {
-                self.begin(cx, token, &*handler);
-            }
-        }
-    }
-
-    /// Looks at, or changes, what is kept of a polled handler.
-    #[inline]
-    pub(crate) fn with_polled<R>(
-        &self,
-        token: Token,
-        look: impl FnOnce(&mut crate::handler::Polled) -> R,
-    ) -> Option<R> {
-        let mut registry = self.registry.borrow_mut();
-        registry.get_mut(token)?.polled.as_deref_mut().map(look)
-    }
-
-    /// A polled handler that is not paused.
-    pub(crate) fn polled_handler(&self, token: Token) -> Option<Rc<dyn Join>> {
-        let registry = self.registry.borrow();
-        if registry.is_paused(registry.group(token)?) {
-            return None;
-        }
-        registry.get(token)?.pollable().cloned()
-    }
-
-    /// A polled handler that is not paused and has not cooled down.
-    fn hot_handler(&self, token: Token) -> Option<Rc<dyn Join>> {
-        let cold = self.with_polled(token, |polled| polled.cold)?;
-        self.polled_handler(token).filter(|_| !cold)
-    }
-
-    fn begin(&self, cx: &Context, token: Token, handler: &dyn Pollable) {
-        let begun = self.with_polled(token, |polled| std::mem::replace(&mut polled.begun, true));
-        if begun == Some(false) {
-            cx.call(|_| handler.poll_begin());
-        }
-    }
-
-    /// Calls `poll_end` if `poll_begin` was called.
-    pub(crate) fn end(&self, cx: &Context, token: Token, handler: &dyn Pollable) {
-        let begun = self.with_polled(token, |polled| std::mem::replace(&mut polled.begun, false));
-        if begun == Some(true) {
-            cx.call(|_| handler.poll_end());
-        }
-    }
-
-    /// Whether it has had its `poll_begin`, and no `poll_end` yet.
-    pub(crate) fn is_begun(&self, token: Token) -> bool {
-        self.with_polled(token, |polled| polled.begun) == Some(true)
-    }
-
-    /// Leaves poll mode, right before a real wait (rule A5): `poll_end` for everybody, then one last question. A hit
-    /// goes to `ready`; true if there was one. Nobody kicks for what it found, so whoever said yes is asked again until it
-    /// is called, whatever comes between: a nested poll, a panic, a pause, a replacement, a list that is full.
-    ///
-    /// A panic in the middle leaves poll mode on, with those that had their `poll_end` as newcomers: still balanced.
+    /// Leaves poll mode, right before a real wait, and asks everybody one last time (rule A5). A hit goes to `ready`; true if
+    /// somebody has work that nobody kicks for.
+    #[inline(never)]
     pub(crate) fn leave_poll_mode(&self, cx: &Context, ready: &mut ReadyList) -> bool {
-        let leaves = self.hot.mode.get() && !self.hot.is_walked();
-        if leaves {
-            self.hot.walk(|token, handler| {
-                // First: it may pause its group, and is asked after the resume then.
-                if self.is_begun(token) {
-                    self.hot.newcomers.borrow_mut().push(token);
-                    self.end(cx, token, handler);
-                }
-            });
-            self.hot.ask_busy_ones();
-        }
-        let mut before = self.hot.unasked();
-        if leaves {
-            cx.assert_free();
-            self.hot.round(|token| {
-                self.hot.ask_once(token);
-                let _ = self.note_hit(token, ready);
-                ControlFlow::Continue(())
-            });
-            self.hot.newcomers.borrow_mut().clear();
-            self.hot.mode.set(false);
-            self.hot.add_rounds(cooling::BEGIN_AND_END);
-        }
-        while let Some(token) = self.hot.next_unasked(&mut before) {
-            self.hot.ask_once(token);
-            self.ask_noted(cx, token, ready);
-        }
-        // Who said yes is among them; and one that was asked may have brought others in: they are asked by the next iteration,
-        // which comes at once.
-        self.hot.is_anybody_unasked()
+        cx.assert_free();
+        self.polled.exit(|token| push_hit(ready, token))
     }
 
-    /// Asks one that is noted as unasked and, after a no, no longer is. A hit goes to `ready`; true if there was one.
-    pub(crate) fn ask_noted(&self, cx: &Context, token: Token, ready: &mut ReadyList) -> bool {
-        let Some(handler) = self.polled_handler(token) else {
-            self.hot.answered(token);
-            // Perhaps its group is paused: then it is asked after the resume.
-            if self.registry.borrow().get(token).is_some() {
-                self.owed_a_look.borrow_mut().push(token);
-            }
-            return false;
-        };
-        let hit = cx.call(|_| handler.poll());
-        if hit {
-            let _ = self.note_hit(token, ready);
-        } else {
-            self.hot.answered(token);
-        }
-        hit
+    /// The polled face of a handler.
+    pub(crate) fn pollable(&self, token: Token) -> Option<Rc<dyn Join>> {
+        self.registry.borrow().get(token)?.pollable().cloned()
     }
 
     /// Now on the loop's own clock.
     pub(crate) fn now(&self) -> Moment {
         self.timers.now(ClockId::Monotonic)
+    }
+}
+
+/// Puts a hit on the list, if there is room.
+pub(crate) fn push_hit(ready: &mut ReadyList, token: Token) -> ControlFlow<()> {
+    if ready.push(token, Readiness::empty()) {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(())
     }
 }
 

@@ -11,13 +11,14 @@ use std::rc::{Rc, Weak};
 
 use aio_backend::{Interest, Token, Watched};
 use aio_handlers::{GroupId, Occupied};
+use aio_pollset::EndOwed;
 
 use crate::Context;
 use crate::adapting::PollTime;
 use crate::context::Inner;
 use crate::descriptor;
 use crate::error::{explained_for, in_words, is_taken};
-use crate::handler::Entry;
+use crate::handler::{Entry, Join};
 use crate::waiting::REBALANCE_EVERY;
 
 /// A registered handler; dropping it removes the handler.
@@ -149,10 +150,8 @@ impl Inner {
             drop(entry);
             return Err(why);
         }
-        if let Some(handler) = polled
-            && !self.registry.borrow().is_paused(group)
-        {
-            self.hot.insert(token, handler);
+        if let Some(handler) = polled {
+            let _new = self.join_polled(token, handler, group);
         }
         if cfg!(debug_assertions)
             && let Some(owner) = self.registry.borrow().get(token).map(Entry::owner)
@@ -179,6 +178,15 @@ impl Inner {
             entry.in_backend = true;
         }
         Ok(())
+    }
+
+    /// Has a handler polled, unless its group is paused. Returns what the former one is owed.
+    pub(crate) fn join_polled(&self, token: Token, handler: Rc<dyn Join>, group: GroupId) -> EndOwed<'_> {
+        let owed = handler.join(token, &self.polled);
+        if self.registry.borrow().is_paused(group) {
+            let _new = self.polled.suspend(token);
+        }
+        owed
     }
 
     #[inline]
@@ -227,17 +235,15 @@ impl Inner {
             return false;
         };
         self.wake_if_about_to_wait();
-        self.dismiss(cx, Some(entry));
+        self.dismiss(cx, token, entry);
         true
     }
 
-    /// Takes a handler out of everything; what it is owed (`poll_end`, its drop) is the caller's.
+    /// Takes a handler out of the registry and the backend; the rest is for [`dismiss`](Self::dismiss), before anything else is
+    /// called.
     #[inline]
-    pub(crate) fn unlink(&self, token: Token) -> Option<Entry> {
+    fn unlink(&self, token: Token) -> Option<Entry> {
         let entry = self.registry.borrow_mut().remove(token)?;
-        if entry.polled.is_some() {
-            self.hot.remove(token);
-        }
         if !entry.in_backend {
             return Some(entry);
         }
@@ -249,11 +255,11 @@ impl Inner {
         Some(entry)
     }
 
-    /// Gives a former handler its due `poll_end` and drops it.
-    pub(crate) fn dismiss(&self, cx: &Context, entry: Option<Entry>) {
-        let Some(entry) = entry else { return };
-        if let Some(polled) = entry.polled.as_ref().filter(|polled| polled.begun) {
-            cx.call(|_| polled.handler.poll_end());
+    /// Takes a former handler out of the polled set, gives it its due `poll_end` and drops it.
+    fn dismiss(&self, cx: &Context, token: Token, entry: Entry) {
+        if let Some(polled) = &entry.polled {
+            let owed = self.polled.leave(token);
+            owed.finish(|| cx.call(|_| polled.handler.poll_end()));
         }
         cx.call(|_| drop(entry));
     }
@@ -265,49 +271,37 @@ impl Inner {
             group,
         };
         if depth == 1 {
-            let members = self.polled_of(group);
-            // All leave the polled set before one of them is called, which might panic.
-            for (token, begun) in &members {
-                self.with_polled(*token, |polled| polled.cold = false);
-                if *begun || self.hot.is_newcomer(*token) {
-                    self.owed_a_look.borrow_mut().push(*token);
-                }
-                self.hot.remove(*token);
-            }
-            self.end_all(cx, members.into_iter().filter(|(_, begun)| *begun));
+            // All are suspended before one of them is called, which might panic.
+            let members = self.polled_of(group).into_iter();
+            let owed = members.map(|token| (token, self.polled.suspend(token)));
+            self.end_all(cx, owed.collect());
         }
         guard
     }
 
-    /// Calls `poll_end` of all of them. If one panics, the others are called all the same: nobody else would tell them. The
-    /// first panic goes on, further ones end here.
-    fn end_all(&self, cx: &Context, members: impl Iterator<Item = (Token, bool)>) {
+    /// Calls `poll_end` of all of them that are owed it. If one panics, the others are called all the same: nobody else would
+    /// tell them. The first panic goes on, further ones end here.
+    fn end_all(&self, cx: &Context, members: Vec<(Token, EndOwed<'_>)>) {
         let mut first_panic = None;
-        let walked = self.hot.as_walked();
-        for (token, _) in members {
-            let Some(handler) = self.with_polled(token, |polled| polled.handler.clone()) else {
-                continue;
+        for (token, owed) in members {
+            let end = || {
+                if let Some(handler) = self.pollable(token) {
+                    cx.call(|_| handler.poll_end());
+                }
             };
-            let ended = catch_unwind(AssertUnwindSafe(|| self.end(cx, token, &*handler)));
-            if let Err(panic) = ended {
-                first_panic.get_or_insert(panic);
-            }
+            let ended = catch_unwind(AssertUnwindSafe(|| owed.finish(end)));
+            first_panic = first_panic.or(ended.err());
         }
-        drop(walked);
         if let Some(panic) = first_panic {
             resume_unwind(panic);
         }
     }
 
     /// The polled handlers of a group. Pausing is rare: this looks at all registrations.
-    fn polled_of(&self, group: GroupId) -> Vec<(Token, bool)> {
+    fn polled_of(&self, group: GroupId) -> Vec<Token> {
         let registry = self.registry.borrow();
-        let of_group = registry
-            .tokens()
-            .filter(|token| registry.group(*token) == Some(group));
-        of_group
-            .filter_map(|token| Some((token, registry.get(token)?.polled.as_ref()?.begun)))
-            .collect()
+        let is_polled = |token: &Token| registry.group(*token) == Some(group) && self.polled.contains(*token);
+        registry.tokens().filter(is_polled).collect()
     }
 
     fn resume(&self, cx: &Context, group: GroupId) {
@@ -325,31 +319,11 @@ impl Inner {
             }),
         );
         if last {
-            self.go_on_polling(group);
+            let members = self.polled_of(group);
+            members.into_iter().for_each(|token| self.polled.resume(token));
             self.shared.notifier.notify();
         }
         told.say();
-    }
-
-    /// The polled handlers of a group are asked again.
-    fn go_on_polling(&self, group: GroupId) {
-        for (token, _) in self.polled_of(group) {
-            self.with_polled(token, |polled| polled.last_event = self.hot.rounds());
-            if let Some(handler) = self.polled_handler(token) {
-                self.hot.insert(token, handler);
-            }
-        }
-        // What was in poll mode when it was paused may have work that came without a kick: ask before sleeping.
-        let registry = self.registry.borrow();
-        self.owed_a_look.borrow_mut().retain(|token| {
-            let is_paused = registry
-                .group(*token)
-                .is_some_and(|group| registry.is_paused(group));
-            if !is_paused {
-                self.hot.ask_once(*token);
-            }
-            is_paused
-        });
     }
 
     /// Silences a handler in the backend because an event came that must wait (rule B5).
@@ -375,7 +349,7 @@ impl Inner {
         tracing::warn!(?token, error = %why, "a descriptor is not watched any longer");
         self.broken.set(self.broken.get() + 1);
         let handler = entry.handler.clone();
-        self.dismiss(cx, Some(entry));
+        self.dismiss(cx, token, entry);
         cx.call(|cx| handler.broken(cx, why));
         cx.call(|_| drop(handler));
     }

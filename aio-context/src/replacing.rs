@@ -24,7 +24,7 @@ impl Registration {
     /// the system says; the former handler then stays, and `handler` comes back in the error. If the system refuses to watch
     /// the former one again, too, that one is [broken](Handler::broken).
     pub fn replace<H: Handler>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        self.exchange(handler, None, |handler, _| Entry::plain(handler))
+        self.exchange(handler, None, |handler| Entry::plain(handler))
     }
 
     /// As [`replace`](Self::replace), with another interest from now on.
@@ -32,7 +32,7 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace); the former interest stays, too.
     pub fn replace_with<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<(), WatchError<H>> {
-        self.exchange(handler, Some(interest), |handler, _| Entry::plain(handler))
+        self.exchange(handler, Some(interest), |handler| Entry::plain(handler))
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -40,7 +40,7 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace).
     pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        self.exchange(handler, None, |handler, round| Entry::polled(handler, round))
+        self.exchange(handler, None, |handler| Entry::polled(handler))
     }
 
     /// As [`replace_with`](Self::replace_with), with a polled handler.
@@ -52,19 +52,17 @@ impl Registration {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        self.exchange(handler, Some(interest), |handler, round| {
-            Entry::polled(handler, round)
-        })
+        self.exchange(handler, Some(interest), |handler| Entry::polled(handler))
     }
 
     fn exchange<H>(
         &self,
         handler: Rc<H>,
         interest: Option<Interest>,
-        entry: impl FnOnce(Rc<H>, u32) -> Entry,
+        entry: impl FnOnce(Rc<H>) -> Entry,
     ) -> Result<(), WatchError<H>> {
         let replaced = self.context().and_then(|cx| {
-            let entry = entry(handler.clone(), cx.0.hot.rounds());
+            let entry = entry(handler.clone());
             cx.0.replace(&cx, self.token(), entry, interest)
         });
         replaced.map_err(|why| WatchError::new(handler, why))
@@ -81,7 +79,7 @@ impl Context {
     /// handler then stays, and `handler` comes back in the error.
     #[doc(alias = "aio_set_fd_handler")]
     pub fn replace<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<Token, WatchError<H>> {
-        self.exchange(handler, interest, |handler, _| Entry::plain(handler))
+        self.exchange(handler, interest, |handler| Entry::plain(handler))
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -94,19 +92,19 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Token, WatchError<H>> {
-        self.exchange(handler, interest, |handler, round| Entry::polled(handler, round))
+        self.exchange(handler, interest, |handler| Entry::polled(handler))
     }
 
     fn exchange<H: Handler>(
         &self,
         handler: Rc<H>,
         interest: Interest,
-        entry: impl FnOnce(Rc<H>, u32) -> Entry,
+        entry: impl FnOnce(Rc<H>) -> Entry,
     ) -> Result<Token, WatchError<H>> {
         let number = handler.as_fd().as_raw_fd();
         let token = self.0.registry.borrow().token_of(number);
         let replaced = token.ok_or_else(not_registered).and_then(|token| {
-            let entry = entry(handler.clone(), self.0.hot.rounds());
+            let entry = entry(handler.clone());
             self.0.replace(self, token, entry, Some(interest)).map(|()| token)
         });
         replaced.map_err(|why| WatchError::new(handler, why))
@@ -147,19 +145,17 @@ impl Inner {
         let replaced = registry.replace(token, entry);
         registry.set_interest(token, former.wanted);
         drop(registry);
-        if polled.is_some() && self.hot.is_newcomer(token) {
-            // The former one was told that polling is over, and has not been asked since.
-            self.hot.ask_once(token);
-        }
-        match polled {
-            Some(handler) if !self.registry.borrow().is_paused(former.group) => {
-                self.hot.insert(token, handler)
-            }
-            Some(_) => {}
-            None => self.hot.remove(token),
-        }
+        let owed = match polled {
+            Some(handler) => self.join_polled(token, handler, former.group),
+            None => self.polled.leave(token),
+        };
         self.wake_if_about_to_wait();
-        self.dismiss(cx, replaced);
+        if let Some(replaced) = replaced {
+            if let Some(polled) = &replaced.polled {
+                owed.finish(|| cx.call(|_| polled.handler.poll_end()));
+            }
+            cx.call(|_| drop(replaced));
+        }
         Ok(())
     }
 

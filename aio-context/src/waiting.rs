@@ -28,7 +28,7 @@ impl Inner {
         wait: Wait,
         ready: &mut ReadyList,
     ) -> io::Result<Plan> {
-        if self.hot.must_ask() {
+        if self.polled.needs_exit() {
             self.ask_unkicked(cx, ready)?;
         }
         let is_kept = wait != Wait::NoBlock && !self.simulated && self.has_bottom_halves();
@@ -53,7 +53,7 @@ impl Inner {
         if left == Some(Duration::ZERO) {
             return Ok(Plan::Look);
         }
-        if self.hot.must_ask() && self.leave_poll_mode(cx, ready) {
+        if self.polled.needs_exit() && self.leave_poll_mode(cx, ready) {
             return Ok(Plan::Look);
         }
         if !self.simulated && self.glance.is_worth_it() {

@@ -1,8 +1,7 @@
-//! A registry of handlers: their descriptors, their recorded readiness, and the set of polled handlers.
+//! A registry of handlers: their descriptors and their recorded readiness.
 //!
 //! [`Registry`] stores values of any type under [`Token`](aio_backend::Token)s. It finds them by descriptor number in O(1), recognises
-//! stale events by generations, pauses groups of handlers, and stores recorded readiness until it is taken, once. [`HotSet`] is the
-//! dense array of polled handlers.
+//! stale events by generations, pauses groups of handlers, and stores recorded readiness until it is taken, once.
 //!
 //! ```
 //! use aio_backend::{Interest, Readiness};
@@ -40,7 +39,7 @@
 //! # Cost
 //! Every operation except [`Registry::tokens`] and [`Registry::check`] takes the same time with one registration and with a million;
 //! [`Registry::resume`] takes O(masked). A handler takes 32 bytes beside its value (up to 40 with the value's alignment), 8 more while
-//! it is masked, and 12 beside its entry in the polled set. Memory is reused and not released: it depends on the largest number of
+//! it is masked. Memory is reused and not released: it depends on the largest number of
 //! simultaneous registrations, and on the largest descriptor number (4 bytes for each number, up to 2^20). Linux assigns larger numbers
 //! only after its limit is raised; the registry stores them in a map, in O(log n).
 //!
@@ -51,7 +50,6 @@
 #![forbid(unsafe_code)]
 
 mod groups;
-mod hot;
 mod index;
 mod masking;
 mod recall;
@@ -63,6 +61,5 @@ mod steps;
 mod model_tests;
 
 pub use groups::GroupId;
-pub use hot::HotSet;
 pub use masking::Recorded;
 pub use registry::{Occupied, Registry};

@@ -29,6 +29,8 @@ pub(crate) trait Array {
     fn set_promoted(&mut self, promoted: usize);
     /// The slot of the source at a position.
     fn slot(&self, at: usize) -> u32;
+    /// Appends the slots of the promoted sources.
+    fn append_slots(&self, slots: &mut Vec<u32>);
     fn swap(&mut self, one: usize, other: usize);
     /// Drops the last source.
     fn pop(&mut self);
@@ -102,6 +104,10 @@ impl<S: Source> Array for Typed<S> {
     fn slot(&self, at: usize) -> u32 {
         step();
         self.entries[at].slot
+    }
+
+    fn append_slots(&self, slots: &mut Vec<u32>) {
+        slots.extend(self.promoted_entries().iter().map(|entry| entry.slot));
     }
 
     fn swap(&mut self, one: usize, other: usize) {

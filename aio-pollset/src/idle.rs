@@ -6,7 +6,7 @@ use aio_backend::Token;
 
 use crate::PollSet;
 use crate::arrays::Yes;
-use crate::slots::{Flags, Slot};
+use crate::slots::Flags;
 use crate::walk::Walk;
 
 /// Ages are counted no further than this, so that the counter of rounds may wrap around.
@@ -16,7 +16,8 @@ impl PollSet {
     /// Demotes idle sources: they are not polled until their next [event](Self::promote).
     ///
     /// A promoted source is idle if it has had no event in the last `idle_after` rounds before the most recent event of any
-    /// source (as long as nothing happens at all, no source ages), and if `may_leave` says that an event can bring it back.
+    /// source (as long as nothing happens at all, no source ages), and if `may_leave` says that an event can bring it
+    /// back. One of which it says no counts as if it had just had an event.
     /// `surplus` gets the number of promoted sources and how many of them are idle, and says how many of these leave.
     ///
     /// A source that leaves in poll mode has its [`poll_end`](crate::Source::poll_end) and one last `poll`. If that says yes, or
@@ -59,11 +60,15 @@ impl PollSet {
         };
         let mut idle = self.idle.take();
         idle.clear();
-        walk.visit(|slot| {
-            let entry = self.aged(slot);
-            if self.is_idle(&entry, idle_after) && may_leave(entry.token) {
-                idle.push(slot);
+        self.find_idle(&walk, idle_after, &mut idle);
+        idle.retain(|slot| {
+            let token = self.slots.borrow().get(*slot).token;
+            let may_leave = may_leave(token);
+            if !may_leave {
+                // Not asked about again before it is old once more.
+                self.slots.borrow_mut().get_mut(*slot).last_event = self.last_event.get();
             }
+            may_leave
         });
         let leaving = surplus(self.promoted(), idle.len());
         let yes: &mut Yes<'_> = &mut |slot| self.found(slot, &mut found, &mut hit);
@@ -82,25 +87,23 @@ impl PollSet {
         self.rounds.get()
     }
 
-    /// A promoted source, no older than ages are counted.
-    fn aged(&self, slot: u32) -> Slot {
-        let mut slots = self.slots.borrow_mut();
-        let entry = slots.get_mut(slot);
-        if self.age(entry.last_event) > OLDEST {
-            entry.last_event = self.last_event.get().wrapping_sub(OLDEST);
+    /// Finds the promoted sources that are old enough.
+    #[inline(never)]
+    fn find_idle(&self, walk: &Walk<'_>, idle_after: u32, idle: &mut Vec<u32>) {
+        for array in walk.arrays() {
+            array.append_slots(idle);
         }
-        *entry
-    }
-
-    /// How many rounds an event was before the last one of any source.
-    fn age(&self, round: u32) -> u32 {
-        let age = self.last_event.get().wrapping_sub(round).cast_signed();
-        u32::try_from(age).unwrap_or(0)
-    }
-
-    fn is_idle(&self, entry: &Slot, idle_after: u32) -> bool {
-        let is_free = !entry.flags().has_any(Flags::SKIPPED | Flags::HIT);
-        is_free && self.age(entry.last_event) >= idle_after
+        let last_event = self.last_event.get();
+        let mut slots = self.slots.borrow_mut();
+        idle.retain(|slot| {
+            let entry = slots.get_mut(*slot);
+            let age = last_event.wrapping_sub(entry.last_event).cast_signed();
+            if age > OLDEST.cast_signed() {
+                entry.last_event = last_event.wrapping_sub(OLDEST);
+            }
+            let is_old = age >= 0 && age.cast_unsigned() >= idle_after;
+            is_old && !entry.flags().has_any(Flags::SKIPPED | Flags::HIT)
+        });
     }
 
     /// A source leaves the promoted ones, unless its last `poll` says yes.

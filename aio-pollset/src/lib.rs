@@ -69,7 +69,8 @@
 //! - `poll_begin` and `poll_end` of a source alternate, beginning with `poll_begin`, whatever happens in between: a source
 //!   that joins in poll mode, is replaced, removed, suspended, demoted or excluded, or panics. Where the caller makes the call,
 //!   [`EndOwed`] says so.
-//! - In poll mode no source is polled before its `poll_begin`.
+//! - In poll mode no source is polled before its `poll_begin`. (One that replaces another in each `poll_begin` is, if it may have
+//!   work that nothing announces.)
 //! - After its `poll_end` a source is polled until it says no or is served, before [`exit`](PollSet::exit) lets the loop
 //!   sleep: also if it is suspended, replaced or excluded, if the list of hits is full, or if something panics.
 //! - A source that is suspended, demoted, excluded or removed is not polled; also not by the walk that is under way.

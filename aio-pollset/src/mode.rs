@@ -73,7 +73,8 @@ impl PollSet {
     /// round; the next one begins with the source that was refused. The round does not stop at the first hit otherwise.
     ///
     /// Excluded sources are left out, and so is one that was removed, suspended or replaced earlier in the same round. In poll
-    /// mode, sources whose `poll_begin` is pending have it first.
+    /// mode, sources whose `poll_begin` is pending have it first; one that is replaced even by that is polled without if it is
+    /// marked for a recheck.
     ///
     /// # Panics
     /// A panic of a source or of `hit` goes through; the sources behind it are polled in the next round.
@@ -143,25 +144,33 @@ impl PollSet {
 
     #[inline(never)]
     fn check_last(&self, yes: &mut Yes<'_>) {
-        let mut among = self.slots.borrow().rechecks();
-        if !self.on.get() && among == 0 {
-            return;
+        if self.on.get() {
+            self.leave_mode(yes);
+        } else if self.slots.borrow().due() > 0 {
+            self.recheck_pending(yes);
+        }
+    }
+
+    fn leave_mode(&self, yes: &mut Yes<'_>) {
+        let Some(walk) = Walk::begin(self) else { return };
+        let _rest = Rest(self);
+        let panic = self.end_all(&walk);
+        // A source that replaced another one in its `poll_end` is to be found by the last polls.
+        drop(walk);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
         }
         let Some(walk) = Walk::begin(self) else { return };
-        if self.on.get() {
-            let rest = Rest(&walk);
-            if let Some(panic) = self.end_all(&walk) {
-                drop(rest);
-                drop(walk);
-                resume_unwind(panic);
+        for array in walk.arrays() {
+            if array.recheck_all(self, yes).is_break() {
+                break;
             }
-            for array in walk.arrays() {
-                if array.recheck_all(self, yes).is_break() {
-                    break;
-                }
-            }
-            return;
         }
+    }
+
+    fn recheck_pending(&self, yes: &mut Yes<'_>) {
+        let Some(walk) = Walk::begin(self) else { return };
+        let mut among = self.slots.borrow().rechecks();
         while self.slots.borrow().due() > 0 {
             let next = self.slots.borrow_mut().next_recheck(&mut among);
             let Some(slot) = next else { break };
@@ -207,13 +216,15 @@ impl PollSet {
 }
 
 /// Poll mode is being left. Queues the sources whose recheck has not been made when that ends, also by a panic.
-struct Rest<'a, 'b>(&'b Walk<'a>);
+struct Rest<'a>(&'a PollSet);
 
-impl Drop for Rest<'_, '_> {
+impl Drop for Rest<'_> {
     fn drop(&mut self) {
-        let slots = &self.0.set.slots;
-        if slots.borrow().due() > 0 {
-            self.0.visit(|slot| slots.borrow_mut().queue_recheck(slot));
+        let slots = &self.0.slots;
+        if slots.borrow().due() > 0
+            && let Some(walk) = Walk::begin(self.0)
+        {
+            walk.visit(|slot| slots.borrow_mut().queue_recheck(slot));
         }
     }
 }

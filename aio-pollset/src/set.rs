@@ -311,9 +311,12 @@ impl PollSet {
     }
 
     /// Whether a round leaves out this promoted source. Asked only if a round has to be careful.
+    ///
+    /// In poll mode one that has not begun is left out, unless it may have work that nothing announces: one that is replaced
+    /// in each of its `poll_begin`s never has begun.
     pub(crate) fn skips(&self, slot: u32) -> bool {
         let flags = self.slots.borrow().get(slot).flags();
-        flags.has_any(Flags::SKIPPED) || (self.on.get() && !flags.has_any(Flags::BEGUN))
+        flags.has_any(Flags::SKIPPED) || (self.on.get() && !flags.has_any(Flags::BEGUN | Flags::RECHECK))
     }
 
     #[inline]

@@ -320,6 +320,25 @@ fn a2_a9_polled_handlers(waiter: Waiter) {
 /// What random sequences have found.
 fn regressions(waiter: Waiter) {
     for (policy, trace) in [
+        // The last poll before a sleep finds what a `poll_end` has put in another one's place, and so does a round, even if each
+        // `poll_begin` does that.
+        (
+            "always",
+            "on a.end { work e, replace e ee polled }; watch a r polled; watch e r polled; polling 50; wait 12",
+        ),
+        (
+            "ewma",
+            "polling 5; watch a r in g polled; on a.begin { work a, replace a a polled }; wait 8",
+        ),
+        (
+            "learned-2",
+            "watch e w in h polled; on e.begin { work e, replace e e polled }; polling 50; wait 28",
+        ),
+        // All hear that polling is over, also if one of them panics.
+        (
+            "always",
+            "polling 50; watch a r polled; watch c r polled; watch e r polled; wait 2; on a.end { panic }; wait 4; wait 4",
+        ),
         // A last answer was lost by a panic, a replacement, a pause, a nested poll.
         (
             "ewma",

@@ -17,6 +17,8 @@ pub(super) struct Agent {
     pub(super) begun: Cell<bool>,
     /// It is the present one of its token.
     pub(super) live: Cell<bool>,
+    /// It, or one whose place it took, was told that it is polled, or is marked by the caller: it may be polled before it begins.
+    pub(super) told: Cell<bool>,
     /// How often in this round.
     pub(super) polls: Cell<u32>,
 }
@@ -30,7 +32,7 @@ impl Source for Agent {
         world.may_be_polled(self);
         self.polls.set(self.polls.get() + 1);
         let is_on = world.set.is_on() && world.in_round.get();
-        assert!(self.begun.get() || !is_on, "R7: {self:?}");
+        assert!(self.begun.get() || self.told.get() || !is_on, "R7: {self:?}");
         world.act();
         world.devices[self.place].work.get()
     }
@@ -47,6 +49,7 @@ impl Source for Agent {
 
     fn poll_end(&self) {
         assert!(self.begun.replace(false), "A5: {self:?} ends without a begin");
+        self.told.set(true);
         if let Some(world) = self.world.upgrade() {
             assert!(world.set.is_calling());
             world.act();

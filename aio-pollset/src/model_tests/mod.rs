@@ -128,7 +128,7 @@ impl World {
             3 => self.suspend(place),
             4 => self.resume(place),
             5 => self.with_token(place, |token| assert!(self.set.promote(token))),
-            6 => self.with_token(place, |token| self.set.recheck(token)),
+            6 => self.recheck(place),
             7..10 => self.iterate(),
             _ => self.work(place),
         }
@@ -157,6 +157,11 @@ impl World {
             token,
             nests: self.one_in(6),
             begun: Cell::new(false),
+            told: Cell::new(
+                former
+                    .as_ref()
+                    .is_some_and(|former| keeps && (former.agent.begun.get() || former.agent.told.get())),
+            ),
             live: Cell::new(true),
             polls: Cell::new(0),
         });
@@ -194,6 +199,13 @@ impl World {
         let device = &self.devices[place];
         device.unannounced.set(false);
         device.kicked.set(device.work.get());
+    }
+
+    fn recheck(&self, place: usize) {
+        if let Some(known) = self.known(place) {
+            known.agent.told.set(true);
+            self.set.recheck(known.agent.token);
+        }
     }
 
     fn leave(&self, place: usize) {

@@ -74,6 +74,22 @@ fn a8_surplus_and_may_leave_decide_who_leaves() {
 }
 
 #[test]
+fn a8_a_source_that_may_not_leave_is_asked_about_again_when_it_is_old_once_more() {
+    let (set, probes) = scene(2);
+    let asked = Cell::new(0);
+    let may_leave = |_: Token| {
+        asked.set(asked.get() + 1);
+        false
+    };
+    for (rounds, expected) in [(5, 1), (4, 1), (1, 2)] {
+        busy_rounds(&set, &probes[0], rounds);
+        set.demote_idle(5, may_leave, |_, idle| idle, |_| ControlFlow::Continue(()));
+        assert_eq!(asked.get(), expected);
+    }
+    assert_eq!(set.promoted(), 2);
+}
+
+#[test]
 fn a8_a_yes_on_the_way_out_keeps_a_source() {
     let (set, probes) = scene(4);
     set.enter();
@@ -170,13 +186,12 @@ fn a8_the_counter_of_rounds_may_wrap_around() {
     assert!(set.rounds() < 10);
     demote(&set, 7);
     assert_eq!(set.promoted(), 1);
-    // One that may not leave for three thousand million rounds is old all the time.
+    // One that is left where it is for three thousand million rounds is old all the time.
     let (set, probes) = scene(2);
-    let never = |_: Token| false;
     for _ in 0..6 {
         set.rounds.set(set.rounds().wrapping_add(1 << 29));
         busy_rounds(&set, &probes[0], 1);
-        set.demote_idle(700, never, |_, idle| idle, |_| ControlFlow::Continue(()));
+        set.demote_idle(700, |_| true, |_, _| 0, |_| ControlFlow::Continue(()));
     }
     set.forget_hit(token(0));
     demote(&set, 700);

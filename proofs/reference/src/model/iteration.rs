@@ -232,12 +232,17 @@ impl Model {
         let fd = one.fd;
         let device = &mut self.devices[fd.place()];
         match side {
-            Side::Begin | Side::End => {
-                search.acted |= side == Side::End && self.scripts.has(Callback::Of(label, side));
-                one.begun = is_begin;
-                one.owed = !one.begun;
-                device.is_polled = one.begun;
+            Side::Begin => {
+                (one.begun, one.owed) = (true, false);
+                device.is_polled = true;
                 self.called(Callback::Of(label, side), &[])?;
+            }
+            Side::End => {
+                let ended = self.end(place, search);
+                if ended.is_err() {
+                    self.end_others(search);
+                }
+                ended?;
             }
             Side::Broken => {
                 search.broke = true;
@@ -258,6 +263,36 @@ impl Model {
             }
         }
         Ok(true)
+    }
+
+    /// A handler is told that polling is over, and is asked once more.
+    fn end(&mut self, place: usize, search: &mut Search) -> Flow {
+        let one = &mut self.registrations[place];
+        let callback = Callback::Of(one.label, Side::End);
+        (one.begun, one.owed) = (false, true);
+        self.devices[one.fd.place()].is_polled = false;
+        search.acted |= self.scripts.has(callback);
+        self.called(callback, &[])
+    }
+
+    /// A handler panicked when it was told that polling is over. If the loop is about to sleep, all others hear it all the
+    /// same; if that one handler was idle and left, none do.
+    fn end_others(&mut self, search: &mut Search) {
+        let mut others = 0;
+        while let Some(Callback::Of(label, Side::End)) = self.next_call() {
+            let Some(place) = self.who_may(label, Side::End) else {
+                break;
+            };
+            // The first panic goes on.
+            let _ = self.end(place, search);
+            others += 1;
+        }
+        let is_polled = |one: &Registration| one.begun && !self.is_paused(one.group);
+        if others > 0 && self.registrations.iter().any(is_polled) {
+            self.note(What::Illegal(
+                "D9: a panic in `poll_end` kept another one from its own",
+            ));
+        }
     }
 
     /// A look was broken off: whoever is paused has perhaps been silenced.
