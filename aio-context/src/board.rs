@@ -239,7 +239,7 @@ impl<F: Fn(&Context, usize)> Server<F> {
             cx.0.warm_up(token);
         }
         // From here on a ring schedules this anew, also for polls inside the callbacks.
-        board.rest();
+        board.arm();
         // The same for those that were rung before: for polls inside the callbacks, for what a panic leaves, and for what is
         // more than a batch. It is not taken back, because somebody may have rung and relied on it.
         let mut scheduled = false;
@@ -288,11 +288,11 @@ impl<F: Fn(&Context, usize) + 'static> Pollable for Server<F> {
 
     fn poll_begin(&self) {
         self.attends.set(true);
-        self.shared.board.attend();
+        self.shared.board.disarm();
     }
 
     fn poll_end(&self) {
         self.attends.set(false);
-        self.shared.board.rest();
+        self.shared.board.arm();
     }
 }

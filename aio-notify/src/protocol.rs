@@ -112,7 +112,7 @@ impl Notifier {
     /// `drained: read; finished: read, then any -> 1 + drained as it was read, if that is more; writes: n -> n + 1`
     ///
     /// Ordering: reading `drained` acquires the drain that it counts, so that the write comes after it. Storing `finished`
-    /// releases the write to whoever reads `finished` and writes nothing.
+    /// releases the write to the notification that reads `finished` and writes nothing.
     #[cold]
     fn write(&self) {
         let mut drained = self

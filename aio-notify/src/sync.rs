@@ -1,5 +1,5 @@
-//! Atomics, real or modelled, and the faults that the models plant: with `loads` and `monitor`, the only file that names the
-//! model checkers.
+//! Atomics, real or modelled, and the faults that the models plant: with `loads` and `monitor`, the only file besides the models
+//! that names the model checkers.
 //!
 //! `loom` tries every order, weak memory included, of a few steps; `shuttle` tries random orders of many, one step after the
 //! other. In ordinary builds all of this is what the standard library has, and `planted` is false at compile time.
@@ -32,7 +32,7 @@ pub(crate) use crate::kernel::Eventfd;
 
 #[cfg(not(any(loom, shuttle)))]
 std::thread_local! {
-    /// This thread's number, or 0 as long as nobody has asked for it.
+    /// This thread's number, or 0 until it is first read.
     pub(crate) static THREAD: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -116,15 +116,15 @@ pub(crate) enum Fault {
     AcceptWithoutFence,
     /// `accept` reads the flag and clears it in two steps.
     AcceptInTwoSteps,
-    /// The loop looks for work and accepts afterwards. (The models' loop asks for it.)
+    /// The loop looks for work and accepts afterwards. (Planted in the models' loop.)
     AcceptAfterWork,
     /// A node is published without release ordering.
     PublishRelaxed,
     /// Nodes are taken without acquiring what was published.
     DetachRelaxed,
-    /// `begin` lets go of the queued bit before it looks what was scheduled.
+    /// `begin` clears the queued bit before it reads what was scheduled.
     BeginInTwoSteps,
-    /// `begin` does not let go of the queued bit.
+    /// `begin` does not clear the queued bit.
     BeginKeepsQueued,
     /// Posting pushes a node that is in the queue already.
     PushTwice,
@@ -134,7 +134,7 @@ pub(crate) enum Fault {
     BeginRelaxed,
     /// A post at home goes before what other threads have posted.
     HomeOvertakes,
-    /// Every thread takes itself for the home thread.
+    /// Every thread acts as the home thread.
     HomeIsEverywhere,
     /// A handle is given up without ordering.
     ReleaseRelaxed,
@@ -142,14 +142,14 @@ pub(crate) enum Fault {
     RetireRelaxed,
     /// Whether a handle is the last one is found out before it is given up.
     RetireInTwoSteps,
-    /// A ring has no fence between setting its bit and reading the turn.
+    /// A ring has no fence between setting its bit and reading the epoch.
     RingWithoutFence,
-    /// A loop that rests has no fence between saying so and looking once more.
-    RestWithoutFence,
-    /// A ring ends the rest that it has seen, even if that is over and another one has begun.
-    EndAnyRest,
-    /// A loop that rests, and rests again, keeps its turn.
-    RestGoesOn,
+    /// A loop that arms its board has no fence between that and checking once more.
+    ArmWithoutFence,
+    /// A ring ends the epoch that it has read, even if that is over and another one has begun.
+    EndAnyEpoch,
+    /// A board that is armed twice keeps its epoch.
+    EpochGoesOn,
     /// A ring is taken without acquiring what was published.
     TakeRelaxed,
     /// `notify` counts a ring after it has rung.
