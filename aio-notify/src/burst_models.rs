@@ -194,7 +194,6 @@ fn nothing_is_written_after_a_write() {
 
 models! { to_the_end:
     n6_a_burst_of_two => burst_of_two;
-    n6_a_burst_of_three => burst_of_three;
     n6_a_late_store_takes_nothing_back => a_late_store;
     n6_n5_two_accepted_while_a_foreign_loop_waits => two_for_a_foreign_loop;
     n6_n5_two_more_accepted_while_a_foreign_loop_waits => two_more_for_a_foreign_loop;
@@ -204,6 +203,7 @@ models! { to_the_end:
 }
 
 models! { loom::model:
+    n6_a_burst_of_three => burst_of_three;
     n6_a_burst_of_two_posters => burst_of_two_posters;
     n6_two_posters_of_a_loop_that_runs => two_posters_of_a_loop_that_runs;
     n6_a_thread_that_stops_before_its_write => stopped_before_its_write;

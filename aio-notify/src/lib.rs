@@ -41,6 +41,7 @@ mod board;
 mod board_models;
 #[cfg(all(test, loom))]
 mod burst_models;
+mod deferred;
 mod doorbell;
 #[cfg(not(any(loom, shuttle)))]
 mod eventfd;
@@ -56,6 +57,9 @@ pub mod kernel;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod loads;
+mod mailbox;
+#[cfg(all(test, loom))]
+mod mailbox_models;
 #[cfg(all(test, loom))]
 mod modelling;
 #[cfg(all(test, loom))]
@@ -72,9 +76,11 @@ mod state;
 mod sync;
 
 pub use board::Board;
+pub use deferred::{Deferred, Due, Round, Slot};
 pub use doorbell::EventNotifier;
 pub use home::HomeThread;
 pub use inbox::{Inbox, Posted};
+pub use mailbox::{Mailbox, PlanGuard, SleepGuard, WaitGuard};
 pub use node::{Dequeued, Item, Message, Node};
 pub use protocol::Notifier;
 pub use run_queue::RunQueue;

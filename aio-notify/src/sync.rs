@@ -162,6 +162,14 @@ pub(crate) enum Fault {
     ForeignWithoutFence,
     /// A ring sets its bit without releasing what was published.
     RingRelaxed,
+    /// `kick` has no fence between the change and reading who waits.
+    KickWithoutFence,
+    /// A waiter has no fence between being counted and reading its condition.
+    CountedWithoutFence,
+    /// A message is notified before it is sent.
+    NotifiedBeforeSent,
+    /// Closing leaves the inbox open.
+    LeftOpen,
 }
 
 /// Whether a fault is planted: never, outside the models.
