@@ -56,6 +56,18 @@ pub(crate) fn raise(flag: &AtomicBool) {
     flag.swap(true, order);
 }
 
+/// Stores a number that other threads change only by an exchange with what they have read.
+///
+/// For the checker this is a read-modify-write, as in `raise`: it does not see that such an exchange comes right after what was read,
+/// and so before this store, and would let its result be read after it.
+#[inline]
+pub(crate) fn overwrite(number: &AtomicU64, value: u64, order: Ordering) {
+    #[cfg(not(loom))]
+    number.store(value, order);
+    #[cfg(loom)]
+    number.swap(value, order);
+}
+
 /// Reads a pointer for an exchange that fails unless it still is the newest one.
 ///
 /// For the checker this is an exchange that always fails, and reads the newest one. It need not try what an older one leads to:
@@ -102,8 +114,8 @@ pub(crate) enum Fault {
     FinishedBeforeWrite,
     /// A write counts as finished for what is drained after it, instead of before it.
     DrainedReadLate,
-    /// A write that finishes late takes back that a newer one has finished.
-    FinishedGoesBack,
+    /// A write counts as finished also if there was a drain meanwhile.
+    FinishedAnyDrain,
     /// That a write has finished is stored without releasing the write.
     FinishedRelaxed,
     /// `notify` reads what is drained without acquiring the drain.
@@ -112,6 +124,8 @@ pub(crate) enum Fault {
     DrainedRelaxed,
     /// What is drained is stored before the drain.
     DrainedStoredEarly,
+    /// A drain that finds nothing takes back that a write has finished.
+    EmptyDrainStored,
     /// `accept` has no fence after the drain though a wait stays announced.
     AcceptWithoutFence,
     /// `accept` reads the flag and clears it in two steps.
