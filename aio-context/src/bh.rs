@@ -8,20 +8,20 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aio_notify::{Line, Node, Parcel, Run, Taken, Urgency};
+use aio_notify::{Dequeued, Item, Message, Node, RunQueue, Urgency};
 
 use crate::Context;
 use crate::remote::{Shared, at_home};
 
-/// How many bottom halves one iteration runs at the most; the rest stays in line for the next.
+/// How many bottom halves one iteration runs at the most; the rest stays queued for the next.
 const BUDGET: usize = 4096;
 
 type Callback = Rc<dyn Fn(&Context)>;
 type OnceCallback = Box<dyn FnOnce(&Context)>;
 
-/// What a node in the inbox stands for: the callback in this slot of the home thread's table.
-pub(crate) struct Place {
-    slot: u32,
+/// The payload of a node: the callback in this slot of the home thread's table.
+pub(crate) struct Slot {
+    index: u32,
     pub(crate) name: &'static str,
 }
 
@@ -42,7 +42,7 @@ impl<F: FnOnce(&Context)> Once for Closure<F> {
 }
 
 pub(crate) type Job = dyn Once + Send;
-pub(crate) type JobParcel = Parcel<Place, Job>;
+pub(crate) type JobMessage = Message<Slot, Job>;
 
 /// What stands in the inbox for a closure that stays at home, in this slot.
 struct BySlot(u32);
@@ -56,13 +56,13 @@ impl Once for BySlot {
 }
 
 /// A closure of [`Context::defer`] as it is sent.
-pub(crate) fn by_slot(slot: u32) -> Box<JobParcel> {
-    Box::new(Parcel::new(BySlot(slot)))
+pub(crate) fn by_slot(slot: u32) -> Box<JobMessage> {
+    Box::new(Message::new(BySlot(slot)))
 }
 
 /// A closure as it is sent.
-pub(crate) fn parcel(run: impl FnOnce(&Context) + Send + 'static) -> Box<JobParcel> {
-    Box::new(Parcel::new(Closure(Some(run))))
+pub(crate) fn message(run: impl FnOnce(&Context) + Send + 'static) -> Box<JobMessage> {
+    Box::new(Message::new(Closure(Some(run))))
 }
 
 /// A deferred callback; dropping the last clone of the handle deletes it.
@@ -77,7 +77,7 @@ pub(crate) fn parcel(run: impl FnOnce(&Context) + Send + 'static) -> Box<JobParc
 #[must_use = "dropped at once, it is deleted and never runs"]
 pub struct BottomHalf {
     /// There until it is dropped.
-    node: Option<Node<Place, Job>>,
+    node: Option<Node<Slot, Job>>,
     shared: Arc<Shared>,
     /// The number of the iteration in which it was made; no number for a clone.
     made_in: u64,
@@ -88,7 +88,7 @@ const NO_ITERATION: u64 = u64::MAX;
 
 impl BottomHalf {
     pub(crate) fn new(slot: u32, name: &'static str, shared: Arc<Shared>) -> Self {
-        let node = Some(Node::new(Place { slot, name }));
+        let node = Some(Node::new(Slot { index: slot, name }));
         let made_in = shared.counters.iterations();
         Self {
             node,
@@ -131,7 +131,7 @@ impl BottomHalf {
     }
 
     /// The context, if this handle was made, scheduled and dropped in one go on its thread.
-    fn is_dropped_at_once(&self, node: &Node<Place, Job>) -> Option<Context> {
+    fn is_dropped_at_once(&self, node: &Node<Slot, Job>) -> Option<Context> {
         let is_fresh = self.made_in == self.shared.counters.iterations();
         let is_wanted = is_fresh && self.shared.home.is_here() && node.is_scheduled();
         is_wanted.then(|| at_home(self.shared.id)).flatten()
@@ -145,7 +145,7 @@ impl BottomHalf {
 }
 
 impl Drop for BottomHalf {
-    /// After the last handle the node travels once more, so that the home thread frees the closure.
+    /// After the last handle the node is queued once more, so that the home thread frees the closure.
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
         if let Some(cx) = self.is_dropped_at_once(&node) {
@@ -189,7 +189,7 @@ pub(crate) struct BottomHalves {
     kept: RefCell<Vec<BottomHalf>>,
     has_kept: Cell<bool>,
     /// What an iteration has taken; a nested poll goes on where the outer one was, then runs what is new (rule H4).
-    line: RefCell<Line<Place, Job>>,
+    queue: RefCell<RunQueue<Slot, Job>>,
 }
 
 struct Slab<T> {
@@ -248,61 +248,61 @@ impl BottomHalves {
     #[cold]
     fn release(&self, slot: Option<u32>) -> Option<BottomHalf> {
         let mut kept = self.kept.borrow_mut();
-        let is_its = |handle: &BottomHalf| handle.node.as_ref().map(|node| node.payload().slot) == slot;
+        let is_its = |handle: &BottomHalf| handle.node.as_ref().map(|node| node.payload().index) == slot;
         let place = kept.iter().position(is_its)?;
         let released = kept.swap_remove(place);
         self.has_kept.set(!kept.is_empty());
         Some(released)
     }
 
-    /// Whether work was taken and is still in line.
+    /// Whether something was taken and has not run.
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.line.borrow().is_empty()
+        !self.queue.borrow().is_empty()
     }
 
     /// Takes what was scheduled and runs it; true if a callback ran that counts as progress (rules H2-H4, H8).
     #[inline(always)]
     pub(crate) fn run(&self, cx: &Context, shared: &Shared) -> bool {
-        (shared.inbox.pending() || self.is_waiting()) && self.run_line(cx, shared)
+        (shared.inbox.pending() || self.is_waiting()) && self.run_queue(cx, shared)
     }
 
     #[inline(never)]
-    fn run_line(&self, cx: &Context, shared: &Shared) -> bool {
-        self.line.borrow_mut().take(&shared.inbox);
+    fn run_queue(&self, cx: &Context, shared: &Shared) -> bool {
+        self.queue.borrow_mut().take(&shared.inbox);
         let mut progress = false;
         for _ in 0..BUDGET {
-            let Some(taken) = self.next() else { break };
-            progress |= self.run_one(cx, taken);
+            let Some(dequeued) = self.next() else { break };
+            progress |= self.run_one(cx, dequeued);
         }
         progress
     }
 
     #[inline]
-    fn next(&self) -> Option<Taken<Place, Job>> {
-        self.line.borrow_mut().pop()
+    fn next(&self) -> Option<Dequeued<Slot, Job>> {
+        self.queue.borrow_mut().pop()
     }
 
     #[inline]
-    fn run_one(&self, cx: &Context, taken: Taken<Place, Job>) -> bool {
-        let slot = taken.payload().map(|place| place.slot);
+    fn run_one(&self, cx: &Context, dequeued: Dequeued<Slot, Job>) -> bool {
+        let index = dequeued.payload().map(|slot| slot.index);
         // Dropped when the callback is done, also if it panics.
-        let _kept = self.has_kept.get().then(|| self.release(slot));
-        let is_progress = match taken.begin() {
-            Run::No => return false,
-            Run::Idle => false,
-            Run::Normal => true,
-            Run::Retired(place) => {
-                let freed = self.free(place.slot);
+        let _kept = self.has_kept.get().then(|| self.release(index));
+        let is_progress = match dequeued.begin() {
+            Item::Cancelled => return false,
+            Item::Idle => false,
+            Item::Normal => true,
+            Item::Retired(slot) => {
+                let freed = self.free(slot.index);
                 drop(freed); // outside the borrow: its drop may use the context
                 return false;
             }
-            Run::Sent(mut job) => {
-                cx.call(|cx| job.message.run(cx));
+            Item::Sent(mut job) => {
+                cx.call(|cx| job.contents.run(cx));
                 return true;
             }
         };
-        let callback = slot.and_then(|slot| self.callbacks.borrow().slots.get(slot as usize)?.clone());
+        let callback = index.and_then(|index| self.callbacks.borrow().slots.get(index as usize)?.clone());
         if let Some(callback) = callback {
             cx.call(|cx| callback(cx));
         }
@@ -313,8 +313,8 @@ impl BottomHalves {
         self.callbacks.borrow_mut().remove(slot)
     }
 
-    /// Hands over what is in line, for the context's end.
-    pub(crate) fn abandon(&self) -> Line<Place, Job> {
-        self.line.take()
+    /// Hands over what is queued, for the context's end.
+    pub(crate) fn abandon(&self) -> RunQueue<Slot, Job> {
+        self.queue.take()
     }
 }

@@ -265,7 +265,7 @@ impl<F: Fn(&Context, usize)> Server<F> {
             cx.0.polled.promote(token);
         }
         // From here on a ring schedules this anew, also for polls inside the callbacks.
-        board.rest();
+        board.arm();
         // The same for those that were rung before: for polls inside the callbacks, for what a panic leaves, and for what is
         // more than a batch. It is not taken back, because somebody may have rung and relied on it.
         let mut scheduled = false;
@@ -314,11 +314,11 @@ impl<F: Fn(&Context, usize) + 'static> Pollable for Server<F> {
 
     fn poll_begin(&self) {
         self.attends.set(true);
-        self.shared.board.attend();
+        self.shared.board.disarm();
     }
 
     fn poll_end(&self) {
         self.attends.set(false);
-        self.shared.board.rest();
+        self.shared.board.arm();
     }
 }

@@ -354,18 +354,18 @@ impl Drop for Inner {
                 .has_panicked
                 .store(true, std::sync::atomic::Ordering::Release);
         }
-        let mut line = self.bottom_halves.abandon();
+        let mut queue = self.bottom_halves.abandon();
         if planted(Fault::LeftOpen) {
-            line.take(&self.shared.inbox);
+            queue.take(&self.shared.inbox);
         } else {
-            self.shared.inbox.close(&mut line);
+            self.shared.inbox.close(&mut queue);
         }
         let mut never_ran = Vec::new();
-        while let Some(taken) = line.pop() {
-            if let Some(place) = taken.payload()
-                && taken.is_scheduled()
+        while let Some(dequeued) = queue.pop() {
+            if let Some(slot) = dequeued.payload()
+                && dequeued.is_scheduled()
             {
-                never_ran.push(place.name);
+                never_ran.push(slot.name);
             }
         }
         if !never_ran.is_empty() {

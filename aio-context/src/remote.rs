@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aio_notify::{Inbox, Node, Notifier, Posted, Urgency};
 use aio_pollctl::PollParams;
 
-use crate::bh::{Job, JobParcel, Place, parcel};
+use crate::bh::{Job, JobMessage, Slot, message};
 use crate::context::Inner;
 use crate::home::Home;
 use crate::stats::{Counters, Stats};
@@ -19,7 +19,7 @@ use crate::{Context, Gone};
 pub(crate) struct Shared {
     pub(crate) id: u64,
     pub(crate) notifier: Notifier,
-    pub(crate) inbox: Inbox<Place, Job>,
+    pub(crate) inbox: Inbox<Slot, Job>,
     pub(crate) home: Home,
     pub(crate) params: ArcSwap<PollParams>,
     /// Raised after each change of `params`; the first are version 1.
@@ -51,14 +51,14 @@ impl Shared {
     }
 
     #[inline]
-    pub(crate) fn post(&self, node: &Node<Place, Job>, urgency: Urgency) {
+    pub(crate) fn post(&self, node: &Node<Slot, Job>, urgency: Urgency) {
         if self.inbox.post(node, urgency) != Posted::Closed {
             self.tell();
         }
     }
 
     /// Gives up a handle to a node.
-    pub(crate) fn retire(&self, node: Node<Place, Job>) {
+    pub(crate) fn retire(&self, node: Node<Slot, Job>) {
         if self.inbox.retire(node) {
             self.tell();
         }
@@ -92,7 +92,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn send(&self, job: Box<JobParcel>) -> Result<(), Gone> {
+    pub(crate) fn send(&self, job: Box<JobMessage>) -> Result<(), Gone> {
         if planted(Fault::ToldBeforeSent) {
             self.tell();
         }
@@ -157,7 +157,7 @@ impl Remote {
     /// [`Gone`] if the context is already gone.
     #[doc(alias = "aio_bh_schedule_oneshot")]
     pub fn run(&self, job: impl FnOnce(&Context) + Send + 'static) -> Result<(), Gone> {
-        self.0.send(parcel(job))
+        self.0.send(message(job))
     }
 
     /// Has `job` run on the home thread and waits for its result; on the home thread itself it runs at once, in place.

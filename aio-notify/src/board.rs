@@ -1,26 +1,26 @@
-//! [`Board`]: many doorbells in a bitmap, one bit each, which a loop looks over while it polls.
+//! [`Board`]: a bitmap of doorbells, one bit for each source, that a loop checks while it polls.
 //!
-//! It wakes nobody by itself and calls nobody: whoever rings is told when the loop rests, and wakes it.
+//! It has no eventfd and calls no handler. While it is armed, a ring calls the `wake` of its caller, which wakes the loop.
 //!
 //! # State
 //! | field | legend |
 //! |---|---|
 //! | a bit of `words` | this source was rung and has not been taken |
-//! | `turn`, even | the loop attends: it looks at the words before it rests; nobody need wake it |
-//! | `turn`, odd | the loop rests: whoever rings wakes it. Each rest has a number of its own |
+//! | `epoch`, even | disarmed: the loop checks the words before it arms the board; a ring need not wake it |
+//! | `epoch`, odd | armed: a ring wakes the loop. Each arming has a number of its own |
 //!
-//! | turn | a ring |
+//! | epoch | a ring |
 //! |---|---|
 //! | even | sets the bit |
-//! | odd | sets the bit, wakes, then makes the turn even, so that the next ones need not wake; unless a later turn has begun |
+//! | odd | sets the bit, wakes, then makes the epoch even, so that the next rings need not wake; unless a later epoch has begun |
 //!
 //! # Why there are full fences
-//! A ring writes a bit and then reads the turn; a loop that rests writes the turn and then reads the bits. As in
+//! A ring writes a bit and then reads the epoch; a loop that arms the board writes the epoch and then reads the bits. As in
 //! [`Notifier`](crate::Notifier), both fences are needed, or both may read the old value.
 //!
 //! # A thread that stops in the middle
-//! A ring that stopped before it woke the loop makes nobody else late: the turn is still odd. One that stopped between waking
-//! and changing the turn changes it only if it is still the same turn, so that no later rest is ended by it.
+//! A ring that stopped before it woke the loop delays no other ring: the epoch is still odd. One that stopped between waking
+//! and changing the epoch changes it only if it is still the same epoch, so that it ends no later arming.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ const BITS: usize = u64::BITS as usize;
 /// let mut woken = 0;
 /// board.ring(700, || woken += 1);
 /// board.ring(701, || woken += 1);
-/// assert_eq!(woken, 1);
+/// assert_eq!(woken, 1, "the first ring disarms the board");
 /// assert_eq!(board.find(0), Some(700));
 /// assert!(board.take(700) && !board.take(700));
 /// assert_eq!(board.find(0), Some(701));
@@ -47,17 +47,17 @@ const BITS: usize = u64::BITS as usize;
 pub struct Board {
     words: Box<[AtomicU64]>,
     sources: usize,
-    turn: AtomicU64,
+    epoch: AtomicU64,
 }
 
 impl Board {
-    /// A board for sources 0 to `sources` - 1, none of which was rung, of a loop that rests.
+    /// An armed board for sources 0 to `sources` - 1, none of which was rung.
     #[must_use]
     pub fn new(sources: usize) -> Self {
         Self {
             words: (0..sources.div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect(),
             sources,
-            turn: AtomicU64::new(1),
+            epoch: AtomicU64::new(1),
         }
     }
 
@@ -67,12 +67,12 @@ impl Board {
         self.sources
     }
 
-    /// Rings for a source; calls `wake` if the loop may be resting, which then looks at the board. Publish what there is
-    /// before the ring. Lock-free, and without a system call of its own.
+    /// Rings for a source; calls `wake` if the board is armed. `wake` has the loop check the board. Publish what there is before
+    /// the ring. Lock-free, and without a system call of its own.
     ///
-    /// `bit: on; turn: odd -> the even one after it`
+    /// `bit: on; epoch: odd -> the even one after it`
     ///
-    /// Ordering: the bit releases what was published to `take`; the fence pairs with the one in `rest`.
+    /// Ordering: the bit releases what was published to `take`; the fence pairs with the one in `arm`.
     ///
     /// # Panics
     /// If there is no such source.
@@ -84,51 +84,52 @@ impl Board {
         if !planted(Fault::RingWithoutFence) {
             fence(Ordering::SeqCst);
         }
-        let turn = self.turn.load(Ordering::Relaxed);
-        if turn % 2 == 1 {
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        if epoch % 2 == 1 {
             wake();
-            self.end_rest(turn);
+            self.end(epoch);
         }
     }
 
-    fn end_rest(&self, turn: u64) {
-        let next = turn + 1;
-        if planted(Fault::EndAnyRest) {
-            self.turn.store(next, Ordering::Relaxed);
+    /// Ends an armed epoch.
+    fn end(&self, epoch: u64) {
+        let next = epoch + 1;
+        if planted(Fault::EndAnyEpoch) {
+            self.epoch.store(next, Ordering::Relaxed);
             return;
         }
         // Another ring, or the loop itself, may have been first.
         let _ = self
-            .turn
-            .compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
+            .epoch
+            .compare_exchange(epoch, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The loop will look at the board by itself until it rests: rings need not wake it.
+    /// Disarms the board: until the loop arms it again it checks the board by itself, and rings do not wake it.
     ///
-    /// `turn: odd -> the even one after it`
-    pub fn attend(&self) {
-        let turn = self.turn.load(Ordering::Relaxed);
-        if turn % 2 == 1 {
-            self.end_rest(turn);
+    /// `epoch: odd -> the even one after it`
+    pub fn disarm(&self) {
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        if epoch % 2 == 1 {
+            self.end(epoch);
         }
     }
 
-    /// Rings wake the loop from now on. What was rung before is found by looking once more, after this and before sleeping.
-    /// A loop that rests already begins another rest, because a ring that has woken it may be about to end this one.
+    /// Arms the board: the next ring wakes the loop. Check the board once more after this and before sleeping, for what was rung
+    /// before. Arming an armed board begins another epoch, because a ring that has woken the loop may be about to end this one.
     ///
-    /// `turn: any -> the next odd one`
+    /// `epoch: any -> the next odd one`
     ///
     /// Ordering: the fence pairs with the one in `ring`.
-    pub fn rest(&self) {
-        let turn = self.turn.load(Ordering::Relaxed);
-        if turn % 2 == 1 && !planted(Fault::RestGoesOn) {
-            // Only the loop leaves an even turn, so that it can store the next one.
-            self.end_rest(turn);
-            self.turn.store(turn + 2, Ordering::Relaxed);
+    pub fn arm(&self) {
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        if epoch % 2 == 1 && !planted(Fault::EpochGoesOn) {
+            // Only the loop leaves an even epoch, so that it can store the next one.
+            self.end(epoch);
+            self.epoch.store(epoch + 2, Ordering::Relaxed);
         } else {
-            self.turn.store(turn | 1, Ordering::Relaxed);
+            self.epoch.store(epoch | 1, Ordering::Relaxed);
         }
-        if !planted(Fault::RestWithoutFence) {
+        if !planted(Fault::ArmWithoutFence) {
             fence(Ordering::SeqCst);
         }
     }
@@ -156,7 +157,7 @@ impl Board {
                 .iter()
                 .fold(0, |rung, word| rung | word.load(Ordering::Relaxed));
             if rung != 0 {
-                // Bits are only taken by this thread: what was there is there.
+                // Only this thread takes bits: those that were set are set.
                 let place = stride.iter().position(|word| word.load(Ordering::Relaxed) != 0)?;
                 let word = first + number * STRIDE + place;
                 return Some(source(word, self.words[word].load(Ordering::Relaxed)));
@@ -165,7 +166,7 @@ impl Board {
         None
     }
 
-    /// Takes one ring back in, before the source is served; false if it was not rung. A ring after this is a new one.
+    /// Takes the ring of a source, before the source is served; false if it was not rung. A ring after this is a new one.
     ///
     /// `bit: off`
     ///
@@ -191,7 +192,7 @@ impl fmt::Debug for Board {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Board")
             .field("sources", &self.sources)
-            .field("turn", &self.turn.load(Ordering::Relaxed))
+            .field("epoch", &self.epoch.load(Ordering::Relaxed))
             .finish_non_exhaustive()
     }
 }
@@ -262,40 +263,40 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_ring_of_a_rest_wakes() {
+    fn only_the_first_ring_after_arming_wakes() {
         let board = Board::new(10);
         let woken = std::cell::Cell::new(0);
         let ring = |source| board.ring(source, || woken.set(woken.get() + 1));
-        for (rest, expected) in [(false, 1), (true, 2), (true, 3)] {
-            if rest {
-                board.rest();
+        for (arms, expected) in [(false, 1), (true, 2), (true, 3)] {
+            if arms {
+                board.arm();
             }
             (0..10).for_each(ring);
             assert_eq!(woken.get(), expected);
         }
-        board.rest();
-        board.attend();
+        board.arm();
+        board.disarm();
         ring(1);
-        board.attend();
+        board.disarm();
         ring(2);
-        assert_eq!(woken.get(), 3, "a loop that attends need not be woken");
-        board.rest();
-        board.rest();
+        assert_eq!(woken.get(), 3, "a disarmed board wakes no loop");
+        board.arm();
+        board.arm();
         ring(3);
         assert_eq!(woken.get(), 4);
     }
 
     #[test]
-    fn a_ring_that_was_stopped_does_not_end_a_later_rest() {
-        for attends in [true, false] {
+    fn a_ring_that_was_stopped_does_not_end_a_later_epoch() {
+        for disarms in [true, false] {
             let board = Board::new(2);
             let mut woken = 0;
             board.ring(0, || {
-                // The loop wakes, looks, and rests again before this ring goes on.
-                if attends {
-                    board.attend();
+                // The loop wakes, checks, and arms the board again before this ring goes on.
+                if disarms {
+                    board.disarm();
                 }
-                board.rest();
+                board.arm();
                 board.take(0);
             });
             board.ring(1, || woken += 1);

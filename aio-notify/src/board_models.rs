@@ -12,7 +12,7 @@ use crate::{Board, EventNotifier};
 struct Shared {
     board: Board,
     woken: EventNotifier,
-    /// How often source 0 has been rung, or is about to be: nothing that the checker tries orders of.
+    /// How often source 0 has been rung, or is about to be. The checker tries no orders of it.
     rung: atomic::AtomicU32,
     /// What source 0 has published.
     mail: AtomicU32,
@@ -48,10 +48,10 @@ impl Shared {
     fn run(&self, polls: bool, mut each: impl FnMut(usize), done: impl Fn() -> bool) {
         loop {
             if polls {
-                self.board.attend();
+                self.board.disarm();
                 self.serve(&mut each);
             }
-            self.board.rest();
+            self.board.arm();
             self.serve(&mut each);
             if done() {
                 return;
@@ -105,7 +105,7 @@ fn two_sources_of_a_loop_that_polls() {
     two_sources(true);
 }
 
-fn two_sources_of_a_loop_that_rests() {
+fn two_sources_of_a_loop_that_sleeps() {
     two_sources(false);
 }
 
@@ -113,7 +113,7 @@ fn one_source_twice_of_a_loop_that_polls() {
     one_source_twice(true);
 }
 
-fn one_source_twice_of_a_loop_that_rests() {
+fn one_source_twice_of_a_loop_that_sleeps() {
     one_source_twice(false);
 }
 
@@ -163,21 +163,21 @@ fn publishes_twice() {
 
 models! { to_the_end:
     n2_every_ring_publishes => publishes_twice;
-    n2_every_ring_wakes_who_polls => one_source_twice_of_a_loop_that_polls;
-    n2_every_ring_wakes_who_rests => one_source_twice_of_a_loop_that_rests;
+    n2_every_ring_wakes_a_loop_that_polls => one_source_twice_of_a_loop_that_polls;
+    n2_every_ring_wakes_a_loop_that_sleeps => one_source_twice_of_a_loop_that_sleeps;
     n2_a_ring_publishes => publishes;
 }
 
 models! { loom::model:
-    n2_a_ring_of_either_source_wakes_who_polls => two_sources_of_a_loop_that_polls;
-    n2_a_ring_of_either_source_wakes_who_rests => two_sources_of_a_loop_that_rests;
+    n2_a_ring_of_either_source_wakes_a_loop_that_polls => two_sources_of_a_loop_that_polls;
+    n2_a_ring_of_either_source_wakes_a_loop_that_sleeps => two_sources_of_a_loop_that_sleeps;
 }
 
 faults! {
-    n2_planted_ring_without_fence: RingWithoutFence in two_sources_of_a_loop_that_polls two_sources_of_a_loop_that_rests;
-    n2_planted_rest_without_fence: RestWithoutFence in two_sources_of_a_loop_that_polls two_sources_of_a_loop_that_rests;
-    n2_planted_end_any_rest: EndAnyRest in two_sources_of_a_loop_that_polls;
-    n2_planted_rest_goes_on: RestGoesOn in two_sources_of_a_loop_that_rests one_source_twice_of_a_loop_that_rests;
+    n2_planted_ring_without_fence: RingWithoutFence in two_sources_of_a_loop_that_polls two_sources_of_a_loop_that_sleeps;
+    n2_planted_arm_without_fence: ArmWithoutFence in two_sources_of_a_loop_that_polls two_sources_of_a_loop_that_sleeps;
+    n2_planted_end_any_epoch: EndAnyEpoch in two_sources_of_a_loop_that_polls;
+    n2_planted_epoch_goes_on: EpochGoesOn in two_sources_of_a_loop_that_sleeps one_source_twice_of_a_loop_that_sleeps;
     n2_planted_take_relaxed: TakeRelaxed in publishes;
     n2_planted_ring_relaxed: RingRelaxed in publishes;
 }

@@ -97,9 +97,9 @@ fn stopped_before_its_write() {
     other.join().unwrap();
 }
 
-/// A notification of a loop that does not run writes nothing once another one of the same thread has returned, whatever a thread
-/// does that read an older `drained`.
-fn a_late_store() {
+/// A notification of a loop that does not run writes nothing once another one of the same thread has returned, whatever another
+/// thread does.
+fn one_write_for_each_thread() {
     let shared = Shared::new();
     shared.notifier.set_foreign(true);
     let other = shared.poster(0, 1, unprepared);
@@ -109,6 +109,18 @@ fn a_late_store() {
     shared.notifier.notify();
     assert_eq!(hooks::writes_of_this_thread(), writes);
     other.join().unwrap();
+}
+
+/// A loop that accepts while the only poster is writing: the poster writes once more only if the loop has drained the first write.
+fn one_write_for_each_drain() {
+    let shared = Shared::new();
+    shared.notifier.set_foreign(true);
+    let poster = shared.poster(0, 2, hooks::stop_before_write);
+    hooks::wait_until_stopped();
+    hooks::go_on_after_drain();
+    shared.notifier.accept();
+    poster.join().unwrap();
+    assert!(shared.notifier.writes() <= 1 + shared.notifier.drained());
 }
 
 /// A foreign loop's flag stays up while the loop accepts and looks, as it does in a poll by another source of the foreign loop;
@@ -194,8 +206,8 @@ fn nothing_is_written_after_a_write() {
 
 models! { to_the_end:
     n6_a_burst_of_two => burst_of_two;
-    n6_a_burst_of_three => burst_of_three;
-    n6_a_late_store_takes_nothing_back => a_late_store;
+    n6_a_thread_writes_once_until_the_loop_runs => one_write_for_each_thread;
+    n6_a_drain_that_finds_nothing_changes_nothing => one_write_for_each_drain;
     n6_n5_two_accepted_while_a_foreign_loop_waits => two_for_a_foreign_loop;
     n6_n5_two_more_accepted_while_a_foreign_loop_waits => two_more_for_a_foreign_loop;
     n6_n2_accepted_inside_a_wait => accepts_inside_a_wait;
@@ -204,6 +216,7 @@ models! { to_the_end:
 }
 
 models! { loom::model:
+    n6_a_burst_of_three => burst_of_three;
     n6_a_burst_of_two_posters => burst_of_two_posters;
     n6_two_posters_of_a_loop_that_runs => two_posters_of_a_loop_that_runs;
     n6_a_thread_that_stops_before_its_write => stopped_before_its_write;
@@ -214,7 +227,8 @@ faults! {
     n6_planted_finished_before_write: FinishedBeforeWrite in stopped_before_its_write;
     n6_planted_finished_before_write_in_order: FinishedBeforeWrite in nothing_is_written_after_a_write;
     n6_planted_finished_relaxed: FinishedRelaxed in nothing_is_written_after_a_write;
-    n6_planted_finished_goes_back: FinishedGoesBack in a_late_store;
+    n6_planted_empty_drain_stored: EmptyDrainStored in one_write_for_each_drain;
+    n6_planted_finished_any_drain: FinishedAnyDrain in burst_of_two;
     n6_planted_drained_read_late: DrainedReadLate in burst_of_two;
     n6_planted_drained_stored_early: DrainedStoredEarly in two_more_for_a_foreign_loop;
     n6_planted_drained_relaxed: DrainedRelaxed in a_write_comes_after_the_drain;

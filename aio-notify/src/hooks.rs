@@ -37,12 +37,20 @@ pub(crate) enum Step {
 thread_local! {
     static TRACES: RefCell<Vec<(Step, Arc<Trace>)>> = RefCell::new(Vec::new());
     static STOPS: Cell<bool> = Cell::new(false);
+    static OPENS: Cell<bool> = Cell::new(false);
     static WRITES: Cell<u32> = Cell::new(0);
 }
 
 lazy_static! {
-    /// Whether stopped threads may go on.
-    static ref GATE: Arc<Monitor<bool>> = Arc::new(Monitor::new(false));
+    static ref GATE: Arc<Monitor<Gate>> = Arc::new(Monitor::new(Gate::default()));
+}
+
+/// Where threads stop.
+#[derive(Debug, Default)]
+struct Gate {
+    is_open: bool,
+    /// A thread has come here.
+    is_reached: bool,
 }
 
 /// Has this thread touch `trace` at each such step.
@@ -55,9 +63,19 @@ pub(crate) fn stop_before_write() {
     STOPS.with(|stops| stops.set(true));
 }
 
+/// Waits until a thread has stopped.
+pub(crate) fn wait_until_stopped() {
+    GATE.wait(|gate| gate.is_reached);
+}
+
 /// Lets stopped threads go on, and those that would stop from now on.
 pub(crate) fn go_on() {
-    GATE.change(|is_open| *is_open = true);
+    GATE.change(|gate| gate.is_open = true);
+}
+
+/// Has this thread call [`go_on`] right after its next drain.
+pub(crate) fn go_on_after_drain() {
+    OPENS.with(|opens| opens.set(true));
 }
 
 /// How often this thread has written an eventfd.
@@ -67,7 +85,8 @@ pub(crate) fn writes_of_this_thread() -> u32 {
 
 pub(crate) fn before_write() {
     if STOPS.with(|stops| stops.replace(false)) {
-        GATE.wait(|is_open| *is_open);
+        GATE.change(|gate| gate.is_reached = true);
+        GATE.wait(|gate| gate.is_open);
     }
     at(Step::ReadsBeforeWrite, Trace::read);
 }
@@ -78,6 +97,9 @@ pub(crate) fn after_write() {
 }
 
 pub(crate) fn after_drain() {
+    if OPENS.with(|opens| opens.replace(false)) {
+        go_on();
+    }
     at(Step::ChangesAfterDrain, Trace::change);
 }
 

@@ -1,27 +1,28 @@
-//! [`Inbox`]: a lock-free queue with many posters and one taker, and [`Line`]: what was taken.
+//! [`Inbox`]: a lock-free queue with many producers and one consumer.
 //!
-//! Two stacks of linked nodes: one for everybody, where posting is a compare-and-swap and taking a swap, and one that only the
-//! home thread uses, with loads and stores. Taking turns them round, which makes it first in, first out. The inbox knows
-//! nothing of wake-ups: who posts then notifies. How long nodes live is not decided here either, but in [`node`](crate::node).
+//! It is two stacks of linked nodes: one for all threads, where posting is a compare-and-swap and taking a swap, and one that only
+//! the home thread uses, with loads and stores. Taking reverses them, which makes it first in, first out. The inbox wakes no
+//! loop: after a post the caller notifies. How long nodes live is decided in [`node`](crate::node).
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 use crate::home::HomeThread;
-use crate::node::{Body, Node, Parcel, Run, Taken};
+use crate::node::{Body, Dequeued, Item, Message, Node};
+use crate::run_queue::RunQueue;
 use crate::state::Urgency;
 use crate::sync::{
     AtomicBool, AtomicPtr, Fault, Ordering, is_torn_down, planted, read_for_exchange, weakened,
 };
 
-/// What became of a post.
+/// The result of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Posted {
-    /// It is in the queue.
+    /// The node is in the queue.
     Queued,
-    /// It was in the queue already, and runs once for both posts.
+    /// The node was in the queue already, and runs once for both posts.
     AlreadyQueued,
     /// The inbox is closed; the node is not in it.
     Closed,
@@ -29,11 +30,11 @@ pub enum Posted {
 
 /// A queue of nodes from any thread to one loop.
 ///
-/// The loop's side ([`Line::take`], [`close`](Self::close)) is for the home thread, which is the one that made the inbox. Another
-/// thread that takes gets what is in no order with what the home thread has posted, and none of that. No function of an inbox
-/// may be called in a signal handler.
+/// The loop's side ([`RunQueue::take`], [`close`](Self::close)) is for the home thread, which is the one that made the inbox. On
+/// another thread they do not take what the home thread has posted, and the order of the two is lost. No function of an inbox may
+/// be called in a signal handler.
 ///
-/// What nodes carry is shared by threads, a message moves from one to another:
+/// Payloads of nodes are shared by threads; a message moves from one thread to another:
 /// ```
 /// # use {aio_notify::Inbox, std::cell::Cell};
 /// fn is_shared<T: Send + Sync>() {}
@@ -50,16 +51,16 @@ pub enum Posted {
 /// is_shared::<Inbox<u8, Rc<u8>>>();
 /// ```
 pub struct Inbox<T, M: ?Sized = T> {
-    /// The latest node, null, or the mark of a closed inbox. Each node in the list is the queue's share.
+    /// The latest node, null, or the mark of a closed inbox. Each node in the list is the queue's reference.
     head: AtomicPtr<Body<T, M>>,
     /// The latest of the nodes that the home thread posted while the other list was empty: they are older than what is in
     /// that one now. Only the home thread uses it.
     at_home: AtomicPtr<Body<T, M>>,
     home: HomeThread,
-    /// There may be a node in the first list that has a hurry.
+    /// There may be a node in the first list that is not idle.
     urgent: AtomicBool,
-    /// Holds shares of nodes: is `Send` and `Sync` only if they are.
-    _shares: PhantomData<Taken<T, M>>,
+    /// Holds references to nodes: is `Send` and `Sync` only if they are.
+    _references: PhantomData<Dequeued<T, M>>,
 }
 
 impl<T, M: ?Sized> Default for Inbox<T, M> {
@@ -82,12 +83,12 @@ impl<T, M: ?Sized> Inbox<T, M> {
             at_home: AtomicPtr::new(ptr::null_mut()),
             home: HomeThread::here(),
             urgent: AtomicBool::new(false),
-            _shares: PhantomData,
+            _references: PhantomData,
         }
     }
 
-    /// Has `node` run; then notify. Lock-free, allocates nothing. The node may run, and this be its last handle, before this
-    /// returns.
+    /// Queues `node`; the caller notifies afterwards. Lock-free, allocates nothing. The node may run, and its other handles be
+    /// dropped, before this returns.
     #[inline]
     pub fn post(&self, node: &Node<T, M>, urgency: Urgency) -> Posted {
         let Some(node) = node.want(urgency) else {
@@ -102,45 +103,45 @@ impl<T, M: ?Sized> Inbox<T, M> {
         }
     }
 
-    /// Gives up a handle. With the last one the node travels once more, as [`Urgency::Idle`], and the loop gets the payload:
-    /// true, then notify. It is dropped here if the inbox is closed.
+    /// Gives up a handle. With the last one the node is queued once more, as [`Urgency::Idle`], and the loop gets the payload: then
+    /// this is true, and the caller notifies. If the inbox is closed, the payload is dropped here.
     pub fn retire(&self, node: Node<T, M>) -> bool {
         node.retire()
             .is_some_and(|node| self.push(node, Urgency::Idle).is_ok())
     }
 
-    /// Sends a message: the loop gets the parcel back. Then notify.
+    /// Sends a message, which the loop gets as the same box; the caller notifies afterwards.
     ///
     /// ```
-    /// use aio_notify::{Inbox, Line, Parcel, Run};
+    /// use aio_notify::{Inbox, Item, Message, RunQueue};
     ///
     /// let inbox = Inbox::<(), dyn FnMut() -> u32 + Send>::new();
-    /// assert!(inbox.send(Box::new(Parcel::new(|| 7))).is_ok());
+    /// assert!(inbox.send(Box::new(Message::new(|| 7))).is_ok());
     ///
-    /// let mut line = Line::new();
-    /// line.take(&inbox);
-    /// let Some(Run::Sent(mut parcel)) = line.pop().map(|taken| taken.begin()) else {
+    /// let mut queue = RunQueue::new();
+    /// queue.take(&inbox);
+    /// let Some(Item::Sent(mut message)) = queue.pop().map(|dequeued| dequeued.begin()) else {
     ///     panic!("it is there");
     /// };
-    /// assert_eq!((parcel.message)(), 7);
+    /// assert_eq!((message.contents)(), 7);
     /// ```
     ///
     /// # Errors
-    /// The parcel, if the inbox is closed.
+    /// The message, if the inbox is closed.
     #[inline]
-    pub fn send(&self, parcel: Box<Parcel<T, M>>) -> Result<(), Box<Parcel<T, M>>> {
+    pub fn send(&self, message: Box<Message<T, M>>) -> Result<(), Box<Message<T, M>>> {
         match self
-            .push(Taken::sent(parcel), Urgency::Normal)
-            .map_err(Taken::begin)
+            .push(Dequeued::sent(message), Urgency::Normal)
+            .map_err(Dequeued::begin)
         {
-            Err(Run::Sent(parcel)) => Err(parcel),
+            Err(Item::Sent(message)) => Err(message),
             _ => Ok(()),
         }
     }
 
     /// Puts a node into a list, or gives it back if the inbox is closed.
     #[inline]
-    fn push(&self, node: Taken<T, M>, urgency: Urgency) -> Result<(), Taken<T, M>> {
+    fn push(&self, node: Dequeued<T, M>, urgency: Urgency) -> Result<(), Dequeued<T, M>> {
         let is_here = self.home.is_here() || planted(Fault::HomeIsEverywhere);
         let is_next = || self.head.load(Ordering::Relaxed).is_null() || planted(Fault::HomeOvertakes);
         if is_here && urgency == Urgency::Normal && is_next() {
@@ -148,7 +149,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
             let before = self.at_home.load(Ordering::Relaxed);
             node.next().store(before, Ordering::Relaxed);
             self.at_home.store(node.as_ptr(), Ordering::Relaxed);
-            mem::forget(node); // it is the list's
+            mem::forget(node); // the list owns it
             return Ok(());
         }
         self.push_for_all(node)?;
@@ -159,7 +160,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
     }
 
     /// Ordering: the exchange releases the node and its link to the taker's swap.
-    fn push_for_all(&self, node: Taken<T, M>) -> Result<(), Taken<T, M>> {
+    fn push_for_all(&self, node: Dequeued<T, M>) -> Result<(), Dequeued<T, M>> {
         let order = if planted(Fault::PublishRelaxed) {
             Ordering::Relaxed
         } else {
@@ -176,7 +177,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
                 .compare_exchange_weak(head, node.as_ptr(), order, Ordering::Relaxed)
             {
                 Ok(_) => {
-                    mem::forget(node); // it is the list's
+                    mem::forget(node); // the list owns it
                     return Ok(());
                 }
                 Err(now) => head = now,
@@ -184,15 +185,15 @@ impl<T, M: ?Sized> Inbox<T, M> {
         }
     }
 
-    /// Closes for good: later posts are refused. What is in the queue is put into `line`.
-    pub fn close(&self, line: &mut Line<T, M>) {
-        line.take_instead(self, Some(closed()));
+    /// Closes the inbox for good: later posts are refused. Moves what is in it to `queue`.
+    pub fn close(&self, queue: &mut RunQueue<T, M>) {
+        queue.take_instead(self, Some(closed()));
     }
 
-    /// Takes the list that is for everybody and leaves `instead`: the latest node of it, or null.
+    /// Takes the list for all threads and leaves `instead`: the latest node of it, or null.
     ///
     /// Ordering: the swap acquires every node that was pushed.
-    fn detach(&self, instead: *mut Body<T, M>) -> *mut Body<T, M> {
+    pub(crate) fn detach(&self, instead: *mut Body<T, M>) -> *mut Body<T, M> {
         self.urgent.store(false, Ordering::Relaxed);
         let latest = self
             .head
@@ -205,7 +206,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
     }
 
     /// Takes the home thread's list: the latest node of it, or null.
-    fn detach_at_home(&self) -> *mut Body<T, M> {
+    pub(crate) fn detach_at_home(&self) -> *mut Body<T, M> {
         if !self.home.is_here() {
             return ptr::null_mut();
         }
@@ -221,21 +222,26 @@ impl<T, M: ?Sized> Inbox<T, M> {
         self.has_posts() || self.has_posts_from_home()
     }
 
-    /// Whether there may be something to take that has a hurry. Never false for long while there is: who posts such a
+    /// Whether there may be something to take that is not idle. It may be false for a moment while there is: the poster of such a
     /// node notifies afterwards, and a loop that accepts a notification takes everything.
     #[inline]
     #[must_use]
     pub fn has_normal(&self) -> bool {
-        self.has_posts_from_home() || (self.has_posts() && self.urgent.load(Ordering::Relaxed))
+        self.has_posts_from_home() || (self.has_posts() && self.is_urgent())
     }
 
     #[inline]
-    fn has_posts(&self) -> bool {
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn has_posts(&self) -> bool {
         self.head.load(Ordering::Relaxed).addr() > closed::<T, M>().addr()
     }
 
     #[inline]
-    fn has_posts_from_home(&self) -> bool {
+    pub(crate) fn has_posts_from_home(&self) -> bool {
         !self.at_home.load(Ordering::Relaxed).is_null()
     }
 }
@@ -243,10 +249,10 @@ impl<T, M: ?Sized> Inbox<T, M> {
 impl<T, M: ?Sized> Drop for Inbox<T, M> {
     fn drop(&mut self) {
         if !is_torn_down() {
-            let mut line = Line::new();
-            line.walk(self.detach(closed()));
+            let mut queue = RunQueue::new();
+            queue.append(self.detach(closed()));
             // Whichever thread this is, it is the last one that has the inbox.
-            line.walk(self.at_home.load(Ordering::Relaxed));
+            queue.append(self.at_home.load(Ordering::Relaxed));
         }
     }
 }
@@ -255,80 +261,6 @@ impl<T, M: ?Sized> fmt::Debug for Inbox<T, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox")
             .field("pending", &self.pending())
-            .finish_non_exhaustive()
-    }
-}
-
-/// What was taken and has not begun.
-pub struct Line<T, M: ?Sized = T> {
-    /// The one that is next is the last one.
-    taken: Vec<Taken<T, M>>,
-}
-
-impl<T, M: ?Sized> Line<T, M> {
-    /// Nobody is in line.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { taken: Vec::new() }
-    }
-
-    /// Whether nobody is in line.
-    #[inline]
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.taken.is_empty()
-    }
-
-    /// Takes all nodes of an inbox, in the order in which they were posted, behind those that are in line.
-    #[inline]
-    pub fn take(&mut self, inbox: &Inbox<T, M>) {
-        let has_posts = inbox.has_posts();
-        if has_posts || inbox.has_posts_from_home() {
-            // A node that was wanted once more may have left its hurry here while it was in the home thread's list.
-            let detaches = has_posts || inbox.urgent.load(Ordering::Relaxed);
-            self.take_instead(inbox, detaches.then(ptr::null_mut));
-        }
-    }
-
-    /// Takes the home thread's list and, if there is something to leave `instead`, the other one, which is newer.
-    fn take_instead(&mut self, inbox: &Inbox<T, M>, instead: Option<*mut Body<T, M>>) {
-        let before = self.taken.len();
-        if let Some(instead) = instead {
-            self.walk(inbox.detach(instead));
-        }
-        self.walk(inbox.detach_at_home());
-        self.taken.rotate_left(before);
-    }
-
-    /// Appends the nodes of a list that was taken out: the latest first, so that the oldest is next.
-    fn walk(&mut self, latest: *mut Body<T, M>) {
-        let mut rest = latest;
-        while let Some(node) = NonNull::new(rest) {
-            // SAFETY: every pointer in a list is a node that `push` has forgotten. The list was taken out as a whole, so nobody
-            // else follows it, and each of its links is followed once: who posts a node that is still queued does not push it.
-            let node = unsafe { Taken::from_ptr(node) };
-            rest = node.next().load(Ordering::Relaxed);
-            self.taken.push(node);
-        }
-    }
-
-    /// The one that is next.
-    #[inline]
-    pub fn pop(&mut self) -> Option<Taken<T, M>> {
-        self.taken.pop()
-    }
-}
-
-impl<T, M: ?Sized> Default for Line<T, M> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<T, M: ?Sized> fmt::Debug for Line<T, M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line")
-            .field("len", &self.taken.len())
             .finish_non_exhaustive()
     }
 }

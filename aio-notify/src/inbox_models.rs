@@ -7,7 +7,7 @@ use loom::thread;
 
 use crate::modelling::{Shared, faults, message, models, runs, to_the_end};
 use crate::sync::{AtomicU32, Ordering};
-use crate::{Line, Node, Run, Taken, Urgency};
+use crate::{Dequeued, Item, Node, RunQueue, Urgency};
 
 /// One node that is scheduled again and again: a run follows the last schedule. What it sees of other memory is tried with
 /// nobody who sleeps, below. Here the checker tries no orders of that, nor of the hint that there is a hurry: these are many.
@@ -28,9 +28,9 @@ fn rescheduled() {
     let seen = std::cell::Cell::new(0);
     let mut began = 0;
     shared.run(
-        |taken| {
+        |dequeued| {
             began += 1;
-            if matches!(taken.begin(), Run::Idle) {
+            if matches!(dequeued.begin(), Item::Idle) {
                 seen.set(latest.load(Ordering::Relaxed));
             }
         },
@@ -55,9 +55,9 @@ fn rescheduled_awake() {
         })
     };
     let (mut seen, mut began) = (0, 0);
-    let mut each = |taken| {
+    let mut each = |dequeued| {
         began += 1;
-        if runs(taken) {
+        if runs(dequeued) {
             seen = latest.load(Ordering::Relaxed);
         }
     };
@@ -84,7 +84,7 @@ fn publishes() {
     let got = std::cell::Cell::new(0);
     // SAFETY: the model checks that the write happens before this read.
     let read = |value: &UnsafeCell<u32>| got.set(value.with(|value| unsafe { *value }));
-    let mut each = |taken: Taken<_>| taken.payload().into_iter().for_each(read);
+    let mut each = |dequeued: Dequeued<_>| dequeued.payload().into_iter().for_each(read);
     shared.take(&mut each);
     poster.join().unwrap();
     shared.take(&mut each);
@@ -103,11 +103,11 @@ fn scheduled_by_two() {
         .collect();
     let mut ran = 0;
     shared.notifier.accept();
-    shared.take(&mut |taken| ran += u32::from(runs(taken)));
+    shared.take(&mut |dequeued| ran += u32::from(runs(dequeued)));
     for poster in posters {
         poster.join().unwrap();
     }
-    shared.take(&mut |taken| ran += u32::from(runs(taken)));
+    shared.take(&mut |dequeued| ran += u32::from(runs(dequeued)));
     assert!((1..=2).contains(&ran), "ran {ran} times");
 }
 
@@ -125,8 +125,8 @@ fn scheduled_at_home_too() {
     };
     let poster = thread::spawn(schedule(1));
     let (mut ran, mut seen) = (0, 0);
-    let mut run = |taken| {
-        if runs(taken) {
+    let mut run = |dequeued| {
+        if runs(dequeued) {
             ran += 1;
             seen = written.load(Ordering::Relaxed);
         }
@@ -157,7 +157,7 @@ fn in_order_at_home() {
     let has_heard = turn.load(Ordering::Acquire) == 1;
     shared.post(&third);
     let mut order: Vec<u32> = Vec::new();
-    let mut run = |taken: Taken<u32>| order.extend(taken.payload());
+    let mut run = |dequeued: Dequeued<u32>| order.extend(dequeued.payload());
     shared.take(&mut run);
     poster.join().unwrap();
     shared.take(&mut run);
@@ -176,14 +176,14 @@ fn retired_while_scheduled() {
     };
     let (ran, returned) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     shared.run(
-        |taken| match taken.begin() {
-            Run::Retired(()) => returned.set(returned.get() + 1),
-            Run::Normal => {
+        |dequeued| match dequeued.begin() {
+            Item::Retired(()) => returned.set(returned.get() + 1),
+            Item::Normal => {
                 assert_eq!(returned.get(), 0, "runs after it came back");
                 ran.set(ran.get() + 1);
             }
-            Run::Idle | Run::No => {}
-            Run::Sent(_) => panic!("nobody sends"),
+            Item::Idle | Item::Cancelled => {}
+            Item::Sent(_) => panic!("no message was sent"),
         },
         || returned.get() == 1,
     );
@@ -207,8 +207,11 @@ fn retired_by_two() {
         .collect();
     let returned = std::cell::Cell::new(0);
     shared.run(
-        |taken| {
-            assert!(matches!(taken.begin(), Run::Retired(_)), "nobody scheduled it");
+        |dequeued| {
+            assert!(
+                matches!(dequeued.begin(), Item::Retired(_)),
+                "nobody scheduled it"
+            );
             returned.set(returned.get() + 1);
         },
         || returned.get() == 1,
@@ -239,9 +242,9 @@ fn dropped_while_it_begins() {
         node.payload().look();
         drop(node);
     });
-    shared.take(&mut |taken| {
-        taken.payload().into_iter().for_each(Used::look);
-        drop(taken.begin());
+    shared.take(&mut |dequeued| {
+        dequeued.payload().into_iter().for_each(Used::look);
+        drop(dequeued.begin());
     });
     owner.join().unwrap();
 }
@@ -280,9 +283,9 @@ fn cancelled() {
         })
     };
     let mut ran = 0;
-    shared.take(&mut |taken| ran += u32::from(runs(taken)));
+    shared.take(&mut |dequeued| ran += u32::from(runs(dequeued)));
     canceller.join().unwrap();
-    shared.take(&mut |taken| ran += u32::from(runs(taken)));
+    shared.take(&mut |dequeued| ran += u32::from(runs(dequeued)));
     assert!((1..=2).contains(&ran), "ran {ran} times");
 }
 
@@ -293,11 +296,11 @@ fn closed_while_posting() {
         let shared = shared.clone();
         thread::spawn(move || !shared.send(1))
     };
-    let mut line = Line::new();
-    shared.inbox.close(&mut line);
-    let got = line.pop().map_or(0, message);
+    let mut queue = RunQueue::new();
+    shared.inbox.close(&mut queue);
+    let got = queue.pop().map_or(0, message);
     let refused = poster.join().unwrap();
-    assert!(line.is_empty() && got + u32::from(refused) == 1);
+    assert!(queue.is_empty() && got + u32::from(refused) == 1);
     assert!(!shared.inbox.pending());
 }
 

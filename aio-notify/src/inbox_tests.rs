@@ -8,42 +8,42 @@ use std::thread;
 use super::*;
 use crate::Notifier;
 
-#[path = "line_tests.rs"]
-mod line;
+#[path = "run_queue_tests.rs"]
+mod run_queue;
 
-/// What [`Run`] says, to be compared.
+/// What [`Item`] says, to be compared.
 #[derive(Debug, PartialEq, Eq)]
 enum Said<T> {
-    No,
+    Cancelled,
     Normal(T),
     Idle(T),
     Retired(T),
     Sent(T),
 }
 
-/// What a node or a parcel says when it begins.
-fn say<T: Copy>(taken: Taken<T>) -> Said<T> {
-    let payload = taken.payload().copied();
-    match (taken.begin(), payload) {
-        (Run::Normal, Some(payload)) => Said::Normal(payload),
-        (Run::Idle, Some(payload)) => Said::Idle(payload),
-        (Run::Retired(payload), Some(_)) => Said::Retired(payload),
-        (Run::Sent(parcel), None) => Said::Sent(parcel.message),
-        (Run::No, Some(_)) => Said::No,
-        _ => panic!("a node has a payload, and a parcel a message"),
+/// What a node or a message says when it begins.
+fn say<T: Copy>(dequeued: Dequeued<T>) -> Said<T> {
+    let payload = dequeued.payload().copied();
+    match (dequeued.begin(), payload) {
+        (Item::Normal, Some(payload)) => Said::Normal(payload),
+        (Item::Idle, Some(payload)) => Said::Idle(payload),
+        (Item::Retired(payload), Some(_)) => Said::Retired(payload),
+        (Item::Sent(message), None) => Said::Sent(message.contents),
+        (Item::Cancelled, Some(_)) => Said::Cancelled,
+        _ => panic!("a node has a payload, and a message has contents"),
     }
 }
 
 fn take<T: Copy>(inbox: &Inbox<T>) -> Vec<Said<T>> {
-    let mut line = Line::new();
-    line.take(inbox);
-    std::iter::from_fn(|| line.pop()).map(say).collect()
+    let mut queue = RunQueue::new();
+    queue.take(inbox);
+    std::iter::from_fn(|| queue.pop()).map(say).collect()
 }
 
 fn send<T>(inbox: &Inbox<T>, message: T) -> Result<(), T> {
     inbox
-        .send(Box::new(Parcel::new(message)))
-        .map_err(|parcel| parcel.message)
+        .send(Box::new(Message::new(message)))
+        .map_err(|message| message.contents)
 }
 
 /// Has another thread do something, and waits for it.
@@ -116,7 +116,7 @@ fn h3_first_in_first_out_from_home_and_elsewhere() {
 
 #[test]
 fn h4_what_is_taken_later_stands_behind_what_is_in_line() {
-    let (inbox, mut line) = (Inbox::new(), Line::new());
+    let (inbox, mut queue) = (Inbox::new(), RunQueue::new());
     let nodes: Vec<_> = (0..6).map(Node::new).collect();
     let post = |numbers: std::ops::Range<usize>| {
         for node in &nodes[numbers] {
@@ -124,36 +124,36 @@ fn h4_what_is_taken_later_stands_behind_what_is_in_line() {
         }
     };
     post(0..3);
-    line.take(&inbox);
-    assert_eq!(line.pop().map(say), Some(Said::Normal(0)));
+    queue.take(&inbox);
+    assert_eq!(queue.pop().map(say), Some(Said::Normal(0)));
     post(3..5);
-    line.take(&inbox);
+    queue.take(&inbox);
     elsewhere(|| post(5..6));
     post(0..1);
-    line.take(&inbox);
-    let rest: Vec<_> = std::iter::from_fn(|| line.pop()).map(say).collect();
+    queue.take(&inbox);
+    let rest: Vec<_> = std::iter::from_fn(|| queue.pop()).map(say).collect();
     assert_eq!(rest, [1, 2, 3, 4, 5, 0].map(Said::Normal));
-    assert!(line.is_empty());
+    assert!(queue.is_empty());
 }
 
 #[test]
 fn h2_scheduled_while_it_runs_is_for_the_next_take() {
-    let (inbox, node, mut line) = (Inbox::new(), Node::new(1), Line::new());
+    let (inbox, node, mut queue) = (Inbox::new(), Node::new(1), RunQueue::new());
     inbox.post(&node, Urgency::Normal);
-    line.take(&inbox);
-    assert_eq!(line.pop().map(say), Some(Said::Normal(1)));
+    queue.take(&inbox);
+    assert_eq!(queue.pop().map(say), Some(Said::Normal(1)));
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::Queued);
-    assert!(line.pop().is_none());
+    assert!(queue.pop().is_none());
     assert_eq!(take(&inbox), [Said::Normal(1)]);
 }
 
 #[test]
 fn h2_scheduled_between_take_and_begin_is_one_run() {
-    let (inbox, node, mut line) = (Inbox::new(), Node::new(1), Line::new());
+    let (inbox, node, mut queue) = (Inbox::new(), Node::new(1), RunQueue::new());
     inbox.post(&node, Urgency::Normal);
-    line.take(&inbox);
+    queue.take(&inbox);
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::AlreadyQueued);
-    assert_eq!(line.pop().map(say), Some(Said::Normal(1)));
+    assert_eq!(queue.pop().map(say), Some(Said::Normal(1)));
     assert!(take(&inbox).is_empty());
 }
 
@@ -163,22 +163,22 @@ fn h5_cancelled_does_not_run_unless_scheduled_again() {
     inbox.post(&node, Urgency::Normal);
     node.cancel();
     assert!(!node.is_scheduled());
-    assert_eq!(take(&inbox), [Said::No]);
+    assert_eq!(take(&inbox), [Said::Cancelled]);
     inbox.post(&node, Urgency::Normal);
     node.cancel();
     inbox.post(&node, Urgency::Normal);
     assert_eq!(take(&inbox), [Said::Normal(1)]);
     inbox.post(&node, Urgency::Normal);
     elsewhere(|| node.cancel());
-    assert_eq!(take(&inbox), [Said::No]);
+    assert_eq!(take(&inbox), [Said::Cancelled]);
 }
 
 #[test]
 fn h5_what_was_taken_and_is_dropped_can_be_posted_again() {
-    let (inbox, node, mut line) = (Inbox::new(), Node::new(1), Line::new());
+    let (inbox, node, mut queue) = (Inbox::new(), Node::new(1), RunQueue::new());
     inbox.post(&node, Urgency::Normal);
-    line.take(&inbox);
-    drop(line);
+    queue.take(&inbox);
+    drop(queue);
     assert!(!node.is_scheduled());
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::Queued);
     assert_eq!(take(&inbox), [Said::Normal(1)]);
@@ -199,49 +199,49 @@ fn h6_the_last_handle_has_the_node_travel_once_more() {
 fn h6_scheduled_and_retired_is_not_called_and_comes_back_once() {
     let (inbox, node) = (Inbox::new(), Node::new(1));
     inbox.post(&node, Urgency::Normal);
-    assert!(!inbox.retire(node), "it is in line already");
+    assert!(!inbox.retire(node), "it is queued already");
     assert_eq!(take(&inbox), [Said::Retired(1)]);
     assert!(take(&inbox).is_empty());
 }
 
 #[test]
 fn h6_retired_while_it_is_in_line_is_not_called() {
-    let (inbox, node, mut line) = (Inbox::new(), Node::new(1), Line::new());
+    let (inbox, node, mut queue) = (Inbox::new(), Node::new(1), RunQueue::new());
     inbox.post(&node, Urgency::Normal);
-    line.take(&inbox);
+    queue.take(&inbox);
     elsewhere(|| inbox.retire(node));
-    let taken = line.pop().unwrap();
-    assert!(!taken.is_scheduled(), "nobody is left who could want it");
-    assert_eq!(say(taken), Said::Retired(1));
+    let dequeued = queue.pop().unwrap();
+    assert!(!dequeued.is_scheduled(), "nobody is left who could want it");
+    assert_eq!(say(dequeued), Said::Retired(1));
 }
 
-/// Where a payload is dropped, and how often: with the last of handles, inbox and line, whichever that is.
+/// Where a payload is dropped, and how often: with the last of handles, inbox and queue.
 #[test]
 fn h6_a_payload_is_dropped_once_with_whoever_has_it_last() {
-    type Step = fn(&Inbox<Arc<()>>, &mut Line<Arc<()>>, &mut Vec<Node<Arc<()>>>);
+    type Step = fn(&Inbox<Arc<()>>, &mut RunQueue<Arc<()>>, &mut Vec<Node<Arc<()>>>);
     const STEPS: [Step; 6] = [
         |inbox, _, nodes| {
             if let Some(node) = nodes.first() {
                 inbox.post(node, Urgency::Normal);
             }
         },
-        |inbox, line, _| line.take(inbox),
-        |_, line, _| drop(line.pop()),
+        |inbox, queue, _| queue.take(inbox),
+        |_, queue, _| drop(queue.pop()),
         |_, _, nodes| drop(nodes.pop()),
         |inbox, _, nodes| {
             if let Some(node) = nodes.pop() {
                 inbox.retire(node);
             }
         },
-        |inbox, line, _| inbox.close(line),
+        |inbox, queue, _| inbox.close(queue),
     ];
     for script in 0..STEPS.len().pow(5) {
-        let (inbox, mut line, payload) = (Inbox::new(), Line::new(), Arc::new(()));
+        let (inbox, mut queue, payload) = (Inbox::new(), RunQueue::new(), Arc::new(()));
         let node = Node::new(payload.clone());
         let mut nodes = vec![node.clone(), node];
         let mut rest = script;
         for _ in 0..5 {
-            STEPS[rest % STEPS.len()](&inbox, &mut line, &mut nodes);
+            STEPS[rest % STEPS.len()](&inbox, &mut queue, &mut nodes);
             rest /= STEPS.len();
             assert!(
                 nodes.is_empty() || Arc::strong_count(&payload) == 2,
@@ -249,9 +249,9 @@ fn h6_a_payload_is_dropped_once_with_whoever_has_it_last() {
             );
         }
         match script % 3 {
-            0 => drop((inbox, line, nodes)),
-            1 => drop((nodes, line, inbox)),
-            _ => drop((line, nodes, inbox)),
+            0 => drop((inbox, queue, nodes)),
+            1 => drop((nodes, queue, inbox)),
+            _ => drop((queue, nodes, inbox)),
         }
         assert_eq!(Arc::strong_count(&payload), 1, "script {script}");
     }
@@ -294,18 +294,18 @@ fn h7_what_is_sent_arrives_or_comes_back() {
     assert_eq!(send(&inbox, String::from("one")), Ok(()));
     assert_eq!(elsewhere(|| send(&inbox, String::from("two"))), Ok(()));
     assert!(inbox.has_normal());
-    let mut line = Line::new();
-    line.take(&inbox);
+    let mut queue = RunQueue::new();
+    queue.take(&inbox);
     for expected in ["one", "two"] {
-        let taken = line.pop().unwrap();
-        assert!(taken.payload().is_none() && !taken.is_scheduled());
-        let Run::Sent(parcel) = taken.begin() else {
+        let dequeued = queue.pop().unwrap();
+        assert!(dequeued.payload().is_none() && !dequeued.is_scheduled());
+        let Item::Sent(message) = dequeued.begin() else {
             panic!("it was sent")
         };
-        assert_eq!(parcel.message, expected);
+        assert_eq!(message.contents, expected);
     }
-    inbox.close(&mut line);
-    assert!(line.is_empty());
+    inbox.close(&mut queue);
+    assert!(queue.is_empty());
     assert_eq!(send(&inbox, String::from("three")), Err(String::from("three")));
     assert_eq!(
         elsewhere(|| send(&inbox, String::from("four"))),
@@ -317,20 +317,20 @@ fn h7_what_is_sent_arrives_or_comes_back() {
 /// `Sync`.
 #[test]
 fn h7_messages_can_be_trait_objects() {
-    type Message = dyn FnMut() -> usize + Send;
-    let inbox = Inbox::<(), Message>::new();
+    type Contents = dyn FnMut() -> usize + Send;
+    let inbox = Inbox::<(), Contents>::new();
     let numbers = Cell::new([7; 9]);
     elsewhere(|| {
-        let large: Box<Parcel<(), Message>> = Box::new(Parcel::new(move || numbers.get()[8]));
-        let small: Box<Parcel<(), Message>> = Box::new(Parcel::new(|| 1));
+        let large: Box<Message<(), Contents>> = Box::new(Message::new(move || numbers.get()[8]));
+        let small: Box<Message<(), Contents>> = Box::new(Message::new(|| 1));
         assert!(inbox.send(large).is_ok() && inbox.send(small).is_ok());
     });
-    let mut line = Line::new();
-    line.take(&inbox);
+    let mut queue = RunQueue::new();
+    queue.take(&inbox);
     let mut said = Vec::new();
-    while let Some(taken) = line.pop() {
-        if let Run::Sent(mut parcel) = taken.begin() {
-            said.push((parcel.message)());
+    while let Some(dequeued) = queue.pop() {
+        if let Item::Sent(mut message) = dequeued.begin() {
+            said.push((message.contents)());
         }
     }
     assert_eq!(said, [7, 1]);
@@ -338,12 +338,12 @@ fn h7_messages_can_be_trait_objects() {
 
 #[test]
 fn h9_closing_hands_out_what_is_left_and_refuses_the_rest() {
-    let (inbox, mut line) = (Inbox::new(), Line::new());
+    let (inbox, mut queue) = (Inbox::new(), RunQueue::new());
     let (node, other, third) = (Node::new(1), Node::new(2), Node::new(3));
     inbox.post(&node, Urgency::Normal);
     elsewhere(|| inbox.post(&other, Urgency::Normal));
-    inbox.close(&mut line);
-    let left: Vec<_> = std::iter::from_fn(|| line.pop()).map(say).collect();
+    inbox.close(&mut queue);
+    let left: Vec<_> = std::iter::from_fn(|| queue.pop()).map(say).collect();
     assert_eq!(left, [Said::Normal(1), Said::Normal(2)]);
     for _ in 0..2 {
         assert_eq!(inbox.post(&third, Urgency::Normal), Posted::Closed);
@@ -352,8 +352,8 @@ fn h9_closing_hands_out_what_is_left_and_refuses_the_rest() {
             Posted::Closed,
             "refused once does not make it queued"
         );
-        line.take(&inbox);
-        assert!(line.is_empty() && !inbox.pending(), "taking does not open it");
+        queue.take(&inbox);
+        assert!(queue.is_empty() && !inbox.pending(), "taking does not open it");
     }
     assert!(
         !third.is_scheduled() && !inbox.retire(third),
@@ -402,14 +402,14 @@ fn case_82_a_poster_that_stops_before_it_notifies() {
 /// The home thread's own list is not touched by another thread that takes.
 #[test]
 fn d7_another_thread_takes_only_what_is_for_everybody() {
-    let (inbox, node, line) = (Inbox::new(), Node::new(1), Mutex::new(Line::new()));
+    let (inbox, node, queue) = (Inbox::new(), Node::new(1), Mutex::new(RunQueue::new()));
     inbox.post(&node, Urgency::Normal);
     elsewhere(|| {
-        let mut line = line.lock().unwrap();
-        line.take(&inbox);
-        assert!(line.is_empty() && inbox.pending());
-        inbox.close(&mut line);
-        assert!(line.is_empty() && inbox.pending());
+        let mut queue = queue.lock().unwrap();
+        queue.take(&inbox);
+        assert!(queue.is_empty() && inbox.pending());
+        inbox.close(&mut queue);
+        assert!(queue.is_empty() && inbox.pending());
     });
     assert_eq!(take(&inbox), [Said::Normal(1)]);
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::Closed);
@@ -423,7 +423,7 @@ fn h1_h2_n1_n2_no_schedule_and_no_wake_up_is_lost_under_load() {
     let (notifier, inbox) = (Notifier::new().unwrap(), Inbox::new());
     let numbers: [(AtomicU64, AtomicU64); 4] = Default::default();
     let nodes = [0, 1, 2, 3].map(Node::<usize>::new);
-    let mut line = Line::new();
+    let mut queue = RunQueue::new();
     thread::scope(|scope| {
         for node in &nodes {
             let (notifier, inbox, numbers) = (&notifier, &inbox, &numbers);
@@ -443,10 +443,10 @@ fn h1_h2_n1_n2_no_schedule_and_no_wake_up_is_lost_under_load() {
         };
         while !is_finished() {
             notifier.accept();
-            line.take(&inbox);
-            while let Some(taken) = line.pop() {
-                let number = *taken.payload().unwrap();
-                assert!(matches!(taken.begin(), Run::Normal));
+            queue.take(&inbox);
+            while let Some(dequeued) = queue.pop() {
+                let number = *dequeued.payload().unwrap();
+                assert!(matches!(dequeued.begin(), Item::Normal));
                 let (written, seen) = &numbers[number];
                 seen.store(written.load(Ordering::Relaxed), Ordering::Relaxed);
                 runs += 1;

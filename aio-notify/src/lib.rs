@@ -1,15 +1,15 @@
 //! The one door from other threads into an event loop.
 //!
-//! - [`Notifier`]: wakes a loop that sleeps and costs next to nothing while it does not (rules N1-N5).
-//! - [`Inbox`]: a lock-free queue of [`Node`]s, of which each is in it at most once; posting allocates nothing. The loop takes
-//!   them into a [`Line`].
-//! - [`Board`]: a bitmap of doorbells that a loop looks over while it polls, one bit for each source.
+//! - [`Notifier`]: wakes a loop that sleeps, and costs next to nothing while it does not (rules N1-N6).
+//! - [`Inbox`]: a lock-free queue of [`Node`]s and [`Message`]s; a node is in it at most once, and posting one allocates nothing. The
+//!   loop takes them into a [`RunQueue`].
+//! - [`Board`]: a bitmap of doorbells that a loop checks while it polls, one bit for each source.
 //! - [`EventNotifier`]: the eventfd underneath, for other uses too.
 //!
-//! Whoever has something for the loop first posts it and then notifies, in this order:
+//! A thread that has something for the loop first posts it and then notifies, in this order:
 //!
 //! ```
-//! use aio_notify::{Inbox, Line, Node, Notifier, Run, Urgency};
+//! use aio_notify::{Inbox, Item, Node, Notifier, RunQueue, Urgency};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! let (notifier, inbox) = (Notifier::new()?, Inbox::<&str>::new());
@@ -17,19 +17,19 @@
 //! inbox.post(&node, Urgency::Normal);
 //! notifier.notify();
 //!
-//! // The loop: accept first, then take, so that what comes in between notifies again.
+//! // The loop: accept first, then take, so that a post in between notifies again.
 //! assert!(notifier.accept());
-//! let mut line = Line::new();
-//! line.take(&inbox);
-//! while let Some(node) = line.pop() {
+//! let mut queue = RunQueue::new();
+//! queue.take(&inbox);
+//! while let Some(node) = queue.pop() {
 //!     assert_eq!(node.payload(), Some(&"flush"));
-//!     assert!(matches!(node.begin(), Run::Normal));
+//!     assert!(matches!(node.begin(), Item::Normal));
 //! }
 //! # Ok(()) }
 //! ```
 //!
 //! # What it does not do
-//! It does not know what a message is, runs nothing, waits for nothing (that is a backend's business), and has no timers.
+//! It does not know what a message is, does not wait (that is a backend's business), and has no timers.
 //!
 //! # How it is checked
 //! All orderings are model-checked: `RUSTFLAGS="--cfg loom -C debug-assertions=on" LOOM_MAX_PREEMPTIONS=2 cargo test
@@ -41,6 +41,7 @@ mod board;
 mod board_models;
 #[cfg(all(test, loom))]
 mod burst_models;
+mod deferred;
 mod doorbell;
 #[cfg(not(any(loom, shuttle)))]
 mod eventfd;
@@ -56,6 +57,9 @@ pub mod kernel;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod loads;
+mod mailbox;
+#[cfg(all(test, loom))]
+mod mailbox_models;
 #[cfg(all(test, loom))]
 mod modelling;
 #[cfg(all(test, loom))]
@@ -67,13 +71,17 @@ mod node;
 #[doc(hidden)]
 pub mod planting;
 mod protocol;
+mod run_queue;
 mod state;
 mod sync;
 
 pub use board::Board;
+pub use deferred::{Deferred, Due, Round, Slot};
 pub use doorbell::EventNotifier;
 pub use home::HomeThread;
-pub use inbox::{Inbox, Line, Posted};
-pub use node::{Node, Parcel, Run, Taken};
+pub use inbox::{Inbox, Posted};
+pub use mailbox::{Mailbox, PlanGuard, SleepGuard, WaitGuard};
+pub use node::{Dequeued, Item, Message, Node};
 pub use protocol::Notifier;
+pub use run_queue::RunQueue;
 pub use state::Urgency;

@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 use loom::model::Builder;
 
 use crate::sync::{Fault, planted};
-use crate::{Inbox, Line, Node, Notifier, Parcel, Run, Taken, Urgency};
+use crate::{Dequeued, Inbox, Item, Message, Node, Notifier, RunQueue, Urgency};
 
-/// A loop: accepts, and looks until that says that all is done; blocks when there is nothing. It looks only when it was told to, or
-/// has slept: who has something for it and does not tell it is not heard.
+/// A loop: accepts, and calls `look` until that returns true; blocks in between. It looks only when it was notified or has slept: a
+/// lost wake-up is a deadlock.
 pub(crate) fn run(notifier: &Notifier, mut look: impl FnMut() -> bool) {
-    let mut is_told = notifier.accept();
+    let mut is_notified = notifier.accept();
     loop {
-        if is_told && look() {
+        if is_notified && look() {
             return;
         }
         if planted(Fault::AcceptAfterWork) {
             notifier.accept();
         }
-        is_told = if notifier.prepare_to_wait() {
+        is_notified = if notifier.prepare_to_wait() {
             notifier.block();
             notifier.finish_wait();
             true
@@ -51,7 +51,7 @@ impl<T> Shared<T> {
     }
 
     pub(crate) fn send(&self, message: T) -> bool {
-        let sent = self.inbox.send(Box::new(Parcel::new(message))).is_ok();
+        let sent = self.inbox.send(Box::new(Message::new(message))).is_ok();
         self.notifier.notify();
         sent
     }
@@ -63,36 +63,36 @@ impl<T> Shared<T> {
     }
 
     /// A loop that takes and runs until `done`.
-    pub(crate) fn run(&self, mut each: impl FnMut(Taken<T>), mut done: impl FnMut() -> bool) {
+    pub(crate) fn run(&self, mut each: impl FnMut(Dequeued<T>), mut done: impl FnMut() -> bool) {
         run(&self.notifier, || {
             self.take(&mut each);
             done()
         });
     }
 
-    pub(crate) fn take(&self, each: &mut impl FnMut(Taken<T>)) {
-        let mut line = Line::new();
-        line.take(&self.inbox);
-        while let Some(taken) = line.pop() {
-            each(taken);
+    pub(crate) fn take(&self, each: &mut impl FnMut(Dequeued<T>)) {
+        let mut queue = RunQueue::new();
+        queue.take(&self.inbox);
+        while let Some(dequeued) = queue.pop() {
+            each(dequeued);
         }
     }
 }
 
 /// The message of what was sent.
-pub(crate) fn message<T>(taken: Taken<T>) -> T {
-    match taken.begin() {
-        Run::Sent(parcel) => parcel.message,
+pub(crate) fn message<T>(dequeued: Dequeued<T>) -> T {
+    match dequeued.begin() {
+        Item::Sent(message) => message.contents,
         _ => panic!("it was sent"),
     }
 }
 
 /// Whether a node is to run.
-pub(crate) fn runs<T>(taken: Taken<T>) -> bool {
-    matches!(taken.begin(), Run::Normal)
+pub(crate) fn runs<T>(dequeued: Dequeued<T>) -> bool {
+    matches!(dequeued.begin(), Item::Normal)
 }
 
-/// Whoever asks for so many preemptions has time.
+/// With so many preemptions, models are run to their end.
 const LONG: usize = 3;
 /// How long a model may take without a bound. The longest has taken three quarters of an hour, beside another.
 const PATIENCE: Duration = Duration::from_secs(4 * 3600);

@@ -27,7 +27,7 @@ fn posters(threads: usize, each: usize) {
         .collect();
     let got = std::cell::RefCell::new(Vec::new());
     shared.run(
-        |taken| got.borrow_mut().push(message(taken)),
+        |dequeued| got.borrow_mut().push(message(dequeued)),
         || got.borrow().len() == threads * each,
     );
     for poster in posters {
@@ -76,9 +76,9 @@ fn nested() {
         }
         shared.notifier.finish_wait();
     }
-    shared.take(&mut |taken| got.set(message(taken)));
+    shared.take(&mut |dequeued| got.set(message(dequeued)));
     if got.get() == 0 {
-        shared.run(|taken| got.set(message(taken)), || got.get() == 1);
+        shared.run(|dequeued| got.set(message(dequeued)), || got.get() == 1);
     }
     poster.join().unwrap();
 }
@@ -98,7 +98,7 @@ fn foreign() {
         }
         shared.notifier.set_foreign(false);
         shared.notifier.accept();
-        shared.take(&mut |taken| got = message(taken));
+        shared.take(&mut |dequeued| got = message(dequeued));
     }
     poster.join().unwrap();
 }
@@ -113,7 +113,10 @@ fn elided() {
         thread::spawn(move || shared.send(2))
     };
     let got = std::cell::Cell::new(0);
-    shared.run(|taken| got.set(got.get() + message(taken)), || got.get() == 3);
+    shared.run(
+        |dequeued| got.set(got.get() + message(dequeued)),
+        || got.get() == 3,
+    );
     poster.join().unwrap();
     assert!(shared.notifier.writes() <= 1);
 }

@@ -8,8 +8,8 @@
 //! | `notify_me`, the rest | how many waits, nested ones counted, are about to block or blocked |
 //! | eventfd | readable from a write until it is drained |
 //! | `writes` | how many writes have been announced, each before it begins |
-//! | `drained` | how many writes the loop has drained, as of its latest drain |
-//! | `finished` | 1 + what `drained` was when the latest write began that has finished; 0 before the first |
+//! | `drained`, bit 0 | FINISHED: a write has finished since the latest drain |
+//! | `drained`, the rest | how many writes the loop has drained |
 //!
 //! | notified | notify_me | the loop is | a notification |
 //! |---|---|---|---|
@@ -18,11 +18,11 @@
 //! | no | > 0 | about to block, or blocked | sets `notified`, goes on to the next table |
 //! | yes | > 0 | woken, or about to find out that it must not block, or blocked | goes on to the next table: `notified` alone is no reason to write nothing |
 //!
-//! | finished | writes | the eventfd is | a notification of a loop that waits |
+//! | FINISHED | writes | the eventfd is | a notification of a loop that waits |
 //! |---|---|---|---|
-//! | <= drained | = drained | empty | writes |
-//! | <= drained | > drained | written soon: a thread has announced a write and not finished it | writes as well: that thread may have stopped |
-//! | > drained | > drained | readable until the loop drains it | writes nothing |
+//! | off | all drained | empty | writes |
+//! | off | one more announced | written soon: a thread has announced a write and not finished it | writes as well: that thread may have stopped |
+//! | on | more than drained | readable until the loop drains it | writes nothing |
 //!
 //! So a burst costs one write, plus one for each thread that posts while the first one is writing (rule N6).
 //!
@@ -32,25 +32,30 @@
 //! on *both* sides, both may read the old value: the loop sleeps and no write wakes it.
 //!
 //! # Why a finished write is enough
-//! A notification that writes nothing has read `finished > drained` after its fence. If the loop's fence comes first, that is
-//! the current `drained`: the finished write has not been drained, the eventfd is readable, and the wait ends. If the loop's
-//! fence comes second, `drained` may be newer than what was read, but the loop reads `notified` after its fence and does not
-//! block. The loop's fence is the one of `prepare_to_wait`, of `set_foreign`, or, if a wait stays announced while the loop
-//! accepts, the one of `accept`.
+//! A notification that writes nothing has read FINISHED after its fence. If the loop's fence comes first, what was read is not
+//! older than the loop's latest drain: the finished write has not been drained, the eventfd is readable, and the wait ends. If the
+//! loop's fence comes second, there may have been a drain since, but the loop reads `notified` after its fence and does not block.
+//! The loop's fence is the one of `prepare_to_wait`, of `set_foreign`, or, if a wait stays announced while the loop accepts, the one
+//! of `accept`.
 //!
 //! An announced write is not enough: the eventfd stays empty for as long as the writing thread is stopped.
 //!
 //! The loop stores `drained` *after* the drain. If it did so before, a write between store and drain would be drained and still
-//! be taken for undrained. A write is stored in `finished` under the `drained` that its thread read *before* it: a thread that is
-//! stopped between write and store can then only store a value that is out of date.
+//! count as finished. A thread sets FINISHED only if `drained` is what it read *before* its write: if it is stopped between write and
+//! exchange while the loop drains, the exchange fails.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::doorbell::Doorbell;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Fault, Ordering, fence, planted, raise, weakened};
+use crate::sync::{
+    AtomicBool, AtomicU32, AtomicU64, Fault, Ordering, fence, overwrite, planted, raise, weakened,
+};
 
 const FOREIGN: u32 = 1;
 const ONE_WAIT: u32 = 2;
+
+const FINISHED: u64 = 1;
+const ONE_WRITE: u64 = 2;
 
 /// Wakes one loop; shared by the loop and by all threads that have something for it.
 ///
@@ -62,9 +67,8 @@ pub struct Notifier {
     writes: AtomicU64,
     /// A figure that nothing follows from: no checker need try its orders.
     elided: std::sync::atomic::AtomicU64,
-    /// Only the home thread stores it.
+    /// Only the home thread changes more than bit 0.
     drained: AtomicU64,
-    finished: AtomicU64,
     doorbell: Doorbell,
 }
 
@@ -80,7 +84,6 @@ impl Notifier {
             writes: AtomicU64::new(0),
             elided: std::sync::atomic::AtomicU64::new(0),
             drained: AtomicU64::new(0),
-            finished: AtomicU64::new(0),
             doorbell: Doorbell::new()?,
         })
     }
@@ -107,21 +110,21 @@ impl Notifier {
         }
     }
 
-    /// Writes the eventfd, unless a write has finished and is not drained.
+    /// Writes the eventfd, unless a write has finished since the latest drain.
     ///
-    /// `drained: read; finished: read, then any -> 1 + drained as it was read, if that is more; writes: n -> n + 1`
+    /// `writes: n -> n + 1; drained: FINISHED on, unless there was a drain meanwhile`
     ///
-    /// Ordering: reading `drained` acquires the drain that it counts, so that the write comes after it. Storing `finished`
-    /// releases the write to whoever reads `finished` and writes nothing.
+    /// Ordering: reading `drained` acquires the drain that it counts, so that the write comes after it, or the write that has
+    /// finished. Setting FINISHED releases the write to a notification that writes nothing.
     #[cold]
     fn write(&self) {
         let mut drained = self
             .drained
             .load(weakened(Fault::DrainedUnacquired, Ordering::Acquire));
-        if self.finished.load(Ordering::Acquire) > drained {
+        if drained & FINISHED != 0 {
             return self.count_elided();
         }
-        if planted(Fault::SkipWhenAnnounced) && self.writes.load(Ordering::Relaxed) > drained {
+        if planted(Fault::SkipWhenAnnounced) && self.writes.load(Ordering::Relaxed) > drained / ONE_WRITE {
             return;
         }
         if planted(Fault::FinishedBeforeWrite) {
@@ -142,11 +145,14 @@ impl Notifier {
 
     fn finish(&self, drained: u64) {
         let order = weakened(Fault::FinishedRelaxed, Ordering::Release);
-        if planted(Fault::FinishedGoesBack) {
-            self.finished.store(drained + 1, order);
-        } else {
-            self.finished.fetch_max(drained + 1, order);
+        if planted(Fault::FinishedAnyDrain) {
+            self.drained.fetch_or(FINISHED, order);
+            return;
         }
+        // The loop may have drained meanwhile, or another write have finished.
+        let _ = self
+            .drained
+            .compare_exchange(drained, drained | FINISHED, order, Ordering::Relaxed);
     }
 
     /// No read-modify-write: of two threads that count at the same moment, one may be missed.
@@ -184,24 +190,30 @@ impl Notifier {
 
     /// The wait that was announced is over: takes the announcement back and accepts.
     ///
-    /// `notify_me: n -> n - 1 wait; notified: any -> no; eventfd: drained`
+    /// `notify_me: n -> n - 1 wait; the rest: as accept`
     ///
     /// Ordering: release, so that a thread that reads the lower count also sees that this wait is over; then as `accept`.
     pub fn finish_wait(&self) {
-        self.notify_me.fetch_sub(ONE_WAIT, Ordering::Release);
-        self.accept();
+        let waits = self.notify_me.fetch_sub(ONE_WAIT, Ordering::Release);
+        self.accept_while(|| waits != ONE_WAIT);
     }
 
     /// Accepts what was notified; true if there was a notification. A later notification is a new one, so: accept first, then
     /// look for work.
     ///
-    /// `notified: any -> no; eventfd: drained; drained: n -> n + the writes that were drained`
+    /// `notified: any -> no; eventfd: drained; drained: n -> n + the writes that were drained, FINISHED off, unless these are none`
     ///
     /// Ordering: one read-modify-write. Either it comes after a `notify` and acquires what that released, or it comes
     /// before, and then `notified` stays set. Reading and clearing in two steps would need a full fence, and could clear a
     /// notification that it has not read. The drain comes first: see `drain`.
     pub fn accept(&self) -> bool {
-        self.drain();
+        self.accept_while(|| self.notify_me.load(Ordering::Relaxed) != 0)
+    }
+
+    /// As `accept`; `is_announced` returns whether a wait stays announced.
+    #[inline]
+    fn accept_while(&self, is_announced: impl FnOnce() -> bool) -> bool {
+        self.drain(is_announced);
         if planted(Fault::AcceptInTwoSteps) {
             let was = self.notified.load(Ordering::Acquire);
             self.notified.store(false, Ordering::Release);
@@ -211,27 +223,35 @@ impl Notifier {
             .swap(false, weakened(Fault::AcceptRelaxed, Ordering::Acquire))
     }
 
-    /// Drains the eventfd if it has been written. A write that is announced and has not arrived is left for the next time.
+    /// Drains the eventfd if it has been written. A write that is announced and has not arrived is left for the next time; then
+    /// `drained` is not stored, because the write may have finished since.
     ///
     /// Ordering: release, so that a write under the new `drained` comes after the drain. If a wait stays announced, no
     /// `prepare_to_wait` need come before the loop blocks: the fence stands in for its fence, and what `accept` and the loop
     /// read after it stands in for reading `notified` again.
     #[inline]
-    fn drain(&self) {
-        let drained = self.drained.load(Ordering::Relaxed);
+    fn drain(&self, is_announced: impl FnOnce() -> bool) {
+        let drained = self.drained.load(Ordering::Relaxed) / ONE_WRITE;
         let writes = self.writes.load(Ordering::Relaxed);
         if writes == drained {
             return;
         }
         let order = weakened(Fault::DrainedRelaxed, Ordering::Release);
         if planted(Fault::DrainedStoredEarly) {
-            self.drained.store(writes, order);
+            overwrite(&self.drained, writes * ONE_WRITE, order);
             self.doorbell.drain();
         } else {
             let count = self.doorbell.drain();
-            self.drained.store(drained.wrapping_add(count), order);
+            if count == 0 && !planted(Fault::EmptyDrainStored) {
+                return;
+            }
+            overwrite(
+                &self.drained,
+                drained.wrapping_add(count).wrapping_mul(ONE_WRITE),
+                order,
+            );
         }
-        if self.notify_me.load(Ordering::Relaxed) != 0 && !planted(Fault::AcceptWithoutFence) {
+        if is_announced() && !planted(Fault::AcceptWithoutFence) {
             fence(Ordering::SeqCst);
         }
     }
@@ -264,6 +284,12 @@ impl Notifier {
     #[must_use]
     pub fn elided(&self) -> u64 {
         self.elided.load(Ordering::Relaxed)
+    }
+
+    /// How many writes have been drained.
+    #[cfg(all(test, loom))]
+    pub(crate) fn drained(&self) -> u64 {
+        self.drained.load(Ordering::Relaxed) / ONE_WRITE
     }
 
     /// Sleeps until the eventfd is written, as the loop's backend would.

@@ -1,23 +1,23 @@
-//! [`State`]: whether a node is wanted, is in line, and has handles left; and who frees it.
+//! [`State`]: whether a node is wanted, is queued, and has handles left; and which step frees it.
 //!
 //! # State
 //! | bits | legend |
 //! |---|---|
-//! | QUEUED | the inbox, or the loop that has taken it, has a share: it is in line, once |
+//! | QUEUED | the node is in an inbox or a run queue, once, which has a reference to it |
 //! | SCHEDULED | wanted |
-//! | IDLE | wanted, without hurry |
-//! | the rest | how many handles there are; each is a share |
+//! | IDLE | wanted, without urgency |
+//! | the rest | how many handles there are; each is a reference |
 //!
 //! | handles | QUEUED | the node is | freed by |
 //! |---|---|---|---|
 //! | some | off | at rest | |
-//! | some | on | in line, wanted or cancelled | |
-//! | none | on | in line for the last time, or sent and never had a handle | the loop, when it begins it |
-//! | none | off | nobody's | who made the last step here |
+//! | some | on | queued, wanted or cancelled | |
+//! | none | on | queued for the last time, or a message, which never had a handle | the loop, when it begins the node |
+//! | none | off | unreferenced | the step that led here |
 //!
-//! Only who turns QUEUED on may push the node, so its link is never used twice; and only who has the queue's share turns it off:
-//! the loop that has taken the node, or who found the inbox closed. A node that is wanted is queued: every transition that sets
-//! SCHEDULED or IDLE sets QUEUED in the same step.
+//! Only the step that turns QUEUED on may push the node, so its link is never used twice. Only the owner of the queue's reference
+//! turns QUEUED off: the loop that has dequeued the node, or the thread that found the inbox closed. A node that is wanted is
+//! queued: every transition that sets SCHEDULED or IDLE sets QUEUED in the same step.
 
 use crate::sync::{AtomicU64, Fault, Ordering, planted, weakened};
 
@@ -28,29 +28,29 @@ const WANTED: u64 = SCHEDULED | IDLE;
 /// One handle. There is room for more than can be made while a machine lasts.
 const HANDLE: u64 = 8;
 
-/// How soon a node is to run.
+/// How soon a node shall run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
     /// In the next iteration.
     Normal,
-    /// Some time soon; keeps nobody awake.
+    /// Some time soon; does not keep the loop awake.
     Idle,
 }
 
-/// What is to be done with a node that begins.
+/// What the loop does with a node that begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begun {
     /// Nothing: it was cancelled.
-    No,
-    /// Run it.
+    Cancelled,
+    /// Runs it.
     Normal,
-    /// Run it; it had no hurry.
+    /// Runs it; it was not urgent.
     Idle,
-    /// Nobody has it any more: free it.
+    /// Frees it: there is no other reference.
     Last,
 }
 
-/// The state of a node. The tables above say what may follow what.
+/// The state of a node. The tables above list its values.
 pub(crate) struct State(AtomicU64);
 
 impl State {
@@ -59,17 +59,17 @@ impl State {
         Self(AtomicU64::new(HANDLE))
     }
 
-    /// Without a handle, as if it had been posted: for who pushes it at once.
+    /// Without a handle, as if it had been posted, to be pushed at once.
     pub(crate) fn sent() -> Self {
         Self(AtomicU64::new(QUEUED | SCHEDULED))
     }
 
-    /// Marks it as wanted; true if the caller, who has a handle, is to push it.
+    /// Marks the node as wanted. True: the caller, which has a handle, pushes it.
     ///
     /// `QUEUED: any -> on; SCHEDULED or IDLE: on`
     ///
-    /// Ordering: releases what the poster wrote before to `begin`, also when somebody else has pushed the node; acquires that
-    /// the loop is done with the link.
+    /// Ordering: releases what the poster wrote before to `begin`, also when another thread has pushed the node; acquires that
+    /// the loop has read the link.
     #[inline]
     pub(crate) fn want(&self, urgency: Urgency) -> bool {
         let wanted = match urgency {
@@ -85,13 +85,13 @@ impl State {
         before & QUEUED == 0 || planted(Fault::PushTwice)
     }
 
-    /// Called by who has the queue's share, and gives it up with this: says what was wanted. Whatever is posted from now on,
-    /// also while it runs, queues the node again. `Last` leaves the share, and with it the node, to the caller.
+    /// Gives up the queue's reference, which the caller owns, and returns what was wanted. A post from now on, also while the node
+    /// runs, queues it again. `Last` leaves the reference, and with it the node, to the caller.
     ///
     /// `QUEUED, SCHEDULED, IDLE: any -> off; handles: none -> as it was`
     ///
     /// Ordering: one step, so that a post either is part of this run or finds the node not queued and pushes it; acquires
-    /// what the posters released, and what those did who gave up their handles; releases that the link was read.
+    /// what the posters released, and what was done by handles before they were given up; releases that the link was read.
     #[inline]
     pub(crate) fn begin(&self) -> Begun {
         let gone = if planted(Fault::BeginKeepsQueued) {
@@ -124,18 +124,18 @@ impl State {
         } else if before & IDLE != 0 {
             Begun::Idle
         } else {
-            Begun::No
+            Begun::Cancelled
         }
     }
 
-    /// Takes back what was posted and has not begun. If the loop is just beginning it, it runs once more.
+    /// Takes back what was posted and has not begun. If the loop is just beginning the node, it runs once more.
     ///
     /// `SCHEDULED, IDLE: any -> off`
     pub(crate) fn cancel(&self) {
         self.0.fetch_and(!WANTED, Ordering::AcqRel);
     }
 
-    /// Counts one more handle, for who has one.
+    /// Counts one more handle; the caller has one.
     ///
     /// `handles: n -> n + 1`
     ///
@@ -144,12 +144,12 @@ impl State {
         self.0.fetch_add(HANDLE, Ordering::Relaxed);
     }
 
-    /// Gives up a handle; true if nobody has the node any more, and the caller is to free it.
+    /// Gives up a handle. True: it was the last reference, and the caller frees the node.
     ///
     /// `handles: n -> n - 1`
     ///
-    /// Ordering: releases what was done by this handle, and acquires what was done by the others, so that who frees the node
-    /// does so after all of it.
+    /// Ordering: releases what was done by this handle, and acquires what was done by the others, so that the node is freed
+    /// after all of it.
     pub(crate) fn release(&self) -> bool {
         let order = if planted(Fault::ReleaseRelaxed) {
             Ordering::Relaxed
@@ -159,11 +159,11 @@ impl State {
         self.0.fetch_sub(HANDLE, order) == HANDLE
     }
 
-    /// Gives up a handle; true if it was the last one, and the caller is to push the node once more.
+    /// Gives up a handle. True: it was the last one, and the caller pushes the node once more.
     ///
     /// `handles: n -> n - 1; QUEUED: on if none are left`
     ///
-    /// Ordering: as `release`. One step, so that nobody finds a node without handles that nobody is going to push.
+    /// Ordering: as `release`. One step, so that there is never a node without handles that no thread is going to push.
     pub(crate) fn retire(&self) -> bool {
         let mut before = self.0.load(Ordering::Relaxed);
         if planted(Fault::RetireInTwoSteps) && before >= 2 * HANDLE {
@@ -184,7 +184,7 @@ impl State {
         }
     }
 
-    /// Whether it is wanted by somebody who could still cancel it, and has not begun.
+    /// Whether it is wanted, has not begun, and has a handle that could cancel it.
     pub(crate) fn is_scheduled(&self) -> bool {
         let state = self.0.load(Ordering::Acquire);
         state >= HANDLE && state & WANTED != 0

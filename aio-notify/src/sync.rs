@@ -1,5 +1,5 @@
-//! Atomics, real or modelled, and the faults that the models plant: with `loads` and `monitor`, the only file that names the
-//! model checkers.
+//! Atomics, real or modelled, and the faults that the models plant: with `loads` and `monitor`, the only file besides the models
+//! that names the model checkers.
 //!
 //! `loom` tries every order, weak memory included, of a few steps; `shuttle` tries random orders of many, one step after the
 //! other. In ordinary builds all of this is what the standard library has, and `planted` is false at compile time.
@@ -32,7 +32,7 @@ pub(crate) use crate::kernel::Eventfd;
 
 #[cfg(not(any(loom, shuttle)))]
 std::thread_local! {
-    /// This thread's number, or 0 as long as nobody has asked for it.
+    /// This thread's number, or 0 until it is first read.
     pub(crate) static THREAD: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -54,6 +54,18 @@ pub(crate) fn raise(flag: &AtomicBool) {
     flag.store(true, order);
     #[cfg(loom)]
     flag.swap(true, order);
+}
+
+/// Stores a number that other threads change only by an exchange with what they have read.
+///
+/// For the checker this is a read-modify-write, as in `raise`: it does not see that such an exchange comes right after what was read,
+/// and so before this store, and would let its result be read after it.
+#[inline]
+pub(crate) fn overwrite(number: &AtomicU64, value: u64, order: Ordering) {
+    #[cfg(not(loom))]
+    number.store(value, order);
+    #[cfg(loom)]
+    number.swap(value, order);
 }
 
 /// Reads a pointer for an exchange that fails unless it still is the newest one.
@@ -102,8 +114,8 @@ pub(crate) enum Fault {
     FinishedBeforeWrite,
     /// A write counts as finished for what is drained after it, instead of before it.
     DrainedReadLate,
-    /// A write that finishes late takes back that a newer one has finished.
-    FinishedGoesBack,
+    /// A write counts as finished also if there was a drain meanwhile.
+    FinishedAnyDrain,
     /// That a write has finished is stored without releasing the write.
     FinishedRelaxed,
     /// `notify` reads what is drained without acquiring the drain.
@@ -112,19 +124,21 @@ pub(crate) enum Fault {
     DrainedRelaxed,
     /// What is drained is stored before the drain.
     DrainedStoredEarly,
+    /// A drain that finds nothing takes back that a write has finished.
+    EmptyDrainStored,
     /// `accept` has no fence after the drain though a wait stays announced.
     AcceptWithoutFence,
     /// `accept` reads the flag and clears it in two steps.
     AcceptInTwoSteps,
-    /// The loop looks for work and accepts afterwards. (The models' loop asks for it.)
+    /// The loop looks for work and accepts afterwards. (Planted in the models' loop.)
     AcceptAfterWork,
     /// A node is published without release ordering.
     PublishRelaxed,
     /// Nodes are taken without acquiring what was published.
     DetachRelaxed,
-    /// `begin` lets go of the queued bit before it looks what was scheduled.
+    /// `begin` clears the queued bit before it reads what was scheduled.
     BeginInTwoSteps,
-    /// `begin` does not let go of the queued bit.
+    /// `begin` does not clear the queued bit.
     BeginKeepsQueued,
     /// Posting pushes a node that is in the queue already.
     PushTwice,
@@ -134,7 +148,7 @@ pub(crate) enum Fault {
     BeginRelaxed,
     /// A post at home goes before what other threads have posted.
     HomeOvertakes,
-    /// Every thread takes itself for the home thread.
+    /// Every thread acts as the home thread.
     HomeIsEverywhere,
     /// A handle is given up without ordering.
     ReleaseRelaxed,
@@ -142,14 +156,14 @@ pub(crate) enum Fault {
     RetireRelaxed,
     /// Whether a handle is the last one is found out before it is given up.
     RetireInTwoSteps,
-    /// A ring has no fence between setting its bit and reading the turn.
+    /// A ring has no fence between setting its bit and reading the epoch.
     RingWithoutFence,
-    /// A loop that rests has no fence between saying so and looking once more.
-    RestWithoutFence,
-    /// A ring ends the rest that it has seen, even if that is over and another one has begun.
-    EndAnyRest,
-    /// A loop that rests, and rests again, keeps its turn.
-    RestGoesOn,
+    /// A loop that arms its board has no fence between that and checking once more.
+    ArmWithoutFence,
+    /// A ring ends the epoch that it has read, even if that is over and another one has begun.
+    EndAnyEpoch,
+    /// A board that is armed twice keeps its epoch.
+    EpochGoesOn,
     /// A ring is taken without acquiring what was published.
     TakeRelaxed,
     /// `notify` counts a ring after it has rung.
@@ -162,6 +176,14 @@ pub(crate) enum Fault {
     ForeignWithoutFence,
     /// A ring sets its bit without releasing what was published.
     RingRelaxed,
+    /// `kick` has no fence between the change and reading who waits.
+    KickWithoutFence,
+    /// A waiter has no fence between being counted and reading its condition.
+    CountedWithoutFence,
+    /// A message is notified before it is sent.
+    NotifiedBeforeSent,
+    /// Closing leaves the inbox open.
+    LeftOpen,
 }
 
 /// Whether a fault is planted: never, outside the models.

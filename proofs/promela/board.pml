@@ -1,25 +1,25 @@
-/* The doorbell board of aio-notify: two sources that ring, and a loop that polls for a while and then rests.
+/* The doorbell board of aio-notify: two sources that ring, and a loop that polls for a while and then arms the board and sleeps.
  *
- * A ring that nobody serves is an end in which the loop sleeps for ever: an invalid end state.
+ * A ring that is not served is an end in which the loop sleeps for ever: an invalid end state.
  *
- * bug: NO_LAST_LOOK   the loop does not look once more after it has said that it rests
- * bug: END_ANY_REST   a ring ends the rest that it has seen, also when another one has begun
- * bug: REST_GOES_ON   a loop that rests, and rests again, keeps its turn
- * bug: QUIET_FIRST    a ring ends the rest before it wakes, and is stopped in between for ever
+ * bug: NO_LAST_CHECK  the loop does not check once more after it has armed the board
+ * bug: END_ANY_EPOCH  a ring ends the epoch that it has read, also when another one has begun
+ * bug: EPOCH_GOES_ON  a board that is armed twice keeps its epoch
+ * bug: DISARMS_FIRST  a ring ends the epoch before it wakes, and is stopped in between for ever
  */
 #define SOURCES 2
 
 bool bits[SOURCES], woken;
-byte turn = 1; /* odd: the loop rests */
+byte epoch = 1; /* odd: armed */
 byte served;
 
-inline end_rest(seen) {
-#ifdef END_ANY_REST
-    turn = seen + 1
+inline disarm(seen) {
+#ifdef END_ANY_EPOCH
+    epoch = seen + 1
 #else
     atomic {
         if
-        :: turn == seen -> turn = seen + 1
+        :: epoch == seen -> epoch = seen + 1
         :: else
         fi
     }
@@ -29,18 +29,18 @@ inline end_rest(seen) {
 proctype source(byte number) {
     byte seen;
     bits[number] = true;
-    seen = turn;
+    seen = epoch;
     if
     :: seen % 2 == 1 ->
-#ifdef QUIET_FIRST
-        end_rest(seen);
+#ifdef DISARMS_FIRST
+        disarm(seen);
         if
         :: woken = true
         :: number == 0 -> goto stopped
         fi
 #else
         woken = true;
-        end_rest(seen)
+        disarm(seen)
 #endif
     :: else
     fi;
@@ -59,14 +59,14 @@ inline serve() {
     }
 }
 
-inline rest() {
-    seen = turn;
+inline arm() {
+    seen = epoch;
     if
-    :: seen % 2 == 0 -> turn = seen + 1
+    :: seen % 2 == 0 -> epoch = seen + 1
     :: else ->
-#ifndef REST_GOES_ON
-        end_rest(seen);
-        turn = seen + 2
+#ifndef EPOCH_GOES_ON
+        disarm(seen);
+        epoch = seen + 2
 #else
         skip
 #endif
@@ -81,17 +81,17 @@ active proctype home() {
     :: served == SOURCES -> break
     :: else ->
         if
-        :: true -> /* polls before it rests */
-            seen = turn;
+        :: true -> /* polls before it arms the board */
+            seen = epoch;
             if
-            :: seen % 2 == 1 -> end_rest(seen)
+            :: seen % 2 == 1 -> disarm(seen)
             :: else
             fi;
             serve()
         :: true
         fi;
-        rest();
-#ifndef NO_LAST_LOOK
+        arm();
+#ifndef NO_LAST_CHECK
         serve();
 #endif
         if

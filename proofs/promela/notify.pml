@@ -11,7 +11,8 @@
  * bug: EARLY_END   a write counts as finished before it begins
  * bug: LATE_READ   a write counts as finished for what is drained after it, instead of before it
  * bug: EARLY_CLEAR the loop stores what is drained before it drains
- * bug: GOES_BACK   a write that finishes late takes back that a newer one has finished
+ * bug: EMPTY_DRAIN a drain that found nothing takes back that a write has finished
+ * bug: ANY_DRAIN   a write counts as finished also if there was a drain meanwhile
  */
 #define POSTERS 2
 #define EACH 2
@@ -20,19 +21,22 @@
 bool notified;
 byte notify_me, posted[POSTERS], taken[POSTERS];
 /* The eventfd counts the writes that are not drained. */
-byte eventfd, writes, drained, finished;
+byte eventfd, writes;
+/* One word in the program: read, exchanged and stored in one step. */
+byte drained;
+bool finished;
 /* How many writes have finished since the loop has drained, of each poster. */
 byte of_epoch[POSTERS];
 
 #define IS_DONE (taken[0] == EACH && taken[1] == EACH)
 
 inline finish() {
-#ifdef GOES_BACK
-    finished = seen + 1
+#ifdef ANY_DRAIN
+    finished = true
 #else
     atomic {
         if
-        :: seen + 1 > finished -> finished = seen + 1
+        :: drained == seen -> finished = true
         :: else
         fi
     }
@@ -40,14 +44,14 @@ inline finish() {
 }
 
 inline write() {
-    seen = drained;
+    atomic { seen = drained; is_finished = finished };
     if
-    :: finished > seen
+    :: is_finished
 #ifdef ANNOUNCED
-    :: finished <= seen && writes > seen
-    :: finished <= seen && writes <= seen ->
+    :: !is_finished && writes > seen
+    :: !is_finished && writes <= seen ->
 #else
-    :: finished <= seen ->
+    :: !is_finished ->
 #endif
 #ifdef EARLY_END
         finish();
@@ -89,6 +93,7 @@ inline notify() {
 
 proctype poster(byte number) {
     byte post, waits, seen;
+    bool is_finished;
     for (post : 1 .. EACH) {
         posted[number]++;
         notify()
@@ -100,14 +105,20 @@ inline accept() {
     if
     :: writes != drained ->
 #ifdef EARLY_CLEAR
-        atomic { drained = writes; of_epoch[0] = 0; of_epoch[1] = 0 };
+        atomic { drained = writes; finished = false; of_epoch[0] = 0; of_epoch[1] = 0 };
         eventfd = 0;
 #else
         atomic { count = eventfd; eventfd = 0 };
         atomic {
-            drained = drained + count;
             if
-            :: count > 0 -> of_epoch[0] = 0; of_epoch[1] = 0
+#ifdef EMPTY_DRAIN
+            :: count == 0 -> finished = false
+#endif
+            :: count > 0 ->
+                drained = drained + count;
+                finished = false;
+                of_epoch[0] = 0;
+                of_epoch[1] = 0
             :: else
             fi
         };

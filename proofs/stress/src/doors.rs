@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aio_notify::{Board, Inbox, Line, Node, Notifier, Parcel, Posted, Run, Taken, Urgency};
+use aio_notify::{Board, Dequeued, Inbox, Item, Message, Node, Notifier, Posted, RunQueue, Urgency};
 use anyhow::ensure;
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -12,9 +12,9 @@ use crate::crowd::{CROWD, against, against_owners};
 const EACH: u64 = 400;
 
 /// A message whose contents are written by one thread and read, changed and freed by another.
-type Message = Box<[u64; 4]>;
+type Letter = Box<[u64; 4]>;
 
-fn message(thread: usize, number: u64) -> Message {
+fn letter(thread: usize, number: u64) -> Letter {
     let mut message = Box::new([0; 4]);
     message[0] = thread as u64;
     message[1] = number;
@@ -35,9 +35,9 @@ fn wait(notifier: &Notifier) -> anyhow::Result<()> {
 }
 
 /// A message that was sent.
-fn open(taken: Taken<(), Message>) -> anyhow::Result<Message> {
-    match taken.begin() {
-        Run::Sent(parcel) => Ok(parcel.message),
+fn open(dequeued: Dequeued<(), Letter>) -> anyhow::Result<Letter> {
+    match dequeued.begin() {
+        Item::Sent(message) => Ok(message.contents),
         said => anyhow::bail!("it was sent, and says {said:?}"),
     }
 }
@@ -47,17 +47,17 @@ pub(crate) fn inbox(_: u32) -> anyhow::Result<()> {
     let (inbox, notifier) = (Inbox::new(), Notifier::new()?);
     let send = |thread| {
         for number in 0..EACH {
-            let sent = inbox.send(Box::new(Parcel::new(message(thread, number))));
+            let sent = inbox.send(Box::new(Message::new(letter(thread, number))));
             assert!(sent.is_ok(), "the inbox is open");
             notifier.notify();
         }
     };
     against(send, || {
-        let (mut next, mut line) = ([0; CROWD], Line::new());
+        let (mut next, mut queue) = ([0; CROWD], RunQueue::new());
         while next != [EACH; CROWD] {
-            line.take(&inbox);
-            while let Some(taken) = line.pop() {
-                let mut message = open(taken)?;
+            queue.take(&inbox);
+            while let Some(dequeued) = queue.pop() {
+                let mut message = open(dequeued)?;
                 message[2] += 1;
                 let next = &mut next[message[0] as usize];
                 ensure!(message[1] == *next, "{} came instead of {next}", message[1]);
@@ -77,21 +77,21 @@ pub(crate) fn inbox_closes(round: u32) -> anyhow::Result<()> {
     let refused = AtomicU64::new(0);
     let send = |thread| {
         for number in 0..EACH {
-            if let Err(mut parcel) = inbox.send(Box::new(Parcel::new(message(thread, number)))) {
-                parcel.message[2] += 1;
+            if let Err(mut message) = inbox.send(Box::new(Message::new(letter(thread, number)))) {
+                message.contents[2] += 1;
                 refused.fetch_add(1, Ordering::Relaxed);
             }
         }
     };
     let mut arrived = 0;
     against(send, || {
-        let mut line = Line::new();
+        let mut queue = RunQueue::new();
         for _ in 0..round % 8 {
-            line.take(&inbox);
+            queue.take(&inbox);
         }
-        inbox.close(&mut line);
-        while let Some(taken) = line.pop() {
-            arrived += open(taken)?.len() as u64 / 4;
+        inbox.close(&mut queue);
+        while let Some(dequeued) = queue.pop() {
+            arrived += open(dequeued)?.len() as u64 / 4;
         }
         anyhow::Ok(())
     })?;
@@ -104,9 +104,9 @@ pub(crate) fn inbox_closes(round: u32) -> anyhow::Result<()> {
 /// everybody is done with it.
 pub(crate) fn nodes(_: u32) -> anyhow::Result<()> {
     const NODES: usize = 4;
-    let (inbox, notifier) = (Inbox::<Message>::new(), Notifier::new()?);
-    let nodes: Vec<Node<Message>> = (0..NODES).map(|number| Node::new(message(number, 0))).collect();
-    let post = |nodes: &[Node<Message>], number: usize| {
+    let (inbox, notifier) = (Inbox::<Letter>::new(), Notifier::new()?);
+    let nodes: Vec<Node<Letter>> = (0..NODES).map(|number| Node::new(letter(number, 0))).collect();
+    let post = |nodes: &[Node<Letter>], number: usize| {
         let node = &nodes[number % NODES];
         match number % 5 {
             0 => node.cancel(),
@@ -115,7 +115,7 @@ pub(crate) fn nodes(_: u32) -> anyhow::Result<()> {
             _ => assert!(inbox.post(node, Urgency::Normal) != Posted::Closed, "it is open"),
         }
     };
-    let work = |thread: usize, nodes: Vec<Node<Message>>| {
+    let work = |thread: usize, nodes: Vec<Node<Letter>>| {
         for number in 0..EACH as usize {
             post(&nodes, thread + number);
             notifier.notify();
@@ -128,11 +128,11 @@ pub(crate) fn nodes(_: u32) -> anyhow::Result<()> {
     let handles = [(); CROWD].map(|()| nodes.clone());
     let mut own = Some(nodes);
     against_owners(handles, work, || {
-        let (mut returned, mut line, mut number) = ([0; NODES], Line::new(), 0);
+        let (mut returned, mut queue, mut number) = ([0; NODES], RunQueue::new(), 0);
         while returned != [1; NODES] {
-            line.take(&inbox);
-            while let Some(taken) = line.pop() {
-                if let Run::Retired(mut message) = taken.begin() {
+            queue.take(&inbox);
+            while let Some(dequeued) = queue.pop() {
+                if let Item::Retired(mut message) = dequeued.begin() {
                     message[1] += 1;
                     returned[message[0] as usize] += message[1];
                 }
@@ -175,7 +175,7 @@ pub(crate) fn board(_: u32) -> anyhow::Result<()> {
     against(work, || {
         let mut heard = [0; SOURCES];
         while heard.iter().sum::<u64>() < EACH * CROWD as u64 {
-            board.attend();
+            board.disarm();
             let mut any = false;
             while let Some(source) = board.find(0) {
                 ensure!(board.take(source), "found and not there");
@@ -185,7 +185,7 @@ pub(crate) fn board(_: u32) -> anyhow::Result<()> {
             if any {
                 continue;
             }
-            board.rest();
+            board.arm();
             if board.find(0).is_none() {
                 wait(&notifier)?;
             }

@@ -70,6 +70,6 @@ crate::scenarios! {
 }
 
 crate::faults! {
-    n2_planted_end_any_rest: EndAnyRest in rings_while_the_loop_rests rings_while_the_loop_polls;
-    n2_planted_rest_goes_on: RestGoesOn in rings_while_the_loop_rests rings_while_the_loop_polls;
+    n2_planted_end_any_epoch: EndAnyEpoch in rings_while_the_loop_rests rings_while_the_loop_polls;
+    n2_planted_epoch_goes_on: EpochGoesOn in rings_while_the_loop_rests rings_while_the_loop_polls;
 }

@@ -1,27 +1,27 @@
-//! What is in line: how it is asked for, and what becomes of it when a loop panics.
+//! The run queue: its order, and what it drops when a loop panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::*;
 
 #[test]
-fn h4_a_line_is_empty_when_the_last_one_has_left_it() {
-    let (inbox, nodes, mut line) = (Inbox::new(), [1, 2].map(Node::new), Line::new());
-    assert!(line.is_empty());
+fn h4_a_run_queue_is_empty_when_the_last_one_has_left_it() {
+    let (inbox, nodes, mut queue) = (Inbox::new(), [1, 2].map(Node::new), RunQueue::new());
+    assert!(queue.is_empty());
     for node in &nodes {
         inbox.post(node, Urgency::Normal);
     }
-    assert!(line.is_empty(), "nothing was taken yet");
-    line.take(&inbox);
+    assert!(queue.is_empty(), "nothing was dequeued yet");
+    queue.take(&inbox);
     for expected in [1, 2] {
-        assert!(!line.is_empty());
-        assert_eq!(line.pop().map(say), Some(Said::Normal(expected)));
+        assert!(!queue.is_empty());
+        assert_eq!(queue.pop().map(say), Some(Said::Normal(expected)));
     }
-    assert!(line.is_empty() && line.pop().is_none());
+    assert!(queue.is_empty() && queue.pop().is_none());
 }
 
 #[test]
-fn h3_messages_and_nodes_stand_in_one_line() {
+fn h3_messages_and_nodes_share_one_queue() {
     let (inbox, nodes) = (Inbox::new(), [1, 3, 5].map(Node::new));
     inbox.post(&nodes[0], Urgency::Normal);
     assert_eq!(send(&inbox, 2), Ok(()));
@@ -41,34 +41,34 @@ fn h3_messages_and_nodes_stand_in_one_line() {
 }
 
 #[test]
-fn h5_what_is_in_line_is_scheduled_until_it_is_cancelled() {
+fn h5_a_queued_node_is_scheduled_until_it_is_cancelled() {
     for urgency in [Urgency::Normal, Urgency::Idle] {
-        let (inbox, node, mut line) = (Inbox::<u8>::new(), Node::new(1), Line::new());
+        let (inbox, node, mut queue) = (Inbox::<u8>::new(), Node::new(1), RunQueue::new());
         inbox.post(&node, urgency);
-        line.take(&inbox);
-        let taken = line.pop().unwrap();
-        assert!(taken.is_scheduled() && node.is_scheduled(), "it has not begun");
+        queue.take(&inbox);
+        let dequeued = queue.pop().unwrap();
+        assert!(dequeued.is_scheduled() && node.is_scheduled(), "it has not begun");
         elsewhere(|| node.cancel());
-        assert!(!taken.is_scheduled() && !node.is_scheduled());
+        assert!(!dequeued.is_scheduled() && !node.is_scheduled());
         assert_eq!(inbox.post(&node, urgency), Posted::AlreadyQueued);
-        assert!(taken.is_scheduled(), "it is still in line");
-        assert!(!matches!(taken.begin(), Run::No));
+        assert!(dequeued.is_scheduled(), "it is still queued");
+        assert!(!matches!(dequeued.begin(), Item::Cancelled));
     }
 }
 
-/// A callback panics, and the loop goes down with it: whatever it has is dropped, once.
+/// A callback panics, and the loop is unwound: everything it owns is dropped, once.
 #[test]
 fn h6_h7_a_panic_drops_nodes_and_messages() {
     let payload = Arc::new(());
     let nodes = [0, 1, 2].map(|_| Node::new(payload.clone()));
     let [running, waiting, posted] = nodes.each_ref().map(Node::clone);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        let (inbox, mut line) = (Inbox::new(), Line::new());
+        let (inbox, mut queue) = (Inbox::new(), RunQueue::new());
         inbox.post(&running, Urgency::Normal);
         inbox.post(&waiting, Urgency::Normal);
         assert!(send(&inbox, payload.clone()).is_ok());
-        line.take(&inbox);
-        assert!(matches!(line.pop().map(Taken::begin), Some(Run::Normal)));
+        queue.take(&inbox);
+        assert!(matches!(queue.pop().map(Dequeued::begin), Some(Item::Normal)));
         inbox.post(&posted, Urgency::Normal);
         assert!(elsewhere(|| send(&inbox, payload.clone())).is_ok());
         let _these_too = nodes;
@@ -85,7 +85,7 @@ fn h6_h7_a_panic_drops_nodes_and_messages() {
         assert_eq!(
             inbox.post(&node, Urgency::Normal),
             Posted::Queued,
-            "it is in no line"
+            "it is in no queue"
         );
     }
     drop(inbox);

@@ -1,0 +1,304 @@
+//! [`Mailbox`]: an inbox, the notifier that wakes its loop, and what the home thread says about its waits.
+//!
+//! A post and its notification are one call here, in the right order. A post by the home thread notifies only if the thread does not
+//! read the inbox before it waits.
+//!
+//! # State
+//! | field | legend |
+//! |---|---|
+//! | `planning` | the home thread has decided how long to wait, and has not waited yet |
+//! | `foreign` | a foreign loop waits on behalf of the loop |
+//! | `waiters` | how many [`WaitGuard`]s there are |
+//!
+//! | a post by | planning or foreign | notifies |
+//! |---|---|---|
+//! | another thread | any | yes |
+//! | the home thread | neither | no: the loop reads the inbox before it decides how long to wait |
+//! | the home thread | one of them | yes |
+//!
+//! # Why kicks have full fences
+//! A kick follows a change and reads `waiters`; a waiter raises `waiters` and reads what changes. As in
+//! [`Notifier`](crate::Notifier), both fences are needed, or both may read the old value.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::AtomicBool;
+
+use crate::home::HomeThread;
+use crate::inbox::{Inbox, Posted};
+use crate::node::{Message, Node};
+use crate::protocol::Notifier;
+use crate::state::Urgency;
+use crate::sync::{AtomicU32, Fault, Ordering, fence, planted};
+
+/// The one door from other threads into a loop.
+///
+/// Any thread may call [`post`](Self::post), [`retire`](Self::retire), [`send`](Self::send), [`notify`](Self::notify) and
+/// [`kick`](Self::kick). Everything else is for the home thread, which is the one that made the mailbox.
+///
+/// ```
+/// use std::sync::Arc;
+/// use aio_notify::{Mailbox, Message, RunQueue};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mailbox = Arc::new(Mailbox::<(), u32>::new()?);
+/// let other = mailbox.clone();
+/// std::thread::spawn(move || other.send(Box::new(Message::new(7))).is_ok());
+///
+/// let mut queue = RunQueue::new();
+/// while queue.is_empty() {
+///     if mailbox.prepare_to_wait() {
+///         let _sleep = mailbox.sleep_guard();
+///         // ... wait until the mailbox, which is a descriptor, is readable.
+///     }
+///     mailbox.accept();
+///     queue.take(mailbox.inbox());
+/// }
+/// # Ok(()) }
+/// ```
+pub struct Mailbox<T, M: ?Sized = T> {
+    notifier: Notifier,
+    inbox: Inbox<T, M>,
+    home: HomeThread,
+    waiters: AtomicU32,
+    plans: Plans,
+}
+
+/// Written by the home thread in every iteration, and read only there. Far from what other threads read when they post: cache lines
+/// of 64 bytes, fetched in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Plans {
+    foreign: AtomicBool,
+    planning: AtomicBool,
+}
+
+impl<T, M: ?Sized> Mailbox<T, M> {
+    /// An empty mailbox, at home on this thread.
+    ///
+    /// # Errors
+    /// What the system says to one more eventfd: `EMFILE` means that `ulimit -n` is too low.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            notifier: Notifier::new()?,
+            inbox: Inbox::new(),
+            home: HomeThread::here(),
+            waiters: AtomicU32::new(0),
+            plans: Plans::default(),
+        })
+    }
+
+    /// Queues `node` and notifies. See [`Inbox::post`].
+    #[inline]
+    pub fn post(&self, node: &Node<T, M>, urgency: Urgency) -> Posted {
+        let posted = self.inbox.post(node, urgency);
+        if posted != Posted::Closed {
+            self.notify_unless_read();
+        }
+        posted
+    }
+
+    /// Gives up a handle; with the last one the loop gets the payload. See [`Inbox::retire`].
+    pub fn retire(&self, node: Node<T, M>) {
+        if self.inbox.retire(node) {
+            self.notify_unless_read();
+        }
+    }
+
+    /// Sends a message and notifies. See [`Inbox::send`].
+    ///
+    /// # Errors
+    /// The message, if the inbox is closed.
+    #[inline]
+    pub fn send(&self, message: Box<Message<T, M>>) -> Result<(), Box<Message<T, M>>> {
+        if planted(Fault::NotifiedBeforeSent) {
+            self.notify_unless_read();
+            return self.inbox.send(message);
+        }
+        self.inbox.send(message)?;
+        self.notify_unless_read();
+        Ok(())
+    }
+
+    /// Notifies, unless this is the home thread and it reads the inbox before it waits.
+    #[inline]
+    fn notify_unless_read(&self) {
+        if !self.home.is_here() || self.is_about_to_wait() {
+            self.notifier.notify();
+        }
+    }
+
+    /// Wakes the loop without giving it work. See [`Notifier::notify`]; async-signal safe.
+    pub fn notify(&self) {
+        self.notifier.notify();
+    }
+
+    /// Notifies if there is a [`WaitGuard`]; otherwise nearly free. Call it after changing what a waiter reads.
+    ///
+    /// Ordering: the fence pairs with the one in `wait_guard`. Either the waiter reads the change or this reads the waiter.
+    pub fn kick(&self) {
+        if !planted(Fault::KickWithoutFence) {
+            fence(Ordering::SeqCst);
+        }
+        if self.waiters.load(Ordering::Relaxed) != 0 {
+            self.notifier.notify();
+        }
+    }
+
+    /// Counts a waiter until the guard is dropped: a [`kick`](Self::kick) notifies the loop. Take the guard before reading the
+    /// condition that is waited for (rule W1). Guards nest.
+    ///
+    /// Ordering: the fence pairs with the one in `kick`.
+    pub fn wait_guard(&self) -> WaitGuard<'_> {
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        if !planted(Fault::CountedWithoutFence) {
+            fence(Ordering::SeqCst);
+        }
+        WaitGuard(&self.waiters)
+    }
+
+    /// The inbox, for the loop to take from.
+    #[inline]
+    #[must_use]
+    pub fn inbox(&self) -> &Inbox<T, M> {
+        &self.inbox
+    }
+
+    /// The thread that the mailbox is at home on.
+    #[inline]
+    #[must_use]
+    pub fn home(&self) -> HomeThread {
+        self.home
+    }
+
+    /// Marks, until the guard is dropped, that how long to wait is decided: a post and
+    /// [`notify_if_about_to_wait`](Self::notify_if_about_to_wait) on the home thread, from a callback in between, notify. Guards nest.
+    #[inline]
+    pub fn plan_guard(&self) -> PlanGuard<'_> {
+        let planning = &self.plans.planning;
+        let before = planning.load(Ordering::Relaxed);
+        planning.store(true, Ordering::Relaxed);
+        PlanGuard { planning, before }
+    }
+
+    /// Whether how long to wait has been decided already. For the home thread.
+    #[inline]
+    #[must_use]
+    pub fn is_about_to_wait(&self) -> bool {
+        self.plans.planning.load(Ordering::Relaxed) || self.plans.foreign.load(Ordering::Relaxed)
+    }
+
+    /// Notifies if how long to wait has been decided already. For the home thread, after a change that shortens the wait.
+    pub fn notify_if_about_to_wait(&self) {
+        if self.is_about_to_wait() {
+            self.notifier.notify();
+        }
+    }
+
+    /// Announces a wait. True: the loop may block, and holds a [`sleep_guard`](Self::sleep_guard) while it does. False: there is a
+    /// notification already. See [`Notifier::prepare_to_wait`].
+    #[inline]
+    #[must_use]
+    pub fn prepare_to_wait(&self) -> bool {
+        self.notifier.prepare_to_wait()
+    }
+
+    /// Ends the wait that was announced when the guard is dropped, also if the backend panics. See [`Notifier::finish_wait`].
+    #[inline]
+    pub fn sleep_guard(&self) -> SleepGuard<'_> {
+        SleepGuard(&self.notifier)
+    }
+
+    /// Announces that a foreign loop waits on behalf of this one, or does no longer. After setting it, read
+    /// [`is_notified`](Self::is_notified) before letting the foreign loop block. See [`Notifier::set_foreign`].
+    pub fn set_foreign(&self, waits: bool) {
+        self.plans.foreign.store(waits, Ordering::Relaxed);
+        self.notifier.set_foreign(waits);
+    }
+
+    /// Whether there is a notification that has not been accepted: a plain load.
+    #[inline]
+    #[must_use]
+    pub fn is_notified(&self) -> bool {
+        self.notifier.is_notified()
+    }
+
+    /// Accepts what was notified; true if there was a notification. Accept first, then take from the inbox. See
+    /// [`Notifier::accept`].
+    #[inline]
+    pub fn accept(&self) -> bool {
+        self.notifier.accept()
+    }
+
+    /// How many notifications wrote the eventfd, and how many wrote nothing. See [`Notifier::writes`] and [`Notifier::elided`].
+    #[must_use]
+    pub fn wakeups(&self) -> (u64, u64) {
+        (self.notifier.writes(), self.notifier.elided())
+    }
+
+    /// Sleeps until the eventfd is written, as the loop's backend would.
+    #[cfg(all(test, loom))]
+    pub(crate) fn block(&self) {
+        self.notifier.block();
+    }
+}
+
+/// The descriptor to wait for while a wait is announced: readable once a notification has written it.
+impl<T, M: ?Sized> AsFd for Mailbox<T, M> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.notifier.as_fd()
+    }
+}
+
+impl<T, M: ?Sized> fmt::Debug for Mailbox<T, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("notifier", &self.notifier)
+            .field("inbox", &self.inbox)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts as a waiter until it is dropped: see [`Mailbox::wait_guard`].
+#[derive(Debug)]
+#[must_use = "dropped at once, the waiter is not kicked"]
+pub struct WaitGuard<'a>(&'a AtomicU32);
+
+impl Drop for WaitGuard<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long to wait is decided until this is dropped: see [`Mailbox::plan_guard`].
+#[derive(Debug)]
+#[must_use = "dropped at once, posts of the home thread do not notify"]
+pub struct PlanGuard<'a> {
+    planning: &'a AtomicBool,
+    /// An outer iteration may be planning, too.
+    before: bool,
+}
+
+impl Drop for PlanGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.planning.store(self.before, Ordering::Relaxed);
+    }
+}
+
+/// A wait is announced until this is dropped: see [`Mailbox::sleep_guard`].
+#[derive(Debug)]
+#[must_use = "dropped at once, the wait is over before it begins"]
+pub struct SleepGuard<'a>(&'a Notifier);
+
+impl Drop for SleepGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.finish_wait();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "mailbox_tests.rs"]
+mod tests;

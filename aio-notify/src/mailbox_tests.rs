@@ -1,0 +1,124 @@
+//! Mailboxes on one thread and a second one: when a post notifies.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+
+use super::*;
+use crate::{Item, RunQueue};
+
+fn mailbox() -> Mailbox<u32> {
+    Mailbox::new().unwrap()
+}
+
+/// Has another thread do something, and waits for it.
+fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    thread::scope(|scope| scope.spawn(work).join().expect("it does not panic"))
+}
+
+/// All ways to put something in.
+fn post_all(mailbox: &Mailbox<u32>) -> [bool; 3] {
+    let (posted, retired) = (Node::new(1), Node::new(2));
+    mailbox.accept();
+    mailbox.post(&posted, Urgency::Normal);
+    let by_post = mailbox.accept();
+    assert!(mailbox.send(Box::new(Message::new(3))).is_ok());
+    let by_send = mailbox.accept();
+    mailbox.retire(retired);
+    [by_post, by_send, mailbox.accept()]
+}
+
+#[test]
+fn n1_a_post_notifies_unless_the_home_thread_reads_the_inbox_before_it_waits() {
+    let mailbox = mailbox();
+    assert_eq!(post_all(&mailbox), [false; 3]);
+    assert_eq!(elsewhere(|| post_all(&mailbox)), [true; 3]);
+    let outer = mailbox.plan_guard();
+    drop(mailbox.plan_guard());
+    assert_eq!(post_all(&mailbox), [true; 3], "the outer plan stands");
+    drop(outer);
+    assert_eq!(post_all(&mailbox), [false; 3]);
+    mailbox.set_foreign(true);
+    assert_eq!(post_all(&mailbox), [true; 3]);
+    mailbox.set_foreign(false);
+    assert_eq!(post_all(&mailbox), [false; 3]);
+}
+
+#[test]
+fn n1_a_change_at_home_notifies_only_a_loop_that_is_about_to_wait() {
+    let mailbox = mailbox();
+    mailbox.notify_if_about_to_wait();
+    assert!(!mailbox.is_about_to_wait() && !mailbox.is_notified());
+    let plan = mailbox.plan_guard();
+    mailbox.notify_if_about_to_wait();
+    assert!(mailbox.is_about_to_wait() && mailbox.accept());
+    drop(plan);
+    mailbox.set_foreign(true);
+    mailbox.notify_if_about_to_wait();
+    assert!(mailbox.accept());
+}
+
+#[test]
+fn h7_what_a_closed_inbox_refuses_notifies_nobody() {
+    let (mailbox, mut queue) = (mailbox(), RunQueue::new());
+    mailbox.inbox().close(&mut queue);
+    let node = Node::new(1);
+    elsewhere(|| {
+        assert_eq!(mailbox.post(&node, Urgency::Normal), Posted::Closed);
+        let refused = mailbox.send(Box::new(Message::new(2))).unwrap_err();
+        assert_eq!(refused.contents, 2);
+        mailbox.retire(node);
+    });
+    assert!(!mailbox.is_notified());
+    assert_eq!(mailbox.wakeups(), (0, 0));
+}
+
+#[test]
+fn w1_a_kick_notifies_as_long_as_there_is_a_guard() {
+    let mailbox = mailbox();
+    let is_kicked = || {
+        elsewhere(|| mailbox.kick());
+        mailbox.accept()
+    };
+    assert!(!is_kicked());
+    let outer = mailbox.wait_guard();
+    let inner = mailbox.wait_guard();
+    assert!(is_kicked());
+    drop(outer);
+    assert!(is_kicked(), "guards are counted");
+    drop(inner);
+    assert!(!is_kicked());
+    mailbox.notify();
+    assert!(mailbox.accept(), "a notification needs no guard");
+}
+
+#[test]
+fn n2_a_wait_that_panics_is_over() {
+    let mailbox = mailbox();
+    assert!(mailbox.prepare_to_wait());
+    let waited = catch_unwind(AssertUnwindSafe(|| {
+        let _sleep = mailbox.sleep_guard();
+        elsewhere(|| mailbox.notify());
+        std::panic::resume_unwind(Box::new("the backend panics"));
+    }));
+    assert!(waited.is_err() && !mailbox.is_notified());
+    mailbox.notify();
+    assert_eq!(mailbox.wakeups(), (1, 1), "no wait is announced any more");
+}
+
+#[test]
+fn h3_posts_and_messages_arrive_in_order() {
+    let (mailbox, node) = (mailbox(), Node::new(1));
+    elsewhere(|| {
+        mailbox.post(&node, Urgency::Normal);
+        assert!(mailbox.send(Box::new(Message::new(2))).is_ok());
+    });
+    assert!(mailbox.accept());
+    let mut queue = RunQueue::new();
+    queue.take(mailbox.inbox());
+    assert!(matches!(queue.pop().unwrap().begin(), Item::Normal));
+    let Item::Sent(message) = queue.pop().unwrap().begin() else {
+        panic!("it was sent")
+    };
+    assert_eq!(message.contents, 2);
+    assert!(mailbox.home().is_here() && !elsewhere(|| mailbox.home().is_here()));
+}

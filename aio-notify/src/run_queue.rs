@@ -1,0 +1,84 @@
+//! [`RunQueue`]: what a loop has taken out of its inbox and not begun.
+
+use std::fmt;
+use std::ptr::{self, NonNull};
+
+use crate::inbox::Inbox;
+use crate::node::{Body, Dequeued};
+use crate::sync::Ordering;
+
+/// What was taken out of an inbox and has not begun, first in, first out.
+///
+/// The crate page has an example.
+pub struct RunQueue<T, M: ?Sized = T> {
+    /// The next one is the last one.
+    dequeued: Vec<Dequeued<T, M>>,
+}
+
+impl<T, M: ?Sized> RunQueue<T, M> {
+    /// An empty queue.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { dequeued: Vec::new() }
+    }
+
+    /// Whether it is empty.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.dequeued.is_empty()
+    }
+
+    /// Takes all nodes of an inbox, in the order in which they were posted, behind those that are queued already.
+    #[inline]
+    pub fn take(&mut self, inbox: &Inbox<T, M>) {
+        let has_posts = inbox.has_posts();
+        if has_posts || inbox.has_posts_from_home() {
+            // A node that was wanted once more may have left its urgency here while it was in the home thread's list.
+            let detaches = has_posts || inbox.is_urgent();
+            self.take_instead(inbox, detaches.then(ptr::null_mut));
+        }
+    }
+
+    /// Takes the home thread's list and, if there is something to leave `instead`, the other one, which is newer.
+    pub(crate) fn take_instead(&mut self, inbox: &Inbox<T, M>, instead: Option<*mut Body<T, M>>) {
+        let before = self.dequeued.len();
+        if let Some(instead) = instead {
+            self.append(inbox.detach(instead));
+        }
+        self.append(inbox.detach_at_home());
+        self.dequeued.rotate_left(before);
+    }
+
+    /// Appends the nodes of a list that was taken out: the latest first, so that the oldest is next.
+    pub(crate) fn append(&mut self, latest: *mut Body<T, M>) {
+        let mut rest = latest;
+        while let Some(node) = NonNull::new(rest) {
+            // SAFETY: every pointer in a list is a node that `Inbox::push` has forgotten. The list was taken out as a whole, so nothing
+            // else follows it, and each of its links is followed once: a post of a node that is still queued does not push it.
+            let node = unsafe { Dequeued::from_ptr(node) };
+            rest = node.next().load(Ordering::Relaxed);
+            self.dequeued.push(node);
+        }
+    }
+
+    /// Removes the next one.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Dequeued<T, M>> {
+        self.dequeued.pop()
+    }
+}
+
+impl<T, M: ?Sized> Default for RunQueue<T, M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T, M: ?Sized> fmt::Debug for RunQueue<T, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunQueue")
+            .field("len", &self.dequeued.len())
+            .finish_non_exhaustive()
+    }
+}
