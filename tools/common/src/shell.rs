@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use crate::interrupt::Interrupt;
 
 /// The libraries of this workspace.
-pub const LIBRARIES: [&str; 9] = [
+pub const LIBRARIES: [&str; 10] = [
     "aio-backend",
     "aio-backend-epoll",
     "aio-backend-ladder",
@@ -21,6 +21,7 @@ pub const LIBRARIES: [&str; 9] = [
     "aio-handlers",
     "aio-notify",
     "aio-pollctl",
+    "aio-pollset",
     "aio-timers",
 ];
 /// How often a command with a limit is checked.

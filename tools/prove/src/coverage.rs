@@ -10,8 +10,8 @@ use aio_tools::shell::{self, LIBRARIES};
 
 /// In percent.
 const AT_LEAST: f64 = 95.0;
-/// Tests, and what only tests use: the kit and the replay of waits.
-const NOT_COUNTED: &str = r"(_tests\.rs|/tests/|/conformance/|/replay/|proofs/|examples/)";
+/// Tests, and what only tests use: the kit.
+const NOT_COUNTED: &str = r"(_tests\.rs|/tests/|/conformance/|proofs/|examples/)";
 
 pub(crate) fn run(at: &At<'_>) -> Result {
     let Some(tools) = tools()? else {

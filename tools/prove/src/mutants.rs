@@ -12,12 +12,13 @@ use crate::at::{At, Outcome, Result};
 use aio_tools::shell::{self, LIBRARIES};
 
 /// Of how many mutants in a hundred the tests of the same crate must notice.
-const CRATES: [(&str, f64); 9] = [
+const CRATES: [(&str, f64); 10] = [
     ("aio-timers", 90.0),
     ("aio-handlers", 90.0),
     ("aio-backend-ladder", 90.0),
     ("aio-notify", 90.0),
     ("aio-pollctl", 90.0),
+    ("aio-pollset", 90.0),
     ("aio-backend", 85.0),
     ("aio-backend-ppoll", 85.0),
     ("aio-backend-epoll", 85.0),
