@@ -18,8 +18,8 @@ impl Context {
     /// Progress of a poll inside a callback is progress of this one, too.
     ///
     /// A call that may wait goes on, iteration after iteration, until there is progress. It returns false only if somebody
-    /// [notified](crate::Remote::notify) without giving it work, if its time is over, or in a callback of [`Pollable`](crate::Pollable) that is no place to
-    /// wait. On a simulated clock it also ends when time stands still for 100 iterations.
+    /// [notified](crate::Remote::notify) without giving it work, if its time is over, or in a callback of
+    /// [`Pollable`](crate::Pollable) that is no place to wait. On a simulated clock it also ends when time stands still for 100 iterations.
     ///
     /// # Errors
     /// What the system says to waiting; interruptions by signals are no errors. `EBADF`, after doing what there was to do, if
@@ -31,7 +31,7 @@ impl Context {
             Wait::Block | Wait::NoBlock => None,
         };
         let (nested, calls) = (self.0.nested_progress.get(), self.0.calls_seen.get());
-        let (mut next, mut stuck) = (wait, Stuck::default());
+        let (mut next, mut last, mut stuck) = (wait, false, Stuck::default());
         loop {
             let progress = match self.0.iterate(self, next) {
                 Ok(progress) => progress,
@@ -43,8 +43,13 @@ impl Context {
                 }
                 return Ok(true);
             }
-            if self.0.is_called_since(calls) || wait == Wait::NoBlock {
+            let called = self.0.called_since(calls);
+            if last || wait == Wait::NoBlock || called == Called::AndServed {
                 return Ok(false);
+            }
+            if called == Called::Just {
+                (next, last) = (Wait::NoBlock, true);
+                continue;
             }
             match self.0.go_on(deadline, &mut stuck) {
                 Some(again) => next = again,
@@ -52,6 +57,17 @@ impl Context {
             }
         }
     }
+}
+
+/// Whether somebody has asked that a poll return. What a thread has posted before its request is served before a poll returns for
+/// that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Called {
+    No,
+    /// A notification has not been accepted, which may be that of something posted before.
+    Just,
+    /// All that was posted before was there when the iteration looked for it.
+    AndServed,
 }
 
 /// Iterations in a row in which simulated time stood still: nothing ends a poll that has too many of them.
@@ -72,12 +88,19 @@ impl Stuck {
 }
 
 impl Inner {
-    /// Whether somebody has asked, since the number of requests was this one, that a poll return without progress. A poll inside
-    /// this one may have returned for that, too.
-    fn is_called_since(&self, calls: u64) -> bool {
+    /// Whether somebody has asked, since the number of requests was `calls`, that a poll return without progress. A poll inside this
+    /// one may have returned for that, too.
+    fn called_since(&self, calls: u64) -> Called {
         let now = self.shared.calls();
+        if self.shared.notifier.is_notified() {
+            return if now == calls { Called::No } else { Called::Just };
+        }
         self.calls_seen.set(now);
-        now != calls
+        if now == calls {
+            Called::No
+        } else {
+            Called::AndServed
+        }
     }
 
     /// How a poll goes on after an iteration that came to nothing; `None`: it returns.

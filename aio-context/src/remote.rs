@@ -74,8 +74,13 @@ impl Shared {
 
     /// Has a blocking poll return.
     fn call_back(&self) {
-        self.calls.fetch_add(1, Ordering::Release);
-        self.notifier.notify();
+        if planted(Fault::CalledLate) {
+            self.notifier.notify();
+            self.calls.fetch_add(1, Ordering::Release);
+        } else {
+            self.calls.fetch_add(1, Ordering::Release);
+            self.notifier.notify();
+        }
     }
 
     /// How often somebody has asked for that. What a request was made for is seen by whoever has seen the request.

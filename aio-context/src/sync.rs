@@ -173,6 +173,8 @@ pub(crate) enum Fault {
     KickWithoutFence,
     /// `wait_while` has no fence between being counted and reading its condition.
     CountedWithoutFence,
+    /// A request that a poll return is made after the notification.
+    CalledLate,
     /// A thread is woken before it is told to stop.
     WokenBeforeStopped,
     /// A foreign loop is told how long it may wait before others can see that it waits.

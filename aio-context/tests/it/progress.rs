@@ -91,6 +91,8 @@ fn d4_what_is_no_progress_does_not_end_a_blocking_poll() {
     let _paused = cx.watch_in(group, paused.clone(), Interest::READ).unwrap();
     let pause = cx.pause(group);
     let writer = paused.writer();
+    // They are kept here: a handle that is dropped takes back what it has scheduled.
+    let (idle, work) = (&idle, &work);
     let act = move || {
         idle.schedule_idle();
         hear.recv().unwrap();

@@ -76,7 +76,7 @@ impl Model {
                 progress |= self.nested_progress != nested;
                 self.nested_progress = nested + u64::from(progress);
             }
-            if !progress {
+            if !progress && !self.notified {
                 self.calls_seen = self.calls;
             }
             stuck = if last.replace(self.now) == Some(self.now) {
@@ -84,7 +84,15 @@ impl Model {
             } else {
                 0
             };
-            if progress || foreign || self.calls != calls || self.now >= end || stuck >= MOST_STUCK {
+            let is_called = !foreign && self.calls != calls;
+            if is_called && !progress && self.notified && at_most.is_some() {
+                progress = self.iterate_once(None)? || self.nested_progress != nested;
+                self.nested_progress = nested + u64::from(progress);
+                if !progress && !self.notified {
+                    self.calls_seen = self.calls;
+                }
+            }
+            if progress || foreign || is_called || self.now >= end || stuck >= MOST_STUCK {
                 self.note(What::Iterated);
                 return Ok(progress);
             }

@@ -67,11 +67,13 @@ fn cancels_and_deletes_against_schedules_and_runs() {
     let mut crowd = Crowd::of(&cx);
     for (half, work) in std::iter::repeat_n(half, 3).zip(uses) {
         let (handles, deleted) = (handles.clone(), deleted.clone());
-        crowd.add(move |_| {
+        crowd.add(move |remote| {
             work(&half);
             drop(half);
             handles.set(handles.get() - 1);
             deleted.set(u32::from(handles.get() == 0));
+            // To free it is no progress.
+            remote.notify();
         });
     }
     while Arc::strong_count(&kept) > 1 {

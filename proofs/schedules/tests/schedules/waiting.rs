@@ -88,6 +88,61 @@ fn two_contexts_that_wait_for_each_other() {
     assert!(jobs.get() <= 2);
 }
 
+/// Two threads with a context each ask each other by the call for threads that have none.
+fn two_home_threads_that_wait_for_each_other() {
+    let left = Arc::new(AtomicU32::new(2));
+    let (tell, heard) = mpsc::channel();
+    let homes: Vec<_> = (0..2)
+        .map(|_| {
+            let (tell, left) = (tell.clone(), left.clone());
+            let (meet, other) = mpsc::channel::<Remote>();
+            thread::spawn(move || {
+                let cx = Fake::context();
+                tell.send((cx.remote(), meet)).unwrap();
+                let other = other.recv().unwrap();
+                for number in 0..2 {
+                    assert_eq!(other.run_and_wait(move |_| number), Ok(number));
+                }
+                left.fetch_sub(1, SeqCst);
+                other.kick();
+                cx.wait_while(|| left.load(SeqCst) > 0).unwrap();
+            })
+        })
+        .collect();
+    let ((first, meet_first), (second, meet_second)) = (heard.recv().unwrap(), heard.recv().unwrap());
+    meet_first.send(second).unwrap();
+    meet_second.send(first).unwrap();
+    for home in homes {
+        home.join().unwrap();
+    }
+}
+
+/// A blocking poll goes on after idle bottom halves, and misses neither a request to return nor work.
+fn a_blocking_poll_beside_idle_bottom_halves() {
+    let cx = Fake::context();
+    let (idle, ran) = (Noted::default(), Noted::default());
+    let half = {
+        let idle = idle.clone();
+        cx.bottom_half("idle", move |_| idle.add(1))
+    };
+    let done = Arc::new(AtomicU32::new(0));
+    let mut crowd = Crowd::of(&cx);
+    // Its end would wake the loop once more.
+    let (tells, by_job, _kept) = (done.clone(), ran.clone(), half.clone());
+    crowd.add(move |remote| {
+        half.schedule_idle();
+        remote.run(move |_| by_job.add(1)).unwrap();
+        half.schedule_idle();
+        tells.store(1, SeqCst);
+        remote.notify();
+    });
+    while done.load(SeqCst) == 0 || ran.get() == 0 {
+        cx.poll(Wait::Block).unwrap();
+    }
+    crowd.end(&cx);
+    assert!(idle.get() <= 2);
+}
+
 /// Two contexts ask a third one, which goes.
 fn contexts_that_wait_for_one_that_goes() {
     let cx = Fake::context();
@@ -168,6 +223,8 @@ fn an_io_thread_that_is_stopped() {
 crate::scenarios! {
     w2_who_waits_for_a_context_that_goes_is_told => waits_for_a_context_that_goes with ANSWERED;
     w2_two_contexts_that_wait_for_each_other_are_answered => two_contexts_that_wait_for_each_other;
+    w3_two_home_threads_that_wait_for_each_other_are_answered => two_home_threads_that_wait_for_each_other;
+    d4_a_blocking_poll_misses_no_request_to_return => a_blocking_poll_beside_idle_bottom_halves;
     w2_contexts_that_wait_for_one_that_goes_are_told => contexts_that_wait_for_one_that_goes with ANSWERED_CONTEXTS;
     w1_no_kick_is_missed => kicks;
     w2_who_waits_for_a_thread_that_is_stopped_is_told => an_io_thread_that_is_stopped with ANSWERED_BY_THREAD;
@@ -177,6 +234,8 @@ crate::faults! {
     w2_planted_left_open: LeftOpen in waits_for_a_context_that_goes;
     w2_planted_left_open_for_contexts: LeftOpen in contexts_that_wait_for_one_that_goes;
     w2_planted_kicked_before_answer: KickedBeforeAnswer in two_contexts_that_wait_for_each_other;
+    w3_planted_kicked_before_answer: KickedBeforeAnswer in two_home_threads_that_wait_for_each_other;
+    d4_planted_called_late: CalledLate in a_blocking_poll_beside_idle_bottom_halves;
     w1_planted_counted_late: CountedLate in kicks;
     w2_planted_woken_before_stopped: WokenBeforeStopped in an_io_thread_that_is_stopped;
 }
