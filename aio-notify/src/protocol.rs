@@ -48,7 +48,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::doorbell::Doorbell;
 use crate::sync::{
-    AtomicBool, AtomicU32, AtomicU64, Fault, Ordering, fence, overwrite, planted, raise, weakened,
+    AtomicBool, AtomicU32, AtomicU64, Count, Fault, Ordering, fence, overwrite, planted, raise, weakened,
 };
 
 const FOREIGN: u32 = 1;
@@ -64,11 +64,13 @@ const ONE_WRITE: u64 = 2;
 pub struct Notifier {
     notified: AtomicBool,
     notify_me: AtomicU32,
-    writes: AtomicU64,
+    writes: Count,
     /// A figure that nothing follows from: no checker need try its orders.
     elided: std::sync::atomic::AtomicU64,
     /// Only the home thread changes more than bit 0.
     drained: AtomicU64,
+    /// As `drained` without bit 0, for the home thread alone.
+    drained_at_home: std::sync::atomic::AtomicU64,
     doorbell: Doorbell,
 }
 
@@ -81,9 +83,10 @@ impl Notifier {
         Ok(Self {
             notified: AtomicBool::new(false),
             notify_me: AtomicU32::new(0),
-            writes: AtomicU64::new(0),
+            writes: Count::new(0),
             elided: std::sync::atomic::AtomicU64::new(0),
             drained: AtomicU64::new(0),
+            drained_at_home: std::sync::atomic::AtomicU64::new(0),
             doorbell: Doorbell::new()?,
         })
     }
@@ -231,25 +234,24 @@ impl Notifier {
     /// read after it stands in for reading `notified` again.
     #[inline]
     fn drain(&self, is_announced: impl FnOnce() -> bool) {
-        let drained = self.drained.load(Ordering::Relaxed) / ONE_WRITE;
+        let drained = self.drained_at_home.load(Ordering::Relaxed);
         let writes = self.writes.load(Ordering::Relaxed);
         if writes == drained {
             return;
         }
         let order = weakened(Fault::DrainedRelaxed, Ordering::Release);
         if planted(Fault::DrainedStoredEarly) {
-            overwrite(&self.drained, writes * ONE_WRITE, order);
+            self.drained_at_home.store(writes, Ordering::Relaxed);
+            overwrite(&self.drained, writes.wrapping_mul(ONE_WRITE), order);
             self.doorbell.drain();
         } else {
             let count = self.doorbell.drain();
             if count == 0 && !planted(Fault::EmptyDrainStored) {
                 return;
             }
-            overwrite(
-                &self.drained,
-                drained.wrapping_add(count).wrapping_mul(ONE_WRITE),
-                order,
-            );
+            let drained = drained.wrapping_add(count);
+            self.drained_at_home.store(drained, Ordering::Relaxed);
+            overwrite(&self.drained, drained.wrapping_mul(ONE_WRITE), order);
         }
         if is_announced() && !planted(Fault::AcceptWithoutFence) {
             fence(Ordering::SeqCst);
@@ -289,7 +291,7 @@ impl Notifier {
     /// How many writes have been drained.
     #[cfg(all(test, loom))]
     pub(crate) fn drained(&self) -> u64 {
-        self.drained.load(Ordering::Relaxed) / ONE_WRITE
+        self.drained_at_home.load(Ordering::Relaxed)
     }
 
     /// Sleeps until the eventfd is written, as the loop's backend would.

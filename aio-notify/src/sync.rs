@@ -21,6 +21,12 @@ pub(crate) use checker::{
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 
+#[cfg(any(loom, shuttle))]
+pub(crate) use checker::sync::atomic::AtomicU64 as Count;
+/// A number that no thread loads before it changes it: loom overlooks nothing of that, and a load is one step.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use std::sync::atomic::AtomicU64 as Count;
+
 #[cfg(loom)]
 pub(crate) use crate::loads::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 
