@@ -41,8 +41,8 @@ fn case_69_a_wait_inside_a_wait(bench: Bench) {
     assert!(!bench.look(&cx));
 }
 
-/// Rules N1 and N4: a loop that is awake costs no write; one that sleeps costs one for each time it is woken by one thread.
-/// (Several threads that notify one sleep at the same moment write once each: eliding the second loses wake-ups.)
+/// Rules N1, N4 and N6: a loop that is awake costs no write; one that sleeps costs one for each time it is woken by one thread.
+/// (Threads that notify one sleep while another one is writing write, too.)
 #[test]
 fn case_70_a_storm_of_notifications() {
     let name = concat!(module_path!(), "::case_70_a_storm_of_notifications");
