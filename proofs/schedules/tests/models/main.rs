@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool as Noted, Ordering::Relaxed as Note};
+use std::sync::atomic::{AtomicBool as Recorded, Ordering::Relaxed as Note};
 use std::time::Duration;
 
 use aio_context::{ClockId, Context, Handler, Interest, Moment, Remote, Timer, Wait};
@@ -52,7 +52,7 @@ fn waits_for_a_context_that_goes(waiters: usize) {
         .map(|_| {
             let remote = cx.remote();
             thread::spawn(move || {
-                let ran = Arc::new(Noted::new(false));
+                let ran = Arc::new(Recorded::new(false));
                 let by_job = ran.clone();
                 let answer = remote.run_and_wait(move |_| by_job.store(true, Note));
                 assert_eq!(answer.is_ok(), ran.load(Note));
@@ -134,7 +134,7 @@ fn removal_by_another_thread() {
     port.bell.set().unwrap();
     let token = cx.watch(port, Interest::READ).unwrap().detach();
     let remote = cx.remote();
-    let removed = Arc::new(Noted::new(false));
+    let removed = Arc::new(Recorded::new(false));
     let remover = {
         let removed = removed.clone();
         thread::spawn(move || {
@@ -167,9 +167,9 @@ fn at(nanos: u64) -> Moment {
 }
 
 /// A timer on the virtual clock, which stands still at first, and whether it has fired.
-fn armed(cx: &Context, deadline: Moment) -> Arc<Noted> {
+fn armed(cx: &Context, deadline: Moment) -> Arc<Recorded> {
     cx.virtual_clock().stop();
-    let fired = Arc::new(Noted::new(false));
+    let fired = Arc::new(Recorded::new(false));
     let by_timer = fired.clone();
     let timer = cx
         .timer(ClockId::Virtual, move |cx, _| {
@@ -182,7 +182,7 @@ fn armed(cx: &Context, deadline: Moment) -> Arc<Noted> {
     fired
 }
 
-fn serve_until(cx: &Context, fired: &Noted) {
+fn serve_until(cx: &Context, fired: &Recorded) {
     while !fired.load(Note) {
         cx.poll(Wait::Block).unwrap();
     }

@@ -7,7 +7,7 @@ use aio_context::{ClockId, Context, Moment, Timer, Wait};
 use aio_schedules::Fake;
 use shuttle::thread_local;
 
-use crate::{Crowd, Noted, noted};
+use crate::{Crowd, Recorded, noted};
 
 thread_local! {
     /// Timers that a job has made; they live at home.
@@ -109,7 +109,7 @@ fn stops_against_jumps() {
 }
 
 /// Arms a timer 500 ns from now, from another thread.
-fn arm_here(remote: &aio_context::Remote, fired: &Noted) {
+fn arm_here(remote: &aio_context::Remote, fired: &Recorded) {
     let fired = fired.clone();
     let arm = move |cx: &Context| {
         let timer = cx.timer(ClockId::Virtual, move |_, _| fired.add(1)).disarmed();

@@ -6,7 +6,7 @@ use aio_context::{BottomHalf, Context, Remote, Wait};
 use aio_schedules::Fake;
 use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use crate::{Crowd, Noted, noted};
+use crate::{Crowd, Recorded, noted};
 
 /// Each producer schedules its bottom half twice. The run after the last schedule sees what was written before it.
 fn schedules_while_the_loop_falls_asleep() {
@@ -86,7 +86,7 @@ fn cancels_and_deletes_against_schedules_and_runs() {
 /// What was cancelled and is not scheduled any more runs once more at the most, and then rests.
 fn cancels_that_come_late() {
     let cx = Fake::context();
-    let runs = Noted::default();
+    let runs = Recorded::default();
     let half = {
         let runs = runs.clone();
         cx.bottom_half("cancelled", move |_| runs.add(1))
@@ -146,7 +146,7 @@ const HOME: usize = 3;
 
 /// How many jobs of each producer were sent, and how many ran.
 #[derive(Clone, Default)]
-struct Order(Arc<[(Noted, Noted); 4]>);
+struct Order(Arc<[(Recorded, Recorded); 4]>);
 
 impl Order {
     fn send(&self, remote: &Remote, producer: usize, job: impl FnOnce(&Context) + Send + 'static) {

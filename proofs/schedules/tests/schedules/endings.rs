@@ -5,10 +5,10 @@ use std::sync::Arc;
 use aio_context::{BottomHalf, PollParams, Wait};
 use aio_schedules::Fake;
 
-use crate::{Crowd, Noted, Outcomes, noted};
+use crate::{Crowd, Outcomes, Recorded, noted};
 
 /// Notes that it was dropped.
-struct Dropped(Noted);
+struct Dropped(Recorded);
 
 impl Drop for Dropped {
     fn drop(&mut self) {

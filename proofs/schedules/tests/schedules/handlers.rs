@@ -12,7 +12,7 @@ use aio_notify::planting::is_planted;
 use aio_schedules::Fake;
 use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
-use crate::{Crowd, Noted, noted};
+use crate::{Crowd, Recorded, noted};
 
 /// Looks for as long as it was told to at last.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,7 @@ impl Queue {
 struct Host {
     queue: Arc<Queue>,
     begun: Cell<bool>,
-    served: Noted,
+    served: Recorded,
 }
 
 impl AsFd for Host {
@@ -104,7 +104,7 @@ impl Pollable for Host {
 fn parameters_in_the_middle_of_polling() {
     let told = AsTold::default();
     let cx = searching(&told, POLLING);
-    let served = Noted::default();
+    let served = Recorded::default();
     let hosts: [Rc<Host>; 2] = std::array::from_fn(|_| {
         Rc::new(Host {
             queue: Arc::new(Queue {
@@ -146,8 +146,8 @@ struct RemovalNotAwaited;
 
 struct Port {
     bell: Arc<EventNotifier>,
-    removed: Noted,
-    calls: Noted,
+    removed: Recorded,
+    calls: Recorded,
     nests: bool,
 }
 
@@ -173,7 +173,7 @@ impl Handler for Port {
 fn removal_by_another_thread() {
     let cx = Fake::context();
     let [removed, calls, never] = noted();
-    let port = |removed: &Noted, nests| {
+    let port = |removed: &Recorded, nests| {
         Rc::new(Port {
             bell: Arc::new(EventNotifier::new().unwrap()),
             removed: removed.clone(),

@@ -22,9 +22,9 @@ use shuttle::thread::{self, JoinHandle};
 
 /// A number that the checks look at.
 #[derive(Clone, Debug, Default)]
-struct Noted(Arc<AtomicU32>);
+struct Recorded(Arc<AtomicU32>);
 
-impl Noted {
+impl Recorded {
     fn get(&self) -> u32 {
         self.0.load(Relaxed)
     }
@@ -38,15 +38,15 @@ impl Noted {
     }
 }
 
-fn noted<const N: usize>() -> [Noted; N] {
-    std::array::from_fn(|_| Noted::default())
+fn noted<const N: usize>() -> [Recorded; N] {
+    std::array::from_fn(|_| Recorded::default())
 }
 
 /// Threads of a scenario.
 struct Crowd {
     remote: Remote,
     /// How many have said so.
-    ended: Noted,
+    ended: Recorded,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -54,7 +54,7 @@ impl Crowd {
     fn of(cx: &Context) -> Self {
         Self {
             remote: cx.remote(),
-            ended: Noted::default(),
+            ended: Recorded::default(),
             threads: Vec::new(),
         }
     }

@@ -8,7 +8,7 @@ use aio_schedules::Fake;
 use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use shuttle::thread;
 
-use crate::{Crowd, Noted};
+use crate::{Crowd, Recorded};
 
 const STORMY: u32 = 7;
 const EACH: u32 = 2;
@@ -52,7 +52,7 @@ fn notifications() {
 /// A foreign loop sleeps on behalf of the context: whoever sends, schedules or warps the clock wakes it.
 fn a_foreign_loop() {
     let cx = Fake::context();
-    let ran = Noted::default();
+    let ran = Recorded::default();
     let half = {
         let ran = ran.clone();
         cx.bottom_half("embedded", move |_| ran.add(1))

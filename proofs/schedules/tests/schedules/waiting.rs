@@ -8,7 +8,7 @@ use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use shuttle::sync::mpsc;
 use shuttle::thread;
 
-use crate::{Crowd, Noted, Outcomes};
+use crate::{Crowd, Outcomes, Recorded};
 
 static ANSWERED: Outcomes = Outcomes::none();
 static ANSWERED_CONTEXTS: Outcomes = Outcomes::none();
@@ -22,7 +22,7 @@ fn waits_for_a_context_that_goes() {
     for _ in 0..3 {
         let kept = kept.clone();
         crowd.add(move |remote| {
-            let ran = Noted::default();
+            let ran = Recorded::default();
             let job = {
                 let (ran, kept) = (ran.clone(), kept.clone());
                 move |_: &Context| {
@@ -60,7 +60,7 @@ fn asks(cx: &Context, other: &Remote, left: &AtomicU32) {
 /// Two contexts ask each other, while a third thread gives both something to do.
 fn two_contexts_that_wait_for_each_other() {
     let left = Arc::new(AtomicU32::new(2));
-    let jobs = Noted::default();
+    let jobs = Recorded::default();
     let (tell, heard) = mpsc::channel();
     let homes: Vec<_> = (0..2)
         .map(|_| {
@@ -120,7 +120,7 @@ fn two_home_threads_that_wait_for_each_other() {
 /// A blocking poll goes on after idle bottom halves, and misses neither a request to return nor work.
 fn a_blocking_poll_beside_idle_bottom_halves() {
     let cx = Fake::context();
-    let (idle, ran) = (Noted::default(), Noted::default());
+    let (idle, ran) = (Recorded::default(), Recorded::default());
     let half = {
         let idle = idle.clone();
         cx.bottom_half("idle", move |_| idle.add(1))
@@ -151,7 +151,7 @@ fn contexts_that_wait_for_one_that_goes() {
             let other = cx.remote();
             thread::spawn(move || {
                 let cx = Fake::context();
-                let ran = Noted::default();
+                let ran = Recorded::default();
                 let answer = {
                     let ran = ran.clone();
                     cx.run_on(&other, move |_| ran.add(1))
