@@ -21,7 +21,7 @@ struct Loop {
 impl Loop {
     fn new() -> Rc<Self> {
         Rc::new(Self {
-            mailbox: Mailbox::new().unwrap(),
+            mailbox: Mailbox::new().expect("there is a descriptor left"),
             deferred: Deferred::new(),
             log: RefCell::default(),
         })

@@ -7,7 +7,7 @@ use super::*;
 use crate::{Item, RunQueue};
 
 fn mailbox() -> Mailbox<u32> {
-    Mailbox::new().unwrap()
+    Mailbox::new().expect("there is a descriptor left")
 }
 
 /// Has another thread do something, and waits for it.
