@@ -26,37 +26,60 @@ impl Context {
     /// the context's own eventfd was closed behind its back: then no thread can wake it any more.
     #[doc(alias = "aio_poll")]
     pub fn poll(&self, wait: Wait) -> io::Result<bool> {
+        let before = Before {
+            nested: self.0.nested_progress.get(),
+            calls: self.0.calls_seen.get(),
+        };
         let deadline = match wait {
             Wait::AtMost(limit) => Some(self.0.now().saturating_add(limit)),
             Wait::Block | Wait::NoBlock => None,
         };
-        let (nested, calls) = (self.0.nested_progress.get(), self.0.calls_seen.get());
-        let (mut next, mut last, mut stuck) = (wait, false, Stuck::default());
+        match self.0.iterate(self, wait) {
+            Ok(progress) if self.0.is_progress(progress, before) => Ok(true),
+            Ok(_) => match self.0.called_since(before.calls) {
+                Called::AndServed => Ok(false),
+                _ if wait == Wait::NoBlock => Ok(false),
+                called => self.poll_on(deadline, before, called),
+            },
+            Err(why) => Err(explained("wait", self.backend_name(), why)),
+        }
+    }
+
+    /// Goes on after an iteration without progress. Apart, so that what most polls do is compiled into [`poll`](Self::poll) once.
+    #[inline(never)]
+    fn poll_on(&self, deadline: Option<Moment>, before: Before, mut called: Called) -> io::Result<bool> {
+        let mut stuck = Stuck::default();
         loop {
-            let progress = match self.0.iterate(self, next) {
+            let (next, is_last) = match called {
+                Called::AndServed => return Ok(false),
+                Called::Just => (Wait::NoBlock, true),
+                Called::No => match self.0.go_on(deadline, &mut stuck) {
+                    Some(again) => (again, false),
+                    None => return Ok(false),
+                },
+            };
+            let progress = match self.0.iterate_apart(self, next) {
                 Ok(progress) => progress,
                 Err(why) => return Err(explained("wait", self.backend_name(), why)),
             };
-            if progress || self.0.nested_progress.get() != nested {
-                if self.0.depth.get() != 0 {
-                    self.0.nested_progress.set(nested + 1);
-                }
+            if self.0.is_progress(progress, before) {
                 return Ok(true);
             }
-            let called = self.0.called_since(calls);
-            if last || wait == Wait::NoBlock || called == Called::AndServed {
+            called = self.0.called_since(before.calls);
+            if is_last {
                 return Ok(false);
-            }
-            if called == Called::Just {
-                (next, last) = (Wait::NoBlock, true);
-                continue;
-            }
-            match self.0.go_on(deadline, &mut stuck) {
-                Some(again) => next = again,
-                None => return Ok(false),
             }
         }
     }
+}
+
+/// The state of a context when a poll began.
+#[derive(Clone, Copy)]
+struct Before {
+    /// How many nested polls had made progress.
+    nested: u64,
+    /// How many requests to return had been seen.
+    calls: u64,
 }
 
 /// Whether somebody has asked that a poll return. What a thread has posted before its request is served before a poll returns for
@@ -88,8 +111,25 @@ impl Stuck {
 }
 
 impl Inner {
+    /// As [`iterate`](Self::iterate), not inlined.
+    #[inline(never)]
+    fn iterate_apart(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
+        self.iterate(cx, wait)
+    }
+
+    /// Whether an iteration made progress, or a poll nested in it did. If this poll is itself nested, the outer one learns of it.
+    #[inline]
+    fn is_progress(&self, progress: bool, before: Before) -> bool {
+        let is_progress = progress || self.nested_progress.get() != before.nested;
+        if is_progress && self.depth.get() != 0 {
+            self.nested_progress.set(before.nested + 1);
+        }
+        is_progress
+    }
+
     /// Whether somebody has asked, since the number of requests was `calls`, that a poll return without progress. A poll inside this
     /// one may have returned for that, too.
+    #[inline]
     fn called_since(&self, calls: u64) -> Called {
         let now = self.shared.calls();
         if self.shared.notifier.is_notified() {

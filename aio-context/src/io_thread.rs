@@ -22,7 +22,8 @@ use crate::{Context, Remote};
 /// let (reader, writer) = std::io::pipe()?;
 /// let io = IoThread::spawn(move |cx| {
 ///     // What is returned here lives on the thread until it ends.
-///     cx.on(reader).readable(|_reader, _cx| { /* read what is there */ }).watch()
+///     let on = cx.on(reader).readable(|_reader, _cx| { /* read what is there */ });
+///     Ok(on.watch()?)
 /// })?;
 /// let answer = io.remote().run_and_wait(|_cx| 6 * 7);
 /// assert_eq!(answer, Ok(42));

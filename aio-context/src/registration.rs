@@ -72,7 +72,8 @@ impl Registration {
         self.context()?.0.poll_time(self.token)
     }
 
-    /// Whether a handler is still registered: neither [removed](Context::unwatch) nor [broken](Handler::broken).
+    /// Whether a handler is still registered: neither [removed](Context::unwatch) nor
+    /// [broken](crate::Handler::broken).
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.context

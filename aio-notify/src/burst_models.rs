@@ -6,7 +6,7 @@ use loom::thread;
 
 use crate::Notifier;
 use crate::hooks::{self, Step, Trace};
-use crate::modelling::{faults, models, run, to_the_end};
+use crate::modelling::{faults, further, models, run, to_the_end};
 use crate::sync::{AtomicU32, Ordering};
 
 /// A notifier, and numbers that are published without further ordering: one of each poster.
@@ -205,14 +205,17 @@ fn nothing_is_written_after_a_write() {
 }
 
 models! { to_the_end:
-    n6_a_burst_of_two => burst_of_two;
     n6_a_thread_writes_once_until_the_loop_runs => one_write_for_each_thread;
     n6_a_drain_that_finds_nothing_changes_nothing => one_write_for_each_drain;
     n6_n5_two_accepted_while_a_foreign_loop_waits => two_for_a_foreign_loop;
     n6_n5_two_more_accepted_while_a_foreign_loop_waits => two_more_for_a_foreign_loop;
-    n6_n2_accepted_inside_a_wait => accepts_inside_a_wait;
     n6_a_write_comes_after_the_drain_that_it_counts => a_write_comes_after_the_drain;
     n6_nothing_is_written_only_after_a_write => nothing_is_written_after_a_write;
+}
+
+models! { further:
+    n6_a_burst_of_two => burst_of_two;
+    n6_n2_accepted_inside_a_wait => accepts_inside_a_wait;
 }
 
 models! { loom::model:

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic};
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use crate::modelling::{Shared, faults, message, models, runs, to_the_end};
+use crate::modelling::{Shared, faults, further, message, models, runs, to_the_end};
 use crate::sync::{AtomicU32, Ordering};
 use crate::{Dequeued, Item, Node, RunQueue, Urgency};
 
@@ -305,7 +305,6 @@ fn closed_while_posting() {
 }
 
 models! { to_the_end:
-    h2_scheduled_while_it_runs => rescheduled;
     h1_scheduled_at_home_and_elsewhere => scheduled_at_home_too;
     h2_scheduled_while_it_runs_awake => rescheduled_awake;
     case_56_published_before_it_runs => publishes;
@@ -314,6 +313,10 @@ models! { to_the_end:
     h6_retired_while_scheduled => retired_while_scheduled;
     h6_dropped_while_it_begins => dropped_while_it_begins;
     h7_closed_while_posting => closed_while_posting;
+}
+
+models! { further:
+    h2_scheduled_while_it_runs => rescheduled;
 }
 
 models! { loom::model:

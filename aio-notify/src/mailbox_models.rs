@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use crate::modelling::{faults, message, models, to_the_end};
+use crate::modelling::{faults, further, message, models, to_the_end};
 use crate::sync::{AtomicU32, Ordering};
 use crate::{Mailbox, Message, RunQueue};
 
@@ -96,8 +96,11 @@ fn sent() {
 
 models! { to_the_end:
     w1_no_kick_is_missed => one_kick;
-    w1_no_kick_is_missed_by_the_outer_of_two_waiters => nested_waiters;
     h7_no_message_is_missed => sent;
+}
+
+models! { further:
+    w1_no_kick_is_missed_by_the_outer_of_two_waiters => nested_waiters;
 }
 
 models! { loom::model:

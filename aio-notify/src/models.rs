@@ -9,7 +9,7 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 
 use crate::Notifier;
-use crate::modelling::{Shared, faults, message, models, run, to_the_end};
+use crate::modelling::{Shared, faults, further, message, models, run, to_the_end};
 use crate::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// Posters that send `each` messages, and a loop that waits for all.
@@ -182,6 +182,9 @@ models! { to_the_end:
     n5_foreign_loop => foreign;
     n1_elided_write => elided;
     n1_a_notification_publishes => notified_publishes;
+}
+
+models! { further:
     case_67_no_lost_wake_up_one_by_two => one_by_two;
     case_67_no_lost_wake_up_of_two => two_notifications;
 }
