@@ -249,6 +249,7 @@ impl World {
                 assert_eq!(self.served.get(), target - 1, "called after its removal");
             } else {
                 self.until_served(target)?;
+                drop(registration);
                 let registration = self.cx.watch_in(self.group, bell.clone(), Interest::READ)?;
                 self.bells[number] = (bell, registration);
             }
