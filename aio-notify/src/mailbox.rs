@@ -18,7 +18,7 @@
 //!
 //! # Why kicks have full fences
 //! A kick follows a change and reads `waiters`; a waiter raises `waiters` and reads what changes. As in
-//! [`Notifier`](crate::Notifier), both fences are needed, or both may read the old value.
+//! [`Notifier`], both fences are needed, or both may read the old value.
 
 use std::fmt;
 use std::io;

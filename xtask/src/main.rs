@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_wrong_task_or_option_is_refused() {
-        for wrong in [&["demmo"][..], &["check", "--onyl", "fmt"], &[]] {
+        for wrong in [&["demmo"][..], &["check", "--steps", "fmt"], &[]] {
             let refused = tasks().try_get_matches_from([&["xtask"], wrong].concat());
             assert_eq!(refused.unwrap_err().exit_code(), 2, "{wrong:?}");
         }

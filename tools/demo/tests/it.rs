@@ -54,7 +54,7 @@ fn an_unoptimized_build_refuses_to_report() {
 #[test]
 fn a_wrong_argument_is_refused_before_anything_is_built() {
     for (option, wrong) in [
-        ("--idel", "0"),
+        ("--idle-queues", "0"),
         ("--depth", "0"),
         ("--depth", "1000"),
         ("--think-us", "-1"),
