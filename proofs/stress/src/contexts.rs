@@ -13,9 +13,10 @@ use crate::crowd::{CROWD, against};
 
 const EACH: u64 = 200;
 
+/// Idle bottom halves and deletions are no progress: a blocking poll goes on after them (D4), so each poll has a limit.
 fn poll_until(cx: &Context, done: impl Fn() -> bool) -> anyhow::Result<()> {
     while !done() {
-        cx.poll(Wait::Block)?;
+        cx.poll(Wait::AtMost(Duration::from_millis(1)))?;
     }
     Ok(())
 }
