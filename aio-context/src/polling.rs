@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
+use aio_pollctl::ClockStride;
 use aio_timers::Moment;
 
 use crate::handler::Join;
@@ -111,7 +112,7 @@ impl Inner {
         }
         let started = clock.now();
         let mut now = started;
-        let (mut stride, mut hit) = (1u32, false);
+        let (mut stride, mut hit) = (ClockStride::new(), false);
         loop {
             if self.looks.is_due(now) {
                 now = self.timed_look(cx, now, ready)?;
@@ -121,7 +122,7 @@ impl Inner {
                 self.demote_idle(cx, ready);
                 hit = !ready.is_empty();
             }
-            for _ in 0..stride {
+            for _ in 0..stride.rounds() {
                 if hit {
                     break;
                 }
@@ -138,7 +139,7 @@ impl Inner {
                 now = clock.now();
                 break;
             }
-            stride = next_stride(stride, now.since(before));
+            stride.took(now.since(before));
         }
         Ok(Polled {
             hit,
@@ -229,17 +230,6 @@ pub(crate) fn push_hit(ready: &mut ReadyList, token: Token) -> ControlFlow<()> {
     }
 }
 
-/// How many rounds to do before the clock is read again: enough to make its cost small, few enough to stay exact.
-fn next_stride(stride: u32, took: Duration) -> u32 {
-    if took < Duration::from_nanos(500) {
-        (stride * 2).min(64)
-    } else if took > Duration::from_nanos(1500) {
-        (stride / 2).max(1)
-    } else {
-        stride
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,17 +256,6 @@ mod tests {
             assert_eq!(looks.interval.get(), Duration::from_micros(expected));
             assert!(!looks.is_due(at(now + expected - 1)));
             assert!(looks.is_due(at(now + expected)));
-        }
-    }
-
-    #[test]
-    fn strides_follow_what_a_round_costs() {
-        assert_eq!(next_stride(1, Duration::from_nanos(30)), 2);
-        assert_eq!(next_stride(64, Duration::from_nanos(30)), 64);
-        assert_eq!(next_stride(8, Duration::from_micros(2)), 4);
-        assert_eq!(next_stride(1, Duration::from_micros(2)), 1);
-        for took in [500, 900, 1500] {
-            assert_eq!(next_stride(16, Duration::from_nanos(took)), 16);
         }
     }
 }
