@@ -127,7 +127,7 @@ impl Inner {
                     break;
                 }
                 std::hint::spin_loop();
-                hit = self.round(cx, ready) || self.shared.notifier.is_notified();
+                hit = self.round(cx, ready) || self.mailbox.is_notified();
             }
             let before = now;
             now = clock.now();

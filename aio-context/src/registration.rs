@@ -159,7 +159,7 @@ impl Inner {
         {
             descriptor::warn_if_blocking(owner.as_fd(), interest);
         }
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         Ok(token)
     }
 
@@ -215,7 +215,7 @@ impl Inner {
             // Not before: an edge of the former interest would be lost.
             self.registry.borrow_mut().set_interest(token, interest);
         }
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         told
     }
 
@@ -235,7 +235,7 @@ impl Inner {
         let Some(entry) = self.unlink(token) else {
             return false;
         };
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         self.dismiss(cx, token, entry);
         true
     }
@@ -322,7 +322,7 @@ impl Inner {
         if last {
             let members = self.polled_of(group);
             members.into_iter().for_each(|token| self.polled.resume(token));
-            self.shared.notifier.notify();
+            self.mailbox.notify();
         }
         told.say();
     }

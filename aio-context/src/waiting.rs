@@ -65,7 +65,7 @@ impl Inner {
     /// Announces a wait, unless somebody has notified (rule N2).
     #[inline]
     fn announce(&self, left: Option<Duration>) -> Plan {
-        if self.shared.notifier.prepare_to_wait() {
+        if self.mailbox.prepare_to_wait() {
             Plan::Wait(left)
         } else {
             Plan::Look
@@ -92,7 +92,7 @@ impl Inner {
                 }
             }
             Plan::Wait(left) => {
-                let _waiting = Waiting(self);
+                let _sleep = self.mailbox.sleep_guard();
                 // Two readings of the clock are little beside a wait that was preceded by looks, and none is made where a look
                 // has found something.
                 let began = self.now();
@@ -141,7 +141,7 @@ impl Inner {
     }
 
     pub(crate) fn is_found(&self, ready: &ReadyList) -> bool {
-        !ready.is_empty() || self.shared.notifier.is_notified()
+        !ready.is_empty() || self.mailbox.is_notified()
     }
 
     /// Waits until something is ready, somebody notifies or `timeout` after `began` is over; interruptions do not count (rule D4).
@@ -154,7 +154,7 @@ impl Inner {
             self.rebalance();
             if left.is_some() && self.simulated {
                 self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
-                if ready.len() == before && !self.shared.notifier.is_notified() {
+                if ready.len() == before && !self.mailbox.is_notified() {
                     self.timers
                         .clock(crate::ClockId::Monotonic)
                         .pass(left.unwrap_or_default());
@@ -162,7 +162,7 @@ impl Inner {
                 return Ok(());
             }
             self.backend.borrow_mut().wait(left, ready)?;
-            if ready.len() > before || self.shared.notifier.is_notified() {
+            if ready.len() > before || self.mailbox.is_notified() {
                 return Ok(());
             }
             if let Some(deadline) = deadline {
@@ -207,13 +207,4 @@ pub(crate) enum Plan {
     Glance(Option<Duration>),
     /// Waits for so long, or (`None`) until something comes.
     Wait(Option<Duration>),
-}
-
-/// The notify flag is up; lowers it, also if the backend panics.
-struct Waiting<'a>(&'a Inner);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.shared.notifier.finish_wait();
-    }
 }

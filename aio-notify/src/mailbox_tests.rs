@@ -89,6 +89,13 @@ fn w1_a_kick_notifies_as_long_as_there_is_a_guard() {
     assert!(!is_kicked());
     mailbox.notify();
     assert!(mailbox.accept(), "a notification needs no guard");
+    assert_eq!(
+        mailbox.interrupts(),
+        2,
+        "a kick without effect, and a notification, are none"
+    );
+    elsewhere(|| mailbox.interrupt());
+    assert!(mailbox.accept() && mailbox.interrupts() == 3);
 }
 
 #[test]
