@@ -20,9 +20,8 @@ use crate::bottom_half::{Deferred, Mailbox};
 use crate::context::Inner;
 use crate::error::explained;
 use crate::found::Lists;
-use crate::glance::Glance;
 use crate::handler::{Entry, Silent};
-use crate::polling::Looks;
+use crate::pacing::Pacing;
 use crate::remote::{Remote, Shared, move_in};
 use crate::timers::Timers;
 use crate::waiting::REBALANCE_EVERY;
@@ -149,9 +148,7 @@ impl Builder {
             registry: RefCell::new(registry),
             lists: Lists::default(),
             polled: PollSet::new(),
-            glance: Glance::default(),
-            looks: Looks::default(),
-            idle_checked: Cell::new(0),
+            pacing: Pacing::default(),
             adapting: Adapting::default(),
             timers,
             deferred: Deferred::new(),
@@ -165,7 +162,7 @@ impl Builder {
             batch: self.batch.unwrap_or(BATCH),
             doorbell,
             depth: Cell::new(0),
-            looks_since_rebalance: Cell::new(REBALANCE_EVERY),
+            checks_since_rebalance: Cell::new(REBALANCE_EVERY),
             stale: Cell::new(0),
             broken: Cell::new(0),
             invalidated: Cell::new(0),

@@ -18,9 +18,8 @@ use crate::any_backend::AnyBackend;
 use crate::bottom_half::{self, BottomHalf, Deferred, Mailbox};
 use crate::error::WatchError;
 use crate::found::Lists;
-use crate::glance::Glance;
 use crate::handler::Entry;
-use crate::polling::Looks;
+use crate::pacing::Pacing;
 use crate::registration::{Paused, Registration};
 use crate::remote::{Remote, Shared, move_out};
 use crate::sync::Ordering;
@@ -85,10 +84,7 @@ pub(crate) struct Inner {
     pub(crate) registry: RefCell<Registry<Entry>>,
     pub(crate) lists: Lists,
     pub(crate) polled: PollSet,
-    pub(crate) glance: Glance,
-    pub(crate) looks: Looks,
-    /// The round in which idle handlers were looked for last.
-    pub(crate) idle_checked: Cell<u32>,
+    pub(crate) pacing: Pacing,
     pub(crate) adapting: Adapting,
     pub(crate) timers: Timers,
     pub(crate) deferred: Deferred,
@@ -106,7 +102,7 @@ pub(crate) struct Inner {
     /// The token of the notifier's own descriptor.
     pub(crate) doorbell: Token,
     pub(crate) depth: Cell<u32>,
-    pub(crate) looks_since_rebalance: Cell<u32>,
+    pub(crate) checks_since_rebalance: Cell<u32>,
     pub(crate) stale: Cell<u64>,
     pub(crate) broken: Cell<u64>,
     /// How many of them were found invalid by an iteration.

@@ -134,7 +134,7 @@ impl<'cx> Embedded<'cx> {
         self.is_checked.set(true);
         let invalidated = inner.invalidated.get();
         let mut list = self.take_list();
-        let checked = inner.look(self.cx, &mut list);
+        let checked = inner.check(self.cx, &mut list);
         self.keep(list);
         if inner.invalidated.get() != invalidated {
             self.has_invalidated.set(true);

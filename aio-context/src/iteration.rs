@@ -58,7 +58,7 @@ impl Inner {
         } else if timeout == Some(Duration::ZERO) {
             self.plan_not_to_wait(cx, wait, found.list)?
         } else {
-            self.looks.is_kept_again(false);
+            self.pacing.checks.step(|checks| checks.prevents_again(false));
             self.plan_to_wait(cx, timeout, polled, found.list)?
         };
         let blocked = self.carry_out(cx, plan, found.list)?;
@@ -88,7 +88,7 @@ impl Inner {
         self.lists.give_back(list);
         // 8. timers
         progress |= self.timers.run(cx);
-        self.glance.served(progress);
+        self.pacing.spin.step(|spin| spin.served(progress));
         if self.deaf.take() {
             // Reported by every wait from now on: whoever calls has to know, or it would spin.
             return Err(rustix::io::Errno::BADF.into());

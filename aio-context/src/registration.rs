@@ -174,7 +174,7 @@ impl Inner {
         let number = owner.as_raw_fd();
         let added = self.backend.borrow_mut().add(owner, token, interest);
         added.map_err(|why| self.explain("add a descriptor", number, why))?;
-        self.looks_since_rebalance.set(REBALANCE_EVERY);
+        self.checks_since_rebalance.set(REBALANCE_EVERY);
         if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
             entry.in_backend = true;
         }
@@ -248,7 +248,7 @@ impl Inner {
         if !entry.in_backend {
             return Some(entry);
         }
-        self.looks_since_rebalance.set(REBALANCE_EVERY);
+        self.checks_since_rebalance.set(REBALANCE_EVERY);
         if let Err(error) = self.backend.borrow_mut().remove(token) {
             // The number was closed behind our back, most likely; it is out of the backend all the same.
             tracing::debug!(?token, %error, "the backend complained about a removal");

@@ -7,11 +7,11 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::ReadyList;
+use aio_pollctl::PreSleepSpin;
 use aio_timers::Moment;
 
 use crate::Context;
 use crate::context::{Inner, Wait};
-use crate::glance;
 use crate::polling::Polled;
 
 /// The backend is asked to change its ways after a registration, and every so many waits.
@@ -29,14 +29,18 @@ impl Inner {
         ready: &mut ReadyList,
     ) -> io::Result<Plan> {
         if self.polled.needs_exit() {
-            self.ask_unkicked(cx, ready)?;
+            self.poll_unkicked(cx, ready)?;
         }
-        let is_kept = wait != Wait::NoBlock && !self.simulated && self.has_bottom_halves();
-        if self.looks.is_kept_again(is_kept) {
-            self.look_after_hit(cx, ready)?;
+        let is_prevented = wait != Wait::NoBlock && !self.simulated && self.has_bottom_halves();
+        if self
+            .pacing
+            .checks
+            .step(|checks| checks.prevents_again(is_prevented))
+        {
+            self.check_after_hit(cx, ready)?;
             Ok(Plan::Skip)
         } else {
-            Ok(Plan::Look)
+            Ok(Plan::Check)
         }
     }
 
@@ -51,13 +55,13 @@ impl Inner {
     ) -> io::Result<Plan> {
         let left = timeout.map(|timeout| timeout.saturating_sub(polled.spun));
         if left == Some(Duration::ZERO) {
-            return Ok(Plan::Look);
+            return Ok(Plan::Check);
         }
         if self.polled.needs_exit() && self.leave_poll_mode(cx, ready) {
-            return Ok(Plan::Look);
+            return Ok(Plan::Check);
         }
-        if !self.simulated && self.glance.is_worth_it() {
-            return Ok(Plan::Glance(left));
+        if !self.simulated && self.pacing.spin.step(|spin| spin.is_worth_it()) {
+            return Ok(Plan::Spin(left));
         }
         Ok(self.announce(left))
     }
@@ -68,7 +72,7 @@ impl Inner {
         if self.mailbox.prepare_to_wait() {
             Plan::Wait(left)
         } else {
-            Plan::Look
+            Plan::Check
         }
     }
 
@@ -80,15 +84,15 @@ impl Inner {
         let first = ready.len();
         match plan {
             Plan::Skip => return Ok(false),
-            Plan::Look | Plan::Glance(_) => {
-                self.looks.looked(ready.is_full());
+            Plan::Check | Plan::Spin(_) => {
+                self.pacing.checks.step(|checks| checks.checked(ready.is_full()));
                 self.rebalance();
                 self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
-                if let Plan::Glance(left) = plan {
+                if let Plan::Spin(left) = plan {
                     if !self.is_found(ready) {
-                        return self.glance_on(cx, left, ready);
+                        return self.spin_on(cx, left, ready);
                     }
-                    self.glance.found(true);
+                    self.pacing.spin.step(|spin| spin.found(true));
                 }
             }
             Plan::Wait(left) => {
@@ -115,15 +119,17 @@ impl Inner {
 
     /// Looks a few times more, as that has paid lately, and waits if nothing turns up; true if it waited.
     #[inline(never)]
-    fn glance_on(&self, cx: &Context, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<bool> {
-        let bound = timeout.map_or(glance::LONGEST, |timeout| timeout.min(glance::LONGEST));
+    fn spin_on(&self, cx: &Context, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<bool> {
+        let bound = timeout.map_or(PreSleepSpin::LONGEST, |timeout| {
+            timeout.min(PreSleepSpin::LONGEST)
+        });
         let (began, mut passed, mut found) = (self.now(), Duration::ZERO, false);
         while !found && passed < bound {
-            self.look(cx, ready)?;
+            self.check(cx, ready)?;
             found = self.is_found(ready);
             passed = self.now().since(began);
         }
-        self.glance.found(found);
+        self.pacing.spin.step(|spin| spin.found(found));
         if found {
             return Ok(false);
         }
@@ -175,8 +181,8 @@ impl Inner {
     }
 
     /// Looks at the descriptors without waiting.
-    pub(crate) fn look(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
-        self.looks.looked(ready.is_full());
+    pub(crate) fn check(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
+        self.pacing.checks.step(|checks| checks.checked(ready.is_full()));
         self.rebalance();
         let first = ready.len();
         self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
@@ -187,10 +193,10 @@ impl Inner {
     /// Lets the backend change its ways, unless a wait of an outer iteration is still to be dispatched (rule B3).
     #[inline]
     fn rebalance(&self) {
-        let looks = self.looks_since_rebalance.get() + 1;
-        self.looks_since_rebalance.set(looks);
-        if looks >= REBALANCE_EVERY && self.depth.get() <= 1 {
-            self.looks_since_rebalance.set(0);
+        let checks = self.checks_since_rebalance.get() + 1;
+        self.checks_since_rebalance.set(checks);
+        if checks >= REBALANCE_EVERY && self.depth.get() <= 1 {
+            self.checks_since_rebalance.set(0);
             self.backend.borrow_mut().rebalance();
         }
     }
@@ -202,9 +208,9 @@ pub(crate) enum Plan {
     /// Nothing: there is something else to do.
     Skip,
     /// Looks at them.
-    Look,
+    Check,
     /// Looks at them, and if nothing is ready a few times more, and then waits.
-    Glance(Option<Duration>),
+    Spin(Option<Duration>),
     /// Waits for so long, or (`None`) until something comes.
     Wait(Option<Duration>),
 }
