@@ -11,10 +11,10 @@ use aio_pollctl::{Policy, PollParams, PollPolicy};
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
 use crate::Context;
-use crate::any_backend::AnyBackend;
+use crate::any_backend::{self, AnyBackend};
 use crate::context::{Deferred, Inner, Mailbox, Nesting, move_in};
 use crate::descriptors::Descriptors;
-use crate::error::explained;
+use crate::error::refused;
 use crate::handler::{Entry, Silent};
 use crate::pacing::Pacing;
 use crate::polling::Polling;
@@ -130,9 +130,9 @@ impl Builder {
         let virtual_clock = self
             .virtual_clock
             .unwrap_or_else(|| Arc::new(VirtualClock::new(monotonic.clone())));
-        let mut backend = self.backend.map_or_else(AnyBackend::usual, AnyBackend::Other);
+        let mut backend = self.backend.map_or_else(any_backend::usual, AnyBackend::Other);
         let name = backend.name();
-        let mailbox = Arc::new(Mailbox::new().map_err(|why| explained("eventfd", name, why))?);
+        let mailbox = Arc::new(Mailbox::new().map_err(|why| refused("eventfd", name, why))?);
         let mut registry = Registry::new();
         let wakeup_owner = Rc::new(WakeUp(mailbox.clone()));
         let placeholder = Rc::new(Silent(mailbox.clone()));
@@ -144,7 +144,7 @@ impl Builder {
         let (wakeup, wall_changes) = (reserve()?, reserve()?);
         debug_assert!(is_own(wakeup) && is_own(wall_changes));
         let added = backend.add(Watched::from(wakeup_owner), wakeup, Interest::READ);
-        added.map_err(|why| explained("watch the loop's own eventfd", name, why))?;
+        added.map_err(|why| refused("watch the loop's own eventfd", name, why))?;
         let wall = self.wall.unwrap_or_else(|| Arc::new(Wall::new()));
         let wall_changes = WallChanges::new(self.wall_changes, wall_changes);
         let inner = Rc::new(Inner {

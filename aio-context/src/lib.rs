@@ -94,10 +94,11 @@ mod sync;
 mod timer;
 mod timers;
 mod wait;
+#[cfg(not(any(loom, shuttle)))]
 mod wake;
 mod wall;
 
-pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Refused, Token, Watched};
 pub use aio_handlers::GroupId;
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
@@ -108,7 +109,7 @@ pub use closures::{Closures, On};
 pub use context::{Context, Wait, WeakContext};
 pub use doorbell::Doorbell;
 pub use embed::Embedded;
-pub use error::{Gone, Refused, WatchError};
+pub use error::{Gone, WatchError};
 pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use io_thread::IoThread;
 pub use iteration::measure::PollTime;
@@ -117,4 +118,5 @@ pub use remote::Remote;
 pub use slack::{set_timer_slack, timer_slack};
 pub use stats::Stats;
 pub use timer::{ClockId, Delayed, Timer, TimerBuilder};
+#[cfg(not(any(loom, shuttle)))]
 pub use wake::measure_wake_cost;
