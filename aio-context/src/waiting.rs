@@ -17,6 +17,11 @@ use crate::polling::Polled;
 /// The backend is asked to change its ways after a registration, and every so many waits.
 pub(crate) const REBALANCE_EVERY: u32 = 128;
 
+/// A write takes a few microseconds. One that takes longer is by a thread that does not run.
+const LONGEST_WRITE: Duration = Duration::from_micros(20);
+/// The next post of a burst comes within tens of nanoseconds.
+const NEXT_POST: Duration = Duration::from_micros(1);
+
 impl Inner {
     /// An iteration that may not wait looks at the descriptors. When it is bottom halves that keep one after the other from
     /// waiting, the first one looks, and then whoever finds that a look is due (rule D8). On a simulated clock all do: no
@@ -56,10 +61,36 @@ impl Inner {
         if self.polled.needs_exit() && self.leave_poll_mode(cx, ready) {
             return Ok(Plan::Look);
         }
-        if !self.simulated && self.glance.is_worth_it() {
-            return Ok(Plan::Glance(left));
+        if !self.simulated {
+            if self.shared.notifier.is_being_written() && self.outlast_write() {
+                return Ok(Plan::Look);
+            }
+            if self.glance.is_worth_it() {
+                return Ok(Plan::Glance(left));
+            }
         }
         Ok(self.announce(left))
+    }
+
+    /// Stays awake until the write that woke the loop returns, and a moment longer; true if there was a notification (rule N6).
+    #[cold]
+    #[inline(never)]
+    fn outlast_write(&self) -> bool {
+        let notifier = &self.shared.notifier;
+        let began = self.now();
+        while notifier.is_being_written() && self.now().since(began) < LONGEST_WRITE {
+            std::hint::spin_loop();
+        }
+        let returned = self.now();
+        while !notifier.is_notified() && self.now().since(returned) < NEXT_POST {
+            std::hint::spin_loop();
+        }
+        let is_burst = notifier.is_notified();
+        if is_burst {
+            // The gaps of a burst are short: worth spinning for.
+            self.glance.found(true);
+        }
+        is_burst
     }
 
     /// Announces a wait, unless somebody has notified (rule N2).
