@@ -37,7 +37,7 @@ fn r4_silence_covers_a_hang_up_and_can_be_left_again() {
 }
 
 #[test]
-fn d2_batches_come_round_to_everybody() {
+fn d2_batches_reach_every_descriptor() {
     let mut backend = Ppoll::new();
     let mut writers = Vec::new();
     for index in 0..10 {
@@ -149,7 +149,7 @@ fn b1_the_longest_timeout_waits() {
 }
 
 #[test]
-fn unknown_tokens_are_told_apart() {
+fn unknown_tokens_are_not_found() {
     let (reader, _writer) = pipe();
     let token = Token::new(1, 1);
     let mut backend = Ppoll::new();
