@@ -1,8 +1,7 @@
 //! A [`Backend`] on `ppoll(2)`: one array for the kernel, kept up to date as registrations come and go.
 //!
-//! Good for few descriptors: nothing has to be told to the kernel beforehand, so `add`, `modify` and `remove` are no
-//! system calls, and a wait takes nanoseconds for its timeout. Every wait costs time for every descriptor that is
-//! waited for, though; past some dozens a set in the kernel is cheaper.
+//! It suits few descriptors: `add`, `modify` and `remove` make no system call, and a timeout is precise to the nanosecond. The cost
+//! of a wait grows with the number of descriptors; beyond some dozens, an epoll set is cheaper.
 //!
 //! ```
 //! use std::io::Write;
@@ -22,10 +21,9 @@
 //! ```
 //!
 //! # What it does not do
-//! It has no descriptor of its own, so nothing stands for the whole set ([`Backend::make_pollable`] is `None`), and it knows
-//! nothing of other backends.
+//! It has no descriptor of its own, so [`Backend::make_pollable`] returns `None`. It knows no other backend.
 //!
-//! A number that is closed behind its back stays registered: the next wait reports it as
+//! A number that is closed without `remove` stays registered: the next wait reports it as
 //! [`Readiness::NVAL`](aio_backend::Readiness::NVAL).
 
 #![deny(unsafe_code)]
@@ -53,7 +51,7 @@ pub struct Ppoll<S = Kernel> {
 }
 
 impl Ppoll {
-    /// A backend that watches nothing yet. It opens no descriptor and cannot fail.
+    /// Makes a backend without registrations. It opens no descriptor and cannot fail.
     #[must_use]
     pub fn new() -> Self {
         Self::with_sys(Kernel)

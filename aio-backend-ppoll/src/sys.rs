@@ -1,6 +1,6 @@
 //! The one place that talks to the kernel, and the seam where something else can take its place.
 //!
-//! A backend is generic in its [`Sys`], which is [`Kernel`] unless somebody says otherwise; that costs nothing. Tests put
+//! A backend is generic in its [`Sys`], which is [`Kernel`] by default, at no cost. Tests put
 //! a kernel there that fails on purpose, or one that is simulated.
 
 use std::fmt;

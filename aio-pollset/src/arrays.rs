@@ -6,7 +6,7 @@
 //!
 //! Promoted sources come first in their array, so that a round does not meet the others.
 //!
-//! Arrays decide nothing about who is called: they ask the set, by slot. They are never changed while a source runs.
+//! The set decides which sources are called, by slot. The arrays are never changed while a source runs.
 
 use std::any::{Any, TypeId};
 use std::cell::Cell;
@@ -62,7 +62,7 @@ struct Entry<S> {
 }
 
 impl<S: Source> Typed<S> {
-    /// Adds a source that is not promoted yet, and tells its position.
+    /// Adds a source that is not promoted yet, and returns its position.
     pub(crate) fn push(&mut self, slot: u32, source: S) -> u32 {
         let at = u32::try_from(self.entries.len()).unwrap_or(NONE);
         assert_ne!(at, NONE, "a set has at most 2^32 - 1 sources");

@@ -60,7 +60,7 @@ impl Slots {
         );
         assert_eq!(in_use().filter(|(slot, _)| due(slot.flags())).count(), self.due());
         assert_eq!(count(Flags::IN_BEGINS), self.begins());
-        assert!(is_on || self.begins() == 0, "out of poll mode nobody begins");
+        assert!(is_on || self.begins() == 0, "a begin is queued out of poll mode");
         assert_eq!(count(Flags::IN_RECHECKS), self.rechecks());
     }
 }

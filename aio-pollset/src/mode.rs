@@ -130,7 +130,7 @@ impl PollSet {
     /// panic, a suspension, a replacement, a full list), `exit` polls it again. An excluded source is polled by the first
     /// `exit` after its exclusion.
     ///
-    /// Inside a walk of the set it only tells whether a recheck is pending.
+    /// Inside a walk of the set it only returns whether a recheck is pending.
     ///
     /// # Panics
     /// If a `poll_end` panics, those of all others are called all the same, poll mode is left, and every source is marked for

@@ -157,17 +157,17 @@ impl PollSet {
         (slot, EndOwed::to_former(self, owed))
     }
 
-    /// Removes a source and drops it: it is not polled again. It is owed a `poll_end` if it had its `poll_begin`: the caller
-    /// makes that call, by [`EndOwed::finish`]. Nothing is owed, and nothing happens, if there is no such source. In O(1).
+    /// Removes a source and drops it, in O(1). It is not polled again. If it had its `poll_begin`, the caller must call its `poll_end`
+    /// by [`EndOwed::finish`]. Has no effect if there is no such source.
     ///
-    /// Inside a source's `poll`, `poll_begin` or `poll_end` the source is dropped when the set has finished the walk.
+    /// Inside a source's `poll`, `poll_begin` or `poll_end` the set drops the source at the end of the walk.
     ///
     /// # Panics
     /// A panic in the source's drop goes through; the set is usable.
     pub fn leave(&self, token: Token) -> EndOwed<'_> {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
-            return EndOwed::to_nobody(self);
+            return EndOwed::none(self);
         };
         let owed = slots.get(slot).flags().has_any(Flags::BEGUN);
         slots.leave(slot);
@@ -176,13 +176,14 @@ impl PollSet {
         EndOwed::to_former(self, owed)
     }
 
-    /// Has a source not be polled until it is [resumed](Self::resume). It is owed a `poll_end` if it had its `poll_begin`:
-    /// the caller makes that call, by [`EndOwed::finish`], before anything else is done with the set than to suspend others.
-    /// Work that came before is found by a recheck after the resume. Nothing happens if there is no such source. In O(1).
+    /// Stops polling a source until it is [resumed](Self::resume), in O(1). If the source had its `poll_begin`, the caller must call
+    /// its `poll_end` by [`EndOwed::finish`], and must do so before any other use of the set except further suspensions.
+    ///
+    /// A recheck after the resume finds work that arrived meanwhile. Has no effect if there is no such source.
     pub fn suspend(&self, token: Token) -> EndOwed<'_> {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
-            return EndOwed::to_nobody(self);
+            return EndOwed::none(self);
         };
         slots.edit(slot, |flags| flags.without(Flags::DEMOTED) | Flags::SUSPENDED);
         drop(slots);
@@ -330,7 +331,7 @@ impl PollSet {
     }
 
     /// Returns whether the set is calling a source: a `poll`, `poll_begin` or `poll_end`, or an [owed](EndOwed::finish) one.
-    /// A loop that is nested in such a call must not sleep, because some peers may not have been told yet.
+    /// A loop that is nested in such a call must not sleep, because some peers may not know yet that polling ends.
     #[inline]
     #[must_use]
     pub fn is_calling(&self) -> bool {

@@ -1,14 +1,14 @@
-//! [`Slots`]: what is known of each source, found by token in O(1).
+//! [`Slots`]: the state of each source, found by token in O(1).
 //!
 //! A source's state is a set of flags in its slot, not membership in lists that are searched. The two queues of slots hold
-//! each slot at most once; an entry whose flags no longer call for anything is dropped when its turn comes.
+//! each slot at most once; an entry whose flags need no action any more is dropped when it reaches the front.
 //!
 //! # Legend
 //! | flag | meaning |
 //! |---|---|
 //! | `BEGUN` | `poll_begin` was called, and `poll_end` was not |
-//! | `HIT` | `poll` said yes, the caller took it, and nobody has served it |
-//! | `RECHECK` | to be polled before the next sleep: it lost its `BEGUN`, or said yes, and has neither said no nor been served since |
+//! | `HIT` | `poll` returned `true`, the caller took the hit, and it has not been served |
+//! | `RECHECK` | to be polled before the next sleep: it lost its `BEGUN`, or its `poll` returned `true`, and since then it has neither been served nor polled with `false` |
 //! | `DEMOTED` | idle: not polled until its next event |
 //! | `SUSPENDED` | not polled until it is resumed |
 //! | `EXCLUDED` | its work is being done |
@@ -338,7 +338,7 @@ impl Slots {
         }
     }
 
-    /// A source said yes in this round: marks the hit and returns the token and what was there before, or `None` if the source
+    /// A source's `poll` returned `true` in this round: marks the hit and returns the token and the former flags, or `None` if the source
     /// was removed, suspended or replaced meanwhile.
     #[inline]
     pub(crate) fn mark_hit(&mut self, slot: u32, round: u32) -> Option<Marked> {

@@ -1,4 +1,4 @@
-//! [`Walk`]: the arrays while they are used, and what is to be changed in them afterwards.
+//! [`Walk`]: the arrays while they are in use, and the changes to make in them afterwards.
 //!
 //! Whoever calls a source, or changes an array, takes all arrays out of the set and brings them back, also on unwinding. So
 //! nothing of the set is borrowed while a source runs, and what a source does to the set meanwhile finds no arrays: it

@@ -109,28 +109,28 @@ fn r4_errors_and_closed_numbers(waiter: Waiter) {
         // What is silent is not asked for.
         "watch e -; closeraw e; poll ->; remove e; poll ->",
         "watch e -; closeraw e; interest e r -> refused; replace e n w -> refused; poll ->; remove e; poll ->",
-        "watch e r in g; pause g; kick e; poll ->; closeraw e; resume g -> e.broken; poll ->",
+        "watch e r in g; pause g; kick e; poll ->; closeraw e; resume g -> e.invalidated; poll ->",
     ] {
         check(waiter, trace);
     }
     if waiter == Waiter::Ppoll {
         check(
             waiter,
-            "watch e r; closeraw e; poll -> e.broken; poll ->; remove e; poll ->",
+            "watch e r; closeraw e; poll -> e.invalidated; poll ->; remove e; poll ->",
         );
         check(
             waiter,
-            "on e.broken { watch e r, kick e }; watch e r; closeraw e; poll -> e.broken; poll -> e.readable",
+            "on e.invalidated { watch e r, kick e }; watch e r; closeraw e; poll -> e.invalidated; poll -> e.readable",
         );
         check(
             waiter,
-            "watch e r in g; pause g; closeraw e; poll -> e.broken; resume g; poll ->",
+            "watch e r in g; pause g; closeraw e; poll -> e.invalidated; resume g; poll ->",
         );
     }
     if waiter == Waiter::Epoll {
         check(
             waiter,
-            "watch e r; closeraw e; poll ->; interest e w -> refused; replace e n -> refused e.broken",
+            "watch e r; closeraw e; poll ->; interest e w -> refused; replace e n -> refused e.invalidated",
         );
     }
 }
@@ -385,7 +385,7 @@ fn regressions(waiter: Waiter) {
         ),
         (
             "never",
-            "watch a r in g; watch b r in g; pause g; kick a; kick b; poll; closeraw a; on a.broken { panic }; resume g; poll; poll",
+            "watch a r in g; watch b r in g; pause g; kick a; kick b; poll; closeraw a; on a.invalidated { panic }; resume g; poll; poll",
         ),
     ] {
         check_with(waiter, policy, trace);

@@ -1,14 +1,14 @@
 //! A backend from outside: an epoll set whose entries disarm themselves after each event.
 //!
-//! The kernel reports a one-shot entry once and then keeps quiet. Whatever was reported is armed again before the next
-//! wait, and the kernel looks at it anew: so readiness is level-triggered, as the contract wants it, and who was served
-//! goes to the end of the line, so that nobody starves. An entry that nobody can delete any more, because its number was
-//! closed behind the backend's back, is heard of once at the most.
+//! The kernel reports a one-shot entry once and then disarms it. The backend arms reported entries again before the next wait, and
+//! the kernel then checks them: so readiness is level-triggered, as the contract demands, and a reported entry goes to the end of
+//! the kernel's ready list, so no entry starves. An entry that cannot be deleted any more, because its number was closed without
+//! `remove`, is reported once at most.
 //!
-//! What epoll refuses, such as a regular file, is always ready. An eventfd that is always ready, too, stands in for it, so
-//! that there is one way for all.
+//! A file that epoll refuses, such as a regular file, is always ready. The backend watches an eventfd that is always ready in its
+//! place, so all registrations are handled alike.
 //!
-//! It has no descriptor that stands for all: an entry that is disarmed would not show.
+//! It has no pollable descriptor for all registrations, because a disarmed entry would not make it readable.
 
 #![forbid(unsafe_code)]
 

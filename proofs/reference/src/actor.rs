@@ -125,7 +125,7 @@ impl Handler for Actor {
             }
             world.has_ended(self.fd);
         }
-        self.called(Side::Broken);
+        self.called(Side::Invalidated);
     }
 }
 
@@ -135,19 +135,19 @@ impl Pollable for Actor {
             return false;
         };
         if let Some(why) = self.objection(&world) {
-            world.note(What::Illegal(why));
+            world.record(What::Illegal(why));
         }
         let callback = Callback::Of(self.label, Side::Poll);
-        // Asked any number of times, it does what it was told only once.
+        // However often it is polled, it runs its script once.
         let script = world.scripts.borrow_mut().take(callback);
         if let Some(script) = script {
-            world.note(What::Called(callback));
+            world.record(What::Called(callback));
             world.run_script(&script);
         }
         let device = &world.devices[self.fd.place()];
-        let is_last = world.is_planted(Plant::LastQuestionUnheard) && !device.is_polled.get();
-        let unheard = is_last || world.is_planted(Plant::WorkUnseen);
-        device.work.get() > 0 && !unheard
+        let is_last = world.is_planted(Plant::LastPollIgnored) && !device.is_polled.get();
+        let is_ignored = is_last || world.is_planted(Plant::WorkIgnored);
+        device.work.get() > 0 && !is_ignored
     }
 
     fn poll_ready(&self, _: &Context) {
@@ -168,10 +168,10 @@ impl Pollable for Actor {
         world.devices[self.fd.place()].is_polled.set(false);
         let callback = Callback::Of(self.label, Side::End);
         if world.is_registered(self.fd) {
-            world.note(What::Called(callback));
+            world.record(What::Called(callback));
         } else {
             world.has_ended(self.fd);
-            world.note(What::EndedGone(self.label));
+            world.record(What::EndedGone(self.label));
         }
         world.act(callback, &[]);
     }

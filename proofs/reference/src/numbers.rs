@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_nobody_elses_while_one_of_its_numbers_is_there() {
+    fn a_range_is_not_reused_while_one_of_its_numbers_is_open() {
         let range = Range::take();
         let place = range.place.0;
         let number = range.open(3, std::io::stdin());

@@ -107,7 +107,7 @@ impl fmt::Debug for Fd {
     }
 }
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// One end of a socket pair: both ways, hangs up.
@@ -127,8 +127,8 @@ pub enum Side {
     Readable,
     /// `Handler::writable`.
     Writable,
-    /// `Handler::broken`.
-    Broken,
+    /// The callback of an invalidated handler.
+    Invalidated,
     /// `Pollable::poll`; it is written down only when it has a script, which runs once.
     Poll,
     /// `Pollable::poll_ready`.
@@ -144,7 +144,7 @@ impl Side {
     pub(crate) const ALL: [Self; 7] = [
         Self::Readable,
         Self::Writable,
-        Self::Broken,
+        Self::Invalidated,
         Self::Poll,
         Self::PollReady,
         Self::Begin,
@@ -155,7 +155,7 @@ impl Side {
         match self {
             Self::Readable => "readable",
             Self::Writable => "writable",
-            Self::Broken => "broken",
+            Self::Invalidated => "invalidated",
             Self::Poll => "poll",
             Self::PollReady => "poll_ready",
             Self::Begin => "begin",
@@ -163,10 +163,10 @@ impl Side {
         }
     }
 
-    /// Whether it is called while the loop is still about to decide how long to wait.
+    /// Returns whether it is called before the loop has decided how long to wait.
     #[must_use]
     pub fn is_early(self) -> bool {
-        matches!(self, Self::Broken | Self::Poll | Self::Begin | Self::End)
+        matches!(self, Self::Invalidated | Self::Poll | Self::Begin | Self::End)
     }
 }
 

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::author::sequence;
 use crate::files::Files;
+use crate::generator::sequence;
 use crate::log::{Entry, Tally};
 use crate::model::Model;
 use crate::op::Op;

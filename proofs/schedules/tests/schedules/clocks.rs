@@ -125,6 +125,6 @@ crate::scenarios! {
 }
 
 crate::faults! {
-    t2_planted_told_before_change: ToldBeforeChange in changes_with_armed_timers;
+    t2_planted_notified_before_change: NotifiedBeforeChange in changes_with_armed_timers;
     t2_planted_jump_in_two_steps: JumpInTwoSteps in stops_against_jumps;
 }

@@ -64,7 +64,7 @@ impl Real {
             (Some(interest), true) => self.cx.replace_polled(actor, interest).map(|_| ()),
             (Some(interest), false) => self.cx.replace(actor, interest).map(|_| ()),
         };
-        let told = self.replacing.take().is_none();
+        let is_recorded = self.replacing.take().is_none();
         match replaced {
             Ok(()) if polled => {}
             Ok(()) => self.kick_if_there_is_work(fd),
@@ -72,7 +72,7 @@ impl Real {
                 if self.current[fd.place()].get().0 == serial {
                     self.current[fd.place()].set(former);
                 }
-                if !told {
+                if !is_recorded {
                     self.refused_at(began, Verb::Replace, fd);
                 }
             }
