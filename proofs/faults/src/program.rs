@@ -92,7 +92,7 @@ struct Tap {
     reader: PipeReader,
     bytes: Rc<Cell<u32>>,
     own: Weak<Self>,
-    broken: Rc<RefCell<Vec<Rc<Self>>>>,
+    invalidated: Rc<RefCell<Vec<Rc<Self>>>>,
 }
 
 impl AsFd for Tap {
@@ -104,15 +104,15 @@ impl AsFd for Tap {
 impl Handler for Tap {
     fn readable(&self, _: &Context) {
         let mut buffer = [0; 1];
-        // Level-triggered: one byte at a time, and only when told.
+        // Level-triggered: one byte at a time, and only after an event.
         if let Ok(read) = (&self.reader).read(&mut buffer) {
             self.bytes.set(self.bytes.get() + read as u32);
         }
     }
 
     fn broken(&self, _: &Context, _: io::Error) {
-        // It was told: it is the program's turn to try again.
-        self.broken.borrow_mut().extend(self.own.upgrade());
+        // The program watches it again.
+        self.invalidated.borrow_mut().extend(self.own.upgrade());
     }
 }
 
@@ -126,15 +126,15 @@ struct Program {
     cx: Context,
     report: RefCell<Report>,
     bytes: Rc<Cell<u32>>,
-    broken: Rc<RefCell<Vec<Rc<Tap>>>>,
-    /// What was broken and is watched again.
+    invalidated: Rc<RefCell<Vec<Rc<Tap>>>>,
+    /// Invalidated taps that are watched again.
     again: RefCell<Vec<Registration>>,
     writers: Vec<PipeWriter>,
     written: u32,
 }
 
 impl Program {
-    fn note(&self, why: &io::Error) {
+    fn record(&self, why: &io::Error) {
         self.report.borrow_mut().errors.push(why.to_string());
     }
 
@@ -154,7 +154,7 @@ impl Program {
         for _ in 0..8 {
             match attempt() {
                 Ok(value) => return Some(value),
-                Err(why) => self.note(&why),
+                Err(why) => self.record(&why),
             }
         }
         self.lose(what);
@@ -163,9 +163,9 @@ impl Program {
 
     fn until(&self, what: &str, done: impl Fn() -> bool) {
         while !done() && !self.is_lost() {
-            let broken = self.broken.take();
-            for tap in broken {
-                self.note(&io::Error::other("broken, and told"));
+            let invalidated = self.invalidated.take();
+            for tap in invalidated {
+                self.record(&io::Error::other("a handler was invalidated"));
                 let registered = self.persist("a second registration", || {
                     Ok(self.cx.watch(tap.clone(), Interest::READ)?)
                 });
@@ -173,7 +173,7 @@ impl Program {
             }
             let began = Instant::now();
             if let Err(why) = self.cx.poll(Wait::AtMost(Duration::from_secs(1))) {
-                self.note(&why);
+                self.record(&why);
             }
             if (began.elapsed() > TOO_LONG && !done()) || self.report.borrow().errors.len() > MOST_ERRORS {
                 self.lose(what);
@@ -198,7 +198,7 @@ impl Program {
             reader,
             bytes: self.bytes.clone(),
             own: own.clone(),
-            broken: self.broken.clone(),
+            invalidated: self.invalidated.clone(),
         });
         self.persist("a registration", || {
             if polled {
@@ -251,7 +251,7 @@ impl Program {
         let pause = self.cx.pause(aio_context::GroupId::DEFAULT);
         self.write(1, 2);
         if let Err(why) = self.cx.poll(Wait::NoBlock) {
-            self.note(&why);
+            self.record(&why);
         }
         drop(pause);
         self.read_all("what came during a pause");
@@ -340,7 +340,7 @@ pub fn work(mut make: impl FnMut() -> io::Result<Context>) -> Report {
         cx,
         report: RefCell::new(report),
         bytes: Rc::default(),
-        broken: Rc::default(),
+        invalidated: Rc::default(),
         again: RefCell::default(),
         writers: Vec::new(),
         written: 0,
@@ -360,5 +360,5 @@ pub fn work(mut make: impl FnMut() -> io::Result<Context>) -> Report {
 pub(crate) fn is_explained(text: &str) -> bool {
     let of_one = ["(os error 9)", "(os error 22)", "(os error 40)"];
     let remedied = text.contains("; ") && !text.ends_with("none is known");
-    remedied || of_one.iter().any(|end| text.ends_with(end)) || text.starts_with("broken")
+    remedied || of_one.iter().any(|end| text.ends_with(end)) || text.starts_with("a handler was invalidated")
 }

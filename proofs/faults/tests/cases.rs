@@ -39,7 +39,7 @@ fn case_24_no_room_for_a_registration() {
             assert!(met >= 5, "{kind:?}: {met}");
         }
         let met = each_time(Kind::Epoll, Call::Add, errno, |number, verdict| {
-            assert_eq!(verdict, Verdict::Told, "{number}");
+            assert_eq!(verdict, Verdict::Reported, "{number}");
         });
         assert!(met >= 8, "{met}");
     }
@@ -66,7 +66,7 @@ fn case_94_calls_that_a_filter_forbids() {
                 assert!(met >= 1, "{kind:?}, {call:?}: {met}");
             }
             let met = each_time(Kind::Epoll, call, errno, |number, verdict| {
-                assert_eq!(verdict, Verdict::Told, "{call:?}, {number}");
+                assert_eq!(verdict, Verdict::Reported, "{call:?}, {number}");
             });
             assert!(met >= 1, "{call:?}: {met}");
         }

@@ -64,7 +64,7 @@ impl Fake {
         place.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn look(&mut self, block: bool, ready: &mut ReadyList) {
+    fn check(&mut self, block: bool, ready: &mut ReadyList) {
         let (watched, next) = (&self.watched, &mut self.next);
         let before = ready.len();
         self.kernel.wait(block, |counts| {
@@ -109,10 +109,10 @@ impl Backend for Fake {
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         let before = ready.len();
-        self.look(timeout.is_none(), ready);
+        self.check(timeout.is_none(), ready);
         if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero() && ready.len() == before) {
             self.clock.advance(timeout);
-            self.look(false, ready);
+            self.check(false, ready);
         }
         Ok(())
     }

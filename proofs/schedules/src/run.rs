@@ -31,9 +31,9 @@ pub fn check(scenario: fn()) -> bool {
     let seed = number("AIO_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("AIO_SEED={seed}; one order alone: AIO_SCHEDULE='the failing schedule'");
     // A fault that is planted ends the search when it is found.
-    let patience = if planting::is_any_planted() { 20 } else { 1 };
+    let factor = if planting::is_any_planted() { 20 } else { 1 };
     let [random, pct] =
-        ORDERS.map(|(name, usual)| patience * number(name).map_or(usual, |number| number as usize));
+        ORDERS.map(|(name, usual)| factor * number(name).map_or(usual, |number| number as usize));
     run(PctScheduler::new_from_seed(seed, DEPTH, pct), whole);
     run(RandomScheduler::new_from_seed(seed, random), whole);
     true

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_none_is_told() {
+    fn a_place_that_is_none_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let args = args(&directory.path().join("place"));
         for (text, words) in [
@@ -258,8 +258,8 @@ mod tests {
             ("106", "is none of"),
         ] {
             std::fs::write(args.resume.as_ref().unwrap(), text).unwrap();
-            let told = run(&args, 100, |_| Ok::<(), &str>(()), String::new).unwrap_err();
-            assert!(told.to_string().contains(words), "{told}");
+            let error = run(&args, 100, |_| Ok::<(), &str>(()), String::new).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
         }
     }
 }

@@ -195,7 +195,7 @@ impl World {
             .map(|armed| (armed.is_virtual, armed.deadline.get()))
             .collect();
         format!(
-            "ports {ports:?}, {} jobs, timers {armed:?}, {} deeds to come",
+            "ports {ports:?}, {} jobs, timers {armed:?}, {} actions to come",
             self.jobs.borrow().len(),
             self.agenda.borrow().len()
         )

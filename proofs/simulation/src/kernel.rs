@@ -139,7 +139,7 @@ impl Kernel {
         self.files[file].shares > 0
     }
 
-    /// Closes a number. The kernel forgets a file that nobody shares any more.
+    /// Closes a number. The kernel drops a file without further numbers.
     pub(crate) fn close(&mut self, number: usize) {
         let Some(file) = self.numbers[number].take() else {
             return;
@@ -258,7 +258,7 @@ impl Kernel {
                 Target::Doorbell(_) if rings => Readiness::IN,
                 Target::Doorbell(_) => Readiness::empty(),
             };
-            let ready = now & asked(member.interest);
+            let ready = now & reported(member.interest);
             let is_edge = member.interest.contains(Interest::EDGE);
             if ready.is_empty() || (is_edge && !member.active) {
                 continue;
@@ -285,8 +285,8 @@ impl Kernel {
     }
 }
 
-/// What the kernel reports for an interest: errors and hang-ups always.
-pub(crate) fn asked(interest: Interest) -> Readiness {
+/// Returns the readiness that the kernel reports for an interest: errors and hang-ups always.
+pub(crate) fn reported(interest: Interest) -> Readiness {
     let mut readiness = Readiness::HUP | Readiness::ERR;
     readiness.set(Readiness::IN, interest.contains(Interest::READ));
     readiness.set(Readiness::OUT, interest.contains(Interest::WRITE));

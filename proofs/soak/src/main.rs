@@ -5,11 +5,11 @@
 //! processor time, in units of a small work that is measured beside it, because who else uses the machine is not to be
 //! judged here.
 
+mod churn;
 mod gauge;
 mod handlers;
 mod helpers;
 mod verdict;
-mod visitors;
 mod watchdog;
 mod world;
 
@@ -61,7 +61,7 @@ enum Fault {
     Descriptor,
     /// Events take longer and longer, twice as long in the end
     Slow,
-    /// A wake-up is lost: nobody comes back
+    /// A wake-up is lost, and the loop never returns
     Hang,
 }
 
@@ -104,14 +104,14 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         slices.extend(load.slices(numbers, slice, &watchdog)?);
         println!("{:>3} %  {}", (tenth + 1) * 10, verdict::pace(&slices));
     }
-    let hot = Gauges::read()?;
+    let end = Gauges::read()?;
     let speed = load.confirmed(verdict::speed(&slices), slice, &watchdog)?;
     println!("{}", load.world);
     drop(load);
     let after = Gauges::read()?;
     drop(watchdog);
     let verdict = Verdict {
-        grown: hot.resident.saturating_sub(warm.resident),
+        grown: end.resident.saturating_sub(warm.resident),
         left_open: after.descriptors.saturating_sub(before.descriptors),
         speed,
         slices,

@@ -41,7 +41,7 @@ impl Slice {
     }
 }
 
-/// What an event costs when nobody disturbs: the slice that a quarter of all undercut.
+/// Returns the cost of an undisturbed event: that of the slice below which a quarter of all slices are.
 fn undisturbed(slices: &[Slice], cost: fn(&Slice) -> f64) -> f64 {
     let mut costs: Vec<f64> = slices.iter().map(cost).collect();
     costs.sort_by(f64::total_cmp);

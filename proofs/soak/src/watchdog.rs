@@ -15,7 +15,7 @@ pub(crate) struct Watchdog {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What is known of the run.
+/// The state of the run.
 #[derive(Debug, Default)]
 struct Run {
     rounds: AtomicU64,
@@ -25,7 +25,7 @@ struct Run {
 }
 
 impl Run {
-    /// Whether nothing has happened since the look before this one. Who has rested meanwhile has a whole time more.
+    /// Returns whether there was no progress since the previous check. A rest meanwhile starts a new interval.
     fn stands_still(&self, last: &mut Option<(u64, u64)>) -> bool {
         let now = (
             self.rounds.load(Ordering::Relaxed),

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool as Recorded, Ordering::Relaxed as Note};
+use std::sync::atomic::{AtomicBool as Recorded, Ordering::Relaxed as Unchecked};
 use std::time::Duration;
 
 use aio_context::{ClockId, Context, Handler, Interest, Moment, Remote, Timer, Wait};
@@ -54,8 +54,8 @@ fn waits_for_a_context_that_goes(waiters: usize) {
             thread::spawn(move || {
                 let ran = Arc::new(Recorded::new(false));
                 let by_job = ran.clone();
-                let answer = remote.run_and_wait(move |_| by_job.store(true, Note));
-                assert_eq!(answer.is_ok(), ran.load(Note));
+                let answer = remote.run_and_wait(move |_| by_job.store(true, Unchecked));
+                assert_eq!(answer.is_ok(), ran.load(Unchecked));
                 assert_eq!(Arc::strong_count(&ran), 1, "the job is left");
             })
         })
@@ -91,7 +91,7 @@ fn two_contexts_that_wait_for_each_other() {
     other.unwrap().join().unwrap();
 }
 
-/// Uses the other context once, and lets itself be used until nobody needs it any more.
+/// Uses the other context once, and serves the other one until no thread needs it any more.
 fn asks(cx: &Context, other: &Remote, left: &AtomicU32) {
     assert_eq!(cx.run_on(other, |_| 7), Ok(7));
     left.fetch_sub(1, Ordering::Relaxed);
@@ -139,7 +139,7 @@ fn removal_by_another_thread() {
         let removed = removed.clone();
         thread::spawn(move || {
             let remove = move |cx: &Context| {
-                removed.store(true, Note);
+                removed.store(true, Unchecked);
                 cx.unwatch(token)
             };
             if is_planted(RemovalNotAwaited) {
@@ -147,11 +147,11 @@ fn removal_by_another_thread() {
             } else {
                 assert!(remote.run_and_wait(remove).unwrap());
             }
-            // SAFETY: the model checks that nobody reads at the same time.
+            // SAFETY: the model checks that no thread reads at the same time.
             data.with_mut(|data| unsafe { *data = 2 });
         })
     };
-    while !removed.load(Note) {
+    while !removed.load(Unchecked) {
         cx.poll(Wait::Block).unwrap();
     }
     remover.join().unwrap();
@@ -174,7 +174,7 @@ fn armed(cx: &Context, deadline: Moment) -> Arc<Recorded> {
     let timer = cx
         .timer(ClockId::Virtual, move |cx, _| {
             assert!(cx.now(ClockId::Virtual) >= at(100), "early");
-            by_timer.store(true, Note);
+            by_timer.store(true, Unchecked);
         })
         .disarmed();
     timer.arm_at(deadline);
@@ -183,7 +183,7 @@ fn armed(cx: &Context, deadline: Moment) -> Arc<Recorded> {
 }
 
 fn serve_until(cx: &Context, fired: &Recorded) {
-    while !fired.load(Note) {
+    while !fired.load(Unchecked) {
         cx.poll(Wait::Block).unwrap();
     }
     TIMERS.with(|timers| timers.borrow_mut().clear());
@@ -240,7 +240,7 @@ models! { check:
 
 models! { check_to_the_end:
     w1_no_kick_is_missed => kicks;
-    w2_who_waits_for_a_context_that_goes_is_told => one_waits_for_a_context_that_goes;
+    w2_a_wait_for_a_context_that_goes_returns_an_error => one_waits_for_a_context_that_goes;
 }
 
 models! { check_further:
@@ -262,7 +262,7 @@ faults! {
     w2_planted_kicked_before_answer: KickedBeforeAnswer in two_contexts_that_wait_for_each_other;
     r11_planted_removal_not_awaited: RemovalNotAwaited in removal_by_another_thread;
     t2_planted_notified_before_change: NotifiedBeforeChange in clock_started_by_another_thread;
-    h7_planted_told_before_sent: ToldBeforeSent in timer_armed_by_a_job;
+    h7_planted_notified_before_sent: NotifiedBeforeSent in timer_armed_by_a_job;
     w1_planted_kick_without_fence: KickWithoutFence in kicks;
     w1_planted_counted_without_fence: CountedWithoutFence in kicks;
     w1_planted_counted_late: CountedLate in kicks;

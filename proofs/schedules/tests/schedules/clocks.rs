@@ -7,7 +7,7 @@ use aio_context::{ClockId, Context, Moment, Timer, Wait};
 use aio_schedules::Fake;
 use shuttle::thread_local;
 
-use crate::{Crowd, Recorded, noted};
+use crate::{Crowd, Recorded, recorded};
 
 thread_local! {
     /// Timers that a job has made; they live at home.
@@ -83,7 +83,7 @@ fn changes_with_armed_timers() {
 fn stops_against_jumps() {
     let cx = Fake::context();
     let clock = cx.virtual_clock();
-    let [fired] = noted();
+    let [fired] = recorded();
     let mut crowd = Crowd::of(&cx);
     for _ in 0..2 {
         let clock = clock.clone();

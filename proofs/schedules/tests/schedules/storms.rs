@@ -87,5 +87,5 @@ crate::faults! {
     n1_planted_counted_after_ring: CountedAfterRing in notifications;
     n6_planted_drained_read_late: DrainedReadLate in notifications;
     n6_planted_finished_any_drain: FinishedAnyDrain in notifications;
-    g1_planted_looks_before_flag: LooksBeforeFlag in a_foreign_loop;
+    g1_planted_checks_before_flag: ChecksBeforeFlag in a_foreign_loop;
 }

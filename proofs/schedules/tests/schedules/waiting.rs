@@ -32,7 +32,7 @@ fn waits_for_a_context_that_goes() {
             };
             let answer = remote.run_and_wait(job);
             assert_eq!(ran.get(), u32::from(answer.is_ok()), "{answer:?}");
-            ANSWERED.note(answer.is_ok());
+            ANSWERED.record(answer.is_ok());
         });
     }
     for _ in 0..2 {
@@ -43,7 +43,7 @@ fn waits_for_a_context_that_goes() {
     assert_eq!(Arc::strong_count(&kept), 1, "a job is left");
 }
 
-/// A context at home on a thread of its own that uses another one, and lets itself be used until nobody needs it any more.
+/// A context at home on a thread of its own that uses another one, and serves the other one until no thread needs it any more.
 fn asks(cx: &Context, other: &Remote, left: &AtomicU32) {
     for number in 0..2 {
         let answer = cx.run_on(other, move |far| {
@@ -157,7 +157,7 @@ fn contexts_that_wait_for_one_that_goes() {
                     cx.run_on(&other, move |_| ran.add(1))
                 };
                 assert_eq!(ran.get(), u32::from(answer.is_ok()), "{answer:?}");
-                ANSWERED_CONTEXTS.note(answer.is_ok());
+                ANSWERED_CONTEXTS.record(answer.is_ok());
             })
         })
         .collect();
@@ -209,7 +209,7 @@ fn an_io_thread_that_is_stopped() {
             thread::spawn(move || {
                 let answer = remote.run_and_wait(move |_| number);
                 assert!(answer == Ok(number) || answer == Err(Gone::Dropped));
-                ANSWERED_BY_THREAD.note(answer.is_ok());
+                ANSWERED_BY_THREAD.record(answer.is_ok());
             })
         })
         .collect();
@@ -221,13 +221,13 @@ fn an_io_thread_that_is_stopped() {
 }
 
 crate::scenarios! {
-    w2_who_waits_for_a_context_that_goes_is_told => waits_for_a_context_that_goes with ANSWERED;
+    w2_a_wait_for_a_context_that_goes_returns_an_error => waits_for_a_context_that_goes with ANSWERED;
     w2_two_contexts_that_wait_for_each_other_are_answered => two_contexts_that_wait_for_each_other;
     w3_two_home_threads_that_wait_for_each_other_are_answered => two_home_threads_that_wait_for_each_other;
     d4_a_blocking_poll_misses_no_request_to_return => a_blocking_poll_beside_idle_bottom_halves;
     w2_contexts_that_wait_for_one_that_goes_are_told => contexts_that_wait_for_one_that_goes with ANSWERED_CONTEXTS;
     w1_no_kick_is_missed => kicks;
-    w2_who_waits_for_a_thread_that_is_stopped_is_told => an_io_thread_that_is_stopped with ANSWERED_BY_THREAD;
+    w2_a_wait_for_a_thread_that_is_stopped_returns_an_error => an_io_thread_that_is_stopped with ANSWERED_BY_THREAD;
 }
 
 crate::faults! {

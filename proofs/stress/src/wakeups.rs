@@ -1,4 +1,4 @@
-//! The doors by themselves: inbox, nodes, notifier, board.
+//! The ways to wake a loop by themselves: inbox, nodes, notifier, board.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -160,15 +160,15 @@ pub(crate) fn nodes(_: u32) -> anyhow::Result<()> {
     })
 }
 
-/// Rings of a board: the last ring of each source is heard, whether the loop looks or rests.
+/// Rings of a board: the last ring of each source is found, whether the loop polls or sleeps.
 pub(crate) fn board(_: u32) -> anyhow::Result<()> {
     const SOURCES: usize = 130;
     let (board, notifier) = (Board::new(SOURCES), Notifier::new()?);
-    let rung: Vec<AtomicU64> = (0..SOURCES).map(|_| AtomicU64::new(0)).collect();
+    let rings: Vec<AtomicU64> = (0..SOURCES).map(|_| AtomicU64::new(0)).collect();
     let work = |thread: usize| {
         for number in 0..EACH as usize {
             let source = (thread * 43 + number) % SOURCES;
-            rung[source].fetch_add(1, Ordering::Relaxed);
+            rings[source].fetch_add(1, Ordering::Relaxed);
             board.ring(source, || notifier.notify());
         }
     };
@@ -179,7 +179,7 @@ pub(crate) fn board(_: u32) -> anyhow::Result<()> {
             let mut any = false;
             while let Some(source) = board.find(0) {
                 ensure!(board.take(source), "found and not there");
-                heard[source] = rung[source].load(Ordering::Relaxed);
+                heard[source] = rings[source].load(Ordering::Relaxed);
                 any = true;
             }
             if any {
