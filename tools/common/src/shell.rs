@@ -147,7 +147,7 @@ fn end(leader: &mut Child) {
     // It may have ended by itself just now; then there is nothing to end, and nothing else can be done about a failure.
     let _ = kill_process_group(group, Signal::TERM);
     let asked = Instant::now();
-    // Not waited for yet: as long as it is there, the number of the group is nobody else's.
+    // The leader is not reaped yet, so the number of the group is not reused.
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     while matches!(waitid(WaitId::Pid(group), ended), Ok(None)) && asked.elapsed() < GRACE {
         std::thread::sleep(CHECK_EVERY);
@@ -214,7 +214,7 @@ mod tests {
             made = made.display(),
             ready = ready.display()
         );
-        // Ended as soon as it is ready: by the interrupt, which nobody else raises.
+        // The interrupt ends it as soon as it is ready; no other test raises this one.
         let interrupt = Interrupt::default();
         let watch = || {
             if ready.exists() {

@@ -420,7 +420,7 @@ fn some_traces(seed: u64) -> Vec<Trace> {
     traces
 }
 
-/// Nanoseconds for a budget and what is learned afterwards, on waits that nobody can guess.
+/// Returns the nanoseconds for a budget and an observation, on unpredictable waits.
 fn learning_ns() -> f64 {
     const WAITS: u32 = 200_000;
     let mut random = replay::Random::new(7);

@@ -11,9 +11,9 @@ use super::tidy;
 use crate::shell;
 
 const CASES: u32 = 100;
-/// Where a file is looked for whose name is no path; and nobody there is without a row.
+/// The directory of files that are named without a path. Each file in it must have a row.
 const HOME: &str = "aio-context/tests/hostile";
-/// How the reason begins in a row that has no test.
+/// The beginning of the reason in a row without a test.
 const NO_TEST: &str = "later:";
 
 /// A row of the table: its number, and what stands in its second and third column.

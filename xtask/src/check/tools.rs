@@ -89,7 +89,7 @@ pub(super) fn typos() -> anyhow::Result<String> {
     TYPOS.run(&[])
 }
 
-/// Dependencies that nobody uses.
+/// Finds unused dependencies.
 pub(super) fn machete() -> anyhow::Result<String> {
     MACHETE.run(&["."])
 }
