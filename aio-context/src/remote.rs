@@ -98,11 +98,11 @@ impl Shared {
     }
 
     pub(crate) fn send(&self, job: Box<JobMessage>) -> Result<(), Gone> {
-        if planted(Fault::ToldBeforeSent) {
+        if planted(Fault::NotifiedBeforeSent) {
             self.tell();
         }
         self.inbox.send(job).map_err(|_| self.gone())?;
-        if !planted(Fault::ToldBeforeSent) {
+        if !planted(Fault::NotifiedBeforeSent) {
             self.tell();
         }
         Ok(())

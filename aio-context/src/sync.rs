@@ -160,7 +160,7 @@ pub(crate) mod mpsc {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     /// A job is announced before it is sent.
-    ToldBeforeSent,
+    NotifiedBeforeSent,
     /// The end of a context leaves its inbox open.
     LeftOpen,
     /// Polling parameters are announced before they are there.
@@ -178,5 +178,5 @@ pub(crate) enum Fault {
     /// A thread is woken before it is told to stop.
     WokenBeforeStopped,
     /// A foreign loop is told how long it may wait before others can see that it waits.
-    LooksBeforeFlag,
+    ChecksBeforeFlag,
 }

@@ -137,9 +137,7 @@ fn live_once(number: u64, events: &Events) {
     // It ends in different states: with work that never ran, a paused group, handles that outlive it.
     if number.is_multiple_of(2) {
         bh.schedule_idle();
-        cx.remote()
-            .run(|_| unreachable!("nobody polls any more"))
-            .unwrap();
+        cx.remote().run(|_| unreachable!("no poll follows")).unwrap();
         timer.arm_after(Duration::from_secs(3600));
         assert!(cx.unwatch(detached));
         plain.ring();

@@ -45,7 +45,7 @@ impl Wake for Alarm {
 
 impl Task {
     fn poll(&self, waker: &Waker) {
-        // Nobody polls the context from inside a task, so nobody is in here already.
+        // No task polls the context, so this function is not entered twice.
         let mut work = self.work.borrow_mut();
         let Some(future) = &mut *work else { return };
         let polled = future.as_mut().poll(&mut std::task::Context::from_waker(waker));
@@ -137,7 +137,7 @@ fn case_12_h1_two_tasks_wake_each_other(bench: Bench) {
     while game.played[1].get() < TIMES {
         assert!(bench.block(&cx));
     }
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert_eq!(game.played[0].get(), TIMES);
     let (lowest, highest) = *game.stack.borrow();
     assert!(highest - lowest < 4096, "the stack grew by {}", highest - lowest);
@@ -193,11 +193,11 @@ struct Queue {
 
 impl Baton {
     async fn lock(&self) {
-        let mut ticket = None::<Arc<AtomicBool>>;
+        let mut mark = None::<Arc<AtomicBool>>;
         poll_fn(|cx| {
             let mut queue = self.0.lock().unwrap();
-            if let Some(ticket) = &ticket {
-                return if ticket.load(Ordering::Acquire) {
+            if let Some(mark) = &mark {
+                return if mark.load(Ordering::Acquire) {
                     Poll::Ready(())
                 } else {
                     Poll::Pending
@@ -206,8 +206,8 @@ impl Baton {
             if !std::mem::replace(&mut queue.taken, true) {
                 return Poll::Ready(());
             }
-            let mark = ticket.insert(Arc::default()).clone();
-            queue.waiting.push_back((cx.waker().clone(), mark));
+            let new = mark.insert(Arc::default()).clone();
+            queue.waiting.push_back((cx.waker().clone(), new));
             Poll::Pending
         })
         .await;
@@ -336,7 +336,7 @@ fn tasks_that_never_end_are_dropped_with_their_context(bench: Bench) {
         let _held = held;
         std::future::pending::<()>().await;
     });
-    assert!(bench.block(&cx) && !bench.look(&cx));
+    assert!(bench.block(&cx) && !bench.check(&cx));
     assert_eq!(Rc::strong_count(&alive), 2);
     drop(cx);
     assert_eq!(Rc::strong_count(&alive), 1);

@@ -74,9 +74,9 @@ fn d3_handlers(waiter: Waiter) {
         "watch a rw; poll -> a.writable; kick a; poll -> a.readable a.writable",
         "watch a -; kick a; poll ->; close a; poll ->",
         "watch a r; watch b r; kick a; kick b; poll ~> a.readable b.readable; poll ->",
-        // Level-triggered: what is not drained comes again.
+        // Level-triggered: data that is not drained is reported again.
         "on a.readable { }; watch a r; kick a; poll -> a.readable; poll -> a.readable; drain a; poll ->",
-        // A hang-up goes to the reader, or to the writer if nobody reads.
+        // A hang-up goes to the reader, or to the writer if there is no reader.
         "watch a r; close a; poll -> a.readable; poll -> a.readable",
         "watch a w; close a; poll -> a.writable",
         "watch a rw; kick a; close a; poll -> a.readable a.writable",
@@ -339,7 +339,7 @@ fn regressions(waiter: Waiter) {
             "always",
             "polling 50; watch a r polled; watch c r polled; watch e r polled; wait 2; on a.end { panic }; wait 4; wait 4",
         ),
-        // A last answer was lost by a panic, a replacement, a pause, a nested poll.
+        // The hit of a last poll was lost by a panic, a replacement, a pause, a nested poll.
         (
             "ewma",
             "bh x; polling 50; watch a r polled; wait 2; on x { panic }; work a; pause zz; wait 12; resume zz; schedule x; wait 6; poll",
@@ -366,7 +366,7 @@ fn regressions(waiter: Waiter) {
             "fixed",
             "watch a r in h polled; on a.end { pause h }; polling 1000; work a; wait 22; polling 0; work a; wait 8; resume h; poll",
         ),
-        // Work that nobody kicks for was slept over after a panic of the handler that was called for it.
+        // The loop slept over work without a kick after a panic of its handler.
         (
             "fixed",
             "watch a r polled; polling 1000; work a; wait 22; polling 0; work a; on a.poll_ready { panic }; wait 8; on a.poll_ready { drain a }; wait 8",
