@@ -217,7 +217,7 @@ impl World {
         self.events.get() + self.shots.load(Ordering::Relaxed)
     }
 
-    /// Gives everybody something to do, and does it.
+    /// Gives each object work, and runs the loop.
     fn round(&mut self, number: u64) {
         self.plain.iter().for_each(|(bell, _)| bell.ring());
         self.polled.iter().for_each(|(bell, _)| bell.work.set(true));

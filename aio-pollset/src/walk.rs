@@ -1,8 +1,8 @@
 //! [`Walk`]: the arrays while they are in use, and the changes to make in them afterwards.
 //!
-//! Whoever calls a source, or changes an array, takes all arrays out of the set and brings them back, also on unwinding. So
-//! nothing of the set is borrowed while a source runs, and what a source does to the set meanwhile finds no arrays: it
-//! changes flags, which count at once, and leaves a [`Change`], which is made when the arrays are back.
+//! Code that calls a source, or changes an array, takes all arrays out of the set and brings them back, also on unwinding. So the
+//! set is not borrowed while a source runs. Meanwhile an operation of the source on the set finds no arrays: it changes flags, which
+//! take effect at once, and leaves a [`Change`], which is made when the arrays are back.
 
 use std::mem::ManuallyDrop;
 use std::ops::ControlFlow;

@@ -7,7 +7,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
-/// An eventfd as everybody here uses it.
+/// Makes an eventfd with the flags of all contestants.
 pub(crate) fn doorbell() -> anyhow::Result<Rc<OwnedFd>> {
     Ok(Rc::new(eventfd(
         0,

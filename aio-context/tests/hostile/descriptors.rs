@@ -1,4 +1,4 @@
-//! Cases 1 to 12 and 22: descriptor numbers, who owns them, and what they mean.
+//! Cases 1 to 12 and 22: descriptor numbers, their owners and their files.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -148,7 +148,7 @@ fn case_03_closed_and_used_again() {
     });
 }
 
-/// A number that somebody else closes.
+/// A number that another owner closes.
 struct Lent(ManuallyDrop<OwnedFd>);
 
 impl AsFd for Lent {
@@ -242,7 +242,7 @@ fn case_06_a_file_that_epoll_refuses_is_always_ready(bench: Bench) {
         let kicks: Vec<_> = (0..70).map(|_| Kick::new()).collect();
         let _registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
         kicks.iter().for_each(|kick| kick.kick());
-        // Two batches serve everybody.
+        // Two batches serve all handlers.
         for _ in 0..3 {
             polls += 1;
             assert!(bench.block(&cx));

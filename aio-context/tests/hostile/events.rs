@@ -1,4 +1,4 @@
-//! Cases 13 to 21: what descriptors report, and to whom.
+//! Cases 13 to 21: the events of descriptors, and the callbacks that get them.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -126,7 +126,7 @@ fn case_17_an_error_with_only_a_write_interest(bench: Bench) {
         let _registration = cx.watch(tap.clone(), interest).unwrap();
         drop(reader);
         assert!(bench.block(&cx));
-        // What cannot be read because it is the writing end says so; what matters is who was called.
+        // A writing end cannot be read and returns an error; the point is which callback ran.
         assert_eq!(tap.met(), expected);
         assert_eq!(
             rustix::io::write(&tap.fd, b"x").unwrap_err(),

@@ -265,7 +265,7 @@ fn case_93_paused_while_others_kick(bench: Bench) {
     }
 }
 
-/// Fault F4: whoever is started without the standard descriptors has our own under their numbers.
+/// Fault F4: in a process without standard descriptors, our own descriptors get their numbers.
 #[test]
 fn case_96_without_standard_descriptors() {
     let name = concat!(module_path!(), "::case_96_without_standard_descriptors");
@@ -380,7 +380,7 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// Invariant 5: nothing is locked or lent while somebody prints, and what a subscriber may use is what other threads may.
+/// Invariant 5: nothing is locked or borrowed while a value is printed, and a log subscriber may use whatever other threads may.
 fn case_100_printing_and_logging_from_inside(bench: Bench) {
     let cx = bench.context();
     let nosy = Nosy {

@@ -148,7 +148,7 @@ fn epoll_sets() -> Vec<i32> {
     sets
 }
 
-/// Rule B4: somebody has closed our epoll set. A ladder goes on below; epoll alone has an error for every wait.
+/// Rule B4: foreign code has closed our epoll set. A ladder goes on with its lower level; epoll alone has an error for every wait.
 #[test]
 fn case_25_the_epoll_set_was_closed() {
     let name = concat!(module_path!(), "::case_25_the_epoll_set_was_closed");

@@ -1,4 +1,4 @@
-//! Cases 33 to 35 and 44: panics, at every place where the loop calls somebody else's code; and what has to come in pairs.
+//! Cases 33 to 35 and 44: panics at every place where the loop calls foreign code, and balanced begins and ends.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -314,9 +314,9 @@ struct Crowd {
     cx: Context,
     dice: fastrand::Rng,
     descriptors: Vec<Rc<Kick>>,
-    /// By descriptor: who is registered now.
+    /// The registered handler of each descriptor.
     present: Vec<Option<(Rc<Bomb>, Registration)>>,
-    /// Everybody who ever was.
+    /// All handlers that were ever registered.
     all: Rc<RefCell<Vec<Rc<Bomb>>>>,
     group: aio_context::GroupId,
     pauses: Vec<Paused>,
@@ -393,10 +393,10 @@ fn case_44_begin_and_end_in_pairs_whatever_happens(bench: Bench) {
     let mut panics = 0;
     for round in 0..scaled(100, 20_000) {
         let all = Rc::new(RefCell::new(Vec::<Rc<Bomb>>::new()));
-        let (forgotten, everybody) = (Rc::new(Cell::new(0)), all.clone());
+        let (forgotten, handlers) = (Rc::new(Cell::new(0)), all.clone());
         let count = forgotten.clone();
         let (builder, _) = disturbed(bench, move |_, is_sleep| {
-            let left = everybody.borrow();
+            let left = handlers.borrow();
             if is_sleep && left.iter().any(|bomb| bomb.is_in_poll_mode()) {
                 count.set(count.get() + 1);
             }

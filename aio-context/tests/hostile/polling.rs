@@ -95,7 +95,7 @@ fn case_43_one_without_poll_comes_in_poll_mode(bench: Bench) {
     drop(registration);
 }
 
-/// Removes whom it is told to when it is calls.
+/// Drops the given registrations in its `poll`.
 struct Remover {
     kick: Rc<Kick>,
     removes: RefCell<Vec<Registration>>,

@@ -200,7 +200,7 @@ fn case_74_handles_that_outlive_their_context() {
     });
 }
 
-/// Rule H6: freed once, at home, whoever was the last.
+/// Rule H6: freed once, at home, whichever thread drops the last handle.
 fn case_75_handles_cloned_and_dropped_everywhere(bench: Bench) {
     struct Tells(Arc<AtomicU64>);
     impl Drop for Tells {

@@ -18,7 +18,7 @@ use crate::spoiled::{Spoil, Spoiled};
 
 const US: Duration = Duration::from_micros(1);
 
-/// How long the next wait takes, and who is kicked then.
+/// The length of the next wait, and the handlers that are kicked at its end.
 type Next = Rc<Cell<(Duration, Vec<Rc<Kick>>)>>;
 
 /// Waits take a time of their own on a simulated clock, and end with events.
@@ -175,7 +175,7 @@ fn a7_a_handler_that_is_removed_or_replaced_is_forgotten() {
 /// Which handlers had an event, and the iteration.
 type Shown = (Vec<bool>, Iteration);
 
-/// Notes whom it is shown.
+/// Records the reports.
 #[derive(Debug, Clone, Default)]
 struct Witness {
     handlers: Rc<RefCell<Vec<bool>>>,

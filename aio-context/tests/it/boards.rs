@@ -121,7 +121,7 @@ fn d5_every_source_has_its_turn(bench: Bench) {
     let board = cx
         .board(1000, move |_, source| {
             *served.borrow_mut().entry(source).or_default() += 1;
-            // Everybody always has work.
+            // Every source always has work.
             ringers.borrow()[source].ring();
         })
         .unwrap();

@@ -180,7 +180,7 @@ fn case_13_n1_a_worker_thread_wakes_a_task(bench: Bench) {
     assert_eq!(sum.get(), 200 * 201 / 2);
 }
 
-/// A mutex for tasks: who unlocks hands it to who has waited longest, wherever that task lives.
+/// A mutex for tasks: an unlock hands it to the task that has waited longest, in whatever context that task lives.
 #[derive(Default)]
 struct Baton(Mutex<Queue>);
 
@@ -231,19 +231,19 @@ const HOMES: usize = 5;
 /// says in sum.
 fn on_five_homes(bench: Bench, tasks: usize, populate: impl Fn(usize, &Context, &Arc<AtomicUsize>) + Sync) {
     let ended = Arc::new(AtomicUsize::new(0));
-    let everyone = Mutex::new(Vec::new());
+    let remotes = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for home in 0..HOMES {
-            let (ended, everyone, populate) = (&ended, &everyone, &populate);
+            let (ended, remotes, populate) = (&ended, &remotes, &populate);
             scope.spawn(move || {
                 let cx = bench.context();
-                everyone.lock().unwrap().push(cx.remote());
+                remotes.lock().unwrap().push(cx.remote());
                 populate(home, &cx, ended);
                 while ended.load(Ordering::Acquire) < tasks {
                     bench.block(&cx);
                 }
                 // Who ends the last task is awake; the others may be asleep.
-                let sleepers = everyone.lock().unwrap().clone();
+                let sleepers = remotes.lock().unwrap().clone();
                 sleepers.iter().for_each(aio_context::Remote::notify);
             });
         }
@@ -304,7 +304,7 @@ fn case_15_w2_hand_off_round_the_contexts(bench: Bench) {
             let seat = &seats[home];
             for round in 0..ROUNDS {
                 poll_fn(|cx| {
-                    // Lie down first, then look: who hands over looks after writing.
+                    // Store the waker first, then check: a task that hands over reads the waker after its write.
                     *seat.sleeping.lock().unwrap() = Some(cx.waker().clone());
                     if turn.load(Ordering::Acquire) == round * HOMES + home {
                         Poll::Ready(())

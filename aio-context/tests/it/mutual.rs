@@ -170,7 +170,7 @@ fn w3_a_job_behind_a_panic_returns_an_error() {
     assert!(io.stop().is_err());
 }
 
-/// A panic that somebody catches leaves the context where it is.
+/// A panic that is caught leaves the context on its thread.
 #[test]
 fn w3_a_caught_panic_is_none_of_the_contexts() {
     let cx = Context::new().unwrap();

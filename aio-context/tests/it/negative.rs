@@ -155,7 +155,7 @@ impl Spoil for Robbed {
     }
 }
 
-/// It would end every wait at once: a caller who does not hear of it spins.
+/// The closed eventfd would end every wait at once: without an error, the caller would spin.
 #[test]
 fn r4_a_loop_whose_own_eventfd_was_closed_reports_it_and_works() {
     let closed = Rc::new(Cell::new(false));

@@ -274,7 +274,7 @@ fn t6_a_paused_default_group_does_not_silence_the_clock(bench: Bench) {
     assert_eq!(count.get(), 1);
 }
 
-/// Rule T6 for a loop of somebody else's: the descriptor that stands for the context reports a change, and is silent after `check`.
+/// Rule T6 in a foreign loop: the context's descriptor reports a change, and is silent after `check`.
 #[test]
 fn t6_a_foreign_loop_learns_of_a_jump_by_the_descriptor() {
     let bench = Bench {

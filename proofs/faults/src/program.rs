@@ -73,7 +73,7 @@ fn in_words(why: io::Error) -> io::Error {
 /// What the program did and heard.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What was not done, although somebody waited for it.
+    /// The work that was not done although the program waited for it.
     pub lost: Option<String>,
     /// The errors that came out, in order.
     pub errors: Vec<String>,
@@ -355,8 +355,7 @@ pub fn work(mut make: impl FnMut() -> io::Result<Context>) -> Report {
     report
 }
 
-/// Whether an error says what failed and what helps. What concerns one descriptor is the system's own word, for whoever
-/// gave the descriptor.
+/// Returns whether an error names the cause and a remedy. An error about one descriptor is the system's own, without a remedy.
 pub(crate) fn is_explained(text: &str) -> bool {
     let of_one = ["(os error 9)", "(os error 22)", "(os error 40)"];
     let remedied = text.contains("; ") && !text.ends_with("none is known");

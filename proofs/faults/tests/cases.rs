@@ -27,7 +27,7 @@ fn each_time(kind: Kind, call: Call, errno: Errno, mut each: impl FnMut(u64, Ver
 
 const LADDERS: [Kind; 2] = [Kind::LadderAt0, Kind::LadderAt4];
 
-/// Rule B4: a ladder goes on with ppoll and keeps everybody; epoll alone says so, and the next try is served.
+/// Rule B4: a ladder goes on with ppoll and keeps all registrations; epoll alone returns an error, and the next attempt succeeds.
 #[test]
 fn case_24_no_room_for_a_registration() {
     let _alone = alone();

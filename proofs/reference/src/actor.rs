@@ -1,4 +1,4 @@
-//! The handlers of a sequence: each writes down that it was called, and does what it was told to do then.
+//! The handlers of a sequence: each logs its calls, and runs its script.
 
 use std::cell::Cell;
 use std::io;
@@ -13,7 +13,7 @@ use crate::op::{Callback, Fd, Name, Side};
 use crate::plant::Plant;
 use crate::real::Real;
 
-/// Counts what has been handed to the loop and not been dropped.
+/// Counts the values that the loop has and has not dropped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Alive(Rc<Cell<u32>>);
 

@@ -199,7 +199,7 @@ impl Files {
         self.files[shared].numbers += 1;
     }
 
-    /// Brings everything back to where a sequence begins; what cannot be brought back is made anew when it is needed.
+    /// Resets all files to the state at the beginning of a sequence. A file that cannot be reset is made anew when it is needed.
     pub(crate) fn tidy(&mut self) {
         for fd in Fd::all() {
             if self.numbers[fd.place()].is_none() {
@@ -251,7 +251,7 @@ mod tests {
         fds[0].revents()
     }
 
-    /// What the reference says of files is what files do.
+    /// The reference's files behave as real ones do.
     #[test]
     fn the_system_agrees_about_readiness() {
         let mut files = Files::new();

@@ -18,7 +18,7 @@ pub struct Fake {
     kernel: Arc<Kernel>,
     clock: Arc<Ticking>,
     watched: Vec<(Watched, Token, Interest)>,
-    /// Who is looked at first, so that everybody has a turn.
+    /// The position where the next check begins, so that no registration starves.
     next: usize,
 }
 

@@ -11,7 +11,7 @@ pub(crate) const NUMBERS: usize = 20;
 const ROOM: u32 = 4;
 
 pub(crate) type FileId = usize;
-/// The file of who watches a number that is not open.
+/// The file of a port whose number is not open.
 pub(crate) const NOWHERE: FileId = 0;
 
 /// What can be read from and written to.

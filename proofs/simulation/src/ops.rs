@@ -71,7 +71,7 @@ impl World {
     /// One iteration, nested or not, and the checks around it.
     pub(crate) fn poll(&self, cx: &Context, wait: Wait) -> bool {
         if wait == Wait::Block {
-            // A blocking poll without anything to do is legal only if somebody will end it.
+            // A blocking poll without anything to do is legal only if another thread will end it.
             self.plan(Action::Notify, 1_000 + self.below(20_000_000));
         }
         let is_top = self.levels.borrow().is_empty();
@@ -442,7 +442,7 @@ impl World {
         }
     }
 
-    /// Somebody else will do something soon.
+    /// Plans an action of another thread or a peer.
     fn plan_something(&self) {
         let some_half = {
             let halves = self.halves.borrow();

@@ -70,7 +70,7 @@ impl Port {
         Running(self)
     }
 
-    /// Counts calls that found nothing. A few are legal: somebody else was faster.
+    /// Counts calls without work. A few are legal: another call was faster.
     fn found(&self, world: &World, something: bool) {
         let in_vain = if something { 0 } else { self.in_vain.get() + 1 };
         self.in_vain.set(in_vain);

@@ -1,9 +1,9 @@
-//! A long mixed run: whether memory, descriptors and speed stay what they are, however many events there were.
+//! A long mixed run, which checks that memory, descriptors and speed stay the same for any number of events.
 //!
 //! `cargo xtask soak --events N` builds it optimised and runs it. It judges by three figures: resident memory after the
 //! warm-up and at the end, open descriptors before and after, and what an event costs in the first and in the last tenth:
-//! processor time, in units of a small work that is measured beside it, because who else uses the machine is not to be
-//! judged here.
+//! processor time, in units of a small work that is measured beside it, so other users of the machine do
+//! not affect the verdict.
 
 mod churn;
 mod gauge;

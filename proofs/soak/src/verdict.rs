@@ -48,7 +48,7 @@ fn undisturbed(slices: &[Slice], cost: fn(&Slice) -> f64) -> f64 {
     costs.get(costs.len() / 4).copied().unwrap_or(f64::NAN)
 }
 
-/// How fast it went in the last tenth, for a person who waits.
+/// Returns the speed in the last tenth, for the progress line.
 pub(crate) fn pace(slices: &[Slice]) -> String {
     let tenth = &slices[slices.len() - slices.len().min(20)..];
     let events: u64 = tenth.iter().map(|slice| slice.events).sum();

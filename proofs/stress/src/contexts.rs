@@ -135,7 +135,7 @@ pub(crate) fn knobs(round: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A context that goes while others still send: each job runs or is dropped, and who comes later is told.
+/// A context that goes while others still send: each job runs or is dropped, and later calls return an error.
 pub(crate) fn goes_first(round: u32) -> anyhow::Result<()> {
     let cx = context(round)?;
     let (remote, half) = (cx.remote(), cx.bottom_half("outlives it", |_| {}));

@@ -21,7 +21,7 @@ fn letter(thread: usize, number: u64) -> Letter {
     message
 }
 
-/// Waits as a loop does, until somebody notifies.
+/// Waits as a loop does, until a notification.
 fn wait(notifier: &Notifier) -> anyhow::Result<()> {
     if notifier.accept() || !notifier.prepare_to_wait() {
         notifier.accept();
@@ -101,7 +101,7 @@ pub(crate) fn inbox_closes(round: u32) -> anyhow::Result<()> {
 }
 
 /// The same nodes posted, cancelled and in the end retired by all threads, also by the home thread: each comes back once, after
-/// everybody is done with it.
+/// all threads have finished with it.
 pub(crate) fn nodes(_: u32) -> anyhow::Result<()> {
     const NODES: usize = 4;
     let (inbox, notifier) = (Inbox::<Letter>::new(), Notifier::new()?);

@@ -134,7 +134,7 @@ pub(crate) fn run(
     Ok(done.into_iter().flat_map(|(_, rows)| rows).collect())
 }
 
-/// Waits until the work is over, or somebody interrupts it.
+/// Waits until the work is over, or until an interrupt.
 fn watch(
     is_over: impl Fn() -> bool,
     progress: impl Fn() -> usize,

@@ -197,7 +197,7 @@ impl<'a> At<'a> {
             }
         };
         let status = shell::status_until(command, time, self.interrupt, watch)?;
-        // Never keep the file open for who was started.
+        // Started processes must not keep the file open.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut said = Vec::new();
         let mut reader = File::open(&self.log_path)?;
@@ -206,7 +206,7 @@ impl<'a> At<'a> {
         Ok((status, String::from_utf8_lossy(&said).into_owned()))
     }
 
-    /// The end of what was said, for who sees it fail.
+    /// Returns the end of the log, for a message of failure.
     pub(crate) fn last_words(&self) -> String {
         let text = tail(&self.log_path);
         let lines: Vec<&str> = text.lines().collect();

@@ -11,7 +11,7 @@ use crate::shell;
 
 /// Within their usual bounds, models that take longer do not end.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
-/// Whoever asks for more has time.
+/// The limit with bounds beyond the usual ones.
 const LONG_LIMIT: Duration = Duration::from_secs(12 * 3600);
 /// What would win over the flags given here, or change what is tried.
 const INTERFERES: [&str; 13] = [

@@ -96,7 +96,7 @@ fn differences(written: &Arrows, built: &Arrows) -> Vec<String> {
     faults
 }
 
-/// Somebody who can be reached from itself.
+/// Returns a crate that can be reached from itself.
 fn circle(arrows: &Arrows) -> Option<String> {
     arrows
         .keys()

@@ -21,7 +21,7 @@ use loom::thread;
 /// Steps of one run at the most; an iteration of a context has some twenty.
 const LONGEST: usize = 5_000;
 
-/// Whoever asks for so many preemptions has time.
+/// From so many preemptions on there is no limit of time.
 const LONG: usize = 3;
 
 fn check(model: fn()) {
@@ -216,7 +216,7 @@ fn timer_armed_by_a_job() {
     other.join().unwrap();
 }
 
-/// Whoever waits until another thread has changed something sees the change.
+/// A wait for a change by another thread sees the change.
 fn kicks() {
     let cx = Fake::context();
     let changed = Arc::new(AtomicU32::new(0));

@@ -79,7 +79,7 @@ fn changes_with_armed_timers() {
     MADE.with(|timers| timers.borrow_mut().clear());
 }
 
-/// Whoever has stopped the clock sees nothing fire before it is started again, whoever else warps it.
+/// While the clock is stopped no timer fires, even if another thread warps the clock.
 fn stops_against_jumps() {
     let cx = Fake::context();
     let clock = cx.virtual_clock();

@@ -172,8 +172,7 @@ impl Handler for Port {
     }
 }
 
-/// Three handlers are rung, of which another thread removes the second. None of its callbacks starts after whoever removed it
-/// has gone on.
+/// Three handlers have events, and another thread removes the second. None of its callbacks starts after the removal has returned.
 fn removal_by_another_thread() {
     let cx = Fake::context();
     let [removed, calls, never] = recorded();

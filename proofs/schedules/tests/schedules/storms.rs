@@ -49,7 +49,7 @@ fn notifications() {
     });
 }
 
-/// A foreign loop sleeps on behalf of the context: whoever sends, schedules or warps the clock wakes it.
+/// A foreign loop sleeps on behalf of the context: a message, a schedule and a warp of the clock each wake it.
 fn a_foreign_loop() {
     let cx = Fake::context();
     let ran = Recorded::default();
@@ -58,7 +58,7 @@ fn a_foreign_loop() {
         cx.bottom_half("embedded", move |_| ran.add(1))
     };
     let mut crowd = Crowd::of(&cx);
-    // Whoever drops the last handle deletes it.
+    // The drop of the last handle deletes it.
     let schedules = half.clone();
     crowd.add(move |_| schedules.schedule());
     let count = ran.clone();

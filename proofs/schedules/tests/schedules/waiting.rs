@@ -14,7 +14,7 @@ static ANSWERED: Outcomes = Outcomes::none();
 static ANSWERED_CONTEXTS: Outcomes = Outcomes::none();
 static ANSWERED_BY_THREAD: Outcomes = Outcomes::none();
 
-/// Whoever waits is answered if its job ran, and told that the context is gone if not.
+/// A wait returns the answer if its job ran, and otherwise the error that the context is gone.
 fn waits_for_a_context_that_goes() {
     let cx = Fake::context();
     let kept = Arc::new(());
@@ -170,7 +170,7 @@ fn contexts_that_wait_for_one_that_goes() {
     }
 }
 
-/// Others change a number and kick; whoever waits for it sees each change, also from inside another wait.
+/// Other threads change a number and kick; a wait for it sees each change, also from inside another wait.
 fn kicks() {
     let cx = Fake::context();
     let count = Arc::new(AtomicU32::new(0));
