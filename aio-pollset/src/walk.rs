@@ -12,7 +12,7 @@ use crate::slots::{Flags, NONE, Slot};
 use crate::steps::step;
 use crate::{PollSet, Source};
 
-/// What is to be done to the arrays.
+/// A pending change of the arrays.
 pub(crate) enum Change {
     /// A slot's source lies elsewhere than its flags say.
     Settle(u32),
@@ -31,7 +31,7 @@ impl<S: Source> Joining for S {
     }
 }
 
-/// Where a round goes on: which array, and where in it.
+/// The start of a round: an array, and a position in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Start {
     array: usize,
