@@ -1,5 +1,5 @@
-//! What is measured, and how: contestants take turns, round by round, each doing the same work so often that a turn is long
-//! enough to be timed.
+//! Cases and their measurement: contestants take turns, round by round. Each repeats the same work until a turn is long enough to be
+//! timed.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The floor: what a hand-written loop straight on the system calls does, with the same work in the callback.
+//! The floor: a hand-written loop on the bare system calls, with the same work in the callback.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;

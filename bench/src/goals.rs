@@ -1,6 +1,6 @@
-//! What each workload must reach, as it was set before it was measured.
+//! The goals of the workloads, which were set before the measurements.
 
-/// The ids, in the order of the tables, with what they stand for.
+/// The ids with their meanings, in the order of the tables.
 pub(crate) const IDS: [(&str, &str); 12] = [
     ("P2", "kick oneself while polling, with other sources beside"),
     ("P3", "write one's own eventfd, one blocking iteration"),

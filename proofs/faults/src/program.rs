@@ -1,4 +1,4 @@
-//! The program that is disturbed: a known amount of work through a context, with a second try for what is refused.
+//! The disturbed program: a known amount of work through a context. It repeats refused calls.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
@@ -16,7 +16,7 @@ use aio_context::{ClockId, Context, Handler, Interest, PollParams, Pollable, Reg
 
 use crate::calls::{Failing, Plan};
 
-/// With what the program waits.
+/// The way the program waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// ppoll
@@ -52,7 +52,7 @@ impl Kind {
     /// A context of this kind on the kernel.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn context(self) -> io::Result<Context> {
         let builder = Context::builder();
         match self {
@@ -65,12 +65,12 @@ impl Kind {
     }
 }
 
-/// Who makes a backend by hand gets the system's word, and says himself what it is about.
+/// A backend made by hand returns the system's error; its caller adds the context.
 fn in_words(why: io::Error) -> io::Error {
     io::Error::other(format!("epoll_create1: {why}; {}", remedy(&why)))
 }
 
-/// What the program did and heard.
+/// The work and the errors of the program.
 #[derive(Debug, Default)]
 pub struct Report {
     /// The work that was not done although the program waited for it.
@@ -83,7 +83,7 @@ pub struct Report {
 
 /// What a whole run does.
 pub const ALL_DONE: [u32; 3] = [22, 6, 3];
-/// A wait that takes so long has missed what it waited for.
+/// A wait that takes so long has missed its event.
 const TOO_LONG: Duration = Duration::from_millis(900);
 /// So many errors are too many for one fault.
 const MOST_ERRORS: usize = 40;
@@ -214,7 +214,7 @@ impl Program {
             if registration.is_live() {
                 registration.set_interest(interest)
             } else {
-                Ok(()) // broken, and told
+                Ok(()) // it is invalidated
             }
         })
     }
@@ -322,7 +322,7 @@ impl Program {
     }
 }
 
-/// Does the work and tells of it.
+/// Does the work and reports it.
 pub fn work(mut make: impl FnMut() -> io::Result<Context>) -> Report {
     let mut report = Report::default();
     let cx = loop {

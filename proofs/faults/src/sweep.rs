@@ -70,7 +70,7 @@ fn keep_quiet() {
     });
 }
 
-/// Runs the program with these faults, and says how it went and how many of them it met.
+/// Runs the program with these faults. Returns the verdict, and how many of the faults it met.
 ///
 /// # Errors
 /// What may not happen: something lost, a hang, a busy loop, a descriptor left, an error without a remedy.

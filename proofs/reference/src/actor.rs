@@ -70,7 +70,7 @@ impl Actor {
         world.called(Callback::Of(self.label, side), usual.as_slice());
     }
 
-    /// Why it may not be asked now.
+    /// Returns why it must not be polled now.
     fn objection(&self, world: &Real) -> Option<&'static str> {
         let (serial, group) = world.current[self.fd.place()].get();
         if !world.polling_was_on.get() {

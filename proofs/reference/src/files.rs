@@ -64,7 +64,7 @@ impl Files {
         &self.crowd
     }
 
-    /// The number of a descriptor, whether it is open or was closed; it is made when it is asked for first.
+    /// The number of a descriptor, whether it is open or was closed; it is made by the first call.
     pub(crate) fn number(&mut self, fd: Fd) -> Rc<Number> {
         match &self.numbers[fd.place()] {
             Some(number) => number.clone(),
@@ -145,7 +145,7 @@ impl Files {
         }
     }
 
-    /// The near end takes all there is, or fills what has room.
+    /// The near end reads all data, or fills its buffer.
     pub(crate) fn drain(&mut self, fd: Fd) {
         let number = self.number(fd);
         let file = self.file(fd);
@@ -171,7 +171,7 @@ impl Files {
         drop(self.file(fd).far.take());
     }
 
-    /// Closes a number behind the loop's back.
+    /// Closes a number without removing its registration.
     pub(crate) fn close_raw(&mut self, fd: Fd) {
         if let Some(number) = &self.numbers[fd.place()]
             && number.is_open()

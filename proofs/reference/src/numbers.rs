@@ -1,4 +1,4 @@
-//! Descriptor numbers that can be closed behind a loop's back, which safe code should not be able to do.
+//! Descriptor numbers that can be closed while a loop watches them, which safe code should not be able to do.
 //!
 //! While such a number is closed it has to stay free, whatever other threads open. So each thread that replays has a range
 //! of its own, above the numbers that the system assigns.

@@ -317,7 +317,7 @@ impl Real {
     }
 
     fn pause(&self, name: Name) {
-        // It is written down first: handlers hear that polling is over while it begins.
+        // It is logged first, because handlers get their `poll_end` while it begins.
         let pause = self.cx.pause(self.group(name));
         if !self.strikes(Plant::PauseLost) {
             self.pauses.borrow_mut().push((name, pause));

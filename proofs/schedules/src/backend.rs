@@ -117,7 +117,7 @@ impl Backend for Fake {
         Ok(())
     }
 
-    /// The loop's own eventfd stands for all, as long as it is the only one.
+    /// The loop's own eventfd is the pollable descriptor, as long as it is the only registration.
     fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         Ok(match &self.watched[..] {
             [(only, ..)] => Some(only.as_fd()),

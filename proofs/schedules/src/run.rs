@@ -5,7 +5,7 @@ use aio_notify::planting;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner};
 
-/// How many orders are tried, unless the environment says otherwise: random ones, and such with few preemptions.
+/// The default numbers of orders: random ones, and those with few preemptions.
 const ORDERS: [(&str, usize); 2] = [("AIO_RANDOM", 20_000), ("AIO_PCT", 20_000)];
 /// How many preemptions the latter have, and one.
 const DEPTH: usize = 3;

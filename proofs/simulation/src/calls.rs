@@ -1,4 +1,4 @@
-//! The system calls: what the simulated kernel answers, when it fails, and what happens while the loop sleeps in it.
+//! The system calls of the simulated kernel: their results, their failures, and the time that passes in a sleep.
 
 use std::fmt;
 use std::io;

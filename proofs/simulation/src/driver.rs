@@ -337,7 +337,7 @@ fn sleeps(world: &World, cx: &Context) {
     ));
 }
 
-/// Drops what the run made, the user's part first.
+/// Drops the objects of the run, those of the user first.
 fn bury(world: &World) {
     let (pauses, slots) = (world.pauses.take(), world.slots.take());
     let (halves, alarms) = (world.halves.take(), world.alarms.take());

@@ -75,7 +75,7 @@ pub(crate) struct Set {
     next: usize,
 }
 
-/// Why `epoll_ctl` says no by itself.
+/// The reasons for errors of `epoll_ctl` without a planted fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum No {
     BadDescriptor,

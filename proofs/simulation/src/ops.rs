@@ -299,7 +299,7 @@ impl World {
                 Ok(()) => (new, old),
                 Err(why) => {
                     world.record(|| format!("replace fails: {why}"), 42);
-                    // The former stays, unless it was lost in the attempt, which it has been told then.
+                    // The former handler stays, unless the attempt has invalidated it.
                     (old, new)
                 }
             };
@@ -379,7 +379,7 @@ impl World {
         }
     }
 
-    /// Closes a number behind the loop's back (F4), with or without something else that shares its file; perhaps the
+    /// Closes a watched number (F4), with or without something else that shares its file; perhaps the
     /// number comes to mean another file at once, or the same one again.
     fn close_raw(&self) {
         let number = self.below(NUMBERS as u64) as usize;

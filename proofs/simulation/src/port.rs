@@ -1,4 +1,4 @@
-//! A simulated user's handler: a descriptor, what it may be called for, and what it must not be called for.
+//! A simulated user's handler: a descriptor, and the calls that it may and must not get.
 
 use std::cell::Cell;
 use std::io;
@@ -27,7 +27,7 @@ pub(crate) struct Port {
     pub(crate) exclusive: bool,
     /// Registered, as far as the user knows.
     pub(crate) live: Cell<bool>,
-    /// Its number was closed behind the loop's back: nothing is owed to it any more.
+    /// Its number was closed while it was watched: no event is owed to it any more.
     pub(crate) doomed: Cell<bool>,
     pub(crate) begun: Cell<bool>,
     /// Work in memory, for polled ports.

@@ -1,6 +1,6 @@
-//! The world of one run: time, dice, what was asked of the loop, and what is still owed.
+//! The world of one run: time, random choices, the calls of the loop, and the work that is still owed.
 //!
-//! It is reached through the thread, because what the loop calls on behalf of "other threads" must be `Send`.
+//! It is reached through the thread, because callbacks on behalf of "other threads" must be `Send`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::kernel::Kernel;
 use crate::plant::Plant;
 use crate::port::Port;
 
-/// How often what goes wrong, in 1/4096 of the calls.
+/// The rates of the faults, in 1/4096 of the calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rates {
     pub(crate) interrupted: u16,
@@ -182,7 +182,7 @@ impl World {
         self.pass(times * (20 + self.below(100)));
     }
 
-    /// What the clock shows: never more than what the time is.
+    /// Returns the reading of the clock: never more than the time.
     pub(crate) fn shown_time(&self) -> u64 {
         let (readings, at) = self.frozen.get();
         if readings > 0 {

@@ -1,7 +1,7 @@
 //! A long mixed run, which checks that memory, descriptors and speed stay the same for any number of events.
 //!
 //! `cargo xtask soak --events N` builds it optimised and runs it. It judges by three figures: resident memory after the
-//! warm-up and at the end, open descriptors before and after, and what an event costs in the first and in the last tenth:
+//! warm-up and at the end, open descriptors before and after, and the cost of an event in the first and in the last tenth:
 //! processor time, in units of a small work that is measured beside it, so other users of the machine do
 //! not affect the verdict.
 
@@ -44,7 +44,7 @@ struct Args {
     /// Where the random choices begin; otherwise AIO_SEED, or a new one
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Only measures what an event costs in a run that has just begun, with so many events a slice
+    /// Only measure the cost of an event in a run that has just begun, with so many events a slice
     #[arg(long, value_name = "N", hide = true)]
     first_tenth: Option<u64>,
     /// Does something wrong on purpose, which must be found
@@ -120,7 +120,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     Ok(verdict.is_good())
 }
 
-/// What is run, and what is measured and planted beside it.
+/// The load, its measurements, and the planted fault.
 struct Load {
     world: World,
     yardstick: Yardstick,
@@ -156,7 +156,7 @@ impl Load {
         numbers.map(one).collect()
     }
 
-    /// Does what a faulty loop would do, in a slice that has run so many events.
+    /// Applies the planted fault, in a slice that has run so many events.
     fn plant(&mut self, slice: u64, events: u64, began: &Gauges) -> anyhow::Result<()> {
         match self.fault {
             None => {}

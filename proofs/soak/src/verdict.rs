@@ -112,7 +112,7 @@ impl fmt::Display for Verdict {
 mod tests {
     use super::*;
 
-    /// Twenty slices whose events cost what `cost` says of each, in nanoseconds.
+    /// Makes twenty slices, with the cost of an event from `cost`, in nanoseconds.
     fn slices(cost: impl Fn(u64) -> u64) -> Vec<Slice> {
         let slice = |number| Slice {
             events: 1,

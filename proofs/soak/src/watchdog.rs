@@ -1,4 +1,4 @@
-//! A run that stands still has lost a wake-up: says so and ends the process.
+//! Detects a run without progress, which has lost a wake-up: prints a message and ends the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// No round takes anything like so long.
 const STANDSTILL: Duration = Duration::from_secs(30);
 
-/// Ends the process unless it is told of progress; dropping it ends the watch.
+/// Ends the process without progress. A drop ends the watch.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     run: Arc<Run>,

@@ -1,4 +1,4 @@
-//! The mixed load: one context that lives as long as the run, and what is done to it, a random round at a time.
+//! The mixed load: one context that lives as long as the run, and the operations on it, a random round at a time.
 //!
 //! Every round ends when all that it has caused has arrived; a round that does not end has lost something.
 
@@ -39,7 +39,7 @@ const KINDS: [(&str, u32, Round); 11] = [
 ];
 type Round = fn(&mut World) -> io::Result<()>;
 
-/// What the load works on. Fields are dropped in this order: helpers before what they use.
+/// The objects of the load. Fields are dropped in this order: helpers before the objects that they use.
 pub(crate) struct World {
     helpers: Vec<Helper>,
     tally: Arc<Tally>,

@@ -1,5 +1,5 @@
-//! The hundred hostile cases: TESTING.md has a row for each, and each row names files that have a test of that number, or says
-//! why there is none.
+//! The hundred hostile cases: TESTING.md has a row for each, and each row names files that have a test of that number, or
+//! the reason why there is none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ const HOME: &str = "aio-context/tests/hostile";
 /// The beginning of the reason in a row without a test.
 const NO_TEST: &str = "later:";
 
-/// A row of the table: its number, and what stands in its second and third column.
+/// A row of the table: its number, and the texts of its second and third column.
 struct Row<'a> {
     number: u32,
     case: &'a str,

@@ -28,7 +28,7 @@ fn check(model: fn()) {
     check_to(model, Some);
 }
 
-/// Tries a model of one other thread to one preemption more than is asked for; in the long run to three more.
+/// Tries a model of one other thread with one preemption more than the bound; in the long run with three more.
 fn check_further(model: fn()) {
     check_to(model, |bound| Some(bound + if bound < LONG { 1 } else { 3 }));
 }
@@ -45,7 +45,7 @@ fn check_to(model: fn(), preemptions: impl FnOnce(usize) -> Option<usize>) {
     builder.check(model);
 }
 
-/// Who waits for a context that goes is answered if its job ran, and told if not.
+/// A wait for a context that goes returns the answer if its job ran, and an error otherwise.
 fn waits_for_a_context_that_goes(waiters: usize) {
     let cx = Fake::context();
     let waiters: Vec<_> = (0..waiters)
@@ -73,7 +73,7 @@ fn two_wait_for_a_context_that_goes() {
     waits_for_a_context_that_goes(2);
 }
 
-/// Two contexts ask each other.
+/// Two contexts call each other.
 fn two_contexts_that_wait_for_each_other() {
     let cx = Fake::context();
     let (first, left) = (cx.remote(), Arc::new(AtomicU32::new(2)));
@@ -83,16 +83,16 @@ fn two_contexts_that_wait_for_each_other() {
         let cx = Fake::context();
         *tell.lock().unwrap() = Some(cx.remote());
         first.kick();
-        asks(&cx, &first, &by_other);
+        calls(&cx, &first, &by_other);
     });
     cx.wait_while(|| second.lock().unwrap().is_none()).unwrap();
     let second = second.lock().unwrap().take().unwrap();
-    asks(&cx, &second, &left);
+    calls(&cx, &second, &left);
     other.unwrap().join().unwrap();
 }
 
 /// Uses the other context once, and serves the other one until no thread needs it any more.
-fn asks(cx: &Context, other: &Remote, left: &AtomicU32) {
+fn calls(cx: &Context, other: &Remote, left: &AtomicU32) {
     assert_eq!(cx.run_on(other, |_| 7), Ok(7));
     left.fetch_sub(1, Ordering::Relaxed);
     other.kick();
@@ -123,7 +123,7 @@ impl Handler for Port {
 #[derive(Debug)]
 struct RemovalNotAwaited;
 
-/// Who has had a handler removed may do as he likes with what it used.
+/// After the removal of a handler, the caller may free the data that it used.
 fn removal_by_another_thread() {
     let cx = Fake::context();
     let data = Arc::new(UnsafeCell::new(1));
@@ -234,7 +234,7 @@ macro_rules! models {
 }
 
 models! { check:
-    w2_both_who_wait_for_a_context_that_goes_are_told => two_wait_for_a_context_that_goes;
+    w2_both_waits_for_a_context_that_goes_return_an_error => two_wait_for_a_context_that_goes;
     w2_two_contexts_that_wait_for_each_other_are_answered => two_contexts_that_wait_for_each_other;
 }
 

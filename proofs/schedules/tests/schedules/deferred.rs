@@ -8,7 +8,7 @@ use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use crate::{Crowd, Recorded, recorded};
 
-/// Each producer schedules its bottom half twice. The run after the last schedule sees what was written before it.
+/// Each producer schedules its bottom half twice. The run after the last schedule sees the data written before it.
 fn schedules_while_the_loop_falls_asleep() {
     let cx = Fake::context();
     let goals: [Arc<AtomicU32>; 3] = std::array::from_fn(|_| Arc::default());

@@ -45,7 +45,7 @@ pub(crate) fn searching(policy: &Adjustable, params: PollParams) -> Context {
     )
 }
 
-/// What a guest and its host share. The host says whether it has to be kicked.
+/// The shared state of a guest and its host. The host sets whether it needs a kick.
 struct Queue {
     work: AtomicU32,
     needs_kick: AtomicBool,

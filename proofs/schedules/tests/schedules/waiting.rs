@@ -44,7 +44,7 @@ fn waits_for_a_context_that_goes() {
 }
 
 /// A context at home on a thread of its own that uses another one, and serves the other one until no thread needs it any more.
-fn asks(cx: &Context, other: &Remote, left: &AtomicU32) {
+fn calls(cx: &Context, other: &Remote, left: &AtomicU32) {
     for number in 0..2 {
         let answer = cx.run_on(other, move |far| {
             assert!(!far.poll(Wait::NoBlock).unwrap() || number < 2);
@@ -57,7 +57,7 @@ fn asks(cx: &Context, other: &Remote, left: &AtomicU32) {
     cx.wait_while(|| left.load(SeqCst) > 0).unwrap();
 }
 
-/// Two contexts ask each other, while a third thread gives both something to do.
+/// Two contexts call each other, while a third thread gives both some work.
 fn two_contexts_that_wait_for_each_other() {
     let left = Arc::new(AtomicU32::new(2));
     let jobs = Recorded::default();
@@ -70,7 +70,7 @@ fn two_contexts_that_wait_for_each_other() {
                 let cx = Fake::context();
                 tell.send((cx.remote(), meet)).unwrap();
                 let other = other.recv().unwrap();
-                asks(&cx, &other, &left);
+                calls(&cx, &other, &left);
             })
         })
         .collect();
@@ -88,7 +88,7 @@ fn two_contexts_that_wait_for_each_other() {
     assert!(jobs.get() <= 2);
 }
 
-/// Two threads with a context each ask each other by the call for threads that have none.
+/// Two threads with a context each call each other with the function for threads that have none.
 fn two_home_threads_that_wait_for_each_other() {
     let left = Arc::new(AtomicU32::new(2));
     let (tell, heard) = mpsc::channel();
@@ -143,7 +143,7 @@ fn a_blocking_poll_beside_idle_bottom_halves() {
     assert!(idle.get() <= 2);
 }
 
-/// Two contexts ask a third one, which goes.
+/// Two contexts call a third one, which goes.
 fn contexts_that_wait_for_one_that_goes() {
     let cx = Fake::context();
     let homes: Vec<_> = (0..2)
@@ -195,7 +195,7 @@ fn kicks() {
     crowd.end(&cx);
 }
 
-/// A thread with a context is stopped while others wait for it: they are answered or told.
+/// A thread with a context is stopped while others wait for it: they get an answer or an error.
 fn an_io_thread_that_is_stopped() {
     let kept = Arc::new(());
     let set_up = {

@@ -138,7 +138,7 @@ fn run(rounds: usize, allocates: bool) -> io::Result<usize> {
             load.cx.set_poll_params(PollParams::up_to(polling));
             for round in 0..WARM_UP {
                 load.prepare()?;
-                // As `iterate`, outside of what the sanitizer watches.
+                // As `iterate`, outside of the sanitized code.
                 load.halves.iter().for_each(BottomHalf::schedule);
                 load.timers
                     .iter()
