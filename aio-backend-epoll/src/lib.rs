@@ -1,4 +1,4 @@
-//! A [`Backend`] on `epoll(7)`: level-triggered unless asked otherwise, with timeouts in nanoseconds.
+//! A [`Backend`] on `epoll(7)`: level-triggered by default, with timeouts in nanoseconds.
 //!
 //! It suits many descriptors: the cost of a wait grows with the number of events, not of registrations. In return, each change of
 //! an interest is a system call.

@@ -168,5 +168,5 @@ pub(crate) enum Fault {
     /// A thread is woken before it is told to stop.
     WokenBeforeStopped,
     /// A foreign loop is told how long it may wait before others can see that it waits.
-    LooksBeforeFlag,
+    ChecksBeforeFlag,
 }

@@ -1,6 +1,6 @@
-//! The arrows of ARCHITECTURE.md, held against what cargo says: both ways, so that neither lies.
+//! Compares the arrows of ARCHITECTURE.md with cargo's dependencies, in both directions.
 //!
-//! Only normal dependencies count. What a core crate uses from outside is written down, too, and nothing else is allowed.
+//! Only normal dependencies count. The page also lists the external dependencies of core crates; others are not allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use crate::shell;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-/// By crate: what it depends on.
+/// The dependencies of each crate.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 /// The language tag of the block.
@@ -72,7 +72,7 @@ fn built() -> anyhow::Result<Arrows> {
     Ok(arrows.collect())
 }
 
-/// What is in one and not in the other. A crate whose line says `...` is at the top and may use anything.
+/// Returns the arrows that are in one and not in the other. A crate whose line says `...` is at the top and may use anything.
 fn differences(written: &Arrows, built: &Arrows) -> Vec<String> {
     let mut faults = Vec::new();
     for name in written.keys().filter(|name| !built.contains_key(*name)) {
@@ -96,7 +96,7 @@ fn differences(written: &Arrows, built: &Arrows) -> Vec<String> {
     faults
 }
 
-/// Somebody who can be reached from itself.
+/// Returns a crate that can be reached from itself.
 fn circle(arrows: &Arrows) -> Option<String> {
     arrows
         .keys()
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn malformed_blocks_are_refused() {
         assert!(parse("no block").is_err());
         assert!(parse("```arrows\na b\n```").is_err());
         assert!(parse("```arrows\na -> b\na -> c\n```").is_err());

@@ -20,7 +20,7 @@ use crate::interrupt::Interrupted;
 use crate::shell;
 use clap::{Arg, ArgAction, ArgMatches};
 
-/// A step's name, and what it does. `Ok` with a text: what is to be said about it.
+/// The name and the function of a step. The text of `Ok` is its result for the summary.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
 const STEPS: [Step; 20] = [
@@ -102,7 +102,7 @@ pub(crate) fn run(args: &ArgMatches) -> anyhow::Result<()> {
     summarise(&results)
 }
 
-/// What a step says that lacks something.
+/// The beginning of the result of a step that was skipped.
 fn skipped(lacking: &str) -> String {
     let why = format!("skipped: {lacking}");
     println!("{why}");

@@ -1,4 +1,4 @@
-//! What a reader would stumble over: long files, unfinished code, unsafe beyond its budget, paths of somebody's machine.
+//! Checks for long files, unfinished code, unsafe beyond its budget, and paths of a particular machine.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
