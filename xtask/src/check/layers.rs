@@ -1,10 +1,13 @@
-//! The arrows of ARCHITECTURE.md, held against what cargo says: both ways, so that neither lies.
+//! Compares the arrows of ARCHITECTURE.md with the manifests, both ways, and holds each core crate below its ceiling.
 //!
-//! Only normal dependencies count. What a core crate uses from outside is written down, too, and nothing else is allowed.
+//! Dependencies for tests do not count. What a core crate uses from outside is written down, too, and nothing else is allowed.
+
+mod ceilings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use super::tidy;
 use crate::shell;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
@@ -21,14 +24,25 @@ pub(super) fn check() -> anyhow::Result<String> {
     let built = built()?;
     let mut faults = differences(&written, &built);
     faults.extend(circle(&written).map(|circle| format!("a circle: {circle}")));
+    let mut messages = Vec::new();
     if !faults.is_empty() {
-        bail!(
+        messages.push(format!(
             "ARCHITECTURE.md and the manifests disagree:\n  {}",
             faults.join("\n  ")
-        );
+        ));
+    }
+    let broken = ceilings::faults(&built, &tidy::libraries()?);
+    if !broken.is_empty() {
+        messages.push(format!(
+            "ceilings (xtask/src/check/layers/ceilings.rs):\n  {}",
+            broken.join("\n  ")
+        ));
+    }
+    if !messages.is_empty() {
+        bail!("{}", messages.join("\n"));
     }
     Ok(format!(
-        "{} arrows",
+        "{} arrows, none above a ceiling",
         written.values().map(BTreeSet::len).sum::<usize>()
     ))
 }
@@ -39,7 +53,10 @@ fn parse(text: &str) -> anyhow::Result<Arrows> {
         .split(TAG)
         .nth(1)
         .context("ARCHITECTURE.md has no block of arrows")?;
-    let block = block.split("```").next().unwrap_or(block);
+    parse_lines(block.split("```").next().unwrap_or(block))
+}
+
+fn parse_lines(block: &str) -> anyhow::Result<Arrows> {
     let mut arrows = Arrows::new();
     for line in block.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (from, to) = line
@@ -62,8 +79,7 @@ fn built() -> anyhow::Result<Arrows> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let arrows = packages.iter().map(|package| {
         let dependencies = package["dependencies"].as_array().into_iter().flatten();
-        // Those for tests and for building have a kind.
-        let normal = dependencies.filter(|dependency| dependency["kind"].is_null());
+        let normal = dependencies.filter(|dependency| dependency["kind"] != "dev");
         (
             text(&package["name"]),
             normal.map(|dependency| text(&dependency["name"])).collect(),
