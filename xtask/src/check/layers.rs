@@ -4,19 +4,15 @@
 
 mod ceilings;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 
-use super::tidy;
-use crate::shell;
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-/// By crate: what it depends on.
-type Arrows = BTreeMap<String, BTreeSet<String>>;
-
-/// The language tag of the block.
-const TAG: &str = "```arrows";
+use super::arrows::{Arrows, circle, parse};
+use super::tidy;
+use crate::shell;
 
 pub(super) fn check() -> anyhow::Result<String> {
     let text = fs::read_to_string(shell::root().join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
@@ -45,30 +41,6 @@ pub(super) fn check() -> anyhow::Result<String> {
         "{} arrows, none above a ceiling",
         written.values().map(BTreeSet::len).sum::<usize>()
     ))
-}
-
-/// Reads lines like `a -> b c`; `a ->` has none. Names in parentheses are crates from outside.
-fn parse(text: &str) -> anyhow::Result<Arrows> {
-    let block = text
-        .split(TAG)
-        .nth(1)
-        .context("ARCHITECTURE.md has no block of arrows")?;
-    parse_lines(block.split("```").next().unwrap_or(block))
-}
-
-fn parse_lines(block: &str) -> anyhow::Result<Arrows> {
-    let mut arrows = Arrows::new();
-    for line in block.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (from, to) = line
-            .split_once("->")
-            .with_context(|| format!("no arrow in {line:?}"))?;
-        let names = to
-            .split_whitespace()
-            .map(|name| name.trim_matches(['(', ')']).to_owned());
-        let before = arrows.insert(from.trim().to_owned(), names.collect());
-        ensure!(before.is_none(), "{} has two lines", from.trim());
-    }
-    Ok(arrows)
 }
 
 fn built() -> anyhow::Result<Arrows> {
@@ -112,33 +84,13 @@ fn differences(written: &Arrows, built: &Arrows) -> Vec<String> {
     faults
 }
 
-/// Somebody who can be reached from itself.
-fn circle(arrows: &Arrows) -> Option<String> {
-    arrows
-        .keys()
-        .find(|start| {
-            let (mut seen, mut next) = (BTreeSet::new(), vec![*start]);
-            while let Some(name) = next.pop() {
-                for to in arrows.get(name).into_iter().flatten() {
-                    if to == *start {
-                        return true;
-                    }
-                    if seen.insert(to) {
-                        next.push(to);
-                    }
-                }
-            }
-            false
-        })
-        .cloned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::arrows::parse_lines;
 
     fn arrows(lines: &str) -> Arrows {
-        parse(&format!("{TAG}\n{lines}\n```")).unwrap()
+        parse_lines(lines).unwrap()
     }
 
     #[test]
@@ -162,18 +114,5 @@ mod tests {
                 "top -> other is not written",
             ]
         );
-    }
-
-    #[test]
-    fn circles_are_found() {
-        assert_eq!(circle(&arrows("a -> b\nb -> c\nc -> b")).as_deref(), Some("b"));
-        assert_eq!(circle(&arrows("a -> b c\nb -> c\nc ->")), None);
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        assert!(parse("no block").is_err());
-        assert!(parse("```arrows\na b\n```").is_err());
-        assert!(parse("```arrows\na -> b\na -> c\n```").is_err());
     }
 }
