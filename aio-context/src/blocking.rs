@@ -28,7 +28,7 @@ impl Context {
     pub fn poll(&self, wait: Wait) -> io::Result<bool> {
         let before = Before {
             nested: self.0.nested_progress.get(),
-            calls: self.0.calls_seen.get(),
+            calls: self.0.interrupts_seen.get(),
         };
         let deadline = match wait {
             Wait::AtMost(limit) => Some(self.0.now().saturating_add(limit)),
@@ -131,11 +131,11 @@ impl Inner {
     /// one may have returned for that, too.
     #[inline]
     fn called_since(&self, calls: u64) -> Called {
-        let now = self.shared.calls();
-        if self.shared.notifier.is_notified() {
+        let now = self.mailbox.interrupts();
+        if self.mailbox.is_notified() {
             return if now == calls { Called::No } else { Called::Just };
         }
-        self.calls_seen.set(now);
+        self.interrupts_seen.set(now);
         if now == calls {
             Called::No
         } else {

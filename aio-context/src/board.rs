@@ -16,10 +16,10 @@ use aio_handlers::GroupId;
 use aio_notify::Board;
 use aio_pollset::Source;
 
-use crate::bh::BottomHalf;
+use crate::bottom_half::BottomHalf;
+use crate::bottom_half::Mailbox;
 use crate::context::Inner;
 use crate::handler::Entry;
-use crate::remote::Shared;
 use crate::{Context, Handler, Pollable, Registration};
 
 /// So many sources are served before others have their turn.
@@ -154,7 +154,7 @@ impl Context {
                     board: Board::new(sources),
                     wake,
                 }),
-                context: self.0.shared.clone(),
+                context: self.0.mailbox.clone(),
                 served,
                 next: Cell::new(0),
                 attends: Cell::new(false),
@@ -191,7 +191,7 @@ impl Inner {
         if self.registry.borrow().is_paused(group) {
             let _new = self.polled.suspend(token);
         }
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         Ok(token)
     }
 }
@@ -219,7 +219,7 @@ impl<F: Fn(&Context, usize) + 'static> Source for Polled<F> {
 struct Server<F> {
     shared: Arc<Ringers>,
     /// Stands in for a descriptor, of which there is none.
-    context: Arc<Shared>,
+    context: Arc<Mailbox>,
     served: F,
     /// Who is looked at first, so that everybody has a turn.
     next: Cell<usize>,
@@ -286,7 +286,7 @@ impl<F: Fn(&Context, usize)> Server<F> {
 
 impl<F> AsFd for Server<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.context.notifier.as_fd()
+        self.context.as_fd()
     }
 }
 

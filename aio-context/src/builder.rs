@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Watched};
 use aio_handlers::{GroupId, Registry};
-use aio_notify::Notifier;
 use aio_pollctl::{Policy, PollParams, PollPolicy};
 use aio_pollset::PollSet;
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
@@ -17,13 +16,12 @@ use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 use crate::Context;
 use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
-use crate::bh::BottomHalves;
+use crate::bottom_half::{Deferred, Mailbox};
 use crate::context::Inner;
 use crate::error::explained;
 use crate::found::Lists;
-use crate::glance::Glance;
 use crate::handler::{Entry, Silent};
-use crate::polling::Looks;
+use crate::pacing::Pacing;
 use crate::remote::{Remote, Shared, move_in};
 use crate::timers::Timers;
 use crate::waiting::REBALANCE_EVERY;
@@ -123,11 +121,11 @@ impl Builder {
             .unwrap_or_else(|| Arc::new(VirtualClock::new(monotonic.clone())));
         let mut backend = self.backend.map_or_else(AnyBackend::usual, AnyBackend::Other);
         let name = backend.name();
-        let notifier = Notifier::new().map_err(|why| explained("eventfd", name, why))?;
-        let shared = Arc::new(Shared::new(notifier, self.params));
+        let mailbox = Arc::new(Mailbox::new().map_err(|why| explained("eventfd", name, why))?);
+        let shared = Arc::new(Shared::new(mailbox.clone(), self.params));
         let mut registry = Registry::new();
-        let doorbell_owner = Rc::new(Doorbell(shared.clone()));
-        let placeholder = Rc::new(Silent(shared.clone()));
+        let doorbell_owner = Rc::new(Doorbell(mailbox.clone()));
+        let placeholder = Rc::new(Silent(mailbox.clone()));
         let mut reserve = || {
             let entry = Entry::plain(placeholder.clone());
             let token = registry.insert(None, entry, Interest::READ, GroupId::DEFAULT);
@@ -140,21 +138,20 @@ impl Builder {
         let simulated = monotonic.pass(Duration::ZERO);
         let wall = self.wall.unwrap_or_else(|| Arc::new(Wall::new()));
         let wall_changes = WallChanges::new(self.wall_changes, wall_changes);
-        let timers = Timers::new(&[monotonic, wall, virtual_clock.clone()], wall_changes, &shared);
+        let timers = Timers::new(&[monotonic, wall, virtual_clock.clone()], wall_changes, &mailbox);
         let waker = Remote(shared.clone());
         let virtual_changes = virtual_clock.subscribe(move || waker.notify());
         let inner = Rc::new(Inner {
+            mailbox,
             shared,
             backend: RefCell::new(backend),
             registry: RefCell::new(registry),
             lists: Lists::default(),
             polled: PollSet::new(),
-            glance: Glance::default(),
-            looks: Looks::default(),
-            idle_checked: Cell::new(0),
+            pacing: Pacing::default(),
             adapting: Adapting::default(),
             timers,
-            bottom_halves: BottomHalves::default(),
+            deferred: Deferred::new(),
             policy: RefCell::new(self.policy.unwrap_or_else(|| Box::new(Policy::default()))),
             adopted: Cell::new(0),
             polling_enabled: Cell::new(false),
@@ -165,24 +162,25 @@ impl Builder {
             batch: self.batch.unwrap_or(BATCH),
             doorbell,
             depth: Cell::new(0),
-            looks_since_rebalance: Cell::new(REBALANCE_EVERY),
+            checks_since_rebalance: Cell::new(REBALANCE_EVERY),
             stale: Cell::new(0),
             broken: Cell::new(0),
             invalidated: Cell::new(0),
             nested_progress: Cell::new(0),
-            calls_seen: Cell::new(0),
+            interrupts_seen: Cell::new(0),
             deaf: Cell::new(false),
         });
-        move_in(&inner);
-        Ok(Context(inner))
+        let cx = Context(inner);
+        move_in(&cx);
+        Ok(cx)
     }
 }
 
 /// The notifier as the owner of a watched descriptor.
-struct Doorbell(Arc<Shared>);
+struct Doorbell(Arc<Mailbox>);
 
 impl AsFd for Doorbell {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.notifier.as_fd()
+        self.0.as_fd()
     }
 }

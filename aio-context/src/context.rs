@@ -15,15 +15,14 @@ use aio_timers::{Moment, Subscription, VirtualClock};
 
 use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
-use crate::bh::{BottomHalf, BottomHalves, by_slot};
+use crate::bottom_half::{self, BottomHalf, Deferred, Mailbox};
 use crate::error::WatchError;
 use crate::found::Lists;
-use crate::glance::Glance;
 use crate::handler::Entry;
-use crate::polling::Looks;
+use crate::pacing::Pacing;
 use crate::registration::{Paused, Registration};
 use crate::remote::{Remote, Shared, move_out};
-use crate::sync::{Fault, Ordering, planted};
+use crate::sync::Ordering;
 use crate::timer::ClockId;
 use crate::timers::Timers;
 use crate::{Builder, Handler, Pollable};
@@ -71,21 +70,24 @@ impl WeakContext {
     pub fn upgrade(&self) -> Option<Context> {
         self.0.upgrade().map(Context)
     }
+
+    /// Whether it is still there.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() != 0
+    }
 }
 
 pub(crate) struct Inner {
+    pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) backend: RefCell<AnyBackend>,
     pub(crate) registry: RefCell<Registry<Entry>>,
     pub(crate) lists: Lists,
     pub(crate) polled: PollSet,
-    pub(crate) glance: Glance,
-    pub(crate) looks: Looks,
-    /// The round in which idle handlers were looked for last.
-    pub(crate) idle_checked: Cell<u32>,
+    pub(crate) pacing: Pacing,
     pub(crate) adapting: Adapting,
     pub(crate) timers: Timers,
-    pub(crate) bottom_halves: BottomHalves,
+    pub(crate) deferred: Deferred,
     pub(crate) policy: RefCell<Box<dyn PollPolicy>>,
     /// The version of the polling parameters that are in force.
     pub(crate) adopted: Cell<u64>,
@@ -100,15 +102,15 @@ pub(crate) struct Inner {
     /// The token of the notifier's own descriptor.
     pub(crate) doorbell: Token,
     pub(crate) depth: Cell<u32>,
-    pub(crate) looks_since_rebalance: Cell<u32>,
+    pub(crate) checks_since_rebalance: Cell<u32>,
     pub(crate) stale: Cell<u64>,
     pub(crate) broken: Cell<u64>,
     /// How many of them were found invalid by an iteration.
     pub(crate) invalidated: Cell<u64>,
     /// How many polls inside other polls made progress.
     pub(crate) nested_progress: Cell<u64>,
-    /// How many requests to return had been made when a poll returned without progress last.
-    pub(crate) calls_seen: Cell<u64>,
+    /// How many interrupts there had been when a poll returned without progress last.
+    pub(crate) interrupts_seen: Cell<u64>,
     /// The loop's own eventfd was found closed.
     pub(crate) deaf: Cell<bool>,
 }
@@ -225,8 +227,9 @@ impl Context {
     /// that runs once, see [`defer`](Self::defer).
     #[doc(alias = "aio_bh_new")]
     pub fn bottom_half(&self, name: &'static str, run: impl Fn(&Self) + 'static) -> BottomHalf {
-        let slot = self.0.bottom_halves.insert(Rc::new(run));
-        BottomHalf::new(slot, name, self.0.shared.clone())
+        let node = self.0.deferred.insert(name, Rc::new(run));
+        let iteration = self.0.shared.counters.iterations();
+        BottomHalf::new(node, self.0.mailbox.clone(), iteration)
     }
 
     /// Has `run` run once, on this thread, in the next iteration, after what was scheduled before it. It needs no handle, and may
@@ -247,9 +250,8 @@ impl Context {
     /// # Ok(()) }
     /// ```
     pub fn defer(&self, run: impl FnOnce(&Self) + 'static) {
-        let slot = self.0.bottom_halves.insert_once(Box::new(run));
-        // The inbox is open as long as the context is there.
-        let _ = self.0.shared.send(by_slot(slot));
+        let callback = bottom_half::once(run);
+        self.0.deferred.post_once(callback, &self.0.mailbox);
     }
 
     /// What `clock` shows.
@@ -331,14 +333,6 @@ impl Inner {
         self.adapt_anew();
     }
 
-    /// Has whoever is about to wait look again: a foreign loop, or an iteration that is polling. Otherwise there is
-    /// nothing to do, because a context whose home thread does something else looks before it waits.
-    pub(crate) fn wake_if_about_to_wait(&self) {
-        if self.shared.home.is_about_to_wait() {
-            self.shared.notifier.notify();
-        }
-    }
-
     fn is_free(&self) -> bool {
         self.backend.try_borrow_mut().is_ok()
             && self.registry.try_borrow_mut().is_ok()
@@ -348,26 +342,13 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        move_out(self.shared.id);
+        move_out();
         if std::thread::panicking() {
             self.shared
                 .has_panicked
                 .store(true, std::sync::atomic::Ordering::Release);
         }
-        let mut queue = self.bottom_halves.abandon();
-        if planted(Fault::LeftOpen) {
-            queue.take(&self.shared.inbox);
-        } else {
-            self.shared.inbox.close(&mut queue);
-        }
-        let mut never_ran = Vec::new();
-        while let Some(dequeued) = queue.pop() {
-            if let Some(slot) = dequeued.payload()
-                && dequeued.is_scheduled()
-            {
-                never_ran.push(slot.name);
-            }
-        }
+        let never_ran = self.deferred.close(self.mailbox.inbox());
         if !never_ran.is_empty() {
             tracing::warn!(bottom_halves = ?never_ran, "a context was dropped with bottom halves still scheduled");
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use aio_backend::ReadyList;
 
 use crate::Context;
+use crate::bottom_half;
 use crate::context::Wait;
 use crate::error::cannot_embed;
 use crate::found::Found;
@@ -85,8 +86,7 @@ impl<'cx> Embedded<'cx> {
         let hit = inner.leave_poll_mode(self.cx, &mut list);
         self.keep(list);
         let early = planted(Fault::LooksBeforeFlag).then(|| self.time_left());
-        inner.shared.home.set_foreign(true);
-        inner.shared.notifier.set_foreign(true);
+        inner.mailbox.set_foreign(true);
         if hit {
             return Some(Duration::ZERO);
         }
@@ -96,7 +96,7 @@ impl<'cx> Embedded<'cx> {
     /// How long a foreign loop may wait, once it is known that it does.
     fn time_left(&self) -> Option<Duration> {
         let inner = &self.cx.0;
-        if inner.shared.notifier.is_notified() || inner.backend.borrow().always_ready() {
+        if inner.mailbox.is_notified() || inner.backend.borrow().always_ready() {
             return Some(Duration::ZERO);
         }
         inner.timeout(Wait::Block)
@@ -123,19 +123,18 @@ impl<'cx> Embedded<'cx> {
         Ok(is_ready
             || self.has_invalidated.get()
             || inner.timeout(Wait::Block) == Some(Duration::ZERO)
-            || inner.shared.inbox.pending())
+            || inner.mailbox.inbox().pending())
     }
 
     /// Ends the foreign loop's wait, accepts what others have notified meanwhile, and puts on the list what is ready.
     fn check_descriptors(&self) -> io::Result<()> {
         let inner = &self.cx.0;
-        inner.shared.home.set_foreign(false);
-        inner.shared.notifier.set_foreign(false);
-        inner.shared.notifier.accept();
+        inner.mailbox.set_foreign(false);
+        inner.mailbox.accept();
         self.is_checked.set(true);
         let invalidated = inner.invalidated.get();
         let mut list = self.take_list();
-        let checked = inner.look(self.cx, &mut list);
+        let checked = inner.check(self.cx, &mut list);
         self.keep(list);
         if inner.invalidated.get() != invalidated {
             self.has_invalidated.set(true);
@@ -160,7 +159,7 @@ impl<'cx> Embedded<'cx> {
         let mut list = self.take_list();
         let found = Found::new(inner, &mut list);
         let mut progress = self.has_invalidated.take();
-        progress |= inner.bottom_halves.run(self.cx, &inner.shared);
+        progress |= bottom_half::run(&inner.deferred, &inner.mailbox, self.cx);
         progress |= inner.dispatch(self.cx, found);
         progress |= inner.timers.run(self.cx);
         inner.lists.give_back(list);
@@ -191,8 +190,7 @@ impl AsFd for Embedded<'_> {
 impl Drop for Embedded<'_> {
     fn drop(&mut self) {
         drop(Found::new(&self.cx.0, self.list.get_mut()));
-        self.cx.0.shared.home.set_foreign(false);
-        self.cx.0.shared.notifier.set_foreign(false);
+        self.cx.0.mailbox.set_foreign(false);
     }
 }
 

@@ -12,6 +12,7 @@ use aio_handlers::Recorded;
 
 use crate::Context;
 use crate::Handler;
+use crate::bottom_half;
 use crate::context::{Inner, Wait};
 use crate::error::closed_while_registered;
 use crate::found::Found;
@@ -41,7 +42,7 @@ impl Inner {
         self.shared.counters.iteration();
         let mut list = self.lists.take(self.batch);
         let found = Found::new(self, &mut list);
-        let deciding = self.shared.home.decide();
+        let planning = self.mailbox.plan_guard();
         let invalidated = self.invalidated.get();
         self.registry.borrow_mut().recall(found.list);
         let timeout = self.timeout(wait);
@@ -57,14 +58,14 @@ impl Inner {
         } else if timeout == Some(Duration::ZERO) {
             self.plan_not_to_wait(cx, wait, found.list)?
         } else {
-            self.looks.is_kept_again(false);
+            self.pacing.checks.step(|checks| checks.prevents_again(false));
             self.plan_to_wait(cx, timeout, polled, found.list)?
         };
         let blocked = self.carry_out(cx, plan, found.list)?;
-        drop(deciding);
+        drop(planning);
         // 3. accept the notification: from here on a new one makes the next iteration run
-        if self.shared.notifier.is_notified() {
-            self.shared.notifier.accept();
+        if self.mailbox.is_notified() {
+            self.mailbox.accept();
         }
         // 4. see how long there was nothing to do
         let seen = if POLLS {
@@ -74,7 +75,7 @@ impl Inner {
         };
         // 5. bottom halves
         let mut progress = self.invalidated.get() != invalidated;
-        progress |= self.bottom_halves.run(cx, &self.shared);
+        progress |= bottom_half::run(&self.deferred, &self.mailbox, cx);
         // 6. ready handlers (7. a removed one was dropped when its last user was done)
         if !found.list.is_empty() {
             progress |= self.dispatch(cx, found);
@@ -87,7 +88,7 @@ impl Inner {
         self.lists.give_back(list);
         // 8. timers
         progress |= self.timers.run(cx);
-        self.glance.served(progress);
+        self.pacing.spin.step(|spin| spin.served(progress));
         if self.deaf.take() {
             // Reported by every wait from now on: whoever calls has to know, or it would spin.
             return Err(rustix::io::Errno::BADF.into());
@@ -110,7 +111,7 @@ impl Inner {
         if self.has_bottom_halves() || self.registry.borrow().has_edges() {
             return Some(Duration::ZERO);
         }
-        let nap = self.shared.inbox.pending().then_some(IDLE_NAP);
+        let nap = self.mailbox.inbox().pending().then_some(IDLE_NAP);
         [asked, nap, self.timers.time_left(&self.backend)]
             .into_iter()
             .flatten()
@@ -120,7 +121,7 @@ impl Inner {
     /// Whether a bottom half is to run that is in a hurry.
     #[inline]
     pub(crate) fn has_bottom_halves(&self) -> bool {
-        self.bottom_halves.is_waiting() || self.shared.inbox.has_normal()
+        self.deferred.has_urgent(self.mailbox.inbox())
     }
 
     #[inline]

@@ -159,7 +159,7 @@ impl Inner {
         {
             descriptor::warn_if_blocking(owner.as_fd(), interest);
         }
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         Ok(token)
     }
 
@@ -174,7 +174,7 @@ impl Inner {
         let number = owner.as_raw_fd();
         let added = self.backend.borrow_mut().add(owner, token, interest);
         added.map_err(|why| self.explain("add a descriptor", number, why))?;
-        self.looks_since_rebalance.set(REBALANCE_EVERY);
+        self.checks_since_rebalance.set(REBALANCE_EVERY);
         if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
             entry.in_backend = true;
         }
@@ -215,7 +215,7 @@ impl Inner {
             // Not before: an edge of the former interest would be lost.
             self.registry.borrow_mut().set_interest(token, interest);
         }
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         told
     }
 
@@ -235,7 +235,7 @@ impl Inner {
         let Some(entry) = self.unlink(token) else {
             return false;
         };
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         self.dismiss(cx, token, entry);
         true
     }
@@ -248,7 +248,7 @@ impl Inner {
         if !entry.in_backend {
             return Some(entry);
         }
-        self.looks_since_rebalance.set(REBALANCE_EVERY);
+        self.checks_since_rebalance.set(REBALANCE_EVERY);
         if let Err(error) = self.backend.borrow_mut().remove(token) {
             // The number was closed behind our back, most likely; it is out of the backend all the same.
             tracing::debug!(?token, %error, "the backend complained about a removal");
@@ -322,7 +322,7 @@ impl Inner {
         if last {
             let members = self.polled_of(group);
             members.into_iter().for_each(|token| self.polled.resume(token));
-            self.shared.notifier.notify();
+            self.mailbox.notify();
         }
         told.say();
     }

@@ -149,7 +149,7 @@ impl Inner {
             Some(handler) => self.join_polled(token, handler, former.group),
             None => self.polled.leave(token),
         };
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         if let Some(replaced) = replaced {
             if let Some(polled) = &replaced.polled {
                 owed.finish(|| cx.call(|_| polled.handler.poll_end()));

@@ -13,7 +13,7 @@ use aio_backend::Readiness;
 use aio_timers::{Clock, Moment, TimerSet};
 
 use crate::any_backend::AnyBackend;
-use crate::remote::Shared;
+use crate::bottom_half::Mailbox;
 use crate::timer::{Fire, Shown};
 use crate::wall::WallChanges;
 use crate::{ClockId, Context};
@@ -28,7 +28,7 @@ pub(crate) struct ClockTimers {
     /// The [bits](ClockId::bit) of the clocks that may have timers armed: set by arming, cleared by an iteration that sees none.
     /// All clocks of a context share it.
     in_use: Rc<Cell<u32>>,
-    waker: Arc<Shared>,
+    waker: Arc<Mailbox>,
 }
 
 impl ClockTimers {
@@ -41,9 +41,7 @@ impl ClockTimers {
     /// The home thread decides about any other wait later.
     #[inline]
     pub(crate) fn end_wait(&self) {
-        if self.waker.home.is_about_to_wait() {
-            self.waker.notifier.notify();
-        }
+        self.waker.notify_if_about_to_wait();
     }
 
     /// Fires what is due. Returns whether there was anything.
@@ -68,7 +66,7 @@ pub(crate) struct Timers {
 
 impl Timers {
     /// `clocks` in the order of [`ClockId::ALL`].
-    pub(crate) fn new(clocks: &[SharedClock; 3], wall_changes: WallChanges, waker: &Arc<Shared>) -> Self {
+    pub(crate) fn new(clocks: &[SharedClock; 3], wall_changes: WallChanges, waker: &Arc<Mailbox>) -> Self {
         let in_use = Rc::new(Cell::new(0));
         let timers = |clock: ClockId| {
             Rc::new(ClockTimers {

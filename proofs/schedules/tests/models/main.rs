@@ -262,7 +262,7 @@ faults! {
     w2_planted_kicked_before_answer: KickedBeforeAnswer in two_contexts_that_wait_for_each_other;
     r11_planted_removal_not_awaited: RemovalNotAwaited in removal_by_another_thread;
     t2_planted_notified_before_change: NotifiedBeforeChange in clock_started_by_another_thread;
-    h7_planted_told_before_sent: ToldBeforeSent in timer_armed_by_a_job;
+    h7_planted_notified_before_sent: NotifiedBeforeSent in timer_armed_by_a_job;
     w1_planted_kick_without_fence: KickWithoutFence in kicks;
     w1_planted_counted_without_fence: CountedWithoutFence in kicks;
     w1_planted_counted_late: CountedLate in kicks;

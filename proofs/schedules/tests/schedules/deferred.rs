@@ -184,7 +184,7 @@ crate::faults! {
     h1_planted_push_twice: PushTwice in schedules_while_the_loop_falls_asleep;
     h6_planted_begin_in_two_steps: BeginInTwoSteps in cancels_and_deletes_against_schedules_and_runs;
     h6_planted_retire_in_two_steps: RetireInTwoSteps in cancels_and_deletes_against_schedules_and_runs;
-    h7_planted_told_before_sent: ToldBeforeSent in jobs_of_several_threads;
+    h7_planted_notified_before_sent: NotifiedBeforeSent in jobs_of_several_threads;
     h3_planted_home_overtakes: HomeOvertakes in jobs_of_several_threads;
     h1_planted_home_is_everywhere: HomeIsEverywhere in jobs_of_several_threads;
 }

@@ -235,7 +235,7 @@ crate::faults! {
     w2_planted_left_open_for_contexts: LeftOpen in contexts_that_wait_for_one_that_goes;
     w2_planted_kicked_before_answer: KickedBeforeAnswer in two_contexts_that_wait_for_each_other;
     w3_planted_kicked_before_answer: KickedBeforeAnswer in two_home_threads_that_wait_for_each_other;
-    d4_planted_called_late: CalledLate in a_blocking_poll_beside_idle_bottom_halves;
+    d4_planted_interrupt_counted_late: InterruptCountedLate in a_blocking_poll_beside_idle_bottom_halves;
     w1_planted_counted_late: CountedLate in kicks;
     w2_planted_woken_before_stopped: WokenBeforeStopped in an_io_thread_that_is_stopped;
 }
