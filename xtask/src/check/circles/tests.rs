@@ -156,40 +156,47 @@ fn circles_of_any_length_are_found() {
             .collect::<String>()
     };
     assert_eq!(found.iter().map(names).collect::<Vec<_>>(), ["abc", "fg"]);
-    assert!(
-        describe("own", &found[1], &two, Path::new("")).ends_with("\n  f -> g (lines 7)\n  g -> f (lines 7)")
-    );
+    let described = describe(&found[1], &two, Path::new(""));
+    assert_eq!(described.text, "  f -> g (lines 7)\n  g -> f (lines 7)");
     assert_eq!(
         circles(&uses(&[("a", "b"), ("b", "c"), ("a", "c")])),
         Vec::<BTreeSet<PathBuf>>::new()
     );
 }
 
-#[test]
-fn an_exception_allows_its_files_and_no_others() {
-    let exceptions = [true, false].map(|shrinks| Exception {
-        package: if shrinks { "small" } else { "own" },
-        files: &["a", "b"],
-        why: "being opened",
-        shrinks,
+/// The faults of a package with circles of these files.
+fn faults_of(package: &str, circles: &[&[&str]]) -> Vec<String> {
+    let allowed: [Allowed; 1] = [("own", &["a", "b"], "why")];
+    let opening: [Opening; 1] = [("small", 3, "how")];
+    let circles = circles.iter().map(|files| Circle {
+        files: files.iter().map(|&file| file.to_owned()).collect(),
+        text: format!("  {}", files.join(" ")),
     });
-    let set = |files: &[&str]| files.iter().map(|&file| file.to_owned()).collect::<BTreeSet<_>>();
-    assert!(exception(&exceptions, "own", &set(&["a", "b"])).is_some());
-    assert!(exception(&exceptions, "own", &set(&["a", "b", "c"])).is_none());
-    assert!(exception(&exceptions, "other", &set(&["a", "b"])).is_none());
+    faults(package, &circles.collect::<Vec<_>>(), &allowed, &opening)
+}
 
-    let in_circles = |files: &[&str]| {
-        files
-            .iter()
-            .map(|&file| ("small".to_owned(), file.to_owned()))
-            .collect()
-    };
+#[test]
+fn an_allowed_circle_has_its_files_and_no_others() {
+    let none: [&str; 0] = [];
+    assert_eq!(faults_of("own", &[&["a", "b"]]), none);
+    assert_eq!(faults_of("own", &[&["a", "b", "c"]]).len(), 1);
+    assert_eq!(faults_of("other", &[&["a", "b"]]).len(), 1);
+    let two = faults_of("own", &[&["a", "b"], &["c", "d"]]);
+    assert_eq!(two.len(), 1);
+    assert!(two[0].ends_with(":\n  c d"), "{two:?}");
+}
+
+#[test]
+fn circles_that_are_being_opened_only_shrink() {
+    let none: [&str; 0] = [];
+    assert_eq!(faults_of("small", &[&["a", "b", "c"]]), none);
+    assert_eq!(faults_of("small", &[&["a", "b"], &["c", "d"]]).len(), 2);
     assert_eq!(
-        outdated(&exceptions, &in_circles(&["a", "b"])),
-        Vec::<String>::new()
+        faults_of("small", &[&["a", "b"]]),
+        ["small: 2 files are in circles, not 3: write 2 into OPENING"]
     );
     assert_eq!(
-        outdated(&exceptions, &in_circles(&["b", "c"])),
-        ["small: a is in no circle any more: remove it from EXCEPTIONS"]
+        faults_of("small", &[]),
+        ["small: 0 files are in circles, not 3: remove it from OPENING"]
     );
 }
