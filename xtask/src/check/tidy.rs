@@ -93,7 +93,7 @@ fn is_library_code(file: &Path) -> bool {
 }
 
 /// The crates that others are to use: all but programs.
-fn libraries() -> anyhow::Result<Vec<String>> {
+pub(super) fn libraries() -> anyhow::Result<Vec<String>> {
     let metadata = shell::metadata(&["--no-deps"])?;
     let packages = metadata["packages"]
         .as_array()
