@@ -17,8 +17,8 @@ use aio_notify::Board;
 use aio_pollset::Source;
 
 use crate::bottom_half::BottomHalf;
-use crate::bottom_half::Mailbox;
 use crate::context::Inner;
+use crate::context::Mailbox;
 use crate::handler::Entry;
 use crate::{Context, Handler, Pollable, Registration};
 
@@ -182,14 +182,15 @@ impl Inner {
             polled.is_board = true;
         }
         let inserted = self
+            .descriptors
             .registry
             .borrow_mut()
             .insert(None, entry, Interest::NONE, group);
         let token =
             inserted.map_err(|_| io::Error::other("a handler without a descriptor is in nobody's way"))?;
-        let _new = self.polled.join(token, Polled(server));
-        if self.registry.borrow().is_paused(group) {
-            let _new = self.polled.suspend(token);
+        let _new = self.polling.set.join(token, Polled(server));
+        if self.descriptors.registry.borrow().is_paused(group) {
+            let _new = self.polling.set.suspend(token);
         }
         self.mailbox.notify_if_about_to_wait();
         Ok(token)
@@ -257,12 +258,12 @@ impl<F: Fn(&Context, usize)> Server<F> {
         if self.is_paused(cx) {
             // Whoever ends the pause has it looked at.
             if let Some(token) = self.token.get() {
-                cx.0.polled.recheck(token);
+                cx.0.polling.set.recheck(token);
             }
             return;
         }
         if let Some(token) = self.token.get() {
-            cx.0.polled.promote(token);
+            cx.0.polling.set.promote(token);
         }
         // From here on a ring schedules this anew, also for polls inside the callbacks.
         board.arm();
@@ -278,7 +279,7 @@ impl<F: Fn(&Context, usize)> Server<F> {
     }
 
     fn is_paused(&self, cx: &Context) -> bool {
-        let registry = cx.0.registry.borrow();
+        let registry = cx.0.descriptors.registry.borrow();
         let group = self.token.get().and_then(|token| registry.group(token));
         group.is_some_and(|group| registry.is_paused(group))
     }

@@ -13,7 +13,7 @@ use aio_pollctl::HandlerMemory;
 use aio_pollset::{EndOwed, PollSet, Source};
 
 use crate::Context;
-use crate::bottom_half::Mailbox;
+use crate::context::Mailbox;
 
 /// Is called when its descriptor is ready.
 ///

@@ -68,20 +68,17 @@
 #[doc = include_str!("../../README.md")]
 mod readme {}
 
-mod adapting;
 mod any_backend;
-mod blocking;
 mod board;
 mod bottom_half;
 mod builder;
 mod closures;
 mod context;
-mod demotion;
 mod descriptor;
+mod descriptors;
 mod doorbell;
 mod embed;
 mod error;
-mod found;
 mod handler;
 mod io_thread;
 mod iteration;
@@ -90,17 +87,16 @@ mod polling;
 mod registration;
 mod remote;
 mod replacing;
+mod shared;
 mod slack;
 mod stats;
 mod sync;
 mod timer;
 mod timers;
 mod wait;
-mod waiting;
 mod wake;
 mod wall;
 
-pub use adapting::PollTime;
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub use aio_handlers::GroupId;
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
@@ -115,6 +111,7 @@ pub use embed::Embedded;
 pub use error::{Gone, Refused, WatchError};
 pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use io_thread::IoThread;
+pub use iteration::measure::PollTime;
 pub use registration::{Paused, Registration};
 pub use remote::Remote;
 pub use slack::{set_timer_slack, timer_slack};
