@@ -8,6 +8,7 @@ use aio_pollctl::IdleCosts;
 
 use crate::Context;
 use crate::context::Inner;
+use crate::handler::Entry;
 use crate::polling::push_hit;
 
 /// What idle handlers may cost.
@@ -33,13 +34,12 @@ impl Inner {
         );
     }
 
-    /// Returns whether an event can bring a demoted handler back.
+    /// Returns whether an event, or a wake, can bring a demoted handler back.
     fn comes_back(&self, token: Token) -> bool {
         let registry = self.registry.borrow();
         if registry.interest(token) != Some(Interest::NONE) {
             return true;
         }
-        let polled = registry.get(token).and_then(|entry| entry.polled.as_ref());
-        polled.is_some_and(|polled| polled.is_board)
+        registry.get(token).is_some_and(Entry::is_undescribed)
     }
 }

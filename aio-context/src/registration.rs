@@ -42,7 +42,8 @@ impl Registration {
     /// Waits for something else from now on.
     ///
     /// # Errors
-    /// `NotFound` if the handler is not registered any more, or what the system says; the former interest stays.
+    /// `NotFound` if the handler is not registered any more, `InvalidInput` if it is a [`Source`](crate::Source), or what the
+    /// system says; the former interest stays.
     pub fn set_interest(&self, interest: Interest) -> io::Result<()> {
         let cx = self.context()?;
         cx.0.set_interest(self.token, interest)
@@ -127,6 +128,14 @@ pub(crate) fn not_registered() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the handler is not registered any more")
 }
 
+#[cold]
+fn no_descriptor() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a source has no descriptor to wait for; watch a handler instead",
+    )
+}
+
 impl Inner {
     /// Registers a handler, unless its descriptor has one already (rules R2, R3).
     #[inline]
@@ -199,10 +208,11 @@ impl Inner {
             return Ok(());
         }
         let effective = registry.effective(token, interest).unwrap_or(Interest::NONE);
-        let owner = registry
-            .get(token)
-            .filter(|entry| !entry.in_backend)
-            .map(Entry::owner);
+        let entry = registry.get(token).filter(|entry| !entry.in_backend);
+        if entry.is_some_and(Entry::is_undescribed) {
+            return Err(no_descriptor());
+        }
+        let owner = entry.map(Entry::owner);
         drop(registry);
         let told = match owner {
             Some(owner) => self.enter_backend(token, Watched::new(owner), effective),

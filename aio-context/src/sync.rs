@@ -18,9 +18,8 @@ pub(crate) use modelled::*;
 
 #[cfg(not(any(loom, shuttle)))]
 mod real {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
     pub(crate) use std::sync::{Mutex, mpsc};
-    pub(crate) use std::thread;
     pub(crate) use std::thread_local;
 
     pub(crate) use arc_swap::ArcSwap;
@@ -31,11 +30,6 @@ mod real {
     pub(crate) const fn planted(_: Fault) -> bool {
         false
     }
-
-    /// Whether a thread has ended.
-    pub(crate) fn has_ended<T>(thread: &thread::JoinHandle<T>) -> bool {
-        thread.is_finished()
-    }
 }
 
 #[cfg(any(loom, shuttle))]
@@ -43,13 +37,12 @@ mod modelled {
     use std::sync::{Arc, PoisonError};
 
     #[cfg(loom)]
-    pub(crate) use aio_notify::loads::{AtomicBool, AtomicU64, AtomicUsize};
+    pub(crate) use aio_notify::loads::{AtomicU64, AtomicUsize};
     #[cfg(shuttle)]
-    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+    pub(crate) use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
 
     pub(crate) use super::checker::sync::Mutex;
     pub(crate) use super::checker::sync::atomic::{Ordering, fence};
-    pub(crate) use super::checker::thread;
     #[cfg(shuttle)]
     pub(crate) use shuttle::{sync::mpsc, thread_local};
 
@@ -69,11 +62,6 @@ mod modelled {
 
     pub(crate) fn planted(fault: Fault) -> bool {
         aio_notify::planting::is_planted(fault)
-    }
-
-    /// The checkers cannot tell.
-    pub(crate) fn has_ended<T>(_: &thread::JoinHandle<T>) -> bool {
-        false
     }
 
     /// A value that is swapped as a whole.
@@ -175,8 +163,6 @@ pub(crate) enum Fault {
     CountedWithoutFence,
     /// A request that a poll return is made after the notification.
     CalledLate,
-    /// A thread is woken before it is told to stop.
-    WokenBeforeStopped,
     /// A foreign loop is told how long it may wait before others can see that it waits.
     LooksBeforeFlag,
 }

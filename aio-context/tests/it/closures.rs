@@ -118,7 +118,6 @@ fn what_is_printed_names_what_it_is() {
     let timer = cx.timer(aio_context::ClockId::Virtual, |_, _| {}).disarmed();
     let (near, _far) = UnixStream::pair().unwrap();
     let registration = cx.on(near).readable(|_, _| {}).watch().unwrap();
-    let io = aio_context::IoThread::spawn(|_| Ok(())).unwrap();
     for (shown, word) in [
         (format!("{half:?}"), "flush"),
         (format!("{timer:?}"), "Virtual"),
@@ -126,7 +125,8 @@ fn what_is_printed_names_what_it_is() {
         (format!("{:?}", cx.remote()), "Remote"),
         (format!("{:?}", cx.downgrade()), "WeakContext"),
         (format!("{:?}", cx.pause(cx.new_group())), "Paused"),
-        (format!("{io:?}"), "has_ended: false"),
+        (format!("{:?}", cx.source("ring")), "ring"),
+        (format!("{:?}", cx.source("ring").waker()), "SourceWaker"),
     ] {
         assert!(shown.contains(word), "{shown} does not say {word}");
     }
