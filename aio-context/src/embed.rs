@@ -85,7 +85,7 @@ impl<'cx> Embedded<'cx> {
         inner.descriptors.registry.borrow_mut().recall(&mut list);
         let hit = inner.leave_poll_mode(self.cx, &mut list);
         self.keep(list);
-        let early = planted(Fault::LooksBeforeFlag).then(|| self.time_left());
+        let early = planted(Fault::ChecksBeforeFlag).then(|| self.time_left());
         inner.mailbox.set_foreign(true);
         if hit {
             return Some(Duration::ZERO);

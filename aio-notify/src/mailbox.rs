@@ -22,9 +22,11 @@
 //! [`Notifier`], both fences are needed, or both may read the old value.
 
 use std::fmt;
+use std::hint::spin_loop;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::home::HomeThread;
 use crate::inbox::{Inbox, Posted};
@@ -32,6 +34,11 @@ use crate::node::{Message, Node};
 use crate::protocol::Notifier;
 use crate::state::Urgency;
 use crate::sync::{AtomicU32, AtomicU64, Fault, Ordering, fence, planted};
+
+/// A write takes a few microseconds. One that takes longer is by a thread that does not run.
+const LONGEST_WRITE: Duration = Duration::from_micros(20);
+/// The next post of a burst comes within tens of nanoseconds.
+const NEXT_POST: Duration = Duration::from_micros(1);
 
 /// The one door from other threads into a loop.
 ///
@@ -233,6 +240,27 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     #[inline]
     pub fn sleep_guard(&self) -> SleepGuard<'_> {
         SleepGuard(&self.notifier)
+    }
+
+    /// Whether a thread is writing the eventfd at this moment: a hint. See [`Notifier::is_being_written`].
+    #[inline]
+    #[must_use]
+    pub fn is_being_written(&self) -> bool {
+        self.notifier.is_being_written()
+    }
+
+    /// Spins until the write that woke the loop returns, for 20 us at the most, and 1 us longer; returns true as soon as there is a
+    /// notification. For a loop that would sleep otherwise: the rest of a burst finds it awake, and costs no write. `elapsed` returns
+    /// the time since a fixed moment.
+    pub fn outlast_write(&self, elapsed: impl Fn() -> Duration) -> bool {
+        while self.is_being_written() && elapsed() < LONGEST_WRITE {
+            spin_loop();
+        }
+        let returned = elapsed();
+        while !self.is_notified() && elapsed() - returned < NEXT_POST {
+            spin_loop();
+        }
+        self.is_notified()
     }
 
     /// Announces that a foreign loop waits on behalf of this one, or does no longer. After setting it, read

@@ -54,10 +54,27 @@ impl Inner {
         if self.polling.set.needs_exit() && self.leave_poll_mode(cx, ready) {
             return Ok(Plan::Check);
         }
-        if !self.timers.is_simulated() && self.pacing.spin.step(|spin| spin.is_worth_it()) {
-            return Ok(Plan::Spin(left));
+        if !self.timers.is_simulated() {
+            if self.mailbox.is_being_written() && self.outlast_write() {
+                return Ok(Plan::Check);
+            }
+            if self.pacing.spin.step(|spin| spin.is_worth_it()) {
+                return Ok(Plan::Spin(left));
+            }
         }
         Ok(self.announce(left))
+    }
+
+    /// Stays awake until the write that woke the loop returns, and a moment longer; true if there was a notification (rule N6).
+    #[cold]
+    fn outlast_write(&self) -> bool {
+        let began = self.now();
+        let is_burst = self.mailbox.outlast_write(|| self.now().since(began));
+        if is_burst {
+            // The gaps of a burst are short: worth spinning for.
+            self.pacing.spin.step(|spin| spin.found(true));
+        }
+        is_burst
     }
 
     /// Announces a wait, unless there is a notification (rule N2).
