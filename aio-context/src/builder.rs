@@ -22,7 +22,7 @@ use crate::shared::Shared;
 use crate::timers::Timers;
 use crate::wall::{OpenChanges, WallChanges, is_own};
 
-/// Events per wait unless told otherwise.
+/// Events per wait by default.
 const BATCH: usize = 1024;
 
 /// Makes a [`Context`] with other parts than the usual ones.

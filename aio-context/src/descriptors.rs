@@ -1,6 +1,6 @@
 //! [`Descriptors`]: the registered handlers, and the backend that watches their descriptors.
 //!
-//! It calls no handler: what a handler must be told is the caller's business.
+//! It calls no handler: the caller notifies handlers.
 
 use std::cell::{Cell, RefCell};
 use std::io;

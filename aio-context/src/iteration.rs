@@ -92,20 +92,20 @@ impl Inner {
         progress |= self.timers.run(cx);
         self.pacing.spin.step(|spin| spin.served(progress));
         if self.descriptors.wakeup_lost.take() {
-            // Reported by every wait from now on: whoever calls has to know, or it would spin.
+            // Every wait reports it from now on: a caller that does not learn of it would spin.
             return Err(rustix::io::Errno::BADF.into());
         }
         Ok(progress)
     }
 
     /// How long this iteration may wait (rule T1); `None`: for ever. Inside a walk over the polled handlers it may not wait at
-    /// all: they cannot be told now that the loop sleeps.
+    /// all: the handlers cannot learn now that the loop sleeps.
     #[inline(always)]
     pub(crate) fn timeout(&self, wait: Wait) -> Option<Duration> {
         if self.polling.set.is_calling() {
             return Some(Duration::ZERO);
         }
-        let asked = match wait {
+        let longest = match wait {
             Wait::NoBlock => return Some(Duration::ZERO),
             Wait::AtMost(limit) => Some(limit),
             Wait::Block => None,
@@ -115,16 +115,16 @@ impl Inner {
             if has_edges || self.has_bottom_halves() {
                 return Some(Duration::ZERO);
             }
-            return self.limited(asked);
+            return self.limited(longest);
         }
-        asked
+        longest
     }
 
     #[inline(never)]
-    fn limited(&self, asked: Option<Duration>) -> Option<Duration> {
+    fn limited(&self, longest: Option<Duration>) -> Option<Duration> {
         let nap = self.mailbox.inbox().pending().then_some(IDLE_NAP);
         let time_left = self.timers.time_left(&self.descriptors.backend);
-        [asked, nap, time_left].into_iter().flatten().min()
+        [longest, nap, time_left].into_iter().flatten().min()
     }
 
     /// Whether a bottom half is to run that is in a hurry.

@@ -1,7 +1,7 @@
 //! An event loop for storage and virtual machines.
 //!
 //! A [`Context`] waits for descriptors, timers and deferred callbacks on one thread and, when that is cheaper than
-//! sleeping, looks for work in user space first.
+//! sleeping, polls for work in user space first.
 //!
 //! ```
 //! use std::io::{ErrorKind, Write as _};

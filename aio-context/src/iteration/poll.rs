@@ -10,7 +10,7 @@ use crate::error::refused;
 
 impl Context {
     /// Does one iteration; true if there was progress: a handler or a bottom half ran, a timer fired, or a handler was
-    /// [broken](crate::Handler::broken). Idle bottom halves are no progress.
+    /// [invalidated](crate::Handler::invalidated). Idle bottom halves are no progress.
     ///
     /// Callbacks run inside this call. Any of them may call `poll` again. If one panics, the panic comes out here, and
     /// the context can go on: what had been found and not been called is found again.
@@ -117,7 +117,7 @@ enum Interrupted {
     No,
     /// A notification has not been accepted, which may be that of something posted before.
     Just,
-    /// All that was posted before was there when the iteration looked for it.
+    /// All that was posted before was there when the iteration took it.
     AndServed,
 }
 
