@@ -40,7 +40,7 @@ pub struct Refused {
 impl Refused {
     /// Wraps an error of the system. An error without a number of the system stays as it is.
     #[must_use]
-    pub fn new(
+    pub fn wrap(
         call: &'static str,
         backend: &'static str,
         remedy: &'static str,
@@ -65,14 +65,14 @@ impl Refused {
     /// An error that [concerns all](concerns_all) descriptors is the backend's, and `EBADF` the descriptor's, with the same words for
     /// every backend. Other errors stay as they are.
     #[must_use]
-    pub fn of_descriptor(
+    pub fn wrap_for(
         call: &'static str,
         backend: &'static str,
         number: RawFd,
         source: io::Error,
     ) -> io::Error {
         if concerns_all(&source) {
-            return Self::new(call, backend, remedy(&source), source);
+            return Self::wrap(call, backend, remedy(&source), source);
         }
         if Errno::from_io_error(&source) != Some(Errno::BADF) {
             return source;
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn b4_an_error_names_the_call_what_it_concerns_and_the_remedy() {
-        let of = |errno: Errno| Refused::of_descriptor("add", "some", 7, errno.into());
+        let of = |errno: Errno| Refused::wrap_for("add", "some", 7, errno.into());
         let closed = of(Errno::BADF);
         assert_eq!(refused(&closed).descriptor, Some(7));
         assert!(closed.to_string().starts_with("add (number 7): "), "{closed}");
@@ -137,7 +137,7 @@ mod tests {
         );
         assert!(full.get_ref().and_then(Error::source).is_some());
         assert_eq!(of(Errno::PERM).raw_os_error(), Some(Errno::PERM.raw_os_error()));
-        let made_up = Refused::new("add", "some", "none", io::Error::other("made up"));
+        let made_up = Refused::wrap("add", "some", "none", io::Error::other("made up"));
         assert_eq!(made_up.to_string(), "made up");
     }
 }

@@ -59,7 +59,7 @@ impl Descriptors {
     /// Adds what happened and what helps to an error about one descriptor.
     #[cold]
     pub(crate) fn explain(&self, call: &'static str, number: RawFd, why: io::Error) -> io::Error {
-        Refused::of_descriptor(call, self.backend.borrow().name(), number, why)
+        Refused::wrap_for(call, self.backend.borrow().name(), number, why)
     }
 
     #[inline(always)]

@@ -126,7 +126,7 @@ impl<H: ?Sized> From<WatchError<H>> for io::Error {
 
 /// Explains an error of the system that concerns the whole loop.
 pub(crate) fn refused(call: &'static str, backend: &'static str, source: io::Error) -> io::Error {
-    Refused::new(call, backend, remedy(&source), source)
+    Refused::wrap(call, backend, remedy(&source), source)
 }
 
 /// Explains the error of a backend that cannot move to where one descriptor stands for all.
@@ -135,7 +135,7 @@ pub(crate) fn cannot_embed(backend: &'static str, source: io::Error) -> io::Erro
                           notified and removed, and embed again";
     let is_closed = Errno::from_io_error(&source) == Some(Errno::BADF);
     let remedy = if is_closed { CLOSED } else { remedy(&source) };
-    Refused::new("embed", backend, remedy, source)
+    Refused::wrap("embed", backend, remedy, source)
 }
 
 /// The reason that an invalidated handler gets. In which call the number was found closed does not matter to it.
