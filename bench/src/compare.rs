@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_beyond_both_spreads_has_changed() {
+    fn only_figures_beyond_both_spreads_have_changed() {
         let old = [
             row(0, 1.0, 1.1, 1.2),
             row(1, 1.0, 1.1, 1.2),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_report_is_told_so() {
+    fn a_file_that_is_no_report_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("old.json");
         std::fs::write(&file, "[]").unwrap();

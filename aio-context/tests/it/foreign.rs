@@ -148,7 +148,7 @@ fn g2_one_descriptor_stands_for_all() {
     }
 }
 
-/// A loop that hears of changes only must look until nothing is due: more is ready than one turn serves.
+/// An edge-triggered foreign loop must dispatch until no work is due: more is ready than one dispatch serves.
 #[test]
 fn g2_an_edge_triggered_loop_looks_until_nothing_is_due() {
     use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};

@@ -16,8 +16,7 @@ use crate::spoiled::{Spoil, Spoiled};
 
 const MICRO: Duration = Duration::from_micros(1);
 
-/// Panics when it is told that it is broken, and when it is told for the first time that polling is over: then it has paused
-/// its group once more before.
+/// Panics when it is invalidated, and in its first `poll_end`, after it has paused its group once more.
 struct Fragile {
     has_ended: Cell<bool>,
     kick: Rc<Kick>,

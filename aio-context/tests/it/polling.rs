@@ -27,7 +27,7 @@ impl PollPolicy for Always {
     fn reset(&mut self, _: PollParams) {}
 }
 
-/// Polls for a fixed time, and keeps what it is shown.
+/// Polls for a fixed time, and records the reports.
 #[derive(Debug, Clone)]
 struct Spy(Duration, Rc<RefCell<Vec<Iteration>>>);
 

@@ -1,4 +1,4 @@
-//! Rule M1: what `stats` says, and polling times of handlers.
+//! Rule M1: the contents of `stats`, and polling times of handlers.
 
 use std::io::ErrorKind;
 use std::rc::Rc;

@@ -68,7 +68,7 @@ fn workspace() -> Option<PathBuf> {
         .then(|| root.to_path_buf())
 }
 
-/// All Rust files below a folder, but for what was built.
+/// Returns all Rust files below a folder, without build output.
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

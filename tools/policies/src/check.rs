@@ -448,7 +448,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_figures_are_wrong_by_what_they_say() {
+    fn wrong_figures_are_reported() {
         for (latency, break_even) in [(50, 100), (150, 100), (100, 50), (100, 200), (200, 100)] {
             for wake in WAKE_COSTS_NS {
                 let params = wrong(wake, latency, break_even);

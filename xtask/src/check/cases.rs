@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_found() {
+    fn missing_tests_are_found() {
         let one = |row: &'static str| found(&table(|number| (number == 5).then_some(row)));
         assert!(one("| what | `b.rs` | all | |")[0].contains("there is no"));
         assert!(one("| what | soon | all | |")[0].contains("no reason"));

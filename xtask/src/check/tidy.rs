@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_told_from_code() {
+    fn tests_are_distinguished_from_code() {
         assert!(is_test(Path::new("aio-context/tests/it/main.rs")));
         assert!(is_test(Path::new("aio-handlers/src/model_tests.rs")));
         assert!(!is_test(Path::new("aio-handlers/src/lib.rs")));

@@ -141,7 +141,7 @@ fn a_baseline_that_is_exact_passes() {
 }
 
 #[test]
-fn more_uses_than_the_baseline_are_listed_with_what_to_write() {
+fn more_uses_than_the_baseline_are_listed_with_the_replacement() {
     let (baseline, uses) = (parse("glance: 2\n").unwrap(), glances("a.rs", 3));
     let faults = risen(&baseline, &uses, &BTreeSet::new());
     assert_eq!(faults.len(), 4, "{faults:#?}");
@@ -173,7 +173,7 @@ fn fewer_uses_than_the_baseline_ask_to_lower_it() {
 }
 
 #[test]
-fn a_lowered_baseline_has_what_is_left_and_never_rises() {
+fn a_lowered_baseline_has_the_remaining_uses_and_never_rises() {
     let baseline = parse("deaf: 1\nglance: 4\nnobody: 1\n").unwrap();
     let mut uses = glances("a.rs", 3);
     uses.extend(uses_in(
@@ -187,7 +187,7 @@ fn a_lowered_baseline_has_what_is_left_and_never_rises() {
 }
 
 #[test]
-fn a_baseline_that_cannot_be_read_says_what_to_do() {
+fn a_baseline_that_cannot_be_read_names_a_remedy() {
     let why = |text| parse(text).unwrap_err().to_string();
     assert!(
         why("# left\nglance 3\n")
