@@ -4,6 +4,7 @@
 //! print, judge, draw, compare and complete the rows.
 
 mod boards;
+mod burst;
 mod case;
 mod compare;
 mod deferred;
@@ -181,6 +182,7 @@ fn measure(args: &Args, only: &[String], interrupt: &Interrupt) -> anyhow::Resul
     let wanted = |id: &str| is_wanted(only, id);
     for row in memory::rows(&wanted)?
         .into_iter()
+        .chain(burst::rows(&wanted)?)
         .chain(staleness::rows(&wanted)?)
     {
         table::print_row(&row);

@@ -79,7 +79,7 @@ impl Tool {
     fn run(&self, args: &[&str]) -> anyhow::Result<String> {
         match self.command()? {
             Ok(mut command) => shell::run(command.args(args)).map(|()| String::new()),
-            Err(why) => Ok(super::skipped(&why)),
+            Err(why) => Ok(super::skipped::skipped(&why)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aio_context::{Context, Gone, IoThread, Remote, Wait};
+use aio_context::{Context, Gone, Remote, Wait};
 use aio_schedules::Fake;
 use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use shuttle::sync::mpsc;
@@ -202,7 +202,8 @@ fn an_io_thread_that_is_stopped() {
         let kept = kept.clone();
         move |cx: &Context| Ok(cx.bottom_half("set up", move |_| drop(kept.clone())))
     };
-    let io = IoThread::spawn_with(|| Ok(Fake::context()), set_up).unwrap();
+    let make = || Ok(Fake::context());
+    let io = IoThread::builder().context(make).spawn(set_up).unwrap();
     let others: Vec<_> = (0..2)
         .map(|number| {
             let remote = io.remote();
@@ -235,7 +236,7 @@ crate::faults! {
     w2_planted_left_open_for_contexts: LeftOpen in contexts_that_wait_for_one_that_goes;
     w2_planted_kicked_before_answer: KickedBeforeAnswer in two_contexts_that_wait_for_each_other;
     w3_planted_kicked_before_answer: KickedBeforeAnswer in two_home_threads_that_wait_for_each_other;
-    d4_planted_called_late: CalledLate in a_blocking_poll_beside_idle_bottom_halves;
+    d4_planted_interrupt_counted_late: InterruptCountedLate in a_blocking_poll_beside_idle_bottom_halves;
     w1_planted_counted_late: CountedLate in kicks;
     w2_planted_woken_before_stopped: WokenBeforeStopped in an_io_thread_that_is_stopped;
 }
