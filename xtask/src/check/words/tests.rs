@@ -19,7 +19,7 @@ fn good_text_passes() {
     nothing(
         "aio-context/src/good.rs",
         "//! Look at the page: a handler asks for a share of the time, and holds a line in turn.\n\
-         // A note on the side: whoever says so was told, and a broken link is parked here. See `std::thread::park`.\n\
+         // A note on the side: the page says so and was told, and a broken link is parked here. See `std::thread::park`.\n\
          #[cold]\n\
          fn lookup(hotel: &str) -> Outlook { hotel.on_hold(\"the Line, the Run and the Place\") }\n\
          fn d2_a_descriptor_that_is_ready_when_the_loop_looks_again_is_reported_once_by_look() {}\n",
@@ -47,6 +47,10 @@ fn a_word_in_a_comment_or_in_prose_is_found() {
     assert_eq!(
         found("a/src/b.rs", "/* one /* two */ a rendezvous */\n"),
         ["1: rendezvous"]
+    );
+    assert_eq!(
+        found("docs/c.md", "Somebody has to tell\nwhoever waits.\n"),
+        ["1: somebody", "2: whoever"]
     );
     assert_eq!(
         found("a/src/b.rs", "let why = \"the wake-up is deaf\";\n"),
