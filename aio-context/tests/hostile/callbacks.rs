@@ -404,7 +404,7 @@ fn case_46_a_callback_that_takes_a_second(bench: Bench) {
         (vec![1, 2, 3], 0),
         "late, and in their order"
     );
-    assert!(bench.block(&cx) && ran.get() == 1, "what came meanwhile");
+    assert!(bench.block(&cx) && ran.get() == 1, "work from meanwhile is done");
     assert!(bench.block(&cx) && bench.block(&cx));
     assert_eq!(fired.take(), [4, 5]);
     drop(timers);

@@ -423,7 +423,7 @@ fn case_100_printing_and_logging_from_inside(bench: Bench) {
         for _ in 0..3 {
             bench.poll(&cx, MOMENT);
         }
-        assert!(PRIES.get() > 0, "it has heard something");
+        assert!(PRIES.get() > 0, "there were log events");
         assert!(cx.remote().run(|_| ()).is_ok() && bench.block(&cx));
         bh.schedule();
         drop(cx);

@@ -85,7 +85,7 @@ fn h10_a_call_that_is_taken_back_does_not_run(bench: Bench) {
     let (first, second) = (call(MS), call(MS));
     assert_eq!(first.deadline(), Some(clock_in(&cx, MS)));
     assert!(first.cancel() && !first.cancel() && first.deadline().is_none());
-    assert_eq!(Rc::strong_count(&there), 2, "what it held is dropped at once");
+    assert_eq!(Rc::strong_count(&there), 2, "its captures are dropped at once");
     drop(second.clone());
     clock.advance(MS);
     assert!(

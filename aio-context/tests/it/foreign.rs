@@ -66,7 +66,7 @@ fn t3_only_a_new_earliest_deadline_wakes_a_foreign_loop() {
     assert!(!is_woken_by(&|| other.anticipate(after(9))));
     assert!(
         !is_woken_by(&|| other.cancel()),
-        "who waits too short a time looks again"
+        "after too short a wait the loop checks again"
     );
     assert!(is_woken_by(&|| other.arm_at(after(8))));
     assert!(!is_woken_by(&|| drop(new())));

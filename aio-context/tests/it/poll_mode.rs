@@ -124,7 +124,7 @@ fn t1_a5_a_timer_armed_when_poll_mode_is_left_is_kept() {
                 shot.up();
             })
             .disarmed();
-        let bh = cx.bottom_half("asked for while polling", move |_| {
+        let bh = cx.bottom_half("scheduled while polling", move |_| {
             idle.up();
         });
         let (timer, bh) = (Rc::new(timer), Rc::new(bh));

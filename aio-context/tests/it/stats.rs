@@ -104,10 +104,7 @@ fn m1_an_iteration_that_does_not_wait_is_no_sleep(bench: Bench) {
     let stats = cx.remote().stats();
     assert_eq!((stats.blocked, stats.slept), (0, Duration::ZERO), "{stats:?}");
     let turns = if bench.foreign { 20 } else { 30 };
-    assert_eq!(
-        stats.iterations, turns,
-        "a foreign loop dispatches only what is due"
-    );
+    assert_eq!(stats.iterations, turns, "a foreign loop dispatches only due work");
 }
 
 #[test]

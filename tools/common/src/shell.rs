@@ -61,7 +61,7 @@ pub fn metadata(more: &[&str]) -> anyhow::Result<serde_json::Value> {
         "cargo metadata failed: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    serde_json::from_slice(&output.stdout).context("cargo metadata said something that is no JSON")
+    serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")
 }
 
 /// Returns cargo's target directory.

@@ -340,15 +340,15 @@ fn deadlines(seed: u64) -> [Verdict; 3] {
         .collect();
     [
         Verdict::shown(
-            "timers beside events, told of deadlines: mean",
+            "timers beside events, known deadlines: mean",
             geometric_mean(told),
         ),
         Verdict::at_most(
-            "told of deadlines over not told: mean",
+            "known over unknown deadlines: mean",
             geometric_mean(gains.clone()),
             1.0,
         ),
-        Verdict::at_most("told of deadlines over not told: worst", most(&gains), 1.02),
+        Verdict::at_most("known over unknown deadlines: worst", most(&gains), 1.02),
     ]
 }
 

@@ -109,7 +109,7 @@ fn faults(rows: &[Row<'_>], read: impl Fn(&str) -> Option<String>) -> Vec<String
     for row in rows {
         let number = row.number;
         if row.case.is_empty() {
-            faults.push(format!("row {number} does not say what the case is"));
+            faults.push(format!("row {number} does not describe the case"));
         }
         if is_excused(row.test) {
             continue;

@@ -75,7 +75,7 @@ fn search(model: &Path, bug: Option<&str>, interrupt: &Interrupt) -> anyhow::Res
         .context("cannot start the search")?;
     let said = String::from_utf8_lossy(&pan.stdout);
     let Some(verdict) = verdict(&said) else {
-        bail!("the search of {} said nothing: {said}", model.display());
+        bail!("the search of {} has no result: {said}", model.display());
     };
     ensure!(
         !said.contains("max search depth too small"),

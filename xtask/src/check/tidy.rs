@@ -142,7 +142,7 @@ fn code(text: &str) -> &str {
 fn too_long(name: &str, text: &str) -> Option<String> {
     let lines = code(text).lines().count();
     (lines > LONGEST)
-        .then(|| format!("{name} has {lines} lines, {LONGEST} are allowed: what second thing does it do?"))
+        .then(|| format!("{name} has {lines} lines, {LONGEST} are allowed: split it by responsibility"))
 }
 
 fn unsafe_blocks(text: &str) -> usize {

@@ -107,7 +107,7 @@ fn discards_and_zeroes() {
         assert_eq!(
             client.read(0, 0, 4096).unwrap(),
             [9; 4096],
-            "what is beside it stays"
+            "the neighbouring data stays"
         );
         assert_eq!(client.discard(0, 1 << 20, 512), Err(EIO));
         assert_eq!(client.write_zeroes(0, (1 << 20) - 512, 1024, false), Err(EIO));

@@ -218,7 +218,7 @@ fn an_io_thread_that_is_stopped() {
     for other in others {
         other.join().unwrap();
     }
-    assert_eq!(Arc::strong_count(&kept), 1, "what was set up is left");
+    assert_eq!(Arc::strong_count(&kept), 1, "the captured value is left");
 }
 
 crate::scenarios! {

@@ -62,7 +62,7 @@ fn c15_an_image_on_a_full_file_system() {
     assert_eq!(
         client.read(0, 0, block.len()).unwrap(),
         block,
-        "what was taken is there"
+        "the accepted data is there"
     );
     client.flush(0).unwrap();
     // Room is made by the guest, and by the host.
