@@ -195,7 +195,7 @@ mod tests {
         let one = |row: &'static str| found(&table(|number| (number == 5).then_some(row)));
         assert!(one("| what | `b.rs` | all | |")[0].contains("there is no"));
         assert!(one("| what | soon | all | |")[0].contains("no reason"));
-        assert!(one("| | `a.rs` | all | |")[0].contains("does not say"));
+        assert!(one("| | `a.rs` | all | |")[0].contains("does not describe"));
         let without = |name: &str| (name == "a.rs").then(|| "fn case_55_x() {}".to_owned());
         assert_eq!(faults(&rows(&table(|_| None)), without).len(), 99);
         let text = table(|_| None).replace("| 50 |", "| 51 |");
