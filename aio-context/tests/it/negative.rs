@@ -110,7 +110,7 @@ impl Spoil for Sleepless {
 
 #[test]
 fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
-    let says = |why: io::Error, parts: &[&str], errno: i32| {
+    let names = |why: io::Error, parts: &[&str], errno: i32| {
         let text = why.to_string();
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
         let refused = why
@@ -122,13 +122,13 @@ fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
     let backend = Spoiled(Epoll::new().unwrap(), Sleepless(true));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.poll(Wait::NoBlock).unwrap_err();
-    says(why, &["wait", "sleepless", "os error 9", "look for a close()"], 9);
+    names(why, &["wait", "sleepless", "os error 9", "look for a close()"], 9);
     assert!(!cx.poll(Wait::NoBlock).unwrap(), "and the loop goes on");
 
     let backend = Spoiled(Epoll::new().unwrap(), Full(1));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.watch(Kick::new(), Interest::READ).unwrap_err();
-    says(
+    names(
         why.into(),
         &["add a descriptor", "os error 28", "max_user_watches"],
         28,
