@@ -26,7 +26,7 @@ impl PollSet {
     }
 
     fn begin_serving(&self, token: Token) -> Option<Excluded<'_>> {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let slot = slots.take_hit(token)?;
         let is_excluded = slots.exclude(slot);
         drop(slots);
@@ -36,7 +36,7 @@ impl PollSet {
     /// Forgets a hit that will not be served, such as one of an iteration that a panic ends. The source is polled again: in
     /// the next round, or, if it said yes when poll mode was left, by the recheck that is still pending.
     pub fn forget_hit(&self, token: Token) {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         if let Some(slot) = slots.find(token) {
             slots.edit(slot, |flags| flags.without(Flags::HIT));
         }
@@ -45,13 +45,13 @@ impl PollSet {
     /// Marks a source for a recheck: [`exit`](Self::exit) polls it before the loop sleeps. For work that may have come while
     /// its peer believed that it is polled. A demoted source is promoted.
     pub fn recheck(&self, token: Token) {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let Some(slot) = slots.find(token) else { return };
         let was_demoted = slots.get(slot).flags().has_any(Flags::DEMOTED);
         slots.edit(slot, |flags| flags.without(Flags::DEMOTED) | Flags::RECHECK);
         drop(slots);
         if was_demoted {
-            self.promoted_again(slot);
+            self.core.promoted_again(slot);
         }
     }
 
@@ -79,7 +79,7 @@ impl PollSet {
     /// assert!(round());
     /// ```
     pub fn exclude(&self, token: Token) -> Excluded<'_> {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let slot = slots.find(token).filter(|slot| slots.exclude(*slot));
         drop(slots);
         self.excluded(slot.map(|slot| (slot, token)))
@@ -88,7 +88,7 @@ impl PollSet {
     #[inline]
     fn excluded(&self, slot: Option<(u32, Token)>) -> Excluded<'_> {
         if slot.is_some() {
-            self.add_care();
+            self.state().add_care();
         }
         Excluded { set: self, slot }
     }
@@ -104,8 +104,8 @@ pub struct Excluded<'a> {
 impl Drop for Excluded<'_> {
     fn drop(&mut self) {
         if let Some((slot, token)) = self.slot {
-            self.set.slots.borrow_mut().include(slot, token);
-            self.set.drop_care();
+            self.set.state().slots.borrow_mut().include(slot, token);
+            self.set.state().drop_care();
         }
     }
 }

@@ -1,16 +1,15 @@
 //! [`PollSet`]: which sources there are, and which of them are polled.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::fmt;
 
 use aio_backend::Token;
 
 use crate::Source;
-use crate::arrays::Arrays;
 use crate::ends::EndOwed;
-use crate::slots::{Flags, Slots};
-use crate::walk::{Change, Start, Walk};
+use crate::slots::Flags;
+use crate::state::State;
+use crate::walk::{Change, Core, Start, Walk};
 
 /// The sources that an event loop polls.
 ///
@@ -57,24 +56,9 @@ use crate::walk::{Change, Start, Walk};
 /// set.leave(token).finish(|| queue.poll_end());
 /// ```
 pub struct PollSet {
-    /// `None` while a walk has them.
-    pub(crate) arrays: Cell<Option<Box<Arrays>>>,
-    pub(crate) slots: RefCell<Slots>,
-    changes: RefCell<VecDeque<Change>>,
-    /// Reasons for which a promoted source is perhaps not to be polled: one for each exclusion, and one for `dirty`.
-    care: Cell<usize>,
-    /// A change waits for the end of a walk, or a `poll_begin` is pending.
-    dirty: Cell<bool>,
-    /// How many walks and owed `poll_end`s are under way.
-    calls: Cell<u32>,
-    /// Poll mode is on.
-    pub(crate) on: Cell<bool>,
+    pub(crate) core: Core,
     /// Where the next round starts, so that a full list starves no source.
     pub(crate) start: Cell<Start>,
-    /// Counts rounds; wraps around.
-    pub(crate) rounds: Cell<u32>,
-    /// The round of the last event of any source.
-    pub(crate) last_event: Cell<u32>,
     /// Room for the idle ones of a demotion.
     pub(crate) idle: RefCell<Vec<u32>>,
 }
@@ -90,18 +74,15 @@ impl PollSet {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            arrays: Cell::new(Some(Box::default())),
-            slots: RefCell::default(),
-            changes: RefCell::default(),
-            care: Cell::new(0),
-            dirty: Cell::new(false),
-            calls: Cell::new(0),
-            on: Cell::new(false),
+            core: Core::new(),
             start: Cell::default(),
-            rounds: Cell::new(0),
-            last_event: Cell::new(0),
             idle: RefCell::default(),
         }
+    }
+
+    #[inline]
+    pub(crate) fn state(&self) -> &State {
+        &self.core.state
     }
 
     /// Adds a source, which is promoted. In poll mode its [`poll_begin`](Source::poll_begin) is called before it is polled.
@@ -115,11 +96,11 @@ impl PollSet {
     /// If there are 2^32 - 1 sources of one type. A panic in the drop of a former source goes through; the set is usable.
     pub fn join<S: Source>(&self, token: Token, source: S) -> EndOwed<'_> {
         let nests = source.nests();
-        let walk = Walk::begin(self);
+        let walk = Walk::begin(&self.core);
         let (slot, owed) = self.admit(token, nests);
         match walk {
             Some(mut walk) => walk.place(slot, source),
-            None => self.leave_change(Change::Place(slot, Box::new(source))),
+            None => self.core.leave_change(Change::Place(slot, Box::new(source))),
         }
         owed
     }
@@ -127,7 +108,7 @@ impl PollSet {
     /// A slot for a source that joins, which is `ABSENT` from its array.
     fn admit(&self, token: Token, nests: bool) -> (u32, EndOwed<'_>) {
         let flags = Flags::EMPTY.with_if(Flags::NESTS, nests);
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let occupant = slots.occupant(token);
         let mut owed = false;
         let slot = match occupant {
@@ -137,24 +118,24 @@ impl PollSet {
                     let kept = before.without(Flags::BEGUN | Flags::HIT | Flags::DEMOTED | Flags::NESTS);
                     (kept | flags | Flags::ABSENT).with_if(Flags::RECHECK, owed)
                 });
-                slots.get_mut(slot).last_event = self.rounds.get();
+                slots.get_mut(slot).last_event = self.state().rounds.get();
                 slot
             }
             other => {
                 if let Some(former) = other {
                     owed = slots.get(former).flags().has_any(Flags::BEGUN);
                     slots.leave(former);
-                    self.leave_change(Change::Settle(former));
+                    self.core.leave_change(Change::Settle(former));
                 }
-                slots.add(token, flags, self.rounds.get())
+                slots.add(token, flags, self.state().rounds.get())
             }
         };
-        if self.on.get() && slots.get(slot).flags().is_promoted() {
+        if self.state().on.get() && slots.get(slot).flags().is_promoted() {
             slots.queue_begin(slot);
-            self.be_careful();
+            self.state().be_careful();
         }
         drop(slots);
-        (slot, EndOwed::to_former(self, owed))
+        (slot, EndOwed::to_former(self.state(), owed))
     }
 
     /// Removes a source and drops it, in O(1). It is not polled again. If it had its `poll_begin`, the caller must call its `poll_end`
@@ -165,15 +146,15 @@ impl PollSet {
     /// # Panics
     /// A panic in the source's drop goes through; the set is usable.
     pub fn leave(&self, token: Token) -> EndOwed<'_> {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
-            return EndOwed::none(self);
+            return EndOwed::none(self.state());
         };
         let owed = slots.get(slot).flags().has_any(Flags::BEGUN);
         slots.leave(slot);
         drop(slots);
-        self.settle(slot);
-        EndOwed::to_former(self, owed)
+        self.core.settle(slot);
+        EndOwed::to_former(self.state(), owed)
     }
 
     /// Stops polling a source until it is [resumed](Self::resume), in O(1). If the source had its `poll_begin`, the caller must call
@@ -181,153 +162,45 @@ impl PollSet {
     ///
     /// A recheck after the resume finds work that arrived meanwhile. Has no effect if there is no such source.
     pub fn suspend(&self, token: Token) -> EndOwed<'_> {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
-            return EndOwed::none(self);
+            return EndOwed::none(self.state());
         };
         slots.edit(slot, |flags| flags.without(Flags::DEMOTED) | Flags::SUSPENDED);
         drop(slots);
-        self.settle(slot);
-        EndOwed::to_present(self, token)
-    }
-
-    pub(crate) fn has_begun(&self, token: Token) -> bool {
-        let slots = self.slots.borrow();
-        let slot = slots.find(token);
-        slot.is_some_and(|slot| slots.get(slot).flags().has_any(Flags::BEGUN))
-    }
-
-    /// Takes the `poll_end` that a source is owed because it was suspended.
-    pub(crate) fn take_owed_end(&self, token: Token) -> bool {
-        let mut slots = self.slots.borrow_mut();
-        let Some(slot) = slots.find(token) else {
-            return false;
-        };
-        let is_owed = slots.take_end(slot);
-        slots.queue_recheck(slot);
-        let is_promoted = slots.get(slot).flags().is_promoted();
-        drop(slots);
-        if is_owed && is_promoted {
-            // It was resumed meanwhile.
-            self.queue_begin(slot);
-        }
-        is_owed
+        self.core.settle(slot);
+        EndOwed::to_present(self.state(), token)
     }
 
     /// Ends the suspension of a source, which is promoted and counts as one that has just had an event. In O(1).
     pub fn resume(&self, token: Token) {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let found = slots.find(token);
         let Some(slot) = found.filter(|slot| slots.get(*slot).flags().has_any(Flags::SUSPENDED)) else {
             return;
         };
-        slots.get_mut(slot).last_event = self.rounds.get();
+        slots.get_mut(slot).last_event = self.state().rounds.get();
         slots.edit(slot, |flags| flags.without(Flags::SUSPENDED));
         drop(slots);
-        self.promoted_again(slot);
+        self.core.promoted_again(slot);
     }
 
     /// Records an event of a source that was found otherwise than by polling, such as at its descriptor. A demoted source
     /// is promoted again. Returns whether there is such a source. In O(1).
     pub fn promote(&self, token: Token) -> bool {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
             return false;
         };
-        self.last_event.set(self.rounds.get());
-        slots.get_mut(slot).last_event = self.rounds.get();
+        self.state().last_event.set(self.state().rounds.get());
+        slots.get_mut(slot).last_event = self.state().rounds.get();
         let was_demoted = slots.get(slot).flags().has_any(Flags::DEMOTED);
         if was_demoted {
             slots.edit(slot, |flags| flags.without(Flags::DEMOTED));
             drop(slots);
-            self.promoted_again(slot);
+            self.core.promoted_again(slot);
         }
         true
-    }
-
-    /// Brings a source back among the promoted ones that is one of them by its flags.
-    pub(crate) fn promoted_again(&self, slot: u32) {
-        self.queue_begin(slot);
-        self.settle(slot);
-    }
-
-    /// Has a source's `poll_begin` called before it is polled again, in poll mode.
-    pub(crate) fn queue_begin(&self, slot: u32) {
-        if self.on.get() {
-            self.slots.borrow_mut().queue_begin(slot);
-            self.be_careful();
-        }
-    }
-
-    /// Has the arrays follow a slot's flags: now, or at the end of the walk that is under way.
-    pub(crate) fn settle(&self, slot: u32) {
-        match Walk::begin(self) {
-            Some(mut walk) => walk.settle(slot),
-            None => self.leave_change(Change::Settle(slot)),
-        }
-    }
-
-    pub(crate) fn leave_change(&self, change: Change) {
-        self.changes.borrow_mut().push_back(change);
-        self.be_careful();
-    }
-
-    pub(crate) fn next_change(&self) -> Option<Change> {
-        self.changes.borrow_mut().pop_front()
-    }
-
-    /// Whether a round has to look at the flags of each source.
-    #[inline]
-    pub(crate) fn is_careful(&self) -> bool {
-        self.care.get() > 0
-    }
-
-    #[inline]
-    pub(crate) fn is_dirty(&self) -> bool {
-        self.dirty.get()
-    }
-
-    pub(crate) fn be_careful(&self) {
-        if !self.dirty.replace(true) {
-            self.add_care();
-        }
-    }
-
-    /// Finds out whether changes or begins are still pending.
-    pub(crate) fn review_care(&self) {
-        let is_dirty = self.slots.borrow().begins() + self.changes.borrow().len() > 0;
-        if !is_dirty && self.dirty.replace(false) {
-            self.drop_care();
-        }
-    }
-
-    #[inline]
-    pub(crate) fn add_care(&self) {
-        self.care.set(self.care.get() + 1);
-    }
-
-    #[inline]
-    pub(crate) fn drop_care(&self) {
-        self.care.set(self.care.get() - 1);
-    }
-
-    /// Whether a round leaves out this promoted source. Asked only if a round has to be careful.
-    ///
-    /// In poll mode one that has not begun is left out, unless it may have work that nothing announces: one that is replaced
-    /// in each of its `poll_begin`s never has begun.
-    pub(crate) fn skips(&self, slot: u32) -> bool {
-        let flags = self.slots.borrow().get(slot).flags();
-        flags.has_any(Flags::SKIPPED) || (self.on.get() && !flags.has_any(Flags::BEGUN | Flags::RECHECK))
-    }
-
-    #[inline]
-    pub(crate) fn enter_call(&self) {
-        self.calls.set(self.calls.get() + 1);
-    }
-
-    #[inline]
-    pub(crate) fn leave_call(&self) {
-        self.calls.set(self.calls.get() - 1);
     }
 
     /// Returns whether the set is calling a source: a `poll`, `poll_begin` or `poll_end`, or an [owed](EndOwed::finish) one.
@@ -335,19 +208,19 @@ impl PollSet {
     #[inline]
     #[must_use]
     pub fn is_calling(&self) -> bool {
-        self.calls.get() > 0
+        self.state().is_calling()
     }
 
     /// Returns whether there is a source with this token.
     #[must_use]
     pub fn contains(&self, token: Token) -> bool {
-        self.slots.borrow().find(token).is_some()
+        self.state().slots.borrow().find(token).is_some()
     }
 
     /// Returns whether there is such a source and it is promoted: neither demoted nor suspended.
     #[must_use]
     pub fn is_promoted(&self, token: Token) -> bool {
-        let slots = self.slots.borrow();
+        let slots = self.state().slots.borrow();
         let slot = slots.find(token);
         slot.is_some_and(|slot| slots.get(slot).flags().is_promoted())
     }
@@ -355,7 +228,7 @@ impl PollSet {
     /// Returns how many sources there are, promoted or not.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.borrow().sources()
+        self.state().slots.borrow().sources()
     }
 
     /// Returns whether there are no sources.
@@ -367,14 +240,16 @@ impl PollSet {
     /// Returns how many sources are promoted.
     #[must_use]
     pub fn promoted(&self) -> usize {
-        self.slots.borrow().promoted()
+        self.state().slots.borrow().promoted()
     }
 
     /// Calls `each` with the token of every promoted source. Inside a walk of the set, of none.
     pub fn for_each_promoted(&self, mut each: impl FnMut(Token)) {
-        let Some(walk) = Walk::begin(self) else { return };
+        let Some(walk) = Walk::begin(&self.core) else {
+            return;
+        };
         walk.visit(|slot| {
-            let slot = *self.slots.borrow().get(slot);
+            let slot = *self.state().slots.borrow().get(slot);
             if !slot.flags().has_any(Flags::OUT) {
                 each(slot.token);
             }
@@ -384,11 +259,6 @@ impl PollSet {
 
 impl fmt::Debug for PollSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PollSet")
-            .field("sources", &self.len())
-            .field("promoted", &self.promoted())
-            .field("is_on", &self.on.get())
-            .field("is_calling", &self.is_calling())
-            .finish_non_exhaustive()
+        self.state().fmt(f)
     }
 }

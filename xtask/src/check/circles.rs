@@ -39,7 +39,6 @@ const OPENING: &[Opening] = &[
         "the state of the loop becomes a struct of parts that do not name the context",
     ),
     ("aio-notify", 2, "the run queue gets the slot, not the inbox"),
-    ("aio-pollset", 4, "one by one"),
     ("aio-reference", 2, "one by one"),
     ("blockd", 8, "one by one"),
     ("aio-demo", 3, "one by one"),
