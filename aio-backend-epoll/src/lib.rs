@@ -1,4 +1,4 @@
-//! A [`Backend`] on `epoll(7)`: level-triggered unless asked otherwise, with timeouts in nanoseconds.
+//! A [`Backend`] on `epoll(7)`: level-triggered by default, with timeouts in nanoseconds.
 //!
 //! It suits many descriptors: the cost of a wait grows with the number of events, not of registrations. In return, each change of
 //! an interest is a system call.
@@ -380,15 +380,22 @@ const NOTHING: Event = Event {
     data: EventData::new_u64(0),
 };
 
-/// Returns the readiness for the kernel's flags.
+/// The events that the kernel reports.
+const REPORTED: Readiness = Readiness::IN
+    .union(Readiness::OUT)
+    .union(Readiness::HUP)
+    .union(Readiness::ERR);
+const _: () = assert!(
+    Readiness::IN.bits() as u32 == EventFlags::IN.bits()
+        && Readiness::OUT.bits() as u32 == EventFlags::OUT.bits()
+        && Readiness::HUP.bits() as u32 == EventFlags::HUP.bits()
+        && Readiness::ERR.bits() as u32 == EventFlags::ERR.bits()
+);
+
+/// Converts what the kernel reports. The bits are the same.
 #[inline]
 fn readiness(flags: EventFlags) -> Readiness {
-    let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, flags.contains(EventFlags::IN));
-    readiness.set(Readiness::OUT, flags.contains(EventFlags::OUT));
-    readiness.set(Readiness::HUP, flags.contains(EventFlags::HUP));
-    readiness.set(Readiness::ERR, flags.contains(EventFlags::ERR));
-    readiness
+    Readiness::from_bits_retain(flags.bits() as u8).intersection(REPORTED)
 }
 
 /// Returns the readiness of a descriptor that is always ready.

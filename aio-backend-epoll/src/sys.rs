@@ -1,7 +1,7 @@
 //! The system calls, and the trait with which a test can replace them.
 //!
-//! A backend is generic in its [`Sys`], which is [`Kernel`] by default, at no cost. Tests put
-//! a kernel there that fails on purpose, or one that is simulated.
+//! A backend is generic in its [`Sys`], which is [`Kernel`] by default, at no cost. Tests use
+//! a kernel that fails on purpose, or a simulated one.
 
 use std::fmt;
 use std::io;

@@ -29,7 +29,7 @@ impl Number {
 
     /// Closes the number.
     fn close(&self) {
-        // SAFETY: the numbers in these tests come from `into_raw_fd`; no owner knows of them.
+        // SAFETY: the numbers in these tests come from `into_raw_fd`; they have no other owner.
         unsafe { rustix::io::close(self.0) };
     }
 

@@ -225,15 +225,17 @@ fn pollfd(fd: &Watched, interest: Interest) -> PollFd<'static> {
     PollFd::from_borrowed_fd(fd, flags)
 }
 
-/// Returns the readiness for the kernel's result.
+const _: () = assert!(
+    Readiness::IN.bits() as u16 == PollFlags::IN.bits()
+        && Readiness::OUT.bits() as u16 == PollFlags::OUT.bits()
+        && Readiness::HUP.bits() as u16 == PollFlags::HUP.bits()
+        && Readiness::ERR.bits() as u16 == PollFlags::ERR.bits()
+        && Readiness::NVAL.bits() as u16 == PollFlags::NVAL.bits()
+);
+
+/// Converts what the kernel reports. The bits are the same.
 fn readiness(answer: PollFlags) -> Readiness {
-    let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, answer.contains(PollFlags::IN));
-    readiness.set(Readiness::OUT, answer.contains(PollFlags::OUT));
-    readiness.set(Readiness::HUP, answer.contains(PollFlags::HUP));
-    readiness.set(Readiness::ERR, answer.contains(PollFlags::ERR));
-    readiness.set(Readiness::NVAL, answer.contains(PollFlags::NVAL));
-    readiness
+    Readiness::from_bits_truncate(answer.bits() as u8)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! A [`Backend`] on `ppoll(2)`: one array for the kernel, kept up to date as registrations come and go.
 //!
-//! It suits few descriptors: `add`, `modify` and `remove` make no system call, and a timeout is precise to the nanosecond. The cost
-//! of a wait grows with the number of descriptors; beyond some dozens, an epoll set is cheaper.
+//! It suits few descriptors. There is nothing to set up in the kernel: `add` and `modify` only check that the number is open, and
+//! `remove` makes no system call. A timeout is precise to the nanosecond. The cost of a wait grows with the number of descriptors;
+//! beyond some dozens, an epoll set is cheaper.
 //!
 //! ```
 //! use std::io::Write;
@@ -80,7 +81,7 @@ impl<S: Sys> Backend for Ppoll<S> {
         "ppoll"
     }
 
-    /// One system call, to see that the number is open: `ppoll` itself would only tell later.
+    /// Makes one system call, which checks that the number is open; `ppoll` itself would report it only later.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
         if interest != Interest::NONE {
             self.sys.find(fd.as_fd())?;
@@ -92,7 +93,7 @@ impl<S: Sys> Backend for Ppoll<S> {
         }
     }
 
-    /// As [`add`](Self::add), one system call, unless it silences.
+    /// Makes one system call as [`add`](Self::add) does, except for [`Interest::NONE`].
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
         if interest != Interest::NONE
             && let Some(fd) = self.array.get(token)
@@ -115,7 +116,7 @@ impl<S: Sys> Backend for Ppoll<S> {
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         if ready.is_full() {
-            // What is in the list has to be served first; there is nothing to wait for.
+            // If the list is full, its events have to be handled first.
             return Ok(());
         }
         match self.sys.ppoll(&mut self.array.polled(S::SIMULATED), timeout) {

@@ -14,8 +14,8 @@ struct Number(RawFd);
 
 impl AsFd for Number {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: it is a lie, and what happens then is what this file tests. The number is only given to `ppoll`,
-        // which looks it up and says when it is not open.
+        // SAFETY: the number may be closed, which is what this file tests. It is only passed to `ppoll`, which reports it if it
+        // is not open.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }

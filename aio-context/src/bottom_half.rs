@@ -8,31 +8,46 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aio_notify::{Due, Message, Node, Slot, Urgency};
+use aio_notify::{Due, Node, Slot, Urgency};
 
 use crate::Context;
-use crate::remote::at_home;
+use crate::context::{Deferred, Job, Mailbox, at_home};
 
-/// A closure that another thread sends.
-pub(crate) type Job = dyn FnMut(&Context) + Send;
-pub(crate) type JobMessage = Message<Slot, Job>;
-pub(crate) type Mailbox = aio_notify::Mailbox<Slot, Job>;
-/// The closures of the home thread.
-pub(crate) type Deferred = aio_notify::Deferred<Rc<dyn Fn(&Context)>, Job>;
+impl Context {
+    /// A deferred callback, to be scheduled any number of times from any thread; `name` appears in messages about it. For one
+    /// that runs once, see [`defer`](Self::defer).
+    #[doc(alias = "aio_bh_new")]
+    pub fn bottom_half(&self, name: &'static str, run: impl Fn(&Self) + 'static) -> BottomHalf {
+        let node = self.0.deferred.insert(name, Rc::new(run));
+        let iteration = self.0.shared.counters.iterations();
+        BottomHalf::new(node, self.0.mailbox.clone(), iteration)
+    }
 
-/// A closure that runs once, as it is sent.
-pub(crate) fn message(run: impl FnOnce(&Context) + Send + 'static) -> Box<JobMessage> {
-    let mut run = Some(run);
-    let job = move |cx: &Context| {
-        if let Some(run) = run.take() {
-            run(cx);
-        }
-    };
-    Box::new(Message::new(job))
+    /// Has `run` run once, on this thread, in the next iteration, after what was scheduled before it. It needs no handle, and may
+    /// own what cannot be sent to another thread; from another thread, see [`Remote::run`].
+    ///
+    /// If the context is dropped before, `run` is dropped with it without having run.
+    ///
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    /// use aio_context::{Context, Wait};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (cx, done) = (Context::new()?, Rc::new(Cell::new(false)));
+    /// let flag = done.clone();
+    /// cx.defer(move |_cx| flag.set(true));
+    /// cx.poll(Wait::NoBlock)?;
+    /// assert!(done.get());
+    /// # Ok(()) }
+    /// ```
+    pub fn defer(&self, run: impl FnOnce(&Self) + 'static) {
+        let callback = once(run);
+        self.0.deferred.post_once(callback, &self.0.mailbox);
+    }
 }
 
 /// A closure that runs once, as it is kept at home.
-pub(crate) fn once(run: impl FnOnce(&Context) + 'static) -> Rc<dyn Fn(&Context)> {
+fn once(run: impl FnOnce(&Context) + 'static) -> Rc<dyn Fn(&Context)> {
     let run = Cell::new(Some(run));
     Rc::new(move |cx| {
         if let Some(run) = run.take() {
@@ -64,7 +79,7 @@ const NO_ITERATION: u64 = u64::MAX;
 
 impl BottomHalf {
     /// The handle of `node`, made in the iteration `made_in`.
-    pub(crate) fn new(node: Node<Slot, Job>, mailbox: Arc<Mailbox>, made_in: u64) -> Self {
+    fn new(node: Node<Slot, Job>, mailbox: Arc<Mailbox>, made_in: u64) -> Self {
         Self {
             node: Some(node),
             mailbox,

@@ -1,168 +1,75 @@
-//! Busy polling: poll mode with its begin and end calls, and the search for work in user space.
-//!
-//! It never waits. How long it polls is the policy's decision, and when it checks the descriptors meanwhile [`Pacing`]'s
-//! (rules R10, D8).
-//!
-//! [`Pacing`]: crate::pacing::Pacing
+//! [`Polling`]: the polled handlers, and how long to poll for them.
 
-use std::io;
-use std::ops::ControlFlow;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use aio_backend::{Readiness, ReadyList, Token};
-use aio_pollctl::ClockStride;
+use aio_pollctl::{PollParams, PollPolicy};
+use aio_pollset::PollSet;
 use aio_timers::Moment;
 
-use crate::handler::Join;
-use crate::timer::ClockId;
-use crate::{Context, context::Inner};
+use crate::shared::Shared;
 
-/// What polling found.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Polled {
-    /// There is something to do: do not wait.
-    pub(crate) hit: bool,
-    /// How long it looked, as far as a clock was read.
-    pub(crate) spun: Duration,
-    /// When it stopped looking, if a clock was read: a hit in the very first round costs none.
-    pub(crate) ended: Option<Moment>,
+/// The poll set, the policy, and the parameters that are in force.
+pub(crate) struct Polling {
+    pub(crate) set: PollSet,
+    pub(crate) policy: RefCell<Box<dyn PollPolicy>>,
+    /// The version of the parameters in force; 0 before the first ones.
+    version: Cell<u64>,
+    is_enabled: Cell<bool>,
+    max: Cell<Duration>,
+    /// When the last wait ended whose end is known; from then on handlers ran.
+    pub(crate) waited_until: Cell<Option<Moment>>,
+    /// The policy observes each handler.
+    pub(crate) is_per_handler: Cell<bool>,
 }
 
-impl Inner {
-    /// Looks for work for up to `budget` (rules A2, A3): polled handlers, notifications, and, at intervals, the other
-    /// descriptors (rule R10). Hits go to `ready` with an empty readiness.
-    #[inline(never)]
-    pub(crate) fn search(&self, cx: &Context, budget: Duration, ready: &mut ReadyList) -> io::Result<Polled> {
-        self.enter_poll_mode(cx);
-        let clock = self.timers.clock(ClockId::Monotonic);
-        if self.pacing.checks.get().is_pending() {
-            self.check(cx, ready)?;
+impl Polling {
+    pub(crate) fn new(policy: Box<dyn PollPolicy>) -> Self {
+        Self {
+            set: PollSet::new(),
+            policy: RefCell::new(policy),
+            version: Cell::new(0),
+            is_enabled: Cell::new(false),
+            max: Cell::new(Duration::ZERO),
+            waited_until: Cell::new(None),
+            is_per_handler: Cell::new(false),
         }
-        if self.round(cx, ready) || self.is_found(ready) {
-            self.check_after_hit(cx, ready)?;
-            return Ok(Polled {
-                hit: true,
-                ..Polled::default()
-            });
-        }
-        let started = clock.now();
-        let mut now = started;
-        let (mut stride, mut hit) = (ClockStride::new(), false);
-        loop {
-            if self.pacing.checks.get().is_due(now.as_nanos()) {
-                now = self.timed_check(cx, now, ready)?;
-                hit = !ready.is_empty();
-            }
-            if !hit && self.demotion_is_due() {
-                self.demote_idle(cx, ready);
-                hit = !ready.is_empty();
-            }
-            for _ in 0..stride.rounds() {
-                if hit {
-                    break;
-                }
-                std::hint::spin_loop();
-                hit = self.round(cx, ready) || self.mailbox.is_notified();
-            }
-            let before = now;
-            now = clock.now();
-            if hit || now.since(started) >= budget {
-                break;
-            }
-            if now == before && clock.pass(budget.saturating_sub(now.since(started))) {
-                // Simulated time does not move by itself: the rest of the budget passes at once.
-                now = clock.now();
-                break;
-            }
-            stride.took(now.since(before));
-        }
-        Ok(Polled {
-            hit,
-            spun: now.since(started),
-            ended: Some(now),
-        })
     }
 
-    /// What an iteration does that may not wait, because nobody kicks in poll mode (rule D8): asks everybody once, or, when
-    /// polling was switched off meanwhile, leaves poll mode. A look at the descriptors comes after it. True if somebody has work.
+    /// Adopts parameters that were set since the last call.
+    #[inline]
+    pub(crate) fn adopt_params(&self, shared: &Shared) {
+        let version = shared.params_version();
+        if self.version.get() != version {
+            self.version.set(version);
+            self.adopt(shared.params());
+        }
+    }
+
     #[cold]
-    pub(crate) fn poll_unkicked(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<bool> {
-        if self.pacing.checks.get().is_pending() {
-            self.check(cx, ready)?;
-        }
-        if self.polled.is_calling() {
-            // Nested in a question, or in the way into or out of poll mode: that goes on afterwards.
-            Ok(false)
-        } else if self.polled.is_on() && self.polling_enabled.get() {
-            self.enter_poll_mode(cx);
-            Ok(self.round(cx, ready))
-        } else {
-            Ok(self.leave_poll_mode(cx, ready))
-        }
-    }
-
-    /// Something to do ends an iteration without a look, unless one is due (rules R10, D8).
     #[inline(never)]
-    pub(crate) fn check_after_hit(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
-        if self.pacing.checks.step(|checks| checks.count_unchecked()) {
-            if self.demotion_is_due() {
-                self.demote_idle(cx, ready);
-            }
-            let now = self.now();
-            if self.pacing.checks.get().is_due_after_streak(now.as_nanos()) {
-                self.timed_check(cx, now, ready)?;
-            }
-        }
-        Ok(())
+    fn adopt(&self, params: PollParams) {
+        tracing::debug!(?params, "polling parameters");
+        self.is_enabled.set(!params.max.is_zero());
+        self.max.set(params.max);
+        let mut policy = self.policy.borrow_mut();
+        policy.reset(params);
+        self.is_per_handler.set(policy.is_per_handler());
     }
 
-    fn timed_check(&self, cx: &Context, now: Moment, ready: &mut ReadyList) -> io::Result<Moment> {
-        let before = ready.len();
-        self.check(cx, ready)?;
-        let after = self.now();
-        let found = ready.len() > before;
-        self.pacing
-            .checks
-            .step(|checks| checks.done(now.as_nanos(), after.as_nanos(), found));
-        Ok(after)
+    #[inline]
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.is_enabled.get()
     }
 
-    /// Asks every polled handler once, without stopping at the first hit; true if there was one.
-    fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
-        cx.assert_free();
-        self.polled.round(|token| push_hit(ready, token))
+    /// How long to poll before a wait that ends after `timeout` (rule A2).
+    pub(crate) fn budget(&self, timeout: Option<Duration>) -> Duration {
+        let budget = self.policy.borrow().budget_until(timeout).min(self.max.get());
+        timeout.map_or(budget, |timeout| budget.min(timeout))
     }
 
-    fn enter_poll_mode(&self, cx: &Context) {
-        cx.assert_free();
-        self.polled.enter();
-    }
-
-    /// Leaves poll mode, right before a real wait, and asks everybody one last time (rule A5). A hit goes to `ready`; true if
-    /// somebody has work that nobody kicks for.
-    #[inline(never)]
-    pub(crate) fn leave_poll_mode(&self, cx: &Context, ready: &mut ReadyList) -> bool {
-        cx.assert_free();
-        self.polled.exit(|token| push_hit(ready, token))
-    }
-
-    /// The polled face of a handler.
-    pub(crate) fn pollable(&self, token: Token) -> Option<Rc<dyn Join>> {
-        self.registry.borrow().get(token)?.pollable().cloned()
-    }
-
-    /// Now on the loop's own clock.
-    pub(crate) fn now(&self) -> Moment {
-        self.timers.now(ClockId::Monotonic)
-    }
-}
-
-/// Puts a hit on the list, if there is room.
-pub(crate) fn push_hit(ready: &mut ReadyList, token: Token) -> ControlFlow<()> {
-    if ready.push(token, Readiness::empty()) {
-        ControlFlow::Continue(())
-    } else {
-        ControlFlow::Break(())
+    /// Whether nothing is borrowed.
+    pub(crate) fn is_free(&self) -> bool {
+        self.policy.try_borrow_mut().is_ok()
     }
 }

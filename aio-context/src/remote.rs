@@ -1,83 +1,41 @@
-//! What other threads hold of a context: [`Remote`], and the state behind it.
+//! [`Remote`]: what other threads hold of a context.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
+use aio_notify::Message;
 use aio_pollctl::PollParams;
 
-use crate::bottom_half::{Mailbox, message};
-use crate::stats::{Counters, Stats};
-use crate::sync::{ArcSwap, AtomicU64, Fault, Ordering, planted, thread_local};
-use crate::{Context, Gone, WeakContext};
-
-/// What a context shares with other threads: the one door in, the polling parameters, and figures.
-pub(crate) struct Shared {
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) params: ArcSwap<PollParams>,
-    /// Raised after each change of `params`; the first are version 1.
-    pub(crate) params_version: AtomicU64,
-    /// The context was dropped while its home thread panicked.
-    pub(crate) has_panicked: std::sync::atomic::AtomicBool,
-    pub(crate) counters: Counters,
-}
-
-impl Shared {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, params: PollParams) -> Self {
-        Self {
-            mailbox,
-            params: ArcSwap::from_pointee(params),
-            params_version: AtomicU64::new(1),
-            has_panicked: std::sync::atomic::AtomicBool::new(false),
-            counters: Counters::default(),
-        }
-    }
-
-    /// Why the context is gone.
-    fn gone(&self) -> Gone {
-        if self.has_panicked.load(std::sync::atomic::Ordering::Acquire) {
-            Gone::Panicked
-        } else {
-            Gone::Dropped
-        }
-    }
-}
-
-thread_local! {
-    /// The contexts whose home this thread is, so that `run_and_wait` can run in place instead of waiting for itself.
-    static AT_HOME: RefCell<Vec<WeakContext>> = const { RefCell::new(Vec::new()) };
-}
-
-pub(crate) fn move_in(cx: &Context) {
-    AT_HOME.with(|here| here.borrow_mut().push(cx.downgrade()));
-}
-
-/// Removes the contexts that are gone.
-pub(crate) fn move_out() {
-    // A context that is dropped while the thread ends finds the table gone already: nothing to do.
-    let _ = AT_HOME.try_with(|here| here.borrow_mut().retain(WeakContext::is_alive));
-}
-
-/// The contexts whose home this thread is.
-fn all_at_home() -> Vec<Context> {
-    let alive =
-        |here: &RefCell<Vec<WeakContext>>| here.borrow().iter().filter_map(WeakContext::upgrade).collect();
-    AT_HOME.try_with(alive).unwrap_or_default()
-}
-
-/// The context with this mailbox, if its home is this thread.
-pub(crate) fn at_home(mailbox: &Arc<Mailbox>) -> Option<Context> {
-    let is_its = |cx: &Context| Arc::ptr_eq(&cx.0.mailbox, mailbox);
-    let find =
-        |here: &RefCell<Vec<WeakContext>>| here.borrow().iter().filter_map(WeakContext::upgrade).find(is_its);
-    AT_HOME.try_with(find).ok().flatten()
-}
+use crate::context::{Mailbox, all_at_home, at_home};
+use crate::shared::Shared;
+use crate::stats::Stats;
+use crate::{Context, Gone};
 
 /// A handle to a context for any thread; it does not keep the context alive.
 #[derive(Clone)]
-pub struct Remote(pub(crate) Arc<Shared>);
+pub struct Remote {
+    pub(crate) mailbox: Arc<Mailbox>,
+    shared: Arc<Shared>,
+}
+
+impl Context {
+    /// A handle for other threads.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote::new(self.0.mailbox.clone(), self.0.shared.clone())
+    }
+
+    /// Sets the polling parameters: the policy starts anew with them.
+    pub fn set_poll_params(&self, params: PollParams) {
+        self.remote().set_poll_params(params);
+    }
+}
 
 impl Remote {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, shared: Arc<Shared>) -> Self {
+        Self { mailbox, shared }
+    }
+
     /// Has `job` run once on the home thread, in the next iteration, after what was scheduled before it.
     ///
     /// If the context is dropped before, the job is dropped without having run: a job that must tell of this does so in
@@ -87,7 +45,14 @@ impl Remote {
     /// [`Gone`] if the context is already gone.
     #[doc(alias = "aio_bh_schedule_oneshot")]
     pub fn run(&self, job: impl FnOnce(&Context) + Send + 'static) -> Result<(), Gone> {
-        self.0.mailbox.send(message(job)).map_err(|_| self.0.gone())
+        let mut job = Some(job);
+        let once = move |cx: &Context| {
+            if let Some(job) = job.take() {
+                job(cx);
+            }
+        };
+        let sent = self.mailbox.send(Box::new(Message::new(once)));
+        sent.map_err(|_| self.shared.gone())
     }
 
     /// Has `job` run on the home thread and waits for its result; on the home thread itself it runs at once, in place.
@@ -102,12 +67,12 @@ impl Remote {
         &self,
         job: impl FnOnce(&Context) -> R + Send + 'static,
     ) -> Result<R, Gone> {
-        if let Some(cx) = at_home(&self.0.mailbox) {
+        if let Some(cx) = at_home(&self.mailbox) {
             return Ok(job(&cx));
         }
-        if self.0.mailbox.home().is_here() {
+        if self.mailbox.home().is_here() {
             // The thread ends, and the table is gone already: nobody polls any more, so nobody would answer.
-            return Err(self.0.gone());
+            return Err(self.shared.gone());
         }
         let all = all_at_home();
         match all.split_first() {
@@ -119,52 +84,46 @@ impl Remote {
     /// Sets the polling parameters: the policy starts anew with them, and the loop wakes.
     #[doc(alias = "aio_context_set_poll_params")]
     pub fn set_poll_params(&self, params: PollParams) {
-        if planted(Fault::VersionBeforeParams) {
-            self.0.params_version.fetch_add(1, Ordering::Release);
-            self.0.params.store(Arc::new(params));
-        } else {
-            self.0.params.store(Arc::new(params));
-            self.0.params_version.fetch_add(1, Ordering::Release);
-        }
-        self.0.mailbox.interrupt();
+        self.shared.set_params(params);
+        self.mailbox.interrupt();
     }
 
     /// Has every [`Context::wait_while`] of this context look at its condition again; nearly free when there is none.
     /// Call it after the change.
     #[doc(alias = "aio_wait_kick")]
     pub fn kick(&self) {
-        self.0.mailbox.kick();
+        self.mailbox.kick();
     }
 
     /// Wakes the loop without giving it anything to do: a blocking poll returns.
     #[doc(alias = "aio_notify")]
     pub fn notify(&self) {
-        self.0.mailbox.interrupt();
+        self.mailbox.interrupt();
     }
 
     /// Whether both lead to the same context.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.mailbox, &other.mailbox)
     }
 
     /// What the loop has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.0.counters.read(self.wakeups())
+        self.shared.counters.read(self.wakeups())
     }
 
     /// Wake-ups so far: how many cost a system call, and how many were elided because the loop was awake.
     #[must_use]
     pub fn wakeups(&self) -> (u64, u64) {
-        self.0.mailbox.wakeups()
+        self.mailbox.wakeups()
     }
 }
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote")
-            .field("mailbox", &self.0.mailbox)
+            .field("mailbox", &self.mailbox)
             .finish_non_exhaustive()
     }
 }

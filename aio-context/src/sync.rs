@@ -18,9 +18,8 @@ pub(crate) use modelled::*;
 
 #[cfg(not(any(loom, shuttle)))]
 mod real {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
     pub(crate) use std::sync::{Mutex, mpsc};
-    pub(crate) use std::thread;
     pub(crate) use std::thread_local;
 
     pub(crate) use arc_swap::ArcSwap;
@@ -31,11 +30,6 @@ mod real {
     pub(crate) const fn planted(_: Fault) -> bool {
         false
     }
-
-    /// Whether a thread has ended.
-    pub(crate) fn has_ended<T>(thread: &thread::JoinHandle<T>) -> bool {
-        thread.is_finished()
-    }
 }
 
 #[cfg(any(loom, shuttle))]
@@ -43,13 +37,12 @@ mod modelled {
     use std::sync::{Arc, PoisonError};
 
     #[cfg(loom)]
-    pub(crate) use aio_notify::loads::{AtomicBool, AtomicU64};
+    pub(crate) use aio_notify::loads::AtomicU64;
     #[cfg(shuttle)]
-    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64};
+    pub(crate) use shuttle::sync::atomic::AtomicU64;
 
     pub(crate) use super::checker::sync::Mutex;
     pub(crate) use super::checker::sync::atomic::Ordering;
-    pub(crate) use super::checker::thread;
     #[cfg(shuttle)]
     pub(crate) use shuttle::{sync::mpsc, thread_local};
 
@@ -69,11 +62,6 @@ mod modelled {
 
     pub(crate) fn planted(fault: Fault) -> bool {
         aio_notify::planting::is_planted(fault)
-    }
-
-    /// The checkers cannot tell.
-    pub(crate) fn has_ended<T>(_: &thread::JoinHandle<T>) -> bool {
-        false
     }
 
     /// A value that is swapped as a whole.
@@ -165,8 +153,6 @@ pub(crate) enum Fault {
     KickedBeforeAnswer,
     /// `wait_while` is counted after its condition was read.
     CountedLate,
-    /// A thread is woken before it is told to stop.
-    WokenBeforeStopped,
     /// A foreign loop is told how long it may wait before others can see that it waits.
-    LooksBeforeFlag,
+    ChecksBeforeFlag,
 }

@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(policy.budget(), 100 * US);
     }
 
-    /// What each wait below was like for a loop that never polls.
+    /// The reports of a loop that never polls for each wait below.
     fn slept(wait: Duration) -> Iteration {
         Iteration::new(wait, Duration::ZERO, true, false)
     }

@@ -413,7 +413,7 @@ fn the_guard_chooses_above_sixteen_break_even_times_and_credit_ends_at_sixty_fou
 
 #[test]
 fn the_bound_grows_as_the_maximum_falls_below_the_break_even_time() {
-    // 2.25 with all the time it wants, and 1.125 * (1 + b / max) with less.
+    // 2.25 with unlimited time, and 1.125 * (1 + b / max) with less.
     for (max_ns, expected) in [
         (u64::MAX, 2304),
         (1000, 2304),

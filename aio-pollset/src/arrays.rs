@@ -1,10 +1,10 @@
 //! [`Typed`]: the sources of one type in one array, and the loops over it.
 //!
-//! To poll a source through a `dyn` reference costs a load of its table and an indirect call: several times what most of
-//! them take to answer. A loop has many sources of few types (a thousand queues of one device). So sources of one type
-//! lie in one array, and each loop over it is compiled with their methods inside. Only the call of that loop is indirect.
+//! A poll through a `dyn` reference costs a load of the vtable and an indirect call: several times the cost of most polls. A loop
+//! has many sources of few types (a thousand queues of one device). So the sources of one type lie in one array, and each loop over
+//! it has their methods inlined. Only the call of that loop is indirect.
 //!
-//! Promoted sources come first in their array, so that a round does not meet the others.
+//! Promoted sources come first in their array, so a round does not visit the others.
 //!
 //! The set decides which sources are called, by slot. The arrays are never changed while a source runs.
 
@@ -17,7 +17,7 @@ use crate::slots::NONE;
 use crate::state::State;
 use crate::steps::step;
 
-/// Called with the slot of a source that said yes; breaks to end the loop.
+/// Called with the slot of a source that has work. A break ends the loop.
 pub(crate) type Yes<'a> = dyn FnMut(u32) -> ControlFlow<()> + 'a;
 
 /// The array of one type, whichever it is.
@@ -71,7 +71,7 @@ impl<S: Source> Typed<S> {
         at
     }
 
-    /// Puts a source in the place of another one, which is returned.
+    /// Replaces a source and returns the former one.
     pub(crate) fn replace(&mut self, at: u32, source: S) -> S {
         std::mem::replace(&mut self.entries[at as usize].source, source)
     }
@@ -180,7 +180,7 @@ impl<S: Source> Array for Typed<S> {
     }
 }
 
-/// The arrays. One that has become empty stays: its type will come again.
+/// The arrays. An empty one stays, for the next source of its type.
 pub(crate) type Arrays = Vec<Box<dyn Array>>;
 
 /// The array of sources of this type, and its number.

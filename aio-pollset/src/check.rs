@@ -1,4 +1,4 @@
-//! What has to be true of a set whenever no walk is under way. Tests ask for it after each operation.
+//! The invariants of a set outside of walks. Tests check them after each operation.
 
 use crate::PollSet;
 use crate::slots::{Flags, NONE, Slots};

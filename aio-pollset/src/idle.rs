@@ -1,4 +1,4 @@
-//! Idle sources leave the promoted ones (rule A8).
+//! The demotion of idle sources (rule A8).
 
 use std::ops::ControlFlow;
 
@@ -65,7 +65,7 @@ impl PollSet {
             let token = self.state().slots.borrow().get(*slot).token;
             let may_leave = may_leave(token);
             if !may_leave {
-                // Not asked about again before it is old once more.
+                // `may_leave` is not called again before the source is old once more.
                 self.state().slots.borrow_mut().get_mut(*slot).last_event = self.state().last_event.get();
             }
             may_leave

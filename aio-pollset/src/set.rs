@@ -1,4 +1,4 @@
-//! [`PollSet`]: which sources there are, and which of them are polled.
+//! [`PollSet`]: the sources, and which of them are polled.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -57,9 +57,9 @@ use crate::walk::{Change, Core, Start, Walk};
 /// ```
 pub struct PollSet {
     pub(crate) core: Core,
-    /// Where the next round starts, so that a full list starves no source.
+    /// The start of the next round, so that a full list starves no source.
     pub(crate) start: Cell<Start>,
-    /// Room for the idle ones of a demotion.
+    /// A reused list for the idle sources of a demotion.
     pub(crate) idle: RefCell<Vec<u32>>,
 }
 
@@ -70,7 +70,7 @@ impl Default for PollSet {
 }
 
 impl PollSet {
-    /// An empty set, out of poll mode.
+    /// Makes an empty set, out of poll mode.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -87,10 +87,9 @@ impl PollSet {
 
     /// Adds a source, which is promoted. In poll mode its [`poll_begin`](Source::poll_begin) is called before it is polled.
     ///
-    /// A source that has the same token gives way. The new one takes over its suspension, its exclusion and its pending
-    /// recheck. The former one is owed a `poll_end` if it had its `poll_begin`: the caller makes that call, by
-    /// [`EndOwed::finish`]. The set drops the former source; one whose token has the same index and another generation has
-    /// left, too. All in O(1).
+    /// If there is a source with this token, the new one replaces it, and takes over its suspension, its exclusion and its pending
+    /// recheck. A source whose token has the same index and another generation leaves the set, too. If the former source had its
+    /// `poll_begin`, the caller must call its `poll_end` by [`EndOwed::finish`]. The set drops the former source. In O(1).
     ///
     /// # Panics
     /// If there are 2^32 - 1 sources of one type. A panic in the drop of a former source goes through; the set is usable.
@@ -105,7 +104,7 @@ impl PollSet {
         owed
     }
 
-    /// A slot for a source that joins, which is `ABSENT` from its array.
+    /// Makes a slot for a source that joins, which is `ABSENT` from its array.
     fn admit(&self, token: Token, nests: bool) -> (u32, EndOwed<'_>) {
         let flags = Flags::EMPTY.with_if(Flags::NESTS, nests);
         let mut slots = self.state().slots.borrow_mut();
@@ -185,8 +184,8 @@ impl PollSet {
         self.core.promoted_again(slot);
     }
 
-    /// Records an event of a source that was found otherwise than by polling, such as at its descriptor. A demoted source
-    /// is promoted again. Returns whether there is such a source. In O(1).
+    /// Records an event of a source that was not found by polling, such as an event of its descriptor. Promotes a demoted source.
+    /// Returns whether there is such a source. In O(1).
     pub fn promote(&self, token: Token) -> bool {
         let mut slots = self.state().slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
@@ -217,7 +216,7 @@ impl PollSet {
         self.state().slots.borrow().find(token).is_some()
     }
 
-    /// Returns whether there is such a source and it is promoted: neither demoted nor suspended.
+    /// Returns whether the source exists and is promoted, that is, neither demoted nor suspended.
     #[must_use]
     pub fn is_promoted(&self, token: Token) -> bool {
         let slots = self.state().slots.borrow();
@@ -225,7 +224,7 @@ impl PollSet {
         slot.is_some_and(|slot| slots.get(slot).flags().is_promoted())
     }
 
-    /// Returns how many sources there are, promoted or not.
+    /// Returns the number of sources, promoted or not.
     #[must_use]
     pub fn len(&self) -> usize {
         self.state().slots.borrow().sources()
@@ -237,13 +236,13 @@ impl PollSet {
         self.len() == 0
     }
 
-    /// Returns how many sources are promoted.
+    /// Returns the number of promoted sources.
     #[must_use]
     pub fn promoted(&self) -> usize {
         self.state().slots.borrow().promoted()
     }
 
-    /// Calls `each` with the token of every promoted source. Inside a walk of the set, of none.
+    /// Calls `each` with the token of every promoted source. Calls nothing inside a walk of the set.
     pub fn for_each_promoted(&self, mut each: impl FnMut(Token)) {
         let Some(walk) = Walk::begin(&self.core) else {
             return;

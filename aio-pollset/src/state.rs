@@ -11,11 +11,11 @@ use crate::slots::{Flags, Slots};
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) slots: RefCell<Slots>,
-    /// Reasons for which a promoted source is perhaps not to be polled: one for each exclusion, and one for `dirty`.
+    /// The number of reasons why a round has to check flags: one for each exclusion, and one for `dirty`.
     care: Cell<usize>,
     /// A change waits for the end of a walk, or a `poll_begin` is pending.
     dirty: Cell<bool>,
-    /// How many walks and owed `poll_end`s are under way.
+    /// The number of walks and owed `poll_end`s in progress.
     calls: Cell<u32>,
     /// Poll mode is on.
     pub(crate) on: Cell<bool>,
@@ -32,7 +32,7 @@ impl State {
         slot.is_some_and(|slot| slots.get(slot).flags().has_any(Flags::BEGUN))
     }
 
-    /// Takes the `poll_end` that a source is owed because it was suspended.
+    /// Takes the `poll_end` that a suspended source is owed.
     pub(crate) fn take_owed_end(&self, token: Token) -> bool {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
@@ -49,7 +49,7 @@ impl State {
         is_owed
     }
 
-    /// Has a source's `poll_begin` called before it is polled again, in poll mode.
+    /// In poll mode, queues a source's `poll_begin`, which comes before its next poll.
     pub(crate) fn queue_begin(&self, slot: u32) {
         if self.on.get() {
             self.slots.borrow_mut().queue_begin(slot);
@@ -57,7 +57,7 @@ impl State {
         }
     }
 
-    /// Whether a round has to check the flags of each source.
+    /// Returns whether a round has to check the flags of each source.
     #[inline]
     pub(crate) fn is_careful(&self) -> bool {
         self.care.get() > 0
@@ -74,7 +74,7 @@ impl State {
         }
     }
 
-    /// No change waits any more, and no `poll_begin` is pending.
+    /// Records that no change and no `poll_begin` is pending any more.
     pub(crate) fn set_clean(&self) {
         if self.dirty.replace(false) {
             self.drop_care();
@@ -91,10 +91,10 @@ impl State {
         self.care.set(self.care.get() - 1);
     }
 
-    /// Whether a round leaves out this promoted source. Asked only if a round has to be careful.
+    /// Returns whether a round leaves out this promoted source. Called only if a round has to be careful.
     ///
-    /// In poll mode one that has not begun is left out, unless it may have work that nothing announces: one that is replaced
-    /// in each of its `poll_begin`s never has begun.
+    /// In poll mode a source without its `poll_begin` is left out, unless it may have work without a notification: a source that is
+    /// replaced in each `poll_begin` never gets past it.
     pub(crate) fn skips(&self, slot: u32) -> bool {
         let flags = self.slots.borrow().get(slot).flags();
         flags.has_any(Flags::SKIPPED) || (self.on.get() && !flags.has_any(Flags::BEGUN | Flags::RECHECK))

@@ -1,8 +1,8 @@
 //! [`Walk`]: the arrays while they are in use, and the changes to make in them afterwards.
 //!
-//! Whoever calls a source, or changes an array, takes all arrays out of the set and brings them back, also on unwinding. So
-//! nothing of the set is borrowed while a source runs, and what a source does to the set meanwhile finds no arrays: it
-//! changes flags, which count at once, and leaves a [`Change`], which is made when the arrays are back.
+//! Code that calls a source, or changes an array, takes all arrays out of the set and brings them back, also on unwinding. So the
+//! set is not borrowed while a source runs. Meanwhile an operation of the source on the set finds no arrays: it changes flags, which
+//! take effect at once, and leaves a [`Change`], which is made when the arrays are back.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use crate::slots::{Flags, NONE, Slot};
 use crate::state::State;
 use crate::steps::step;
 
-/// What is to be done to the arrays.
+/// A pending change of the arrays.
 pub(crate) enum Change {
     /// A slot's source lies elsewhere than its flags say.
     Settle(u32),
@@ -34,14 +34,14 @@ impl<S: Source> Joining for S {
     }
 }
 
-/// Where a round goes on: which array, and where in it.
+/// The start of a round: an array, and a position in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Start {
     array: usize,
     at: usize,
 }
 
-/// A set without the places where its rounds begin: the state, and the arrays that follow it.
+/// The state of a set, and the arrays that follow its flags.
 pub(crate) struct Core {
     pub(crate) state: State,
     /// `None` while a walk has them.
@@ -58,14 +58,14 @@ impl Core {
         }
     }
 
-    /// Brings a source back among the promoted ones that is one of them by its flags.
+    /// Moves a source that is promoted by its flags into the promoted part of its array.
     #[inline]
     pub(crate) fn promoted_again(&self, slot: u32) {
         self.state.queue_begin(slot);
         self.settle(slot);
     }
 
-    /// Has the arrays follow a slot's flags: now, or at the end of the walk that is under way.
+    /// Updates the arrays after a change of a slot's flags: now, or at the end of the walk in progress.
     #[inline]
     pub(crate) fn settle(&self, slot: u32) {
         match Walk::begin(self) {
@@ -83,7 +83,7 @@ impl Core {
         self.changes.borrow_mut().pop_front()
     }
 
-    /// Finds out whether changes or begins are still pending.
+    /// Updates `dirty`: whether changes or begins are still pending.
     pub(crate) fn review_care(&self) {
         if self.state.slots.borrow().begins() + self.changes.borrow().len() == 0 {
             self.state.set_clean();

@@ -1,4 +1,4 @@
-//! The conformance kit finds what is wrong: a good backend with one fault each, and the promises that it breaks.
+//! The conformance kit finds faults: a good backend with one fault at a time, and the promises that it violates.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

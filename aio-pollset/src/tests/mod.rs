@@ -105,7 +105,7 @@ fn scene(count: usize) -> (Rc<PollSet>, Vec<Rc<Probe>>) {
     (set, probes)
 }
 
-/// The indices of those that said yes.
+/// The indices of the sources with hits.
 fn round(set: &PollSet) -> Vec<usize> {
     let mut hits = Vec::new();
     let found = set.round(|token| take(&mut hits, token));

@@ -52,7 +52,7 @@ impl OneShot {
     /// A backend that watches nothing yet.
     ///
     /// # Errors
-    /// What the system says to one more epoll set.
+    /// The error of the system, if it cannot create an epoll set.
     pub fn new() -> io::Result<Self> {
         Ok(Self { set: epoll::create(CreateFlags::CLOEXEC)?, entries: BTreeMap::new(), reported: Vec::new() })
     }
@@ -74,13 +74,13 @@ impl OneShot {
         }
     }
 
-    /// Arms an entry that is in the set, with what it waits for now.
+    /// Arms an entry that is in the set, with its present interest.
     fn arm(&self, token: Token, entry: &Entry) -> Result<(), Errno> {
         let data = EventData::new_u64(token.to_bits());
         epoll::modify(&self.set, entry.member(), data, flags(entry.interest))
     }
 
-    /// Takes an entry out of the set. If that fails its number was closed; then it is heard of once, and not understood.
+    /// Removes an entry from the set. If that fails, its number was closed; then at most one more event arrives, with an unknown token.
     fn leave(&self, entry: &Entry) {
         let _ = epoll::delete(&self.set, entry.member());
     }
@@ -98,7 +98,7 @@ impl OneShot {
         }
     }
 
-    /// Takes from the set what is ready.
+    /// Waits for events of the set.
     fn collect(&mut self, ready: &mut ReadyList) -> io::Result<()> {
         let nothing = Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
         let mut events = [nothing; BATCH];

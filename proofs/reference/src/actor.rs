@@ -1,4 +1,4 @@
-//! The handlers of a sequence: each writes down that it was called, and does what it was told to do then.
+//! The handlers of a sequence: each logs its calls, and runs its script.
 
 use std::cell::Cell;
 use std::io;
@@ -13,7 +13,7 @@ use crate::op::{Callback, Fd, Name, Side};
 use crate::plant::Plant;
 use crate::real::Real;
 
-/// Counts what has been handed to the loop and not been dropped.
+/// Counts the values that the loop has and has not dropped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Alive(Rc<Cell<u32>>);
 
@@ -70,7 +70,7 @@ impl Actor {
         world.called(Callback::Of(self.label, side), usual.as_slice());
     }
 
-    /// Why it may not be asked now.
+    /// Returns why it must not be polled now.
     fn objection(&self, world: &Real) -> Option<&'static str> {
         let (serial, group) = world.current[self.fd.place()].get();
         if !world.polling_was_on.get() {

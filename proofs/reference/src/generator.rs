@@ -199,7 +199,7 @@ impl<D: Dice> Generator<'_, D> {
         }
     }
 
-    /// What a callback may do that is called before the loop waits: nothing that makes what was seen untrue, and no poll.
+    /// Generates an operation for a callback before the wait: one that does not invalidate earlier observations, and no poll.
     fn early_action(&mut self) -> Op {
         match self.0.below(12) {
             0..2 => self.on_halves(),

@@ -15,7 +15,7 @@
 //! | `replace a n w polled` | replaces `a`'s handler by `n`; the descriptor is still `a`; interest and `polled` optional |
 //! | `remove a`, `interest a w` | removes the registration of descriptor `a`, or changes its interest |
 //! | `pause g`, `resume g` | counted |
-//! | `kick a`, `drain a`, `close a` | the far end makes the near one ready; the near end takes all, or fills what has room; the far end is closed |
+//! | `kick a`, `drain a`, `close a` | the far end makes the near one ready; the near end reads all data, or fills its buffer; the far end is closed |
 //! | `work a` | work in memory; kicks, unless the handler had its `poll_begin` |
 //! | `closeraw a`, `dup a b` | closes `a`'s number without removing the registration; makes `b` another number of `a`'s file |
 //! | `bh x`, `schedule x`, `idle x`, `cancel x`, `delete x` | bottom halves |
@@ -25,7 +25,7 @@
 //! | `on a.readable { drain a, poll }` | sets the script of a callback; without one, `readable` and `poll_ready` drain, and so does `writable` of an end that can be full |
 //! | `repeat 20 { work a, wait 1 }` | does it all so often |
 //! | `advance 5` | lets time pass |
-//! | `poll`, `wait 5` | does what is ready; waits until there is progress, or for 5 ms |
+//! | `poll`, `wait 5` | runs one iteration without waiting; waits until there is progress, or for 5 ms |
 //! | `panic` | in a callback |
 //!
 //! Callbacks: `a.readable`, `a.writable`, `a.invalidated`, `a.poll` (once), `a.poll_ready`, `a.begin`, `a.end`, `x`, `t`.

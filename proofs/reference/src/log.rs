@@ -97,7 +97,7 @@ impl Tally {
         self.0[place] += 1;
     }
 
-    /// Adds what another one has counted.
+    /// Adds the counts of another tally.
     pub fn add(&mut self, other: &Self) {
         self.0
             .iter_mut()

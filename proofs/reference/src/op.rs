@@ -1,4 +1,4 @@
-//! The language: what is done to a context, and which callbacks there are. Its text form is read by `text`.
+//! The language: the operations on a context, and the callbacks. `text` reads its text form.
 
 use std::fmt;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ pub struct Name(u8);
 
 const LETTERS: u8 = 26;
 
-/// The group of who says nothing about groups.
+/// The group of handlers without a given group.
 pub const DEFAULT_GROUP: Name = Name(25 + LETTERS);
 
 /// The descriptors: four streams, two eventfds, the end of a pipe that is read from, and the end of another one that is
@@ -197,7 +197,7 @@ impl fmt::Debug for Callback {
 /// What a callback does.
 pub type Script = Rc<[Op]>;
 
-/// One operation. What makes no sense, such as removing what is not there, does nothing.
+/// One operation. An operation that does not apply, such as the removal of an unknown handler, has no effect.
 #[derive(Clone, Debug)]
 #[allow(
     missing_docs,

@@ -1,6 +1,6 @@
 //! What operations do to the real context's registrations, bottom halves and timers.
 //!
-//! No table is borrowed while the loop is told something: it may call back at once.
+//! No table is borrowed during a call of the loop, because it may call back at once.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -86,7 +86,7 @@ impl Real {
         match Rc::try_unwrap(registration) {
             Ok(registration) if self.is_planted(Plant::RemovalLost) => drop(registration.detach()),
             Ok(registration) => registration.remove(),
-            // Somebody is replacing its handler right now.
+            // Its handler is being replaced.
             Err(shared) => drop(self.cx.unwatch(shared.token())),
         }
     }

@@ -46,11 +46,11 @@ pub enum Plant {
     CloseUnreported,
     /// A backend drops an event now and then, and all later ones of that registration.
     EventLost,
-    /// A backend reports what is ready once, and never again until something changes.
+    /// A backend reports readiness once, and not again until it changes.
     ReportedOnce,
     /// A backend forgets every third change of an interest.
     ModifyForgotten,
-    /// A backend reports what it should be silent about.
+    /// A backend reports events of silent registrations.
     SilenceViolated,
     /// A backend reports an event to a registration that belongs to an earlier one of the same slot.
     OldGeneration,

@@ -1,4 +1,4 @@
-//! Replays operations on a real context and writes down what it calls.
+//! Replays operations on a real context and logs its calls.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -58,7 +58,7 @@ pub(crate) struct Real {
     /// Handlers, and closures of bottom halves and timers, that have not been dropped.
     pub(crate) handlers: Alive,
     pub(crate) closures: Alive,
-    /// Counts what a plant may do only now and then.
+    /// Counts the occasions of a fault that occurs only now and then.
     pub(crate) chances: Cell<u32>,
     /// What a plant keeps that should be gone.
     pub(crate) kept: RefCell<Vec<BottomHalf>>,
@@ -110,7 +110,7 @@ impl Real {
         })
     }
 
-    /// Does an operation and adds to `log` what was called.
+    /// Runs an operation and adds its calls to `log`.
     pub(crate) fn step(self: &Rc<Self>, op: &Op, log: &mut Vec<Entry>) {
         self.begin();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run(op))) {
@@ -280,7 +280,7 @@ impl Real {
         self.devices[fd.place()].work.set(0);
     }
 
-    /// The peer produces work in memory, and kicks unless it was told that the loop polls.
+    /// The peer produces work in memory, and kicks unless the handler is in poll mode.
     fn work(&self, fd: Fd) {
         let device = &self.devices[fd.place()];
         device.work.set((device.work.get() + 1).min(MOST_WORK));
@@ -289,14 +289,14 @@ impl Real {
         }
     }
 
-    /// Kicks for work that is there already, for an owner who was not there when it came.
+    /// Kicks for work that was there before its handler.
     pub(crate) fn kick_if_there_is_work(&self, fd: Fd) {
         if self.devices[fd.place()].work.get() > 0 {
             self.files.borrow_mut().kick(fd);
         }
     }
 
-    /// What a callback does that was told nothing.
+    /// Returns the operation of a callback without a script.
     pub(crate) fn usual(&self, fd: Fd, side: Side) -> Option<Op> {
         let fills = side == Side::Writable && self.files.borrow_mut().kind(fd) == Kind::Outlet;
         (fills || matches!(side, Side::Readable | Side::PollReady)).then_some(Op::Drain(fd))
@@ -317,7 +317,7 @@ impl Real {
     }
 
     fn pause(&self, name: Name) {
-        // It is written down first: handlers hear that polling is over while it begins.
+        // It is logged first, because handlers get their `poll_end` while it begins.
         let pause = self.cx.pause(self.group(name));
         if !self.strikes(Plant::PauseLost) {
             self.pauses.borrow_mut().push((name, pause));

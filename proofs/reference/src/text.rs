@@ -1,4 +1,4 @@
-//! Reads traces: operations as text, with what they are expected to call.
+//! Reads traces: operations as text, with the calls that they are expected to make.
 
 use aio_context::Interest;
 
@@ -11,7 +11,7 @@ pub(crate) struct Expected {
     pub(crate) in_any_order: bool,
 }
 
-/// Steps with what is expected of them; `Err` says what could not be read.
+/// Returns the steps with their expectations, or an error that names the part that could not be read.
 pub(crate) fn parse(trace: &str) -> Result<Vec<(Op, Option<Expected>)>, String> {
     let steps = trace.split(';').map(str::trim).filter(|step| !step.is_empty());
     steps.map(parse_with_expectation).collect()

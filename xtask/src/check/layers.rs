@@ -60,7 +60,7 @@ fn built() -> anyhow::Result<Arrows> {
     Ok(arrows.collect())
 }
 
-/// What is in one and not in the other. A crate whose line says `...` is at the top and may use anything.
+/// Returns the arrows that are in one and not in the other. A crate whose line says `...` is at the top and may use anything.
 fn differences(written: &Arrows, built: &Arrows) -> Vec<String> {
     let mut faults = Vec::new();
     for name in written.keys().filter(|name| !built.contains_key(*name)) {

@@ -23,7 +23,7 @@ use crate::interrupt::Interrupted;
 use crate::shell;
 use clap::{Arg, ArgAction, ArgMatches};
 
-/// A step's name, and what it does. `Ok` with a text: what is to be said about it.
+/// The name and the function of a step. The text of `Ok` is its result for the summary.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
 const STEPS: [Step; 21] = [

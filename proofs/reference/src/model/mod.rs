@@ -143,7 +143,7 @@ pub(crate) struct Model {
     files: Files,
     devices: [Device; COUNT],
     registrations: Vec<Registration>,
-    /// How often groups are paused, and who can end it.
+    /// The number of pauses of each group.
     pauses: Vec<(Name, u32)>,
     guards: Vec<Name>,
     crowd: bool,
@@ -158,17 +158,17 @@ pub(crate) struct Model {
     due: VecDeque<(Name, u64)>,
     /// The next wait does not wait.
     notified: bool,
-    /// How often somebody has asked that a poll return, and how often that was when one returned without progress.
+    /// The number of requests that a poll return, and that number when a poll last returned without progress.
     calls: u64,
     calls_seen: u64,
-    /// How many polls inside others made progress.
+    /// The number of nested polls that made progress.
     nested_progress: u64,
-    /// How long to wait has been decided: whoever makes it shorter has to notify.
+    /// The length of the wait is decided: a change that shortens it has to notify.
     deciding: bool,
     /// The longest time to poll: as it was set, and as it is since the last iteration began.
     polling: u64,
     most_polling: u64,
-    /// Handlers may have been told that the loop polls.
+    /// Handlers may have had their `poll_begin`.
     poll_mode: bool,
     /// The set in the kernel may have entries that cannot be deleted.
     haunted: bool,

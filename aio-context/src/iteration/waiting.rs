@@ -12,10 +12,7 @@ use aio_timers::Moment;
 
 use crate::Context;
 use crate::context::{Inner, Wait};
-use crate::polling::Polled;
-
-/// The backend is asked to change its ways after a registration, and every so many waits.
-pub(crate) const REBALANCE_EVERY: u32 = 128;
+use crate::iteration::search::Polled;
 
 impl Inner {
     /// An iteration that may not wait looks at the descriptors. When it is bottom halves that keep one after the other from
@@ -28,10 +25,10 @@ impl Inner {
         wait: Wait,
         ready: &mut ReadyList,
     ) -> io::Result<Plan> {
-        if self.polled.needs_exit() {
+        if self.polling.set.needs_exit() {
             self.poll_unkicked(cx, ready)?;
         }
-        let is_prevented = wait != Wait::NoBlock && !self.simulated && self.has_bottom_halves();
+        let is_prevented = wait != Wait::NoBlock && !self.timers.is_simulated() && self.has_bottom_halves();
         if self
             .pacing
             .checks
@@ -57,10 +54,10 @@ impl Inner {
         if left == Some(Duration::ZERO) {
             return Ok(Plan::Check);
         }
-        if self.polled.needs_exit() && self.leave_poll_mode(cx, ready) {
+        if self.polling.set.needs_exit() && self.leave_poll_mode(cx, ready) {
             return Ok(Plan::Check);
         }
-        if !self.simulated {
+        if !self.timers.is_simulated() {
             if self.mailbox.is_being_written() && self.outlast_write() {
                 return Ok(Plan::Check);
             }
@@ -104,7 +101,7 @@ impl Inner {
             Plan::Check | Plan::Spin(_) => {
                 self.pacing.checks.step(|checks| checks.checked(ready.is_full()));
                 self.rebalance();
-                self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
+                self.descriptors.wait(Some(Duration::ZERO), ready)?;
                 if let Plan::Spin(left) = plan {
                     if !self.is_found(ready) {
                         return self.spin_on(cx, left, ready);
@@ -121,7 +118,7 @@ impl Inner {
                     self.wait_for(began, left, ready)?;
                 } else {
                     self.rebalance();
-                    self.backend.borrow_mut().wait(None, ready)?;
+                    self.descriptors.wait(None, ready)?;
                     if !self.is_found(ready) {
                         // Interrupted.
                         self.wait_for(began, None, ready)?;
@@ -175,8 +172,8 @@ impl Inner {
         loop {
             let before = ready.len();
             self.rebalance();
-            if left.is_some() && self.simulated {
-                self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
+            if left.is_some() && self.timers.is_simulated() {
+                self.descriptors.wait(Some(Duration::ZERO), ready)?;
                 if ready.len() == before && !self.mailbox.is_notified() {
                     self.timers
                         .clock(crate::ClockId::Monotonic)
@@ -184,7 +181,7 @@ impl Inner {
                 }
                 return Ok(());
             }
-            self.backend.borrow_mut().wait(left, ready)?;
+            self.descriptors.wait(left, ready)?;
             if ready.len() > before || self.mailbox.is_notified() {
                 return Ok(());
             }
@@ -202,20 +199,14 @@ impl Inner {
         self.pacing.checks.step(|checks| checks.checked(ready.is_full()));
         self.rebalance();
         let first = ready.len();
-        self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
+        self.descriptors.wait(Some(Duration::ZERO), ready)?;
         self.collect(cx, first, ready);
         Ok(())
     }
 
-    /// Lets the backend change its ways, unless a wait of an outer iteration is still to be dispatched (rule B3).
     #[inline]
     fn rebalance(&self) {
-        let checks = self.checks_since_rebalance.get() + 1;
-        self.checks_since_rebalance.set(checks);
-        if checks >= REBALANCE_EVERY && self.depth.get() <= 1 {
-            self.checks_since_rebalance.set(0);
-            self.backend.borrow_mut().rebalance();
-        }
+        self.descriptors.rebalance(self.nesting.depth.get() <= 1);
     }
 }
 
