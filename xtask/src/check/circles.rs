@@ -39,11 +39,7 @@ const OPENING: &[Opening] = &[
         "the state of the loop becomes a struct of parts that do not name the context",
     ),
     ("aio-notify", 2, "the run queue gets the slot, not the inbox"),
-    ("aio-reference", 2, "one by one"),
-    ("blockd", 8, "one by one"),
     ("aio-bench", 13, "one by one"),
-    ("aio-simulation", 3, "one by one"),
-    ("aio-soak", 2, "one by one"),
 ];
 
 /// A set of files that use each other, and what is printed about it.
