@@ -39,7 +39,6 @@ const OPENING: &[Opening] = &[
         "the state of the loop becomes a struct of parts that do not name the context",
     ),
     ("aio-notify", 2, "the run queue gets the slot, not the inbox"),
-    ("aio-bench", 13, "one by one"),
 ];
 
 /// A set of files that use each other, and what is printed about it.
