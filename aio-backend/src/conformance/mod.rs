@@ -72,7 +72,7 @@ macro_rules! conformance {
         mod $name {
             #[allow(
                 unused_imports,
-                reason = "the expression may use what is in scope outside"
+                reason = "the expression may use names that are in scope outside"
             )]
             use super::*;
 

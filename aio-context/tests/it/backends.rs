@@ -1,4 +1,4 @@
-//! Rule B6: a backend of one's own, which needs nothing but the contract.
+//! Rule B6: a custom backend, which needs only the contract.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::common::{Count, Kick, watch};
 
-/// As simple as a backend can be: everything is told to the system anew at every wait.
+/// A minimal backend: every wait passes all registrations to the system.
 #[derive(Debug, Default)]
 struct Plain(Vec<(Watched, Token, Interest)>);
 

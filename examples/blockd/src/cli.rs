@@ -110,7 +110,7 @@ fn parse_poll_max(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
     if duration > MOST_POLL {
         return Err(format!(
-            "'{text}' is longer than {MOST_POLL:?}; a few times what a sleep costs is usual: 32us to 200us"
+            "'{text}' is longer than {MOST_POLL:?}; a few times the cost of a sleep is usual: 32us to 200us"
         ));
     }
     Ok(duration)

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_to_do() {
+    fn errors_name_a_remedy() {
         let error = |text: &str| text.parse::<Export>().unwrap_err();
         assert!(error("socket=s").contains("path=FILE"));
         assert!(error("ram=1M").contains("socket=PATH"));

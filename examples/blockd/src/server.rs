@@ -149,7 +149,7 @@ fn poll_params(args: &Args) -> anyhow::Result<PollParams> {
     let params = match args.poll_wake_ns {
         Some(nanos) => params.with_wake(WakeCost::of_total(Duration::from_nanos(nanos))),
         None => params.with_measured_wake(
-            measure_wake_cost().context("cannot measure what a sleep costs; --poll-wake-ns sets it")?,
+            measure_wake_cost().context("cannot measure the cost of a sleep; --poll-wake-ns sets it")?,
         ),
     };
     Ok(params)

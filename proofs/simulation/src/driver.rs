@@ -85,7 +85,7 @@ pub fn run(
     world::install(Some(world.clone()));
     let ran = catch_unwind(AssertUnwindSafe(|| live(&world, steps)));
     world.quiet.set(true);
-    // What a failed run leaves may be in any state; it is not looked at.
+    // A failed run may leave any state; it is not checked.
     let ended = catch_unwind(AssertUnwindSafe(|| bury(&world)));
     let mut failure = world.failure.take();
     if failure.is_none() && (ran.is_err() || ended.is_err()) {

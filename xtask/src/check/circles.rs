@@ -97,7 +97,7 @@ fn faults(package: &str, circles: &[Circle], allowed: &[Allowed], opening: &[Ope
     }
     let texts = circles.iter().filter(|_| count > limit).map(|circle| {
         format!(
-            "{package}: these files use each other; move what both need into a file that uses neither:\n{}",
+            "{package}: these files use each other; move the shared parts into a file that uses neither:\n{}",
             circle.text
         )
     });
