@@ -12,9 +12,8 @@ use std::sync::Arc;
 use aio_backend::{Interest, Token};
 use aio_handlers::GroupId;
 
-use crate::context::Inner;
+use crate::context::{Inner, Mailbox};
 use crate::handler::Entry;
-use crate::remote::Shared;
 use crate::{BottomHalf, Context, Handler, Pollable, Registration};
 
 /// Work that has no descriptor, such as a queue or a bitmap that other threads fill.
@@ -161,7 +160,7 @@ impl SourceBuilder<'_> {
     pub fn register<S: Source>(self, source: S) -> Registration {
         let source = Undescribed {
             source,
-            context: self.cx.0.shared.clone(),
+            mailbox: self.cx.0.mailbox.clone(),
             _waker: self.waker.clone(),
         };
         let token = self.cx.0.add_source(self.cx, Rc::new(source), self.group);
@@ -188,18 +187,18 @@ impl Inner {
         if let Some(polled) = &mut entry.polled {
             polled.is_undescribed = true;
         }
-        let mut registry = self.registry.borrow_mut();
+        let mut registry = self.descriptors.registry.borrow_mut();
         let Ok(token) = registry.insert(None, entry, Interest::NONE, group) else {
             unreachable!("only descriptors can be taken");
         };
         let is_paused = registry.is_paused(group);
         drop(registry);
         // Not as another `Pollable` would join: this one may nest.
-        let _new = cx.call(|_| self.polled.join(token, Polled(source)));
+        let _new = cx.call(|_| self.polling.set.join(token, Polled(source)));
         if is_paused {
-            let _new = self.polled.suspend(token);
+            let _new = self.polling.set.suspend(token);
         }
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         token
     }
 
@@ -207,7 +206,8 @@ impl Inner {
     fn serve_woken(&self, cx: &Context, token: Token) {
         if let Some(source) = self.pollable(token) {
             let _served = self
-                .polled
+                .polling
+                .set
                 .serve_woken(token, || cx.call(|cx| source.poll_ready(cx)));
         }
     }
@@ -216,14 +216,14 @@ impl Inner {
 /// A source as the registry has it. The loop's own eventfd stands in for a descriptor; no backend gets it.
 struct Undescribed<S> {
     source: S,
-    context: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
     /// A producer may drop its waker as soon as it has woken the source.
     _waker: SourceWaker,
 }
 
 impl<S> AsFd for Undescribed<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.context.notifier.as_fd()
+        self.mailbox.as_fd()
     }
 }
 

@@ -2,8 +2,8 @@
 //! model checkers.
 //!
 //! Not from here comes what no thread waits for and nothing follows from: figures ([`Stats`](crate::Stats),
-//! [`PollTime`](crate::PollTime)), flags of the home thread alone (`home`), the number of a context. A checker would try all
-//! their orders for nothing.
+//! [`PollTime`](crate::PollTime)), and that a home thread has panicked. A checker would try all their orders for
+//! nothing.
 
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use real::*;
@@ -18,7 +18,7 @@ pub(crate) use modelled::*;
 
 #[cfg(not(any(loom, shuttle)))]
 mod real {
-    pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
     pub(crate) use std::sync::{Mutex, mpsc};
     pub(crate) use std::thread_local;
 
@@ -37,12 +37,12 @@ mod modelled {
     use std::sync::{Arc, PoisonError};
 
     #[cfg(loom)]
-    pub(crate) use aio_notify::loads::{AtomicU64, AtomicUsize};
+    pub(crate) use aio_notify::loads::AtomicU64;
     #[cfg(shuttle)]
-    pub(crate) use shuttle::sync::atomic::{AtomicU64, AtomicUsize};
+    pub(crate) use shuttle::sync::atomic::AtomicU64;
 
     pub(crate) use super::checker::sync::Mutex;
-    pub(crate) use super::checker::sync::atomic::{Ordering, fence};
+    pub(crate) use super::checker::sync::atomic::Ordering;
     #[cfg(shuttle)]
     pub(crate) use shuttle::{sync::mpsc, thread_local};
 
@@ -147,22 +147,12 @@ pub(crate) mod mpsc {
 /// A fault that can be planted on purpose, to see that the schedules find it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    /// A job is announced before it is sent.
-    ToldBeforeSent,
-    /// The end of a context leaves its inbox open.
-    LeftOpen,
     /// Polling parameters are announced before they are there.
     VersionBeforeParams,
     /// Who waits for another context is kicked before the answer is there.
     KickedBeforeAnswer,
     /// `wait_while` is counted after its condition was read.
     CountedLate,
-    /// `kick` has no fence between the change and reading who waits.
-    KickWithoutFence,
-    /// `wait_while` has no fence between being counted and reading its condition.
-    CountedWithoutFence,
-    /// A request that a poll return is made after the notification.
-    CalledLate,
     /// A foreign loop is told how long it may wait before others can see that it waits.
-    LooksBeforeFlag,
+    ChecksBeforeFlag,
 }

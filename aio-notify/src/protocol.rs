@@ -71,6 +71,8 @@ pub struct Notifier {
     drained: AtomicU64,
     /// As `drained` without bit 0, for the home thread alone.
     drained_at_home: std::sync::atomic::AtomicU64,
+    /// How many threads are writing. A hint that nothing follows from but how long the loop stays awake.
+    writing: std::sync::atomic::AtomicU32,
     doorbell: Doorbell,
 }
 
@@ -87,6 +89,7 @@ impl Notifier {
             elided: std::sync::atomic::AtomicU64::new(0),
             drained: AtomicU64::new(0),
             drained_at_home: std::sync::atomic::AtomicU64::new(0),
+            writing: std::sync::atomic::AtomicU32::new(0),
             doorbell: Doorbell::new()?,
         })
     }
@@ -136,7 +139,9 @@ impl Notifier {
         if !planted(Fault::CountedAfterRing) {
             self.writes.fetch_add(1, Ordering::Relaxed);
         }
+        self.writing.fetch_add(1, Ordering::Relaxed);
         self.doorbell.ring();
+        self.writing.fetch_sub(1, Ordering::Relaxed);
         if planted(Fault::CountedAfterRing) {
             self.writes.fetch_add(1, Ordering::Relaxed);
         }
@@ -169,6 +174,16 @@ impl Notifier {
     #[must_use]
     pub fn is_notified(&self) -> bool {
         self.notified.load(Ordering::Relaxed)
+    }
+
+    /// Whether a thread is writing the eventfd at this moment: a hint, by a plain load.
+    ///
+    /// A loop that was woken may be done before the write that woke it returns. If it sleeps then, the next notification of that thread
+    /// has to write again; if it stays awake until the write returns, the rest of a burst costs no write.
+    #[inline]
+    #[must_use]
+    pub fn is_being_written(&self) -> bool {
+        self.writing.load(Ordering::Relaxed) != 0
     }
 
     /// Announces a wait. True: the loop may block, and calls [`finish_wait`](Self::finish_wait) afterwards. False: there

@@ -188,6 +188,8 @@ pub(crate) enum Fault {
     CountedWithoutFence,
     /// A message is notified before it is sent.
     NotifiedBeforeSent,
+    /// An interrupt is counted after its notification.
+    InterruptCountedLate,
     /// Closing leaves the inbox open.
     LeftOpen,
 }

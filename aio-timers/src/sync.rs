@@ -19,8 +19,8 @@ pub(crate) use shuttle::sync::{
 pub(crate) enum Fault {
     /// A jump of a virtual clock reads its state and writes it in two steps.
     JumpInTwoSteps,
-    /// Who waits for a virtual clock is told of a change before it is made.
-    ToldBeforeChange,
+    /// Subscribers of a virtual clock are notified of a change before it is made.
+    NotifiedBeforeChange,
 }
 
 /// Whether a fault is planted: never, outside the models.

@@ -166,14 +166,14 @@ impl VirtualClock {
 
     /// Replaces the state in one atomic step. `next` computes it from the time shown, the source's time and the state.
     fn change(&self, next: impl FnOnce(Moment, Moment, State) -> State) {
-        if planted(Fault::ToldBeforeChange) {
+        if planted(Fault::NotifiedBeforeChange) {
             self.notify();
         }
         let mut state = self.state();
         let source = self.source.now();
         *state = next(state.at(source), source, *state);
         drop(state);
-        if !planted(Fault::ToldBeforeChange) {
+        if !planted(Fault::NotifiedBeforeChange) {
             self.notify();
         }
     }
@@ -303,9 +303,9 @@ mod tests {
         clock.stop();
         drop(second);
         clock.start();
-        let told = |seen: &Mutex<Vec<bool>>| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let copy = |seen: &Mutex<Vec<bool>>| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         assert_eq!(
-            (told(&seen), told(&later)),
+            (copy(&seen), copy(&later)),
             ([false, true].into(), [false].into())
         );
     }

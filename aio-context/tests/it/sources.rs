@@ -102,7 +102,7 @@ impl Work {
 
 fn settle(bench: Bench, cx: &Context) {
     for _ in 0..3 {
-        while bench.look(cx) {}
+        while bench.check(cx) {}
     }
 }
 

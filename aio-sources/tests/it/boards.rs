@@ -121,7 +121,7 @@ fn d5_every_source_has_its_turn(bench: Bench) {
     for round in 1..=40 {
         bh.schedule();
         bench.check(&cx);
-        assert_eq!(others.get(), round, "a board keeps no bottom half out");
+        assert_eq!(others.get(), round, "a board does not starve others");
     }
     let counts = counts.borrow();
     assert_eq!(counts.len(), 1000);
@@ -213,7 +213,7 @@ fn polling(max: Duration) -> Context {
 }
 
 #[test]
-fn a5_while_the_context_polls_a_ring_wakes_no_loop() {
+fn a5_while_the_context_polls_a_ring_sends_no_wake_up() {
     let cx = polling(Duration::from_secs(60));
     let (board, log) = board(&cx, 10_000);
     let bell = board.bell(9_999);
@@ -228,7 +228,7 @@ fn a5_while_the_context_polls_a_ring_wakes_no_loop() {
 }
 
 #[test]
-fn a8_an_idle_board_is_demoted_and_comes_back_by_a_ring() {
+fn a8_an_idle_board_is_demoted_and_promoted_again() {
     let cx = polling(Duration::from_micros(1));
     let boards: Vec<_> = (0..50).map(|_| board(&cx, 64)).collect();
     let _busy = cx.source("busy").register(Busy);

@@ -11,9 +11,9 @@ use crate::shell;
 
 /// Within their usual bounds, models that take longer do not end.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
-/// Whoever asks for more has time.
+/// The limit with bounds beyond the usual ones.
 const LONG_LIMIT: Duration = Duration::from_secs(12 * 3600);
-/// What would win over the flags given here, or change what is tried.
+/// Environment variables that would override the flags given here, or change the explored orders.
 const INTERFERES: [&str; 13] = [
     "AIO_PLANT",
     "AIO_PLANT_IN",
@@ -30,7 +30,7 @@ const INTERFERES: [&str; 13] = [
     "SHUTTLE_RANDOM_SEED",
 ];
 
-/// A checker: the flag that builds for it, its tests, and how far they go unless the environment asks for more.
+/// A checker: the flag that builds for it, its tests, and their default bounds, which the environment can raise.
 struct Checker {
     name: &'static str,
     tests: &'static [&'static [&'static str]],

@@ -1,11 +1,14 @@
 //! `cargo xtask check` runs every check that is not a test. All steps run, also after one has failed; the summary names them.
 
+mod arrows;
 mod cases;
 mod checkers;
+mod circles;
 mod layers;
 mod msrv;
 mod promela;
 mod rules;
+mod skipped;
 mod tidy;
 mod tools;
 mod words;
@@ -20,12 +23,13 @@ use crate::interrupt::Interrupted;
 use crate::shell;
 use clap::{Arg, ArgAction, ArgMatches};
 
-/// A step's name, and what it does. `Ok` with a text: what is to be said about it.
+/// The name and the function of a step. The text of `Ok` is its result for the summary.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 20] = [
+const STEPS: [Step; 21] = [
     ("fmt", fmt),
     ("layers", layers::check),
+    ("circles", circles::check),
     ("tidy", tidy::check),
     ("rules", rules::check),
     ("cases", cases::check),
@@ -100,13 +104,6 @@ pub(crate) fn run(args: &ArgMatches) -> anyhow::Result<()> {
         results.push((name, result, began.elapsed()));
     }
     summarise(&results)
-}
-
-/// What a step says that lacks something.
-fn skipped(lacking: &str) -> String {
-    let why = format!("skipped: {lacking}");
-    println!("{why}");
-    why
 }
 
 fn summarise(results: &[(&str, anyhow::Result<String>, Duration)]) -> anyhow::Result<()> {

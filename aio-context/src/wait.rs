@@ -5,8 +5,8 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::remote::{Remote, Shared};
-use crate::sync::{Fault, Mutex, Ordering, fence, mpsc, planted};
+use crate::remote::Remote;
+use crate::sync::{Fault, Mutex, Ordering, mpsc, planted};
 use crate::{Context, Gone, Wait};
 
 impl Context {
@@ -17,7 +17,7 @@ impl Context {
     /// As [`poll`](Self::poll).
     #[doc(alias = "AIO_WAIT_WHILE")]
     pub fn wait_while(&self, mut condition: impl FnMut() -> bool) -> io::Result<bool> {
-        let enter = || Waiter::enter(&self.0.shared);
+        let enter = || self.0.mailbox.wait_guard();
         let mut waiter = (!planted(Fault::CountedLate)).then(enter);
         let mut waited = false;
         while condition() {
@@ -77,7 +77,7 @@ impl Context {
 
     /// As [`wait_while`](Self::wait_while), with several contexts: only this one is woken at once.
     fn wait_in_turn(&self, others: &[Self], condition: impl Fn() -> bool) -> io::Result<()> {
-        let _waiter = Waiter::enter(&self.0.shared);
+        let _waiter = self.0.mailbox.wait_guard();
         while condition() {
             for other in others {
                 other.poll(Wait::NoBlock)?;
@@ -172,25 +172,5 @@ impl<R> Drop for Reply<R> {
         if !planted(Fault::KickedBeforeAnswer) {
             self.waiter.kick();
         }
-    }
-}
-
-/// Counts a `wait_while`, before its condition is read (rule W1).
-struct Waiter<'a>(&'a Shared);
-
-impl<'a> Waiter<'a> {
-    fn enter(shared: &'a Shared) -> Self {
-        shared.waiters.fetch_add(1, Ordering::Relaxed);
-        // Pairs with the fence in `Remote::kick`: either it sees us, or we see the change.
-        if !planted(Fault::CountedWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
-        Self(shared)
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 }
