@@ -35,7 +35,7 @@ type Opening = (&'static str, usize, &'static str);
 const OPENING: &[Opening] = &[
     (
         "aio-context",
-        12,
+        5,
         "the state of the loop becomes a struct of parts that do not name the context",
     ),
     ("aio-notify", 2, "the run queue gets the slot, not the inbox"),
