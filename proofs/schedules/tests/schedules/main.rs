@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is what a scenario finds")]
 
 mod boards;
+mod channels;
 mod clocks;
 mod deferred;
 mod endings;
