@@ -62,4 +62,6 @@ mod modelled {
 pub(crate) enum Fault {
     /// A thread is woken before it is asked to stop.
     WokenBeforeStopped,
+    /// The last sender rings before the channel is marked as closed.
+    RungBeforeClosed,
 }

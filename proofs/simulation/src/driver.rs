@@ -287,7 +287,7 @@ fn recover(world: &World, cx: &Context) {
     drop(pauses);
     // No other thread acts in the middle of a change of the clock.
     let busy = world.busy_acting.replace(true);
-    world.act(crate::actions::Action::StartClock);
+    world.act(crate::action::Action::StartClock);
     world.busy_acting.set(busy);
     let doomed = |world: &World| {
         let slots = world.slots.borrow();

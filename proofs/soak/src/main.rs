@@ -9,6 +9,7 @@ mod churn;
 mod gauge;
 mod handlers;
 mod helpers;
+mod tally;
 mod verdict;
 mod watchdog;
 mod world;

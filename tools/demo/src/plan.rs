@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aio_tools::cores::Cores;
 
-use crate::Args;
+use crate::args::Args;
 use crate::client::{Client, Measured, Waits};
 use crate::server::{self, Kind, Polling, Program};
 

@@ -11,8 +11,9 @@ use aio_replay::{self as replay, Role, Trace, WAKE_COSTS_NS, families, geometric
 use anyhow::bail;
 use serde::Serialize;
 
+use crate::args::Args;
 use crate::grid::{self, Contender, ORIGINAL_MAX};
-use crate::{Args, Row};
+use crate::row::Row;
 use aio_tools::interrupt::Interrupt;
 use aio_tools::report;
 

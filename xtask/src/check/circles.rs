@@ -35,23 +35,10 @@ type Opening = (&'static str, usize, &'static str);
 const OPENING: &[Opening] = &[
     (
         "aio-context",
-        12,
+        5,
         "the state of the loop becomes a struct of parts that do not name the context",
     ),
     ("aio-notify", 2, "the run queue gets the slot, not the inbox"),
-    ("aio-backend", 2, "one by one"),
-    ("aio-handlers", 2, "one by one"),
-    ("aio-replay", 5, "one by one"),
-    ("aio-pollset", 4, "one by one"),
-    ("aio-timers", 2, "one by one"),
-    ("aio-reference", 2, "one by one"),
-    ("blockd", 8, "one by one"),
-    ("aio-demo", 3, "one by one"),
-    ("aio-policies", 5, "one by one"),
-    ("aio-prove", 6, "one by one"),
-    ("aio-bench", 13, "one by one"),
-    ("aio-simulation", 3, "one by one"),
-    ("aio-soak", 2, "one by one"),
 ];
 
 /// A set of files that use each other, and what is printed about it.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use blockd::{EventBackend, Source};
+use aio_context::BackendKind;
+use blockd::Source;
 use virtio_driver::VirtioBlkFeatureFlags;
 
 use crate::client::{Client, EVERY_WAY, Indexes, QUEUE_SIZE, Waits, pattern};
@@ -53,7 +54,7 @@ fn written_data_is_read_every_way() {
 
 #[test]
 fn on_every_backend() {
-    for backend in [EventBackend::Auto, EventBackend::Ppoll, EventBackend::Epoll] {
+    for backend in BackendKind::ALL {
         let server = Wanted::new()
             .export(Source::Ram(1 << 20), 2)
             .backend(backend)

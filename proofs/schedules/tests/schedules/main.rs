@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
 
 mod boards;
+mod channels;
 mod clocks;
 mod deferred;
 mod endings;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aio_context::{Context, Gone, Remote, Wait};
 use aio_schedules::Fake;
+use aio_sources::IoThread;
 use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use shuttle::sync::mpsc;
 use shuttle::thread;
