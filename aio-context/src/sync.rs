@@ -1,4 +1,4 @@
-//! What threads tell each other by, real or modelled, and the faults that the schedules plant: the only file that names the
+//! What threads synchronize by, real or modelled, and the faults that the schedules plant: the only file that names the
 //! model checkers.
 //!
 //! Not from here comes what no thread waits for and nothing follows from: figures ([`Stats`](crate::Stats),
@@ -82,7 +82,7 @@ mod modelled {
     }
 }
 
-/// A channel for one message: the checker's own does not tell when the sender is gone.
+/// A channel for one message: the checker's own does not report that the sender is gone.
 #[cfg(loom)]
 pub(crate) mod mpsc {
     use std::sync::{Arc, PoisonError};
@@ -111,11 +111,11 @@ pub(crate) mod mpsc {
 
     impl<T> SyncSender<T> {
         pub(crate) fn send(&self, message: T) -> Result<(), T> {
-            self.say(Some(message));
+            self.put(Some(message));
             Ok(())
         }
 
-        fn say(&self, last: Option<T>) {
+        fn put(&self, last: Option<T>) {
             let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
             said.get_or_insert(last);
             drop(said);
@@ -126,7 +126,7 @@ pub(crate) mod mpsc {
     impl<T> Drop for SyncSender<T> {
         fn drop(&mut self) {
             if !std::thread::panicking() {
-                self.say(None);
+                self.put(None);
             }
         }
     }
@@ -153,6 +153,6 @@ pub(crate) enum Fault {
     KickedBeforeAnswer,
     /// `wait_while` is counted after its condition was read.
     CountedLate,
-    /// A foreign loop is told how long it may wait before others can see that it waits.
+    /// A foreign loop learns how long it may wait before others can see that it waits.
     ChecksBeforeFlag,
 }

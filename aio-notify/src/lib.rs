@@ -72,6 +72,8 @@ mod node;
 pub mod planting;
 mod protocol;
 mod run_queue;
+#[cfg(not(any(loom, shuttle)))]
+mod sleep;
 mod state;
 mod sync;
 
@@ -84,4 +86,6 @@ pub use mailbox::{Mailbox, PlanGuard, SleepGuard, WaitGuard};
 pub use node::{Dequeued, Item, Message, Node};
 pub use protocol::Notifier;
 pub use run_queue::RunQueue;
+#[cfg(not(any(loom, shuttle)))]
+pub use sleep::{SleepCost, measure_sleep};
 pub use state::Urgency;

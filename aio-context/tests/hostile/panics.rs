@@ -87,7 +87,7 @@ impl Handler for Bomb {
     fn writable(&self, _: &Context) {
         self.at("writable");
     }
-    fn broken(&self, _: &Context, _: io::Error) {
+    fn invalidated(&self, _: &Context, _: io::Error) {
         self.at("broken");
     }
 }

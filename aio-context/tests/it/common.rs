@@ -245,7 +245,7 @@ impl Handler for Kick {
         self.log.borrow_mut().push("readable");
         self.serve(cx);
     }
-    fn broken(&self, _: &Context, _: io::Error) {
+    fn invalidated(&self, _: &Context, _: io::Error) {
         self.log.borrow_mut().push("broken");
     }
 }
@@ -347,7 +347,7 @@ impl Handler for Number {
     fn readable(&self, _: &Context) {
         rustix::io::read(self, &mut [0; 1]).expect("it is readable");
     }
-    fn broken(&self, _: &Context, why: io::Error) {
+    fn invalidated(&self, _: &Context, why: io::Error) {
         self.errors.borrow_mut().push(why.to_string());
     }
 }

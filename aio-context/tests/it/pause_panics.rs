@@ -32,7 +32,7 @@ impl AsFd for Fragile {
 }
 
 impl Handler for Fragile {
-    fn broken(&self, _: &Context, _: io::Error) {
+    fn invalidated(&self, _: &Context, _: io::Error) {
         resume_unwind(Box::new("on purpose"));
     }
 }

@@ -123,7 +123,7 @@ fn r3_a_closed_number_is_refused_by_every_backend_with_the_same_error(bench: Ben
         bench.block(&cx) && kick.count.get() == 1,
         "nothing is left of them"
     );
-    assert_eq!(cx.oddities(), (0, 0));
+    assert_eq!(cx.anomalies(), (0, 0));
 }
 
 /// A number that no process can have, and none at all.

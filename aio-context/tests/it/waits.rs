@@ -195,7 +195,7 @@ fn r2_late_events_are_counted_and_call_no_handler() {
         drop(registration);
         late.set(Some(token));
         assert!(!cx.poll(Wait::NoBlock).unwrap());
-        assert_eq!((cx.oddities(), kick.count.get()), ((count, 0), 0));
+        assert_eq!((cx.anomalies(), kick.count.get()), ((count, 0), 0));
     }
 }
 
