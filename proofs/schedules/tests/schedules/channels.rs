@@ -6,7 +6,7 @@ use std::rc::Rc;
 use aio_context::{PollParams, Wait};
 use aio_sources::{Channel, Event};
 
-use crate::handlers::{AsTold, POLLING, searching};
+use crate::handlers::{Adjustable, POLLING, searching};
 use crate::{Crowd, recorded};
 
 const SENDERS: usize = 3;
@@ -14,7 +14,7 @@ const VALUES: u32 = 2;
 
 /// Senders send and go while the loop polls, sleeps, or changes from one to the other.
 fn sends(params: PollParams) {
-    let cx = searching(&AsTold::default(), params);
+    let cx = searching(&Adjustable::default(), params);
     let next = recorded::<SENDERS>();
     let is_closed = Rc::new(Cell::new(false));
     let (expected, closed) = (next.clone(), is_closed.clone());
@@ -57,7 +57,7 @@ fn sends_to_a_loop_that_sleeps() {
 
 /// A channel goes while others send: each value is delivered, dropped with the channel, or comes back.
 fn sends_to_a_channel_that_goes() {
-    let cx = searching(&AsTold::default(), PollParams::OFF);
+    let cx = searching(&Adjustable::default(), PollParams::OFF);
     let [delivered, refused] = recorded();
     let counted = delivered.clone();
     let kept = std::sync::Arc::new(());
