@@ -58,7 +58,7 @@ impl PollSet {
 
     #[inline(always)]
     fn begin_serving(&self, token: Token) -> Option<Excluded<'_>> {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let slot = slots.take_hit(token)?;
         let is_excluded = slots.exclude(slot);
         drop(slots);
@@ -67,7 +67,8 @@ impl PollSet {
 
     #[inline(always)]
     fn begin_serving_woken(&self, token: Token) -> Option<Excluded<'_>> {
-        let mut slots = self.slots.borrow_mut();
+        let state = self.state();
+        let mut slots = state.slots.borrow_mut();
         let slot = slots.find(token)?;
         let flags = slots.get(slot).flags();
         if flags.has_any(Flags::SUSPENDED | Flags::EXCLUDED) {
@@ -78,22 +79,22 @@ impl PollSet {
         if flags.has_any(Flags::DEMOTED) {
             drop(slots);
             self.promote(token);
-            slots = self.slots.borrow_mut();
+            slots = state.slots.borrow_mut();
         }
         if flags.has_any(Flags::HIT | Flags::RECHECK) {
             slots.edit(slot, |flags| flags.without(Flags::HIT | Flags::RECHECK));
         }
-        slots.get_mut(slot).last_event = self.rounds.get();
+        slots.get_mut(slot).last_event = state.rounds.get();
         let is_excluded = slots.exclude(slot);
         drop(slots);
-        self.last_event.set(self.rounds.get());
+        state.last_event.set(state.rounds.get());
         Some(self.excluded(is_excluded.then_some((slot, token))))
     }
 
     /// Drops a hit that will not be served, such as a hit of an iteration that a panic ends. The source is polled again: in the next
     /// round, or, if the hit came from the exit of poll mode, by the recheck that is still pending.
     pub fn forget_hit(&self, token: Token) {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         if let Some(slot) = slots.find(token) {
             slots.edit(slot, |flags| flags.without(Flags::HIT));
         }
@@ -102,13 +103,13 @@ impl PollSet {
     /// Marks a source for a recheck: [`exit`](Self::exit) polls it before the loop sleeps. This is for work that
     /// may have arrived without a notification because of poll mode. A demoted source is promoted.
     pub fn recheck(&self, token: Token) {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let Some(slot) = slots.find(token) else { return };
         let was_demoted = slots.get(slot).flags().has_any(Flags::DEMOTED);
         slots.edit(slot, |flags| flags.without(Flags::DEMOTED) | Flags::RECHECK);
         drop(slots);
         if was_demoted {
-            self.promoted_again(slot);
+            self.core.promoted_again(slot);
         }
     }
 
@@ -136,7 +137,7 @@ impl PollSet {
     /// assert!(round());
     /// ```
     pub fn exclude(&self, token: Token) -> Excluded<'_> {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let slot = slots.find(token).filter(|slot| slots.exclude(*slot));
         drop(slots);
         self.excluded(slot.map(|slot| (slot, token)))
@@ -145,7 +146,7 @@ impl PollSet {
     #[inline]
     fn excluded(&self, slot: Option<(u32, Token)>) -> Excluded<'_> {
         if slot.is_some() {
-            self.add_care();
+            self.state().add_care();
         }
         Excluded { set: self, slot }
     }
@@ -161,8 +162,8 @@ pub struct Excluded<'a> {
 impl Drop for Excluded<'_> {
     fn drop(&mut self) {
         if let Some((slot, token)) = self.slot {
-            self.set.slots.borrow_mut().include(slot, token);
-            self.set.drop_care();
+            self.set.state().slots.borrow_mut().include(slot, token);
+            self.set.state().drop_care();
         }
     }
 }

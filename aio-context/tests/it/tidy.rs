@@ -41,16 +41,16 @@ const EXCUSED: [(&str, usize, &str); 7] = [
     (
         "aio-context/src/sync.rs",
         20,
-        "what the other files take, and what models are made of",
+        "the locks of the other files, and the models",
     ),
-    ("aio-notify/src/monitor.rs", 16, "what models are made of"),
+    ("aio-notify/src/monitor.rs", 16, "the models"),
     ("aio-notify/src/planting.rs", 1, "which fault the models have"),
     (
         "aio-timers/src/sync.rs",
         4,
-        "what `virtual_clock` takes, and what models are made of",
+        "the lock of `virtual_clock`, and the models",
     ),
-    ("aio-notify/src/loads.rs", 2, "what models are made of"),
+    ("aio-notify/src/loads.rs", 2, "the models"),
     (
         "aio-timers/src/virtual_clock.rs",
         8,
@@ -67,7 +67,7 @@ fn workspace() -> Option<PathBuf> {
         .then(|| root.to_path_buf())
 }
 
-/// All Rust files below a folder, but for what was built.
+/// Returns all Rust files below a folder, without build output.
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
