@@ -23,7 +23,7 @@ use crate::handler::Entry;
 use crate::polling::Looks;
 use crate::registration::{Paused, Registration};
 use crate::remote::{Remote, Shared, move_out};
-use crate::sync::{Fault, Ordering, planted};
+use crate::sync::{Ordering, faulty};
 use crate::timer::ClockId;
 use crate::timers::Timers;
 use crate::{Builder, Handler, Pollable};
@@ -355,11 +355,8 @@ impl Drop for Inner {
                 .store(true, std::sync::atomic::Ordering::Release);
         }
         let mut queue = self.bottom_halves.abandon();
-        if planted(Fault::LeftOpen) {
-            queue.take(&self.shared.inbox);
-        } else {
-            self.shared.inbox.close(&mut queue);
-        }
+        let inbox = &self.shared.inbox;
+        faulty!(LeftOpen, inbox.close(&mut queue), queue.take(inbox));
         let mut never_ran = Vec::new();
         while let Some(dequeued) = queue.pop() {
             if let Some(slot) = dequeued.payload()

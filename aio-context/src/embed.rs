@@ -12,7 +12,7 @@ use crate::Context;
 use crate::context::Wait;
 use crate::error::cannot_embed;
 use crate::found::Found;
-use crate::sync::{Fault, planted};
+use crate::sync::faulty;
 use crate::wall::is_own;
 
 /// A context that a foreign loop waits for.
@@ -84,13 +84,13 @@ impl<'cx> Embedded<'cx> {
         inner.registry.borrow_mut().recall(&mut list);
         let hit = inner.leave_poll_mode(self.cx, &mut list);
         self.keep(list);
-        let early = planted(Fault::LooksBeforeFlag).then(|| self.time_left());
+        faulty!(ReadBeforeFlag: return (self.time_left(), inner.shared.notifier.set_foreign(true)).0);
         inner.shared.home.set_foreign(true);
         inner.shared.notifier.set_foreign(true);
         if hit {
             return Some(Duration::ZERO);
         }
-        early.unwrap_or_else(|| self.time_left())
+        self.time_left()
     }
 
     /// How long a foreign loop may wait, once it is known that it does.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::context::Wait;
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{AtomicBool, Fault, Ordering, has_ended, mpsc, planted};
+use crate::sync::{AtomicBool, Ordering, faulty, has_ended, mpsc};
 use crate::{Context, Remote};
 
 /// A thread that is the home of a context.
@@ -116,13 +116,7 @@ impl IoThread {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
-        if planted(Fault::WokenBeforeStopped) {
-            self.remote.notify();
-            self.stop.store(true, Ordering::Release);
-        } else {
-            self.stop.store(true, Ordering::Release);
-            self.remote.notify();
-        }
+        faulty!(WokenBeforeStopped, self.stop.store(true, Ordering::Release); self.remote.notify());
         if thread.thread().id() == thread::current().id() {
             return Ok(());
         }

@@ -94,6 +94,7 @@ mod rendezvous;
 mod replacing;
 mod slack;
 mod stats;
+#[cfg(not(aio_modelled))]
 mod sync;
 mod timer;
 mod timers;
@@ -101,6 +102,9 @@ mod timers;
 mod waiting;
 mod wake;
 mod wall;
+
+#[cfg(aio_modelled)]
+use aio_checker as sync;
 
 pub use adapting::PollTime;
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};

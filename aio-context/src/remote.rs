@@ -12,7 +12,7 @@ use crate::bh::{Job, JobMessage, Slot, message};
 use crate::context::Inner;
 use crate::home::Home;
 use crate::stats::{Counters, Stats};
-use crate::sync::{ArcSwap, AtomicU64, AtomicUsize, Fault, Ordering, fence, planted, thread_local};
+use crate::sync::{ArcSwap, AtomicU64, AtomicUsize, Ordering, faulty, fence, thread_local};
 use crate::{Context, Gone};
 
 /// What a context shares with other threads: the one door in (inbox and notifier), and the polling parameters.
@@ -74,13 +74,7 @@ impl Shared {
 
     /// Has a blocking poll return.
     fn call_back(&self) {
-        if planted(Fault::CalledLate) {
-            self.notifier.notify();
-            self.calls.fetch_add(1, Ordering::Release);
-        } else {
-            self.calls.fetch_add(1, Ordering::Release);
-            self.notifier.notify();
-        }
+        faulty!(CalledLate, self.calls.fetch_add(1, Ordering::Release); self.notifier.notify());
     }
 
     /// How often somebody has asked for that. What a request was made for is seen by whoever has seen the request.
@@ -98,13 +92,7 @@ impl Shared {
     }
 
     pub(crate) fn send(&self, job: Box<JobMessage>) -> Result<(), Gone> {
-        if planted(Fault::ToldBeforeSent) {
-            self.tell();
-        }
-        self.inbox.send(job).map_err(|_| self.gone())?;
-        if !planted(Fault::ToldBeforeSent) {
-            self.tell();
-        }
+        faulty!(NotifiedBeforeSent, self.inbox.send(job).map_err(|_| self.gone())?; self.tell());
         Ok(())
     }
 }
@@ -194,13 +182,8 @@ impl Remote {
     /// Sets the polling parameters: the policy starts anew with them, and the loop wakes.
     #[doc(alias = "aio_context_set_poll_params")]
     pub fn set_poll_params(&self, params: PollParams) {
-        if planted(Fault::VersionBeforeParams) {
-            self.0.params_version.fetch_add(1, Ordering::Release);
-            self.0.params.store(Arc::new(params));
-        } else {
-            self.0.params.store(Arc::new(params));
-            self.0.params_version.fetch_add(1, Ordering::Release);
-        }
+        let version = &self.0.params_version;
+        faulty!(VersionBeforeParams, self.0.params.store(Arc::new(params)); version.fetch_add(1, Ordering::Release));
         self.0.call_back();
     }
 
@@ -209,9 +192,7 @@ impl Remote {
     #[doc(alias = "aio_wait_kick")]
     pub fn kick(&self) {
         // Pairs with the fence in `wait_while`: either the waiter sees the change or we see the waiter.
-        if !planted(Fault::KickWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
+        faulty!(KickWithoutFence, fence(Ordering::SeqCst));
         if self.0.waiters.load(Ordering::Relaxed) != 0 {
             self.0.call_back();
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::remote::{Remote, Shared};
-use crate::sync::{Fault, Mutex, Ordering, fence, mpsc, planted};
+use crate::sync::{Mutex, Ordering, faulty, fence, mpsc};
 use crate::{Context, Gone, Wait};
 
 impl Context {
@@ -17,12 +17,11 @@ impl Context {
     /// As [`poll`](Self::poll).
     #[doc(alias = "AIO_WAIT_WHILE")]
     pub fn wait_while(&self, mut condition: impl FnMut() -> bool) -> io::Result<bool> {
-        let enter = || Waiter::enter(&self.0.shared);
-        let mut waiter = (!planted(Fault::CountedLate)).then(enter);
         let mut waited = false;
+        faulty!(CountedLate: if condition() { let _late = Waiter::enter(&self.0.shared); self.poll(Wait::Block)?; });
+        let _waiter = Waiter::enter(&self.0.shared);
         while condition() {
             waited = true;
-            waiter.get_or_insert_with(enter);
             self.poll(Wait::Block)?;
         }
         Ok(waited)
@@ -151,9 +150,7 @@ struct Reply<R> {
 
 impl<R> Reply<R> {
     fn give(&self, result: R) {
-        if planted(Fault::KickedBeforeAnswer) {
-            self.waiter.kick();
-        }
+        faulty!(KickedBeforeAnswer: self.waiter.kick());
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Answer::Given(result);
     }
 }
@@ -169,9 +166,7 @@ impl<R> Drop for Reply<R> {
             });
         }
         drop(answer);
-        if !planted(Fault::KickedBeforeAnswer) {
-            self.waiter.kick();
-        }
+        faulty!(KickedBeforeAnswer, self.waiter.kick());
     }
 }
 
@@ -182,9 +177,7 @@ impl<'a> Waiter<'a> {
     fn enter(shared: &'a Shared) -> Self {
         shared.waiters.fetch_add(1, Ordering::Relaxed);
         // Pairs with the fence in `Remote::kick`: either it sees us, or we see the change.
-        if !planted(Fault::CountedWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
+        faulty!(CountedWithoutFence, fence(Ordering::SeqCst));
         Self(shared)
     }
 }

@@ -1,182 +1,35 @@
-//! What threads tell each other by, real or modelled, and the faults that the schedules plant: the only file that names the
-//! model checkers.
+//! Atomics, locks and threads. A model checker puts its own in the place of this module: see `proofs/modelled`.
 //!
 //! Not from here comes what no thread waits for and nothing follows from: figures ([`Stats`](crate::Stats),
-//! [`PollTime`](crate::PollTime)), flags of the home thread alone (`home`), the number of a context. A checker would try all
-//! their orders for nothing.
+//! [`PollTime`](crate::PollTime)), flags of the home thread alone, the number of a context. A checker would try all their orders
+//! for nothing.
 
-#[cfg(not(any(loom, shuttle)))]
-pub(crate) use real::*;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::{Mutex, mpsc};
+pub(crate) use std::thread;
+pub(crate) use std::thread_local;
 
-#[cfg(loom)]
-use loom as checker;
-#[cfg(shuttle)]
-use shuttle as checker;
+pub(crate) use arc_swap::ArcSwap;
 
-#[cfg(any(loom, shuttle))]
-pub(crate) use modelled::*;
-
-#[cfg(not(any(loom, shuttle)))]
-mod real {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-    pub(crate) use std::sync::{Mutex, mpsc};
-    pub(crate) use std::thread;
-    pub(crate) use std::thread_local;
-
-    pub(crate) use arc_swap::ArcSwap;
-
-    use super::Fault;
-
-    /// Whether a fault is planted: never, outside the models.
-    pub(crate) const fn planted(_: Fault) -> bool {
-        false
-    }
-
-    /// Whether a thread has ended.
-    pub(crate) fn has_ended<T>(thread: &thread::JoinHandle<T>) -> bool {
-        thread.is_finished()
-    }
+/// Whether a thread has ended.
+pub(crate) fn has_ended<T>(thread: &thread::JoinHandle<T>) -> bool {
+    thread.is_finished()
 }
 
-#[cfg(any(loom, shuttle))]
-mod modelled {
-    use std::sync::{Arc, PoisonError};
-
-    #[cfg(loom)]
-    pub(crate) use aio_notify::loads::{AtomicBool, AtomicU64, AtomicUsize};
-    #[cfg(shuttle)]
-    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-
-    pub(crate) use super::checker::sync::Mutex;
-    pub(crate) use super::checker::sync::atomic::{Ordering, fence};
-    pub(crate) use super::checker::thread;
-    #[cfg(shuttle)]
-    pub(crate) use shuttle::{sync::mpsc, thread_local};
-
-    use super::Fault;
-
-    /// As the checker's own, which does not know initial values that are constant.
-    #[cfg(loom)]
-    macro_rules! thread_local_of_constant {
-        ($(#[$attribute:meta])* static $name:ident: $type:ty = const { $value:expr };) => {
-            loom::thread_local! {
-                $(#[$attribute])* static $name: $type = $value;
-            }
-        };
-    }
-    #[cfg(loom)]
-    pub(crate) use thread_local_of_constant as thread_local;
-
-    pub(crate) fn planted(fault: Fault) -> bool {
-        aio_notify::planting::is_planted(fault)
-    }
-
-    /// The checkers cannot tell.
-    pub(crate) fn has_ended<T>(_: &thread::JoinHandle<T>) -> bool {
-        false
-    }
-
-    /// A value that is swapped as a whole.
-    pub(crate) struct ArcSwap<T>(Mutex<Arc<T>>);
-
-    impl<T> ArcSwap<T> {
-        pub(crate) fn from_pointee(value: T) -> Self {
-            Self(Mutex::new(Arc::new(value)))
-        }
-
-        pub(crate) fn load_full(&self) -> Arc<T> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        }
-
-        pub(crate) fn store(&self, value: Arc<T>) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
-        }
-    }
+/// The code, with the mistake beside it that a scenario plants to see that it is found. Here: the code.
+///
+/// - `faulty!(NAME, right, wrong)`: the mistake is the other expression.
+/// - `faulty!(NAME, right)`: the mistake leaves it out.
+/// - `faulty!(NAME, first; second)`: the mistake is the other order.
+/// - `faulty!(NAME: more)`: the mistake does more.
+macro_rules! faulty {
+    ($fault:ident: $more:expr) => {};
+    ($fault:ident, $first:expr; $second:expr) => {
+        $first;
+        $second
+    };
+    ($fault:ident, $right:expr $(, $wrong:expr)?) => {
+        $right
+    };
 }
-
-/// A channel for one message: the checker's own does not tell when the sender is gone.
-#[cfg(loom)]
-pub(crate) mod mpsc {
-    use std::sync::{Arc, PoisonError};
-
-    pub(crate) use std::sync::mpsc::RecvError;
-
-    use loom::sync::{Condvar, Mutex};
-
-    struct Channel<T> {
-        /// The message; `None` inside once the sender is gone.
-        said: Mutex<Option<Option<T>>>,
-        heard: Condvar,
-    }
-
-    pub(crate) struct SyncSender<T>(Arc<Channel<T>>);
-
-    pub(crate) struct Receiver<T>(Arc<Channel<T>>);
-
-    pub(crate) fn sync_channel<T>(_: usize) -> (SyncSender<T>, Receiver<T>) {
-        let channel = Arc::new(Channel {
-            said: Mutex::new(None),
-            heard: Condvar::new(),
-        });
-        (SyncSender(channel.clone()), Receiver(channel))
-    }
-
-    impl<T> SyncSender<T> {
-        pub(crate) fn send(&self, message: T) -> Result<(), T> {
-            self.say(Some(message));
-            Ok(())
-        }
-
-        fn say(&self, last: Option<T>) {
-            let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
-            said.get_or_insert(last);
-            drop(said);
-            self.0.heard.notify_one();
-        }
-    }
-
-    impl<T> Drop for SyncSender<T> {
-        fn drop(&mut self) {
-            if !std::thread::panicking() {
-                self.say(None);
-            }
-        }
-    }
-
-    impl<T> Receiver<T> {
-        pub(crate) fn recv(&self) -> Result<T, RecvError> {
-            let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
-            loop {
-                if let Some(last) = said.take() {
-                    return last.ok_or(RecvError);
-                }
-                said = self.0.heard.wait(said).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
-    }
-}
-
-/// A fault that can be planted on purpose, to see that the schedules find it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
-    /// A job is announced before it is sent.
-    ToldBeforeSent,
-    /// The end of a context leaves its inbox open.
-    LeftOpen,
-    /// Polling parameters are announced before they are there.
-    VersionBeforeParams,
-    /// Who waits for another context is kicked before the answer is there.
-    KickedBeforeAnswer,
-    /// `wait_while` is counted after its condition was read.
-    CountedLate,
-    /// `kick` has no fence between the change and reading who waits.
-    KickWithoutFence,
-    /// `wait_while` has no fence between being counted and reading its condition.
-    CountedWithoutFence,
-    /// A request that a poll return is made after the notification.
-    CalledLate,
-    /// A thread is woken before it is told to stop.
-    WokenBeforeStopped,
-    /// A foreign loop is told how long it may wait before others can see that it waits.
-    LooksBeforeFlag,
-}
+pub(crate) use faulty;

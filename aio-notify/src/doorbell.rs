@@ -65,12 +65,6 @@ impl EventNotifier {
             Err(error) => Err(error.into()),
         }
     }
-
-    /// Sleeps until it is set.
-    #[cfg(all(test, loom))]
-    pub(crate) fn wait(&self) {
-        self.0.wait();
-    }
 }
 
 impl AsFd for EventNotifier {
@@ -97,12 +91,6 @@ impl Doorbell {
     pub(crate) fn drain(&self) -> u64 {
         self.0.count().unwrap_or(0)
     }
-
-    /// Sleeps until it rings, as the loop's backend would.
-    #[cfg(all(test, loom))]
-    pub(crate) fn wait(&self) {
-        self.0.wait();
-    }
 }
 
 impl AsFd for Doorbell {
@@ -111,7 +99,7 @@ impl AsFd for Doorbell {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use rustix::fs::{OFlags, fcntl_getfl};
     use rustix::io::{FdFlags, fcntl_getfd};

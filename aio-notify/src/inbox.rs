@@ -13,9 +13,7 @@ use crate::home::HomeThread;
 use crate::node::{Body, Dequeued, Item, Message, Node};
 use crate::run_queue::RunQueue;
 use crate::state::Urgency;
-use crate::sync::{
-    AtomicBool, AtomicPtr, Fault, Ordering, is_torn_down, planted, read_for_exchange, weakened,
-};
+use crate::sync::{AtomicBool, AtomicPtr, Ordering, faulty, read_for_exchange};
 
 /// The result of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,8 +140,8 @@ impl<T, M: ?Sized> Inbox<T, M> {
     /// Puts a node into a list, or gives it back if the inbox is closed.
     #[inline]
     fn push(&self, node: Dequeued<T, M>, urgency: Urgency) -> Result<(), Dequeued<T, M>> {
-        let is_here = self.home.is_here() || planted(Fault::HomeIsEverywhere);
-        let is_next = || self.head.load(Ordering::Relaxed).is_null() || planted(Fault::HomeOvertakes);
+        let is_here = faulty!(HomeIsEverywhere, self.home.is_here(), true);
+        let is_next = || faulty!(HomeOvertakes, self.head.load(Ordering::Relaxed).is_null(), true);
         if is_here && urgency == Urgency::Normal && is_next() {
             // What other threads have posted so far was taken, and what they post from now on comes after this.
             let before = self.at_home.load(Ordering::Relaxed);
@@ -161,11 +159,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
 
     /// Ordering: the exchange releases the node and its link to the taker's swap.
     fn push_for_all(&self, node: Dequeued<T, M>) -> Result<(), Dequeued<T, M>> {
-        let order = if planted(Fault::PublishRelaxed) {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
+        let order = faulty!(PublishRelaxed, Ordering::Release, Ordering::Relaxed);
         let mut head = read_for_exchange(&self.head);
         loop {
             if head == closed() {
@@ -195,9 +189,8 @@ impl<T, M: ?Sized> Inbox<T, M> {
     /// Ordering: the swap acquires every node that was pushed.
     pub(crate) fn detach(&self, instead: *mut Body<T, M>) -> *mut Body<T, M> {
         self.urgent.store(false, Ordering::Relaxed);
-        let latest = self
-            .head
-            .swap(instead, weakened(Fault::DetachRelaxed, Ordering::Acquire));
+        let order = faulty!(DetachRelaxed, Ordering::Acquire, Ordering::Relaxed);
+        let latest = self.head.swap(instead, order);
         if latest == closed() {
             ptr::null_mut()
         } else {
@@ -248,12 +241,10 @@ impl<T, M: ?Sized> Inbox<T, M> {
 
 impl<T, M: ?Sized> Drop for Inbox<T, M> {
     fn drop(&mut self) {
-        if !is_torn_down() {
-            let mut queue = RunQueue::new();
-            queue.append(self.detach(closed()));
-            // Whichever thread this is, it is the last one that has the inbox.
-            queue.append(self.at_home.load(Ordering::Relaxed));
-        }
+        let mut queue = RunQueue::new();
+        queue.append(self.detach(closed()));
+        // Whichever thread this is, it is the last one that has the inbox.
+        queue.append(self.at_home.load(Ordering::Relaxed));
     }
 }
 
@@ -265,6 +256,6 @@ impl<T, M: ?Sized> fmt::Debug for Inbox<T, M> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 #[path = "inbox_tests.rs"]
 mod tests;

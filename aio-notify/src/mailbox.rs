@@ -30,7 +30,7 @@ use crate::inbox::{Inbox, Posted};
 use crate::node::{Message, Node};
 use crate::protocol::Notifier;
 use crate::state::Urgency;
-use crate::sync::{AtomicU32, Fault, Ordering, fence, planted};
+use crate::sync::{AtomicU32, Ordering, faulty, fence};
 
 /// The one door from other threads into a loop.
 ///
@@ -112,12 +112,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     /// The message, if the inbox is closed.
     #[inline]
     pub fn send(&self, message: Box<Message<T, M>>) -> Result<(), Box<Message<T, M>>> {
-        if planted(Fault::NotifiedBeforeSent) {
-            self.notify_unless_read();
-            return self.inbox.send(message);
-        }
-        self.inbox.send(message)?;
-        self.notify_unless_read();
+        faulty!(NotifiedBeforeSent, self.inbox.send(message)?; self.notify_unless_read());
         Ok(())
     }
 
@@ -138,9 +133,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     ///
     /// Ordering: the fence pairs with the one in `wait_guard`. Either the waiter reads the change or this reads the waiter.
     pub fn kick(&self) {
-        if !planted(Fault::KickWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
+        faulty!(KickWithoutFence, fence(Ordering::SeqCst));
         if self.waiters.load(Ordering::Relaxed) != 0 {
             self.notifier.notify();
         }
@@ -152,9 +145,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     /// Ordering: the fence pairs with the one in `kick`.
     pub fn wait_guard(&self) -> WaitGuard<'_> {
         self.waiters.fetch_add(1, Ordering::Relaxed);
-        if !planted(Fault::CountedWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
+        faulty!(CountedWithoutFence, fence(Ordering::SeqCst));
         WaitGuard(&self.waiters)
     }
 
@@ -236,12 +227,6 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     pub fn wakeups(&self) -> (u64, u64) {
         (self.notifier.writes(), self.notifier.elided())
     }
-
-    /// Sleeps until the eventfd is written, as the loop's backend would.
-    #[cfg(all(test, loom))]
-    pub(crate) fn block(&self) {
-        self.notifier.block();
-    }
 }
 
 /// The descriptor to wait for while a wait is announced: readable once a notification has written it.
@@ -299,6 +284,6 @@ impl Drop for SleepGuard<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 #[path = "mailbox_tests.rs"]
 mod tests;

@@ -10,7 +10,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
 use crate::state::{Begun, State, Urgency};
-use crate::sync::{AtomicPtr, is_torn_down};
+use crate::sync::AtomicPtr;
 
 /// What a dequeued entry asks for: the result of [`Dequeued::begin`].
 #[derive(Debug)]
@@ -186,7 +186,7 @@ impl<T, M: ?Sized> Clone for Node<T, M> {
 impl<T, M: ?Sized> Drop for Node<T, M> {
     /// The payload is dropped with the last handle or, if the node is queued then, by the loop that dequeues it.
     fn drop(&mut self) {
-        if !is_torn_down() && self.0.body().state.release() {
+        if self.0.body().state.release() {
             Reference(self.0.0).free();
         }
     }
@@ -272,9 +272,7 @@ impl<T, M: ?Sized> Dequeued<T, M> {
 
 impl<T, M: ?Sized> Drop for Dequeued<T, M> {
     fn drop(&mut self) {
-        if !is_torn_down() {
-            self.give_up();
-        }
+        self.give_up();
     }
 }
 

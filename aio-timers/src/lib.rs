@@ -52,11 +52,15 @@ mod manual_clock;
 mod moment;
 mod queue;
 mod set;
+#[cfg(all(feature = "std", not(aio_modelled)))]
 mod sync;
 #[cfg(feature = "std")]
 mod system;
 #[cfg(feature = "std")]
 mod virtual_clock;
+
+#[cfg(aio_modelled)]
+use aio_checker as sync;
 
 pub use clock::Clock;
 #[cfg(target_has_atomic = "64")]

@@ -3,6 +3,7 @@
 mod cases;
 mod checkers;
 mod layers;
+mod lockfile;
 mod msrv;
 mod promela;
 mod rules;
@@ -23,9 +24,10 @@ use clap::{Arg, ArgAction, ArgMatches};
 /// A step's name, and what it does. `Ok` with a text: what is to be said about it.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 20] = [
+const STEPS: [Step; 21] = [
     ("fmt", fmt),
     ("layers", layers::check),
+    ("lockfile", lockfile::check),
     ("tidy", tidy::check),
     ("rules", rules::check),
     ("cases", cases::check),
@@ -140,9 +142,17 @@ fn outside() -> Command {
     cargo
 }
 
+/// Cargo in the workspace of its own that builds the libraries for model checkers.
+fn modelled() -> Command {
+    let mut cargo = shell::cargo();
+    cargo.current_dir(shell::root().join("proofs/modelled"));
+    cargo
+}
+
 fn fmt() -> anyhow::Result<String> {
     shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
     shell::run(outside().args(["fmt", "--all", "--check"]))?;
+    shell::run(modelled().args(["fmt", "--all", "--check"]))?;
     Ok(String::new())
 }
 

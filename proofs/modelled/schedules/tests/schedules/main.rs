@@ -1,0 +1,135 @@
+//! Threads meet a loop, in orders that shuttle chooses. What each scenario checks stands at its end; that nobody sleeps for
+//! ever, and that no descriptor is left, is checked for all.
+//!
+//! What threads tell each other goes through the checker's atomics, whose every use is a step of its own. What is only noted
+//! for the checks is in plain ones: all threads of a scenario are one thread of the system, and taking notes is no step.
+#![allow(clippy::unwrap_used, reason = "a panic is what a scenario finds")]
+
+mod boards;
+mod clocks;
+mod deferred;
+mod endings;
+mod handlers;
+mod storms;
+mod waiting;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use aio_context::{Context, Remote, Wait};
+use shuttle::thread::{self, JoinHandle};
+
+/// A number that the checks look at.
+#[derive(Clone, Debug, Default)]
+struct Recorded(Arc<AtomicU32>);
+
+impl Recorded {
+    fn get(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
+    fn set(&self, value: u32) {
+        self.0.store(value, Relaxed);
+    }
+
+    fn add(&self, more: u32) {
+        self.0.fetch_add(more, Relaxed);
+    }
+}
+
+fn noted<const N: usize>() -> [Recorded; N] {
+    std::array::from_fn(|_| Recorded::default())
+}
+
+/// Threads of a scenario.
+struct Crowd {
+    remote: Remote,
+    /// How many have said so.
+    ended: Recorded,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Crowd {
+    fn of(cx: &Context) -> Self {
+        Self {
+            remote: cx.remote(),
+            ended: Recorded::default(),
+            threads: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, work: impl FnOnce(&Remote) + Send + 'static) {
+        let remote = self.remote.clone();
+        self.threads.push(thread::spawn(move || work(&remote)));
+    }
+
+    /// One that tells the loop when it has ended. This last word wakes a loop that has missed another one, so it is for those
+    /// who need the loop until then.
+    fn add_one_that_tells(&mut self, work: impl FnOnce(&Remote) + Send + 'static) {
+        let ended = self.ended.clone();
+        self.add(move |remote| {
+            work(remote);
+            remote.run(move |_| ended.add(1)).unwrap();
+        });
+    }
+
+    /// Polls until `count` have told that they have ended.
+    fn serve(&self, cx: &Context, count: u32) {
+        while self.ended.get() < count {
+            cx.poll(Wait::Block).unwrap();
+        }
+    }
+
+    /// Waits until all have ended, and polls until there is nothing left to do.
+    fn end(self, cx: &Context) {
+        self.join();
+        while cx.poll(Wait::NoBlock).unwrap() {}
+    }
+
+    fn join(self) {
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// What came out of a scenario over all orders. One in which only one thing ever comes out shows nothing.
+struct Outcomes([AtomicU32; 2]);
+
+impl Outcomes {
+    const fn none() -> Self {
+        Self([AtomicU32::new(0), AtomicU32::new(0)])
+    }
+
+    fn note(&self, success: bool) {
+        self.0[usize::from(success)].fetch_add(1, Relaxed);
+    }
+
+    fn are_both_there(&self) -> bool {
+        self.0.iter().all(|count| count.load(Relaxed) > 0)
+    }
+}
+
+/// Makes a test of each scenario, some of which must have both outcomes.
+macro_rules! scenarios {
+    ($($name:ident => $scenario:ident $(with $outcomes:ident)?;)*) => {
+        $(#[test] fn $name() {
+            let many = aio_schedules::check($scenario);
+            $(assert!(!many || $outcomes.are_both_there(), "there was one outcome only");)?
+            let _ = many;
+        })*
+    };
+}
+use scenarios;
+
+/// Makes a test of each fault that a scenario must find.
+macro_rules! faults {
+    ($($name:ident: $fault:ident in $($scenario:ident)*;)*) => {
+        $(#[test] fn $name() {
+            let path = concat!(module_path!(), "::", stringify!($name));
+            let scenarios: &[fn()] = &[$(|| _ = aio_schedules::check($scenario)),*];
+            aio_checker::planting::must_be_found(path, stringify!($fault), scenarios);
+        })*
+    };
+}
+use faults;
