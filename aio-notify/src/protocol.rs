@@ -227,11 +227,7 @@ impl Notifier {
         if writes == drained {
             return;
         }
-        let count = faulty!(
-            DrainedStoredEarly,
-            self.doorbell.drain(),
-            writes.wrapping_sub(drained)
-        );
+        let count = faulty!(DrainedStoredEarly, self.doorbell.drain(), writes - drained);
         if faulty!(EmptyDrainStored, count == 0, false) {
             return;
         }

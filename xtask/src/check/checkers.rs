@@ -160,12 +160,18 @@ fn untried() -> anyhow::Result<Vec<String>> {
 }
 
 /// The names in `faulty!(Name, ..)`, comments left out.
-fn faults(text: &str) -> impl Iterator<Item = String> {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-    code.flat_map(|line| line.split("faulty!(").skip(1)).map(|rest| {
-        let end = rest.find(|letter: char| !letter.is_alphanumeric());
-        rest[..end.unwrap_or(rest.len())].to_owned()
-    })
+fn faults(text: &str) -> Vec<String> {
+    let code = text
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//"));
+    let code: String = code.collect();
+    let name = |rest: &str| {
+        rest.split(|letter: char| !letter.is_alphanumeric())
+            .next()
+            .map(str::to_owned)
+    };
+    code.split("faulty!(").skip(1).filter_map(name).collect()
 }
 
 /// The names in the lines `test: Name in models;` of a list of faults.
@@ -198,8 +204,8 @@ mod tests {
 
     #[test]
     fn a_fault_that_no_model_plants_is_found() {
-        let code = "/// `faulty!(NAME, right)`\nlet a = faulty!(LeftOut, b());\nfaulty!(Late: c());\nmacro_rules! faulty {\n";
-        assert_eq!(faults(code).collect::<Vec<_>>(), ["LeftOut", "Late"]);
+        let code = "/// `faulty!(NAME, right)`\nlet a = faulty!(LeftOut, b());\nlet b = faulty!(\n    Wrapped,\n    c,\n);\nfaulty!(Late: c());\nmacro_rules! faulty {\n";
+        assert_eq!(faults(code), ["LeftOut", "Wrapped", "Late"]);
         let list = "faults! {\n    n1_planted_late: Late in one two;\n}\n";
         assert_eq!(planted(list).collect::<Vec<_>>(), ["Late"]);
     }
