@@ -15,7 +15,7 @@ const CALLS: u32 = 200_000;
 const ROUNDS: usize = 15;
 
 #[inline(always)]
-fn look(set: &OwnedFd, events: &mut [Event]) -> usize {
+fn check(set: &OwnedFd, events: &mut [Event]) -> usize {
     let zero = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -34,7 +34,7 @@ macro_rules! through {
 }
 
 through! {
-    one calls look;
+    one calls check;
     two calls one;
     three calls two;
     four calls three;
@@ -65,7 +65,7 @@ fn main() -> std::io::Result<()> {
     let silent = eventfd(0, EventfdFlags::CLOEXEC)?;
     epoll::add(&set, &silent, EventData::new_u64(0), EventFlags::IN)?;
     let times = [
-        least(&set, look),
+        least(&set, check),
         least(&set, one),
         least(&set, two),
         least(&set, three),

@@ -1,45 +1,45 @@
-//! How a registration stands with the kernel, as the mark of its entry.
+//! The state of a registration in the kernel, as the mark of its entry.
 
 use aio_backend::Entry;
 
-/// How a registration stands with the kernel.
+/// The state of a registration in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// It waits for nothing and is not in the set.
+    /// It has no interest and is not in the set.
     Silent,
     /// It is in the set.
     Armed,
-    /// epoll refused its file; it stands at this position among the [unpollable files](crate::side::Side).
-    Side(u32),
+    /// epoll refused its file; its position among the [unpollable files](crate::unpollable::Unpollable).
+    Unpollable(u32),
 }
 
 const SILENT: u32 = 0;
 const ARMED: u32 = 1;
-const SIDE: u32 = 2;
+const UNPOLLABLE: u32 = 2;
 
 impl State {
-    /// The state that an entry is in.
+    /// Returns the state of an entry.
     #[inline]
     pub(crate) fn of(entry: &Entry) -> Self {
         match entry.mark() {
             SILENT => Self::Silent,
             ARMED => Self::Armed,
-            place => Self::Side(place - SIDE),
+            place => Self::Unpollable(place - UNPOLLABLE),
         }
     }
 
-    /// The mark that stands for this state.
+    /// Returns the mark of this state.
     #[inline]
     pub(crate) fn mark(self) -> u32 {
         match self {
             Self::Silent => SILENT,
             Self::Armed => ARMED,
-            Self::Side(place) => SIDE + place,
+            Self::Unpollable(place) => UNPOLLABLE + place,
         }
     }
 }
 
-/// Whether an entry is in the set.
+/// Returns whether an entry is in the set.
 #[inline]
 pub(crate) fn is_armed(entry: &Entry) -> bool {
     entry.mark() == ARMED
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_survives_the_way_through_a_mark() {
+    fn a_state_survives_conversion_to_a_mark_and_back() {
         let token = Token::new(0, 0);
         let mut registrations = Registrations::new();
         registrations.insert(
@@ -67,8 +67,8 @@ mod tests {
         for state in [
             State::Silent,
             State::Armed,
-            State::Side(0),
-            State::Side(40_000_000),
+            State::Unpollable(0),
+            State::Unpollable(40_000_000),
         ] {
             entry.set_mark(state.mark());
             assert_eq!(

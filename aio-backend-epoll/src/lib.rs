@@ -1,7 +1,7 @@
-//! A [`Backend`] on `epoll(7)`: level-triggered unless asked otherwise, with timeouts in nanoseconds.
+//! A [`Backend`] on `epoll(7)`: level-triggered by default, with timeouts in nanoseconds.
 //!
-//! Good for many descriptors: a wait costs time for what is ready, not for what is watched. Each change of an interest
-//! is a system call, though.
+//! It suits many descriptors: the cost of a wait grows with the number of events, not of registrations. In return, each change of
+//! an interest is a system call.
 //!
 //! ```
 //! use std::io::Write;
@@ -21,18 +21,19 @@
 //! ```
 //!
 //! # What an epoll set cannot represent
-//! - *A regular file*, or whatever else epoll refuses with `EPERM`, is always ready. It is kept beside the set, and while
-//!   it is waited for, no wait blocks. The set and what is beside it take turns when the list is short.
-//! - *Silence*: the kernel reports hang-ups even where nothing is asked for. A silent registration is not in the set.
-//! - *A descriptor that was closed behind the backend's back.* If nothing else shares its file, the kernel forgets it
-//!   without a word. If something does, the kernel goes on reporting it and nobody can delete it any more. Its events
-//!   are recognised by their token once it is removed; they are dropped, and the set is built anew without it.
+//! - *A regular file*, or any other file that epoll refuses with `EPERM`, is always ready. The backend keeps it in a list of
+//!   unpollable files, and no wait blocks while one of them has an interest. If the ready list is short, the set and the
+//!   unpollable files fill it in turn.
+//! - *Silence*: the kernel reports hang-ups even without an interest. A silent registration is not in the set.
+//! - *A descriptor that was closed without `remove`.* If no other descriptor shares its file, the kernel removes it silently. If
+//!   one does, the kernel goes on reporting the file, and no call can delete it any more. After the registration is removed, the
+//!   backend recognises its events by their token, drops them, and rebuilds the set without it.
 //!
 //! # What it does not do
-//! It reports no [`Readiness::NVAL`](aio_backend::Readiness::NVAL) at once: a descriptor that was closed behind its back
-//! is reported so when it is found out, which is when the set is built anew.
+//! It does not report [`Readiness::NVAL`](aio_backend::Readiness::NVAL) at once: it detects a descriptor that was closed without
+//! `remove` only when it rebuilds the set.
 //!
-//! A process that forks without `exec` shares the set with its child. Neither should use it afterwards but one.
+//! A process that forks without `exec` shares the set with its child. Only one of the two may use it afterwards.
 //!
 //! The descriptor of [`Backend::make_pollable`] counts as one more level of nesting than the set itself; Linux allows five.
 
@@ -40,8 +41,8 @@
 
 mod entries;
 mod set;
-mod side;
 pub mod sys;
+mod unpollable;
 mod wait;
 
 use std::fmt;
@@ -55,13 +56,13 @@ use rustix::io::Errno;
 
 use crate::entries::{State, is_armed};
 use crate::set::Set;
-use crate::side::Side;
 use crate::sys::{Events, Kernel, Sys};
+use crate::unpollable::Unpollable;
 use crate::wait::Limit;
 
-/// How many events there is room for from the start, so that a wait for no more than these allocates nothing.
+/// The initial capacity for events. A wait for at most this many allocates nothing.
 const EVENTS: usize = 64;
-/// How many events one wait reports at most, whatever the list has room for.
+/// The largest number of events that one wait reports, whatever the list has room for.
 const EVENTS_MAX: usize = 1024;
 
 /// Waits with `epoll_wait(2)`.
@@ -69,12 +70,12 @@ const EVENTS_MAX: usize = 1024;
 pub struct Epoll<S = Kernel> {
     set: Set<S>,
     entries: Registrations,
-    side: Side,
-    /// Whose turn it is when the list is too short for the set and for what is beside it.
-    side_turn: bool,
-    /// Whether something may be in the set that does not belong there, or the other way round.
-    suspect: bool,
-    /// What was removed last and may still be in the set.
+    unpollable: Unpollable,
+    /// Whether the next wait reserves room for the unpollable files. It alternates, in case the list is too short for all events.
+    reserves_room: bool,
+    /// Whether the set may differ from the entries, so that the next wait has to rebuild it.
+    to_verify: bool,
+    /// The token that was removed last and may still be in the set.
     left_over: Option<Token>,
     events: Vec<Event>,
     stale: u64,
@@ -82,10 +83,10 @@ pub struct Epoll<S = Kernel> {
 }
 
 impl Epoll {
-    /// A backend that watches nothing yet.
+    /// Makes a backend without registrations.
     ///
     /// # Errors
-    /// What the system says, such as `EMFILE` when the process may open no more descriptors.
+    /// The error of the system, such as `EMFILE` if the process may open no more descriptors.
     pub fn new() -> io::Result<Self> {
         Self::with_sys(Kernel)
     }
@@ -95,14 +96,14 @@ impl<S: Sys> Epoll<S> {
     /// As [`new`](Epoll::new), on another kernel.
     ///
     /// # Errors
-    /// What `sys` says to making a set.
+    /// The error of `sys`, if it cannot create a set.
     pub fn with_sys(sys: S) -> io::Result<Self> {
         Ok(Self {
             set: Set::new(sys)?,
             entries: Registrations::new(),
-            side: Side::default(),
-            side_turn: false,
-            suspect: false,
+            unpollable: Unpollable::default(),
+            reserves_room: false,
+            to_verify: false,
             left_over: None,
             events: vec![NOTHING; EVENTS],
             stale: 0,
@@ -110,68 +111,68 @@ impl<S: Sys> Epoll<S> {
         })
     }
 
-    /// How many events came for registrations that were gone, and were dropped.
+    /// Returns the number of events that arrived after the removal of their registrations and were dropped.
     #[must_use]
     pub fn stale_events(&self) -> u64 {
         self.stale
     }
 
-    /// How often the set in the kernel was built anew.
+    /// Returns how often the set in the kernel was rebuilt.
     #[must_use]
     pub fn rebuilds(&self) -> u64 {
         self.rebuilds
     }
 
-    /// Takes an entry that is gone out of the set, or from beside it; `false` if it may still be in the set.
+    /// Removes an entry from the set or from the unpollable files. Returns `false` if it may still be in the set.
     #[inline(always)]
     fn disarm(&mut self, fd: &Watched, state: State) -> bool {
         match state {
             State::Silent => {}
             State::Armed => return self.set.forget(fd),
-            State::Side(place) => self.leave_side(place),
+            State::Unpollable(place) => self.remove_unpollable(place),
         }
         true
     }
 
-    /// Takes the one at `place` beside the set away.
+    /// Removes the unpollable file at `place`.
     #[cold]
-    fn leave_side(&mut self, place: u32) {
-        if let Some(moved) = self.side.swap_remove(place)
+    fn remove_unpollable(&mut self, place: u32) {
+        if let Some(moved) = self.unpollable.swap_remove(place)
             && let Some(entry) = self.entries.get_mut(moved)
         {
-            entry.set_mark(State::Side(place).mark());
+            entry.set_mark(State::Unpollable(place).mark());
         }
     }
 
-    /// Builds the set anew from the entries, without what nobody can delete from the old one.
+    /// Rebuilds the set from the entries, without the files that cannot be deleted from the old set.
     ///
-    /// If it fails, it is tried again by the next wait.
+    /// If this fails, the next wait tries again.
     #[cold]
     fn rebuild(&mut self) -> io::Result<()> {
-        self.suspect = true;
+        self.to_verify = true;
         self.set.renew()?;
         self.rebuilds += 1;
-        let (set, side) = (&self.set, &mut self.side);
+        let (set, unpollable) = (&self.set, &mut self.unpollable);
         for (token, entry) in self.entries.iter_mut().filter(|(_, entry)| is_armed(entry)) {
-            let beside = match set.add(entry.fd(), token, entry.interest()) {
+            let state = match set.add(entry.fd(), token, entry.interest()) {
                 Ok(()) => continue,
                 Err(error) if is(&error, Errno::PERM) => always(entry.interest()),
                 Err(error) if is(&error, Errno::NOSPC) || is(&error, Errno::NOMEM) => return Err(error),
-                // The number is not open, or means something by now that cannot be watched, such as the new set itself.
+                // The number is not open, or now means a file that cannot be watched, such as the new set itself.
                 Err(_) => Readiness::NVAL,
             };
-            entry.set_mark(State::Side(side.push(token, beside)).mark());
+            entry.set_mark(State::Unpollable(unpollable.push(token, state)).mark());
         }
-        self.suspect = false;
+        self.to_verify = false;
         tracing::debug!(
             stale = self.stale,
             rebuilds = self.rebuilds,
-            "the epoll set was built anew"
+            "the epoll set was rebuilt"
         );
         Ok(())
     }
 
-    /// Asks the kernel, for at most `room` events.
+    /// Waits for at most `room` events of the set.
     #[inline(always)]
     fn wait_for_set(
         &mut self,
@@ -185,7 +186,7 @@ impl<S: Sys> Epoll<S> {
         }
         let mut limit = Limit::after(self.set.inner().0, timeout);
         loop {
-            if self.suspect {
+            if self.to_verify {
                 self.rebuild()?;
             }
             let found = wait::wait(self.set.inner(), &mut Events(&mut self.events[..room]), limit)?;
@@ -203,7 +204,7 @@ impl<S: Sys> Epoll<S> {
                 return Ok(());
             }
             self.stale += stale;
-            self.suspect = true;
+            self.to_verify = true;
             if stale < found as u64 {
                 return Ok(());
             }
@@ -222,9 +223,9 @@ impl<S: Sys> Backend for Epoll<S> {
         if self.entries.is_taken(token) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let state = arm(&self.set, &mut self.side, &fd, token, interest)?;
-        // The events of what was left over would be taken for this one's.
-        self.suspect |= self.left_over == Some(token);
+        let state = arm(&self.set, &mut self.unpollable, &fd, token, interest)?;
+        // Events of the left-over entry carry the same token.
+        self.to_verify |= self.left_over == Some(token);
         self.entries.insert(token, fd, interest, state.mark());
         Ok(())
     }
@@ -237,29 +238,29 @@ impl<S: Sys> Backend for Epoll<S> {
         let (former, fd) = (State::of(entry), entry.fd());
         let state = match former {
             _ if entry.interest() == interest => return Ok(()),
-            State::Silent => arm(&self.set, &mut self.side, fd, token, interest)?,
+            State::Silent => arm(&self.set, &mut self.unpollable, fd, token, interest)?,
             State::Armed if interest == Interest::NONE => {
                 // Later events of this token must be its own: there is no time to wait for stale ones.
-                self.suspect |= !self.set.forget(fd);
+                self.to_verify |= !self.set.forget(fd);
                 State::Silent
             }
             State::Armed => match self.set.modify(fd, token, interest) {
-                // The number means another file now. The old one may still be in the set, under this very token.
+                // The number means another file now. The old file may still be in the set, with the same token.
                 Err(error) if is(&error, Errno::NOENT) => {
-                    self.suspect = true;
-                    arm(&self.set, &mut self.side, fd, token, interest)?
+                    self.to_verify = true;
+                    arm(&self.set, &mut self.unpollable, fd, token, interest)?
                 }
                 modified => modified.map(|()| State::Armed)?,
             },
-            State::Side(_) if interest == Interest::NONE => State::Silent,
-            State::Side(place) => {
-                self.side.set(place, always(interest));
+            State::Unpollable(_) if interest == Interest::NONE => State::Silent,
+            State::Unpollable(place) => {
+                self.unpollable.set(place, always(interest));
                 former
             }
         };
         entry.set(interest, state.mark());
-        if let (State::Side(place), State::Silent) = (former, state) {
-            self.leave_side(place);
+        if let (State::Unpollable(place), State::Silent) = (former, state) {
+            self.remove_unpollable(place);
         }
         Ok(())
     }
@@ -270,23 +271,27 @@ impl<S: Sys> Backend for Epoll<S> {
             return Err(io::ErrorKind::NotFound.into());
         };
         if !self.disarm(entry.fd(), State::of(&entry)) {
-            // It is found out by its first event, if there ever is one. The token does not come back, unless at once,
-            // when somebody exchanges the share.
+            // Its first event, if there is one, reveals it. The token does not come back, except at once, when a caller
+            // replaces the descriptor of a registration.
             self.left_over = Some(token);
         }
         Ok(())
     }
 
-    // By force: see `wait.rs`.
+    // Inlined by force: see `wait.rs`.
     #[inline(always)]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        // A full list has to be served first; there is nothing to wait for.
+        // If the list is full, its events have to be handled first.
         let room = ready.room();
-        let (timeout, reserved) = if self.side.is_empty() {
+        let (timeout, reserved) = if self.unpollable.is_empty() {
             (timeout, 0)
         } else {
-            self.side_turn = !self.side_turn;
-            let reserved = if self.side_turn { self.side.len() } else { 0 };
+            self.reserves_room = !self.reserves_room;
+            let reserved = if self.reserves_room {
+                self.unpollable.len()
+            } else {
+                0
+            };
             (Some(Duration::ZERO), reserved)
         };
         let for_set = room.saturating_sub(reserved);
@@ -296,8 +301,8 @@ impl<S: Sys> Backend for Epoll<S> {
                 _ => {}
             }
         }
-        if !self.side.is_empty() {
-            self.side.collect(ready);
+        if !self.unpollable.is_empty() {
+            self.unpollable.collect(ready);
         }
         Ok(())
     }
@@ -311,7 +316,7 @@ impl<S: Sys> Backend for Epoll<S> {
     }
 
     fn always_ready(&self) -> bool {
-        !self.side.is_empty()
+        !self.unpollable.is_empty()
     }
 
     fn watched(&self) -> usize {
@@ -324,9 +329,9 @@ impl<S: Sys> Backend for Epoll<S> {
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         let mut entries = std::mem::take(&mut self.entries);
-        self.side = Side::default();
+        self.unpollable = Unpollable::default();
         for (_, entry) in entries.iter_mut().filter(|(_, entry)| is_armed(entry)) {
-            self.suspect |= !self.set.forget(entry.fd());
+            self.to_verify |= !self.set.forget(entry.fd());
         }
         entries.drain(each);
     }
@@ -337,18 +342,18 @@ impl<S: Sys> fmt::Debug for Epoll<S> {
         f.debug_struct("Epoll")
             .field("set", &self.set)
             .field("entries", &self.entries)
-            .field("side", &self.side)
+            .field("unpollable", &self.unpollable)
             .field("stale", &self.stale)
             .field("rebuilds", &self.rebuilds)
             .finish_non_exhaustive()
     }
 }
 
-/// Has the kernel watch `fd`, or puts it beside the set.
+/// Adds `fd` to the set, or to the unpollable files.
 #[inline(always)]
 fn arm<S: Sys>(
     set: &Set<S>,
-    side: &mut Side,
+    unpollable: &mut Unpollable,
     fd: &Watched,
     token: Token,
     interest: Interest,
@@ -358,7 +363,9 @@ fn arm<S: Sys>(
     }
     match set.add(fd, token, interest) {
         Ok(()) => Ok(State::Armed),
-        Err(error) if is(&error, Errno::PERM) => Ok(State::Side(side.push(token, always(interest)))),
+        Err(error) if is(&error, Errno::PERM) => {
+            Ok(State::Unpollable(unpollable.push(token, always(interest))))
+        }
         Err(error) => Err(error),
     }
 }
@@ -373,18 +380,25 @@ const NOTHING: Event = Event {
     data: EventData::new_u64(0),
 };
 
-/// What the kernel's answer means.
+/// The events that the kernel reports.
+const REPORTED: Readiness = Readiness::IN
+    .union(Readiness::OUT)
+    .union(Readiness::HUP)
+    .union(Readiness::ERR);
+const _: () = assert!(
+    Readiness::IN.bits() as u32 == EventFlags::IN.bits()
+        && Readiness::OUT.bits() as u32 == EventFlags::OUT.bits()
+        && Readiness::HUP.bits() as u32 == EventFlags::HUP.bits()
+        && Readiness::ERR.bits() as u32 == EventFlags::ERR.bits()
+);
+
+/// Converts what the kernel reports. The bits are the same.
 #[inline]
 fn readiness(flags: EventFlags) -> Readiness {
-    let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, flags.contains(EventFlags::IN));
-    readiness.set(Readiness::OUT, flags.contains(EventFlags::OUT));
-    readiness.set(Readiness::HUP, flags.contains(EventFlags::HUP));
-    readiness.set(Readiness::ERR, flags.contains(EventFlags::ERR));
-    readiness
+    Readiness::from_bits_retain(flags.bits() as u8).intersection(REPORTED)
 }
 
-/// What a descriptor is ready for that is always ready.
+/// Returns the readiness of a descriptor that is always ready.
 fn always(interest: Interest) -> Readiness {
     let mut readiness = Readiness::empty();
     readiness.set(Readiness::IN, interest.contains(Interest::READ));

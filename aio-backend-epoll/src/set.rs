@@ -1,6 +1,6 @@
-//! The set in the kernel, and the one descriptor that stands for it.
+//! The set in the kernel, and a pollable descriptor for it.
 //!
-//! It remembers nothing of what is in the set; that is the entries' business.
+//! It does not record the members of the set; the entries do.
 
 use std::io::Result;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,25 +10,24 @@ use rustix::io::Errno;
 
 use crate::sys::Sys;
 
-/// The number is closed, or means another file by now. The kernel has forgotten the entry, unless something else shares the file;
-/// nothing but its events can tell.
+/// Logs that a number was closed, or means another file by now. The kernel has removed the entry, unless another descriptor shares
+/// the file; only an event can show which.
 #[cold]
-fn complain(fd: &Watched, error: &std::io::Error) {
-    tracing::debug!(?fd, %error, "a watched descriptor was closed behind the loop's back");
+fn log_closed(fd: &Watched, error: &std::io::Error) {
+    tracing::debug!(?fd, %error, "a watched descriptor was closed before it was removed");
 }
 
-/// An epoll set. What makes one system call is inlined by force: see `wait.rs`.
+/// An epoll set. Functions that make one system call are inlined by force: see `wait.rs`.
 #[derive(Debug)]
 pub(crate) struct Set<S> {
     sys: S,
     inner: OwnedFd,
-    /// A set of which `inner` is the only member. It is what foreign loops see, so that `inner` can be replaced without
-    /// their knowing.
+    /// A set with `inner` as its only member. Foreign loops watch this one, so `inner` can be replaced without a change to them.
     outer: Option<OwnedFd>,
 }
 
 impl<S: Sys> Set<S> {
-    /// An empty set.
+    /// Makes an empty set.
     pub(crate) fn new(sys: S) -> Result<Self> {
         Ok(Self {
             inner: sys.create()?,
@@ -37,21 +36,21 @@ impl<S: Sys> Set<S> {
         })
     }
 
-    /// What to wait on, and whom to ask.
+    /// Returns the system and the descriptor to wait on.
     #[inline]
     pub(crate) fn inner(&self) -> (&S, BorrowedFd<'_>) {
         (&self.sys, self.inner.as_fd())
     }
 
-    /// Puts a descriptor in that is not in the set.
+    /// Adds a descriptor that is not in the set.
     #[inline(always)]
     pub(crate) fn add(&self, fd: &Watched, token: Token, interest: Interest) -> Result<()> {
         match self
             .sys
             .add(self.inner.as_fd(), fd.as_fd(), token.to_bits(), interest)
         {
-            // Nobody watches this number, so the entry is a left-over: the number was closed while something else
-            // shared its file, and has come to mean the same file again. It can as well be ours.
+            // No registration has this number, so the entry is left over: the number was closed while another descriptor
+            // shared its file, and means the same file again. The new registration takes the entry over.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => {
                 self.modify(fd, token, interest)
             }
@@ -66,14 +65,14 @@ impl<S: Sys> Set<S> {
             .modify(self.inner.as_fd(), fd.as_fd(), token.to_bits(), interest)
     }
 
-    /// Takes a descriptor out; `false` if it may still be in the set.
+    /// Removes a descriptor. Returns `false` if it may still be in the set.
     #[inline(always)]
     pub(crate) fn forget(&self, fd: &Watched) -> bool {
         let deleted = self.sys.delete(self.inner.as_fd(), fd.as_fd());
-        deleted.map_err(|error| complain(fd, &error)).is_ok()
+        deleted.map_err(|error| log_closed(fd, &error)).is_ok()
     }
 
-    /// Replaces the set by an empty one; what stands for it stays the same.
+    /// Replaces the set by an empty one. The pollable descriptor stays the same.
     pub(crate) fn renew(&mut self) -> Result<()> {
         let inner = self.sys.create()?;
         if let Some(outer) = &self.outer {
@@ -85,7 +84,7 @@ impl<S: Sys> Set<S> {
         Ok(())
     }
 
-    /// The descriptor that stands for the set, made when it is asked for first.
+    /// Returns the pollable descriptor for the set, made by the first call.
     pub(crate) fn pollable(&mut self) -> Result<BorrowedFd<'_>> {
         let outer = match self.outer.take() {
             Some(outer) => outer,

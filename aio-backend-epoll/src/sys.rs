@@ -1,7 +1,7 @@
-//! The one place that talks to the kernel, and the seam where something else can take its place.
+//! The system calls, and the trait with which a test can replace them.
 //!
-//! A backend is generic in its [`Sys`], which is [`Kernel`] unless somebody says otherwise; that costs nothing. Tests put
-//! a kernel there that fails on purpose, or one that is simulated.
+//! A backend is generic in its [`Sys`], which is [`Kernel`] by default, at no cost. Tests use
+//! a kernel that fails on purpose, or a simulated one.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// The calls that an [`Epoll`](crate::Epoll) makes.
 ///
-/// Implementations MUST ensure that they answer as `epoll(7)` does, whether they pass a call on or not.
+/// Implementations MUST behave as `epoll(7)` does, whether they pass a call on or not.
 pub trait Sys: fmt::Debug + 'static {
     /// `epoll_create1`, closed on exec.
     ///
@@ -22,7 +22,7 @@ pub trait Sys: fmt::Debug + 'static {
     /// As the system call.
     fn create(&self) -> io::Result<OwnedFd>;
 
-    /// `EPOLL_CTL_ADD`: from now on, what `interest` says is reported as `key`, and errors and hang-ups always.
+    /// `EPOLL_CTL_ADD`: from now on, readiness within `interest`, errors and hang-ups are reported with `key`.
     ///
     /// # Errors
     /// As the system call.
@@ -42,7 +42,7 @@ pub trait Sys: fmt::Debug + 'static {
     fn delete(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()>;
 
     /// `epoll_wait` for at most as many events as there is room for, and for `timeout`, which is in whole milliseconds
-    /// (`None`: no limit). Says how many events it wrote.
+    /// (`None`: no limit). Returns the number of events it wrote.
     ///
     /// # Errors
     /// As the system call.
@@ -53,7 +53,7 @@ pub trait Sys: fmt::Debug + 'static {
         timeout: Option<Duration>,
     ) -> io::Result<usize>;
 
-    /// `ppoll` of the set alone, to the nanosecond: whether anything is ready in it.
+    /// `ppoll` of the set alone, to the nanosecond. Returns whether any descriptor in it is ready.
     ///
     /// # Errors
     /// As the system call.
@@ -67,13 +67,13 @@ pub trait Sys: fmt::Debug + 'static {
 pub struct Events<'a>(pub(crate) &'a mut [Event]);
 
 impl Events<'_> {
-    /// For how many events there is room.
+    /// Returns the number of events there is room for.
     #[must_use]
     pub fn room(&self) -> usize {
         self.0.len()
     }
 
-    /// What a simulated kernel writes at `place`: that whatever was added as `key` is ready.
+    /// Writes at `place` that the descriptor with `key` is ready, as a simulated kernel does.
     ///
     /// # Panics
     /// If there is no such place.
@@ -157,7 +157,7 @@ fn flags(interest: Interest) -> EventFlags {
     flags
 }
 
-/// The time to the nanosecond; what no `Timespec` can hold is cut.
+/// Converts to nanoseconds, and reduces a time beyond the range of `Timespec` to the largest possible one.
 #[inline]
 fn timespec(time: Duration) -> Timespec {
     Timespec {

@@ -1,18 +1,18 @@
 //! Waiting on an epoll set to the nanosecond, with system calls that every Linux has.
 //!
-//! `epoll_wait` takes milliseconds. Whole milliseconds are waited for with it, and what is left of the last one with
-//! `ppoll` on the set. So whatever comes before the last millisecond costs one call, and only a timeout that passes costs
-//! three. For a descriptor that is ready already, against an `epoll_wait` of zero (`examples/timeouts.rs`, medians):
+//! `epoll_wait` takes milliseconds. This module waits for whole milliseconds with it, and for the rest of the last one with
+//! `ppoll` on the set. So an event before the last millisecond costs one call, and only a timeout that passes costs three. For a
+//! descriptor that is ready already, compared with an `epoll_wait` of zero (`examples/timeouts.rs`, medians):
 //!
 //! | way | ratio |
 //! |---|---|
-//! | this one, less than a millisecond | 1.1 |
-//! | this one, more | 1.45 |
+//! | this module, less than a millisecond | 1.1 |
+//! | this module, more | 1.45 |
 //! | `epoll_pwait2`, any timeout | 1.4 |
 //! | `ppoll` on the set, then `epoll_wait` of zero | 2.7 |
 //!
 //! `epoll_pwait2` would be no faster where it matters, is missing before Linux 5.11 and forbidden by some filters.
-//! (rustix uses it for every wait if anybody turns its feature `linux_5_11` on; nothing here depends on which it is.)
+//! (rustix uses it for every wait if its feature `linux_5_11` is on; this module works with both.)
 
 use std::io::Result;
 use std::os::fd::BorrowedFd;
@@ -45,7 +45,7 @@ impl Limit {
         }
     }
 
-    /// The same moment, seen from now.
+    /// Returns the same moment, relative to now.
     pub(crate) fn rest(self, sys: &impl Sys) -> Self {
         let Self::After { start, left } = self else {
             return self;
@@ -58,9 +58,9 @@ impl Limit {
     }
 }
 
-/// Waits until something in `set` is ready, and says how many `events` tell about it.
+/// Waits until a descriptor in `set` is ready, and returns the number of events in `events`.
 ///
-/// Inlined by force, as what is around it: every return after a system call is a mispredicted one on kernels that clear the
+/// Inlined by force, as its callers are: every return after a system call is a mispredicted one on kernels that clear the
 /// return stack, and costs as much as fifty instructions (6 ns where it was measured: `examples/returns.rs`).
 #[inline(always)]
 pub(crate) fn wait(
@@ -86,7 +86,7 @@ fn wait_until<S: Sys>(
         let Limit::After { left, .. } = limit else {
             return wait((sys, set), events, limit);
         };
-        // Whole milliseconds first: something that comes meanwhile, or is there already, costs this one call.
+        // Whole milliseconds first: an event that is there already, or arrives meanwhile, costs this one call.
         let found = sys.wait(set, events, Some(whole_millis(left)))?;
         if found > 0 {
             return Ok(found);
@@ -97,7 +97,7 @@ fn wait_until<S: Sys>(
         let Limit::After { left, .. } = limit else {
             return Ok(0);
         };
-        // Then what is left of the last one.
+        // Then the rest of the last one.
         if !sys.poll(set, left)? {
             return Ok(0);
         }
@@ -107,7 +107,7 @@ fn wait_until<S: Sys>(
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// As many whole milliseconds as fit, in a number that `epoll_wait` takes.
+/// Returns the whole milliseconds, within the range of `epoll_wait`.
 fn whole_millis(left: Duration) -> Duration {
     let left = left.min(Duration::from_millis(i32::MAX as u64));
     Duration::new(left.as_secs(), left.subsec_millis() * 1_000_000)

@@ -1,4 +1,4 @@
-//! Descriptors that are closed behind the backend's back.
+//! Descriptors that are closed without `remove`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 use aio_backend_epoll::Epoll;
 
-/// Nobody else may open a descriptor while a number is free that a test has closed.
+/// No other test may open a descriptor while a number is free that a test has closed.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -29,7 +29,7 @@ impl Number {
 
     /// Closes the number.
     fn close(&self) {
-        // SAFETY: the numbers in these tests come from `into_raw_fd`; no owner knows of them.
+        // SAFETY: the numbers in these tests come from `into_raw_fd`; they have no other owner.
         unsafe { rustix::io::close(self.0) };
     }
 
@@ -44,13 +44,13 @@ impl Number {
 
 impl AsFd for Number {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: it is a lie, and what happens then is what this file tests. The number is only given to `epoll_ctl`,
-        // which looks it up and says when it is not open.
+        // SAFETY: the number may be closed, which is what this file tests. It is only passed to `epoll_ctl`, which returns an
+        // error if it is not open.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
 
-/// A pipe that has something to read: a number for the backend, and what keeps its file alive.
+/// Makes a pipe with data to read: a number for the backend, and both ends, which keep its file alive.
 fn full_pipe() -> (Number, PipeReader, impl Write) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(b"x").unwrap();
@@ -58,7 +58,7 @@ fn full_pipe() -> (Number, PipeReader, impl Write) {
     (number, reader, writer)
 }
 
-fn look(backend: &mut Epoll) -> Vec<(Token, Readiness)> {
+fn check(backend: &mut Epoll) -> Vec<(Token, Readiness)> {
     let mut ready = ReadyList::new();
     backend.wait(Some(Duration::ZERO), &mut ready).unwrap();
     ready.iter().collect()
@@ -68,7 +68,7 @@ const GHOST: Token = Token::new(0, 0);
 const OTHER: Token = Token::new(1, 0);
 
 #[test]
-fn r2_a_closed_number_whose_file_lives_on_is_not_heard_of_again() {
+fn r2_a_closed_number_whose_file_lives_on_is_not_reported_again() {
     let _alone = alone();
     let mut backend = Epoll::new().unwrap();
     let (number, _file, _writer) = full_pipe();
@@ -84,7 +84,7 @@ fn r2_a_closed_number_whose_file_lives_on_is_not_heard_of_again() {
     number.close();
     backend.remove(GHOST).unwrap();
 
-    // The kernel reports it for ever, and nothing can delete it. The wait must not end early for that.
+    // The kernel reports it for ever, and no call can delete it. The wait must not end early for that.
     let timeout = Duration::from_millis(3);
     let start = Instant::now();
     let mut ready = ReadyList::with_limit(1);
@@ -92,13 +92,13 @@ fn r2_a_closed_number_whose_file_lives_on_is_not_heard_of_again() {
     assert!(ready.is_empty() && start.elapsed() >= timeout, "{ready:?}");
     assert_eq!((backend.stale_events(), backend.rebuilds()), (1, 1));
 
-    // What is left is watched as before, through the same descriptor.
+    // The other registration is watched as before, through the same descriptor.
     let mut foreign = Epoll::new().unwrap();
     foreign.add(Rc::new(shown).into(), GHOST, Interest::READ).unwrap();
-    assert_eq!(look(&mut foreign), []);
+    assert_eq!(check(&mut foreign), []);
     other_writer.write_all(b"x").unwrap();
-    assert_eq!(look(&mut foreign), [(GHOST, Readiness::IN)]);
-    assert_eq!(look(&mut backend), [(OTHER, Readiness::IN)]);
+    assert_eq!(check(&mut foreign), [(GHOST, Readiness::IN)]);
+    assert_eq!(check(&mut backend), [(OTHER, Readiness::IN)]);
     assert_eq!(backend.rebuilds(), 1);
 }
 
@@ -113,7 +113,7 @@ fn r2_live_events_beside_a_stale_one_are_reported() {
     number.close();
     backend.remove(GHOST).unwrap();
     for _ in 0..3 {
-        assert_eq!(look(&mut backend), [(OTHER, Readiness::IN)]);
+        assert_eq!(check(&mut backend), [(OTHER, Readiness::IN)]);
     }
     assert_eq!((backend.stale_events(), backend.rebuilds()), (1, 1));
     other.close();
@@ -130,9 +130,13 @@ fn r2_a_token_that_comes_back_at_once_does_not_get_the_events_of_its_former_file
     number.becomes(&silent);
     backend.remove(GHOST).unwrap();
     backend.add(number.watched(), GHOST, Interest::READ).unwrap();
-    assert_eq!(look(&mut backend), [], "there is nothing to read in the new file");
+    assert_eq!(
+        check(&mut backend),
+        [],
+        "there is nothing to read in the new file"
+    );
     silent_writer.write_all(b"x").unwrap();
-    assert_eq!(look(&mut backend), [(GHOST, Readiness::IN)]);
+    assert_eq!(check(&mut backend), [(GHOST, Readiness::IN)]);
     number.close();
 }
 
@@ -145,9 +149,9 @@ fn b4_a_left_over_in_the_way_of_an_add_is_taken_over() {
     number.becomes(File::open("/dev/null").unwrap());
     backend.remove(GHOST).unwrap();
     number.becomes(&file);
-    // The kernel says EEXIST here.
+    // The kernel returns EEXIST here.
     backend.add(number.watched(), OTHER, Interest::READ).unwrap();
-    assert_eq!(look(&mut backend), [(OTHER, Readiness::IN)]);
+    assert_eq!(check(&mut backend), [(OTHER, Readiness::IN)]);
     assert_eq!((backend.stale_events(), backend.rebuilds()), (0, 0));
     number.close();
 }
@@ -160,15 +164,15 @@ fn b4_a_number_that_means_another_file_by_now_is_watched_anew() {
     backend.add(number.watched(), OTHER, Interest::READ).unwrap();
     let (silent, _silent_writer) = std::io::pipe().unwrap();
     number.becomes(&silent);
-    // The kernel says ENOENT here, and the old file is still in the set.
+    // The kernel returns ENOENT here, and the old file is still in the set.
     backend.modify(OTHER, Interest::BOTH).unwrap();
-    assert_eq!(look(&mut backend), []);
+    assert_eq!(check(&mut backend), []);
     assert_eq!(backend.rebuilds(), 1);
 
     number.becomes(&file);
     backend.modify(OTHER, Interest::NONE).unwrap();
     backend.modify(OTHER, Interest::READ).unwrap();
-    assert_eq!(look(&mut backend), [(OTHER, Readiness::IN)]);
+    assert_eq!(check(&mut backend), [(OTHER, Readiness::IN)]);
     number.close();
 }
 
@@ -196,12 +200,12 @@ fn r4_a_number_that_is_not_open_is_reported_when_it_is_found_out() {
     backend.modify(silenced, Interest::NONE).unwrap();
     backend.remove(GHOST).unwrap();
 
-    assert_eq!(look(&mut backend), [(OTHER, Readiness::NVAL)]);
+    assert_eq!(check(&mut backend), [(OTHER, Readiness::NVAL)]);
     assert!(backend.always_ready());
     backend.modify(OTHER, Interest::BOTH).unwrap();
-    assert_eq!(look(&mut backend), [(OTHER, Readiness::NVAL)]);
+    assert_eq!(check(&mut backend), [(OTHER, Readiness::NVAL)]);
     backend.modify(OTHER, Interest::NONE).unwrap();
-    assert_eq!(look(&mut backend), []);
+    assert_eq!(check(&mut backend), []);
     backend.remove(OTHER).unwrap();
     backend.remove(silenced).unwrap();
 }

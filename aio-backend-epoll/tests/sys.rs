@@ -12,7 +12,7 @@ use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
 use aio_backend_epoll::Epoll;
 use aio_backend_epoll::sys::{Events, Kernel, Sys};
 
-/// Sets that are empty in the kernel; what is ready in them is made up, and so is the time.
+/// Sets that are empty in the kernel; their events and the time are simulated.
 #[derive(Clone, Debug)]
 struct MadeUp {
     ready: Rc<RefCell<Vec<u64>>>,

@@ -17,7 +17,7 @@ fn pipe() -> (Rc<PipeReader>, PipeWriter) {
     (Rc::new(reader), writer)
 }
 
-/// A backend and pipes that it watches, all with something to read.
+/// Makes a backend and pipes that it watches, all with data to read.
 fn full_pipes(count: u32) -> (Epoll, Vec<PipeWriter>) {
     let mut backend = Epoll::new().unwrap();
     let writers = (0..count).map(|index| {
@@ -32,12 +32,12 @@ fn full_pipes(count: u32) -> (Epoll, Vec<PipeWriter>) {
     (backend, writers)
 }
 
-/// Something that is always ready.
+/// Opens a file, which is always ready.
 fn regular_file() -> Rc<File> {
     Rc::new(File::open(std::env::current_exe().unwrap()).unwrap())
 }
 
-fn look(backend: &mut Epoll, limit: usize) -> Vec<(Token, Readiness)> {
+fn check(backend: &mut Epoll, limit: usize) -> Vec<(Token, Readiness)> {
     let mut ready = ReadyList::with_limit(limit);
     backend.wait(Some(Duration::ZERO), &mut ready).unwrap();
     ready.iter().collect()
@@ -50,20 +50,20 @@ fn r4_silence_covers_a_hang_up_and_can_be_left_again() {
     let mut backend = Epoll::new().unwrap();
     backend.add(reader.into(), token, Interest::NONE).unwrap();
     drop(writer);
-    assert_eq!(look(&mut backend, 64), []);
+    assert_eq!(check(&mut backend, 64), []);
     backend.modify(token, Interest::READ).unwrap();
-    assert_eq!(look(&mut backend, 64), [(token, Readiness::HUP)]);
+    assert_eq!(check(&mut backend, 64), [(token, Readiness::HUP)]);
     backend.modify(token, Interest::NONE).unwrap();
-    assert_eq!(look(&mut backend, 64), []);
+    assert_eq!(check(&mut backend, 64), []);
     backend.remove(token).unwrap();
 }
 
 #[test]
-fn d2_batches_come_round_to_everybody() {
+fn d2_batches_reach_every_descriptor() {
     let (mut backend, _writers) = full_pipes(10);
     let mut seen = BTreeMap::<Token, u32>::new();
     for _ in 0..10 {
-        let batch = look(&mut backend, 3);
+        let batch = check(&mut backend, 3);
         assert_eq!(batch.len(), 3);
         for (token, _) in batch {
             *seen.entry(token).or_default() += 1;
@@ -76,8 +76,8 @@ fn d2_batches_come_round_to_everybody() {
 #[test]
 fn d2_a_long_list_gets_all_a_full_one_nothing() {
     let (mut backend, _writers) = full_pipes(200);
-    assert_eq!(look(&mut backend, 5_000).len(), 200);
-    assert_eq!(look(&mut backend, 150).len(), 150);
+    assert_eq!(check(&mut backend, 5_000).len(), 200);
+    assert_eq!(check(&mut backend, 150).len(), 150);
     let mut ready = ReadyList::with_limit(1);
     ready.push(Token::new(9, 9), Readiness::IN);
     backend.wait(None, &mut ready).unwrap();
@@ -88,7 +88,7 @@ fn d2_a_long_list_gets_all_a_full_one_nothing() {
 }
 
 #[test]
-fn b4_a_regular_file_is_ready_for_what_it_is_watched_for() {
+fn b4_a_regular_file_is_ready_for_its_interest() {
     let token = Token::new(0, 0);
     let mut backend = Epoll::new().unwrap();
     backend.add(regular_file().into(), token, Interest::READ).unwrap();
@@ -98,14 +98,14 @@ fn b4_a_regular_file_is_ready_for_what_it_is_watched_for() {
     assert_eq!(ready.iter().collect::<Vec<_>>(), [(token, Readiness::IN)]);
 
     backend.modify(token, Interest::BOTH).unwrap();
-    assert_eq!(look(&mut backend, 64), [(token, Readiness::IN | Readiness::OUT)]);
+    assert_eq!(check(&mut backend, 64), [(token, Readiness::IN | Readiness::OUT)]);
     backend.modify(token, Interest::WRITE).unwrap();
-    assert_eq!(look(&mut backend, 64), [(token, Readiness::OUT)]);
+    assert_eq!(check(&mut backend, 64), [(token, Readiness::OUT)]);
     backend.modify(token, Interest::NONE).unwrap();
     assert!(!backend.always_ready());
-    assert_eq!(look(&mut backend, 64), []);
+    assert_eq!(check(&mut backend, 64), []);
     backend.modify(token, Interest::READ).unwrap();
-    assert_eq!(look(&mut backend, 64), [(token, Readiness::IN)]);
+    assert_eq!(check(&mut backend, 64), [(token, Readiness::IN)]);
     backend.remove(token).unwrap();
     assert!(!backend.always_ready());
 }
@@ -122,7 +122,7 @@ fn b4_regular_files_and_pipes_share_a_short_list() {
         }
         let mut seen = BTreeMap::<u32, u32>::new();
         for _ in 0..40 {
-            let batch = look(&mut backend, limit);
+            let batch = check(&mut backend, limit);
             assert_eq!(batch.len(), limit.min((PIPES + FILES) as usize));
             for (token, _) in batch {
                 *seen.entry(token.index()).or_default() += 1;
@@ -190,16 +190,16 @@ fn g2_one_descriptor_stands_for_all() {
         .add(Rc::new(shown).into(), Token::new(7, 7), Interest::READ)
         .unwrap();
 
-    assert_eq!(look(&mut foreign, 64), []);
+    assert_eq!(check(&mut foreign, 64), []);
     writer.write_all(b"x").unwrap();
-    assert_eq!(look(&mut foreign, 64), [(Token::new(7, 7), Readiness::IN)]);
-    assert_eq!(look(&mut backend, 64), [(Token::new(0, 0), Readiness::IN)]);
+    assert_eq!(check(&mut foreign, 64), [(Token::new(7, 7), Readiness::IN)]);
+    assert_eq!(check(&mut backend, 64), [(Token::new(0, 0), Readiness::IN)]);
     backend.modify(Token::new(0, 0), Interest::NONE).unwrap();
-    assert_eq!(look(&mut foreign, 64), []);
+    assert_eq!(check(&mut foreign, 64), []);
 }
 
 #[test]
-fn unknown_tokens_are_told_apart() {
+fn unknown_tokens_are_not_found() {
     let (reader, _writer) = pipe();
     let token = Token::new(1, 1);
     let mut backend = Epoll::new().unwrap();
@@ -243,6 +243,6 @@ fn shares_are_let_go_by_remove_drain_and_a_failed_add() {
     assert_eq!(seen, [(second, Interest::NONE), (file, Interest::READ)]);
     assert_eq!((Rc::strong_count(&two), Rc::strong_count(&regular)), (1, 1));
     assert!(!backend.always_ready());
-    assert_eq!(look(&mut backend, 64), []);
+    assert_eq!(check(&mut backend, 64), []);
     backend.add(two.into(), second, Interest::READ).unwrap();
 }

@@ -1,6 +1,6 @@
-//! A [`Backend`] that climbs from one backend to another when it pays, and back.
+//! A [`Backend`] that moves its registrations between two backends: one for few descriptors, one for many.
 //!
-//! The lower rung is good for few descriptors, the upper one for many. Which two they are is for the caller to say:
+//! The caller chooses both. The lower level should suit few descriptors, the upper one many:
 //!
 //! ```
 //! use aio_backend::Backend;
@@ -13,29 +13,28 @@
 //! ```
 //!
 //! # When it switches
-//! It goes up with `climb_at` descriptors and comes down with less than half as many, but only inside
-//! [`Backend::rebalance`]: that is where the loop says that no wait is on the stack. Silent descriptors count too, so
-//! that a pause does not make it switch. It can be told to climb [after a number of waits](Ladder::climbing_after), too:
-//! some upper backends are better even for a few descriptors, if only the loop lives long enough. Two things make it go up or stay down for good:
+//! It moves up with `climb_at` descriptors and down with less than half as many, but only inside [`Backend::rebalance`], which the
+//! loop calls if no wait is on the stack. Silent descriptors count too, so a pause causes no switch. It can also move up
+//! [after a number of waits](Ladder::climbing_after): some upper backends are better even for a few descriptors, if the loop lives
+//! long enough. Two events fix the level for good:
 //!
-//! - [`Backend::make_pollable`] needs a descriptor that stands for all. The ladder climbs at once and stays there, because a
-//!   foreign loop keeps that descriptor.
-//! - *The upper backend fails as a whole*: it cannot be made, an `add` or `modify` says `EMFILE`, `ENFILE`, `ENOSPC` or
-//!   `ENOMEM`, or a wait fails. Everything goes on below, the registration that met the failure included. One warning
-//!   names the call, the error, and what can be done about it.
+//! - A call of [`Backend::make_pollable`]. The ladder moves up at once and stays there, because a foreign loop keeps that descriptor.
+//! - *A failure of the upper backend as a whole*: it cannot be made, an `add` or `modify` returns `EMFILE`, `ENFILE`, `ENOSPC` or
+//!   `ENOMEM`, or a wait fails. The lower backend takes over all registrations, with the one that met the failure. One warning names
+//!   the call, the error, and a remedy.
 //!
-//! A rung that refuses a single descriptor when all are to move gets none of them; it is tried again after about as many
-//! changes as there are descriptors. On the way down, a number that turns out to be closed (`EBADF`) does not stop the others:
-//! the next wait reports it as [`Readiness::NVAL`](aio_backend::Readiness::NVAL).
+//! If a level refuses a single descriptor of a move, the move is undone, and tried again after about as many changes as there are
+//! descriptors. On the way down, a number that is closed (`EBADF`) does not stop the others: the next wait reports it as
+//! [`Readiness::NVAL`](aio_backend::Readiness::NVAL).
 //!
 //! # What it does not do
-//! It makes no system call and knows no particular backend. It does not hide that backends differ: a descriptor that
-//! one rung takes and the other refuses is accepted or refused by the one that is in charge.
+//! It makes no system call and knows no particular backend. It does not hide differences between backends: the one in use accepts
+//! or refuses a descriptor.
 
 #![forbid(unsafe_code)]
 
-mod rung;
-mod stranded;
+mod level;
+mod orphaned;
 
 use std::fmt;
 use std::io;
@@ -44,30 +43,30 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Peek, ReadyList, Token, Watched, concerns_all, remedy};
 
-pub use crate::rung::Rung;
-use crate::rung::{Hold, is_closed, next};
-use crate::stranded::Stranded;
+pub use crate::level::Level;
+use crate::level::{Hold, is_closed, next};
+use crate::orphaned::Orphaned;
 
-/// Two backends, one of which is in charge.
+/// Two backends, one of which is in use.
 pub struct Ladder<L, U> {
     lower: L,
-    /// There while it is in charge.
+    /// The upper backend while it is in use.
     upper: Option<U>,
     make_upper: Box<dyn FnMut() -> io::Result<U>>,
     climb_at: usize,
-    /// How many more waits on the lower rung show that this loop lives long enough for the upper one to pay.
+    /// The number of waits on the lower level after which the upper one is worth its set-up.
     waits_to_climb: Option<u32>,
     hold: Hold,
-    stranded: Stranded,
-    /// How many registrations are to come or go before a refused move is tried again.
-    patience: usize,
+    orphaned: Orphaned,
+    /// The number of additions and removals before a refused move is tried again.
+    changes_until_retry: usize,
 }
 
 impl<L: Backend, U: Backend> Ladder<L, U> {
-    /// Starts on `lower` and climbs at `climb_at` descriptors to what `make_upper` makes; it is called again for each
-    /// climb, because coming down closes the upper backend.
+    /// Starts on `lower`, and moves up to the backend from `make_upper` at `climb_at` descriptors. Each climb calls `make_upper`
+    /// again, because a move down closes the upper backend.
     ///
-    /// With 0 it is always on the upper rung, which is made at once; if that fails, it stays on the lower one.
+    /// With 0 the ladder makes the upper backend at once and always uses it. If that fails, it stays on the lower level.
     pub fn new(lower: L, make_upper: impl FnMut() -> io::Result<U> + 'static, climb_at: usize) -> Self {
         let mut ladder = Self {
             lower,
@@ -76,31 +75,31 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
             climb_at,
             waits_to_climb: None,
             hold: Hold::Free,
-            stranded: Stranded::default(),
-            patience: 0,
+            orphaned: Orphaned::default(),
+            changes_until_retry: 0,
         };
         ladder.switch();
         ladder
     }
 
-    /// Climbs also, and for good, after so many waits on the lower rung, however few descriptors there are: for an upper
-    /// backend whose waits are cheaper, but which costs something to set up.
+    /// Also moves up, for good, after `waits` waits on the lower level, whatever the number of descriptors. This suits an upper
+    /// backend with cheaper waits and a costly set-up.
     #[must_use]
     pub fn climbing_after(mut self, waits: u32) -> Self {
         self.waits_to_climb = Some(waits);
         self
     }
 
-    /// Which backend is in charge.
+    /// Returns the level in use.
     #[must_use]
-    pub fn rung(&self) -> Rung {
+    pub fn level(&self) -> Level {
         match self.upper {
-            Some(_) => Rung::Upper,
-            None => Rung::Lower,
+            Some(_) => Level::Upper,
+            None => Level::Lower,
         }
     }
 
-    /// The backend that is in charge.
+    /// Returns the backend in use.
     fn current(&mut self) -> &mut dyn Backend {
         match &mut self.upper {
             Some(upper) => upper,
@@ -108,21 +107,21 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         }
     }
 
-    fn in_charge(&self) -> &dyn Backend {
+    fn in_use(&self) -> &dyn Backend {
         match &self.upper {
             Some(upper) => upper,
             None => &self.lower,
         }
     }
 
-    /// Goes where the number of descriptors says it should be.
+    /// Moves to the level for the present number of descriptors.
     fn switch(&mut self) {
-        let now = self.rung();
+        let now = self.level();
         let moved = match next(now, self.watched(), self.climb_at, self.hold) {
             to if to == now => return,
-            _ if self.patience > 0 => return,
-            Rung::Upper => self.climb(),
-            Rung::Lower => self.descend(),
+            _ if self.changes_until_retry > 0 => return,
+            Level::Upper => self.climb(),
+            Level::Lower => self.descend(),
         };
         match moved {
             Ok(()) => tracing::debug!(
@@ -134,7 +133,7 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         }
     }
 
-    /// Moves everything up. If it fails, everything is where it was: the upper rung is filled while the lower one is whole.
+    /// Moves all registrations up. If this fails, none has moved: the upper level is filled while the lower one is still complete.
     fn climb(&mut self) -> io::Result<()> {
         let filled = match (self.make_upper)() {
             Ok(mut upper) => fill(&mut upper, &self.lower)
@@ -152,18 +151,17 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
                 if call == "create" || concerns_all(&error) {
                     self.stay_below(call, &error);
                 } else {
-                    self.patience = self.watched();
+                    self.changes_until_retry = self.watched();
                 }
                 Err(error)
             }
         }
     }
 
-    /// Moves everything down. If it fails, everything is where it was. A number that was closed meanwhile cannot move: its
-    /// owner hears of that.
+    /// Moves all registrations down. If this fails, none has moved. A number that was closed meanwhile cannot move; it is orphaned.
     fn descend(&mut self) -> io::Result<()> {
         let Some(upper) = &self.upper else { return Ok(()) };
-        let (mut filled, mut closed) = (Ok(()), Stranded::default());
+        let (mut filled, mut closed) = (Ok(()), Orphaned::default());
         upper.visit(&mut |fd, token, interest| {
             if filled.is_err() {
                 return;
@@ -175,9 +173,9 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         });
         if filled.is_ok() {
             self.upper = None;
-            self.stranded = closed;
+            self.orphaned = closed;
         } else {
-            self.patience = upper.watched();
+            self.changes_until_retry = upper.watched();
             self.lower.drain(&mut |_, _, _| {});
         }
         filled
@@ -185,17 +183,17 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
 
     #[inline(never)]
     fn add_below(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        if self.stranded.is_taken(token) {
+        if self.orphaned.is_taken(token) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         self.lower.add(fd, token, interest)?;
-        self.patience = self.patience.saturating_sub(1);
+        self.changes_until_retry = self.changes_until_retry.saturating_sub(1);
         Ok(())
     }
 
     #[inline(never)]
     fn modify_below(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        if self.stranded.set_interest(token, interest) {
+        if self.orphaned.set_interest(token, interest) {
             return Ok(());
         }
         self.lower.modify(token, interest)
@@ -203,7 +201,7 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
 
     #[inline(never)]
     fn remove_below(&mut self, token: Token) -> io::Result<()> {
-        if self.stranded.remove(token) {
+        if self.orphaned.remove(token) {
             return Ok(());
         }
         self.lower.remove(token)
@@ -217,17 +215,17 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
                 self.climb_at = 0;
             }
         }
-        self.stranded.wait(&mut self.lower, timeout, ready)
+        self.orphaned.wait(&mut self.lower, timeout, ready)
     }
 
-    /// Gives the upper backend up for good, after `call` of it failed as a whole.
+    /// Drops the upper backend for good, after its `call` failed as a whole.
     #[cold]
     fn stay_below(&mut self, call: &'static str, error: &io::Error) {
         tracing::warn!(
             call,
             %error,
             remedy = remedy(error),
-            "the upper backend failed; {} does its work from now on, and nothing is lost",
+            "the upper backend failed; {} takes over, and no registration is lost",
             self.lower.name(),
         );
         self.hold = Hold::Lower;
@@ -235,7 +233,7 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
             upper.visit(&mut |fd, token, interest| {
                 if let Err(error) = self.lower.add(fd.clone(), token, interest) {
                     tracing::debug!(?fd, %error, "the lower backend refused a descriptor");
-                    self.stranded.insert(fd.clone(), token, interest);
+                    self.orphaned.insert(fd.clone(), token, interest);
                 }
             });
             drop(upper);
@@ -243,21 +241,21 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
     }
 }
 
-/// Adds everything that is watched by `other` to an empty rung, up to the first that it refuses.
-fn fill(rung: &mut dyn Backend, other: &dyn Backend) -> io::Result<()> {
+/// Adds all registrations of `other` to an empty level, up to the first that it refuses.
+fn fill(level: &mut dyn Backend, other: &dyn Backend) -> io::Result<()> {
     let mut filled = Ok(());
     other.visit(&mut |fd, token, interest| {
         if filled.is_ok() {
-            filled = rung.add(fd.clone(), token, interest);
+            filled = level.add(fd.clone(), token, interest);
         }
     });
     filled
 }
 
-/// What makes a system call is inlined by force: see `aio-backend-epoll/src/wait.rs` for what a return after one costs. Nothing is
-/// stranded as long as the upper rung is in charge.
+/// Functions that make a system call are inlined by force: see `aio-backend-epoll/src/wait.rs` for the cost of a return after one.
+/// There are no orphaned registrations while the upper level is in use.
 impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
-    /// The name of the backend that is in charge.
+    /// Returns the name of the backend in use.
     fn name(&self) -> &'static str {
         match &self.upper {
             Some(upper) => upper.name(),
@@ -268,7 +266,7 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
     #[inline(always)]
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
         if let Some(upper) = &mut self.upper {
-            self.patience = self.patience.saturating_sub(1);
+            self.changes_until_retry = self.changes_until_retry.saturating_sub(1);
             match upper.add(fd.clone(), token, interest) {
                 Err(error) if concerns_all(&error) => self.stay_below("add", &error),
                 added => return added,
@@ -290,7 +288,7 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
 
     #[inline(always)]
     fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.patience = self.patience.saturating_sub(1);
+        self.changes_until_retry = self.changes_until_retry.saturating_sub(1);
         match &mut self.upper {
             Some(upper) => upper.remove(token),
             None => self.remove_below(token),
@@ -328,26 +326,26 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
     }
 
     fn reports_edges(&self) -> bool {
-        self.in_charge().reports_edges()
+        self.in_use().reports_edges()
     }
 
     fn always_ready(&self) -> bool {
-        self.in_charge().always_ready() || self.stranded.has_any()
+        self.in_use().always_ready() || self.orphaned.has_any()
     }
 
     fn watched(&self) -> usize {
-        self.in_charge().watched() + self.stranded.len()
+        self.in_use().watched() + self.orphaned.len()
     }
 
     fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.in_charge().visit(each);
-        self.stranded.visit(each);
+        self.in_use().visit(each);
+        self.orphaned.visit(each);
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.patience = 0;
+        self.changes_until_retry = 0;
         self.current().drain(each);
-        std::mem::take(&mut self.stranded).drain(each);
+        std::mem::take(&mut self.orphaned).drain(each);
     }
 }
 
@@ -360,7 +358,7 @@ impl<L: Backend, U: Backend> fmt::Debug for Ladder<L, U> {
             .field("waits_to_climb", &self.waits_to_climb)
             .field("hold", &self.hold)
             .field("watched", &self.watched())
-            .field("stranded", &self.stranded)
+            .field("orphaned", &self.orphaned)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! The ladder at the process's limit of descriptors. One test only: the limit is everybody's.
+//! The ladder at the process's limit of descriptors. One test only, because the limit holds for the whole process.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Interest, ReadyList, Token};
 use aio_backend_epoll::Epoll;
-use aio_backend_ladder::{Ladder, Rung};
+use aio_backend_ladder::{Ladder, Level};
 use aio_backend_ppoll::Ppoll;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-fn look(ladder: &mut Ladder<Ppoll, Epoll>) -> usize {
+fn check(ladder: &mut Ladder<Ppoll, Epoll>) -> usize {
     ladder.rebalance();
     let mut ready = ReadyList::with_limit(100);
     ladder.wait(Some(Duration::ZERO), &mut ready).unwrap();
@@ -42,9 +42,13 @@ fn b4_at_the_limit_of_descriptors_the_loop_goes_on_below() {
     let fillers: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     assert!(!fillers.is_empty());
 
-    assert_eq!((look(&mut ladder), ladder.rung()), (8, Rung::Lower));
+    assert_eq!((check(&mut ladder), ladder.level()), (8, Level::Lower));
     drop(fillers);
     limits.current = former;
     setrlimit(Resource::Nofile, limits).unwrap();
-    assert_eq!((look(&mut ladder), ladder.rung()), (8, Rung::Lower), "for good");
+    assert_eq!(
+        (check(&mut ladder), ladder.level()),
+        (8, Level::Lower),
+        "for good"
+    );
 }

@@ -1,7 +1,7 @@
 //! The array that `ppoll` reads, changed in place as registrations change.
 //!
-//! Registrations live in slots, found by their token's index. The ones that wait for something also have an entry in
-//! the array. A silent one has none, because the kernel reports hang-ups and errors even where nothing is asked for.
+//! Registrations live in slots, indexed by token. A registration with an interest also has an entry in the array. A silent one
+//! has none, because the kernel reports hang-ups and errors even without an interest.
 //!
 //! It never makes a system call.
 
@@ -10,31 +10,31 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use aio_backend::{Entry, Interest, Readiness, ReadyList, Registrations, Token, Watched};
 use rustix::event::{PollFd, PollFlags};
 
-/// The mark of a registration that has no place in the array.
+/// The mark of a registration without an entry in the array.
 const SILENT: u32 = Entry::MARK_MAX;
 
-/// All registrations, and what `ppoll` is given of them.
+/// All registrations, and the array that `ppoll` reads.
 #[derive(Debug, Default)]
 pub(crate) struct Array {
-    /// What the kernel reads and writes: dense, in no order. Each entry belongs to a slot, which holds its descriptor
+    /// The array that the kernel reads and writes: dense, in no order. Each entry belongs to a slot, which keeps its descriptor
     /// open; `pollfd` relies on that.
     polled: Vec<PollFd<'static>>,
-    /// To which slot the entry of the same place in `polled` belongs.
+    /// The slot of the entry at the same position in `polled`.
     owners: Vec<u32>,
     /// Where the next search for ready entries starts.
     start: usize,
-    /// What is watched. The mark of an entry is its place in `polled`, or `SILENT`.
+    /// The registrations. The mark of each is its position in `polled`, or `SILENT`.
     registrations: Registrations,
-    /// What a simulated kernel has answered, by place; empty if the kernel is real.
+    /// The results of a simulated kernel, by position; empty if the kernel is real.
     answers: Vec<PollFlags>,
 }
 
-/// What is given to the kernel: all that are waited for.
+/// The entries for the kernel: one for each registration with an interest.
 #[derive(Debug)]
 pub struct Polled<'a>(&'a mut Array);
 
 impl Array {
-    /// Adds a registration; `false` if its slot is taken.
+    /// Adds a registration. Returns `false` if its slot is taken.
     pub(crate) fn insert(&mut self, fd: Watched, token: Token, interest: Interest) -> bool {
         if self.registrations.is_taken(token) {
             return false;
@@ -43,12 +43,12 @@ impl Array {
         self.set_interest(token, interest)
     }
 
-    /// The descriptor of a registration.
+    /// Returns the descriptor of a registration.
     pub(crate) fn get(&self, token: Token) -> Option<&Watched> {
         self.registrations.get(token).map(Entry::fd)
     }
 
-    /// Changes what a registration waits for; `false` if there is none of this token.
+    /// Changes the interest of a registration. Returns `false` if the token is unknown.
     pub(crate) fn set_interest(&mut self, token: Token, interest: Interest) -> bool {
         let Some(entry) = self.registrations.get_mut(token) else {
             return false;
@@ -102,9 +102,9 @@ impl Array {
 
     /// Appends the `found` entries that the kernel has marked to `ready`, as far as there is room.
     ///
-    /// When the room is used up, the next search starts where this one ended. Nobody starves, whatever is removed in
-    /// between: the start goes round and round, and an entry that `leave` moves out of its way moves towards the front,
-    /// which can happen only so often.
+    /// When the room is used up, the next search starts where this one ended. No entry starves, whatever is removed in between:
+    /// the start goes round and round, and `leave` moves an entry away from it only towards the front, which cannot repeat for
+    /// ever.
     pub(crate) fn collect(&mut self, mut found: usize, simulated: bool, ready: &mut ReadyList) {
         let count = self.polled.len();
         if self.start >= count {
@@ -211,29 +211,31 @@ impl Polled<'_> {
 /// The entry of a registration.
 #[allow(
     unsafe_code,
-    reason = "the array and the shares that keep it valid lie side by side, which no lifetime can say"
+    reason = "the array and the references that keep it valid lie side by side, which no lifetime can express"
 )]
 fn pollfd(fd: &Watched, interest: Interest) -> PollFd<'static> {
     let mut flags = PollFlags::empty();
     flags.set(PollFlags::IN, interest.contains(Interest::READ));
     flags.set(PollFlags::OUT, interest.contains(Interest::WRITE));
-    // SAFETY: the descriptor must stay open as long as the entry exists. The registration that `fd` belongs to holds a share in
-    // its owner, and takes its entry out of the array before it lets the share go. While the share is there, nobody
-    // can have exclusive access to the owner, and an owner who is only shared must keep what its `as_fd` has lent,
-    // because the loan may last as long as the sharing.
+    // SAFETY: the descriptor must stay open as long as the entry exists. The registration that `fd` belongs to holds a reference
+    // to its owner, and removes its entry from the array before it drops the reference. While the reference exists, no code can
+    // have exclusive access to the owner, and a shared owner must keep the descriptor that its `as_fd` has lent, because the
+    // loan may last as long as the sharing.
     let fd = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
     PollFd::from_borrowed_fd(fd, flags)
 }
 
-/// What the kernel's answer means.
+const _: () = assert!(
+    Readiness::IN.bits() as u16 == PollFlags::IN.bits()
+        && Readiness::OUT.bits() as u16 == PollFlags::OUT.bits()
+        && Readiness::HUP.bits() as u16 == PollFlags::HUP.bits()
+        && Readiness::ERR.bits() as u16 == PollFlags::ERR.bits()
+        && Readiness::NVAL.bits() as u16 == PollFlags::NVAL.bits()
+);
+
+/// Converts what the kernel reports. The bits are the same.
 fn readiness(answer: PollFlags) -> Readiness {
-    let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, answer.contains(PollFlags::IN));
-    readiness.set(Readiness::OUT, answer.contains(PollFlags::OUT));
-    readiness.set(Readiness::HUP, answer.contains(PollFlags::HUP));
-    readiness.set(Readiness::ERR, answer.contains(PollFlags::ERR));
-    readiness.set(Readiness::NVAL, answer.contains(PollFlags::NVAL));
-    readiness
+    Readiness::from_bits_truncate(answer.bits() as u8)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::*;
 
-/// A share in a new descriptor, and a look at who else has one.
+/// Returns the owner of a new descriptor, which counts the references to it, and a reference.
 fn descriptor() -> (Rc<OwnedFd>, Watched) {
     let (reader, _) = std::io::pipe().unwrap();
     let owner = Rc::new(OwnedFd::from(reader));
@@ -56,7 +56,7 @@ fn r2_a_former_generation_has_no_say() {
 }
 
 #[test]
-fn shares_are_kept_until_remove_or_drain() {
+fn references_are_kept_until_remove_or_drain() {
     let mut array = Array::default();
     let (owner, share) = descriptor();
     let (drained, other) = descriptor();

@@ -1,8 +1,8 @@
 //! A [`Backend`] on `ppoll(2)`: one array for the kernel, kept up to date as registrations come and go.
 //!
-//! Good for few descriptors: nothing has to be told to the kernel beforehand, so `add`, `modify` and `remove` are no
-//! system calls, and a wait takes nanoseconds for its timeout. Every wait costs time for every descriptor that is
-//! waited for, though; past some dozens a set in the kernel is cheaper.
+//! It suits few descriptors. There is nothing to set up in the kernel: `add` and `modify` only check that the number is open, and
+//! `remove` makes no system call. A timeout is precise to the nanosecond. The cost of a wait grows with the number of descriptors;
+//! beyond some dozens, an epoll set is cheaper.
 //!
 //! ```
 //! use std::io::Write;
@@ -22,10 +22,9 @@
 //! ```
 //!
 //! # What it does not do
-//! It has no descriptor of its own, so nothing stands for the whole set ([`Backend::make_pollable`] is `None`), and it knows
-//! nothing of other backends.
+//! It has no descriptor of its own, so [`Backend::make_pollable`] returns `None`. It knows no other backend.
 //!
-//! A number that is closed behind its back stays registered: the next wait reports it as
+//! A number that is closed without `remove` stays registered: the next wait reports it as
 //! [`Readiness::NVAL`](aio_backend::Readiness::NVAL).
 
 #![deny(unsafe_code)]
@@ -53,7 +52,7 @@ pub struct Ppoll<S = Kernel> {
 }
 
 impl Ppoll {
-    /// A backend that watches nothing yet. It opens no descriptor and cannot fail.
+    /// Makes a backend without registrations. It opens no descriptor and cannot fail.
     #[must_use]
     pub fn new() -> Self {
         Self::with_sys(Kernel)
@@ -82,7 +81,7 @@ impl<S: Sys> Backend for Ppoll<S> {
         "ppoll"
     }
 
-    /// One system call, to see that the number is open: `ppoll` itself would only tell later.
+    /// Makes one system call, which checks that the number is open; `ppoll` itself would report it only later.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
         if interest != Interest::NONE {
             self.sys.find(fd.as_fd())?;
@@ -94,7 +93,7 @@ impl<S: Sys> Backend for Ppoll<S> {
         }
     }
 
-    /// As [`add`](Self::add), one system call, unless it silences.
+    /// Makes one system call as [`add`](Self::add) does, except for [`Interest::NONE`].
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
         if interest != Interest::NONE
             && let Some(fd) = self.array.get(token)
@@ -117,7 +116,7 @@ impl<S: Sys> Backend for Ppoll<S> {
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         if ready.is_full() {
-            // What is in the list has to be served first; there is nothing to wait for.
+            // If the list is full, its events have to be handled first.
             return Ok(());
         }
         match self.sys.ppoll(&mut self.array.polled(S::SIMULATED), timeout) {

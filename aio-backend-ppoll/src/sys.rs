@@ -1,7 +1,7 @@
-//! The one place that talks to the kernel, and the seam where something else can take its place.
+//! The system calls, and the trait with which a test can replace them.
 //!
-//! A backend is generic in its [`Sys`], which is [`Kernel`] unless somebody says otherwise; that costs nothing. Tests put
-//! a kernel there that fails on purpose, or one that is simulated.
+//! A backend is generic in its [`Sys`], which is [`Kernel`] by default, at no cost. Tests use
+//! a kernel that fails on purpose, or a simulated one.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ use crate::timeout::timespec;
 
 /// The calls that a [`Ppoll`](crate::Ppoll) makes.
 pub trait Sys: fmt::Debug + 'static {
-    /// Whether the answers are [given](Polled::answer) instead of being written by the kernel.
+    /// Whether the results come from [`Polled::answer`] instead of the kernel.
     const SIMULATED: bool = false;
 
     /// `fcntl(F_GETFD)`, to see whether a number is open.
@@ -24,7 +24,7 @@ pub trait Sys: fmt::Debug + 'static {
     /// As the system call: `EBADF` if it is not.
     fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// `ppoll`, for at most `timeout` (`None`: no limit). Says how many have an answer.
+    /// `ppoll`, for at most `timeout` (`None`: no limit). Returns the number of entries with a result.
     ///
     /// # Errors
     /// As the system call.
@@ -49,12 +49,12 @@ impl Sys for Kernel {
 }
 
 impl Polled<'_> {
-    /// All that are waited for, by place: descriptor and interest.
+    /// Returns the descriptor and the interest of all entries, by position.
     pub fn iter(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
         (0..self.len()).filter_map(|place| self.get(place))
     }
 
-    /// What a simulated kernel answers for the one at `place`.
+    /// Sets the result for the entry at `place`, as a simulated kernel does.
     ///
     /// # Panics
     /// If there is no such place, or if the kernel is not a [simulated](Sys::SIMULATED) one.

@@ -1,12 +1,12 @@
-//! From a [`Duration`] to what the kernel takes.
+//! Converts a [`Duration`] for the kernel.
 
 use std::time::Duration;
 
 use rustix::event::Timespec;
 
-/// The same time for the kernel, to the nanosecond.
+/// Converts a time to nanoseconds for the kernel.
 ///
-/// What no `Timespec` can hold (292 billion years) is cut. The kernel saturates when it adds the timeout to its clock,
+/// A time beyond the range of `Timespec` (292 billion years) becomes the largest possible one. The kernel saturates when it adds the timeout to its clock,
 /// so the largest value is a wait for ever and never an error or a busy loop.
 pub(crate) fn timespec(timeout: Duration) -> Timespec {
     Timespec {

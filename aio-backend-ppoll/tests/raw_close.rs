@@ -1,4 +1,4 @@
-//! A descriptor that is closed behind the backend's back. One test only: nobody else may open a descriptor meanwhile.
+//! A descriptor that is closed without the backend's knowledge. One test only, because no other may open a descriptor meanwhile.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,8 +14,8 @@ struct Number(RawFd);
 
 impl AsFd for Number {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: it is a lie, and what happens then is what this file tests. The number is only given to `ppoll`,
-        // which looks it up and says when it is not open.
+        // SAFETY: the number may be closed, which is what this file tests. It is only passed to `ppoll`, which reports it if it
+        // is not open.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
@@ -29,22 +29,22 @@ fn r3_r4_a_number_that_was_closed_is_reported_until_it_is_silenced_and_is_not_ad
     backend
         .add(Rc::new(Number(number)).into(), token, Interest::READ)
         .unwrap();
-    // SAFETY: this descriptor came from `into_raw_fd`, and nobody else owns it.
+    // SAFETY: this descriptor came from `into_raw_fd`, and it has no other owner.
     unsafe { rustix::io::close(number) };
 
-    let look = |backend: &mut Ppoll| {
+    let check = |backend: &mut Ppoll| {
         let mut ready = ReadyList::new();
         backend.wait(Some(Duration::ZERO), &mut ready).unwrap();
         ready.iter().collect::<Vec<_>>()
     };
     let is_refused = |result: std::io::Result<()>| result.unwrap_err().raw_os_error() == Some(9);
-    assert_eq!(look(&mut backend), [(token, Readiness::NVAL)]);
+    assert_eq!(check(&mut backend), [(token, Readiness::NVAL)]);
     assert!(is_refused(backend.modify(token, Interest::BOTH)));
-    assert_eq!(look(&mut backend), [(token, Readiness::NVAL)]);
+    assert_eq!(check(&mut backend), [(token, Readiness::NVAL)]);
     backend.modify(token, Interest::NONE).unwrap();
-    assert_eq!(look(&mut backend), []);
+    assert_eq!(check(&mut backend), []);
     assert!(is_refused(backend.modify(token, Interest::WRITE)));
-    assert_eq!(look(&mut backend), []);
+    assert_eq!(check(&mut backend), []);
     backend.remove(token).unwrap();
     for closed in [number, RawFd::MAX] {
         assert!(is_refused(backend.add(

@@ -12,7 +12,7 @@ use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
 use aio_backend_ppoll::Ppoll;
 use aio_backend_ppoll::sys::{Polled, Sys};
 
-/// Says that whatever has this number is ready.
+/// Reports the entry with this number as ready.
 #[derive(Clone, Debug, Default)]
 struct MadeUp {
     ready: Rc<Cell<i32>>,

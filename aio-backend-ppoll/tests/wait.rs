@@ -16,7 +16,7 @@ fn pipe() -> (Rc<PipeReader>, PipeWriter) {
     (Rc::new(reader), writer)
 }
 
-fn look(backend: &mut Ppoll, limit: usize) -> Vec<(Token, Readiness)> {
+fn check(backend: &mut Ppoll, limit: usize) -> Vec<(Token, Readiness)> {
     let mut ready = ReadyList::with_limit(limit);
     backend.wait(Some(Duration::ZERO), &mut ready).unwrap();
     ready.iter().collect()
@@ -29,15 +29,15 @@ fn r4_silence_covers_a_hang_up_and_can_be_left_again() {
     let mut backend = Ppoll::new();
     backend.add(reader.into(), token, Interest::NONE).unwrap();
     drop(writer);
-    assert_eq!(look(&mut backend, 64), []);
+    assert_eq!(check(&mut backend, 64), []);
     backend.modify(token, Interest::READ).unwrap();
-    assert_eq!(look(&mut backend, 64), [(token, Readiness::HUP)]);
+    assert_eq!(check(&mut backend, 64), [(token, Readiness::HUP)]);
     backend.modify(token, Interest::NONE).unwrap();
-    assert_eq!(look(&mut backend, 64), []);
+    assert_eq!(check(&mut backend, 64), []);
 }
 
 #[test]
-fn d2_batches_come_round_to_everybody() {
+fn d2_batches_reach_every_descriptor() {
     let mut backend = Ppoll::new();
     let mut writers = Vec::new();
     for index in 0..10 {
@@ -50,7 +50,7 @@ fn d2_batches_come_round_to_everybody() {
     }
     let mut seen = BTreeMap::<Token, u32>::new();
     for _ in 0..10 {
-        let batch = look(&mut backend, 3);
+        let batch = check(&mut backend, 3);
         assert_eq!(batch.len(), 3);
         for (token, _) in batch {
             *seen.entry(token).or_default() += 1;
@@ -61,7 +61,7 @@ fn d2_batches_come_round_to_everybody() {
 }
 
 #[test]
-fn d2_nobody_starves_while_what_is_reported_leaves_and_returns() {
+fn d2_no_descriptor_starves_while_reported_ones_leave_and_return() {
     const COUNT: u32 = 17;
     for limit in [1, 2, 5] {
         let mut backend = Ppoll::new();
@@ -76,7 +76,7 @@ fn d2_nobody_starves_while_what_is_reported_leaves_and_returns() {
         }
         let mut waited = [0; COUNT as usize];
         for _ in 0..1_000 {
-            let batch = look(&mut backend, limit);
+            let batch = check(&mut backend, limit);
             waited.iter_mut().for_each(|waits| *waits += 1);
             for &(token, _) in &batch {
                 waited[token.index() as usize] = 0;
@@ -149,7 +149,7 @@ fn b1_the_longest_timeout_waits() {
 }
 
 #[test]
-fn unknown_tokens_are_told_apart() {
+fn unknown_tokens_are_not_found() {
     let (reader, _writer) = pipe();
     let token = Token::new(1, 1);
     let mut backend = Ppoll::new();

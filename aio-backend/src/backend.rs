@@ -13,7 +13,7 @@ pub enum Peek {
     /// This backend cannot check descriptors without a system call.
     Unsupported,
     /// The backend has checked, and appended the events to the list, if there are any.
-    Looked,
+    Checked,
 }
 
 /// Waits for descriptors on behalf of an event loop.
@@ -44,17 +44,17 @@ pub trait Backend: fmt::Debug {
     /// The caller never adds a descriptor number that is already watched.
     ///
     /// # Errors
-    /// What the system says (such as `EMFILE`, `ENOSPC`, `ENOMEM`), `EBADF` for a number that is not open, `AlreadyExists` for
-    /// a token that is there; the backend is then unchanged and the share is dropped. With [`Interest::NONE`] a number that is
-    /// not open may be accepted. A descriptor that is always ready, such as a regular file, is no error: it is reported ready
-    /// for its interest at every wait.
+    /// The error of the system (such as `EMFILE`, `ENOSPC`, `ENOMEM`), `EBADF` for a number that is not open, `AlreadyExists` for
+    /// a token that is registered. The backend is then unchanged, and `fd` is dropped. With [`Interest::NONE`] a backend may accept
+    /// a number that is not open. A descriptor that is always ready, such as a regular file, is not an error: every wait reports
+    /// it ready for its interest.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()>;
 
     /// Changes the interest of a registration.
     ///
     /// # Errors
-    /// What the system says, such as `EBADF` for a number that was closed meanwhile and is to be waited for; `NotFound` for an
-    /// unknown token. The former interest is then still in force.
+    /// The error of the system, such as `EBADF` if the number was closed meanwhile and the interest is not [`Interest::NONE`];
+    /// `NotFound` for an unknown token. The former interest then stays in force.
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()>;
 
     /// Removes a registration.
@@ -95,21 +95,22 @@ pub trait Backend: fmt::Debug {
         false
     }
 
-    /// Makes one descriptor stand for all from now on and for good: it polls readable whenever a wait of zero would report
-    /// something, so that a foreign loop can wait on behalf of this one. Returns the same descriptor each time, or `None` if
-    /// this backend has no such thing.
+    /// Returns a descriptor that polls readable whenever a wait of zero would report an event, so that a foreign loop can wait on
+    /// behalf of this one.
     ///
-    /// This is the one function that may change what a backend is made of besides [`rebalance`](Self::rebalance). The functions
-    /// that take `&self` are questions, without an effect.
+    /// Returns the same descriptor each time; it stays valid for the life of the backend. Returns `None` if the backend cannot
+    /// offer one.
+    ///
+    /// Only this function and [`rebalance`](Self::rebalance) may restructure the backend. Functions that take `&self` have no effect.
     ///
     /// # Errors
-    /// What the system says when the descriptor has to be made first; the backend is then as it was.
+    /// The error of the system, if the descriptor has to be made first. The backend is then unchanged.
     fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         Ok(None)
     }
 
-    /// Whether a wait of zero would report something that [`make_pollable`](Self::make_pollable)'s descriptor does not show, such
-    /// as a regular file, which no kernel queue can represent.
+    /// Returns whether a wait of zero would report an event for which [`make_pollable`](Self::make_pollable)'s descriptor does not
+    /// become readable, such as the event of a regular file, which no kernel queue can represent.
     fn always_ready(&self) -> bool {
         false
     }
@@ -130,7 +131,7 @@ pub trait Backend: fmt::Debug {
 mod tests {
     use super::*;
 
-    /// Only what every backend has to have.
+    /// A backend with only the required functions.
     #[derive(Debug)]
     struct Least;
 
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_backend_does_not_implement_it_does_not_claim() {
+    fn defaults_claim_no_optional_feature() {
         let mut least = Least;
         assert!(!least.reports_edges() && !least.always_ready());
         assert!(least.make_pollable().unwrap().is_none());

@@ -21,19 +21,19 @@ bitflags! {
 }
 
 bitflags! {
-    /// The events that a descriptor is ready for.
+    /// The events that a descriptor is ready for. The bits are those of `poll(2)` and `epoll(7)` on Linux.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
     pub struct Readiness: u8 {
         /// There is data to read, or the end of the stream.
         const IN = 1;
         /// There is room to write.
-        const OUT = 2;
+        const OUT = 4;
         /// The peer has hung up.
-        const HUP = 4;
+        const HUP = 16;
         /// The descriptor has an error.
         const ERR = 8;
         /// The descriptor number is not open: a raw `close` has closed it.
-        const NVAL = 16;
+        const NVAL = 32;
     }
 }
 

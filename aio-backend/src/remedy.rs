@@ -78,13 +78,12 @@ mod tests {
         ];
         let mut known = vec![remedy(&io::Error::other("?"))];
         for kind in kinds {
-            let told = kind[0];
-            let told = remedy(&told.into());
-            assert!(!known.contains(&told), "{kind:?}: {told}");
+            let expected = remedy(&kind[0].into());
+            assert!(!known.contains(&expected), "{kind:?}: {expected}");
             for errno in kind {
-                assert_eq!(remedy(&(*errno).into()), told, "{errno:?}");
+                assert_eq!(remedy(&(*errno).into()), expected, "{errno:?}");
             }
-            known.push(told);
+            known.push(expected);
         }
     }
 }

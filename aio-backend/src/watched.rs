@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_shows_the_number_of_its_owner_and_keeps_it_open() {
+    fn a_reference_shows_the_number_of_its_owner_and_keeps_it_open() {
         let (reader, _writer) = std::io::pipe().unwrap();
         let owner = Rc::new(reader);
         let number = owner.as_raw_fd();

@@ -60,7 +60,7 @@ fn main() -> io::Result<()> {
 
     let (mut heard, mut events) = (String::new(), Vec::with_capacity(8));
     while !done.get() || ticks.get() < 3 || heard.is_empty() {
-        // 1. How long may the outer loop sleep? (`prepare_ms` says it in milliseconds, for loops that count so.)
+        // 1. How long may the outer loop sleep? (`prepare_ms` returns milliseconds, for loops that need them.)
         let limit = embedded.prepare().map(timespec);
         // 2. It sleeps: on its own descriptors, and on the context's.
         events.clear();
@@ -88,7 +88,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Sends back what came.
+/// Sends received data back.
 fn answer(mut stream: &UnixStream) {
     let mut bytes = [0; 64];
     if let Ok(count) = stream.read(&mut bytes) {

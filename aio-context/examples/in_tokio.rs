@@ -31,7 +31,7 @@ fn main() -> io::Result<()> {
             .disarmed();
         tick.arm_after(Duration::from_millis(1));
 
-        // Both run on this thread; the context is served until the client has what it wants.
+        // Both run on this thread; the context is served until the client has finished.
         tokio::select! {
             never = serve(&cx) => never?,
             echoed = client(far) => println!("echoed by a context inside tokio: {}", echoed?),
@@ -63,7 +63,7 @@ async fn serve(cx: &Context) -> io::Result<()> {
             // Other tasks have their turn, too.
             tokio::task::yield_now().await;
         } else if let Some(mut ready) = ready {
-            // tokio hears of changes only, so it may forget that the descriptor was ready when nothing is left, not before.
+            // tokio is edge-triggered, so the readiness may be cleared only when no work is left.
             ready.clear_ready();
         }
     }
@@ -101,7 +101,7 @@ async fn client(far: UnixStream) -> io::Result<String> {
     }
 }
 
-/// Sends back what came.
+/// Sends received data back.
 fn answer(mut stream: &UnixStream) {
     let mut bytes = [0; 64];
     if let Ok(count) = stream.read(&mut bytes) {

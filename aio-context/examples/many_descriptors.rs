@@ -1,8 +1,8 @@
-//! Watches many descriptors, makes each of them ready again and again, and says which backend served them.
+//! Watches many descriptors, makes each of them ready again and again, and prints the backend that served them.
 //!
 //! `cargo run --example many_descriptors [DESCRIPTORS [ROUNDS]]`
 //!
-//! Warnings go to stderr, so one can see what happens when the system refuses something:
+//! Warnings go to stderr, which shows the behaviour when the system refuses a descriptor:
 //! `strace -f -e inject=epoll_create1:error=EMFILE target/debug/examples/many_descriptors`
 
 use std::cell::Cell;

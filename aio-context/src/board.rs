@@ -16,10 +16,10 @@ use aio_handlers::GroupId;
 use aio_notify::Board;
 use aio_pollset::Source;
 
-use crate::bh::BottomHalf;
+use crate::bottom_half::BottomHalf;
 use crate::context::Inner;
+use crate::context::Mailbox;
 use crate::handler::Entry;
-use crate::remote::Shared;
 use crate::{Context, Handler, Pollable, Registration};
 
 /// So many sources are served before others have their turn.
@@ -154,7 +154,7 @@ impl Context {
                     board: Board::new(sources),
                     wake,
                 }),
-                context: self.0.shared.clone(),
+                context: self.0.mailbox.clone(),
                 served,
                 next: Cell::new(0),
                 attends: Cell::new(false),
@@ -182,16 +182,17 @@ impl Inner {
             polled.is_board = true;
         }
         let inserted = self
+            .descriptors
             .registry
             .borrow_mut()
             .insert(None, entry, Interest::NONE, group);
         let token =
             inserted.map_err(|_| io::Error::other("a handler without a descriptor is in nobody's way"))?;
-        let _new = self.polled.join(token, Polled(server));
-        if self.registry.borrow().is_paused(group) {
-            let _new = self.polled.suspend(token);
+        let _new = self.polling.set.join(token, Polled(server));
+        if self.descriptors.registry.borrow().is_paused(group) {
+            let _new = self.polling.set.suspend(token);
         }
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         Ok(token)
     }
 }
@@ -219,7 +220,7 @@ impl<F: Fn(&Context, usize) + 'static> Source for Polled<F> {
 struct Server<F> {
     shared: Arc<Ringers>,
     /// Stands in for a descriptor, of which there is none.
-    context: Arc<Shared>,
+    context: Arc<Mailbox>,
     served: F,
     /// Who is looked at first, so that everybody has a turn.
     next: Cell<usize>,
@@ -257,12 +258,12 @@ impl<F: Fn(&Context, usize)> Server<F> {
         if self.is_paused(cx) {
             // Whoever ends the pause has it looked at.
             if let Some(token) = self.token.get() {
-                cx.0.polled.recheck(token);
+                cx.0.polling.set.recheck(token);
             }
             return;
         }
         if let Some(token) = self.token.get() {
-            cx.0.polled.promote(token);
+            cx.0.polling.set.promote(token);
         }
         // From here on a ring schedules this anew, also for polls inside the callbacks.
         board.arm();
@@ -278,7 +279,7 @@ impl<F: Fn(&Context, usize)> Server<F> {
     }
 
     fn is_paused(&self, cx: &Context) -> bool {
-        let registry = cx.0.registry.borrow();
+        let registry = cx.0.descriptors.registry.borrow();
         let group = self.token.get().and_then(|token| registry.group(token));
         group.is_some_and(|group| registry.is_paused(group))
     }
@@ -286,7 +287,7 @@ impl<F: Fn(&Context, usize)> Server<F> {
 
 impl<F> AsFd for Server<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.context.notifier.as_fd()
+        self.context.as_fd()
     }
 }
 

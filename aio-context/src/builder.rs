@@ -1,32 +1,25 @@
 //! [`Builder`]: puts a context together.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Watched};
 use aio_handlers::{GroupId, Registry};
-use aio_notify::Notifier;
 use aio_pollctl::{Policy, PollParams, PollPolicy};
-use aio_pollset::PollSet;
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
 use crate::Context;
-use crate::adapting::Adapting;
 use crate::any_backend::AnyBackend;
-use crate::bh::BottomHalves;
-use crate::context::Inner;
+use crate::context::{Deferred, Inner, Mailbox, Nesting, move_in};
+use crate::descriptors::Descriptors;
 use crate::error::explained;
-use crate::found::Lists;
-use crate::glance::Glance;
 use crate::handler::{Entry, Silent};
-use crate::polling::Looks;
-use crate::remote::{Remote, Shared, move_in};
+use crate::pacing::Pacing;
+use crate::polling::Polling;
+use crate::shared::Shared;
 use crate::timers::Timers;
-use crate::waiting::REBALANCE_EVERY;
 use crate::wall::{OpenChanges, WallChanges, is_own};
 
 /// Events per wait unless told otherwise.
@@ -44,6 +37,22 @@ pub struct Builder {
     wall_changes: OpenChanges,
     params: PollParams,
     batch: Option<usize>,
+}
+
+impl Context {
+    /// A context at home on this thread: ppoll that climbs to epoll when it pays, polling off.
+    ///
+    /// # Errors
+    /// What the system says to one more eventfd; `EMFILE` means that `ulimit -n` is too low.
+    #[doc(alias = "aio_context_new")]
+    pub fn new() -> io::Result<Self> {
+        Self::builder().build()
+    }
+
+    /// For a context with other parts.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
 }
 
 impl Builder {
@@ -123,66 +132,42 @@ impl Builder {
             .unwrap_or_else(|| Arc::new(VirtualClock::new(monotonic.clone())));
         let mut backend = self.backend.map_or_else(AnyBackend::usual, AnyBackend::Other);
         let name = backend.name();
-        let notifier = Notifier::new().map_err(|why| explained("eventfd", name, why))?;
-        let shared = Arc::new(Shared::new(notifier, self.params));
+        let mailbox = Arc::new(Mailbox::new().map_err(|why| explained("eventfd", name, why))?);
         let mut registry = Registry::new();
-        let doorbell_owner = Rc::new(Doorbell(shared.clone()));
-        let placeholder = Rc::new(Silent(shared.clone()));
+        let wakeup_owner = Rc::new(WakeUp(mailbox.clone()));
+        let placeholder = Rc::new(Silent(mailbox.clone()));
         let mut reserve = || {
             let entry = Entry::plain(placeholder.clone());
             let token = registry.insert(None, entry, Interest::READ, GroupId::DEFAULT);
             token.map_err(|_| io::Error::other("a new registry is not empty"))
         };
-        let (doorbell, wall_changes) = (reserve()?, reserve()?);
-        debug_assert!(is_own(doorbell) && is_own(wall_changes));
-        let added = backend.add(Watched::from(doorbell_owner), doorbell, Interest::READ);
+        let (wakeup, wall_changes) = (reserve()?, reserve()?);
+        debug_assert!(is_own(wakeup) && is_own(wall_changes));
+        let added = backend.add(Watched::from(wakeup_owner), wakeup, Interest::READ);
         added.map_err(|why| explained("watch the loop's own eventfd", name, why))?;
-        let simulated = monotonic.pass(Duration::ZERO);
         let wall = self.wall.unwrap_or_else(|| Arc::new(Wall::new()));
         let wall_changes = WallChanges::new(self.wall_changes, wall_changes);
-        let timers = Timers::new(&[monotonic, wall, virtual_clock.clone()], wall_changes, &shared);
-        let waker = Remote(shared.clone());
-        let virtual_changes = virtual_clock.subscribe(move || waker.notify());
         let inner = Rc::new(Inner {
-            shared,
-            backend: RefCell::new(backend),
-            registry: RefCell::new(registry),
-            lists: Lists::default(),
-            polled: PollSet::new(),
-            glance: Glance::default(),
-            looks: Looks::default(),
-            idle_checked: Cell::new(0),
-            adapting: Adapting::default(),
-            timers,
-            bottom_halves: BottomHalves::default(),
-            policy: RefCell::new(self.policy.unwrap_or_else(|| Box::new(Policy::default()))),
-            adopted: Cell::new(0),
-            polling_enabled: Cell::new(false),
-            poll_max: Cell::new(Duration::ZERO),
-            virtual_clock,
-            _virtual_changes: virtual_changes,
-            simulated,
-            batch: self.batch.unwrap_or(BATCH),
-            doorbell,
-            depth: Cell::new(0),
-            looks_since_rebalance: Cell::new(REBALANCE_EVERY),
-            stale: Cell::new(0),
-            broken: Cell::new(0),
-            invalidated: Cell::new(0),
-            nested_progress: Cell::new(0),
-            calls_seen: Cell::new(0),
-            deaf: Cell::new(false),
+            descriptors: Descriptors::new(backend, registry, wakeup, self.batch.unwrap_or(BATCH)),
+            polling: Polling::new(self.policy.unwrap_or_else(|| Box::new(Policy::default()))),
+            pacing: Pacing::default(),
+            timers: Timers::new(monotonic, wall, virtual_clock, wall_changes, &mailbox),
+            deferred: Deferred::new(),
+            nesting: Nesting::default(),
+            shared: Arc::new(Shared::new(self.params)),
+            mailbox,
         });
-        move_in(&inner);
-        Ok(Context(inner))
+        let cx = Context(inner);
+        move_in(&cx);
+        Ok(cx)
     }
 }
 
 /// The notifier as the owner of a watched descriptor.
-struct Doorbell(Arc<Shared>);
+struct WakeUp(Arc<Mailbox>);
 
-impl AsFd for Doorbell {
+impl AsFd for WakeUp {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.notifier.as_fd()
+        self.0.as_fd()
     }
 }

@@ -77,7 +77,7 @@ impl Context {
     /// for as long as there is something to read. A context may climb to such a backend at any wait, and come down again.
     #[must_use]
     pub fn reports_edges(&self) -> bool {
-        self.0.backend.borrow().reports_edges()
+        self.0.descriptors.backend.borrow().reports_edges()
     }
 }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 use aio_backend::ReadyList;
 
 use crate::Context;
+use crate::bottom_half;
 use crate::context::Wait;
 use crate::error::cannot_embed;
-use crate::found::Found;
+use crate::iteration::found::Found;
 use crate::sync::faulty;
 use crate::wall::is_own;
 
@@ -45,7 +46,7 @@ impl Context {
     /// `Unsupported` if the backend cannot be represented by one descriptor, as ppoll cannot; or what the system says, in a
     /// [`Refused`](crate::Refused): `EBADF` if a watched descriptor was closed behind the loop's back.
     pub fn embed(&self) -> io::Result<Embedded<'_>> {
-        let mut backend = self.0.backend.borrow_mut();
+        let mut backend = self.0.descriptors.backend.borrow_mut();
         let name = backend.name();
         let fd = match backend.make_pollable().map_err(|why| cannot_embed(name, why))? {
             Some(fd) => fd.try_clone_to_owned()?,
@@ -61,7 +62,7 @@ impl Context {
         Ok(Embedded {
             cx: self,
             fd,
-            list: RefCell::new(self.0.lists.take(self.0.batch)),
+            list: RefCell::new(self.0.descriptors.lists.take()),
             is_checked: Cell::new(false),
             has_invalidated: Cell::new(false),
             has_complained: Cell::new(false),
@@ -77,16 +78,15 @@ impl<'cx> Embedded<'cx> {
     pub fn prepare(&self) -> Option<Duration> {
         let inner = &self.cx.0;
         self.is_checked.set(false);
-        inner.adopt_poll_params();
+        inner.polling.adopt_params(&inner.shared);
         let mut list = self.take_list();
         drop(Found::new(inner, &mut list));
         list.clear();
-        inner.registry.borrow_mut().recall(&mut list);
+        inner.descriptors.registry.borrow_mut().recall(&mut list);
         let hit = inner.leave_poll_mode(self.cx, &mut list);
         self.keep(list);
-        faulty!(ReadBeforeFlag: return (self.time_left(), inner.shared.notifier.set_foreign(true)).0);
-        inner.shared.home.set_foreign(true);
-        inner.shared.notifier.set_foreign(true);
+        faulty!(ChecksBeforeFlag: return (self.time_left(), inner.mailbox.set_foreign(true)).0);
+        inner.mailbox.set_foreign(true);
         if hit {
             return Some(Duration::ZERO);
         }
@@ -96,7 +96,7 @@ impl<'cx> Embedded<'cx> {
     /// How long a foreign loop may wait, once it is known that it does.
     fn time_left(&self) -> Option<Duration> {
         let inner = &self.cx.0;
-        if inner.shared.notifier.is_notified() || inner.backend.borrow().always_ready() {
+        if inner.mailbox.is_notified() || inner.descriptors.backend.borrow().always_ready() {
             return Some(Duration::ZERO);
         }
         inner.timeout(Wait::Block)
@@ -123,21 +123,20 @@ impl<'cx> Embedded<'cx> {
         Ok(is_ready
             || self.has_invalidated.get()
             || inner.timeout(Wait::Block) == Some(Duration::ZERO)
-            || inner.shared.inbox.pending())
+            || inner.mailbox.inbox().pending())
     }
 
     /// Ends the foreign loop's wait, accepts what others have notified meanwhile, and puts on the list what is ready.
     fn check_descriptors(&self) -> io::Result<()> {
         let inner = &self.cx.0;
-        inner.shared.home.set_foreign(false);
-        inner.shared.notifier.set_foreign(false);
-        inner.shared.notifier.accept();
+        inner.mailbox.set_foreign(false);
+        inner.mailbox.accept();
         self.is_checked.set(true);
-        let invalidated = inner.invalidated.get();
+        let invalidated = inner.descriptors.found_invalid.get();
         let mut list = self.take_list();
-        let checked = inner.look(self.cx, &mut list);
+        let checked = inner.check(self.cx, &mut list);
         self.keep(list);
-        if inner.invalidated.get() != invalidated {
+        if inner.descriptors.found_invalid.get() != invalidated {
             self.has_invalidated.set(true);
         }
         checked
@@ -160,17 +159,17 @@ impl<'cx> Embedded<'cx> {
         let mut list = self.take_list();
         let found = Found::new(inner, &mut list);
         let mut progress = self.has_invalidated.take();
-        progress |= inner.bottom_halves.run(self.cx, &inner.shared);
+        progress |= bottom_half::run(&inner.deferred, &inner.mailbox, self.cx);
         progress |= inner.dispatch(self.cx, found);
         progress |= inner.timers.run(self.cx);
-        inner.lists.give_back(list);
+        inner.descriptors.lists.give_back(list);
         progress
     }
 
     /// What was found so far. It is not lent: callbacks run meanwhile, and may use this very value.
     fn take_list(&self) -> Box<ReadyList> {
         let inner = &self.cx.0;
-        self.list.replace(inner.lists.take(inner.batch))
+        self.list.replace(inner.descriptors.lists.take())
     }
 
     /// Keeps what was found for [`dispatch`](Self::dispatch).
@@ -178,7 +177,7 @@ impl<'cx> Embedded<'cx> {
         let mut other = self.list.replace(list);
         // Nobody dispatches what a callback has found meanwhile with this very value; it is found anew.
         drop(Found::new(&self.cx.0, &mut other));
-        self.cx.0.lists.give_back(other);
+        self.cx.0.descriptors.lists.give_back(other);
     }
 }
 
@@ -191,8 +190,7 @@ impl AsFd for Embedded<'_> {
 impl Drop for Embedded<'_> {
     fn drop(&mut self) {
         drop(Found::new(&self.cx.0, self.list.get_mut()));
-        self.cx.0.shared.home.set_foreign(false);
-        self.cx.0.shared.notifier.set_foreign(false);
+        self.cx.0.mailbox.set_foreign(false);
     }
 }
 

@@ -13,7 +13,7 @@ use aio_pollctl::HandlerMemory;
 use aio_pollset::{EndOwed, PollSet, Source};
 
 use crate::Context;
-use crate::remote::Shared;
+use crate::context::Mailbox;
 
 /// Is called when its descriptor is ready.
 ///
@@ -230,11 +230,11 @@ impl Entry {
 }
 
 /// Holds the doorbell's slot in the registry; its descriptor is served by the notify protocol, not by a handler.
-pub(crate) struct Silent(pub(crate) Arc<Shared>);
+pub(crate) struct Silent(pub(crate) Arc<Mailbox>);
 
 impl AsFd for Silent {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.notifier.as_fd()
+        self.0.as_fd()
     }
 }
 

@@ -8,16 +8,24 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
-use aio_handlers::Recorded;
 
 use crate::Context;
 use crate::Handler;
+use crate::bottom_half;
 use crate::context::{Inner, Wait};
+use crate::descriptors::Descriptors;
 use crate::error::closed_while_registered;
-use crate::found::Found;
-use crate::polling::Polled;
-use crate::waiting::Plan;
 use crate::wall::is_own;
+
+pub(crate) mod found;
+pub(crate) mod measure;
+mod poll;
+mod search;
+mod waiting;
+
+use found::Found;
+use search::Polled;
+use waiting::Plan;
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
@@ -26,9 +34,9 @@ impl Inner {
     /// Does one iteration; true if there was progress.
     #[inline]
     pub(crate) fn iterate(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
-        self.adopt_poll_params();
+        self.polling.adopt_params(&self.shared);
         // Compiled twice: without polling most of it is not there.
-        if self.polling_enabled.get() {
+        if self.polling.is_enabled() {
             self.iterate_as::<true>(cx, wait)
         } else {
             self.iterate_as::<false>(cx, wait)
@@ -37,13 +45,13 @@ impl Inner {
 
     #[inline(always)]
     fn iterate_as<const POLLS: bool>(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
-        let _depth = Depth::enter(&self.depth);
+        let _depth = Depth::enter(&self.nesting.depth);
         self.shared.counters.iteration();
-        let mut list = self.lists.take(self.batch);
+        let mut list = self.descriptors.lists.take();
         let found = Found::new(self, &mut list);
-        let deciding = self.shared.home.decide();
-        let invalidated = self.invalidated.get();
-        self.registry.borrow_mut().recall(found.list);
+        let planning = self.mailbox.plan_guard();
+        let invalidated = self.descriptors.found_invalid.get();
+        self.descriptors.registry.borrow_mut().recall(found.list);
         let timeout = self.timeout(wait);
         // 1. look for work in user space
         let polled = if POLLS {
@@ -57,14 +65,14 @@ impl Inner {
         } else if timeout == Some(Duration::ZERO) {
             self.plan_not_to_wait(cx, wait, found.list)?
         } else {
-            self.looks.is_kept_again(false);
+            self.pacing.checks.step(|checks| checks.prevents_again(false));
             self.plan_to_wait(cx, timeout, polled, found.list)?
         };
         let blocked = self.carry_out(cx, plan, found.list)?;
-        drop(deciding);
+        drop(planning);
         // 3. accept the notification: from here on a new one makes the next iteration run
-        if self.shared.notifier.is_notified() {
-            self.shared.notifier.accept();
+        if self.mailbox.is_notified() {
+            self.mailbox.accept();
         }
         // 4. see how long there was nothing to do
         let seen = if POLLS {
@@ -73,8 +81,8 @@ impl Inner {
             None
         };
         // 5. bottom halves
-        let mut progress = self.invalidated.get() != invalidated;
-        progress |= self.bottom_halves.run(cx, &self.shared);
+        let mut progress = self.descriptors.found_invalid.get() != invalidated;
+        progress |= bottom_half::run(&self.deferred, &self.mailbox, cx);
         // 6. ready handlers (7. a removed one was dropped when its last user was done)
         if !found.list.is_empty() {
             progress |= self.dispatch(cx, found);
@@ -84,11 +92,11 @@ impl Inner {
         if let Some(seen) = seen {
             self.adapt(seen, &list);
         }
-        self.lists.give_back(list);
+        self.descriptors.lists.give_back(list);
         // 8. timers
         progress |= self.timers.run(cx);
-        self.glance.served(progress);
-        if self.deaf.take() {
+        self.pacing.spin.step(|spin| spin.served(progress));
+        if self.descriptors.wakeup_lost.take() {
             // Reported by every wait from now on: whoever calls has to know, or it would spin.
             return Err(rustix::io::Errno::BADF.into());
         }
@@ -99,7 +107,7 @@ impl Inner {
     /// all: they cannot be told now that the loop sleeps.
     #[inline(always)]
     pub(crate) fn timeout(&self, wait: Wait) -> Option<Duration> {
-        if self.polled.is_calling() {
+        if self.polling.set.is_calling() {
             return Some(Duration::ZERO);
         }
         let asked = match wait {
@@ -107,11 +115,11 @@ impl Inner {
             Wait::AtMost(limit) => Some(limit),
             Wait::Block => None,
         };
-        if self.has_bottom_halves() || self.registry.borrow().has_edges() {
+        if self.has_bottom_halves() || self.descriptors.registry.borrow().has_edges() {
             return Some(Duration::ZERO);
         }
-        let nap = self.shared.inbox.pending().then_some(IDLE_NAP);
-        [asked, nap, self.timers.time_left(&self.backend)]
+        let nap = self.mailbox.inbox().pending().then_some(IDLE_NAP);
+        [asked, nap, self.timers.time_left(&self.descriptors.backend)]
             .into_iter()
             .flatten()
             .min()
@@ -120,7 +128,7 @@ impl Inner {
     /// Whether a bottom half is to run that is in a hurry.
     #[inline]
     pub(crate) fn has_bottom_halves(&self) -> bool {
-        self.bottom_halves.is_waiting() || self.shared.inbox.has_normal()
+        self.deferred.has_urgent(self.mailbox.inbox())
     }
 
     #[inline]
@@ -133,12 +141,7 @@ impl Inner {
         if timeout == Some(Duration::ZERO) {
             return Ok(Polled::default());
         }
-        let budget = self
-            .policy
-            .borrow()
-            .budget_until(timeout)
-            .min(self.poll_max.get());
-        let budget = timeout.map_or(budget, |timeout| budget.min(timeout));
+        let budget = self.polling.budget(timeout);
         if budget.is_zero() {
             return Ok(Polled {
                 ended: Some(self.now()),
@@ -148,7 +151,7 @@ impl Inner {
         self.search(cx, budget, ready)
     }
 
-    /// Puts what a wait found into the handlers' slots, from where it is taken once, by whoever comes first (rule D1).
+    /// Records what a wait found, the list from `first` on.
     #[inline]
     pub(crate) fn collect(&self, cx: &Context, first: usize, ready: &ReadyList) {
         if ready.len() > first {
@@ -157,44 +160,16 @@ impl Inner {
     }
 
     #[inline(never)]
-    fn collect_from(&self, cx: &Context, mut first: usize, ready: &ReadyList) {
-        // Most events need no more than to be recorded. That is done for all in a row, with one borrow.
-        let mut registry = self.registry.borrow_mut();
-        while let Some((token, readiness)) = ready.get(first) {
-            let is_simple = !is_own(token) && !readiness.contains(Readiness::NVAL);
-            if !is_simple || registry.record(token, readiness) != Recorded::Live {
-                break;
+    fn collect_from(&self, cx: &Context, first: usize, ready: &ReadyList) {
+        self.descriptors.record(first, ready, |token, readiness| {
+            if !is_own(token) {
+                self.invalidate(cx, token, closed_while_registered());
+                let found = &self.descriptors.found_invalid;
+                found.set(found.get() + 1);
+            } else if !self.descriptors.accept_wakeup(token, readiness) {
+                self.timers.wall_changed(readiness, &self.descriptors.backend);
             }
-            first += 1;
-        }
-        drop(registry);
-        for (token, readiness) in ready.iter().skip(first) {
-            if is_own(token) {
-                self.accept_own(token, readiness);
-                continue;
-            }
-            if readiness.contains(Readiness::NVAL) {
-                self.give_up(cx, token, closed_while_registered());
-                self.invalidated.set(self.invalidated.get() + 1);
-                continue;
-            }
-            let recorded = self.registry.borrow_mut().record(token, readiness);
-            match recorded {
-                Recorded::Live => {}
-                Recorded::Masked => self.park(token),
-                Recorded::Stale => self.stale.set(self.stale.get() + 1),
-            }
-        }
-    }
-
-    /// Takes note of an event of one of the loop's own descriptors.
-    #[cold]
-    fn accept_own(&self, token: Token, readiness: Readiness) {
-        if token != self.doorbell {
-            self.timers.wall_changed(readiness, &self.backend);
-        } else if readiness.contains(Readiness::NVAL) {
-            self.deaf.set(true);
-        }
+        });
     }
 
     /// Calls the handlers of what was found, in that order; true if one was called.
@@ -219,17 +194,20 @@ impl Inner {
         let Some(handler) = self.pollable(token) else {
             return false;
         };
-        let _exclusive = self.hold(cx, token, handler.exclusive());
-        let served = self.polled.serve(token, || cx.call(|cx| handler.poll_ready(cx)));
+        let _exclusive = self.exclude(cx, token, handler.exclusive());
+        let served = self
+            .polling
+            .set
+            .serve(token, || cx.call(|cx| handler.poll_ready(cx)));
         served.is_some()
     }
 
     #[inline(always)]
     fn call_ready(&self, cx: &Context, token: Token) -> bool {
-        let mut registry = self.registry.borrow_mut();
+        let mut registry = self.descriptors.registry.borrow_mut();
         let Some((entry, readiness, interest)) = registry.take_ready(token) else {
             drop(registry);
-            self.reject(token);
+            self.descriptors.reject(token);
             return false;
         };
         let (handler, is_special) = (entry.handler.clone(), entry.is_special);
@@ -252,9 +230,13 @@ impl Inner {
         readiness: Readiness,
         interest: Interest,
     ) {
-        let _exclusive = self.hold(cx, token, handler.exclusive());
-        let _excluded = self.polled.promote(token).then(|| self.polled.exclude(token));
-        let _guard = EdgeGuard::new(self, token, readiness, interest);
+        let _exclusive = self.exclude(cx, token, handler.exclusive());
+        let _excluded = self
+            .polling
+            .set
+            .promote(token)
+            .then(|| self.polling.set.exclude(token));
+        let _guard = EdgeGuard::new(&self.descriptors, token, readiness, interest);
         self.call_for(cx, token, handler, readiness, interest);
     }
 
@@ -271,55 +253,37 @@ impl Inner {
             cx.call(|cx| handler.readable(cx));
         }
         if readiness.wakes_writer(interest) {
-            if self.still_concerns(token, handler, readiness) {
+            if self.descriptors.is_current(token, handler, readiness) {
                 cx.call(|cx| handler.writable(cx));
             } else {
-                self.reject(token);
+                self.descriptors.reject(token);
             }
         }
     }
 
-    /// Whether `writable` may still be called after `readable` has run (rules R9, D3).
-    #[inline(never)]
-    fn still_concerns(&self, token: Token, handler: &Rc<dyn Handler>, readiness: Readiness) -> bool {
-        let registry = self.registry.borrow();
-        let same = registry.get(token).is_some_and(|entry| entry.is(handler));
-        let wanted = registry
-            .interest(token)
-            .is_some_and(|interest| readiness.wakes_writer(interest));
-        same && wanted
-            && !registry
-                .group(token)
-                .is_some_and(|group| registry.is_paused(group))
-    }
-
-    /// Rejects an event whose handler was paused or excluded since: an edge is silenced until the pause ends.
-    #[cold]
-    pub(crate) fn reject(&self, token: Token) {
-        let masks = self.registry.borrow_mut().reject(token);
-        if masks {
-            self.park(token);
-        }
-    }
-
     /// Keeps an exclusive handler from being entered again until the guard is dropped.
-    fn hold<'a>(&'a self, cx: &'a Context, token: Token, exclusive: bool) -> Option<Held<'a>> {
-        let held = exclusive && self.registry.borrow_mut().exclude(token);
-        held.then(|| Held { cx, token })
+    fn exclude<'a>(&'a self, cx: &'a Context, token: Token, exclusive: bool) -> Option<Excluded<'a>> {
+        let excluded = exclusive && self.descriptors.registry.borrow_mut().exclude(token);
+        excluded.then(|| Excluded { cx, token })
     }
 }
 
 /// Restores an edge if the callback for it panics: no backend reports it anew.
 struct EdgeGuard<'a> {
-    inner: &'a Inner,
+    descriptors: &'a Descriptors,
     token: Token,
     readiness: Readiness,
 }
 
 impl<'a> EdgeGuard<'a> {
-    fn new(inner: &'a Inner, token: Token, readiness: Readiness, interest: Interest) -> Option<Self> {
+    fn new(
+        descriptors: &'a Descriptors,
+        token: Token,
+        readiness: Readiness,
+        interest: Interest,
+    ) -> Option<Self> {
         interest.contains(Interest::EDGE).then_some(Self {
-            inner,
+            descriptors,
             token,
             readiness,
         })
@@ -329,14 +293,7 @@ impl<'a> EdgeGuard<'a> {
 impl Drop for EdgeGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let recorded = self
-                .inner
-                .registry
-                .borrow_mut()
-                .restore(self.token, self.readiness);
-            if recorded == Recorded::Masked {
-                self.inner.park(self.token);
-            }
+            self.descriptors.restore(self.token, self.readiness);
         }
     }
 }
@@ -358,15 +315,15 @@ impl Drop for Depth<'_> {
 }
 
 /// An exclusive handler is running.
-struct Held<'a> {
+struct Excluded<'a> {
     cx: &'a Context,
     token: Token,
 }
 
-impl Drop for Held<'_> {
+impl Drop for Excluded<'_> {
     fn drop(&mut self) {
         let inner = &self.cx.0;
-        let rearm = inner.registry.borrow_mut().readmit(self.token);
+        let rearm = inner.descriptors.registry.borrow_mut().readmit(self.token);
         if let Some(interest) = rearm {
             inner.rearm(self.cx, self.token, interest);
         }

@@ -68,51 +68,45 @@
 #[doc = include_str!("../../README.md")]
 mod readme {}
 
-mod adapting;
 mod any_backend;
-mod bh;
-mod blocking;
 mod board;
+mod bottom_half;
 mod builder;
 mod closures;
 mod context;
-mod demotion;
 mod descriptor;
+mod descriptors;
 mod doorbell;
 mod embed;
 mod error;
-mod found;
-mod glance;
 mod handler;
-mod home;
 mod io_thread;
 mod iteration;
+mod pacing;
 mod polling;
 mod registration;
 mod remote;
-mod rendezvous;
 mod replacing;
+mod shared;
 mod slack;
 mod stats;
 #[cfg(not(aio_modelled))]
 mod sync;
 mod timer;
 mod timers;
-
-mod waiting;
+mod wait;
 mod wake;
 mod wall;
 
 #[cfg(aio_modelled)]
 use aio_checker as sync;
 
-pub use adapting::PollTime;
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub use aio_handlers::GroupId;
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
-pub use bh::BottomHalf;
 pub use board::{Bell, DoorbellBoard};
+pub use bottom_half::BottomHalf;
 pub use builder::Builder;
 pub use closures::{Closures, On};
 pub use context::{Context, Wait, WeakContext};
@@ -121,6 +115,7 @@ pub use embed::Embedded;
 pub use error::{Gone, Refused, WatchError};
 pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use io_thread::IoThread;
+pub use iteration::measure::PollTime;
 pub use registration::{Paused, Registration};
 pub use remote::Remote;
 pub use slack::{set_timer_slack, timer_slack};

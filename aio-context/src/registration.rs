@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::{Rc, Weak};
 
@@ -14,12 +14,12 @@ use aio_handlers::{GroupId, Occupied};
 use aio_pollset::EndOwed;
 
 use crate::Context;
-use crate::adapting::PollTime;
 use crate::context::Inner;
 use crate::descriptor;
-use crate::error::{explained_for, in_words, is_taken};
-use crate::handler::{Entry, Join};
-use crate::waiting::REBALANCE_EVERY;
+use crate::descriptors::not_registered;
+use crate::error::{WatchError, in_words, is_taken};
+use crate::handler::{Entry, Handler, Join, Pollable};
+use crate::iteration::measure::PollTime;
 
 /// A registered handler; dropping it removes the handler.
 ///
@@ -45,7 +45,11 @@ impl Registration {
     /// `NotFound` if the handler is not registered any more, or what the system says; the former interest stays.
     pub fn set_interest(&self, interest: Interest) -> io::Result<()> {
         let cx = self.context()?;
-        cx.0.set_interest(self.token, interest)
+        let changed = cx.0.descriptors.set_interest(self.token, interest)?;
+        if changed {
+            cx.0.mailbox.notify_if_about_to_wait();
+        }
+        Ok(())
     }
 
     /// Removes the handler: no callback of it starts after this returns. (The same as dropping it.)
@@ -78,7 +82,7 @@ impl Registration {
     pub fn is_live(&self) -> bool {
         self.context
             .upgrade()
-            .is_some_and(|inner| inner.registry.borrow().get(self.token).is_some())
+            .is_some_and(|inner| inner.descriptors.registry.borrow().get(self.token).is_some())
     }
 
     pub(crate) fn context(&self) -> io::Result<Context> {
@@ -98,6 +102,101 @@ impl Drop for Registration {
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Registration").field(&self.token).finish()
+    }
+}
+
+impl Context {
+    /// Calls `handler` when its descriptor is ready for `interest`, until the registration is dropped.
+    ///
+    /// Readiness is level-triggered: a handler may read once and is called again if there is more. A handler that goes on until
+    /// `WouldBlock`, as one that accepts clients does, needs a non-blocking descriptor: with a blocking one its last call waits,
+    /// and the whole loop with it. Debug builds warn, by a `tracing` event, of listeners and edge-triggered descriptors that
+    /// block.
+    ///
+    /// A descriptor number has at most one handler. To put another one in its place, see [`replace`](Self::replace).
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the number has a handler, which stays; `EBADF` if the number is not open, in a [`Refused`]; or what
+    /// else the system says to watching the descriptor. Nothing is registered then, and `handler` comes back in the error.
+    ///
+    /// [`Refused`]: crate::Refused
+    #[doc(alias = "aio_set_fd_handler")]
+    pub fn watch<H: Handler>(
+        &self,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<Registration, WatchError<H>> {
+        self.watch_in(GroupId::DEFAULT, handler, interest)
+    }
+
+    /// As [`watch`](Self::watch), as a member of `group`, which can be [paused](Self::pause).
+    ///
+    /// # Errors
+    /// As [`watch`](Self::watch).
+    pub fn watch_in<H: Handler>(
+        &self,
+        group: GroupId,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<Registration, WatchError<H>> {
+        let added = self.0.add(Entry::plain(handler.clone()), interest, group);
+        self.registered(handler, added)
+    }
+
+    /// As [`watch`](Self::watch), for a handler that can also be asked in user space. With [`Interest::NONE`] it is only
+    /// ever polled.
+    ///
+    /// # Errors
+    /// As [`watch`](Self::watch).
+    #[doc(alias = "aio_set_fd_poll")]
+    pub fn watch_polled<H: Pollable>(
+        &self,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<Registration, WatchError<H>> {
+        self.watch_polled_in(GroupId::DEFAULT, handler, interest)
+    }
+
+    /// As [`watch_polled`](Self::watch_polled), as a member of `group`.
+    ///
+    /// # Errors
+    /// As [`watch`](Self::watch).
+    pub fn watch_polled_in<H: Pollable>(
+        &self,
+        group: GroupId,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<Registration, WatchError<H>> {
+        let entry = Entry::polled(handler.clone());
+        let added = self.0.add(entry, interest, group);
+        self.registered(handler, added)
+    }
+
+    #[inline]
+    fn registered<H>(&self, handler: Rc<H>, added: io::Result<Token>) -> Result<Registration, WatchError<H>> {
+        match added {
+            Ok(token) => Ok(Registration::new(self, token)),
+            Err(why) => Err(WatchError::new(handler, why)),
+        }
+    }
+
+    /// Removes a handler by the name of its registration, such as one that was detached; false if it is not registered
+    /// any more. After this returns, no callback of the handler starts.
+    pub fn unwatch(&self, token: Token) -> bool {
+        self.0.remove(self, token)
+    }
+
+    /// A new group for handlers that are to be paused together.
+    #[must_use]
+    pub fn new_group(&self) -> GroupId {
+        self.0.descriptors.registry.borrow_mut().new_group()
+    }
+
+    /// Pauses a group: until the guard is dropped, its handlers are neither waited for, polled nor called. Pauses nest.
+    /// What happened meanwhile is seen after the last guard is gone, which wakes the loop.
+    #[doc(alias = "aio_disable_external")]
+    pub fn pause(&self, group: GroupId) -> Paused {
+        self.0.pause(self, group)
     }
 }
 
@@ -123,10 +222,6 @@ impl fmt::Debug for Paused {
     }
 }
 
-pub(crate) fn not_registered() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "the handler is not registered any more")
-}
-
 impl Inner {
     /// Registers a handler, unless its descriptor has one already (rules R2, R3).
     #[inline]
@@ -136,18 +231,19 @@ impl Inner {
         let number = owner.as_raw_fd();
         let polled = entry.pollable().cloned();
         let inserted = self
+            .descriptors
             .registry
             .borrow_mut()
             .insert(Some(number), entry, interest, group);
         let token = inserted.map_err(|Occupied { .. }| is_taken(number))?;
         let entered = if interest == Interest::NONE {
             // No backend gets to see it.
-            descriptor::find(&owner).map_err(|why| self.explain("add a descriptor", number, why))
+            descriptor::find(&owner).map_err(|why| self.descriptors.explain("add a descriptor", number, why))
         } else {
-            self.enter_backend(token, owner, interest)
+            self.descriptors.enter_backend(token, owner, interest)
         };
         if let Err(why) = entered {
-            let entry = self.registry.borrow_mut().remove(token);
+            let entry = self.descriptors.registry.borrow_mut().remove(token);
             drop(entry);
             return Err(why);
         }
@@ -155,118 +251,44 @@ impl Inner {
             let _new = self.join_polled(token, handler, group);
         }
         if cfg!(debug_assertions)
-            && let Some(owner) = self.registry.borrow().get(token).map(Entry::owner)
+            && let Some(owner) = self.descriptors.registry.borrow().get(token).map(Entry::owner)
         {
             descriptor::warn_if_blocking(owner.as_fd(), interest);
         }
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         Ok(token)
-    }
-
-    /// Says of an error about one descriptor what failed and what helps.
-    #[cold]
-    pub(crate) fn explain(&self, call: &'static str, number: RawFd, why: io::Error) -> io::Error {
-        explained_for(call, self.backend.borrow().name(), number, why)
-    }
-
-    #[inline(always)]
-    pub(crate) fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
-        let number = owner.as_raw_fd();
-        let added = self.backend.borrow_mut().add(owner, token, interest);
-        added.map_err(|why| self.explain("add a descriptor", number, why))?;
-        self.looks_since_rebalance.set(REBALANCE_EVERY);
-        if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
-            entry.in_backend = true;
-        }
-        Ok(())
     }
 
     /// Has a handler polled, unless its group is paused. Returns what the former one is owed.
     pub(crate) fn join_polled(&self, token: Token, handler: Rc<dyn Join>, group: GroupId) -> EndOwed<'_> {
-        let owed = handler.join(token, &self.polled);
-        if self.registry.borrow().is_paused(group) {
-            let _new = self.polled.suspend(token);
+        let owed = handler.join(token, &self.polling.set);
+        if self.descriptors.registry.borrow().is_paused(group) {
+            let _new = self.polling.set.suspend(token);
         }
         owed
     }
 
-    #[inline]
-    pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
-        let interest = interest.canonical();
-        let registry = self.registry.borrow();
-        let former = registry.interest(token).ok_or_else(not_registered)?;
-        if former == interest {
-            return Ok(());
-        }
-        let effective = registry.effective(token, interest).unwrap_or(Interest::NONE);
-        let owner = registry
-            .get(token)
-            .filter(|entry| !entry.in_backend)
-            .map(Entry::owner);
-        drop(registry);
-        let told = match owner {
-            Some(owner) => self.enter_backend(token, Watched::new(owner), effective),
-            None => {
-                let modified = self.backend.borrow_mut().modify(token, effective);
-                modified.map_err(|why| self.explain_change(token, why))
-            }
-        };
-        if told.is_ok() {
-            // Not before: an edge of the former interest would be lost.
-            self.registry.borrow_mut().set_interest(token, interest);
-        }
-        self.wake_if_about_to_wait();
-        told
-    }
-
-    #[cold]
-    fn explain_change(&self, token: Token, why: io::Error) -> io::Error {
-        let registry = self.registry.borrow();
-        let number = registry.get(token).map(|entry| entry.owner().as_fd().as_raw_fd());
-        drop(registry);
-        match number {
-            Some(number) => self.explain("change an interest", number, why),
-            None => why,
-        }
-    }
-
-    /// Removes a handler; true if there was one. Without effect, and without waking anybody, if there is none (R3).
+    /// Removes a handler; true if there was one. Without effect, and without waking a loop, if there is none (R3).
     pub(crate) fn remove(&self, cx: &Context, token: Token) -> bool {
-        let Some(entry) = self.unlink(token) else {
+        let Some(entry) = self.descriptors.unlink(token) else {
             return false;
         };
-        self.wake_if_about_to_wait();
-        self.dismiss(cx, token, entry);
+        self.mailbox.notify_if_about_to_wait();
+        self.finish_removal(cx, token, entry);
         true
     }
 
-    /// Takes a handler out of the registry and the backend; the rest is for [`dismiss`](Self::dismiss), before anything else is
-    /// called.
-    #[inline]
-    fn unlink(&self, token: Token) -> Option<Entry> {
-        let entry = self.registry.borrow_mut().remove(token)?;
-        if !entry.in_backend {
-            return Some(entry);
-        }
-        self.looks_since_rebalance.set(REBALANCE_EVERY);
-        if let Err(error) = self.backend.borrow_mut().remove(token) {
-            // The number was closed behind our back, most likely; it is out of the backend all the same.
-            tracing::debug!(?token, %error, "the backend complained about a removal");
-        }
-        Some(entry)
-    }
-
     /// Takes a former handler out of the polled set, gives it its due `poll_end` and drops it.
-    fn dismiss(&self, cx: &Context, token: Token, entry: Entry) {
+    fn finish_removal(&self, cx: &Context, token: Token, entry: Entry) {
         if let Some(polled) = &entry.polled {
-            let owed = self.polled.leave(token);
+            let owed = self.polling.set.leave(token);
             owed.finish(|| cx.call(|_| polled.handler.poll_end()));
         }
         cx.call(|_| drop(entry));
     }
 
     pub(crate) fn pause(&self, cx: &Context, group: GroupId) -> Paused {
-        let depth = self.registry.borrow_mut().pause(group);
+        let depth = self.descriptors.registry.borrow_mut().pause(group);
         let guard = Paused {
             context: Rc::downgrade(&cx.0),
             group,
@@ -274,14 +296,14 @@ impl Inner {
         if depth == 1 {
             // All are suspended before one of them is called, which might panic.
             let members = self.polled_of(group).into_iter();
-            let owed = members.map(|token| (token, self.polled.suspend(token)));
+            let owed = members.map(|token| (token, self.polling.set.suspend(token)));
             self.end_all(cx, owed.collect());
         }
         guard
     }
 
-    /// Calls `poll_end` of all of them that are owed it. If one panics, the others are called all the same: nobody else would
-    /// tell them. The first panic goes on, further ones end here.
+    /// Calls `poll_end` of those that are owed it. If one panics, the others are called all the same: nothing else would call them.
+    /// The first panic goes on, further ones end here.
     fn end_all(&self, cx: &Context, members: Vec<(Token, EndOwed<'_>)>) {
         let mut first_panic = None;
         for (token, owed) in members {
@@ -300,87 +322,83 @@ impl Inner {
 
     /// The polled handlers of a group. Pausing is rare: this looks at all registrations.
     fn polled_of(&self, group: GroupId) -> Vec<Token> {
-        let registry = self.registry.borrow();
-        let is_polled = |token: &Token| registry.group(*token) == Some(group) && self.polled.contains(*token);
+        let registry = self.descriptors.registry.borrow();
+        let is_polled =
+            |token: &Token| registry.group(*token) == Some(group) && self.polling.set.contains(*token);
         registry.tokens().filter(is_polled).collect()
     }
 
     fn resume(&self, cx: &Context, group: GroupId) {
-        let mut parked = Vec::new();
+        let mut masked = Vec::new();
         let last = self
+            .descriptors
             .registry
             .borrow_mut()
-            .resume(group, &mut |token, interest| parked.push((token, interest)));
-        // Everybody hears again before anybody is told that it does not: who is told may panic.
-        let told = Farewells::of(
+            .resume(group, &mut |token, interest| masked.push((token, interest)));
+        // All are unmasked before a handler is notified that it could not be: it may panic.
+        let mut invalidations = Invalidations::of(
             cx,
-            parked.into_iter().filter_map(|(token, interest)| {
-                let rearmed = self.backend.borrow_mut().modify(token, interest);
+            masked.into_iter().filter_map(|(token, interest)| {
+                let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
                 rearmed.err().map(|why| (token, why))
             }),
         );
         if last {
             let members = self.polled_of(group);
-            members.into_iter().for_each(|token| self.polled.resume(token));
-            self.shared.notifier.notify();
+            members
+                .into_iter()
+                .for_each(|token| self.polling.set.resume(token));
+            self.mailbox.notify();
         }
-        told.say();
+        invalidations.notify_remaining();
     }
 
-    /// Silences a handler in the backend because an event came that must wait (rule B5).
-    pub(crate) fn park(&self, token: Token) {
-        let silenced = self.backend.borrow_mut().modify(token, Interest::NONE);
-        if let Err(error) = silenced {
-            tracing::warn!(?token, %error, "a paused descriptor could not be silenced; it may keep the loop awake");
-        }
-    }
-
-    /// Lets a parked handler hear again.
+    /// Unmasks a handler in the backend.
     pub(crate) fn rearm(&self, cx: &Context, token: Token, interest: Interest) {
-        let rearmed = self.backend.borrow_mut().modify(token, interest);
+        let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
         if let Err(why) = rearmed {
-            self.give_up(cx, token, why);
+            self.invalidate(cx, token, why);
         }
     }
 
-    /// Removes a handler that cannot be watched any longer, and tells it why (rule R4).
-    pub(crate) fn give_up(&self, cx: &Context, token: Token, why: io::Error) {
-        let Some(entry) = self.unlink(token) else { return };
+    /// Removes a handler that cannot be watched any longer, and notifies it (rule R4).
+    pub(crate) fn invalidate(&self, cx: &Context, token: Token, why: io::Error) {
+        let Some(entry) = self.descriptors.unlink(token) else {
+            return;
+        };
         let why = in_words(why);
         tracing::warn!(?token, error = %why, "a descriptor is not watched any longer");
-        self.broken.set(self.broken.get() + 1);
+        self.descriptors
+            .invalidated
+            .set(self.descriptors.invalidated.get() + 1);
         let handler = entry.handler.clone();
-        self.dismiss(cx, token, entry);
+        self.finish_removal(cx, token, entry);
         cx.call(|cx| handler.broken(cx, why));
         cx.call(|_| drop(handler));
     }
 }
 
-/// Those who cannot be watched any longer, and why. All are told, also after one of them has panicked.
-struct Farewells<'a> {
+/// Handlers that cannot be watched any longer, and why. All are notified, also after one of them has panicked.
+struct Invalidations<'a> {
     cx: &'a Context,
     left: std::vec::IntoIter<(Token, io::Error)>,
 }
 
-impl<'a> Farewells<'a> {
+impl<'a> Invalidations<'a> {
     fn of(cx: &'a Context, all: impl Iterator<Item = (Token, io::Error)>) -> Self {
         let left = all.collect::<Vec<_>>().into_iter();
         Self { cx, left }
     }
 
-    fn say(mut self) {
-        self.say_the_rest();
-    }
-
-    fn say_the_rest(&mut self) {
+    fn notify_remaining(&mut self) {
         for (token, why) in self.left.by_ref() {
-            self.cx.0.give_up(self.cx, token, why);
+            self.cx.0.invalidate(self.cx, token, why);
         }
     }
 }
 
-impl Drop for Farewells<'_> {
+impl Drop for Invalidations<'_> {
     fn drop(&mut self) {
-        self.say_the_rest();
+        self.notify_remaining();
     }
 }

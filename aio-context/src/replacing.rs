@@ -8,9 +8,10 @@ use aio_backend::{Interest, Token, Watched};
 use aio_handlers::GroupId;
 
 use crate::context::Inner;
+use crate::descriptors::not_registered;
 use crate::error::WatchError;
 use crate::handler::Entry;
-use crate::registration::{Registration, not_registered};
+use crate::registration::Registration;
 use crate::{Context, Handler, Pollable};
 
 impl Registration {
@@ -102,7 +103,7 @@ impl Context {
         entry: impl FnOnce(Rc<H>) -> Entry,
     ) -> Result<Token, WatchError<H>> {
         let number = handler.as_fd().as_raw_fd();
-        let token = self.0.registry.borrow().token_of(number);
+        let token = self.0.descriptors.registry.borrow().token_of(number);
         let replaced = token.ok_or_else(not_registered).and_then(|token| {
             let entry = entry(handler.clone());
             self.0.replace(self, token, entry, Some(interest)).map(|()| token)
@@ -137,19 +138,20 @@ impl Inner {
         if let Some(former_owner) = former.owner.clone() {
             self.exchange_share(cx, token, owner, Watched::new(former_owner), &former)?;
         } else if former.wanted != Interest::NONE {
-            self.enter_backend(token, owner, former.wanted_effective)?;
+            self.descriptors
+                .enter_backend(token, owner, former.wanted_effective)?;
         }
         let polled = entry.pollable().cloned();
-        let mut registry = self.registry.borrow_mut();
+        let mut registry = self.descriptors.registry.borrow_mut();
         entry.in_backend = registry.get(token).is_some_and(|former| former.in_backend);
         let replaced = registry.replace(token, entry);
         registry.set_interest(token, former.wanted);
         drop(registry);
         let owed = match polled {
             Some(handler) => self.join_polled(token, handler, former.group),
-            None => self.polled.leave(token),
+            None => self.polling.set.leave(token),
         };
-        self.wake_if_about_to_wait();
+        self.mailbox.notify_if_about_to_wait();
         if let Some(replaced) = replaced {
             if let Some(polled) = &replaced.polled {
                 owed.finish(|| cx.call(|_| polled.handler.poll_end()));
@@ -160,7 +162,7 @@ impl Inner {
     }
 
     fn former(&self, token: Token, owner: &Watched, interest: Option<Interest>) -> io::Result<Former> {
-        let registry = self.registry.borrow();
+        let registry = self.descriptors.registry.borrow();
         let entry = registry.get(token).ok_or_else(not_registered)?;
         if registry.token_of(owner.as_raw_fd()) != Some(token) {
             return Err(io::Error::new(
@@ -190,7 +192,7 @@ impl Inner {
         former: &Former,
     ) -> io::Result<()> {
         let number = new.as_raw_fd();
-        let mut backend = self.backend.borrow_mut();
+        let mut backend = self.descriptors.backend.borrow_mut();
         // The backend forgets the token whatever it answers; adding again shows whether anything is wrong.
         let _ = backend.remove(token);
         let Err(why) = backend.add(new, token, former.wanted_effective) else {
@@ -198,13 +200,13 @@ impl Inner {
         };
         let restored = backend.add(former_owner, token, former.effective);
         drop(backend);
-        let why = self.explain("replace a handler", number, why);
+        let why = self.descriptors.explain("replace a handler", number, why);
         if let Err(error) = restored {
             // It would be registered, and never called.
-            if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
+            if let Some(entry) = self.descriptors.registry.borrow_mut().get_mut(token) {
                 entry.in_backend = false;
             }
-            self.give_up(cx, token, error);
+            self.invalidate(cx, token, error);
         }
         Err(why)
     }

@@ -1,10 +1,9 @@
 //! Atomics, locks and threads. A model checker puts its own in the place of this module: see `proofs/modelled`.
 //!
 //! Not from here comes what no thread waits for and nothing follows from: figures ([`Stats`](crate::Stats),
-//! [`PollTime`](crate::PollTime)), flags of the home thread alone, the number of a context. A checker would try all their orders
-//! for nothing.
+//! [`PollTime`](crate::PollTime)), and that a home thread has panicked. A checker would try all their orders for nothing.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::sync::{Mutex, mpsc};
 pub(crate) use std::thread;
 pub(crate) use std::thread_local;

@@ -5,9 +5,10 @@
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aio_timers::{Clock, Moment, TimerId, TimerSet};
+use aio_timers::{Clock, Moment, TimerId, TimerSet, VirtualClock};
 
 use crate::Context;
 use crate::timers::{ClockTimers, SharedClock};
@@ -279,6 +280,18 @@ impl fmt::Debug for Delayed {
 }
 
 impl Context {
+    /// What `clock` shows.
+    #[must_use]
+    pub fn now(&self, clock: ClockId) -> Moment {
+        self.0.timers.now(clock)
+    }
+
+    /// The clock behind [`ClockId::Virtual`], to stop, start, set and warp it; any of it wakes the loop.
+    #[must_use]
+    pub fn virtual_clock(&self) -> Arc<VirtualClock> {
+        self.0.timers.virtual_clock()
+    }
+
     /// A timer on `clock` that calls `fire` on the home thread when it is due. The builder says whether it begins armed.
     ///
     /// `fire` is handed the timer, to arm it again.

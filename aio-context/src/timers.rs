@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend::Readiness;
-use aio_timers::{Clock, Moment, TimerSet};
+use aio_timers::{Clock, Moment, Subscription, TimerSet, VirtualClock};
 
 use crate::any_backend::AnyBackend;
-use crate::remote::Shared;
+use crate::context::Mailbox;
 use crate::timer::{Fire, Shown};
 use crate::wall::WallChanges;
 use crate::{ClockId, Context};
@@ -28,7 +28,7 @@ pub(crate) struct ClockTimers {
     /// The [bits](ClockId::bit) of the clocks that may have timers armed: set by arming, cleared by an iteration that sees none.
     /// All clocks of a context share it.
     in_use: Rc<Cell<u32>>,
-    waker: Arc<Shared>,
+    waker: Arc<Mailbox>,
 }
 
 impl ClockTimers {
@@ -41,9 +41,7 @@ impl ClockTimers {
     /// The home thread decides about any other wait later.
     #[inline]
     pub(crate) fn end_wait(&self) {
-        if self.waker.home.is_about_to_wait() {
-            self.waker.notifier.notify();
-        }
+        self.waker.notify_if_about_to_wait();
     }
 
     /// Fires what is due. Returns whether there was anything.
@@ -64,11 +62,26 @@ pub(crate) struct Timers {
     /// As in each of them.
     in_use: Rc<Cell<u32>>,
     wall_changes: WallChanges,
+    virtual_clock: Arc<VirtualClock>,
+    /// A clock that outlives the context must not keep its eventfd.
+    _virtual_changes: Subscription,
+    /// Time passes only when the loop waits for it.
+    is_simulated: bool,
 }
 
 impl Timers {
-    /// `clocks` in the order of [`ClockId::ALL`].
-    pub(crate) fn new(clocks: &[SharedClock; 3], wall_changes: WallChanges, waker: &Arc<Shared>) -> Self {
+    /// Changes of the virtual clock wake the loop.
+    pub(crate) fn new(
+        monotonic: SharedClock,
+        wall: SharedClock,
+        virtual_clock: Arc<VirtualClock>,
+        wall_changes: WallChanges,
+        waker: &Arc<Mailbox>,
+    ) -> Self {
+        let is_simulated = monotonic.pass(Duration::ZERO);
+        let clocks: [SharedClock; 3] = [monotonic, wall, virtual_clock.clone()];
+        let woken = waker.clone();
+        let virtual_changes = virtual_clock.subscribe(move || woken.interrupt());
         let in_use = Rc::new(Cell::new(0));
         let timers = |clock: ClockId| {
             Rc::new(ClockTimers {
@@ -81,9 +94,12 @@ impl Timers {
         };
         Self {
             by_clock: ClockId::ALL.map(timers),
-            clocks: clocks.clone(),
+            clocks,
             in_use,
             wall_changes,
+            virtual_clock,
+            _virtual_changes: virtual_changes,
+            is_simulated,
         }
     }
 
@@ -93,6 +109,16 @@ impl Timers {
 
     pub(crate) fn clock(&self, id: ClockId) -> &(dyn Clock + Send + Sync) {
         &*self.clocks[id as usize]
+    }
+
+    pub(crate) fn virtual_clock(&self) -> Arc<VirtualClock> {
+        self.virtual_clock.clone()
+    }
+
+    /// Whether the loop's own clock is a simulated one.
+    #[inline]
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.is_simulated
     }
 
     pub(crate) fn now(&self, id: ClockId) -> Moment {

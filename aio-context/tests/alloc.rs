@@ -326,7 +326,7 @@ fn p12_an_armed_timer_takes_at_most_sixty_four_bytes() {
     let before = counting::live();
     all.extend((0..MANY).map(make_and_arm));
     let full = counting::live();
-    // What is dropped makes room for who comes next.
+    // Dropped ones make room for the next ones.
     all.drain(MANY / 4..MANY / 2);
     all.extend((0..MANY / 4).map(make_and_arm));
     let again = counting::live();

@@ -137,9 +137,7 @@ fn live_once(number: u64, events: &Events) {
     // It ends in different states: with work that never ran, a paused group, handles that outlive it.
     if number.is_multiple_of(2) {
         bh.schedule_idle();
-        cx.remote()
-            .run(|_| unreachable!("nobody polls any more"))
-            .unwrap();
+        cx.remote().run(|_| unreachable!("no poll follows")).unwrap();
         timer.arm_after(Duration::from_secs(3600));
         assert!(cx.unwatch(detached));
         plain.ring();
@@ -219,7 +217,7 @@ impl World {
         self.events.get() + self.shots.load(Ordering::Relaxed)
     }
 
-    /// Gives everybody something to do, and does it.
+    /// Gives each object work, and runs the loop.
     fn round(&mut self, number: u64) {
         self.plain.iter().for_each(|(bell, _)| bell.ring());
         self.polled.iter().for_each(|(bell, _)| bell.work.set(true));

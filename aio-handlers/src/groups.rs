@@ -83,7 +83,10 @@ impl Groups {
     /// Adds a handler to the list of its paused group. Returns its position.
     pub(crate) fn list(&mut self, group: GroupId, token: Token) -> u32 {
         let group = self.entry(group);
-        debug_assert!(group.depth > 0, "nobody would take it off the list again");
+        debug_assert!(
+            group.depth > 0,
+            "the group is not paused, so no resume would clear its list"
+        );
         let position = u32::try_from(group.masked.len());
         group.masked.push(token);
         position.expect("a group has no more handlers than there are slots")

@@ -41,7 +41,7 @@ fn d9_forgotten_readiness_is_not_called() {
 }
 
 #[test]
-fn b5_pauses_count_and_the_last_resume_rearms_what_was_turned_away() {
+fn b5_pauses_count_and_the_last_resume_rearms_masked_handlers() {
     let mut registry = Registry::new();
     let group = registry.new_group();
     let token = registry.insert(Some(3), 1, READ, group).unwrap();
@@ -78,7 +78,7 @@ fn b5_pauses_count_and_the_last_resume_rearms_what_was_turned_away() {
 }
 
 #[test]
-fn b5_what_was_removed_while_masked_is_not_rearmed() {
+fn b5_a_handler_removed_while_masked_is_not_rearmed() {
     let mut registry = Registry::new();
     let group = registry.new_group();
     let token = registry.insert(Some(3), 1, READ, group).unwrap();
@@ -160,7 +160,7 @@ fn b5_groups_are_known_and_paused_apart() {
 }
 
 #[test]
-fn r5_b5_who_joins_a_paused_group_is_paused_with_it() {
+fn r5_b5_a_handler_that_joins_a_paused_group_is_paused() {
     let mut registry = Registry::new();
     let group = registry.new_group();
     registry.pause(group);
@@ -186,12 +186,12 @@ fn b5_a_pause_without_events_has_nothing_to_rearm() {
     assert_eq!(
         registry.take_ready(token),
         Some((&1, IN, READ)),
-        "nobody came in between"
+        "no other handler was inserted"
     );
 }
 
 #[test]
-fn b5_what_was_noted_before_a_pause_is_reported_anew_after_it() {
+fn b5_readiness_recorded_before_a_pause_is_reported_again_after_it() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
     registry.record(token, IN);
@@ -233,7 +233,7 @@ fn b5_those_that_were_masked_leave_the_list_in_any_order() {
 }
 
 #[test]
-fn b5_a_pause_that_never_ends_holds_no_memory_for_those_who_left() {
+fn b5_a_pause_that_never_ends_holds_no_memory_for_removed_handlers() {
     let mut registry = Registry::new();
     registry.pause(GroupId::DEFAULT);
     for round in 0..10_000 {
@@ -267,7 +267,7 @@ fn d9_a_rearm_that_panics_leaves_no_mask() {
 }
 
 #[test]
-fn a9_what_was_noted_before_a_hold_is_not_called_under_it() {
+fn a9_readiness_recorded_before_an_exclusion_is_not_delivered_under_it() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
     registry.record(token, IN);
@@ -295,7 +295,7 @@ fn a9_r3_a_hold_outlives_the_value_but_not_the_registration() {
 }
 
 #[test]
-fn b5_resuming_costs_what_was_masked() {
+fn b5_a_resume_costs_o_of_masked_handlers() {
     let cost = |others: i32, masked: i32| {
         let mut registry = Registry::new();
         for fd in 0..others {

@@ -230,7 +230,7 @@ impl Pair {
 
     fn random_step(&mut self, rng: &mut fastrand::Rng, step: u32) {
         let interest = Interest::from_bits_truncate(rng.u8(0..4));
-        let readiness = Readiness::from_bits_truncate(rng.u8(0..32));
+        let readiness = Readiness::from_bits_truncate(rng.u8(0..64));
         let group = *self.depth.keys().nth(rng.usize(0..self.depth.len())).unwrap();
         let operation = rng.u32(0..16);
         match operation {

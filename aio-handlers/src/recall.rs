@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn d9_what_a_panic_interrupted_is_restored() {
+    fn d9_readiness_taken_before_a_panic_is_restored() {
         let (mut registry, token) = registry(EDGE);
         registry.record(token, Readiness::IN);
         assert!(registry.take_ready(token).is_some());

@@ -240,7 +240,7 @@ impl<T> Registry<T> {
         assert_eq!(
             numbers,
             self.index.len(),
-            "the index has numbers that nobody registered"
+            "the index has a number without a registration"
         );
         let lists: usize = self
             .groups
@@ -267,25 +267,25 @@ impl<T> Registry<T> {
             let found = self.token_of(fd);
             assert_eq!(found, Some(token), "the index leads descriptor {fd} elsewhere");
         }
-        let asked = slot.interest.mask();
+        let interest = slot.interest.mask();
         assert!(
-            asked.contains(slot.pending),
-            "{token:?} has readiness it never asked for"
+            interest.contains(slot.pending),
+            "{token:?} has readiness outside its interest"
         );
         assert!(
             slot.mask == PackedMask::NONE || slot.pending.is_empty(),
-            "{token:?} is silenced and yet ready"
+            "{token:?} is masked and yet ready"
         );
         match slot.mask.get() {
             Mask::None => {}
-            Mask::Excluded => assert!(slot.exclusions != 0, "nobody would arm {token:?} again"),
+            Mask::Excluded => assert!(slot.exclusions != 0, "no operation would arm {token:?} again"),
             Mask::Listed(position) => {
                 assert!(
                     self.groups.is_paused(slot.group),
-                    "nobody would arm {token:?} again"
+                    "no operation would arm {token:?} again"
                 );
                 let listed = self.groups.listed(slot.group).get(position as usize);
-                assert_eq!(listed, Some(&token), "its group has forgotten it");
+                assert_eq!(listed, Some(&token), "its group does not list it");
             }
         }
     }

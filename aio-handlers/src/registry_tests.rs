@@ -53,7 +53,7 @@ fn r3_replacing_keeps_the_token_and_forgets_the_old_readiness() {
 }
 
 #[test]
-fn r4_only_what_was_asked_for_is_kept() {
+fn r4_only_readiness_within_the_interest_is_kept() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
     registry.record(token, Readiness::OUT);
@@ -65,7 +65,10 @@ fn r4_only_what_was_asked_for_is_kept() {
     );
     registry.record(token, IN);
     assert_eq!(registry.set_interest(token, Interest::WRITE), Some(READ));
-    assert!(registry.take_ready(token).is_none(), "nobody reads any more");
+    assert!(
+        registry.take_ready(token).is_none(),
+        "the interest no longer covers it"
+    );
 }
 
 #[test]
@@ -118,7 +121,7 @@ fn case_98_a_slot_that_has_used_up_its_generations() {
 }
 
 #[test]
-fn occupied_is_an_error_that_names_who_is_in_the_way() {
+fn occupied_names_the_existing_registration() {
     let mut registry = Registry::new();
     let token = add(&mut registry, 3, 1);
     let refused: Box<dyn std::error::Error> = registry
@@ -168,7 +171,7 @@ fn the_cost_of_an_operation_does_not_depend_on_how_many_are_registered() {
 }
 
 #[test]
-fn what_walks_over_everything_is_counted_as_such() {
+fn walks_over_all_slots_count_their_steps() {
     let mut registry = Registry::new();
     for fd in 0..1_000 {
         add(&mut registry, fd, 0);

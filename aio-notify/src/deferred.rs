@@ -3,11 +3,15 @@
 //! The callbacks stay on the home thread, in a slab; a [`Node`] that names a slot of it travels through the inbox. The loop starts a
 //! [`Round`] in each iteration and runs what it yields. Nothing is borrowed while a callback runs: it may insert, post and retire
 //! callbacks, start a round of its own, and panic.
+//!
+//! A callback whose handle is [kept](Deferred::keep) runs once: the slab keeps the handle beside it, and gives both up when the
+//! callback becomes due.
 
 use std::cell::RefCell;
 use std::fmt;
 
 use crate::inbox::Inbox;
+use crate::mailbox::Mailbox;
 use crate::node::{Dequeued, Item, Message, Node};
 use crate::run_queue::RunQueue;
 use crate::state::Urgency;
@@ -39,7 +43,7 @@ const BUDGET: usize = 4096;
 /// # Ok(()) }
 /// ```
 pub struct Deferred<C, M: ?Sized> {
-    callbacks: RefCell<Slab<C>>,
+    callbacks: RefCell<Slab<C, Node<Slot, M>>>,
     queue: RefCell<RunQueue<Slot, M>>,
 }
 
@@ -47,14 +51,15 @@ pub struct Deferred<C, M: ?Sized> {
 #[derive(Debug)]
 pub struct Slot {
     index: u32,
+    is_named: bool,
     name: &'static str,
 }
 
 impl Slot {
-    /// The name that the callback was inserted with.
+    /// The name that the callback was inserted with, if it was.
     #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> Option<&'static str> {
+        self.is_named.then_some(self.name)
     }
 }
 
@@ -80,8 +85,44 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
     /// Adds a callback and returns its node, which any thread may post to the loop's inbox. When the last handle is
     /// [retired](Inbox::retire), the next round frees the callback; if it is only dropped, the callback stays until this is dropped.
     pub fn insert(&self, name: &'static str, callback: C) -> Node<Slot, M> {
+        self.insert_as(Some(name), callback)
+    }
+
+    fn insert_as(&self, name: Option<&'static str>, callback: C) -> Node<Slot, M> {
         let index = self.callbacks.borrow_mut().insert(callback);
-        Node::new(Slot { index, name })
+        Node::new(Slot {
+            index,
+            is_named: name.is_some(),
+            name: name.unwrap_or_default(),
+        })
+    }
+
+    /// Posts a callback that runs once, in the next round, and needs no handle. It has no name: [`close`](Self::close) drops it
+    /// without listing it.
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    /// use aio_notify::{Deferred, Due, Mailbox};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (mailbox, deferred) = (Mailbox::<_, ()>::new()?, Deferred::<Rc<str>, ()>::new());
+    /// deferred.post_once(Rc::from("hello"), &mailbox);
+    /// let due = deferred.start(mailbox.inbox()).next();
+    /// assert!(matches!(due, Some(Due::Callback(text, _)) if &*text == "hello"));
+    /// assert!(!deferred.has_due(mailbox.inbox()));
+    /// # Ok(()) }
+    /// ```
+    pub fn post_once(&self, callback: C, mailbox: &Mailbox<Slot, M>) {
+        let node = self.insert_as(None, callback);
+        mailbox.post(&node, Urgency::Normal);
+        self.keep(node);
+    }
+
+    /// Keeps a handle until its callback is due, also if it was cancelled: then this gives the handle up. With the last handle the
+    /// callback is freed when it has run.
+    pub fn keep(&self, node: Node<Slot, M>) {
+        let former = self.callbacks.borrow_mut().keep(node.payload().index, node);
+        drop(former); // not the last handle: the other one is kept now
     }
 
     /// Whether a round would find anything.
@@ -121,10 +162,10 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
         faulty!(LeftOpen, inbox.close(&mut queue), queue.take(inbox));
         let mut names = Vec::new();
         while let Some(dequeued) = queue.pop() {
-            if let Some(slot) = dequeued.payload()
+            if let Some(name) = dequeued.payload().and_then(Slot::name)
                 && dequeued.is_scheduled()
             {
-                names.push(slot.name);
+                names.push(name);
             }
         }
         names
@@ -135,9 +176,27 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
         self.queue.borrow_mut().pop()
     }
 
+    /// The callback to call; moved out if it runs once.
     #[inline]
     fn get(&self, index: u32) -> Option<C> {
-        self.callbacks.borrow().slots.get(index as usize)?.clone()
+        let callbacks = self.callbacks.borrow();
+        if !callbacks.is_kept(index) {
+            return callbacks.get(index).cloned();
+        }
+        drop(callbacks);
+        self.get_last(index)
+    }
+
+    /// Gives up the handle that is kept, and returns the callback.
+    #[cold]
+    fn get_last(&self, index: u32) -> Option<C> {
+        let mut callbacks = self.callbacks.borrow_mut();
+        let retired = callbacks.take_kept(index).and_then(Node::retire);
+        match retired.map(Dequeued::begin) {
+            Some(Item::Retired(_)) => callbacks.remove(index),
+            // There are other handles.
+            _ => callbacks.get(index).cloned(),
+        }
     }
 
     fn free(&self, slot: &Slot) {
@@ -178,18 +237,21 @@ impl<C: Clone, M: ?Sized> Iterator for Round<'_, C, M> {
         while self.budget > 0 {
             self.budget -= 1;
             let dequeued = self.deferred.pop()?;
-            let index = dequeued.payload().map(|slot| slot.index);
+            let index = dequeued.payload().map_or(u32::MAX, |slot| slot.index);
             let urgency = match dequeued.begin() {
                 Item::Normal => Urgency::Normal,
                 Item::Idle => Urgency::Idle,
-                Item::Cancelled => continue,
+                Item::Cancelled => {
+                    drop(self.deferred.get(index)); // frees it if its handle was kept
+                    continue;
+                }
                 Item::Retired(slot) => {
                     self.deferred.free(&slot);
                     continue;
                 }
                 Item::Sent(message) => return Some(Due::Message(message)),
             };
-            if let Some(callback) = index.and_then(|index| self.deferred.get(index)) {
+            if let Some(callback) = self.deferred.get(index) {
                 return Some(Due::Callback(callback, urgency));
             }
         }
@@ -205,12 +267,20 @@ impl<C, M: ?Sized> fmt::Debug for Round<'_, C, M> {
     }
 }
 
-struct Slab<C> {
+/// Callbacks, and the handles `H` of those that run once.
+struct Slab<C, H> {
     slots: Vec<Option<C>>,
     vacant: Vec<u32>,
+    /// By index, up to the last one that was ever kept: most callbacks have none.
+    kept: Vec<Option<H>>,
 }
 
-impl<C> Slab<C> {
+impl<C, H> Slab<C, H> {
+    #[inline]
+    fn get(&self, index: u32) -> Option<&C> {
+        self.slots.get(index as usize)?.as_ref()
+    }
+
     fn insert(&mut self, callback: C) -> u32 {
         if let Some(index) = self.vacant.pop() {
             self.slots[index as usize] = Some(callback);
@@ -225,13 +295,31 @@ impl<C> Slab<C> {
         self.vacant.push(index);
         removed
     }
+
+    #[inline]
+    fn is_kept(&self, index: u32) -> bool {
+        matches!(self.kept.get(index as usize), Some(Some(_)))
+    }
+
+    fn keep(&mut self, index: u32, handle: H) -> Option<H> {
+        let index = index as usize;
+        if self.kept.len() <= index {
+            self.kept.resize_with(index + 1, || None);
+        }
+        self.kept[index].replace(handle)
+    }
+
+    fn take_kept(&mut self, index: u32) -> Option<H> {
+        self.kept.get_mut(index as usize)?.take()
+    }
 }
 
-impl<C> Default for Slab<C> {
+impl<C, H> Default for Slab<C, H> {
     fn default() -> Self {
         Self {
             slots: Vec::new(),
             vacant: Vec::new(),
+            kept: Vec::new(),
         }
     }
 }

@@ -236,6 +236,100 @@ fn h7_messages_stand_between_callbacks() {
 }
 
 #[test]
+fn h10_what_is_posted_once_runs_once_in_the_order_of_posts_and_is_freed() {
+    let this = Loop::new();
+    let (alive, named) = (Rc::new(()), this.logger(2));
+    let once = |number| {
+        let held = alive.clone();
+        let callback = move |this: &Loop| {
+            this.log.borrow_mut().push(number);
+            drop(held.clone());
+        };
+        this.deferred.post_once(Rc::new(callback), &this.mailbox);
+    };
+    for _ in 0..3 {
+        once(1);
+        this.post(&named);
+        once(3);
+        assert_eq!(Rc::strong_count(&alive), 3);
+        assert!(this.run());
+        assert_eq!(this.log(), [1, 2, 3]);
+        assert_eq!(Rc::strong_count(&alive), 1, "freed with the run");
+        assert!(
+            !this.deferred.has_due(this.mailbox.inbox()),
+            "freeing is not queued"
+        );
+    }
+    assert_eq!(this.deferred.callbacks.borrow().slots.len(), 3);
+    once(4);
+    assert!(
+        this.deferred.close(this.mailbox.inbox()).is_empty(),
+        "it has no name"
+    );
+}
+
+#[test]
+fn h10_a_handle_that_is_kept_is_given_up_when_its_callback_is_due() {
+    let this = Loop::new();
+    for (cancels, clones, runs) in [
+        (false, false, vec![7]),
+        (true, false, vec![]),
+        (false, true, vec![7]),
+        (true, true, vec![]),
+    ] {
+        let alive = Rc::new(());
+        let held = alive.clone();
+        let node = this.add(move |this| {
+            this.log.borrow_mut().push(7);
+            drop(held.clone());
+        });
+        let clone = clones.then(|| node.clone());
+        this.post(&node);
+        if cancels {
+            node.cancel();
+        }
+        this.deferred.keep(node);
+        assert_eq!(this.run(), !cancels);
+        assert_eq!(this.log(), runs);
+        assert_eq!(Rc::strong_count(&alive), if clones { 2 } else { 1 });
+        if let Some(clone) = clone {
+            this.post(&clone);
+            assert!(
+                this.run() && this.log() == [7],
+                "the clone is a handle like any other"
+            );
+            this.mailbox.retire(clone);
+            assert!(!this.run());
+            assert_eq!(Rc::strong_count(&alive), 1);
+        }
+    }
+    let (kept, clone) = (this.logger(8), Rc::new(RefCell::new(None)));
+    *clone.borrow_mut() = Some(kept.clone());
+    let drops = clone.clone();
+    let first = this.add(move |this| this.mailbox.retire(drops.take().unwrap()));
+    this.post(&first);
+    this.post(&kept);
+    this.deferred.keep(kept);
+    assert!(this.run() && this.log() == [8], "the kept handle is the last one");
+    assert_eq!(this.deferred.callbacks.borrow().vacant.len(), 1);
+}
+
+#[test]
+fn h10_d9_a_panic_frees_what_runs_once() {
+    let this = Loop::new();
+    let alive = Rc::new(());
+    let held = alive.clone();
+    let panics = move |_: &Loop| {
+        drop(held.clone());
+        resume_unwind(Box::new("a callback"));
+    };
+    this.deferred.post_once(Rc::new(panics), &this.mailbox);
+    assert!(catch_unwind(AssertUnwindSafe(|| this.run())).is_err());
+    assert_eq!(Rc::strong_count(&alive), 1);
+    assert!(!this.run());
+}
+
+#[test]
 fn h9_closing_names_the_callbacks_that_never_ran() {
     let this = Loop::new();
     let [queued, posted, cancelled, idle] = ["queued", "posted", "cancelled", "idle"].map(|name| {

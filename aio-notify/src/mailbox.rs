@@ -9,6 +9,7 @@
 //! | `planning` | the home thread has decided how long to wait, and has not waited yet |
 //! | `foreign` | a foreign loop waits on behalf of the loop |
 //! | `waiters` | how many [`WaitGuard`]s there are |
+//! | `interrupts` | how often a thread has asked that a wait end, whether or not there is work |
 //!
 //! | a post by | planning or foreign | notifies |
 //! |---|---|---|
@@ -21,21 +22,28 @@
 //! [`Notifier`], both fences are needed, or both may read the old value.
 
 use std::fmt;
+use std::hint::spin_loop;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::home::HomeThread;
 use crate::inbox::{Inbox, Posted};
 use crate::node::{Message, Node};
 use crate::protocol::Notifier;
 use crate::state::Urgency;
-use crate::sync::{AtomicU32, Ordering, faulty, fence};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, faulty, fence};
+
+/// A write takes a few microseconds. One that takes longer is by a thread that does not run.
+const LONGEST_WRITE: Duration = Duration::from_micros(20);
+/// The next post of a burst comes within tens of nanoseconds.
+const NEXT_POST: Duration = Duration::from_micros(1);
 
 /// The one door from other threads into a loop.
 ///
-/// Any thread may call [`post`](Self::post), [`retire`](Self::retire), [`send`](Self::send), [`notify`](Self::notify) and
-/// [`kick`](Self::kick). Everything else is for the home thread, which is the one that made the mailbox.
+/// Any thread may call [`post`](Self::post), [`retire`](Self::retire), [`send`](Self::send), [`notify`](Self::notify),
+/// [`interrupt`](Self::interrupt) and [`kick`](Self::kick). Everything else is for the home thread, which is the one that made the mailbox.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -62,6 +70,7 @@ pub struct Mailbox<T, M: ?Sized = T> {
     inbox: Inbox<T, M>,
     home: HomeThread,
     waiters: AtomicU32,
+    interrupts: AtomicU64,
     plans: Plans,
 }
 
@@ -85,6 +94,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
             inbox: Inbox::new(),
             home: HomeThread::here(),
             waiters: AtomicU32::new(0),
+            interrupts: AtomicU64::new(0),
             plans: Plans::default(),
         })
     }
@@ -129,17 +139,33 @@ impl<T, M: ?Sized> Mailbox<T, M> {
         self.notifier.notify();
     }
 
-    /// Notifies if there is a [`WaitGuard`]; otherwise nearly free. Call it after changing what a waiter reads.
+    /// Wakes the loop and counts that: a loop that goes on waiting after an iteration without work can see that it shall return.
+    /// Async-signal safe.
+    ///
+    /// Ordering: the count releases what this thread did before to [`interrupts`](Self::interrupts).
+    pub fn interrupt(&self) {
+        faulty!(InterruptCountedLate, self.interrupts.fetch_add(1, Ordering::Release); self.notifier.notify());
+    }
+
+    /// How many interrupts there were. While [`is_notified`](Self::is_notified) returns true, the loop may not have accepted what was
+    /// posted before the latest one.
+    #[inline]
+    #[must_use]
+    pub fn interrupts(&self) -> u64 {
+        self.interrupts.load(Ordering::Acquire)
+    }
+
+    /// [Interrupts](Self::interrupt) if there is a [`WaitGuard`]; otherwise nearly free. Call it after changing what a waiter reads.
     ///
     /// Ordering: the fence pairs with the one in `wait_guard`. Either the waiter reads the change or this reads the waiter.
     pub fn kick(&self) {
         faulty!(KickWithoutFence, fence(Ordering::SeqCst));
         if self.waiters.load(Ordering::Relaxed) != 0 {
-            self.notifier.notify();
+            self.interrupt();
         }
     }
 
-    /// Counts a waiter until the guard is dropped: a [`kick`](Self::kick) notifies the loop. Take the guard before reading the
+    /// Counts a waiter until the guard is dropped: a [`kick`](Self::kick) interrupts the loop. Take the guard before reading the
     /// condition that is waited for (rule W1). Guards nest.
     ///
     /// Ordering: the fence pairs with the one in `kick`.
@@ -199,6 +225,27 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     #[inline]
     pub fn sleep_guard(&self) -> SleepGuard<'_> {
         SleepGuard(&self.notifier)
+    }
+
+    /// Whether a thread is writing the eventfd at this moment: a hint. See [`Notifier::is_being_written`].
+    #[inline]
+    #[must_use]
+    pub fn is_being_written(&self) -> bool {
+        self.notifier.is_being_written()
+    }
+
+    /// Spins until the write that woke the loop returns, for 20 us at the most, and 1 us longer; returns true as soon as there is a
+    /// notification. For a loop that would sleep otherwise: the rest of a burst finds it awake, and costs no write. `elapsed` returns
+    /// the time since a fixed moment.
+    pub fn outlast_write(&self, elapsed: impl Fn() -> Duration) -> bool {
+        while self.is_being_written() && elapsed() < LONGEST_WRITE {
+            spin_loop();
+        }
+        let returned = elapsed();
+        while !self.is_notified() && elapsed() - returned < NEXT_POST {
+            spin_loop();
+        }
+        self.is_notified()
     }
 
     /// Announces that a foreign loop waits on behalf of this one, or does no longer. After setting it, read

@@ -1,5 +1,6 @@
 //! Mailboxes on one thread and a second one: when a post notifies.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
@@ -89,6 +90,13 @@ fn w1_a_kick_notifies_as_long_as_there_is_a_guard() {
     assert!(!is_kicked());
     mailbox.notify();
     assert!(mailbox.accept(), "a notification needs no guard");
+    assert_eq!(
+        mailbox.interrupts(),
+        2,
+        "a kick without effect, and a notification, are none"
+    );
+    elsewhere(|| mailbox.interrupt());
+    assert!(mailbox.accept() && mailbox.interrupts() == 3);
 }
 
 #[test]
@@ -121,4 +129,23 @@ fn h3_posts_and_messages_arrive_in_order() {
     };
     assert_eq!(message.contents, 2);
     assert!(mailbox.home().is_here() && !elsewhere(|| mailbox.home().is_here()));
+}
+
+/// Time that passes with each look at it, by a microsecond.
+fn ticking() -> impl Fn() -> Duration {
+    let ticks = Cell::new(0);
+    move || {
+        ticks.set(ticks.get() + 1);
+        Duration::from_micros(ticks.get())
+    }
+}
+
+#[test]
+fn n6_a_loop_outlasts_no_write_without_a_limit() {
+    let mailbox = mailbox();
+    assert!(!mailbox.is_being_written());
+    assert!(!mailbox.outlast_write(ticking()), "nothing came");
+    mailbox.notify();
+    assert!(mailbox.outlast_write(ticking()));
+    assert!(mailbox.is_notified(), "it is not accepted");
 }

@@ -69,6 +69,8 @@ pub struct Notifier {
     drained: AtomicU64,
     /// As `drained` without bit 0, for the home thread alone.
     drained_at_home: std::sync::atomic::AtomicU64,
+    /// How many threads are writing. A hint that nothing follows from but how long the loop stays awake.
+    writing: std::sync::atomic::AtomicU32,
     doorbell: Doorbell,
 }
 
@@ -85,6 +87,7 @@ impl Notifier {
             elided: std::sync::atomic::AtomicU64::new(0),
             drained: AtomicU64::new(0),
             drained_at_home: std::sync::atomic::AtomicU64::new(0),
+            writing: std::sync::atomic::AtomicU32::new(0),
             doorbell: Doorbell::new()?,
         })
     }
@@ -126,7 +129,7 @@ impl Notifier {
         }
         faulty!(SkipWhenAnnounced: if self.writes() > drained / ONE_WRITE { return });
         faulty!(FinishedBeforeWrite: self.finish(drained));
-        faulty!(CountedAfterRing, self.announce(); self.doorbell.ring());
+        faulty!(CountedAfterRing, self.announce(); self.ring());
         let drained = faulty!(DrainedReadLate, drained, self.drained.load(Ordering::Acquire));
         self.finish(drained);
     }
@@ -134,6 +137,12 @@ impl Notifier {
     /// Counts a write that is about to begin.
     fn announce(&self) {
         self.writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ring(&self) {
+        self.writing.fetch_add(1, Ordering::Relaxed);
+        self.doorbell.ring();
+        self.writing.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Sets FINISHED, unless the loop has drained since `drained` was read, or another write has finished.
@@ -163,6 +172,16 @@ impl Notifier {
     #[must_use]
     pub fn is_notified(&self) -> bool {
         self.notified.load(Ordering::Relaxed)
+    }
+
+    /// Whether a thread is writing the eventfd at this moment: a hint, by a plain load.
+    ///
+    /// A loop that was woken may be done before the write that woke it returns. If it sleeps then, the next notification of that thread
+    /// has to write again; if it stays awake until the write returns, the rest of a burst costs no write.
+    #[inline]
+    #[must_use]
+    pub fn is_being_written(&self) -> bool {
+        self.writing.load(Ordering::Relaxed) != 0
     }
 
     /// Announces a wait. True: the loop may block, and calls [`finish_wait`](Self::finish_wait) afterwards. False: there

@@ -1,7 +1,7 @@
 //! A polling loop by hand, paced by this crate, in a simulated world: a shared-memory queue that is polled, with a request every
 //! 4 us and pauses, and a descriptor that only a check sees.
 //!
-//! `cargo run -p aio-pollctl --example pacing` prints what the loop did in 100 ms.
+//! `cargo run -p aio-pollctl --example pacing` prints the work of the loop in 100 ms.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const WAKE_NS: u64 = 10_000;
 /// Queues that never have a request.
 const IDLE_QUEUES: usize = 100;
 
-/// The world, and what the loop did in it.
+/// The simulated events, and the work of the loop.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     now_ns: u64,
@@ -56,7 +56,7 @@ impl World {
         self.found = self.next_event_ns <= self.now_ns;
     }
 
-    /// Serves what was found; whether there was anything.
+    /// Serves the events that were found. Returns whether there were any.
     fn serve(&mut self) -> bool {
         let before = self.requests + self.events;
         if self.next_request_ns <= self.now_ns {

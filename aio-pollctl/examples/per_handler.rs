@@ -11,7 +11,7 @@ use aio_pollctl::{HandlerMemory, Iteration, PollParams, PollPolicy};
 #[derive(Debug)]
 pub(crate) struct Patient {
     max_ns: u64,
-    /// Distinguishes what this policy stored since its last reset from what is older.
+    /// Distinguishes values stored since the last reset from older ones.
     generation: u32,
     budget_ns: u64,
     /// The longest time among the handlers of this iteration.

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn simple_policies_do_what_they_say() {
+    fn simple_policies_match_their_descriptions() {
         let params = PollParams::up_to(50 * US).with_wake(WakeCost::of_total(20 * US));
         for (name, params, expected) in [
             ("never", params, Duration::ZERO),
@@ -305,13 +305,13 @@ mod tests {
         assert_eq!(policy.budget(), 100 * US);
     }
 
-    /// What each wait below was like for a loop that never polls.
+    /// The reports of a loop that never polls for each wait below.
     fn slept(wait: Duration) -> Iteration {
         Iteration::new(wait, Duration::ZERO, true, false)
     }
 
     #[test]
-    fn a7_only_per_handler_policies_want_to_hear_of_handlers() {
+    fn a7_only_per_handler_policies_observe_handlers() {
         for policy in all(PollParams::up_to(50 * US)) {
             let expected = ["qemu-10", "qemu-weighted"].contains(&policy.name());
             assert_eq!(policy.is_per_handler(), expected, "{}", policy.name());
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a7_what_a_handler_saw_is_remembered_until_a_reset() {
+    fn a7_the_memory_of_a_handler_lasts_until_a_reset() {
         let params = PollParams::up_to(50 * US);
         for name in ["qemu-10", "qemu-weighted"] {
             let mut policy = Policy::by_name(name, params).unwrap();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn near_timers_are_polled_for_by_what_has_learned_not_to_poll() {
+    fn near_timers_are_polled_for_after_learning_not_to_poll() {
         for name in ["learned", "learned-2"] {
             let mut policy = Policy::by_name(name, PollParams::unlimited()).unwrap();
             for _ in 0..10 {

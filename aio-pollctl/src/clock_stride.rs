@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strides_follow_what_a_round_costs() {
+    fn strides_follow_the_cost_of_a_round() {
         let after = |rounds: u32, took: Duration| {
             let mut stride = ClockStride(rounds);
             stride.took(took);

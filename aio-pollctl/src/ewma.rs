@@ -21,7 +21,7 @@ pub struct Ewma {
 }
 
 impl Ewma {
-    /// Makes the policy. It polls until the mean says otherwise.
+    /// Makes the policy. It polls until the mean shows that it does not pay.
     #[must_use]
     pub fn new(params: PollParams) -> Self {
         let break_even_ns = params.break_even_ns();

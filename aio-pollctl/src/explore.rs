@@ -10,7 +10,7 @@
 //! peer becomes faster, the policy learns that as it learns everything; otherwise less than one percent is lost. The limit of the
 //! deficit in the policy has precedence over the explorer.
 
-use crate::ladder::{RUNGS, UNIT};
+use crate::ladder::{LEVELS, UNIT};
 
 /// A sleep earns a break-even time divided by this.
 const EARNED: i32 = 256;
@@ -31,7 +31,7 @@ pub(crate) struct Explorer {
     /// Waits left of the run.
     left: u8,
     /// The time that is tried, as its index.
-    rung: u8,
+    level: u8,
     /// The time that would have been used, as its index.
     instead_of: u8,
 }
@@ -47,22 +47,22 @@ fn cost(wait: i16, units: i16) -> i32 {
 
 impl Explorer {
     /// The index of the time for the next wait. `best` has paid recently; the last wait took `wait` units, and perhaps a sleep.
-    pub(crate) fn next(&mut self, best: u8, wait: i16, slept: bool, rungs: &[i16; RUNGS]) -> u8 {
-        let units = |rung: u8| rungs[usize::from(rung) & (RUNGS - 1)];
+    pub(crate) fn next(&mut self, best: u8, wait: i16, slept: bool, levels: &[i16; LEVELS]) -> u8 {
+        let units = |level: u8| levels[usize::from(level) & (LEVELS - 1)];
         if self.left > 0 {
-            let lost = cost(wait, units(self.rung)) - cost(wait, units(self.instead_of));
+            let lost = cost(wait, units(self.level)) - cost(wait, units(self.instead_of));
             self.credit -= lost.max(0) * SCALE;
             self.left = if slept { 0 } else { self.left - 1 };
         } else if slept && wait < FAR {
             self.credit = (self.credit + UNIT as i32 * SCALE / EARNED).min(MOST);
-            self.begin(wait, rungs);
+            self.begin(wait, levels);
         }
         self.instead_of = best;
-        if self.left == 0 || units(self.rung) <= units(best) || !self.affords(units(self.rung)) {
+        if self.left == 0 || units(self.level) <= units(best) || !self.affords(units(self.level)) {
             self.left = 0;
             return best;
         }
-        self.rung
+        self.level
     }
 
     /// Ends the run.
@@ -71,11 +71,11 @@ impl Explorer {
     }
 
     /// Starts a run with the shortest time that would have covered `wait`, or the longest time, if the credit allows it.
-    fn begin(&mut self, wait: i16, rungs: &[i16; RUNGS]) {
-        let rung = rungs.partition_point(|units| *units < wait).min(RUNGS - 1);
+    fn begin(&mut self, wait: i16, levels: &[i16; LEVELS]) {
+        let level = levels.partition_point(|units| *units < wait).min(LEVELS - 1);
         // Once for the worst case of the next wait, and once for a few waits without a gain.
-        if self.affords(rungs[rung].saturating_mul(2)) {
-            (self.rung, self.left) = (rung as u8, RUN);
+        if self.affords(levels[level].saturating_mul(2)) {
+            (self.level, self.left) = (level as u8, RUN);
         }
     }
 
@@ -89,23 +89,23 @@ impl Explorer {
 mod tests {
     use super::*;
 
-    const RUNGS_OF_B: [i16; RUNGS] = [0, 128, 256, 430, 716, 1024, 1638, 3276];
+    const LEVELS_OF_B: [i16; LEVELS] = [0, 128, 256, 430, 716, 1024, 1638, 3276];
 
-    /// Lets waits pass of which the policy thinks that none is worth polling for; what that cost in excess, and how many were
+    /// Runs waits that the policy considers not worth polling for. Returns the excess cost, and how many were
     /// polled for all the same.
     fn pass(explorer: &mut Explorer, waits: impl Iterator<Item = i16>) -> (i32, usize) {
-        let (mut rung, mut excess, mut runs) = (0u8, 0, 0);
+        let (mut level, mut excess, mut runs) = (0u8, 0, 0);
         for wait in waits {
-            let units = RUNGS_OF_B[usize::from(rung)];
+            let units = LEVELS_OF_B[usize::from(level)];
             excess += cost(wait, units) - cost(wait, 0);
-            runs += usize::from(rung != 0);
-            rung = explorer.next(0, wait, wait > units, &RUNGS_OF_B);
+            runs += usize::from(level != 0);
+            level = explorer.next(0, wait, wait > units, &LEVELS_OF_B);
         }
         (excess, runs)
     }
 
     #[test]
-    fn what_is_out_of_reach_is_tried_and_costs_less_than_one_part_in_two_hundred() {
+    fn longer_levels_are_tried_and_cost_less_than_one_part_in_two_hundred() {
         for wait in [1025, 1300, 1638, 2000, 3276, 7167] {
             let waits = 100_000;
             let (excess, tried) = pass(&mut Explorer::default(), (0..waits).map(|_| wait));
@@ -115,51 +115,51 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_away_is_never_tried() {
+    fn waits_far_beyond_the_levels_are_never_tried() {
         let far = (0..100_000).map(|_| 7168);
         assert_eq!(pass(&mut Explorer::default(), far), (0, 0));
     }
 
     #[test]
     fn a_peer_that_stays_away_when_it_is_tried_costs_no_more() {
-        // It comes soon as long as nobody polls, and late as soon as somebody does.
+        // The event comes soon without polling, and late with it.
         let mut explorer = Explorer::default();
-        let (mut rung, mut excess) = (0u8, 0i64);
+        let (mut level, mut excess) = (0u8, 0i64);
         let waits = 100_000;
         for _ in 0..waits {
-            let units = RUNGS_OF_B[usize::from(rung)];
-            let wait = if rung == 0 { 1500 } else { 8000 };
+            let units = LEVELS_OF_B[usize::from(level)];
+            let wait = if level == 0 { 1500 } else { 8000 };
             excess += i64::from(cost(wait, units) - cost(wait, 0));
-            rung = explorer.next(0, wait, true, &RUNGS_OF_B);
+            level = explorer.next(0, wait, true, &LEVELS_OF_B);
         }
         assert!(excess > 0 && excess * 200 <= waits * i64::from(UNIT), "{excess}");
     }
 
-    /// One that has begun to explore for waits of such a length, and its rung.
+    /// One that has begun to explore for waits of such a length, and its level.
     fn in_a_run(wait: i16) -> (Explorer, u8) {
         let mut explorer = Explorer::default();
         loop {
-            let rung = explorer.next(0, wait, true, &RUNGS_OF_B);
-            if rung != 0 {
-                return (explorer, rung);
+            let level = explorer.next(0, wait, true, &LEVELS_OF_B);
+            if level != 0 {
+                return (explorer, level);
             }
         }
     }
 
     #[test]
     fn a_run_ends_when_the_policy_itself_goes_further() {
-        let (mut explorer, rung) = in_a_run(1500);
-        assert_eq!(rung, 6);
-        assert_eq!(explorer.next(7, 1500, false, &RUNGS_OF_B), 7);
-        assert_eq!(explorer.next(0, 1500, false, &RUNGS_OF_B), 0);
+        let (mut explorer, level) = in_a_run(1500);
+        assert_eq!(level, 6);
+        assert_eq!(explorer.next(7, 1500, false, &LEVELS_OF_B), 7);
+        assert_eq!(explorer.next(0, 1500, false, &LEVELS_OF_B), 0);
     }
 
     #[test]
     fn a_run_begins_with_the_first_rung_that_catches_the_wait_and_ends_when_stopped() {
-        let (mut explorer, rung) = in_a_run(1638);
-        assert_eq!(rung, 6, "1638 units catch a wait of 1638");
+        let (mut explorer, level) = in_a_run(1638);
+        assert_eq!(level, 6, "1638 units catch a wait of 1638");
         assert_eq!(cost(1638, 1638), 1638);
         explorer.stop();
-        assert_eq!(explorer.next(0, 1638, false, &RUNGS_OF_B), 0);
+        assert_eq!(explorer.next(0, 1638, false, &LEVELS_OF_B), 0);
     }
 }

@@ -8,22 +8,22 @@ use crate::PollParams;
 use crate::params::saturating_ns;
 
 /// The number of polling times: one vector register of 16-bit numbers.
-pub(crate) const RUNGS: usize = 8;
+pub(crate) const LEVELS: usize = 8;
 /// The break-even time in units.
 pub(crate) const UNIT: u32 = 1024;
 /// Longer waits count as this many break-even times.
 const CLIP: u64 = 8;
 /// The polling times in 1/1000 of the break-even time. A time above it is sometimes right: if waits average half of it, three times
 /// of it leave a quarter of a percent of the waits to a sleep.
-const STEPS: [u64; RUNGS] = [0, 125, 250, 420, 700, 1000, 1600, 3200];
+const STEPS: [u64; LEVELS] = [0, 125, 250, 420, 700, 1000, 1600, 3200];
 
 /// Values computed once, so that a wait needs no division.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ladder {
     /// The polling times as durations.
-    pub(crate) times: [Duration; RUNGS],
+    pub(crate) times: [Duration; LEVELS],
     /// The polling times in units.
-    pub(crate) units: [i16; RUNGS],
+    pub(crate) units: [i16; LEVELS],
     /// The index of the first time that is not below the break-even time, or below the maximum if that is lower.
     pub(crate) safe: u8,
     pub(crate) break_even_ns: u64,
@@ -39,11 +39,11 @@ impl Ladder {
         let break_even_ns = params.break_even_ns();
         let max_ns = params.max_ns();
         let near_ns = break_even_ns.min(max_ns);
-        let rung_ns = STEPS.map(|step| (step * break_even_ns / 1000).min(max_ns));
-        let safe = rung_ns.iter().position(|ns| *ns >= near_ns).unwrap_or(0);
+        let level_ns = STEPS.map(|step| (step * break_even_ns / 1000).min(max_ns));
+        let safe = level_ns.iter().position(|ns| *ns >= near_ns).unwrap_or(0);
         Self {
-            times: rung_ns.map(Duration::from_nanos),
-            units: rung_ns.map(|ns| (ns * u64::from(UNIT) / break_even_ns) as i16),
+            times: level_ns.map(Duration::from_nanos),
+            units: level_ns.map(|ns| (ns * u64::from(UNIT) / break_even_ns) as i16),
             safe: safe as u8,
             break_even_ns,
             near: Duration::from_nanos(near_ns),
@@ -58,7 +58,7 @@ impl Ladder {
     }
 
     pub(crate) fn longest_ns(&self) -> u64 {
-        saturating_ns(self.times[RUNGS - 1])
+        saturating_ns(self.times[LEVELS - 1])
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(below.times[4..], [32_768; 4].map(Duration::from_nanos));
         assert_eq!((below.safe, below.near), (4, Duration::from_nanos(32_768)));
         let off = ladder(50_000, 0);
-        assert_eq!((off.times, off.safe), ([Duration::ZERO; RUNGS], 0));
+        assert_eq!((off.times, off.safe), ([Duration::ZERO; LEVELS], 0));
     }
 
     #[test]

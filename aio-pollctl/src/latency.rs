@@ -41,12 +41,12 @@ impl Latency {
     /// The latency of a sleep that took `slept_ns`. `None` if that was too short for a sleep.
     pub(crate) fn of_sleep(&mut self, slept_ns: u64) -> Option<u64> {
         if self.is_estimate {
-            self.note(slept_ns);
+            self.record(slept_ns);
         }
         (slept_ns >= self.ns / 2).then_some(self.ns)
     }
 
-    fn note(&mut self, slept_ns: u64) {
+    fn record(&mut self, slept_ns: u64) {
         if slept_ns < self.given_ns >> NONE {
             return;
         }

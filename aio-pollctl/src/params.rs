@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_gives_replaces_an_estimate() {
+    fn a_given_value_replaces_an_estimate() {
         let measured = PollParams::unlimited().with_measured_wake(wake(8000, 2000));
         assert!(measured.wake_is_estimate);
         let given = measured.with_wake(wake(5000, 1000));

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_loop_adds_is_told() {
+    fn the_measurements_of_a_loop_are_kept() {
         let us = Duration::from_micros;
         let seen = Iteration::new(us(1), us(0), true, false)
             .with_deadline(us(2), true)

@@ -109,7 +109,7 @@ mod tests {
             (5000, &[0], 8000),    // 0: 8000
             (5000, &[1], 8000),    // 1: 4000
             (99_999, &[1], 8000),  // 1: gives up, 0 does not
-            (99_999, &[], 8000),   // nobody's event: a timer
+            (99_999, &[], 8000),   // without a handler's event: a timer
             (99_999, &[0], 0),     // 0 gives up
             (1000, &[0, 1], 4000), // both begin
             (99_999, &[0, 1], 0),  // both give up
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn new_parameters_forget_what_handlers_remember() {
+    fn new_parameters_reset_the_memory_of_handlers() {
         let mut policy = Qemu10::new(max(32_768));
         let mut handlers = [HandlerMemory::default(); 1];
         assert_eq!(step(&mut policy, &mut handlers, 1000, &[0]), 4000);

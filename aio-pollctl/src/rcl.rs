@@ -17,7 +17,7 @@
 use core::time::Duration;
 
 use crate::explore::Explorer;
-use crate::ladder::{Ladder, RUNGS, UNIT};
+use crate::ladder::{LEVELS, Ladder, UNIT};
 use crate::latency::Latency;
 use crate::params::saturating_ns;
 use crate::{Effective, Iteration, PollParams};
@@ -29,7 +29,7 @@ const DECAY: u32 = 8;
 /// The advantage of the safe time at the start.
 const HEAD_START: i16 = 256;
 /// The search for the minimum stores the index of a time in the low bits of its value.
-const NUMBER: i16 = (RUNGS - 1) as i16;
+const NUMBER: i16 = (LEVELS - 1) as i16;
 /// The limits between the classes of waits and of their mean, in units.
 const WAIT_CLASSES: [i32; 3] = [256, 1024, 4096];
 const MEAN_CLASSES: [i32; 3] = [512, 1024, 2048];
@@ -51,7 +51,7 @@ pub struct Counts {
 /// The policy with `BANKS` banks: 4 for the handler, times 4 for the mean, times 4 for each previous wait; at most 256.
 #[derive(Clone, Debug)]
 pub(crate) struct Rcl<const BANKS: usize> {
-    banks: [[i16; RUNGS]; BANKS],
+    banks: [[i16; LEVELS]; BANKS],
     best: [u8; BANKS],
     /// The selected bank.
     context: u8,
@@ -78,7 +78,7 @@ impl<const BANKS: usize> Rcl<BANKS> {
 
     pub(crate) fn new(params: PollParams) -> Self {
         let ladder = Ladder::new(&params);
-        let mut bank = [HEAD_START; RUNGS];
+        let mut bank = [HEAD_START; LEVELS];
         bank[usize::from(ladder.safe)] = 0;
         Self {
             banks: [bank; BANKS],
@@ -146,11 +146,11 @@ impl<const BANKS: usize> Rcl<BANKS> {
             _ => seen.elapsed,
         };
         let elapsed = saturating_ns(elapsed);
-        let rung = self.ladder.units[usize::from(self.current & NUMBER as u8)];
+        let level = self.ladder.units[usize::from(self.current & NUMBER as u8)];
         if seen.blocked {
             let spun = saturating_ns(seen.spun);
             // A ceiling or a near timer may have ended polling early.
-            let spun_units = self.ladder.to_units(spun).min(rung);
+            let spun_units = self.ladder.to_units(spun).min(level);
             let late = if seen.timed_out {
                 0 // the timer was due anyway
             } else {
@@ -162,7 +162,7 @@ impl<const BANKS: usize> Rcl<BANKS> {
             let wait = self.ladder.to_units(elapsed);
             let prolonged = seen.deadline.is_some_and(|deadline| deadline <= self.ladder.near);
             // The round with the hit may have ended after the polling time.
-            let wait = if prolonged { wait } else { wait.min(rung) };
+            let wait = if prolonged { wait } else { wait.min(level) };
             Some((wait, wait))
         }
     }
@@ -178,11 +178,11 @@ impl<const BANKS: usize> Rcl<BANKS> {
     fn learn(&mut self, wait: i16) -> u8 {
         let bank = &mut self.banks[usize::from(self.context) & (BANKS - 1)];
         let mut least = i16::MAX;
-        for (rung, units) in self.ladder.units.iter().enumerate() {
+        for (level, units) in self.ladder.units.iter().enumerate() {
             let slept = if wait > *units { UNIT as i16 } else { 0 };
-            let behind = bank[rung] - (bank[rung] >> DECAY) + wait.min(*units) + slept;
-            bank[rung] = behind;
-            least = least.min((behind & !NUMBER) | rung as i16);
+            let behind = bank[level] - (bank[level] >> DECAY) + wait.min(*units) + slept;
+            bank[level] = behind;
+            least = least.min((behind & !NUMBER) | level as i16);
         }
         for behind in bank {
             *behind = (*behind - (least & !NUMBER)).min(MOST_BEHIND);

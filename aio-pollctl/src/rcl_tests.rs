@@ -19,7 +19,7 @@ fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap()
 }
 
-/// Lets it wait for `wait` ns; what that cost.
+/// Runs a wait of `wait` ns and returns its cost.
 fn step<const BANKS: usize>(policy: &mut Rcl<BANKS>, wait: u64) -> u64 {
     let budget = ns(policy.budget());
     let blocked = wait > budget;
@@ -57,7 +57,7 @@ fn it_begins_with_the_break_even_time_and_learns_from_the_first_wait() {
     let mut policy = exact::<64>(u64::MAX);
     assert_eq!(policy.budget(), Duration::from_nanos(1024));
     policy.learn(5000);
-    // A long wait: every rung cost itself and a sleep. The safe one had a head start of 256.
+    // A long wait: every level cost itself and a sleep. The safe one had a head start of 256.
     let expected = [0, 128, 256, 430, 716, 768, 1638, 3276];
     for (got, expected) in policy.banks[0].iter().zip(expected) {
         assert!((got - expected).abs() <= 8, "{:?}", policy.banks[0]);
@@ -69,7 +69,7 @@ fn steps_by_hand() {
     for (waits, expected) in [
         // Idle: at once no polling, in the bank of long waits.
         (&[9000, 9000, 9000, 9000][..], &[1024, 0, 0, 0][..]),
-        // Busy: every rung above catches them, so there is no reason to leave the safe one.
+        // Busy: every level above catches them, so there is no reason to leave the safe one.
         (&[100, 100, 100, 100], &[1024, 1024, 1024, 1024]),
         // Just above the break-even time: not worth it. The fourth is the first with a mean above it.
         (&[1100, 1100, 1100, 1100, 1100, 1100], &[1024, 0, 0, 1024, 0, 0]),
@@ -119,10 +119,10 @@ fn longer_patterns_are_known_by_the_mean() {
 }
 
 #[test]
-fn handlers_are_told_apart() {
+fn handlers_are_distinguished() {
     // By chance, one handler follows the other at once, or the other one much later.
     let mut rng = fastrand::Rng::with_seed(seed());
-    let mut run = |told: bool| {
+    let mut run = |knows: bool| {
         let mut policy = exact::<64>(u64::MAX);
         let (mut cost, mut optimum, mut wait) = (0, 0, 100);
         for step in 0..20_000 {
@@ -131,7 +131,7 @@ fn handlers_are_told_apart() {
             let blocked = wait > budget;
             let spun = Duration::from_nanos(wait.min(budget));
             let seen = Iteration::new(Duration::from_nanos(wait), spun, blocked, !blocked);
-            policy.observe(&if told { seen.with_source(source) } else { seen });
+            policy.observe(&if knows { seen.with_source(source) } else { seen });
             if step > 10_000 {
                 cost += if blocked { budget + 1024 } else { wait };
                 optimum += wait.min(1024);
@@ -140,8 +140,11 @@ fn handlers_are_told_apart() {
         }
         cost * 100 / optimum
     };
-    let (told, untold) = (run(true), run(false));
-    assert!(told <= 102 && untold >= 115, "told {told} %, not told {untold} %");
+    let (apart, mixed) = (run(true), run(false));
+    assert!(
+        apart <= 102 && mixed >= 115,
+        "per handler {apart} %, without handlers {mixed} %"
+    );
 }
 
 #[test]
@@ -192,7 +195,7 @@ fn a_wait_that_a_timer_ends_is_as_long_as_the_timer_was_away() {
         policy.measure(&seen.with_deadline(elapsed * 9, false)).unwrap().0,
         3000 - 820
     );
-    // Polled past the rung towards a near timer: the wait is as long as it was.
+    // Polled past the level towards a near timer: the wait is as long as it was.
     for _ in 0..10 {
         policy.observe(&Iteration::new(
             Duration::from_secs(1),
@@ -207,7 +210,7 @@ fn a_wait_that_a_timer_ends_is_as_long_as_the_timer_was_away() {
     assert_eq!(
         policy.measure(&spun).unwrap(),
         (0, 0),
-        "past the rung by a round of polling"
+        "past the level by a round of polling"
     );
     assert_eq!(
         policy.measure(&spun.with_deadline(near, true)).unwrap(),
@@ -322,9 +325,9 @@ fn adversaries<const BANKS: usize>() -> Vec<(&'static str, Adversary<BANKS>)> {
             }
         }),
         ("random lengths", |_, rng| 1 << rng.u32(0..16)),
-        ("random rungs", |policy, rng| {
-            let rung = policy.ladder.times[rng.usize(0..RUNGS)];
-            ns(rung) + rng.u64(0..2)
+        ("random levels", |policy, rng| {
+            let level = policy.ladder.times[rng.usize(0..LEVELS)];
+            ns(level) + rng.u64(0..2)
         }),
         ("idle", |_, _| 1 << 30),
         ("at once", |_, _| 0),
@@ -410,7 +413,7 @@ fn the_guard_chooses_above_sixteen_break_even_times_and_credit_ends_at_sixty_fou
 
 #[test]
 fn the_bound_grows_as_the_maximum_falls_below_the_break_even_time() {
-    // 2.25 with all the time it wants, and 1.125 * (1 + b / max) with less.
+    // 2.25 with unlimited time, and 1.125 * (1 + b / max) with less.
     for (max_ns, expected) in [
         (u64::MAX, 2304),
         (1000, 2304),

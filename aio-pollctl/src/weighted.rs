@@ -141,7 +141,7 @@ mod tests {
         u64::try_from(policy.budget().as_nanos()).unwrap()
     }
 
-    /// Rows of a wait, who had an event, the means after it, the polling time after it.
+    /// Rows of a wait: the handlers with an event, the means after it, the polling time after it.
     fn check(params: PollParams, rows: &[(u64, &[usize], [u64; 2], u64)]) {
         let mut policy = QemuWeighted::new(params);
         let mut handlers = [HandlerMemory::default(); 2];
@@ -167,7 +167,7 @@ mod tests {
                 (4000, &[0], [9250, 5000], 16_000),
                 (30_000, &[1], [0, 8125], 16_000), // silence up to the maximum: forgotten
                 (40_000, &[1], [0, 12_110], 16_000),
-                (1000, &[], [0, 13_110], 8000), // a timer: nobody's event
+                (1000, &[], [0, 13_110], 8000), // a timer: without a handler's event
             ],
         );
     }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_that_reports_nobody_is_one_handler() {
+    fn a_loop_that_reports_no_handler_counts_as_one_handler() {
         let mut policy = QemuWeighted::new(max(32_768));
         assert_eq!(step(&mut policy, &mut [], 8000, &[]), 8000);
         assert_eq!(step(&mut policy, &mut [], 16_000, &[]), 16_000);

@@ -1,10 +1,10 @@
-//! Hostile cases 89 and 90: whatever a policy is told and shown, it polls for no longer than it may.
+//! Hostile cases 89 and 90: whatever the parameters and measurements, a policy polls for no longer than the limit.
 
 use std::time::Duration;
 
 use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 
-/// Durations at all ends. (None can be negative: what a clock that goes back makes of a wait is zero.)
+/// Extreme durations. (None is negative: if a clock goes back, the wait is zero.)
 const DURATIONS: [u64; 9] = [
     0,
     1,
@@ -22,8 +22,8 @@ struct Dice(fastrand::Rng);
 
 impl Dice {
     fn new(round: u64) -> Self {
-        let told = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok());
-        let seed: u64 = told.unwrap_or_else(|| fastrand::u64(..));
+        let given = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok());
+        let seed: u64 = given.unwrap_or_else(|| fastrand::u64(..));
         if round == 0 {
             println!("AIO_SEED={seed}");
         }
@@ -64,7 +64,7 @@ impl Dice {
         }
     }
 
-    /// What may or may not have happened: nobody has to believe it.
+    /// An arbitrary report of an iteration, plausible or not.
     fn iteration(&mut self) -> Iteration {
         let mut seen = Iteration::new(self.duration(), self.duration(), self.0.bool(), self.0.bool())
             .with_busy(self.duration())

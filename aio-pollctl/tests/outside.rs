@@ -31,7 +31,7 @@ fn l4_a_policy_from_outside_keeps_a_time_and_a_word_for_each_handler() {
         "the longest time counts"
     );
     assert_eq!(handlers.map(|memory| memory.time()), [20 * US, 8 * US]);
-    // Handler 0 is silent: its word counts that, and the time ends with the patience.
+    // Handler 0 is silent: its word counts the silences, and the last one ends its time.
     for _ in 0..Patient::SILENCES - 2 {
         assert_eq!(step(&mut policy, &mut handlers, 4 * US, &[1]), 20 * US);
     }
@@ -44,7 +44,7 @@ fn l4_a_policy_from_outside_keeps_a_time_and_a_word_for_each_handler() {
 }
 
 #[test]
-fn l4_a_reset_forgets_what_the_loop_stores() {
+fn l4_a_reset_invalidates_the_memory_that_the_loop_stores() {
     let mut policy = Patient::new(PollParams::up_to(50 * US));
     let mut handlers = [HandlerMemory::default(); 1];
     assert_eq!(step(&mut policy, &mut handlers, 10 * US, &[0]), 20 * US);

@@ -1,12 +1,12 @@
 //! [`Typed`]: the sources of one type in one array, and the loops over it.
 //!
-//! To poll a source through a `dyn` reference costs a load of its table and an indirect call: several times what most of
-//! them take to answer. A loop has many sources of few types (a thousand queues of one device). So sources of one type
-//! lie in one array, and each loop over it is compiled with their methods inside. Only the call of that loop is indirect.
+//! A poll through a `dyn` reference costs a load of the vtable and an indirect call: several times the cost of most polls. A loop
+//! has many sources of few types (a thousand queues of one device). So the sources of one type lie in one array, and each loop over
+//! it has their methods inlined. Only the call of that loop is indirect.
 //!
-//! Promoted sources come first in their array, so that a round does not meet the others.
+//! Promoted sources come first in their array, so a round does not visit the others.
 //!
-//! Arrays decide nothing about who is called: they ask the set, by slot. They are never changed while a source runs.
+//! The set decides which sources are called, by slot. The arrays are never changed while a source runs.
 
 use std::any::{Any, TypeId};
 use std::cell::Cell;
@@ -16,7 +16,7 @@ use crate::slots::NONE;
 use crate::steps::step;
 use crate::{PollSet, Source};
 
-/// Called with the slot of a source that said yes; breaks to end the loop.
+/// Called with the slot of a source that has work. A break ends the loop.
 pub(crate) type Yes<'a> = dyn FnMut(u32) -> ControlFlow<()> + 'a;
 
 /// The array of one type, whichever it is.
@@ -62,7 +62,7 @@ struct Entry<S> {
 }
 
 impl<S: Source> Typed<S> {
-    /// Adds a source that is not promoted yet, and tells its position.
+    /// Adds a source that is not promoted yet, and returns its position.
     pub(crate) fn push(&mut self, slot: u32, source: S) -> u32 {
         let at = u32::try_from(self.entries.len()).unwrap_or(NONE);
         assert_ne!(at, NONE, "a set has at most 2^32 - 1 sources");
@@ -70,7 +70,7 @@ impl<S: Source> Typed<S> {
         at
     }
 
-    /// Puts a source in the place of another one, which is returned.
+    /// Replaces a source and returns the former one.
     pub(crate) fn replace(&mut self, at: u32, source: S) -> S {
         std::mem::replace(&mut self.entries[at as usize].source, source)
     }
@@ -179,7 +179,7 @@ impl<S: Source> Array for Typed<S> {
     }
 }
 
-/// The arrays. One that has become empty stays: its type will come again.
+/// The arrays. An empty one stays, for the next source of its type.
 pub(crate) type Arrays = Vec<Box<dyn Array>>;
 
 /// The array of sources of this type, and its number.

@@ -1,4 +1,4 @@
-//! What has to be true of a set whenever no walk is under way. Tests ask for it after each operation.
+//! The invariants of a set outside of walks. Tests check them after each operation.
 
 use crate::PollSet;
 use crate::slots::{Flags, NONE, Slots};
@@ -60,7 +60,7 @@ impl Slots {
         );
         assert_eq!(in_use().filter(|(slot, _)| due(slot.flags())).count(), self.due());
         assert_eq!(count(Flags::IN_BEGINS), self.begins());
-        assert!(is_on || self.begins() == 0, "out of poll mode nobody begins");
+        assert!(is_on || self.begins() == 0, "a begin is queued out of poll mode");
         assert_eq!(count(Flags::IN_RECHECKS), self.rechecks());
     }
 }

@@ -31,10 +31,10 @@ pub struct EndOwed<'a> {
     to: To,
 }
 
-/// To whom a `poll_end` is owed.
+/// The source that is owed a `poll_end`.
 #[derive(Clone, Copy, Debug)]
 enum To {
-    Nobody,
+    None,
     /// A source that is not in the set any more.
     Former,
     /// The source that has this token, if it has begun.
@@ -42,17 +42,17 @@ enum To {
 }
 
 impl<'a> EndOwed<'a> {
-    pub(crate) fn to_nobody(set: &'a PollSet) -> Self {
-        Self { set, to: To::Nobody }
+    pub(crate) fn none(set: &'a PollSet) -> Self {
+        Self { set, to: To::None }
     }
 
-    /// What a source that leaves the set is owed.
+    /// The end that is owed to a source that leaves the set.
     pub(crate) fn to_former(set: &'a PollSet, has_begun: bool) -> Self {
-        let to = if has_begun { To::Former } else { To::Nobody };
+        let to = if has_begun { To::Former } else { To::None };
         Self { set, to }
     }
 
-    /// What a source is owed that stays in the set.
+    /// The end that is owed to a source that stays in the set.
     pub(crate) fn to_present(set: &'a PollSet, token: Token) -> Self {
         Self {
             set,
@@ -65,17 +65,17 @@ impl<'a> EndOwed<'a> {
     #[must_use]
     pub fn is_owed(&self) -> bool {
         match self.to {
-            To::Nobody => false,
+            To::None => false,
             To::Former => true,
             To::Present(token) => self.set.has_begun(token),
         }
     }
 
-    /// Calls `poll_end` if it is owed. It should call that of the source: after a [`suspend`](PollSet::suspend), of the one
+    /// Calls `poll_end` if it is owed. The closure calls `poll_end` of the source; after a [`suspend`](PollSet::suspend), of the source
     /// that has the token now. Meanwhile the set [is calling](PollSet::is_calling).
     pub fn finish(self, poll_end: impl FnOnce()) {
         let is_owed = match self.to {
-            To::Nobody => false,
+            To::None => false,
             To::Former => true,
             To::Present(token) => self.set.take_owed_end(token),
         };

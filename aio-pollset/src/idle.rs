@@ -1,4 +1,4 @@
-//! Idle sources leave the promoted ones (rule A8).
+//! The demotion of idle sources (rule A8).
 
 use std::ops::ControlFlow;
 
@@ -17,10 +17,10 @@ impl PollSet {
     ///
     /// A promoted source is idle if it has had no event in the last `idle_after` rounds before the most recent event of any
     /// source (as long as nothing happens at all, no source ages), and if `may_leave` says that an event can bring it
-    /// back. One of which it says no counts as if it had just had an event.
-    /// `surplus` gets the number of promoted sources and how many of them are idle, and says how many of these leave.
+    /// back. Where it returns `false`, the source counts as if it had just had an event.
+    /// `surplus` gets the number of promoted sources and the number of idle ones among them, and returns how many of these leave.
     ///
-    /// A source that leaves in poll mode has its [`poll_end`](crate::Source::poll_end) and one last `poll`. If that says yes, or
+    /// A source that leaves in poll mode has its [`poll_end`](crate::Source::poll_end) and one last `poll`. If that returns `true`, or
     /// if one of the two panics, it stays. `hit` is as in [`round`](Self::round); `Break` ends the demotion. Returns whether a
     /// source said yes; `false`, without effect, inside a walk of the set. In O(promoted): to be called once in so many
     /// [rounds](Self::rounds).
@@ -65,7 +65,7 @@ impl PollSet {
             let token = self.slots.borrow().get(*slot).token;
             let may_leave = may_leave(token);
             if !may_leave {
-                // Not asked about again before it is old once more.
+                // `may_leave` is not called again before the source is old once more.
                 self.slots.borrow_mut().get_mut(*slot).last_event = self.last_event.get();
             }
             may_leave
@@ -106,7 +106,7 @@ impl PollSet {
         });
     }
 
-    /// A source leaves the promoted ones, unless its last `poll` says yes.
+    /// Demotes a source, unless its last `poll` returns `true`.
     fn demote(&self, walk: &Walk<'_>, slot: u32, yes: &mut Yes<'_>) -> ControlFlow<()> {
         let flags = || self.slots.borrow().get(slot).flags();
         // Sources that were called before it may have done something to it.

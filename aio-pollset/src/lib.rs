@@ -1,8 +1,8 @@
-//! Which sources an event loop busy-polls.
+//! The set of sources that an event loop busy-polls.
 //!
-//! A loop that polls its sources in user space before it sleeps has three tasks besides the polling itself: to tell each
-//! source when polling begins and ends, so that peers know whether to notify; not to miss what comes while it stops; and not
-//! to pay for sources that are idle. [`PollSet`] does these.
+//! A loop that polls its sources in user space before it sleeps has three tasks besides the polling itself: to tell each source
+//! when polling begins and ends, so its peer can suppress notifications; to miss no work that arrives while polling stops; and to
+//! avoid the cost of idle sources. [`PollSet`] does these.
 //!
 //! ```
 //! use std::cell::Cell;
@@ -37,7 +37,7 @@
 //! assert!(ring.is_polled.get());
 //! ring.filled.set(2); // and do not
 //!
-//! // The loop is about to sleep: `poll_end`, then one last `poll`, which finds the work that nothing announces.
+//! // The loop is about to sleep: `poll_end`, then one last `poll`, which finds work without a notification.
 //! let mut hits = Vec::new();
 //! let must_not_sleep = set.exit(|token| {
 //!     hits.push(token);
@@ -57,36 +57,36 @@
 //! # An iteration
 //! 1. [`enter`](PollSet::enter), then [`round`](PollSet::round) after round, until a hit or until polling does not pay any
 //!    longer.
-//! 2. Without a hit, right before the sleep: [`exit`](PollSet::exit), unless [`needs_exit`](PollSet::needs_exit) says that
-//!    there is nothing to do. If it returns `true`, do not sleep.
-//! 3. [`serve`](PollSet::serve) each hit. Tell events that were found otherwise by [`promote`](PollSet::promote), and
+//! 2. Without a hit, right before the sleep: [`exit`](PollSet::exit), unless [`needs_exit`](PollSet::needs_exit) returns
+//!    `false`. If `exit` returns `true`, do not sleep.
+//! 3. [`serve`](PollSet::serve) each hit. Report events that were found otherwise with [`promote`](PollSet::promote), and
 //!    [`exclude`](PollSet::exclude) their source while their handler runs.
 //! 4. Every few hundred [`rounds`](PollSet::rounds): [`demote_idle`](PollSet::demote_idle).
 //!
-//! Poll mode stays on from hit to hit: whoever has just been served often comes back soon.
+//! Poll mode stays on from hit to hit, because a source that was just served often has new work soon.
 //!
 //! # What it ensures
 //! - `poll_begin` and `poll_end` of a source alternate, beginning with `poll_begin`, whatever happens in between: a source
-//!   that joins in poll mode, is replaced, removed, suspended, demoted or excluded, or panics. Where the caller makes the call,
-//!   [`EndOwed`] says so.
+//!   that joins in poll mode, is replaced, removed, suspended, demoted or excluded, or panics. Where the caller has to make the call, the
+//!   method returns [`EndOwed`].
 //! - In poll mode no source is polled before its `poll_begin`. (One that replaces another in each `poll_begin` is, if it may have
-//!   work that nothing announces.)
-//! - After its `poll_end` a source is polled until it says no or is served, before [`exit`](PollSet::exit) lets the loop
-//!   sleep: also if it is suspended, replaced or excluded, if the list of hits is full, or if something panics.
-//! - A source that is suspended, demoted, excluded or removed is not polled; also not by the walk that is under way.
+//!   work without a notification.)
+//! - After its `poll_end` a source is polled until its `poll` returns `false` or it is served, before [`exit`](PollSet::exit) lets
+//!   the loop sleep: also if it is suspended, replaced or excluded, if the list of hits is full, or if a callback panics.
+//! - A source that is suspended, demoted, excluded or removed is not polled, not even by the walk in progress.
 //! - Hits are taken once. A nested iteration may take those of an outer one.
-//! - Refused hits come first in the next round, so that all sources have their turn.
-//! - Nothing of the set is borrowed while a source runs: it may call any method of the set.
+//! - Refused hits come first in the next round, so no source starves.
+//! - The set is not borrowed while a source runs: the source may call any method of the set.
 //!
 //! # Cost
-//! A round costs one indirect call for each *type* of sources; the loop over those of one type is compiled with their `poll`
-//! inside. What is done to one source costs O(1), entering and leaving poll mode O(promoted sources), also if all say yes.
-//! Rounds allocate nothing. A source takes 24 bytes for its state and 4 by its token's index, and an entry of 4 bytes beside
+//! A round costs one indirect call for each *type* of sources; the loop over the sources of one type has their `poll` inlined. An
+//! operation on one source costs O(1), entering and leaving poll mode O(promoted sources), also if all have work. Rounds allocate
+//! nothing. A source takes 24 bytes for its state and 4 by its token's index, and an entry of 4 bytes beside
 //! the source itself (16 in all for one that is a pointer).
 //!
 //! # What it does not do
-//! It does not say how long to poll, reads no clock, waits for nothing and makes no system call. It knows neither descriptors
-//! nor handlers: a hit is a token. It is for one thread; other threads reach it through what its sources look at.
+//! It does not decide how long to poll, reads no clock, never waits and makes no system call. It knows neither descriptors nor
+//! handlers: a hit is a token. It belongs to one thread; other threads reach it through the memory that its sources poll.
 #![forbid(unsafe_code)]
 
 mod arrays;

@@ -12,14 +12,15 @@ use crate::PollSet;
 use crate::arrays::Yes;
 use crate::walk::Walk;
 
-/// A `poll_begin` and a `poll_end` of a source cost about as much as so many polls; counted as rounds, so that sources which
-/// are idle from wait to wait become old.
+/// The cost of a `poll_begin` and a `poll_end` of a source, in polls. It counts as rounds, so sources that stay idle from wait to
+/// wait grow old.
 const BEGIN_AND_END: u32 = 16;
 
 impl PollSet {
-    /// Enters poll mode: calls [`poll_begin`](crate::Source::poll_begin) of each promoted source that has not had it. If poll
-    /// mode is on already, those are the ones that joined, were promoted or were resumed since; costs nothing if there are
-    /// none. Without effect inside a walk of the set.
+    /// Enters poll mode: calls [`poll_begin`](crate::Source::poll_begin) of each promoted source that has not had it.
+    ///
+    /// If poll mode is on already, these are the sources that joined, were promoted or were resumed since; if there are none, the
+    /// call is free. Has no effect inside a walk of the set.
     ///
     /// # Panics
     /// A panic of a source goes through. Poll mode is on then; the sources that have not begun do so before they are polled.
@@ -48,8 +49,8 @@ impl PollSet {
         }
     }
 
-    /// Calls `poll_begin` of those that came into the set in poll mode (rule R7). Those that come meanwhile have theirs before
-    /// the next round.
+    /// Calls `poll_begin` of the sources that joined in poll mode (rule R7). Sources that join meanwhile get theirs before the next
+    /// round.
     #[cold]
     fn begin_pending(&self) {
         let mut among = self.slots.borrow().begins();
@@ -68,12 +69,12 @@ impl PollSet {
     /// Polls every promoted source once, whether poll mode is on or not. Returns whether one of them has work; `false` inside
     /// a walk of the set.
     ///
-    /// `hit` gets the token of each source that said yes. If it returns `Continue`, it has taken the hit, which is to be
-    /// [served](Self::serve) or [forgotten](Self::forget_hit). `Break` refuses it, because there is no room, and ends the
-    /// round; the next one begins with the source that was refused. The round does not stop at the first hit otherwise.
+    /// `hit` gets the token of each source whose `poll` returned `true`. If `hit` returns `Continue`, it has taken the hit, and the
+    /// caller must [serve](Self::serve) or [forget](Self::forget_hit) it. `Break` refuses the hit, for lack of room, and ends the
+    /// round; the next round begins with the refused source. Otherwise the round goes on after a hit.
     ///
-    /// Excluded sources are left out, and so is one that was removed, suspended or replaced earlier in the same round. In poll
-    /// mode, sources whose `poll_begin` is pending have it first; one that is replaced even by that is polled without if it is
+    /// The round leaves out excluded sources, and sources that were removed, suspended or replaced earlier in the same round. In poll
+    /// mode, it first calls each pending `poll_begin`; a source that is replaced even by that call is polled without it if it is
     /// marked for a recheck.
     ///
     /// # Panics
@@ -97,7 +98,7 @@ impl PollSet {
         found
     }
 
-    /// Hands a source that said yes to `hit`.
+    /// Passes a source with work to `hit`.
     #[inline]
     pub(crate) fn found(
         &self,
@@ -120,22 +121,22 @@ impl PollSet {
         answer
     }
 
-    /// Prepares for a sleep (rule A5). If poll mode is on, it is left: first [`poll_end`](crate::Source::poll_end) of every
-    /// source that had its `poll_begin`, then one last `poll` of each. If it is off, the sources whose recheck is still
-    /// pending are polled. Returns whether the loop must not sleep, because a source has work or could not be polled to the
-    /// end. In O(sources in poll mode) or O(pending).
+    /// Prepares for a sleep (rule A5). Returns whether the loop must not sleep, because a source has work or its last `poll` is still
+    /// pending.
     ///
-    /// `hit` is as in [`round`](Self::round). A source that said yes stays marked for a recheck until it is
-    /// [served](Self::serve), because no notification announces its work: whatever comes between (a nested iteration, a
-    /// panic, a suspension, a replacement, a full list), `exit` polls it again. An excluded source is polled by the first
-    /// `exit` after its exclusion.
+    /// If poll mode is on, this leaves it: it calls [`poll_end`](crate::Source::poll_end) of every source that had its
+    /// `poll_begin`, and then one last `poll` of each. If poll mode is off, it polls the sources with a pending recheck. In
+    /// O(sources in poll mode) or O(pending).
     ///
-    /// Inside a walk of the set it only tells whether a recheck is pending.
+    /// `hit` is as in [`round`](Self::round). A source with work stays marked for a recheck until it is [served](Self::serve), because
+    /// no notification announces the work: after a nested iteration, a panic, a suspension, a replacement or a full list, `exit`
+    /// polls it again. The first `exit` after an exclusion polls the excluded source.
+    ///
+    /// Inside a walk of the set it only returns whether a recheck is pending.
     ///
     /// # Panics
-    /// If a `poll_end` panics, those of all others are called all the same, poll mode is left, and every source is marked for
-    /// a recheck; then the first panic goes through. If a `poll` or `hit` panics, that goes through at once, and the sources
-    /// behind it stay marked.
+    /// If a `poll_end` panics, the set still calls those of all others, leaves poll mode, and marks every source for a recheck; then the
+    /// first panic goes through. A panic of a `poll` or of `hit` goes through at once, and the remaining sources stay marked.
     pub fn exit(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) -> bool {
         let mut found = false;
         self.check_last(&mut |slot| self.found(slot, &mut found, &mut hit));
@@ -155,7 +156,7 @@ impl PollSet {
         let Some(walk) = Walk::begin(self) else { return };
         let _rest = Rest(self);
         let panic = self.end_all(&walk);
-        // A source that replaced another one in its `poll_end` is to be found by the last polls.
+        // The last polls include a source that replaced another one in its `poll_end`.
         drop(walk);
         if let Some(panic) = panic {
             resume_unwind(panic);
@@ -206,8 +207,7 @@ impl PollSet {
         self.on.get()
     }
 
-    /// Returns whether [`exit`](Self::exit) has something to do before the loop sleeps: poll mode is on, or a recheck is
-    /// pending that can be made.
+    /// Returns whether [`exit`](Self::exit) must be called before the loop sleeps: poll mode is on, or a recheck is due.
     #[inline]
     #[must_use]
     pub fn needs_exit(&self) -> bool {
@@ -215,7 +215,7 @@ impl PollSet {
     }
 }
 
-/// Poll mode is being left. Queues the sources whose recheck has not been made when that ends, also by a panic.
+/// A guard while poll mode is left. At the end, also by a panic, it queues the sources whose recheck has not been made.
 struct Rest<'a>(&'a PollSet);
 
 impl Drop for Rest<'_> {

@@ -1,5 +1,4 @@
-//! What happens between a hit and the end of its handler: hits are taken once, and a source is not polled while its work is
-//! done (rule A9).
+//! Serving hits: each hit is taken once, and a source is not polled while its handler runs (rule A9).
 
 use std::fmt;
 
@@ -9,12 +8,13 @@ use crate::PollSet;
 use crate::slots::Flags;
 
 impl PollSet {
-    /// Serves a hit: calls `run`, which should do the work that the source with this token said it has. Returns `None`, and
-    /// does not call it, if the hit was taken by another iteration meanwhile, or was [forgotten](Self::forget_hit), or if the
-    /// source is suspended or has left.
+    /// Serves a hit: calls `run`, which should do the work of the source with this token.
     ///
-    /// The source is not polled until `run` returns, unless it [nests](crate::Source::nests). If `run` panics, the work may
-    /// still be there and no notification may announce it: the source is marked for a [recheck](Self::recheck).
+    /// Returns `None` without a call if another iteration has taken the hit meanwhile, if it was [forgotten](Self::forget_hit), or if
+    /// the source is suspended or has left.
+    ///
+    /// The source is not polled until `run` returns, unless it [nests](crate::Source::nests). If `run` panics, work may be
+    /// left without a notification, so the source is marked for a [recheck](Self::recheck).
     #[inline]
     pub fn serve<R>(&self, token: Token, run: impl FnOnce() -> R) -> Option<R> {
         let excluded = self.begin_serving(token)?;
@@ -33,8 +33,8 @@ impl PollSet {
         Some(self.excluded(is_excluded.then_some((slot, token))))
     }
 
-    /// Forgets a hit that will not be served, such as one of an iteration that a panic ends. The source is polled again: in
-    /// the next round, or, if it said yes when poll mode was left, by the recheck that is still pending.
+    /// Drops a hit that will not be served, such as a hit of an iteration that a panic ends. The source is polled again: in the next
+    /// round, or, if the hit came from the exit of poll mode, by the recheck that is still pending.
     pub fn forget_hit(&self, token: Token) {
         let mut slots = self.slots.borrow_mut();
         if let Some(slot) = slots.find(token) {
@@ -42,8 +42,8 @@ impl PollSet {
         }
     }
 
-    /// Marks a source for a recheck: [`exit`](Self::exit) polls it before the loop sleeps. For work that may have come while
-    /// its peer believed that it is polled. A demoted source is promoted.
+    /// Marks a source for a recheck: [`exit`](Self::exit) polls it before the loop sleeps. This is for work that
+    /// may have arrived without a notification because of poll mode. A demoted source is promoted.
     pub fn recheck(&self, token: Token) {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.find(token) else { return };
@@ -55,8 +55,8 @@ impl PollSet {
         }
     }
 
-    /// Has a source not be polled until the guard is dropped, because its work is done now. Guards count. Without effect on
-    /// one that [nests](crate::Source::nests), and if there is no such source.
+    /// Excludes a source from polling until the guard is dropped, while its handler runs. Guards count. Has no effect on a source that
+    /// [nests](crate::Source::nests), or if there is no such source.
     ///
     /// ```
     /// use std::ops::ControlFlow;

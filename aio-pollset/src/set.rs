@@ -1,4 +1,4 @@
-//! [`PollSet`]: which sources there are, and which of them are polled.
+//! [`PollSet`]: the sources, and which of them are polled.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -61,21 +61,21 @@ pub struct PollSet {
     pub(crate) arrays: Cell<Option<Box<Arrays>>>,
     pub(crate) slots: RefCell<Slots>,
     changes: RefCell<VecDeque<Change>>,
-    /// Reasons for which a promoted source is perhaps not to be polled: one for each exclusion, and one for `dirty`.
+    /// The number of reasons why a round has to check flags: one for each exclusion, and one for `dirty`.
     care: Cell<usize>,
     /// A change waits for the end of a walk, or a `poll_begin` is pending.
     dirty: Cell<bool>,
-    /// How many walks and owed `poll_end`s are under way.
+    /// The number of walks and owed `poll_end`s in progress.
     calls: Cell<u32>,
     /// Poll mode is on.
     pub(crate) on: Cell<bool>,
-    /// Where the next round starts, so that a full list starves no source.
+    /// The start of the next round, so that a full list starves no source.
     pub(crate) start: Cell<Start>,
     /// Counts rounds; wraps around.
     pub(crate) rounds: Cell<u32>,
     /// The round of the last event of any source.
     pub(crate) last_event: Cell<u32>,
-    /// Room for the idle ones of a demotion.
+    /// A reused list for the idle sources of a demotion.
     pub(crate) idle: RefCell<Vec<u32>>,
 }
 
@@ -86,7 +86,7 @@ impl Default for PollSet {
 }
 
 impl PollSet {
-    /// An empty set, out of poll mode.
+    /// Makes an empty set, out of poll mode.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -106,10 +106,9 @@ impl PollSet {
 
     /// Adds a source, which is promoted. In poll mode its [`poll_begin`](Source::poll_begin) is called before it is polled.
     ///
-    /// A source that has the same token gives way. The new one takes over its suspension, its exclusion and its pending
-    /// recheck. The former one is owed a `poll_end` if it had its `poll_begin`: the caller makes that call, by
-    /// [`EndOwed::finish`]. The set drops the former source; one whose token has the same index and another generation has
-    /// left, too. All in O(1).
+    /// If there is a source with this token, the new one replaces it, and takes over its suspension, its exclusion and its pending
+    /// recheck. A source whose token has the same index and another generation leaves the set, too. If the former source had its
+    /// `poll_begin`, the caller must call its `poll_end` by [`EndOwed::finish`]. The set drops the former source. In O(1).
     ///
     /// # Panics
     /// If there are 2^32 - 1 sources of one type. A panic in the drop of a former source goes through; the set is usable.
@@ -124,7 +123,7 @@ impl PollSet {
         owed
     }
 
-    /// A slot for a source that joins, which is `ABSENT` from its array.
+    /// Makes a slot for a source that joins, which is `ABSENT` from its array.
     fn admit(&self, token: Token, nests: bool) -> (u32, EndOwed<'_>) {
         let flags = Flags::EMPTY.with_if(Flags::NESTS, nests);
         let mut slots = self.slots.borrow_mut();
@@ -157,17 +156,17 @@ impl PollSet {
         (slot, EndOwed::to_former(self, owed))
     }
 
-    /// Removes a source and drops it: it is not polled again. It is owed a `poll_end` if it had its `poll_begin`: the caller
-    /// makes that call, by [`EndOwed::finish`]. Nothing is owed, and nothing happens, if there is no such source. In O(1).
+    /// Removes a source and drops it, in O(1). It is not polled again. If it had its `poll_begin`, the caller must call its `poll_end`
+    /// by [`EndOwed::finish`]. Has no effect if there is no such source.
     ///
-    /// Inside a source's `poll`, `poll_begin` or `poll_end` the source is dropped when the set has finished the walk.
+    /// Inside a source's `poll`, `poll_begin` or `poll_end` the set drops the source at the end of the walk.
     ///
     /// # Panics
     /// A panic in the source's drop goes through; the set is usable.
     pub fn leave(&self, token: Token) -> EndOwed<'_> {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
-            return EndOwed::to_nobody(self);
+            return EndOwed::none(self);
         };
         let owed = slots.get(slot).flags().has_any(Flags::BEGUN);
         slots.leave(slot);
@@ -176,13 +175,14 @@ impl PollSet {
         EndOwed::to_former(self, owed)
     }
 
-    /// Has a source not be polled until it is [resumed](Self::resume). It is owed a `poll_end` if it had its `poll_begin`:
-    /// the caller makes that call, by [`EndOwed::finish`], before anything else is done with the set than to suspend others.
-    /// Work that came before is found by a recheck after the resume. Nothing happens if there is no such source. In O(1).
+    /// Stops polling a source until it is [resumed](Self::resume), in O(1). If the source had its `poll_begin`, the caller must call
+    /// its `poll_end` by [`EndOwed::finish`], and must do so before any other use of the set except further suspensions.
+    ///
+    /// A recheck after the resume finds work that arrived meanwhile. Has no effect if there is no such source.
     pub fn suspend(&self, token: Token) -> EndOwed<'_> {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
-            return EndOwed::to_nobody(self);
+            return EndOwed::none(self);
         };
         slots.edit(slot, |flags| flags.without(Flags::DEMOTED) | Flags::SUSPENDED);
         drop(slots);
@@ -196,7 +196,7 @@ impl PollSet {
         slot.is_some_and(|slot| slots.get(slot).flags().has_any(Flags::BEGUN))
     }
 
-    /// Takes the `poll_end` that a source is owed because it was suspended.
+    /// Takes the `poll_end` that a suspended source is owed.
     pub(crate) fn take_owed_end(&self, token: Token) -> bool {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
@@ -226,8 +226,8 @@ impl PollSet {
         self.promoted_again(slot);
     }
 
-    /// Records an event of a source that was found otherwise than by polling, such as at its descriptor. A demoted source
-    /// is promoted again. Returns whether there is such a source. In O(1).
+    /// Records an event of a source that was not found by polling, such as an event of its descriptor. Promotes a demoted source.
+    /// Returns whether there is such a source. In O(1).
     pub fn promote(&self, token: Token) -> bool {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.find(token) else {
@@ -244,13 +244,13 @@ impl PollSet {
         true
     }
 
-    /// Brings a source back among the promoted ones that is one of them by its flags.
+    /// Moves a source that is promoted by its flags into the promoted part of its array.
     pub(crate) fn promoted_again(&self, slot: u32) {
         self.queue_begin(slot);
         self.settle(slot);
     }
 
-    /// Has a source's `poll_begin` called before it is polled again, in poll mode.
+    /// In poll mode, queues a source's `poll_begin`, which comes before its next poll.
     pub(crate) fn queue_begin(&self, slot: u32) {
         if self.on.get() {
             self.slots.borrow_mut().queue_begin(slot);
@@ -258,7 +258,7 @@ impl PollSet {
         }
     }
 
-    /// Has the arrays follow a slot's flags: now, or at the end of the walk that is under way.
+    /// Updates the arrays after a change of a slot's flags: now, or at the end of the walk in progress.
     pub(crate) fn settle(&self, slot: u32) {
         match Walk::begin(self) {
             Some(mut walk) => walk.settle(slot),
@@ -275,7 +275,7 @@ impl PollSet {
         self.changes.borrow_mut().pop_front()
     }
 
-    /// Whether a round has to look at the flags of each source.
+    /// Returns whether a round has to check the flags of each source.
     #[inline]
     pub(crate) fn is_careful(&self) -> bool {
         self.care.get() > 0
@@ -292,7 +292,7 @@ impl PollSet {
         }
     }
 
-    /// Finds out whether changes or begins are still pending.
+    /// Updates `dirty`: whether changes or begins are still pending.
     pub(crate) fn review_care(&self) {
         let is_dirty = self.slots.borrow().begins() + self.changes.borrow().len() > 0;
         if !is_dirty && self.dirty.replace(false) {
@@ -310,10 +310,10 @@ impl PollSet {
         self.care.set(self.care.get() - 1);
     }
 
-    /// Whether a round leaves out this promoted source. Asked only if a round has to be careful.
+    /// Returns whether a round leaves out this promoted source. Called only if a round has to be careful.
     ///
-    /// In poll mode one that has not begun is left out, unless it may have work that nothing announces: one that is replaced
-    /// in each of its `poll_begin`s never has begun.
+    /// In poll mode a source without its `poll_begin` is left out, unless it may have work without a notification: a source that is
+    /// replaced in each `poll_begin` never gets past it.
     pub(crate) fn skips(&self, slot: u32) -> bool {
         let flags = self.slots.borrow().get(slot).flags();
         flags.has_any(Flags::SKIPPED) || (self.on.get() && !flags.has_any(Flags::BEGUN | Flags::RECHECK))
@@ -330,7 +330,7 @@ impl PollSet {
     }
 
     /// Returns whether the set is calling a source: a `poll`, `poll_begin` or `poll_end`, or an [owed](EndOwed::finish) one.
-    /// A loop that is nested in such a call must not sleep, because some peers may not have been told yet.
+    /// A loop that is nested in such a call must not sleep, because some peers may not know yet that polling ends.
     #[inline]
     #[must_use]
     pub fn is_calling(&self) -> bool {
@@ -343,7 +343,7 @@ impl PollSet {
         self.slots.borrow().find(token).is_some()
     }
 
-    /// Returns whether there is such a source and it is promoted: neither demoted nor suspended.
+    /// Returns whether the source exists and is promoted, that is, neither demoted nor suspended.
     #[must_use]
     pub fn is_promoted(&self, token: Token) -> bool {
         let slots = self.slots.borrow();
@@ -351,7 +351,7 @@ impl PollSet {
         slot.is_some_and(|slot| slots.get(slot).flags().is_promoted())
     }
 
-    /// Returns how many sources there are, promoted or not.
+    /// Returns the number of sources, promoted or not.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.borrow().sources()
@@ -363,13 +363,13 @@ impl PollSet {
         self.len() == 0
     }
 
-    /// Returns how many sources are promoted.
+    /// Returns the number of promoted sources.
     #[must_use]
     pub fn promoted(&self) -> usize {
         self.slots.borrow().promoted()
     }
 
-    /// Calls `each` with the token of every promoted source. Inside a walk of the set, of none.
+    /// Calls `each` with the token of every promoted source. Calls nothing inside a walk of the set.
     pub fn for_each_promoted(&self, mut each: impl FnMut(Token)) {
         let Some(walk) = Walk::begin(self) else { return };
         walk.visit(|slot| {

@@ -1,14 +1,14 @@
-//! [`Slots`]: what is known of each source, found by token in O(1).
+//! [`Slots`]: the state of each source, found by token in O(1).
 //!
 //! A source's state is a set of flags in its slot, not membership in lists that are searched. The two queues of slots hold
-//! each slot at most once; an entry whose flags no longer call for anything is dropped when its turn comes.
+//! each slot at most once; an entry whose flags need no action any more is dropped when it reaches the front.
 //!
 //! # Legend
 //! | flag | meaning |
 //! |---|---|
 //! | `BEGUN` | `poll_begin` was called, and `poll_end` was not |
-//! | `HIT` | `poll` said yes, the caller took it, and nobody has served it |
-//! | `RECHECK` | to be polled before the next sleep: it lost its `BEGUN`, or said yes, and has neither said no nor been served since |
+//! | `HIT` | `poll` returned `true`, the caller took the hit, and it has not been served |
+//! | `RECHECK` | to be polled before the next sleep: it lost its `BEGUN`, or its `poll` returned `true`, and since then it has neither been served nor polled with `false` |
 //! | `DEMOTED` | idle: not polled until its next event |
 //! | `SUSPENDED` | not polled until it is resumed |
 //! | `EXCLUDED` | its work is being done |
@@ -117,7 +117,7 @@ impl Not for Flags {
     }
 }
 
-/// What is known of one source.
+/// The state of one source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
     pub(crate) token: Token,
@@ -150,7 +150,7 @@ pub(crate) struct Marked {
 #[derive(Debug)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
-    /// By a token's index: its slot.
+    /// The slot of each token, by the token's index.
     index: Vec<u32>,
     free: u32,
     rechecks: VecDeque<u32>,
@@ -243,7 +243,7 @@ impl Slots {
         slot
     }
 
-    /// Forgets the token of a source: from now on its slot is `GONE`.
+    /// Removes the token of a source: from now on its slot is `GONE`.
     pub(crate) fn leave(&mut self, slot: u32) {
         let index = self.get(slot).token.index() as usize;
         self.index[index] = NONE;
@@ -278,7 +278,7 @@ impl Slots {
         self.queue_recheck(slot);
     }
 
-    /// Has the source's `poll_begin` called before it is polled again.
+    /// Queues the source's `poll_begin`, which comes before its next poll.
     pub(crate) fn queue_begin(&mut self, slot: u32) {
         if !self.get(slot).flags.has_any(Flags::IN_BEGINS) {
             self.get_mut(slot).flags |= Flags::IN_BEGINS;
@@ -318,7 +318,7 @@ impl Slots {
         flags.has_any(Flags::RECHECK) && !flags.has_any(Flags::SKIPPED)
     }
 
-    /// A source said no, and need not be polled again, unless it was suspended or replaced meanwhile.
+    /// A source's `poll` returned `false`, and it need not be polled again, unless it was suspended or replaced meanwhile.
     #[inline]
     pub(crate) fn clear_recheck(&mut self, slot: u32) {
         let entry = self.get_mut(slot);
@@ -338,7 +338,7 @@ impl Slots {
         }
     }
 
-    /// A source said yes in this round: marks the hit and returns the token and what was there before, or `None` if the source
+    /// A source's `poll` returned `true` in this round: marks the hit and returns the token and the former flags, or `None` if the source
     /// was removed, suspended or replaced meanwhile.
     #[inline]
     pub(crate) fn mark_hit(&mut self, slot: u32, round: u32) -> Option<Marked> {
@@ -400,7 +400,7 @@ impl Slots {
         true
     }
 
-    /// Excludes a source once less. It may have left, and its slot may be another one's.
+    /// Takes back one exclusion. The source may have left, and its slot may be reused.
     #[inline]
     pub(crate) fn include(&mut self, slot: u32, token: Token) {
         let entry = self.get_mut(slot);
@@ -487,7 +487,7 @@ impl Slots {
         self.due
     }
 
-    /// How many sources there are, in whatever state.
+    /// Returns the number of sources in any state.
     pub(crate) fn sources(&self) -> usize {
         self.sources
     }

@@ -1,4 +1,4 @@
-//! [`Source`]: what a poll set polls.
+//! [`Source`]: the trait of polled sources.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use std::rc::Rc;
 /// use std::cell::Cell;
 /// use aio_pollset::Source;
 ///
-/// /// A ring whose peer notifies unless it is told not to.
+/// /// A ring whose peer notifies unless `is_polled` is set.
 /// #[derive(Default)]
 /// struct Ring {
 ///     filled: Cell<usize>,

@@ -1,8 +1,8 @@
-//! [`Walk`]: the arrays while they are used, and what is to be changed in them afterwards.
+//! [`Walk`]: the arrays while they are in use, and the changes to make in them afterwards.
 //!
-//! Whoever calls a source, or changes an array, takes all arrays out of the set and brings them back, also on unwinding. So
-//! nothing of the set is borrowed while a source runs, and what a source does to the set meanwhile finds no arrays: it
-//! changes flags, which count at once, and leaves a [`Change`], which is made when the arrays are back.
+//! Code that calls a source, or changes an array, takes all arrays out of the set and brings them back, also on unwinding. So the
+//! set is not borrowed while a source runs. Meanwhile an operation of the source on the set finds no arrays: it changes flags, which
+//! take effect at once, and leaves a [`Change`], which is made when the arrays are back.
 
 use std::mem::ManuallyDrop;
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ use crate::slots::{Flags, NONE, Slot};
 use crate::steps::step;
 use crate::{PollSet, Source};
 
-/// What is to be done to the arrays.
+/// A pending change of the arrays.
 pub(crate) enum Change {
     /// A slot's source lies elsewhere than its flags say.
     Settle(u32),
@@ -31,7 +31,7 @@ impl<S: Source> Joining for S {
     }
 }
 
-/// Where a round goes on: which array, and where in it.
+/// The start of a round: an array, and a position in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Start {
     array: usize,

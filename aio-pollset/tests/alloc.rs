@@ -1,4 +1,4 @@
-//! Invariant 3: once its memory has grown to what a case needs, a set allocates nothing: in rounds, on the way into and out of
+//! Invariant 3: once its memory has grown to the need of a case, a set allocates nothing: in rounds, on the way into and out of
 //! poll mode, while hits are served, and when sources are demoted, promoted, suspended and resumed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -16,7 +16,7 @@ struct Counting;
 static COUNTING: Counting = Counting;
 
 thread_local! {
-    /// How often this thread has asked for memory. (It has no destructor, so it can be used at any time.)
+    /// The number of allocations of this thread. (It has no destructor, so it can be used at any time.)
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 

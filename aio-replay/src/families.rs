@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_what_the_names_say() {
+    fn rates_match_the_names() {
         for (name, mean) in [
             ("poisson-20k", 50_000.0),
             ("periodic-100k", 10_000.0),

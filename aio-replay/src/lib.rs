@@ -168,7 +168,7 @@ pub fn replay(trace: &Trace, wake_cost_ns: u64, policy: &mut dyn PollPolicy) -> 
             !slept,
         );
         let seen = seen.with_source(u32::from(wait.source)).with_events(1);
-        handlers.tell(policy, seen, wait.source);
+        handlers.observe(policy, seen, wait.source);
         policy.observe(seen);
         outcome.add(wait.ns, wake_cost_ns, spun, slept.then_some(wait.noise));
     }
@@ -178,20 +178,20 @@ pub fn replay(trace: &Trace, wake_cost_ns: u64, policy: &mut dyn PollPolicy) -> 
 /// The policy's state for each handler, as a loop stores it.
 struct Handlers {
     memory: [HandlerMemory; SOURCES],
-    hot: usize,
+    observed: usize,
 }
 
 impl Handlers {
-    fn new(hot: usize) -> Self {
+    fn new(observed: usize) -> Self {
         Self {
             memory: [HandlerMemory::default(); SOURCES],
-            hot: hot.min(SOURCES),
+            observed: observed.min(SOURCES),
         }
     }
 
-    fn tell(&mut self, policy: &mut dyn PollPolicy, seen: Iteration, source: u8) {
+    fn observe(&mut self, policy: &mut dyn PollPolicy, seen: Iteration, source: u8) {
         if policy.is_per_handler() {
-            for (index, memory) in self.memory[..self.hot].iter_mut().enumerate() {
+            for (index, memory) in self.memory[..self.observed].iter_mut().enumerate() {
                 policy.observe_handler(memory, index == usize::from(source), seen);
             }
         }

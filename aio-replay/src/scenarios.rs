@@ -167,7 +167,7 @@ pub fn sleeping_peer(name: &str, wake_ns: u64) -> Option<f64> {
 /// Returns `None` if there is no policy of that name.
 #[must_use]
 pub fn deadlines(name: &str, wake_ns: u64, timer_ns: u64, event_ns: f64, seed: u64) -> Option<(f64, f64)> {
-    let run = |told: bool| {
+    let run = |knows: bool| {
         let mut policy = Policy::by_name(name, params_for(wake_ns))?;
         let mut random = Random::named(seed, "deadlines");
         let mut outcome = Outcome::new(wake_ns);
@@ -175,7 +175,7 @@ pub fn deadlines(name: &str, wake_ns: u64, timer_ns: u64, event_ns: f64, seed: u
         for _ in 0..50_000 {
             let wait = timer.min(event);
             let due = Duration::from_nanos(timer);
-            let budget = if told {
+            let budget = if knows {
                 policy.budget_until(Some(due))
             } else {
                 policy.budget().min(due)
@@ -197,8 +197,8 @@ pub fn deadlines(name: &str, wake_ns: u64, timer_ns: u64, event_ns: f64, seed: u
                 slept,
                 hit,
             );
-            if told {
-                // What a loop measures: a sleep to the deadline ends late, too.
+            if knows {
+                // As a loop measures it: a sleep to the deadline ends late, too.
                 seen = seen.with_deadline(due, timer < event);
                 if slept && timer < event {
                     seen.elapsed = due;

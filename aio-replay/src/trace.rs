@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_wait_is_named() {
+    fn a_line_that_is_not_a_wait_is_named() {
         for (text, line, found) in [
             ("1\nabc\n", 2, "abc"),
             ("-5", 1, "-5"),

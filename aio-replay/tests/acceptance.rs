@@ -71,7 +71,7 @@ fn compare_with_hindsight_and_the_original(cells: &[Cell]) {
 }
 
 #[test]
-fn learned_reaches_what_it_was_made_for() {
+fn learned_reaches_its_goals() {
     let mut traces = families::tuned(SEED, WAITS);
     traces.extend(families::held_out(SEED, WAITS));
     assert_eq!(traces.len(), 56);

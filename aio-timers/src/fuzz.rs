@@ -78,7 +78,7 @@ fn moment(byte: u8) -> Moment {
     }
 }
 
-/// Does to a queue what `data` says, three bytes for each operation: which, on what timer, for when.
+/// Runs the operations that `data` encodes on a queue, in three bytes each: the operation, the timer, the deadline.
 ///
 /// # Panics
 /// If the queue does something else than vectors that are searched from end to end.
@@ -142,8 +142,8 @@ mod tests {
     use std::vec::Vec;
 
     fn random() -> fastrand::Rng {
-        let told = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = told.unwrap_or_else(|| fastrand::u64(..));
+        let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| fastrand::u64(..));
         println!("AIO_SEED={seed}");
         fastrand::Rng::with_seed(seed)
     }

@@ -4,11 +4,11 @@
 //!   run further ones.
 //! - [`TimerQueue`] is the data structure below it, for loops that keep something else than callbacks: an indexed 4-ary heap
 //!   with O(log n) arming, moving and cancelling, an O(1) earliest deadline, and first-in-first-out order among equal deadlines.
-//! - [`Clock`] is what both are read against: the system's clocks (`Monotonic` and `Wall`, with the feature `std`), a
+//! - [`Clock`] is the source of time for both: the system's clocks (`Monotonic` and `Wall`, with the feature `std`), a
 //!   [`ManualClock`] that a test sets, and a `VirtualClock` (feature `std`) that follows another clock and can be stopped, set and
 //!   warped.
 //!
-//! A loop asks the set how long it may wait, waits, and fires what is due:
+//! A loop waits for the time that the set returns, and then fires the timers that are due:
 //!
 //! ```
 //! use aio_timers::{Clock, ManualClock, TimerId, TimerSet};
@@ -29,8 +29,8 @@
 //! ```
 //!
 //! # What it does not do
-//! It waits for nothing and wakes nobody: its user does both. It starts no thread, and makes no system call but to read the
-//! system's clocks.
+//! It never waits and wakes no thread: its user does both. It starts no thread, and its only system calls read the system's
+//! clocks.
 //!
 //! # Targets
 //! Without the feature `std` (on by default) it needs `alloc` only. `ManualClock` exists on targets with 64-bit atomics,

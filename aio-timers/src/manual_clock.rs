@@ -1,4 +1,4 @@
-//! [`ManualClock`]: a clock that moves only when it is told to.
+//! [`ManualClock`]: a clock that moves only by calls.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -17,7 +17,7 @@ use crate::{Clock, Moment};
 /// let clock = ManualClock::new();
 /// clock.advance(Duration::from_nanos(7));
 /// assert_eq!(clock.now(), Moment::from_nanos(7));
-/// assert!(clock.pass(Duration::from_nanos(1))); // simulated: nobody has to wait
+/// assert!(clock.pass(Duration::from_nanos(1))); // simulated: the caller does not have to wait
 /// assert_eq!(clock.now(), Moment::from_nanos(8));
 /// ```
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t2_a_manual_clock_moves_only_when_told() {
+    fn t2_a_manual_clock_moves_only_by_calls() {
         let clock = ManualClock::new();
         assert_eq!(clock.now(), Moment::ZERO);
         assert!(clock.pass(Duration::from_nanos(7)) && clock.is_running());

@@ -43,7 +43,7 @@ fn t1_timers_are_counted_armed_or_not() {
 }
 
 #[test]
-fn t3_arm_says_whether_the_earliest_deadline_changed() {
+fn t3_arm_returns_whether_the_earliest_deadline_changed() {
     let mut queue = TimerQueue::new();
     let (a, b) = (queue.insert(1), queue.insert(2));
     assert!(queue.arm(a, at(10)));
@@ -107,7 +107,7 @@ fn t4_a_due_timer_that_is_armed_anew_fires_once_at_its_new_time() {
 }
 
 #[test]
-fn t4_a_nested_run_takes_over_what_the_outer_has_left() {
+fn t4_a_nested_run_fires_the_remaining_timers_of_the_outer_one() {
     let mut queue = TimerQueue::new();
     for value in 0..4 {
         let id = queue.insert(value);
@@ -132,7 +132,7 @@ fn t3_deadlines_at_both_ends() {
 }
 
 #[test]
-fn t3_an_id_of_a_removed_timer_names_nothing() {
+fn t3_an_id_of_a_removed_timer_finds_no_timer() {
     let mut queue = TimerQueue::new();
     let old = queue.insert(1);
     queue.arm(old, at(1));
@@ -284,7 +284,7 @@ fn t3_the_order_of_arming_outlives_four_thousand_million_armings() {
 }
 
 #[test]
-fn t3_an_id_whose_slot_has_no_generation_left_names_nothing() {
+fn t3_an_id_whose_slot_has_no_generation_left_finds_no_timer() {
     let mut queue = TimerQueue::new();
     let id = queue.insert('a');
     queue.heap.wear_out(id.slot);

@@ -14,7 +14,7 @@ use crate::{Clock, Moment, TimerId, TimerQueue};
 /// Timers that follow one clock, with a callback each.
 ///
 /// `F` is the callback, of any type: [`fire_due`](Self::fire_due) hands each due one to a closure of the loop, which calls it
-/// with the arguments it likes.
+/// with arguments of its choice.
 ///
 /// # Re-entrancy
 /// The set holds no borrow while a callback runs or is dropped. A callback may arm, cancel and remove its own and other timers,

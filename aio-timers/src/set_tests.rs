@@ -70,7 +70,7 @@ fn t3_equal_deadlines_fire_in_the_order_of_arming() {
 }
 
 #[test]
-fn t3_arming_says_whether_the_earliest_deadline_changed() {
+fn t3_arming_returns_whether_the_earliest_deadline_changed() {
     let set = new();
     let (a, b) = (set.logging(1), set.logging(2));
     let timers = &set.timers;
@@ -234,8 +234,8 @@ fn r8_a_dropped_callback_may_use_the_set() {
         let last = Last(set.clone());
         set.insert(move |_, own| drop(last.0.timers.remove(own)))
     };
-    let dismissed = insert();
-    drop(set.timers.remove(dismissed));
+    let removed = insert();
+    drop(set.timers.remove(removed));
     assert!(set.fire() && set.logged() == [1]);
     let fired = insert();
     set.timers.arm_at(fired, at(1));
@@ -301,7 +301,7 @@ fn d9_a_panic_loses_nothing_and_fires_nothing_twice() {
 }
 
 #[test]
-fn a_set_prints_what_it_holds() {
+fn debug_of_a_set_shows_its_timers() {
     let set = new();
     let id = set.logging(1);
     set.timers.arm_at(id, at(1_500));
@@ -401,8 +401,8 @@ impl Random {
 
 #[test]
 fn t3_t4_d6_d9_random_callbacks_agree_with_a_model() {
-    let told = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = told.unwrap_or_else(|| fastrand::u64(..));
+    let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
     println!("AIO_SEED={seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
     let (mut calls, mut panics) = (0, 0);

@@ -1,5 +1,5 @@
-//! What is measured, and how: contestants take turns, round by round, each doing the same work so often that a turn is long
-//! enough to be timed.
+//! Cases and their measurement: contestants take turns, round by round. Each repeats the same work until a turn is long enough to be
+//! timed.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ const TURN: Duration = Duration::from_millis(8);
 /// With more than this, contestants cannot be there all at a time: a process may have 20,000 descriptors.
 const CROWDED: u64 = 500;
 
-/// Does the work of a case `times` times and says how long that took.
+/// Does the work of a case `times` times and returns the time it took.
 pub(crate) type Run = Box<dyn FnMut(u64) -> Duration>;
 
-/// One workload at one size, and everybody who does it.
+/// One workload at one size, and its contestants.
 pub(crate) struct Case {
     pub(crate) id: &'static str,
     pub(crate) workload: String,
@@ -22,13 +22,13 @@ pub(crate) struct Case {
     pub(crate) contestants: Vec<Contestant>,
 }
 
-/// Somebody who does the work, made when its case is measured.
+/// An implementation of the workload, made when its case is measured.
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
     pub(crate) make: Box<dyn Fn() -> anyhow::Result<Run>>,
 }
 
-/// What came of a contestant: nanoseconds per operation, round by round.
+/// The result of a contestant: nanoseconds per operation, round by round.
 pub(crate) struct Outcome {
     pub(crate) name: &'static str,
     pub(crate) ns: Vec<f64>,
@@ -58,9 +58,9 @@ impl Case {
         self
     }
 
-    /// Measures everybody in turns. Somebody who cannot be made is left out with a line that says why.
+    /// Measures all contestants in turns. One that cannot be made is left out, and a line names the reason.
     pub(crate) fn measure(self, rounds: usize, skipped: &mut Vec<String>) -> Vec<Outcome> {
-        // There are not descriptors enough for everybody at a time.
+        // There are not enough descriptors for all contestants at a time.
         let crowded = self.n > CROWDED;
         let mut entrants = Vec::new();
         for contestant in self.contestants {
@@ -83,7 +83,7 @@ impl Case {
         }
         for round in 0..rounds {
             for at in 0..entrants.len() {
-                // Everybody is first, last and in between.
+                // Each contestant is first, last and in between.
                 let at = (at + round) % entrants.len();
                 entrants[at].take_turn(self.operations);
             }
@@ -96,7 +96,7 @@ impl Case {
     }
 }
 
-/// Somebody who takes part.
+/// A contestant during a measurement.
 struct Entrant {
     contestant: Contestant,
     times: u64,

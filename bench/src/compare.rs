@@ -1,4 +1,4 @@
-//! `--compare OLD.json`: what became slower by more than the noise.
+//! `--compare OLD.json`: finds workloads that became slower by more than the noise.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub(crate) struct Slower {
     now: f64,
 }
 
-/// Prints what became slower, and what became faster; how many became slower.
+/// Prints the workloads that became slower or faster. Returns the number of slower ones.
 pub(crate) fn print(old: &Path, rows: &[Row]) -> anyhow::Result<usize> {
     let text = std::fs::read_to_string(old).with_context(|| format!("cannot read {}", old.display()))?;
     let report: Report = serde_json::from_str(&text)
@@ -49,7 +49,7 @@ pub(crate) fn print(old: &Path, rows: &[Row]) -> anyhow::Result<usize> {
     Ok(slower.len())
 }
 
-/// What is slower and what is faster: the spreads of both runs do not touch, and the medians are apart.
+/// Returns the slower and the faster workloads: those whose spreads do not overlap and whose medians differ clearly.
 ///
 /// Ratios to the floor of the same round are compared, not times: machines differ and drift.
 fn changes(old: &[Row], new: &[Row]) -> (Vec<Slower>, Vec<Slower>) {

@@ -119,7 +119,7 @@ fn oneshot() -> Case {
         })
 }
 
-/// A thread that does something as often as it is asked, and is joined when dropped.
+/// A thread that repeats its work on request, and is joined when dropped.
 struct Producer {
     wanted: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,

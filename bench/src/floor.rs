@@ -1,4 +1,4 @@
-//! The floor: what a hand-written loop straight on the system calls does, with the same work in the callback.
+//! The floor: a hand-written loop on the bare system calls, with the same work in the callback.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
-/// An eventfd as everybody here uses it.
+/// Makes an eventfd with the flags of all contestants.
 pub(crate) fn doorbell() -> anyhow::Result<Rc<OwnedFd>> {
     Ok(Rc::new(eventfd(
         0,

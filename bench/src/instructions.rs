@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::goals;
 use crate::row::Row;
 use aio_tools::interrupt::Interrupt;
 use aio_tools::shell;
@@ -100,7 +101,7 @@ fn total(text: &str) -> Option<u64> {
 }
 
 pub(crate) fn print(rows: &[Row]) {
-    println!("\nInstructions per operation in user space: ours, the floor's");
+    println!("\nInstructions per operation in user space: ours, the floor's, the goal");
     for row in rows.iter().filter(|row| row.r#impl == "aio") {
         let Some(ours) = row.instructions else { continue };
         let floor = rows
@@ -108,8 +109,13 @@ pub(crate) fn print(rows: &[Row]) {
             .find(|other| other.r#impl == "floor" && other.is_same_work(row))
             .and_then(|floor| floor.instructions);
         let floor = floor.map_or_else(|| "-".to_owned(), |floor| format!("{floor:.0}"));
+        let goal = goals::instructions(&row.id, &row.workload, row.n);
+        let verdict = goal.map_or_else(String::new, |goal| {
+            let word = if ours <= goal { "met" } else { "missed" };
+            format!("{goal:>8.0} {word}")
+        });
         println!(
-            "  {:<4} {:<24} {:>8} {ours:>8.0} {floor:>8}",
+            "  {:<4} {:<24} {:>8} {ours:>8.0} {floor:>8} {verdict}",
             row.id, row.workload, row.n
         );
     }

@@ -4,6 +4,7 @@
 //! print, judge, draw, compare and complete the rows.
 
 mod boards;
+mod burst;
 mod case;
 mod compare;
 mod deferred;
@@ -58,10 +59,10 @@ struct Args {
     /// Draw the ratios to the floor
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// Print what became slower since, by more than the noise; fails if anything did
+    /// Print the workloads that became slower by more than the noise; fail if there are any
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
-    /// Count instructions, too, where valgrind is installed: they do not depend on what else the machine does
+    /// Count instructions, too, if valgrind is installed: they do not depend on other load of the machine
     #[arg(long)]
     instructions: bool,
     /// Measures nothing; does the work of one contestant so often, to have its instructions counted
@@ -120,7 +121,7 @@ fn readable(file: &Path) -> anyhow::Result<&Path> {
     Ok(file)
 }
 
-/// The ids that were asked for, in capitals.
+/// Returns the requested ids, in capitals.
 fn ids(only: &[String]) -> anyhow::Result<Vec<String>> {
     let ids: Vec<String> = only.iter().map(|id| id.trim().to_uppercase()).collect();
     for id in &ids {
@@ -154,7 +155,7 @@ fn cases(only: &[String]) -> (Vec<Case>, Vec<Case>) {
     (pinned, crossing)
 }
 
-/// Measures what is wanted, and prints a line for every figure.
+/// Measures the requested cases, and prints a line for every figure.
 fn measure(args: &Args, only: &[String], interrupt: &Interrupt) -> anyhow::Result<Vec<Row>> {
     let (pinned, crossing) = cases(only);
     let bar = ProgressBar::new((pinned.len() + crossing.len()) as u64);
@@ -181,6 +182,7 @@ fn measure(args: &Args, only: &[String], interrupt: &Interrupt) -> anyhow::Resul
     let wanted = |id: &str| is_wanted(only, id);
     for row in memory::rows(&wanted)?
         .into_iter()
+        .chain(burst::rows(&wanted)?)
         .chain(staleness::rows(&wanted)?)
     {
         table::print_row(&row);

@@ -13,7 +13,7 @@ const LINE: u32 = 17;
 /// Ratios beyond these are drawn at the edge.
 const RANGE: (f64, f64) = (0.1, 30.0);
 
-/// Draws ratios to the floor on a logarithmic axis; what has no floor is left out.
+/// Draws ratios to the floor on a logarithmic axis. Workloads without a floor are left out.
 pub(crate) fn draw(file: &Path, rows: &[Row]) -> anyhow::Result<()> {
     let failed = |error: Box<dyn Error>| anyhow!("cannot draw {}: {error}", file.display());
     let mut labels: Vec<String> = Vec::new();

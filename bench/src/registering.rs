@@ -1,4 +1,4 @@
-//! P7: registering, removing, and changing what is waited for, with many registered already.
+//! P7: registering, removing, and changing interests, beside many existing registrations.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;

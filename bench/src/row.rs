@@ -1,4 +1,4 @@
-//! A figure as it is printed, judged, drawn and written to a file.
+//! [`Row`]: one figure, for printing, comparison with the goal, plots and files.
 
 use serde::{Deserialize, Serialize};
 

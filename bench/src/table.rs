@@ -1,4 +1,4 @@
-//! What the figures come to: ours beside the floor, the goal and the best of the others.
+//! The summary of the figures: ours beside the floor, the goal and the best of the others.
 
 use crate::goals::{IDS, goal, limit};
 use crate::row::Row;

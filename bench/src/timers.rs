@@ -1,6 +1,6 @@
 //! P6: timers. The floor is a bare four-ary heap that knows where each entry is, and does the same work with it: arms, moves and
-//! cancels by number, and fires what is due. It promises less: its numbers are not safe from being used after their timer is
-//! gone, equal deadlines fire in any order, and what is armed while others fire, fires in the same run.
+//! cancels by number, and fires what is due. It promises less: a number may be reused after its timer is gone,
+//! equal deadlines fire in any order, and a timer armed by a firing one fires in the same run.
 
 use aio_timers::{Moment, TimerId, TimerQueue};
 

@@ -1,4 +1,4 @@
-//! Tells the crate how far the compiler was asked to optimize.
+//! Passes the optimization level of the build to the crate.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

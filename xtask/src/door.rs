@@ -1,5 +1,5 @@
-//! The tasks that are programs of their own. Cargo builds each with optimization, whatever this program was built with, and
-//! this process becomes the program: arguments, Ctrl-C and the exit status are the program's.
+//! The tasks that are programs of their own. Cargo builds each with optimization, whatever the profile of this program, and this
+//! process becomes the program, with its arguments, its handling of Ctrl-C and its exit status.
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
@@ -91,7 +91,7 @@ fn release<'a>(package: &str, args: impl Iterator<Item = impl AsRef<OsStr> + 'a>
     cargo
 }
 
-/// Runs a check of `cargo xtask prove` to its short bound, as a step of `cargo xtask check`; the last line is what it found.
+/// Runs a check of `cargo xtask prove` to its short bound, as a step of `cargo xtask check`; the last line is the result.
 pub(crate) fn prove(check: &str) -> anyhow::Result<String> {
     let mut cargo = release("aio-prove", ["--step", check].iter());
     cargo.stderr(process::Stdio::inherit());

@@ -1,6 +1,6 @@
 //! The tasks of this workspace. `check` and `test` are here; the other tasks are programs of their own, which `door` starts.
 //!
-//! The crate depends on little, so that `cargo xtask` starts at once: what measures or proves is in `tools/` and `bench/`.
+//! The crate depends on little, so `cargo xtask` starts at once. Programs that measure or prove are in `tools/` and `bench/`.
 
 mod check;
 mod door;

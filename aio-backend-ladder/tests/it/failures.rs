@@ -1,11 +1,11 @@
-//! What happens when a backend fails: nothing is lost, and one warning says what to do.
+//! Failures of a backend: no registration is lost, and one warning names a remedy.
 
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
-use aio_backend_ladder::{Ladder, Rung};
+use aio_backend_ladder::{Ladder, Level};
 use aio_backend_ppoll::Ppoll;
 use rustix::io::Errno;
 
@@ -17,7 +17,7 @@ fn ladder(plan: &Rc<Plan>, climb_at: usize) -> Ladder<Ppoll, Faulty> {
     Ladder::new(Ppoll::new(), plan.maker(), climb_at)
 }
 
-/// A ladder with this many pipes, and what is in them. Every second one has something to read.
+/// Makes a ladder with so many pipes. Every second one has data to read.
 fn filled(plan: &Rc<Plan>, climb_at: usize, count: usize) -> (Ladder<Ppoll, Faulty>, World) {
     let (mut ladder, mut world) = (ladder(plan, climb_at), World::default());
     for index in 0..count {
@@ -30,7 +30,7 @@ fn filled(plan: &Rc<Plan>, climb_at: usize, count: usize) -> (Ladder<Ppoll, Faul
 }
 
 #[test]
-fn b4_an_upper_backend_that_cannot_be_made_is_given_up_with_one_warning() {
+fn b4_an_upper_backend_that_cannot_be_made_is_dropped_with_one_warning() {
     for error in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOSYS] {
         let plan = Plan::new();
         plan.fail_next("create", error);
@@ -40,7 +40,7 @@ fn b4_an_upper_backend_that_cannot_be_made_is_given_up_with_one_warning() {
                 ladder.rebalance();
                 world.expect(&mut ladder);
             }
-            assert_eq!(ladder.rung(), Rung::Lower);
+            assert_eq!(ladder.level(), Level::Lower);
             world.end(&mut ladder);
         });
         assert_eq!(plan.made_and_alive(), (1, 0), "for good");
@@ -68,7 +68,7 @@ fn b4_zero_stays_below_when_there_is_no_upper_backend() {
     plan.fail_always("create", Errno::MFILE);
     let (mut ladder, mut world) = filled(&plan, 0, 3);
     ladder.rebalance();
-    assert_eq!(ladder.rung(), Rung::Lower);
+    assert_eq!(ladder.level(), Level::Lower);
     assert_eq!(plan.made_and_alive(), (1, 0));
     world.expect(&mut ladder);
     world.end(&mut ladder);
@@ -80,15 +80,15 @@ fn b4_the_registration_that_meets_the_failure_is_not_lost() {
         let plan = Plan::new();
         let (mut ladder, mut world) = filled(&plan, 4, 4);
         ladder.rebalance();
-        assert_eq!(ladder.rung(), Rung::Upper);
+        assert_eq!(ladder.level(), Level::Upper);
 
         plan.fail_next("add", error);
         let late = world.add(&mut ladder, Interest::READ);
         world.kick(late);
-        assert_eq!((ladder.rung(), plan.made_and_alive()), (Rung::Lower, (1, 0)));
+        assert_eq!((ladder.level(), plan.made_and_alive()), (Level::Lower, (1, 0)));
         assert!(world.expect(&mut ladder).contains(&late));
         ladder.rebalance();
-        assert_eq!(ladder.rung(), Rung::Lower, "for good");
+        assert_eq!(ladder.level(), Level::Lower, "for good");
         world.end(&mut ladder);
     }
 }
@@ -102,7 +102,7 @@ fn b4_a_change_that_meets_the_failure_takes_effect() {
     ladder.rebalance();
     plan.fail_next("modify", Errno::NOSPC);
     world.modify(&mut ladder, silent, Interest::READ);
-    assert_eq!(ladder.rung(), Rung::Lower);
+    assert_eq!(ladder.level(), Level::Lower);
     assert!(world.expect(&mut ladder).contains(&silent));
     world.end(&mut ladder);
 }
@@ -119,13 +119,13 @@ fn b4_a_wait_that_fails_is_done_below() {
             world.expect(&mut ladder);
         });
         assert_eq!((plan.failed(), logged.len()), (vec!["wait"], 1), "{logged:?}");
-        assert_eq!(ladder.rung(), Rung::Lower);
+        assert_eq!(ladder.level(), Level::Lower);
         world.end(&mut ladder);
     }
 }
 
 #[test]
-fn b4_one_refused_descriptor_is_the_callers_business() {
+fn b4_the_error_of_one_refused_descriptor_is_returned() {
     for error in [Errno::BADF, Errno::LOOP, Errno::INVAL] {
         let plan = Plan::new();
         let (mut ladder, mut world) = filled(&plan, 4, 4);
@@ -141,7 +141,7 @@ fn b4_one_refused_descriptor_is_the_callers_business() {
             assert_eq!(Errno::from_io_error(&refused), Some(error));
             assert_eq!(ladder.remove(token).unwrap_err().kind(), io::ErrorKind::NotFound);
         });
-        assert_eq!((ladder.rung(), Rc::strong_count(&reader)), (Rung::Upper, 1));
+        assert_eq!((ladder.level(), Rc::strong_count(&reader)), (Level::Upper, 1));
         assert_eq!(logged, Vec::<String>::new());
         world.expect(&mut ladder);
         world.end(&mut ladder);
@@ -149,7 +149,7 @@ fn b4_one_refused_descriptor_is_the_callers_business() {
 }
 
 #[test]
-fn what_a_failing_remove_says_is_passed_on_and_the_share_is_let_go() {
+fn a_failing_remove_returns_the_error_and_drops_the_reference() {
     let plan = Plan::new();
     let (reader, _writer) = std::io::pipe().unwrap();
     let reader = Rc::new(reader);
@@ -159,7 +159,7 @@ fn what_a_failing_remove_says_is_passed_on_and_the_share_is_let_go() {
     plan.fail_next("remove", Errno::NOMEM);
     let error = ladder.remove(token).unwrap_err();
     assert_eq!(Errno::from_io_error(&error), Some(Errno::NOMEM));
-    assert_eq!((ladder.rung(), Rc::strong_count(&reader)), (Rung::Upper, 1));
+    assert_eq!((ladder.level(), Rc::strong_count(&reader)), (Level::Upper, 1));
     assert_eq!(ladder.remove(token).unwrap_err().kind(), io::ErrorKind::NotFound);
 }
 
@@ -173,7 +173,7 @@ fn b3_a_climb_that_is_refused_half_way_changes_nothing_and_is_tried_again_later(
         plan.fail_after(works + 1, Errno::LOOP);
         ladder.rebalance();
         assert_eq!(plan.failed(), ["add"]);
-        assert_eq!((ladder.rung(), plan.made_and_alive()), (Rung::Lower, (1, 0)));
+        assert_eq!((ladder.level(), plan.made_and_alive()), (Level::Lower, (1, 0)));
         world.expect(&mut ladder);
 
         // Not with every iteration, but after as many changes as there are descriptors.
@@ -183,14 +183,14 @@ fn b3_a_climb_that_is_refused_half_way_changes_nothing_and_is_tried_again_later(
             world.add(&mut ladder, Interest::READ);
         }
         ladder.rebalance();
-        assert_eq!((ladder.rung(), plan.made_and_alive()), (Rung::Upper, (2, 1)));
+        assert_eq!((ladder.level(), plan.made_and_alive()), (Level::Upper, (2, 1)));
         world.expect(&mut ladder);
         world.end(&mut ladder);
     }
 }
 
 #[test]
-fn b4_a_descriptor_that_stands_for_all_and_cannot_be_made_is_an_error() {
+fn b4_a_pollable_descriptor_that_cannot_be_made_is_an_error() {
     let plan = Plan::new();
     plan.fail_next("create", Errno::MFILE);
     let (mut ladder, mut world) = filled(&plan, 64, 3);
@@ -254,7 +254,7 @@ fn b4_whichever_call_fails_nothing_is_lost() {
     }
 }
 
-/// A backend below that refuses a descriptor, and what it says then.
+/// A lower backend that refuses a descriptor, and its error.
 #[derive(Debug)]
 struct Picky(Ppoll, Rc<std::cell::Cell<Option<Token>>>, Errno);
 
@@ -309,21 +309,21 @@ fn b3_a_way_down_that_is_refused_changes_nothing() {
         world.remove(&mut ladder, *world.tokens().last().unwrap());
     }
     ladder.rebalance();
-    assert_eq!(ladder.rung(), Rung::Upper);
+    assert_eq!(ladder.level(), Level::Upper);
     world.expect(&mut ladder);
     refused.set(None);
     world.remove(&mut ladder, world.tokens()[0]);
     let late = world.add(&mut ladder, Interest::READ);
     world.remove(&mut ladder, late);
     ladder.rebalance();
-    assert_eq!(ladder.rung(), Rung::Lower);
+    assert_eq!(ladder.level(), Level::Lower);
     world.expect(&mut ladder);
     world.end(&mut ladder);
 }
 
 /// The upper backend need not have noticed that a number was closed, and the lower one refuses it.
 #[test]
-fn r3_r4_a_closed_number_stops_no_way_down_and_its_owner_hears_of_it() {
+fn r3_r4_a_closed_number_stops_no_way_down_and_is_reported() {
     let (plan, refused) = (Plan::new(), Rc::default());
     let picky = Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF);
     let mut ladder = Ladder::new(picky, plan.maker(), 8);
@@ -338,7 +338,7 @@ fn r3_r4_a_closed_number_stops_no_way_down_and_its_owner_hears_of_it() {
         world.remove(&mut ladder, *world.tokens().last().unwrap());
     }
     ladder.rebalance();
-    assert_eq!((ladder.rung(), ladder.watched()), (Rung::Lower, 3));
+    assert_eq!((ladder.level(), ladder.watched()), (Level::Lower, 3));
     let mut ready = ReadyList::new();
     ladder.wait(None, &mut ready).unwrap();
     assert_eq!(ready.iter().collect::<Vec<_>>(), [(closed, Readiness::NVAL)]);
@@ -348,7 +348,7 @@ fn r3_r4_a_closed_number_stops_no_way_down_and_its_owner_hears_of_it() {
 }
 
 #[test]
-fn r4_what_neither_backend_takes_is_reported_to_its_owner() {
+fn r4_an_orphaned_registration_is_reported() {
     let (plan, refused) = (Plan::new(), Rc::default());
     let mut ladder = Ladder::new(
         Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF),
@@ -365,7 +365,7 @@ fn r4_what_neither_backend_takes_is_reported_to_its_owner() {
     plan.fail_next("wait", Errno::BADF);
     io::Write::write_all(&mut other_writer, b"x").unwrap();
 
-    let look = |ladder: &mut Ladder<Picky, Faulty>, limit| {
+    let check = |ladder: &mut Ladder<Picky, Faulty>, limit| {
         let mut ready = ReadyList::with_limit(limit);
         ladder.wait(None, &mut ready).unwrap();
         let mut found: Vec<_> = ready.iter().collect();
@@ -373,24 +373,24 @@ fn r4_what_neither_backend_takes_is_reported_to_its_owner() {
         found
     };
     let (nval, readable) = ((lost, Readiness::NVAL), (kept, Readiness::IN));
-    assert_eq!(look(&mut ladder, 64), [nval, readable]);
+    assert_eq!(check(&mut ladder, 64), [nval, readable]);
     assert!(ladder.always_ready());
-    let short: Vec<_> = (0..4).flat_map(|_| look(&mut ladder, 1)).collect();
+    let short: Vec<_> = (0..4).flat_map(|_| check(&mut ladder, 1)).collect();
     assert!(short.contains(&nval) && short.contains(&readable), "{short:?}");
 
     ladder.modify(lost, Interest::NONE).unwrap();
-    assert_eq!(look(&mut ladder, 64), [readable]);
+    assert_eq!(check(&mut ladder, 64), [readable]);
     assert!(!ladder.always_ready());
     ladder.modify(lost, Interest::WRITE).unwrap();
-    assert_eq!(look(&mut ladder, 64), [nval, readable]);
+    assert_eq!(check(&mut ladder, 64), [nval, readable]);
     ladder.remove(lost).unwrap();
     assert_eq!(Rc::strong_count(&reader), 1);
-    assert_eq!(look(&mut ladder, 64), [readable]);
+    assert_eq!(check(&mut ladder, 64), [readable]);
     drop(writer);
 }
 
 #[test]
-fn b4_one_refused_change_is_the_callers_business() {
+fn b4_the_error_of_one_refused_change_is_returned() {
     let plan = Plan::new();
     let (mut ladder, mut world) = filled(&plan, 4, 4);
     ladder.rebalance();
@@ -400,7 +400,7 @@ fn b4_one_refused_change_is_the_callers_business() {
         let refused = ladder.modify(token, Interest::NONE).unwrap_err();
         assert_eq!(Errno::from_io_error(&refused), Some(Errno::PERM));
     });
-    assert_eq!((ladder.rung(), logged), (Rung::Upper, Vec::new()));
+    assert_eq!((ladder.level(), logged), (Level::Upper, Vec::new()));
     assert!(
         world.expect(&mut ladder).contains(&token),
         "the former interest holds"
@@ -409,7 +409,7 @@ fn b4_one_refused_change_is_the_callers_business() {
 }
 
 #[test]
-fn r4_what_neither_backend_takes_is_still_a_registration() {
+fn r4_an_orphaned_registration_is_still_counted() {
     let (plan, refused) = (Plan::new(), Rc::default());
     let mut ladder = Ladder::new(
         Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF),
@@ -427,7 +427,7 @@ fn r4_what_neither_backend_takes_is_still_a_registration() {
     refused.set(Some(lost));
     plan.fail_next("wait", Errno::BADF);
     ladder.wait(None, &mut ReadyList::new()).unwrap();
-    assert_eq!(ladder.rung(), Rung::Lower);
+    assert_eq!(ladder.level(), Level::Lower);
 
     assert_eq!(ladder.watched(), 2);
     let mut seen = Vec::new();

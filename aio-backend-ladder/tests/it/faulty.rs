@@ -9,10 +9,10 @@ use aio_backend::{Backend, Interest, ReadyList, Token, Watched};
 use aio_backend_ppoll::Ppoll;
 use rustix::io::Errno;
 
-/// Which call is to fail, and how: shared between a test and all the backends that it makes.
+/// The call that fails, and its error. A test shares it with all backends that it makes.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// How many calls are still to work, counting those of `only` alone if that is set.
+    /// The number of calls that still succeed. If `only` is set, only its calls count.
     left: Cell<Option<u32>>,
     only: Cell<Option<&'static str>>,
     error: Cell<Option<Errno>>,
@@ -58,12 +58,12 @@ impl Plan {
         self.failed.borrow().clone()
     }
 
-    /// How many backends were made, and how many of them are left.
+    /// Returns the number of backends that were made, and of those that are left.
     pub(crate) fn made_and_alive(&self) -> (u32, u32) {
         (self.made.get(), self.alive.get())
     }
 
-    /// What to give to `Ladder::new`.
+    /// Returns the function for `Ladder::new`.
     pub(crate) fn maker(self: &Rc<Self>) -> impl FnMut() -> io::Result<Faulty> + 'static {
         let plan = Rc::clone(self);
         move || {

@@ -1,4 +1,4 @@
-//! When the ladder switches, and that nothing changes but the rung.
+//! Tests of when the ladder switches, and that a switch changes only the level.
 
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Interest, ReadyList, Token};
 use aio_backend_epoll::Epoll;
-use aio_backend_ladder::{Ladder, Rung};
+use aio_backend_ladder::{Ladder, Level};
 use aio_backend_ppoll::Ppoll;
 
 use crate::faulty::Plan;
@@ -22,18 +22,18 @@ fn b3_up_at_64_and_down_below_32() {
     for count in 1..=80 {
         world.add(&mut ladder, Interest::READ);
         ladder.rebalance();
-        let expect = if count < 64 { Rung::Lower } else { Rung::Upper };
-        assert_eq!(ladder.rung(), expect, "{count} on the way up");
+        let expect = if count < 64 { Level::Lower } else { Level::Upper };
+        assert_eq!(ladder.level(), expect, "{count} on the way up");
     }
     for token in world.tokens() {
         world.remove(&mut ladder, token);
         ladder.rebalance();
         let expect = if world.len() < 32 {
-            Rung::Lower
+            Level::Lower
         } else {
-            Rung::Upper
+            Level::Upper
         };
-        assert_eq!(ladder.rung(), expect, "{} on the way down", world.len());
+        assert_eq!(ladder.level(), expect, "{} on the way down", world.len());
     }
 }
 
@@ -45,17 +45,17 @@ fn b3_nothing_moves_outside_rebalance() {
         world.kick(token);
         world.expect(&mut ladder);
     }
-    assert_eq!(ladder.rung(), Rung::Lower);
+    assert_eq!(ladder.level(), Level::Lower);
     ladder.rebalance();
-    assert_eq!((ladder.rung(), ladder.name()), (Rung::Upper, "epoll"));
+    assert_eq!((ladder.level(), ladder.name()), (Level::Upper, "epoll"));
     world.expect(&mut ladder);
     for token in world.tokens() {
         world.remove(&mut ladder, token);
         world.expect(&mut ladder);
     }
-    assert_eq!(ladder.rung(), Rung::Upper);
+    assert_eq!(ladder.level(), Level::Upper);
     ladder.rebalance();
-    assert_eq!((ladder.rung(), ladder.name()), (Rung::Lower, "ppoll"));
+    assert_eq!((ladder.level(), ladder.name()), (Level::Lower, "ppoll"));
 }
 
 #[test]
@@ -67,14 +67,14 @@ fn b3_silent_descriptors_count_and_stay_silent() {
     }
     world.kick(first);
     ladder.rebalance();
-    assert_eq!(ladder.rung(), Rung::Upper);
+    assert_eq!(ladder.level(), Level::Upper);
     world.expect(&mut ladder);
     world.modify(&mut ladder, first, Interest::READ);
     assert_eq!(world.expect(&mut ladder), [first]);
     world.end(&mut ladder);
 }
 
-/// What can happen to a registration around a switch. It leaves the number of registrations as it was.
+/// An operation on a registration around a switch. It does not change the number of registrations.
 type Change = fn(&mut Ladder<Ppoll, Epoll>, &mut World, Token);
 
 const CHANGES: [(&str, Change); 4] = [
@@ -103,7 +103,7 @@ fn b3_a_registration_that_meets_a_switch_is_not_lost() {
                 let token = world.add(&mut ladder, Interest::READ);
                 world.kick(token);
             }
-            let switch = |ladder: &mut Ladder<Ppoll, Epoll>, world: &mut World, token: Token, to: Rung| {
+            let switch = |ladder: &mut Ladder<Ppoll, Epoll>, world: &mut World, token: Token, to: Level| {
                 if before {
                     change(ladder, world, token);
                 }
@@ -111,15 +111,15 @@ fn b3_a_registration_that_meets_a_switch_is_not_lost() {
                 if !before {
                     change(ladder, world, token);
                 }
-                assert_eq!(ladder.rung(), to, "{what}, before: {before}");
+                assert_eq!(ladder.level(), to, "{what}, before: {before}");
                 world.expect(ladder);
             };
-            switch(&mut ladder, &mut world, changed, Rung::Upper);
+            switch(&mut ladder, &mut world, changed, Level::Upper);
             for token in world.tokens().split_off(2) {
                 world.remove(&mut ladder, token);
             }
             let changed = world.tokens()[0];
-            switch(&mut ladder, &mut world, changed, Rung::Lower);
+            switch(&mut ladder, &mut world, changed, Level::Lower);
             world.end(&mut ladder);
         }
     }
@@ -128,13 +128,13 @@ fn b3_a_registration_that_meets_a_switch_is_not_lost() {
 #[test]
 fn b3_zero_is_always_up() {
     let (mut ladder, mut world) = (ladder(0), World::default());
-    assert_eq!(ladder.rung(), Rung::Upper);
+    assert_eq!(ladder.level(), Level::Upper);
     let token = world.add(&mut ladder, Interest::READ);
     world.kick(token);
     world.expect(&mut ladder);
     world.end(&mut ladder);
     ladder.rebalance();
-    assert_eq!(ladder.rung(), Rung::Upper);
+    assert_eq!(ladder.level(), Level::Upper);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn b3_coming_down_closes_the_upper_backend() {
 }
 
 #[test]
-fn g2_the_descriptor_that_stands_for_all_keeps_it_up() {
+fn g2_a_pollable_descriptor_keeps_it_up() {
     let (mut ladder, mut world) = (ladder(64), World::default());
     let token = world.add(&mut ladder, Interest::READ);
     let shown = ladder
@@ -165,7 +165,7 @@ fn g2_the_descriptor_that_stands_for_all_keeps_it_up() {
         .unwrap()
         .try_clone_to_owned()
         .unwrap();
-    assert_eq!(ladder.rung(), Rung::Upper);
+    assert_eq!(ladder.level(), Level::Upper);
 
     let mut foreign = Ppoll::new();
     foreign
@@ -180,16 +180,16 @@ fn g2_the_descriptor_that_stands_for_all_keeps_it_up() {
     world.kick(token);
     assert!(is_shown());
     ladder.rebalance();
-    assert_eq!(ladder.rung(), Rung::Upper);
+    assert_eq!(ladder.level(), Level::Upper);
     world.end(&mut ladder);
     ladder.rebalance();
-    assert_eq!(ladder.rung(), Rung::Upper);
+    assert_eq!(ladder.level(), Level::Upper);
     assert!(!is_shown());
 }
 
-/// What takes `&self` is a question. Only what says in its name that it makes something moves the ladder for good.
+/// A function that takes `&self` has no effect. Only `make_pollable` moves the ladder for good.
 #[test]
-fn l16_no_question_moves_a_ladder() {
+fn l16_no_query_moves_a_ladder() {
     let (mut ladder, mut world) = (ladder(64), World::default());
     world.add(&mut ladder, Interest::READ);
     let asked: &Ladder<_, _> = &ladder;
@@ -202,16 +202,16 @@ fn l16_no_question_moves_a_ladder() {
     assert_eq!(answers, ("ppoll", false, false, 1));
     asked.visit(&mut |_, _, _| {});
     ladder.rebalance();
-    assert_eq!(ladder.rung(), Rung::Lower);
+    assert_eq!(ladder.level(), Level::Lower);
     let first = ladder.make_pollable().unwrap().unwrap().as_raw_fd();
-    assert_eq!(ladder.rung(), Rung::Upper);
+    assert_eq!(ladder.level(), Level::Upper);
     let second = ladder.make_pollable().unwrap().unwrap().as_raw_fd();
     assert_eq!(first, second);
     world.end(&mut ladder);
 }
 
 #[test]
-fn drain_hands_over_what_is_watched_on_either_rung() {
+fn drain_hands_over_all_registrations_on_either_level() {
     for climb_at in [0, 64] {
         let (mut ladder, mut world) = (ladder(climb_at), World::default());
         let interests = [Interest::READ, Interest::NONE, Interest::READ];

@@ -2,7 +2,7 @@
 
 use aio_backend::{Backend, Interest};
 use aio_backend_epoll::Epoll;
-use aio_backend_ladder::{Ladder, Rung};
+use aio_backend_ladder::{Ladder, Level};
 use aio_backend_ppoll::Ppoll;
 
 use crate::world::World;
@@ -21,10 +21,10 @@ fn b3_ten_thousand_switches_lose_and_double_nothing() {
     let mut world = World::default();
     let mut switches = 0;
     while switches < SWITCHES {
-        // Towards the other rung, in steps of random size.
+        // Towards the other level, in steps of random size.
         for _ in 0..random.usize(1..5) {
-            match ladder.rung() {
-                Rung::Lower => {
+            match ladder.level() {
+                Level::Lower => {
                     let interest = if random.bool() {
                         Interest::READ
                     } else {
@@ -35,7 +35,7 @@ fn b3_ten_thousand_switches_lose_and_double_nothing() {
                         world.kick(token);
                     }
                 }
-                Rung::Upper => {
+                Level::Upper => {
                     if let Some(token) = random.choice(world.tokens()) {
                         world.remove(&mut ladder, token);
                     }
@@ -50,9 +50,9 @@ fn b3_ten_thousand_switches_lose_and_double_nothing() {
                 _ => {}
             }
         }
-        let before = ladder.rung();
+        let before = ladder.level();
         ladder.rebalance();
-        switches += u32::from(ladder.rung() != before);
+        switches += u32::from(ladder.level() != before);
         for token in world.expect(&mut ladder) {
             if random.bool() {
                 world.consume(token);

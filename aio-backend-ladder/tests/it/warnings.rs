@@ -1,4 +1,4 @@
-//! Listens to what is logged.
+//! Captures log messages.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! Pipes that a ladder watches, and what it ought to say about them.
+//! Pipes that a ladder watches, and the events that it should report.
 
 use std::collections::BTreeMap;
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
 
-/// A pipe that is watched, and how much is in it.
+/// A watched pipe, and the number of bytes in it.
 struct Pipe {
     reader: Rc<PipeReader>,
     writer: PipeWriter,
@@ -15,7 +15,7 @@ struct Pipe {
     unread: u32,
 }
 
-/// A model of what a backend should know.
+/// A model of a backend's registrations.
 #[derive(Default)]
 pub(crate) struct World {
     pipes: BTreeMap<Token, Pipe>,
@@ -57,7 +57,7 @@ impl World {
         self.pipes.get_mut(&token).unwrap().interest = interest;
     }
 
-    /// Removes a pipe; its share must be let go.
+    /// Removes a pipe; the backend must drop its reference.
     pub(crate) fn remove(&mut self, backend: &mut dyn Backend, token: Token) {
         backend.remove(token).unwrap();
         let pipe = self.pipes.remove(&token).unwrap();
@@ -78,7 +78,7 @@ impl World {
         pipe.unread -= 1;
     }
 
-    /// Looks, and compares with what is in the pipes: nothing lost, nothing doubled, nobody silent heard.
+    /// Checks without waiting, and compares with the data in the pipes: nothing lost, nothing doubled, no silent one reported.
     pub(crate) fn expect(&mut self, backend: &mut dyn Backend) -> Vec<Token> {
         let mut ready = ReadyList::with_limit(self.len() + 1);
         backend.wait(Some(Duration::ZERO), &mut ready).unwrap();

@@ -9,60 +9,60 @@ use std::time::{Duration, Instant};
 use aio_backend::{Backend, Interest, Peek, Readiness, ReadyList, Token, Watched};
 use aio_backend_ppoll::Ppoll;
 
-/// What is wrong with it.
+/// The fault of a [`Faulty`] backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Nothing,
-    // What is reported
-    DeafToIn,
-    DeafToOut,
-    DeafToHangUps,
-    DeafToErrors,
-    DeafToSets,
-    TellsOneOfTwo,
-    TellsOnce,
-    TellsOnceUntilModified,
-    TellsWhatWasNotAsked,
-    TellsWhoIsGone,
-    TellsTheFirstToken,
-    TellsClosedNumbersAsReadable,
-    TakesClosedNumbers,
+    // Events
+    OmitsIn,
+    OmitsOut,
+    OmitsHangUps,
+    OmitsErrors,
+    OmitsSets,
+    ReportsOneOfTwo,
+    ReportsOnce,
+    ReportsOnceUntilModified,
+    ExceedsTheInterest,
+    ReportsRemovedTokens,
+    ReportsTheFirstToken,
+    ReportsClosedNumbersAsReadable,
+    AcceptsClosedNumbers,
     ClaimsEdges,
     RefusesFiles,
-    // What it was told
+    // Registrations
     IgnoresModify,
-    HearsTheSilent,
+    ReportsTheSilent,
     CannotLeaveSilence,
     SpinsWhenTheSilentHangUp,
-    TakesTokensTwice,
-    KeepsSharesOfTheRefused,
+    AcceptsTokensTwice,
+    KeepsRefusedDescriptors,
     SwallowsUnknownTokens,
     RemovesTwins,
-    KeepsShares,
-    DropsSharesAtOnce,
+    KeepsDescriptors,
+    DropsDescriptorsAtOnce,
     ShowsHalf,
     ShowsFirstInterests,
-    CountsOnlyTheLoud,
+    CountsOnlyActiveOnes,
     DrainsHalf,
     DrainsFirstInterests,
-    DrainsNobodyOut,
-    // When it returns
-    SleepsWhenOnlyLooking,
+    DrainKeepsAll,
+    // Time
+    SleepsWithTimeoutZero,
     RoundsUpToMilliseconds,
     RoundsDownToMilliseconds,
     IsAFewMillisecondsLate,
     EndsHalfWay,
-    TakesForEverAsNow,
+    ReturnsAtOnceWithoutTimeout,
     SleepsItsWholeTime,
     RefusesLongTimeouts,
     WrapsLongTimeouts,
     CallsInterruptionsErrors,
-    // How many there are
-    TakesOnlyAThousand,
+    // Many descriptors and short lists
+    ReportsOnlyAThousand,
     BeginsAtTheFront,
     PutsFilesFirst,
     ClearsTheList,
-    LosesSomebodyWhenRestructured,
+    LosesOneWhenRestructured,
     PeeksTooMuch,
     ShowsTooLittle,
     ForgetsOneAtEveryFiftiethRemove,
@@ -72,7 +72,7 @@ pub(crate) enum Fault {
 pub(crate) struct Faulty {
     good: Ppoll,
     fault: Fault,
-    /// Everybody who is watched: the interest of the add, and that of now.
+    /// The interest of each registration: the one at the add, and the present one.
     interests: BTreeMap<Token, (Interest, Interest)>,
     fds: BTreeMap<Token, Watched>,
     once: BTreeSet<Token>,
@@ -108,14 +108,16 @@ impl Faulty {
         self.fds.get(&token).is_some_and(|fd| link(fd).contains(kind))
     }
 
-    /// What this backend makes of a timeout.
+    /// Returns the timeout that the fault makes of `timeout`.
     fn timeout(&self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
         let millis = |millis: u128| Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
         let Some(timeout) = timeout else {
-            return Ok(self.is(Fault::TakesForEverAsNow).then_some(Duration::ZERO));
+            return Ok(self
+                .is(Fault::ReturnsAtOnceWithoutTimeout)
+                .then_some(Duration::ZERO));
         };
         Ok(Some(match self.fault {
-            Fault::SleepsWhenOnlyLooking => timeout + Duration::from_micros(500),
+            Fault::SleepsWithTimeoutZero => timeout + Duration::from_micros(500),
             Fault::RoundsUpToMilliseconds => millis(timeout.as_nanos().div_ceil(1_000_000)),
             Fault::RoundsDownToMilliseconds => millis(timeout.as_millis()),
             Fault::IsAFewMillisecondsLate if timeout >= Duration::from_millis(5) => {
@@ -130,29 +132,29 @@ impl Faulty {
         }))
     }
 
-    /// What this backend makes of an event.
+    /// Returns the event that the fault makes of an event.
     fn distort(&mut self, token: Token, what: Readiness) -> Option<(Token, Readiness)> {
         let what = match self.fault {
-            Fault::DeafToIn => what - Readiness::IN,
-            Fault::DeafToOut => what - Readiness::OUT,
-            Fault::DeafToHangUps => what - Readiness::HUP,
-            Fault::DeafToErrors => what - Readiness::ERR,
-            Fault::DeafToSets if self.is_a(token, "eventpoll") => Readiness::empty(),
-            Fault::TellsOneOfTwo if what.contains(Readiness::IN) => Readiness::IN,
-            Fault::TellsOnce | Fault::TellsOnceUntilModified if !self.once.insert(token) => {
+            Fault::OmitsIn => what - Readiness::IN,
+            Fault::OmitsOut => what - Readiness::OUT,
+            Fault::OmitsHangUps => what - Readiness::HUP,
+            Fault::OmitsErrors => what - Readiness::ERR,
+            Fault::OmitsSets if self.is_a(token, "eventpoll") => Readiness::empty(),
+            Fault::ReportsOneOfTwo if what.contains(Readiness::IN) => Readiness::IN,
+            Fault::ReportsOnce | Fault::ReportsOnceUntilModified if !self.once.insert(token) => {
                 Readiness::empty()
             }
-            Fault::TellsClosedNumbersAsReadable if what == Readiness::NVAL => Readiness::IN,
+            Fault::ReportsClosedNumbersAsReadable if what == Readiness::NVAL => Readiness::IN,
             _ => what,
         };
         let token = match self.first.get(&token.index()) {
-            Some(first) if self.is(Fault::TellsTheFirstToken) => *first,
+            Some(first) if self.is(Fault::ReportsTheFirstToken) => *first,
             _ => token,
         };
         (!what.is_empty()).then_some((token, what))
     }
 
-    /// The events of one wait, before the list is looked at.
+    /// Returns the events of one wait, whatever room the list has.
     fn events(&mut self, timeout: Option<Duration>, room: usize) -> io::Result<Vec<(Token, Readiness)>> {
         let orders = matches!(self.fault, Fault::BeginsAtTheFront | Fault::PutsFilesFirst);
         let mut found = ReadyList::with_limit(if orders { 10_000 } else { room });
@@ -166,11 +168,11 @@ impl Faulty {
         match self.fault {
             Fault::BeginsAtTheFront => found.sort_by_key(|(token, _)| *token),
             Fault::PutsFilesFirst => found.sort_by_key(|(token, _)| !self.is_a(*token, "memfd")),
-            Fault::TakesOnlyAThousand => found.retain(|(token, _)| token.index() < 1_024),
-            Fault::TellsWhoIsGone => found.extend(self.gone.take().map(|gone| (gone, Readiness::IN))),
+            Fault::ReportsOnlyAThousand => found.retain(|(token, _)| token.index() < 1_024),
+            Fault::ReportsRemovedTokens => found.extend(self.gone.take().map(|gone| (gone, Readiness::IN))),
             _ => {}
         }
-        // What is not ready is not told again for the first time.
+        // An event after a pause counts as a first one again.
         self.once
             .retain(|token| found.iter().any(|(other, _)| other == token));
         Ok(found)
@@ -186,34 +188,34 @@ impl Backend for Faulty {
         if self.is(Fault::RefusesFiles) && link(&fd).contains("memfd") {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        if self.is(Fault::TakesTokensTwice) && self.interests.contains_key(&token) {
+        if self.is(Fault::AcceptsTokensTwice) && self.interests.contains_key(&token) {
             self.good.remove(token)?;
         }
-        let heard = match self.fault {
-            Fault::HearsTheSilent if interest == Interest::NONE => Interest::READ,
-            Fault::TellsWhatWasNotAsked if interest != Interest::NONE => Interest::BOTH,
+        let actual = match self.fault {
+            Fault::ReportsTheSilent if interest == Interest::NONE => Interest::READ,
+            Fault::ExceedsTheInterest if interest != Interest::NONE => Interest::BOTH,
             _ => interest,
         };
         let is_closed = || rustix::io::fcntl_getfd(&fd).is_err();
-        let share = match self.fault {
-            // Somebody else stands in for it.
-            Fault::TakesClosedNumbers if is_closed() => Rc::new(std::io::pipe()?.1).into(),
-            Fault::DropsSharesAtOnce => Rc::new(fd.as_fd().try_clone_to_owned()?).into(),
+        let kept = match self.fault {
+            // A pipe stands in for it.
+            Fault::AcceptsClosedNumbers if is_closed() => Rc::new(std::io::pipe()?.1).into(),
+            Fault::DropsDescriptorsAtOnce => Rc::new(fd.as_fd().try_clone_to_owned()?).into(),
             _ => fd.clone(),
         };
-        let result = self.good.add(share, token, heard);
+        let result = self.good.add(kept, token, actual);
         match result {
             Ok(()) => {
                 self.interests.insert(token, (interest, interest));
                 self.first.entry(token.index()).or_insert(token);
                 match self.fault {
-                    Fault::DropsSharesAtOnce => return Ok(()),
-                    Fault::KeepsShares => self.kept.push(fd.clone()),
+                    Fault::DropsDescriptorsAtOnce => return Ok(()),
+                    Fault::KeepsDescriptors => self.kept.push(fd.clone()),
                     _ => {}
                 }
                 self.fds.insert(token, fd);
             }
-            Err(_) if self.is(Fault::KeepsSharesOfTheRefused) => self.kept.push(fd),
+            Err(_) if self.is(Fault::KeepsRefusedDescriptors) => self.kept.push(fd),
             Err(_) => {}
         }
         result
@@ -226,10 +228,10 @@ impl Backend for Faulty {
             (Fault::IgnoresModify, Some(_)) => return Ok(()),
             (Fault::CannotLeaveSilence, Some((_, Interest::NONE))) => return Ok(()),
             (Fault::SwallowsUnknownTokens, None) => return Ok(()),
-            (Fault::TellsWhatWasNotAsked, Some(_)) if interest != Interest::NONE => {
+            (Fault::ExceedsTheInterest, Some(_)) if interest != Interest::NONE => {
                 return self.good.modify(token, Interest::BOTH);
             }
-            (Fault::HearsTheSilent, Some(_)) if interest == Interest::NONE => {
+            (Fault::ReportsTheSilent, Some(_)) if interest == Interest::NONE => {
                 return self.good.modify(token, Interest::READ);
             }
             _ => {}
@@ -247,7 +249,7 @@ impl Backend for Faulty {
         self.removes += 1;
         match self.fault {
             Fault::SwallowsUnknownTokens if !known => return Ok(()),
-            Fault::TellsWhoIsGone => self.gone = Some(token),
+            Fault::ReportsRemovedTokens => self.gone = Some(token),
             Fault::RemovesTwins => {
                 let twins = fd.map_or(Vec::new(), |fd| {
                     let twin = |(token, other): (&Token, &Watched)| {
@@ -303,17 +305,17 @@ impl Backend for Faulty {
             && let Some(token) = self.interests.keys().next()
         {
             ready.push(*token, Readiness::IN);
-            return Ok(Peek::Looked);
+            return Ok(Peek::Checked);
         }
         self.good.peek(ready)
     }
 
     fn rebalance(&mut self) {
-        if self.is(Fault::LosesSomebodyWhenRestructured)
+        if self.is(Fault::LosesOneWhenRestructured)
             && self.interests.len() == 100
-            && let Some((&somebody, _)) = self.interests.iter().next()
+            && let Some((&first, _)) = self.interests.iter().next()
         {
-            let _ = self.good.modify(somebody, Interest::NONE);
+            let _ = self.good.modify(first, Interest::NONE);
         }
     }
 
@@ -326,9 +328,9 @@ impl Backend for Faulty {
     }
 
     fn watched(&self) -> usize {
-        let loud = self.interests.values().filter(|(_, now)| *now != Interest::NONE);
-        if self.is(Fault::CountsOnlyTheLoud) {
-            loud.count()
+        let active = self.interests.values().filter(|(_, now)| *now != Interest::NONE);
+        if self.is(Fault::CountsOnlyActiveOnes) {
+            active.count()
         } else {
             self.good.watched()
         }
@@ -350,7 +352,7 @@ impl Backend for Faulty {
         let interests = std::mem::take(&mut self.interests);
         self.fds.clear();
         self.once.clear();
-        if self.is(Fault::DrainsNobodyOut) {
+        if self.is(Fault::DrainKeepsAll) {
             let mut all = Vec::new();
             self.good
                 .drain(&mut |fd, token, interest| all.push((fd, token, interest)));

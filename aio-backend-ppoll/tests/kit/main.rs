@@ -1,4 +1,4 @@
-//! The conformance kit finds what is wrong: a good backend with one fault each, and the promises that it breaks.
+//! The conformance kit finds faults: a good backend with one fault at a time, and the promises that it violates.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,59 +12,68 @@ use aio_backend::conformance::{PROMISES, check, walk};
 
 use crate::faulty::{Fault, Faulty};
 
-/// Every fault, and a promise that it breaks. Every promise is there, so that none is one that nobody can break.
+/// Every fault, with a promise that it violates. Every promise is listed, so each is shown to be testable.
 const FAULTS: &[(Fault, &str)] = &[
-    (Fault::DeafToOut, "readiness_of_a_pipe"),
-    (Fault::TellsOneOfTwo, "readiness_of_a_socket"),
-    (Fault::DeafToIn, "readiness_of_an_eventfd"),
-    (Fault::DeafToHangUps, "readiness_of_a_terminal"),
-    (Fault::DeafToSets, "readiness_of_a_set"),
+    (Fault::OmitsOut, "readiness_of_a_pipe"),
+    (Fault::ReportsOneOfTwo, "readiness_of_a_socket"),
+    (Fault::OmitsIn, "readiness_of_an_eventfd"),
+    (Fault::OmitsHangUps, "readiness_of_a_terminal"),
+    (Fault::OmitsSets, "readiness_of_a_set"),
     (Fault::RefusesFiles, "a_regular_file_is_always_ready"),
-    (Fault::TellsOnce, "a_regular_file_is_always_ready"),
-    (Fault::TellsOnce, "level_triggered_until_consumed"),
-    (Fault::TellsOnceUntilModified, "level_triggered_until_consumed"),
-    (Fault::TellsOnceUntilModified, "edges_tell_of_every_new_activity"),
-    (Fault::ClaimsEdges, "edges_are_told_once_where_they_are_claimed"),
-    (Fault::DeafToHangUps, "hang_up_is_told"),
-    (Fault::DeafToErrors, "errors_are_told"),
+    (Fault::ReportsOnce, "a_regular_file_is_always_ready"),
+    (Fault::ReportsOnce, "level_triggered_until_consumed"),
+    (Fault::ReportsOnceUntilModified, "level_triggered_until_consumed"),
+    (Fault::ReportsOnceUntilModified, "edges_report_every_new_activity"),
+    (Fault::ClaimsEdges, "edges_are_reported_once_where_claimed"),
+    (Fault::OmitsHangUps, "hang_ups_are_reported"),
+    (Fault::OmitsErrors, "errors_are_reported"),
     (
-        Fault::TellsClosedNumbersAsReadable,
-        "a_closed_number_is_told_or_silent",
+        Fault::ReportsClosedNumbersAsReadable,
+        "a_closed_number_is_reported_or_silent",
     ),
-    (Fault::TakesClosedNumbers, "a_closed_number_is_refused"),
+    (Fault::AcceptsClosedNumbers, "a_closed_number_is_refused"),
     (Fault::IgnoresModify, "modify_changes_what_is_reported"),
-    (Fault::TellsWhatWasNotAsked, "only_what_is_asked_for_is_told"),
-    (Fault::HearsTheSilent, "silence_covers_everything_and_can_be_left"),
+    (Fault::ExceedsTheInterest, "only_the_interest_is_reported"),
+    (
+        Fault::ReportsTheSilent,
+        "silence_covers_everything_and_can_be_left",
+    ),
     (
         Fault::CannotLeaveSilence,
         "silence_covers_everything_and_can_be_left",
     ),
     (Fault::SpinsWhenTheSilentHangUp, "silence_does_not_spin"),
-    (Fault::TellsWhoIsGone, "remove_and_use_the_number_again"),
-    (Fault::TellsTheFirstToken, "remove_and_use_the_slot_again"),
-    (Fault::TellsTheFirstToken, "remove_and_use_the_number_again"),
+    (Fault::ReportsRemovedTokens, "remove_and_use_the_number_again"),
+    (Fault::ReportsTheFirstToken, "remove_and_use_the_slot_again"),
+    (Fault::ReportsTheFirstToken, "remove_and_use_the_number_again"),
     (
         Fault::RemovesTwins,
         "another_descriptor_of_the_same_file_is_another_registration",
     ),
-    (Fault::TakesTokensTwice, "a_known_token_is_refused"),
-    (Fault::KeepsSharesOfTheRefused, "a_known_token_is_refused"),
+    (Fault::AcceptsTokensTwice, "a_known_token_is_refused"),
+    (Fault::KeepsRefusedDescriptors, "a_known_token_is_refused"),
     (Fault::SwallowsUnknownTokens, "unknown_tokens_are_errors"),
-    (Fault::KeepsShares, "shares_are_kept_and_let_go"),
-    (Fault::DropsSharesAtOnce, "shares_are_kept_and_let_go"),
-    (Fault::ShowsHalf, "everybody_is_shown"),
-    (Fault::ShowsFirstInterests, "everybody_is_shown"),
-    (Fault::CountsOnlyTheLoud, "everybody_is_shown"),
+    (Fault::KeepsDescriptors, "descriptors_are_kept_until_removal"),
+    (
+        Fault::DropsDescriptorsAtOnce,
+        "descriptors_are_kept_until_removal",
+    ),
+    (Fault::ShowsHalf, "visit_shows_every_registration"),
+    (Fault::ShowsFirstInterests, "visit_shows_every_registration"),
+    (Fault::CountsOnlyActiveOnes, "visit_shows_every_registration"),
     (Fault::DrainsHalf, "drain_hands_everything_over"),
     (Fault::DrainsFirstInterests, "drain_hands_everything_over"),
-    (Fault::DrainsNobodyOut, "drain_hands_everything_over"),
-    (Fault::SleepsWhenOnlyLooking, "timeout_zero_only_looks"),
+    (Fault::DrainKeepsAll, "drain_hands_everything_over"),
+    (Fault::SleepsWithTimeoutZero, "timeout_zero_only_checks"),
     (Fault::RoundsUpToMilliseconds, "timeout_of_50_us"),
     (Fault::IsAFewMillisecondsLate, "timeout_of_5_ms"),
     (Fault::EndsHalfWay, "timeout_of_5_ms"),
     (Fault::RoundsDownToMilliseconds, "timeout_never_early"),
     (Fault::RoundsUpToMilliseconds, "timeout_not_a_millisecond_late"),
-    (Fault::TakesForEverAsNow, "no_timeout_waits_for_an_event"),
+    (
+        Fault::ReturnsAtOnceWithoutTimeout,
+        "no_timeout_waits_for_an_event",
+    ),
     (Fault::SleepsItsWholeTime, "an_event_ends_a_wait"),
     (
         Fault::RefusesLongTimeouts,
@@ -72,46 +81,46 @@ const FAULTS: &[(Fault, &str)] = &[
     ),
     (Fault::WrapsLongTimeouts, "a_timeout_beyond_all_time_is_no_error"),
     (Fault::CallsInterruptionsErrors, "interruptions_are_no_errors"),
-    (Fault::TakesOnlyAThousand, "five_thousand_descriptors"),
-    (Fault::BeginsAtTheFront, "nobody_starves_past_one_batch"),
+    (Fault::ReportsOnlyAThousand, "five_thousand_descriptors"),
+    (Fault::BeginsAtTheFront, "no_starvation_past_one_batch"),
     (Fault::PutsFilesFirst, "files_and_others_share_a_short_list"),
     (Fault::ClearsTheList, "a_list_is_appended_to"),
-    (Fault::LosesSomebodyWhenRestructured, "rebalance_loses_nothing"),
-    (Fault::PeeksTooMuch, "a_peek_is_a_look"),
-    (Fault::ShowsTooLittle, "what_stands_for_all_tells_of_all"),
+    (Fault::LosesOneWhenRestructured, "rebalance_loses_nothing"),
+    (Fault::PeeksTooMuch, "a_peek_equals_a_check"),
+    (Fault::ShowsTooLittle, "the_pollable_descriptor_covers_all"),
 ];
 
-/// What random walks find by themselves.
+/// The faults that a random walk finds.
 const WALKED_INTO: &[Fault] = &[
-    Fault::DeafToIn,
-    Fault::DeafToOut,
-    Fault::DeafToHangUps,
-    Fault::DeafToErrors,
-    Fault::TellsOneOfTwo,
-    Fault::TellsOnce,
-    Fault::TellsOnceUntilModified,
-    Fault::TellsWhatWasNotAsked,
-    Fault::TellsWhoIsGone,
-    Fault::TellsTheFirstToken,
+    Fault::OmitsIn,
+    Fault::OmitsOut,
+    Fault::OmitsHangUps,
+    Fault::OmitsErrors,
+    Fault::ReportsOneOfTwo,
+    Fault::ReportsOnce,
+    Fault::ReportsOnceUntilModified,
+    Fault::ExceedsTheInterest,
+    Fault::ReportsRemovedTokens,
+    Fault::ReportsTheFirstToken,
     Fault::IgnoresModify,
-    Fault::HearsTheSilent,
+    Fault::ReportsTheSilent,
     Fault::CannotLeaveSilence,
     Fault::SpinsWhenTheSilentHangUp,
-    Fault::TakesTokensTwice,
+    Fault::AcceptsTokensTwice,
     Fault::SwallowsUnknownTokens,
-    Fault::KeepsShares,
+    Fault::KeepsDescriptors,
     Fault::RoundsDownToMilliseconds,
-    Fault::LosesSomebodyWhenRestructured,
+    Fault::LosesOneWhenRestructured,
     Fault::ForgetsOneAtEveryFiftiethRemove,
 ];
 
-/// Some faults show only in descriptor numbers that follow each other: nobody else may open any meanwhile.
+/// Some faults need consecutive descriptor numbers, so no other test may open a descriptor meanwhile.
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a trial of a faulty backend complains of.
+/// Returns the message with which a trial of a faulty backend panics.
 fn complaint(trial: impl FnOnce()) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(trial)).err()?;
     let text = match panic.downcast::<String>() {
@@ -147,9 +156,9 @@ fn b6_every_fault_is_found_by_its_promise() {
 #[test]
 fn b6_every_promise_can_be_broken() {
     let _turn = alone();
-    let broken: BTreeSet<_> = FAULTS.iter().map(|(_, promise)| *promise).collect();
+    let violated: BTreeSet<_> = FAULTS.iter().map(|(_, promise)| *promise).collect();
     let promised: BTreeSet<_> = PROMISES.iter().map(|promise| promise.id).collect();
-    assert_eq!(broken, promised);
+    assert_eq!(violated, promised);
     assert_eq!(promised.len(), PROMISES.len(), "two promises have the same name");
 }
 

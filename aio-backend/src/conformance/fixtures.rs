@@ -28,7 +28,7 @@ pub(super) const HUP: Readiness = Readiness::HUP;
 pub(super) const ERR: Readiness = Readiness::ERR;
 
 /// The longest time to wait for an asynchronous event, on a busy machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Unwraps the result of an operation that must succeed.
 #[track_caller]
@@ -102,7 +102,7 @@ impl Source {
     }
 
     /// Returns the number of other owners.
-    pub(super) fn shares(&self) -> usize {
+    pub(super) fn references(&self) -> usize {
         Rc::strong_count(&self.fd) - 1
     }
 
@@ -216,17 +216,17 @@ pub(super) fn wait_at_most(backend: &mut dyn Backend, timeout: Option<Duration>,
 
 /// Checks without waiting, and returns the events.
 #[track_caller]
-pub(super) fn look(backend: &mut dyn Backend) -> Found {
+pub(super) fn check(backend: &mut dyn Backend) -> Found {
     wait_at_most(backend, Some(Duration::ZERO), 64)
 }
 
 /// Asserts the events of a check.
 #[track_caller]
 pub(super) fn expect(backend: &mut dyn Backend, expected: &[(Token, Readiness)], why: &str) {
-    let seen = look(backend);
+    let seen = check(backend);
     assert!(
         seen == expected,
-        "{why}: expected {expected:?}, but a look found {seen:?}"
+        "{why}: expected {expected:?}, but a check found {seen:?}"
     );
 }
 
@@ -240,8 +240,8 @@ pub(super) fn expect_soon(backend: &mut dyn Backend, expected: &[(Token, Readine
             return;
         }
         assert!(
-            start.elapsed() < PATIENCE,
-            "{why}: expected {expected:?}, but after {PATIENCE:?} a wait found {seen:?}"
+            start.elapsed() < TIMEOUT,
+            "{why}: expected {expected:?}, but after {TIMEOUT:?} a wait found {seen:?}"
         );
     }
 }

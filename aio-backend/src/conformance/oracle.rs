@@ -26,7 +26,7 @@ const BATCH: usize = 64;
 #[derive(Debug)]
 pub struct Oracle<'a> {
     backend: &'a mut dyn Backend,
-    told: BTreeMap<Token, Registration>,
+    registrations: BTreeMap<Token, Registration>,
 }
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl<'a> Oracle<'a> {
     pub fn new(backend: &'a mut dyn Backend) -> Self {
         Self {
             backend,
-            told: BTreeMap::new(),
+            registrations: BTreeMap::new(),
         }
     }
 
@@ -59,13 +59,13 @@ impl<'a> Oracle<'a> {
     /// Returns the number of registrations.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.told.len()
+        self.registrations.len()
     }
 
     /// Returns whether there are no registrations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.told.is_empty()
+        self.registrations.is_empty()
     }
 
     /// Returns the ready registrations and their readiness, from the kernel's state of each single descriptor.
@@ -74,17 +74,21 @@ impl<'a> Oracle<'a> {
     /// If the system call fails.
     #[must_use]
     pub fn truth(&self) -> BTreeMap<Token, Readiness> {
-        let heard = || self.told.iter().filter(|(_, one)| one.interest != Interest::NONE);
-        let mut asked: Vec<PollFd<'_>> = heard()
+        let active = || {
+            self.registrations
+                .iter()
+                .filter(|(_, one)| one.interest != Interest::NONE)
+        };
+        let mut polled: Vec<PollFd<'_>> = active()
             .map(|(_, one)| PollFd::new(&one.fd, flags(one.interest)))
             .collect();
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        need(poll(&mut asked, Some(&now)), "asking the kernel");
-        heard()
-            .zip(&asked)
+        need(poll(&mut polled, Some(&now)), "polling the descriptors");
+        active()
+            .zip(&polled)
             .map(|((token, _), answer)| (*token, readiness(answer.revents())))
             .filter(|(_, readiness)| !readiness.is_empty())
             .collect()
@@ -94,7 +98,7 @@ impl<'a> Oracle<'a> {
     fn judge(&mut self, call: &str, before: &BTreeMap<Token, Readiness>, came: &[(Token, Readiness)]) {
         let after = self.truth();
         for &(token, readiness) in came {
-            let Some(one) = self.told.get(&token) else {
+            let Some(one) = self.registrations.get(&token) else {
                 panic!("{call} reported {readiness:?} for {token:?}, which is not watched");
             };
             assert!(!readiness.is_empty(), "{call} reported {token:?} for nothing");
@@ -114,13 +118,13 @@ impl<'a> Oracle<'a> {
 
     /// Asserts that each ready registration was reported, or is reported in time.
     fn judge_turns(&mut self, before: &BTreeMap<Token, Readiness>, room: usize, came: &[(Token, Readiness)]) {
-        let watched = self.told.len();
+        let watched = self.registrations.len();
         let is_all = came.len() < room.min(BATCH);
         let mut sums = BTreeMap::<Token, Readiness>::new();
         for &(token, readiness) in came {
             *sums.entry(token).or_default() |= readiness;
         }
-        for (token, one) in &mut self.told {
+        for (token, one) in &mut self.registrations {
             let was = before.get(token).copied().unwrap_or_default();
             let reported = sums.get(token).copied().unwrap_or_default();
             if reported.contains(was) {
@@ -156,15 +160,15 @@ impl Backend for Oracle<'_> {
                 interest,
                 passed_over: 0,
             };
-            let before = self.told.insert(token, one);
-            assert!(before.is_none(), "{token:?} was added twice, and nobody said no");
+            let before = self.registrations.insert(token, one);
+            assert!(before.is_none(), "{token:?} was added twice without an error");
         }
         result
     }
 
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
         let result = self.backend.modify(token, interest);
-        match self.told.get_mut(&token) {
+        match self.registrations.get_mut(&token) {
             Some(one) if result.is_ok() => one.interest = interest,
             Some(_) => {}
             None => assert_not_found("modify", token, &result),
@@ -174,7 +178,7 @@ impl Backend for Oracle<'_> {
 
     fn remove(&mut self, token: Token) -> io::Result<()> {
         let result = self.backend.remove(token);
-        if self.told.remove(&token).is_none() {
+        if self.registrations.remove(&token).is_none() {
             assert_not_found("remove", token, &result);
         }
         result
@@ -203,8 +207,8 @@ impl Backend for Oracle<'_> {
         let came: Vec<_> = ready.iter().skip(held).collect();
         self.judge("a peek", &before, &came);
         assert!(
-            came.is_empty() || matches!(result, Ok(Peek::Looked)),
-            "a peek that did not look reported {came:?}"
+            came.is_empty() || matches!(result, Ok(Peek::Checked)),
+            "a peek that is unsupported reported {came:?}"
         );
         result
     }
@@ -223,32 +227,40 @@ impl Backend for Oracle<'_> {
 
     fn watched(&self) -> usize {
         let watched = self.backend.watched();
-        assert_eq!(watched, self.told.len(), "a wrong number of registrations");
+        assert_eq!(
+            watched,
+            self.registrations.len(),
+            "a wrong number of registrations"
+        );
         watched
     }
 
     fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
         let mut seen = BTreeSet::new();
         self.backend.visit(&mut |fd, token, interest| {
-            let told = self
-                .told
+            let registered = self
+                .registrations
                 .get(&token)
                 .map(|one| (one.fd.as_raw_fd(), one.interest));
             assert_eq!(
-                told,
+                registered,
                 Some((fd.as_raw_fd(), interest)),
                 "{token:?} was shown with a wrong descriptor or interest"
             );
             assert!(seen.insert(token), "{token:?} was shown twice");
             each(fd, token, interest);
         });
-        assert_eq!(seen.len(), self.told.len(), "somebody was not shown");
+        assert_eq!(
+            seen.len(),
+            self.registrations.len(),
+            "a registration was not shown"
+        );
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        let mut told = std::mem::take(&mut self.told);
+        let mut registrations = std::mem::take(&mut self.registrations);
         self.backend.drain(&mut |fd, token, interest| {
-            let Some(one) = told.remove(&token) else {
+            let Some(one) = registrations.remove(&token) else {
                 panic!("a drain handed {token:?} over, which was not watched, or was handed over before");
             };
             assert_eq!(
@@ -259,7 +271,11 @@ impl Backend for Oracle<'_> {
             drop(one);
             each(fd, token, interest);
         });
-        assert!(told.is_empty(), "a drain kept {:?}", told.keys());
+        assert!(
+            registrations.is_empty(),
+            "a drain kept {:?}",
+            registrations.keys()
+        );
     }
 }
 
@@ -278,7 +294,7 @@ pub(super) fn is_readable(fd: impl AsFd) -> bool {
         tv_nsec: 0,
     };
     let answer = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&now));
-    need(answer, "asking the kernel") == 1
+    need(answer, "polling the descriptor") == 1
 }
 
 fn flags(interest: Interest) -> PollFlags {

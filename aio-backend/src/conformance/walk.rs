@@ -100,7 +100,11 @@ impl Walk<'_> {
         };
         self.generations[token.index() as usize] += 1;
         need(self.oracle.remove(token), "a remove");
-        assert_eq!(source.shares(), 0, "a share of {token:?} was kept after remove");
+        assert_eq!(
+            source.references(),
+            0,
+            "a reference of {token:?} was kept after remove"
+        );
     }
 
     fn modify(&mut self) {

@@ -21,7 +21,7 @@ everywhere! {
     case_49_deleted_while_it_runs_or_is_scheduled
     case_50_scheduled_many_times
     case_51_scheduled_and_cancelled_by_many_threads
-    case_53_an_idle_one_keeps_nobody_awake
+    case_53_an_idle_one_keeps_no_loop_awake
     case_54_scheduled_after_its_context
     case_55_a_nested_poll_runs_the_rest_once
 }
@@ -70,7 +70,7 @@ fn case_48_one_that_schedules_itself_for_ever(bench: Bench) {
         assert_eq!(runs.get(), poll, "once in each");
     }
     bh.cancel();
-    assert!(!bench.look(&cx) && runs.get() == polls);
+    assert!(!bench.check(&cx) && runs.get() == polls);
 }
 
 /// Rules H5 and H6: the deletion wins.
@@ -105,7 +105,7 @@ fn case_50_scheduled_many_times(bench: Bench) {
     for round in 1..=3 {
         (0..10_000).for_each(|_| bh.schedule());
         assert!(bench.block(&cx) && runs.get() == round);
-        assert!(!bench.look(&cx));
+        assert!(!bench.check(&cx));
     }
 }
 
@@ -151,7 +151,7 @@ fn case_51_scheduled_and_cancelled_by_many_threads(bench: Bench) {
         assert!(bench.block(&cx));
     }
     assert!((1..=all).contains(&u64::from(runs.get())));
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 /// Rules H3 and H7: in the order of each thread, and nothing is left of them.
@@ -192,7 +192,7 @@ fn case_52_a_storm_of_one_shots() {
                 bench.block(&cx);
             }
             threads.into_iter().for_each(|thread| thread.join().unwrap());
-            assert!(!bench.look(&cx));
+            assert!(!bench.check(&cx));
         };
         storm(100);
         let before = counting::live().blocks;
@@ -207,8 +207,8 @@ fn case_52_a_storm_of_one_shots() {
 }
 
 /// Rule H8, counted in waits.
-fn case_53_an_idle_one_keeps_nobody_awake(bench: Bench) {
-    let (builder, asked) = counted(bench);
+fn case_53_an_idle_one_keeps_no_loop_awake(bench: Bench) {
+    let (builder, calls) = counted(bench);
     let clock = Arc::new(aio_context::ManualClock::new());
     let cx = builder.monotonic(clock.clone()).build().unwrap();
     if bench.foreign {
@@ -223,14 +223,14 @@ fn case_53_an_idle_one_keeps_nobody_awake(bench: Bench) {
     });
     own.set(bh.clone()).unwrap();
     bh.schedule_idle();
-    let (start, before) = (clock.now(), asked.waits());
+    let (start, before) = (clock.now(), calls.waits());
     for polls in 1..=100 {
         let wait = aio_context::Wait::AtMost(Duration::from_millis(10));
         assert!(!bench.poll(&cx, wait), "it is no progress");
         assert_eq!(runs.get(), polls);
     }
     assert_eq!(clock.now().since(start), Duration::from_secs(1), "10 ms each");
-    assert_eq!(asked.waits() - before, 100, "one wait each");
+    assert_eq!(calls.waits() - before, 100, "one wait each");
     bh.cancel();
 }
 

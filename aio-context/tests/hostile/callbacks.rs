@@ -65,7 +65,7 @@ fn case_30_removes_another_that_is_ready(bench: Bench) {
         .extend(kicks.iter().map(|kick| watch(&cx, kick)));
     kicks.iter().for_each(|kick| kick.kick());
     assert!(bench.block(&cx));
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     assert_eq!(kicks.iter().map(|kick| kick.count.get()).sum::<u32>(), 1);
 }
 
@@ -135,7 +135,7 @@ fn case_36_nested_a_thousand_deep(bench: Bench) {
         bh.schedule();
         assert!(bench.block(&cx) && depth.get() == DEEP);
         bh.cancel();
-        while bench.look(&cx) {}
+        while bench.check(&cx) {}
         depth.set(0);
         let next = nest.clone();
         let timer = cx
@@ -156,7 +156,7 @@ fn case_36_nested_a_thousand_deep(bench: Bench) {
         kick.kick();
         assert!(bench.block(&cx) && depth.get() == DEEP);
         kick.clear();
-        assert!(!bench.look(&cx));
+        assert!(!bench.check(&cx));
         assert!(format!("{cx:?}").contains("depth: 0"));
         drop(clock);
     });
@@ -225,12 +225,12 @@ fn case_37_nested_on_one_embedding() {
         again(&of_kick);
     });
     let _registration = watch(cx, &kick);
-    // One that is told, while the loop looks, that it is watched no longer.
+    // One that a check invalidates.
     let (reader, writer) = pipe();
     let [ghost, closed] = [&reader, &reader].map(Number::of);
     let of_ghost = cx.watch(Tap::new(ghost.clone()), Interest::READ).unwrap();
-    let told = Count::default();
-    let counted = told.clone();
+    let invalidated = Count::default();
+    let counted = invalidated.clone();
     let on = cx.on(closed.clone()).readable(|_, _| {}).broken(move |_, _, _| {
         counted.up();
         again(&of_end);
@@ -246,7 +246,7 @@ fn case_37_nested_on_one_embedding() {
     drop(of_ghost);
     feed(&writer);
     while turn(embedded) {}
-    assert!(told.get() == 1 && !of_closed.is_live());
+    assert!(invalidated.get() == 1 && !of_closed.is_live());
 }
 
 /// Rules R8, R9 and D1: the outer one is in the middle of dispatching it.
@@ -346,7 +346,7 @@ fn case_40_drops_that_use_the_context(bench: Bench) {
     // A bottom half, a timer, a one-shot.
     let busy_one = busy();
     drop(cx.bottom_half("never run", move |_| keeps(&busy_one)));
-    bench.look(&cx);
+    bench.check(&cx);
     assert_eq!(drops.get(), 4);
     let busy_one = busy();
     drop(
@@ -355,7 +355,7 @@ fn case_40_drops_that_use_the_context(bench: Bench) {
     );
     assert_eq!(drops.get(), 5);
     heir.kick();
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert!(heir.count.get() >= 1, "registered by a drop");
     // What is left when the context goes finds none.
     let busy_one = busy();

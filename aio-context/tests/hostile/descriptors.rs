@@ -1,4 +1,4 @@
-//! Cases 1 to 12 and 22: descriptor numbers, who owns them, and what they mean.
+//! Cases 1 to 12 and 22: descriptor numbers, their owners and their files.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -12,16 +12,16 @@ use aio_context::{Context, Interest, Refused, Registration, WatchError};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::common::{Bench, Count, Kick, everywhere, watch};
-use crate::fixtures::{MOMENT, Tap, counted, feed, pipe, rests};
+use crate::fixtures::{MOMENT, Tap, assert_sleeps, counted, feed, pipe};
 use crate::process::each_in_a_process;
 
 everywhere! {
     case_01_closed_while_it_is_registered
     case_02_closed_while_a_twin_keeps_its_file_alive
     case_05_two_numbers_of_one_file
-    case_06_what_epoll_refuses_is_always_ready
+    case_06_a_file_that_epoll_refuses_is_always_ready
     case_07_the_same_number_twice
-    case_08_removing_what_is_not_there
+    case_08_removing_an_unknown_handler
     case_09_a_number_that_is_not_open
     case_10_a_loop_that_watches_itself
     case_11_epoll_sets_inside_epoll_sets
@@ -47,45 +47,45 @@ const ELOOP: i32 = 40;
 fn goes_on(bench: Bench, cx: &Context) {
     let kick = Kick::new();
     let _registration = watch(cx, &kick);
-    assert!(!bench.look(cx));
+    assert!(!bench.check(cx));
     kick.kick();
     assert!(bench.block(cx) && kick.count.get() == 1);
 }
 
-/// Rule R4. Of a number that is closed the kernel tells `ppoll` at once, and `epoll` nothing: there the registration is
-/// silent until somebody changes it, and is told then.
+/// Rule R4. The kernel reports a closed number to `ppoll` at once, and to `epoll` not at all: there the registration is silent until
+/// it is changed, and is invalidated then.
 fn case_01_closed_while_it_is_registered(bench: Bench) {
-    let (builder, asked) = counted(bench);
+    let (builder, calls) = counted(bench);
     let cx = builder.build().unwrap();
     let (reader, _writer) = pipe();
     let tap = Tap::new(Number::of(reader));
     let registration = cx.watch(tap.clone(), Interest::READ).unwrap();
     assert!(!bench.poll(&cx, MOMENT));
     tap.fd.close();
-    let is_told = cx.backend_name() == "ppoll";
+    let is_detected = cx.backend_name() == "ppoll";
     assert_eq!(
         bench.poll(&cx, MOMENT),
-        is_told,
+        is_detected,
         "D4: an invalidation is progress"
     );
     let (met, live) = (tap.met(), registration.is_live());
-    if is_told {
+    if is_detected {
         assert_eq!((met, live), (vec!["broken".to_owned()], false), "once");
     } else {
         assert_eq!((met.len(), live), (0, true));
         let why = registration.set_interest(Interest::BOTH).unwrap_err();
         assert_eq!(refused(&why), Some(EBADF));
     }
-    (0..3).for_each(|_| rests(bench, &cx, &asked));
+    (0..3).for_each(|_| assert_sleeps(bench, &cx, &calls));
     assert!(tap.met().is_empty());
     drop(registration);
     goes_on(bench, &cx);
 }
 
-/// Rule R2. Under epoll such a number goes on having events. They are its handler's, who finds out by reading, as long as it
-/// is registered, and nobody's afterwards.
+/// Rule R2. Under epoll such a number goes on having events. While it is registered, they go to its handler, which gets an error when
+/// it reads; afterwards they are dropped.
 fn case_02_closed_while_a_twin_keeps_its_file_alive(bench: Bench) {
-    let (builder, asked) = counted(bench);
+    let (builder, calls) = counted(bench);
     let cx = builder.build().unwrap();
     let (reader, writer) = pipe();
     let tap = Tap::new(Number::of(&reader));
@@ -93,18 +93,18 @@ fn case_02_closed_while_a_twin_keeps_its_file_alive(bench: Bench) {
     assert!(!bench.poll(&cx, MOMENT));
     feed(&writer);
     tap.fd.close();
-    let is_told = cx.backend_name() == "ppoll";
+    let is_detected = cx.backend_name() == "ppoll";
     bench.poll(&cx, MOMENT);
     let met = tap.met();
-    if is_told {
+    if is_detected {
         assert_eq!(met, ["broken"]);
     } else {
         assert_eq!(met, ["readable", "Bad file descriptor (os error 9)"]);
     }
     drop(registration);
-    // The first look finds it out.
-    assert!(!bench.look(&cx));
-    (0..3).for_each(|_| rests(bench, &cx, &asked));
+    // The first check detects it.
+    assert!(!bench.check(&cx));
+    (0..3).for_each(|_| assert_sleeps(bench, &cx, &calls));
     assert!(tap.met().is_empty());
     goes_on(bench, &cx);
 }
@@ -131,13 +131,13 @@ fn case_03_closed_and_used_again() {
         former.fd.close();
         let (second, second_writer) = pipe();
         let latter = Tap::new(reopened(number, &second));
-        // The former one is in the way, until somebody replaces it.
+        // The former one occupies the number until it is replaced.
         let refused = cx.watch(latter.clone(), Interest::READ).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         let token = cx.replace(refused.into_handler(), Interest::READ).unwrap();
         assert_eq!(token, registration.token());
         for _ in 0..3 {
-            assert!(!bench.poll(&cx, MOMENT), "the former file is nobody's");
+            assert!(!bench.poll(&cx, MOMENT), "events of the former file are dropped");
         }
         assert!(former.met().is_empty() && latter.met().is_empty());
         feed(&second_writer);
@@ -148,7 +148,7 @@ fn case_03_closed_and_used_again() {
     });
 }
 
-/// A number that somebody else closes.
+/// A number that another owner closes.
 struct Lent(ManuallyDrop<OwnedFd>);
 
 impl AsFd for Lent {
@@ -211,18 +211,18 @@ fn case_05_two_numbers_of_one_file(bench: Bench) {
         });
         watched.watch().unwrap()
     });
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     kick.kick();
     for calls in 1..=3 {
         assert!(bench.block(&cx));
         assert_eq!(counts.each_ref().map(Count::get), [calls, calls]);
     }
     kick.clear();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 /// Rule B4, while the ladder goes up and down.
-fn case_06_what_epoll_refuses_is_always_ready(bench: Bench) {
+fn case_06_a_file_that_epoll_refuses_is_always_ready(bench: Bench) {
     let cx = bench.context();
     let counts = [Count::default(), Count::default()];
     let null = std::fs::File::open("/dev/null").unwrap();
@@ -242,7 +242,7 @@ fn case_06_what_epoll_refuses_is_always_ready(bench: Bench) {
         let kicks: Vec<_> = (0..70).map(|_| Kick::new()).collect();
         let _registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
         kicks.iter().for_each(|kick| kick.kick());
-        // Two batches serve everybody.
+        // Two batches serve all handlers.
         for _ in 0..3 {
             polls += 1;
             assert!(bench.block(&cx));
@@ -276,9 +276,9 @@ fn case_07_the_same_number_twice(bench: Bench) {
     goes_on(bench, &cx);
 }
 
-/// Rule R3: nothing is told to the system, and nobody is woken.
-fn case_08_removing_what_is_not_there(bench: Bench) {
-    let (builder, asked) = counted(bench);
+/// Rule R3: there is no system call and no wake-up.
+fn case_08_removing_an_unknown_handler(bench: Bench) {
+    let (builder, calls) = counted(bench);
     let (cx, other) = (builder.build().unwrap(), bench.context());
     let kicks = [Kick::new(), Kick::new(), Kick::new()];
     let gone = watch(&cx, &kicks[0]).detach();
@@ -287,13 +287,13 @@ fn case_08_removing_what_is_not_there(bench: Bench) {
     let replaced = watch(&cx, &kicks[1]);
     assert!(cx.unwatch(replaced.token()));
     let _live = watch(&cx, &kicks[1]);
-    assert!(!bench.look(&cx));
-    let before = (asked.changes(), cx.remote().wakeups());
+    assert!(!bench.check(&cx));
+    let before = (calls.changes(), cx.remote().wakeups());
     assert!(!cx.unwatch(gone));
     assert!(elsewhere[2..].iter().all(|token| !cx.unwatch(*token)));
     drop(replaced);
     assert!(!cx.unwatch(gone));
-    assert_eq!((asked.changes(), cx.remote().wakeups()), before);
+    assert_eq!((calls.changes(), cx.remote().wakeups()), before);
     goes_on(bench, &cx);
 }
 
@@ -305,7 +305,7 @@ fn case_09_a_number_that_is_not_open(bench: Bench) {
     tap.fd.close();
     assert_eq!(errno(cx.watch(tap.clone(), Interest::READ)), Some(EBADF));
     assert!(format!("{cx:?}").contains("handlers: Some(0)"), "{cx:?}");
-    assert_eq!(Rc::strong_count(&tap), 1, "nobody keeps it");
+    assert_eq!(Rc::strong_count(&tap), 1, "it was not kept");
     assert!(!bench.poll(&cx, MOMENT) && tap.met().is_empty());
     // The next one is not in its way.
     let open = Tap::new(reader);
@@ -333,7 +333,7 @@ fn case_10_a_loop_that_watches_itself(bench: Bench) {
     let inner = other.clone();
     let of_other = cx.on(stands_for(&other).unwrap()).readable(move |_, _| {
         counted.up();
-        assert!(bench.look(&inner));
+        assert!(bench.check(&inner));
     });
     let _of_other = of_other.watch().unwrap();
     let around = other.on(stands_for(&cx).unwrap()).readable(|_, _| unreachable!());
@@ -375,11 +375,11 @@ fn case_11_epoll_sets_inside_epoll_sets(bench: Bench) {
         });
         match watched.watch() {
             Ok(_registration) => {
-                assert!(!bench.look(&cx));
+                assert!(!bench.check(&cx));
                 kick.kick();
                 assert!(bench.block(&cx) && heard.get() == 1, "depth {depth}");
                 kick.clear();
-                assert!(!bench.look(&cx));
+                assert!(!bench.check(&cx));
             }
             Err(why) => {
                 assert!(matches!(why.raw_os_error(), Some(EINVAL | ELOOP)), "{why}");
@@ -396,16 +396,16 @@ fn case_12_polled_only_and_then_watched(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
     let registration = cx.watch_polled(kick.clone(), Interest::NONE).unwrap();
     kick.kick();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     for rounds in 1..=2 {
         registration.set_interest(Interest::READ).unwrap();
         assert!(bench.block(&cx) && kick.count.get() == rounds);
         registration.set_interest(Interest::NONE).unwrap();
         kick.kick();
-        assert!(!bench.look(&cx));
+        assert!(!bench.check(&cx));
     }
     registration.set_interest(Interest::READ).unwrap();
-    assert!(bench.block(&cx) && !bench.look(&cx));
+    assert!(bench.block(&cx) && !bench.check(&cx));
     goes_on(bench, &cx);
 }
 

@@ -1,4 +1,4 @@
-//! Cases 13 to 21: what descriptors report, and to whom.
+//! Cases 13 to 21: the events of descriptors, and the callbacks that get them.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -13,14 +13,14 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 use crate::check::check;
 use crate::common::{Bench, Kick, everywhere, watch};
-use crate::fixtures::{MOMENT, Tap, counted, feed, pipe, rests};
+use crate::fixtures::{MOMENT, Tap, assert_sleeps, counted, feed, pipe};
 
 everywhere! {
     case_13_another_interest_from_another_thread_in_mid_wait
     case_14_replaced_while_its_readiness_is_collected
-    case_15_a_hang_up_nobody_asked_for_does_not_spin
+    case_15_a_hang_up_without_interest_does_not_spin
     case_16_a_hang_up_with_unread_data_loses_no_byte
-    case_17_an_error_where_only_writing_is_asked_for
+    case_17_an_error_with_only_a_write_interest
     case_18_half_a_stream_goes_on
     case_19_urgent_data_resets_and_refusals
     case_21_more_than_a_batch_is_served_in_turn
@@ -57,7 +57,7 @@ fn case_13_another_interest_from_another_thread_in_mid_wait(bench: Bench) {
     thread::spawn(replacement).join().unwrap();
     assert!(bench.block(&cx), "the job");
     tap.met();
-    assert!(!bench.look(&cx) && tap.met().is_empty());
+    assert!(!bench.check(&cx) && tap.met().is_empty());
     AT_HOME.take();
 }
 
@@ -75,7 +75,7 @@ fn case_14_replaced_while_its_readiness_is_collected(bench: Bench) {
 }
 
 /// Rule R4: the kernel reports it all the same, so a silent one is in no set.
-fn case_15_a_hang_up_nobody_asked_for_does_not_spin(bench: Bench) {
+fn case_15_a_hang_up_without_interest_does_not_spin(bench: Bench) {
     for trace in [
         "watch a -; close a; wait 5 ->; wait 5 ->",
         "watch a r; close a; poll -> a.readable; interest a -; wait 5 ->",
@@ -84,13 +84,13 @@ fn case_15_a_hang_up_nobody_asked_for_does_not_spin(bench: Bench) {
     ] {
         check(bench, trace);
     }
-    let (builder, asked) = counted(bench);
+    let (builder, calls) = counted(bench);
     let cx = builder.build().unwrap();
     let (near, far) = UnixStream::pair().unwrap();
     let tap = Tap::new(near);
     let _registration = cx.watch(tap.clone(), Interest::NONE).unwrap();
     drop(far);
-    (0..3).for_each(|_| rests(bench, &cx, &asked));
+    (0..3).for_each(|_| assert_sleeps(bench, &cx, &calls));
     assert!(tap.met().is_empty());
 }
 
@@ -111,8 +111,8 @@ fn case_16_a_hang_up_with_unread_data_loses_no_byte(bench: Bench) {
     assert_eq!((tap.bytes.get(), calls), (BYTES, BYTES.div_ceil(7) + 1));
 }
 
-/// Rule R4: an error goes to whoever is asked for.
-fn case_17_an_error_where_only_writing_is_asked_for(bench: Bench) {
+/// Rule R4: an error goes to the callback of the interest.
+fn case_17_an_error_with_only_a_write_interest(bench: Bench) {
     for (interest, expected) in [
         (Interest::WRITE, vec!["writable"]),
         (
@@ -126,7 +126,7 @@ fn case_17_an_error_where_only_writing_is_asked_for(bench: Bench) {
         let _registration = cx.watch(tap.clone(), interest).unwrap();
         drop(reader);
         assert!(bench.block(&cx));
-        // What cannot be read because it is the writing end says so; what matters is who was called.
+        // A writing end cannot be read and returns an error; the point is which callback ran.
         assert_eq!(tap.met(), expected);
         assert_eq!(
             rustix::io::write(&tap.fd, b"x").unwrap_err(),
@@ -166,7 +166,7 @@ fn connected() -> (TcpStream, TcpStream) {
 /// Rules D3 and R4: the same calls on every backend.
 fn case_19_urgent_data_resets_and_refusals(bench: Bench) {
     let cx = bench.context();
-    // Urgent data is not in the stream: nobody asked for it.
+    // Urgent data is not in the stream, and there is no interest in it.
     let (near, far) = connected();
     let tap = Tap::new(near);
     let registration = cx.watch(tap.clone(), Interest::READ).unwrap();
@@ -177,7 +177,7 @@ fn case_19_urgent_data_resets_and_refusals(bench: Bench) {
         Ok(13)
     );
     assert!(bench.block(&cx));
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert_eq!(tap.bytes.get(), 13);
     registration.remove();
 
@@ -209,7 +209,7 @@ fn case_19_urgent_data_resets_and_refusals(bench: Bench) {
         "now or later: {refusals:?}"
     );
     registration.remove();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 /// Rule D2, with what is ready all the time.
@@ -239,5 +239,5 @@ fn case_21_more_than_a_batch_is_served_in_turn(bench: Bench) {
     for _ in 0..=MANY / BATCH + 1 {
         assert!(bench.block(&cx));
     }
-    assert_eq!(late.bytes.get(), 1, "a newcomer is not last for ever");
+    assert_eq!(late.bytes.get(), 1, "a new handler is not last for ever");
 }

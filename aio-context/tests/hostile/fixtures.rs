@@ -23,7 +23,7 @@ pub(crate) const MOMENT: Wait = Wait::AtMost(Duration::from_millis(2));
 
 /// A number for every change, or the one for long runs.
 pub(crate) fn scaled(quick: u64, long: u64) -> u64 {
-    if std::env::var("AIO_HOSTILE").is_ok_and(|asked| asked == "long") {
+    if std::env::var("AIO_HOSTILE").is_ok_and(|bounds| bounds == "long") {
         long
     } else {
         quick
@@ -32,44 +32,44 @@ pub(crate) fn scaled(quick: u64, long: u64) -> u64 {
 
 /// The seed of a random test, printed.
 pub(crate) fn seed() -> u64 {
-    let told = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = told.unwrap_or_else(|| fastrand::u64(..));
+    let given = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
     println!("AIO_SEED={seed}");
     seed
 }
 
-/// What a backend was asked for; any thread may read it.
+/// The calls of a backend, counted; readable from any thread.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct BackendCalls {
     waits: Arc<AtomicU64>,
     sleeps: Arc<AtomicU64>,
     changes: Arc<AtomicU64>,
 }
 
-impl Asked {
-    /// Waits, looks included, that were begun.
+impl BackendCalls {
+    /// Returns the number of waits that were begun, with those of timeout zero.
     pub(crate) fn waits(&self) -> u64 {
         self.waits.load(Ordering::Acquire)
     }
 
-    /// Waits that were begun and may have lasted: those that are no looks.
+    /// Returns the number of waits that were begun and may sleep.
     pub(crate) fn sleeps(&self) -> u64 {
         self.sleeps.load(Ordering::Acquire)
     }
 
-    /// Registrations that came, changed or went.
+    /// Returns the number of changes of registrations.
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 }
 
-/// Is told of a wait before it begins: its number, from 1, and whether it may sleep. True: it ends at once, with nothing.
+/// Called before each wait with its number, from 1, and whether it may sleep. If it returns `true`, the wait ends at once.
 type Before = Box<dyn FnMut(u64, bool) -> bool>;
 
 /// A backend around another one.
 struct Counted {
     inner: Box<dyn Backend>,
-    asked: Asked,
+    calls: BackendCalls,
     before: Before,
 }
 
@@ -81,7 +81,7 @@ impl fmt::Debug for Counted {
 
 impl Counted {
     fn change(&mut self) -> &mut dyn Backend {
-        self.asked.changes.fetch_add(1, Ordering::AcqRel);
+        self.calls.changes.fetch_add(1, Ordering::AcqRel);
         &mut *self.inner
     }
 }
@@ -100,9 +100,9 @@ impl Backend for Counted {
         self.change().remove(token)
     }
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        let number = self.asked.waits.fetch_add(1, Ordering::AcqRel) + 1;
+        let number = self.calls.waits.fetch_add(1, Ordering::AcqRel) + 1;
         let is_sleep = timeout != Some(Duration::ZERO);
-        self.asked.sleeps.fetch_add(is_sleep.into(), Ordering::AcqRel);
+        self.calls.sleeps.fetch_add(is_sleep.into(), Ordering::AcqRel);
         if (self.before)(number, is_sleep) {
             return Ok(());
         }
@@ -131,37 +131,40 @@ impl Backend for Counted {
     }
 }
 
-/// A context to be made, whose backend counts.
-pub(crate) fn counted(bench: Bench) -> (Builder, Asked) {
+/// Returns the builder of a context whose backend counts.
+pub(crate) fn counted(bench: Bench) -> (Builder, BackendCalls) {
     disturbed(bench, |_, _| false)
 }
 
-/// A context to be made, whose backend counts and has `before` done before each wait; see [`Before`].
-pub(crate) fn disturbed(bench: Bench, before: impl FnMut(u64, bool) -> bool + 'static) -> (Builder, Asked) {
-    let asked = Asked::default();
+/// Returns the builder of a context whose backend counts, and calls `before` before each wait; see [`Before`].
+pub(crate) fn disturbed(
+    bench: Bench,
+    before: impl FnMut(u64, bool) -> bool + 'static,
+) -> (Builder, BackendCalls) {
+    let calls = BackendCalls::default();
     let backend = Counted {
         inner: (bench.backend)(),
-        asked: asked.clone(),
+        calls: calls.clone(),
         before: Box::new(before),
     };
-    (Context::builder().backend(Box::new(backend)), asked)
+    (Context::builder().backend(Box::new(backend)), calls)
 }
 
-/// Nothing keeps the loop awake: its wait lasts. (A busy loop is one whose waits end at once.)
-pub(crate) fn rests(bench: Bench, cx: &Context, asked: &Asked) {
+/// Asserts that the loop sleeps. (The waits of a busy loop end at once.)
+pub(crate) fn assert_sleeps(bench: Bench, cx: &Context, calls: &BackendCalls) {
     if bench.foreign {
         let embedded = cx.embed().unwrap();
         assert!(embedded.prepare() != Some(Duration::ZERO) && !is_readable(&embedded));
         assert!(!embedded.check().unwrap());
         return;
     }
-    let before = asked.sleeps();
+    let before = calls.sleeps();
     assert!(!cx.poll(MOMENT).unwrap());
-    let sleeps = asked.sleeps() - before;
+    let sleeps = calls.sleeps() - before;
     assert!(sleeps <= 2, "{sleeps} sleeps in one wait");
 }
 
-/// A context to be made that polls for as long as it may, up to `max`.
+/// Returns the builder of a context that polls for as long as it may, up to `max`.
 pub(crate) fn always(builder: Builder, max: Duration) -> Builder {
     let params = PollParams::up_to(max);
     let policy = Policy::by_name("always", params).unwrap();
@@ -222,7 +225,7 @@ impl<F: AsFd> Tap<F> {
         })
     }
 
-    /// What it met since it was asked last.
+    /// The events since the last call.
     pub(crate) fn met(&self) -> Vec<String> {
         self.met.take()
     }

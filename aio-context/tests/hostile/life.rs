@@ -104,7 +104,7 @@ fn case_86_the_last_handle_is_dropped_by_a_callback(bench: Bench) {
         counted.up();
         // It still works, at any depth.
         cx.remote().run(|_| ()).unwrap();
-        assert!(bench.look(cx) && weak.upgrade().is_some() && seen.get() == 0);
+        assert!(bench.check(cx) && weak.upgrade().is_some() && seen.get() == 0);
         keeps(&token);
     });
     bh.schedule();
@@ -118,7 +118,7 @@ fn case_86_the_last_handle_is_dropped_by_a_callback(bench: Bench) {
     assert_eq!(Rc::strong_count(&slot), 1);
 }
 
-/// Rule A6: every one is adopted as a whole, and nobody is lost over it.
+/// Rule A6: every one is adopted as a whole, and no event is lost.
 fn case_91_parameters_from_another_thread_in_mid_search(bench: Bench) {
     const MOST: Duration = Duration::from_micros(40);
     if bench.foreign {
@@ -156,9 +156,9 @@ fn case_91_parameters_from_another_thread_in_mid_search(bench: Bench) {
     other.join().unwrap();
     while bench.poll(&cx, MOMENT) {}
     assert!(!polled.is_set() && !plain.is_set(), "all is served");
-    let asked = polled.asked.get();
+    let calls = polled.polls.get();
     assert!(
-        !bench.poll(&cx, MOMENT) && polled.asked.get() == asked,
+        !bench.poll(&cx, MOMENT) && polled.polls.get() == calls,
         "off is off"
     );
     drop(registration);
@@ -254,7 +254,7 @@ fn case_93_paused_while_others_kick(bench: Bench) {
         assert!(kicks.iter().all(|kick| kick.count.get() == round - 1));
         assert_eq!(beside.count.get(), round);
         for pause in pauses {
-            assert!(!bench.look(&cx));
+            assert!(!bench.check(&cx));
             drop(pause);
         }
         while bench.poll(&cx, MOMENT) {}
@@ -265,7 +265,7 @@ fn case_93_paused_while_others_kick(bench: Bench) {
     }
 }
 
-/// Fault F4: whoever is started without the standard descriptors has our own under their numbers.
+/// Fault F4: in a process without standard descriptors, our own descriptors get their numbers.
 #[test]
 fn case_96_without_standard_descriptors() {
     let name = concat!(module_path!(), "::case_96_without_standard_descriptors");
@@ -302,14 +302,14 @@ fn case_96_without_standard_descriptors() {
 
 /// Rule N2.
 fn case_99_nothing_but_a_notification_wakes_it(bench: Bench) {
-    let (builder, asked) = counted(bench);
+    let (builder, calls) = counted(bench);
     let cx = builder.build().unwrap();
-    bench.look(&cx);
+    bench.check(&cx);
     for round in 1..=3 {
-        let (remote, before) = (cx.remote(), asked.waits());
+        let (remote, before) = (cx.remote(), calls.waits());
         assert!(!once_asleep(move || remote.notify(), || bench.block(&cx)));
         assert!(cx.remote().wakeups().0 <= round, "one write, if it slept");
-        assert_eq!(asked.waits() - before, 1, "one wait");
+        assert_eq!(calls.waits() - before, 1, "one wait");
     }
     // Before it sleeps is as good as while it sleeps.
     let before = cx.remote().wakeups().0;
@@ -380,7 +380,7 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// Invariant 5: nothing is locked or lent while somebody prints, and what a subscriber may use is what other threads may.
+/// Invariant 5: nothing is locked or borrowed while a value is printed, and a log subscriber may use whatever other threads may.
 fn case_100_printing_and_logging_from_inside(bench: Bench) {
     let cx = bench.context();
     let nosy = Nosy {

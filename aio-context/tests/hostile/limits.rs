@@ -70,7 +70,7 @@ fn register(bench: Bench, count: usize) -> usize {
     some.clone().for_each(|kick| kick.kick());
     assert!(bench.block(&cx));
     assert!(some.clone().all(|kick| kick.count.get() == 1));
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     drop(registrations);
     assert!(kicks.iter().all(|kick| Rc::strong_count(kick) == 1));
     bytes / count
@@ -148,7 +148,7 @@ fn epoll_sets() -> Vec<i32> {
     sets
 }
 
-/// Rule B4: somebody has closed our epoll set. A ladder goes on below; epoll alone has an error for every wait.
+/// Rule B4: foreign code has closed our epoll set. A ladder goes on with its lower level; epoll alone has an error for every wait.
 #[test]
 fn case_25_the_epoll_set_was_closed() {
     let name = concat!(module_path!(), "::case_25_the_epoll_set_was_closed");
@@ -162,7 +162,7 @@ fn case_25_the_epoll_set_was_closed() {
             assert!(sets.is_empty());
             return;
         }
-        // Kept, so that the number is not used again and nobody's file is closed twice.
+        // Kept, so that the number is not reused and no other file is closed.
         let number = sets[0];
         let null = fs::File::open("/dev/null").unwrap();
         nix::unistd::close(number).unwrap();
@@ -204,7 +204,7 @@ fn case_26_the_limit_is_lowered_under_ppoll() {
         } else {
             assert!(refused.unwrap());
         }
-        while bench.look(&cx) {}
+        while bench.check(&cx) {}
         assert!(kicks.iter().all(|kick| kick.count.get() == 1), "nothing is lost");
     });
 }

@@ -1,4 +1,4 @@
-//! Cases 33 to 35 and 44: panics, at every place where the loop calls somebody else's code; and what has to come in pairs.
+//! Cases 33 to 35 and 44: panics at every place where the loop calls foreign code, and balanced begins and ends.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -61,7 +61,7 @@ impl Bomb {
             Some((bench, cx)) => {
                 let cx = cx.upgrade().unwrap();
                 bench.poll(&cx, INSTANT);
-                bench.look(&cx);
+                bench.check(&cx);
             }
             None => resume_unwind(Box::new(OnPurpose)),
         }
@@ -177,14 +177,14 @@ fn case_33_a_panic_at_each_site(bench: Bench) {
         drop(registration);
         assert!(is_balanced(&bomb.log.borrow()), "{site}: {:?}", bomb.log);
     }
-    a_panic_in_a_farewell(bench);
+    a_panic_in_an_invalidation(bench);
     a_panic_at_the_end_of_a_pause(bench);
     a_panic_in_a_backend(bench);
-    a_panic_in_what_is_deferred(bench);
+    a_panic_in_a_deferred_callback(bench);
     a_panic_in_a_drop(bench);
 }
 
-fn a_panic_in_a_farewell(bench: Bench) {
+fn a_panic_in_an_invalidation(bench: Bench) {
     let (cx, (reader, _writer)) = (bench.context(), pipe());
     let number = Number::of(reader);
     let bomb = Bomb::new(number.clone(), "broken");
@@ -196,7 +196,7 @@ fn a_panic_in_a_farewell(bench: Bench) {
     }
 }
 
-/// Who is told at the end of a pause that it is watched no longer must not keep the others from hearing again.
+/// A handler that panics because the end of a pause invalidates it must not keep events from the others.
 fn a_panic_at_the_end_of_a_pause(bench: Bench) {
     for place in 0..3 {
         let cx = bench.context();
@@ -217,7 +217,7 @@ fn a_panic_at_the_end_of_a_pause(bench: Bench) {
         numbers[place].close();
         let resumed = catch_unwind(AssertUnwindSafe(|| drop(pause)));
         assert!(resumed.is_err_and(|panic| panic.is::<OnPurpose>()));
-        assert!(bench.look(&cx));
+        assert!(bench.check(&cx));
         for (number, (bomb, registration)) in bombs.iter().zip(&registrations).enumerate() {
             let expected = if number == place { "broken" } else { "readable" };
             let log = bomb.log.borrow();
@@ -240,7 +240,7 @@ fn a_panic_in_a_backend(bench: Bench) {
     blow_up(bench, &cx, || armed.set(true));
 }
 
-fn a_panic_in_what_is_deferred(bench: Bench) {
+fn a_panic_in_a_deferred_callback(bench: Bench) {
     let blow = || -> () { resume_unwind(Box::new(OnPurpose)) };
     let cx = bench.context();
     let bh = cx.bottom_half("blows up", move |_| blow());
@@ -314,9 +314,9 @@ struct Crowd {
     cx: Context,
     dice: fastrand::Rng,
     descriptors: Vec<Rc<Kick>>,
-    /// By descriptor: who is registered now.
+    /// The registered handler of each descriptor.
     present: Vec<Option<(Rc<Bomb>, Registration)>>,
-    /// Everybody who ever was.
+    /// All handlers that were ever registered.
     all: Rc<RefCell<Vec<Rc<Bomb>>>>,
     group: aio_context::GroupId,
     pauses: Vec<Paused>,
@@ -377,13 +377,13 @@ impl Crowd {
                     bomb.says.set(true);
                 }
             }
-            8 => drop(self.bench.look(&self.cx)),
+            8 => drop(self.bench.check(&self.cx)),
             _ => drop(self.bench.poll(&self.cx, INSTANT)),
         }
     }
 }
 
-/// Rules A5, R6, R7 and D9: also when one of them panics, polls, is removed, replaced or paused. And nobody is in poll mode
+/// Rules A5, R6, R7 and D9: also when one of them panics, polls, is removed, replaced or paused. And no handler is in poll mode
 /// while the loop sleeps.
 fn case_44_begin_and_end_in_pairs_whatever_happens(bench: Bench) {
     if bench.foreign {
@@ -393,10 +393,10 @@ fn case_44_begin_and_end_in_pairs_whatever_happens(bench: Bench) {
     let mut panics = 0;
     for round in 0..scaled(100, 20_000) {
         let all = Rc::new(RefCell::new(Vec::<Rc<Bomb>>::new()));
-        let (forgotten, everybody) = (Rc::new(Cell::new(0)), all.clone());
+        let (forgotten, handlers) = (Rc::new(Cell::new(0)), all.clone());
         let count = forgotten.clone();
         let (builder, _) = disturbed(bench, move |_, is_sleep| {
-            let left = everybody.borrow();
+            let left = handlers.borrow();
             if is_sleep && left.iter().any(|bomb| bomb.is_in_poll_mode()) {
                 count.set(count.get() + 1);
             }

@@ -11,7 +11,7 @@ use crate::common::{Bench, Count, Kick, everywhere, watch, watch_polled};
 use crate::fixtures::{MOMENT, is_balanced, polling};
 
 everywhere! {
-    case_41_a_poll_that_always_says_yes
+    case_41_a_poll_that_always_returns_true
     case_42_a_poll_ready_that_consumes_nothing
     case_43_one_without_poll_comes_in_poll_mode
     case_45_removals_inside_the_search
@@ -19,7 +19,7 @@ everywhere! {
 }
 
 /// Rules D8 and R10.
-fn case_41_a_poll_that_always_says_yes(bench: Bench) {
+fn case_41_a_poll_that_always_returns_true(bench: Bench) {
     let Some(cx) = polling(bench, Duration::from_secs(1)) else {
         return;
     };
@@ -60,7 +60,7 @@ fn case_42_a_poll_ready_that_consumes_nothing(bench: Bench) {
         assert_eq!(kick.count.get(), calls);
     }
     for calls in 201..=400 {
-        assert!(bench.look(&cx));
+        assert!(bench.check(&cx));
         assert_eq!(kick.count.get(), calls);
     }
 }
@@ -95,7 +95,7 @@ fn case_43_one_without_poll_comes_in_poll_mode(bench: Bench) {
     drop(registration);
 }
 
-/// Removes whom it is told to when it is asked.
+/// Drops the given registrations in its `poll`.
 struct Remover {
     kick: Rc<Kick>,
     removes: RefCell<Vec<Registration>>,
@@ -123,7 +123,7 @@ impl Pollable for Remover {
     }
 }
 
-/// Rules A5 and R9: whoever is removed by a question is not asked any more, and has its `poll_end`.
+/// Rules A5 and R9: a handler that is removed during a poll is not polled any more, and gets its `poll_end`.
 fn case_45_removals_inside_the_search(bench: Bench) {
     for place in 0..4 {
         let Some(cx) = polling(bench, Duration::from_micros(50)) else {
@@ -148,11 +148,11 @@ fn case_45_removals_inside_the_search(bench: Bench) {
         let kept = registrations.remove(stays);
         *remover.removes.borrow_mut() = registrations;
         assert!(!bench.poll(&cx, MOMENT));
-        let asked: Vec<_> = kicks.iter().map(|kick| kick.asked.get()).collect();
+        let polls: Vec<_> = kicks.iter().map(|kick| kick.polls.get()).collect();
         assert!(!bench.poll(&cx, MOMENT));
         for (number, kick) in kicks.iter().enumerate() {
-            let is_asked = kick.asked.get() > asked[number];
-            assert_eq!(is_asked, number == stays, "{number} of {place}");
+            let was_polled = kick.polls.get() > polls[number];
+            assert_eq!(was_polled, number == stays, "{number} of {place}");
         }
         drop(kept);
         for kick in &kicks {
@@ -177,7 +177,7 @@ impl Nests {
             self.nested.up();
             let cx = self.cx.upgrade().unwrap();
             self.bench.poll(&cx, MOMENT);
-            self.bench.look(&cx);
+            self.bench.check(&cx);
         }
     }
 }
@@ -208,7 +208,7 @@ impl Pollable for Nests {
     }
 }
 
-/// Rules A5, A9 and D6: nobody is in poll mode while the loop sleeps, whoever polls inside of what.
+/// Rules A5, A9 and D6: no handler is in poll mode while the loop sleeps, however polls are nested.
 fn case_45_a_poll_inside_the_search(bench: Bench) {
     for site in ["poll", "begin", "end"] {
         let Some(cx) = polling(bench, Duration::from_micros(50)) else {

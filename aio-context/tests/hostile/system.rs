@@ -56,7 +56,7 @@ fn case_72_signals_all_the_time(bench: Bench) {
             other.join().unwrap();
         }
     });
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert_eq!((kick.count.get(), fired.get()), (100, 1));
 }
 
@@ -115,7 +115,7 @@ fn case_78_notified_by_a_signal_handler() {
 /// Rule B7: whatever is started has none of our descriptors. (A child that goes on without `exec` shares the kernel's side;
 /// the page of `aio-context` says that it must not use it.)
 #[test]
-fn case_79_nothing_is_left_open_for_who_is_started() {
+fn case_79_child_processes_inherit_no_descriptor() {
     let contexts: Vec<_> = ALL
         .iter()
         .map(|(_, bench)| {
@@ -153,7 +153,7 @@ impl<F: Fn() -> bool> Drop for Late<F> {
         self.bh.schedule();
         let _ = self.remote.run(|_| ());
         self.remote.notify();
-        // In place, or refused, and never asleep: nobody else would run it.
+        // In place, or refused, and never asleep: no other thread would run it.
         let answer = self.remote.run_and_wait(|_| 7);
         self.said.send(answer.is_err() || (self.is_there)()).unwrap();
     }
@@ -218,8 +218,8 @@ fn case_80_a_thread_that_ends_with_its_context() {
 
 /// Fault F2: four threads that never sleep share one processor with the loop, and all get on.
 #[test]
-fn case_83_one_processor_for_everybody() {
-    let name = concat!(module_path!(), "::case_83_one_processor_for_everybody");
+fn case_83_one_processor_for_all_threads() {
+    let name = concat!(module_path!(), "::case_83_one_processor_for_all_threads");
     each_in_a_process(name, |bench| {
         const THREADS: u64 = 4;
         let jobs = scaled(3, 500);

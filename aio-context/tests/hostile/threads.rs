@@ -1,4 +1,4 @@
-//! Cases 69, 70, 73 to 77 and 84: wake-ups and other threads. (67, 68, 71 and 82 are of `aio-notify`; 81 is a look at the
+//! Cases 69, 70, 73 to 77 and 84: wake-ups and other threads. (67, 68, 71 and 82 are of `aio-notify`; 81 is a check of the
 //! sources, `it/tidy.rs`.)
 
 use std::marker::PhantomData;
@@ -19,7 +19,7 @@ everywhere! {
     case_69_a_wait_inside_a_wait
     case_73_notified_while_it_goes_away
     case_75_handles_cloned_and_dropped_everywhere
-    case_84_waits_that_end_for_nothing
+    case_84_spurious_wake_ups
 }
 
 /// Rules N2 and D6: both are woken, each by what it waits for.
@@ -38,7 +38,7 @@ fn case_69_a_wait_inside_a_wait(bench: Bench) {
     assert!(once_asleep(kick, || bench.block(&cx)));
     let remote = cx.remote();
     assert!(!once_asleep(move || remote.notify(), || bench.block(&cx)));
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 /// Rules N1, N4 and N6: a loop that is awake costs no write; one that sleeps costs one for each time it is woken by one thread.
@@ -68,8 +68,8 @@ fn case_70_a_storm_of_notifications() {
         let _registration = watch(&cx, &awake);
         awake.kick();
         assert!(bench.block(&cx));
-        assert_eq!(cx.remote().wakeups().0, 0, "nobody was asleep");
-        while bench.look(&cx) {}
+        assert_eq!(cx.remote().wakeups().0, 0, "no loop was asleep");
+        while bench.check(&cx) {}
 
         // One that waits for its answer each time.
         let (polls, answers) = (std::cell::Cell::new(0), each / 50);
@@ -91,7 +91,7 @@ fn case_70_a_storm_of_notifications() {
 
         // All at once, at a loop that goes to sleep and is woken all the time: the last one is heard.
         counting::observe_this_thread(true);
-        bench.look(&cx);
+        bench.check(&cx);
         let before = counting::live().blocks;
         let last = runs.clone();
         let heard = cx.bottom_half("the last one", move |_| {
@@ -110,7 +110,7 @@ fn case_70_a_storm_of_notifications() {
             bench.block(&cx);
         }
         drop(teller.join().unwrap());
-        bench.look(&cx);
+        bench.check(&cx);
         let left = counting::live().blocks - before;
         // The handles of the threads were made here and dropped there.
         assert!(
@@ -120,7 +120,7 @@ fn case_70_a_storm_of_notifications() {
     });
 }
 
-/// Rule H1 and invariant 2: whoever still has a handle writes to nobody else's descriptor.
+/// Rule H1 and invariant 2: a handle that is left never writes to the descriptor of another owner.
 fn case_73_notified_while_it_goes_away(bench: Bench) {
     for round in 0..scaled(20, 1_500) {
         let (cx, over) = (bench.context(), Arc::new(AtomicBool::new(false)));
@@ -185,7 +185,11 @@ fn case_74_handles_that_outlive_their_context() {
         drop(remote);
         assert_eq!(open_descriptors(), before + 1, "the bottom half has a share");
         drop(bh);
-        assert_eq!(open_descriptors(), before, "a clock that is kept keeps nobody");
+        assert_eq!(
+            open_descriptors(),
+            before,
+            "a clock that is kept keeps no context"
+        );
         // One clock for many, such as the time of a virtual machine.
         for _ in 0..100 {
             let builder = bench.builder().virtual_clock(clock.clone());
@@ -196,7 +200,7 @@ fn case_74_handles_that_outlive_their_context() {
     });
 }
 
-/// Rule H6: freed once, at home, whoever was the last.
+/// Rule H6: freed once, at home, whichever thread drops the last handle.
 fn case_75_handles_cloned_and_dropped_everywhere(bench: Bench) {
     struct Tells(Arc<AtomicU64>);
     impl Drop for Tells {
@@ -222,9 +226,9 @@ fn case_75_handles_cloned_and_dropped_everywhere(bench: Bench) {
             })
         });
         drop(bh);
-        bench.look(&cx);
+        bench.check(&cx);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        while bench.look(&cx) {}
+        while bench.check(&cx) {}
     }
     assert_eq!(freed.load(Ordering::Relaxed), rounds);
 }
@@ -240,12 +244,12 @@ trait MayNot {
 impl<T> MayNot for May<T> {}
 
 /// The inherent one wins where there is one.
-#[allow(dead_code, reason = "for types that may not, nobody uses it")]
+#[allow(dead_code, reason = "for types that may not, it is unused")]
 impl<T: Send> May<T> {
     const GO: bool = true;
 }
 
-#[allow(dead_code, reason = "for types that may not, nobody uses it")]
+#[allow(dead_code, reason = "for types that may not, it is unused")]
 impl<T: Sync> May<T> {
     const BE_SHARED: bool = true;
 }
@@ -267,9 +271,9 @@ fn case_77_polled_by_two_threads() {
     const { assert!(May::<Remote>::BE_SHARED && May::<BottomHalf>::BE_SHARED) };
 }
 
-/// Fault F6: nobody is called for it, and what is left of the time is waited for.
-fn case_84_waits_that_end_for_nothing(bench: Bench) {
-    let (builder, asked) = disturbed(bench, |number, _| !number.is_multiple_of(3));
+/// Fault F6: no handler is called, and the loop waits for the rest of the time.
+fn case_84_spurious_wake_ups(bench: Bench) {
+    let (builder, calls) = disturbed(bench, |number, _| !number.is_multiple_of(3));
     let cx = builder.build().unwrap();
     let (kick, fired) = (Kick::new(), Count::default());
     let _registration = watch(&cx, &kick);
@@ -279,7 +283,7 @@ fn case_84_waits_that_end_for_nothing(bench: Bench) {
             counted.up();
         })
         .disarmed();
-    let (start, before) = (Instant::now(), asked.waits());
+    let (start, before) = (Instant::now(), calls.waits());
     timer.arm_after(Duration::from_millis(3));
     let mut polls = 0;
     while fired.get() == 0 {
@@ -289,7 +293,7 @@ fn case_84_waits_that_end_for_nothing(bench: Bench) {
     assert!(start.elapsed() >= Duration::from_millis(3) && kick.count.get() == 0);
     if !bench.foreign {
         assert_eq!(polls, 1, "it goes on waiting");
-        assert!((3..=9).contains(&(asked.waits() - before)));
+        assert!((3..=9).contains(&(calls.waits() - before)));
     }
     kick.kick();
     let mut polls = 0;

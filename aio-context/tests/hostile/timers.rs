@@ -16,7 +16,7 @@ use crate::fixtures::{counted, disturbed, scaled};
 
 everywhere! {
     case_57_deadlines_in_the_past
-    case_58_deadlines_beyond_what_a_kernel_takes
+    case_58_deadlines_beyond_the_kernels_range
     case_59_many_equal_deadlines
     case_60_cancelled_by_a_callback
     case_61_armed_for_now_by_its_own_callback
@@ -50,17 +50,17 @@ fn case_57_deadlines_in_the_past(bench: Bench) {
                 bench.block(&cx) && fired.get() == number,
                 "{clock:?}, {deadline:?}"
             );
-            assert!(!bench.look(&cx) && timer.deadline().is_none());
+            assert!(!bench.check(&cx) && timer.deadline().is_none());
         }
         timer.arm_after(Duration::ZERO);
         assert!(bench.block(&cx) && fired.get() == 4);
-        assert!(!bench.look(&cx));
+        assert!(!bench.check(&cx));
     }
 }
 
 /// Rules T3 and B1: they saturate to never, and the wait is neither refused nor busy.
-fn case_58_deadlines_beyond_what_a_kernel_takes(bench: Bench) {
-    let (builder, asked) = counted(bench);
+fn case_58_deadlines_beyond_the_kernels_range(bench: Bench) {
+    let (builder, calls) = counted(bench);
     let cx = builder.build().unwrap();
     let (timer, fired) = counting(&cx, ClockId::Monotonic);
     let years = Duration::from_secs(3_000_000_000);
@@ -74,9 +74,9 @@ fn case_58_deadlines_beyond_what_a_kernel_takes(bench: Bench) {
     for arm in arms {
         arm(&timer);
         for wait in [Wait::Block, Wait::AtMost(Duration::MAX), Wait::AtMost(years)] {
-            let (remote, before) = (cx.remote(), asked.sleeps());
+            let (remote, before) = (cx.remote(), calls.sleeps());
             assert!(!once_asleep(move || remote.notify(), || bench.poll(&cx, wait)));
-            assert!(asked.sleeps() - before <= 1, "it is not asleep all the time");
+            assert!(calls.sleeps() - before <= 1, "it is not asleep all the time");
         }
     }
     assert_eq!(fired.get(), 0);
@@ -102,15 +102,15 @@ fn case_59_many_equal_deadlines(bench: Bench) {
     order
         .iter()
         .for_each(|number| timers[*number as usize].arm_at(deadline));
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     clock.advance(Duration::from_millis(5));
-    assert!(bench.look(&cx));
+    assert!(bench.check(&cx));
     assert_eq!(
         *fired.borrow(),
         order,
         "first armed, first fired, all in one iteration"
     );
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 /// Rule T4.
@@ -162,7 +162,7 @@ impl Clock for Stubborn {
     }
 }
 
-/// Fault F5: nobody is early, nobody is lost, and a clock that stands still is waited for, not asked all the time.
+/// Fault F5: no timer is early or lost, and with a clock that stands still the loop waits instead of reading it all the time.
 fn case_62_a_clock_that_stands_still_and_jumps(bench: Bench) {
     const YEARS: u64 = 100 * 365 * 24 * 3600 * 1_000_000_000;
     const START: u64 = 1_000_000;
@@ -170,7 +170,7 @@ fn case_62_a_clock_that_stands_still_and_jumps(bench: Bench) {
     let jumps = clock.clone();
     // It moves with the sixth wait that begins; before, each passes and it is as late as it was.
     let mut left = 6;
-    let (builder, asked) = disturbed(bench, move |_, _| {
+    let (builder, calls) = disturbed(bench, move |_, _| {
         left -= 1;
         if left == 0 {
             jumps.0.store(START + YEARS, Ordering::Relaxed);
@@ -198,31 +198,31 @@ fn case_62_a_clock_that_stands_still_and_jumps(bench: Bench) {
     }
     assert_eq!(*fired.borrow(), [1, 3, 2, 0], "all that is due, in its order");
     assert!(
-        asked.waits() <= 8 && polls <= 8,
+        calls.waits() <= 8 && polls <= 8,
         "{} waits, {polls} polls",
-        asked.waits()
+        calls.waits()
     );
     // And back: what was armed later than that is due when the clock comes there again, not before.
     let (timer, again) = counting(&cx, ClockId::Monotonic);
     timer.arm_after(Duration::from_millis(1));
     clock.0.store(START, Ordering::Relaxed);
-    assert!(!bench.look(&cx) && again.get() == 0);
+    assert!(!bench.check(&cx) && again.get() == 0);
     assert!(!cx.poll(Wait::AtMost(Duration::ZERO)).unwrap());
     clock.0.store(START + YEARS + 999_999, Ordering::Relaxed);
-    assert!(!bench.look(&cx) && again.get() == 0);
+    assert!(!bench.check(&cx) && again.get() == 0);
     clock.0.store(START + YEARS + 1_000_000, Ordering::Relaxed);
-    assert!(bench.look(&cx) && again.get() == 1);
+    assert!(bench.check(&cx) && again.get() == 1);
     drop(timers);
 }
 
-/// Rules B2, G1 and T5: what is left of a millisecond is waited for, not asked for.
+/// Rules B2, G1 and T5: the loop waits for the rest of a millisecond instead of polling.
 fn case_63_no_wake_up_before_the_deadline(bench: Bench) {
-    let (builder, asked) = counted(bench);
+    let (builder, calls) = counted(bench);
     let cx = builder.build().unwrap();
     let (timer, fired) = counting(&cx, ClockId::Monotonic);
-    bench.look(&cx);
+    bench.check(&cx);
     for (number, micros) in (1..).zip([1, 50, 300, 999, 1_001, 1_500, 2_500]) {
-        let (before, start) = (asked.sleeps(), Instant::now());
+        let (before, start) = (calls.sleeps(), Instant::now());
         timer.arm_after(Duration::from_micros(micros));
         let mut polls = 0;
         while fired.get() < number {
@@ -230,7 +230,7 @@ fn case_63_no_wake_up_before_the_deadline(bench: Bench) {
             polls += 1;
         }
         assert!(start.elapsed() >= Duration::from_micros(micros), "early");
-        let sleeps = asked.sleeps() - before;
+        let sleeps = calls.sleeps() - before;
         assert!(
             polls <= 2 && sleeps <= 2,
             "{micros} us: {polls} polls, {sleeps} sleeps"
@@ -245,15 +245,15 @@ thread_local! {
 
 /// Rules T3 and R11.
 fn case_64_an_earlier_timer_from_another_thread(bench: Bench) {
-    let (builder, asked) = counted(bench);
+    let (builder, calls) = counted(bench);
     let cx = builder.build().unwrap();
     let (late, late_calls) = counting(&cx, ClockId::Monotonic);
     let (timer, fired) = counting(&cx, ClockId::Monotonic);
     late.arm_after(Duration::from_secs(3_600));
     AT_HOME.set(Some(timer));
-    bench.look(&cx);
+    bench.check(&cx);
     for (number, micros) in (1..).zip([0, 200, 2_000]) {
-        let (remote, before) = (cx.remote(), asked.sleeps());
+        let (remote, before) = (cx.remote(), calls.sleeps());
         let arm = move || {
             let job = move |_: &Context| {
                 AT_HOME.with_borrow(|timer| timer.as_ref().unwrap().arm_after(Duration::from_micros(micros)));
@@ -266,7 +266,7 @@ fn case_64_an_earlier_timer_from_another_thread(bench: Bench) {
             bench.block(&cx);
             polls += 1;
         }
-        let sleeps = asked.sleeps() - before;
+        let sleeps = calls.sleeps() - before;
         assert!(
             polls <= 2 && sleeps <= 3,
             "{micros} us: {polls} polls, {sleeps} sleeps"
@@ -309,7 +309,7 @@ fn case_66_several_clocks_and_one_that_is_stopped(bench: Bench) {
     let (on_virtual, of_virtual) = counting(&cx, ClockId::Virtual);
     let virtual_clock = cx.virtual_clock();
     virtual_clock.stop();
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     monotonic.arm_after(ms(5));
     on_virtual.arm_after(ms(1));
     wall.arm_after(Duration::from_secs(3_600));
@@ -321,13 +321,13 @@ fn case_66_several_clocks_and_one_that_is_stopped(bench: Bench) {
     assert_eq!((of_virtual.get(), of_wall.get()), (0, 0));
     virtual_clock.warp(ms(10));
     assert!(
-        !bench.look(&cx) && of_virtual.get() == 0,
+        !bench.check(&cx) && of_virtual.get() == 0,
         "it is late, and stopped"
     );
     wall.arm_after(Duration::ZERO);
-    assert!(bench.look(&cx) && of_wall.get() == 1);
+    assert!(bench.check(&cx) && of_wall.get() == 1);
     let starts = virtual_clock.clone();
     thread::spawn(move || starts.start()).join().unwrap();
     assert!(bench.block(&cx) && of_virtual.get() == 1);
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }

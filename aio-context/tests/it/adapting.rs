@@ -1,4 +1,4 @@
-//! What polling policies are shown: waits, the handlers' own time, and, for those that ask, each hot handler.
+//! The reports to polling policies: waits, the handlers' own time, and, for policies that need it, each promoted handler.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -18,7 +18,7 @@ use crate::spoiled::{Spoil, Spoiled};
 
 const US: Duration = Duration::from_micros(1);
 
-/// How long the next wait takes, and who is kicked then.
+/// The length of the next wait, and the handlers that are kicked at its end.
 type Next = Rc<Cell<(Duration, Vec<Rc<Kick>>)>>;
 
 /// Waits take a time of their own on a simulated clock, and end with events.
@@ -153,7 +153,11 @@ fn a7_handlers_without_poll_have_no_time() {
     let _plain = watch(&scene.cx, &plain);
     assert_eq!(scene.wait(US, &[&plain]), 0);
     assert_eq!(scene.wait(US, &[&a]), 4000);
-    assert_eq!(scene.wait(90 * US, &[&plain]), 4000, "it is nobody's event");
+    assert_eq!(
+        scene.wait(90 * US, &[&plain]),
+        4000,
+        "no polled handler had an event"
+    );
 }
 
 #[test]
@@ -171,7 +175,7 @@ fn a7_a_handler_that_is_removed_or_replaced_is_forgotten() {
 /// Which handlers had an event, and the iteration.
 type Shown = (Vec<bool>, Iteration);
 
-/// Notes whom it is shown.
+/// Records the reports.
 #[derive(Debug, Clone, Default)]
 struct Witness {
     handlers: Rc<RefCell<Vec<bool>>>,
@@ -200,7 +204,7 @@ impl PollPolicy for Witness {
 }
 
 #[test]
-fn a7_every_hot_handler_that_is_left_after_dispatch_is_shown() {
+fn a7_every_promoted_handler_that_is_left_after_dispatch_is_reported() {
     let witness = Witness::default();
     let scene = Scene::new(Box::new(witness.clone()));
     let ((a, _a), (b, b_registration), (c, _c)) = (scene.polled(), scene.polled(), scene.polled());
@@ -224,7 +228,7 @@ fn a7_every_hot_handler_that_is_left_after_dispatch_is_shown() {
 }
 
 #[test]
-fn a10_the_time_of_handlers_is_told_apart() {
+fn a10_the_time_of_handlers_is_reported_separately() {
     let witness = Witness::default();
     let scene = Scene::new(Box::new(witness.clone()));
     let (a, _a) = scene.polled();
@@ -241,27 +245,27 @@ fn a10_the_time_of_handlers_is_told_apart() {
 }
 
 #[test]
-fn a6_it_is_told_how_far_the_deadline_was_and_whether_it_ended_the_wait() {
+fn a6_the_deadline_and_whether_it_ended_the_wait_are_reported() {
     let witness = Witness::default();
     let scene = Scene::new(Box::new(witness.clone()));
     let (a, _a) = scene.polled();
     let timer = scene.cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
-    let told = |wait: Wait| {
+    let report = |wait: Wait| {
         scene.cx.poll(wait).unwrap();
         let (_, seen) = witness.seen.borrow_mut().pop().unwrap();
         (seen.deadline, seen.timed_out, seen.events, seen.elapsed)
     };
     timer.arm_after(9 * US);
-    assert_eq!(told(Wait::Block), (Some(9 * US), true, 0, 9 * US));
+    assert_eq!(report(Wait::Block), (Some(9 * US), true, 0, 9 * US));
     timer.arm_after(9 * US);
     a.kick();
     assert_eq!(
-        told(Wait::Block),
+        report(Wait::Block),
         (Some(9 * US), false, 1, US),
         "an event was first"
     );
     timer.cancel();
-    assert_eq!(told(Wait::AtMost(4 * US)), (Some(4 * US), true, 0, 4 * US));
+    assert_eq!(report(Wait::AtMost(4 * US)), (Some(4 * US), true, 0, 4 * US));
     a.kick();
-    assert_eq!(told(Wait::Block), (None, false, 1, US));
+    assert_eq!(report(Wait::Block), (None, false, 1, US));
 }

@@ -33,10 +33,10 @@ fn h10_a_call_runs_once_at_its_time_and_nothing_is_kept(bench: Bench) {
         drop(moved);
     });
     clock.advance(4 * MS);
-    assert!(!bench.look(&cx) && count.get() == 0 && seen.strong_count() == 1);
+    assert!(!bench.check(&cx) && count.get() == 0 && seen.strong_count() == 1);
     assert!(bench.block(&cx) && count.get() == 1 && seen.strong_count() == 0);
     clock.advance(100 * MS);
-    assert!(!bench.look(&cx) && count.get() == 1);
+    assert!(!bench.check(&cx) && count.get() == 1);
 }
 
 fn h10_calls_of_one_time_run_in_their_order(bench: Bench) {
@@ -47,7 +47,7 @@ fn h10_calls_of_one_time_run_in_their_order(bench: Bench) {
         cx.after(delay * MS, move |_| log.borrow_mut().push(number));
     }
     clock.advance(10 * MS);
-    assert!(bench.look(&cx) && !bench.look(&cx));
+    assert!(bench.check(&cx) && !bench.check(&cx));
     assert_eq!(log.take(), [2, 4, 1, 3]);
 }
 
@@ -69,7 +69,7 @@ fn h10_a_call_without_delay_runs_in_the_next_iteration(bench: Bench) {
             "one in each iteration"
         );
     }
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 fn h10_a_call_that_is_taken_back_does_not_run(bench: Bench) {
@@ -89,7 +89,7 @@ fn h10_a_call_that_is_taken_back_does_not_run(bench: Bench) {
     drop(second.clone());
     clock.advance(MS);
     assert!(
-        bench.look(&cx) && count.get() == 1,
+        bench.check(&cx) && count.get() == 1,
         "a dropped handle changes nothing"
     );
     assert!(!second.cancel() && second.deadline().is_none());
@@ -130,12 +130,12 @@ fn h10_a_call_may_do_anything(bench: Bench) {
         cx.after(Duration::ZERO, move |_| {
             inner.up();
         });
-        assert!(bench.look(cx) && counted.get() == 1, "in a nested poll");
-        assert!(!bench.look(cx), "it is not run again");
+        assert!(bench.check(cx) && counted.get() == 1, "in a nested poll");
+        assert!(!bench.check(cx), "it is not run again");
         counted.up();
     });
     own.replace(Some(call));
-    assert!(bench.block(&cx) && !bench.look(&cx));
+    assert!(bench.block(&cx) && !bench.check(&cx));
     assert_eq!(count.get(), 2);
 }
 
@@ -151,10 +151,10 @@ fn h10_a_call_that_panics_is_gone_and_the_others_run(bench: Bench) {
         counted.up();
     });
     clock.advance(MS);
-    assert!(catch_unwind(AssertUnwindSafe(|| bench.look(&cx))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| bench.check(&cx))).is_err());
     assert_eq!((count.get(), Rc::strong_count(&there)), (0, 1));
-    assert!(bench.look(&cx) && count.get() == 1);
-    assert!(!bench.look(&cx));
+    assert!(bench.check(&cx) && count.get() == 1);
+    assert!(!bench.check(&cx));
 }
 
 /// A foreign loop that was told how long it may wait is woken when a call is put off for an earlier time.

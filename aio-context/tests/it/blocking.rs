@@ -55,9 +55,9 @@ fn l1_blocking_and_edge_triggered_is_warned_of_once() {
     assert_eq!(found.len(), expected, "{found:#?}");
 }
 
-/// What is legal, or harmless, is not warned of.
+/// Legal and harmless registrations cause no warning.
 #[test]
-fn l1_nobody_cries_wolf() {
+fn l1_there_are_no_false_warnings() {
     let directory = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
     let silent = listener.try_clone().unwrap();

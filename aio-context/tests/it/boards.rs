@@ -40,7 +40,7 @@ fn bells(board: &DoorbellBoard, sources: impl IntoIterator<Item = usize>) -> Vec
 
 fn settle(bench: Bench, cx: &Context) {
     for _ in 0..3 {
-        while bench.look(cx) {}
+        while bench.check(cx) {}
     }
 }
 
@@ -121,7 +121,7 @@ fn d5_every_source_has_its_turn(bench: Bench) {
     let board = cx
         .board(1000, move |_, source| {
             *served.borrow_mut().entry(source).or_default() += 1;
-            // Everybody always has work.
+            // Every source always has work.
             ringers.borrow()[source].ring();
         })
         .unwrap();
@@ -134,8 +134,8 @@ fn d5_every_source_has_its_turn(bench: Bench) {
     });
     for round in 1..=40 {
         bh.schedule();
-        bench.look(&cx);
-        assert_eq!(others.get(), round, "a board keeps nobody out");
+        bench.check(&cx);
+        assert_eq!(others.get(), round, "a board does not starve others");
     }
     let counts = counts.borrow();
     assert_eq!(counts.len(), 1000);
@@ -205,7 +205,7 @@ fn polling(max: Duration) -> Context {
 }
 
 #[test]
-fn a5_while_the_context_polls_a_ring_wakes_nobody() {
+fn a5_while_the_context_polls_a_ring_sends_no_wake_up() {
     let cx = polling(Duration::from_secs(60));
     let (board, log) = board(&cx, 10_000);
     let bell = board.bell(9_999);
@@ -220,7 +220,7 @@ fn a5_while_the_context_polls_a_ring_wakes_nobody() {
 }
 
 #[test]
-fn a8_a_board_that_nobody_rings_cools_down_and_comes_back() {
+fn a8_an_idle_board_is_demoted_and_promoted_again() {
     let cx = polling(Duration::from_micros(1));
     let boards: Vec<_> = (0..50).map(|_| board(&cx, 64)).collect();
     let busy = crate::common::Kick::new();
@@ -242,8 +242,8 @@ fn a8_a_board_that_nobody_rings_cools_down_and_comes_back() {
     };
     let before = sent(&cx);
     ring(1);
-    let cold = sent(&cx) - before;
-    assert!(cold > 30, "{cold} of 50 had to schedule themselves");
+    let demoted = sent(&cx) - before;
+    assert!(demoted > 30, "{demoted} of 50 had to schedule themselves");
     for _ in 0..10 {
         cx.poll(Wait::Block).unwrap();
     }

@@ -20,16 +20,16 @@ everywhere! {
     h6_deleting_another_and_itself
     h6_dropped_by_another_thread
     h7_oneshots_run_once_and_are_dropped
-    h7_a_dropped_context_drops_what_never_ran
+    h7_a_dropped_context_drops_jobs_that_never_ran
     h8_idle_is_no_progress_and_caps_the_wait
     h8_normal_wins_over_idle
     h8_an_idle_one_that_arms_itself_again_lets_the_loop_sleep
     h8_from_another_thread_it_wakes_a_sleeping_loop
     h10_dropped_at_once_it_runs_once_all_the_same
-    h10_h6_only_what_is_dropped_at_once_is_kept
+    h10_h6_only_a_half_that_is_dropped_at_once_is_kept
     h10_a_deferred_closure_runs_once_in_its_turn
     h10_a_deferred_closure_may_do_anything
-    h10_what_was_deferred_goes_with_its_context
+    h10_deferred_calls_are_dropped_with_their_context
     d9_h2_a_panic_leaves_the_rest_in_line
 }
 
@@ -118,7 +118,7 @@ fn h4_a_nested_poll_runs_the_rest_first(bench: Bench) {
     rest.schedule();
     assert!(bench.block(&cx));
     assert_eq!(*order.borrow(), ["before", "rest", "new", "after"]);
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 fn h5_cancelled_by_an_earlier_one(bench: Bench) {
@@ -129,7 +129,7 @@ fn h5_cancelled_by_an_earlier_one(bench: Bench) {
     first.schedule();
     victim.schedule();
     assert!(bench.block(&cx));
-    assert!(!bench.look(&cx) && runs.get() == 0);
+    assert!(!bench.check(&cx) && runs.get() == 0);
 }
 
 fn h6_deleting_another_and_itself(bench: Bench) {
@@ -144,7 +144,7 @@ fn h6_deleting_another_and_itself(bench: Bench) {
     *own.borrow_mut() = Some(bh);
     drop(victim);
     own.borrow().as_ref().unwrap().schedule();
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert!(
         runs.get() <= 1,
         "scheduled before the killer, it may run; after that, never"
@@ -167,7 +167,7 @@ fn h6_dropped_by_another_thread(bench: Bench) {
     });
     bh.schedule();
     thread::spawn(move || drop(bh)).join().unwrap();
-    bench.look(&cx);
+    bench.check(&cx);
     assert!(*freed.borrow(), "the closure is freed on the home thread");
 }
 
@@ -183,10 +183,10 @@ fn h7_oneshots_run_once_and_are_dropped(bench: Bench) {
     assert_eq!(Arc::strong_count(&proof), 4);
     assert!(bench.block(&cx));
     assert_eq!((proof.load(Ordering::Relaxed), Arc::strong_count(&proof)), (3, 1));
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
-fn h7_a_dropped_context_drops_what_never_ran(bench: Bench) {
+fn h7_a_dropped_context_drops_jobs_that_never_ran(bench: Bench) {
     let (cx, proof) = (bench.context(), Arc::new(()));
     let (remote, held) = (cx.remote(), proof.clone());
     remote.run(move |_| drop(held)).unwrap();
@@ -210,7 +210,7 @@ fn h8_idle_is_no_progress_and_caps_the_wait(bench: Bench) {
     timer.arm_after(Duration::from_secs(1));
     again.schedule_idle();
     let before = aio_context::Clock::now(&*clock);
-    assert!(!bench.look(&cx), "an idle one is no progress");
+    assert!(!bench.check(&cx), "an idle one is no progress");
     assert_eq!(runs.get(), 1);
     again.schedule_idle();
     assert!(!cx.poll(Wait::AtMost(Duration::from_millis(10))).unwrap());
@@ -257,14 +257,14 @@ fn h8_from_another_thread_it_wakes_a_sleeping_loop(bench: Bench) {
     let cx = bench.context();
     let (idle, runs) = counting(&cx, "idle");
     let (remote, counted) = (cx.remote(), runs.clone());
-    let told = cx.bottom_half("tells", move |_| {
+    let notifier = cx.bottom_half("notifies", move |_| {
         counted.up();
         remote.notify();
     });
     let thread = thread::spawn(move || {
         idle.schedule_idle();
-        told.schedule_idle();
-        (idle, told)
+        notifier.schedule_idle();
+        (idle, notifier)
     });
     while runs.get() < 2 {
         bench.block(&cx);
@@ -281,7 +281,7 @@ fn d9_h2_a_panic_leaves_the_rest_in_line(bench: Bench) {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.block(&cx)));
     assert!(result.is_err() && runs.get() == 0);
     assert!(bench.block(&cx) && runs.get() == 1, "what was in line runs next");
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 fn h10_dropped_at_once_it_runs_once_all_the_same(bench: Bench) {
@@ -296,8 +296,8 @@ fn h10_dropped_at_once_it_runs_once_all_the_same(bench: Bench) {
         .schedule();
         assert_eq!(Rc::strong_count(&alive), 2);
         assert!(bench.block(&cx) && runs.get() == round);
-        while bench.look(&cx) {}
-        bench.look(&cx);
+        while bench.check(&cx) {}
+        bench.check(&cx);
         assert_eq!((runs.get(), Rc::strong_count(&alive)), (round, 1), "and is freed");
     }
     // From a callback, and without hurry.
@@ -322,11 +322,11 @@ fn h10_dropped_at_once_it_runs_once_all_the_same(bench: Bench) {
     .schedule();
     let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.block(&cx)));
     assert!(polled.is_err());
-    bench.look(&cx);
+    bench.check(&cx);
     assert_eq!(Rc::strong_count(&alive), 1);
 }
 
-fn h10_h6_only_what_is_dropped_at_once_is_kept(bench: Bench) {
+fn h10_h6_only_a_half_that_is_dropped_at_once_is_kept(bench: Bench) {
     let cx = bench.context();
     let never = |name| counting(&cx, name);
     // Taken back by name.
@@ -335,7 +335,7 @@ fn h10_h6_only_what_is_dropped_at_once_is_kept(bench: Bench) {
     deleted.delete();
     // Made earlier.
     let (earlier, more) = never("earlier");
-    bench.look(&cx);
+    bench.check(&cx);
     earlier.schedule();
     drop(earlier);
     // Dropped elsewhere.
@@ -347,7 +347,7 @@ fn h10_h6_only_what_is_dropped_at_once_is_kept(bench: Bench) {
     cancelled.schedule();
     cancelled.cancel();
     drop(cancelled);
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert_eq!((runs.get(), more.get(), most.get(), none.get()), (0, 0, 0, 0));
     // With a clone left, it is that one's.
     let (bh, runs) = counting(&cx, "shared");
@@ -371,7 +371,7 @@ fn h10_a_deferred_closure_runs_once_in_its_turn(bench: Bench) {
     cx.defer(log("second"));
     assert!(bench.block(&cx), "it is progress");
     assert_eq!(order.take(), ["first", "bh", "second"]);
-    assert!(!bench.look(&cx) && order.take().is_empty());
+    assert!(!bench.check(&cx) && order.take().is_empty());
 }
 
 fn h10_a_deferred_closure_may_do_anything(bench: Bench) {
@@ -403,7 +403,7 @@ fn h10_a_deferred_closure_may_do_anything(bench: Bench) {
     assert_eq!(order.take(), [10]);
 }
 
-fn h10_what_was_deferred_goes_with_its_context(bench: Bench) {
+fn h10_deferred_calls_are_dropped_with_their_context(bench: Bench) {
     struct Defers(aio_context::WeakContext, Count);
     impl Drop for Defers {
         fn drop(&mut self) {

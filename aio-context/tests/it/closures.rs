@@ -8,7 +8,7 @@ use std::rc::Rc;
 use aio_context::{Context, Exclusive, HandlerMut, Interest, Wait};
 
 #[test]
-fn d3_closures_are_called_for_what_they_were_given_for() {
+fn d3_closures_are_called_for_their_events() {
     let cx = Context::new().unwrap();
     let (near, far) = UnixStream::pair().unwrap();
     let seen = Rc::new(RefCell::new(String::new()));
@@ -93,7 +93,11 @@ fn r11_the_events_of_an_exclusive_handler_wait_while_it_runs() {
         assert!(cx.poll(Wait::Block).unwrap());
     }
     let inner = handler.with(|state| state.0.clone()).unwrap();
-    assert_eq!(inner, [false, false], "an iteration inside it has nobody to call");
+    assert_eq!(
+        inner,
+        [false, false],
+        "an iteration inside it has no handler to call"
+    );
 }
 
 #[test]
@@ -110,7 +114,7 @@ fn d3_callbacks_that_are_not_overridden_do_nothing() {
 }
 
 #[test]
-fn what_is_printed_names_what_it_is() {
+fn debug_output_names_the_type() {
     let cx = Context::new().unwrap();
     let count = Rc::new(Cell::new(0));
     let counted = count.clone();

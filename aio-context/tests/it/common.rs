@@ -82,7 +82,7 @@ impl Bench {
         self.builder().build().expect("there is a descriptor left")
     }
 
-    /// A context on a clock of its own, which passes instead of being waited for.
+    /// A context on a simulated clock, which advances instead of a wait.
     pub(crate) fn simulated(&self) -> (Context, Arc<ManualClock>) {
         let (builder, clock) = self.on_simulated_time();
         (builder.build().expect("there is a descriptor left"), clock)
@@ -96,7 +96,7 @@ impl Bench {
         (self.builder().monotonic(clock.clone()), clock)
     }
 
-    /// Polls once; a blocking poll that nobody ends within a minute is a failure.
+    /// Polls once. A blocking poll that does not return within a minute is a failure.
     pub(crate) fn poll(&self, cx: &Context, wait: Wait) -> bool {
         if self.foreign {
             self.poll_embedded(cx, wait)
@@ -109,11 +109,11 @@ impl Bench {
         self.poll(cx, Wait::Block)
     }
 
-    pub(crate) fn look(&self, cx: &Context) -> bool {
+    pub(crate) fn check(&self, cx: &Context) -> bool {
         self.poll(cx, Wait::NoBlock)
     }
 
-    /// What a foreign loop does: prepare, wait for the one descriptor, check, dispatch.
+    /// Runs an iteration of a foreign loop: prepare, wait for the one descriptor, check, dispatch.
     fn poll_embedded(&self, cx: &Context, wait: Wait) -> bool {
         let embedded = cx.embed().expect("this backend can be embedded");
         let limit = embedded.prepare_ms();
@@ -175,11 +175,11 @@ pub(crate) struct Kick {
     fd: OwnedFd,
     pub(crate) count: Cell<u32>,
     pub(crate) on_ready: RefCell<Option<OnReady>>,
-    /// What `poll` says, if this handler is polled: whether it was kicked, unless set.
+    /// The result of `poll`, if it is set; otherwise `poll` returns whether the handler was kicked.
     pub(crate) says: Cell<Option<bool>>,
     pub(crate) log: RefCell<Vec<&'static str>>,
-    /// Does not count the answers of `poll`, only begin, end and service.
-    pub(crate) asked: Cell<u32>,
+    /// The number of calls of `poll`.
+    pub(crate) polls: Cell<u32>,
 }
 
 impl Kick {
@@ -192,7 +192,7 @@ impl Kick {
             on_ready: RefCell::new(None),
             says: Cell::new(None),
             log: RefCell::default(),
-            asked: Cell::new(0),
+            polls: Cell::new(0),
         })
     }
 
@@ -252,7 +252,7 @@ impl Handler for Kick {
 
 impl Pollable for Kick {
     fn poll(&self) -> bool {
-        self.asked.set(self.asked.get() + 1);
+        self.polls.set(self.polls.get() + 1);
         self.says.get().unwrap_or_else(|| self.is_set())
     }
     fn poll_ready(&self, cx: &Context) {
@@ -302,12 +302,12 @@ pub(crate) fn watch_polled(cx: &Context, kick: &Rc<Kick>) -> Registration {
         .expect("it can be watched")
 }
 
-/// A handler whose number can be closed behind the loop's back.
+/// A handler whose number can be closed without a removal.
 pub(crate) struct Number {
     fd: Rc<disturb::Number>,
     writer: PipeWriter,
-    /// What the handler was told when it was broken.
-    pub(crate) told: RefCell<Vec<String>>,
+    /// The errors with which the handler was invalidated.
+    pub(crate) errors: RefCell<Vec<String>>,
 }
 
 impl Number {
@@ -316,7 +316,7 @@ impl Number {
         Rc::new(Self {
             fd: disturb::Number::of(reader),
             writer,
-            told: RefCell::default(),
+            errors: RefCell::default(),
         })
     }
 
@@ -348,7 +348,7 @@ impl Handler for Number {
         rustix::io::read(self, &mut [0; 1]).expect("it is readable");
     }
     fn broken(&self, _: &Context, why: io::Error) {
-        self.told.borrow_mut().push(why.to_string());
+        self.errors.borrow_mut().push(why.to_string());
     }
 }
 

@@ -19,7 +19,7 @@ everywhere! {
     d4_a_blocking_poll_with_a_limit_ends
     d5_bottom_halves_before_handlers_before_timers
     d6_nested_a_thousand_deep
-    d8_a_bottom_half_that_never_rests_starves_nobody
+    d8_a_bottom_half_that_reschedules_itself_starves_no_handler
     d9_a_panic_in_a_handler_leaves_a_usable_context
     d9_a_panic_in_a_nested_poll
     b3_climbing_and_descending_loses_nothing
@@ -38,14 +38,14 @@ fn d1_a_nested_poll_takes_the_readiness_over(bench: Bench) {
         let order = order.clone();
         move |_, cx| {
             order.borrow_mut().push("first");
-            while bench.look(cx) {}
+            while bench.check(cx) {}
             order.borrow_mut().push("first again");
         }
     });
     let _registrations = (watch(&cx, &first), watch(&cx, &second));
     first.kick();
     second.kick();
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert_eq!(
         (first.count.get(), second.count.get()),
         (1, 1),
@@ -68,14 +68,14 @@ fn d2_more_than_a_batch_comes_round_robin(bench: Bench) {
         assert!(bench.block(&cx));
     }
     let least = kicks.iter().map(|kick| kick.count.get()).min();
-    assert!(least >= Some(1), "nobody starves: 14 batches of 8 reach 100");
+    assert!(least >= Some(1), "no handler starves: 14 batches of 8 reach 100");
 }
 
 fn d4_notified_without_work_is_no_progress(bench: Bench) {
     let cx = bench.context();
     cx.remote().notify();
     assert!(!bench.block(&cx), "it returns, and says that nothing happened");
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 fn d4_a_blocking_poll_with_a_limit_ends(bench: Bench) {
@@ -128,10 +128,10 @@ fn nest_a_thousand_times(bench: Bench) {
     kick.kick();
     assert!(bench.block(&cx));
     assert_eq!(kick.count.get(), 1000);
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
-fn d8_a_bottom_half_that_never_rests_starves_nobody(bench: Bench) {
+fn d8_a_bottom_half_that_reschedules_itself_starves_no_handler(bench: Bench) {
     let (cx, kick, fired) = (bench.context(), Kick::new(), Count::default());
     let own = Rc::new(RefCell::new(None::<aio_context::BottomHalf>));
     let handle = own.clone();
@@ -168,7 +168,7 @@ fn d9_a_panic_in_a_handler_leaves_a_usable_context(bench: Bench) {
     good.iter().for_each(|kick| kick.kick());
     let mut panics = 0;
     for _ in 0..8 {
-        panics += u32::from(catch_unwind(AssertUnwindSafe(|| bench.look(&cx))).is_err());
+        panics += u32::from(catch_unwind(AssertUnwindSafe(|| bench.check(&cx))).is_err());
     }
     assert_eq!(panics, 1);
     assert!(
@@ -192,7 +192,7 @@ fn d9_a_panic_in_a_nested_poll(bench: Bench) {
     let _registrations = (watch(&cx, &bad), watch(&cx, &nesting));
     nesting.kick();
     assert!(catch_unwind(AssertUnwindSafe(|| bench.block(&cx))).is_err());
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     nesting.kick();
     assert!(
         catch_unwind(AssertUnwindSafe(|| bench.block(&cx))).is_err(),
@@ -279,7 +279,7 @@ fn b4_a_regular_file_is_always_ready_and_spoils_nothing(bench: Bench) {
         kick.count.get()
     );
     registration.remove();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 fn b7_ten_thousand_contexts_leave_no_descriptor(bench: Bench) {
@@ -332,5 +332,5 @@ fn an_exclusive_handler_is_not_entered_twice(bench: Bench) {
             "what came meanwhile is served after"
         );
     }
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }

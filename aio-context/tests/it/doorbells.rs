@@ -51,7 +51,7 @@ fn d3_a_ring_is_served_once(bench: Bench) {
         bells[bell].ring().unwrap();
         assert!(bench.block(&cx));
         assert_eq!(counts.iter().map(Count::get).sum::<u32>(), ring);
-        assert!(!bench.look(&cx), "nobody rang again");
+        assert!(!bench.check(&cx), "it was not rung again");
     }
 }
 
@@ -62,7 +62,7 @@ fn d3_rings_before_a_call_are_one(bench: Bench) {
         bells[0].ring().unwrap();
     }
     assert!(bench.block(&cx));
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert_eq!(counts[0].get(), 1);
 }
 
@@ -91,7 +91,7 @@ fn d1_a_nested_poll_takes_over_an_edge(bench: Bench) {
     bells.iter().for_each(|bell| bell.ring().unwrap());
     assert!(bench.block(&cx));
     assert_eq!(served.get(), 2);
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 fn d7_an_edge_behind_a_panic_is_not_lost(bench: Bench) {
@@ -101,7 +101,7 @@ fn d7_an_edge_behind_a_panic_is_not_lost(bench: Bench) {
     let ended = catch_unwind(AssertUnwindSafe(|| bench.block(&cx)));
     assert!(ended.is_err());
     assert!(bench.block(&cx), "it does not wait either");
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     // The one that panicked may be called again: whatever it had to do is not done.
     assert_eq!(served.get(), 3);
     bells[0].ring().unwrap();
@@ -159,7 +159,7 @@ fn d7_the_writable_side_behind_a_panic_is_not_lost(bench: Bench) {
     let _registration = cx.watch(both.clone(), Interest::all()).unwrap();
     let ended = catch_unwind(AssertUnwindSafe(|| bench.block(&cx)));
     assert!(ended.is_err());
-    assert!(bench.look(&cx));
+    assert!(bench.check(&cx));
     assert_eq!(*both.log.borrow(), ["readable", "readable", "writable"]);
 }
 
@@ -168,7 +168,7 @@ fn in_a_group(cx: &Context, bench: Bench) -> (GroupId, Rc<Kick>, Registration) {
     let kick = Kick::new();
     let interest = Interest::READ | Interest::EDGE;
     let registration = cx.watch_in(group, kick.clone(), interest).unwrap();
-    assert!(!bench.look(cx));
+    assert!(!bench.check(cx));
     (group, kick, registration)
 }
 
@@ -177,7 +177,7 @@ fn b5_rings_during_a_pause_are_served_after_it(bench: Bench) {
     let (group, kick, _registration) = in_a_group(&cx, bench);
     let paused = cx.pause(group);
     kick.kick();
-    assert!(!bench.look(&cx) && !bench.look(&cx));
+    assert!(!bench.check(&cx) && !bench.check(&cx));
     drop(paused);
     assert!(bench.block(&cx) || bench.block(&cx));
     assert_eq!(kick.count.get(), 1);
@@ -193,13 +193,13 @@ fn b5_an_edge_that_was_found_before_the_pause_is_served_after_it(bench: Bench) {
     for _ in 0..3 {
         kick.kick();
         bh.schedule();
-        bench.look(&cx);
+        bench.check(&cx);
         let served = kick.count.get();
-        bench.look(&cx);
+        bench.check(&cx);
         assert_eq!(kick.count.get(), served, "it is paused");
         drop(paused.take());
-        bench.look(&cx);
-        bench.look(&cx);
+        bench.check(&cx);
+        bench.check(&cx);
         assert_eq!(kick.count.get(), served + 1, "it is served after the pause");
     }
 }
@@ -213,11 +213,11 @@ fn b5_the_writable_side_is_served_after_a_pause_by_the_readable_one(bench: Bench
     *both.on_readable.borrow_mut() = Some(Box::new(move |cx| slot.set(Some(cx.pause(group)))));
     let _registration = cx.watch_in(group, both.clone(), Interest::all()).unwrap();
     assert!(bench.block(&cx));
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     assert_eq!(*both.log.borrow(), ["readable"]);
     drop(paused.take());
-    bench.look(&cx);
-    bench.look(&cx);
+    bench.check(&cx);
+    bench.check(&cx);
     assert_eq!(both.log.borrow()[..2], ["readable", "writable"]);
 }
 
@@ -227,7 +227,7 @@ fn r8_a_removed_doorbell_is_silent(bench: Bench) {
     bells.iter().for_each(|bell| bell.ring().unwrap());
     drop(registrations.remove(0));
     assert!(bench.block(&cx));
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert_eq!((counts[0].get(), counts[1].get()), (0, 1));
 }
 
@@ -235,7 +235,7 @@ fn d5_more_edges_than_one_batch(bench: Bench) {
     let cx = bench.builder().batch(10).build().unwrap();
     let (bells, counts, _registrations) = doorbells(&cx, 200);
     bells.iter().for_each(|bell| bell.ring().unwrap());
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert!(counts.iter().all(|count| count.get() == 1));
 }
 

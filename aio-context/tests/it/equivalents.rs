@@ -34,7 +34,7 @@ fn case_1_h1_a_scheduled_bottom_half_runs_once(bench: Bench) {
     assert_eq!(runs.get(), 0);
     assert!(bench.block(&cx));
     assert_eq!(runs.get(), 1);
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     assert_eq!(runs.get(), 1);
 }
 
@@ -61,7 +61,7 @@ fn case_2_h2_one_that_reschedules_itself_runs_once_per_iteration(bench: Bench) {
         assert!(bench.block(&cx));
         assert_eq!(runs.get(), expected);
     }
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     assert_eq!(runs.get(), 10);
 }
 
@@ -73,7 +73,7 @@ fn case_3_h5_cancelled_before_it_runs(bench: Bench) {
     });
     bh.schedule();
     bh.cancel();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     assert_eq!(runs.get(), 0);
     bh.schedule();
     assert!(bench.block(&cx));
@@ -88,7 +88,7 @@ fn case_4_h6_deleted_before_it_runs(bench: Bench) {
     });
     bh.schedule();
     bh.delete();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     assert_eq!(runs.get(), 0);
 }
 
@@ -118,7 +118,7 @@ fn case_5_h6_deleted_from_its_own_callback(bench: Bench) {
         all.iter().all(|(_, runs)| runs.get() == 1),
         "the first poll runs each once"
     );
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert!(all.iter().all(|(times, runs)| runs.get() == *times));
     assert!(slots.iter().all(|slot| slot.borrow().is_none()));
 }
@@ -126,9 +126,9 @@ fn case_5_h6_deleted_from_its_own_callback(bench: Bench) {
 fn case_6_r3_adding_and_removing_is_no_progress(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
     let registration = watch(&cx, &kick);
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     registration.remove();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     assert_eq!(kick.count.get(), 0);
 }
 
@@ -138,10 +138,10 @@ fn case_7_r12_a_set_notifier_is_called_once(bench: Bench) {
     kick.kick();
     assert!(bench.block(&cx));
     assert_eq!(kick.count.get(), 1);
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     kick.kick();
     registration.remove();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     assert_eq!(kick.count.get(), 1);
 }
 
@@ -155,7 +155,7 @@ fn case_8_d3_only_the_one_that_is_set_is_called(bench: Bench) {
     b.kick();
     assert!(bench.block(&cx));
     assert_eq!((a.count.get(), b.count.get()), (1, 1));
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 fn case_9_d1_one_that_sets_itself_again(bench: Bench) {
@@ -171,7 +171,7 @@ fn case_9_d1_one_that_sets_itself_again(bench: Bench) {
         assert!(bench.block(&cx));
         assert_eq!(kick.count.get(), expected);
     }
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 fn case_10_b5_paused_one_and_two_levels_deep(bench: Bench) {
@@ -182,7 +182,7 @@ fn case_10_b5_paused_one_and_two_levels_deep(bench: Bench) {
         kick.kick();
         let mut pauses: Vec<_> = (0..depth).map(|_| cx.pause(group)).collect();
         while let Some(pause) = pauses.pop() {
-            assert!(!bench.look(&cx));
+            assert!(!bench.check(&cx));
             assert!(kick.is_set(), "it stays set");
             drop(pause);
         }
@@ -205,10 +205,10 @@ fn case_11_t1_a_timer_of_two_shots_beside_a_descriptor(bench: Bench) {
         .disarmed();
     timer.arm_after(PERIOD);
     clock.advance(PERIOD - Duration::from_millis(1));
-    assert!(!bench.look(&cx) && shots.get() == 0, "not before its time");
+    assert!(!bench.check(&cx) && shots.get() == 0, "not before its time");
     clock.advance(Duration::from_millis(1));
-    assert!(bench.look(&cx) && shots.get() == 1);
-    assert!(!bench.look(&cx), "the second one is not due");
+    assert!(bench.check(&cx) && shots.get() == 1);
+    assert!(!bench.check(&cx), "the second one is not due");
     assert!(bench.block(&cx), "a blocked poll returns at the second shot");
     assert_eq!((shots.get(), kick.count.get()), (2, 0));
 }
@@ -252,7 +252,7 @@ fn case_17_b3_b5_a_hundred_notifiers(bench: Bench) {
     assert!(bench.block(&cx));
     kicks[7].kick();
     let pause = cx.pause(group);
-    assert!(!bench.look(&cx) && kicks[7].is_set());
+    assert!(!bench.check(&cx) && kicks[7].is_set());
     drop(pause);
     assert!(bench.block(&cx));
     let counts: u32 = kicks.iter().map(|kick| kick.count.get()).sum();

@@ -45,7 +45,7 @@ impl Wake for Alarm {
 
 impl Task {
     fn poll(&self, waker: &Waker) {
-        // Nobody polls the context from inside a task, so nobody is in here already.
+        // No task polls the context, so this function is not entered twice.
         let mut work = self.work.borrow_mut();
         let Some(future) = &mut *work else { return };
         let polled = future.as_mut().poll(&mut std::task::Context::from_waker(waker));
@@ -137,7 +137,7 @@ fn case_12_h1_two_tasks_wake_each_other(bench: Bench) {
     while game.played[1].get() < TIMES {
         assert!(bench.block(&cx));
     }
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert_eq!(game.played[0].get(), TIMES);
     let (lowest, highest) = *game.stack.borrow();
     assert!(highest - lowest < 4096, "the stack grew by {}", highest - lowest);
@@ -180,7 +180,7 @@ fn case_13_n1_a_worker_thread_wakes_a_task(bench: Bench) {
     assert_eq!(sum.get(), 200 * 201 / 2);
 }
 
-/// A mutex for tasks: who unlocks hands it to who has waited longest, wherever that task lives.
+/// A mutex for tasks: an unlock hands it to the task that has waited longest, in whatever context that task lives.
 #[derive(Default)]
 struct Baton(Mutex<Queue>);
 
@@ -193,11 +193,11 @@ struct Queue {
 
 impl Baton {
     async fn lock(&self) {
-        let mut ticket = None::<Arc<AtomicBool>>;
+        let mut mark = None::<Arc<AtomicBool>>;
         poll_fn(|cx| {
             let mut queue = self.0.lock().unwrap();
-            if let Some(ticket) = &ticket {
-                return if ticket.load(Ordering::Acquire) {
+            if let Some(mark) = &mark {
+                return if mark.load(Ordering::Acquire) {
                     Poll::Ready(())
                 } else {
                     Poll::Pending
@@ -206,8 +206,8 @@ impl Baton {
             if !std::mem::replace(&mut queue.taken, true) {
                 return Poll::Ready(());
             }
-            let mark = ticket.insert(Arc::default()).clone();
-            queue.waiting.push_back((cx.waker().clone(), mark));
+            let new = mark.insert(Arc::default()).clone();
+            queue.waiting.push_back((cx.waker().clone(), new));
             Poll::Pending
         })
         .await;
@@ -231,19 +231,19 @@ const HOMES: usize = 5;
 /// says in sum.
 fn on_five_homes(bench: Bench, tasks: usize, populate: impl Fn(usize, &Context, &Arc<AtomicUsize>) + Sync) {
     let ended = Arc::new(AtomicUsize::new(0));
-    let everyone = Mutex::new(Vec::new());
+    let remotes = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for home in 0..HOMES {
-            let (ended, everyone, populate) = (&ended, &everyone, &populate);
+            let (ended, remotes, populate) = (&ended, &remotes, &populate);
             scope.spawn(move || {
                 let cx = bench.context();
-                everyone.lock().unwrap().push(cx.remote());
+                remotes.lock().unwrap().push(cx.remote());
                 populate(home, &cx, ended);
                 while ended.load(Ordering::Acquire) < tasks {
                     bench.block(&cx);
                 }
                 // Who ends the last task is awake; the others may be asleep.
-                let sleepers = everyone.lock().unwrap().clone();
+                let sleepers = remotes.lock().unwrap().clone();
                 sleepers.iter().for_each(aio_context::Remote::notify);
             });
         }
@@ -304,7 +304,7 @@ fn case_15_w2_hand_off_round_the_contexts(bench: Bench) {
             let seat = &seats[home];
             for round in 0..ROUNDS {
                 poll_fn(|cx| {
-                    // Lie down first, then look: who hands over looks after writing.
+                    // Store the waker first, then check: a task that hands over reads the waker after its write.
                     *seat.sleeping.lock().unwrap() = Some(cx.waker().clone());
                     if turn.load(Ordering::Acquire) == round * HOMES + home {
                         Poll::Ready(())
@@ -336,7 +336,7 @@ fn tasks_that_never_end_are_dropped_with_their_context(bench: Bench) {
         let _held = held;
         std::future::pending::<()>().await;
     });
-    assert!(bench.block(&cx) && !bench.look(&cx));
+    assert!(bench.block(&cx) && !bench.check(&cx));
     assert_eq!(Rc::strong_count(&alive), 2);
     drop(cx);
     assert_eq!(Rc::strong_count(&alive), 1);

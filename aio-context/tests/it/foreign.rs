@@ -38,7 +38,7 @@ fn g1_timeouts_are_rounded_up_to_milliseconds() {
 }
 
 #[test]
-fn t3_only_what_becomes_the_earliest_deadline_wakes_a_foreign_loop() {
+fn t3_only_a_new_earliest_deadline_wakes_a_foreign_loop() {
     let (cx, _) = BENCH.simulated();
     let embedded = cx.embed().unwrap();
     let new = || cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
@@ -93,7 +93,7 @@ fn g1_n5_a_schedule_between_prepare_and_check_makes_the_descriptor_readable() {
 }
 
 #[test]
-fn g1_what_came_before_prepare_is_not_waited_for() {
+fn g1_work_before_prepare_makes_the_wait_return() {
     let cx = BENCH.context();
     let embedded = cx.embed().unwrap();
     let bh = cx.bottom_half("g1", |_| {});
@@ -117,11 +117,7 @@ fn g1_a_hit_while_leaving_poll_mode_is_not_lost() {
     assert!(cx.poll(Wait::Block).unwrap());
     let embedded = cx.embed().unwrap();
     kick.says.set(Some(true));
-    assert_eq!(
-        embedded.prepare_ms(),
-        0,
-        "the last question was answered with yes"
-    );
+    assert_eq!(embedded.prepare_ms(), 0, "the last poll had a hit");
     assert!(embedded.check().unwrap() && embedded.dispatch());
     assert_eq!(kick.count.get(), 2);
 }
@@ -177,7 +173,7 @@ fn g2_an_edge_triggered_loop_looks_until_nothing_is_due() {
 }
 
 #[test]
-fn g2_a_backend_without_a_descriptor_says_so() {
+fn g2_a_backend_without_a_descriptor_cannot_be_embedded() {
     let cx = Context::builder().backend(common::ppoll()).build().unwrap();
     let refused = cx.embed().unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);

@@ -63,7 +63,7 @@ fn d9_a_panic_ends_the_thread_and_is_reported() {
     let io = IoThread::spawn(|_| Ok(())).unwrap();
     let lost = io.remote().run_and_wait(|_| panic!("on {}", "purpose"));
     assert_eq!(lost, Err::<(), _>(Gone::Panicked));
-    // It comes to its end now, which nobody is told of.
+    // The thread ends now; there is no notification.
     while !io.has_ended() {
         thread::yield_now();
     }
@@ -75,7 +75,7 @@ fn d9_a_panic_ends_the_thread_and_is_reported() {
 }
 
 #[test]
-fn d9_a_panic_that_nobody_asks_for_is_logged() {
+fn d9_a_panic_that_is_not_collected_is_logged() {
     let logged = warnings(|| {
         let io = IoThread::spawn(|_| Ok(())).unwrap();
         assert!(io.remote().run_and_wait(|_| panic!("on purpose")).is_err());
@@ -88,7 +88,7 @@ fn d9_a_panic_that_nobody_asks_for_is_logged() {
 }
 
 #[test]
-fn what_cannot_be_set_up_is_an_error_of_spawn() {
+fn a_failed_setup_is_an_error_of_spawn() {
     let refused = IoThread::spawn(|_| Err::<(), _>(io::Error::other("no")));
     assert_eq!(refused.unwrap_err().to_string(), "no");
     let panicked = IoThread::spawn(|_| -> io::Result<()> { panic!("on purpose") });

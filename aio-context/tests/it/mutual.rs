@@ -122,7 +122,7 @@ fn w3_the_waiting_thread_goes_on_polling() {
 }
 
 #[test]
-fn w3_a_home_thread_that_panicked_is_told_from_one_that_let_go() {
+fn w3_a_home_thread_that_panicked_is_distinguished_from_one_that_dropped() {
     // While the job is on its way, with and without a context of one's own.
     for has_own in [false, true] {
         let own = has_own.then(|| Context::new().unwrap());
@@ -150,7 +150,7 @@ fn w3_a_home_thread_that_panicked_is_told_from_one_that_let_go() {
 
 /// The panic is not the job's, which never begins.
 #[test]
-fn w3_a_job_behind_a_panic_hears_of_it() {
+fn w3_a_job_behind_a_panic_returns_an_error() {
     let io = IoThread::spawn(|_| Ok(())).unwrap();
     let (remote, other) = (io.remote(), io.remote());
     let (tell, hear) = mpsc::channel::<()>();
@@ -161,7 +161,7 @@ fn w3_a_job_behind_a_panic_hears_of_it() {
         })
         .unwrap();
     let waits = thread::spawn(move || other.run_and_wait(|_| unreachable!("it never begins")));
-    // The job is behind the first one, or finds nobody.
+    // The job is queued behind the first one, or is refused.
     while remote.stats().wakeups_sent + remote.stats().wakeups_elided < 2 && !waits.is_finished() {
         thread::yield_now();
     }
@@ -170,7 +170,7 @@ fn w3_a_job_behind_a_panic_hears_of_it() {
     assert!(io.stop().is_err());
 }
 
-/// A panic that somebody catches leaves the context where it is.
+/// A panic that is caught leaves the context on its thread.
 #[test]
 fn w3_a_caught_panic_is_none_of_the_contexts() {
     let cx = Context::new().unwrap();

@@ -155,9 +155,9 @@ impl Spoil for Robbed {
     }
 }
 
-/// It would end every wait at once: a caller who does not hear of it spins.
+/// The closed eventfd would end every wait at once: without an error, the caller would spin.
 #[test]
-fn r4_a_loop_whose_own_eventfd_was_closed_says_so_and_does_its_work() {
+fn r4_a_loop_whose_own_eventfd_was_closed_reports_it_and_works() {
     let closed = Rc::new(Cell::new(false));
     let backend = Spoiled(Epoll::new().unwrap(), Robbed(None, closed.clone()));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
@@ -178,9 +178,9 @@ fn r4_a_loop_whose_own_eventfd_was_closed_says_so_and_does_its_work() {
     assert!(cx.poll(Wait::Block).unwrap() && kick.count.get() == 2);
 }
 
-/// The system refuses the new handler and will not have the former one back either: nobody may be registered and deaf.
+/// The system refuses the new handler, and then the former one, too: none may stay registered without events.
 #[test]
-fn r3_a_replacement_that_fails_twice_leaves_nobody_deaf() {
+fn r3_a_replacement_that_fails_twice_invalidates_the_handler() {
     // It has room for the doorbell's, and for the one of the first handler.
     let backend = Spoiled(Epoll::new().unwrap(), Full(0));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
@@ -195,7 +195,7 @@ fn r3_a_replacement_that_fails_twice_leaves_nobody_deaf() {
 }
 
 #[test]
-fn r4_what_was_closed_is_reported_once_and_does_not_spin() {
+fn r4_a_closed_number_is_reported_once_and_does_not_spin() {
     let number = Number::new();
     let logged = warnings(|| {
         let cx = Context::builder()
@@ -216,44 +216,44 @@ fn r4_what_was_closed_is_reported_once_and_does_not_spin() {
             assert!(cx.poll(Wait::Block).unwrap() && kick.count.get() == served);
         }
     });
-    let told = number.told.take();
-    assert_eq!((told.len(), logged.len()), (1, 1), "{told:?} {logged:#?}");
-    assert!(told[0].contains("closed while it was registered"), "{told:?}");
+    let errors = number.errors.take();
+    assert_eq!((errors.len(), logged.len()), (1, 1), "{errors:?} {logged:#?}");
+    assert!(errors[0].contains("closed while it was registered"), "{errors:?}");
     assert!(logged[0].contains("not watched any longer"), "{}", logged[0]);
 }
 
-/// How often it was told.
-struct Told(u32);
+/// Counts invalidations.
+struct Invalidations(u32);
 
-impl HandlerMut<Rc<Number>> for Told {
+impl HandlerMut<Rc<Number>> for Invalidations {
     fn broken(&mut self, _: &Context, _: io::Error) {
         self.0 += 1;
     }
 }
 
 #[test]
-fn r4_closures_and_exclusive_handlers_are_told_that_they_are_broken() {
+fn r4_closures_and_exclusive_handlers_are_notified_of_invalidation() {
     let builder = Context::builder().backend(Box::new(Ppoll::new()));
     let cx = builder.build().unwrap();
-    let heard = Rc::new(Cell::new(0));
-    let hears = heard.clone();
+    let calls = Rc::new(Cell::new(0));
+    let counted = calls.clone();
     let number = Number::new();
     let on = cx.on(number.clone()).readable(|_, _| {});
     let closure = on.broken(move |_, _, why| {
         assert_eq!(why.raw_os_error(), None, "{why}");
-        hears.set(hears.get() + 1);
+        counted.set(counted.get() + 1);
     });
     let closure = closure.watch().unwrap();
     number.close();
     let _ = cx.poll(Wait::NoBlock);
-    assert_eq!((heard.get(), closure.is_live()), (1, false));
+    assert_eq!((calls.get(), closure.is_live()), (1, false));
     let number = Number::new();
-    let exclusive = Rc::new(Exclusive::new(number.clone(), Told(0)));
+    let exclusive = Rc::new(Exclusive::new(number.clone(), Invalidations(0)));
     let registration = cx.watch(exclusive.clone(), Interest::READ).unwrap();
     number.close();
     let _ = cx.poll(Wait::NoBlock);
     assert_eq!(
-        (exclusive.with(|told| told.0), registration.is_live()),
+        (exclusive.with(|count| count.0), registration.is_live()),
         (Some(1), false)
     );
 }

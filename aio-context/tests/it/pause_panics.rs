@@ -64,7 +64,7 @@ fn fragile(cx: &Context, group: GroupId) -> Fragile {
 }
 
 #[test]
-fn b5_d9_a_panic_when_a_pause_begins_leaves_nobody_polled() {
+fn b5_d9_after_a_panic_when_a_pause_begins_no_handler_is_polled() {
     let (cx, _clock) = always(4 * MICRO);
     let (group, kick) = (cx.new_group(), Kick::new());
     kick.says.set(Some(false));
@@ -79,21 +79,21 @@ fn b5_d9_a_panic_when_a_pause_begins_leaves_nobody_polled() {
     assert_eq!(*kick.log.borrow(), ["begin"]);
     assert!(catch_unwind(AssertUnwindSafe(|| cx.pause(group))).is_err());
     assert!(second.borrow().is_some(), "it is paused by what the handler did");
-    let asked = kick.asked.replace(0);
+    let before = kick.polls.replace(0);
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     assert_eq!(
-        (kick.asked.get(), asked > 0),
+        (kick.polls.get(), before > 0),
         (0, true),
-        "nobody is asked in a pause"
+        "no handler is polled in a pause"
     );
-    // What came without a kick is found after it.
+    // After the pause, a poll finds work without a kick.
     kick.says.set(Some(true));
     drop(second.take());
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
 }
 
-/// Cannot silence or wake some descriptors again, once it is told so.
+/// Refuses to modify the listed descriptors.
 #[derive(Debug)]
 struct Stubborn(Rc<RefCell<Vec<Token>>>);
 
@@ -109,7 +109,7 @@ impl Spoil for Stubborn {
 }
 
 #[test]
-fn b5_d9_a_panic_when_a_pause_ends_leaves_nobody_deaf() {
+fn b5_d9_after_a_panic_when_a_pause_ends_every_handler_gets_events() {
     let refused: Rc<RefCell<Vec<Token>>> = Rc::default();
     let backend = Spoiled(Ppoll::new(), Stubborn(refused.clone()));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();

@@ -27,7 +27,7 @@ fn b5_only_the_group_is_paused(bench: Bench) {
     free.kick();
     assert!(bench.block(&cx));
     assert!(
-        !bench.look(&cx),
+        !bench.check(&cx),
         "and the paused one does not keep the loop awake"
     );
     assert_eq!((paused.count.get(), free.count.get()), (0, 1));
@@ -51,7 +51,7 @@ fn b5_paused_from_a_callback_of_the_group(bench: Bench) {
         .collect();
     kicks.iter().for_each(|kick| kick.kick());
     assert!(bench.block(&cx));
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     assert_eq!(pauses.borrow().len(), 1, "the second one was paused by the first");
     pauses.borrow_mut().clear();
     assert!(bench.block(&cx));
@@ -64,7 +64,7 @@ fn b5_a_handler_registered_while_paused_waits_too(bench: Bench) {
     let pause = cx.pause(GroupId::DEFAULT);
     let _registration = watch(&cx, &kick);
     kick.kick();
-    assert!(!bench.look(&cx) && !bench.look(&cx));
+    assert!(!bench.check(&cx) && !bench.check(&cx));
     drop(pause);
     assert!(bench.block(&cx) && kick.count.get() == 1);
 }
@@ -76,10 +76,10 @@ fn b5_removed_and_replaced_while_paused(bench: Bench) {
     let pause = cx.pause(GroupId::DEFAULT);
     gone.kick();
     kept.kick();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     removed.remove();
     registration.replace(kept.clone()).unwrap();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     drop(pause);
     assert!(bench.block(&cx));
     assert_eq!((gone.count.get(), kept.count.get()), (0, 1));
@@ -90,10 +90,10 @@ fn b5_interest_changed_while_parked(bench: Bench) {
     let registration = watch(&cx, &kick);
     let pause = cx.pause(GroupId::DEFAULT);
     kick.kick();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     registration.set_interest(Interest::NONE).unwrap();
     registration.set_interest(Interest::READ).unwrap();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     drop(pause);
     assert!(bench.block(&cx) && kick.count.get() == 1);
 }
@@ -117,13 +117,13 @@ fn a5_b5_a_polled_handler_keeps_begin_and_end_balanced(bench: Bench) {
     assert_eq!(*paused.log.borrow(), ["begin"]);
     let pause = cx.pause(group);
     assert_eq!(*paused.log.borrow(), ["begin", "end"]);
-    let asked = paused.asked.get();
+    let polls = paused.polls.get();
     paused.kick();
     free.kick();
     assert!(bench.block(&cx));
     assert_eq!(
-        (paused.asked.get(), paused.count.get()),
-        (asked, 0),
+        (paused.polls.get(), paused.count.get()),
+        (polls, 0),
         "not even asked"
     );
     drop(pause);

@@ -1,4 +1,4 @@
-//! Rules A: poll mode, in which peers need not kick; that it is entered and left in pairs, and what the last question finds.
+//! Rules A: poll mode, in which peers need not kick: its begins and ends are balanced, and the last poll finds work.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use crate::common::{Count, Kick, watch, watch_polled};
 use crate::polling::{Late, always};
 
 #[test]
-fn a5_leaving_poll_mode_asks_one_last_time() {
+fn a5_leaving_poll_mode_polls_one_last_time() {
     let (cx, _) = always(Duration::from_millis(2));
     let kick = Kick::new();
     // It has work just after the kicks have been switched on again, and no kick comes.
@@ -19,9 +19,9 @@ fn a5_leaving_poll_mode_asks_one_last_time() {
     kick.says.set(Some(false));
     assert!(!cx.poll(Wait::AtMost(Duration::from_millis(10))).unwrap());
     assert_eq!(*kick.log.borrow(), ["begin", "end"]);
-    let before = kick.asked.get();
+    let before = kick.polls.get();
     assert!(!cx.poll(Wait::AtMost(Duration::from_millis(3))).unwrap());
-    assert!(kick.asked.get() - before >= 2, "a round, and the last question");
+    assert!(kick.polls.get() - before >= 2, "a round, and the last poll");
     drop(registration);
     assert_eq!(
         kick.log
@@ -38,7 +38,7 @@ fn a5_leaving_poll_mode_asks_one_last_time() {
 }
 
 #[test]
-fn a5_a_hit_of_the_last_question_makes_the_wait_non_blocking() {
+fn a5_a_hit_of_the_last_poll_makes_the_wait_non_blocking() {
     let (cx, _) = always(Duration::from_millis(2));
     let kick = Kick::new();
     let _registration = cx
@@ -159,17 +159,17 @@ fn in_poll_mode() -> (Context, Rc<Kick>, aio_context::Registration) {
 }
 
 #[test]
-fn a5_d8_in_poll_mode_a_look_asks_too() {
+fn a5_d8_in_poll_mode_a_non_blocking_iteration_polls_too() {
     let (cx, kick, _registration) = in_poll_mode();
     kick.says.set(Some(false));
     assert!(!cx.poll(Wait::NoBlock).unwrap());
     kick.says.set(Some(true));
-    assert!(cx.poll(Wait::NoBlock).unwrap(), "nobody kicks in poll mode");
+    assert!(cx.poll(Wait::NoBlock).unwrap(), "there are no kicks in poll mode");
     assert_eq!(kick.count.get(), 2);
 }
 
 #[test]
-fn a5_d8_in_poll_mode_a_busy_bottom_half_keeps_nobody_out() {
+fn a5_d8_in_poll_mode_a_busy_bottom_half_starves_no_handler() {
     let (cx, kick, _registration) = in_poll_mode();
     let again: Rc<std::cell::OnceCell<aio_context::BottomHalf>> = Rc::default();
     let this = again.clone();
@@ -184,14 +184,14 @@ fn a5_d8_in_poll_mode_a_busy_bottom_half_keeps_nobody_out() {
 }
 
 #[test]
-fn a1_switching_polling_off_leaves_poll_mode_at_the_next_look() {
+fn a1_switching_polling_off_leaves_poll_mode_at_the_next_iteration() {
     let (cx, kick, _registration) = in_poll_mode();
     cx.set_poll_params(PollParams::OFF);
     cx.poll(Wait::NoBlock).unwrap();
-    assert_eq!(kick.log.borrow()[2..], ["end", "poll_ready"], "one last question");
-    let asked = kick.asked.get();
+    assert_eq!(kick.log.borrow()[2..], ["end", "poll_ready"], "one last poll");
+    let polls = kick.polls.get();
     assert!(!cx.poll(Wait::NoBlock).unwrap());
-    assert_eq!(kick.asked.get(), asked);
+    assert_eq!(kick.polls.get(), polls);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a5_handlers_that_come_and_go_inside_the_walk() {
 }
 
 #[test]
-fn b5_a5_who_was_paused_in_poll_mode_is_asked_after_its_own_pause() {
+fn b5_a5_a_handler_paused_in_poll_mode_is_polled_after_its_own_pause() {
     let (cx, _clock) = always(Duration::from_micros(10));
     let groups = [cx.new_group(), cx.new_group()];
     let kicks = [Kick::new(), Kick::new()];

@@ -106,7 +106,7 @@ fn a1_a_maximum_of_zero_means_that_no_poll_callback_is_called() {
         assert!(cx.poll(Wait::Block).unwrap());
         assert!(!cx.poll(Wait::NoBlock).unwrap());
     }
-    assert_eq!((kick.asked.get(), kick.count.get()), (0, 10));
+    assert_eq!((kick.polls.get(), kick.count.get()), (0, 10));
     assert!(kick.log.borrow().iter().all(|entry| *entry == "readable"));
 }
 
@@ -136,7 +136,7 @@ fn a3_a_hit_ends_polling_and_is_served_by_poll_ready() {
     assert!(cx.poll(Wait::Block).unwrap());
     assert_eq!(*busy.log.borrow(), ["begin", "poll_ready"]);
     assert_eq!(*idle.log.borrow(), ["begin"]);
-    assert!(idle.asked.get() >= 1, "every handler is asked in a round");
+    assert!(idle.polls.get() >= 1, "a round polls every handler");
 }
 
 #[test]
@@ -202,14 +202,14 @@ fn a6_setting_parameters_from_another_thread_wakes_the_loop() {
 }
 
 #[test]
-fn a9_while_poll_ready_runs_the_same_handler_is_not_asked() {
+fn a9_while_poll_ready_runs_the_same_handler_is_not_polled() {
     let (cx, _) = always(Duration::from_millis(1));
     let kick = Kick::with(|kick, cx| {
-        let asked = kick.asked.get();
+        let polls = kick.polls.get();
         cx.poll(Wait::AtMost(Duration::from_millis(1))).unwrap();
         assert!(
-            kick.asked.get() <= asked + 1,
-            "only the last question when poll mode is left"
+            kick.polls.get() <= polls + 1,
+            "only the last poll when poll mode is left"
         );
     });
     let _registration = watch_polled(&cx, &kick);
@@ -234,7 +234,7 @@ fn d8_r10_a_descriptor_without_poll_is_served_while_another_always_has_work() {
 }
 
 #[test]
-fn d8_bottom_halves_that_are_always_scheduled_keep_no_descriptor_out() {
+fn d8_bottom_halves_that_are_always_scheduled_starve_no_descriptor() {
     for wait in [Wait::Block, Wait::AtMost(Duration::from_secs(60)), Wait::NoBlock] {
         let cx = BENCH.context();
         let again: Rc<std::cell::OnceCell<aio_context::BottomHalf>> = Rc::default();
@@ -246,7 +246,7 @@ fn d8_bottom_halves_that_are_always_scheduled_keep_no_descriptor_out() {
         let _registration = watch(&cx, &kick);
         for served in 0..20 {
             kick.kick();
-            // No more iterations without a look than this, whatever the clock says.
+            // At most so many iterations pass without a check, whatever the clock shows.
             for _ in 0..65 {
                 assert!(cx.poll(wait).unwrap());
             }
@@ -257,7 +257,7 @@ fn d8_bottom_halves_that_are_always_scheduled_keep_no_descriptor_out() {
 }
 
 #[test]
-fn d8_r10_more_busy_polled_handlers_than_a_batch_keep_nobody_out() {
+fn d8_r10_more_busy_polled_handlers_than_a_batch_starve_no_handler() {
     let builder = BENCH.builder().batch(4).policy(Box::new(Always));
     let params = PollParams::up_to(Duration::from_micros(10));
     let cx = builder.poll_params(params).build().unwrap();
@@ -306,7 +306,7 @@ fn a3_more_hits_than_a_batch_come_round_robin() {
 }
 
 #[test]
-fn a2_unless_told_otherwise_a_hit_is_served_as_what_is_readable() {
+fn a2_by_default_a_hit_is_served_by_readable() {
     struct Plain(Rc<Kick>);
     impl std::os::fd::AsFd for Plain {
         fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
@@ -329,10 +329,10 @@ fn a2_unless_told_otherwise_a_hit_is_served_as_what_is_readable() {
     let _registration = cx.watch_polled(plain, Interest::NONE).unwrap();
     kick.says.set(Some(true));
     assert!(cx.poll(Wait::Block).unwrap());
-    assert_eq!((kick.count.get(), kick.asked.get()), (1, 1));
+    assert_eq!((kick.count.get(), kick.polls.get()), (1, 1));
 }
 
-/// The first question is asked before the clock is read, the second one in a search that takes a while.
+/// The first poll precedes the reading of the clock; the second one is in a search that takes a while.
 #[test]
 fn a2_a_search_ends_with_its_first_hit_or_a_notification() {
     struct Second(Rc<Kick>, Option<Remote>);
@@ -344,7 +344,7 @@ fn a2_a_search_ends_with_its_first_hit_or_a_notification() {
     impl aio_context::Handler for Second {}
     impl aio_context::Pollable for Second {
         fn poll(&self) -> bool {
-            let is_second = !self.0.poll() && self.0.asked.get() == 2;
+            let is_second = !self.0.poll() && self.0.polls.get() == 2;
             if is_second && let Some(remote) = &self.1 {
                 remote.notify();
             }
@@ -369,7 +369,7 @@ fn a2_a_search_ends_with_its_first_hit_or_a_notification() {
 }
 
 #[test]
-fn a10_what_the_loop_does_can_be_read_from_another_thread() {
+fn a10_the_state_of_the_loop_can_be_read_from_another_thread() {
     let (cx, _) = always(Duration::from_millis(2));
     let kick = Kick::new();
     let _registration = watch_polled(&cx, &kick);

@@ -82,7 +82,7 @@ fn d4_a_nested_blocking_poll_goes_on_too() {
 
 /// Another thread has it run, deletes it, or pauses what is ready: nothing of it gives the caller anything to do.
 #[test]
-fn d4_what_is_no_progress_does_not_end_a_blocking_poll() {
+fn d4_events_without_progress_do_not_end_a_blocking_poll() {
     let cx = Context::new().unwrap();
     let (tell, hear) = mpsc::channel();
     let idle = cx.bottom_half("idle", move |_| tell.send(()).unwrap());
@@ -154,7 +154,7 @@ fn d4_an_invalidation_is_progress() {
         let registration = cx.watch(number.clone(), Interest::READ).unwrap();
         number.close();
         assert!(cx.poll(wait).unwrap(), "{wait:?}");
-        assert!(!registration.is_live() && number.told.borrow().len() == 1);
+        assert!(!registration.is_live() && number.errors.borrow().len() == 1);
         assert!(!cx.poll(Wait::NoBlock).unwrap(), "once");
     }
 }

@@ -14,8 +14,8 @@ use crate::common::{Bench, Kick, Number, Twin, everywhere, watch, watch_polled};
 everywhere! {
     r1_a_handler_without_interest_is_only_polled
     r2_a_number_that_is_used_again_never_gets_old_events
-    r3_clearing_what_is_not_there_does_nothing
-    r4_who_hears_a_hang_up
+    r3_removing_an_unknown_handler_has_no_effect
+    r4_hang_ups_go_to_the_reader_or_the_writer
     r4_a_descriptor_that_was_closed_elsewhere_ends_its_registration
     r5_added_by_a_callback_is_seen_by_the_next_wait
     r6_replacing_keeps_begin_and_end_balanced
@@ -34,7 +34,7 @@ fn r1_a_handler_without_interest_is_only_polled(bench: Bench) {
     let _registration = cx.watch_polled(kick.clone(), Interest::NONE).unwrap();
     kick.kick();
     assert!(
-        !bench.look(&cx) && kick.asked.get() == 0,
+        !bench.check(&cx) && kick.polls.get() == 0,
         "it is in no backend, and polling is off"
     );
     cx.set_poll_params(PollParams::up_to(Duration::from_secs(10)));
@@ -74,20 +74,20 @@ fn r2_a_number_that_is_used_again_never_gets_old_events(bench: Bench) {
     killer.kick();
     victim.kick();
     drop(victim);
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     if let Some((again, _)) = &*reused.borrow() {
         assert_eq!(again.count.get(), 0, "the event was for the former one");
     }
 }
 
-fn r3_clearing_what_is_not_there_does_nothing(bench: Bench) {
+fn r3_removing_an_unknown_handler_has_no_effect(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
     let token = watch(&cx, &kick).detach();
     assert!(cx.unwatch(token));
     let before = cx.remote().wakeups();
     assert!(!cx.unwatch(token));
-    assert_eq!(cx.remote().wakeups(), before, "nobody is woken");
-    assert!(!bench.look(&cx));
+    assert_eq!(cx.remote().wakeups(), before, "no wake-up is sent");
+    assert!(!bench.check(&cx));
 }
 
 /// A stream that logs its callbacks and leaves the data where they are.
@@ -118,7 +118,7 @@ impl Handler for Logs {
     }
 }
 
-fn r4_who_hears_a_hang_up(bench: Bench) {
+fn r4_hang_ups_go_to_the_reader_or_the_writer(bench: Bench) {
     for (interest, expected) in [
         (Interest::READ, vec!["readable"]),
         (Interest::WRITE, vec!["writable"]),
@@ -129,7 +129,7 @@ fn r4_who_hears_a_hang_up(bench: Bench) {
         let (stream, far) = Logs::pair();
         let _registration = cx.watch(stream.clone(), interest).unwrap();
         drop(far);
-        assert_eq!(bench.look(&cx), !expected.is_empty());
+        assert_eq!(bench.check(&cx), !expected.is_empty());
         assert_eq!(stream.take(), expected, "{interest:?}");
     }
 }
@@ -142,11 +142,11 @@ fn r4_a_descriptor_that_was_closed_elsewhere_ends_its_registration(bench: Bench)
     // Polled directly: before it has been found out, it cannot be moved to where a foreign loop could wait for it.
     let progress = cx.poll(aio_context::Wait::NoBlock).unwrap();
     if cx.backend_name() == "ppoll" {
-        assert_eq!((number.told.borrow().len(), registration.is_live()), (1, false));
+        assert_eq!((number.errors.borrow().len(), registration.is_live()), (1, false));
         assert!(progress, "D4: an invalidation is progress");
     }
-    assert!(!bench.look(&cx), "and does not spin");
-    assert!(number.told.borrow().len() <= 1);
+    assert!(!bench.check(&cx), "and does not spin");
+    assert!(number.errors.borrow().len() <= 1);
     let kick = Kick::new();
     let _registration = watch(&cx, &kick);
     kick.kick();
@@ -222,7 +222,7 @@ fn r7_one_that_comes_in_poll_mode_gets_its_begin_first(bench: Bench) {
     let b = watch_polled(&cx, &second);
     assert!(bench.block(&cx));
     assert_eq!(*second.log.borrow(), ["begin"]);
-    assert!(second.asked.get() > 0);
+    assert!(second.polls.get() > 0);
     drop((a, b));
     balanced(&first.log.borrow());
     balanced(&second.log.borrow());
@@ -235,7 +235,7 @@ fn r8_a_handler_that_removes_itself_outlives_its_callback(bench: Bench) {
     let witness = Rc::downgrade(&alive);
     let kick = Kick::with(move |_, cx| {
         drop(own.borrow_mut().take());
-        assert!(!bench.look(cx), "nested, it is gone");
+        assert!(!bench.check(cx), "nested, it is gone");
         assert_eq!(
             Rc::strong_count(&alive),
             1,
@@ -271,7 +271,7 @@ fn r8_its_drop_may_use_the_context(bench: Bench) {
     let registration = cx.watch(busy, Interest::READ).unwrap();
     drop(registration);
     heir.kick();
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     assert_eq!(heir.count.get(), 1);
 }
 
@@ -289,7 +289,7 @@ fn r9_removed_while_its_readiness_is_collected(bench: Bench) {
         .extend(kicks.iter().map(|kick| watch(&cx, kick)));
     kicks.iter().for_each(|kick| kick.kick());
     assert!(bench.block(&cx));
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     assert_eq!(
         kicks[0].count.get() + kicks[1].count.get(),
         1,
@@ -342,7 +342,7 @@ fn meddle(bench: Bench, replace: bool) -> Rc<Logs> {
     far.write_all(b"x").unwrap();
     assert!(bench.block(&cx));
     assert_eq!(logs.take(), ["readable"]);
-    assert_eq!(bench.look(&cx), replace);
+    assert_eq!(bench.check(&cx), replace);
     logs
 }
 
@@ -372,7 +372,7 @@ fn r11_removed_from_another_thread(bench: Bench) {
         bench.poll(&cx, aio_context::Wait::AtMost(Duration::from_millis(5)));
     }
     assert!(thread.join().unwrap());
-    assert!(kick.is_set() && !bench.look(&cx) && kick.count.get() == 0);
+    assert!(kick.is_set() && !bench.check(&cx) && kick.count.get() == 0);
 }
 
 fn interest_can_be_changed_to_nothing_and_back(bench: Bench) {
@@ -380,7 +380,7 @@ fn interest_can_be_changed_to_nothing_and_back(bench: Bench) {
     let (stream, mut far) = Logs::pair();
     let registration = cx.watch(stream.clone(), Interest::NONE).unwrap();
     far.write_all(b"x").unwrap();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     for (interest, expected) in [
         (Interest::READ, vec!["readable"]),
         (Interest::NONE, vec![]),
@@ -388,7 +388,7 @@ fn interest_can_be_changed_to_nothing_and_back(bench: Bench) {
         (Interest::BOTH, vec!["readable", "writable"]),
     ] {
         registration.set_interest(interest).unwrap();
-        assert_eq!(bench.look(&cx), !expected.is_empty());
+        assert_eq!(bench.check(&cx), !expected.is_empty());
         assert_eq!(stream.take(), expected);
     }
 }

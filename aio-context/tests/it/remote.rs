@@ -59,7 +59,7 @@ fn w1_a_kick_from_any_thread_is_not_lost(bench: Bench) {
 }
 
 #[test]
-fn w1_a_kick_wakes_nobody_unless_somebody_waits() {
+fn w1_a_kick_sends_no_wake_up_without_a_waiting_loop() {
     let cx = Context::new().unwrap();
     let remote = cx.remote();
     for waits in 0..3 {
@@ -106,7 +106,7 @@ fn w2_a_thread_stays_the_home_of_those_that_are_left() {
     let [first, second, third] = [(); 3].map(|()| Context::new().unwrap());
     let (left, gone) = (second.remote(), first.remote());
     drop(first);
-    assert_eq!(left.run_and_wait(|_| 7), Ok(7), "in place: nobody polls here");
+    assert_eq!(left.run_and_wait(|_| 7), Ok(7), "in place: no poll is running");
     assert_eq!(gone.run_and_wait(|_| 7), Err(Gone::Dropped));
     drop(third);
     assert_eq!(left.run_and_wait(|_| 8), Ok(8));

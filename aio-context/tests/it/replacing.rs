@@ -18,7 +18,7 @@ use crate::common::{Bench, Count, Kick, Number, Twin, everywhere, watch, watch_p
 everywhere! {
     r3_a_number_has_one_handler_and_the_second_comes_back
     r3_every_way_to_watch_gives_the_handler_back
-    r3_a_closed_number_is_refused_by_every_backend_in_the_same_words
+    r3_a_closed_number_is_refused_by_every_backend_with_the_same_error
     r3_replacing_takes_effect_between_two_callbacks
     r3_replacing_by_number_changes_handler_and_interest_at_once
     r3_replacing_by_number_needs_a_handler_that_is_there
@@ -97,7 +97,7 @@ fn is_refused_as_closed(why: &io::Error) -> String {
     text.replace(&number, "N")
 }
 
-fn r3_a_closed_number_is_refused_by_every_backend_in_the_same_words(bench: Bench) {
+fn r3_a_closed_number_is_refused_by_every_backend_with_the_same_error(bench: Bench) {
     let cx = bench.context();
     let refused = |cx: &Context, interest| {
         let number = Number::closed();
@@ -118,7 +118,7 @@ fn r3_a_closed_number_is_refused_by_every_backend_in_the_same_words(bench: Bench
     for interest in all {
         assert_eq!(refused(&cx, interest), usual, "{interest:?}");
     }
-    // On the upper rung, where there is one.
+    // On the upper level, if there is one.
     let embedded = cx.embed().is_ok();
     assert_eq!(refused(&cx, Interest::READ), usual, "embedded: {embedded}");
     let kick = Kick::new();
@@ -193,11 +193,11 @@ fn r3_replacing_takes_effect_between_two_callbacks(bench: Bench) {
     assert!(bench.block(&cx), "a refused replacement changes nothing");
 }
 
-/// Writes down who was called, and takes what is there.
+/// Records its calls, and clears its eventfd.
 struct Named(Rc<Kick>, &'static str, Rc<RefCell<Vec<String>>>);
 
 impl Named {
-    fn note(&self, what: &str) {
+    fn record(&self, what: &str) {
         self.2.borrow_mut().push(format!("{} {what}", self.1));
     }
 }
@@ -211,10 +211,10 @@ impl AsFd for Named {
 impl Handler for Named {
     fn readable(&self, _: &Context) {
         self.0.clear();
-        self.note("readable");
+        self.record("readable");
     }
     fn writable(&self, _: &Context) {
-        self.note("writable");
+        self.record("writable");
     }
 }
 
@@ -239,7 +239,7 @@ fn r3_replacing_by_number_changes_handler_and_interest_at_once(bench: Bench) {
         "the interest stays"
     );
     drop(registration);
-    assert!(!bench.look(&cx), "the owner of the registration ends it");
+    assert!(!bench.check(&cx), "the owner of the registration ends it");
 }
 
 fn r3_replacing_by_number_needs_a_handler_that_is_there(bench: Bench) {
@@ -259,7 +259,7 @@ fn r3_replacing_by_number_needs_a_handler_that_is_there(bench: Bench) {
     drop(refused);
     assert_eq!(Rc::strong_count(&kick), 1);
     kick.kick();
-    assert!(!bench.look(&cx) && kick.count.get() == 0);
+    assert!(!bench.check(&cx) && kick.count.get() == 0);
 }
 
 fn r3_replacing_from_its_own_callback(bench: Bench) {
@@ -285,12 +285,12 @@ fn r3_a_replacement_may_begin_or_end_an_interest(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
     let registration = cx.watch(kick.clone(), Interest::NONE).unwrap();
     kick.kick();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     registration.replace_with(kick.clone(), Interest::READ).unwrap();
     assert!(bench.block(&cx) && kick.count.get() == 1);
     kick.kick();
     registration.replace_with(kick.clone(), Interest::NONE).unwrap();
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     registration
         .replace_polled_with(kick.clone(), Interest::READ)
         .unwrap();
@@ -298,10 +298,10 @@ fn r3_a_replacement_may_begin_or_end_an_interest(bench: Bench) {
     // In a group that is paused: what it waits for after the pause is the new interest.
     let pause = cx.pause(GroupId::DEFAULT);
     kick.kick();
-    assert!(!bench.look(&cx), "it is silenced by its first event");
+    assert!(!bench.check(&cx), "its first event masks it");
     registration.replace_with(kick.clone(), Interest::NONE).unwrap();
     drop(pause);
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     registration.set_interest(Interest::READ).unwrap();
     assert!(bench.block(&cx) && kick.count.get() == 3);
 }
@@ -339,13 +339,13 @@ fn l6_a_closed_number_cannot_be_waited_for_again(bench: Bench) {
     registration.set_interest(Interest::NONE).unwrap();
     number.close();
     assert!(
-        !bench.look(&cx) && number.told.borrow().is_empty(),
+        !bench.check(&cx) && number.errors.borrow().is_empty(),
         "it is silent"
     );
     let why = registration.set_interest(Interest::READ).unwrap_err();
     is_refused_as_closed(&why);
     assert!(
-        registration.is_live() && !bench.look(&cx),
+        registration.is_live() && !bench.check(&cx),
         "the former interest stays"
     );
     registration.set_interest(Interest::NONE).unwrap();
@@ -360,20 +360,20 @@ fn l6_a_closed_number_cannot_be_waited_for_again(bench: Bench) {
     let registration = cx.watch(number.clone(), Interest::READ).unwrap();
     let pause = cx.pause(GroupId::DEFAULT);
     number.kick();
-    assert!(!bench.look(&cx), "it is silenced by its first event");
+    assert!(!bench.check(&cx), "its first event masks it");
     number.close();
     drop(pause);
     assert!(!registration.is_live());
-    let told = number.told.take();
+    let errors = number.errors.take();
     assert!(
-        matches!(&told[..], [why] if why.contains("closed while it was registered")),
-        "{told:?}"
+        matches!(&errors[..], [why] if why.contains("closed while it was registered")),
+        "{errors:?}"
     );
 }
 
 /// A number that was closed behind the loop's back cannot move to where a foreign loop could wait for it.
 #[test]
-fn l6_embedding_with_a_closed_number_says_what_to_do_and_works_once_it_is_found_out() {
+fn l6_embedding_with_a_closed_number_names_a_remedy_and_works_once_it_is_detected() {
     let (cx, number) = (Context::new().unwrap(), Number::new());
     let registration = cx.watch(number.clone(), Interest::READ).unwrap();
     number.close();
@@ -385,7 +385,7 @@ fn l6_embedding_with_a_closed_number_says_what_to_do_and_works_once_it_is_found_
     assert_eq!(refused.source.raw_os_error(), Some(9));
     assert!(why.to_string().contains("poll"), "{why}");
     cx.poll(Wait::NoBlock).unwrap();
-    assert!(!registration.is_live() && number.told.borrow().len() == 1);
+    assert!(!registration.is_live() && number.errors.borrow().len() == 1);
     drop(cx.embed().unwrap());
     assert_eq!(cx.backend_name(), "epoll");
     drop(cx.embed().unwrap());

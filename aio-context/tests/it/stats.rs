@@ -11,7 +11,7 @@ use crate::common::{Bench, Kick, everywhere, watch, watch_polled};
 everywhere! {
     m1_ten_blocked_timer_waits_are_ten_sleeps
     m1_sleeps_of_nested_polls_count
-    m1_what_does_not_wait_is_no_sleep
+    m1_an_iteration_that_does_not_wait_is_no_sleep
 }
 
 /// A foreign loop sleeps by itself, which no context sees.
@@ -25,7 +25,7 @@ fn m1_ten_blocked_timer_waits_are_ten_sleeps(bench: Bench) {
     for max in [Duration::ZERO, Duration::from_micros(10)] {
         let (cx, _) = bench.simulated();
         cx.set_poll_params(PollParams::up_to(max));
-        bench.look(&cx);
+        bench.check(&cx);
         let timer = cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
         for _ in 0..10 {
             timer.arm_after(SECOND);
@@ -74,7 +74,7 @@ fn m1_sleeps_of_nested_polls_count(bench: Bench) {
     for max in [Duration::ZERO, Duration::from_micros(10)] {
         let (cx, _) = bench.simulated();
         cx.set_poll_params(PollParams::up_to(max));
-        bench.look(&cx);
+        bench.check(&cx);
         let bh = cx.bottom_half("nests", |cx| {
             assert!(!cx.poll(Wait::AtMost(SECOND)).unwrap());
         });
@@ -90,7 +90,7 @@ fn m1_sleeps_of_nested_polls_count(bench: Bench) {
     }
 }
 
-fn m1_what_does_not_wait_is_no_sleep(bench: Bench) {
+fn m1_an_iteration_that_does_not_wait_is_no_sleep(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
     let _registration = watch(&cx, &kick);
     let bh = cx.bottom_half("m1", |_| {});
@@ -98,8 +98,8 @@ fn m1_what_does_not_wait_is_no_sleep(bench: Bench) {
         bh.schedule();
         assert!(bench.block(&cx));
         kick.kick();
-        assert!(bench.look(&cx));
-        assert!(!bench.look(&cx));
+        assert!(bench.check(&cx));
+        assert!(!bench.check(&cx));
     }
     let stats = cx.remote().stats();
     assert_eq!((stats.blocked, stats.slept), (0, Duration::ZERO), "{stats:?}");

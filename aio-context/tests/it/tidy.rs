@@ -34,7 +34,7 @@ const LOCKS: [&str; 9] = [
 /// Where such words stand nevertheless, on how many lines at the most, and why that is in no iteration.
 const EXCUSED: [(&str, usize, &str); 8] = [
     (
-        "aio-context/src/rendezvous.rs",
+        "aio-context/src/wait.rs",
         8,
         "the answer of `run_on` and `run_and_wait`, which wait for another context",
     ),

@@ -22,8 +22,8 @@ everywhere! {
     t4_a_nested_poll_in_a_timer
     d6_a_timer_may_fire_inside_its_own_callback
     r8_a_dropped_timer_keeps_its_callback_until_the_outermost_call_is_over
-    r8_the_face_of_a_dropped_timer_reaches_nobody_else
-    r8_what_is_dropped_with_a_callback_may_use_the_context
+    r8_the_id_of_a_dropped_timer_reaches_no_other_timer
+    r8_a_value_dropped_with_a_callback_may_use_the_context
     d9_a_panic_in_a_timer_leaves_the_rest
     d9_a_panic_gives_the_callback_back_or_drops_it
 }
@@ -59,9 +59,9 @@ fn t2_a_stopped_clock_has_no_deadline(bench: Bench) {
     let (timer, count) = counting(&cx, ClockId::Virtual);
     timer.arm_after(MS);
     cx.virtual_clock().stop();
-    while bench.look(&cx) {}
+    while bench.check(&cx) {}
     clock.advance(Duration::from_secs(1));
-    assert!(!bench.look(&cx) && count.get() == 0, "it stands still");
+    assert!(!bench.check(&cx) && count.get() == 0, "it stands still");
     let before = clock.now();
     assert!(!bench.poll(&cx, Wait::AtMost(50 * MS)));
     assert!(
@@ -78,7 +78,7 @@ fn t2_starting_and_warping_the_virtual_clock_wakes_the_loop(bench: Bench) {
     let cx = bench.context();
     let (timer, count) = counting(&cx, ClockId::Virtual);
     cx.virtual_clock().stop();
-    bench.look(&cx);
+    bench.check(&cx);
     timer.arm_after(Duration::from_secs(3600));
     let clock = cx.virtual_clock();
     let thread = std::thread::spawn(move || {
@@ -98,17 +98,17 @@ fn t3_cancel_and_rearm(bench: Bench) {
     timer.cancel();
     timer.cancel();
     clock.advance(5 * MS);
-    assert!(!bench.look(&cx) && timer.deadline().is_none());
+    assert!(!bench.check(&cx) && timer.deadline().is_none());
     timer.arm_after(10 * MS);
     timer.anticipate(cx.now(ClockId::Monotonic).saturating_add(20 * MS));
     timer.anticipate(cx.now(ClockId::Monotonic).saturating_add(MS));
     clock.advance(MS);
-    assert!(bench.look(&cx) && count.get() == 1);
+    assert!(bench.check(&cx) && count.get() == 1);
     timer.arm_at(Moment::NEVER);
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     timer.arm_at(Moment::ZERO);
     assert!(
-        bench.look(&cx) && count.get() == 2,
+        bench.check(&cx) && count.get() == 2,
         "a deadline in the past is due at once"
     );
 }
@@ -120,7 +120,7 @@ fn d4_timers_of_two_clocks_are_progress(bench: Bench) {
         all[..fired]
             .iter()
             .for_each(|(timer, _)| timer.arm_at(Moment::ZERO));
-        assert!(bench.look(&cx) && !bench.look(&cx), "{fired}");
+        assert!(bench.check(&cx) && !bench.check(&cx), "{fired}");
     }
     assert_eq!(all.map(|(_, count)| count.get()), [3, 2, 1]);
 }
@@ -161,8 +161,8 @@ fn t4_a_callback_may_drop_and_cancel_timers(bench: Bench) {
     victims.arm_after(MS);
     *own.borrow_mut() = Some(killer);
     clock.advance(MS);
-    assert!(bench.look(&cx));
-    assert!(!bench.look(&cx));
+    assert!(bench.check(&cx));
+    assert!(!bench.check(&cx));
     assert_eq!((cancelled_count.get(), dropped_count.get()), (0, 0));
     assert!(own.borrow().is_none());
 }
@@ -177,7 +177,7 @@ fn t4_a_nested_poll_in_a_timer(bench: Bench) {
                 .timer(ClockId::Monotonic, move |cx, _| {
                     order.borrow_mut().push(number);
                     if number == 0 {
-                        assert!(bench.look(cx), "the rest is taken over");
+                        assert!(bench.check(cx), "the rest is taken over");
                         order.borrow_mut().push(9);
                     }
                 })
@@ -187,7 +187,7 @@ fn t4_a_nested_poll_in_a_timer(bench: Bench) {
         })
         .collect();
     clock.advance(MS);
-    assert!(bench.look(&cx));
+    assert!(bench.check(&cx));
     assert_eq!(*order.borrow(), [0, 1, 2, 9]);
     drop(timers);
 }
@@ -202,15 +202,15 @@ fn d6_a_timer_may_fire_inside_its_own_callback(bench: Bench) {
             log.borrow_mut().0 = depth;
             if depth < 4 {
                 timer.arm_after(Duration::ZERO);
-                assert!(bench.look(cx), "it fires in here");
+                assert!(bench.check(cx), "it fires in here");
             }
             log.borrow_mut().1.push(depth);
         })
         .disarmed();
     for _ in 0..3 {
         timer.arm_after(Duration::ZERO);
-        assert!(bench.look(&cx));
-        assert!(!bench.look(&cx), "each arming has fired once");
+        assert!(bench.check(&cx));
+        assert!(!bench.check(&cx), "each arming has fired once");
         assert_eq!(depths.take(), (4, vec![4, 3, 2, 1]));
     }
 }
@@ -233,25 +233,25 @@ fn r8_a_dropped_timer_keeps_its_callback_until_the_outermost_call_is_over(bench:
             *seen.borrow_mut() += 1;
             if *seen.borrow() < 3 {
                 face.arm_after(Duration::ZERO);
-                assert!(bench.look(cx));
+                assert!(bench.check(cx));
             } else {
                 drop(slot.borrow_mut().take());
                 face.arm_after(Duration::ZERO);
                 assert_eq!(face.deadline(), None, "what is dropped is not armed any more");
-                assert!(!bench.look(cx));
+                assert!(!bench.check(cx));
             }
             assert!(Rc::strong_count(&there) > 0);
         })
         .disarmed();
     doomed.arm_after(Duration::ZERO);
     *own.borrow_mut() = Some(doomed);
-    assert!(bench.look(&cx));
+    assert!(bench.check(&cx));
     assert_eq!(*depth.borrow(), 3);
     assert!(own.borrow().is_none() && !is_there());
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
-fn r8_the_face_of_a_dropped_timer_reaches_nobody_else(bench: Bench) {
+fn r8_the_id_of_a_dropped_timer_reaches_no_other_timer(bench: Bench) {
     let (cx, _) = bench.simulated();
     let own = Rc::new(RefCell::new(None::<Timer>));
     let slot = own.clone();
@@ -260,7 +260,7 @@ fn r8_the_face_of_a_dropped_timer_reaches_nobody_else(bench: Bench) {
             slot.replace(None);
             // It takes the place of the one that has gone.
             let heir = cx
-                .timer(ClockId::Monotonic, |_, _| unreachable!("nobody has armed it"))
+                .timer(ClockId::Monotonic, |_, _| unreachable!("it was not armed"))
                 .disarmed();
             face.arm_after(Duration::ZERO);
             face.anticipate(Moment::ZERO);
@@ -274,7 +274,7 @@ fn r8_the_face_of_a_dropped_timer_reaches_nobody_else(bench: Bench) {
         .disarmed();
     timer.arm_after(Duration::ZERO);
     own.replace(Some(timer));
-    assert!(bench.look(&cx) && !bench.look(&cx));
+    assert!(bench.check(&cx) && !bench.check(&cx));
     assert!(
         own.borrow()
             .as_ref()
@@ -283,7 +283,7 @@ fn r8_the_face_of_a_dropped_timer_reaches_nobody_else(bench: Bench) {
     );
 }
 
-fn r8_what_is_dropped_with_a_callback_may_use_the_context(bench: Bench) {
+fn r8_a_value_dropped_with_a_callback_may_use_the_context(bench: Bench) {
     struct Last(aio_context::WeakContext, Rc<RefCell<Option<Timer>>>, Count);
     impl Drop for Last {
         fn drop(&mut self) {
@@ -311,12 +311,12 @@ fn r8_what_is_dropped_with_a_callback_may_use_the_context(bench: Bench) {
     };
     // Dropped from outside, and by its own callback.
     drop(make());
-    assert!(bench.look(&cx) && count.get() == 1);
+    assert!(bench.check(&cx) && count.get() == 1);
     let timer = make();
     timer.arm_after(Duration::ZERO);
     own.replace(Some(timer));
-    assert!(bench.look(&cx) && count.get() == 1);
-    assert!(bench.look(&cx) && count.get() == 2);
+    assert!(bench.check(&cx) && count.get() == 1);
+    assert!(bench.check(&cx) && count.get() == 2);
 }
 
 fn d9_a_panic_in_a_timer_leaves_the_rest(bench: Bench) {
@@ -328,9 +328,9 @@ fn d9_a_panic_in_a_timer_leaves_the_rest(bench: Bench) {
     bad.arm_after(MS);
     good.arm_after(MS);
     clock.advance(MS);
-    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.look(&cx)));
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.check(&cx)));
     assert!(polled.is_err() && count.get() == 0);
-    assert!(bench.look(&cx) && count.get() == 1);
+    assert!(bench.check(&cx) && count.get() == 1);
 }
 
 fn d9_a_panic_gives_the_callback_back_or_drops_it(bench: Bench) {
@@ -345,7 +345,7 @@ fn d9_a_panic_gives_the_callback_back_or_drops_it(bench: Bench) {
                 // In a call inside of its own.
                 1 => {
                     timer.arm_after(Duration::ZERO);
-                    bench.look(cx);
+                    bench.check(cx);
                 }
                 4 => drop(slot.borrow_mut().take()),
                 _ => {}
@@ -358,11 +358,11 @@ fn d9_a_panic_gives_the_callback_back_or_drops_it(bench: Bench) {
         own.borrow()
             .iter()
             .for_each(|timer| timer.arm_after(Duration::ZERO));
-        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.look(&cx)));
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.check(&cx)));
         assert!(polled.is_err());
         assert_eq!((calls.get(), is_there()), (expected, expected < 4));
     }
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
 }
 
 /// Rule T2: no clock is read for nothing; `Source` counts how often it is.
@@ -396,7 +396,7 @@ fn t2_a_clock_without_an_armed_timer_is_not_read() {
     assert_eq!(
         (reads_of(1), count.get()),
         (1, 1),
-        "what is always due needs no look"
+        "a deadline that is always due needs no reading"
     );
     reads_of(1);
     assert_eq!(reads_of(3), 0, "its queue was seen empty");
@@ -419,7 +419,7 @@ fn t3_a_timer_outlives_its_context_without_effect() {
         .disarmed();
     timer.arm_at(Moment::NEVER);
     let (second, seen) = (own.clone(), own.clone());
-    // A callback that has its own handle: nobody but the context can part them.
+    // A callback that has its own handle: only the context can break the cycle.
     let keeper = cx
         .timer(ClockId::Monotonic, move |_, _| drop(second.borrow_mut().take()))
         .disarmed();
@@ -459,8 +459,8 @@ fn t5_the_timer_slack_of_a_thread_can_be_set() {
     let thread = std::thread::spawn(move || {
         let before = timer_slack().unwrap();
         assert!(before > ns(1), "the system gives more than the least: {before:?}");
-        for (asked, given) in [(1, 1), (0, 1), (50_000, 50_000), (u64::MAX, i32::MAX as u64)] {
-            set_timer_slack(ns(asked)).unwrap();
+        for (requested, given) in [(1, 1), (0, 1), (50_000, 50_000), (u64::MAX, i32::MAX as u64)] {
+            set_timer_slack(ns(requested)).unwrap();
             assert_eq!(timer_slack().unwrap(), ns(given));
         }
         set_timer_slack(ns(1)).unwrap();
@@ -468,5 +468,5 @@ fn t5_the_timer_slack_of_a_thread_can_be_set() {
         assert_eq!(heir.join().unwrap().unwrap(), ns(1), "a new thread inherits it");
     });
     thread.join().unwrap();
-    assert!(timer_slack().unwrap() > ns(1), "and nobody else has it");
+    assert!(timer_slack().unwrap() > ns(1), "and no other thread has it");
 }

@@ -74,9 +74,9 @@ fn d3_handlers(waiter: Waiter) {
         "watch a rw; poll -> a.writable; kick a; poll -> a.readable a.writable",
         "watch a -; kick a; poll ->; close a; poll ->",
         "watch a r; watch b r; kick a; kick b; poll ~> a.readable b.readable; poll ->",
-        // Level-triggered: what is not drained comes again.
+        // Level-triggered: data that is not drained is reported again.
         "on a.readable { }; watch a r; kick a; poll -> a.readable; poll -> a.readable; drain a; poll ->",
-        // A hang-up goes to the reader, or to the writer if nobody reads.
+        // A hang-up goes to the reader, or to the writer if there is no reader.
         "watch a r; close a; poll -> a.readable; poll -> a.readable",
         "watch a w; close a; poll -> a.writable",
         "watch a rw; kick a; close a; poll -> a.readable a.writable",
@@ -101,7 +101,7 @@ fn r4_errors_and_closed_numbers(waiter: Waiter) {
         "watch p w; close p; poll -> p.writable; interest p rw; poll -> p.readable",
         // Two numbers of one file are two handlers.
         "watch a r; dup a b; watch b r; kick a; poll ~> a.readable b.readable; poll ->; remove a; kick b; poll -> b.readable",
-        // The number comes to mean another file, with or without somebody who shares the former one.
+        // The number comes to mean another file, with and without another owner of the former one.
         "watch e r; kick e; closeraw e; remove e; watch e r; poll ->; kick e; poll -> e.readable",
         "watch a r; dup a b; closeraw a; kick b; remove a; poll ->; watch a r; poll ->; kick a; poll -> a.readable",
         "watch a r; dup a b; closeraw a; remove a; dup b a; watch a r; kick b; poll -> a.readable; remove a; kick b; poll ->",
@@ -109,28 +109,28 @@ fn r4_errors_and_closed_numbers(waiter: Waiter) {
         // What is silent is not asked for.
         "watch e -; closeraw e; poll ->; remove e; poll ->",
         "watch e -; closeraw e; interest e r -> refused; replace e n w -> refused; poll ->; remove e; poll ->",
-        "watch e r in g; pause g; kick e; poll ->; closeraw e; resume g -> e.broken; poll ->",
+        "watch e r in g; pause g; kick e; poll ->; closeraw e; resume g -> e.invalidated; poll ->",
     ] {
         check(waiter, trace);
     }
     if waiter == Waiter::Ppoll {
         check(
             waiter,
-            "watch e r; closeraw e; poll -> e.broken; poll ->; remove e; poll ->",
+            "watch e r; closeraw e; poll -> e.invalidated; poll ->; remove e; poll ->",
         );
         check(
             waiter,
-            "on e.broken { watch e r, kick e }; watch e r; closeraw e; poll -> e.broken; poll -> e.readable",
+            "on e.invalidated { watch e r, kick e }; watch e r; closeraw e; poll -> e.invalidated; poll -> e.readable",
         );
         check(
             waiter,
-            "watch e r in g; pause g; closeraw e; poll -> e.broken; resume g; poll ->",
+            "watch e r in g; pause g; closeraw e; poll -> e.invalidated; resume g; poll ->",
         );
     }
     if waiter == Waiter::Epoll {
         check(
             waiter,
-            "watch e r; closeraw e; poll ->; interest e w -> refused; replace e n -> refused e.broken",
+            "watch e r; closeraw e; poll ->; interest e w -> refused; replace e n -> refused e.invalidated",
         );
     }
 }
@@ -162,7 +162,7 @@ fn r3_r9_replacing_and_removing(waiter: Waiter) {
         "on a.readable { remove a }; watch a rw; kick a; poll -> a.readable; poll ->",
         "on a.readable { replace a n }; watch a rw; kick a; poll -> a.readable; poll -> n.readable n.writable",
         "on a.readable { drain a, replace a n rw }; watch a rw; kick a; poll -> a.readable; poll -> n.writable",
-        // Whoever comes first removes the other.
+        // The handler that is called first removes the other.
         "on a.readable { remove b, drain a }; watch a r; watch b r; kick a; poll -> a.readable; kick b; poll ->",
         "on x { remove a }; bh x; watch a r; kick a; schedule x; poll -> x; poll ->",
         "on x { replace a n }; bh x; watch a r; kick a; schedule x; poll -> x; poll -> n.readable",
@@ -287,7 +287,7 @@ fn d9_panics(waiter: Waiter) {
     }
 }
 
-/// How long to poll is the policy's affair, so little is said here about who is called when: the reference knows.
+/// The policy decides how long to poll, so these traces expect few calls. The reference checks the rest.
 fn a2_a9_polled_handlers(waiter: Waiter) {
     let traces = [
         "watch e r polled; kick e; poll -> e.readable; work e; wait 5 -> e.readable; wait 5 ->",
@@ -339,7 +339,7 @@ fn regressions(waiter: Waiter) {
             "always",
             "polling 50; watch a r polled; watch c r polled; watch e r polled; wait 2; on a.end { panic }; wait 4; wait 4",
         ),
-        // A last answer was lost by a panic, a replacement, a pause, a nested poll.
+        // The hit of a last poll was lost by a panic, a replacement, a pause, a nested poll.
         (
             "ewma",
             "bh x; polling 50; watch a r polled; wait 2; on x { panic }; work a; pause zz; wait 12; resume zz; schedule x; wait 6; poll",
@@ -366,7 +366,7 @@ fn regressions(waiter: Waiter) {
             "fixed",
             "watch a r in h polled; on a.end { pause h }; polling 1000; work a; wait 22; polling 0; work a; wait 8; resume h; poll",
         ),
-        // Work that nobody kicks for was slept over after a panic of the handler that was called for it.
+        // The loop slept over work without a kick after a panic of its handler.
         (
             "fixed",
             "watch a r polled; polling 1000; work a; wait 22; polling 0; work a; on a.poll_ready { panic }; wait 8; on a.poll_ready { drain a }; wait 8",
@@ -385,7 +385,7 @@ fn regressions(waiter: Waiter) {
         ),
         (
             "never",
-            "watch a r in g; watch b r in g; pause g; kick a; kick b; poll; closeraw a; on a.broken { panic }; resume g; poll; poll",
+            "watch a r in g; watch b r in g; pause g; kick a; kick b; poll; closeraw a; on a.invalidated { panic }; resume g; poll; poll",
         ),
     ] {
         check_with(waiter, policy, trace);

@@ -1,4 +1,4 @@
-//! Waits: what precedes a sleep, and what is put right after it.
+//! Waits: the checks before a sleep, and the state after it.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -18,10 +18,10 @@ everywhere! {
     d4_a_wait_with_a_limit_ends_with_the_first_event_or_notification
 }
 
-/// Notes how many looks precede a wait, and keeps the wait from sleeping. Clones share what they note.
+/// Counts the checks before a wait, and keeps the wait from sleeping. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 struct Impatient {
-    looks: Rc<Cell<u32>>,
+    checks: Rc<Cell<u32>>,
     before_waits: Rc<RefCell<Vec<u32>>>,
 }
 
@@ -30,9 +30,9 @@ impl Spoil for Impatient {
 
     fn wait(&mut self, timeout: &mut Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
         if *timeout == Some(Duration::ZERO) {
-            self.looks.set(self.looks.get() + 1);
+            self.checks.set(self.checks.get() + 1);
         } else {
-            self.before_waits.borrow_mut().push(self.looks.take());
+            self.before_waits.borrow_mut().push(self.checks.take());
             *timeout = Some(Duration::ZERO);
         }
         Ok(())
@@ -41,27 +41,27 @@ impl Spoil for Impatient {
 
 /// On a real clock. The deadline lets a wait of no length be the end of it.
 #[test]
-fn d4_after_progress_the_loop_looks_more_than_once_before_it_sleeps() {
-    let noted = Impatient::default();
-    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), noted.clone())));
+fn d4_after_progress_the_loop_checks_more_than_once_before_it_sleeps() {
+    let counts = Impatient::default();
+    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), counts.clone())));
     let cx = builder.build().unwrap();
     let kick = Kick::new();
     let _registration = watch(&cx, &kick);
     kick.kick();
     assert!(cx.poll(Wait::Block).unwrap());
-    let looks_before_the_next_wait = || {
-        noted.looks.set(0);
-        noted.before_waits.borrow_mut().clear();
+    let checks_before_the_next_wait = || {
+        counts.checks.set(0);
+        counts.before_waits.borrow_mut().clear();
         assert!(!cx.poll(Wait::AtMost(Duration::from_millis(1))).unwrap());
-        noted.before_waits.borrow()[0]
+        counts.before_waits.borrow()[0]
     };
-    let looked = looks_before_the_next_wait();
+    let checks = checks_before_the_next_wait();
     assert!(
-        looked >= 2,
-        "{looked} looks before the wait: one is due in any case"
+        checks >= 2,
+        "{checks} checks before the wait: one is due in any case"
     );
     assert_eq!(
-        looks_before_the_next_wait(),
+        checks_before_the_next_wait(),
         0,
         "nothing was served: it sleeps at once"
     );
@@ -77,28 +77,28 @@ impl Clock for Standing {
     }
 }
 
-/// With a bottom half that keeps the loop from waiting: the first iteration looks, and the others when it is time.
+/// With a bottom half that keeps the loop from waiting: the first iteration checks, the others only at intervals.
 #[test]
-fn d8_bottom_halves_that_keep_the_loop_from_waiting_share_a_look() {
-    let noted = Impatient::default();
-    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), noted.clone())));
+fn d8_bottom_halves_that_keep_the_loop_from_waiting_share_a_check() {
+    let counts = Impatient::default();
+    let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), counts.clone())));
     let second = Moment::ZERO.saturating_add(Duration::from_secs(1));
     let cx = builder.monotonic(Arc::new(Standing(second))).build().unwrap();
     let kick = Kick::new();
     let _registration = watch(&cx, &kick);
     let half = cx.bottom_half("busy", |_| {});
     for round in 1..4 {
-        noted.looks.set(0);
+        counts.checks.set(0);
         half.schedule();
         assert!(cx.poll(Wait::Block).unwrap());
-        assert_eq!(noted.looks.get(), 1, "the first one looks");
+        assert_eq!(counts.checks.get(), 1, "the first one checks");
         for _ in 0..60 {
             half.schedule();
             assert!(cx.poll(Wait::Block).unwrap());
         }
-        // A look is due once, as the clock stands.
-        let looked = if round == 1 { 2 } else { 1 };
-        assert_eq!(noted.looks.get(), looked, "round {round}");
+        // One check is due, as the clock does not move.
+        let checks = if round == 1 { 2 } else { 1 };
+        assert_eq!(counts.checks.get(), checks, "round {round}");
         kick.kick();
         assert!(cx.poll(Wait::NoBlock).unwrap(), "nothing keeps it any longer");
         assert_eq!(kick.count.get(), round);
@@ -121,7 +121,7 @@ fn n2_after_a_wait_a_notification_costs_nothing(bench: Bench) {
             bench.block(&cx);
         }
         notifying_costs_nothing(&cx);
-        bench.look(&cx);
+        bench.check(&cx);
     }
 }
 
@@ -140,7 +140,7 @@ fn d4_a_wait_with_a_limit_ends_with_the_first_event_or_notification(bench: Bench
         assert!(!bench.poll(&cx, hour));
         notifier.join().unwrap();
         // What came too late for that wait is over now.
-        bench.look(&cx);
+        bench.check(&cx);
     }
 }
 
@@ -184,7 +184,7 @@ impl Spoil for Late {
 }
 
 #[test]
-fn r2_late_events_are_counted_and_call_nobody() {
+fn r2_late_events_are_counted_and_call_no_handler() {
     let late: Rc<Cell<Option<Token>>> = Rc::default();
     let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), Late(late.clone()))));
     let cx = builder.build().unwrap();

@@ -111,7 +111,7 @@ fn t6_a_jump_past_the_deadline_ends_a_blocked_wait(bench: Bench) {
         let (_timer, count) = armed(&cx, 2 * HOUR);
         let progress = once_asleep(|| wall.jump(2 * HOUR), || bench.block(&cx));
         assert_eq!((progress, count.get()), (true, 1));
-        assert!(!bench.look(&cx) && count.get() == 1, "once");
+        assert!(!bench.check(&cx) && count.get() == 1, "once");
     }
 }
 
@@ -136,12 +136,12 @@ fn t6_a_jump_that_passes_no_deadline_is_no_progress_and_fires_nothing(bench: Ben
     }];
     for jump in jumps {
         assert!(!is_progress(jump), "no progress");
-        assert!(!bench.look(&cx) && count.get() == 0);
+        assert!(!bench.check(&cx) && count.get() == 0);
     }
     assert!(!is_progress(&|| wall.jump(HOUR - one)));
     assert_eq!(count.get(), 0, "a nanosecond is left");
     wall.jump(one);
-    assert!(bench.look(&cx) && count.get() == 1);
+    assert!(bench.check(&cx) && count.get() == 1);
 }
 
 /// Several contexts, on threads of their own, whose clock is set at any moment: also right before they wait.
@@ -181,12 +181,16 @@ fn t6_a_cancelled_timer_is_not_fired_by_a_jump_and_the_descriptor_goes(bench: Be
     assert_eq!(wall.watchers(), 1);
     timer.cancel();
     assert!(
-        !bench.look(&cx) && wall.watchers() == 1,
+        !bench.check(&cx) && wall.watchers() == 1,
         "an idle descriptor costs nothing"
     );
     wall.jump(2 * HOUR);
-    assert!(!bench.look(&cx) && !bench.look(&cx));
-    assert_eq!((count.get(), wall.watchers()), (0, 0), "not watched for nobody");
+    assert!(!bench.check(&cx) && !bench.check(&cx));
+    assert_eq!(
+        (count.get(), wall.watchers()),
+        (0, 0),
+        "not watched without a timer"
+    );
     // And again.
     let _watchdog = watchdog(&cx);
     timer.arm_at(cx.now(ClockId::Wall).saturating_add(HOUR));
@@ -203,7 +207,7 @@ fn t6_the_descriptor_is_opened_once_by_the_first_wait_for_a_wall_timer(bench: Be
     let never = cx.timer(ClockId::Wall, |_, _| {}).armed_at(Moment::NEVER);
     assert!(!bench.poll(&cx, millisecond) && wall.opened() == 0);
     let (timer, _) = armed(&cx, HOUR);
-    assert_eq!(wall.opened(), 0, "nobody waits yet");
+    assert_eq!(wall.opened(), 0, "no wait has begun");
     for _ in 0..10 {
         assert!(!bench.poll(&cx, millisecond));
         timer.cancel();
@@ -254,7 +258,7 @@ fn t6_while_changes_are_not_reported_waits_are_capped(bench: Bench) {
     assert!(bench.block(&cx) && count.get() == 1, "seen by the next iteration");
     assert_eq!(*attempts.lock().unwrap(), 1);
     // Nothing is armed any more: the next timer tries again.
-    assert!(!bench.look(&cx));
+    assert!(!bench.check(&cx));
     timer.arm_at(cx.now(ClockId::Wall).saturating_add(HOUR));
     assert_eq!(each_wait(second * 10), second * 10);
     assert_eq!((*attempts.lock().unwrap(), wall.watchers()), (2, 1));
@@ -270,7 +274,7 @@ fn t6_a_paused_default_group_does_not_silence_the_clock(bench: Bench) {
     assert_eq!(count.get(), 1);
 }
 
-/// Rule T6 for a loop of somebody else's: the descriptor that stands for the context reports a change, and is silent after `check`.
+/// Rule T6 in a foreign loop: the context's descriptor reports a change, and is silent after `check`.
 #[test]
 fn t6_a_foreign_loop_learns_of_a_jump_by_the_descriptor() {
     let bench = Bench {

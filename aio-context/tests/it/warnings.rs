@@ -16,7 +16,7 @@ thread_local! {
 pub(crate) fn warnings(work: impl FnOnce()) -> Vec<String> {
     // One listener for the whole process, so that no test changes what another one hears.
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::subscriber::set_global_default(Listener).expect("nobody else listens"));
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Listener).expect("no other subscriber is set"));
     HEARD.set(Some(Vec::new()));
     work();
     HEARD.take().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The sources, and what each of them checks when it is called.
+//! The sources. Each checks its own calls.
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
@@ -8,7 +8,7 @@ use aio_backend::Token;
 use super::World;
 use crate::Source;
 
-/// A source, and what it was told.
+/// A source, and the calls that it received.
 pub(super) struct Agent {
     pub(super) world: Weak<World>,
     pub(super) place: usize,
@@ -17,8 +17,8 @@ pub(super) struct Agent {
     pub(super) begun: Cell<bool>,
     /// It is the present one of its token.
     pub(super) live: Cell<bool>,
-    /// It, or one whose place it took, was told that it is polled, or is marked by the caller: it may be polled before it begins.
-    pub(super) told: Cell<bool>,
+    /// It, or a source that it replaced, has had a `poll_begin` or a mark by the caller: it may be polled before it begins.
+    pub(super) knows: Cell<bool>,
     /// How often in this round.
     pub(super) polls: Cell<u32>,
 }
@@ -32,7 +32,7 @@ impl Source for Agent {
         world.may_be_polled(self);
         self.polls.set(self.polls.get() + 1);
         let is_on = world.set.is_on() && world.in_round.get();
-        assert!(self.begun.get() || self.told.get() || !is_on, "R7: {self:?}");
+        assert!(self.begun.get() || self.knows.get() || !is_on, "R7: {self:?}");
         world.act();
         world.devices[self.place].work.get()
     }
@@ -49,7 +49,7 @@ impl Source for Agent {
 
     fn poll_end(&self) {
         assert!(self.begun.replace(false), "A5: {self:?} ends without a begin");
-        self.told.set(true);
+        self.knows.set(true);
         if let Some(world) = self.world.upgrade() {
             assert!(world.set.is_calling());
             world.act();

@@ -1,7 +1,7 @@
-//! Random operations, also from inside the sources, beside a model as simple as can be: a vector of what is registered, and
-//! what each source was told.
+//! Random operations, also from inside the sources, beside a simple model: a vector of the registered sources with the calls that
+//! each received.
 //!
-//! Devices have work. A device whose source was told that it is polled does not announce it; the others kick. So a source
+//! Devices have work. A device whose source is in poll mode does not announce it; the others kick. So a source
 //! that is forgotten is seen as a loop that sleeps over work, or with a peer that believes that it is polled.
 
 use std::cell::{Cell, RefCell};
@@ -157,10 +157,10 @@ impl World {
             token,
             nests: self.one_in(6),
             begun: Cell::new(false),
-            told: Cell::new(
+            knows: Cell::new(
                 former
                     .as_ref()
-                    .is_some_and(|former| keeps && (former.agent.begun.get() || former.agent.told.get())),
+                    .is_some_and(|former| keeps && (former.agent.begun.get() || former.agent.knows.get())),
             ),
             live: Cell::new(true),
             polls: Cell::new(0),
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// A new owner is told what a former one left.
+    /// Announces work that a former source left to a new one.
     fn announce(&self, place: usize) {
         let device = &self.devices[place];
         device.unannounced.set(false);
@@ -203,7 +203,7 @@ impl World {
 
     fn recheck(&self, place: usize) {
         if let Some(known) = self.known(place) {
-            known.agent.told.set(true);
+            known.agent.knows.set(true);
             self.set.recheck(known.agent.token);
         }
     }
@@ -358,7 +358,7 @@ impl World {
             };
             if self.devices[place].kicked.replace(false) {
                 assert!(self.set.promote(known.agent.token));
-                let _guards = (self.set.exclude(known.agent.token), self.note_exclusion(&known));
+                let _guards = (self.set.exclude(known.agent.token), self.record_exclusion(&known));
                 self.devices[place].work.set(false);
                 self.devices[place].unannounced.set(false);
                 self.act();
@@ -366,8 +366,9 @@ impl World {
         }
     }
 
-    /// Notes that a source is excluded, until the guard is dropped. So is one that replaces it, but not one of another token.
-    fn note_exclusion<'a>(&'a self, known: &Known) -> Option<Running<'a>> {
+    /// Records that a source is excluded, until the guard is dropped. This holds for a source that replaces it, but not for one with
+    /// another token.
+    fn record_exclusion<'a>(&'a self, known: &Known) -> Option<Running<'a>> {
         let (place, token) = (known.agent.place, known.agent.token);
         self.change(place, |known| known.excluded += u32::from(!known.agent.nests));
         (!known.agent.nests).then(|| Running(self, place, token))
@@ -380,8 +381,8 @@ impl World {
             return;
         };
         let served = self.set.serve(token, || {
-            let _running = self.note_exclusion(&known);
-            // One that nests takes its work before it does it: nobody polls for it then.
+            let _running = self.record_exclusion(&known);
+            // A source that nests takes its work before it does it, so a nested poll finds none.
             if !known.agent.nests && !self.one_in(4) {
                 self.act();
             }

@@ -19,7 +19,7 @@ fn a1_a_round_costs_the_promoted_sources_and_not_the_others() {
 }
 
 #[test]
-fn a8_what_is_done_to_one_source_costs_the_same_in_a_large_set() {
+fn a8_an_operation_on_one_source_costs_the_same_in_a_large_set() {
     let cost = |others: usize| {
         let (set, probes) = scene(others);
         set.enter();
@@ -40,7 +40,7 @@ fn a8_what_is_done_to_one_source_costs_the_same_in_a_large_set() {
     assert_eq!(cost(10), cost(10_000));
 }
 
-/// Everybody says yes when poll mode ends, and is served batch after batch.
+/// All sources have work when poll mode ends, and are served batch after batch.
 fn all_say_yes(sources: usize, room: usize) -> u64 {
     let (set, probes) = scene(sources);
     set.enter();
@@ -108,7 +108,7 @@ fn the_state_of_a_source_takes_24_bytes() {
 }
 
 #[test]
-fn debug_shows_what_there_is() {
+fn debug_shows_the_state() {
     let (set, _probes) = scene(2);
     let shown = format!("{:?} {:?}", set.exclude(token(0)), set.leave(token(1)));
     assert!(

@@ -59,7 +59,7 @@ fn a8_as_long_as_nothing_happens_no_source_ages() {
 }
 
 #[test]
-fn a8_surplus_and_may_leave_decide_who_leaves() {
+fn a8_surplus_and_may_leave_decide_which_sources_leave() {
     let (set, probes) = scene(10);
     busy_rounds(&set, &probes[0], 5);
     let seen = Cell::new((0, 0));
@@ -128,7 +128,7 @@ fn a8_d9_a_panic_on_the_way_out_keeps_a_source_and_its_work() {
 }
 
 #[test]
-fn b5_r9_a8_what_a_source_does_to_itself_on_its_way_out() {
+fn b5_r9_a8_a_source_changes_itself_while_it_is_demoted() {
     let acts: [fn(&PollSet); 3] = [
         |set| drop(set.leave(token(1))),
         |set| assert!(!set.suspend(token(1)).is_owed()),

@@ -17,7 +17,7 @@ use crate::{PollSet, Source};
 
 type Hook = Rc<dyn Fn(&Probe)>;
 
-/// A source that writes down what is called, says what it is told to, and does something meanwhile.
+/// A source that logs its calls, returns a given result, and runs a hook meanwhile.
 #[derive(Default)]
 struct Probe {
     log: RefCell<Vec<&'static str>>,
@@ -105,7 +105,7 @@ fn scene(count: usize) -> (Rc<PollSet>, Vec<Rc<Probe>>) {
     (set, probes)
 }
 
-/// The indices of those that said yes.
+/// The indices of the sources with hits.
 fn round(set: &PollSet) -> Vec<usize> {
     let mut hits = Vec::new();
     let found = set.round(|token| take(&mut hits, token));

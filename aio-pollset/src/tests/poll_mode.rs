@@ -130,7 +130,7 @@ fn a5_d9_a_panic_in_poll_end_keeps_no_other_from_its_own() {
 }
 
 #[test]
-fn a5_d9_a_panic_in_a_last_poll_forgets_nobody() {
+fn a5_d9_a_panic_in_a_last_poll_loses_no_source() {
     let (set, probes) = scene(6);
     set.enter();
     set_hook(&probes[2].at_poll, |_| on_purpose());

@@ -18,7 +18,7 @@ fn a5_a_yes_is_polled_again_until_it_is_served() {
     set.forget_hit(token(1));
     assert_eq!(set.serve(token(1), || ()), None);
     assert_eq!(exit(&set), (true, vec![1]));
-    assert_eq!(polls(&probes), [1, 2, 1], "nobody else is polled again");
+    assert_eq!(polls(&probes), [1, 2, 1], "no other source is polled again");
     assert_eq!(set.serve(token(1), || ()), Some(()));
     assert_eq!(exit(&set), (false, vec![]));
     assert!(!set.needs_exit());
@@ -162,5 +162,5 @@ fn d1_a_hit_that_a_nested_round_refuses_stays_with_the_outer_one() {
     assert!(set.round(|_| ControlFlow::Break(())));
     assert_eq!(set.serve(token(0), || ()), Some(()));
     assert!(set.round(|_| ControlFlow::Break(())));
-    assert_eq!(set.serve(token(0), || ()), None, "nobody has taken it");
+    assert_eq!(set.serve(token(0), || ()), None, "the hit was not taken");
 }

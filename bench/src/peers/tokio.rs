@@ -35,7 +35,7 @@ impl Loop {
         for bell in &it.bells {
             let (count, changed) = (it.count.clone(), it.changed.clone());
             let registered =
-                // SAFETY: the task owns a descriptor of its own, which nobody else closes.
+                // SAFETY: the task owns a descriptor of its own, which no other code closes.
                 unsafe { AsyncFd::register(bell.try_clone()?) };
             let watched = registered?;
             it.tasks.spawn_local(async move {

@@ -115,7 +115,7 @@ fn refuse_because(why: &'static str) -> Error {
 /// A client's eventfd, made non-blocking: a read from an empty one or a write to a full one must not block the loop.
 ///
 /// # Errors
-/// If the descriptor is anything else. If /proc does not tell what it is, it is taken as it is.
+/// If the descriptor is anything else. If /proc does not show its kind, it is accepted.
 fn eventfd(file: File) -> Result<File> {
     use std::os::fd::AsRawFd;
     let target = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));

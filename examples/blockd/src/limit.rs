@@ -179,7 +179,7 @@ mod tests {
     }
 
     impl Lines {
-        /// Takes what was logged; how many lines, and the last one.
+        /// Takes the log. Returns the number of lines, and the last one.
         fn take(&self) -> (usize, String) {
             let text = String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap();
             (

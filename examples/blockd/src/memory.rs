@@ -65,7 +65,7 @@ pub(crate) enum MemoryError {
     /// A SIGBUS for its pages would not be handled.
     #[error("cannot handle SIGBUS for a memory region")]
     Protect(#[source] std::io::Error),
-    /// The system refuses to tell the length of the file.
+    /// The system does not return the length of the file.
     #[error("cannot examine the file of a memory region")]
     Examine(#[source] std::io::Error),
 }

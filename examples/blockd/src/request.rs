@@ -126,7 +126,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// A device with this serial number, cut to what fits.
+    /// Makes a device with this serial number, truncated to the size of the field.
     pub(crate) fn new(disk: Disk, serial: &str) -> Self {
         let mut id = [0; ID_LEN];
         let len = serial.len().min(ID_LEN);

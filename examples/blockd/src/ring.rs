@@ -376,7 +376,7 @@ mod tests {
     fn kicks_are_switched_by_the_event_index() {
         let (memory, ring) = ring(true);
         let event = 0x3000 + 4 + 8 * 8;
-        // What a driver does: it kicks if its index has gone past the event since it last asked.
+        // As a driver does: it kicks if its index has passed the event since its last check.
         let driver_kicks = |before: u16, now: u16| {
             now.wrapping_sub(get(&memory, event)).wrapping_sub(1) < now.wrapping_sub(before)
         };

@@ -246,7 +246,7 @@ fn arrived(socket: &UnixStream) -> io::Result<Arrived> {
     )
 }
 
-/// The beginning of what lies in a socket.
+/// The beginning of the data in a socket.
 struct Peeked {
     len: usize,
     /// Why a descriptor of the message would be dropped. The protocol's library must not read such a message: it would block

@@ -1,14 +1,14 @@
 //! A backend from outside: an epoll set whose entries disarm themselves after each event.
 //!
-//! The kernel reports a one-shot entry once and then keeps quiet. Whatever was reported is armed again before the next
-//! wait, and the kernel looks at it anew: so readiness is level-triggered, as the contract wants it, and who was served
-//! goes to the end of the line, so that nobody starves. An entry that nobody can delete any more, because its number was
-//! closed behind the backend's back, is heard of once at the most.
+//! The kernel reports a one-shot entry once and then disarms it. The backend arms reported entries again before the next wait, and
+//! the kernel then checks them: so readiness is level-triggered, as the contract demands, and a reported entry goes to the end of
+//! the kernel's ready list, so no entry starves. An entry that cannot be deleted any more, because its number was closed without
+//! `remove`, is reported once at most.
 //!
-//! What epoll refuses, such as a regular file, is always ready. An eventfd that is always ready, too, stands in for it, so
-//! that there is one way for all.
+//! A file that epoll refuses, such as a regular file, is always ready. The backend watches an eventfd that is always ready in its
+//! place, so all registrations are handled alike.
 //!
-//! It has no descriptor that stands for all: an entry that is disarmed would not show.
+//! It has no pollable descriptor for all registrations, because a disarmed entry would not make it readable.
 
 #![forbid(unsafe_code)]
 
@@ -52,7 +52,7 @@ impl OneShot {
     /// A backend that watches nothing yet.
     ///
     /// # Errors
-    /// What the system says to one more epoll set.
+    /// The error of the system, if it cannot create an epoll set.
     pub fn new() -> io::Result<Self> {
         Ok(Self { set: epoll::create(CreateFlags::CLOEXEC)?, entries: BTreeMap::new(), reported: Vec::new() })
     }
@@ -74,13 +74,13 @@ impl OneShot {
         }
     }
 
-    /// Arms an entry that is in the set, with what it waits for now.
+    /// Arms an entry that is in the set, with its present interest.
     fn arm(&self, token: Token, entry: &Entry) -> Result<(), Errno> {
         let data = EventData::new_u64(token.to_bits());
         epoll::modify(&self.set, entry.member(), data, flags(entry.interest))
     }
 
-    /// Takes an entry out of the set. If that fails its number was closed; then it is heard of once, and not understood.
+    /// Removes an entry from the set. If that fails, its number was closed; then at most one more event arrives, with an unknown token.
     fn leave(&self, entry: &Entry) {
         let _ = epoll::delete(&self.set, entry.member());
     }
@@ -98,7 +98,7 @@ impl OneShot {
         }
     }
 
-    /// Takes from the set what is ready.
+    /// Waits for events of the set.
     fn collect(&mut self, ready: &mut ReadyList) -> io::Result<()> {
         let nothing = Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
         let mut events = [nothing; BATCH];

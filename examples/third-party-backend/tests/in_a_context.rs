@@ -16,7 +16,7 @@ fn it_carries_a_context() -> std::io::Result<()> {
     let cx = Context::builder().backend(Box::new(OneShot::new()?)).build()?;
     assert_eq!(cx.backend_name(), "one-shot epoll");
 
-    // An echo, that takes one byte at a time: what is left has to be reported again.
+    // An echo that reads one byte at a time: the rest has to be reported again.
     let (near, mut far) = UnixStream::pair()?;
     near.set_nonblocking(true)?;
     let served = Rc::new(Cell::new(0));

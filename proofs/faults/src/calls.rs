@@ -12,7 +12,7 @@ use aio_backend_ppoll::sys::{Kernel as PpollKernel, Polled, Sys as PpollSys};
 use aio_context::Interest;
 use rustix::io::Errno;
 
-/// A system call, by what it is for.
+/// A system call and its purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
     /// `epoll_create1`
@@ -25,7 +25,7 @@ pub enum Call {
     Delete,
     /// `epoll_wait`
     EpollWait,
-    /// `ppoll` of an epoll set, for what is left of a millisecond
+    /// `ppoll` of an epoll set, for the rest of a millisecond
     SetPoll,
     /// `ppoll`
     Ppoll,
@@ -211,7 +211,7 @@ impl Plan {
     }
 }
 
-/// The kernel, except for what is planned.
+/// The kernel, with the planned faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Failing(pub(crate) Rc<Plan>);
 

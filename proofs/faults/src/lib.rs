@@ -3,7 +3,7 @@
 //!
 //! A run is a small [`program`] that does a known amount of work. Whatever fails, it must end with all of it done,
 //! without more calls than a few times those of an undisturbed run, without a descriptor left, and each failure must be
-//! repeated unseen, be answered by a fall-back with one warning, or come out as an error that says what failed and what
+//! repeated unseen, cause a fall-back with one warning, or come out as an error that names the cause and
 //! helps.
 //!
 //! # What it does not do

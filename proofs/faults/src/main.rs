@@ -16,7 +16,7 @@ struct Args {
     /// Go on with several faults at once until so many have been met
     #[arg(long, default_value_t = 0)]
     injections: u64,
-    /// The seed of what is drawn
+    /// The seed of the random choices
     #[arg(long, env = "AIO_SEED", default_value_t = 0)]
     seed: u64,
     /// Print the table: call, fault, outcome

@@ -1,4 +1,4 @@
-//! The program that is disturbed: a known amount of work through a context, with a second try for what is refused.
+//! The disturbed program: a known amount of work through a context. It repeats refused calls.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
@@ -16,7 +16,7 @@ use aio_context::{ClockId, Context, Handler, Interest, PollParams, Pollable, Reg
 
 use crate::calls::{Failing, Plan};
 
-/// With what the program waits.
+/// The way the program waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// ppoll
@@ -52,7 +52,7 @@ impl Kind {
     /// A context of this kind on the kernel.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn context(self) -> io::Result<Context> {
         let builder = Context::builder();
         match self {
@@ -65,15 +65,15 @@ impl Kind {
     }
 }
 
-/// Who makes a backend by hand gets the system's word, and says himself what it is about.
+/// A backend made by hand returns the system's error; its caller adds the context.
 fn in_words(why: io::Error) -> io::Error {
     io::Error::other(format!("epoll_create1: {why}; {}", remedy(&why)))
 }
 
-/// What the program did and heard.
+/// The work and the errors of the program.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What was not done, although somebody waited for it.
+    /// The work that was not done although the program waited for it.
     pub lost: Option<String>,
     /// The errors that came out, in order.
     pub errors: Vec<String>,
@@ -83,7 +83,7 @@ pub struct Report {
 
 /// What a whole run does.
 pub const ALL_DONE: [u32; 3] = [22, 6, 3];
-/// A wait that takes so long has missed what it waited for.
+/// A wait that takes so long has missed its event.
 const TOO_LONG: Duration = Duration::from_millis(900);
 /// So many errors are too many for one fault.
 const MOST_ERRORS: usize = 40;
@@ -92,7 +92,7 @@ struct Tap {
     reader: PipeReader,
     bytes: Rc<Cell<u32>>,
     own: Weak<Self>,
-    broken: Rc<RefCell<Vec<Rc<Self>>>>,
+    invalidated: Rc<RefCell<Vec<Rc<Self>>>>,
 }
 
 impl AsFd for Tap {
@@ -104,15 +104,15 @@ impl AsFd for Tap {
 impl Handler for Tap {
     fn readable(&self, _: &Context) {
         let mut buffer = [0; 1];
-        // Level-triggered: one byte at a time, and only when told.
+        // Level-triggered: one byte at a time, and only after an event.
         if let Ok(read) = (&self.reader).read(&mut buffer) {
             self.bytes.set(self.bytes.get() + read as u32);
         }
     }
 
     fn broken(&self, _: &Context, _: io::Error) {
-        // It was told: it is the program's turn to try again.
-        self.broken.borrow_mut().extend(self.own.upgrade());
+        // The program watches it again.
+        self.invalidated.borrow_mut().extend(self.own.upgrade());
     }
 }
 
@@ -126,15 +126,15 @@ struct Program {
     cx: Context,
     report: RefCell<Report>,
     bytes: Rc<Cell<u32>>,
-    broken: Rc<RefCell<Vec<Rc<Tap>>>>,
-    /// What was broken and is watched again.
+    invalidated: Rc<RefCell<Vec<Rc<Tap>>>>,
+    /// Invalidated taps that are watched again.
     again: RefCell<Vec<Registration>>,
     writers: Vec<PipeWriter>,
     written: u32,
 }
 
 impl Program {
-    fn note(&self, why: &io::Error) {
+    fn record(&self, why: &io::Error) {
         self.report.borrow_mut().errors.push(why.to_string());
     }
 
@@ -154,7 +154,7 @@ impl Program {
         for _ in 0..8 {
             match attempt() {
                 Ok(value) => return Some(value),
-                Err(why) => self.note(&why),
+                Err(why) => self.record(&why),
             }
         }
         self.lose(what);
@@ -163,9 +163,9 @@ impl Program {
 
     fn until(&self, what: &str, done: impl Fn() -> bool) {
         while !done() && !self.is_lost() {
-            let broken = self.broken.take();
-            for tap in broken {
-                self.note(&io::Error::other("broken, and told"));
+            let invalidated = self.invalidated.take();
+            for tap in invalidated {
+                self.record(&io::Error::other("a handler was invalidated"));
                 let registered = self.persist("a second registration", || {
                     Ok(self.cx.watch(tap.clone(), Interest::READ)?)
                 });
@@ -173,7 +173,7 @@ impl Program {
             }
             let began = Instant::now();
             if let Err(why) = self.cx.poll(Wait::AtMost(Duration::from_secs(1))) {
-                self.note(&why);
+                self.record(&why);
             }
             if (began.elapsed() > TOO_LONG && !done()) || self.report.borrow().errors.len() > MOST_ERRORS {
                 self.lose(what);
@@ -198,7 +198,7 @@ impl Program {
             reader,
             bytes: self.bytes.clone(),
             own: own.clone(),
-            broken: self.broken.clone(),
+            invalidated: self.invalidated.clone(),
         });
         self.persist("a registration", || {
             if polled {
@@ -214,7 +214,7 @@ impl Program {
             if registration.is_live() {
                 registration.set_interest(interest)
             } else {
-                Ok(()) // broken, and told
+                Ok(()) // it is invalidated
             }
         })
     }
@@ -251,7 +251,7 @@ impl Program {
         let pause = self.cx.pause(aio_context::GroupId::DEFAULT);
         self.write(1, 2);
         if let Err(why) = self.cx.poll(Wait::NoBlock) {
-            self.note(&why);
+            self.record(&why);
         }
         drop(pause);
         self.read_all("what came during a pause");
@@ -322,7 +322,7 @@ impl Program {
     }
 }
 
-/// Does the work and tells of it.
+/// Does the work and reports it.
 pub fn work(mut make: impl FnMut() -> io::Result<Context>) -> Report {
     let mut report = Report::default();
     let cx = loop {
@@ -340,7 +340,7 @@ pub fn work(mut make: impl FnMut() -> io::Result<Context>) -> Report {
         cx,
         report: RefCell::new(report),
         bytes: Rc::default(),
-        broken: Rc::default(),
+        invalidated: Rc::default(),
         again: RefCell::default(),
         writers: Vec::new(),
         written: 0,
@@ -355,10 +355,9 @@ pub fn work(mut make: impl FnMut() -> io::Result<Context>) -> Report {
     report
 }
 
-/// Whether an error says what failed and what helps. What concerns one descriptor is the system's own word, for whoever
-/// gave the descriptor.
+/// Returns whether an error names the cause and a remedy. An error about one descriptor is the system's own, without a remedy.
 pub(crate) fn is_explained(text: &str) -> bool {
     let of_one = ["(os error 9)", "(os error 22)", "(os error 40)"];
     let remedied = text.contains("; ") && !text.ends_with("none is known");
-    remedied || of_one.iter().any(|end| text.ends_with(end)) || text.starts_with("broken")
+    remedied || of_one.iter().any(|end| text.ends_with(end)) || text.starts_with("a handler was invalidated")
 }

@@ -14,17 +14,17 @@ use crate::program::{ALL_DONE, Kind, Report, is_explained, work};
 /// A run that takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// How a run with faults went. That nothing is lost is not one of several verdicts: it is the condition.
+/// The result of a run with faults. In each, nothing is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// There was no such call.
     NotMet,
-    /// Nobody noticed.
+    /// The fault had no visible effect.
     Unnoticed,
-    /// ppoll does the work of epoll from then on; one warning says why and what helps.
+    /// ppoll replaces epoll; one warning names the cause and a remedy.
     FellBack,
-    /// An error came out that says what failed and what helps, and the second try went well.
-    Told,
+    /// A call returned an error with the cause and a remedy, and the next attempt succeeded.
+    Reported,
 }
 
 impl Verdict {
@@ -33,7 +33,7 @@ impl Verdict {
             Self::NotMet => "not met",
             Self::Unnoticed => "not noticed",
             Self::FellBack => "goes on with ppoll, one warning",
-            Self::Told => "an error with a remedy",
+            Self::Reported => "an error with a remedy",
         }
     }
 }
@@ -70,7 +70,7 @@ fn keep_quiet() {
     });
 }
 
-/// Runs the program with these faults, and says how it went and how many of them it met.
+/// Runs the program with these faults. Returns the verdict, and how many of the faults it met.
 ///
 /// # Errors
 /// What may not happen: something lost, a hang, a busy loop, a descriptor left, an error without a remedy.
@@ -132,14 +132,14 @@ pub fn disturbed(
     let injected = plan.injected.get();
     let fell_back = logged
         .iter()
-        .filter(|line| line.contains("does its work from now on"));
+        .filter(|line| line.contains("takes over, and no registration is lost"));
     if fell_back.clone().any(|line| line.contains("none is known")) || fell_back.clone().count() > 1 {
-        return fail("a fall-back says what helps, once".to_owned());
+        return fail("a fall-back names a remedy, once".to_owned());
     }
     let verdict = if injected == 0 {
         Verdict::NotMet
     } else if !report.errors.is_empty() {
-        Verdict::Told
+        Verdict::Reported
     } else if fell_back.count() > 0 {
         Verdict::FellBack
     } else {
@@ -169,7 +169,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    fn note(&mut self, of: (usize, Call, Fault), went: Result<(Verdict, u64), String>) -> Verdict {
+    fn record(&mut self, of: (usize, Call, Fault), went: Result<(Verdict, u64), String>) -> Verdict {
         self.runs += 1;
         match went {
             Ok((verdict, injected)) => {
@@ -195,7 +195,7 @@ impl Sweep {
                 for fault in call.faults() {
                     for number in 1.. {
                         let went = disturbed(kind, &[(call, number, *fault)], None, None);
-                        let last = self.note((place, call, *fault), went) == Verdict::NotMet;
+                        let last = self.record((place, call, *fault), went) == Verdict::NotMet;
                         progress(self);
                         if last || self.failures.len() > 8 {
                             break;
@@ -205,7 +205,7 @@ impl Sweep {
                 for fault in [Fault::Nothing, Fault::Error(rustix::io::Errno::INTR)] {
                     if call.faults().contains(&fault) {
                         let went = disturbed(kind, &[], Some((call, fault)), None);
-                        self.note((place, call, fault), went);
+                        self.record((place, call, fault), went);
                     }
                 }
             }

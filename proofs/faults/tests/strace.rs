@@ -136,7 +136,7 @@ fn b4_what_strace_makes_fail_is_served_all_the_same() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
-/// Fewer and fewer descriptors: either all is done, or what is missing is said.
+/// Fewer and fewer descriptors: either all work is done, or an error names the missing part.
 #[test]
 fn b4_a_process_without_descriptors_says_what_it_needs() {
     let mut whole = 0;

@@ -1,4 +1,4 @@
-//! The handlers of a sequence: each writes down that it was called, and does what it was told to do then.
+//! The handlers of a sequence: each logs its calls, and runs its script.
 
 use std::cell::Cell;
 use std::io;
@@ -13,7 +13,7 @@ use crate::op::{Callback, Fd, Name, Side};
 use crate::plant::Plant;
 use crate::real::Real;
 
-/// Counts what has been handed to the loop and not been dropped.
+/// Counts the values that the loop has and has not dropped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Alive(Rc<Cell<u32>>);
 
@@ -70,7 +70,7 @@ impl Actor {
         world.called(Callback::Of(self.label, side), usual.as_slice());
     }
 
-    /// Why it may not be asked now.
+    /// Returns why it must not be polled now.
     fn objection(&self, world: &Real) -> Option<&'static str> {
         let (serial, group) = world.current[self.fd.place()].get();
         if !world.polling_was_on.get() {
@@ -125,7 +125,7 @@ impl Handler for Actor {
             }
             world.has_ended(self.fd);
         }
-        self.called(Side::Broken);
+        self.called(Side::Invalidated);
     }
 }
 
@@ -135,19 +135,19 @@ impl Pollable for Actor {
             return false;
         };
         if let Some(why) = self.objection(&world) {
-            world.note(What::Illegal(why));
+            world.record(What::Illegal(why));
         }
         let callback = Callback::Of(self.label, Side::Poll);
-        // Asked any number of times, it does what it was told only once.
+        // However often it is polled, it runs its script once.
         let script = world.scripts.borrow_mut().take(callback);
         if let Some(script) = script {
-            world.note(What::Called(callback));
+            world.record(What::Called(callback));
             world.run_script(&script);
         }
         let device = &world.devices[self.fd.place()];
-        let is_last = world.is_planted(Plant::LastQuestionUnheard) && !device.is_polled.get();
-        let unheard = is_last || world.is_planted(Plant::WorkUnseen);
-        device.work.get() > 0 && !unheard
+        let is_last = world.is_planted(Plant::LastPollIgnored) && !device.is_polled.get();
+        let is_ignored = is_last || world.is_planted(Plant::WorkIgnored);
+        device.work.get() > 0 && !is_ignored
     }
 
     fn poll_ready(&self, _: &Context) {
@@ -168,10 +168,10 @@ impl Pollable for Actor {
         world.devices[self.fd.place()].is_polled.set(false);
         let callback = Callback::Of(self.label, Side::End);
         if world.is_registered(self.fd) {
-            world.note(What::Called(callback));
+            world.record(What::Called(callback));
         } else {
             world.has_ended(self.fd);
-            world.note(What::EndedGone(self.label));
+            world.record(What::EndedGone(self.label));
         }
         world.act(callback, &[]);
     }

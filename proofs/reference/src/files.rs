@@ -64,7 +64,7 @@ impl Files {
         &self.crowd
     }
 
-    /// The number of a descriptor, whether it is open or was closed; it is made when it is asked for first.
+    /// The number of a descriptor, whether it is open or was closed; it is made by the first call.
     pub(crate) fn number(&mut self, fd: Fd) -> Rc<Number> {
         match &self.numbers[fd.place()] {
             Some(number) => number.clone(),
@@ -145,7 +145,7 @@ impl Files {
         }
     }
 
-    /// The near end takes all there is, or fills what has room.
+    /// The near end reads all data, or fills its buffer.
     pub(crate) fn drain(&mut self, fd: Fd) {
         let number = self.number(fd);
         let file = self.file(fd);
@@ -171,7 +171,7 @@ impl Files {
         drop(self.file(fd).far.take());
     }
 
-    /// Closes a number behind the loop's back.
+    /// Closes a number without removing its registration.
     pub(crate) fn close_raw(&mut self, fd: Fd) {
         if let Some(number) = &self.numbers[fd.place()]
             && number.is_open()
@@ -199,7 +199,7 @@ impl Files {
         self.files[shared].numbers += 1;
     }
 
-    /// Brings everything back to where a sequence begins; what cannot be brought back is made anew when it is needed.
+    /// Resets all files to the state at the beginning of a sequence. A file that cannot be reset is made anew when it is needed.
     pub(crate) fn tidy(&mut self) {
         for fd in Fd::all() {
             if self.numbers[fd.place()].is_none() {
@@ -251,7 +251,7 @@ mod tests {
         fds[0].revents()
     }
 
-    /// What the reference says of files is what files do.
+    /// The reference's files behave as real ones do.
     #[test]
     fn the_system_agrees_about_readiness() {
         let mut files = Files::new();

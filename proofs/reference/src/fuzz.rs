@@ -5,7 +5,7 @@ use crate::{Bytes, Setup, Waiter, run, sequence};
 /// A sequence made of bytes has at most so many operations.
 const MOST: usize = 120;
 
-/// Does what `data` stands for: the first byte is the set-up, the rest are choices.
+/// Runs the sequence that `data` encodes: the first byte is the set-up, the rest are choices.
 ///
 /// # Panics
 /// If the loop does something else than the reference.

@@ -38,12 +38,12 @@ pub(crate) enum What {
     Refused(Verb, Fd),
     /// A wait took more iterations than it should.
     Busy,
-    /// Something that may never be.
+    /// A violation of a rule.
     Illegal(&'static str),
 }
 
 impl What {
-    /// How it is spelled where a trace says what it expects; what nobody expects is not.
+    /// Returns the spelling in the expectations of a trace, or `None` if traces do not mention it.
     pub(crate) fn spelled(self) -> Option<String> {
         match self {
             Self::Called(callback) => Some(callback.to_string()),
@@ -97,7 +97,7 @@ impl Tally {
         self.0[place] += 1;
     }
 
-    /// Adds what another one has counted.
+    /// Adds the counts of another tally.
     pub fn add(&mut self, other: &Self) {
         self.0
             .iter_mut()

@@ -1,4 +1,4 @@
-//! `aio-reference`: as many operations as one likes, with progress; what differs says how to see it again.
+//! `aio-reference`: any number of operations, with progress. A difference is printed with the command that repeats it.
 
 #![forbid(unsafe_code)]
 

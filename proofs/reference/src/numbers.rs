@@ -1,7 +1,7 @@
-//! Descriptor numbers that can be closed behind a loop's back, which safe code should not be able to do.
+//! Descriptor numbers that can be closed while a loop watches them, which safe code should not be able to do.
 //!
 //! While such a number is closed it has to stay free, whatever other threads open. So each thread that replays has a range
-//! of its own, above what the system gives by itself.
+//! of its own, above the numbers that the system assigns.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -60,7 +60,7 @@ impl Range {
     pub(crate) fn open(&self, index: usize, fd: impl AsFd) -> Rc<Number> {
         let wanted = self.first + index as i32;
         let fd = rustix::io::fcntl_dupfd_cloexec(fd, wanted).expect("one more descriptor");
-        assert_eq!(fd.as_raw_fd(), wanted, "somebody else has a number of this range");
+        assert_eq!(fd.as_raw_fd(), wanted, "a number of this range is taken");
         Rc::new(Number {
             fd: ManuallyDrop::new(fd),
             is_open: Cell::new(true),
@@ -90,7 +90,7 @@ fn limit() -> u64 {
         .min(CEILING)
 }
 
-/// The owner of a number, which somebody else may close.
+/// The owner of a number, which other code may close.
 #[derive(Debug)]
 pub(crate) struct Number {
     fd: ManuallyDrop<OwnedFd>,
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_nobody_elses_while_one_of_its_numbers_is_there() {
+    fn a_range_is_not_reused_while_one_of_its_numbers_is_open() {
         let range = Range::take();
         let place = range.place.0;
         let number = range.open(3, std::io::stdin());

@@ -1,4 +1,4 @@
-//! The language: what is done to a context, and which callbacks there are. Its text form is read by `text`.
+//! The language: the operations on a context, and the callbacks. `text` reads its text form.
 
 use std::fmt;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ pub struct Name(u8);
 
 const LETTERS: u8 = 26;
 
-/// The group of who says nothing about groups.
+/// The group of handlers without a given group.
 pub const DEFAULT_GROUP: Name = Name(25 + LETTERS);
 
 /// The descriptors: four streams, two eventfds, the end of a pipe that is read from, and the end of another one that is
@@ -107,7 +107,7 @@ impl fmt::Debug for Fd {
     }
 }
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// One end of a socket pair: both ways, hangs up.
@@ -127,8 +127,8 @@ pub enum Side {
     Readable,
     /// `Handler::writable`.
     Writable,
-    /// `Handler::broken`.
-    Broken,
+    /// The callback of an invalidated handler.
+    Invalidated,
     /// `Pollable::poll`; it is written down only when it has a script, which runs once.
     Poll,
     /// `Pollable::poll_ready`.
@@ -144,7 +144,7 @@ impl Side {
     pub(crate) const ALL: [Self; 7] = [
         Self::Readable,
         Self::Writable,
-        Self::Broken,
+        Self::Invalidated,
         Self::Poll,
         Self::PollReady,
         Self::Begin,
@@ -155,7 +155,7 @@ impl Side {
         match self {
             Self::Readable => "readable",
             Self::Writable => "writable",
-            Self::Broken => "broken",
+            Self::Invalidated => "invalidated",
             Self::Poll => "poll",
             Self::PollReady => "poll_ready",
             Self::Begin => "begin",
@@ -163,10 +163,10 @@ impl Side {
         }
     }
 
-    /// Whether it is called while the loop is still about to decide how long to wait.
+    /// Returns whether it is called before the loop has decided how long to wait.
     #[must_use]
     pub fn is_early(self) -> bool {
-        matches!(self, Self::Broken | Self::Poll | Self::Begin | Self::End)
+        matches!(self, Self::Invalidated | Self::Poll | Self::Begin | Self::End)
     }
 }
 
@@ -197,7 +197,7 @@ impl fmt::Debug for Callback {
 /// What a callback does.
 pub type Script = Rc<[Op]>;
 
-/// One operation. What makes no sense, such as removing what is not there, does nothing.
+/// One operation. An operation that does not apply, such as the removal of an unknown handler, has no effect.
 #[derive(Clone, Debug)]
 #[allow(
     missing_docs,

@@ -30,36 +30,36 @@ pub enum Plant {
     TimerLate,
     /// A timer that was cancelled fires.
     DisarmLost,
-    /// A handler does not hear that polling is over.
+    /// A handler does not get its `poll_end`.
     EndMissing,
-    /// A handler's last answer, after polling is over, is not heard.
-    LastQuestionUnheard,
-    /// Work in memory is not seen.
-    WorkUnseen,
-    /// A poll says yes when it should say no, and the other way round.
+    /// The result of a handler's last poll, after `poll_end`, is ignored.
+    LastPollIgnored,
+    /// Work in memory is ignored.
+    WorkIgnored,
+    /// A poll reports the opposite of its progress.
     ProgressForNothing,
     /// A backend does not report hang-ups.
     HangUpDropped,
     /// A backend does not report errors.
     ErrorDropped,
     /// A backend does not report numbers that were closed.
-    CloseUnheard,
+    CloseUnreported,
     /// A backend drops an event now and then, and all later ones of that registration.
     EventLost,
-    /// A backend reports what is ready once, and never again until something changes.
+    /// A backend reports readiness once, and not again until it changes.
     ReportedOnce,
     /// A backend forgets every third change of an interest.
     ModifyForgotten,
-    /// A backend reports what it should be silent about.
-    SilenceBroken,
-    /// A backend tells a registration what was meant for an earlier one of the same slot.
+    /// A backend reports events of silent registrations.
+    SilenceViolated,
+    /// A backend reports an event to a registration that belongs to an earlier one of the same slot.
     OldGeneration,
     /// A backend reports an event of one registration for another one.
     WrongToken,
     /// A backend loses a registration when it restructures itself.
     SwitchLoses,
-    /// A backend keeps a share in what was removed.
-    ShareKept,
+    /// A backend keeps a reference to a removed descriptor.
+    ReferenceKept,
 }
 
 impl Plant {
@@ -76,20 +76,20 @@ impl Plant {
         Self::TimerLate,
         Self::DisarmLost,
         Self::EndMissing,
-        Self::LastQuestionUnheard,
-        Self::WorkUnseen,
+        Self::LastPollIgnored,
+        Self::WorkIgnored,
         Self::ProgressForNothing,
         Self::HangUpDropped,
         Self::ErrorDropped,
-        Self::CloseUnheard,
+        Self::CloseUnreported,
         Self::EventLost,
         Self::ReportedOnce,
         Self::ModifyForgotten,
-        Self::SilenceBroken,
+        Self::SilenceViolated,
         Self::OldGeneration,
         Self::WrongToken,
         Self::SwitchLoses,
-        Self::ShareKept,
+        Self::ReferenceKept,
     ];
 }
 
@@ -136,7 +136,7 @@ impl Faulty {
         let dropped = match self.plant {
             Plant::HangUpDropped => Readiness::HUP,
             Plant::ErrorDropped => Readiness::ERR,
-            Plant::CloseUnheard => Readiness::NVAL,
+            Plant::CloseUnreported => Readiness::NVAL,
             _ => Readiness::empty(),
         };
         let left = readiness & !dropped;
@@ -164,7 +164,7 @@ impl Backend for Faulty {
     }
 
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        if self.plant == Plant::ShareKept && self.kept.is_empty() && token.index() > 0 {
+        if self.plant == Plant::ReferenceKept && self.kept.is_empty() && token.index() > 0 {
             self.kept.push(fd.clone());
         }
         self.inner.add(fd, token, interest)?;
@@ -179,7 +179,7 @@ impl Backend for Faulty {
 
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
         if self.strikes(Plant::ModifyForgotten)
-            || (self.plant == Plant::SilenceBroken && interest == Interest::NONE)
+            || (self.plant == Plant::SilenceViolated && interest == Interest::NONE)
         {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Replays operations on a real context and writes down what it calls.
+//! Replays operations on a real context and logs its calls.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -17,7 +17,7 @@ use crate::log::{Entry, Scripts, Verb, What};
 use crate::op::{COUNT, Callback, DEFAULT_GROUP, Fd, Kind, Name, Op, Side};
 use crate::plant::{Faulty, Plant};
 use crate::setup::{Setup, Waiter};
-use crate::{DEEPEST, MOST_POLLS, MOST_SCRIPTS, MOST_WORK, PATIENCE};
+use crate::{DEEPEST, MOST_ITERATIONS, MOST_POLLS, MOST_SCRIPTS, MOST_WORK};
 
 /// What comes out of a callback that panics on purpose.
 struct OnPurpose;
@@ -39,15 +39,15 @@ pub(crate) struct Real {
     pub(crate) scripts: RefCell<Scripts>,
     depth: Cell<u32>,
     polls: Cell<u32>,
-    /// How many scripts have been run for this step.
-    pub(crate) acts: Cell<u32>,
+    /// The number of scripts that this step has run.
+    pub(crate) scripts_run: Cell<u32>,
     pub(crate) files: RefCell<Files>,
     pub(crate) devices: [Device; COUNT],
     pub(crate) registrations: RefCell<[Option<Rc<Registration>>; COUNT]>,
     /// The handler that is registered for each descriptor, and its group.
     pub(crate) current: [Cell<(u32, Name)>; COUNT],
     pub(crate) serial: Cell<u32>,
-    /// Whose handler is being replaced, and what had been written down when that began.
+    /// The descriptor whose handler is being replaced, and the length of the log when that began.
     pub(crate) replacing: Cell<Option<(Fd, usize)>>,
     pub(crate) polling_was_on: Cell<bool>,
     groups: RefCell<Vec<(Name, GroupId)>>,
@@ -58,7 +58,7 @@ pub(crate) struct Real {
     /// Handlers, and closures of bottom halves and timers, that have not been dropped.
     pub(crate) handlers: Alive,
     pub(crate) closures: Alive,
-    /// Counts what a plant may do only now and then.
+    /// Counts the occasions of a fault that occurs only now and then.
     pub(crate) chances: Cell<u32>,
     /// What a plant keeps that should be gone.
     pub(crate) kept: RefCell<Vec<BottomHalf>>,
@@ -90,7 +90,7 @@ impl Real {
             scripts: RefCell::default(),
             depth: Cell::new(0),
             polls: Cell::new(0),
-            acts: Cell::new(0),
+            scripts_run: Cell::new(0),
             files: RefCell::new(files),
             devices: Default::default(),
             registrations: RefCell::default(),
@@ -110,7 +110,7 @@ impl Real {
         })
     }
 
-    /// Does an operation and adds to `log` what was called.
+    /// Runs an operation and adds its calls to `log`.
     pub(crate) fn step(self: &Rc<Self>, op: &Op, log: &mut Vec<Entry>) {
         self.begin();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run(op))) {
@@ -119,31 +119,31 @@ impl Real {
             }
             self.depth.set(0);
             self.replacing.set(None);
-            self.note(What::Panicked);
+            self.record(What::Panicked);
         }
         log.append(&mut self.log.borrow_mut());
     }
 
     fn begin(&self) {
         self.polls.set(0);
-        self.acts.set(0);
+        self.scripts_run.set(0);
     }
 
     pub(crate) fn now(&self) -> u64 {
         self.clock.now().as_nanos()
     }
 
-    pub(crate) fn note(&self, what: What) {
+    pub(crate) fn record(&self, what: What) {
         let entry = Entry { at: self.now(), what };
         self.log.borrow_mut().push(entry);
     }
 
-    /// How much has been written down.
+    /// Returns the length of the log.
     pub(crate) fn written(&self) -> usize {
         self.log.borrow().len()
     }
 
-    /// What began there was refused in the end.
+    /// Records at position `began` that the operation was refused.
     pub(crate) fn refused_at(&self, began: usize, verb: Verb, fd: Fd) {
         let entry = Entry {
             at: self.now(),
@@ -162,9 +162,9 @@ impl Real {
         }
     }
 
-    /// A callback: writes it down and does what it is to do.
+    /// A callback: records it and runs its script.
     pub(crate) fn called(self: &Rc<Self>, callback: Callback, otherwise: &[Op]) {
-        self.note(What::Called(callback));
+        self.record(What::Called(callback));
         self.act(callback, otherwise);
     }
 
@@ -174,13 +174,13 @@ impl Real {
     }
 
     pub(crate) fn run_script(self: &Rc<Self>, ops: &[Op]) {
-        self.acts.set(self.acts.get() + 1);
-        if self.acts.get() <= MOST_SCRIPTS {
+        self.scripts_run.set(self.scripts_run.get() + 1);
+        if self.scripts_run.get() <= MOST_SCRIPTS {
             ops.iter().for_each(|op| self.run(op));
         }
     }
 
-    /// A plant that strikes each time.
+    /// Returns whether a fault is planted that occurs each time.
     pub(crate) fn is_planted(&self, plant: Plant) -> bool {
         self.plant == Some(plant)
     }
@@ -239,12 +239,12 @@ impl Real {
             return;
         }
         if depth > 0 {
-            self.note(What::Nested);
+            self.record(What::Nested);
         }
         self.depth.set(depth + 1);
         let progress = poll() != self.is_planted(Plant::ProgressForNothing);
         self.depth.set(depth);
-        self.note(if depth == 0 {
+        self.record(if depth == 0 {
             What::Polled(progress)
         } else {
             What::Back(progress)
@@ -257,21 +257,21 @@ impl Real {
         } else {
             self.cx.poll(wait).expect("the backend works")
         };
-        self.note(What::Iterated);
+        self.record(What::Iterated);
         progress
     }
 
     /// Polls until there is progress or the time is over.
     fn wait(&self, limit: Duration) -> bool {
         let end = self.clock.now().saturating_add(limit);
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_ITERATIONS {
             let left = end.since(self.clock.now());
             let progress = self.iterate(Wait::AtMost(left));
             if progress || self.clock.now() >= end {
                 return progress;
             }
         }
-        self.note(What::Busy);
+        self.record(What::Busy);
         false
     }
 
@@ -280,7 +280,7 @@ impl Real {
         self.devices[fd.place()].work.set(0);
     }
 
-    /// The peer produces work in memory, and kicks unless it was told that the loop polls.
+    /// The peer produces work in memory, and kicks unless the handler is in poll mode.
     fn work(&self, fd: Fd) {
         let device = &self.devices[fd.place()];
         device.work.set((device.work.get() + 1).min(MOST_WORK));
@@ -289,14 +289,14 @@ impl Real {
         }
     }
 
-    /// Kicks for work that is there already, for an owner who was not there when it came.
+    /// Kicks for work that was there before its handler.
     pub(crate) fn kick_if_there_is_work(&self, fd: Fd) {
         if self.devices[fd.place()].work.get() > 0 {
             self.files.borrow_mut().kick(fd);
         }
     }
 
-    /// What a callback does that was told nothing.
+    /// Returns the operation of a callback without a script.
     pub(crate) fn usual(&self, fd: Fd, side: Side) -> Option<Op> {
         let fills = side == Side::Writable && self.files.borrow_mut().kind(fd) == Kind::Outlet;
         (fills || matches!(side, Side::Readable | Side::PollReady)).then_some(Op::Drain(fd))
@@ -317,7 +317,7 @@ impl Real {
     }
 
     fn pause(&self, name: Name) {
-        // It is written down first: handlers hear that polling is over while it begins.
+        // It is logged first, because handlers get their `poll_end` while it begins.
         let pause = self.cx.pause(self.group(name));
         if !self.strikes(Plant::PauseLost) {
             self.pauses.borrow_mut().push((name, pause));

@@ -1,11 +1,11 @@
-//! Runs sequences on the real loop and on the reference, and compares what they wrote down.
+//! Runs sequences on the real loop and on the reference, and compares their logs.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::author::sequence;
 use crate::files::Files;
+use crate::generator::sequence;
 use crate::log::{Entry, Tally};
 use crate::model::Model;
 use crate::op::Op;
@@ -14,7 +14,7 @@ use crate::real::Real;
 use crate::setup::{Setup, Waiter};
 use crate::text::{Expected, parse};
 
-/// How many operations a sequence has at most, unless told otherwise.
+/// The default for the largest number of operations in a sequence.
 pub const USUAL: usize = 60;
 
 /// What a sequence did.
@@ -29,7 +29,7 @@ pub struct Summary {
 /// The two did not do the same.
 #[derive(Clone, Debug)]
 pub struct Difference {
-    /// On what.
+    /// The set-up.
     pub setup: Setup,
     /// The operations, as short as they could be made.
     pub trace: String,
@@ -116,7 +116,7 @@ impl Run {
     }
 }
 
-/// Replays operations; the error says what was different.
+/// Replays operations. The error describes the difference.
 fn replay(setup: Setup, plant: Option<Plant>, ops: &[Op]) -> Result<Summary, String> {
     let mut run = Run::new(setup, plant);
     for (number, op) in ops.iter().enumerate() {
@@ -213,15 +213,15 @@ pub fn run_seed(seed: u64, most: usize, plant: Option<Plant>) -> Result<Summary,
     Ok(all)
 }
 
-/// Replays a trace that may say what each of its operations calls.
+/// Replays a trace that may list the calls of each operation.
 ///
 /// # Errors
-/// What is different, from the reference or from what is expected; or what cannot be read.
+/// The difference from the reference or from the expectation, or the part that cannot be read.
 pub fn check(setup: Setup, trace: &str) -> Result<Summary, String> {
     check_and_show(setup, trace, &mut |_, _| {})
 }
 
-/// As [`check`]; `show` is told of each operation and what it did.
+/// As [`check`]; calls `show` with each operation and its log.
 ///
 /// # Errors
 /// As [`check`].

@@ -46,9 +46,9 @@ impl Waiter {
         }
     }
 
-    /// Whether a number that was closed behind the loop's back is found at the next look: ppoll asks for it by its
-    /// number, which a set in the kernel has forgotten.
-    pub(crate) fn hears_closes(self) -> bool {
+    /// Returns whether the next check detects a number that was closed without a removal: ppoll passes the number to the kernel,
+    /// while an epoll set has dropped it.
+    pub(crate) fn detects_closes(self) -> bool {
         self == Self::Ppoll
     }
 

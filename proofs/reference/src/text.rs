@@ -1,4 +1,4 @@
-//! Reads traces: operations as text, with what they are expected to call.
+//! Reads traces: operations as text, with the calls that they are expected to make.
 
 use aio_context::Interest;
 
@@ -11,7 +11,7 @@ pub(crate) struct Expected {
     pub(crate) in_any_order: bool,
 }
 
-/// Steps with what is expected of them; `Err` says what could not be read.
+/// Returns the steps with their expectations, or an error that names the part that could not be read.
 pub(crate) fn parse(trace: &str) -> Result<Vec<(Op, Option<Expected>)>, String> {
     let steps = trace.split(';').map(str::trim).filter(|step| !step.is_empty());
     steps.map(parse_with_expectation).collect()
@@ -28,20 +28,20 @@ fn parse_with_expectation(text: &str) -> Result<(Op, Option<Expected>), String> 
 }
 
 fn parse_op(text: &str) -> Result<Op, String> {
-    let nonsense = || format!("what is `{text}`?");
+    let malformed = || format!("`{text}` is not a step of the language");
     if let Some((head, script)) = text.split_once('{') {
-        let script = script.trim().strip_suffix('}').ok_or_else(nonsense)?;
+        let script = script.trim().strip_suffix('}').ok_or_else(malformed)?;
         let steps = script.split(',').map(str::trim).filter(|step| !step.is_empty());
         let script: Script = steps.map(parse_op).collect::<Result<_, _>>()?;
         let words: Vec<_> = head.split_whitespace().collect();
         return match words[..] {
-            ["on", callback] => Ok(Op::On(parse_callback(callback).ok_or_else(nonsense)?, script)),
-            ["repeat", times] => Ok(Op::Repeat(times.parse().map_err(|_| nonsense())?, script)),
-            _ => Err(nonsense()),
+            ["on", callback] => Ok(Op::On(parse_callback(callback).ok_or_else(malformed)?, script)),
+            ["repeat", times] => Ok(Op::Repeat(times.parse().map_err(|_| malformed())?, script)),
+            _ => Err(malformed()),
         };
     }
     let words: Vec<_> = text.split_whitespace().collect();
-    parse_words(&words).ok_or_else(nonsense)
+    parse_words(&words).ok_or_else(malformed)
 }
 
 fn parse_words(words: &[&str]) -> Option<Op> {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn malformed_traces_are_refused() {
         for trace in [
             "watch",
             "watch n r",

@@ -1,10 +1,10 @@
-//! The comparison finds what it is there to find.
+//! The comparison finds planted faults.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use aio_reference::{Plant, USUAL, run_seed};
 
-/// A fault that is not found within so many sequences is not found: a tenth of what every change is tried with.
+/// A fault must be found within so many sequences: a tenth of the number that tests every change.
 const SEQUENCES: u64 = 2_000;
 
 #[test]

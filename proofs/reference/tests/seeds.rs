@@ -9,8 +9,8 @@ use aio_reference::fuzz::operations;
 #[test]
 fn seeds_of_operations() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/operations");
-    let told = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = told.unwrap_or_else(|| fastrand::u64(..));
+    let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
     println!("AIO_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut count = 0;

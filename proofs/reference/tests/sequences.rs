@@ -11,8 +11,8 @@ const SEQUENCES: u64 = 20_000;
 
 /// Where the seeds begin: `AIO_SEED`, or anywhere.
 fn first() -> u64 {
-    let told = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
-    let first = told.unwrap_or_else(|| fastrand::u64(..1 << 48));
+    let given = std::env::var("AIO_SEED").ok().and_then(|seed| seed.parse().ok());
+    let first = given.unwrap_or_else(|| fastrand::u64(..1 << 48));
     println!("AIO_SEED={first}");
     first
 }

@@ -1,8 +1,7 @@
-//! Many seeds on all cores: counted up from a first one, with progress every five seconds, and what fails printed at once.
+//! Runs many seeds on all cores: counted up from a first one, with progress every five seconds. Failures are printed at once.
 //!
-//! It is what the long programs of the proofs have in common. What a seed does, and what is said of it, is theirs. A place that is
-//! kept is never beyond a seed that has failed, or that is still under way: who goes on from there misses nothing. A seed
-//! that panics has failed, and the others go on.
+//! The long programs of the proofs share this crate. Each program defines the work of a seed and its messages. A stored place is never
+//! beyond a seed that has failed or still runs, so a resumed run misses none. A seed that panics has failed, and the others go on.
 
 #![forbid(unsafe_code)]
 
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_none_is_told() {
+    fn a_place_that_is_none_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let args = args(&directory.path().join("place"));
         for (text, words) in [
@@ -258,8 +257,8 @@ mod tests {
             ("106", "is none of"),
         ] {
             std::fs::write(args.resume.as_ref().unwrap(), text).unwrap();
-            let told = run(&args, 100, |_| Ok::<(), &str>(()), String::new).unwrap_err();
-            assert!(told.to_string().contains(words), "{told}");
+            let error = run(&args, 100, |_| Ok::<(), &str>(()), String::new).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
         }
     }
 }

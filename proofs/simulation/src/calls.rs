@@ -1,4 +1,4 @@
-//! The system calls: what the simulated kernel answers, when it fails, and what happens while the loop sleeps in it.
+//! The system calls of the simulated kernel: their results, their failures, and the time that passes in a sleep.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use aio_context::{Interest, Readiness};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::kernel::{No, Target, asked};
+use crate::kernel::{No, Target, reported};
 use crate::plant::Plant;
 use crate::world::World;
 
@@ -62,7 +62,7 @@ impl World {
         let error = errors[self.below(errors.len() as u64) as usize];
         self.injected.set(self.injected.get() + 1);
         self.refused.set(self.refused.get() + 1);
-        self.note(|| format!("kernel: {name} fails: {error:?}"), 11);
+        self.record(|| format!("kernel: {name} fails: {error:?}"), 11);
         Err(error.into())
     }
 
@@ -80,13 +80,13 @@ impl World {
         self.refuse("a wait", errors, rates.failed_waits)?;
         if self.strikes(rates.interrupted) {
             self.injected.set(self.injected.get() + 1);
-            self.note(|| "kernel: interrupted".to_owned(), 12);
+            self.record(|| "kernel: interrupted".to_owned(), 12);
             return Err(Errno::INTR.into());
         }
         if self.strikes(rates.jumps) && self.time.get() < 1 << 63 {
             self.injected.set(self.injected.get() + 1);
             let nanos = self.below(3_000_000_000_000_000_000);
-            self.note(
+            self.record(
                 || format!("the clock jumps {} days ahead", nanos / 86_400_000_000_000),
                 13,
             );
@@ -95,22 +95,22 @@ impl World {
         let spurious = self.strikes(rates.spurious);
         if spurious {
             self.injected.set(self.injected.get() + 1);
-            self.note(|| "kernel: woken for nothing".to_owned(), 14);
+            self.record(|| "kernel: spurious wake-up".to_owned(), 14);
         }
         Ok(spurious)
     }
 
-    /// Sleeps until `look` finds something or `timeout` is over. Others act meanwhile.
-    fn sleep(&self, timeout: Option<u64>, mut look: impl FnMut(&Self) -> usize) -> usize {
+    /// Sleeps until `check` finds an event or `timeout` is over. Others act meanwhile.
+    fn sleep(&self, timeout: Option<u64>, mut check: impl FnMut(&Self) -> usize) -> usize {
         let began = self.time.get();
         loop {
-            let found = look(self);
+            let found = check(self);
             if found > 0 || timeout == Some(0) {
                 return found;
             }
             self.may_sleep(timeout.map(|timeout| timeout.saturating_sub(self.time.get() - began)));
             let end = timeout.map(|timeout| began.saturating_add(timeout));
-            match (self.next_deed(), end) {
+            match (self.next_action(), end) {
                 (Some(next), end) if end.is_none_or(|end| next <= end) => {
                     self.time.set(self.time.get().max(next));
                     self.others_may_act();
@@ -119,14 +119,14 @@ impl World {
                     let slack = self.below(40_000);
                     self.time.set(self.time.get().max(end).saturating_add(slack));
                     self.others_may_act();
-                    return look(self);
+                    return check(self);
                 }
-                (_, None) => self.fail("I1: the loop sleeps for ever, and nobody will wake it".to_owned()),
+                (_, None) => self.fail("I1: the loop sleeps for ever without a wake-up to come".to_owned()),
             }
         }
     }
 
-    /// Whether the loop's own eventfd, which is a real one, has been rung.
+    /// Returns whether the loop's own eventfd, which is a real one, is readable.
     pub(crate) fn rings(&self) -> bool {
         let Some(remote) = self.remote() else {
             return false;
@@ -135,7 +135,7 @@ impl World {
         if rings == self.silent_at.get() {
             return false;
         }
-        if self.plant == Some(Plant::DeafDoorbell) && rings % 8 == 3 {
+        if self.plant == Some(Plant::RingLost) && rings % 8 == 3 {
             return false;
         }
         let doorbell = self.doorbell.borrow();
@@ -296,7 +296,7 @@ impl PpollSys for Calls {
                     None => Readiness::NVAL,
                     Some(Target::Doorbell(_)) if rings => Readiness::IN,
                     Some(Target::Doorbell(_)) => Readiness::empty(),
-                    Some(Target::File(file)) => kernel.files[file].readiness() & asked(interest),
+                    Some(Target::File(file)) => kernel.files[file].readiness() & reported(interest),
                 };
                 if !ready.is_empty() {
                     answers.push((place, ready));

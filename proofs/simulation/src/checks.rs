@@ -9,7 +9,7 @@ use crate::world::World;
 const LATEST: u64 = 1_000_000;
 
 impl World {
-    /// What the descriptor of a port is ready for, and was promised to be told.
+    /// The readiness of a port's descriptor that its handler must get.
     pub(crate) fn is_ready(&self, port: &Port) -> bool {
         let kernel = self.kernel.borrow();
         let now = kernel.files[port.file].readiness();
@@ -195,7 +195,7 @@ impl World {
             .map(|armed| (armed.is_virtual, armed.deadline.get()))
             .collect();
         format!(
-            "ports {ports:?}, {} jobs, timers {armed:?}, {} deeds to come",
+            "ports {ports:?}, {} jobs, timers {armed:?}, {} actions to come",
             self.jobs.borrow().len(),
             self.agenda.borrow().len()
         )

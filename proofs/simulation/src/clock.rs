@@ -1,4 +1,4 @@
-//! The loop's clock: simulated time, as coarse as the seed says. Reading it is a moment at which others may act.
+//! The loop's clock: simulated time, with a resolution from the seed. Others may act at each reading.
 
 use aio_context::{Clock, Moment};
 

@@ -251,7 +251,7 @@ fn build(world: &Rc<World>) -> Context {
         builder = builder.policy(Box::new(policy));
     }
     let cx = builder.build().expect("no call fails before the start");
-    world.note(|| format!("{cx:?}, {policy}, {params:?}, batch {batch}"), 0);
+    world.record(|| format!("{cx:?}, {policy}, {params:?}, batch {batch}"), 0);
     let groups = vec![GroupId::DEFAULT, cx.new_group(), cx.new_group()];
     world.groups.replace(groups);
     world.remote.replace(Some(cx.remote()));
@@ -263,13 +263,13 @@ fn live(world: &Rc<World>, steps: u64) {
     let cx = build(world);
     let rates = rates(world);
     world.rates.set(rates);
-    world.note(|| format!("{rates:?}"), 0);
+    world.record(|| format!("{rates:?}"), 0);
     for _ in 0..steps {
         world.step(&cx);
     }
     // Some contexts are dropped in the middle of everything.
     if world.one_in(4) {
-        world.note(|| "the context is dropped".to_owned(), 0);
+        world.record(|| "the context is dropped".to_owned(), 0);
         world.quiet.set(true);
         return;
     }
@@ -278,16 +278,16 @@ fn live(world: &Rc<World>, steps: u64) {
 
 /// No faults from here on: whatever is owed is served, and then the loop sleeps.
 fn recover(world: &World, cx: &Context) {
-    world.note(|| "no faults from here on".to_owned(), 0);
+    world.record(|| "no faults from here on".to_owned(), 0);
     world.rates.set(Rates::default());
     world.quiet.set(true);
     world.frozen.set((0, world.peek_time()));
     world.grain.set(1);
     let pauses = world.pauses.take();
     drop(pauses);
-    // Nobody else acts in the middle of a change of the clock, as anywhere.
+    // No other thread acts in the middle of a change of the clock.
     let busy = world.busy_acting.replace(true);
-    world.act(crate::deeds::Deed::StartClock);
+    world.act(crate::actions::Action::StartClock);
     world.busy_acting.set(busy);
     let doomed = |world: &World| {
         let slots = world.slots.borrow();
@@ -337,7 +337,7 @@ fn sleeps(world: &World, cx: &Context) {
     ));
 }
 
-/// Drops what the run made, the user's part first.
+/// Drops the objects of the run, those of the user first.
 fn bury(world: &World) {
     let (pauses, slots) = (world.pauses.take(), world.slots.take());
     let (halves, alarms) = (world.halves.take(), world.alarms.take());

@@ -11,7 +11,7 @@ pub(crate) const NUMBERS: usize = 20;
 const ROOM: u32 = 4;
 
 pub(crate) type FileId = usize;
-/// The file of who watches a number that is not open.
+/// The file of a port whose number is not open.
 pub(crate) const NOWHERE: FileId = 0;
 
 /// What can be read from and written to.
@@ -75,7 +75,7 @@ pub(crate) struct Set {
     next: usize,
 }
 
-/// Why `epoll_ctl` says no by itself.
+/// The reasons for errors of `epoll_ctl` without a planted fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum No {
     BadDescriptor,
@@ -139,7 +139,7 @@ impl Kernel {
         self.files[file].shares > 0
     }
 
-    /// Closes a number. The kernel forgets a file that nobody shares any more.
+    /// Closes a number. The kernel drops a file without further numbers.
     pub(crate) fn close(&mut self, number: usize) {
         let Some(file) = self.numbers[number].take() else {
             return;
@@ -258,7 +258,7 @@ impl Kernel {
                 Target::Doorbell(_) if rings => Readiness::IN,
                 Target::Doorbell(_) => Readiness::empty(),
             };
-            let ready = now & asked(member.interest);
+            let ready = now & reported(member.interest);
             let is_edge = member.interest.contains(Interest::EDGE);
             if ready.is_empty() || (is_edge && !member.active) {
                 continue;
@@ -285,8 +285,8 @@ impl Kernel {
     }
 }
 
-/// What the kernel reports for an interest: errors and hang-ups always.
-pub(crate) fn asked(interest: Interest) -> Readiness {
+/// Returns the readiness that the kernel reports for an interest: errors and hang-ups always.
+pub(crate) fn reported(interest: Interest) -> Readiness {
     let mut readiness = Readiness::HUP | Readiness::ERR;
     readiness.set(Readiness::IN, interest.contains(Interest::READ));
     readiness.set(Readiness::OUT, interest.contains(Interest::WRITE));

@@ -1,26 +1,26 @@
 //! The real event loop on a simulated kernel: seeded faults, and then a phase without any, in which everything must be
 //! served.
 //!
-//! A run is one number, its seed. The seed chooses a backend, a polling policy, a clock and how often calls fail; then
-//! operations are drawn, by the user of the loop and by "other threads" and peers, which act whenever the loop enters the
-//! kernel, reads its clock, or asks a handler. Nothing sleeps and nothing runs beside anything else, so a seed does the same
-//! every time.
+//! A run is one number, its seed. The seed chooses a backend, a polling policy, a clock and how often calls fail; then it
+//! chooses operations: those of the loop's user, and those of "other threads" and peers, which act whenever the loop enters the
+//! kernel, reads its clock, or polls a handler. Nothing sleeps and nothing runs in parallel, so a seed always has the same result.
 //!
-//! The loop is the real one, down to [`aio_backend_epoll::sys`] and [`aio_backend_ppoll::sys`]. What the kernel knows is in
-//! `kernel`, how calls fail in `calls`, what is done in `ops`, `later` and `deeds`, and what must hold in `checks`.
+//! The loop is the real one, down to [`aio_backend_epoll::sys`] and [`aio_backend_ppoll::sys`]. The
+//! simulated kernel is in `kernel`, failing calls in `calls`, the operations in `ops`, `deferred` and `actions`, and the conditions
+//! that must hold in `checks`.
 //!
 //! # What it does not do
 //! It knows no memory orders: a thread acts between two operations of another, never in the middle of one.
 
 #![forbid(unsafe_code)]
 
+mod actions;
 mod calls;
 mod checks;
 mod clock;
-mod deeds;
+mod deferred;
 mod driver;
 mod kernel;
-mod later;
 mod ops;
 mod plant;
 mod port;

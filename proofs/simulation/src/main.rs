@@ -1,4 +1,4 @@
-//! `aio-simulation`: as many steps as one likes, with progress; what fails says how to see it again.
+//! `aio-simulation`: any number of steps, with progress. A failure is printed with the command that repeats it.
 
 #![forbid(unsafe_code)]
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aio_context::{Context, Interest, PollParams, Registration, Wait};
 
-use crate::deeds::Deed;
+use crate::actions::Action;
 use crate::kernel::{NOWHERE, NUMBERS};
 use crate::plant::Plant;
 use crate::port::Port;
@@ -32,7 +32,7 @@ impl World {
     pub(crate) fn maybe_panic(&self) {
         if self.strikes(self.rates.get().panics) {
             self.injected.set(self.injected.get() + 1);
-            self.note(|| "a callback panics".to_owned(), 21);
+            self.record(|| "a callback panics".to_owned(), 21);
             panic_any(Planned);
         }
     }
@@ -71,14 +71,14 @@ impl World {
     /// One iteration, nested or not, and the checks around it.
     pub(crate) fn poll(&self, cx: &Context, wait: Wait) -> bool {
         if wait == Wait::Block {
-            // A blocking poll without anything to do is legal only if somebody will end it.
-            self.plan(Deed::Notify, 1_000 + self.below(20_000_000));
+            // A blocking poll without anything to do is legal only if another thread will end it.
+            self.plan(Action::Notify, 1_000 + self.below(20_000_000));
         }
         let is_top = self.levels.borrow().is_empty();
         let due = if is_top { self.due_timers() } else { Vec::new() };
         let stops = self.virtual_stops.get();
         self.tick.set(self.tick.get() + 1);
-        self.note(|| format!("poll {wait:?}"), 31);
+        self.record(|| format!("poll {wait:?}"), 31);
         self.levels.borrow_mut().push(Level {
             wait,
             began: self.peek_time(),
@@ -127,7 +127,7 @@ impl World {
         match polled {
             Ok(progress) => progress,
             Err(why) => {
-                self.note(|| format!("poll says {why}"), 32);
+                self.record(|| format!("poll fails: {why}"), 32);
                 self.require(self.refused.get() > 0, || {
                     format!("poll fails without a reason: {why}")
                 });
@@ -164,7 +164,7 @@ impl World {
             32 => self.disturb_virtual_clock(cx),
             33 => {
                 let max = Duration::from_nanos(self.below(3) * self.below(16_000));
-                self.note(|| format!("poll for {max:?}"), 40);
+                self.record(|| format!("poll for {max:?}"), 40);
                 cx.set_poll_params(PollParams::up_to(max));
             }
             34 => self.disturb_time(),
@@ -211,7 +211,7 @@ impl World {
             file: file.unwrap_or(NOWHERE),
             interest: Cell::new(interest),
             group: like.map_or_else(|| self.below(3) as usize, |port| port.group),
-            // What is polled has to hear of work while nobody polls.
+            // A polled handler needs events while it is not polled.
             polled: polled && interest == Interest::READ,
             exclusive: self.one_in(6),
             live: Cell::new(true),
@@ -235,7 +235,7 @@ impl World {
         }
         let port = self.new_port(number, None);
         let group = self.groups.borrow()[port.group];
-        self.note(|| format!("watch {port:?}"), u64::from(port.id));
+        self.record(|| format!("watch {port:?}"), u64::from(port.id));
         let slots = self.slots.borrow();
         let is_taken = slots
             .iter()
@@ -249,7 +249,7 @@ impl World {
         match watched {
             Ok(registration) => self.slots.borrow_mut().push(Slot { port, registration }),
             Err(why) => {
-                self.note(|| format!("watch says {why}"), 41);
+                self.record(|| format!("watch fails: {why}"), 41);
                 port.live.set(false);
                 let is_legal = match why.kind() {
                     io::ErrorKind::AlreadyExists => is_taken,
@@ -262,7 +262,7 @@ impl World {
 
     pub(crate) fn remove(&self, id: u32) {
         let Some(slot) = self.take_slot(id) else { return };
-        self.note(|| format!("remove {id}"), u64::from(id));
+        self.record(|| format!("remove {id}"), u64::from(id));
         if self.plant == Some(Plant::RemovalForgotten) {
             let _ = slot.registration.detach();
         } else {
@@ -290,7 +290,7 @@ impl World {
                 return;
             }
             let new = world.new_port(old.number, Some(&old));
-            world.note(|| format!("replace {id} by {new:?}"), u64::from(new.id));
+            world.record(|| format!("replace {id} by {new:?}"), u64::from(new.id));
             let replaced = match world.cx().filter(|_| world.one_in(2)) {
                 Some(cx) => replace_by_number(&cx, &new, world),
                 None => replace_in(&registration, &new),
@@ -298,8 +298,8 @@ impl World {
             let (stays, goes) = match &replaced {
                 Ok(()) => (new, old),
                 Err(why) => {
-                    world.note(|| format!("replace says {why}"), 42);
-                    // The former stays, unless it was lost in the attempt, which it has been told then.
+                    world.record(|| format!("replace fails: {why}"), 42);
+                    // The former handler stays, unless the attempt has invalidated it.
                     (old, new)
                 }
             };
@@ -319,10 +319,10 @@ impl World {
             };
             if port.live.get() && !port.polled {
                 let interest = world.some_interest();
-                world.note(|| format!("interest of {id}: {interest:?}"), u64::from(id));
+                world.record(|| format!("interest of {id}: {interest:?}"), u64::from(id));
                 let former = port.interest.replace(interest);
                 if let Err(why) = registration.set_interest(interest) {
-                    world.note(|| format!("interest says {why}"), 43);
+                    world.record(|| format!("interest fails: {why}"), 43);
                     port.interest.set(former);
                     let is_legal = port.doomed.get() || world.refused.get() > 0;
                     world.require(is_legal, || format!("set_interest fails without a reason: {why}"));
@@ -337,7 +337,7 @@ impl World {
         if self.pauses.borrow().len() >= 4 {
             return;
         }
-        self.note(|| format!("pause {place}"), 44);
+        self.record(|| format!("pause {place}"), 44);
         let group = self.groups.borrow()[place];
         let paused = cx.pause(group);
         self.pauses.borrow_mut().push((place, paused));
@@ -351,7 +351,7 @@ impl World {
         let place = self.below(pauses.len() as u64) as usize;
         let (group, paused) = pauses.swap_remove(place);
         drop(pauses);
-        self.note(|| format!("resume {group}"), 45);
+        self.record(|| format!("resume {group}"), 45);
         if self.plant == Some(Plant::ResumeForgotten) {
             std::mem::forget(paused);
         }
@@ -366,20 +366,20 @@ impl World {
             }
             open[self.below(open.len() as u64) as usize]
         };
-        let deed = match self.below(12) {
-            0 => Deed::HangUp(file),
-            1 => Deed::Fail(file),
-            2..4 => Deed::Read(file),
-            _ => Deed::Write(file),
+        let action = match self.below(12) {
+            0 => Action::HangUp(file),
+            1 => Action::Fail(file),
+            2..4 => Action::Read(file),
+            _ => Action::Write(file),
         };
         if self.one_in(2) {
-            self.act(deed);
+            self.act(action);
         } else {
-            self.plan(deed, self.below(4_000_000));
+            self.plan(action, self.below(4_000_000));
         }
     }
 
-    /// Closes a number behind the loop's back (F4), with or without something else that shares its file; perhaps the
+    /// Closes a watched number (F4), with or without something else that shares its file; perhaps the
     /// number comes to mean another file at once, or the same one again.
     fn close_raw(&self) {
         let number = self.below(NUMBERS as u64) as usize;
@@ -398,7 +398,7 @@ impl World {
             _ => {}
         }
         drop(kernel);
-        self.note(
+        self.record(
             || format!("close number {number}, shared {shared}, again {again}"),
             46,
         );
@@ -417,11 +417,11 @@ impl World {
         let busy = self.busy_acting.replace(true);
         match self.below(3) {
             0 => {
-                self.note(|| "the virtual clock stops".to_owned(), 49);
+                self.record(|| "the virtual clock stops".to_owned(), 49);
                 clock.stop();
                 self.virtual_runs.set(false);
                 self.virtual_stops.set(self.virtual_stops.get() + 1);
-                self.plan(Deed::StartClock, self.below(10_000_000));
+                self.plan(Action::StartClock, self.below(10_000_000));
             }
             1 => clock.warp(Duration::from_nanos(self.below(5_000_000))),
             _ => {
@@ -442,7 +442,7 @@ impl World {
         }
     }
 
-    /// Somebody else will do something soon.
+    /// Plans an action of another thread or a peer.
     fn plan_something(&self) {
         let some_half = {
             let halves = self.halves.borrow();
@@ -462,16 +462,16 @@ impl World {
         } else {
             self.below(3_000_000)
         };
-        let deed = match (self.below(12), some_half, some_port) {
-            (0, ..) => Deed::Notify,
-            (1, ..) => Deed::PollFor(Duration::from_nanos(self.below(16_000))),
-            (2, ..) => Deed::Warp(Duration::from_nanos(self.below(5_000_000))),
-            (3, Some(half), _) => Deed::ScheduleIdle(half),
-            (4..7, Some(half), _) => Deed::Schedule(half),
-            (7..12, _, Some(port)) => Deed::Produce(port),
-            _ => Deed::Job,
+        let action = match (self.below(12), some_half, some_port) {
+            (0, ..) => Action::Notify,
+            (1, ..) => Action::PollFor(Duration::from_nanos(self.below(16_000))),
+            (2, ..) => Action::Warp(Duration::from_nanos(self.below(5_000_000))),
+            (3, Some(half), _) => Action::ScheduleIdle(half),
+            (4..7, Some(half), _) => Action::Schedule(half),
+            (7..12, _, Some(port)) => Action::Produce(port),
+            _ => Action::Job,
         };
-        self.plan(deed, soon);
+        self.plan(action, soon);
     }
 }
 

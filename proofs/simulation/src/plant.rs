@@ -12,29 +12,29 @@ use aio_context::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub enum Plant {
     /// A backend forgets every eighth change of an interest.
     ModifyForgotten,
-    /// A backend says yes to what the kernel has refused.
+    /// A backend accepts a call that the kernel has refused.
     RefusalIgnored,
     /// A backend drops the last event of each full list, and of every eighth other one, for good.
     EventLost,
-    /// A backend waits a millisecond where it may only look.
-    LookSleeps,
-    /// A backend waits twice as long as it is told to.
+    /// A backend waits a millisecond with a timeout of zero.
+    CheckSleeps,
+    /// A backend waits for twice the timeout.
     WaitTooLong,
     /// A backend ends every wait at once.
     WaitTooShort,
-    /// A backend keeps a share in what it has removed.
-    ShareKept,
-    /// Some rings of the loop's eventfd are not heard.
-    DeafDoorbell,
+    /// A backend keeps a reference to a removed descriptor.
+    ReferenceKept,
+    /// Some wake-ups of the loop's eventfd are lost.
+    RingLost,
     /// The loop's clock goes ahead of the time.
     ClockAhead,
     /// Removing a registration leaves it there.
     RemovalForgotten,
-    /// A pause ends without anybody being told.
+    /// The end of a pause is not passed on.
     ResumeForgotten,
     /// A bottom half runs twice for one schedule.
     RunTwice,
-    /// A handler that is told that polling is over goes on as if it were not.
+    /// A handler ignores its `poll_end`.
     EndForgotten,
     /// An event for one registration goes to another one.
     WrongToken,
@@ -46,11 +46,11 @@ impl Plant {
         Self::ModifyForgotten,
         Self::RefusalIgnored,
         Self::EventLost,
-        Self::LookSleeps,
+        Self::CheckSleeps,
         Self::WaitTooLong,
         Self::WaitTooShort,
-        Self::ShareKept,
-        Self::DeafDoorbell,
+        Self::ReferenceKept,
+        Self::RingLost,
         Self::ClockAhead,
         Self::RemovalForgotten,
         Self::ResumeForgotten,
@@ -83,7 +83,7 @@ impl Backend for Faulty {
     }
 
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        if self.plant == Plant::ShareKept && self.kept.len() < 2 {
+        if self.plant == Plant::ReferenceKept && self.kept.len() < 2 {
             self.kept.push(fd.clone());
         }
         let added = self.inner.add(fd, token, interest);
@@ -107,7 +107,7 @@ impl Backend for Faulty {
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         let timeout = match (self.plant, timeout) {
-            (Plant::LookSleeps, Some(Duration::ZERO)) => Some(Duration::from_millis(1)),
+            (Plant::CheckSleeps, Some(Duration::ZERO)) => Some(Duration::from_millis(1)),
             (Plant::WaitTooLong, Some(timeout)) => Some(timeout.saturating_mul(2)),
             (Plant::WaitTooShort, _) => Some(Duration::ZERO),
             (_, timeout) => timeout,

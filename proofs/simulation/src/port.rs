@@ -1,4 +1,4 @@
-//! A simulated user's handler: a descriptor, what it may be called for, and what it must not be called for.
+//! A simulated user's handler: a descriptor, and the calls that it may and must not get.
 
 use std::cell::Cell;
 use std::io;
@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use aio_context::{Context, Handler, Interest, Pollable};
 
-use crate::deeds::Deed;
+use crate::actions::Action;
 use crate::kernel::FileId;
 use crate::plant::Plant;
 use crate::world::{self, World};
@@ -27,7 +27,7 @@ pub(crate) struct Port {
     pub(crate) exclusive: bool,
     /// Registered, as far as the user knows.
     pub(crate) live: Cell<bool>,
-    /// Its number was closed behind the loop's back: nothing is owed to it any more.
+    /// Its number was closed while it was watched: no event is owed to it any more.
     pub(crate) doomed: Cell<bool>,
     pub(crate) begun: Cell<bool>,
     /// Work in memory, for polled ports.
@@ -43,7 +43,7 @@ impl Port {
     fn enter(&self, world: &World, way: u8) -> Running<'_> {
         world.called();
         let name = ["readable", "writable", "poll_ready"][way as usize];
-        world.note(
+        world.record(
             || format!("{name} {}", self.id),
             u64::from(self.id) * 4 + u64::from(way),
         );
@@ -70,7 +70,7 @@ impl Port {
         Running(self)
     }
 
-    /// Counts calls that found nothing. A few are legal: somebody else was faster.
+    /// Counts calls without work. A few are legal: another call was faster.
     fn found(&self, world: &World, something: bool) {
         let in_vain = if something { 0 } else { self.in_vain.get() + 1 };
         self.in_vain.set(in_vain);
@@ -134,7 +134,7 @@ impl Handler for Port {
         self.found(&world, something);
         // The peer reads some time, but not for ever.
         if !world.quiet.get() {
-            world.plan(Deed::Read(self.file), 1_000 + world.below(2_000_000));
+            world.plan(Action::Read(self.file), 1_000 + world.below(2_000_000));
         }
         world.user_code(cx);
         self.leave_if_done(&world);
@@ -143,7 +143,7 @@ impl Handler for Port {
     fn broken(&self, _: &Context, why: io::Error) {
         let world = world::here();
         world.called();
-        world.note(|| format!("broken {} {why}", self.id), 7);
+        world.record(|| format!("broken {} {why}", self.id), 7);
         world.require(self.live.get(), || {
             format!("I2: {} broken after its removal", self.id)
         });
@@ -203,7 +203,7 @@ impl Drop for Port {
         let world = world::here();
         world.ports_alive.set(world.ports_alive.get() - 1);
         if self.begun.get() && world.cx().is_some() && world.failure.borrow().is_none() {
-            world.note(|| format!("port {} dropped in poll mode", self.id), 3);
+            world.record(|| format!("port {} dropped in poll mode", self.id), 3);
         }
         // A handler's drop may use the context (rule R8).
         if !world.quiet.get() && world.one_in(8) {

@@ -1,6 +1,6 @@
-//! The world of one run: time, dice, what was asked of the loop, and what is still owed.
+//! The world of one run: time, random choices, the calls of the loop, and the work that is still owed.
 //!
-//! It is reached through the thread, because what the loop calls on behalf of "other threads" must be `Send`.
+//! It is reached through the thread, because callbacks on behalf of "other threads" must be `Send`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use aio_context::{BottomHalf, Context, GroupId, Paused, Registration, Remote, Timer, Wait, WeakContext};
 
-use crate::deeds::Deed;
+use crate::actions::Action;
 use crate::kernel::Kernel;
 use crate::plant::Plant;
 use crate::port::Port;
 
-/// How often what goes wrong, in 1/4096 of the calls.
+/// The rates of the faults, in 1/4096 of the calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rates {
     pub(crate) interrupted: u16,
@@ -92,12 +92,12 @@ pub(crate) struct World {
     pub(crate) grain: Cell<u64>,
     /// The clock stands still for so many readings.
     pub(crate) frozen: Cell<(u32, u64)>,
-    /// Readings of the clock since the loop entered the kernel or called somebody.
+    /// Readings of the clock since the loop entered the kernel or made a callback.
     pub(crate) readings: Cell<u32>,
-    /// The checks read the clock: no time passes, and nobody acts.
+    /// The checks read the clock: no time passes, and no action runs.
     pub(crate) peeking: Cell<bool>,
     pub(crate) busy_acting: Cell<bool>,
-    pub(crate) agenda: RefCell<BTreeMap<(u64, u64), Deed>>,
+    pub(crate) agenda: RefCell<BTreeMap<(u64, u64), Action>>,
     pub(crate) next_id: Cell<u64>,
     pub(crate) context: RefCell<Option<WeakContext>>,
     pub(crate) remote: RefCell<Option<Remote>>,
@@ -146,8 +146,8 @@ pub(crate) fn here() -> Rc<World> {
     WORLD.with_borrow(|world| world.clone().expect("a run is under way"))
 }
 
-pub(crate) fn with<R>(look: impl FnOnce(&World) -> R) -> R {
-    look(&here())
+pub(crate) fn with<R>(use_world: impl FnOnce(&World) -> R) -> R {
+    use_world(&here())
 }
 
 impl World {
@@ -182,7 +182,7 @@ impl World {
         self.pass(times * (20 + self.below(100)));
     }
 
-    /// What the clock shows: never more than what the time is.
+    /// Returns the reading of the clock: never more than the time.
     pub(crate) fn shown_time(&self) -> u64 {
         let (readings, at) = self.frozen.get();
         if readings > 0 {
@@ -220,8 +220,8 @@ impl World {
         self.pauses.borrow().iter().any(|(paused, _)| *paused == group)
     }
 
-    /// Notes a step for the digest of this run, and shows it if asked to.
-    pub(crate) fn note(&self, what: impl FnOnce() -> String, digest: u64) {
+    /// Adds a step to the digest of this run, and prints it if the run is traced.
+    pub(crate) fn record(&self, what: impl FnOnce() -> String, digest: u64) {
         let mixed = (self.history.get() ^ digest ^ self.time.get()).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.history.set(mixed.rotate_left(29));
         if self.trace {

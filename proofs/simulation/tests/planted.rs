@@ -1,4 +1,4 @@
-//! The checks find what they are there to find.
+//! The checks find planted faults.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -39,8 +39,8 @@ impl Gauges {
     }
 }
 
-/// What the machine takes for the same small work each time: what an event costs is compared with it, because how fast the
-/// machine is at a moment depends on who else uses it.
+/// Measures the time of a fixed small work. The cost of an event is compared with it, because the speed of the machine depends on
+/// its other users.
 #[derive(Debug)]
 pub(crate) struct Yardstick(OwnedFd);
 

@@ -71,7 +71,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// The queue, as what is to be registered.
+    /// The queue, as a handler to register.
     pub(crate) fn handler(tally: &Arc<Tally>, served: &Rc<Cell<u64>>) -> io::Result<Rc<QueueHandler>> {
         let queue = Self {
             fd: bell()?,

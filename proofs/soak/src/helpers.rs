@@ -1,4 +1,4 @@
-//! Other threads that have something for the loop, when they are told to.
+//! Other threads that give work to the loop on request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ pub(crate) enum Order {
     Work(u64),
 }
 
-/// What the helpers have done, for the loop to compare with what arrived.
+/// The work of the helpers, for comparison with the events that arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) jobs_run: AtomicU64,
@@ -34,7 +34,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Called by what the helpers schedule.
+    /// Called by the bottom halves and jobs of the helpers.
     pub(crate) fn saw_schedules(&self) {
         let seen = self.last_schedules.load(Ordering::Acquire);
         self.last_schedules_seen.store(seen, Ordering::Relaxed);
@@ -108,7 +108,7 @@ impl Drop for Helper {
     fn drop(&mut self) {
         self.orders = None;
         if let Some(thread) = self.thread.take() {
-            // A helper that panicked has said so.
+            // A helper that panicked has printed the panic.
             let _ = thread.join();
         }
     }

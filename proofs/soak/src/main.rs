@@ -1,15 +1,15 @@
-//! A long mixed run: whether memory, descriptors and speed stay what they are, however many events there were.
+//! A long mixed run, which checks that memory, descriptors and speed stay the same for any number of events.
 //!
 //! `cargo xtask soak --events N` builds it optimised and runs it. It judges by three figures: resident memory after the
-//! warm-up and at the end, open descriptors before and after, and what an event costs in the first and in the last tenth:
-//! processor time, in units of a small work that is measured beside it, because who else uses the machine is not to be
-//! judged here.
+//! warm-up and at the end, open descriptors before and after, and the cost of an event in the first and in the last tenth:
+//! processor time, in units of a small work that is measured beside it, so other users of the machine do
+//! not affect the verdict.
 
+mod churn;
 mod gauge;
 mod handlers;
 mod helpers;
 mod verdict;
-mod visitors;
 mod watchdog;
 mod world;
 
@@ -44,7 +44,7 @@ struct Args {
     /// Where the random choices begin; otherwise AIO_SEED, or a new one
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Only measures what an event costs in a run that has just begun, with so many events a slice
+    /// Only measure the cost of an event in a run that has just begun, with so many events a slice
     #[arg(long, value_name = "N", hide = true)]
     first_tenth: Option<u64>,
     /// Does something wrong on purpose, which must be found
@@ -61,7 +61,7 @@ enum Fault {
     Descriptor,
     /// Events take longer and longer, twice as long in the end
     Slow,
-    /// A wake-up is lost: nobody comes back
+    /// A wake-up is lost, and the loop never returns
     Hang,
 }
 
@@ -104,14 +104,14 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         slices.extend(load.slices(numbers, slice, &watchdog)?);
         println!("{:>3} %  {}", (tenth + 1) * 10, verdict::pace(&slices));
     }
-    let hot = Gauges::read()?;
+    let end = Gauges::read()?;
     let speed = load.confirmed(verdict::speed(&slices), slice, &watchdog)?;
     println!("{}", load.world);
     drop(load);
     let after = Gauges::read()?;
     drop(watchdog);
     let verdict = Verdict {
-        grown: hot.resident.saturating_sub(warm.resident),
+        grown: end.resident.saturating_sub(warm.resident),
         left_open: after.descriptors.saturating_sub(before.descriptors),
         speed,
         slices,
@@ -120,7 +120,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     Ok(verdict.is_good())
 }
 
-/// What is run, and what is measured and planted beside it.
+/// The load, its measurements, and the planted fault.
 struct Load {
     world: World,
     yardstick: Yardstick,
@@ -156,7 +156,7 @@ impl Load {
         numbers.map(one).collect()
     }
 
-    /// Does what a faulty loop would do, in a slice that has run so many events.
+    /// Applies the planted fault, in a slice that has run so many events.
     fn plant(&mut self, slice: u64, events: u64, began: &Gauges) -> anyhow::Result<()> {
         match self.fault {
             None => {}

@@ -41,14 +41,14 @@ impl Slice {
     }
 }
 
-/// What an event costs when nobody disturbs: the slice that a quarter of all undercut.
+/// Returns the cost of an undisturbed event: that of the slice below which a quarter of all slices are.
 fn undisturbed(slices: &[Slice], cost: fn(&Slice) -> f64) -> f64 {
     let mut costs: Vec<f64> = slices.iter().map(cost).collect();
     costs.sort_by(f64::total_cmp);
     costs.get(costs.len() / 4).copied().unwrap_or(f64::NAN)
 }
 
-/// How fast it went in the last tenth, for a person who waits.
+/// Returns the speed in the last tenth, for the progress line.
 pub(crate) fn pace(slices: &[Slice]) -> String {
     let tenth = &slices[slices.len() - slices.len().min(20)..];
     let events: u64 = tenth.iter().map(|slice| slice.events).sum();
@@ -112,7 +112,7 @@ impl fmt::Display for Verdict {
 mod tests {
     use super::*;
 
-    /// Twenty slices whose events cost what `cost` says of each, in nanoseconds.
+    /// Makes twenty slices, with the cost of an event from `cost`, in nanoseconds.
     fn slices(cost: impl Fn(u64) -> u64) -> Vec<Slice> {
         let slice = |number| Slice {
             events: 1,

@@ -1,4 +1,4 @@
-//! A run that stands still has lost a wake-up: says so and ends the process.
+//! Detects a run without progress, which has lost a wake-up: prints a message and ends the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,14 +8,14 @@ use std::time::Duration;
 /// No round takes anything like so long.
 const STANDSTILL: Duration = Duration::from_secs(30);
 
-/// Ends the process unless it is told of progress; dropping it ends the watch.
+/// Ends the process without progress. A drop ends the watch.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     run: Arc<Run>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What is known of the run.
+/// The state of the run.
 #[derive(Debug, Default)]
 struct Run {
     rounds: AtomicU64,
@@ -25,7 +25,7 @@ struct Run {
 }
 
 impl Run {
-    /// Whether nothing has happened since the look before this one. Who has rested meanwhile has a whole time more.
+    /// Returns whether there was no progress since the previous check. A rest meanwhile starts a new interval.
     fn stands_still(&self, last: &mut Option<(u64, u64)>) -> bool {
         let now = (
             self.rounds.load(Ordering::Relaxed),

@@ -1,4 +1,4 @@
-//! The mixed load: one context that lives as long as the run, and what is done to it, a random round at a time.
+//! The mixed load: one context that lives as long as the run, and the operations on it, a random round at a time.
 //!
 //! Every round ends when all that it has caused has arrived; a round that does not end has lost something.
 
@@ -14,9 +14,9 @@ use aio_context::{
     BottomHalf, ClockId, Context, GroupId, Interest, Moment, PollParams, Registration, Timer, Wait,
 };
 
+use crate::churn;
 use crate::handlers::{Bell, Queue, QueueHandler};
 use crate::helpers::{Helper, Order, Tally};
-use crate::visitors;
 use crate::watchdog::Watchdog;
 
 /// Descriptors, bottom halves and timers, each.
@@ -39,11 +39,11 @@ const KINDS: [(&str, u32, Round); 11] = [
 ];
 type Round = fn(&mut World) -> io::Result<()>;
 
-/// What the load works on. Fields are dropped in this order: helpers before what they use.
+/// The objects of the load. Fields are dropped in this order: helpers before the objects that they use.
 pub(crate) struct World {
     helpers: Vec<Helper>,
     tally: Arc<Tally>,
-    told: u64,
+    orders: u64,
     jobs: u64,
     work: u64,
     /// Callbacks of which it is known how many there must be.
@@ -110,7 +110,7 @@ impl World {
         };
         Ok(Self {
             helpers: (0..HELPERS).map(helper).collect(),
-            told: 0,
+            orders: 0,
             jobs: 0,
             work: 0,
             bells: (0..WIDTH).map(bell).collect::<io::Result<_>>()?,
@@ -198,13 +198,13 @@ impl World {
         self.until_served(target)
     }
 
-    /// Tells all helpers, and polls until they are done and `arrived` says so.
+    /// Sends an order to all helpers, and polls until they are done and `arrived` returns `true`.
     fn tell(&mut self, order: Order, arrived: impl Fn(&Self) -> bool) -> io::Result<()> {
         for helper in &self.helpers {
             helper.tell(order);
-            self.told += 1;
+            self.orders += 1;
         }
-        let is_done = || self.tally.orders_done.load(Ordering::Acquire) == self.told && arrived(self);
+        let is_done = || self.tally.orders_done.load(Ordering::Acquire) == self.orders && arrived(self);
         self.cx.wait_while(|| !is_done())?;
         Ok(())
     }
@@ -273,7 +273,7 @@ impl World {
     }
 
     fn contexts(&mut self) -> io::Result<()> {
-        visitors::come_and_go(&self.served)
+        churn::come_and_go(&self.served)
     }
 
     fn polling(&mut self) -> io::Result<()> {
@@ -301,10 +301,10 @@ impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rounds = KINDS.iter().zip(self.rounds);
         let rounds = rounds.map(|((name, ..), count)| format!("{name} {count}"));
-        let (rung, elided) = self.cx.remote().wakeups();
+        let (sent, elided) = self.cx.remote().wakeups();
         write!(
             f,
-            "rounds: {}; wake-ups: {rung} rung, {elided} elided; backend {}",
+            "rounds: {}; wake-ups: {sent} sent, {elided} elided; backend {}",
             rounds.collect::<Vec<_>>().join(", "),
             self.cx.backend_name()
         )

@@ -1,4 +1,4 @@
-//! Threads against a whole context: what they hold are `Remote`s and bottom halves.
+//! Threads against a whole context, through `Remote`s and bottom halves.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -50,7 +50,7 @@ pub(crate) fn jobs(round: u32) -> anyhow::Result<()> {
     })
 }
 
-/// Bottom halves scheduled, cancelled and dropped by other threads; what was scheduled last has run.
+/// Bottom halves scheduled, cancelled and dropped by other threads; the last schedule of each has run.
 pub(crate) fn bottom_halves(round: u32) -> anyhow::Result<()> {
     let cx = context(round)?;
     let goal: Vec<_> = (0..CROWD).map(|_| Arc::new(AtomicU64::new(0))).collect();
@@ -135,7 +135,7 @@ pub(crate) fn knobs(round: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A context that goes while others still send: each job runs or is dropped, and who comes later is told.
+/// A context that goes while others still send: each job runs or is dropped, and later calls return an error.
 pub(crate) fn goes_first(round: u32) -> anyhow::Result<()> {
     let cx = context(round)?;
     let (remote, half) = (cx.remote(), cx.bottom_half("outlives it", |_| {}));

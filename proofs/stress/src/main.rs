@@ -1,21 +1,21 @@
-//! Threads against every door of a loop, for ThreadSanitizer: a program of its own, because the test harness is not
-//! instrumented and has races of its own to report.
+//! Threads that use every thread-safe part of a loop, for ThreadSanitizer: a program of its own, because the test harness is not
+//! instrumented and has races of its own.
 //!
-//! `cargo xtask prove --only tsan` builds and runs it. Without the sanitizer it is a stress test that counts. What is sent
-//! through a door is read and written without synchronisation on both sides, so that a door which does not order them is a
-//! race. Nothing here is ordered by the standard library's locks and channels, which are not instrumented either.
+//! `cargo xtask prove --only tsan` builds and runs it. Without the sanitizer it is a stress test that counts. Both
+//! sides access the content of a message without further synchronisation, so a missing order is a race. Nothing here is ordered by
+//! the standard library's locks and channels, which are not instrumented either.
 
 mod contexts;
 mod crowd;
-mod doors;
 mod planted;
+mod wakeups;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 
-/// Threads against every door of a loop
+/// Threads that use every thread-safe part of a loop
 #[derive(Debug, Parser)]
 struct Args {
     /// How often each scenario is repeated
@@ -24,17 +24,17 @@ struct Args {
     /// Only these
     #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',')]
     only: Vec<String>,
-    /// Does only something wrong, which a sanitizer must find
+    /// Runs only a planted fault, which a sanitizer must find
     #[arg(long, value_name = "FAULT")]
     plant: Option<Fault>,
 }
 
-/// What can be done wrong on purpose.
+/// A planted fault.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Fault {
     /// Threads write the same place without order
     Race,
-    /// What was freed is read
+    /// Freed memory is read
     UseAfterFree,
     /// Memory is never freed
     Leak,
@@ -42,14 +42,14 @@ enum Fault {
     Descriptor,
 }
 
-/// A name, and one round, told its number. It ends when all that was sent has arrived.
+/// A name, and a function for one round, which gets its number. A round ends when all messages have arrived.
 type Scenario = (&'static str, fn(u32) -> anyhow::Result<()>);
 
 const SCENARIOS: [Scenario; 9] = [
-    ("inbox", doors::inbox),
-    ("inbox closed under way", doors::inbox_closes),
-    ("nodes posted and retired", doors::nodes),
-    ("board", doors::board),
+    ("inbox", wakeups::inbox),
+    ("inbox closed under way", wakeups::inbox_closes),
+    ("nodes posted and retired", wakeups::nodes),
+    ("board", wakeups::board),
     ("jobs", contexts::jobs),
     ("bottom halves", contexts::bottom_halves),
     ("kicks", contexts::kicks),

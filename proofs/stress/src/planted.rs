@@ -8,7 +8,7 @@ static mut SHARED: u64 = 0;
 
 fn count() {
     for _ in 0..1000 {
-        // SAFETY: none, and that is the purpose: this runs only when the race is asked for, to be reported by the sanitizer.
+        // SAFETY: none, and that is the purpose: this runs only on request, and the sanitizer must report the race.
         unsafe {
             SHARED = black_box(SHARED) + 1;
         }
@@ -20,16 +20,16 @@ pub(crate) fn race() {
     against(|_| count(), count);
 }
 
-/// Reads what has been freed.
+/// Reads freed memory.
 pub(crate) fn use_after_free() {
     let freed = Box::into_raw(Box::new(7u64));
     // SAFETY: `freed` is a box turned into a pointer, once.
     drop(unsafe { Box::from_raw(freed) });
-    // SAFETY: none, and that is the purpose: this runs only when the fault is asked for, to be reported.
+    // SAFETY: none, and that is the purpose: this runs only on request, and the sanitizer must report the fault.
     println!("{}", unsafe { black_box(freed).read_volatile() });
 }
 
-/// Frees nothing of what it was given.
+/// Leaks memory.
 pub(crate) fn leak() {
     for _ in 0..8 {
         std::mem::forget(black_box(vec![1u8; 512]));

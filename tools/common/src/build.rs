@@ -1,9 +1,9 @@
-//! Whether this program was built with optimization. Figures of an unoptimized build mislead, so programs that measure
-//! refuse to report them.
+//! Checks that this program was built with optimization. Figures of an unoptimized build mislead, so measuring programs refuse to
+//! report them.
 
 use anyhow::ensure;
 
-/// What the compiler was asked for, by `build.rs`.
+/// The optimization level of the build, from `build.rs`.
 const OPT_LEVEL: &str = env!("AIO_OPT_LEVEL");
 
 /// The profile that this program was built with: "release" or "debug".

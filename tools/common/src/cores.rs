@@ -1,4 +1,4 @@
-//! Which cores a program uses: one for the client, one for the server. What a cache line between them costs.
+//! The choice of cores, one for the client and one for the server, and the cost of a cache line between them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -88,7 +88,7 @@ fn ask(line: &AtomicU32) -> Duration {
     batches[BATCHES / 2]
 }
 
-/// Binds the calling thread to a core; what it starts from now on inherits that.
+/// Binds the calling thread to a core. Its later threads and processes inherit that.
 pub fn pin(core: usize) {
     let mut set = CpuSet::new();
     set.set(core);

@@ -1,4 +1,4 @@
-//! Ctrl-C ends a task at the next good moment, so that what it started is stopped and what it made is removed.
+//! Ctrl-C ends a task at the next safe point, so the task stops its processes and removes its files.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

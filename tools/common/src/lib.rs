@@ -1,11 +1,11 @@
-//! What the tasks of this workspace and its measuring programs share.
+//! Code shared by the tasks of this workspace and its measuring programs.
 //!
 //! | module | is for |
 //! |---|---|
-//! | `shell` | starting other programs, with a limit; where the workspace is |
+//! | `shell` | starting other programs, with a limit; the path of the workspace |
 //! | `interrupt` | Ctrl-C |
-//! | `cores` | which core the client and the server use, and what a cache line between them costs |
-//! | `build` | whether this build may report figures |
+//! | `cores` | the cores of the client and the server, and the cost of a cache line between them |
+//! | `build` | the check that this build may report figures |
 //! | `report` | rows as files, the machine, medians (feature `report`) |
 
 pub mod build;

@@ -1,4 +1,4 @@
-//! Starts other programs, with a limit. Knows where the workspace is, and which libraries it has.
+//! Starts other programs, with a limit, and finds the workspace and its libraries.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub const LIBRARIES: [&str; 10] = [
 ];
 /// How often a command with a limit is checked.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
-/// How long a command that is to end may take to put away what it has made.
+/// The time that a command gets to clean up before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The root of the workspace.
@@ -37,8 +37,13 @@ pub fn root() -> &'static Path {
 
 /// The cargo that runs this, in the root of the workspace.
 pub fn cargo() -> Command {
+    cargo_in("")
+}
+
+/// The cargo that runs this, in a directory of the workspace, such as one with a workspace of its own.
+pub fn cargo_in(directory: &str) -> Command {
     let mut command = cargo_here();
-    command.current_dir(root());
+    command.current_dir(root().join(directory));
     command
 }
 
@@ -47,10 +52,10 @@ pub fn cargo_here() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// What `cargo metadata` says of the workspace; `more` are further arguments, such as `--no-deps`.
+/// Returns the output of `cargo metadata` for the workspace. `more` are further arguments, such as `--no-deps`.
 ///
 /// # Errors
-/// If cargo fails, or says something that is no JSON.
+/// If cargo fails, or its output is not JSON.
 pub fn metadata(more: &[&str]) -> anyhow::Result<serde_json::Value> {
     let mut metadata = cargo();
     metadata.args(["metadata", "--format-version", "1"]).args(more);
@@ -63,7 +68,7 @@ pub fn metadata(more: &[&str]) -> anyhow::Result<serde_json::Value> {
     serde_json::from_slice(&output.stdout).context("cargo metadata said something that is no JSON")
 }
 
-/// Where cargo puts what it builds.
+/// Returns cargo's target directory.
 ///
 /// # Errors
 /// If cargo does not say.
@@ -118,7 +123,7 @@ pub fn status_until(
     watch: impl Fn(),
 ) -> anyhow::Result<Option<ExitStatus>> {
     let started = Instant::now();
-    // A group of its own, so that what it starts can be ended with it.
+    // A group of its own, so that its child processes can be ended with it.
     let mut child = command
         .stdin(Stdio::null())
         .process_group(0)
@@ -141,13 +146,13 @@ pub fn status_until(
     }
 }
 
-/// Ends a process that leads a group, and the group: asks first, so that they can remove what they have made.
+/// Ends a process and the group that it leads: first with SIGTERM, so they can remove their files.
 fn end(leader: &mut Child) {
     let group = Pid::from_child(leader);
     // It may have ended by itself just now; then there is nothing to end, and nothing else can be done about a failure.
     let _ = kill_process_group(group, Signal::TERM);
     let asked = Instant::now();
-    // Not waited for yet: as long as it is there, the number of the group is nobody else's.
+    // The leader is not reaped yet, so the number of the group is not reused.
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     while matches!(waitid(WaitId::Pid(group), ended), Ok(None)) && asked.elapsed() < GRACE {
         std::thread::sleep(CHECK_EVERY);
@@ -214,7 +219,7 @@ mod tests {
             made = made.display(),
             ready = ready.display()
         );
-        // Ended as soon as it is ready: by the interrupt, which nobody else raises.
+        // The interrupt ends it as soon as it is ready; no other test raises this one.
         let interrupt = Interrupt::default();
         let watch = || {
             if ready.exists() {

@@ -1,7 +1,7 @@
-//! The embedded client: a real driver that reads, checks every byte it reads, and measures how long that takes.
+//! The embedded client: a real driver that reads, checks every byte, and measures latencies.
 //!
-//! It reads sectors at random places. Every buffer is filled with poison before and compared after, because the driver
-//! presets the status of a request to "fine", so that a status proves nothing.
+//! It reads sectors at random positions. It fills every buffer with poison before a request and compares it afterwards, because the
+//! driver presets the status of a request to success, so a status proves nothing.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -37,7 +37,7 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Words that tell where they belong. The client writes them first.
+    /// Words that encode their position. The client writes them first.
     pub(crate) const PATTERN: Self = Self { kept: u64::MAX };
     /// Nothing, of a disk that keeps nothing.
     pub(crate) const ZEROES: Self = Self { kept: 0 };
@@ -148,7 +148,7 @@ impl Client {
         })
     }
 
-    /// Writes to every sector what it is to hold.
+    /// Writes the expected content to every sector.
     pub(crate) fn fill(&mut self) -> anyhow::Result<()> {
         let at_once = usize::from(ENTRIES);
         let mut done = Vec::new();

@@ -1,4 +1,4 @@
-//! Queues that are set up and never used: connections with their rings, of which no descriptor but the socket is kept.
+//! Queues that are set up and never used: connections with their rings. Each keeps only its socket open.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -25,7 +25,7 @@ const LEN: u64 = PAGE * QUEUES as u64;
 const VERSION_1: u64 = 1 << 32;
 const PROTOCOL: u64 = 1 << 30;
 
-/// A connected client that asks for nothing. It is idle for as long as it lives.
+/// A connected client without requests. It is idle for as long as it lives.
 pub(crate) struct Idle {
     _frontend: Frontend,
     _memory: File,

@@ -1,14 +1,14 @@
 //! `cargo xtask demo` measures the real job from outside.
 //!
 //! It starts daemons, connects idle queues to them, and reads from one busy queue with an embedded client. All daemons run
-//! side by side. Those that are not measured right now sleep. Every round goes through all of them, so that other work of the
-//! machine disturbs all alike. The demo prints every cell, ratios with their spread, and where blockd is behind.
+//! side by side. Daemons that are not being measured sleep. Every round measures all of them, so other load on the machine
+//! affects all alike. The demo prints every cell, ratios with their spread, and the cells where blockd is behind.
 //!
 //! | module | is for |
 //! |---|---|
 //! | `plan` | servers, loads, rounds, the time of a run |
 //! | `measure` | starts the daemons and takes turns |
-//! | `client`, `idle` | the measuring client; connections that ask for nothing |
+//! | `client`, `idle` | the measuring client; idle connections |
 //! | `server` | the daemons |
 //! | `row`, `table`, `open_loop`, `summary`, `plot` | figures, printed and drawn |
 

@@ -13,7 +13,7 @@ use crate::plan::{Load, Pace, Plan, describe};
 use crate::row::Row;
 use crate::server::{Kind, Server};
 
-/// A bar that says what is measured right now; a line for each stage where there is no terminal.
+/// A progress bar with the present measurement; without a terminal, a line for each stage.
 struct Progress(ProgressBar);
 
 impl Progress {
@@ -110,7 +110,7 @@ fn settle(stations: &[Station]) -> anyhow::Result<()> {
     }
 }
 
-/// Daemons with the same number of idle queues, and what is measured with them.
+/// Daemons with the same number of idle queues, and the measurements with them.
 struct Station {
     idle: usize,
     servers: Vec<Server>,

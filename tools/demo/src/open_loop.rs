@@ -1,11 +1,11 @@
-//! What the open-loop runs say about polling: what a policy costs, as processor time and as waiting together.
+//! The cost of polling policies in the open-loop runs: processor time plus waiting time.
 //!
-//! (The slowest twentieth of the requests is left out: among them are those that met a pause of the machine itself, which
-//! are thousands of times slower, and their share is chance.)
+//! (The slowest twentieth of the requests is left out: a few of them met a pause of the machine and are thousands of times slower, and
+//! their share is random.)
 //!
 //! A request that waits for a microsecond and a processor that is busy for one cost the same here, so the cost of a second is the
-//! daemon's share of a core plus latency times rate: how many requests were waiting in the mean. Adaptive polling is to be near
-//! the better of the two simple policies at every rate, without being told the rate.
+//! daemon's share of a core plus latency times rate, which is the mean number of waiting requests. Adaptive polling should be near
+//! the better of the two simple policies at every rate, without knowledge of the rate.
 
 use crate::row::Row;
 use aio_tools::report::{median, range};
@@ -13,7 +13,7 @@ use aio_tools::report::{median, range};
 /// Adaptive polling may cost this much more than the better of the other two.
 const TOLERATED: f64 = 1.1;
 
-/// Of one rate: what adaptive polling costs over the better of off and always, round by round.
+/// For one rate: the cost of adaptive polling over the better of off and always, round by round.
 struct Verdict<'a> {
     client: &'a str,
     idle_queues: usize,

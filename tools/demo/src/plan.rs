@@ -1,4 +1,4 @@
-//! What is measured: servers, loads, rounds, and how long each run takes.
+//! The plan of a measurement: servers, loads, rounds, and the time of each run.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ pub(crate) fn describe(kind: Kind, load: Load, idle: usize) -> String {
 
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
-    /// Whether the number of rounds was asked for: then it is kept, however long that takes.
+    /// Whether the number of rounds was given: then the time has no influence on it.
     rounds_are_fixed: bool,
     /// How long everything after the build may take.
     pub(crate) time: Duration,

@@ -1,4 +1,4 @@
-//! A run's figures, as they are printed, drawn and written to a file.
+//! [`Row`]: the figures of one run, for printing, plots and files.
 
 use serde::Serialize;
 
@@ -119,7 +119,7 @@ pub(crate) fn ratios(rows: &[Row], above: &Cell, below: &Cell) -> Option<Vec<f64
 pub(crate) mod tests {
     use super::*;
 
-    /// A row of a spinning client that asks for one request at a time.
+    /// A row of a spinning client with one request at a time.
     pub(crate) fn row(server: &'static str, polling: &'static str, idle_queues: usize, iops: f64) -> Row {
         Row {
             server,

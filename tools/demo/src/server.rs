@@ -18,7 +18,7 @@ use crate::idle::{Idle, QUEUES};
 use aio_tools::cores::{self, Cores};
 use aio_tools::shell;
 
-/// The longest time blockd's policy may poll; it learns what is worth it.
+/// The longest time blockd's policy may poll; it learns how much of it pays.
 const POLL_MAX: Duration = Duration::from_micros(100);
 /// What an I/O thread of the peer has by default.
 const PEER_POLL_MAX: Duration = Duration::from_nanos(32_768);
@@ -37,7 +37,7 @@ pub(crate) const BLOCKD: &str = "blockd";
 pub(crate) const PEER: &str = "qemu-storage-daemon";
 pub(crate) const PEER_NULL: &str = "qemu-storage-daemon (null)";
 
-/// A daemon and how it is asked to wait.
+/// A daemon and its way to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kind {
     pub(crate) program: Program,
@@ -58,7 +58,7 @@ pub(crate) enum Program {
 pub(crate) enum Polling {
     Off,
     Adaptive,
-    /// For as long as it may: what adaptive polling is to be compared with.
+    /// For as long as it may, as a comparison for adaptive polling.
     Always,
 }
 
@@ -181,7 +181,7 @@ impl Server {
             }
             return Ok(());
         }
-        // It makes its exports one after the other, the busy one last, and says nothing.
+        // It makes its exports one after the other, the busy one last, without a message.
         let (socket, deadline) = (self.socket(), Instant::now() + START);
         loop {
             if let Some(status) = self.child.try_wait()? {

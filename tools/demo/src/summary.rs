@@ -1,4 +1,4 @@
-//! What the rows come to: where blockd is behind, and two sentences to take home.
+//! The summary of the rows: the cells where blockd is behind, and two sentences.
 
 use std::fmt::Write as _;
 

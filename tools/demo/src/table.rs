@@ -1,4 +1,4 @@
-//! The demo's rows for people: a table of medians, and ratios of runs of the same round.
+//! The demo's rows as text: a table of medians, and ratios of runs of the same round.
 
 use aio_tools::report::{median, range};
 

@@ -1,7 +1,7 @@
-//! `--check`: what `learned` has to reach, row by row, on three seeds.
+//! `--check`: the goals of `learned`, row by row, on three seeds.
 //!
-//! The first rows are about the 56 traces of the families it was made with; then about families that came after it was
-//! done; then about what no trace has: adversaries, changes, deadlines, sleeps that are none, a ceiling.
+//! The first rows cover the 56 traces of the families that were used for its design; the next ones families that were added
+//! afterwards; the last ones conditions without a trace: adversaries, changes, deadlines, sleeps of no length, a ceiling.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,7 +19,7 @@ use aio_tools::report;
 const SEEDS: u64 = 3;
 const POLICY: &str = "learned";
 
-/// What is required, and what was got: the worst of the seeds.
+/// A requirement, and the worst result of the seeds.
 #[derive(Clone, Debug, Serialize)]
 struct Verdict {
     what: String,
@@ -420,7 +420,7 @@ fn some_traces(seed: u64) -> Vec<Trace> {
     traces
 }
 
-/// Nanoseconds for a budget and what is learned afterwards, on waits that nobody can guess.
+/// Returns the nanoseconds for a budget and an observation, on unpredictable waits.
 fn learning_ns() -> f64 {
     const WAITS: u32 = 200_000;
     let mut random = replay::Random::new(7);

@@ -16,8 +16,8 @@ use aio_tools::interrupt::Interrupt;
 pub(crate) const ORIGINAL_MAX: Duration = Duration::from_nanos(32_768);
 /// The longest time KVM polls.
 const KVM_MAX: Duration = Duration::from_micros(200);
-/// Work shorter than this shows no progress.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The time after which a progress bar is shown.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// What can be compared: the policies, one of them twice, and the limit.
 pub(crate) const NAMES: [&str; 13] = [
@@ -134,7 +134,7 @@ pub(crate) fn run(
     Ok(done.into_iter().flat_map(|(_, rows)| rows).collect())
 }
 
-/// Waits until the work is over, or somebody interrupts it.
+/// Waits until the work is over, or until an interrupt.
 fn watch(
     is_over: impl Fn() -> bool,
     progress: impl Fn() -> usize,
@@ -145,7 +145,7 @@ fn watch(
     let mut bar: Option<ProgressBar> = None;
     while !is_over() {
         interrupt.check()?;
-        if bar.is_none() && began.elapsed() > PATIENCE {
+        if bar.is_none() && began.elapsed() > QUIET {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} traces ({eta} left)")?;
             bar = Some(ProgressBar::new(all as u64).with_style(style));
         }

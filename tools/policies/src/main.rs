@@ -1,6 +1,6 @@
-//! `cargo xtask policies`: what polling policies would cost, on the built-in kinds of load or on a recorded one.
+//! `cargo xtask policies`: the cost of polling policies on the built-in kinds of load or on a recorded one.
 //!
-//! It replays traces. Of this machine it measures one thing, with `--check`: how long a policy takes to learn from a wait.
+//! It replays traces. It measures only one property of this machine, with `--check`: the time a policy takes to learn from a wait.
 
 mod check;
 mod grid;
@@ -43,7 +43,7 @@ struct Args {
     /// Draw the ranking
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// Judge `learned` by what it has to reach, on three seeds, and fail if it does not
+    /// Compare `learned` with its goals, on three seeds, and fail if it misses one
     #[arg(long, conflicts_with_all = ["trace", "policy", "plot"])]
     check: bool,
     /// What the built-in families are made from; any with --check, else always the same

@@ -1,4 +1,4 @@
-//! The rows for people: a ranking, and the means by family.
+//! The rows as text: a ranking, and the means by family.
 
 use aio_replay::geometric_mean;
 

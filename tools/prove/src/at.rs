@@ -1,4 +1,4 @@
-//! What a check works with: programs that are run with a limit, with what they say in a file, and shown as they go on.
+//! The environment of a check: runs programs with a limit, stores their output in a file, and shows their progress.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -35,9 +35,9 @@ pub(crate) type Result = anyhow::Result<Outcome>;
 /// A check under way.
 pub(crate) struct At<'a> {
     name: &'static str,
-    /// Whether the long bounds are asked for.
+    /// Whether the long bounds are requested.
     pub(crate) long: bool,
-    /// How long it may take; what takes longer hangs.
+    /// The limit of time; a check that takes longer hangs.
     limit: Duration,
     began: Instant,
     log: RefCell<File>,
@@ -80,12 +80,12 @@ impl<'a> At<'a> {
         self.limit.saturating_sub(self.began.elapsed())
     }
 
-    /// Where this check keeps what it makes.
+    /// The directory for the files of this check.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.log_path.with_file_name(name)
     }
 
-    /// Runs a program to its end and returns what it said.
+    /// Runs a program to its end and returns its output.
     pub(crate) fn run(&self, command: &mut Command) -> anyhow::Result<String> {
         let (status, said) = self.end_of(command)?;
         ensure!(
@@ -97,7 +97,7 @@ impl<'a> At<'a> {
         Ok(said)
     }
 
-    /// Runs a program to its end, however it ends, and returns what it said.
+    /// Runs a program to its end, with any exit status, and returns its output.
     pub(crate) fn said(&self, command: &mut Command) -> anyhow::Result<String> {
         Ok(self.end_of(command)?.1)
     }
@@ -114,7 +114,7 @@ impl<'a> At<'a> {
         Ok(())
     }
 
-    /// Builds a package of the workspace, optimised, and runs its program; its last line is what was found.
+    /// Builds a package of the workspace, optimised, and runs its program. The last line of the output is the result.
     pub(crate) fn program(&self, package: &str, args: &[&str]) -> Result {
         let mut cargo = shell::cargo();
         cargo.args([
@@ -152,7 +152,7 @@ impl<'a> At<'a> {
         Ok(Outcome::Found(format!("{passed} tests, 0 failures")))
     }
 
-    /// Runs a step of `cargo xtask check`; what it said of itself.
+    /// Runs a step of `cargo xtask check` and returns its result.
     pub(crate) fn step(&self, steps: &str, variables: &[(&str, &str)]) -> Result {
         let mut check = shell::cargo();
         check
@@ -197,7 +197,7 @@ impl<'a> At<'a> {
             }
         };
         let status = shell::status_until(command, time, self.interrupt, watch)?;
-        // Never keep the file open for who was started.
+        // Started processes must not keep the file open.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut said = Vec::new();
         let mut reader = File::open(&self.log_path)?;
@@ -206,7 +206,7 @@ impl<'a> At<'a> {
         Ok((status, String::from_utf8_lossy(&said).into_owned()))
     }
 
-    /// The end of what was said, for who sees it fail.
+    /// Returns the end of the log, for a message of failure.
     pub(crate) fn last_words(&self) -> String {
         let text = tail(&self.log_path);
         let lines: Vec<&str> = text.lines().collect();
@@ -231,7 +231,7 @@ fn tail(path: &Path) -> String {
     String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }
 
-/// The last line that says something.
+/// Returns the last line that is not blank.
 pub(crate) fn last_line(text: &str) -> String {
     let mut lines = text.lines().rev().map(str::trim);
     lines.find(|line| !line.is_empty()).unwrap_or_default().to_owned()
@@ -245,7 +245,7 @@ pub(crate) fn passed(text: &str) -> u64 {
         .sum()
 }
 
-/// What the steps of `check` said of themselves: `name   1.0 s  ok: said`.
+/// Returns the results of the steps of `check`: `name   1.0 s  ok: result`.
 fn verdicts(text: &str) -> String {
     let said = text.lines().filter_map(|line| {
         let (head, verdict) = line.split_once(" s  ok")?;

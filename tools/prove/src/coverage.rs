@@ -1,4 +1,4 @@
-//! Which lines of the libraries their tests reach, by cargo-llvm-cov with the LLVM tools of the compiler's version.
+//! The line coverage of the libraries, by cargo-llvm-cov with the LLVM tools of the compiler's version.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +10,7 @@ use aio_tools::shell::{self, LIBRARIES};
 
 /// In percent.
 const AT_LEAST: f64 = 95.0;
-/// Tests, and what only tests use: the kit.
+/// Tests, and the kit, which only tests use.
 const NOT_COUNTED: &str = r"(_tests\.rs|/tests/|/conformance/|proofs/|examples/)";
 
 pub(crate) fn run(at: &At<'_>) -> Result {
@@ -37,7 +37,7 @@ pub(crate) fn run(at: &At<'_>) -> Result {
     )))
 }
 
-/// Where the tools are that read what this compiler writes.
+/// Returns the directory of the LLVM tools for this compiler.
 fn tools() -> anyhow::Result<Option<PathBuf>> {
     let output = Command::new("rustc").arg("-vV").output().context("rustc")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,4 +1,4 @@
-//! The table of checks. To add one: a name, its bounds in words, how long it may take, what it needs, and what it runs.
+//! The table of checks. A check has a name, its bounds in words, a limit of time, its requirements, and a function.
 
 use crate::at::{At, Outcome, Result};
 use crate::{coverage, mutants, sanitizers, valgrind};
@@ -188,7 +188,7 @@ pub(crate) const CHECKS: &[Check] = &[
     .needing(&["cargo-fuzz"]),
 ];
 
-/// Fuzzes every target, beginning with its seeds and what an earlier run has found.
+/// Fuzzes every target, beginning with its seeds and the corpus of earlier runs.
 fn fuzz(at: &At<'_>) -> Result {
     let targets = ["operations", "timer_queue", "vhost_user", "virtqueue"];
     for target in targets {

@@ -28,7 +28,7 @@ use table::{Row, Verdict};
 
 /// Long checks: models, machines, faults, sanitizers, soak, mutants, coverage
 ///
-/// About twenty minutes on two cores; with --long some hours, and what has been done for the same commit is not done again.
+/// About twenty minutes on two cores; with --long some hours, without the checks that an earlier run has done for this commit
 /// The output of each check is in the target directory, below `prove`.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask prove", bin_name = "cargo xtask prove", version)]
@@ -45,7 +45,7 @@ struct Args {
     /// Writes the table to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Runs one check to its short bound, as a step of `cargo xtask check`: prints what it found, and no table
+    /// Runs one check to its short bound, as a step of `cargo xtask check`: prints its result, and no table
     #[arg(long, value_name = "CHECK", hide = true, conflicts_with_all = ["long", "again", "only", "json"])]
     step: Option<String>,
 }
@@ -116,7 +116,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a check to its short bound. Its last line of output is what the check found.
+/// Runs a check to its short bound. Its last line of output is the result.
 fn step(name: &str) -> anyhow::Result<()> {
     let check = CHECKS.iter().find(|check| check.name == name);
     let check = check.with_context(|| format!("there is no check {name:?}"))?;

@@ -1,4 +1,4 @@
-//! What a long run has done already, for the commit that it is about.
+//! The progress of a long run, stored for its commit.
 
 use std::fs;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl Memory {
         }
         let keeps = long && commit.is_some();
         let commit = commit.unwrap_or_default();
-        // What cannot be read is what was never written.
+        // A file that cannot be read was never written.
         let kept = fs::read_to_string(&file)
             .ok()
             .and_then(|text| serde_json::from_str::<Contents>(&text).ok());
@@ -72,7 +72,7 @@ impl Memory {
     }
 }
 
-/// The commit, if the work tree is as it says.
+/// Returns the commit, if the work tree is clean.
 pub(crate) fn commit() -> Option<String> {
     let git = |args: &[&str]| {
         let output = Command::new("git")

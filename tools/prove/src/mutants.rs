@@ -1,5 +1,4 @@
-//! Whether the tests notice when the code is changed, by cargo-mutants: changed lines, as far as that goes in some minutes, or
-//! whole crates.
+//! Mutation tests by cargo-mutants: the changed lines, as many as fit into some minutes, or whole crates.
 
 use std::fs;
 use std::path::Path;
@@ -80,7 +79,7 @@ fn mutate(directory: &Path, libraries: &[&str]) -> Command {
     let mut cargo = shell::cargo();
     cargo
         .args(["mutants", "--no-times", "--no-shuffle", "--colors=never"])
-        // Each test in a process of its own: some close descriptors behind the loop's back.
+        // Each test in a process of its own: some close descriptors that the loop uses.
         .args(["--test-tool=nextest", "--timeout=60", "--jobs=1", "--output"])
         .arg(directory)
         // No examples in documents: to link each of them takes longer than all tests.
@@ -131,7 +130,7 @@ struct Score {
 }
 
 impl Score {
-    /// Counts what a run has written down, also one that was ended.
+    /// Counts the outcomes of a run, also of an interrupted one.
     fn of(directory: &Path) -> Self {
         let count = |name: &str| {
             let file = directory.join("mutants.out").join(name);

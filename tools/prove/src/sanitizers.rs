@@ -1,5 +1,5 @@
-//! The compiler's sanitizers, which stable Rust ships and does not yet offer: each in a target directory of its own, and
-//! each shown to find a fault.
+//! The compiler's sanitizers, which stable Rust ships behind unstable flags: each in its own target directory, and each shown to find
+//! a fault.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::at::{At, Outcome, Result, last_line, passed};
 use aio_tools::shell::{self, LIBRARIES};
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
-/// What ThreadSanitizer may be told to overlook.
+/// The suppressions for ThreadSanitizer.
 const SUPPRESSIONS: &str = "proofs/stress/suppressions.txt";
 const MAY_SUPPRESS: usize = 3;
 
@@ -80,7 +80,7 @@ impl Sanitizer {
         Ok(shell::target_dir()?.join(self.library))
     }
 
-    /// Cargo, so that what it builds is watched. The target is named so that build scripts are not.
+    /// Cargo with the flags of the sanitizer. The target is given explicitly, so build scripts are not instrumented.
     fn cargo(&self, does: &str) -> anyhow::Result<Command> {
         let mut cargo = shell::cargo();
         cargo
@@ -106,7 +106,7 @@ impl Sanitizer {
     }
 }
 
-/// Why a sanitizer cannot work here, by what a program said that has a fault planted.
+/// Returns why a sanitizer cannot work here, from the output of a program with a planted fault.
 fn hindrance(said: &str) -> Option<Outcome> {
     let why = HINDERED.iter().find(|words| said.contains(**words))?;
     Some(Outcome::skipped(format!("the system does not allow it: {why}")))
@@ -194,7 +194,7 @@ pub(crate) fn realtime(at: &At<'_>) -> Result {
     )))
 }
 
-/// The long mixed run, without a sanitizer: its own gauges must find what is planted.
+/// The long mixed run, without a sanitizer: its own gauges must find the planted faults.
 pub(crate) fn soak(at: &At<'_>) -> Result {
     let mut cargo = shell::cargo();
     at.run(cargo.args(["build", "--release", "--locked", "--package", "aio-soak"]))?;

@@ -1,4 +1,4 @@
-//! What the checks have shown, as one table.
+//! The results of the checks, as one table.
 
 use std::fmt;
 
@@ -55,7 +55,7 @@ pub(crate) fn markdown(rows: &[Row], long: bool) -> String {
         "|---|---|---|---|".to_owned(),
     ];
     for row in rows {
-        // A line, whatever was said.
+        // One line, also of a longer text.
         let said = row.said().replace('\n', " ").replace('|', "/");
         lines.push(format!(
             "| {} | {} | {said} | {:.0} |",

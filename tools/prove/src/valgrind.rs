@@ -37,7 +37,7 @@ pub(crate) fn memcheck(at: &At<'_>) -> Result {
             "--package",
             "blockd",
         ])
-        // Asked directly, the kernel tells of a page that valgrind has hidden.
+        // A direct system call shows a page that valgrind has hidden.
         .args(["--features", "rustix/use-libc-auxv", "--target-dir"])
         .arg(&target);
     at.run(&mut build)?;

@@ -1,5 +1,5 @@
-//! The hundred hostile cases: TESTING.md has a row for each, and each row names files that have a test of that number, or says
-//! why there is none.
+//! The hundred hostile cases: TESTING.md has a row for each, and each row names files that have a test of that number, or
+//! the reason why there is none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,12 +11,12 @@ use super::tidy;
 use crate::shell;
 
 const CASES: u32 = 100;
-/// Where a file is looked for whose name is no path; and nobody there is without a row.
+/// The directory of files that are named without a path. Each file in it must have a row.
 const HOME: &str = "aio-context/tests/hostile";
-/// How the reason begins in a row that has no test.
+/// The beginning of the reason in a row without a test.
 const NO_TEST: &str = "later:";
 
-/// A row of the table: its number, and what stands in its second and third column.
+/// A row of the table: its number, and the texts of its second and third column.
 struct Row<'a> {
     number: u32,
     case: &'a str,

@@ -12,11 +12,13 @@ use super::tidy;
 use crate::interrupt::Interrupt;
 use crate::shell;
 
+/// The workspace of its own that builds the libraries for the checkers.
+pub(super) const WORKSPACE: &str = "proofs/modelled";
 /// Within their usual bounds, models that take longer do not end.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
-/// More than the usual bounds may take long.
+/// The limit with bounds beyond the usual ones.
 const LONG_LIMIT: Duration = Duration::from_secs(12 * 3600);
-/// What would win over the flags given here, or change what is tried.
+/// Environment variables that would override the flags given here, or change the explored orders.
 const INTERFERES: [&str; 14] = [
     "AIO_PLANT",
     "AIO_PLANT_IN",
@@ -34,7 +36,7 @@ const INTERFERES: [&str; 14] = [
     "SHUTTLE_RANDOM_SEED",
 ];
 
-/// A checker: the feature that builds for it, its tests, and how far they go unless the environment asks for more.
+/// A checker: the feature that builds for it, its tests, and their default bounds, which the environment can raise.
 struct Checker {
     name: &'static str,
     tests: &'static [&'static [&'static str]],
@@ -116,7 +118,7 @@ impl Checker {
     }
 
     fn cargo(&self, tests: &[&str], bounds: &[String]) -> anyhow::Result<Command> {
-        let mut cargo = super::modelled();
+        let mut cargo = shell::cargo_in(WORKSPACE);
         cargo
             .args(["test", "--quiet", "--release", "--locked"])
             .args(["--features", self.name])
@@ -145,7 +147,7 @@ fn untried() -> anyhow::Result<Vec<String>> {
         let Ok(text) = fs::read_to_string(shell::root().join(&file)) else {
             continue;
         };
-        if file.starts_with("proofs/modelled") {
+        if file.starts_with(WORKSPACE) {
             tried.extend(planted(&text));
         } else if file.to_string_lossy().starts_with("aio-") && file.extension().is_some_and(|is| is == "rs")
         {

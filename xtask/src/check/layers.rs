@@ -1,19 +1,18 @@
-//! The arrows of ARCHITECTURE.md, held against what cargo says: both ways, so that neither lies.
+//! Compares the arrows of ARCHITECTURE.md with the manifests, both ways, and holds each core crate below its ceiling.
 //!
-//! Only normal dependencies count. What a core crate uses from outside is written down, too, and nothing else is allowed.
+//! Dependencies for tests do not count. What a core crate uses from outside is written down, too, and nothing else is allowed.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod ceilings;
+
+use std::collections::BTreeSet;
 use std::fs;
 
-use crate::shell;
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-/// By crate: what it depends on.
-type Arrows = BTreeMap<String, BTreeSet<String>>;
-
-/// The language tag of the block.
-const TAG: &str = "```arrows";
+use super::arrows::{Arrows, circle, parse};
+use super::tidy;
+use crate::shell;
 
 pub(super) fn check() -> anyhow::Result<String> {
     let text = fs::read_to_string(shell::root().join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
@@ -21,37 +20,27 @@ pub(super) fn check() -> anyhow::Result<String> {
     let built = built()?;
     let mut faults = differences(&written, &built);
     faults.extend(circle(&written).map(|circle| format!("a circle: {circle}")));
+    let mut messages = Vec::new();
     if !faults.is_empty() {
-        bail!(
+        messages.push(format!(
             "ARCHITECTURE.md and the manifests disagree:\n  {}",
             faults.join("\n  ")
-        );
+        ));
+    }
+    let broken = ceilings::faults(&built, &tidy::libraries()?);
+    if !broken.is_empty() {
+        messages.push(format!(
+            "ceilings (xtask/src/check/layers/ceilings.rs):\n  {}",
+            broken.join("\n  ")
+        ));
+    }
+    if !messages.is_empty() {
+        bail!("{}", messages.join("\n"));
     }
     Ok(format!(
-        "{} arrows",
+        "{} arrows, none above a ceiling",
         written.values().map(BTreeSet::len).sum::<usize>()
     ))
-}
-
-/// Reads lines like `a -> b c`; `a ->` has none. Names in parentheses are crates from outside.
-fn parse(text: &str) -> anyhow::Result<Arrows> {
-    let block = text
-        .split(TAG)
-        .nth(1)
-        .context("ARCHITECTURE.md has no block of arrows")?;
-    let block = block.split("```").next().unwrap_or(block);
-    let mut arrows = Arrows::new();
-    for line in block.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (from, to) = line
-            .split_once("->")
-            .with_context(|| format!("no arrow in {line:?}"))?;
-        let names = to
-            .split_whitespace()
-            .map(|name| name.trim_matches(['(', ')']).to_owned());
-        let before = arrows.insert(from.trim().to_owned(), names.collect());
-        ensure!(before.is_none(), "{} has two lines", from.trim());
-    }
-    Ok(arrows)
 }
 
 fn built() -> anyhow::Result<Arrows> {
@@ -62,8 +51,7 @@ fn built() -> anyhow::Result<Arrows> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let arrows = packages.iter().map(|package| {
         let dependencies = package["dependencies"].as_array().into_iter().flatten();
-        // Those for tests and for building have a kind.
-        let normal = dependencies.filter(|dependency| dependency["kind"].is_null());
+        let normal = dependencies.filter(|dependency| dependency["kind"] != "dev");
         (
             text(&package["name"]),
             normal.map(|dependency| text(&dependency["name"])).collect(),
@@ -72,7 +60,7 @@ fn built() -> anyhow::Result<Arrows> {
     Ok(arrows.collect())
 }
 
-/// What is in one and not in the other. A crate whose line says `...` is at the top and may use anything.
+/// Returns the arrows that are in one and not in the other. A crate whose line says `...` is at the top and may use anything.
 fn differences(written: &Arrows, built: &Arrows) -> Vec<String> {
     let mut faults = Vec::new();
     for name in written.keys().filter(|name| !built.contains_key(*name)) {
@@ -96,33 +84,13 @@ fn differences(written: &Arrows, built: &Arrows) -> Vec<String> {
     faults
 }
 
-/// Somebody who can be reached from itself.
-fn circle(arrows: &Arrows) -> Option<String> {
-    arrows
-        .keys()
-        .find(|start| {
-            let (mut seen, mut next) = (BTreeSet::new(), vec![*start]);
-            while let Some(name) = next.pop() {
-                for to in arrows.get(name).into_iter().flatten() {
-                    if to == *start {
-                        return true;
-                    }
-                    if seen.insert(to) {
-                        next.push(to);
-                    }
-                }
-            }
-            false
-        })
-        .cloned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::arrows::parse_lines;
 
     fn arrows(lines: &str) -> Arrows {
-        parse(&format!("{TAG}\n{lines}\n```")).unwrap()
+        parse_lines(lines).unwrap()
     }
 
     #[test]
@@ -146,18 +114,5 @@ mod tests {
                 "top -> other is not written",
             ]
         );
-    }
-
-    #[test]
-    fn circles_are_found() {
-        assert_eq!(circle(&arrows("a -> b\nb -> c\nc -> b")).as_deref(), Some("b"));
-        assert_eq!(circle(&arrows("a -> b c\nb -> c\nc ->")), None);
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        assert!(parse("no block").is_err());
-        assert!(parse("```arrows\na b\n```").is_err());
-        assert!(parse("```arrows\na -> b\na -> c\n```").is_err());
     }
 }

@@ -1,17 +1,19 @@
 //! `cargo xtask check` runs every check that is not a test. All steps run, also after one has failed; the summary names them.
 
+mod arrows;
 mod cases;
 mod checkers;
+mod circles;
 mod layers;
 mod lockfile;
 mod msrv;
 mod promela;
 mod rules;
+mod skipped;
 mod tidy;
 mod tools;
 mod words;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
@@ -21,13 +23,14 @@ use crate::interrupt::Interrupted;
 use crate::shell;
 use clap::{Arg, ArgAction, ArgMatches};
 
-/// A step's name, and what it does. `Ok` with a text: what is to be said about it.
+/// The name and the function of a step. The text of `Ok` is its result for the summary.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 22] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("lockfile", lockfile::check),
+    ("circles", circles::check),
     ("tidy", tidy::check),
     ("rules", rules::check),
     ("cases", cases::check),
@@ -104,13 +107,6 @@ pub(crate) fn run(args: &ArgMatches) -> anyhow::Result<()> {
     summarise(&results)
 }
 
-/// What a step says that lacks something.
-fn skipped(lacking: &str) -> String {
-    let why = format!("skipped: {lacking}");
-    println!("{why}");
-    why
-}
-
 fn summarise(results: &[(&str, anyhow::Result<String>, Duration)]) -> anyhow::Result<()> {
     println!();
     let mut failed = Vec::new();
@@ -135,24 +131,14 @@ fn summarise(results: &[(&str, anyhow::Result<String>, Duration)]) -> anyhow::Re
     Ok(())
 }
 
-/// Cargo in the workspace of its own that shows how to write a backend from outside.
-fn outside() -> Command {
-    let mut cargo = shell::cargo();
-    cargo.current_dir(shell::root().join("examples/third-party-backend"));
-    cargo
-}
-
-/// Cargo in the workspace of its own that builds the libraries for model checkers.
-fn modelled() -> Command {
-    let mut cargo = shell::cargo();
-    cargo.current_dir(shell::root().join("proofs/modelled"));
-    cargo
-}
+/// The workspace of its own that shows how to write a backend from outside.
+const OUTSIDE: &str = "examples/third-party-backend";
 
 fn fmt() -> anyhow::Result<String> {
     shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
-    shell::run(outside().args(["fmt", "--all", "--check"]))?;
-    shell::run(modelled().args(["fmt", "--all", "--check"]))?;
+    for workspace in [OUTSIDE, checkers::WORKSPACE] {
+        shell::run(shell::cargo_in(workspace).args(["fmt", "--all", "--check"]))?;
+    }
     Ok(String::new())
 }
 
@@ -168,7 +154,7 @@ fn clippy() -> anyhow::Result<String> {
     shell::run(shell::cargo().args(all).args(["--", "-D", "warnings"]))?;
     let target = shell::target_dir()?.join("outside");
     shell::run(
-        outside()
+        shell::cargo_in(OUTSIDE)
             .args(["clippy", "--quiet", "--all-targets", "--target-dir"])
             .arg(target)
             .args(["--", "-D", "warnings"]),

@@ -1,5 +1,5 @@
-//! The oldest toolchain that is promised to do: stated by every crate, enough for every dependency, and built with where
-//! rustup has it.
+//! The minimum supported Rust version: every crate states it, every dependency builds with it, and this step builds with it if rustup
+//! has it.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use crate::shell;
 use serde_json::Value;
 
-/// Major, minor, patch; what is not stated is 0.
+/// Major, minor, patch; a missing part is 0.
 type Version = [u64; 3];
 
 pub(super) fn check() -> anyhow::Result<String> {

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 
 pub(super) fn check() -> anyhow::Result<String> {
     if let Some(missing) = ["spin", "cc"].into_iter().find(|tool| !shell::is_installed(tool)) {
-        return Ok(super::skipped(&format!("{missing} is not installed")));
+        return Ok(super::skipped::skipped(&format!("{missing} is not installed")));
     }
     let interrupt = Interrupt::catch()?;
     let mut models = std::fs::read_dir(shell::root().join("proofs/promela"))?

@@ -1,4 +1,4 @@
-//! Holds the tests against `docs/rules.md`: every rule that the page calls kept has a test, and every id in a test's name or in a
+//! Compares the tests with `docs/rules.md`: every rule that the page calls kept has a test, and every id in a test's name or in a
 //! comment is on the page.
 //!
 //! `fn r6_replacing_keeps_the_hooks_balanced` proves R6, `fn a5_t1_both` proves A5 and T1.
@@ -57,11 +57,11 @@ enum Status {
 struct Rule {
     line: usize,
     status: Status,
-    /// A paragraph names what is missing.
+    /// A paragraph names the missing parts.
     names_missing: bool,
 }
 
-/// What the page says.
+/// The content of the page.
 #[derive(Debug, Default)]
 struct Page {
     rules: BTreeMap<Id, Rule>,

@@ -1,4 +1,4 @@
-//! What a reader would stumble over: long files, unfinished code, unsafe beyond its budget, paths of somebody's machine.
+//! Checks for long files, unfinished code, unsafe beyond its budget, and paths of a particular machine.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -91,7 +91,7 @@ fn is_library_code(file: &Path) -> bool {
 }
 
 /// The crates that others are to use: all but programs.
-fn libraries() -> anyhow::Result<Vec<String>> {
+pub(super) fn libraries() -> anyhow::Result<Vec<String>> {
     let metadata = shell::metadata(&["--no-deps"])?;
     let packages = metadata["packages"]
         .as_array()

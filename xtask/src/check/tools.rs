@@ -1,5 +1,5 @@
-//! Steps by a tool that is not part of Rust. Where it is not installed, cargo builds it, once, into the target directory; where
-//! that fails, for want of a network, the step is skipped, with a line that says so.
+//! Steps that run a tool which is not part of Rust. If the tool is not installed, cargo builds it once, in the target directory. If
+//! that fails, for lack of a network, the step prints a line and is skipped.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -79,7 +79,7 @@ impl Tool {
     fn run(&self, args: &[&str]) -> anyhow::Result<String> {
         match self.command()? {
             Ok(mut command) => shell::run(command.args(args)).map(|()| String::new()),
-            Err(why) => Ok(super::skipped(&why)),
+            Err(why) => Ok(super::skipped::skipped(&why)),
         }
     }
 }
@@ -89,7 +89,7 @@ pub(super) fn typos() -> anyhow::Result<String> {
     TYPOS.run(&[])
 }
 
-/// Dependencies that nobody uses.
+/// Finds unused dependencies.
 pub(super) fn machete() -> anyhow::Result<String> {
     MACHETE.run(&["."])
 }

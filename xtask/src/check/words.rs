@@ -1,11 +1,11 @@
-//! Reports retired words, and says what to write instead. The field has words for what this project does; a second vocabulary
-//! beside them has to be learned first.
+//! Reports retired words, and names the replacement. The field has words for the concepts of this project; readers would have to
+//! learn a second vocabulary first.
 //!
 //! [`WORDS`] decides for each retired word how it matches, because most of them are ordinary English in another sense:
 //! - *words* match anywhere, in prose and as parts of identifiers: `glance` also finds `glance_on` and `PreGlance`.
 //! - *names* match whole identifiers in code only: outside comments and strings, and in backticks in comments and Markdown.
 //!
-//! The uses that are left stand in [`BASELINE`], and may only become fewer.
+//! [`BASELINE`] lists the uses that are left. Their number may only fall.
 
 mod list;
 mod text;

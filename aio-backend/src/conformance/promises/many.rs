@@ -1,11 +1,11 @@
-//! Many descriptors, short lists, and what a loop does beside waiting.
+//! Promises about many descriptors, short lists, and the functions beside `wait`.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::super::disturb::{raise_limit, skip};
-use super::super::fixtures::{A, B, IN, Kind, PATIENCE, Source, add, expect, look, need, wait_at_most};
+use super::super::fixtures::{A, B, IN, Kind, Source, TIMEOUT, add, check, expect, need, wait_at_most};
 use super::super::oracle::{Oracle, is_readable};
 use crate::{Backend, Interest, Peek, ReadyList, Token};
 
@@ -22,10 +22,10 @@ fn ready_ones(backend: &mut dyn Backend, kind: Kind, first: u32, count: u32) -> 
     (first..first + count).map(one).collect()
 }
 
-/// How often everybody was reported in so many looks.
-fn turns(backend: &mut dyn Backend, limit: usize, looks: usize) -> BTreeMap<u32, usize> {
+/// Returns how often each token was reported in so many checks.
+fn turns(backend: &mut dyn Backend, limit: usize, checks: usize) -> BTreeMap<u32, usize> {
     let mut turns = BTreeMap::new();
-    for _ in 0..looks {
+    for _ in 0..checks {
         for (token, _) in wait_at_most(backend, Some(Duration::ZERO), limit) {
             *turns.entry(token.index()).or_default() += 1;
         }
@@ -50,7 +50,7 @@ pub(super) fn five_thousand_descriptors(backend: &mut dyn Backend) {
         add(backend, &source, Token::new(index, 1), Interest::READ);
         sources.push(source);
     }
-    expect(backend, &[], "nobody is ready");
+    expect(backend, &[], "no descriptor is ready");
     for index in (0..COUNT).step_by(103).chain([COUNT - 1]) {
         let source = &sources[index as usize];
         source.feed();
@@ -58,19 +58,19 @@ pub(super) fn five_thousand_descriptors(backend: &mut dyn Backend) {
         source.consume();
     }
     sources.iter().for_each(Source::feed);
-    let looks = COUNT as usize / 64 + 1;
-    let served = turns(backend, 64, 2 * looks).len();
+    let checks = COUNT as usize / 64 + 1;
+    let served = turns(backend, 64, 2 * checks).len();
     assert!(
         served == COUNT as usize,
-        "{} of {COUNT} had no turn in {} looks for 64",
+        "{} of {COUNT} were not reported in {} checks for 64",
         COUNT as usize - served,
-        2 * looks
+        2 * checks
     );
     for index in 0..COUNT {
-        // Now and then, whoever is left is served still.
+        // Now and then a check still reports the descriptors that are left.
         need(backend.remove(Token::new(index, 1)), "a remove");
         if index % 1_000 == 999 && index + 1 < COUNT {
-            let found = wait_at_most(backend, Some(PATIENCE), 64);
+            let found = wait_at_most(backend, Some(TIMEOUT), 64);
             assert!(
                 found.iter().all(|(token, _)| token.index() > index) && !found.is_empty(),
                 "the first {} were removed, and a wait found {found:?}",
@@ -80,21 +80,21 @@ pub(super) fn five_thousand_descriptors(backend: &mut dyn Backend) {
     }
     expect(backend, &[], "all are gone");
     assert!(
-        sources.iter().all(|source| source.shares() == 0),
-        "a share was kept"
+        sources.iter().all(|source| source.references() == 0),
+        "a reference was kept"
     );
 }
 
-pub(super) fn nobody_starves_past_one_batch(backend: &mut dyn Backend) {
+pub(super) fn no_starvation_past_one_batch(backend: &mut dyn Backend) {
     const COUNT: u32 = 150;
     let sources = ready_ones(backend, Kind::Eventfd, 0, COUNT);
     for limit in [64, 16, 7, 1] {
-        // Nobody is served, so that all stay ready: so many looks are four turns for everybody.
-        let looks = 4 * COUNT as usize / limit;
-        let turns = turns(backend, limit, looks);
+        // No event is consumed, so all stay ready: so many checks report each descriptor four times.
+        let checks = 4 * COUNT as usize / limit;
+        let turns = turns(backend, limit, checks);
         assert!(
-            turns.values().sum::<usize>() == looks * limit,
-            "all are ready, and a look for {limit} did not find so many"
+            turns.values().sum::<usize>() == checks * limit,
+            "all are ready, and a check for {limit} did not find so many"
         );
         let (least, most) = (
             (0..COUNT)
@@ -104,10 +104,10 @@ pub(super) fn nobody_starves_past_one_batch(backend: &mut dyn Backend) {
         );
         assert!(
             least >= Some(2) && most <= Some(&8),
-            "in {looks} looks for {limit}, everybody was to have 4 turns; the least had {least:?}, the most {most:?}"
+            "in {checks} checks for {limit}, each was to be reported 4 times; the least was reported {least:?} times, the most {most:?}"
         );
     }
-    // Registrations come and go in between, and still nobody starves.
+    // Registrations come and go in between, and still no descriptor starves.
     let mut oracle = Oracle::new(backend);
     oracle.drain_and_adopt();
     for round in 0..400 {
@@ -127,14 +127,14 @@ pub(super) fn files_and_others_share_a_short_list(backend: &mut dyn Backend) {
     let _others = ready_ones(backend, Kind::Eventfd, 0, OTHERS);
     let _files = ready_ones(backend, Kind::File, OTHERS, FILES);
     for limit in 1..=(OTHERS + FILES + 1) as usize {
-        let looks = 8 * (OTHERS + FILES) as usize / limit + 1;
-        let turns = turns(backend, limit, looks);
+        let checks = 8 * (OTHERS + FILES) as usize / limit + 1;
+        let turns = turns(backend, limit, checks);
         for index in 0..OTHERS + FILES {
             let had = turns.get(&index).copied().unwrap_or_default();
-            let who = if index < OTHERS { "an eventfd" } else { "a file" };
+            let kind = if index < OTHERS { "an eventfd" } else { "a file" };
             assert!(
                 had >= 2,
-                "in {looks} looks for {limit}, {who} was to have 8 turns, or nearly so, and had {had}"
+                "in {checks} checks for {limit}, {kind} was to be reported about 8 times, and was {had} times"
             );
         }
     }
@@ -142,15 +142,15 @@ pub(super) fn files_and_others_share_a_short_list(backend: &mut dyn Backend) {
 
 pub(super) fn a_list_is_appended_to(backend: &mut dyn Backend) {
     let sources = ready_ones(backend, Kind::Eventfd, 0, 5);
-    let stranger = (Token::new(99, 9), crate::Readiness::OUT);
+    let earlier = (Token::new(99, 9), crate::Readiness::OUT);
     for room in 0..7 {
         let mut ready = ReadyList::with_limit(room + 1);
-        ready.push(stranger.0, stranger.1);
-        need(backend.wait(Some(PATIENCE), &mut ready), "a wait");
+        ready.push(earlier.0, earlier.1);
+        need(backend.wait(Some(TIMEOUT), &mut ready), "a wait");
         let all: Vec<_> = ready.iter().collect();
         assert!(
-            all[0] == stranger && all.len() == 1 + room.min(5),
-            "five were ready, and a wait turned [{stranger:?}], with room for {room}, into {all:?}"
+            all[0] == earlier && all.len() == 1 + room.min(5),
+            "five were ready, and a wait turned [{earlier:?}], with room for {room}, into {all:?}"
         );
         assert!(
             all[1..]
@@ -160,7 +160,7 @@ pub(super) fn a_list_is_appended_to(backend: &mut dyn Backend) {
         );
     }
     sources.iter().for_each(Source::consume);
-    expect(backend, &[], "nobody is ready any more");
+    expect(backend, &[], "no descriptor is ready any more");
 }
 
 pub(super) fn rebalance_loses_nothing(backend: &mut dyn Backend) {
@@ -179,15 +179,15 @@ pub(super) fn rebalance_loses_nothing(backend: &mut dyn Backend) {
         backend.rebalance();
         need(backend.remove(Token::new(index, 1)), "a remove");
         wait_at_most(backend, Some(Duration::ZERO), 1_000);
-        let shares = sources[index as usize].shares();
-        assert_eq!(shares, 0, "a share was kept after a remove");
+        let references = sources[index as usize].references();
+        assert_eq!(references, 0, "a reference was kept after a remove");
     }
 }
 
-pub(super) fn a_peek_is_a_look(backend: &mut dyn Backend) {
+pub(super) fn a_peek_equals_a_check(backend: &mut dyn Backend) {
     let counter = Source::new(Kind::Eventfd);
     add(backend, &counter, A, Interest::READ);
-    look(backend);
+    check(backend);
     for is_ready in [false, true, true, false] {
         match is_ready {
             true => counter.feed(),
@@ -197,20 +197,20 @@ pub(super) fn a_peek_is_a_look(backend: &mut dyn Backend) {
         let peeked = need(backend.peek(&mut ready), "a peek");
         let found: Vec<_> = ready.iter().collect();
         match peeked {
-            Peek::Unsupported => assert_eq!(found, [], "a peek that cannot look found something"),
-            Peek::Looked if is_ready => assert_eq!(found, [(A, IN)], "a peek was to find it"),
-            Peek::Looked => assert_eq!(found, [], "a peek found what is not ready"),
+            Peek::Unsupported => assert_eq!(found, [], "a peek that is unsupported found something"),
+            Peek::Checked if is_ready => assert_eq!(found, [(A, IN)], "a peek missed an event"),
+            Peek::Checked => assert_eq!(found, [], "a peek found what is not ready"),
         }
         let expected = if is_ready { vec![(A, IN)] } else { vec![] };
-        expect(backend, &expected, "a peek takes nothing away");
+        expect(backend, &expected, "a peek consumed an event");
     }
 }
 
-pub(super) fn what_stands_for_all_tells_of_all(backend: &mut dyn Backend) {
+pub(super) fn the_pollable_descriptor_covers_all(backend: &mut dyn Backend) {
     let (counter, silent) = (Source::new(Kind::Eventfd), Source::new(Kind::Eventfd));
     silent.feed();
     add(backend, &silent, B, Interest::NONE);
-    let Some(shown) = need(backend.make_pollable(), "asking for what stands for all") else {
+    let Some(shown) = need(backend.make_pollable(), "making the pollable descriptor") else {
         assert!(!backend.always_ready(), "nothing is ready");
         return;
     };
@@ -220,10 +220,10 @@ pub(super) fn what_stands_for_all_tells_of_all(backend: &mut dyn Backend) {
             assert_eq!(
                 is_readable(&shown),
                 is_ready,
-                "{why}: what stands for all is wrong"
+                "{why}: the pollable descriptor is wrong"
             );
             assert!(!backend.always_ready(), "{why}: nothing is always ready here");
-            assert_eq!(!look(backend).is_empty(), is_ready, "{why}: a look is wrong");
+            assert_eq!(!check(backend).is_empty(), is_ready, "{why}: a check is wrong");
         }
     };
     agrees(backend, false, "nothing is ready");
@@ -234,8 +234,8 @@ pub(super) fn what_stands_for_all_tells_of_all(backend: &mut dyn Backend) {
     need(backend.modify(A, Interest::NONE), "a modify");
     agrees(backend, false, "it was silenced");
     need(backend.modify(A, Interest::READ), "a modify");
-    agrees(backend, true, "it was asked for again");
-    // Whatever the backend does to itself, the descriptor that a foreign loop keeps goes on.
+    agrees(backend, true, "its interest is back");
+    // The descriptor stays valid in a foreign loop while the backend restructures itself.
     let crowd = ready_ones(backend, Kind::Eventfd, 100, 150);
     agrees(backend, true, "many are ready");
     for (index, source) in (100..).zip(&crowd) {
@@ -250,7 +250,7 @@ pub(super) fn what_stands_for_all_tells_of_all(backend: &mut dyn Backend) {
     add(backend, &file, A, Interest::READ);
     assert!(
         is_readable(&shown) || backend.always_ready(),
-        "a file is ready, and neither what stands for all nor `always_ready` says so"
+        "a file is ready, and neither the pollable descriptor nor `always_ready` shows it"
     );
     need(backend.modify(A, Interest::NONE), "silencing a file");
     agrees(backend, false, "the file is silent");

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::super::disturb::Number;
 use super::super::fixtures::{
-    A, B, ERR, HUP, IN, Kind, OUT, PATIENCE, Source, add, expect, expect_soon, feed, look, need, wait_at_most,
+    A, B, ERR, HUP, IN, Kind, OUT, Source, TIMEOUT, add, check, expect, expect_soon, feed, need, wait_at_most,
 };
 use crate::{Backend, Interest, Readiness, Token};
 
@@ -74,14 +74,14 @@ pub(super) fn readiness_of_a_terminal(backend: &mut dyn Backend) {
     expect_soon(backend, &[], "all that was typed was read");
     terminal.hang_up();
     let start = Instant::now();
-    while !look(backend)
+    while !check(backend)
         .iter()
         .any(|&(token, what)| token == A && what.contains(HUP))
     {
         assert!(
-            start.elapsed() < PATIENCE,
-            "the other end was closed: expected a hang-up, but a look found {:?}",
-            look(backend)
+            start.elapsed() < TIMEOUT,
+            "the other end was closed: expected a hang-up, but a check found {:?}",
+            check(backend)
         );
     }
 }
@@ -110,19 +110,19 @@ pub(super) fn a_regular_file_is_always_ready(backend: &mut dyn Backend) {
     for _ in 0..3 {
         expect(backend, &[(A, IN)], "a file can be read at any time");
     }
-    let found = wait_at_most(backend, Some(PATIENCE), 64);
+    let found = wait_at_most(backend, Some(TIMEOUT), 64);
     assert_eq!(found, [(A, IN)], "a wait ends at once where a file is watched");
     other.feed();
-    expect(backend, &[(A, IN), (B, IN)], "a file keeps nobody out");
+    expect(backend, &[(A, IN), (B, IN)], "a file does not displace others");
     need(backend.modify(A, Interest::WRITE), "a modify of a file");
     expect(backend, &[(A, OUT), (B, IN)], "a file can be written at any time");
     need(backend.modify(A, Interest::NONE), "silencing a file");
     expect(backend, &[(B, IN)], "a silent file is not reported");
     need(backend.modify(A, Interest::BOTH), "a modify of a file");
-    expect(backend, &[(A, IN | OUT), (B, IN)], "and can speak again");
+    expect(backend, &[(A, IN | OUT), (B, IN)], "the file is reported again");
     need(backend.remove(A), "removing a file");
     expect(backend, &[(B, IN)], "the file is gone");
-    assert_eq!(file.shares(), 0, "a share in a file was kept");
+    assert_eq!(file.references(), 0, "a reference to a file was kept");
 }
 
 pub(super) fn level_triggered_until_consumed(backend: &mut dyn Backend) {
@@ -150,20 +150,20 @@ pub(super) fn level_triggered_until_consumed(backend: &mut dyn Backend) {
     }
 }
 
-/// A doorbell: an eventfd that nobody ever reads.
+/// The interest in an eventfd that is never read.
 const DOORBELL: Interest = Interest::READ.union(Interest::EDGE);
 
-pub(super) fn edges_tell_of_every_new_activity(backend: &mut dyn Backend) {
+pub(super) fn edges_report_every_new_activity(backend: &mut dyn Backend) {
     let bell = Source::new(Kind::Eventfd);
     add(backend, &bell, A, DOORBELL);
-    expect(backend, &[], "nobody has rung");
+    expect(backend, &[], "the doorbell was not rung");
     for ring in 1..=5 {
         bell.feed();
         expect(backend, &[(A, IN)], &format!("ring {ring} is something new"));
     }
     need(backend.modify(A, Interest::NONE), "silencing a doorbell");
     bell.feed();
-    expect(backend, &[], "a silent doorbell is not heard");
+    expect(backend, &[], "a silent doorbell is not reported");
     need(backend.modify(A, DOORBELL), "a modify");
     expect(backend, &[(A, IN)], "it was rung while it was silent");
     bell.feed();
@@ -188,7 +188,7 @@ pub(super) fn edges_tell_of_every_new_activity(backend: &mut dyn Backend) {
     );
 }
 
-pub(super) fn edges_are_told_once_where_they_are_claimed(backend: &mut dyn Backend) {
+pub(super) fn edges_are_reported_once_where_claimed(backend: &mut dyn Backend) {
     let bell = Source::new(Kind::Eventfd);
     add(backend, &bell, A, DOORBELL);
     backend.rebalance();
@@ -197,11 +197,11 @@ pub(super) fn edges_are_told_once_where_they_are_claimed(backend: &mut dyn Backe
         bell.feed();
         expect(backend, &[(A, IN)], "it was rung");
         let again: &[(Token, Readiness)] = if claims { &[] } else { &[(A, IN)] };
-        expect(backend, again, "nobody rang again, and nobody read it");
+        expect(backend, again, "it was neither rung again nor read");
     }
 }
 
-pub(super) fn hang_up_is_told(backend: &mut dyn Backend) {
+pub(super) fn hang_ups_are_reported(backend: &mut dyn Backend) {
     let mut pipe = Source::new(Kind::PipeReader);
     add(backend, &pipe, A, Interest::READ);
     pipe.feed();
@@ -221,21 +221,21 @@ pub(super) fn hang_up_is_told(backend: &mut dyn Backend) {
     expect(
         backend,
         &[(A, HUP), (B, OUT | HUP)],
-        "who only writes hears of a hang-up, too",
+        "a hang-up is reported to a writer, too",
     );
 }
 
-pub(super) fn errors_are_told(backend: &mut dyn Backend) {
+pub(super) fn errors_are_reported(backend: &mut dyn Backend) {
     let mut pipe = Source::new(Kind::PipeWriter);
     add(backend, &pipe, A, Interest::WRITE);
     expect(backend, &[(A, OUT)], "there is room");
     pipe.hang_up();
-    expect(backend, &[(A, OUT | ERR)], "nobody will ever read it");
+    expect(backend, &[(A, OUT | ERR)], "the reader is closed");
     need(backend.modify(A, Interest::READ), "a modify");
-    expect(backend, &[(A, ERR)], "who only reads hears of an error, too");
+    expect(backend, &[(A, ERR)], "an error is reported to a reader, too");
 }
 
-pub(super) fn a_closed_number_is_told_or_silent(backend: &mut dyn Backend) {
+pub(super) fn a_closed_number_is_reported_or_silent(backend: &mut dyn Backend) {
     let other = Source::new(Kind::PipeReader);
     add(backend, &other, B, Interest::READ);
     for (round, is_shared) in [(0, false), (1, true)] {
@@ -253,11 +253,11 @@ pub(super) fn a_closed_number_is_told_or_silent(backend: &mut dyn Backend) {
         number.close();
         other.feed();
         for _ in 0..3 {
-            let found = look(backend);
+            let found = check(backend);
             assert!(found.contains(&(B, IN)), "another one is not served: {found:?}");
             let fair = |what: Readiness| what == Readiness::NVAL || (file.is_some() && what == IN);
-            for (who, what) in found {
-                let is_fair = who == B || (who == token && fair(what));
+            for (token_seen, what) in found {
+                let is_fair = token_seen == B || (token_seen == token && fair(what));
                 assert!(is_fair, "a closed number was reported as {what:?}");
             }
         }
@@ -267,7 +267,7 @@ pub(super) fn a_closed_number_is_told_or_silent(backend: &mut dyn Backend) {
         assert_eq!(
             Rc::strong_count(&number),
             1,
-            "the share of a closed number was kept"
+            "the reference to a closed number was kept"
         );
         for _ in 0..3 {
             let start = Instant::now();
@@ -293,7 +293,7 @@ pub(super) fn a_closed_number_is_refused(backend: &mut dyn Backend) {
         backend.add(Rc::clone(&number).into(), A, Interest::NONE),
         "an add without an interest",
     );
-    let shares = Rc::strong_count(&number);
+    let references = Rc::strong_count(&number);
     number.close();
     for interest in [Interest::READ, Interest::WRITE, Interest::READ | Interest::EDGE] {
         let late = Token::new(9, 0);
@@ -311,8 +311,8 @@ pub(super) fn a_closed_number_is_refused(backend: &mut dyn Backend) {
         );
         assert_eq!(
             Rc::strong_count(&number),
-            shares,
-            "a share of a refused number was kept"
+            references,
+            "a reference to a refused number was kept"
         );
         expect(
             backend,
@@ -324,7 +324,7 @@ pub(super) fn a_closed_number_is_refused(backend: &mut dyn Backend) {
     assert_eq!(
         Rc::strong_count(&number),
         1,
-        "the share of a closed number was kept"
+        "the reference to a closed number was kept"
     );
     add(
         backend,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::fixtures::{A, B, ERR, HUP, IN, Kind, OUT, Source, add, expect, look, need, wait_at_most};
+use super::super::fixtures::{A, B, ERR, HUP, IN, Kind, OUT, Source, add, check, expect, need, wait_at_most};
 use crate::{Backend, Interest, Token};
 
 pub(super) fn modify_changes_what_is_reported(backend: &mut dyn Backend) {
@@ -30,7 +30,7 @@ pub(super) fn modify_changes_what_is_reported(backend: &mut dyn Backend) {
     expect(backend, &[(A, OUT)], "the last modify holds");
 }
 
-pub(super) fn only_what_is_asked_for_is_told(backend: &mut dyn Backend) {
+pub(super) fn only_the_interest_is_reported(backend: &mut dyn Backend) {
     let socket = Source::new(Kind::Socket);
     socket.feed();
     add(backend, &socket, A, Interest::WRITE);
@@ -107,9 +107,9 @@ pub(super) fn silence_does_not_spin(backend: &mut dyn Backend) {
         assert_eq!(found, [], "both are silent");
         assert!(
             took >= timeout,
-            "a wait of {timeout:?} ended after {took:?}, because somebody silent has hung up"
+            "a wait of {timeout:?} ended after {took:?}, because a silent descriptor has hung up"
         );
     }
     need(backend.modify(A, Interest::READ), "leaving silence");
-    assert_eq!(look(backend), [(A, IN | HUP)], "it is heard again");
+    assert_eq!(check(backend), [(A, IN | HUP)], "it is reported again");
 }

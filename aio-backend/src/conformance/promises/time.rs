@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::disturb::{in_a_storm, once_asleep};
-use super::super::fixtures::{A, IN, Kind, PATIENCE, Source, add, expect, feed, need, wait_at_most};
+use super::super::fixtures::{A, IN, Kind, Source, TIMEOUT, add, expect, feed, need, wait_at_most};
 use crate::{Backend, Interest};
 
 /// The largest delay of the best of many waits: below a millisecond, so that the test finds rounding to milliseconds.
@@ -49,7 +49,7 @@ fn punctual(backend: &mut dyn Backend, timeout: Duration) {
     need(backend.remove(A), "a remove");
 }
 
-pub(super) fn timeout_zero_only_looks(backend: &mut dyn Backend) {
+pub(super) fn timeout_zero_only_checks(backend: &mut dyn Backend) {
     punctual(backend, Duration::ZERO);
     let best = (0..TRIES)
         .map(|_| empty_wait(backend, Duration::ZERO))
@@ -158,17 +158,17 @@ pub(super) fn interruptions_are_no_errors(backend: &mut dyn Backend) {
         for _ in 0..100 {
             reader.feed();
             expect(backend, &[(A, IN)], "something is ready, signal or not");
-            let found = wait_at_most(backend, Some(PATIENCE), 64);
+            let found = wait_at_most(backend, Some(TIMEOUT), 64);
             assert_eq!(found, [(A, IN)], "something is ready still, signal or not");
             reader.consume();
         }
-        for timeout in [None, Some(PATIENCE)] {
+        for timeout in [None, Some(TIMEOUT)] {
             let (start, mouth) = (Instant::now(), reader.mouth());
             let found = once_asleep(
                 || feed(mouth),
                 || loop {
                     let found = wait_at_most(backend, timeout, 64);
-                    if !found.is_empty() || start.elapsed() > PATIENCE {
+                    if !found.is_empty() || start.elapsed() > TIMEOUT {
                         return found;
                     }
                 },

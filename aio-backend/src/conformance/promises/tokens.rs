@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
-use super::super::fixtures::{A, B, IN, Kind, OUT, Source, add, expect, feed, look, need, wait_at_most};
+use super::super::fixtures::{A, B, IN, Kind, OUT, Source, add, check, expect, feed, need, wait_at_most};
 use crate::{Backend, Interest, Token};
 
 pub(super) fn remove_and_use_the_number_again(backend: &mut dyn Backend) {
@@ -22,7 +22,7 @@ pub(super) fn remove_and_use_the_number_again(backend: &mut dyn Backend) {
         // Now the number means another file, without having been free for a moment.
         let next = Source::new(Kind::Eventfd);
         let Some(number) = Rc::get_mut(&mut source.fd) else {
-            panic!("a share was kept after a remove");
+            panic!("a reference was kept after a remove");
         };
         need(
             rustix::io::dup2(&*next.fd, number),
@@ -93,11 +93,11 @@ pub(super) fn a_known_token_is_refused(backend: &mut dyn Backend) {
     add(backend, &first, A, Interest::READ);
     second.feed();
     let refused = backend.add(second.watched(), A, Interest::READ);
-    assert!(refused.is_err(), "a token was added twice, and nobody said no");
-    assert_eq!(second.shares(), 0, "the share of a refused add was kept");
+    assert!(refused.is_err(), "a token was added twice without an error");
+    assert_eq!(second.references(), 0, "the reference of a refused add was kept");
     assert!(
-        first.shares() > 0,
-        "a refused add cost the one that was there its share"
+        first.references() > 0,
+        "a refused add dropped the reference of the existing registration"
     );
     expect(
         backend,
@@ -138,7 +138,7 @@ pub(super) fn unknown_tokens_are_errors(backend: &mut dyn Backend) {
     refuses(backend, A);
 }
 
-pub(super) fn shares_are_kept_and_let_go(backend: &mut dyn Backend) {
+pub(super) fn descriptors_are_kept_until_removal(backend: &mut dyn Backend) {
     for (kind, interest) in [
         (Kind::Eventfd, Interest::READ),
         (Kind::PipeReader, Interest::NONE),
@@ -149,29 +149,29 @@ pub(super) fn shares_are_kept_and_let_go(backend: &mut dyn Backend) {
         add(backend, &other, B, Interest::READ);
         for after in ["add", "a wait", "modify", "a wait"] {
             assert!(
-                source.shares() > 0,
-                "the share in a {kind:?} was let go after {after}"
+                source.references() > 0,
+                "the reference to a {kind:?} was dropped after {after}"
             );
             match after {
                 "modify" => need(backend.modify(A, Interest::BOTH), "a modify"),
-                _ => drop(look(backend)),
+                _ => drop(check(backend)),
             }
         }
         need(backend.remove(A), "a remove");
         assert_eq!(
-            source.shares(),
+            source.references(),
             0,
-            "the share in a {kind:?} was kept after remove"
+            "the reference to a {kind:?} was kept after remove"
         );
-        look(backend);
-        let before = other.shares();
+        check(backend);
+        let before = other.references();
         backend.drain(&mut |fd, _, _| drop(fd));
-        assert!(before > 0, "the share was let go before drain");
-        assert_eq!(other.shares(), 0, "the share was kept after drain");
+        assert!(before > 0, "the reference was dropped before drain");
+        assert_eq!(other.references(), 0, "the reference was kept after drain");
     }
 }
 
-pub(super) fn everybody_is_shown(backend: &mut dyn Backend) {
+pub(super) fn visit_shows_every_registration(backend: &mut dyn Backend) {
     let interests = [Interest::WRITE, Interest::NONE, Interest::READ, Interest::BOTH];
     let kinds = [Kind::Eventfd, Kind::Eventfd, Kind::Socket, Kind::File];
     let sources = kinds.map(Source::new);
@@ -190,7 +190,7 @@ pub(super) fn everybody_is_shown(backend: &mut dyn Backend) {
     let mut expected = Vec::new();
     assert!(
         shown(backend) == expected,
-        "nobody is watched, and somebody is shown"
+        "visit shows a registration of an empty backend"
     );
     for (source, token) in sources.iter().zip(tokens) {
         add(backend, source, token, Interest::READ);
@@ -211,7 +211,10 @@ pub(super) fn everybody_is_shown(backend: &mut dyn Backend) {
     expect(backend, &first, "to be shown changes nothing");
     while let Some((token, _, _)) = expected.pop() {
         need(backend.remove(token), "a remove");
-        assert!(shown(backend) == expected, "who is gone is shown, or counted");
+        assert!(
+            shown(backend) == expected,
+            "a removed registration is shown, or counted"
+        );
     }
 }
 
@@ -254,7 +257,7 @@ pub(super) fn drain_hands_everything_over(backend: &mut dyn Backend) {
             "a drain was to hand over {expected:?}, and handed over {drained:?}"
         );
         for (source, token) in sources.iter().zip(tokens) {
-            assert_eq!(source.shares(), 0, "a share was kept after drain");
+            assert_eq!(source.references(), 0, "a reference was kept after drain");
             assert!(
                 backend.modify(token, Interest::READ).is_err(),
                 "{token:?} is there after drain"

@@ -60,7 +60,7 @@ pub(super) fn make() -> anyhow::Result<Box<dyn Loop>> {
 impl Loop for Libuv {
     fn watch(&mut self, fd: RawFd, bell: *mut c_void) -> Watch {
         let handle = room(self.handle_size);
-        // SAFETY: the handle is as large as the library says, and never freed.
+        // SAFETY: the handle has the size that the library returned, and is never freed.
         unsafe {
             (self.init)(self.it, handle, fd);
             (self.set_data)(handle, bell);

@@ -1,6 +1,6 @@
 //! Event loops written in C, by their shared libraries, where the system has them: libev, libevent, libuv, GLib.
 //!
-//! They are loaded when they are measured, so that nothing has to be installed to build this. Their callbacks do what ours do.
+//! They are loaded when they are measured, so the build needs none of them. Their callbacks do the same work as ours.
 
 mod glib;
 mod libev;
@@ -19,7 +19,7 @@ use crate::case::{Case, Run, timed};
 use crate::floor::{doorbell, doorbells, drain, ring};
 use crate::waiting::spread;
 
-/// A loop as these libraries have it. Dropping it frees what it made.
+/// A loop of one of these libraries. A drop frees all that it allocated.
 pub(super) trait Loop {
     /// Calls [`served`] with `bell` when `fd` is readable.
     fn watch(&mut self, fd: RawFd, bell: *mut c_void) -> Watch;
@@ -62,11 +62,11 @@ pub(super) fn load(names: &[&str]) -> anyhow::Result<&'static Library> {
         unsafe { Library::new(name) }.ok()
     });
     let library = library.with_context(|| format!("{} is not installed", names[0]))?;
-    // Never unloaded: what it made may live on.
+    // Never unloaded, because its allocations may outlive this value.
     Ok(Box::leak(Box::new(library)))
 }
 
-/// A loop, its doorbells, and what its callbacks use.
+/// A loop, its doorbells, and the state of its callbacks.
 struct Belfry {
     // First: it must let go of the others.
     it: Box<dyn Loop>,
@@ -167,7 +167,7 @@ pub(super) fn register(case: Case, n: u64) -> Case {
     })
 }
 
-/// Callbacks that any thread may ask for.
+/// Callbacks that any thread may request.
 pub(super) fn deferred(case: Case, batch: u64) -> Case {
     case.by("libev", move || libev::deferred(batch))
 }

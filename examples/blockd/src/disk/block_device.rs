@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct BlockDevice {
     /// The bytes of a logical block, the unit of discards and zeroes.
     pub(super) block: u64,
-    /// Whether it supports discards, as far as the system tells.
+    /// Whether it supports discards, if the system reports it.
     pub(super) can_discard: bool,
     /// Whether writes fail. Opening such a device for writing succeeds.
     pub(super) read_only: bool,
@@ -22,7 +22,7 @@ impl BlockDevice {
     /// Examines a file. `None` if it is not a block device.
     ///
     /// # Errors
-    /// If the system does not tell the block size.
+    /// If the system does not report the block size.
     pub(super) fn examine(file: &File) -> io::Result<Option<Self>> {
         let about = file.metadata()?;
         if !about.file_type().is_block_device() {

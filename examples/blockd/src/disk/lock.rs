@@ -43,7 +43,7 @@ pub(super) enum LockError {
          it"
     )]
     Taken {
-        /// The process, as far as the system tells.
+        /// The process, if the system reports it.
         user: String,
         /// What it does.
         conflict: &'static str,

@@ -1,4 +1,4 @@
-//! Mistakes of those who set up clients: a line in the log names cause and remedy.
+//! Mistakes in the set-up of clients: a line in the log names cause and remedy.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;

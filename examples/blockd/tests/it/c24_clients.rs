@@ -57,7 +57,7 @@ fn c22_more_queues_are_offered_than_a_guest_has_processors() {
     assert_eq!(frontend.get_queue_num().unwrap(), 256);
 }
 
-/// Queues that are offered and not set up cost nothing but a little memory.
+/// Queues that are offered and not set up cost only a little memory.
 #[test]
 fn c22_offered_queues_cost_nothing() {
     let holds = |more: &str| {

@@ -1,4 +1,4 @@
-//! Clients without end: what one leaves behind would add up.
+//! Many clients in succession: a leak of one would add up.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;

@@ -124,7 +124,7 @@ impl Daemon {
     pub(crate) fn settled(&self) -> Holds {
         let mut client = Client::simple(&self.socket);
         let deadline = Instant::now() + LONG;
-        // Only waits count: a loop that is asked while it polls does not wait.
+        // Only waits count: a loop that gets a request while it polls does not wait.
         while self.holds().epoll_sets == 0 {
             client.read(0, 0, 512).unwrap();
             assert!(Instant::now() < deadline, "the loop has no other way to wait");
@@ -195,7 +195,7 @@ impl Daemon {
         }
     }
 
-    /// Ends it the usual way; what it has logged.
+    /// Ends it with SIGTERM, and returns its log.
     pub(crate) fn stop(mut self) -> String {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0));

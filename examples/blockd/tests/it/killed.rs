@@ -1,4 +1,4 @@
-//! Clients that are killed in the middle of writing: what the image holds afterwards.
+//! Clients that are killed in the middle of writes: the image afterwards.
 //!
 //! The client is this test's program again, as a process of its own, so that it can be killed at any instruction. It writes
 //! to a pipe what it is about to write and what has been acknowledged; a pipe keeps what a killed process has written.
@@ -83,7 +83,7 @@ struct Block {
     begun: HashSet<u64>,
 }
 
-/// What every block may hold, by what the clients said.
+/// The contents that each block may have, from the reports of the clients.
 #[derive(Default)]
 struct Expected(HashMap<u64, Block>);
 

@@ -20,7 +20,7 @@ const LENGTHS: [usize; 14] = [0, 1, 4, 7, 8, 12, 16, 20, 32, 40, 41, 72, 4000, 4
 /// Descriptors: none, one, some, the most the library takes, more than that, the most the system passes on.
 const DESCRIPTORS: [usize; 6] = [0, 1, 2, 8, 33, 253];
 
-/// A message that wants no answer.
+/// A message without an answer.
 pub(crate) fn message(code: u32, body: &[u8]) -> Vec<u8> {
     message_with(code, 1, body)
 }
@@ -184,7 +184,7 @@ fn case_12_floods_before_anything_is_negotiated() {
     for _ in 0..300 {
         let socket = UnixStream::connect(daemon.socket()).unwrap();
         for _ in 0..random.usize(1..100) {
-            // Most of them of the right length, so that they are heard.
+            // Most of them have the right length, so that they are processed.
             let code = [
                 1, 2, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 36, 37, 38,
             ][random.usize(..19)];

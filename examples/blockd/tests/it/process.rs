@@ -184,7 +184,7 @@ fn sockets_that_cannot_be_are_explained() {
     assert_eq!(std::fs::read(at("file")).unwrap(), b"precious");
 }
 
-/// Without the right to it: who is root may do everything, so that nothing is shown then.
+/// Without the permission. The test is skipped for root, which has every permission.
 #[test]
 fn missing_rights_are_explained() {
     if rustix::process::geteuid().is_root() {

@@ -19,7 +19,7 @@ pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
 pub(crate) const INDIRECT: u16 = 4;
 
-/// The guest address of the memory; what lies in it is at fixed places.
+/// The guest address of the memory; its structures are at fixed places.
 pub(crate) const GUEST: u64 = 0x10_0000;
 pub(crate) const USER: u64 = 0x5555_0000_0000;
 const LEN: usize = 1 << 20;
@@ -234,7 +234,7 @@ impl Raw {
         self.get(DATA + 512 * u64::from(slot), 512)
     }
 
-    /// Offers a chain, and kicks if the device wants that, as a driver does. `event_idx`: whether event indexes are in use.
+    /// Offers a chain, and kicks if the device needs it, as a driver does. `event_idx`: whether event indexes are in use.
     pub(crate) fn offer_as_a_driver(&mut self, head: u16, event_idx: bool) {
         let slot = usize::from(self.available % SIZE);
         self.index(AVAILABLE + 4 + 2 * slot)

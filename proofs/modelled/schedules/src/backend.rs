@@ -18,7 +18,7 @@ pub struct Fake {
     kernel: Arc<Kernel>,
     clock: Arc<Ticking>,
     watched: Vec<(Watched, Token, Interest)>,
-    /// Who is looked at first, so that everybody has a turn.
+    /// The position where the next check begins, so that no registration starves.
     next: usize,
 }
 
@@ -64,7 +64,7 @@ impl Fake {
         place.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn look(&mut self, block: bool, ready: &mut ReadyList) {
+    fn check(&mut self, block: bool, ready: &mut ReadyList) {
         let (watched, next) = (&self.watched, &mut self.next);
         let before = ready.len();
         self.kernel.wait(block, |counts| {
@@ -109,15 +109,15 @@ impl Backend for Fake {
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         let before = ready.len();
-        self.look(timeout.is_none(), ready);
+        self.check(timeout.is_none(), ready);
         if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero() && ready.len() == before) {
             self.clock.advance(timeout);
-            self.look(false, ready);
+            self.check(false, ready);
         }
         Ok(())
     }
 
-    /// The loop's own eventfd stands for all, as long as it is the only one.
+    /// The loop's own eventfd is the pollable descriptor, as long as it is the only registration.
     fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
         Ok(match &self.watched[..] {
             [(only, ..)] => Some(only.as_fd()),

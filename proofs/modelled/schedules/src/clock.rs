@@ -1,12 +1,12 @@
-//! [`Ticking`]: a clock that goes on whenever somebody looks at it.
+//! [`Ticking`]: a clock that advances with each reading.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aio_context::{Clock, Moment};
 
-/// A clock that every look moves on by a microsecond. A search that goes on for some time ends, as on a real clock; where a
-/// loop would sleep until some time, the [`Fake`](crate::Fake) backend lets it pass.
+/// A clock that advances by a microsecond with each reading, so that a search of limited time ends. Where a loop would sleep until
+/// some time, the [`Fake`](crate::Fake) backend advances the clock.
 #[derive(Debug, Default)]
 pub struct Ticking(AtomicU64);
 

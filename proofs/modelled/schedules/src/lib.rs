@@ -1,4 +1,4 @@
-//! Whole contexts under model checkers: what their tests share.
+//! Shared code of the tests that run whole contexts under model checkers.
 //!
 //! The tests are in `tests/schedules` (shuttle, random orders of many threads) and `tests/models` (loom, every order of two).
 //! A feature chooses the checker. What runs is the real loop, on a `Fake` backend that blocks where the checker sees it. Nothing

@@ -5,7 +5,7 @@ use aio_checker::planting;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner};
 
-/// How many orders are tried, unless the environment says otherwise: random ones, and such with few preemptions.
+/// The default numbers of orders: random ones, and those with few preemptions.
 const ORDERS: [(&str, usize); 2] = [("AIO_RANDOM", 20_000), ("AIO_PCT", 20_000)];
 /// How many preemptions the latter have, and one.
 const DEPTH: usize = 3;
@@ -31,9 +31,9 @@ pub fn check(scenario: fn()) -> bool {
     let seed = number("AIO_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("AIO_SEED={seed}; one order alone: AIO_SCHEDULE='the failing schedule'");
     // A fault that is planted ends the search when it is found.
-    let patience = if planting::is_any_planted() { 20 } else { 1 };
+    let factor = if planting::is_any_planted() { 20 } else { 1 };
     let [random, pct] =
-        ORDERS.map(|(name, usual)| patience * number(name).map_or(usual, |number| number as usize));
+        ORDERS.map(|(name, usual)| factor * number(name).map_or(usual, |number| number as usize));
     run(PctScheduler::new_from_seed(seed, DEPTH, pct), whole);
     run(RandomScheduler::new_from_seed(seed, random), whole);
     true

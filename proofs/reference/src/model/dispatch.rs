@@ -36,16 +36,16 @@ impl Model {
             .filter_map(|(name, timer)| Some((timer.armed.filter(|armed| is_due(*armed))?, *name)))
             .collect();
         due.sort_unstable_by_key(|(armed, _)| *armed);
-        for ((_, ticket), name) in due {
+        for ((_, sequence), name) in due {
             if let Some(timer) = self.timer(name) {
-                (timer.armed, timer.due) = (None, Some(ticket));
+                (timer.armed, timer.due) = (None, Some(sequence));
             }
-            self.due.push_back((name, ticket));
+            self.due.push_back((name, sequence));
         }
         let mut fired = false;
-        while let Some((name, ticket)) = self.due.pop_front() {
+        while let Some((name, sequence)) = self.due.pop_front() {
             let timer = self.timer(name);
-            if timer.is_some_and(|timer| timer.due.take_if(|due| *due == ticket).is_some()) {
+            if timer.is_some_and(|timer| timer.due.take_if(|due| *due == sequence).is_some()) {
                 fired = true;
                 self.called(Callback::Deferred(name), &[])?;
             }
@@ -53,17 +53,17 @@ impl Model {
         Ok(fired)
     }
 
-    /// Serves who was found, in the order that was observed.
+    /// Serves the registrations with events, in the order of the real context.
     pub(super) fn dispatch(&mut self, mut found: Vec<Found>) -> Flow<bool> {
         let mut progress = false;
         loop {
-            // Who is passed over once need not be come back to: it may have been that one's turn.
+            // A registration that could not be called at some moment need not be called later: it may have been next then.
             for one in &mut found {
-                one.was_deaf |= !self.is_callable(one);
+                one.was_uncallable |= !self.is_callable(one);
             }
             let next = self.next_call();
             let is_next = |one: &Found| next.is_some_and(|next| self.may_be(one, next));
-            let is_due = |one: &Found| one.is_sure && !one.was_deaf && self.must_be(one).is_some();
+            let is_due = |one: &Found| one.is_sure && !one.was_uncallable && self.must_be(one).is_some();
             let place = found.iter().position(is_next).or(found.iter().position(is_due));
             let Some(place) = place else {
                 self.forget(&found);
@@ -156,19 +156,19 @@ impl Model {
         let (label, fd) = (one.label, one.fd);
         let (id, handler, unkicked) = (one.id, one.handler, self.devices[fd.place()].unkicked);
         if one.polled && !one.begun {
-            // It knows that polling is over: what it leaves is its own affair, unless it panics.
+            // It had its `poll_end`: work that it leaves is not polled for, unless it panics.
             self.devices[fd.place()].unkicked = false;
         }
         let usual = self.usual(fd, side);
         let called = self.called(Callback::Of(label, side), usual.as_slice());
         if called.is_err() && side == Side::PollReady {
-            self.ask_again(id, handler, unkicked);
+            self.recheck_after_panic(id, handler, unkicked);
         }
         called
     }
 
-    /// A handler that panicked when it was served has perhaps left its work there, for which nobody kicks.
-    fn ask_again(&mut self, id: u64, handler: u64, unkicked: bool) {
+    /// A handler that panicked when it was served has perhaps left work without a kick.
+    fn recheck_after_panic(&mut self, id: u64, handler: u64, unkicked: bool) {
         let Some(place) = self.place(id) else { return };
         let one = &mut self.registrations[place];
         one.owed = true;
@@ -176,7 +176,7 @@ impl Model {
         device.unkicked |= unkicked && one.handler == handler && device.work > 0;
     }
 
-    /// Rule D3, with the second look of rule R9.
+    /// Rule D3, with the second check of rule R9.
     fn serve_event(&mut self, place: usize) -> Flow {
         let one = &mut self.registrations[place];
         let (id, handler, label, interest) = (one.id, one.handler, one.label, one.interest);
@@ -200,15 +200,14 @@ impl Model {
         Ok(())
     }
 
-    /// What was found and not called is found again by the next look. What was only perhaps found is as an outer iteration
-    /// has left it.
+    /// The next check finds events again that were not delivered. Uncertain events stay as an outer iteration has left them.
     fn forget(&mut self, found: &[Found]) {
         for one in found {
             let Some(place) = self.place(one.id) else { continue };
             let is_open = self.files.is_open(self.registrations[place].fd);
             let registration = &mut self.registrations[place];
             let pending = &mut registration.pending;
-            let stays = !one.is_sure && !one.was_deaf;
+            let stays = !one.is_sure && !one.was_uncallable;
             if one.is_hit {
                 registration.owed |= pending.hit != Hit::No;
                 pending.hit = match one.left.hit {

@@ -1,4 +1,4 @@
-//! What the reference knows of files: what they are ready for.
+//! The files of the reference, and their readiness.
 
 use aio_context::Readiness;
 

@@ -2,7 +2,7 @@
 
 use aio_context::Readiness;
 
-use super::{Flow, Hit, MILLI, Model, Parked, Pending, Registration};
+use super::{Flow, Hit, MILLI, Masked, Model, Pending, Registration};
 use crate::log::{Entry, What};
 use crate::op::{Callback, Name, Side};
 use crate::setup::Waiter;
@@ -14,19 +14,19 @@ const MOST_STUCK: u32 = 100;
 /// In so many iterations a ready descriptor may be passed over, because polling found something else (rule D8).
 const MOST_PASSED_OVER: u32 = 80;
 
-/// Who was found, and whether it has to be called.
+/// A registration with events, and whether it has to be called.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
     pub(super) id: u64,
     pub(super) is_hit: bool,
     pub(super) is_sure: bool,
-    /// It could not be called at some moment, which may have been its turn.
-    pub(super) was_deaf: bool,
-    /// What an outer iteration has left for it.
+    /// It could not be called at some moment, perhaps when it was next.
+    pub(super) was_uncallable: bool,
+    /// The events that an outer iteration has left for it.
     pub(super) left: Pending,
 }
 
-/// What was found for a registration.
+/// The events of a registration.
 struct Outcome {
     id: u64,
     paused: bool,
@@ -35,14 +35,14 @@ struct Outcome {
     perhaps: Readiness,
 }
 
-/// What was the case at some moment before the loop's wait ended.
+/// The state of a registration at some moment before the loop's wait ended.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     id: u64,
     ready: Readiness,
-    /// There was work, and it may have been asked.
+    /// There was work, and it may have been polled.
     work: bool,
-    /// There was work from the start that nobody kicks for.
+    /// There was work from the start without a kick.
     unkicked: Option<u64>,
 }
 
@@ -53,17 +53,17 @@ struct Search {
     /// How long it may poll.
     spin: u64,
     seen: Vec<Seen>,
-    /// A number was found closed, so there was a look, after which nobody looked again.
+    /// A check found a closed number, and was the last one.
     broke: bool,
-    /// A handler did something while it was asked, and then said yes.
+    /// A handler changed something in its `poll`, and then returned `true`.
     interfered: bool,
     answered: bool,
-    /// A handler did something while it was told that polling ends for it.
+    /// A handler changed something in its `poll_end`.
     acted: bool,
 }
 
 impl Model {
-    /// `None`: do not wait. A poll that may wait goes on until there is progress, its time is over, or somebody has notified.
+    /// `None`: do not wait. A poll that may wait goes on until there is progress, its time is over, or a notification.
     pub(super) fn iterate(&mut self, at_most: Option<u64>) -> Flow<bool> {
         let end = at_most.map_or(self.now, |limit| self.now + limit);
         let foreign = self.waiter == Waiter::Foreign;
@@ -93,7 +93,7 @@ impl Model {
                 }
             }
             if progress || foreign || is_called || self.now >= end || stuck >= MOST_STUCK {
-                self.note(What::Iterated);
+                self.record(What::Iterated);
                 return Ok(progress);
             }
         }
@@ -132,7 +132,7 @@ impl Model {
         }
     }
 
-    /// Who was found, and whether a registration was found invalid, which is progress.
+    /// Returns the registrations with events, and whether one was invalidated, which is progress.
     fn search_and_wait(&mut self, at_most: Option<u64>) -> Flow<(Vec<Found>, bool)> {
         let timeout = at_most.map_or(0, |limit| self.timeout(limit));
         let mut search = Search {
@@ -146,23 +146,23 @@ impl Model {
             acted: false,
         };
         self.poll_mode |= search.spin > 0;
-        self.look_around(&mut search);
+        self.observe(&mut search);
         for one in &mut search.seen {
             let found = self.registrations.iter().find(|other| other.id == one.id);
             one.unkicked = found
-                .filter(|found| self.must_be_asked(found))
+                .filter(|found| self.must_be_polled(found))
                 .map(|found| found.handler);
         }
         while let Some(entry) = self.next()
             && self.follow(entry, &mut search)?
         {
-            self.look_around(&mut search);
+            self.observe(&mut search);
         }
         Ok((self.end_search(&search), search.broke))
     }
 
-    /// Notes who is ready, and who has work that a question would find.
-    fn look_around(&mut self, search: &mut Search) {
+    /// Records which registrations are ready, and which have work that a poll would find.
+    fn observe(&mut self, search: &mut Search) {
         for place in 0..self.registrations.len() {
             let (ready, work) = (self.ready(place), self.may_hit(place));
             let id = self.registrations[place].id;
@@ -181,43 +181,43 @@ impl Model {
         }
     }
 
-    /// What a look would report.
+    /// Returns the readiness that a check would report.
     fn ready(&mut self, place: usize) -> Readiness {
         let one = &self.registrations[place];
-        if one.parked == Parked::Yes {
+        if one.masked == Masked::Yes {
             return Readiness::empty();
         }
         let (fd, mask) = (one.fd, one.interest.mask());
         self.files.readiness(fd) & mask
     }
 
-    /// Whether it may be asked now (rules A9, B5).
-    fn may_be_asked(&self, one: &Registration) -> bool {
+    /// Returns whether it may be polled now (rules A9, B5).
+    fn may_be_polled(&self, one: &Registration) -> bool {
         one.polled && one.busy == 0 && !self.is_paused(one.group) && self.waiter != Waiter::Foreign
     }
 
     fn may_hit(&self, place: usize) -> bool {
         let one = &self.registrations[place];
         let device = self.devices[one.fd.place()];
-        // An answer that an outer iteration has in its hand is asked for once more.
+        // A hit that an outer iteration has taken is polled for once more.
         let owed = one.owed || device.unkicked || one.pending.hit != Hit::No;
-        let somebody_asks = self.most_polling > 0 || self.poll_mode || owed;
-        device.work > 0 && somebody_asks && self.may_be_asked(one)
+        let is_polling = self.most_polling > 0 || self.poll_mode || owed;
+        device.work > 0 && is_polling && self.may_be_polled(one)
     }
 
-    /// Whether it has work that nobody has kicked for: then it is asked in every iteration (rule A5).
-    fn must_be_asked(&self, one: &Registration) -> bool {
-        self.may_be_asked(one) && self.devices[one.fd.place()].unkicked
+    /// Returns whether it has work without a kick: then every iteration polls it (rule A5).
+    fn must_be_polled(&self, one: &Registration) -> bool {
+        self.may_be_polled(one) && self.devices[one.fd.place()].unkicked
     }
 
-    /// Follows the real context in what it may do before it waits; false if the next thing is none of that.
+    /// Follows the real context in a step that it may take before it waits. Returns `false` if the next entry is not such a step.
     fn follow(&mut self, entry: Entry, search: &mut Search) -> Flow<bool> {
         let (label, side) = match entry.what {
             What::Called(Callback::Of(label, side)) => (label, side),
-            What::EndedGone(label) => (label, Side::Broken),
+            What::EndedGone(label) => (label, Side::Invalidated),
             _ => return Ok(false),
         };
-        let Some(place) = self.who_may(label, side) else {
+        let Some(place) = self.find_callable(label, side) else {
             return Ok(false);
         };
         let end = search.started + search.timeout;
@@ -231,8 +231,8 @@ impl Model {
         if is_next_iteration && self.waiter != Waiter::Foreign {
             return Ok(false);
         }
-        // A foreign loop hears of closed numbers only when the context itself looks, after the wait.
-        let is_late = self.waiter == Waiter::Foreign && side == Side::Broken && entry.at == end;
+        // With a foreign loop, only the context's own check after the wait detects closed numbers.
+        let is_late = self.waiter == Waiter::Foreign && side == Side::Invalidated && entry.at == end;
         if is_late || (self.now..=search.started + search.spin).contains(&entry.at) {
             self.now = entry.at;
         }
@@ -252,28 +252,28 @@ impl Model {
                 }
                 ended?;
             }
-            Side::Broken => {
+            Side::Invalidated => {
                 search.broke = true;
-                let told = self.give_up(place);
-                if told.is_err() {
-                    self.park_perhaps();
+                let invalidated = self.invalidate(place);
+                if invalidated.is_err() {
+                    self.mask_perhaps();
                 }
-                told?;
+                invalidated?;
             }
             _ => {
                 search.interfered = true;
                 let callback = Callback::Of(label, side);
                 let script = self.scripts.take(callback);
-                self.note(What::Called(callback));
+                self.record(What::Called(callback));
                 self.run_script(script.as_deref().unwrap_or_default())?;
-                // It may have been paused or removed meanwhile: that is an answer all the same.
+                // The hit counts even if the handler was paused or removed meanwhile.
                 search.answered |= self.devices[fd.place()].work > 0;
             }
         }
         Ok(true)
     }
 
-    /// A handler is told that polling is over, and is asked once more.
+    /// Calls a handler's `poll_end`; one last poll is pending.
     fn end(&mut self, place: usize, search: &mut Search) -> Flow {
         let one = &mut self.registrations[place];
         let callback = Callback::Of(one.label, Side::End);
@@ -283,12 +283,12 @@ impl Model {
         self.called(callback, &[])
     }
 
-    /// A handler panicked when it was told that polling is over. If the loop is about to sleep, all others hear it all the
-    /// same; if that one handler was idle and left, none do.
+    /// A handler panicked in its `poll_end`. If the loop is about to sleep, all others still get theirs; if only this handler was
+    /// demoted, none do.
     fn end_others(&mut self, search: &mut Search) {
         let mut others = 0;
         while let Some(Callback::Of(label, Side::End)) = self.next_call() {
-            let Some(place) = self.who_may(label, Side::End) else {
+            let Some(place) = self.find_callable(label, Side::End) else {
                 break;
             };
             // The first panic goes on.
@@ -297,30 +297,30 @@ impl Model {
         }
         let is_polled = |one: &Registration| one.begun && !self.is_paused(one.group);
         if others > 0 && self.registrations.iter().any(is_polled) {
-            self.note(What::Illegal(
+            self.record(What::Illegal(
                 "D9: a panic in `poll_end` kept another one from its own",
             ));
         }
     }
 
-    /// A look was broken off: whoever is paused has perhaps been silenced.
-    fn park_perhaps(&mut self) {
+    /// A check was interrupted: paused handlers are perhaps masked.
+    fn mask_perhaps(&mut self) {
         for place in 0..self.registrations.len() {
             let is_found = !self.ready(place).is_empty() && self.is_paused(self.registrations[place].group);
             let one = &mut self.registrations[place];
-            if is_found && one.parked == Parked::No {
-                one.parked = Parked::Perhaps;
+            if is_found && one.masked == Masked::No {
+                one.masked = Masked::Perhaps;
             }
         }
     }
 
-    /// Whose callback this can be before the wait.
-    fn who_may(&self, label: Name, side: Side) -> Option<usize> {
+    /// Returns the registration that may get this callback before the wait.
+    fn find_callable(&self, label: Name, side: Side) -> Option<usize> {
         let may = |one: &Registration| match side {
             Side::Begin => one.polled && !one.begun && !self.is_paused(one.group) && self.most_polling > 0,
             Side::End => one.begun,
-            Side::Broken => !self.files.is_open(one.fd),
-            Side::Poll => self.may_be_asked(one) && self.scripts.has(Callback::Of(label, side)),
+            Side::Invalidated => !self.files.is_open(one.fd),
+            Side::Poll => self.may_be_polled(one) && self.scripts.has(Callback::Of(label, side)),
             Side::Readable | Side::Writable | Side::PollReady => false,
         };
         self.registrations
@@ -328,25 +328,25 @@ impl Model {
             .position(|one| one.label == label && may(one))
     }
 
-    /// What the search and the wait found, and when they ended.
+    /// Ends the search and the wait, and returns the registrations with events.
     fn end_search(&mut self, search: &Search) -> Vec<Found> {
-        // A hit ends polling, and perhaps nobody looks at the descriptors then; so does a notification.
-        let asked = |seen: &Seen| seen.work;
-        let is_hit = search.answered || search.seen.iter().any(asked);
+        // A hit ends polling, perhaps without a check of the descriptors; so does a notification.
+        let worked = |seen: &Seen| seen.work;
+        let is_hit = search.answered || search.seen.iter().any(worked);
         let ends_early = search.spin > 0 && (self.notified || is_hit);
-        let looks = !ends_early && !search.broke;
-        if looks && self.waiter.hears_closes() && self.is_any_close_unheard() {
-            self.note(What::Illegal("R4: a closed number was not reported"));
+        let checks = !ends_early && !search.broke;
+        if checks && self.waiter.detects_closes() && self.is_any_close_unreported() {
+            self.record(What::Illegal("R4: a closed number was not reported"));
         }
         let outcomes: Vec<_> = search
             .seen
             .iter()
-            .filter_map(|seen| self.outcome(seen, search, looks))
+            .filter_map(|seen| self.outcome(seen, search, checks))
             .collect();
         let (mut is_sure, mut is_possible) = (self.notified || search.broke, is_hit);
         is_possible |= self.haunted && self.waiter == Waiter::Foreign;
-        // Whoever has work that nobody kicks for keeps the loop awake, even if it is not called yet.
-        is_sure |= self.registrations.iter().any(|one| self.must_be_asked(one));
+        // A handler with work without a kick keeps the loop awake, even if it is not called yet.
+        is_sure |= self.registrations.iter().any(|one| self.must_be_polled(one));
         for one in &outcomes {
             is_sure |= one.hit == Hit::Yes || !one.sure.is_empty();
             is_possible |= one.hit == Hit::Perhaps || !one.perhaps.is_empty();
@@ -354,8 +354,8 @@ impl Model {
         let slept = self.pass(search, is_sure, is_possible);
         let mut found = Vec::new();
         for place in 0..self.registrations.len() {
-            let was_asked = self.may_be_asked(&self.registrations[place]);
-            self.registrations[place].owed &= !was_asked;
+            let was_polled = self.may_be_polled(&self.registrations[place]);
+            self.registrations[place].owed &= !was_polled;
         }
         for one in outcomes {
             self.take_in(&one, slept, &mut found);
@@ -363,12 +363,12 @@ impl Model {
         found
     }
 
-    fn outcome(&mut self, seen: &Seen, search: &Search, looks: bool) -> Option<Outcome> {
+    fn outcome(&mut self, seen: &Seen, search: &Search, checks: bool) -> Option<Outcome> {
         let place = self.registrations.iter().position(|one| one.id == seen.id)?;
         let now = self.ready(place);
         let one = &self.registrations[place];
         let is_overdue = one.passed_over > MOST_PASSED_OVER;
-        let is_sure = self.files.is_open(one.fd) && one.parked == Parked::No && (looks || is_overdue);
+        let is_sure = self.files.is_open(one.fd) && one.masked == Masked::No && (checks || is_overdue);
         let mut outcome = Outcome {
             id: one.id,
             paused: self.is_paused(one.group),
@@ -380,8 +380,8 @@ impl Model {
             outcome.sure = now;
         }
         let one = &mut self.registrations[place];
-        if looks && one.parked == Parked::Perhaps && !now.is_empty() {
-            one.parked = Parked::Yes;
+        if checks && one.masked == Masked::Perhaps && !now.is_empty() {
+            one.masked = Masked::Yes;
         }
         if outcome.perhaps.is_empty() {
             one.passed_over = 0;
@@ -389,7 +389,7 @@ impl Model {
         Some(outcome)
     }
 
-    /// Takes what was found to a registration; nothing but silence if the loop slept: what was perhaps there was not.
+    /// Stores the events of a registration. If the loop slept, there were none, and at most the handler is masked.
     fn take_in(&mut self, outcome: &Outcome, slept: bool, found: &mut Vec<Found>) {
         let Some(one) = self.registrations.iter_mut().find(|one| one.id == outcome.id) else {
             return;
@@ -400,16 +400,16 @@ impl Model {
                 id: outcome.id,
                 is_hit,
                 is_sure,
-                was_deaf: false,
+                was_uncallable: false,
                 left,
             });
         };
         if outcome.paused && !outcome.perhaps.is_empty() {
             if !outcome.sure.is_empty() || slept {
-                one.parked = Parked::Yes;
+                one.masked = Masked::Yes;
                 one.pending.perhaps = Readiness::empty();
-            } else if one.parked == Parked::No {
-                one.parked = Parked::Perhaps;
+            } else if one.masked == Masked::No {
+                one.masked = Masked::Perhaps;
             }
             one.pending.sure = Readiness::empty();
         } else if !outcome.perhaps.is_empty() && !slept {
@@ -425,23 +425,23 @@ impl Model {
         }
     }
 
-    fn is_any_close_unheard(&self) -> bool {
+    fn is_any_close_unreported(&self) -> bool {
         self.registrations.iter().any(|one| {
-            let is_asked = one.interest != aio_context::Interest::NONE && one.parked == Parked::No;
-            is_asked && !self.files.is_open(one.fd)
+            let is_active = one.interest != aio_context::Interest::NONE && one.masked == Masked::No;
+            is_active && !self.files.is_open(one.fd)
         })
     }
 
     fn hit(&self, place: usize, seen: &Seen, search: &Search) -> Hit {
         let one = &self.registrations[place];
-        if !self.may_be_asked(one) {
+        if !self.may_be_polled(one) {
             return Hit::No;
         }
         let from_the_start = seen.unkicked == Some(one.handler) && !search.interfered;
-        // Who cools down may bring work to others, after they have been asked; a hit ends the search before they are asked again.
+        // A demoted handler may bring work to others after they were polled; a hit ends the search before they are polled again.
         let others = || search.seen.iter().any(|other| other.id != seen.id && other.work);
         let is_overtaken = search.acted && others();
-        let undisturbed = !search.broke && !search.interfered && !is_overtaken && self.must_be_asked(one);
+        let undisturbed = !search.broke && !search.interfered && !is_overtaken && self.must_be_polled(one);
         if self.devices[one.fd.place()].unkicked && (from_the_start || undisturbed) {
             Hit::Yes
         } else if seen.work || self.may_hit(place) {
@@ -451,7 +451,7 @@ impl Model {
         }
     }
 
-    /// Lets as much time pass as the rules say, and where they leave it open, as much as passed. True if the loop slept.
+    /// Advances the time as the rules demand, or, where they leave it open, as the real context did. Returns whether the loop slept.
     fn pass(&mut self, search: &Search, is_sure: bool, is_possible: bool) -> bool {
         let observed = self.next().map_or(self.now, |entry| entry.at);
         let end = search.started + search.timeout;
@@ -462,10 +462,10 @@ impl Model {
             (false, _) => end,
         };
         let slept = search.timeout > search.spin && !is_sure && self.now == end;
-        // One that is paused is asked after the pause.
+        // A paused one is polled after the pause.
         let waits_in_vain = |one: &Registration| one.begun && !self.is_paused(one.group);
         if slept && self.registrations.iter().any(waits_in_vain) {
-            self.note(What::Illegal("A5: asleep, and peers believe that it polls"));
+            self.record(What::Illegal("A5: asleep without a `poll_end`"));
         }
         slept
     }

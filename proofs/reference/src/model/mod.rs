@@ -1,20 +1,20 @@
-//! The reference: what a context should do with a sequence, as simply as it can be said.
+//! The reference: a simple model of a context.
 //!
-//! It is told what the real one did, because the rules leave some things open, and there it follows:
+//! It reads the log of the real context, and follows it where the rules leave a choice:
 //!
-//! - in which order the handlers of one iteration come, which is the backend's business;
-//! - how long a policy polls before it waits, and so whether work in memory is found by a question or by a kick;
-//! - when a number that was closed behind the loop's back is found out, where the system does not tell at once.
+//! - the order of the handlers in one iteration, which the backend decides;
+//! - how long a policy polls before it waits, and so whether a poll or a kick finds work in memory;
+//! - when the loop detects a number that was closed without a removal, if the system does not report it at once.
 //!
-//! What it follows must have been allowed, and what is left over must have had a reason not to be called. Everything else
-//! it says by itself, to the nanosecond.
+//! Each followed step must be allowed, and each callback that is left out needs a reason. The model computes everything else by
+//! itself, to the nanosecond.
 //!
-//! This file is what operations do, `iteration` is one iteration, `dispatch` who is called in it.
+//! This file runs operations, `iteration` is one iteration, and `dispatch` calls the handlers in it.
 
-mod acts;
 mod dispatch;
 mod files;
 mod iteration;
+mod operations;
 
 use std::collections::VecDeque;
 
@@ -24,7 +24,7 @@ pub(crate) use self::files::Files;
 use crate::log::{Entry, Scripts, What};
 use crate::op::{COUNT, Callback, Fd, Kind, Name, Op, Side};
 use crate::setup::Waiter;
-use crate::{DEEPEST, MOST_POLLS, MOST_SCRIPTS, PATIENCE};
+use crate::{DEEPEST, MOST_ITERATIONS, MOST_POLLS, MOST_SCRIPTS};
 
 /// A callback panicked.
 pub(crate) struct Panic;
@@ -35,29 +35,29 @@ pub(crate) type Flow<T = ()> = Result<T, Panic>;
 const START: u64 = 1_000_000_000;
 const MILLI: u64 = 1_000_000;
 
-/// Whether a handler is silenced because it had an event while it was paused; it hears again after the pause.
+/// Whether a handler is masked because it had an event while it was paused. The mask ends with the pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parked {
+enum Masked {
     No,
-    /// If somebody looked.
+    /// If descriptors were checked.
     Perhaps,
     Yes,
 }
 
-/// Whether `poll` said yes, and `poll_ready` has not been called for it.
+/// Whether `poll` returned `true`, and `poll_ready` has not been called for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hit {
     No,
-    /// If it was asked.
+    /// If it was polled.
     Perhaps,
     Yes,
 }
 
-/// What was collected for a registration and not served.
+/// The events of a registration that were collected and not served.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     hit: Hit,
-    /// What it surely is ready for, and what it may be.
+    /// Its certain readiness, and its possible readiness.
     sure: Readiness,
     perhaps: Readiness,
 }
@@ -81,30 +81,30 @@ struct Registration {
     interest: Interest,
     group: Name,
     pending: Pending,
-    parked: Parked,
+    masked: Masked,
     /// It got `poll_begin`, and has not had its `poll_end`.
     begun: bool,
-    /// It may have a last question to come.
+    /// A last poll may be pending.
     owed: bool,
     /// How many callbacks of a polled handler are on the stack.
     busy: u32,
-    /// In how many iterations it was ready and not called, because perhaps nobody looked.
+    /// The number of iterations in which it was ready and not called, because descriptors were perhaps not checked.
     passed_over: u32,
 }
 
 impl Registration {
-    /// What was collected is lost, and an answer is asked for once more.
+    /// Drops the collected events; a hit is polled for once more.
     fn drop_pending(&mut self) {
         self.owed |= self.pending.hit != Hit::No;
         self.pending = Pending::NOTHING;
     }
 }
 
-/// What the peer of a descriptor has in memory.
+/// The peer of a descriptor, with work in memory.
 #[derive(Clone, Copy, Debug, Default)]
 struct Device {
     work: u32,
-    /// It was told that the loop polls, so that it need not kick.
+    /// Its handler had `poll_begin`, so it need not kick.
     is_polled: bool,
     /// There is work for which it has not kicked.
     unkicked: bool,
@@ -137,13 +137,13 @@ pub(crate) struct Model {
     depth: u32,
     polls: u32,
     /// How many scripts have been run for this step.
-    acts: u32,
+    scripts_run: u32,
     counter: u64,
     scripts: Scripts,
     files: Files,
     devices: [Device; COUNT],
     registrations: Vec<Registration>,
-    /// How often groups are paused, and who can end it.
+    /// The number of pauses of each group.
     pauses: Vec<(Name, u32)>,
     guards: Vec<Name>,
     crowd: bool,
@@ -158,19 +158,19 @@ pub(crate) struct Model {
     due: VecDeque<(Name, u64)>,
     /// The next wait does not wait.
     notified: bool,
-    /// How often somebody has asked that a poll return, and how often that was when one returned without progress.
+    /// The number of requests that a poll return, and that number when a poll last returned without progress.
     calls: u64,
     calls_seen: u64,
-    /// How many polls inside others made progress.
+    /// The number of nested polls that made progress.
     nested_progress: u64,
-    /// How long to wait has been decided: whoever makes it shorter has to notify.
+    /// The length of the wait is decided: a change that shortens it has to notify.
     deciding: bool,
     /// The longest time to poll: as it was set, and as it is since the last iteration began.
     polling: u64,
     most_polling: u64,
-    /// Handlers may have been told that the loop polls.
+    /// Handlers may have had their `poll_begin`.
     poll_mode: bool,
-    /// The set in the kernel may have entries that nobody can delete.
+    /// The set in the kernel may have entries that cannot be deleted.
     haunted: bool,
 }
 
@@ -183,7 +183,7 @@ impl Model {
             now: START,
             depth: 0,
             polls: 0,
-            acts: 0,
+            scripts_run: 0,
             counter: 0,
             scripts: Scripts::default(),
             files: Files::default(),
@@ -210,20 +210,20 @@ impl Model {
         }
     }
 
-    /// Does an operation and tells what is written down, given what the real context has.
+    /// Runs an operation and returns its log, given the log of the real context.
     pub(crate) fn step(&mut self, op: &Op, observed: &[Entry]) -> &[Entry] {
         self.observed.clear();
         self.observed.extend_from_slice(observed);
         self.log.clear();
-        (self.polls, self.acts) = (0, 0);
+        (self.polls, self.scripts_run) = (0, 0);
         if self.run(op).is_err() {
             self.unwind();
-            self.note(What::Panicked);
+            self.record(What::Panicked);
         }
         &self.log
     }
 
-    /// A panic went through all iterations: what they had found is found again.
+    /// A panic went through all iterations: their events are found again.
     fn unwind(&mut self) {
         self.depth = 0;
         self.deciding = false;
@@ -233,16 +233,16 @@ impl Model {
         }
     }
 
-    /// How many handlers are registered.
+    /// Returns the number of registered handlers.
     pub(crate) fn handlers(&self) -> u32 {
         self.registrations.len() as u32
     }
 
-    fn note(&mut self, what: What) {
+    fn record(&mut self, what: What) {
         self.log.push(Entry { at: self.now, what });
     }
 
-    /// What the real context did next.
+    /// Returns the next entry of the real context.
     fn next(&self) -> Option<Entry> {
         self.observed.get(self.log.len()).copied()
     }
@@ -260,7 +260,7 @@ impl Model {
     }
 
     fn called(&mut self, callback: Callback, otherwise: &[Op]) -> Flow {
-        self.note(What::Called(callback));
+        self.record(What::Called(callback));
         self.act(callback, otherwise)
     }
 
@@ -270,14 +270,14 @@ impl Model {
     }
 
     fn run_script(&mut self, ops: &[Op]) -> Flow {
-        self.acts += 1;
-        if self.acts > MOST_SCRIPTS {
+        self.scripts_run += 1;
+        if self.scripts_run > MOST_SCRIPTS {
             return Ok(());
         }
         ops.iter().try_for_each(|op| self.run(op))
     }
 
-    /// What a callback does that was told nothing.
+    /// Returns the operation of a callback without a script.
     fn usual(&mut self, fd: Fd, side: Side) -> Option<Op> {
         let fills = side == Side::Writable && self.files.kind(fd) == Kind::Outlet;
         (fills || matches!(side, Side::Readable | Side::PollReady)).then_some(Op::Drain(fd))
@@ -288,7 +288,7 @@ impl Model {
             Op::On(callback, script) => self.scripts.set(*callback, script),
             Op::Repeat(times, script) => {
                 for _ in 0..*times {
-                    (self.polls, self.acts) = (0, 0);
+                    (self.polls, self.scripts_run) = (0, 0);
                     script.iter().try_for_each(|op| self.run(op))?;
                 }
             }
@@ -340,12 +340,12 @@ impl Model {
         }
         let nested = self.depth > 0;
         if nested {
-            self.note(What::Nested);
+            self.record(What::Nested);
         }
         self.depth += 1;
         let progress = poll(self)?;
         self.depth -= 1;
-        self.note(if nested {
+        self.record(if nested {
             What::Back(progress)
         } else {
             What::Polled(progress)
@@ -355,13 +355,13 @@ impl Model {
 
     fn wait(&mut self, limit: u64) -> Flow<bool> {
         let end = self.now + limit;
-        for _ in 0..PATIENCE {
+        for _ in 0..MOST_ITERATIONS {
             let progress = self.iterate(Some(end.saturating_sub(self.now)))?;
             if progress || self.now >= end {
                 return Ok(progress);
             }
         }
-        self.note(What::Busy);
+        self.record(What::Busy);
         Ok(false)
     }
 }

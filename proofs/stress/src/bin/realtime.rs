@@ -1,8 +1,8 @@
-//! Whole iterations under RealtimeSanitizer: from the first look to the last timer nothing is allocated, freed, locked or
-//! waited for in the C library.
+//! Whole iterations under RealtimeSanitizer: from the first check to the last timer, an iteration neither allocates, frees,
+//! locks nor waits in the C library.
 //!
 //! `cargo xtask prove --only rtsan` builds it with `--cfg rtsan`, which turns the attribute on that the sanitizer needs.
-//! The system calls of a wait are made without the C library, so that they are not reported: they are the purpose.
+//! The system calls of a wait are made without the C library, so the sanitizer does not report them.
 #![cfg_attr(rtsan, feature(sanitize))]
 
 use std::cell::Cell;
@@ -138,7 +138,7 @@ fn run(rounds: usize, allocates: bool) -> io::Result<usize> {
             load.cx.set_poll_params(PollParams::up_to(polling));
             for round in 0..WARM_UP {
                 load.prepare()?;
-                // As `iterate`, outside of what the sanitizer watches.
+                // As `iterate`, outside of the sanitized code.
                 load.halves.iter().for_each(BottomHalf::schedule);
                 load.timers
                     .iter()

@@ -226,7 +226,7 @@ fn c2_qemu_finds_the_image_taken() {
     );
 }
 
-/// Block devices are locked as well, and one that is mounted is not written to behind its file system's back.
+/// Block devices are locked as well, and a mounted one is not written without its file system's knowledge.
 #[test]
 fn c2_block_devices() {
     let image = Image::new(1 << 20);

@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::daemon::Daemon;
 use crate::process::complaint;
 
-/// What qemu-img makes: format, what it is called, and options.
+/// The formats of qemu-img: name, display name, and options.
 const FORMATS: [(&str, &[&str]); 8] = [
     ("qcow2", &["-f", "qcow2"]),
     ("vmdk", &["-f", "vmdk"]),

@@ -19,7 +19,7 @@ fn c4_a_failed_flush_is_never_forgotten() {
     for _ in 0..3 {
         assert_eq!(client.flush(0), Err(EIO));
     }
-    // Reads and writes go on: the guest decides what to do about it.
+    // Reads and writes go on: the guest decides how to react.
     client.write(0, 4096, &pattern(2, 4096)).unwrap();
     assert_eq!(client.read(0, 4096, 4096).unwrap(), pattern(2, 4096));
     drop(client);

@@ -1,11 +1,11 @@
-//! C10: a disk in memory takes what is written to it, and gives back what is discarded.
+//! C10: a disk in memory uses memory for written data, and releases it for discarded data.
 
 use crate::client::Client;
 use crate::daemon::Daemon;
 
 const MIB: u64 = 1 << 20;
 const WRITTEN: u64 = 128 * MIB;
-/// Memory of the daemon itself may come and go, a small part of what is written.
+/// The tolerance for the daemon's own memory, a small part of the written data.
 const SLACK_KIB: usize = 16 * 1024;
 
 #[test]

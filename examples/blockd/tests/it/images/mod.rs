@@ -1,4 +1,4 @@
-//! Image files and block devices: what can go wrong with them, and what an image is served beside.
+//! Image files and block devices: their errors, and several images in one daemon.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -55,7 +55,7 @@ fn attempt(command: &mut Command) -> Option<String> {
 fn failing(faults: &[&str], disk: &str) -> Option<Daemon> {
     let mut strace = tool("strace")?;
     attempt(Command::new("strace").args(["-o", "/dev/null", "true"]))?;
-    // The traced program stays the child of the test, and what the tracer sees is of no interest.
+    // The traced program stays the child of the test, and the trace itself is not used.
     strace.args(["-D", "-f", "-q", "-o", "/dev/null"]);
     for fault in faults {
         strace.arg("-e").arg(format!("inject={fault}"));

@@ -117,9 +117,11 @@ fn one_write_for_each_drain() {
     shared.notifier.set_foreign(true);
     let poster = shared.poster(0, 2, hooks::stop_before_write);
     hooks::wait_until_stopped();
+    assert!(shared.notifier.is_being_written(), "the write has not returned");
     hooks::go_on_after_drain();
     shared.notifier.accept();
     poster.join().unwrap();
+    assert!(!shared.notifier.is_being_written(), "it has");
     assert!(shared.notifier.writes() <= 1 + hooks::drained_by_this_thread());
 }
 

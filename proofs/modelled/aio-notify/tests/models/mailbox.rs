@@ -94,7 +94,21 @@ fn sent() {
     assert!(sender.join().unwrap());
 }
 
+/// An interrupt ends a wait, and can be seen as soon as its notification is accepted.
+fn interrupted() {
+    let mailbox = mailbox();
+    let other = {
+        let mailbox = mailbox.clone();
+        thread::spawn(move || mailbox.interrupt())
+    };
+    while mailbox.interrupts() == 0 {
+        wait(&mailbox);
+    }
+    other.join().unwrap();
+}
+
 models! { to_the_end:
+    d4_no_interrupt_is_missed => interrupted;
     w1_no_kick_is_missed => one_kick;
     h7_no_message_is_missed => sent;
 }
@@ -108,6 +122,7 @@ models! { loom::model:
 }
 
 faults! {
+    d4_planted_interrupt_counted_late: InterruptCountedLate in interrupted;
     w1_planted_kick_without_fence: KickWithoutFence in one_kick;
     w1_planted_counted_without_fence: CountedWithoutFence in one_kick;
     h7_planted_notified_before_sent: NotifiedBeforeSent in sent;

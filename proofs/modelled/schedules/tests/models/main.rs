@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool as Recorded, Ordering::Relaxed as Note};
+use std::sync::atomic::{AtomicBool as Recorded, Ordering::Relaxed as Unchecked};
 use std::time::Duration;
 
 use aio_checker::AtomicU32;
@@ -20,14 +20,14 @@ use loom::thread;
 /// Steps of one run at the most; an iteration of a context has some twenty.
 const LONGEST: usize = 5_000;
 
-/// Whoever asks for so many preemptions has time.
+/// From so many preemptions on there is no limit of time.
 const LONG: usize = 3;
 
 fn check(model: fn()) {
     check_to(model, Some);
 }
 
-/// Tries a model of one other thread to one preemption more than is asked for; in the long run to three more.
+/// Tries a model of one other thread with one preemption more than the bound; in the long run with three more.
 fn check_further(model: fn()) {
     check_to(model, |bound| Some(bound + if bound < LONG { 1 } else { 3 }));
 }
@@ -44,7 +44,7 @@ fn check_to(model: fn(), preemptions: impl FnOnce(usize) -> Option<usize>) {
     builder.check(model);
 }
 
-/// Who waits for a context that goes is answered if its job ran, and told if not.
+/// A wait for a context that goes returns the answer if its job ran, and an error otherwise.
 fn waits_for_a_context_that_goes(waiters: usize) {
     let cx = Fake::context();
     let waiters: Vec<_> = (0..waiters)
@@ -53,8 +53,8 @@ fn waits_for_a_context_that_goes(waiters: usize) {
             thread::spawn(move || {
                 let ran = Arc::new(Recorded::new(false));
                 let by_job = ran.clone();
-                let answer = remote.run_and_wait(move |_| by_job.store(true, Note));
-                assert_eq!(answer.is_ok(), ran.load(Note));
+                let answer = remote.run_and_wait(move |_| by_job.store(true, Unchecked));
+                assert_eq!(answer.is_ok(), ran.load(Unchecked));
                 assert_eq!(Arc::strong_count(&ran), 1, "the job is left");
             })
         })
@@ -72,7 +72,7 @@ fn two_wait_for_a_context_that_goes() {
     waits_for_a_context_that_goes(2);
 }
 
-/// Two contexts ask each other.
+/// Two contexts call each other.
 fn two_contexts_that_wait_for_each_other() {
     let cx = Fake::context();
     let (first, left) = (cx.remote(), Arc::new(AtomicU32::new(2)));
@@ -82,16 +82,16 @@ fn two_contexts_that_wait_for_each_other() {
         let cx = Fake::context();
         *tell.lock().unwrap() = Some(cx.remote());
         first.kick();
-        asks(&cx, &first, &by_other);
+        calls(&cx, &first, &by_other);
     });
     cx.wait_while(|| second.lock().unwrap().is_none()).unwrap();
     let second = second.lock().unwrap().take().unwrap();
-    asks(&cx, &second, &left);
+    calls(&cx, &second, &left);
     other.unwrap().join().unwrap();
 }
 
-/// Uses the other context once, and lets itself be used until nobody needs it any more.
-fn asks(cx: &Context, other: &Remote, left: &AtomicU32) {
+/// Uses the other context once, and serves the other one until no thread needs it any more.
+fn calls(cx: &Context, other: &Remote, left: &AtomicU32) {
     assert_eq!(cx.run_on(other, |_| 7), Ok(7));
     left.fetch_sub(1, Ordering::Relaxed);
     other.kick();
@@ -118,7 +118,7 @@ impl Handler for Port {
     }
 }
 
-/// Who has had a handler removed may do as he likes with what it used.
+/// After the removal of a handler, the caller may free the data that it used.
 fn removal_by_another_thread() {
     let cx = Fake::context();
     let data = Arc::new(UnsafeCell::new(1));
@@ -134,7 +134,7 @@ fn removal_by_another_thread() {
         let removed = removed.clone();
         thread::spawn(move || {
             let remove = move |cx: &Context| {
-                removed.store(true, Note);
+                removed.store(true, Unchecked);
                 cx.unwatch(token)
             };
             if is_planted("RemovalNotAwaited") {
@@ -142,11 +142,11 @@ fn removal_by_another_thread() {
             } else {
                 assert!(remote.run_and_wait(remove).unwrap());
             }
-            // SAFETY: the model checks that nobody reads at the same time.
+            // SAFETY: the model checks that no thread reads at the same time.
             data.with_mut(|data| unsafe { *data = 2 });
         })
     };
-    while !removed.load(Note) {
+    while !removed.load(Unchecked) {
         cx.poll(Wait::Block).unwrap();
     }
     remover.join().unwrap();
@@ -169,7 +169,7 @@ fn armed(cx: &Context, deadline: Moment) -> Arc<Recorded> {
     let timer = cx
         .timer(ClockId::Virtual, move |cx, _| {
             assert!(cx.now(ClockId::Virtual) >= at(100), "early");
-            by_timer.store(true, Note);
+            by_timer.store(true, Unchecked);
         })
         .disarmed();
     timer.arm_at(deadline);
@@ -178,7 +178,7 @@ fn armed(cx: &Context, deadline: Moment) -> Arc<Recorded> {
 }
 
 fn serve_until(cx: &Context, fired: &Recorded) {
-    while !fired.load(Note) {
+    while !fired.load(Unchecked) {
         cx.poll(Wait::Block).unwrap();
     }
     TIMERS.with(|timers| timers.borrow_mut().clear());
@@ -211,7 +211,7 @@ fn timer_armed_by_a_job() {
     other.join().unwrap();
 }
 
-/// Whoever waits until another thread has changed something sees the change.
+/// A wait for a change by another thread sees the change.
 fn kicks() {
     let cx = Fake::context();
     let changed = Arc::new(AtomicU32::new(0));
@@ -229,13 +229,13 @@ macro_rules! models {
 }
 
 models! { check:
-    w2_both_who_wait_for_a_context_that_goes_are_told => two_wait_for_a_context_that_goes;
+    w2_both_waits_for_a_context_that_goes_return_an_error => two_wait_for_a_context_that_goes;
     w2_two_contexts_that_wait_for_each_other_are_answered => two_contexts_that_wait_for_each_other;
 }
 
 models! { check_to_the_end:
     w1_no_kick_is_missed => kicks;
-    w2_who_waits_for_a_context_that_goes_is_told => one_waits_for_a_context_that_goes;
+    w2_a_wait_for_a_context_that_goes_returns_an_error => one_waits_for_a_context_that_goes;
 }
 
 models! { check_further:

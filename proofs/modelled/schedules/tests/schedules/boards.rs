@@ -5,22 +5,22 @@ use std::sync::Arc;
 use aio_context::{PollParams, Wait};
 use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use crate::handlers::{AsTold, POLLING, searching};
-use crate::{Crowd, noted};
+use crate::handlers::{Adjustable, POLLING, searching};
+use crate::{Crowd, recorded};
 
 const SOURCES: [usize; 3] = [0, 1, 69];
 
-/// Three sources are rung twice each while the loop polls, rests, or changes from one to the other. The last service sees what
-/// was written before the last ring.
+/// Three sources are rung twice each while the loop polls, sleeps, or changes from one to the other. The last service sees the
+/// data written before the last ring.
 fn rings(params: PollParams) {
-    let cx = searching(&AsTold::default(), params);
+    let cx = searching(&Adjustable::default(), params);
     let mail: [Arc<AtomicU32>; 3] = std::array::from_fn(|_| Arc::default());
-    let (seen, served) = (noted::<3>(), noted::<3>());
+    let (seen, served) = (recorded::<3>(), recorded::<3>());
     let board = {
         let (mail, seen, served) = (mail.clone(), seen.clone(), served.clone());
         let serve = move |source| {
             let place = SOURCES.iter().position(|known| *known == source);
-            let place = place.expect("nobody else was rung");
+            let place = place.expect("only these are rung");
             seen[place].set(mail[place].load(SeqCst));
             served[place].add(1);
         };
@@ -60,16 +60,16 @@ fn rings_while_the_loop_polls() {
     rings(POLLING);
 }
 
-fn rings_while_the_loop_rests() {
+fn rings_while_the_loop_sleeps() {
     rings(PollParams::OFF);
 }
 
 crate::scenarios! {
     n2_no_ring_is_lost_while_the_loop_polls => rings_while_the_loop_polls;
-    n2_no_ring_is_lost_while_the_loop_rests => rings_while_the_loop_rests;
+    n2_no_ring_is_lost_while_the_loop_sleeps => rings_while_the_loop_sleeps;
 }
 
 crate::faults! {
-    n2_planted_end_any_epoch: EndAnyEpoch in rings_while_the_loop_rests rings_while_the_loop_polls;
-    n2_planted_epoch_goes_on: EpochGoesOn in rings_while_the_loop_rests rings_while_the_loop_polls;
+    n2_planted_end_any_epoch: EndAnyEpoch in rings_while_the_loop_sleeps rings_while_the_loop_polls;
+    n2_planted_epoch_goes_on: EpochGoesOn in rings_while_the_loop_sleeps rings_while_the_loop_polls;
 }

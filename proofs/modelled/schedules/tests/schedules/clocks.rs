@@ -7,7 +7,7 @@ use aio_context::{ClockId, Context, Moment, Timer, Wait};
 use aio_schedules::Fake;
 use shuttle::thread_local;
 
-use crate::{Crowd, Recorded, noted};
+use crate::{Crowd, Recorded, recorded};
 
 thread_local! {
     /// Timers that a job has made; they live at home.
@@ -79,11 +79,11 @@ fn changes_with_armed_timers() {
     MADE.with(|timers| timers.borrow_mut().clear());
 }
 
-/// Whoever has stopped the clock sees nothing fire before it is started again, whoever else warps it.
+/// While the clock is stopped no timer fires, even if another thread warps the clock.
 fn stops_against_jumps() {
     let cx = Fake::context();
     let clock = cx.virtual_clock();
-    let [fired] = noted();
+    let [fired] = recorded();
     let mut crowd = Crowd::of(&cx);
     for _ in 0..2 {
         let clock = clock.clone();

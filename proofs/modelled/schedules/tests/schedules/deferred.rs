@@ -6,13 +6,13 @@ use aio_context::{BottomHalf, Context, Remote, Wait};
 use aio_schedules::Fake;
 use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use crate::{Crowd, Recorded, noted};
+use crate::{Crowd, Recorded, recorded};
 
-/// Each producer schedules its bottom half twice. The run after the last schedule sees what was written before it.
+/// Each producer schedules its bottom half twice. The run after the last schedule sees the data written before it.
 fn schedules_while_the_loop_falls_asleep() {
     let cx = Fake::context();
     let goals: [Arc<AtomicU32>; 3] = std::array::from_fn(|_| Arc::default());
-    let (seen, runs) = (noted::<3>(), noted::<3>());
+    let (seen, runs) = (recorded::<3>(), recorded::<3>());
     let halves: [BottomHalf; 3] = std::array::from_fn(|number| {
         let (goal, seen, runs) = (goals[number].clone(), seen[number].clone(), runs[number].clone());
         cx.bottom_half("producer", move |_| {
@@ -39,7 +39,7 @@ fn schedules_while_the_loop_falls_asleep() {
 /// A bottom half that some schedule, some cancel, and whose last handle may be dropped by any of them.
 fn cancels_and_deletes_against_schedules_and_runs() {
     let cx = Fake::context();
-    let [runs, deleted, handles] = noted();
+    let [runs, deleted, handles] = recorded();
     handles.set(3);
     let kept = Arc::new(());
     let half = {
@@ -95,7 +95,7 @@ fn cancels_that_come_late() {
     let schedules = half.clone();
     crowd.add(move |_| schedules.schedule());
     let (cancels, count) = (half.clone(), runs.clone());
-    crowd.add_one_that_tells(move |remote| {
+    crowd.add_announcing(move |remote| {
         cancels.schedule();
         cancels.cancel();
         let before = count.get();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aio_context::{BottomHalf, PollParams, Wait};
 use aio_schedules::Fake;
 
-use crate::{Crowd, Outcomes, Recorded, noted};
+use crate::{Crowd, Outcomes, Recorded, recorded};
 
 /// Notes that it was dropped.
 struct Dropped(Recorded);
@@ -30,7 +30,7 @@ fn others_are_still_there() {
     let halves: [BottomHalf; 2] = [half("scheduled by others"), half("scheduled at home")];
     halves[1].schedule();
     let remote = cx.remote();
-    let [ran, dropped, refused] = noted();
+    let [ran, dropped, refused] = recorded();
     let mut crowd = Crowd::of(&cx);
     for number in 0..2 {
         let half = halves[number].clone();
@@ -48,7 +48,7 @@ fn others_are_still_there() {
                     drop(token);
                 });
                 refused.add(u32::from(sent.is_err()));
-                REFUSED.note(sent.is_err());
+                REFUSED.record(sent.is_err());
             }
         });
     }

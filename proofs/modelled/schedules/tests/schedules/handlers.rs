@@ -12,15 +12,15 @@ use aio_notify::EventNotifier;
 use aio_schedules::Fake;
 use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
-use crate::{Crowd, Recorded, noted};
+use crate::{Crowd, Recorded, recorded};
 
-/// Looks for as long as it was told to at last.
+/// Polls for the time that was set last.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct AsTold(Arc<Mutex<PollParams>>);
+pub(crate) struct Adjustable(Arc<Mutex<PollParams>>);
 
-impl PollPolicy for AsTold {
+impl PollPolicy for Adjustable {
     fn name(&self) -> &'static str {
-        "as told"
+        "adjustable"
     }
 
     fn budget(&self) -> Duration {
@@ -36,16 +36,16 @@ impl PollPolicy for AsTold {
 
 pub(crate) const POLLING: PollParams = PollParams::up_to(Duration::from_micros(4));
 
-/// A context that searches for as long as it was told to.
-pub(crate) fn searching(told: &AsTold, params: PollParams) -> Context {
+/// Makes a context that polls for the time that is set.
+pub(crate) fn searching(policy: &Adjustable, params: PollParams) -> Context {
     Fake::ticking(
         Context::builder()
-            .policy(Box::new(told.clone()))
+            .policy(Box::new(policy.clone()))
             .poll_params(params),
     )
 }
 
-/// What a guest and its host share. The host says whether it has to be kicked.
+/// The shared state of a guest and its host. The host sets whether it needs a kick.
 struct Queue {
     work: AtomicU32,
     needs_kick: AtomicBool,
@@ -102,8 +102,8 @@ impl Pollable for Host {
 
 /// Guests produce without a kick while they are polled; meanwhile polling is switched on and off.
 fn parameters_in_the_middle_of_polling() {
-    let told = AsTold::default();
-    let cx = searching(&told, POLLING);
+    let policy = Adjustable::default();
+    let cx = searching(&policy, POLLING);
     let served = Recorded::default();
     let hosts: [Rc<Host>; 2] = std::array::from_fn(|_| {
         Rc::new(Host {
@@ -133,7 +133,11 @@ fn parameters_in_the_middle_of_polling() {
         cx.poll(Wait::Block).unwrap();
     }
     crowd.end(&cx);
-    assert_eq!(*told.0.lock().unwrap(), PollParams::OFF, "not what was set last");
+    assert_eq!(
+        *policy.0.lock().unwrap(),
+        PollParams::OFF,
+        "not what was set last"
+    );
     assert!(hosts.iter().all(|host| !host.begun.get()), "still in poll mode");
     assert_eq!(served.get(), 4, "served twice");
     drop(registrations);
@@ -164,11 +168,10 @@ impl Handler for Port {
     }
 }
 
-/// Three handlers are rung, of which another thread removes the second. None of its callbacks starts after whoever removed it
-/// has gone on.
+/// Three handlers have events, and another thread removes the second. None of its callbacks starts after the removal has returned.
 fn removal_by_another_thread() {
     let cx = Fake::context();
-    let [removed, calls, never] = noted();
+    let [removed, calls, never] = recorded();
     let port = |removed: &Recorded, nests| {
         Rc::new(Port {
             bell: Arc::new(EventNotifier::new().unwrap()),
@@ -181,11 +184,11 @@ fn removal_by_another_thread() {
     let [first, second, third] = ports.clone().map(|port| cx.watch(port, Interest::READ).unwrap());
     let token = second.detach();
     let mut crowd = Crowd::of(&cx);
-    for rung in [0..2, 1..3] {
-        let bells: Vec<_> = ports[rung].iter().map(|port| port.bell.clone()).collect();
+    for range in [0..2, 1..3] {
+        let bells: Vec<_> = ports[range].iter().map(|port| port.bell.clone()).collect();
         crowd.add(move |_| bells.iter().for_each(|bell| bell.set().unwrap()));
     }
-    crowd.add_one_that_tells(move |remote| {
+    crowd.add_announcing(move |remote| {
         if is_planted("RemovalNotAwaited") {
             remote.run(move |cx| assert!(cx.unwatch(token))).unwrap();
         } else {

@@ -1,8 +1,8 @@
-//! Threads meet a loop, in orders that shuttle chooses. What each scenario checks stands at its end; that nobody sleeps for
-//! ever, and that no descriptor is left, is checked for all.
+//! Threads meet a loop, in orders that shuttle chooses. Each scenario makes its checks at its end. For all of them the harness checks
+//! that no thread sleeps for ever, and that no descriptor is left.
 //!
-//! What threads tell each other goes through the checker's atomics, whose every use is a step of its own. What is only noted
-//! for the checks is in plain ones: all threads of a scenario are one thread of the system, and taking notes is no step.
+//! Threads communicate through the checker's atomics, each use of which is a step of its own. Records for the checks are in plain
+//! ones, without a step: all threads of a scenario are one thread of the system.
 #![allow(clippy::unwrap_used, reason = "a panic is what a scenario finds")]
 
 mod boards;
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use aio_context::{Context, Remote, Wait};
 use shuttle::thread::{self, JoinHandle};
 
-/// A number that the checks look at.
+/// A number for the checks.
 #[derive(Clone, Debug, Default)]
 struct Recorded(Arc<AtomicU32>);
 
@@ -37,14 +37,14 @@ impl Recorded {
     }
 }
 
-fn noted<const N: usize>() -> [Recorded; N] {
+fn recorded<const N: usize>() -> [Recorded; N] {
     std::array::from_fn(|_| Recorded::default())
 }
 
 /// Threads of a scenario.
 struct Crowd {
     remote: Remote,
-    /// How many have said so.
+    /// The number of threads that have announced their end.
     ended: Recorded,
     threads: Vec<JoinHandle<()>>,
 }
@@ -63,9 +63,9 @@ impl Crowd {
         self.threads.push(thread::spawn(move || work(&remote)));
     }
 
-    /// One that tells the loop when it has ended. This last word wakes a loop that has missed another one, so it is for those
-    /// who need the loop until then.
-    fn add_one_that_tells(&mut self, work: impl FnOnce(&Remote) + Send + 'static) {
+    /// Adds a thread that announces its end to the loop. The announcement wakes a loop that has missed an earlier wake-up, so only
+    /// threads that need the loop until then use it.
+    fn add_announcing(&mut self, work: impl FnOnce(&Remote) + Send + 'static) {
         let ended = self.ended.clone();
         self.add(move |remote| {
             work(remote);
@@ -73,7 +73,7 @@ impl Crowd {
         });
     }
 
-    /// Polls until `count` have told that they have ended.
+    /// Polls until `count` threads have announced their end.
     fn serve(&self, cx: &Context, count: u32) {
         while self.ended.get() < count {
             cx.poll(Wait::Block).unwrap();
@@ -93,7 +93,7 @@ impl Crowd {
     }
 }
 
-/// What came out of a scenario over all orders. One in which only one thing ever comes out shows nothing.
+/// The outcomes of a scenario over all orders. A scenario with only one outcome shows nothing.
 struct Outcomes([AtomicU32; 2]);
 
 impl Outcomes {
@@ -101,7 +101,7 @@ impl Outcomes {
         Self([AtomicU32::new(0), AtomicU32::new(0)])
     }
 
-    fn note(&self, success: bool) {
+    fn record(&self, success: bool) {
         self.0[usize::from(success)].fetch_add(1, Relaxed);
     }
 

@@ -49,7 +49,7 @@ fn notifications() {
     });
 }
 
-/// A foreign loop sleeps on behalf of the context: whoever sends, schedules or warps the clock wakes it.
+/// A foreign loop sleeps on behalf of the context: a message, a schedule and a warp of the clock each wake it.
 fn a_foreign_loop() {
     let cx = Fake::context();
     let ran = Recorded::default();
@@ -58,7 +58,7 @@ fn a_foreign_loop() {
         cx.bottom_half("embedded", move |_| ran.add(1))
     };
     let mut crowd = Crowd::of(&cx);
-    // Whoever drops the last handle deletes it.
+    // The drop of the last handle deletes it.
     let schedules = half.clone();
     crowd.add(move |_| schedules.schedule());
     let count = ran.clone();
@@ -87,5 +87,5 @@ crate::faults! {
     n1_planted_counted_after_ring: CountedAfterRing in notifications;
     n6_planted_drained_read_late: DrainedReadLate in notifications;
     n6_planted_finished_any_drain: FinishedAnyDrain in notifications;
-    g1_planted_read_before_flag: ReadBeforeFlag in a_foreign_loop;
+    g1_planted_checks_before_flag: ChecksBeforeFlag in a_foreign_loop;
 }

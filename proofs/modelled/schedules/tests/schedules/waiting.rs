@@ -14,7 +14,7 @@ static ANSWERED: Outcomes = Outcomes::none();
 static ANSWERED_CONTEXTS: Outcomes = Outcomes::none();
 static ANSWERED_BY_THREAD: Outcomes = Outcomes::none();
 
-/// Whoever waits is answered if its job ran, and told that the context is gone if not.
+/// A wait returns the answer if its job ran, and otherwise the error that the context is gone.
 fn waits_for_a_context_that_goes() {
     let cx = Fake::context();
     let kept = Arc::new(());
@@ -32,7 +32,7 @@ fn waits_for_a_context_that_goes() {
             };
             let answer = remote.run_and_wait(job);
             assert_eq!(ran.get(), u32::from(answer.is_ok()), "{answer:?}");
-            ANSWERED.note(answer.is_ok());
+            ANSWERED.record(answer.is_ok());
         });
     }
     for _ in 0..2 {
@@ -43,8 +43,8 @@ fn waits_for_a_context_that_goes() {
     assert_eq!(Arc::strong_count(&kept), 1, "a job is left");
 }
 
-/// A context at home on a thread of its own that uses another one, and lets itself be used until nobody needs it any more.
-fn asks(cx: &Context, other: &Remote, left: &AtomicU32) {
+/// A context at home on a thread of its own that uses another one, and serves the other one until no thread needs it any more.
+fn calls(cx: &Context, other: &Remote, left: &AtomicU32) {
     for number in 0..2 {
         let answer = cx.run_on(other, move |far| {
             assert!(!far.poll(Wait::NoBlock).unwrap() || number < 2);
@@ -57,7 +57,7 @@ fn asks(cx: &Context, other: &Remote, left: &AtomicU32) {
     cx.wait_while(|| left.load(SeqCst) > 0).unwrap();
 }
 
-/// Two contexts ask each other, while a third thread gives both something to do.
+/// Two contexts call each other, while a third thread gives both some work.
 fn two_contexts_that_wait_for_each_other() {
     let left = Arc::new(AtomicU32::new(2));
     let jobs = Recorded::default();
@@ -70,7 +70,7 @@ fn two_contexts_that_wait_for_each_other() {
                 let cx = Fake::context();
                 tell.send((cx.remote(), meet)).unwrap();
                 let other = other.recv().unwrap();
-                asks(&cx, &other, &left);
+                calls(&cx, &other, &left);
             })
         })
         .collect();
@@ -88,7 +88,7 @@ fn two_contexts_that_wait_for_each_other() {
     assert!(jobs.get() <= 2);
 }
 
-/// Two threads with a context each ask each other by the call for threads that have none.
+/// Two threads with a context each call each other with the function for threads that have none.
 fn two_home_threads_that_wait_for_each_other() {
     let left = Arc::new(AtomicU32::new(2));
     let (tell, heard) = mpsc::channel();
@@ -143,7 +143,7 @@ fn a_blocking_poll_beside_idle_bottom_halves() {
     assert!(idle.get() <= 2);
 }
 
-/// Two contexts ask a third one, which goes.
+/// Two contexts call a third one, which goes.
 fn contexts_that_wait_for_one_that_goes() {
     let cx = Fake::context();
     let homes: Vec<_> = (0..2)
@@ -157,7 +157,7 @@ fn contexts_that_wait_for_one_that_goes() {
                     cx.run_on(&other, move |_| ran.add(1))
                 };
                 assert_eq!(ran.get(), u32::from(answer.is_ok()), "{answer:?}");
-                ANSWERED_CONTEXTS.note(answer.is_ok());
+                ANSWERED_CONTEXTS.record(answer.is_ok());
             })
         })
         .collect();
@@ -170,7 +170,7 @@ fn contexts_that_wait_for_one_that_goes() {
     }
 }
 
-/// Others change a number and kick; whoever waits for it sees each change, also from inside another wait.
+/// Other threads change a number and kick; a wait for it sees each change, also from inside another wait.
 fn kicks() {
     let cx = Fake::context();
     let count = Arc::new(AtomicU32::new(0));
@@ -195,7 +195,7 @@ fn kicks() {
     crowd.end(&cx);
 }
 
-/// A thread with a context is stopped while others wait for it: they are answered or told.
+/// A thread with a context is stopped while others wait for it: they get an answer or an error.
 fn an_io_thread_that_is_stopped() {
     let kept = Arc::new(());
     let set_up = {
@@ -209,7 +209,7 @@ fn an_io_thread_that_is_stopped() {
             thread::spawn(move || {
                 let answer = remote.run_and_wait(move |_| number);
                 assert!(answer == Ok(number) || answer == Err(Gone::Dropped));
-                ANSWERED_BY_THREAD.note(answer.is_ok());
+                ANSWERED_BY_THREAD.record(answer.is_ok());
             })
         })
         .collect();
@@ -221,13 +221,13 @@ fn an_io_thread_that_is_stopped() {
 }
 
 crate::scenarios! {
-    w2_who_waits_for_a_context_that_goes_is_told => waits_for_a_context_that_goes with ANSWERED;
+    w2_a_wait_for_a_context_that_goes_returns_an_error => waits_for_a_context_that_goes with ANSWERED;
     w2_two_contexts_that_wait_for_each_other_are_answered => two_contexts_that_wait_for_each_other;
     w3_two_home_threads_that_wait_for_each_other_are_answered => two_home_threads_that_wait_for_each_other;
     d4_a_blocking_poll_misses_no_request_to_return => a_blocking_poll_beside_idle_bottom_halves;
     w2_contexts_that_wait_for_one_that_goes_are_told => contexts_that_wait_for_one_that_goes with ANSWERED_CONTEXTS;
     w1_no_kick_is_missed => kicks;
-    w2_who_waits_for_a_thread_that_is_stopped_is_told => an_io_thread_that_is_stopped with ANSWERED_BY_THREAD;
+    w2_a_wait_for_a_thread_that_is_stopped_returns_an_error => an_io_thread_that_is_stopped with ANSWERED_BY_THREAD;
 }
 
 crate::faults! {
@@ -235,7 +235,7 @@ crate::faults! {
     w2_planted_left_open_for_contexts: LeftOpen in contexts_that_wait_for_one_that_goes;
     w2_planted_kicked_before_answer: KickedBeforeAnswer in two_contexts_that_wait_for_each_other;
     w3_planted_kicked_before_answer: KickedBeforeAnswer in two_home_threads_that_wait_for_each_other;
-    d4_planted_called_late: CalledLate in a_blocking_poll_beside_idle_bottom_halves;
+    d4_planted_interrupt_counted_late: InterruptCountedLate in a_blocking_poll_beside_idle_bottom_halves;
     w1_planted_counted_late: CountedLate in kicks;
     w2_planted_woken_before_stopped: WokenBeforeStopped in an_io_thread_that_is_stopped;
 }

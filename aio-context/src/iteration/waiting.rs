@@ -7,15 +7,12 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::ReadyList;
+use aio_pollctl::PreSleepSpin;
 use aio_timers::Moment;
 
 use crate::Context;
 use crate::context::{Inner, Wait};
-use crate::glance;
-use crate::polling::Polled;
-
-/// The backend is asked to change its ways after a registration, and every so many waits.
-pub(crate) const REBALANCE_EVERY: u32 = 128;
+use crate::iteration::search::Polled;
 
 impl Inner {
     /// An iteration that may not wait looks at the descriptors. When it is bottom halves that keep one after the other from
@@ -28,15 +25,19 @@ impl Inner {
         wait: Wait,
         ready: &mut ReadyList,
     ) -> io::Result<Plan> {
-        if self.polled.needs_exit() {
-            self.ask_unkicked(cx, ready)?;
+        if self.polling.set.needs_exit() {
+            self.poll_unkicked(cx, ready)?;
         }
-        let is_kept = wait != Wait::NoBlock && !self.simulated && self.has_bottom_halves();
-        if self.looks.is_kept_again(is_kept) {
-            self.look_after_hit(cx, ready)?;
+        let is_prevented = wait != Wait::NoBlock && !self.timers.is_simulated() && self.has_bottom_halves();
+        if self
+            .pacing
+            .checks
+            .step(|checks| checks.prevents_again(is_prevented))
+        {
+            self.check_after_hit(cx, ready)?;
             Ok(Plan::Skip)
         } else {
-            Ok(Plan::Look)
+            Ok(Plan::Check)
         }
     }
 
@@ -51,24 +52,41 @@ impl Inner {
     ) -> io::Result<Plan> {
         let left = timeout.map(|timeout| timeout.saturating_sub(polled.spun));
         if left == Some(Duration::ZERO) {
-            return Ok(Plan::Look);
+            return Ok(Plan::Check);
         }
-        if self.polled.needs_exit() && self.leave_poll_mode(cx, ready) {
-            return Ok(Plan::Look);
+        if self.polling.set.needs_exit() && self.leave_poll_mode(cx, ready) {
+            return Ok(Plan::Check);
         }
-        if !self.simulated && self.glance.is_worth_it() {
-            return Ok(Plan::Glance(left));
+        if !self.timers.is_simulated() {
+            if self.mailbox.is_being_written() && self.outlast_write() {
+                return Ok(Plan::Check);
+            }
+            if self.pacing.spin.step(|spin| spin.is_worth_it()) {
+                return Ok(Plan::Spin(left));
+            }
         }
         Ok(self.announce(left))
+    }
+
+    /// Stays awake until the write that woke the loop returns, and a moment longer; true if there was a notification (rule N6).
+    #[cold]
+    fn outlast_write(&self) -> bool {
+        let began = self.now();
+        let is_burst = self.mailbox.outlast_write(|| self.now().since(began));
+        if is_burst {
+            // The gaps of a burst are short: worth spinning for.
+            self.pacing.spin.step(|spin| spin.found(true));
+        }
+        is_burst
     }
 
     /// Announces a wait, unless somebody has notified (rule N2).
     #[inline]
     fn announce(&self, left: Option<Duration>) -> Plan {
-        if self.shared.notifier.prepare_to_wait() {
+        if self.mailbox.prepare_to_wait() {
             Plan::Wait(left)
         } else {
-            Plan::Look
+            Plan::Check
         }
     }
 
@@ -80,19 +98,19 @@ impl Inner {
         let first = ready.len();
         match plan {
             Plan::Skip => return Ok(false),
-            Plan::Look | Plan::Glance(_) => {
-                self.looks.looked(ready.is_full());
+            Plan::Check | Plan::Spin(_) => {
+                self.pacing.checks.step(|checks| checks.checked(ready.is_full()));
                 self.rebalance();
-                self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
-                if let Plan::Glance(left) = plan {
+                self.descriptors.wait(Some(Duration::ZERO), ready)?;
+                if let Plan::Spin(left) = plan {
                     if !self.is_found(ready) {
-                        return self.glance_on(cx, left, ready);
+                        return self.spin_on(cx, left, ready);
                     }
-                    self.glance.found(true);
+                    self.pacing.spin.step(|spin| spin.found(true));
                 }
             }
             Plan::Wait(left) => {
-                let _waiting = Waiting(self);
+                let _sleep = self.mailbox.sleep_guard();
                 // Two readings of the clock are little beside a wait that was preceded by looks, and none is made where a look
                 // has found something.
                 let began = self.now();
@@ -100,7 +118,7 @@ impl Inner {
                     self.wait_for(began, left, ready)?;
                 } else {
                     self.rebalance();
-                    self.backend.borrow_mut().wait(None, ready)?;
+                    self.descriptors.wait(None, ready)?;
                     if !self.is_found(ready) {
                         // Interrupted.
                         self.wait_for(began, None, ready)?;
@@ -115,15 +133,17 @@ impl Inner {
 
     /// Looks a few times more, as that has paid lately, and waits if nothing turns up; true if it waited.
     #[inline(never)]
-    fn glance_on(&self, cx: &Context, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<bool> {
-        let bound = timeout.map_or(glance::LONGEST, |timeout| timeout.min(glance::LONGEST));
+    fn spin_on(&self, cx: &Context, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<bool> {
+        let bound = timeout.map_or(PreSleepSpin::LONGEST, |timeout| {
+            timeout.min(PreSleepSpin::LONGEST)
+        });
         let (began, mut passed, mut found) = (self.now(), Duration::ZERO, false);
         while !found && passed < bound {
-            self.look(cx, ready)?;
+            self.check(cx, ready)?;
             found = self.is_found(ready);
             passed = self.now().since(began);
         }
-        self.glance.found(found);
+        self.pacing.spin.step(|spin| spin.found(found));
         if found {
             return Ok(false);
         }
@@ -141,7 +161,7 @@ impl Inner {
     }
 
     pub(crate) fn is_found(&self, ready: &ReadyList) -> bool {
-        !ready.is_empty() || self.shared.notifier.is_notified()
+        !ready.is_empty() || self.mailbox.is_notified()
     }
 
     /// Waits until something is ready, somebody notifies or `timeout` after `began` is over; interruptions do not count (rule D4).
@@ -152,17 +172,17 @@ impl Inner {
         loop {
             let before = ready.len();
             self.rebalance();
-            if left.is_some() && self.simulated {
-                self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
-                if ready.len() == before && !self.shared.notifier.is_notified() {
+            if left.is_some() && self.timers.is_simulated() {
+                self.descriptors.wait(Some(Duration::ZERO), ready)?;
+                if ready.len() == before && !self.mailbox.is_notified() {
                     self.timers
                         .clock(crate::ClockId::Monotonic)
                         .pass(left.unwrap_or_default());
                 }
                 return Ok(());
             }
-            self.backend.borrow_mut().wait(left, ready)?;
-            if ready.len() > before || self.shared.notifier.is_notified() {
+            self.descriptors.wait(left, ready)?;
+            if ready.len() > before || self.mailbox.is_notified() {
                 return Ok(());
             }
             if let Some(deadline) = deadline {
@@ -175,24 +195,18 @@ impl Inner {
     }
 
     /// Looks at the descriptors without waiting.
-    pub(crate) fn look(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
-        self.looks.looked(ready.is_full());
+    pub(crate) fn check(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
+        self.pacing.checks.step(|checks| checks.checked(ready.is_full()));
         self.rebalance();
         let first = ready.len();
-        self.backend.borrow_mut().wait(Some(Duration::ZERO), ready)?;
+        self.descriptors.wait(Some(Duration::ZERO), ready)?;
         self.collect(cx, first, ready);
         Ok(())
     }
 
-    /// Lets the backend change its ways, unless a wait of an outer iteration is still to be dispatched (rule B3).
     #[inline]
     fn rebalance(&self) {
-        let looks = self.looks_since_rebalance.get() + 1;
-        self.looks_since_rebalance.set(looks);
-        if looks >= REBALANCE_EVERY && self.depth.get() <= 1 {
-            self.looks_since_rebalance.set(0);
-            self.backend.borrow_mut().rebalance();
-        }
+        self.descriptors.rebalance(self.nesting.depth.get() <= 1);
     }
 }
 
@@ -202,18 +216,9 @@ pub(crate) enum Plan {
     /// Nothing: there is something else to do.
     Skip,
     /// Looks at them.
-    Look,
+    Check,
     /// Looks at them, and if nothing is ready a few times more, and then waits.
-    Glance(Option<Duration>),
+    Spin(Option<Duration>),
     /// Waits for so long, or (`None`) until something comes.
     Wait(Option<Duration>),
-}
-
-/// The notify flag is up; lowers it, also if the backend panics.
-struct Waiting<'a>(&'a Inner);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.shared.notifier.finish_wait();
-    }
 }

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::remote::{Remote, Shared};
-use crate::sync::{Mutex, Ordering, faulty, fence, mpsc};
+use crate::remote::Remote;
+use crate::sync::{Mutex, Ordering, faulty, mpsc};
 use crate::{Context, Gone, Wait};
 
 impl Context {
@@ -18,8 +18,8 @@ impl Context {
     #[doc(alias = "AIO_WAIT_WHILE")]
     pub fn wait_while(&self, mut condition: impl FnMut() -> bool) -> io::Result<bool> {
         let mut waited = false;
-        faulty!(CountedLate: if condition() { let _late = Waiter::enter(&self.0.shared); self.poll(Wait::Block)?; });
-        let _waiter = Waiter::enter(&self.0.shared);
+        faulty!(CountedLate: if condition() { let _late = self.0.mailbox.wait_guard(); self.poll(Wait::Block)?; });
+        let _guard = self.0.mailbox.wait_guard();
         while condition() {
             waited = true;
             self.poll(Wait::Block)?;
@@ -76,7 +76,7 @@ impl Context {
 
     /// As [`wait_while`](Self::wait_while), with several contexts: only this one is woken at once.
     fn wait_in_turn(&self, others: &[Self], condition: impl Fn() -> bool) -> io::Result<()> {
-        let _waiter = Waiter::enter(&self.0.shared);
+        let _waiter = self.0.mailbox.wait_guard();
         while condition() {
             for other in others {
                 other.poll(Wait::NoBlock)?;
@@ -167,23 +167,5 @@ impl<R> Drop for Reply<R> {
         }
         drop(answer);
         faulty!(KickedBeforeAnswer, self.waiter.kick());
-    }
-}
-
-/// Counts a `wait_while`, before its condition is read (rule W1).
-struct Waiter<'a>(&'a Shared);
-
-impl<'a> Waiter<'a> {
-    fn enter(shared: &'a Shared) -> Self {
-        shared.waiters.fetch_add(1, Ordering::Relaxed);
-        // Pairs with the fence in `Remote::kick`: either it sees us, or we see the change.
-        faulty!(CountedWithoutFence, fence(Ordering::SeqCst));
-        Self(shared)
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 }

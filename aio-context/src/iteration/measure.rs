@@ -2,7 +2,6 @@
 //!
 //! It measures and reports; how long to poll is decided in `aio-pollctl`.
 
-use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,21 +9,11 @@ use std::time::Duration;
 
 use aio_backend::{ReadyList, Token};
 use aio_pollctl::{Iteration, PollPolicy};
-use aio_timers::Moment;
 
 use crate::context::Inner;
-use crate::polling::Polled;
-use crate::registration::not_registered;
+use crate::descriptors::not_registered;
+use crate::iteration::search::Polled;
 use crate::wall::is_own;
-
-/// What is remembered from one iteration to the next.
-#[derive(Debug, Default)]
-pub(crate) struct Adapting {
-    /// When the last wait ended whose end is known; from then on handlers ran.
-    waited_until: Cell<Option<Moment>>,
-    /// The policy wants to hear of each handler.
-    per_handler: Cell<bool>,
-}
 
 /// The polling time of one handler, readable from any thread; see [`Registration::poll_time`](crate::Registration::poll_time).
 #[derive(Clone, Debug)]
@@ -43,7 +32,7 @@ impl PollTime {
 impl Inner {
     /// Where the polling time of a handler can be read from now on.
     pub(crate) fn poll_time(&self, token: Token) -> io::Result<PollTime> {
-        let mut registry = self.registry.borrow_mut();
+        let mut registry = self.descriptors.registry.borrow_mut();
         let entry = registry.get_mut(token).ok_or_else(not_registered)?;
         let polled = entry.polled.as_mut().ok_or_else(|| {
             io::Error::new(
@@ -54,12 +43,6 @@ impl Inner {
         let now = polled.memory.time().as_nanos() as u64;
         let shown = polled.shown.get_or_insert_with(|| Arc::new(AtomicU64::new(now)));
         Ok(PollTime(shown.clone()))
-    }
-
-    /// The policy starts anew.
-    pub(crate) fn adapt_anew(&self) {
-        let per_handler = self.policy.borrow().is_per_handler();
-        self.adapting.per_handler.set(per_handler);
     }
 
     /// How long there was nothing to do, by polling and by waiting. `None` if that says nothing about how long waits are:
@@ -73,7 +56,7 @@ impl Inner {
         blocked: bool,
         found: &ReadyList,
     ) -> Option<Iteration> {
-        if !self.polling_enabled.get() || timeout == Some(Duration::ZERO) || self.depth.get() != 1 {
+        if !self.polling.is_enabled() || timeout == Some(Duration::ZERO) || self.nesting.depth.get() != 1 {
             return None;
         }
         let waited = if polled.hit { None } else { polled.ended };
@@ -84,7 +67,7 @@ impl Inner {
                 .map_or(Duration::ZERO, |(from, until)| until.since(from));
         let mut seen = Iteration::new(elapsed, polled.spun, blocked, polled.hit);
         if let Some(ended) = polled.ended {
-            let before = self.adapting.waited_until.replace(until.or(Some(ended)));
+            let before = self.polling.waited_until.replace(until.or(Some(ended)));
             let began = ended.saturating_sub(polled.spun);
             seen = seen.with_busy(before.map_or(Duration::ZERO, |before| began.since(before)));
         }
@@ -103,8 +86,8 @@ impl Inner {
 
     /// Shows it to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
     pub(crate) fn adapt(&self, seen: Iteration, found: &ReadyList) {
-        let mut policy = self.policy.borrow_mut();
-        if self.adapting.per_handler.get() {
+        let mut policy = self.polling.policy.borrow_mut();
+        if self.polling.is_per_handler.get() {
             self.adapt_each(&mut **policy, seen, found);
         }
         policy.observe(seen);
@@ -113,13 +96,13 @@ impl Inner {
 
     #[inline(never)]
     fn adapt_each(&self, policy: &mut dyn PollPolicy, seen: Iteration, found: &ReadyList) {
-        let mut registry = self.registry.borrow_mut();
+        let mut registry = self.descriptors.registry.borrow_mut();
         for (token, _) in found.iter() {
             if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
                 polled.had_event = true;
             }
         }
-        self.polled.for_each_promoted(|token| {
+        self.polling.set.for_each_promoted(|token| {
             if let Some(entry) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
                 let had_event = std::mem::take(&mut entry.had_event);
                 policy.observe_handler(&mut entry.memory, had_event, seen);

@@ -1,8 +1,8 @@
-//! What operations do to the reference.
+//! The operations on the reference.
 
 use aio_context::Interest;
 
-use super::{Flow, Half, Model, Parked, Pending, Registration, Timer};
+use super::{Flow, Half, Masked, Model, Pending, Registration, Timer};
 use crate::MOST_WORK;
 use crate::log::{Verb, What};
 use crate::op::{Callback, Fd, Name, Op, Side};
@@ -19,17 +19,17 @@ impl Model {
             .any(|(paused, count)| *paused == group && *count > 0)
     }
 
-    /// Something changed that whoever is about to wait has to know.
+    /// Records a change that must end the next wait.
     fn changed(&mut self) {
         self.notified |= self.deciding;
     }
 
-    /// Whether the real context refuses what is about to be done.
+    /// Returns whether the real context refuses the next operation.
     fn is_refused(&mut self, verb: Verb, fd: Fd) -> bool {
         let refusal = What::Refused(verb, fd);
         let refused = self.next().is_some_and(|entry| entry.what == refusal);
         if refused {
-            self.note(refusal);
+            self.record(refusal);
         }
         refused
     }
@@ -72,7 +72,7 @@ impl Model {
     pub(super) fn watch(&mut self, fd: Fd, interest: Interest, group: Name, polled: bool) -> Flow {
         if self.registration(fd).is_some() {
             if !self.is_refused(Verb::Watch, fd) {
-                self.note(What::Illegal("R3: two handlers of one descriptor"));
+                self.record(What::Illegal("R3: two handlers of one descriptor"));
             }
             return Ok(());
         }
@@ -87,7 +87,7 @@ impl Model {
             interest,
             group,
             pending: Pending::NOTHING,
-            parked: Parked::No,
+            masked: Masked::No,
             begun: false,
             owed: false,
             busy: 0,
@@ -101,37 +101,37 @@ impl Model {
         Ok(())
     }
 
-    /// Tells a handler whose registration is gone that polling is over, if it was told that it began.
-    fn dismiss(&mut self, one: &Registration) -> Flow {
+    /// Calls `poll_end` of a removed handler, if it had its `poll_begin`.
+    fn finish_removal(&mut self, one: &Registration) -> Flow {
         if !one.begun {
             return Ok(());
         }
         self.devices[one.fd.place()].is_polled = false;
-        self.note(What::EndedGone(one.label));
+        self.record(What::EndedGone(one.label));
         self.act(Callback::Of(one.label, Side::End), &[])
     }
 
     pub(super) fn remove(&mut self, place: usize) -> Flow {
         let one = self.registrations.remove(place);
         self.changed();
-        self.dismiss(&one)
+        self.finish_removal(&one)
     }
 
-    /// A registration comes to an end that nobody asked for (rule R4).
-    pub(super) fn give_up(&mut self, place: usize) -> Flow {
+    /// The loop invalidates a registration (rule R4).
+    pub(super) fn invalidate(&mut self, place: usize) -> Flow {
         let one = self.registrations.remove(place);
-        self.dismiss(&one)?;
-        self.called(Callback::Of(one.label, Side::Broken), &[])
+        self.finish_removal(&one)?;
+        self.called(Callback::Of(one.label, Side::Invalidated), &[])
     }
 
     pub(super) fn replace(&mut self, fd: Fd, by: Name, interest: Option<Interest>, polled: bool) -> Flow {
         let Some(place) = self.registration(fd) else {
             return Ok(());
         };
-        // What is open is never refused: a refusal that comes next is somebody else's.
+        // An open number is never refused: a refusal that comes next belongs to another operation.
         if !self.files.is_open(fd) && self.is_refused(Verb::Replace, fd) {
-            return if self.is_given_up_too(place) {
-                self.give_up(place)
+            return if self.is_invalidated_too(place) {
+                self.invalidate(place)
             } else {
                 Ok(())
             };
@@ -154,16 +154,16 @@ impl Model {
         Ok(())
     }
 
-    /// Whether the former handler cannot stay either when its replacement is refused: not if nothing waits for it.
-    fn is_given_up_too(&self, place: usize) -> bool {
+    /// Returns whether a refused replacement invalidates the former handler, too: not if it has no interest.
+    fn is_invalidated_too(&self, place: usize) -> bool {
         let one = &self.registrations[place];
-        match one.parked {
+        match one.masked {
             _ if one.interest == Interest::NONE => false,
-            Parked::No => true,
-            // A number that was closed before the pause has no event that would have silenced it.
-            Parked::Yes | Parked::Perhaps => self.next().is_some_and(|entry| match entry.what {
+            Masked::No => true,
+            // A number that was closed before the pause has no event that would have masked it.
+            Masked::Yes | Masked::Perhaps => self.next().is_some_and(|entry| match entry.what {
                 What::EndedGone(label) => label == one.label,
-                What::Called(callback) => callback == Callback::Of(one.label, Side::Broken),
+                What::Called(callback) => callback == Callback::Of(one.label, Side::Invalidated),
                 _ => false,
             }),
         }
@@ -211,22 +211,22 @@ impl Model {
         Ok(())
     }
 
-    /// All of a group that were told that the loop polls hear that this is over, in any order, also if one of them panics: the
-    /// first panic goes on.
+    /// Calls `poll_end` of all members of a group that had their `poll_begin`, in any order, also if one of them panics. The first
+    /// panic goes on.
     fn end_polling_of(&mut self, group: Name) -> Flow {
         let mut ended = Ok(());
         loop {
-            let is_told = |one: &&mut Registration| one.group == group && one.begun;
+            let has_begun = |one: &&mut Registration| one.group == group && one.begun;
             let next = self.next_call();
-            let mut told = self.registrations.iter_mut().filter(is_told);
+            let mut begun = self.registrations.iter_mut().filter(has_begun);
             let is_next = |one: &&mut Registration| Some(Callback::Of(one.label, Side::End)) == next;
-            let Some(first) = told.next() else {
+            let Some(first) = begun.next() else {
                 return ended;
             };
             let one = if is_next(&first) {
                 first
             } else {
-                told.find(is_next).unwrap_or(first)
+                begun.find(is_next).unwrap_or(first)
             };
             one.begun = false;
             let (fd, label) = (one.fd, one.label);
@@ -245,24 +245,24 @@ impl Model {
             return Ok(());
         }
         self.notified = true;
-        let mut heard = Vec::new();
+        let mut unmasked = Vec::new();
         for one in self.registrations.iter_mut().filter(|one| one.group == group) {
-            if one.parked != Parked::No {
-                heard.push(one.id);
+            if one.masked != Masked::No {
+                unmasked.push(one.id);
             }
-            one.parked = Parked::No;
+            one.masked = Masked::No;
         }
-        // A number that was closed meanwhile cannot be watched again. All hear of it, also if one of them panics.
-        let mut told = Ok(());
-        while let Some(Callback::Of(label, Side::Broken)) = self.next_call() {
-            let is_it = |one: &Registration| one.label == label && heard.contains(&one.id);
+        // A number that was closed meanwhile cannot be watched again. All such handlers are invalidated, also if one of them panics.
+        let mut result = Ok(());
+        while let Some(Callback::Of(label, Side::Invalidated)) = self.next_call() {
+            let is_it = |one: &Registration| one.label == label && unmasked.contains(&one.id);
             let place = self.registrations.iter().position(is_it);
             match place.filter(|place| !self.files.is_open(self.registrations[*place].fd)) {
-                Some(place) => told = told.and(self.give_up(place)),
+                Some(place) => result = result.and(self.invalidate(place)),
                 None => break,
             }
         }
-        told
+        result
     }
 
     pub(super) fn run_deferred(&mut self, op: &Op) {
@@ -321,7 +321,7 @@ impl Model {
         self.urgent |= matches!(op, Op::Schedule(_));
         if std::mem::replace(&mut half.queued, true) {
             if matches!(op, Op::Delete(_)) {
-                // It is freed when its turn comes, which need not be soon.
+                // It is freed when it reaches the front, which need not be soon.
                 return;
             }
         } else {

@@ -1,6 +1,6 @@
 //! What operations do to the real context's registrations, bottom halves and timers.
 //!
-//! No table is borrowed while the loop is told something: it may call back at once.
+//! No table is borrowed during a call of the loop, because it may call back at once.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl Real {
             (Some(interest), true) => self.cx.replace_polled(actor, interest).map(|_| ()),
             (Some(interest), false) => self.cx.replace(actor, interest).map(|_| ()),
         };
-        let told = self.replacing.take().is_none();
+        let is_recorded = self.replacing.take().is_none();
         match replaced {
             Ok(()) if polled => {}
             Ok(()) => self.kick_if_there_is_work(fd),
@@ -72,7 +72,7 @@ impl Real {
                 if self.current[fd.place()].get().0 == serial {
                     self.current[fd.place()].set(former);
                 }
-                if !told {
+                if !is_recorded {
                     self.refused_at(began, Verb::Replace, fd);
                 }
             }
@@ -86,7 +86,7 @@ impl Real {
         match Rc::try_unwrap(registration) {
             Ok(registration) if self.is_planted(Plant::RemovalLost) => drop(registration.detach()),
             Ok(registration) => registration.remove(),
-            // Somebody is replacing its handler right now.
+            // Its handler is being replaced.
             Err(shared) => drop(self.cx.unwatch(shared.token())),
         }
     }

@@ -1,16 +1,16 @@
-//! What is always ready and therefore kept beside the set, served round robin.
+//! The files that epoll refuses because they are always ready, reported round robin.
 
 use aio_backend::{Readiness, ReadyList, Token};
 
-/// A dense list of what is always ready, and for what.
+/// A dense list of files that are always ready, with their readiness.
 #[derive(Debug, Default)]
-pub(crate) struct Side {
+pub(crate) struct Unpollable {
     ready: Vec<(Token, Readiness)>,
-    /// Whose turn it is.
+    /// The position of the next one to report.
     next: usize,
 }
 
-impl Side {
+impl Unpollable {
     pub(crate) fn len(&self) -> usize {
         self.ready.len()
     }
@@ -19,13 +19,13 @@ impl Side {
         self.ready.is_empty()
     }
 
-    /// Adds one and tells its place.
+    /// Adds one and returns its position.
     pub(crate) fn push(&mut self, token: Token, readiness: Readiness) -> u32 {
         self.ready.push((token, readiness));
         self.ready.len() as u32 - 1
     }
 
-    /// Changes what the one at `place` is ready for. One that is not open stays so.
+    /// Changes the readiness of the one at `place`. A number that is not open stays `NVAL`.
     pub(crate) fn set(&mut self, place: u32, readiness: Readiness) {
         let (_, now) = &mut self.ready[place as usize];
         if *now != Readiness::NVAL {
@@ -33,13 +33,13 @@ impl Side {
         }
     }
 
-    /// Takes the one at `place` out, and tells which one took its place.
+    /// Removes the one at `place`, and returns the token of the one that moved there.
     pub(crate) fn swap_remove(&mut self, place: u32) -> Option<Token> {
         self.ready.swap_remove(place as usize);
         self.ready.get(place as usize).map(|&(token, _)| token)
     }
 
-    /// Appends everybody, or as many as there is room for, from whose turn it is on.
+    /// Appends all of them, or as many as there is room for, starting with the next one to report.
     pub(crate) fn collect(&mut self, ready: &mut ReadyList) {
         if self.next >= self.ready.len() {
             self.next = 0;
@@ -61,34 +61,34 @@ impl Side {
 mod tests {
     use super::*;
 
-    fn served(side: &mut Side, limit: usize) -> Vec<u32> {
+    fn served(unpollable: &mut Unpollable, limit: usize) -> Vec<u32> {
         let mut ready = ReadyList::with_limit(limit);
-        side.collect(&mut ready);
+        unpollable.collect(&mut ready);
         ready.iter().map(|(token, _)| token.index()).collect()
     }
 
     #[test]
-    fn d2_the_always_ready_take_turns() {
-        let mut side = Side::default();
+    fn d2_files_that_are_always_ready_are_reported_in_turn() {
+        let mut unpollable = Unpollable::default();
         for index in 0..5 {
-            assert_eq!(side.push(Token::new(index, 0), Readiness::IN), index);
+            assert_eq!(unpollable.push(Token::new(index, 0), Readiness::IN), index);
         }
-        assert_eq!(served(&mut side, 3), [0, 1, 2]);
-        assert_eq!(served(&mut side, 3), [3, 4, 0]);
-        assert_eq!(served(&mut side, 9), [1, 2, 3, 4, 0]);
-        assert_eq!(side.swap_remove(1), Some(Token::new(4, 0)));
-        assert_eq!(side.swap_remove(3), None);
-        assert_eq!(served(&mut side, 2), [4, 2]);
-        assert_eq!(served(&mut side, 2), [0, 4]);
+        assert_eq!(served(&mut unpollable, 3), [0, 1, 2]);
+        assert_eq!(served(&mut unpollable, 3), [3, 4, 0]);
+        assert_eq!(served(&mut unpollable, 9), [1, 2, 3, 4, 0]);
+        assert_eq!(unpollable.swap_remove(1), Some(Token::new(4, 0)));
+        assert_eq!(unpollable.swap_remove(3), None);
+        assert_eq!(served(&mut unpollable, 2), [4, 2]);
+        assert_eq!(served(&mut unpollable, 2), [0, 4]);
     }
 
     #[test]
-    fn r4_what_is_not_open_stays_so() {
-        let mut side = Side::default();
-        let place = side.push(Token::new(0, 0), Readiness::NVAL);
-        side.set(place, Readiness::IN);
+    fn r4_a_number_that_is_not_open_stays_so() {
+        let mut unpollable = Unpollable::default();
+        let place = unpollable.push(Token::new(0, 0), Readiness::NVAL);
+        unpollable.set(place, Readiness::IN);
         let mut ready = ReadyList::new();
-        side.collect(&mut ready);
+        unpollable.collect(&mut ready);
         assert_eq!(ready.iter().next(), Some((Token::new(0, 0), Readiness::NVAL)));
     }
 }

@@ -1,4 +1,4 @@
-//! Rule A8 again: what an idle handler may do in the `poll_end` with which it leaves, and what may not happen to it then.
+//! Rule A8 again: the `poll_end` of an idle handler that is demoted may do anything, and the handler is not polled afterwards.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,18 +8,18 @@ use std::rc::Rc;
 use aio_context::{Context, GroupId, Handler, Interest, Paused, Pollable, Registration, Wait};
 
 use crate::common::{Count, Kick, watch_polled};
-use crate::cooling::{LONG, always_busy, always_polling};
+use crate::demotion::{LONG, always_busy, always_polling};
 
 /// An idle handler that does something in its `poll_end`, once.
 struct Leaving {
     kick: Rc<Kick>,
     at_end: RefCell<Option<Box<dyn FnOnce()>>>,
-    /// Work that nobody kicks for.
+    /// Work without a kick.
     work: Cell<bool>,
-    /// It may not be asked now.
-    hands_off: Cell<bool>,
-    /// How often it was asked all the same.
-    wronged: Count,
+    /// It must not be polled now.
+    untouchable: Cell<bool>,
+    /// The number of polls that violated this.
+    violations: Count,
     served: Count,
 }
 
@@ -33,18 +33,18 @@ impl Handler for Leaving {
     /// Takes so long that whoever is idle leaves meanwhile.
     fn readable(&self, cx: &Context) {
         self.kick.clear();
-        self.hands_off.set(true);
+        self.untouchable.set(true);
         for _ in 0..LONG {
             assert!(cx.poll(Wait::Block).unwrap());
         }
-        self.hands_off.set(false);
+        self.untouchable.set(false);
     }
 }
 
 impl Pollable for Leaving {
     fn poll(&self) -> bool {
-        if self.hands_off.get() {
-            self.wronged.up();
+        if self.untouchable.get() {
+            self.violations.up();
         }
         self.work.get()
     }
@@ -103,8 +103,8 @@ impl Scene {
         }
     }
 
-    fn nobody_was_wronged(&self) {
-        assert!(self.leaving.iter().all(|leaving| leaving.wronged.get() == 0));
+    fn assert_no_violation(&self) {
+        assert!(self.leaving.iter().all(|leaving| leaving.violations.get() == 0));
     }
 
     fn served(&self) -> u32 {
@@ -126,15 +126,15 @@ impl Leaving {
             kick: Kick::new(),
             at_end: RefCell::default(),
             work: Cell::default(),
-            hands_off: Cell::default(),
-            wronged: Count::default(),
+            untouchable: Cell::default(),
+            violations: Count::default(),
             served: Count::default(),
         }
     }
 }
 
 #[test]
-fn b5_a8_who_is_paused_by_its_leaving_is_not_asked_before_the_resume() {
+fn b5_a8_a_handler_that_pauses_itself_when_demoted_is_not_polled_before_the_resume() {
     let scene = Scene::new();
     let pause: Rc<RefCell<Option<Paused>>> = Rc::default();
     let (cx, group, kept) = (scene.cx.downgrade(), scene.group, pause.clone());
@@ -145,16 +145,16 @@ fn b5_a8_who_is_paused_by_its_leaving_is_not_asked_before_the_resume() {
             return;
         }
         for other in all.iter().filter_map(std::rc::Weak::upgrade) {
-            other.hands_off.set(true);
+            other.untouchable.set(true);
         }
         let paused = cx.upgrade().unwrap().pause(group);
         kept.replace(Some(paused));
     });
     scene.turn(LONG);
-    scene.nobody_was_wronged();
+    scene.assert_no_violation();
     assert_eq!(scene.served(), 0);
     for leaving in &scene.leaving {
-        leaving.hands_off.set(false);
+        leaving.untouchable.set(false);
     }
     drop(pause.take());
     scene.turn(2);
@@ -167,13 +167,13 @@ fn b5_a8_who_is_paused_by_its_leaving_is_not_asked_before_the_resume() {
 }
 
 #[test]
-fn r9_a8_who_removes_itself_by_its_leaving_is_not_asked() {
+fn r9_a8_a_handler_that_removes_itself_when_demoted_is_not_polled() {
     let scene = Scene::new();
     let registrations = scene.registrations.clone();
     let all: Vec<_> = scene.leaving.iter().map(Rc::as_ptr).collect();
     scene.at_end(move |leaving| {
         leaving.work.set(true);
-        leaving.hands_off.set(true);
+        leaving.untouchable.set(true);
         let place = all
             .iter()
             .position(|other| *other == Rc::as_ptr(leaving))
@@ -183,7 +183,7 @@ fn r9_a8_who_removes_itself_by_its_leaving_is_not_asked() {
     });
     scene.turn(LONG);
     assert!(scene.left() > 30);
-    scene.nobody_was_wronged();
+    scene.assert_no_violation();
     assert_eq!(scene.served(), 0);
 }
 
@@ -201,7 +201,7 @@ fn d9_a8_a_panic_on_leaving_loses_no_work() {
 }
 
 #[test]
-fn a9_a8_who_is_called_does_not_leave_meanwhile() {
+fn a9_a8_a_handler_is_not_demoted_during_its_call() {
     let scene = Scene::new();
     scene.at_end(|_| ());
     let first = scene.leaving[0].clone();
@@ -212,5 +212,5 @@ fn a9_a8_who_is_called_does_not_leave_meanwhile() {
     }
     scene.turn(LONG);
     assert!(scene.left() > 30);
-    scene.nobody_was_wronged();
+    scene.assert_no_violation();
 }

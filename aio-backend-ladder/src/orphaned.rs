@@ -1,23 +1,22 @@
-//! What neither backend takes any more: its owner has to hear of it.
+//! Registrations that neither backend accepts any more. They are reported as [`Readiness::NVAL`] until they are removed.
 //!
-//! This happens when the upper backend has failed and the lower one refuses a descriptor, or when a number turns out to be closed
-//! on the way down. The registration has come
-//! to its end, and [`Readiness::NVAL`] is how a backend says so.
+//! A registration is orphaned if the upper backend has failed and the lower one refuses the descriptor, or if a number is closed at a
+//! move down.
 
 use std::io;
 use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 
-/// The stranded registrations, in the order of their turns.
+/// The orphaned registrations, the next one to report first.
 #[derive(Debug, Default)]
-pub(crate) struct Stranded {
+pub(crate) struct Orphaned {
     all: Vec<(Watched, Token, Interest)>,
-    /// Whether they come first in the next list.
+    /// Whether the last wait reported one before the events of the backend. It alternates.
     first: bool,
 }
 
-impl Stranded {
+impl Orphaned {
     pub(crate) fn insert(&mut self, fd: Watched, token: Token, interest: Interest) {
         self.all.push((fd, token, interest));
     }
@@ -26,27 +25,27 @@ impl Stranded {
         self.all.len()
     }
 
-    /// Whether the slot of `token` is in use, by this generation or another one.
+    /// Returns whether the slot of `token` is in use, by any generation.
     pub(crate) fn is_taken(&self, token: Token) -> bool {
         self.all
             .iter()
             .any(|(_, other, _)| other.index() == token.index())
     }
 
-    /// Notes what a stranded one waits for; false if it is not stranded.
+    /// Changes the interest of an orphaned registration. Returns `false` if there is none with this token.
     pub(crate) fn set_interest(&mut self, token: Token, interest: Interest) -> bool {
         let one = self.all.iter_mut().find(|(_, other, _)| *other == token);
         one.map(|(_, _, now)| *now = interest).is_some()
     }
 
-    /// Forgets one, and tells whether it was stranded.
+    /// Removes an orphaned registration. Returns `false` if there is none with this token.
     pub(crate) fn remove(&mut self, token: Token) -> bool {
         let before = self.all.len();
         self.all.retain(|(_, other, _)| *other != token);
         self.all.len() < before
     }
 
-    /// Whether there is one that is not silent.
+    /// Returns whether one is not silent.
     pub(crate) fn has_any(&self) -> bool {
         self.place().is_some()
     }
@@ -69,8 +68,8 @@ impl Stranded {
             .position(|(_, _, interest)| *interest != Interest::NONE)
     }
 
-    /// Waits with `backend`, without blocking if there is a stranded one to report. One is reported at a time, before or
-    /// after what the backend has, so that neither keeps the other out of a short list.
+    /// Waits with `backend`, without blocking if there is an orphaned registration to report. Reports one at a time, alternately
+    /// before and after the events of the backend, so neither displaces the other in a short list.
     pub(crate) fn wait(
         &mut self,
         backend: &mut dyn Backend,

@@ -1,14 +1,14 @@
-//! Makes up sequences: from a seed, or from whatever bytes a fuzzer has.
+//! Generates sequences: from a seed, or from the bytes of a fuzzer.
 
 use aio_context::Interest;
 
 use crate::op::{COUNT, Callback, DEFAULT_GROUP, Fd, Kind, Name, Op, Script, Side};
 
-/// Where choices come from.
+/// A source of choices.
 pub trait Dice {
     /// A number below `limit`, which is at least one and at most 256.
     fn below(&mut self, limit: u32) -> u32;
-    /// Whether there are no choices left.
+    /// Returns whether there are no choices left.
     fn is_over(&self) -> bool;
 }
 
@@ -42,12 +42,12 @@ impl Dice for Bytes<'_> {
 
 /// A sequence of at most so many operations.
 pub fn sequence(dice: &mut impl Dice, most: usize) -> Vec<Op> {
-    let mut author = Author(dice);
-    let mut ops = author.opening();
-    while ops.len() < most && !author.0.is_over() {
-        let op = author.step();
+    let mut generator = Generator(dice);
+    let mut ops = generator.opening();
+    while ops.len() < most && !generator.0.is_over() {
+        let op = generator.step();
         if matches!(op, Op::Repeat(..)) {
-            ops.extend(author.crowded());
+            ops.extend(generator.crowded());
         }
         ops.push(op);
     }
@@ -55,13 +55,13 @@ pub fn sequence(dice: &mut impl Dice, most: usize) -> Vec<Op> {
     ops
 }
 
-struct Author<'a, D>(&'a mut D);
+struct Generator<'a, D>(&'a mut D);
 
 const fn name(letter: char) -> Name {
     Name::of(letter)
 }
 
-impl<D: Dice> Author<'_, D> {
+impl<D: Dice> Generator<'_, D> {
     fn one_in(&mut self, cases: u32) -> bool {
         self.0.below(cases) == 0
     }
@@ -93,7 +93,7 @@ impl<D: Dice> Author<'_, D> {
         self.one_of(&[DEFAULT_GROUP, DEFAULT_GROUP, name('g'), name('h')])
     }
 
-    /// Rarely one that is always ready: where there is no silence, nobody waits.
+    /// Rarely chooses an interest that is always ready, because the loop never waits then.
     fn interest(&mut self, fd: Fd) -> Interest {
         let (r, w) = (Interest::READ, Interest::WRITE);
         let usual = if fd.kind() == Kind::Outlet { w } else { r };
@@ -106,7 +106,7 @@ impl<D: Dice> Author<'_, D> {
         }
     }
 
-    /// What every sequence begins with: some that it can go on with.
+    /// The first operations of every sequence, which make some objects for the later ones.
     fn opening(&mut self) -> Vec<Op> {
         let mut ops = vec![Op::BottomHalf(name('x')), Op::Timer(name('t'))];
         if !self.one_in(3) {
@@ -199,7 +199,7 @@ impl<D: Dice> Author<'_, D> {
         }
     }
 
-    /// What a callback may do that is called before the loop waits: nothing that makes what was seen untrue, and no poll.
+    /// Generates an operation for a callback before the wait: one that does not invalidate earlier observations, and no poll.
     fn early_action(&mut self) -> Op {
         match self.0.below(12) {
             0..2 => self.on_halves(),
@@ -228,7 +228,7 @@ impl<D: Dice> Author<'_, D> {
                     Side::Begin,
                     Side::End,
                     Side::Poll,
-                    Side::Broken,
+                    Side::Invalidated,
                 ];
                 let (fd, side) = (self.fd(), self.one_of(&sides));
                 let label = if self.one_in(6) {

@@ -1,4 +1,4 @@
-//! Rule A5: whoever was told that the loop polls, and then that it does not, is asked one last time, whatever comes between.
+//! Rule A5: a handler that had `poll_begin` and then `poll_end` is polled one last time, whatever happens in between.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,7 +15,7 @@ use aio_context::{
 use crate::common::{Kick, Twin};
 use crate::polling::{Always, always};
 
-/// Asked in user space; when it is, the peer of `other` gives that one work, without a kick, as long as it is said to poll.
+/// A polled handler. During its poll the peer of `other` gives work to that one, without a kick if that one is in poll mode.
 struct Peer {
     own: Rc<Kick>,
     other: Rc<Kick>,
@@ -77,13 +77,13 @@ impl Pollable for Meddler {
     }
 }
 
-/// Nobody polls any more, so that only a last question can find work.
+/// Switches polling off, so that only a last poll can find work.
 fn no_more_polling(cx: &Context) {
     cx.set_poll_params(PollParams::up_to(Duration::ZERO));
 }
 
 #[test]
-fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_asked_afterwards() {
+fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_polled_afterwards() {
     let (cx, clock) = always(4 * MICRO);
     let busy = Kick::new();
     let peer = Rc::new(Peer {
@@ -148,7 +148,7 @@ fn a5_work_that_is_found_when_polling_was_switched_off_is_not_slept_over() {
 }
 
 #[test]
-fn a5_b5_a_pause_of_another_group_forgets_nobody() {
+fn a5_b5_a_pause_of_another_group_loses_no_last_poll() {
     let (cx, _clock) = always(4 * MICRO);
     let kick = Kick::new();
     kick.says.set(Some(false));
@@ -174,9 +174,9 @@ fn a5_b5_a_pause_of_another_group_forgets_nobody() {
     assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
 }
 
-/// A handler that has had its `poll_begin`, has work that nobody kicks for, and is about to be asked one last time by an
-/// iteration that runs `first` before it calls anybody. What is returned with it keeps its registration.
-fn asked_last_before(
+/// Makes a handler that had its `poll_begin`, has work without a kick, and gets its last poll from an iteration that runs `first`
+/// before its callbacks. The returned bottom half keeps its registration.
+fn polled_last_before(
     first: impl Fn(&Context, &Rc<Kick>, &Registration) + 'static,
 ) -> (Context, Rc<Kick>, BottomHalf) {
     let (cx, _clock) = always(4 * MICRO);
@@ -196,18 +196,18 @@ fn asked_last_before(
 }
 
 #[test]
-fn a5_d9_a_last_answer_is_not_lost_by_a_panic() {
-    let (cx, kick, _bh) = asked_last_before(|_, _, _| resume_unwind(Box::new("on purpose")));
+fn a5_d9_a_panic_does_not_lose_the_hit_of_a_last_poll() {
+    let (cx, kick, _bh) = polled_last_before(|_, _, _| resume_unwind(Box::new("on purpose")));
     let _ = cx.poll(Wait::NoBlock).unwrap();
     assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
 }
 
 #[test]
-fn a5_r6_a_last_answer_is_asked_for_anew_after_a_replacement() {
+fn a5_r6_after_a_replacement_the_last_poll_is_repeated() {
     let second = Kick::new();
     second.says.set(Some(true));
     let new = second.clone();
-    let (cx, kick, _bh) = asked_last_before(move |_, kick, registration| {
+    let (cx, kick, _bh) = polled_last_before(move |_, kick, registration| {
         let twin = Twin(kick.clone(), new.clone());
         registration.replace_polled(Rc::new(twin)).unwrap();
     });
@@ -216,11 +216,11 @@ fn a5_r6_a_last_answer_is_asked_for_anew_after_a_replacement() {
 }
 
 #[test]
-fn a5_b5_a_last_answer_is_asked_for_anew_after_a_pause() {
+fn a5_b5_after_a_pause_the_last_poll_is_repeated() {
     let paused = Rc::new(RefCell::new(None));
     let guard = paused.clone();
     let (cx, kick, _bh) =
-        asked_last_before(move |cx, _, _| *guard.borrow_mut() = Some(cx.pause(GroupId::DEFAULT)));
+        polled_last_before(move |cx, _, _| *guard.borrow_mut() = Some(cx.pause(GroupId::DEFAULT)));
     let _ = cx.poll(Wait::NoBlock).unwrap();
     assert_eq!(kick.count.get(), 0, "it is paused");
     drop(paused.take());
@@ -229,10 +229,10 @@ fn a5_b5_a_last_answer_is_asked_for_anew_after_a_pause() {
 }
 
 #[test]
-fn a5_d1_a_nested_poll_takes_a_last_answer_over() {
+fn a5_d1_a_nested_poll_takes_over_the_hit_of_a_last_poll() {
     let nested = Rc::new(Cell::new(None));
     let progress = nested.clone();
-    let (_cx, kick, _bh) = asked_last_before(move |cx, kick, _| {
+    let (_cx, kick, _bh) = polled_last_before(move |cx, kick, _| {
         progress.set(Some((
             cx.poll(Wait::AtMost(20 * MICRO)).unwrap(),
             kick.count.get(),
@@ -244,11 +244,11 @@ fn a5_d1_a_nested_poll_takes_a_last_answer_over() {
         "it slept over known work: {:?}",
         kick.log
     );
-    assert_eq!(kick.count.get(), 1, "once for one answer");
+    assert_eq!(kick.count.get(), 1, "once for one hit");
 }
 
 #[test]
-fn a5_d2_more_last_answers_than_fit_into_a_batch() {
+fn a5_d2_more_hits_of_last_polls_than_fit_into_a_batch() {
     let clock = Arc::new(ManualClock::new());
     let builder = Context::builder()
         .monotonic(clock)
@@ -261,7 +261,7 @@ fn a5_d2_more_last_answers_than_fit_into_a_batch() {
     kicks.iter().for_each(|kick| kick.says.set(Some(false)));
     cx.remote().notify();
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
-    // All have work, and nobody kicks, because all believe that the loop polls.
+    // All have work without a kick, because all are in poll mode.
     kicks.iter().for_each(|kick| kick.says.set(Some(true)));
     no_more_polling(&cx);
     for _ in 0..4 {
@@ -274,7 +274,7 @@ fn a5_d2_more_last_answers_than_fit_into_a_batch() {
 }
 
 #[test]
-fn a5_r6_who_is_replaced_while_others_are_asked_for_the_last_time_is_asked_too() {
+fn a5_r6_a_handler_replaced_during_the_last_polls_is_polled_too() {
     let (cx, _clock) = always(4 * MICRO);
     let meddler = Rc::new(Meddler {
         own: Kick::new(),

@@ -27,8 +27,8 @@ impl Context {
     #[doc(alias = "aio_poll")]
     pub fn poll(&self, wait: Wait) -> io::Result<bool> {
         let before = Before {
-            nested: self.0.nested_progress.get(),
-            calls: self.0.calls_seen.get(),
+            nested: self.0.nesting.progress.get(),
+            calls: self.0.nesting.interrupts_seen.get(),
         };
         let deadline = match wait {
             Wait::AtMost(limit) => Some(self.0.now().saturating_add(limit)),
@@ -120,9 +120,9 @@ impl Inner {
     /// Whether an iteration made progress, or a poll nested in it did. If this poll is itself nested, the outer one learns of it.
     #[inline]
     fn is_progress(&self, progress: bool, before: Before) -> bool {
-        let is_progress = progress || self.nested_progress.get() != before.nested;
-        if is_progress && self.depth.get() != 0 {
-            self.nested_progress.set(before.nested + 1);
+        let is_progress = progress || self.nesting.progress.get() != before.nested;
+        if is_progress && self.nesting.depth.get() != 0 {
+            self.nesting.progress.set(before.nested + 1);
         }
         is_progress
     }
@@ -131,11 +131,11 @@ impl Inner {
     /// one may have returned for that, too.
     #[inline]
     fn called_since(&self, calls: u64) -> Called {
-        let now = self.shared.calls();
-        if self.shared.notifier.is_notified() {
+        let now = self.mailbox.interrupts();
+        if self.mailbox.is_notified() {
             return if now == calls { Called::No } else { Called::Just };
         }
-        self.calls_seen.set(now);
+        self.nesting.interrupts_seen.set(now);
         if now == calls {
             Called::No
         } else {
@@ -146,7 +146,7 @@ impl Inner {
     /// How a poll goes on after an iteration that came to nothing; `None`: it returns.
     #[cold]
     fn go_on(&self, deadline: Option<Moment>, stuck: &mut Stuck) -> Option<Wait> {
-        if self.polled.is_calling() || (self.simulated && stuck.is_at(self.now())) {
+        if self.polling.set.is_calling() || (self.timers.is_simulated() && stuck.is_at(self.now())) {
             return None;
         }
         let Some(deadline) = deadline else {

@@ -1,4 +1,4 @@
-//! The doors by themselves: inbox, nodes, notifier, board.
+//! The ways to wake a loop by themselves: inbox, nodes, notifier, board.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,7 +21,7 @@ fn letter(thread: usize, number: u64) -> Letter {
     message
 }
 
-/// Waits as a loop does, until somebody notifies.
+/// Waits as a loop does, until a notification.
 fn wait(notifier: &Notifier) -> anyhow::Result<()> {
     if notifier.accept() || !notifier.prepare_to_wait() {
         notifier.accept();
@@ -101,7 +101,7 @@ pub(crate) fn inbox_closes(round: u32) -> anyhow::Result<()> {
 }
 
 /// The same nodes posted, cancelled and in the end retired by all threads, also by the home thread: each comes back once, after
-/// everybody is done with it.
+/// all threads have finished with it.
 pub(crate) fn nodes(_: u32) -> anyhow::Result<()> {
     const NODES: usize = 4;
     let (inbox, notifier) = (Inbox::<Letter>::new(), Notifier::new()?);
@@ -160,15 +160,15 @@ pub(crate) fn nodes(_: u32) -> anyhow::Result<()> {
     })
 }
 
-/// Rings of a board: the last ring of each source is heard, whether the loop looks or rests.
+/// Rings of a board: the last ring of each source is found, whether the loop polls or sleeps.
 pub(crate) fn board(_: u32) -> anyhow::Result<()> {
     const SOURCES: usize = 130;
     let (board, notifier) = (Board::new(SOURCES), Notifier::new()?);
-    let rung: Vec<AtomicU64> = (0..SOURCES).map(|_| AtomicU64::new(0)).collect();
+    let rings: Vec<AtomicU64> = (0..SOURCES).map(|_| AtomicU64::new(0)).collect();
     let work = |thread: usize| {
         for number in 0..EACH as usize {
             let source = (thread * 43 + number) % SOURCES;
-            rung[source].fetch_add(1, Ordering::Relaxed);
+            rings[source].fetch_add(1, Ordering::Relaxed);
             board.ring(source, || notifier.notify());
         }
     };
@@ -179,7 +179,7 @@ pub(crate) fn board(_: u32) -> anyhow::Result<()> {
             let mut any = false;
             while let Some(source) = board.find(0) {
                 ensure!(board.take(source), "found and not there");
-                heard[source] = rung[source].load(Ordering::Relaxed);
+                heard[source] = rings[source].load(Ordering::Relaxed);
                 any = true;
             }
             if any {

@@ -1,4 +1,4 @@
-//! Where on the ladder to be: decisions without side effects.
+//! The choice of the level, without side effects.
 
 use std::io;
 
@@ -6,39 +6,38 @@ use rustix::io::Errno;
 
 /// One of the two backends of a ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rung {
-    /// The one for few descriptors.
+pub enum Level {
+    /// The backend for few descriptors.
     Lower,
-    /// The one for many.
+    /// The backend for many descriptors.
     Upper,
 }
 
-/// What overrules the number of descriptors.
+/// A reason to ignore the number of descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// Nothing.
+    /// The number decides.
     Free,
-    /// Somebody relies on the upper backend's descriptor.
+    /// A foreign loop uses the upper backend's descriptor.
     Upper,
     /// The upper backend has failed.
     Lower,
 }
 
-/// The rung to be on with `count` descriptors.
+/// Returns the level for `count` descriptors.
 ///
-/// Between half of `climb_at` and `climb_at` it is the one it is `now`, so that a count that goes up and down by a few
-/// does not move everything each time.
-pub(crate) fn next(now: Rung, count: usize, climb_at: usize, hold: Hold) -> Rung {
+/// Between half of `climb_at` and `climb_at` it stays `now`, so a small change of the count does not move all registrations.
+pub(crate) fn next(now: Level, count: usize, climb_at: usize, hold: Hold) -> Level {
     match hold {
-        Hold::Upper => Rung::Upper,
-        Hold::Lower => Rung::Lower,
-        Hold::Free if count >= climb_at => Rung::Upper,
-        Hold::Free if count < climb_at / 2 => Rung::Lower,
+        Hold::Upper => Level::Upper,
+        Hold::Lower => Level::Lower,
+        Hold::Free if count >= climb_at => Level::Upper,
+        Hold::Free if count < climb_at / 2 => Level::Lower,
         Hold::Free => now,
     }
 }
 
-/// Whether an error says that the number is not open.
+/// Returns whether the error is that of a number that is not open.
 pub(crate) fn is_closed(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::BADF)
 }
@@ -48,8 +47,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b3_the_next_rung() {
-        use Rung::{Lower, Upper};
+    fn b3_the_next_level() {
+        use Level::{Lower, Upper};
         // (now, count, climb_at) -> next
         for (now, count, climb_at, expect) in [
             (Lower, 0, 64, Lower),
@@ -84,10 +83,10 @@ mod tests {
     fn b3_between_the_thresholds_no_count_switches_twice() {
         for climb_at in 0..20 {
             for count in 0..40 {
-                let up = next(Rung::Lower, count, climb_at, Hold::Free);
-                let down = next(Rung::Upper, count, climb_at, Hold::Free);
+                let up = next(Level::Lower, count, climb_at, Hold::Free);
+                let down = next(Level::Upper, count, climb_at, Hold::Free);
                 assert!(
-                    !(up == Rung::Upper && down == Rung::Lower),
+                    !(up == Level::Upper && down == Level::Lower),
                     "{count}, climbing at {climb_at}"
                 );
             }
@@ -96,10 +95,10 @@ mod tests {
 
     #[test]
     fn b4_a_hold_overrules_the_count() {
-        for now in [Rung::Lower, Rung::Upper] {
+        for now in [Level::Lower, Level::Upper] {
             for (count, climb_at) in [(0, 0), (0, 64), (100, 64)] {
-                assert_eq!(next(now, count, climb_at, Hold::Upper), Rung::Upper);
-                assert_eq!(next(now, count, climb_at, Hold::Lower), Rung::Lower);
+                assert_eq!(next(now, count, climb_at, Hold::Upper), Level::Upper);
+                assert_eq!(next(now, count, climb_at, Hold::Lower), Level::Lower);
             }
         }
     }

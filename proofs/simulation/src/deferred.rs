@@ -1,11 +1,11 @@
-//! What the simulated user puts off: bottom halves and timers.
+//! Deferred work of the simulated user: bottom halves and timers.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use aio_context::{ClockId, Context, Moment, Timer};
 
-use crate::deeds::Deed;
+use crate::actions::Action;
 use crate::ops::MOST;
 use crate::plant::Plant;
 use crate::world::{self, Alarm, Armed, Half, Owed, World};
@@ -18,11 +18,11 @@ impl World {
         drop(halves);
         match (self.below(12), some) {
             (0..3, _) | (_, None) if count < MOST => self.new_half(cx),
-            (3, Some(id)) => self.act(Deed::Cancel(id)),
-            (4, Some(id)) => self.act(Deed::Delete(id)),
-            (5..7, Some(id)) => self.act(Deed::ScheduleIdle(id)),
-            (7..9, Some(id)) => self.plan(Deed::Schedule(id), self.below(2_000_000)),
-            (_, Some(id)) => self.act(Deed::Schedule(id)),
+            (3, Some(id)) => self.act(Action::Cancel(id)),
+            (4, Some(id)) => self.act(Action::Delete(id)),
+            (5..7, Some(id)) => self.act(Action::ScheduleIdle(id)),
+            (7..9, Some(id)) => self.plan(Action::Schedule(id), self.below(2_000_000)),
+            (_, Some(id)) => self.act(Action::Schedule(id)),
             _ => {}
         }
     }
@@ -33,7 +33,7 @@ impl World {
         let handle = cx.bottom_half("simulated", move |cx| {
             let world = world::here();
             world.called();
-            world.note(|| format!("bottom half {id}"), u64::from(id));
+            world.record(|| format!("bottom half {id}"), u64::from(id));
             let was_owed = promise.since.take().is_some() | promise.idle.take();
             world.require(was_owed, || {
                 format!("I6: bottom half {id} runs and was not scheduled")
@@ -46,7 +46,7 @@ impl World {
             }
             world.maybe_panic();
             if !world.quiet.get() && world.one_in(6) {
-                world.act(Deed::Schedule(id));
+                world.act(Action::Schedule(id));
             }
             world.user_code(cx);
         });
@@ -77,12 +77,12 @@ impl World {
         drop(alarms);
         match self.below(10) {
             0 => {
-                self.note(|| format!("timer {} is dropped", alarm.state.id), 47);
+                self.record(|| format!("timer {} is dropped", alarm.state.id), 47);
                 alarm.state.dropped.set(true);
                 return;
             }
             1 => {
-                self.note(|| format!("timer {} is cancelled", alarm.state.id), 50);
+                self.record(|| format!("timer {} is cancelled", alarm.state.id), 50);
                 alarm.timer.cancel();
                 alarm.state.deadline.set(None);
             }
@@ -131,7 +131,7 @@ impl World {
             timer.arm_after(Duration::from_nanos(delay));
         }
         let deadline = timer.deadline().map(Moment::as_nanos);
-        self.note(
+        self.record(
             || format!("timer {} is armed for {deadline:?}", state.id),
             deadline.unwrap_or(0),
         );
@@ -148,7 +148,7 @@ impl World {
     fn fired(&self, cx: &Context, timer: &Timer, state: &Armed) {
         self.called();
         let deadline = state.deadline.take();
-        self.note(
+        self.record(
             || format!("timer {} fires that was due at {deadline:?}", state.id),
             48,
         );

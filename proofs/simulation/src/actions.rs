@@ -1,4 +1,4 @@
-//! What others do: peers at the far end of streams, and other threads through the one door they have.
+//! Actions of others: peers at the far end of streams, and other threads through `Remote`.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use aio_context::PollParams;
 use crate::kernel::{FileId, Target};
 use crate::world::{self, World};
 
-/// Something that somebody else does at some moment.
+/// An action of a peer or of another thread.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     Write(FileId),
     Read(FileId),
     HangUp(FileId),
@@ -28,12 +28,12 @@ pub(crate) enum Deed {
 }
 
 impl World {
-    pub(crate) fn plan(&self, deed: Deed, after: u64) {
+    pub(crate) fn plan(&self, action: Action, after: u64) {
         let key = (self.time.get().saturating_add(after), self.id());
-        self.agenda.borrow_mut().insert(key, deed);
+        self.agenda.borrow_mut().insert(key, action);
     }
 
-    /// Whatever is due happens now, and sometimes what was to come soon.
+    /// Runs the actions that are due.
     pub(crate) fn others_may_act(&self) {
         if self.busy_acting.replace(true) {
             return;
@@ -42,36 +42,36 @@ impl World {
         loop {
             let mut agenda = self.agenda.borrow_mut();
             let due = agenda.first_entry().filter(|first| first.key().0 <= now);
-            let Some(deed) = due.map(|first| first.remove()) else {
+            let Some(action) = due.map(|first| first.remove()) else {
                 break;
             };
             drop(agenda);
-            self.act(deed);
+            self.act(action);
         }
         self.busy_acting.set(false);
     }
 
-    /// When the next deed is due.
-    pub(crate) fn next_deed(&self) -> Option<u64> {
+    /// Returns the time of the next action.
+    pub(crate) fn next_action(&self) -> Option<u64> {
         self.agenda.borrow().first_key_value().map(|((time, _), _)| *time)
     }
 
-    pub(crate) fn act(&self, deed: Deed) {
-        self.note(|| format!("somebody: {deed:?}"), 1);
-        match deed {
-            Deed::Write(file) | Deed::Read(file) | Deed::HangUp(file) | Deed::Fail(file) => {
+    pub(crate) fn act(&self, action: Action) {
+        self.record(|| format!("other: {action:?}"), 1);
+        match action {
+            Action::Write(file) | Action::Read(file) | Action::HangUp(file) | Action::Fail(file) => {
                 let mut kernel = self.kernel.borrow_mut();
                 let state = &mut kernel.files[file];
-                match deed {
-                    Deed::Write(_) if state.hung_up => return,
-                    Deed::Write(_) => state.bytes = (state.bytes + 1).min(4),
-                    Deed::Read(_) => state.room = 4,
-                    Deed::HangUp(_) => state.hung_up = true,
+                match action {
+                    Action::Write(_) if state.hung_up => return,
+                    Action::Write(_) => state.bytes = (state.bytes + 1).min(4),
+                    Action::Read(_) => state.room = 4,
+                    Action::HangUp(_) => state.hung_up = true,
                     _ => state.failed = true,
                 }
                 kernel.touch(Target::File(file));
             }
-            Deed::Produce(port) => {
+            Action::Produce(port) => {
                 let port = self
                     .slots
                     .borrow()
@@ -81,26 +81,26 @@ impl World {
                 if let Some(port) = port {
                     port.work.set(port.work.get() + 1);
                     if !port.begun.get() {
-                        self.act(Deed::Write(port.file));
+                        self.act(Action::Write(port.file));
                     }
                 }
             }
-            Deed::Schedule(id) => self.on_half(id, |world, half| {
+            Action::Schedule(id) => self.on_half(id, |world, half| {
                 half.owed
                     .since
                     .set(half.owed.since.get().or(Some(world.iterations.get())));
                 half.handle.schedule();
             }),
-            Deed::ScheduleIdle(id) => self.on_half(id, |_, half| {
+            Action::ScheduleIdle(id) => self.on_half(id, |_, half| {
                 half.owed.idle.set(true);
                 half.handle.schedule_idle();
             }),
-            Deed::Cancel(id) => self.on_half(id, |_, half| {
+            Action::Cancel(id) => self.on_half(id, |_, half| {
                 half.owed.since.set(None);
                 half.owed.idle.set(false);
                 half.handle.cancel();
             }),
-            Deed::Delete(id) => {
+            Action::Delete(id) => {
                 let mut halves = self.halves.borrow_mut();
                 let place = halves.iter().position(|half| half.id == id);
                 let half = place.map(|place| halves.swap_remove(place));
@@ -112,23 +112,23 @@ impl World {
                     half.handle.delete();
                 }
             }
-            Deed::Job => self.send_job(),
-            Deed::Notify => {
+            Action::Job => self.send_job(),
+            Action::Notify => {
                 if let Some(remote) = self.remote() {
                     remote.notify();
                 }
             }
-            Deed::PollFor(max) => {
+            Action::PollFor(max) => {
                 if let Some(remote) = self.remote() {
                     remote.set_poll_params(PollParams::up_to(max));
                 }
             }
-            Deed::Warp(by) => {
+            Action::Warp(by) => {
                 if let Some(cx) = self.cx() {
                     cx.virtual_clock().warp(by);
                 }
             }
-            Deed::StartClock => {
+            Action::StartClock => {
                 if let Some(cx) = self.cx() {
                     cx.virtual_clock().start();
                     self.virtual_runs.set(true);
@@ -151,7 +151,7 @@ impl World {
         let sent = remote.run(move |cx| {
             let world = world::here();
             world.called();
-            world.note(|| format!("job {number}"), number);
+            world.record(|| format!("job {number}"), number);
             let was_owed = world.jobs.borrow_mut().remove(&number).is_some();
             world.require(was_owed, || format!("I6: job {number} ran twice"));
             world.user_code(cx);

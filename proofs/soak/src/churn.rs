@@ -1,4 +1,4 @@
-//! Contexts that come and go, with much left undone when they go.
+//! Churn: contexts that come and go, with unfinished work when they are dropped.
 
 use std::cell::Cell;
 use std::io;
@@ -20,7 +20,7 @@ fn backend() -> io::Result<Box<dyn Backend>> {
     })
 }
 
-/// Makes a context, gives it something of everything, lets it do a part, and drops it; everything must be freed.
+/// Makes a context with some of each kind of work, runs a part of it, and drops the context; everything must be freed.
 pub(crate) fn come_and_go(served: &Rc<Cell<u64>>) -> io::Result<()> {
     let cx = Context::builder().backend(backend()?).build()?;
     let bells: Vec<_> = (0..4).map(|_| Bell::new(served)).collect::<io::Result<_>>()?;
@@ -29,7 +29,7 @@ pub(crate) fn come_and_go(served: &Rc<Cell<u64>>) -> io::Result<()> {
         registrations.push(cx.watch(bell.clone(), Interest::READ)?);
     }
     let count = served.clone();
-    let half = cx.bottom_half("visitor", move |_| count.set(count.get() + 1));
+    let half = cx.bottom_half("churn", move |_| count.set(count.get() + 1));
     let count = served.clone();
     let timer = cx
         .timer(ClockId::Monotonic, move |_, _| count.set(count.get() + 1))
@@ -41,7 +41,7 @@ pub(crate) fn come_and_go(served: &Rc<Cell<u64>>) -> io::Result<()> {
     for _ in 0..fastrand::u8(..4) {
         cx.poll(Wait::NoBlock)?;
     }
-    // What is left undone when it goes.
+    // Work that is unfinished when the context is dropped.
     bells[2].ring();
     half.schedule();
     if let Some(registration) = registrations.pop() {
@@ -51,7 +51,7 @@ pub(crate) fn come_and_go(served: &Rc<Cell<u64>>) -> io::Result<()> {
     let probe = std::sync::Arc::new(());
     let kept = probe.clone();
     let sent = remote.run(move |_| drop(kept));
-    assert!(sent.is_ok(), "it is still there");
+    assert!(sent.is_ok(), "the context is alive");
     let (first, second) = (fastrand::bool(), fastrand::bool());
     if first {
         registrations.clear();

@@ -1,4 +1,4 @@
-//! Rules A8 and R10: idle handlers leave the polled set, and what cannot be polled waits no longer than a bound.
+//! Rules A8 and R10: idle handlers are demoted, and handlers that cannot be polled wait no longer than a bound.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(crate) fn always_polling() -> (Context, Arc<ManualClock>) {
     (cx, clock)
 }
 
-/// A handler that has work whenever it is asked.
+/// A handler that has work at each poll.
 pub(crate) fn always_busy() -> Rc<Kick> {
     let busy = Kick::new();
     busy.says.set(Some(true));
@@ -58,8 +58,8 @@ impl Scene {
         }
     }
 
-    /// Lets the idle ones leave, and checks that most have.
-    fn cooled(idle: usize) -> Self {
+    /// Runs until the idle ones are demoted, and checks that most are.
+    fn demoted(idle: usize) -> Self {
         let scene = Self::new(idle);
         scene.turn(LONG);
         let left = scene.idle.iter().filter(|idle| has_left(idle)).count();
@@ -72,30 +72,30 @@ fn has_left(kick: &Kick) -> bool {
     kick.log.borrow().last() == Some(&"end")
 }
 
-fn asked(kicks: &[Rc<Kick>]) -> u32 {
-    kicks.iter().map(|kick| kick.asked.get()).sum()
+fn polls(kicks: &[Rc<Kick>]) -> u32 {
+    kicks.iter().map(|kick| kick.polls.get()).sum()
 }
 
 #[test]
-fn a8_idle_handlers_leave_with_an_end_and_a_last_question() {
-    let scene = Scene::cooled(IDLE);
+fn a8_idle_handlers_are_demoted_with_an_end_and_a_last_poll() {
+    let scene = Scene::demoted(IDLE);
     for idle in scene.idle.iter().filter(|idle| has_left(idle)) {
         assert_eq!(*idle.log.borrow(), ["begin", "end"]);
     }
-    let before = asked(&scene.idle);
+    let before = polls(&scene.idle);
     scene.turn(LONG);
-    let per_turn = f64::from(asked(&scene.idle) - before) / LONG as f64;
+    let per_turn = f64::from(polls(&scene.idle) - before) / LONG as f64;
     assert!(
         per_turn <= 5.0,
-        "{per_turn} idle handlers are still asked in each iteration"
+        "{per_turn} idle handlers are still polled in each iteration"
     );
     assert!(scene.busy.count.get() as usize >= 2 * LONG);
 }
 
-/// To ask 51 handlers costs 193 ns, of which a tenth may go to idle ones: 6 of them. They have been asked in vain for what it
-/// costs to come back (666 times 3 ns) at the third check, since one is due each 256 rounds.
+/// A poll of 51 handlers costs 193 ns, and a tenth of it may go to idle ones: 6 of them. At the third check, since one is due each
+/// 256 rounds, their polls have cost as much as a promotion (666 times 3 ns).
 #[test]
-fn a8_who_leaves_does_so_at_a_check_and_the_cheapest_share_stays() {
+fn a8_handlers_are_demoted_at_a_check_and_the_cheapest_ones_stay() {
     let scene = Scene::new(IDLE);
     let left = || scene.idle.iter().filter(|idle| has_left(idle));
     let mut turns = 0;
@@ -106,34 +106,34 @@ fn a8_who_leaves_does_so_at_a_check_and_the_cheapest_share_stays() {
     }
     assert_eq!(left().count(), IDLE - 6);
     for idle in left() {
-        let asked = idle.asked.get();
-        assert!((3 * 256 - 1..=3 * 256 + 2).contains(&asked), "{asked}");
+        let polls = idle.polls.get();
+        assert!((3 * 256 - 1..=3 * 256 + 2).contains(&polls), "{polls}");
     }
 }
 
 #[test]
 fn a8_the_first_event_brings_a_handler_back() {
-    let scene = Scene::cooled(IDLE);
+    let scene = Scene::demoted(IDLE);
     let idle = scene.idle.iter().find(|idle| has_left(idle)).unwrap();
-    let asked = idle.asked.get();
+    let polls = idle.polls.get();
     idle.kick();
     scene.turn(64);
     assert_eq!(idle.count.get(), 1, "it is found by its descriptor");
     assert_eq!(*idle.log.borrow(), ["begin", "end", "readable", "begin"]);
-    assert!(idle.asked.get() > asked, "it is asked again");
+    assert!(idle.polls.get() > polls, "it is polled again");
     idle.kick();
     scene.turn(1);
     assert_eq!(
         idle.log.borrow().last(),
         Some(&"poll_ready"),
-        "now it is found by asking"
+        "now a poll finds it"
     );
 }
 
 #[test]
-fn a8_a_hit_of_the_last_question_is_served_and_keeps_the_handler() {
+fn a8_a_hit_of_the_last_poll_is_served_and_keeps_the_handler() {
     let scene = Scene::new(IDLE);
-    // Some idle ones may stay; not so many.
+    // Some idle ones may stay, but not so many.
     let kicks: Vec<_> = (0..IDLE).map(|_| Kick::new()).collect();
     let watch = |kick: &Rc<Kick>| {
         let late = Rc::new(Late(kick.clone()));
@@ -154,35 +154,35 @@ fn a8_a_hit_of_the_last_question_is_served_and_keeps_the_handler() {
 }
 
 #[test]
-fn a8_who_has_no_interest_never_leaves() {
+fn a8_a_handler_without_interest_is_never_demoted() {
     let scene = Scene::new(IDLE);
     let kick = Kick::new();
     let _registration = scene.cx.watch_polled(kick.clone(), Interest::NONE).unwrap();
     scene.turn(LONG);
-    let asked = kick.asked.get();
+    let polls = kick.polls.get();
     scene.turn(LONG);
-    assert!(kick.asked.get() as usize >= asked as usize + LONG);
+    assert!(kick.polls.get() as usize >= polls as usize + LONG);
     assert_eq!(*kick.log.borrow(), ["begin"], "no event could bring it back");
 }
 
 #[test]
-fn a8_as_long_as_nothing_happens_everybody_stays() {
+fn a8_without_events_no_handler_is_demoted() {
     let scene = Scene::new(IDLE);
     scene.busy.says.set(Some(false));
     for _ in 0..LONG {
         assert!(!scene.cx.poll(Wait::AtMost(Duration::from_micros(100))).unwrap());
     }
-    let before = asked(&scene.idle);
+    let before = polls(&scene.idle);
     assert!(!scene.cx.poll(Wait::AtMost(Duration::from_micros(100))).unwrap());
     assert!(
-        asked(&scene.idle) - before >= IDLE as u32,
-        "how long to poll for nothing is the policy's affair"
+        polls(&scene.idle) - before >= IDLE as u32,
+        "the policy decides how long to poll without events"
     );
 }
 
 #[test]
-fn a5_a8_begin_and_end_are_balanced_whatever_happens_to_who_has_left() {
-    let mut scene = Scene::cooled(IDLE);
+fn a5_a8_begin_and_end_are_balanced_whatever_happens_to_demoted_handlers() {
+    let mut scene = Scene::demoted(IDLE);
     let group = scene.cx.new_group();
     let paused = Kick::new();
     let registration = scene
@@ -223,7 +223,7 @@ fn a5_a8_begin_and_end_are_balanced_whatever_happens_to_who_has_left() {
 
 /// The busy handler takes 10 us each time, so that the time passes.
 #[test]
-fn r10_d8_what_cannot_be_polled_waits_no_longer_than_the_bound() {
+fn r10_d8_a_handler_that_cannot_be_polled_waits_no_longer_than_the_bound() {
     let scene = Scene::new(0);
     let clock = scene.clock.clone();
     *scene.busy.on_ready.borrow_mut() = Some(Rc::new(move |_: &Kick, _: &Context| {

@@ -1,0 +1,191 @@
+//! [`BottomHalf`]: callbacks deferred to the next iteration, scheduled from any thread without an allocation.
+//!
+//! The closures, their queue and the wake-ups are `aio-notify`'s ([`Deferred`](aio_notify::Deferred)); this is the handle, and running
+//! what is due.
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use aio_notify::{Due, Node, Slot, Urgency};
+
+use crate::Context;
+use crate::context::{Deferred, Job, Mailbox, at_home};
+
+impl Context {
+    /// A deferred callback, to be scheduled any number of times from any thread; `name` appears in messages about it. For one
+    /// that runs once, see [`defer`](Self::defer).
+    #[doc(alias = "aio_bh_new")]
+    pub fn bottom_half(&self, name: &'static str, run: impl Fn(&Self) + 'static) -> BottomHalf {
+        let node = self.0.deferred.insert(name, Rc::new(run));
+        let iteration = self.0.shared.counters.iterations();
+        BottomHalf::new(node, self.0.mailbox.clone(), iteration)
+    }
+
+    /// Has `run` run once, on this thread, in the next iteration, after what was scheduled before it. It needs no handle, and may
+    /// own what cannot be sent to another thread; from another thread, see [`Remote::run`].
+    ///
+    /// If the context is dropped before, `run` is dropped with it without having run.
+    ///
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    /// use aio_context::{Context, Wait};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (cx, done) = (Context::new()?, Rc::new(Cell::new(false)));
+    /// let flag = done.clone();
+    /// cx.defer(move |_cx| flag.set(true));
+    /// cx.poll(Wait::NoBlock)?;
+    /// assert!(done.get());
+    /// # Ok(()) }
+    /// ```
+    pub fn defer(&self, run: impl FnOnce(&Self) + 'static) {
+        let callback = once(run);
+        self.0.deferred.post_once(callback, &self.0.mailbox);
+    }
+}
+
+/// A closure that runs once, as it is kept at home.
+fn once(run: impl FnOnce(&Context) + 'static) -> Rc<dyn Fn(&Context)> {
+    let run = Cell::new(Some(run));
+    Rc::new(move |cx| {
+        if let Some(run) = run.take() {
+            run(cx);
+        }
+    })
+}
+
+/// A deferred callback; dropping the last clone of the handle deletes it.
+///
+/// The handle can be used and dropped on any thread; the callback runs on the home thread, at most once per iteration,
+/// in the order of scheduling. Once it is deleted it never runs, scheduled or not.
+///
+/// One exception: a handle that the home thread makes, schedules and drops before the next iteration begins is kept until the
+/// callback has run once, so that `cx.bottom_half("flush", flush).schedule();` does what it says. [`delete`](Self::delete) takes
+/// that back, too.
+#[doc(alias = "QEMUBH")]
+#[must_use = "dropped at once, it is deleted and never runs"]
+pub struct BottomHalf {
+    /// There until it is dropped.
+    node: Option<Node<Slot, Job>>,
+    mailbox: Arc<Mailbox>,
+    /// The number of the iteration in which it was made; no number for a clone.
+    made_in: u64,
+}
+
+/// No iteration has this number.
+const NO_ITERATION: u64 = u64::MAX;
+
+impl BottomHalf {
+    /// The handle of `node`, made in the iteration `made_in`.
+    fn new(node: Node<Slot, Job>, mailbox: Arc<Mailbox>, made_in: u64) -> Self {
+        Self {
+            node: Some(node),
+            mailbox,
+            made_in,
+        }
+    }
+
+    /// Has the callback run once in the next iteration, and wakes the loop. Scheduling it again before it runs changes
+    /// nothing; scheduling it while it runs makes it run again in the iteration after. Never blocks, never allocates;
+    /// without effect once the context is gone. Not for signal handlers, which can only [notify](crate::Remote::notify).
+    #[doc(alias = "qemu_bh_schedule")]
+    pub fn schedule(&self) {
+        if let Some(node) = &self.node {
+            self.mailbox.post(node, Urgency::Normal);
+        }
+    }
+
+    /// Has the callback run within 10 ms, without counting as progress and without keeping the loop awake.
+    #[doc(alias = "qemu_bh_schedule_idle")]
+    pub fn schedule_idle(&self) {
+        // A notification would keep a loop from sleeping; one that schedules itself again makes none, being at home.
+        if let Some(node) = &self.node {
+            self.mailbox.post(node, Urgency::Idle);
+        }
+    }
+
+    /// Takes back what was scheduled. If another thread cancels just as the callback starts, it runs once more.
+    #[doc(alias = "qemu_bh_cancel")]
+    pub fn cancel(&self) {
+        if let Some(node) = &self.node {
+            node.cancel();
+        }
+    }
+
+    /// Takes back what was scheduled, and drops this handle: if it is the last one, the callback never runs again.
+    #[doc(alias = "qemu_bh_delete")]
+    pub fn delete(self) {
+        self.cancel();
+    }
+
+    /// The context, if this handle was made, scheduled and dropped in the same iteration on the home thread.
+    fn is_dropped_at_once(&self, node: &Node<Slot, Job>) -> Option<Context> {
+        let is_wanted = self.made_in != NO_ITERATION && self.mailbox.home().is_here() && node.is_scheduled();
+        let cx = is_wanted.then(|| at_home(&self.mailbox)).flatten()?;
+        (self.made_in == cx.0.shared.counters.iterations()).then_some(cx)
+    }
+
+    /// The name given to [`Context::bottom_half`].
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        let node = self.node.as_ref();
+        node.and_then(|node| node.payload().name()).unwrap_or_default()
+    }
+}
+
+impl Drop for BottomHalf {
+    /// After the last handle the node is queued once more, so that the home thread frees the closure.
+    fn drop(&mut self) {
+        let Some(node) = self.node.take() else { return };
+        match self.is_dropped_at_once(&node) {
+            Some(cx) => cx.0.deferred.keep(node),
+            None => self.mailbox.retire(node),
+        }
+    }
+}
+
+impl Clone for BottomHalf {
+    fn clone(&self) -> Self {
+        Self {
+            node: self.node.clone(),
+            mailbox: self.mailbox.clone(),
+            made_in: NO_ITERATION,
+        }
+    }
+}
+
+impl fmt::Debug for BottomHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BottomHalf")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs what is due; true if a callback ran that counts as progress (rules H2-H4, H8).
+#[inline(always)]
+pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
+    deferred.has_due(mailbox.inbox()) && run_round(deferred, mailbox, cx)
+}
+
+#[inline(never)]
+fn run_round(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
+    let mut progress = false;
+    for due in deferred.start(mailbox.inbox()) {
+        match due {
+            Due::Callback(callback, urgency) => {
+                if urgency == Urgency::Normal {
+                    progress = true;
+                }
+                cx.call(|cx| callback(cx));
+            }
+            Due::Message(mut job) => {
+                progress = true;
+                cx.call(|cx| (job.contents)(cx));
+            }
+        }
+    }
+    progress
+}

@@ -1,0 +1,307 @@
+//! [`Descriptors`]: the registered handlers, and the backend that watches their descriptors.
+//!
+//! It calls no handler: what a handler must be told is the caller's business.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_backend::{Interest, Readiness, ReadyList, Token, Watched};
+use aio_handlers::{Recorded, Registry};
+
+use crate::any_backend::AnyBackend;
+use crate::error::explained_for;
+use crate::handler::{Entry, Handler};
+use crate::wall::is_own;
+
+/// The backend may change its ways after a registration, and every so many waits.
+const REBALANCE_EVERY: u32 = 128;
+
+/// The registry and the backend, always changed together.
+pub(crate) struct Descriptors {
+    pub(crate) backend: RefCell<AnyBackend>,
+    pub(crate) registry: RefCell<Registry<Entry>>,
+    pub(crate) lists: Lists,
+    /// The token of the mailbox's own descriptor.
+    wakeup: Token,
+    waits_since_rebalance: Cell<u32>,
+    /// The number of events for registrations that no longer existed.
+    pub(crate) stale: Cell<u64>,
+    /// The number of handlers that were invalidated.
+    pub(crate) invalidated: Cell<u64>,
+    /// How many of them an iteration found invalid.
+    pub(crate) found_invalid: Cell<u64>,
+    /// The mailbox's own descriptor was closed: no thread can wake the loop any more.
+    pub(crate) wakeup_lost: Cell<bool>,
+}
+
+impl Descriptors {
+    pub(crate) fn new(backend: AnyBackend, registry: Registry<Entry>, wakeup: Token, batch: usize) -> Self {
+        Self {
+            backend: RefCell::new(backend),
+            registry: RefCell::new(registry),
+            lists: Lists::new(batch),
+            wakeup,
+            waits_since_rebalance: Cell::new(REBALANCE_EVERY),
+            stale: Cell::new(0),
+            invalidated: Cell::new(0),
+            found_invalid: Cell::new(0),
+            wakeup_lost: Cell::new(false),
+        }
+    }
+
+    /// Whether nothing is borrowed.
+    pub(crate) fn is_free(&self) -> bool {
+        self.backend.try_borrow_mut().is_ok() && self.registry.try_borrow_mut().is_ok()
+    }
+
+    /// Adds what happened and what helps to an error about one descriptor.
+    #[cold]
+    pub(crate) fn explain(&self, call: &'static str, number: RawFd, why: io::Error) -> io::Error {
+        explained_for(call, self.backend.borrow().name(), number, why)
+    }
+
+    #[inline(always)]
+    pub(crate) fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
+        let number = owner.as_raw_fd();
+        let added = self.backend.borrow_mut().add(owner, token, interest);
+        added.map_err(|why| self.explain("add a descriptor", number, why))?;
+        self.waits_since_rebalance.set(REBALANCE_EVERY);
+        if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
+            entry.in_backend = true;
+        }
+        Ok(())
+    }
+
+    /// Changes an interest. Returns whether it was another one.
+    #[inline]
+    pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<bool> {
+        let interest = interest.canonical();
+        let registry = self.registry.borrow();
+        let former = registry.interest(token).ok_or_else(not_registered)?;
+        if former == interest {
+            return Ok(false);
+        }
+        let effective = registry.effective(token, interest).unwrap_or(Interest::NONE);
+        let owner = registry
+            .get(token)
+            .filter(|entry| !entry.in_backend)
+            .map(Entry::owner);
+        drop(registry);
+        match owner {
+            Some(owner) => self.enter_backend(token, Watched::new(owner), effective)?,
+            None => {
+                let modified = self.backend.borrow_mut().modify(token, effective);
+                modified.map_err(|why| self.explain_change(token, why))?;
+            }
+        }
+        // Not before: an edge of the former interest would be lost.
+        self.registry.borrow_mut().set_interest(token, interest);
+        Ok(true)
+    }
+
+    #[cold]
+    fn explain_change(&self, token: Token, why: io::Error) -> io::Error {
+        let registry = self.registry.borrow();
+        let number = registry.get(token).map(|entry| entry.owner().as_fd().as_raw_fd());
+        drop(registry);
+        match number {
+            Some(number) => self.explain("change an interest", number, why),
+            None => why,
+        }
+    }
+
+    /// Takes a handler out of the registry and the backend. The caller finishes the removal before anything else is called.
+    #[inline]
+    pub(crate) fn unlink(&self, token: Token) -> Option<Entry> {
+        let entry = self.registry.borrow_mut().remove(token)?;
+        if !entry.in_backend {
+            return Some(entry);
+        }
+        self.waits_since_rebalance.set(REBALANCE_EVERY);
+        if let Err(error) = self.backend.borrow_mut().remove(token) {
+            // The number was closed behind the loop's back, most likely; it is out of the backend all the same.
+            tracing::debug!(?token, %error, "the backend complained about a removal");
+        }
+        Some(entry)
+    }
+
+    /// Masks a handler in the backend, because an event came that must wait (rule B5).
+    pub(crate) fn mask(&self, token: Token) {
+        let masked = self.backend.borrow_mut().modify(token, Interest::NONE);
+        if let Err(error) = masked {
+            tracing::warn!(?token, %error, "a paused descriptor could not be masked; it may keep the loop awake");
+        }
+    }
+
+    /// Waits, or checks the descriptors if `timeout` is zero.
+    ///
+    /// Inlined by force: see `any_backend.rs`.
+    #[inline(always)]
+    pub(crate) fn wait(&self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        self.backend.borrow_mut().wait(timeout, ready)
+    }
+
+    /// Lets the backend change its ways. Not while a wait of an outer iteration is still to be dispatched (rule B3).
+    #[inline]
+    pub(crate) fn rebalance(&self, is_outermost: bool) {
+        let waits = self.waits_since_rebalance.get() + 1;
+        self.waits_since_rebalance.set(waits);
+        if waits >= REBALANCE_EVERY && is_outermost {
+            self.waits_since_rebalance.set(0);
+            self.backend.borrow_mut().rebalance();
+        }
+    }
+
+    /// Stores what a wait found, the list from `first` on, in the handlers' slots. Each entry is taken once, by this iteration or by a
+    /// nested one (rule D1). `other` is called for what is no event of a handler: an event of the loop's own, or a closed descriptor.
+    #[inline]
+    pub(crate) fn record(&self, mut first: usize, ready: &ReadyList, other: impl Fn(Token, Readiness)) {
+        // Most events need no more than to be recorded. That is done for all in a row, with one borrow.
+        let mut registry = self.registry.borrow_mut();
+        while let Some((token, readiness)) = ready.get(first) {
+            let is_simple = !is_own(token) && !readiness.contains(Readiness::NVAL);
+            if !is_simple || registry.record(token, readiness) != Recorded::Live {
+                break;
+            }
+            first += 1;
+        }
+        drop(registry);
+        for (token, readiness) in ready.iter().skip(first) {
+            if is_own(token) || readiness.contains(Readiness::NVAL) {
+                other(token, readiness);
+                continue;
+            }
+            let recorded = self.registry.borrow_mut().record(token, readiness);
+            match recorded {
+                Recorded::Live => {}
+                Recorded::Masked => self.mask(token),
+                Recorded::Stale => self.stale.set(self.stale.get() + 1),
+            }
+        }
+    }
+
+    /// Whether `token` is the mailbox's own descriptor. If it is and was closed, no thread can wake the loop any more.
+    pub(crate) fn accept_wakeup(&self, token: Token, readiness: Readiness) -> bool {
+        if token == self.wakeup && readiness.contains(Readiness::NVAL) {
+            self.wakeup_lost.set(true);
+        }
+        token == self.wakeup
+    }
+
+    /// Rejects an event whose handler was paused or excluded since: an edge is masked until the pause ends.
+    #[cold]
+    pub(crate) fn reject(&self, token: Token) {
+        let masks = self.registry.borrow_mut().reject(token);
+        if masks {
+            self.mask(token);
+        }
+    }
+
+    /// Stores an edge again whose callback panicked: no backend reports it anew.
+    #[cold]
+    pub(crate) fn restore(&self, token: Token, readiness: Readiness) {
+        let recorded = self.registry.borrow_mut().restore(token, readiness);
+        if recorded == Recorded::Masked {
+            self.mask(token);
+        }
+    }
+
+    /// Whether `writable` may still be called after `readable` has run (rules R9, D3).
+    #[inline(never)]
+    pub(crate) fn is_current(&self, token: Token, handler: &Rc<dyn Handler>, readiness: Readiness) -> bool {
+        let registry = self.registry.borrow();
+        let is_same = registry.get(token).is_some_and(|entry| entry.is(handler));
+        let is_wanted = registry
+            .interest(token)
+            .is_some_and(|interest| readiness.wakes_writer(interest));
+        is_same
+            && is_wanted
+            && !registry
+                .group(token)
+                .is_some_and(|group| registry.is_paused(group))
+    }
+}
+
+pub(crate) fn not_registered() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the handler is not registered any more")
+}
+
+/// The ready lists of past iterations, for reuse: as many as iterations were ever nested. A list that a panic has passed is not
+/// returned.
+pub(crate) struct Lists {
+    /// The most events in one list.
+    limit: usize,
+    one: Cell<Option<Box<ReadyList>>>,
+    #[allow(
+        clippy::vec_box,
+        reason = "lists are moved in and out of their boxes otherwise"
+    )]
+    more: RefCell<Vec<Box<ReadyList>>>,
+}
+
+impl Lists {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            one: Cell::new(None),
+            more: RefCell::default(),
+        }
+    }
+
+    /// An empty list.
+    #[inline]
+    pub(crate) fn take(&self) -> Box<ReadyList> {
+        match self.one.take() {
+            Some(list) => list,
+            None => self.another(),
+        }
+    }
+
+    #[cold]
+    fn another(&self) -> Box<ReadyList> {
+        let spare = self.more.borrow_mut().pop();
+        spare.unwrap_or_else(|| Box::new(ReadyList::with_limit(self.limit)))
+    }
+
+    /// Takes a list back.
+    #[inline]
+    pub(crate) fn give_back(&self, mut list: Box<ReadyList>) {
+        list.clear();
+        if let Some(other) = self.one.replace(Some(list)) {
+            self.keep(other);
+        }
+    }
+
+    #[cold]
+    fn keep(&self, list: Box<ReadyList>) {
+        self.more.borrow_mut().push(list);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_used_again_and_again_and_are_empty_then() {
+        let lists = Lists::new(2);
+        let where_are =
+            |lists: &[Box<ReadyList>]| lists.iter().map(|list| &raw const **list).collect::<Vec<_>>();
+        let mut first: Vec<_> = (0..3).map(|_| lists.take()).collect();
+        for number in 0..3 {
+            first[0].push(Token::new(number, 0), Readiness::IN);
+        }
+        assert!(first[0].is_full() && first[0].len() == 2, "the limit is kept");
+        let mut before = where_are(&first);
+        first.into_iter().for_each(|list| lists.give_back(list));
+        let second: Vec<_> = (0..3).map(|_| lists.take()).collect();
+        let mut after = where_are(&second);
+        before.sort_unstable();
+        after.sort_unstable();
+        assert_eq!(before, after);
+        assert!(second.iter().all(|list| list.is_empty()));
+    }
+}

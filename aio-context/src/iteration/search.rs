@@ -1,0 +1,197 @@
+//! Busy polling: poll mode with its begin and end calls, and the search for work in user space.
+//!
+//! It never waits. How long it polls is the policy's decision, and when it checks the descriptors meanwhile [`Pacing`]'s
+//! (rules R10, D8).
+//!
+//! [`Pacing`]: crate::pacing::Pacing
+
+use std::io;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_backend::{Interest, Readiness, ReadyList, Token};
+use aio_pollctl::ClockStride;
+use aio_timers::Moment;
+
+use crate::handler::Join;
+use crate::timer::ClockId;
+use crate::{Context, context::Inner};
+
+/// What polling found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Polled {
+    /// There is something to do: do not wait.
+    pub(crate) hit: bool,
+    /// How long it looked, as far as a clock was read.
+    pub(crate) spun: Duration,
+    /// When it stopped looking, if a clock was read: a hit in the very first round costs none.
+    pub(crate) ended: Option<Moment>,
+}
+
+impl Inner {
+    /// Looks for work for up to `budget` (rules A2, A3): polled handlers, notifications, and, at intervals, the other
+    /// descriptors (rule R10). Hits go to `ready` with an empty readiness.
+    #[inline(never)]
+    pub(crate) fn search(&self, cx: &Context, budget: Duration, ready: &mut ReadyList) -> io::Result<Polled> {
+        self.enter_poll_mode(cx);
+        let clock = self.timers.clock(ClockId::Monotonic);
+        if self.pacing.checks.get().is_pending() {
+            self.check(cx, ready)?;
+        }
+        if self.round(cx, ready) || self.is_found(ready) {
+            self.check_after_hit(cx, ready)?;
+            return Ok(Polled {
+                hit: true,
+                ..Polled::default()
+            });
+        }
+        let started = clock.now();
+        let mut now = started;
+        let (mut stride, mut hit) = (ClockStride::new(), false);
+        loop {
+            if self.pacing.checks.get().is_due(now.as_nanos()) {
+                now = self.timed_check(cx, now, ready)?;
+                hit = !ready.is_empty();
+            }
+            if !hit && self.demotion_is_due() {
+                self.demote_idle(cx, ready);
+                hit = !ready.is_empty();
+            }
+            for _ in 0..stride.rounds() {
+                if hit {
+                    break;
+                }
+                std::hint::spin_loop();
+                hit = self.round(cx, ready) || self.mailbox.is_notified();
+            }
+            let before = now;
+            now = clock.now();
+            if hit || now.since(started) >= budget {
+                break;
+            }
+            if now == before && clock.pass(budget.saturating_sub(now.since(started))) {
+                // Simulated time does not move by itself: the rest of the budget passes at once.
+                now = clock.now();
+                break;
+            }
+            stride.took(now.since(before));
+        }
+        Ok(Polled {
+            hit,
+            spun: now.since(started),
+            ended: Some(now),
+        })
+    }
+
+    /// What an iteration does that may not wait, because nobody kicks in poll mode (rule D8): asks everybody once, or, when
+    /// polling was switched off meanwhile, leaves poll mode. A look at the descriptors comes after it. True if somebody has work.
+    #[cold]
+    pub(crate) fn poll_unkicked(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<bool> {
+        if self.pacing.checks.get().is_pending() {
+            self.check(cx, ready)?;
+        }
+        if self.polling.set.is_calling() {
+            // Nested in a question, or in the way into or out of poll mode: that goes on afterwards.
+            Ok(false)
+        } else if self.polling.set.is_on() && self.polling.is_enabled() {
+            self.enter_poll_mode(cx);
+            Ok(self.round(cx, ready))
+        } else {
+            Ok(self.leave_poll_mode(cx, ready))
+        }
+    }
+
+    /// Something to do ends an iteration without a look, unless one is due (rules R10, D8).
+    #[inline(never)]
+    pub(crate) fn check_after_hit(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
+        if self.pacing.checks.step(|checks| checks.count_unchecked()) {
+            if self.demotion_is_due() {
+                self.demote_idle(cx, ready);
+            }
+            let now = self.now();
+            if self.pacing.checks.get().is_due_after_streak(now.as_nanos()) {
+                self.timed_check(cx, now, ready)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn timed_check(&self, cx: &Context, now: Moment, ready: &mut ReadyList) -> io::Result<Moment> {
+        let before = ready.len();
+        self.check(cx, ready)?;
+        let after = self.now();
+        let found = ready.len() > before;
+        self.pacing
+            .checks
+            .step(|checks| checks.done(now.as_nanos(), after.as_nanos(), found));
+        Ok(after)
+    }
+
+    /// Asks every polled handler once, without stopping at the first hit; true if there was one.
+    fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
+        cx.assert_free();
+        self.polling.set.round(|token| push_hit(ready, token))
+    }
+
+    fn enter_poll_mode(&self, cx: &Context) {
+        cx.assert_free();
+        self.polling.set.enter();
+    }
+
+    /// Leaves poll mode, right before a real wait, and asks everybody one last time (rule A5). A hit goes to `ready`; true if
+    /// somebody has work that nobody kicks for.
+    #[inline(never)]
+    pub(crate) fn leave_poll_mode(&self, cx: &Context, ready: &mut ReadyList) -> bool {
+        cx.assert_free();
+        self.polling.set.exit(|token| push_hit(ready, token))
+    }
+
+    /// Whether the next check for idle handlers is due.
+    #[inline]
+    pub(crate) fn demotion_is_due(&self) -> bool {
+        self.pacing.is_idle_test_due(self.polling.set.rounds())
+    }
+
+    /// Demotes idle handlers. Hits of their last polls go to `ready`.
+    #[cold]
+    pub(crate) fn demote_idle(&self, cx: &Context, ready: &mut ReadyList) {
+        let costs = self.pacing.test_idle(self.polling.set.rounds());
+        cx.assert_free();
+        self.polling.set.demote_idle(
+            costs.idle_after(),
+            |token| self.comes_back(token),
+            |all, idle| costs.surplus(all, idle),
+            |token| push_hit(ready, token),
+        );
+    }
+
+    /// Returns whether an event can bring a demoted handler back.
+    fn comes_back(&self, token: Token) -> bool {
+        let registry = self.descriptors.registry.borrow();
+        if registry.interest(token) != Some(Interest::NONE) {
+            return true;
+        }
+        let polled = registry.get(token).and_then(|entry| entry.polled.as_ref());
+        polled.is_some_and(|polled| polled.is_board)
+    }
+
+    /// The polled face of a handler.
+    pub(crate) fn pollable(&self, token: Token) -> Option<Rc<dyn Join>> {
+        self.descriptors.registry.borrow().get(token)?.pollable().cloned()
+    }
+
+    /// Now on the loop's own clock.
+    pub(crate) fn now(&self) -> Moment {
+        self.timers.now(ClockId::Monotonic)
+    }
+}
+
+/// Puts a hit on the list, if there is room.
+pub(crate) fn push_hit(ready: &mut ReadyList, token: Token) -> ControlFlow<()> {
+    if ready.push(token, Readiness::empty()) {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(())
+    }
+}

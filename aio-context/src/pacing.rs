@@ -1,0 +1,51 @@
+//! [`Pacing`]: the state machines that pace an iteration, all of them `aio-pollctl`'s.
+
+use std::cell::Cell;
+
+use aio_pollctl::{CheckPacer, IdleCosts, PreSleepSpin};
+
+/// The costs of idle handlers.
+const COSTS: IdleCosts = IdleCosts::TYPICAL;
+
+/// When to check the descriptors while polling, whether to check them for a moment before a sleep, and when to demote idle handlers.
+#[derive(Debug, Default)]
+pub(crate) struct Pacing {
+    pub(crate) checks: Paced<CheckPacer>,
+    pub(crate) spin: Paced<PreSleepSpin>,
+    /// The round of the last test for idle handlers.
+    idle_tested: Cell<u32>,
+}
+
+impl Pacing {
+    /// Whether the next test for idle handlers is due in round `round`.
+    #[inline]
+    pub(crate) fn is_idle_test_due(&self, round: u32) -> bool {
+        COSTS.is_check_due(round.wrapping_sub(self.idle_tested.get()))
+    }
+
+    /// Records such a test. Returns the costs to test by.
+    pub(crate) fn test_idle(&self, round: u32) -> IdleCosts {
+        self.idle_tested.set(round);
+        COSTS
+    }
+}
+
+/// A small state machine that an iteration steps through a shared reference.
+#[derive(Debug, Default)]
+pub(crate) struct Paced<T: Copy>(Cell<T>);
+
+impl<T: Copy> Paced<T> {
+    #[inline(always)]
+    pub(crate) fn get(&self) -> T {
+        self.0.get()
+    }
+
+    /// Steps it.
+    #[inline(always)]
+    pub(crate) fn step<R>(&self, step: impl FnOnce(&mut T) -> R) -> R {
+        let mut state = self.0.get();
+        let result = step(&mut state);
+        self.0.set(state);
+        result
+    }
+}

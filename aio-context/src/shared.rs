@@ -1,0 +1,62 @@
+//! [`Shared`]: polling parameters and figures, read and written by any thread.
+
+use std::sync::Arc;
+
+use aio_pollctl::PollParams;
+
+use crate::Gone;
+use crate::stats::Counters;
+use crate::sync::{ArcSwap, AtomicU64, Ordering, faulty};
+
+/// What a context shares with other threads besides its mailbox.
+pub(crate) struct Shared {
+    params: ArcSwap<PollParams>,
+    /// Raised after each change of `params`; the first are version 1.
+    params_version: AtomicU64,
+    /// The context was dropped while its home thread panicked.
+    has_panicked: std::sync::atomic::AtomicBool,
+    pub(crate) counters: Counters,
+}
+
+impl Shared {
+    pub(crate) fn new(params: PollParams) -> Self {
+        Self {
+            params: ArcSwap::from_pointee(params),
+            params_version: AtomicU64::new(1),
+            has_panicked: std::sync::atomic::AtomicBool::new(false),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Sets the polling parameters. The caller interrupts the loop afterwards.
+    pub(crate) fn set_params(&self, params: PollParams) {
+        let version = &self.params_version;
+        faulty!(VersionBeforeParams, self.params.store(Arc::new(params)); version.fetch_add(1, Ordering::Release));
+    }
+
+    /// The version of the polling parameters.
+    #[inline]
+    pub(crate) fn params_version(&self) -> u64 {
+        self.params_version.load(Ordering::Acquire)
+    }
+
+    /// The polling parameters, as new as their version or newer.
+    pub(crate) fn params(&self) -> PollParams {
+        *self.params.load_full()
+    }
+
+    /// Records that the home thread drops the context while it panics.
+    pub(crate) fn panicked(&self) {
+        self.has_panicked
+            .store(true, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Why the context is gone.
+    pub(crate) fn gone(&self) -> Gone {
+        if self.has_panicked.load(std::sync::atomic::Ordering::Acquire) {
+            Gone::Panicked
+        } else {
+            Gone::Dropped
+        }
+    }
+}

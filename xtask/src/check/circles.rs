@@ -1,0 +1,189 @@
+//! Reports circles of files: files of one crate that use each other, directly or through others.
+//!
+//! A file uses another if its code names something that is defined there. A re-export is no use: a path that leads through one leads
+//! to the definition. The code of tests does not count. What only the compiler knows, such as the file of a method, is not seen.
+//!
+//! The tools that were tried do less, or more slowly: cargo-cycles 0.2 reads `use` lines only, tests included, and knows no exceptions;
+//! cargo-modules 0.27 analyses one target a run with rust-analyzer, and is built from 280 crates.
+
+mod resolve;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use self::resolve::Uses;
+use super::arrows::reachable;
+use super::tidy;
+use crate::shell;
+
+/// Files of a package that may form a circle, and why.
+type Allowed = (&'static str, &'static [&'static str], &'static str);
+/// The circle that the language of callbacks makes unavoidable.
+const ALLOWED: &[Allowed] = &[(
+    "aio-context",
+    &["context", "handler", "registration"],
+    "a callback gets the context, which makes registrations, which hold handlers",
+)];
+
+/// A package whose circles are being opened: how many files are in them, and how they open.
+type Opening = (&'static str, usize, &'static str);
+/// The numbers may only fall. A package leaves the list with its last circle.
+const OPENING: &[Opening] = &[
+    (
+        "aio-context",
+        5,
+        "the state of the loop becomes a struct of parts that do not name the context",
+    ),
+    ("aio-notify", 2, "the run queue gets the slot, not the inbox"),
+    ("aio-backend", 2, "one by one"),
+    ("aio-handlers", 2, "one by one"),
+    ("aio-replay", 5, "one by one"),
+    ("aio-pollset", 4, "one by one"),
+    ("aio-timers", 2, "one by one"),
+    ("aio-reference", 2, "one by one"),
+    ("blockd", 8, "one by one"),
+    ("aio-demo", 3, "one by one"),
+    ("aio-policies", 5, "one by one"),
+    ("aio-prove", 6, "one by one"),
+    ("aio-bench", 13, "one by one"),
+    ("aio-simulation", 3, "one by one"),
+    ("aio-soak", 2, "one by one"),
+];
+
+/// A set of files that use each other, and what is printed about it.
+struct Circle {
+    files: BTreeSet<String>,
+    text: String,
+}
+
+pub(super) fn check() -> anyhow::Result<String> {
+    let (mut found, mut files) = (BTreeMap::<String, Vec<Circle>>::new(), 0);
+    for (package, root) in roots()? {
+        let load = |file: &Path| fs::read_to_string(file).with_context(|| file.display().to_string());
+        let mut uses = resolve::uses(&source::read(&root, &load, &|file| file.is_file())?);
+        uses.retain(|file, _| !tidy::is_test(file));
+        files += uses.len();
+        let directory = root.parent().unwrap_or(&root);
+        let circles = circles(&uses);
+        let circles = circles.iter().map(|circle| describe(circle, &uses, directory));
+        found.entry(package).or_default().extend(circles);
+    }
+    let faults: Vec<_> = found
+        .iter()
+        .flat_map(|(package, circles)| faults(package, circles, ALLOWED, OPENING))
+        .collect();
+    if !faults.is_empty() {
+        bail!("{}", faults.join("\n"));
+    }
+    for (package, files, how) in OPENING {
+        println!("{package}: {files} files in circles that are being opened: {how}");
+    }
+    Ok(format!(
+        "{files} files; {} packages with circles that are being opened",
+        OPENING.len()
+    ))
+}
+
+/// What is wrong with the circles of a package.
+fn faults(package: &str, circles: &[Circle], allowed: &[Allowed], opening: &[Opening]) -> Vec<String> {
+    let is_allowed = |circle: &Circle| {
+        let mut sets = allowed.iter().filter(|allowed| allowed.0 == package);
+        sets.any(|(_, files, _)| circle.files.iter().all(|file| files.contains(&file.as_str())))
+    };
+    let circles: Vec<_> = circles.iter().filter(|circle| !is_allowed(circle)).collect();
+    let count: usize = circles.iter().map(|circle| circle.files.len()).sum();
+    let opening = opening.iter().find(|opening| opening.0 == package);
+    let limit = opening.map_or(0, |opening| opening.1);
+    if count < limit {
+        let remedy = if count == 0 {
+            "remove it from".to_owned()
+        } else {
+            format!("write {count} into")
+        };
+        return vec![format!(
+            "{package}: {count} files are in circles, not {limit}: {remedy} OPENING"
+        )];
+    }
+    let texts = circles.iter().filter(|_| count > limit).map(|circle| {
+        format!(
+            "{package}: these files use each other; move what both need into a file that uses neither:\n{}",
+            circle.text
+        )
+    });
+    texts.collect()
+}
+
+/// The packages of the workspace, and the roots of their libraries and programs.
+fn roots() -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let metadata = shell::metadata(&["--no-deps"])?;
+    let packages = metadata["packages"].as_array();
+    let packages = packages.context("cargo metadata lists no packages")?;
+    let mut roots = Vec::new();
+    for package in packages {
+        for target in package["targets"].as_array().into_iter().flatten() {
+            let kinds = target["kind"].as_array().into_iter().flatten();
+            if kinds
+                .filter_map(|kind| kind.as_str())
+                .any(|kind| matches!(kind, "lib" | "bin"))
+            {
+                let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+                roots.push((text(&package["name"]), text(&target["src_path"]).into()));
+            }
+        }
+    }
+    Ok(roots)
+}
+
+/// Sets of files that can be reached from each other.
+fn circles(uses: &Uses) -> Vec<BTreeSet<PathBuf>> {
+    let arrows = uses.iter().map(|(file, used)| {
+        let used = used.keys().filter(|used| uses.contains_key(*used));
+        (file.clone(), used.cloned().collect())
+    });
+    let arrows: BTreeMap<PathBuf, BTreeSet<PathBuf>> = arrows.collect();
+    let reached: BTreeMap<_, _> = arrows
+        .keys()
+        .map(|file| (file, reachable(&arrows, file)))
+        .collect();
+    let mut circles = BTreeSet::new();
+    for (file, to) in &reached {
+        let circle: BTreeSet<_> = to
+            .iter()
+            .filter(|other| reached[*other].contains(*file))
+            .cloned()
+            .cloned()
+            .collect();
+        if !circle.is_empty() {
+            circles.insert(circle);
+        }
+    }
+    circles.into_iter().collect()
+}
+
+/// A file as it stands in messages: without the directory of the sources, and without `.rs`.
+fn short(file: &Path, directory: &Path) -> String {
+    let file = file.strip_prefix(directory).unwrap_or(file);
+    file.with_extension("").display().to_string()
+}
+
+fn describe(circle: &BTreeSet<PathBuf>, uses: &Uses, directory: &Path) -> Circle {
+    let mut arrows = Vec::new();
+    for file in circle {
+        for (used, lines) in uses[file].iter().filter(|(used, _)| circle.contains(*used)) {
+            let lines: Vec<_> = lines.iter().take(5).map(ToString::to_string).collect();
+            let [from, to] = [file, used].map(|file| short(file, directory));
+            arrows.push(format!("  {from} -> {to} (lines {})", lines.join(", ")));
+        }
+    }
+    Circle {
+        files: circle.iter().map(|file| short(file, directory)).collect(),
+        text: arrows.join("\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
