@@ -116,6 +116,13 @@ impl Context {
         self.0.descriptors.backend.borrow().name()
     }
 
+    /// Whether a handler with [`Interest::EDGE`] is called once for each new activity, as the backend is now, rather than
+    /// for as long as there is something to read. A context may climb to such a backend at any wait, and come down again.
+    #[must_use]
+    pub fn reports_edges(&self) -> bool {
+        self.0.descriptors.backend.borrow().reports_edges()
+    }
+
     /// Runs user code. Nothing of the context may be borrowed meanwhile, because the code may use the context.
     pub(crate) fn call<R>(&self, code: impl FnOnce(&Self) -> R) -> R {
         self.assert_free();

@@ -85,10 +85,11 @@ impl Descriptors {
             return Ok(false);
         }
         let effective = registry.effective(token, interest).unwrap_or(Interest::NONE);
-        let owner = registry
-            .get(token)
-            .filter(|entry| !entry.in_backend)
-            .map(Entry::owner);
+        let entry = registry.get(token).filter(|entry| !entry.in_backend);
+        if entry.is_some_and(Entry::is_undescribed) {
+            return Err(no_descriptor());
+        }
+        let owner = entry.map(Entry::owner);
         drop(registry);
         match owner {
             Some(owner) => self.enter_backend(token, Watched::new(owner), effective)?,
@@ -227,6 +228,14 @@ impl Descriptors {
 
 pub(crate) fn not_registered() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the handler is not registered any more")
+}
+
+#[cold]
+fn no_descriptor() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a source has no descriptor to wait for; watch a handler instead",
+    )
 }
 
 /// The ready lists of past iterations, for reuse: as many as iterations were ever nested. A list that a panic has passed is not

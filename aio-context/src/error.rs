@@ -73,15 +73,16 @@ impl fmt::Display for Subject<'_> {
 ///
 /// ```
 /// use std::{io, rc::Rc};
-/// use aio_context::{Context, Doorbell, Handler, Interest};
+/// use aio_context::{Context, Handler, Interest};
 /// # use std::os::fd::{AsFd, BorrowedFd};
-/// # struct Quiet(Doorbell);
+/// # struct Quiet(io::PipeReader);
 /// # impl AsFd for Quiet { fn as_fd(&self) -> BorrowedFd<'_> { self.0.as_fd() } }
 /// # impl Handler for Quiet {}
 ///
 /// # fn main() -> io::Result<()> {
 /// let cx = Context::new()?;
-/// let handler = Rc::new(Quiet(Doorbell::new()?));
+/// let (reader, _writer) = io::pipe()?;
+/// let handler = Rc::new(Quiet(reader));
 /// let first = cx.watch(handler.clone(), Interest::READ)?;
 /// let refused = cx.watch(handler, Interest::READ).unwrap_err();
 /// assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);

@@ -150,8 +150,8 @@ pub(crate) struct Polled {
     pub(crate) handler: Rc<dyn Join>,
     /// It had an event in the iteration that the policy is about to be shown.
     pub(crate) had_event: bool,
-    /// It is a board: it comes back without a descriptor.
-    pub(crate) is_board: bool,
+    /// It is a [`Source`](crate::Source), without a descriptor: a wake promotes it.
+    pub(crate) is_undescribed: bool,
     /// What the policy remembers about it.
     pub(crate) memory: HandlerMemory,
     /// Where others read it, once somebody has asked for that.
@@ -202,7 +202,7 @@ impl Entry {
         let polled = Polled {
             handler: handler.clone(),
             had_event: false,
-            is_board: false,
+            is_undescribed: false,
             memory: HandlerMemory::default(),
             shown: None,
         };
@@ -221,6 +221,11 @@ impl Entry {
     /// The polled face of the handler.
     pub(crate) fn pollable(&self) -> Option<&Rc<dyn Join>> {
         self.polled.as_ref().map(|polled| &polled.handler)
+    }
+
+    /// Whether it is a [`Source`](crate::Source).
+    pub(crate) fn is_undescribed(&self) -> bool {
+        self.polled.as_ref().is_some_and(|polled| polled.is_undescribed)
     }
 
     /// Whether it is this very handler, not merely an equal one.

@@ -55,8 +55,9 @@
 //!
 //! # What it does not do
 //! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
-//! handlers, timers and the way in for other threads are crates that can be used alone. It starts no thread
-//! unless asked for an [`IoThread`], reads and writes no descriptor but its own, and knows nothing of futures.
+//! handlers, timers and the way in for other threads are crates that can be used alone. It keeps no thread of its own,
+//! reads and writes no descriptor but its own, and knows nothing of futures. Threads that run a context, doorbells, signals and
+//! other sources are in `aio-sources`.
 //!
 //! # Limitations
 //! - A double panic (a `Drop` that panics while a callback's panic unwinds) aborts, as everywhere in Rust.
@@ -69,18 +70,15 @@
 mod readme {}
 
 mod any_backend;
-mod board;
 mod bottom_half;
 mod builder;
 mod closures;
 mod context;
 mod descriptor;
 mod descriptors;
-mod doorbell;
 mod embed;
 mod error;
 mod handler;
-mod io_thread;
 mod iteration;
 mod pacing;
 mod polling;
@@ -89,6 +87,7 @@ mod remote;
 mod replacing;
 mod shared;
 mod slack;
+mod source;
 mod stats;
 #[cfg(not(aio_modelled))]
 mod sync;
@@ -105,20 +104,18 @@ pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub use aio_handlers::GroupId;
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
-pub use board::{Bell, DoorbellBoard};
 pub use bottom_half::BottomHalf;
 pub use builder::Builder;
 pub use closures::{Closures, On};
 pub use context::{Context, Wait, WeakContext};
-pub use doorbell::Doorbell;
 pub use embed::Embedded;
 pub use error::{Gone, Refused, WatchError};
 pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
-pub use io_thread::IoThread;
 pub use iteration::measure::PollTime;
 pub use registration::{Paused, Registration};
 pub use remote::Remote;
 pub use slack::{set_timer_slack, timer_slack};
+pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
 pub use timer::{ClockId, Delayed, Timer, TimerBuilder};
 pub use wake::measure_wake_cost;

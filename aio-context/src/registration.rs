@@ -42,7 +42,8 @@ impl Registration {
     /// Waits for something else from now on.
     ///
     /// # Errors
-    /// `NotFound` if the handler is not registered any more, or what the system says; the former interest stays.
+    /// `NotFound` if the handler is not registered any more, `InvalidInput` if it is a [`Source`](crate::Source), or what the
+    /// system says; the former interest stays.
     pub fn set_interest(&self, interest: Interest) -> io::Result<()> {
         let cx = self.context()?;
         let changed = cx.0.descriptors.set_interest(self.token, interest)?;

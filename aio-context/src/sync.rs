@@ -3,21 +3,14 @@
 //! Not from here comes what no thread waits for and nothing follows from: figures ([`Stats`](crate::Stats),
 //! [`PollTime`](crate::PollTime)), and that a home thread has panicked. A checker would try all their orders for nothing.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use std::sync::{Mutex, mpsc};
-pub(crate) use std::thread;
 pub(crate) use std::thread_local;
 
 pub(crate) use arc_swap::ArcSwap;
 
-/// Whether a thread has ended.
-pub(crate) fn has_ended<T>(thread: &thread::JoinHandle<T>) -> bool {
-    thread.is_finished()
-}
-
 /// The code, with the mistake beside it that a scenario plants to see that it is found. Here: the code.
 ///
-/// - `faulty!(NAME, right, wrong)`: the mistake is the other expression.
 /// - `faulty!(NAME, right)`: the mistake leaves it out.
 /// - `faulty!(NAME, first; second)`: the mistake is the other order.
 /// - `faulty!(NAME: more)`: the mistake does more.
@@ -27,7 +20,7 @@ macro_rules! faulty {
         $first;
         $second
     };
-    ($fault:ident, $right:expr $(, $wrong:expr)?) => {
+    ($fault:ident, $right:expr) => {
         $right
     };
 }

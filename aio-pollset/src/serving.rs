@@ -25,6 +25,46 @@ impl PollSet {
         Some(result)
     }
 
+    /// Serves a source that announced work by itself, rather than by a hit: promotes it if it was demoted, takes its hit if
+    /// there is one, and calls `run` as [`serve`](Self::serve) does. Returns `None`, and does not call it, if there is no such
+    /// source, or if the source is suspended or excluded: then it is marked for a [recheck](Self::recheck).
+    ///
+    /// ```
+    /// use aio_backend::Token;
+    /// use aio_pollset::{PollSet, Source};
+    ///
+    /// struct Mailbox;
+    /// impl Source for Mailbox {
+    ///     fn poll(&self) -> bool {
+    ///         false
+    ///     }
+    /// }
+    ///
+    /// let (set, token) = (PollSet::new(), Token::new(0, 0));
+    /// let _ = set.join(token, Mailbox);
+    /// assert_eq!(set.serve_woken(token, || "a letter"), Some("a letter"));
+    /// set.suspend(token).finish(|| ());
+    /// assert_eq!(set.serve_woken(token, || "another one"), None);
+    /// ```
+    pub fn serve_woken<R>(&self, token: Token, run: impl FnOnce() -> R) -> Option<R> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.find(token)?;
+        if slots
+            .get(slot)
+            .flags()
+            .has_any(Flags::SUSPENDED | Flags::EXCLUDED)
+        {
+            drop(slots);
+            self.recheck(token);
+            return None;
+        }
+        // With a hit it is served as any other one.
+        slots.edit(slot, |flags| flags | Flags::HIT);
+        drop(slots);
+        self.promote(token);
+        self.serve(token, run)
+    }
+
     fn begin_serving(&self, token: Token) -> Option<Excluded<'_>> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.take_hit(token)?;

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aio_context::{Context, Doorbell, PollParams, Wait};
+use aio_context::{Context, PollParams, Wait};
+use aio_sources::{Doorbell, DoorbellBoard};
 use rustix::fd::OwnedFd;
 
 use crate::case::{Case, timed};
@@ -48,7 +49,7 @@ fn board(n: u64) -> Case {
                 .build()?;
             let count = Rc::new(Cell::new(0u64));
             let served = count.clone();
-            let board = cx.board(n as usize, move |_, _| served.set(served.get() + 1))?;
+            let board = DoorbellBoard::new(&cx, n as usize, move |_, _| served.set(served.get() + 1));
             let bells: Vec<_> = (0..n as usize).map(|source| board.bell(source)).collect();
             // From now on it is in poll mode.
             let _ = cx.poll(Wait::AtMost(Duration::from_micros(1)));
@@ -94,7 +95,7 @@ fn without_reads(k: u64, m: u64) -> Case {
             let (mut bells, mut registrations) = (Vec::new(), Vec::new());
             for _ in 0..m {
                 let (bell, served) = (Doorbell::new()?, count.clone());
-                registrations.push(cx.watch_doorbell(&bell, move |_| served.set(served.get() + 1))?);
+                registrations.push(bell.watch(&cx, move |_| served.set(served.get() + 1))?);
                 bells.push(bell);
             }
             let step = (m / k).max(1) as usize;

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use aio_context::{Context, IoThread, PollParams, Wait};
+use aio_context::{Context, PollParams, Wait};
+use aio_sources::{DoorbellBoard, IoThread};
 
 use crate::case::{Case, Run, timed};
 use crate::floor::{Epoll, doorbell, ring};
@@ -137,11 +138,11 @@ fn polling_ours() -> anyhow::Result<Run> {
     let cx = make()?;
     let pongs = Rc::new(Cell::new(0u64));
     let count = pongs.clone();
-    let board = cx.board(1, move |_, _| count.set(count.get() + 1))?;
+    let board = DoorbellBoard::new(&cx, 1, move |_, _| count.set(count.get() + 1));
     let pong = board.bell(0);
     let (send, receive) = mpsc::channel();
-    let echo = IoThread::spawn_with(make, move |cx| {
-        let board = cx.board(1, move |_, _| pong.ring())?;
+    let echo = IoThread::builder().context(make).spawn(move |cx| {
+        let board = DoorbellBoard::new(cx, 1, move |_, _| pong.ring());
         let _ = send.send(board.bell(0));
         Ok(board)
     })?;

@@ -14,7 +14,7 @@ use aio_backend::{Interest, Readiness, ReadyList, Token};
 use aio_pollctl::ClockStride;
 use aio_timers::Moment;
 
-use crate::handler::Join;
+use crate::handler::{Entry, Join};
 use crate::timer::ClockId;
 use crate::{Context, context::Inner};
 
@@ -166,14 +166,13 @@ impl Inner {
         );
     }
 
-    /// Returns whether an event can bring a demoted handler back.
+    /// Returns whether an event, or a wake, can bring a demoted handler back.
     fn comes_back(&self, token: Token) -> bool {
         let registry = self.descriptors.registry.borrow();
         if registry.interest(token) != Some(Interest::NONE) {
             return true;
         }
-        let polled = registry.get(token).and_then(|entry| entry.polled.as_ref());
-        polled.is_some_and(|polled| polled.is_board)
+        registry.get(token).is_some_and(Entry::is_undescribed)
     }
 
     /// The polled face of a handler.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    Backend, BottomHalf, Context, Interest, PollParams, ReadyList, Remote, Token, Wait, Watched,
+    Backend, BottomHalf, Context, Interest, PollParams, ReadyList, Remote, Source, Token, Wait, Watched,
 };
 
 use crate::common::{Bench, everywhere};
@@ -237,18 +237,29 @@ fn n6_w1_a_burst_of_kicks_costs_one_write() {
 }
 
 #[test]
-fn n6_a_burst_of_rings_on_a_board_costs_one_write() {
+fn n6_a_burst_of_wakes_of_a_source_costs_one_write() {
     let served = Rc::new(Cell::new(0));
-    let board = Rc::new(Cell::new(None));
+    let registration = Rc::new(Cell::new(None));
     let prepare = |cx: &Context, _| -> Poster {
-        let counted = served.clone();
-        let made = cx.board(100, move |_, _| counted.set(counted.get() + 1)).unwrap();
-        let bells: Vec<_> = (0..100).map(|source| made.bell(source)).collect();
-        board.set(Some(made));
-        Box::new(move || (0..POSTS as usize).for_each(|ring| bells[ring % 100].ring()))
+        let source = cx.source("source");
+        let waker = source.waker();
+        registration.set(Some(source.register(Counts(served.clone()))));
+        Box::new(move || (0..POSTS).for_each(|_| waker.wake()))
     };
     assert_eq!(writes_of_a_burst(1, prepare, sleep_once), 1);
-    assert_eq!(served.get(), 100);
+    assert_eq!(served.get(), 1);
+}
+
+/// Counts how often it is served.
+struct Counts(Rc<Cell<u32>>);
+
+impl Source for Counts {
+    fn poll(&self) -> bool {
+        false
+    }
+    fn poll_ready(&self, _: &Context) {
+        self.0.set(self.0.get() + 1);
+    }
 }
 
 everywhere! {

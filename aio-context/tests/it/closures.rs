@@ -122,7 +122,6 @@ fn debug_output_names_the_type() {
     let timer = cx.timer(aio_context::ClockId::Virtual, |_, _| {}).disarmed();
     let (near, _far) = UnixStream::pair().unwrap();
     let registration = cx.on(near).readable(|_, _| {}).watch().unwrap();
-    let io = aio_context::IoThread::spawn(|_| Ok(())).unwrap();
     for (shown, word) in [
         (format!("{half:?}"), "flush"),
         (format!("{timer:?}"), "Virtual"),
@@ -130,7 +129,8 @@ fn debug_output_names_the_type() {
         (format!("{:?}", cx.remote()), "Remote"),
         (format!("{:?}", cx.downgrade()), "WeakContext"),
         (format!("{:?}", cx.pause(cx.new_group())), "Paused"),
-        (format!("{io:?}"), "has_ended: false"),
+        (format!("{:?}", cx.source("ring")), "ring"),
+        (format!("{:?}", cx.source("ring").waker()), "SourceWaker"),
     ] {
         assert!(shown.contains(word), "{shown} does not say {word}");
     }

@@ -3,12 +3,47 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use aio_context::{ClockId, Context, Gone, IoThread, Remote, Wait};
+use aio_context::{ClockId, Context, Gone, Remote, Wait};
+
+/// A thread that polls a context until it is stopped.
+struct Home {
+    remote: Remote,
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Home {
+    fn spawn() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (send, receive) = mpsc::channel();
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            let cx = Context::new().unwrap();
+            send.send(cx.remote()).unwrap();
+            while !stopped.load(Ordering::Acquire) {
+                cx.poll(Wait::Block).unwrap();
+            }
+        });
+        let remote = receive.recv().unwrap();
+        Self { remote, stop, thread }
+    }
+
+    fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// An error if the thread has panicked.
+    fn stop(self) -> thread::Result<()> {
+        self.stop.store(true, Ordering::Release);
+        self.remote.notify();
+        self.thread.join()
+    }
+}
 
 /// So many threads with so many contexts each do `body`, which gets the thread's number and the remotes of all. A thread that is
 /// done goes on polling until all are.
@@ -103,7 +138,7 @@ fn w3_a_thread_with_several_contexts_serves_all_of_them() {
 /// What is due on the waiting thread goes on, not only jobs.
 #[test]
 fn w3_the_waiting_thread_goes_on_polling() {
-    let (cx, io) = (Context::new().unwrap(), IoThread::spawn(|_| Ok(())).unwrap());
+    let (cx, io) = (Context::new().unwrap(), Home::spawn());
     let (fired, go) = (Rc::new(Cell::new(0)), Arc::new(Barrier::new(2)));
     let (count, gate) = (fired.clone(), go.clone());
     let timer = cx
@@ -119,6 +154,7 @@ fn w3_the_waiting_thread_goes_on_polling() {
         7
     });
     assert_eq!((answer, fired.get()), (Ok(7), 1));
+    io.stop().unwrap();
 }
 
 #[test]
@@ -126,7 +162,7 @@ fn w3_a_home_thread_that_panicked_is_distinguished_from_one_that_dropped() {
     // While the job is on its way, with and without a context of one's own.
     for has_own in [false, true] {
         let own = has_own.then(|| Context::new().unwrap());
-        let io = IoThread::spawn(|_| Ok(())).unwrap();
+        let io = Home::spawn();
         let remote = io.remote();
         assert_eq!(
             remote.run_and_wait(|_| panic!("on purpose")),
@@ -141,7 +177,7 @@ fn w3_a_home_thread_that_panicked_is_distinguished_from_one_that_dropped() {
         }
         assert!(Gone::Panicked.to_string().contains("panicked"));
 
-        let io = IoThread::spawn(|_| Ok(())).unwrap();
+        let io = Home::spawn();
         let remote = io.remote();
         io.stop().unwrap();
         assert_eq!(remote.run_and_wait(|_| ()), Err(Gone::Dropped));
@@ -151,7 +187,7 @@ fn w3_a_home_thread_that_panicked_is_distinguished_from_one_that_dropped() {
 /// The panic is not the job's, which never begins.
 #[test]
 fn w3_a_job_behind_a_panic_returns_an_error() {
-    let io = IoThread::spawn(|_| Ok(())).unwrap();
+    let io = Home::spawn();
     let (remote, other) = (io.remote(), io.remote());
     let (tell, hear) = mpsc::channel::<()>();
     remote

@@ -10,7 +10,7 @@ use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    Backend, Context, Doorbell, GroupId, Handler, Interest, PollParams, Pollable, Refused, Wait, WatchError,
+    Backend, Context, GroupId, Handler, Interest, PollParams, Pollable, Refused, Wait, WatchError,
 };
 
 use crate::common::{Bench, Count, Kick, Number, Twin, everywhere, watch, watch_polled};
@@ -79,11 +79,6 @@ fn r3_every_way_to_watch_gives_the_handler_back(bench: Bench) {
     assert!(cx.unwatch(token));
     let owner = Rc::into_inner(closures).unwrap().into_owner();
     assert!(Rc::ptr_eq(&owner, &kick));
-
-    let bell = Doorbell::new().unwrap();
-    let _bell = cx.watch_doorbell(&bell, |_| {}).unwrap();
-    let why = cx.watch_doorbell(&bell, |_| {}).unwrap_err();
-    assert_eq!(why.kind(), io::ErrorKind::AlreadyExists);
 }
 
 /// What a closed number is refused with: the system's error, and the same text everywhere.

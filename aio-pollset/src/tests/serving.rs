@@ -164,3 +164,69 @@ fn d1_a_hit_that_a_nested_round_refuses_stays_with_the_outer_one() {
     assert!(set.round(|_| ControlFlow::Break(())));
     assert_eq!(set.serve(token(0), || ()), None, "the hit was not taken");
 }
+
+#[test]
+fn n1_a_woken_source_is_served_without_a_hit() {
+    let (set, _probes) = scene(2);
+    assert_eq!(set.serve_woken(token(1), || 7), Some(7));
+    assert_eq!(set.serve_woken(token(7), || 7), None, "there is none");
+    assert_eq!(exit(&set), (false, vec![]), "it is not polled for that");
+}
+
+#[test]
+fn n1_a_woken_source_that_has_a_hit_is_served_once() {
+    let (set, probes) = scene(2);
+    set.enter();
+    probes[0].says.set(true);
+    assert_eq!(exit(&set), (true, vec![0]));
+    assert_eq!(set.serve_woken(token(0), || ()), Some(()));
+    assert_eq!(set.serve(token(0), || ()), None);
+    assert!(!set.needs_exit());
+}
+
+#[test]
+fn a9_a_woken_source_that_is_excluded_is_polled_afterwards() {
+    let (set, probes) = scene(2);
+    probes[1].says.set(true);
+    let excluded = set.exclude(token(1));
+    assert_eq!(set.serve_woken(token(1), || ()), None);
+    assert_eq!(exit(&set), (false, vec![]));
+    drop(excluded);
+    assert_eq!(exit(&set), (true, vec![1]));
+    let nested = set.serve(token(1), || set.serve_woken(token(1), || ()));
+    assert_eq!(nested, Some(None), "it is being served");
+    assert_eq!(exit(&set), (true, vec![1]));
+}
+
+#[test]
+fn b5_a_woken_source_that_is_suspended_is_polled_afterwards() {
+    let (set, probes) = scene(2);
+    set.suspend(token(1)).finish(|| ());
+    probes[1].says.set(true);
+    assert_eq!(set.serve_woken(token(1), || ()), None);
+    assert_eq!(exit(&set), (false, vec![]));
+    set.resume(token(1));
+    assert_eq!(exit(&set), (true, vec![1]));
+}
+
+#[test]
+fn d9_a_panic_while_a_woken_source_is_served_marks_it() {
+    let (set, probes) = scene(2);
+    probes[0].says.set(true);
+    panics(|| assert!(set.serve_woken(token(0), on_purpose).is_none()));
+    assert_eq!(exit(&set), (true, vec![0]));
+}
+
+#[test]
+fn a8_a_woken_source_is_promoted() {
+    let (set, _probes) = scene(2);
+    set.enter();
+    for _ in 0..300 {
+        round(&set);
+    }
+    set.promote(token(0)); // an event of another source: age counts from there
+    set.demote_idle(10, |_| true, |_, idle| idle, |_| ControlFlow::Continue(()));
+    assert!(!set.is_promoted(token(1)));
+    assert_eq!(set.serve_woken(token(1), || ()), Some(()));
+    assert!(set.is_promoted(token(1)));
+}

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use crate::interrupt::Interrupt;
 
 /// The libraries of this workspace.
-pub const LIBRARIES: [&str; 10] = [
+pub const LIBRARIES: [&str; 11] = [
     "aio-backend",
     "aio-backend-epoll",
     "aio-backend-ladder",
@@ -22,6 +22,7 @@ pub const LIBRARIES: [&str; 10] = [
     "aio-notify",
     "aio-pollctl",
     "aio-pollset",
+    "aio-sources",
     "aio-timers",
 ];
 /// How often a command with a limit is checked.

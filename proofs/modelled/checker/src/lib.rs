@@ -137,6 +137,6 @@ pub fn has_ended<T>(_: &thread::JoinHandle<T>) -> bool {
 }
 
 /// Whether a model is being torn down after a failure. Loom's atomics cannot be used any more then.
-pub fn is_torn_down() -> bool {
+fn is_torn_down() -> bool {
     cfg!(feature = "loom") && std::thread::panicking()
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aio_context::{PollParams, Wait};
+use aio_sources::DoorbellBoard;
 use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use crate::handlers::{Adjustable, POLLING, searching};
@@ -24,7 +25,7 @@ fn rings(params: PollParams) {
             seen[place].set(mail[place].load(SeqCst));
             served[place].add(1);
         };
-        cx.board(70, move |_, source| serve(source)).unwrap()
+        DoorbellBoard::new(&cx, 70, move |_, source| serve(source))
     };
     let bells = SOURCES.map(|source| board.bell(source));
     let mut crowd = Crowd::of(&cx);

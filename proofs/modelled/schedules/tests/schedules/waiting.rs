@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use aio_context::{Context, Gone, IoThread, Remote, Wait};
+use aio_context::{Context, Gone, Remote, Wait};
 use aio_schedules::Fake;
+use aio_sources::IoThread;
 use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use shuttle::sync::mpsc;
 use shuttle::thread;
@@ -202,7 +203,8 @@ fn an_io_thread_that_is_stopped() {
         let kept = kept.clone();
         move |cx: &Context| Ok(cx.bottom_half("set up", move |_| drop(kept.clone())))
     };
-    let io = IoThread::spawn_with(|| Ok(Fake::context()), set_up).unwrap();
+    let make = || Ok(Fake::context());
+    let io = IoThread::builder().context(make).spawn(set_up).unwrap();
     let others: Vec<_> = (0..2)
         .map(|number| {
             let remote = io.remote();

@@ -7,59 +7,87 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend_epoll::Epoll;
-use aio_context::{Context, Doorbell, GroupId, Handler, Interest, Registration, Token, Wait};
+use aio_context::{Context, GroupId, Handler, Interest, Registration, Token, Wait};
 use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::common::{Bench, Count, Kick, everywhere, watch};
 use crate::spoiled::{Spoil, Spoiled};
 
 everywhere! {
-    d3_a_ring_is_served_once
-    d3_rings_before_a_call_are_one
+    d3_an_edge_is_served_once
+    d3_edges_before_a_call_are_one
     d1_a_nested_poll_takes_over_an_edge
     d7_an_edge_behind_a_panic_is_not_lost
     d7_the_writable_side_behind_a_panic_is_not_lost
-    b5_rings_during_a_pause_are_served_after_it
+    b5_edges_during_a_pause_are_served_after_it
     b5_an_edge_that_was_found_before_the_pause_is_served_after_it
     b5_the_writable_side_is_served_after_a_pause_by_the_readable_one
-    r8_a_removed_doorbell_is_silent
+    r8_a_removed_handler_gets_no_edge
     d5_more_edges_than_one_batch
 }
 
-fn doorbells(cx: &Context, number: usize) -> (Vec<Doorbell>, Vec<Count>, Vec<Registration>) {
+/// An eventfd that is read only where edges are not reported.
+struct Unread {
+    kick: Rc<Kick>,
+    serve: Box<dyn Fn(&Context)>,
+}
+
+impl AsFd for Unread {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.kick.as_fd()
+    }
+}
+
+impl Handler for Unread {
+    fn readable(&self, cx: &Context) {
+        if !cx.reports_edges() {
+            self.kick.clear();
+        }
+        (self.serve)(cx);
+    }
+}
+
+fn watch_unread(cx: &Context, kick: &Rc<Kick>, serve: impl Fn(&Context) + 'static) -> Registration {
+    let unread = Unread {
+        kick: kick.clone(),
+        serve: Box::new(serve),
+    };
+    cx.watch(Rc::new(unread), Interest::READ | Interest::EDGE)
+        .unwrap()
+}
+
+fn unread(cx: &Context, number: usize) -> (Vec<Rc<Kick>>, Vec<Count>, Vec<Registration>) {
     let mut all = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..number {
-        let (bell, count) = (Doorbell::new().unwrap(), Count::default());
+        let (kick, count) = (Kick::new(), Count::default());
         let counted = count.clone();
-        all.2.push(
-            cx.watch_doorbell(&bell, move |_| {
-                counted.up();
-            })
-            .unwrap(),
-        );
-        all.0.push(bell);
+        let serve = move |_: &Context| {
+            counted.up();
+        };
+        all.2.push(watch_unread(cx, &kick, serve));
+        all.0.push(kick);
         all.1.push(count);
     }
     all
 }
 
-fn d3_a_ring_is_served_once(bench: Bench) {
+fn d3_an_edge_is_served_once(bench: Bench) {
     let cx = bench.context();
-    let (bells, counts, _registrations) = doorbells(&cx, 3);
-    for ring in 1..=300 {
-        let bell = ring as usize % 3;
-        bells[bell].ring().unwrap();
+    let (kicks, counts, _registrations) = unread(&cx, 3);
+    for edge in 1..=300 {
+        let kick = edge as usize % 3;
+        kicks[kick].kick();
         assert!(bench.block(&cx));
-        assert_eq!(counts.iter().map(Count::get).sum::<u32>(), ring);
-        assert!(!bench.check(&cx), "it was not rung again");
+        assert_eq!(counts.iter().map(Count::get).sum::<u32>(), edge);
+        assert!(!bench.check(&cx), "there was no other edge");
     }
 }
 
-fn d3_rings_before_a_call_are_one(bench: Bench) {
+fn d3_edges_before_a_call_are_one(bench: Bench) {
     let cx = bench.context();
-    let (bells, counts, _registrations) = doorbells(&cx, 1);
+    let (kicks, counts, _registrations) = unread(&cx, 1);
     for _ in 0..10 {
-        bells[0].ring().unwrap();
+        kicks[0].kick();
     }
     assert!(bench.block(&cx));
     while bench.check(&cx) {}
@@ -67,28 +95,27 @@ fn d3_rings_before_a_call_are_one(bench: Bench) {
 }
 
 /// Two handlers, of which the first to be called runs `code`, once.
-fn pair(cx: &Context, code: impl Fn(&Context) + 'static) -> ([Doorbell; 2], Count, [Registration; 2]) {
+fn pair(cx: &Context, code: impl Fn(&Context) + 'static) -> ([Rc<Kick>; 2], Count, [Registration; 2]) {
     let (served, code) = (Count::default(), Rc::new(code));
-    let bells = [Doorbell::new().unwrap(), Doorbell::new().unwrap()];
+    let kicks = [Kick::new(), Kick::new()];
     let registrations = [0, 1].map(|index: usize| {
         let (served, code) = (served.clone(), code.clone());
-        cx.watch_doorbell(&bells[index], move |cx| {
+        watch_unread(cx, &kicks[index], move |cx| {
             if served.up() == 1 {
                 code(cx);
             }
         })
-        .unwrap()
     });
-    (bells, served, registrations)
+    (kicks, served, registrations)
 }
 
 fn d1_a_nested_poll_takes_over_an_edge(bench: Bench) {
     let cx = bench.context();
-    let (bells, served, _registrations) = pair(&cx, move |cx| {
+    let (kicks, served, _registrations) = pair(&cx, move |cx| {
         // The other one was found together with this one, and nothing will report it again.
         assert!(cx.poll(Wait::AtMost(Duration::from_secs(60))).unwrap());
     });
-    bells.iter().for_each(|bell| bell.ring().unwrap());
+    kicks.iter().for_each(|kick| kick.kick());
     assert!(bench.block(&cx));
     assert_eq!(served.get(), 2);
     assert!(!bench.check(&cx));
@@ -96,15 +123,15 @@ fn d1_a_nested_poll_takes_over_an_edge(bench: Bench) {
 
 fn d7_an_edge_behind_a_panic_is_not_lost(bench: Bench) {
     let cx = bench.context();
-    let (bells, served, _registrations) = pair(&cx, |_| panic!("on purpose"));
-    bells.iter().for_each(|bell| bell.ring().unwrap());
+    let (kicks, served, _registrations) = pair(&cx, |_| panic!("on purpose"));
+    kicks.iter().for_each(|kick| kick.kick());
     let ended = catch_unwind(AssertUnwindSafe(|| bench.block(&cx)));
     assert!(ended.is_err());
     assert!(bench.block(&cx), "it does not wait either");
     while bench.check(&cx) {}
     // The one that panicked may be called again: whatever it had to do is not done.
     assert_eq!(served.get(), 3);
-    bells[0].ring().unwrap();
+    kicks[0].kick();
     assert!(bench.block(&cx));
     assert_eq!(served.get(), 4);
 }
@@ -172,7 +199,7 @@ fn in_a_group(cx: &Context, bench: Bench) -> (GroupId, Rc<Kick>, Registration) {
     (group, kick, registration)
 }
 
-fn b5_rings_during_a_pause_are_served_after_it(bench: Bench) {
+fn b5_edges_during_a_pause_are_served_after_it(bench: Bench) {
     let cx = bench.context();
     let (group, kick, _registration) = in_a_group(&cx, bench);
     let paused = cx.pause(group);
@@ -221,10 +248,10 @@ fn b5_the_writable_side_is_served_after_a_pause_by_the_readable_one(bench: Bench
     assert_eq!(both.log.borrow()[..2], ["readable", "writable"]);
 }
 
-fn r8_a_removed_doorbell_is_silent(bench: Bench) {
+fn r8_a_removed_handler_gets_no_edge(bench: Bench) {
     let cx = bench.context();
-    let (bells, counts, mut registrations) = doorbells(&cx, 2);
-    bells.iter().for_each(|bell| bell.ring().unwrap());
+    let (kicks, counts, mut registrations) = unread(&cx, 2);
+    kicks.iter().for_each(|kick| kick.kick());
     drop(registrations.remove(0));
     assert!(bench.block(&cx));
     while bench.check(&cx) {}
@@ -233,8 +260,8 @@ fn r8_a_removed_doorbell_is_silent(bench: Bench) {
 
 fn d5_more_edges_than_one_batch(bench: Bench) {
     let cx = bench.builder().batch(10).build().unwrap();
-    let (bells, counts, _registrations) = doorbells(&cx, 200);
-    bells.iter().for_each(|bell| bell.ring().unwrap());
+    let (kicks, counts, _registrations) = unread(&cx, 200);
+    kicks.iter().for_each(|kick| kick.kick());
     while bench.check(&cx) {}
     assert!(counts.iter().all(|count| count.get() == 1));
 }
@@ -242,18 +269,18 @@ fn d5_more_edges_than_one_batch(bench: Bench) {
 #[test]
 fn edges_survive_a_context_that_climbs() {
     let cx = Context::new().unwrap();
-    let (bells, counts, _registrations) = doorbells(&cx, 10);
+    let (kicks, counts, _registrations) = unread(&cx, 10);
     assert!(!cx.reports_edges(), "it begins on ppoll");
-    let (mut rings, mut climbed) = (0, false);
-    while !climbed || rings < 2000 {
-        bells[rings % 10].ring().unwrap();
-        rings += 1;
+    let (mut sent, mut climbed) = (0, false);
+    while !climbed || sent < 2000 {
+        kicks[sent % 10].kick();
+        sent += 1;
         assert!(cx.poll(Wait::Block).unwrap());
         let served: u32 = counts.iter().map(Count::get).sum();
-        // On its way up each doorbell that was left full is reported once more.
+        // On its way up each eventfd that was not read is reported once more.
         assert!(
-            (rings..=rings + 10).contains(&(served as usize)),
-            "{served} of {rings}"
+            (sent..=sent + 10).contains(&(served as usize)),
+            "{served} of {sent}"
         );
         climbed = cx.reports_edges();
     }

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use aio_context::{Context, Gone, IoThread};
+use aio_context::{ClockId, Context, Gone};
+use aio_sources::IoThread;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu};
 
-use crate::common::{self, Kick, watch};
-use crate::warnings::warnings;
+use crate::common::{self, warnings};
 
 /// Tells on which thread it was dropped.
 struct Tells(mpsc::Sender<thread::ThreadId>);
@@ -25,9 +26,8 @@ impl Drop for Tells {
 fn d7_the_context_is_made_used_and_dropped_on_its_thread() {
     let (tell, hear) = mpsc::channel();
     let io = IoThread::spawn(move |cx| {
-        let kick = Kick::new(); // not `Send`: it never leaves
-        let registration = watch(cx, &kick);
-        Ok((kick, registration, Tells(tell)))
+        let timer = cx.timer(ClockId::Monotonic, |_, _| {}).disarmed(); // not `Send`: it never leaves
+        Ok((timer, Tells(tell)))
     })
     .unwrap();
     let home = io.remote().run_and_wait(|_| thread::current().id()).unwrap();
@@ -93,14 +93,16 @@ fn a_failed_setup_is_an_error_of_spawn() {
     assert_eq!(refused.unwrap_err().to_string(), "no");
     let panicked = IoThread::spawn(|_| -> io::Result<()> { panic!("on purpose") });
     assert!(panicked.unwrap_err().to_string().contains("on purpose"));
-    let no_context = IoThread::spawn_with(|| Err(io::ErrorKind::OutOfMemory.into()), |_| Ok(()));
+    let no_context = IoThread::builder()
+        .context(|| Err(io::ErrorKind::OutOfMemory.into()))
+        .spawn(|_| Ok(()));
     assert_eq!(no_context.unwrap_err().kind(), io::ErrorKind::OutOfMemory);
 }
 
 #[test]
 fn with_a_backend_of_choice() {
     let make = || Context::builder().backend(common::epoll()).build();
-    let io = IoThread::spawn_with(make, |_| Ok(())).unwrap();
+    let io = IoThread::builder().context(make).spawn(|_| Ok(())).unwrap();
     assert_eq!(io.remote().run_and_wait(Context::backend_name), Ok("epoll"));
 }
 
@@ -119,4 +121,55 @@ fn stopped_by_its_own_callback_it_does_not_wait_for_itself() {
         })
         .unwrap();
     hear.recv().unwrap();
+}
+
+#[test]
+fn it_has_the_name_that_it_was_given() {
+    let own_name = |io: &IoThread| {
+        let name = |_: &Context| thread::current().name().map(str::to_owned);
+        io.remote().run_and_wait(name).unwrap()
+    };
+    let io = IoThread::spawn(|_| Ok(())).unwrap();
+    assert_eq!(own_name(&io).as_deref(), Some("io"));
+    let io = IoThread::builder().name("disk-7").spawn(|_| Ok(())).unwrap();
+    assert_eq!(own_name(&io).as_deref(), Some("disk-7"));
+    assert!(format!("{io:?}").contains("has_ended: false"), "{io:?}");
+    let why = IoThread::builder().name("a\0b").spawn(|_| Ok(())).unwrap_err();
+    assert_eq!(why.kind(), io::ErrorKind::InvalidInput);
+    assert!(why.to_string().contains("zero byte"), "{why}");
+}
+
+#[test]
+fn it_runs_on_the_core_that_it_was_pinned_to() {
+    let allowed = sched_getaffinity(None).unwrap();
+    let cores: Vec<_> = (0..CpuSet::MAX_CPU)
+        .filter(|core| allowed.is_set(*core))
+        .collect();
+    for core in cores {
+        let builder = IoThread::builder().pinned_to(core);
+        // The context is made there, too.
+        let make = move || {
+            assert_eq!(sched_getcpu(), core);
+            Context::new()
+        };
+        let io = builder.context(make).spawn(|_| Ok(())).unwrap();
+        let own = io
+            .remote()
+            .run_and_wait(|_| sched_getaffinity(None).unwrap())
+            .unwrap();
+        assert!(own.is_set(core) && own.count() == 1);
+    }
+    assert!(
+        sched_getaffinity(None).unwrap() == allowed,
+        "the starting thread is not pinned"
+    );
+}
+
+#[test]
+fn a_core_that_does_not_exist_is_an_error_of_spawn() {
+    for core in [CpuSet::MAX_CPU - 1, CpuSet::MAX_CPU, usize::MAX] {
+        let why = IoThread::builder().pinned_to(core).spawn(|_| Ok(())).unwrap_err();
+        assert_eq!(why.kind(), io::ErrorKind::InvalidInput);
+        assert!(why.to_string().contains(&format!("core {core}")), "{why}");
+    }
 }

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use aio_context::{Bell, Context, DoorbellBoard, IoThread, PollParams, Wait};
+use aio_context::{Context, Iteration, PollParams, PollPolicy, Source, Wait};
+use aio_sources::{Bell, DoorbellBoard, IoThread};
 
-use crate::common::{Bench, Count, everywhere, ladder_at_64};
-use crate::polling::Always;
+use crate::common::{Bench, Count, everywhere, ladder};
 
 everywhere! {
     n1_a_ring_is_served_once
     n1_rings_of_a_source_before_its_turn_are_one
     d1_a_poll_inside_a_callback_serves_the_others
-    d7_a_panic_leaves_the_others_to_be_served
+    d9_a_panic_leaves_the_others_to_be_served
     d5_every_source_has_its_turn
     b5_rings_during_a_pause_are_served_after_it
     r8_a_board_that_is_gone_is_silent
@@ -28,20 +28,12 @@ type Log = Rc<RefCell<Vec<usize>>>;
 fn board(cx: &Context, sources: usize) -> (DoorbellBoard, Log) {
     let log = Log::default();
     let served = log.clone();
-    let board = cx
-        .board(sources, move |_, source| served.borrow_mut().push(source))
-        .unwrap();
+    let board = DoorbellBoard::new(cx, sources, move |_, source| served.borrow_mut().push(source));
     (board, log)
 }
 
 fn bells(board: &DoorbellBoard, sources: impl IntoIterator<Item = usize>) -> Vec<Bell> {
     sources.into_iter().map(|source| board.bell(source)).collect()
-}
-
-fn settle(bench: Bench, cx: &Context) {
-    for _ in 0..3 {
-        while bench.check(cx) {}
-    }
 }
 
 fn n1_a_ring_is_served_once(bench: Bench) {
@@ -50,7 +42,7 @@ fn n1_a_ring_is_served_once(bench: Bench) {
     for source in [0, 999, 64, 63, 500] {
         board.bell(source).ring();
         assert!(bench.block(&cx));
-        settle(bench, &cx);
+        bench.settle(&cx);
         assert_eq!(log.take(), [source]);
     }
 }
@@ -61,7 +53,7 @@ fn n1_rings_of_a_source_before_its_turn_are_one(bench: Bench) {
     for _ in 0..5 {
         bells(&board, [2, 0]).iter().for_each(Bell::ring);
     }
-    settle(bench, &cx);
+    bench.settle(&cx);
     assert_eq!(log.take(), [0, 2]);
 }
 
@@ -70,43 +62,39 @@ fn d1_a_poll_inside_a_callback_serves_the_others(bench: Bench) {
     let log = Log::default();
     let (served, later) = (log.clone(), Rc::new(RefCell::new(None::<Bell>)));
     let rings = later.clone();
-    let board = cx
-        .board(300, move |cx, source| {
-            served.borrow_mut().push(source);
-            if source == 0 {
-                // One was rung together with this one, the other is rung now.
-                rings.borrow().as_ref().unwrap().ring();
-                while served.borrow().len() < 3 {
-                    assert!(cx.poll(Wait::AtMost(Duration::from_secs(60))).unwrap());
-                }
+    let board = DoorbellBoard::new(&cx, 300, move |cx, source| {
+        served.borrow_mut().push(source);
+        if source == 0 {
+            // One was rung together with this one, the other is rung now.
+            rings.borrow().as_ref().unwrap().ring();
+            while served.borrow().len() < 3 {
+                assert!(cx.poll(Wait::AtMost(Duration::from_secs(60))).unwrap());
             }
-        })
-        .unwrap();
+        }
+    });
     *later.borrow_mut() = Some(board.bell(1));
     bells(&board, [0, 200]).iter().for_each(Bell::ring);
     assert!(bench.block(&cx));
-    settle(bench, &cx);
+    bench.settle(&cx);
     let mut log = log.take();
     log.sort_unstable();
     assert_eq!(log, [0, 1, 200]);
 }
 
-fn d7_a_panic_leaves_the_others_to_be_served(bench: Bench) {
+fn d9_a_panic_leaves_the_others_to_be_served(bench: Bench) {
     let cx = bench.context();
     let log = Log::default();
     let served = log.clone();
-    let board = cx
-        .board(300, move |_, source| {
-            served.borrow_mut().push(source);
-            assert!(source != 70, "on purpose");
-        })
-        .unwrap();
+    let board = DoorbellBoard::new(&cx, 300, move |_, source| {
+        served.borrow_mut().push(source);
+        assert!(source != 70, "on purpose");
+    });
     bells(&board, [69, 70, 71, 299]).iter().for_each(Bell::ring);
-    let ended = catch_unwind(AssertUnwindSafe(|| settle(bench, &cx)));
+    let ended = catch_unwind(AssertUnwindSafe(|| bench.settle(&cx)));
     assert!(ended.is_err());
     assert_eq!(*log.borrow(), [69, 70]);
     assert!(bench.block(&cx));
-    settle(bench, &cx);
+    bench.settle(&cx);
     assert_eq!(log.take(), [69, 70, 71, 299]);
     board.bell(5).ring();
     assert!(bench.block(&cx));
@@ -118,13 +106,11 @@ fn d5_every_source_has_its_turn(bench: Bench) {
     let counts = Rc::new(RefCell::new(BTreeMap::<usize, u32>::new()));
     let (served, again) = (counts.clone(), Rc::new(RefCell::new(Vec::<Bell>::new())));
     let ringers = again.clone();
-    let board = cx
-        .board(1000, move |_, source| {
-            *served.borrow_mut().entry(source).or_default() += 1;
-            // Every source always has work.
-            ringers.borrow()[source].ring();
-        })
-        .unwrap();
+    let board = DoorbellBoard::new(&cx, 1000, move |_, source| {
+        *served.borrow_mut().entry(source).or_default() += 1;
+        // Every source always has work.
+        ringers.borrow()[source].ring();
+    });
     *again.borrow_mut() = bells(&board, 0..1000);
     again.borrow().iter().for_each(Bell::ring);
     let others = Count::default();
@@ -148,19 +134,18 @@ fn b5_rings_during_a_pause_are_served_after_it(bench: Bench) {
     let group = cx.new_group();
     let log = Log::default();
     let served = log.clone();
-    let board = cx
-        .board_in(group, 200, move |_, source| served.borrow_mut().push(source))
-        .unwrap();
+    let serve = move |_: &Context, source| served.borrow_mut().push(source);
+    let board = DoorbellBoard::new_in(&cx, group, 200, serve);
     for _ in 0..2 {
         let paused = cx.pause(group);
         let all = bells(&board, 0..200);
         all.iter().for_each(Bell::ring);
-        settle(bench, &cx);
+        bench.settle(&cx);
         all.iter().for_each(Bell::ring);
-        settle(bench, &cx);
+        bench.settle(&cx);
         assert_eq!(*log.borrow(), []);
         drop(paused);
-        settle(bench, &cx);
+        bench.settle(&cx);
         let mut served = log.take();
         served.sort_unstable();
         assert_eq!(served, (0..200).collect::<Vec<_>>());
@@ -178,7 +163,7 @@ fn r8_a_board_that_is_gone_is_silent(bench: Bench) {
     assert!(first.is_live());
     drop(first);
     bell.ring();
-    settle(bench, &cx);
+    bench.settle(&cx);
     assert_eq!(log.take(), []);
     assert_eq!(Rc::strong_count(&log), 1, "what it called is gone");
     let (second, log) = board(&cx, 10);
@@ -197,10 +182,33 @@ fn there_is_no_bell_for_other_sources() {
     let _bell = board.bell(board.sources());
 }
 
+/// Polls for as long as it may.
+#[derive(Debug, Clone)]
+struct Always;
+
+impl PollPolicy for Always {
+    fn name(&self) -> &'static str {
+        "always"
+    }
+    fn budget(&self) -> Duration {
+        Duration::MAX
+    }
+    fn observe(&mut self, _: Iteration) {}
+    fn reset(&mut self, _: PollParams) {}
+}
+
+/// A source that always has work, so that the others grow idle.
+struct Busy;
+
+impl Source for Busy {
+    fn poll(&self) -> bool {
+        true
+    }
+    fn poll_ready(&self, _: &Context) {}
+}
+
 fn polling(max: Duration) -> Context {
-    let builder = Context::builder()
-        .backend(ladder_at_64())
-        .policy(Box::new(Always));
+    let builder = Context::builder().backend(ladder()).policy(Box::new(Always));
     builder.poll_params(PollParams::up_to(max)).build().unwrap()
 }
 
@@ -223,9 +231,7 @@ fn a5_while_the_context_polls_a_ring_sends_no_wake_up() {
 fn a8_an_idle_board_is_demoted_and_promoted_again() {
     let cx = polling(Duration::from_micros(1));
     let boards: Vec<_> = (0..50).map(|_| board(&cx, 64)).collect();
-    let busy = crate::common::Kick::new();
-    busy.says.set(Some(true));
-    let _busy = crate::common::watch_polled(&cx, &busy);
+    let _busy = cx.source("busy").register(Busy);
     let sent = |cx: &Context| {
         let (writes, elided) = cx.remote().wakeups();
         writes + elided
@@ -265,9 +271,9 @@ fn n2_no_ring_is_lost_between_polling_and_sleeping() {
     let (send, bells_of_board) = std::sync::mpsc::channel();
     let io = IoThread::spawn(move |cx| {
         cx.set_poll_params(PollParams::up_to(Duration::from_micros(20)));
-        let board = cx.board(THREADS * 100, move |_, source| {
+        let board = DoorbellBoard::new(cx, THREADS * 100, move |_, source| {
             counts[source / 100].fetch_add(1, Ordering::Release);
-        })?;
+        });
         send.send(bells(&board, (0..THREADS).map(|thread| thread * 100)))
             .unwrap();
         Ok(board)
@@ -293,4 +299,19 @@ fn n2_no_ring_is_lost_between_polling_and_sleeping() {
     ringers.into_iter().for_each(|ringer| ringer.join().unwrap());
     io.stop().unwrap();
     assert!(served.iter().all(|count| count.load(Ordering::Relaxed) == RINGS));
+}
+
+/// The loop does not run meanwhile.
+#[test]
+fn n6_a_burst_of_rings_is_one_wake_up() {
+    let cx = Context::new().unwrap();
+    let (board, log) = board(&cx, 100);
+    let bells = bells(&board, 0..100);
+    let before = cx.remote().wakeups();
+    let burst = move || (0..10_000).for_each(|ring| bells[ring % 100].ring());
+    std::thread::spawn(burst).join().unwrap();
+    let after = cx.remote().wakeups();
+    assert_eq!(after.0 + after.1, before.0 + before.1 + 1);
+    while cx.poll(Wait::NoBlock).unwrap() {}
+    assert_eq!(log.take(), (0..100).collect::<Vec<_>>());
 }

@@ -1,0 +1,268 @@
+//! [`Source`]: work without a descriptor, which the loop polls while it is awake and which wakes the loop while it sleeps.
+//!
+//! A source is a member of the poll set and of nothing else: no backend ever sees it. Its [`SourceWaker`] is a bottom half, so
+//! that other threads still have one way in.
+
+use std::cell::Cell;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use aio_backend::{Interest, Token};
+use aio_handlers::GroupId;
+
+use crate::context::Inner;
+use crate::context::Mailbox;
+use crate::handler::Entry;
+use crate::{BottomHalf, Context, Handler, Pollable, Registration};
+
+/// Work that has no descriptor, such as a queue or a bitmap that other threads fill.
+///
+/// While the loop polls (between [`poll_begin`](Self::poll_begin) and [`poll_end`](Self::poll_end)) it finds the work by
+/// [`poll`](Self::poll). Otherwise a producer calls [`SourceWaker::wake`] after it has published its work. A source that
+/// ignores this while the loop sleeps, or while it is demoted as idle, is not served.
+///
+/// All methods are called on the home thread. `poll`, `poll_begin` and `poll_end` are no place to wait: a poll of the context
+/// that is nested in one of them does what is ready, and returns. [`poll_ready`](Self::poll_ready) may do anything that a
+/// [`Handler`] may.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use aio_context::{Context, Source, Wait};
+///
+/// /// Jobs that another thread has counted.
+/// struct Jobs(Arc<AtomicU32>);
+///
+/// impl Source for Jobs {
+///     fn poll(&self) -> bool {
+///         self.0.load(Ordering::Relaxed) > 0
+///     }
+///     fn poll_ready(&self, _cx: &Context) {
+///         println!("{} jobs", self.0.swap(0, Ordering::Acquire));
+///     }
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, jobs) = (Context::new()?, Arc::new(AtomicU32::new(0)));
+/// let source = cx.source("jobs");
+/// let waker = source.waker();
+/// let registration = source.register(Jobs(jobs.clone()));
+/// let producer = std::thread::spawn(move || {
+///     jobs.fetch_add(1, Ordering::Release);
+///     waker.wake();
+/// });
+/// assert!(cx.poll(Wait::Block)?);
+/// # producer.join().unwrap(); drop(registration); Ok(()) }
+/// ```
+pub trait Source: 'static {
+    /// Returns whether there is work. Called many times in a row: cheap, without side effects.
+    fn poll(&self) -> bool;
+
+    /// Does the work, after [`poll`](Self::poll) returned true or the source was [woken](SourceWaker::wake). It may be called
+    /// when there is none.
+    fn poll_ready(&self, cx: &Context);
+
+    /// The loop polls the source from now on: producers need not wake it.
+    fn poll_begin(&self) {}
+
+    /// The loop does not poll the source from now on: producers have to wake it. [`poll`](Self::poll) is called one last time
+    /// afterwards, so that work that came in between is not missed.
+    fn poll_end(&self) {}
+
+    /// Returns whether the source may be polled and served by a nested poll while its own [`poll_ready`](Self::poll_ready)
+    /// runs. For a source that stands for many. Read once, when the source is registered.
+    fn nests(&self) -> bool {
+        false
+    }
+}
+
+/// Wakes a [`Source`], from any thread. Clones wake the same source.
+#[derive(Clone)]
+pub struct SourceWaker(BottomHalf);
+
+impl SourceWaker {
+    /// Has the source served in the next iteration, promotes it if it was demoted, and wakes the loop. Publish the work
+    /// first: what was published before the wake is seen by [`Source::poll_ready`]. Several wakes before that are one.
+    ///
+    /// While the source's group is paused, or while its own `poll_ready` runs (unless it [nests](Source::nests)), the source
+    /// is polled afterwards instead. A wake by the source's own `poll_ready` takes effect in the next iteration.
+    ///
+    /// Never blocks, never allocates; a system call only if the loop sleeps and no other thread has woken it yet. Without
+    /// effect once the source was removed or the context is gone.
+    #[inline]
+    pub fn wake(&self) {
+        self.0.schedule();
+    }
+}
+
+impl fmt::Debug for SourceWaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SourceWaker").field(&self.0.name()).finish()
+    }
+}
+
+impl Context {
+    /// Begins to register a [`Source`]: work without a descriptor. `name` appears in messages about it.
+    pub fn source(&self, name: &'static str) -> SourceBuilder<'_> {
+        let identity = Rc::new(Identity::default());
+        let own = identity.clone();
+        let wake = move |cx: &Self| match own.token.get() {
+            Some(token) => cx.0.serve_woken(cx, token),
+            None => own.was_woken.set(true),
+        };
+        SourceBuilder {
+            cx: self,
+            group: GroupId::DEFAULT,
+            waker: SourceWaker(self.bottom_half(name, wake)),
+            identity,
+        }
+    }
+}
+
+/// A source that is not registered yet. Made by [`Context::source`], to be completed by [`register`](Self::register).
+#[must_use = "no source is polled before `register()`"]
+pub struct SourceBuilder<'cx> {
+    cx: &'cx Context,
+    group: GroupId,
+    waker: SourceWaker,
+    identity: Rc<Identity>,
+}
+
+/// Which source a waker wakes.
+#[derive(Default)]
+struct Identity {
+    /// `None` before the source is registered.
+    token: Cell<Option<Token>>,
+    /// It was woken before it was registered.
+    was_woken: Cell<bool>,
+}
+
+impl SourceBuilder<'_> {
+    /// Makes the source a member of `group`, which can be [paused](Context::pause).
+    pub fn group(mut self, group: GroupId) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// A waker of the source, which may keep one itself. A wake before [`register`](Self::register) takes effect after it.
+    #[must_use]
+    pub fn waker(&self) -> SourceWaker {
+        self.waker.clone()
+    }
+
+    /// Registers the source until the registration is dropped. The context owns the source.
+    ///
+    /// The registration has no interest and its handler cannot be replaced: to set or replace it is `InvalidInput`.
+    ///
+    /// # Panics
+    /// If the group was not made by this context.
+    pub fn register<S: Source>(self, source: S) -> Registration {
+        let source = Undescribed {
+            source,
+            mailbox: self.cx.0.mailbox.clone(),
+            _waker: self.waker.clone(),
+        };
+        let token = self.cx.0.add_source(self.cx, Rc::new(source), self.group);
+        self.identity.token.set(Some(token));
+        if self.identity.was_woken.get() {
+            self.waker.wake();
+        }
+        Registration::new(self.cx, token)
+    }
+}
+
+impl fmt::Debug for SourceBuilder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceBuilder")
+            .field("group", &self.group)
+            .field("waker", &self.waker)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn add_source<S: Source>(&self, cx: &Context, source: Rc<Undescribed<S>>, group: GroupId) -> Token {
+        let mut entry = Entry::polled(source.clone());
+        if let Some(polled) = &mut entry.polled {
+            polled.is_undescribed = true;
+        }
+        let mut registry = self.descriptors.registry.borrow_mut();
+        let Ok(token) = registry.insert(None, entry, Interest::NONE, group) else {
+            unreachable!("only descriptors can be taken");
+        };
+        let is_paused = registry.is_paused(group);
+        drop(registry);
+        // Not as another `Pollable` would join: this one may nest.
+        let _new = cx.call(|_| self.polling.set.join(token, Polled(source)));
+        if is_paused {
+            let _new = self.polling.set.suspend(token);
+        }
+        self.mailbox.notify_if_about_to_wait();
+        token
+    }
+
+    /// Serves a source that was woken, unless it is removed, paused or being served: then it is polled afterwards.
+    fn serve_woken(&self, cx: &Context, token: Token) {
+        if let Some(source) = self.pollable(token) {
+            let _served = self
+                .polling
+                .set
+                .serve_woken(token, || cx.call(|cx| source.poll_ready(cx)));
+        }
+    }
+}
+
+/// A source as the registry has it. The loop's own eventfd stands in for a descriptor; no backend gets it.
+struct Undescribed<S> {
+    source: S,
+    mailbox: Arc<Mailbox>,
+    /// A producer may drop its waker as soon as it has woken the source.
+    _waker: SourceWaker,
+}
+
+impl<S> AsFd for Undescribed<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.mailbox.as_fd()
+    }
+}
+
+impl<S: Source> Handler for Undescribed<S> {}
+
+impl<S: Source> Pollable for Undescribed<S> {
+    #[inline]
+    fn poll(&self) -> bool {
+        self.source.poll()
+    }
+    fn poll_ready(&self, cx: &Context) {
+        self.source.poll_ready(cx);
+    }
+    fn poll_begin(&self) {
+        self.source.poll_begin();
+    }
+    fn poll_end(&self) {
+        self.source.poll_end();
+    }
+}
+
+/// A source as the poll set has it.
+struct Polled<S>(Rc<Undescribed<S>>);
+
+impl<S: Source> aio_pollset::Source for Polled<S> {
+    #[inline]
+    fn poll(&self) -> bool {
+        self.0.source.poll()
+    }
+    #[inline]
+    fn poll_begin(&self) {
+        self.0.source.poll_begin();
+    }
+    #[inline]
+    fn poll_end(&self) {
+        self.0.source.poll_end();
+    }
+    fn nests(&self) -> bool {
+        self.0.source.nests()
+    }
+}

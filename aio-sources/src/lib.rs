@@ -1,0 +1,55 @@
+//! Sources for [`aio_context`]: what programs attach to a context besides plain descriptors, timers and bottom halves.
+//!
+//! | type | calls back when |
+//! |---|---|
+//! | [`Doorbell`] | another thread or process has written an eventfd, which is not read |
+//! | [`DoorbellBoard`] | another thread of this process has rung one of thousands of bells, by one atomic operation |
+//!
+//! [`IoThread`] is a thread with a context on it.
+//!
+//! ```
+//! use std::sync::mpsc;
+//! use aio_sources::{DoorbellBoard, IoThread};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let (served, queues) = mpsc::channel();
+//! let (hand_out, bells) = mpsc::channel();
+//! let io = IoThread::spawn(move |cx| {
+//!     let board = DoorbellBoard::new(cx, 1000, move |_cx, queue| {
+//!         let _ = served.send(queue);
+//!     });
+//!     let _ = hand_out.send(board.bell(617));
+//!     Ok(board) // lives as long as the thread
+//! })?;
+//! let bell = bells.recv().unwrap();
+//! bell.ring();
+//! assert_eq!(queues.recv(), Ok(617));
+//! io.stop()
+//! # }
+//! ```
+//!
+//! Everything here is written with the public interface of `aio-context` and of the crates below it, so it also shows how to write
+//! a source: one with a descriptor implements [`Handler`](aio_context::Handler), one without implements
+//! [`Source`](aio_context::Source).
+//!
+//! # What it does not do
+//! It knows nothing of the inside of a context, and has no loop of its own.
+#![forbid(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
+mod board;
+mod doorbell;
+mod io_thread;
+#[cfg(not(aio_modelled))]
+mod sync;
+
+#[cfg(aio_modelled)]
+use aio_checker as sync;
+
+pub use board::{Bell, DoorbellBoard};
+pub use doorbell::Doorbell;
+pub use io_thread::{IoThread, IoThreadBuilder};

@@ -1,0 +1,21 @@
+//! Atomics, locks and threads. A model checker puts its own in the place of this module: see `proofs/modelled`.
+
+pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use std::sync::{Condvar, Mutex};
+pub(crate) use std::thread;
+
+/// Whether a thread has ended.
+pub(crate) fn has_ended<T>(thread: &thread::JoinHandle<T>) -> bool {
+    thread.is_finished()
+}
+
+/// The code, with the mistake beside it that a scenario plants to see that it is found. Here: the code.
+///
+/// - `faulty!(NAME, first; second)`: the mistake is the other order.
+macro_rules! faulty {
+    ($fault:ident, $first:expr; $second:expr) => {
+        $first;
+        $second
+    };
+}
+pub(crate) use faulty;
