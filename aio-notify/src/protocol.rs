@@ -130,8 +130,11 @@ impl Notifier {
         faulty!(SkipWhenAnnounced: if self.writes() > drained / ONE_WRITE { return });
         faulty!(FinishedBeforeWrite: self.finish(drained));
         faulty!(CountedAfterRing, self.announce(); self.ring());
-        let drained = faulty!(DrainedReadLate, drained, self.drained.load(Ordering::Acquire));
-        self.finish(drained);
+        self.finish(faulty!(
+            DrainedReadLate,
+            drained,
+            self.drained.load(Ordering::Acquire)
+        ));
     }
 
     /// Counts a write that is about to begin.

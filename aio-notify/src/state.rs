@@ -148,7 +148,7 @@ impl State {
     /// Ordering: as `release`. One step, so that there is never a node without handles that no thread is going to push.
     pub(crate) fn retire(&self) -> bool {
         let mut before = self.0.load(Ordering::Relaxed);
-        faulty!(RetireInTwoSteps: if before >= 2 * HANDLE { return self.release() && false });
+        faulty!(RetireInTwoSteps: if before >= 2 * HANDLE { self.release(); return false });
         let order = faulty!(RetireRelaxed, Ordering::AcqRel, Ordering::Relaxed);
         loop {
             let left = before - HANDLE;

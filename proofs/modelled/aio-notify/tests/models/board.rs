@@ -12,8 +12,8 @@ use aio_notify::{Board, EventNotifier};
 struct Shared {
     board: Board,
     woken: EventNotifier,
-    /// How often source 0 has been rung, or is about to be. The checker tries no orders of it.
-    rung: atomic::AtomicU32,
+    /// How many rings of source 0 there have been, the next one included. The checker tries no orders of it.
+    rings: atomic::AtomicU32,
     /// What source 0 has published.
     mail: AtomicU32,
 }
@@ -23,7 +23,7 @@ impl Shared {
         Arc::new(Self {
             board: Board::new(2),
             woken: EventNotifier::new().unwrap(),
-            rung: atomic::AtomicU32::new(0),
+            rings: atomic::AtomicU32::new(0),
             mail: AtomicU32::new(0),
         })
     }
@@ -86,16 +86,16 @@ fn one_source_twice(polls: bool) {
         let shared = shared.clone();
         thread::spawn(move || {
             for ring in 1..=2 {
-                shared.rung.store(ring, Ordering::Relaxed);
+                shared.rings.store(ring, Ordering::Relaxed);
                 shared.ring(0);
             }
         })
     };
-    // Two rings may be one, and the second one is not served before it was rung.
+    // Two rings may be one, and the second one is not served before it.
     let seen = std::cell::Cell::new(0);
     shared.run(
         polls,
-        |_| seen.set(shared.rung.load(Ordering::Relaxed)),
+        |_| seen.set(shared.rings.load(Ordering::Relaxed)),
         || seen.get() == 2,
     );
     ringer.join().unwrap();

@@ -44,53 +44,8 @@ fn waits_for_a_context_that_goes() {
     assert_eq!(Arc::strong_count(&kept), 1, "a job is left");
 }
 
-/// A context at home on a thread of its own that uses another one, and serves the other one until no thread needs it any more.
-fn calls(cx: &Context, other: &Remote, left: &AtomicU32) {
-    for number in 0..2 {
-        let answer = cx.run_on(other, move |far| {
-            assert!(!far.poll(Wait::NoBlock).unwrap() || number < 2);
-            number
-        });
-        assert_eq!(answer, Ok(number));
-    }
-    left.fetch_sub(1, SeqCst);
-    other.kick();
-    cx.wait_while(|| left.load(SeqCst) > 0).unwrap();
-}
-
-/// Two contexts call each other, while a third thread gives both some work.
-fn two_contexts_that_wait_for_each_other() {
-    let left = Arc::new(AtomicU32::new(2));
-    let jobs = Recorded::default();
-    let (tell, heard) = mpsc::channel();
-    let homes: Vec<_> = (0..2)
-        .map(|_| {
-            let (tell, left) = (tell.clone(), left.clone());
-            let (meet, other) = mpsc::channel::<Remote>();
-            thread::spawn(move || {
-                let cx = Fake::context();
-                tell.send((cx.remote(), meet)).unwrap();
-                let other = other.recv().unwrap();
-                calls(&cx, &other, &left);
-            })
-        })
-        .collect();
-    let ((first, meet_first), (second, meet_second)) = (heard.recv().unwrap(), heard.recv().unwrap());
-    meet_first.send(second.clone()).unwrap();
-    meet_second.send(first.clone()).unwrap();
-    for remote in [first, second] {
-        let jobs = jobs.clone();
-        let _ = remote.run(move |_| jobs.add(1));
-        remote.notify();
-    }
-    for home in homes {
-        home.join().unwrap();
-    }
-    assert!(jobs.get() <= 2);
-}
-
-/// Two threads with a context each call each other with the function for threads that have none.
-fn two_home_threads_that_wait_for_each_other() {
+/// Two threads with a context each, which `call` the context of the other thread. Calls `meanwhile` with both.
+fn two_homes(call: fn(&Context, &Remote), meanwhile: impl FnOnce([Remote; 2])) {
     let left = Arc::new(AtomicU32::new(2));
     let (tell, heard) = mpsc::channel();
     let homes: Vec<_> = (0..2)
@@ -101,9 +56,8 @@ fn two_home_threads_that_wait_for_each_other() {
                 let cx = Fake::context();
                 tell.send((cx.remote(), meet)).unwrap();
                 let other = other.recv().unwrap();
-                for number in 0..2 {
-                    assert_eq!(other.run_and_wait(move |_| number), Ok(number));
-                }
+                call(&cx, &other);
+                // Serves the other one until no thread needs it any more.
                 left.fetch_sub(1, SeqCst);
                 other.kick();
                 cx.wait_while(|| left.load(SeqCst) > 0).unwrap();
@@ -111,11 +65,42 @@ fn two_home_threads_that_wait_for_each_other() {
         })
         .collect();
     let ((first, meet_first), (second, meet_second)) = (heard.recv().unwrap(), heard.recv().unwrap());
-    meet_first.send(second).unwrap();
-    meet_second.send(first).unwrap();
-    for home in homes {
-        home.join().unwrap();
-    }
+    meet_first.send(second.clone()).unwrap();
+    meet_second.send(first.clone()).unwrap();
+    meanwhile([first, second]);
+    homes.into_iter().for_each(|home| home.join().unwrap());
+}
+
+/// Two contexts call each other, while a third thread gives both some work.
+fn two_contexts_that_wait_for_each_other() {
+    let jobs = Recorded::default();
+    let call = |cx: &Context, other: &Remote| {
+        for number in 0..2 {
+            let answer = cx.run_on(other, move |far| {
+                assert!(!far.poll(Wait::NoBlock).unwrap() || number < 2);
+                number
+            });
+            assert_eq!(answer, Ok(number));
+        }
+    };
+    two_homes(call, |both| {
+        for remote in both {
+            let jobs = jobs.clone();
+            let _ = remote.run(move |_| jobs.add(1));
+            remote.notify();
+        }
+    });
+    assert!(jobs.get() <= 2);
+}
+
+/// Two threads with a context each call each other with the function for threads that have none.
+fn two_home_threads_that_wait_for_each_other() {
+    let call = |_: &Context, other: &Remote| {
+        for number in 0..2 {
+            assert_eq!(other.run_and_wait(move |_| number), Ok(number));
+        }
+    };
+    two_homes(call, drop);
 }
 
 /// A blocking poll goes on after idle bottom halves, and misses neither a request to return nor work.
