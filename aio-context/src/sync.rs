@@ -9,7 +9,7 @@ pub(crate) use std::thread_local;
 
 pub(crate) use arc_swap::ArcSwap;
 
-/// The code, with the mistake beside it that a scenario plants to see that it is found. Here: the code.
+/// Expands to the right code. A build for model checkers can choose the mistake beside it, to show that a scenario finds it.
 ///
 /// - `faulty!(NAME, right)`: the mistake leaves it out.
 /// - `faulty!(NAME, first; second)`: the mistake is the other order.

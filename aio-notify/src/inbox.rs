@@ -187,7 +187,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
     /// Takes the list for all threads and leaves `instead`: the latest node of it, or null.
     ///
     /// Ordering: the swap acquires every node that was pushed.
-    pub(crate) fn detach(&self, instead: *mut Body<T, M>) -> *mut Body<T, M> {
+    fn detach(&self, instead: *mut Body<T, M>) -> *mut Body<T, M> {
         self.urgent.store(false, Ordering::Relaxed);
         let order = faulty!(DetachRelaxed, Ordering::Acquire, Ordering::Relaxed);
         let latest = self.head.swap(instead, order);
@@ -199,7 +199,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
     }
 
     /// Takes the home thread's list: the latest node of it, or null.
-    pub(crate) fn detach_at_home(&self) -> *mut Body<T, M> {
+    fn detach_at_home(&self) -> *mut Body<T, M> {
         if !self.home.is_here() {
             return ptr::null_mut();
         }
@@ -224,18 +224,42 @@ impl<T, M: ?Sized> Inbox<T, M> {
     }
 
     #[inline]
-    pub(crate) fn is_urgent(&self) -> bool {
+    fn is_urgent(&self) -> bool {
         self.urgent.load(Ordering::Relaxed)
     }
 
     #[inline]
-    pub(crate) fn has_posts(&self) -> bool {
+    fn has_posts(&self) -> bool {
         self.head.load(Ordering::Relaxed).addr() > closed::<T, M>().addr()
     }
 
     #[inline]
-    pub(crate) fn has_posts_from_home(&self) -> bool {
+    fn has_posts_from_home(&self) -> bool {
         !self.at_home.load(Ordering::Relaxed).is_null()
+    }
+}
+
+/// What a queue does with an inbox.
+impl<T, M: ?Sized> RunQueue<T, M> {
+    /// Takes all nodes of an inbox, in the order in which they were posted, behind those that are queued already.
+    #[inline]
+    pub fn take(&mut self, inbox: &Inbox<T, M>) {
+        let has_posts = inbox.has_posts();
+        if has_posts || inbox.has_posts_from_home() {
+            // A node that was wanted once more may have left its urgency here while it was in the home thread's list.
+            let detaches = has_posts || inbox.is_urgent();
+            self.take_instead(inbox, detaches.then(ptr::null_mut));
+        }
+    }
+
+    /// Takes the home thread's list and, if there is something to leave `instead`, the other one, which is newer.
+    fn take_instead(&mut self, inbox: &Inbox<T, M>, instead: Option<*mut Body<T, M>>) {
+        let before = self.len();
+        if let Some(instead) = instead {
+            self.append(inbox.detach(instead));
+        }
+        self.append(inbox.detach_at_home());
+        self.move_behind(before);
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Mailbox`]: an inbox, the notifier that wakes its loop, and what the home thread says about its waits.
+//! [`Mailbox`]: an inbox, the notifier that wakes its loop, and the state of the home thread's waits.
 //!
 //! A post and its notification are one call here, in the right order. A post by the home thread notifies only if the thread does not
 //! read the inbox before it waits.
@@ -87,7 +87,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     /// An empty mailbox, at home on this thread.
     ///
     /// # Errors
-    /// What the system says to one more eventfd: `EMFILE` means that `ulimit -n` is too low.
+    /// The error of `eventfd2`: `EMFILE` means that `ulimit -n` is too low.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             notifier: Notifier::new()?,

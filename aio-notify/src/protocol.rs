@@ -78,7 +78,7 @@ impl Notifier {
     /// A notifier without a notification.
     ///
     /// # Errors
-    /// What the system says to one more eventfd: `EMFILE` means that `ulimit -n` is too low.
+    /// The error of `eventfd2`: `EMFILE` means that `ulimit -n` is too low.
     pub fn new() -> std::io::Result<Self> {
         Ok(Self {
             notified: AtomicBool::new(false),

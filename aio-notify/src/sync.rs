@@ -9,7 +9,7 @@ pub(crate) use crate::eventfd::Eventfd;
 /// A number that no thread loads before it changes it, which a model checker uses to have fewer orders to try.
 pub(crate) type Count = AtomicU64;
 
-/// The code, with the mistake beside it that a model plants to see that it is found. Here: the code.
+/// Expands to the right code. A build for model checkers can choose the mistake beside it, to show that a model finds it.
 ///
 /// - `faulty!(NAME, right, wrong)`: the mistake is the other expression.
 /// - `faulty!(NAME, right)`: the mistake leaves it out.

@@ -9,7 +9,7 @@ pub(crate) fn has_ended<T>(thread: &thread::JoinHandle<T>) -> bool {
     thread.is_finished()
 }
 
-/// The code, with the mistake beside it that a scenario plants to see that it is found. Here: the code.
+/// Expands to the right code. A build for model checkers can choose the mistake beside it, to show that a scenario finds it.
 ///
 /// - `faulty!(NAME, first; second)`: the mistake is the other order.
 macro_rules! faulty {

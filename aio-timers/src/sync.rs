@@ -2,7 +2,7 @@
 
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
-/// The code, with the mistake beside it that a scenario plants to see that it is found. Here: the code.
+/// Expands to the right code. A build for model checkers can choose the mistake beside it, to show that a scenario finds it.
 ///
 /// - `faulty!(NAME, first; second)`: the mistake is the other order.
 /// - `faulty!(NAME: more)`: the mistake does more.

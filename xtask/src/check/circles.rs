@@ -38,7 +38,6 @@ const OPENING: &[Opening] = &[
         5,
         "the state of the loop becomes a struct of parts that do not name the context",
     ),
-    ("aio-notify", 2, "the run queue gets the slot, not the inbox"),
     ("aio-backend", 2, "one by one"),
     ("aio-handlers", 2, "one by one"),
     ("aio-replay", 5, "one by one"),

@@ -1,4 +1,4 @@
-//! What a model asks of the eventfds that a thread of it writes and drains: to stop before a write, to count the writes, and to
+//! Hooks in the eventfds that a thread of a model writes and drains: they stop it before a write, count the writes, and
 //! touch memory at each step, so that the checker sees what comes after what.
 
 use std::cell::{Cell, RefCell};

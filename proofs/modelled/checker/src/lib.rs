@@ -131,7 +131,7 @@ pub fn read_for_exchange<T>(pointer: &AtomicPtr<T>) -> *mut T {
     }
 }
 
-/// Whether a thread has ended: the checkers cannot tell.
+/// Whether a thread has ended: the checkers do not know, which counts as no.
 pub fn has_ended<T>(_: &thread::JoinHandle<T>) -> bool {
     false
 }

@@ -1,4 +1,4 @@
-//! A channel for one message: loom's own does not tell the receiver that the sender is gone.
+//! A channel for one message: in loom's own, the receiver does not learn that the sender is gone.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};

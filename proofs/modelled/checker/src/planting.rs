@@ -43,10 +43,10 @@ pub fn must_be_found(test: &str, fault: &str, models: &[fn()]) {
             .env(MODEL, number.to_string())
             .output()
             .expect("a test can be started");
-        let said = String::from_utf8_lossy(&child.stdout);
+        let output = String::from_utf8_lossy(&child.stdout);
         assert!(
-            said.contains("running 1 test"),
-            "the child did not run the model: {said}"
+            output.contains("running 1 test"),
+            "the child did not run the model: {output}"
         );
         !child.status.success()
     });

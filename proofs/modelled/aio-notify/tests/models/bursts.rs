@@ -125,7 +125,7 @@ fn one_write_for_each_drain() {
     assert!(shared.notifier.writes() <= 1 + hooks::drained_by_this_thread());
 }
 
-/// A foreign loop's flag stays up while the loop accepts and looks, as it does in a poll by another source of the foreign loop;
+/// A foreign loop's flag stays up while the loop accepts and checks, as it does in a poll by another source of the foreign loop;
 /// then the foreign loop blocks. The home thread may have notified before.
 fn accepts_while_a_foreign_loop_waits(is_notified: bool) {
     let shared = Shared::new();

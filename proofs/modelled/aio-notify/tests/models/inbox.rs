@@ -10,7 +10,7 @@ use aio_checker::{AtomicU32, Ordering};
 use aio_notify::{Dequeued, Item, Node, RunQueue, Urgency};
 
 /// One node that is scheduled again and again: a run follows the last schedule. What it sees of other memory is tried with
-/// nobody who sleeps, below. Here the checker tries no orders of that, nor of the hint that there is a hurry: these are many.
+/// no thread that sleeps, below. Here the checker tries no orders of that, nor of the hint of urgency: these are many.
 fn rescheduled() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
@@ -40,7 +40,7 @@ fn rescheduled() {
     assert!(began <= 2, "no more runs than schedules");
 }
 
-/// The same node with nobody who sleeps: the run that follows the last schedule sees what was written before it.
+/// The same node with no thread that sleeps: the run that follows the last schedule sees what was written before it.
 fn rescheduled_awake() {
     let shared = Shared::<()>::new();
     let node = Node::new(());
@@ -76,7 +76,7 @@ fn publishes() {
         let shared = shared.clone();
         thread::spawn(move || {
             let node = Node::new(UnsafeCell::new(0));
-            // SAFETY: nobody else has the node yet.
+            // SAFETY: no other thread has the node yet.
             node.payload().with_mut(|value| unsafe { *value = 7 });
             shared.inbox.post(&node, Urgency::Normal);
         })
@@ -141,7 +141,7 @@ fn scheduled_at_home_too() {
     assert!((1..=3).contains(&ran), "ran {ran} times");
 }
 
-/// Who has heard of a post from another thread, and posts at home then, comes after it; and the other way round.
+/// A post at home that follows a post by another thread comes after it; and the other way round.
 fn in_order_at_home() {
     let shared = Shared::<u32>::new();
     let turn = Arc::new(AtomicU32::new(0));
@@ -200,7 +200,7 @@ fn retired_by_two() {
         .map(|node| {
             let shared = shared.clone();
             thread::spawn(move || {
-                node.payload().look();
+                node.payload().read();
                 shared.retire(node);
             })
         })
@@ -210,7 +210,7 @@ fn retired_by_two() {
         |dequeued| {
             assert!(
                 matches!(dequeued.begin(), Item::Retired(_)),
-                "nobody scheduled it"
+                "it was not scheduled"
             );
             returned.set(returned.get() + 1);
         },
@@ -226,9 +226,9 @@ fn dropped_by_two() {
     let node = Node::<_, ()>::new(Used::default());
     let owner = {
         let node = node.clone();
-        thread::spawn(move || node.payload().look())
+        thread::spawn(move || node.payload().read())
     };
-    node.payload().look();
+    node.payload().read();
     drop(node);
     owner.join().unwrap();
 }
@@ -239,11 +239,11 @@ fn dropped_while_it_begins() {
     let node = Node::new(Used::default());
     shared.post(&node);
     let owner = thread::spawn(move || {
-        node.payload().look();
+        node.payload().read();
         drop(node);
     });
     shared.take(&mut |dequeued| {
-        dequeued.payload().into_iter().for_each(Used::look);
+        dequeued.payload().into_iter().for_each(Used::read);
         drop(dequeued.begin());
     });
     owner.join().unwrap();
@@ -255,8 +255,8 @@ fn dropped_while_it_begins() {
 struct Used(UnsafeCell<u32>);
 
 impl Used {
-    fn look(&self) {
-        // SAFETY: the model checks that nobody writes meanwhile.
+    fn read(&self) {
+        // SAFETY: the model checks that no thread writes meanwhile.
         assert_eq!(self.0.with(|value| unsafe { *value }), 0);
     }
 }

@@ -83,7 +83,7 @@ fn nested() {
     poster.join().unwrap();
 }
 
-/// A foreign loop waits on behalf of this one: it sets the flag, looks, and blocks.
+/// A foreign loop waits on behalf of this one: it sets the flag, checks, and blocks.
 fn foreign() {
     let shared = Shared::<usize>::new();
     let poster = {

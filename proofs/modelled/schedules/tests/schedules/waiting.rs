@@ -114,12 +114,12 @@ fn a_blocking_poll_beside_idle_bottom_halves() {
     let done = Arc::new(AtomicU32::new(0));
     let mut crowd = Crowd::of(&cx);
     // Its end would wake the loop once more.
-    let (tells, by_job, _kept) = (done.clone(), ran.clone(), half.clone());
+    let (set, by_job, _kept) = (done.clone(), ran.clone(), half.clone());
     crowd.add(move |remote| {
         half.schedule_idle();
         remote.run(move |_| by_job.add(1)).unwrap();
         half.schedule_idle();
-        tells.store(1, SeqCst);
+        set.store(1, SeqCst);
         remote.notify();
     });
     while done.load(SeqCst) == 0 || ran.get() == 0 {
