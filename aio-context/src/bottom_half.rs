@@ -24,7 +24,7 @@ impl Context {
     }
 
     /// Has `run` run once, on this thread, in the next iteration, after what was scheduled before it. It needs no handle, and may
-    /// own what cannot be sent to another thread; from another thread, see [`Remote::run`].
+    /// own what cannot be sent to another thread; from another thread, see [`Remote::run`](crate::Remote::run).
     ///
     /// If the context is dropped before, `run` is dropped with it without having run.
     ///

@@ -36,7 +36,7 @@ pub enum Wait {
 /// sleeping, looks for work in user space first.
 ///
 /// A context lives on the thread that made it, its *home thread*: it is neither `Send` nor `Sync`. Clones are the same
-/// context. Other threads hold a [`Remote`] or a [`BottomHalf`].
+/// context. Other threads hold a [`Remote`](crate::Remote) or a [`BottomHalf`](crate::BottomHalf).
 ///
 /// Closures and handlers that the context keeps should not keep the context: that is a cycle which is never freed. They
 /// are handed a `&Context` when they run; where that does not do, keep a [`WeakContext`].
@@ -101,7 +101,7 @@ impl Context {
     }
 
     /// How many late events, for registrations that no longer exist, were recognised and dropped; and how many handlers
-    /// were [broken](Handler::broken).
+    /// were [broken](crate::Handler::broken).
     #[must_use]
     pub fn oddities(&self) -> (u64, u64) {
         (
@@ -116,8 +116,9 @@ impl Context {
         self.0.descriptors.backend.borrow().name()
     }
 
-    /// Whether a handler with [`Interest::EDGE`] is called once for each new activity, as the backend is now, rather than
-    /// for as long as there is something to read. A context may climb to such a backend at any wait, and come down again.
+    /// Returns whether the backend, as it is now, calls a handler with [`Interest::EDGE`](crate::Interest::EDGE) once for each new
+    /// activity, rather than for as long as there is something to read. A context may move to such a backend, and back, at any
+    /// wait.
     #[must_use]
     pub fn reports_edges(&self) -> bool {
         self.0.descriptors.backend.borrow().reports_edges()

@@ -70,6 +70,7 @@
 mod readme {}
 
 mod any_backend;
+mod backend_kind;
 mod bottom_half;
 mod builder;
 mod closures;
@@ -104,6 +105,7 @@ pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 pub use aio_handlers::GroupId;
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
+pub use backend_kind::{BackendKind, UnknownBackend};
 pub use bottom_half::BottomHalf;
 pub use builder::Builder;
 pub use closures::{Closures, On};

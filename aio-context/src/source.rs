@@ -12,8 +12,7 @@ use std::sync::Arc;
 use aio_backend::{Interest, Token};
 use aio_handlers::GroupId;
 
-use crate::context::Inner;
-use crate::context::Mailbox;
+use crate::context::{Inner, Mailbox};
 use crate::handler::Entry;
 use crate::{BottomHalf, Context, Handler, Pollable, Registration};
 

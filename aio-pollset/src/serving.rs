@@ -47,7 +47,7 @@ impl PollSet {
     /// assert_eq!(set.serve_woken(token, || "another one"), None);
     /// ```
     pub fn serve_woken<R>(&self, token: Token, run: impl FnOnce() -> R) -> Option<R> {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let slot = slots.find(token)?;
         if slots
             .get(slot)
@@ -66,7 +66,7 @@ impl PollSet {
     }
 
     fn begin_serving(&self, token: Token) -> Option<Excluded<'_>> {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let slot = slots.take_hit(token)?;
         let is_excluded = slots.exclude(slot);
         drop(slots);
@@ -76,7 +76,7 @@ impl PollSet {
     /// Drops a hit that will not be served, such as a hit of an iteration that a panic ends. The source is polled again: in the next
     /// round, or, if the hit came from the exit of poll mode, by the recheck that is still pending.
     pub fn forget_hit(&self, token: Token) {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         if let Some(slot) = slots.find(token) {
             slots.edit(slot, |flags| flags.without(Flags::HIT));
         }
@@ -85,13 +85,13 @@ impl PollSet {
     /// Marks a source for a recheck: [`exit`](Self::exit) polls it before the loop sleeps. This is for work that
     /// may have arrived without a notification because of poll mode. A demoted source is promoted.
     pub fn recheck(&self, token: Token) {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let Some(slot) = slots.find(token) else { return };
         let was_demoted = slots.get(slot).flags().has_any(Flags::DEMOTED);
         slots.edit(slot, |flags| flags.without(Flags::DEMOTED) | Flags::RECHECK);
         drop(slots);
         if was_demoted {
-            self.promoted_again(slot);
+            self.core.promoted_again(slot);
         }
     }
 
@@ -119,7 +119,7 @@ impl PollSet {
     /// assert!(round());
     /// ```
     pub fn exclude(&self, token: Token) -> Excluded<'_> {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let slot = slots.find(token).filter(|slot| slots.exclude(*slot));
         drop(slots);
         self.excluded(slot.map(|slot| (slot, token)))
@@ -128,7 +128,7 @@ impl PollSet {
     #[inline]
     fn excluded(&self, slot: Option<(u32, Token)>) -> Excluded<'_> {
         if slot.is_some() {
-            self.add_care();
+            self.state().add_care();
         }
         Excluded { set: self, slot }
     }
@@ -144,8 +144,8 @@ pub struct Excluded<'a> {
 impl Drop for Excluded<'_> {
     fn drop(&mut self) {
         if let Some((slot, token)) = self.slot {
-            self.set.slots.borrow_mut().include(slot, token);
-            self.set.drop_care();
+            self.set.state().slots.borrow_mut().include(slot, token);
+            self.set.state().drop_care();
         }
     }
 }

@@ -36,7 +36,7 @@ struct Bomb {
     /// Polls instead.
     nests: Option<(Bench, WeakContext)>,
     log: RefCell<Vec<&'static str>>,
-    /// What `poll` says.
+    /// The result of `poll`.
     says: Cell<bool>,
 }
 
@@ -67,7 +67,7 @@ impl Bomb {
         }
     }
 
-    /// It has been told that the loop looks by itself, and not yet that it does no longer.
+    /// It had its `poll_begin`, and not yet its `poll_end`.
     fn is_in_poll_mode(&self) -> bool {
         let log = self.log.borrow();
         log.iter().rfind(|entry| ["begin", "end"].contains(entry)) == Some(&"begin")
@@ -425,7 +425,7 @@ fn case_44_begin_and_end_in_pairs_whatever_happens(bench: Bench) {
                 "step {step}, round {round} of AIO_SEED={seed}"
             );
         }
-        // No more bombs: what is left goes in peace.
+        // No more panics: the rest is dropped normally.
         crowd.all.borrow().iter().for_each(|bomb| bomb.site.set(""));
         crowd.pauses.clear();
         while crowd.bench.poll(&crowd.cx, INSTANT) {}

@@ -170,7 +170,7 @@ fn wait_for(fd: impl AsFd, ms: i32) -> usize {
 
 type OnReady = Rc<dyn Fn(&Kick, &Context)>;
 
-/// A descriptor that is readable once it has been kicked, and what happened to it.
+/// A descriptor that is readable after a kick, with a log of its callbacks.
 pub(crate) struct Kick {
     fd: OwnedFd,
     pub(crate) count: Cell<u32>,

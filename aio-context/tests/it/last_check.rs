@@ -98,10 +98,7 @@ fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_polled_afterwards() {
         if busy.count.get() == 1 {
             nested.armed.set(true);
             cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
-            assert!(
-                !nested.armed.get(),
-                "the work came while it was said to be polled"
-            );
+            assert!(!nested.armed.get(), "the work came while it was in poll mode");
             no_more_polling(cx);
             // The notification that comes with it is taken here.
             let _ = cx.poll(Wait::NoBlock).unwrap();

@@ -42,7 +42,7 @@ fn goes_on(cx: &Context) {
     assert_eq!(cx.backend_name(), "ppoll", "for good");
 }
 
-/// Exactly one warning, which says what was refused.
+/// Exactly one warning, which names the refused call.
 fn one_warning(logged: &[String], parts: [&str; 2]) {
     assert_eq!(logged.len(), 1, "{logged:#?}");
     for part in parts {
@@ -307,7 +307,7 @@ fn h9_nothing_scheduled_nothing_said() {
 
 #[test]
 fn d7_a_context_stays_on_its_thread() {
-    // Proven by a compile_fail example in the documentation of `Context`; its remote is what travels.
+    // Proven by a compile_fail example in the documentation of `Context`; only its remote moves between threads.
     fn travels<T: Send + Sync>() {}
     travels::<aio_context::Remote>();
     travels::<aio_context::BottomHalf>();

@@ -27,7 +27,7 @@ impl PollPolicy for Always {
     fn reset(&mut self, _: PollParams) {}
 }
 
-/// Polls for a fixed time, and keeps what it is shown.
+/// Polls for a fixed time, and records the reports.
 #[derive(Debug, Clone)]
 struct Spy(Duration, Rc<RefCell<Vec<Iteration>>>);
 
@@ -178,11 +178,7 @@ fn a6_a10_the_policy_sees_waiting_but_not_the_handlers_time() {
     assert!(!cx.poll(Wait::AtMost(Duration::from_millis(3))).unwrap());
     assert!(!cx.poll(Wait::NoBlock).unwrap());
     let seen = seen.borrow();
-    assert_eq!(
-        seen.len(),
-        2,
-        "an iteration that may not wait says nothing about waits"
-    );
+    assert_eq!(seen.len(), 2, "an iteration that may not wait is not observed");
     assert!(seen[0].hit && !seen[0].blocked && seen[0].elapsed < Duration::from_secs(1));
     assert_eq!(
         (seen[1].elapsed, seen[1].spun),

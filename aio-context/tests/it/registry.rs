@@ -135,7 +135,7 @@ fn r4_hang_ups_go_to_the_reader_or_the_writer(bench: Bench) {
 }
 
 fn r4_a_descriptor_that_was_closed_elsewhere_ends_its_registration(bench: Bench) {
-    // Safe code cannot close what is watched. Only ppoll hears of it at once.
+    // Safe code cannot close a watched descriptor. Only ppoll detects it at once.
     let (cx, number) = (bench.context(), Number::new());
     let registration = cx.watch(number.clone(), Interest::READ).unwrap();
     number.close();

@@ -25,8 +25,8 @@ const EXCUSED: [(&str, usize, &str); 4] = [
         8,
         "the answer of `run_on` and `run_and_wait`, which wait for another context",
     ),
-    ("aio-context/src/sync.rs", 1, "what the other files take"),
-    ("aio-timers/src/sync.rs", 1, "what `virtual_clock` takes"),
+    ("aio-context/src/sync.rs", 1, "the locks of the other files"),
+    ("aio-timers/src/sync.rs", 1, "the lock of `virtual_clock`"),
     (
         "aio-timers/src/virtual_clock.rs",
         8,
@@ -59,7 +59,7 @@ fn path_of_an_iteration() -> Vec<String> {
     crates
 }
 
-/// All Rust files below a folder, but for what was built.
+/// Returns all Rust files below a folder, without build output.
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -167,7 +167,7 @@ fn n2_after_a_wait_that_panicked_a_notification_costs_nothing() {
     assert!(!cx.poll(Wait::Block).unwrap(), "it was notified");
 }
 
-/// Reports a registration that is gone, as a kernel may that was asked before the removal.
+/// Reports a removed registration, as a kernel may after a call before the removal.
 #[derive(Debug)]
 struct Late(Rc<Cell<Option<Token>>>);
 

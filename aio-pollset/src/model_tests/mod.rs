@@ -34,7 +34,7 @@ fn rng() -> fastrand::Rng {
     fastrand::Rng::with_seed(seed)
 }
 
-/// What a device has, whichever source looks at it.
+/// The state of a device, shared by all its sources.
 #[derive(Debug, Default)]
 struct Device {
     work: Cell<bool>,

@@ -110,7 +110,7 @@ fn a5_r6_a_source_that_is_replaced_while_poll_mode_is_left_is_polled_once_more()
         assert_eq!(
             exit(&set),
             (true, hits),
-            "what was replaced before the last polls is found by them"
+            "the last polls find a source replaced before them"
         );
         assert_eq!(exit(&set), (true, vec![2]));
         assert_eq!(probes[2].polls.get(), 0);
@@ -130,7 +130,7 @@ fn a5_r6_a_source_that_replaces_itself_in_its_last_poll_answers_for_itself_only(
     assert_eq!(
         exit(&set),
         (true, vec![]),
-        "the former one said no, the new one was not polled"
+        "the former one had no work, the new one was not polled"
     );
     assert_eq!(exit(&set), (true, vec![0]));
     assert_eq!(new.polls.get(), 1);
@@ -233,7 +233,7 @@ fn r8_a_source_that_leaves_in_its_own_poll_is_dropped_after_it() {
     }
     let (set, dropped) = (Rc::new(PollSet::new()), Rc::new(Cell::new(false)));
     let _ = set.join(token(0), Last(set.clone(), dropped.clone()));
-    assert!(round(&set).is_empty(), "who has left has no work");
+    assert!(round(&set).is_empty(), "a source that has left has no work");
     assert!(dropped.get() && set.contains(token(9)) && set.len() == 1);
 }
 
@@ -280,7 +280,7 @@ fn b5_a_source_that_is_suspended_in_poll_mode_is_polled_after_it() {
     let owed = set.suspend(token(1));
     assert!(owed.is_owed() && !set.is_promoted(token(1)) && set.promoted() == 2);
     owed.finish(|| {
-        assert!(set.is_calling(), "others may not have been told yet");
+        assert!(set.is_calling(), "others may not have had their call yet");
         probes[1].poll_end();
     });
     assert!(!set.is_calling() && !set.suspend(token(1)).is_owed());

@@ -175,8 +175,8 @@ fn a8_a_recheck_promotes() {
 #[test]
 fn a8_the_counter_of_rounds_may_wrap_around() {
     let (set, probes) = scene(3);
-    set.rounds.set(u32::MAX - 3);
-    set.last_event.set(u32::MAX - 3);
+    set.state().rounds.set(u32::MAX - 3);
+    set.state().last_event.set(u32::MAX - 3);
     set.resume(token(0));
     for index in 0..3 {
         let _ = set.suspend(token(index));
@@ -189,7 +189,7 @@ fn a8_the_counter_of_rounds_may_wrap_around() {
     // One that is left where it is for three thousand million rounds is old all the time.
     let (set, probes) = scene(2);
     for _ in 0..6 {
-        set.rounds.set(set.rounds().wrapping_add(1 << 29));
+        set.state().rounds.set(set.rounds().wrapping_add(1 << 29));
         busy_rounds(&set, &probes[0], 1);
         set.demote_idle(700, |_| true, |_, _| 0, |_| ControlFlow::Continue(()));
     }

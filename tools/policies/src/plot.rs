@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::Row;
+use crate::row::Row;
 use crate::table::{families, mean_in, ranking};
 
 const SIZE: (u32, u32) = (1280, 560);

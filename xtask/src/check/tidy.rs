@@ -135,7 +135,7 @@ fn code(text: &str) -> &str {
 fn too_long(name: &str, text: &str) -> Option<String> {
     let lines = code(text).lines().count();
     (lines > LONGEST)
-        .then(|| format!("{name} has {lines} lines, {LONGEST} are allowed: what second thing does it do?"))
+        .then(|| format!("{name} has {lines} lines, {LONGEST} are allowed: split it by responsibility"))
 }
 
 fn unsafe_blocks(text: &str) -> usize {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_told_from_code() {
+    fn tests_are_distinguished_from_code() {
         assert!(is_test(Path::new("aio-context/tests/it/main.rs")));
         assert!(is_test(Path::new("aio-handlers/src/model_tests.rs")));
         assert!(!is_test(Path::new("aio-handlers/src/lib.rs")));

@@ -1,5 +1,5 @@
 //! A whole context and one thread, in every order that loom knows, weak memory included.
-#![allow(clippy::unwrap_used, reason = "a panic is what a model finds")]
+#![allow(clippy::unwrap_used, reason = "a model fails by panicking")]
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -120,8 +120,8 @@ fn arm_here(remote: &aio_context::Remote, fired: &Recorded) {
 }
 
 crate::scenarios! {
-    t2_a_clock_that_others_change_fires_what_is_due => changes_with_armed_timers;
-    t2_a_clock_that_was_stopped_stands_still_whoever_warps_it => stops_against_jumps;
+    t2_a_clock_that_others_change_fires_due_timers => changes_with_armed_timers;
+    t2_a_stopped_clock_stands_still_when_others_warp_it => stops_against_jumps;
 }
 
 crate::faults! {

@@ -172,8 +172,8 @@ impl Order {
 
 crate::scenarios! {
     h1_n2_a_schedule_while_the_loop_falls_asleep_is_not_lost => schedules_while_the_loop_falls_asleep;
-    h5_h6_nothing_runs_after_it_was_deleted_whoever_schedules => cancels_and_deletes_against_schedules_and_runs;
-    h5_what_was_cancelled_does_not_come_back => cancels_that_come_late;
+    h5_h6_a_deleted_half_never_runs_when_others_schedule_it => cancels_and_deletes_against_schedules_and_runs;
+    h5_a_cancelled_half_does_not_come_back => cancels_that_come_late;
     h3_h7_jobs_run_once_in_the_order_of_each_sender => jobs_of_several_threads;
 }
 

@@ -136,7 +136,7 @@ fn parameters_in_the_middle_of_polling() {
     assert_eq!(
         *policy.0.lock().unwrap(),
         PollParams::OFF,
-        "not what was set last"
+        "not the parameters that were set last"
     );
     assert!(hosts.iter().all(|host| !host.begun.get()), "still in poll mode");
     assert_eq!(served.get(), 4, "served twice");

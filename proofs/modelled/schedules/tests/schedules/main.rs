@@ -3,9 +3,10 @@
 //!
 //! Threads communicate through the checker's atomics, each use of which is a step of its own. Records for the checks are in plain
 //! ones, without a step: all threads of a scenario are one thread of the system.
-#![allow(clippy::unwrap_used, reason = "a panic is what a scenario finds")]
+#![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
 
 mod boards;
+mod channels;
 mod clocks;
 mod deferred;
 mod endings;

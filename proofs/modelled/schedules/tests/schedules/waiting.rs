@@ -204,7 +204,7 @@ fn an_io_thread_that_is_stopped() {
     for other in others {
         other.join().unwrap();
     }
-    assert_eq!(Arc::strong_count(&kept), 1, "what was set up is left");
+    assert_eq!(Arc::strong_count(&kept), 1, "the captured value is left");
 }
 
 crate::scenarios! {
@@ -212,7 +212,7 @@ crate::scenarios! {
     w2_two_contexts_that_wait_for_each_other_are_answered => two_contexts_that_wait_for_each_other;
     w3_two_home_threads_that_wait_for_each_other_are_answered => two_home_threads_that_wait_for_each_other;
     d4_a_blocking_poll_misses_no_request_to_return => a_blocking_poll_beside_idle_bottom_halves;
-    w2_contexts_that_wait_for_one_that_goes_are_told => contexts_that_wait_for_one_that_goes with ANSWERED_CONTEXTS;
+    w2_contexts_that_wait_for_one_that_goes_get_an_error => contexts_that_wait_for_one_that_goes with ANSWERED_CONTEXTS;
     w1_no_kick_is_missed => kicks;
     w2_a_wait_for_a_thread_that_is_stopped_returns_an_error => an_io_thread_that_is_stopped with ANSWERED_BY_THREAD;
 }
