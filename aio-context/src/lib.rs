@@ -90,6 +90,7 @@ mod shared;
 mod slack;
 mod source;
 mod stats;
+#[cfg(not(aio_modelled))]
 mod sync;
 mod timer;
 mod timers;
@@ -97,6 +98,9 @@ mod wait;
 #[cfg(not(any(loom, shuttle)))]
 mod wake;
 mod wall;
+
+#[cfg(aio_modelled)]
+use aio_checker as sync;
 
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Refused, Token, Watched};
 pub use aio_handlers::GroupId;

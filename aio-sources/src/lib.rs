@@ -58,7 +58,11 @@ mod listener;
 mod sender;
 mod signal;
 mod signals;
+#[cfg(not(aio_modelled))]
 mod sync;
+
+#[cfg(aio_modelled)]
+use aio_checker as sync;
 
 pub use accept::Accept;
 pub use board::{Bell, DoorbellBoard};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aio_notify::{Inbox, Message};
 
 use crate::Bell;
-use crate::sync::{AtomicBool, Fault, Ordering, planted};
+use crate::sync::{AtomicBool, Ordering, faulty};
 
 /// The sending side of a [`Channel`](crate::Channel), for any thread. Clones send to the same channel.
 pub struct Sender<T>(Arc<SendingSide<T>>);
@@ -64,13 +64,8 @@ impl<T> Clone for Sender<T> {
 
 impl<T> Drop for SendingSide<T> {
     fn drop(&mut self) {
-        if planted(Fault::RungBeforeClosed) {
-            self.bell.ring();
-            self.shared.is_closed.store(true, Ordering::Release);
-        } else {
-            self.shared.is_closed.store(true, Ordering::Release);
-            self.bell.ring();
-        }
+        let is_closed = &self.shared.is_closed;
+        faulty!(RungBeforeClosed, is_closed.store(true, Ordering::Release); self.bell.ring());
     }
 }
 

@@ -52,12 +52,16 @@ mod manual_clock;
 mod moment;
 mod queue;
 mod set;
+#[cfg(all(feature = "std", not(aio_modelled)))]
 mod sync;
 #[cfg(feature = "std")]
 mod system;
 mod timer_id;
 #[cfg(feature = "std")]
 mod virtual_clock;
+
+#[cfg(aio_modelled)]
+use aio_checker as sync;
 
 pub use clock::Clock;
 #[cfg(target_has_atomic = "64")]

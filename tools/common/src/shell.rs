@@ -38,8 +38,13 @@ pub fn root() -> &'static Path {
 
 /// The cargo that runs this, in the root of the workspace.
 pub fn cargo() -> Command {
+    cargo_in("")
+}
+
+/// The cargo that runs this, in a directory of the workspace, such as one with a workspace of its own.
+pub fn cargo_in(directory: &str) -> Command {
     let mut command = cargo_here();
-    command.current_dir(root());
+    command.current_dir(root().join(directory));
     command
 }
 
