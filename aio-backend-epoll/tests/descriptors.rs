@@ -40,7 +40,11 @@ fn b7_every_descriptor_is_cloexec_and_closed_on_drop() {
     let shown = rustix::io::fcntl_getfd(backend.make_pollable().unwrap().unwrap().as_fd()).unwrap();
     assert!(shown.contains(rustix::io::FdFlags::CLOEXEC));
     let opened: Vec<u32> = open().difference(&before).copied().collect();
-    assert_eq!(opened.len(), 2, "the set, and what stands for it: {opened:?}");
+    assert_eq!(
+        opened.len(),
+        2,
+        "the set, and its pollable descriptor: {opened:?}"
+    );
     assert!(opened.iter().all(|&number| is_cloexec(number)), "{opened:?}");
     drop(backend);
     assert_eq!(open(), before);

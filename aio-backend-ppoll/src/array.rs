@@ -90,7 +90,7 @@ impl Array {
         }
     }
 
-    /// For the kernel to look at and to write its answer into; for a simulated one, with room beside.
+    /// Returns the array for the kernel, which writes its results there; for a simulated kernel, with separate room for results.
     #[inline]
     pub(crate) fn polled(&mut self, simulated: bool) -> Polled<'_> {
         if simulated {

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_change_nothing_but_how_often() {
+    fn edges_change_only_the_frequency() {
         assert_eq!((Interest::READ | Interest::EDGE).mask(), Interest::READ.mask());
         assert_eq!(Interest::EDGE.canonical(), Interest::NONE);
         assert_eq!(Interest::EDGE.mask(), Interest::NONE.mask());
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn r4_who_hears_a_hang_up() {
+    fn r4_hang_ups_wake_the_reader_or_the_writer() {
         let (r, w, rw) = (Interest::READ, Interest::WRITE, Interest::BOTH);
         assert!(Readiness::HUP.wakes_reader(r) && Readiness::HUP.wakes_reader(rw));
         assert!(Readiness::HUP.wakes_writer(w) && !Readiness::HUP.wakes_writer(rw));

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn d2_a_full_list_says_so_and_keeps_its_order() {
+    fn d2_a_full_list_refuses_and_keeps_its_order() {
         let mut list = ReadyList::with_limit(3);
         let pushed: Vec<bool> = (0..5)
             .map(|i| list.push(Token::new(i, 0), Readiness::IN))
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_tells_what_is_in_it_and_what_fits() {
+    fn a_list_reports_its_length_and_its_room() {
         for (limit, expected) in [(0, 1), (1, 1), (2, 2), (100, 100)] {
             assert_eq!(ReadyList::with_limit(limit).limit(), expected);
         }

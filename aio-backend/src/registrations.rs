@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_is_unpacked() {
+    fn packing_round_trips() {
         let token = Token::new(3, 9);
         let mut registrations = Registrations::new();
         registrations.insert(token, fd(), Interest::READ, 0);

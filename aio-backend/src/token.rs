@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn r2_generations_tell_two_uses_of_a_slot_apart() {
+    fn r2_generations_distinguish_two_uses_of_a_slot() {
         assert_ne!(Token::new(7, 1), Token::new(7, 2));
     }
 }

@@ -11,7 +11,8 @@ use aio_pollctl::{Policy, PollParams, PollPolicy};
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
 use crate::Context;
-use crate::any_backend::{self, AnyBackend};
+use crate::any_backend::AnyBackend;
+use crate::backend_kind::BackendKind;
 use crate::context::{Deferred, Inner, Mailbox, Nesting, move_in};
 use crate::descriptors::Descriptors;
 use crate::error::refused;
@@ -30,6 +31,7 @@ const BATCH: usize = 1024;
 #[must_use]
 pub struct Builder {
     backend: Option<Box<dyn Backend>>,
+    kind: Option<BackendKind>,
     policy: Option<Box<dyn PollPolicy>>,
     monotonic: Option<Arc<dyn Clock + Send + Sync>>,
     virtual_clock: Option<Arc<VirtualClock>>,
@@ -56,9 +58,16 @@ impl Context {
 }
 
 impl Builder {
-    /// The backend; otherwise ppoll, which climbs to epoll at 64 watched descriptors, or after 256 waits.
+    /// The backend; otherwise that of [`backend_kind`](Self::backend_kind).
     pub fn backend(mut self, backend: Box<dyn Backend>) -> Self {
         self.backend = Some(backend);
+        self
+    }
+
+    /// One of the backends that come with this crate; otherwise the one that the environment variable `AIO_BACKEND` names, which is read
+    /// by [`build`](Self::build), and without it [`BackendKind::Auto`].
+    pub fn backend_kind(mut self, kind: BackendKind) -> Self {
+        self.kind = Some(kind);
         self
     }
 
@@ -124,13 +133,18 @@ impl Builder {
     /// The context, at home on this thread.
     ///
     /// # Errors
-    /// What the system says to one more eventfd (`EMFILE`: raise `ulimit -n`), or what the backend says to it.
+    /// What the system says to one more eventfd (`EMFILE`: raise `ulimit -n`), or what the backend says to it. `InvalidInput` if
+    /// `AIO_BACKEND` is read and names no backend.
     pub fn build(self) -> io::Result<Context> {
         let monotonic = self.monotonic.unwrap_or_else(|| Arc::new(Monotonic::new()));
         let virtual_clock = self
             .virtual_clock
             .unwrap_or_else(|| Arc::new(VirtualClock::new(monotonic.clone())));
-        let mut backend = self.backend.map_or_else(any_backend::usual, AnyBackend::Other);
+        let mut backend = match (self.backend, self.kind) {
+            (Some(backend), _) => AnyBackend::Other(backend),
+            (None, Some(kind)) => kind.open()?,
+            (None, None) => BackendKind::from_environment()?.open()?,
+        };
         let name = backend.name();
         let mailbox = Arc::new(Mailbox::new().map_err(|why| refused("eventfd", name, why))?);
         let mut registry = Registry::new();

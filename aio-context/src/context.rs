@@ -116,8 +116,9 @@ impl Context {
         self.0.descriptors.backend.borrow().name()
     }
 
-    /// Whether a handler with [`Interest::EDGE`](crate::Interest::EDGE) is called once for each new activity, as the backend is now, rather than
-    /// for as long as there is something to read. A context may climb to such a backend at any wait, and come down again.
+    /// Returns whether the backend, as it is now, calls a handler with [`Interest::EDGE`](crate::Interest::EDGE) once for each new
+    /// activity, rather than for as long as there is something to read. A context may move to such a backend, and back, at any
+    /// wait.
     #[must_use]
     pub fn reports_edges(&self) -> bool {
         self.0.descriptors.backend.borrow().reports_edges()

@@ -18,13 +18,13 @@ pub(crate) fn find(fd: impl AsFd) -> io::Result<()> {
 /// there is nothing left.
 #[inline]
 pub(crate) fn warn_if_blocking(fd: impl AsFd, interest: Interest) {
-    #[cfg(all(debug_assertions, not(any(loom, shuttle))))]
+    #[cfg(debug_assertions)]
     debug::warn_if_blocking(fd.as_fd(), interest);
-    #[cfg(not(all(debug_assertions, not(any(loom, shuttle)))))]
+    #[cfg(not(debug_assertions))]
     let _ = (fd, interest);
 }
 
-#[cfg(all(debug_assertions, not(any(loom, shuttle))))]
+#[cfg(debug_assertions)]
 mod debug {
     use std::cell::RefCell;
     use std::collections::BTreeSet;

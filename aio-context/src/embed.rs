@@ -13,7 +13,7 @@ use crate::bottom_half;
 use crate::context::Wait;
 use crate::error::cannot_embed;
 use crate::iteration::found::Found;
-use crate::sync::{Fault, planted};
+use crate::sync::faulty;
 use crate::wall::is_own;
 
 /// A context that a foreign loop waits for.
@@ -85,12 +85,12 @@ impl<'cx> Embedded<'cx> {
         inner.descriptors.registry.borrow_mut().recall(&mut list);
         let hit = inner.leave_poll_mode(self.cx, &mut list);
         self.keep(list);
-        let early = planted(Fault::ChecksBeforeFlag).then(|| self.time_left());
+        faulty!(ChecksBeforeFlag: return (self.time_left(), inner.mailbox.set_foreign(true)).0);
         inner.mailbox.set_foreign(true);
         if hit {
             return Some(Duration::ZERO);
         }
-        early.unwrap_or_else(|| self.time_left())
+        self.time_left()
     }
 
     /// How long a foreign loop may wait, once it is known that it does.

@@ -70,6 +70,7 @@
 mod readme {}
 
 mod any_backend;
+mod backend_kind;
 mod bottom_half;
 mod builder;
 mod closures;
@@ -89,18 +90,23 @@ mod shared;
 mod slack;
 mod source;
 mod stats;
+#[cfg(not(aio_modelled))]
 mod sync;
 mod timer;
 mod timers;
 mod wait;
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(aio_modelled))]
 mod wake;
 mod wall;
+
+#[cfg(aio_modelled)]
+use aio_checker as sync;
 
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Refused, Token, Watched};
 pub use aio_handlers::GroupId;
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
+pub use backend_kind::{BackendKind, UnknownBackend};
 pub use bottom_half::BottomHalf;
 pub use builder::Builder;
 pub use closures::{Closures, On};
@@ -115,5 +121,5 @@ pub use slack::{set_timer_slack, timer_slack};
 pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
 pub use timer::{ClockId, Delayed, Timer, TimerBuilder};
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(aio_modelled))]
 pub use wake::measure_wake_cost;

@@ -6,7 +6,7 @@ use aio_pollctl::PollParams;
 
 use crate::Gone;
 use crate::stats::Counters;
-use crate::sync::{ArcSwap, AtomicU64, Fault, Ordering, planted};
+use crate::sync::{ArcSwap, AtomicU64, Ordering, faulty};
 
 /// What a context shares with other threads besides its mailbox.
 pub(crate) struct Shared {
@@ -30,13 +30,8 @@ impl Shared {
 
     /// Sets the polling parameters. The caller interrupts the loop afterwards.
     pub(crate) fn set_params(&self, params: PollParams) {
-        if planted(Fault::VersionBeforeParams) {
-            self.params_version.fetch_add(1, Ordering::Release);
-            self.params.store(Arc::new(params));
-        } else {
-            self.params.store(Arc::new(params));
-            self.params_version.fetch_add(1, Ordering::Release);
-        }
+        let version = &self.params_version;
+        faulty!(VersionBeforeParams, self.params.store(Arc::new(params)); version.fetch_add(1, Ordering::Release));
     }
 
     /// The version of the polling parameters.

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::remote::Remote;
-use crate::sync::{Fault, Mutex, Ordering, mpsc, planted};
+use crate::sync::{Mutex, Ordering, faulty, mpsc};
 use crate::{Context, Gone, Wait};
 
 impl Context {
@@ -17,12 +17,11 @@ impl Context {
     /// As [`poll`](Self::poll).
     #[doc(alias = "AIO_WAIT_WHILE")]
     pub fn wait_while(&self, mut condition: impl FnMut() -> bool) -> io::Result<bool> {
-        let enter = || self.0.mailbox.wait_guard();
-        let mut waiter = (!planted(Fault::CountedLate)).then(enter);
         let mut waited = false;
+        faulty!(CountedLate: if condition() { let _late = self.0.mailbox.wait_guard(); self.poll(Wait::Block)?; });
+        let _guard = self.0.mailbox.wait_guard();
         while condition() {
             waited = true;
-            waiter.get_or_insert_with(enter);
             self.poll(Wait::Block)?;
         }
         Ok(waited)
@@ -151,9 +150,7 @@ struct Reply<R> {
 
 impl<R> Reply<R> {
     fn give(&self, result: R) {
-        if planted(Fault::KickedBeforeAnswer) {
-            self.waiter.kick();
-        }
+        faulty!(KickedBeforeAnswer: self.waiter.kick());
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Answer::Given(result);
     }
 }
@@ -169,8 +166,6 @@ impl<R> Drop for Reply<R> {
             });
         }
         drop(answer);
-        if !planted(Fault::KickedBeforeAnswer) {
-            self.waiter.kick();
-        }
+        faulty!(KickedBeforeAnswer, self.waiter.kick());
     }
 }

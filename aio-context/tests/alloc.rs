@@ -1,6 +1,6 @@
 //! Invariant 3: an iteration that dispatches up to 64 events allocates nothing.
 //!
-//! What is measured is the polling itself together with what callbacks ask of the context; only making descriptors
+//! The tests measure the polling itself and the calls of callbacks on the context; only making descriptors
 //! ready lies outside. The first rounds of each case may allocate: buffers grow to the size that the case needs.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -52,7 +52,7 @@ fn with_each_builder(case: impl Fn(Builder)) {
     }
 }
 
-/// How often memory is asked for in `ROUNDS` calls of `round`, of which each is got ready by `prepare`.
+/// Returns the number of allocations in `ROUNDS` calls of `round`, each after a call of `prepare`.
 fn calls_in(mut prepare: impl FnMut(), mut round: impl FnMut()) -> u64 {
     let mut calls = 0;
     for number in 0..WARM_UP + ROUNDS {
@@ -72,7 +72,7 @@ type OnReady = Box<dyn Fn(&Context)>;
 struct Bell {
     fd: OwnedFd,
     served: Rc<Cell<usize>>,
-    /// Asked in user space, it says yes.
+    /// Its `poll` returns `true`.
     work: Cell<bool>,
     on_ready: Option<OnReady>,
 }
@@ -240,7 +240,7 @@ fn h7_a_one_shot_costs_one_allocation_wherever_it_comes_from() {
     });
 }
 
-/// The bytes that a bottom half takes besides what its closure captures: the handle, and what lies behind it.
+/// The bytes of a bottom half without the captures of its closure: the handle and its allocation.
 #[test]
 fn h1_a_bottom_half_takes_at_most_ninety_six_bytes() {
     const MANY: usize = 1 << 12; // a power of two: tables that double are full
@@ -421,7 +421,7 @@ fn a_batch_of_more_than_sixty_four_allocates_nothing() {
     });
 }
 
-/// The counter sees what happens in the loop.
+/// The counter sees the allocations of the loop.
 #[test]
 fn an_allocation_in_a_callback_is_seen_by_the_counter() {
     with_each_builder(|builder| {

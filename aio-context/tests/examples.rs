@@ -1,4 +1,4 @@
-//! The examples end by themselves and say what they should, also where the system refuses something.
+//! The examples end by themselves and print the expected lines, also if the system refuses a call.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ fn folder() -> &'static Path {
     })
 }
 
-/// Runs a command to its end and gives what it said on stdout and stderr.
+/// Runs a command to its end and returns its output on stdout and stderr.
 fn run(command: &mut Command) -> (String, String) {
     let Output {
         status,

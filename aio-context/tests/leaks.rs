@@ -58,14 +58,14 @@ fn inventory() -> (Live, usize) {
     (live, std::fs::read_dir("/proc/self/fd").unwrap().count())
 }
 
-/// Counts what its owners have seen happen.
+/// Counts the events of its owners.
 type Events = Rc<Cell<u64>>;
 
 fn happened(events: &Events) {
     events.set(events.get() + 1);
 }
 
-/// A descriptor with work, seen by the backend when it is rung and by `poll` when it is told.
+/// A descriptor with work, which a ring makes ready and `work` makes visible to `poll`.
 struct Bell {
     fd: OwnedFd,
     rung: Cell<bool>,
@@ -292,7 +292,7 @@ impl World {
 #[test]
 fn case_88_mixed_events_leave_nothing() {
     let _turn = alone();
-    drop(World::new()); // what the process allocates once, at the first use
+    drop(World::new()); // memory that the process allocates once, at the first use
     let before = inventory();
     let wanted = events_wanted();
     let mut world = World::new();
@@ -359,7 +359,7 @@ fn events_from_other_threads_leave_nothing() {
                 drop((remote, bh, shots));
                 meeting.wait();
             }
-            meeting.wait(); // what ends with a thread ends after the last inventory
+            meeting.wait(); // memory of a thread is freed after the last inventory
         }
     };
     let workers: Vec<_> = (0..WORKERS)
@@ -381,7 +381,7 @@ fn events_from_other_threads_leave_nothing() {
         drop(face.lock().unwrap().take());
         assert_eq!(shots.load(Ordering::Relaxed), WORKERS * each);
     };
-    live(); // what each thread allocates once
+    live(); // memory that each thread allocates once
     let before = inventory();
     for _ in 0..LIVES {
         live();

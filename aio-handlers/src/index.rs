@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(
             index.dense.len() * size_of::<u32>(),
             4 << 20,
-            "4 MiB, as the crate's page says"
+            "4 MiB, as on the crate's page"
         );
     }
 

@@ -51,6 +51,7 @@
 
 mod groups;
 mod index;
+mod mask;
 mod masking;
 mod recall;
 mod registry;

@@ -5,6 +5,7 @@
 
 use aio_backend::{Interest, Readiness, Token};
 
+use crate::mask::{Mask, PackedMask};
 use crate::{GroupId, Registry};
 
 /// The result of [`Registry::record`].
@@ -18,51 +19,6 @@ pub enum Recorded {
     Masked,
     /// The token has no live registration.
     Stale,
-}
-
-/// Whether the backend is silent about a registration, and which operation ends that.
-///
-/// | state | interest in the backend | next state |
-/// |---|---|---|
-/// | `None` | as registered | an event while paused: `Listed`; an event while excluded and not paused: `Excluded` |
-/// | `Excluded` | none | the last `readmit`: `None`, or `Listed` if the group is paused by then |
-/// | `Listed` | none | the last `resume`: `None`, or `Excluded` if the handler is excluded |
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mask {
-    None,
-    /// The last `readmit` ends the mask.
-    Excluded,
-    /// The last `resume` ends the mask. The number is the position in the list of the paused group.
-    Listed(u32),
-}
-
-/// [`Mask`] in four bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PackedMask(u32);
-
-impl PackedMask {
-    pub(crate) const NONE: Self = Self(u32::MAX);
-    const EXCLUDED: Self = Self(u32::MAX - 1);
-
-    #[inline]
-    pub(crate) fn get(self) -> Mask {
-        match self {
-            Self::NONE => Mask::None,
-            Self::EXCLUDED => Mask::Excluded,
-            Self(position) => Mask::Listed(position),
-        }
-    }
-}
-
-impl From<Mask> for PackedMask {
-    fn from(mask: Mask) -> Self {
-        match mask {
-            Mask::None => Self::NONE,
-            Mask::Excluded => Self::EXCLUDED,
-            // A group has fewer members than there are slots, which are fewer than 2^32 - 2.
-            Mask::Listed(position) => Self(position),
-        }
-    }
 }
 
 impl<T> Registry<T> {

@@ -182,7 +182,9 @@ fn b5_a_pause_without_events_has_nothing_to_rearm() {
     let token = add(&mut registry, 3, 1);
     registry.record(token, IN);
     registry.pause(GroupId::DEFAULT);
-    assert!(registry.resume(GroupId::DEFAULT, &mut |_, _| panic!("it heard of nothing")));
+    assert!(registry.resume(GroupId::DEFAULT, &mut |_, _| panic!(
+        "there was no masked handler"
+    )));
     assert_eq!(
         registry.take_ready(token),
         Some((&1, IN, READ)),

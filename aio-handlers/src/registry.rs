@@ -13,7 +13,7 @@ use aio_backend::{Interest, Readiness, Token};
 use crate::GroupId;
 use crate::groups::Groups;
 use crate::index::FdIndex;
-use crate::masking::{Mask, PackedMask};
+use crate::mask::{Mask, PackedMask};
 use crate::slots::Slots;
 
 /// The error of [`Registry::insert`]: the descriptor number already has a live registration.

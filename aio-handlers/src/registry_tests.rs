@@ -21,7 +21,7 @@ fn r1_a_value_without_descriptor_is_legal_and_found_by_token() {
         .unwrap();
     assert_eq!(registry.get(token), Some(&5));
     assert_eq!(registry.record(token, IN), Recorded::Live);
-    assert!(registry.take_ready(token).is_none(), "it never asked for that");
+    assert!(registry.take_ready(token).is_none(), "it is outside the interest");
 }
 
 #[test]
@@ -184,10 +184,10 @@ fn walks_over_all_slots_count_their_steps() {
 fn a_handler_costs_few_bytes_beside_its_value() {
     let indexed_and_vacant = 2 * size_of::<u32>();
     let beside = Slots::<Slot<()>>::CELL_BYTES + indexed_and_vacant;
-    assert_eq!(beside, 32, "the crate's page says so");
+    assert_eq!(beside, 32, "as on the crate's page");
     // A value may add padding, never more than its alignment.
     let beside = Slots::<Slot<[u64; 4]>>::CELL_BYTES + indexed_and_vacant - size_of::<[u64; 4]>();
     assert!(beside <= 40, "{beside}");
     let polled = size_of::<(Token, ())>() + size_of::<u32>();
-    assert_eq!(polled, 12, "the crate's page says so");
+    assert_eq!(polled, 12, "as on the crate's page");
 }

@@ -9,7 +9,7 @@ use std::thread;
 use aio_notify::{Deferred, Due, Mailbox, Message, Slot, Urgency};
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// A message is a job; it says whether the loop goes on.
+/// A message is a job; it returns whether the loop goes on.
 type Job = dyn FnMut() -> bool + Send;
 
 pub(crate) fn main() -> io::Result<()> {
@@ -40,7 +40,7 @@ pub(crate) fn main() -> io::Result<()> {
             let _sleep = mailbox.sleep_guard();
             poll(&mut [PollFd::new(&*mailbox, PollFlags::IN)], None)?;
         }
-        // Accept first, then look for work: a post in between notifies again.
+        // Accept first, then take the work: a post in between notifies again.
         mailbox.accept();
         for due in deferred.start(mailbox.inbox()) {
             match due {

@@ -24,7 +24,7 @@
 
 use std::fmt;
 
-use crate::sync::{AtomicU64, Fault, Ordering, fence, planted, weakened};
+use crate::sync::{AtomicU64, Ordering, faulty, fence};
 
 const BITS: usize = u64::BITS as usize;
 
@@ -79,11 +79,9 @@ impl Board {
     #[inline]
     pub fn ring(&self, source: usize, wake: impl FnOnce()) {
         assert!(source < self.sources, "there are {} sources", self.sources);
-        let order = weakened(Fault::RingRelaxed, Ordering::Release);
+        let order = faulty!(RingRelaxed, Ordering::Release, Ordering::Relaxed);
         self.words[source / BITS].fetch_or(1 << (source % BITS), order);
-        if !planted(Fault::RingWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
+        faulty!(RingWithoutFence, fence(Ordering::SeqCst));
         let epoch = self.epoch.load(Ordering::Relaxed);
         if epoch % 2 == 1 {
             wake();
@@ -94,10 +92,7 @@ impl Board {
     /// Ends an armed epoch.
     fn end(&self, epoch: u64) {
         let next = epoch + 1;
-        if planted(Fault::EndAnyEpoch) {
-            self.epoch.store(next, Ordering::Relaxed);
-            return;
-        }
+        faulty!(EndAnyEpoch: return self.epoch.store(next, Ordering::Relaxed));
         // Another ring, or the loop itself, may have been first.
         let _ = self
             .epoch
@@ -122,16 +117,14 @@ impl Board {
     /// Ordering: the fence pairs with the one in `ring`.
     pub fn arm(&self) {
         let epoch = self.epoch.load(Ordering::Relaxed);
-        if epoch % 2 == 1 && !planted(Fault::EpochGoesOn) {
+        if faulty!(EpochGoesOn, epoch % 2 == 1, false) {
             // Only the loop leaves an even epoch, so that it can store the next one.
             self.end(epoch);
             self.epoch.store(epoch + 2, Ordering::Relaxed);
         } else {
             self.epoch.store(epoch | 1, Ordering::Relaxed);
         }
-        if !planted(Fault::ArmWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
+        faulty!(ArmWithoutFence, fence(Ordering::SeqCst));
     }
 
     /// The first source that was rung, from `from` on and then from the beginning.
@@ -177,7 +170,7 @@ impl Board {
     #[inline]
     pub fn take(&self, source: usize) -> bool {
         let bit = 1 << (source % BITS);
-        let order = weakened(Fault::TakeRelaxed, Ordering::Acquire);
+        let order = faulty!(TakeRelaxed, Ordering::Acquire, Ordering::Relaxed);
         self.words[source / BITS].fetch_and(!bit, order) & bit != 0
     }
 }
@@ -197,7 +190,7 @@ impl fmt::Debug for Board {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

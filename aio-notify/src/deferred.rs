@@ -15,7 +15,7 @@ use crate::mailbox::Mailbox;
 use crate::node::{Dequeued, Item, Message, Node};
 use crate::run_queue::RunQueue;
 use crate::state::Urgency;
-use crate::sync::{Fault, planted};
+use crate::sync::faulty;
 
 /// How many entries one round takes at the most; the rest stays queued for the next round.
 const BUDGET: usize = 4096;
@@ -159,11 +159,7 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
     /// were posted and did not run.
     pub fn close(&self, inbox: &Inbox<Slot, M>) -> Vec<&'static str> {
         let mut queue = self.queue.take();
-        if planted(Fault::LeftOpen) {
-            queue.take(inbox);
-        } else {
-            inbox.close(&mut queue);
-        }
+        faulty!(LeftOpen, inbox.close(&mut queue), queue.take(inbox));
         let mut names = Vec::new();
         while let Some(dequeued) = queue.pop() {
             if let Some(name) = dequeued.payload().and_then(Slot::name)
@@ -328,6 +324,6 @@ impl<C, H> Default for Slab<C, H> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 #[path = "deferred_tests.rs"]
 mod tests;

@@ -15,7 +15,7 @@ impl EventNotifier {
     /// A notifier that is not set.
     ///
     /// # Errors
-    /// What the system says: `EMFILE` means that `ulimit -n` is too low.
+    /// The error of `eventfd2`: `EMFILE` means that `ulimit -n` is too low.
     pub fn new() -> io::Result<Self> {
         Ok(Self(Eventfd::new()?))
     }
@@ -23,12 +23,12 @@ impl EventNotifier {
     /// Sets it. An eventfd that is full is set already, which is success.
     ///
     /// # Errors
-    /// What the system says; nothing that can happen to an eventfd that is open.
+    /// The error of the system call; an open eventfd has none.
     pub fn set(&self) -> io::Result<()> {
         self.add(1)
     }
 
-    /// Sets it so that whoever waits for edges notices, too: one that is full is cleared first.
+    /// Sets it so that an edge-triggered waiter is notified, too: a full eventfd is cleared first.
     ///
     /// # Errors
     /// As [`set`](Self::set).
@@ -36,7 +36,7 @@ impl EventNotifier {
         loop {
             match self.0.write(1) {
                 Ok(()) => return Ok(()),
-                // Somebody has written a huge number, and another write would tell nobody anything.
+                // Full, by a huge number: another write would be no edge.
                 Err(Errno::AGAIN) => self.count()?,
                 Err(error) => return Err(error.into()),
             };
@@ -46,7 +46,7 @@ impl EventNotifier {
     /// Clears it; true if it was set.
     ///
     /// # Errors
-    /// What the system says; nothing that can happen to an eventfd that is open.
+    /// The error of the system call; an open eventfd has none.
     pub fn test_and_clear(&self) -> io::Result<bool> {
         Ok(self.count()? != 0)
     }
@@ -64,12 +64,6 @@ impl EventNotifier {
             Err(Errno::AGAIN) => Ok(0),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Sleeps until it is set.
-    #[cfg(all(test, loom))]
-    pub(crate) fn wait(&self) {
-        self.0.wait();
     }
 }
 
@@ -97,12 +91,6 @@ impl Doorbell {
     pub(crate) fn drain(&self) -> u64 {
         self.0.count().unwrap_or(0)
     }
-
-    /// Sleeps until it rings, as the loop's backend would.
-    #[cfg(all(test, loom))]
-    pub(crate) fn wait(&self) {
-        self.0.wait();
-    }
 }
 
 impl AsFd for Doorbell {
@@ -111,7 +99,7 @@ impl AsFd for Doorbell {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use rustix::fs::{OFlags, fcntl_getfl};
     use rustix::io::{FdFlags, fcntl_getfd};

@@ -3,11 +3,16 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::sync::THREAD;
+use crate::sync::thread_local;
+
+thread_local! {
+    /// This thread's number, or 0 until it is first read.
+    static THREAD: Cell<u64> = const { Cell::new(0) };
+}
 
 /// The thread that something belongs to.
 ///
-/// Threads are told apart by numbers, which no two threads of a process ever share, not even one after the other. To ask costs
+/// Threads are told apart by numbers, which no two threads of a process ever share, not even one after the other. Checking costs
 /// one load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HomeThread(u64);
@@ -33,7 +38,7 @@ impl HomeThread {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use std::thread;
 

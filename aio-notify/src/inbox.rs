@@ -13,9 +13,7 @@ use crate::home::HomeThread;
 use crate::node::{Body, Dequeued, Item, Message, Node};
 use crate::run_queue::RunQueue;
 use crate::state::Urgency;
-use crate::sync::{
-    AtomicBool, AtomicPtr, Fault, Ordering, is_torn_down, planted, read_for_exchange, weakened,
-};
+use crate::sync::{AtomicBool, AtomicPtr, Ordering, faulty, read_for_exchange};
 
 /// The result of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,8 +140,8 @@ impl<T, M: ?Sized> Inbox<T, M> {
     /// Puts a node into a list, or gives it back if the inbox is closed.
     #[inline]
     fn push(&self, node: Dequeued<T, M>, urgency: Urgency) -> Result<(), Dequeued<T, M>> {
-        let is_here = self.home.is_here() || planted(Fault::HomeIsEverywhere);
-        let is_next = || self.head.load(Ordering::Relaxed).is_null() || planted(Fault::HomeOvertakes);
+        let is_here = faulty!(HomeIsEverywhere, self.home.is_here(), true);
+        let is_next = || faulty!(HomeOvertakes, self.head.load(Ordering::Relaxed).is_null(), true);
         if is_here && urgency == Urgency::Normal && is_next() {
             // What other threads have posted so far was taken, and what they post from now on comes after this.
             let before = self.at_home.load(Ordering::Relaxed);
@@ -161,11 +159,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
 
     /// Ordering: the exchange releases the node and its link to the taker's swap.
     fn push_for_all(&self, node: Dequeued<T, M>) -> Result<(), Dequeued<T, M>> {
-        let order = if planted(Fault::PublishRelaxed) {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
+        let order = faulty!(PublishRelaxed, Ordering::Release, Ordering::Relaxed);
         let mut head = read_for_exchange(&self.head);
         loop {
             if head == closed() {
@@ -193,11 +187,10 @@ impl<T, M: ?Sized> Inbox<T, M> {
     /// Takes the list for all threads and leaves `instead`: the latest node of it, or null.
     ///
     /// Ordering: the swap acquires every node that was pushed.
-    pub(crate) fn detach(&self, instead: *mut Body<T, M>) -> *mut Body<T, M> {
+    fn detach(&self, instead: *mut Body<T, M>) -> *mut Body<T, M> {
         self.urgent.store(false, Ordering::Relaxed);
-        let latest = self
-            .head
-            .swap(instead, weakened(Fault::DetachRelaxed, Ordering::Acquire));
+        let order = faulty!(DetachRelaxed, Ordering::Acquire, Ordering::Relaxed);
+        let latest = self.head.swap(instead, order);
         if latest == closed() {
             ptr::null_mut()
         } else {
@@ -206,7 +199,7 @@ impl<T, M: ?Sized> Inbox<T, M> {
     }
 
     /// Takes the home thread's list: the latest node of it, or null.
-    pub(crate) fn detach_at_home(&self) -> *mut Body<T, M> {
+    fn detach_at_home(&self) -> *mut Body<T, M> {
         if !self.home.is_here() {
             return ptr::null_mut();
         }
@@ -231,29 +224,51 @@ impl<T, M: ?Sized> Inbox<T, M> {
     }
 
     #[inline]
-    pub(crate) fn is_urgent(&self) -> bool {
+    fn is_urgent(&self) -> bool {
         self.urgent.load(Ordering::Relaxed)
     }
 
     #[inline]
-    pub(crate) fn has_posts(&self) -> bool {
+    fn has_posts(&self) -> bool {
         self.head.load(Ordering::Relaxed).addr() > closed::<T, M>().addr()
     }
 
     #[inline]
-    pub(crate) fn has_posts_from_home(&self) -> bool {
+    fn has_posts_from_home(&self) -> bool {
         !self.at_home.load(Ordering::Relaxed).is_null()
+    }
+}
+
+/// What a queue does with an inbox.
+impl<T, M: ?Sized> RunQueue<T, M> {
+    /// Takes all nodes of an inbox, in the order in which they were posted, behind those that are queued already.
+    #[inline]
+    pub fn take(&mut self, inbox: &Inbox<T, M>) {
+        let has_posts = inbox.has_posts();
+        if has_posts || inbox.has_posts_from_home() {
+            // A node that was wanted once more may have left its urgency here while it was in the home thread's list.
+            let detaches = has_posts || inbox.is_urgent();
+            self.take_instead(inbox, detaches.then(ptr::null_mut));
+        }
+    }
+
+    /// Takes the home thread's list and, if there is something to leave `instead`, the other one, which is newer.
+    fn take_instead(&mut self, inbox: &Inbox<T, M>, instead: Option<*mut Body<T, M>>) {
+        let before = self.len();
+        if let Some(instead) = instead {
+            self.append(inbox.detach(instead));
+        }
+        self.append(inbox.detach_at_home());
+        self.move_behind(before);
     }
 }
 
 impl<T, M: ?Sized> Drop for Inbox<T, M> {
     fn drop(&mut self) {
-        if !is_torn_down() {
-            let mut queue = RunQueue::new();
-            queue.append(self.detach(closed()));
-            // Whichever thread this is, it is the last one that has the inbox.
-            queue.append(self.at_home.load(Ordering::Relaxed));
-        }
+        let mut queue = RunQueue::new();
+        queue.append(self.detach(closed()));
+        // Whichever thread this is, it is the last one that has the inbox.
+        queue.append(self.at_home.load(Ordering::Relaxed));
     }
 }
 
@@ -265,6 +280,6 @@ impl<T, M: ?Sized> fmt::Debug for Inbox<T, M> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 #[path = "inbox_tests.rs"]
 mod tests;

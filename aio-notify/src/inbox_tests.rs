@@ -11,7 +11,7 @@ use crate::Notifier;
 #[path = "run_queue_tests.rs"]
 mod run_queue;
 
-/// What [`Item`] says, to be compared.
+/// An [`Item`] without its contents, to be compared.
 #[derive(Debug, PartialEq, Eq)]
 enum Said<T> {
     Cancelled,
@@ -21,7 +21,7 @@ enum Said<T> {
     Sent(T),
 }
 
-/// What a node or a message says when it begins.
+/// The result when a node or a message begins.
 fn say<T: Copy>(dequeued: Dequeued<T>) -> Said<T> {
     let payload = dequeued.payload().copied();
     match (dequeued.begin(), payload) {
@@ -191,7 +191,7 @@ fn h6_the_last_handle_has_the_node_travel_once_more() {
     assert!(!inbox.retire(other), "it is not the last one");
     assert!(take(&inbox).is_empty());
     assert!(inbox.retire(node));
-    assert!(inbox.pending() && !inbox.has_normal(), "it keeps nobody awake");
+    assert!(inbox.pending() && !inbox.has_normal(), "it keeps no loop awake");
     assert_eq!(take(&inbox), [Said::Retired(1)]);
 }
 
@@ -211,7 +211,7 @@ fn h6_retired_while_it_is_in_line_is_not_called() {
     queue.take(&inbox);
     elsewhere(|| inbox.retire(node));
     let dequeued = queue.pop().unwrap();
-    assert!(!dequeued.is_scheduled(), "nobody is left who could want it");
+    assert!(!dequeued.is_scheduled(), "no handle is left that could want it");
     assert_eq!(say(dequeued), Said::Retired(1));
 }
 
@@ -313,7 +313,7 @@ fn h7_what_is_sent_arrives_or_comes_back() {
     );
 }
 
-/// A message of any size can be sent to an inbox of trait objects, and only who gets it out can touch it: it need not be
+/// A message of any size can be sent to an inbox of trait objects. Only the thread that dequeues it can touch it: it need not be
 /// `Sync`.
 #[test]
 fn h7_messages_can_be_trait_objects() {
@@ -327,13 +327,13 @@ fn h7_messages_can_be_trait_objects() {
     });
     let mut queue = RunQueue::new();
     queue.take(&inbox);
-    let mut said = Vec::new();
+    let mut results = Vec::new();
     while let Some(dequeued) = queue.pop() {
         if let Item::Sent(mut message) = dequeued.begin() {
-            said.push((message.contents)());
+            results.push((message.contents)());
         }
     }
-    assert_eq!(said, [7, 1]);
+    assert_eq!(results, [7, 1]);
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn h9_closing_hands_out_what_is_left_and_refuses_the_rest() {
     }
     assert!(
         !third.is_scheduled() && !inbox.retire(third),
-        "nobody is there to hear of it"
+        "no loop is there to run it"
     );
 }
 
@@ -383,13 +383,13 @@ fn case_82_a_poster_that_stops_before_it_notifies() {
     let (notifier, inbox) = (Notifier::new().unwrap(), Inbox::new());
     let [stopped, other, again] = [1, 2, 3].map(Node::new);
     inbox.post(&stopped, Urgency::Normal);
-    assert!(notifier.prepare_to_wait(), "nobody has told the loop: it sleeps");
+    assert!(notifier.prepare_to_wait(), "the loop was not notified: it sleeps");
     inbox.post(&other, Urgency::Normal);
     notifier.notify();
     notifier.finish_wait();
     assert_eq!(take(&inbox), [Said::Normal(1), Said::Normal(2)], "in their order");
     assert!(notifier.prepare_to_wait());
-    // It goes on, and tells of what is done.
+    // It goes on, and notifies.
     notifier.notify();
     notifier.finish_wait();
     assert!(take(&inbox).is_empty());
@@ -416,7 +416,7 @@ fn d7_another_thread_takes_only_what_is_for_everybody() {
 }
 
 /// Several threads schedule the same nodes again and again while the loop runs them and sleeps in between: nothing is lost
-/// (the last schedule of each is followed by a run), and nobody hangs.
+/// (the last schedule of each is followed by a run), and no thread hangs.
 #[test]
 fn h1_h2_n1_n2_no_schedule_and_no_wake_up_is_lost_under_load() {
     const ROUNDS: u64 = 20_000;
@@ -461,7 +461,7 @@ fn h1_h2_n1_n2_no_schedule_and_no_wake_up_is_lost_under_load() {
                     tv_nsec: 0,
                 };
                 let woken = rustix::event::poll(&mut fds, Some(&limit)).unwrap();
-                assert_eq!(woken, 1, "nobody rang for a minute");
+                assert_eq!(woken, 1, "no write for a minute");
                 notifier.finish_wait();
             }
         }

@@ -29,53 +29,31 @@
 //! ```
 //!
 //! # What it does not do
-//! It does not know what a message is, does not wait (that is a backend's business), and has no timers.
+//! It does not know what a message is, does not wait (a backend does), and has no timers.
 //!
 //! # How it is checked
-//! All orderings are model-checked: `RUSTFLAGS="--cfg loom -C debug-assertions=on" LOOM_MAX_PREEMPTIONS=2 cargo test
-//! --release -p aio-notify --target-dir target/loom` runs the models, and runs them again with each fault of a list planted
-//! on purpose, which must then be found.
+//! All orderings are model-checked: `cargo xtask check --only loom` runs the models of `proofs/modelled`, and runs them again with
+//! each fault of a list planted on purpose, which must then be found.
 
 mod board;
-#[cfg(all(test, loom))]
-mod board_models;
-#[cfg(all(test, loom))]
-mod burst_models;
 mod deferred;
 mod doorbell;
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(aio_modelled))]
 mod eventfd;
 mod home;
-#[cfg(all(test, loom))]
-mod hooks;
 mod inbox;
-#[cfg(all(test, loom))]
-mod inbox_models;
-#[cfg(any(loom, shuttle))]
-#[doc(hidden)]
-pub mod kernel;
-#[cfg(loom)]
-#[doc(hidden)]
-pub mod loads;
 mod mailbox;
-#[cfg(all(test, loom))]
-mod mailbox_models;
-#[cfg(all(test, loom))]
-mod modelling;
-#[cfg(all(test, loom))]
-mod models;
-#[cfg(any(loom, shuttle))]
-mod monitor;
 mod node;
-#[cfg(any(loom, shuttle))]
-#[doc(hidden)]
-pub mod planting;
 mod protocol;
 mod run_queue;
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(aio_modelled))]
 mod sleep;
 mod state;
+#[cfg(not(aio_modelled))]
 mod sync;
+
+#[cfg(aio_modelled)]
+use aio_checker as sync;
 
 pub use board::Board;
 pub use deferred::{Deferred, Due, Round, Slot};
@@ -86,6 +64,6 @@ pub use mailbox::{Mailbox, PlanGuard, SleepGuard, WaitGuard};
 pub use node::{Dequeued, Item, Message, Node};
 pub use protocol::Notifier;
 pub use run_queue::RunQueue;
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(aio_modelled))]
 pub use sleep::{SleepCost, measure_sleep};
 pub use state::Urgency;

@@ -1,4 +1,4 @@
-//! [`Mailbox`]: an inbox, the notifier that wakes its loop, and what the home thread says about its waits.
+//! [`Mailbox`]: an inbox, the notifier that wakes its loop, and the state of the home thread's waits.
 //!
 //! A post and its notification are one call here, in the right order. A post by the home thread notifies only if the thread does not
 //! read the inbox before it waits.
@@ -33,7 +33,7 @@ use crate::inbox::{Inbox, Posted};
 use crate::node::{Message, Node};
 use crate::protocol::Notifier;
 use crate::state::Urgency;
-use crate::sync::{AtomicU32, AtomicU64, Fault, Ordering, fence, planted};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, faulty, fence};
 
 /// A write takes a few microseconds. One that takes longer is by a thread that does not run.
 const LONGEST_WRITE: Duration = Duration::from_micros(20);
@@ -87,7 +87,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     /// An empty mailbox, at home on this thread.
     ///
     /// # Errors
-    /// What the system says to one more eventfd: `EMFILE` means that `ulimit -n` is too low.
+    /// The error of `eventfd2`: `EMFILE` means that `ulimit -n` is too low.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             notifier: Notifier::new()?,
@@ -122,12 +122,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     /// The message, if the inbox is closed.
     #[inline]
     pub fn send(&self, message: Box<Message<T, M>>) -> Result<(), Box<Message<T, M>>> {
-        if planted(Fault::NotifiedBeforeSent) {
-            self.notify_unless_read();
-            return self.inbox.send(message);
-        }
-        self.inbox.send(message)?;
-        self.notify_unless_read();
+        faulty!(NotifiedBeforeSent, self.inbox.send(message)?; self.notify_unless_read());
         Ok(())
     }
 
@@ -149,13 +144,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     ///
     /// Ordering: the count releases what this thread did before to [`interrupts`](Self::interrupts).
     pub fn interrupt(&self) {
-        if planted(Fault::InterruptCountedLate) {
-            self.notifier.notify();
-            self.interrupts.fetch_add(1, Ordering::Release);
-        } else {
-            self.interrupts.fetch_add(1, Ordering::Release);
-            self.notifier.notify();
-        }
+        faulty!(InterruptCountedLate, self.interrupts.fetch_add(1, Ordering::Release); self.notifier.notify());
     }
 
     /// How many interrupts there were. While [`is_notified`](Self::is_notified) returns true, the loop may not have accepted what was
@@ -170,9 +159,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     ///
     /// Ordering: the fence pairs with the one in `wait_guard`. Either the waiter reads the change or this reads the waiter.
     pub fn kick(&self) {
-        if !planted(Fault::KickWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
+        faulty!(KickWithoutFence, fence(Ordering::SeqCst));
         if self.waiters.load(Ordering::Relaxed) != 0 {
             self.interrupt();
         }
@@ -184,9 +171,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     /// Ordering: the fence pairs with the one in `kick`.
     pub fn wait_guard(&self) -> WaitGuard<'_> {
         self.waiters.fetch_add(1, Ordering::Relaxed);
-        if !planted(Fault::CountedWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
+        faulty!(CountedWithoutFence, fence(Ordering::SeqCst));
         WaitGuard(&self.waiters)
     }
 
@@ -289,12 +274,6 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     pub fn wakeups(&self) -> (u64, u64) {
         (self.notifier.writes(), self.notifier.elided())
     }
-
-    /// Sleeps until the eventfd is written, as the loop's backend would.
-    #[cfg(all(test, loom))]
-    pub(crate) fn block(&self) {
-        self.notifier.block();
-    }
 }
 
 /// The descriptor to wait for while a wait is announced: readable once a notification has written it.
@@ -352,6 +331,6 @@ impl Drop for SleepGuard<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 #[path = "mailbox_tests.rs"]
 mod tests;

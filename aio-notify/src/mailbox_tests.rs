@@ -131,7 +131,7 @@ fn h3_posts_and_messages_arrive_in_order() {
     assert!(mailbox.home().is_here() && !elsewhere(|| mailbox.home().is_here()));
 }
 
-/// Time that passes with each look at it, by a microsecond.
+/// Time that passes with each read of it, by a microsecond.
 fn ticking() -> impl Fn() -> Duration {
     let ticks = Cell::new(0);
     move || {

@@ -1,7 +1,7 @@
 //! [`Node`] and [`Message`]: what an inbox holds, and how long it stays in memory; [`Dequeued`]: what came out.
 //!
 //! A node lives as long as there is a [`Reference`] to it: each handle is one, and the queue has one while the node is queued.
-//! [`State`] counts them. So a post copies no reference and the loop drops none: the step that says whether the node is queued turns
+//! [`State`] counts them. So a post copies no reference and the loop drops none: the step that sets whether the node is queued turns
 //! the queue's reference on and off.
 
 use std::cell::Cell;
@@ -10,9 +10,9 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
 use crate::state::{Begun, State, Urgency};
-use crate::sync::{AtomicPtr, is_torn_down};
+use crate::sync::AtomicPtr;
 
-/// What a dequeued entry asks for: the result of [`Dequeued::begin`].
+/// What to do with a dequeued entry: the result of [`Dequeued::begin`].
 #[derive(Debug)]
 pub enum Item<T, M: ?Sized = T> {
     /// Nothing: the node was cancelled.
@@ -86,7 +86,7 @@ impl<T, M: ?Sized, C: fmt::Debug + ?Sized> fmt::Debug for Message<T, M, C> {
 }
 
 /// A pointer to a node that lives for as long as the reference. References are made with the node, by [`Node::clone`] for one
-/// that `State` has counted, and for the queue by the step that turned QUEUED on; each is given up once, as `State` says.
+/// that `State` has counted, and for the queue by the step that turned QUEUED on; each is given up once, as `State` decides.
 struct Reference<T, M: ?Sized>(NonNull<Body<T, M>>);
 
 // SAFETY: a reference is to a node what an `Arc` is to its contents. A message is never shared: its sender gives it away, and
@@ -111,7 +111,7 @@ impl<T, M: ?Sized> Reference<T, M> {
         }
     }
 
-    /// Frees the node; the caller has the last reference, as `State` has said.
+    /// Frees the node; the caller has the last reference, by the result of a step of `State`.
     #[inline]
     fn free(self) -> Item<T, M> {
         if let Contents::Message(message) = &self.body().contents {
@@ -122,7 +122,7 @@ impl<T, M: ?Sized> Reference<T, M> {
             return Item::Sent(unsafe { Box::from_raw(whole.as_ptr()) });
         }
         // SAFETY: `Node::new` got the pointer from a box. It is given back once: of several threads that give up references, `State`
-        // tells only one that none is left, after the others are done, and that one comes here with it.
+        // returns to only one that none is left, after the others are done, and that one comes here with it.
         let body = unsafe { Box::from_raw(self.0.as_ptr()) };
         match body.contents {
             Contents::Node(payload) => Item::Retired(payload),
@@ -186,7 +186,7 @@ impl<T, M: ?Sized> Clone for Node<T, M> {
 impl<T, M: ?Sized> Drop for Node<T, M> {
     /// The payload is dropped with the last handle or, if the node is queued then, by the loop that dequeues it.
     fn drop(&mut self) {
-        if !is_torn_down() && self.0.body().state.release() {
+        if self.0.body().state.release() {
             Reference(self.0.0).free();
         }
     }
@@ -272,9 +272,7 @@ impl<T, M: ?Sized> Dequeued<T, M> {
 
 impl<T, M: ?Sized> Drop for Dequeued<T, M> {
     fn drop(&mut self) {
-        if !is_torn_down() {
-            self.give_up();
-        }
+        self.give_up();
     }
 }
 

@@ -47,9 +47,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::doorbell::Doorbell;
-use crate::sync::{
-    AtomicBool, AtomicU32, AtomicU64, Count, Fault, Ordering, fence, overwrite, planted, raise, weakened,
-};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Count, Ordering, faulty, fence, overwrite, raise};
 
 const FOREIGN: u32 = 1;
 const ONE_WAIT: u32 = 2;
@@ -80,7 +78,7 @@ impl Notifier {
     /// A notifier without a notification.
     ///
     /// # Errors
-    /// What the system says to one more eventfd: `EMFILE` means that `ulimit -n` is too low.
+    /// The error of `eventfd2`: `EMFILE` means that `ulimit -n` is too low.
     pub fn new() -> std::io::Result<Self> {
         Ok(Self {
             notified: AtomicBool::new(false),
@@ -101,18 +99,17 @@ impl Notifier {
     ///
     /// Ordering: the store releases what was published to `accept`; the fence pairs with the one in `prepare_to_wait`.
     pub fn notify(&self) {
-        if planted(Fault::SkipWhenNotified) && self.notified.load(Ordering::Relaxed) {
-            return;
-        }
-        let early = planted(Fault::NotifySwapped).then(|| self.notify_me.load(Ordering::Relaxed));
-        raise(&self.notified);
-        if !planted(Fault::NotifyWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
-        if early.unwrap_or_else(|| self.notify_me.load(Ordering::Relaxed)) == 0 {
-            self.count_elided();
-        } else {
+        faulty!(SkipWhenNotified: if self.is_notified() { return });
+        faulty!(NotifySwapped: if !self.is_awaited() { return raise(&self.notified, Ordering::SeqCst) });
+        raise(
+            &self.notified,
+            faulty!(NotifyRelaxed, Ordering::Release, Ordering::Relaxed),
+        );
+        faulty!(NotifyWithoutFence, fence(Ordering::SeqCst));
+        if self.is_awaited() {
             self.write();
+        } else {
+            self.count_elided();
         }
     }
 
@@ -124,49 +121,53 @@ impl Notifier {
     /// finished. Setting FINISHED releases the write to a notification that writes nothing.
     #[cold]
     fn write(&self) {
-        let mut drained = self
+        let drained = self
             .drained
-            .load(weakened(Fault::DrainedUnacquired, Ordering::Acquire));
+            .load(faulty!(DrainedUnacquired, Ordering::Acquire, Ordering::Relaxed));
         if drained & FINISHED != 0 {
             return self.count_elided();
         }
-        if planted(Fault::SkipWhenAnnounced) && self.writes.load(Ordering::Relaxed) > drained / ONE_WRITE {
-            return;
-        }
-        if planted(Fault::FinishedBeforeWrite) {
-            self.finish(drained);
-        }
-        if !planted(Fault::CountedAfterRing) {
-            self.writes.fetch_add(1, Ordering::Relaxed);
-        }
+        faulty!(SkipWhenAnnounced: if self.writes() > drained / ONE_WRITE { return });
+        faulty!(FinishedBeforeWrite: self.finish(drained));
+        faulty!(CountedAfterRing, self.announce(); self.ring());
+        self.finish(faulty!(
+            DrainedReadLate,
+            drained,
+            self.drained.load(Ordering::Acquire)
+        ));
+    }
+
+    /// Counts a write that is about to begin.
+    fn announce(&self) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ring(&self) {
         self.writing.fetch_add(1, Ordering::Relaxed);
         self.doorbell.ring();
         self.writing.fetch_sub(1, Ordering::Relaxed);
-        if planted(Fault::CountedAfterRing) {
-            self.writes.fetch_add(1, Ordering::Relaxed);
-        }
-        if planted(Fault::DrainedReadLate) {
-            drained = self.drained.load(Ordering::Acquire);
-        }
-        self.finish(drained);
     }
 
+    /// Sets FINISHED, unless the loop has drained since `drained` was read, or another write has finished.
     fn finish(&self, drained: u64) {
-        let order = weakened(Fault::FinishedRelaxed, Ordering::Release);
-        if planted(Fault::FinishedAnyDrain) {
-            self.drained.fetch_or(FINISHED, order);
-            return;
-        }
-        // The loop may have drained meanwhile, or another write have finished.
+        let order = faulty!(FinishedRelaxed, Ordering::Release, Ordering::Relaxed);
+        faulty!(FinishedAnyDrain: _ = self.drained.fetch_or(FINISHED, order));
+        let finished = drained | FINISHED;
         let _ = self
             .drained
-            .compare_exchange(drained, drained | FINISHED, order, Ordering::Relaxed);
+            .compare_exchange(drained, finished, order, Ordering::Relaxed);
     }
 
     /// No read-modify-write: of two threads that count at the same moment, one may be missed.
     fn count_elided(&self) {
         let elided = self.elided.load(Ordering::Relaxed);
         self.elided.store(elided.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether a wait is announced, or a foreign loop waits.
+    #[inline]
+    fn is_awaited(&self) -> bool {
+        self.notify_me.load(Ordering::Relaxed) != 0
     }
 
     /// Whether there is a notification that has not been accepted: a plain load, for a loop that is polling (rule N3).
@@ -196,10 +197,8 @@ impl Notifier {
     #[must_use]
     pub fn prepare_to_wait(&self) -> bool {
         self.notify_me.fetch_add(ONE_WAIT, Ordering::Relaxed);
-        if !planted(Fault::PrepareWithoutFence) {
-            fence(Ordering::SeqCst);
-        }
-        if self.notified.load(Ordering::Relaxed) && !planted(Fault::PrepareWithoutRecheck) {
+        faulty!(PrepareWithoutFence, fence(Ordering::SeqCst));
+        if faulty!(PrepareWithoutRecheck, self.is_notified(), false) {
             self.notify_me.fetch_sub(ONE_WAIT, Ordering::Release);
             return false;
         }
@@ -217,7 +216,7 @@ impl Notifier {
     }
 
     /// Accepts what was notified; true if there was a notification. A later notification is a new one, so: accept first, then
-    /// look for work.
+    /// take the work.
     ///
     /// `notified: any -> no; eventfd: drained; drained: n -> n + the writes that were drained, FINISHED off, unless these are none`
     ///
@@ -225,20 +224,16 @@ impl Notifier {
     /// before, and then `notified` stays set. Reading and clearing in two steps would need a full fence, and could clear a
     /// notification that it has not read. The drain comes first: see `drain`.
     pub fn accept(&self) -> bool {
-        self.accept_while(|| self.notify_me.load(Ordering::Relaxed) != 0)
+        self.accept_while(|| self.is_awaited())
     }
 
     /// As `accept`; `is_announced` returns whether a wait stays announced.
     #[inline]
     fn accept_while(&self, is_announced: impl FnOnce() -> bool) -> bool {
         self.drain(is_announced);
-        if planted(Fault::AcceptInTwoSteps) {
-            let was = self.notified.load(Ordering::Acquire);
-            self.notified.store(false, Ordering::Release);
-            return was;
-        }
-        self.notified
-            .swap(false, weakened(Fault::AcceptRelaxed, Ordering::Acquire))
+        let order = faulty!(AcceptRelaxed, Ordering::Acquire, Ordering::Relaxed);
+        faulty!(AcceptInTwoSteps: return (self.notified.load(order), self.notified.store(false, Ordering::Release)).0);
+        self.notified.swap(false, order)
     }
 
     /// Drains the eventfd if it has been written. A write that is announced and has not arrived is left for the next time; then
@@ -254,22 +249,17 @@ impl Notifier {
         if writes == drained {
             return;
         }
-        let order = weakened(Fault::DrainedRelaxed, Ordering::Release);
-        if planted(Fault::DrainedStoredEarly) {
-            self.drained_at_home.store(writes, Ordering::Relaxed);
-            overwrite(&self.drained, writes.wrapping_mul(ONE_WRITE), order);
-            self.doorbell.drain();
-        } else {
-            let count = self.doorbell.drain();
-            if count == 0 && !planted(Fault::EmptyDrainStored) {
-                return;
-            }
-            let drained = drained.wrapping_add(count);
-            self.drained_at_home.store(drained, Ordering::Relaxed);
-            overwrite(&self.drained, drained.wrapping_mul(ONE_WRITE), order);
+        let count = faulty!(DrainedStoredEarly, self.doorbell.drain(), writes - drained);
+        if faulty!(EmptyDrainStored, count == 0, false) {
+            return;
         }
-        if is_announced() && !planted(Fault::AcceptWithoutFence) {
-            fence(Ordering::SeqCst);
+        let drained = drained.wrapping_add(count);
+        self.drained_at_home.store(drained, Ordering::Relaxed);
+        let order = faulty!(DrainedRelaxed, Ordering::Release, Ordering::Relaxed);
+        overwrite(&self.drained, drained.wrapping_mul(ONE_WRITE), order);
+        faulty!(DrainedStoredEarly: _ = self.doorbell.drain());
+        if is_announced() {
+            faulty!(AcceptWithoutFence, fence(Ordering::SeqCst));
         }
     }
 
@@ -282,9 +272,7 @@ impl Notifier {
     pub fn set_foreign(&self, waits: bool) {
         if waits {
             self.notify_me.fetch_or(FOREIGN, Ordering::Relaxed);
-            if !planted(Fault::ForeignWithoutFence) {
-                fence(Ordering::SeqCst);
-            }
+            faulty!(ForeignWithoutFence, fence(Ordering::SeqCst));
         } else {
             self.notify_me.fetch_and(!FOREIGN, Ordering::Release);
         }
@@ -302,18 +290,6 @@ impl Notifier {
     pub fn elided(&self) -> u64 {
         self.elided.load(Ordering::Relaxed)
     }
-
-    /// How many writes have been drained.
-    #[cfg(all(test, loom))]
-    pub(crate) fn drained(&self) -> u64 {
-        self.drained_at_home.load(Ordering::Relaxed)
-    }
-
-    /// Sleeps until the eventfd is written, as the loop's backend would.
-    #[cfg(all(test, loom))]
-    pub(crate) fn block(&self) {
-        self.doorbell.wait();
-    }
 }
 
 /// The descriptor to wait for while a wait is announced: readable once it has been written.
@@ -323,7 +299,7 @@ impl AsFd for Notifier {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 

@@ -1,13 +1,12 @@
 //! [`RunQueue`]: what a loop has taken out of its inbox and not begun.
 
 use std::fmt;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
-use crate::inbox::Inbox;
 use crate::node::{Body, Dequeued};
 use crate::sync::Ordering;
 
-/// What was taken out of an inbox and has not begun, first in, first out.
+/// What was taken out of an [`Inbox`](crate::Inbox) and has not begun, first in, first out.
 ///
 /// The crate page has an example.
 pub struct RunQueue<T, M: ?Sized = T> {
@@ -29,24 +28,12 @@ impl<T, M: ?Sized> RunQueue<T, M> {
         self.dequeued.is_empty()
     }
 
-    /// Takes all nodes of an inbox, in the order in which they were posted, behind those that are queued already.
-    #[inline]
-    pub fn take(&mut self, inbox: &Inbox<T, M>) {
-        let has_posts = inbox.has_posts();
-        if has_posts || inbox.has_posts_from_home() {
-            // A node that was wanted once more may have left its urgency here while it was in the home thread's list.
-            let detaches = has_posts || inbox.is_urgent();
-            self.take_instead(inbox, detaches.then(ptr::null_mut));
-        }
+    pub(crate) fn len(&self) -> usize {
+        self.dequeued.len()
     }
 
-    /// Takes the home thread's list and, if there is something to leave `instead`, the other one, which is newer.
-    pub(crate) fn take_instead(&mut self, inbox: &Inbox<T, M>, instead: Option<*mut Body<T, M>>) {
-        let before = self.dequeued.len();
-        if let Some(instead) = instead {
-            self.append(inbox.detach(instead));
-        }
-        self.append(inbox.detach_at_home());
+    /// Moves what was appended to a queue of this length behind what was there.
+    pub(crate) fn move_behind(&mut self, before: usize) {
         self.dequeued.rotate_left(before);
     }
 

@@ -19,7 +19,7 @@
 //! turns QUEUED off: the loop that has dequeued the node, or the thread that found the inbox closed. A node that is wanted is
 //! queued: every transition that sets SCHEDULED or IDLE sets QUEUED in the same step.
 
-use crate::sync::{AtomicU64, Fault, Ordering, planted, weakened};
+use crate::sync::{AtomicU64, Ordering, faulty};
 
 const QUEUED: u64 = 1;
 const SCHEDULED: u64 = 2;
@@ -76,13 +76,9 @@ impl State {
             Urgency::Normal => SCHEDULED,
             Urgency::Idle => IDLE,
         };
-        let order = if planted(Fault::WantRelaxed) {
-            Ordering::Relaxed
-        } else {
-            Ordering::AcqRel
-        };
+        let order = faulty!(WantRelaxed, Ordering::AcqRel, Ordering::Relaxed);
         let before = self.0.fetch_or(QUEUED | wanted, order);
-        before & QUEUED == 0 || planted(Fault::PushTwice)
+        faulty!(PushTwice, before & QUEUED == 0, true)
     }
 
     /// Gives up the queue's reference, which the caller owns, and returns what was wanted. A post from now on, also while the node
@@ -94,26 +90,16 @@ impl State {
     /// what the posters released, and what was done by handles before they were given up; releases that the link was read.
     #[inline]
     pub(crate) fn begin(&self) -> Begun {
-        let gone = if planted(Fault::BeginKeepsQueued) {
-            WANTED
-        } else {
-            QUEUED | WANTED
-        };
-        let (order, load_order) = if planted(Fault::BeginRelaxed) {
-            (Ordering::Relaxed, Ordering::Relaxed)
-        } else {
-            (Ordering::AcqRel, Ordering::Acquire)
-        };
+        let gone = faulty!(BeginKeepsQueued, QUEUED | WANTED, WANTED);
+        let order = faulty!(BeginRelaxed, Ordering::AcqRel, Ordering::Relaxed);
+        let load_order = faulty!(BeginRelaxed, Ordering::Acquire, Ordering::Relaxed);
         let mut before = self.0.load(load_order);
         loop {
             if before < HANDLE {
                 return Begun::Last;
             }
             let after = before & !gone;
-            if planted(Fault::BeginInTwoSteps) {
-                self.0.store(after, Ordering::Release);
-                break;
-            }
+            faulty!(BeginInTwoSteps: break self.0.store(after, Ordering::Release));
             match self.0.compare_exchange_weak(before, after, order, load_order) {
                 Ok(_) => break,
                 Err(now) => before = now,
@@ -151,11 +137,7 @@ impl State {
     /// Ordering: releases what was done by this handle, and acquires what was done by the others, so that the node is freed
     /// after all of it.
     pub(crate) fn release(&self) -> bool {
-        let order = if planted(Fault::ReleaseRelaxed) {
-            Ordering::Relaxed
-        } else {
-            Ordering::AcqRel
-        };
+        let order = faulty!(ReleaseRelaxed, Ordering::AcqRel, Ordering::Relaxed);
         self.0.fetch_sub(HANDLE, order) == HANDLE
     }
 
@@ -166,11 +148,8 @@ impl State {
     /// Ordering: as `release`. One step, so that there is never a node without handles that no thread is going to push.
     pub(crate) fn retire(&self) -> bool {
         let mut before = self.0.load(Ordering::Relaxed);
-        if planted(Fault::RetireInTwoSteps) && before >= 2 * HANDLE {
-            self.release();
-            return false;
-        }
-        let order = weakened(Fault::RetireRelaxed, Ordering::AcqRel);
+        faulty!(RetireInTwoSteps: if before >= 2 * HANDLE { self.release(); return false });
+        let order = faulty!(RetireRelaxed, Ordering::AcqRel, Ordering::Relaxed);
         loop {
             let left = before - HANDLE;
             let after = if left < HANDLE { left | QUEUED } else { left };

@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(
             window(20_000, 50_000),
             8000,
-            "never above what was measured with short sleeps"
+            "never above the measurement with short sleeps"
         );
         assert_eq!(window(999, 50_000), 8000, "so short a sleep has been none");
     }

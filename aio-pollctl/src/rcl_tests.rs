@@ -315,8 +315,9 @@ fn adversaries<const BANKS: usize>() -> Vec<(&'static str, Adversary<BANKS>)> {
                 rng.u64(0..64)
             }
         }),
-        ("what adds most", |policy, _| worst(policy, 1).1),
-        ("what adds most in two waits", |policy, _| worst(policy, 2).1),
+        ("the largest increase", |policy, _| worst(policy, 1).1),
+        ("the largest increase in two waits", |policy, _| worst(policy, 2)
+            .1),
         ("trains it, then turns", |policy, rng| {
             if policy.deficit > -60 * 1024 {
                 rng.u64(900..1024)

@@ -12,9 +12,10 @@ use std::any::{Any, TypeId};
 use std::cell::Cell;
 use std::ops::ControlFlow;
 
+use crate::Source;
 use crate::slots::NONE;
+use crate::state::State;
 use crate::steps::step;
-use crate::{PollSet, Source};
 
 /// Called with the slot of a source that has work. A break ends the loop.
 pub(crate) type Yes<'a> = dyn FnMut(u32) -> ControlFlow<()> + 'a;
@@ -40,14 +41,14 @@ pub(crate) trait Array {
     fn poll_end(&self, at: u32);
 
     /// Polls the promoted ones from `from` to before `to`. Breaks with the slot of a source if `yes` does.
-    fn round(&self, set: &PollSet, from: usize, to: usize, yes: &mut Yes<'_>) -> ControlFlow<u32>;
+    fn round(&self, state: &State, from: usize, to: usize, yes: &mut Yes<'_>) -> ControlFlow<u32>;
     /// Calls `poll_begin` of each promoted source that has not had it.
-    fn begin_all(&self, set: &PollSet);
+    fn begin_all(&self, state: &State);
     /// Calls `poll_end` of each source from `from` on that is due one. `from` is kept up to date, so that the loop can go on
     /// behind one that panics.
-    fn end_all(&self, set: &PollSet, from: &Cell<usize>);
+    fn end_all(&self, state: &State, from: &Cell<usize>);
     /// Polls each promoted source whose recheck is due.
-    fn recheck_all(&self, set: &PollSet, yes: &mut Yes<'_>) -> ControlFlow<()>;
+    fn recheck_all(&self, state: &State, yes: &mut Yes<'_>) -> ControlFlow<()>;
 }
 
 /// The sources of one type.
@@ -130,13 +131,13 @@ impl<S: Source> Array for Typed<S> {
         self.entries[at as usize].source.poll_end();
     }
 
-    fn round(&self, set: &PollSet, from: usize, to: usize, yes: &mut Yes<'_>) -> ControlFlow<u32> {
+    fn round(&self, state: &State, from: usize, to: usize, yes: &mut Yes<'_>) -> ControlFlow<u32> {
         let entries = self.promoted_entries();
         let to = to.min(entries.len());
         for entry in &entries[from.min(to)..to] {
             step();
             // Read each time: the source that has just been polled may have removed the next one.
-            if set.is_careful() && set.skips(entry.slot) {
+            if state.is_careful() && state.skips(entry.slot) {
                 continue;
             }
             if entry.source.poll() && yes(entry.slot).is_break() {
@@ -146,33 +147,33 @@ impl<S: Source> Array for Typed<S> {
         ControlFlow::Continue(())
     }
 
-    fn begin_all(&self, set: &PollSet) {
+    fn begin_all(&self, state: &State) {
         for entry in self.promoted_entries() {
-            if set.slots.borrow_mut().take_begin(entry.slot) {
+            if state.slots.borrow_mut().take_begin(entry.slot) {
                 entry.source.poll_begin();
             }
         }
     }
 
-    fn end_all(&self, set: &PollSet, from: &Cell<usize>) {
+    fn end_all(&self, state: &State, from: &Cell<usize>) {
         let entries = self.promoted_entries();
         while let Some(entry) = entries.get(from.get()) {
             from.set(from.get() + 1);
-            if set.slots.borrow_mut().take_end(entry.slot) {
+            if state.slots.borrow_mut().take_end(entry.slot) {
                 entry.source.poll_end();
             }
         }
     }
 
-    fn recheck_all(&self, set: &PollSet, yes: &mut Yes<'_>) -> ControlFlow<()> {
+    fn recheck_all(&self, state: &State, yes: &mut Yes<'_>) -> ControlFlow<()> {
         for entry in self.promoted_entries() {
-            if !set.slots.borrow().is_recheck_due(entry.slot) {
+            if !state.slots.borrow().is_recheck_due(entry.slot) {
                 continue;
             }
             if entry.source.poll() {
                 yes(entry.slot)?;
             } else {
-                set.slots.borrow_mut().clear_recheck(entry.slot);
+                state.slots.borrow_mut().clear_recheck(entry.slot);
             }
         }
         ControlFlow::Continue(())

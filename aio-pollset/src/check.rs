@@ -10,8 +10,8 @@ impl PollSet {
         if self.is_calling() {
             return;
         }
-        let walk = Walk::begin(self).expect("no walk is under way");
-        let slots = self.slots.borrow();
+        let walk = Walk::begin(&self.core).expect("no walk is under way");
+        let slots = self.state().slots.borrow();
         let mut entries = 0;
         for (number, array) in (0..).zip(walk.arrays()) {
             for at in 0..array.len() {

@@ -2,7 +2,7 @@
 
 use aio_backend::Token;
 
-use crate::PollSet;
+use crate::state::State;
 
 /// A source has left, was suspended or gave way to another one. If it had its [`poll_begin`](crate::Source::poll_begin), it
 /// is owed a [`poll_end`](crate::Source::poll_end), so that begin and end stay balanced.
@@ -27,7 +27,7 @@ use crate::PollSet;
 #[derive(Debug)]
 #[must_use = "a source that had its `poll_begin` is owed a `poll_end`; call `finish`"]
 pub struct EndOwed<'a> {
-    set: &'a PollSet,
+    state: &'a State,
     to: To,
 }
 
@@ -42,57 +42,58 @@ enum To {
 }
 
 impl<'a> EndOwed<'a> {
-    pub(crate) fn none(set: &'a PollSet) -> Self {
-        Self { set, to: To::None }
+    pub(crate) fn none(state: &'a State) -> Self {
+        Self { state, to: To::None }
     }
 
     /// The end that is owed to a source that leaves the set.
-    pub(crate) fn to_former(set: &'a PollSet, has_begun: bool) -> Self {
+    pub(crate) fn to_former(state: &'a State, has_begun: bool) -> Self {
         let to = if has_begun { To::Former } else { To::None };
-        Self { set, to }
+        Self { state, to }
     }
 
     /// The end that is owed to a source that stays in the set.
-    pub(crate) fn to_present(set: &'a PollSet, token: Token) -> Self {
+    pub(crate) fn to_present(state: &'a State, token: Token) -> Self {
         Self {
-            set,
+            state,
             to: To::Present(token),
         }
     }
 
-    /// Returns whether a `poll_end` is owed. After a [`suspend`](PollSet::suspend) it is owed until it is
+    /// Returns whether a `poll_end` is owed. After a [`suspend`](crate::PollSet::suspend) it is owed until it is
     /// [finished](Self::finish), or until the source leaves or gives way, when it is owed there.
     #[must_use]
     pub fn is_owed(&self) -> bool {
         match self.to {
             To::None => false,
             To::Former => true,
-            To::Present(token) => self.set.has_begun(token),
+            To::Present(token) => self.state.has_begun(token),
         }
     }
 
-    /// Calls `poll_end` if it is owed. The closure calls `poll_end` of the source; after a [`suspend`](PollSet::suspend), of the source
-    /// that has the token now. Meanwhile the set [is calling](PollSet::is_calling).
+    /// Calls `poll_end` if it is owed. The closure calls `poll_end` of the source; after a
+    /// [`suspend`](crate::PollSet::suspend), of the source that has the token now. Meanwhile the set
+    /// [is calling](crate::PollSet::is_calling).
     pub fn finish(self, poll_end: impl FnOnce()) {
         let is_owed = match self.to {
             To::None => false,
             To::Former => true,
-            To::Present(token) => self.set.take_owed_end(token),
+            To::Present(token) => self.state.take_owed_end(token),
         };
         if is_owed {
-            let _call = Call::begin(self.set);
+            let _call = Call::begin(self.state);
             poll_end();
         }
     }
 }
 
 /// A source is being called outside of a walk.
-struct Call<'a>(&'a PollSet);
+struct Call<'a>(&'a State);
 
 impl<'a> Call<'a> {
-    fn begin(set: &'a PollSet) -> Self {
-        set.enter_call();
-        Self(set)
+    fn begin(state: &'a State) -> Self {
+        state.enter_call();
+        Self(state)
     }
 }
 

@@ -55,18 +55,18 @@ impl PollSet {
         mut hit: impl FnMut(Token) -> ControlFlow<()>,
     ) -> bool {
         let mut found = false;
-        let Some(walk) = Walk::begin(self) else {
+        let Some(walk) = Walk::begin(&self.core) else {
             return false;
         };
         let mut idle = self.idle.take();
         idle.clear();
         self.find_idle(&walk, idle_after, &mut idle);
         idle.retain(|slot| {
-            let token = self.slots.borrow().get(*slot).token;
+            let token = self.state().slots.borrow().get(*slot).token;
             let may_leave = may_leave(token);
             if !may_leave {
                 // `may_leave` is not called again before the source is old once more.
-                self.slots.borrow_mut().get_mut(*slot).last_event = self.last_event.get();
+                self.state().slots.borrow_mut().get_mut(*slot).last_event = self.state().last_event.get();
             }
             may_leave
         });
@@ -84,7 +84,7 @@ impl PollSet {
     #[inline]
     #[must_use]
     pub fn rounds(&self) -> u32 {
-        self.rounds.get()
+        self.state().rounds.get()
     }
 
     /// Finds the promoted sources that are old enough.
@@ -93,8 +93,8 @@ impl PollSet {
         for array in walk.arrays() {
             array.append_slots(idle);
         }
-        let last_event = self.last_event.get();
-        let mut slots = self.slots.borrow_mut();
+        let last_event = self.state().last_event.get();
+        let mut slots = self.state().slots.borrow_mut();
         idle.retain(|slot| {
             let entry = slots.get_mut(*slot);
             let age = last_event.wrapping_sub(entry.last_event).cast_signed();
@@ -108,18 +108,18 @@ impl PollSet {
 
     /// Demotes a source, unless its last `poll` returns `true`.
     fn demote(&self, walk: &Walk<'_>, slot: u32, yes: &mut Yes<'_>) -> ControlFlow<()> {
-        let flags = || self.slots.borrow().get(slot).flags();
+        let flags = || self.state().slots.borrow().get(slot).flags();
         // Sources that were called before it may have done something to it.
         let is_out = || flags().has_any(Flags::SKIPPED | Flags::HIT);
         if is_out() {
             return ControlFlow::Continue(());
         }
         let (array, at) = walk.find(slot);
-        let ends = self.slots.borrow_mut().take_end(slot);
+        let ends = self.state().slots.borrow_mut().take_end(slot);
         if ends {
             // For the case that it stays.
-            self.slots.borrow_mut().queue_recheck(slot);
-            self.queue_begin(slot);
+            self.state().slots.borrow_mut().queue_recheck(slot);
+            self.state().queue_begin(slot);
             array.poll_end(at);
         }
         if is_out() {
@@ -129,11 +129,14 @@ impl PollSet {
             if array.poll(at) {
                 return yes(slot);
             }
-            self.slots.borrow_mut().clear_recheck(slot);
+            self.state().slots.borrow_mut().clear_recheck(slot);
         }
         if !is_out() {
-            self.slots.borrow_mut().edit(slot, |flags| flags | Flags::DEMOTED);
-            self.settle(slot);
+            self.state()
+                .slots
+                .borrow_mut()
+                .edit(slot, |flags| flags | Flags::DEMOTED);
+            self.core.settle(slot);
         }
         ControlFlow::Continue(())
     }

@@ -99,6 +99,7 @@ mod serving;
 mod set;
 mod slots;
 mod source;
+mod state;
 mod steps;
 mod walk;
 

@@ -26,24 +26,28 @@ impl PollSet {
     /// A panic of a source goes through. Poll mode is on then; the sources that have not begun do so before they are polled.
     #[inline]
     pub fn enter(&self) {
-        if !self.on.get() {
+        if !self.state().on.get() {
             self.begin_all();
         }
-        if self.is_dirty() {
+        if self.state().is_dirty() {
             self.begin_pending();
         }
     }
 
     #[inline(never)]
     fn begin_all(&self) {
-        let Some(walk) = Walk::begin(self) else { return };
-        self.on.set(true);
+        let Some(walk) = Walk::begin(&self.core) else {
+            return;
+        };
+        self.state().on.set(true);
         let begun = catch_unwind(AssertUnwindSafe(|| {
-            walk.arrays().iter().for_each(|array| array.begin_all(self));
+            walk.arrays()
+                .iter()
+                .for_each(|array| array.begin_all(self.state()));
         }));
         if let Err(panic) = begun {
-            walk.visit(|slot| self.slots.borrow_mut().queue_begin(slot));
-            self.be_careful();
+            walk.visit(|slot| self.state().slots.borrow_mut().queue_begin(slot));
+            self.state().be_careful();
             drop(walk);
             resume_unwind(panic);
         }
@@ -53,13 +57,15 @@ impl PollSet {
     /// round.
     #[cold]
     fn begin_pending(&self) {
-        let mut among = self.slots.borrow().begins();
-        if among == 0 || !self.on.get() {
+        let mut among = self.state().slots.borrow().begins();
+        if among == 0 || !self.state().on.get() {
             return;
         }
-        let Some(walk) = Walk::begin(self) else { return };
+        let Some(walk) = Walk::begin(&self.core) else {
+            return;
+        };
         loop {
-            let next = self.slots.borrow_mut().next_begin(&mut among);
+            let next = self.state().slots.borrow_mut().next_begin(&mut among);
             let Some(slot) = next else { break };
             let (array, at) = walk.find(slot);
             array.poll_begin(at);
@@ -81,13 +87,13 @@ impl PollSet {
     /// A panic of a source or of `hit` goes through; the sources behind it are polled in the next round.
     #[inline]
     pub fn round(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) -> bool {
-        if self.is_dirty() {
+        if self.state().is_dirty() {
             self.begin_pending();
         }
-        let Some(walk) = Walk::begin(self) else {
+        let Some(walk) = Walk::begin(&self.core) else {
             return false;
         };
-        self.rounds.set(self.rounds.get().wrapping_add(1));
+        self.state().rounds.set(self.state().rounds.get().wrapping_add(1));
         let mut found = false;
         let round = walk.round(self.start.take(), &mut |slot| {
             self.found(slot, &mut found, &mut hit)
@@ -106,17 +112,17 @@ impl PollSet {
         found: &mut bool,
         hit: &mut impl FnMut(Token) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let now = self.rounds.get();
-        let marked = self.slots.borrow_mut().mark_hit(slot, now);
+        let now = self.state().rounds.get();
+        let marked = self.state().slots.borrow_mut().mark_hit(slot, now);
         let Some(marked) = marked else {
             return ControlFlow::Continue(());
         };
         *found = true;
         let answer = hit(marked.token);
         if answer.is_break() {
-            self.slots.borrow_mut().unmark_hit(slot, &marked);
+            self.state().slots.borrow_mut().unmark_hit(slot, &marked);
         } else {
-            self.last_event.set(now);
+            self.state().last_event.set(now);
         }
         answer
     }
@@ -140,20 +146,22 @@ impl PollSet {
     pub fn exit(&self, mut hit: impl FnMut(Token) -> ControlFlow<()>) -> bool {
         let mut found = false;
         self.check_last(&mut |slot| self.found(slot, &mut found, &mut hit));
-        self.slots.borrow().due() > 0
+        self.state().slots.borrow().due() > 0
     }
 
     #[inline(never)]
     fn check_last(&self, yes: &mut Yes<'_>) {
-        if self.on.get() {
+        if self.state().on.get() {
             self.leave_mode(yes);
-        } else if self.slots.borrow().due() > 0 {
+        } else if self.state().slots.borrow().due() > 0 {
             self.recheck_pending(yes);
         }
     }
 
     fn leave_mode(&self, yes: &mut Yes<'_>) {
-        let Some(walk) = Walk::begin(self) else { return };
+        let Some(walk) = Walk::begin(&self.core) else {
+            return;
+        };
         let _rest = Rest(self);
         let panic = self.end_all(&walk);
         // The last polls include a source that replaced another one in its `poll_end`.
@@ -161,25 +169,29 @@ impl PollSet {
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
-        let Some(walk) = Walk::begin(self) else { return };
+        let Some(walk) = Walk::begin(&self.core) else {
+            return;
+        };
         for array in walk.arrays() {
-            if array.recheck_all(self, yes).is_break() {
+            if array.recheck_all(self.state(), yes).is_break() {
                 break;
             }
         }
     }
 
     fn recheck_pending(&self, yes: &mut Yes<'_>) {
-        let Some(walk) = Walk::begin(self) else { return };
-        let mut among = self.slots.borrow().rechecks();
-        while self.slots.borrow().due() > 0 {
-            let next = self.slots.borrow_mut().next_recheck(&mut among);
+        let Some(walk) = Walk::begin(&self.core) else {
+            return;
+        };
+        let mut among = self.state().slots.borrow().rechecks();
+        while self.state().slots.borrow().due() > 0 {
+            let next = self.state().slots.borrow_mut().next_recheck(&mut among);
             let Some(slot) = next else { break };
             let (array, at) = walk.find(slot);
             if !array.poll(at) {
-                self.slots.borrow_mut().clear_recheck(slot);
+                self.state().slots.borrow_mut().clear_recheck(slot);
             } else if yes(slot).is_break() {
-                self.slots.borrow_mut().recheck_first(slot);
+                self.state().slots.borrow_mut().recheck_first(slot);
                 break;
             }
         }
@@ -190,13 +202,15 @@ impl PollSet {
         let mut first_panic = None;
         for array in walk.arrays() {
             let from = Cell::new(0);
-            while let Err(panic) = catch_unwind(AssertUnwindSafe(|| array.end_all(self, &from))) {
+            while let Err(panic) = catch_unwind(AssertUnwindSafe(|| array.end_all(self.state(), &from))) {
                 first_panic.get_or_insert(panic);
             }
         }
-        self.on.set(false);
-        self.rounds.set(self.rounds.get().wrapping_add(1 + BEGIN_AND_END));
-        self.slots.borrow_mut().clear_begins();
+        self.state().on.set(false);
+        self.state()
+            .rounds
+            .set(self.state().rounds.get().wrapping_add(1 + BEGIN_AND_END));
+        self.state().slots.borrow_mut().clear_begins();
         first_panic
     }
 
@@ -204,14 +218,14 @@ impl PollSet {
     #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.on.get()
+        self.state().on.get()
     }
 
     /// Returns whether [`exit`](Self::exit) must be called before the loop sleeps: poll mode is on, or a recheck is due.
     #[inline]
     #[must_use]
     pub fn needs_exit(&self) -> bool {
-        self.on.get() || self.slots.borrow().due() > 0
+        self.state().on.get() || self.state().slots.borrow().due() > 0
     }
 }
 
@@ -220,9 +234,9 @@ struct Rest<'a>(&'a PollSet);
 
 impl Drop for Rest<'_> {
     fn drop(&mut self) {
-        let slots = &self.0.slots;
+        let slots = &self.0.state().slots;
         if slots.borrow().due() > 0
-            && let Some(walk) = Walk::begin(self.0)
+            && let Some(walk) = Walk::begin(&self.0.core)
         {
             walk.visit(|slot| slots.borrow_mut().queue_recheck(slot));
         }

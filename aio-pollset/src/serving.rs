@@ -18,11 +18,7 @@ impl PollSet {
     #[inline]
     pub fn serve<R>(&self, token: Token, run: impl FnOnce() -> R) -> Option<R> {
         let excluded = self.begin_serving(token)?;
-        let unserved = Unserved { set: self, token };
-        let result = run();
-        std::mem::forget(unserved);
-        drop(excluded);
-        Some(result)
+        Some(self.run_excluded(token, excluded, run))
     }
 
     /// Serves a source that announced work by itself, rather than by a hit: promotes it if it was demoted, takes its hit if
@@ -47,36 +43,58 @@ impl PollSet {
     /// assert_eq!(set.serve_woken(token, || "another one"), None);
     /// ```
     pub fn serve_woken<R>(&self, token: Token, run: impl FnOnce() -> R) -> Option<R> {
-        let mut slots = self.slots.borrow_mut();
-        let slot = slots.find(token)?;
-        if slots
-            .get(slot)
-            .flags()
-            .has_any(Flags::SUSPENDED | Flags::EXCLUDED)
-        {
-            drop(slots);
-            self.recheck(token);
-            return None;
-        }
-        // With a hit it is served as any other one.
-        slots.edit(slot, |flags| flags | Flags::HIT);
-        drop(slots);
-        self.promote(token);
-        self.serve(token, run)
+        let excluded = self.begin_serving_woken(token)?;
+        Some(self.run_excluded(token, excluded, run))
     }
 
+    #[inline(always)]
+    fn run_excluded<R>(&self, token: Token, excluded: Excluded<'_>, run: impl FnOnce() -> R) -> R {
+        let unserved = Unserved { set: self, token };
+        let result = run();
+        std::mem::forget(unserved);
+        drop(excluded);
+        result
+    }
+
+    #[inline(always)]
     fn begin_serving(&self, token: Token) -> Option<Excluded<'_>> {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let slot = slots.take_hit(token)?;
         let is_excluded = slots.exclude(slot);
         drop(slots);
         Some(self.excluded(is_excluded.then_some((slot, token))))
     }
 
+    #[inline(always)]
+    fn begin_serving_woken(&self, token: Token) -> Option<Excluded<'_>> {
+        let state = self.state();
+        let mut slots = state.slots.borrow_mut();
+        let slot = slots.find(token)?;
+        let flags = slots.get(slot).flags();
+        if flags.has_any(Flags::SUSPENDED | Flags::EXCLUDED) {
+            drop(slots);
+            self.recheck(token);
+            return None;
+        }
+        if flags.has_any(Flags::DEMOTED) {
+            drop(slots);
+            self.promote(token);
+            slots = state.slots.borrow_mut();
+        }
+        if flags.has_any(Flags::HIT | Flags::RECHECK) {
+            slots.edit(slot, |flags| flags.without(Flags::HIT | Flags::RECHECK));
+        }
+        slots.get_mut(slot).last_event = state.rounds.get();
+        let is_excluded = slots.exclude(slot);
+        drop(slots);
+        state.last_event.set(state.rounds.get());
+        Some(self.excluded(is_excluded.then_some((slot, token))))
+    }
+
     /// Drops a hit that will not be served, such as a hit of an iteration that a panic ends. The source is polled again: in the next
     /// round, or, if the hit came from the exit of poll mode, by the recheck that is still pending.
     pub fn forget_hit(&self, token: Token) {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         if let Some(slot) = slots.find(token) {
             slots.edit(slot, |flags| flags.without(Flags::HIT));
         }
@@ -85,13 +103,13 @@ impl PollSet {
     /// Marks a source for a recheck: [`exit`](Self::exit) polls it before the loop sleeps. This is for work that
     /// may have arrived without a notification because of poll mode. A demoted source is promoted.
     pub fn recheck(&self, token: Token) {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let Some(slot) = slots.find(token) else { return };
         let was_demoted = slots.get(slot).flags().has_any(Flags::DEMOTED);
         slots.edit(slot, |flags| flags.without(Flags::DEMOTED) | Flags::RECHECK);
         drop(slots);
         if was_demoted {
-            self.promoted_again(slot);
+            self.core.promoted_again(slot);
         }
     }
 
@@ -119,7 +137,7 @@ impl PollSet {
     /// assert!(round());
     /// ```
     pub fn exclude(&self, token: Token) -> Excluded<'_> {
-        let mut slots = self.slots.borrow_mut();
+        let mut slots = self.state().slots.borrow_mut();
         let slot = slots.find(token).filter(|slot| slots.exclude(*slot));
         drop(slots);
         self.excluded(slot.map(|slot| (slot, token)))
@@ -128,7 +146,7 @@ impl PollSet {
     #[inline]
     fn excluded(&self, slot: Option<(u32, Token)>) -> Excluded<'_> {
         if slot.is_some() {
-            self.add_care();
+            self.state().add_care();
         }
         Excluded { set: self, slot }
     }
@@ -144,8 +162,8 @@ pub struct Excluded<'a> {
 impl Drop for Excluded<'_> {
     fn drop(&mut self) {
         if let Some((slot, token)) = self.slot {
-            self.set.slots.borrow_mut().include(slot, token);
-            self.set.drop_care();
+            self.set.state().slots.borrow_mut().include(slot, token);
+            self.set.state().drop_care();
         }
     }
 }

@@ -4,13 +4,16 @@
 //! set is not borrowed while a source runs. Meanwhile an operation of the source on the set finds no arrays: it changes flags, which
 //! take effect at once, and leaves a [`Change`], which is made when the arrays are back.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ops::ControlFlow;
 
+use crate::Source;
 use crate::arrays::{Array, Arrays, Yes, of_type};
 use crate::slots::{Flags, NONE, Slot};
+use crate::state::State;
 use crate::steps::step;
-use crate::{PollSet, Source};
 
 /// A pending change of the arrays.
 pub(crate) enum Change {
@@ -38,9 +41,59 @@ pub(crate) struct Start {
     at: usize,
 }
 
+/// The state of a set, and the arrays that follow its flags.
+pub(crate) struct Core {
+    pub(crate) state: State,
+    /// `None` while a walk has them.
+    arrays: Cell<Option<Box<Arrays>>>,
+    changes: RefCell<VecDeque<Change>>,
+}
+
+impl Core {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: State::default(),
+            arrays: Cell::new(Some(Box::default())),
+            changes: RefCell::default(),
+        }
+    }
+
+    /// Moves a source that is promoted by its flags into the promoted part of its array.
+    #[inline]
+    pub(crate) fn promoted_again(&self, slot: u32) {
+        self.state.queue_begin(slot);
+        self.settle(slot);
+    }
+
+    /// Updates the arrays after a change of a slot's flags: now, or at the end of the walk in progress.
+    #[inline]
+    pub(crate) fn settle(&self, slot: u32) {
+        match Walk::begin(self) {
+            Some(mut walk) => walk.settle(slot),
+            None => self.leave_change(Change::Settle(slot)),
+        }
+    }
+
+    pub(crate) fn leave_change(&self, change: Change) {
+        self.changes.borrow_mut().push_back(change);
+        self.state.be_careful();
+    }
+
+    pub(crate) fn next_change(&self) -> Option<Change> {
+        self.changes.borrow_mut().pop_front()
+    }
+
+    /// Updates `dirty`: whether changes or begins are still pending.
+    pub(crate) fn review_care(&self) {
+        if self.state.slots.borrow().begins() + self.changes.borrow().len() == 0 {
+            self.state.set_clean();
+        }
+    }
+}
+
 /// The arrays of a set, out of it until this is dropped.
 pub(crate) struct Walk<'a> {
-    pub(crate) set: &'a PollSet,
+    core: &'a Core,
     /// `Some` until it is dropped, when they always go back: no walk has to contain the code that would drop them.
     arrays: Option<ManuallyDrop<Box<Arrays>>>,
 }
@@ -48,11 +101,11 @@ pub(crate) struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// `None` inside another walk.
     #[inline]
-    pub(crate) fn begin(set: &'a PollSet) -> Option<Self> {
-        let arrays = set.arrays.take()?;
-        set.enter_call();
+    pub(crate) fn begin(core: &'a Core) -> Option<Self> {
+        let arrays = core.arrays.take()?;
+        core.state.enter_call();
         Some(Self {
-            set,
+            core,
             arrays: Some(ManuallyDrop::new(arrays)),
         })
     }
@@ -67,7 +120,7 @@ impl<'a> Walk<'a> {
     }
 
     fn slot(&self, slot: u32) -> Slot {
-        *self.set.slots.borrow().get(slot)
+        *self.core.state.slots.borrow().get(slot)
     }
 
     /// The array of a slot's source, and the position in it.
@@ -83,7 +136,7 @@ impl<'a> Walk<'a> {
         if let [array] = self.arrays()
             && start.at == 0
         {
-            return self.place_of(array.round(self.set, 0, usize::MAX, yes));
+            return self.place_of(array.round(&self.core.state, 0, usize::MAX, yes));
         }
         self.round_in_turn(start, yes)
     }
@@ -95,10 +148,10 @@ impl<'a> Walk<'a> {
         let first = start.array.min(count);
         for index in (first..count).chain(0..first) {
             let from = if index == first { start.at } else { 0 };
-            self.place_of(arrays[index].round(self.set, from, usize::MAX, yes))?;
+            self.place_of(arrays[index].round(&self.core.state, from, usize::MAX, yes))?;
         }
         match arrays.get(first) {
-            Some(array) => self.place_of(array.round(self.set, 0, start.at, yes)),
+            Some(array) => self.place_of(array.round(&self.core.state, 0, start.at, yes)),
             None => ControlFlow::Continue(()),
         }
     }
@@ -143,7 +196,7 @@ impl<'a> Walk<'a> {
     }
 
     fn placed(&mut self, slot: u32, array: u16, at: u32) {
-        let mut slots = self.set.slots.borrow_mut();
+        let mut slots = self.core.state.slots.borrow_mut();
         let entry = slots.get_mut(slot);
         (entry.array, entry.at) = (array, at);
         slots.edit(slot, |flags| flags.without(Flags::ABSENT));
@@ -161,13 +214,13 @@ impl<'a> Walk<'a> {
         let is_gone = known.flags().has_any(Flags::GONE);
         if known.at == NONE {
             if is_gone {
-                self.set.slots.borrow_mut().release(slot);
+                self.core.state.slots.borrow_mut().release(slot);
             }
             return;
         }
         if is_gone {
             let array = self.detach(slot);
-            self.set.slots.borrow_mut().release(slot);
+            self.core.state.slots.borrow_mut().release(slot);
             // Its drop may do anything, also panic.
             self.arrays_mut()[array].pop();
         } else {
@@ -182,7 +235,7 @@ impl<'a> Walk<'a> {
         let array = usize::from(known.array);
         let last = self.arrays()[array].len() - 1;
         self.swap(array, known.at as usize, last);
-        self.set.slots.borrow_mut().get_mut(slot).at = NONE;
+        self.core.state.slots.borrow_mut().get_mut(slot).at = NONE;
         array
     }
 
@@ -205,10 +258,10 @@ impl<'a> Walk<'a> {
     }
 
     fn swap(&mut self, array: usize, one: usize, other: usize) {
-        let set = self.set;
+        let core = self.core;
         let array = &mut self.arrays_mut()[array];
         array.swap(one, other);
-        let mut slots = set.slots.borrow_mut();
+        let mut slots = core.state.slots.borrow_mut();
         for at in [one, other] {
             slots.get_mut(array.slot(at)).at = at as u32;
         }
@@ -217,7 +270,7 @@ impl<'a> Walk<'a> {
     /// Makes the changes that were left, with those that are left meanwhile.
     fn make_changes(&mut self) {
         loop {
-            let Some(change) = self.set.next_change() else {
+            let Some(change) = self.core.next_change() else {
                 break;
             };
             match change {
@@ -225,7 +278,7 @@ impl<'a> Walk<'a> {
                 Change::Place(slot, source) => source.place(self, slot),
             }
         }
-        self.set.review_care();
+        self.core.review_care();
     }
 
     /// As [`make_changes`](Self::make_changes); the arrays go back also if a source panics when it is dropped.
@@ -243,16 +296,16 @@ impl<'a> Walk<'a> {
     #[inline]
     fn put_back(&mut self) {
         let arrays = self.arrays.take().map(ManuallyDrop::into_inner);
-        let none = self.set.arrays.replace(arrays);
+        let none = self.core.arrays.replace(arrays);
         std::mem::forget(none);
-        self.set.leave_call();
+        self.core.state.leave_call();
     }
 }
 
 impl Drop for Walk<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.set.is_dirty() {
+        if self.core.state.is_dirty() {
             self.change_and_put_back();
         } else {
             self.put_back();

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod families;
+mod maker;
 mod mixes;
 mod optimum;
 mod random;
@@ -35,12 +36,9 @@ pub use random::Random;
 pub use scenarios::{
     Adversary, Ceiled, ceiling, deadlines, false_sleeps, sleeping_peer, step_response, worst_adversary,
 };
-pub use trace::{ParseError, Role, Trace};
+pub use trace::{ParseError, Role, SOURCES, Trace};
 
 use aio_pollctl::{Fixed, HandlerMemory, Iteration, PollParams, PollPolicy, WakeCost};
-
-/// The largest number of sources in a trace.
-pub const SOURCES: usize = 8;
 
 /// The default wake-up costs for comparing policies, in nanoseconds.
 pub const WAKE_COSTS_NS: [u64; 4] = [5_000, 10_000, 20_000, 50_000];

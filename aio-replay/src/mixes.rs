@@ -1,6 +1,6 @@
 //! Families with memory: several sources at once, changing rates, events that cause more events.
 
-use crate::families::{Maker, US};
+use crate::maker::{Maker, US};
 use crate::{Random, Trace};
 
 /// An independent source of events: returns the gap to its next event.

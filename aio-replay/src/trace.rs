@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use crate::{Random, SOURCES};
+use crate::Random;
 
+/// The largest number of sources in a trace.
+pub const SOURCES: usize = 8;
 /// The longest wait; longer ones are clipped. Sums of a hundred million of them do not overflow.
 const LONGEST_NS: u64 = 100_000_000_000;
 

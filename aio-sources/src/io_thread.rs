@@ -9,7 +9,7 @@ use aio_context::{Context, Remote, Wait};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{AtomicBool, Condvar, Fault, Mutex, Ordering, has_ended, is_torn_down, planted};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, faulty, has_ended};
 
 /// A thread that is the home of a context.
 ///
@@ -119,13 +119,7 @@ impl IoThread {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
-        if planted(Fault::WokenBeforeStopped) {
-            self.remote.notify();
-            self.stop.store(true, Ordering::Release);
-        } else {
-            self.stop.store(true, Ordering::Release);
-            self.remote.notify();
-        }
+        faulty!(WokenBeforeStopped, self.stop.store(true, Ordering::Release); self.remote.notify());
         if thread.thread().id() == thread::current().id() {
             return Ok(());
         }
@@ -250,9 +244,6 @@ struct Starting(Arc<Start>);
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        if is_torn_down() {
-            return;
-        }
         let progress = self.0.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let is_starting = matches!(*progress, Progress::Starting);
         drop(progress);

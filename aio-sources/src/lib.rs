@@ -4,6 +4,11 @@
 //! |---|---|
 //! | [`Doorbell`] | another thread or process has written an eventfd, which is not read |
 //! | [`DoorbellBoard`] | another thread of this process has rung one of thousands of bells, by one atomic operation |
+//! | [`Channel`] | a thread has sent a value, or the last sender is gone |
+//! | [`ChildExit`] | a child process has ended |
+//! | [`Interval`] | a period has passed, at a fixed rate |
+//! | [`Listener`] | a client was accepted, by a TCP or Unix socket |
+//! | [`Signals`] | a signal has come |
 //!
 //! [`IoThread`] is a thread with a context on it.
 //!
@@ -41,11 +46,33 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod accept;
 mod board;
+mod channel;
+mod child;
 mod doorbell;
+mod error;
+mod interval;
 mod io_thread;
+mod listener;
+mod sender;
+mod signal;
+mod signals;
+#[cfg(not(aio_modelled))]
 mod sync;
 
+#[cfg(aio_modelled)]
+use aio_checker as sync;
+
+pub use accept::Accept;
 pub use board::{Bell, DoorbellBoard};
+pub use channel::{Channel, Event};
+pub use child::ChildExit;
 pub use doorbell::Doorbell;
+pub use error::AddError;
+pub use interval::Interval;
 pub use io_thread::{IoThread, IoThreadBuilder};
+pub use listener::Listener;
+pub use sender::Sender;
+pub use signal::Signal;
+pub use signals::{Received, Signals};

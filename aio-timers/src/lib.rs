@@ -52,19 +52,25 @@ mod manual_clock;
 mod moment;
 mod queue;
 mod set;
+#[cfg(all(feature = "std", not(aio_modelled)))]
 mod sync;
 #[cfg(feature = "std")]
 mod system;
+mod timer_id;
 #[cfg(feature = "std")]
 mod virtual_clock;
+
+#[cfg(aio_modelled)]
+use aio_checker as sync;
 
 pub use clock::Clock;
 #[cfg(target_has_atomic = "64")]
 pub use manual_clock::ManualClock;
 pub use moment::Moment;
-pub use queue::{TimerId, TimerQueue};
+pub use queue::TimerQueue;
 pub use set::TimerSet;
 #[cfg(feature = "std")]
 pub use system::{Monotonic, Wall};
+pub use timer_id::TimerId;
 #[cfg(feature = "std")]
 pub use virtual_clock::{Subscription, VirtualClock};

@@ -1,8 +1,8 @@
 //! [`ManualClock`]: a clock that moves only by calls.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use crate::sync::{AtomicU64, Ordering};
 use crate::{Clock, Moment};
 
 /// A clock that moves only when it is set or advanced, or when a loop lets time [pass](Clock::pass) instead of waiting: with it a

@@ -243,7 +243,7 @@ fn r8_a_dropped_callback_may_use_the_set() {
     assert!(set.fire() && set.logged() == [1]);
     insert();
     set.timers.clear();
-    assert_eq!(set.timers.len(), 1, "what the drop inserted");
+    assert_eq!(set.timers.len(), 1, "the timer that the drop inserted");
     set.timers.clear(); // the last two refer to the set
     assert_eq!(Rc::strong_count(&set), 1);
 }

@@ -6,7 +6,7 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::PoisonError;
 
-use crate::sync::{Fault, Mutex, MutexGuard, planted};
+use crate::sync::{Mutex, MutexGuard, faulty};
 use crate::{Clock, Moment};
 
 /// A clock that runs with a source clock, and can be stopped, set and warped: the time of a virtual machine or a simulation.
@@ -154,8 +154,7 @@ impl VirtualClock {
     }
 
     fn jump(&self, to: impl FnOnce(Moment) -> Moment) {
-        let stale = planted(Fault::JumpInTwoSteps).then(|| *self.state());
-        self.change(|now, source, state| match stale.unwrap_or(state) {
+        self.change(|now, source, state| match state {
             State::Running { .. } => State::Running {
                 base: to(now),
                 since: source,
@@ -164,18 +163,21 @@ impl VirtualClock {
         });
     }
 
-    /// Replaces the state in one atomic step. `next` computes it from the time shown, the source's time and the state.
+    /// Replaces the state and notifies the subscribers.
     fn change(&self, next: impl FnOnce(Moment, Moment, State) -> State) {
-        if planted(Fault::NotifiedBeforeChange) {
-            self.notify();
-        }
+        faulty!(NotifiedBeforeChange, self.replace(next); self.notify());
+    }
+
+    /// Replaces the state in one atomic step. `next` computes it from the time shown, the source's time and the state.
+    fn replace(&self, next: impl FnOnce(Moment, Moment, State) -> State) {
+        faulty!(ReplacedInTwoSteps: return *self.state() = self.compute(*self.state(), next));
         let mut state = self.state();
+        *state = self.compute(*state, next);
+    }
+
+    fn compute(&self, state: State, next: impl FnOnce(Moment, Moment, State) -> State) -> State {
         let source = self.source.now();
-        *state = next(state.at(source), source, *state);
-        drop(state);
-        if !planted(Fault::NotifiedBeforeChange) {
-            self.notify();
-        }
+        next(state.at(source), source, state)
     }
 
     fn notify(&self) {
@@ -303,9 +305,9 @@ mod tests {
         clock.stop();
         drop(second);
         clock.start();
-        let copy = |seen: &Mutex<Vec<bool>>| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let told = |seen: &Mutex<Vec<bool>>| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         assert_eq!(
-            (copy(&seen), copy(&later)),
+            (told(&seen), told(&later)),
             ([false, true].into(), [false].into())
         );
     }

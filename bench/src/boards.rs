@@ -11,8 +11,8 @@ use rustix::fd::OwnedFd;
 
 use crate::case::{Case, timed};
 use crate::floor::{Epoll, doorbells, ring};
+use crate::load::spread;
 use crate::ours::Always;
-use crate::waiting::spread;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = [100, 1000, 3200, 10_000].into_iter().map(board).collect();

@@ -28,7 +28,7 @@ pub(crate) struct Slower {
 pub(crate) fn print(old: &Path, rows: &[Row]) -> anyhow::Result<usize> {
     let text = std::fs::read_to_string(old).with_context(|| format!("cannot read {}", old.display()))?;
     let report: Report = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not what `cargo xtask bench --json` writes", old.display()))?;
+        .with_context(|| format!("{} is not a file of `cargo xtask bench --json`", old.display()))?;
     let (slower, faster) = changes(&report.rows, rows);
     println!(
         "\nCompared with {} of {}, by ratios to the floor:",
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_beyond_both_spreads_has_changed() {
+    fn only_figures_beyond_both_spreads_have_changed() {
         let old = [
             row(0, 1.0, 1.1, 1.2),
             row(1, 1.0, 1.1, 1.2),
@@ -122,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_report_is_told_so() {
+    fn a_file_that_is_no_report_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("old.json");
         std::fs::write(&file, "[]").unwrap();
         let why = format!("{:#}", print(&file, &[]).unwrap_err());
         assert!(
-            why.contains("is not what `cargo xtask bench --json` writes"),
+            why.contains("is not a file of `cargo xtask bench --json`"),
             "{why}"
         );
         assert!(print(Path::new("/nowhere.json"), &[]).is_err());

@@ -14,7 +14,10 @@ pub(crate) const IDS: [(&str, &str); 13] = [
     ("P12", "memory"),
     ("P13", "between two threads, there and back"),
     ("P15", "10,000 posts to a sleeping loop"),
-    ("R10", "how late what cannot be polled is served while polling"),
+    (
+        "R10",
+        "delay of a descriptor that cannot be polled, while polling",
+    ),
 ];
 
 /// What ours may be of the floor at the most; `None` where no ratio was set.

@@ -11,6 +11,7 @@ mod deferred;
 mod floor;
 mod goals;
 mod instructions;
+mod load;
 mod memory;
 mod ours;
 mod peers;

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 
+use aio_tools::plot::legend;
 use anyhow::anyhow;
 use plotters::prelude::*;
 
@@ -123,12 +124,7 @@ fn panel(
         let style = ("sans-serif", 12).into_font().color(&BLACK);
         root.draw(&Text::new(text.as_str(), (x - left - 245, y - top - 6), style))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
+    legend(&mut chart, SeriesLabelPosition::UpperRight)?;
     Ok(())
 }
 

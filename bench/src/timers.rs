@@ -5,6 +5,7 @@
 use aio_timers::{Moment, TimerId, TimerQueue};
 
 use crate::case::{Case, Run, timed};
+use crate::load::random;
 use crate::peers;
 
 const SIZES: [u64; 4] = [1, 1000, 100_000, 1_000_000];
@@ -23,11 +24,6 @@ pub(crate) fn cases() -> Vec<Case> {
         }
     }
     cases
-}
-
-/// Deadlines without order.
-pub(crate) fn random() -> fastrand::Rng {
-    fastrand::Rng::with_seed(7)
 }
 
 /// What all queues here can do.

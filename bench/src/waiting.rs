@@ -9,6 +9,7 @@ use aio_context::{Context, Interest, PollParams, Registration, Wait};
 
 use crate::case::{Case, Run, timed};
 use crate::floor::{Epoll, doorbell, doorbells, ring};
+use crate::load::spread;
 use crate::ours::{Always, Flag, Loop};
 use crate::peers;
 
@@ -181,12 +182,6 @@ fn dispatch(k: u64, m: u64) -> Case {
             }))
         });
     peers::dispatch(case, k, m)
-}
-
-/// `k` of them, evenly spread.
-pub(crate) fn spread(bells: &[Rc<OwnedFd>], k: u64) -> Vec<Rc<OwnedFd>> {
-    let step = (bells.len() as u64 / k).max(1) as usize;
-    bells.iter().step_by(step).take(k as usize).cloned().collect()
 }
 
 fn empty(n: u64) -> Case {

@@ -1,4 +1,4 @@
-/* The end of a context against those who still post: each message is run, handed out by the close, or refused; once.
+/* The end of a context while other threads still post: each message is run, handed out by the close, or refused, once.
  *
  * bug: NO_MARK     the close takes what is there and leaves the inbox open
  * bug: TWO_STEPS   the close takes what is there, and marks the inbox afterwards

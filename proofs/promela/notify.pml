@@ -5,8 +5,8 @@
  * Promela knows no weak memory: what shows only there, such as missing fences, is for the loom models to find.
  *
  * bug: NO_RECHECK  the loop does not read the flag again after it has announced its wait
- * bug: SWAPPED     a poster reads who waits before it raises the flag
- * bug: LATE_ACCEPT the loop looks for work and accepts afterwards
+ * bug: SWAPPED     a poster reads the waiting state before it raises the flag
+ * bug: LATE_ACCEPT the loop checks for work and accepts afterwards
  * bug: ANNOUNCED   a poster writes nothing when another one has announced a write
  * bug: EARLY_END   a write counts as finished before it begins
  * bug: LATE_READ   a write counts as finished for what is drained after it, instead of before it

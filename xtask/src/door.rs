@@ -41,7 +41,7 @@ const DOORS: [Door; 5] = [
     Door {
         task: "soak",
         package: "aio-soak",
-        about: "A long mixed run: memory, descriptors and speed stay what they are",
+        about: "A long mixed run: memory, descriptors and speed stay constant",
     },
 ];
 

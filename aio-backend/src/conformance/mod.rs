@@ -23,6 +23,7 @@
 pub mod disturb;
 mod fixtures;
 mod oracle;
+mod promise;
 mod promises;
 mod walk;
 
@@ -31,6 +32,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 pub use oracle::Oracle;
+pub use promise::Promise;
 pub use promises::PROMISES;
 pub use walk::walk;
 
@@ -38,20 +40,6 @@ use crate::Backend;
 
 /// The time after which a test of a promise hangs.
 const HANGS: Duration = Duration::from_secs(120);
-
-/// One promise of the contract.
-#[derive(Clone, Copy, Debug)]
-pub struct Promise {
-    /// The name, which is also the name of the test.
-    pub id: &'static str,
-    /// The promise. A number in parentheses is the number in the list of the contract.
-    pub text: &'static str,
-    /// Tests an empty backend.
-    ///
-    /// # Panics
-    /// If the backend violates the promise.
-    pub run: fn(&mut dyn Backend),
-}
 
 /// Tests one promise of a new backend.
 ///
@@ -84,11 +72,11 @@ macro_rules! conformance {
         mod $name {
             #[allow(
                 unused_imports,
-                reason = "the expression may use what is in scope outside"
+                reason = "the expression may use names that are in scope outside"
             )]
             use super::*;
 
-            $crate::__one_test_per_promise!($make);
+            $crate::__one_test_per_promise!($make, $crate::conformance::check);
 
             #[test]
             fn a_random_walk() {

@@ -1,4 +1,4 @@
-//! An allocator that counts, for tests that hold the loop to its word about memory.
+//! An allocator that counts, for tests of the loop's promises about memory.
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -11,7 +11,7 @@ pub(crate) struct Counting;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// What is alive of what the threads under observation have allocated.
+/// The live bytes that the observed threads have allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Live {
     pub(crate) blocks: i64,
@@ -22,12 +22,12 @@ static BLOCKS: AtomicI64 = AtomicI64::new(0);
 static BYTES: AtomicI64 = AtomicI64::new(0);
 
 thread_local! {
-    /// How often this thread has asked for memory. (These have no destructor, so they can be used at any time.)
+    /// The number of allocations of this thread. (These have no destructor, so they can be used at any time.)
     static CALLS: Cell<u64> = const { Cell::new(0) };
     static OBSERVED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How often this thread has asked for memory so far: new, or more of it, or less.
+/// Returns the number of allocations and reallocations of this thread so far.
 pub(crate) fn calls() -> u64 {
     CALLS.get()
 }
@@ -38,7 +38,7 @@ pub(crate) fn observe_this_thread(observed: bool) {
     OBSERVED.set(observed);
 }
 
-/// What is alive now. Exact only when what is freed by an observed thread was allocated by one.
+/// Returns the live bytes. Exact only if observed threads free only memory that an observed thread has allocated.
 pub(crate) fn live() -> Live {
     Live {
         blocks: BLOCKS.load(Ordering::SeqCst),

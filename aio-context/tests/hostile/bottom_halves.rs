@@ -143,7 +143,7 @@ fn case_51_scheduled_and_cancelled_by_many_threads(bench: Bench) {
         bench.poll(&cx, MOMENT);
         ended += over.try_iter().count() as u64;
     }
-    // All have cancelled for the last time; what is scheduled from now on is not lost.
+    // All have cancelled for the last time; later schedules are not lost.
     written.fetch_add(1, Ordering::Relaxed);
     bh.schedule();
     let all = THREADS * (each + 1) + 1;

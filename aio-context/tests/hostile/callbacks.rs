@@ -1,4 +1,4 @@
-//! Cases 29 to 32, 36 to 40, 46 and 47: what a callback may do.
+//! Cases 29 to 32, 36 to 40, 46 and 47: the freedoms of a callback.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -163,7 +163,7 @@ fn case_36_nested_a_thousand_deep(bench: Bench) {
     deep.unwrap().join().unwrap();
 }
 
-/// Rules D1 and R8: not again unless it is ready again; and what is removed is dropped with its last user.
+/// Rules D1 and R8: a handler is called again only if it is ready again, and a removed one is dropped with its last user.
 fn case_37_nested_is_not_served_twice(bench: Bench) {
     for trace in [
         "on a.readable { drain a, poll }; watch a r; kick a; poll -> a.readable [ ]; poll ->",
@@ -407,7 +407,7 @@ fn case_46_a_callback_that_takes_a_second(bench: Bench) {
         (vec![1, 2, 3], 0),
         "late, and in their order"
     );
-    assert!(bench.block(&cx) && ran.get() == 1, "what came meanwhile");
+    assert!(bench.block(&cx) && ran.get() == 1, "work from meanwhile is done");
     assert!(bench.block(&cx) && bench.block(&cx));
     assert_eq!(fired.take(), [4, 5]);
     drop(timers);

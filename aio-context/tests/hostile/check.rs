@@ -4,7 +4,7 @@ use aio_reference::Setup;
 
 use crate::common::Bench;
 
-/// Replays a trace that must go as it says, and as the reference does it.
+/// Replays a trace, which must match its expectations and the reference.
 pub(crate) fn check(bench: Bench, trace: &str) {
     let setup = Setup {
         waiter: bench.waiter,

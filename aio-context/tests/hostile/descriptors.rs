@@ -33,7 +33,7 @@ fn errno<H>(result: Result<Registration, WatchError<H>>) -> Option<i32> {
     result.err().and_then(|why| why.raw_os_error())
 }
 
-/// What the system said, under what the context says about it.
+/// Returns the system's error below the context's error.
 fn refused(why: &io::Error) -> Option<i32> {
     let refused = why.get_ref().and_then(|inner| inner.downcast_ref::<Refused>());
     refused.and_then(|refused| refused.source.raw_os_error())
@@ -43,7 +43,7 @@ const EBADF: i32 = 9;
 const EINVAL: i32 = 22;
 const ELOOP: i32 = 40;
 
-/// The context waits when there is nothing, and is woken by what comes.
+/// Asserts that the context waits without events, and that an event wakes it.
 fn goes_on(bench: Bench, cx: &Context) {
     let kick = Kick::new();
     let _registration = watch(cx, &kick);
@@ -315,7 +315,7 @@ fn case_09_a_number_that_is_not_open(bench: Bench) {
     goes_on(bench, &cx);
 }
 
-/// Rule G2: what stands for a loop cannot be watched by it, nor by another one that it watches.
+/// Rule G2: a loop cannot watch its own pollable descriptor, nor can another loop that it watches.
 fn case_10_a_loop_that_watches_itself(bench: Bench) {
     let (cx, other) = (bench.context(), bench.context());
     let stands_for = |cx: &Context| {
@@ -360,7 +360,7 @@ fn nested_sets(innermost: &Kick) -> Vec<OwnedFd> {
     }
 }
 
-/// Rule B4: the system allows five levels, our own set is one, and what stands for it one more.
+/// Rule B4: the system allows five levels, our own set is one, and its pollable descriptor one more.
 fn case_11_epoll_sets_inside_epoll_sets(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
     // A foreign loop's wait moves it to epoll.
@@ -391,7 +391,7 @@ fn case_11_epoll_sets_inside_epoll_sets(bench: Bench) {
     }
 }
 
-/// Rule R1: what was never given to the backend is added then, not modified.
+/// Rule R1: a registration that the backend does not have yet is added, not modified.
 fn case_12_polled_only_and_then_watched(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
     let registration = cx.watch_polled(kick.clone(), Interest::NONE).unwrap();

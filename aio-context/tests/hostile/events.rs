@@ -61,7 +61,7 @@ fn case_13_another_interest_from_another_thread_in_mid_wait(bench: Bench) {
     AT_HOME.take();
 }
 
-/// Rules R3 and R9: neither is called with what was collected for the former one.
+/// Rules R3 and R9: neither is called with events collected for the former one.
 fn case_14_replaced_while_its_readiness_is_collected(bench: Bench) {
     for trace in [
         "on x { replace a n }; bh x; watch a r; kick a; schedule x; poll -> x; poll -> n.readable; poll ->",
@@ -189,7 +189,7 @@ fn case_19_urgent_data_resets_and_refusals(bench: Bench) {
     while tap.met().first().map(String::as_str) != Some("readable") {
         assert!(bench.block(&cx), "until the reset has come");
     }
-    // The error was read; what is left of it is the end of the stream, and room that leads nowhere.
+    // The error was read; left are the end of the stream, and room without a reader.
     assert!(bench.block(&cx));
     assert_eq!(tap.met(), ["readable", "end", "writable"]);
     registration.remove();
@@ -212,7 +212,7 @@ fn case_19_urgent_data_resets_and_refusals(bench: Bench) {
     assert!(!bench.check(&cx));
 }
 
-/// Rule D2, with what is ready all the time.
+/// Rule D2, with descriptors that are ready all the time.
 fn case_21_more_than_a_batch_is_served_in_turn(bench: Bench) {
     const MANY: usize = 200;
     const BATCH: usize = 64;

@@ -1,5 +1,5 @@
 //! What hostile cases need besides the common vocabulary: a backend that counts and can be disturbed, and a handler that
-//! writes down what it met.
+//! logs its events.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -192,7 +192,7 @@ pub(crate) fn is_balanced(log: &[&str]) -> bool {
 /// A closure that calls this keeps the value.
 pub(crate) fn keeps<T>(_: &T) {}
 
-/// A pipe that never blocks: what is read from, and what is written to.
+/// Makes a pipe that never blocks: the reader and the writer.
 pub(crate) fn pipe() -> (OwnedFd, OwnedFd) {
     rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap()
 }
@@ -202,7 +202,7 @@ pub(crate) fn feed(fd: impl AsFd) {
     assert_eq!(rustix::io::write(fd, b"x"), Ok(1));
 }
 
-/// Reads what is there, once per call, and writes down what it met: its callbacks, the end of a stream, errors.
+/// Reads available data, once per call, and logs its callbacks, the end of a stream, and errors.
 pub(crate) struct Tap<F> {
     pub(crate) fd: F,
     pub(crate) bytes: Cell<usize>,

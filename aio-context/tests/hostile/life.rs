@@ -42,7 +42,7 @@ impl Drop for Token {
     }
 }
 
-/// Rule R8 and invariant 7: each is dropped once; what was shared stays open, what was given away is closed.
+/// Rule R8 and invariant 7: each is dropped once; shared descriptors stay open, descriptors given away are closed.
 fn case_85_dropped_with_everything_alive(bench: Bench) {
     let (cx, drops) = (bench.context(), Count::default());
     let token = || Token(drops.clone());
@@ -318,7 +318,7 @@ fn case_99_nothing_but_a_notification_wakes_it(bench: Bench) {
     assert_eq!(cx.remote().wakeups().0, before, "and costs nothing");
 }
 
-/// Prints what it finds, and asks for more.
+/// Prints the context, and uses it.
 #[derive(Clone)]
 struct Nosy {
     cx: WeakContext,
@@ -343,7 +343,7 @@ thread_local! {
     static PRIES: Cell<u32> = const { Cell::new(0) };
 }
 
-/// A subscriber that uses the context that it hears from.
+/// A subscriber that uses the context whose events it receives.
 struct Listener;
 
 impl Listener {
@@ -405,7 +405,7 @@ fn case_100_printing_and_logging_from_inside(bench: Bench) {
         kick.kick();
         assert!(bench.block(&cx));
         assert_eq!(nosy.printed.get() as u32 - PRIES.get(), 3);
-        // Parameters, a move to another backend, what is closed behind its back: all of it is logged.
+        // Parameters, a move to another backend, a number closed without removal: each is logged.
         cx.set_poll_params(PollParams::up_to(Duration::from_micros(1)));
         let crowd: Vec<_> = (0..100).map(|_| Kick::new()).collect();
         let registrations: Vec<_> = crowd.iter().map(|kick| watch(&cx, kick)).collect();
@@ -423,7 +423,7 @@ fn case_100_printing_and_logging_from_inside(bench: Bench) {
         for _ in 0..3 {
             bench.poll(&cx, MOMENT);
         }
-        assert!(PRIES.get() > 0, "it has heard something");
+        assert!(PRIES.get() > 0, "there were log events");
         assert!(cx.remote().run(|_| ()).is_ok() && bench.block(&cx));
         bh.schedule();
         drop(cx);

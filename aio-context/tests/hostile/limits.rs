@@ -24,7 +24,7 @@ fn allow(descriptors: u64) {
     setrlimit(Resource::Nofile, limits).unwrap();
 }
 
-/// Lets the process have so many descriptors if it may, and says how many it has.
+/// Raises the limit of descriptors to this number if possible, and returns the limit.
 fn ask_for(descriptors: u64) -> u64 {
     let limits = Rlimit {
         current: Some(descriptors),
@@ -37,7 +37,7 @@ fn ask_for(descriptors: u64) -> u64 {
     raise_limit()
 }
 
-/// Rules R2 and A8, invariant 4: what a handler costs does not depend on how many there are.
+/// Rules R2 and A8, invariant 4: the cost of a handler does not depend on the number of handlers.
 #[test]
 fn case_20_as_many_registrations_as_there_are_descriptors() {
     let name = concat!(
@@ -48,7 +48,7 @@ fn case_20_as_many_registrations_as_there_are_descriptors() {
         let wanted = scaled(4_000, 1_000_000);
         let count = wanted.min(ask_for(wanted + 1_000) - 100) as usize;
         counting::observe_this_thread(true);
-        drop(bench.context()); // what a process allocates once
+        drop(bench.context()); // memory that a process allocates once
         let before = counting::live();
         let bytes = register(bench, count);
         assert_eq!(counting::live(), before, "all of it is given back");
@@ -57,7 +57,7 @@ fn case_20_as_many_registrations_as_there_are_descriptors() {
     });
 }
 
-/// Registers so many, serves them, and says how many bytes each has cost.
+/// Registers so many, serves them, and returns the bytes for each.
 fn register(bench: Bench, count: usize) -> usize {
     let cx = bench.context();
     let kicks: Vec<_> = (0..count).map(|_| Kick::new()).collect();
@@ -184,7 +184,7 @@ fn case_25_the_epoll_set_was_closed() {
     });
 }
 
-/// Rule B4: `ppoll` takes no more entries than the limit that is lowered under it; what was registered is kept.
+/// Rule B4: `ppoll` takes no more entries than the limit, which is lowered meanwhile; registrations are kept.
 #[test]
 fn case_26_the_limit_is_lowered_under_ppoll() {
     let name = concat!(module_path!(), "::case_26_the_limit_is_lowered_under_ppoll");

@@ -1,4 +1,4 @@
-//! The hundred hostile cases, by number: what a loop under storage must live through, on every backend.
+//! The hundred hostile cases, by number: conditions that a loop under storage must survive, on every backend.
 //!
 //! TESTING.md has the list. A case that belongs to another crate has its test there, under the same kind of name. What is
 //! too long for every change runs with small numbers unless `AIO_HOSTILE=long`.

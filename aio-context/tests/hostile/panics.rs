@@ -36,8 +36,8 @@ struct Bomb {
     /// Polls instead.
     nests: Option<(Bench, WeakContext)>,
     log: RefCell<Vec<&'static str>>,
-    /// What `poll` says.
-    says: Cell<bool>,
+    /// The result of `poll`.
+    has_work: Cell<bool>,
 }
 
 impl Bomb {
@@ -47,7 +47,7 @@ impl Bomb {
             site: Cell::new(site),
             nests: None,
             log: RefCell::default(),
-            says: Cell::new(false),
+            has_work: Cell::new(false),
         })
     }
 
@@ -67,7 +67,7 @@ impl Bomb {
         }
     }
 
-    /// It has been told that the loop looks by itself, and not yet that it does no longer.
+    /// It had its `poll_begin`, and not yet its `poll_end`.
     fn is_in_poll_mode(&self) -> bool {
         let log = self.log.borrow();
         log.iter().rfind(|entry| ["begin", "end"].contains(entry)) == Some(&"begin")
@@ -95,10 +95,10 @@ impl Handler for Bomb {
 impl Pollable for Bomb {
     fn poll(&self) -> bool {
         self.at("poll");
-        self.says.get()
+        self.has_work.get()
     }
     fn poll_ready(&self, _: &Context) {
-        self.says.set(false);
+        self.has_work.set(false);
         self.at("poll_ready");
     }
     fn poll_begin(&self) {
@@ -173,7 +173,7 @@ fn case_33_a_panic_at_each_site(bench: Bench) {
         };
         let bomb = Bomb::new(Kick::new(), site);
         let registration = cx.watch_polled(bomb.clone(), Interest::READ).unwrap();
-        blow_up(bench, &cx, || bomb.says.set(site == "poll_ready"));
+        blow_up(bench, &cx, || bomb.has_work.set(site == "poll_ready"));
         drop(registration);
         assert!(is_balanced(&bomb.log.borrow()), "{site}: {:?}", bomb.log);
     }
@@ -331,7 +331,7 @@ impl Crowd {
             site: Cell::new(site),
             nests: self.dice.bool().then(|| (self.bench, self.cx.downgrade())),
             log: RefCell::default(),
-            says: Cell::new(false),
+            has_work: Cell::new(false),
         });
         self.all.borrow_mut().push(bomb.clone());
         bomb
@@ -374,7 +374,7 @@ impl Crowd {
             }
             7 => {
                 if let Some((bomb, _)) = &self.present[place] {
-                    bomb.says.set(true);
+                    bomb.has_work.set(true);
                 }
             }
             8 => drop(self.bench.check(&self.cx)),
@@ -425,7 +425,7 @@ fn case_44_begin_and_end_in_pairs_whatever_happens(bench: Bench) {
                 "step {step}, round {round} of AIO_SEED={seed}"
             );
         }
-        // No more bombs: what is left goes in peace.
+        // No more panics: the rest is dropped normally.
         crowd.all.borrow().iter().for_each(|bomb| bomb.site.set(""));
         crowd.pauses.clear();
         while crowd.bench.poll(&crowd.cx, INSTANT) {}

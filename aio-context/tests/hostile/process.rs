@@ -1,4 +1,4 @@
-//! Tests that need a process to themselves: they close numbers, lower limits, catch signals, or count what is open.
+//! Tests that need a process to themselves: they close numbers, lower limits, catch signals, or count open descriptors.
 
 use aio_reference::Waiter;
 use std::os::unix::process::ExitStatusExt;
@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus};
 
 use crate::common::{self, Bench};
 
-/// What tells a child which set-up it is to try.
+/// The variable that passes the set-up to a child.
 const CHILD: &str = "AIO_HOSTILE_CHILD";
 
 /// Every set-up of `everywhere!`.

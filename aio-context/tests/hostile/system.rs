@@ -23,7 +23,7 @@ everywhere! {
 }
 
 /// Rules B1 and D4: every wait is interrupted, and the rest of its time is waited for. Waits are never restarted by the
-/// system, so it makes no difference whether the handler asked for that (`SA_RESTART`).
+/// system, so the handler's `SA_RESTART` makes no difference.
 fn case_72_signals_all_the_time(bench: Bench) {
     if bench.foreign {
         return; // its wait is not ours

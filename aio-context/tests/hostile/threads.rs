@@ -22,7 +22,7 @@ everywhere! {
     case_84_spurious_wake_ups
 }
 
-/// Rules N2 and D6: both are woken, each by what it waits for.
+/// Rules N2 and D6: both are woken, each by its own event.
 fn case_69_a_wait_inside_a_wait(bench: Bench) {
     let cx = bench.context();
     let nested = Kick::with(move |kick, cx| {
@@ -89,7 +89,7 @@ fn case_70_a_storm_of_notifications() {
         let writes = cx.remote().wakeups().0;
         assert!(writes <= polls.get() + 1, "{writes} in {} polls", polls.get());
 
-        // All at once, at a loop that goes to sleep and is woken all the time: the last one is heard.
+        // All at once, at a loop that goes to sleep and is woken all the time: the last one is not lost.
         counting::observe_this_thread(true);
         bench.check(&cx);
         let before = counting::live().blocks;

@@ -152,7 +152,7 @@ fn case_61_armed_for_now_by_its_own_callback(bench: Bench) {
     }
 }
 
-/// Shows what it is told, and does not pass by itself: to the loop it is a real clock.
+/// Shows a given time, and does not advance by itself: to the loop it is a real clock.
 #[derive(Debug)]
 struct Stubborn(AtomicU64);
 
@@ -202,7 +202,7 @@ fn case_62_a_clock_that_stands_still_and_jumps(bench: Bench) {
         "{} waits, {polls} polls",
         calls.waits()
     );
-    // And back: what was armed later than that is due when the clock comes there again, not before.
+    // And back: a timer with a later deadline is due when the clock reaches it again, not before.
     let (timer, again) = counting(&cx, ClockId::Monotonic);
     timer.arm_after(Duration::from_millis(1));
     clock.0.store(START, Ordering::Relaxed);

@@ -46,7 +46,7 @@ impl Spoil for Slow {
     }
 }
 
-/// A context with a policy, whose waits last as long as they are told to.
+/// A context with a policy, whose waits have a given length.
 struct Scene {
     cx: Context,
     clock: Arc<ManualClock>,
@@ -83,10 +83,10 @@ impl Scene {
         self.cx.remote().stats().budget.as_nanos()
     }
 
-    /// A polled handler that never says yes: its events come by its descriptor.
+    /// A polled handler whose `poll` always returns `false`: its events come from its descriptor.
     fn polled(&self) -> (Rc<Kick>, Registration) {
         let kick = Kick::new();
-        kick.says.set(Some(false));
+        kick.has_work.set(Some(false));
         let registration = watch_polled(&self.cx, &kick);
         (kick, registration)
     }

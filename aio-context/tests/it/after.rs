@@ -85,7 +85,7 @@ fn h10_a_call_that_is_taken_back_does_not_run(bench: Bench) {
     let (first, second) = (call(MS), call(MS));
     assert_eq!(first.deadline(), Some(clock_in(&cx, MS)));
     assert!(first.cancel() && !first.cancel() && first.deadline().is_none());
-    assert_eq!(Rc::strong_count(&there), 2, "what it held is dropped at once");
+    assert_eq!(Rc::strong_count(&there), 2, "its captures are dropped at once");
     drop(second.clone());
     clock.advance(MS);
     assert!(
@@ -157,7 +157,7 @@ fn h10_a_call_that_panics_is_gone_and_the_others_run(bench: Bench) {
     assert!(!bench.check(&cx));
 }
 
-/// A foreign loop that was told how long it may wait is woken when a call is put off for an earlier time.
+/// A call deferred to an earlier time wakes a foreign loop that waits for a later one.
 #[test]
 fn h10_t3_a_call_put_off_after_prepare_wakes_a_foreign_loop() {
     let bench = Bench {

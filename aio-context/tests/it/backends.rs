@@ -1,16 +1,19 @@
-//! Rule B6: a backend of one's own, which needs nothing but the contract.
+//! Rule B6: a custom backend, which needs only the contract.
 
 use std::io;
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::time::Duration;
 
-use aio_context::{Backend, ClockId, Context, Interest, Readiness, ReadyList, Token, Wait, Watched};
+use aio_context::{
+    Backend, BackendKind, ClockId, Context, Interest, Readiness, ReadyList, Token, Wait, Watched,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::common::{Count, Kick, watch};
 
-/// As simple as a backend can be: everything is told to the system anew at every wait.
+/// A minimal backend: every wait passes all registrations to the system.
 #[derive(Debug, Default)]
 struct Plain(Vec<(Watched, Token, Interest)>);
 
@@ -147,4 +150,49 @@ fn b6_a_backend_of_ones_own_is_woken_and_keeps_deadlines() {
     assert_eq!(kick.count.get(), 0);
     let refused = cx.embed().unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+}
+
+/// What a child says about the backend that it was started with.
+fn backend_of_a_child(variable: Option<&str>) -> String {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "backends::b1_child_prints_its_backend", "--nocapture"]);
+    match variable {
+        Some(name) => child.env("AIO_BACKEND", name).env("AIO_IS_CHILD", "1"),
+        None => child.env_remove("AIO_BACKEND").env("AIO_IS_CHILD", "1"),
+    };
+    String::from_utf8(child.output().unwrap().stdout).unwrap()
+}
+
+/// Does nothing but in a child of the next test.
+#[test]
+fn b1_child_prints_its_backend() {
+    if std::env::var_os("AIO_IS_CHILD").is_none() {
+        return;
+    }
+    match Context::new() {
+        Ok(cx) => println!("backend: {}", cx.backend_name()),
+        Err(why) => println!("error: {why}"),
+    }
+    let named = Context::builder().backend_kind(BackendKind::Epoll).build();
+    println!("named: {}", named.unwrap().backend_name());
+}
+
+#[test]
+fn b1_the_environment_names_the_backend_unless_the_builder_does() {
+    for (variable, expected) in [
+        (None, "backend: ppoll"),
+        (Some("auto"), "backend: ppoll"),
+        (Some("ppoll"), "backend: ppoll"),
+        (Some("epoll"), "backend: epoll"),
+        (
+            Some("kqueue"),
+            r#"error: AIO_BACKEND in the environment: there is no backend "kqueue"; there are auto, ppoll, epoll"#,
+        ),
+    ] {
+        let said = backend_of_a_child(variable);
+        assert!(
+            said.contains(expected) && said.contains("named: epoll"),
+            "{variable:?}: {said}"
+        );
+    }
 }

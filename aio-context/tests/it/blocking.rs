@@ -66,7 +66,7 @@ fn l1_there_are_no_false_warnings() {
     listener.set_nonblocking(true).unwrap();
     let found = logged(listener, Interest::READ);
     assert!(found.is_empty(), "{found:#?}");
-    // One read of what is ready does not block.
+    // One read of a ready descriptor does not block.
     for interest in [Interest::READ, Interest::WRITE, Interest::BOTH] {
         let found = logged(UnixStream::pair().unwrap().0, interest);
         assert!(found.is_empty(), "{interest:?}: {found:#?}");

@@ -280,7 +280,7 @@ fn d9_h2_a_panic_leaves_the_rest_in_line(bench: Bench) {
     after.schedule();
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.block(&cx)));
     assert!(result.is_err() && runs.get() == 0);
-    assert!(bench.block(&cx) && runs.get() == 1, "what was in line runs next");
+    assert!(bench.block(&cx) && runs.get() == 1, "the queued one runs next");
     assert!(!bench.check(&cx));
 }
 

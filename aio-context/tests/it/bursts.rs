@@ -205,7 +205,7 @@ fn n6_a_burst_of_any_kind_costs_one_write() {
         }),
     ];
     for (kind, prepare) in kinds {
-        // A poll goes on after what is no progress, until it is notified (D4).
+        // A poll goes on after events without progress, until it is notified (D4).
         let and_notify = |cx: &Context, _| -> Poster {
             let (post, remote) = (prepare(cx), cx.remote());
             Box::new(move || {

@@ -1,5 +1,5 @@
-//! Handlers made of closures and handlers with a state of their own: each callback is the one that was given, and what is
-//! printed of them names what they are.
+//! Handlers made of closures and handlers with a state of their own: each event calls its closure, and the debug output names the
+//! type.
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::net::UnixStream;

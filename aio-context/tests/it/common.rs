@@ -170,13 +170,13 @@ fn wait_for(fd: impl AsFd, ms: i32) -> usize {
 
 type OnReady = Rc<dyn Fn(&Kick, &Context)>;
 
-/// A descriptor that is readable once it has been kicked, and what happened to it.
+/// A descriptor that is readable after a kick, with a log of its callbacks.
 pub(crate) struct Kick {
     fd: OwnedFd,
     pub(crate) count: Cell<u32>,
     pub(crate) on_ready: RefCell<Option<OnReady>>,
     /// The result of `poll`, if it is set; otherwise `poll` returns whether the handler was kicked.
-    pub(crate) says: Cell<Option<bool>>,
+    pub(crate) has_work: Cell<Option<bool>>,
     pub(crate) log: RefCell<Vec<&'static str>>,
     /// The number of calls of `poll`.
     pub(crate) polls: Cell<u32>,
@@ -190,7 +190,7 @@ impl Kick {
             fd,
             count: Cell::new(0),
             on_ready: RefCell::new(None),
-            says: Cell::new(None),
+            has_work: Cell::new(None),
             log: RefCell::default(),
             polls: Cell::new(0),
         })
@@ -253,7 +253,7 @@ impl Handler for Kick {
 impl Pollable for Kick {
     fn poll(&self) -> bool {
         self.polls.set(self.polls.get() + 1);
-        self.says.get().unwrap_or_else(|| self.is_set())
+        self.has_work.get().unwrap_or_else(|| self.is_set())
     }
     fn poll_ready(&self, cx: &Context) {
         self.log.borrow_mut().push("poll_ready");

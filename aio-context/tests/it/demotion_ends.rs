@@ -30,7 +30,7 @@ impl AsFd for Leaving {
 }
 
 impl Handler for Leaving {
-    /// Takes so long that whoever is idle leaves meanwhile.
+    /// Takes so long that idle handlers are demoted meanwhile.
     fn readable(&self, cx: &Context) {
         self.kick.clear();
         self.untouchable.set(true);

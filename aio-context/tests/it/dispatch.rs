@@ -74,7 +74,7 @@ fn d2_more_than_a_batch_comes_round_robin(bench: Bench) {
 fn d4_notified_without_work_is_no_progress(bench: Bench) {
     let cx = bench.context();
     cx.remote().notify();
-    assert!(!bench.block(&cx), "it returns, and says that nothing happened");
+    assert!(!bench.block(&cx), "it returns without progress");
     assert!(!bench.check(&cx));
 }
 
@@ -329,7 +329,7 @@ fn an_exclusive_handler_is_not_entered_twice(bench: Bench) {
         assert_eq!(
             handler.with(|state| state.runs),
             Some(runs),
-            "what came meanwhile is served after"
+            "events from meanwhile are served afterwards"
         );
     }
     assert!(!bench.check(&cx));

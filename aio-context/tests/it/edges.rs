@@ -1,4 +1,4 @@
-//! Edges: what is reported once is delivered once, through panics, nested polls, pauses and moves between backends.
+//! Edges: an event that is reported once is delivered once, through panics, nested polls, pauses and moves between backends.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -286,7 +286,7 @@ fn edges_survive_a_context_that_climbs() {
     }
 }
 
-/// Changes no interest while it is told to.
+/// Refuses changes of interest while it is set to do so.
 #[derive(Debug)]
 struct Unwilling(Rc<Cell<bool>>);
 

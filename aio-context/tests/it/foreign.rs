@@ -66,7 +66,7 @@ fn t3_only_a_new_earliest_deadline_wakes_a_foreign_loop() {
     assert!(!is_woken_by(&|| other.anticipate(after(9))));
     assert!(
         !is_woken_by(&|| other.cancel()),
-        "who waits too short a time looks again"
+        "after too short a wait the loop checks again"
     );
     assert!(is_woken_by(&|| other.arm_at(after(8))));
     assert!(!is_woken_by(&|| drop(new())));
@@ -116,7 +116,7 @@ fn g1_a_hit_while_leaving_poll_mode_is_not_lost() {
     kick.kick();
     assert!(cx.poll(Wait::Block).unwrap());
     let embedded = cx.embed().unwrap();
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     assert_eq!(embedded.prepare_ms(), 0, "the last poll had a hit");
     assert!(embedded.check().unwrap() && embedded.dispatch());
     assert_eq!(kick.count.get(), 2);
@@ -148,7 +148,7 @@ fn g2_one_descriptor_stands_for_all() {
     }
 }
 
-/// A loop that hears of changes only must look until nothing is due: more is ready than one turn serves.
+/// An edge-triggered foreign loop must dispatch until no work is due: more is ready than one dispatch serves.
 #[test]
 fn g2_an_edge_triggered_loop_looks_until_nothing_is_due() {
     use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};

@@ -91,7 +91,7 @@ fn all_at_once(
     }
 }
 
-/// Two, three and five threads in a circle: each asks the next one, and sleeps until it answers.
+/// Two, three and five threads in a circle: each calls the next one, and sleeps until it answers.
 #[test]
 fn w3_home_threads_in_a_circle_serve_each_other() {
     for threads in [2, 3, 5] {
@@ -124,7 +124,7 @@ fn w3_jobs_that_wait_for_the_thread_that_waits_for_them() {
     });
 }
 
-/// Whichever context of the thread is asked.
+/// The same for each context of the thread.
 #[test]
 fn w3_a_thread_with_several_contexts_serves_all_of_them() {
     all_at_once(2, 3, |number, remotes| {

@@ -42,7 +42,7 @@ fn goes_on(cx: &Context) {
     assert_eq!(cx.backend_name(), "ppoll", "for good");
 }
 
-/// Exactly one warning, which says what was refused.
+/// Exactly one warning, which names the refused call.
 fn one_warning(logged: &[String], parts: [&str; 2]) {
     assert_eq!(logged.len(), 1, "{logged:#?}");
     for part in parts {
@@ -110,7 +110,7 @@ impl Spoil for Sleepless {
 
 #[test]
 fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
-    let says = |why: io::Error, parts: &[&str], errno: i32| {
+    let names = |why: io::Error, parts: &[&str], errno: i32| {
         let text = why.to_string();
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
         let refused = why
@@ -122,13 +122,13 @@ fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
     let backend = Spoiled(Epoll::new().unwrap(), Sleepless(true));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.poll(Wait::NoBlock).unwrap_err();
-    says(why, &["wait", "sleepless", "os error 9", "look for a close()"], 9);
+    names(why, &["wait", "sleepless", "os error 9", "look for a close()"], 9);
     assert!(!cx.poll(Wait::NoBlock).unwrap(), "and the loop goes on");
 
     let backend = Spoiled(Epoll::new().unwrap(), Full(1));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.watch(Kick::new(), Interest::READ).unwrap_err();
-    says(
+    names(
         why.into(),
         &["add a descriptor", "os error 28", "max_user_watches"],
         28,
@@ -307,7 +307,7 @@ fn h9_nothing_scheduled_nothing_said() {
 
 #[test]
 fn d7_a_context_stays_on_its_thread() {
-    // Proven by a compile_fail example in the documentation of `Context`; its remote is what travels.
+    // Proven by a compile_fail example in the documentation of `Context`; only its remote moves between threads.
     fn travels<T: Send + Sync>() {}
     travels::<aio_context::Remote>();
     travels::<aio_context::BottomHalf>();

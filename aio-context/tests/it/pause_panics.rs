@@ -16,8 +16,7 @@ use crate::spoiled::{Spoil, Spoiled};
 
 const MICRO: Duration = Duration::from_micros(1);
 
-/// Panics when it is told that it is broken, and when it is told for the first time that polling is over: then it has paused
-/// its group once more before.
+/// Panics when it is invalidated, and in its first `poll_end`, after it has paused its group once more.
 struct Fragile {
     has_ended: Cell<bool>,
     kick: Rc<Kick>,
@@ -67,7 +66,7 @@ fn fragile(cx: &Context, group: GroupId) -> Fragile {
 fn b5_d9_after_a_panic_when_a_pause_begins_no_handler_is_polled() {
     let (cx, _clock) = always(4 * MICRO);
     let (group, kick) = (cx.new_group(), Kick::new());
-    kick.says.set(Some(false));
+    kick.has_work.set(Some(false));
     let first = fragile(&cx, group);
     let second = first.second.clone();
     let _registrations = (
@@ -78,7 +77,7 @@ fn b5_d9_after_a_panic_when_a_pause_begins_no_handler_is_polled() {
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     assert_eq!(*kick.log.borrow(), ["begin"]);
     assert!(catch_unwind(AssertUnwindSafe(|| cx.pause(group))).is_err());
-    assert!(second.borrow().is_some(), "it is paused by what the handler did");
+    assert!(second.borrow().is_some(), "the handler has paused it");
     let before = kick.polls.replace(0);
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     assert_eq!(
@@ -87,7 +86,7 @@ fn b5_d9_after_a_panic_when_a_pause_begins_no_handler_is_polled() {
         "no handler is polled in a pause"
     );
     // After the pause, a poll finds work without a kick.
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     drop(second.take());
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
@@ -129,6 +128,6 @@ fn b5_d9_after_a_panic_when_a_pause_ends_every_handler_gets_events() {
         .extend([registration.token(), third_one.token()]);
     assert!(catch_unwind(AssertUnwindSafe(|| drop(pause))).is_err());
     assert!(!registration.is_live() && !third_one.is_live());
-    assert_eq!(*third.log.borrow(), ["broken"], "it is told, too");
+    assert_eq!(*third.log.borrow(), ["broken"], "it is notified, too");
     assert!(cx.poll(Wait::NoBlock).unwrap() && kick.count.get() == 1);
 }

@@ -124,7 +124,7 @@ fn a5_b5_a_polled_handler_keeps_begin_and_end_balanced(bench: Bench) {
     assert_eq!(
         (paused.polls.get(), paused.count.get()),
         (polls, 0),
-        "not even asked"
+        "not even polled"
     );
     drop(pause);
     assert!(bench.block(&cx));

@@ -16,7 +16,7 @@ fn a5_leaving_poll_mode_polls_one_last_time() {
     let kick = Kick::new();
     // It has work just after the kicks have been switched on again, and no kick comes.
     let registration = watch_polled(&cx, &kick);
-    kick.says.set(Some(false));
+    kick.has_work.set(Some(false));
     assert!(!cx.poll(Wait::AtMost(Duration::from_millis(10))).unwrap());
     assert_eq!(*kick.log.borrow(), ["begin", "end"]);
     let before = kick.polls.get();
@@ -86,7 +86,7 @@ fn a5_d9_balanced_after_a_panic_in_each_callback() {
     }
 }
 
-/// What a callback of polling asks for shortens the wait that is about to begin.
+/// A callback of polling can shorten the wait that is about to begin.
 #[test]
 fn t1_a5_a_timer_armed_when_poll_mode_is_left_is_kept() {
     type Hook = Box<dyn Fn()>;
@@ -124,7 +124,7 @@ fn t1_a5_a_timer_armed_when_poll_mode_is_left_is_kept() {
                 shot.up();
             })
             .disarmed();
-        let bh = cx.bottom_half("asked for while polling", move |_| {
+        let bh = cx.bottom_half("scheduled while polling", move |_| {
             idle.up();
         });
         let (timer, bh) = (Rc::new(timer), Rc::new(bh));
@@ -147,12 +147,12 @@ fn t1_a5_a_timer_armed_when_poll_mode_is_left_is_kept() {
     }
 }
 
-/// A context in poll mode, with a handler that was told not to expect kicks and has work from now on.
+/// Makes a context in poll mode, with a handler that had its `poll_begin` and has work from now on.
 fn in_poll_mode() -> (Context, Rc<Kick>, aio_context::Registration) {
     let (cx, _clock) = always(Duration::from_micros(10));
     let kick = Kick::new();
     let registration = watch_polled(&cx, &kick);
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     assert!(cx.poll(Wait::Block).unwrap());
     assert_eq!(*kick.log.borrow(), ["begin", "poll_ready"]);
     (cx, kick, registration)
@@ -161,9 +161,9 @@ fn in_poll_mode() -> (Context, Rc<Kick>, aio_context::Registration) {
 #[test]
 fn a5_d8_in_poll_mode_a_non_blocking_iteration_polls_too() {
     let (cx, kick, _registration) = in_poll_mode();
-    kick.says.set(Some(false));
+    kick.has_work.set(Some(false));
     assert!(!cx.poll(Wait::NoBlock).unwrap());
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     assert!(cx.poll(Wait::NoBlock).unwrap(), "there are no kicks in poll mode");
     assert_eq!(kick.count.get(), 2);
 }
@@ -246,8 +246,8 @@ fn b5_a5_a_handler_paused_in_poll_mode_is_polled_after_its_own_pause() {
     });
     assert!(!cx.poll(Wait::AtMost(Duration::from_micros(1))).unwrap());
     let [first, second] = groups.map(|group| cx.pause(group));
-    // They are told so by `poll_end`; what came before that came without a kick.
-    kicks.iter().for_each(|kick| kick.says.set(Some(true)));
+    // `poll_end` ends their poll mode; work before that arrived without a kick.
+    kicks.iter().for_each(|kick| kick.has_work.set(Some(true)));
     cx.set_poll_params(PollParams::OFF);
     cx.poll(Wait::NoBlock).unwrap();
     drop(first);

@@ -1,4 +1,4 @@
-//! Rule D4: what is progress, and what ends a blocking poll.
+//! Rule D4: progress, and the end of a blocking poll.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -80,7 +80,7 @@ fn d4_a_nested_blocking_poll_goes_on_too() {
     own.take();
 }
 
-/// Another thread has it run, deletes it, or pauses what is ready: nothing of it gives the caller anything to do.
+/// Another thread schedules a bottom half, deletes it, or pauses a ready handler: none of these is progress.
 #[test]
 fn d4_events_without_progress_do_not_end_a_blocking_poll() {
     let cx = Context::new().unwrap();
@@ -91,7 +91,7 @@ fn d4_events_without_progress_do_not_end_a_blocking_poll() {
     let _paused = cx.watch_in(group, paused.clone(), Interest::READ).unwrap();
     let pause = cx.pause(group);
     let writer = paused.writer();
-    // They are kept here: a handle that is dropped takes back what it has scheduled.
+    // They are kept here: the drop of a handle cancels its schedule.
     let (idle, work) = (&idle, &work);
     let act = move || {
         idle.schedule_idle();
@@ -159,7 +159,7 @@ fn d4_an_invalidation_is_progress() {
     }
 }
 
-/// A caller that waits for what a handler does has to hear of it, whichever poll called the handler.
+/// A poll must return after a handler ran, even if a nested poll called it.
 #[test]
 fn d4_progress_of_a_poll_inside_an_idle_bottom_half_ends_the_outer_one() {
     for wait in [Wait::Block, Wait::NoBlock] {

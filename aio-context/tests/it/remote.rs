@@ -1,4 +1,4 @@
-//! Rules R11, N and W: what other threads can ask, and waiting for another context.
+//! Rules R11, N and W: calls from other threads, and waiting for another context.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! Rule R3: one handler for each descriptor number, and what takes its place.
+//! Rule R3: one handler for each descriptor number, and its replacement.
 
 use std::cell::RefCell;
 use std::io;
@@ -290,7 +290,7 @@ fn r3_a_replacement_may_begin_or_end_an_interest(bench: Bench) {
         .replace_polled_with(kick.clone(), Interest::READ)
         .unwrap();
     assert!(bench.block(&cx) && kick.count.get() == 2);
-    // In a group that is paused: what it waits for after the pause is the new interest.
+    // In a paused group: after the pause the new interest is in force.
     let pause = cx.pause(GroupId::DEFAULT);
     kick.kick();
     assert!(!bench.check(&cx), "its first event masks it");
@@ -309,7 +309,7 @@ fn r3_r6_replacing_by_number_keeps_begin_and_end_balanced(bench: Bench) {
     }
     cx.set_poll_params(PollParams::up_to(Duration::from_millis(1)));
     let (kick, second) = (Kick::new(), Kick::new());
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     let registration = watch_polled(&cx, &kick);
     assert!(bench.block(&cx));
     let twin = Rc::new(Twin(kick.clone(), second.clone()));
@@ -318,14 +318,14 @@ fn r3_r6_replacing_by_number_keeps_begin_and_end_balanced(bench: Bench) {
         registration.token()
     );
     assert_eq!(*kick.log.borrow(), ["begin", "poll_ready", "end"]);
-    second.says.set(Some(true));
+    second.has_work.set(Some(true));
     assert!(bench.block(&cx));
     assert!(second.poll());
     drop(registration);
     assert_eq!(*second.log.borrow(), ["begin", "poll_ready", "end"]);
 }
 
-/// Registered while it was open, closed behind the loop's back, and then asked for again.
+/// Registered while it was open, closed without removal, and then given an interest again.
 fn l6_a_closed_number_cannot_be_waited_for_again(bench: Bench) {
     let (cx, number) = (bench.context(), Number::new());
     let registration = cx.watch(number.clone(), Interest::READ).unwrap();
@@ -350,7 +350,7 @@ fn l6_a_closed_number_cannot_be_waited_for_again(bench: Bench) {
         .into_parts();
     is_refused_as_closed(&why);
     drop(back);
-    // What was paused hears of it when the pause ends.
+    // A paused handler is invalidated when the pause ends.
     let number = Number::new();
     let registration = cx.watch(number.clone(), Interest::READ).unwrap();
     let pause = cx.pause(GroupId::DEFAULT);
@@ -366,7 +366,7 @@ fn l6_a_closed_number_cannot_be_waited_for_again(bench: Bench) {
     );
 }
 
-/// A number that was closed behind the loop's back cannot move to where a foreign loop could wait for it.
+/// A number that was closed without removal cannot move to the backend for a foreign loop.
 #[test]
 fn l6_embedding_with_a_closed_number_names_a_remedy_and_works_once_it_is_detected() {
     let (cx, number) = (Context::new().unwrap(), Number::new());

@@ -1,4 +1,4 @@
-//! Rule M1: what `stats` says, and polling times of handlers.
+//! Rule M1: the contents of `stats`, and polling times of handlers.
 
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -104,10 +104,7 @@ fn m1_an_iteration_that_does_not_wait_is_no_sleep(bench: Bench) {
     let stats = cx.remote().stats();
     assert_eq!((stats.blocked, stats.slept), (0, Duration::ZERO), "{stats:?}");
     let turns = if bench.foreign { 20 } else { 30 };
-    assert_eq!(
-        stats.iterations, turns,
-        "a foreign loop dispatches only what is due"
-    );
+    assert_eq!(stats.iterations, turns, "a foreign loop dispatches only due work");
 }
 
 #[test]

@@ -237,7 +237,7 @@ fn r8_a_dropped_timer_keeps_its_callback_until_the_outermost_call_is_over(bench:
             } else {
                 drop(slot.borrow_mut().take());
                 face.arm_after(Duration::ZERO);
-                assert_eq!(face.deadline(), None, "what is dropped is not armed any more");
+                assert_eq!(face.deadline(), None, "a dropped timer is not armed any more");
                 assert!(!bench.check(cx));
             }
             assert!(Rc::strong_count(&there) > 0);

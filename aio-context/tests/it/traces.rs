@@ -106,7 +106,7 @@ fn r4_errors_and_closed_numbers(waiter: Waiter) {
         "watch a r; dup a b; closeraw a; kick b; remove a; poll ->; watch a r; poll ->; kick a; poll -> a.readable",
         "watch a r; dup a b; closeraw a; remove a; dup b a; watch a r; kick b; poll -> a.readable; remove a; kick b; poll ->",
         "watch a r; dup a b; closeraw a; watch a r -> refused; remove a; watch a r; poll ->; kick a; poll -> a.readable",
-        // What is silent is not asked for.
+        // A silent handler gets no events.
         "watch e -; closeraw e; poll ->; remove e; poll ->",
         "watch e -; closeraw e; interest e r -> refused; replace e n w -> refused; poll ->; remove e; poll ->",
         "watch e r in g; pause g; kick e; poll ->; closeraw e; resume g -> e.invalidated; poll ->",
@@ -254,7 +254,7 @@ fn d1_d6_nested_polls(waiter: Waiter) {
         "on x { poll }; bh x; bh y; schedule x; schedule y; poll -> x [ y ]; poll ->",
         "on x { schedule z, poll }; bh x; bh y; bh z; schedule x; schedule y; poll -> x [ y z ]; poll ->",
         "on a.readable { drain a, kick b, poll }; watch a r; watch b r; kick a; poll -> a.readable [ b.readable ]",
-        // The nested one takes over what the outer one has collected.
+        // The nested one takes over the events of the outer one.
         "on x { poll }; bh x; watch a r; kick a; schedule x; poll -> x [ a.readable ]; poll ->",
         "on a.readable { poll, drain a }; watch a r; kick a; poll -> a.readable [ a.readable [ a.readable ] ]; poll ->",
         "on a.readable { remove a, poll }; watch a rw; kick a; poll -> a.readable [ ]",
@@ -292,10 +292,10 @@ fn a2_a9_polled_handlers(waiter: Waiter) {
     let traces = [
         "watch e r polled; kick e; poll -> e.readable; work e; wait 5 -> e.readable; wait 5 ->",
         "polling 50; watch e r polled; work e; wait 5; wait 5; work e; wait 5; wait 5; polling 0; wait 5; work e; wait 5",
-        // Polling delays no timer, and what is ready besides is seen.
+        // Polling delays no timer, and other events are found.
         "polling 20000; watch e r polled; timer t; arm t 7; wait 5 ; wait 5; watch a r; kick a; poll -> a.readable",
         "polling 20000; watch e r polled; watch a r; wait 5; work e; kick a; wait 5; wait 5; wait 5",
-        // A handler that is busy is not asked by a nested poll, and served again after.
+        // A nested poll does not poll a busy handler; it is served again afterwards.
         "polling 50; watch e r polled; on e.poll_ready { drain e, work e, wait 3 }; work e; wait 5; wait 5; wait 5",
         "polling 20000; watch e r polled; watch f r polled; on e.poll_ready { drain e, work f, wait 3 }; work e; wait 5; wait 5",
         // Begin and end are balanced, and no work is slept over, whatever comes between.
@@ -334,7 +334,7 @@ fn regressions(waiter: Waiter) {
             "learned-2",
             "watch e w in h polled; on e.begin { work e, replace e e polled }; polling 50; wait 28",
         ),
-        // All hear that polling is over, also if one of them panics.
+        // All get their `poll_end`, also if one of them panics.
         (
             "always",
             "polling 50; watch a r polled; watch c r polled; watch e r polled; wait 2; on a.end { panic }; wait 4; wait 4",
@@ -357,7 +357,7 @@ fn regressions(waiter: Waiter) {
             "polling 5; watch a r polled; on a.end { work e, replace e e polled, work a }; watch e r in h; wait 11; \
              on e.poll_ready { wait 8 }; wait 26; poll",
         ),
-        // One that paused its group by its `poll_end` was asked while paused, or not again after the resume.
+        // A handler that paused its group in its `poll_end` was polled while paused, or not after the resume.
         (
             "fixed",
             "watch a r polled; watch e r polled; watch f r polled; polling 50; repeat 40 { work a, wait 1, wait 1 }; on e.end { pause zz }; wait 11",

@@ -25,7 +25,7 @@ fn everywhere(test: impl Fn(&Context)) {
     test(&Context::new().unwrap());
 }
 
-/// A turn of a loop that never calls `check`: it waits as `prepare` says, and dispatches.
+/// An iteration of a loop that never calls `check`: it waits for the time from `prepare`, and dispatches.
 fn turn(embedded: &Embedded<'_>) -> bool {
     let limit = embedded.prepare();
     let limit = limit.map(|limit| Timespec {

@@ -1,4 +1,4 @@
-//! Hears what is logged on this thread.
+//! Captures the log messages of this thread.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -14,7 +14,7 @@ thread_local! {
 
 /// Runs `work` and returns the warnings and errors that it logged on this thread.
 pub(crate) fn warnings(work: impl FnOnce()) -> Vec<String> {
-    // One listener for the whole process, so that no test changes what another one hears.
+    // One subscriber for the whole process, so that tests do not affect each other.
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(Listener).expect("no other subscriber is set"));
     HEARD.set(Some(Vec::new()));

@@ -248,8 +248,8 @@ fn a8_an_idle_board_is_demoted_and_promoted_again() {
     };
     let before = sent(&cx);
     ring(1);
-    let demoted = sent(&cx) - before;
-    assert!(demoted > 30, "{demoted} of 50 had to schedule themselves");
+    let woken = sent(&cx) - before;
+    assert!(woken > 30, "{woken} of 50 had to be woken");
     for _ in 0..10 {
         cx.poll(Wait::Block).unwrap();
     }

@@ -6,5 +6,10 @@
 mod common;
 
 mod boards;
+mod channels;
+mod children;
 mod doorbells;
+mod intervals;
 mod io_thread;
+mod listeners;
+mod signals;

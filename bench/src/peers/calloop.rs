@@ -10,7 +10,7 @@ use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationTok
 
 use crate::case::{Run, timed};
 use crate::floor::{doorbell, doorbells, drain, ring};
-use crate::waiting::spread;
+use crate::load::spread;
 
 /// A shared descriptor.
 struct Bell(Rc<OwnedFd>);
@@ -118,7 +118,7 @@ pub(super) fn timers(workload: &'static str, n: u64) -> anyhow::Result<Run> {
     const STEP: usize = 64;
     let mut it = Loop::new(1)?;
     let handle = it.events.handle();
-    let mut random = crate::timers::random();
+    let mut random = crate::load::random();
     let began = Instant::now();
     let mut arm = move || {
         let timer = Timer::from_deadline(

@@ -7,7 +7,7 @@ use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber
 
 use crate::case::{Run, timed};
 use crate::floor::{doorbell, doorbells, drain, ring};
-use crate::waiting::spread;
+use crate::load::spread;
 
 struct Bell {
     fd: Rc<OwnedFd>,

@@ -9,7 +9,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::case::{Run, timed};
 use crate::floor::{doorbell, doorbells, drain, ring};
-use crate::waiting::spread;
+use crate::load::spread;
 
 struct Loop {
     poll: Poll,

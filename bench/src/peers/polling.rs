@@ -8,7 +8,7 @@ use polling::{Event, Events, PollMode, Poller};
 
 use crate::case::{Run, timed};
 use crate::floor::{doorbell, doorbells, drain, ring};
-use crate::waiting::spread;
+use crate::load::spread;
 
 struct Loop {
     // Before the bells: it must let go of them first.

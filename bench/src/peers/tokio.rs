@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 
 use crate::case::{Run, timed};
 use crate::floor::{doorbells, drain, ring};
-use crate::waiting::spread;
+use crate::load::spread;
 
 struct Loop {
     runtime: Runtime,
@@ -107,7 +107,7 @@ pub(super) fn spawned(batch: u64) -> anyhow::Result<Run> {
 pub(super) fn timers(workload: &'static str, n: u64) -> anyhow::Result<Run> {
     const STEP: usize = 64;
     let it = Loop::new(1)?;
-    let mut random = crate::timers::random();
+    let mut random = crate::load::random();
     let mut deadline = move || {
         tokio::time::Instant::now()
             + Duration::from_secs(1000)

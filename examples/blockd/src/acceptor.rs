@@ -87,7 +87,7 @@ impl Acceptor {
     }
 
     /// Accepts the next client: the session has ended.
-    pub(crate) fn session_has_ended(&self) {
+    fn session_has_ended(&self) {
         let session = self.session.take();
         drop(session);
         self.listen_again();
@@ -108,9 +108,6 @@ impl Acceptor {
     }
 
     fn accept(&self, cx: &Context) -> io::Result<()> {
-        let Some(me) = self.me.upgrade() else {
-            return Ok(());
-        };
         if let Some(session) = &*self.session.borrow() {
             self.leave_waiting(session);
             return Ok(());
@@ -129,7 +126,13 @@ impl Acceptor {
             connection.clone(),
             self.queues,
         );
-        let session = Session::start(cx, &me, socket, backend, connection)?;
+        let me = self.me.clone();
+        let on_end = move || {
+            if let Some(acceptor) = me.upgrade() {
+                acceptor.session_has_ended();
+            }
+        };
+        let session = Session::start(cx, socket, backend, connection, on_end)?;
         self.limit
             .log(Kind::Clients, format_args!("a client has connected"));
         self.session.replace(Some(session));

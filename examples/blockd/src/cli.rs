@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aio_context::Policy;
-use clap::builder::PossibleValuesParser;
-use clap::{Parser, ValueEnum};
+use aio_context::{BackendKind, Policy};
+use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::export::{self, Export};
 use crate::log::LogFormat;
@@ -82,8 +82,8 @@ pub struct Args {
     pub record_waits: Option<PathBuf>,
 
     /// The system facility that waits for descriptors
-    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
-    pub backend: EventBackend,
+    #[arg(long, value_name = "NAME", env = "AIO_BACKEND", value_parser = backend_parser(), default_value_t)]
+    pub backend: BackendKind,
 
     /// The format of log lines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
@@ -99,16 +99,10 @@ A guest of QEMU uses an export like this:
   qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem \\
     -chardev socket,id=disk,path=a.sock -device vhost-user-blk-pci,chardev=disk,num-queues=4";
 
-/// A system facility that waits for descriptors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum EventBackend {
-    /// ppoll for few descriptors, epoll for many
-    #[default]
-    Auto,
-    /// ppoll
-    Ppoll,
-    /// epoll
-    Epoll,
+/// Parses the name of a backend; the help lists the names.
+fn backend_parser() -> impl TypedValueParser<Value = BackendKind> {
+    PossibleValuesParser::new(BackendKind::ALL.map(BackendKind::name))
+        .try_map(|name| name.parse::<BackendKind>())
 }
 
 /// Parses a duration that is short enough for busy polling.
@@ -116,7 +110,7 @@ fn parse_poll_max(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
     if duration > MOST_POLL {
         return Err(format!(
-            "'{text}' is longer than {MOST_POLL:?}; a few times what a sleep costs is usual: 32us to 200us"
+            "'{text}' is longer than {MOST_POLL:?}; a few times the cost of a sleep is usual: 32us to 200us"
         ));
     }
     Ok(duration)
@@ -177,7 +171,7 @@ mod tests {
         );
         assert_eq!(
             (args.policy.as_str(), args.backend),
-            ("learned", EventBackend::Auto)
+            ("learned", BackendKind::Auto)
         );
         assert!(Args::try_parse_from(["blockd"]).is_err());
     }

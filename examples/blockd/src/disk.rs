@@ -4,27 +4,27 @@
 //! Callers limit each transfer to [`STEP`] bytes. The range of a discard or write-zeroes can have terabytes; it is cleared in
 //! steps of about the same duration.
 
+mod access;
 mod block_device;
 mod clear;
+mod error;
 mod format;
 mod image;
 mod lock;
 mod ram;
 mod sys;
+mod units;
 
 use std::io;
 use std::path::PathBuf;
 
-use crate::buffers::{Bytes, Unmapped};
+use crate::buffers::Bytes;
+pub(crate) use access::Access;
 pub(crate) use clear::Cleared;
+pub(crate) use error::DiskError;
 use image::Image;
 use ram::Ram;
-
-/// The bytes that a step moves at most. Other work is measured in bytes whose transfer takes as long.
-pub(crate) const STEP: u64 = 1024 * 1024;
-
-/// Bytes of a sector: the unit in which virtio addresses a disk, whatever its block size.
-pub(crate) const SECTOR: u64 = 512;
+pub(crate) use units::{SECTOR, STEP};
 
 /// The storage of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,64 +37,11 @@ pub enum Source {
     Null(u64),
 }
 
-/// Why a request to a disk failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DiskError {
-    /// The range exceeds the disk.
-    #[error("bytes {at} to {at} + {len} are not on a disk of {size} bytes")]
-    Outside {
-        /// First byte.
-        at: u64,
-        /// Bytes.
-        len: u64,
-        /// Size of the disk in bytes.
-        size: u64,
-    },
-    /// The disk is read-only.
-    #[error("the disk is read-only")]
-    ReadOnly,
-    /// The request's buffer is not in shared memory.
-    #[error(transparent)]
-    Unmapped(#[from] Unmapped),
-    /// A flush failed before, and some data may be lost.
-    #[error("a flush of the image file failed before; check the image, then restart the daemon")]
-    FlushFailed,
-    /// The file returned an error.
-    #[error("the image file: {0}")]
-    File(#[from] io::Error),
-}
-
 #[derive(Debug)]
 enum Medium {
     File(Image),
     Ram(Ram),
     Null,
-}
-
-/// How a disk is opened.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Access {
-    /// Writing is refused.
-    pub(crate) read_only: bool,
-    /// An image is locked against other users.
-    pub(crate) lock: bool,
-    /// An image is raw, even if it looks like another format.
-    pub(crate) raw: bool,
-    /// Discards release storage.
-    pub(crate) discard: bool,
-}
-
-impl Access {
-    /// The default.
-    #[cfg(any(test, feature = "fuzz"))]
-    pub(crate) fn new(read_only: bool) -> Self {
-        Self {
-            read_only,
-            lock: true,
-            raw: false,
-            discard: true,
-        }
-    }
 }
 
 /// A disk of whole sectors.

@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
+
 use crate::disk::{Access, SECTOR, Source};
-use crate::serial::SERIAL_LEN;
 
 /// The protocol identifies a queue by eight bits.
 pub const MOST_QUEUES: u16 = 256;
+
+/// The longest serial number, in bytes.
+pub(crate) const SERIAL_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
 
 /// Each key that `--export` takes.
 pub(crate) const SYNTAX: &str = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly][,serial=TEXT][,name=TEXT]\
@@ -253,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_to_do() {
+    fn errors_name_a_remedy() {
         let error = |text: &str| text.parse::<Export>().unwrap_err();
         assert!(error("socket=s").contains("path=FILE"));
         assert!(error("ram=1M").contains("socket=PATH"));

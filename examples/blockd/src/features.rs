@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_only_disk_says_so() {
+    fn a_read_only_disk_offers_the_flag() {
         let offers = |read_only| offered(&Disk::open(&Source::Null(512), read_only).unwrap());
         let changing = 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
         assert_eq!(offers(true) & changing, 0);

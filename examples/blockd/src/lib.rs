@@ -61,7 +61,7 @@ mod sigbus;
 mod socket;
 mod vring;
 
-pub use cli::{Args, EventBackend};
+pub use cli::Args;
 pub use disk::Source;
 pub use export::{Export, MOST_QUEUES};
 pub use log::{Log, LogFormat};

@@ -287,7 +287,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn refuses_what_makes_no_sense() {
+    fn refuses_invalid_regions() {
         let memory = simple(0x2000);
         let add = |place: Place, has: u64| memory.with(place, file(has)).map(|_| ());
         assert!(matches!(
@@ -358,7 +358,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_written_through_one_mapping_is_seen_through_another() {
+    fn data_written_through_one_mapping_is_seen_through_another() {
         let shared = file(0x1000);
         let memory = Memory::default()
             .with(place(0, 0, 0x1000), shared.try_clone().unwrap())

@@ -3,13 +3,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
-
 use crate::disk::Source;
 use crate::export::Export;
-
-/// The longest serial number, in bytes.
-pub(crate) const SERIAL_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
 
 /// The serial number of an export: the one that `serial=` sets, or a hash of the path of its image, or of its socket if it has
 /// no image. It does not depend on other exports, their order, or the number of daemons.
@@ -37,6 +32,7 @@ fn hash(path: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::SERIAL_LEN;
 
     #[test]
     fn c25_the_serial_follows_from_the_path() {

@@ -10,15 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aio_backend_epoll::Epoll;
-use aio_backend_ppoll::Ppoll;
 use aio_context::{Context, Policy, PollParams, PollPolicy, Remote, Wait, WakeCost, measure_wake_cost};
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit};
 
 use crate::acceptor::Acceptor;
 use crate::advice;
-use crate::cli::{Args, EventBackend};
+use crate::cli::Args;
 use crate::descriptor_chain::DescriptorChain;
 use crate::disk::{Disk, Source};
 use crate::export::Export;
@@ -133,15 +131,8 @@ fn context(args: &Args) -> anyhow::Result<Context> {
     if !args.poll_max.is_zero() {
         builder = builder.policy(policy(args, params)?);
     }
-    match args.backend {
-        EventBackend::Auto => {}
-        EventBackend::Ppoll => builder = builder.backend(Box::new(Ppoll::new())),
-        EventBackend::Epoll => {
-            let epoll = Epoll::new().context("cannot make an epoll instance; try --backend ppoll")?;
-            builder = builder.backend(Box::new(epoll));
-        }
-    }
-    builder.build().context("cannot make an event loop")
+    let built = builder.backend_kind(args.backend).build();
+    built.with_context(|| format!("cannot make an event loop with --backend {}", args.backend))
 }
 
 /// The polling parameters of the command line, with the measured cost of a sleep.
@@ -158,7 +149,7 @@ fn poll_params(args: &Args) -> anyhow::Result<PollParams> {
     let params = match args.poll_wake_ns {
         Some(nanos) => params.with_wake(WakeCost::of_total(Duration::from_nanos(nanos))),
         None => params.with_measured_wake(
-            measure_wake_cost().context("cannot measure what a sleep costs; --poll-wake-ns sets it")?,
+            measure_wake_cost().context("cannot measure the cost of a sleep; --poll-wake-ns sets it")?,
         ),
     };
     Ok(params)

@@ -20,7 +20,6 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFl
 use vhost::vhost_user::message::{FrontendReq, MAX_ATTACHED_FD_ENTRIES, MAX_MSG_SIZE};
 use vhost::vhost_user::{BackendReqHandler, Error};
 
-use crate::acceptor::Acceptor;
 use crate::backend::Backend;
 use crate::connection::Connection;
 use crate::limit::Kind;
@@ -37,7 +36,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Session {
     /// The session itself, for its timer.
     me: Weak<Self>,
-    acceptor: Weak<Acceptor>,
+    /// Called once the session has ended.
+    on_end: Box<dyn Fn()>,
     connection: Rc<Connection>,
     socket: UnixStream,
     backend: Arc<Backend>,
@@ -62,23 +62,23 @@ enum Arrived {
 }
 
 impl Session {
-    /// Starts the session of a connected client.
+    /// Starts the session of a connected client. Calls `on_end` after the session has ended, unless it was [closed](Self::close).
     #[allow(
         clippy::arc_with_non_send_sync,
         reason = "the protocol's library wants an Arc; it stays on this thread"
     )]
     pub(crate) fn start(
         cx: &Context,
-        acceptor: &Rc<Acceptor>,
         socket: UnixStream,
         backend: Backend,
         connection: Rc<Connection>,
+        on_end: impl Fn() + 'static,
     ) -> io::Result<Rc<Self>> {
         let backend = Arc::new(backend);
         let protocol = BackendReqHandler::from_stream(socket.try_clone()?, backend.clone());
         let session = Rc::new_cyclic(|me| Self {
             me: me.clone(),
-            acceptor: Rc::downgrade(acceptor),
+            on_end: Box::new(on_end),
             connection,
             socket,
             backend,
@@ -92,7 +92,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Stops the queues and watches the socket no longer. Does not notify the acceptor.
+    /// Stops the queues and watches the socket no longer. Does not call `on_end`.
     pub(crate) fn close(&self) {
         self.backend.reset();
         let registration = self.registration.take();
@@ -102,9 +102,7 @@ impl Session {
 
     fn end(&self) {
         self.close();
-        if let Some(acceptor) = self.acceptor.upgrade() {
-            acceptor.session_has_ended();
-        }
+        (self.on_end)();
     }
 
     fn check_socket(&self, cx: &Context) {

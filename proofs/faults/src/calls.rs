@@ -120,7 +120,7 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => f.write_str("woken for nothing"),
+            Self::Nothing => f.write_str("spurious wake-up"),
             Self::Error(errno) => {
                 let known = [
                     (Errno::MFILE, "EMFILE"),

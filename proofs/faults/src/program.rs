@@ -227,7 +227,7 @@ impl Program {
         for place in 0..5 {
             self.write(place, 2);
         }
-        self.read_all("what was written first");
+        self.read_all("the first data");
         // Silence, and back.
         for registration in &all[..2] {
             self.change("silence", registration, Interest::NONE)?;
@@ -242,7 +242,7 @@ impl Program {
                 registration.set_interest(Interest::READ)
             })?;
         }
-        self.read_all("what came during a silence");
+        self.read_all("data from a silence");
         // Another interest, which a pipe's reader never has an event for.
         for interest in [Interest::BOTH, Interest::READ] {
             self.change("another interest", &all[3], interest)?;
@@ -254,11 +254,11 @@ impl Program {
             self.record(&why);
         }
         drop(pause);
-        self.read_all("what came during a pause");
+        self.read_all("data from a pause");
         // Down the ladder.
         all.truncate(1);
         self.write(0, 2);
-        self.read_all("what came after the removals");
+        self.read_all("data after the removals");
         Some(())
     }
 
@@ -315,7 +315,7 @@ impl Program {
         let last = self.writers.len() - 1;
         for _ in 0..3 {
             self.write(last, 2);
-            self.read_all("what was written while polling");
+            self.read_all("data written while polling");
         }
         drop(polled);
         Some(())

@@ -81,7 +81,7 @@ pub fn disturbed(
     plant: Option<Plant>,
 ) -> Result<(Verdict, u64), String> {
     keep_quiet();
-    // A storm repeats every second call; polling looks as often as time allows, which differs from run to run.
+    // A storm repeats every second call; polling checks as often as time allows, which differs from run to run.
     let most = 4 * undisturbed(kind) + 600;
     let plan = Rc::new(Plan {
         faults: faults.to_vec(),

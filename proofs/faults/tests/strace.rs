@@ -54,7 +54,7 @@ fn beforehand(call: &str, trace: &Path) -> u32 {
 }
 
 #[test]
-fn b4_what_strace_makes_fail_is_served_all_the_same() {
+fn b4_all_work_is_done_with_failures_by_strace() {
     let directory = std::env::temp_dir().join(format!("aio-faults-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let trace = directory.join("trace");
@@ -138,7 +138,7 @@ fn b4_what_strace_makes_fail_is_served_all_the_same() {
 
 /// Fewer and fewer descriptors: either all work is done, or an error names the missing part.
 #[test]
-fn b4_a_process_without_descriptors_says_what_it_needs() {
+fn b4_a_process_without_descriptors_names_a_remedy() {
     let mut whole = 0;
     for limit in 4..=24 {
         let limit = format!("--nofile={limit}:{limit}");

@@ -2,41 +2,17 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 
 use aio_context::{Context, Handler, Pollable};
 
+use crate::alive::Counted;
 use crate::log::What;
 use crate::numbers::Number;
 use crate::op::{Callback, Fd, Name, Side};
 use crate::plant::Plant;
 use crate::real::Real;
-
-/// Counts the values that the loop has and has not dropped.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Alive(Rc<Cell<u32>>);
-
-/// One of the counted.
-#[derive(Debug)]
-pub(crate) struct Counted(Rc<Cell<u32>>);
-
-impl Alive {
-    pub(crate) fn one(&self) -> Counted {
-        self.0.set(self.0.get() + 1);
-        Counted(self.0.clone())
-    }
-
-    pub(crate) fn count(&self) -> u32 {
-        self.0.get()
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
 
 /// A handler.
 pub(crate) struct Actor {
@@ -51,7 +27,7 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    pub(crate) fn new(world: &Rc<Real>, fd: Fd, label: Name, number: Rc<Number>, serial: u32) -> Self {
+    fn new(world: &Rc<Real>, fd: Fd, label: Name, number: Rc<Number>, serial: u32) -> Self {
         Self {
             fd,
             label,
@@ -84,6 +60,21 @@ impl Actor {
         } else {
             None
         }
+    }
+}
+
+impl Real {
+    /// A handler for a descriptor, which is the present one from now on.
+    pub(crate) fn actor(self: &Rc<Self>, fd: Fd, label: Name, opened: bool) -> Rc<Actor> {
+        self.serial.set(self.serial.get() + 1);
+        let mut files = self.files.borrow_mut();
+        let number = if opened {
+            files.open_number(fd)
+        } else {
+            files.number(fd)
+        };
+        drop(files);
+        Rc::new(Actor::new(self, fd, label, number, self.serial.get()))
     }
 }
 
@@ -176,14 +167,3 @@ impl Pollable for Actor {
         world.act(callback, &[]);
     }
 }
-
-/// One of a crowd, which is never ready.
-pub(crate) struct Bystander(pub(crate) Rc<OwnedFd>);
-
-impl AsFd for Bystander {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl Handler for Bystander {}

@@ -35,6 +35,8 @@
 #![forbid(unsafe_code)]
 
 mod actor;
+mod alive;
+mod crowd;
 mod files;
 mod foreign;
 pub mod fuzz;

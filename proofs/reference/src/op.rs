@@ -199,10 +199,7 @@ pub type Script = Rc<[Op]>;
 
 /// One operation. An operation that does not apply, such as the removal of an unknown handler, has no effect.
 #[derive(Clone, Debug)]
-#[allow(
-    missing_docs,
-    reason = "the table in the text of the crate says what each does"
-)]
+#[allow(missing_docs, reason = "the table on the crate's page describes each")]
 pub enum Op {
     Watch(Fd, Interest, Name, bool),
     Replace(Fd, Name, Option<Interest>, bool),

@@ -10,7 +10,8 @@ use aio_context::{
     BottomHalf, Clock, Context, GroupId, ManualClock, Paused, Policy, PollParams, Registration, Timer, Wait,
 };
 
-use crate::actor::{Actor, Alive, Bystander};
+use crate::alive::Alive;
+use crate::crowd::Bystander;
 use crate::files::Files;
 use crate::foreign;
 use crate::log::{Entry, Scripts, Verb, What};
@@ -346,19 +347,6 @@ impl Real {
         };
         let registrations = members.into_iter().map(watch).collect();
         *self.crowd.borrow_mut() = registrations;
-    }
-
-    /// A handler for a descriptor, which is the present one from now on.
-    pub(crate) fn actor(self: &Rc<Self>, fd: Fd, label: Name, opened: bool) -> Rc<Actor> {
-        self.serial.set(self.serial.get() + 1);
-        let mut files = self.files.borrow_mut();
-        let number = if opened {
-            files.open_number(fd)
-        } else {
-            files.number(fd)
-        };
-        drop(files);
-        Rc::new(Actor::new(self, fd, label, number, self.serial.get()))
     }
 
     /// Ends a sequence: lets everything go and gives back the files, and how many handlers and closures were kept.

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_is_written_the_same() {
+    fn parsing_and_printing_round_trip() {
         let trace = "watch a rw in g polled; replace p pp; dup a b; closeraw a; on aa.poll_ready { drain a, wait 3 }; \
                      repeat 40 { work e, poll }; polling 50; gather; arm t 5; interest q -; on x { panic }";
         let ops = parse(trace).unwrap();

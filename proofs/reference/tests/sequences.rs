@@ -18,7 +18,7 @@ fn first() -> u64 {
 }
 
 #[test]
-fn the_loop_does_what_the_reference_says() {
+fn the_loop_matches_the_reference() {
     let first = first();
     let (next, tally) = (AtomicU64::new(0), Mutex::new(Tally::default()));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

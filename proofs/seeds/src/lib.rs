@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_is_the_place_to_go_on_from() {
+    fn a_failed_seed_is_the_place_to_resume_from() {
         let directory = tempfile::tempdir().unwrap();
         let args = args(&directory.path().join("place"));
         let one = |seed| match seed {

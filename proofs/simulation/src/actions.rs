@@ -1,31 +1,10 @@
 //! Actions of others: peers at the far end of streams, and other threads through `Remote`.
 
-use std::time::Duration;
-
 use aio_context::PollParams;
 
-use crate::kernel::{FileId, Target};
+use crate::action::Action;
+use crate::kernel::Target;
 use crate::world::{self, World};
-
-/// An action of a peer or of another thread.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Action {
-    Write(FileId),
-    Read(FileId),
-    HangUp(FileId),
-    Fail(FileId),
-    /// Work for the polled port of this number, in memory that both sides see.
-    Produce(u32),
-    Schedule(u32),
-    ScheduleIdle(u32),
-    Cancel(u32),
-    Delete(u32),
-    Job,
-    Notify,
-    PollFor(Duration),
-    Warp(Duration),
-    StartClock,
-}
 
 impl World {
     pub(crate) fn plan(&self, action: Action, after: u64) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Context, Moment, Timer};
 
-use crate::actions::Action;
+use crate::action::Action;
 use crate::ops::MOST;
 use crate::plant::Plant;
 use crate::world::{self, Alarm, Armed, Half, Owed, World};

@@ -85,7 +85,7 @@ pub fn run(
     world::install(Some(world.clone()));
     let ran = catch_unwind(AssertUnwindSafe(|| live(&world, steps)));
     world.quiet.set(true);
-    // What a failed run leaves may be in any state; it is not looked at.
+    // A failed run may leave any state; it is not checked.
     let ended = catch_unwind(AssertUnwindSafe(|| bury(&world)));
     let mut failure = world.failure.take();
     if failure.is_none() && (ran.is_err() || ended.is_err()) {
@@ -287,7 +287,7 @@ fn recover(world: &World, cx: &Context) {
     drop(pauses);
     // No other thread acts in the middle of a change of the clock.
     let busy = world.busy_acting.replace(true);
-    world.act(crate::actions::Action::StartClock);
+    world.act(crate::action::Action::StartClock);
     world.busy_acting.set(busy);
     let doomed = |world: &World| {
         let slots = world.slots.borrow();

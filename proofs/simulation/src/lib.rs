@@ -14,12 +14,14 @@
 
 #![forbid(unsafe_code)]
 
+mod action;
 mod actions;
 mod calls;
 mod checks;
 mod clock;
 mod deferred;
 mod driver;
+mod handler;
 mod kernel;
 mod ops;
 mod plant;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aio_context::{Context, Interest, PollParams, Registration, Wait};
 
-use crate::actions::Action;
+use crate::action::Action;
 use crate::kernel::{NOWHERE, NUMBERS};
 use crate::plant::Plant;
 use crate::port::Port;

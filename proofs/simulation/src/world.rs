@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use aio_context::{BottomHalf, Context, GroupId, Paused, Registration, Remote, Timer, Wait, WeakContext};
 
-use crate::actions::Action;
+use crate::action::Action;
 use crate::kernel::Kernel;
 use crate::plant::Plant;
 use crate::port::Port;

@@ -11,7 +11,7 @@ use aio_context::{Context, Handler, Pollable};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
-use crate::helpers::Tally;
+use crate::tally::Tally;
 
 fn bell() -> io::Result<OwnedFd> {
     Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)

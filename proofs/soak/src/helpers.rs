@@ -1,13 +1,14 @@
 //! Other threads that give work to the loop on request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{JoinHandle, spawn};
 
 use aio_context::{BottomHalf, Remote};
 
 use crate::handlers::Queue;
+use crate::tally::Tally;
 
 /// What a helper is to do.
 #[derive(Clone, Copy, Debug)]
@@ -20,30 +21,6 @@ pub(crate) enum Order {
     Notifications(u64),
     /// So many pieces of work for the queue that may be polled.
     Work(u64),
-}
-
-/// The work of the helpers, for comparison with the events that arrived.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) jobs_run: AtomicU64,
-    pub(crate) orders_done: AtomicU64,
-    pub(crate) work: AtomicU64,
-    /// How often a helper has scheduled for the last time, counted before it does.
-    last_schedules: AtomicU64,
-    last_schedules_seen: AtomicU64,
-}
-
-impl Tally {
-    /// Called by the bottom halves and jobs of the helpers.
-    pub(crate) fn saw_schedules(&self) {
-        let seen = self.last_schedules.load(Ordering::Acquire);
-        self.last_schedules_seen.store(seen, Ordering::Relaxed);
-    }
-
-    /// Whether a bottom half has run after each helper's last word.
-    pub(crate) fn schedules_are_seen(&self) -> bool {
-        self.last_schedules_seen.load(Ordering::Relaxed) == self.last_schedules.load(Ordering::Acquire)
-    }
 }
 
 /// A thread that works for the loop.
@@ -96,7 +73,7 @@ fn obey(order: Order, remote: &Remote, half: &BottomHalf, queue: &Queue, tally: 
                     half.cancel();
                 }
             }
-            tally.last_schedules.fetch_add(1, Ordering::Release);
+            tally.schedules_last();
             half.schedule();
         }
         Order::Notifications(count) => (0..count).for_each(|_| remote.notify()),

@@ -9,6 +9,7 @@ mod churn;
 mod gauge;
 mod handlers;
 mod helpers;
+mod tally;
 mod verdict;
 mod watchdog;
 mod world;
@@ -191,7 +192,7 @@ impl Load {
             let mut anew = Command::new(std::env::current_exe().context("where is this program?")?);
             let output = watchdog.rest(|| anew.args(["--first-tenth", &slice.to_string()]).output())?;
             let first = String::from_utf8_lossy(&output.stdout);
-            let first: f64 = first.trim().parse().context("a new process said nothing")?;
+            let first: f64 = first.trim().parse().context("a new process printed nothing")?;
             let last = self.slices(SLICES - TENTH..SLICES, slice, watchdog)?;
             speed = first / verdict::cost(&last);
         }

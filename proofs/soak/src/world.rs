@@ -16,7 +16,8 @@ use aio_context::{
 
 use crate::churn;
 use crate::handlers::{Bell, Queue, QueueHandler};
-use crate::helpers::{Helper, Order, Tally};
+use crate::helpers::{Helper, Order};
+use crate::tally::Tally;
 use crate::watchdog::Watchdog;
 
 /// Descriptors, bottom halves and timers, each.

@@ -38,7 +38,7 @@ fn wait(notifier: &Notifier) -> anyhow::Result<()> {
 fn open(dequeued: Dequeued<(), Letter>) -> anyhow::Result<Letter> {
     match dequeued.begin() {
         Item::Sent(message) => Ok(message.contents),
-        said => anyhow::bail!("it was sent, and says {said:?}"),
+        said => anyhow::bail!("the message was sent, and the node returned {said:?}"),
     }
 }
 

@@ -6,11 +6,14 @@
 //! | `interrupt` | Ctrl-C |
 //! | `cores` | the cores of the client and the server, and the cost of a cache line between them |
 //! | `build` | the check that this build may report figures |
+//! | `plot` | the legend of a picture (feature `plot`) |
 //! | `report` | rows as files, the machine, medians (feature `report`) |
 
 pub mod build;
 pub mod cores;
 pub mod interrupt;
+#[cfg(feature = "plot")]
+pub mod plot;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod shell;

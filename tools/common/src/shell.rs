@@ -38,8 +38,13 @@ pub fn root() -> &'static Path {
 
 /// The cargo that runs this, in the root of the workspace.
 pub fn cargo() -> Command {
+    cargo_in("")
+}
+
+/// The cargo that runs this, in a directory of the workspace, such as one with a workspace of its own.
+pub fn cargo_in(directory: &str) -> Command {
     let mut command = cargo_here();
-    command.current_dir(root());
+    command.current_dir(root().join(directory));
     command
 }
 
@@ -61,7 +66,7 @@ pub fn metadata(more: &[&str]) -> anyhow::Result<serde_json::Value> {
         "cargo metadata failed: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    serde_json::from_slice(&output.stdout).context("cargo metadata said something that is no JSON")
+    serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")
 }
 
 /// Returns cargo's target directory.
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn success_and_failure_are_told_apart() {
+    fn success_and_failure_are_distinguished() {
         let interrupt = Interrupt::default();
         let limit = Duration::from_secs(60);
         assert!(run_within(&mut shell("true"), limit, &interrupt).is_ok());
@@ -194,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_is_ended_with_all_that_it_started() {
+    fn a_command_that_hangs_is_ended_with_its_children() {
         // The grandchild holds the writing end: reading comes to its end only when it is gone, too.
         let (mut reader, writer) = std::io::pipe().unwrap();
         let mut command = shell("sleep 1000 & wait");
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ended_may_put_things_away_first() {
+    fn a_command_that_is_ended_may_clean_up_first() {
         let directory = tempfile::tempdir().unwrap();
         let [made, ready] = ["made", "ready"].map(|name| directory.path().join(name));
         let script = format!(
@@ -228,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_need_not_come_to_an_end_is_no_failure() {
+    fn a_command_that_need_not_end_is_no_failure() {
         let limit = Duration::from_millis(50);
         let ended = status_until(&mut shell("sleep 1000"), limit, &Interrupt::default(), || {});
         assert_eq!(ended.unwrap(), None);

@@ -358,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_the_pattern_tell_where_they_belong() {
+    fn words_of_the_pattern_encode_their_position() {
         let [one, other] = [0, 1].map(|sector| Contents::PATTERN.sector(sector));
         assert_ne!(one, other);
         assert_ne!(one[0], one[1]);

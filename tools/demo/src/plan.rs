@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aio_tools::cores::Cores;
 
-use crate::Args;
+use crate::args::Args;
 use crate::client::{Client, Measured, Waits};
 use crate::server::{self, Kind, Polling, Program};
 
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_a_run_is_what_the_rest_of_the_time_allows() {
+    fn the_time_of_a_run_fits_the_remaining_time() {
         let plan = plan(&[]);
         let runs = plan.runs_of_a_round() * plan.rounds;
         let pace = plan.pace(Duration::from_secs(20));

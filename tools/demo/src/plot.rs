@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use aio_tools::plot::legend;
+use aio_tools::report::{median, range};
 use anyhow::anyhow;
 use plotters::prelude::*;
 
 use crate::row::Row;
 use crate::server::PEER_NULL;
-use aio_tools::report::{median, range};
 
 const SIZE: (u32, u32) = (1100, 520);
 const COLOURS: [RGBColor; 4] = [
@@ -111,12 +112,7 @@ fn panel_of(
             )
         }))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerLeft)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
+    legend(&mut chart, SeriesLabelPosition::LowerLeft)?;
     Ok(())
 }
 

@@ -67,7 +67,7 @@ fn a_wrong_argument_is_refused_before_anything_is_built() {
 }
 
 #[test]
-fn the_client_checks_what_blockd_serves() {
+fn the_client_checks_the_data_of_blockd() {
     let output = demo()
         .arg("--drive")
         .arg(blockd())

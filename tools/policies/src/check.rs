@@ -11,8 +11,9 @@ use aio_replay::{self as replay, Role, Trace, WAKE_COSTS_NS, families, geometric
 use anyhow::bail;
 use serde::Serialize;
 
+use crate::args::Args;
 use crate::grid::{self, Contender, ORIGINAL_MAX};
-use crate::{Args, Row};
+use crate::row::Row;
 use aio_tools::interrupt::Interrupt;
 use aio_tools::report;
 
@@ -340,15 +341,15 @@ fn deadlines(seed: u64) -> [Verdict; 3] {
         .collect();
     [
         Verdict::shown(
-            "timers beside events, told of deadlines: mean",
+            "timers beside events, known deadlines: mean",
             geometric_mean(told),
         ),
         Verdict::at_most(
-            "told of deadlines over not told: mean",
+            "known over unknown deadlines: mean",
             geometric_mean(gains.clone()),
             1.0,
         ),
-        Verdict::at_most("told of deadlines over not told: worst", most(&gains), 1.02),
+        Verdict::at_most("known over unknown deadlines: worst", most(&gains), 1.02),
     ]
 }
 
@@ -448,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_figures_are_wrong_by_what_they_say() {
+    fn wrong_figures_are_reported() {
         for (latency, break_even) in [(50, 100), (150, 100), (100, 50), (100, 200), (200, 100)] {
             for wake in WAKE_COSTS_NS {
                 let params = wrong(wake, latency, break_even);

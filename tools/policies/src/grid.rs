@@ -9,7 +9,7 @@ use aio_pollctl::{Policy, PollParams};
 use aio_replay::{self as replay, BestFixed, Outcome, Trace, params_for};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::Row;
+use crate::row::Row;
 use aio_tools::interrupt::Interrupt;
 
 /// The longest time the original's threads poll.

@@ -2,72 +2,25 @@
 //!
 //! It replays traces. It measures only one property of this machine, with `--check`: the time a policy takes to learn from a wait.
 
+mod args;
 mod check;
 mod grid;
 mod plot;
+mod row;
 mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use aio_replay::{Trace, WAKE_COSTS_NS, families};
+use aio_replay::{Trace, families};
 use aio_tools::interrupt::Interrupt;
 use aio_tools::{build, report};
 use anyhow::{Context as _, bail};
-use clap::Parser;
-use clap::builder::PossibleValuesParser;
-use serde::Serialize;
+use clap::Parser as _;
 
+use self::args::Args;
 use self::grid::Contender;
-
-/// Replay polling policies on traces of waits: cost over knowing the future, polling, wake-ups, latency
-///
-/// Without --trace it replays the built-in families. A trace has one wait in nanoseconds a line, `#` starts a comment;
-/// `blockd --record-waits FILE` writes one.
-#[derive(Debug, Parser)]
-#[command(name = "cargo xtask policies", bin_name = "cargo xtask policies", version)]
-struct Args {
-    /// Replay this file instead of the built-in families; may be given several times
-    #[arg(long, value_name = "FILE")]
-    trace: Vec<PathBuf>,
-    /// What a wake-up costs, in nanoseconds; may be given several times
-    #[arg(long, value_name = "N", default_values_t = WAKE_COSTS_NS, value_parser = clap::value_parser!(u64).range(256..=1_000_000_000))]
-    wake_cost_ns: Vec<u64>,
-    /// Only these policies; may be given several times
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(grid::NAMES))]
-    policy: Vec<String>,
-    /// Write a row for every trace, wake-up cost and policy
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw the ranking
-    #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
-    /// Compare `learned` with its goals, on three seeds, and fail if it misses one
-    #[arg(long, conflicts_with_all = ["trace", "policy", "plot"])]
-    check: bool,
-    /// What the built-in families are made from; any with --check, else always the same
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// How many waits a built-in trace has
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=10_000_000))]
-    waits: u64,
-}
-
-/// What a policy did on a trace.
-#[derive(Clone, Debug, Serialize)]
-struct Row {
-    trace: String,
-    family: &'static str,
-    wake_cost_ns: u64,
-    policy: &'static str,
-    cost_over_clairvoyant: f64,
-    spin_ns: f64,
-    spin_share: f64,
-    waits: u64,
-    wakeups: u64,
-    p99_added_ns: f64,
-}
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::path::Path;
 
+use aio_tools::plot::legend;
 use anyhow::anyhow;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::Row;
+use crate::row::Row;
 use crate::table::{families, mean_in, ranking};
 
 const SIZE: (u32, u32) = (1280, 560);
@@ -124,12 +125,7 @@ fn lines(panel: &Panel<'_>, rows: &[Row]) -> Result<(), Box<dyn Error>> {
             .color(&BLACK);
         panel.draw(&Text::new(*family, (x - left + 5, y - top + 6), style))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
+    legend(&mut chart, SeriesLabelPosition::UpperRight)?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use aio_replay::geometric_mean;
 
-use crate::Row;
+use crate::row::Row;
 
 /// A policy over all rows.
 pub(crate) struct Rank {

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use indicatif::ProgressBar;
 
-use crate::list::Check;
 use crate::memory;
 use aio_tools::interrupt::Interrupt;
 use aio_tools::shell;
@@ -47,21 +46,26 @@ pub(crate) struct At<'a> {
 }
 
 impl<'a> At<'a> {
-    pub(crate) fn new(check: &Check, long: bool, interrupt: &'a Interrupt) -> anyhow::Result<Self> {
+    /// `limit` is the time after which it hangs.
+    pub(crate) fn new(
+        name: &'static str,
+        long: bool,
+        limit: Duration,
+        interrupt: &'a Interrupt,
+    ) -> anyhow::Result<Self> {
         let directory = shell::target_dir()?.join("prove");
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let log_path = directory.join(format!("{}.log", check.name));
+        let log_path = directory.join(format!("{name}.log"));
         let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
         let bar = ProgressBar::new_spinner();
         bar.enable_steady_tick(Duration::from_millis(200));
         if bar.is_hidden() {
-            println!("{} ...", check.name);
+            println!("{name} ...");
         }
-        let minutes = if long { check.long_minutes } else { check.minutes };
         Ok(Self {
-            name: check.name,
+            name,
             long,
-            limit: Duration::from_secs(minutes * 60),
+            limit,
             began: Instant::now(),
             log: RefCell::new(log),
             log_path,

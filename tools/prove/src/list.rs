@@ -1,5 +1,7 @@
 //! The table of checks. A check has a name, its bounds in words, a limit of time, its requirements, and a function.
 
+use std::time::Duration;
+
 use crate::at::{At, Outcome, Result};
 use crate::{coverage, mutants, sanitizers, valgrind};
 use aio_tools::shell;
@@ -20,6 +22,12 @@ pub(crate) struct Check {
 }
 
 impl Check {
+    /// The time after which it hangs.
+    pub(crate) fn limit(&self, long: bool) -> Duration {
+        let minutes = if long { self.long_minutes } else { self.minutes };
+        Duration::from_secs(minutes * 60)
+    }
+
     /// What it needs and is not there.
     pub(crate) fn missing(&self) -> Option<&'static str> {
         self.needs

@@ -129,7 +129,7 @@ fn step(name: &str) -> anyhow::Result<()> {
 /// Runs a check; an error is an interruption, or that nothing can be run at all.
 fn one(check: &Check, long: bool, interrupt: &Interrupt) -> anyhow::Result<Row> {
     let began = Instant::now();
-    let at = At::new(check, long, interrupt)?;
+    let at = At::new(check.name, long, check.limit(long), interrupt)?;
     let result = match check.missing() {
         Some(tool) => Ok(Outcome::skipped(format!("{tool} is not installed"))),
         None => (check.run)(&at),

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_good_is_not_done_again() {
+    fn only_successful_checks_are_not_repeated() {
         let directory = tempfile::tempdir().unwrap();
         let mut memory = Memory {
             file: directory.path().join("long.json"),

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn malformed_blocks_are_refused() {
         assert!(parse("no block").is_err());
         assert!(parse("```arrows\na b\n```").is_err());
         assert!(parse("```arrows\na -> b\na -> c\n```").is_err());

@@ -109,7 +109,7 @@ fn faults(rows: &[Row<'_>], read: impl Fn(&str) -> Option<String>) -> Vec<String
     for row in rows {
         let number = row.number;
         if row.case.is_empty() {
-            faults.push(format!("row {number} does not say what the case is"));
+            faults.push(format!("row {number} does not describe the case"));
         }
         if is_excused(row.test) {
             continue;
@@ -191,11 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_found() {
+    fn missing_tests_are_found() {
         let one = |row: &'static str| found(&table(|number| (number == 5).then_some(row)));
         assert!(one("| what | `b.rs` | all | |")[0].contains("there is no"));
         assert!(one("| what | soon | all | |")[0].contains("no reason"));
-        assert!(one("| | `a.rs` | all | |")[0].contains("does not say"));
+        assert!(one("| | `a.rs` | all | |")[0].contains("does not describe"));
         let without = |name: &str| (name == "a.rs").then(|| "fn case_55_x() {}".to_owned());
         assert_eq!(faults(&rows(&table(|_| None)), without).len(), 99);
         let text = table(|_| None).replace("| 50 |", "| 51 |");

@@ -1,20 +1,25 @@
 //! The model checkers, each with the faults that it must find: loom tries every order of a few steps, up to a number of
 //! preemptions; shuttle tries random orders of whole contexts, and such with few preemptions.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
+use super::tidy;
 use crate::interrupt::Interrupt;
 use crate::shell;
 
+/// The workspace of its own that builds the libraries for the checkers.
+pub(super) const WORKSPACE: &str = "proofs/modelled";
 /// Within their usual bounds, models that take longer do not end.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// The limit with bounds beyond the usual ones.
 const LONG_LIMIT: Duration = Duration::from_secs(12 * 3600);
 /// Environment variables that would override the flags given here, or change the explored orders.
-const INTERFERES: [&str; 13] = [
+const INTERFERES: [&str; 14] = [
     "AIO_PLANT",
     "AIO_PLANT_IN",
     "AIO_SCHEDULE",
@@ -27,10 +32,11 @@ const INTERFERES: [&str; 13] = [
     "LOOM_MAX_DURATION",
     "LOOM_MAX_PERMUTATIONS",
     "LOOM_MAX_THREADS",
+    "RUSTFLAGS",
     "SHUTTLE_RANDOM_SEED",
 ];
 
-/// A checker: the flag that builds for it, its tests, and their default bounds, which the environment can raise.
+/// A checker: the feature that builds for it, its tests, and their default bounds, which the environment can raise.
 struct Checker {
     name: &'static str,
     tests: &'static [&'static [&'static str]],
@@ -40,7 +46,7 @@ struct Checker {
 const LOOM: Checker = Checker {
     name: "loom",
     tests: &[
-        &["--package", "aio-notify", "--lib"],
+        &["--package", "aio-notify", "--test", "models"],
         &["--package", "aio-schedules", "--test", "models"],
     ],
     bounds: &[("LOOM_MAX_PREEMPTIONS", "2")],
@@ -53,6 +59,8 @@ const SHUTTLE: Checker = Checker {
 };
 
 pub(super) fn loom() -> anyhow::Result<String> {
+    let untried = untried()?;
+    ensure!(untried.is_empty(), "no model plants {}", untried.join(", "));
     let ([preemptions], models, faults) = LOOM.run()?;
     Ok(format!(
         "{models} models, up to {preemptions} preemptions; {faults} of {faults} faults found"
@@ -110,13 +118,13 @@ impl Checker {
     }
 
     fn cargo(&self, tests: &[&str], bounds: &[String]) -> anyhow::Result<Command> {
-        let mut cargo = shell::cargo();
+        let mut cargo = shell::cargo_in(WORKSPACE);
         cargo
             .args(["test", "--quiet", "--release", "--locked"])
+            .args(["--features", self.name])
             .args(tests)
             .arg("--target-dir")
-            .arg(shell::target_dir()?.join(self.name))
-            .env("RUSTFLAGS", format!("--cfg {} -C debug-assertions=on", self.name));
+            .arg(shell::target_dir()?.join("modelled"));
         for name in INTERFERES {
             cargo.env_remove(name);
         }
@@ -130,6 +138,50 @@ fn bound(usual: &str, asked: Option<String>) -> String {
     asked
         .filter(|asked| !asked.is_empty())
         .unwrap_or_else(|| usual.to_owned())
+}
+
+/// The faults beside the code of the libraries that no list of models and scenarios names.
+fn untried() -> anyhow::Result<Vec<String>> {
+    let (mut beside_code, mut tried) = (BTreeSet::new(), BTreeSet::new());
+    for file in tidy::tracked()? {
+        let Ok(text) = fs::read_to_string(shell::root().join(&file)) else {
+            continue;
+        };
+        if file.starts_with(WORKSPACE) {
+            tried.extend(planted(&text));
+        } else if file.to_string_lossy().starts_with("aio-") && file.extension().is_some_and(|is| is == "rs")
+        {
+            beside_code.extend(faults(&text));
+        }
+    }
+    ensure!(
+        !beside_code.is_empty(),
+        "the libraries have no faults to be planted"
+    );
+    Ok(beside_code.difference(&tried).cloned().collect())
+}
+
+/// The names in `faulty!(Name, ..)`, comments left out.
+fn faults(text: &str) -> Vec<String> {
+    let code = text
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//"));
+    let code: String = code.collect();
+    let name = |rest: &str| {
+        rest.split(|letter: char| !letter.is_alphanumeric())
+            .next()
+            .map(str::to_owned)
+    };
+    code.split("faulty!(").skip(1).filter_map(name).collect()
+}
+
+/// The names in the lines `test: Name in models;` of a list of faults.
+fn planted(text: &str) -> impl Iterator<Item = String> {
+    text.lines().filter_map(|line| {
+        let (_, fault) = line.split_once("_planted_")?.1.split_once(": ")?;
+        Some(fault.split_once(" in ")?.0.to_owned())
+    })
 }
 
 /// How many models, and how many faults, a list of tests has.
@@ -150,6 +202,14 @@ mod tests {
         assert_eq!(bound("2", None), "2");
         assert_eq!(bound("2", Some(String::new())), "2");
         assert_eq!(bound("2", Some("3".to_owned())), "3");
+    }
+
+    #[test]
+    fn a_fault_that_no_model_plants_is_found() {
+        let code = "/// `faulty!(NAME, right)`\nlet a = faulty!(LeftOut, b());\nlet b = faulty!(\n    Wrapped,\n    c,\n);\nfaulty!(Late: c());\nmacro_rules! faulty {\n";
+        assert_eq!(faults(code), ["LeftOut", "Wrapped", "Late"]);
+        let list = "faults! {\n    n1_planted_late: Late in one two;\n}\n";
+        assert_eq!(planted(list).collect::<Vec<_>>(), ["Late"]);
     }
 
     #[test]

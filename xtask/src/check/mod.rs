@@ -5,6 +5,7 @@ mod cases;
 mod checkers;
 mod circles;
 mod layers;
+mod lockfile;
 mod msrv;
 mod promela;
 mod rules;
@@ -13,7 +14,6 @@ mod tidy;
 mod tools;
 mod words;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
@@ -26,9 +26,10 @@ use clap::{Arg, ArgAction, ArgMatches};
 /// The name and the function of a step. The text of `Ok` is its result for the summary.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 22] = [
     ("fmt", fmt),
     ("layers", layers::check),
+    ("lockfile", lockfile::check),
     ("circles", circles::check),
     ("tidy", tidy::check),
     ("rules", rules::check),
@@ -130,16 +131,14 @@ fn summarise(results: &[(&str, anyhow::Result<String>, Duration)]) -> anyhow::Re
     Ok(())
 }
 
-/// Cargo in the workspace of its own that shows how to write a backend from outside.
-fn outside() -> Command {
-    let mut cargo = shell::cargo();
-    cargo.current_dir(shell::root().join("examples/third-party-backend"));
-    cargo
-}
+/// The workspace of its own that shows how to write a backend from outside.
+const OUTSIDE: &str = "examples/third-party-backend";
 
 fn fmt() -> anyhow::Result<String> {
     shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
-    shell::run(outside().args(["fmt", "--all", "--check"]))?;
+    // With --all it would check the libraries again, because they are its dependencies.
+    shell::run(shell::cargo_in(OUTSIDE).args(["fmt", "--check"]))?;
+    shell::run(shell::cargo_in(checkers::WORKSPACE).args(["fmt", "--check"]))?;
     Ok(String::new())
 }
 
@@ -155,7 +154,7 @@ fn clippy() -> anyhow::Result<String> {
     shell::run(shell::cargo().args(all).args(["--", "-D", "warnings"]))?;
     let target = shell::target_dir()?.join("outside");
     shell::run(
-        outside()
+        shell::cargo_in(OUTSIDE)
             .args(["clippy", "--quiet", "--all-targets", "--target-dir"])
             .arg(target)
             .args(["--", "-D", "warnings"]),

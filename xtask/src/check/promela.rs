@@ -75,7 +75,7 @@ fn search(model: &Path, bug: Option<&str>, interrupt: &Interrupt) -> anyhow::Res
         .context("cannot start the search")?;
     let said = String::from_utf8_lossy(&pan.stdout);
     let Some(verdict) = verdict(&said) else {
-        bail!("the search of {} said nothing: {said}", model.display());
+        bail!("the search of {} has no result: {said}", model.display());
     };
     ensure!(
         !said.contains("max search depth too small"),
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_search_says_is_understood() {
+    fn the_result_of_a_search_is_parsed() {
         let said = "State-vector 40 byte, depth reached 47, errors: 2\n    13104 states, stored\n     9 states, matched\n";
         assert_eq!(
             verdict(said),

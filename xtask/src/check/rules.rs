@@ -128,7 +128,7 @@ impl Page {
         for (id, rule) in &page.rules {
             if rule.status == Status::InPart && !rule.names_missing {
                 page.faults.push(format!(
-                    "{PAGE}:{}: {id} is kept in part: add a paragraph that begins with \"*Not yet:*\" and names what is missing",
+                    "{PAGE}:{}: {id} is kept in part: add a paragraph that begins with \"*Not yet:*\" and names the missing parts",
                     rule.line
                 ));
             }

@@ -103,12 +103,20 @@ pub(super) fn hack() -> anyhow::Result<String> {
 
 /// Licences, bans and sources of everything that is built. It needs no network once that has been fetched.
 pub(super) fn deny() -> anyhow::Result<String> {
-    DENY.run(&[
-        "--locked",
-        "check",
-        "--hide-inclusion-graph",
-        "licenses",
-        "bans",
-        "sources",
-    ])
+    let check = |manifest| {
+        DENY.run(&[
+            "--locked",
+            "--manifest-path",
+            manifest,
+            "--config",
+            "deny.toml",
+            "check",
+            "--hide-inclusion-graph",
+            "licenses",
+            "bans",
+            "sources",
+        ])
+    };
+    check("proofs/modelled/Cargo.toml")?;
+    check("Cargo.toml")
 }

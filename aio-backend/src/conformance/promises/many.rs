@@ -199,7 +199,7 @@ pub(super) fn a_peek_equals_a_check(backend: &mut dyn Backend) {
         match peeked {
             Peek::Unsupported => assert_eq!(found, [], "a peek that is unsupported found something"),
             Peek::Checked if is_ready => assert_eq!(found, [(A, IN)], "a peek missed an event"),
-            Peek::Checked => assert_eq!(found, [], "a peek found what is not ready"),
+            Peek::Checked => assert_eq!(found, [], "a peek found an event that is not ready"),
         }
         let expected = if is_ready { vec![(A, IN)] } else { vec![] };
         expect(backend, &expected, "a peek consumed an event");

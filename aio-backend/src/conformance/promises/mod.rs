@@ -6,7 +6,7 @@ mod silence;
 mod time;
 mod tokens;
 
-use super::Promise;
+use super::promise::Promise;
 
 /// Makes the list, and a macro with a test for each line.
 macro_rules! promises {
@@ -19,10 +19,10 @@ macro_rules! promises {
         #[doc(hidden)]
         #[macro_export]
         macro_rules! __one_test_per_promise {
-            ($d make:expr) => {
+            ($d make:expr, $d check:path) => {
                 $($(#[test]
                 fn $id() {
-                    $crate::conformance::check(stringify!($id), &mut ($d make)());
+                    $d check(stringify!($id), &mut ($d make)());
                 })*)*
             };
         }

@@ -39,7 +39,7 @@ pub(super) fn readiness_of_a_socket(backend: &mut dyn Backend) {
     expect(
         backend,
         &[(A, IN | OUT)],
-        "it is readable and writable: both are told",
+        "it is readable and writable: both are reported",
     );
     socket.fill();
     expect(backend, &[(A, IN)], "there is no room left");
@@ -181,11 +181,7 @@ pub(super) fn edges_report_every_new_activity(backend: &mut dyn Backend) {
     let late = Source::new(Kind::Eventfd);
     late.feed();
     add(backend, &late, B, DOORBELL);
-    expect(
-        backend,
-        &[(B, IN)],
-        "what was there before the add is reported, too",
-    );
+    expect(backend, &[(B, IN)], "activity before the add is reported, too");
 }
 
 pub(super) fn edges_are_reported_once_where_claimed(backend: &mut dyn Backend) {

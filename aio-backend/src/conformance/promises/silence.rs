@@ -9,19 +9,19 @@ pub(super) fn modify_changes_what_is_reported(backend: &mut dyn Backend) {
     let socket = Source::new(Kind::Socket);
     socket.feed();
     add(backend, &socket, A, Interest::READ);
-    expect(backend, &[(A, IN)], "reading was asked for");
+    expect(backend, &[(A, IN)], "the interest is reading");
     for _ in 0..3 {
         need(backend.modify(A, Interest::WRITE), "a modify");
-        expect(backend, &[(A, OUT)], "writing is asked for now");
+        expect(backend, &[(A, OUT)], "the interest is writing now");
         need(
             backend.modify(A, Interest::WRITE),
             "a modify that changes nothing",
         );
         expect(backend, &[(A, OUT)], "nothing was changed");
         need(backend.modify(A, Interest::BOTH), "a modify");
-        expect(backend, &[(A, IN | OUT)], "both are asked for now");
+        expect(backend, &[(A, IN | OUT)], "the interest is both now");
         need(backend.modify(A, Interest::READ), "a modify");
-        expect(backend, &[(A, IN)], "only reading is asked for now");
+        expect(backend, &[(A, IN)], "the interest is only reading now");
     }
     // No wait in between.
     for interest in [Interest::WRITE, Interest::NONE, Interest::READ, Interest::WRITE] {
@@ -37,21 +37,21 @@ pub(super) fn only_the_interest_is_reported(backend: &mut dyn Backend) {
     expect(
         backend,
         &[(A, OUT)],
-        "only writing was asked for, and it is readable, too",
+        "the interest is only writing, and it is readable, too",
     );
     need(backend.modify(A, Interest::READ), "a modify");
     expect(
         backend,
         &[(A, IN)],
-        "only reading is asked for, and it is writable, too",
+        "the interest is only reading, and it is writable, too",
     );
     socket.consume();
-    expect(backend, &[], "only reading is asked for, and there is nothing");
+    expect(backend, &[], "the interest is only reading, and there is no data");
     need(backend.modify(A, Interest::WRITE), "a modify");
     socket.fill();
     socket.feed();
     let found = wait_at_most(backend, Some(Duration::from_millis(1)), 64);
-    assert_eq!(found, [], "only writing is asked for, and there is no room");
+    assert_eq!(found, [], "the interest is only writing, and there is no room");
 }
 
 pub(super) fn silence_covers_everything_and_can_be_left(backend: &mut dyn Backend) {
@@ -81,7 +81,7 @@ pub(super) fn silence_covers_everything_and_can_be_left(backend: &mut dyn Backen
     expect(
         backend,
         &[(pipe, IN | HUP), (socket, IN | HUP), (writer, ERR)],
-        "all are heard again",
+        "all are reported again",
     );
     need(backend.modify(socket, Interest::NONE), "silencing one");
     need(backend.modify(writer, Interest::NONE), "silencing one");

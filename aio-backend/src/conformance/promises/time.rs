@@ -58,7 +58,7 @@ pub(super) fn timeout_zero_only_checks(backend: &mut dyn Backend) {
     let allowed = Duration::from_micros(300);
     assert!(
         best <= allowed,
-        "the best of {TRIES} looks took {best:?}, and {allowed:?} are allowed"
+        "the best of {TRIES} checks took {best:?}, and {allowed:?} are allowed"
     );
 }
 

@@ -183,7 +183,7 @@ pub(super) fn visit_shows_every_registration(backend: &mut dyn Backend) {
         let (watched, seen) = (backend.watched(), shown.len());
         assert!(
             watched == seen,
-            "{seen} are shown, and {watched} are said to be watched"
+            "visit shows {seen} registrations, and watched returns {watched}"
         );
         shown
     };

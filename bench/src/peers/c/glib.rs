@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use libloading::Symbol;
 
-use super::{Loop, Watch, load, served};
+use super::library::{Loop, Watch, load, served};
 
 const IN: c_uint = 1;
 

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 
 use libloading::Symbol;
 
-use super::{Loop, Timers, Watch, expired, load, served};
+use super::library::{Loop, Timers, Watch, expired, load, served};
 use crate::case::{Run, timed};
 
 const READ: c_int = 1;

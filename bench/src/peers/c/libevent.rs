@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use libloading::Symbol;
 
-use super::{Loop, Timers, Watch, expired, load, served};
+use super::library::{Loop, Timers, Watch, expired, load, served};
 
 const READ: c_short = 0x02;
 const PERSIST: c_short = 0x10;

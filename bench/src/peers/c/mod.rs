@@ -5,44 +5,17 @@
 mod glib;
 mod libev;
 mod libevent;
+mod library;
 mod libuv;
 
 use std::cell::Cell;
-use std::ffi::c_void;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use anyhow::Context as _;
-use libloading::Library;
-
+use self::library::{Bell, EXPIRED, Loop, Timers, Watch};
 use crate::case::{Case, Run, timed};
-use crate::floor::{doorbell, doorbells, drain, ring};
-use crate::waiting::spread;
-
-/// A loop of one of these libraries. A drop frees all that it allocated.
-pub(super) trait Loop {
-    /// Calls [`served`] with `bell` when `fd` is readable.
-    fn watch(&mut self, fd: RawFd, bell: *mut c_void) -> Watch;
-    fn unwatch(&mut self, watch: Watch);
-    fn iterate(&mut self, block: bool);
-}
-
-/// What a library calls a watcher, an event, a handle, a source.
-pub(super) type Watch = *mut c_void;
-
-/// What a callback is given.
-pub(super) struct Bell {
-    fd: Rc<OwnedFd>,
-    count: Rc<Cell<u64>>,
-}
-
-/// What every callback does.
-pub(super) fn served(bell: *mut c_void) {
-    // SAFETY: it is the `Bell` that was given to `watch`, which `Belfry` keeps until the loop is gone.
-    let bell = unsafe { &*bell.cast::<Bell>() };
-    drain(&bell.fd);
-    bell.count.set(bell.count.get() + 1);
-}
+use crate::floor::{doorbell, doorbells, ring};
+use crate::load::spread;
 
 type Make = fn() -> anyhow::Result<Box<dyn Loop>>;
 
@@ -54,17 +27,6 @@ const PEERS: [(&str, Make, bool); 4] = [
     ("libuv", libuv::make, false),
     ("glib", glib::make, true),
 ];
-
-/// Loads the first of these libraries that is there.
-pub(super) fn load(names: &[&str]) -> anyhow::Result<&'static Library> {
-    let library = names.iter().find_map(|name| {
-        // SAFETY: these libraries do nothing when they are loaded.
-        unsafe { Library::new(name) }.ok()
-    });
-    let library = library.with_context(|| format!("{} is not installed", names[0]))?;
-    // Never unloaded, because its allocations may outlive this value.
-    Ok(Box::leak(Box::new(library)))
-}
 
 /// A loop, its doorbells, and the state of its callbacks.
 struct Belfry {
@@ -179,26 +141,6 @@ pub(super) fn timers(case: Case, workload: &'static str, n: u64) -> Case {
         })
 }
 
-/// Timers as these libraries have them.
-trait Timers: Loop {
-    /// One that calls [`expired`].
-    fn make(&mut self) -> Watch;
-    /// Arms one, or moves it. In zero microseconds it is due at once.
-    fn arm(&mut self, timer: Watch, micros_from_now: u64);
-    fn cancel(&mut self, timer: Watch);
-    /// Frees one that is not armed, which is not used again.
-    fn free(&mut self, timer: Watch);
-}
-
-thread_local! {
-    static EXPIRED: Cell<u64> = const { Cell::new(0) };
-}
-
-/// What the callback of a timer does.
-fn expired() {
-    EXPIRED.set(EXPIRED.get() + 1);
-}
-
 /// Frees its timers: there may be a million.
 struct Stock<T: Timers> {
     it: T,
@@ -218,7 +160,7 @@ impl<T: Timers> Drop for Stock<T> {
 /// Times only the named part of a cycle, as for ours.
 fn timer_cycle(workload: &'static str, n: u64, mut it: impl Timers + 'static) -> Run {
     const STEP: usize = 64;
-    let mut random = crate::timers::random();
+    let mut random = crate::load::random();
     let mut deadline = move || 1_000_000_000 + random.u64(..1_000_000);
     let standing: Vec<Watch> = (0..n).map(|_| it.make()).collect();
     let moving = (0..STEP).map(|_| it.make()).collect();

@@ -50,7 +50,7 @@ fn each_disk(check: impl Fn(&Disk)) {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_data_is_read() {
     each_disk(|disk| {
         let client = Client::new(&[1, 511, 4096, 300_000, 896]);
         let text: Vec<u8> = (0..client.bytes().len()).map(|i| (i % 251) as u8).collect();

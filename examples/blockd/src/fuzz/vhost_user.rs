@@ -13,7 +13,7 @@ use rustix::event::EventfdFlags;
 use rustix::fs::MemfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use crate::cli::{Args, EventBackend};
+use crate::cli::Args;
 use crate::disk::Source;
 use crate::export::Export;
 use crate::server::Server;
@@ -57,7 +57,7 @@ impl Scene {
             poll_shrink: 0,
             poll_weight: 0,
             record_waits: None,
-            backend: EventBackend::Epoll,
+            backend: aio_context::BackendKind::Epoll,
             log_format: crate::log::LogFormat::Text,
         };
         let eventfd = || rustix::event::eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");

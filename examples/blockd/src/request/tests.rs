@@ -397,7 +397,7 @@ fn c13_ranges_may_change_between_steps() {
 }
 
 #[test]
-fn c13_the_longest_transfer_is_what_a_chain_may_have() {
+fn c13_the_longest_transfer_is_that_of_the_longest_chain() {
     let driver = Driver::new(false);
     let chain = |len| DescriptorChain {
         readable: vec![Buffer {

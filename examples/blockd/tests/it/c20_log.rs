@@ -132,7 +132,7 @@ fn c20_lines_wait_for_a_slow_reader() {
 }
 
 #[test]
-fn c20_what_clients_cause_is_limited() {
+fn c20_messages_caused_by_clients_are_limited() {
     const CONNECTIONS: usize = 1000;
     let scene = Scene::new();
     let (reader, log) = std::io::pipe().unwrap();
@@ -258,7 +258,7 @@ fn on_a_terminal(no_color: &str) -> String {
 }
 
 #[test]
-fn c32_a_terminal_has_colours_unless_no_color_says_no() {
+fn c32_a_terminal_has_colours_unless_no_color_is_set() {
     let line = on_a_terminal("");
     assert!(
         line.contains("a client has connected") && line.contains('\x1b'),

@@ -214,7 +214,7 @@ fn case_15_a_client_killed_under_writes() {
 
 /// The check itself: it finds a lost write, a torn sector, and a sector that was never written.
 #[test]
-fn the_check_of_the_image_finds_what_is_wrong() {
+fn the_check_of_the_image_finds_errors() {
     let image_of = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut image = vec![0; BLOCKS as usize * 2 * BLOCK];
         image[2 * BLOCK..3 * BLOCK].copy_from_slice(&data(1, 7));

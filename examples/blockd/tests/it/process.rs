@@ -97,7 +97,7 @@ fn a_killed_daemon_leaves_a_socket_that_is_no_obstacle() {
 }
 
 #[test]
-fn errors_say_what_to_do() {
+fn errors_name_a_remedy() {
     assert!(complaint(&[]).contains("--export"));
     assert!(complaint(&["--export", "ram=1M"]).contains("socket=PATH"));
     let backend = complaint(&["--export", "ram=1M,socket=/tmp/x", "--backend", "uring"]);

@@ -60,7 +60,7 @@ fn a_second_client_waits_for_its_turn() {
 }
 
 #[test]
-fn those_who_connect_and_say_nothing_do_no_harm() {
+fn silent_connections_do_no_harm() {
     let server = Server::simple();
     for _ in 0..50 {
         drop(UnixStream::connect(server.socket(0)).unwrap());

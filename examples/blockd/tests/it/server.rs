@@ -5,7 +5,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use blockd::{Args, EventBackend, Export, LogFormat, Source, Stopper};
+use aio_context::BackendKind;
+use blockd::{Args, Export, LogFormat, Source, Stopper};
 
 use crate::client::{Client, pattern};
 
@@ -37,7 +38,7 @@ pub(crate) struct Wanted {
     exports: Vec<Export>,
     poll_max: Duration,
     policy: &'static str,
-    backend: EventBackend,
+    backend: BackendKind,
     directory: tempfile::TempDir,
 }
 
@@ -48,7 +49,7 @@ impl Wanted {
             exports: Vec::new(),
             poll_max: Duration::ZERO,
             policy: "learned",
-            backend: EventBackend::Auto,
+            backend: BackendKind::Auto,
             directory,
         }
     }
@@ -77,7 +78,7 @@ impl Wanted {
         self
     }
 
-    pub(crate) fn backend(mut self, backend: EventBackend) -> Self {
+    pub(crate) fn backend(mut self, backend: BackendKind) -> Self {
         self.backend = backend;
         self
     }

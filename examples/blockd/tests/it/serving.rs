@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use blockd::{EventBackend, Source};
+use aio_context::BackendKind;
+use blockd::Source;
 use virtio_driver::VirtioBlkFeatureFlags;
 
 use crate::client::{Client, EVERY_WAY, Indexes, QUEUE_SIZE, Waits, pattern};
@@ -34,7 +35,7 @@ fn exercise(client: &mut Client, queues: usize) {
 }
 
 #[test]
-fn what_is_written_is_read_every_way() {
+fn written_data_is_read_every_way() {
     for poll_max in [
         Duration::ZERO,
         Duration::from_micros(32),
@@ -53,7 +54,7 @@ fn what_is_written_is_read_every_way() {
 
 #[test]
 fn on_every_backend() {
-    for backend in [EventBackend::Auto, EventBackend::Ppoll, EventBackend::Epoll] {
+    for backend in BackendKind::ALL {
         let server = Wanted::new()
             .export(Source::Ram(1 << 20), 2)
             .backend(backend)
@@ -64,7 +65,7 @@ fn on_every_backend() {
 }
 
 #[test]
-fn an_image_file_keeps_what_is_written_and_its_size() {
+fn an_image_file_keeps_its_data_and_its_size() {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(1 << 20).unwrap();
     let source = Source::File(image.path().to_owned());
@@ -107,7 +108,7 @@ fn discards_and_zeroes() {
         assert_eq!(
             client.read(0, 0, 4096).unwrap(),
             [9; 4096],
-            "what is beside it stays"
+            "the neighbouring data stays"
         );
         assert_eq!(client.discard(0, 1 << 20, 512), Err(EIO));
         assert_eq!(client.write_zeroes(0, (1 << 20) - 512, 1024, false), Err(EIO));

@@ -82,7 +82,7 @@ const CEILINGS: [Ceiling; 15] = [
     ceiling(
         "aio-sources",
         ABOVE,
-        &["rustix", "signal-hook", "thiserror", "tracing"],
+        &["loom", "nix", "rustix", "shuttle", "thiserror", "tracing"],
     ),
     ceiling("aio-executor", ABOVE, &["async-task", "futures-core", "tracing"]),
     ceiling("aio-glib", ABOVE, &["glib", "rustix", "tracing"]),

@@ -86,6 +86,7 @@ pub(super) const WORDS: &[Word] = &[
     word("turn", "epoch", &[]).names(&["turn", "turns", "TURN"], BOARD),
     word("roof", "sentinel", &["roof|roofs"]),
     word("nobody", "none; name the thing: no handler, no thread", &["nobody"]),
+    word("somebody", "the thing that acts: a thread, the caller, the handler that ..", &["somebody|anybody|everybody|whoever|whom"]),
     word("ticket", "sequence", &["ticket|tickets"]),
     word("struck", "tombstone", &["struck"]),
     word("author", "generator", &[]).names(&["author", "Author"], &["proofs/"]),

@@ -19,7 +19,7 @@ fn good_text_passes() {
     nothing(
         "aio-context/src/good.rs",
         "//! Look at the page: a handler asks for a share of the time, and holds a line in turn.\n\
-         // A note on the side: whoever says so was told, and a broken link is parked here. See `std::thread::park`.\n\
+         // A note on the side: the page says so and was told, and a broken link is parked here. See `std::thread::park`.\n\
          #[cold]\n\
          fn lookup(hotel: &str) -> Outlook { hotel.on_hold(\"the Line, the Run and the Place\") }\n\
          fn d2_a_descriptor_that_is_ready_when_the_loop_looks_again_is_reported_once_by_look() {}\n",
@@ -47,6 +47,10 @@ fn a_word_in_a_comment_or_in_prose_is_found() {
     assert_eq!(
         found("a/src/b.rs", "/* one /* two */ a rendezvous */\n"),
         ["1: rendezvous"]
+    );
+    assert_eq!(
+        found("docs/c.md", "Somebody has to tell\nwhoever waits.\n"),
+        ["1: somebody", "2: whoever"]
     );
     assert_eq!(
         found("a/src/b.rs", "let why = \"the wake-up is deaf\";\n"),
@@ -141,7 +145,7 @@ fn a_baseline_that_is_exact_passes() {
 }
 
 #[test]
-fn more_uses_than_the_baseline_are_listed_with_what_to_write() {
+fn more_uses_than_the_baseline_are_listed_with_the_replacement() {
     let (baseline, uses) = (parse("glance: 2\n").unwrap(), glances("a.rs", 3));
     let faults = risen(&baseline, &uses, &BTreeSet::new());
     assert_eq!(faults.len(), 4, "{faults:#?}");
@@ -173,7 +177,7 @@ fn fewer_uses_than_the_baseline_ask_to_lower_it() {
 }
 
 #[test]
-fn a_lowered_baseline_has_what_is_left_and_never_rises() {
+fn a_lowered_baseline_has_the_remaining_uses_and_never_rises() {
     let baseline = parse("deaf: 1\nglance: 4\nnobody: 1\n").unwrap();
     let mut uses = glances("a.rs", 3);
     uses.extend(uses_in(
@@ -187,7 +191,7 @@ fn a_lowered_baseline_has_what_is_left_and_never_rises() {
 }
 
 #[test]
-fn a_baseline_that_cannot_be_read_says_what_to_do() {
+fn a_baseline_that_cannot_be_read_names_a_remedy() {
     let why = |text| parse(text).unwrap_err().to_string();
     assert!(
         why("# left\nglance 3\n")

@@ -218,7 +218,7 @@ fn c13_steps_put_every_byte_where_it_belongs() {
         assert_eq!(raw.request(0, 3, &list, WRITE), 0);
         let mut seen = vec![0; LEN];
         memory.as_volatile_slice().read_slice(&mut seen, 0).unwrap();
-        assert!(seen == text, "a long read differs from what was written");
+        assert!(seen == text, "a long read differs from the written data");
         // One sector more than the disk has: nothing at all is written.
         memory.as_volatile_slice().write_slice(&vec![1; LEN], 0).unwrap();
         let last = (8 * MIB - LEN as u64) / 512 + 1;

@@ -62,7 +62,7 @@ fn c15_an_image_on_a_full_file_system() {
     assert_eq!(
         client.read(0, 0, block.len()).unwrap(),
         block,
-        "what was taken is there"
+        "the accepted data is there"
     );
     client.flush(0).unwrap();
     // Room is made by the guest, and by the host.
@@ -175,7 +175,7 @@ fn c15_a_device_of_large_sectors() {
 }
 
 #[test]
-fn c15_what_cannot_be_written_is_only_read() {
+fn c15_images_that_cannot_be_written_are_read_only() {
     let image = Image::new(1 << 20);
     std::fs::write(image.path(), pattern(7, 1 << 20)).unwrap();
     let Some(device) = Loop::attach(&image.path(), &["--read-only"]) else {

@@ -1,0 +1,115 @@
+//! [`BackendKind`]: the backends that a context is built with, by name.
+
+use std::env;
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+use aio_backend_epoll::Epoll;
+use aio_backend_ppoll::Ppoll;
+
+use crate::any_backend::{self, AnyBackend};
+
+/// The variable of the environment that names the backend of contexts whose builder names none.
+const VARIABLE: &str = "AIO_BACKEND";
+
+/// A backend that comes with this crate; see [`Builder::backend_kind`](crate::Builder::backend_kind).
+///
+/// ```
+/// use aio_context::{BackendKind, Context};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let kind: BackendKind = "epoll".parse()?;
+/// let cx = Context::builder().backend_kind(kind).build()?;
+/// assert_eq!(cx.backend_name(), "epoll");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// ppoll, which moves to epoll at 64 watched descriptors or after 256 waits.
+    #[default]
+    Auto,
+    /// ppoll: no descriptor of its own, and a cost in proportion to the watched descriptors.
+    Ppoll,
+    /// epoll: one descriptor of its own, and a cost in proportion to the ready descriptors.
+    Epoll,
+}
+
+impl BackendKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Ppoll, Self::Epoll];
+
+    /// The name, as it is parsed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ppoll => "ppoll",
+            Self::Epoll => "epoll",
+        }
+    }
+
+    /// The kind that `AIO_BACKEND` names, or the default if it is not set.
+    pub(crate) fn from_environment() -> io::Result<Self> {
+        let Some(name) = env::var_os(VARIABLE) else {
+            return Ok(Self::default());
+        };
+        let name = name.to_string_lossy();
+        name.parse().map_err(|why: UnknownBackend| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{VARIABLE} in the environment: {why}"),
+            )
+        })
+    }
+
+    pub(crate) fn open(self) -> io::Result<AnyBackend> {
+        Ok(match self {
+            Self::Auto => any_backend::usual(),
+            Self::Ppoll => AnyBackend::Other(Box::new(Ppoll::new())),
+            Self::Epoll => AnyBackend::Other(Box::new(Epoll::new()?)),
+        })
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for BackendKind {
+    type Err = UnknownBackend;
+
+    fn from_str(name: &str) -> Result<Self, UnknownBackend> {
+        let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        kind.ok_or_else(|| UnknownBackend {
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// No backend has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no backend {name:?}; there are {}", BackendKind::ALL.map(BackendKind::name).join(", "))]
+pub struct UnknownBackend {
+    name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b1_names_are_parsed_as_they_are_shown() {
+        for kind in BackendKind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        let why = "kqueue".parse::<BackendKind>().unwrap_err().to_string();
+        assert_eq!(
+            why,
+            r#"there is no backend "kqueue"; there are auto, ppoll, epoll"#
+        );
+    }
+}

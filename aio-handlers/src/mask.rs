@@ -1,0 +1,46 @@
+//! [`Mask`]: why the backend is silent about a registration.
+
+/// Whether the backend is silent about a registration, and which operation ends that.
+///
+/// | state | interest in the backend | next state |
+/// |---|---|---|
+/// | `None` | as registered | an event while paused: `Listed`; an event while excluded and not paused: `Excluded` |
+/// | `Excluded` | none | the last `readmit`: `None`, or `Listed` if the group is paused by then |
+/// | `Listed` | none | the last `resume`: `None`, or `Excluded` if the handler is excluded |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mask {
+    None,
+    /// The last `readmit` ends the mask.
+    Excluded,
+    /// The last `resume` ends the mask. The number is the position in the list of the paused group.
+    Listed(u32),
+}
+
+/// [`Mask`] in four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackedMask(u32);
+
+impl PackedMask {
+    pub(crate) const NONE: Self = Self(u32::MAX);
+    const EXCLUDED: Self = Self(u32::MAX - 1);
+
+    #[inline]
+    pub(crate) fn get(self) -> Mask {
+        match self {
+            Self::NONE => Mask::None,
+            Self::EXCLUDED => Mask::Excluded,
+            Self(position) => Mask::Listed(position),
+        }
+    }
+}
+
+impl From<Mask> for PackedMask {
+    fn from(mask: Mask) -> Self {
+        match mask {
+            Mask::None => Self::NONE,
+            Mask::Excluded => Self::EXCLUDED,
+            // A group has fewer members than there are slots, which are fewer than 2^32 - 2.
+            Mask::Listed(position) => Self(position),
+        }
+    }
+}

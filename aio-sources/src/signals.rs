@@ -1,0 +1,112 @@
+//! [`Signals`]: signals as callbacks of the loop, by a signalfd.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use aio_context::{Context, Handler, Interest, Registration};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::Signal;
+
+/// A signal that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Received {
+    /// The signal. The system merges further ones of the same kind that come before the callback.
+    pub signal: Signal,
+    /// The id of the process that sent it; 0 if the kernel did.
+    pub process: u32,
+    /// The user of that process.
+    pub user: u32,
+}
+
+/// Signals that are callbacks; dropping it takes the callback back.
+///
+/// The signals are blocked in the thread that makes this, so that they wait to be read instead of interrupting. Threads inherit
+/// that: **make it before other threads are started**, or a signal to the process may reach a thread that does not block it. The
+/// signals stay blocked when this is dropped. Processes started by [`Command`](std::process::Command) have none of them blocked.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+/// use aio_context::{Context, Wait};
+/// use aio_sources::{Signal, Signals};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let goes_on = Rc::new(Cell::new(true));
+/// let flag = goes_on.clone();
+/// let _signals = Signals::new(&cx, &[Signal::TERM, Signal::INT], move |_cx, received| {
+///     eprintln!("{:?}: the end", received.signal);
+///     flag.set(false);
+/// })?;
+/// # nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM)?;
+/// while goes_on.get() {
+///     cx.poll(Wait::Block)?;
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropped at once, the signals call nothing"]
+pub struct Signals {
+    _registration: Registration,
+}
+
+impl Signals {
+    /// Blocks `signals` in this thread, and calls `receive` for each that comes.
+    ///
+    /// # Errors
+    /// `InvalidInput` for `KILL` and `STOP`, which no process can block, for real-time signals, and for numbers that are no
+    /// signal; the system's errors for one more descriptor.
+    pub fn new(
+        cx: &Context,
+        signals: &[Signal],
+        receive: impl Fn(&Context, Received) + 'static,
+    ) -> io::Result<Self> {
+        let mut set = SigSet::empty();
+        for signal in signals {
+            let Some(known) = signal.that_can_be_blocked() else {
+                let why = format!("{signal:?} cannot be received by a signalfd");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+            };
+            set.add(known);
+        }
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let registration = cx.watch(Rc::new(Receiver { fd, receive }), Interest::READ)?;
+        set.thread_block()?;
+        Ok(Self {
+            _registration: registration,
+        })
+    }
+}
+
+struct Receiver<F> {
+    fd: SignalFd,
+    receive: F,
+}
+
+impl<F: Fn(&Context, Received) + 'static> Handler for Receiver<F> {
+    /// Reads one signal: if there are more, this is called again, unless it was removed.
+    fn readable(&self, cx: &Context) {
+        match self.fd.read_signal() {
+            Ok(Some(info)) => {
+                let received = Received {
+                    signal: Signal::from_raw(info.ssi_signo.cast_signed()),
+                    process: info.ssi_pid,
+                    user: info.ssi_uid,
+                };
+                (self.receive)(cx, received);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "cannot read a signal"),
+        }
+    }
+}
+
+impl<F> AsFd for Receiver<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,95 @@
+//! The examples end by themselves and print what they should.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// An example. `cargo test` builds them beside this test; when it was asked for this test alone, they are built now.
+fn example(name: &str) -> Command {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let profile = test.parent().and_then(Path::parent).unwrap();
+        let folder = profile.join("examples");
+        if !["queues", "supervisor"]
+            .iter()
+            .all(|name| folder.join(name).exists())
+        {
+            let mut build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+            build.args([
+                "build",
+                "--quiet",
+                "--package",
+                env!("CARGO_PKG_NAME"),
+                "--examples",
+            ]);
+            build.arg("--target-dir").arg(profile.parent().unwrap());
+            if profile.ends_with("release") {
+                build.arg("--release");
+            }
+            assert!(build.status().unwrap().success(), "the examples cannot be built");
+        }
+        folder
+    });
+    Command::new(folder.join(name))
+}
+
+fn prints(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    said
+}
+
+#[test]
+fn queues() {
+    assert_eq!(
+        prints(&mut example("queues")),
+        "served 800000 requests of 8 producers\n"
+    );
+}
+
+#[test]
+fn supervisor_of_a_command_that_ends() {
+    let said = prints(example("supervisor").args(["sh", "-c", "exit 3"]));
+    let expected: String = (1..=3)
+        .map(|start| format!("start {start}\nit has ended: exit status: 3\n"))
+        .collect();
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn supervisor_of_a_command_that_does_not_exist() {
+    let said = prints(example("supervisor").arg("./there is no such command"));
+    assert!(said.starts_with("cannot start it: "), "{said}");
+}
+
+#[test]
+fn supervisor_that_a_signal_ends() {
+    let mut supervisor = example("supervisor");
+    // The command reads for ever, from a pipe that this test holds open.
+    supervisor.args(["sh", "-c", "read line"]);
+    let mut running = supervisor
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "start 1");
+    kill(Pid::from_raw(running.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "SIGTERM");
+    assert_eq!(
+        lines.next().unwrap().unwrap(),
+        "it has ended: signal: 9 (SIGKILL)"
+    );
+    assert!(running.wait().unwrap().success());
+}

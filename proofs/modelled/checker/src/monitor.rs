@@ -1,0 +1,124 @@
+//! [`Monitor`]: what all threads of a model may read and change, one at a time, and a wait for a change of it.
+//!
+//! Shuttle has it from a mutex and a condition variable. Loom tries all orders of the steps of these, of which there are several
+//! where one is meant; so under loom one read-modify-write is the step, and the rest goes unseen by the checker: all its threads
+//! are one thread of the system, and change places in steps only.
+
+#[cfg(not(feature = "loom"))]
+pub(crate) use of_a_lock::Monitor;
+#[cfg(feature = "loom")]
+pub(crate) use of_one_step::Monitor;
+
+#[cfg(feature = "loom")]
+mod of_one_step {
+    use std::mem;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    use loom::sync::atomic::{AtomicU32, Ordering};
+    use loom::thread::{self, Thread};
+
+    /// See the [module](self).
+    #[derive(Debug)]
+    pub(crate) struct Monitor<T> {
+        /// How many there were: ordered as the uses of a lock.
+        steps: AtomicU32,
+        kept: Mutex<Kept<T>>,
+    }
+
+    #[derive(Debug)]
+    struct Kept<T> {
+        value: T,
+        waiting: Vec<Thread>,
+    }
+
+    impl<T> Monitor<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self {
+                steps: AtomicU32::new(0),
+                kept: Mutex::new(Kept {
+                    value,
+                    waiting: Vec::new(),
+                }),
+            }
+        }
+
+        /// Uses it, and wakes no thread.
+        pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+            f(&mut self.step().value)
+        }
+
+        /// Changes it, and wakes the threads that wait.
+        pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+            let mut kept = self.step();
+            let result = change(&mut kept.value);
+            // Each of them sleeps: there is no step between joining them and going to sleep.
+            mem::take(&mut kept.waiting).iter().for_each(Thread::unpark);
+            result
+        }
+
+        /// Checks the value now and after every change, until `is_ready` returns true.
+        pub(crate) fn wait(&self, mut is_ready: impl FnMut(&T) -> bool) {
+            loop {
+                let mut kept = self.step();
+                if is_ready(&kept.value) {
+                    return;
+                }
+                kept.waiting.push(thread::current());
+                drop(kept);
+                thread::park();
+            }
+        }
+
+        fn step(&self) -> MutexGuard<'_, Kept<T>> {
+            self.steps.fetch_add(1, Ordering::AcqRel);
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+}
+
+#[cfg(not(feature = "loom"))]
+mod of_a_lock {
+    use std::sync::PoisonError;
+
+    use shuttle::sync::{Condvar, Mutex, MutexGuard};
+
+    /// See the [module](self).
+    #[derive(Debug)]
+    pub(crate) struct Monitor<T> {
+        value: Mutex<T>,
+        changed: Condvar,
+    }
+
+    impl<T> Monitor<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self {
+                value: Mutex::new(value),
+                changed: Condvar::new(),
+            }
+        }
+
+        /// Uses it, and wakes no thread.
+        pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+            f(&mut self.lock())
+        }
+
+        /// Changes it, and wakes the threads that wait.
+        pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+            let result = change(&mut self.lock());
+            self.changed.notify_all();
+            result
+        }
+
+        /// Checks the value now and after every change, until `is_ready` returns true.
+        pub(crate) fn wait(&self, mut is_ready: impl FnMut(&T) -> bool) {
+            let mut value = self.lock();
+            while !is_ready(&value) {
+                value = self.changed.wait(value).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+
+        fn lock(&self) -> MutexGuard<'_, T> {
+            self.value.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+}

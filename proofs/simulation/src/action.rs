@@ -1,0 +1,25 @@
+//! [`Action`]: what peers and other threads can do.
+
+use std::time::Duration;
+
+use crate::kernel::FileId;
+
+/// An action of a peer or of another thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    Write(FileId),
+    Read(FileId),
+    HangUp(FileId),
+    Fail(FileId),
+    /// Work for the polled port of this number, in memory that both sides see.
+    Produce(u32),
+    Schedule(u32),
+    ScheduleIdle(u32),
+    Cancel(u32),
+    Delete(u32),
+    Job,
+    Notify,
+    PollFor(Duration),
+    Warp(Duration),
+    StartClock,
+}

@@ -1,0 +1,68 @@
+//! [`Args`]: the options of the demo.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::client::DEEPEST;
+
+/// Serve disks with and without idle queues, and compare: requests per second, latency, CPU
+///
+/// Builds blockd and drives it with an embedded vhost-user client that checks every byte it reads. If
+/// qemu-storage-daemon is installed it is measured beside it, in turns, by the same client. Takes at most three minutes after
+/// the build.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask demo", bin_name = "cargo xtask demo", version)]
+pub(crate) struct Args {
+    /// At most a minute: two short rounds instead of five
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Write a row for every run
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Where to draw requests per second over idle queues [default: demo.svg in the target directory]
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
+    /// How many idle queues are connected beside the busy one; rounded up to whole connections of 32
+    #[arg(
+        long,
+        value_name = "N,N,...",
+        value_delimiter = ',',
+        default_value = "0,64,320,3200"
+    )]
+    pub(crate) idle: Vec<usize>,
+    /// How many requests are under way; beside idle queues only the first of these
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1,32", value_parser = depth)]
+    pub(crate) depth: Vec<usize>,
+    /// How long the client computes before each request, in microseconds
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "0", value_parser = microseconds)]
+    pub(crate) think_us: Vec<f64>,
+    /// Only runs that have all of these in their description, as in "adaptive,spin,depth 1"
+    #[arg(long, value_name = "WORD,WORD,...", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// How many times everything is measured, however long that takes
+    #[arg(long, value_name = "N")]
+    pub(crate) rounds: Option<usize>,
+    /// Measures nothing: starts this program as blockd, writes and reads for some seconds, checks every byte, and stops it
+    #[arg(long, value_name = "BLOCKD", hide = true)]
+    pub(crate) drive: Option<PathBuf>,
+    /// As --drive, with qemu-storage-daemon
+    #[arg(long, hide = true, conflicts_with = "drive")]
+    pub(crate) drive_peer: bool,
+    #[arg(long, value_name = "N", hide = true, default_value_t = 5)]
+    pub(crate) seconds: u64,
+}
+
+fn depth(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(depth @ 1..=DEEPEST) => Ok(depth),
+        _ => Err(format!("a depth is a number from 1 to {}", DEEPEST)),
+    }
+}
+
+fn microseconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(micros) if (0.0..=1e6).contains(&micros) => Ok(micros),
+        _ => Err("microseconds are a number from 0 to 1000000".to_owned()),
+    }
+}

@@ -1,0 +1,42 @@
+//! [`Args`]: the options of the program.
+
+use std::path::PathBuf;
+
+use aio_replay::WAKE_COSTS_NS;
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+
+use crate::grid;
+
+/// Replay polling policies on traces of waits: cost over knowing the future, polling, wake-ups, latency
+///
+/// Without --trace it replays the built-in families. A trace has one wait in nanoseconds a line, `#` starts a comment;
+/// `blockd --record-waits FILE` writes one.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask policies", bin_name = "cargo xtask policies", version)]
+pub(crate) struct Args {
+    /// Replay this file instead of the built-in families; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Vec<PathBuf>,
+    /// What a wake-up costs, in nanoseconds; may be given several times
+    #[arg(long, value_name = "N", default_values_t = WAKE_COSTS_NS, value_parser = clap::value_parser!(u64).range(256..=1_000_000_000))]
+    pub(crate) wake_cost_ns: Vec<u64>,
+    /// Only these policies; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(grid::NAMES))]
+    pub(crate) policy: Vec<String>,
+    /// Write a row for every trace, wake-up cost and policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Draw the ranking
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Compare `learned` with its goals, on three seeds, and fail if it misses one
+    #[arg(long, conflicts_with_all = ["trace", "policy", "plot"])]
+    pub(crate) check: bool,
+    /// What the built-in families are made from; any with --check, else always the same
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// How many waits a built-in trace has
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=10_000_000))]
+    pub(crate) waits: u64,
+}

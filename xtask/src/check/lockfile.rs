@@ -1,0 +1,110 @@
+//! The lock file of a user: it names neither the model checkers nor anything else that only tests need.
+//!
+//! A lock file also has the dependencies that a `cfg` excludes. So the manifests of the libraries may not name the checkers at all;
+//! `proofs/modelled` has manifests of its own.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use crate::shell::{self, LIBRARIES};
+
+/// What only tests need.
+const ONLY_FOR_TESTS: [&str; 3] = ["fastrand", "loom", "shuttle"];
+/// How many packages a user of one library alone gets at the most, the user's own among them.
+const MOST: [(&str, usize); 2] = [("aio-timers", 2), ("aio-notify", 12)];
+
+pub(super) fn check() -> anyhow::Result<String> {
+    let mut faults = Vec::new();
+    let mut sizes = Vec::new();
+    for library in LIBRARIES {
+        let locked = locked(library)?;
+        faults.extend(unneeded(library, &locked));
+        sizes.push(locked.len());
+    }
+    if !faults.is_empty() {
+        bail!("{}", faults.join("\n"));
+    }
+    Ok(format!(
+        "a user of one library has {} to {} packages",
+        sizes.iter().min().unwrap_or(&0),
+        sizes.iter().max().unwrap_or(&0)
+    ))
+}
+
+/// The packages in the lock file of a crate outside the workspace that depends on this library.
+fn locked(library: &str) -> anyhow::Result<BTreeSet<String>> {
+    let user = tempfile::tempdir()?;
+    let manifest = format!(
+        "[package]\nname = \"user\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\n{library} = {{ path = {:?} }}\n\n[workspace]\n",
+        shell::root().join(library)
+    );
+    fs::write(user.path().join("Cargo.toml"), manifest)?;
+    fs::create_dir(user.path().join("src"))?;
+    fs::write(user.path().join("src/lib.rs"), "")?;
+    // The versions of the workspace, so that the registry is not needed.
+    let lock = user.path().join("Cargo.lock");
+    fs::copy(shell::root().join("Cargo.lock"), &lock)?;
+    generate(user.path(), library)?;
+    Ok(names(&fs::read_to_string(lock)?))
+}
+
+fn generate(user: &Path, library: &str) -> anyhow::Result<()> {
+    let mut cargo = shell::cargo();
+    cargo
+        .current_dir(user)
+        .args(["metadata", "--offline", "--format-version", "1"]);
+    let output = cargo.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!(
+            "no lock file for a user of {library}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+fn names(lock: &str) -> BTreeSet<String> {
+    lock.lines()
+        .filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn unneeded(library: &str, locked: &BTreeSet<String>) -> Vec<String> {
+    let mut faults: Vec<String> = ONLY_FOR_TESTS
+        .iter()
+        .filter(|name| locked.contains(**name))
+        .map(|name| format!("the lock file of a user of {library} has {name}"))
+        .collect();
+    let most = MOST.iter().find(|(name, _)| *name == library);
+    if let Some((_, most)) = most.filter(|(_, most)| locked.len() > *most) {
+        faults.push(format!(
+            "the lock file of a user of {library} has {} packages, {most} are allowed",
+            locked.len()
+        ));
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_tests_need_is_found() {
+        let lock = "[[package]]\nname = \"aio-notify\"\ndependencies = [\n \"loom\",\n]\n\n[[package]]\nname = \"loom\"\n";
+        assert_eq!(
+            unneeded("aio-notify", &names(lock)),
+            ["the lock file of a user of aio-notify has loom"]
+        );
+        assert_eq!(
+            unneeded("aio-notify", &names("name = \"user\"\n")),
+            Vec::<String>::new()
+        );
+        let many = names("name = \"a\"\nname = \"b\"\nname = \"c\"\n");
+        assert_eq!(unneeded("aio-timers", &many).len(), 1);
+    }
+}
