@@ -63,7 +63,7 @@ impl Sys for MadeUp {
 }
 
 #[test]
-fn b2_a_made_up_kernel_is_asked_and_believed() {
+fn b2_a_simulated_kernel_determines_the_events() {
     let sys = MadeUp {
         ready: Rc::default(),
         waits: Rc::default(),

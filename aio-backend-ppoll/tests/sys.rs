@@ -80,7 +80,7 @@ fn r3_a_number_that_is_not_open_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn b1_a_made_up_kernel_is_asked_and_believed() {
+fn b1_a_simulated_kernel_determines_the_events() {
     let sys = MadeUp::default();
     let mut backend = Ppoll::with_sys(sys.clone());
     for index in 0..3 {

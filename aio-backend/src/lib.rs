@@ -94,19 +94,25 @@
 
 #![forbid(unsafe_code)]
 
+mod any;
 mod backend;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod interest;
 mod ready;
+mod ready_lists;
+mod refused;
 mod registrations;
 mod remedy;
 mod token;
 mod watched;
 
+pub use any::AnyBackend;
 pub use backend::{Backend, Peek};
 pub use interest::{Interest, Readiness};
 pub use ready::ReadyList;
+pub use ready_lists::ReadyLists;
+pub use refused::Refused;
 pub use registrations::{Entry, Registrations};
 pub use remedy::{concerns_all, remedy};
 pub use token::Token;

@@ -89,6 +89,12 @@ impl ReadyList {
         self.events.get(place).copied()
     }
 
+    /// Returns the events from this position on, in the order in which they were reported.
+    #[inline]
+    pub fn iter_from(&self, position: usize) -> impl ExactSizeIterator<Item = (Token, Readiness)> + '_ {
+        self.events.get(position..).unwrap_or_default().iter().copied()
+    }
+
     /// Returns the events, in the order in which they were reported.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Token, Readiness)> + '_ {
@@ -142,5 +148,7 @@ mod tests {
             [list.get(0), list.get(1), list.get(2)],
             [Some(first), Some(second), None]
         );
+        assert!(list.iter_from(1).eq([second]));
+        assert_eq!((list.iter_from(2).len(), list.iter_from(3).len()), (0, 0));
     }
 }

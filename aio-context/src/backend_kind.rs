@@ -8,7 +8,7 @@ use std::str::FromStr;
 use aio_backend_epoll::Epoll;
 use aio_backend_ppoll::Ppoll;
 
-use crate::any_backend::AnyBackend;
+use crate::any_backend::{self, AnyBackend};
 
 /// The variable of the environment that names the backend of contexts whose builder names none.
 const VARIABLE: &str = "AIO_BACKEND";
@@ -66,7 +66,7 @@ impl BackendKind {
 
     pub(crate) fn open(self) -> io::Result<AnyBackend> {
         Ok(match self {
-            Self::Auto => AnyBackend::usual(),
+            Self::Auto => any_backend::usual(),
             Self::Ppoll => AnyBackend::Other(Box::new(Ppoll::new())),
             Self::Epoll => AnyBackend::Other(Box::new(Epoll::new()?)),
         })

@@ -15,7 +15,7 @@ use crate::any_backend::AnyBackend;
 use crate::backend_kind::BackendKind;
 use crate::context::{Deferred, Inner, Mailbox, Nesting, move_in};
 use crate::descriptors::Descriptors;
-use crate::error::explained;
+use crate::error::refused;
 use crate::handler::{Entry, Silent};
 use crate::pacing::Pacing;
 use crate::polling::Polling;
@@ -23,7 +23,7 @@ use crate::shared::Shared;
 use crate::timers::Timers;
 use crate::wall::{OpenChanges, WallChanges, is_own};
 
-/// Events per wait unless told otherwise.
+/// Events per wait by default.
 const BATCH: usize = 1024;
 
 /// Makes a [`Context`] with other parts than the usual ones.
@@ -146,7 +146,7 @@ impl Builder {
             (None, None) => BackendKind::from_environment()?.open()?,
         };
         let name = backend.name();
-        let mailbox = Arc::new(Mailbox::new().map_err(|why| explained("eventfd", name, why))?);
+        let mailbox = Arc::new(Mailbox::new().map_err(|why| refused("eventfd", name, why))?);
         let mut registry = Registry::new();
         let wakeup_owner = Rc::new(WakeUp(mailbox.clone()));
         let placeholder = Rc::new(Silent(mailbox.clone()));
@@ -158,7 +158,7 @@ impl Builder {
         let (wakeup, wall_changes) = (reserve()?, reserve()?);
         debug_assert!(is_own(wakeup) && is_own(wall_changes));
         let added = backend.add(Watched::from(wakeup_owner), wakeup, Interest::READ);
-        added.map_err(|why| explained("watch the loop's own eventfd", name, why))?;
+        added.map_err(|why| refused("watch the loop's own eventfd", name, why))?;
         let wall = self.wall.unwrap_or_else(|| Arc::new(Wall::new()));
         let wall_changes = WallChanges::new(self.wall_changes, wall_changes);
         let inner = Rc::new(Inner {

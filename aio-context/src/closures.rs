@@ -11,7 +11,7 @@ use aio_handlers::GroupId;
 use crate::{Context, Handler, Registration, WatchError};
 
 type Callback<F> = Box<dyn Fn(&F, &Context)>;
-type Farewell<F> = Box<dyn Fn(&F, &Context, io::Error)>;
+type Invalidated<F> = Box<dyn Fn(&F, &Context, io::Error)>;
 
 /// Closures for a descriptor, to be completed by [`watch`](On::watch). Made by [`Context::on`].
 #[must_use = "nothing is watched before `watch()`"]
@@ -27,7 +27,7 @@ pub struct Closures<F> {
     owner: F,
     readable: Option<Callback<F>>,
     writable: Option<Callback<F>>,
-    broken: Option<Farewell<F>>,
+    invalidated: Option<Invalidated<F>>,
 }
 
 impl Context {
@@ -58,7 +58,7 @@ impl Context {
             owner,
             readable: None,
             writable: None,
-            broken: None,
+            invalidated: None,
         };
         On {
             cx: self,
@@ -83,8 +83,8 @@ impl<F: AsFd + 'static> On<'_, F> {
     }
 
     /// Called when the descriptor cannot be watched any longer.
-    pub fn broken(mut self, run: impl Fn(&F, &Context, io::Error) + 'static) -> Self {
-        self.parts.broken = Some(Box::new(run));
+    pub fn invalidated(mut self, run: impl Fn(&F, &Context, io::Error) + 'static) -> Self {
+        self.parts.invalidated = Some(Box::new(run));
         self
     }
 
@@ -140,8 +140,8 @@ impl<F: AsFd + 'static> Handler for Closures<F> {
         }
     }
 
-    fn broken(&self, cx: &Context, why: io::Error) {
-        if let Some(run) = &self.broken {
+    fn invalidated(&self, cx: &Context, why: io::Error) {
+        if let Some(run) = &self.invalidated {
             run(&self.owner, cx, why);
         }
     }

@@ -24,7 +24,7 @@ pub(crate) type Deferred = aio_notify::Deferred<Rc<dyn Fn(&Context)>, Job>;
 /// Whether and how long [`Context::poll`] may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Until there is progress, or somebody notifies.
+    /// Until there is progress, or a thread notifies.
     Block,
     /// As [`Block`](Self::Block), but no longer than this.
     AtMost(Duration),
@@ -33,7 +33,7 @@ pub enum Wait {
 }
 
 /// An event loop: waits for descriptors, timers and deferred callbacks on one thread and, when that is cheaper than
-/// sleeping, looks for work in user space first.
+/// sleeping, polls for work in user space first.
 ///
 /// A context lives on the thread that made it, its *home thread*: it is neither `Send` nor `Sync`. Clones are the same
 /// context. Other threads hold a [`Remote`](crate::Remote) or a [`BottomHalf`](crate::BottomHalf).
@@ -83,7 +83,7 @@ pub(crate) struct Inner {
     pub(crate) nesting: Nesting,
 }
 
-/// What polls inside polls tell each other.
+/// What nested polls share.
 #[derive(Default)]
 pub(crate) struct Nesting {
     pub(crate) depth: Cell<u32>,
@@ -101,9 +101,9 @@ impl Context {
     }
 
     /// How many late events, for registrations that no longer exist, were recognised and dropped; and how many handlers
-    /// were [broken](crate::Handler::broken).
+    /// were [invalidated](crate::Handler::invalidated).
     #[must_use]
-    pub fn oddities(&self) -> (u64, u64) {
+    pub fn anomalies(&self) -> (u64, u64) {
         (
             self.0.descriptors.stale.get(),
             self.0.descriptors.invalidated.get(),

@@ -1,4 +1,4 @@
-//! What the loop asks the system about a descriptor that is being registered.
+//! What the loop reads from the system about a descriptor that is being registered.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ pub(crate) fn find(fd: impl AsFd) -> io::Result<()> {
 /// Warns, in debug builds, of a blocking descriptor whose handler could stop the whole loop; once for each descriptor.
 ///
 /// One read of a blocking pipe that is ready does not block. So only those are warned of whose handlers do more as a rule: a
-/// listener, from which they accept until there is nobody left, and what is watched for edges, which has to be read until
+/// listener, from which they accept until no client is left, and what is watched for edges, which has to be read until
 /// there is nothing left.
 #[inline]
 pub(crate) fn warn_if_blocking(fd: impl AsFd, interest: Interest) {

@@ -1,6 +1,6 @@
 //! [`Descriptors`]: the registered handlers, and the backend that watches their descriptors.
 //!
-//! It calls no handler: what a handler must be told is the caller's business.
+//! It calls no handler: the caller notifies handlers.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -8,11 +8,10 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_backend::{Interest, Readiness, ReadyList, Token, Watched};
+use aio_backend::{Interest, Readiness, ReadyList, ReadyLists, Refused, Token, Watched};
 use aio_handlers::{Recorded, Registry};
 
 use crate::any_backend::AnyBackend;
-use crate::error::explained_for;
 use crate::handler::{Entry, Handler};
 use crate::wall::is_own;
 
@@ -23,7 +22,7 @@ const REBALANCE_EVERY: u32 = 128;
 pub(crate) struct Descriptors {
     pub(crate) backend: RefCell<AnyBackend>,
     pub(crate) registry: RefCell<Registry<Entry>>,
-    pub(crate) lists: Lists,
+    pub(crate) lists: ReadyLists,
     /// The token of the mailbox's own descriptor.
     wakeup: Token,
     waits_since_rebalance: Cell<u32>,
@@ -42,7 +41,7 @@ impl Descriptors {
         Self {
             backend: RefCell::new(backend),
             registry: RefCell::new(registry),
-            lists: Lists::new(batch),
+            lists: ReadyLists::new(batch),
             wakeup,
             waits_since_rebalance: Cell::new(REBALANCE_EVERY),
             stale: Cell::new(0),
@@ -60,7 +59,7 @@ impl Descriptors {
     /// Adds what happened and what helps to an error about one descriptor.
     #[cold]
     pub(crate) fn explain(&self, call: &'static str, number: RawFd, why: io::Error) -> io::Error {
-        explained_for(call, self.backend.borrow().name(), number, why)
+        Refused::wrap_for(call, self.backend.borrow().name(), number, why)
     }
 
     #[inline(always)]
@@ -156,21 +155,26 @@ impl Descriptors {
         }
     }
 
-    /// Stores what a wait found, the list from `first` on, in the handlers' slots. Each entry is taken once, by this iteration or by a
-    /// nested one (rule D1). `other` is called for what is no event of a handler: an event of the loop's own, or a closed descriptor.
-    #[inline]
-    pub(crate) fn record(&self, mut first: usize, ready: &ReadyList, other: impl Fn(Token, Readiness)) {
-        // Most events need no more than to be recorded. That is done for all in a row, with one borrow.
+    /// Stores what a wait found in the handlers' slots, from position `first` of the list on. Each entry is taken once, by this iteration
+    /// or by a nested one (rule D1). Returns the position of the first event that needs more than that, or the list's length.
+    #[inline(always)]
+    pub(crate) fn record(&self, mut first: usize, ready: &ReadyList) -> usize {
         let mut registry = self.registry.borrow_mut();
-        while let Some((token, readiness)) = ready.get(first) {
+        for (token, readiness) in ready.iter_from(first) {
             let is_simple = !is_own(token) && !readiness.contains(Readiness::NVAL);
             if !is_simple || registry.record(token, readiness) != Recorded::Live {
                 break;
             }
             first += 1;
         }
-        drop(registry);
-        for (token, readiness) in ready.iter().skip(first) {
+        first
+    }
+
+    /// As [`record`](Self::record), for all events. `other` is called for what is no event of a handler: an event of the loop's own, or a
+    /// closed descriptor.
+    #[cold]
+    pub(crate) fn record_each(&self, first: usize, ready: &ReadyList, other: impl Fn(Token, Readiness)) {
+        for (token, readiness) in ready.iter_from(first) {
             if is_own(token) || readiness.contains(Readiness::NVAL) {
                 other(token, readiness);
                 continue;
@@ -236,81 +240,4 @@ fn no_descriptor() -> io::Error {
         io::ErrorKind::InvalidInput,
         "a source has no descriptor to wait for; watch a handler instead",
     )
-}
-
-/// The ready lists of past iterations, for reuse: as many as iterations were ever nested. A list that a panic has passed is not
-/// returned.
-pub(crate) struct Lists {
-    /// The most events in one list.
-    limit: usize,
-    one: Cell<Option<Box<ReadyList>>>,
-    #[allow(
-        clippy::vec_box,
-        reason = "lists are moved in and out of their boxes otherwise"
-    )]
-    more: RefCell<Vec<Box<ReadyList>>>,
-}
-
-impl Lists {
-    fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            one: Cell::new(None),
-            more: RefCell::default(),
-        }
-    }
-
-    /// An empty list.
-    #[inline]
-    pub(crate) fn take(&self) -> Box<ReadyList> {
-        match self.one.take() {
-            Some(list) => list,
-            None => self.another(),
-        }
-    }
-
-    #[cold]
-    fn another(&self) -> Box<ReadyList> {
-        let spare = self.more.borrow_mut().pop();
-        spare.unwrap_or_else(|| Box::new(ReadyList::with_limit(self.limit)))
-    }
-
-    /// Takes a list back.
-    #[inline]
-    pub(crate) fn give_back(&self, mut list: Box<ReadyList>) {
-        list.clear();
-        if let Some(other) = self.one.replace(Some(list)) {
-            self.keep(other);
-        }
-    }
-
-    #[cold]
-    fn keep(&self, list: Box<ReadyList>) {
-        self.more.borrow_mut().push(list);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_are_used_again_and_again_and_are_empty_then() {
-        let lists = Lists::new(2);
-        let where_are =
-            |lists: &[Box<ReadyList>]| lists.iter().map(|list| &raw const **list).collect::<Vec<_>>();
-        let mut first: Vec<_> = (0..3).map(|_| lists.take()).collect();
-        for number in 0..3 {
-            first[0].push(Token::new(number, 0), Readiness::IN);
-        }
-        assert!(first[0].is_full() && first[0].len() == 2, "the limit is kept");
-        let mut before = where_are(&first);
-        first.into_iter().for_each(|list| lists.give_back(list));
-        let second: Vec<_> = (0..3).map(|_| lists.take()).collect();
-        let mut after = where_are(&second);
-        before.sort_unstable();
-        after.sort_unstable();
-        assert_eq!(before, after);
-        assert!(second.iter().all(|list| list.is_empty()));
-    }
 }

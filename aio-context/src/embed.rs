@@ -18,13 +18,13 @@ use crate::wall::is_own;
 
 /// A context that a foreign loop waits for.
 ///
-/// Each turn of the foreign loop: [`prepare`](Self::prepare) says how long it may wait; it waits for the descriptor of
-/// this value to become readable, for that long; [`check`](Self::check) says whether anything is due;
-/// [`dispatch`](Self::dispatch) does it. A foreign loop may leave `check` out, as GLib does if `prepare` says that the context is
+/// Each turn of the foreign loop: [`prepare`](Self::prepare) returns how long it may wait; it waits for the descriptor of
+/// this value to become readable, for that long; [`check`](Self::check) returns whether anything is due;
+/// [`dispatch`](Self::dispatch) does it. A foreign loop may leave `check` out, as GLib does if `prepare` returns that the context is
 /// ready: `dispatch` then checks by itself.
 ///
-/// The descriptor stays the same for the life of this value. It is level-triggered. A foreign loop that hears of changes
-/// only, as mio and tokio do, may take it for silent when `check` says that nothing is due, not before; the examples
+/// The descriptor stays the same for the life of this value. It is level-triggered. A foreign loop that waits for edges,
+/// as mio and tokio do, may take it for not ready when `check` returns that nothing is due, not before; the examples
 /// `in_epoll_loop` and `in_tokio` are complete.
 pub struct Embedded<'cx> {
     cx: &'cx Context,
@@ -71,7 +71,7 @@ impl Context {
 }
 
 impl<'cx> Embedded<'cx> {
-    /// Gets ready to be waited for, and says how long at the most (`None`: until the descriptor is readable).
+    /// Gets ready to be waited for, and returns how long at the most (`None`: until the descriptor is readable).
     ///
     /// Leaves poll mode. Until [`check`](Self::check), other threads that have something for this context make the
     /// descriptor readable.

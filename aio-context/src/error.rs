@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
-use aio_backend::{concerns_all, remedy};
+use aio_backend::{Refused, remedy};
 use rustix::io::Errno;
 
 /// Why a job on another context has no result.
@@ -24,47 +24,6 @@ pub enum Gone {
     /// The waiting context cannot be polled any longer. The job may still run.
     #[error("the waiting context cannot be polled any longer, so the result of the job is lost")]
     CannotWait,
-}
-
-/// What the system refused, and what can be done about it.
-///
-/// It is what the [`io::Error`]s of a context hold when the refusal concerns the whole loop, or a descriptor that is closed:
-///
-/// ```
-/// # use std::io;
-/// # use aio_context::Refused;
-/// fn errno(error: &io::Error) -> Option<i32> {
-///     let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>());
-///     refused.map_or_else(|| error.raw_os_error(), |refused| refused.source.raw_os_error())
-/// }
-/// # assert_eq!(errno(&io::Error::from_raw_os_error(9)), Some(9));
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[error("{call} ({}): {source}; {remedy}", Subject(self))]
-#[non_exhaustive]
-pub struct Refused {
-    /// What was to be done.
-    pub call: &'static str,
-    /// The backend that was in charge.
-    pub backend: &'static str,
-    /// The number of the descriptor, if the refusal concerns it alone.
-    pub descriptor: Option<RawFd>,
-    /// What whoever runs the program can do about it.
-    pub remedy: &'static str,
-    /// What the system said.
-    pub source: io::Error,
-}
-
-/// What a refusal concerns: one descriptor, whichever the backend, or the backend.
-struct Subject<'a>(&'a Refused);
-
-impl fmt::Display for Subject<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.descriptor {
-            Some(number) => write!(f, "number {number}"),
-            None => f.write_str(self.0.backend),
-        }
-    }
 }
 
 /// Why a handler was not registered or did not replace another one, and the handler itself.
@@ -165,63 +124,21 @@ impl<H: ?Sized> From<WatchError<H>> for io::Error {
     }
 }
 
-/// Says of an error of the system what failed and what helps.
-pub(crate) fn explained(call: &'static str, backend: &'static str, source: io::Error) -> io::Error {
-    if source.raw_os_error().is_none() {
-        return source;
-    }
-    into_io_error(Refused {
-        call,
-        backend,
-        descriptor: None,
-        remedy: remedy(&source),
-        source,
-    })
+/// Explains an error of the system that concerns the whole loop.
+pub(crate) fn refused(call: &'static str, backend: &'static str, source: io::Error) -> io::Error {
+    Refused::wrap(call, backend, remedy(&source), source)
 }
 
-/// The same for a backend that cannot move to where one descriptor stands for all.
+/// Explains the error of a backend that cannot move to where one descriptor stands for all.
 pub(crate) fn cannot_embed(backend: &'static str, source: io::Error) -> io::Error {
-    if Errno::from_io_error(&source) != Some(Errno::BADF) {
-        return explained("embed", backend, source);
-    }
-    into_io_error(Refused {
-        call: "embed",
-        backend,
-        descriptor: None,
-        remedy: "a watched descriptor was closed behind the loop's back: poll once without waiting, so that its handler is \
-                 told and removed, and embed again",
-        source,
-    })
+    const CLOSED: &str = "a watched descriptor was closed behind the loop's back: poll once without waiting, so that its handler is \
+                          notified and removed, and embed again";
+    let is_closed = Errno::from_io_error(&source) == Some(Errno::BADF);
+    let remedy = if is_closed { CLOSED } else { remedy(&source) };
+    Refused::wrap("embed", backend, remedy, source)
 }
 
-/// The same for a call about one descriptor: what concerns the whole backend is explained so, and that the descriptor is closed in
-/// the same words on every backend. Other errors stay as they are.
-pub(crate) fn explained_for(
-    call: &'static str,
-    backend: &'static str,
-    number: RawFd,
-    source: io::Error,
-) -> io::Error {
-    if concerns_all(&source) {
-        return explained(call, backend, source);
-    }
-    if Errno::from_io_error(&source) != Some(Errno::BADF) {
-        return source;
-    }
-    into_io_error(Refused {
-        call,
-        backend,
-        descriptor: Some(number),
-        remedy: "the number is not open: give the handler an owner that keeps it open, and look for a close() of it",
-        source,
-    })
-}
-
-fn into_io_error(refused: Refused) -> io::Error {
-    io::Error::new(refused.source.kind(), refused)
-}
-
-/// What a handler is told that cannot be watched any longer. In which call the number was found closed does not matter to it.
+/// The reason that an invalidated handler gets. In which call the number was found closed does not matter to it.
 pub(crate) fn in_words(why: io::Error) -> io::Error {
     if Errno::from_io_error(&why) == Some(Errno::BADF) {
         closed_while_registered()

@@ -25,17 +25,17 @@ use crate::context::Mailbox;
 #[doc(alias = "aio_set_fd_handler")]
 pub trait Handler: AsFd + 'static {
     /// There is something to read, the peer hung up, or the descriptor has an error.
-    #[expect(unused_variables, reason = "named for those who override it")]
+    #[expect(unused_variables, reason = "named for implementations")]
     fn readable(&self, cx: &Context) {}
 
     /// There is room to write, or the descriptor has an error; a hang-up too if the interest is to write only.
-    #[expect(unused_variables, reason = "named for those who override it")]
+    #[expect(unused_variables, reason = "named for implementations")]
     fn writable(&self, cx: &Context) {}
 
-    /// The registration has come to an end that nobody asked for: the descriptor was closed behind the loop's back,
+    /// The registration has ended without a removal: the descriptor was closed behind the loop's back,
     /// or the system refused to watch it any longer. The handler is already removed.
-    #[expect(unused_variables, reason = "named for those who override it")]
-    fn broken(&self, cx: &Context, why: io::Error) {}
+    #[expect(unused_variables, reason = "named for implementations")]
+    fn invalidated(&self, cx: &Context, why: io::Error) {}
 
     /// Whether this handler must not be entered again while one of its callbacks runs. While it runs, its events wait.
     fn exclusive(&self) -> bool {
@@ -43,7 +43,7 @@ pub trait Handler: AsFd + 'static {
     }
 }
 
-/// A handler that can also be asked in user space whether it has work (busy polling).
+/// A handler that can also be polled in user space for work (busy polling).
 ///
 /// `poll`, `poll_begin` and `poll_end` are no place to wait: a poll of the context that is nested in one of them does what is
 /// ready, and returns.
@@ -57,10 +57,10 @@ pub trait Pollable: Handler {
         self.readable(cx);
     }
 
-    /// The loop looks by itself from now on: whoever produces work need not kick the descriptor.
+    /// The loop polls from now on: a producer of work need not kick the descriptor.
     fn poll_begin(&self) {}
 
-    /// The loop is about to sleep: work needs a kick again. [`poll`](Self::poll) is asked one last time afterwards, so
+    /// The loop is about to sleep: work needs a kick again. [`poll`](Self::poll) is called one last time afterwards, so
     /// that what came in between is not lost.
     fn poll_end(&self) {}
 }
@@ -68,19 +68,19 @@ pub trait Pollable: Handler {
 /// The callbacks of a handler whose state needs `&mut self`; see [`Exclusive`].
 pub trait HandlerMut<F>: 'static {
     /// As [`Handler::readable`]; `owner` is the descriptor's owner.
-    #[expect(unused_variables, reason = "named for those who override it")]
+    #[expect(unused_variables, reason = "named for implementations")]
     fn readable(&mut self, owner: &F, cx: &Context) {}
     /// As [`Handler::writable`]; `owner` is the descriptor's owner.
-    #[expect(unused_variables, reason = "named for those who override it")]
+    #[expect(unused_variables, reason = "named for implementations")]
     fn writable(&mut self, owner: &F, cx: &Context) {}
-    /// As [`Handler::broken`].
-    #[expect(unused_variables, reason = "named for those who override it")]
-    fn broken(&mut self, cx: &Context, why: io::Error) {}
+    /// As [`Handler::invalidated`].
+    #[expect(unused_variables, reason = "named for implementations")]
+    fn invalidated(&mut self, cx: &Context, why: io::Error) {}
 }
 
 /// Makes a [`Handler`] of a descriptor and a state that is used by `&mut`.
 ///
-/// While one of its callbacks runs, the handler is parked: a nested poll does not call it, and its events are seen
+/// While one of its callbacks runs, the handler is excluded: a nested poll does not call it, and its events are seen
 /// afterwards. The descriptor's owner lies beside the state, because the loop needs it while the state is in use.
 pub struct Exclusive<F, H> {
     owner: F,
@@ -112,8 +112,8 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Handler for Exclusive<F, H> {
     fn writable(&self, cx: &Context) {
         self.with(|state| state.writable(&self.owner, cx));
     }
-    fn broken(&self, cx: &Context, why: io::Error) {
-        self.with(|state| state.broken(cx, why));
+    fn invalidated(&self, cx: &Context, why: io::Error) {
+        self.with(|state| state.invalidated(cx, why));
     }
     fn exclusive(&self) -> bool {
         true
@@ -137,7 +137,7 @@ impl<F: fmt::Debug, H> fmt::Debug for Exclusive<F, H> {
 /// What the registry keeps for a handler. There can be many thousands, so what only polled handlers need lies elsewhere.
 pub(crate) struct Entry {
     pub(crate) handler: Rc<dyn Handler>,
-    /// Of a handler that can be asked in user space.
+    /// Of a handler that can be polled in user space.
     pub(crate) polled: Option<Box<Polled>>,
     /// It is polled, or may not be entered twice.
     pub(crate) is_special: bool,
@@ -154,7 +154,7 @@ pub(crate) struct Polled {
     pub(crate) is_undescribed: bool,
     /// What the policy remembers about it.
     pub(crate) memory: HandlerMemory,
-    /// Where others read it, once somebody has asked for that.
+    /// Where other threads read it, once there is a handle to it.
     pub(crate) shown: Option<Arc<AtomicU64>>,
 }
 

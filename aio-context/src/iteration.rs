@@ -32,19 +32,10 @@ const IDLE_NAP: Duration = Duration::from_millis(10);
 
 impl Inner {
     /// Does one iteration; true if there was progress.
-    #[inline]
-    pub(crate) fn iterate(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
-        self.polling.adopt_params(&self.shared);
-        // Compiled twice: without polling most of it is not there.
-        if self.polling.is_enabled() {
-            self.iterate_as::<true>(cx, wait)
-        } else {
-            self.iterate_as::<false>(cx, wait)
-        }
-    }
-
+    ///
+    /// Compiled three times: without waiting or without polling, much of it is not there.
     #[inline(always)]
-    fn iterate_as<const POLLS: bool>(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
+    fn iterate<const WAITS: bool, const POLLS: bool>(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
         let _depth = Depth::enter(&self.nesting.depth);
         self.shared.counters.iteration();
         let mut list = self.descriptors.lists.take();
@@ -52,18 +43,22 @@ impl Inner {
         let planning = self.mailbox.plan_guard();
         let invalidated = self.descriptors.found_invalid.get();
         self.descriptors.registry.borrow_mut().recall(found.list);
-        let timeout = self.timeout(wait);
-        // 1. look for work in user space
+        let timeout = if WAITS {
+            self.timeout(wait)
+        } else {
+            Some(Duration::ZERO)
+        };
+        // 1. poll in user space
         let polled = if POLLS {
             self.try_polling(cx, timeout, found.list)?
         } else {
             Polled::default()
         };
-        // 2. wait, or look at the descriptors once
+        // 2. wait, or check the descriptors once
         let plan = if polled.hit {
             Plan::Skip
         } else if timeout == Some(Duration::ZERO) {
-            self.plan_not_to_wait(cx, wait, found.list)?
+            self.plan_not_to_wait::<WAITS>(cx, found.list)?
         } else {
             self.pacing.checks.step(|checks| checks.prevents_again(false));
             self.plan_to_wait(cx, timeout, polled, found.list)?
@@ -97,32 +92,39 @@ impl Inner {
         progress |= self.timers.run(cx);
         self.pacing.spin.step(|spin| spin.served(progress));
         if self.descriptors.wakeup_lost.take() {
-            // Reported by every wait from now on: whoever calls has to know, or it would spin.
+            // Every wait reports it from now on: a caller that does not learn of it would spin.
             return Err(rustix::io::Errno::BADF.into());
         }
         Ok(progress)
     }
 
     /// How long this iteration may wait (rule T1); `None`: for ever. Inside a walk over the polled handlers it may not wait at
-    /// all: they cannot be told now that the loop sleeps.
+    /// all: the handlers cannot learn now that the loop sleeps.
     #[inline(always)]
     pub(crate) fn timeout(&self, wait: Wait) -> Option<Duration> {
         if self.polling.set.is_calling() {
             return Some(Duration::ZERO);
         }
-        let asked = match wait {
+        let longest = match wait {
             Wait::NoBlock => return Some(Duration::ZERO),
             Wait::AtMost(limit) => Some(limit),
             Wait::Block => None,
         };
-        if self.has_bottom_halves() || self.descriptors.registry.borrow().has_edges() {
-            return Some(Duration::ZERO);
+        let has_edges = self.descriptors.registry.borrow().has_edges();
+        if has_edges || self.deferred.has_due(self.mailbox.inbox()) || self.timers.has_armed() {
+            if has_edges || self.has_bottom_halves() {
+                return Some(Duration::ZERO);
+            }
+            return self.limited(longest);
         }
+        longest
+    }
+
+    #[inline(never)]
+    fn limited(&self, longest: Option<Duration>) -> Option<Duration> {
         let nap = self.mailbox.inbox().pending().then_some(IDLE_NAP);
-        [asked, nap, self.timers.time_left(&self.descriptors.backend)]
-            .into_iter()
-            .flatten()
-            .min()
+        let time_left = self.timers.time_left(&self.descriptors.backend);
+        [longest, nap, time_left].into_iter().flatten().min()
     }
 
     /// Whether a bottom half is to run that is in a hurry.
@@ -151,17 +153,22 @@ impl Inner {
         self.search(cx, budget, ready)
     }
 
-    /// Records what a wait found, the list from `first` on.
-    #[inline]
+    /// Records what a wait found, from position `first` of the list on.
+    #[inline(always)]
     pub(crate) fn collect(&self, cx: &Context, first: usize, ready: &ReadyList) {
         if ready.len() > first {
-            self.collect_from(cx, first, ready);
+            // Most events need no more than to be recorded. That is done for all in a row, with one borrow.
+            let first = self.descriptors.record(first, ready);
+            if ready.len() > first {
+                self.collect_each(cx, first, ready);
+            }
         }
     }
 
+    #[cold]
     #[inline(never)]
-    fn collect_from(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        self.descriptors.record(first, ready, |token, readiness| {
+    fn collect_each(&self, cx: &Context, first: usize, ready: &ReadyList) {
+        self.descriptors.record_each(first, ready, |token, readiness| {
             if !is_own(token) {
                 self.invalidate(cx, token, closed_while_registered());
                 let found = &self.descriptors.found_invalid;

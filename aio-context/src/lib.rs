@@ -1,7 +1,7 @@
 //! An event loop for storage and virtual machines.
 //!
 //! A [`Context`] waits for descriptors, timers and deferred callbacks on one thread and, when that is cheaper than
-//! sleeping, looks for work in user space first.
+//! sleeping, polls for work in user space first.
 //!
 //! ```
 //! use std::io::{ErrorKind, Write as _};
@@ -101,7 +101,7 @@ mod wall;
 #[cfg(aio_modelled)]
 use aio_checker as sync;
 
-pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Refused, Token, Watched};
 pub use aio_handlers::GroupId;
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
@@ -111,7 +111,7 @@ pub use builder::Builder;
 pub use closures::{Closures, On};
 pub use context::{Context, Wait, WeakContext};
 pub use embed::Embedded;
-pub use error::{Gone, Refused, WatchError};
+pub use error::{Gone, WatchError};
 pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use iteration::measure::PollTime;
 pub use registration::{Paused, Registration};

@@ -26,7 +26,7 @@ use crate::iteration::measure::PollTime;
 /// It does not keep the context alive, and does nothing once the context is gone.
 #[must_use = "dropped at once, it watches nothing; keep it or `detach()` it"]
 pub struct Registration {
-    /// Of one that was detached: nobody.
+    /// Dangling if it was detached.
     context: Weak<Inner>,
     token: Token,
 }
@@ -69,7 +69,7 @@ impl Registration {
     }
 
     /// Returns a handle to this handler's polling time, readable from any thread while the loop runs. Replacing the handler resets
-    /// it: ask again then.
+    /// it: call this again then.
     ///
     /// # Errors
     /// `NotFound` if no handler is registered any more, `Unsupported` if the handler is not a polled one.
@@ -78,7 +78,7 @@ impl Registration {
     }
 
     /// Whether a handler is still registered: neither [removed](Context::unwatch) nor
-    /// [broken](crate::Handler::broken).
+    /// [invalidated](crate::Handler::invalidated).
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.context
@@ -144,7 +144,7 @@ impl Context {
         self.registered(handler, added)
     }
 
-    /// As [`watch`](Self::watch), for a handler that can also be asked in user space. With [`Interest::NONE`] it is only
+    /// As [`watch`](Self::watch), for a handler that can also be polled in user space. With [`Interest::NONE`] it is only
     /// ever polled.
     ///
     /// # Errors
@@ -321,7 +321,7 @@ impl Inner {
         }
     }
 
-    /// The polled handlers of a group. Pausing is rare: this looks at all registrations.
+    /// The polled handlers of a group. Pausing is rare: this walks over all registrations.
     fn polled_of(&self, group: GroupId) -> Vec<Token> {
         let registry = self.descriptors.registry.borrow();
         let is_polled =
@@ -374,7 +374,7 @@ impl Inner {
             .set(self.descriptors.invalidated.get() + 1);
         let handler = entry.handler.clone();
         self.finish_removal(cx, token, entry);
-        cx.call(|cx| handler.broken(cx, why));
+        cx.call(|cx| handler.invalidated(cx, why));
         cx.call(|_| drop(handler));
     }
 }

@@ -1,4 +1,4 @@
-//! [`Remote`]: what other threads hold of a context.
+//! [`Remote`]: the handle to a context for other threads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Remote {
 
     /// Has `job` run once on the home thread, in the next iteration, after what was scheduled before it.
     ///
-    /// If the context is dropped before, the job is dropped without having run: a job that must tell of this does so in
+    /// If the context is dropped before, the job is dropped without having run: a job that must report this does so in
     /// the `Drop` of something it owns.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Remote {
             return Ok(job(&cx));
         }
         if self.mailbox.home().is_here() {
-            // The thread ends, and the table is gone already: nobody polls any more, so nobody would answer.
+            // The thread ends, and the table is gone already: no thread polls any more, so no answer would come.
             return Err(self.shared.gone());
         }
         let all = all_at_home();
@@ -88,7 +88,7 @@ impl Remote {
         self.mailbox.interrupt();
     }
 
-    /// Has every [`Context::wait_while`] of this context look at its condition again; nearly free when there is none.
+    /// Has every [`Context::wait_while`] of this context read its condition again; nearly free when there is none.
     /// Call it after the change.
     #[doc(alias = "aio_wait_kick")]
     pub fn kick(&self) {

@@ -18,12 +18,12 @@ impl Registration {
     /// Puts `handler` in the place of the present one, between two callbacks: a callback that is running keeps its
     /// handler until it returns, the next event goes to the new one. The token, the interest and the group stay.
     ///
-    /// A polled handler that was told that polling begins is told that it ended.
+    /// A polled handler whose `poll_begin` was called gets its `poll_end`.
     ///
     /// # Errors
     /// `NotFound` if no handler is registered any more, `InvalidInput` if `handler` has another descriptor, or what
     /// the system says; the former handler then stays, and `handler` comes back in the error. If the system refuses to watch
-    /// the former one again, too, that one is [broken](Handler::broken).
+    /// the former one again, too, that one is [invalidated](Handler::invalidated).
     pub fn replace<H: Handler>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
         self.exchange(handler, None, |handler| Entry::plain(handler))
     }
@@ -118,7 +118,7 @@ struct Former {
     owner: Option<Rc<dyn AsFd>>,
     /// What the backend waits for.
     effective: Interest,
-    /// What the new handler asks for, and what the backend is to wait for then.
+    /// The interest of the new handler, and the one for the backend.
     wanted: Interest,
     wanted_effective: Interest,
     group: GroupId,
@@ -136,7 +136,7 @@ impl Inner {
         let owner = Watched::new(entry.owner());
         let former = self.former(token, &owner, interest.map(Interest::canonical))?;
         if let Some(former_owner) = former.owner.clone() {
-            self.exchange_share(cx, token, owner, Watched::new(former_owner), &former)?;
+            self.exchange_owner(cx, token, owner, Watched::new(former_owner), &former)?;
         } else if former.wanted != Interest::NONE {
             self.descriptors
                 .enter_backend(token, owner, former.wanted_effective)?;
@@ -181,9 +181,8 @@ impl Inner {
         })
     }
 
-    /// Has the backend hold a share in the new owner instead of the former one's; on an error the former stays, or is told
-    /// that it could not.
-    fn exchange_share(
+    /// Has the backend keep the new owner instead of the former one. On an error the former one stays, or is invalidated.
+    fn exchange_owner(
         &self,
         cx: &Context,
         token: Token,

@@ -12,7 +12,7 @@ const LONGEST: u64 = i32::MAX as u64;
 /// Lets the kernel end the timed waits of this thread up to `slack` late, so that it can end several at once.
 ///
 /// Linux gives a thread 50 us, or what the thread that started it has. A thread that keeps deadlines to the microsecond
-/// asks for `Duration::from_nanos(1)`, the least there is (zero means the same), and pays with more wake-ups. More than
+/// sets `Duration::from_nanos(1)`, the least there is (zero means the same), and pays with more wake-ups. More than
 /// 2 s is cut to that. Threads that it starts from then on begin with its slack. Without effect on a thread with a
 /// real-time policy, which has none.
 ///

@@ -19,8 +19,8 @@ use crate::{BottomHalf, Context, Handler, Pollable, Registration};
 /// Work that has no descriptor, such as a queue or a bitmap that other threads fill.
 ///
 /// While the loop polls (between [`poll_begin`](Self::poll_begin) and [`poll_end`](Self::poll_end)) it finds the work by
-/// [`poll`](Self::poll). Otherwise a producer calls [`SourceWaker::wake`] after it has published its work. A source that
-/// ignores this while the loop sleeps, or while it is demoted as idle, is not served.
+/// [`poll`](Self::poll). At any other time a producer has to call [`SourceWaker::wake`] after it has published its work: nothing
+/// polls the source while the loop sleeps, or while the source is demoted because it was idle.
 ///
 /// All methods are called on the home thread. `poll`, `poll_begin` and `poll_end` are no place to wait: a poll of the context
 /// that is nested in one of them does what is ready, and returns. [`poll_ready`](Self::poll_ready) may do anything that a

@@ -166,7 +166,7 @@ impl Drop for Shown {
     }
 }
 
-/// A timer before it exists: says how the [`Timer`] begins. Made by [`Context::timer`].
+/// A timer before it exists: chooses how the [`Timer`] begins. Made by [`Context::timer`].
 ///
 /// A timer that is not kept never fires. Forgetting to keep it is a warning of the compiler:
 ///
@@ -292,7 +292,7 @@ impl Context {
         self.0.timers.virtual_clock()
     }
 
-    /// A timer on `clock` that calls `fire` on the home thread when it is due. The builder says whether it begins armed.
+    /// A timer on `clock` that calls `fire` on the home thread when it is due. The builder chooses whether it begins armed.
     ///
     /// `fire` is handed the timer, to arm it again.
     #[doc(alias = "aio_timer_new")]

@@ -139,19 +139,16 @@ impl Timers {
         })
     }
 
+    /// Whether timers may be armed.
+    #[inline]
+    pub(crate) fn has_armed(&self) -> bool {
+        self.in_use.get() != 0
+    }
+
     /// How long until the earliest deadline of a running clock. No clock is read if no timer of its is armed.
     ///
     /// If a wall timer is armed, a change of that clock ends a wait from now on.
-    #[inline]
     pub(crate) fn time_left(&self, backend: &RefCell<AnyBackend>) -> Option<Duration> {
-        if self.in_use.get() == 0 {
-            return None;
-        }
-        self.shortest_time_left(backend)
-    }
-
-    #[inline(never)]
-    fn shortest_time_left(&self, backend: &RefCell<AnyBackend>) -> Option<Duration> {
         let time_left = |timers: &Rc<ClockTimers>| match timers.clock {
             ClockId::Wall => self.wall_time_left(backend),
             _ => timers.set.time_left(),
@@ -186,7 +183,7 @@ impl Timers {
     /// Fires what is due (rule T4: each clock is read once). Returns whether there was anything.
     #[inline]
     pub(crate) fn run(&self, cx: &Context) -> bool {
-        self.in_use.get() != 0 && self.fire_due(cx)
+        self.has_armed() && self.fire_due(cx)
     }
 
     #[inline(never)]

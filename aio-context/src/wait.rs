@@ -122,7 +122,7 @@ struct Teller<R> {
 
 impl<R> Teller<R> {
     fn give(&self, result: R) {
-        // Nobody is left to hear of it only if the waiting thread was killed.
+        // The receiver is gone only if the waiting thread was killed.
         let _ = self.reply.send(result);
     }
 }
@@ -142,7 +142,7 @@ enum Answer<R> {
     Lost(Gone),
 }
 
-/// The far end of [`Context::run_on`]: answers, or tells by being dropped that there will be no answer.
+/// The far end of [`Context::run_on`]: gives the answer, or records when it is dropped that there is none.
 struct Reply<R> {
     slot: Arc<Mutex<Answer<R>>>,
     waiter: Remote,

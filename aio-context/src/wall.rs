@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn t6_a_descriptor_that_fails_is_dropped_and_waits_are_capped() {
-        let backend = RefCell::new(AnyBackend::usual());
+        let backend = RefCell::new(crate::any_backend::usual());
         let changes = WallChanges::new(OpenChanges::default(), Token::new(1, 0));
         let watched = || backend.borrow().watched();
         for _ in 0..3 {

@@ -46,6 +46,7 @@ mod mailbox;
 mod node;
 mod protocol;
 mod run_queue;
+mod sleep;
 mod state;
 #[cfg(not(aio_modelled))]
 mod sync;
@@ -62,4 +63,5 @@ pub use mailbox::{Mailbox, PlanGuard, SleepGuard, WaitGuard};
 pub use node::{Dequeued, Item, Message, Node};
 pub use protocol::Notifier;
 pub use run_queue::RunQueue;
+pub use sleep::{SleepCost, measure_sleep};
 pub use state::Urgency;

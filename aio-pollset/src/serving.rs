@@ -18,11 +18,7 @@ impl PollSet {
     #[inline]
     pub fn serve<R>(&self, token: Token, run: impl FnOnce() -> R) -> Option<R> {
         let excluded = self.begin_serving(token)?;
-        let unserved = Unserved { set: self, token };
-        let result = run();
-        std::mem::forget(unserved);
-        drop(excluded);
-        Some(result)
+        Some(self.run_excluded(token, excluded, run))
     }
 
     /// Serves a source that announced work by itself, rather than by a hit: promotes it if it was demoted, takes its hit if
@@ -47,29 +43,51 @@ impl PollSet {
     /// assert_eq!(set.serve_woken(token, || "another one"), None);
     /// ```
     pub fn serve_woken<R>(&self, token: Token, run: impl FnOnce() -> R) -> Option<R> {
-        let mut slots = self.state().slots.borrow_mut();
-        let slot = slots.find(token)?;
-        if slots
-            .get(slot)
-            .flags()
-            .has_any(Flags::SUSPENDED | Flags::EXCLUDED)
-        {
-            drop(slots);
-            self.recheck(token);
-            return None;
-        }
-        // With a hit it is served as any other one.
-        slots.edit(slot, |flags| flags | Flags::HIT);
-        drop(slots);
-        self.promote(token);
-        self.serve(token, run)
+        let excluded = self.begin_serving_woken(token)?;
+        Some(self.run_excluded(token, excluded, run))
     }
 
+    #[inline(always)]
+    fn run_excluded<R>(&self, token: Token, excluded: Excluded<'_>, run: impl FnOnce() -> R) -> R {
+        let unserved = Unserved { set: self, token };
+        let result = run();
+        std::mem::forget(unserved);
+        drop(excluded);
+        result
+    }
+
+    #[inline(always)]
     fn begin_serving(&self, token: Token) -> Option<Excluded<'_>> {
         let mut slots = self.state().slots.borrow_mut();
         let slot = slots.take_hit(token)?;
         let is_excluded = slots.exclude(slot);
         drop(slots);
+        Some(self.excluded(is_excluded.then_some((slot, token))))
+    }
+
+    #[inline(always)]
+    fn begin_serving_woken(&self, token: Token) -> Option<Excluded<'_>> {
+        let state = self.state();
+        let mut slots = state.slots.borrow_mut();
+        let slot = slots.find(token)?;
+        let flags = slots.get(slot).flags();
+        if flags.has_any(Flags::SUSPENDED | Flags::EXCLUDED) {
+            drop(slots);
+            self.recheck(token);
+            return None;
+        }
+        if flags.has_any(Flags::DEMOTED) {
+            drop(slots);
+            self.promote(token);
+            slots = state.slots.borrow_mut();
+        }
+        if flags.has_any(Flags::HIT | Flags::RECHECK) {
+            slots.edit(slot, |flags| flags.without(Flags::HIT | Flags::RECHECK));
+        }
+        slots.get_mut(slot).last_event = state.rounds.get();
+        let is_excluded = slots.exclude(slot);
+        drop(slots);
+        state.last_event.set(state.rounds.get());
         Some(self.excluded(is_excluded.then_some((slot, token))))
     }
 

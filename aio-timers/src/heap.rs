@@ -2,7 +2,7 @@
 //!
 //! An entry is one number of 128 bits, so two entries compare without a branch, and the earliest of four children is found
 //! without one. `nodes` holds the position of each slot's entry, beside the generation that an id is checked against:
-//! arming a timer touches one node and the entries on its path, nothing else. The heap knows nothing of the timers' values.
+//! arming a timer touches one node and the entries on its path, nothing else. The heap does not know the timers' values.
 //!
 //! The root is the fourth element of the array. Groups of four children therefore begin at a multiple of four. The last group
 //! is filled up with [`Entry::NONE`], and a [sentinel](Entry::SENTINEL) above the root stops an entry that rises.

@@ -33,9 +33,9 @@ impl<'a> Found<'a> {
     fn forget(&mut self) {
         let mut registry = self.inner.descriptors.registry.borrow_mut();
         let left = &*self.list;
-        registry.give_back(left.iter().skip(self.next).map(|(token, _)| token));
+        registry.give_back(left.iter_from(self.next).map(|(token, _)| token));
         drop(registry);
-        for (token, _) in left.iter().skip(self.next) {
+        for (token, _) in left.iter_from(self.next) {
             self.inner.polling.set.forget_hit(token);
         }
         self.next = self.list.len();

@@ -45,7 +45,7 @@ impl Inner {
         Ok(PollTime(shown.clone()))
     }
 
-    /// How long there was nothing to do, by polling and by waiting. `None` if that says nothing about how long waits are:
+    /// How long there was nothing to do, by polling and by waiting. `None` if it is no measure of waits:
     /// an iteration that may not wait, or a nested one (the original adapts to both).
     ///
     /// Measured before any handler runs: what they cost is no waiting (rule A10).

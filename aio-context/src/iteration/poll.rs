@@ -6,18 +6,18 @@ use aio_timers::Moment;
 
 use crate::Context;
 use crate::context::{Inner, Wait};
-use crate::error::explained;
+use crate::error::refused;
 
 impl Context {
     /// Does one iteration; true if there was progress: a handler or a bottom half ran, a timer fired, or a handler was
-    /// [broken](crate::Handler::broken). Idle bottom halves are no progress.
+    /// [invalidated](crate::Handler::invalidated). Idle bottom halves are no progress.
     ///
     /// Callbacks run inside this call. Any of them may call `poll` again. If one panics, the panic comes out here, and
     /// the context can go on: what had been found and not been called is found again.
     ///
     /// Progress of a poll inside a callback is progress of this one, too.
     ///
-    /// A call that may wait goes on, iteration after iteration, until there is progress. It returns false only if somebody
+    /// A call that may wait goes on, iteration after iteration, until there is progress. It returns false only if a thread
     /// [notified](crate::Remote::notify) without giving it work, if its time is over, or in a callback of
     /// [`Pollable`](crate::Pollable) that is no place to wait. On a simulated clock it also ends when time stands still for 100 iterations.
     ///
@@ -26,46 +26,75 @@ impl Context {
     /// the context's own eventfd was closed behind its back: then no thread can wake it any more.
     #[doc(alias = "aio_poll")]
     pub fn poll(&self, wait: Wait) -> io::Result<bool> {
-        let before = Before {
-            nested: self.0.nesting.progress.get(),
-            calls: self.0.nesting.interrupts_seen.get(),
-        };
+        let inner = &self.0;
+        inner.polling.adopt_params(&inner.shared);
+        match (wait, inner.polling.is_enabled()) {
+            (Wait::NoBlock, _) => self.poll_without_wait(),
+            (_, false) => self.poll_as::<false>(wait),
+            (_, true) => self.poll_as::<true>(wait),
+        }
+    }
+
+    // A function for each kind of iteration: one for all would have fewer registers for each.
+    #[inline(never)]
+    fn poll_without_wait(&self) -> io::Result<bool> {
+        let before = self.0.before();
+        let progress = self.0.iterate::<false, false>(self, Wait::NoBlock);
+        let progress = progress.map_err(|why| self.cannot_wait(why))?;
+        if self.0.is_progress(progress, before) {
+            return Ok(true);
+        }
+        self.0.interrupted_since(before.interrupts);
+        Ok(false)
+    }
+
+    #[inline(never)]
+    fn poll_as<const POLLS: bool>(&self, wait: Wait) -> io::Result<bool> {
+        let before = self.0.before();
         let deadline = match wait {
             Wait::AtMost(limit) => Some(self.0.now().saturating_add(limit)),
             Wait::Block | Wait::NoBlock => None,
         };
-        match self.0.iterate(self, wait) {
-            Ok(progress) if self.0.is_progress(progress, before) => Ok(true),
-            Ok(_) => match self.0.called_since(before.calls) {
-                Called::AndServed => Ok(false),
-                _ if wait == Wait::NoBlock => Ok(false),
-                called => self.poll_on(deadline, before, called),
-            },
-            Err(why) => Err(explained("wait", self.backend_name(), why)),
+        let progress = self.0.iterate::<true, POLLS>(self, wait);
+        let progress = progress.map_err(|why| self.cannot_wait(why))?;
+        if self.0.is_progress(progress, before) {
+            return Ok(true);
         }
+        match self.0.interrupted_since(before.interrupts) {
+            Interrupted::AndServed => Ok(false),
+            interrupted => self.poll_on(deadline, before, interrupted),
+        }
+    }
+
+    #[cold]
+    fn cannot_wait(&self, why: io::Error) -> io::Error {
+        refused("wait", self.backend_name(), why)
     }
 
     /// Goes on after an iteration without progress. Apart, so that what most polls do is compiled into [`poll`](Self::poll) once.
     #[inline(never)]
-    fn poll_on(&self, deadline: Option<Moment>, before: Before, mut called: Called) -> io::Result<bool> {
+    fn poll_on(
+        &self,
+        deadline: Option<Moment>,
+        before: Before,
+        mut interrupted: Interrupted,
+    ) -> io::Result<bool> {
         let mut stuck = Stuck::default();
         loop {
-            let (next, is_last) = match called {
-                Called::AndServed => return Ok(false),
-                Called::Just => (Wait::NoBlock, true),
-                Called::No => match self.0.go_on(deadline, &mut stuck) {
+            let (next, is_last) = match interrupted {
+                Interrupted::AndServed => return Ok(false),
+                Interrupted::Just => (Wait::NoBlock, true),
+                Interrupted::No => match self.0.go_on(deadline, &mut stuck) {
                     Some(again) => (again, false),
                     None => return Ok(false),
                 },
             };
-            let progress = match self.0.iterate_apart(self, next) {
-                Ok(progress) => progress,
-                Err(why) => return Err(explained("wait", self.backend_name(), why)),
-            };
+            let progress = self.0.iterate_apart(self, next);
+            let progress = progress.map_err(|why| self.cannot_wait(why))?;
             if self.0.is_progress(progress, before) {
                 return Ok(true);
             }
-            called = self.0.called_since(before.calls);
+            interrupted = self.0.interrupted_since(before.interrupts);
             if is_last {
                 return Ok(false);
             }
@@ -78,18 +107,17 @@ impl Context {
 struct Before {
     /// How many nested polls had made progress.
     nested: u64,
-    /// How many requests to return had been seen.
-    calls: u64,
+    /// How many interrupts had been seen.
+    interrupts: u64,
 }
 
-/// Whether somebody has asked that a poll return. What a thread has posted before its request is served before a poll returns for
-/// that.
+/// Whether a thread has interrupted the wait. What it has posted before is served before the poll returns.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Called {
+enum Interrupted {
     No,
     /// A notification has not been accepted, which may be that of something posted before.
     Just,
-    /// All that was posted before was there when the iteration looked for it.
+    /// All that was posted before was there when the iteration took it.
     AndServed,
 }
 
@@ -111,10 +139,23 @@ impl Stuck {
 }
 
 impl Inner {
-    /// As [`iterate`](Self::iterate), not inlined.
+    /// One more iteration.
     #[inline(never)]
     fn iterate_apart(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
-        self.iterate(cx, wait)
+        self.polling.adopt_params(&self.shared);
+        match (wait, self.polling.is_enabled()) {
+            (Wait::NoBlock, _) => self.iterate::<false, false>(cx, wait),
+            (_, false) => self.iterate::<true, false>(cx, wait),
+            (_, true) => self.iterate::<true, true>(cx, wait),
+        }
+    }
+
+    #[inline]
+    fn before(&self) -> Before {
+        Before {
+            nested: self.nesting.progress.get(),
+            interrupts: self.nesting.interrupts_seen.get(),
+        }
     }
 
     /// Whether an iteration made progress, or a poll nested in it did. If this poll is itself nested, the outer one learns of it.
@@ -127,19 +168,23 @@ impl Inner {
         is_progress
     }
 
-    /// Whether somebody has asked, since the number of requests was `calls`, that a poll return without progress. A poll inside this
-    /// one may have returned for that, too.
+    /// Whether a thread has interrupted the wait since the number of interrupts was `before`. A poll inside this one may have returned
+    /// for that, too.
     #[inline]
-    fn called_since(&self, calls: u64) -> Called {
+    fn interrupted_since(&self, before: u64) -> Interrupted {
         let now = self.mailbox.interrupts();
         if self.mailbox.is_notified() {
-            return if now == calls { Called::No } else { Called::Just };
+            return if now == before {
+                Interrupted::No
+            } else {
+                Interrupted::Just
+            };
         }
         self.nesting.interrupts_seen.set(now);
-        if now == calls {
-            Called::No
+        if now == before {
+            Interrupted::No
         } else {
-            Called::AndServed
+            Interrupted::AndServed
         }
     }
 

@@ -23,7 +23,7 @@ use crate::{Context, context::Inner};
 pub(crate) struct Polled {
     /// There is something to do: do not wait.
     pub(crate) hit: bool,
-    /// How long it looked, as far as a clock was read.
+    /// How long it polled, as far as a clock was read.
     pub(crate) spun: Duration,
     /// When it stopped looking, if a clock was read: a hit in the very first round costs none.
     pub(crate) ended: Option<Moment>,
@@ -84,8 +84,8 @@ impl Inner {
         })
     }
 
-    /// What an iteration does that may not wait, because nobody kicks in poll mode (rule D8): asks everybody once, or, when
-    /// polling was switched off meanwhile, leaves poll mode. A look at the descriptors comes after it. True if somebody has work.
+    /// What an iteration does that may not wait, because no peer kicks in poll mode (rule D8): polls every handler once or, if
+    /// polling was switched off meanwhile, leaves poll mode. A check of the descriptors comes after it. True if a handler has work.
     #[cold]
     pub(crate) fn poll_unkicked(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<bool> {
         if self.pacing.checks.get().is_pending() {
@@ -102,7 +102,7 @@ impl Inner {
         }
     }
 
-    /// Something to do ends an iteration without a look, unless one is due (rules R10, D8).
+    /// Something to do ends an iteration without a check, unless one is due (rules R10, D8).
     #[inline(never)]
     pub(crate) fn check_after_hit(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         if self.pacing.checks.step(|checks| checks.count_unchecked()) {
@@ -139,8 +139,8 @@ impl Inner {
         self.polling.set.enter();
     }
 
-    /// Leaves poll mode, right before a real wait, and asks everybody one last time (rule A5). A hit goes to `ready`; true if
-    /// somebody has work that nobody kicks for.
+    /// Leaves poll mode, right before a real wait, and polls every handler one last time (rule A5). A hit goes to `ready`; true if
+    /// a handler has work that no kick announces.
     #[inline(never)]
     pub(crate) fn leave_poll_mode(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         cx.assert_free();

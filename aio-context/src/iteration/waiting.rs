@@ -1,7 +1,6 @@
-//! Step 2 of an iteration: what it does about the descriptors, and doing it.
+//! Step 2 of an iteration: it checks the descriptors, or waits.
 //!
-//! A plan is made first and carried out in one place, which is compiled into the iteration (see `any_backend.rs`). It calls no
-//! handler but those that a search or the end of poll mode asks.
+//! A plan is made first and carried out in one place, which is compiled into the iteration (see `any_backend.rs`).
 
 use std::io;
 use std::time::Duration;
@@ -11,24 +10,22 @@ use aio_pollctl::PreSleepSpin;
 use aio_timers::Moment;
 
 use crate::Context;
-use crate::context::{Inner, Wait};
+use crate::context::Inner;
 use crate::iteration::search::Polled;
 
 impl Inner {
-    /// An iteration that may not wait looks at the descriptors. When it is bottom halves that keep one after the other from
-    /// waiting, the first one looks, and then whoever finds that a look is due (rule D8). On a simulated clock all do: no
-    /// time passes there.
+    /// An iteration that may not wait checks the descriptors. While bottom halves prevent one iteration after the other from waiting,
+    /// the first one checks, and then those that find a check due (rule D8). On a simulated clock all do: no time passes there.
     #[inline]
-    pub(crate) fn plan_not_to_wait(
+    pub(crate) fn plan_not_to_wait<const WAITS: bool>(
         &self,
         cx: &Context,
-        wait: Wait,
         ready: &mut ReadyList,
     ) -> io::Result<Plan> {
         if self.polling.set.needs_exit() {
             self.poll_unkicked(cx, ready)?;
         }
-        let is_prevented = wait != Wait::NoBlock && !self.timers.is_simulated() && self.has_bottom_halves();
+        let is_prevented = WAITS && !self.timers.is_simulated() && self.has_bottom_halves();
         if self
             .pacing
             .checks
@@ -41,7 +38,7 @@ impl Inner {
         }
     }
 
-    /// Prepares to wait for what is left of the timeout (rule A4), unless something turns up meanwhile.
+    /// Prepares to wait for the rest of the timeout (rule A4), unless polling finds work meanwhile.
     #[inline]
     pub(crate) fn plan_to_wait(
         &self,
@@ -80,7 +77,7 @@ impl Inner {
         is_burst
     }
 
-    /// Announces a wait, unless somebody has notified (rule N2).
+    /// Announces a wait, unless there is a notification (rule N2).
     #[inline]
     fn announce(&self, left: Option<Duration>) -> Plan {
         if self.mailbox.prepare_to_wait() {
@@ -90,7 +87,7 @@ impl Inner {
         }
     }
 
-    /// Looks or waits, and collects what that found; true if it waited.
+    /// Checks or waits, and records what that found; true if it waited.
     ///
     /// Inlined by force: see `any_backend.rs`.
     #[inline(always)]
@@ -111,8 +108,7 @@ impl Inner {
             }
             Plan::Wait(left) => {
                 let _sleep = self.mailbox.sleep_guard();
-                // Two readings of the clock are little beside a wait that was preceded by looks, and none is made where a look
-                // has found something.
+                // Two readings of the clock are cheap beside a wait. A check that finds something reads none.
                 let began = self.now();
                 if left.is_some() {
                     self.wait_for(began, left, ready)?;
@@ -131,7 +127,7 @@ impl Inner {
         Ok(matches!(plan, Plan::Wait(_)))
     }
 
-    /// Looks a few times more, as that has paid lately, and waits if nothing turns up; true if it waited.
+    /// Checks a few times more, because that has paid lately, and waits if it finds nothing; true if it waited.
     #[inline(never)]
     fn spin_on(&self, cx: &Context, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<bool> {
         let bound = timeout.map_or(PreSleepSpin::LONGEST, |timeout| {
@@ -164,7 +160,7 @@ impl Inner {
         !ready.is_empty() || self.mailbox.is_notified()
     }
 
-    /// Waits until something is ready, somebody notifies or `timeout` after `began` is over; interruptions do not count (rule D4).
+    /// Waits until something is ready, a thread notifies, or `timeout` after `began` is over; interruptions do not count (rule D4).
     #[inline(never)]
     fn wait_for(&self, began: Moment, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         let deadline = timeout.map(|timeout| began.saturating_add(timeout));
@@ -194,7 +190,7 @@ impl Inner {
         }
     }
 
-    /// Looks at the descriptors without waiting.
+    /// Checks the descriptors without waiting.
     pub(crate) fn check(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         self.pacing.checks.step(|checks| checks.checked(ready.is_full()));
         self.rebalance();
@@ -215,9 +211,9 @@ impl Inner {
 pub(crate) enum Plan {
     /// Nothing: there is something else to do.
     Skip,
-    /// Looks at them.
+    /// Checks them.
     Check,
-    /// Looks at them, and if nothing is ready a few times more, and then waits.
+    /// Checks them, if nothing is ready a few times more, and then waits.
     Spin(Option<Duration>),
     /// Waits for so long, or (`None`) until something comes.
     Wait(Option<Duration>),

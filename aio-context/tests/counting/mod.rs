@@ -1,4 +1,4 @@
-//! An allocator that counts, for tests that hold the loop to its word about memory.
+//! An allocator that counts, for tests of the loop's promises about memory.
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -231,10 +231,13 @@ fn case_37_nested_on_one_embedding() {
     let of_ghost = cx.watch(Tap::new(ghost.clone()), Interest::READ).unwrap();
     let invalidated = Count::default();
     let counted = invalidated.clone();
-    let on = cx.on(closed.clone()).readable(|_, _| {}).broken(move |_, _, _| {
-        counted.up();
-        again(&of_end);
-    });
+    let on = cx
+        .on(closed.clone())
+        .readable(|_, _| {})
+        .invalidated(move |_, _, _| {
+            counted.up();
+            again(&of_end);
+        });
     let of_closed = on.watch().unwrap();
     kick.kick();
     bh.schedule();

@@ -252,7 +252,7 @@ impl<F: AsFd + 'static> Handler for Tap<F> {
     fn writable(&self, _: &Context) {
         self.met.borrow_mut().push("writable".to_owned());
     }
-    fn broken(&self, _: &Context, _: io::Error) {
+    fn invalidated(&self, _: &Context, _: io::Error) {
         self.met.borrow_mut().push("broken".to_owned());
     }
 }

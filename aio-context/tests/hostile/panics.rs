@@ -37,7 +37,7 @@ struct Bomb {
     nests: Option<(Bench, WeakContext)>,
     log: RefCell<Vec<&'static str>>,
     /// The result of `poll`.
-    says: Cell<bool>,
+    has_work: Cell<bool>,
 }
 
 impl Bomb {
@@ -47,7 +47,7 @@ impl Bomb {
             site: Cell::new(site),
             nests: None,
             log: RefCell::default(),
-            says: Cell::new(false),
+            has_work: Cell::new(false),
         })
     }
 
@@ -87,7 +87,7 @@ impl Handler for Bomb {
     fn writable(&self, _: &Context) {
         self.at("writable");
     }
-    fn broken(&self, _: &Context, _: io::Error) {
+    fn invalidated(&self, _: &Context, _: io::Error) {
         self.at("broken");
     }
 }
@@ -95,10 +95,10 @@ impl Handler for Bomb {
 impl Pollable for Bomb {
     fn poll(&self) -> bool {
         self.at("poll");
-        self.says.get()
+        self.has_work.get()
     }
     fn poll_ready(&self, _: &Context) {
-        self.says.set(false);
+        self.has_work.set(false);
         self.at("poll_ready");
     }
     fn poll_begin(&self) {
@@ -173,7 +173,7 @@ fn case_33_a_panic_at_each_site(bench: Bench) {
         };
         let bomb = Bomb::new(Kick::new(), site);
         let registration = cx.watch_polled(bomb.clone(), Interest::READ).unwrap();
-        blow_up(bench, &cx, || bomb.says.set(site == "poll_ready"));
+        blow_up(bench, &cx, || bomb.has_work.set(site == "poll_ready"));
         drop(registration);
         assert!(is_balanced(&bomb.log.borrow()), "{site}: {:?}", bomb.log);
     }
@@ -331,7 +331,7 @@ impl Crowd {
             site: Cell::new(site),
             nests: self.dice.bool().then(|| (self.bench, self.cx.downgrade())),
             log: RefCell::default(),
-            says: Cell::new(false),
+            has_work: Cell::new(false),
         });
         self.all.borrow_mut().push(bomb.clone());
         bomb
@@ -374,7 +374,7 @@ impl Crowd {
             }
             7 => {
                 if let Some((bomb, _)) = &self.present[place] {
-                    bomb.says.set(true);
+                    bomb.has_work.set(true);
                 }
             }
             8 => drop(self.bench.check(&self.cx)),

@@ -24,7 +24,7 @@ fn case_41_a_poll_that_always_returns_true(bench: Bench) {
         return;
     };
     let (greedy, plain, runs) = (Kick::new(), Kick::new(), Count::default());
-    greedy.says.set(Some(true));
+    greedy.has_work.set(Some(true));
     let _registrations = (watch_polled(&cx, &greedy), watch(&cx, &plain));
     let (of_bh, of_timer) = (runs.clone(), runs.clone());
     let bh = cx.bottom_half("beside", move |_| {
@@ -53,7 +53,7 @@ fn case_42_a_poll_ready_that_consumes_nothing(bench: Bench) {
         return;
     };
     let kick = Kick::new();
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     let _registration = watch_polled(&cx, &kick);
     for calls in 1..=200 {
         assert!(bench.block(&cx));
@@ -71,20 +71,20 @@ fn case_43_one_without_poll_comes_in_poll_mode(bench: Bench) {
         return;
     };
     let (polled, plain) = (Kick::new(), Kick::new());
-    polled.says.set(Some(true));
+    polled.has_work.set(Some(true));
     let _polled = watch_polled(&cx, &polled);
     assert!(bench.block(&cx));
     let registration = watch(&cx, &plain);
-    polled.says.set(Some(false));
+    polled.has_work.set(Some(false));
     assert!(!bench.poll(&cx, MOMENT), "poll mode is left");
     assert_eq!(*polled.log.borrow(), ["begin", "poll_ready", "end"]);
     plain.kick();
     assert!(bench.block(&cx));
     // One that has no poll takes the place of one that has, in poll mode.
-    polled.says.set(Some(true));
+    polled.has_work.set(Some(true));
     assert!(bench.block(&cx));
     cx.replace(polled.clone(), Interest::READ).unwrap();
-    polled.says.set(Some(false));
+    polled.has_work.set(Some(false));
     assert!(!bench.poll(&cx, MOMENT));
     assert_eq!(*plain.log.borrow(), ["readable"]);
     assert_eq!(

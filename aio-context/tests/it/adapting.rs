@@ -86,7 +86,7 @@ impl Scene {
     /// A polled handler whose `poll` always returns `false`: its events come from its descriptor.
     fn polled(&self) -> (Rc<Kick>, Registration) {
         let kick = Kick::new();
-        kick.says.set(Some(false));
+        kick.has_work.set(Some(false));
         let registration = watch_polled(&self.cx, &kick);
         (kick, registration)
     }

@@ -176,7 +176,7 @@ pub(crate) struct Kick {
     pub(crate) count: Cell<u32>,
     pub(crate) on_ready: RefCell<Option<OnReady>>,
     /// The result of `poll`, if it is set; otherwise `poll` returns whether the handler was kicked.
-    pub(crate) says: Cell<Option<bool>>,
+    pub(crate) has_work: Cell<Option<bool>>,
     pub(crate) log: RefCell<Vec<&'static str>>,
     /// The number of calls of `poll`.
     pub(crate) polls: Cell<u32>,
@@ -190,7 +190,7 @@ impl Kick {
             fd,
             count: Cell::new(0),
             on_ready: RefCell::new(None),
-            says: Cell::new(None),
+            has_work: Cell::new(None),
             log: RefCell::default(),
             polls: Cell::new(0),
         })
@@ -245,7 +245,7 @@ impl Handler for Kick {
         self.log.borrow_mut().push("readable");
         self.serve(cx);
     }
-    fn broken(&self, _: &Context, _: io::Error) {
+    fn invalidated(&self, _: &Context, _: io::Error) {
         self.log.borrow_mut().push("broken");
     }
 }
@@ -253,7 +253,7 @@ impl Handler for Kick {
 impl Pollable for Kick {
     fn poll(&self) -> bool {
         self.polls.set(self.polls.get() + 1);
-        self.says.get().unwrap_or_else(|| self.is_set())
+        self.has_work.get().unwrap_or_else(|| self.is_set())
     }
     fn poll_ready(&self, cx: &Context) {
         self.log.borrow_mut().push("poll_ready");
@@ -347,7 +347,7 @@ impl Handler for Number {
     fn readable(&self, _: &Context) {
         rustix::io::read(self, &mut [0; 1]).expect("it is readable");
     }
-    fn broken(&self, _: &Context, why: io::Error) {
+    fn invalidated(&self, _: &Context, why: io::Error) {
         self.errors.borrow_mut().push(why.to_string());
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn always_polling() -> (Context, Arc<ManualClock>) {
 /// A handler that has work at each poll.
 pub(crate) fn always_busy() -> Rc<Kick> {
     let busy = Kick::new();
-    busy.says.set(Some(true));
+    busy.has_work.set(Some(true));
     busy
 }
 
@@ -168,7 +168,7 @@ fn a8_a_handler_without_interest_is_never_demoted() {
 #[test]
 fn a8_without_events_no_handler_is_demoted() {
     let scene = Scene::new(IDLE);
-    scene.busy.says.set(Some(false));
+    scene.busy.has_work.set(Some(false));
     for _ in 0..LONG {
         assert!(!scene.cx.poll(Wait::AtMost(Duration::from_micros(100))).unwrap());
     }

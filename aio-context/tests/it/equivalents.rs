@@ -229,7 +229,7 @@ fn case_16_a9_a_nested_poll_does_not_enter_the_same_handler(bench: Bench) {
             );
         }
     });
-    a.says.set(Some(true));
+    a.has_work.set(Some(true));
     let _a = watch_polled(&cx, &a);
     let _b = watch_polled(&cx, &b);
     a.kick();

@@ -116,7 +116,7 @@ fn g1_a_hit_while_leaving_poll_mode_is_not_lost() {
     kick.kick();
     assert!(cx.poll(Wait::Block).unwrap());
     let embedded = cx.embed().unwrap();
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     assert_eq!(embedded.prepare_ms(), 0, "the last poll had a hit");
     assert!(embedded.check().unwrap() && embedded.dispatch());
     assert_eq!(kick.count.get(), 2);

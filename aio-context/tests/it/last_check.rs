@@ -36,7 +36,7 @@ impl Pollable for Peer {
     fn poll(&self) -> bool {
         if self.armed.get() && self.other.log.borrow().last() != Some(&"end") {
             self.armed.set(false);
-            self.other.says.set(Some(true));
+            self.other.has_work.set(Some(true));
             if let Some(switch) = &self.switch {
                 switch.set_poll_params(PollParams::OFF);
             }
@@ -94,7 +94,7 @@ fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_polled_afterwards() {
     });
     let nested = peer.clone();
     *busy.on_ready.borrow_mut() = Some(Rc::new(move |busy: &Kick, cx: &Context| {
-        busy.says.set(Some(false));
+        busy.has_work.set(Some(false));
         if busy.count.get() == 1 {
             nested.armed.set(true);
             cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
@@ -108,7 +108,7 @@ fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_polled_afterwards() {
         cx.watch_polled(busy.clone(), Interest::READ).unwrap(),
         cx.watch_polled(peer.clone(), Interest::READ).unwrap(),
     );
-    busy.says.set(Some(true));
+    busy.has_work.set(Some(true));
     while busy.count.get() == 0 {
         let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     }
@@ -124,7 +124,7 @@ fn a5_a9_a_handler_that_is_busy_in_a_nested_wait_is_polled_afterwards() {
 fn a5_work_that_is_found_when_polling_was_switched_off_is_not_slept_over() {
     let (cx, _clock) = always(4 * MICRO);
     let kick = Kick::new();
-    kick.says.set(Some(false));
+    kick.has_work.set(Some(false));
     let peer = Rc::new(Peer {
         own: Kick::new(),
         other: kick.clone(),
@@ -148,14 +148,14 @@ fn a5_work_that_is_found_when_polling_was_switched_off_is_not_slept_over() {
 fn a5_b5_a_pause_of_another_group_loses_no_last_poll() {
     let (cx, _clock) = always(4 * MICRO);
     let kick = Kick::new();
-    kick.says.set(Some(false));
+    kick.has_work.set(Some(false));
     let (own, other) = (cx.new_group(), cx.new_group());
     let _registration = cx.watch_polled_in(own, kick.clone(), Interest::READ).unwrap();
     // A notification ends the search while poll mode is on.
     cx.remote().notify();
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     assert_eq!(*kick.log.borrow(), ["begin"]);
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     let (pause, second) = (cx.pause(own), cx.pause(other));
     no_more_polling(&cx);
     drop(second);
@@ -166,7 +166,7 @@ fn a5_b5_a_pause_of_another_group_loses_no_last_poll() {
     drop(pause);
     for _ in 0..2 {
         let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
-        kick.says.set(Some(false));
+        kick.has_work.set(Some(false));
     }
     assert_eq!(kick.count.get(), 1, "{:?}", kick.log);
 }
@@ -178,12 +178,12 @@ fn polled_last_before(
 ) -> (Context, Rc<Kick>, BottomHalf) {
     let (cx, _clock) = always(4 * MICRO);
     let kick = Kick::new();
-    kick.says.set(Some(false));
+    kick.has_work.set(Some(false));
     let registration = cx.watch_polled(kick.clone(), Interest::READ).unwrap();
     cx.remote().notify();
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     assert_eq!(*kick.log.borrow(), ["begin"]);
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     no_more_polling(&cx);
     let replaced = kick.clone();
     let bh = cx.bottom_half("first", move |cx| first(cx, &replaced, &registration));
@@ -202,7 +202,7 @@ fn a5_d9_a_panic_does_not_lose_the_hit_of_a_last_poll() {
 #[test]
 fn a5_r6_after_a_replacement_the_last_poll_is_repeated() {
     let second = Kick::new();
-    second.says.set(Some(true));
+    second.has_work.set(Some(true));
     let new = second.clone();
     let (cx, kick, _bh) = polled_last_before(move |_, kick, registration| {
         let twin = Twin(kick.clone(), new.clone());
@@ -255,16 +255,16 @@ fn a5_d2_more_hits_of_last_polls_than_fit_into_a_batch() {
     let kicks: Vec<_> = (0..10).map(|_| Kick::new()).collect();
     let watch = |kick: &Rc<Kick>| cx.watch_polled(kick.clone(), Interest::READ).unwrap();
     let _registrations: Vec<_> = kicks.iter().map(watch).collect();
-    kicks.iter().for_each(|kick| kick.says.set(Some(false)));
+    kicks.iter().for_each(|kick| kick.has_work.set(Some(false)));
     cx.remote().notify();
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     // All have work without a kick, because all are in poll mode.
-    kicks.iter().for_each(|kick| kick.says.set(Some(true)));
+    kicks.iter().for_each(|kick| kick.has_work.set(Some(true)));
     no_more_polling(&cx);
     for _ in 0..4 {
         let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
         let served = kicks.iter().filter(|kick| kick.count.get() > 0);
-        served.for_each(|kick| kick.says.set(Some(false)));
+        served.for_each(|kick| kick.has_work.set(Some(false)));
     }
     let counts: Vec<_> = kicks.iter().map(|kick| kick.count.get()).collect();
     assert_eq!(counts, [1; 10]);
@@ -280,10 +280,10 @@ fn a5_r6_a_handler_replaced_during_the_last_polls_is_polled_too() {
         registration: RefCell::default(),
         replaced: RefCell::default(),
     });
-    meddler.other.says.set(Some(false));
+    meddler.other.has_work.set(Some(false));
     // The peer of both gave it work while it was said to be polled.
-    meddler.second.says.set(Some(true));
-    let served = |kick: &Kick, _: &Context| kick.says.set(Some(false));
+    meddler.second.has_work.set(Some(true));
+    let served = |kick: &Kick, _: &Context| kick.has_work.set(Some(false));
     *meddler.second.on_ready.borrow_mut() = Some(Rc::new(served));
     let _meddles = cx.watch_polled(meddler.clone(), Interest::READ).unwrap();
     let registration = cx.watch_polled(meddler.other.clone(), Interest::READ).unwrap();

@@ -110,7 +110,7 @@ impl Spoil for Sleepless {
 
 #[test]
 fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
-    let says = |why: io::Error, parts: &[&str], errno: i32| {
+    let names = |why: io::Error, parts: &[&str], errno: i32| {
         let text = why.to_string();
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
         let refused = why
@@ -122,13 +122,13 @@ fn b4_an_error_that_concerns_the_loop_names_the_call_and_the_remedy() {
     let backend = Spoiled(Epoll::new().unwrap(), Sleepless(true));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.poll(Wait::NoBlock).unwrap_err();
-    says(why, &["wait", "sleepless", "os error 9", "look for a close()"], 9);
+    names(why, &["wait", "sleepless", "os error 9", "look for a close()"], 9);
     assert!(!cx.poll(Wait::NoBlock).unwrap(), "and the loop goes on");
 
     let backend = Spoiled(Epoll::new().unwrap(), Full(1));
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let why = cx.watch(Kick::new(), Interest::READ).unwrap_err();
-    says(
+    names(
         why.into(),
         &["add a descriptor", "os error 28", "max_user_watches"],
         28,
@@ -205,11 +205,11 @@ fn r4_a_closed_number_is_reported_once_and_does_not_spin() {
         let registration = cx.watch(number.clone(), Interest::READ).unwrap();
         let kick = Kick::new();
         let _kick = watch(&cx, &kick);
-        assert_eq!(cx.oddities(), (0, 0));
+        assert_eq!(cx.anomalies(), (0, 0));
         number.close();
         cx.poll(Wait::NoBlock).unwrap();
         assert!(!registration.is_live());
-        assert_eq!(cx.oddities(), (0, 1));
+        assert_eq!(cx.anomalies(), (0, 1));
         for served in 1..=3 {
             assert!(!cx.poll(Wait::NoBlock).unwrap(), "nothing is left of it");
             kick.kick();
@@ -226,7 +226,7 @@ fn r4_a_closed_number_is_reported_once_and_does_not_spin() {
 struct Invalidations(u32);
 
 impl HandlerMut<Rc<Number>> for Invalidations {
-    fn broken(&mut self, _: &Context, _: io::Error) {
+    fn invalidated(&mut self, _: &Context, _: io::Error) {
         self.0 += 1;
     }
 }
@@ -239,7 +239,7 @@ fn r4_closures_and_exclusive_handlers_are_notified_of_invalidation() {
     let counted = calls.clone();
     let number = Number::new();
     let on = cx.on(number.clone()).readable(|_, _| {});
-    let closure = on.broken(move |_, _, why| {
+    let closure = on.invalidated(move |_, _, why| {
         assert_eq!(why.raw_os_error(), None, "{why}");
         counted.set(counted.get() + 1);
     });

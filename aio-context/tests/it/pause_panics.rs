@@ -32,7 +32,7 @@ impl AsFd for Fragile {
 }
 
 impl Handler for Fragile {
-    fn broken(&self, _: &Context, _: io::Error) {
+    fn invalidated(&self, _: &Context, _: io::Error) {
         resume_unwind(Box::new("on purpose"));
     }
 }
@@ -66,7 +66,7 @@ fn fragile(cx: &Context, group: GroupId) -> Fragile {
 fn b5_d9_after_a_panic_when_a_pause_begins_no_handler_is_polled() {
     let (cx, _clock) = always(4 * MICRO);
     let (group, kick) = (cx.new_group(), Kick::new());
-    kick.says.set(Some(false));
+    kick.has_work.set(Some(false));
     let first = fragile(&cx, group);
     let second = first.second.clone();
     let _registrations = (
@@ -86,7 +86,7 @@ fn b5_d9_after_a_panic_when_a_pause_begins_no_handler_is_polled() {
         "no handler is polled in a pause"
     );
     // After the pause, a poll finds work without a kick.
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     drop(second.take());
     let _ = cx.poll(Wait::AtMost(20 * MICRO)).unwrap();
     assert_eq!(kick.count.get(), 1, "{:?}", kick.log);

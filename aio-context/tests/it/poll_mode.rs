@@ -16,7 +16,7 @@ fn a5_leaving_poll_mode_polls_one_last_time() {
     let kick = Kick::new();
     // It has work just after the kicks have been switched on again, and no kick comes.
     let registration = watch_polled(&cx, &kick);
-    kick.says.set(Some(false));
+    kick.has_work.set(Some(false));
     assert!(!cx.poll(Wait::AtMost(Duration::from_millis(10))).unwrap());
     assert_eq!(*kick.log.borrow(), ["begin", "end"]);
     let before = kick.polls.get();
@@ -152,7 +152,7 @@ fn in_poll_mode() -> (Context, Rc<Kick>, aio_context::Registration) {
     let (cx, _clock) = always(Duration::from_micros(10));
     let kick = Kick::new();
     let registration = watch_polled(&cx, &kick);
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     assert!(cx.poll(Wait::Block).unwrap());
     assert_eq!(*kick.log.borrow(), ["begin", "poll_ready"]);
     (cx, kick, registration)
@@ -161,9 +161,9 @@ fn in_poll_mode() -> (Context, Rc<Kick>, aio_context::Registration) {
 #[test]
 fn a5_d8_in_poll_mode_a_non_blocking_iteration_polls_too() {
     let (cx, kick, _registration) = in_poll_mode();
-    kick.says.set(Some(false));
+    kick.has_work.set(Some(false));
     assert!(!cx.poll(Wait::NoBlock).unwrap());
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     assert!(cx.poll(Wait::NoBlock).unwrap(), "there are no kicks in poll mode");
     assert_eq!(kick.count.get(), 2);
 }
@@ -247,7 +247,7 @@ fn b5_a5_a_handler_paused_in_poll_mode_is_polled_after_its_own_pause() {
     assert!(!cx.poll(Wait::AtMost(Duration::from_micros(1))).unwrap());
     let [first, second] = groups.map(|group| cx.pause(group));
     // `poll_end` ends their poll mode; work before that arrived without a kick.
-    kicks.iter().for_each(|kick| kick.says.set(Some(true)));
+    kicks.iter().for_each(|kick| kick.has_work.set(Some(true)));
     cx.set_poll_params(PollParams::OFF);
     cx.poll(Wait::NoBlock).unwrap();
     drop(first);

@@ -220,7 +220,7 @@ fn a9_while_poll_ready_runs_the_same_handler_is_not_polled() {
 fn d8_r10_a_descriptor_without_poll_is_served_while_another_always_has_work() {
     let (cx, _) = always(Duration::from_secs(1));
     let (greedy, plain) = (Kick::new(), Kick::new());
-    greedy.says.set(Some(true));
+    greedy.has_work.set(Some(true));
     let _registrations = (watch_polled(&cx, &greedy), watch(&cx, &plain));
     plain.kick();
     for _ in 0..64 {
@@ -259,7 +259,7 @@ fn d8_r10_more_busy_polled_handlers_than_a_batch_starve_no_handler() {
     let cx = builder.poll_params(params).build().unwrap();
     let busy: Vec<_> = (0..6).map(|_| Kick::new()).collect();
     let mut registrations: Vec<_> = busy.iter().map(|busy| watch_polled(&cx, busy)).collect();
-    busy.iter().for_each(|busy| busy.says.set(Some(true)));
+    busy.iter().for_each(|busy| busy.has_work.set(Some(true)));
     let plain = Kick::new();
     registrations.push(watch(&cx, &plain));
     for served in 0..3 {
@@ -283,7 +283,7 @@ fn a3_more_hits_than_a_batch_come_round_robin() {
             .build()
             .unwrap();
         let kicks: Vec<_> = (0..13).map(|_| Kick::new()).collect();
-        kicks.iter().for_each(|kick| kick.says.set(Some(true)));
+        kicks.iter().for_each(|kick| kick.has_work.set(Some(true)));
         let watch = |(number, kick)| match number % 2 {
             0 => watch_polled(&cx, kick),
             _ => {
@@ -323,7 +323,7 @@ fn a2_by_default_a_hit_is_served_by_readable() {
     let kick = Kick::new();
     let plain = Rc::new(Plain(kick.clone()));
     let _registration = cx.watch_polled(plain, Interest::NONE).unwrap();
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     assert!(cx.poll(Wait::Block).unwrap());
     assert_eq!((kick.count.get(), kick.polls.get()), (1, 1));
 }

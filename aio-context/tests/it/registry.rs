@@ -190,7 +190,7 @@ fn balanced(log: &[&str]) {
 fn r6_replacing_keeps_begin_and_end_balanced(bench: Bench) {
     let Some(cx) = polling(bench) else { return };
     let (kick, second) = (Kick::new(), Kick::new());
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     let registration = watch_polled(&cx, &kick);
     assert!(bench.block(&cx));
     registration
@@ -201,7 +201,7 @@ fn r6_replacing_keeps_begin_and_end_balanced(bench: Bench) {
         ["begin", "poll_ready", "end"],
         "the old one gets its end"
     );
-    second.says.set(Some(true));
+    second.has_work.set(Some(true));
     assert!(bench.block(&cx));
     assert_eq!(
         *second.log.borrow(),
@@ -216,7 +216,7 @@ fn r6_replacing_keeps_begin_and_end_balanced(bench: Bench) {
 fn r7_one_that_comes_in_poll_mode_gets_its_begin_first(bench: Bench) {
     let Some(cx) = polling(bench) else { return };
     let (first, second) = (Kick::new(), Kick::new());
-    first.says.set(Some(true));
+    first.has_work.set(Some(true));
     let a = watch_polled(&cx, &first);
     assert!(bench.block(&cx));
     let b = watch_polled(&cx, &second);

@@ -123,7 +123,7 @@ fn r3_a_closed_number_is_refused_by_every_backend_with_the_same_error(bench: Ben
         bench.block(&cx) && kick.count.get() == 1,
         "nothing is left of them"
     );
-    assert_eq!(cx.oddities(), (0, 0));
+    assert_eq!(cx.anomalies(), (0, 0));
 }
 
 /// A number that no process can have, and none at all.
@@ -309,7 +309,7 @@ fn r3_r6_replacing_by_number_keeps_begin_and_end_balanced(bench: Bench) {
     }
     cx.set_poll_params(PollParams::up_to(Duration::from_millis(1)));
     let (kick, second) = (Kick::new(), Kick::new());
-    kick.says.set(Some(true));
+    kick.has_work.set(Some(true));
     let registration = watch_polled(&cx, &kick);
     assert!(bench.block(&cx));
     let twin = Rc::new(Twin(kick.clone(), second.clone()));
@@ -318,7 +318,7 @@ fn r3_r6_replacing_by_number_keeps_begin_and_end_balanced(bench: Bench) {
         registration.token()
     );
     assert_eq!(*kick.log.borrow(), ["begin", "poll_ready", "end"]);
-    second.says.set(Some(true));
+    second.has_work.set(Some(true));
     assert!(bench.block(&cx));
     assert!(second.poll());
     drop(registration);

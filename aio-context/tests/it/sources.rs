@@ -280,7 +280,7 @@ fn a8_an_idle_source_is_demoted_and_comes_back_by_a_wake() {
         })
         .collect();
     let busy = Kick::new();
-    busy.says.set(Some(true));
+    busy.has_work.set(Some(true));
     let _busy = common::watch_polled(&cx, &busy);
     let polled_in_ten_rounds = || {
         sources.iter().for_each(|(work, _)| work.polls.set(0));

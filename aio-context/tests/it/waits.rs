@@ -20,13 +20,13 @@ everywhere! {
 
 /// Counts the checks before a wait, and keeps the wait from sleeping. Clones share the counts.
 #[derive(Clone, Debug, Default)]
-struct Impatient {
+struct NeverSleeps {
     checks: Rc<Cell<u32>>,
     before_waits: Rc<RefCell<Vec<u32>>>,
 }
 
-impl Spoil for Impatient {
-    const NAME: &'static str = "impatient";
+impl Spoil for NeverSleeps {
+    const NAME: &'static str = "never-sleeps";
 
     fn wait(&mut self, timeout: &mut Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
         if *timeout == Some(Duration::ZERO) {
@@ -42,7 +42,7 @@ impl Spoil for Impatient {
 /// On a real clock. The deadline lets a wait of no length be the end of it.
 #[test]
 fn d4_after_progress_the_loop_checks_more_than_once_before_it_sleeps() {
-    let counts = Impatient::default();
+    let counts = NeverSleeps::default();
     let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), counts.clone())));
     let cx = builder.build().unwrap();
     let kick = Kick::new();
@@ -80,7 +80,7 @@ impl Clock for Standing {
 /// With a bottom half that keeps the loop from waiting: the first iteration checks, the others only at intervals.
 #[test]
 fn d8_bottom_halves_that_keep_the_loop_from_waiting_share_a_check() {
-    let counts = Impatient::default();
+    let counts = NeverSleeps::default();
     let builder = Context::builder().backend(Box::new(Spoiled(Ppoll::new(), counts.clone())));
     let second = Moment::ZERO.saturating_add(Duration::from_secs(1));
     let cx = builder.monotonic(Arc::new(Standing(second))).build().unwrap();
@@ -195,7 +195,7 @@ fn r2_late_events_are_counted_and_call_no_handler() {
         drop(registration);
         late.set(Some(token));
         assert!(!cx.poll(Wait::NoBlock).unwrap());
-        assert_eq!((cx.oddities(), kick.count.get()), ((count, 0), 0));
+        assert_eq!((cx.anomalies(), kick.count.get()), ((count, 0), 0));
     }
 }
 

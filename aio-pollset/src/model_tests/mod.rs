@@ -2,7 +2,7 @@
 //! each received.
 //!
 //! Devices have work. A device whose source is in poll mode does not announce it; the others kick. So a source
-//! that is forgotten is seen as a loop that sleeps over work, or with a peer that believes that it is polled.
+//! that is forgotten shows as a loop that sleeps over work, or with a peer in poll mode.
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
@@ -252,7 +252,7 @@ impl World {
         self.with_token(place, |token| self.set.resume(token));
     }
 
-    /// A device has work, which it announces unless it believes that it is polled.
+    /// A device has work, which it announces unless it is in poll mode.
     fn work(&self, place: usize) {
         let Some(known) = self.known(place) else { return };
         let device = &self.devices[place];
@@ -339,12 +339,12 @@ impl World {
         hit
     }
 
-    /// Rule A5: nothing that no kick announces is slept over, and no peer believes that it is polled.
+    /// Rule A5: the loop does not sleep over work without a kick, or with a peer in poll mode.
     fn sleep(self: &Rc<Self>) {
         for known in self.known.borrow().iter().flatten() {
             assert!(
                 !known.agent.begun.get(),
-                "A5: asleep, and {:?} believes that it is polled",
+                "A5: asleep, and {:?} is in poll mode",
                 known.agent
             );
             let device = &self.devices[known.agent.place];

@@ -68,7 +68,7 @@ fn r6_a_replacement_keeps_begin_and_end_balanced() {
     for other_type in [false, true] {
         let (set, probes) = scene(3);
         set.enter();
-        let new = Probe::saying(true);
+        let new = Probe::with_work(true);
         let owed = if other_type {
             set.join(token(0), Other(new.clone()))
         } else {
@@ -93,7 +93,7 @@ fn a5_r6_a_source_that_is_replaced_while_poll_mode_is_left_is_polled_once_more()
     for at_poll in [false, true] {
         let (set, probes) = scene(4);
         set.enter();
-        let new = Probe::saying(true);
+        let new = Probe::with_work(true);
         let (weak, once) = (Rc::downgrade(&set), Cell::new(Some(new.clone())));
         let hook = if at_poll {
             &probes[0].at_poll
@@ -121,7 +121,7 @@ fn a5_r6_a_source_that_is_replaced_while_poll_mode_is_left_is_polled_once_more()
 fn a5_r6_a_source_that_replaces_itself_in_its_last_poll_answers_for_itself_only() {
     let (set, probes) = scene(2);
     set.enter();
-    let (weak, new) = (Rc::downgrade(&set), Probe::saying(true));
+    let (weak, new) = (Rc::downgrade(&set), Probe::with_work(true));
     let joining = new.clone();
     set_hook(&probes[0].at_poll, move |_| {
         let set = weak.upgrade().unwrap();
@@ -139,7 +139,7 @@ fn a5_r6_a_source_that_replaces_itself_in_its_last_poll_answers_for_itself_only(
 #[test]
 fn a5_r6_a_source_that_is_replaced_in_each_poll_begin_is_found_all_the_same() {
     fn replaced(set: &Rc<PollSet>) -> Rc<Probe> {
-        let (probe, weak) = (Probe::saying(true), Rc::downgrade(set));
+        let (probe, weak) = (Probe::with_work(true), Rc::downgrade(set));
         set_hook(&probe.at_begin, move |this| {
             let set = weak.upgrade().unwrap();
             let owed = set.join(token(0), replaced(&set));
@@ -158,7 +158,7 @@ fn a5_r6_a_source_that_is_replaced_in_each_poll_begin_is_found_all_the_same() {
 fn r6_a_source_that_replaces_itself_in_its_poll_gives_no_answer() {
     let (set, probes) = scene(2);
     set.enter();
-    probes[0].says.set(true);
+    probes[0].has_work.set(true);
     let (weak, new) = (Rc::downgrade(&set), Probe::new());
     let joining = new.clone();
     set_hook(&probes[0].at_poll, move |this| {
@@ -175,7 +175,7 @@ fn r6_a_source_that_replaces_itself_in_its_poll_gives_no_answer() {
 fn r2_a_former_generation_gives_way_and_is_not_found() {
     let (set, probes) = scene(1);
     set.enter();
-    let new = Probe::saying(true);
+    let new = Probe::with_work(true);
     let next = Token::new(0, 2);
     let owed = set.join(next, new.clone());
     assert!(owed.is_owed());
@@ -285,7 +285,7 @@ fn b5_a_source_that_is_suspended_in_poll_mode_is_polled_after_it() {
     });
     assert!(!set.is_calling() && !set.suspend(token(1)).is_owed());
     // What came before came without a notification.
-    probes[1].says.set(true);
+    probes[1].has_work.set(true);
     round(&set);
     assert_eq!(exit(&set), (false, vec![]), "it does not keep the loop awake");
     assert!(!set.needs_exit());
@@ -302,7 +302,7 @@ fn b5_a_source_that_is_suspended_in_poll_mode_is_polled_after_it() {
 fn b5_a_hit_of_a_source_that_is_suspended_meanwhile_is_asked_for_anew() {
     let (set, probes) = scene(1);
     set.enter();
-    probes[0].says.set(true);
+    probes[0].has_work.set(true);
     assert_eq!(exit(&set).1, [0]);
     assert!(!set.suspend(token(0)).is_owed());
     assert_eq!(set.serve(token(0), || ()), None);
@@ -315,7 +315,7 @@ fn b5_a_hit_of_a_source_that_is_suspended_meanwhile_is_asked_for_anew() {
 fn b5_a_source_that_suspends_itself_in_its_last_poll_is_polled_after_the_resume() {
     let (set, probes) = scene(2);
     set.enter();
-    probes[0].says.set(true);
+    probes[0].has_work.set(true);
     let weak = Rc::downgrade(&set);
     set_hook(&probes[0].at_poll, move |_| {
         assert!(!weak.upgrade().unwrap().suspend(token(0)).is_owed());

@@ -23,7 +23,7 @@ fn a8_an_operation_on_one_source_costs_the_same_in_a_large_set() {
     let cost = |others: usize| {
         let (set, probes) = scene(others);
         set.enter();
-        probes[1].says.set(true);
+        probes[1].has_work.set(true);
         count(|| {
             let late = Probe::new();
             join(&set, others, &late);
@@ -44,7 +44,7 @@ fn a8_an_operation_on_one_source_costs_the_same_in_a_large_set() {
 fn all_say_yes(sources: usize, room: usize) -> u64 {
     let (set, probes) = scene(sources);
     set.enter();
-    probes.iter().for_each(|probe| probe.says.set(true));
+    probes.iter().for_each(|probe| probe.has_work.set(true));
     let mut served = 0;
     let steps = count(|| {
         loop {
@@ -59,7 +59,7 @@ fn all_say_yes(sources: usize, room: usize) -> u64 {
                 break;
             }
             for index in hits {
-                set.serve(token(index), || probes[index].says.set(false))
+                set.serve(token(index), || probes[index].has_work.set(false))
                     .expect("it was found");
                 served += 1;
             }

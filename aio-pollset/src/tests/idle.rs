@@ -95,7 +95,7 @@ fn a8_a_yes_on_the_way_out_keeps_a_source() {
     set.enter();
     busy_rounds(&set, &probes[0], 5);
     let late = probes[1].clone();
-    set_hook(&probes[1].at_end, move |_| late.says.set(true));
+    set_hook(&probes[1].at_end, move |_| late.has_work.set(true));
     assert_eq!(demote(&set, 3), [1]);
     assert!(set.is_promoted(token(1)) && !set.is_promoted(token(2)));
     assert_eq!(set.serve(token(1), || ()), Some(()));
@@ -116,7 +116,7 @@ fn a8_d9_a_panic_on_the_way_out_keeps_a_source_and_its_work() {
             &probes[1].at_end
         };
         set_hook(hook, |this| {
-            this.says.set(true);
+            this.has_work.set(true);
             on_purpose();
         });
         panics(|| drop(demote(&set, 3)));
@@ -132,7 +132,7 @@ fn b5_r9_a8_a_source_changes_itself_while_it_is_demoted() {
     let acts: [fn(&PollSet); 3] = [
         |set| drop(set.leave(token(1))),
         |set| assert!(!set.suspend(token(1)).is_owed()),
-        |set| drop(set.join(token(1), Probe::saying(true))),
+        |set| drop(set.join(token(1), Probe::with_work(true))),
     ];
     for act in acts {
         let (set, probes) = scene(3);

@@ -22,7 +22,7 @@ type Hook = Rc<dyn Fn(&Probe)>;
 struct Probe {
     log: RefCell<Vec<&'static str>>,
     polls: Cell<u32>,
-    says: Cell<bool>,
+    has_work: Cell<bool>,
     nests: bool,
     at_poll: RefCell<Option<Hook>>,
     at_begin: RefCell<Option<Hook>>,
@@ -34,9 +34,9 @@ impl Probe {
         Rc::default()
     }
 
-    fn saying(says: bool) -> Rc<Self> {
+    fn with_work(has_work: bool) -> Rc<Self> {
         let probe = Self::new();
-        probe.says.set(says);
+        probe.has_work.set(has_work);
         probe
     }
 
@@ -54,7 +54,7 @@ impl Source for Probe {
     fn poll(&self) -> bool {
         self.polls.set(self.polls.get() + 1);
         self.run(&self.at_poll);
-        self.says.get()
+        self.has_work.get()
     }
     fn poll_begin(&self) {
         self.log.borrow_mut().push("begin");
@@ -142,9 +142,9 @@ fn log(probe: &Probe) -> Vec<&'static str> {
 
 /// Rounds in which one source has an event.
 fn busy_rounds(set: &PollSet, probe: &Probe, count: u32) {
-    probe.says.set(true);
+    probe.has_work.set(true);
     (0..count).for_each(|_| drop(round(set)));
-    probe.says.set(false);
+    probe.has_work.set(false);
 }
 
 fn demote(set: &PollSet, idle_after: u32) -> Vec<usize> {

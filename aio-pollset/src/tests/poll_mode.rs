@@ -10,8 +10,8 @@ use super::{Hook, Probe, exit, log, on_purpose, panics, polls, round, scene, set
 fn a3_a_round_polls_every_source_once_and_does_not_stop_at_a_hit() {
     let (set, probes) = scene(5);
     set.enter();
-    probes[1].says.set(true);
-    probes[4].says.set(true);
+    probes[1].has_work.set(true);
+    probes[4].has_work.set(true);
     let mut hits = round(&set);
     hits.sort_unstable();
     assert_eq!((hits, polls(&probes)), (vec![1, 4], vec![1; 5]));
@@ -21,7 +21,7 @@ fn a3_a_round_polls_every_source_once_and_does_not_stop_at_a_hit() {
 fn a3_refused_hits_come_first_so_that_all_have_their_turn() {
     for room in [1, 4, 7] {
         let (set, probes) = scene(13);
-        probes.iter().for_each(|probe| probe.says.set(true));
+        probes.iter().for_each(|probe| probe.has_work.set(true));
         let mut served = [0u32; 13];
         for _ in 0..50 {
             let mut hits = Vec::new();
@@ -75,9 +75,9 @@ fn a5_poll_mode_is_entered_once() {
 fn a5_a_no_ends_the_recheck() {
     let (set, probes) = scene(1);
     set.enter();
-    probes[0].says.set(true);
+    probes[0].has_work.set(true);
     assert_eq!(exit(&set), (true, vec![0]));
-    probes[0].says.set(false);
+    probes[0].has_work.set(false);
     assert_eq!(exit(&set), (false, vec![]));
     assert!(!set.needs_exit());
     assert_eq!(polls(&probes), [2]);
@@ -87,7 +87,7 @@ fn a5_a_no_ends_the_recheck() {
 fn a5_d2_more_last_hits_than_there_is_room() {
     let (set, probes) = scene(10);
     set.enter();
-    probes.iter().for_each(|probe| probe.says.set(true));
+    probes.iter().for_each(|probe| probe.has_work.set(true));
     let mut served = Vec::new();
     for _ in 0..4 {
         let mut room = 3;
@@ -101,7 +101,8 @@ fn a5_d2_more_last_hits_than_there_is_room() {
         });
         assert!(must_not_sleep);
         for index in hits {
-            set.serve(token(index), || probes[index].says.set(false)).unwrap();
+            set.serve(token(index), || probes[index].has_work.set(false))
+                .unwrap();
             served.push(index);
         }
     }
@@ -117,7 +118,7 @@ fn a5_d9_a_panic_in_poll_end_keeps_no_other_from_its_own() {
     for index in [0, 3, 6] {
         set_hook(&probes[index].at_end, |_| on_purpose());
     }
-    probes[2].says.set(true);
+    probes[2].has_work.set(true);
     panics(|| drop(exit(&set)));
     assert!(probes.iter().all(|probe| log(probe) == ["begin", "end"]));
     assert!(!set.is_on() && set.needs_exit());
@@ -134,7 +135,7 @@ fn a5_d9_a_panic_in_a_last_poll_loses_no_source() {
     let (set, probes) = scene(6);
     set.enter();
     set_hook(&probes[2].at_poll, |_| on_purpose());
-    probes[5].says.set(true);
+    probes[5].has_work.set(true);
     panics(|| drop(exit(&set)));
     assert!(set.needs_exit() && !set.is_on());
     probes[2].at_poll.replace(None);

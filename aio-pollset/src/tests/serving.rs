@@ -11,7 +11,7 @@ use crate::PollSet;
 fn a5_a_yes_is_polled_again_until_it_is_served() {
     let (set, probes) = scene(3);
     set.enter();
-    probes[1].says.set(true);
+    probes[1].has_work.set(true);
     assert_eq!(exit(&set), (true, vec![1]));
     assert!(set.needs_exit() && !set.is_on());
     // Its iteration ended by a panic.
@@ -28,7 +28,7 @@ fn a5_a_yes_is_polled_again_until_it_is_served() {
 fn a5_hits_that_no_iteration_serves_let_others_have_their_turn() {
     let (set, probes) = scene(5);
     set.enter();
-    probes.iter().for_each(|probe| probe.says.set(true));
+    probes.iter().for_each(|probe| probe.has_work.set(true));
     let mut seen = Vec::new();
     for _ in 0..6 {
         let mut taken = false;
@@ -48,7 +48,7 @@ fn a5_hits_that_no_iteration_serves_let_others_have_their_turn() {
 fn d9_a_panic_while_a_hit_is_served_marks_it_again() {
     let (set, probes) = scene(2);
     set.enter();
-    probes[0].says.set(true);
+    probes[0].has_work.set(true);
     assert_eq!(exit(&set), (true, vec![0]));
     panics(|| assert!(set.serve(token(0), on_purpose).is_none()));
     assert!(set.needs_exit());
@@ -75,7 +75,7 @@ fn a9_an_excluded_source_is_not_polled_until_the_last_guard_is_gone() {
 fn a9_a_source_is_not_polled_while_it_is_served() {
     let (set, probes) = scene(2);
     set.enter();
-    probes[0].says.set(true);
+    probes[0].has_work.set(true);
     assert_eq!(round(&set), [0]);
     polls(&probes);
     set.serve(token(0), || {
@@ -98,7 +98,7 @@ fn a5_a9_a_source_that_is_excluded_when_poll_mode_is_left_is_polled_afterwards()
     set.enter();
     let excluded = set.exclude(token(0));
     assert_eq!(exit(&set), (false, vec![]));
-    probes[0].says.set(true);
+    probes[0].has_work.set(true);
     assert!(!set.needs_exit());
     drop(excluded);
     assert!(set.needs_exit());
@@ -134,7 +134,7 @@ fn a9_a_source_that_nests_is_polled_while_it_is_served() {
         nests: true,
         ..Probe::default()
     });
-    board.says.set(true);
+    board.has_work.set(true);
     let _ = set.join(token(0), board.clone());
     assert_eq!(round(&set), [0]);
     let depth = Cell::new(0);
@@ -157,7 +157,7 @@ fn a9_a_source_that_nests_is_polled_while_it_is_served() {
 #[test]
 fn d1_a_hit_that_a_nested_round_refuses_stays_with_the_outer_one() {
     let (set, probes) = scene(1);
-    probes[0].says.set(true);
+    probes[0].has_work.set(true);
     assert_eq!(round(&set), [0]);
     assert!(set.round(|_| ControlFlow::Break(())));
     assert_eq!(set.serve(token(0), || ()), Some(()));
@@ -177,7 +177,7 @@ fn n1_a_woken_source_is_served_without_a_hit() {
 fn n1_a_woken_source_that_has_a_hit_is_served_once() {
     let (set, probes) = scene(2);
     set.enter();
-    probes[0].says.set(true);
+    probes[0].has_work.set(true);
     assert_eq!(exit(&set), (true, vec![0]));
     assert_eq!(set.serve_woken(token(0), || ()), Some(()));
     assert_eq!(set.serve(token(0), || ()), None);
@@ -187,7 +187,7 @@ fn n1_a_woken_source_that_has_a_hit_is_served_once() {
 #[test]
 fn a9_a_woken_source_that_is_excluded_is_polled_afterwards() {
     let (set, probes) = scene(2);
-    probes[1].says.set(true);
+    probes[1].has_work.set(true);
     let excluded = set.exclude(token(1));
     assert_eq!(set.serve_woken(token(1), || ()), None);
     assert_eq!(exit(&set), (false, vec![]));
@@ -202,7 +202,7 @@ fn a9_a_woken_source_that_is_excluded_is_polled_afterwards() {
 fn b5_a_woken_source_that_is_suspended_is_polled_afterwards() {
     let (set, probes) = scene(2);
     set.suspend(token(1)).finish(|| ());
-    probes[1].says.set(true);
+    probes[1].has_work.set(true);
     assert_eq!(set.serve_woken(token(1), || ()), None);
     assert_eq!(exit(&set), (false, vec![]));
     set.resume(token(1));
@@ -212,7 +212,7 @@ fn b5_a_woken_source_that_is_suspended_is_polled_afterwards() {
 #[test]
 fn d9_a_panic_while_a_woken_source_is_served_marks_it() {
     let (set, probes) = scene(2);
-    probes[0].says.set(true);
+    probes[0].has_work.set(true);
     panics(|| assert!(set.serve_woken(token(0), on_purpose).is_none()));
     assert_eq!(exit(&set), (true, vec![0]));
 }

@@ -18,6 +18,7 @@ everywhere! {
     d1_a_poll_inside_a_callback_delivers_the_next_value
     d5_a_full_channel_keeps_no_one_out
     d9_a_panic_loses_no_other_value
+    d9_a_panic_at_the_last_value_loses_no_end
     r9_a_channel_that_its_callback_drops_delivers_nothing_more
     r8_sends_fail_once_the_channel_is_gone
 }
@@ -131,6 +132,16 @@ fn d9_a_panic_loses_no_other_value(bench: Bench) {
     let mut expected = values(1..=100);
     expected.push(Event::Closed);
     assert_eq!(log.take(), expected);
+}
+
+fn d9_a_panic_at_the_last_value_loses_no_end(bench: Bench) {
+    let cx = bench.context();
+    let (sender, _channel, log) = logged(&cx, |_, _| panic!("on purpose"));
+    sender.send(1).unwrap();
+    drop(sender);
+    assert!(catch_unwind(AssertUnwindSafe(|| bench.settle(&cx))).is_err());
+    bench.settle(&cx);
+    assert_eq!(log.take(), [Event::Value(1), Event::Closed]);
 }
 
 fn r9_a_channel_that_its_callback_drops_delivers_nothing_more(bench: Bench) {

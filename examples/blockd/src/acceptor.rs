@@ -177,7 +177,7 @@ impl Handler for Acceptor {
         }
     }
 
-    fn broken(&self, _: &Context, error: io::Error) {
+    fn invalidated(&self, _: &Context, error: io::Error) {
         tracing::error!(export = self.limit.export(), %error, "this export accepts no more clients; restart the daemon");
     }
 }

@@ -317,7 +317,7 @@ impl Handler for Session {
         self.check_socket(cx);
     }
 
-    fn broken(&self, _: &Context, why: io::Error) {
+    fn invalidated(&self, _: &Context, why: io::Error) {
         self.connection.abort(&why);
         self.end();
     }

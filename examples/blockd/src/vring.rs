@@ -352,7 +352,7 @@ impl Handler for Vring {
         }
     }
 
-    fn broken(&self, _: &Context, why: io::Error) {
+    fn invalidated(&self, _: &Context, why: io::Error) {
         self.fail(&VringError::Kick(why));
     }
 }

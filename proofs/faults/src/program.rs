@@ -110,7 +110,7 @@ impl Handler for Tap {
         }
     }
 
-    fn broken(&self, _: &Context, _: io::Error) {
+    fn invalidated(&self, _: &Context, _: io::Error) {
         // The program watches it again.
         self.invalidated.borrow_mut().extend(self.own.upgrade());
     }

@@ -108,7 +108,7 @@ impl Handler for Actor {
         self.called(Side::Writable);
     }
 
-    fn broken(&self, _: &Context, _: io::Error) {
+    fn invalidated(&self, _: &Context, _: io::Error) {
         if let Some(world) = self.world.upgrade() {
             let current = &world.current[self.fd.place()];
             if current.get().0 == self.serial {

@@ -39,7 +39,7 @@ impl World {
             let asked_in_vain = port.begun.get() && port.live.get() && port.running.get() == 0;
             self.require(!asked_in_vain, || {
                 format!(
-                    "A5: the loop sleeps, and the peer of port {} believes that it polls",
+                    "A5: the loop sleeps, and the peer of port {} is in poll mode",
                     port.id
                 )
             });

@@ -114,7 +114,7 @@ impl Handler for Port {
         self.leave_if_done(&world);
     }
 
-    fn broken(&self, _: &Context, why: io::Error) {
+    fn invalidated(&self, _: &Context, why: io::Error) {
         let world = world::here();
         world.called();
         world.record(|| format!("broken {} {why}", self.id), 7);

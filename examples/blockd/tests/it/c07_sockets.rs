@@ -112,5 +112,5 @@ fn c7_a_start_between_another_one_s_check_and_removal() {
     held_up.wait().unwrap();
     other.kill().unwrap();
     other.wait().unwrap();
-    assert_eq!(both, [true, false], "both think they have the socket");
+    assert_eq!(both, [true, false], "both have the socket");
 }
