@@ -217,7 +217,7 @@ fn h6_retired_while_it_is_in_line_is_not_called() {
 
 /// Where a payload is dropped, and how often: with the last of handles, inbox and queue.
 #[test]
-fn h6_a_payload_is_dropped_once_with_whoever_has_it_last() {
+fn h6_a_payload_is_dropped_once_with_its_last_owner() {
     type Step = fn(&Inbox<Arc<()>>, &mut RunQueue<Arc<()>>, &mut Vec<Node<Arc<()>>>);
     const STEPS: [Step; 6] = [
         |inbox, _, nodes| {
@@ -401,7 +401,7 @@ fn case_82_a_poster_that_stops_before_it_notifies() {
 
 /// The home thread's own list is not touched by another thread that takes.
 #[test]
-fn d7_another_thread_takes_only_what_is_for_everybody() {
+fn d7_another_thread_takes_only_the_shared_list() {
     let (inbox, node, queue) = (Inbox::new(), Node::new(1), Mutex::new(RunQueue::new()));
     inbox.post(&node, Urgency::Normal);
     elsewhere(|| {
