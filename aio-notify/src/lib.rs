@@ -46,7 +46,6 @@ mod mailbox;
 mod node;
 mod protocol;
 mod run_queue;
-#[cfg(not(aio_modelled))]
 mod sleep;
 mod state;
 #[cfg(not(aio_modelled))]
@@ -64,6 +63,5 @@ pub use mailbox::{Mailbox, PlanGuard, SleepGuard, WaitGuard};
 pub use node::{Dequeued, Item, Message, Node};
 pub use protocol::Notifier;
 pub use run_queue::RunQueue;
-#[cfg(not(aio_modelled))]
 pub use sleep::{SleepCost, measure_sleep};
 pub use state::Urgency;

@@ -16,7 +16,7 @@ use crate::iteration::search::Polled;
 impl Inner {
     /// An iteration that may not wait checks the descriptors. While bottom halves prevent one iteration after the other from waiting,
     /// the first one checks, and then those that find a check due (rule D8). On a simulated clock all do: no time passes there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn plan_not_to_wait<const WAITS: bool>(
         &self,
         cx: &Context,
@@ -39,7 +39,7 @@ impl Inner {
     }
 
     /// Prepares to wait for the rest of the timeout (rule A4), unless polling finds work meanwhile.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn plan_to_wait(
         &self,
         cx: &Context,
