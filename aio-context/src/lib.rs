@@ -95,7 +95,6 @@ mod sync;
 mod timer;
 mod timers;
 mod wait;
-#[cfg(not(aio_modelled))]
 mod wake;
 mod wall;
 
@@ -121,5 +120,4 @@ pub use slack::{set_timer_slack, timer_slack};
 pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
 pub use timer::{ClockId, Delayed, Timer, TimerBuilder};
-#[cfg(not(aio_modelled))]
 pub use wake::measure_wake_cost;

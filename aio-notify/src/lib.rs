@@ -37,7 +37,7 @@
 
 mod board;
 mod deferred;
-mod doorbell;
+mod event_notifier;
 #[cfg(not(aio_modelled))]
 mod eventfd;
 mod home;
@@ -46,7 +46,6 @@ mod mailbox;
 mod node;
 mod protocol;
 mod run_queue;
-#[cfg(not(aio_modelled))]
 mod sleep;
 mod state;
 #[cfg(not(aio_modelled))]
@@ -57,13 +56,12 @@ use aio_checker as sync;
 
 pub use board::Board;
 pub use deferred::{Deferred, Due, Round, Slot};
-pub use doorbell::EventNotifier;
+pub use event_notifier::EventNotifier;
 pub use home::HomeThread;
 pub use inbox::{Inbox, Posted};
 pub use mailbox::{Mailbox, PlanGuard, SleepGuard, WaitGuard};
 pub use node::{Dequeued, Item, Message, Node};
 pub use protocol::Notifier;
 pub use run_queue::RunQueue;
-#[cfg(not(aio_modelled))]
 pub use sleep::{SleepCost, measure_sleep};
 pub use state::Urgency;

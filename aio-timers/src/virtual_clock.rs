@@ -305,9 +305,9 @@ mod tests {
         clock.stop();
         drop(second);
         clock.start();
-        let told = |seen: &Mutex<Vec<bool>>| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let copy = |seen: &Mutex<Vec<bool>>| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         assert_eq!(
-            (told(&seen), told(&later)),
+            (copy(&seen), copy(&later)),
             ([false, true].into(), [false].into())
         );
     }
