@@ -9,10 +9,12 @@ use std::time::Duration;
 use aio_notify::Slot;
 
 use crate::descriptors::Descriptors;
+use crate::handler::Entry;
 use crate::pacing::Pacing;
 use crate::polling::Polling;
 use crate::shared::Shared;
 use crate::sync::thread_local;
+use crate::timer::Fire;
 use crate::timers::Timers;
 
 /// A closure that another thread sends.
@@ -75,10 +77,10 @@ impl WeakContext {
 pub(crate) struct Inner {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) descriptors: Descriptors,
+    pub(crate) descriptors: Descriptors<Entry>,
     pub(crate) polling: Polling,
     pub(crate) pacing: Pacing,
-    pub(crate) timers: Timers,
+    pub(crate) timers: Timers<Fire, Job>,
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
 }

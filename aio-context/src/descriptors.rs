@@ -12,16 +12,26 @@ use aio_backend::{Interest, Readiness, ReadyList, ReadyLists, Refused, Token, Wa
 use aio_handlers::{Recorded, Registry};
 
 use crate::any_backend::AnyBackend;
-use crate::handler::{Entry, Handler};
 use crate::wall::is_own;
 
 /// The backend may change its ways after a registration, and every so many waits.
 const REBALANCE_EVERY: u32 = 128;
 
+/// What the registry keeps for a handler, as far as the backend is concerned.
+pub(crate) trait Described {
+    /// The owner of the descriptor.
+    fn owner(&self) -> Rc<dyn AsFd>;
+    /// Whether it has no descriptor.
+    fn is_undescribed(&self) -> bool;
+    /// Whether the backend knows it. A handler that never had an interest is never given to a backend.
+    fn is_in_backend(&self) -> bool;
+    fn enter_backend(&mut self);
+}
+
 /// The registry and the backend, always changed together.
-pub(crate) struct Descriptors {
+pub(crate) struct Descriptors<E> {
     pub(crate) backend: RefCell<AnyBackend>,
-    pub(crate) registry: RefCell<Registry<Entry>>,
+    pub(crate) registry: RefCell<Registry<E>>,
     pub(crate) lists: ReadyLists,
     /// The token of the mailbox's own descriptor.
     wakeup: Token,
@@ -36,8 +46,8 @@ pub(crate) struct Descriptors {
     pub(crate) wakeup_lost: Cell<bool>,
 }
 
-impl Descriptors {
-    pub(crate) fn new(backend: AnyBackend, registry: Registry<Entry>, wakeup: Token, batch: usize) -> Self {
+impl<E: Described> Descriptors<E> {
+    pub(crate) fn new(backend: AnyBackend, registry: Registry<E>, wakeup: Token, batch: usize) -> Self {
         Self {
             backend: RefCell::new(backend),
             registry: RefCell::new(registry),
@@ -69,7 +79,7 @@ impl Descriptors {
         added.map_err(|why| self.explain("add a descriptor", number, why))?;
         self.waits_since_rebalance.set(REBALANCE_EVERY);
         if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
-            entry.in_backend = true;
+            entry.enter_backend();
         }
         Ok(())
     }
@@ -84,11 +94,11 @@ impl Descriptors {
             return Ok(false);
         }
         let effective = registry.effective(token, interest).unwrap_or(Interest::NONE);
-        let entry = registry.get(token).filter(|entry| !entry.in_backend);
-        if entry.is_some_and(Entry::is_undescribed) {
+        let entry = registry.get(token).filter(|entry| !entry.is_in_backend());
+        if entry.is_some_and(E::is_undescribed) {
             return Err(no_descriptor());
         }
-        let owner = entry.map(Entry::owner);
+        let owner = entry.map(E::owner);
         drop(registry);
         match owner {
             Some(owner) => self.enter_backend(token, Watched::new(owner), effective)?,
@@ -115,9 +125,9 @@ impl Descriptors {
 
     /// Takes a handler out of the registry and the backend. The caller finishes the removal before anything else is called.
     #[inline]
-    pub(crate) fn unlink(&self, token: Token) -> Option<Entry> {
+    pub(crate) fn unlink(&self, token: Token) -> Option<E> {
         let entry = self.registry.borrow_mut().remove(token)?;
-        if !entry.in_backend {
+        if !entry.is_in_backend() {
             return Some(entry);
         }
         self.waits_since_rebalance.set(REBALANCE_EVERY);
@@ -216,9 +226,14 @@ impl Descriptors {
 
     /// Whether `writable` may still be called after `readable` has run (rules R9, D3).
     #[inline(never)]
-    pub(crate) fn is_current(&self, token: Token, handler: &Rc<dyn Handler>, readiness: Readiness) -> bool {
+    pub(crate) fn is_current(
+        &self,
+        token: Token,
+        is_same: impl FnOnce(&E) -> bool,
+        readiness: Readiness,
+    ) -> bool {
         let registry = self.registry.borrow();
-        let is_same = registry.get(token).is_some_and(|entry| entry.is(handler));
+        let is_same = registry.get(token).is_some_and(is_same);
         let is_wanted = registry
             .interest(token)
             .is_some_and(|interest| readiness.wakes_writer(interest));

@@ -14,6 +14,7 @@ use crate::context::Wait;
 use crate::error::cannot_embed;
 use crate::iteration::found::Found;
 use crate::sync::faulty;
+use crate::timer::fire_due;
 use crate::wall::is_own;
 
 /// A context that a foreign loop waits for.
@@ -161,7 +162,7 @@ impl<'cx> Embedded<'cx> {
         let mut progress = self.has_invalidated.take();
         progress |= bottom_half::run(&inner.deferred, &inner.mailbox, self.cx);
         progress |= inner.dispatch(self.cx, found);
-        progress |= inner.timers.run(self.cx);
+        progress |= inner.timers.run(|timers| fire_due(timers, self.cx));
         inner.descriptors.lists.give_back(list);
         progress
     }

@@ -14,6 +14,7 @@ use aio_pollset::{EndOwed, PollSet, Source};
 
 use crate::Context;
 use crate::context::Mailbox;
+use crate::descriptors::Described;
 
 /// Is called when its descriptor is ready.
 ///
@@ -213,19 +214,9 @@ impl Entry {
         }
     }
 
-    /// The owner of its descriptor.
-    pub(crate) fn owner(&self) -> Rc<dyn AsFd> {
-        self.handler.clone()
-    }
-
     /// The polled face of the handler.
     pub(crate) fn pollable(&self) -> Option<&Rc<dyn Join>> {
         self.polled.as_ref().map(|polled| &polled.handler)
-    }
-
-    /// Whether it is a [`Source`](crate::Source).
-    pub(crate) fn is_undescribed(&self) -> bool {
-        self.polled.as_ref().is_some_and(|polled| polled.is_undescribed)
     }
 
     /// Whether it is this very handler, not merely an equal one.
@@ -234,7 +225,25 @@ impl Entry {
     }
 }
 
-/// Holds the doorbell's slot in the registry; its descriptor is served by the notify protocol, not by a handler.
+impl Described for Entry {
+    fn owner(&self) -> Rc<dyn AsFd> {
+        self.handler.clone()
+    }
+    /// Whether it is a [`Source`](crate::Source).
+    fn is_undescribed(&self) -> bool {
+        self.polled.as_ref().is_some_and(|polled| polled.is_undescribed)
+    }
+    #[inline]
+    fn is_in_backend(&self) -> bool {
+        self.in_backend
+    }
+    #[inline]
+    fn enter_backend(&mut self) {
+        self.in_backend = true;
+    }
+}
+
+/// Holds the slots of the loop's own descriptors in the registry; no handler serves them.
 pub(crate) struct Silent(pub(crate) Arc<Mailbox>);
 
 impl AsFd for Silent {

@@ -15,6 +15,8 @@ use crate::bottom_half;
 use crate::context::{Inner, Wait};
 use crate::descriptors::Descriptors;
 use crate::error::closed_while_registered;
+use crate::handler::Entry;
+use crate::timer::fire_due;
 use crate::wall::is_own;
 
 pub(crate) mod found;
@@ -89,7 +91,7 @@ impl Inner {
         }
         self.descriptors.lists.give_back(list);
         // 8. timers
-        progress |= self.timers.run(cx);
+        progress |= self.timers.run(|timers| fire_due(timers, cx));
         self.pacing.spin.step(|spin| spin.served(progress));
         if self.descriptors.wakeup_lost.take() {
             // Every wait reports it from now on: a caller that does not learn of it would spin.
@@ -260,7 +262,10 @@ impl Inner {
             cx.call(|cx| handler.readable(cx));
         }
         if readiness.wakes_writer(interest) {
-            if self.descriptors.is_current(token, handler, readiness) {
+            if self
+                .descriptors
+                .is_current(token, |entry| entry.is(handler), readiness)
+            {
                 cx.call(|cx| handler.writable(cx));
             } else {
                 self.descriptors.reject(token);
@@ -277,14 +282,14 @@ impl Inner {
 
 /// Restores an edge if the callback for it panics: no backend reports it anew.
 struct EdgeGuard<'a> {
-    descriptors: &'a Descriptors,
+    descriptors: &'a Descriptors<Entry>,
     token: Token,
     readiness: Readiness,
 }
 
 impl<'a> EdgeGuard<'a> {
     fn new(
-        descriptors: &'a Descriptors,
+        descriptors: &'a Descriptors<Entry>,
         token: Token,
         readiness: Readiness,
         interest: Interest,

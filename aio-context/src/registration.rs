@@ -16,7 +16,7 @@ use aio_pollset::EndOwed;
 use crate::Context;
 use crate::context::Inner;
 use crate::descriptor;
-use crate::descriptors::not_registered;
+use crate::descriptors::{Described, not_registered};
 use crate::error::{WatchError, in_words, is_taken};
 use crate::handler::{Entry, Handler, Join, Pollable};
 use crate::iteration::measure::PollTime;
@@ -252,7 +252,12 @@ impl Inner {
             let _new = self.join_polled(token, handler, group);
         }
         if cfg!(debug_assertions)
-            && let Some(owner) = self.descriptors.registry.borrow().get(token).map(Entry::owner)
+            && let Some(owner) = self
+                .descriptors
+                .registry
+                .borrow()
+                .get(token)
+                .map(Described::owner)
         {
             descriptor::warn_if_blocking(owner.as_fd(), interest);
         }

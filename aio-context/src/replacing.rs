@@ -8,7 +8,7 @@ use aio_backend::{Interest, Token, Watched};
 use aio_handlers::GroupId;
 
 use crate::context::Inner;
-use crate::descriptors::not_registered;
+use crate::descriptors::{Described, not_registered};
 use crate::error::WatchError;
 use crate::handler::Entry;
 use crate::registration::Registration;

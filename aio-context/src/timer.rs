@@ -10,40 +10,12 @@ use std::time::Duration;
 
 use aio_timers::{Clock, Moment, TimerId, TimerSet, VirtualClock};
 
-use crate::Context;
-use crate::timers::{ClockTimers, SharedClock};
+use crate::clock_id::ClockId;
+use crate::context::{Context, Job};
+use crate::timers::{self, SharedClock};
 
-/// The clock that a timer follows.
-///
-/// ```
-/// use aio_context::{ClockId, Context};
-///
-/// # fn main() -> std::io::Result<()> {
-/// let cx = Context::new()?;
-/// let before = cx.now(ClockId::Monotonic);
-/// assert!(cx.now(ClockId::Monotonic) >= before);
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ClockId {
-    /// The loop's own time, for intervals: never jumps, and stands still while the machine is suspended.
-    Monotonic,
-    /// The wall clock, for times of day: jumps when it is set, and when the machine resumes. A timer whose deadline such a jump
-    /// passes fires at once, also if the loop is blocked; one whose deadline moves away fires no earlier than that. If the
-    /// system cannot report jumps, it fires within a second.
-    Wall,
-    /// A clock that can be stopped, set and warped; see [`Context::virtual_clock`]. While it is stopped its timers do not fire.
-    Virtual,
-}
-
-impl ClockId {
-    pub(crate) const ALL: [Self; 3] = [Self::Monotonic, Self::Wall, Self::Virtual];
-
-    /// This clock in a set of clocks.
-    pub(crate) const fn bit(self) -> u32 {
-        1 << self as u32
-    }
-}
+/// The timers of one clock of a context.
+pub(crate) type ClockTimers = timers::ClockTimers<Fire, Job>;
 
 /// A callback at a deadline; dropping it cancels.
 ///
@@ -144,20 +116,29 @@ impl fmt::Debug for Timer {
 }
 
 /// The timer that a callback is shown. Dropping it, also by a panic, removes nothing.
-pub(crate) struct Shown(Timer);
+struct Shown(Timer);
 
 impl Shown {
-    pub(crate) fn of(timers: &Rc<ClockTimers>) -> Self {
+    fn of(timers: &Rc<ClockTimers>) -> Self {
         let timers = timers.clone();
         Self(Timer { timers, id: None })
     }
 
     /// As the timer `id`, which has fired.
     #[inline]
-    pub(crate) fn as_fired(&mut self, id: TimerId) -> &Timer {
+    fn as_fired(&mut self, id: TimerId) -> &Timer {
         self.0.id = Some(id);
         &self.0
     }
+}
+
+/// Fires the timers of one clock that are due. Returns whether there were any.
+pub(crate) fn fire_due(timers: &Rc<ClockTimers>, cx: &Context) -> bool {
+    let mut shown = None;
+    timers.set.fire_due(|fire, id| {
+        let shown = shown.get_or_insert_with(|| Shown::of(timers));
+        cx.call(|cx| fire(cx, shown.as_fired(id)));
+    })
 }
 
 impl Drop for Shown {

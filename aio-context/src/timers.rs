@@ -10,28 +10,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend::Readiness;
+use aio_notify::{Mailbox, Slot};
 use aio_timers::{Clock, Moment, Subscription, TimerSet, VirtualClock};
 
 use crate::any_backend::AnyBackend;
-use crate::context::Mailbox;
-use crate::timer::{Fire, Shown};
+use crate::clock_id::ClockId;
 use crate::wall::WallChanges;
-use crate::{ClockId, Context};
 
 pub(crate) type SharedClock = Arc<dyn Clock + Send + Sync>;
 
 /// The timers of one clock. The context owns it together with the handles.
-pub(crate) struct ClockTimers {
+pub(crate) struct ClockTimers<F, J: ?Sized> {
     pub(crate) clock: ClockId,
     bit: u32,
-    pub(crate) set: TimerSet<Fire, SharedClock>,
+    pub(crate) set: TimerSet<F, SharedClock>,
     /// The [bits](ClockId::bit) of the clocks that may have timers armed: set by arming, cleared by an iteration that sees none.
     /// All clocks of a context share it.
     in_use: Rc<Cell<u32>>,
-    waker: Arc<Mailbox>,
+    waker: Arc<Mailbox<Slot, J>>,
 }
 
-impl ClockTimers {
+impl<F, J: ?Sized> ClockTimers<F, J> {
     #[inline]
     pub(crate) fn use_clock(&self) {
         self.in_use.set(self.in_use.get() | self.bit);
@@ -43,22 +42,13 @@ impl ClockTimers {
     pub(crate) fn end_wait(&self) {
         self.waker.notify_if_about_to_wait();
     }
-
-    /// Fires what is due. Returns whether there was anything.
-    fn fire_due(self: &Rc<Self>, cx: &Context) -> bool {
-        let mut shown = None;
-        self.set.fire_due(|fire, id| {
-            let shown = shown.get_or_insert_with(|| Shown::of(self));
-            cx.call(|cx| fire(cx, shown.as_fired(id)));
-        })
-    }
 }
 
 /// The timers of a context: those of each clock, and the wall clock's changes.
-pub(crate) struct Timers {
+pub(crate) struct Timers<F, J: ?Sized> {
     /// As in the sets: here they are one step nearer to a loop that reads them while it polls.
     clocks: [SharedClock; 3],
-    by_clock: [Rc<ClockTimers>; 3],
+    by_clock: [Rc<ClockTimers<F, J>>; 3],
     /// As in each of them.
     in_use: Rc<Cell<u32>>,
     wall_changes: WallChanges,
@@ -69,14 +59,14 @@ pub(crate) struct Timers {
     is_simulated: bool,
 }
 
-impl Timers {
+impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
     /// Changes of the virtual clock wake the loop.
     pub(crate) fn new(
         monotonic: SharedClock,
         wall: SharedClock,
         virtual_clock: Arc<VirtualClock>,
         wall_changes: WallChanges,
-        waker: &Arc<Mailbox>,
+        waker: &Arc<Mailbox<Slot, J>>,
     ) -> Self {
         let is_simulated = monotonic.pass(Duration::ZERO);
         let clocks: [SharedClock; 3] = [monotonic, wall, virtual_clock.clone()];
@@ -103,7 +93,7 @@ impl Timers {
         }
     }
 
-    pub(crate) fn of(&self, clock: ClockId) -> &Rc<ClockTimers> {
+    pub(crate) fn of(&self, clock: ClockId) -> &Rc<ClockTimers<F, J>> {
         &self.by_clock[clock as usize]
     }
 
@@ -127,7 +117,7 @@ impl Timers {
 
     /// The timers of the clocks that are in use now.
     #[inline]
-    fn in_use(&self) -> impl Iterator<Item = &Rc<ClockTimers>> {
+    fn in_use(&self) -> impl Iterator<Item = &Rc<ClockTimers<F, J>>> {
         let mut bits = self.in_use.get();
         std::iter::from_fn(move || {
             if bits == 0 {
@@ -149,7 +139,7 @@ impl Timers {
     ///
     /// If a wall timer is armed, a change of that clock ends a wait from now on.
     pub(crate) fn time_left(&self, backend: &RefCell<AnyBackend>) -> Option<Duration> {
-        let time_left = |timers: &Rc<ClockTimers>| match timers.clock {
+        let time_left = |timers: &Rc<ClockTimers<F, J>>| match timers.clock {
             ClockId::Wall => self.wall_time_left(backend),
             _ => timers.set.time_left(),
         };
@@ -180,18 +170,19 @@ impl Timers {
         self.wall_changes.accept(readiness, is_armed, backend);
     }
 
-    /// Fires what is due (rule T4: each clock is read once). Returns whether there was anything.
+    /// Fires what is due, clock by clock: `fire_due` fires the timers of one and returns whether there were any (rule T4: each clock
+    /// is read once). Returns whether there were any.
     #[inline]
-    pub(crate) fn run(&self, cx: &Context) -> bool {
-        self.has_armed() && self.fire_due(cx)
+    pub(crate) fn run(&self, fire_due: impl FnMut(&Rc<ClockTimers<F, J>>) -> bool) -> bool {
+        self.has_armed() && self.run_armed(fire_due)
     }
 
     #[inline(never)]
-    fn fire_due(&self, cx: &Context) -> bool {
+    fn run_armed(&self, mut fire_due: impl FnMut(&Rc<ClockTimers<F, J>>) -> bool) -> bool {
         let mut has_fired = false;
         for timers in self.in_use() {
             if timers.set.next_deadline().is_some() {
-                has_fired |= timers.fire_due(cx);
+                has_fired |= fire_due(timers);
             } else {
                 self.in_use.set(self.in_use.get() & !timers.bit);
                 if timers.clock == ClockId::Wall {
@@ -203,7 +194,7 @@ impl Timers {
     }
 }
 
-impl Drop for Timers {
+impl<F, J: ?Sized> Drop for Timers<F, J> {
     /// Drops the callbacks. Handles keep the sets themselves, and a callback may keep a handle.
     fn drop(&mut self) {
         for timers in &self.by_clock {
@@ -215,7 +206,8 @@ impl Drop for Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Timer, Wait};
+    use crate::timer::Fire;
+    use crate::{Context, Timer, Wait};
 
     /// The size of a timer besides its entry in the set and what its callback has captured.
     #[test]

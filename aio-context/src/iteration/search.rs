@@ -14,8 +14,9 @@ use aio_backend::{Interest, Readiness, ReadyList, Token};
 use aio_pollctl::ClockStride;
 use aio_timers::Moment;
 
-use crate::handler::{Entry, Join};
-use crate::timer::ClockId;
+use crate::clock_id::ClockId;
+use crate::descriptors::Described;
+use crate::handler::Join;
 use crate::{Context, context::Inner};
 
 /// What polling found.
@@ -172,7 +173,7 @@ impl Inner {
         if registry.interest(token) != Some(Interest::NONE) {
             return true;
         }
-        registry.get(token).is_some_and(Entry::is_undescribed)
+        registry.get(token).is_some_and(Described::is_undescribed)
     }
 
     /// The polled face of a handler.

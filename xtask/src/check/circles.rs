@@ -25,18 +25,14 @@ type Allowed = (&'static str, &'static [&'static str], &'static str);
 /// The circle that the language of callbacks makes unavoidable.
 const ALLOWED: &[Allowed] = &[(
     "aio-context",
-    &["context", "handler", "registration"],
-    "a callback gets the context, which makes registrations, which hold handlers",
+    &["context", "handler", "registration", "timer"],
+    "a callback gets the context and its timer; the context makes registrations and timers, which hold handlers and callbacks",
 )];
 
 /// A package whose circles are being opened: how many files are in them, and how they open.
 type Opening = (&'static str, usize, &'static str);
 /// The numbers may only fall. A package leaves the list with its last circle.
-const OPENING: &[Opening] = &[(
-    "aio-context",
-    5,
-    "the state of the loop becomes a struct of parts that do not name the context",
-)];
+const OPENING: &[Opening] = &[];
 
 /// A set of files that use each other, and what is printed about it.
 struct Circle {

@@ -1,0 +1,33 @@
+//! [`ClockId`]: the three clocks of a context.
+
+/// The clock that a timer follows.
+///
+/// ```
+/// use aio_context::{ClockId, Context};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let before = cx.now(ClockId::Monotonic);
+/// assert!(cx.now(ClockId::Monotonic) >= before);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClockId {
+    /// The loop's own time, for intervals: never jumps, and stands still while the machine is suspended.
+    Monotonic,
+    /// The wall clock, for times of day: jumps when it is set, and when the machine resumes. A timer whose deadline such a jump
+    /// passes fires at once, also if the loop is blocked; one whose deadline moves away fires no earlier than that. If the
+    /// system cannot report jumps, it fires within a second.
+    Wall,
+    /// A clock that can be stopped, set and warped; see [`Context::virtual_clock`]. While it is stopped its timers do not fire.
+    Virtual,
+}
+
+impl ClockId {
+    pub(crate) const ALL: [Self; 3] = [Self::Monotonic, Self::Wall, Self::Virtual];
+
+    /// This clock in a set of clocks.
+    pub(crate) const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
