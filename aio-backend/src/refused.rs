@@ -31,7 +31,7 @@ pub struct Refused {
     pub backend: &'static str,
     /// The number of the descriptor, if the refusal concerns it alone.
     pub descriptor: Option<RawFd>,
-    /// What whoever runs the program can do about it.
+    /// The remedy: what to change in the system or the program.
     pub remedy: &'static str,
     /// What the system said.
     pub source: io::Error,

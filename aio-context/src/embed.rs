@@ -175,7 +175,7 @@ impl<'cx> Embedded<'cx> {
     /// Keeps what was found for [`dispatch`](Self::dispatch).
     fn keep(&self, list: Box<ReadyList>) {
         let mut other = self.list.replace(list);
-        // Nobody dispatches what a callback has found meanwhile with this very value; it is found anew.
+        // A callback used this very value meanwhile. The next check finds its events again.
         drop(Found::new(&self.cx.0, &mut other));
         self.cx.0.descriptors.lists.give_back(other);
     }

@@ -1,4 +1,4 @@
-//! [`Eventfd`]: the kernel's counter that can be waited for. Calls only; what they mean is in `doorbell`.
+//! [`Eventfd`]: the kernel's counter that can be waited for. Calls only; what they mean is in `event_notifier`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

@@ -12,7 +12,7 @@ thread_local! {
 
 /// The thread that something belongs to.
 ///
-/// Threads are told apart by numbers, which no two threads of a process ever share, not even one after the other. Checking costs
+/// Threads differ by their numbers, which no two threads of a process ever share, not even one after the other. Checking costs
 /// one load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HomeThread(u64);
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn d7_a_thread_is_at_home_only_where_it_is_and_nobody_inherits_its_number() {
+    fn d7_a_thread_is_at_home_only_where_it_is_and_its_number_is_not_inherited() {
         let here = HomeThread::here();
         assert!(here.is_here() && here == HomeThread::here());
         for _ in 0..100 {

@@ -13,7 +13,7 @@ mod run_queue;
 
 /// An [`Item`] without its contents, to be compared.
 #[derive(Debug, PartialEq, Eq)]
-enum Said<T> {
+enum Begun<T> {
     Cancelled,
     Normal(T),
     Idle(T),
@@ -22,22 +22,22 @@ enum Said<T> {
 }
 
 /// The result when a node or a message begins.
-fn say<T: Copy>(dequeued: Dequeued<T>) -> Said<T> {
+fn begun<T: Copy>(dequeued: Dequeued<T>) -> Begun<T> {
     let payload = dequeued.payload().copied();
     match (dequeued.begin(), payload) {
-        (Item::Normal, Some(payload)) => Said::Normal(payload),
-        (Item::Idle, Some(payload)) => Said::Idle(payload),
-        (Item::Retired(payload), Some(_)) => Said::Retired(payload),
-        (Item::Sent(message), None) => Said::Sent(message.contents),
-        (Item::Cancelled, Some(_)) => Said::Cancelled,
+        (Item::Normal, Some(payload)) => Begun::Normal(payload),
+        (Item::Idle, Some(payload)) => Begun::Idle(payload),
+        (Item::Retired(payload), Some(_)) => Begun::Retired(payload),
+        (Item::Sent(message), None) => Begun::Sent(message.contents),
+        (Item::Cancelled, Some(_)) => Begun::Cancelled,
         _ => panic!("a node has a payload, and a message has contents"),
     }
 }
 
-fn take<T: Copy>(inbox: &Inbox<T>) -> Vec<Said<T>> {
+fn take<T: Copy>(inbox: &Inbox<T>) -> Vec<Begun<T>> {
     let mut queue = RunQueue::new();
     queue.take(inbox);
-    std::iter::from_fn(|| queue.pop()).map(say).collect()
+    std::iter::from_fn(|| queue.pop()).map(begun).collect()
 }
 
 fn send<T>(inbox: &Inbox<T>, message: T) -> Result<(), T> {
@@ -57,7 +57,7 @@ fn h1_scheduled_twice_runs_once() {
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::Queued);
     assert!(node.is_scheduled());
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::AlreadyQueued);
-    assert_eq!(take(&inbox), [Said::Normal(1)]);
+    assert_eq!(take(&inbox), [Begun::Normal(1)]);
     assert!(take(&inbox).is_empty() && !node.is_scheduled());
 }
 
@@ -67,11 +67,11 @@ fn h1_scheduled_at_home_and_elsewhere_runs_once() {
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::Queued);
     let posted = elsewhere(|| inbox.post(&node, Urgency::Normal));
     assert_eq!(posted, Posted::AlreadyQueued);
-    assert_eq!(take(&inbox), [Said::Normal(1)]);
+    assert_eq!(take(&inbox), [Begun::Normal(1)]);
     let posted = elsewhere(|| inbox.post(&node, Urgency::Normal));
     assert_eq!(posted, Posted::Queued);
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::AlreadyQueued);
-    assert_eq!(take(&inbox), [Said::Normal(1)]);
+    assert_eq!(take(&inbox), [Begun::Normal(1)]);
     assert!(take(&inbox).is_empty());
 }
 
@@ -82,7 +82,7 @@ fn h3_first_in_first_out() {
     for node in &nodes {
         inbox.post(node, Urgency::Normal);
     }
-    let expected: Vec<_> = (0..100).map(Said::Normal).collect();
+    let expected: Vec<_> = (0..100).map(Begun::Normal).collect();
     assert_eq!(take(&inbox), expected);
 }
 
@@ -106,8 +106,8 @@ fn h3_first_in_first_out_from_home_and_elsewhere() {
                 elsewhere(|| inbox.post(node, urgency));
             }
             expected.push(match urgency {
-                Urgency::Normal => Said::Normal(number),
-                Urgency::Idle => Said::Idle(number),
+                Urgency::Normal => Begun::Normal(number),
+                Urgency::Idle => Begun::Idle(number),
             });
         }
         assert_eq!(take(&inbox), expected, "pattern {pattern:b}");
@@ -125,14 +125,14 @@ fn h4_what_is_taken_later_stands_behind_what_is_in_line() {
     };
     post(0..3);
     queue.take(&inbox);
-    assert_eq!(queue.pop().map(say), Some(Said::Normal(0)));
+    assert_eq!(queue.pop().map(begun), Some(Begun::Normal(0)));
     post(3..5);
     queue.take(&inbox);
     elsewhere(|| post(5..6));
     post(0..1);
     queue.take(&inbox);
-    let rest: Vec<_> = std::iter::from_fn(|| queue.pop()).map(say).collect();
-    assert_eq!(rest, [1, 2, 3, 4, 5, 0].map(Said::Normal));
+    let rest: Vec<_> = std::iter::from_fn(|| queue.pop()).map(begun).collect();
+    assert_eq!(rest, [1, 2, 3, 4, 5, 0].map(Begun::Normal));
     assert!(queue.is_empty());
 }
 
@@ -141,10 +141,10 @@ fn h2_scheduled_while_it_runs_is_for_the_next_take() {
     let (inbox, node, mut queue) = (Inbox::new(), Node::new(1), RunQueue::new());
     inbox.post(&node, Urgency::Normal);
     queue.take(&inbox);
-    assert_eq!(queue.pop().map(say), Some(Said::Normal(1)));
+    assert_eq!(queue.pop().map(begun), Some(Begun::Normal(1)));
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::Queued);
     assert!(queue.pop().is_none());
-    assert_eq!(take(&inbox), [Said::Normal(1)]);
+    assert_eq!(take(&inbox), [Begun::Normal(1)]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn h2_scheduled_between_take_and_begin_is_one_run() {
     inbox.post(&node, Urgency::Normal);
     queue.take(&inbox);
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::AlreadyQueued);
-    assert_eq!(queue.pop().map(say), Some(Said::Normal(1)));
+    assert_eq!(queue.pop().map(begun), Some(Begun::Normal(1)));
     assert!(take(&inbox).is_empty());
 }
 
@@ -163,14 +163,14 @@ fn h5_cancelled_does_not_run_unless_scheduled_again() {
     inbox.post(&node, Urgency::Normal);
     node.cancel();
     assert!(!node.is_scheduled());
-    assert_eq!(take(&inbox), [Said::Cancelled]);
+    assert_eq!(take(&inbox), [Begun::Cancelled]);
     inbox.post(&node, Urgency::Normal);
     node.cancel();
     inbox.post(&node, Urgency::Normal);
-    assert_eq!(take(&inbox), [Said::Normal(1)]);
+    assert_eq!(take(&inbox), [Begun::Normal(1)]);
     inbox.post(&node, Urgency::Normal);
     elsewhere(|| node.cancel());
-    assert_eq!(take(&inbox), [Said::Cancelled]);
+    assert_eq!(take(&inbox), [Begun::Cancelled]);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn h5_what_was_taken_and_is_dropped_can_be_posted_again() {
     drop(queue);
     assert!(!node.is_scheduled());
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::Queued);
-    assert_eq!(take(&inbox), [Said::Normal(1)]);
+    assert_eq!(take(&inbox), [Begun::Normal(1)]);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn h6_the_last_handle_has_the_node_travel_once_more() {
     assert!(take(&inbox).is_empty());
     assert!(inbox.retire(node));
     assert!(inbox.pending() && !inbox.has_normal(), "it keeps no loop awake");
-    assert_eq!(take(&inbox), [Said::Retired(1)]);
+    assert_eq!(take(&inbox), [Begun::Retired(1)]);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn h6_scheduled_and_retired_is_not_called_and_comes_back_once() {
     let (inbox, node) = (Inbox::new(), Node::new(1));
     inbox.post(&node, Urgency::Normal);
     assert!(!inbox.retire(node), "it is queued already");
-    assert_eq!(take(&inbox), [Said::Retired(1)]);
+    assert_eq!(take(&inbox), [Begun::Retired(1)]);
     assert!(take(&inbox).is_empty());
 }
 
@@ -212,12 +212,12 @@ fn h6_retired_while_it_is_in_line_is_not_called() {
     elsewhere(|| inbox.retire(node));
     let dequeued = queue.pop().unwrap();
     assert!(!dequeued.is_scheduled(), "no handle is left that could want it");
-    assert_eq!(say(dequeued), Said::Retired(1));
+    assert_eq!(begun(dequeued), Begun::Retired(1));
 }
 
 /// Where a payload is dropped, and how often: with the last of handles, inbox and queue.
 #[test]
-fn h6_a_payload_is_dropped_once_with_whoever_has_it_last() {
+fn h6_a_payload_is_dropped_once_with_its_last_owner() {
     type Step = fn(&Inbox<Arc<()>>, &mut RunQueue<Arc<()>>, &mut Vec<Node<Arc<()>>>);
     const STEPS: [Step; 6] = [
         |inbox, _, nodes| {
@@ -269,7 +269,7 @@ fn h8_a_normal_schedule_wins_over_idle_in_either_order() {
                 elsewhere(post)
             };
             assert!(inbox.has_normal());
-            assert_eq!(take(&inbox), [Said::Normal(1)]);
+            assert_eq!(take(&inbox), [Begun::Normal(1)]);
             assert!(!inbox.has_normal());
         }
     }
@@ -281,10 +281,10 @@ fn h8_idle_alone_has_no_hurry() {
     for _ in 0..2 {
         inbox.post(&node, Urgency::Idle);
         assert!(inbox.pending() && !inbox.has_normal());
-        assert_eq!(take(&inbox), [Said::Idle(1)]);
+        assert_eq!(take(&inbox), [Begun::Idle(1)]);
         elsewhere(|| inbox.post(&node, Urgency::Normal));
         assert!(inbox.has_normal());
-        assert_eq!(take(&inbox), [Said::Normal(1)], "and no hurry is left over");
+        assert_eq!(take(&inbox), [Begun::Normal(1)], "and no hurry is left over");
     }
 }
 
@@ -343,8 +343,8 @@ fn h9_closing_hands_out_what_is_left_and_refuses_the_rest() {
     inbox.post(&node, Urgency::Normal);
     elsewhere(|| inbox.post(&other, Urgency::Normal));
     inbox.close(&mut queue);
-    let left: Vec<_> = std::iter::from_fn(|| queue.pop()).map(say).collect();
-    assert_eq!(left, [Said::Normal(1), Said::Normal(2)]);
+    let left: Vec<_> = std::iter::from_fn(|| queue.pop()).map(begun).collect();
+    assert_eq!(left, [Begun::Normal(1), Begun::Normal(2)]);
     for _ in 0..2 {
         assert_eq!(inbox.post(&third, Urgency::Normal), Posted::Closed);
         assert_eq!(
@@ -387,7 +387,11 @@ fn case_82_a_poster_that_stops_before_it_notifies() {
     inbox.post(&other, Urgency::Normal);
     notifier.notify();
     notifier.finish_wait();
-    assert_eq!(take(&inbox), [Said::Normal(1), Said::Normal(2)], "in their order");
+    assert_eq!(
+        take(&inbox),
+        [Begun::Normal(1), Begun::Normal(2)],
+        "in their order"
+    );
     assert!(notifier.prepare_to_wait());
     // It goes on, and notifies.
     notifier.notify();
@@ -395,13 +399,13 @@ fn case_82_a_poster_that_stops_before_it_notifies() {
     assert!(take(&inbox).is_empty());
     inbox.post(&again, Urgency::Normal);
     inbox.post(&stopped, Urgency::Normal);
-    assert_eq!(take(&inbox), [Said::Normal(3), Said::Normal(1)]);
+    assert_eq!(take(&inbox), [Begun::Normal(3), Begun::Normal(1)]);
     assert_eq!(notifier.writes(), 2);
 }
 
 /// The home thread's own list is not touched by another thread that takes.
 #[test]
-fn d7_another_thread_takes_only_what_is_for_everybody() {
+fn d7_another_thread_takes_only_the_shared_list() {
     let (inbox, node, queue) = (Inbox::new(), Node::new(1), Mutex::new(RunQueue::new()));
     inbox.post(&node, Urgency::Normal);
     elsewhere(|| {
@@ -411,7 +415,7 @@ fn d7_another_thread_takes_only_what_is_for_everybody() {
         inbox.close(&mut queue);
         assert!(queue.is_empty() && inbox.pending());
     });
-    assert_eq!(take(&inbox), [Said::Normal(1)]);
+    assert_eq!(take(&inbox), [Begun::Normal(1)]);
     assert_eq!(inbox.post(&node, Urgency::Normal), Posted::Closed);
 }
 

@@ -37,7 +37,7 @@
 
 mod board;
 mod deferred;
-mod doorbell;
+mod event_notifier;
 #[cfg(not(aio_modelled))]
 mod eventfd;
 mod home;
@@ -56,7 +56,7 @@ use aio_checker as sync;
 
 pub use board::Board;
 pub use deferred::{Deferred, Due, Round, Slot};
-pub use doorbell::EventNotifier;
+pub use event_notifier::EventNotifier;
 pub use home::HomeThread;
 pub use inbox::{Inbox, Posted};
 pub use mailbox::{Mailbox, PlanGuard, SleepGuard, WaitGuard};

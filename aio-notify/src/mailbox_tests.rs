@@ -59,7 +59,7 @@ fn n1_a_change_at_home_notifies_only_a_loop_that_is_about_to_wait() {
 }
 
 #[test]
-fn h7_what_a_closed_inbox_refuses_notifies_nobody() {
+fn h7_a_closed_inbox_refuses_and_does_not_notify() {
     let (mailbox, mut queue) = (mailbox(), RunQueue::new());
     mailbox.inbox().close(&mut queue);
     let node = Node::new(1);

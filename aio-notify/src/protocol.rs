@@ -46,7 +46,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::doorbell::Doorbell;
+use crate::event_notifier::WakeUp;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Count, Ordering, faulty, fence, overwrite, raise};
 
 const FOREIGN: u32 = 1;
@@ -71,7 +71,7 @@ pub struct Notifier {
     drained_at_home: std::sync::atomic::AtomicU64,
     /// How many threads are writing. A hint that nothing follows from but how long the loop stays awake.
     writing: std::sync::atomic::AtomicU32,
-    doorbell: Doorbell,
+    wake_up: WakeUp,
 }
 
 impl Notifier {
@@ -88,7 +88,7 @@ impl Notifier {
             drained: AtomicU64::new(0),
             drained_at_home: std::sync::atomic::AtomicU64::new(0),
             writing: std::sync::atomic::AtomicU32::new(0),
-            doorbell: Doorbell::new()?,
+            wake_up: WakeUp::new()?,
         })
     }
 
@@ -144,7 +144,7 @@ impl Notifier {
 
     fn ring(&self) {
         self.writing.fetch_add(1, Ordering::Relaxed);
-        self.doorbell.ring();
+        self.wake_up.write();
         self.writing.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -249,7 +249,7 @@ impl Notifier {
         if writes == drained {
             return;
         }
-        let count = faulty!(DrainedStoredEarly, self.doorbell.drain(), writes - drained);
+        let count = faulty!(DrainedStoredEarly, self.wake_up.drain(), writes - drained);
         if faulty!(EmptyDrainStored, count == 0, false) {
             return;
         }
@@ -257,7 +257,7 @@ impl Notifier {
         self.drained_at_home.store(drained, Ordering::Relaxed);
         let order = faulty!(DrainedRelaxed, Ordering::Release, Ordering::Relaxed);
         overwrite(&self.drained, drained.wrapping_mul(ONE_WRITE), order);
-        faulty!(DrainedStoredEarly: _ = self.doorbell.drain());
+        faulty!(DrainedStoredEarly: _ = self.wake_up.drain());
         if is_announced() {
             faulty!(AcceptWithoutFence, fence(Ordering::SeqCst));
         }
@@ -295,7 +295,7 @@ impl Notifier {
 /// The descriptor to wait for while a wait is announced: readable once it has been written.
 impl AsFd for Notifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.doorbell.as_fd()
+        self.wake_up.as_fd()
     }
 }
 

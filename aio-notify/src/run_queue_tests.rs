@@ -15,7 +15,7 @@ fn h4_a_run_queue_is_empty_when_the_last_one_has_left_it() {
     queue.take(&inbox);
     for expected in [1, 2] {
         assert!(!queue.is_empty());
-        assert_eq!(queue.pop().map(say), Some(Said::Normal(expected)));
+        assert_eq!(queue.pop().map(begun), Some(Begun::Normal(expected)));
     }
     assert!(queue.is_empty() && queue.pop().is_none());
 }
@@ -31,11 +31,11 @@ fn h3_messages_and_nodes_share_one_queue() {
     });
     inbox.post(&nodes[2], Urgency::Idle);
     let expected = [
-        Said::Normal(1),
-        Said::Sent(2),
-        Said::Normal(3),
-        Said::Sent(4),
-        Said::Idle(5),
+        Begun::Normal(1),
+        Begun::Sent(2),
+        Begun::Normal(3),
+        Begun::Sent(4),
+        Begun::Idle(5),
     ];
     assert_eq!(take(&inbox), expected);
 }

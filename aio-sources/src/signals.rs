@@ -65,14 +65,7 @@ impl Signals {
         signals: &[Signal],
         receive: impl Fn(&Context, Received) + 'static,
     ) -> io::Result<Self> {
-        let mut set = SigSet::empty();
-        for signal in signals {
-            let Some(known) = signal.that_can_be_blocked() else {
-                let why = format!("{signal:?} cannot be received by a signalfd");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-            };
-            set.add(known);
-        }
+        let set = set_of(signals)?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let registration = cx.watch(Rc::new(Receiver { fd, receive }), Interest::READ)?;
         set.thread_block()?;
@@ -80,6 +73,27 @@ impl Signals {
             _registration: registration,
         })
     }
+
+    /// Blocks `signals` in this thread, and in those that it starts from now on. For a program that makes its `Signals` on
+    /// another thread, such as an [`IoThread`](crate::IoThread): `main` calls this first.
+    ///
+    /// # Errors
+    /// `InvalidInput` for signals that [`new`](Self::new) refuses.
+    pub fn block(signals: &[Signal]) -> io::Result<()> {
+        Ok(set_of(signals)?.thread_block()?)
+    }
+}
+
+fn set_of(signals: &[Signal]) -> io::Result<SigSet> {
+    let mut set = SigSet::empty();
+    for signal in signals {
+        let Some(known) = signal.that_can_be_blocked() else {
+            let why = format!("{signal:?} cannot be received by a signalfd");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        };
+        set.add(known);
+    }
+    Ok(set)
 }
 
 struct Receiver<F> {

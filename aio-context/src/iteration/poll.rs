@@ -25,14 +25,25 @@ impl Context {
     /// What the system says to waiting; interruptions by signals are no errors. `EBADF`, after doing what there was to do, if
     /// the context's own eventfd was closed behind its back: then no thread can wake it any more.
     #[doc(alias = "aio_poll")]
+    #[inline]
     pub fn poll(&self, wait: Wait) -> io::Result<bool> {
         let inner = &self.0;
         inner.polling.adopt_params(&inner.shared);
         match (wait, inner.polling.is_enabled()) {
             (Wait::NoBlock, _) => self.poll_without_wait(),
-            (_, false) => self.poll_as::<false>(wait),
-            (_, true) => self.poll_as::<true>(wait),
+            (_, false) => self.poll_waiting(wait),
+            (_, true) => self.poll_polling(wait),
         }
+    }
+
+    #[inline(never)]
+    fn poll_waiting(&self, wait: Wait) -> io::Result<bool> {
+        self.poll_as::<false>(wait)
+    }
+
+    #[inline(never)]
+    fn poll_polling(&self, wait: Wait) -> io::Result<bool> {
+        self.poll_as::<true>(wait)
     }
 
     // A function for each kind of iteration: one for all would have fewer registers for each.
@@ -48,7 +59,7 @@ impl Context {
         Ok(false)
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn poll_as<const POLLS: bool>(&self, wait: Wait) -> io::Result<bool> {
         let before = self.0.before();
         let deadline = match wait {

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 
 use aio_context::Context;
-use aio_sources::{Received, Signal, Signals};
+use aio_sources::{IoThread, Received, Signal, Signals};
 use nix::sys::signal::{SigSet, Signal as Known, raise};
 
 use crate::common::{Bench, everywhere};
@@ -93,6 +93,18 @@ fn a_signal_that_cannot_be_received_is_refused() {
     }
     let blocked = SigSet::thread_get_mask().unwrap();
     assert!(!blocked.contains(Known::SIGHUP), "nothing is blocked for nothing");
+}
+
+#[test]
+fn signals_that_were_blocked_first_are_received_on_another_thread() {
+    Signals::block(&[Signal::USR2]).unwrap();
+    let io = IoThread::spawn(|_| Ok(())).unwrap();
+    let is_blocked = |_: &Context| SigSet::thread_get_mask().unwrap().contains(Known::SIGUSR2);
+    assert!(
+        io.remote().run_and_wait(is_blocked).unwrap(),
+        "the thread inherits it"
+    );
+    assert!(Signals::block(&[Signal::from_raw(9)]).is_err());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The descriptor behind a notification, for other uses too.
+//! [`EventNotifier`]: the eventfd behind a notification, also for other uses.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -73,27 +73,27 @@ impl AsFd for EventNotifier {
     }
 }
 
-/// An [`EventNotifier`] whose errors, which cannot happen, are not reported.
+/// The wake-up eventfd of a loop: an [`EventNotifier`] whose errors, which cannot happen, are not reported.
 #[derive(Debug)]
-pub(crate) struct Doorbell(EventNotifier);
+pub(crate) struct WakeUp(EventNotifier);
 
-impl Doorbell {
+impl WakeUp {
     pub(crate) fn new() -> io::Result<Self> {
         EventNotifier::new().map(Self)
     }
 
-    pub(crate) fn ring(&self) {
-        let rung = self.0.set();
-        debug_assert!(rung.is_ok(), "an open eventfd can be written: {rung:?}");
+    pub(crate) fn write(&self) {
+        let written = self.0.set();
+        debug_assert!(written.is_ok(), "an open eventfd can be written: {written:?}");
     }
 
-    /// Silences it; how often it has been rung since the last time.
+    /// Reads the eventfd; returns how many writes there were since the last read.
     pub(crate) fn drain(&self) -> u64 {
         self.0.count().unwrap_or(0)
     }
 }
 
-impl AsFd for Doorbell {
+impl AsFd for WakeUp {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
