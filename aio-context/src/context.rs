@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_notify::Slot;
+use smallvec::SmallVec;
 
 use crate::descriptors::Descriptors;
 use crate::handler::Entry;
@@ -176,8 +177,8 @@ fn move_out() {
     let _ = AT_HOME.try_with(|here| here.borrow_mut().retain(WeakContext::is_alive));
 }
 
-/// The contexts whose home this thread is.
-pub(crate) fn all_at_home() -> Vec<Context> {
+/// The contexts whose home this thread is. Up to four need no allocation.
+pub(crate) fn all_at_home() -> SmallVec<[Context; 4]> {
     let alive =
         |here: &RefCell<Vec<WeakContext>>| here.borrow().iter().filter_map(WeakContext::upgrade).collect();
     AT_HOME.try_with(alive).unwrap_or_default()

@@ -12,6 +12,7 @@ use std::rc::{Rc, Weak};
 use aio_backend::{Interest, Token, Watched};
 use aio_handlers::{GroupId, Occupied};
 use aio_pollset::EndOwed;
+use smallvec::SmallVec;
 
 use crate::Context;
 use crate::context::Inner;
@@ -20,6 +21,9 @@ use crate::descriptors::{Described, not_registered};
 use crate::error::{WatchError, in_words, is_taken};
 use crate::handler::{Entry, Handler, Join, Pollable};
 use crate::iteration::measure::PollTime;
+
+/// What a pause or a resume notes about the members of a group. Up to 16 need no allocation.
+type OfMembers<T> = SmallVec<[T; 16]>;
 
 /// A registered handler; dropping it removes the handler.
 ///
@@ -310,7 +314,7 @@ impl Inner {
 
     /// Calls `poll_end` of those that are owed it. If one panics, the others are called all the same: nothing else would call them.
     /// The first panic goes on, further ones end here.
-    fn end_all(&self, cx: &Context, members: Vec<(Token, EndOwed<'_>)>) {
+    fn end_all(&self, cx: &Context, members: OfMembers<(Token, EndOwed<'_>)>) {
         let mut first_panic = None;
         for (token, owed) in members {
             let end = || {
@@ -327,7 +331,7 @@ impl Inner {
     }
 
     /// The polled handlers of a group. Pausing is rare: this walks over all registrations.
-    fn polled_of(&self, group: GroupId) -> Vec<Token> {
+    fn polled_of(&self, group: GroupId) -> OfMembers<Token> {
         let registry = self.descriptors.registry.borrow();
         let is_polled =
             |token: &Token| registry.group(*token) == Some(group) && self.polling.set.contains(*token);
@@ -335,7 +339,7 @@ impl Inner {
     }
 
     fn resume(&self, cx: &Context, group: GroupId) {
-        let mut masked = Vec::new();
+        let mut masked = OfMembers::new();
         let last = self
             .descriptors
             .registry
@@ -387,12 +391,12 @@ impl Inner {
 /// Handlers that cannot be watched any longer, and why. All are notified, also after one of them has panicked.
 struct Invalidations<'a> {
     cx: &'a Context,
-    left: std::vec::IntoIter<(Token, io::Error)>,
+    left: <OfMembers<(Token, io::Error)> as IntoIterator>::IntoIter,
 }
 
 impl<'a> Invalidations<'a> {
     fn of(cx: &'a Context, all: impl Iterator<Item = (Token, io::Error)>) -> Self {
-        let left = all.collect::<Vec<_>>().into_iter();
+        let left = all.collect::<OfMembers<_>>().into_iter();
         Self { cx, left }
     }
 

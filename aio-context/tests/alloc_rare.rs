@@ -1,0 +1,200 @@
+//! Paths that are rare and real keep short lists on the stack: pauses and resumes, handlers that a resume invalidates, and waits for
+//! another thread. (Ways out of poll mode and nested polls reuse their lists: `alloc.rs`.)
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod counting;
+#[path = "it/spoiled.rs"]
+mod spoiled;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use aio_backend_ppoll::Ppoll;
+use aio_context::{Context, Handler, Interest, PollParams, Pollable, Registration, Token, Wait};
+use rustix::event::{EventfdFlags, eventfd};
+
+use spoiled::{Spoil, Spoiled};
+
+/// A descriptor that counts its events and its invalidations.
+struct Bell {
+    fd: OwnedFd,
+    served: Cell<usize>,
+    invalidated: Cell<usize>,
+}
+
+impl Bell {
+    fn new() -> Rc<Self> {
+        Rc::new(Self {
+            fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap(),
+            served: Cell::new(0),
+            invalidated: Cell::new(0),
+        })
+    }
+
+    fn ring(&self) {
+        rustix::io::write(&self.fd, &1u64.to_ne_bytes()).unwrap();
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Handler for Bell {
+    fn readable(&self, _: &Context) {
+        rustix::io::read(&self.fd, &mut [0u8; 8]).unwrap();
+        self.served.set(self.served.get() + 1);
+    }
+
+    fn invalidated(&self, _: &Context, _: io::Error) {
+        self.invalidated.set(self.invalidated.get() + 1);
+    }
+}
+
+impl Pollable for Bell {
+    fn poll(&self) -> bool {
+        false
+    }
+    fn poll_ready(&self, _: &Context) {}
+}
+
+fn bells(count: usize) -> Vec<Rc<Bell>> {
+    (0..count).map(|_| Bell::new()).collect()
+}
+
+/// Returns the allocations of one call.
+fn calls_of(run: impl FnOnce()) -> u64 {
+    let before = counting::calls();
+    run();
+    counting::calls() - before
+}
+
+/// Returns the allocations of the pause and of the resume of a group with `count` members that are all masked meanwhile: of the first
+/// pause, and of the second.
+fn pause_and_resume(count: usize, is_polled: bool) -> [[u64; 2]; 2] {
+    let params = PollParams::up_to(Duration::from_millis(1));
+    let cx = Context::builder().poll_params(params).build().unwrap();
+    let (group, bells) = (cx.new_group(), bells(count));
+    let watch = |bell: &Rc<Bell>| match is_polled {
+        true => cx.watch_polled_in(group, bell.clone(), Interest::READ).unwrap(),
+        false => cx.watch_in(group, bell.clone(), Interest::READ).unwrap(),
+    };
+    let _registrations: Vec<Registration> = bells.iter().map(watch).collect();
+    assert!(!cx.poll(Wait::NoBlock).unwrap());
+    ["first", "second"].map(|time| {
+        let mut pause = None;
+        let pausing = calls_of(|| pause = Some(cx.pause(group)));
+        bells.iter().for_each(|bell| bell.ring());
+        let masking = calls_of(|| assert!(!cx.poll(Wait::NoBlock).unwrap(), "all are masked"));
+        assert!(
+            time == "first" || masking == 0,
+            "the registry keeps the memory of its list"
+        );
+        let resuming = calls_of(|| drop(pause));
+        while cx.poll(Wait::NoBlock).unwrap() {}
+        assert!(bells.iter().all(|bell| bell.served.take() == 1));
+        [pausing, resuming]
+    })
+}
+
+#[test]
+fn b5_pausing_and_resuming_sixteen_members_costs_no_allocation() {
+    for count in [1, 4, 16] {
+        assert_eq!(pause_and_resume(count, false), [[0; 2]; 2], "{count}");
+        assert_eq!(pause_and_resume(count, true), [[0; 2]; 2], "{count}, polled");
+    }
+}
+
+/// A longer list takes its memory from the heap, and grows by doubling. The list of those that are owed a `poll_end` has its size at once.
+#[test]
+fn b5_pausing_and_resuming_more_members_costs_allocations_for_each_list() {
+    for (count, grown) in [(17, 1), (64, 2)] {
+        assert_eq!(pause_and_resume(count, false), [[0, grown]; 2], "{count}");
+        assert_eq!(
+            pause_and_resume(count, true),
+            [[grown + 1, 2 * grown]; 2],
+            "{count}, polled"
+        );
+    }
+}
+
+/// Refuses to modify the listed descriptors.
+#[derive(Debug)]
+struct Stubborn(Rc<RefCell<Vec<Token>>>);
+
+impl Spoil for Stubborn {
+    const NAME: &'static str = "stubborn";
+
+    fn modify(&mut self, token: Token) -> io::Result<()> {
+        if self.0.borrow().contains(&token) {
+            return Err(io::Error::from_raw_os_error(9)); // EBADF
+        }
+        Ok(())
+    }
+}
+
+/// Returns the allocations of the resume of a group with `count` masked members, none of which the backend watches any longer.
+fn resume_and_invalidate(count: usize) -> u64 {
+    let refused: Rc<RefCell<Vec<Token>>> = Rc::default();
+    let backend = Spoiled(Ppoll::new(), Stubborn(refused.clone()));
+    let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
+    let (group, bells) = (cx.new_group(), bells(count));
+    let watch = |bell: &Rc<Bell>| cx.watch_in(group, bell.clone(), Interest::READ).unwrap();
+    // The tables have their memory: what follows is the resume's own.
+    drop(bells.iter().map(watch).collect::<Vec<_>>());
+    let registrations: Vec<Registration> = bells.iter().map(watch).collect();
+    let pause = cx.pause(group);
+    bells.iter().for_each(|bell| bell.ring());
+    assert!(!cx.poll(Wait::NoBlock).unwrap(), "all are masked");
+    refused
+        .borrow_mut()
+        .extend(registrations.iter().map(Registration::token));
+    let calls = calls_of(|| drop(pause));
+    assert!(bells.iter().all(|bell| bell.invalidated.get() == 1));
+    calls
+}
+
+/// The errors in words are allocations of each member's own.
+#[test]
+fn r4_b5_sixteen_handlers_that_a_resume_invalidates_cost_no_list() {
+    let each = resume_and_invalidate(1);
+    assert_eq!(resume_and_invalidate(4), 4 * each);
+    assert_eq!(resume_and_invalidate(16), 16 * each);
+    // One list of the masked members, and one of the errors.
+    assert_eq!(resume_and_invalidate(17), 17 * each + 2);
+}
+
+/// The two allocations are the closure, and the place for its result.
+#[test]
+fn w2_a_wait_for_another_thread_costs_two_allocations() {
+    const JOBS: usize = 3;
+    let (sender, receiver) = mpsc::channel();
+    let jobs = Arc::new(AtomicUsize::new(0));
+    let done = jobs.clone();
+    let other = std::thread::spawn(move || {
+        let cx = Context::new().unwrap();
+        sender.send(cx.remote()).unwrap();
+        cx.wait_while(|| done.load(Ordering::Relaxed) < 2 * JOBS).unwrap();
+    });
+    let remote = receiver.recv().unwrap();
+    for contexts in [1, 4] {
+        let all: Vec<Context> = (0..contexts).map(|_| Context::new().unwrap()).collect();
+        for cx in &all {
+            assert!(!cx.poll(Wait::NoBlock).unwrap());
+        }
+        let calls = [(); JOBS].map(|()| {
+            let jobs = jobs.clone();
+            let job = move |_: &Context| jobs.fetch_add(1, Ordering::Relaxed);
+            calls_of(|| assert!(remote.run_and_wait(job).is_ok()))
+        });
+        assert_eq!(calls, [2; JOBS], "{contexts} contexts");
+    }
+    other.join().unwrap();
+}
