@@ -51,7 +51,7 @@ fn prints(command: &mut Command) -> String {
 }
 
 #[test]
-fn queues() {
+fn example_queues() {
     assert_eq!(
         prints(&mut example("queues")),
         "served 800000 requests of 8 producers\n"
@@ -59,7 +59,7 @@ fn queues() {
 }
 
 #[test]
-fn supervisor_of_a_command_that_ends() {
+fn example_supervisor_of_a_command_that_ends() {
     let said = prints(example("supervisor").args(["sh", "-c", "exit 3"]));
     let expected: String = (1..=3)
         .map(|start| format!("start {start}\nit has ended: exit status: 3\n"))
@@ -68,13 +68,13 @@ fn supervisor_of_a_command_that_ends() {
 }
 
 #[test]
-fn supervisor_of_a_command_that_does_not_exist() {
+fn example_supervisor_of_a_command_that_does_not_exist() {
     let said = prints(example("supervisor").arg("./there is no such command"));
     assert!(said.starts_with("cannot start it: "), "{said}");
 }
 
 #[test]
-fn supervisor_that_a_signal_ends() {
+fn example_supervisor_that_a_signal_ends() {
     let mut supervisor = example("supervisor");
     // The command reads for ever, from a pipe that this test holds open.
     supervisor.args(["sh", "-c", "read line"]);
