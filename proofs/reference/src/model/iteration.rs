@@ -85,6 +85,10 @@ impl Model {
                 0
             };
             let is_called = !foreign && self.calls != calls;
+            if is_called && progress && self.notified {
+                // The loop makes one more iteration if the progress was that one's, and only then.
+                (self.notified, self.maybe_notified) = (false, true);
+            }
             if is_called && !progress && self.notified && at_most.is_some() {
                 progress = self.iterate_once(None)? || self.nested_progress != nested;
                 self.nested_progress = nested + u64::from(progress);
@@ -107,7 +111,7 @@ impl Model {
         let (found, mut progress) = self.search_and_wait(at_most)?;
         self.deciding = before;
         self.poll_mode = self.most_polling > 0;
-        self.notified = false;
+        (self.notified, self.maybe_notified) = (false, false);
         progress |= self.run_bottom_halves()?;
         progress |= self.dispatch(found)?;
         progress |= self.run_timers()?;
@@ -333,7 +337,7 @@ impl Model {
         // A hit ends polling, perhaps without a check of the descriptors; so does a notification.
         let worked = |seen: &Seen| seen.work;
         let is_hit = search.answered || search.seen.iter().any(worked);
-        let ends_early = search.spin > 0 && (self.notified || is_hit);
+        let ends_early = search.spin > 0 && (self.notified || self.maybe_notified || is_hit);
         let checks = !ends_early && !search.broke;
         if checks && self.waiter.detects_closes() && self.is_any_close_unreported() {
             self.record(What::Illegal("R4: a closed number was not reported"));
@@ -344,7 +348,7 @@ impl Model {
             .filter_map(|seen| self.outcome(seen, search, checks))
             .collect();
         let (mut is_sure, mut is_possible) = (self.notified || search.broke, is_hit);
-        is_possible |= self.haunted && self.waiter == Waiter::Foreign;
+        is_possible |= self.maybe_notified || self.haunted && self.waiter == Waiter::Foreign;
         // A handler with work without a kick keeps the loop awake, even if it is not called yet.
         is_sure |= self.registrations.iter().any(|one| self.must_be_polled(one));
         for one in &outcomes {

@@ -158,6 +158,8 @@ pub(crate) struct Model {
     due: VecDeque<(Name, u64)>,
     /// The next wait does not wait.
     notified: bool,
+    /// As `notified`, but an iteration without waiting, which the log does not show, may have accepted it.
+    maybe_notified: bool,
     /// The number of requests that a poll return, and that number when a poll last returned without progress.
     calls: u64,
     calls_seen: u64,
@@ -199,6 +201,7 @@ impl Model {
             timers: Vec::new(),
             due: VecDeque::new(),
             notified: false,
+            maybe_notified: false,
             calls: 0,
             calls_seen: 0,
             nested_progress: 0,
