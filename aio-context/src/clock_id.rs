@@ -19,7 +19,7 @@ pub enum ClockId {
     /// passes fires at once, also if the loop is blocked; one whose deadline moves away fires no earlier than that. If the
     /// system cannot report jumps, it fires within a second.
     Wall,
-    /// A clock that can be stopped, set and warped; see [`Context::virtual_clock`]. While it is stopped its timers do not fire.
+    /// A clock that can be stopped, set and warped; see [`Context::virtual_clock`](crate::Context::virtual_clock). While it is stopped its timers do not fire.
     Virtual,
 }
 

@@ -26,7 +26,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 /// The name and the function of a step. The text of `Ok` is its result for the summary.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 22] = [
+const STEPS: [Step; 21] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("lockfile", lockfile::check),
@@ -46,7 +46,6 @@ const STEPS: [Step; 22] = [
     ("shuttle", checkers::shuttle),
     ("promela", promela::check),
     ("soak", || door::prove("soak")),
-    ("asan", || door::prove("address sanitizer")),
     ("tsan", || door::prove("thread sanitizer")),
     ("rtsan", || door::prove("realtime sanitizer")),
 ];
@@ -66,7 +65,7 @@ pub(crate) fn command() -> clap::Command {
             "Runs every check that is not a test: format, lints, documentation, layers, licences, spelling, model checkers, \
              sanitizers\n\n\
              About ten minutes on two cores, half of it without the steps from loom on. All steps run, also after one has \
-             failed. Memcheck, coverage and mutants are slow; cargo xtask prove runs them. Tools that are missing and quick to build are built into the target directory; a step whose tool cannot \
+             failed. The address sanitizer, memcheck, coverage and mutants are slow; cargo xtask prove runs them. Tools that are missing and quick to build are built into the target directory; a step whose tool cannot \
              be had says so in a line.",
         )
         .after_help(format!("Steps: {}", STEPS.map(|(name, _)| name).join(", ")))
