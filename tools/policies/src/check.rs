@@ -323,26 +323,26 @@ fn situations(seed: u64, interrupt: &Interrupt) -> anyhow::Result<Vec<Verdict>> 
 }
 
 fn deadlines(seed: u64) -> [Verdict; 3] {
-    let (mut told, mut untold) = (Vec::new(), Vec::new());
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for wake in WAKE_COSTS_NS {
         for timer in [5_000, 15_000, 40_000, 150_000, 1_000_000] {
             for event in [20_000.0, 100_000.0, 1_000_000.0] {
                 if let Some((with, without)) = replay::deadlines(POLICY, wake, timer, event, seed) {
-                    told.push(with);
-                    untold.push(without);
+                    known.push(with);
+                    unknown.push(without);
                 }
             }
         }
     }
-    let gains: Vec<f64> = told
+    let gains: Vec<f64> = known
         .iter()
-        .zip(&untold)
-        .map(|(told, untold)| told / untold)
+        .zip(&unknown)
+        .map(|(known, unknown)| known / unknown)
         .collect();
     [
         Verdict::shown(
             "timers beside events, known deadlines: mean",
-            geometric_mean(told),
+            geometric_mean(known),
         ),
         Verdict::at_most(
             "known over unknown deadlines: mean",
@@ -355,20 +355,20 @@ fn deadlines(seed: u64) -> [Verdict; 3] {
 
 fn false_sleeps(seed: u64) -> [Verdict; 2] {
     let traces = some_traces(seed);
-    let (mut told, mut untold) = (Vec::new(), Vec::new());
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for trace in &traces {
         for percent in [5, 20, 50] {
             if let Some((with, without)) = replay::false_sleeps(POLICY, trace, 20_000, percent) {
-                told.push(with);
-                untold.push(without);
+                known.push(with);
+                unknown.push(without);
             }
         }
     }
-    let gains = told.iter().zip(&untold).map(|(told, untold)| told / untold);
+    let gains = known.iter().zip(&unknown).map(|(known, unknown)| known / unknown);
     [
         Verdict::shown(
             "5, 20, 50 % of sleeps end at once: mean",
-            geometric_mean(told.clone()),
+            geometric_mean(known.clone()),
         ),
         Verdict::at_most(
             "the same over taking them for sleeps: mean",
