@@ -49,6 +49,7 @@
 //! request.
 #![forbid(unsafe_code)]
 
+mod delivery;
 mod groups;
 mod index;
 mod mask;
@@ -61,6 +62,7 @@ mod steps;
 #[cfg(test)]
 mod model_tests;
 
+pub use delivery::{Delivery, Event};
 pub use groups::GroupId;
 pub use masking::Recorded;
 pub use registry::{Occupied, Registry};

@@ -28,8 +28,16 @@ impl<T> Registry<T> {
     /// [`recall`](Self::recall).
     #[inline]
     pub fn record(&mut self, token: Token, readiness: Readiness) -> Recorded {
+        self.settle();
+        self.record_now(token, readiness)
+    }
+
+    /// As [`record`](Self::record), and leaves the present delivery as it is.
+    #[inline]
+    pub(crate) fn record_now(&mut self, token: Token, readiness: Readiness) -> Recorded {
         self.check_slot(token);
         let Some(slot) = self.slots.get_mut(token) else {
+            self.stale += 1;
             return Recorded::Stale;
         };
         if self.groups.is_paused(slot.group) || slot.exclusions != 0 {
@@ -144,6 +152,7 @@ impl<T> Registry<T> {
     /// # Panics
     /// If `group` was not made by this registry, or is paused 2^32 - 1 times.
     pub fn pause(&mut self, group: GroupId) -> u32 {
+        self.settle();
         self.groups.pause(group)
     }
 

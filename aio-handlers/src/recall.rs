@@ -17,9 +17,10 @@ impl<T> Registry<T> {
 
     /// Appends the registrations with recorded edges to `ready`, and forgets those whose edges have been taken.
     ///
-    /// An iteration calls this first. Registrations without room in the list stay for the next iteration.
+    /// An iteration calls this first, also a nested one: an outer delivery is [recorded](crate::Recorded::Live) by it. Registrations without room in the list stay for the next iteration.
     #[inline]
     pub fn recall(&mut self, ready: &mut ReadyList) {
+        self.settle();
         if self.has_edges() {
             self.recall_edges(ready);
         }

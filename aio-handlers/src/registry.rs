@@ -11,6 +11,7 @@ use std::os::fd::RawFd;
 use aio_backend::{Interest, Readiness, Token};
 
 use crate::GroupId;
+use crate::delivery::Delivery;
 use crate::groups::Groups;
 use crate::index::FdIndex;
 use crate::mask::{Mask, PackedMask};
@@ -64,6 +65,10 @@ pub struct Registry<T> {
     pub(crate) groups: Groups,
     /// Registrations with recorded edges that may not have been taken.
     pub(crate) edges: Vec<Token>,
+    /// The delivery of the innermost iteration.
+    pub(crate) delivery: Delivery,
+    /// The number of events of tokens without a live registration.
+    pub(crate) stale: u64,
 }
 
 impl<T> Default for Registry<T> {
@@ -85,6 +90,8 @@ impl<T> Registry<T> {
             index: FdIndex::default(),
             groups: Groups::new(),
             edges: Vec::new(),
+            delivery: Delivery::NONE,
+            stale: 0,
         }
     }
 
@@ -130,6 +137,7 @@ impl<T> Registry<T> {
     /// The token, the interest, the group, exclusions and the mask stay. Recorded readiness is dropped: a level-triggered backend
     /// reports it again.
     pub fn replace(&mut self, token: Token, value: T) -> Option<T> {
+        self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
         slot.pending = Readiness::empty();
@@ -143,6 +151,7 @@ impl<T> Registry<T> {
     /// Recorded readiness outside the new interest is dropped. Pass the [effective](Self::effective_interest) interest to the backend; it
     /// stays `NONE` while the handler is masked.
     pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<Interest> {
+        self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
         slot.pending &= interest.mask();
@@ -153,6 +162,7 @@ impl<T> Registry<T> {
 
     /// Removes a value and returns it. The token is then stale; recorded readiness, exclusions and the mask are dropped.
     pub fn remove(&mut self, token: Token) -> Option<T> {
+        self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.remove(token)?;
         if let Some(fd) = slot.fd() {
@@ -206,6 +216,12 @@ impl<T> Registry<T> {
     #[must_use]
     pub fn group(&self, token: Token) -> Option<GroupId> {
         self.slots.get(token).map(|slot| slot.group)
+    }
+
+    /// Returns the number of events that arrived for tokens without a live registration.
+    #[must_use]
+    pub fn stale_events(&self) -> u64 {
+        self.stale
     }
 
     /// Returns the number of live registrations.
