@@ -10,6 +10,7 @@ use aio_notify::Slot;
 use smallvec::SmallVec;
 
 use crate::descriptors::Descriptors;
+use crate::extension::Extensions;
 use crate::handler::Entry;
 use crate::pacing::Pacing;
 use crate::polling::Polling;
@@ -84,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) timers: Timers<Fire, Job>,
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
+    /// Dropped last.
+    pub(crate) extensions: Extensions,
 }
 
 /// What nested polls share.

@@ -80,6 +80,7 @@ mod descriptor;
 mod descriptors;
 mod embed;
 mod error;
+mod extension;
 mod handler;
 mod iteration;
 mod pacing;

@@ -9,13 +9,14 @@ use aio_context::{Context, Remote};
 use crate::sync::thread_local;
 
 thread_local! {
-    /// The innermost poll of a task on this thread.
+    /// The innermost polls of tasks on this thread.
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
 }
 
-/// The poll of a task.
+/// A context polls tasks.
 struct Current {
     cx: Context,
+    /// The running task can be moved.
     can_move: bool,
     request: Option<Request>,
 }
@@ -56,41 +57,47 @@ pub fn current() -> Context {
 /// As [`current`]; `None` if no task is running.
 #[must_use]
 pub fn try_current() -> Option<Context> {
-    let of = |current: &RefCell<Option<Current>>| current.borrow().as_ref().map(|current| current.cx.clone());
-    CURRENT.try_with(of).ok().flatten()
+    with(|current| current.as_ref().map(|current| current.cx.clone())).flatten()
 }
 
-/// Runs the poll of a task on `cx`. Returns its result and where the task asks to be moved.
-#[inline]
-pub(crate) fn enter<R>(cx: &Context, can_move: bool, poll: impl FnOnce() -> R) -> (R, Option<Request>) {
-    let current = Current {
-        cx: cx.clone(),
-        can_move,
-        request: None,
-    };
-    let outer = CURRENT.try_with(|cell| cell.replace(Some(current)));
-    let Ok(outer) = outer else {
-        return (poll(), None); // the thread ends
-    };
-    let mut restore = Restore(Some(outer));
-    let result = poll();
-    (result, restore.end().and_then(|current| current.request))
+/// `None` while the thread ends.
+fn with<R>(use_it: impl FnOnce(&mut Option<Current>) -> R) -> Option<R> {
+    CURRENT.try_with(|cell| use_it(&mut cell.borrow_mut())).ok()
 }
 
-/// Restores the outer poll, also after a panic.
-struct Restore(Option<Option<Current>>);
+/// Until this is dropped, `cx` polls tasks.
+#[must_use]
+pub(crate) struct Polls {
+    outer: Option<Current>,
+}
 
-impl Restore {
-    #[inline]
-    fn end(&mut self) -> Option<Current> {
-        let outer = self.0.take()?;
-        CURRENT.try_with(|cell| cell.replace(outer)).ok().flatten()
+impl Polls {
+    pub(crate) fn of(cx: &Context) -> Self {
+        let current = Current {
+            cx: cx.clone(),
+            can_move: false,
+            request: None,
+        };
+        let outer = with(|cell| cell.replace(current)).flatten();
+        Self { outer }
+    }
+
+    /// From now on the running task can be moved, or cannot. Returns where the one before asked to be moved.
+    pub(crate) fn can_move(&self, can_move: bool) -> Option<Request> {
+        let set = |current: &mut Option<Current>| {
+            let current = current.as_mut()?;
+            current.can_move = can_move;
+            current.request.take()
+        };
+        with(set).flatten()
     }
 }
 
-impl Drop for Restore {
+impl Drop for Polls {
     fn drop(&mut self) {
-        self.end();
+        let outer = self.outer.take();
+        let ended = with(|cell| std::mem::replace(cell, outer));
+        drop(ended); // outside the borrow
     }
 }
 
@@ -103,9 +110,8 @@ pub(crate) enum Immovable {
 
 /// Asks for a move of the running task.
 pub(crate) fn request(request: Request) -> Result<(), Immovable> {
-    let ask = |cell: &RefCell<Option<Current>>| {
-        let mut current = cell.borrow_mut();
-        let Some(current) = current.as_mut() else {
+    let ask = |current: &mut Option<Current>| {
+        let Some(current) = current else {
             return Err(Immovable::NoTask);
         };
         if current.cx.remote().is_same(&request.to) {
@@ -117,13 +123,13 @@ pub(crate) fn request(request: Request) -> Result<(), Immovable> {
         current.request = Some(request);
         Ok(())
     };
-    CURRENT.try_with(ask).unwrap_or(Err(Immovable::NoTask))
+    with(ask).unwrap_or(Err(Immovable::NoTask))
 }
 
 /// Withdraws a request, if it is still the latest one of the running poll.
 pub(crate) fn withdraw(refused: &Arc<AtomicBool>) {
-    let _ = CURRENT.try_with(|cell| {
-        if let Some(current) = cell.borrow_mut().as_mut() {
+    with(|current| {
+        if let Some(current) = current {
             current
                 .request
                 .take_if(|request| Arc::ptr_eq(&request.refused, refused));

@@ -5,15 +5,16 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context as Polling, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context as Polling, Poll, Wake, Waker};
 
-use aio_context::{Context, Remote, Wait};
+use aio_context::{BottomHalf, Context, Remote, Wait};
 
-use crate::current::{current, enter};
+use crate::current::{Polls, current};
 use crate::join::{Join, JoinHandle};
-use crate::parcel;
-use crate::task::install;
-use crate::waker::TaskWaker;
+use crate::sending;
+use crate::tasks::{Task, install};
+use crate::work::Body;
 
 /// Futures on a [`Context`], on its home thread.
 pub trait ContextExt {
@@ -53,7 +54,7 @@ impl ContextExt for Context {
         F: Future + 'static,
     {
         let join = Join::here();
-        install(self, Box::pin(future), join.clone(), None);
+        install(self, Task::Here(Box::pin(Body::new(future, join.clone()))));
         join.handle()
     }
 
@@ -62,11 +63,12 @@ impl ContextExt for Context {
         let is_woken = Rc::new(Cell::new(true));
         let wakes = is_woken.clone();
         let half = self.bottom_half("block_on", move |_| wakes.set(true));
-        let waker = Waker::from(TaskWaker::new(half));
+        let waker = Waker::from(Arc::new(BlockWaker(half)));
         loop {
             if is_woken.replace(false) {
-                let poll = || future.as_mut().poll(&mut Polling::from_waker(&waker));
-                if let (Poll::Ready(output), _) = enter(self, false, poll) {
+                let _polls = Polls::of(self);
+                let mut polling = Polling::from_waker(&waker);
+                if let Poll::Ready(output) = future.as_mut().poll(&mut polling) {
                     return Ok(output);
                 }
             }
@@ -74,6 +76,19 @@ impl ContextExt for Context {
                 self.poll(Wait::Block)?;
             }
         }
+    }
+}
+
+/// Ends the wait of a `block_on`.
+struct BlockWaker(BottomHalf);
+
+impl Wake for BlockWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.schedule();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.schedule();
     }
 }
 
@@ -147,7 +162,7 @@ impl RemoteExt for Remote {
         F: Future + Send + 'static,
         F::Output: Send,
     {
-        parcel::send(self, future)
+        sending::send(self, future)
     }
 
     fn spawn_with<M, F>(&self, make: M) -> JoinHandle<F::Output>
@@ -156,14 +171,14 @@ impl RemoteExt for Remote {
         F: Future + 'static,
         F::Output: Send,
     {
-        parcel::send_maker(self, make)
+        sending::send_maker(self, make)
     }
 
     fn call<R>(&self, job: impl FnOnce(&Context) -> R + Send + 'static) -> JoinHandle<R>
     where
         R: Send + 'static,
     {
-        parcel::send_maker(self, move |cx| std::future::ready(job(cx)))
+        sending::send_maker(self, move |cx| std::future::ready(job(cx)))
     }
 }
 

@@ -28,14 +28,17 @@
 //! ```
 //!
 //! # How a task runs
-//! A task is a [bottom half](aio_context::BottomHalf) whose closure owns the future, and a wake schedules it. So wakes have the
-//! properties of bottom halves: from any thread, without an allocation, several before the poll are one poll, none is lost. A task
-//! is polled once in an iteration at the most, in the order of the wakes, between the other callbacks of the context, also in nested
-//! polls.
+//! A wake queues the task's node in an inbox of `aio-notify`, as scheduling queues a bottom half, and schedules the one
+//! [bottom half](aio_context::BottomHalf) of the context that polls what is queued. So wakes have the properties of bottom halves: from
+//! any thread, without an allocation, several before the poll are one poll, none is lost.
 //!
-//! A task belongs to its context, which drops it at its own end, on its thread; another thread's wake at that moment finds nothing
-//! to do. That is why a future never travels with its wakes. Executors whose queue holds the tasks themselves, as those made with the
-//! crate `async-task`, drop a future on the thread that wakes it too late.
+//! Tasks are polled in the order of their wakes, at most 64 in a row, also those that are woken meanwhile; then everything else of the
+//! context has its turn. A task that is woken while it is polled runs again in the next iteration. A poll of the context inside a
+//! task polls the other tasks.
+//!
+//! A task belongs to its context, which drops it at its own end, on its thread. Another thread's wake at that moment finds nothing
+//! to do, because a wake carries the number of a task and never the future. The crate `async-task`, on which other executors are
+//! built, hands the task itself to the thread that wakes it: if the executor is gone by then, that thread has to drop the future.
 //!
 //! # Threads
 //! Futures of [`ContextExt::spawn`] stay on their thread and need not be `Send`. Those of [`RemoteExt::spawn`] are `Send`, and can
@@ -62,13 +65,14 @@ mod hop;
 mod io;
 mod join;
 mod mutex;
-mod parcel;
+mod sending;
 mod sleep;
 #[cfg(not(aio_modelled))]
 mod sync;
-mod task;
+mod tasks;
 mod waiters;
 mod waker;
+mod work;
 mod yielding;
 
 #[cfg(aio_modelled)]

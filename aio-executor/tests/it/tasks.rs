@@ -21,6 +21,11 @@ everywhere! {
     e1_a_task_that_a_nested_poll_comes_to_runs_again
     e1_another_thread_spawns
     e1_a_task_spawns_and_awaits_another
+    e1_a_nested_poll_runs_the_other_tasks
+    e1_a_block_on_in_a_task_sleeps_until_it_is_woken
+    e1_a_panic_leaves_the_other_tasks_due
+    e1_tasks_that_wake_each_other_for_ever_leave_others_their_turn
+    e1_a_waker_of_a_former_task_does_not_wake_the_next_one
 }
 
 /// A task that counts its polls and gives its waker away.
@@ -203,4 +208,130 @@ fn e1_block_on_loses_no_wake_of_another_thread() {
         assert_eq!(answer.unwrap(), number);
     }
     io.stop().unwrap();
+}
+
+/// The other tasks of the same run, and those that the task wakes, are not kept waiting by its own poll.
+fn e1_a_nested_poll_runs_the_other_tasks(bench: Bench) {
+    let cx = bench.context();
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let outer = order.clone();
+    cx.spawn(async move {
+        for round in 0..2 {
+            let inner = outer.clone();
+            spawn(async move { inner.borrow_mut().push(10 + round) }).detach();
+            while outer.borrow().len() < 2 + round {
+                current().poll(Wait::Block).unwrap();
+            }
+        }
+        outer.borrow_mut().push(99);
+    })
+    .detach();
+    let other = order.clone();
+    cx.spawn(async move { other.borrow_mut().push(1) }).detach();
+    bench.settle(&cx);
+    assert_eq!(*order.borrow(), [1, 10, 11, 99]);
+}
+
+fn e1_a_block_on_in_a_task_sleeps_until_it_is_woken(bench: Bench) {
+    let cx = bench.context();
+    let polls = Count::default();
+    let counted = polls.clone();
+    let answer = bench.run(&cx, async move {
+        let cx = current();
+        let (give, answer) = mpsc::channel();
+        let waiting = poll_fn(move |polling| match answer.try_recv() {
+            Ok(answer) => Poll::Ready(answer),
+            Err(_) if counted.up() > 3 => panic!("it is polled without a wake"),
+            Err(_) => {
+                let (give, waker) = (give.clone(), polling.waker().clone());
+                if counted.get() == 1 {
+                    thread::spawn(move || {
+                        give.send(7).unwrap();
+                        waker.wake();
+                    });
+                }
+                Poll::Pending
+            }
+        });
+        cx.block_on(waiting).unwrap()
+    });
+    assert_eq!(answer, 7);
+    bench.settle(&cx);
+    assert!(!bench.check(&cx));
+}
+
+fn e1_a_panic_leaves_the_other_tasks_due(bench: Bench) {
+    let cx = bench.context();
+    let ran = Count::default();
+    for number in 0..10 {
+        let ran = ran.clone();
+        cx.spawn(async move {
+            assert!(number != 3, "on purpose");
+            ran.up();
+        })
+        .detach();
+    }
+    let block = std::panic::AssertUnwindSafe(|| bench.block(&cx));
+    std::panic::catch_unwind(block).unwrap_err();
+    assert_eq!(ran.get(), 3);
+    assert!(bench.block(&cx), "the others are still due");
+    assert_eq!(ran.get(), 9);
+    bench.settle(&cx);
+}
+
+fn e1_tasks_that_wake_each_other_for_ever_leave_others_their_turn(bench: Bench) {
+    let cx = bench.context();
+    let wakers = Rc::new(RefCell::new([const { None::<Waker> }; 2]));
+    let turns = Count::default();
+    let tasks = [0, 1].map(|side| {
+        let (wakers, turns) = (wakers.clone(), turns.clone());
+        cx.spawn(poll_fn(move |polling| {
+            turns.up();
+            wakers.borrow_mut()[side] = Some(polling.waker().clone());
+            let other = wakers.borrow_mut()[1 - side].take();
+            other.into_iter().for_each(Waker::wake);
+            Poll::<()>::Pending
+        }))
+    });
+    let served = Count::default();
+    let counted = served.clone();
+    let half = cx.bottom_half("other work", move |_| {
+        counted.up();
+    });
+    for round in 1..=10 {
+        half.schedule();
+        assert!(bench.check(&cx));
+        assert_eq!(served.get(), round, "one iteration, after {} turns", turns.get());
+    }
+    assert!(turns.get() > 10);
+    drop(tasks);
+    bench.settle(&cx);
+}
+
+fn e1_a_waker_of_a_former_task_does_not_wake_the_next_one(bench: Bench) {
+    let cx = bench.context();
+    let former = Rc::new(RefCell::new(None::<Waker>));
+    for _ in 0..3 {
+        let kept = former.clone();
+        bench.run(
+            &cx,
+            poll_fn(move |polling| {
+                let waker = polling.waker();
+                assert!(
+                    !kept
+                        .borrow()
+                        .as_ref()
+                        .is_some_and(|former: &Waker| former.will_wake(waker))
+                );
+                kept.replace(Some(waker.clone()));
+                Poll::Ready(())
+            }),
+        );
+        let (polls, _waker) = counted(&cx);
+        bench.settle(&cx);
+        assert_eq!(polls.get(), 1);
+        former.borrow().iter().for_each(Waker::wake_by_ref);
+        bench.settle(&cx);
+        assert_eq!(polls.get(), 1, "the waker of another task");
+    }
 }

@@ -88,7 +88,13 @@ const CEILINGS: [Ceiling; 15] = [
     ceiling(
         "aio-executor",
         ABOVE,
-        &["futures-core", "futures-io", "rustix", "tracing"],
+        &[
+            "futures-core",
+            "futures-io",
+            "pin-project-lite",
+            "rustix",
+            "tracing",
+        ],
     ),
     ceiling("aio-glib", ABOVE, &["glib", "rustix", "tracing"]),
 ];
