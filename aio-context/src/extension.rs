@@ -1,6 +1,6 @@
 //! [`Context::extension`]: what other crates keep with a context.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
@@ -9,13 +9,14 @@ use crate::Context;
 
 /// One value of each type.
 #[derive(Default)]
-pub(crate) struct Extensions(RefCell<Vec<Rc<dyn Any>>>);
+pub(crate) struct Extensions(RefCell<Vec<(TypeId, Rc<dyn Any>)>>);
 
 impl Extensions {
+    #[inline]
     fn get<T: 'static>(&self) -> Option<Rc<T>> {
         let all = self.0.borrow();
-        let found = all.iter().find(|value| value.is::<T>()).cloned();
-        found.and_then(|value| value.downcast().ok())
+        let found = all.iter().find(|(id, _)| *id == TypeId::of::<T>());
+        found.and_then(|(_, value)| value.clone().downcast().ok())
     }
 }
 
@@ -54,7 +55,11 @@ impl Context {
         if let Some(first) = self.0.extensions.get() {
             return first;
         }
-        self.0.extensions.0.borrow_mut().push(value.clone());
+        self.0
+            .extensions
+            .0
+            .borrow_mut()
+            .push((TypeId::of::<T>(), value.clone()));
         value
     }
 }

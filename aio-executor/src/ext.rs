@@ -53,8 +53,11 @@ impl ContextExt for Context {
     where
         F: Future + 'static,
     {
-        let join = Join::here();
-        install(self, Task::Here(Box::pin(Body::new(future, join.clone()))));
+        let join = install(self, |waker| {
+            let join = Join::at(waker.clone());
+            let body = Body::new(future, join.clone());
+            (Task::Here(Box::pin(body)), join)
+        });
         join.handle()
     }
 

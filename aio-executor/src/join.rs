@@ -1,4 +1,4 @@
-//! [`JoinHandle`]: the result of a task, for whoever waits for it on any thread.
+//! [`JoinHandle`]: the result of a task, for any thread.
 
 use std::any::Any;
 use std::fmt;
@@ -85,7 +85,8 @@ impl std::error::Error for JoinError {
 /// ```
 #[must_use = "dropped at once, the task is cancelled; await it or `detach()` it"]
 pub struct JoinHandle<T> {
-    join: Arc<Join<T>>,
+    /// There until it is detached.
+    join: Option<Arc<Join<T>>>,
 }
 
 /// What a task and its handle share.
@@ -106,7 +107,7 @@ struct State<T> {
 enum Outcome<T> {
     Pending,
     Is(Result<T, JoinError>),
-    Taken,
+    Returned,
 }
 
 /// Where the task is.
@@ -125,9 +126,9 @@ impl<T> Join<T> {
         Self::new(Place::Sent(to.clone()))
     }
 
-    /// Of a task that is about to [arrive](Self::arrive).
-    pub(crate) fn here() -> Arc<Self> {
-        Self::new(Place::Nowhere)
+    /// Of a task that a context polls, which `waker` wakes.
+    pub(crate) fn at(waker: Arc<TaskWaker>) -> Arc<Self> {
+        Self::new(Place::At(waker))
     }
 
     fn new(task: Place) -> Arc<Self> {
@@ -143,7 +144,7 @@ impl<T> Join<T> {
     }
 
     pub(crate) fn handle(self: Arc<Self>) -> JoinHandle<T> {
-        JoinHandle { join: self }
+        JoinHandle { join: Some(self) }
     }
 
     fn with<R>(&self, change: impl FnOnce(&mut State<T>) -> R) -> R {
@@ -182,7 +183,7 @@ impl<T> Join<T> {
             if state.has_handle {
                 state.result = Outcome::Is(result);
             } else {
-                state.result = Outcome::Taken;
+                state.result = Outcome::Returned;
                 unwanted = Some(result);
             }
             let task = mem::replace(&mut state.task, Place::Nowhere);
@@ -193,6 +194,18 @@ impl<T> Join<T> {
         }
         drop(task);
         unwanted
+    }
+
+    /// There is no handle any more, and a result is dropped. Returns whether the task was not done.
+    fn detach(&self) -> bool {
+        let (is_pending, result, joiner) = self.with(|state| {
+            state.has_handle = false;
+            let is_pending = matches!(state.result, Outcome::Pending);
+            let result = (!is_pending).then(|| mem::replace(&mut state.result, Outcome::Returned));
+            (is_pending, result, state.joiner.take())
+        });
+        drop((result, joiner)); // outside the lock
+        is_pending
     }
 
     /// Asks the home thread to drop the task.
@@ -211,9 +224,17 @@ impl<T> Join<T> {
 impl<T> JoinHandle<T> {
     /// Lets the task go on without a handle. Its result is dropped where it ends. If it panics, the panic comes out of the context's
     /// [`poll`](aio_context::Context::poll), as that of any callback does.
-    pub fn detach(self) {
-        self.join.with(|state| state.has_handle = false);
-        // The drop of the handle does nothing to a task without one.
+    pub fn detach(mut self) {
+        if let Some(join) = self.join.take() {
+            join.detach();
+        }
+    }
+
+    fn join(&self) -> &Join<T> {
+        let Some(join) = &self.join else {
+            unreachable!("a handle that is detached is gone");
+        };
+        join
     }
 
     /// Cancels the task. Awaiting the handle afterwards tells when the task has been dropped, or returns its result if it was
@@ -231,13 +252,14 @@ impl<T> JoinHandle<T> {
     /// # Ok(()) }
     /// ```
     pub fn cancel(&self) {
-        self.join.cancel();
+        self.join().cancel();
     }
 
     /// Returns whether the task is done: awaiting the handle would not wait.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.join.with(|state| !matches!(state.result, Outcome::Pending))
+        self.join()
+            .with(|state| !matches!(state.result, Outcome::Pending))
     }
 
     /// Blocks this thread until the task is done.
@@ -250,7 +272,7 @@ impl<T> JoinHandle<T> {
     /// # Panics
     /// On the home thread of the task, which could never finish the task meanwhile.
     pub fn wait(mut self) -> Result<T, JoinError> {
-        let is_at_home = self.join.with(|state| match &state.task {
+        let is_at_home = self.join().with(|state| match &state.task {
             Place::Sent(to) => to.is_at_home(),
             Place::At(waker) => waker.is_at_home(),
             Place::Nowhere => false,
@@ -304,11 +326,11 @@ impl<T> Future for JoinHandle<T> {
     /// # Panics
     /// If it is polled after it has returned the result.
     fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<Self::Output> {
-        let former = self.join.with(|state| {
-            match mem::replace(&mut state.result, Outcome::Taken) {
+        let former = self.join().with(|state| {
+            match mem::replace(&mut state.result, Outcome::Returned) {
                 Outcome::Is(result) => return Ok(result),
                 Outcome::Pending => state.result = Outcome::Pending,
-                Outcome::Taken => panic!("a JoinHandle was polled after it had returned the result"),
+                Outcome::Returned => panic!("a JoinHandle was polled after it had returned the result"),
             }
             let is_known = state
                 .joiner
@@ -328,20 +350,10 @@ impl<T> Future for JoinHandle<T> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let (was_there, result, joiner) = self.join.with(|state| {
-            let result = match &state.result {
-                Outcome::Is(_) => Some(mem::replace(&mut state.result, Outcome::Taken)),
-                Outcome::Pending | Outcome::Taken => None,
-            };
-            (
-                mem::replace(&mut state.has_handle, false) && matches!(state.result, Outcome::Pending),
-                result,
-                state.joiner.take(),
-            )
-        });
-        drop((result, joiner));
-        if was_there {
-            self.join.cancel();
+        if let Some(join) = &self.join
+            && join.detach()
+        {
+            join.cancel();
         }
     }
 }

@@ -7,7 +7,7 @@ use aio_context::{Context, Gone, Remote};
 
 use crate::current::current;
 use crate::join::{Join, JoinError, JoinHandle};
-use crate::tasks::{Task, install};
+use crate::tasks::{Task, arrive};
 use crate::work::Body;
 
 /// Spawns a future on another context.
@@ -18,7 +18,7 @@ where
 {
     let join = Join::sent(to);
     let work = Box::pin(Body::new(future, join.clone()));
-    let sent = to.run(move |cx| install(cx, Task::Movable(work)));
+    let sent = to.run(move |cx| arrive(cx, Task::Movable(work)));
     give_handle(join, sent)
 }
 
@@ -37,7 +37,7 @@ where
     let sent = to.run(move |cx| {
         if let Some((make, join)) = maker.open() {
             let future = async move { make(&current()).await };
-            install(cx, Task::Here(Box::pin(Body::new(future, join))));
+            arrive(cx, Task::Here(Box::pin(Body::new(future, join))));
         }
     });
     give_handle(join, sent)

@@ -9,9 +9,8 @@
 //! [`BUDGET`]; the rest waits for the next iteration. So does a task that is woken while it is polled (rule H2). The bottom half is
 //! scheduled while it runs, for polls inside a task, and to go on after a panic. That is taken back when nothing is left.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -59,50 +58,70 @@ pub(crate) struct Tasks {
     first: RefCell<VecDeque<Dequeued<TaskId>>>,
     /// Woken while they were polled: for the next run of the bottom half.
     later: RefCell<VecDeque<Dequeued<TaskId>>>,
-    slots: RefCell<Vec<Slot>>,
+    slots: RefCell<Vec<Rc<Slot>>>,
+    /// Slots without a task.
     free: RefCell<Vec<u32>>,
     /// The number of the latest run.
     run: Cell<u64>,
 }
 
-#[derive(Default)]
+/// A place for one task after the other, as long as no waker of a former one is left.
 struct Slot {
-    generation: u32,
-    /// Both `None` while the task is polled, and in a slot that was never used.
-    task: Option<Task>,
-    waker: Option<SlotWaker>,
-    is_polled: bool,
-    /// A poll of the context inside the task's own poll came to it.
-    is_due_again: bool,
-    /// The run in which it was woken while it was polled.
-    self_woken_in: u64,
-}
-
-/// The waker of a slot, in both shapes.
-struct SlotWaker {
+    id: TaskId,
     shared: Arc<TaskWaker>,
+    /// The same, as futures have it.
     waker: Waker,
+    /// Borrowed while the task is polled.
+    task: RefCell<Option<Task>>,
+    /// A poll of the context inside the task's own poll came to it.
+    is_due_again: Cell<bool>,
+    /// The run in which it was woken while it was polled.
+    self_woken_in: Cell<u64>,
 }
 
-impl SlotWaker {
-    fn new(id: TaskId, door: &Arc<Door>) -> Self {
+impl Slot {
+    fn new(id: TaskId, door: &Arc<Door>) -> Rc<Self> {
         let shared = TaskWaker::new(id, door.clone());
-        let waker = Waker::from(shared.clone());
-        Self { shared, waker }
+        Rc::new(Self {
+            id,
+            waker: Waker::from(shared.clone()),
+            shared,
+            task: RefCell::new(None),
+            is_due_again: Cell::new(false),
+            self_woken_in: Cell::new(0),
+        })
     }
 
-    /// Whether there is no clone beside these two.
-    fn is_unique(&self) -> bool {
+    /// Whether the waker has no clone beside these two.
+    fn is_unknown(&self) -> bool {
         Arc::strong_count(&self.shared) == 2
     }
+
+    fn wake(&self) {
+        self.waker.wake_by_ref();
+    }
 }
 
-/// Has `cx` poll a task, from the next iteration on.
-pub(crate) fn install(cx: &Context, task: Task) {
-    Tasks::of(cx).add(task);
+/// Has `cx` poll a task, from the next iteration on. `make` gets what wakes it.
+#[inline]
+pub(crate) fn install<R>(cx: &Context, make: impl FnOnce(&Arc<TaskWaker>) -> (Task, R)) -> R {
+    let slot = Tasks::of(cx).vacant();
+    let (task, result) = make(&slot.shared);
+    slot.task.replace(Some(task));
+    slot.wake();
+    result
+}
+
+/// As [`install`], for a task that has a handle elsewhere.
+pub(crate) fn arrive(cx: &Context, mut task: Task) {
+    install(cx, |waker| {
+        task.work().arrive(waker.clone());
+        (task, ())
+    });
 }
 
 impl Tasks {
+    #[inline]
     fn of(cx: &Context) -> Rc<Self> {
         cx.extension(|cx| Self {
             door: Door::new(cx.bottom_half(NAME, |cx| Self::of(cx).poll_woken(cx))),
@@ -115,21 +134,24 @@ impl Tasks {
         })
     }
 
-    fn add(&self, mut task: Task) {
+    /// A slot without a task.
+    #[inline]
+    fn vacant(&self) -> Rc<Slot> {
+        let free = self.free.borrow_mut().pop();
         let mut slots = self.slots.borrow_mut();
-        let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
-            slots.push(Slot::default());
-            slots.len() as u32 - 1
-        });
-        let slot = &mut slots[place as usize];
-        let id = TaskId {
-            slot: place,
-            generation: slot.generation,
+        let Some(place) = free else {
+            let place = slots.len() as u32;
+            let id = TaskId { place, generation: 0 };
+            slots.push(Slot::new(id, &self.door));
+            return slots[place as usize].clone();
         };
-        let waker = slot.waker.get_or_insert_with(|| SlotWaker::new(id, &self.door));
-        task.work().arrive(waker.shared.clone());
-        waker.waker.wake_by_ref();
-        slot.task = Some(task);
+        let slot = &mut slots[place as usize];
+        if !slot.is_unknown() {
+            // A waker of a former task is left.
+            let generation = slot.id.generation.wrapping_add(1);
+            *slot = Slot::new(TaskId { place, generation }, &self.door);
+        }
+        slot.clone()
     }
 
     /// Polls the tasks that were woken.
@@ -144,93 +166,85 @@ impl Tasks {
             if self.has_queued() {
                 self.door.ring(); // for polls inside the task
             }
-            if let Some(turn) = self.begin(woken, run) {
-                self.poll(turn, &polls);
+            if let Some(slot) = self.begin(woken, run) {
+                self.poll(&slot, run, &polls);
             }
         }
     }
 
+    #[inline]
     fn next(&self) -> Option<Dequeued<TaskId>> {
-        let first = self.first.borrow_mut().pop_front();
-        first.or_else(|| {
-            let mut queue = self.queue.borrow_mut();
-            if queue.is_empty() {
-                queue.take(self.door.woken());
-            }
-            queue.pop()
-        })
+        if !self.first.borrow().is_empty() {
+            return self.first.borrow_mut().pop_front();
+        }
+        let mut queue = self.queue.borrow_mut();
+        if queue.is_empty() {
+            queue.take(self.door.woken());
+        }
+        queue.pop()
     }
 
+    #[inline]
     fn has_queued(&self) -> bool {
         !self.queue.borrow().is_empty() || !self.first.borrow().is_empty()
     }
 
-    /// Takes a task out of its slot, to be polled.
-    fn begin(&self, woken: Dequeued<TaskId>, run: u64) -> Option<Turn> {
+    /// The slot of a task that was woken, if it is to be polled in this run.
+    #[inline]
+    fn begin(&self, woken: Dequeued<TaskId>, run: u64) -> Option<Rc<Slot>> {
         let id = *woken.payload()?;
-        let mut slots = self.slots.borrow_mut();
-        let slot = &mut slots[id.slot as usize];
-        let is_current = slot.generation == id.generation;
-        if is_current && slot.self_woken_in == run && slot.task.is_some() {
+        let slot = self.slots.borrow()[id.place as usize].clone();
+        let is_current = slot.id == id;
+        if is_current && slot.self_woken_in.get() == run {
             self.later.borrow_mut().push_back(woken);
             return None;
         }
-        let is_wanted = matches!(woken.begin(), Item::Normal) && is_current;
-        if is_wanted && slot.is_polled {
-            slot.is_due_again = true;
-        }
-        if !is_wanted || slot.task.is_none() {
-            return None;
-        }
-        slot.is_polled = true;
-        Some(Turn {
-            id,
-            run,
-            task: slot.task.take()?,
-            waker: slot.waker.take()?,
-        })
+        let is_wanted = matches!(woken.begin(), Item::Normal);
+        (is_wanted && is_current).then_some(slot)
     }
 
-    fn poll(&self, mut turn: Turn, polls: &Polls) {
-        if turn.task.work().is_cancelled() {
-            return self.fail(turn, JoinError::Cancelled);
+    #[inline]
+    fn poll(&self, slot: &Slot, run: u64, polls: &Polls) {
+        let Ok(mut task) = slot.task.try_borrow_mut() else {
+            return slot.is_due_again.set(true);
+        };
+        let Some(polled) = task.as_mut() else { return };
+        if polled.work().is_cancelled() {
+            return self.fail(slot, task, JoinError::Cancelled);
         }
-        let is_movable = matches!(turn.task, Task::Movable(_));
+        let is_movable = matches!(polled, Task::Movable(_));
         if is_movable {
             polls.can_move(true);
         }
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            turn.task.work().poll(&mut Polling::from_waker(&turn.waker.waker))
-        }));
+        let mut polling = Polling::from_waker(&slot.waker);
+        let outcome = catch_unwind(AssertUnwindSafe(|| polled.work().poll(&mut polling)));
         let request = is_movable.then(|| polls.can_move(false)).flatten();
-        match (polled, request) {
-            (Ok(Poll::Pending), None) => self.put_back(turn),
-            (Ok(Poll::Pending), Some(request)) => self.move_on(turn, &request),
-            (Ok(Poll::Ready(())), _) => self.vacate(turn.id, turn.waker),
-            (Err(value), _) => self.fail(turn, JoinError::Panicked(value)),
+        match outcome {
+            Ok(Poll::Pending) => {}
+            Ok(Poll::Ready(())) => return self.vacate(slot, task),
+            Err(value) => return self.fail(slot, task, JoinError::Panicked(value)),
         }
-    }
-
-    /// The task waits for its next wake.
-    fn put_back(&self, turn: Turn) {
-        let mut slots = self.slots.borrow_mut();
-        let slot = &mut slots[turn.id.slot as usize];
-        slot.is_polled = false;
-        if mem::take(&mut slot.is_due_again) {
-            turn.waker.waker.wake_by_ref();
+        if let Some(request) = request {
+            return self.move_on(slot, task, &request);
         }
-        if turn.waker.shared.is_queued() {
-            slot.self_woken_in = turn.run;
+        if slot.is_due_again.get() {
+            slot.is_due_again.set(false);
+            slot.wake();
         }
-        slot.task = Some(turn.task);
-        slot.waker = Some(turn.waker);
+        if slot.shared.is_queued() {
+            slot.self_woken_in.set(run);
+        }
     }
 
     /// Ends a task without a result of its own.
-    fn fail(&self, mut turn: Turn, why: JoinError) {
-        let failed = catch_unwind(AssertUnwindSafe(|| turn.task.work().fail(why)));
-        let unwanted = failed.unwrap_or_else(|value| turn.task.work().fail(JoinError::Panicked(value)));
-        self.vacate(turn.id, turn.waker);
+    #[cold]
+    fn fail(&self, slot: &Slot, mut task: RefMut<'_, Option<Task>>, why: JoinError) {
+        let mut unwanted = None;
+        if let Some(failed) = task.as_mut() {
+            let fail = catch_unwind(AssertUnwindSafe(|| failed.work().fail(why)));
+            unwanted = fail.unwrap_or_else(|value| failed.work().fail(JoinError::Panicked(value)));
+        }
+        self.vacate(slot, task);
         if let Some(JoinError::Panicked(value)) = unwanted {
             // There is no handle to return it: it ends as the panic of any callback.
             resume_unwind(value);
@@ -238,47 +252,39 @@ impl Tasks {
     }
 
     /// Sends a task to another context, or has it go on here if that is gone.
-    fn move_on(&self, turn: Turn, request: &Request) {
-        let Task::Movable(work) = turn.task else { return };
+    fn move_on(&self, slot: &Slot, mut task: RefMut<'_, Option<Task>>, request: &Request) {
+        let Some(Task::Movable(work)) = task.take() else {
+            return;
+        };
         work.leave(&request.to);
         // A context that is gone drops what it is sent: so what it is sent does not own the task alone.
-        let parcel = Arc::new(Mutex::new(Some(work)));
-        let arriving = parcel.clone();
+        let shared = Arc::new(Mutex::new(Some(work)));
+        let arriving = shared.clone();
         let sent = request.to.run(move |cx| {
             if let Some(work) = take(&arriving) {
-                install(cx, Task::Movable(work));
+                arrive(cx, Task::Movable(work));
             }
         });
-        match (sent, turn.waker) {
-            (Ok(()), waker) => self.vacate(turn.id, waker),
-            (Err(_), waker) => {
-                let Some(work) = take(&parcel) else { return };
-                work.arrive(waker.shared.clone());
-                request.refused.store(true, Unshared::Relaxed);
-                waker.waker.wake_by_ref();
-                let task = Task::Movable(work);
-                self.put_back(Turn { task, waker, ..turn });
-            }
+        if sent.is_ok() {
+            return self.vacate(slot, task);
+        }
+        if let Some(work) = take(&shared) {
+            work.arrive(slot.shared.clone());
+            request.refused.store(true, Unshared::Relaxed);
+            *task = Some(Task::Movable(work));
+            slot.wake();
         }
     }
 
-    /// The slot is free. Its waker serves the next task, unless there are clones, which know that they are out of date.
-    fn vacate(&self, id: TaskId, waker: SlotWaker) {
-        let mut slots = self.slots.borrow_mut();
-        let slot = &mut slots[id.slot as usize];
-        let mut outdated = None;
-        if waker.is_unique() {
-            slot.waker = Some(waker);
-        } else {
-            slot.generation = slot.generation.wrapping_add(1);
-            outdated = Some(waker);
-        }
-        slot.is_polled = false;
-        slot.is_due_again = false;
-        slot.self_woken_in = 0;
-        drop(slots);
-        self.free.borrow_mut().push(id.slot);
-        drop(outdated);
+    /// The slot is free.
+    #[inline]
+    fn vacate(&self, slot: &Slot, mut task: RefMut<'_, Option<Task>>) {
+        let ended = task.take();
+        drop(task);
+        drop(ended);
+        slot.is_due_again.set(false);
+        slot.self_woken_in.set(0);
+        self.free.borrow_mut().push(slot.id.place);
     }
 
     /// A run of the bottom half ends, perhaps by a panic.
@@ -289,14 +295,6 @@ impl Tasks {
             self.door.silence();
         }
     }
-}
-
-/// A task that is being polled.
-struct Turn {
-    id: TaskId,
-    run: u64,
-    task: Task,
-    waker: SlotWaker,
 }
 
 /// Ends a run when it is dropped.

@@ -70,8 +70,9 @@ impl Door {
 /// Which task a node stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TaskId {
-    pub(crate) slot: u32,
-    /// A slot is used by one task after the other.
+    /// The slot.
+    pub(crate) place: u32,
+    /// A place has another slot when a waker of a former task is left.
     pub(crate) generation: u32,
 }
 

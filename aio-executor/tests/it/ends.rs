@@ -15,7 +15,7 @@ use aio_executor::{AsyncFd, ContextExt, JoinError, RemoteExt, Sleep, current, sl
 use crate::common::{Bench, Count, Dropped, everywhere, result};
 
 everywhere! {
-    e3_a_context_drops_its_tasks_and_tells_who_joins
+    e3_a_context_drops_its_tasks_and_the_joiners_learn_of_it
     e3_a_task_may_use_its_context_while_it_is_dropped
     e3_a_waker_that_is_left_over_keeps_no_future
     e3_wakes_after_the_end_do_nothing
@@ -40,7 +40,7 @@ impl Wake for Counted {
     fn wake(self: Arc<Self>) {}
 }
 
-fn e3_a_context_drops_its_tasks_and_tells_who_joins(bench: Bench) {
+fn e3_a_context_drops_its_tasks_and_the_joiners_learn_of_it(bench: Bench) {
     let cx = bench.context();
     let drops = Count::default();
     let tasks: Vec<_> = (0..3)

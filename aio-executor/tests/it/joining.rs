@@ -14,14 +14,14 @@ use aio_sources::IoThread;
 use crate::common::{Bench, Count, Dropped, everywhere, result};
 
 everywhere! {
-    e2_a_result_reaches_whoever_joins
+    e2_a_result_reaches_the_joiner
     e2_dropping_the_handle_cancels
     e2_a_detached_task_goes_on
     e2_a_cancelled_task_tells_when_it_has_been_dropped
     e2_another_thread_cancels
     e2_a_task_that_is_cancelled_on_its_way_is_not_polled
     e2_a_task_cancels_itself
-    e2_a_panic_reaches_whoever_joins_and_the_context_goes_on
+    e2_a_panic_reaches_the_joiner_and_the_context_goes_on
     e2_a_panic_without_a_joiner_comes_out_of_the_poll
     e2_a_future_that_panics_when_it_is_dropped_has_panicked
 }
@@ -30,7 +30,7 @@ fn is_cancelled<T>(result: &Result<T, JoinError>) -> bool {
     matches!(result, Err(JoinError::Cancelled))
 }
 
-fn e2_a_result_reaches_whoever_joins(bench: Bench) {
+fn e2_a_result_reaches_the_joiner(bench: Bench) {
     let cx = bench.context();
     let local = Rc::new(7);
     let own = local.clone();
@@ -133,8 +133,8 @@ fn e2_another_thread_cancels(bench: Bench) {
 
 fn e2_a_task_that_is_cancelled_on_its_way_is_not_polled(bench: Bench) {
     let cx = bench.context();
-    let (told, was_polled) = mpsc::channel::<()>();
-    let task = cx.remote().spawn(async move { told.send(()).unwrap() });
+    let (polled, was_polled) = mpsc::channel::<()>();
+    let task = cx.remote().spawn(async move { polled.send(()).unwrap() });
     drop(task);
     bench.settle(&cx);
     assert_eq!(was_polled.try_recv(), Err(mpsc::TryRecvError::Disconnected));
@@ -156,7 +156,7 @@ fn e2_a_task_cancels_itself(bench: Bench) {
     assert_eq!(drops.get(), 1);
 }
 
-fn e2_a_panic_reaches_whoever_joins_and_the_context_goes_on(bench: Bench) {
+fn e2_a_panic_reaches_the_joiner_and_the_context_goes_on(bench: Bench) {
     let cx = bench.context();
     let drops = Count::default();
     let owned = Dropped(drops.clone());
@@ -183,10 +183,10 @@ fn e2_a_panic_reaches_whoever_joins_and_the_context_goes_on(bench: Bench) {
 
 fn e2_a_panic_without_a_joiner_comes_out_of_the_poll(bench: Bench) {
     let cx = bench.context();
-    cx.spawn(async { panic!("nobody joins") }).detach();
+    cx.spawn(async { panic!("no handle is left") }).detach();
     let panicked = catch_unwind(AssertUnwindSafe(|| bench.block(&cx)));
     let value = panicked.unwrap_err();
-    assert_eq!(value.downcast_ref::<&str>(), Some(&"nobody joins"));
+    assert_eq!(value.downcast_ref::<&str>(), Some(&"no handle is left"));
     assert_eq!(bench.run(&cx, async { 1 }), 1);
     bench.settle(&cx);
 }

@@ -68,7 +68,7 @@ fn e2_a_value_that_is_reserved_is_not_free() {
     let mut polling = Polling::from_waker(Waker::noop());
     assert!(Pin::new(&mut waits).poll(&mut polling).is_pending());
     drop(guard);
-    assert!(mutex.try_lock().is_none(), "nobody overtakes");
+    assert!(mutex.try_lock().is_none(), "no task overtakes");
     let mut late = mutex.lock();
     assert!(Pin::new(&mut late).poll(&mut polling).is_pending());
     let Poll::Ready(mut guard) = Pin::new(&mut waits).poll(&mut polling) else {
