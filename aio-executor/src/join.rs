@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
@@ -13,21 +14,65 @@ use aio_context::{Gone, Remote};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, faulty};
 use crate::waker::TaskWaker;
 
-/// Why a task has no result.
+/// Why a task has no result. It converts into an [`io::Error`].
+#[derive(Debug)]
 pub enum JoinError {
     /// The context was dropped before the task was done, and the task with it.
     Gone(Gone),
     /// The task was [cancelled](JoinHandle::cancel).
     Cancelled,
     /// The task panicked with this value.
-    Panicked(Box<dyn Any + Send>),
+    Panicked(PanicValue),
 }
 
-/// The value of a panic, as text, if it has one.
-fn text(value: &(dyn Any + Send)) -> &str {
-    let text = value.downcast_ref::<&str>().copied();
-    text.or_else(|| value.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a value that is no text")
+/// The value of a panic.
+///
+/// ```
+/// use aio_context::Context;
+/// use aio_executor::{ContextExt, JoinError};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let outcome = cx.block_on(cx.spawn(async { panic!("out of luck") }))?;
+/// let Err::<(), _>(JoinError::Panicked(value)) = outcome else { unreachable!() };
+/// assert_eq!(value.to_string(), "out of luck");
+/// // To go on panicking: `std::panic::resume_unwind(value.into_inner())`.
+/// # Ok(()) }
+/// ```
+pub struct PanicValue(std::sync::Mutex<Box<dyn Any + Send>>);
+
+impl PanicValue {
+    pub(crate) fn new(value: Box<dyn Any + Send>) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    /// Returns the value itself, as [`std::panic::catch_unwind`] does.
+    #[must_use]
+    pub fn into_inner(self) -> Box<dyn Any + Send> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The text of the value, if it has one.
+impl fmt::Display for PanicValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = value.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| value.downcast_ref::<String>().map(String::as_str));
+        f.write_str(text.unwrap_or("a value that is no text"))
+    }
+}
+
+impl fmt::Debug for PanicValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
+impl From<JoinError> for io::Error {
+    fn from(why: JoinError) -> Self {
+        Self::other(why)
+    }
 }
 
 impl fmt::Display for JoinError {
@@ -35,17 +80,7 @@ impl fmt::Display for JoinError {
         match self {
             Self::Gone(_) => f.write_str("the context of the task was dropped before the task was done"),
             Self::Cancelled => f.write_str("the task was cancelled"),
-            Self::Panicked(value) => write!(f, "the task panicked: {}", text(&**value)),
-        }
-    }
-}
-
-impl fmt::Debug for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gone(why) => f.debug_tuple("Gone").field(why).finish(),
-            Self::Cancelled => f.write_str("Cancelled"),
-            Self::Panicked(value) => f.debug_tuple("Panicked").field(&text(&**value)).finish(),
+            Self::Panicked(value) => write!(f, "the task panicked: {value}"),
         }
     }
 }

@@ -82,7 +82,7 @@ pub use async_fd::{AsyncFd, Ready};
 pub use current::{current, try_current};
 pub use ext::{ContextExt, RemoteExt, spawn};
 pub use hop::{Hop, HopError, hop};
-pub use join::{JoinError, JoinHandle};
+pub use join::{JoinError, JoinHandle, PanicValue};
 pub use mutex::{Guard, Lock, Mutex};
 pub use sleep::{Elapsed, Sleep, sleep, sleep_until, timeout};
 pub use yielding::{YieldNow, yield_now};

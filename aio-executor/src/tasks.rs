@@ -22,7 +22,7 @@ use aio_context::Context;
 use aio_notify::{Dequeued, Item, RunQueue};
 
 use crate::current::{Polls, Request};
-use crate::join::JoinError;
+use crate::join::{JoinError, PanicValue};
 use crate::sync::Mutex;
 use crate::waker::{Door, TaskId, TaskWaker};
 use crate::work::Work;
@@ -222,7 +222,7 @@ impl Tasks {
         match outcome {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(())) => return self.vacate(slot, task),
-            Err(value) => return self.fail(slot, task, JoinError::Panicked(value)),
+            Err(value) => return self.fail(slot, task, JoinError::Panicked(PanicValue::new(value))),
         }
         if let Some(request) = request {
             return self.move_on(slot, task, &request);
@@ -242,12 +242,13 @@ impl Tasks {
         let mut unwanted = None;
         if let Some(failed) = task.as_mut() {
             let fail = catch_unwind(AssertUnwindSafe(|| failed.work().fail(why)));
-            unwanted = fail.unwrap_or_else(|value| failed.work().fail(JoinError::Panicked(value)));
+            unwanted =
+                fail.unwrap_or_else(|value| failed.work().fail(JoinError::Panicked(PanicValue::new(value))));
         }
         self.vacate(slot, task);
         if let Some(JoinError::Panicked(value)) = unwanted {
             // There is no handle to return it: it ends as the panic of any callback.
-            resume_unwind(value);
+            resume_unwind(value.into_inner());
         }
     }
 
