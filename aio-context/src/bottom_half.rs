@@ -127,12 +127,6 @@ impl BottomHalf {
         (self.made_in == cx.0.shared.counters.iterations()).then_some(cx)
     }
 
-    /// Returns whether this thread is the home thread, on which the callback runs.
-    #[must_use]
-    pub fn is_at_home(&self) -> bool {
-        self.mailbox.home().is_here()
-    }
-
     /// The name given to [`Context::bottom_half`].
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -211,24 +211,22 @@ impl<T> Join<T> {
         drop(was);
     }
 
-    /// Publishes the result, and wakes the joiner. Returns a result that is not asked for.
+    /// Publishes the result, and wakes the joiner. Returns the result if there is no handle.
+    #[inline]
     pub(crate) fn finish(&self, result: Result<T, JoinError>) -> Option<Result<T, JoinError>> {
-        let mut unwanted = None;
-        let (joiner, task) = self.with(|state| {
-            if state.has_handle {
-                state.result = Outcome::Is(result);
-            } else {
-                state.result = Outcome::Returned;
-                unwanted = Some(result);
-            }
-            let task = mem::replace(&mut state.task, Place::Nowhere);
-            (state.joiner.take(), task)
-        });
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.has_handle {
+            return Some(result);
+        }
+        state.result = Outcome::Is(result);
+        let task = mem::replace(&mut state.task, Place::Nowhere);
+        let joiner = state.joiner.take();
+        drop(state);
         if let Some(joiner) = joiner {
             faulty!(JoinerNotWoken, joiner.wake());
         }
         drop(task);
-        unwanted
+        None
     }
 
     /// There is no handle any more, and a result is dropped. Returns whether the task was not done.

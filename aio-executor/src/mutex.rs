@@ -117,7 +117,7 @@ impl<T> Mutex<T> {
 impl<T> State<T> {
     fn take_free(&mut self) -> Option<Box<T>> {
         faulty!(
-            ReservedTaken,
+            ReservedIsFree,
             if self.reserved.is_some() {
                 return None;
             }

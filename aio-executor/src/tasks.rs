@@ -164,7 +164,7 @@ impl Tasks {
         for _ in 0..BUDGET {
             let Some(woken) = self.next() else { break };
             if self.has_queued() {
-                self.door.ring(); // for polls inside the task
+                self.door.ring_at_home(); // for polls inside the task
             }
             if let Some(slot) = self.begin(woken, run) {
                 self.poll(&slot, run, &polls);
@@ -291,7 +291,7 @@ impl Tasks {
     /// A run of the bottom half ends, perhaps by a panic.
     fn end(&self) {
         if self.has_queued() || !self.later.borrow().is_empty() {
-            self.door.ring();
+            self.door.ring_at_home();
         } else {
             self.door.silence();
         }

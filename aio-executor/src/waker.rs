@@ -1,17 +1,19 @@
 //! [`TaskWaker`]: a wake queues the task and schedules the bottom half that polls what is queued.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 
 use aio_context::BottomHalf;
-use aio_notify::{Inbox, Node, Urgency};
+use aio_notify::{HomeThread, Inbox, Node, Urgency};
 
-use crate::sync::{AtomicBool, Ordering, faulty};
+use crate::sync::faulty;
 
 /// What the tasks of a context share with their wakers.
 pub(crate) struct Door {
     /// The tasks that were woken. Closed when the context is dropped.
     woken: Inbox<TaskId>,
+    home: HomeThread,
     /// Polls them.
     bell: BottomHalf,
     /// The home thread has rung the bell, and it has not begun. Only the home thread uses this.
@@ -23,6 +25,7 @@ impl Door {
     pub(crate) fn new(bell: BottomHalf) -> Arc<Self> {
         Arc::new(Self {
             woken: Inbox::new(),
+            home: HomeThread::here(),
             bell,
             is_rung: AtomicBool::new(false),
         })
@@ -35,18 +38,32 @@ impl Door {
     /// Has the tasks polled that were woken. The home thread rings once for many.
     #[inline]
     pub(crate) fn ring(&self) {
-        if self.bell.is_at_home() {
-            if self.is_rung.load(Ordering::Relaxed) {
-                return;
-            }
-            self.is_rung.store(true, Ordering::Relaxed);
+        if self.home.is_here() {
+            self.ring_at_home();
+        } else {
+            self.bell.schedule();
         }
-        self.bell.schedule();
+    }
+
+    /// As [`ring`](Self::ring), for the home thread.
+    #[inline]
+    pub(crate) fn ring_at_home(&self) {
+        if !self.is_rung.load(Ordering::Relaxed) {
+            self.is_rung.store(true, Ordering::Relaxed);
+            self.bell.schedule();
+        }
     }
 
     /// The bell has begun.
     pub(crate) fn begin(&self) {
         self.is_rung.store(false, Ordering::Relaxed);
+    }
+
+    /// Rings if there are tasks in the inbox.
+    fn ring_for_new(&self) {
+        if self.woken.pending() {
+            self.ring_at_home();
+        }
     }
 
     /// Takes back the ring for tasks that were polled meanwhile.
@@ -58,12 +75,7 @@ impl Door {
             self.is_rung.store(false, Ordering::Relaxed);
             self.bell.cancel();
         }
-        faulty!(
-            SilencedForAll,
-            if self.woken.pending() {
-                self.ring();
-            }
-        );
+        faulty!(SilencedForAll, self.ring_for_new());
     }
 }
 
@@ -95,7 +107,7 @@ impl TaskWaker {
 
     /// Whether this thread is the home of the context that polls the task.
     pub(crate) fn is_at_home(&self) -> bool {
-        self.door.bell.is_at_home()
+        self.door.home.is_here()
     }
 
     /// The bell is rung also if the node was queued already: the thread that has queued it may not have rung yet.
