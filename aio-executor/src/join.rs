@@ -39,11 +39,12 @@ pub enum JoinError {
 /// // To go on panicking: `std::panic::resume_unwind(value.into_inner())`.
 /// # Ok(()) }
 /// ```
-pub struct PanicValue(std::sync::Mutex<Box<dyn Any + Send>>);
+pub struct PanicValue(Box<std::sync::Mutex<Box<dyn Any + Send>>>);
 
 impl PanicValue {
     pub(crate) fn new(value: Box<dyn Any + Send>) -> Self {
-        Self(std::sync::Mutex::new(value))
+        // In a box, because every task has room for one.
+        Self(Box::new(std::sync::Mutex::new(value)))
     }
 
     /// Returns the value itself, as [`std::panic::catch_unwind`] does.
@@ -148,7 +149,7 @@ enum Outcome<T> {
 /// Where the task is.
 enum Place {
     /// On its way to a context.
-    Sent(Remote),
+    Sent(Box<Remote>),
     /// Polled by the context that this wakes.
     At(Arc<TaskWaker>),
     /// Finished.
@@ -158,7 +159,7 @@ enum Place {
 impl<T> Join<T> {
     /// Of a task that is sent to a context.
     pub(crate) fn sent(to: &Remote) -> Arc<Self> {
-        Self::new(Place::Sent(to.clone()))
+        Self::new(Place::Sent(Box::new(to.clone())))
     }
 
     /// Of a task that a context polls, which `waker` wakes.
@@ -207,7 +208,7 @@ impl<T> Join<T> {
 
     /// The task leaves for another context.
     pub(crate) fn leave(&self, to: &Remote) {
-        let was = self.with(|state| mem::replace(&mut state.task, Place::Sent(to.clone())));
+        let was = self.with(|state| mem::replace(&mut state.task, Place::Sent(Box::new(to.clone()))));
         drop(was);
     }
 
