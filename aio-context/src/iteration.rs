@@ -27,6 +27,7 @@ mod search;
 mod waiting;
 
 use found::Found;
+use measure::Searched;
 use search::Polled;
 use waiting::Plan;
 
@@ -42,40 +43,20 @@ impl Inner {
         let _depth = Depth::enter(&self.nesting.depth);
         self.shared.counters.iteration();
         let mut found = Found::new(self);
-        let planning = self.mailbox.plan_guard();
-        self.descriptors.registry.borrow_mut().recall(found.list());
-        let timeout = if WAITS {
-            self.timeout(wait)
-        } else {
-            Some(Duration::ZERO)
-        };
-        // 1. poll in user space
-        let polled = if POLLS {
-            self.try_polling(cx, timeout, found.list())?
-        } else {
-            Polled::default()
-        };
-        // 2. wait, or check the descriptors once
-        let plan = if polled.hit {
-            Plan::Skip
-        } else if timeout == Some(Duration::ZERO) {
-            self.plan_not_to_wait::<WAITS>(cx, found.list())?
-        } else {
-            self.pacing.checks.step(|checks| checks.prevents_again(false));
-            self.plan_to_wait(cx, timeout, polled, found.list())?
-        };
-        let blocked = self.carry_out(cx, plan, &mut found)?;
-        drop(planning);
+        // 1. poll in user space; 2. wait, or check the descriptors once
+        let searched = self.search_and_wait::<WAITS, POLLS>(cx, wait, &mut found)?;
+        self.finish(cx, found, searched)
+    }
+
+    /// The rest of an iteration, after polling and waiting.
+    #[inline(always)]
+    fn finish(&self, cx: &Context, mut found: Found<'_>, searched: Option<Searched>) -> io::Result<bool> {
         // 3. accept the notification: from here on a new one makes the next iteration run
         if self.mailbox.is_notified() {
             self.mailbox.accept();
         }
         // 4. see how long there was nothing to do
-        let seen = if POLLS {
-            self.measure(timeout, polled, blocked, found.list())
-        } else {
-            None
-        };
+        let seen = searched.and_then(|searched| self.measure(searched, found.list()));
         // 5. bottom halves
         let mut progress = false;
         if self.deferred.has_due(self.mailbox.inbox()) {
@@ -96,6 +77,84 @@ impl Inner {
         progress |= self.timers.run(|timers| fire_due(timers, cx));
         self.pacing.spin.step(|spin| spin.served(progress));
         Ok(progress)
+    }
+
+    /// An iteration that only checks the descriptors: most of a busy loop are that.
+    #[inline(always)]
+    fn check_only<const WAITS: bool>(&self, cx: &Context) -> io::Result<Checked> {
+        if !self.has_descriptors_only() || (WAITS && !self.pacing.spin.get().is_hot()) {
+            return Ok(Checked::Not);
+        }
+        self.pacing.checks.step(|checks| checks.checked_only());
+        self.descriptors.rebalance(true);
+        let mut list = self.descriptors.lists.take();
+        self.descriptors.wait(Some(Duration::ZERO), &mut list)?;
+        if list.is_empty() && !self.mailbox.is_notified() {
+            self.descriptors.lists.give_back(list);
+            if !WAITS {
+                self.shared.counters.iteration();
+            }
+            return Ok(Checked::Idle);
+        }
+        self.finish_check(cx, list).map(Checked::Served)
+    }
+
+    #[inline(never)]
+    fn finish_check(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
+        let _depth = Depth::enter(&self.nesting.depth);
+        self.shared.counters.iteration();
+        self.pacing.spin.step(|spin| spin.found(true));
+        let mut found = Found::recorded(self, list);
+        self.collect(cx, 0, &mut found);
+        self.finish(cx, found, None)
+    }
+
+    /// Whether there are no bottom halves, timers, polled handlers in poll mode, edges, or outer iterations to think of.
+    #[inline(always)]
+    fn has_descriptors_only(&self) -> bool {
+        self.nesting.depth.get() == 0
+            && !self.polling.set.needs_exit()
+            && !self.deferred.has_due(self.mailbox.inbox())
+            && !self.timers.has_armed()
+            && !self.descriptors.registry.borrow().has_edges()
+            && !self.timers.is_simulated()
+    }
+
+    /// Polls in user space, then waits or checks the descriptors. Returns what the policy is to be shown of it.
+    #[inline(always)]
+    fn search_and_wait<const WAITS: bool, const POLLS: bool>(
+        &self,
+        cx: &Context,
+        wait: Wait,
+        found: &mut Found<'_>,
+    ) -> io::Result<Option<Searched>> {
+        let planning = self.mailbox.plan_guard();
+        self.descriptors.registry.borrow_mut().recall(found.list());
+        let timeout = if WAITS {
+            self.timeout(wait)
+        } else {
+            Some(Duration::ZERO)
+        };
+        let polled = if POLLS {
+            self.try_polling(cx, timeout, found.list())?
+        } else {
+            Polled::default()
+        };
+        let plan = if polled.hit {
+            Plan::Skip
+        } else if timeout == Some(Duration::ZERO) {
+            self.plan_not_to_wait::<WAITS>(cx, found.list())?
+        } else {
+            self.pacing.checks.step(|checks| checks.prevents_again(false));
+            self.plan_to_wait(cx, timeout, polled, found.list())?
+        };
+        let blocked = self.carry_out(cx, plan, found)?;
+        drop(planning);
+        Ok(POLLS.then_some(Searched {
+            timeout,
+            polled,
+            blocked,
+        }))
     }
 
     /// How long this iteration may wait (rule T1); `None`: for ever. Inside a walk over the polled handlers it may not wait at
@@ -204,25 +263,19 @@ impl Inner {
         let delivering = found.deliver();
         loop {
             let mut registry = self.descriptors.registry.borrow_mut();
-            match registry.next_event() {
-                Some(Event::Ready(token, entry, readiness, interest)) => {
-                    let (handler, is_special) = (entry.handler.clone(), entry.is_special);
+            let Some((token, readiness)) = registry.next_event() else {
+                break;
+            };
+            match registry.deliverable(token, readiness) {
+                Some((entry, interest)) if !entry.is_special => {
+                    let handler = entry.handler.clone();
                     drop(registry);
-                    *progress |= if is_special || interest.contains(Interest::EDGE) {
-                        self.call_special(cx, token, &handler, readiness, interest)
-                    } else {
-                        self.call_for(cx, token, &handler, readiness, interest)
-                    };
+                    *progress |= self.call_for(cx, token, &handler, readiness, interest);
                 }
-                Some(Event::Bare(token)) => {
+                _ => {
                     drop(registry);
-                    *progress |= self.call_polled(cx, token);
+                    *progress |= self.call_unusual(cx, token, readiness);
                 }
-                Some(Event::Masked(token)) => {
-                    drop(registry);
-                    self.descriptors.mask(token);
-                }
-                None => break,
             }
         }
         let list = delivering.finish();
@@ -231,6 +284,33 @@ impl Inner {
             return Err(rustix::io::Errno::BADF.into());
         }
         Ok(list)
+    }
+
+    /// A polled handler with work, an event of a handler that is not [plain](Self::call_for), or one that has been recorded.
+    #[inline(never)]
+    fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> bool {
+        let mut registry = self.descriptors.registry.borrow_mut();
+        match registry.resolve(token, readiness) {
+            Event::Ready(entry, readiness, interest) => {
+                let (handler, is_special) = (entry.handler.clone(), entry.is_special);
+                drop(registry);
+                if is_special || interest.contains(Interest::EDGE) {
+                    self.call_special(cx, token, &handler, readiness, interest)
+                } else {
+                    self.call_for(cx, token, &handler, readiness, interest)
+                }
+            }
+            Event::Bare => {
+                drop(registry);
+                self.call_polled(cx, token)
+            }
+            Event::Masked => {
+                drop(registry);
+                self.descriptors.mask(token);
+                false
+            }
+            Event::Dropped => false,
+        }
     }
 
     #[inline(never)]
@@ -302,6 +382,16 @@ impl Inner {
         let excluded = exclusive && self.descriptors.registry.borrow_mut().exclude(token);
         excluded.then(|| Excluded { cx, token })
     }
+}
+
+/// What [`check_only`](Inner::check_only) did.
+enum Checked {
+    /// Nothing: there is more to think of than descriptors.
+    Not,
+    /// It found nothing.
+    Idle,
+    /// It did an iteration, with this progress.
+    Served(bool),
 }
 
 /// Restores an edge if the callback for it panics: no backend reports it anew.
