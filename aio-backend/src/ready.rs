@@ -51,7 +51,8 @@ impl ReadyList {
     ///
     /// # Panics
     /// In debug builds, if there is no room for all.
-    #[inline]
+    // Left to itself, the compiler calls it: 10 instructions more for each wait.
+    #[inline(always)]
     pub fn extend<E>(&mut self, events: &[E], convert: impl Fn(&E) -> (Token, Readiness)) {
         debug_assert!(
             events.len() <= self.room(),

@@ -26,7 +26,7 @@ mod poll;
 mod search;
 mod waiting;
 
-use found::Found;
+use found::{Delivering, Found};
 use measure::Searched;
 use search::Polled;
 use waiting::Plan;
@@ -67,16 +67,13 @@ impl Inner {
         let list = if found.list().is_empty() {
             found.into_list()
         } else {
-            self.deliver(cx, found, &mut progress)?
+            let is_recorded = found.is_recorded;
+            self.deliver(cx, found.into_list(), is_recorded, &mut progress)?
         };
         if let Some(seen) = seen {
             self.adapt(seen, &list);
         }
-        self.descriptors.lists.give_back(list);
-        // 8. timers
-        progress |= self.timers.run(|timers| fire_due(timers, cx));
-        self.pacing.spin.step(|spin| spin.served(progress));
-        Ok(progress)
+        Ok(self.conclude(cx, list, progress))
     }
 
     /// An iteration that only checks the descriptors: most of a busy loop are that.
@@ -89,24 +86,50 @@ impl Inner {
         self.descriptors.rebalance(true);
         let mut list = self.descriptors.lists.take();
         self.descriptors.wait(Some(Duration::ZERO), &mut list)?;
-        if list.is_empty() && !self.mailbox.is_notified() {
+        if self.mailbox.is_notified() || list.has_invalid() {
+            return self.finish_check(cx, list).map(Checked::Served);
+        }
+        if list.is_empty() {
             self.descriptors.lists.give_back(list);
             if !WAITS {
                 self.shared.counters.iteration();
             }
             return Ok(Checked::Idle);
         }
-        self.finish_check(cx, list).map(Checked::Served)
+        if WAITS {
+            self.pacing.spin.step(|spin| spin.found(true));
+        }
+        self.serve(cx, list).map(Checked::Served)
     }
 
+    /// The rest of an iteration that has found nothing but events of descriptors.
     #[inline(never)]
+    fn serve(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
+        let _depth = Depth::enter(&self.nesting.depth);
+        self.shared.counters.iteration();
+        let mut progress = false;
+        let list = self.deliver(cx, list, false, &mut progress)?;
+        Ok(self.conclude(cx, list, progress))
+    }
+
+    /// As [`serve`](Self::serve), and there is a notification or an invalid descriptor.
+    #[cold]
     fn finish_check(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
         let _depth = Depth::enter(&self.nesting.depth);
         self.shared.counters.iteration();
-        self.pacing.spin.step(|spin| spin.found(true));
         let mut found = Found::recorded(self, list);
         self.collect(cx, 0, &mut found);
         self.finish(cx, found, None)
+    }
+
+    /// The end of an iteration.
+    #[inline(always)]
+    fn conclude(&self, cx: &Context, list: Box<ReadyList>, mut progress: bool) -> bool {
+        self.descriptors.lists.give_back(list);
+        // 8. timers
+        progress |= self.timers.run(|timers| fire_due(timers, cx));
+        self.pacing.spin.step(|spin| spin.served(progress));
+        progress
     }
 
     /// Whether there are no bottom halves, timers, polled handlers in poll mode, edges, or outer iterations to think of.
@@ -257,15 +280,13 @@ impl Inner {
     pub(crate) fn deliver(
         &self,
         cx: &Context,
-        found: Found<'_>,
+        list: Box<ReadyList>,
+        is_recorded: bool,
         progress: &mut bool,
     ) -> io::Result<Box<ReadyList>> {
-        let delivering = found.deliver();
-        loop {
-            let mut registry = self.descriptors.registry.borrow_mut();
-            let Some((token, readiness)) = registry.next_event() else {
-                break;
-            };
+        let mut registry = self.descriptors.registry.borrow_mut();
+        let delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
+        while let Some((token, readiness)) = registry.next_event() {
             match registry.deliverable(token, readiness) {
                 Some((entry, interest)) if !entry.is_special => {
                     let handler = entry.handler.clone();
@@ -277,8 +298,10 @@ impl Inner {
                     *progress |= self.call_unusual(cx, token, readiness);
                 }
             }
+            registry = self.descriptors.registry.borrow_mut();
         }
-        let list = delivering.finish();
+        let list = registry.end_delivery(delivering.finish());
+        drop(registry);
         if self.descriptors.wakeup_lost.take() {
             // Every wait reports it from now on: a caller that does not learn of it would spin.
             return Err(rustix::io::Errno::BADF.into());
@@ -363,18 +386,23 @@ impl Inner {
         if reads {
             cx.call(|cx| handler.readable(cx));
         }
-        let writes = readiness.wakes_writer(interest);
+        let writes = interest.contains(Interest::WRITE) && readiness.wakes_writer(interest);
         if writes {
-            if self
-                .descriptors
-                .may_write(token, |entry| entry.is(handler), readiness)
-            {
-                cx.call(|cx| handler.writable(cx));
-            } else {
-                self.descriptors.reject(token);
-            }
+            self.call_writer(cx, token, handler, readiness);
         }
-        reads || writes
+        reads | writes
+    }
+
+    #[inline(never)]
+    fn call_writer(&self, cx: &Context, token: Token, handler: &Rc<dyn Handler>, readiness: Readiness) {
+        if self
+            .descriptors
+            .may_write(token, |entry| entry.is(handler), readiness)
+        {
+            cx.call(|cx| handler.writable(cx));
+        } else {
+            self.descriptors.reject(token);
+        }
     }
 
     /// Keeps an exclusive handler from being entered again until the guard is dropped.

@@ -41,18 +41,6 @@ impl<'a> Found<'a> {
         self.list.get_or_insert_default()
     }
 
-    /// Starts to deliver the events.
-    #[inline(always)]
-    pub(crate) fn deliver(self) -> Delivering<'a> {
-        let (inner, is_recorded, list) = (self.inner, self.is_recorded, self.into_list());
-        let outer = inner
-            .descriptors
-            .registry
-            .borrow_mut()
-            .start_delivery(list, is_recorded);
-        Delivering { inner, outer }
-    }
-
     /// The list alone.
     #[inline(always)]
     pub(crate) fn into_list(mut self) -> Box<ReadyList> {
@@ -71,19 +59,25 @@ impl Drop for Found<'_> {
     }
 }
 
-/// Delivers the events of an iteration.
+/// A delivery under way. If a callback panics, the events that are left are given back.
 pub(crate) struct Delivering<'a> {
     inner: &'a Inner,
     outer: Option<Box<ReadyList>>,
 }
 
-impl Delivering<'_> {
-    /// Ends it when all events are delivered.
+impl<'a> Delivering<'a> {
+    /// One that has started. `outer` is the list of the outer iteration.
     #[inline(always)]
-    pub(crate) fn finish(mut self) -> Box<ReadyList> {
-        let (inner, outer) = (self.inner, self.outer.take());
+    pub(crate) fn new(inner: &'a Inner, outer: Option<Box<ReadyList>>) -> Self {
+        Self { inner, outer }
+    }
+
+    /// Returns the outer list, because all events are delivered.
+    #[inline(always)]
+    pub(crate) fn finish(mut self) -> Option<Box<ReadyList>> {
+        let outer = self.outer.take();
         mem::forget(self);
-        inner.descriptors.registry.borrow_mut().end_delivery(outer)
+        outer
     }
 }
 
