@@ -287,11 +287,11 @@ impl Inner {
         let mut registry = self.descriptors.registry.borrow_mut();
         let delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
         while let Some((token, readiness)) = registry.next_event() {
-            match registry.deliverable(token, readiness) {
+            match registry.deliverable(token) {
                 Some((entry, interest)) if !entry.is_special => {
                     let handler = entry.handler.clone();
                     drop(registry);
-                    *progress |= self.call_for(cx, token, &handler, readiness, interest);
+                    self.call_for(cx, token, &handler, readiness, interest, progress);
                 }
                 _ => {
                     drop(registry);
@@ -317,11 +317,13 @@ impl Inner {
             Event::Ready(entry, readiness, interest) => {
                 let (handler, is_special) = (entry.handler.clone(), entry.is_special);
                 drop(registry);
+                let mut progress = false;
                 if is_special || interest.contains(Interest::EDGE) {
-                    self.call_special(cx, token, &handler, readiness, interest)
+                    self.call_special(cx, token, &handler, readiness, interest, &mut progress);
                 } else {
-                    self.call_for(cx, token, &handler, readiness, interest)
+                    self.call_for(cx, token, &handler, readiness, interest, &mut progress);
                 }
+                progress
             }
             Event::Bare => {
                 drop(registry);
@@ -358,10 +360,10 @@ impl Inner {
         handler: &Rc<dyn Handler>,
         readiness: Readiness,
         interest: Interest,
-    ) -> bool {
+        progress: &mut bool,
+    ) {
         if is_own(token) {
-            self.own_event(token, readiness);
-            return false;
+            return self.own_event(token, readiness);
         }
         let _exclusive = self.exclude(cx, token, handler.exclusive());
         let _excluded = self
@@ -370,7 +372,7 @@ impl Inner {
             .promote(token)
             .then(|| self.polling.set.exclude(token));
         let _guard = EdgeGuard::new(&self.descriptors, token, readiness, interest);
-        self.call_for(cx, token, handler, readiness, interest)
+        self.call_for(cx, token, handler, readiness, interest, progress);
     }
 
     #[inline(always)]
@@ -381,16 +383,16 @@ impl Inner {
         handler: &Rc<dyn Handler>,
         readiness: Readiness,
         interest: Interest,
-    ) -> bool {
-        let reads = readiness.wakes_reader(interest);
-        if reads {
+        progress: &mut bool,
+    ) {
+        if readiness.wakes_reader(interest) {
+            *progress = true;
             cx.call(|cx| handler.readable(cx));
         }
-        let writes = interest.contains(Interest::WRITE) && readiness.wakes_writer(interest);
-        if writes {
+        if interest.contains(Interest::WRITE) && readiness.wakes_writer(interest) {
+            *progress = true;
             self.call_writer(cx, token, handler, readiness);
         }
-        reads | writes
     }
 
     #[inline(never)]
