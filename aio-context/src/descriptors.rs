@@ -203,7 +203,7 @@ impl<E: Described> Descriptors<E> {
     }
 
     /// Whether `writable` may still be called after `readable` has run (rules R9, D3).
-    #[inline(never)]
+    #[inline]
     pub(crate) fn may_write(
         &self,
         token: Token,

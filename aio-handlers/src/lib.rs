@@ -57,12 +57,13 @@ mod masking;
 mod recall;
 mod registry;
 mod slots;
+mod state;
 mod steps;
 
 #[cfg(test)]
 mod model_tests;
 
-pub use delivery::{Delivery, Event};
+pub use delivery::Event;
 pub use groups::GroupId;
 pub use masking::Recorded;
 pub use registry::{Occupied, Registry};

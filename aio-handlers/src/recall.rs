@@ -30,7 +30,9 @@ impl<T> Registry<T> {
     fn recall_edges(&mut self, ready: &mut ReadyList) {
         let slots = &self.slots;
         self.edges.retain(|token| {
-            let waits = slots.get(*token).is_some_and(|slot| !slot.pending.is_empty());
+            let waits = slots
+                .get(*token)
+                .is_some_and(|slot| !slot.state.pending().is_empty());
             if waits {
                 ready.push(*token, Readiness::IN);
             }
@@ -53,8 +55,8 @@ impl<T> Registry<T> {
         let Some(slot) = self.slots.get(token) else {
             return false;
         };
-        let is_blocked = slot.exclusions != 0 || self.groups.is_paused(slot.group);
-        let masks = is_blocked && slot.interest.contains(Interest::EDGE);
+        let is_blocked = slot.state.exclusions() != 0 || self.groups.is_paused(slot.group);
+        let masks = is_blocked && slot.state.interest().contains(Interest::EDGE);
         if masks {
             self.mask(token);
         }
@@ -78,9 +80,9 @@ impl<T> Registry<T> {
     pub fn give_back(&mut self, left: impl IntoIterator<Item = Token>) {
         for token in left {
             if let Some(slot) = self.slots.get_mut(token)
-                && !slot.interest.contains(Interest::EDGE)
+                && !slot.state.interest().contains(Interest::EDGE)
             {
-                slot.pending = Readiness::empty();
+                slot.state.set_pending(Readiness::empty());
             }
         }
     }

@@ -8,14 +8,15 @@
 use std::fmt;
 use std::os::fd::RawFd;
 
-use aio_backend::{Interest, Readiness, Token};
+use aio_backend::{Interest, Readiness, ReadyList, Token};
 
 use crate::GroupId;
-use crate::delivery::Delivery;
+use crate::delivery::Mode;
 use crate::groups::Groups;
 use crate::index::FdIndex;
 use crate::mask::{Mask, PackedMask};
 use crate::slots::Slots;
+use crate::state::State;
 
 /// The error of [`Registry::insert`]: the descriptor number already has a live registration.
 #[derive(Debug)]
@@ -42,11 +43,7 @@ pub(crate) struct Slot<T> {
     fd: RawFd,
     pub(crate) group: GroupId,
     pub(crate) mask: PackedMask,
-    /// The number of exclusions.
-    pub(crate) exclusions: u16,
-    pub(crate) interest: Interest,
-    /// The readiness that was recorded and not taken, within the interest.
-    pub(crate) pending: Readiness,
+    pub(crate) state: State,
 }
 
 const NO_FD: RawFd = -1;
@@ -65,8 +62,9 @@ pub struct Registry<T> {
     pub(crate) groups: Groups,
     /// Registrations with recorded edges that may not have been taken.
     pub(crate) edges: Vec<Token>,
-    /// The delivery of the innermost iteration.
-    pub(crate) delivery: Delivery,
+    /// The list that the innermost iteration delivers.
+    pub(crate) delivery: Option<Box<ReadyList>>,
+    pub(crate) mode: Mode,
     /// The number of events of tokens without a live registration.
     pub(crate) stale: u64,
 }
@@ -90,7 +88,8 @@ impl<T> Registry<T> {
             index: FdIndex::default(),
             groups: Groups::new(),
             edges: Vec::new(),
-            delivery: Delivery::NONE,
+            delivery: None,
+            mode: Mode::Recorded,
             stale: 0,
         }
     }
@@ -121,9 +120,7 @@ impl<T> Registry<T> {
             fd: fd.unwrap_or(NO_FD),
             group,
             mask: PackedMask::NONE,
-            exclusions: 0,
-            interest,
-            pending: Readiness::empty(),
+            state: State::new(interest),
         });
         if let Some(fd) = fd {
             self.index.set(fd, token.index());
@@ -140,7 +137,7 @@ impl<T> Registry<T> {
         self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        slot.pending = Readiness::empty();
+        slot.state.set_pending(Readiness::empty());
         let former = std::mem::replace(&mut slot.value, value);
         self.check_slot(token);
         Some(former)
@@ -154,8 +151,9 @@ impl<T> Registry<T> {
         self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        slot.pending &= interest.mask();
-        let former = std::mem::replace(&mut slot.interest, interest);
+        let former = slot.state.interest();
+        slot.state.set_pending(slot.state.pending() & interest.mask());
+        slot.state.set_interest(interest);
         self.check_slot(token);
         Some(former)
     }
@@ -194,7 +192,7 @@ impl<T> Registry<T> {
     /// Returns the interest of the handler.
     #[must_use]
     pub fn interest(&self, token: Token) -> Option<Interest> {
-        self.slots.get(token).map(|slot| slot.interest)
+        self.slots.get(token).map(|slot| slot.state.interest())
     }
 
     /// Returns the interest that the backend should have: `NONE` while the handler is masked.
@@ -283,18 +281,21 @@ impl<T> Registry<T> {
             let found = self.token_of(fd);
             assert_eq!(found, Some(token), "the index leads descriptor {fd} elsewhere");
         }
-        let interest = slot.interest.mask();
+        let interest = slot.state.interest().mask();
         assert!(
-            interest.contains(slot.pending),
+            interest.contains(slot.state.pending()),
             "{token:?} has readiness outside its interest"
         );
         assert!(
-            slot.mask == PackedMask::NONE || slot.pending.is_empty(),
+            slot.mask == PackedMask::NONE || slot.state.pending().is_empty(),
             "{token:?} is masked and yet ready"
         );
         match slot.mask.get() {
             Mask::None => {}
-            Mask::Excluded => assert!(slot.exclusions != 0, "no operation would arm {token:?} again"),
+            Mask::Excluded => assert!(
+                slot.state.exclusions() != 0,
+                "no operation would arm {token:?} again"
+            ),
             Mask::Listed(position) => {
                 assert!(
                     self.groups.is_paused(slot.group),
