@@ -130,6 +130,31 @@ impl Context {
         self.0.descriptors.backend.borrow().reports_edges()
     }
 
+    /// Returns the one value of type `T` that belongs to this context; `make` makes it when it is first asked for. The context drops it
+    /// on its thread, at its own end.
+    ///
+    /// For crates that need a state for each context, such as an executor. A value that keeps the context alive is a cycle.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use aio_context::Context;
+    ///
+    /// #[derive(Default)]
+    /// struct Requests(Cell<u64>);
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let cx = Context::new()?;
+    /// let requests = cx.extension(|_cx| Requests::default());
+    /// requests.0.set(1);
+    /// assert_eq!(cx.extension(|_cx| Requests::default()).0.get(), 1);
+    /// # Ok(()) }
+    /// ```
+    #[inline]
+    pub fn extension<T: 'static>(&self, make: impl FnOnce(&Self) -> T) -> Rc<T> {
+        let extensions = &self.0.extensions;
+        extensions.get().unwrap_or_else(|| extensions.add(make(self)))
+    }
+
     /// Runs user code. Nothing of the context may be borrowed meanwhile, because the code may use the context.
     pub(crate) fn call<R>(&self, code: impl FnOnce(&Self) -> R) -> R {
         self.assert_free();
