@@ -18,6 +18,7 @@ mod dispatch;
 mod edges;
 mod equivalents;
 mod executor;
+mod extensions;
 mod foreign;
 mod last_check;
 mod mutual;

@@ -30,6 +30,8 @@ const NOT_ADDRESS: [&str; 8] = [
     "d4_interrupted_waits_lose_nothing",
     "g2_in_epoll_loop",
     "g2_in_tokio",
+    "example_echo",
+    "example_http",
     "example_queues",
     "example_supervisor",
 ];
