@@ -12,7 +12,10 @@ fn example(name: &str) -> Command {
         let test = std::env::current_exe().unwrap();
         let profile = test.parent().and_then(Path::parent).unwrap();
         let folder = profile.join("examples");
-        if !["echo", "http"].iter().all(|name| folder.join(name).exists()) {
+        if !["async_echo", "async_http"]
+            .iter()
+            .all(|name| folder.join(name).exists())
+        {
             let mut build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
             build.args([
                 "build",
@@ -44,14 +47,17 @@ fn prints(command: &mut Command) -> String {
 }
 
 #[test]
-fn example_echo_serves_a_thousand_clients() {
-    assert_eq!(prints(&mut example("echo")), "3000 answers for 1000 clients\n");
+fn example_async_echo_serves_a_thousand_clients() {
+    assert_eq!(
+        prints(&mut example("async_echo")),
+        "3000 answers for 1000 clients\n"
+    );
 }
 
 #[test]
-fn example_http_serves_requests() {
+fn example_async_http_serves_requests() {
     assert_eq!(
-        prints(&mut example("http")),
+        prints(&mut example("async_http")),
         "HTTP/1.1 200 OK: GET /\nHTTP/1.1 200 OK: GET /index.html\n"
     );
 }
