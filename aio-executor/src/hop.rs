@@ -49,6 +49,18 @@ pub fn hop(to: &Remote) -> Hop {
 }
 
 /// Why a task was not moved by [`hop`]. It goes on where it is.
+///
+/// ```
+/// use aio_context::Context;
+/// use aio_executor::{ContextExt, HopError, hop};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, other) = (Context::new()?, Context::new()?);
+/// // A future that `block_on` polls stays on its thread.
+/// let outcome = cx.block_on(hop(&other.remote()))?;
+/// assert_eq!(outcome, Err(HopError::NotSend));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HopError {

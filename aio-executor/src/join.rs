@@ -14,7 +14,20 @@ use aio_context::{Gone, Remote};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, faulty};
 use crate::waker::TaskWaker;
 
-/// Why a task has no result. It converts into an [`io::Error`].
+/// Why a task has no result. It converts into an [`io::Error`], so that `?` works.
+///
+/// ```
+/// use aio_context::Context;
+/// use aio_executor::{ContextExt, RemoteExt};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let gone = Context::new()?.remote();
+/// let why = gone.spawn(async {}).wait().unwrap_err();
+/// assert_eq!(why.to_string(), "the context of the task was dropped before the task was done");
+/// let why: std::io::Error = why.into();
+/// assert_eq!(why.kind(), std::io::ErrorKind::Other);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub enum JoinError {
     /// The context was dropped before the task was done, and the task with it.

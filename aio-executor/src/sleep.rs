@@ -58,7 +58,22 @@ pub fn sleep_until(clock: ClockId, deadline: Moment) -> Sleep {
     Sleep::new(&current(), clock, deadline)
 }
 
-/// The future of [`sleep`] and [`sleep_until`]; dropping it disarms the timer.
+/// The future of [`sleep`] and [`sleep_until`]; dropping it disarms the timer. It can be used again and again:
+///
+/// ```
+/// use aio_context::{ClockId, Context, Moment};
+/// use aio_executor::{ContextExt, Sleep};
+/// use std::time::Duration;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let mut tick = Sleep::new(&cx, ClockId::Monotonic, Moment::ZERO);
+/// for _ in 0..3 {
+///     cx.block_on(&mut tick)?;
+///     tick.reset(cx.now(ClockId::Monotonic).saturating_add(Duration::from_millis(1)));
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use = "a future does nothing before it is awaited"]
 pub struct Sleep {
     timer: Timer,
