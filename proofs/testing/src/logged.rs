@@ -49,3 +49,23 @@ impl io::Write for Lines {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_warnings_of_this_thread_are_captured_and_nothing_else_is() {
+        tracing::warn!("before");
+        for _ in 0..2 {
+            let logged = warnings(|| {
+                tracing::warn!(error = %"no\u{1b}", number = 7, "a warning");
+                tracing::info!("more");
+                tracing::error!("an error");
+                let other = std::thread::spawn(|| tracing::warn!("elsewhere"));
+                assert!(other.join().is_ok());
+            });
+            assert_eq!(logged, ["a warning error=no\u{1b} number=7", "an error"]);
+        }
+    }
+}
