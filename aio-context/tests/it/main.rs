@@ -39,4 +39,3 @@ mod traces;
 mod unchecked;
 mod waits;
 mod wall;
-mod warnings;
