@@ -40,4 +40,3 @@ mod traces;
 mod unchecked;
 mod waits;
 mod wall;
-mod warnings;
