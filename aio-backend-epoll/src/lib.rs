@@ -54,7 +54,7 @@ use aio_backend::{Backend, Interest, Readiness, ReadyList, Registrations, Token,
 use rustix::event::epoll::{Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use crate::entries::{State, is_armed};
+use crate::entries::{State, disarm_once, is_armed};
 use crate::set::Set;
 use crate::sys::{Events, Kernel, Sys};
 use crate::unpollable::Unpollable;
@@ -128,7 +128,7 @@ impl<S: Sys> Epoll<S> {
     fn disarm(&mut self, fd: &Watched, state: State) -> bool {
         match state {
             State::Silent => {}
-            State::Armed => return self.set.forget(fd),
+            State::Armed | State::ArmedOnce | State::Disarmed => return self.set.forget(fd),
             State::Unpollable(place) => self.remove_unpollable(place),
         }
         true
@@ -144,6 +144,22 @@ impl<S: Sys> Epoll<S> {
         }
     }
 
+    /// Reports the unpollable files. Those that wait for one event are silent afterwards.
+    #[cold]
+    fn collect_unpollable(&mut self, ready: &mut ReadyList) {
+        let first = ready.len();
+        self.unpollable.collect(ready);
+        for (token, _) in ready.iter_from(first) {
+            if let Some(entry) = self.entries.get_mut(token)
+                && entry.interest().contains(Interest::ONESHOT)
+                && let State::Unpollable(place) = State::of(entry)
+            {
+                entry.set(Interest::NONE, State::Silent.mark());
+                self.remove_unpollable(place);
+            }
+        }
+    }
+
     /// Rebuilds the set from the entries, without the files that cannot be deleted from the old set.
     ///
     /// If this fails, the next wait tries again.
@@ -153,7 +169,15 @@ impl<S: Sys> Epoll<S> {
         self.set.renew()?;
         self.rebuilds += 1;
         let (set, unpollable) = (&self.set, &mut self.unpollable);
-        for (token, entry) in self.entries.iter_mut().filter(|(_, entry)| is_armed(entry)) {
+        for (token, entry) in self.entries.iter_mut() {
+            match State::of(entry) {
+                State::Silent | State::Unpollable(_) => continue,
+                State::Armed | State::ArmedOnce => {}
+                State::Disarmed => {
+                    entry.set_mark(State::Silent.mark());
+                    continue;
+                }
+            }
             let state = match set.add(entry.fd(), token, entry.interest()) {
                 Ok(()) => continue,
                 Err(error) if is(&error, Errno::PERM) => always(entry.interest()),
@@ -161,7 +185,7 @@ impl<S: Sys> Epoll<S> {
                 // The number is not open, or now means a file that cannot be watched, such as the new set itself.
                 Err(_) => Readiness::NVAL,
             };
-            entry.set_mark(State::Unpollable(unpollable.push(token, state)).mark());
+            entry.set_mark(enlist(unpollable, token, state).mark());
         }
         self.to_verify = false;
         tracing::debug!(
@@ -194,7 +218,7 @@ impl<S: Sys> Epoll<S> {
             for event in &self.events[..found] {
                 let token = Token::from_bits(event.data.u64());
                 let known = self.entries.get(token);
-                if known.is_some_and(is_armed) {
+                if known.is_some_and(is_armed) || disarm_once(&mut self.entries, token) {
                     ready.push(token, readiness(event.flags));
                 } else {
                     stale += 1;
@@ -237,22 +261,23 @@ impl<S: Sys> Backend for Epoll<S> {
         };
         let (former, fd) = (State::of(entry), entry.fd());
         let state = match former {
-            _ if entry.interest() == interest => return Ok(()),
+            // Another call arms an edge or a single event again.
+            _ if entry.interest() == interest && !interest.reports_once() => return Ok(()),
             State::Silent => arm(&self.set, &mut self.unpollable, fd, token, interest)?,
-            State::Armed if interest == Interest::NONE => {
+            State::Armed | State::ArmedOnce if interest == Interest::NONE => {
                 // Later events of this token must be its own: there is no time to wait for stale ones.
                 self.to_verify |= !self.set.forget(fd);
                 State::Silent
             }
-            State::Armed => match self.set.modify(fd, token, interest) {
+            State::Armed | State::ArmedOnce | State::Disarmed => match self.set.modify(fd, token, interest) {
                 // The number means another file now. The old file may still be in the set, with the same token.
                 Err(error) if is(&error, Errno::NOENT) => {
                     self.to_verify = true;
                     arm(&self.set, &mut self.unpollable, fd, token, interest)?
                 }
-                modified => modified.map(|()| State::Armed)?,
+                modified => modified.map(|()| State::armed(interest))?,
             },
-            State::Unpollable(_) if interest == Interest::NONE => State::Silent,
+            State::Unpollable(_) if always(interest).is_empty() => State::Silent,
             State::Unpollable(place) => {
                 self.unpollable.set(place, always(interest));
                 former
@@ -302,7 +327,7 @@ impl<S: Sys> Backend for Epoll<S> {
             }
         }
         if !self.unpollable.is_empty() {
-            self.unpollable.collect(ready);
+            self.collect_unpollable(ready);
         }
         Ok(())
     }
@@ -328,9 +353,9 @@ impl<S: Sys> Backend for Epoll<S> {
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        let mut entries = std::mem::take(&mut self.entries);
+        let entries = std::mem::take(&mut self.entries);
         self.unpollable = Unpollable::default();
-        for (_, entry) in entries.iter_mut().filter(|(_, entry)| is_armed(entry)) {
+        for (_, entry) in entries.iter().filter(|(_, entry)| State::of(entry).is_in_set()) {
             self.to_verify |= !self.set.forget(entry.fd());
         }
         entries.drain(each);
@@ -362,10 +387,8 @@ fn arm<S: Sys>(
         return Ok(State::Silent);
     }
     match set.add(fd, token, interest) {
-        Ok(()) => Ok(State::Armed),
-        Err(error) if is(&error, Errno::PERM) => {
-            Ok(State::Unpollable(unpollable.push(token, always(interest))))
-        }
+        Ok(()) => Ok(State::armed(interest)),
+        Err(error) if is(&error, Errno::PERM) => Ok(enlist(unpollable, token, always(interest))),
         Err(error) => Err(error),
     }
 }
@@ -380,28 +403,36 @@ const NOTHING: Event = Event {
     data: EventData::new_u64(0),
 };
 
-/// The events that the kernel reports.
-const REPORTED: Readiness = Readiness::IN
-    .union(Readiness::OUT)
-    .union(Readiness::HUP)
-    .union(Readiness::ERR);
-const _: () = assert!(
-    Readiness::IN.bits() as u32 == EventFlags::IN.bits()
-        && Readiness::OUT.bits() as u32 == EventFlags::OUT.bits()
-        && Readiness::HUP.bits() as u32 == EventFlags::HUP.bits()
-        && Readiness::ERR.bits() as u32 == EventFlags::ERR.bits()
-);
+const _: () = {
+    let all = EventFlags::IN
+        .union(EventFlags::PRI)
+        .union(EventFlags::OUT)
+        .union(EventFlags::ERR)
+        .union(EventFlags::HUP)
+        .union(EventFlags::RDHUP);
+    assert!(Readiness::all().difference(Readiness::NVAL).to_system() == all.bits());
+};
 
-/// Converts what the kernel reports. The bits are the same.
+/// Converts what the kernel reports. The bits are the same, except one.
 #[inline]
 fn readiness(flags: EventFlags) -> Readiness {
-    Readiness::from_bits_retain(flags.bits() as u8).intersection(REPORTED)
+    Readiness::from_system(flags.bits())
 }
 
-/// Returns the readiness of a descriptor that is always ready.
+/// Returns the readiness of a descriptor that is always ready. It has no priority.
 fn always(interest: Interest) -> Readiness {
     let mut readiness = Readiness::empty();
     readiness.set(Readiness::IN, interest.contains(Interest::READ));
     readiness.set(Readiness::OUT, interest.contains(Interest::WRITE));
     readiness
+}
+
+/// Puts a file among the unpollable ones, unless it has nothing to report.
+#[cold]
+fn enlist(unpollable: &mut Unpollable, token: Token, readiness: Readiness) -> State {
+    if readiness.is_empty() {
+        State::Silent
+    } else {
+        State::Unpollable(unpollable.push(token, readiness))
+    }
 }

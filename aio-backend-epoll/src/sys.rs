@@ -78,13 +78,8 @@ impl Events<'_> {
     /// # Panics
     /// If there is no such place.
     pub fn write(&mut self, place: usize, key: u64, readiness: Readiness) {
-        let mut flags = EventFlags::empty();
-        flags.set(EventFlags::IN, readiness.contains(Readiness::IN));
-        flags.set(EventFlags::OUT, readiness.contains(Readiness::OUT));
-        flags.set(EventFlags::HUP, readiness.contains(Readiness::HUP));
-        flags.set(EventFlags::ERR, readiness.contains(Readiness::ERR));
         self.0[place] = Event {
-            flags,
+            flags: EventFlags::from_bits_retain(readiness.to_system()),
             data: EventData::new_u64(key),
         };
     }
@@ -151,9 +146,14 @@ impl Sys for Kernel {
 #[inline]
 fn flags(interest: Interest) -> EventFlags {
     let mut flags = EventFlags::empty();
-    flags.set(EventFlags::IN, interest.contains(Interest::READ));
+    flags.set(
+        EventFlags::IN | EventFlags::RDHUP,
+        interest.contains(Interest::READ),
+    );
     flags.set(EventFlags::OUT, interest.contains(Interest::WRITE));
+    flags.set(EventFlags::PRI, interest.contains(Interest::PRIORITY));
     flags.set(EventFlags::ET, interest.contains(Interest::EDGE));
+    flags.set(EventFlags::ONESHOT, interest.contains(Interest::ONESHOT));
     flags
 }
 
