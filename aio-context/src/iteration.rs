@@ -7,9 +7,10 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_backend::{Interest, Readiness, ReadyList, Token};
+use aio_backend::{Interest, ReadyList, Token};
 
 use crate::Context;
+use crate::Event;
 use crate::Handler;
 use crate::bottom_half;
 use crate::context::{Inner, Wait};
@@ -110,6 +111,7 @@ impl Inner {
         let longest = match wait {
             Wait::NoBlock => return Some(Duration::ZERO),
             Wait::AtMost(limit) => Some(limit),
+            Wait::Until(at) => Some(at.since(self.now())),
             Wait::Block => None,
         };
         let has_edges = self.descriptors.registry.borrow().has_edges();
@@ -220,57 +222,29 @@ impl Inner {
             return false;
         };
         let (handler, is_special) = (entry.handler.clone(), entry.is_special);
+        let event = Event::new(token, readiness, interest, entry.version);
         drop(registry);
-        if is_special || interest.contains(Interest::EDGE) {
-            self.call_special(cx, token, &handler, readiness, interest);
+        if is_special || interest.reports_once() {
+            self.call_special(cx, &handler, event);
         } else {
-            self.call_for(cx, token, &handler, readiness, interest);
+            cx.call(|cx| handler.ready(cx, event));
         }
         true
     }
 
-    /// A handler that is polled, may not be entered twice, or waits for edges.
+    /// A handler that is polled, may not be entered twice, or waits for what is reported once.
     #[inline(never)]
-    fn call_special(
-        &self,
-        cx: &Context,
-        token: Token,
-        handler: &Rc<dyn Handler>,
-        readiness: Readiness,
-        interest: Interest,
-    ) {
+    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) {
+        let token = event.token();
         let _exclusive = self.exclude(cx, token, handler.exclusive());
         let _excluded = self
             .polling
             .set
             .promote(token)
             .then(|| self.polling.set.exclude(token));
-        let _guard = EdgeGuard::new(&self.descriptors, token, readiness, interest);
-        self.call_for(cx, token, handler, readiness, interest);
-    }
-
-    #[inline(always)]
-    fn call_for(
-        &self,
-        cx: &Context,
-        token: Token,
-        handler: &Rc<dyn Handler>,
-        readiness: Readiness,
-        interest: Interest,
-    ) {
-        if readiness.wakes_reader(interest) {
-            cx.call(|cx| handler.readable(cx));
-        }
-        if readiness.wakes_writer(interest) {
-            if self
-                .descriptors
-                .is_current(token, |entry| entry.is(handler), readiness)
-            {
-                cx.call(|cx| handler.writable(cx));
-            } else {
-                self.descriptors.reject(token);
-            }
-        }
+        let _guard = EdgeGuard::new(&self.descriptors, event);
+        self.descriptors.registry.borrow_mut().delivered(token);
+        cx.call(|cx| handler.ready(cx, event));
     }
 
     /// Keeps an exclusive handler from being entered again until the guard is dropped.
@@ -280,32 +254,25 @@ impl Inner {
     }
 }
 
-/// Restores an edge if the callback for it panics: no backend reports it anew.
+/// Restores an edge if the callback for it panics: no backend reports it anew. The only event of an interest in one counts as delivered.
 struct EdgeGuard<'a> {
     descriptors: &'a Descriptors<Entry>,
-    token: Token,
-    readiness: Readiness,
+    event: Event,
 }
 
 impl<'a> EdgeGuard<'a> {
-    fn new(
-        descriptors: &'a Descriptors<Entry>,
-        token: Token,
-        readiness: Readiness,
-        interest: Interest,
-    ) -> Option<Self> {
-        interest.contains(Interest::EDGE).then_some(Self {
-            descriptors,
-            token,
-            readiness,
-        })
+    fn new(descriptors: &'a Descriptors<Entry>, event: Event) -> Option<Self> {
+        let (edge, once) = (Interest::EDGE, Interest::ONESHOT);
+        let is_edge = event.interest() & (edge | once) == edge;
+        is_edge.then_some(Self { descriptors, event })
     }
 }
 
 impl Drop for EdgeGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.descriptors.restore(self.token, self.readiness);
+            self.descriptors
+                .restore(self.event.token(), self.event.readiness());
         }
     }
 }

@@ -206,7 +206,11 @@ mod tests {
         }
         assert_eq!(registry.set_interest(token, Interest::READ), Some(ONCE));
         registry.delivered(token);
-        assert_eq!(registry.effective_interest(token), Some(Interest::READ), "a level does not sleep");
+        assert_eq!(
+            registry.effective_interest(token),
+            Some(Interest::READ),
+            "a level does not sleep"
+        );
         registry.check();
     }
 
@@ -220,13 +224,17 @@ mod tests {
         assert!(!registry.reject(token));
         assert_eq!(registry.record(token, Readiness::IN), Recorded::Masked);
         let mut rearmed = Vec::new();
-        registry.resume(GroupId::DEFAULT, &mut |token, interest| rearmed.push((token, interest)));
+        registry.resume(GroupId::DEFAULT, &mut |token, interest| {
+            rearmed.push((token, interest))
+        });
         assert_eq!(rearmed, []);
         // Set again during a pause, it waits for its next event.
         registry.pause(GroupId::DEFAULT);
         registry.set_interest(token, ONCE);
         assert_eq!(registry.record(token, Readiness::IN), Recorded::Masked);
-        registry.resume(GroupId::DEFAULT, &mut |token, interest| rearmed.push((token, interest)));
+        registry.resume(GroupId::DEFAULT, &mut |token, interest| {
+            rearmed.push((token, interest))
+        });
         assert_eq!(rearmed, [(token, ONCE)]);
         registry.check();
     }
@@ -247,7 +255,9 @@ mod tests {
         assert_eq!(registry.take_ready(token), None);
         assert!(registry.reject(token));
         let mut rearmed = Vec::new();
-        registry.resume(GroupId::DEFAULT, &mut |token, interest| rearmed.push((token, interest)));
+        registry.resume(GroupId::DEFAULT, &mut |token, interest| {
+            rearmed.push((token, interest))
+        });
         assert_eq!(rearmed, [(token, ONCE)]);
     }
 }

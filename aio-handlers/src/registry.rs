@@ -297,7 +297,10 @@ impl<T> Registry<T> {
         );
         match slot.mask.get() {
             Mask::None => {}
-            Mask::Asleep => assert!(interest != Readiness::NVAL, "{token:?} had an event without an interest"),
+            Mask::Asleep => assert!(
+                interest != Readiness::NVAL,
+                "{token:?} had an event without an interest"
+            ),
             Mask::Excluded => assert!(slot.exclusions != 0, "no operation would arm {token:?} again"),
             Mask::Listed(position) => {
                 assert!(

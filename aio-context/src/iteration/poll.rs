@@ -64,6 +64,7 @@ impl Context {
         let before = self.0.before();
         let deadline = match wait {
             Wait::AtMost(limit) => Some(self.0.now().saturating_add(limit)),
+            Wait::Until(at) => Some(at),
             Wait::Block | Wait::NoBlock => None,
         };
         let progress = self.0.iterate::<true, POLLS>(self, wait);
