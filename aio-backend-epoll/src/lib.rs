@@ -75,8 +75,11 @@ pub struct Epoll<S = Kernel> {
     reserves_room: bool,
     /// Whether the set may differ from the entries, so that the next wait has to rebuild it.
     to_verify: bool,
-    /// The token that was removed last and may still be in the set.
+    /// The token that was removed last of those that may still be in the set. Without one, the set has only armed entries.
     left_over: Option<Token>,
+    /// The number of entries that wait for one event, and one more for `left_over`: without any, each event is that of an armed entry that
+    /// stays armed.
+    unsure: u32,
     events: Vec<Event>,
     stale: u64,
     rebuilds: u64,
@@ -105,6 +108,7 @@ impl<S: Sys> Epoll<S> {
             reserves_room: false,
             to_verify: false,
             left_over: None,
+            unsure: 0,
             events: vec![NOTHING; EVENTS],
             stale: 0,
             rebuilds: 0,
@@ -128,7 +132,11 @@ impl<S: Sys> Epoll<S> {
     fn disarm(&mut self, fd: &Watched, state: State) -> bool {
         match state {
             State::Silent => {}
-            State::Armed | State::ArmedOnce | State::Disarmed => return self.set.forget(fd),
+            State::Armed | State::Disarmed => return self.set.forget(fd),
+            State::ArmedOnce => {
+                self.unsure -= 1;
+                return self.set.forget(fd);
+            }
             State::Unpollable(place) => self.remove_unpollable(place),
         }
         true
@@ -185,9 +193,11 @@ impl<S: Sys> Epoll<S> {
                 // The number is not open, or now means a file that cannot be watched, such as the new set itself.
                 Err(_) => Readiness::NVAL,
             };
+            self.unsure -= u32::from(State::of(entry) == State::ArmedOnce);
             entry.set_mark(enlist(unpollable, token, state).mark());
         }
         self.to_verify = false;
+        self.unsure -= u32::from(self.left_over.take().is_some());
         tracing::debug!(
             stale = self.stale,
             rebuilds = self.rebuilds,
@@ -214,26 +224,39 @@ impl<S: Sys> Epoll<S> {
                 self.rebuild()?;
             }
             let found = wait::wait(self.set.inner(), &mut Events(&mut self.events[..room]), limit)?;
-            let mut stale = 0;
-            for event in &self.events[..found] {
-                let token = Token::from_bits(event.data.u64());
-                let known = self.entries.get(token);
-                if known.is_some_and(is_armed) || disarm_once(&mut self.entries, token) {
-                    ready.push(token, readiness(event.flags));
-                } else {
-                    stale += 1;
-                }
-            }
-            if stale == 0 {
+            if self.unsure == 0 {
+                ready.extend(&self.events[..found], reported);
                 return Ok(());
             }
-            self.stale += stale;
-            self.to_verify = true;
-            if stale < found as u64 {
+            if self.report_known(found, ready) > 0 || found == 0 {
                 return Ok(());
             }
             limit = limit.rest(self.set.inner().0);
         }
+    }
+}
+
+impl<S: Sys> Epoll<S> {
+    /// Reports the events whose registrations are in the set, and requests a rebuild if there are others. Returns the number of those
+    /// that it reported.
+    #[cold]
+    fn report_known(&mut self, found: usize, ready: &mut ReadyList) -> usize {
+        let mut reports = 0;
+        for event in &self.events[..found] {
+            let (token, readiness) = reported(event);
+            let known = self.entries.get(token);
+            if !known.is_some_and(is_armed) {
+                if !disarm_once(&mut self.entries, token) {
+                    continue;
+                }
+                self.unsure -= 1;
+            }
+            ready.push(token, readiness);
+            reports += 1;
+        }
+        self.stale += (found - reports) as u64;
+        self.to_verify |= reports < found;
+        reports
     }
 }
 
@@ -250,6 +273,9 @@ impl<S: Sys> Backend for Epoll<S> {
         let state = arm(&self.set, &mut self.unpollable, &fd, token, interest)?;
         // Events of the left-over entry carry the same token.
         self.to_verify |= self.left_over == Some(token);
+        if state == State::ArmedOnce {
+            self.unsure += 1;
+        }
         self.entries.insert(token, fd, interest, state.mark());
         Ok(())
     }
@@ -284,6 +310,8 @@ impl<S: Sys> Backend for Epoll<S> {
             }
         };
         entry.set(interest, state.mark());
+        self.unsure += u32::from(state == State::ArmedOnce);
+        self.unsure -= u32::from(former == State::ArmedOnce);
         if let (State::Unpollable(place), State::Silent) = (former, state) {
             self.remove_unpollable(place);
         }
@@ -298,7 +326,7 @@ impl<S: Sys> Backend for Epoll<S> {
         if !self.disarm(entry.fd(), State::of(&entry)) {
             // Its first event, if there is one, reveals it. The token does not come back, except at once, when a caller
             // replaces the descriptor of a registration.
-            self.left_over = Some(token);
+            self.unsure += u32::from(self.left_over.replace(token).is_none());
         }
         Ok(())
     }
@@ -355,6 +383,7 @@ impl<S: Sys> Backend for Epoll<S> {
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         let entries = std::mem::take(&mut self.entries);
         self.unpollable = Unpollable::default();
+        self.unsure = self.left_over.is_some().into();
         for (_, entry) in entries.iter().filter(|(_, entry)| State::of(entry).is_in_set()) {
             self.to_verify |= !self.set.forget(entry.fd());
         }
@@ -403,6 +432,8 @@ const NOTHING: Event = Event {
     data: EventData::new_u64(0),
 };
 
+/// The events that the kernel reports.
+const REPORTED: u32 = Readiness::all().difference(Readiness::NVAL).to_system();
 const _: () = {
     let all = EventFlags::IN
         .union(EventFlags::PRI)
@@ -410,13 +441,15 @@ const _: () = {
         .union(EventFlags::ERR)
         .union(EventFlags::HUP)
         .union(EventFlags::RDHUP);
-    assert!(Readiness::all().difference(Readiness::NVAL).to_system() == all.bits());
+    assert!(REPORTED == all.bits());
 };
 
-/// Converts what the kernel reports. The bits are the same, except one.
+/// Converts what the kernel reports. The bits are the same.
 #[inline]
-fn readiness(flags: EventFlags) -> Readiness {
-    Readiness::from_system(flags.bits())
+fn reported(event: &Event) -> (Token, Readiness) {
+    let (flags, data) = (event.flags, event.data);
+    let readiness = Readiness::from_system(flags.bits() & REPORTED);
+    (Token::from_bits(data.u64()), readiness)
 }
 
 /// Returns the readiness of a descriptor that is always ready. It has no priority.

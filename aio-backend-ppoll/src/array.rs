@@ -278,7 +278,7 @@ const _: () = {
     assert!(Readiness::all().to_system() == all.bits() as u32);
 };
 
-/// Converts what the kernel reports. The bits are the same, except one.
+/// Converts what the kernel reports. The bits are the same.
 fn readiness(answer: PollFlags) -> Readiness {
     Readiness::from_system(answer.bits().into())
 }

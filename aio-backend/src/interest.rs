@@ -29,9 +29,9 @@ bitflags! {
 }
 
 bitflags! {
-    /// The events that a descriptor is ready for. The bits are those of `poll(2)` and `epoll(7)` on Linux, except that of `RDHUP`.
+    /// The events that a descriptor is ready for. The bits are those of `poll(2)` and `epoll(7)` on Linux.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-    pub struct Readiness: u8 {
+    pub struct Readiness: u16 {
         /// There is data to read, or the end of the stream.
         const IN = 1;
         /// There is an exceptional condition, such as urgent data.
@@ -46,15 +46,9 @@ bitflags! {
         const NVAL = 32;
         /// The peer of a stream socket writes nothing more: it has shut down its writing half, or hung up. There may be data that is
         /// left to read, and there may be room to write.
-        const RDHUP = 64;
+        const RDHUP = 0x2000;
     }
 }
-
-/// The bit of `POLLRDHUP` and `EPOLLRDHUP`.
-const SYSTEM_RDHUP: u32 = 0x2000;
-/// The distance of that bit to the one of [`Readiness::RDHUP`].
-const RDHUP_SHIFT: u32 = 7;
-const _: () = assert!(SYSTEM_RDHUP >> RDHUP_SHIFT == Readiness::RDHUP.bits() as u32);
 
 impl Interest {
     /// No events at all.
@@ -137,8 +131,7 @@ impl Readiness {
     #[inline]
     #[must_use]
     pub const fn from_system(bits: u32) -> Self {
-        let bits = bits & (SYSTEM_RDHUP | 63);
-        Self::from_bits_retain((bits | bits >> RDHUP_SHIFT) as u8)
+        Self::from_bits_truncate(bits as u16)
     }
 
     /// Returns the bits for `poll(2)` and `epoll(7)`.
@@ -150,8 +143,7 @@ impl Readiness {
     #[inline]
     #[must_use]
     pub const fn to_system(self) -> u32 {
-        let bits = self.bits() as u32;
-        (bits & 63) | (bits & Self::RDHUP.bits() as u32) << RDHUP_SHIFT
+        self.bits() as u32
     }
 
     /// Returns whether to call `readable`: with an interest in reading, for IN, RDHUP, HUP or ERR.
@@ -230,7 +222,7 @@ mod tests {
     #[test]
     fn r13_the_bits_of_the_system_are_converted_both_ways() {
         for bits in 0..=Readiness::all().bits() {
-            let readiness = Readiness::from_bits_retain(bits);
+            let readiness = Readiness::from_bits_truncate(bits);
             assert_eq!(Readiness::from_system(readiness.to_system()), readiness);
         }
         assert_eq!(Readiness::from_system(0xffff_dfc0), Readiness::empty());

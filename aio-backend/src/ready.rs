@@ -12,6 +12,7 @@ const USUAL: usize = 64;
 pub struct ReadyList {
     events: Vec<(Token, Readiness)>,
     limit: usize,
+    has_invalid: bool,
 }
 
 impl ReadyList {
@@ -27,6 +28,7 @@ impl ReadyList {
         Self {
             events: Vec::with_capacity(limit.clamp(1, USUAL)),
             limit: limit.max(1),
+            has_invalid: false,
         }
     }
 
@@ -37,8 +39,30 @@ impl ReadyList {
         if self.is_full() {
             return false;
         }
+        self.has_invalid |= readiness.contains(Readiness::NVAL);
         self.events.push((token, readiness));
         true
+    }
+
+    /// Adds the events of a slice, each as `convert` describes it, as far as there is room. Drops the others, as [`push`](Self::push)
+    /// does.
+    #[inline]
+    pub fn extend<E>(&mut self, events: &[E], convert: impl Fn(&E) -> (Token, Readiness)) {
+        let events = &events[..events.len().min(self.room())];
+        let mut has_invalid = false;
+        self.events.extend(events.iter().map(|event| {
+            let (token, readiness) = convert(event);
+            has_invalid |= readiness.contains(Readiness::NVAL);
+            (token, readiness)
+        }));
+        self.has_invalid |= has_invalid;
+    }
+
+    /// Returns whether an event was added with [`Readiness::NVAL`].
+    #[inline]
+    #[must_use]
+    pub fn has_invalid(&self) -> bool {
+        self.has_invalid
     }
 
     /// Returns the largest number of events.
@@ -80,6 +104,7 @@ impl ReadyList {
     #[inline]
     pub fn clear(&mut self) {
         self.events.clear();
+        self.has_invalid = false;
     }
 
     /// Returns the event at this position, in the order in which they were reported.

@@ -12,6 +12,8 @@ use crate::{Action, Context, Event, Handler, Pollable, Registration, WatchError}
 
 type Callback<F> = Box<dyn Fn(&F, &Context)>;
 type Ready<F> = Box<dyn Fn(&F, &Context, Event) -> Action>;
+type Poll<F> = Box<dyn Fn(&F) -> bool>;
+type PollMode<F> = Box<dyn Fn(&F)>;
 type Invalidated<F> = Box<dyn Fn(&F, &Context, io::Error)>;
 
 /// Closures for a descriptor, to be completed by [`watch`](On::watch). Made by [`Context::on`].
@@ -64,10 +66,10 @@ pub struct Closures<F> {
 struct More<F> {
     ready: Option<Ready<F>>,
     priority: Option<Callback<F>>,
-    poll: Option<Box<dyn Fn(&F) -> bool>>,
+    poll: Option<Poll<F>>,
     poll_ready: Option<Callback<F>>,
-    poll_begin: Option<Box<dyn Fn(&F)>>,
-    poll_end: Option<Box<dyn Fn(&F)>>,
+    poll_begin: Option<PollMode<F>>,
+    poll_end: Option<PollMode<F>>,
 }
 
 impl<F> Default for More<F> {

@@ -81,8 +81,8 @@ impl<'cx> Embedded<'cx> {
         self.is_checked.set(false);
         inner.polling.adopt_params(&inner.shared);
         let mut list = self.take_list();
-        drop(Found::new(inner, &mut list));
-        list.clear();
+        drop(Found::recorded(inner, list));
+        list = inner.descriptors.lists.take();
         inner.descriptors.registry.borrow_mut().recall(&mut list);
         let hit = inner.leave_poll_mode(self.cx, &mut list);
         self.keep(list);
@@ -133,11 +133,11 @@ impl<'cx> Embedded<'cx> {
         inner.mailbox.set_foreign(false);
         inner.mailbox.accept();
         self.is_checked.set(true);
-        let invalidated = inner.descriptors.found_invalid.get();
+        let invalidated = inner.nesting.progress.get();
         let mut list = self.take_list();
         let checked = inner.check(self.cx, &mut list);
         self.keep(list);
-        if inner.descriptors.found_invalid.get() != invalidated {
+        if inner.nesting.progress.get() != invalidated {
             self.has_invalidated.set(true);
         }
         checked
@@ -151,20 +151,28 @@ impl<'cx> Embedded<'cx> {
         let inner = &self.cx.0;
         if !self.is_checked.get()
             && let Err(error) = self.check_descriptors()
-            && !self.has_complained.replace(true)
         {
-            tracing::error!(%error, "a foreign loop cannot check the descriptors of its context");
+            self.complain(&error);
         }
         self.is_checked.set(false);
         inner.shared.counters.iteration();
-        let mut list = self.take_list();
-        let found = Found::new(inner, &mut list);
+        let found = Found::recorded(inner, self.take_list());
         let mut progress = self.has_invalidated.take();
         progress |= bottom_half::run(&inner.deferred, &inner.mailbox, self.cx);
-        progress |= inner.dispatch(self.cx, found);
+        match inner.deliver(self.cx, found, &mut progress) {
+            Ok(list) => inner.descriptors.lists.give_back(list),
+            Err(error) => self.complain(&error),
+        }
         progress |= inner.timers.run(|timers| fire_due(timers, self.cx));
-        inner.descriptors.lists.give_back(list);
         progress
+    }
+
+    /// Logs, once, that the descriptors cannot be checked: a foreign loop has no use for the error.
+    #[cold]
+    fn complain(&self, error: &io::Error) {
+        if !self.has_complained.replace(true) {
+            tracing::error!(%error, "a foreign loop cannot check the descriptors of its context");
+        }
     }
 
     /// What was found so far. It is not lent: callbacks run meanwhile, and may use this very value.
@@ -175,10 +183,8 @@ impl<'cx> Embedded<'cx> {
 
     /// Keeps what was found for [`dispatch`](Self::dispatch).
     fn keep(&self, list: Box<ReadyList>) {
-        let mut other = self.list.replace(list);
-        // A callback used this very value meanwhile. The next check finds its events again.
-        drop(Found::new(&self.cx.0, &mut other));
-        self.cx.0.descriptors.lists.give_back(other);
+        // If a callback used this very value meanwhile, the next check finds the events of that list again.
+        drop(Found::recorded(&self.cx.0, self.list.replace(list)));
     }
 }
 
@@ -190,7 +196,7 @@ impl AsFd for Embedded<'_> {
 
 impl Drop for Embedded<'_> {
     fn drop(&mut self) {
-        drop(Found::new(&self.cx.0, self.list.get_mut()));
+        drop(Found::recorded(&self.cx.0, std::mem::take(self.list.get_mut())));
         self.cx.0.mailbox.set_foreign(false);
     }
 }

@@ -7,7 +7,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_backend::{Interest, ReadyList, Token};
+use aio_backend::{Interest, Readiness, ReadyList, Token};
+use aio_handlers::Event as Next;
 
 use crate::Context;
 use crate::Event;
@@ -41,11 +42,9 @@ impl Inner {
     fn iterate<const WAITS: bool, const POLLS: bool>(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
         let _depth = Depth::enter(&self.nesting.depth);
         self.shared.counters.iteration();
-        let mut list = self.descriptors.lists.take();
-        let found = Found::new(self, &mut list);
+        let mut found = Found::new(self);
         let planning = self.mailbox.plan_guard();
-        let invalidated = self.descriptors.found_invalid.get();
-        self.descriptors.registry.borrow_mut().recall(found.list);
+        self.descriptors.registry.borrow_mut().recall(found.list());
         let timeout = if WAITS {
             self.timeout(wait)
         } else {
@@ -53,7 +52,7 @@ impl Inner {
         };
         // 1. poll in user space
         let polled = if POLLS {
-            self.try_polling(cx, timeout, found.list)?
+            self.try_polling(cx, timeout, found.list())?
         } else {
             Polled::default()
         };
@@ -61,12 +60,12 @@ impl Inner {
         let plan = if polled.hit {
             Plan::Skip
         } else if timeout == Some(Duration::ZERO) {
-            self.plan_not_to_wait::<WAITS>(cx, found.list)?
+            self.plan_not_to_wait::<WAITS>(cx, found.list())?
         } else {
             self.pacing.checks.step(|checks| checks.prevents_again(false));
-            self.plan_to_wait(cx, timeout, polled, found.list)?
+            self.plan_to_wait(cx, timeout, polled, found.list())?
         };
-        let blocked = self.carry_out(cx, plan, found.list)?;
+        let blocked = self.carry_out(cx, plan, &mut found)?;
         drop(planning);
         // 3. accept the notification: from here on a new one makes the next iteration run
         if self.mailbox.is_notified() {
@@ -74,19 +73,22 @@ impl Inner {
         }
         // 4. see how long there was nothing to do
         let seen = if POLLS {
-            self.measure(timeout, polled, blocked, found.list)
+            self.measure(timeout, polled, blocked, found.list())
         } else {
             None
         };
         // 5. bottom halves
-        let mut progress = self.descriptors.found_invalid.get() != invalidated;
-        progress |= bottom_half::run(&self.deferred, &self.mailbox, cx);
-        // 6. ready handlers (7. a removed one was dropped when its last user was done)
-        if !found.list.is_empty() {
-            progress |= self.dispatch(cx, found);
-        } else {
-            drop(found);
+        let mut progress = false;
+        if self.deferred.has_due(self.mailbox.inbox()) {
+            self.record(cx, &mut found);
+            progress |= bottom_half::run(&self.deferred, &self.mailbox, cx);
         }
+        // 6. ready handlers (7. a removed one was dropped when its last user was done)
+        let list = if found.list().is_empty() {
+            found.into_list()
+        } else {
+            self.deliver(cx, found, &mut progress)?
+        };
         if let Some(seen) = seen {
             self.adapt(seen, &list);
         }
@@ -94,10 +96,6 @@ impl Inner {
         // 8. timers
         progress |= self.timers.run(|timers| fire_due(timers, cx));
         self.pacing.spin.step(|spin| spin.served(progress));
-        if self.descriptors.wakeup_lost.take() {
-            // Every wait reports it from now on: a caller that does not learn of it would spin.
-            return Err(rustix::io::Errno::BADF.into());
-        }
         Ok(progress)
     }
 
@@ -157,47 +155,86 @@ impl Inner {
         self.search(cx, budget, ready)
     }
 
-    /// Records what a wait found, from position `first` of the list on.
+    /// Takes over what a wait found, from position `first` of the list on. Usually that is all, and it is delivered straight from the list.
     #[inline(always)]
-    pub(crate) fn collect(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        if ready.len() > first {
-            // Most events need no more than to be recorded. That is done for all in a row, with one borrow.
-            let first = self.descriptors.record(first, ready);
-            if ready.len() > first {
-                self.collect_each(cx, first, ready);
-            }
+    pub(crate) fn collect(&self, cx: &Context, first: usize, found: &mut Found<'_>) {
+        if first == 0 && !found.list().has_invalid() {
+            found.is_recorded = false;
+        } else {
+            self.record_from(cx, first, found.list());
         }
     }
 
-    #[cold]
+    /// Records what was found, before anything but its delivery can come in between.
+    fn record(&self, cx: &Context, found: &mut Found<'_>) {
+        if !std::mem::replace(&mut found.is_recorded, true) {
+            self.record_from(cx, 0, found.list());
+        }
+    }
+
     #[inline(never)]
-    fn collect_each(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        self.descriptors.record_each(first, ready, |token, readiness| {
-            if !is_own(token) {
+    pub(crate) fn record_from(&self, cx: &Context, first: usize, ready: &ReadyList) {
+        self.descriptors.record(first, ready, |token, readiness| {
+            if is_own(token) {
+                self.own_event(token, readiness);
+            } else {
                 self.invalidate(cx, token, closed_while_registered());
-                let found = &self.descriptors.found_invalid;
-                found.set(found.get() + 1);
-            } else if !self.descriptors.accept_wakeup(token, readiness) {
-                self.timers.wall_changed(readiness, &self.descriptors.backend);
+                self.nesting.progress.set(self.nesting.progress.get() + 1);
             }
         });
     }
 
-    /// Calls the handlers of what was found, in that order; true if one was called.
+    /// An event of the loop's own.
+    #[cold]
+    fn own_event(&self, token: Token, readiness: Readiness) {
+        if !self.descriptors.accept_wakeup(token, readiness) {
+            self.timers.wall_changed(readiness, &self.descriptors.backend);
+        }
+    }
+
+    /// Calls the handlers of what was found, in that order. Returns the list; sets `progress` if a handler was called.
     ///
     /// Part of the iteration, and what is done for each event as well: because of what returns cost after a system call (see
     /// `any_backend.rs`).
     #[inline(always)]
-    pub(crate) fn dispatch(&self, cx: &Context, mut found: Found<'_>) -> bool {
-        let mut progress = false;
-        while let Some((token, readiness)) = found.next() {
-            progress |= if readiness.is_empty() {
-                self.call_polled(cx, token)
-            } else {
-                self.call_ready(cx, token)
-            };
+    pub(crate) fn deliver(
+        &self,
+        cx: &Context,
+        found: Found<'_>,
+        progress: &mut bool,
+    ) -> io::Result<Box<ReadyList>> {
+        let delivering = found.deliver();
+        loop {
+            let mut registry = self.descriptors.registry.borrow_mut();
+            match registry.next_event() {
+                Some(Next::Ready(token, entry, readiness, interest)) => {
+                    let (handler, is_special) = (entry.handler.clone(), entry.is_special);
+                    let event = Event::new(token, readiness, interest, entry.version);
+                    drop(registry);
+                    if is_special || interest.reports_once() {
+                        *progress |= self.call_special(cx, &handler, event);
+                    } else {
+                        cx.call(|cx| handler.ready(cx, event));
+                        *progress = true;
+                    }
+                }
+                Some(Next::Bare(token)) => {
+                    drop(registry);
+                    *progress |= self.call_polled(cx, token);
+                }
+                Some(Next::Masked(token)) => {
+                    drop(registry);
+                    self.descriptors.mask(token);
+                }
+                None => break,
+            }
         }
-        progress
+        let list = delivering.finish();
+        if self.descriptors.wakeup_lost.take() {
+            // Every wait reports it from now on: a caller that does not learn of it would spin.
+            return Err(rustix::io::Errno::BADF.into());
+        }
+        Ok(list)
     }
 
     #[inline(never)]
@@ -213,29 +250,14 @@ impl Inner {
         served.is_some()
     }
 
-    #[inline(always)]
-    fn call_ready(&self, cx: &Context, token: Token) -> bool {
-        let mut registry = self.descriptors.registry.borrow_mut();
-        let Some((entry, readiness, interest)) = registry.take_ready(token) else {
-            drop(registry);
-            self.descriptors.reject(token);
-            return false;
-        };
-        let (handler, is_special) = (entry.handler.clone(), entry.is_special);
-        let event = Event::new(token, readiness, interest, entry.version);
-        drop(registry);
-        if is_special || interest.reports_once() {
-            self.call_special(cx, &handler, event);
-        } else {
-            cx.call(|cx| handler.ready(cx, event));
-        }
-        true
-    }
-
     /// A handler that is polled, may not be entered twice, or waits for what is reported once.
     #[inline(never)]
-    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) {
+    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) -> bool {
         let token = event.token();
+        if is_own(token) {
+            self.own_event(token, event.readiness());
+            return false;
+        }
         let _exclusive = self.exclude(cx, token, handler.exclusive());
         let _excluded = self
             .polling
@@ -245,6 +267,7 @@ impl Inner {
         let _guard = EdgeGuard::new(&self.descriptors, event);
         self.descriptors.registry.borrow_mut().delivered(token);
         cx.call(|cx| handler.ready(cx, event));
+        true
     }
 
     /// Keeps an exclusive handler from being entered again until the guard is dropped.

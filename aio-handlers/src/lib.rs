@@ -49,10 +49,12 @@
 //! request.
 #![forbid(unsafe_code)]
 
+mod delivery;
 mod groups;
 mod index;
 mod mask;
 mod masking;
+mod pending;
 mod recall;
 mod registry;
 mod slots;
@@ -61,6 +63,7 @@ mod steps;
 #[cfg(test)]
 mod model_tests;
 
+pub use delivery::{Delivery, Event};
 pub use groups::GroupId;
 pub use masking::Recorded;
 pub use registry::{Occupied, Registry};

@@ -6,6 +6,7 @@
 use aio_backend::{Interest, Readiness, Token};
 
 use crate::mask::{Mask, PackedMask};
+use crate::pending::Pending;
 use crate::{GroupId, Registry};
 
 /// The result of [`Registry::record`].
@@ -28,8 +29,16 @@ impl<T> Registry<T> {
     /// registry keeps it until it is taken: see [`recall`](Self::recall).
     #[inline]
     pub fn record(&mut self, token: Token, readiness: Readiness) -> Recorded {
+        self.settle();
+        self.record_now(token, readiness)
+    }
+
+    /// As [`record`](Self::record), and leaves the present delivery as it is.
+    #[inline]
+    pub(crate) fn record_now(&mut self, token: Token, readiness: Readiness) -> Recorded {
         self.check_slot(token);
         let Some(slot) = self.slots.get_mut(token) else {
+            self.stale += 1;
             return Recorded::Stale;
         };
         if self.groups.is_paused(slot.group) || slot.exclusions != 0 {
@@ -39,7 +48,7 @@ impl<T> Registry<T> {
         if slot.interest.reports_once() && slot.pending.is_empty() {
             self.edges.push(token);
         }
-        slot.pending |= readiness & slot.interest.mask();
+        slot.pending.add(readiness & slot.interest.mask());
         self.check_slot(token);
         Recorded::Live
     }
@@ -51,7 +60,7 @@ impl<T> Registry<T> {
             return;
         };
         // After the pause the backend reports the readiness recorded before it again, together with this event.
-        slot.pending = Readiness::empty();
+        slot.pending = Pending::NONE;
         if slot.mask == PackedMask::NONE {
             let mask = if self.groups.is_paused(slot.group) {
                 Mask::Listed(self.groups.list(slot.group, token))
@@ -73,7 +82,7 @@ impl<T> Registry<T> {
     pub fn take_ready(&mut self, token: Token) -> Option<(&T, Readiness, Interest)> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        let ready = std::mem::take(&mut slot.pending);
+        let ready = std::mem::take(&mut slot.pending).get();
         if ready.is_empty() || slot.exclusions != 0 || self.groups.is_paused(slot.group) {
             return None;
         }
@@ -159,6 +168,7 @@ impl<T> Registry<T> {
     /// # Panics
     /// If `group` was not made by this registry, or is paused 2^32 - 1 times.
     pub fn pause(&mut self, group: GroupId) -> u32 {
+        self.settle();
         self.groups.pause(group)
     }
 

@@ -6,6 +6,7 @@
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 
 use crate::mask::Mask;
+use crate::pending::Pending;
 use crate::{Recorded, Registry};
 
 impl<T> Registry<T> {
@@ -18,9 +19,10 @@ impl<T> Registry<T> {
 
     /// Appends the registrations with recorded edges to `ready`, and forgets those whose edges have been taken.
     ///
-    /// An iteration calls this first. Registrations without room in the list stay for the next iteration.
+    /// An iteration calls this first, also a nested one: an outer delivery is [recorded](crate::Recorded::Live) by it. Registrations without room in the list stay for the next iteration.
     #[inline]
     pub fn recall(&mut self, ready: &mut ReadyList) {
+        self.settle();
         if self.has_edges() {
             self.recall_edges(ready);
         }
@@ -81,7 +83,7 @@ impl<T> Registry<T> {
             if let Some(slot) = self.slots.get_mut(token)
                 && !slot.interest.reports_once()
             {
-                slot.pending = Readiness::empty();
+                slot.pending = Pending::NONE;
             }
         }
     }

@@ -11,9 +11,11 @@ use std::os::fd::RawFd;
 use aio_backend::{Interest, Readiness, Token};
 
 use crate::GroupId;
+use crate::delivery::Delivery;
 use crate::groups::Groups;
 use crate::index::FdIndex;
 use crate::mask::{Mask, PackedMask};
+use crate::pending::Pending;
 use crate::slots::Slots;
 
 /// The error of [`Registry::insert`]: the descriptor number already has a live registration.
@@ -45,7 +47,7 @@ pub(crate) struct Slot<T> {
     pub(crate) exclusions: u16,
     pub(crate) interest: Interest,
     /// The readiness that was recorded and not taken, within the interest.
-    pub(crate) pending: Readiness,
+    pub(crate) pending: Pending,
 }
 
 const NO_FD: RawFd = -1;
@@ -71,6 +73,10 @@ pub struct Registry<T> {
     pub(crate) groups: Groups,
     /// Registrations with recorded edges that may not have been taken.
     pub(crate) edges: Vec<Token>,
+    /// The delivery of the innermost iteration.
+    pub(crate) delivery: Delivery,
+    /// The number of events of tokens without a live registration.
+    pub(crate) stale: u64,
 }
 
 impl<T> Default for Registry<T> {
@@ -92,6 +98,8 @@ impl<T> Registry<T> {
             index: FdIndex::default(),
             groups: Groups::new(),
             edges: Vec::new(),
+            delivery: Delivery::NONE,
+            stale: 0,
         }
     }
 
@@ -123,7 +131,7 @@ impl<T> Registry<T> {
             mask: PackedMask::NONE,
             exclusions: 0,
             interest,
-            pending: Readiness::empty(),
+            pending: Pending::NONE,
         });
         if let Some(fd) = fd {
             self.index.set(fd, token.index());
@@ -138,9 +146,10 @@ impl<T> Registry<T> {
     /// ([`delivered`](Self::delivered)) gives way to one that waits for an event. Recorded readiness is dropped: a level-triggered
     /// backend reports it again.
     pub fn replace(&mut self, token: Token, value: T) -> Option<T> {
+        self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        slot.pending = Readiness::empty();
+        slot.pending = Pending::NONE;
         slot.wake();
         let former = std::mem::replace(&mut slot.value, value);
         self.check_slot(token);
@@ -153,11 +162,12 @@ impl<T> Registry<T> {
     /// again, reports it again. Pass the [effective](Self::effective_interest) interest to the backend; it stays `NONE` while the
     /// handler is paused or excluded and masked.
     pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<Interest> {
+        self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        slot.pending &= interest.mask();
+        slot.pending.keep(interest.mask());
         if interest.contains(Interest::ONESHOT) {
-            slot.pending = Readiness::empty();
+            slot.pending = Pending::NONE;
         }
         slot.wake();
         let former = std::mem::replace(&mut slot.interest, interest);
@@ -167,6 +177,7 @@ impl<T> Registry<T> {
 
     /// Removes a value and returns it. The token is then stale; recorded readiness, exclusions and the mask are dropped.
     pub fn remove(&mut self, token: Token) -> Option<T> {
+        self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.remove(token)?;
         if let Some(fd) = slot.fd() {
@@ -224,6 +235,12 @@ impl<T> Registry<T> {
     #[must_use]
     pub fn group(&self, token: Token) -> Option<GroupId> {
         self.slots.get(token).map(|slot| slot.group)
+    }
+
+    /// Returns the number of events that arrived for tokens without a live registration.
+    #[must_use]
+    pub fn stale_events(&self) -> u64 {
+        self.stale
     }
 
     /// Returns the number of live registrations.
@@ -287,7 +304,7 @@ impl<T> Registry<T> {
         }
         let interest = slot.interest.mask();
         assert!(
-            interest.contains(slot.pending),
+            interest.contains(slot.pending.get()),
             "{token:?} has readiness outside its interest"
         );
         // A backend that reports more than one event for an interest in one does not break the registry.
