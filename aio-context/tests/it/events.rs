@@ -245,10 +245,12 @@ fn r13_an_event_carries_the_whole_readiness(bench: Bench) {
     assert!(registration.is_live());
 }
 
+type Task = fn(&Context, Event);
+
 /// Does the next of its tasks with its registration at each event.
 struct Tasks {
     near: UnixStream,
-    tasks: RefCell<Vec<fn(&Context, Event)>>,
+    tasks: RefCell<Vec<Task>>,
     calls: Cell<u32>,
 }
 
@@ -274,7 +276,7 @@ fn r13_a_trait_handler_reaches_its_own_registration(bench: Bench) {
     let cx = bench.context();
     let (near, far) = pair();
     write(&far);
-    let tasks: [fn(&Context, Event); 4] = [
+    let tasks: [Task; 4] = [
         |cx, event| assert!(event.remove(cx) && !event.is_current(cx) && !event.remove(cx)),
         |cx, event| event.set_interest(cx, Interest::READ).unwrap(),
         |cx, event| event.set_interest(cx, Interest::WRITE).unwrap(),
