@@ -207,7 +207,6 @@ impl<S: Sys> Epoll<S> {
     }
 
     /// Waits for at most `room` events of the set.
-    #[inline(always)]
     fn wait_for_set(
         &mut self,
         timeout: Option<Duration>,
@@ -237,9 +236,44 @@ impl<S: Sys> Epoll<S> {
 }
 
 impl<S: Sys> Epoll<S> {
+    /// Returns whether every event of the set is one of a registration, which stays armed, and all registrations are in the set.
+    #[inline]
+    fn is_usual(&self) -> bool {
+        self.unpollable.is_empty() && !self.to_verify && self.unsure == 0
+    }
+
+    /// Waits for a time, or with files that cannot be watched, or on a set that may differ from the registrations, or
+    /// has entries for one event.
+    #[inline(never)]
+    fn wait_unusually(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        // If the list is full, its events have to be handled first.
+        let room = ready.room();
+        let (timeout, reserved) = if self.unpollable.is_empty() {
+            (timeout, 0)
+        } else {
+            self.reserves_room = !self.reserves_room;
+            let reserved = if self.reserves_room {
+                self.unpollable.len()
+            } else {
+                0
+            };
+            (Some(Duration::ZERO), reserved)
+        };
+        let for_set = room.saturating_sub(reserved);
+        if for_set > 0 {
+            match self.wait_for_set(timeout, for_set, ready) {
+                Err(error) if !is(&error, Errno::INTR) => return Err(error),
+                _ => {}
+            }
+        }
+        if !self.unpollable.is_empty() {
+            self.collect_unpollable(ready);
+        }
+        Ok(())
+    }
+
     /// Reports the events whose registrations are in the set, and requests a rebuild if there are others. Returns the number of those
     /// that it reported.
-    #[cold]
     fn report_known(&mut self, found: usize, ready: &mut ReadyList) -> usize {
         let mut reports = 0;
         for event in &self.events[..found] {
@@ -334,30 +368,27 @@ impl<S: Sys> Backend for Epoll<S> {
     // Inlined by force: see `wait.rs`.
     #[inline(always)]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        // If the list is full, its events have to be handled first.
-        let room = ready.room();
-        let (timeout, reserved) = if self.unpollable.is_empty() {
-            (timeout, 0)
-        } else {
-            self.reserves_room = !self.reserves_room;
-            let reserved = if self.reserves_room {
-                self.unpollable.len()
-            } else {
-                0
-            };
-            (Some(Duration::ZERO), reserved)
+        let room = ready.room().min(EVENTS_MAX);
+        if !self.is_usual() || room == 0 || room > self.events.len() {
+            return self.wait_unusually(timeout, ready);
+        }
+        let (sys, set) = self.set.inner();
+        let mut events = Events(&mut self.events[..room]);
+        // Two calls, so that each is compiled for its timeout.
+        let found = match timeout {
+            Some(Duration::ZERO) => sys.wait(set, &mut events, Some(Duration::ZERO)),
+            None => sys.wait(set, &mut events, None),
+            Some(_) => return self.wait_unusually(timeout, ready),
         };
-        let for_set = room.saturating_sub(reserved);
-        if for_set > 0 {
-            match self.wait_for_set(timeout, for_set, ready) {
-                Err(error) if !is(&error, Errno::INTR) => return Err(error),
-                _ => {}
+        match found {
+            Ok(0) => Ok(()),
+            Ok(found) => {
+                ready.extend(&self.events[..found], reported);
+                Ok(())
             }
+            Err(error) if is(&error, Errno::INTR) => Ok(()),
+            Err(error) => Err(error),
         }
-        if !self.unpollable.is_empty() {
-            self.collect_unpollable(ready);
-        }
-        Ok(())
     }
 
     fn reports_edges(&self) -> bool {

@@ -156,10 +156,11 @@ impl<'cx> Embedded<'cx> {
         }
         self.is_checked.set(false);
         inner.shared.counters.iteration();
-        let found = Found::recorded(inner, self.take_list());
+        let list = self.take_list();
+        let found = Found::recorded(inner, list);
         let mut progress = self.has_invalidated.take();
         progress |= bottom_half::run(&inner.deferred, &inner.mailbox, self.cx);
-        match inner.deliver(self.cx, found, &mut progress) {
+        match inner.deliver(self.cx, found.into_list(), true, &mut progress) {
             Ok(list) => inner.descriptors.lists.give_back(list),
             Err(error) => self.complain(&error),
         }

@@ -27,7 +27,8 @@ mod poll;
 mod search;
 mod waiting;
 
-use found::Found;
+use found::{Delivering, Found};
+use measure::Searched;
 use search::Polled;
 use waiting::Plan;
 
@@ -43,40 +44,20 @@ impl Inner {
         let _depth = Depth::enter(&self.nesting.depth);
         self.shared.counters.iteration();
         let mut found = Found::new(self);
-        let planning = self.mailbox.plan_guard();
-        self.descriptors.registry.borrow_mut().recall(found.list());
-        let timeout = if WAITS {
-            self.timeout(wait)
-        } else {
-            Some(Duration::ZERO)
-        };
-        // 1. poll in user space
-        let polled = if POLLS {
-            self.try_polling(cx, timeout, found.list())?
-        } else {
-            Polled::default()
-        };
-        // 2. wait, or check the descriptors once
-        let plan = if polled.hit {
-            Plan::Skip
-        } else if timeout == Some(Duration::ZERO) {
-            self.plan_not_to_wait::<WAITS>(cx, found.list())?
-        } else {
-            self.pacing.checks.step(|checks| checks.prevents_again(false));
-            self.plan_to_wait(cx, timeout, polled, found.list())?
-        };
-        let blocked = self.carry_out(cx, plan, &mut found)?;
-        drop(planning);
+        // 1. poll in user space; 2. wait, or check the descriptors once
+        let searched = self.search_and_wait::<WAITS, POLLS>(cx, wait, &mut found)?;
+        self.finish(cx, found, searched)
+    }
+
+    /// The rest of an iteration, after polling and waiting.
+    #[inline(always)]
+    fn finish(&self, cx: &Context, mut found: Found<'_>, searched: Option<Searched>) -> io::Result<bool> {
         // 3. accept the notification: from here on a new one makes the next iteration run
         if self.mailbox.is_notified() {
             self.mailbox.accept();
         }
         // 4. see how long there was nothing to do
-        let seen = if POLLS {
-            self.measure(timeout, polled, blocked, found.list())
-        } else {
-            None
-        };
+        let seen = searched.and_then(|searched| self.measure(searched, found.list()));
         // 5. bottom halves
         let mut progress = false;
         if self.deferred.has_due(self.mailbox.inbox()) {
@@ -87,16 +68,117 @@ impl Inner {
         let list = if found.list().is_empty() {
             found.into_list()
         } else {
-            self.deliver(cx, found, &mut progress)?
+            let is_recorded = found.is_recorded;
+            self.deliver(cx, found.into_list(), is_recorded, &mut progress)?
         };
         if let Some(seen) = seen {
             self.adapt(seen, &list);
         }
+        Ok(self.conclude(cx, list, progress))
+    }
+
+    /// An iteration that only checks the descriptors: most of a busy loop are that.
+    #[inline(always)]
+    fn check_only<const WAITS: bool>(&self, cx: &Context) -> io::Result<Checked> {
+        if !self.has_descriptors_only() || (WAITS && !self.pacing.spin.get().is_hot()) {
+            return Ok(Checked::Not);
+        }
+        self.pacing.checks.step(|checks| checks.checked_only());
+        self.descriptors.rebalance(true);
+        let mut list = self.descriptors.lists.take();
+        self.descriptors.wait(Some(Duration::ZERO), &mut list)?;
+        if self.mailbox.is_notified() || list.has_invalid() {
+            return self.finish_check(cx, list).map(Checked::Served);
+        }
+        if list.is_empty() {
+            self.descriptors.lists.give_back(list);
+            if !WAITS {
+                self.shared.counters.iteration();
+            }
+            return Ok(Checked::Idle);
+        }
+        if WAITS {
+            self.pacing.spin.step(|spin| spin.found(true));
+        }
+        self.serve(cx, list).map(Checked::Served)
+    }
+
+    /// The rest of an iteration that has found nothing but events of descriptors.
+    #[inline(never)]
+    fn serve(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
+        let _depth = Depth::enter(&self.nesting.depth);
+        self.shared.counters.iteration();
+        let mut progress = false;
+        let list = self.deliver(cx, list, false, &mut progress)?;
+        Ok(self.conclude(cx, list, progress))
+    }
+
+    /// As [`serve`](Self::serve), and there is a notification or an invalid descriptor.
+    #[cold]
+    fn finish_check(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
+        let _depth = Depth::enter(&self.nesting.depth);
+        self.shared.counters.iteration();
+        let mut found = Found::recorded(self, list);
+        self.collect(cx, 0, &mut found);
+        self.finish(cx, found, None)
+    }
+
+    /// The end of an iteration.
+    #[inline(always)]
+    fn conclude(&self, cx: &Context, list: Box<ReadyList>, mut progress: bool) -> bool {
         self.descriptors.lists.give_back(list);
         // 8. timers
         progress |= self.timers.run(|timers| fire_due(timers, cx));
         self.pacing.spin.step(|spin| spin.served(progress));
-        Ok(progress)
+        progress
+    }
+
+    /// Whether there are no bottom halves, timers, polled handlers in poll mode, edges, or outer iterations to think of.
+    #[inline(always)]
+    fn has_descriptors_only(&self) -> bool {
+        self.nesting.depth.get() == 0
+            && !self.polling.set.needs_exit()
+            && !self.deferred.has_due(self.mailbox.inbox())
+            && !self.timers.has_armed()
+            && !self.descriptors.registry.borrow().has_edges()
+            && !self.timers.is_simulated()
+    }
+
+    /// Polls in user space, then waits or checks the descriptors. Returns what the policy is to be shown of it.
+    #[inline(always)]
+    fn search_and_wait<const WAITS: bool, const POLLS: bool>(
+        &self,
+        cx: &Context,
+        wait: Wait,
+        found: &mut Found<'_>,
+    ) -> io::Result<Option<Searched>> {
+        let planning = self.mailbox.plan_guard();
+        self.descriptors.registry.borrow_mut().recall(found.list());
+        let timeout = if WAITS {
+            self.timeout(wait)
+        } else {
+            Some(Duration::ZERO)
+        };
+        let polled = if POLLS {
+            self.try_polling(cx, timeout, found.list())?
+        } else {
+            Polled::default()
+        };
+        let plan = if polled.hit {
+            Plan::Skip
+        } else if timeout == Some(Duration::ZERO) {
+            self.plan_not_to_wait::<WAITS>(cx, found.list())?
+        } else {
+            self.pacing.checks.step(|checks| checks.prevents_again(false));
+            self.plan_to_wait(cx, timeout, polled, found.list())?
+        };
+        let blocked = self.carry_out(cx, plan, found)?;
+        drop(planning);
+        Ok(POLLS.then_some(Searched {
+            timeout,
+            polled,
+            blocked,
+        }))
     }
 
     /// How long this iteration may wait (rule T1); `None`: for ever. Inside a walk over the polled handlers it may not wait at
@@ -200,41 +282,63 @@ impl Inner {
     pub(crate) fn deliver(
         &self,
         cx: &Context,
-        found: Found<'_>,
+        list: Box<ReadyList>,
+        is_recorded: bool,
         progress: &mut bool,
     ) -> io::Result<Box<ReadyList>> {
-        let delivering = found.deliver();
-        loop {
-            let mut registry = self.descriptors.registry.borrow_mut();
-            match registry.next_event() {
-                Some(Next::Ready(token, entry, readiness, interest)) => {
-                    let (handler, is_special) = (entry.handler.clone(), entry.is_special);
+        let mut registry = self.descriptors.registry.borrow_mut();
+        let delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
+        while let Some((token, readiness)) = registry.next_event() {
+            match registry.deliverable(token, readiness) {
+                Some((entry, interest)) if !entry.is_special => {
+                    let handler = entry.handler.clone();
                     let event = Event::new(token, readiness, interest, entry.version);
                     drop(registry);
-                    if is_special || interest.reports_once() {
-                        *progress |= self.call_special(cx, &handler, event);
-                    } else {
-                        cx.call(|cx| handler.ready(cx, event));
-                        *progress = true;
-                    }
+                    cx.call(|cx| handler.ready(cx, event));
+                    *progress = true;
                 }
-                Some(Next::Bare(token)) => {
+                _ => {
                     drop(registry);
-                    *progress |= self.call_polled(cx, token);
+                    *progress |= self.call_unusual(cx, token, readiness);
                 }
-                Some(Next::Masked(token)) => {
-                    drop(registry);
-                    self.descriptors.mask(token);
-                }
-                None => break,
             }
+            registry = self.descriptors.registry.borrow_mut();
         }
-        let list = delivering.finish();
+        let list = registry.end_delivery(delivering.finish());
+        drop(registry);
         if self.descriptors.wakeup_lost.take() {
             // Every wait reports it from now on: a caller that does not learn of it would spin.
             return Err(rustix::io::Errno::BADF.into());
         }
         Ok(list)
+    }
+
+    /// A polled handler with work, an event that the registry cannot deliver as it is, or one that has been recorded.
+    #[inline(never)]
+    fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> bool {
+        let mut registry = self.descriptors.registry.borrow_mut();
+        match registry.resolve(token, readiness) {
+            Next::Ready(entry, readiness, interest) => {
+                let (handler, is_special) = (entry.handler.clone(), entry.is_special);
+                let event = Event::new(token, readiness, interest, entry.version);
+                drop(registry);
+                if is_special || interest.reports_once() {
+                    return self.call_special(cx, &handler, event);
+                }
+                cx.call(|cx| handler.ready(cx, event));
+                true
+            }
+            Next::Bare => {
+                drop(registry);
+                self.call_polled(cx, token)
+            }
+            Next::Masked => {
+                drop(registry);
+                self.descriptors.mask(token);
+                false
+            }
+            Next::Dropped => false,
+        }
     }
 
     #[inline(never)]
@@ -275,6 +379,16 @@ impl Inner {
         let excluded = exclusive && self.descriptors.registry.borrow_mut().exclude(token);
         excluded.then(|| Excluded { cx, token })
     }
+}
+
+/// What [`check_only`](Inner::check_only) did.
+enum Checked {
+    /// Nothing: there is more to think of than descriptors.
+    Not,
+    /// It found nothing.
+    Idle,
+    /// It did an iteration, with this progress.
+    Served(bool),
 }
 
 /// Restores an edge if the callback for it panics: no backend reports it anew. The only event of an interest in one counts as delivered.

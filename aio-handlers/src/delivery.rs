@@ -1,4 +1,4 @@
-//! [`Delivery`]: the events of one wait, delivered one by one.
+//! Delivering the events of one wait, one by one.
 //!
 //! An event is usually delivered straight from the list. It is recorded in its slot first only if something comes in between that could
 //! change its meaning: a nested iteration, a pause, or a change of another registration by a callback.
@@ -6,73 +6,43 @@
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 
 use crate::mask::PackedMask;
-use crate::registry::Slot;
 use crate::{Recorded, Registry};
 
-/// The events of one wait, and how many of them have been delivered.
-///
-/// The registry holds the delivery of the innermost iteration; see [`Registry::start_delivery`].
-#[derive(Debug)]
-pub struct Delivery {
-    list: Option<Box<ReadyList>>,
-    next: usize,
-    /// The rest of the events is recorded in the slots.
-    is_recorded: bool,
+/// How the rest of the present list is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Straight from the list.
+    Direct,
+    /// As direct, but a group is paused.
+    Careful,
+    /// From the slots. Also if there is no list.
+    Recorded,
 }
 
-impl Delivery {
-    /// No events.
-    pub(crate) const NONE: Self = Self {
-        list: None,
-        next: 0,
-        is_recorded: true,
-    };
-
-    fn rest(&self) -> impl Iterator<Item = (Token, Readiness)> + '_ {
-        self.list.iter().flat_map(|list| list.iter_from(self.next))
-    }
-}
-
-/// One event of a delivery.
+/// An event that [`Registry::next_event`] has returned and [`Registry::deliverable`] has not.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a, T> {
     /// A descriptor is ready: the value, the readiness, and the current interest.
-    Ready(Token, &'a T, Readiness, Interest),
+    Ready(&'a T, Readiness, Interest),
     /// An entry of the list without readiness.
-    Bare(Token),
+    Bare,
     /// The handler is paused or excluded, and the event is dropped. Set [`Interest::NONE`] in the backend, as for
     /// [`Recorded::Masked`].
-    Masked(Token),
-}
-
-impl Default for Delivery {
-    fn default() -> Self {
-        Self::NONE
-    }
-}
-
-impl<T> Slot<T> {
-    /// Whether an event can be delivered without a look at pauses, recorded readiness and edges.
-    #[inline(always)]
-    fn is_plain(&self) -> bool {
-        const ONCE: u32 = (Interest::EDGE.union(Interest::ONESHOT).bits() as u32) << 16;
-        // The compiler makes one load of the three.
-        let state = u32::from(self.exclusions)
-            | u32::from(self.interest.bits()) << 16
-            | u32::from(self.pending.bits()) << 24;
-        state & (0xff00_ffff | ONCE) == 0
-    }
+    Masked,
+    /// The event is dropped: a nested iteration has taken it, its registration was removed or replaced since the wait, or its handler
+    /// was paused since.
+    Dropped,
 }
 
 impl<T> Registry<T> {
-    /// Starts to deliver the events of `list`. Returns the delivery of the outer iteration, for [`end_delivery`](Self::end_delivery).
+    /// Starts to deliver the events of `list`. Returns the list of the outer iteration, for [`end_delivery`](Self::end_delivery).
     ///
-    /// `is_recorded` tells whether the events have been [recorded](Self::record). If they have not, nothing but
-    /// [`next_event`](Self::next_event) may come between the wait and this call.
+    /// `is_recorded` tells whether the events have been [recorded](Self::record). If they have not, nothing may have changed since the
+    /// wait that reported them.
     ///
     /// ```
     /// use aio_backend::{Interest, Readiness, ReadyList};
-    /// use aio_handlers::{Event, GroupId, Registry};
+    /// use aio_handlers::{GroupId, Registry};
     ///
     /// let mut registry = Registry::new();
     /// let token = registry.insert(Some(7), "a socket", Interest::READ, GroupId::DEFAULT)?;
@@ -80,140 +50,134 @@ impl<T> Registry<T> {
     /// list.push(token, Readiness::IN);
     ///
     /// let outer = registry.start_delivery(list, false);
-    /// let event = registry.next_event();
-    /// assert_eq!(event, Some(Event::Ready(token, &"a socket", Readiness::IN, Interest::READ)));
-    /// assert_eq!(registry.next_event(), None);
-    /// let (list, delivered) = registry.end_delivery(outer);
-    /// assert_eq!((list.len(), delivered), (1, 1));
+    /// while let Some((token, readiness)) = registry.next_event() {
+    ///     match registry.deliverable(token, readiness) {
+    ///         Some((value, interest)) => assert_eq!((*value, interest), ("a socket", Interest::READ)),
+    ///         None => drop(registry.resolve(token, readiness)),
+    ///     }
+    /// }
+    /// let list = registry.end_delivery(outer);
+    /// assert_eq!(list.len(), 1);
     /// # Ok::<(), aio_handlers::Occupied<&str>>(())
     /// ```
     #[inline]
-    pub fn start_delivery(&mut self, list: Box<ReadyList>, is_recorded: bool) -> Delivery {
+    pub fn start_delivery(&mut self, list: Box<ReadyList>, is_recorded: bool) -> Option<Box<ReadyList>> {
         self.settle();
-        let delivery = Delivery {
-            list: Some(list),
-            next: 0,
-            is_recorded,
+        self.mode = if is_recorded {
+            Mode::Recorded
+        } else if self.groups.has_paused() {
+            Mode::Careful
+        } else {
+            Mode::Direct
         };
-        std::mem::replace(&mut self.delivery, delivery)
+        self.delivery.replace(list)
     }
 
-    /// Returns the next event that has to be handled, in the order of the list.
-    ///
-    /// Events are skipped that a nested iteration has taken, whose registration was removed or replaced since the wait, or whose handler
-    /// was paused since.
-    #[inline(always)]
-    pub fn next_event(&mut self) -> Option<Event<'_, T>> {
-        let list = self.delivery.list.as_ref()?;
-        let (token, readiness) = list.get(self.delivery.next)?;
-        self.delivery.next += 1;
-        if readiness.is_empty() || self.delivery.is_recorded {
-            return self.next_recorded(token, readiness);
-        }
-        let is_plain = self.slots.get(token).is_some_and(Slot::is_plain);
-        if !is_plain || self.groups.has_paused() {
-            return self.next_unusual(token, readiness);
+    /// Returns the next event of the list. Pass it to [`deliverable`](Self::deliverable), and if that returns `None` to
+    /// [`resolve`](Self::resolve).
+    #[inline]
+    pub fn next_event(&mut self) -> Option<(Token, Readiness)> {
+        self.delivery.as_mut()?.take_next()
+    }
+
+    /// Returns the value and the interest of an event that can be delivered as it is.
+    #[inline]
+    #[must_use]
+    pub fn deliverable(&self, token: Token, readiness: Readiness) -> Option<(&T, Interest)> {
+        if readiness.is_empty() || self.mode != Mode::Direct {
+            return None;
         }
         let slot = self.slots.get(token)?;
-        Some(Event::Ready(token, &slot.value, readiness, slot.interest))
+        let state = slot.state;
+        state.is_plain().then_some((&slot.value, state.interest()))
     }
 
-    /// The next event, beginning with this one of a list that is recorded.
+    /// Finds out what an event has become that is not [`deliverable`](Self::deliverable) as it is.
     #[inline(never)]
-    fn next_recorded(&mut self, mut token: Token, mut readiness: Readiness) -> Option<Event<'_, T>> {
-        while !readiness.is_empty() {
-            let taken = self
-                .take_ready(token)
-                .map(|(_, readiness, interest)| (readiness, interest));
-            if let Some((readiness, interest)) = taken {
-                return self
-                    .get(token)
-                    .map(|value| Event::Ready(token, value, readiness, interest));
-            }
-            if self.reject(token) {
-                return Some(Event::Masked(token));
-            }
-            (token, readiness) = self.delivery.rest().next()?;
-            self.delivery.next += 1;
+    pub fn resolve(&mut self, token: Token, readiness: Readiness) -> Event<'_, T> {
+        if readiness.is_empty() {
+            return Event::Bare;
         }
-        Some(Event::Bare(token))
-    }
-
-    /// An event that is not recorded, of a handler that waits for what is reported once, is or was paused, or is gone.
-    #[inline(never)]
-    fn next_unusual(&mut self, token: Token, readiness: Readiness) -> Option<Event<'_, T>> {
-        match self.record_now(token, readiness) {
-            Recorded::Masked => Some(Event::Masked(token)),
-            Recorded::Live | Recorded::Stale => self.next_recorded(token, readiness),
+        if self.mode != Mode::Recorded && self.record_now(token, readiness) == Recorded::Masked {
+            return Event::Masked;
+        }
+        // In two steps: with the value borrowed, the event could not be rejected.
+        let taken = self
+            .take_ready(token)
+            .map(|(_, readiness, interest)| (readiness, interest));
+        match taken {
+            Some((readiness, interest)) => match self.get(token) {
+                Some(value) => Event::Ready(value, readiness, interest),
+                None => Event::Dropped,
+            },
+            None if self.reject(token) => Event::Masked,
+            None => Event::Dropped,
         }
     }
 
-    /// Ends a delivery and restores the `outer` one. Returns the list, and how many of its events were delivered.
+    /// Ends a delivery and restores the `outer` list. Returns the ended one.
     ///
-    /// The rest is dropped, and a level-triggered backend reports it again; edges stay recorded.
+    /// The [rest](ReadyList::rest) of it is dropped: a level-triggered backend reports it again, and edges stay recorded.
     #[inline]
-    pub fn end_delivery(&mut self, outer: Delivery) -> (Box<ReadyList>, usize) {
-        let ended = std::mem::replace(&mut self.delivery, outer);
-        let list = ended.list.unwrap_or_default();
-        if ended.next < list.len() {
-            self.abandon(&list, ended.next, ended.is_recorded);
+    pub fn end_delivery(&mut self, outer: Option<Box<ReadyList>>) -> Box<ReadyList> {
+        let ended = std::mem::replace(&mut self.delivery, outer).unwrap_or_default();
+        if ended.rest().len() > 0 {
+            self.abandon(&ended);
         }
-        (list, ended.next)
+        // The outer list was recorded when this delivery started.
+        self.mode = Mode::Recorded;
+        ended
     }
 
     #[cold]
-    fn abandon(&mut self, list: &ReadyList, next: usize, is_recorded: bool) {
-        if !is_recorded {
-            self.record_rest(list, next);
+    fn abandon(&mut self, list: &ReadyList) {
+        if self.mode != Mode::Recorded {
+            self.record_rest(list);
         }
-        self.give_back(list.iter_from(next).map(|(token, _)| token));
+        self.give_back(list.rest().map(|(token, _)| token));
     }
 
-    /// Records the rest of the present delivery, unless it is recorded already.
+    /// Records the rest of the present list, unless it is recorded already.
     #[inline]
     pub(crate) fn settle(&mut self) {
-        if !self.delivery.is_recorded {
+        if self.mode != Mode::Recorded {
             self.record_delivery();
         }
     }
 
-    /// As [`settle`](Self::settle), before a change of `token`. An event that is being delivered has lost nothing by a change of its own
+    /// As [`settle`](Self::settle), before a change of `token`. The event that is being delivered loses nothing by a change of its own
     /// registration.
     #[inline]
     pub(crate) fn settle_others(&mut self, token: Token) {
-        if !self.delivery.is_recorded && !self.is_being_delivered(token) {
+        if self.mode != Mode::Recorded && !self.is_being_delivered(token) {
             self.record_delivery();
         }
     }
 
     #[inline(never)]
     fn is_being_delivered(&self, token: Token) -> bool {
-        let Delivery { list, next, .. } = &self.delivery;
-        let last = next.checked_sub(1).and_then(|last| list.as_ref()?.get(last));
+        let last = self.delivery.as_ref().and_then(|list| list.last_taken());
         last.is_some_and(|(last, _)| last == token)
     }
 
     #[inline(never)]
     fn record_delivery(&mut self) {
-        self.delivery.is_recorded = true;
-        if let Some(list) = self.delivery.list.take() {
-            self.record_rest(&list, self.delivery.next);
-            self.delivery.list = Some(list);
+        self.mode = Mode::Recorded;
+        if let Some(list) = self.delivery.take() {
+            self.record_rest(&list);
+            self.delivery = Some(list);
         }
     }
 
     /// Records events as if they had been recorded right after the wait. Those of handlers that are paused are rejected in their turn.
-    fn record_rest(&mut self, list: &ReadyList, next: usize) {
-        for (token, readiness) in list
-            .iter_from(next)
-            .filter(|(_, readiness)| !readiness.is_empty())
-        {
+    fn record_rest(&mut self, list: &ReadyList) {
+        for (token, readiness) in list.rest().filter(|(_, readiness)| !readiness.is_empty()) {
             match self.slots.get_mut(token) {
                 Some(slot) if slot.mask == PackedMask::NONE => {
-                    if slot.interest.reports_once() && slot.pending.is_empty() {
+                    if slot.state.interest().reports_once() && slot.state.pending().is_empty() {
                         self.edges.push(token);
                     }
-                    slot.pending.add(readiness & slot.interest.mask());
+                    slot.state.add_pending(readiness);
                 }
                 Some(_) => {}
                 None => self.stale += 1,

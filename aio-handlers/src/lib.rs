@@ -54,16 +54,16 @@ mod groups;
 mod index;
 mod mask;
 mod masking;
-mod pending;
 mod recall;
 mod registry;
 mod slots;
+mod state;
 mod steps;
 
 #[cfg(test)]
 mod model_tests;
 
-pub use delivery::{Delivery, Event};
+pub use delivery::Event;
 pub use groups::GroupId;
 pub use masking::Recorded;
 pub use registry::{Occupied, Registry};

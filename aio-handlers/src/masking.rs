@@ -6,7 +6,6 @@
 use aio_backend::{Interest, Readiness, Token};
 
 use crate::mask::{Mask, PackedMask};
-use crate::pending::Pending;
 use crate::{GroupId, Registry};
 
 /// The result of [`Registry::record`].
@@ -41,14 +40,14 @@ impl<T> Registry<T> {
             self.stale += 1;
             return Recorded::Stale;
         };
-        if self.groups.is_paused(slot.group) || slot.exclusions != 0 {
+        if self.groups.is_paused(slot.group) || slot.state.exclusions() != 0 {
             self.mask(token);
             return Recorded::Masked;
         }
-        if slot.interest.reports_once() && slot.pending.is_empty() {
+        if slot.state.interest().reports_once() && slot.state.pending().is_empty() {
             self.edges.push(token);
         }
-        slot.pending.add(readiness & slot.interest.mask());
+        slot.state.add_pending(readiness);
         self.check_slot(token);
         Recorded::Live
     }
@@ -60,7 +59,7 @@ impl<T> Registry<T> {
             return;
         };
         // After the pause the backend reports the readiness recorded before it again, together with this event.
-        slot.pending = Pending::NONE;
+        slot.state.set_pending(Readiness::empty());
         if slot.mask == PackedMask::NONE {
             let mask = if self.groups.is_paused(slot.group) {
                 Mask::Listed(self.groups.list(slot.group, token))
@@ -82,11 +81,12 @@ impl<T> Registry<T> {
     pub fn take_ready(&mut self, token: Token) -> Option<(&T, Readiness, Interest)> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        let ready = std::mem::take(&mut slot.pending).get();
-        if ready.is_empty() || slot.exclusions != 0 || self.groups.is_paused(slot.group) {
+        let ready = slot.state.pending();
+        slot.state.set_pending(Readiness::empty());
+        if ready.is_empty() || slot.state.exclusions() != 0 || self.groups.is_paused(slot.group) {
             return None;
         }
-        Some((&slot.value, ready, slot.interest))
+        Some((&slot.value, ready, slot.state.interest()))
     }
 
     /// Records that the only event of an interest with [`Interest::ONESHOT`] is delivered to the value: the interest sleeps until it is
@@ -96,7 +96,7 @@ impl<T> Registry<T> {
     /// The backend is silent already: it reports one event for such an interest.
     pub fn delivered(&mut self, token: Token) {
         if let Some(slot) = self.slots.get_mut(token)
-            && slot.interest.contains(Interest::ONESHOT)
+            && slot.state.interest().contains(Interest::ONESHOT)
             && slot.mask == PackedMask::NONE
         {
             slot.mask = Mask::Asleep.into();
@@ -107,7 +107,9 @@ impl<T> Registry<T> {
     /// Returns whether readiness was recorded and has not been taken.
     #[must_use]
     pub fn has_ready(&self, token: Token) -> bool {
-        self.slots.get(token).is_some_and(|slot| !slot.pending.is_empty())
+        self.slots
+            .get(token)
+            .is_some_and(|slot| !slot.state.pending().is_empty())
     }
 
     /// Excludes a handler from being called until it is [readmitted](Self::readmit). Exclusions are counted. Returns
@@ -121,7 +123,7 @@ impl<T> Registry<T> {
         let Some(slot) = self.slots.get_mut(token) else {
             return false;
         };
-        slot.exclusions = slot.exclusions.checked_add(1).expect("excluded too often");
+        slot.state.exclude();
         true
     }
 
@@ -133,9 +135,8 @@ impl<T> Registry<T> {
     pub fn readmit(&mut self, token: Token) -> Option<Interest> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        assert!(slot.exclusions > 0, "readmitted more often than excluded");
-        slot.exclusions -= 1;
-        if slot.exclusions != 0 || slot.mask.get() != Mask::Excluded {
+        slot.state.readmit();
+        if slot.state.exclusions() != 0 || slot.mask.get() != Mask::Excluded {
             return None;
         }
         let paused = self.groups.is_paused(slot.group);
@@ -145,7 +146,7 @@ impl<T> Registry<T> {
             Mask::None
         };
         slot.mask = mask.into();
-        let interest = slot.interest;
+        let interest = slot.state.interest();
         self.check_slot(token);
         (!paused).then_some(interest)
     }
@@ -186,7 +187,7 @@ impl<T> Registry<T> {
         };
         for token in &list {
             if let Some(slot) = self.slots.get_mut(*token) {
-                let excluded = slot.exclusions != 0;
+                let excluded = slot.state.exclusions() != 0;
                 slot.mask = if excluded { Mask::Excluded } else { Mask::None }.into();
             }
         }
@@ -195,7 +196,7 @@ impl<T> Registry<T> {
             if let Some(slot) = self.slots.get(*token)
                 && slot.mask == PackedMask::NONE
             {
-                rearm(*token, slot.interest);
+                rearm(*token, slot.state.interest());
             }
         }
         self.groups.recycle(group, list);

@@ -6,7 +6,6 @@
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 
 use crate::mask::Mask;
-use crate::pending::Pending;
 use crate::{Recorded, Registry};
 
 impl<T> Registry<T> {
@@ -32,7 +31,9 @@ impl<T> Registry<T> {
     fn recall_edges(&mut self, ready: &mut ReadyList) {
         let slots = &self.slots;
         self.edges.retain(|token| {
-            let waits = slots.get(*token).is_some_and(|slot| !slot.pending.is_empty());
+            let waits = slots
+                .get(*token)
+                .is_some_and(|slot| !slot.state.pending().is_empty());
             if waits {
                 ready.push(*token, Readiness::IN);
             }
@@ -55,8 +56,8 @@ impl<T> Registry<T> {
         let Some(slot) = self.slots.get(token) else {
             return false;
         };
-        let is_blocked = slot.exclusions != 0 || self.groups.is_paused(slot.group);
-        let masks = is_blocked && slot.interest.reports_once() && slot.mask.get() != Mask::Asleep;
+        let is_blocked = slot.state.exclusions() != 0 || self.groups.is_paused(slot.group);
+        let masks = is_blocked && slot.state.interest().reports_once() && slot.mask.get() != Mask::Asleep;
         if masks {
             self.mask(token);
         }
@@ -81,9 +82,9 @@ impl<T> Registry<T> {
     pub fn give_back(&mut self, left: impl IntoIterator<Item = Token>) {
         for token in left {
             if let Some(slot) = self.slots.get_mut(token)
-                && !slot.interest.reports_once()
+                && !slot.state.interest().reports_once()
             {
-                slot.pending = Pending::NONE;
+                slot.state.set_pending(Readiness::empty());
             }
         }
     }

@@ -8,15 +8,15 @@
 use std::fmt;
 use std::os::fd::RawFd;
 
-use aio_backend::{Interest, Readiness, Token};
+use aio_backend::{Interest, Readiness, ReadyList, Token};
 
 use crate::GroupId;
-use crate::delivery::Delivery;
+use crate::delivery::Mode;
 use crate::groups::Groups;
 use crate::index::FdIndex;
 use crate::mask::{Mask, PackedMask};
-use crate::pending::Pending;
 use crate::slots::Slots;
+use crate::state::State;
 
 /// The error of [`Registry::insert`]: the descriptor number already has a live registration.
 #[derive(Debug)]
@@ -43,11 +43,7 @@ pub(crate) struct Slot<T> {
     fd: RawFd,
     pub(crate) group: GroupId,
     pub(crate) mask: PackedMask,
-    /// The number of exclusions.
-    pub(crate) exclusions: u16,
-    pub(crate) interest: Interest,
-    /// The readiness that was recorded and not taken, within the interest.
-    pub(crate) pending: Pending,
+    pub(crate) state: State,
 }
 
 const NO_FD: RawFd = -1;
@@ -73,8 +69,9 @@ pub struct Registry<T> {
     pub(crate) groups: Groups,
     /// Registrations with recorded edges that may not have been taken.
     pub(crate) edges: Vec<Token>,
-    /// The delivery of the innermost iteration.
-    pub(crate) delivery: Delivery,
+    /// The list that the innermost iteration delivers.
+    pub(crate) delivery: Option<Box<ReadyList>>,
+    pub(crate) mode: Mode,
     /// The number of events of tokens without a live registration.
     pub(crate) stale: u64,
 }
@@ -98,7 +95,8 @@ impl<T> Registry<T> {
             index: FdIndex::default(),
             groups: Groups::new(),
             edges: Vec::new(),
-            delivery: Delivery::NONE,
+            delivery: None,
+            mode: Mode::Recorded,
             stale: 0,
         }
     }
@@ -129,9 +127,7 @@ impl<T> Registry<T> {
             fd: fd.unwrap_or(NO_FD),
             group,
             mask: PackedMask::NONE,
-            exclusions: 0,
-            interest,
-            pending: Pending::NONE,
+            state: State::new(interest),
         });
         if let Some(fd) = fd {
             self.index.set(fd, token.index());
@@ -149,7 +145,7 @@ impl<T> Registry<T> {
         self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        slot.pending = Pending::NONE;
+        slot.state.set_pending(Readiness::empty());
         slot.wake();
         let former = std::mem::replace(&mut slot.value, value);
         self.check_slot(token);
@@ -165,12 +161,15 @@ impl<T> Registry<T> {
         self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        slot.pending.keep(interest.mask());
-        if interest.contains(Interest::ONESHOT) {
-            slot.pending = Pending::NONE;
-        }
+        let former = slot.state.interest();
+        let pending = if interest.contains(Interest::ONESHOT) {
+            Readiness::empty()
+        } else {
+            slot.state.pending() & interest.mask()
+        };
+        slot.state.set_pending(pending);
+        slot.state.set_interest(interest);
         slot.wake();
-        let former = std::mem::replace(&mut slot.interest, interest);
         self.check_slot(token);
         Some(former)
     }
@@ -209,7 +208,7 @@ impl<T> Registry<T> {
     /// Returns the interest of the handler.
     #[must_use]
     pub fn interest(&self, token: Token) -> Option<Interest> {
-        self.slots.get(token).map(|slot| slot.interest)
+        self.slots.get(token).map(|slot| slot.state.interest())
     }
 
     /// Returns the interest that the backend should have: `NONE` while the handler is masked, and after its only event.
@@ -219,7 +218,7 @@ impl<T> Registry<T> {
         if slot.mask.get() == Mask::Asleep {
             return Some(Interest::NONE);
         }
-        self.effective(token, slot.interest)
+        self.effective(token, slot.state.interest())
     }
 
     /// Returns the interest that the backend should have if the handler's interest were set to `interest`.
@@ -302,14 +301,14 @@ impl<T> Registry<T> {
             let found = self.token_of(fd);
             assert_eq!(found, Some(token), "the index leads descriptor {fd} elsewhere");
         }
-        let interest = slot.interest.mask();
+        let interest = slot.state.interest().mask();
         assert!(
-            interest.contains(slot.pending.get()),
+            interest.contains(slot.state.pending()),
             "{token:?} has readiness outside its interest"
         );
         // A backend that reports more than one event for an interest in one does not break the registry.
         assert!(
-            matches!(slot.mask.get(), Mask::None | Mask::Asleep) || slot.pending.is_empty(),
+            matches!(slot.mask.get(), Mask::None | Mask::Asleep) || slot.state.pending().is_empty(),
             "{token:?} is masked and yet ready"
         );
         match slot.mask.get() {
@@ -318,7 +317,10 @@ impl<T> Registry<T> {
                 interest != Readiness::NVAL,
                 "{token:?} had an event without an interest"
             ),
-            Mask::Excluded => assert!(slot.exclusions != 0, "no operation would arm {token:?} again"),
+            Mask::Excluded => assert!(
+                slot.state.exclusions() != 0,
+                "no operation would arm {token:?} again"
+            ),
             Mask::Listed(position) => {
                 assert!(
                     self.groups.is_paused(slot.group),

@@ -3,14 +3,16 @@
 //! Both call no handler. The next iteration finds what they give back, because backends are level-triggered and the registry stores
 //! edges.
 
+use std::mem;
+
 use aio_backend::ReadyList;
-use aio_handlers::Delivery;
 
 use crate::context::Inner;
 
 /// What one iteration found. Whatever is not delivered when it is dropped, also by a panic, is found again by the next iteration.
 pub(crate) struct Found<'a> {
     inner: &'a Inner,
+    /// Always there, until the list is moved on.
     list: Option<Box<ReadyList>>,
     /// The events are in the handlers' slots, too.
     pub(crate) is_recorded: bool,
@@ -20,12 +22,7 @@ impl<'a> Found<'a> {
     /// Nothing yet.
     #[inline]
     pub(crate) fn new(inner: &'a Inner) -> Self {
-        let list = Some(inner.descriptors.lists.take());
-        Self {
-            inner,
-            list,
-            is_recorded: true,
-        }
+        Self::recorded(inner, inner.descriptors.lists.take())
     }
 
     /// A list whose events were recorded.
@@ -41,31 +38,15 @@ impl<'a> Found<'a> {
     /// The list to add to.
     #[inline(always)]
     pub(crate) fn list(&mut self) -> &mut ReadyList {
-        self.list
-            .get_or_insert_with(|| self.inner.descriptors.lists.take())
+        self.list.get_or_insert_default()
     }
 
-    /// Starts to deliver the events.
-    #[inline(always)]
-    pub(crate) fn deliver(mut self) -> Delivering<'a> {
-        let list = self
-            .list
-            .take()
-            .unwrap_or_else(|| self.inner.descriptors.lists.take());
-        let mut registry = self.inner.descriptors.registry.borrow_mut();
-        let outer = registry.start_delivery(list, self.is_recorded);
-        Delivering {
-            inner: self.inner,
-            outer: Some(outer),
-        }
-    }
-
-    /// Returns the list, which is empty.
+    /// The list alone.
     #[inline(always)]
     pub(crate) fn into_list(mut self) -> Box<ReadyList> {
-        self.list
-            .take()
-            .unwrap_or_else(|| self.inner.descriptors.lists.take())
+        let list = self.list.take().unwrap_or_default();
+        mem::forget(self);
+        list
     }
 }
 
@@ -78,27 +59,32 @@ impl Drop for Found<'_> {
     }
 }
 
-/// Delivers the events of an iteration.
+/// A delivery under way. If a callback panics, the events that are left are given back.
 pub(crate) struct Delivering<'a> {
     inner: &'a Inner,
-    outer: Option<Delivery>,
+    outer: Option<Box<ReadyList>>,
 }
 
-impl Delivering<'_> {
-    /// Ends it when all events are delivered.
+impl<'a> Delivering<'a> {
+    /// One that has started. `outer` is the list of the outer iteration.
     #[inline(always)]
-    pub(crate) fn finish(mut self) -> Box<ReadyList> {
-        let outer = self.outer.take().unwrap_or_default();
-        self.inner.descriptors.registry.borrow_mut().end_delivery(outer).0
+    pub(crate) fn new(inner: &'a Inner, outer: Option<Box<ReadyList>>) -> Self {
+        Self { inner, outer }
+    }
+
+    /// Returns the outer list, because all events are delivered.
+    #[inline(always)]
+    pub(crate) fn finish(mut self) -> Option<Box<ReadyList>> {
+        let outer = self.outer.take();
+        mem::forget(self);
+        outer
     }
 }
 
 impl Drop for Delivering<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(outer) = self.outer.take() {
-            self.inner.abandon_delivery(outer);
-        }
+        self.inner.abandon_delivery(self.outer.take());
     }
 }
 
@@ -119,9 +105,9 @@ impl Inner {
 
     /// Gives back the events that were not delivered.
     #[cold]
-    fn abandon_delivery(&self, outer: Delivery) {
-        let (list, delivered) = self.descriptors.registry.borrow_mut().end_delivery(outer);
-        for (token, _) in list.iter_from(delivered) {
+    fn abandon_delivery(&self, outer: Option<Box<ReadyList>>) {
+        let list = self.descriptors.registry.borrow_mut().end_delivery(outer);
+        for (token, _) in list.rest() {
             self.polling.set.forget_hit(token);
         }
         self.descriptors.lists.give_back(list);

@@ -203,7 +203,7 @@ impl Inner {
     }
 
     #[inline]
-    fn rebalance(&self) {
+    pub(crate) fn rebalance(&self) {
         self.descriptors.rebalance(self.nesting.depth.get() <= 1);
     }
 }
