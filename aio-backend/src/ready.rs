@@ -58,6 +58,17 @@ impl ReadyList {
             events.len() <= self.room(),
             "the list has no room for so many events"
         );
+        if let [event] = events {
+            // The usual number, for which a loop is dear.
+            let (token, readiness) = convert(event);
+            self.has_invalid |= readiness.contains(Readiness::NVAL);
+            return self.events.push((token, readiness));
+        }
+        self.extend_many(events, convert);
+    }
+
+    #[inline]
+    fn extend_many<E>(&mut self, events: &[E], convert: impl Fn(&E) -> (Token, Readiness)) {
         let mut has_invalid = false;
         self.events.extend(events.iter().map(|event| {
             let (token, readiness) = convert(event);

@@ -289,7 +289,7 @@ impl Inner {
         let mut registry = self.descriptors.registry.borrow_mut();
         let delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
         while let Some((token, readiness)) = registry.next_event() {
-            match registry.deliverable(token, readiness) {
+            match registry.deliverable(token) {
                 Some((entry, interest)) if !entry.is_special => {
                     let handler = entry.handler.clone();
                     let event = Event::new(token, readiness, interest, entry.version);

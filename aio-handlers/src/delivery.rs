@@ -37,8 +37,8 @@ pub enum Event<'a, T> {
 impl<T> Registry<T> {
     /// Starts to deliver the events of `list`. Returns the list of the outer iteration, for [`end_delivery`](Self::end_delivery).
     ///
-    /// `is_recorded` tells whether the events have been [recorded](Self::record). If they have not, nothing may have changed since the
-    /// wait that reported them.
+    /// `is_recorded` tells whether the events have been [recorded](Self::record), or there are none but entries without readiness. If they
+    /// have not, nothing may have changed since the wait that reported them.
     ///
     /// ```
     /// use aio_backend::{Interest, Readiness, ReadyList};
@@ -51,7 +51,7 @@ impl<T> Registry<T> {
     ///
     /// let outer = registry.start_delivery(list, false);
     /// while let Some((token, readiness)) = registry.next_event() {
-    ///     match registry.deliverable(token, readiness) {
+    ///     match registry.deliverable(token) {
     ///         Some((value, interest)) => assert_eq!((*value, interest), ("a socket", Interest::READ)),
     ///         None => drop(registry.resolve(token, readiness)),
     ///     }
@@ -83,8 +83,8 @@ impl<T> Registry<T> {
     /// Returns the value and the interest of an event that can be delivered as it is.
     #[inline]
     #[must_use]
-    pub fn deliverable(&self, token: Token, readiness: Readiness) -> Option<(&T, Interest)> {
-        if readiness.is_empty() || self.mode != Mode::Direct {
+    pub fn deliverable(&self, token: Token) -> Option<(&T, Interest)> {
+        if self.mode != Mode::Direct {
             return None;
         }
         let slot = self.slots.get(token)?;
