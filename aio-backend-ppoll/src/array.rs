@@ -243,13 +243,9 @@ impl Polled<'_> {
     reason = "the array and the references that keep it valid lie side by side, which no lifetime can express"
 )]
 fn pollfd(fd: &Watched, interest: Interest) -> PollFd<'static> {
-    let mut flags = PollFlags::empty();
-    flags.set(
-        PollFlags::IN | PollFlags::RDHUP,
-        interest.contains(Interest::READ),
-    );
-    flags.set(PollFlags::OUT, interest.contains(Interest::WRITE));
-    flags.set(PollFlags::PRI, interest.contains(Interest::PRIORITY));
+    // The kernel reports errors, hang-ups and closed numbers without being asked to.
+    let asked = interest.mask() - (Readiness::HUP | Readiness::ERR | Readiness::NVAL);
+    let flags = PollFlags::from_bits_retain(asked.to_system() as u16);
     // SAFETY: the descriptor must stay open as long as the entry exists. The registration that `fd` belongs to holds a reference
     // to its owner, and removes its entry from the array before it drops the reference. While the reference exists, no code can
     // have exclusive access to the owner, and a shared owner must keep the descriptor that its `as_fd` has lent, because the

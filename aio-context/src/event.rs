@@ -1,5 +1,6 @@
 //! [`Event`]: what a handler is called for, and its way to its own registration. [`Action`]: what it asks for in return.
 
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 
@@ -8,7 +9,7 @@ use aio_backend::{Interest, Readiness, Token};
 use crate::context::Inner;
 use crate::error::WatchError;
 use crate::handler::Entry;
-use crate::{Context, Handler, Pollable};
+use crate::{Context, Handler, HandlerMut, Pollable};
 
 /// What a descriptor is ready for, and the registration that waited for it.
 ///
@@ -44,13 +45,13 @@ use crate::{Context, Handler, Pollable};
 /// assert!(!registration.is_live());
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    token: Token,
-    readiness: Readiness,
-    interest: Interest,
-    /// Which handler of the registration it is: replacing one counts.
-    version: u32,
+    /// The bits of the token.
+    token: u64,
+    /// The readiness in 16 bits, the interest in 8, and, in the upper half, which handler of the registration it is: replacing one
+    /// counts. Two registers hold an event on its way to a handler.
+    rest: u64,
 }
 
 /// What becomes of a registration after a callback: see [`On::ready`](crate::On::ready) and [`Event::apply`].
@@ -78,19 +79,23 @@ impl From<()> for Action {
 impl Event {
     #[inline]
     pub(crate) fn new(token: Token, readiness: Readiness, interest: Interest, version: u32) -> Self {
+        let (readiness, interest) = (u64::from(readiness.bits()), u64::from(interest.bits()));
         Self {
-            token,
-            readiness,
-            interest,
-            version,
+            token: token.to_bits(),
+            rest: readiness | interest << 16 | u64::from(version) << 32,
         }
+    }
+
+    #[inline]
+    fn version(self) -> u32 {
+        (self.rest >> 32) as u32
     }
 
     /// Returns the name of the registration, as [`Registration::token`](crate::Registration::token).
     #[inline]
     #[must_use]
     pub fn token(self) -> Token {
-        self.token
+        Token::from_bits(self.token)
     }
 
     /// Returns everything that the system has reported, within the interest. Empty if a polled handler was called for work that its
@@ -98,14 +103,14 @@ impl Event {
     #[inline]
     #[must_use]
     pub fn readiness(self) -> Readiness {
-        self.readiness
+        Readiness::from_bits_retain(self.rest as u16)
     }
 
     /// Returns the interest of the registration when the event was dispatched.
     #[inline]
     #[must_use]
     pub fn interest(self) -> Interest {
-        self.interest
+        Interest::from_bits_retain((self.rest >> 16) as u8)
     }
 
     /// Returns whether [`Handler::readable`] is due: there is something to read, the peer has hung up or shut down its writing half,
@@ -113,7 +118,7 @@ impl Event {
     #[inline]
     #[must_use]
     pub fn is_readable(self) -> bool {
-        self.readiness.wakes_reader(self.interest)
+        self.readiness().wakes_reader(self.interest())
     }
 
     /// Returns whether [`Handler::writable`] is due: there is room to write, or the descriptor has an error, and the interest is in
@@ -121,7 +126,7 @@ impl Event {
     #[inline]
     #[must_use]
     pub fn is_writable(self) -> bool {
-        self.readiness.wakes_writer(self.interest)
+        self.readiness().wakes_writer(self.interest())
     }
 
     /// Returns whether [`Handler::priority`] is due: there is an exceptional condition, and the interest is in it; for a hang-up or an
@@ -129,55 +134,72 @@ impl Event {
     #[inline]
     #[must_use]
     pub fn is_priority(self) -> bool {
-        self.readiness.wakes_priority(self.interest)
+        self.readiness().wakes_priority(self.interest())
     }
 
-    /// Calls a handler for each direction that is due.
+    /// Calls a handler for each direction that is due. Before each but the first, the registration must still wait for it (rules R9,
+    /// D3).
+    ///
+    /// A handler that only reads is called last here, so nothing is kept for the time after that call.
     #[inline]
     pub(crate) fn deliver<H: Handler + ?Sized>(self, handler: &H, cx: &Context) {
-        if self.is_readable() {
-            handler.readable(cx);
-        }
         if self.concerns_more_than_reading() {
-            if self.may_write(cx) {
-                handler.writable(cx);
-            }
-            if self.may_prioritize(cx) {
-                handler.priority(cx);
-            }
+            self.deliver_all(handler, cx);
+        } else if self.is_readable() {
+            handler.readable(cx);
         }
     }
 
-    /// Returns whether there is anything to do after `readable`: one test for most handlers.
+    #[inline(never)]
+    fn deliver_all<H: Handler + ?Sized>(self, handler: &H, cx: &Context) {
+        let mut is_first = true;
+        if self.is_readable() {
+            handler.readable(cx);
+            is_first = false;
+        }
+        if self.is_writable() && (is_first || self.is_wanted(cx, Readiness::wakes_writer)) {
+            handler.writable(cx);
+            is_first = false;
+        }
+        if self.is_priority() && (is_first || self.is_wanted(cx, Readiness::wakes_priority)) {
+            handler.priority(cx);
+        }
+    }
+
+    /// As [`deliver`](Self::deliver).
+    pub(crate) fn deliver_mut<F, H: HandlerMut<F> + ?Sized>(self, handler: &mut H, owner: &F, cx: &Context) {
+        let mut is_first = true;
+        if self.is_readable() {
+            handler.readable(owner, cx);
+            is_first = false;
+        }
+        if self.is_writable() && (is_first || self.is_wanted(cx, Readiness::wakes_writer)) {
+            handler.writable(owner, cx);
+            is_first = false;
+        }
+        if self.is_priority() && (is_first || self.is_wanted(cx, Readiness::wakes_priority)) {
+            handler.priority(owner, cx);
+        }
+    }
+
+    /// Returns whether there may be anything to do besides `readable`: one test for most handlers.
     #[inline]
-    pub(crate) fn concerns_more_than_reading(self) -> bool {
-        self.interest
+    fn concerns_more_than_reading(self) -> bool {
+        self.interest()
             .intersects(Interest::WRITE.union(Interest::PRIORITY))
     }
 
-    /// Returns whether `writable` is due and the registration still waits for it (rules R9, D3). If a pause prevents it, the event is
-    /// kept.
-    #[inline]
-    pub(crate) fn may_write(self, cx: &Context) -> bool {
-        self.is_writable() && self.is_wanted(cx, Readiness::wakes_writer)
-    }
-
-    /// As [`may_write`](Self::may_write), for `priority`.
-    #[inline]
-    pub(crate) fn may_prioritize(self, cx: &Context) -> bool {
-        self.is_priority() && self.is_wanted(cx, Readiness::wakes_priority)
-    }
-
+    /// Returns whether the registration still waits for what is due next. If a pause prevents it, the event is kept.
     #[inline(never)]
     fn is_wanted(self, cx: &Context, wakes: fn(Readiness, Interest) -> bool) -> bool {
         let descriptors = &cx.0.descriptors;
         let is_wanted = descriptors.is_current(
-            self.token,
-            |entry| entry.version == self.version,
-            |interest| wakes(self.readiness, interest),
+            self.token(),
+            |entry| entry.version == self.version(),
+            |interest| wakes(self.readiness(), interest),
         );
         if !is_wanted {
-            descriptors.reject(self.token);
+            descriptors.reject(self.token());
         }
         is_wanted
     }
@@ -187,14 +209,14 @@ impl Event {
     pub fn is_current(self, cx: &Context) -> bool {
         let registry = cx.0.descriptors.registry.borrow();
         registry
-            .get(self.token)
-            .is_some_and(|entry| entry.version == self.version)
+            .get(self.token())
+            .is_some_and(|entry| entry.version == self.version())
     }
 
     /// Removes the handler: no callback of it starts after this returns. Returns `false` if it is not registered any more. The holder of
     /// the [`Registration`](crate::Registration), if there is one, may drop it at any time.
     pub fn remove(self, cx: &Context) -> bool {
-        self.is_current(cx) && cx.unwatch(self.token)
+        self.is_current(cx) && cx.unwatch(self.token())
     }
 
     /// Waits for something else from now on. With [`Interest::EDGE`] or [`Interest::ONESHOT`] this arms the registration, also if it is
@@ -204,7 +226,7 @@ impl Event {
     /// As [`Registration::set_interest`](crate::Registration::set_interest).
     pub fn set_interest(self, cx: &Context, interest: Interest) -> io::Result<()> {
         self.check_current(cx)?;
-        cx.set_interest(self.token, interest)
+        cx.set_interest(self.token(), interest)
     }
 
     /// Waits for the present interest again, after the only event of [`Interest::ONESHOT`], or for another report of an edge: what is
@@ -214,7 +236,7 @@ impl Event {
     /// As [`Registration::set_interest`](crate::Registration::set_interest).
     pub fn rearm(self, cx: &Context) -> io::Result<()> {
         self.check_current(cx)?;
-        cx.rearm(self.token)
+        cx.rearm(self.token())
     }
 
     /// Puts `handler` in the place of the one that was called, with another interest: see
@@ -229,7 +251,7 @@ impl Event {
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
         match self.check_current(cx) {
-            Ok(()) => cx.replace_at(self.token, handler, interest),
+            Ok(()) => cx.replace_at(self.token(), handler, interest),
             Err(why) => Err(WatchError::new(handler, why)),
         }
     }
@@ -245,7 +267,7 @@ impl Event {
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
         match self.check_current(cx) {
-            Ok(()) => cx.replace_polled_at(self.token, handler, interest),
+            Ok(()) => cx.replace_polled_at(self.token(), handler, interest),
             Err(why) => Err(WatchError::new(handler, why)),
         }
     }
@@ -265,7 +287,7 @@ impl Event {
         if let Err(why) = changed
             && self.is_current(cx)
         {
-            cx.0.invalidate(cx, self.token, why);
+            cx.0.invalidate(cx, self.token(), why);
         }
     }
 
@@ -275,6 +297,16 @@ impl Event {
         } else {
             Err(crate::descriptors::not_registered())
         }
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("token", &self.token())
+            .field("readiness", &self.readiness())
+            .field("interest", &self.interest())
+            .finish_non_exhaustive()
     }
 }
 

@@ -89,17 +89,7 @@ pub trait HandlerMut<F>: 'static {
     /// As [`Handler::ready`]; `owner` is the descriptor's owner.
     #[inline]
     fn ready(&mut self, owner: &F, cx: &Context, event: Event) {
-        if event.is_readable() {
-            self.readable(owner, cx);
-        }
-        if event.concerns_more_than_reading() {
-            if event.may_write(cx) {
-                self.writable(owner, cx);
-            }
-            if event.may_prioritize(cx) {
-                self.priority(owner, cx);
-            }
-        }
+        event.deliver_mut(self, owner, cx);
     }
     /// As [`Handler::readable`]; `owner` is the descriptor's owner.
     #[expect(unused_variables, reason = "named for implementations")]
