@@ -218,6 +218,7 @@ impl Inner {
     fn deadline(&self, wait: Wait) -> Option<Moment> {
         match wait {
             Wait::AtMost(limit) => Some(self.now().saturating_add(limit)),
+            Wait::Until(at) => Some(at),
             Wait::Block | Wait::NoBlock => None,
         }
     }
