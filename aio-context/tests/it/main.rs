@@ -19,6 +19,7 @@ mod edges;
 mod equivalents;
 mod events;
 mod executor;
+mod extensions;
 mod foreign;
 mod last_check;
 mod mutual;
