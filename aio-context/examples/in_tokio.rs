@@ -70,7 +70,7 @@ async fn serve(cx: &Context) -> io::Result<()> {
 }
 
 /// The context's descriptor as tokio knows it.
-fn register(embedded: &Embedded<'_>) -> io::Result<AsyncFd<OwnedFd>> {
+fn register(embedded: &Embedded) -> io::Result<AsyncFd<OwnedFd>> {
     let fd = embedded.as_fd().try_clone_to_owned()?;
     // SAFETY: the descriptor belongs to the value that is registered, which gives out the same one as long as it lives
     // and closes it when it is dropped, after tokio has let go of it.

@@ -81,6 +81,7 @@ mod descriptors;
 mod embed;
 mod error;
 mod handler;
+mod inside;
 mod iteration;
 mod pacing;
 mod polling;

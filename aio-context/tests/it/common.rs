@@ -17,12 +17,23 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 /// Makes contexts of one kind and polls them in one way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bench {
-    pub(crate) backend: fn() -> Box<dyn Backend>,
+    pub(crate) backend: Make,
     pub(crate) foreign: bool,
     /// The same, for the reference loop.
     #[allow(dead_code, reason = "one of the two suites replays traces on it")]
     pub(crate) waiter: aio_reference::Waiter,
 }
+
+/// Makes a backend.
+pub(crate) type Make = fn() -> Box<dyn Backend>;
+
+/// All backends.
+pub(crate) const BACKENDS: [(&str, Make); 4] = [
+    ("ppoll", ppoll),
+    ("epoll", epoll),
+    ("ladder at 0", ladder_at_0),
+    ("ladder at 64", ladder_at_64),
+];
 
 pub(crate) fn ppoll() -> Box<dyn Backend> {
     Box::new(Ppoll::new())

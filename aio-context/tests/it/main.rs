@@ -19,6 +19,7 @@ mod edges;
 mod equivalents;
 mod executor;
 mod foreign;
+mod inside;
 mod last_check;
 mod mutual;
 mod negative;

@@ -2,19 +2,10 @@
 
 use std::time::Duration;
 
-use aio_context::{Backend, ClockId, Context, Embedded};
+use aio_context::{ClockId, Context, Embedded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::common::{self, Count, Kick, watch, watch_polled};
-
-type Make = fn() -> Box<dyn Backend>;
-
-/// All backends that a foreign loop can wait for.
-const BACKENDS: [(&str, Make); 3] = [
-    ("epoll", common::epoll),
-    ("ladder at 0", common::ladder_at_0),
-    ("ladder at 64", common::ladder_at_64),
-];
+use crate::common::{BACKENDS, Count, Kick, watch, watch_polled};
 
 fn everywhere(test: impl Fn(&Context)) {
     for (name, backend) in BACKENDS {
@@ -26,7 +17,7 @@ fn everywhere(test: impl Fn(&Context)) {
 }
 
 /// An iteration of a loop that never calls `check`: it waits for the time from `prepare`, and dispatches.
-fn turn(embedded: &Embedded<'_>) -> bool {
+fn turn(embedded: &Embedded) -> bool {
     let limit = embedded.prepare();
     let limit = limit.map(|limit| Timespec {
         tv_sec: limit.as_secs().try_into().unwrap(),
