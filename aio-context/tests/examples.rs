@@ -5,6 +5,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use aio_context::BackendKind;
+
+/// The examples of foreign loops, and their output.
+const FOREIGN: [(&str, &str); 4] = [
+    (
+        "in_epoll_loop",
+        "the echo came back: ping\n3 ticks, slept on one descriptor (epoll)\n",
+    ),
+    (
+        "in_tokio",
+        "echoed by a context inside tokio: ping\nat least 3 ticks, on epoll\n",
+    ),
+    ("in_calloop", "a context inside calloop echoed ping, on epoll\n"),
+    (
+        "in_mio",
+        "a context inside mio echoed ping, and ticked 3 times, on epoll\n",
+    ),
+];
+
 /// Where the examples are. `cargo test` builds them beside this test; when it was asked for this test alone, they are
 /// built now.
 fn folder() -> &'static Path {
@@ -13,8 +32,10 @@ fn folder() -> &'static Path {
         let test = std::env::current_exe().unwrap();
         let profile = test.parent().and_then(Path::parent).unwrap();
         let folder = profile.join("examples");
-        if !["in_epoll_loop", "in_tokio", "many_descriptors"]
+        if !FOREIGN
             .iter()
+            .map(|(name, _)| name)
+            .chain(&["in_context", "many_descriptors"])
             .all(|name| folder.join(name).exists())
         {
             let mut build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
@@ -48,22 +69,44 @@ fn run(command: &mut Command) -> (String, String) {
     (stdout, stderr)
 }
 
-#[test]
-fn g2_in_epoll_loop() {
-    let (said, _) = run(&mut Command::new(folder().join("in_epoll_loop")));
-    assert_eq!(
-        said,
-        "the echo came back: ping\n3 ticks, slept on one descriptor (epoll)\n"
-    );
+/// Starts an example whose contexts begin on this backend.
+fn on(kind: BackendKind, name: &str) -> String {
+    let (said, warned) = run(Command::new(folder().join(name)).env("AIO_BACKEND", kind.name()));
+    assert_eq!(warned, "", "{name} on {kind}");
+    said
 }
 
 #[test]
-fn g2_in_tokio() {
-    let (said, _) = run(&mut Command::new(folder().join("in_tokio")));
-    assert_eq!(
-        said,
-        "echoed by a context inside tokio: ping\nat least 3 ticks, on epoll\n"
-    );
+fn g2_g4_a_context_in_foreign_loops_on_every_backend() {
+    for (name, expected) in FOREIGN {
+        for kind in BackendKind::ALL {
+            assert_eq!(on(kind, name), expected, "{name} on {kind}");
+        }
+    }
+}
+
+#[test]
+fn g4_a_context_in_a_context_on_every_backend() {
+    for (kind, outside) in [
+        (BackendKind::Auto, "ppoll"),
+        (BackendKind::Ppoll, "ppoll"),
+        (BackendKind::Epoll, "epoll"),
+    ] {
+        let expected =
+            format!("a context inside a context echoed ping\nat least 4 ticks, on epoll in {outside}\n");
+        assert_eq!(on(kind, "in_context"), expected, "{kind}");
+    }
+}
+
+/// The examples show how little it takes.
+#[test]
+fn g4_an_example_has_less_than_100_lines() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines < 100, "{}: {lines}", path.display());
+    }
 }
 
 #[test]
