@@ -166,11 +166,11 @@ impl Embedded {
         let inner = &self.cx.0;
         self.end_wait();
         inner.mailbox.accept();
-        self.is_checked.set(true);
         let invalidated = inner.descriptors.found_invalid.get();
         let mut list = self.take_list();
         let checked = inner.check(&self.cx, &mut list);
         self.keep(list);
+        self.is_checked.set(checked.is_ok());
         if inner.descriptors.found_invalid.get() != invalidated {
             self.has_invalidated.set(true);
         }

@@ -20,7 +20,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 use crate::check::check;
-use crate::common::{Bench, Count, Kick, everywhere, is_readable, watch, watch_polled};
+use crate::common::{Bench, Count, Kick, is_readable, watch, watch_polled};
+use crate::everywhere::everywhere;
 use crate::fixtures::{MOMENT, Tap, always, counted, feed, is_balanced, keeps, pipe, scaled, seed};
 use crate::process::each_in_a_process;
 

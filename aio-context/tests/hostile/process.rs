@@ -11,27 +11,21 @@ const CHILD: &str = "AIO_HOSTILE_CHILD";
 
 /// Every set-up of `everywhere!`.
 pub(crate) const ALL: [(&str, Bench); 5] = [
-    ("ppoll", polled(common::ppoll, Waiter::Ppoll)),
-    ("epoll", polled(common::epoll, Waiter::Epoll)),
-    ("ladder at 0", polled(common::ladder_at_0, Waiter::LadderAt0)),
-    ("ladder at 64", polled(common::ladder_at_64, Waiter::LadderAt64)),
+    ("ppoll", Bench::direct(common::ppoll, Waiter::Ppoll)),
+    ("epoll", Bench::direct(common::epoll, Waiter::Epoll)),
+    (
+        "ladder at 0",
+        Bench::direct(common::ladder_at_0, Waiter::LadderAt0),
+    ),
+    (
+        "ladder at 64",
+        Bench::direct(common::ladder_at_64, Waiter::LadderAt64),
+    ),
     (
         "foreign",
-        Bench {
-            backend: common::ladder_at_64,
-            foreign: true,
-            waiter: Waiter::Foreign,
-        },
+        Bench::foreign(common::ladder_at_64, common::poll_embedded),
     ),
 ];
-
-const fn polled(backend: fn() -> Box<dyn aio_context::Backend>, waiter: Waiter) -> Bench {
-    Bench {
-        backend,
-        foreign: false,
-        waiter,
-    }
-}
 
 /// Runs the body of `test` in a process of its own for each set-up. `test` is the whole name of the calling test, by which
 /// the child finds it.

@@ -14,7 +14,8 @@ use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::common::{Bench, Count, Kick, everywhere, watch};
+use crate::common::{Bench, Count, Kick, watch};
+use crate::everywhere::everywhere;
 use crate::fixtures::{MOMENT, keeps, scaled};
 use crate::process::{ALL, each_in_a_process};
 

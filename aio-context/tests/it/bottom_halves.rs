@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use aio_context::{BottomHalf, ClockId, Wait};
 
-use crate::common::{Bench, Count, everywhere};
+use crate::common::{Bench, Count};
+use crate::everywhere::everywhere;
 
 everywhere! {
     h1_scheduled_from_many_threads

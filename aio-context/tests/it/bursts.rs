@@ -13,7 +13,8 @@ use aio_context::{
     Backend, BottomHalf, Context, Interest, PollParams, ReadyList, Remote, Source, Token, Wait, Watched,
 };
 
-use crate::common::{Bench, everywhere};
+use crate::common::Bench;
+use crate::everywhere::everywhere;
 
 const POSTS: u64 = 10_000;
 

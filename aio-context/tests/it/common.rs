@@ -1,4 +1,4 @@
-//! The vocabulary of the tests: a [`Bench`] of contexts, and [`Kick`], a descriptor that can be made ready at will.
+//! The vocabulary of the tests, here and in `aio-glib`: a [`Bench`] of contexts, and [`Kick`], a descriptor that can be made ready at will.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, PipeWriter, Write};
@@ -11,18 +11,27 @@ use aio_backend::conformance::disturb;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Backend, Builder, Context, Handler, Interest, ManualClock, Pollable, Registration, Wait};
+use aio_context::{
+    Backend, Builder, Context, Handler, Interest, ManualClock, PollParams, Pollable, Registration, Wait,
+};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 
 /// Makes contexts of one kind and polls them in one way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bench {
     pub(crate) backend: Make,
+    pub(crate) turn: Turn,
+    /// The loop that polls is another one, which does not busy-poll.
     pub(crate) foreign: bool,
+    /// The polling parameters that contexts begin with.
+    pub(crate) params: PollParams,
     /// The same, for the reference loop.
-    #[allow(dead_code, reason = "one of the two suites replays traces on it")]
+    #[allow(dead_code, reason = "one of the suites replays traces on it")]
     pub(crate) waiter: aio_reference::Waiter,
 }
+
+/// Polls once.
+pub(crate) type Turn = fn(&Context, Wait) -> bool;
 
 /// Makes a backend.
 pub(crate) type Make = fn() -> Box<dyn Backend>;
@@ -51,42 +60,40 @@ pub(crate) fn ladder_at_64() -> Box<dyn Backend> {
     Box::new(Ladder::new(Ppoll::new(), Epoll::new, 64))
 }
 
-/// Makes a test of each function: on every backend, and through a foreign loop on those that can.
-macro_rules! everywhere {
-    ($($test:ident)*) => {
-        $(mod $test {
-            use aio_reference::Waiter;
-
-            use crate::common::{self, Bench};
-
-            #[test]
-            fn on_ppoll() {
-                super::$test(Bench { backend: common::ppoll, foreign: false, waiter: Waiter::Ppoll });
-            }
-            #[test]
-            fn on_epoll() {
-                super::$test(Bench { backend: common::epoll, foreign: false, waiter: Waiter::Epoll });
-            }
-            #[test]
-            fn on_a_ladder_at_0() {
-                super::$test(Bench { backend: common::ladder_at_0, foreign: false, waiter: Waiter::LadderAt0 });
-            }
-            #[test]
-            fn on_a_ladder_at_64() {
-                super::$test(Bench { backend: common::ladder_at_64, foreign: false, waiter: Waiter::LadderAt64 });
-            }
-            #[test]
-            fn in_a_foreign_loop() {
-                super::$test(Bench { backend: common::ladder_at_64, foreign: true, waiter: Waiter::Foreign });
-            }
-        })*
-    };
-}
-pub(crate) use everywhere;
-
 impl Bench {
+    /// A bench for contexts that are polled directly.
+    #[allow(dead_code, reason = "one of the suites has foreign loops only")]
+    pub(crate) const fn direct(backend: Make, waiter: aio_reference::Waiter) -> Self {
+        Self {
+            backend,
+            turn: poll_directly,
+            foreign: false,
+            params: PollParams::OFF,
+            waiter,
+        }
+    }
+
+    /// A bench for contexts in a foreign loop of this kind.
+    pub(crate) const fn foreign(backend: Make, turn: Turn) -> Self {
+        Self {
+            backend,
+            turn,
+            foreign: true,
+            params: PollParams::OFF,
+            waiter: aio_reference::Waiter::Foreign,
+        }
+    }
+
+    /// The same with polling on.
+    pub(crate) const fn polling(self) -> Self {
+        let params = PollParams::up_to(Duration::from_micros(50));
+        Self { params, ..self }
+    }
+
     pub(crate) fn builder(&self) -> Builder {
-        Context::builder().backend((self.backend)())
+        Context::builder()
+            .backend((self.backend)())
+            .poll_params(self.params)
     }
 
     pub(crate) fn context(&self) -> Context {
@@ -109,11 +116,7 @@ impl Bench {
 
     /// Polls once. A blocking poll that does not return within a minute is a failure.
     pub(crate) fn poll(&self, cx: &Context, wait: Wait) -> bool {
-        if self.foreign {
-            self.poll_embedded(cx, wait)
-        } else {
-            cx.poll(wait).expect("the backend works")
-        }
+        (self.turn)(cx, wait)
     }
 
     pub(crate) fn block(&self, cx: &Context) -> bool {
@@ -123,28 +126,33 @@ impl Bench {
     pub(crate) fn check(&self, cx: &Context) -> bool {
         self.poll(cx, Wait::NoBlock)
     }
+}
 
-    /// Runs an iteration of a foreign loop: prepare, wait for the one descriptor, check, dispatch.
-    fn poll_embedded(&self, cx: &Context, wait: Wait) -> bool {
-        let embedded = cx.embed().expect("this backend can be embedded");
-        let limit = embedded.prepare_ms();
-        let limit = match wait {
-            Wait::NoBlock => 0,
-            Wait::Block => limit,
-            Wait::AtMost(most) => {
-                let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
-                if limit < 0 { most } else { limit.min(most) }
-            }
-        };
-        // Simulated time passes only if there is nothing else to wait for.
-        let limit = if limit > 0 && is_simulated() && (is_readable(&embedded) || passes(limit)) {
-            0
-        } else {
-            limit
-        };
-        wait_for(&embedded, limit);
-        embedded.check().expect("the backend works") && embedded.dispatch()
-    }
+#[allow(dead_code, reason = "one of the suites has foreign loops only")]
+pub(crate) fn poll_directly(cx: &Context, wait: Wait) -> bool {
+    cx.poll(wait).expect("the backend works")
+}
+
+/// Runs an iteration of a foreign loop: prepare, wait for the one descriptor, check, dispatch.
+pub(crate) fn poll_embedded(cx: &Context, wait: Wait) -> bool {
+    let embedded = cx.embed().expect("this backend can be embedded");
+    let limit = embedded.prepare_ms();
+    let limit = match wait {
+        Wait::NoBlock => 0,
+        Wait::Block => limit,
+        Wait::AtMost(most) => {
+            let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
+            if limit < 0 { most } else { limit.min(most) }
+        }
+    };
+    // Simulated time passes only if there is nothing else to wait for.
+    let limit = if limit > 0 && is_simulated() && (is_readable(&embedded) || passes(limit)) {
+        0
+    } else {
+        limit
+    };
+    wait_for(&embedded, limit);
+    embedded.check().expect("the backend works") && embedded.dispatch()
 }
 
 thread_local! {
@@ -152,12 +160,12 @@ thread_local! {
     static CLOCK: RefCell<Option<Arc<ManualClock>>> = const { RefCell::new(None) };
 }
 
-fn is_simulated() -> bool {
+pub(crate) fn is_simulated() -> bool {
     CLOCK.with_borrow(Option::is_some)
 }
 
 /// Lets simulated time pass, for a foreign loop that would wait.
-fn passes(ms: i32) -> bool {
+pub(crate) fn passes(ms: i32) -> bool {
     CLOCK.with_borrow(|clock| {
         clock
             .as_ref()

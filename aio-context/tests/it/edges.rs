@@ -10,7 +10,8 @@ use aio_backend_epoll::Epoll;
 use aio_context::{Context, GroupId, Handler, Interest, Registration, Token, Wait};
 use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::common::{Bench, Count, Kick, everywhere, watch};
+use crate::common::{Bench, Count, Kick, watch};
+use crate::everywhere::everywhere;
 use crate::spoiled::{Spoil, Spoiled};
 
 everywhere! {

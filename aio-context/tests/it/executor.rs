@@ -13,7 +13,8 @@ use std::thread;
 
 use aio_context::{BottomHalf, Context};
 
-use crate::common::{Bench, everywhere};
+use crate::common::Bench;
+use crate::everywhere::everywhere;
 
 everywhere! {
     case_12_h1_two_tasks_wake_each_other

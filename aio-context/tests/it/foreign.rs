@@ -9,11 +9,7 @@ use aio_context::{ClockId, Context, Interest, PollParams, Wait};
 
 use crate::common::{self, Bench, Kick, watch, watch_polled};
 
-const BENCH: Bench = Bench {
-    backend: common::ladder_at_64,
-    foreign: true,
-    waiter: aio_reference::Waiter::Foreign,
-};
+const BENCH: Bench = Bench::foreign(common::ladder_at_64, crate::common::poll_embedded);
 
 #[test]
 fn g1_timeouts_are_rounded_up_to_milliseconds() {

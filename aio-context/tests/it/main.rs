@@ -17,6 +17,7 @@ mod demotion_ends;
 mod dispatch;
 mod edges;
 mod equivalents;
+mod everywhere;
 mod executor;
 mod foreign;
 mod inside;

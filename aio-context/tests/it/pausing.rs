@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use aio_context::{GroupId, Interest, PollParams};
 
-use crate::common::{Bench, Kick, everywhere, watch};
+use crate::common::{Bench, Kick, watch};
+use crate::everywhere::everywhere;
 
 everywhere! {
     b5_only_the_group_is_paused

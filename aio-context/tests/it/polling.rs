@@ -44,11 +44,7 @@ impl PollPolicy for Spy {
     fn reset(&mut self, _: PollParams) {}
 }
 
-const BENCH: Bench = Bench {
-    backend: common::ladder_at_64,
-    foreign: false,
-    waiter: aio_reference::Waiter::LadderAt64,
-};
+const BENCH: Bench = Bench::direct(common::ladder_at_64, aio_reference::Waiter::LadderAt64);
 
 /// A context with a policy, which may poll for so long, and its clock.
 fn polling(policy: impl PollPolicy + 'static, max: Duration) -> (Context, Arc<ManualClock>) {
