@@ -1,13 +1,13 @@
 //! [`Attached`]: a context in a main context, until dropped.
 
+use std::cell::Cell;
 use std::io;
-use std::marker::PhantomData;
 use std::rc::Rc;
 
 use aio_context::Context;
 use glib::{MainContext, Priority, Source};
 
-use crate::source_new;
+use crate::source::counting;
 
 /// A context that a GLib main context serves. When it is dropped, the service ends, and the context is as before.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ use crate::source_new;
 pub struct Attached {
     source: Source,
     destroys: bool,
-    /// It is dropped on the home thread, as its context is.
-    _home: PhantomData<Rc<()>>,
+    /// Also keeps this value on the home thread.
+    served: Rc<Cell<u64>>,
 }
 
 /// Has `main` serve a context, with the default priority; without `main`, the default main context.
@@ -26,12 +26,13 @@ pub struct Attached {
 /// # Errors
 /// As [`Context::embed`].
 pub fn attach(cx: &Context, main: Option<&MainContext>) -> io::Result<Attached> {
-    let source = source_new(cx, None, Priority::DEFAULT)?;
+    let served = Rc::default();
+    let source = counting(cx, None, Priority::DEFAULT, &served)?;
     source.attach(main);
     Ok(Attached {
         source,
+        served,
         destroys: true,
-        _home: PhantomData,
     })
 }
 
@@ -40,6 +41,13 @@ impl Attached {
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// Returns how often the main loop has served the context with progress: a handler or a bottom half ran, or a timer fired. This
+    /// does not count what [`Context::poll`] does.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.served.get()
     }
 
     /// Leaves the context attached until the main context is freed, or the source is destroyed.

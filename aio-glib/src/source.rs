@@ -4,16 +4,18 @@
 //!
 //! | function | called | does |
 //! |---|---|---|
-//! | `prepare` | before each wait | returns whether the context is ready, and how long GLib may wait |
-//! | `check` | after a wait, unless `prepare` said ready | returns whether the context is ready |
-//! | `dispatch` | if one of them said so | does what is due |
+//! | `prepare` | before each wait | returns how long GLib may wait |
+//! | `check` | after each wait | returns whether anything is due |
+//! | `dispatch` | if `check` said so | does what is due |
 //! | `finalize` | once, when the last reference is gone | drops our part |
 //!
 //! The first three are called by the thread that owns the main context, the last one by any thread.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_uint};
 use std::io;
 use std::mem::ManuallyDrop;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aio_context::{Context, Embedded, Remote};
@@ -33,11 +35,16 @@ struct ContextSource {
 
 /// Our part of a source.
 struct Part {
-    /// Used and dropped on the home thread only.
-    embedded: ManuallyDrop<ThreadGuard<Embedded>>,
+    at_home: ManuallyDrop<ThreadGuard<AtHome>>,
     /// The way to the home thread.
     home: Remote,
     has_complained: AtomicBool,
+}
+
+/// What is used and dropped on the home thread only.
+struct AtHome {
+    embedded: Embedded,
+    served: Rc<Cell<u64>>,
 }
 
 static FUNCTIONS: ffi::GSourceFuncs = ffi::GSourceFuncs {
@@ -58,10 +65,23 @@ static FUNCTIONS: ffi::GSourceFuncs = ffi::GSourceFuncs {
 /// # Errors
 /// As [`Context::embed`].
 pub fn source_new(cx: &Context, name: Option<&str>, priority: glib::Priority) -> io::Result<glib::Source> {
+    counting(cx, name, priority, &Rc::default())
+}
+
+/// As [`source_new`], and counts the dispatches with progress.
+pub(crate) fn counting(
+    cx: &Context,
+    name: Option<&str>,
+    priority: glib::Priority,
+    served: &Rc<Cell<u64>>,
+) -> io::Result<glib::Source> {
     let embedded = cx.embed()?;
     let fd = std::os::fd::AsRawFd::as_raw_fd(&embedded);
     let part = Box::new(Part {
-        embedded: ManuallyDrop::new(ThreadGuard::new(embedded)),
+        at_home: ManuallyDrop::new(ThreadGuard::new(AtHome {
+            embedded,
+            served: served.clone(),
+        })),
         home: cx.remote(),
         has_complained: AtomicBool::new(false),
     });
@@ -90,9 +110,9 @@ unsafe fn part<'a>(source: *mut ffi::GSource) -> &'a Part {
 
 impl Part {
     /// The context, on its home thread.
-    fn at_home(&self) -> Option<&Embedded> {
-        if self.embedded.is_owner() {
-            return Some(self.embedded.get_ref());
+    fn at_home(&self) -> Option<&AtHome> {
+        if self.at_home.is_owner() {
+            return Some(self.at_home.get_ref());
         }
         if !self.has_complained.swap(true, Ordering::Relaxed) {
             tracing::error!(
@@ -104,24 +124,25 @@ impl Part {
     }
 }
 
+/// Never says ready: GLib polls in any case, and `check` then knows better, so that there is a dispatch only if something is due.
 unsafe extern "C" fn prepare(source: *mut ffi::GSource, timeout: *mut c_int) -> ffi::gboolean {
     // SAFETY: GLib passes a live source of ours.
     let part = unsafe { part(source) };
-    // Not at home, or after a panic: `dispatch` has to be called.
-    let limit = part.at_home().and_then(|embedded| guard(|| embedded.prepare_ms()));
-    let limit = limit.unwrap_or(0);
+    // Not at home, or after a panic: `check` is to be called at once.
+    let prepared = part
+        .at_home()
+        .and_then(|home| guard(|| home.embedded.prepare_ms()));
     // SAFETY: GLib passes a pointer to a local variable.
-    unsafe { timeout.write(limit) };
-    (limit == 0).into_glib()
+    unsafe { timeout.write(prepared.unwrap_or(0)) };
+    ffi::GFALSE
 }
 
 unsafe extern "C" fn check(source: *mut ffi::GSource) -> ffi::gboolean {
     // SAFETY: GLib passes a live source of ours.
     let part = unsafe { part(source) };
-    let checked = part.at_home().and_then(|embedded| guard(|| embedded.check()));
-    // If the system refuses the check, `dispatch` reports it.
-    let is_ready = checked.is_none_or(|checked| checked.unwrap_or(true));
-    is_ready.into_glib()
+    // Not at home, or after a panic: `dispatch` is to be called. If the system refuses the check, `dispatch` reports it.
+    let checked = part.at_home().and_then(|home| guard(|| home.embedded.check()));
+    checked.is_none_or(|checked| checked.unwrap_or(true)).into_glib()
 }
 
 unsafe extern "C" fn dispatch(
@@ -131,10 +152,12 @@ unsafe extern "C" fn dispatch(
 ) -> ffi::gboolean {
     // SAFETY: GLib passes a live source of ours, and keeps it alive during the call, also if a callback destroys it.
     let part = unsafe { part(source) };
-    let Some(embedded) = part.at_home() else {
+    let Some(home) = part.at_home() else {
         return ffi::G_SOURCE_REMOVE;
     };
-    guard(|| embedded.dispatch());
+    if guard(|| home.embedded.dispatch()) == Some(true) {
+        home.served.set(home.served.get() + 1);
+    }
     ffi::G_SOURCE_CONTINUE
 }
 
@@ -142,11 +165,11 @@ unsafe extern "C" fn finalize(source: *mut ffi::GSource) {
     // SAFETY: GLib calls this once, when nothing refers to the source any more. So the part, which is from `Box::into_raw`, is
     // not used elsewhere, and never again.
     let part = unsafe { Box::from_raw((*source.cast::<ContextSource>()).part) };
-    let Part { embedded, home, .. } = *part;
-    if embedded.is_owner() {
-        guard(|| drop(ManuallyDrop::into_inner(embedded)));
+    let Part { at_home, home, .. } = *part;
+    if at_home.is_owner() {
+        guard(|| drop(ManuallyDrop::into_inner(at_home)));
     } else {
         // The home thread drops it. If that has ended, the memory is lost: no other thread may touch it.
-        let _ = home.run(move |_| drop(ManuallyDrop::into_inner(embedded)));
+        let _ = home.run(move |_| drop(ManuallyDrop::into_inner(at_home)));
     }
 }
