@@ -41,9 +41,11 @@
 //! [`Context`]: aio_context::Context
 
 mod attached;
+mod main_context;
 mod panics;
 mod source;
 
 pub use attached::{Attached, attach};
+pub use main_context::watch_main_context;
 pub use panics::iteration;
 pub use source::source_new;

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use glib::MainContext;
 
 thread_local! {
-    /// Whether [`iteration`] is on the stack.
+    /// Whether [`resuming`] is on the stack.
     static CATCHES: Cell<bool> = const { Cell::new(false) };
     /// The first panic that was caught since.
     static CAUGHT: RefCell<Option<Box<dyn Any + Send>>> = const { RefCell::new(None) };
@@ -21,16 +21,21 @@ thread_local! {
 /// # Panics
 /// If a callback of a context panics.
 pub fn iteration(main: &MainContext, may_block: bool) -> bool {
+    resuming(|| main.iteration(may_block))
+}
+
+/// Runs code that calls C, and resumes the panic that [`guard`] has caught meanwhile.
+pub(crate) fn resuming<R>(code: impl FnOnce() -> R) -> R {
     let catching = Catching::begin();
-    let dispatched = main.iteration(may_block);
+    let result = code();
     drop(catching);
     if let Some(panic) = CAUGHT.take() {
         resume_unwind(panic);
     }
-    dispatched
+    result
 }
 
-/// Runs code that C called. Returns `None` if it panicked and [`iteration`] will resume the panic; without that the panic goes on, and
+/// Runs code that C called. Returns `None` if it panicked and [`resuming`] will resume the panic; without that the panic goes on, and
 /// aborts the process at the border to C.
 pub(crate) fn guard<R>(code: impl FnOnce() -> R) -> Option<R> {
     if !CATCHES.get() {
@@ -47,7 +52,7 @@ pub(crate) fn guard<R>(code: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
-/// [`iteration`] is on the stack.
+/// [`resuming`] is on the stack.
 struct Catching {
     before: bool,
 }

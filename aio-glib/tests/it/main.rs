@@ -7,7 +7,9 @@
 #[allow(dead_code, reason = "the other suites use more of it")]
 mod common;
 mod everywhere;
+mod main_context;
 mod main_loop;
+mod own;
 #[path = "../../../aio-context/tests/it/polling.rs"]
 #[allow(dead_code, reason = "the other suites use more of it")]
 mod polling;

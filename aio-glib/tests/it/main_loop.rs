@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use aio_context::{Context, Wait};
 use aio_glib::Attached;
-use glib::{ControlFlow, MainContext, Priority};
+use glib::thread_guard::ThreadGuard;
+use glib::{ControlFlow, MainContext, Priority, Source};
 
-use crate::common::{is_readable, is_simulated, passes};
+use crate::common::{Count, is_readable, is_simulated, passes};
 
 thread_local! {
     static MAIN: MainContext = MainContext::new();
@@ -75,4 +77,13 @@ fn is_due(cx: &Context, wait: Wait) -> bool {
         _ => limit,
     };
     limit == 0 || (limit > 0 && is_simulated() && (is_readable(&embedded) || passes(limit)))
+}
+
+/// A source of GLib that counts.
+pub(crate) fn counter(runs: &Count, interval: Duration, flow: ControlFlow) -> Source {
+    let counted = ThreadGuard::new(runs.clone());
+    glib::timeout_source_new(interval, None, Priority::DEFAULT, move || {
+        counted.get_ref().up();
+        flow
+    })
 }
