@@ -9,8 +9,8 @@ use crate::shell;
 
 /// Lines of a source file, tests not counted.
 const LONGEST: usize = 500;
-/// Unsafe blocks in the libraries, tests not counted.
-const UNSAFE_BUDGET: usize = 15;
+/// Unsafe blocks in the libraries, tests not counted. Ten of them are calls of C in `aio-glib`.
+const UNSAFE_BUDGET: usize = 25;
 /// Libraries that forbid unsafe code.
 const SAFE: [&str; 10] = [
     "aio-backend",
@@ -25,7 +25,7 @@ const SAFE: [&str; 10] = [
     "aio-sources",
 ];
 /// Libraries that may have some.
-const UNSAFE: [&str; 2] = ["aio-backend-ppoll", "aio-notify"];
+const UNSAFE: [&str; 3] = ["aio-backend-ppoll", "aio-glib", "aio-notify"];
 
 pub(super) fn check() -> anyhow::Result<String> {
     let mut faults = unknown_libraries(&libraries()?);
