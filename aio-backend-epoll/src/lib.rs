@@ -75,7 +75,7 @@ pub struct Epoll<S = Kernel> {
     reserves_room: bool,
     /// Whether the set may differ from the entries, so that the next wait has to rebuild it.
     to_verify: bool,
-    /// The token that was removed last and may still be in the set.
+    /// The token that was removed last of those that may still be in the set. Without one, the set has only armed entries.
     left_over: Option<Token>,
     events: Vec<Event>,
     stale: u64,
@@ -164,6 +164,7 @@ impl<S: Sys> Epoll<S> {
             entry.set_mark(State::Unpollable(unpollable.push(token, state)).mark());
         }
         self.to_verify = false;
+        self.left_over = None;
         tracing::debug!(
             stale = self.stale,
             rebuilds = self.rebuilds,
@@ -173,7 +174,6 @@ impl<S: Sys> Epoll<S> {
     }
 
     /// Waits for at most `room` events of the set.
-    #[inline(always)]
     fn wait_for_set(
         &mut self,
         timeout: Option<Duration>,
@@ -190,26 +190,67 @@ impl<S: Sys> Epoll<S> {
                 self.rebuild()?;
             }
             let found = wait::wait(self.set.inner(), &mut Events(&mut self.events[..room]), limit)?;
-            let mut stale = 0;
-            for event in &self.events[..found] {
-                let token = Token::from_bits(event.data.u64());
-                let known = self.entries.get(token);
-                if known.is_some_and(is_armed) {
-                    ready.push(token, readiness(event.flags));
-                } else {
-                    stale += 1;
-                }
-            }
-            if stale == 0 {
+            if self.left_over.is_none() {
+                ready.extend(&self.events[..found], reported);
                 return Ok(());
             }
-            self.stale += stale;
-            self.to_verify = true;
-            if stale < found as u64 {
+            if self.report_known(found, ready) > 0 || found == 0 {
                 return Ok(());
             }
             limit = limit.rest(self.set.inner().0);
         }
+    }
+}
+
+impl<S: Sys> Epoll<S> {
+    /// Returns whether every event of the set is one of a registration, and all registrations are in the set.
+    #[inline]
+    fn is_usual(&self) -> bool {
+        self.unpollable.is_empty() && !self.to_verify && self.left_over.is_none()
+    }
+
+    /// Waits for a time, or with files that cannot be watched, or on a set that may differ from the registrations.
+    #[inline(never)]
+    fn wait_unusually(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        // If the list is full, its events have to be handled first.
+        let room = ready.room();
+        let (timeout, reserved) = if self.unpollable.is_empty() {
+            (timeout, 0)
+        } else {
+            self.reserves_room = !self.reserves_room;
+            let reserved = if self.reserves_room {
+                self.unpollable.len()
+            } else {
+                0
+            };
+            (Some(Duration::ZERO), reserved)
+        };
+        let for_set = room.saturating_sub(reserved);
+        if for_set > 0 {
+            match self.wait_for_set(timeout, for_set, ready) {
+                Err(error) if !is(&error, Errno::INTR) => return Err(error),
+                _ => {}
+            }
+        }
+        if !self.unpollable.is_empty() {
+            self.unpollable.collect(ready);
+        }
+        Ok(())
+    }
+
+    /// Reports the events whose registrations are in the set, and requests a rebuild if there are others. Returns the number of those
+    /// that it reported.
+    fn report_known(&mut self, found: usize, ready: &mut ReadyList) -> usize {
+        let known = |event: &&Event| self.entries.get(reported(event).0).is_some_and(is_armed);
+        let mut reports = 0;
+        for event in self.events[..found].iter().filter(known) {
+            let (token, readiness) = reported(event);
+            ready.push(token, readiness);
+            reports += 1;
+        }
+        self.stale += (found - reports) as u64;
+        self.to_verify |= reports < found;
+        reports
     }
 }
 
@@ -281,30 +322,27 @@ impl<S: Sys> Backend for Epoll<S> {
     // Inlined by force: see `wait.rs`.
     #[inline(always)]
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        // If the list is full, its events have to be handled first.
-        let room = ready.room();
-        let (timeout, reserved) = if self.unpollable.is_empty() {
-            (timeout, 0)
-        } else {
-            self.reserves_room = !self.reserves_room;
-            let reserved = if self.reserves_room {
-                self.unpollable.len()
-            } else {
-                0
-            };
-            (Some(Duration::ZERO), reserved)
+        let room = ready.room().min(EVENTS_MAX);
+        if !self.is_usual() || room == 0 || room > self.events.len() {
+            return self.wait_unusually(timeout, ready);
+        }
+        let (sys, set) = self.set.inner();
+        let mut events = Events(&mut self.events[..room]);
+        // Two calls, so that each is compiled for its timeout.
+        let found = match timeout {
+            Some(Duration::ZERO) => sys.wait(set, &mut events, Some(Duration::ZERO)),
+            None => sys.wait(set, &mut events, None),
+            Some(_) => return self.wait_unusually(timeout, ready),
         };
-        let for_set = room.saturating_sub(reserved);
-        if for_set > 0 {
-            match self.wait_for_set(timeout, for_set, ready) {
-                Err(error) if !is(&error, Errno::INTR) => return Err(error),
-                _ => {}
+        match found {
+            Ok(0) => Ok(()),
+            Ok(found) => {
+                ready.extend(&self.events[..found], reported);
+                Ok(())
             }
+            Err(error) if is(&error, Errno::INTR) => Ok(()),
+            Err(error) => Err(error),
         }
-        if !self.unpollable.is_empty() {
-            self.unpollable.collect(ready);
-        }
-        Ok(())
     }
 
     fn reports_edges(&self) -> bool {
@@ -394,8 +432,11 @@ const _: () = assert!(
 
 /// Converts what the kernel reports. The bits are the same.
 #[inline]
-fn readiness(flags: EventFlags) -> Readiness {
-    Readiness::from_bits_retain(flags.bits() as u8).intersection(REPORTED)
+fn reported(event: &Event) -> (Token, Readiness) {
+    let flags = event.flags;
+    let readiness = Readiness::from_bits_retain(flags.bits() as u8);
+    let data = event.data;
+    (Token::from_bits(data.u64()), readiness.intersection(REPORTED))
 }
 
 /// Returns the readiness of a descriptor that is always ready.

@@ -133,8 +133,17 @@ impl Sys for Kernel {
         events: &mut Events<'_>,
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
-        let timeout = timeout.map(timespec);
-        Ok(epoll::wait(set, &mut *events.0, timeout.as_ref())?)
+        /// A constant, so that it is converted to milliseconds when this is compiled.
+        const NOW: &Timespec = &Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let found = match timeout {
+            Some(Duration::ZERO) => epoll::wait(set, &mut *events.0, Some(NOW)),
+            Some(timeout) => epoll::wait(set, &mut *events.0, Some(&timespec(timeout))),
+            None => epoll::wait(set, &mut *events.0, None),
+        };
+        Ok(found?)
     }
 
     fn poll(&self, set: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {

@@ -151,7 +151,7 @@ impl Builder {
         let wakeup_owner = Rc::new(WakeUp(mailbox.clone()));
         let placeholder = Rc::new(Silent(mailbox.clone()));
         let mut reserve = || {
-            let entry = Entry::plain(placeholder.clone());
+            let entry = Entry::own(placeholder.clone());
             let token = registry.insert(None, entry, Interest::READ, GroupId::DEFAULT);
             token.map_err(|_| io::Error::other("a new registry is not empty"))
         };

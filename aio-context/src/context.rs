@@ -90,7 +90,7 @@ pub(crate) struct Inner {
 #[derive(Default)]
 pub(crate) struct Nesting {
     pub(crate) depth: Cell<u32>,
-    /// How many polls inside other polls made progress.
+    /// How many polls inside other polls, and invalidations, made progress.
     pub(crate) progress: Cell<u64>,
     /// How many interrupts there had been when a poll returned without progress last.
     pub(crate) interrupts_seen: Cell<u64>,
@@ -108,7 +108,7 @@ impl Context {
     #[must_use]
     pub fn anomalies(&self) -> (u64, u64) {
         (
-            self.0.descriptors.stale.get(),
+            self.0.descriptors.registry.borrow().stale_events(),
             self.0.descriptors.invalidated.get(),
         )
     }

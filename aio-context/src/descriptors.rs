@@ -36,12 +36,8 @@ pub(crate) struct Descriptors<E> {
     /// The token of the mailbox's own descriptor.
     wakeup: Token,
     waits_since_rebalance: Cell<u32>,
-    /// The number of events for registrations that no longer existed.
-    pub(crate) stale: Cell<u64>,
     /// The number of handlers that were invalidated.
     pub(crate) invalidated: Cell<u64>,
-    /// How many of them an iteration found invalid.
-    pub(crate) found_invalid: Cell<u64>,
     /// The mailbox's own descriptor was closed: no thread can wake the loop any more.
     pub(crate) wakeup_lost: Cell<bool>,
 }
@@ -54,9 +50,7 @@ impl<E: Described> Descriptors<E> {
             lists: ReadyLists::new(batch),
             wakeup,
             waits_since_rebalance: Cell::new(REBALANCE_EVERY),
-            stale: Cell::new(0),
             invalidated: Cell::new(0),
-            found_invalid: Cell::new(0),
             wakeup_lost: Cell::new(false),
         }
     }
@@ -165,35 +159,19 @@ impl<E: Described> Descriptors<E> {
         }
     }
 
-    /// Stores what a wait found in the handlers' slots, from position `first` of the list on. Each entry is taken once, by this iteration
-    /// or by a nested one (rule D1). Returns the position of the first event that needs more than that, or the list's length.
-    #[inline(always)]
-    pub(crate) fn record(&self, mut first: usize, ready: &ReadyList) -> usize {
-        let mut registry = self.registry.borrow_mut();
-        for (token, readiness) in ready.iter_from(first) {
-            let is_simple = !is_own(token) && !readiness.contains(Readiness::NVAL);
-            if !is_simple || registry.record(token, readiness) != Recorded::Live {
-                break;
-            }
-            first += 1;
-        }
-        first
-    }
-
-    /// As [`record`](Self::record), for all events. `other` is called for what is no event of a handler: an event of the loop's own, or a
-    /// closed descriptor.
-    #[cold]
-    pub(crate) fn record_each(&self, first: usize, ready: &ReadyList, other: impl Fn(Token, Readiness)) {
+    /// Records what a wait found in the handlers' slots, from position `first` of the list on. Each entry is delivered once, by this iteration
+    /// or by a nested one (rule D1). `other` is called for what is no event of a handler: an event of the loop's own, or a closed
+    /// descriptor.
+    #[inline(never)]
+    pub(crate) fn record(&self, first: usize, ready: &ReadyList, other: impl Fn(Token, Readiness)) {
         for (token, readiness) in ready.iter_from(first) {
             if is_own(token) || readiness.contains(Readiness::NVAL) {
                 other(token, readiness);
                 continue;
             }
             let recorded = self.registry.borrow_mut().record(token, readiness);
-            match recorded {
-                Recorded::Live => {}
-                Recorded::Masked => self.mask(token),
-                Recorded::Stale => self.stale.set(self.stale.get() + 1),
+            if recorded == Recorded::Masked {
+                self.mask(token);
             }
         }
     }
@@ -225,8 +203,8 @@ impl<E: Described> Descriptors<E> {
     }
 
     /// Whether `writable` may still be called after `readable` has run (rules R9, D3).
-    #[inline(never)]
-    pub(crate) fn is_current(
+    #[inline]
+    pub(crate) fn may_write(
         &self,
         token: Token,
         is_same: impl FnOnce(&E) -> bool,

@@ -115,8 +115,8 @@ impl Embedded {
         }
         inner.polling.adopt_params(&inner.shared);
         let mut list = self.take_list();
-        drop(Found::new(inner, &mut list));
-        list.clear();
+        drop(Found::recorded(inner, list));
+        list = inner.descriptors.lists.take();
         inner.descriptors.registry.borrow_mut().recall(&mut list);
         let hit = inner.leave_poll_mode(&self.cx, &mut list);
         self.keep(list);
@@ -166,12 +166,12 @@ impl Embedded {
         let inner = &self.cx.0;
         self.end_wait();
         inner.mailbox.accept();
-        let invalidated = inner.descriptors.found_invalid.get();
+        let invalidated = inner.nesting.progress.get();
         let mut list = self.take_list();
         let checked = inner.check(&self.cx, &mut list);
         self.keep(list);
         self.is_checked.set(checked.is_ok());
-        if inner.descriptors.found_invalid.get() != invalidated {
+        if inner.nesting.progress.get() != invalidated {
             self.has_invalidated.set(true);
         }
         checked
@@ -185,20 +185,29 @@ impl Embedded {
         let inner = &self.cx.0;
         if !self.is_checked.get()
             && let Err(error) = self.check_descriptors()
-            && !self.has_complained.replace(true)
         {
-            tracing::error!(%error, "a foreign loop cannot check the descriptors of its context");
+            self.complain(&error);
         }
         self.is_checked.set(false);
         inner.shared.counters.iteration();
-        let mut list = self.take_list();
-        let found = Found::new(inner, &mut list);
+        let list = self.take_list();
+        let found = Found::recorded(inner, list);
         let mut progress = self.has_invalidated.take();
         progress |= bottom_half::run(&inner.deferred, &inner.mailbox, &self.cx);
-        progress |= inner.dispatch(&self.cx, found);
+        match inner.deliver(&self.cx, found.into_list(), true, &mut progress) {
+            Ok(list) => inner.descriptors.lists.give_back(list),
+            Err(error) => self.complain(&error),
+        }
         progress |= inner.timers.run(|timers| fire_due(timers, &self.cx));
-        inner.descriptors.lists.give_back(list);
         progress
+    }
+
+    /// Logs, once, that the descriptors cannot be checked: a foreign loop has no use for the error.
+    #[cold]
+    fn complain(&self, error: &io::Error) {
+        if !self.has_complained.replace(true) {
+            tracing::error!(%error, "a foreign loop cannot check the descriptors of its context");
+        }
     }
 
     /// The foreign loop waits no longer. Another one may, through another value.
@@ -217,10 +226,8 @@ impl Embedded {
 
     /// Keeps what was found for [`dispatch`](Self::dispatch).
     fn keep(&self, list: Box<ReadyList>) {
-        let mut other = self.list.replace(list);
-        // A callback used this very value meanwhile. The next check finds its events again.
-        drop(Found::new(&self.cx.0, &mut other));
-        self.cx.0.descriptors.lists.give_back(other);
+        // If a callback used this very value meanwhile, the next check finds the events of that list again.
+        drop(Found::recorded(&self.cx.0, self.list.replace(list)));
     }
 }
 
@@ -239,7 +246,7 @@ impl AsRawFd for Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         let inner = &self.cx.0;
-        drop(Found::new(inner, self.list.get_mut()));
+        drop(Found::recorded(inner, std::mem::take(self.list.get_mut())));
         self.end_wait();
         // Another value may have been prepared before this one found or accepted anything.
         inner.mailbox.notify_if_about_to_wait();

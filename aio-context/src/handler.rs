@@ -199,6 +199,14 @@ impl Entry {
         }
     }
 
+    /// The entry of a descriptor of the loop's own.
+    pub(crate) fn own(placeholder: Rc<Silent>) -> Self {
+        Self {
+            is_special: true,
+            ..Self::plain(placeholder)
+        }
+    }
+
     pub(crate) fn polled(handler: Rc<dyn Join>) -> Self {
         let polled = Polled {
             handler: handler.clone(),

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
+use aio_handlers::Event;
 
 use crate::Context;
 use crate::Handler;
@@ -25,7 +26,8 @@ mod poll;
 mod search;
 mod waiting;
 
-use found::Found;
+use found::{Delivering, Found};
+use measure::Searched;
 use search::Polled;
 use waiting::Plan;
 
@@ -40,64 +42,142 @@ impl Inner {
     fn iterate<const WAITS: bool, const POLLS: bool>(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
         let _depth = Depth::enter(&self.nesting.depth);
         self.shared.counters.iteration();
-        let mut list = self.descriptors.lists.take();
-        let found = Found::new(self, &mut list);
-        let planning = self.mailbox.plan_guard();
-        let invalidated = self.descriptors.found_invalid.get();
-        self.descriptors.registry.borrow_mut().recall(found.list);
-        let timeout = if WAITS {
-            self.timeout(wait)
-        } else {
-            Some(Duration::ZERO)
-        };
-        // 1. poll in user space
-        let polled = if POLLS {
-            self.try_polling(cx, timeout, found.list)?
-        } else {
-            Polled::default()
-        };
-        // 2. wait, or check the descriptors once
-        let plan = if polled.hit {
-            Plan::Skip
-        } else if timeout == Some(Duration::ZERO) {
-            self.plan_not_to_wait::<WAITS>(cx, found.list)?
-        } else {
-            self.pacing.checks.step(|checks| checks.prevents_again(false));
-            self.plan_to_wait(cx, timeout, polled, found.list)?
-        };
-        let blocked = self.carry_out(cx, plan, found.list)?;
-        drop(planning);
+        let mut found = Found::new(self);
+        // 1. poll in user space; 2. wait, or check the descriptors once
+        let searched = self.search_and_wait::<WAITS, POLLS>(cx, wait, &mut found)?;
+        self.finish(cx, found, searched)
+    }
+
+    /// The rest of an iteration, after polling and waiting.
+    #[inline(always)]
+    fn finish(&self, cx: &Context, mut found: Found<'_>, searched: Option<Searched>) -> io::Result<bool> {
         // 3. accept the notification: from here on a new one makes the next iteration run
         if self.mailbox.is_notified() {
             self.mailbox.accept();
         }
         // 4. see how long there was nothing to do
-        let seen = if POLLS {
-            self.measure(timeout, polled, blocked, found.list)
-        } else {
-            None
-        };
+        let seen = searched.and_then(|searched| self.measure(searched, found.list()));
         // 5. bottom halves
-        let mut progress = self.descriptors.found_invalid.get() != invalidated;
-        progress |= bottom_half::run(&self.deferred, &self.mailbox, cx);
-        // 6. ready handlers (7. a removed one was dropped when its last user was done)
-        if !found.list.is_empty() {
-            progress |= self.dispatch(cx, found);
-        } else {
-            drop(found);
+        let mut progress = false;
+        if self.deferred.has_due(self.mailbox.inbox()) {
+            self.record(cx, &mut found);
+            progress |= bottom_half::run(&self.deferred, &self.mailbox, cx);
         }
+        // 6. ready handlers (7. a removed one was dropped when its last user was done)
+        let list = if found.list().is_empty() {
+            found.into_list()
+        } else {
+            let is_recorded = found.is_recorded;
+            self.deliver(cx, found.into_list(), is_recorded, &mut progress)?
+        };
         if let Some(seen) = seen {
             self.adapt(seen, &list);
         }
+        Ok(self.conclude(cx, list, progress))
+    }
+
+    /// An iteration that only checks the descriptors: most of a busy loop are that.
+    #[inline(always)]
+    fn check_only<const WAITS: bool>(&self, cx: &Context) -> io::Result<Checked> {
+        if !self.has_descriptors_only() || (WAITS && !self.pacing.spin.get().is_hot()) {
+            return Ok(Checked::Not);
+        }
+        self.pacing.checks.step(|checks| checks.checked_only());
+        self.descriptors.rebalance(true);
+        let mut list = self.descriptors.lists.take();
+        self.descriptors.wait(Some(Duration::ZERO), &mut list)?;
+        if self.mailbox.is_notified() || list.has_invalid() {
+            return self.finish_check(cx, list).map(Checked::Served);
+        }
+        if list.is_empty() {
+            self.descriptors.lists.give_back(list);
+            if !WAITS {
+                self.shared.counters.iteration();
+            }
+            return Ok(Checked::Idle);
+        }
+        if WAITS {
+            self.pacing.spin.step(|spin| spin.found(true));
+        }
+        self.serve(cx, list).map(Checked::Served)
+    }
+
+    /// The rest of an iteration that has found nothing but events of descriptors.
+    #[inline(never)]
+    fn serve(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
+        let _depth = Depth::enter(&self.nesting.depth);
+        self.shared.counters.iteration();
+        let mut progress = false;
+        let list = self.deliver(cx, list, false, &mut progress)?;
+        Ok(self.conclude(cx, list, progress))
+    }
+
+    /// As [`serve`](Self::serve), and there is a notification or an invalid descriptor.
+    #[cold]
+    fn finish_check(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
+        let _depth = Depth::enter(&self.nesting.depth);
+        self.shared.counters.iteration();
+        let mut found = Found::recorded(self, list);
+        self.collect(cx, 0, &mut found);
+        self.finish(cx, found, None)
+    }
+
+    /// The end of an iteration.
+    #[inline(always)]
+    fn conclude(&self, cx: &Context, list: Box<ReadyList>, mut progress: bool) -> bool {
         self.descriptors.lists.give_back(list);
         // 8. timers
         progress |= self.timers.run(|timers| fire_due(timers, cx));
         self.pacing.spin.step(|spin| spin.served(progress));
-        if self.descriptors.wakeup_lost.take() {
-            // Every wait reports it from now on: a caller that does not learn of it would spin.
-            return Err(rustix::io::Errno::BADF.into());
-        }
-        Ok(progress)
+        progress
+    }
+
+    /// Whether there are no bottom halves, timers, polled handlers in poll mode, edges, or outer iterations to think of.
+    #[inline(always)]
+    fn has_descriptors_only(&self) -> bool {
+        self.nesting.depth.get() == 0
+            && !self.polling.set.needs_exit()
+            && !self.deferred.has_due(self.mailbox.inbox())
+            && !self.timers.has_armed()
+            && !self.descriptors.registry.borrow().has_edges()
+            && !self.timers.is_simulated()
+    }
+
+    /// Polls in user space, then waits or checks the descriptors. Returns what the policy is to be shown of it.
+    #[inline(always)]
+    fn search_and_wait<const WAITS: bool, const POLLS: bool>(
+        &self,
+        cx: &Context,
+        wait: Wait,
+        found: &mut Found<'_>,
+    ) -> io::Result<Option<Searched>> {
+        let planning = self.mailbox.plan_guard();
+        self.descriptors.registry.borrow_mut().recall(found.list());
+        let timeout = if WAITS {
+            self.timeout(wait)
+        } else {
+            Some(Duration::ZERO)
+        };
+        let polled = if POLLS {
+            self.try_polling(cx, timeout, found.list())?
+        } else {
+            Polled::default()
+        };
+        let plan = if polled.hit {
+            Plan::Skip
+        } else if timeout == Some(Duration::ZERO) {
+            self.plan_not_to_wait::<WAITS>(cx, found.list())?
+        } else {
+            self.pacing.checks.step(|checks| checks.prevents_again(false));
+            self.plan_to_wait(cx, timeout, polled, found.list())?
+        };
+        let blocked = self.carry_out(cx, plan, found)?;
+        drop(planning);
+        Ok(POLLS.then_some(Searched {
+            timeout,
+            polled,
+            blocked,
+        }))
     }
 
     /// How long this iteration may wait (rule T1); `None`: for ever. Inside a walk over the polled handlers it may not wait at
@@ -155,47 +235,107 @@ impl Inner {
         self.search(cx, budget, ready)
     }
 
-    /// Records what a wait found, from position `first` of the list on.
+    /// Takes over what a wait found, from position `first` of the list on. Usually that is all, and it is delivered straight from the list.
     #[inline(always)]
-    pub(crate) fn collect(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        if ready.len() > first {
-            // Most events need no more than to be recorded. That is done for all in a row, with one borrow.
-            let first = self.descriptors.record(first, ready);
-            if ready.len() > first {
-                self.collect_each(cx, first, ready);
-            }
+    pub(crate) fn collect(&self, cx: &Context, first: usize, found: &mut Found<'_>) {
+        if first == 0 && !found.list().has_invalid() {
+            found.is_recorded = false;
+        } else {
+            self.record_from(cx, first, found.list());
         }
     }
 
-    #[cold]
+    /// Records what was found, before anything but its delivery can come in between.
+    fn record(&self, cx: &Context, found: &mut Found<'_>) {
+        if !std::mem::replace(&mut found.is_recorded, true) {
+            self.record_from(cx, 0, found.list());
+        }
+    }
+
     #[inline(never)]
-    fn collect_each(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        self.descriptors.record_each(first, ready, |token, readiness| {
-            if !is_own(token) {
+    pub(crate) fn record_from(&self, cx: &Context, first: usize, ready: &ReadyList) {
+        self.descriptors.record(first, ready, |token, readiness| {
+            if is_own(token) {
+                self.own_event(token, readiness);
+            } else {
                 self.invalidate(cx, token, closed_while_registered());
-                let found = &self.descriptors.found_invalid;
-                found.set(found.get() + 1);
-            } else if !self.descriptors.accept_wakeup(token, readiness) {
-                self.timers.wall_changed(readiness, &self.descriptors.backend);
+                self.nesting.progress.set(self.nesting.progress.get() + 1);
             }
         });
     }
 
-    /// Calls the handlers of what was found, in that order; true if one was called.
+    /// An event of the loop's own.
+    #[cold]
+    fn own_event(&self, token: Token, readiness: Readiness) {
+        if !self.descriptors.accept_wakeup(token, readiness) {
+            self.timers.wall_changed(readiness, &self.descriptors.backend);
+        }
+    }
+
+    /// Calls the handlers of what was found, in that order. Returns the list; sets `progress` if a handler was called.
     ///
     /// Part of the iteration, and what is done for each event as well: because of what returns cost after a system call (see
     /// `any_backend.rs`).
     #[inline(always)]
-    pub(crate) fn dispatch(&self, cx: &Context, mut found: Found<'_>) -> bool {
-        let mut progress = false;
-        while let Some((token, readiness)) = found.next() {
-            progress |= if readiness.is_empty() {
-                self.call_polled(cx, token)
-            } else {
-                self.call_ready(cx, token)
-            };
+    pub(crate) fn deliver(
+        &self,
+        cx: &Context,
+        list: Box<ReadyList>,
+        is_recorded: bool,
+        progress: &mut bool,
+    ) -> io::Result<Box<ReadyList>> {
+        let mut registry = self.descriptors.registry.borrow_mut();
+        let delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
+        while let Some((token, readiness)) = registry.next_event() {
+            match registry.deliverable(token) {
+                Some((entry, interest)) if !entry.is_special => {
+                    let handler = entry.handler.clone();
+                    drop(registry);
+                    self.call_for(cx, token, &handler, readiness, interest, progress);
+                }
+                _ => {
+                    drop(registry);
+                    *progress |= self.call_unusual(cx, token, readiness);
+                }
+            }
+            registry = self.descriptors.registry.borrow_mut();
         }
-        progress
+        let list = registry.end_delivery(delivering.finish());
+        drop(registry);
+        if self.descriptors.wakeup_lost.take() {
+            // Every wait reports it from now on: a caller that does not learn of it would spin.
+            return Err(rustix::io::Errno::BADF.into());
+        }
+        Ok(list)
+    }
+
+    /// A polled handler with work, an event of a handler that is not [plain](Self::call_for), or one that has been recorded.
+    #[inline(never)]
+    fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> bool {
+        let mut registry = self.descriptors.registry.borrow_mut();
+        match registry.resolve(token, readiness) {
+            Event::Ready(entry, readiness, interest) => {
+                let (handler, is_special) = (entry.handler.clone(), entry.is_special);
+                drop(registry);
+                let mut progress = false;
+                if is_special || interest.contains(Interest::EDGE) {
+                    self.call_special(cx, token, &handler, readiness, interest, &mut progress);
+                } else {
+                    self.call_for(cx, token, &handler, readiness, interest, &mut progress);
+                }
+                progress
+            }
+            Event::Bare => {
+                drop(registry);
+                self.call_polled(cx, token)
+            }
+            Event::Masked => {
+                drop(registry);
+                self.descriptors.mask(token);
+                false
+            }
+            Event::Dropped => false,
+        }
     }
 
     #[inline(never)]
@@ -211,24 +351,6 @@ impl Inner {
         served.is_some()
     }
 
-    #[inline(always)]
-    fn call_ready(&self, cx: &Context, token: Token) -> bool {
-        let mut registry = self.descriptors.registry.borrow_mut();
-        let Some((entry, readiness, interest)) = registry.take_ready(token) else {
-            drop(registry);
-            self.descriptors.reject(token);
-            return false;
-        };
-        let (handler, is_special) = (entry.handler.clone(), entry.is_special);
-        drop(registry);
-        if is_special || interest.contains(Interest::EDGE) {
-            self.call_special(cx, token, &handler, readiness, interest);
-        } else {
-            self.call_for(cx, token, &handler, readiness, interest);
-        }
-        true
-    }
-
     /// A handler that is polled, may not be entered twice, or waits for edges.
     #[inline(never)]
     fn call_special(
@@ -238,7 +360,11 @@ impl Inner {
         handler: &Rc<dyn Handler>,
         readiness: Readiness,
         interest: Interest,
+        progress: &mut bool,
     ) {
+        if is_own(token) {
+            return self.own_event(token, readiness);
+        }
         let _exclusive = self.exclude(cx, token, handler.exclusive());
         let _excluded = self
             .polling
@@ -246,7 +372,7 @@ impl Inner {
             .promote(token)
             .then(|| self.polling.set.exclude(token));
         let _guard = EdgeGuard::new(&self.descriptors, token, readiness, interest);
-        self.call_for(cx, token, handler, readiness, interest);
+        self.call_for(cx, token, handler, readiness, interest, progress);
     }
 
     #[inline(always)]
@@ -257,19 +383,27 @@ impl Inner {
         handler: &Rc<dyn Handler>,
         readiness: Readiness,
         interest: Interest,
+        progress: &mut bool,
     ) {
         if readiness.wakes_reader(interest) {
+            *progress = true;
             cx.call(|cx| handler.readable(cx));
         }
-        if readiness.wakes_writer(interest) {
-            if self
-                .descriptors
-                .is_current(token, |entry| entry.is(handler), readiness)
-            {
-                cx.call(|cx| handler.writable(cx));
-            } else {
-                self.descriptors.reject(token);
-            }
+        if interest.contains(Interest::WRITE) && readiness.wakes_writer(interest) {
+            *progress = true;
+            self.call_writer(cx, token, handler, readiness);
+        }
+    }
+
+    #[inline(never)]
+    fn call_writer(&self, cx: &Context, token: Token, handler: &Rc<dyn Handler>, readiness: Readiness) {
+        if self
+            .descriptors
+            .may_write(token, |entry| entry.is(handler), readiness)
+        {
+            cx.call(|cx| handler.writable(cx));
+        } else {
+            self.descriptors.reject(token);
         }
     }
 
@@ -278,6 +412,16 @@ impl Inner {
         let excluded = exclusive && self.descriptors.registry.borrow_mut().exclude(token);
         excluded.then(|| Excluded { cx, token })
     }
+}
+
+/// What [`check_only`](Inner::check_only) did.
+enum Checked {
+    /// Nothing: there is more to think of than descriptors.
+    Not,
+    /// It found nothing.
+    Idle,
+    /// It did an iteration, with this progress.
+    Served(bool),
 }
 
 /// Restores an edge if the callback for it panics: no backend reports it anew.

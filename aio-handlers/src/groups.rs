@@ -46,6 +46,12 @@ impl Groups {
         (group.0 as usize) < self.all.len()
     }
 
+    /// Returns whether any group is paused.
+    #[inline]
+    pub(crate) fn has_paused(&self) -> bool {
+        self.paused != 0
+    }
+
     #[inline]
     pub(crate) fn is_paused(&self, group: GroupId) -> bool {
         step();

@@ -49,6 +49,7 @@
 //! request.
 #![forbid(unsafe_code)]
 
+mod delivery;
 mod groups;
 mod index;
 mod mask;
@@ -56,11 +57,13 @@ mod masking;
 mod recall;
 mod registry;
 mod slots;
+mod state;
 mod steps;
 
 #[cfg(test)]
 mod model_tests;
 
+pub use delivery::Event;
 pub use groups::GroupId;
 pub use masking::Recorded;
 pub use registry::{Occupied, Registry};

@@ -28,18 +28,26 @@ impl<T> Registry<T> {
     /// [`recall`](Self::recall).
     #[inline]
     pub fn record(&mut self, token: Token, readiness: Readiness) -> Recorded {
+        self.settle();
+        self.record_now(token, readiness)
+    }
+
+    /// As [`record`](Self::record), and leaves the present delivery as it is.
+    #[inline]
+    pub(crate) fn record_now(&mut self, token: Token, readiness: Readiness) -> Recorded {
         self.check_slot(token);
         let Some(slot) = self.slots.get_mut(token) else {
+            self.stale += 1;
             return Recorded::Stale;
         };
-        if self.groups.is_paused(slot.group) || slot.exclusions != 0 {
+        if self.groups.is_paused(slot.group) || slot.state.exclusions() != 0 {
             self.mask(token);
             return Recorded::Masked;
         }
-        if slot.interest.contains(Interest::EDGE) && slot.pending.is_empty() {
+        if slot.state.interest().contains(Interest::EDGE) && slot.state.pending().is_empty() {
             self.edges.push(token);
         }
-        slot.pending |= readiness & slot.interest.mask();
+        slot.state.add_pending(readiness);
         self.check_slot(token);
         Recorded::Live
     }
@@ -51,7 +59,7 @@ impl<T> Registry<T> {
             return;
         };
         // After the pause the backend reports the readiness recorded before it again, together with this event.
-        slot.pending = Readiness::empty();
+        slot.state.set_pending(Readiness::empty());
         if slot.mask == PackedMask::NONE {
             let mask = if self.groups.is_paused(slot.group) {
                 Mask::Listed(self.groups.list(slot.group, token))
@@ -73,17 +81,20 @@ impl<T> Registry<T> {
     pub fn take_ready(&mut self, token: Token) -> Option<(&T, Readiness, Interest)> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        let ready = std::mem::take(&mut slot.pending);
-        if ready.is_empty() || slot.exclusions != 0 || self.groups.is_paused(slot.group) {
+        let ready = slot.state.pending();
+        slot.state.set_pending(Readiness::empty());
+        if ready.is_empty() || slot.state.exclusions() != 0 || self.groups.is_paused(slot.group) {
             return None;
         }
-        Some((&slot.value, ready, slot.interest))
+        Some((&slot.value, ready, slot.state.interest()))
     }
 
     /// Returns whether readiness was recorded and has not been taken.
     #[must_use]
     pub fn has_ready(&self, token: Token) -> bool {
-        self.slots.get(token).is_some_and(|slot| !slot.pending.is_empty())
+        self.slots
+            .get(token)
+            .is_some_and(|slot| !slot.state.pending().is_empty())
     }
 
     /// Excludes a handler from being called until it is [readmitted](Self::readmit). Exclusions are counted. Returns
@@ -97,7 +108,7 @@ impl<T> Registry<T> {
         let Some(slot) = self.slots.get_mut(token) else {
             return false;
         };
-        slot.exclusions = slot.exclusions.checked_add(1).expect("excluded too often");
+        slot.state.exclude();
         true
     }
 
@@ -109,9 +120,8 @@ impl<T> Registry<T> {
     pub fn readmit(&mut self, token: Token) -> Option<Interest> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        assert!(slot.exclusions > 0, "readmitted more often than excluded");
-        slot.exclusions -= 1;
-        if slot.exclusions != 0 || slot.mask.get() != Mask::Excluded {
+        slot.state.readmit();
+        if slot.state.exclusions() != 0 || slot.mask.get() != Mask::Excluded {
             return None;
         }
         let paused = self.groups.is_paused(slot.group);
@@ -121,7 +131,7 @@ impl<T> Registry<T> {
             Mask::None
         };
         slot.mask = mask.into();
-        let interest = slot.interest;
+        let interest = slot.state.interest();
         self.check_slot(token);
         (!paused).then_some(interest)
     }
@@ -144,6 +154,7 @@ impl<T> Registry<T> {
     /// # Panics
     /// If `group` was not made by this registry, or is paused 2^32 - 1 times.
     pub fn pause(&mut self, group: GroupId) -> u32 {
+        self.settle();
         self.groups.pause(group)
     }
 
@@ -161,7 +172,7 @@ impl<T> Registry<T> {
         };
         for token in &list {
             if let Some(slot) = self.slots.get_mut(*token) {
-                let excluded = slot.exclusions != 0;
+                let excluded = slot.state.exclusions() != 0;
                 slot.mask = if excluded { Mask::Excluded } else { Mask::None }.into();
             }
         }
@@ -170,7 +181,7 @@ impl<T> Registry<T> {
             if let Some(slot) = self.slots.get(*token)
                 && slot.mask == PackedMask::NONE
             {
-                rearm(*token, slot.interest);
+                rearm(*token, slot.state.interest());
             }
         }
         self.groups.recycle(group, list);

@@ -17,9 +17,10 @@ impl<T> Registry<T> {
 
     /// Appends the registrations with recorded edges to `ready`, and forgets those whose edges have been taken.
     ///
-    /// An iteration calls this first. Registrations without room in the list stay for the next iteration.
+    /// An iteration calls this first, also a nested one: an outer delivery is [recorded](crate::Recorded::Live) by it. Registrations without room in the list stay for the next iteration.
     #[inline]
     pub fn recall(&mut self, ready: &mut ReadyList) {
+        self.settle();
         if self.has_edges() {
             self.recall_edges(ready);
         }
@@ -29,7 +30,9 @@ impl<T> Registry<T> {
     fn recall_edges(&mut self, ready: &mut ReadyList) {
         let slots = &self.slots;
         self.edges.retain(|token| {
-            let waits = slots.get(*token).is_some_and(|slot| !slot.pending.is_empty());
+            let waits = slots
+                .get(*token)
+                .is_some_and(|slot| !slot.state.pending().is_empty());
             if waits {
                 ready.push(*token, Readiness::IN);
             }
@@ -52,8 +55,8 @@ impl<T> Registry<T> {
         let Some(slot) = self.slots.get(token) else {
             return false;
         };
-        let is_blocked = slot.exclusions != 0 || self.groups.is_paused(slot.group);
-        let masks = is_blocked && slot.interest.contains(Interest::EDGE);
+        let is_blocked = slot.state.exclusions() != 0 || self.groups.is_paused(slot.group);
+        let masks = is_blocked && slot.state.interest().contains(Interest::EDGE);
         if masks {
             self.mask(token);
         }
@@ -77,9 +80,9 @@ impl<T> Registry<T> {
     pub fn give_back(&mut self, left: impl IntoIterator<Item = Token>) {
         for token in left {
             if let Some(slot) = self.slots.get_mut(token)
-                && !slot.interest.contains(Interest::EDGE)
+                && !slot.state.interest().contains(Interest::EDGE)
             {
-                slot.pending = Readiness::empty();
+                slot.state.set_pending(Readiness::empty());
             }
         }
     }

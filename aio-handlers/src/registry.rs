@@ -8,13 +8,15 @@
 use std::fmt;
 use std::os::fd::RawFd;
 
-use aio_backend::{Interest, Readiness, Token};
+use aio_backend::{Interest, Readiness, ReadyList, Token};
 
 use crate::GroupId;
+use crate::delivery::Mode;
 use crate::groups::Groups;
 use crate::index::FdIndex;
 use crate::mask::{Mask, PackedMask};
 use crate::slots::Slots;
+use crate::state::State;
 
 /// The error of [`Registry::insert`]: the descriptor number already has a live registration.
 #[derive(Debug)]
@@ -41,11 +43,7 @@ pub(crate) struct Slot<T> {
     fd: RawFd,
     pub(crate) group: GroupId,
     pub(crate) mask: PackedMask,
-    /// The number of exclusions.
-    pub(crate) exclusions: u16,
-    pub(crate) interest: Interest,
-    /// The readiness that was recorded and not taken, within the interest.
-    pub(crate) pending: Readiness,
+    pub(crate) state: State,
 }
 
 const NO_FD: RawFd = -1;
@@ -64,6 +62,11 @@ pub struct Registry<T> {
     pub(crate) groups: Groups,
     /// Registrations with recorded edges that may not have been taken.
     pub(crate) edges: Vec<Token>,
+    /// The list that the innermost iteration delivers.
+    pub(crate) delivery: Option<Box<ReadyList>>,
+    pub(crate) mode: Mode,
+    /// The number of events of tokens without a live registration.
+    pub(crate) stale: u64,
 }
 
 impl<T> Default for Registry<T> {
@@ -85,6 +88,9 @@ impl<T> Registry<T> {
             index: FdIndex::default(),
             groups: Groups::new(),
             edges: Vec::new(),
+            delivery: None,
+            mode: Mode::Recorded,
+            stale: 0,
         }
     }
 
@@ -114,9 +120,7 @@ impl<T> Registry<T> {
             fd: fd.unwrap_or(NO_FD),
             group,
             mask: PackedMask::NONE,
-            exclusions: 0,
-            interest,
-            pending: Readiness::empty(),
+            state: State::new(interest),
         });
         if let Some(fd) = fd {
             self.index.set(fd, token.index());
@@ -130,9 +134,10 @@ impl<T> Registry<T> {
     /// The token, the interest, the group, exclusions and the mask stay. Recorded readiness is dropped: a level-triggered backend
     /// reports it again.
     pub fn replace(&mut self, token: Token, value: T) -> Option<T> {
+        self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        slot.pending = Readiness::empty();
+        slot.state.set_pending(Readiness::empty());
         let former = std::mem::replace(&mut slot.value, value);
         self.check_slot(token);
         Some(former)
@@ -143,16 +148,19 @@ impl<T> Registry<T> {
     /// Recorded readiness outside the new interest is dropped. Pass the [effective](Self::effective_interest) interest to the backend; it
     /// stays `NONE` while the handler is masked.
     pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<Interest> {
+        self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
-        slot.pending &= interest.mask();
-        let former = std::mem::replace(&mut slot.interest, interest);
+        let former = slot.state.interest();
+        slot.state.set_pending(slot.state.pending() & interest.mask());
+        slot.state.set_interest(interest);
         self.check_slot(token);
         Some(former)
     }
 
     /// Removes a value and returns it. The token is then stale; recorded readiness, exclusions and the mask are dropped.
     pub fn remove(&mut self, token: Token) -> Option<T> {
+        self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.remove(token)?;
         if let Some(fd) = slot.fd() {
@@ -184,7 +192,7 @@ impl<T> Registry<T> {
     /// Returns the interest of the handler.
     #[must_use]
     pub fn interest(&self, token: Token) -> Option<Interest> {
-        self.slots.get(token).map(|slot| slot.interest)
+        self.slots.get(token).map(|slot| slot.state.interest())
     }
 
     /// Returns the interest that the backend should have: `NONE` while the handler is masked.
@@ -206,6 +214,12 @@ impl<T> Registry<T> {
     #[must_use]
     pub fn group(&self, token: Token) -> Option<GroupId> {
         self.slots.get(token).map(|slot| slot.group)
+    }
+
+    /// Returns the number of events that arrived for tokens without a live registration.
+    #[must_use]
+    pub fn stale_events(&self) -> u64 {
+        self.stale
     }
 
     /// Returns the number of live registrations.
@@ -267,18 +281,21 @@ impl<T> Registry<T> {
             let found = self.token_of(fd);
             assert_eq!(found, Some(token), "the index leads descriptor {fd} elsewhere");
         }
-        let interest = slot.interest.mask();
+        let interest = slot.state.interest().mask();
         assert!(
-            interest.contains(slot.pending),
+            interest.contains(slot.state.pending()),
             "{token:?} has readiness outside its interest"
         );
         assert!(
-            slot.mask == PackedMask::NONE || slot.pending.is_empty(),
+            slot.mask == PackedMask::NONE || slot.state.pending().is_empty(),
             "{token:?} is masked and yet ready"
         );
         match slot.mask.get() {
             Mask::None => {}
-            Mask::Excluded => assert!(slot.exclusions != 0, "no operation would arm {token:?} again"),
+            Mask::Excluded => assert!(
+                slot.state.exclusions() != 0,
+                "no operation would arm {token:?} again"
+            ),
             Mask::Listed(position) => {
                 assert!(
                     self.groups.is_paused(slot.group),

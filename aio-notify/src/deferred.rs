@@ -7,7 +7,7 @@
 //! A callback whose handle is [kept](Deferred::keep) runs once: the slab keeps the handle beside it, and gives both up when the
 //! callback becomes due.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use crate::inbox::Inbox;
@@ -45,6 +45,8 @@ const BUDGET: usize = 4096;
 pub struct Deferred<C, M: ?Sized> {
     callbacks: RefCell<Slab<C, Node<Slot, M>>>,
     queue: RefCell<RunQueue<Slot, M>>,
+    /// The queue may have entries: a round is under way, or has left some.
+    has_queued: Cell<bool>,
 }
 
 /// The payload of a deferred callback's node: where the callback is, and its name.
@@ -79,6 +81,7 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
         Self {
             callbacks: RefCell::default(),
             queue: RefCell::default(),
+            has_queued: Cell::new(false),
         }
     }
 
@@ -141,7 +144,7 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
 
     #[inline]
     fn has_queued(&self) -> bool {
-        !self.queue.borrow().is_empty()
+        self.has_queued.get() && !self.queue.borrow().is_empty()
     }
 
     /// Takes what is in the inbox and starts a round over it. What is posted from now on, also by a callback of this round, is for
@@ -149,6 +152,7 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
     #[inline]
     pub fn start(&self, inbox: &Inbox<Slot, M>) -> Round<'_, C, M> {
         self.queue.borrow_mut().take(inbox);
+        self.has_queued.set(true);
         Round {
             deferred: self,
             budget: BUDGET,
@@ -256,6 +260,14 @@ impl<C: Clone, M: ?Sized> Iterator for Round<'_, C, M> {
             }
         }
         None
+    }
+}
+
+impl<C, M: ?Sized> Drop for Round<'_, C, M> {
+    #[inline]
+    fn drop(&mut self) {
+        let is_empty = self.deferred.queue.borrow().is_empty();
+        self.deferred.has_queued.set(!is_empty);
     }
 }
 

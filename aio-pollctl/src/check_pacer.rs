@@ -93,6 +93,13 @@ impl CheckPacer {
         self.pending = is_full;
     }
 
+    /// Records a check by an iteration that has nothing else to do, without its time.
+    #[inline]
+    pub const fn checked_only(&mut self) {
+        self.checked(false);
+        self.prevented = false;
+    }
+
     /// Returns whether the next iteration should check before it polls, because the list was full after the last check.
     #[inline]
     #[must_use]

@@ -74,6 +74,13 @@ impl PreSleepSpin {
         self.passed == 0
     }
 
+    /// Returns whether a spin is worth it and no probe.
+    #[inline]
+    #[must_use]
+    pub const fn is_hot(&self) -> bool {
+        self.served && self.credit > 0
+    }
+
     /// Records whether a spin found events.
     #[inline]
     pub const fn found(&mut self, something: bool) {

@@ -29,6 +29,15 @@ impl PollTime {
     }
 }
 
+/// What an iteration did before it called anything.
+#[derive(Clone, Copy)]
+pub(crate) struct Searched {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) polled: Polled,
+    /// Whether it waited.
+    pub(crate) blocked: bool,
+}
+
 impl Inner {
     /// Where the polling time of a handler can be read from now on.
     pub(crate) fn poll_time(&self, token: Token) -> io::Result<PollTime> {
@@ -51,9 +60,11 @@ impl Inner {
     /// Measured before any handler runs: what they cost is no waiting (rule A10).
     pub(crate) fn measure(
         &self,
-        timeout: Option<Duration>,
-        polled: Polled,
-        blocked: bool,
+        Searched {
+            timeout,
+            polled,
+            blocked,
+        }: Searched,
         found: &ReadyList,
     ) -> Option<Iteration> {
         if !self.polling.is_enabled() || timeout == Some(Duration::ZERO) || self.nesting.depth.get() != 1 {

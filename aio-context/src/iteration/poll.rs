@@ -7,6 +7,7 @@ use aio_timers::Moment;
 use crate::Context;
 use crate::context::{Inner, Wait};
 use crate::error::refused;
+use crate::iteration::Checked;
 
 impl Context {
     /// Does one iteration; true if there was progress: a handler or a bottom half ran, a timer fired, or a handler was
@@ -38,6 +39,17 @@ impl Context {
 
     #[inline(never)]
     fn poll_waiting(&self, wait: Wait) -> io::Result<bool> {
+        let before = self.0.before();
+        match self.0.check_only::<true>(self) {
+            Ok(Checked::Served(progress)) if self.0.is_progress(progress, before) => Ok(true),
+            Ok(Checked::Served(_)) => self.poll_after(self.0.deadline(wait), before),
+            Ok(Checked::Idle | Checked::Not) => self.iterate_waiting(wait),
+            Err(why) => Err(self.cannot_wait(why)),
+        }
+    }
+
+    #[inline(never)]
+    fn iterate_waiting(&self, wait: Wait) -> io::Result<bool> {
         self.poll_as::<false>(wait)
     }
 
@@ -50,27 +62,46 @@ impl Context {
     #[inline(never)]
     fn poll_without_wait(&self) -> io::Result<bool> {
         let before = self.0.before();
+        match self.0.check_only::<false>(self) {
+            Ok(Checked::Idle) => Ok(false),
+            Ok(Checked::Served(progress)) => Ok(self.has_served(progress, before)),
+            Ok(Checked::Not) => self.iterate_without_wait(before),
+            Err(why) => Err(self.cannot_wait(why)),
+        }
+    }
+
+    #[inline(never)]
+    fn iterate_without_wait(&self, before: Before) -> io::Result<bool> {
         let progress = self.0.iterate::<false, false>(self, Wait::NoBlock);
         let progress = progress.map_err(|why| self.cannot_wait(why))?;
-        if self.0.is_progress(progress, before) {
-            return Ok(true);
+        Ok(self.has_served(progress, before))
+    }
+
+    /// After an iteration that may not wait.
+    #[inline(always)]
+    fn has_served(&self, progress: bool, before: Before) -> bool {
+        let progress = self.0.is_progress(progress, before);
+        if !progress {
+            self.0.interrupted_since(before.interrupts);
         }
-        self.0.interrupted_since(before.interrupts);
-        Ok(false)
+        progress
     }
 
     #[inline(always)]
     fn poll_as<const POLLS: bool>(&self, wait: Wait) -> io::Result<bool> {
         let before = self.0.before();
-        let deadline = match wait {
-            Wait::AtMost(limit) => Some(self.0.now().saturating_add(limit)),
-            Wait::Block | Wait::NoBlock => None,
-        };
+        let deadline = self.0.deadline(wait);
         let progress = self.0.iterate::<true, POLLS>(self, wait);
         let progress = progress.map_err(|why| self.cannot_wait(why))?;
         if self.0.is_progress(progress, before) {
             return Ok(true);
         }
+        self.poll_after(deadline, before)
+    }
+
+    /// After an iteration without progress.
+    #[inline]
+    fn poll_after(&self, deadline: Option<Moment>, before: Before) -> io::Result<bool> {
         match self.0.interrupted_since(before.interrupts) {
             Interrupted::AndServed => Ok(false),
             interrupted => self.poll_on(deadline, before, interrupted),
@@ -158,6 +189,15 @@ impl Inner {
             (Wait::NoBlock, _) => self.iterate::<false, false>(cx, wait),
             (_, false) => self.iterate::<true, false>(cx, wait),
             (_, true) => self.iterate::<true, true>(cx, wait),
+        }
+    }
+
+    /// When a poll ends that may wait like this.
+    #[inline]
+    fn deadline(&self, wait: Wait) -> Option<Moment> {
+        match wait {
+            Wait::AtMost(limit) => Some(self.now().saturating_add(limit)),
+            Wait::Block | Wait::NoBlock => None,
         }
     }
 

@@ -11,6 +11,7 @@ use aio_timers::Moment;
 
 use crate::Context;
 use crate::context::Inner;
+use crate::iteration::found::Found;
 use crate::iteration::search::Polled;
 
 impl Inner {
@@ -91,7 +92,8 @@ impl Inner {
     ///
     /// Inlined by force: see `any_backend.rs`.
     #[inline(always)]
-    pub(crate) fn carry_out(&self, cx: &Context, plan: Plan, ready: &mut ReadyList) -> io::Result<bool> {
+    pub(crate) fn carry_out(&self, cx: &Context, plan: Plan, found: &mut Found<'_>) -> io::Result<bool> {
+        let ready = found.list();
         let first = ready.len();
         match plan {
             Plan::Skip => return Ok(false),
@@ -101,7 +103,7 @@ impl Inner {
                 self.descriptors.wait(Some(Duration::ZERO), ready)?;
                 if let Plan::Spin(left) = plan {
                     if !self.is_found(ready) {
-                        return self.spin_on(cx, left, ready);
+                        return self.spin_on(cx, left, found);
                     }
                     self.pacing.spin.step(|spin| spin.found(true));
                 }
@@ -123,24 +125,24 @@ impl Inner {
                 self.shared.counters.sleep(self.now().since(began));
             }
         }
-        self.collect(cx, first, ready);
+        self.collect(cx, first, found);
         Ok(matches!(plan, Plan::Wait(_)))
     }
 
     /// Checks a few times more, because that has paid lately, and waits if it finds nothing; true if it waited.
     #[inline(never)]
-    fn spin_on(&self, cx: &Context, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<bool> {
+    fn spin_on(&self, cx: &Context, timeout: Option<Duration>, found: &mut Found<'_>) -> io::Result<bool> {
         let bound = timeout.map_or(PreSleepSpin::LONGEST, |timeout| {
             timeout.min(PreSleepSpin::LONGEST)
         });
-        let (began, mut passed, mut found) = (self.now(), Duration::ZERO, false);
-        while !found && passed < bound {
-            self.check(cx, ready)?;
-            found = self.is_found(ready);
+        let (began, mut passed, mut is_found) = (self.now(), Duration::ZERO, false);
+        while !is_found && passed < bound {
+            self.check(cx, found.list())?;
+            is_found = self.is_found(found.list());
             passed = self.now().since(began);
         }
-        self.pacing.spin.step(|spin| spin.found(found));
-        if found {
+        self.pacing.spin.step(|spin| spin.found(is_found));
+        if is_found {
             return Ok(false);
         }
         let left = timeout.map(|timeout| timeout.saturating_sub(passed));
@@ -148,12 +150,12 @@ impl Inner {
             return Ok(false);
         }
         let plan = self.announce(left);
-        self.carry_out_apart(cx, plan, ready)
+        self.carry_out_apart(cx, plan, found)
     }
 
     #[inline(never)]
-    fn carry_out_apart(&self, cx: &Context, plan: Plan, ready: &mut ReadyList) -> io::Result<bool> {
-        self.carry_out(cx, plan, ready)
+    fn carry_out_apart(&self, cx: &Context, plan: Plan, found: &mut Found<'_>) -> io::Result<bool> {
+        self.carry_out(cx, plan, found)
     }
 
     pub(crate) fn is_found(&self, ready: &ReadyList) -> bool {
@@ -196,12 +198,12 @@ impl Inner {
         self.rebalance();
         let first = ready.len();
         self.descriptors.wait(Some(Duration::ZERO), ready)?;
-        self.collect(cx, first, ready);
+        self.record_from(cx, first, ready);
         Ok(())
     }
 
     #[inline]
-    fn rebalance(&self) {
+    pub(crate) fn rebalance(&self) {
         self.descriptors.rebalance(self.nesting.depth.get() <= 1);
     }
 }

@@ -1,0 +1,191 @@
+//! Delivering the events of one wait, one by one.
+//!
+//! An event is usually delivered straight from the list. It is recorded in its slot first only if something comes in between that could
+//! change its meaning: a nested iteration, a pause, or a change of another registration by a callback.
+
+use aio_backend::{Interest, Readiness, ReadyList, Token};
+
+use crate::mask::PackedMask;
+use crate::{Recorded, Registry};
+
+/// How the rest of the present list is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Straight from the list.
+    Direct,
+    /// As direct, but a group is paused.
+    Careful,
+    /// From the slots. Also if there is no list.
+    Recorded,
+}
+
+/// An event that [`Registry::next_event`] has returned and [`Registry::deliverable`] has not.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a, T> {
+    /// A descriptor is ready: the value, the readiness, and the current interest.
+    Ready(&'a T, Readiness, Interest),
+    /// An entry of the list without readiness.
+    Bare,
+    /// The handler is paused or excluded, and the event is dropped. Set [`Interest::NONE`] in the backend, as for
+    /// [`Recorded::Masked`].
+    Masked,
+    /// The event is dropped: a nested iteration has taken it, its registration was removed or replaced since the wait, or its handler
+    /// was paused since.
+    Dropped,
+}
+
+impl<T> Registry<T> {
+    /// Starts to deliver the events of `list`. Returns the list of the outer iteration, for [`end_delivery`](Self::end_delivery).
+    ///
+    /// `is_recorded` tells whether the events have been [recorded](Self::record), or there are none but entries without readiness. If they
+    /// have not, nothing may have changed since the wait that reported them.
+    ///
+    /// ```
+    /// use aio_backend::{Interest, Readiness, ReadyList};
+    /// use aio_handlers::{GroupId, Registry};
+    ///
+    /// let mut registry = Registry::new();
+    /// let token = registry.insert(Some(7), "a socket", Interest::READ, GroupId::DEFAULT)?;
+    /// let mut list = Box::new(ReadyList::new());
+    /// list.push(token, Readiness::IN);
+    ///
+    /// let outer = registry.start_delivery(list, false);
+    /// while let Some((token, readiness)) = registry.next_event() {
+    ///     match registry.deliverable(token) {
+    ///         Some((value, interest)) => assert_eq!((*value, interest), ("a socket", Interest::READ)),
+    ///         None => drop(registry.resolve(token, readiness)),
+    ///     }
+    /// }
+    /// let list = registry.end_delivery(outer);
+    /// assert_eq!(list.len(), 1);
+    /// # Ok::<(), aio_handlers::Occupied<&str>>(())
+    /// ```
+    #[inline]
+    pub fn start_delivery(&mut self, list: Box<ReadyList>, is_recorded: bool) -> Option<Box<ReadyList>> {
+        self.settle();
+        self.mode = if is_recorded {
+            Mode::Recorded
+        } else if self.groups.has_paused() {
+            Mode::Careful
+        } else {
+            Mode::Direct
+        };
+        self.delivery.replace(list)
+    }
+
+    /// Returns the next event of the list. Pass it to [`deliverable`](Self::deliverable), and if that returns `None` to
+    /// [`resolve`](Self::resolve).
+    #[inline]
+    pub fn next_event(&mut self) -> Option<(Token, Readiness)> {
+        self.delivery.as_mut()?.take_next()
+    }
+
+    /// Returns the value and the interest of an event that can be delivered as it is.
+    #[inline]
+    #[must_use]
+    pub fn deliverable(&self, token: Token) -> Option<(&T, Interest)> {
+        if self.mode != Mode::Direct {
+            return None;
+        }
+        let slot = self.slots.get(token)?;
+        let state = slot.state;
+        state.is_plain().then_some((&slot.value, state.interest()))
+    }
+
+    /// Finds out what an event has become that is not [`deliverable`](Self::deliverable) as it is.
+    #[inline(never)]
+    pub fn resolve(&mut self, token: Token, readiness: Readiness) -> Event<'_, T> {
+        if readiness.is_empty() {
+            return Event::Bare;
+        }
+        if self.mode != Mode::Recorded && self.record_now(token, readiness) == Recorded::Masked {
+            return Event::Masked;
+        }
+        // In two steps: with the value borrowed, the event could not be rejected.
+        let taken = self
+            .take_ready(token)
+            .map(|(_, readiness, interest)| (readiness, interest));
+        match taken {
+            Some((readiness, interest)) => match self.get(token) {
+                Some(value) => Event::Ready(value, readiness, interest),
+                None => Event::Dropped,
+            },
+            None if self.reject(token) => Event::Masked,
+            None => Event::Dropped,
+        }
+    }
+
+    /// Ends a delivery and restores the `outer` list. Returns the ended one.
+    ///
+    /// The [rest](ReadyList::rest) of it is dropped: a level-triggered backend reports it again, and edges stay recorded.
+    #[inline]
+    pub fn end_delivery(&mut self, outer: Option<Box<ReadyList>>) -> Box<ReadyList> {
+        let ended = std::mem::replace(&mut self.delivery, outer).unwrap_or_default();
+        if ended.rest().len() > 0 {
+            self.abandon(&ended);
+        }
+        // The outer list was recorded when this delivery started.
+        self.mode = Mode::Recorded;
+        ended
+    }
+
+    #[cold]
+    fn abandon(&mut self, list: &ReadyList) {
+        if self.mode != Mode::Recorded {
+            self.record_rest(list);
+        }
+        self.give_back(list.rest().map(|(token, _)| token));
+    }
+
+    /// Records the rest of the present list, unless it is recorded already.
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        if self.mode != Mode::Recorded {
+            self.record_delivery();
+        }
+    }
+
+    /// As [`settle`](Self::settle), before a change of `token`. The event that is being delivered loses nothing by a change of its own
+    /// registration.
+    #[inline]
+    pub(crate) fn settle_others(&mut self, token: Token) {
+        if self.mode != Mode::Recorded && !self.is_being_delivered(token) {
+            self.record_delivery();
+        }
+    }
+
+    #[inline(never)]
+    fn is_being_delivered(&self, token: Token) -> bool {
+        let last = self.delivery.as_ref().and_then(|list| list.last_taken());
+        last.is_some_and(|(last, _)| last == token)
+    }
+
+    #[inline(never)]
+    fn record_delivery(&mut self) {
+        self.mode = Mode::Recorded;
+        if let Some(list) = self.delivery.take() {
+            self.record_rest(&list);
+            self.delivery = Some(list);
+        }
+    }
+
+    /// Records events as if they had been recorded right after the wait. Those of handlers that are paused are rejected in their turn.
+    fn record_rest(&mut self, list: &ReadyList) {
+        for (token, readiness) in list.rest().filter(|(_, readiness)| !readiness.is_empty()) {
+            match self.slots.get_mut(token) {
+                Some(slot) if slot.mask == PackedMask::NONE => {
+                    if slot.state.interest().contains(Interest::EDGE) && slot.state.pending().is_empty() {
+                        self.edges.push(token);
+                    }
+                    slot.state.add_pending(readiness);
+                }
+                Some(_) => {}
+                None => self.stale += 1,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

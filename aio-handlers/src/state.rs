@@ -1,0 +1,101 @@
+//! [`State`]: what delivering an event depends on, in one word.
+
+use aio_backend::{Interest, Readiness};
+
+/// The number of exclusions, the interest, and the readiness that was recorded and not taken (within the interest).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State(u32);
+
+const INTEREST: u32 = 16;
+const PENDING: u32 = 24;
+const BYTE: u32 = 0xff;
+const EXCLUSIONS: u32 = 0xffff;
+/// All but the interest, and edges.
+const UNUSUAL: u32 = !(BYTE << INTEREST) | (Interest::EDGE.bits() as u32) << INTEREST;
+
+impl State {
+    pub(crate) fn new(interest: Interest) -> Self {
+        Self(u32::from(interest.bits()) << INTEREST)
+    }
+
+    /// Whether an event can be delivered without a look at exclusions, recorded readiness and edges.
+    #[inline]
+    pub(crate) fn is_plain(self) -> bool {
+        self.0 & UNUSUAL == 0
+    }
+
+    #[inline]
+    pub(crate) fn interest(self) -> Interest {
+        Interest::from_bits_retain((self.0 >> INTEREST) as u8)
+    }
+
+    #[inline]
+    pub(crate) fn set_interest(&mut self, interest: Interest) {
+        self.0 = self.0 & !(BYTE << INTEREST) | u32::from(interest.bits()) << INTEREST;
+    }
+
+    #[inline]
+    pub(crate) fn pending(self) -> Readiness {
+        Readiness::from_bits_retain((self.0 >> PENDING) as u8)
+    }
+
+    #[inline]
+    pub(crate) fn set_pending(&mut self, pending: Readiness) {
+        self.0 = self.0 & !(BYTE << PENDING) | u32::from(pending.bits()) << PENDING;
+    }
+
+    /// Adds readiness, as far as the interest covers it.
+    #[inline]
+    pub(crate) fn add_pending(&mut self, readiness: Readiness) {
+        self.set_pending(self.pending() | readiness & self.interest().mask());
+    }
+
+    #[inline]
+    pub(crate) fn exclusions(self) -> u16 {
+        (self.0 & EXCLUSIONS) as u16
+    }
+
+    /// # Panics
+    /// If there are 2^16 - 1 exclusions.
+    pub(crate) fn exclude(&mut self) {
+        let exclusions = self.exclusions().checked_add(1).expect("excluded too often");
+        self.0 = self.0 & !EXCLUSIONS | u32::from(exclusions);
+    }
+
+    /// # Panics
+    /// If there is no exclusion.
+    pub(crate) fn readmit(&mut self) {
+        let exclusions = self.exclusions().checked_sub(1);
+        let exclusions = exclusions.expect("readmitted more often than excluded");
+        self.0 = self.0 & !EXCLUSIONS | u32::from(exclusions);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_word_do_not_touch_each_other() {
+        for interest in [Interest::NONE, Interest::BOTH, Interest::all()] {
+            let mut state = State::new(interest);
+            assert_eq!(state.is_plain(), !interest.contains(Interest::EDGE));
+            state.add_pending(Readiness::all());
+            state.exclude();
+            state.exclude();
+            state.readmit();
+            assert!(!state.is_plain());
+            assert_eq!((state.interest(), state.exclusions()), (interest, 1));
+            assert_eq!(state.pending(), interest.mask());
+            state.set_interest(Interest::READ);
+            state.set_pending(Readiness::empty());
+            assert_eq!(
+                (state.interest(), state.pending()),
+                (Interest::READ, Readiness::empty())
+            );
+            assert!(!state.is_plain(), "it is excluded");
+            state.readmit();
+            assert!(state.is_plain());
+        }
+    }
+}
