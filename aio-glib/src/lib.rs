@@ -40,6 +40,11 @@
 //!
 //! [`Context`]: aio_context::Context
 
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod attached;
 mod main_context;
 mod panics;

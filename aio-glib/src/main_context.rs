@@ -20,8 +20,8 @@ use crate::panics::resuming;
 
 /// Has a context serve a GLib main context: its sources run while `cx` is polled on this thread.
 ///
-/// Make the main context with `MainContextFlags::OWNERLESS_POLLING`. Without that flag, which the default main context lacks, GLib wakes
-/// nobody for a timeout or an idle source that is attached on this thread outside of GLib's callbacks; call
+/// Make the main context with `MainContextFlags::OWNERLESS_POLLING`. The default main context lacks that flag. Without it, GLib does not
+/// wake the context for a timeout or an idle source that is attached on this thread outside of GLib's callbacks; call
 /// [`MainContext::wakeup`] after that.
 ///
 /// The main context is owned by this thread while its sources run, not in between. No other thread should run it.
