@@ -134,7 +134,7 @@ impl Embedded {
         if inner.mailbox.is_notified() || inner.descriptors.backend.borrow().always_ready() {
             return Some(Duration::ZERO);
         }
-        inner.timeout(Wait::Block)
+        inner.timeout(Wait::Block, inner.has_bottom_halves())
     }
 
     /// As [`prepare`](Self::prepare), in whole milliseconds, rounded up, -1 for no limit: what `poll(2)` and its like take.
@@ -157,7 +157,7 @@ impl Embedded {
         checked?;
         Ok(is_ready
             || self.has_invalidated.get()
-            || inner.timeout(Wait::Block) == Some(Duration::ZERO)
+            || inner.timeout(Wait::Block, inner.has_bottom_halves()) == Some(Duration::ZERO)
             || inner.mailbox.inbox().pending())
     }
 

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 
 use aio_context::BackendKind;
 
@@ -24,36 +23,10 @@ const FOREIGN: [(&str, &str); 4] = [
     ),
 ];
 
-/// Where the examples are. `cargo test` builds them beside this test; when it was asked for this test alone, they are
-/// built now.
-fn folder() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let folder = profile.join("examples");
-        if !FOREIGN
-            .iter()
-            .map(|(name, _)| name)
-            .chain(&["in_context", "many_descriptors"])
-            .all(|name| folder.join(name).exists())
-        {
-            let mut build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-            build.args([
-                "build",
-                "--quiet",
-                "--package",
-                env!("CARGO_PKG_NAME"),
-                "--examples",
-            ]);
-            build.arg("--target-dir").arg(profile.parent().unwrap());
-            if profile.ends_with("release") {
-                build.arg("--release");
-            }
-            assert!(build.status().unwrap().success(), "the examples cannot be built");
-        }
-        folder
-    })
+fn example(name: &str) -> PathBuf {
+    let foreign = FOREIGN.iter().map(|(name, _)| *name);
+    let names: Vec<_> = foreign.chain(["in_context", "many_descriptors"]).collect();
+    aio_testing::examples::folder(env!("CARGO_PKG_NAME"), &names).join(name)
 }
 
 /// Runs a command to its end and returns its output on stdout and stderr.
@@ -71,7 +44,7 @@ fn run(command: &mut Command) -> (String, String) {
 
 /// Starts an example whose contexts begin on this backend.
 fn on(kind: BackendKind, name: &str) -> String {
-    let (said, warned) = run(Command::new(folder().join(name)).env("AIO_BACKEND", kind.name()));
+    let (said, warned) = run(Command::new(example(name)).env("AIO_BACKEND", kind.name()));
     assert_eq!(warned, "", "{name} on {kind}");
     said
 }
@@ -116,7 +89,7 @@ fn b3_many_descriptors() {
         (["100", "10"], "served 1000 events of 100 descriptors on epoll\n"),
         (["500", "2"], "served 1000 events of 500 descriptors on epoll\n"),
     ] {
-        let said = run(Command::new(folder().join("many_descriptors")).args(arguments));
+        let said = run(Command::new(example("many_descriptors")).args(arguments));
         assert_eq!(said, (expected.to_owned(), String::new()));
     }
 }
@@ -137,7 +110,7 @@ fn b4_one_warning_and_the_loop_goes_on_when_the_system_refuses_epoll() {
         println!("skipped: strace is not installed, or may not trace here");
         return;
     }
-    let program = folder().join("many_descriptors");
+    let program = example("many_descriptors");
     let log = tempfile::NamedTempFile::new().unwrap();
     for (call, error, when, warning) in [
         ("epoll_create1", "EMFILE", "1+", "Too many open files"),
@@ -176,7 +149,7 @@ fn d4_interrupted_waits_lose_nothing() {
         println!("skipped: strace is not installed, or may not trace here");
         return;
     }
-    let program = folder().join("many_descriptors");
+    let program = example("many_descriptors");
     for (inject, descriptors, backend) in [
         ("inject=ppoll:error=EINTR:when=1+2", "20", "ppoll"),
         (

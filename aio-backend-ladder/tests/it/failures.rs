@@ -10,8 +10,8 @@ use aio_backend_ppoll::Ppoll;
 use rustix::io::Errno;
 
 use crate::faulty::{Faulty, Plan};
-use crate::warnings::warnings;
 use crate::world::World;
+use aio_testing::warnings;
 
 fn ladder(plan: &Rc<Plan>, climb_at: usize) -> Ladder<Ppoll, Faulty> {
     Ladder::new(Ppoll::new(), plan.maker(), climb_at)
@@ -415,6 +415,10 @@ fn r4_an_orphaned_registration_is_reported() {
     assert!(!ladder.always_ready());
     ladder.modify(lost, Interest::WRITE).unwrap();
     assert_eq!(check(&mut ladder, 64), [nval, readable]);
+    ladder.modify(lost, Interest::READ | Interest::ONESHOT).unwrap();
+    assert_eq!(check(&mut ladder, 64), [nval, readable]);
+    assert_eq!(check(&mut ladder, 64), [readable], "it had its only event");
+    assert!(!ladder.always_ready());
     ladder.remove(lost).unwrap();
     assert_eq!(Rc::strong_count(&reader), 1);
     assert_eq!(check(&mut ladder, 64), [readable]);

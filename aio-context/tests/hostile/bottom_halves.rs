@@ -11,9 +11,8 @@ use std::time::Duration;
 use aio_context::{BottomHalf, Clock, ClockId, Context};
 
 use crate::check::check;
-use crate::common::{Bench, Count, Kick, watch};
+use crate::common::{Bench, Count, Kick, everywhere, watch};
 use crate::counting;
-use crate::everywhere::everywhere;
 use crate::fixtures::{MOMENT, counted, scaled};
 use crate::process::each_in_a_process;
 

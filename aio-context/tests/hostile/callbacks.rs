@@ -13,8 +13,7 @@ use aio_context::{
 };
 
 use crate::check::check;
-use crate::common::{Bench, Count, Kick, watch};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Count, Kick, everywhere, watch};
 use crate::fixtures::{MOMENT, Tap, feed, keeps, pipe, scaled};
 use crate::process::each_in_a_process;
 

@@ -11,8 +11,7 @@ use aio_backend::conformance::disturb::Number;
 use aio_context::{Context, Interest, Refused, Registration, WatchError};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use crate::common::{Bench, Count, Kick, watch};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Count, Kick, everywhere, watch};
 use crate::fixtures::{MOMENT, Tap, assert_sleeps, counted, feed, pipe};
 use crate::process::each_in_a_process;
 

@@ -12,8 +12,7 @@ use aio_context::{Interest, Registration};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 use crate::check::check;
-use crate::common::{Bench, Kick, watch};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Kick, everywhere, watch};
 use crate::fixtures::{MOMENT, Tap, assert_sleeps, counted, feed, pipe};
 
 everywhere! {

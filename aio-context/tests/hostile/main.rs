@@ -9,10 +9,8 @@
 mod common;
 #[path = "../counting/mod.rs"]
 mod counting;
-#[path = "../it/everywhere.rs"]
-mod everywhere;
-#[path = "../it/warnings.rs"]
-mod warnings;
+#[path = "../it/kinds.rs"]
+mod kinds;
 
 mod fixtures;
 mod process;

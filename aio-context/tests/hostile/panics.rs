@@ -13,8 +13,7 @@ use aio_context::{
 };
 
 use crate::check::check;
-use crate::common::{Bench, Count, Kick, watch};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Count, Kick, everywhere, watch};
 use crate::fixtures::{MOMENT, always, disturbed, feed, is_balanced, keeps, pipe, polling, scaled, seed};
 use crate::process::to_its_death;
 

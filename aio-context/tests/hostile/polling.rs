@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Handler, Interest, Pollable, Registration};
 
-use crate::common::{Bench, Count, Kick, watch, watch_polled};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Count, Kick, everywhere, watch, watch_polled};
 use crate::fixtures::{MOMENT, is_balanced, polling};
 
 everywhere! {

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use aio_backend::conformance::disturb::once_asleep;
 use aio_context::{BottomHalf, ClockId, Context, Remote, WeakContext};
 
-use crate::common::{Bench, Count, Kick, open_descriptors, watch};
+use crate::common::{Bench, Count, Kick, everywhere, open_descriptors, watch};
 use crate::counting;
-use crate::everywhere::everywhere;
 use crate::fixtures::{MOMENT, disturbed, keeps, scaled};
 use crate::process::each_in_a_process;
 

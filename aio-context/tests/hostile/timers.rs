@@ -11,8 +11,7 @@ use aio_backend::conformance::disturb::once_asleep;
 use aio_context::{Clock, ClockId, Context, Moment, Timer, Wait};
 
 use crate::check::check;
-use crate::common::{Bench, Count};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Count, everywhere};
 use crate::fixtures::{counted, disturbed, scaled};
 
 everywhere! {

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Context, Delayed, Wait};
 
-use crate::common::{Bench, Count};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Count, everywhere};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -161,7 +160,7 @@ fn h10_a_call_that_panics_is_gone_and_the_others_run(bench: Bench) {
 /// A call deferred to an earlier time wakes a foreign loop that waits for a later one.
 #[test]
 fn h10_t3_a_call_put_off_after_prepare_wakes_a_foreign_loop() {
-    let bench = Bench::foreign(crate::common::ladder_at_64, crate::common::poll_embedded);
+    let bench = Bench::FOREIGN;
     let cx = bench.context();
     let embedded = cx.embed().unwrap();
     assert_eq!(embedded.prepare(), None);

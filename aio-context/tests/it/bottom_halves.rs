@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use aio_context::{BottomHalf, ClockId, Wait};
 
-use crate::common::{Bench, Count};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Count, everywhere};
 
 everywhere! {
     h1_scheduled_from_many_threads

@@ -13,8 +13,7 @@ use aio_context::{
     Backend, BottomHalf, Context, Interest, PollParams, ReadyList, Remote, Source, Token, Wait, Watched,
 };
 
-use crate::common::Bench;
-use crate::everywhere::everywhere;
+use crate::common::{Bench, everywhere};
 
 const POSTS: u64 = 10_000;
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Context, Exclusive, HandlerMut, Interest, Wait};
 
-use crate::common::{Bench, Count, Kick, open_descriptors, watch};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Count, Kick, everywhere, open_descriptors, watch};
 
 /// May wait, and does not wait for long.
 const MOMENT: Wait = Wait::AtMost(Duration::from_nanos(1));

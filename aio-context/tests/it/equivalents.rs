@@ -7,7 +7,7 @@ use std::time::Duration;
 use aio_context::{BottomHalf, ClockId, Interest, PollParams};
 
 use crate::common::{Bench, Count, Kick, watch, watch_polled};
-use crate::everywhere::thoroughly;
+use crate::kinds::thoroughly;
 
 thoroughly! {
     case_1_h1_a_scheduled_bottom_half_runs_once

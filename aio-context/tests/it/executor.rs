@@ -13,8 +13,7 @@ use std::thread;
 
 use aio_context::{BottomHalf, Context};
 
-use crate::common::Bench;
-use crate::everywhere::everywhere;
+use crate::common::{Bench, everywhere};
 
 everywhere! {
     case_12_h1_two_tasks_wake_each_other

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Context, Interest, PollParams, Wait};
 
-use crate::common::{self, Bench, Kick, watch, watch_polled};
+use crate::common::{Bench, Kick, Number, is_readable, watch, watch_polled};
 
-const BENCH: Bench = Bench::foreign(common::ladder_at_64, crate::common::poll_embedded);
+const BENCH: Bench = Bench::FOREIGN;
 
 #[test]
 fn g1_timeouts_are_rounded_up_to_milliseconds() {
@@ -171,7 +171,7 @@ fn g2_an_edge_triggered_loop_looks_until_nothing_is_due() {
 /// ppoll, and a backend from outside that has no descriptor.
 #[test]
 fn g2_epoll_stands_for_a_backend_without_a_descriptor() {
-    for backend in [common::ppoll, crate::backends::plain] {
+    for backend in [Bench::PPOLL.backend, crate::backends::plain] {
         let cx = Context::builder().backend(backend()).build().unwrap();
         let kicks: Vec<_> = (0..20).map(|_| Kick::new()).collect();
         let registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
@@ -180,7 +180,7 @@ fn g2_epoll_stands_for_a_backend_without_a_descriptor() {
         kicks[3].kick();
         let embedded = cx.embed().unwrap();
         assert_eq!(cx.backend_name(), "epoll");
-        assert!(common::is_readable(&embedded));
+        assert!(is_readable(&embedded));
         assert!(embedded.prepare().is_none() && embedded.dispatch());
         let counts = |even: u32, odd: u32| {
             kicks
@@ -199,8 +199,8 @@ fn g2_epoll_stands_for_a_backend_without_a_descriptor() {
 /// Nothing moves if one descriptor is refused.
 #[test]
 fn g2_l6_a_backend_that_cannot_be_replaced_stays() {
-    let cx = Context::builder().backend(common::ppoll()).build().unwrap();
-    let (kick, number) = (Kick::new(), common::Number::new());
+    let cx = Bench::PPOLL.context();
+    let (kick, number) = (Kick::new(), Number::new());
     let _registrations = (
         watch(&cx, &kick),
         cx.watch(number.clone(), Interest::READ).unwrap(),

@@ -8,17 +8,16 @@ use std::time::Duration;
 
 use aio_context::{Builder, ClockId, Context, GroupId, ManualClock, PollParams, Wait};
 
-use crate::common::{self, BACKENDS, Count, Kick, is_readable, watch, watch_polled};
+use crate::common::{Bench, Count, Kick, is_readable, watch, watch_polled};
 
 const MS: Duration = Duration::from_millis(1);
 
 /// Runs the test with each backend outside and inside.
 fn everywhere(test: impl Fn(&dyn Fn() -> Builder, &dyn Fn() -> Builder)) {
-    for (outer_name, outer) in BACKENDS {
-        for (inner_name, inner) in BACKENDS {
-            println!("{inner_name} in {outer_name}");
-            let builder = |backend: common::Make| move || Context::builder().backend(backend());
-            test(&builder(outer), &builder(inner));
+    for outer in Bench::DIRECT {
+        for inner in Bench::DIRECT {
+            println!("{} in {}", inner.name, outer.name);
+            test(&|| outer.builder(), &|| inner.builder());
         }
     }
 }
@@ -324,9 +323,9 @@ fn g4_no_context_serves_itself() {
 /// Two foreign loops embed one context, and one of them leaves it.
 #[test]
 fn g4_two_embeddings_of_one_context_do_not_disarm_each_other() {
-    for (name, backend) in BACKENDS {
-        println!("{name}");
-        let cx = Context::builder().backend(backend()).build().unwrap();
+    for bench in Bench::DIRECT {
+        println!("{}", bench.name);
+        let cx = bench.context();
         let [first, second] = [cx.embed().unwrap(), cx.embed().unwrap()];
         let runs = Count::default();
         let counted = runs.clone();

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use aio_context::{GroupId, Interest, PollParams};
 
-use crate::common::{Bench, Kick, watch};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Kick, everywhere, watch};
 
 everywhere! {
     b5_only_the_group_is_paused

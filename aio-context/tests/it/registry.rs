@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use aio_context::{Context, Handler, Interest, PollParams, Registration};
 
-use crate::common::{Bench, Kick, Number, Twin, watch, watch_polled};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Kick, Number, Twin, everywhere, watch, watch_polled};
 
 everywhere! {
     r1_a_handler_without_interest_is_only_polled

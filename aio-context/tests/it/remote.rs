@@ -7,8 +7,7 @@ use std::thread;
 
 use aio_context::{Context, Gone, Remote, Wait};
 
-use crate::common::Bench;
-use crate::everywhere::everywhere;
+use crate::common::{Bench, everywhere};
 
 everywhere! {
     n1_a_remote_job_wakes_a_sleeping_loop

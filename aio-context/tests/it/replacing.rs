@@ -13,8 +13,7 @@ use aio_context::{
     Backend, Context, GroupId, Handler, Interest, PollParams, Pollable, Refused, Wait, WatchError,
 };
 
-use crate::common::{Bench, Count, Kick, Number, Twin, watch, watch_polled};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Count, Kick, Number, Twin, everywhere, watch, watch_polled};
 
 everywhere! {
     r3_a_number_has_one_handler_and_the_second_comes_back

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use aio_context::{Context, GroupId, Interest, PollParams, Registration, Source, SourceWaker, Wait};
 
-use crate::common::{self, Bench, Kick};
-use crate::everywhere::everywhere;
+use crate::common::{self, Bench, Kick, everywhere};
 use crate::polling::always;
 
 everywhere! {

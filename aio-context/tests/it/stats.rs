@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Context, Interest, PollParams, Wait};
 
-use crate::common::{Bench, Kick, watch, watch_polled};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Kick, everywhere, watch, watch_polled};
 
 everywhere! {
     m1_ten_blocked_timer_waits_are_ten_sleeps

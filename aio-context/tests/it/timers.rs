@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use aio_context::{Clock, ClockId, Context, Moment, Timer, VirtualClock, Wait, set_timer_slack, timer_slack};
 
-use crate::common::{Bench, Count};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Count, everywhere};
 
 const MS: Duration = Duration::from_millis(1);
 

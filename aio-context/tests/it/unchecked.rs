@@ -5,12 +5,12 @@ use std::time::Duration;
 use aio_context::{ClockId, Context, Embedded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::common::{BACKENDS, Count, Kick, watch, watch_polled};
+use crate::common::{Bench, Count, Kick, watch, watch_polled};
 
 fn everywhere(test: impl Fn(&Context)) {
-    for (name, backend) in BACKENDS {
-        println!("{name}");
-        test(&Context::builder().backend(backend()).build().unwrap());
+    for bench in Bench::DIRECT {
+        println!("{}", bench.name);
+        test(&bench.context());
     }
     println!("the usual one");
     test(&Context::new().unwrap());

@@ -10,8 +10,7 @@ use std::time::Duration;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{Clock, Context, Moment, Readiness, ReadyList, Token, Wait};
 
-use crate::common::{Bench, Kick, watch};
-use crate::everywhere::everywhere;
+use crate::common::{Bench, Kick, everywhere, watch};
 use crate::spoiled::{Spoil, Spoiled};
 
 everywhere! {

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use aio_context::{Context, Iteration, PollParams, PollPolicy, Source, Wait};
 use aio_sources::{Bell, DoorbellBoard, IoThread};
-
-use crate::common::{Bench, Count, everywhere, ladder};
+use aio_testing::{Bench, Count, everywhere};
 
 everywhere! {
     n1_a_ring_is_served_once
@@ -143,7 +142,7 @@ fn b5_rings_during_a_pause_are_served_after_it(bench: Bench) {
         bench.settle(&cx);
         all.iter().for_each(Bell::ring);
         bench.settle(&cx);
-        assert_eq!(*log.borrow(), []);
+        assert!(log.borrow().is_empty());
         drop(paused);
         bench.settle(&cx);
         let mut served = log.take();
@@ -164,7 +163,7 @@ fn r8_a_board_that_is_gone_is_silent(bench: Bench) {
     drop(first);
     bell.ring();
     bench.settle(&cx);
-    assert_eq!(log.take(), []);
+    assert!(log.take().is_empty());
     assert_eq!(Rc::strong_count(&log), 1, "what it called is gone");
     let (second, log) = board(&cx, 10);
     let bell = second.bell(3);
@@ -208,7 +207,9 @@ impl Source for Busy {
 }
 
 fn polling(max: Duration) -> Context {
-    let builder = Context::builder().backend(ladder()).policy(Box::new(Always));
+    let builder = Context::builder()
+        .backend((Bench::LADDER_AT_0.backend)())
+        .policy(Box::new(Always));
     builder.poll_params(PollParams::up_to(max)).build().unwrap()
 }
 
