@@ -56,8 +56,8 @@
 //! # What it does not do
 //! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
 //! handlers, timers and the way in for other threads are crates that can be used alone. It keeps no thread of its own,
-//! reads and writes no descriptor but its own, and knows nothing of futures. Threads that run a context, doorbells, signals and
-//! other sources are in `aio-sources`.
+//! reads and writes no descriptor but its own, and knows nothing of futures: those are in `aio-executor`. Threads that run a
+//! context, doorbells, signals and other sources are in `aio-sources`.
 //!
 //! # Limitations
 //! - A double panic (a `Drop` that panics while a callback's panic unwinds) aborts, as everywhere in Rust.
@@ -84,6 +84,7 @@ mod descriptors;
 mod embed;
 mod error;
 mod event;
+mod extension;
 mod handler;
 mod inside;
 mod iteration;
