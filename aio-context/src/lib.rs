@@ -86,6 +86,7 @@ mod error;
 mod event;
 mod extension;
 mod handler;
+mod inside;
 mod iteration;
 mod pacing;
 mod polling;

@@ -21,6 +21,8 @@ mod events;
 mod executor;
 mod extensions;
 mod foreign;
+mod inside;
+mod kinds;
 mod last_check;
 mod mutual;
 mod negative;

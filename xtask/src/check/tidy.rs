@@ -26,7 +26,7 @@ const SAFE: [&str; 11] = [
     "aio-executor",
 ];
 /// Libraries that may have some.
-const UNSAFE: [&str; 2] = ["aio-backend-ppoll", "aio-notify"];
+const UNSAFE: [&str; 3] = ["aio-backend-ppoll", "aio-glib", "aio-notify"];
 
 pub(super) fn check() -> anyhow::Result<String> {
     let mut faults = unknown_libraries(&libraries()?);
