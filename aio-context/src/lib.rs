@@ -88,7 +88,6 @@ mod registration;
 mod remote;
 mod replacing;
 mod shared;
-mod slack;
 mod source;
 mod stats;
 #[cfg(not(aio_modelled))]
@@ -104,6 +103,7 @@ use aio_checker as sync;
 
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Refused, Token, Watched};
 pub use aio_handlers::GroupId;
+pub use aio_notify::{set_timer_slack, timer_slack};
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
 pub use backend_kind::{BackendKind, UnknownBackend};
@@ -118,7 +118,6 @@ pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use iteration::measure::PollTime;
 pub use registration::{Paused, Registration};
 pub use remote::Remote;
-pub use slack::{set_timer_slack, timer_slack};
 pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
 pub use timer::{Delayed, Timer, TimerBuilder};

@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn w2_a_waiting_thread_gets_the_answer_or_why_there_is_none() {
-        let endings: [(fn(ReplySender<u32, fn()>), _); 3] = [
+        type End = fn(ReplySender<u32, fn()>);
+        let endings: [(End, _); 3] = [
             (|sender| sender.send(7), Ok(7)),
             (drop, Err(Lost::Dropped)),
             (|_sender| panic!("on purpose"), Err(Lost::Panicked)),
