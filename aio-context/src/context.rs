@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_notify::Slot;
+use aio_timers::Moment;
 use smallvec::SmallVec;
 
 use crate::descriptors::Descriptors;
@@ -31,6 +32,9 @@ pub enum Wait {
     Block,
     /// As [`Block`](Self::Block), but no longer than this.
     AtMost(Duration),
+    /// As [`Block`](Self::Block), but not beyond this moment of [`ClockId::Monotonic`](crate::ClockId::Monotonic); a past one is as
+    /// [`NoBlock`](Self::NoBlock). See [`Context::now`] and [`Context::moment`].
+    Until(Moment),
     /// Not at all: do what is ready now.
     NoBlock,
 }

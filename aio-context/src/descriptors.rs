@@ -78,13 +78,13 @@ impl<E: Described> Descriptors<E> {
         Ok(())
     }
 
-    /// Changes an interest. Returns whether it was another one.
+    /// Changes an interest, or arms one again that is reported once. Returns `false` if nothing was to be done.
     #[inline]
     pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<bool> {
         let interest = interest.canonical();
         let registry = self.registry.borrow();
         let former = registry.interest(token).ok_or_else(not_registered)?;
-        if former == interest {
+        if former == interest && !interest.reports_once() {
             return Ok(false);
         }
         let effective = registry.effective(token, interest).unwrap_or(Interest::NONE);
@@ -202,19 +202,17 @@ impl<E: Described> Descriptors<E> {
         }
     }
 
-    /// Whether `writable` may still be called after `readable` has run (rules R9, D3).
+    /// Whether a handler may still be called for the rest of an event after one of its callbacks has run (rules R9, D3).
     #[inline]
-    pub(crate) fn may_write(
+    pub(crate) fn is_current(
         &self,
         token: Token,
         is_same: impl FnOnce(&E) -> bool,
-        readiness: Readiness,
+        is_wanted: impl FnOnce(Interest) -> bool,
     ) -> bool {
         let registry = self.registry.borrow();
         let is_same = registry.get(token).is_some_and(is_same);
-        let is_wanted = registry
-            .interest(token)
-            .is_some_and(|interest| readiness.wakes_writer(interest));
+        let is_wanted = registry.interest(token).is_some_and(is_wanted);
         is_same
             && is_wanted
             && !registry

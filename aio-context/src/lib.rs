@@ -61,7 +61,10 @@
 //!
 //! # Limitations
 //! - A double panic (a `Drop` that panics while a callback's panic unwinds) aborts, as everywhere in Rust.
-//! - After `fork` without `exec` the child shares the kernel's side of the context and must not use it.
+//! - After `fork` without `exec` the child shares the kernel's side of the context and must not use it. It may drop what it has
+//!   inherited: in another process than the one that made the context, dropping a registration, a [`Paused`], a timer, a bottom half, a
+//!   [`Remote`] or the context itself tells neither the kernel nor a handler of it. Handlers are dropped with the context. This holds
+//!   for `fork` of the C library; a child of a raw `clone` is not recognised.
 #![forbid(unsafe_code)]
 
 /// The examples of the README.
@@ -80,6 +83,7 @@ mod descriptor;
 mod descriptors;
 mod embed;
 mod error;
+mod event;
 mod handler;
 mod iteration;
 mod pacing;
@@ -87,6 +91,7 @@ mod polling;
 mod registration;
 mod remote;
 mod replacing;
+mod run;
 mod shared;
 mod source;
 mod stats;
@@ -114,6 +119,7 @@ pub use closures::{Closures, On};
 pub use context::{Context, Wait, WeakContext};
 pub use embed::Embedded;
 pub use error::{Gone, WatchError};
+pub use event::{Action, Event};
 pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use iteration::measure::PollTime;
 pub use registration::{Paused, Registration};

@@ -20,6 +20,7 @@ use crate::descriptors::{Described, not_registered};
 use crate::error::{WatchError, in_words, is_taken};
 use crate::handler::{Entry, Handler, Join, Pollable};
 use crate::iteration::measure::PollTime;
+use crate::wall::is_own;
 
 /// What a pause or a resume notes about the members of a group. Up to 16 need no allocation.
 type OfMembers<T> = SmallVec<[T; 16]>;
@@ -43,18 +44,23 @@ impl Registration {
         }
     }
 
-    /// Waits for something else from now on.
+    /// Waits for something else from now on. With [`Interest::EDGE`] or [`Interest::ONESHOT`] this arms the registration, also if it is
+    /// the same interest: what is ready already is reported by the next wait.
     ///
     /// # Errors
     /// `NotFound` if the handler is not registered any more, `InvalidInput` if it is a [`Source`](crate::Source), or what the
     /// system says; the former interest stays.
     pub fn set_interest(&self, interest: Interest) -> io::Result<()> {
-        let cx = self.context()?;
-        let changed = cx.0.descriptors.set_interest(self.token, interest)?;
-        if changed {
-            cx.0.mailbox.notify_if_about_to_wait();
-        }
-        Ok(())
+        self.context()?.set_interest(self.token, interest)
+    }
+
+    /// Arms the present interest again, after the only event of [`Interest::ONESHOT`], or for another report of an edge. Without effect
+    /// for a level-triggered interest.
+    ///
+    /// # Errors
+    /// As [`set_interest`](Self::set_interest).
+    pub fn rearm(&self) -> io::Result<()> {
+        self.context()?.rearm(self.token)
     }
 
     /// Removes the handler: no callback of it starts after this returns. (The same as dropping it.)
@@ -97,7 +103,10 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(inner) = self.context.upgrade() {
+        // A forked child shares the backend's side in the kernel, so it leaves the handler registered until it drops the context (R15).
+        if let Some(inner) = self.context.upgrade()
+            && inner.mailbox.process().is_here()
+        {
             let cx = Context(inner);
             cx.0.remove(&cx, self.token);
         }
@@ -182,7 +191,54 @@ impl Context {
     /// Removes a handler by the name of its registration, such as one that was detached; false if it is not registered
     /// any more. After this returns, no callback of the handler starts.
     pub fn unwatch(&self, token: Token) -> bool {
-        self.0.remove(self, token)
+        !is_own(token) && self.0.remove(self, token)
+    }
+
+    /// As [`Registration::set_interest`], for the registration with this token, such as one that was
+    /// [detached](Registration::detach).
+    ///
+    /// # Errors
+    /// As [`Registration::set_interest`].
+    pub fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
+        if is_own(token) {
+            return Err(not_registered());
+        }
+        let changed = self.0.descriptors.set_interest(token, interest)?;
+        if changed {
+            self.0.mailbox.notify_if_about_to_wait();
+        }
+        Ok(())
+    }
+
+    /// As [`Registration::rearm`], for the registration with this token.
+    ///
+    /// # Errors
+    /// As [`Registration::set_interest`].
+    pub fn rearm(&self, token: Token) -> io::Result<()> {
+        let interest = self.0.descriptors.registry.borrow().interest(token);
+        self.set_interest(token, interest.ok_or_else(not_registered)?)
+    }
+
+    /// Returns the token of the handler that is registered for this descriptor number, whatever its owner. A number has at most one.
+    ///
+    /// With it, a polled handler reaches its own registration from its [`poll_ready`](Pollable::poll_ready):
+    /// `cx.token_of(self)`.
+    #[must_use]
+    pub fn token_of(&self, fd: impl AsFd) -> Option<Token> {
+        let number = fd.as_fd().as_raw_fd();
+        let token = self.0.descriptors.registry.borrow().token_of(number);
+        token.filter(|token| !is_own(*token))
+    }
+
+    /// Returns a registration for a token, such as that of one that was [detached](Registration::detach), maybe by a job of a
+    /// [`Remote`](crate::Remote), whose sender got the token. Dropping it removes the handler. `None` if no handler is registered under
+    /// the token any more.
+    ///
+    /// If the registration with this token was not detached, the first of the two that is dropped removes the handler.
+    #[must_use = "dropped at once, it removes the handler"]
+    pub fn attach(&self, token: Token) -> Option<Registration> {
+        let is_live = !is_own(token) && self.0.descriptors.registry.borrow().get(token).is_some();
+        is_live.then(|| Registration::new(self, token))
     }
 
     /// A new group for handlers that are to be paused together.
@@ -209,7 +265,10 @@ pub struct Paused {
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        if let Some(inner) = self.context.upgrade() {
+        // As for a registration.
+        if let Some(inner) = self.context.upgrade()
+            && inner.mailbox.process().is_here()
+        {
             let cx = Context(inner);
             cx.0.resume(&cx, self.group);
         }

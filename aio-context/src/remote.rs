@@ -101,6 +101,10 @@ impl Remote {
         self.mailbox.interrupt();
     }
 
+    pub(crate) fn ask_to_stop(&self) {
+        self.shared.ask_to_stop();
+    }
+
     /// Whether both lead to the same context.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -18,7 +18,8 @@ impl Registration {
     /// Puts `handler` in the place of the present one, between two callbacks: a callback that is running keeps its
     /// handler until it returns, the next event goes to the new one. The token, the interest and the group stay.
     ///
-    /// A polled handler whose `poll_begin` was called gets its `poll_end`.
+    /// A polled handler whose `poll_begin` was called gets its `poll_end`. An interest with [`Interest::ONESHOT`] is armed: the new handler
+    /// gets an event even if the former one had its only one.
     ///
     /// # Errors
     /// `NotFound` if no handler is registered any more, `InvalidInput` if `handler` has another descriptor, or what
@@ -94,6 +95,38 @@ impl Context {
         self.exchange(handler.clone(), Entry::polled(handler), interest)
     }
 
+    /// As [`replace`](Self::replace), for the registration with this token, such as one that was
+    /// [detached](Registration::detach).
+    ///
+    /// # Errors
+    /// `NotFound` if the token has no handler any more, `InvalidInput` if `handler` has another descriptor, or as
+    /// [`replace`](Self::replace).
+    pub fn replace_at<H: Handler>(
+        &self,
+        token: Token,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<(), WatchError<H>> {
+        let entry = Entry::plain(handler.clone());
+        let replaced = self.0.replace(self, token, entry, Some(interest));
+        replaced.map_err(|why| WatchError::new(handler, why))
+    }
+
+    /// As [`replace_at`](Self::replace_at), with a polled handler.
+    ///
+    /// # Errors
+    /// As [`replace_at`](Self::replace_at).
+    pub fn replace_polled_at<H: Pollable>(
+        &self,
+        token: Token,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<(), WatchError<H>> {
+        let entry = Entry::polled(handler.clone());
+        let replaced = self.0.replace(self, token, entry, Some(interest));
+        replaced.map_err(|why| WatchError::new(handler, why))
+    }
+
     fn exchange<H: Handler>(
         &self,
         handler: Rc<H>,
@@ -141,7 +174,10 @@ impl Inner {
         }
         let polled = entry.pollable().cloned();
         let mut registry = self.descriptors.registry.borrow_mut();
-        entry.in_backend = registry.get(token).is_some_and(|former| former.in_backend);
+        if let Some(former) = registry.get(token) {
+            entry.in_backend = former.in_backend;
+            entry.version = former.version.wrapping_add(1);
+        }
         let replaced = registry.replace(token, entry);
         registry.set_interest(token, former.wanted);
         drop(registry);

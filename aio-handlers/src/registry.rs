@@ -11,7 +11,6 @@ use std::os::fd::RawFd;
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 
 use crate::GroupId;
-use crate::delivery::Mode;
 use crate::groups::Groups;
 use crate::index::FdIndex;
 use crate::mask::{Mask, PackedMask};
@@ -52,6 +51,13 @@ impl<T> Slot<T> {
     fn fd(&self) -> Option<RawFd> {
         (self.fd != NO_FD).then_some(self.fd)
     }
+
+    /// Ends the sleep after the only event.
+    fn wake(&mut self) {
+        if self.mask.get() == Mask::Asleep {
+            self.mask = PackedMask::NONE;
+        }
+    }
 }
 
 /// Values under tokens, with at most one live value for each descriptor number.
@@ -64,7 +70,8 @@ pub struct Registry<T> {
     pub(crate) edges: Vec<Token>,
     /// The list that the innermost iteration delivers.
     pub(crate) delivery: Option<Box<ReadyList>>,
-    pub(crate) mode: Mode,
+    /// Its rest is delivered straight from the list, not from the slots.
+    pub(crate) is_direct: bool,
     /// The number of events of tokens without a live registration.
     pub(crate) stale: u64,
 }
@@ -89,7 +96,7 @@ impl<T> Registry<T> {
             groups: Groups::new(),
             edges: Vec::new(),
             delivery: None,
-            mode: Mode::Recorded,
+            is_direct: false,
             stale: 0,
         }
     }
@@ -131,13 +138,15 @@ impl<T> Registry<T> {
 
     /// Replaces a value and returns the former one. Returns `None` and changes nothing if the token is stale.
     ///
-    /// The token, the interest, the group, exclusions and the mask stay. Recorded readiness is dropped: a level-triggered backend
-    /// reports it again.
+    /// The token, the interest, the group, exclusions and the mask stay, except that a value whose only event was delivered
+    /// ([`delivered`](Self::delivered)) gives way to one that waits for an event. Recorded readiness is dropped: a level-triggered
+    /// backend reports it again.
     pub fn replace(&mut self, token: Token, value: T) -> Option<T> {
         self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
         slot.state.set_pending(Readiness::empty());
+        slot.wake();
         let former = std::mem::replace(&mut slot.value, value);
         self.check_slot(token);
         Some(former)
@@ -145,15 +154,22 @@ impl<T> Registry<T> {
 
     /// Changes the interest and returns the former one. Returns `None` if the token is stale.
     ///
-    /// Recorded readiness outside the new interest is dropped. Pass the [effective](Self::effective_interest) interest to the backend; it
-    /// stays `NONE` while the handler is masked.
+    /// Recorded readiness outside the new interest is dropped; all of it with [`Interest::ONESHOT`], because the backend, which is armed
+    /// again, reports it again. Pass the [effective](Self::effective_interest) interest to the backend; it stays `NONE` while the
+    /// handler is paused or excluded and masked.
     pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<Interest> {
         self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
         let former = slot.state.interest();
-        slot.state.set_pending(slot.state.pending() & interest.mask());
+        let pending = if interest.contains(Interest::ONESHOT) {
+            Readiness::empty()
+        } else {
+            slot.state.pending() & interest.mask()
+        };
+        slot.state.set_pending(pending);
         slot.state.set_interest(interest);
+        slot.wake();
         self.check_slot(token);
         Some(former)
     }
@@ -195,17 +211,21 @@ impl<T> Registry<T> {
         self.slots.get(token).map(|slot| slot.state.interest())
     }
 
-    /// Returns the interest that the backend should have: `NONE` while the handler is masked.
+    /// Returns the interest that the backend should have: `NONE` while the handler is masked, and after its only event.
     #[must_use]
     pub fn effective_interest(&self, token: Token) -> Option<Interest> {
-        self.effective(token, self.interest(token)?)
+        let slot = self.slots.get(token)?;
+        if slot.mask.get() == Mask::Asleep {
+            return Some(Interest::NONE);
+        }
+        self.effective(token, slot.state.interest())
     }
 
-    /// Returns the interest that the backend should have if the handler's interest were `interest`.
+    /// Returns the interest that the backend should have if the handler's interest were set to `interest`.
     #[must_use]
     pub fn effective(&self, token: Token, interest: Interest) -> Option<Interest> {
         self.slots.get(token).map(|slot| match slot.mask.get() {
-            Mask::None => interest,
+            Mask::None | Mask::Asleep => interest,
             Mask::Excluded | Mask::Listed(_) => Interest::NONE,
         })
     }
@@ -286,12 +306,17 @@ impl<T> Registry<T> {
             interest.contains(slot.state.pending()),
             "{token:?} has readiness outside its interest"
         );
+        // A backend that reports more than one event for an interest in one does not break the registry.
         assert!(
-            slot.mask == PackedMask::NONE || slot.state.pending().is_empty(),
+            matches!(slot.mask.get(), Mask::None | Mask::Asleep) || slot.state.pending().is_empty(),
             "{token:?} is masked and yet ready"
         );
         match slot.mask.get() {
             Mask::None => {}
+            Mask::Asleep => assert!(
+                interest != Readiness::NVAL,
+                "{token:?} had an event without an interest"
+            ),
             Mask::Excluded => assert!(
                 slot.state.exclusions() != 0,
                 "no operation would arm {token:?} again"

@@ -383,6 +383,10 @@ fn r4_an_orphaned_registration_is_reported() {
     assert!(!ladder.always_ready());
     ladder.modify(lost, Interest::WRITE).unwrap();
     assert_eq!(check(&mut ladder, 64), [nval, readable]);
+    ladder.modify(lost, Interest::READ | Interest::ONESHOT).unwrap();
+    assert_eq!(check(&mut ladder, 64), [nval, readable]);
+    assert_eq!(check(&mut ladder, 64), [readable], "it had its only event");
+    assert!(!ladder.always_ready());
     ladder.remove(lost).unwrap();
     assert_eq!(Rc::strong_count(&reader), 1);
     assert_eq!(check(&mut ladder, 64), [readable]);

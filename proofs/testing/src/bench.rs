@@ -9,7 +9,7 @@ use std::time::Duration;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Backend, Builder, Context, ManualClock, Wait};
+use aio_context::{Backend, Builder, ClockId, Context, ManualClock, Wait};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// Makes contexts of one kind and polls them in one way. [`everywhere!`](crate::everywhere) runs a test on each of [`ALL`](Self::ALL).
@@ -165,13 +165,15 @@ impl Bench {
 fn poll_embedded(cx: &Context, wait: Wait) -> bool {
     let embedded = cx.embed().expect("this backend can be embedded");
     let limit = embedded.prepare_ms();
+    let at_most = |most: Duration| {
+        let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
+        if limit < 0 { most } else { limit.min(most) }
+    };
     let limit = match wait {
         Wait::NoBlock => 0,
         Wait::Block => limit,
-        Wait::AtMost(most) => {
-            let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
-            if limit < 0 { most } else { limit.min(most) }
-        }
+        Wait::AtMost(most) => at_most(most),
+        Wait::Until(at) => at_most(at.since(cx.now(ClockId::Monotonic))),
     };
     // Simulated time passes only if there is nothing else to wait for.
     let limit = if limit > 0 && is_simulated() && (is_readable(&embedded) || passes(limit)) {
