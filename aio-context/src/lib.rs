@@ -95,7 +95,6 @@ mod remote;
 mod replacing;
 mod run;
 mod shared;
-mod slack;
 mod source;
 mod stats;
 #[cfg(not(aio_modelled))]
@@ -111,6 +110,7 @@ use aio_checker as sync;
 
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Refused, Token, Watched};
 pub use aio_handlers::GroupId;
+pub use aio_notify::{set_timer_slack, timer_slack};
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
 pub use backend_kind::{BackendKind, UnknownBackend};
@@ -126,7 +126,6 @@ pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use iteration::measure::PollTime;
 pub use registration::{Paused, Registration};
 pub use remote::Remote;
-pub use slack::{set_timer_slack, timer_slack};
 pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
 pub use timer::{Delayed, Timer, TimerBuilder};
