@@ -674,11 +674,11 @@ fn l10_a_closure_puts_another_handler_in_its_place(bench: Bench) {
     let (near, far) = pair();
     let near = Rc::new(near);
     let log = Rc::new(RefCell::new(Vec::new()));
-    let (greets, owner) = (log.clone(), near.clone());
+    let (opens, owner) = (log.clone(), near.clone());
     let on = cx.on(near).ready(move |near, cx, event| {
         read(near);
-        greets.borrow_mut().push("greeting");
-        let talks = greets.clone();
+        opens.borrow_mut().push("opening");
+        let talks = opens.clone();
         let next = cx.on(owner.clone()).ready(move |near, _, _| {
             read(near);
             talks.borrow_mut().push("talk");
@@ -690,7 +690,7 @@ fn l10_a_closure_puts_another_handler_in_its_place(bench: Bench) {
         write(&far);
         assert!(bench.block(&cx));
     }
-    assert_eq!(*log.borrow(), ["greeting", "talk", "talk"]);
+    assert_eq!(*log.borrow(), ["opening", "talk", "talk"]);
 }
 
 fn l10_on_covers_edge_and_silence(bench: Bench) {
