@@ -217,4 +217,29 @@ mod tests {
         assert!(list.iter_from(1).eq([second]));
         assert_eq!((list.iter_from(2).len(), list.iter_from(3).len()), (0, 0));
     }
+
+    #[test]
+    fn a_list_returns_each_event_once_and_knows_of_invalid_ones() {
+        let mut list = ReadyList::with_limit(8);
+        let convert = |number: &u32| (Token::new(*number, 0), Readiness::IN);
+        list.extend(&[0], convert);
+        list.extend(&[1, 2], convert);
+        list.extend(&[], convert);
+        assert_eq!((list.len(), list.last_taken()), (3, None));
+        for number in 0..3 {
+            assert_eq!(list.take_next(), Some(convert(&number)));
+            assert_eq!(list.last_taken(), Some(convert(&number)));
+            assert_eq!(list.rest().len(), 2 - number as usize);
+        }
+        assert_eq!((list.take_next(), list.has_invalid()), (None, false));
+        for numbers in [&[3][..], &[4, 5]] {
+            list.clear();
+            list.extend(numbers, |number| (convert(number).0, Readiness::NVAL));
+            assert!(list.has_invalid() && list.rest().len() == numbers.len());
+        }
+        list.clear();
+        assert!(!list.has_invalid());
+        list.push(Token::new(0, 0), Readiness::NVAL);
+        assert!(list.has_invalid());
+    }
 }

@@ -24,10 +24,6 @@ pub enum ClockId {
 }
 
 impl ClockId {
+    /// In the order in which a context has them.
     pub(crate) const ALL: [Self; 3] = [Self::Monotonic, Self::Wall, Self::Virtual];
-
-    /// This clock in a set of clocks.
-    pub(crate) const fn bit(self) -> u32 {
-        1 << self as u32
-    }
 }

@@ -100,7 +100,7 @@ impl<'cx> Embedded<'cx> {
         if inner.mailbox.is_notified() || inner.descriptors.backend.borrow().always_ready() {
             return Some(Duration::ZERO);
         }
-        inner.timeout(Wait::Block)
+        inner.timeout(Wait::Block, inner.has_bottom_halves())
     }
 
     /// As [`prepare`](Self::prepare), in whole milliseconds, rounded up, -1 for no limit: what `poll(2)` and its like take.
@@ -123,7 +123,7 @@ impl<'cx> Embedded<'cx> {
         checked?;
         Ok(is_ready
             || self.has_invalidated.get()
-            || inner.timeout(Wait::Block) == Some(Duration::ZERO)
+            || inner.timeout(Wait::Block, inner.has_bottom_halves()) == Some(Duration::ZERO)
             || inner.mailbox.inbox().pending())
     }
 

@@ -183,6 +183,8 @@ pub(crate) struct Entry {
 /// What the registry keeps for a polled handler besides.
 pub(crate) struct Polled {
     pub(crate) handler: Rc<dyn Join>,
+    /// See [`Handler::exclusive`].
+    pub(crate) is_exclusive: bool,
     /// It had an event in the iteration that the policy is about to be shown.
     pub(crate) had_event: bool,
     /// It is a [`Source`](crate::Source), without a descriptor: a wake promotes it.
@@ -244,6 +246,7 @@ impl Entry {
 
     pub(crate) fn polled(handler: Rc<dyn Join>) -> Self {
         let polled = Polled {
+            is_exclusive: handler.exclusive(),
             handler: handler.clone(),
             had_event: false,
             is_undescribed: false,

@@ -29,6 +29,7 @@ mod waiting;
 
 use found::{Delivering, Found};
 use measure::Searched;
+use poll::Before;
 use search::Polled;
 use waiting::Plan;
 
@@ -61,7 +62,9 @@ impl Inner {
         // 5. bottom halves
         let mut progress = false;
         if self.deferred.has_due(self.mailbox.inbox()) {
-            self.record(cx, &mut found);
+            if !found.is_recorded {
+                self.record(cx, &mut found);
+            }
             progress |= bottom_half::run(&self.deferred, &self.mailbox, cx);
         }
         // 6. ready handlers (7. a removed one was dropped when its last user was done)
@@ -77,30 +80,29 @@ impl Inner {
         Ok(self.conclude(cx, list, progress))
     }
 
-    /// An iteration that only checks the descriptors: most of a busy loop are that.
+    /// An iteration that [has only descriptors](Self::has_descriptors_only) checks them, and does not wait: most of a busy loop are that.
+    /// Returns whether there was progress, and what was before it; `None` if it found nothing.
     #[inline(always)]
-    fn check_only<const WAITS: bool>(&self, cx: &Context) -> io::Result<Checked> {
-        if !self.has_descriptors_only() || (WAITS && !self.pacing.spin.get().is_hot()) {
-            return Ok(Checked::Not);
-        }
+    fn check_only<const WAITS: bool>(&self, cx: &Context) -> io::Result<Option<(bool, Before)>> {
         self.pacing.checks.step(|checks| checks.checked_only());
         self.descriptors.rebalance(true);
         let mut list = self.descriptors.lists.take();
         self.descriptors.wait(Some(Duration::ZERO), &mut list)?;
+        let before = self.before();
         if self.mailbox.is_notified() || list.has_invalid() {
-            return self.finish_check(cx, list).map(Checked::Served);
+            return Ok(Some((self.finish_check(cx, list)?, before)));
         }
         if list.is_empty() {
             self.descriptors.lists.give_back(list);
             if !WAITS {
                 self.shared.counters.iteration();
             }
-            return Ok(Checked::Idle);
+            return Ok(None);
         }
         if WAITS {
             self.pacing.spin.step(|spin| spin.found(true));
         }
-        self.serve(cx, list).map(Checked::Served)
+        Ok(Some((self.serve(cx, list)?, before)))
     }
 
     /// The rest of an iteration that has found nothing but events of descriptors.
@@ -133,15 +135,18 @@ impl Inner {
         progress
     }
 
-    /// Whether there are no bottom halves, timers, polled handlers in poll mode, edges, or outer iterations to think of.
+    /// Whether there are no bottom halves, timers, polled handlers in poll mode, edges, pauses, or outer iterations to think of.
     #[inline(always)]
     fn has_descriptors_only(&self) -> bool {
         self.nesting.depth.get() == 0
             && !self.polling.set.needs_exit()
             && !self.deferred.has_due(self.mailbox.inbox())
             && !self.timers.has_armed()
-            && !self.descriptors.registry.borrow().has_edges()
             && !self.timers.is_simulated()
+            && {
+                let registry = self.descriptors.registry.borrow();
+                !registry.has_edges() && !registry.has_paused()
+            }
     }
 
     /// Polls in user space, then waits or checks the descriptors. Returns what the policy is to be shown of it.
@@ -154,8 +159,9 @@ impl Inner {
     ) -> io::Result<Option<Searched>> {
         let planning = self.mailbox.plan_guard();
         self.descriptors.registry.borrow_mut().recall(found.list());
+        let is_urgent = WAITS && self.has_bottom_halves();
         let timeout = if WAITS {
-            self.timeout(wait)
+            self.timeout(wait, is_urgent)
         } else {
             Some(Duration::ZERO)
         };
@@ -167,7 +173,7 @@ impl Inner {
         let plan = if polled.hit {
             Plan::Skip
         } else if timeout == Some(Duration::ZERO) {
-            self.plan_not_to_wait::<WAITS>(cx, found.list())?
+            self.plan_not_to_wait(cx, is_urgent, found.list())?
         } else {
             self.pacing.checks.step(|checks| checks.prevents_again(false));
             self.plan_to_wait(cx, timeout, polled, found.list())?
@@ -183,8 +189,10 @@ impl Inner {
 
     /// How long this iteration may wait (rule T1); `None`: for ever. Inside a walk over the polled handlers it may not wait at
     /// all: the handlers cannot learn now that the loop sleeps.
+    ///
+    /// `is_urgent` tells whether it [has bottom halves](Self::has_bottom_halves).
     #[inline(always)]
-    pub(crate) fn timeout(&self, wait: Wait) -> Option<Duration> {
+    pub(crate) fn timeout(&self, wait: Wait, is_urgent: bool) -> Option<Duration> {
         if self.polling.set.is_calling() {
             return Some(Duration::ZERO);
         }
@@ -194,11 +202,10 @@ impl Inner {
             Wait::Until(at) => Some(at.since(self.now())),
             Wait::Block => None,
         };
-        let has_edges = self.descriptors.registry.borrow().has_edges();
-        if has_edges || self.deferred.has_due(self.mailbox.inbox()) || self.timers.has_armed() {
-            if has_edges || self.has_bottom_halves() {
-                return Some(Duration::ZERO);
-            }
+        if is_urgent || self.descriptors.registry.borrow().has_edges() {
+            return Some(Duration::ZERO);
+        }
+        if self.mailbox.inbox().pending() || self.timers.has_armed() {
             return self.limited(longest);
         }
         longest
@@ -240,7 +247,8 @@ impl Inner {
     /// Takes over what a wait found, from position `first` of the list on. Usually that is all, and it is delivered straight from the list.
     #[inline(always)]
     pub(crate) fn collect(&self, cx: &Context, first: usize, found: &mut Found<'_>) {
-        if first == 0 && !found.list().has_invalid() {
+        let has_paused = self.descriptors.registry.borrow().has_paused();
+        if first == 0 && !has_paused && !found.list().has_invalid() {
             found.is_recorded = false;
         } else {
             self.record_from(cx, first, found.list());
@@ -249,9 +257,8 @@ impl Inner {
 
     /// Records what was found, before anything but its delivery can come in between.
     fn record(&self, cx: &Context, found: &mut Found<'_>) {
-        if !std::mem::replace(&mut found.is_recorded, true) {
-            self.record_from(cx, 0, found.list());
-        }
+        found.is_recorded = true;
+        self.record_from(cx, 0, found.list());
     }
 
     #[inline(never)]
@@ -297,6 +304,10 @@ impl Inner {
                     cx.call(|cx| handler.ready(cx, event));
                     *progress = true;
                 }
+                _ if readiness.is_empty() => {
+                    drop(registry);
+                    *progress |= self.call_polled(cx, token);
+                }
                 _ => {
                     drop(registry);
                     *progress |= self.call_unusual(cx, token, readiness);
@@ -328,10 +339,6 @@ impl Inner {
                 cx.call(|cx| handler.ready(cx, event));
                 true
             }
-            Next::Bare => {
-                drop(registry);
-                self.call_polled(cx, token)
-            }
             Next::Masked => {
                 drop(registry);
                 self.descriptors.mask(token);
@@ -343,10 +350,13 @@ impl Inner {
 
     #[inline(never)]
     fn call_polled(&self, cx: &Context, token: Token) -> bool {
-        let Some(handler) = self.pollable(token) else {
+        let registry = self.descriptors.registry.borrow();
+        let Some(polled) = registry.get(token).and_then(|entry| entry.polled.as_ref()) else {
             return false;
         };
-        let _exclusive = self.exclude(cx, token, handler.exclusive());
+        let (handler, is_exclusive) = (polled.handler.clone(), polled.is_exclusive);
+        drop(registry);
+        let _exclusive = is_exclusive.then(|| self.exclude(cx, token, true));
         let served = self
             .polling
             .set
@@ -379,16 +389,6 @@ impl Inner {
         let excluded = exclusive && self.descriptors.registry.borrow_mut().exclude(token);
         excluded.then(|| Excluded { cx, token })
     }
-}
-
-/// What [`check_only`](Inner::check_only) did.
-enum Checked {
-    /// Nothing: there is more to think of than descriptors.
-    Not,
-    /// It found nothing.
-    Idle,
-    /// It did an iteration, with this progress.
-    Served(bool),
 }
 
 /// Restores an edge if the callback for it panics: no backend reports it anew. The only event of an interest in one counts as delivered.

@@ -17,6 +17,8 @@ pub(crate) struct Polling {
     version: Cell<u64>,
     is_enabled: Cell<bool>,
     max: Cell<Duration>,
+    /// How long to poll before a wait without a limit, as the policy decided last.
+    budget: Cell<Duration>,
     /// When the last wait ended whose end is known; from then on handlers ran.
     pub(crate) waited_until: Cell<Option<Moment>>,
     /// The policy observes each handler.
@@ -31,6 +33,7 @@ impl Polling {
             version: Cell::new(0),
             is_enabled: Cell::new(false),
             max: Cell::new(Duration::ZERO),
+            budget: Cell::new(Duration::ZERO),
             waited_until: Cell::new(None),
             is_per_handler: Cell::new(false),
         }
@@ -55,6 +58,13 @@ impl Polling {
         let mut policy = self.policy.borrow_mut();
         policy.reset(params);
         self.is_per_handler.set(policy.is_per_handler());
+        self.decided(policy.budget());
+    }
+
+    /// Records what the policy has decided.
+    #[inline]
+    pub(crate) fn decided(&self, budget: Duration) {
+        self.budget.set(budget.min(self.max.get()));
     }
 
     #[inline]
@@ -63,9 +73,18 @@ impl Polling {
     }
 
     /// How long to poll before a wait that ends after `timeout` (rule A2).
+    #[inline]
     pub(crate) fn budget(&self, timeout: Option<Duration>) -> Duration {
-        let budget = self.policy.borrow().budget_until(timeout).min(self.max.get());
-        timeout.map_or(budget, |timeout| budget.min(timeout))
+        match timeout {
+            None => self.budget.get(),
+            Some(timeout) => self.budget_until(timeout),
+        }
+    }
+
+    #[inline(never)]
+    fn budget_until(&self, timeout: Duration) -> Duration {
+        let budget = self.policy.borrow().budget_until(Some(timeout));
+        budget.min(self.max.get()).min(timeout)
     }
 
     /// Whether nothing is borrowed.

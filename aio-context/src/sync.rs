@@ -4,7 +4,6 @@
 //! [`PollTime`](crate::PollTime)), and that a home thread has panicked. A checker would try all their orders for nothing.
 
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
-pub(crate) use std::sync::{Mutex, mpsc};
 pub(crate) use std::thread_local;
 
 pub(crate) use arc_swap::ArcSwap;

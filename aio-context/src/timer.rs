@@ -51,7 +51,7 @@ pub(crate) type Fire = Box<dyn Fn(&Context, &Timer)>;
 impl Drop for Timer {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            drop(self.timers.set.remove(id));
+            drop(self.timers.remove(id));
         }
     }
 }
@@ -60,7 +60,7 @@ impl Timer {
     /// Fires once, `delay` from now. A delay of zero fires in the next iteration.
     #[doc(alias = "timer_mod")]
     pub fn arm_after(&self, delay: Duration) {
-        let now = self.timers.set.clock().now();
+        let now = self.timers.clock().now();
         self.arm_at(now.saturating_add(delay));
     }
 
@@ -79,30 +79,27 @@ impl Timer {
     #[inline]
     fn arm(&self, arm: impl FnOnce(&TimerSet<Fire, SharedClock>, TimerId) -> bool) {
         let Some(id) = self.id else { return };
-        self.timers.use_clock();
-        if arm(&self.timers.set, id) {
-            self.timers.end_wait();
-        }
+        end_wait_if(self.timers.arm(|set| arm(set, id)), &self.timers);
     }
 
     /// Disarms the timer. No effect if it is not armed.
     #[doc(alias = "timer_del")]
     pub fn cancel(&self) {
         if let Some(id) = self.id {
-            self.timers.set.cancel(id);
+            self.timers.cancel(id);
         }
     }
 
     /// The deadline; `None` if the timer is not armed, [`Moment::ZERO`] if it is due and about to fire.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        self.timers.set.deadline(self.id?)
+        self.timers.deadline(self.id?)
     }
 
     /// The clock that the timer follows.
     #[must_use]
     pub fn clock(&self) -> ClockId {
-        self.timers.clock
+        ClockId::ALL[self.timers.position()]
     }
 }
 
@@ -112,6 +109,15 @@ impl fmt::Debug for Timer {
             .field("clock", &self.clock())
             .field("deadline", &self.deadline())
             .finish()
+    }
+}
+
+/// Ends a wait whose timeout was decided before a timer was armed that makes it `shorter`: that of a foreign loop, or of an iteration
+/// that is polling. The home thread decides about any other wait later.
+#[inline]
+fn end_wait_if(shorter: bool, timers: &ClockTimers) {
+    if shorter {
+        timers.beside().notify_if_about_to_wait();
     }
 }
 
@@ -135,7 +141,7 @@ impl Shown {
 /// Fires the timers of one clock that are due. Returns whether there were any.
 pub(crate) fn fire_due(timers: &Rc<ClockTimers>, cx: &Context) -> bool {
     let mut shown = None;
-    timers.set.fire_due(|fire, id| {
+    timers.fire_due(|fire, id| {
         let shown = shown.get_or_insert_with(|| Shown::of(timers));
         cx.call(|cx| fire(cx, shown.as_fired(id)));
     })
@@ -193,7 +199,7 @@ impl TimerBuilder<'_> {
     /// The timer, not armed.
     pub fn disarmed(self) -> Timer {
         let timers = self.cx.0.timers.of(self.clock).clone();
-        let id = Some(timers.set.insert(self.fire));
+        let id = Some(timers.insert(self.fire));
         Timer { timers, id }
     }
 
@@ -242,13 +248,13 @@ pub struct Delayed {
 impl Delayed {
     /// Drops the call without running it. Returns false if it has run, is running, was cancelled, or its context is gone.
     pub fn cancel(&self) -> bool {
-        self.timers.set.remove(self.id).is_some()
+        self.timers.remove(self.id).is_some()
     }
 
     /// When the call runs; `None` if it has run, is running, was cancelled, or its context is gone.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        self.timers.set.deadline(self.id)
+        self.timers.deadline(self.id)
     }
 }
 
@@ -306,16 +312,13 @@ impl Context {
         let once: Fire = Box::new(move |cx, timer| {
             if let (Some(call), Some(id)) = (call.take(), timer.id) {
                 // Removed before it runs, so that it is gone also if the call panics.
-                drop(timer.timers.set.remove(id));
+                drop(timer.timers.remove(id));
                 call(cx);
             }
         });
         let timers = self.0.timers.of(ClockId::Monotonic).clone();
-        let id = timers.set.insert(once);
-        timers.use_clock();
-        if timers.set.arm_after(id, delay) {
-            timers.end_wait();
-        }
+        let id = timers.insert(once);
+        end_wait_if(timers.arm(|set| set.arm_after(id, delay)), &timers);
         Delayed { timers, id }
     }
 }

@@ -2,11 +2,12 @@
 //! (rules W1 to W3).
 
 use std::io;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use aio_notify::{Lost, reply};
+
 use crate::remote::Remote;
-use crate::sync::{Mutex, Ordering, faulty, mpsc};
+use crate::sync::faulty;
 use crate::{Context, Gone, Wait};
 
 impl Context {
@@ -52,26 +53,17 @@ impl Context {
         others: &[Self],
         job: impl FnOnce(&Self) -> R + Send + 'static,
     ) -> Result<R, Gone> {
-        let slot = Arc::new(Mutex::new(Answer::Pending));
-        let reply = Reply {
-            slot: slot.clone(),
-            waiter: self.remote(),
-        };
-        other.run(move |cx| reply.give(job(cx)))?;
-        let state = || slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_pending = || matches!(*state(), Answer::Pending);
+        let waiter = self.remote();
+        let (sender, result) = reply(move || waiter.kick());
+        other.run(move |cx| sender.send(job(cx)))?;
+        let is_pending = || result.is_pending();
         let waited = if others.is_empty() {
             self.wait_while(is_pending).map(|_| ())
         } else {
             self.wait_in_turn(others, is_pending)
         };
         waited.map_err(|_| Gone::CannotWait)?;
-        let answer = std::mem::replace(&mut *state(), Answer::Lost(Gone::Dropped));
-        match answer {
-            Answer::Given(result) => Ok(result),
-            Answer::Lost(why) => Err(why),
-            Answer::Pending => Err(Gone::CannotWait),
-        }
+        result.take().ok_or(Gone::CannotWait)?.map_err(gone)
     }
 
     /// As [`wait_while`](Self::wait_while), with several contexts: only this one is woken at once.
@@ -96,76 +88,16 @@ impl Remote {
         &self,
         job: impl FnOnce(&Context) -> R + Send + 'static,
     ) -> Result<R, Gone> {
-        let (reply, result) = mpsc::sync_channel(1);
-        let panicked = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let teller = Teller {
-            _witness: Witness(panicked.clone()),
-            reply,
-        };
-        self.run(move |cx| teller.give(job(cx)))?;
-        result.recv().map_err(|mpsc::RecvError| {
-            if panicked.load(Ordering::Relaxed) {
-                Gone::Panicked
-            } else {
-                Gone::Dropped
-            }
-        })
+        let (sender, result) = reply(|| ());
+        self.run(move |cx| sender.send(job(cx)))?;
+        result.wait().map_err(gone)
     }
 }
 
-/// The far end of [`Remote::run_and_sleep`].
-struct Teller<R> {
-    /// Dropped first: the waiting thread reads what it has seen when the channel is gone.
-    _witness: Witness,
-    reply: mpsc::SyncSender<R>,
-}
-
-impl<R> Teller<R> {
-    fn give(&self, result: R) {
-        // The receiver is gone only if the waiting thread was killed.
-        let _ = self.reply.send(result);
-    }
-}
-
-/// Records whether it was dropped by a panic.
-struct Witness(Arc<std::sync::atomic::AtomicBool>);
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        self.0.store(std::thread::panicking(), Ordering::Relaxed);
-    }
-}
-
-enum Answer<R> {
-    Pending,
-    Given(R),
-    Lost(Gone),
-}
-
-/// The far end of [`Context::run_on`]: gives the answer, or records when it is dropped that there is none.
-struct Reply<R> {
-    slot: Arc<Mutex<Answer<R>>>,
-    waiter: Remote,
-}
-
-impl<R> Reply<R> {
-    fn give(&self, result: R) {
-        faulty!(KickedBeforeAnswer: self.waiter.kick());
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Answer::Given(result);
-    }
-}
-
-impl<R> Drop for Reply<R> {
-    fn drop(&mut self) {
-        let mut answer = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*answer, Answer::Pending) {
-            *answer = Answer::Lost(if std::thread::panicking() {
-                Gone::Panicked
-            } else {
-                Gone::Dropped
-            });
-        }
-        drop(answer);
-        faulty!(KickedBeforeAnswer, self.waiter.kick());
+/// Why a job has no result.
+fn gone(why: Lost) -> Gone {
+    match why {
+        Lost::Dropped => Gone::Dropped,
+        Lost::Panicked => Gone::Panicked,
     }
 }

@@ -4,10 +4,11 @@
 //! ready lies outside. The first rounds of each case may allocate: buffers grow to the size that the case needs.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "counting/bell.rs"]
+mod bell;
 mod counting;
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,10 +18,11 @@ use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    Backend, BottomHalf, Builder, ClockId, Context, Handler, Interest, ManualClock, PollParams, Pollable,
-    Registration, Timer, Wait,
+    Backend, BottomHalf, Builder, ClockId, Context, Interest, ManualClock, PollParams, Registration, Timer,
+    Wait,
 };
-use rustix::event::{EventfdFlags, eventfd};
+
+use bell::Bell;
 
 const EVENTS: usize = 64;
 const WARM_UP: usize = 20;
@@ -66,58 +68,6 @@ fn calls_in(mut prepare: impl FnMut(), mut round: impl FnMut()) -> u64 {
     calls
 }
 
-type OnReady = Box<dyn Fn(&Context)>;
-
-/// A descriptor that can be made ready, and counts how often it was served.
-struct Bell {
-    fd: OwnedFd,
-    served: Rc<Cell<usize>>,
-    /// Its `poll` returns `true`.
-    work: Cell<bool>,
-    on_ready: Option<OnReady>,
-}
-
-impl Bell {
-    fn new(served: &Rc<Cell<usize>>, on_ready: Option<OnReady>) -> Rc<Self> {
-        Rc::new(Self {
-            fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap(),
-            served: served.clone(),
-            work: Cell::new(false),
-            on_ready,
-        })
-    }
-
-    fn ring(&self) {
-        rustix::io::write(&self.fd, &1u64.to_ne_bytes()).unwrap();
-    }
-}
-
-impl AsFd for Bell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl Handler for Bell {
-    fn readable(&self, cx: &Context) {
-        rustix::io::read(&self.fd, &mut [0u8; 8]).unwrap();
-        self.served.set(self.served.get() + 1);
-        if let Some(code) = &self.on_ready {
-            code(cx);
-        }
-    }
-}
-
-impl Pollable for Bell {
-    fn poll(&self) -> bool {
-        self.work.get()
-    }
-    fn poll_ready(&self, _: &Context) {
-        self.work.set(false);
-        self.served.set(self.served.get() + 1);
-    }
-}
-
 /// Some watched bells, and how often they were served.
 struct Bells {
     bells: Vec<Rc<Bell>>,
@@ -127,22 +77,18 @@ struct Bells {
 
 impl Bells {
     fn watch(cx: &Context, count: usize) -> Self {
-        let served = Rc::default();
-        let bells: Vec<_> = (0..count).map(|_| Bell::new(&served, None)).collect();
-        let watch = |bell: &Rc<Bell>| cx.watch(bell.clone(), Interest::READ).unwrap();
-        Self {
-            _registrations: bells.iter().map(watch).collect(),
-            bells,
-            served,
-        }
+        Self::each(count, |bell| cx.watch(bell, Interest::READ).unwrap())
     }
 
     fn watch_polled(cx: &Context, count: usize) -> Self {
+        Self::each(count, |bell| cx.watch_polled(bell, Interest::READ).unwrap())
+    }
+
+    fn each(count: usize, watch: impl Fn(Rc<Bell>) -> Registration) -> Self {
         let served = Rc::default();
-        let bells: Vec<_> = (0..count).map(|_| Bell::new(&served, None)).collect();
-        let watch = |bell: &Rc<Bell>| cx.watch_polled(bell.clone(), Interest::READ).unwrap();
+        let bells: Vec<_> = (0..count).map(|_| Bell::new(&served)).collect();
         Self {
-            _registrations: bells.iter().map(watch).collect(),
+            _registrations: bells.iter().cloned().map(watch).collect(),
             bells,
             served,
         }
@@ -370,7 +316,7 @@ fn d6_a_nested_iteration_of_everything_costs_no_allocation() {
     on_each_backend(|cx| {
         let third = EVENTS / 3;
         let (served, shots) = (Rc::default(), Rc::default());
-        let nesting = Bell::new(&served, Some(Box::new(|cx| drop(cx.poll(Wait::NoBlock)))));
+        let nesting = Bell::with(&served, |cx| drop(cx.poll(Wait::NoBlock)));
         let _nesting = cx.watch(nesting.clone(), Interest::READ).unwrap();
         let bells = Bells::watch(&cx, third);
         let (all, runs) = bottom_halves(&cx);

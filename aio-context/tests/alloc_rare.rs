@@ -2,71 +2,27 @@
 //! another thread. (Ways out of poll mode and nested polls reuse their lists: `alloc.rs`.)
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "counting/bell.rs"]
+mod bell;
 mod counting;
 #[path = "it/spoiled.rs"]
 mod spoiled;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Context, Handler, Interest, PollParams, Pollable, Registration, Token, Wait};
-use rustix::event::{EventfdFlags, eventfd};
+use aio_context::{Context, Interest, PollParams, Registration, Token, Wait};
 
+use bell::Bell;
 use spoiled::{Spoil, Spoiled};
 
-/// A descriptor that counts its events and its invalidations.
-struct Bell {
-    fd: OwnedFd,
-    served: Cell<usize>,
-    invalidated: Cell<usize>,
-}
-
-impl Bell {
-    fn new() -> Rc<Self> {
-        Rc::new(Self {
-            fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap(),
-            served: Cell::new(0),
-            invalidated: Cell::new(0),
-        })
-    }
-
-    fn ring(&self) {
-        rustix::io::write(&self.fd, &1u64.to_ne_bytes()).unwrap();
-    }
-}
-
-impl AsFd for Bell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl Handler for Bell {
-    fn readable(&self, _: &Context) {
-        rustix::io::read(&self.fd, &mut [0u8; 8]).unwrap();
-        self.served.set(self.served.get() + 1);
-    }
-
-    fn invalidated(&self, _: &Context, _: io::Error) {
-        self.invalidated.set(self.invalidated.get() + 1);
-    }
-}
-
-impl Pollable for Bell {
-    fn poll(&self) -> bool {
-        false
-    }
-    fn poll_ready(&self, _: &Context) {}
-}
-
 fn bells(count: usize) -> Vec<Rc<Bell>> {
-    (0..count).map(|_| Bell::new()).collect()
+    (0..count).map(|_| Bell::new(&Rc::default())).collect()
 }
 
 /// Returns the allocations of one call.

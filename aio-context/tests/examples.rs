@@ -1,38 +1,12 @@
 //! The examples end by themselves and print the expected lines, also if the system refuses a call.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 
-/// Where the examples are. `cargo test` builds them beside this test; when it was asked for this test alone, they are
-/// built now.
-fn folder() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let folder = profile.join("examples");
-        if !["in_epoll_loop", "in_tokio", "many_descriptors"]
-            .iter()
-            .all(|name| folder.join(name).exists())
-        {
-            let mut build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-            build.args([
-                "build",
-                "--quiet",
-                "--package",
-                env!("CARGO_PKG_NAME"),
-                "--examples",
-            ]);
-            build.arg("--target-dir").arg(profile.parent().unwrap());
-            if profile.ends_with("release") {
-                build.arg("--release");
-            }
-            assert!(build.status().unwrap().success(), "the examples cannot be built");
-        }
-        folder
-    })
+fn example(name: &str) -> PathBuf {
+    let names = ["in_epoll_loop", "in_tokio", "many_descriptors"];
+    aio_testing::examples::folder(env!("CARGO_PKG_NAME"), &names).join(name)
 }
 
 /// Runs a command to its end and returns its output on stdout and stderr.
@@ -50,7 +24,7 @@ fn run(command: &mut Command) -> (String, String) {
 
 #[test]
 fn g2_in_epoll_loop() {
-    let (said, _) = run(&mut Command::new(folder().join("in_epoll_loop")));
+    let (said, _) = run(&mut Command::new(example("in_epoll_loop")));
     assert_eq!(
         said,
         "the echo came back: ping\n3 ticks, slept on one descriptor (epoll)\n"
@@ -59,7 +33,7 @@ fn g2_in_epoll_loop() {
 
 #[test]
 fn g2_in_tokio() {
-    let (said, _) = run(&mut Command::new(folder().join("in_tokio")));
+    let (said, _) = run(&mut Command::new(example("in_tokio")));
     assert_eq!(
         said,
         "echoed by a context inside tokio: ping\nat least 3 ticks, on epoll\n"
@@ -73,7 +47,7 @@ fn b3_many_descriptors() {
         (["100", "10"], "served 1000 events of 100 descriptors on epoll\n"),
         (["500", "2"], "served 1000 events of 500 descriptors on epoll\n"),
     ] {
-        let said = run(Command::new(folder().join("many_descriptors")).args(arguments));
+        let said = run(Command::new(example("many_descriptors")).args(arguments));
         assert_eq!(said, (expected.to_owned(), String::new()));
     }
 }
@@ -94,7 +68,7 @@ fn b4_one_warning_and_the_loop_goes_on_when_the_system_refuses_epoll() {
         println!("skipped: strace is not installed, or may not trace here");
         return;
     }
-    let program = folder().join("many_descriptors");
+    let program = example("many_descriptors");
     let log = tempfile::NamedTempFile::new().unwrap();
     for (call, error, when, warning) in [
         ("epoll_create1", "EMFILE", "1+", "Too many open files"),
@@ -133,7 +107,7 @@ fn d4_interrupted_waits_lose_nothing() {
         println!("skipped: strace is not installed, or may not trace here");
         return;
     }
-    let program = folder().join("many_descriptors");
+    let program = example("many_descriptors");
     for (inject, descriptors, backend) in [
         ("inject=ppoll:error=EINTR:when=1+2", "20", "ppoll"),
         (

@@ -4,10 +4,11 @@
 //! smaller.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "counting/bell.rs"]
+mod bell;
 mod counting;
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
@@ -17,11 +18,10 @@ use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    BottomHalf, ClockId, Context, GroupId, Handler, Interest, PollParams, Pollable, Registration, Remote,
-    Timer, Wait,
+    BottomHalf, ClockId, Context, GroupId, Interest, PollParams, Registration, Remote, Timer, Wait,
 };
-use rustix::event::{EventfdFlags, eventfd};
 
+use bell::Bell;
 use counting::Live;
 
 /// Descriptors belong to the process, so one test at a time opens and closes them.
@@ -59,59 +59,10 @@ fn inventory() -> (Live, usize) {
 }
 
 /// Counts the events of its owners.
-type Events = Rc<Cell<u64>>;
+type Events = Rc<Cell<usize>>;
 
 fn happened(events: &Events) {
     events.set(events.get() + 1);
-}
-
-/// A descriptor with work, which a ring makes ready and `work` makes visible to `poll`.
-struct Bell {
-    fd: OwnedFd,
-    rung: Cell<bool>,
-    work: Cell<bool>,
-    events: Events,
-}
-
-impl Bell {
-    fn new(events: &Events) -> Rc<Self> {
-        Rc::new(Self {
-            fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap(),
-            rung: Cell::new(false),
-            work: Cell::new(false),
-            events: events.clone(),
-        })
-    }
-
-    fn ring(&self) {
-        if !self.rung.replace(true) {
-            rustix::io::write(&self.fd, &1u64.to_ne_bytes()).unwrap();
-        }
-    }
-}
-
-impl AsFd for Bell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl Handler for Bell {
-    fn readable(&self, _: &Context) {
-        rustix::io::read(&self.fd, &mut [0u8; 8]).unwrap();
-        assert!(self.rung.replace(false), "it was not rung");
-        happened(&self.events);
-    }
-}
-
-impl Pollable for Bell {
-    fn poll(&self) -> bool {
-        self.work.get()
-    }
-    fn poll_ready(&self, _: &Context) {
-        self.work.set(false);
-        happened(&self.events);
-    }
 }
 
 /// A context that is built, used in every way, and dropped.
@@ -160,7 +111,7 @@ fn case_87_contexts_that_come_and_go_leave_nothing() {
     let contexts = wanted("AIO_CONTEXTS", 10_000);
     (0..contexts).for_each(|number| live_once(number, &events));
     assert_eq!(inventory(), before);
-    assert_eq!(events.get() - seen, 3 * contexts);
+    assert_eq!((events.get() - seen) as u64, 3 * contexts);
 }
 
 /// So many rounds, and everything that a world does has been done.
@@ -214,7 +165,7 @@ impl World {
     }
 
     fn count(&self) -> u64 {
-        self.events.get() + self.shots.load(Ordering::Relaxed)
+        self.events.get() as u64 + self.shots.load(Ordering::Relaxed)
     }
 
     /// Gives each object work, and runs the loop.

@@ -8,24 +8,11 @@ use aio_backend::{Interest, Readiness, ReadyList, Token};
 use crate::mask::PackedMask;
 use crate::{Recorded, Registry};
 
-/// How the rest of the present list is delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Straight from the list.
-    Direct,
-    /// As direct, but a group is paused.
-    Careful,
-    /// From the slots. Also if there is no list.
-    Recorded,
-}
-
 /// An event that [`Registry::next_event`] has returned and [`Registry::deliverable`] has not.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a, T> {
     /// A descriptor is ready: the value, the readiness, and the current interest.
     Ready(&'a T, Readiness, Interest),
-    /// An entry of the list without readiness.
-    Bare,
     /// The handler is paused or excluded, and the event is dropped. Set [`Interest::NONE`] in the backend, as for
     /// [`Recorded::Masked`].
     Masked,
@@ -38,7 +25,7 @@ impl<T> Registry<T> {
     /// Starts to deliver the events of `list`. Returns the list of the outer iteration, for [`end_delivery`](Self::end_delivery).
     ///
     /// `is_recorded` tells whether the events have been [recorded](Self::record), or there are none but entries without readiness. If they
-    /// have not, nothing may have changed since the wait that reported them.
+    /// have not, nothing may have changed since the wait that reported them, and no group may be [paused](Self::has_paused).
     ///
     /// ```
     /// use aio_backend::{Interest, Readiness, ReadyList};
@@ -63,13 +50,11 @@ impl<T> Registry<T> {
     #[inline]
     pub fn start_delivery(&mut self, list: Box<ReadyList>, is_recorded: bool) -> Option<Box<ReadyList>> {
         self.settle();
-        self.mode = if is_recorded {
-            Mode::Recorded
-        } else if self.groups.has_paused() {
-            Mode::Careful
-        } else {
-            Mode::Direct
-        };
+        debug_assert!(
+            is_recorded || !self.has_paused(),
+            "events of paused handlers have to be recorded"
+        );
+        self.is_direct = !is_recorded;
         self.delivery.replace(list)
     }
 
@@ -84,7 +69,7 @@ impl<T> Registry<T> {
     #[inline]
     #[must_use]
     pub fn deliverable(&self, token: Token) -> Option<(&T, Interest)> {
-        if self.mode != Mode::Direct {
+        if !self.is_direct {
             return None;
         }
         let slot = self.slots.get(token)?;
@@ -92,13 +77,11 @@ impl<T> Registry<T> {
         state.is_plain().then_some((&slot.value, state.interest()))
     }
 
-    /// Finds out what an event has become that is not [`deliverable`](Self::deliverable) as it is.
+    /// Finds out what an event has become that is not [`deliverable`](Self::deliverable) as it is. An entry of the list without readiness
+    /// is no event, and is not for this.
     #[inline(never)]
     pub fn resolve(&mut self, token: Token, readiness: Readiness) -> Event<'_, T> {
-        if readiness.is_empty() {
-            return Event::Bare;
-        }
-        if self.mode != Mode::Recorded && self.record_now(token, readiness) == Recorded::Masked {
+        if self.is_direct && self.record_now(token, readiness) == Recorded::Masked {
             return Event::Masked;
         }
         // In two steps: with the value borrowed, the event could not be rejected.
@@ -125,13 +108,13 @@ impl<T> Registry<T> {
             self.abandon(&ended);
         }
         // The outer list was recorded when this delivery started.
-        self.mode = Mode::Recorded;
+        self.is_direct = false;
         ended
     }
 
     #[cold]
     fn abandon(&mut self, list: &ReadyList) {
-        if self.mode != Mode::Recorded {
+        if self.is_direct {
             self.record_rest(list);
         }
         self.give_back(list.rest().map(|(token, _)| token));
@@ -140,7 +123,7 @@ impl<T> Registry<T> {
     /// Records the rest of the present list, unless it is recorded already.
     #[inline]
     pub(crate) fn settle(&mut self) {
-        if self.mode != Mode::Recorded {
+        if self.is_direct {
             self.record_delivery();
         }
     }
@@ -149,7 +132,7 @@ impl<T> Registry<T> {
     /// registration.
     #[inline]
     pub(crate) fn settle_others(&mut self, token: Token) {
-        if self.mode != Mode::Recorded && !self.is_being_delivered(token) {
+        if self.is_direct && !self.is_being_delivered(token) {
             self.record_delivery();
         }
     }
@@ -162,7 +145,7 @@ impl<T> Registry<T> {
 
     #[inline(never)]
     fn record_delivery(&mut self) {
-        self.mode = Mode::Recorded;
+        self.is_direct = false;
         if let Some(list) = self.delivery.take() {
             self.record_rest(&list);
             self.delivery = Some(list);

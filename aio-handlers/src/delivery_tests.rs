@@ -1,1 +1,179 @@
+use super::*;
+use crate::GroupId;
 
+const EDGE: Interest = Interest::READ.union(Interest::EDGE);
+
+/// Handlers 0, 1, 2 ... with these interests, all ready to read.
+fn ready(interests: &[Interest]) -> (Registry<usize>, Vec<Token>, Box<ReadyList>) {
+    let mut registry = Registry::new();
+    let mut list = Box::new(ReadyList::new());
+    let tokens = interests.iter().enumerate().map(|(number, interest)| {
+        let inserted = registry.insert(Some(number as i32), number, *interest, GroupId::DEFAULT);
+        inserted.expect("each has a number of its own")
+    });
+    let tokens: Vec<Token> = tokens.collect();
+    for token in &tokens {
+        list.push(*token, Readiness::IN);
+    }
+    (registry, tokens, list)
+}
+
+/// The next handler that is called; masked ones are left out.
+fn next(registry: &mut Registry<usize>) -> Option<usize> {
+    while let Some((token, readiness)) = registry.next_event() {
+        if let Some((value, _)) = registry.deliverable(token) {
+            return Some(*value);
+        }
+        if let Event::Ready(value, ..) = registry.resolve(token, readiness) {
+            return Some(*value);
+        }
+    }
+    None
+}
+
+fn rest(registry: &mut Registry<usize>) -> Vec<usize> {
+    std::iter::from_fn(|| next(registry)).collect()
+}
+
+#[test]
+fn d2_events_are_delivered_in_the_order_of_the_list() {
+    let (mut registry, tokens, list) = ready(&[Interest::READ, EDGE, Interest::BOTH]);
+    let outer = registry.start_delivery(list, false);
+    assert_eq!(rest(&mut registry), [0, 1, 2]);
+    assert_eq!(registry.end_delivery(outer).len(), 3);
+    assert!(tokens.iter().all(|token| !registry.has_ready(*token)));
+    registry.check();
+}
+
+#[test]
+fn d1_a_nested_iteration_takes_over_what_the_outer_one_has_not_delivered() {
+    for taken in [1, 2] {
+        let (mut registry, tokens, list) = ready(&[Interest::READ; 3]);
+        let outer = registry.start_delivery(list, false);
+        assert_eq!(next(&mut registry), Some(0));
+        let mut nested = Box::new(ReadyList::new());
+        registry.recall(&mut nested);
+        assert!(nested.is_empty(), "levels are reported by the backend");
+        nested.push(tokens[taken], Readiness::IN);
+        let inner = registry.start_delivery(nested, false);
+        assert_eq!(rest(&mut registry), [taken]);
+        registry.end_delivery(inner);
+        assert_eq!(rest(&mut registry), [3 - taken], "the other one is left");
+        registry.end_delivery(outer);
+        registry.check();
+    }
+}
+
+#[test]
+fn d1_an_edge_of_the_outer_list_is_recalled_by_a_nested_iteration() {
+    let (mut registry, tokens, list) = ready(&[EDGE, EDGE]);
+    let outer = registry.start_delivery(list, false);
+    assert_eq!(next(&mut registry), Some(0));
+    let mut nested = Box::new(ReadyList::new());
+    registry.recall(&mut nested);
+    assert_eq!(nested.get(0), Some((tokens[1], Readiness::IN)));
+    let inner = registry.start_delivery(nested, true);
+    assert_eq!(rest(&mut registry), [1]);
+    registry.end_delivery(inner);
+    assert_eq!(rest(&mut registry), []);
+    registry.end_delivery(outer);
+}
+
+#[test]
+fn r3_r9_a_change_of_another_handler_drops_what_it_was_ready_for() {
+    let changes: [fn(&mut Registry<usize>, Token); 4] = [
+        |registry, token| {
+            registry.remove(token);
+        },
+        |registry, token| {
+            registry.replace(token, 7);
+        },
+        |registry, token| {
+            registry.set_interest(token, Interest::WRITE);
+            registry.set_interest(token, Interest::READ);
+        },
+        |registry, token| {
+            registry.exclude(token);
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let (mut registry, tokens, list) = ready(&[Interest::READ; 3]);
+        let outer = registry.start_delivery(list, false);
+        assert_eq!(next(&mut registry), Some(0));
+        change(&mut registry, tokens[1]);
+        assert_eq!(rest(&mut registry), [2], "change {number}");
+        registry.end_delivery(outer);
+        assert_eq!(registry.stale_events(), 0, "it was live when it was reported");
+        registry.check();
+    }
+}
+
+#[test]
+fn r9_a_change_of_its_own_handler_leaves_the_others_unrecorded() {
+    let (mut registry, tokens, list) = ready(&[Interest::READ; 2]);
+    let outer = registry.start_delivery(list, false);
+    assert_eq!(next(&mut registry), Some(0));
+    registry.set_interest(tokens[0], Interest::WRITE);
+    registry.remove(tokens[0]);
+    assert!(!registry.has_ready(tokens[1]), "its event needs no record");
+    assert_eq!(rest(&mut registry), [1]);
+    registry.end_delivery(outer);
+}
+
+#[test]
+fn b5_a_pause_by_a_callback_rejects_the_rest() {
+    let (mut registry, tokens, list) = ready(&[Interest::READ, Interest::READ, EDGE]);
+    let outer = registry.start_delivery(list, false);
+    assert_eq!(next(&mut registry), Some(0));
+    registry.pause(GroupId::DEFAULT);
+    assert_eq!(rest(&mut registry), []);
+    registry.end_delivery(outer);
+    let mut rearmed = Vec::new();
+    registry.resume(GroupId::DEFAULT, &mut |token, _| rearmed.push(token));
+    assert_eq!(
+        rearmed,
+        [tokens[2]],
+        "the backend reports a level again, an edge it does not"
+    );
+    registry.check();
+}
+
+#[test]
+fn d9_a_delivery_that_ends_early_keeps_edges_and_drops_levels() {
+    for is_recorded in [false, true] {
+        let (mut registry, tokens, list) = ready(&[Interest::READ, Interest::READ, EDGE]);
+        if is_recorded {
+            for (token, readiness) in list.iter() {
+                registry.record(token, readiness);
+            }
+        }
+        let outer = registry.start_delivery(list, is_recorded);
+        assert_eq!(next(&mut registry), Some(0));
+        let list = registry.end_delivery(outer);
+        assert_eq!(list.rest().len(), 2);
+        assert!(!registry.has_ready(tokens[1]) && registry.has_ready(tokens[2]));
+        let mut recalled = ReadyList::new();
+        registry.recall(&mut recalled);
+        assert_eq!(
+            recalled.iter().map(|(token, _)| token).collect::<Vec<_>>(),
+            [tokens[2]]
+        );
+        registry.check();
+    }
+}
+
+#[test]
+fn r2_a_late_event_is_counted_once_however_it_is_found() {
+    for settles in [false, true] {
+        let (mut registry, tokens, mut list) = ready(&[Interest::READ; 2]);
+        list.push(Token::new(1, 9), Readiness::IN);
+        let outer = registry.start_delivery(list, false);
+        assert_eq!(next(&mut registry), Some(0));
+        if settles {
+            registry.set_interest(tokens[1], Interest::BOTH);
+        }
+        assert_eq!(rest(&mut registry), [1]);
+        registry.end_delivery(outer);
+        assert_eq!(registry.stale_events(), 1);
+    }
+}

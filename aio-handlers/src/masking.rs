@@ -203,6 +203,13 @@ impl<T> Registry<T> {
         true
     }
 
+    /// Returns whether any group is paused.
+    #[inline]
+    #[must_use]
+    pub fn has_paused(&self) -> bool {
+        self.groups.has_paused()
+    }
+
     /// Returns whether a group is paused.
     #[must_use]
     pub fn is_paused(&self, group: GroupId) -> bool {

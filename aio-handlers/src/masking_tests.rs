@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 
 use super::*;
-use crate::steps::tests::count;
+use aio_testing::steps::count;
 
 const READ: Interest = Interest::READ;
 const IN: Readiness = Readiness::IN;

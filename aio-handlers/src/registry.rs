@@ -11,7 +11,6 @@ use std::os::fd::RawFd;
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 
 use crate::GroupId;
-use crate::delivery::Mode;
 use crate::groups::Groups;
 use crate::index::FdIndex;
 use crate::mask::{Mask, PackedMask};
@@ -71,7 +70,8 @@ pub struct Registry<T> {
     pub(crate) edges: Vec<Token>,
     /// The list that the innermost iteration delivers.
     pub(crate) delivery: Option<Box<ReadyList>>,
-    pub(crate) mode: Mode,
+    /// Its rest is delivered straight from the list, not from the slots.
+    pub(crate) is_direct: bool,
     /// The number of events of tokens without a live registration.
     pub(crate) stale: u64,
 }
@@ -96,7 +96,7 @@ impl<T> Registry<T> {
             groups: Groups::new(),
             edges: Vec::new(),
             delivery: None,
-            mode: Mode::Recorded,
+            is_direct: false,
             stale: 0,
         }
     }

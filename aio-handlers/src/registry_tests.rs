@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Recorded;
-use crate::steps::tests::count;
+use aio_testing::steps::count;
 
 const READ: Interest = Interest::READ;
 const IN: Readiness = Readiness::IN;

@@ -4,6 +4,7 @@
 //! - [`Inbox`]: a lock-free queue of [`Node`]s and [`Message`]s; a node is in it at most once, and posting one allocates nothing. The
 //!   loop takes them into a [`RunQueue`].
 //! - [`Board`]: a bitmap of doorbells that a loop checks while it polls, one bit for each source.
+//! - [`reply`]: the result of a message, for a thread that blocks or polls for it.
 //! - [`EventNotifier`]: the eventfd underneath, for other uses too.
 //!
 //! A thread that has something for the loop first posts it and then notifies, in this order:
@@ -46,6 +47,7 @@ mod mailbox;
 mod node;
 mod process;
 mod protocol;
+mod reply;
 mod run_queue;
 mod sleep;
 mod state;
@@ -64,6 +66,7 @@ pub use mailbox::{Mailbox, PlanGuard, SleepGuard, WaitGuard};
 pub use node::{Dequeued, Item, Message, Node};
 pub use process::HomeProcess;
 pub use protocol::Notifier;
+pub use reply::{Lost, ReplyReceiver, ReplySender, reply};
 pub use run_queue::RunQueue;
 pub use sleep::{SleepCost, measure_sleep};
 pub use state::Urgency;

@@ -2,6 +2,7 @@
 //! `proofs/modelled`.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::thread_local;
 
 pub(crate) use crate::eventfd::Eventfd;

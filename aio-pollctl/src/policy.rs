@@ -146,8 +146,9 @@ impl HandlerMemory {
 
 /// Decides how long to poll.
 ///
-/// In each outermost iteration that may wait, the loop calls [`budget_until`](Self::budget_until), polls and perhaps sleeps, and
-/// then calls [`observe`](Self::observe). If [`is_per_handler`](Self::is_per_handler) is true, the loop first calls
+/// In each outermost iteration that may wait, the loop polls for the [`budget`](Self::budget), or before a timer for
+/// [`budget_until`](Self::budget_until), and perhaps sleeps, and then calls [`observe`](Self::observe) and `budget` again. The budget
+/// MUST change only in `observe`, `observe_handler` and [`reset`](Self::reset). If [`is_per_handler`](Self::is_per_handler) is true, the loop first calls
 /// [`observe_handler`](Self::observe_handler) for every promoted handler, after dispatch. The example `per_handler` is a policy
 /// of this kind.
 ///

@@ -2,40 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// An example. `cargo test` builds them beside this test; when it was asked for this test alone, they are built now.
 fn example(name: &str) -> Command {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let folder = profile.join("examples");
-        if !["queues", "supervisor"]
-            .iter()
-            .all(|name| folder.join(name).exists())
-        {
-            let mut build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-            build.args([
-                "build",
-                "--quiet",
-                "--package",
-                env!("CARGO_PKG_NAME"),
-                "--examples",
-            ]);
-            build.arg("--target-dir").arg(profile.parent().unwrap());
-            if profile.ends_with("release") {
-                build.arg("--release");
-            }
-            assert!(build.status().unwrap().success(), "the examples cannot be built");
-        }
-        folder
-    });
+    let folder = aio_testing::examples::folder(env!("CARGO_PKG_NAME"), &["queues", "supervisor"]);
     Command::new(folder.join(name))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - [`TimerSet`] runs callbacks at deadlines. A callback may use the set while it runs: re-arm itself, cancel or remove timers,
 //!   run further ones.
+//! - [`TimerSets`] are those of several clocks, of which a loop reads only the ones in use.
 //! - [`TimerQueue`] is the data structure below it, for loops that keep something else than callbacks: an indexed 4-ary heap
 //!   with O(log n) arming, moving and cancelling, an O(1) earliest deadline, and first-in-first-out order among equal deadlines.
 //! - [`Clock`] is the source of time for both: the system's clocks (`Monotonic` and `Wall`, with the feature `std`), a
@@ -52,6 +53,7 @@ mod manual_clock;
 mod moment;
 mod queue;
 mod set;
+mod sets;
 #[cfg(all(feature = "std", not(aio_modelled)))]
 mod sync;
 #[cfg(feature = "std")]
@@ -69,6 +71,7 @@ pub use manual_clock::ManualClock;
 pub use moment::Moment;
 pub use queue::TimerQueue;
 pub use set::TimerSet;
+pub use sets::{ClockTimers, TimerSets};
 #[cfg(feature = "std")]
 pub use system::{Monotonic, Wall};
 pub use timer_id::TimerId;

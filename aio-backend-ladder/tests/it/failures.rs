@@ -10,8 +10,8 @@ use aio_backend_ppoll::Ppoll;
 use rustix::io::Errno;
 
 use crate::faulty::{Faulty, Plan};
-use crate::warnings::warnings;
 use crate::world::World;
+use aio_testing::warnings;
 
 fn ladder(plan: &Rc<Plan>, climb_at: usize) -> Ladder<Ppoll, Faulty> {
     Ladder::new(Ppoll::new(), plan.maker(), climb_at)

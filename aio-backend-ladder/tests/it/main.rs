@@ -6,5 +6,4 @@ mod failures;
 mod faulty;
 mod moves;
 mod traffic;
-mod warnings;
 mod world;

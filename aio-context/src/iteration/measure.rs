@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aio_backend::{ReadyList, Token};
 use aio_pollctl::{Iteration, PollPolicy};
+use aio_timers::Moment;
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
@@ -70,29 +71,29 @@ impl Inner {
         if !self.polling.is_enabled() || timeout == Some(Duration::ZERO) || self.nesting.depth.get() != 1 {
             return None;
         }
-        let waited = if polled.hit { None } else { polled.ended };
-        let until = waited.map(|_| self.now());
-        let elapsed = polled.spun
-            + waited
-                .zip(until)
-                .map_or(Duration::ZERO, |(from, until)| until.since(from));
-        let mut seen = Iteration::new(elapsed, polled.spun, blocked, polled.hit);
-        if let Some(ended) = polled.ended {
-            let before = self.polling.waited_until.replace(until.or(Some(ended)));
-            let began = ended.saturating_sub(polled.spun);
-            seen = seen.with_busy(before.map_or(Duration::ZERO, |before| began.since(before)));
-        }
+        let mut seen = match polled.ended {
+            // A hit in the very first round: no clock was read.
+            None => Iteration::new(Duration::ZERO, Duration::ZERO, blocked, polled.hit),
+            Some(ended) => self.measure_time(polled, ended, blocked),
+        };
         if let Some(deadline) = timeout {
-            seen = seen.with_deadline(deadline, elapsed >= deadline);
+            seen = seen.with_deadline(deadline, seen.elapsed >= deadline);
         }
-        let mut tokens = found
-            .iter()
-            .map(|(token, _)| token)
-            .filter(|token| !is_own(*token));
-        if let Some(first) = tokens.next() {
+        let mut tokens = found.iter().map(|(token, _)| token);
+        if let Some(first) = tokens.find(|token| !is_own(*token)) {
             seen = seen.with_source(first.index()).with_events(found.len() as u32);
         }
         Some(seen)
+    }
+
+    #[inline(never)]
+    fn measure_time(&self, polled: Polled, ended: Moment, blocked: bool) -> Iteration {
+        let until = (!polled.hit).then(|| self.now());
+        let waited = until.map_or(Duration::ZERO, |until| until.since(ended));
+        let before = self.polling.waited_until.replace(until.or(Some(ended)));
+        let began = ended.saturating_sub(polled.spun);
+        let busy = before.map_or(Duration::ZERO, |before| began.since(before));
+        Iteration::new(polled.spun + waited, polled.spun, blocked, polled.hit).with_busy(busy)
     }
 
     /// Shows it to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
@@ -102,7 +103,9 @@ impl Inner {
             self.adapt_each(&mut **policy, seen, found);
         }
         policy.observe(seen);
-        self.shared.counters.search(&seen, policy.budget());
+        let budget = policy.budget();
+        self.polling.decided(budget);
+        self.shared.counters.search(&seen, budget);
     }
 
     #[inline(never)]

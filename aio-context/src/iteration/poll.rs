@@ -7,7 +7,6 @@ use aio_timers::Moment;
 use crate::Context;
 use crate::context::{Inner, Wait};
 use crate::error::refused;
-use crate::iteration::Checked;
 
 impl Context {
     /// Does one iteration; true if there was progress: a handler or a bottom half ran, a timer fired, or a handler was
@@ -37,13 +36,26 @@ impl Context {
         }
     }
 
+    /// Does not touch the stack, so that the choice costs little.
     #[inline(never)]
     fn poll_waiting(&self, wait: Wait) -> io::Result<bool> {
-        let before = self.0.before();
+        if self.0.has_descriptors_only() && self.0.pacing.spin.get().is_hot() {
+            self.check_and_wait(wait)
+        } else {
+            self.iterate_waiting(wait)
+        }
+    }
+
+    #[inline(never)]
+    fn check_and_wait(&self, wait: Wait) -> io::Result<bool> {
         match self.0.check_only::<true>(self) {
-            Ok(Checked::Served(progress)) if self.0.is_progress(progress, before) => Ok(true),
-            Ok(Checked::Served(_)) => self.poll_after(self.0.deadline(wait), before),
-            Ok(Checked::Idle | Checked::Not) => self.iterate_waiting(wait),
+            Ok(Some((progress, before))) => {
+                if self.0.is_progress(progress, before) {
+                    return Ok(true);
+                }
+                self.poll_after(self.0.deadline(wait), before)
+            }
+            Ok(None) => self.iterate_waiting(wait),
             Err(why) => Err(self.cannot_wait(why)),
         }
     }
@@ -59,19 +71,28 @@ impl Context {
     }
 
     // A function for each kind of iteration: one for all would have fewer registers for each.
+    /// As [`poll_waiting`](Self::poll_waiting).
     #[inline(never)]
     fn poll_without_wait(&self) -> io::Result<bool> {
-        let before = self.0.before();
+        if self.0.has_descriptors_only() {
+            self.check_without_wait()
+        } else {
+            self.iterate_without_wait()
+        }
+    }
+
+    #[inline(never)]
+    fn check_without_wait(&self) -> io::Result<bool> {
         match self.0.check_only::<false>(self) {
-            Ok(Checked::Idle) => Ok(false),
-            Ok(Checked::Served(progress)) => Ok(self.has_served(progress, before)),
-            Ok(Checked::Not) => self.iterate_without_wait(before),
+            Ok(None) => Ok(false),
+            Ok(Some((progress, before))) => Ok(self.has_served(progress, before)),
             Err(why) => Err(self.cannot_wait(why)),
         }
     }
 
     #[inline(never)]
-    fn iterate_without_wait(&self, before: Before) -> io::Result<bool> {
+    fn iterate_without_wait(&self) -> io::Result<bool> {
+        let before = self.0.before();
         let progress = self.0.iterate::<false, false>(self, Wait::NoBlock);
         let progress = progress.map_err(|why| self.cannot_wait(why))?;
         Ok(self.has_served(progress, before))
@@ -146,7 +167,7 @@ impl Context {
 
 /// The state of a context when a poll began.
 #[derive(Clone, Copy)]
-struct Before {
+pub(crate) struct Before {
     /// How many nested polls had made progress.
     nested: u64,
     /// How many interrupts had been seen.
@@ -203,7 +224,7 @@ impl Inner {
     }
 
     #[inline]
-    fn before(&self) -> Before {
+    pub(crate) fn before(&self) -> Before {
         Before {
             nested: self.nesting.progress.get(),
             interrupts: self.nesting.interrupts_seen.get(),

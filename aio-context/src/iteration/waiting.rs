@@ -18,15 +18,16 @@ impl Inner {
     /// An iteration that may not wait checks the descriptors. While bottom halves prevent one iteration after the other from waiting,
     /// the first one checks, and then those that find a check due (rule D8). On a simulated clock all do: no time passes there.
     #[inline(always)]
-    pub(crate) fn plan_not_to_wait<const WAITS: bool>(
+    pub(crate) fn plan_not_to_wait(
         &self,
         cx: &Context,
+        is_urgent: bool,
         ready: &mut ReadyList,
     ) -> io::Result<Plan> {
         if self.polling.set.needs_exit() {
             self.poll_unkicked(cx, ready)?;
         }
-        let is_prevented = WAITS && !self.timers.is_simulated() && self.has_bottom_halves();
+        let is_prevented = is_urgent && !self.timers.is_simulated();
         if self
             .pacing
             .checks

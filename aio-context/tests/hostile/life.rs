@@ -2,7 +2,6 @@
 //! `aio-faults`, 97 is `it/traces.rs`, 98 of `aio-handlers`.)
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -16,8 +15,7 @@ use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{ClockId, Context, Interest, PollParams, WeakContext};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::check::check;
 use crate::common::{Bench, Count, Kick, everywhere, is_readable, watch, watch_polled};
@@ -343,41 +341,13 @@ thread_local! {
     static PRIES: Cell<u32> = const { Cell::new(0) };
 }
 
-/// A subscriber that uses the context whose events it receives.
-struct Listener;
-
-impl Listener {
-    fn hears(&self) {
-        let nosy = NOSY.with_borrow(Clone::clone);
-        if let Some(nosy) = nosy {
-            nosy.pries();
-            PRIES.set(PRIES.get() + 1);
-        }
+/// Uses the context whose event or span is logged.
+fn pry() {
+    let nosy = NOSY.with_borrow(Clone::clone);
+    if let Some(nosy) = nosy {
+        nosy.pries();
+        PRIES.set(PRIES.get() + 1);
     }
-}
-
-impl Subscriber for Listener {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-    fn event(&self, event: &Event<'_>) {
-        struct Reads(String);
-        impl tracing::field::Visit for Reads {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
-                self.0 += &format!("{field}={value:?} ");
-            }
-        }
-        event.record(&mut Reads(String::new()));
-        self.hears();
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        self.hears();
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
 }
 
 /// Invariant 5: nothing is locked or borrowed while a value is printed, and a log subscriber may use whatever other threads may.
@@ -388,8 +358,16 @@ fn case_100_printing_and_logging_from_inside(bench: Bench) {
         printed: Rc::default(),
     };
     NOSY.set(Some(nosy.clone()));
-    let dispatch = tracing::Dispatch::new(Listener);
-    tracing::dispatcher::with_default(&dispatch, || {
+    let writer = || {
+        pry();
+        std::io::sink()
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_span_events(FmtSpan::NEW)
+        .with_writer(writer)
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
         let [of_bh, of_timer, of_kick] = [(); 3].map(|()| nosy.clone());
         let bh = cx.bottom_half("prints", move |_| of_bh.pries());
         let timer = cx

@@ -13,7 +13,7 @@ use crate::common::{Bench, Kick, open_descriptors, watch};
 use crate::counting;
 use crate::fixtures::{MOMENT, scaled};
 use crate::process::{each_in_a_process, in_a_process};
-use crate::warnings::warnings;
+use aio_testing::warnings;
 
 /// Lets the process have descriptors with numbers below this.
 fn allow(descriptors: u64) {

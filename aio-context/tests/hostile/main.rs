@@ -9,8 +9,6 @@
 mod common;
 #[path = "../counting/mod.rs"]
 mod counting;
-#[path = "../it/warnings.rs"]
-mod warnings;
 
 mod fixtures;
 mod process;

@@ -1,46 +1,21 @@
 //! Tests that need a process to themselves: they close numbers, lower limits, catch signals, or count open descriptors.
 
-use aio_reference::Waiter;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
-use crate::common::{self, Bench};
+use crate::common::Bench;
 
 /// The variable that passes the set-up to a child.
 const CHILD: &str = "AIO_HOSTILE_CHILD";
-
-/// Every set-up of `everywhere!`.
-pub(crate) const ALL: [(&str, Bench); 5] = [
-    ("ppoll", polled(common::ppoll, Waiter::Ppoll)),
-    ("epoll", polled(common::epoll, Waiter::Epoll)),
-    ("ladder at 0", polled(common::ladder_at_0, Waiter::LadderAt0)),
-    ("ladder at 64", polled(common::ladder_at_64, Waiter::LadderAt64)),
-    (
-        "foreign",
-        Bench {
-            backend: common::ladder_at_64,
-            foreign: true,
-            waiter: Waiter::Foreign,
-        },
-    ),
-];
-
-const fn polled(backend: fn() -> Box<dyn aio_context::Backend>, waiter: Waiter) -> Bench {
-    Bench {
-        backend,
-        foreign: false,
-        waiter,
-    }
-}
 
 /// Runs the body of `test` in a process of its own for each set-up. `test` is the whole name of the calling test, by which
 /// the child finds it.
 pub(crate) fn each_in_a_process(test: &str, body: impl Fn(Bench)) {
     if let Ok(child) = std::env::var(CHILD) {
-        let (_, bench) = ALL.iter().find(|(name, _)| *name == child).unwrap();
-        return body(*bench);
+        let bench = Bench::ALL.into_iter().find(|bench| bench.name == child);
+        return body(bench.unwrap());
     }
-    for (name, _) in ALL {
+    for Bench { name, .. } in Bench::ALL {
         let (status, said) = run(test, name);
         assert!(status.success(), "{test} on {name}: {status}\n{said}");
     }

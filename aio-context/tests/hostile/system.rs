@@ -16,7 +16,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::common::{Bench, Count, Kick, everywhere, watch};
 use crate::fixtures::{MOMENT, keeps, scaled};
-use crate::process::{ALL, each_in_a_process};
+use crate::process::each_in_a_process;
 
 everywhere! {
     case_72_signals_all_the_time
@@ -116,9 +116,9 @@ fn case_78_notified_by_a_signal_handler() {
 /// the page of `aio-context` says that it must not use it.)
 #[test]
 fn case_79_child_processes_inherit_no_descriptor() {
-    let contexts: Vec<_> = ALL
+    let contexts: Vec<_> = Bench::ALL
         .iter()
-        .map(|(_, bench)| {
+        .map(|bench| {
             let cx = bench.context();
             bench.poll(&cx, MOMENT);
             cx

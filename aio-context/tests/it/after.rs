@@ -160,11 +160,7 @@ fn h10_a_call_that_panics_is_gone_and_the_others_run(bench: Bench) {
 /// A call deferred to an earlier time wakes a foreign loop that waits for a later one.
 #[test]
 fn h10_t3_a_call_put_off_after_prepare_wakes_a_foreign_loop() {
-    let bench = Bench {
-        backend: crate::common::ladder_at_64,
-        foreign: true,
-        waiter: aio_reference::Waiter::Foreign,
-    };
+    let bench = Bench::FOREIGN;
     let cx = bench.context();
     let embedded = cx.embed().unwrap();
     assert_eq!(embedded.prepare(), None);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use aio_context::{Context, Handler, Interest};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::warnings::warnings;
+use aio_testing::warnings;
 
 /// Nothing but a descriptor.
 struct Quiet<F>(F);

@@ -1,176 +1,15 @@
-//! The vocabulary of the tests: a [`Bench`] of contexts, and [`Kick`], a descriptor that can be made ready at will.
+//! The vocabulary of the tests: [`Kick`], a descriptor that can be made ready at will, and [`Number`], one that can be closed.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, PipeWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
 
 use aio_backend::conformance::disturb;
-use aio_backend_epoll::Epoll;
-use aio_backend_ladder::Ladder;
-use aio_backend_ppoll::Ppoll;
-use aio_context::{
-    Backend, Builder, ClockId, Context, Handler, Interest, ManualClock, Pollable, Registration, Wait,
-};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
+use aio_context::{Context, Handler, Interest, Pollable, Registration};
+use rustix::event::{EventfdFlags, eventfd};
 
-/// Makes contexts of one kind and polls them in one way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bench {
-    pub(crate) backend: fn() -> Box<dyn Backend>,
-    pub(crate) foreign: bool,
-    /// The same, for the reference loop.
-    #[allow(dead_code, reason = "one of the two suites replays traces on it")]
-    pub(crate) waiter: aio_reference::Waiter,
-}
-
-pub(crate) fn ppoll() -> Box<dyn Backend> {
-    Box::new(Ppoll::new())
-}
-
-pub(crate) fn epoll() -> Box<dyn Backend> {
-    Box::new(Epoll::new().expect("there is a descriptor left"))
-}
-
-pub(crate) fn ladder_at_0() -> Box<dyn Backend> {
-    Box::new(Ladder::new(Ppoll::new(), Epoll::new, 0))
-}
-
-pub(crate) fn ladder_at_64() -> Box<dyn Backend> {
-    Box::new(Ladder::new(Ppoll::new(), Epoll::new, 64))
-}
-
-/// Makes a test of each function: on every backend, and through a foreign loop on those that can.
-macro_rules! everywhere {
-    ($($test:ident)*) => {
-        $(mod $test {
-            use aio_reference::Waiter;
-
-            use crate::common::{self, Bench};
-
-            #[test]
-            fn on_ppoll() {
-                super::$test(Bench { backend: common::ppoll, foreign: false, waiter: Waiter::Ppoll });
-            }
-            #[test]
-            fn on_epoll() {
-                super::$test(Bench { backend: common::epoll, foreign: false, waiter: Waiter::Epoll });
-            }
-            #[test]
-            fn on_a_ladder_at_0() {
-                super::$test(Bench { backend: common::ladder_at_0, foreign: false, waiter: Waiter::LadderAt0 });
-            }
-            #[test]
-            fn on_a_ladder_at_64() {
-                super::$test(Bench { backend: common::ladder_at_64, foreign: false, waiter: Waiter::LadderAt64 });
-            }
-            #[test]
-            fn in_a_foreign_loop() {
-                super::$test(Bench { backend: common::ladder_at_64, foreign: true, waiter: Waiter::Foreign });
-            }
-        })*
-    };
-}
-pub(crate) use everywhere;
-
-impl Bench {
-    pub(crate) fn builder(&self) -> Builder {
-        Context::builder().backend((self.backend)())
-    }
-
-    pub(crate) fn context(&self) -> Context {
-        self.builder().build().expect("there is a descriptor left")
-    }
-
-    /// A context on a simulated clock, which advances instead of a wait.
-    pub(crate) fn simulated(&self) -> (Context, Arc<ManualClock>) {
-        let (builder, clock) = self.on_simulated_time();
-        (builder.build().expect("there is a descriptor left"), clock)
-    }
-
-    /// As [`simulated`](Self::simulated), before the context is built.
-    pub(crate) fn on_simulated_time(&self) -> (Builder, Arc<ManualClock>) {
-        let clock = Arc::new(ManualClock::new());
-        clock.advance(Duration::from_secs(1));
-        CLOCK.set(Some(clock.clone()));
-        (self.builder().monotonic(clock.clone()), clock)
-    }
-
-    /// Polls once. A blocking poll that does not return within a minute is a failure.
-    pub(crate) fn poll(&self, cx: &Context, wait: Wait) -> bool {
-        if self.foreign {
-            self.poll_embedded(cx, wait)
-        } else {
-            cx.poll(wait).expect("the backend works")
-        }
-    }
-
-    pub(crate) fn block(&self, cx: &Context) -> bool {
-        self.poll(cx, Wait::Block)
-    }
-
-    pub(crate) fn check(&self, cx: &Context) -> bool {
-        self.poll(cx, Wait::NoBlock)
-    }
-
-    /// Runs an iteration of a foreign loop: prepare, wait for the one descriptor, check, dispatch.
-    fn poll_embedded(&self, cx: &Context, wait: Wait) -> bool {
-        let embedded = cx.embed().expect("this backend can be embedded");
-        let limit = embedded.prepare_ms();
-        let at_most = |most: Duration| {
-            let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
-            if limit < 0 { most } else { limit.min(most) }
-        };
-        let limit = match wait {
-            Wait::NoBlock => 0,
-            Wait::Block => limit,
-            Wait::AtMost(most) => at_most(most),
-            Wait::Until(at) => at_most(at.since(cx.now(ClockId::Monotonic))),
-        };
-        // Simulated time passes only if there is nothing else to wait for.
-        let limit = if limit > 0 && is_simulated() && (is_readable(&embedded) || passes(limit)) {
-            0
-        } else {
-            limit
-        };
-        wait_for(&embedded, limit);
-        embedded.check().expect("the backend works") && embedded.dispatch()
-    }
-}
-
-thread_local! {
-    /// The clock of this test's contexts, if it is a simulated one.
-    static CLOCK: RefCell<Option<Arc<ManualClock>>> = const { RefCell::new(None) };
-}
-
-fn is_simulated() -> bool {
-    CLOCK.with_borrow(Option::is_some)
-}
-
-/// Lets simulated time pass, for a foreign loop that would wait.
-fn passes(ms: i32) -> bool {
-    CLOCK.with_borrow(|clock| {
-        clock
-            .as_ref()
-            .inspect(|clock| clock.advance(Duration::from_millis(ms.unsigned_abs().into())))
-            .is_some()
-    })
-}
-
-pub(crate) fn is_readable(fd: impl AsFd) -> bool {
-    wait_for(fd, 0) == 1
-}
-
-fn wait_for(fd: impl AsFd, ms: i32) -> usize {
-    let timeout = (ms >= 0).then(|| Timespec {
-        tv_sec: (ms / 1000).into(),
-        tv_nsec: (ms % 1000 * 1_000_000).into(),
-    });
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    rustix::event::poll(&mut fds, timeout.as_ref()).expect("poll works")
-}
+pub(crate) use aio_testing::{Bench, Count, everywhere, is_readable};
 
 type OnReady = Rc<dyn Fn(&Kick, &Context)>;
 
@@ -353,20 +192,6 @@ impl Handler for Number {
     }
     fn invalidated(&self, _: &Context, why: io::Error) {
         self.errors.borrow_mut().push(why.to_string());
-    }
-}
-
-/// A counter that closures share.
-#[derive(Clone, Default)]
-pub(crate) struct Count(Rc<Cell<u32>>);
-
-impl Count {
-    pub(crate) fn up(&self) -> u32 {
-        self.0.set(self.0.get() + 1);
-        self.0.get()
-    }
-    pub(crate) fn get(&self) -> u32 {
-        self.0.get()
     }
 }
 

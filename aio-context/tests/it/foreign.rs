@@ -5,15 +5,11 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{ClockId, Context, PollParams, Wait};
+use aio_context::{ClockId, PollParams, Wait};
 
-use crate::common::{self, Bench, Kick, watch, watch_polled};
+use crate::common::{Bench, Kick, watch, watch_polled};
 
-const BENCH: Bench = Bench {
-    backend: common::ladder_at_64,
-    foreign: true,
-    waiter: aio_reference::Waiter::Foreign,
-};
+const BENCH: Bench = Bench::FOREIGN;
 
 #[test]
 fn g1_timeouts_are_rounded_up_to_milliseconds() {
@@ -174,7 +170,7 @@ fn g2_an_edge_triggered_loop_looks_until_nothing_is_due() {
 
 #[test]
 fn g2_a_backend_without_a_descriptor_cannot_be_embedded() {
-    let cx = Context::builder().backend(common::ppoll()).build().unwrap();
+    let cx = Bench::PPOLL.context();
     let refused = cx.embed().unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);
     assert!(refused.to_string().contains("ppoll"), "{refused}");

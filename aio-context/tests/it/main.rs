@@ -41,4 +41,3 @@ mod traces;
 mod unchecked;
 mod waits;
 mod wall;
-mod warnings;

@@ -12,7 +12,7 @@ use aio_context::{Context, Exclusive, HandlerMut, Interest, Readiness, ReadyList
 
 use crate::common::{Kick, Number, watch};
 use crate::spoiled::{Spoil, Spoiled};
-use crate::warnings::warnings;
+use aio_testing::warnings;
 
 /// Fails from the third descriptor on; counts them.
 #[derive(Debug)]

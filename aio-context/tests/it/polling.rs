@@ -10,7 +10,7 @@ use aio_context::{
 };
 use aio_pollctl::Iteration;
 
-use crate::common::{self, Bench, Count, Kick, Twin, watch, watch_polled};
+use crate::common::{Bench, Count, Kick, Twin, watch, watch_polled};
 
 /// Polls for as long as it may.
 #[derive(Debug, Default)]
@@ -44,11 +44,7 @@ impl PollPolicy for Spy {
     fn reset(&mut self, _: PollParams) {}
 }
 
-const BENCH: Bench = Bench {
-    backend: common::ladder_at_64,
-    foreign: false,
-    waiter: aio_reference::Waiter::LadderAt64,
-};
+const BENCH: Bench = Bench::LADDER_AT_64;
 
 /// A context with a policy, which may poll for so long, and its clock.
 fn polling(policy: impl PollPolicy + 'static, max: Duration) -> (Context, Arc<ManualClock>) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aio_backend::conformance::disturb::once_asleep;
 use aio_context::{BottomHalf, Clock, ClockId, Context, Interest, Wait};
 
-use crate::common::{Count, Kick, Number, ppoll, watch};
+use crate::common::{Bench, Count, Kick, Number, watch};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -148,7 +148,7 @@ fn d4_w1_a_kick_ends_the_wait_though_idle_ones_run() {
 
 #[test]
 fn d4_an_invalidation_is_progress() {
-    let cx = Context::builder().backend(ppoll()).build().unwrap();
+    let cx = Bench::PPOLL.context();
     for wait in [Wait::Block, Wait::AtMost(1000 * MILLI), Wait::NoBlock] {
         let number = Number::new();
         let registration = cx.watch(number.clone(), Interest::READ).unwrap();

@@ -2,24 +2,16 @@
 
 use std::time::Duration;
 
-use aio_context::{Backend, ClockId, Context, Embedded};
+use aio_context::{ClockId, Context, Embedded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::common::{self, Count, Kick, watch, watch_polled};
-
-type Make = fn() -> Box<dyn Backend>;
+use crate::common::{Bench, Count, Kick, watch, watch_polled};
 
 /// All backends that a foreign loop can wait for.
-const BACKENDS: [(&str, Make); 3] = [
-    ("epoll", common::epoll),
-    ("ladder at 0", common::ladder_at_0),
-    ("ladder at 64", common::ladder_at_64),
-];
-
 fn everywhere(test: impl Fn(&Context)) {
-    for (name, backend) in BACKENDS {
-        println!("{name}");
-        test(&Context::builder().backend(backend()).build().unwrap());
+    for bench in [Bench::EPOLL, Bench::LADDER_AT_0, Bench::LADDER_AT_64] {
+        println!("{}", bench.name);
+        test(&bench.context());
     }
     println!("the usual one");
     test(&Context::new().unwrap());

@@ -10,7 +10,7 @@ use aio_backend::conformance::disturb::once_asleep;
 use aio_context::{Clock, ClockId, Context, ManualClock, Moment, Timer, Wait};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::common::{self, Bench, Count, everywhere, is_readable};
+use crate::common::{Bench, Count, everywhere, is_readable};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -277,11 +277,7 @@ fn t6_a_paused_default_group_does_not_silence_the_clock(bench: Bench) {
 /// Rule T6 in a foreign loop: the context's descriptor reports a change, and is silent after `check`.
 #[test]
 fn t6_a_foreign_loop_learns_of_a_jump_by_the_descriptor() {
-    let bench = Bench {
-        backend: common::ladder_at_64,
-        foreign: true,
-        waiter: aio_reference::Waiter::Foreign,
-    };
+    let bench = Bench::FOREIGN;
     let wall = WallClock::new();
     let cx = wall.context(bench);
     let (_timer, count) = armed(&cx, HOUR);

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use aio_context::{Context, Iteration, PollParams, PollPolicy, Source, Wait};
 use aio_sources::{Bell, DoorbellBoard, IoThread};
-
-use crate::common::{Bench, Count, everywhere, ladder};
+use aio_testing::{Bench, Count, everywhere};
 
 everywhere! {
     n1_a_ring_is_served_once
@@ -208,7 +207,9 @@ impl Source for Busy {
 }
 
 fn polling(max: Duration) -> Context {
-    let builder = Context::builder().backend(ladder()).policy(Box::new(Always));
+    let builder = Context::builder()
+        .backend((Bench::LADDER_AT_0.backend)())
+        .policy(Box::new(Always));
     builder.poll_params(PollParams::up_to(max)).build().unwrap()
 }
 

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use aio_context::{Context, PollParams, Wait};
 use aio_sources::{Channel, Event, Sender};
-
-use crate::common::{Bench, Count, everywhere};
+use aio_testing::{Bench, Count, everywhere};
 
 everywhere! {
     n1_values_are_delivered_in_order_and_then_the_end

@@ -8,9 +8,8 @@ use std::rc::Rc;
 
 use aio_context::Context;
 use aio_sources::ChildExit;
+use aio_testing::{Bench, everywhere};
 use rustix::process::{Pid, WaitOptions, waitpid};
-
-use crate::common::{Bench, everywhere};
 
 everywhere! {
     r1_the_end_of_each_process_is_called_once

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use aio_context::{Context, Registration, Wait};
 use aio_sources::Doorbell;
+use aio_testing::{Bench, Count, everywhere};
 use rustix::fd::AsFd;
-
-use crate::common::{Bench, Count, everywhere};
 
 everywhere! {
     d3_a_ring_is_served_once

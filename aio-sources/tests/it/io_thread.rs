@@ -9,9 +9,8 @@ use std::thread;
 
 use aio_context::{ClockId, Context, Gone};
 use aio_sources::IoThread;
+use aio_testing::{Bench, warnings};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu};
-
-use crate::common::{self, warnings};
 
 /// Tells on which thread it was dropped.
 struct Tells(mpsc::Sender<thread::ThreadId>);
@@ -101,7 +100,7 @@ fn a_failed_setup_is_an_error_of_spawn() {
 
 #[test]
 fn with_a_backend_of_choice() {
-    let make = || Context::builder().backend(common::epoll()).build();
+    let make = || Context::builder().backend((Bench::EPOLL.backend)()).build();
     let io = IoThread::builder().context(make).spawn(|_| Ok(())).unwrap();
     assert_eq!(io.remote().run_and_wait(Context::backend_name), Ok("epoll"));
 }

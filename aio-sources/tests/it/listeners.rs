@@ -13,9 +13,8 @@ use std::time::Duration;
 
 use aio_context::{ClockId, Context, ManualClock, Wait};
 use aio_sources::{Accept, Listener};
+use aio_testing::{Bench, Count, everywhere, warnings};
 use rustix::process::{Resource, getrlimit, setrlimit};
-
-use crate::common::{Bench, Count, everywhere, warnings};
 
 everywhere! {
     d5_clients_are_accepted_a_few_at_a_time

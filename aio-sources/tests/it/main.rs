@@ -1,9 +1,7 @@
 //! The behaviour of the sources, rule by rule.
 //!
-//! Each test takes a [`Bench`](common::Bench), which makes contexts of one kind; `everywhere!` runs it on all kinds.
+//! Each test takes a [`Bench`](aio_testing::Bench), which makes contexts of one kind; `everywhere!` runs it on all kinds.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod common;
 
 mod boards;
 mod channels;

@@ -6,9 +6,8 @@ use std::rc::Rc;
 
 use aio_context::Context;
 use aio_sources::{IoThread, Received, Signal, Signals};
+use aio_testing::{Bench, everywhere};
 use nix::sys::signal::{SigSet, Signal as Known, raise};
-
-use crate::common::{Bench, everywhere};
 
 everywhere! {
     r1_each_signal_is_received
@@ -78,7 +77,7 @@ fn r8_signals_that_are_dropped_are_not_received(bench: Bench) {
 fn r9_signals_that_their_callback_drops_are_not_received(bench: Bench) {
     let cx = bench.context();
     let own = Rc::new(RefCell::new(None));
-    let (dropped, count) = (own.clone(), crate::common::Count::default());
+    let (dropped, count) = (own.clone(), aio_testing::Count::default());
     let counted = count.clone();
     let signals = Signals::new(&cx, &[Signal::USR1, Signal::USR2], move |_, _| {
         counted.up();

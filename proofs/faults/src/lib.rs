@@ -13,7 +13,6 @@
 #![forbid(unsafe_code)]
 
 mod calls;
-mod listener;
 pub mod program;
 mod sweep;
 

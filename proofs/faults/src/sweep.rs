@@ -8,8 +8,8 @@ use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::calls::{Call, Fault, Plan, Plant, Runaway};
-use crate::listener::warnings;
 use crate::program::{ALL_DONE, Kind, Report, is_explained, work};
+use aio_testing::warnings;
 
 /// A run that takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(5);

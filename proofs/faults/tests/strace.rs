@@ -4,11 +4,16 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_aio-faults");
 /// A run that takes longer hangs.
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
 /// So far each fault is moved through the calls of a kind.
 const DEEPEST: u32 = 8;
 
@@ -28,22 +33,17 @@ fn run(strace: &[&str], work: &str, trace: &Path) -> Run {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let began = Instant::now();
-    let whole = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status.success();
-        }
-        if began.elapsed() > LONGEST {
-            child.kill().unwrap();
-            panic!("{work} with {strace:?} hangs");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
+    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+    let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&LONGEST)).unwrap();
+    if ended == 0 {
+        child.kill().unwrap();
+        panic!("{work} with {strace:?} hangs");
+    }
     let output = child.wait_with_output().unwrap();
     Run {
         text: String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
         trace: std::fs::read_to_string(trace).unwrap_or_default(),
-        whole,
+        whole: output.status.success(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! The program as a person starts it: it refuses to measure without optimization, its client checks what both daemons serve,
 //! and Ctrl-C leaves nothing behind.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use aio_tools::{build, shell};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 fn demo() -> Command {
@@ -97,15 +99,26 @@ fn the_client_checks_the_same_contents_of_the_other_daemon() {
     );
 }
 
-/// Waits until something is there.
-fn wait_for<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
+/// Waits until the directory has an entry that `is_wanted`, and returns it.
+fn wait_for_entry(directory: &Path, is_wanted: impl Fn(&Path) -> bool) -> PathBuf {
+    const MINUTE: Timespec = Timespec {
+        tv_sec: 60,
+        tv_nsec: 0,
+    };
+    let changes = inotify::init(CreateFlags::CLOEXEC).unwrap();
+    let kinds = WatchFlags::CREATE | WatchFlags::MOVED_TO;
+    inotify::add_watch(&changes, directory, kinds).unwrap();
     loop {
-        if let Some(found) = find() {
+        let entries = std::fs::read_dir(directory).unwrap();
+        if let Some(found) = entries
+            .map(|entry| entry.unwrap().path())
+            .find(|path| is_wanted(path))
+        {
             return found;
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "{what} after a minute");
-        std::thread::sleep(Duration::from_millis(5));
+        let ready = poll(&mut [PollFd::new(&changes, PollFlags::IN)], Some(&MINUTE)).unwrap();
+        assert_eq!(ready, 1, "nothing in {} after a minute", directory.display());
+        rustix::io::read(&changes, &mut [0; 4096]).unwrap();
     }
 }
 
@@ -127,11 +140,16 @@ fn ctrl_c_stops_the_daemon_and_removes_its_sockets() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let daemon = wait_for("no daemon", || child_of(&demo));
-    let is_empty = || std::fs::read_dir(directory.path()).unwrap().next().is_none();
-    wait_for("no directory", || (!is_empty()).then_some(()));
+    // The daemon makes its socket in the directory that the program has made.
+    let sockets = wait_for_entry(directory.path(), Path::is_dir);
+    wait_for_entry(&sockets, |path| path.ends_with("busy.sock"));
+    let daemon = child_of(&demo).unwrap();
     kill_process(Pid::from_child(&demo), Signal::INT).unwrap();
     assert_eq!(demo.wait().unwrap().code(), Some(130));
     assert!(test_kill_process(daemon).is_err(), "the daemon is still there");
-    assert!(is_empty(), "something was left in the temporary directory");
+    let mut left = std::fs::read_dir(directory.path()).unwrap();
+    assert!(
+        left.next().is_none(),
+        "something was left in the temporary directory"
+    );
 }

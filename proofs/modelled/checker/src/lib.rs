@@ -26,8 +26,6 @@ mod atomics;
 pub mod hooks;
 pub mod kernel;
 mod monitor;
-#[cfg(feature = "loom")]
-pub mod mpsc;
 pub mod planting;
 
 pub use checker::sync::atomic::{AtomicU64 as Count, Ordering, fence};
@@ -41,7 +39,6 @@ pub use kernel::Eventfd;
 #[cfg(not(feature = "loom"))]
 pub use shuttle::{
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize},
-    sync::mpsc,
     thread_local,
 };
 

@@ -1,0 +1,239 @@
+//! Contexts on every backend, polled directly and through a foreign loop.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aio_backend_epoll::Epoll;
+use aio_backend_ladder::Ladder;
+use aio_backend_ppoll::Ppoll;
+use aio_context::{Backend, Builder, ClockId, Context, ManualClock, Wait};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+/// Makes contexts of one kind and polls them in one way. [`everywhere!`](crate::everywhere) runs a test on each of [`ALL`](Self::ALL).
+#[derive(Clone, Copy, Debug)]
+pub struct Bench {
+    /// The name of the kind.
+    pub name: &'static str,
+    /// Makes a backend.
+    pub backend: fn() -> Box<dyn Backend>,
+    /// Whether a foreign loop polls, with prepare, check and dispatch.
+    pub foreign: bool,
+}
+
+/// Makes a test of each function: on every backend, and through a foreign loop on one that can.
+#[macro_export]
+macro_rules! everywhere {
+    ($($test:ident)*) => {
+        $(mod $test {
+            use $crate::Bench;
+
+            #[test]
+            fn on_ppoll() {
+                super::$test(Bench::PPOLL);
+            }
+            #[test]
+            fn on_epoll() {
+                super::$test(Bench::EPOLL);
+            }
+            #[test]
+            fn on_a_ladder_at_0() {
+                super::$test(Bench::LADDER_AT_0);
+            }
+            #[test]
+            fn on_a_ladder_at_64() {
+                super::$test(Bench::LADDER_AT_64);
+            }
+            #[test]
+            fn in_a_foreign_loop() {
+                super::$test(Bench::FOREIGN);
+            }
+        })*
+    };
+}
+
+impl Bench {
+    /// ppoll alone.
+    pub const PPOLL: Self = Self::polled("ppoll", || Box::new(Ppoll::new()));
+    /// epoll alone.
+    pub const EPOLL: Self = Self::polled("epoll", || {
+        Box::new(Epoll::new().expect("there is a descriptor left"))
+    });
+    /// A ladder that is always above.
+    pub const LADDER_AT_0: Self = Self::polled("ladder-at-0", || {
+        Box::new(Ladder::new(Ppoll::new(), Epoll::new, 0))
+    });
+    /// A ladder with the usual threshold.
+    pub const LADDER_AT_64: Self = Self::polled("ladder-at-64", || {
+        Box::new(Ladder::new(Ppoll::new(), Epoll::new, 64))
+    });
+    /// In a foreign loop.
+    pub const FOREIGN: Self = Self {
+        name: "foreign",
+        foreign: true,
+        ..Self::LADDER_AT_64
+    };
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::PPOLL,
+        Self::EPOLL,
+        Self::LADDER_AT_0,
+        Self::LADDER_AT_64,
+        Self::FOREIGN,
+    ];
+
+    const fn polled(name: &'static str, backend: fn() -> Box<dyn Backend>) -> Self {
+        Self {
+            name,
+            backend,
+            foreign: false,
+        }
+    }
+
+    /// A context to be built on this backend.
+    pub fn builder(&self) -> Builder {
+        Context::builder().backend((self.backend)())
+    }
+
+    /// A context on this backend.
+    ///
+    /// # Panics
+    /// If no descriptor is left.
+    pub fn context(&self) -> Context {
+        self.builder().build().expect("there is a descriptor left")
+    }
+
+    /// A context on a simulated clock, which advances instead of a wait.
+    ///
+    /// # Panics
+    /// If no descriptor is left.
+    pub fn simulated(&self) -> (Context, Arc<ManualClock>) {
+        let (builder, clock) = self.on_simulated_time();
+        (builder.build().expect("there is a descriptor left"), clock)
+    }
+
+    /// As [`simulated`](Self::simulated), before the context is built.
+    pub fn on_simulated_time(&self) -> (Builder, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new());
+        clock.advance(Duration::from_secs(1));
+        CLOCK.set(Some(clock.clone()));
+        (self.builder().monotonic(clock.clone()), clock)
+    }
+
+    /// Polls once, and returns whether there was progress.
+    ///
+    /// # Panics
+    /// If the backend fails.
+    pub fn poll(&self, cx: &Context, wait: Wait) -> bool {
+        if self.foreign {
+            poll_embedded(cx, wait)
+        } else {
+            cx.poll(wait).expect("the backend works")
+        }
+    }
+
+    /// Polls until there is progress.
+    ///
+    /// # Panics
+    /// If the backend fails.
+    pub fn block(&self, cx: &Context) -> bool {
+        self.poll(cx, Wait::Block)
+    }
+
+    /// Polls without waiting.
+    ///
+    /// # Panics
+    /// If the backend fails.
+    pub fn check(&self, cx: &Context) -> bool {
+        self.poll(cx, Wait::NoBlock)
+    }
+
+    /// Polls without waiting until nothing is left to do.
+    ///
+    /// # Panics
+    /// If the backend fails.
+    pub fn settle(&self, cx: &Context) {
+        for _ in 0..3 {
+            while self.check(cx) {}
+        }
+    }
+}
+
+/// Runs an iteration of a foreign loop: prepare, wait for the one descriptor, check, dispatch.
+fn poll_embedded(cx: &Context, wait: Wait) -> bool {
+    let embedded = cx.embed().expect("this backend can be embedded");
+    let limit = embedded.prepare_ms();
+    let at_most = |most: Duration| {
+        let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
+        if limit < 0 { most } else { limit.min(most) }
+    };
+    let limit = match wait {
+        Wait::NoBlock => 0,
+        Wait::Block => limit,
+        Wait::AtMost(most) => at_most(most),
+        Wait::Until(at) => at_most(at.since(cx.now(ClockId::Monotonic))),
+    };
+    // Simulated time passes only if there is nothing else to wait for.
+    let limit = if limit > 0 && is_simulated() && (is_readable(&embedded) || passes(limit)) {
+        0
+    } else {
+        limit
+    };
+    wait_for(&embedded, limit);
+    embedded.check().expect("the backend works") && embedded.dispatch()
+}
+
+thread_local! {
+    /// The clock of this test's contexts, if it is a simulated one.
+    static CLOCK: RefCell<Option<Arc<ManualClock>>> = const { RefCell::new(None) };
+}
+
+fn is_simulated() -> bool {
+    CLOCK.with_borrow(Option::is_some)
+}
+
+/// Lets simulated time pass, for a foreign loop that would wait.
+fn passes(ms: i32) -> bool {
+    CLOCK.with_borrow(|clock| {
+        clock
+            .as_ref()
+            .inspect(|clock| clock.advance(Duration::from_millis(ms.unsigned_abs().into())))
+            .is_some()
+    })
+}
+
+/// Whether a descriptor is readable now.
+///
+/// # Panics
+/// If it is not open.
+pub fn is_readable(fd: impl AsFd) -> bool {
+    wait_for(fd, 0) == 1
+}
+
+fn wait_for(fd: impl AsFd, ms: i32) -> usize {
+    let timeout = (ms >= 0).then(|| Timespec {
+        tv_sec: (ms / 1000).into(),
+        tv_nsec: (ms % 1000 * 1_000_000).into(),
+    });
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    rustix::event::poll(&mut fds, timeout.as_ref()).expect("poll works")
+}
+
+/// A counter that closures share.
+#[derive(Clone, Debug, Default)]
+pub struct Count(Rc<Cell<u32>>);
+
+impl Count {
+    /// Counts one more, and returns how many there are now.
+    pub fn up(&self) -> u32 {
+        self.0.set(self.0.get() + 1);
+        self.0.get()
+    }
+
+    /// How many there are.
+    pub fn get(&self) -> u32 {
+        self.0.get()
+    }
+}

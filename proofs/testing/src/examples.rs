@@ -1,0 +1,26 @@
+//! The examples of a crate, for the tests that run them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Returns the folder of the examples of `package`. `cargo test` builds them beside the calling test; if it was asked for that test
+/// alone, some of `names` are missing, and this builds them.
+///
+/// # Panics
+/// If they cannot be built.
+pub fn folder(package: &str, names: &[&str]) -> PathBuf {
+    let test = std::env::current_exe().expect("the test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+    let folder = profile.join("examples");
+    if !names.iter().all(|name| folder.join(name).exists()) {
+        let mut build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+        build.args(["build", "--quiet", "--examples", "--package", package]);
+        build.arg("--target-dir").args(profile.parent());
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        let status = build.status().expect("cargo can be started");
+        assert!(status.success(), "the examples cannot be built");
+    }
+    folder
+}

@@ -1,0 +1,16 @@
+//! What the tests of several crates share: [`steps`] that are counted, [`examples`] that are built, warnings that were logged (feature
+//! `logged`), and a `Bench` of contexts on every backend (feature `context`).
+
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "context")]
+mod bench;
+pub mod examples;
+#[cfg(feature = "logged")]
+mod logged;
+pub mod steps;
+
+#[cfg(feature = "context")]
+pub use bench::{Bench, Count, is_readable};
+#[cfg(feature = "logged")]
+pub use logged::warnings;
