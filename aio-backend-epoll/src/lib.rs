@@ -33,7 +33,8 @@
 //! It does not report [`Readiness::NVAL`](aio_backend::Readiness::NVAL) at once: it detects a descriptor that was closed without
 //! `remove` only when it rebuilds the set.
 //!
-//! A process that forks without `exec` shares the set with its child. Only one of the two may use it afterwards.
+//! A process that forks without `exec` shares the set with its child. Only one of the two may use it afterwards; dropping the backend
+//! tells the kernel nothing about the set.
 //!
 //! The descriptor of [`Backend::make_pollable`] counts as one more level of nesting than the set itself; Linux allows five.
 
@@ -54,10 +55,10 @@ use aio_backend::{Backend, Interest, Readiness, ReadyList, Registrations, Token,
 use rustix::event::epoll::{Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use crate::entries::{State, is_armed};
+use crate::entries::{State, disarm_once, is_armed};
 use crate::set::Set;
 use crate::sys::{Events, Kernel, Sys};
-use crate::unpollable::Unpollable;
+use crate::unpollable::{Unpollable, always, enlist};
 use crate::wait::Limit;
 
 /// The initial capacity for events. A wait for at most this many allocates nothing.
@@ -77,6 +78,9 @@ pub struct Epoll<S = Kernel> {
     to_verify: bool,
     /// The token that was removed last of those that may still be in the set. Without one, the set has only armed entries.
     left_over: Option<Token>,
+    /// The number of entries that wait for one event, and one more for `left_over`: without any, each event is that of an armed entry that
+    /// stays armed.
+    unsure: u32,
     events: Vec<Event>,
     stale: u64,
     rebuilds: u64,
@@ -105,6 +109,7 @@ impl<S: Sys> Epoll<S> {
             reserves_room: false,
             to_verify: false,
             left_over: None,
+            unsure: 0,
             events: vec![NOTHING; EVENTS],
             stale: 0,
             rebuilds: 0,
@@ -128,7 +133,11 @@ impl<S: Sys> Epoll<S> {
     fn disarm(&mut self, fd: &Watched, state: State) -> bool {
         match state {
             State::Silent => {}
-            State::Armed => return self.set.forget(fd),
+            State::Armed | State::Disarmed => return self.set.forget(fd),
+            State::ArmedOnce => {
+                self.unsure -= 1;
+                return self.set.forget(fd);
+            }
             State::Unpollable(place) => self.remove_unpollable(place),
         }
         true
@@ -144,6 +153,22 @@ impl<S: Sys> Epoll<S> {
         }
     }
 
+    /// Reports the unpollable files. Those that wait for one event are silent afterwards.
+    #[cold]
+    fn collect_unpollable(&mut self, ready: &mut ReadyList) {
+        let first = ready.len();
+        self.unpollable.collect(ready);
+        for (token, _) in ready.iter_from(first) {
+            if let Some(entry) = self.entries.get_mut(token)
+                && entry.interest().contains(Interest::ONESHOT)
+                && let State::Unpollable(place) = State::of(entry)
+            {
+                entry.set(Interest::NONE, State::Silent.mark());
+                self.remove_unpollable(place);
+            }
+        }
+    }
+
     /// Rebuilds the set from the entries, without the files that cannot be deleted from the old set.
     ///
     /// If this fails, the next wait tries again.
@@ -153,7 +178,15 @@ impl<S: Sys> Epoll<S> {
         self.set.renew()?;
         self.rebuilds += 1;
         let (set, unpollable) = (&self.set, &mut self.unpollable);
-        for (token, entry) in self.entries.iter_mut().filter(|(_, entry)| is_armed(entry)) {
+        for (token, entry) in self.entries.iter_mut() {
+            match State::of(entry) {
+                State::Silent | State::Unpollable(_) => continue,
+                State::Armed | State::ArmedOnce => {}
+                State::Disarmed => {
+                    entry.set_mark(State::Silent.mark());
+                    continue;
+                }
+            }
             let state = match set.add(entry.fd(), token, entry.interest()) {
                 Ok(()) => continue,
                 Err(error) if is(&error, Errno::PERM) => always(entry.interest()),
@@ -161,10 +194,11 @@ impl<S: Sys> Epoll<S> {
                 // The number is not open, or now means a file that cannot be watched, such as the new set itself.
                 Err(_) => Readiness::NVAL,
             };
-            entry.set_mark(State::Unpollable(unpollable.push(token, state)).mark());
+            self.unsure -= u32::from(State::of(entry) == State::ArmedOnce);
+            entry.set_mark(enlist(unpollable, token, state).mark());
         }
         self.to_verify = false;
-        self.left_over = None;
+        self.unsure -= u32::from(self.left_over.take().is_some());
         tracing::debug!(
             stale = self.stale,
             rebuilds = self.rebuilds,
@@ -190,7 +224,7 @@ impl<S: Sys> Epoll<S> {
                 self.rebuild()?;
             }
             let found = wait::wait(self.set.inner(), &mut Events(&mut self.events[..room]), limit)?;
-            if self.left_over.is_none() {
+            if self.unsure == 0 {
                 ready.extend(&self.events[..found], reported);
                 return Ok(());
             }
@@ -203,13 +237,14 @@ impl<S: Sys> Epoll<S> {
 }
 
 impl<S: Sys> Epoll<S> {
-    /// Returns whether every event of the set is one of a registration, and all registrations are in the set.
+    /// Returns whether every event of the set is one of a registration, which stays armed, and all registrations are in the set.
     #[inline]
     fn is_usual(&self) -> bool {
-        self.unpollable.is_empty() && !self.to_verify && self.left_over.is_none()
+        self.unpollable.is_empty() && !self.to_verify && self.unsure == 0
     }
 
-    /// Waits for a time, or with files that cannot be watched, or on a set that may differ from the registrations.
+    /// Waits for a time, or with files that cannot be watched, or on a set that may differ from the registrations, or
+    /// has entries for one event.
     #[inline(never)]
     fn wait_unusually(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         // If the list is full, its events have to be handled first.
@@ -233,7 +268,7 @@ impl<S: Sys> Epoll<S> {
             }
         }
         if !self.unpollable.is_empty() {
-            self.unpollable.collect(ready);
+            self.collect_unpollable(ready);
         }
         Ok(())
     }
@@ -241,10 +276,16 @@ impl<S: Sys> Epoll<S> {
     /// Reports the events whose registrations are in the set, and requests a rebuild if there are others. Returns the number of those
     /// that it reported.
     fn report_known(&mut self, found: usize, ready: &mut ReadyList) -> usize {
-        let known = |event: &&Event| self.entries.get(reported(event).0).is_some_and(is_armed);
         let mut reports = 0;
-        for event in self.events[..found].iter().filter(known) {
+        for event in &self.events[..found] {
             let (token, readiness) = reported(event);
+            let known = self.entries.get(token);
+            if !known.is_some_and(is_armed) {
+                if !disarm_once(&mut self.entries, token) {
+                    continue;
+                }
+                self.unsure -= 1;
+            }
             ready.push(token, readiness);
             reports += 1;
         }
@@ -267,6 +308,9 @@ impl<S: Sys> Backend for Epoll<S> {
         let state = arm(&self.set, &mut self.unpollable, &fd, token, interest)?;
         // Events of the left-over entry carry the same token.
         self.to_verify |= self.left_over == Some(token);
+        if state == State::ArmedOnce {
+            self.unsure += 1;
+        }
         self.entries.insert(token, fd, interest, state.mark());
         Ok(())
     }
@@ -278,28 +322,31 @@ impl<S: Sys> Backend for Epoll<S> {
         };
         let (former, fd) = (State::of(entry), entry.fd());
         let state = match former {
-            _ if entry.interest() == interest => return Ok(()),
+            // Another call arms an edge or a single event again.
+            _ if entry.interest() == interest && !interest.reports_once() => return Ok(()),
             State::Silent => arm(&self.set, &mut self.unpollable, fd, token, interest)?,
-            State::Armed if interest == Interest::NONE => {
+            State::Armed | State::ArmedOnce if interest == Interest::NONE => {
                 // Later events of this token must be its own: there is no time to wait for stale ones.
                 self.to_verify |= !self.set.forget(fd);
                 State::Silent
             }
-            State::Armed => match self.set.modify(fd, token, interest) {
+            State::Armed | State::ArmedOnce | State::Disarmed => match self.set.modify(fd, token, interest) {
                 // The number means another file now. The old file may still be in the set, with the same token.
                 Err(error) if is(&error, Errno::NOENT) => {
                     self.to_verify = true;
                     arm(&self.set, &mut self.unpollable, fd, token, interest)?
                 }
-                modified => modified.map(|()| State::Armed)?,
+                modified => modified.map(|()| State::armed(interest))?,
             },
-            State::Unpollable(_) if interest == Interest::NONE => State::Silent,
+            State::Unpollable(_) if always(interest).is_empty() => State::Silent,
             State::Unpollable(place) => {
                 self.unpollable.set(place, always(interest));
                 former
             }
         };
         entry.set(interest, state.mark());
+        self.unsure += u32::from(state == State::ArmedOnce);
+        self.unsure -= u32::from(former == State::ArmedOnce);
         if let (State::Unpollable(place), State::Silent) = (former, state) {
             self.remove_unpollable(place);
         }
@@ -314,7 +361,7 @@ impl<S: Sys> Backend for Epoll<S> {
         if !self.disarm(entry.fd(), State::of(&entry)) {
             // Its first event, if there is one, reveals it. The token does not come back, except at once, when a caller
             // replaces the descriptor of a registration.
-            self.left_over = Some(token);
+            self.unsure += u32::from(self.left_over.replace(token).is_none());
         }
         Ok(())
     }
@@ -366,9 +413,10 @@ impl<S: Sys> Backend for Epoll<S> {
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        let mut entries = std::mem::take(&mut self.entries);
+        let entries = std::mem::take(&mut self.entries);
         self.unpollable = Unpollable::default();
-        for (_, entry) in entries.iter_mut().filter(|(_, entry)| is_armed(entry)) {
+        self.unsure = self.left_over.is_some().into();
+        for (_, entry) in entries.iter().filter(|(_, entry)| State::of(entry).is_in_set()) {
             self.to_verify |= !self.set.forget(entry.fd());
         }
         entries.drain(each);
@@ -400,10 +448,8 @@ fn arm<S: Sys>(
         return Ok(State::Silent);
     }
     match set.add(fd, token, interest) {
-        Ok(()) => Ok(State::Armed),
-        Err(error) if is(&error, Errno::PERM) => {
-            Ok(State::Unpollable(unpollable.push(token, always(interest))))
-        }
+        Ok(()) => Ok(State::armed(interest)),
+        Err(error) if is(&error, Errno::PERM) => Ok(enlist(unpollable, token, always(interest))),
         Err(error) => Err(error),
     }
 }
@@ -419,30 +465,21 @@ const NOTHING: Event = Event {
 };
 
 /// The events that the kernel reports.
-const REPORTED: Readiness = Readiness::IN
-    .union(Readiness::OUT)
-    .union(Readiness::HUP)
-    .union(Readiness::ERR);
-const _: () = assert!(
-    Readiness::IN.bits() as u32 == EventFlags::IN.bits()
-        && Readiness::OUT.bits() as u32 == EventFlags::OUT.bits()
-        && Readiness::HUP.bits() as u32 == EventFlags::HUP.bits()
-        && Readiness::ERR.bits() as u32 == EventFlags::ERR.bits()
-);
+const REPORTED: u32 = Readiness::all().difference(Readiness::NVAL).to_system();
+const _: () = {
+    let all = EventFlags::IN
+        .union(EventFlags::PRI)
+        .union(EventFlags::OUT)
+        .union(EventFlags::ERR)
+        .union(EventFlags::HUP)
+        .union(EventFlags::RDHUP);
+    assert!(REPORTED == all.bits());
+};
 
 /// Converts what the kernel reports. The bits are the same.
 #[inline]
 fn reported(event: &Event) -> (Token, Readiness) {
-    let flags = event.flags;
-    let readiness = Readiness::from_bits_retain(flags.bits() as u8);
-    let data = event.data;
-    (Token::from_bits(data.u64()), readiness.intersection(REPORTED))
-}
-
-/// Returns the readiness of a descriptor that is always ready.
-fn always(interest: Interest) -> Readiness {
-    let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, interest.contains(Interest::READ));
-    readiness.set(Readiness::OUT, interest.contains(Interest::WRITE));
-    readiness
+    let (flags, data) = (event.flags, event.data);
+    let readiness = Readiness::from_system(flags.bits() & REPORTED);
+    (Token::from_bits(data.u64()), readiness)
 }

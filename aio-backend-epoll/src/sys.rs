@@ -78,13 +78,8 @@ impl Events<'_> {
     /// # Panics
     /// If there is no such place.
     pub fn write(&mut self, place: usize, key: u64, readiness: Readiness) {
-        let mut flags = EventFlags::empty();
-        flags.set(EventFlags::IN, readiness.contains(Readiness::IN));
-        flags.set(EventFlags::OUT, readiness.contains(Readiness::OUT));
-        flags.set(EventFlags::HUP, readiness.contains(Readiness::HUP));
-        flags.set(EventFlags::ERR, readiness.contains(Readiness::ERR));
         self.0[place] = Event {
-            flags,
+            flags: EventFlags::from_bits_retain(readiness.to_system()),
             data: EventData::new_u64(key),
         };
     }
@@ -157,12 +152,34 @@ impl Sys for Kernel {
     }
 }
 
+/// Returns what to ask of the kernel.
 #[inline]
 fn flags(interest: Interest) -> EventFlags {
-    let mut flags = EventFlags::empty();
-    flags.set(EventFlags::IN, interest.contains(Interest::READ));
-    flags.set(EventFlags::OUT, interest.contains(Interest::WRITE));
-    flags.set(EventFlags::ET, interest.contains(Interest::EDGE));
+    const LAST: usize = Interest::all().bits() as usize;
+    /// By the bits of an interest.
+    const FLAGS: [EventFlags; LAST + 1] = {
+        let mut flags = [EventFlags::empty(); LAST + 1];
+        let mut bits = 0;
+        while bits < flags.len() {
+            flags[bits] = reckon_flags(Interest::from_bits_retain(bits as u8));
+            bits += 1;
+        }
+        flags
+    };
+    FLAGS[interest.bits() as usize & LAST]
+}
+
+const fn reckon_flags(interest: Interest) -> EventFlags {
+    let events = interest.mask().difference(Readiness::NVAL);
+    // The kernel reports errors and hang-ups without being asked to.
+    let asked = events.difference(Readiness::HUP.union(Readiness::ERR));
+    let mut flags = EventFlags::from_bits_retain(asked.to_system());
+    if interest.contains(Interest::EDGE) {
+        flags = flags.union(EventFlags::ET);
+    }
+    if interest.contains(Interest::ONESHOT) {
+        flags = flags.union(EventFlags::ONESHOT);
+    }
     flags
 }
 

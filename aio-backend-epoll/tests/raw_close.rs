@@ -227,3 +227,27 @@ fn a_descriptor_that_epoll_refuses_changes_nothing() {
         .add(Rc::new(reader).into(), OTHER, Interest::READ)
         .unwrap();
 }
+
+#[test]
+fn r14_a_rebuilt_set_does_not_arm_what_had_its_only_event() {
+    let _alone = alone();
+    let mut backend = Epoll::new().unwrap();
+    let (once, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"x").unwrap();
+    let interest = Interest::READ | Interest::ONESHOT;
+    backend.add(Rc::new(once).into(), OTHER, interest).unwrap();
+    assert_eq!(check(&mut backend), [(OTHER, Readiness::IN)]);
+    let (number, _file, _writer) = full_pipe();
+    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    number.close();
+    backend.remove(GHOST).unwrap_or_default();
+    for _ in 0..3 {
+        assert_eq!(check(&mut backend), []);
+    }
+    assert_eq!(backend.rebuilds(), 1);
+    for _ in 0..2 {
+        backend.modify(OTHER, interest).unwrap();
+        assert_eq!(check(&mut backend), [(OTHER, Readiness::IN)]);
+        assert_eq!(check(&mut backend), []);
+    }
+}

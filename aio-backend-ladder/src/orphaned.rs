@@ -87,6 +87,10 @@ impl Orphaned {
         }
         reported = reported || ready.push(token, Readiness::NVAL);
         if reported {
+            let (_, _, interest) = &mut self.all[place];
+            if interest.contains(Interest::ONESHOT) {
+                *interest = Interest::NONE;
+            }
             self.all[place..].rotate_left(1);
         }
         Ok(())

@@ -13,18 +13,24 @@ use rustix::event::{PollFd, PollFlags};
 /// The mark of a registration without an entry in the array.
 const SILENT: u32 = Entry::MARK_MAX;
 
+/// The bit of an owner whose interest is in one event. A slot has a smaller number, so no slot has a number with this bit: other events need no
+/// test for it.
+const ONCE: u32 = 1 << 31;
+
 /// All registrations, and the array that `ppoll` reads.
 #[derive(Debug, Default)]
 pub(crate) struct Array {
     /// The array that the kernel reads and writes: dense, in no order. Each entry belongs to a slot, which keeps its descriptor
     /// open; `pollfd` relies on that.
     polled: Vec<PollFd<'static>>,
-    /// The slot of the entry at the same position in `polled`.
+    /// The slot of the entry at the same position in `polled`, with [`ONCE`] if its interest is in one event.
     owners: Vec<u32>,
     /// Where the next search for ready entries starts.
     start: usize,
     /// The registrations. The mark of each is its position in `polled`, or `SILENT`.
     registrations: Registrations,
+    /// The registrations whose only event was reported, until the search that found them is over.
+    reported_once: Vec<Token>,
     /// The results of a simulated kernel, by position; empty if the kernel is real.
     answers: Vec<PollFlags>,
 }
@@ -62,11 +68,12 @@ impl Array {
             (SILENT, _) => {
                 entry.set(interest, self.polled.len() as u32);
                 self.polled.push(pollfd(entry.fd(), interest));
-                self.owners.push(token.index());
+                self.owners.push(owner(token, interest));
             }
             (place, _) => {
                 entry.set(interest, place);
                 self.polled[place as usize] = pollfd(entry.fd(), interest);
+                self.owners[place as usize] = owner(token, interest);
             }
         }
         true
@@ -84,7 +91,7 @@ impl Array {
         self.polled.swap_remove(place);
         self.owners.swap_remove(place);
         if let Some(&moved) = self.owners.get(place)
-            && let Some(entry) = self.registrations.at_mut(moved)
+            && let Some(entry) = self.registrations.at_mut(moved & !ONCE)
         {
             entry.set_mark(place as u32);
         }
@@ -105,7 +112,34 @@ impl Array {
     /// When the room is used up, the next search starts where this one ended. No entry starves, whatever is removed in between:
     /// the start goes round and round, and `leave` moves an entry away from it only towards the front, which cannot repeat for
     /// ever.
-    pub(crate) fn collect(&mut self, mut found: usize, simulated: bool, ready: &mut ReadyList) {
+    ///
+    /// An entry for one event is silent afterwards.
+    pub(crate) fn collect(&mut self, found: usize, simulated: bool, ready: &mut ReadyList) {
+        self.collect_all(found, simulated, ready);
+        if !self.reported_once.is_empty() {
+            self.silence_reported();
+        }
+    }
+
+    #[cold]
+    fn silence_reported(&mut self) {
+        let mut tokens = std::mem::take(&mut self.reported_once);
+        for token in tokens.drain(..) {
+            self.set_interest(token, Interest::NONE);
+        }
+        self.reported_once = tokens;
+    }
+
+    /// Reports an entry for one event. Its place in the array stays until the search is over.
+    #[cold]
+    fn report_once(&mut self, owner: u32, readiness: Readiness, ready: &mut ReadyList) {
+        if let Some((token, _)) = self.registrations.at(owner & !ONCE) {
+            ready.push(token, readiness);
+            self.reported_once.push(token);
+        }
+    }
+
+    fn collect_all(&mut self, mut found: usize, simulated: bool, ready: &mut ReadyList) {
         let count = self.polled.len();
         if self.start >= count {
             self.start = 0;
@@ -128,9 +162,10 @@ impl Array {
                 return;
             }
             found -= 1;
-            let index = self.owners[place];
-            if let Some((token, _)) = self.registrations.at(index) {
-                ready.push(token, readiness(answer));
+            let owner = self.owners[place];
+            match self.registrations.at(owner) {
+                Some((token, _)) => _ = ready.push(token, readiness(answer)),
+                None => self.report_once(owner, readiness(answer), ready),
             }
         }
     }
@@ -163,7 +198,7 @@ impl Array {
             assert_eq!(place == SILENT, entry.interest() == Interest::NONE);
             if place != SILENT {
                 entries += 1;
-                assert_eq!(self.owners[place as usize], token.index());
+                assert_eq!(self.owners[place as usize], owner(token, entry.interest()));
                 assert_eq!(
                     self.polled[place as usize].as_fd().as_raw_fd(),
                     entry.fd().as_raw_fd()
@@ -193,18 +228,12 @@ impl Polled<'_> {
 
     pub(crate) fn get(&self, place: usize) -> Option<(BorrowedFd<'_>, Interest)> {
         let owner = *self.0.owners.get(place)?;
-        let (_, entry) = self.0.registrations.at(owner)?;
+        let (_, entry) = self.0.registrations.at(owner & !ONCE)?;
         Some((entry.fd().as_fd(), entry.interest()))
     }
 
     pub(crate) fn set_answer(&mut self, place: usize, readiness: Readiness) {
-        let mut answer = PollFlags::empty();
-        answer.set(PollFlags::IN, readiness.contains(Readiness::IN));
-        answer.set(PollFlags::OUT, readiness.contains(Readiness::OUT));
-        answer.set(PollFlags::HUP, readiness.contains(Readiness::HUP));
-        answer.set(PollFlags::ERR, readiness.contains(Readiness::ERR));
-        answer.set(PollFlags::NVAL, readiness.contains(Readiness::NVAL));
-        self.0.answers[place] = answer;
+        self.0.answers[place] = PollFlags::from_bits_retain(readiness.to_system() as u16);
     }
 }
 
@@ -214,9 +243,9 @@ impl Polled<'_> {
     reason = "the array and the references that keep it valid lie side by side, which no lifetime can express"
 )]
 fn pollfd(fd: &Watched, interest: Interest) -> PollFd<'static> {
-    let mut flags = PollFlags::empty();
-    flags.set(PollFlags::IN, interest.contains(Interest::READ));
-    flags.set(PollFlags::OUT, interest.contains(Interest::WRITE));
+    // The kernel reports errors, hang-ups and closed numbers without being asked to.
+    let asked = interest.mask() - (Readiness::HUP | Readiness::ERR | Readiness::NVAL);
+    let flags = PollFlags::from_bits_retain(asked.to_system() as u16);
     // SAFETY: the descriptor must stay open as long as the entry exists. The registration that `fd` belongs to holds a reference
     // to its owner, and removes its entry from the array before it drops the reference. While the reference exists, no code can
     // have exclusive access to the owner, and a shared owner must keep the descriptor that its `as_fd` has lent, because the
@@ -225,17 +254,29 @@ fn pollfd(fd: &Watched, interest: Interest) -> PollFd<'static> {
     PollFd::from_borrowed_fd(fd, flags)
 }
 
-const _: () = assert!(
-    Readiness::IN.bits() as u16 == PollFlags::IN.bits()
-        && Readiness::OUT.bits() as u16 == PollFlags::OUT.bits()
-        && Readiness::HUP.bits() as u16 == PollFlags::HUP.bits()
-        && Readiness::ERR.bits() as u16 == PollFlags::ERR.bits()
-        && Readiness::NVAL.bits() as u16 == PollFlags::NVAL.bits()
-);
+/// Returns what `owners` says of a registration with an interest.
+fn owner(token: Token, interest: Interest) -> u32 {
+    if interest.contains(Interest::ONESHOT) {
+        token.index() | ONCE
+    } else {
+        token.index()
+    }
+}
+
+const _: () = {
+    let all = PollFlags::IN
+        .union(PollFlags::PRI)
+        .union(PollFlags::OUT)
+        .union(PollFlags::ERR)
+        .union(PollFlags::HUP)
+        .union(PollFlags::NVAL)
+        .union(PollFlags::RDHUP);
+    assert!(Readiness::all().to_system() == all.bits() as u32);
+};
 
 /// Converts what the kernel reports. The bits are the same.
 fn readiness(answer: PollFlags) -> Readiness {
-    Readiness::from_bits_truncate(answer.bits() as u8)
+    Readiness::from_system(answer.bits().into())
 }
 
 #[cfg(test)]

@@ -85,7 +85,12 @@ fn a_random_walk_keeps_slots_and_entries_in_step() {
     let mut array = Array::default();
     let mut live: Vec<Token> = Vec::new();
     for step in 0..4_000 {
-        let interest = Interest::from_bits_truncate(random.u8(0..4));
+        let once = if random.bool() {
+            Interest::ONESHOT
+        } else {
+            Interest::NONE
+        };
+        let interest = (Interest::from_bits_truncate(random.u8(0..4)) | once).canonical();
         match random.u8(0..4) {
             0 => {
                 let token = Token::new(random.u32(0..24), step);

@@ -33,8 +33,18 @@ pub enum Peek {
 /// 5. a wait appends at most [`ReadyList::room`] events to those in the list. If more descriptors are ready, none starves: repeated
 ///    waits report each of them. A wait that leaves out a ready descriptor has filled the list, or reports at least 64 events;
 /// 6. with [`Interest::EDGE`] an event is reported at least once after each new activity, after `add`, and after each
-///    `modify` to another interest; a backend that [reports edges](Self::reports_edges) reports it only then;
-/// 7. a wait returns no earlier than its timeout unless a descriptor is ready or a signal arrives, and less than a millisecond later.
+///    `modify`, also to the same interest; a backend that [reports edges](Self::reports_edges) reports it only then;
+/// 7. a wait returns no earlier than its timeout unless a descriptor is ready or a signal arrives, and less than a millisecond later;
+/// 8. with [`Interest::ONESHOT`] the first event carries all readiness of the moment, and the interest is [`Interest::NONE`]
+///    afterwards, as if [`modify`](Self::modify) had set it: nothing is reported, and [`visit`](Self::visit) and
+///    [`drain`](Self::drain) show it, until `modify` sets an interest again, be it the same one;
+/// 9. an event is within the interest, except [`Readiness::HUP`] and [`Readiness::ERR`]: [`Readiness::RDHUP`] belongs to
+///    [`Interest::READ`], [`Readiness::PRI`] to [`Interest::PRIORITY`].
+///
+/// [`Readiness::HUP`]: crate::Readiness::HUP
+/// [`Readiness::ERR`]: crate::Readiness::ERR
+/// [`Readiness::RDHUP`]: crate::Readiness::RDHUP
+/// [`Readiness::PRI`]: crate::Readiness::PRI
 pub trait Backend: fmt::Debug {
     /// Returns a short name for logs, such as `"ppoll"` or `"epoll"`.
     fn name(&self) -> &'static str;
@@ -50,7 +60,8 @@ pub trait Backend: fmt::Debug {
     /// it ready for its interest.
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()>;
 
-    /// Changes the interest of a registration.
+    /// Changes the interest of a registration. With [`Interest::EDGE`] or [`Interest::ONESHOT`] it arms the registration again, also if
+    /// the interest is the same.
     ///
     /// # Errors
     /// The error of the system, such as `EBADF` if the number was closed meanwhile and the interest is not [`Interest::NONE`];

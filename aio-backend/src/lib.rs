@@ -50,15 +50,18 @@
 //!         Ok(())
 //!     }
 //!     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-//!         if self.0.iter().all(|(_, _, interest)| *interest == Interest::NONE) {
-//!             // All registrations are silent: only the timeout can end this wait.
+//!         if !self.0.iter().any(|(_, _, interest)| interest.intersects(Interest::BOTH)) {
+//!             // No registration can have an event: only the timeout can end this wait.
 //!             timeout.map_or_else(thread::park, thread::sleep);
 //!         }
 //!         for _ in 0..self.0.len() {
-//!             let (_, token, interest) = self.0[0];
+//!             let (_, token, interest) = &mut self.0[0];
 //!             let readiness = interest.mask() & (Readiness::IN | Readiness::OUT);
-//!             if !readiness.is_empty() && !ready.push(token, readiness) {
+//!             if !readiness.is_empty() && !ready.push(*token, readiness) {
 //!                 break; // the list is full, and the next wait begins here
+//!             }
+//!             if interest.contains(Interest::ONESHOT) && !readiness.is_empty() {
+//!                 *interest = Interest::NONE;
 //!             }
 //!             self.0.rotate_left(1);
 //!         }

@@ -2,22 +2,53 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
 
 use aio_backend::Interest;
 use aio_handlers::GroupId;
 
-use crate::{Context, Handler, Registration, WatchError};
+use crate::{Action, Context, Event, Handler, Pollable, Registration, WatchError};
 
 type Callback<F> = Box<dyn Fn(&F, &Context)>;
+type Ready<F> = Box<dyn Fn(&F, &Context, Event) -> Action>;
+type Poll<F> = Box<dyn Fn(&F) -> bool>;
+type PollMode<F> = Box<dyn Fn(&F)>;
 type Invalidated<F> = Box<dyn Fn(&F, &Context, io::Error)>;
 
 /// Closures for a descriptor, to be completed by [`watch`](On::watch). Made by [`Context::on`].
+///
+/// What a closure is for, it is called for. Without another [`interest`](On::interest) the loop waits for whatever there is a
+/// closure for; [`ready`](On::ready) stands for reading.
+///
+/// ```
+/// use std::io::Read;
+/// use aio_context::{Action, Context, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, (reader, writer)) = (Context::new()?, std::io::pipe()?);
+/// cx.on(reader)
+///     .oneshot() // one event, until the closure asks for the next
+///     .ready(|mut reader, _cx, event| {
+///         println!("{:?}", event.readiness());
+///         match reader.read(&mut [0; 512]) {
+///             Ok(0) | Err(_) => Action::Remove,
+///             Ok(_) => Action::Rearm,
+///         }
+///     })
+///     .watch()?
+///     .detach();
+/// drop(writer);
+/// cx.poll(Wait::Block)?;
+/// # Ok(()) }
+/// ```
 #[must_use = "nothing is watched before `watch()`"]
 pub struct On<'cx, F> {
     cx: &'cx Context,
     group: GroupId,
+    /// `None`: in whatever there is a closure for.
+    interest: Option<Interest>,
+    modes: Interest,
     parts: Closures<F>,
 }
 
@@ -28,6 +59,30 @@ pub struct Closures<F> {
     readable: Option<Callback<F>>,
     writable: Option<Callback<F>>,
     invalidated: Option<Invalidated<F>>,
+    more: Option<Box<More<F>>>,
+}
+
+/// The closures that few handlers have.
+struct More<F> {
+    ready: Option<Ready<F>>,
+    priority: Option<Callback<F>>,
+    poll: Option<Poll<F>>,
+    poll_ready: Option<Callback<F>>,
+    poll_begin: Option<PollMode<F>>,
+    poll_end: Option<PollMode<F>>,
+}
+
+impl<F> Default for More<F> {
+    fn default() -> Self {
+        Self {
+            ready: None,
+            priority: None,
+            poll: None,
+            poll_ready: None,
+            poll_begin: None,
+            poll_end: None,
+        }
+    }
 }
 
 impl Context {
@@ -59,10 +114,13 @@ impl Context {
             readable: None,
             writable: None,
             invalidated: None,
+            more: None,
         };
         On {
             cx: self,
             group: GroupId::DEFAULT,
+            interest: None,
+            modes: Interest::NONE,
             parts,
         }
     }
@@ -82,6 +140,73 @@ impl<F: AsFd + 'static> On<'_, F> {
         self
     }
 
+    /// Called when there is an exceptional condition, such as urgent data: see [`Interest::PRIORITY`].
+    pub fn priority(mut self, run: impl Fn(&F, &Context) + 'static) -> Self {
+        self.more().priority = Some(Box::new(run));
+        self
+    }
+
+    /// Called for every readiness, instead of `readable`, `writable` and `priority`. The closure gets the [`Event`], and returns what
+    /// becomes of the registration: an [`Action`], or `()` for [`Action::Continue`].
+    pub fn ready<A: Into<Action>>(mut self, run: impl Fn(&F, &Context, Event) -> A + 'static) -> Self {
+        let run = move |owner: &F, cx: &Context, event| run(owner, cx, event).into();
+        self.more().ready = Some(Box::new(run));
+        self
+    }
+
+    /// Has the handler polled in user space: see [`Pollable::poll`].
+    pub fn polled(mut self, poll: impl Fn(&F) -> bool + 'static) -> Self {
+        self.more().poll = Some(Box::new(poll));
+        self
+    }
+
+    /// Called for work that [`polled`](Self::polled) has found: see [`Pollable::poll_ready`]. Without it the closure for reading, or
+    /// that of [`ready`](Self::ready) with an empty readiness, is called.
+    pub fn poll_ready(mut self, run: impl Fn(&F, &Context) + 'static) -> Self {
+        self.more().poll_ready = Some(Box::new(run));
+        self
+    }
+
+    /// Called when the loop begins to poll a [`polled`](Self::polled) handler: see [`Pollable::poll_begin`].
+    pub fn poll_begin(mut self, run: impl Fn(&F) + 'static) -> Self {
+        self.more().poll_begin = Some(Box::new(run));
+        self
+    }
+
+    /// Called when the loop ends to poll a [`polled`](Self::polled) handler: see [`Pollable::poll_end`].
+    pub fn poll_end(mut self, run: impl Fn(&F) + 'static) -> Self {
+        self.more().poll_end = Some(Box::new(run));
+        self
+    }
+
+    fn more(&mut self) -> &mut More<F> {
+        self.parts.more.get_or_insert_default()
+    }
+
+    /// Waits for `interest`, whatever there are closures for.
+    pub fn interest(mut self, interest: Interest) -> Self {
+        self.interest = Some(interest);
+        self
+    }
+
+    /// Waits for nothing at first: [`Registration::set_interest`] begins to wait.
+    pub fn silent(self) -> Self {
+        self.interest(Interest::NONE)
+    }
+
+    /// Waits for edges: see [`Interest::EDGE`].
+    pub fn edge(mut self) -> Self {
+        self.modes |= Interest::EDGE;
+        self
+    }
+
+    /// Waits for one event, and for the next one when [`Action::Rearm`] or [`Registration::rearm`] asks for it: see
+    /// [`Interest::ONESHOT`].
+    pub fn oneshot(mut self) -> Self {
+        self.modes |= Interest::ONESHOT;
+        self
+    }
+
     /// Called when the descriptor cannot be watched any longer.
     pub fn invalidated(mut self, run: impl Fn(&F, &Context, io::Error) + 'static) -> Self {
         self.parts.invalidated = Some(Box::new(run));
@@ -94,24 +219,41 @@ impl<F: AsFd + 'static> On<'_, F> {
         self
     }
 
-    /// Registers it, with an interest in whatever there is a closure for.
+    /// Makes the handler without registering it, to put it in the place of another one: see [`Event::replace`] and
+    /// [`Registration::replace`]. The interest and the group are not part of it.
+    #[must_use]
+    pub fn into_handler(self) -> Rc<Closures<F>> {
+        Rc::new(self.parts)
+    }
+
+    /// Registers it.
     ///
     /// # Errors
     /// As [`Context::watch`].
     pub fn watch(self) -> Result<Registration, WatchError<Closures<F>>> {
-        let interest = self.parts.interest();
+        let interest = self.interest.unwrap_or_else(|| self.parts.interest()) | self.modes;
+        if self.parts.has(|more| more.poll.is_some()) {
+            let handler = Rc::new(self.parts);
+            return self.cx.watch_polled_in(self.group, handler, interest);
+        }
         self.cx.watch_in(self.group, Rc::new(self.parts), interest)
     }
 }
 
 impl<F> Closures<F> {
-    /// An interest in whatever there is a closure for.
+    /// An interest in whatever there is a closure for. That of [`On::ready`] stands for reading.
     #[must_use]
     pub fn interest(&self) -> Interest {
         let mut interest = Interest::NONE;
-        interest.set(Interest::READ, self.readable.is_some());
+        let reads = self.readable.is_some() || self.has(|more| more.ready.is_some());
+        interest.set(Interest::READ, reads);
         interest.set(Interest::WRITE, self.writable.is_some());
+        interest.set(Interest::PRIORITY, self.has(|more| more.priority.is_some()));
         interest
+    }
+
+    fn has(&self, one: impl FnOnce(&More<F>) -> bool) -> bool {
+        self.more.as_deref().is_some_and(one)
     }
 
     /// The descriptor's owner.
@@ -128,6 +270,13 @@ impl<F> Closures<F> {
 }
 
 impl<F: AsFd + 'static> Handler for Closures<F> {
+    fn ready(&self, cx: &Context, event: Event) {
+        if let Some(run) = self.more.as_ref().and_then(|more| more.ready.as_ref()) {
+            return event.apply(cx, run(&self.owner, cx, event));
+        }
+        event.deliver(self, cx);
+    }
+
     fn readable(&self, cx: &Context) {
         if let Some(run) = &self.readable {
             run(&self.owner, cx);
@@ -140,9 +289,49 @@ impl<F: AsFd + 'static> Handler for Closures<F> {
         }
     }
 
+    fn priority(&self, cx: &Context) {
+        if let Some(run) = self.more.as_ref().and_then(|more| more.priority.as_ref()) {
+            run(&self.owner, cx);
+        }
+    }
+
     fn invalidated(&self, cx: &Context, why: io::Error) {
         if let Some(run) = &self.invalidated {
             run(&self.owner, cx, why);
+        }
+    }
+}
+
+/// Registered by [`On::watch`] as one that is polled if there is a closure that polls. Otherwise [`Context::watch_polled`] with it polls
+/// nothing.
+impl<F: AsFd + 'static> Pollable for Closures<F> {
+    fn poll(&self) -> bool {
+        self.has(|more| more.poll.as_ref().is_some_and(|poll| poll(&self.owner)))
+    }
+
+    fn poll_ready(&self, cx: &Context) {
+        let more = self.more.as_deref();
+        if let Some(run) = more.and_then(|more| more.poll_ready.as_ref()) {
+            return run(&self.owner, cx);
+        }
+        let Some(run) = more.and_then(|more| more.ready.as_ref()) else {
+            return self.readable(cx);
+        };
+        let number = self.owner.as_fd().as_raw_fd();
+        if let Some(event) = cx.0.event_of_work(number, |entry| entry.is(self)) {
+            event.apply(cx, run(&self.owner, cx, event));
+        }
+    }
+
+    fn poll_begin(&self) {
+        if let Some(run) = self.more.as_ref().and_then(|more| more.poll_begin.as_ref()) {
+            run(&self.owner);
+        }
+    }
+
+    fn poll_end(&self) {
+        if let Some(run) = self.more.as_ref().and_then(|more| more.poll_end.as_ref()) {
+            run(&self.owner);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_notify::Slot;
+use aio_timers::Moment;
 use smallvec::SmallVec;
 
 use crate::descriptors::Descriptors;
@@ -32,6 +33,9 @@ pub enum Wait {
     Block,
     /// As [`Block`](Self::Block), but no longer than this.
     AtMost(Duration),
+    /// As [`Block`](Self::Block), but not beyond this moment of [`ClockId::Monotonic`](crate::ClockId::Monotonic); a past one is as
+    /// [`NoBlock`](Self::NoBlock). See [`Context::now`] and [`Context::moment`].
+    Until(Moment),
     /// Not at all: do what is ready now.
     NoBlock,
 }
@@ -59,7 +63,7 @@ pub enum Wait {
 pub struct Context(pub(crate) Rc<Inner>);
 
 /// A context that may be gone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct WeakContext(Weak<Inner>);
 
 impl WeakContext {
@@ -243,12 +247,6 @@ impl fmt::Debug for Context {
             .field("handlers", &handlers)
             .field("depth", &self.0.nesting.depth.get())
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for WeakContext {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WeakContext")
     }
 }
 

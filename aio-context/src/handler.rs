@@ -12,9 +12,9 @@ use aio_backend::Token;
 use aio_pollctl::HandlerMemory;
 use aio_pollset::{EndOwed, PollSet, Source};
 
-use crate::Context;
 use crate::context::Mailbox;
 use crate::descriptors::Described;
+use crate::{Context, Event};
 
 /// Is called when its descriptor is ready.
 ///
@@ -25,13 +25,31 @@ use crate::descriptors::Described;
 /// be entered again by a nested poll, it takes `&self`; see [`Exclusive`] for state that needs `&mut`.
 #[doc(alias = "aio_set_fd_handler")]
 pub trait Handler: AsFd + 'static {
-    /// There is something to read, the peer hung up, or the descriptor has an error.
+    /// The descriptor is ready. Unless overridden, this calls [`readable`](Self::readable), [`writable`](Self::writable) and
+    /// [`priority`](Self::priority), each if it is due, in this order, and none after one that removes, replaces or pauses the
+    /// handler.
+    ///
+    /// Override it to learn the whole [readiness](Event::readiness) in one call, or to reach the handler's own registration: `event`
+    /// can [remove](Event::remove) or [replace](Event::replace) the handler, and [change](Event::set_interest) or
+    /// [re-arm](Event::rearm) its interest. Nothing else calls the three other functions then, except
+    /// [`Pollable::poll_ready`].
+    #[inline]
+    fn ready(&self, cx: &Context, event: Event) {
+        event.deliver(self, cx);
+    }
+
+    /// There is something to read, the peer hung up or shut down its writing half, or the descriptor has an error.
     #[expect(unused_variables, reason = "named for implementations")]
     fn readable(&self, cx: &Context) {}
 
     /// There is room to write, or the descriptor has an error; a hang-up too if the interest is to write only.
     #[expect(unused_variables, reason = "named for implementations")]
     fn writable(&self, cx: &Context) {}
+
+    /// There is an exceptional condition, such as urgent data; a hang-up or an error too if there is no other interest. Called with
+    /// [`Interest::PRIORITY`](crate::Interest::PRIORITY) alone.
+    #[expect(unused_variables, reason = "named for implementations")]
+    fn priority(&self, cx: &Context) {}
 
     /// The registration has ended without a removal: the descriptor was closed behind the loop's back,
     /// or the system refused to watch it any longer. The handler is already removed.
@@ -64,16 +82,30 @@ pub trait Pollable: Handler {
     /// The loop is about to sleep: work needs a kick again. [`poll`](Self::poll) is called one last time afterwards, so
     /// that what came in between is not lost.
     fn poll_end(&self) {}
+
+    /// [`Source::nests`](crate::Source::nests) of a source. A handler with a descriptor does not nest.
+    #[doc(hidden)]
+    fn nests(&self) -> bool {
+        false
+    }
 }
 
 /// The callbacks of a handler whose state needs `&mut self`; see [`Exclusive`].
 pub trait HandlerMut<F>: 'static {
+    /// As [`Handler::ready`]; `owner` is the descriptor's owner.
+    #[inline]
+    fn ready(&mut self, owner: &F, cx: &Context, event: Event) {
+        event.deliver_mut(self, owner, cx);
+    }
     /// As [`Handler::readable`]; `owner` is the descriptor's owner.
     #[expect(unused_variables, reason = "named for implementations")]
     fn readable(&mut self, owner: &F, cx: &Context) {}
     /// As [`Handler::writable`]; `owner` is the descriptor's owner.
     #[expect(unused_variables, reason = "named for implementations")]
     fn writable(&mut self, owner: &F, cx: &Context) {}
+    /// As [`Handler::priority`]; `owner` is the descriptor's owner.
+    #[expect(unused_variables, reason = "named for implementations")]
+    fn priority(&mut self, owner: &F, cx: &Context) {}
     /// As [`Handler::invalidated`].
     #[expect(unused_variables, reason = "named for implementations")]
     fn invalidated(&mut self, cx: &Context, why: io::Error) {}
@@ -107,11 +139,17 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Exclusive<F, H> {
 }
 
 impl<F: AsFd + 'static, H: HandlerMut<F>> Handler for Exclusive<F, H> {
+    fn ready(&self, cx: &Context, event: Event) {
+        self.with(|state| state.ready(&self.owner, cx, event));
+    }
     fn readable(&self, cx: &Context) {
         self.with(|state| state.readable(&self.owner, cx));
     }
     fn writable(&self, cx: &Context) {
         self.with(|state| state.writable(&self.owner, cx));
+    }
+    fn priority(&self, cx: &Context) {
+        self.with(|state| state.priority(&self.owner, cx));
     }
     fn invalidated(&self, cx: &Context, why: io::Error) {
         self.with(|state| state.invalidated(cx, why));
@@ -144,6 +182,8 @@ pub(crate) struct Entry {
     pub(crate) is_special: bool,
     /// The backend knows it. A handler that never had an interest is never given to a backend.
     pub(crate) in_backend: bool,
+    /// How many handlers the registration had before.
+    pub(crate) version: u32,
 }
 
 /// What the registry keeps for a polled handler besides.
@@ -189,6 +229,9 @@ impl<H: Pollable> Source for Adapter<H> {
     fn poll_end(&self) {
         self.0.poll_end();
     }
+    fn nests(&self) -> bool {
+        self.0.nests()
+    }
 }
 
 impl Entry {
@@ -198,6 +241,7 @@ impl Entry {
             handler,
             polled: None,
             in_backend: false,
+            version: 0,
         }
     }
 
@@ -231,8 +275,8 @@ impl Entry {
     }
 
     /// Whether it is this very handler, not merely an equal one.
-    pub(crate) fn is(&self, handler: &Rc<dyn Handler>) -> bool {
-        std::ptr::addr_eq(Rc::as_ptr(&self.handler), Rc::as_ptr(handler))
+    pub(crate) fn is<H: Handler>(&self, handler: &H) -> bool {
+        std::ptr::addr_eq(Rc::as_ptr(&self.handler), handler)
     }
 }
 

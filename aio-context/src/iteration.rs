@@ -8,9 +8,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
-use aio_handlers::Event;
+use aio_handlers::Event as Next;
 
 use crate::Context;
+use crate::Event;
 use crate::Handler;
 use crate::bottom_half;
 use crate::context::{Inner, Wait};
@@ -198,6 +199,7 @@ impl Inner {
         let longest = match wait {
             Wait::NoBlock => return Some(Duration::ZERO),
             Wait::AtMost(limit) => Some(limit),
+            Wait::Until(at) => Some(at.since(self.now())),
             Wait::Block => None,
         };
         if is_urgent || self.descriptors.registry.borrow().has_edges() {
@@ -297,8 +299,10 @@ impl Inner {
             match registry.deliverable(token) {
                 Some((entry, interest)) if !entry.is_special => {
                     let handler = entry.handler.clone();
+                    let event = Event::new(token, readiness, interest, entry.version);
                     drop(registry);
-                    self.call_for(cx, token, &handler, readiness, interest, progress);
+                    cx.call(|cx| handler.ready(cx, event));
+                    *progress = true;
                 }
                 _ if readiness.is_empty() => {
                     drop(registry);
@@ -320,28 +324,27 @@ impl Inner {
         Ok(list)
     }
 
-    /// A polled handler with work, an event of a handler that is not [plain](Self::call_for), or one that has been recorded.
+    /// A polled handler with work, an event that the registry cannot deliver as it is, or one that has been recorded.
     #[inline(never)]
     fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> bool {
         let mut registry = self.descriptors.registry.borrow_mut();
         match registry.resolve(token, readiness) {
-            Event::Ready(entry, readiness, interest) => {
+            Next::Ready(entry, readiness, interest) => {
                 let (handler, is_special) = (entry.handler.clone(), entry.is_special);
+                let event = Event::new(token, readiness, interest, entry.version);
                 drop(registry);
-                let mut progress = false;
-                if is_special || interest.contains(Interest::EDGE) {
-                    self.call_special(cx, token, &handler, readiness, interest, &mut progress);
-                } else {
-                    self.call_for(cx, token, &handler, readiness, interest, &mut progress);
+                if is_special || interest.reports_once() {
+                    return self.call_special(cx, &handler, event);
                 }
-                progress
+                cx.call(|cx| handler.ready(cx, event));
+                true
             }
-            Event::Masked => {
+            Next::Masked => {
                 drop(registry);
                 self.descriptors.mask(token);
                 false
             }
-            Event::Dropped => false,
+            Next::Dropped => false,
         }
     }
 
@@ -361,19 +364,13 @@ impl Inner {
         served.is_some()
     }
 
-    /// A handler that is polled, may not be entered twice, or waits for edges.
+    /// A handler that is polled, may not be entered twice, or waits for what is reported once.
     #[inline(never)]
-    fn call_special(
-        &self,
-        cx: &Context,
-        token: Token,
-        handler: &Rc<dyn Handler>,
-        readiness: Readiness,
-        interest: Interest,
-        progress: &mut bool,
-    ) {
+    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) -> bool {
+        let token = event.token();
         if is_own(token) {
-            return self.own_event(token, readiness);
+            self.own_event(token, event.readiness());
+            return false;
         }
         let _exclusive = self.exclude(cx, token, handler.exclusive());
         let _excluded = self
@@ -381,40 +378,10 @@ impl Inner {
             .set
             .promote(token)
             .then(|| self.polling.set.exclude(token));
-        let _guard = EdgeGuard::new(&self.descriptors, token, readiness, interest);
-        self.call_for(cx, token, handler, readiness, interest, progress);
-    }
-
-    #[inline(always)]
-    fn call_for(
-        &self,
-        cx: &Context,
-        token: Token,
-        handler: &Rc<dyn Handler>,
-        readiness: Readiness,
-        interest: Interest,
-        progress: &mut bool,
-    ) {
-        if readiness.wakes_reader(interest) {
-            *progress = true;
-            cx.call(|cx| handler.readable(cx));
-        }
-        if interest.contains(Interest::WRITE) && readiness.wakes_writer(interest) {
-            *progress = true;
-            self.call_writer(cx, token, handler, readiness);
-        }
-    }
-
-    #[inline(never)]
-    fn call_writer(&self, cx: &Context, token: Token, handler: &Rc<dyn Handler>, readiness: Readiness) {
-        if self
-            .descriptors
-            .may_write(token, |entry| entry.is(handler), readiness)
-        {
-            cx.call(|cx| handler.writable(cx));
-        } else {
-            self.descriptors.reject(token);
-        }
+        let _guard = EdgeGuard::new(&self.descriptors, event);
+        self.descriptors.registry.borrow_mut().delivered(token);
+        cx.call(|cx| handler.ready(cx, event));
+        true
     }
 
     /// Keeps an exclusive handler from being entered again until the guard is dropped.
@@ -424,32 +391,25 @@ impl Inner {
     }
 }
 
-/// Restores an edge if the callback for it panics: no backend reports it anew.
+/// Restores an edge if the callback for it panics: no backend reports it anew. The only event of an interest in one counts as delivered.
 struct EdgeGuard<'a> {
     descriptors: &'a Descriptors<Entry>,
-    token: Token,
-    readiness: Readiness,
+    event: Event,
 }
 
 impl<'a> EdgeGuard<'a> {
-    fn new(
-        descriptors: &'a Descriptors<Entry>,
-        token: Token,
-        readiness: Readiness,
-        interest: Interest,
-    ) -> Option<Self> {
-        interest.contains(Interest::EDGE).then_some(Self {
-            descriptors,
-            token,
-            readiness,
-        })
+    fn new(descriptors: &'a Descriptors<Entry>, event: Event) -> Option<Self> {
+        let (edge, once) = (Interest::EDGE, Interest::ONESHOT);
+        let is_edge = event.interest() & (edge | once) == edge;
+        is_edge.then_some(Self { descriptors, event })
     }
 }
 
 impl Drop for EdgeGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.descriptors.restore(self.token, self.readiness);
+            self.descriptors
+                .restore(self.event.token(), self.event.readiness());
         }
     }
 }

@@ -3,7 +3,6 @@
 //! The order is always the same: registry, polled set, backend; then the callbacks that are owed; and the value is dropped
 //! last, outside every borrow, because its `Drop` may use the context.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -21,6 +20,7 @@ use crate::descriptors::{Described, not_registered};
 use crate::error::{WatchError, in_words, is_taken};
 use crate::handler::{Entry, Handler, Join, Pollable};
 use crate::iteration::measure::PollTime;
+use crate::wall::is_own;
 
 /// What a pause or a resume notes about the members of a group. Up to 16 need no allocation.
 type OfMembers<T> = SmallVec<[T; 16]>;
@@ -28,6 +28,7 @@ type OfMembers<T> = SmallVec<[T; 16]>;
 /// A registered handler; dropping it removes the handler.
 ///
 /// It does not keep the context alive, and does nothing once the context is gone.
+#[derive(Debug)]
 #[must_use = "dropped at once, it watches nothing; keep it or `detach()` it"]
 pub struct Registration {
     /// Dangling if it was detached.
@@ -43,18 +44,23 @@ impl Registration {
         }
     }
 
-    /// Waits for something else from now on.
+    /// Waits for something else from now on. With [`Interest::EDGE`] or [`Interest::ONESHOT`] this arms the registration, also if it is
+    /// the same interest: what is ready already is reported by the next wait.
     ///
     /// # Errors
     /// `NotFound` if the handler is not registered any more, `InvalidInput` if it is a [`Source`](crate::Source), or what the
     /// system says; the former interest stays.
     pub fn set_interest(&self, interest: Interest) -> io::Result<()> {
-        let cx = self.context()?;
-        let changed = cx.0.descriptors.set_interest(self.token, interest)?;
-        if changed {
-            cx.0.mailbox.notify_if_about_to_wait();
-        }
-        Ok(())
+        self.context()?.set_interest(self.token, interest)
+    }
+
+    /// Arms the present interest again, after the only event of [`Interest::ONESHOT`], or for another report of an edge. Without effect
+    /// for a level-triggered interest.
+    ///
+    /// # Errors
+    /// As [`set_interest`](Self::set_interest).
+    pub fn rearm(&self) -> io::Result<()> {
+        self.context()?.rearm(self.token)
     }
 
     /// Removes the handler: no callback of it starts after this returns. (The same as dropping it.)
@@ -97,16 +103,13 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(inner) = self.context.upgrade() {
+        // A forked child shares the backend's side in the kernel, so it leaves the handler registered until it drops the context (R15).
+        if let Some(inner) = self.context.upgrade()
+            && inner.mailbox.process().is_here()
+        {
             let cx = Context(inner);
             cx.0.remove(&cx, self.token);
         }
-    }
-}
-
-impl fmt::Debug for Registration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Registration").field(&self.token).finish()
     }
 }
 
@@ -188,7 +191,54 @@ impl Context {
     /// Removes a handler by the name of its registration, such as one that was detached; false if it is not registered
     /// any more. After this returns, no callback of the handler starts.
     pub fn unwatch(&self, token: Token) -> bool {
-        self.0.remove(self, token)
+        !is_own(token) && self.0.remove(self, token)
+    }
+
+    /// As [`Registration::set_interest`], for the registration with this token, such as one that was
+    /// [detached](Registration::detach).
+    ///
+    /// # Errors
+    /// As [`Registration::set_interest`].
+    pub fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
+        if is_own(token) {
+            return Err(not_registered());
+        }
+        let changed = self.0.descriptors.set_interest(token, interest)?;
+        if changed {
+            self.0.mailbox.notify_if_about_to_wait();
+        }
+        Ok(())
+    }
+
+    /// As [`Registration::rearm`], for the registration with this token.
+    ///
+    /// # Errors
+    /// As [`Registration::set_interest`].
+    pub fn rearm(&self, token: Token) -> io::Result<()> {
+        let interest = self.0.descriptors.registry.borrow().interest(token);
+        self.set_interest(token, interest.ok_or_else(not_registered)?)
+    }
+
+    /// Returns the token of the handler that is registered for this descriptor number, whatever its owner. A number has at most one.
+    ///
+    /// With it, a polled handler reaches its own registration from its [`poll_ready`](Pollable::poll_ready):
+    /// `cx.token_of(self)`.
+    #[must_use]
+    pub fn token_of(&self, fd: impl AsFd) -> Option<Token> {
+        let number = fd.as_fd().as_raw_fd();
+        let token = self.0.descriptors.registry.borrow().token_of(number);
+        token.filter(|token| !is_own(*token))
+    }
+
+    /// Returns a registration for a token, such as that of one that was [detached](Registration::detach), maybe by a job of a
+    /// [`Remote`](crate::Remote), whose sender got the token. Dropping it removes the handler. `None` if no handler is registered under
+    /// the token any more.
+    ///
+    /// If the registration with this token was not detached, the first of the two that is dropped removes the handler.
+    #[must_use = "dropped at once, it removes the handler"]
+    pub fn attach(&self, token: Token) -> Option<Registration> {
+        let is_live = !is_own(token) && self.0.descriptors.registry.borrow().get(token).is_some();
+        is_live.then(|| Registration::new(self, token))
     }
 
     /// A new group for handlers that are to be paused together.
@@ -206,6 +256,7 @@ impl Context {
 }
 
 /// While this is alive, the handlers of a group are neither waited for, polled nor called; see [`Context::pause`].
+#[derive(Debug)]
 #[must_use = "dropped at once, the group goes on at once"]
 pub struct Paused {
     context: Weak<Inner>,
@@ -214,24 +265,22 @@ pub struct Paused {
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        if let Some(inner) = self.context.upgrade() {
+        // As for a registration.
+        if let Some(inner) = self.context.upgrade()
+            && inner.mailbox.process().is_here()
+        {
             let cx = Context(inner);
             cx.0.resume(&cx, self.group);
         }
     }
 }
 
-impl fmt::Debug for Paused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Paused").field(&self.group).finish()
-    }
-}
-
 impl Inner {
     /// Registers a handler, unless its descriptor has one already (rules R2, R3).
     #[inline]
-    pub(crate) fn add(&self, entry: Entry, interest: Interest, group: GroupId) -> io::Result<Token> {
+    pub(crate) fn add(&self, mut entry: Entry, interest: Interest, group: GroupId) -> io::Result<Token> {
         let interest = interest.canonical();
+        entry.in_backend = interest != Interest::NONE;
         let owner = Watched::new(entry.owner());
         let number = owner.as_raw_fd();
         let polled = entry.pollable().cloned();
@@ -245,7 +294,7 @@ impl Inner {
             // No backend gets to see it.
             descriptor::find(&owner).map_err(|why| self.descriptors.explain("add a descriptor", number, why))
         } else {
-            self.descriptors.enter_backend(token, owner, interest)
+            self.descriptors.add_to_backend(token, owner, interest)
         };
         if let Err(why) = entered {
             let entry = self.descriptors.registry.borrow_mut().remove(token);
@@ -307,27 +356,15 @@ impl Inner {
             // All are suspended before one of them is called, which might panic.
             let members = self.polled_of(group).into_iter();
             let owed = members.map(|token| (token, self.polling.set.suspend(token)));
-            self.end_all(cx, owed.collect());
+            call_each(owed.collect(), |(token, owed): (_, EndOwed<'_>)| {
+                owed.finish(|| {
+                    if let Some(handler) = self.pollable(token) {
+                        cx.call(|_| handler.poll_end());
+                    }
+                });
+            });
         }
         guard
-    }
-
-    /// Calls `poll_end` of those that are owed it. If one panics, the others are called all the same: nothing else would call them.
-    /// The first panic goes on, further ones end here.
-    fn end_all(&self, cx: &Context, members: OfMembers<(Token, EndOwed<'_>)>) {
-        let mut first_panic = None;
-        for (token, owed) in members {
-            let end = || {
-                if let Some(handler) = self.pollable(token) {
-                    cx.call(|_| handler.poll_end());
-                }
-            };
-            let ended = catch_unwind(AssertUnwindSafe(|| owed.finish(end)));
-            first_panic = first_panic.or(ended.err());
-        }
-        if let Some(panic) = first_panic {
-            resume_unwind(panic);
-        }
     }
 
     /// The polled handlers of a group. Pausing is rare: this walks over all registrations.
@@ -346,13 +383,11 @@ impl Inner {
             .borrow_mut()
             .resume(group, &mut |token, interest| masked.push((token, interest)));
         // All are unmasked before a handler is notified that it could not be: it may panic.
-        let mut invalidations = Invalidations::of(
-            cx,
-            masked.into_iter().filter_map(|(token, interest)| {
-                let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
-                rearmed.err().map(|why| (token, why))
-            }),
-        );
+        let refused = masked.into_iter().filter_map(|(token, interest)| {
+            let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
+            rearmed.err().map(|why| (token, why))
+        });
+        let refused = refused.collect();
         if last {
             let members = self.polled_of(group);
             members
@@ -360,7 +395,7 @@ impl Inner {
                 .for_each(|token| self.polling.set.resume(token));
             self.mailbox.notify();
         }
-        invalidations.notify_remaining();
+        call_each(refused, |(token, why)| self.invalidate(cx, token, why));
     }
 
     /// Unmasks a handler in the backend.
@@ -388,27 +423,15 @@ impl Inner {
     }
 }
 
-/// Handlers that cannot be watched any longer, and why. All are notified, also after one of them has panicked.
-struct Invalidations<'a> {
-    cx: &'a Context,
-    left: <OfMembers<(Token, io::Error)> as IntoIterator>::IntoIter,
-}
-
-impl<'a> Invalidations<'a> {
-    fn of(cx: &'a Context, all: impl Iterator<Item = (Token, io::Error)>) -> Self {
-        let left = all.collect::<OfMembers<_>>().into_iter();
-        Self { cx, left }
+/// Calls `call` for each member, also after one of the calls has panicked: nothing else would. The first panic goes on, further ones end
+/// here.
+fn call_each<T>(members: OfMembers<T>, mut call: impl FnMut(T)) {
+    let mut first_panic = None;
+    for member in members {
+        let called = catch_unwind(AssertUnwindSafe(|| call(member)));
+        first_panic = first_panic.or(called.err());
     }
-
-    fn notify_remaining(&mut self) {
-        for (token, why) in self.left.by_ref() {
-            self.cx.0.invalidate(self.cx, token, why);
-        }
-    }
-}
-
-impl Drop for Invalidations<'_> {
-    fn drop(&mut self) {
-        self.notify_remaining();
+    if let Some(panic) = first_panic {
+        resume_unwind(panic);
     }
 }

@@ -101,6 +101,10 @@ impl Remote {
         self.mailbox.interrupt();
     }
 
+    pub(crate) fn ask_to_stop(&self) {
+        self.shared.ask_to_stop();
+    }
+
     /// Returns whether this thread is the context's home thread.
     #[must_use]
     pub fn is_at_home(&self) -> bool {

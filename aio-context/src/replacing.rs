@@ -18,14 +18,15 @@ impl Registration {
     /// Puts `handler` in the place of the present one, between two callbacks: a callback that is running keeps its
     /// handler until it returns, the next event goes to the new one. The token, the interest and the group stay.
     ///
-    /// A polled handler whose `poll_begin` was called gets its `poll_end`.
+    /// A polled handler whose `poll_begin` was called gets its `poll_end`. An interest with [`Interest::ONESHOT`] is armed: the new handler
+    /// gets an event even if the former one had its only one.
     ///
     /// # Errors
     /// `NotFound` if no handler is registered any more, `InvalidInput` if `handler` has another descriptor, or what
     /// the system says; the former handler then stays, and `handler` comes back in the error. If the system refuses to watch
     /// the former one again, too, that one is [invalidated](Handler::invalidated).
     pub fn replace<H: Handler>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        self.exchange(handler, None, |handler| Entry::plain(handler))
+        self.exchange(handler.clone(), Entry::plain(handler), None)
     }
 
     /// As [`replace`](Self::replace), with another interest from now on.
@@ -33,7 +34,7 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace); the former interest stays, too.
     pub fn replace_with<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<(), WatchError<H>> {
-        self.exchange(handler, Some(interest), |handler| Entry::plain(handler))
+        self.exchange(handler.clone(), Entry::plain(handler), Some(interest))
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -41,7 +42,7 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace).
     pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        self.exchange(handler, None, |handler| Entry::polled(handler))
+        self.exchange(handler.clone(), Entry::polled(handler), None)
     }
 
     /// As [`replace_with`](Self::replace_with), with a polled handler.
@@ -53,19 +54,17 @@ impl Registration {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        self.exchange(handler, Some(interest), |handler| Entry::polled(handler))
+        self.exchange(handler.clone(), Entry::polled(handler), Some(interest))
     }
 
     fn exchange<H>(
         &self,
         handler: Rc<H>,
+        entry: Entry,
         interest: Option<Interest>,
-        entry: impl FnOnce(Rc<H>) -> Entry,
     ) -> Result<(), WatchError<H>> {
-        let replaced = self.context().and_then(|cx| {
-            let entry = entry(handler.clone());
-            cx.0.replace(&cx, self.token(), entry, interest)
-        });
+        let context = self.context();
+        let replaced = context.and_then(|cx| cx.0.replace(&cx, self.token(), entry, interest));
         replaced.map_err(|why| WatchError::new(handler, why))
     }
 }
@@ -80,7 +79,7 @@ impl Context {
     /// handler then stays, and `handler` comes back in the error.
     #[doc(alias = "aio_set_fd_handler")]
     pub fn replace<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<Token, WatchError<H>> {
-        self.exchange(handler, interest, |handler| Entry::plain(handler))
+        self.exchange(handler.clone(), Entry::plain(handler), interest)
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -93,20 +92,52 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Token, WatchError<H>> {
-        self.exchange(handler, interest, |handler| Entry::polled(handler))
+        self.exchange(handler.clone(), Entry::polled(handler), interest)
+    }
+
+    /// As [`replace`](Self::replace), for the registration with this token, such as one that was
+    /// [detached](Registration::detach).
+    ///
+    /// # Errors
+    /// `NotFound` if the token has no handler any more, `InvalidInput` if `handler` has another descriptor, or as
+    /// [`replace`](Self::replace).
+    pub fn replace_at<H: Handler>(
+        &self,
+        token: Token,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<(), WatchError<H>> {
+        let entry = Entry::plain(handler.clone());
+        let replaced = self.0.replace(self, token, entry, Some(interest));
+        replaced.map_err(|why| WatchError::new(handler, why))
+    }
+
+    /// As [`replace_at`](Self::replace_at), with a polled handler.
+    ///
+    /// # Errors
+    /// As [`replace_at`](Self::replace_at).
+    pub fn replace_polled_at<H: Pollable>(
+        &self,
+        token: Token,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<(), WatchError<H>> {
+        let entry = Entry::polled(handler.clone());
+        let replaced = self.0.replace(self, token, entry, Some(interest));
+        replaced.map_err(|why| WatchError::new(handler, why))
     }
 
     fn exchange<H: Handler>(
         &self,
         handler: Rc<H>,
+        entry: Entry,
         interest: Interest,
-        entry: impl FnOnce(Rc<H>) -> Entry,
     ) -> Result<Token, WatchError<H>> {
         let number = handler.as_fd().as_raw_fd();
         let token = self.0.descriptors.registry.borrow().token_of(number);
         let replaced = token.ok_or_else(not_registered).and_then(|token| {
-            let entry = entry(handler.clone());
-            self.0.replace(self, token, entry, Some(interest)).map(|()| token)
+            self.0.replace(self, token, entry, Some(interest))?;
+            Ok(token)
         });
         replaced.map_err(|why| WatchError::new(handler, why))
     }
@@ -143,7 +174,10 @@ impl Inner {
         }
         let polled = entry.pollable().cloned();
         let mut registry = self.descriptors.registry.borrow_mut();
-        entry.in_backend = registry.get(token).is_some_and(|former| former.in_backend);
+        if let Some(former) = registry.get(token) {
+            entry.in_backend = former.in_backend;
+            entry.version = former.version.wrapping_add(1);
+        }
         let replaced = registry.replace(token, entry);
         registry.set_interest(token, former.wanted);
         drop(registry);

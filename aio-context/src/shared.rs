@@ -15,6 +15,8 @@ pub(crate) struct Shared {
     params_version: AtomicU64,
     /// The context was dropped while its home thread panicked.
     has_panicked: std::sync::atomic::AtomicBool,
+    /// A thread has asked `run` to stop, and no `run` has yet.
+    stop: std::sync::atomic::AtomicBool,
     pub(crate) counters: Counters,
 }
 
@@ -24,6 +26,7 @@ impl Shared {
             params: ArcSwap::from_pointee(params),
             params_version: AtomicU64::new(1),
             has_panicked: std::sync::atomic::AtomicBool::new(false),
+            stop: std::sync::atomic::AtomicBool::new(false),
             counters: Counters::default(),
         }
     }
@@ -43,6 +46,18 @@ impl Shared {
     /// The polling parameters, as new as their version or newer.
     pub(crate) fn params(&self) -> PollParams {
         *self.params.load_full()
+    }
+
+    /// Asks `run` to stop. The caller interrupts the loop afterwards.
+    pub(crate) fn ask_to_stop(&self) {
+        self.stop.store(true, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Whether `run` was asked to stop since the last call.
+    pub(crate) fn take_stop(&self) -> bool {
+        // A plain load first: it is false all the time but once.
+        self.stop.load(std::sync::atomic::Ordering::Relaxed)
+            && self.stop.swap(false, std::sync::atomic::Ordering::Acquire)
     }
 
     /// Records that the home thread drops the context while it panics.

@@ -157,7 +157,7 @@ impl<T> Registry<T> {
         for (token, readiness) in list.rest().filter(|(_, readiness)| !readiness.is_empty()) {
             match self.slots.get_mut(token) {
                 Some(slot) if slot.mask == PackedMask::NONE => {
-                    if slot.state.interest().contains(Interest::EDGE) && slot.state.pending().is_empty() {
+                    if slot.state.interest().reports_once() && slot.state.pending().is_empty() {
                         self.edges.push(token);
                     }
                     slot.state.add_pending(readiness);

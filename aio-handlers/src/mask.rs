@@ -7,6 +7,7 @@
 /// | `None` | as registered | an event while paused: `Listed`; an event while excluded and not paused: `Excluded` |
 /// | `Excluded` | none | the last `readmit`: `None`, or `Listed` if the group is paused by then |
 /// | `Listed` | none | the last `resume`: `None`, or `Excluded` if the handler is excluded |
+/// | `Asleep` | none | a `set_interest` or a `replace`: `None` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mask {
     None,
@@ -14,6 +15,8 @@ pub(crate) enum Mask {
     Excluded,
     /// The last `resume` ends the mask. The number is the position in the list of the paused group.
     Listed(u32),
+    /// The only event of an interest in one event was delivered. Setting an interest, or replacing the value, ends the mask.
+    Asleep,
 }
 
 /// [`Mask`] in four bytes.
@@ -23,12 +26,14 @@ pub(crate) struct PackedMask(u32);
 impl PackedMask {
     pub(crate) const NONE: Self = Self(u32::MAX);
     const EXCLUDED: Self = Self(u32::MAX - 1);
+    const ASLEEP: Self = Self(u32::MAX - 2);
 
     #[inline]
     pub(crate) fn get(self) -> Mask {
         match self {
             Self::NONE => Mask::None,
             Self::EXCLUDED => Mask::Excluded,
+            Self::ASLEEP => Mask::Asleep,
             Self(position) => Mask::Listed(position),
         }
     }
@@ -39,7 +44,8 @@ impl From<Mask> for PackedMask {
         match mask {
             Mask::None => Self::NONE,
             Mask::Excluded => Self::EXCLUDED,
-            // A group has fewer members than there are slots, which are fewer than 2^32 - 2.
+            Mask::Asleep => Self::ASLEEP,
+            // A group has fewer members than there are slots: memory ends long before 2^32 - 3 of them.
             Mask::Listed(position) => Self(position),
         }
     }

@@ -24,8 +24,8 @@ pub enum Recorded {
 impl<T> Registry<T> {
     /// Records the readiness of a descriptor, as far as its interest covers it.
     ///
-    /// Readiness adds up until it is taken. The backend reports an edge only once, so the registry keeps it until it is taken: see
-    /// [`recall`](Self::recall).
+    /// Readiness adds up until it is taken. The backend reports an edge, and the event of an interest in one event, only once, so the
+    /// registry keeps it until it is taken: see [`recall`](Self::recall).
     #[inline]
     pub fn record(&mut self, token: Token, readiness: Readiness) -> Recorded {
         self.settle();
@@ -44,7 +44,7 @@ impl<T> Registry<T> {
             self.mask(token);
             return Recorded::Masked;
         }
-        if slot.state.interest().contains(Interest::EDGE) && slot.state.pending().is_empty() {
+        if slot.state.interest().reports_once() && slot.state.pending().is_empty() {
             self.edges.push(token);
         }
         slot.state.add_pending(readiness);
@@ -87,6 +87,21 @@ impl<T> Registry<T> {
             return None;
         }
         Some((&slot.value, ready, slot.state.interest()))
+    }
+
+    /// Records that the only event of an interest with [`Interest::ONESHOT`] is delivered to the value: the interest sleeps until it is
+    /// [set](Self::set_interest) again, be it the same one, or the value is [replaced](Self::replace). Without effect for
+    /// another interest.
+    ///
+    /// The backend is silent already: it reports one event for such an interest.
+    pub fn delivered(&mut self, token: Token) {
+        if let Some(slot) = self.slots.get_mut(token)
+            && slot.state.interest().contains(Interest::ONESHOT)
+            && slot.mask == PackedMask::NONE
+        {
+            slot.mask = Mask::Asleep.into();
+        }
+        self.check_slot(token);
     }
 
     /// Returns whether readiness was recorded and has not been taken.

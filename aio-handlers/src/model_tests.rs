@@ -229,8 +229,8 @@ impl Pair {
     }
 
     fn random_step(&mut self, rng: &mut fastrand::Rng, step: u32) {
-        let interest = Interest::from_bits_truncate(rng.u8(0..4));
-        let readiness = Readiness::from_bits_truncate(rng.u8(0..64));
+        let interest = Interest::from_bits_truncate(rng.u8(..)) - (Interest::EDGE | Interest::ONESHOT);
+        let readiness = Readiness::from_bits_truncate(rng.u16(..));
         let group = *self.depth.keys().nth(rng.usize(0..self.depth.len())).unwrap();
         let operation = rng.u32(0..16);
         match operation {
@@ -309,7 +309,7 @@ fn b5_a9_nothing_is_lost_by_masking() {
             pair.random_step(&mut rng, step);
             for token in pair.known.keys() {
                 if rng.u8(0..8) == 0 {
-                    let bits = rng.u8(0..16);
+                    let bits = rng.u16(0..16);
                     ready.insert(*token, Readiness::from_bits_truncate(bits));
                 }
             }

@@ -1,14 +1,15 @@
 //! Readiness that the backend does not report again: edges, and readiness that an interrupted iteration did not deliver.
 //!
-//! A level-triggered backend reports readiness again while it lasts, so an iteration may drop recorded readiness. An edge is reported
-//! once. The registry keeps it until it is taken, also across a nested iteration, a panic, or a list that is too short.
+//! A level-triggered backend reports readiness again while it lasts, so an iteration may drop recorded readiness. An edge, and the
+//! event of an interest in one event, is reported once. The registry keeps it until it is taken, also across a nested iteration, a panic, or a list that is too short.
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 
+use crate::mask::Mask;
 use crate::{Recorded, Registry};
 
 impl<T> Registry<T> {
-    /// Returns whether recorded edges may not have been taken. If so, an iteration must not wait.
+    /// Returns whether recorded edges, or events of interests in one event, may not have been taken. If so, an iteration must not wait.
     #[inline]
     #[must_use]
     pub fn has_edges(&self) -> bool {
@@ -50,13 +51,13 @@ impl<T> Registry<T> {
     /// Rejects an event that was not delivered because [`take_ready`](Self::take_ready) found its handler paused or excluded.
     ///
     /// Returns whether to set [`Interest::NONE`] in the backend, as for [`Recorded::Masked`]. The backend does not report an edge again
-    /// by itself, but does so after its interest is restored.
+    /// by itself, but does so after its interest is restored. The same holds for the event of an interest in one event.
     pub fn reject(&mut self, token: Token) -> bool {
         let Some(slot) = self.slots.get(token) else {
             return false;
         };
         let is_blocked = slot.state.exclusions() != 0 || self.groups.is_paused(slot.group);
-        let masks = is_blocked && slot.state.interest().contains(Interest::EDGE);
+        let masks = is_blocked && slot.state.interest().reports_once() && slot.mask.get() != Mask::Asleep;
         if masks {
             self.mask(token);
         }
@@ -76,11 +77,12 @@ impl<T> Registry<T> {
         recorded
     }
 
-    /// Drops readiness that an iteration recorded and did not deliver. A level-triggered backend reports it again. Edges stay recorded.
+    /// Drops readiness that an iteration recorded and did not deliver. A level-triggered backend reports it again. What is reported
+    /// once stays recorded.
     pub fn give_back(&mut self, left: impl IntoIterator<Item = Token>) {
         for token in left {
             if let Some(slot) = self.slots.get_mut(token)
-                && !slot.state.interest().contains(Interest::EDGE)
+                && !slot.state.interest().reports_once()
             {
                 slot.state.set_pending(Readiness::empty());
             }
@@ -94,6 +96,7 @@ mod tests {
     use crate::GroupId;
 
     const EDGE: Interest = Interest::READ.union(Interest::EDGE);
+    const ONCE: Interest = Interest::READ.union(Interest::ONESHOT);
 
     fn registry(interest: Interest) -> (Registry<()>, Token) {
         let mut registry = Registry::new();
@@ -175,5 +178,89 @@ mod tests {
         assert!(registry.take_ready(token).is_some());
         assert_eq!(registry.restore(token, Readiness::IN), Recorded::Live);
         assert_eq!(recalled(&mut registry), [token]);
+    }
+    #[test]
+    fn r14_an_event_that_was_not_delivered_is_recalled_until_it_is() {
+        let (mut registry, token) = registry(ONCE);
+        registry.record(token, Readiness::IN);
+        registry.give_back([token]);
+        assert_eq!(recalled(&mut registry), [token]);
+        assert!(registry.take_ready(token).is_some());
+        registry.delivered(token);
+        assert_eq!(recalled(&mut registry), []);
+        registry.check();
+    }
+
+    #[test]
+    fn r14_after_its_event_an_interest_sleeps_until_it_is_set_or_the_value_is_replaced() {
+        let (mut registry, token) = registry(ONCE);
+        for wakes in 0..3 {
+            assert_eq!(registry.effective_interest(token), Some(ONCE));
+            registry.record(token, Readiness::IN);
+            assert!(registry.take_ready(token).is_some());
+            registry.delivered(token);
+            assert_eq!(registry.interest(token), Some(ONCE));
+            assert_eq!(registry.effective_interest(token), Some(Interest::NONE));
+            assert_eq!(registry.effective(token, EDGE), Some(EDGE));
+            match wakes {
+                0 => _ = registry.set_interest(token, ONCE),
+                _ => _ = registry.replace(token, ()),
+            }
+        }
+        assert_eq!(registry.set_interest(token, Interest::READ), Some(ONCE));
+        registry.delivered(token);
+        assert_eq!(
+            registry.effective_interest(token),
+            Some(Interest::READ),
+            "a level does not sleep"
+        );
+        registry.check();
+    }
+
+    #[test]
+    fn r14_a_pause_does_not_wake_an_interest_that_had_its_event() {
+        let (mut registry, token) = registry(ONCE);
+        registry.record(token, Readiness::IN);
+        assert!(registry.take_ready(token).is_some());
+        registry.delivered(token);
+        registry.pause(GroupId::DEFAULT);
+        assert!(!registry.reject(token));
+        assert_eq!(registry.record(token, Readiness::IN), Recorded::Masked);
+        let mut rearmed = Vec::new();
+        registry.resume(GroupId::DEFAULT, &mut |token, interest| {
+            rearmed.push((token, interest))
+        });
+        assert_eq!(rearmed, []);
+        // Set again during a pause, it waits for its next event.
+        registry.pause(GroupId::DEFAULT);
+        registry.set_interest(token, ONCE);
+        assert_eq!(registry.record(token, Readiness::IN), Recorded::Masked);
+        registry.resume(GroupId::DEFAULT, &mut |token, interest| {
+            rearmed.push((token, interest))
+        });
+        assert_eq!(rearmed, [(token, ONCE)]);
+        registry.check();
+    }
+
+    #[test]
+    fn r14_an_event_from_before_the_interest_was_set_is_not_delivered_beside_the_next() {
+        let (mut registry, token) = registry(ONCE);
+        registry.record(token, Readiness::IN);
+        registry.set_interest(token, ONCE);
+        assert_eq!(registry.take_ready(token), None, "the backend reports it again");
+    }
+
+    #[test]
+    fn r14_an_event_that_a_pause_kept_back_is_armed_again_after_it() {
+        let (mut registry, token) = registry(ONCE);
+        registry.record(token, Readiness::IN);
+        registry.pause(GroupId::DEFAULT);
+        assert_eq!(registry.take_ready(token), None);
+        assert!(registry.reject(token));
+        let mut rearmed = Vec::new();
+        registry.resume(GroupId::DEFAULT, &mut |token, interest| {
+            rearmed.push((token, interest))
+        });
+        assert_eq!(rearmed, [(token, ONCE)]);
     }
 }

@@ -51,6 +51,13 @@ impl<T> Slot<T> {
     fn fd(&self) -> Option<RawFd> {
         (self.fd != NO_FD).then_some(self.fd)
     }
+
+    /// Ends the sleep after the only event.
+    fn wake(&mut self) {
+        if self.mask.get() == Mask::Asleep {
+            self.mask = PackedMask::NONE;
+        }
+    }
 }
 
 /// Values under tokens, with at most one live value for each descriptor number.
@@ -131,13 +138,15 @@ impl<T> Registry<T> {
 
     /// Replaces a value and returns the former one. Returns `None` and changes nothing if the token is stale.
     ///
-    /// The token, the interest, the group, exclusions and the mask stay. Recorded readiness is dropped: a level-triggered backend
-    /// reports it again.
+    /// The token, the interest, the group, exclusions and the mask stay, except that a value whose only event was delivered
+    /// ([`delivered`](Self::delivered)) gives way to one that waits for an event. Recorded readiness is dropped: a level-triggered
+    /// backend reports it again.
     pub fn replace(&mut self, token: Token, value: T) -> Option<T> {
         self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
         slot.state.set_pending(Readiness::empty());
+        slot.wake();
         let former = std::mem::replace(&mut slot.value, value);
         self.check_slot(token);
         Some(former)
@@ -145,15 +154,26 @@ impl<T> Registry<T> {
 
     /// Changes the interest and returns the former one. Returns `None` if the token is stale.
     ///
-    /// Recorded readiness outside the new interest is dropped. Pass the [effective](Self::effective_interest) interest to the backend; it
-    /// stays `NONE` while the handler is masked.
+    /// Recorded readiness outside the new interest is dropped; all of it with [`Interest::ONESHOT`], because the backend, which is armed
+    /// again, reports it again. Pass the [effective](Self::effective_interest) interest to the backend; it stays `NONE` while the
+    /// handler is paused or excluded and masked.
     pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<Interest> {
         self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
         let former = slot.state.interest();
-        slot.state.set_pending(slot.state.pending() & interest.mask());
+        let pending = slot.state.pending();
+        if !pending.is_empty() {
+            let is_once = interest.contains(Interest::ONESHOT);
+            let kept = if is_once {
+                Readiness::empty()
+            } else {
+                pending & interest.mask()
+            };
+            slot.state.set_pending(kept);
+        }
         slot.state.set_interest(interest);
+        slot.wake();
         self.check_slot(token);
         Some(former)
     }
@@ -195,17 +215,29 @@ impl<T> Registry<T> {
         self.slots.get(token).map(|slot| slot.state.interest())
     }
 
-    /// Returns the interest that the backend should have: `NONE` while the handler is masked.
+    /// Returns a value, its interest, and whether the backend is to be silent about it, because it is masked.
+    #[inline]
     #[must_use]
-    pub fn effective_interest(&self, token: Token) -> Option<Interest> {
-        self.effective(token, self.interest(token)?)
+    pub fn find(&self, token: Token) -> Option<(&T, Interest, bool)> {
+        let slot = self.slots.get(token)?;
+        Some((&slot.value, slot.state.interest(), slot.mask != PackedMask::NONE))
     }
 
-    /// Returns the interest that the backend should have if the handler's interest were `interest`.
+    /// Returns the interest that the backend should have: `NONE` while the handler is masked, and after its only event.
+    #[must_use]
+    pub fn effective_interest(&self, token: Token) -> Option<Interest> {
+        let slot = self.slots.get(token)?;
+        if slot.mask.get() == Mask::Asleep {
+            return Some(Interest::NONE);
+        }
+        self.effective(token, slot.state.interest())
+    }
+
+    /// Returns the interest that the backend should have if the handler's interest were set to `interest`.
     #[must_use]
     pub fn effective(&self, token: Token, interest: Interest) -> Option<Interest> {
         self.slots.get(token).map(|slot| match slot.mask.get() {
-            Mask::None => interest,
+            Mask::None | Mask::Asleep => interest,
             Mask::Excluded | Mask::Listed(_) => Interest::NONE,
         })
     }
@@ -286,12 +318,17 @@ impl<T> Registry<T> {
             interest.contains(slot.state.pending()),
             "{token:?} has readiness outside its interest"
         );
+        // A backend that reports more than one event for an interest in one does not break the registry.
         assert!(
-            slot.mask == PackedMask::NONE || slot.state.pending().is_empty(),
+            matches!(slot.mask.get(), Mask::None | Mask::Asleep) || slot.state.pending().is_empty(),
             "{token:?} is masked and yet ready"
         );
         match slot.mask.get() {
             Mask::None => {}
+            Mask::Asleep => assert!(
+                interest != Readiness::NVAL,
+                "{token:?} had an event without an interest"
+            ),
             Mask::Excluded => assert!(
                 slot.state.exclusions() != 0,
                 "no operation would arm {token:?} again"

@@ -10,15 +10,20 @@ const INTEREST: u32 = 16;
 const PENDING: u32 = 24;
 const BYTE: u32 = 0xff;
 const EXCLUSIONS: u32 = 0xffff;
-/// All but the interest, and edges.
-const UNUSUAL: u32 = !(BYTE << INTEREST) | (Interest::EDGE.bits() as u32) << INTEREST;
+/// All but the interest, and the interests that are reported once.
+const UNUSUAL: u32 =
+    !(BYTE << INTEREST) | (Interest::EDGE.union(Interest::ONESHOT).bits() as u32) << INTEREST;
+/// The bit of RDHUP among the pending ones, where a byte has room for it.
+const RDHUP: u32 = 0x40;
+const _: () = assert!((Readiness::all().difference(Readiness::RDHUP).bits() as u32) < RDHUP);
 
 impl State {
     pub(crate) fn new(interest: Interest) -> Self {
         Self(u32::from(interest.bits()) << INTEREST)
     }
 
-    /// Whether an event can be delivered without a look at exclusions, recorded readiness and edges.
+    /// Whether an event can be delivered as it is: without exclusions or recorded readiness, of an interest that is reported again and
+    /// again.
     #[inline]
     pub(crate) fn is_plain(self) -> bool {
         self.0 & UNUSUAL == 0
@@ -36,12 +41,19 @@ impl State {
 
     #[inline]
     pub(crate) fn pending(self) -> Readiness {
-        Readiness::from_bits_retain((self.0 >> PENDING) as u8)
+        let bits = self.0 >> PENDING;
+        let mut readiness = Readiness::from_bits_retain((bits & !RDHUP) as u16);
+        readiness.set(Readiness::RDHUP, bits & RDHUP != 0);
+        readiness
     }
 
     #[inline]
     pub(crate) fn set_pending(&mut self, pending: Readiness) {
-        self.0 = self.0 & !(BYTE << PENDING) | u32::from(pending.bits()) << PENDING;
+        let mut bits = u32::from((pending - Readiness::RDHUP).bits());
+        if pending.contains(Readiness::RDHUP) {
+            bits |= RDHUP;
+        }
+        self.0 = self.0 & !(BYTE << PENDING) | bits << PENDING;
     }
 
     /// Adds readiness, as far as the interest covers it.
@@ -77,9 +89,14 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_word_do_not_touch_each_other() {
-        for interest in [Interest::NONE, Interest::BOTH, Interest::all()] {
+        for interest in [
+            Interest::NONE,
+            Interest::BOTH,
+            Interest::PRIORITY,
+            Interest::all(),
+        ] {
             let mut state = State::new(interest);
-            assert_eq!(state.is_plain(), !interest.contains(Interest::EDGE));
+            assert_eq!(state.is_plain(), !interest.reports_once());
             state.add_pending(Readiness::all());
             state.exclude();
             state.exclude();

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
+use crate::process::HomeProcess;
 use crate::sync::Eventfd;
 
 /// A flag in the kernel that any thread can set and a loop can wait for: an eventfd, non-blocking, closed on exec.
@@ -73,16 +74,20 @@ impl AsFd for EventNotifier {
     }
 }
 
-/// The wake-up eventfd of a loop: an [`EventNotifier`] whose errors, which cannot happen, are not reported.
+/// The wake-up eventfd of a loop: an [`EventNotifier`] whose errors, which cannot happen, are not reported. A forked child shares the
+/// kernel's counter, and never writes it (rule R15): the loop would see a write that no thread of its own has announced.
 #[derive(Debug)]
-pub(crate) struct WakeUp(EventNotifier);
+pub(crate) struct WakeUp(EventNotifier, HomeProcess);
 
 impl WakeUp {
     pub(crate) fn new() -> io::Result<Self> {
-        EventNotifier::new().map(Self)
+        Ok(Self(EventNotifier::new()?, HomeProcess::here()))
     }
 
     pub(crate) fn write(&self) {
+        if !self.1.is_here() {
+            return;
+        }
         let written = self.0.set();
         debug_assert!(written.is_ok(), "an open eventfd can be written: {written:?}");
     }

@@ -31,6 +31,7 @@ use std::time::Duration;
 use crate::home::HomeThread;
 use crate::inbox::{Inbox, Posted};
 use crate::node::{Message, Node};
+use crate::process::HomeProcess;
 use crate::protocol::Notifier;
 use crate::state::Urgency;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, faulty, fence};
@@ -69,6 +70,7 @@ pub struct Mailbox<T, M: ?Sized = T> {
     notifier: Notifier,
     inbox: Inbox<T, M>,
     home: HomeThread,
+    process: HomeProcess,
     waiters: AtomicU32,
     interrupts: AtomicU64,
     plans: Plans,
@@ -93,6 +95,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
             notifier: Notifier::new()?,
             inbox: Inbox::new(),
             home: HomeThread::here(),
+            process: HomeProcess::here(),
             waiters: AtomicU32::new(0),
             interrupts: AtomicU64::new(0),
             plans: Plans::default(),
@@ -180,6 +183,13 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     #[must_use]
     pub fn inbox(&self) -> &Inbox<T, M> {
         &self.inbox
+    }
+
+    /// The process that made the mailbox.
+    #[inline]
+    #[must_use]
+    pub fn process(&self) -> HomeProcess {
+        self.process
     }
 
     /// The thread that the mailbox is at home on.

@@ -129,6 +129,11 @@ impl IoThread {
 
 impl Drop for IoThread {
     fn drop(&mut self) {
+        if self.remote.is_inherited() {
+            // A forked child has no such thread to wait for, nor one to detach.
+            std::mem::forget(self.thread.take());
+            return;
+        }
         if let Err(error) = self.end() {
             tracing::error!(%error, "an I/O thread ended with an error");
         }

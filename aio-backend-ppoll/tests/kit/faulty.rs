@@ -18,6 +18,9 @@ pub(crate) enum Fault {
     OmitsOut,
     OmitsHangUps,
     OmitsErrors,
+    OmitsHalfCloses,
+    OmitsPriority,
+    ReportsPriorityToAll,
     OmitsSets,
     ReportsOneOfTwo,
     ReportsOnce,
@@ -29,6 +32,13 @@ pub(crate) enum Fault {
     AcceptsClosedNumbers,
     ClaimsEdges,
     RefusesFiles,
+    // One event
+    ReportsOneshotsAgain,
+    SplitsOneshots,
+    SpinsAfterOneshots,
+    ArmsOneshotsOnlyWithAnotherInterest,
+    ShowsInterestsOfReportedOneshots,
+    ArmsOneshotsWhenRestructured,
     // Registrations
     IgnoresModify,
     ReportsTheSilent,
@@ -132,6 +142,23 @@ impl Faulty {
         }))
     }
 
+    /// Returns the interest that the fault makes of an interest in events.
+    fn actual(&self, interest: Interest) -> Interest {
+        match self.fault {
+            Fault::ReportsOneshotsAgain => interest - Interest::ONESHOT,
+            Fault::ReportsPriorityToAll if interest != Interest::NONE => interest | Interest::PRIORITY,
+            _ => interest,
+        }
+    }
+
+    /// Whether the only event of a registration was reported.
+    fn is_over(&self, token: Token) -> bool {
+        let mut is_over = false;
+        self.good
+            .visit(&mut |_, other, now| is_over |= other == token && now == Interest::NONE);
+        is_over && self.interests[&token].1.contains(Interest::ONESHOT)
+    }
+
     /// Returns the event that the fault makes of an event.
     fn distort(&mut self, token: Token, what: Readiness) -> Option<(Token, Readiness)> {
         let what = match self.fault {
@@ -139,6 +166,8 @@ impl Faulty {
             Fault::OmitsOut => what - Readiness::OUT,
             Fault::OmitsHangUps => what - Readiness::HUP,
             Fault::OmitsErrors => what - Readiness::ERR,
+            Fault::OmitsHalfCloses => what - Readiness::RDHUP,
+            Fault::OmitsPriority => what - Readiness::PRI,
             Fault::OmitsSets if self.is_a(token, "eventpoll") => Readiness::empty(),
             Fault::ReportsOneOfTwo if what.contains(Readiness::IN) => Readiness::IN,
             Fault::ReportsOnce | Fault::ReportsOnceUntilModified if !self.once.insert(token) => {
@@ -191,10 +220,11 @@ impl Backend for Faulty {
         if self.is(Fault::AcceptsTokensTwice) && self.interests.contains_key(&token) {
             self.good.remove(token)?;
         }
+        let actual = self.actual(interest);
         let actual = match self.fault {
             Fault::ReportsTheSilent if interest == Interest::NONE => Interest::READ,
             Fault::ExceedsTheInterest if interest != Interest::NONE => Interest::BOTH,
-            _ => interest,
+            _ => actual,
         };
         let is_closed = || rustix::io::fcntl_getfd(&fd).is_err();
         let kept = match self.fault {
@@ -228,6 +258,7 @@ impl Backend for Faulty {
             (Fault::IgnoresModify, Some(_)) => return Ok(()),
             (Fault::CannotLeaveSilence, Some((_, Interest::NONE))) => return Ok(()),
             (Fault::SwallowsUnknownTokens, None) => return Ok(()),
+            (Fault::ArmsOneshotsOnlyWithAnotherInterest, Some((_, now))) if now == interest => return Ok(()),
             (Fault::ExceedsTheInterest, Some(_)) if interest != Interest::NONE => {
                 return self.good.modify(token, Interest::BOTH);
             }
@@ -239,7 +270,7 @@ impl Backend for Faulty {
         if let Some((_, now)) = self.interests.get_mut(&token) {
             *now = interest;
         }
-        self.good.modify(token, interest)
+        self.good.modify(token, self.actual(interest))
     }
 
     fn remove(&mut self, token: Token) -> io::Result<()> {
@@ -284,6 +315,9 @@ impl Backend for Faulty {
         {
             timeout = Some(Duration::ZERO);
         }
+        if self.is(Fault::SpinsAfterOneshots) && self.interests.keys().any(|token| self.is_over(*token)) {
+            timeout = Some(Duration::ZERO);
+        }
         if self.is(Fault::ClearsTheList) {
             ready.clear();
         }
@@ -291,10 +325,13 @@ impl Backend for Faulty {
             return Ok(());
         }
         for (token, what) in self.events(timeout, ready.room())? {
-            if let Some((token, what)) = self.distort(token, what)
-                && !ready.push(token, what)
-            {
-                break;
+            if let Some((token, what)) = self.distort(token, what) {
+                if self.is(Fault::SplitsOneshots) && self.is_over(token) && what.contains(Readiness::IN) {
+                    ready.push(token, Readiness::IN);
+                }
+                if !ready.push(token, what) {
+                    break;
+                }
             }
         }
         Ok(())
@@ -316,6 +353,16 @@ impl Backend for Faulty {
             && let Some((&first, _)) = self.interests.iter().next()
         {
             let _ = self.good.modify(first, Interest::NONE);
+        }
+        if self.is(Fault::ArmsOneshotsWhenRestructured) && self.interests.len() == 100 {
+            let over: Vec<_> = self
+                .interests
+                .keys()
+                .filter(|token| self.is_over(**token))
+                .collect();
+            for token in over {
+                let _ = self.good.modify(*token, self.interests[token].1);
+            }
         }
     }
 
@@ -343,6 +390,7 @@ impl Backend for Faulty {
             match self.fault {
                 Fault::ShowsHalf if number % 2 == 0 => {}
                 Fault::ShowsFirstInterests => each(fd, token, self.interests[&token].0),
+                Fault::ShowsInterestsOfReportedOneshots => each(fd, token, self.interests[&token].1),
                 _ => each(fd, token, interest),
             }
         });

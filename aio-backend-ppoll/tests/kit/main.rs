@@ -27,6 +27,30 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::ClaimsEdges, "edges_are_reported_once_where_claimed"),
     (Fault::OmitsHangUps, "hang_ups_are_reported"),
     (Fault::OmitsErrors, "errors_are_reported"),
+    (Fault::OmitsHalfCloses, "half_closes_are_reported"),
+    (
+        Fault::OmitsPriority,
+        "priority_is_reported_to_those_that_wait_for_it",
+    ),
+    (
+        Fault::ReportsPriorityToAll,
+        "priority_is_reported_to_those_that_wait_for_it",
+    ),
+    (Fault::ReportsOneshotsAgain, "oneshot_reports_one_event"),
+    (Fault::SplitsOneshots, "oneshot_reports_one_event"),
+    (Fault::SpinsAfterOneshots, "oneshot_does_not_spin"),
+    (
+        Fault::ArmsOneshotsOnlyWithAnotherInterest,
+        "oneshot_is_armed_again_by_modify",
+    ),
+    (
+        Fault::ShowsInterestsOfReportedOneshots,
+        "oneshot_is_no_interest_after_its_event",
+    ),
+    (
+        Fault::ArmsOneshotsWhenRestructured,
+        "oneshot_is_no_interest_after_its_event",
+    ),
     (
         Fault::ReportsClosedNumbersAsReadable,
         "a_closed_number_is_reported_or_silent",
@@ -96,6 +120,10 @@ const WALKED_INTO: &[Fault] = &[
     Fault::OmitsOut,
     Fault::OmitsHangUps,
     Fault::OmitsErrors,
+    Fault::OmitsHalfCloses,
+    Fault::ReportsOneshotsAgain,
+    Fault::SplitsOneshots,
+    Fault::ArmsOneshotsOnlyWithAnotherInterest,
     Fault::ReportsOneOfTwo,
     Fault::ReportsOnce,
     Fault::ReportsOnceUntilModified,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::MemfdFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::pty::OpenptFlags;
 use rustix::termios::OptionalActions;
@@ -26,6 +26,8 @@ pub(super) const IN: Readiness = Readiness::IN;
 pub(super) const OUT: Readiness = Readiness::OUT;
 pub(super) const HUP: Readiness = Readiness::HUP;
 pub(super) const ERR: Readiness = Readiness::ERR;
+pub(super) const PRI: Readiness = Readiness::PRI;
+pub(super) const RDHUP: Readiness = Readiness::RDHUP;
 
 /// The longest time to wait for an asynchronous event, on a busy machine.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -151,6 +153,13 @@ impl Source {
         }
     }
 
+    /// The other end of a socket writes nothing more.
+    pub(super) fn half_close(&self) {
+        if let Some(peer) = &self.peer {
+            need(rustix::net::shutdown(peer, Shutdown::Write), "a half close");
+        }
+    }
+
     /// Closes the other end.
     pub(super) fn hang_up(&mut self) {
         self.peer = None;
@@ -160,7 +169,8 @@ impl Source {
 /// Writes data that every kind of descriptor accepts.
 pub(super) fn feed(mouth: impl AsFd) {
     match rustix::io::write(mouth, &1u64.to_ne_bytes()) {
-        Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
+        // There is no room, or the end has shut down its writing half.
+        Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::PIPE) => {}
         Err(error) => panic!("writing to the other end failed: {error}"),
     }
 }

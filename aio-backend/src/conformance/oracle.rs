@@ -21,6 +21,7 @@ const BATCH: usize = 64;
 /// - an event for an unknown or silent registration, or a readiness outside the interest or the kernel's state;
 /// - a wait that leaves out a ready registration although the list had room;
 /// - a registration that stays ready for many waits and is never reported;
+/// - a second event for an interest in one event;
 /// - an unknown token without an error, or a known token that is added again;
 /// - a `drain` that differs from the recorded registrations.
 #[derive(Debug)]
@@ -92,6 +93,22 @@ impl<'a> Oracle<'a> {
             .map(|((token, _), answer)| (*token, readiness(answer.revents())))
             .filter(|(_, readiness)| !readiness.is_empty())
             .collect()
+    }
+
+    /// Records that interests in one event have ended.
+    fn end_interests(&mut self, came: &[(Token, Readiness)]) {
+        for (token, _) in came {
+            if let Some(one) = self.registrations.get_mut(token)
+                && one.interest.contains(Interest::ONESHOT)
+            {
+                (one.interest, one.passed_over) = (Interest::NONE, 0);
+                let events = came.iter().filter(|(other, _)| other == token).count();
+                assert_eq!(
+                    events, 1,
+                    "{token:?} waits for one event, and {events} were reported"
+                );
+            }
+        }
     }
 
     /// Compares the events in a list with the state before and after.
@@ -198,6 +215,7 @@ impl Backend for Oracle<'_> {
         if result.is_ok() && room > 0 {
             self.judge_turns(&before, room, came);
         }
+        self.end_interests(came);
         result
     }
 
@@ -206,6 +224,7 @@ impl Backend for Oracle<'_> {
         let result = self.backend.peek(ready);
         let came: Vec<_> = ready.iter().skip(held).collect();
         self.judge("a peek", &before, &came);
+        self.end_interests(&came);
         assert!(
             came.is_empty() || matches!(result, Ok(Peek::Checked)),
             "a peek that is unsupported reported {came:?}"
@@ -298,18 +317,10 @@ pub(super) fn is_readable(fd: impl AsFd) -> bool {
 }
 
 fn flags(interest: Interest) -> PollFlags {
-    let mut flags = PollFlags::empty();
-    flags.set(PollFlags::IN, interest.contains(Interest::READ));
-    flags.set(PollFlags::OUT, interest.contains(Interest::WRITE));
-    flags
+    let events = interest.mask() - (Readiness::HUP | Readiness::ERR | Readiness::NVAL);
+    PollFlags::from_bits_retain(events.to_system() as u16)
 }
 
 fn readiness(answer: PollFlags) -> Readiness {
-    let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, answer.contains(PollFlags::IN));
-    readiness.set(Readiness::OUT, answer.contains(PollFlags::OUT));
-    readiness.set(Readiness::HUP, answer.contains(PollFlags::HUP));
-    readiness.set(Readiness::ERR, answer.contains(PollFlags::ERR));
-    readiness.set(Readiness::NVAL, answer.contains(PollFlags::NVAL));
-    readiness
+    Readiness::from_system(answer.bits().into())
 }

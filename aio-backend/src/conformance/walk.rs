@@ -73,7 +73,10 @@ impl Walk<'_> {
     }
 
     fn interest(&mut self) -> Interest {
-        Interest::from_bits_truncate(self.random.u8(..4))
+        let mut interest = Interest::from_bits_truncate(self.random.u8(..4));
+        interest.set(Interest::PRIORITY, self.random.u8(..8) == 0);
+        interest.set(Interest::ONESHOT, self.random.u8(..3) == 0);
+        interest.canonical()
     }
 
     fn add(&mut self) {
@@ -139,7 +142,7 @@ impl Walk<'_> {
     /// Changes the readiness of a descriptor.
     fn disturb(&mut self) {
         let Some(token) = self.any() else { return };
-        let what = self.random.u8(..16);
+        let what = self.random.u8(..17);
         let Some(source) = self.sources.get_mut(&token) else {
             return;
         };
@@ -151,6 +154,7 @@ impl Walk<'_> {
             9 => source.read(3),
             10 | 11 => source.fill(),
             12..=14 => source.make_room(),
+            15 if source.kind == Kind::Socket => source.half_close(),
             _ => source.hang_up(),
         }
     }

@@ -183,7 +183,7 @@ fn d7_the_writable_side_behind_a_panic_is_not_lost(bench: Bench) {
     let cx = bench.context();
     let (both, _far) = Both::new();
     *both.on_readable.borrow_mut() = Some(Box::new(|_| panic!("on purpose")));
-    let _registration = cx.watch(both.clone(), Interest::all()).unwrap();
+    let _registration = cx.watch(both.clone(), Interest::BOTH | Interest::EDGE).unwrap();
     let ended = catch_unwind(AssertUnwindSafe(|| bench.block(&cx)));
     assert!(ended.is_err());
     assert!(bench.check(&cx));
@@ -238,7 +238,9 @@ fn b5_the_writable_side_is_served_after_a_pause_by_the_readable_one(bench: Bench
     let paused = Rc::new(Cell::new(None));
     let slot = paused.clone();
     *both.on_readable.borrow_mut() = Some(Box::new(move |cx| slot.set(Some(cx.pause(group)))));
-    let _registration = cx.watch_in(group, both.clone(), Interest::all()).unwrap();
+    let _registration = cx
+        .watch_in(group, both.clone(), Interest::BOTH | Interest::EDGE)
+        .unwrap();
     assert!(bench.block(&cx));
     assert!(!bench.check(&cx));
     assert_eq!(*both.log.borrow(), ["readable"]);

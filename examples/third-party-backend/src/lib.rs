@@ -2,7 +2,7 @@
 //!
 //! The kernel reports a one-shot entry once and then disarms it. The backend arms reported entries again before the next wait, and
 //! the kernel then checks them: so readiness is level-triggered, as the contract demands, and a reported entry goes to the end of
-//! the kernel's ready list, so no entry starves. An entry that cannot be deleted any more, because its number was closed without
+//! the kernel's ready list, so no entry starves. An entry whose interest is in one event stays disarmed. An entry that cannot be deleted any more, because its number was closed without
 //! `remove`, is reported once at most.
 //!
 //! A file that epoll refuses, such as a regular file, is always ready. The backend watches an eventfd that is always ready in its
@@ -39,6 +39,8 @@ struct Entry {
     fd: Watched,
     stand_in: Option<OwnedFd>,
     interest: Interest,
+    /// It is in the set, armed or not.
+    is_member: bool,
 }
 
 impl Entry {
@@ -63,15 +65,17 @@ impl OneShot {
             return Ok(());
         }
         let (data, flags) = (EventData::new_u64(token.to_bits()), flags(entry.interest));
-        match epoll::add(&self.set, entry.member(), data, flags) {
+        let entered = match epoll::add(&self.set, entry.member(), data, flags) {
             // A left-over of a number that was closed and means the same file again. It is as good as ours.
             Err(Errno::EXIST) => self.arm(token, entry),
             Err(Errno::PERM) if entry.stand_in.is_none() => {
                 entry.stand_in = Some(eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-                self.enter(token, entry)
+                return self.enter(token, entry);
             }
             result => result,
-        }
+        };
+        entry.is_member = entered.is_ok();
+        entered
     }
 
     /// Arms an entry that is in the set, with its present interest.
@@ -81,8 +85,10 @@ impl OneShot {
     }
 
     /// Removes an entry from the set. If that fails, its number was closed; then at most one more event arrives, with an unknown token.
-    fn leave(&self, entry: &Entry) {
-        let _ = epoll::delete(&self.set, entry.member());
+    fn leave(&self, entry: &mut Entry) {
+        if std::mem::take(&mut entry.is_member) {
+            let _ = epoll::delete(&self.set, entry.member());
+        }
     }
 
     /// Sleeps until something in the set is ready; `false` if nothing is in time, or a signal came.
@@ -109,8 +115,16 @@ impl OneShot {
         };
         for event in &events[..found] {
             let token = Token::from_bits(event.data.u64());
-            if self.entries.get(&token).is_some_and(|entry| entry.interest != Interest::NONE) {
-                ready.push(token, readiness(event.flags));
+            let Some(entry) = self.entries.get_mut(&token) else { continue };
+            let interest = entry.interest;
+            if interest == Interest::NONE {
+                continue;
+            }
+            ready.push(token, readiness(event.flags));
+            if interest.contains(Interest::ONESHOT) {
+                // As the kernel has disarmed it. It stays in the set.
+                entry.interest = Interest::NONE;
+            } else {
                 self.reported.push(token);
             }
         }
@@ -127,7 +141,7 @@ impl Backend for OneShot {
         if self.entries.contains_key(&token) {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        let mut entry = Entry { fd, stand_in: None, interest };
+        let mut entry = Entry { fd, stand_in: None, interest, is_member: false };
         self.enter(token, &mut entry)?;
         self.entries.insert(token, entry);
         Ok(())
@@ -137,11 +151,11 @@ impl Backend for OneShot {
         let mut entry = self.entries.remove(&token).ok_or(ErrorKind::NotFound)?;
         let former = std::mem::replace(&mut entry.interest, interest);
         let result = match (former, interest) {
-            (Interest::NONE, _) => self.enter(token, &mut entry),
             (_, Interest::NONE) => {
-                self.leave(&entry);
+                self.leave(&mut entry);
                 Ok(())
             }
+            _ if !entry.is_member => self.enter(token, &mut entry),
             _ => self.arm(token, &entry),
         };
         if result.is_err() {
@@ -152,10 +166,8 @@ impl Backend for OneShot {
     }
 
     fn remove(&mut self, token: Token) -> io::Result<()> {
-        let entry = self.entries.remove(&token).ok_or(ErrorKind::NotFound)?;
-        if entry.interest != Interest::NONE {
-            self.leave(&entry);
-        }
+        let mut entry = self.entries.remove(&token).ok_or(ErrorKind::NotFound)?;
+        self.leave(&mut entry);
         Ok(())
     }
 
@@ -195,10 +207,8 @@ impl Backend for OneShot {
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         self.reported.clear();
-        for (token, entry) in std::mem::take(&mut self.entries) {
-            if entry.interest != Interest::NONE {
-                self.leave(&entry);
-            }
+        for (token, mut entry) in std::mem::take(&mut self.entries) {
+            self.leave(&mut entry);
             each(entry.fd, token, entry.interest);
         }
     }
@@ -206,16 +216,12 @@ impl Backend for OneShot {
 
 fn flags(interest: Interest) -> EventFlags {
     let mut flags = EventFlags::ONESHOT;
-    flags.set(EventFlags::IN, interest.contains(Interest::READ));
+    flags.set(EventFlags::IN | EventFlags::RDHUP, interest.contains(Interest::READ));
     flags.set(EventFlags::OUT, interest.contains(Interest::WRITE));
+    flags.set(EventFlags::PRI, interest.contains(Interest::PRIORITY));
     flags
 }
 
 fn readiness(flags: EventFlags) -> Readiness {
-    let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, flags.contains(EventFlags::IN));
-    readiness.set(Readiness::OUT, flags.contains(EventFlags::OUT));
-    readiness.set(Readiness::HUP, flags.contains(EventFlags::HUP));
-    readiness.set(Readiness::ERR, flags.contains(EventFlags::ERR));
-    readiness
+    Readiness::from_system(flags.bits())
 }

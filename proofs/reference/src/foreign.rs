@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use aio_context::{Context, ManualClock, Wait};
+use aio_context::{ClockId, Context, ManualClock, Wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// What a foreign loop does: prepare, wait for the one descriptor, check, dispatch. Simulated time passes only if there is
@@ -11,13 +11,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub(crate) fn turn(cx: &Context, wait: Wait, clock: &ManualClock) -> bool {
     let embedded = cx.embed().expect("this backend can be embedded");
     let prepared = embedded.prepare_ms();
+    let at_most = |most: Duration| {
+        let most = i32::try_from(most.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
+        if prepared < 0 { most } else { prepared.min(most) }
+    };
     let limit = match wait {
         Wait::NoBlock => 0,
         Wait::Block => prepared,
-        Wait::AtMost(most) => {
-            let most = i32::try_from(most.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
-            if prepared < 0 { most } else { prepared.min(most) }
-        }
+        Wait::AtMost(most) => at_most(most),
+        Wait::Until(at) => at_most(at.since(cx.now(ClockId::Monotonic))),
     };
     if limit > 0 && !is_readable(&embedded) {
         clock.advance(Duration::from_millis(limit.unsigned_abs().into()));

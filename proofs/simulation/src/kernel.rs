@@ -43,7 +43,7 @@ impl File {
         let mut readiness = Readiness::empty();
         readiness.set(Readiness::IN, self.regular || self.bytes > 0);
         readiness.set(Readiness::OUT, self.regular || self.room > 0);
-        readiness.set(Readiness::HUP, self.hung_up);
+        readiness.set(Readiness::HUP | Readiness::RDHUP, self.hung_up);
         readiness.set(Readiness::ERR, self.failed);
         readiness
     }
@@ -65,6 +65,8 @@ struct Member {
     interest: Interest,
     /// For edges: there was activity since the last report.
     active: bool,
+    /// For one event: it was reported.
+    is_disarmed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -201,6 +203,7 @@ impl Kernel {
             key,
             interest,
             active: true,
+            is_disarmed: false,
         });
         Ok(())
     }
@@ -226,6 +229,7 @@ impl Kernel {
         let (set, place) = self.member(set, fd)?;
         let member = &mut set.members[place];
         (member.key, member.interest, member.active) = (key, interest, true);
+        member.is_disarmed = false;
         Ok(())
     }
 
@@ -260,7 +264,7 @@ impl Kernel {
             };
             let ready = now & reported(member.interest);
             let is_edge = member.interest.contains(Interest::EDGE);
-            if ready.is_empty() || (is_edge && !member.active) {
+            if ready.is_empty() || member.is_disarmed || (is_edge && !member.active) {
                 continue;
             }
             if found.len() == room {
@@ -268,6 +272,7 @@ impl Kernel {
             }
             if consume {
                 member.active = false;
+                member.is_disarmed = member.interest.contains(Interest::ONESHOT);
                 set.next = (place + 1) % count;
             }
             found.push((member.key, ready));
@@ -287,8 +292,5 @@ impl Kernel {
 
 /// Returns the readiness that the kernel reports for an interest: errors and hang-ups always.
 pub(crate) fn reported(interest: Interest) -> Readiness {
-    let mut readiness = Readiness::HUP | Readiness::ERR;
-    readiness.set(Readiness::IN, interest.contains(Interest::READ));
-    readiness.set(Readiness::OUT, interest.contains(Interest::WRITE));
-    readiness
+    (interest.mask() | Readiness::HUP | Readiness::ERR) - Readiness::NVAL
 }

@@ -1,6 +1,7 @@
 //! The list of promises. Each is a function of an empty backend, in the module under which it is listed.
 
 mod many;
+mod once;
 mod readiness;
 mod silence;
 mod time;
@@ -39,9 +40,10 @@ promises! {
         readiness_of_a_set: "an epoll set, such as the backend of a nested loop, is readable while a descriptor in it is ready",
         a_regular_file_is_always_ready: "a descriptor that is always ready is not an error: every wait reports it for its interest, and it does not displace others",
         level_triggered_until_consumed: "(1) readiness that is not consumed is reported again by the next wait",
-        edges_report_every_new_activity: "(6) with the edge interest, new activity is reported at least once, though none of it is consumed",
+        edges_report_every_new_activity: "(6) with the edge interest, new activity is reported at least once, though none of it is consumed, and so is a ready descriptor after each modify, also to the same interest",
         edges_are_reported_once_where_claimed: "(6) a backend that reports edges does not report the same activity twice",
         hang_ups_are_reported: "a hang-up is reported to readers and writers, together with data that is left to read",
+        half_closes_are_reported: "(9) a half close of the peer is reported to readers, also after all data was read, and to no other registration",
         errors_are_reported: "an error is reported to readers and writers",
         a_closed_number_is_reported_or_silent: "a number that is closed without the backend's knowledge is reported as NVAL or not at all, disturbs no other registration, and can be removed",
         a_closed_number_is_refused: "with an interest, add and modify refuse a number that is not open with EBADF, and change nothing",
@@ -51,6 +53,13 @@ promises! {
         only_the_interest_is_reported: "events are within the interest, except hang-ups and errors",
         silence_covers_everything_and_can_be_left: "(3) without an interest no event is reported, not even hang-ups and errors, until modify",
         silence_does_not_spin: "(3) a hang-up of a silent descriptor does not end a wait",
+    }
+    once {
+        oneshot_reports_one_event: "(8) with the oneshot interest one event is reported, with all readiness of the moment, and nothing after it",
+        oneshot_does_not_spin: "(8) a registration that had its only event does not end a wait",
+        oneshot_is_armed_again_by_modify: "(8) modify arms a oneshot registration again, also with the same interest",
+        oneshot_is_no_interest_after_its_event: "(8) visit and drain show a registration that had its only event without an interest, and restructuring does not arm it",
+        priority_is_reported_to_those_that_wait_for_it: "(9) urgent data is reported with an interest in priority, and with no other; a file has no priority",
     }
     tokens {
         remove_and_use_the_number_again: "(2) no event carries a token after its removal, even if the descriptor number is reused",

@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use super::super::disturb::Number;
 use super::super::fixtures::{
-    A, B, ERR, HUP, IN, Kind, OUT, Source, TIMEOUT, add, check, expect, expect_soon, feed, need, wait_at_most,
+    A, B, ERR, HUP, IN, Kind, OUT, RDHUP, Source, TIMEOUT, add, check, expect, expect_soon, feed, need,
+    wait_at_most,
 };
 use crate::{Backend, Interest, Readiness, Token};
 
@@ -173,6 +174,14 @@ pub(super) fn edges_report_every_new_activity(backend: &mut dyn Backend) {
         &[(A, IN)],
         "a ring is not lost when the backend restructures itself",
     );
+    for _ in 0..3 {
+        need(backend.modify(A, DOORBELL), "a modify that changes nothing");
+        expect(
+            backend,
+            &[(A, IN)],
+            "a modify to the same interest arms an edge again",
+        );
+    }
     need(backend.modify(A, Interest::READ), "a modify to levels");
     for _ in 0..2 {
         expect(backend, &[(A, IN)], "with levels it is reported until it is read");
@@ -219,6 +228,38 @@ pub(super) fn hang_ups_are_reported(backend: &mut dyn Backend) {
         &[(A, HUP), (B, OUT | HUP)],
         "a hang-up is reported to a writer, too",
     );
+    need(backend.modify(B, Interest::READ), "a modify");
+    expect(
+        backend,
+        &[(A, HUP), (B, IN | HUP | RDHUP)],
+        "a hang-up of a socket is reported to a reader as the end of the data, too",
+    );
+}
+
+pub(super) fn half_closes_are_reported(backend: &mut dyn Backend) {
+    let socket = Source::new(Kind::Socket);
+    add(backend, &socket, A, Interest::READ);
+    socket.feed();
+    socket.half_close();
+    expect(
+        backend,
+        &[(A, IN | RDHUP)],
+        "there is something to read, and then the end of the data",
+    );
+    socket.consume();
+    for _ in 0..3 {
+        expect(backend, &[(A, IN | RDHUP)], "only the end is left");
+    }
+    need(backend.modify(A, Interest::BOTH), "a modify");
+    expect(backend, &[(A, IN | OUT | RDHUP)], "there is room to write still");
+    need(backend.modify(A, Interest::WRITE), "a modify");
+    expect(
+        backend,
+        &[(A, OUT)],
+        "a half close does not concern a registration that only writes",
+    );
+    socket.fill();
+    expect(backend, &[], "there is no room left");
 }
 
 pub(super) fn errors_are_reported(backend: &mut dyn Backend) {

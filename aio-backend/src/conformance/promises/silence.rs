@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::fixtures::{A, B, ERR, HUP, IN, Kind, OUT, Source, add, check, expect, need, wait_at_most};
+use super::super::fixtures::{
+    A, B, ERR, HUP, IN, Kind, OUT, RDHUP, Source, add, check, expect, need, wait_at_most,
+};
 use crate::{Backend, Interest, Token};
 
 pub(super) fn modify_changes_what_is_reported(backend: &mut dyn Backend) {
@@ -80,7 +82,7 @@ pub(super) fn silence_covers_everything_and_can_be_left(backend: &mut dyn Backen
     }
     expect(
         backend,
-        &[(pipe, IN | HUP), (socket, IN | HUP), (writer, ERR)],
+        &[(pipe, IN | HUP), (socket, IN | HUP | RDHUP), (writer, ERR)],
         "all are reported again",
     );
     need(backend.modify(socket, Interest::NONE), "silencing one");
@@ -111,5 +113,5 @@ pub(super) fn silence_does_not_spin(backend: &mut dyn Backend) {
         );
     }
     need(backend.modify(A, Interest::READ), "leaving silence");
-    assert_eq!(check(backend), [(A, IN | HUP)], "it is reported again");
+    assert_eq!(check(backend), [(A, IN | HUP | RDHUP)], "it is reported again");
 }

@@ -131,7 +131,7 @@ impl Files {
             Kind::Stream => {
                 ready.insert(Readiness::OUT);
                 ready.set(Readiness::IN, file.bytes > 0 || file.closed);
-                ready.set(Readiness::HUP, file.closed);
+                ready.set(Readiness::HUP | Readiness::RDHUP, file.closed);
             }
             Kind::Counter => {
                 ready.insert(Readiness::OUT);

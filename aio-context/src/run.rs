@@ -1,0 +1,72 @@
+//! [`Context::run`] and what stops it (rule D10).
+
+use std::io;
+use std::time::Instant;
+
+use aio_timers::Moment;
+
+use crate::{ClockId, Context, Remote, Wait};
+
+impl Context {
+    /// Polls until [`stop`](Self::stop) is called, by a callback or through a [`Remote`] by any thread.
+    ///
+    /// Everything that was ready in the iteration that was running is done before this returns. A stop that comes while no `run` is
+    /// running ends the next one, before it polls: a thread need not know how far this one has come. One stop ends one `run`; of those
+    /// that are nested in callbacks, the innermost.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use aio_context::Context;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let cx = Context::new()?;
+    /// cx.after(Duration::from_millis(1), |cx| cx.stop());
+    /// cx.run()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll). A stop that was asked for stays so.
+    #[doc(alias = "g_main_loop_run")]
+    pub fn run(&self) -> io::Result<()> {
+        while !self.0.shared.take_stop() {
+            self.poll(Wait::Block)?;
+        }
+        Ok(())
+    }
+
+    /// Has [`run`](Self::run) return.
+    #[doc(alias = "g_main_loop_quit")]
+    pub fn stop(&self) {
+        self.remote().stop();
+    }
+
+    /// Returns the moment of [`ClockId::Monotonic`] that is as far from now as `instant` is, for [`Wait::Until`] and
+    /// [`Timer::arm_at`](crate::Timer::arm_at): never an earlier one. An instant before the start of the clock becomes
+    /// [`Moment::ZERO`].
+    #[must_use]
+    pub fn moment(&self, instant: Instant) -> Moment {
+        // In this order: what passes between the two makes the moment later.
+        let before = Instant::now();
+        let now = self.now(ClockId::Monotonic);
+        match instant.checked_duration_since(before) {
+            Some(left) => now.saturating_add(left),
+            None => now.saturating_sub(before.duration_since(instant)),
+        }
+    }
+}
+
+impl Remote {
+    /// Has [`Context::run`] return, and wakes the loop for it. Never blocks. Without effect if the context is gone.
+    pub fn stop(&self) {
+        self.ask_to_stop();
+        self.notify();
+    }
+
+    /// Returns whether this process is a forked child of the one that made the context. It may then only drop what belongs to the
+    /// context: see [the limitations](crate#limitations).
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        !self.mailbox.process().is_here()
+    }
+}
