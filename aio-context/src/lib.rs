@@ -70,8 +70,8 @@
 //! # What it does not do
 //! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
 //! handlers, timers and the way in for other threads are crates that can be used alone. It keeps no thread of its own,
-//! reads and writes no descriptor but its own, and knows nothing of futures. Threads that run a context, doorbells, signals and
-//! other sources are in `aio-sources`.
+//! reads and writes no descriptor but its own, and knows nothing of futures: those are in `aio-executor`. Threads that run a
+//! context, doorbells, signals and other sources are in `aio-sources`.
 //!
 //! # Limitations
 //! - A double panic (a `Drop` that panics while a callback's panic unwinds) aborts, as everywhere in Rust.
@@ -99,7 +99,9 @@ mod descriptors;
 mod embed;
 mod error;
 mod event;
+mod extension;
 mod handler;
+mod inside;
 mod iteration;
 mod pacing;
 mod polling;
@@ -108,7 +110,6 @@ mod remote;
 mod replacing;
 mod run;
 mod shared;
-mod slack;
 mod source;
 mod stats;
 #[cfg(not(aio_modelled))]
@@ -124,6 +125,7 @@ use aio_checker as sync;
 
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Refused, Token, Watched};
 pub use aio_handlers::GroupId;
+pub use aio_notify::{set_timer_slack, timer_slack};
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
 pub use backend_kind::{BackendKind, UnknownBackend};
@@ -139,7 +141,6 @@ pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use iteration::measure::PollTime;
 pub use registration::{Paused, Registration};
 pub use remote::Remote;
-pub use slack::{set_timer_slack, timer_slack};
 pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
 pub use timer::{Delayed, Timer, TimerBuilder};

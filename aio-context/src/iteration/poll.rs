@@ -2,11 +2,11 @@
 
 use std::io;
 
+use aio_backend::Refused;
 use aio_timers::Moment;
 
 use crate::Context;
 use crate::context::{Inner, Wait};
-use crate::error::refused;
 
 impl Context {
     /// Does one iteration; true if there was progress: a handler or a bottom half ran, a timer fired, or a handler was
@@ -39,7 +39,7 @@ impl Context {
     /// Does not touch the stack, so that the choice costs little.
     #[inline(never)]
     fn poll_waiting(&self, wait: Wait) -> io::Result<bool> {
-        if self.0.has_descriptors_only() && self.0.pacing.spin.get().is_hot() {
+        if self.0.has_descriptors_only() && self.0.pacing.spin.get().is_promising() {
             self.check_and_wait(wait)
         } else {
             self.iterate_waiting(wait)
@@ -131,7 +131,7 @@ impl Context {
 
     #[cold]
     fn cannot_wait(&self, why: io::Error) -> io::Error {
-        refused("wait", self.backend_name(), why)
+        Refused::wrap("wait", self.backend_name(), why)
     }
 
     /// Goes on after an iteration without progress. Apart, so that what most polls do is compiled into [`poll`](Self::poll) once.
