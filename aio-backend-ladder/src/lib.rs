@@ -19,6 +19,8 @@
 //! long enough. Two events fix the level for good:
 //!
 //! - A call of [`Backend::make_pollable`]. The ladder moves up at once and stays there, because a foreign loop keeps that descriptor.
+//!   From then on it returns the errors of `add` and `modify`, because the foreign loop would never learn of the events of the lower
+//!   backend. If a wait fails, the lower backend does take over, and [`Backend::always_ready`] returns `true` from then on.
 //! - *A failure of the upper backend as a whole*: it cannot be made, an `add` or `modify` returns `EMFILE`, `ENFILE`, `ENOSPC` or
 //!   `ENOMEM`, or a wait fails. The lower backend takes over all registrations, with the one that met the failure. One warning names
 //!   the call, the error, and a remedy.
@@ -57,6 +59,8 @@ pub struct Ladder<L, U> {
     /// The number of waits on the lower level after which the upper one is worth its set-up.
     waits_to_climb: Option<u32>,
     hold: Hold,
+    /// A foreign loop has the descriptor of an upper backend that has failed.
+    is_unpollable: bool,
     orphaned: Orphaned,
     /// The number of additions and removals before a refused move is tried again.
     changes_until_retry: usize,
@@ -75,6 +79,7 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
             climb_at,
             waits_to_climb: None,
             hold: Hold::Free,
+            is_unpollable: false,
             orphaned: Orphaned::default(),
             changes_until_retry: 0,
         };
@@ -228,6 +233,7 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
             "the upper backend failed; {} takes over, and no registration is lost",
             self.lower.name(),
         );
+        self.is_unpollable |= self.hold == Hold::Upper;
         self.hold = Hold::Lower;
         if let Some(upper) = self.upper.take() {
             upper.visit(&mut |fd, token, interest| {
@@ -268,7 +274,9 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
         if let Some(upper) = &mut self.upper {
             self.changes_until_retry = self.changes_until_retry.saturating_sub(1);
             match upper.add(fd.clone(), token, interest) {
-                Err(error) if concerns_all(&error) => self.stay_below("add", &error),
+                Err(error) if concerns_all(&error) && self.hold != Hold::Upper => {
+                    self.stay_below("add", &error);
+                }
                 added => return added,
             }
         }
@@ -279,7 +287,9 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
         if let Some(upper) = &mut self.upper {
             match upper.modify(token, interest) {
-                Err(error) if concerns_all(&error) => self.stay_below("modify", &error),
+                Err(error) if concerns_all(&error) && self.hold != Hold::Upper => {
+                    self.stay_below("modify", &error);
+                }
                 modified => return modified,
             }
         }
@@ -330,7 +340,7 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
     }
 
     fn always_ready(&self) -> bool {
-        self.in_use().always_ready() || self.orphaned.has_any()
+        self.in_use().always_ready() || self.orphaned.has_any() || self.is_unpollable
     }
 
     fn watched(&self) -> usize {
@@ -357,6 +367,7 @@ impl<L: Backend, U: Backend> fmt::Debug for Ladder<L, U> {
             .field("climb_at", &self.climb_at)
             .field("waits_to_climb", &self.waits_to_climb)
             .field("hold", &self.hold)
+            .field("is_unpollable", &self.is_unpollable)
             .field("watched", &self.watched())
             .field("orphaned", &self.orphaned)
             .finish_non_exhaustive()

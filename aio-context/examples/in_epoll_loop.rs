@@ -61,7 +61,8 @@ fn main() -> io::Result<()> {
     let (mut heard, mut events) = (String::new(), Vec::with_capacity(8));
     while !done.get() || ticks.get() < 3 || heard.is_empty() {
         // 1. How long may the outer loop sleep? (`prepare_ms` returns milliseconds, for loops that need them.)
-        let limit = embedded.prepare().map(timespec);
+        let limit = embedded.prepare().map(Timespec::try_from).transpose();
+        let limit = limit.map_err(io::Error::other)?;
         // 2. It sleeps: on its own descriptors, and on the context's.
         events.clear();
         match epoll::wait(&outer, spare_capacity(&mut events), limit.as_ref()) {
@@ -94,12 +95,5 @@ fn answer(mut stream: &UnixStream) {
     if let Ok(count) = stream.read(&mut bytes) {
         // A client that is gone needs no answer.
         let _ = stream.write_all(&bytes[..count]);
-    }
-}
-
-fn timespec(limit: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: limit.subsec_nanos().into(),
     }
 }

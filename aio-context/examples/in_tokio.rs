@@ -4,83 +4,71 @@
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use aio_context::{ClockId, Context, Embedded};
 use tokio::io::unix::AsyncFd;
+use tokio::task::LocalSet;
 
 fn main() -> io::Result<()> {
     // One thread, because a context stays on the thread that made it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let cx = Context::new()?;
+    let tasks = LocalSet::new();
+    let cx = Context::new()?;
+    tasks.block_on(&runtime, async {
         let (near, far) = UnixStream::pair()?;
         let _near = cx.on(near).readable(|near, _| answer(near)).watch()?;
         let ticks = Rc::new(Cell::new(0));
         let counted = ticks.clone();
-        let tick = cx
+        let _tick = cx
             .timer(ClockId::Monotonic, move |_, timer| {
                 counted.set(counted.get() + 1);
                 timer.arm_after(Duration::from_millis(1));
             })
-            .disarmed();
-        tick.arm_after(Duration::from_millis(1));
-
-        // Both run on this thread; the context is served until the client has finished.
-        tokio::select! {
-            never = serve(&cx) => never?,
-            echoed = client(far) => println!("echoed by a context inside tokio: {}", echoed?),
-        }
+            .armed_after(Duration::from_millis(1));
+        // A task of its own. It can be aborted and started again at any time.
+        let served = tokio::task::spawn_local(serve(register(&cx)?));
+        println!("echoed by a context inside tokio: {}", client(far).await?);
+        served.abort();
         while ticks.get() < 3 {
-            // Stopped and taken up again: nothing was lost meanwhile.
-            tokio::time::timeout(Duration::from_millis(20), serve(&cx))
-                .await
-                .unwrap_or(Ok(()))?;
+            let again = tokio::time::timeout(Duration::from_millis(20), serve(register(&cx)?));
+            again.await.unwrap_or(Ok(()))?;
         }
-        println!("at least 3 ticks, on {}", cx.backend_name());
-        Ok(())
-    })
+        io::Result::Ok(())
+    })?;
+    println!("at least 3 ticks, on {}", cx.backend_name());
+    Ok(())
 }
 
-/// Polls `cx` on behalf of tokio, until dropped.
-async fn serve(cx: &Context) -> io::Result<()> {
+/// Passes the context's descriptor to tokio.
+fn register(cx: &Context) -> io::Result<AsyncFd<Embedded>> {
     let embedded = cx.embed()?;
-    let fd = register(&embedded)?;
+    // SAFETY: the value owns its descriptor, returns the same one each time, and closes it when it is dropped, not before.
+    let registered = unsafe { AsyncFd::register_with_interest(embedded, tokio::io::Interest::READABLE) };
+    Ok(registered?)
+}
+
+/// Polls a context on behalf of tokio, until dropped.
+async fn serve(context: AsyncFd<Embedded>) -> io::Result<()> {
+    let embedded = context.get_ref();
     loop {
-        let limit = embedded.prepare();
+        let limit = embedded.prepare().unwrap_or(Duration::from_secs(3600));
         let ready = tokio::select! {
             biased;
-            ready = fd.readable() => Some(ready?),
-            () = sleep(limit) => None,
+            ready = context.readable() => Some(ready?),
+            () = tokio::time::sleep(limit) => None,
         };
         if embedded.check()? {
             embedded.dispatch();
-            // Other tasks have their turn, too.
-            tokio::task::yield_now().await;
+            tokio::task::yield_now().await; // other tasks have their turn, too
         } else if let Some(mut ready) = ready {
             // tokio is edge-triggered, so the readiness may be cleared only when no work is left.
             ready.clear_ready();
         }
-    }
-}
-
-/// The context's descriptor as tokio knows it.
-fn register(embedded: &Embedded<'_>) -> io::Result<AsyncFd<OwnedFd>> {
-    let fd = embedded.as_fd().try_clone_to_owned()?;
-    // SAFETY: the descriptor belongs to the value that is registered, which gives out the same one as long as it lives
-    // and closes it when it is dropped, after tokio has let go of it.
-    Ok(unsafe { AsyncFd::register(fd) }?)
-}
-
-async fn sleep(limit: Option<Duration>) {
-    match limit {
-        Some(limit) => tokio::time::sleep(limit).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -90,15 +78,10 @@ async fn client(far: UnixStream) -> io::Result<String> {
     let far = tokio::net::UnixStream::from_std(far)?;
     far.writable().await?;
     far.try_write(b"ping")?;
+    far.readable().await?;
     let mut echoed = [0; 4];
-    loop {
-        far.readable().await?;
-        match far.try_read(&mut echoed) {
-            Ok(count) => return Ok(String::from_utf8_lossy(&echoed[..count]).into_owned()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let count = far.try_read(&mut echoed)?;
+    Ok(String::from_utf8_lossy(&echoed[..count]).into_owned())
 }
 
 /// Sends received data back.

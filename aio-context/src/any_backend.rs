@@ -1,5 +1,9 @@
-//! The usual backend of a context.
+//! The usual backend of a context, and the one that stands for a context in a foreign loop.
 
+use std::io;
+use std::os::fd::OwnedFd;
+
+use aio_backend::Backend as _;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
@@ -17,4 +21,32 @@ pub(crate) type AnyBackend = aio_backend::AnyBackend<Ladder<Ppoll, Epoll>>;
 pub(crate) fn usual() -> AnyBackend {
     let ladder = Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER);
     AnyBackend::Usual(Box::new(ladder))
+}
+
+/// A share of the descriptor that stands for a backend. A backend without one is replaced by epoll, with all registrations; if epoll
+/// refuses one of them, nothing has changed.
+pub(crate) fn pollable(backend: &mut AnyBackend) -> io::Result<OwnedFd> {
+    if let Some(fd) = backend.make_pollable()? {
+        return fd.try_clone_to_owned();
+    }
+    let mut epoll = Epoll::new()?;
+    let mut filled = Ok(());
+    backend.visit(&mut |fd, token, interest| {
+        if filled.is_ok() {
+            filled = epoll.add(fd.clone(), token, interest);
+        }
+    });
+    filled?;
+    let no_descriptor = || io::Error::from(io::ErrorKind::Unsupported);
+    let fd = epoll
+        .make_pollable()?
+        .ok_or_else(no_descriptor)?
+        .try_clone_to_owned()?;
+    tracing::debug!(
+        from = backend.name(),
+        to = epoll.name(),
+        "the backend was replaced for a foreign loop"
+    );
+    *backend = AnyBackend::Other(Box::new(epoll));
+    Ok(fd)
 }

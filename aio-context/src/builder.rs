@@ -16,6 +16,7 @@ use crate::any_backend::AnyBackend;
 use crate::backend_kind::BackendKind;
 use crate::context::{Deferred, Inner, Mailbox, Nesting, move_in};
 use crate::descriptors::Descriptors;
+use crate::extension::Extensions;
 use crate::handler::{Entry, Silent};
 use crate::pacing::Pacing;
 use crate::polling::Polling;
@@ -167,6 +168,7 @@ impl Builder {
             timers: Timers::new(monotonic, wall, virtual_clock, wall_changes, &mailbox),
             deferred: Deferred::new(),
             nesting: Nesting::default(),
+            extensions: Extensions::default(),
             shared: Arc::new(Shared::new(self.params)),
             mailbox,
         });

@@ -11,6 +11,7 @@ use aio_timers::Moment;
 use smallvec::SmallVec;
 
 use crate::descriptors::Descriptors;
+use crate::extension::Extensions;
 use crate::handler::Entry;
 use crate::pacing::Pacing;
 use crate::polling::Polling;
@@ -88,6 +89,8 @@ pub(crate) struct Inner {
     pub(crate) timers: Timers<Fire, Job>,
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
+    /// Dropped last.
+    pub(crate) extensions: Extensions,
 }
 
 /// What nested polls share.
@@ -129,6 +132,31 @@ impl Context {
     #[must_use]
     pub fn reports_edges(&self) -> bool {
         self.0.descriptors.backend.borrow().reports_edges()
+    }
+
+    /// Returns the one value of type `T` that belongs to this context; `make` makes it when it is first asked for. The context drops it
+    /// on its thread, at its own end.
+    ///
+    /// For crates that need a state for each context, such as an executor. A value that keeps the context alive is a cycle.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use aio_context::Context;
+    ///
+    /// #[derive(Default)]
+    /// struct Requests(Cell<u64>);
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let cx = Context::new()?;
+    /// let requests = cx.extension(|_cx| Requests::default());
+    /// requests.0.set(1);
+    /// assert_eq!(cx.extension(|_cx| Requests::default()).0.get(), 1);
+    /// # Ok(()) }
+    /// ```
+    #[inline]
+    pub fn extension<T: 'static>(&self, make: impl FnOnce(&Self) -> T) -> Rc<T> {
+        let extensions = &self.0.extensions;
+        extensions.get().unwrap_or_else(|| extensions.add(make(self)))
     }
 
     /// Runs user code. Nothing of the context may be borrowed meanwhile, because the code may use the context.

@@ -3,12 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use aio_backend::ReadyList;
 
 use crate::Context;
+use crate::any_backend::pollable;
 use crate::bottom_half;
 use crate::context::Wait;
 use crate::error::cannot_embed;
@@ -17,21 +18,48 @@ use crate::sync::faulty;
 use crate::timer::fire_due;
 use crate::wall::is_own;
 
-/// A context that a foreign loop waits for.
+/// A context that another event loop, a *foreign loop*, waits for.
 ///
-/// Each turn of the foreign loop: [`prepare`](Self::prepare) returns how long it may wait; it waits for the descriptor of
-/// this value to become readable, for that long; [`check`](Self::check) returns whether anything is due;
+/// It keeps the context, and no lifetime ties it to anything: it can be moved into a source of the foreign loop.
+///
+/// In each turn of the foreign loop [`prepare`](Self::prepare) returns how long it may wait. It waits for the descriptor of
+/// this value to become readable, for that long. [`check`](Self::check) returns whether anything is due, and
 /// [`dispatch`](Self::dispatch) does it. A foreign loop may leave `check` out, as GLib does if `prepare` returns that the context is
 /// ready: `dispatch` then checks by itself.
 ///
+/// A loop that cannot run code before each wait calls `prepare` at the end of its turn instead, and again whenever the
+/// descriptor was readable or the time is over. The context stays prepared meanwhile: whatever shortens the wait, such as
+/// a timer that is armed or a bottom half that is scheduled on the home thread, makes the descriptor readable.
+/// [`Context::watch_context`] does so.
+///
 /// The descriptor stays the same for the life of this value. It is level-triggered. A foreign loop that waits for edges,
-/// as mio and tokio do, may take it for not ready when `check` returns that nothing is due, not before; the examples
-/// `in_epoll_loop` and `in_tokio` are complete.
-pub struct Embedded<'cx> {
-    cx: &'cx Context,
+/// as mio and tokio do, may take it for not ready when `check` returns that nothing is due, not before. The examples of this
+/// crate show a context in an epoll loop, in mio, in calloop, in tokio, and in another context.
+///
+/// All functions may be called inside callbacks of the context. When the value is dropped, the context is as before.
+///
+/// ```
+/// use aio_context::Context;
+/// use rustix::event::{PollFd, PollFlags, Timespec, poll};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let embedded = cx.embed()?;
+/// let remote = cx.remote();
+/// std::thread::spawn(move || remote.run(|_| println!("hello")));
+/// let limit = embedded.prepare().map(|limit| Timespec::try_from(limit).unwrap());
+/// poll(&mut [PollFd::new(&embedded, PollFlags::IN)], limit.as_ref())?;
+/// assert!(embedded.check()?);
+/// assert!(embedded.dispatch());
+/// # Ok(()) }
+/// ```
+pub struct Embedded {
+    cx: Context,
     fd: OwnedFd,
     /// What has been found and not dispatched.
     list: RefCell<Box<ReadyList>>,
+    /// A foreign loop may be waiting.
+    is_prepared: Cell<bool>,
     /// The descriptors were checked since the last turn began.
     is_checked: Cell<bool>,
     /// A check has found registrations invalid, which is progress of the dispatch that follows.
@@ -41,29 +69,26 @@ pub struct Embedded<'cx> {
 }
 
 impl Context {
-    /// Lets a foreign loop wait on behalf of this context. The backend moves to one that is itself a descriptor, for good.
+    /// Lets a foreign loop wait on behalf of this context. The backend moves to one that is itself a descriptor, for good: a
+    /// backend that has none, as ppoll, is replaced by epoll.
+    ///
+    /// While the foreign loop may be waiting, the context does not enter poll mode, also if it is polled directly.
+    ///
+    /// Several values may embed one context. Each of them serves it.
     ///
     /// # Errors
-    /// `Unsupported` if the backend cannot be represented by one descriptor, as ppoll cannot; or what the system says, in a
-    /// [`Refused`](crate::Refused): `EBADF` if a watched descriptor was closed behind the loop's back.
-    pub fn embed(&self) -> io::Result<Embedded<'_>> {
+    /// What the system says, in a [`Refused`](crate::Refused): `EMFILE` if there is no descriptor left, `EBADF` if a watched descriptor was
+    /// closed behind the loop's back. The backend is then as before.
+    pub fn embed(&self) -> io::Result<Embedded> {
         let mut backend = self.0.descriptors.backend.borrow_mut();
         let name = backend.name();
-        let fd = match backend.make_pollable().map_err(|why| cannot_embed(name, why))? {
-            Some(fd) => fd.try_clone_to_owned()?,
-            None => {
-                let why = format!(
-                    "the backend {} has no descriptor that a foreign loop could wait for; use epoll, or the default",
-                    backend.name()
-                );
-                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-            }
-        };
+        let fd = pollable(&mut backend).map_err(|why| cannot_embed(name, why))?;
         drop(backend);
         Ok(Embedded {
-            cx: self,
+            cx: self.clone(),
             fd,
             list: RefCell::new(self.0.descriptors.lists.take()),
+            is_prepared: Cell::new(false),
             is_checked: Cell::new(false),
             has_invalidated: Cell::new(false),
             has_complained: Cell::new(false),
@@ -71,7 +96,13 @@ impl Context {
     }
 }
 
-impl<'cx> Embedded<'cx> {
+impl Embedded {
+    /// The context.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.cx
+    }
+
     /// Gets ready to be waited for, and returns how long at the most (`None`: until the descriptor is readable).
     ///
     /// Leaves poll mode. Until [`check`](Self::check), other threads that have something for this context make the
@@ -79,12 +110,15 @@ impl<'cx> Embedded<'cx> {
     pub fn prepare(&self) -> Option<Duration> {
         let inner = &self.cx.0;
         self.is_checked.set(false);
+        if !self.is_prepared.replace(true) {
+            inner.polling.suspend();
+        }
         inner.polling.adopt_params(&inner.shared);
         let mut list = self.take_list();
         drop(Found::recorded(inner, list));
         list = inner.descriptors.lists.take();
         inner.descriptors.registry.borrow_mut().recall(&mut list);
-        let hit = inner.leave_poll_mode(self.cx, &mut list);
+        let hit = inner.leave_poll_mode(&self.cx, &mut list);
         self.keep(list);
         faulty!(ChecksBeforeFlag: return (self.time_left(), inner.mailbox.set_foreign(true)).0);
         inner.mailbox.set_foreign(true);
@@ -130,13 +164,13 @@ impl<'cx> Embedded<'cx> {
     /// Ends the foreign loop's wait, accepts what others have notified meanwhile, and puts on the list what is ready.
     fn check_descriptors(&self) -> io::Result<()> {
         let inner = &self.cx.0;
-        inner.mailbox.set_foreign(false);
+        self.end_wait();
         inner.mailbox.accept();
-        self.is_checked.set(true);
         let invalidated = inner.nesting.progress.get();
         let mut list = self.take_list();
-        let checked = inner.check(self.cx, &mut list);
+        let checked = inner.check(&self.cx, &mut list);
         self.keep(list);
+        self.is_checked.set(checked.is_ok());
         if inner.nesting.progress.get() != invalidated {
             self.has_invalidated.set(true);
         }
@@ -159,12 +193,12 @@ impl<'cx> Embedded<'cx> {
         let list = self.take_list();
         let found = Found::recorded(inner, list);
         let mut progress = self.has_invalidated.take();
-        progress |= bottom_half::run(&inner.deferred, &inner.mailbox, self.cx);
-        match inner.deliver(self.cx, found.into_list(), true, &mut progress) {
+        progress |= bottom_half::run(&inner.deferred, &inner.mailbox, &self.cx);
+        match inner.deliver(&self.cx, found.into_list(), true, &mut progress) {
             Ok(list) => inner.descriptors.lists.give_back(list),
             Err(error) => self.complain(&error),
         }
-        progress |= inner.timers.run(|timers| fire_due(timers, self.cx));
+        progress |= inner.timers.run(|timers| fire_due(timers, &self.cx));
         progress
     }
 
@@ -173,6 +207,14 @@ impl<'cx> Embedded<'cx> {
     fn complain(&self, error: &io::Error) {
         if !self.has_complained.replace(true) {
             tracing::error!(%error, "a foreign loop cannot check the descriptors of its context");
+        }
+    }
+
+    /// The foreign loop waits no longer. Another one may, through another value.
+    fn end_wait(&self) {
+        let inner = &self.cx.0;
+        if self.is_prepared.replace(false) && inner.polling.resume() {
+            inner.mailbox.set_foreign(false);
         }
     }
 
@@ -189,23 +231,32 @@ impl<'cx> Embedded<'cx> {
     }
 }
 
-impl AsFd for Embedded<'_> {
+impl AsFd for Embedded {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl Drop for Embedded<'_> {
-    fn drop(&mut self) {
-        drop(Found::recorded(&self.cx.0, std::mem::take(self.list.get_mut())));
-        self.cx.0.mailbox.set_foreign(false);
+impl AsRawFd for Embedded {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 
-impl fmt::Debug for Embedded<'_> {
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        let inner = &self.cx.0;
+        drop(Found::recorded(inner, std::mem::take(self.list.get_mut())));
+        self.end_wait();
+        // Another value may have been prepared before this one found or accepted anything.
+        inner.mailbox.notify_if_about_to_wait();
+    }
+}
+
+impl fmt::Debug for Embedded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Embedded")
-            .field("context", self.cx)
+            .field("context", &self.cx)
             .field("fd", &self.fd)
             .finish_non_exhaustive()
     }

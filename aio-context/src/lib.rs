@@ -53,11 +53,25 @@
 //! # drop((reg, tick)); Ok(()) }
 //! ```
 //!
+//! # Which call wakes the loop
+//! | to have | call | on | a sleeping loop | takes effect |
+//! |---|---|---|---|---|
+//! | a closure run on the home thread, once | [`Remote::run`], [`Context::defer`] | any thread; home | wakes | in the next iteration |
+//! | the same closure run again and again | [`BottomHalf::schedule`] | any thread | wakes | in the next iteration; twice before that is once |
+//! | the result of a closure | [`Remote::run_and_wait`], [`Context::run_on`] | any thread; home | wakes | before the call returns |
+//! | a [`Source`] served | [`SourceWaker::wake`] | any thread | wakes | in the next iteration |
+//! | a condition read again | [`Remote::kick`] | any thread | wakes if a [`wait_while`](Context::wait_while) waits | when the wait reads it |
+//! | a blocking [`poll`](Context::poll) return, without work | [`Remote::notify`] | any thread | wakes | at once |
+//! | [`run`](Context::run) return | [`Remote::stop`], [`Context::stop`] | any thread; home | wakes | after the iteration |
+//!
+//! If in doubt, take `run`: it carries its work with it. A `notify` carries none, and ends one poll, perhaps another one than was
+//! meant. All of them publish what the calling thread wrote before.
+//!
 //! # What it does not do
 //! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
 //! handlers, timers and the way in for other threads are crates that can be used alone. It keeps no thread of its own,
-//! reads and writes no descriptor but its own, and knows nothing of futures. Threads that run a context, doorbells, signals and
-//! other sources are in `aio-sources`.
+//! reads and writes no descriptor but its own, and knows nothing of futures: those are in `aio-executor`. Threads that run a
+//! context, doorbells, signals and other sources are in `aio-sources`.
 //!
 //! # Limitations
 //! - A double panic (a `Drop` that panics while a callback's panic unwinds) aborts, as everywhere in Rust.
@@ -72,6 +86,7 @@
 #[doc = include_str!("../../README.md")]
 mod readme {}
 
+mod acting;
 mod any_backend;
 mod backend_kind;
 mod bottom_half;
@@ -84,7 +99,9 @@ mod descriptors;
 mod embed;
 mod error;
 mod event;
+mod extension;
 mod handler;
+mod inside;
 mod iteration;
 mod pacing;
 mod polling;

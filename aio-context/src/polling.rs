@@ -16,6 +16,8 @@ pub(crate) struct Polling {
     /// The version of the parameters in force; 0 before the first ones.
     version: Cell<u64>,
     is_enabled: Cell<bool>,
+    /// How many foreign loops may be waiting.
+    suspended: Cell<u32>,
     max: Cell<Duration>,
     /// How long to poll before a wait without a limit, as the policy decided last.
     budget: Cell<Duration>,
@@ -32,6 +34,7 @@ impl Polling {
             policy: RefCell::new(policy),
             version: Cell::new(0),
             is_enabled: Cell::new(false),
+            suspended: Cell::new(0),
             max: Cell::new(Duration::ZERO),
             budget: Cell::new(Duration::ZERO),
             waited_until: Cell::new(None),
@@ -53,8 +56,8 @@ impl Polling {
     #[inline(never)]
     fn adopt(&self, params: PollParams) {
         tracing::debug!(?params, "polling parameters");
-        self.is_enabled.set(!params.max.is_zero());
         self.max.set(params.max);
+        self.enable();
         let mut policy = self.policy.borrow_mut();
         policy.reset(params);
         self.is_per_handler.set(policy.is_per_handler());
@@ -65,6 +68,24 @@ impl Polling {
     #[inline]
     pub(crate) fn decided(&self, budget: Duration) {
         self.budget.set(budget.min(self.max.get()));
+    }
+
+    fn enable(&self) {
+        self.is_enabled
+            .set(!self.max.get().is_zero() && self.suspended.get() == 0);
+    }
+
+    /// Keeps iterations out of poll mode, because a foreign loop may be waiting: it cannot leave poll mode before it waits on.
+    pub(crate) fn suspend(&self) {
+        self.suspended.set(self.suspended.get() + 1);
+        self.enable();
+    }
+
+    /// Ends one [`suspend`](Self::suspend). Returns whether it was the last.
+    pub(crate) fn resume(&self) -> bool {
+        self.suspended.set(self.suspended.get() - 1);
+        self.enable();
+        self.suspended.get() == 0
     }
 
     #[inline]

@@ -278,8 +278,9 @@ impl Drop for Paused {
 impl Inner {
     /// Registers a handler, unless its descriptor has one already (rules R2, R3).
     #[inline]
-    pub(crate) fn add(&self, entry: Entry, interest: Interest, group: GroupId) -> io::Result<Token> {
+    pub(crate) fn add(&self, mut entry: Entry, interest: Interest, group: GroupId) -> io::Result<Token> {
         let interest = interest.canonical();
+        entry.in_backend = interest != Interest::NONE;
         let owner = Watched::new(entry.owner());
         let number = owner.as_raw_fd();
         let polled = entry.pollable().cloned();
@@ -293,7 +294,7 @@ impl Inner {
             // No backend gets to see it.
             descriptor::find(&owner).map_err(|why| self.descriptors.explain("add a descriptor", number, why))
         } else {
-            self.descriptors.enter_backend(token, owner, interest)
+            self.descriptors.add_to_backend(token, owner, interest)
         };
         if let Err(why) = entered {
             let entry = self.descriptors.registry.borrow_mut().remove(token);

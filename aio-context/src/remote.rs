@@ -105,6 +105,12 @@ impl Remote {
         self.shared.ask_to_stop();
     }
 
+    /// Returns whether this thread is the context's home thread.
+    #[must_use]
+    pub fn is_at_home(&self) -> bool {
+        self.mailbox.home().is_here()
+    }
+
     /// Whether both lead to the same context.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

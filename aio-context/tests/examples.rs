@@ -1,11 +1,31 @@
 //! The examples end by themselves and print the expected lines, also if the system refuses a call.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use aio_context::BackendKind;
+
+/// The examples of foreign loops, and their output.
+const FOREIGN: [(&str, &str); 4] = [
+    (
+        "in_epoll_loop",
+        "the echo came back: ping\n3 ticks, slept on one descriptor (epoll)\n",
+    ),
+    (
+        "in_tokio",
+        "echoed by a context inside tokio: ping\nat least 3 ticks, on epoll\n",
+    ),
+    ("in_calloop", "a context inside calloop echoed ping, on epoll\n"),
+    (
+        "in_mio",
+        "a context inside mio echoed ping, and ticked 3 times, on epoll\n",
+    ),
+];
+
 fn example(name: &str) -> PathBuf {
-    let names = ["in_epoll_loop", "in_tokio", "many_descriptors"];
+    let foreign = FOREIGN.iter().map(|(name, _)| *name);
+    let names: Vec<_> = foreign.chain(["in_context", "many_descriptors"]).collect();
     aio_testing::examples::folder(env!("CARGO_PKG_NAME"), &names).join(name)
 }
 
@@ -22,22 +42,44 @@ fn run(command: &mut Command) -> (String, String) {
     (stdout, stderr)
 }
 
-#[test]
-fn g2_in_epoll_loop() {
-    let (said, _) = run(&mut Command::new(example("in_epoll_loop")));
-    assert_eq!(
-        said,
-        "the echo came back: ping\n3 ticks, slept on one descriptor (epoll)\n"
-    );
+/// Starts an example whose contexts begin on this backend.
+fn on(kind: BackendKind, name: &str) -> String {
+    let (said, warned) = run(Command::new(example(name)).env("AIO_BACKEND", kind.name()));
+    assert_eq!(warned, "", "{name} on {kind}");
+    said
 }
 
 #[test]
-fn g2_in_tokio() {
-    let (said, _) = run(&mut Command::new(example("in_tokio")));
-    assert_eq!(
-        said,
-        "echoed by a context inside tokio: ping\nat least 3 ticks, on epoll\n"
-    );
+fn g2_g4_a_context_in_foreign_loops_on_every_backend() {
+    for (name, expected) in FOREIGN {
+        for kind in BackendKind::ALL {
+            assert_eq!(on(kind, name), expected, "{name} on {kind}");
+        }
+    }
+}
+
+#[test]
+fn g4_a_context_in_a_context_on_every_backend() {
+    for (kind, outside) in [
+        (BackendKind::Auto, "ppoll"),
+        (BackendKind::Ppoll, "ppoll"),
+        (BackendKind::Epoll, "epoll"),
+    ] {
+        let expected =
+            format!("a context inside a context echoed ping\nat least 4 ticks, on epoll in {outside}\n");
+        assert_eq!(on(kind, "in_context"), expected, "{kind}");
+    }
+}
+
+/// The examples show how little it takes.
+#[test]
+fn g4_an_example_has_less_than_100_lines() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines < 100, "{}: {lines}", path.display());
+    }
 }
 
 #[test]

@@ -18,7 +18,8 @@ use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    BottomHalf, ClockId, Context, GroupId, Interest, PollParams, Registration, Remote, Timer, Wait,
+    BackendKind, BottomHalf, ClockId, Context, GroupId, Interest, PollParams, Registration, Remote, Timer,
+    Wait,
 };
 
 use bell::Bell;
@@ -67,7 +68,12 @@ fn happened(events: &Events) {
 
 /// A context that is built, used in every way, and dropped.
 fn live_once(number: u64, events: &Events) {
-    let cx = Context::new().unwrap();
+    let kind = if number.is_multiple_of(7) {
+        BackendKind::Ppoll
+    } else {
+        BackendKind::Auto
+    };
+    let cx = Context::builder().backend_kind(kind).build().unwrap();
     let (plain, polled) = (Bell::new(events), Bell::new(events));
     let registration = cx.watch(plain.clone(), Interest::READ).unwrap();
     let detached = cx.watch_polled(polled, Interest::READ).unwrap().detach();
@@ -82,7 +88,11 @@ fn live_once(number: u64, events: &Events) {
     timer.arm_after(Duration::ZERO);
     cx.remote().run(|_| ()).unwrap();
     if number.is_multiple_of(3) {
-        drop(cx.embed().unwrap());
+        let outer = Context::new().unwrap();
+        let inside = outer.watch_context(&cx).unwrap();
+        drop((cx.embed().unwrap(), outer.watch_context(&cx)));
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        drop((inside, outer));
     }
     while cx.poll(Wait::NoBlock).unwrap() {}
     // It ends in different states: with work that never ran, a paused group, handles that outlive it.

@@ -120,7 +120,7 @@ fn oneshot() -> Case {
 }
 
 /// A thread that repeats its work on request, and is joined when dropped.
-struct Producer {
+pub(crate) struct Producer {
     wanted: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -128,7 +128,7 @@ struct Producer {
 
 impl Producer {
     /// `produce` gets the number of the message.
-    fn new(mut produce: impl FnMut(u64) + Send + 'static) -> Self {
+    pub(crate) fn new(mut produce: impl FnMut(u64) + Send + 'static) -> Self {
         let (wanted, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (goal, ends) = (wanted.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
@@ -149,7 +149,7 @@ impl Producer {
         }
     }
 
-    fn ask_for(&self, more: u64) {
+    pub(crate) fn ask_for(&self, more: u64) {
         self.wanted.fetch_add(more, Ordering::Release);
         if let Some(thread) = &self.thread {
             thread.thread().unpark();

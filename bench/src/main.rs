@@ -8,6 +8,7 @@ mod burst;
 mod case;
 mod compare;
 mod deferred;
+mod executors;
 mod floor;
 mod goals;
 mod instructions;
@@ -144,6 +145,7 @@ fn is_wanted(only: &[String], id: &str) -> bool {
 fn cases(only: &[String]) -> (Vec<Case>, Vec<Case>) {
     let (crossing, home): (Vec<Case>, Vec<Case>) = deferred::cases()
         .into_iter()
+        .chain(executors::cases())
         .partition(|case| case.workload.starts_with("cross"));
     let mut pinned: Vec<Case> = waiting::cases();
     pinned.extend(boards::cases());

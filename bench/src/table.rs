@@ -1,6 +1,6 @@
 //! The summary of the figures: ours beside the floor, the goal and the best of the others.
 
-use crate::goals::{IDS, goal, limit};
+use crate::goals::{IDS, goal, limit, must_lead};
 use crate::row::Row;
 
 pub(crate) fn print(rows: &[Row]) {
@@ -36,18 +36,14 @@ fn line(row: &Row, rows: &[Row]) -> String {
             goal(&row.id, &row.workload).map(|goal| format!("{goal:.2}")),
         ),
     };
-    let verdict = match is_met(row) {
+    let verdict = match is_met(row, rows) {
         Some(true) => "met",
         Some(false) => "missed",
         None => "",
     };
-    let best = rows
-        .iter()
-        .filter(|other| other.is_peer() && other.is_same_work(row))
-        .min_by(|one, other| one.ns.total_cmp(&other.ns))
-        .map_or_else(String::new, |best| {
-            format!("{} {:.1} ns, {:.2} of it", best.r#impl, best.ns, row.ns / best.ns)
-        });
+    let best = best_peer(row, rows).map_or_else(String::new, |best| {
+        format!("{} {:.1} ns, {:.2} of it", best.r#impl, best.ns, row.ns / best.ns)
+    });
     format!(
         "{:<4} {:<24} {:>8} {figure:>10} {ratio:>24} {:>8} {verdict:>8}  {best:<24}",
         "",
@@ -84,17 +80,27 @@ pub(crate) fn print_row(row: &Row) {
     );
 }
 
+/// The fastest of the others at the same work.
+fn best_peer<'a>(row: &Row, rows: &'a [Row]) -> Option<&'a Row> {
+    let peers = rows
+        .iter()
+        .filter(|other| other.is_peer() && other.is_same_work(row));
+    peers.min_by(|one, other| one.ns.total_cmp(&other.ns))
+}
+
 /// Whether a figure of ours reaches its goal; `None` where there is none.
-fn is_met(row: &Row) -> Option<bool> {
+fn is_met(row: &Row, rows: &[Row]) -> Option<bool> {
     if let Some(count) = row.count {
         return limit(&row.id, &row.workload).map(|limit| count <= limit);
     }
     let ratio = row.ratio()?.median;
-    goal(&row.id, &row.workload).map(|goal| ratio <= goal)
+    let leads = !must_lead(&row.id) || best_peer(row, rows).is_none_or(|best| row.ns < best.ns);
+    goal(&row.id, &row.workload).map(|goal| ratio <= goal && leads)
 }
 
 fn judged(rows: &[Row]) -> impl Iterator<Item = bool> + '_ {
-    rows.iter().filter(|row| row.is_ours()).filter_map(is_met)
+    let ours = rows.iter().filter(|row| row.is_ours());
+    ours.filter_map(|row| is_met(row, rows))
 }
 
 #[cfg(test)]
@@ -124,13 +130,28 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_must_lead_is_missed_behind_a_peer() {
+        let with = |name: &str, ns: f64| Row {
+            ns,
+            ratio_to_floor: Some(ns / 100.0),
+            ratio_min: Some(1.0),
+            ratio_max: Some(1.0),
+            ..Row::new("P18", "spawn", name, 1000)
+        };
+        for (peer, expected) in [(95.0, true), (85.0, false)] {
+            let rows = [with("floor", 100.0), with("aio", 90.0), with("tokio", peer)];
+            assert_eq!(judged(&rows).collect::<Vec<_>>(), [expected]);
+        }
+    }
+
+    #[test]
     fn memory_is_judged_in_bytes() {
         let row = Row {
             count: Some(130.0),
             unit: Some("bytes".to_owned()),
             ..Row::new("P12", "handler", "aio", 4096)
         };
-        assert_eq!(is_met(&row), Some(false));
+        assert_eq!(is_met(&row, &[]), Some(false));
         assert!(line(&row, &[]).contains("130 bytes"));
     }
 }

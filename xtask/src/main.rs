@@ -4,6 +4,7 @@
 
 mod check;
 mod door;
+mod glib;
 mod test;
 
 use std::process::ExitCode;

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::glib;
 use crate::interrupt::Interrupt;
 use crate::shell;
 use clap::{Arg, ArgMatches};
@@ -14,9 +15,9 @@ const TARGETS: [&str; 4] = ["--lib", "--bins", "--tests", "--examples"];
 
 pub(crate) fn command() -> clap::Command {
     clap::Command::new("test")
-        .about("All tests: of the crates, of the documentation, and of the backend from outside")
+        .about("All tests: of the crates, of the documentation, of the backend from outside, and in GLib where it is installed")
         .long_about(
-            "All tests: of the crates, of the documentation, and of the backend from outside\n\n\
+            "All tests: of the crates, of the documentation, of the backend from outside, and in GLib where it is installed\n\n\
              With cargo-nextest where it is installed, else with cargo test. With arguments, only the tests of the crates that \
              they choose.",
         )
@@ -57,7 +58,13 @@ pub(crate) fn run(args: &ArgMatches) -> anyhow::Result<()> {
     tests
         .current_dir(outside)
         .args(["test", "--no-fail-fast", "--locked", "--target-dir"]);
-    shell::run_within(tests.arg(target), LIMIT, &interrupt)
+    shell::run_within(tests.arg(target), LIMIT, &interrupt)?;
+    if let Some(lacks) = glib::lacks() {
+        println!("skipped: {lacks}");
+        return Ok(());
+    }
+    let mut tests = glib::cargo(&["test", "--no-fail-fast"])?;
+    shell::run_within(&mut tests, LIMIT, &interrupt)
 }
 
 fn cargo_test() -> Command {

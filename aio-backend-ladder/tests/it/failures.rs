@@ -124,6 +124,38 @@ fn b4_a_wait_that_fails_is_done_below() {
     }
 }
 
+/// A foreign loop waits for the upper backend's descriptor, which reports nothing of what the lower one watches. So a registration
+/// does not move down, and if all do, because a wait failed, the foreign loop may not sleep any more.
+#[test]
+fn g2_b4_an_upper_backend_that_a_foreign_loop_waits_for_fails() {
+    for error in [Errno::MFILE, Errno::NFILE, Errno::NOSPC, Errno::NOMEM] {
+        let plan = Plan::new();
+        let (mut ladder, mut world) = filled(&plan, 64, 4);
+        let silent = world.add(&mut ladder, Interest::NONE);
+        ladder.make_pollable().unwrap();
+        let logged = warnings(|| {
+            let (reader, _writer) = io::pipe().unwrap();
+            plan.fail_next("add", error);
+            let refused = ladder.add(Rc::new(reader).into(), Token::new(99, 0), Interest::READ);
+            assert_eq!(Errno::from_io_error(&refused.unwrap_err()), Some(error));
+            plan.fail_next("modify", error);
+            let refused = ladder.modify(silent, Interest::READ);
+            assert_eq!(Errno::from_io_error(&refused.unwrap_err()), Some(error));
+        });
+        assert_eq!((ladder.level(), plan.made_and_alive()), (Level::Upper, (1, 1)));
+        assert!(logged.is_empty(), "the caller learns of it: {logged:?}");
+        world.expect(&mut ladder);
+        assert!(!ladder.always_ready());
+        plan.fail_next("wait", error);
+        let logged = warnings(|| {
+            world.expect(&mut ladder);
+        });
+        assert_eq!((ladder.level(), logged.len()), (Level::Lower, 1), "{logged:?}");
+        assert!(ladder.always_ready() && ladder.make_pollable().unwrap().is_none());
+        world.end(&mut ladder);
+    }
+}
+
 #[test]
 fn b4_the_error_of_one_refused_descriptor_is_returned() {
     for error in [Errno::BADF, Errno::LOOP, Errno::INVAL] {

@@ -196,7 +196,7 @@ fn case_37_nested_is_not_served_twice(bench: Bench) {
 }
 
 /// A turn of a foreign loop that does not wait.
-fn turn(embedded: &Embedded<'_>) -> bool {
+fn turn(embedded: &Embedded) -> bool {
     embedded.prepare();
     embedded.check().unwrap() && embedded.dispatch()
 }
@@ -205,7 +205,7 @@ fn turn(embedded: &Embedded<'_>) -> bool {
 #[test]
 fn case_37_nested_on_one_embedding() {
     // It is kept for ever, so that callbacks can reach it; and where a leak check finds it.
-    static KEPT: AtomicPtr<Embedded<'static>> = AtomicPtr::new(std::ptr::null_mut());
+    static KEPT: AtomicPtr<Embedded> = AtomicPtr::new(std::ptr::null_mut());
     let cx: &'static Context = Box::leak(Box::new(Context::new().unwrap()));
     let embedded = Box::leak(Box::new(cx.embed().unwrap()));
     std::hint::black_box(&KEPT).store(embedded, Ordering::Relaxed);

@@ -9,6 +9,8 @@
 mod common;
 #[path = "../counting/mod.rs"]
 mod counting;
+#[path = "../it/kinds.rs"]
+mod kinds;
 
 mod fixtures;
 mod process;

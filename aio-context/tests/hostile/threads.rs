@@ -259,7 +259,7 @@ impl<T: Sync> May<T> {
 fn case_76_polled_by_another_thread() {
     const { assert!(!May::<Context>::GO && !May::<WeakContext>::GO) };
     const { assert!(!May::<aio_context::Registration>::GO && !May::<aio_context::Timer>::GO) };
-    const { assert!(!May::<aio_context::Paused>::GO && !May::<aio_context::Embedded<'_>>::GO) };
+    const { assert!(!May::<aio_context::Paused>::GO && !May::<aio_context::Embedded>::GO) };
     const { assert!(May::<Remote>::GO && May::<BottomHalf>::GO && May::<aio_context::SourceWaker>::GO) };
 }
 

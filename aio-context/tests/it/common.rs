@@ -9,7 +9,8 @@ use aio_backend::conformance::disturb;
 use aio_context::{Context, Handler, Interest, Pollable, Registration};
 use rustix::event::{EventfdFlags, eventfd};
 
-pub(crate) use aio_testing::{Bench, Count, everywhere, is_readable};
+pub(crate) use crate::kinds::everywhere;
+pub(crate) use aio_testing::{Bench, Count, is_readable};
 
 type OnReady = Rc<dyn Fn(&Kick, &Context)>;
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use aio_context::{BottomHalf, ClockId, Interest, PollParams};
 
-use crate::common::{Bench, Count, Kick, everywhere, watch, watch_polled};
+use crate::common::{Bench, Count, Kick, watch, watch_polled};
+use crate::kinds::thoroughly;
 
-everywhere! {
+thoroughly! {
     case_1_h1_a_scheduled_bottom_half_runs_once
     case_2_h2_one_that_reschedules_itself_runs_once_per_iteration
     case_3_h5_cancelled_before_it_runs

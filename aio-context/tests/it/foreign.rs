@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{ClockId, PollParams, Wait};
+use aio_context::{ClockId, Context, Interest, PollParams, Wait};
 
-use crate::common::{Bench, Kick, watch, watch_polled};
+use crate::common::{Bench, Kick, Number, is_readable, watch, watch_polled};
 
 const BENCH: Bench = Bench::FOREIGN;
 
@@ -168,12 +168,51 @@ fn g2_an_edge_triggered_loop_looks_until_nothing_is_due() {
     }
 }
 
+/// ppoll, and a backend from outside that has no descriptor.
 #[test]
-fn g2_a_backend_without_a_descriptor_cannot_be_embedded() {
+fn g2_epoll_stands_for_a_backend_without_a_descriptor() {
+    for backend in [Bench::PPOLL.backend, crate::backends::plain] {
+        let cx = Context::builder().backend(backend()).build().unwrap();
+        let kicks: Vec<_> = (0..20).map(|_| Kick::new()).collect();
+        let registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
+        registrations[3].set_interest(Interest::NONE).unwrap();
+        kicks.iter().step_by(2).for_each(|kick| kick.kick());
+        kicks[3].kick();
+        let embedded = cx.embed().unwrap();
+        assert_eq!(cx.backend_name(), "epoll");
+        assert!(is_readable(&embedded));
+        assert!(embedded.prepare().is_none() && embedded.dispatch());
+        let counts = |even: u32, odd: u32| {
+            kicks
+                .iter()
+                .zip([even, odd].into_iter().cycle())
+                .all(|(kick, count)| kick.count.get() == count)
+        };
+        assert!(counts(1, 0));
+        drop(embedded);
+        registrations[3].set_interest(Interest::READ).unwrap();
+        assert!(cx.poll(Wait::Block).unwrap() && kicks[3].count.get() == 1);
+        assert!(!cx.poll(Wait::NoBlock).unwrap());
+    }
+}
+
+/// Nothing moves if one descriptor is refused.
+#[test]
+fn g2_l6_a_backend_that_cannot_be_replaced_stays() {
     let cx = Bench::PPOLL.context();
+    let (kick, number) = (Kick::new(), Number::new());
+    let _registrations = (
+        watch(&cx, &kick),
+        cx.watch(number.clone(), Interest::READ).unwrap(),
+    );
+    number.close();
     let refused = cx.embed().unwrap_err();
-    assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);
-    assert!(refused.to_string().contains("ppoll"), "{refused}");
+    assert!(refused.to_string().contains("closed behind"), "{refused}");
+    assert_eq!(cx.backend_name(), "ppoll");
+    kick.kick();
+    assert!(cx.poll(Wait::Block).unwrap() && kick.count.get() == 1);
+    drop(cx.embed().unwrap());
+    assert_eq!(cx.backend_name(), "epoll");
 }
 
 #[test]

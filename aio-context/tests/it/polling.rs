@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aio_context::Iteration;
 use aio_context::{
     Clock, ClockId, Context, Interest, ManualClock, Moment, PollParams, PollPolicy, Remote, Wait,
 };
-use aio_pollctl::Iteration;
 
 use crate::common::{Bench, Count, Kick, Twin, watch, watch_polled};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
-use aio_context::{Backend, Builder, ClockId, Context, ManualClock, Wait};
+use aio_context::{Backend, Builder, ClockId, Context, Embedded, ManualClock, PollParams, Wait};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// Makes contexts of one kind and polls them in one way. [`everywhere!`](crate::everywhere) runs a test on each of [`ALL`](Self::ALL).
@@ -21,6 +21,10 @@ pub struct Bench {
     pub backend: fn() -> Box<dyn Backend>,
     /// Whether a foreign loop polls, with prepare, check and dispatch.
     pub foreign: bool,
+    /// Polls once, and returns whether there was progress.
+    pub turn: fn(&Context, Wait) -> bool,
+    /// The polling parameters that contexts begin with.
+    pub params: PollParams,
 }
 
 /// Makes a test of each function: on every backend, and through a foreign loop on one that can.
@@ -54,6 +58,39 @@ macro_rules! everywhere {
     };
 }
 
+/// As [`everywhere!`](crate::everywhere), with every backend in a foreign loop, and all of it with polling off and on.
+#[macro_export]
+macro_rules! thoroughly {
+    ($($test:ident)*) => {
+        $(mod $test {
+            use $crate::{Bench, poll_embedded};
+
+            fn on_all(change: impl Fn(Bench) -> Bench) {
+                for bench in Bench::DIRECT {
+                    println!("{}", bench.name);
+                    super::$test(change(bench));
+                }
+            }
+            #[test]
+            fn plain() {
+                on_all(|bench| bench);
+            }
+            #[test]
+            fn plain_and_polling() {
+                on_all(Bench::polling);
+            }
+            #[test]
+            fn g1_in_a_foreign_loop() {
+                on_all(|bench| bench.inside(poll_embedded));
+            }
+            #[test]
+            fn g1_in_a_foreign_loop_with_polling_on() {
+                on_all(|bench| bench.inside(poll_embedded).polling());
+            }
+        })*
+    };
+}
+
 impl Bench {
     /// ppoll alone.
     pub const PPOLL: Self = Self::polled("ppoll", || Box::new(Ppoll::new()));
@@ -73,8 +110,11 @@ impl Bench {
     pub const FOREIGN: Self = Self {
         name: "foreign",
         foreign: true,
+        turn: poll_embedded,
         ..Self::LADDER_AT_64
     };
+    /// Those that are polled directly: every backend.
+    pub const DIRECT: [Self; 4] = [Self::PPOLL, Self::EPOLL, Self::LADDER_AT_0, Self::LADDER_AT_64];
     /// All of them.
     pub const ALL: [Self; 5] = [
         Self::PPOLL,
@@ -89,12 +129,35 @@ impl Bench {
             name,
             backend,
             foreign: false,
+            turn: poll_directly,
+            params: PollParams::OFF,
+        }
+    }
+
+    /// The same backend in a foreign loop that polls with `turn`.
+    #[must_use]
+    pub const fn inside(self, turn: fn(&Context, Wait) -> bool) -> Self {
+        Self {
+            foreign: true,
+            turn,
+            ..self
+        }
+    }
+
+    /// The same with polling on.
+    #[must_use]
+    pub const fn polling(self) -> Self {
+        Self {
+            params: PollParams::up_to(Duration::from_micros(50)),
+            ..self
         }
     }
 
     /// A context to be built on this backend.
     pub fn builder(&self) -> Builder {
-        Context::builder().backend((self.backend)())
+        Context::builder()
+            .backend((self.backend)())
+            .poll_params(self.params)
     }
 
     /// A context on this backend.
@@ -127,11 +190,7 @@ impl Bench {
     /// # Panics
     /// If the backend fails.
     pub fn poll(&self, cx: &Context, wait: Wait) -> bool {
-        if self.foreign {
-            poll_embedded(cx, wait)
-        } else {
-            cx.poll(wait).expect("the backend works")
-        }
+        (self.turn)(cx, wait)
     }
 
     /// Polls until there is progress.
@@ -161,10 +220,25 @@ impl Bench {
     }
 }
 
+fn poll_directly(cx: &Context, wait: Wait) -> bool {
+    cx.poll(wait).expect("the backend works")
+}
+
 /// Runs an iteration of a foreign loop: prepare, wait for the one descriptor, check, dispatch.
-fn poll_embedded(cx: &Context, wait: Wait) -> bool {
+///
+/// # Panics
+/// If the backend fails.
+pub fn poll_embedded(cx: &Context, wait: Wait) -> bool {
     let embedded = cx.embed().expect("this backend can be embedded");
     let limit = embedded.prepare_ms();
+    let limit = limited(cx, &embedded, limit, wait);
+    wait_for(&embedded, limit);
+    embedded.check().expect("the backend works") && embedded.dispatch()
+}
+
+/// Returns how many milliseconds a foreign loop is to wait for a context that allows `limit`. Simulated time passes in here, if there is
+/// nothing else to wait for.
+pub fn limited(cx: &Context, embedded: &Embedded, limit: i32, wait: Wait) -> i32 {
     let at_most = |most: Duration| {
         let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
         if limit < 0 { most } else { limit.min(most) }
@@ -175,14 +249,11 @@ fn poll_embedded(cx: &Context, wait: Wait) -> bool {
         Wait::AtMost(most) => at_most(most),
         Wait::Until(at) => at_most(at.since(cx.now(ClockId::Monotonic))),
     };
-    // Simulated time passes only if there is nothing else to wait for.
-    let limit = if limit > 0 && is_simulated() && (is_readable(&embedded) || passes(limit)) {
+    if limit > 0 && is_simulated() && (is_readable(embedded) || passes(limit)) {
         0
     } else {
         limit
-    };
-    wait_for(&embedded, limit);
-    embedded.check().expect("the backend works") && embedded.dispatch()
+    }
 }
 
 thread_local! {

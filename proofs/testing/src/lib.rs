@@ -11,6 +11,6 @@ mod logged;
 pub mod steps;
 
 #[cfg(feature = "context")]
-pub use bench::{Bench, Count, is_readable};
+pub use bench::{Bench, Count, is_readable, limited, poll_embedded};
 #[cfg(feature = "logged")]
 pub use logged::warnings;

@@ -12,12 +12,13 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use crate::interrupt::Interrupt;
 
 /// The libraries of this workspace.
-pub const LIBRARIES: [&str; 11] = [
+pub const LIBRARIES: [&str; 12] = [
     "aio-backend",
     "aio-backend-epoll",
     "aio-backend-ladder",
     "aio-backend-ppoll",
     "aio-context",
+    "aio-executor",
     "aio-handlers",
     "aio-notify",
     "aio-pollctl",

@@ -137,6 +137,20 @@ pub(crate) const CHECKS: &[Check] = &[
         },
     ),
     check(
+        "hopping tasks",
+        [
+            "50 tasks between 5 contexts, 1 s",
+            "10 s for each kind of context",
+        ],
+        [10, 10],
+        |at| {
+            at.tests(
+                &["--package", "aio-executor", "--test", "it", "case_14"],
+                &[("AIO_HOSTILE", at.pick("quick", "long"))],
+            )
+        },
+    ),
+    check(
         "address sanitizer",
         [
             "tests of the libraries, 180 stress rounds, 2 planted faults",

@@ -23,13 +23,15 @@ const HINDERED: [&str; 2] = [
 ];
 
 /// Tests that start cargo, or need descriptor numbers to themselves.
-const NOT_ADDRESS: [&str; 8] = [
+const NOT_ADDRESS: [&str; 10] = [
     "b6_every_fault_is_found_by_its_promise",
     "b3_many_descriptors",
     "b4_one_warning_and_the_loop_goes_on_when_the_system_refuses_epoll",
     "d4_interrupted_waits_lose_nothing",
     "g2_in_epoll_loop",
     "g2_in_tokio",
+    "example_async_echo",
+    "example_async_http",
     "example_queues",
     "example_supervisor",
 ];

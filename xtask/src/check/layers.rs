@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::arrows::{Arrows, circle, parse};
 use super::tidy;
+use crate::glib;
 use crate::shell;
 
 pub(super) fn check() -> anyhow::Result<String> {
@@ -44,7 +45,15 @@ pub(super) fn check() -> anyhow::Result<String> {
 }
 
 fn built() -> anyhow::Result<Arrows> {
-    let metadata = shell::metadata(&["--no-deps"])?;
+    let mut arrows = built_in(&[])?;
+    // A workspace of its own. Its manifest can be read without GLib.
+    let manifest = format!("{}/Cargo.toml", glib::WORKSPACE);
+    arrows.extend(built_in(&["--manifest-path", &manifest])?);
+    Ok(arrows)
+}
+
+fn built_in(workspace: &[&str]) -> anyhow::Result<Arrows> {
+    let metadata = shell::metadata(&[&["--no-deps"], workspace].concat())?;
     let packages = metadata["packages"]
         .as_array()
         .context("cargo metadata lists no packages")?;

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 
 use crate::door;
+use crate::glib;
 use crate::interrupt::Interrupted;
 use crate::shell;
 use clap::{Arg, ArgAction, ArgMatches};
@@ -26,7 +27,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 /// The name and the function of a step. The text of `Ok` is its result for the summary.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 22] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("lockfile", lockfile::check),
@@ -38,6 +39,7 @@ const STEPS: [Step; 21] = [
     ("deny", tools::deny),
     ("clippy", clippy),
     ("docs", docs),
+    ("glib", glib_steps),
     ("msrv", msrv::check),
     ("typos", tools::typos),
     ("machete", tools::machete),
@@ -138,6 +140,7 @@ fn fmt() -> anyhow::Result<String> {
     // With --all it would check the libraries again, because they are its dependencies.
     shell::run(shell::cargo_in(OUTSIDE).args(["fmt", "--check"]))?;
     shell::run(shell::cargo_in(checkers::WORKSPACE).args(["fmt", "--check"]))?;
+    shell::run(shell::cargo_in(glib::WORKSPACE).args(["fmt", "--check"]))?;
     Ok(String::new())
 }
 
@@ -178,5 +181,18 @@ fn docs() -> anyhow::Result<String> {
             .env_remove("CARGO_ENCODED_RUSTDOCFLAGS")
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
+    Ok(String::new())
+}
+
+/// Lints and documentation of `aio-glib`.
+fn glib_steps() -> anyhow::Result<String> {
+    if let Some(lacks) = glib::lacks() {
+        return Ok(skipped::skipped(lacks));
+    }
+    let mut clippy = glib::cargo(&["clippy", "--quiet", "--all-targets"])?;
+    shell::run(clippy.args(["--", "-D", "warnings"]))?;
+    let mut docs = glib::cargo(&["doc", "--quiet", "--no-deps", "--document-private-items"])?;
+    docs.env_remove("CARGO_ENCODED_RUSTDOCFLAGS");
+    shell::run(docs.env("RUSTDOCFLAGS", "-D warnings"))?;
     Ok(String::new())
 }

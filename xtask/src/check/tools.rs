@@ -118,5 +118,6 @@ pub(super) fn deny() -> anyhow::Result<String> {
         ])
     };
     check("proofs/modelled/Cargo.toml")?;
+    check("aio-glib/Cargo.toml")?;
     check("Cargo.toml")
 }

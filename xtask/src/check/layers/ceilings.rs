@@ -84,7 +84,18 @@ const CEILINGS: [Ceiling; 15] = [
         ABOVE,
         &["loom", "nix", "rustix", "shuttle", "thiserror", "tracing"],
     ),
-    ceiling("aio-executor", ABOVE, &["async-task", "futures-core", "tracing"]),
+    // rustix makes descriptors non-blocking.
+    ceiling(
+        "aio-executor",
+        ABOVE,
+        &[
+            "futures-core",
+            "futures-io",
+            "pin-project-lite",
+            "rustix",
+            "tracing",
+        ],
+    ),
     ceiling("aio-glib", ABOVE, &["glib", "rustix", "tracing"]),
 ];
 

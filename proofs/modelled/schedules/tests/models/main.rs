@@ -1,6 +1,8 @@
 //! A whole context and one thread, in every order that loom knows, weak memory included.
 #![allow(clippy::unwrap_used, reason = "a model fails by panicking")]
 
+mod tasks;
+
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;

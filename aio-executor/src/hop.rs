@@ -1,0 +1,132 @@
+//! [`hop`]: the running task moves to another context.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context as Polling, Poll};
+
+use aio_context::Remote;
+
+use crate::current::{Immovable, Request, request, withdraw};
+
+/// Moves the running task to another context: what follows the `.await` runs on that context's home thread.
+///
+/// Only a task of [`RemoteExt::spawn`](crate::RemoteExt::spawn) can be moved, because its future is `Send`. Such a task cannot hold
+/// the descriptors and timers of a context over an `.await`; it can await a task that does: `spawn(sleep(pause)).await`.
+///
+/// If the task is there already, it goes on at once. A task that is cancelled on its way is dropped where it arrives, and a task
+/// whose goal is dropped before it has arrived is dropped with it.
+///
+/// ```
+/// use aio_context::Context;
+/// use aio_executor::{ContextExt, RemoteExt, hop};
+/// use aio_sources::IoThread;
+/// use std::thread;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, io) = (Context::new()?, IoThread::spawn(|_cx| Ok(()))?);
+/// let (here, there) = (cx.remote(), io.remote().clone());
+/// let task = here.clone().spawn(async move {
+///     let before = thread::current().id();
+///     hop(&there).await?;
+///     let between = thread::current().id();
+///     hop(&here).await?;
+///     Ok::<_, aio_executor::HopError>((before, between, thread::current().id()))
+/// });
+/// let (before, between, after) = cx.block_on(task)?.unwrap().unwrap();
+/// assert!(before != between && before == after);
+/// io.stop()
+/// # }
+/// ```
+pub fn hop(to: &Remote) -> Hop {
+    Hop {
+        to: to.clone(),
+        refused: None,
+    }
+}
+
+/// Why a task was not moved by [`hop`]. It goes on where it is.
+///
+/// ```
+/// use aio_context::Context;
+/// use aio_executor::{ContextExt, HopError, hop};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, other) = (Context::new()?, Context::new()?);
+/// // A future that `block_on` polls stays on its thread.
+/// let outcome = cx.block_on(hop(&other.remote()))?;
+/// assert_eq!(outcome, Err(HopError::NotSend));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HopError {
+    /// The other context is gone.
+    Gone,
+    /// The task is not one of [`RemoteExt::spawn`](crate::RemoteExt::spawn), so that it cannot leave its thread.
+    NotSend,
+}
+
+impl fmt::Display for HopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the task cannot move: the other context is gone",
+            Self::NotSend => {
+                "the task cannot move: only a task of `RemoteExt::spawn` can, whose future is `Send`"
+            }
+        })
+    }
+}
+
+impl Error for HopError {}
+
+/// The future of [`hop`].
+#[must_use = "a future does nothing before it is awaited"]
+pub struct Hop {
+    to: Remote,
+    /// There once the move was asked for.
+    refused: Option<Arc<AtomicBool>>,
+}
+
+impl Future for Hop {
+    type Output = Result<(), HopError>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Polling<'_>) -> Poll<Self::Output> {
+        if let Some(refused) = &self.refused
+            && refused.load(Ordering::Relaxed)
+        {
+            return Poll::Ready(Err(HopError::Gone));
+        }
+        let refused = self.refused.get_or_insert_default().clone();
+        let to = self.to.clone();
+        // The task is moved when the poll in which it asks returns.
+        match request(Request { to, refused }) {
+            Ok(()) => Poll::Pending,
+            Err(Immovable::Already) => {
+                self.refused = None;
+                Poll::Ready(Ok(()))
+            }
+            Err(Immovable::NotSend | Immovable::NoTask) => Poll::Ready(Err(HopError::NotSend)),
+        }
+    }
+}
+
+impl Drop for Hop {
+    /// A task that goes on without having waited for the move does not want it any more.
+    fn drop(&mut self) {
+        if let Some(refused) = &self.refused {
+            withdraw(refused);
+        }
+    }
+}
+
+impl fmt::Debug for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hop")
+            .field("to", &self.to)
+            .finish_non_exhaustive()
+    }
+}

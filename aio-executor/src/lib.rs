@@ -1,0 +1,88 @@
+//! async/await on a [`Context`](aio_context::Context): tasks, readiness and timers as futures, and moves of a task from one context to
+//! another.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::os::unix::net::UnixStream;
+//! use std::time::Duration;
+//! use aio_context::Context;
+//! use aio_executor::{AsyncFd, ContextExt, current, sleep, spawn, timeout};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let cx = Context::new()?;
+//! let answer = cx.block_on(async {
+//!     let (ours, theirs) = UnixStream::pair()?;
+//!     let (ours, theirs) = (AsyncFd::new(&current(), ours)?, AsyncFd::new(&current(), theirs)?);
+//!     let server = spawn(async move {
+//!         sleep(Duration::from_millis(1)).await;
+//!         theirs.write_with(|mut socket| socket.write(b"done")).await
+//!     });
+//!     let mut text = [0; 4];
+//!     let read = ours.read_with(|mut socket| socket.read(&mut text));
+//!     let in_time = timeout(Duration::from_secs(10), read).await;
+//!     assert!(matches!(server.await, Ok(Ok(4))));
+//!     in_time.unwrap_or_else(|late| Err(std::io::Error::other(late))).map(|read| text[..read].to_vec())
+//! })??;
+//! assert_eq!(answer, b"done");
+//! # Ok(()) }
+//! ```
+//!
+//! # How a task runs
+//! A wake queues the task's node in an inbox of `aio-notify`, as scheduling queues a bottom half, and schedules the one
+//! [bottom half](aio_context::BottomHalf) of the context that polls what is queued. So wakes have the properties of bottom halves: from
+//! any thread, without an allocation, several before the poll are one poll, none is lost.
+//!
+//! Tasks are polled in the order of their wakes, at most 64 in a row, also those that are woken meanwhile; then everything else of the
+//! context has its turn. A task that is woken while it is polled runs again in the next iteration. A poll of the context inside a
+//! task polls the other tasks.
+//!
+//! A task belongs to its context, which drops it at its own end, on its thread. Another thread's wake at that moment finds nothing
+//! to do, because a wake carries the number of a task and never the future. The crate `async-task`, on which other executors are
+//! built, hands the task itself to the thread that wakes it: if the executor is gone by then, that thread has to drop the future.
+//!
+//! # Threads
+//! Futures of [`ContextExt::spawn`] stay on their thread and need not be `Send`. Those of [`RemoteExt::spawn`] are `Send`, and can
+//! [`hop`] from context to context. [`JoinHandle`] and [`Mutex`] are for any thread; [`AsyncFd`] and [`Sleep`] belong to a context.
+//!
+//! # What it does not do
+//! It starts no threads and steals no work: each task runs where it was sent. It knows nothing of the inside of a context.
+//!
+//! # Limitations
+//! - A task that owns a clone of its context is a cycle: the context is not dropped before the task is done. [`current`] returns the
+//!   context where it is needed.
+//! - A context does not drop before a [`block_on`](ContextExt::block_on) on it has returned.
+#![forbid(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
+mod async_fd;
+mod current;
+mod ext;
+mod hop;
+mod io;
+mod join;
+mod mutex;
+mod sending;
+mod sleep;
+#[cfg(not(aio_modelled))]
+mod sync;
+mod tasks;
+mod waiters;
+mod waker;
+mod work;
+mod yielding;
+
+#[cfg(aio_modelled)]
+use aio_checker as sync;
+
+pub use async_fd::{AsyncFd, Ready};
+pub use current::{current, try_current};
+pub use ext::{ContextExt, RemoteExt, spawn};
+pub use hop::{Hop, HopError, hop};
+pub use join::{JoinError, JoinHandle, PanicValue};
+pub use mutex::{Guard, Lock, Mutex};
+pub use sleep::{Elapsed, Sleep, sleep, sleep_until, timeout};
+pub use yielding::{YieldNow, yield_now};

@@ -1,0 +1,66 @@
+//! [`Waiters`]: the tasks that wait for one direction of a descriptor.
+
+use std::cell::{Cell, RefCell};
+use std::mem;
+use std::task::Waker;
+
+/// Wakers, and how often they were woken: a waiter that remembers the number learns that it was.
+#[derive(Default)]
+pub(crate) struct Waiters {
+    events: Cell<u64>,
+    next_id: Cell<u64>,
+    waiting: RefCell<Vec<(u64, Waker)>>,
+}
+
+/// The waiter of `poll_read` and its like, of which there is one for a direction.
+pub(crate) const POLLER: u64 = 0;
+
+impl Waiters {
+    /// A number for a waiter.
+    pub(crate) fn new_id(&self) -> u64 {
+        self.next_id.set(self.next_id.get() + 1);
+        self.next_id.get()
+    }
+
+    /// How often the waiters were woken.
+    pub(crate) fn events(&self) -> u64 {
+        self.events.get()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.borrow().is_empty()
+    }
+
+    /// Adds a waiter, or gives it another waker.
+    pub(crate) fn add(&self, id: u64, waker: &Waker) {
+        let mut waiting = self.waiting.borrow_mut();
+        let Some((_, known)) = waiting.iter_mut().find(|(known, _)| *known == id) else {
+            return waiting.push((id, waker.clone()));
+        };
+        if !known.will_wake(waker) {
+            let former = mem::replace(known, waker.clone());
+            drop(waiting);
+            drop(former);
+        }
+    }
+
+    pub(crate) fn remove(&self, id: u64) {
+        let mut waiting = self.waiting.borrow_mut();
+        let place = waiting.iter().position(|(known, _)| *known == id);
+        let removed = place.map(|place| waiting.swap_remove(place));
+        drop(waiting);
+        drop(removed);
+    }
+
+    /// Wakes and removes all.
+    pub(crate) fn wake(&self) {
+        self.events.set(self.events.get() + 1);
+        // A waker may do anything, so nothing is borrowed. Without an allocation: the list is put back.
+        let mut woken = self.waiting.take();
+        woken.drain(..).for_each(|(_, waker)| waker.wake());
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.capacity() == 0 {
+            *waiting = woken;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! [`Work`]: the future of a task of any type, with the place for its result.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Polling, Poll};
+
+use aio_context::{Gone, Remote};
+use pin_project_lite::pin_project;
+
+use crate::join::{Join, JoinError};
+use crate::waker::TaskWaker;
+
+/// A task as a context has it. Dropping it before it is done tells the joiner that there will be no result.
+pub(crate) trait Work {
+    /// Polls the future. Once it is done, it is dropped, and then the result is published.
+    fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<()>;
+
+    /// Drops the future, and gives this as the result. Returns an error that no handle will return.
+    fn fail(self: Pin<&mut Self>, why: JoinError) -> Option<JoinError>;
+
+    /// Whether the task is not to be polled again.
+    fn is_cancelled(&self) -> bool;
+
+    /// The task is polled by the context that `waker` wakes.
+    fn arrive(&self, waker: Arc<TaskWaker>);
+
+    /// The task leaves its context.
+    fn leave(&self, to: &Remote);
+}
+
+pin_project! {
+    /// A future, and what its handle shares with it.
+    pub(crate) struct Body<F: Future> {
+        #[pin]
+        future: Option<F>,
+        join: Arc<Join<F::Output>>,
+    }
+
+    impl<F: Future> PinnedDrop for Body<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.future.is_some() {
+                this.future.set(None);
+                drop(this.join.finish(Err(JoinError::Gone(gone()))));
+            }
+        }
+    }
+}
+
+/// Why a context is being dropped.
+fn gone() -> Gone {
+    if std::thread::panicking() {
+        Gone::Panicked
+    } else {
+        Gone::Dropped
+    }
+}
+
+impl<F: Future> Body<F> {
+    pub(crate) fn new(future: F, join: Arc<Join<F::Output>>) -> Self {
+        let future = Some(future);
+        Self { future, join }
+    }
+}
+
+impl<F: Future> Work for Body<F> {
+    fn poll(self: Pin<&mut Self>, polling: &mut Polling<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            return Poll::Ready(());
+        };
+        let Poll::Ready(output) = future.poll(polling) else {
+            return Poll::Pending;
+        };
+        // Before the result is published: the joiner finds released what the task owned.
+        this.future.set(None);
+        drop(this.join.finish(Ok(output)));
+        Poll::Ready(())
+    }
+
+    fn fail(self: Pin<&mut Self>, why: JoinError) -> Option<JoinError> {
+        let mut this = self.project();
+        this.future.set(None);
+        this.join.finish(Err(why))?.err()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.join.is_cancelled()
+    }
+
+    fn arrive(&self, waker: Arc<TaskWaker>) {
+        self.join.arrive(waker);
+    }
+
+    fn leave(&self, to: &Remote) {
+        self.join.leave(to);
+    }
+}

@@ -1,0 +1,65 @@
+//! [`Attached`]: a context in a main context, until dropped.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+use aio_context::Context;
+use glib::{MainContext, Priority, Source};
+
+use crate::source::counting;
+
+/// A context that a GLib main context serves. When it is dropped, the service ends, and the context is as before.
+#[derive(Debug)]
+#[must_use = "the service ends when this is dropped"]
+pub struct Attached {
+    source: Source,
+    destroys: bool,
+    /// Also keeps this value on the home thread.
+    served: Rc<Cell<u64>>,
+}
+
+/// Has `main` serve a context, with the default priority; without `main`, the default main context.
+///
+/// Each main context can serve any number of contexts, which share a thread.
+///
+/// # Errors
+/// As [`Context::embed`].
+pub fn attach(cx: &Context, main: Option<&MainContext>) -> io::Result<Attached> {
+    let served = Rc::default();
+    let source = counting(cx, None, Priority::DEFAULT, &served)?;
+    source.attach(main);
+    Ok(Attached {
+        source,
+        served,
+        destroys: true,
+    })
+}
+
+impl Attached {
+    /// The source.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Returns how often the main loop has served the context with progress: a handler or a bottom half ran, or a timer fired. This
+    /// does not count what [`Context::poll`] does.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.served.get()
+    }
+
+    /// Leaves the context attached until the main context is freed, or the source is destroyed.
+    pub fn detach(mut self) {
+        self.destroys = false;
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if self.destroys {
+            self.source.destroy();
+        }
+    }
+}

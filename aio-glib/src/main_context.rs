@@ -1,0 +1,220 @@
+//! [`watch_main_context`]: a main context of GLib inside a context. All of the crate's `unsafe` code for main contexts is here.
+//!
+//! A turn follows GLib's documentation: prepare, query, wait, check, dispatch. The descriptors that a query returns are the members of
+//! an epoll set, which the context waits for.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_context::{ClockId, Context, Handler, Interest, Registration, Timer};
+use glib::translate::{FromGlib, ToGlibPtr};
+use glib::{MainContext, ffi};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+
+use crate::panics::resuming;
+
+/// Has a context serve a GLib main context: its sources run while `cx` is polled on this thread.
+///
+/// Make the main context with `MainContextFlags::OWNERLESS_POLLING`. The default main context lacks that flag. Without it, GLib does not
+/// wake the context for a timeout or an idle source that is attached on this thread outside of GLib's callbacks; call
+/// [`MainContext::wakeup`] after that.
+///
+/// The main context is owned by this thread while its sources run, not in between. No other thread should run it.
+///
+/// The registration keeps the main context. Its removal ends the service.
+///
+/// ```
+/// use aio_context::{Context, Wait};
+/// use glib::{MainContext, MainContextFlags};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let main = MainContext::with_flags(MainContextFlags::OWNERLESS_POLLING);
+/// let _inside = aio_glib::watch_main_context(&cx, &main)?;
+/// let done = std::rc::Rc::new(std::cell::Cell::new(false));
+/// let sets = done.clone();
+/// main.spawn_local(async move {
+///     glib::timeout_future(std::time::Duration::from_millis(1)).await;
+///     sets.set(true);
+/// });
+/// while !done.get() {
+///     cx.poll(Wait::Block)?;
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// What the system says to one more epoll set; `WouldBlock` if another thread owns the main context; as [`Context::watch`].
+pub fn watch_main_context(cx: &Context, main: &MainContext) -> io::Result<Registration> {
+    let set = epoll::create(CreateFlags::CLOEXEC)?;
+    let wakes = main.clone();
+    let inside = Rc::new(Inside {
+        main: main.clone(),
+        set,
+        asked: RefCell::new(None),
+        members: RefCell::default(),
+        // The descriptor becomes readable, so a registration that is paused is served when it is resumed.
+        deadline: cx
+            .timer(ClockId::Monotonic, move |_, _| wakes.wakeup())
+            .disarmed(),
+        has_complained: Cell::new(false),
+    });
+    let owner = main.acquire().map_err(|why| {
+        let why = format!("{why}: run it on one thread only");
+        io::Error::new(io::ErrorKind::WouldBlock, why)
+    })?;
+    let registration = cx.watch(inside.clone(), Interest::READ)?;
+    inside.ask();
+    drop(owner);
+    Ok(registration)
+}
+
+/// The handler of a main context.
+struct Inside {
+    main: MainContext,
+    /// The descriptors that GLib waits for, as one.
+    set: OwnedFd,
+    /// The result of the last query, until it is checked.
+    asked: RefCell<Option<Asked>>,
+    /// The numbers in the set.
+    members: RefCell<Vec<RawFd>>,
+    /// Ends the wait of the context when GLib's is over.
+    deadline: Timer,
+    has_complained: Cell<bool>,
+}
+
+/// What GLib waits for.
+struct Asked {
+    max_priority: c_int,
+    fds: Vec<ffi::GPollFD>,
+}
+
+impl Inside {
+    fn serve(&self) {
+        let Ok(_owner) = self.main.acquire() else {
+            if !self.has_complained.replace(true) {
+                tracing::error!(
+                    "another thread runs a GLib main context that a context serves; its sources wait meanwhile"
+                );
+            }
+            return;
+        };
+        resuming(|| {
+            // There is none inside a callback of GLib.
+            let asked = self.asked.take();
+            let mut asked = asked.unwrap_or_else(|| Asked::query(&self.main).0);
+            if asked.check(&self.main) {
+                self.main.dispatch();
+            }
+            self.ask();
+        });
+    }
+
+    /// Asks GLib what it waits for, and waits for that.
+    fn ask(&self) {
+        let (asked, timeout) = Asked::query(&self.main);
+        let all_watched = self.watch(&asked.fds);
+        self.asked.replace(Some(asked));
+        match u64::try_from(timeout) {
+            // One that the set cannot watch, such as a file, is ready.
+            _ if !all_watched => self.deadline.arm_after(Duration::ZERO),
+            Ok(ms) => self.deadline.arm_after(Duration::from_millis(ms)),
+            Err(_) => self.deadline.cancel(),
+        }
+    }
+
+    /// Makes these descriptors the members of the set. Returns `false` if one cannot be.
+    fn watch(&self, fds: &[ffi::GPollFD]) -> bool {
+        let mut members = self.members.borrow_mut();
+        for &number in members.iter() {
+            if !fds.iter().any(|wanted| wanted.fd == number) {
+                // One that was closed is out of the set already.
+                let _ = epoll::delete(&self.set, borrow(number));
+            }
+        }
+        members.clear();
+        let mut all_watched = true;
+        for wanted in fds {
+            members.push(wanted.fd);
+            let (data, flags) = (
+                EventData::new_u64(0),
+                EventFlags::from_bits_truncate(wanted.events.into()),
+            );
+            // A number may mean another file than in the last turn, which is not in the set then.
+            let mut watched = epoll::modify(&self.set, borrow(wanted.fd), data, flags);
+            if watched == Err(Errno::NOENT) {
+                watched = epoll::add(&self.set, borrow(wanted.fd), data, flags);
+            }
+            all_watched &= watched.is_ok();
+        }
+        all_watched
+    }
+}
+
+/// A descriptor of a GLib source.
+fn borrow<'a>(number: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: its source keeps it open while it is attached, as GLib's own poll needs it to. It is only passed to
+    // `epoll_ctl`, which reads, writes and closes nothing, and returns an error for a number that is closed all the same.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+impl Asked {
+    /// What GLib waits for, and for how many milliseconds; less than 0 is for ever. The caller owns the main context.
+    fn query(main: &MainContext) -> (Self, c_int) {
+        let (mut max_priority, mut timeout) = (0, -1);
+        let mut fds: Vec<ffi::GPollFD> = Vec::with_capacity(8);
+        // SAFETY: the main context lives, and is owned by this thread. GLib writes the two integers, and at most as many entries as
+        // there is room for; it returns how many there are.
+        unsafe {
+            let main = main.to_glib_none().0;
+            ffi::g_main_context_prepare(main, &raw mut max_priority);
+            loop {
+                let room = c_int::try_from(fds.capacity()).unwrap_or(c_int::MAX);
+                let found =
+                    ffi::g_main_context_query(main, max_priority, &raw mut timeout, fds.as_mut_ptr(), room);
+                let count = usize::try_from(found).unwrap_or(0);
+                if count <= fds.capacity() {
+                    fds.set_len(count);
+                    break;
+                }
+                fds.reserve(count);
+            }
+        }
+        (Self { max_priority, fds }, timeout)
+    }
+
+    /// Whether a source is to be dispatched. The caller owns the main context.
+    fn check(&mut self, main: &MainContext) -> bool {
+        let fds = self.fds.as_mut_ptr();
+        // SAFETY: the main context lives, and is owned by this thread. Both functions get as many entries as there are; the first one
+        // fills in what is ready, without waiting, and the second one reads it.
+        unsafe {
+            let count = u32::try_from(self.fds.len()).unwrap_or(0);
+            ffi::g_poll(fds, count, 0);
+            let is_ready = ffi::g_main_context_check(
+                main.to_glib_none().0,
+                self.max_priority,
+                fds,
+                c_int::try_from(count).unwrap_or(0),
+            );
+            bool::from_glib(is_ready)
+        }
+    }
+}
+
+impl AsFd for Inside {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
+}
+
+impl Handler for Inside {
+    fn readable(&self, _: &Context) {
+        self.serve();
+    }
+}

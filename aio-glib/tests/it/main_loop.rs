@@ -1,0 +1,89 @@
+//! An iteration of a real main loop of GLib, for the tests of `aio-context`.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_context::{Context, Wait};
+use aio_glib::Attached;
+use glib::thread_guard::ThreadGuard;
+use glib::{ControlFlow, MainContext, Priority, Source};
+
+use crate::common::{Count, is_readable, is_simulated, passes};
+
+thread_local! {
+    static MAIN: MainContext = MainContext::new();
+    /// Those of the iterations that are on the stack.
+    static ATTACHED: RefCell<Vec<Rc<Attached>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs one iteration of a main loop with `cx` as a source; true if there was progress.
+pub(crate) fn poll_in_glib(cx: &Context, wait: Wait) -> bool {
+    let main = MAIN.with(Clone::clone);
+    let may_block = wait != Wait::NoBlock && !is_due(cx, wait);
+    let attached = Rc::new(aio_glib::attach(cx, Some(&main)).expect("it can be embedded"));
+    ATTACHED.with_borrow_mut(|all| all.push(attached));
+    let _iteration = Iteration;
+    let ends = match wait {
+        Wait::AtMost(most) if may_block => {
+            let name = Some("the end of a wait");
+            let ends = glib::timeout_source_new(most, name, Priority::DEFAULT, || ControlFlow::Continue);
+            ends.attach(Some(&main));
+            Some(ends)
+        }
+        _ => None,
+    };
+    // Attaching a source has woken GLib itself. That is over after this.
+    let may_block = may_block && !main.pending();
+    let before = served();
+    let iterated = std::panic::catch_unwind(|| aio_glib::iteration(&main, may_block));
+    if let Some(ends) = ends {
+        ends.destroy();
+    }
+    match iterated {
+        Ok(_) => served() > before,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Progress of a nested iteration is that of its outer ones, too.
+fn served() -> u64 {
+    ATTACHED.with_borrow(|all| all.iter().map(|attached| attached.served()).sum::<u64>() + ENDED.get())
+}
+
+thread_local! {
+    /// The progress of those that were detached.
+    static ENDED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+struct Iteration;
+
+impl Drop for Iteration {
+    fn drop(&mut self) {
+        let attached = ATTACHED.with_borrow_mut(Vec::pop).expect("it was pushed");
+        ENDED.set(ENDED.get() + attached.served());
+    }
+}
+
+/// Whether an iteration has no reason to block: there is something to do; or time is simulated, and has passed.
+fn is_due(cx: &Context, wait: Wait) -> bool {
+    let embedded = cx.embed().expect("it can be embedded");
+    let limit = embedded.prepare_ms();
+    let limit = match wait {
+        Wait::AtMost(most) => {
+            let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
+            if limit < 0 { most } else { limit.min(most) }
+        }
+        _ => limit,
+    };
+    limit == 0 || (limit > 0 && is_simulated() && (is_readable(&embedded) || passes(limit)))
+}
+
+/// A source of GLib that counts.
+pub(crate) fn counter(runs: &Count, interval: Duration, flow: ControlFlow) -> Source {
+    let counted = ThreadGuard::new(runs.clone());
+    glib::timeout_source_new(interval, None, Priority::DEFAULT, move || {
+        counted.get_ref().up();
+        flow
+    })
+}
