@@ -33,7 +33,8 @@
 //! It does not report [`Readiness::NVAL`](aio_backend::Readiness::NVAL) at once: it detects a descriptor that was closed without
 //! `remove` only when it rebuilds the set.
 //!
-//! A process that forks without `exec` shares the set with its child. Only one of the two may use it afterwards.
+//! A process that forks without `exec` shares the set with its child. Only one of the two may use it afterwards; dropping the backend
+//! tells the kernel nothing about the set.
 //!
 //! The descriptor of [`Backend::make_pollable`] counts as one more level of nesting than the set itself; Linux allows five.
 
@@ -57,7 +58,7 @@ use rustix::io::Errno;
 use crate::entries::{State, disarm_once, is_armed};
 use crate::set::Set;
 use crate::sys::{Events, Kernel, Sys};
-use crate::unpollable::Unpollable;
+use crate::unpollable::{Unpollable, always, enlist};
 use crate::wait::Limit;
 
 /// The initial capacity for events. A wait for at most this many allocates nothing.
@@ -481,22 +482,4 @@ fn reported(event: &Event) -> (Token, Readiness) {
     let (flags, data) = (event.flags, event.data);
     let readiness = Readiness::from_system(flags.bits() & REPORTED);
     (Token::from_bits(data.u64()), readiness)
-}
-
-/// Returns the readiness of a descriptor that is always ready. It has no priority.
-fn always(interest: Interest) -> Readiness {
-    let mut readiness = Readiness::empty();
-    readiness.set(Readiness::IN, interest.contains(Interest::READ));
-    readiness.set(Readiness::OUT, interest.contains(Interest::WRITE));
-    readiness
-}
-
-/// Puts a file among the unpollable ones, unless it has nothing to report.
-#[cold]
-fn enlist(unpollable: &mut Unpollable, token: Token, readiness: Readiness) -> State {
-    if readiness.is_empty() {
-        State::Silent
-    } else {
-        State::Unpollable(unpollable.push(token, readiness))
-    }
 }

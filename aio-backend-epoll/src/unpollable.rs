@@ -1,6 +1,8 @@
 //! The files that epoll refuses because they are always ready, reported round robin.
 
-use aio_backend::{Readiness, ReadyList, Token};
+use aio_backend::{Interest, Readiness, ReadyList, Token};
+
+use crate::entries::State;
 
 /// A dense list of files that are always ready, with their readiness.
 #[derive(Debug, Default)]
@@ -54,6 +56,24 @@ impl Unpollable {
                 self.next = 0;
             }
         }
+    }
+}
+
+/// Returns the readiness of a descriptor that is always ready. It has no priority.
+pub(crate) fn always(interest: Interest) -> Readiness {
+    let mut readiness = Readiness::empty();
+    readiness.set(Readiness::IN, interest.contains(Interest::READ));
+    readiness.set(Readiness::OUT, interest.contains(Interest::WRITE));
+    readiness
+}
+
+/// Puts a file among the unpollable ones, unless it has nothing to report.
+#[cold]
+pub(crate) fn enlist(unpollable: &mut Unpollable, token: Token, readiness: Readiness) -> State {
+    if readiness.is_empty() {
+        State::Silent
+    } else {
+        State::Unpollable(unpollable.push(token, readiness))
     }
 }
 

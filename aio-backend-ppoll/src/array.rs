@@ -13,8 +13,8 @@ use rustix::event::{PollFd, PollFlags};
 /// The mark of a registration without an entry in the array.
 const SILENT: u32 = Entry::MARK_MAX;
 
-/// The bit of an owner whose interest is in one event. A slot has a smaller number, so a look-up with this bit finds nothing: other
-/// events need no test for it.
+/// The bit of an owner whose interest is in one event. A slot has a smaller number, so no slot has a number with this bit: other events need no
+/// test for it.
 const ONCE: u32 = 1 << 31;
 
 /// All registrations, and the array that `ppoll` reads.

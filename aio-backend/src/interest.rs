@@ -18,7 +18,8 @@ bitflags! {
         /// must tolerate spurious calls.
         const EDGE = 4;
         /// An exceptional condition, a hang-up of the peer, an error. Exceptional are urgent data of a TCP connection, a state change
-        /// of a pseudo-terminal in packet mode, a trigger of `/proc/pressure`, and a change of `/proc/self/mounts`.
+        /// of a pseudo-terminal in packet mode, a trigger of `/proc/pressure`, and a change of `/proc/self/mounts`. The kernel reports
+        /// the last two once, to whatever asks first: setting the interest again, or a move to another backend, can miss one.
         #[doc(alias = "POLLPRI")]
         const PRIORITY = 8;
         /// One event, with another interest: the backend reports the next event, and nothing after it until the interest is set

@@ -12,16 +12,7 @@ use crate::{concerns_all, remedy};
 /// What the system refused, and what can be done about it.
 ///
 /// The [`io::Error`]s of a loop hold it when the refusal concerns the whole loop, or a descriptor that is closed:
-///
-/// ```
-/// # use std::io;
-/// # use aio_backend::Refused;
-/// fn errno(error: &io::Error) -> Option<i32> {
-///     let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>());
-///     refused.map_or_else(|| error.raw_os_error(), |refused| refused.source.raw_os_error())
-/// }
-/// # assert_eq!(errno(&io::Error::from_raw_os_error(9)), Some(9));
-/// ```
+/// [`raw_os_error`](Self::raw_os_error) finds the system's number in any of them.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Refused {
@@ -38,26 +29,28 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Wraps an error of the system. An error without a number of the system stays as it is.
+    /// Wraps an error of the system, with the usual [remedy]. An error without a number of the system stays as it is.
     #[must_use]
-    pub fn wrap(
+    pub fn wrap(call: &'static str, backend: &'static str, source: io::Error) -> io::Error {
+        Self::wrap_with(call, backend, remedy(&source), source)
+    }
+
+    /// As [`wrap`](Self::wrap), with another remedy.
+    #[must_use]
+    pub fn wrap_with(
         call: &'static str,
         backend: &'static str,
         remedy: &'static str,
         source: io::Error,
     ) -> io::Error {
-        if source.raw_os_error().is_none() {
-            return source;
-        }
-        let descriptor = None;
         Self {
             call,
             backend,
-            descriptor,
+            descriptor: None,
             remedy,
             source,
         }
-        .into()
+        .into_error()
     }
 
     /// Wraps an error of a call about one descriptor.
@@ -71,14 +64,13 @@ impl Refused {
         number: RawFd,
         source: io::Error,
     ) -> io::Error {
-        if concerns_all(&source) {
-            return Self::wrap(call, backend, remedy(&source), source);
-        }
-        if Errno::from_io_error(&source) != Some(Errno::BADF) {
+        let (descriptor, remedy) = if concerns_all(&source) {
+            (None, remedy(&source))
+        } else if Errno::from_io_error(&source) == Some(Errno::BADF) {
+            (Some(number), CLOSED)
+        } else {
             return source;
-        }
-        let remedy = "the number is not open: give the handler an owner that keeps it open, and look for a close() of it";
-        let descriptor = Some(number);
+        };
         Self {
             call,
             backend,
@@ -86,9 +78,36 @@ impl Refused {
             remedy,
             source,
         }
-        .into()
+        .into_error()
+    }
+
+    fn into_error(self) -> io::Error {
+        match self.source.raw_os_error() {
+            Some(_) => self.into(),
+            None => self.source,
+        }
+    }
+
+    /// The system's number for an error, wrapped or not.
+    ///
+    /// ```
+    /// use std::io;
+    /// use aio_backend::Refused;
+    ///
+    /// let closed = io::Error::from_raw_os_error(9); // EBADF
+    /// let wrapped = Refused::wrap("wait", "ppoll", closed);
+    /// assert_eq!((wrapped.raw_os_error(), Refused::raw_os_error(&wrapped)), (None, Some(9)));
+    /// ```
+    #[must_use]
+    pub fn raw_os_error(error: &io::Error) -> Option<i32> {
+        let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
+        refused.map_or(error, |refused| &refused.source).raw_os_error()
     }
 }
+
+/// The remedy for a number that is not open.
+const CLOSED: &str =
+    "the number is not open: give the handler an owner that keeps it open, and look for a close() of it";
 
 impl From<Refused> for io::Error {
     fn from(refused: Refused) -> Self {
@@ -137,7 +156,7 @@ mod tests {
         );
         assert!(full.get_ref().and_then(Error::source).is_some());
         assert_eq!(of(Errno::PERM).raw_os_error(), Some(Errno::PERM.raw_os_error()));
-        let made_up = Refused::wrap("add", "some", "none", io::Error::other("made up"));
+        let made_up = Refused::wrap("add", "some", io::Error::other("made up"));
         assert_eq!(made_up.to_string(), "made up");
     }
 }

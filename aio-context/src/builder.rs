@@ -1,12 +1,13 @@
 //! [`Builder`]: puts a context together.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aio_backend::{Backend, Interest, Watched};
+use aio_backend::{Backend, Interest, Refused, Watched};
 use aio_handlers::{GroupId, Registry};
+use aio_notify::ClockChanges;
 use aio_pollctl::{Policy, PollParams, PollPolicy};
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
@@ -15,7 +16,6 @@ use crate::any_backend::AnyBackend;
 use crate::backend_kind::BackendKind;
 use crate::context::{Deferred, Inner, Mailbox, Nesting, move_in};
 use crate::descriptors::Descriptors;
-use crate::error::refused;
 use crate::extension::Extensions;
 use crate::handler::{Entry, Silent};
 use crate::pacing::Pacing;
@@ -109,7 +109,7 @@ impl Builder {
         changes: impl Fn() -> io::Result<OwnedFd> + 'static,
     ) -> Self {
         self.wall = Some(clock);
-        self.wall_changes = OpenChanges(Box::new(changes));
+        self.wall_changes = OpenChanges(Box::new(move || changes().map(ClockChanges::from)));
         self
     }
 
@@ -147,9 +147,8 @@ impl Builder {
             (None, None) => BackendKind::from_environment()?.open()?,
         };
         let name = backend.name();
-        let mailbox = Arc::new(Mailbox::new().map_err(|why| refused("eventfd", name, why))?);
+        let mailbox = Arc::new(Mailbox::new().map_err(|why| Refused::wrap("eventfd", name, why))?);
         let mut registry = Registry::new();
-        let wakeup_owner = Rc::new(WakeUp(mailbox.clone()));
         let placeholder = Rc::new(Silent(mailbox.clone()));
         let mut reserve = || {
             let entry = Entry::own(placeholder.clone());
@@ -158,8 +157,8 @@ impl Builder {
         };
         let (wakeup, wall_changes) = (reserve()?, reserve()?);
         debug_assert!(is_own(wakeup) && is_own(wall_changes));
-        let added = backend.add(Watched::from(wakeup_owner), wakeup, Interest::READ);
-        added.map_err(|why| refused("watch the loop's own eventfd", name, why))?;
+        let added = backend.add(Watched::from(placeholder), wakeup, Interest::READ);
+        added.map_err(|why| Refused::wrap("watch the loop's own eventfd", name, why))?;
         let wall = self.wall.unwrap_or_else(|| Arc::new(Wall::new()));
         let wall_changes = WallChanges::new(self.wall_changes, wall_changes);
         let inner = Rc::new(Inner {
@@ -176,14 +175,5 @@ impl Builder {
         let cx = Context(inner);
         move_in(&cx);
         Ok(cx)
-    }
-}
-
-/// The notifier as the owner of a watched descriptor.
-struct WakeUp(Arc<Mailbox>);
-
-impl AsFd for WakeUp {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }

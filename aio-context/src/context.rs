@@ -63,7 +63,7 @@ pub enum Wait {
 pub struct Context(pub(crate) Rc<Inner>);
 
 /// A context that may be gone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct WeakContext(Weak<Inner>);
 
 impl WeakContext {
@@ -247,12 +247,6 @@ impl fmt::Debug for Context {
             .field("handlers", &handlers)
             .field("depth", &self.0.nesting.depth.get())
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for WeakContext {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WeakContext")
     }
 }
 

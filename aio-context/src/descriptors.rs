@@ -66,12 +66,18 @@ impl<E: Described> Descriptors<E> {
         Refused::wrap_for(call, self.backend.borrow().name(), number, why)
     }
 
+    /// Adds a handler to the backend. Its entry has to say so.
     #[inline(always)]
-    pub(crate) fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
+    pub(crate) fn add_to_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
         let number = owner.as_raw_fd();
         let added = self.backend.borrow_mut().add(owner, token, interest);
         added.map_err(|why| self.explain("add a descriptor", number, why))?;
         self.waits_since_rebalance.set(REBALANCE_EVERY);
+        Ok(())
+    }
+
+    pub(crate) fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
+        self.add_to_backend(token, owner, interest)?;
         if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
             entry.enter_backend();
         }
@@ -83,16 +89,16 @@ impl<E: Described> Descriptors<E> {
     pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<bool> {
         let interest = interest.canonical();
         let registry = self.registry.borrow();
-        let former = registry.interest(token).ok_or_else(not_registered)?;
+        let (entry, former, is_masked) = registry.find(token).ok_or_else(not_registered)?;
         if former == interest && !interest.reports_once() {
             return Ok(false);
         }
-        let effective = registry.effective(token, interest).unwrap_or(Interest::NONE);
-        let entry = registry.get(token).filter(|entry| !entry.is_in_backend());
-        if entry.is_some_and(E::is_undescribed) {
+        let effective = if is_masked { Interest::NONE } else { interest };
+        let is_new = !entry.is_in_backend();
+        if is_new && entry.is_undescribed() {
             return Err(no_descriptor());
         }
-        let owner = entry.map(E::owner);
+        let owner = is_new.then(|| entry.owner());
         drop(registry);
         match owner {
             Some(owner) => self.enter_backend(token, Watched::new(owner), effective)?,

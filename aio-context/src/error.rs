@@ -69,14 +69,7 @@ impl<H: ?Sized> WatchError<H> {
     /// The system's number for the error, if the system refused it: `EBADF` for a number that is not open.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
-        let refused = self
-            .error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<Refused>());
-        refused.map_or_else(
-            || self.error.raw_os_error(),
-            |refused| refused.source.raw_os_error(),
-        )
+        Refused::raw_os_error(&self.error)
     }
 
     /// The error.
@@ -124,18 +117,13 @@ impl<H: ?Sized> From<WatchError<H>> for io::Error {
     }
 }
 
-/// Explains an error of the system that concerns the whole loop.
-pub(crate) fn refused(call: &'static str, backend: &'static str, source: io::Error) -> io::Error {
-    Refused::wrap(call, backend, remedy(&source), source)
-}
-
 /// Explains the error of a backend that cannot move to where one descriptor stands for all.
 pub(crate) fn cannot_embed(backend: &'static str, source: io::Error) -> io::Error {
     const CLOSED: &str = "a watched descriptor was closed behind the loop's back: poll once without waiting, so that its handler is \
                           notified and removed, and embed again";
     let is_closed = Errno::from_io_error(&source) == Some(Errno::BADF);
     let remedy = if is_closed { CLOSED } else { remedy(&source) };
-    Refused::wrap("embed", backend, remedy, source)
+    Refused::wrap_with("embed", backend, remedy, source)
 }
 
 /// The reason that an invalidated handler gets. In which call the number was found closed does not matter to it.

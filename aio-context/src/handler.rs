@@ -82,6 +82,12 @@ pub trait Pollable: Handler {
     /// The loop is about to sleep: work needs a kick again. [`poll`](Self::poll) is called one last time afterwards, so
     /// that what came in between is not lost.
     fn poll_end(&self) {}
+
+    /// [`Source::nests`](crate::Source::nests) of a source. A handler with a descriptor does not nest.
+    #[doc(hidden)]
+    fn nests(&self) -> bool {
+        false
+    }
 }
 
 /// The callbacks of a handler whose state needs `&mut self`; see [`Exclusive`].
@@ -222,6 +228,9 @@ impl<H: Pollable> Source for Adapter<H> {
     #[inline]
     fn poll_end(&self) {
         self.0.poll_end();
+    }
+    fn nests(&self) -> bool {
+        self.0.nests()
     }
 }
 

@@ -7,9 +7,9 @@ use std::rc::{Rc, Weak};
 
 use aio_backend::{Interest, Token};
 
-use crate::error::refused;
 use crate::timer::Timer;
 use crate::{ClockId, Context, Embedded, Handler, Registration};
+use aio_backend::Refused;
 
 /// The handler of the inner context in the outer one.
 ///
@@ -82,7 +82,7 @@ impl Context {
 impl Context {
     #[cold]
     fn cannot_nest(&self, why: io::Error) -> io::Error {
-        refused("watch a context", self.backend_name(), why)
+        Refused::wrap("watch a context", self.backend_name(), why)
     }
 }
 

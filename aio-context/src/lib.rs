@@ -53,6 +53,20 @@
 //! # drop((reg, tick)); Ok(()) }
 //! ```
 //!
+//! # Which call wakes the loop
+//! | to have | call | on | a sleeping loop | takes effect |
+//! |---|---|---|---|---|
+//! | a closure run on the home thread, once | [`Remote::run`], [`Context::defer`] | any thread; home | wakes | in the next iteration |
+//! | the same closure run again and again | [`BottomHalf::schedule`] | any thread | wakes | in the next iteration; twice before that is once |
+//! | the result of a closure | [`Remote::run_and_wait`], [`Context::run_on`] | any thread; home | wakes | before the call returns |
+//! | a [`Source`] served | [`SourceWaker::wake`] | any thread | wakes | in the next iteration |
+//! | a condition read again | [`Remote::kick`] | any thread | wakes if a [`wait_while`](Context::wait_while) waits | when the wait reads it |
+//! | a blocking [`poll`](Context::poll) return, without work | [`Remote::notify`] | any thread | wakes | at once |
+//! | [`run`](Context::run) return | [`Remote::stop`], [`Context::stop`] | any thread; home | wakes | after the iteration |
+//!
+//! If in doubt, take `run`: it carries its work with it. A `notify` carries none, and ends one poll, perhaps another one than was
+//! meant. All of them publish what the calling thread wrote before.
+//!
 //! # What it does not do
 //! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
 //! handlers, timers and the way in for other threads are crates that can be used alone. It keeps no thread of its own,
@@ -72,6 +86,7 @@
 #[doc = include_str!("../../README.md")]
 mod readme {}
 
+mod acting;
 mod any_backend;
 mod backend_kind;
 mod bottom_half;
@@ -95,7 +110,6 @@ mod remote;
 mod replacing;
 mod run;
 mod shared;
-mod slack;
 mod source;
 mod stats;
 #[cfg(not(aio_modelled))]
@@ -111,6 +125,7 @@ use aio_checker as sync;
 
 pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Refused, Token, Watched};
 pub use aio_handlers::GroupId;
+pub use aio_notify::{set_timer_slack, timer_slack};
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
 pub use backend_kind::{BackendKind, UnknownBackend};
@@ -126,7 +141,6 @@ pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use iteration::measure::PollTime;
 pub use registration::{Paused, Registration};
 pub use remote::Remote;
-pub use slack::{set_timer_slack, timer_slack};
 pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
 pub use timer::{Delayed, Timer, TimerBuilder};

@@ -3,7 +3,6 @@
 //! The order is always the same: registry, polled set, backend; then the callbacks that are owed; and the value is dropped
 //! last, outside every borrow, because its `Drop` may use the context.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -29,6 +28,7 @@ type OfMembers<T> = SmallVec<[T; 16]>;
 /// A registered handler; dropping it removes the handler.
 ///
 /// It does not keep the context alive, and does nothing once the context is gone.
+#[derive(Debug)]
 #[must_use = "dropped at once, it watches nothing; keep it or `detach()` it"]
 pub struct Registration {
     /// Dangling if it was detached.
@@ -110,12 +110,6 @@ impl Drop for Registration {
             let cx = Context(inner);
             cx.0.remove(&cx, self.token);
         }
-    }
-}
-
-impl fmt::Debug for Registration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Registration").field(&self.token).finish()
     }
 }
 
@@ -262,6 +256,7 @@ impl Context {
 }
 
 /// While this is alive, the handlers of a group are neither waited for, polled nor called; see [`Context::pause`].
+#[derive(Debug)]
 #[must_use = "dropped at once, the group goes on at once"]
 pub struct Paused {
     context: Weak<Inner>,
@@ -280,17 +275,12 @@ impl Drop for Paused {
     }
 }
 
-impl fmt::Debug for Paused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Paused").field(&self.group).finish()
-    }
-}
-
 impl Inner {
     /// Registers a handler, unless its descriptor has one already (rules R2, R3).
     #[inline]
-    pub(crate) fn add(&self, entry: Entry, interest: Interest, group: GroupId) -> io::Result<Token> {
+    pub(crate) fn add(&self, mut entry: Entry, interest: Interest, group: GroupId) -> io::Result<Token> {
         let interest = interest.canonical();
+        entry.in_backend = interest != Interest::NONE;
         let owner = Watched::new(entry.owner());
         let number = owner.as_raw_fd();
         let polled = entry.pollable().cloned();
@@ -304,7 +294,7 @@ impl Inner {
             // No backend gets to see it.
             descriptor::find(&owner).map_err(|why| self.descriptors.explain("add a descriptor", number, why))
         } else {
-            self.descriptors.enter_backend(token, owner, interest)
+            self.descriptors.add_to_backend(token, owner, interest)
         };
         if let Err(why) = entered {
             let entry = self.descriptors.registry.borrow_mut().remove(token);
@@ -366,27 +356,15 @@ impl Inner {
             // All are suspended before one of them is called, which might panic.
             let members = self.polled_of(group).into_iter();
             let owed = members.map(|token| (token, self.polling.set.suspend(token)));
-            self.end_all(cx, owed.collect());
+            call_each(owed.collect(), |(token, owed): (_, EndOwed<'_>)| {
+                owed.finish(|| {
+                    if let Some(handler) = self.pollable(token) {
+                        cx.call(|_| handler.poll_end());
+                    }
+                });
+            });
         }
         guard
-    }
-
-    /// Calls `poll_end` of those that are owed it. If one panics, the others are called all the same: nothing else would call them.
-    /// The first panic goes on, further ones end here.
-    fn end_all(&self, cx: &Context, members: OfMembers<(Token, EndOwed<'_>)>) {
-        let mut first_panic = None;
-        for (token, owed) in members {
-            let end = || {
-                if let Some(handler) = self.pollable(token) {
-                    cx.call(|_| handler.poll_end());
-                }
-            };
-            let ended = catch_unwind(AssertUnwindSafe(|| owed.finish(end)));
-            first_panic = first_panic.or(ended.err());
-        }
-        if let Some(panic) = first_panic {
-            resume_unwind(panic);
-        }
     }
 
     /// The polled handlers of a group. Pausing is rare: this walks over all registrations.
@@ -405,13 +383,11 @@ impl Inner {
             .borrow_mut()
             .resume(group, &mut |token, interest| masked.push((token, interest)));
         // All are unmasked before a handler is notified that it could not be: it may panic.
-        let mut invalidations = Invalidations::of(
-            cx,
-            masked.into_iter().filter_map(|(token, interest)| {
-                let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
-                rearmed.err().map(|why| (token, why))
-            }),
-        );
+        let refused = masked.into_iter().filter_map(|(token, interest)| {
+            let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
+            rearmed.err().map(|why| (token, why))
+        });
+        let refused = refused.collect();
         if last {
             let members = self.polled_of(group);
             members
@@ -419,7 +395,7 @@ impl Inner {
                 .for_each(|token| self.polling.set.resume(token));
             self.mailbox.notify();
         }
-        invalidations.notify_remaining();
+        call_each(refused, |(token, why)| self.invalidate(cx, token, why));
     }
 
     /// Unmasks a handler in the backend.
@@ -447,27 +423,15 @@ impl Inner {
     }
 }
 
-/// Handlers that cannot be watched any longer, and why. All are notified, also after one of them has panicked.
-struct Invalidations<'a> {
-    cx: &'a Context,
-    left: <OfMembers<(Token, io::Error)> as IntoIterator>::IntoIter,
-}
-
-impl<'a> Invalidations<'a> {
-    fn of(cx: &'a Context, all: impl Iterator<Item = (Token, io::Error)>) -> Self {
-        let left = all.collect::<OfMembers<_>>().into_iter();
-        Self { cx, left }
+/// Calls `call` for each member, also after one of the calls has panicked: nothing else would. The first panic goes on, further ones end
+/// here.
+fn call_each<T>(members: OfMembers<T>, mut call: impl FnMut(T)) {
+    let mut first_panic = None;
+    for member in members {
+        let called = catch_unwind(AssertUnwindSafe(|| call(member)));
+        first_panic = first_panic.or(called.err());
     }
-
-    fn notify_remaining(&mut self) {
-        for (token, why) in self.left.by_ref() {
-            self.cx.0.invalidate(self.cx, token, why);
-        }
-    }
-}
-
-impl Drop for Invalidations<'_> {
-    fn drop(&mut self) {
-        self.notify_remaining();
+    if let Some(panic) = first_panic {
+        resume_unwind(panic);
     }
 }

@@ -26,7 +26,7 @@ impl Registration {
     /// the system says; the former handler then stays, and `handler` comes back in the error. If the system refuses to watch
     /// the former one again, too, that one is [invalidated](Handler::invalidated).
     pub fn replace<H: Handler>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        self.exchange(handler, None, |handler| Entry::plain(handler))
+        self.exchange(handler.clone(), Entry::plain(handler), None)
     }
 
     /// As [`replace`](Self::replace), with another interest from now on.
@@ -34,7 +34,7 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace); the former interest stays, too.
     pub fn replace_with<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<(), WatchError<H>> {
-        self.exchange(handler, Some(interest), |handler| Entry::plain(handler))
+        self.exchange(handler.clone(), Entry::plain(handler), Some(interest))
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -42,7 +42,7 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace).
     pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        self.exchange(handler, None, |handler| Entry::polled(handler))
+        self.exchange(handler.clone(), Entry::polled(handler), None)
     }
 
     /// As [`replace_with`](Self::replace_with), with a polled handler.
@@ -54,19 +54,17 @@ impl Registration {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        self.exchange(handler, Some(interest), |handler| Entry::polled(handler))
+        self.exchange(handler.clone(), Entry::polled(handler), Some(interest))
     }
 
     fn exchange<H>(
         &self,
         handler: Rc<H>,
+        entry: Entry,
         interest: Option<Interest>,
-        entry: impl FnOnce(Rc<H>) -> Entry,
     ) -> Result<(), WatchError<H>> {
-        let replaced = self.context().and_then(|cx| {
-            let entry = entry(handler.clone());
-            cx.0.replace(&cx, self.token(), entry, interest)
-        });
+        let context = self.context();
+        let replaced = context.and_then(|cx| cx.0.replace(&cx, self.token(), entry, interest));
         replaced.map_err(|why| WatchError::new(handler, why))
     }
 }
@@ -81,7 +79,7 @@ impl Context {
     /// handler then stays, and `handler` comes back in the error.
     #[doc(alias = "aio_set_fd_handler")]
     pub fn replace<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<Token, WatchError<H>> {
-        self.exchange(handler, interest, |handler| Entry::plain(handler))
+        self.exchange(handler.clone(), Entry::plain(handler), interest)
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -94,7 +92,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Token, WatchError<H>> {
-        self.exchange(handler, interest, |handler| Entry::polled(handler))
+        self.exchange(handler.clone(), Entry::polled(handler), interest)
     }
 
     /// As [`replace`](Self::replace), for the registration with this token, such as one that was
@@ -132,14 +130,14 @@ impl Context {
     fn exchange<H: Handler>(
         &self,
         handler: Rc<H>,
+        entry: Entry,
         interest: Interest,
-        entry: impl FnOnce(Rc<H>) -> Entry,
     ) -> Result<Token, WatchError<H>> {
         let number = handler.as_fd().as_raw_fd();
         let token = self.0.descriptors.registry.borrow().token_of(number);
         let replaced = token.ok_or_else(not_registered).and_then(|token| {
-            let entry = entry(handler.clone());
-            self.0.replace(self, token, entry, Some(interest)).map(|()| token)
+            self.0.replace(self, token, entry, Some(interest))?;
+            Ok(token)
         });
         replaced.map_err(|why| WatchError::new(handler, why))
     }

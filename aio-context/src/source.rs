@@ -4,7 +4,6 @@
 //! that other threads still have one way in.
 
 use std::cell::Cell;
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -78,7 +77,7 @@ pub trait Source: 'static {
 }
 
 /// Wakes a [`Source`], from any thread. Clones wake the same source.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SourceWaker(BottomHalf);
 
 impl SourceWaker {
@@ -93,12 +92,6 @@ impl SourceWaker {
     #[inline]
     pub fn wake(&self) {
         self.0.schedule();
-    }
-}
-
-impl fmt::Debug for SourceWaker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SourceWaker").field(&self.0.name()).finish()
     }
 }
 
@@ -121,6 +114,7 @@ impl Context {
 }
 
 /// A source that is not registered yet. Made by [`Context::source`], to be completed by [`register`](Self::register).
+#[derive(Debug)]
 #[must_use = "no source is polled before `register()`"]
 pub struct SourceBuilder<'cx> {
     cx: &'cx Context,
@@ -130,7 +124,7 @@ pub struct SourceBuilder<'cx> {
 }
 
 /// Which source a waker wakes.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Identity {
     /// `None` before the source is registered.
     token: Cell<Option<Token>>,
@@ -172,15 +166,6 @@ impl SourceBuilder<'_> {
     }
 }
 
-impl fmt::Debug for SourceBuilder<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceBuilder")
-            .field("group", &self.group)
-            .field("waker", &self.waker)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Inner {
     fn add_source<S: Source>(&self, cx: &Context, source: Rc<Undescribed<S>>, group: GroupId) -> Token {
         let mut entry = Entry::polled(source.clone());
@@ -191,13 +176,8 @@ impl Inner {
         let Ok(token) = registry.insert(None, entry, Interest::NONE, group) else {
             unreachable!("only descriptors can be taken");
         };
-        let is_paused = registry.is_paused(group);
         drop(registry);
-        // Not as another `Pollable` would join: this one may nest.
-        let _new = cx.call(|_| self.polling.set.join(token, Polled(source)));
-        if is_paused {
-            let _new = self.polling.set.suspend(token);
-        }
+        let _new = cx.call(|_| self.join_polled(token, source, group));
         self.mailbox.notify_if_about_to_wait();
         token
     }
@@ -243,25 +223,7 @@ impl<S: Source> Pollable for Undescribed<S> {
     fn poll_end(&self) {
         self.source.poll_end();
     }
-}
-
-/// A source as the poll set has it.
-struct Polled<S>(Rc<Undescribed<S>>);
-
-impl<S: Source> aio_pollset::Source for Polled<S> {
-    #[inline]
-    fn poll(&self) -> bool {
-        self.0.source.poll()
-    }
-    #[inline]
-    fn poll_begin(&self) {
-        self.0.source.poll_begin();
-    }
-    #[inline]
-    fn poll_end(&self) {
-        self.0.source.poll_end();
-    }
     fn nests(&self) -> bool {
-        self.0.source.nests()
+        self.source.nests()
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! A wait for a deadline of the wall clock has a timeout, which the kernel measures on the monotonic clock. When the wall clock is
 //! set, or a suspended machine resumes, that timeout is wrong, and the timer would fire hours late. So before a loop waits for a
-//! wall timer, its backend watches a descriptor that becomes readable at such a change: a timerfd that never expires, with
-//! `TFD_TIMER_CANCEL_ON_SET`.
+//! wall timer, its backend watches a descriptor that becomes readable at such a change ([`ClockChanges`]).
 //!
 //! The alternative is to cap such waits. It costs a wake-up each second for as long as a wall timer is armed, and the
 //! timer is up to a second late. It is the fallback: where the descriptor cannot be created, or the backend refuses it.
@@ -17,15 +16,12 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, Token, Watched};
+use aio_notify::ClockChanges;
 use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
 
 use crate::any_backend::AnyBackend;
 
@@ -42,12 +38,12 @@ pub(crate) const fn is_own(token: Token) -> bool {
 const LONGEST_UNREPORTED: Duration = Duration::from_secs(1);
 
 /// Opens a descriptor that becomes readable when the wall clock is changed, until eight bytes are read from it.
-pub(crate) struct OpenChanges(pub(crate) Box<dyn Fn() -> io::Result<OwnedFd>>);
+pub(crate) struct OpenChanges(pub(crate) Box<dyn Fn() -> io::Result<ClockChanges>>);
 
 impl Default for OpenChanges {
     /// That of the system's wall clock.
     fn default() -> Self {
-        Self(Box::new(system_changes))
+        Self(Box::new(ClockChanges::of_the_system))
     }
 }
 
@@ -57,29 +53,13 @@ impl fmt::Debug for OpenChanges {
     }
 }
 
-fn system_changes() -> io::Result<OwnedFd> {
-    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-    let fd = timerfd_create(TimerfdClockId::Realtime, flags)?;
-    let never = Timespec {
-        tv_sec: i64::MAX,
-        tv_nsec: 0,
-    };
-    let spec = Itimerspec {
-        it_interval: Timespec::default(),
-        it_value: never,
-    };
-    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-    timerfd_settime(&fd, flags, &spec)?;
-    Ok(fd)
-}
-
 /// Whether and how a context learns of changes of its wall clock.
 pub(crate) struct WallChanges {
     open: OpenChanges,
     /// The descriptor's token, reserved also while it is not open.
     token: Token,
     /// Watched by the backend.
-    fd: RefCell<Option<Rc<OwnedFd>>>,
+    fd: RefCell<Option<Rc<ClockChanges>>>,
     /// The descriptor could not be opened or watched. Waits are capped until no wall timer is armed.
     has_failed: Cell<bool>,
     has_warned: Cell<bool>,
@@ -116,7 +96,7 @@ impl WallChanges {
         }
     }
 
-    fn start(&self, backend: &RefCell<AnyBackend>) -> io::Result<Rc<OwnedFd>> {
+    fn start(&self, backend: &RefCell<AnyBackend>) -> io::Result<Rc<ClockChanges>> {
         let fd = Rc::new((self.open.0)()?);
         let watched = Watched::from(fd.clone());
         backend.borrow_mut().add(watched, self.token, Interest::READ)?;
@@ -126,15 +106,10 @@ impl WallChanges {
     /// Reads the event, so that it is not reported again. Stops watching if no wall timer is armed, or if reading fails.
     pub(crate) fn accept(&self, readiness: Readiness, is_armed: bool, backend: &RefCell<AnyBackend>) {
         let Some(fd) = self.fd.take() else { return };
-        let read = if readiness.contains(Readiness::NVAL) {
-            Err(Errno::BADF)
+        let failure = if readiness.contains(Readiness::NVAL) {
+            Some(Errno::BADF.into())
         } else {
-            rustix::io::read(&*fd, &mut [0; 8])
-        };
-        let failure = match read {
-            // A timerfd reports a change of its clock as an error.
-            Ok(_) | Err(Errno::CANCELED | Errno::AGAIN | Errno::INTR) => None,
-            Err(why) => Some(io::Error::from(why)),
+            fd.accept().err()
         };
         if is_armed && failure.is_none() {
             self.fd.replace(Some(fd));
@@ -166,29 +141,7 @@ impl WallChanges {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-
     use super::*;
-
-    /// What `TFD_TIMER_CANCEL_ON_SET` is worth cannot be tried without setting the clock; that the kernel has taken it can.
-    #[test]
-    fn t6_b7_the_systems_changes_are_asked_for_and_closed_on_exec() {
-        let fd = system_changes().expect("there is a descriptor left");
-        let flags = rustix::io::fcntl_getfd(&fd).expect("it is open");
-        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
-        let info = info.expect("/proc is there").replace(char::is_whitespace, "");
-        // The wall clock; TFD_TIMER_ABSTIME and TFD_TIMER_CANCEL_ON_SET.
-        assert!(
-            info.contains("clockid:0") && info.contains("settimeflags:03"),
-            "{info}"
-        );
-        assert_eq!(
-            rustix::io::read(&fd, &mut [0; 8]),
-            Err(Errno::AGAIN),
-            "it never expires"
-        );
-    }
 
     #[test]
     fn t6_a_descriptor_that_fails_is_dropped_and_waits_are_capped() {

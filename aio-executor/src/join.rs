@@ -245,13 +245,18 @@ impl<T> Join<T> {
 
     /// There is no handle any more, and a result is dropped. Returns whether the task was not done.
     fn detach(&self) -> bool {
-        let (is_pending, result, joiner) = self.with(|state| {
-            state.has_handle = false;
-            let is_pending = matches!(state.result, Outcome::Pending);
-            let result = (!is_pending).then(|| mem::replace(&mut state.result, Outcome::Returned));
-            (is_pending, result, state.joiner.take())
-        });
-        drop((result, joiner)); // outside the lock
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.has_handle = false;
+        let joiner = state.joiner.take();
+        let is_pending = matches!(state.result, Outcome::Pending);
+        if is_pending {
+            drop(state);
+        } else {
+            let result = mem::replace(&mut state.result, Outcome::Returned);
+            drop(state);
+            drop(result); // outside the lock
+        }
+        drop(joiner);
         is_pending
     }
 

@@ -162,12 +162,16 @@ impl<T> Registry<T> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
         let former = slot.state.interest();
-        let pending = if interest.contains(Interest::ONESHOT) {
-            Readiness::empty()
-        } else {
-            slot.state.pending() & interest.mask()
-        };
-        slot.state.set_pending(pending);
+        let pending = slot.state.pending();
+        if !pending.is_empty() {
+            let is_once = interest.contains(Interest::ONESHOT);
+            let kept = if is_once {
+                Readiness::empty()
+            } else {
+                pending & interest.mask()
+            };
+            slot.state.set_pending(kept);
+        }
         slot.state.set_interest(interest);
         slot.wake();
         self.check_slot(token);
@@ -209,6 +213,14 @@ impl<T> Registry<T> {
     #[must_use]
     pub fn interest(&self, token: Token) -> Option<Interest> {
         self.slots.get(token).map(|slot| slot.state.interest())
+    }
+
+    /// Returns a value, its interest, and whether the backend is to be silent about it, because it is masked.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, token: Token) -> Option<(&T, Interest, bool)> {
+        let slot = self.slots.get(token)?;
+        Some((&slot.value, slot.state.interest(), slot.mask != PackedMask::NONE))
     }
 
     /// Returns the interest that the backend should have: `NONE` while the handler is masked, and after its only event.

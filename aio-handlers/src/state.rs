@@ -22,8 +22,8 @@ impl State {
         Self(u32::from(interest.bits()) << INTEREST)
     }
 
-    /// Whether an event can be delivered without a look at exclusions, recorded readiness, edges and interests in one
-    /// event.
+    /// Whether an event can be delivered as it is: without exclusions or recorded readiness, of an interest that is reported again and
+    /// again.
     #[inline]
     pub(crate) fn is_plain(self) -> bool {
         self.0 & UNUSUAL == 0

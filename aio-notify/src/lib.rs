@@ -6,6 +6,7 @@
 //! - [`Board`]: a bitmap of doorbells that a loop checks while it polls, one bit for each source.
 //! - [`reply`]: the result of a message, for a thread that blocks or polls for it.
 //! - [`EventNotifier`]: the eventfd underneath, for other uses too.
+//! - [`ClockChanges`]: ends a sleep when the wall clock is set. [`set_timer_slack`] says how late the kernel may end one.
 //!
 //! A thread that has something for the loop first posts it and then notifies, in this order:
 //!
@@ -37,6 +38,7 @@
 //! each fault of a list planted on purpose, which must then be found.
 
 mod board;
+mod clock_changes;
 mod deferred;
 mod event_notifier;
 #[cfg(not(aio_modelled))]
@@ -49,6 +51,7 @@ mod process;
 mod protocol;
 mod reply;
 mod run_queue;
+mod slack;
 mod sleep;
 mod state;
 #[cfg(not(aio_modelled))]
@@ -58,6 +61,7 @@ mod sync;
 use aio_checker as sync;
 
 pub use board::Board;
+pub use clock_changes::ClockChanges;
 pub use deferred::{Deferred, Due, Round, Slot};
 pub use event_notifier::EventNotifier;
 pub use home::HomeThread;
@@ -68,5 +72,6 @@ pub use process::HomeProcess;
 pub use protocol::Notifier;
 pub use reply::{Lost, ReplyReceiver, ReplySender, reply};
 pub use run_queue::RunQueue;
+pub use slack::{set_timer_slack, timer_slack};
 pub use sleep::{SleepCost, measure_sleep};
 pub use state::Urgency;

@@ -51,7 +51,7 @@ struct Slot<R> {
 
 impl<R> Slot<R> {
     /// No foreign code runs while it is locked.
-    fn lock(&self) -> MutexGuard<'_, Option<Result<R, Lost>>> {
+    fn answer(&self) -> MutexGuard<'_, Option<Result<R, Lost>>> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -67,7 +67,7 @@ impl<R, W: Fn()> ReplySender<R, W> {
     /// Sends the result.
     pub fn send(self, result: R) {
         faulty!(KickedBeforeAnswer: (self.wake)());
-        *self.slot.lock() = Some(Ok(result));
+        *self.slot.answer() = Some(Ok(result));
     }
 }
 
@@ -78,7 +78,7 @@ impl<R, W: Fn()> Drop for ReplySender<R, W> {
         } else {
             Lost::Dropped
         };
-        self.slot.lock().get_or_insert(Err(why));
+        self.slot.answer().get_or_insert(Err(why));
         self.slot.is_given.notify_one();
         faulty!(KickedBeforeAnswer, (self.wake)());
     }
@@ -94,13 +94,13 @@ impl<R> ReplyReceiver<R> {
     /// Whether the sender is still there and has sent nothing.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.slot.lock().is_none()
+        self.slot.answer().is_none()
     }
 
     /// Takes the result, if it is there.
     #[must_use]
     pub fn take(self) -> Option<Result<R, Lost>> {
-        self.slot.lock().take()
+        self.slot.answer().take()
     }
 
     /// Blocks this thread until the result is there.
@@ -108,7 +108,7 @@ impl<R> ReplyReceiver<R> {
     /// # Errors
     /// [`Lost`] if the sender was dropped instead.
     pub fn wait(self) -> Result<R, Lost> {
-        let mut answer = self.slot.lock();
+        let mut answer = self.slot.answer();
         loop {
             if let Some(given) = answer.take() {
                 return given;
@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn w2_a_waiting_thread_gets_the_answer_or_why_there_is_none() {
-        let endings: [(fn(ReplySender<u32, fn()>), _); 3] = [
+        type End = fn(ReplySender<u32, fn()>);
+        let endings: [(End, _); 3] = [
             (|sender| sender.send(7), Ok(7)),
             (drop, Err(Lost::Dropped)),
             (|_sender| panic!("on purpose"), Err(Lost::Panicked)),

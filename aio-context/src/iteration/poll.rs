@@ -2,11 +2,11 @@
 
 use std::io;
 
+use aio_backend::Refused;
 use aio_timers::Moment;
 
 use crate::Context;
 use crate::context::{Inner, Wait};
-use crate::error::refused;
 
 impl Context {
     /// Does one iteration; true if there was progress: a handler or a bottom half ran, a timer fired, or a handler was
@@ -131,7 +131,7 @@ impl Context {
 
     #[cold]
     fn cannot_wait(&self, why: io::Error) -> io::Error {
-        refused("wait", self.backend_name(), why)
+        Refused::wrap("wait", self.backend_name(), why)
     }
 
     /// Goes on after an iteration without progress. Apart, so that what most polls do is compiled into [`poll`](Self::poll) once.

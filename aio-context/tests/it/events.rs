@@ -124,11 +124,7 @@ fn l7_urgent_data_is_reported_to_those_that_ask_for_it(bench: Bench) {
 #[test]
 fn l7_a_change_of_the_mounts_is_reported_once() {
     use nix::mount::{MsFlags, mount, umount};
-    for make in [
-        Bench::PPOLL.backend,
-        Bench::EPOLL.backend,
-        Bench::LADDER_AT_64.backend,
-    ] {
+    for bench in [Bench::PPOLL, Bench::EPOLL, Bench::LADDER_AT_64] {
         let thread = std::thread::spawn(move || {
             let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
             let alone = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
@@ -138,7 +134,7 @@ fn l7_a_change_of_the_mounts_is_reported_once() {
                 return;
             }
             let mounts = std::fs::File::open("/proc/thread-self/mounts").unwrap();
-            let cx = Context::builder().backend(make()).build().unwrap();
+            let cx = bench.context();
             let log = Log::default();
             let seen = log.clone();
             let on = cx.on(mounts).interest(Interest::PRIORITY);
@@ -179,15 +175,11 @@ fn l7_a_trigger_of_proc_pressure_is_reported_and_does_not_spin() {
     use std::sync::atomic::{AtomicU32, Ordering};
     let left = AtomicU32::new(3);
     std::thread::scope(|threads| {
-        for make in [
-            Bench::PPOLL.backend,
-            Bench::EPOLL.backend,
-            Bench::LADDER_AT_64.backend,
-        ] {
+        for bench in [Bench::PPOLL, Bench::EPOLL, Bench::LADDER_AT_64] {
             let left = &left;
             threads.spawn(move || {
                 match pressure() {
-                    Ok(trigger) => waits_for(trigger, make),
+                    Ok(trigger) => waits_for(trigger, bench),
                     Err(why) => eprintln!("skipped: no trigger of /proc/pressure/cpu: {why}"),
                 }
                 left.fetch_sub(1, Ordering::Relaxed);
@@ -199,8 +191,8 @@ fn l7_a_trigger_of_proc_pressure_is_reported_and_does_not_spin() {
     });
 }
 
-fn waits_for(trigger: std::fs::File, make: fn() -> Box<dyn aio_context::Backend>) {
-    let cx = Context::builder().backend(make()).build().unwrap();
+fn waits_for(trigger: std::fs::File, bench: Bench) {
+    let cx = bench.context();
     let log = Log::default();
     let seen = log.clone();
     let on = cx.on(trigger).interest(Interest::PRIORITY);
@@ -674,11 +666,11 @@ fn l10_a_closure_puts_another_handler_in_its_place(bench: Bench) {
     let (near, far) = pair();
     let near = Rc::new(near);
     let log = Rc::new(RefCell::new(Vec::new()));
-    let (greets, owner) = (log.clone(), near.clone());
+    let (opens, owner) = (log.clone(), near.clone());
     let on = cx.on(near).ready(move |near, cx, event| {
         read(near);
-        greets.borrow_mut().push("greeting");
-        let talks = greets.clone();
+        opens.borrow_mut().push("opening");
+        let talks = opens.clone();
         let next = cx.on(owner.clone()).ready(move |near, _, _| {
             read(near);
             talks.borrow_mut().push("talk");
@@ -690,7 +682,7 @@ fn l10_a_closure_puts_another_handler_in_its_place(bench: Bench) {
         write(&far);
         assert!(bench.block(&cx));
     }
-    assert_eq!(*log.borrow(), ["greeting", "talk", "talk"]);
+    assert_eq!(*log.borrow(), ["opening", "talk", "talk"]);
 }
 
 fn l10_on_covers_edge_and_silence(bench: Bench) {

@@ -15,6 +15,15 @@ everywhere! {
     r9_signals_that_their_callback_drops_are_not_received
 }
 
+/// Rule D10: a signal is a source that stops a loop.
+#[test]
+fn d10_a_signal_stops_run() {
+    let cx = Context::new().unwrap();
+    let _signals = Signals::new(&cx, &[Signal::USR2], |cx, _| cx.stop()).unwrap();
+    raise(Known::SIGUSR2).unwrap();
+    cx.run().unwrap();
+}
+
 type Log = Rc<RefCell<Vec<Received>>>;
 
 fn watch(cx: &Context, signals: &[Signal], log: &Log) -> Signals {

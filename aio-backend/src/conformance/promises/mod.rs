@@ -43,7 +43,7 @@ promises! {
         edges_report_every_new_activity: "(6) with the edge interest, new activity is reported at least once, though none of it is consumed, and so is a ready descriptor after each modify, also to the same interest",
         edges_are_reported_once_where_claimed: "(6) a backend that reports edges does not report the same activity twice",
         hang_ups_are_reported: "a hang-up is reported to readers and writers, together with data that is left to read",
-        half_closes_are_reported: "(9) a half close of the peer is reported to readers, also after all data was read, and to nobody else",
+        half_closes_are_reported: "(9) a half close of the peer is reported to readers, also after all data was read, and to no other registration",
         errors_are_reported: "an error is reported to readers and writers",
         a_closed_number_is_reported_or_silent: "a number that is closed without the backend's knowledge is reported as NVAL or not at all, disturbs no other registration, and can be removed",
         a_closed_number_is_refused: "with an interest, add and modify refuse a number that is not open with EBADF, and change nothing",

@@ -1,6 +1,6 @@
 //! How late the kernel may end a timed wait of a thread (rule T5).
 //!
-//! This is the thread's own setting: no context knows of it or changes it.
+//! This is the thread's own setting: no loop knows of it or changes it.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -20,8 +20,8 @@ const LONGEST: u64 = i32::MAX as u64;
 /// use std::time::Duration;
 ///
 /// # fn main() -> std::io::Result<()> {
-/// aio_context::set_timer_slack(Duration::from_nanos(1))?;
-/// assert_eq!(aio_context::timer_slack()?, Duration::from_nanos(1));
+/// aio_notify::set_timer_slack(Duration::from_nanos(1))?;
+/// assert_eq!(aio_notify::timer_slack()?, Duration::from_nanos(1));
 /// # Ok(()) }
 /// ```
 ///

@@ -1,0 +1,180 @@
+//! What an [`Event`] does: it calls a handler, and acts on the handler's registration (rule R13).
+
+use std::io;
+use std::rc::Rc;
+
+use aio_backend::{Interest, Readiness};
+
+use crate::context::Inner;
+use crate::descriptors::not_registered;
+use crate::error::WatchError;
+use crate::handler::Entry;
+use crate::{Action, Context, Event, Handler, HandlerMut, Pollable};
+
+impl Event {
+    /// Calls a handler for each direction that is due. Before each but the first, the registration must still wait for it (rules R9,
+    /// D3).
+    ///
+    /// A handler that only reads is called last here, so nothing is kept for the time after that call.
+    #[inline]
+    pub(crate) fn deliver<H: Handler + ?Sized>(self, handler: &H, cx: &Context) {
+        if self.concerns_more_than_reading() {
+            self.deliver_all(handler, cx);
+        } else if self.is_readable() {
+            handler.readable(cx);
+        }
+    }
+
+    #[inline(never)]
+    fn deliver_all<H: Handler + ?Sized>(self, handler: &H, cx: &Context) {
+        let mut is_first = true;
+        if self.is_readable() {
+            handler.readable(cx);
+            is_first = false;
+        }
+        if self.is_writable() && (is_first || self.is_wanted(cx, Readiness::wakes_writer)) {
+            handler.writable(cx);
+            is_first = false;
+        }
+        if self.is_priority() && (is_first || self.is_wanted(cx, Readiness::wakes_priority)) {
+            handler.priority(cx);
+        }
+    }
+
+    /// As [`deliver`](Self::deliver).
+    pub(crate) fn deliver_mut<F, H: HandlerMut<F> + ?Sized>(self, handler: &mut H, owner: &F, cx: &Context) {
+        let mut is_first = true;
+        if self.is_readable() {
+            handler.readable(owner, cx);
+            is_first = false;
+        }
+        if self.is_writable() && (is_first || self.is_wanted(cx, Readiness::wakes_writer)) {
+            handler.writable(owner, cx);
+            is_first = false;
+        }
+        if self.is_priority() && (is_first || self.is_wanted(cx, Readiness::wakes_priority)) {
+            handler.priority(owner, cx);
+        }
+    }
+
+    /// Returns whether the registration still waits for what is due next. If a pause prevents it, the event is kept.
+    #[inline(never)]
+    fn is_wanted(self, cx: &Context, wakes: fn(Readiness, Interest) -> bool) -> bool {
+        let descriptors = &cx.0.descriptors;
+        let is_wanted = descriptors.is_current(
+            self.token(),
+            |entry| entry.version == self.version(),
+            |interest| wakes(self.readiness(), interest),
+        );
+        if !is_wanted {
+            descriptors.reject(self.token());
+        }
+        is_wanted
+    }
+
+    /// Returns whether the handler that was called is registered still: neither removed, invalidated nor replaced.
+    #[must_use]
+    pub fn is_current(self, cx: &Context) -> bool {
+        let registry = cx.0.descriptors.registry.borrow();
+        registry
+            .get(self.token())
+            .is_some_and(|entry| entry.version == self.version())
+    }
+
+    /// Removes the handler: no callback of it starts after this returns. Returns `false` if it is not registered any more. The holder of
+    /// the [`Registration`](crate::Registration), if there is one, may drop it at any time.
+    pub fn remove(self, cx: &Context) -> bool {
+        self.is_current(cx) && cx.unwatch(self.token())
+    }
+
+    /// Waits for something else from now on. With [`Interest::EDGE`] or [`Interest::ONESHOT`] this arms the registration, also if it is
+    /// the same interest.
+    ///
+    /// # Errors
+    /// As [`Registration::set_interest`](crate::Registration::set_interest).
+    pub fn set_interest(self, cx: &Context, interest: Interest) -> io::Result<()> {
+        self.check_current(cx)?;
+        cx.set_interest(self.token(), interest)
+    }
+
+    /// Waits for the present interest again, after the only event of [`Interest::ONESHOT`], or for another report of an edge: what is
+    /// ready already is reported by the next wait. Without effect for a level-triggered interest.
+    ///
+    /// # Errors
+    /// As [`Registration::set_interest`](crate::Registration::set_interest).
+    pub fn rearm(self, cx: &Context) -> io::Result<()> {
+        self.check_current(cx)?;
+        cx.rearm(self.token())
+    }
+
+    /// Puts `handler` in the place of the one that was called, with another interest: see
+    /// [`Registration::replace_with`](crate::Registration::replace_with). The handler that was called lives until its callback returns.
+    ///
+    /// # Errors
+    /// As [`Registration::replace_with`](crate::Registration::replace_with).
+    pub fn replace<H: Handler>(
+        self,
+        cx: &Context,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<(), WatchError<H>> {
+        match self.check_current(cx) {
+            Ok(()) => cx.replace_at(self.token(), handler, interest),
+            Err(why) => Err(WatchError::new(handler, why)),
+        }
+    }
+
+    /// As [`replace`](Self::replace), with a polled handler.
+    ///
+    /// # Errors
+    /// As [`replace`](Self::replace).
+    pub fn replace_polled<H: Pollable>(
+        self,
+        cx: &Context,
+        handler: Rc<H>,
+        interest: Interest,
+    ) -> Result<(), WatchError<H>> {
+        match self.check_current(cx) {
+            Ok(()) => cx.replace_polled_at(self.token(), handler, interest),
+            Err(why) => Err(WatchError::new(handler, why)),
+        }
+    }
+
+    /// Does what a callback asks for. If the system refuses the interest, the handler is [invalidated](Handler::invalidated). Without
+    /// effect if the handler was removed or replaced.
+    pub fn apply(self, cx: &Context, action: Action) {
+        let changed = match action {
+            Action::Continue => return,
+            Action::Rearm => self.rearm(cx),
+            Action::Interest(interest) => self.set_interest(cx, interest),
+            Action::Remove => {
+                self.remove(cx);
+                return;
+            }
+        };
+        if let Err(why) = changed
+            && self.is_current(cx)
+        {
+            cx.0.invalidate(cx, self.token(), why);
+        }
+    }
+
+    fn check_current(self, cx: &Context) -> io::Result<()> {
+        if self.is_current(cx) {
+            Ok(())
+        } else {
+            Err(not_registered())
+        }
+    }
+}
+
+impl Inner {
+    /// The event of a handler that found work by itself, if it is registered under the number `number`.
+    pub(crate) fn event_of_work(&self, number: i32, is_it: impl FnOnce(&Entry) -> bool) -> Option<Event> {
+        let registry = self.descriptors.registry.borrow();
+        let token = registry.token_of(number)?;
+        let entry = registry.get(token).filter(|entry| is_it(entry))?;
+        let interest = registry.interest(token)?;
+        Some(Event::new(token, Readiness::empty(), interest, entry.version))
+    }
+}
