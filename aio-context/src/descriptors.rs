@@ -221,6 +221,7 @@ impl<E: Described> Descriptors<E> {
         let is_wanted = registry.interest(token).is_some_and(is_wanted);
         is_same
             && is_wanted
+            && !registry.awaits_only_event(token)
             && !registry
                 .group(token)
                 .is_some_and(|group| registry.is_paused(group))

@@ -104,6 +104,15 @@ impl<T> Registry<T> {
         self.check_slot(token);
     }
 
+    /// Returns whether the registration waits for its only event: with [`Interest::ONESHOT`], set after the last delivery. The backend
+    /// reports everything anew, so the rest of an earlier event is not due.
+    #[must_use]
+    pub fn awaits_only_event(&self, token: Token) -> bool {
+        self.slots.get(token).is_some_and(|slot| {
+            slot.state.interest().contains(Interest::ONESHOT) && slot.mask.get() != Mask::Asleep
+        })
+    }
+
     /// Returns whether readiness was recorded and has not been taken.
     #[must_use]
     pub fn has_ready(&self, token: Token) -> bool {

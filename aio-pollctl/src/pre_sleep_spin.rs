@@ -77,7 +77,7 @@ impl PreSleepSpin {
     /// Returns whether a spin is worth it and no probe.
     #[inline]
     #[must_use]
-    pub const fn is_hot(&self) -> bool {
+    pub const fn is_promising(&self) -> bool {
         self.served && self.credit > 0
     }
 

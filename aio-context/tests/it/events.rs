@@ -25,6 +25,7 @@ everywhere! {
     r14_one_event_and_then_none_until_rearmed
     r14_a_rearmed_event_is_not_lost_by_what_happened_meanwhile
     r14_both_directions_belong_to_one_event
+    r14_armed_between_two_directions_it_gets_one_event
     r14_an_event_before_a_pause_is_delivered_once_after_it
     r14_a_delivered_event_stays_delivered_after_a_pause
     r14_an_event_that_another_callback_rearms_comes_once
@@ -425,6 +426,28 @@ fn r14_both_directions_belong_to_one_event(bench: Bench) {
     assert!(bench.check(&cx));
     assert!(!bench.check(&cx));
     assert_eq!(*log.borrow(), "rw");
+}
+
+/// What is left of the event from before is reported with the one that was armed.
+fn r14_armed_between_two_directions_it_gets_one_event(bench: Bench) {
+    for before in [Interest::BOTH, Interest::BOTH | Interest::ONESHOT] {
+        let cx = bench.context();
+        let (near, far) = pair();
+        write(&far);
+        let writes = Rc::new(Cell::new(0));
+        let counts = writes.clone();
+        let on = cx.on(near).interest(before).readable(|near, cx| {
+            let token = cx.token_of(near).unwrap();
+            cx.set_interest(token, Interest::WRITE | Interest::ONESHOT)
+                .unwrap();
+        });
+        let on = on.writable(move |_, _| counts.set(counts.get() + 1));
+        let _registration = on.watch().unwrap();
+        for _ in 0..4 {
+            bench.check(&cx);
+        }
+        assert_eq!(writes.get(), 1, "armed once, called once");
+    }
 }
 
 /// Pauses between finding and calling: bottom halves run there.

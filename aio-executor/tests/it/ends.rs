@@ -22,6 +22,8 @@ everywhere! {
     e3_a_task_that_has_not_arrived_is_dropped_with_the_context
     e3_descriptors_and_timers_keep_no_waker_beyond_their_context
     e3_futures_that_are_given_up_leave_no_waker
+    e3_a_task_that_waits_for_a_timer_of_a_context_that_goes_does_not_hang
+    e3_the_joiner_is_woken_after_the_future_was_dropped
 }
 
 /// Notes the thread that it is dropped on.
@@ -231,5 +233,51 @@ fn e3_tasks_are_dropped_at_home_while_other_threads_wake_them() {
         let dropped = dropped.lock().unwrap();
         assert_eq!(dropped.len(), THREADS * 2);
         assert!(dropped.iter().all(|by| *by == thread::current().id()));
+    }
+}
+
+fn e3_a_task_that_waits_for_a_timer_of_a_context_that_goes_does_not_hang(bench: Bench) {
+    let (cx, other) = (bench.context(), bench.context());
+    let nap = Sleep::new(&other, ClockId::Monotonic, aio_context::Moment::NEVER);
+    let task = cx.spawn(nap);
+    bench.settle(&cx);
+    drop(other);
+    let Err(JoinError::Panicked(value)) = bench.join(&cx, task) else {
+        panic!("it cannot end");
+    };
+    assert!(
+        value
+            .to_string()
+            .starts_with("the context of a `Sleep` was dropped")
+    );
+}
+
+fn e3_the_joiner_is_woken_after_the_future_was_dropped(bench: Bench) {
+    /// Records how many futures were dropped when it was woken.
+    struct Records(Arc<Mutex<Vec<ThreadId>>>, Mutex<Option<usize>>);
+    impl Wake for Records {
+        fn wake(self: Arc<Self>) {
+            *self.1.lock().unwrap() = Some(self.0.lock().unwrap().len());
+        }
+    }
+    for is_cancelled in [false, true] {
+        let cx = bench.context();
+        let dropped = Arc::new(Mutex::new(Vec::new()));
+        let mark = Mark(dropped.clone());
+        let mut task = cx.spawn(async move {
+            let _mark = mark;
+            pending::<()>().await;
+        });
+        bench.settle(&cx);
+        let records = Arc::new(Records(dropped, Mutex::new(None)));
+        let waker = Waker::from(records.clone());
+        let mut polling = std::task::Context::from_waker(&waker);
+        assert!(std::pin::Pin::new(&mut task).poll(&mut polling).is_pending());
+        if is_cancelled {
+            task.cancel();
+            bench.settle(&cx);
+        }
+        drop(cx);
+        assert_eq!(*records.1.lock().unwrap(), Some(1));
     }
 }

@@ -22,6 +22,7 @@ everywhere! {
     e1_another_thread_spawns
     e1_a_task_spawns_and_awaits_another
     e1_a_nested_poll_runs_the_other_tasks
+    e1_a_nested_poll_runs_a_task_that_was_woken_before
     e1_a_block_on_in_a_task_sleeps_until_it_is_woken
     e1_a_panic_leaves_the_other_tasks_due
     e1_tasks_that_wake_each_other_for_ever_leave_others_their_turn
@@ -334,4 +335,19 @@ fn e1_a_waker_of_a_former_task_does_not_wake_the_next_one(bench: Bench) {
         bench.settle(&cx);
         assert_eq!(polls.get(), 1, "the waker of another task");
     }
+}
+
+fn e1_a_nested_poll_runs_a_task_that_was_woken_before(bench: Bench) {
+    let cx = bench.context();
+    let ran = Count::default();
+    let (seen, counted) = (ran.clone(), ran.clone());
+    let outer = cx.spawn(async move {
+        assert!(current().poll(Wait::NoBlock).unwrap());
+        seen.get()
+    });
+    cx.spawn(async move {
+        counted.up();
+    })
+    .detach();
+    assert_eq!(bench.join(&cx, outer).unwrap(), 1);
 }

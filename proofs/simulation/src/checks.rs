@@ -13,7 +13,7 @@ impl World {
     pub(crate) fn is_ready(&self, port: &Port) -> bool {
         let kernel = self.kernel.borrow();
         let now = kernel.files[port.file].readiness();
-        !(now & port.interest.get().mask()).is_empty()
+        !port.asleep.get() && !(now & port.interest.get().mask()).is_empty()
     }
 
     /// Something is owed to this port now.

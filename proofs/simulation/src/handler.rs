@@ -39,6 +39,11 @@ impl Port {
                 format!("I3: {name} of {} twice in one iteration", self.id)
             });
         }
+        if way < 2 && self.interest.get().contains(Interest::ONESHOT) {
+            world.require(!self.asleep.replace(true), || {
+                format!("R14: {name} of {} before it is armed again", self.id)
+            });
+        }
         self.owed_since.set(None);
         self.running.set(self.running.get() + 1);
         Running(self)
@@ -51,6 +56,21 @@ impl Port {
         world.require(in_vain <= MOST_CALLS_IN_VAIN || self.doomed.get(), || {
             format!("{} was called {in_vain} times in a row for nothing", self.id)
         });
+    }
+
+    /// Waits for another event, perhaps; otherwise some later operation does.
+    fn perhaps_rearm(&self, world: &World, cx: &Context) {
+        if !self.asleep.get() || !self.live.get() || world.one_in(4) {
+            return;
+        }
+        let Some(token) = cx.token_of(self) else { return };
+        world.record(|| format!("rearm {}", self.id), u64::from(self.id));
+        self.asleep.set(false);
+        if let Err(why) = cx.rearm(token) {
+            self.asleep.set(true);
+            let is_legal = self.doomed.get() || world.refused.get() > 0;
+            world.require(is_legal, || format!("rearm fails without a reason: {why}"));
+        }
     }
 
     /// What cannot be served any more removes itself.
@@ -93,6 +113,7 @@ impl Handler for Port {
         }
         self.found(&world, something);
         world.user_code(cx);
+        self.perhaps_rearm(&world, cx);
         self.leave_if_done(&world);
     }
 
@@ -111,6 +132,7 @@ impl Handler for Port {
             world.plan(Action::Read(self.file), 1_000 + world.below(2_000_000));
         }
         world.user_code(cx);
+        self.perhaps_rearm(&world, cx);
         self.leave_if_done(&world);
     }
 

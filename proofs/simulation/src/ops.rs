@@ -189,6 +189,8 @@ impl World {
             1 => Interest::WRITE,
             2 => Interest::BOTH,
             3 => Interest::READ | Interest::EDGE,
+            4 => Interest::READ | Interest::ONESHOT,
+            5 => Interest::WRITE | Interest::ONESHOT,
             _ => Interest::READ,
         }
     }
@@ -210,6 +212,7 @@ impl World {
             fd: kernel.backing[number].clone(),
             file: file.unwrap_or(NOWHERE),
             interest: Cell::new(interest),
+            asleep: Cell::new(false),
             group: like.map_or_else(|| self.below(3) as usize, |port| port.group),
             // A polled handler needs events while it is not polled.
             polled: polled && interest == Interest::READ,
@@ -321,9 +324,11 @@ impl World {
                 let interest = world.some_interest();
                 world.record(|| format!("interest of {id}: {interest:?}"), u64::from(id));
                 let former = port.interest.replace(interest);
+                let slept = port.asleep.replace(false);
                 if let Err(why) = registration.set_interest(interest) {
                     world.record(|| format!("interest fails: {why}"), 43);
                     port.interest.set(former);
+                    port.asleep.set(slept);
                     let is_legal = port.doomed.get() || world.refused.get() > 0;
                     world.require(is_legal, || format!("set_interest fails without a reason: {why}"));
                 }

@@ -16,6 +16,8 @@ pub(crate) struct Port {
     pub(crate) fd: Rc<OwnedFd>,
     pub(crate) file: FileId,
     pub(crate) interest: Cell<Interest>,
+    /// The only event of an interest in one was delivered, and the interest was not set again (rule R14).
+    pub(crate) asleep: Cell<bool>,
     pub(crate) group: usize,
     pub(crate) polled: bool,
     pub(crate) exclusive: bool,

@@ -10,7 +10,7 @@ use crate::shell;
 /// Lines of a source file, tests not counted.
 const LONGEST: usize = 500;
 /// Unsafe blocks in the libraries, tests not counted.
-const UNSAFE_BUDGET: usize = 15;
+const UNSAFE_BUDGET: usize = 16;
 /// Libraries that forbid unsafe code.
 const SAFE: [&str; 11] = [
     "aio-backend",
