@@ -6,7 +6,7 @@
 #[path = "../../../aio-context/tests/it/common.rs"]
 #[allow(dead_code, reason = "the other suites use more of it")]
 mod common;
-mod everywhere;
+mod kinds;
 mod main_context;
 mod main_loop;
 mod own;
@@ -29,6 +29,8 @@ mod dispatch;
 mod edges;
 #[path = "../../../aio-context/tests/it/equivalents.rs"]
 mod equivalents;
+#[path = "../../../aio-context/tests/it/events.rs"]
+mod events;
 #[path = "../../../aio-context/tests/it/executor.rs"]
 mod executor;
 #[path = "../../../aio-context/tests/it/pausing.rs"]
@@ -39,6 +41,8 @@ mod registry;
 mod remote;
 #[path = "../../../aio-context/tests/it/replacing.rs"]
 mod replacing;
+#[path = "../../../aio-context/tests/it/running.rs"]
+mod running;
 #[path = "../../../aio-context/tests/it/sources.rs"]
 mod sources;
 #[path = "../../../aio-context/tests/it/stats.rs"]

@@ -5,21 +5,20 @@ use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use aio_context::{Context, GroupId, PollParams, Wait};
+use aio_context::{Context, GroupId, Wait};
 use aio_glib::{attach, watch_main_context};
 use glib::{ControlFlow, MainContext, MainContextFlags};
 
-use crate::common::{BACKENDS, Count, Kick, watch};
+use crate::common::{Bench, Count, Kick, watch};
 use crate::main_loop::counter;
 
 const MS: Duration = Duration::from_millis(1);
 
 fn everywhere(test: impl Fn(&Context, &MainContext)) {
-    for (name, backend) in BACKENDS {
-        for params in [PollParams::OFF, PollParams::up_to(Duration::from_micros(50))] {
-            println!("{name}, {params:?}");
-            let builder = Context::builder().backend(backend()).poll_params(params);
-            test(&builder.build().unwrap(), &ownerless());
+    for bench in Bench::DIRECT {
+        for bench in [bench, bench.polling()] {
+            println!("{bench:?}");
+            test(&bench.context(), &ownerless());
         }
     }
 }
@@ -151,12 +150,9 @@ fn g3_d6_a_callback_of_glib_may_poll_the_context() {
 /// A context in a main loop in a context; and a panic goes through all of them.
 #[test]
 fn g3_d9_a_context_in_a_main_loop_in_a_context() {
-    for (name, backend) in BACKENDS {
-        println!("{name}");
-        let (outer, main) = (
-            Context::builder().backend(backend()).build().unwrap(),
-            ownerless(),
-        );
+    for bench in Bench::DIRECT {
+        println!("{}", bench.name);
+        let (outer, main) = (bench.context(), ownerless());
         let inner = Context::new().unwrap();
         let _attached = attach(&inner, Some(&main)).unwrap();
         let _inside = watch_main_context(&outer, &main).unwrap();

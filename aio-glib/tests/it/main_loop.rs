@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{Context, Wait};
+use aio_context::{ClockId, Context, Wait};
 use aio_glib::Attached;
 use glib::thread_guard::ThreadGuard;
 use glib::{ControlFlow, MainContext, Priority, Source};
 
-use crate::common::{Count, is_readable, is_simulated, passes};
+use aio_testing::{Count, limited};
 
 thread_local! {
     static MAIN: MainContext = MainContext::new();
@@ -24,8 +24,13 @@ pub(crate) fn poll_in_glib(cx: &Context, wait: Wait) -> bool {
     let attached = Rc::new(aio_glib::attach(cx, Some(&main)).expect("it can be embedded"));
     ATTACHED.with_borrow_mut(|all| all.push(attached));
     let _iteration = Iteration;
-    let ends = match wait {
-        Wait::AtMost(most) if may_block => {
+    let most = match wait {
+        Wait::AtMost(most) => Some(most),
+        Wait::Until(at) => Some(at.since(cx.now(ClockId::Monotonic))),
+        Wait::Block | Wait::NoBlock => None,
+    };
+    let ends = match most {
+        Some(most) if may_block => {
             let name = Some("the end of a wait");
             let ends = glib::timeout_source_new(most, name, Priority::DEFAULT, || ControlFlow::Continue);
             ends.attach(Some(&main));
@@ -69,14 +74,7 @@ impl Drop for Iteration {
 fn is_due(cx: &Context, wait: Wait) -> bool {
     let embedded = cx.embed().expect("it can be embedded");
     let limit = embedded.prepare_ms();
-    let limit = match wait {
-        Wait::AtMost(most) => {
-            let most = i32::try_from(most.as_millis()).unwrap_or(i32::MAX);
-            if limit < 0 { most } else { limit.min(most) }
-        }
-        _ => limit,
-    };
-    limit == 0 || (limit > 0 && is_simulated() && (is_readable(&embedded) || passes(limit)))
+    limit == 0 || limited(cx, &embedded, limit, wait) == 0
 }
 
 /// A source of GLib that counts.

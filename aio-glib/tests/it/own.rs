@@ -11,24 +11,19 @@ use aio_context::{ClockId, Context, PollParams, Wait};
 use aio_glib::attach;
 use glib::{ControlFlow, MainContext, MainLoop, Priority};
 
-use crate::common::{BACKENDS, Count, Kick, Make, watch, watch_polled};
+use crate::common::{Bench, Count, Kick, watch, watch_polled};
 use crate::main_loop::counter;
 
 const MS: Duration = Duration::from_millis(1);
 
 /// Runs the test with each backend, with polling off and on.
 fn everywhere(test: impl Fn(&MainContext, &dyn Fn() -> Context)) {
-    for (name, backend) in BACKENDS {
-        for params in [PollParams::OFF, PollParams::up_to(Duration::from_micros(50))] {
-            println!("{name}, {params:?}");
-            test(&MainContext::new(), &|| context(backend, params));
+    for bench in Bench::DIRECT {
+        for bench in [bench, bench.polling()] {
+            println!("{bench:?}");
+            test(&MainContext::new(), &|| bench.context());
         }
     }
-}
-
-fn context(backend: Make, params: PollParams) -> Context {
-    let builder = Context::builder().backend(backend()).poll_params(params);
-    builder.build().unwrap()
 }
 
 fn iterate_until(main: &MainContext, count: impl Fn() -> u32, expected: u32) {
@@ -185,9 +180,9 @@ fn g3_d6_a_main_loop_inside_a_callback() {
 /// Rule A5: what is polled directly leaves poll mode before GLib sleeps.
 #[test]
 fn g3_a5_poll_mode_is_left_before_the_main_loop_waits() {
-    for (name, backend) in BACKENDS {
-        println!("{name}");
-        let builder = Context::builder().backend(backend());
+    for bench in Bench::DIRECT {
+        println!("{}", bench.name);
+        let builder = bench.builder();
         let cx = builder.policy(Box::new(crate::polling::Always)).build().unwrap();
         cx.set_poll_params(PollParams::up_to(MS));
         let (main, kick) = (MainContext::new(), Kick::new());

@@ -4,21 +4,21 @@
 macro_rules! everywhere {
     ($($test:ident)*) => {
         $(mod $test {
-            use crate::common::{BACKENDS, Bench};
+            use crate::common::Bench;
             use crate::main_loop::poll_in_glib;
 
             #[test]
             fn g3_in_glib() {
-                for (name, backend) in BACKENDS {
-                    println!("{name}");
-                    super::$test(Bench::foreign(backend, poll_in_glib));
+                for bench in Bench::DIRECT {
+                    println!("{}", bench.name);
+                    super::$test(bench.inside(poll_in_glib));
                 }
             }
             #[test]
             fn g3_in_glib_with_polling_on() {
-                for (name, backend) in BACKENDS {
-                    println!("{name}");
-                    super::$test(Bench::foreign(backend, poll_in_glib).polling());
+                for bench in Bench::DIRECT {
+                    println!("{}", bench.name);
+                    super::$test(bench.inside(poll_in_glib).polling());
                 }
             }
         })*
