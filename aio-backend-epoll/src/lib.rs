@@ -321,6 +321,14 @@ impl<S: Sys> Backend for Epoll<S> {
             return Err(io::ErrorKind::NotFound.into());
         };
         let (former, fd) = (State::of(entry), entry.fd());
+        // Most changes are from one level or edge to another, and succeed.
+        let is_usual = former == State::Armed && State::armed(interest) == former;
+        let is_usual = is_usual && interest != Interest::NONE && interest != entry.interest();
+        let modified = is_usual.then(|| self.set.modify(fd, token, interest));
+        if matches!(modified, Some(Ok(()))) {
+            entry.set(interest, former.mark());
+            return Ok(());
+        }
         let state = match former {
             // Another call arms an edge or a single event again.
             _ if entry.interest() == interest && !interest.reports_once() => return Ok(()),
@@ -330,14 +338,16 @@ impl<S: Sys> Backend for Epoll<S> {
                 self.to_verify |= !self.set.forget(fd);
                 State::Silent
             }
-            State::Armed | State::ArmedOnce | State::Disarmed => match self.set.modify(fd, token, interest) {
-                // The number means another file now. The old file may still be in the set, with the same token.
-                Err(error) if is(&error, Errno::NOENT) => {
-                    self.to_verify = true;
-                    arm(&self.set, &mut self.unpollable, fd, token, interest)?
+            State::Armed | State::ArmedOnce | State::Disarmed => {
+                match modified.unwrap_or_else(|| self.set.modify(fd, token, interest)) {
+                    // The number means another file now. The old file may still be in the set, with the same token.
+                    Err(error) if is(&error, Errno::NOENT) => {
+                        self.to_verify = true;
+                        arm(&self.set, &mut self.unpollable, fd, token, interest)?
+                    }
+                    modified => modified.map(|()| State::armed(interest))?,
                 }
-                modified => modified.map(|()| State::armed(interest))?,
-            },
+            }
             State::Unpollable(_) if always(interest).is_empty() => State::Silent,
             State::Unpollable(place) => {
                 self.unpollable.set(place, always(interest));

@@ -26,12 +26,14 @@ impl<T: AsFd + 'static> From<Rc<T>> for Watched {
 }
 
 impl AsFd for Watched {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
 impl AsRawFd for Watched {
+    #[inline]
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_fd().as_raw_fd()
     }

@@ -62,6 +62,7 @@ impl Inner {
         // 5. bottom halves
         let mut progress = false;
         if self.deferred.has_due(self.mailbox.inbox()) {
+            // What it runs may change what was found.
             if !found.is_recorded {
                 self.record(cx, &mut found);
             }

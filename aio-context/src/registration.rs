@@ -199,6 +199,7 @@ impl Context {
     ///
     /// # Errors
     /// As [`Registration::set_interest`].
+    #[inline]
     pub fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
         if is_own(token) {
             return Err(not_registered());

@@ -157,6 +157,7 @@ impl<T> Registry<T> {
     /// Recorded readiness outside the new interest is dropped; all of it with [`Interest::ONESHOT`], because the backend, which is armed
     /// again, reports it again. Pass the [effective](Self::effective_interest) interest to the backend; it stays `NONE` while the
     /// handler is paused or excluded and masked.
+    #[inline]
     pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<Interest> {
         self.settle_others(token);
         self.check_slot(token);
