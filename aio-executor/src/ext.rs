@@ -98,7 +98,7 @@ impl Wake for BlockWaker {
 /// Futures on a context of another thread.
 pub trait RemoteExt {
     /// Spawns a task on the context, from any thread. The future is sent to the context's home thread, which polls it; with
-    /// [`hop`](crate::hop) it can move on to another context.
+    /// [`hop`](crate::hop()) it can move on to another context.
     ///
     /// If the context is gone, or goes before the task is done, the [`JoinHandle`] returns an error.
     ///

@@ -42,13 +42,13 @@
 //!
 //! # Threads
 //! Futures of [`ContextExt::spawn`] stay on their thread and need not be `Send`. Those of [`RemoteExt::spawn`] are `Send`, and can
-//! [`hop`] from context to context. [`JoinHandle`] and [`Mutex`] are for any thread; [`AsyncFd`] and [`Sleep`] belong to a context.
+//! [`hop`](hop()) from context to context. [`JoinHandle`] and [`Mutex`] are for any thread; [`AsyncFd`] and [`Sleep`] belong to a context.
 //!
 //! # What it does not do
 //! It starts no threads and steals no work: each task runs where it was sent. It knows nothing of the inside of a context.
 //!
 //! # Limitations
-//! - A task that owns a clone of its context is a cycle: the context is not dropped before the task is done. [`current`] returns the
+//! - A task that owns a clone of its context is a cycle: the context is not dropped before the task is done. [`current`](current()) returns the
 //!   context where it is needed.
 //! - A context does not drop before a [`block_on`](ContextExt::block_on) on it has returned.
 #![forbid(unsafe_code)]

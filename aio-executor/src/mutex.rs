@@ -17,7 +17,7 @@ use crate::sync::{self, faulty};
 
 /// A value that tasks of any context use one at a time, in the order in which they asked.
 ///
-/// A guard may be held over an `.await`, also over a [`hop`](crate::hop). A task that waits blocks no thread. A panic of a task that
+/// A guard may be held over an `.await`, also over a [`hop`](crate::hop()). A task that waits blocks no thread. A panic of a task that
 /// holds the guard gives the value on as it is: there is no poisoning.
 ///
 /// ```
