@@ -29,7 +29,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Wraps an error of the system, with the usual [remedy]. An error without a number of the system stays as it is.
+    /// Wraps an error of the system, with the usual [`remedy`](crate::remedy()). An error without a number of the system stays as it is.
     #[must_use]
     pub fn wrap(call: &'static str, backend: &'static str, source: io::Error) -> io::Error {
         Self::wrap_with(call, backend, remedy(&source), source)
