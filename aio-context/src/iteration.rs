@@ -334,10 +334,10 @@ impl Inner {
                 let (handler, is_special) = (entry.handler.clone(), entry.is_special);
                 let event = Event::new(token, readiness, interest, entry.version);
                 drop(registry);
-                if is_special || interest.reports_once() {
+                if is_special {
                     return self.call_special(cx, &handler, event);
                 }
-                cx.call(|cx| handler.ready(cx, event));
+                self.call_guarded(cx, &handler, event);
                 true
             }
             Next::Masked => {
@@ -365,7 +365,7 @@ impl Inner {
         served.is_some()
     }
 
-    /// A handler that is polled, may not be entered twice, or waits for what is reported once.
+    /// A handler that is polled, or may not be entered twice.
     #[inline(never)]
     fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) -> bool {
         let token = event.token();
@@ -379,10 +379,18 @@ impl Inner {
             .set
             .promote(token)
             .then(|| self.polling.set.exclude(token));
-        let _guard = EdgeGuard::new(&self.descriptors, event);
-        self.descriptors.registry.borrow_mut().delivered(token);
-        cx.call(|cx| handler.ready(cx, event));
+        self.call_guarded(cx, handler, event);
         true
+    }
+
+    /// A handler that may wait for what is reported once.
+    #[inline]
+    fn call_guarded(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) {
+        let _guard = EdgeGuard::new(&self.descriptors, event);
+        if event.interest().contains(Interest::ONESHOT) {
+            self.descriptors.registry.borrow_mut().delivered(event.token());
+        }
+        cx.call(|cx| handler.ready(cx, event));
     }
 
     /// Keeps an exclusive handler from being entered again until the guard is dropped.

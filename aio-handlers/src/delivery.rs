@@ -6,6 +6,7 @@
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 
 use crate::mask::PackedMask;
+use crate::registry::Slot;
 use crate::{Recorded, Registry};
 
 /// An event that [`Registry::next_event`] has returned and [`Registry::deliverable`] has not.
@@ -81,8 +82,15 @@ impl<T> Registry<T> {
     /// is no event, and is not for this.
     #[inline(never)]
     pub fn resolve(&mut self, token: Token, readiness: Readiness) -> Event<'_, T> {
-        if self.is_direct && self.record_now(token, readiness) == Recorded::Masked {
-            return Event::Masked;
+        if self.is_direct {
+            let is_clear = |slot: &Slot<T>| slot.state.is_clear() && slot.mask == PackedMask::NONE;
+            if self.slots.get(token).is_some_and(is_clear) {
+                // An edge: it need not be remembered, because it is delivered now.
+                return self.resolve_now(token, readiness);
+            }
+            if self.record_now(token, readiness) == Recorded::Masked {
+                return Event::Masked;
+            }
         }
         // In two steps: with the value borrowed, the event could not be rejected.
         let taken = self
@@ -94,6 +102,15 @@ impl<T> Registry<T> {
                 None => Event::Dropped,
             },
             None if self.reject(token) => Event::Masked,
+            None => Event::Dropped,
+        }
+    }
+
+    fn resolve_now(&self, token: Token, readiness: Readiness) -> Event<'_, T> {
+        let slot = self.slots.get(token);
+        let event = slot.map(|slot| (slot, readiness & slot.state.interest().mask()));
+        match event.filter(|(_, readiness)| !readiness.is_empty()) {
+            Some((slot, readiness)) => Event::Ready(&slot.value, readiness, slot.state.interest()),
             None => Event::Dropped,
         }
     }

@@ -29,6 +29,13 @@ impl State {
         self.0 & UNUSUAL == 0
     }
 
+    /// Whether the interest is in more than one event, and there are no exclusions and no recorded readiness.
+    #[inline]
+    pub(crate) fn is_clear(self) -> bool {
+        const ONESHOT: u32 = (Interest::ONESHOT.bits() as u32) << INTEREST;
+        self.0 & (!(BYTE << INTEREST) | ONESHOT) == 0
+    }
+
     #[inline]
     pub(crate) fn interest(self) -> Interest {
         Interest::from_bits_retain((self.0 >> INTEREST) as u8)
