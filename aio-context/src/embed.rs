@@ -11,7 +11,6 @@ use aio_backend::ReadyList;
 use crate::Context;
 use crate::any_backend::pollable;
 use crate::bottom_half;
-use crate::context::Wait;
 use crate::error::cannot_embed;
 use crate::iteration::found::Found;
 use crate::sync::faulty;
@@ -134,7 +133,7 @@ impl Embedded {
         if inner.mailbox.is_notified() || inner.descriptors.backend.borrow().always_ready() {
             return Some(Duration::ZERO);
         }
-        inner.timeout(Wait::Block, inner.has_bottom_halves())
+        inner.foreign_timeout()
     }
 
     /// As [`prepare`](Self::prepare), in whole milliseconds, rounded up, -1 for no limit: what `poll(2)` and its like take.
@@ -157,7 +156,7 @@ impl Embedded {
         checked?;
         Ok(is_ready
             || self.has_invalidated.get()
-            || inner.timeout(Wait::Block, inner.has_bottom_halves()) == Some(Duration::ZERO)
+            || inner.foreign_timeout() == Some(Duration::ZERO)
             || inner.mailbox.inbox().pending())
     }
 

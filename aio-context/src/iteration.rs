@@ -159,10 +159,10 @@ impl Inner {
         found: &mut Found<'_>,
     ) -> io::Result<Option<Searched>> {
         let planning = self.mailbox.plan_guard();
-        self.descriptors.registry.borrow_mut().recall(found.list());
+        let has_edges = self.descriptors.registry.borrow().needs_recall() && self.recall(found.list());
         let is_urgent = WAITS && self.has_bottom_halves();
         let timeout = if WAITS {
-            self.timeout(wait, is_urgent)
+            self.timeout(wait, is_urgent || has_edges)
         } else {
             Some(Duration::ZERO)
         };
@@ -188,12 +188,26 @@ impl Inner {
         }))
     }
 
+    /// Recalls recorded edges. Returns whether there are any.
+    #[cold]
+    fn recall(&self, ready: &mut ReadyList) -> bool {
+        let mut registry = self.descriptors.registry.borrow_mut();
+        registry.recall(ready);
+        registry.has_edges()
+    }
+
+    /// How long a foreign loop may wait.
+    pub(crate) fn foreign_timeout(&self) -> Option<Duration> {
+        let has_edges = self.descriptors.registry.borrow().has_edges();
+        self.timeout(Wait::Block, has_edges || self.has_bottom_halves())
+    }
+
     /// How long this iteration may wait (rule T1); `None`: for ever. Inside a walk over the polled handlers it may not wait at
     /// all: the handlers cannot learn now that the loop sleeps.
     ///
-    /// `is_urgent` tells whether it [has bottom halves](Self::has_bottom_halves).
+    /// `is_urgent` tells whether it [has bottom halves](Self::has_bottom_halves) or edges.
     #[inline(always)]
-    pub(crate) fn timeout(&self, wait: Wait, is_urgent: bool) -> Option<Duration> {
+    fn timeout(&self, wait: Wait, is_urgent: bool) -> Option<Duration> {
         if self.polling.set.is_calling() {
             return Some(Duration::ZERO);
         }
@@ -203,7 +217,7 @@ impl Inner {
             Wait::Until(at) => Some(at.since(self.now())),
             Wait::Block => None,
         };
-        if is_urgent || self.descriptors.registry.borrow().has_edges() {
+        if is_urgent {
             return Some(Duration::ZERO);
         }
         if self.mailbox.inbox().pending() || self.timers.has_armed() {

@@ -16,6 +16,13 @@ impl<T> Registry<T> {
         !self.edges.is_empty()
     }
 
+    /// Returns whether [`recall`](Self::recall) has something to do.
+    #[inline]
+    #[must_use]
+    pub fn needs_recall(&self) -> bool {
+        self.is_direct || self.has_edges()
+    }
+
     /// Appends the registrations with recorded edges to `ready`, and forgets those whose edges have been taken.
     ///
     /// An iteration calls this first, also a nested one: an outer delivery is [recorded](crate::Recorded::Live) by it. Registrations without room in the list stay for the next iteration.
