@@ -216,12 +216,14 @@ impl<T> Registry<T> {
         self.slots.get(token).map(|slot| slot.state.interest())
     }
 
-    /// Returns a value, its interest, and whether the backend is to be silent about it, because it is masked.
+    /// Returns a value, its interest, and whether the backend stays silent about it if the interest is set: it is paused or excluded, and
+    /// masked.
     #[inline]
     #[must_use]
     pub fn find(&self, token: Token) -> Option<(&T, Interest, bool)> {
         let slot = self.slots.get(token)?;
-        Some((&slot.value, slot.state.interest(), slot.mask != PackedMask::NONE))
+        let is_masked = matches!(slot.mask.get(), Mask::Excluded | Mask::Listed(_));
+        Some((&slot.value, slot.state.interest(), is_masked))
     }
 
     /// Returns the interest that the backend should have: `NONE` while the handler is masked, and after its only event.
