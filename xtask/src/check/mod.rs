@@ -47,9 +47,7 @@ const STEPS: [Step; 22] = [
     ("loom", checkers::loom),
     ("shuttle", checkers::shuttle),
     ("promela", promela::check),
-    ("soak", || door::prove("soak")),
     ("tsan", || door::prove("thread sanitizer")),
-    ("rtsan", || door::prove("realtime sanitizer")),
 ];
 
 pub(crate) fn command() -> clap::Command {
@@ -67,7 +65,7 @@ pub(crate) fn command() -> clap::Command {
             "Runs every check that is not a test: format, lints, documentation, layers, licences, spelling, model checkers, \
              sanitizers\n\n\
              About ten minutes on two cores, half of it without the steps from loom on. All steps run, also after one has \
-             failed. The address sanitizer, memcheck, coverage and mutants are slow; cargo xtask prove runs them. Tools that are missing and quick to build are built into the target directory; a step whose tool cannot \
+             failed. The soak, the address and realtime sanitizers, memcheck, coverage and mutants are slow; cargo xtask prove runs them. Tools that are missing and quick to build are built into the target directory; a step whose tool cannot \
              be had says so in a line.",
         )
         .after_help(format!("Steps: {}", STEPS.map(|(name, _)| name).join(", ")))
