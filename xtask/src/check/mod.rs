@@ -27,7 +27,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 /// The name and the function of a step. The text of `Ok` is its result for the summary.
 type Step = (&'static str, fn() -> anyhow::Result<String>);
 
-const STEPS: [Step; 22] = [
+const STEPS: [Step; 20] = [
     ("fmt", fmt),
     ("layers", layers::check),
     ("lockfile", lockfile::check),
