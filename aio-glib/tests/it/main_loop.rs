@@ -21,6 +21,7 @@ thread_local! {
 pub(crate) fn poll_in_glib(cx: &Context, wait: Wait) -> bool {
     let main = MAIN.with(Clone::clone);
     let may_block = wait != Wait::NoBlock && !is_due(cx, wait);
+    let notifications = notified(cx);
     let attached = Rc::new(aio_glib::attach(cx, Some(&main)).expect("it can be embedded"));
     ATTACHED.with_borrow_mut(|all| all.push(attached));
     let _iteration = Iteration;
@@ -38,8 +39,9 @@ pub(crate) fn poll_in_glib(cx: &Context, wait: Wait) -> bool {
         }
         _ => None,
     };
-    // Attaching a source has woken GLib itself. That is over after this.
-    let may_block = may_block && !main.pending();
+    // Attaching a source has woken GLib itself. That is over after this. A notification of the context that it accepts is one that would
+    // have ended the wait.
+    let may_block = may_block && !main.pending() && notified(cx) == notifications;
     let before = served();
     let iterated = std::panic::catch_unwind(|| aio_glib::iteration(&main, may_block));
     if let Some(ends) = ends {
@@ -49,6 +51,12 @@ pub(crate) fn poll_in_glib(cx: &Context, wait: Wait) -> bool {
         Ok(_) => served() > before,
         Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+/// How often a thread has notified a context.
+fn notified(cx: &Context) -> u64 {
+    let stats = cx.remote().stats();
+    stats.wakeups_sent + stats.wakeups_elided
 }
 
 /// Progress of a nested iteration is that of its outer ones, too.
