@@ -42,9 +42,14 @@ impl ReadyList {
         if self.is_full() {
             return false;
         }
-        self.has_invalid |= readiness.contains(Readiness::NVAL);
-        self.events.push((token, readiness));
+        self.add((token, readiness));
         true
+    }
+
+    #[inline]
+    fn add(&mut self, event: (Token, Readiness)) {
+        self.has_invalid |= event.1.contains(Readiness::NVAL);
+        self.events.push(event);
     }
 
     /// Adds the events of a slice, each as `convert` describes it. It does not check whether there is [`room`](Self::room).
@@ -60,9 +65,7 @@ impl ReadyList {
         );
         if let [event] = events {
             // The usual number, for which a loop is dear.
-            let (token, readiness) = convert(event);
-            self.has_invalid |= readiness.contains(Readiness::NVAL);
-            return self.events.push((token, readiness));
+            return self.add(convert(event));
         }
         self.extend_many(events, convert);
     }

@@ -11,6 +11,13 @@ use crate::error::WatchError;
 use crate::handler::Entry;
 use crate::{Action, Context, Event, Handler, HandlerMut, Pollable};
 
+/// What a handler is called for.
+enum Direction {
+    Read,
+    Write,
+    Priority,
+}
+
 impl Event {
     /// Calls a handler for each direction that is due. Before each but the first, the registration must still wait for it (rules R9,
     /// D3).
@@ -27,33 +34,35 @@ impl Event {
 
     #[inline(never)]
     fn deliver_all<H: Handler + ?Sized>(self, handler: &H, cx: &Context) {
-        let mut is_first = true;
-        if self.is_readable() {
-            handler.readable(cx);
-            is_first = false;
-        }
-        if self.is_writable() && (is_first || self.is_wanted(cx, Readiness::wakes_writer)) {
-            handler.writable(cx);
-            is_first = false;
-        }
-        if self.is_priority() && (is_first || self.is_wanted(cx, Readiness::wakes_priority)) {
-            handler.priority(cx);
-        }
+        self.each_direction(cx, |direction| match direction {
+            Direction::Read => handler.readable(cx),
+            Direction::Write => handler.writable(cx),
+            Direction::Priority => handler.priority(cx),
+        });
     }
 
     /// As [`deliver`](Self::deliver).
     pub(crate) fn deliver_mut<F, H: HandlerMut<F> + ?Sized>(self, handler: &mut H, owner: &F, cx: &Context) {
+        self.each_direction(cx, |direction| match direction {
+            Direction::Read => handler.readable(owner, cx),
+            Direction::Write => handler.writable(owner, cx),
+            Direction::Priority => handler.priority(owner, cx),
+        });
+    }
+
+    #[inline(always)]
+    fn each_direction(self, cx: &Context, mut call: impl FnMut(Direction)) {
         let mut is_first = true;
         if self.is_readable() {
-            handler.readable(owner, cx);
+            call(Direction::Read);
             is_first = false;
         }
         if self.is_writable() && (is_first || self.is_wanted(cx, Readiness::wakes_writer)) {
-            handler.writable(owner, cx);
+            call(Direction::Write);
             is_first = false;
         }
         if self.is_priority() && (is_first || self.is_wanted(cx, Readiness::wakes_priority)) {
-            handler.priority(owner, cx);
+            call(Direction::Priority);
         }
     }
 
@@ -118,10 +127,8 @@ impl Event {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        match self.check_current(cx) {
-            Ok(()) => cx.replace_at(self.token(), handler, interest),
-            Err(why) => Err(WatchError::new(handler, why)),
-        }
+        let handler = self.if_current(cx, handler)?;
+        cx.replace_at(self.token(), handler, interest)
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -134,10 +141,8 @@ impl Event {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        match self.check_current(cx) {
-            Ok(()) => cx.replace_polled_at(self.token(), handler, interest),
-            Err(why) => Err(WatchError::new(handler, why)),
-        }
+        let handler = self.if_current(cx, handler)?;
+        cx.replace_polled_at(self.token(), handler, interest)
     }
 
     /// Does what a callback asks for. If the system refuses the interest, the handler is [invalidated](Handler::invalidated). Without
@@ -156,6 +161,14 @@ impl Event {
             && self.is_current(cx)
         {
             cx.0.invalidate(cx, self.token(), why);
+        }
+    }
+
+    /// Returns `handler`, or gives it back in the error if the one that was called is not registered any more.
+    fn if_current<H>(self, cx: &Context, handler: Rc<H>) -> Result<Rc<H>, WatchError<H>> {
+        match self.check_current(cx) {
+            Ok(()) => Ok(handler),
+            Err(why) => Err(WatchError::new(handler, why)),
         }
     }
 

@@ -165,13 +165,8 @@ impl fmt::Debug for BottomHalf {
 }
 
 /// Runs what is due; true if a callback ran that counts as progress (rules H2-H4, H8).
-#[inline(always)]
-pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
-    deferred.has_due(mailbox.inbox()) && run_round(deferred, mailbox, cx)
-}
-
 #[inline(never)]
-fn run_round(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
+pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
     let mut progress = false;
     for due in deferred.start(mailbox.inbox()) {
         match due {

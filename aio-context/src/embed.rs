@@ -192,7 +192,9 @@ impl Embedded {
         let list = self.take_list();
         let found = Found::recorded(inner, list);
         let mut progress = self.has_invalidated.take();
-        progress |= bottom_half::run(&inner.deferred, &inner.mailbox, &self.cx);
+        if inner.deferred.has_due(inner.mailbox.inbox()) {
+            progress |= bottom_half::run(&inner.deferred, &inner.mailbox, &self.cx);
+        }
         match inner.deliver(&self.cx, found.into_list(), true, &mut progress) {
             Ok(list) => inner.descriptors.lists.give_back(list),
             Err(error) => self.complain(&error),

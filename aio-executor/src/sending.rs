@@ -45,7 +45,7 @@ where
 
 fn give_handle<T>(join: Arc<Join<T>>, sent: Result<(), Gone>) -> JoinHandle<T> {
     if let Err(why) = sent {
-        // The task was dropped and has told so already, but did not know why.
+        // The task was dropped and has reported that already, without the reason.
         drop(join.finish(Err(JoinError::Gone(why))));
     }
     join.handle()

@@ -173,12 +173,7 @@ impl<T> Registry<T> {
     fn record_rest(&mut self, list: &ReadyList) {
         for (token, readiness) in list.rest().filter(|(_, readiness)| !readiness.is_empty()) {
             match self.slots.get_mut(token) {
-                Some(slot) if slot.mask == PackedMask::NONE => {
-                    if slot.state.interest().reports_once() && slot.state.pending().is_empty() {
-                        self.edges.push(token);
-                    }
-                    slot.state.add_pending(readiness);
-                }
+                Some(slot) if slot.mask == PackedMask::NONE => slot.add(token, readiness, &mut self.edges),
                 Some(_) => {}
                 None => self.stale += 1,
             }

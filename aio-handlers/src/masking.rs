@@ -44,10 +44,7 @@ impl<T> Registry<T> {
             self.mask(token);
             return Recorded::Masked;
         }
-        if slot.state.interest().reports_once() && slot.state.pending().is_empty() {
-            self.edges.push(token);
-        }
-        slot.state.add_pending(readiness);
+        slot.add(token, readiness, &mut self.edges);
         self.check_slot(token);
         Recorded::Live
     }

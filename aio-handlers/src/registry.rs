@@ -52,6 +52,21 @@ impl<T> Slot<T> {
         (self.fd != NO_FD).then_some(self.fd)
     }
 
+    /// Adds readiness to what is recorded, and the token to `edges` if the backend does not report it again.
+    #[inline]
+    pub(crate) fn add(&mut self, token: Token, readiness: Readiness, edges: &mut Vec<Token>) {
+        if self.state.interest().reports_once() && self.state.pending().is_empty() {
+            edges.push(token);
+        }
+        self.state.add_pending(readiness);
+    }
+
+    /// Returns whether the backend stays silent about it when its interest is set.
+    #[inline]
+    fn is_silent(&self) -> bool {
+        matches!(self.mask.get(), Mask::Excluded | Mask::Listed(_))
+    }
+
     /// Ends the sleep after the only event.
     fn wake(&mut self) {
         if self.mask.get() == Mask::Asleep {
@@ -222,8 +237,7 @@ impl<T> Registry<T> {
     #[must_use]
     pub fn find(&self, token: Token) -> Option<(&T, Interest, bool)> {
         let slot = self.slots.get(token)?;
-        let is_masked = matches!(slot.mask.get(), Mask::Excluded | Mask::Listed(_));
-        Some((&slot.value, slot.state.interest(), is_masked))
+        Some((&slot.value, slot.state.interest(), slot.is_silent()))
     }
 
     /// Returns the interest that the backend should have: `NONE` while the handler is masked, and after its only event.
@@ -239,9 +253,11 @@ impl<T> Registry<T> {
     /// Returns the interest that the backend should have if the handler's interest were set to `interest`.
     #[must_use]
     pub fn effective(&self, token: Token, interest: Interest) -> Option<Interest> {
-        self.slots.get(token).map(|slot| match slot.mask.get() {
-            Mask::None | Mask::Asleep => interest,
-            Mask::Excluded | Mask::Listed(_) => Interest::NONE,
+        let slot = self.slots.get(token)?;
+        Some(if slot.is_silent() {
+            Interest::NONE
+        } else {
+            interest
         })
     }
 

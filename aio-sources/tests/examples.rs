@@ -4,23 +4,13 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use aio_testing::examples::{folder, prints};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 fn example(name: &str) -> Command {
-    let folder = aio_testing::examples::folder(env!("CARGO_PKG_NAME"), &["queues", "supervisor"]);
+    let folder = folder(env!("CARGO_PKG_NAME"), &["queues", "supervisor"]);
     Command::new(folder.join(name))
-}
-
-fn prints(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success(),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    said
 }
 
 #[test]

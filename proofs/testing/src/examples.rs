@@ -24,3 +24,18 @@ pub fn folder(package: &str, names: &[&str]) -> PathBuf {
     }
     folder
 }
+
+/// Runs an example to its end and returns its standard output.
+///
+/// # Panics
+/// If it cannot be started, fails, or prints what is no text.
+pub fn prints(command: &mut Command) -> String {
+    let output = command.output().expect("the example can be started");
+    let said = String::from_utf8(output.stdout).expect("it prints text");
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    said
+}

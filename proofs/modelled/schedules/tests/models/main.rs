@@ -1,8 +1,6 @@
 //! A whole context and one thread, in every order that loom knows, weak memory included.
 #![allow(clippy::unwrap_used, reason = "a model fails by panicking")]
 
-mod tasks;
-
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
@@ -18,6 +16,21 @@ use aio_schedules::Fake;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering;
 use loom::thread;
+
+macro_rules! models {
+    ($check:ident: $($name:ident => $model:ident;)*) => { $(#[test] fn $name() { $check($model); })* };
+}
+
+macro_rules! faults {
+    ($($name:ident: $fault:ident in $($model:ident)*;)*) => {
+        $(#[test] fn $name() {
+            must_be_found(concat!(module_path!(), "::", stringify!($name)), stringify!($fault), &[$(|| check($model)),*]);
+        })*
+    };
+}
+
+// After the macros, which it uses.
+mod tasks;
 
 /// Steps of one run at the most; an iteration of a context has some twenty.
 const LONGEST: usize = 5_000;
@@ -226,10 +239,6 @@ fn kicks() {
     other.join().unwrap();
 }
 
-macro_rules! models {
-    ($check:ident: $($name:ident => $model:ident;)*) => { $(#[test] fn $name() { $check($model); })* };
-}
-
 models! { check:
     w2_both_waits_for_a_context_that_goes_return_an_error => two_wait_for_a_context_that_goes;
     w2_two_contexts_that_wait_for_each_other_are_answered => two_contexts_that_wait_for_each_other;
@@ -244,14 +253,6 @@ models! { check_further:
     r11_nothing_is_called_after_its_removal_from_another_thread => removal_by_another_thread;
     t2_a_clock_that_another_thread_starts_wakes => clock_started_by_another_thread;
     t3_a_timer_that_another_thread_has_armed_fires => timer_armed_by_a_job;
-}
-
-macro_rules! faults {
-    ($($name:ident: $fault:ident in $($model:ident)*;)*) => {
-        $(#[test] fn $name() {
-            must_be_found(concat!(module_path!(), "::", stringify!($name)), stringify!($fault), &[$(|| check($model)),*]);
-        })*
-    };
 }
 
 faults! {

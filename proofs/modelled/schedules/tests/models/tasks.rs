@@ -194,10 +194,6 @@ fn a_mutex_that_is_handed_over() {
     other.join().unwrap();
 }
 
-macro_rules! models {
-    ($check:ident: $($name:ident => $model:ident;)*) => { $(#[test] fn $name() { $check($model); })* };
-}
-
 models! { check_further:
     e1_a_wake_while_the_loop_falls_asleep_is_not_lost => a_wake_while_the_loop_falls_asleep;
     e2_a_handle_that_another_thread_drops_cancels => a_cancellation_while_the_loop_falls_asleep;
@@ -210,14 +206,6 @@ models! { check:
     e1_a_wake_while_others_are_polled_is_not_lost => a_wake_while_others_are_polled;
     e2_a_task_of_another_thread_returns_its_result => another_thread_spawns_and_waits;
     e3_a_task_of_another_thread_ends_with_the_context => another_thread_spawns_where_the_context_goes;
-}
-
-macro_rules! faults {
-    ($($name:ident: $fault:ident in $($model:ident)*;)*) => {
-        $(#[test] fn $name() {
-            must_be_found(concat!(module_path!(), "::", stringify!($name)), stringify!($fault), &[$(|| check($model)),*]);
-        })*
-    };
 }
 
 faults! {
