@@ -48,26 +48,28 @@ impl Polling {
         let version = shared.params_version();
         if self.version.get() != version {
             self.version.set(version);
-            self.adopt(shared.params());
+            self.adopt(shared.params(), shared);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn adopt(&self, params: PollParams) {
+    fn adopt(&self, params: PollParams, shared: &Shared) {
         tracing::debug!(?params, "polling parameters");
         self.max.set(params.max);
         self.enable();
         let mut policy = self.policy.borrow_mut();
         policy.reset(params);
         self.is_per_handler.set(policy.is_per_handler());
-        self.decided(policy.budget());
+        self.decided(policy.budget(), shared);
     }
 
     /// Records what the policy has decided.
     #[inline]
-    pub(crate) fn decided(&self, budget: Duration) {
-        self.budget.set(budget.min(self.max.get()));
+    pub(crate) fn decided(&self, budget: Duration, shared: &Shared) {
+        let budget = budget.min(self.max.get());
+        self.budget.set(budget);
+        shared.counters.budget(budget);
     }
 
     fn enable(&self) {

@@ -181,6 +181,7 @@ impl Inner {
         let replaced = registry.replace(token, entry);
         registry.set_interest(token, former.wanted);
         drop(registry);
+        self.time_if_on(token);
         let owed = match polled {
             Some(handler) => self.join_polled(token, handler, former.group),
             None => self.polling.set.leave(token),

@@ -157,7 +157,8 @@ impl SourceBuilder<'_> {
             mailbox: self.cx.0.mailbox.clone(),
             _waker: self.waker.clone(),
         };
-        let token = self.cx.0.add_source(self.cx, Rc::new(source), self.group);
+        let name = self.waker.0.name();
+        let token = self.cx.0.add_source(self.cx, name, Rc::new(source), self.group);
         self.identity.token.set(Some(token));
         if self.identity.was_woken.get() {
             self.waker.wake();
@@ -167,10 +168,16 @@ impl SourceBuilder<'_> {
 }
 
 impl Inner {
-    fn add_source<S: Source>(&self, cx: &Context, source: Rc<Undescribed<S>>, group: GroupId) -> Token {
+    fn add_source<S: Source>(
+        &self,
+        cx: &Context,
+        name: &'static str,
+        source: Rc<Undescribed<S>>,
+        group: GroupId,
+    ) -> Token {
         let mut entry = Entry::polled(source.clone());
         if let Some(polled) = &mut entry.polled {
-            polled.is_undescribed = true;
+            polled.source = Some(name);
         }
         let mut registry = self.descriptors.registry.borrow_mut();
         let Ok(token) = registry.insert(None, entry, Interest::NONE, group) else {
@@ -178,6 +185,7 @@ impl Inner {
         };
         drop(registry);
         let _new = cx.call(|_| self.join_polled(token, source, group));
+        self.time_if_on(token);
         self.mailbox.notify_if_about_to_wait();
         token
     }
@@ -188,7 +196,7 @@ impl Inner {
             let _served = self
                 .polling
                 .set
-                .serve_woken(token, || cx.call(|cx| source.poll_ready(cx)));
+                .serve_woken(token, || cx.call(|cx| source.readable(cx)));
         }
     }
 }
@@ -207,7 +215,12 @@ impl<S> AsFd for Undescribed<S> {
     }
 }
 
-impl<S: Source> Handler for Undescribed<S> {}
+impl<S: Source> Handler for Undescribed<S> {
+    /// It was woken.
+    fn readable(&self, cx: &Context) {
+        self.source.poll_ready(cx);
+    }
+}
 
 impl<S: Source> Pollable for Undescribed<S> {
     #[inline]

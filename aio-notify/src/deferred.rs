@@ -238,10 +238,24 @@ impl<C: Clone, M: ?Sized> Iterator for Round<'_, C, M> {
 
     #[inline]
     fn next(&mut self) -> Option<Due<C, M>> {
+        self.advance().map(|(due, _)| due)
+    }
+}
+
+impl<C: Clone, M: ?Sized> Round<'_, C, M> {
+    /// As [`next`](Iterator::next), with the name that a callback was inserted with.
+    #[inline]
+    pub fn next_named(&mut self) -> Option<(Due<C, M>, Option<&'static str>)> {
+        self.advance()
+    }
+
+    #[inline(always)]
+    fn advance(&mut self) -> Option<(Due<C, M>, Option<&'static str>)> {
         while self.budget > 0 {
             self.budget -= 1;
             let dequeued = self.deferred.pop()?;
             let index = dequeued.payload().map_or(u32::MAX, |slot| slot.index);
+            let name = dequeued.payload().and_then(Slot::name);
             let urgency = match dequeued.begin() {
                 Item::Normal => Urgency::Normal,
                 Item::Idle => Urgency::Idle,
@@ -253,10 +267,10 @@ impl<C: Clone, M: ?Sized> Iterator for Round<'_, C, M> {
                     self.deferred.free(&slot);
                     continue;
                 }
-                Item::Sent(message) => return Some(Due::Message(message)),
+                Item::Sent(message) => return Some((Due::Message(message), None)),
             };
             if let Some(callback) = self.deferred.get(index) {
-                return Some(Due::Callback(callback, urgency));
+                return Some((Due::Callback(callback, urgency), name));
             }
         }
         None

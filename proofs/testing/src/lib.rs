@@ -13,4 +13,4 @@ pub mod steps;
 #[cfg(feature = "context")]
 pub use bench::{Bench, Count, is_readable, limited, poll_embedded};
 #[cfg(feature = "logged")]
-pub use logged::warnings;
+pub use logged::{events, warnings};
