@@ -182,7 +182,9 @@ pub(crate) struct Entry {
     pub(crate) is_special: bool,
     /// The backend knows it. A handler that never had an interest is never given to a backend.
     pub(crate) in_backend: bool,
-    /// How many handlers the registration had before.
+    /// How many other handlers the registration had before. An exclusion ends with the handler that it was made for.
+    pub(crate) others: u16,
+    /// How often the registration's handler was replaced before.
     pub(crate) version: u32,
 }
 
@@ -241,6 +243,7 @@ impl Entry {
             handler,
             polled: None,
             in_backend: false,
+            others: 0,
             version: 0,
         }
     }
