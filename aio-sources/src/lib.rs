@@ -10,6 +10,9 @@
 //! | [`Listener`] | a client was accepted, by a TCP or Unix socket |
 //! | [`Signals`] | a signal has come |
 //!
+//! Each of them can be a member of a group that is [paused](aio_context::Context::pause): the constructors that end in `_in` take
+//! one.
+//!
 //! [`IoThread`] is a thread with a context on it.
 //!
 //! ```
@@ -47,6 +50,7 @@
 mod readme {}
 
 mod accept;
+mod acceptor;
 mod board;
 mod channel;
 mod child;
@@ -55,11 +59,14 @@ mod error;
 mod interval;
 mod io_thread;
 mod listener;
+mod process;
+mod receiver;
 mod sender;
 mod signal;
 mod signals;
 #[cfg(not(aio_modelled))]
 mod sync;
+mod ticks;
 
 #[cfg(aio_modelled)]
 use aio_checker as sync;

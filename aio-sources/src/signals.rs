@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
-use aio_context::{Context, Handler, Interest, Registration};
+use aio_context::{Context, GroupId, Handler, Interest, Registration};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -65,9 +65,23 @@ impl Signals {
         signals: &[Signal],
         receive: impl Fn(&Context, Received) + 'static,
     ) -> io::Result<Self> {
+        Self::new_in(cx, GroupId::DEFAULT, signals, receive)
+    }
+
+    /// As [`new`](Self::new), as a member of `group`, which can be [paused](Context::pause). Signals that come during a pause stay
+    /// pending until it ends.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn new_in(
+        cx: &Context,
+        group: GroupId,
+        signals: &[Signal],
+        receive: impl Fn(&Context, Received) + 'static,
+    ) -> io::Result<Self> {
         let set = set_of(signals)?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let registration = cx.watch(Rc::new(Receiver { fd, receive }), Interest::READ)?;
+        let registration = cx.watch_in(group, Rc::new(Receiver { fd, receive }), Interest::READ)?;
         set.thread_block()?;
         Ok(Self {
             _registration: registration,

@@ -13,6 +13,7 @@ everywhere! {
     r1_each_signal_is_received
     r8_signals_that_are_dropped_are_not_received
     r9_signals_that_their_callback_drops_are_not_received
+    b5_signals_during_a_pause_are_received_after_it
 }
 
 /// Rule D10: a signal is a source that stops a loop.
@@ -129,5 +130,46 @@ fn signals_have_names_and_numbers() {
         (Signal::from_raw(40), 40, "signal 40"),
     ] {
         assert_eq!((signal.as_raw(), format!("{signal:?}").as_str()), (number, name));
+    }
+}
+
+fn b5_signals_during_a_pause_are_received_after_it(bench: Bench) {
+    let (cx, log) = (bench.context(), Log::default());
+    let (group, received) = (cx.new_group(), log.clone());
+    let receive = move |_: &Context, one| received.borrow_mut().push(one);
+    let _signals = Signals::new_in(&cx, group, &[Signal::USR1, Signal::USR2], receive).unwrap();
+    for _ in 0..2 {
+        let paused = [cx.pause(group), cx.pause(group)];
+        raise(Known::SIGUSR1).unwrap();
+        raise(Known::SIGUSR2).unwrap();
+        for pause in paused {
+            assert!(!bench.check(&cx));
+            assert!(log.borrow().is_empty());
+            drop(pause);
+        }
+        bench.settle(&cx);
+        let signals: Vec<_> = log.take().iter().map(|received| received.signal).collect();
+        assert_eq!(signals, [Signal::USR1, Signal::USR2]);
+    }
+}
+
+/// A pause by the callback for the first signal keeps the second one pending.
+#[test]
+fn b5_a_pause_by_a_callback_ends_the_row() {
+    let (cx, log) = (Context::new().unwrap(), Log::default());
+    let (group, received) = (cx.new_group(), log.clone());
+    let paused = Rc::new(RefCell::new(None));
+    let pause = paused.clone();
+    let receive = move |cx: &Context, one| {
+        received.borrow_mut().push(one);
+        pause.replace(Some(cx.pause(group)));
+    };
+    let _signals = Signals::new_in(&cx, group, &[Signal::USR1, Signal::USR2], receive).unwrap();
+    raise(Known::SIGUSR1).unwrap();
+    raise(Known::SIGUSR2).unwrap();
+    for served in 1..=2 {
+        Bench::EPOLL.settle(&cx);
+        assert_eq!(log.borrow().len(), served);
+        drop(paused.take());
     }
 }
