@@ -4,19 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::DoorbellBoard;
-use crate::receiver::Receiver;
-use crate::sender::{Sender, Shared};
 use aio_context::{Context, GroupId};
 
-/// What a [`Channel`] delivers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<T> {
-    /// A value that was sent.
-    Value(T),
-    /// The last sender was dropped, and all values were delivered. Delivered once.
-    Closed,
-}
+use crate::receiver::Receiver;
+use crate::sender::{Sender, Shared};
+use crate::{DoorbellBoard, Event};
 
 /// The receiving side of a channel, on the home thread. Dropping it ends the channel, drops the values that were not delivered,
 /// and makes sends fail.

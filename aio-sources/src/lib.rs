@@ -56,6 +56,7 @@ mod channel;
 mod child;
 mod doorbell;
 mod error;
+mod event;
 mod interval;
 mod io_thread;
 mod listener;
@@ -63,6 +64,7 @@ mod process;
 mod receiver;
 mod sender;
 mod signal;
+mod signal_set;
 mod signals;
 #[cfg(not(aio_modelled))]
 mod sync;
@@ -73,10 +75,11 @@ use aio_checker as sync;
 
 pub use accept::Accept;
 pub use board::{Bell, DoorbellBoard};
-pub use channel::{Channel, Event};
+pub use channel::Channel;
 pub use child::ChildExit;
 pub use doorbell::Doorbell;
 pub use error::AddError;
+pub use event::Event;
 pub use interval::Interval;
 pub use io_thread::{IoThread, IoThreadBuilder};
 pub use listener::Listener;
