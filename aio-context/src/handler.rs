@@ -195,12 +195,18 @@ pub(crate) struct Polled {
     pub(crate) is_exclusive: bool,
     /// It had an event in the iteration that the policy is about to be shown.
     pub(crate) had_event: bool,
-    /// It is a [`Source`](crate::Source), without a descriptor: a wake promotes it.
-    pub(crate) is_undescribed: bool,
+    /// Of a [`Source`](crate::Source), which has no descriptor: it learns of pauses, and a wake promotes it.
+    pub(crate) undescribed: Option<Rc<dyn Pausable>>,
     /// What the policy remembers about it.
     pub(crate) memory: HandlerMemory,
     /// Where other threads read it, once there is a handle to it.
     pub(crate) shown: Option<Arc<AtomicU64>>,
+}
+
+/// A member of a group that learns when the group is paused and resumed.
+pub(crate) trait Pausable {
+    fn paused(&self);
+    fn resumed(&self);
 }
 
 /// A polled handler that joins the poll set as the type that it is.
@@ -261,7 +267,7 @@ impl Entry {
             is_exclusive: handler.exclusive(),
             handler: handler.clone(),
             had_event: false,
-            is_undescribed: false,
+            undescribed: None,
             memory: HandlerMemory::default(),
             shown: None,
         };
@@ -289,7 +295,9 @@ impl Described for Entry {
     }
     /// Whether it is a [`Source`](crate::Source).
     fn is_undescribed(&self) -> bool {
-        self.polled.as_ref().is_some_and(|polled| polled.is_undescribed)
+        self.polled
+            .as_ref()
+            .is_some_and(|polled| polled.undescribed.is_some())
     }
     #[inline]
     fn is_in_backend(&self) -> bool {
