@@ -101,6 +101,7 @@ mod any;
 mod backend;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod errno;
 mod interest;
 mod ready;
 mod ready_lists;

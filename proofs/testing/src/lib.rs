@@ -1,5 +1,5 @@
-//! What the tests of several crates share: [`steps`] that are counted, [`examples`] that are built, warnings that were logged (feature
-//! `logged`), and a `Bench` of contexts on every backend (feature `context`).
+//! What the tests of several crates share: [`examples`] that are built, warnings that were logged (feature `logged`), and a `Bench` of
+//! contexts on every backend (feature `context`).
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,6 @@ mod bench;
 pub mod examples;
 #[cfg(feature = "logged")]
 mod logged;
-pub mod steps;
 
 #[cfg(feature = "context")]
 pub use bench::{Bench, Count, is_readable, limited, poll_embedded};
