@@ -95,7 +95,13 @@
 //! # What it does not do
 //! It knows no handlers, contexts or clocks, and makes no system calls. (The conformance kit, a test tool behind a feature, does.)
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod any;
 mod backend;

@@ -3,6 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+/// The examples of the README of the workspace. Contexts are a feature here, which the tests of every crate above `aio-context` turn on.
+#[cfg(all(doctest, feature = "context"))]
+#[doc = include_str!("../../../README.md")]
+mod readme {}
+
 #[cfg(feature = "context")]
 mod bench;
 pub mod examples;
