@@ -24,31 +24,62 @@ use crate::interrupt::Interrupted;
 use crate::shell;
 use clap::{Arg, ArgAction, ArgMatches};
 
-/// The name and the function of a step. The text of `Ok` is its result for the summary.
-type Step = (&'static str, fn() -> anyhow::Result<String>);
+/// One check. The text of `Ok` is its result for the summary.
+struct Step {
+    name: &'static str,
+    when: When,
+    /// Typical seconds on two cores: warm for [`When::Fast`], with nothing built before for the others.
+    seconds: u32,
+    run: fn() -> anyhow::Result<String>,
+}
 
-const STEPS: [Step; 20] = [
-    ("fmt", fmt),
-    ("layers", layers::check),
-    ("lockfile", lockfile::check),
-    ("circles", circles::check),
-    ("tidy", tidy::check),
-    ("rules", rules::check),
-    ("cases", cases::check),
-    ("words", words::check),
-    ("deny", tools::deny),
-    ("clippy", clippy),
-    ("docs", docs),
-    ("glib", glib_steps),
-    ("msrv", msrv::check),
-    ("typos", tools::typos),
-    ("machete", tools::machete),
-    ("hack", tools::hack),
-    ("loom", checkers::loom),
-    ("shuttle", checkers::shuttle),
-    ("promela", promela::check),
-    ("tsan", || door::prove("thread sanitizer")),
+/// Which steps a command runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// With `--fast` too.
+    Fast,
+    /// Without options.
+    Usual,
+    /// Only if `--only` names it, as `cargo xtask prove` does.
+    Named,
+}
+
+const fn step(name: &'static str, when: When, seconds: u32, run: fn() -> anyhow::Result<String>) -> Step {
+    Step {
+        name,
+        when,
+        seconds,
+        run,
+    }
+}
+
+const STEPS: &[Step] = &[
+    step("fmt", When::Fast, 2, fmt),
+    step("layers", When::Fast, 1, layers::check),
+    step("lockfile", When::Fast, 1, lockfile::check),
+    step("circles", When::Fast, 1, circles::check),
+    step("tidy", When::Fast, 1, tidy::check),
+    step("rules", When::Fast, 1, rules::check),
+    step("cases", When::Fast, 1, cases::check),
+    step("words", When::Fast, 2, words::check),
+    step("msrv", When::Usual, 1, msrv::check),
+    step("clippy", When::Fast, 30, clippy),
+    step("deny", When::Usual, 80, tools::deny),
+    step("docs", When::Usual, 25, docs),
+    step("glib", When::Usual, 40, glib_steps),
+    step("typos", When::Usual, 80, tools::typos),
+    step("hack", When::Usual, 40, tools::hack),
+    step("loom", When::Usual, 110, checkers::loom),
+    step("promela", When::Usual, 20, promela::check),
+    step("tsan", When::Usual, 60, || door::prove("thread sanitizer")),
+    step("machete", When::Named, 30, tools::machete),
+    step("shuttle", When::Named, 80, checkers::shuttle),
 ];
+
+fn names(when: &[When]) -> String {
+    let steps = STEPS.iter().filter(|step| when.contains(&step.when));
+    steps.map(|step| step.name).collect::<Vec<_>>().join(", ")
+}
 
 pub(crate) fn command() -> clap::Command {
     let steps = |name, help| {
@@ -64,11 +95,23 @@ pub(crate) fn command() -> clap::Command {
         .long_about(
             "Runs every check that is not a test: format, lints, documentation, layers, licences, spelling, model checkers, \
              sanitizers\n\n\
-             About ten minutes on two cores, half of it without the steps from loom on. All steps run, also after one has \
-             failed. The soak, the address and realtime sanitizers, memcheck, coverage and mutants are slow; cargo xtask prove runs them. Tools that are missing and quick to build are built into the target directory; a step whose tool cannot \
-             be had says so in a line.",
+             About eight minutes on two cores when nothing is built. All steps run, also after one has failed. cargo xtask prove \
+             runs what is too slow for every change. Tools that are missing and quick to build are built into the target directory; \
+             a step whose tool cannot be had says so in a line.",
         )
-        .after_help(format!("Steps: {}", STEPS.map(|(name, _)| name).join(", ")))
+        .after_help(format!(
+            "Steps, in this order: {}\nWith --fast: {}\nOnly when named, or by cargo xtask prove: {}",
+            names(&[When::Fast, When::Usual]),
+            names(&[When::Fast]),
+            names(&[When::Named]),
+        ))
+        .arg(
+            Arg::new("fast")
+                .long("fast")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("only")
+                .help("Only the steps that take less than a minute together when everything is built; names the others"),
+        )
         .arg(steps("only", "Only these steps"))
         .arg(steps("skip", "Without these steps"))
 }
@@ -80,30 +123,43 @@ pub(crate) fn run(args: &ArgMatches) -> anyhow::Result<()> {
     };
     let (only, skip) = (named("only"), named("skip"));
     for name in only.iter().chain(&skip) {
-        let known = STEPS.map(|(name, _)| name);
         ensure!(
-            known.contains(&name.as_str()),
+            STEPS.iter().any(|step| step.name == name.as_str()),
             "there is no step {name:?}; there are {}",
-            known.join(", ")
+            names(&[When::Fast, When::Usual, When::Named])
         );
     }
+    let is_fast = args.get_flag("fast");
+    let runs = |step: &Step| {
+        let is_in = |names: &[&String]| names.iter().any(|name| *name == step.name);
+        let is_wanted = match step.when {
+            _ if !only.is_empty() => is_in(&only),
+            When::Fast => true,
+            When::Usual => !is_fast,
+            When::Named => false,
+        };
+        is_wanted && !is_in(&skip)
+    };
     let mut results = Vec::new();
-    for (name, step) in STEPS {
-        let is_in = |names: &[&String]| names.iter().any(|other| *other == name);
-        if is_in(&skip) || (!only.is_empty() && !is_in(&only)) {
-            continue;
-        }
-        println!("== {name}");
+    for step in STEPS.iter().filter(|step| runs(step)) {
+        println!("== {}", step.name);
         let began = Instant::now();
-        let result = step();
+        let result = (step.run)();
         match result {
             Err(why) if why.is::<Interrupted>() => return Err(why),
             Err(ref why) => eprintln!("{why:#}"),
             Ok(_) => {}
         }
-        results.push((name, result, began.elapsed()));
+        results.push((step.name, result, began.elapsed()));
     }
-    summarise(&results)
+    let summary = summarise(&results);
+    if is_fast {
+        println!("not run with --fast:");
+        for step in STEPS.iter().filter(|step| step.when == When::Usual) {
+            println!("{:<8} about {:>3} s", step.name, step.seconds);
+        }
+    }
+    summary
 }
 
 fn summarise(results: &[(&str, anyhow::Result<String>, Duration)]) -> anyhow::Result<()> {
