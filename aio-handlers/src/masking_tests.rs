@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 
 use super::*;
-use aio_testing::steps::count;
+use crate::steps::count;
 
 const READ: Interest = Interest::READ;
 const IN: Readiness = Readiness::IN;

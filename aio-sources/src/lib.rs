@@ -42,6 +42,7 @@
 //!
 //! # What it does not do
 //! It knows nothing of the inside of a context, and has no loop of its own.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 /// The example of the README.
