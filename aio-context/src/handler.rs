@@ -60,6 +60,12 @@ pub trait Handler: AsFd + 'static {
     fn exclusive(&self) -> bool {
         false
     }
+
+    /// The handler whose callbacks this one times. No other handler than the loop's own has one.
+    #[doc(hidden)]
+    fn untimed(&self) -> Option<Rc<dyn Handler>> {
+        None
+    }
 }
 
 /// A handler that can also be polled in user space for work (busy polling).
@@ -195,8 +201,12 @@ pub(crate) struct Polled {
     pub(crate) is_exclusive: bool,
     /// It had an event in the iteration that the policy is about to be shown.
     pub(crate) had_event: bool,
-    /// Of a [`Source`](crate::Source), which has no descriptor: it learns of pauses, and a wake promotes it.
+    /// Of a [`Source`](crate::Source), which has no descriptor: it learns of pauses.
     pub(crate) undescribed: Option<Rc<dyn Pausable>>,
+    /// The name of a [`Source`](crate::Source), which has no descriptor: a wake promotes it.
+    pub(crate) source: Option<&'static str>,
+    /// The handler itself, if `handler` times its callbacks.
+    pub(crate) untimed: Option<Rc<dyn Join>>,
     /// What the policy remembers about it.
     pub(crate) memory: HandlerMemory,
     /// Where other threads read it, once there is a handle to it.
@@ -268,6 +278,8 @@ impl Entry {
             handler: handler.clone(),
             had_event: false,
             undescribed: None,
+            source: None,
+            untimed: None,
             memory: HandlerMemory::default(),
             shown: None,
         };
@@ -285,7 +297,8 @@ impl Entry {
 
     /// Whether it is this very handler, not merely an equal one.
     pub(crate) fn is<H: Handler>(&self, handler: &H) -> bool {
-        std::ptr::addr_eq(Rc::as_ptr(&self.handler), handler)
+        let is_it = |own: &Rc<dyn Handler>| std::ptr::addr_eq(Rc::as_ptr(own), handler);
+        is_it(&self.handler) || self.handler.untimed().as_ref().is_some_and(is_it)
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 use aio_handlers::Event as Next;
 use aio_pollctl::Iteration;
+use aio_pollset::Excluded as PollExcluded;
 
 use crate::Context;
 use crate::Event;
@@ -126,6 +127,7 @@ impl Inner {
             return Ok(None);
         }
         self.shared.counters.iteration();
+        self.shared.counters.hit();
         self.check_after_hit(cx, found.list())?;
         let progress = self.finish(cx, found, |list| Some(with_events(HIT, list)))?;
         Ok(Some((progress, before)))
@@ -346,7 +348,7 @@ impl Inner {
         progress: &mut bool,
     ) -> io::Result<Box<ReadyList>> {
         let mut registry = self.descriptors.registry.borrow_mut();
-        let delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
+        let mut delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
         while let Some((token, readiness)) = registry.next_event() {
             match registry.deliverable(token) {
                 Some((entry, interest)) if !entry.is_special => {
@@ -354,19 +356,21 @@ impl Inner {
                     let event = Event::new(token, readiness, interest, entry.version);
                     drop(registry);
                     cx.call(|cx| handler.ready(cx, event));
-                    *progress = true;
+                    delivering.events += 1;
                 }
                 _ if readiness.is_empty() => {
                     drop(registry);
-                    *progress |= self.call_polled(cx, token);
+                    delivering.events += self.call_polled(cx, token);
                 }
                 _ => {
                     drop(registry);
-                    *progress |= self.call_unusual(cx, token, readiness);
+                    delivering.events += self.call_unusual(cx, token, readiness);
                 }
             }
             registry = self.descriptors.registry.borrow_mut();
         }
+        *progress |= delivering.events != 0;
+        self.shared.counters.events(delivering.events);
         let list = registry.end_delivery(delivering.finish());
         drop(registry);
         if self.descriptors.wakeup_lost.take() {
@@ -376,9 +380,10 @@ impl Inner {
         Ok(list)
     }
 
-    /// A polled handler with work, an event that the registry cannot deliver as it is, or one that has been recorded.
+    /// An event that the registry cannot deliver as it is, or one that has been recorded. Returns how many handlers it called: one, or
+    /// none.
     #[inline(never)]
-    fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> bool {
+    fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> u64 {
         let mut registry = self.descriptors.registry.borrow_mut();
         match registry.resolve(token, readiness) {
             Next::Ready(entry, readiness, interest) => {
@@ -389,22 +394,23 @@ impl Inner {
                     return self.call_special(cx, &handler, event);
                 }
                 self.call_guarded(cx, &handler, event);
-                true
+                1
             }
             Next::Masked => {
                 drop(registry);
                 self.descriptors.mask(token);
-                false
+                0
             }
-            Next::Dropped => false,
+            Next::Dropped => 0,
         }
     }
 
+    /// A polled handler with work. Returns how many handlers it called: one, or none.
     #[inline(never)]
-    fn call_polled(&self, cx: &Context, token: Token) -> bool {
+    fn call_polled(&self, cx: &Context, token: Token) -> u64 {
         let registry = self.descriptors.registry.borrow();
         let Some(polled) = registry.get(token).and_then(|entry| entry.polled.as_ref()) else {
-            return false;
+            return 0;
         };
         let (handler, is_exclusive) = (polled.handler.clone(), polled.is_exclusive);
         drop(registry);
@@ -413,25 +419,28 @@ impl Inner {
             .polling
             .set
             .serve(token, || cx.call(|cx| handler.poll_ready(cx)));
-        served.is_some()
+        u64::from(served.is_some())
     }
 
     /// A handler that is polled, or may not be entered twice.
     #[inline(never)]
-    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) -> bool {
+    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) -> u64 {
         let token = event.token();
         if is_own(token) {
             self.own_event(token, event.readiness());
-            return false;
+            return 0;
         }
         let _exclusive = self.exclude(cx, token, handler.exclusive());
-        let _excluded = self
-            .polling
-            .set
-            .promote(token)
-            .then(|| self.polling.set.exclude(token));
+        let _excluded = self.polling.set.promote(token).then(|| self.kicked(token));
         self.call_guarded(cx, handler, event);
-        true
+        1
+    }
+
+    /// A polled handler was kicked. It is not polled until the guard is dropped.
+    #[inline]
+    fn kicked(&self, token: Token) -> PollExcluded<'_> {
+        self.shared.counters.kick();
+        self.polling.set.exclude(token)
     }
 
     /// A handler that may wait for what is reported once.

@@ -311,6 +311,7 @@ impl Inner {
         if let Some(handler) = polled {
             let _new = self.join_polled(token, handler, group);
         }
+        self.time_if_on(token);
         if cfg!(debug_assertions)
             && let Some(owner) = self
                 .descriptors

@@ -176,7 +176,8 @@ impl Inner {
         let mut registry = self.descriptors.registry.borrow_mut();
         let mut is_other = false;
         if let Some(former) = registry.get(token) {
-            is_other = !Rc::ptr_eq(&former.handler, &entry.handler);
+            let untimed = former.handler.untimed();
+            is_other = !Rc::ptr_eq(untimed.as_ref().unwrap_or(&former.handler), &entry.handler);
             entry.in_backend = former.in_backend;
             entry.version = former.version.wrapping_add(1);
             entry.others = former.others.wrapping_add(u16::from(is_other));
@@ -184,6 +185,7 @@ impl Inner {
         let replaced = registry.replace(token, entry);
         registry.set_interest(token, former.wanted);
         drop(registry);
+        self.time_if_on(token);
         let owed = match polled {
             Some(handler) => self.join_polled(token, handler, former.group),
             None => self.polling.set.leave(token),

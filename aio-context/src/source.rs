@@ -164,7 +164,8 @@ impl SourceBuilder<'_> {
             mailbox: self.cx.0.mailbox.clone(),
             _waker: self.waker.clone(),
         };
-        let token = self.cx.0.add_source(self.cx, Rc::new(source), self.group);
+        let name = self.waker.0.name();
+        let token = self.cx.0.add_source(self.cx, name, Rc::new(source), self.group);
         self.identity.token.set(Some(token));
         if self.identity.was_woken.get() {
             self.waker.wake();
@@ -174,10 +175,17 @@ impl SourceBuilder<'_> {
 }
 
 impl Inner {
-    fn add_source<S: Source>(&self, cx: &Context, source: Rc<Undescribed<S>>, group: GroupId) -> Token {
+    fn add_source<S: Source>(
+        &self,
+        cx: &Context,
+        name: &'static str,
+        source: Rc<Undescribed<S>>,
+        group: GroupId,
+    ) -> Token {
         let mut entry = Entry::polled(source.clone());
         if let Some(polled) = &mut entry.polled {
             polled.undescribed = Some(source.clone());
+            polled.source = Some(name);
         }
         let mut registry = self.descriptors.registry.borrow_mut();
         let Ok(token) = registry.insert(None, entry, Interest::NONE, group) else {
@@ -186,6 +194,7 @@ impl Inner {
         let is_paused = registry.is_paused(group);
         drop(registry);
         let _new = cx.call(|_| self.join_polled(token, source.clone(), group));
+        self.time_if_on(token);
         if is_paused {
             cx.call(|_| source.paused());
         }
@@ -199,7 +208,7 @@ impl Inner {
             let _served = self
                 .polling
                 .set
-                .serve_woken(token, || cx.call(|cx| source.poll_ready(cx)));
+                .serve_woken(token, || cx.call(|cx| source.readable(cx)));
         }
     }
 }
@@ -218,7 +227,12 @@ impl<S> AsFd for Undescribed<S> {
     }
 }
 
-impl<S: Source> Handler for Undescribed<S> {}
+impl<S: Source> Handler for Undescribed<S> {
+    /// It was woken.
+    fn readable(&self, cx: &Context) {
+        self.source.poll_ready(cx);
+    }
+}
 
 impl<S: Source> Pausable for Undescribed<S> {
     fn paused(&self) {

@@ -236,15 +236,29 @@ impl<C: Clone, M: ?Sized> Iterator for Round<'_, C, M> {
 
     #[inline]
     fn next(&mut self) -> Option<Due<C, M>> {
+        self.advance().map(|(due, _)| due)
+    }
+}
+
+impl<C: Clone, M: ?Sized> Round<'_, C, M> {
+    /// As [`next`](Iterator::next), with the name that a callback was inserted with.
+    #[inline]
+    pub fn next_named(&mut self) -> Option<(Due<C, M>, Option<&'static str>)> {
+        self.advance()
+    }
+
+    #[inline(always)]
+    fn advance(&mut self) -> Option<(Due<C, M>, Option<&'static str>)> {
         while self.budget > 0 {
             self.budget -= 1;
             let mut state = self.deferred.state.borrow_mut();
             let dequeued = state.queue.pop()?;
             let index = dequeued.payload().map_or(u32::MAX, |slot| slot.index);
+            let name = dequeued.payload().and_then(Slot::name);
             let urgency = match dequeued.begin() {
                 Item::Normal => Urgency::Normal,
                 Item::Idle => Urgency::Idle,
-                Item::Sent(message) => return Some(Due::Message(message)),
+                Item::Sent(message) => return Some((Due::Message(message), None)),
                 other => {
                     drop(state);
                     self.deferred.free(index, other);
@@ -258,7 +272,7 @@ impl<C: Clone, M: ?Sized> Iterator for Round<'_, C, M> {
                 state.callbacks.get(index).cloned()
             };
             if let Some(callback) = callback {
-                return Some(Due::Callback(callback, urgency));
+                return Some((Due::Callback(callback, urgency), name));
             }
         }
         None

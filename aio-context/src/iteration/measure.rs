@@ -109,9 +109,7 @@ impl Inner {
             self.adapt_each(&mut **policy, seen, found);
         }
         policy.observe(seen);
-        let budget = policy.budget();
-        self.polling.decided(budget);
-        self.shared.counters.search(&seen, budget);
+        self.polling.decided(policy.budget(), &self.shared);
     }
 
     #[inline(never)]

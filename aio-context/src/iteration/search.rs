@@ -41,6 +41,7 @@ impl Inner {
             self.check(cx, ready)?;
         }
         if self.round(cx, ready) || self.is_found(ready) {
+            self.shared.counters.hit();
             self.check_after_hit(cx, ready)?;
             return Ok(Polled {
                 hit: true,
@@ -78,9 +79,11 @@ impl Inner {
             }
             stride.took(now.since(before));
         }
+        let spun = now.since(started);
+        self.shared.counters.searched(hit, spun);
         Ok(Polled {
             hit,
-            spun: now.since(started),
+            spun,
             ended: Some(now),
         })
     }

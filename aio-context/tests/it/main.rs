@@ -23,6 +23,8 @@ mod foreign;
 mod inside;
 mod kinds;
 mod last_check;
+mod log_events;
+mod metrics;
 mod mutual;
 mod negative;
 mod pause_panics;
