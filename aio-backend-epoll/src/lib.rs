@@ -38,7 +38,13 @@
 //!
 //! The descriptor of [`Backend::make_pollable`] counts as one more level of nesting than the set itself; Linux allows five.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod entries;
 mod set;

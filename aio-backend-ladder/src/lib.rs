@@ -33,7 +33,13 @@
 //! It makes no system call and knows no particular backend. It does not hide differences between backends: the one in use accepts
 //! or refuses a descriptor.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod level;
 mod orphaned;

@@ -27,7 +27,13 @@
 //! A number that is closed without `remove` stays registered: the next wait reports it as
 //! [`Readiness::NVAL`](aio_backend::Readiness::NVAL).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod array;
 pub mod sys;

@@ -95,12 +95,19 @@
 //! # What it does not do
 //! It knows no handlers, contexts or clocks, and makes no system calls. (The conformance kit, a test tool behind a feature, does.)
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod any;
 mod backend;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod errno;
 mod interest;
 mod ready;
 mod ready_lists;

@@ -5,9 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 
-use rustix::io::Errno;
-
-use crate::{concerns_all, remedy};
+use crate::{concerns_all, errno, remedy};
 
 /// What the system refused, and what can be done about it.
 ///
@@ -66,7 +64,7 @@ impl Refused {
     ) -> io::Error {
         let (descriptor, remedy) = if concerns_all(&source) {
             (None, remedy(&source))
-        } else if Errno::from_io_error(&source) == Some(Errno::BADF) {
+        } else if errno::is_one_of(&source, &[errno::BADF]) {
             (Some(number), CLOSED)
         } else {
             return source;
@@ -135,6 +133,7 @@ impl Error for Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::Errno;
 
     fn refused(error: &io::Error) -> &Refused {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());

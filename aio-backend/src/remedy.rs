@@ -2,16 +2,13 @@
 
 use std::io;
 
-use rustix::io::Errno;
+use crate::errno;
 
 /// Returns whether an error comes from a limit of the process or the system, so that other descriptors fail as well: `EMFILE`,
 /// `ENFILE`, `ENOSPC` or `ENOMEM`.
 #[must_use]
 pub fn concerns_all(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOSPC | Errno::NOMEM)
-    )
+    errno::is_one_of(error, &[errno::MFILE, errno::NFILE, errno::NOSPC, errno::NOMEM])
 }
 
 /// Returns the remedy for an error, for the operator of the program, as part of a sentence.
@@ -22,25 +19,25 @@ pub fn concerns_all(error: &io::Error) -> bool {
 /// ```
 #[must_use]
 pub fn remedy(error: &io::Error) -> &'static str {
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE) => {
+    match error.raw_os_error() {
+        Some(errno::MFILE) => {
             "the process is at its limit of open descriptors: raise RLIMIT_NOFILE (ulimit -n)"
         }
-        Some(Errno::NFILE) => "the system is at its limit of open files: raise the sysctl fs.file-max",
-        Some(Errno::NOSPC) => {
+        Some(errno::NFILE) => "the system is at its limit of open files: raise the sysctl fs.file-max",
+        Some(errno::NOSPC) => {
             "the user is at the limit of watches: raise the sysctl fs.epoll.max_user_watches"
         }
-        Some(Errno::NOMEM) => "the kernel is out of memory: give the system more, or start fewer programs",
-        Some(Errno::BADF | Errno::INVAL) => {
+        Some(errno::NOMEM) => "the kernel is out of memory: give the system more, or start fewer programs",
+        Some(errno::BADF | errno::INVAL) => {
             "the backend's own descriptor is gone: look for a close() of a number that the program does not own"
         }
-        Some(Errno::NOSYS | Errno::PERM) => {
+        Some(errno::NOSYS | errno::PERM) => {
             "the system call is missing or forbidden: look at the kernel's version and at seccomp filters"
         }
-        Some(Errno::LOOP) => {
+        Some(errno::LOOP) => {
             "epoll sets watch each other in a circle, or too deep: look which set is added to which"
         }
-        Some(Errno::NODEV) => {
+        Some(errno::NODEV) => {
             "the kernel has no anonymous files, which every event loop needs: try another kernel"
         }
         _ => "none is known",
@@ -50,6 +47,7 @@ pub fn remedy(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::Errno;
 
     #[test]
     fn b4_which_errors_concern_all() {

@@ -1,6 +1,7 @@
 //! [`BackendKind`]: the backends that a context is built with, by name.
 
 use std::env;
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
@@ -91,11 +92,19 @@ impl FromStr for BackendKind {
 }
 
 /// No backend has this name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no backend {name:?}; there are {}", BackendKind::ALL.map(BackendKind::name).join(", "))]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownBackend {
     name: String,
 }
+
+impl fmt::Display for UnknownBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = BackendKind::ALL.map(BackendKind::name).join(", ");
+        write!(f, "there is no backend {:?}; there are {known}", self.name)
+    }
+}
+
+impl Error for UnknownBackend {}
 
 #[cfg(test)]
 mod tests {

@@ -12,19 +12,30 @@ use rustix::io::Errno;
 /// Why a job on another context has no result.
 ///
 /// The job was dropped on whichever thread let it go; if it had begun, it ended in a panic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Gone {
     /// The home thread dropped the context before the job was done.
-    #[error("the context is gone: its home thread dropped it before the job was done")]
     Dropped,
     /// The job panicked, or the home thread did and dropped the context.
-    #[error("the job, or the home thread of its context, panicked before the job was done")]
     Panicked,
     /// The waiting context cannot be polled any longer. The job may still run.
-    #[error("the waiting context cannot be polled any longer, so the result of the job is lost")]
     CannotWait,
 }
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dropped => "the context is gone: its home thread dropped it before the job was done",
+            Self::Panicked => "the job, or the home thread of its context, panicked before the job was done",
+            Self::CannotWait => {
+                "the waiting context cannot be polled any longer, so the result of the job is lost"
+            }
+        })
+    }
+}
+
+impl Error for Gone {}
 
 /// Why a handler was not registered or did not replace another one, and the handler itself.
 ///
@@ -151,4 +162,17 @@ pub(crate) fn is_taken(number: RawFd) -> io::Error {
             "descriptor {number} has a handler already: drop its registration first, or put the new one in its place with `replace`"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r11_each_reason_for_a_lost_result_has_a_text_of_its_own() {
+        let text = |gone: Gone| gone.to_string();
+        assert!(text(Gone::Dropped).starts_with("the context is gone"));
+        assert!(text(Gone::Panicked).contains("panicked"));
+        assert!(text(Gone::CannotWait).contains("cannot be polled"));
+    }
 }

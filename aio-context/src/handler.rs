@@ -188,7 +188,9 @@ pub(crate) struct Entry {
     pub(crate) is_special: bool,
     /// The backend knows it. A handler that never had an interest is never given to a backend.
     pub(crate) in_backend: bool,
-    /// How many handlers the registration had before.
+    /// How many other handlers the registration had before. An exclusion ends with the handler that it was made for.
+    pub(crate) others: u16,
+    /// How often the registration's handler was replaced before.
     pub(crate) version: u32,
 }
 
@@ -199,6 +201,8 @@ pub(crate) struct Polled {
     pub(crate) is_exclusive: bool,
     /// It had an event in the iteration that the policy is about to be shown.
     pub(crate) had_event: bool,
+    /// Of a [`Source`](crate::Source), which has no descriptor: it learns of pauses.
+    pub(crate) undescribed: Option<Rc<dyn Pausable>>,
     /// The name of a [`Source`](crate::Source), which has no descriptor: a wake promotes it.
     pub(crate) source: Option<&'static str>,
     /// The handler itself, if `handler` times its callbacks.
@@ -207,6 +211,12 @@ pub(crate) struct Polled {
     pub(crate) memory: HandlerMemory,
     /// Where other threads read it, once there is a handle to it.
     pub(crate) shown: Option<Arc<AtomicU64>>,
+}
+
+/// A member of a group that learns when the group is paused and resumed.
+pub(crate) trait Pausable {
+    fn paused(&self);
+    fn resumed(&self);
 }
 
 /// A polled handler that joins the poll set as the type that it is.
@@ -249,6 +259,7 @@ impl Entry {
             handler,
             polled: None,
             in_backend: false,
+            others: 0,
             version: 0,
         }
     }
@@ -266,6 +277,7 @@ impl Entry {
             is_exclusive: handler.exclusive(),
             handler: handler.clone(),
             had_event: false,
+            undescribed: None,
             source: None,
             untimed: None,
             memory: HandlerMemory::default(),
@@ -296,7 +308,9 @@ impl Described for Entry {
     }
     /// Whether it is a [`Source`](crate::Source).
     fn is_undescribed(&self) -> bool {
-        self.polled.as_ref().is_some_and(|polled| polled.source.is_some())
+        self.polled
+            .as_ref()
+            .is_some_and(|polled| polled.undescribed.is_some())
     }
     #[inline]
     fn is_in_backend(&self) -> bool {

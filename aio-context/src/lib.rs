@@ -79,11 +79,12 @@
 //!   inherited: in another process than the one that made the context, dropping a registration, a [`Paused`], a timer, a bottom half, a
 //!   [`Remote`] or the context itself tells neither the kernel nor a handler of it. Handlers are dropped with the context. This holds
 //!   for `fork` of the C library; a child of a raw `clone` is not recognised.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 /// The examples of the README.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 mod readme {}
 
 mod acting;

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use aio_pollctl::{PollParams, PollPolicy};
+use aio_pollctl::PollPolicy;
 use aio_pollset::PollSet;
 use aio_timers::Moment;
 
@@ -47,14 +47,15 @@ impl Polling {
     pub(crate) fn adopt_params(&self, shared: &Shared) {
         let version = shared.params_version();
         if self.version.get() != version {
-            self.version.set(version);
-            self.adopt(shared.params(), shared);
+            self.adopt(version, shared);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn adopt(&self, params: PollParams, shared: &Shared) {
+    fn adopt(&self, version: u64, shared: &Shared) {
+        let Some(params) = shared.params() else { return };
+        self.version.set(version);
         tracing::debug!(?params, "polling parameters");
         self.max.set(params.max);
         self.enable();

@@ -1,17 +1,18 @@
 //! [`Shared`]: polling parameters and figures, read and written by any thread.
 
-use std::sync::Arc;
+use std::sync::{PoisonError, TryLockError};
 
 use aio_pollctl::PollParams;
 
 use crate::Gone;
 use crate::metrics::Measured;
 use crate::stats::Counters;
-use crate::sync::{ArcSwap, AtomicU64, Ordering, faulty};
+use crate::sync::{AtomicU64, Mutex, Ordering, faulty};
 
 /// What a context shares with other threads besides its mailbox.
 pub(crate) struct Shared {
-    params: ArcSwap<PollParams>,
+    /// Locked for a copy only. The loop tries the lock and never waits for it.
+    params: Mutex<PollParams>,
     /// Raised after each change of `params`; the first are version 1.
     params_version: AtomicU64,
     /// The context was dropped while its home thread panicked.
@@ -25,7 +26,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(params: PollParams) -> Self {
         Self {
-            params: ArcSwap::from_pointee(params),
+            params: Mutex::new(params),
             params_version: AtomicU64::new(1),
             has_panicked: std::sync::atomic::AtomicBool::new(false),
             stop: std::sync::atomic::AtomicBool::new(false),
@@ -37,7 +38,11 @@ impl Shared {
     /// Sets the polling parameters. The caller interrupts the loop afterwards.
     pub(crate) fn set_params(&self, params: PollParams) {
         let version = &self.params_version;
-        faulty!(VersionBeforeParams, self.params.store(Arc::new(params)); version.fetch_add(1, Ordering::Release));
+        faulty!(VersionBeforeParams, self.store(params); version.fetch_add(1, Ordering::Release));
+    }
+
+    fn store(&self, params: PollParams) {
+        *self.params.lock().unwrap_or_else(PoisonError::into_inner) = params;
     }
 
     /// The version of the polling parameters.
@@ -46,9 +51,14 @@ impl Shared {
         self.params_version.load(Ordering::Acquire)
     }
 
-    /// The polling parameters, as new as their version or newer.
-    pub(crate) fn params(&self) -> PollParams {
-        *self.params.load_full()
+    /// The polling parameters, as new as their version or newer. `None` while another thread stores new ones: it raises the version
+    /// and interrupts the loop afterwards, so the loop tries again.
+    pub(crate) fn params(&self) -> Option<PollParams> {
+        match self.params.try_lock() {
+            Ok(params) => Some(*params),
+            Err(TryLockError::Poisoned(params)) => Some(*params.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Asks `run` to stop. The caller interrupts the loop afterwards.
@@ -76,5 +86,23 @@ impl Shared {
         } else {
             Gone::Dropped
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a6_the_loop_does_not_wait_for_a_thread_that_sets_parameters() {
+        let shared = Shared::new(PollParams::default());
+        let setting = shared.params.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(shared.params(), None);
+        drop(setting);
+        let params = PollParams::up_to(Duration::from_micros(32));
+        shared.set_params(params);
+        assert_eq!((shared.params_version(), shared.params()), (2, Some(params)));
     }
 }

@@ -3,10 +3,9 @@
 //! Not from here comes what no thread waits for and nothing follows from: figures ([`Stats`](crate::Stats),
 //! [`PollTime`](crate::PollTime)), and that a home thread has panicked. A checker would try all their orders for nothing.
 
+pub(crate) use std::sync::Mutex;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use std::thread_local;
-
-pub(crate) use arc_swap::ArcSwap;
 
 /// Expands to the right code. A build for model checkers can choose the mistake beside it, to show that a scenario finds it.
 ///

@@ -51,6 +51,7 @@
 //! - A task that owns a clone of its context is a cycle: the context is not dropped before the task is done. [`current`](current()) returns the
 //!   context where it is needed.
 //! - A context does not drop before a [`block_on`](ContextExt::block_on) on it has returned.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 /// The example of the README.

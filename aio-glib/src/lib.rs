@@ -39,6 +39,7 @@
 //! context, and that needs GLib for a part, should prefer [`watch_main_context`].
 //!
 //! [`Context`]: aio_context::Context
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// The examples of the README.
 #[cfg(doctest)]

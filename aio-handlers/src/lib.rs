@@ -47,7 +47,13 @@
 //! It never calls a handler, makes no system calls, owns no descriptors and reads no clock. It does not call a backend: operations
 //! return the interest that the caller must pass to the backend. Groups are never released: make one for each purpose, not for each
 //! request.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod delivery;
 mod groups;

@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 
 use super::*;
-use aio_testing::steps::count;
+use crate::steps::count;
 
 const READ: Interest = Interest::READ;
 const IN: Readiness = Readiness::IN;
@@ -100,6 +100,19 @@ fn a9_a_held_handler_is_not_called_and_is_served_after() {
     assert_eq!(registry.record(token, IN), Recorded::Masked);
     assert_eq!(registry.readmit(token), None);
     assert_eq!(registry.readmit(token), Some(READ));
+    assert_eq!(registry.record(token, IN), Recorded::Live);
+    registry.check();
+}
+
+#[test]
+fn r3_exclusions_can_end_with_the_value_that_they_were_made_for() {
+    let mut registry = Registry::new();
+    let token = add(&mut registry, 3, 1);
+    assert_eq!(registry.end_exclusions(token), None);
+    assert!(registry.exclude(token) && registry.exclude(token));
+    assert_eq!(registry.record(token, IN), Recorded::Masked);
+    assert_eq!(registry.replace(token, 2), Some(1));
+    assert_eq!(registry.end_exclusions(token), Some(READ));
     assert_eq!(registry.record(token, IN), Recorded::Live);
     registry.check();
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Recorded;
-use aio_testing::steps::count;
+use crate::steps::count;
 
 const READ: Interest = Interest::READ;
 const IN: Readiness = Readiness::IN;

@@ -64,6 +64,7 @@
 //! # What it does not do
 //! It serves no page: the example `metrics` shows a loop that does. It has no figures but those of [`Remote::stats`] and
 //! [`Remote::measured_handlers`], and no histograms.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 /// The example of the README.

@@ -36,6 +36,12 @@
 //! # How it is checked
 //! All orderings are model-checked: `cargo xtask check --only loom` runs the models of `proofs/modelled`, and runs them again with
 //! each fault of a list planted on purpose, which must then be found.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod board;
 mod clock_changes;

@@ -34,8 +34,14 @@
 //! # What it does not do
 //! This crate reads no clock, allocates nothing and draws no random numbers: the same waits give the same results. A policy does
 //! not divide after set-up and takes a few nanoseconds for each wait. The crate knows no handlers, descriptors or contexts.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 #[cfg(test)]
 extern crate std;

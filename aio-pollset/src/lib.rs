@@ -87,6 +87,7 @@
 //! # What it does not do
 //! It does not decide how long to poll, reads no clock, never waits and makes no system call. It knows neither descriptors nor
 //! handlers: a hit is a token. It belongs to one thread; other threads reach it through the memory that its sources poll.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod arrays;

@@ -19,7 +19,13 @@
 //! # What it does not do
 //! It runs no loop and reads no clock. The same seed gives the same results on every machine.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 pub mod families;
 mod maker;

@@ -160,6 +160,11 @@ mod tests {
     #[test]
     fn t3_t4_seeds_of_timer_queue() {
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/timer_queue");
+        if !seeds.exists() {
+            // A package has none: they are a part of the workspace.
+            println!("skipped: there is no {}", seeds.display());
+            return;
+        }
         let mut random = random();
         let mut count = 0;
         for entry in std::fs::read_dir(&seeds).unwrap() {

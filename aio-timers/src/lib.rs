@@ -36,8 +36,14 @@
 //! # Targets
 //! Without the feature `std` (on by default) it needs `alloc` only. `ManualClock` exists on targets with 64-bit atomics,
 //! `Clock` for `Arc` on targets with pointer-sized ones.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 extern crate alloc;
 #[cfg(any(feature = "std", test))]

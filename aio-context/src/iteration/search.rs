@@ -133,7 +133,7 @@ impl Inner {
     }
 
     /// Asks every polled handler once, without stopping at the first hit; true if there was one.
-    fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
+    pub(crate) fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         cx.assert_free();
         self.polling.set.round(|token| push_hit(ready, token))
     }

@@ -18,7 +18,6 @@ mod dispatch;
 mod edges;
 mod equivalents;
 mod events;
-mod executor;
 mod extensions;
 mod foreign;
 mod inside;

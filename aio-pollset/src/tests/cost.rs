@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use super::{Other, Probe, busy_rounds, demote, exit, join, round, scene, set_hook, take, token};
-use aio_testing::steps::count;
+use crate::steps::count;
 
 #[test]
 fn a1_a_round_costs_the_promoted_sources_and_not_the_others() {

@@ -1,14 +1,18 @@
-//! What the tests of several crates share: [`steps`] that are counted, [`examples`] that are built, warnings that were logged (feature
-//! `logged`), and a `Bench` of contexts on every backend (feature `context`).
+//! What the tests of several crates share: [`examples`] that are built, warnings that were logged (feature `logged`), and a `Bench` of
+//! contexts on every backend (feature `context`).
 
 #![forbid(unsafe_code)]
+
+/// The examples of the README of the workspace. Contexts are a feature here, which the tests of every crate above `aio-context` turn on.
+#[cfg(all(doctest, feature = "context"))]
+#[doc = include_str!("../../../README.md")]
+mod readme {}
 
 #[cfg(feature = "context")]
 mod bench;
 pub mod examples;
 #[cfg(feature = "logged")]
 mod logged;
-pub mod steps;
 
 #[cfg(feature = "context")]
 pub use bench::{Bench, Count, is_readable, limited, poll_embedded};

@@ -19,7 +19,6 @@ pub use loom as checker;
 #[cfg(all(feature = "shuttle", not(feature = "loom")))]
 pub use shuttle as checker;
 
-mod arc_swap;
 #[cfg(feature = "loom")]
 mod atomics;
 #[cfg(feature = "loom")]
@@ -32,7 +31,6 @@ pub use checker::sync::atomic::{AtomicU64 as Count, Ordering, fence};
 pub use checker::sync::{Condvar, Mutex, MutexGuard};
 pub use checker::thread;
 
-pub use arc_swap::ArcSwap;
 #[cfg(feature = "loom")]
 pub use atomics::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 pub use kernel::Eventfd;
