@@ -17,7 +17,7 @@ use prometheus_client::{encoding::prometheus_text, registry::Registry};
 /// A longer request is refused.
 const LONGEST: usize = 8 << 10;
 /// A client that takes longer is disconnected.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answers a request, once it is complete.
 fn answer(mut client: &TcpStream, request: &mut Vec<u8>, registry: &Registry) -> io::Result<Action> {
@@ -83,7 +83,7 @@ fn main() -> io::Result<()> {
         }
         clients.borrow_mut().insert(from, watched);
         let clients = clients.clone();
-        cx.after(PATIENCE, move |_| drop(clients.borrow_mut().remove(&from)));
+        cx.after(TIMEOUT, move |_| drop(clients.borrow_mut().remove(&from)));
     })?;
     cx.run()
 }
