@@ -25,7 +25,7 @@ impl Outside {
         if path.exists() {
             fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
-        // Fails if somebody else was faster.
+        // Fails if another user has made it meanwhile.
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
