@@ -167,6 +167,9 @@ impl fmt::Debug for BottomHalf {
 /// Runs what is due; true if a callback ran that counts as progress (rules H2-H4, H8).
 #[inline(never)]
 pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
+    if cx.0.metrics.has_limit() {
+        return run_timed(deferred, mailbox, cx);
+    }
     let mut progress = false;
     for due in deferred.start(mailbox.inbox()) {
         match due {
@@ -179,6 +182,29 @@ pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool 
             Due::Message(mut job) => {
                 progress = true;
                 cx.call(|cx| (job.contents)(cx));
+            }
+        }
+    }
+    progress
+}
+
+/// As [`run`], and reports callbacks that are slow (rule M2).
+#[cold]
+fn run_timed(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
+    let mut progress = false;
+    let mut round = deferred.start(mailbox.inbox());
+    while let Some((due, name)) = round.next_named() {
+        match due {
+            Due::Callback(callback, urgency) => {
+                progress |= urgency == Urgency::Normal;
+                let name = name.unwrap_or("a closure of `defer`");
+                cx.call_timed("bottom half", name, |cx| callback(cx));
+            }
+            Due::Message(mut job) => {
+                progress = true;
+                cx.call_timed("bottom half", "a closure of `Remote::run`", |cx| {
+                    (job.contents)(cx)
+                });
             }
         }
     }

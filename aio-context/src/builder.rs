@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Refused, Watched};
 use aio_handlers::{GroupId, Registry};
@@ -18,6 +19,7 @@ use crate::context::{Deferred, Inner, Mailbox, Nesting, move_in};
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::{Entry, Silent};
+use crate::metrics::Metrics;
 use crate::pacing::Pacing;
 use crate::polling::Polling;
 use crate::shared::Shared;
@@ -40,6 +42,7 @@ pub struct Builder {
     wall_changes: OpenChanges,
     params: PollParams,
     batch: Option<usize>,
+    slow_callback_limit: Option<Duration>,
 }
 
 impl Context {
@@ -131,6 +134,13 @@ impl Builder {
         self
     }
 
+    /// How long a callback may take before it is counted and reported as slow; otherwise any time. See
+    /// [`Context::set_slow_callback_limit`].
+    pub fn slow_callback_limit(mut self, limit: Duration) -> Self {
+        self.slow_callback_limit = Some(limit);
+        self
+    }
+
     /// The context, at home on this thread.
     ///
     /// # Errors
@@ -168,11 +178,15 @@ impl Builder {
             timers: Timers::new(monotonic, wall, virtual_clock, wall_changes, &mailbox),
             deferred: Deferred::new(),
             nesting: Nesting::default(),
+            metrics: Metrics::default(),
             extensions: Extensions::default(),
             shared: Arc::new(Shared::new(self.params)),
             mailbox,
         });
         let cx = Context(inner);
+        if self.slow_callback_limit.is_some() {
+            cx.set_slow_callback_limit(self.slow_callback_limit);
+        }
         move_in(&cx);
         Ok(cx)
     }

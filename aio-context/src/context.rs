@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::Entry;
+use crate::metrics::Metrics;
 use crate::pacing::Pacing;
 use crate::polling::Polling;
 use crate::shared::Shared;
@@ -89,6 +90,7 @@ pub(crate) struct Inner {
     pub(crate) timers: Timers<Fire, Job>,
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
+    pub(crate) metrics: Metrics,
     /// Dropped last.
     pub(crate) extensions: Extensions,
 }

@@ -60,6 +60,12 @@ pub trait Handler: AsFd + 'static {
     fn exclusive(&self) -> bool {
         false
     }
+
+    /// The handler whose callbacks this one times. No other handler than the loop's own has one.
+    #[doc(hidden)]
+    fn untimed(&self) -> Option<Rc<dyn Handler>> {
+        None
+    }
 }
 
 /// A handler that can also be polled in user space for work (busy polling).
@@ -182,7 +188,9 @@ pub(crate) struct Entry {
     pub(crate) is_special: bool,
     /// The backend knows it. A handler that never had an interest is never given to a backend.
     pub(crate) in_backend: bool,
-    /// How many handlers the registration had before.
+    /// How many other handlers the registration had before. An exclusion ends with the handler that it was made for.
+    pub(crate) others: u16,
+    /// How often the registration's handler was replaced before.
     pub(crate) version: u32,
 }
 
@@ -193,12 +201,22 @@ pub(crate) struct Polled {
     pub(crate) is_exclusive: bool,
     /// It had an event in the iteration that the policy is about to be shown.
     pub(crate) had_event: bool,
-    /// It is a [`Source`](crate::Source), without a descriptor: a wake promotes it.
-    pub(crate) is_undescribed: bool,
+    /// Of a [`Source`](crate::Source), which has no descriptor: it learns of pauses.
+    pub(crate) undescribed: Option<Rc<dyn Pausable>>,
+    /// The name of a [`Source`](crate::Source), which has no descriptor: a wake promotes it.
+    pub(crate) source: Option<&'static str>,
+    /// The handler itself, if `handler` times its callbacks.
+    pub(crate) untimed: Option<Rc<dyn Join>>,
     /// What the policy remembers about it.
     pub(crate) memory: HandlerMemory,
     /// Where other threads read it, once there is a handle to it.
     pub(crate) shown: Option<Arc<AtomicU64>>,
+}
+
+/// A member of a group that learns when the group is paused and resumed.
+pub(crate) trait Pausable {
+    fn paused(&self);
+    fn resumed(&self);
 }
 
 /// A polled handler that joins the poll set as the type that it is.
@@ -241,6 +259,7 @@ impl Entry {
             handler,
             polled: None,
             in_backend: false,
+            others: 0,
             version: 0,
         }
     }
@@ -258,7 +277,9 @@ impl Entry {
             is_exclusive: handler.exclusive(),
             handler: handler.clone(),
             had_event: false,
-            is_undescribed: false,
+            undescribed: None,
+            source: None,
+            untimed: None,
             memory: HandlerMemory::default(),
             shown: None,
         };
@@ -276,7 +297,8 @@ impl Entry {
 
     /// Whether it is this very handler, not merely an equal one.
     pub(crate) fn is<H: Handler>(&self, handler: &H) -> bool {
-        std::ptr::addr_eq(Rc::as_ptr(&self.handler), handler)
+        let is_it = |own: &Rc<dyn Handler>| std::ptr::addr_eq(Rc::as_ptr(own), handler);
+        is_it(&self.handler) || self.handler.untimed().as_ref().is_some_and(is_it)
     }
 }
 
@@ -286,7 +308,9 @@ impl Described for Entry {
     }
     /// Whether it is a [`Source`](crate::Source).
     fn is_undescribed(&self) -> bool {
-        self.polled.as_ref().is_some_and(|polled| polled.is_undescribed)
+        self.polled
+            .as_ref()
+            .is_some_and(|polled| polled.undescribed.is_some())
     }
     #[inline]
     fn is_in_backend(&self) -> bool {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
 use aio_handlers::Event as Next;
+use aio_pollctl::Iteration;
+use aio_pollset::Excluded as PollExcluded;
 
 use crate::Context;
 use crate::Event;
@@ -28,10 +30,13 @@ mod search;
 mod waiting;
 
 use found::{Delivering, Found};
-use measure::Searched;
+use measure::{Searched, with_events};
 use poll::Before;
 use search::Polled;
 use waiting::Plan;
+
+/// What the policy is shown of polling that found work at once: no clock was read.
+const HIT: Iteration = Iteration::new(Duration::ZERO, Duration::ZERO, false, true);
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
@@ -47,18 +52,23 @@ impl Inner {
         let mut found = Found::new(self);
         // 1. poll in user space; 2. wait, or check the descriptors once
         let searched = self.search_and_wait::<WAITS, POLLS>(cx, wait, &mut found)?;
-        self.finish(cx, found, searched)
+        self.finish(cx, found, |list| self.measure(searched?, list))
     }
 
-    /// The rest of an iteration, after polling and waiting.
+    /// The rest of an iteration, after polling and waiting. `measure` returns what the policy is shown.
     #[inline(always)]
-    fn finish(&self, cx: &Context, mut found: Found<'_>, searched: Option<Searched>) -> io::Result<bool> {
+    fn finish(
+        &self,
+        cx: &Context,
+        mut found: Found<'_>,
+        measure: impl FnOnce(&ReadyList) -> Option<Iteration>,
+    ) -> io::Result<bool> {
         // 3. accept the notification: from here on a new one makes the next iteration run
         if self.mailbox.is_notified() {
             self.mailbox.accept();
         }
         // 4. see how long there was nothing to do
-        let seen = searched.and_then(|searched| self.measure(searched, found.list()));
+        let seen = measure(found.list());
         // 5. bottom halves
         let mut progress = false;
         if self.deferred.has_due(self.mailbox.inbox()) {
@@ -106,6 +116,23 @@ impl Inner {
         Ok(Some((self.serve(cx, list)?, before)))
     }
 
+    /// An iteration that [has to poll first](Self::has_to_poll_first) polls each handler once: while a peer is busy, that finds work.
+    /// Returns what [`check_only`](Self::check_only) does.
+    #[inline(always)]
+    fn poll_first(&self, cx: &Context) -> io::Result<Option<(bool, Before)>> {
+        let before = self.before();
+        let _depth = Depth::enter(&self.nesting.depth);
+        let mut found = Found::new(self);
+        if !self.round(cx, found.list()) {
+            return Ok(None);
+        }
+        self.shared.counters.iteration();
+        self.shared.counters.hit();
+        self.check_after_hit(cx, found.list())?;
+        let progress = self.finish(cx, found, |list| Some(with_events(HIT, list)))?;
+        Ok(Some((progress, before)))
+    }
+
     /// The rest of an iteration that has found nothing but events of descriptors.
     #[inline(never)]
     fn serve(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
@@ -123,7 +150,7 @@ impl Inner {
         self.shared.counters.iteration();
         let mut found = Found::recorded(self, list);
         self.collect(cx, 0, &mut found);
-        self.finish(cx, found, None)
+        self.finish(cx, found, |_| None)
     }
 
     /// The end of an iteration.
@@ -139,15 +166,27 @@ impl Inner {
     /// Whether there are no bottom halves, timers, polled handlers in poll mode, edges, pauses, or outer iterations to think of.
     #[inline(always)]
     fn has_descriptors_only(&self) -> bool {
-        self.nesting.depth.get() == 0
+        !self.deferred.has_due(self.mailbox.inbox())
+            && self.nesting.depth.get() == 0
             && !self.polling.set.needs_exit()
-            && !self.deferred.has_due(self.mailbox.inbox())
             && !self.timers.has_armed()
             && !self.timers.is_simulated()
             && {
                 let registry = self.descriptors.registry.borrow();
                 !registry.has_edges() && !registry.has_paused()
             }
+    }
+
+    /// Whether polling comes before all else, as it does in poll mode if nothing prevents or limits a wait.
+    #[inline(always)]
+    fn has_to_poll_first(&self) -> bool {
+        self.nesting.depth.get() == 0
+            && self.polling.set.is_on()
+            && !self.deferred.has_due(self.mailbox.inbox())
+            && !self.timers.has_armed()
+            && !self.pacing.checks.get().is_pending()
+            && !self.polling.budget(None).is_zero()
+            && !self.descriptors.registry.borrow().needs_recall()
     }
 
     /// Polls in user space, then waits or checks the descriptors. Returns what the policy is to be shown of it.
@@ -309,7 +348,7 @@ impl Inner {
         progress: &mut bool,
     ) -> io::Result<Box<ReadyList>> {
         let mut registry = self.descriptors.registry.borrow_mut();
-        let delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
+        let mut delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
         while let Some((token, readiness)) = registry.next_event() {
             match registry.deliverable(token) {
                 Some((entry, interest)) if !entry.is_special => {
@@ -317,19 +356,21 @@ impl Inner {
                     let event = Event::new(token, readiness, interest, entry.version);
                     drop(registry);
                     cx.call(|cx| handler.ready(cx, event));
-                    *progress = true;
+                    delivering.events += 1;
                 }
                 _ if readiness.is_empty() => {
                     drop(registry);
-                    *progress |= self.call_polled(cx, token);
+                    delivering.events += self.call_polled(cx, token);
                 }
                 _ => {
                     drop(registry);
-                    *progress |= self.call_unusual(cx, token, readiness);
+                    delivering.events += self.call_unusual(cx, token, readiness);
                 }
             }
             registry = self.descriptors.registry.borrow_mut();
         }
+        *progress |= delivering.events != 0;
+        self.shared.counters.events(delivering.events);
         let list = registry.end_delivery(delivering.finish());
         drop(registry);
         if self.descriptors.wakeup_lost.take() {
@@ -339,9 +380,10 @@ impl Inner {
         Ok(list)
     }
 
-    /// A polled handler with work, an event that the registry cannot deliver as it is, or one that has been recorded.
+    /// An event that the registry cannot deliver as it is, or one that has been recorded. Returns how many handlers it called: one, or
+    /// none.
     #[inline(never)]
-    fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> bool {
+    fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> u64 {
         let mut registry = self.descriptors.registry.borrow_mut();
         match registry.resolve(token, readiness) {
             Next::Ready(entry, readiness, interest) => {
@@ -352,22 +394,23 @@ impl Inner {
                     return self.call_special(cx, &handler, event);
                 }
                 self.call_guarded(cx, &handler, event);
-                true
+                1
             }
             Next::Masked => {
                 drop(registry);
                 self.descriptors.mask(token);
-                false
+                0
             }
-            Next::Dropped => false,
+            Next::Dropped => 0,
         }
     }
 
+    /// A polled handler with work. Returns how many handlers it called: one, or none.
     #[inline(never)]
-    fn call_polled(&self, cx: &Context, token: Token) -> bool {
+    fn call_polled(&self, cx: &Context, token: Token) -> u64 {
         let registry = self.descriptors.registry.borrow();
         let Some(polled) = registry.get(token).and_then(|entry| entry.polled.as_ref()) else {
-            return false;
+            return 0;
         };
         let (handler, is_exclusive) = (polled.handler.clone(), polled.is_exclusive);
         drop(registry);
@@ -376,25 +419,28 @@ impl Inner {
             .polling
             .set
             .serve(token, || cx.call(|cx| handler.poll_ready(cx)));
-        served.is_some()
+        u64::from(served.is_some())
     }
 
     /// A handler that is polled, or may not be entered twice.
     #[inline(never)]
-    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) -> bool {
+    fn call_special(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) -> u64 {
         let token = event.token();
         if is_own(token) {
             self.own_event(token, event.readiness());
-            return false;
+            return 0;
         }
         let _exclusive = self.exclude(cx, token, handler.exclusive());
-        let _excluded = self
-            .polling
-            .set
-            .promote(token)
-            .then(|| self.polling.set.exclude(token));
+        let _excluded = self.polling.set.promote(token).then(|| self.kicked(token));
         self.call_guarded(cx, handler, event);
-        true
+        1
+    }
+
+    /// A polled handler was kicked. It is not polled until the guard is dropped.
+    #[inline]
+    fn kicked(&self, token: Token) -> PollExcluded<'_> {
+        self.shared.counters.kick();
+        self.polling.set.exclude(token)
     }
 
     /// A handler that may wait for what is reported once.
@@ -409,8 +455,12 @@ impl Inner {
 
     /// Keeps an exclusive handler from being entered again until the guard is dropped.
     fn exclude<'a>(&'a self, cx: &'a Context, token: Token, exclusive: bool) -> Option<Excluded<'a>> {
-        let excluded = exclusive && self.descriptors.registry.borrow_mut().exclude(token);
-        excluded.then(|| Excluded { cx, token })
+        if !exclusive {
+            return None;
+        }
+        let mut registry = self.descriptors.registry.borrow_mut();
+        let others = registry.get(token)?.others;
+        registry.exclude(token).then_some(Excluded { cx, token, others })
     }
 }
 
@@ -457,12 +507,19 @@ impl Drop for Depth<'_> {
 struct Excluded<'a> {
     cx: &'a Context,
     token: Token,
+    /// As in its entry: the exclusion has ended if another handler has replaced it.
+    others: u16,
 }
 
 impl Drop for Excluded<'_> {
     fn drop(&mut self) {
         let inner = &self.cx.0;
-        let rearm = inner.descriptors.registry.borrow_mut().readmit(self.token);
+        let mut registry = inner.descriptors.registry.borrow_mut();
+        let is_its_own = registry
+            .get(self.token)
+            .is_some_and(|entry| entry.others == self.others);
+        let rearm = is_its_own.then(|| registry.readmit(self.token)).flatten();
+        drop(registry);
         if let Some(interest) = rearm {
             inner.rearm(self.cx, self.token, interest);
         }

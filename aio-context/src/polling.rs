@@ -62,13 +62,15 @@ impl Polling {
         let mut policy = self.policy.borrow_mut();
         policy.reset(params);
         self.is_per_handler.set(policy.is_per_handler());
-        self.decided(policy.budget());
+        self.decided(policy.budget(), shared);
     }
 
     /// Records what the policy has decided.
     #[inline]
-    pub(crate) fn decided(&self, budget: Duration) {
-        self.budget.set(budget.min(self.max.get()));
+    pub(crate) fn decided(&self, budget: Duration, shared: &Shared) {
+        let budget = budget.min(self.max.get());
+        self.budget.set(budget);
+        shared.counters.budget(budget);
     }
 
     fn enable(&self) {

@@ -254,6 +254,12 @@ impl Context {
     pub fn pause(&self, group: GroupId) -> Paused {
         self.0.pause(self, group)
     }
+
+    /// Returns whether a group is paused. For handlers that serve several items in a row: a pause by the callback of one ends the row.
+    #[must_use]
+    pub fn is_paused(&self, group: GroupId) -> bool {
+        self.0.descriptors.registry.borrow().is_paused(group)
+    }
 }
 
 /// While this is alive, the handlers of a group are neither waited for, polled nor called; see [`Context::pause`].
@@ -305,6 +311,7 @@ impl Inner {
         if let Some(handler) = polled {
             let _new = self.join_polled(token, handler, group);
         }
+        self.time_if_on(token);
         if cfg!(debug_assertions)
             && let Some(owner) = self
                 .descriptors
@@ -355,14 +362,20 @@ impl Inner {
         };
         if depth == 1 {
             // All are suspended before one of them is called, which might panic.
-            let members = self.polled_of(group).into_iter();
-            let owed = members.map(|token| (token, self.polling.set.suspend(token)));
-            call_each(owed.collect(), |(token, owed): (_, EndOwed<'_>)| {
-                owed.finish(|| {
+            let members = self.polled_of(group);
+            let owed = members
+                .iter()
+                .map(|token| (*token, self.polling.set.suspend(*token)));
+            let owed: OfMembers<_> = owed.map(|(token, owed)| (token, Some(owed))).collect();
+            let paused = members.into_iter().map(|token| (token, None));
+            let calls = owed.into_iter().chain(paused).collect();
+            call_each(calls, |(token, owed): (_, Option<EndOwed<'_>>)| match owed {
+                Some(owed) => owed.finish(|| {
                     if let Some(handler) = self.pollable(token) {
                         cx.call(|_| handler.poll_end());
                     }
-                });
+                }),
+                None => self.notify_of_pause(cx, group, token),
             });
         }
         guard
@@ -386,17 +399,37 @@ impl Inner {
         // All are unmasked before a handler is notified that it could not be: it may panic.
         let refused = masked.into_iter().filter_map(|(token, interest)| {
             let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
-            rearmed.err().map(|why| (token, why))
+            rearmed.err().map(|why| (token, Some(why)))
         });
-        let refused = refused.collect();
+        let mut calls: OfMembers<_> = refused.collect();
         if last {
-            let members = self.polled_of(group);
-            members
-                .into_iter()
-                .for_each(|token| self.polling.set.resume(token));
+            for token in self.polled_of(group) {
+                self.polling.set.resume(token);
+                calls.push((token, None));
+            }
             self.mailbox.notify();
         }
-        call_each(refused, |(token, why)| self.invalidate(cx, token, why));
+        call_each(calls, |(token, refused)| match refused {
+            Some(why) => self.invalidate(cx, token, why),
+            None => self.notify_of_pause(cx, group, token),
+        });
+    }
+
+    /// Notifies a [`Source`](crate::Source) that its group was paused or resumed. One that was called before may have done the
+    /// opposite.
+    fn notify_of_pause(&self, cx: &Context, group: GroupId, token: Token) {
+        let registry = self.descriptors.registry.borrow();
+        let is_paused = registry.is_paused(group);
+        let polled = registry.get(token).and_then(|entry| entry.polled.as_ref());
+        let Some(source) = polled.and_then(|polled| polled.undescribed.clone()) else {
+            return;
+        };
+        drop(registry);
+        if is_paused {
+            cx.call(|_| source.paused());
+        } else {
+            cx.call(|_| source.resumed());
+        }
     }
 
     /// Unmasks a handler in the backend.

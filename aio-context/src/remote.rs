@@ -15,7 +15,7 @@ use crate::{Context, Gone};
 #[derive(Clone)]
 pub struct Remote {
     pub(crate) mailbox: Arc<Mailbox>,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Context {
@@ -120,7 +120,7 @@ impl Remote {
     /// What the loop has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.counters.read(self.wakeups())
+        self.shared.counters.read(&self.mailbox)
     }
 
     /// Wake-ups so far: how many cost a system call, and how many were elided because the loop was awake.

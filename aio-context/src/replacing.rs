@@ -174,17 +174,25 @@ impl Inner {
         }
         let polled = entry.pollable().cloned();
         let mut registry = self.descriptors.registry.borrow_mut();
+        let mut is_other = false;
         if let Some(former) = registry.get(token) {
+            let untimed = former.handler.untimed();
+            is_other = !Rc::ptr_eq(untimed.as_ref().unwrap_or(&former.handler), &entry.handler);
             entry.in_backend = former.in_backend;
             entry.version = former.version.wrapping_add(1);
+            entry.others = former.others.wrapping_add(u16::from(is_other));
         }
         let replaced = registry.replace(token, entry);
         registry.set_interest(token, former.wanted);
         drop(registry);
+        self.time_if_on(token);
         let owed = match polled {
             Some(handler) => self.join_polled(token, handler, former.group),
             None => self.polling.set.leave(token),
         };
+        if is_other {
+            self.end_exclusions(cx, token);
+        }
         self.mailbox.notify_if_about_to_wait();
         if let Some(replaced) = replaced {
             if let Some(polled) = &replaced.polled {
@@ -193,6 +201,15 @@ impl Inner {
             cx.call(|_| drop(replaced));
         }
         Ok(())
+    }
+
+    /// A former handler that still runs does not keep its successor from being called.
+    fn end_exclusions(&self, cx: &Context, token: Token) {
+        let ended = self.descriptors.registry.borrow_mut().end_exclusions(token);
+        self.polling.set.end_exclusions(token);
+        if let Some(interest) = ended {
+            self.rearm(cx, token, interest);
+        }
     }
 
     fn former(&self, token: Token, owner: &Watched, interest: Option<Interest>) -> io::Result<Former> {

@@ -5,6 +5,7 @@ use std::sync::{PoisonError, TryLockError};
 use aio_pollctl::PollParams;
 
 use crate::Gone;
+use crate::metrics::Measured;
 use crate::stats::Counters;
 use crate::sync::{AtomicU64, Mutex, Ordering, faulty};
 
@@ -19,6 +20,7 @@ pub(crate) struct Shared {
     /// A thread has asked `run` to stop, and no `run` has yet.
     stop: std::sync::atomic::AtomicBool,
     pub(crate) counters: Counters,
+    pub(crate) measured: Measured,
 }
 
 impl Shared {
@@ -29,6 +31,7 @@ impl Shared {
             has_panicked: std::sync::atomic::AtomicBool::new(false),
             stop: std::sync::atomic::AtomicBool::new(false),
             counters: Counters::default(),
+            measured: Measured::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use aio_backend::{Interest, Token};
 use aio_handlers::GroupId;
 
 use crate::context::{Inner, Mailbox};
-use crate::handler::Entry;
+use crate::handler::{Entry, Pausable};
 use crate::{BottomHalf, Context, Handler, Pollable, Registration};
 
 /// Work that has no descriptor, such as a queue or a bitmap that other threads fill.
@@ -21,9 +21,8 @@ use crate::{BottomHalf, Context, Handler, Pollable, Registration};
 /// [`poll`](Self::poll). At any other time a producer has to call [`SourceWaker::wake`] after it has published its work: nothing
 /// polls the source while the loop sleeps, or while the source is demoted because it was idle.
 ///
-/// All methods are called on the home thread. `poll`, `poll_begin` and `poll_end` are no place to wait: a poll of the context
-/// that is nested in one of them does what is ready, and returns. [`poll_ready`](Self::poll_ready) may do anything that a
-/// [`Handler`] may.
+/// All methods are called on the home thread. All but [`poll_ready`](Self::poll_ready) are no place to wait: a poll of the context
+/// that is nested in one of them does what is ready, and returns. `poll_ready` may do anything that a [`Handler`] may.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -68,6 +67,14 @@ pub trait Source: 'static {
     /// The loop does not poll the source from now on: producers have to wake it. [`poll`](Self::poll) is called one last time
     /// afterwards, so that work that came in between is not missed.
     fn poll_end(&self) {}
+
+    /// The source's group was paused: until it is [`resumed`](Self::resumed), the source is neither polled nor served. A source
+    /// that is woken by a timer disarms it here, so that a paused source does not end a wait. Called once for nested pauses, and
+    /// when the source is registered while its group is paused.
+    fn paused(&self) {}
+
+    /// The last pause of the source's group has ended.
+    fn resumed(&self) {}
 
     /// Returns whether the source may be polled and served by a nested poll while its own [`poll_ready`](Self::poll_ready)
     /// runs. For a source that stands for many. Read once, when the source is registered.
@@ -157,7 +164,8 @@ impl SourceBuilder<'_> {
             mailbox: self.cx.0.mailbox.clone(),
             _waker: self.waker.clone(),
         };
-        let token = self.cx.0.add_source(self.cx, Rc::new(source), self.group);
+        let name = self.waker.0.name();
+        let token = self.cx.0.add_source(self.cx, name, Rc::new(source), self.group);
         self.identity.token.set(Some(token));
         if self.identity.was_woken.get() {
             self.waker.wake();
@@ -167,17 +175,29 @@ impl SourceBuilder<'_> {
 }
 
 impl Inner {
-    fn add_source<S: Source>(&self, cx: &Context, source: Rc<Undescribed<S>>, group: GroupId) -> Token {
+    fn add_source<S: Source>(
+        &self,
+        cx: &Context,
+        name: &'static str,
+        source: Rc<Undescribed<S>>,
+        group: GroupId,
+    ) -> Token {
         let mut entry = Entry::polled(source.clone());
         if let Some(polled) = &mut entry.polled {
-            polled.is_undescribed = true;
+            polled.undescribed = Some(source.clone());
+            polled.source = Some(name);
         }
         let mut registry = self.descriptors.registry.borrow_mut();
         let Ok(token) = registry.insert(None, entry, Interest::NONE, group) else {
             unreachable!("only descriptors can be taken");
         };
+        let is_paused = registry.is_paused(group);
         drop(registry);
-        let _new = cx.call(|_| self.join_polled(token, source, group));
+        let _new = cx.call(|_| self.join_polled(token, source.clone(), group));
+        self.time_if_on(token);
+        if is_paused {
+            cx.call(|_| source.paused());
+        }
         self.mailbox.notify_if_about_to_wait();
         token
     }
@@ -188,7 +208,7 @@ impl Inner {
             let _served = self
                 .polling
                 .set
-                .serve_woken(token, || cx.call(|cx| source.poll_ready(cx)));
+                .serve_woken(token, || cx.call(|cx| source.readable(cx)));
         }
     }
 }
@@ -207,7 +227,21 @@ impl<S> AsFd for Undescribed<S> {
     }
 }
 
-impl<S: Source> Handler for Undescribed<S> {}
+impl<S: Source> Handler for Undescribed<S> {
+    /// It was woken.
+    fn readable(&self, cx: &Context) {
+        self.source.poll_ready(cx);
+    }
+}
+
+impl<S: Source> Pausable for Undescribed<S> {
+    fn paused(&self) {
+        self.source.paused();
+    }
+    fn resumed(&self) {
+        self.source.resumed();
+    }
+}
 
 impl<S: Source> Pollable for Undescribed<S> {
     #[inline]

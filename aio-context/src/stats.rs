@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aio_pollctl::Iteration;
+use aio_notify::Mailbox;
 
 /// What a loop has done since it was made. The figures are read one by one: between two of them the loop may go on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,16 @@ pub struct Stats {
     pub wakeups_sent: u64,
     /// Notifications that cost none, because the loop was awake or a finished write was waking it already.
     pub wakeups_elided: u64,
+    /// Those of [`wakeups_sent`](Self::wakeups_sent) that the loop has accepted. The others are on their way.
+    pub wakeups_accepted: u64,
+    /// Calls of handlers that have returned: for readiness of their descriptors, or for work that [`poll`](crate::Pollable::poll) has
+    /// found. Bottom halves, timers and [woken](crate::SourceWaker::wake) sources are no events.
+    pub events: u64,
+    /// Those of [`events`](Self::events) that came through the descriptor of a polled handler: its peer has kicked it, which polling
+    /// would have spared the peer.
+    pub kicks: u64,
+    /// Callbacks that took longer than the [limit](crate::Builder::slow_callback_limit); zero without one.
+    pub slow_callbacks: u64,
 }
 
 /// The counters behind [`Stats`]. Written in every iteration, so they have their own pair of cache lines.
@@ -36,24 +46,36 @@ pub struct Stats {
 #[repr(align(128))]
 pub(crate) struct Counters {
     iterations: AtomicU64,
+    events: AtomicU64,
     blocked: AtomicU64,
     poll_hits: AtomicU64,
     poll_misses: AtomicU64,
     spun_ns: AtomicU64,
     slept_ns: AtomicU64,
     budget_ns: AtomicU64,
+    kicks: AtomicU64,
+    slow_callbacks: AtomicU64,
 }
 
 /// One writer: no read-modify-write is needed.
-fn add(counter: &AtomicU64, more: u64) {
+#[inline]
+pub(crate) fn add(counter: &AtomicU64, more: u64) {
     counter.store(
         counter.load(Ordering::Relaxed).wrapping_add(more),
         Ordering::Relaxed,
     );
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+pub(crate) fn time(counter: &AtomicU64) -> Duration {
+    Duration::from_nanos(count(counter))
 }
 
 impl Counters {
@@ -74,17 +96,49 @@ impl Counters {
         add(&self.slept_ns, nanos(took));
     }
 
-    /// Notes a search, as the policy was shown it, and what the policy decided for the next one.
-    pub(crate) fn search(&self, seen: &Iteration, budget: Duration) {
-        add(&self.poll_hits, u64::from(seen.hit));
-        add(&self.poll_misses, u64::from(!seen.hit && !seen.spun.is_zero()));
-        add(&self.spun_ns, nanos(seen.spun));
+    /// How long the loop has slept.
+    pub(crate) fn slept(&self) -> Duration {
+        time(&self.slept_ns)
+    }
+
+    /// Records a search that has found something at once.
+    #[inline]
+    pub(crate) fn hit(&self) {
+        add(&self.poll_hits, 1);
+    }
+
+    /// Records a search that took so long.
+    pub(crate) fn searched(&self, hit: bool, spun: Duration) {
+        add(&self.poll_hits, u64::from(hit));
+        add(&self.poll_misses, u64::from(!hit && !spun.is_zero()));
+        add(&self.spun_ns, nanos(spun));
+    }
+
+    /// Records how long the next search may take.
+    #[inline]
+    pub(crate) fn budget(&self, budget: Duration) {
         self.budget_ns.store(nanos(budget), Ordering::Relaxed);
     }
 
-    pub(crate) fn read(&self, (wakeups_sent, wakeups_elided): (u64, u64)) -> Stats {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let time = |counter: &AtomicU64| Duration::from_nanos(count(counter));
+    /// Records how many handlers were called.
+    #[inline(always)]
+    pub(crate) fn events(&self, delivered: u64) {
+        add(&self.events, delivered);
+    }
+
+    /// Records an event of a polled handler's descriptor.
+    #[inline(always)]
+    pub(crate) fn kick(&self) {
+        add(&self.kicks, 1);
+    }
+
+    pub(crate) fn slow_callback(&self) {
+        add(&self.slow_callbacks, 1);
+    }
+
+    /// Reads all, and the wake-ups of `mailbox`.
+    pub(crate) fn read<T, M: ?Sized>(&self, mailbox: &Mailbox<T, M>) -> Stats {
+        let (wakeups_sent, wakeups_elided) = mailbox.wakeups();
         Stats {
             iterations: count(&self.iterations),
             blocked: count(&self.blocked),
@@ -95,6 +149,10 @@ impl Counters {
             budget: time(&self.budget_ns),
             wakeups_sent,
             wakeups_elided,
+            wakeups_accepted: mailbox.wakeups_accepted(),
+            events: count(&self.events),
+            kicks: count(&self.kicks),
+            slow_callbacks: count(&self.slow_callbacks),
         }
     }
 }
@@ -108,25 +166,37 @@ mod tests {
         let counters = Counters::default();
         let micros = Duration::from_micros;
         counters.iteration();
-        counters.search(&Iteration::new(micros(3), micros(3), false, true), micros(8));
+        counters.searched(false, micros(3));
+        counters.budget(micros(8));
         counters.sleep(micros(30));
-        counters.search(&Iteration::new(micros(40), micros(10), true, false), micros(4));
+        counters.searched(true, micros(10));
         counters.sleep(micros(20));
-        counters.search(&Iteration::new(micros(20), micros(0), true, false), micros(0));
-        let stats = counters.read((5, 6));
+        counters.hit();
+        counters.searched(false, micros(0));
+        counters.budget(micros(4));
+        counters.events(3);
+        counters.kick();
+        counters.slow_callback();
+        let mailbox = Mailbox::<()>::new().expect("there is a descriptor left");
+        mailbox.notify();
+        let stats = counters.read(&mailbox);
         assert_eq!(
-            (
-                stats.iterations,
-                stats.blocked,
-                stats.poll_hits,
-                stats.poll_misses
-            ),
-            (1, 2, 1, 1)
+            stats,
+            Stats {
+                iterations: 1,
+                blocked: 2,
+                poll_hits: 2,
+                poll_misses: 1,
+                spun: micros(13),
+                slept: micros(50),
+                budget: micros(4),
+                wakeups_elided: 1,
+                events: 3,
+                kicks: 1,
+                slow_callbacks: 1,
+                ..Stats::default()
+            }
         );
-        assert_eq!(
-            (stats.spun, stats.slept, stats.budget),
-            (micros(13), micros(50), micros(0))
-        );
-        assert_eq!((stats.wakeups_sent, stats.wakeups_elided), (5, 6));
+        assert_eq!(counters.slept(), micros(50));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A timer is a handle to the timers of its clock (`timers.rs`) and an id there.
 
+use std::any::type_name;
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
@@ -46,7 +47,40 @@ pub struct Timer {
     id: Option<TimerId>,
 }
 
-pub(crate) type Fire = Box<dyn Fn(&Context, &Timer)>;
+pub(crate) type Fire = Box<dyn Callback>;
+
+/// What a timer calls. Its name takes no space, unless it was given one.
+pub(crate) trait Callback {
+    fn call(&self, cx: &Context, timer: &Timer);
+    /// The name in messages.
+    fn name(&self) -> &'static str;
+}
+
+impl<F: Fn(&Context, &Timer)> Callback for F {
+    #[inline]
+    fn call(&self, cx: &Context, timer: &Timer) {
+        self(cx, timer);
+    }
+    /// That of the function that the closure stands in.
+    fn name(&self) -> &'static str {
+        type_name::<F>()
+    }
+}
+
+/// A callback with another name.
+struct Named {
+    name: &'static str,
+    callback: Fire,
+}
+
+impl Callback for Named {
+    fn call(&self, cx: &Context, timer: &Timer) {
+        self.callback.call(cx, timer);
+    }
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
 
 impl Drop for Timer {
     fn drop(&mut self) {
@@ -141,10 +175,19 @@ impl Shown {
 /// Fires the timers of one clock that are due. Returns whether there were any.
 pub(crate) fn fire_due(timers: &Rc<ClockTimers>, cx: &Context) -> bool {
     let mut shown = None;
-    timers.fire_due(|fire, id| {
-        let shown = shown.get_or_insert_with(|| Shown::of(timers));
-        cx.call(|cx| fire(cx, shown.as_fired(id)));
+    timers.fire_due(|fire, id| match &mut shown {
+        Some(shown) => call_shown(fire, cx, shown, id),
+        None if cx.0.metrics.has_limit() => {
+            let shown = &mut Shown::of(timers);
+            cx.call_timed("timer", fire.name(), |cx| call_shown(fire, cx, shown, id));
+        }
+        None => call_shown(fire, cx, shown.insert(Shown::of(timers)), id),
     })
+}
+
+#[inline]
+fn call_shown(fire: &Fire, cx: &Context, shown: &mut Shown, id: TimerId) {
+    cx.call(|cx| fire.call(cx, shown.as_fired(id)));
 }
 
 impl Drop for Shown {
@@ -196,6 +239,15 @@ pub struct TimerBuilder<'cx> {
 }
 
 impl TimerBuilder<'_> {
+    /// Gives the timer a name for messages about it, such as that its callback is
+    /// [slow](Context::set_slow_callback_limit). Otherwise it has the name of the function that the closure stands in, which closures of
+    /// one function share.
+    pub fn named(mut self, name: &'static str) -> Self {
+        let callback = self.fire;
+        self.fire = Box::new(Named { name, callback });
+        self
+    }
+
     /// The timer, not armed.
     pub fn disarmed(self) -> Timer {
         let timers = self.cx.0.timers.of(self.clock).clone();
@@ -266,6 +318,22 @@ impl fmt::Debug for Delayed {
     }
 }
 
+/// What [`Context::after`] runs.
+struct Once<F>(Cell<Option<F>>);
+
+impl<F: FnOnce(&Context)> Callback for Once<F> {
+    fn call(&self, cx: &Context, timer: &Timer) {
+        if let (Some(call), Some(id)) = (self.0.take(), timer.id) {
+            // Removed before it runs, so that it is gone also if the call panics.
+            drop(timer.timers.remove(id));
+            call(cx);
+        }
+    }
+    fn name(&self) -> &'static str {
+        type_name::<F>()
+    }
+}
+
 impl Context {
     /// What `clock` shows.
     #[must_use]
@@ -308,16 +376,8 @@ impl Context {
     /// # Ok(()) }
     /// ```
     pub fn after(&self, delay: Duration, call: impl FnOnce(&Self) + 'static) -> Delayed {
-        let call = Cell::new(Some(call));
-        let once: Fire = Box::new(move |cx, timer| {
-            if let (Some(call), Some(id)) = (call.take(), timer.id) {
-                // Removed before it runs, so that it is gone also if the call panics.
-                drop(timer.timers.remove(id));
-                call(cx);
-            }
-        });
         let timers = self.0.timers.of(ClockId::Monotonic).clone();
-        let id = timers.insert(once);
+        let id = timers.insert(Box::new(Once(Cell::new(Some(call)))));
         end_wait_if(timers.arm(|set| set.arm_after(id, delay)), &timers);
         Delayed { timers, id }
     }

@@ -1,7 +1,7 @@
 //! The examples end by themselves and print the expected lines, also if the system refuses a call.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use aio_context::BackendKind;
@@ -74,12 +74,7 @@ fn g4_a_context_in_a_context_on_every_backend() {
 /// The examples show how little it takes.
 #[test]
 fn g4_an_example_has_less_than_100_lines() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    for entry in std::fs::read_dir(examples).unwrap() {
-        let path = entry.unwrap().path();
-        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
-        assert!(lines < 100, "{}: {lines}", path.display());
-    }
+    aio_testing::examples::are_short(env!("CARGO_MANIFEST_DIR"));
 }
 
 #[test]

@@ -24,3 +24,8 @@ fn example_async_http_serves_requests() {
         "HTTP/1.1 200 OK: GET /\nHTTP/1.1 200 OK: GET /index.html\n"
     );
 }
+
+#[test]
+fn an_example_has_less_than_100_lines() {
+    aio_testing::examples::are_short(env!("CARGO_MANIFEST_DIR"));
+}

@@ -29,10 +29,5 @@ fn g3_echo_in_a_main_loop() {
 
 #[test]
 fn g3_an_example_has_less_than_100_lines() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    for entry in std::fs::read_dir(examples).unwrap() {
-        let path = entry.unwrap().path();
-        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
-        assert!(lines < 100, "{}: {lines}", path.display());
-    }
+    aio_testing::examples::are_short(env!("CARGO_MANIFEST_DIR"));
 }

@@ -121,7 +121,8 @@ impl<T> Registry<T> {
     /// Excludes a handler from being called until it is [readmitted](Self::readmit). Exclusions are counted. Returns
     /// `false` if the token is stale.
     ///
-    /// The exclusion belongs to the registration: a value that [replaces](Self::replace) another one is excluded, too.
+    /// The exclusion belongs to the registration: a value that [replaces](Self::replace) another one is excluded, too, unless
+    /// [`end_exclusions`](Self::end_exclusions) is called.
     ///
     /// # Panics
     /// If the handler is excluded 2^16 - 1 times.
@@ -155,6 +156,19 @@ impl<T> Registry<T> {
         let interest = slot.state.interest();
         self.check_slot(token);
         (!paused).then_some(interest)
+    }
+
+    /// Ends all [exclusions](Self::exclude), such as those of a value that was [replaced](Self::replace) while it ran. No call of
+    /// [`readmit`](Self::readmit) may follow for them. Returns what the last one would return.
+    pub fn end_exclusions(&mut self, token: Token) -> Option<Interest> {
+        let slot = self.slots.get_mut(token)?;
+        if slot.state.exclusions() == 0 {
+            return None;
+        }
+        while slot.state.exclusions() > 1 {
+            slot.state.readmit();
+        }
+        self.readmit(token)
     }
 
     /// Makes a new group. It lasts as long as the registry.

@@ -105,6 +105,19 @@ fn a9_a_held_handler_is_not_called_and_is_served_after() {
 }
 
 #[test]
+fn r3_exclusions_can_end_with_the_value_that_they_were_made_for() {
+    let mut registry = Registry::new();
+    let token = add(&mut registry, 3, 1);
+    assert_eq!(registry.end_exclusions(token), None);
+    assert!(registry.exclude(token) && registry.exclude(token));
+    assert_eq!(registry.record(token, IN), Recorded::Masked);
+    assert_eq!(registry.replace(token, 2), Some(1));
+    assert_eq!(registry.end_exclusions(token), Some(READ));
+    assert_eq!(registry.record(token, IN), Recorded::Live);
+    registry.check();
+}
+
+#[test]
 fn a9_b5_hold_and_pause_overlap_in_either_order() {
     for pause_ends_first in [false, true] {
         let mut registry = Registry::new();

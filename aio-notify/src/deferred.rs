@@ -43,10 +43,15 @@ const BUDGET: usize = 4096;
 /// # Ok(()) }
 /// ```
 pub struct Deferred<C, M: ?Sized> {
-    callbacks: RefCell<Slab<C, Node<Slot, M>>>,
-    queue: RefCell<RunQueue<Slot, M>>,
+    state: RefCell<State<C, M>>,
     /// The queue may have entries: a round is under way, or has left some.
     has_queued: Cell<bool>,
+}
+
+/// In one cell: a callback that becomes due is taken from both.
+struct State<C, M: ?Sized> {
+    callbacks: Slab<C, Node<Slot, M>>,
+    queue: RunQueue<Slot, M>,
 }
 
 /// The payload of a deferred callback's node: where the callback is, and its name.
@@ -79,8 +84,10 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            callbacks: RefCell::default(),
-            queue: RefCell::default(),
+            state: RefCell::new(State {
+                callbacks: Slab::default(),
+                queue: RunQueue::default(),
+            }),
             has_queued: Cell::new(false),
         }
     }
@@ -92,7 +99,7 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
     }
 
     fn insert_as(&self, name: Option<&'static str>, callback: C) -> Node<Slot, M> {
-        let index = self.callbacks.borrow_mut().insert(callback);
+        let index = self.state.borrow_mut().callbacks.insert(callback);
         Node::new(Slot {
             index,
             is_named: name.is_some(),
@@ -124,7 +131,7 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
     /// Keeps a handle until its callback is due, also if it was cancelled: then this gives the handle up. With the last handle the
     /// callback is freed when it has run.
     pub fn keep(&self, node: Node<Slot, M>) {
-        let former = self.callbacks.borrow_mut().keep(node.payload().index, node);
+        let former = self.state.borrow_mut().callbacks.keep(node.payload().index, node);
         drop(former); // not the last handle: the other one is kept now
     }
 
@@ -144,14 +151,14 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
 
     #[inline]
     fn has_queued(&self) -> bool {
-        self.has_queued.get() && !self.queue.borrow().is_empty()
+        self.has_queued.get() && !self.state.borrow().queue.is_empty()
     }
 
     /// Takes what is in the inbox and starts a round over it. What is posted from now on, also by a callback of this round, is for
     /// the next round. A round inside a callback goes on where the outer one was, then yields what is new (rules H2-H4).
     #[inline]
     pub fn start(&self, inbox: &Inbox<Slot, M>) -> Round<'_, C, M> {
-        self.queue.borrow_mut().take(inbox);
+        self.state.borrow_mut().queue.take(inbox);
         self.has_queued.set(true);
         Round {
             deferred: self,
@@ -162,7 +169,7 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
     /// Closes the inbox, and drops what is in it and what is queued: the end of a loop. Returns the names of the callbacks that
     /// were posted and did not run.
     pub fn close(&self, inbox: &Inbox<Slot, M>) -> Vec<&'static str> {
-        let mut queue = self.queue.take();
+        let mut queue = std::mem::take(&mut self.state.borrow_mut().queue);
         faulty!(LeftOpen, inbox.close(&mut queue), queue.take(inbox));
         let mut names = Vec::new();
         while let Some(dequeued) = queue.pop() {
@@ -175,26 +182,10 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
         names
     }
 
-    #[inline]
-    fn pop(&self) -> Option<Dequeued<Slot, M>> {
-        self.queue.borrow_mut().pop()
-    }
-
-    /// The callback to call; moved out if it runs once.
-    #[inline]
-    fn get(&self, index: u32) -> Option<C> {
-        let callbacks = self.callbacks.borrow();
-        if !callbacks.is_kept(index) {
-            return callbacks.get(index).cloned();
-        }
-        drop(callbacks);
-        self.get_last(index)
-    }
-
     /// Gives up the handle that is kept, and returns the callback.
     #[cold]
     fn get_last(&self, index: u32) -> Option<C> {
-        let mut callbacks = self.callbacks.borrow_mut();
+        let callbacks = &mut self.state.borrow_mut().callbacks;
         let retired = callbacks.take_kept(index).and_then(Node::retire);
         match retired.map(Dequeued::begin) {
             Some(Item::Retired(_)) => callbacks.remove(index),
@@ -203,8 +194,14 @@ impl<C: Clone, M: ?Sized> Deferred<C, M> {
         }
     }
 
-    fn free(&self, slot: &Slot) {
-        let freed = self.callbacks.borrow_mut().remove(slot.index);
+    /// Frees the callback of a node that is retired, or cancelled with no handle but the one that is kept.
+    #[cold]
+    fn free(&self, index: u32, item: Item<Slot, M>) {
+        let freed = match item {
+            Item::Retired(slot) => self.state.borrow_mut().callbacks.remove(slot.index),
+            _ if self.state.borrow().callbacks.is_kept(index) => self.get_last(index),
+            _ => None,
+        };
         drop(freed); // outside the borrow: its drop may use this
     }
 }
@@ -217,8 +214,9 @@ impl<C: Clone, M: ?Sized> Default for Deferred<C, M> {
 
 impl<C, M: ?Sized> fmt::Debug for Deferred<C, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.try_borrow();
         f.debug_struct("Deferred")
-            .field("queue", &self.queue)
+            .field("queue", &state.as_ref().map(|state| &state.queue))
             .finish_non_exhaustive()
     }
 }
@@ -238,25 +236,43 @@ impl<C: Clone, M: ?Sized> Iterator for Round<'_, C, M> {
 
     #[inline]
     fn next(&mut self) -> Option<Due<C, M>> {
+        self.advance().map(|(due, _)| due)
+    }
+}
+
+impl<C: Clone, M: ?Sized> Round<'_, C, M> {
+    /// As [`next`](Iterator::next), with the name that a callback was inserted with.
+    #[inline]
+    pub fn next_named(&mut self) -> Option<(Due<C, M>, Option<&'static str>)> {
+        self.advance()
+    }
+
+    #[inline(always)]
+    fn advance(&mut self) -> Option<(Due<C, M>, Option<&'static str>)> {
         while self.budget > 0 {
             self.budget -= 1;
-            let dequeued = self.deferred.pop()?;
+            let mut state = self.deferred.state.borrow_mut();
+            let dequeued = state.queue.pop()?;
             let index = dequeued.payload().map_or(u32::MAX, |slot| slot.index);
+            let name = dequeued.payload().and_then(Slot::name);
             let urgency = match dequeued.begin() {
                 Item::Normal => Urgency::Normal,
                 Item::Idle => Urgency::Idle,
-                Item::Cancelled => {
-                    drop(self.deferred.get(index)); // frees it if its handle was kept
+                Item::Sent(message) => return Some((Due::Message(message), None)),
+                other => {
+                    drop(state);
+                    self.deferred.free(index, other);
                     continue;
                 }
-                Item::Retired(slot) => {
-                    self.deferred.free(&slot);
-                    continue;
-                }
-                Item::Sent(message) => return Some(Due::Message(message)),
             };
-            if let Some(callback) = self.deferred.get(index) {
-                return Some(Due::Callback(callback, urgency));
+            let callback = if state.callbacks.is_kept(index) {
+                drop(state);
+                self.deferred.get_last(index)
+            } else {
+                state.callbacks.get(index).cloned()
+            };
+            if let Some(callback) = callback {
+                return Some((Due::Callback(callback, urgency), name));
             }
         }
         None
@@ -266,7 +282,7 @@ impl<C: Clone, M: ?Sized> Iterator for Round<'_, C, M> {
 impl<C, M: ?Sized> Drop for Round<'_, C, M> {
     #[inline]
     fn drop(&mut self) {
-        let is_empty = self.deferred.queue.borrow().is_empty();
+        let is_empty = self.deferred.state.borrow().queue.is_empty();
         self.deferred.has_queued.set(!is_empty);
     }
 }

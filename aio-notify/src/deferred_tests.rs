@@ -157,7 +157,7 @@ fn h6_a_retired_callback_is_freed_and_its_slot_is_used_again() {
         assert!(!this.run(), "it is not called any more");
         assert_eq!(Rc::strong_count(&alive), 1);
     }
-    assert_eq!(this.deferred.callbacks.borrow().slots.len(), 1);
+    assert_eq!(this.deferred.state.borrow().callbacks.slots.len(), 1);
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn h10_what_is_posted_once_runs_once_in_the_order_of_posts_and_is_freed() {
             "freeing is not queued"
         );
     }
-    assert_eq!(this.deferred.callbacks.borrow().slots.len(), 3);
+    assert_eq!(this.deferred.state.borrow().callbacks.slots.len(), 3);
     once(4);
     assert!(
         this.deferred.close(this.mailbox.inbox()).is_empty(),
@@ -311,7 +311,7 @@ fn h10_a_handle_that_is_kept_is_given_up_when_its_callback_is_due() {
     this.post(&kept);
     this.deferred.keep(kept);
     assert!(this.run() && this.log() == [8], "the kept handle is the last one");
-    assert_eq!(this.deferred.callbacks.borrow().vacant.len(), 1);
+    assert_eq!(this.deferred.state.borrow().callbacks.vacant.len(), 1);
 }
 
 #[test]

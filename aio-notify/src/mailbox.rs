@@ -284,6 +284,12 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     pub fn wakeups(&self) -> (u64, u64) {
         (self.notifier.writes(), self.notifier.elided())
     }
+
+    /// How many of the notifications that wrote the eventfd were accepted. See [`Notifier::accepted`].
+    #[must_use]
+    pub fn wakeups_accepted(&self) -> u64 {
+        self.notifier.accepted()
+    }
 }
 
 /// The descriptor to wait for while a wait is announced: readable once a notification has written it.

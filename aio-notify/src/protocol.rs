@@ -284,6 +284,12 @@ impl Notifier {
         self.writes.load(Ordering::Relaxed)
     }
 
+    /// How many of the [writes](Self::writes) the loop has accepted: the rest are on their way.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.drained_at_home.load(Ordering::Relaxed)
+    }
+
     /// How many notifications wrote nothing, because the loop was awake or a finished write was waking it. Approximately, where
     /// several threads notify.
     #[must_use]

@@ -143,6 +143,18 @@ impl PollSet {
         self.excluded(slot.map(|slot| (slot, token)))
     }
 
+    /// Ends all exclusions of a source, such as those of one that was replaced while its handler ran. Their guards have no effect
+    /// any more, so they have to be dropped before those of later exclusions end.
+    pub fn end_exclusions(&self, token: Token) {
+        let mut slots = self.state().slots.borrow_mut();
+        if let Some(slot) = slots.find(token)
+            && slots.get(slot).excluded > 0
+        {
+            slots.get_mut(slot).excluded = 1;
+            slots.include(slot, token);
+        }
+    }
+
     #[inline]
     fn excluded(&self, slot: Option<(u32, Token)>) -> Excluded<'_> {
         if slot.is_some() {

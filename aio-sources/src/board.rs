@@ -81,6 +81,7 @@ impl DoorbellBoard {
             serve,
             next: Cell::new(0),
             is_polled: Cell::new(false),
+            is_paused: Cell::new(false),
         });
         Self { registration, shared }
     }
@@ -152,6 +153,8 @@ struct Server<F> {
     next: Cell<usize>,
     /// The context polls the board: it is disarmed.
     is_polled: Cell<bool>,
+    /// The group is paused: a callback may have done it.
+    is_paused: Cell<bool>,
 }
 
 impl<F: Fn(&Context, usize)> Server<F> {
@@ -162,6 +165,9 @@ impl<F: Fn(&Context, usize)> Server<F> {
     fn serve_batch(&self, cx: &Context, mut before: impl FnMut()) {
         let board = &self.shared.board;
         for _ in 0..BATCH {
+            if self.is_paused.get() {
+                return;
+            }
             let Some(source) = board.find(self.next.get()) else {
                 return;
             };
@@ -216,6 +222,14 @@ impl<F: Fn(&Context, usize) + 'static> Source for Server<F> {
     fn poll_end(&self) {
         self.is_polled.set(false);
         self.shared.board.arm();
+    }
+
+    fn paused(&self) {
+        self.is_paused.set(true);
+    }
+
+    fn resumed(&self) {
+        self.is_paused.set(false);
     }
 
     fn nests(&self) -> bool {

@@ -1,17 +1,14 @@
 //! [`ChildExit`]: a callback at the end of a child process, without `SIGCHLD`.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, ExitStatus};
 use std::rc::Rc;
 
-use aio_context::{Context, Handler, Interest, Registration, Token};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use aio_context::{Context, GroupId, Interest, Registration};
 
 use crate::AddError;
+use crate::process::{Process, open};
 
 /// A child process whose end is a callback; dropping it takes the callback back and leaves the process running.
 ///
@@ -33,19 +30,6 @@ pub struct ChildExit {
     process: Rc<Process>,
 }
 
-type OnExit = Box<dyn FnOnce(&Context, io::Result<ExitStatus>)>;
-
-struct Process {
-    pidfd: OwnedFd,
-    id: u32,
-    /// `None` once it was given back.
-    child: RefCell<Option<Child>>,
-    /// `None` once it is called.
-    on_exit: Cell<Option<OnExit>>,
-    /// Set when the process is watched.
-    token: Cell<Option<Token>>,
-}
-
 impl ChildExit {
     /// Calls `on_exit` once, when the process has ended and was reaped.
     ///
@@ -59,19 +43,27 @@ impl ChildExit {
         child: Child,
         on_exit: impl FnOnce(&Context, io::Result<ExitStatus>) + 'static,
     ) -> Result<Self, AddError<Child>> {
+        Self::new_in(cx, GroupId::DEFAULT, child, on_exit)
+    }
+
+    /// As [`new`](Self::new), as a member of `group`, which can be [paused](Context::pause). A process that ends during a pause is
+    /// reaped after it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn new_in(
+        cx: &Context,
+        group: GroupId,
+        child: Child,
+        on_exit: impl FnOnce(&Context, io::Result<ExitStatus>) + 'static,
+    ) -> Result<Self, AddError<Child>> {
         let id = child.id();
         let pidfd = match open(id) {
             Ok(pidfd) => pidfd,
             Err(why) => return Err(AddError::new(child, why)),
         };
-        let process = Rc::new(Process {
-            pidfd,
-            id,
-            child: RefCell::new(Some(child)),
-            on_exit: Cell::new(Some(Box::new(on_exit))),
-            token: Cell::new(None),
-        });
-        match cx.watch(process.clone(), Interest::READ) {
+        let process = Rc::new(Process::new(pidfd, child, on_exit));
+        match cx.watch_in(group, process.clone(), Interest::READ) {
             Ok(registration) => {
                 process.token.set(Some(registration.token()));
                 Ok(Self {
@@ -108,37 +100,6 @@ impl ChildExit {
     pub fn into_child(self) -> Child {
         let child = self.process.child.take();
         child.unwrap_or_else(|| unreachable!("it is given back once"))
-    }
-}
-
-fn open(id: u32) -> io::Result<OwnedFd> {
-    let pid = Pid::from_raw(id.cast_signed()).ok_or(Errno::SRCH);
-    let opened = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
-    opened.map_err(|why| {
-        let why = io::Error::from(why);
-        io::Error::new(why.kind(), format!("cannot open a pidfd of process {id}: {why}"))
-    })
-}
-
-impl Handler for Process {
-    fn readable(&self, cx: &Context) {
-        // A borrow for as long as the system call takes.
-        let status = match self.child.borrow_mut().as_mut().map(Child::try_wait) {
-            None | Some(Ok(None)) => return,
-            Some(Ok(Some(status))) => Ok(status),
-            Some(Err(why)) => Err(why),
-        };
-        // Its descriptor stays readable.
-        self.token.take().map(|token| cx.unwatch(token));
-        if let Some(on_exit) = self.on_exit.take() {
-            on_exit(cx, status);
-        }
-    }
-}
-
-impl AsFd for Process {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
     }
 }
 

@@ -1,11 +1,16 @@
 //! [`Interval`]: a callback at a fixed rate.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{ClockId, Context, Moment, Timer};
+use aio_context::{ClockId, Context, GroupId, Moment, Registration, Timer};
+
+use crate::ticks::{Member, passed};
 
 /// A callback at a fixed rate; dropping it ends it.
+///
+/// No pause stops it, unless it was made as a member of a group, by [`new_in`](Self::new_in).
 ///
 /// The deadlines are whole periods after the start, however late a callback is and however long it takes, so the rate does not
 /// drift. A callback that is late by whole periods is called once for all of them, with their number.
@@ -24,8 +29,10 @@ use aio_context::{ClockId, Context, Moment, Timer};
 #[derive(Debug)]
 #[must_use = "dropped at once, it never ticks"]
 pub struct Interval {
-    timer: Timer,
+    timer: Rc<Timer>,
     period: Duration,
+    /// Of one that can be paused.
+    _membership: Option<Registration>,
 }
 
 impl Interval {
@@ -52,19 +59,67 @@ impl Interval {
         period: Duration,
         tick: impl Fn(&Context, u64) + 'static,
     ) -> Self {
+        Self::made(cx, None, clock, period, tick)
+    }
+
+    /// As [`new`](Self::new), as a member of `group`, which can be [paused](Context::pause). The deadlines that pass during a pause
+    /// are one call after it, and end no wait. A paused interval has no [deadline](Self::deadline).
+    ///
+    /// # Panics
+    /// If `period` is zero, or the group was not made by this context.
+    pub fn new_in(
+        cx: &Context,
+        group: GroupId,
+        period: Duration,
+        tick: impl Fn(&Context, u64) + 'static,
+    ) -> Self {
+        Self::on_clock_in(cx, group, ClockId::Monotonic, period, tick)
+    }
+
+    /// As [`new_in`](Self::new_in), on a clock of choice, as [`on_clock`](Self::on_clock).
+    ///
+    /// # Panics
+    /// If `period` is zero, or the group was not made by this context.
+    pub fn on_clock_in(
+        cx: &Context,
+        group: GroupId,
+        clock: ClockId,
+        period: Duration,
+        tick: impl Fn(&Context, u64) + 'static,
+    ) -> Self {
+        Self::made(cx, Some(group), clock, period, tick)
+    }
+
+    fn made(
+        cx: &Context,
+        group: Option<GroupId>,
+        clock: ClockId,
+        period: Duration,
+        tick: impl Fn(&Context, u64) + 'static,
+    ) -> Self {
         assert!(!period.is_zero(), "the period of an interval cannot be zero");
         let first = cx.now(clock).saturating_add(period);
-        let due = Cell::new(first);
+        let due = Rc::new(Cell::new(first));
+        let own = due.clone();
         let fire = move |cx: &Context, timer: &Timer| {
             let (ticks, next) = passed(due.get(), cx.now(clock), period);
-            // Before the call, for polls inside of it and for panics.
+            // Before the call, for polls inside of it, for pauses and for panics.
             due.set(next);
             timer.arm_at(next);
             tick(cx, ticks);
         };
+        let timer = Rc::new(cx.timer(clock, fire).armed_at(first));
+        let member = group.map(|group| {
+            let source = cx.source("interval").group(group);
+            source.register(Member {
+                timer: timer.clone(),
+                due: own,
+            })
+        });
         Self {
-            timer: cx.timer(clock, fire).armed_at(first),
+            timer,
             period,
+            _membership: member,
         }
     }
 
@@ -74,47 +129,9 @@ impl Interval {
         self.period
     }
 
-    /// Returns the next deadline. It is [`Moment::ZERO`] while it is due, and `None` once the context is gone.
+    /// Returns the next deadline. It is [`Moment::ZERO`] while it is due, and `None` during a pause and once the context is gone.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.timer.deadline()
-    }
-}
-
-/// How many deadlines have passed, the one at `due` included, and the next one.
-fn passed(due: Moment, now: Moment, period: Duration) -> (u64, Moment) {
-    let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-    let late_ns = now.as_nanos().saturating_sub(due.as_nanos());
-    let ticks = (late_ns / period_ns).saturating_add(1);
-    let next = due.as_nanos().saturating_add(ticks.saturating_mul(period_ns));
-    (ticks, Moment::from_nanos(next))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn t3_deadlines_are_whole_periods_apart_and_saturate() {
-        for (due, now, period, expected) in [
-            (100, 100, 10, (1, 110)),
-            (100, 109, 10, (1, 110)),
-            (100, 110, 10, (2, 120)),
-            (100, 1_234, 10, (114, 1_240)),
-            (100, 0, 10, (1, 110)),
-            (100, 100, u64::MAX, (1, u64::MAX)),
-            (5, u64::MAX, 1, (u64::MAX - 4, u64::MAX)),
-        ] {
-            let (ticks, next) = passed(
-                Moment::from_nanos(due),
-                Moment::from_nanos(now),
-                Duration::from_nanos(period),
-            );
-            assert_eq!((ticks, next.as_nanos()), expected);
-        }
-        assert_eq!(
-            passed(Moment::ZERO, Moment::ZERO, Duration::MAX),
-            (1, Moment::NEVER)
-        );
     }
 }

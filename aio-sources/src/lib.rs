@@ -10,6 +10,9 @@
 //! | [`Listener`] | a client was accepted, by a TCP or Unix socket |
 //! | [`Signals`] | a signal has come |
 //!
+//! Each of them can be a member of a group that is [paused](aio_context::Context::pause): the constructors that end in `_in` take
+//! one.
+//!
 //! [`IoThread`] is a thread with a context on it.
 //!
 //! ```
@@ -48,29 +51,36 @@
 mod readme {}
 
 mod accept;
+mod acceptor;
 mod board;
 mod channel;
 mod child;
 mod doorbell;
 mod error;
+mod event;
 mod interval;
 mod io_thread;
 mod listener;
+mod process;
+mod receiver;
 mod sender;
 mod signal;
+mod signal_set;
 mod signals;
 #[cfg(not(aio_modelled))]
 mod sync;
+mod ticks;
 
 #[cfg(aio_modelled)]
 use aio_checker as sync;
 
 pub use accept::Accept;
 pub use board::{Bell, DoorbellBoard};
-pub use channel::{Channel, Event};
+pub use channel::Channel;
 pub use child::ChildExit;
 pub use doorbell::Doorbell;
 pub use error::AddError;
+pub use event::Event;
 pub use interval::Interval;
 pub use io_thread::{IoThread, IoThreadBuilder};
 pub use listener::Listener;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use nix::libc;
 use nix::sys::signal::Signal as Known;
 
 /// A signal, by its number.
@@ -45,9 +46,32 @@ impl Signal {
         self.0
     }
 
-    pub(crate) fn that_can_be_blocked(self) -> Option<Known> {
-        let known = Known::try_from(self.0).ok()?;
-        (!matches!(known, Known::SIGKILL | Known::SIGSTOP)).then_some(known)
+    /// Returns the real-time signal `SIGRTMIN + index`; `None` beyond `SIGRTMAX`, which is 30 above on Linux with glibc.
+    ///
+    /// Real-time signals are for the program's own use, as `USR1` is. The system queues them: it merges none, and each has the
+    /// [value](crate::Received::value) that it was sent with. [`Signals`](crate::Signals) receives them if the feature
+    /// `realtime-signals` is on.
+    ///
+    /// ```
+    /// use aio_sources::Signal;
+    ///
+    /// let reload = Signal::realtime(1).unwrap();
+    /// assert_eq!(format!("{reload:?}"), "SIGRTMIN+1");
+    /// ```
+    #[must_use]
+    pub fn realtime(index: u32) -> Option<Self> {
+        let number = libc::SIGRTMIN().checked_add(i32::try_from(index).ok()?)?;
+        Some(Self(number)).filter(|signal| signal.is_realtime())
+    }
+
+    /// Returns whether it is a real-time signal: the system queues it.
+    #[must_use]
+    pub fn is_realtime(self) -> bool {
+        (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&self.0)
+    }
+
+    pub(crate) fn can_be_blocked(self) -> bool {
+        self.0 != Known::SIGKILL as i32 && self.0 != Known::SIGSTOP as i32
     }
 }
 
@@ -55,6 +79,7 @@ impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Known::try_from(self.0) {
             Ok(known) => f.write_str(known.as_str()),
+            Err(_) if self.is_realtime() => write!(f, "SIGRTMIN+{}", self.0 - libc::SIGRTMIN()),
             Err(_) => write!(f, "signal {}", self.0),
         }
     }

@@ -4,22 +4,24 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
-use aio_context::{Context, Handler, Interest, Registration};
-use nix::sys::signal::SigSet;
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use aio_context::{Context, GroupId, Handler, Interest, Registration};
+use nix::libc;
 
 use crate::Signal;
+use crate::signal_set::{SignalFd, SignalSet};
 
 /// A signal that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Received {
-    /// The signal. The system merges further ones of the same kind that come before the callback.
+    /// The signal. The system merges further ones of the same kind that come before the callback, except real-time signals.
     pub signal: Signal,
     /// The id of the process that sent it; 0 if the kernel did.
     pub process: u32,
     /// The user of that process.
     pub user: u32,
+    /// The value that came with it, from `sigqueue`, a timer or a message queue.
+    pub value: Option<i32>,
 }
 
 /// Signals that are callbacks; dropping it takes the callback back.
@@ -55,20 +57,35 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks `signals` in this thread, and calls `receive` for each that comes.
+    /// Blocks `signals` in this thread, and calls `receive` for each that comes: those with lower numbers first, and
+    /// [real-time signals](Signal::realtime) of one number in the order in which they were sent.
     ///
     /// # Errors
-    /// `InvalidInput` for `KILL` and `STOP`, which no process can block, for real-time signals, and for numbers that are no
-    /// signal; the system's errors for one more descriptor.
+    /// `InvalidInput` for `KILL` and `STOP`, which no process can block, for numbers that are no signal or belong to the C
+    /// library, and for real-time signals without the feature `realtime-signals`; the system's errors for one more descriptor.
     pub fn new(
         cx: &Context,
         signals: &[Signal],
         receive: impl Fn(&Context, Received) + 'static,
     ) -> io::Result<Self> {
-        let set = set_of(signals)?;
-        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let registration = cx.watch(Rc::new(Receiver { fd, receive }), Interest::READ)?;
-        set.thread_block()?;
+        Self::new_in(cx, GroupId::DEFAULT, signals, receive)
+    }
+
+    /// As [`new`](Self::new), as a member of `group`, which can be [paused](Context::pause). Signals that come during a pause stay
+    /// pending until it ends.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn new_in(
+        cx: &Context,
+        group: GroupId,
+        signals: &[Signal],
+        receive: impl Fn(&Context, Received) + 'static,
+    ) -> io::Result<Self> {
+        let set = SignalSet::of(signals)?;
+        let fd = set.open()?;
+        let registration = cx.watch_in(group, Rc::new(Receiver { fd, receive }), Interest::READ)?;
+        set.block()?;
         Ok(Self {
             _registration: registration,
         })
@@ -80,20 +97,8 @@ impl Signals {
     /// # Errors
     /// `InvalidInput` for signals that [`new`](Self::new) refuses.
     pub fn block(signals: &[Signal]) -> io::Result<()> {
-        Ok(set_of(signals)?.thread_block()?)
+        SignalSet::of(signals)?.block()
     }
-}
-
-fn set_of(signals: &[Signal]) -> io::Result<SigSet> {
-    let mut set = SigSet::empty();
-    for signal in signals {
-        let Some(known) = signal.that_can_be_blocked() else {
-            let why = format!("{signal:?} cannot be received by a signalfd");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        };
-        set.add(known);
-    }
-    Ok(set)
 }
 
 struct Receiver<F> {
@@ -104,12 +109,17 @@ struct Receiver<F> {
 impl<F: Fn(&Context, Received) + 'static> Handler for Receiver<F> {
     /// Reads one signal: if there are more, this is called again, unless it was removed.
     fn readable(&self, cx: &Context) {
-        match self.fd.read_signal() {
+        match self.fd.read() {
             Ok(Some(info)) => {
+                let has_value = matches!(
+                    info.ssi_code,
+                    libc::SI_QUEUE | libc::SI_TIMER | libc::SI_MESGQ | libc::SI_ASYNCIO
+                );
                 let received = Received {
                     signal: Signal::from_raw(info.ssi_signo.cast_signed()),
                     process: info.ssi_pid,
                     user: info.ssi_uid,
+                    value: has_value.then_some(info.ssi_int),
                 };
                 (self.receive)(cx, received);
             }

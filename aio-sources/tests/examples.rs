@@ -9,8 +9,21 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 fn example(name: &str) -> Command {
-    let folder = folder(env!("CARGO_PKG_NAME"), &["queues", "supervisor"]);
+    let folder = folder(env!("CARGO_PKG_NAME"), &["echo", "queues", "supervisor"]);
     Command::new(folder.join(name))
+}
+
+#[test]
+fn example_echo_serves_a_thousand_clients() {
+    assert_eq!(
+        prints(&mut example("echo")),
+        "echoed 10005000 bytes for 1000 clients\n"
+    );
+}
+
+#[test]
+fn an_example_has_less_than_100_lines() {
+    aio_testing::examples::are_short(env!("CARGO_MANIFEST_DIR"));
 }
 
 #[test]

@@ -63,13 +63,19 @@ impl Drop for Found<'_> {
 pub(crate) struct Delivering<'a> {
     inner: &'a Inner,
     outer: Option<Box<ReadyList>>,
+    /// How many handlers were called.
+    pub(crate) events: u64,
 }
 
 impl<'a> Delivering<'a> {
     /// One that has started. `outer` is the list of the outer iteration.
     #[inline(always)]
     pub(crate) fn new(inner: &'a Inner, outer: Option<Box<ReadyList>>) -> Self {
-        Self { inner, outer }
+        Self {
+            inner,
+            outer,
+            events: 0,
+        }
     }
 
     /// Returns the outer list, because all events are delivered.
@@ -82,9 +88,9 @@ impl<'a> Delivering<'a> {
 }
 
 impl Drop for Delivering<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        self.inner.abandon_delivery(self.outer.take());
+        self.inner.abandon_delivery(self.outer.take(), self.events);
     }
 }
 
@@ -100,12 +106,13 @@ impl Inner {
             .registry
             .borrow_mut()
             .start_delivery(list, is_recorded);
-        self.abandon_delivery(outer);
+        self.abandon_delivery(outer, 0);
     }
 
-    /// Gives back the events that were not delivered.
+    /// Gives back the events that were not delivered, after `events` that were.
     #[cold]
-    fn abandon_delivery(&self, outer: Option<Box<ReadyList>>) {
+    fn abandon_delivery(&self, outer: Option<Box<ReadyList>>, events: u64) {
+        self.shared.counters.events(events);
         let list = self.descriptors.registry.borrow_mut().end_delivery(outer);
         for (token, _) in list.rest() {
             self.polling.set.forget_hit(token);

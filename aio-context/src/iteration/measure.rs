@@ -39,6 +39,16 @@ pub(crate) struct Searched {
     pub(crate) blocked: bool,
 }
 
+/// Adds the events of an iteration, and where the first one comes from.
+#[inline]
+pub(crate) fn with_events(seen: Iteration, found: &ReadyList) -> Iteration {
+    let mut tokens = found.iter().map(|(token, _)| token);
+    match tokens.find(|token| !is_own(*token)) {
+        Some(first) => seen.with_source(first.index()).with_events(found.len() as u32),
+        None => seen,
+    }
+}
+
 impl Inner {
     /// Where the polling time of a handler can be read from now on.
     pub(crate) fn poll_time(&self, token: Token) -> io::Result<PollTime> {
@@ -79,11 +89,7 @@ impl Inner {
         if let Some(deadline) = timeout {
             seen = seen.with_deadline(deadline, seen.elapsed >= deadline);
         }
-        let mut tokens = found.iter().map(|(token, _)| token);
-        if let Some(first) = tokens.find(|token| !is_own(*token)) {
-            seen = seen.with_source(first.index()).with_events(found.len() as u32);
-        }
-        Some(seen)
+        Some(with_events(seen, found))
     }
 
     #[inline(never)]
@@ -103,9 +109,7 @@ impl Inner {
             self.adapt_each(&mut **policy, seen, found);
         }
         policy.observe(seen);
-        let budget = policy.budget();
-        self.polling.decided(budget);
-        self.shared.counters.search(&seen, budget);
+        self.polling.decided(policy.budget(), &self.shared);
     }
 
     #[inline(never)]

@@ -48,16 +48,7 @@ impl Context {
 
     #[inline(never)]
     fn check_and_wait(&self, wait: Wait) -> io::Result<bool> {
-        match self.0.check_only::<true>(self) {
-            Ok(Some((progress, before))) => {
-                if self.0.is_progress(progress, before) {
-                    return Ok(true);
-                }
-                self.poll_after(self.0.deadline(wait), before)
-            }
-            Ok(None) => self.iterate_waiting(wait),
-            Err(why) => Err(self.cannot_wait(why)),
-        }
+        self.or_iterate(wait, self.0.check_only::<true>(self), Self::iterate_waiting)
     }
 
     #[inline(never)]
@@ -65,9 +56,44 @@ impl Context {
         self.poll_as::<false>(wait)
     }
 
+    /// As [`poll_waiting`](Self::poll_waiting).
     #[inline(never)]
     fn poll_polling(&self, wait: Wait) -> io::Result<bool> {
+        if wait == Wait::Block && self.0.has_to_poll_first() {
+            self.poll_first_and_wait(wait)
+        } else {
+            self.iterate_polling(wait)
+        }
+    }
+
+    #[inline(never)]
+    fn poll_first_and_wait(&self, wait: Wait) -> io::Result<bool> {
+        self.or_iterate(wait, self.0.poll_first(self), Self::iterate_polling)
+    }
+
+    #[inline(never)]
+    fn iterate_polling(&self, wait: Wait) -> io::Result<bool> {
         self.poll_as::<true>(wait)
+    }
+
+    /// Ends a poll with what the `first` iteration did, which did not wait, or goes on with `iterate`.
+    #[inline(always)]
+    fn or_iterate(
+        &self,
+        wait: Wait,
+        first: io::Result<Option<(bool, Before)>>,
+        iterate: fn(&Self, Wait) -> io::Result<bool>,
+    ) -> io::Result<bool> {
+        match first {
+            Ok(Some((progress, before))) => {
+                if self.0.is_progress(progress, before) {
+                    return Ok(true);
+                }
+                self.poll_after(self.0.deadline(wait), before)
+            }
+            Ok(None) => iterate(self, wait),
+            Err(why) => Err(self.cannot_wait(why)),
+        }
     }
 
     // A function for each kind of iteration: one for all would have fewer registers for each.

@@ -41,6 +41,7 @@ impl Inner {
             self.check(cx, ready)?;
         }
         if self.round(cx, ready) || self.is_found(ready) {
+            self.shared.counters.hit();
             self.check_after_hit(cx, ready)?;
             return Ok(Polled {
                 hit: true,
@@ -78,9 +79,11 @@ impl Inner {
             }
             stride.took(now.since(before));
         }
+        let spun = now.since(started);
+        self.shared.counters.searched(hit, spun);
         Ok(Polled {
             hit,
-            spun: now.since(started),
+            spun,
             ended: Some(now),
         })
     }
@@ -130,7 +133,7 @@ impl Inner {
     }
 
     /// Asks every polled handler once, without stopping at the first hit; true if there was one.
-    fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
+    pub(crate) fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         cx.assert_free();
         self.polling.set.round(|token| push_hit(ready, token))
     }

@@ -3,14 +3,15 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
-    Backend, Context, GroupId, Handler, Interest, PollParams, Pollable, Refused, Wait, WatchError,
+    Backend, Context, Exclusive, GroupId, Handler, HandlerMut, Interest, PollParams, Pollable, Refused, Wait,
+    WatchError,
 };
 
 use crate::common::{Bench, Count, Kick, Number, Twin, everywhere, watch, watch_polled};
@@ -23,6 +24,8 @@ everywhere! {
     r3_replacing_by_number_changes_handler_and_interest_at_once
     r3_replacing_by_number_needs_a_handler_that_is_there
     r3_replacing_from_its_own_callback
+    r3_the_successor_of_a_running_handler_is_called_meanwhile
+    r3_a_running_handler_that_replaces_itself_by_itself_is_not_entered
     r3_a_replacement_may_begin_or_end_an_interest
     r3_r6_replacing_by_number_keeps_begin_and_end_balanced
     l6_a_closed_number_cannot_be_waited_for_again
@@ -274,6 +277,52 @@ fn r3_replacing_from_its_own_callback(bench: Bench) {
     assert!(bench.block(&cx));
     assert_eq!(log.take(), ["second writable"]);
     kick.on_ready.take();
+}
+
+fn r3_the_successor_of_a_running_handler_is_called_meanwhile(bench: Bench) {
+    /// Replaced, while it runs, by its own descriptor's owner.
+    struct Predecessor;
+    impl HandlerMut<Rc<Kick>> for Predecessor {
+        fn readable(&mut self, kick: &Rc<Kick>, cx: &Context) {
+            cx.replace(kick.clone(), Interest::READ).unwrap();
+            assert!(cx.poll(Wait::Block).unwrap());
+            assert_eq!(kick.count.get(), 1, "the next event is the successor's");
+        }
+    }
+    let (cx, kick) = (bench.context(), Kick::new());
+    let first = Rc::new(Exclusive::new(kick.clone(), Predecessor));
+    let registration = cx.watch(first, Interest::READ).unwrap();
+    kick.kick();
+    assert!(bench.block(&cx));
+    kick.kick();
+    assert!(bench.block(&cx) && registration.is_live());
+    assert_eq!(kick.count.get(), 2, "and all later ones");
+    assert!(!bench.check(&cx));
+}
+
+fn r3_a_running_handler_that_replaces_itself_by_itself_is_not_entered(bench: Bench) {
+    struct Again(u32, Weak<Exclusive<Rc<Kick>, Again>>);
+    impl HandlerMut<Rc<Kick>> for Again {
+        fn readable(&mut self, kick: &Rc<Kick>, cx: &Context) {
+            self.0 += 1;
+            kick.clear();
+            if self.0 == 1 {
+                cx.replace(self.1.upgrade().unwrap(), Interest::READ).unwrap();
+                kick.kick();
+                let nested = cx.poll(Wait::AtMost(Duration::from_nanos(1)));
+                assert!(!nested.unwrap(), "its event waits");
+            }
+        }
+    }
+    let (cx, kick) = (bench.context(), Kick::new());
+    let handler = Rc::new_cyclic(|own: &Weak<_>| Exclusive::new(kick.clone(), Again(0, own.clone())));
+    let _registration = cx.watch(handler.clone(), Interest::READ).unwrap();
+    kick.kick();
+    for calls in 1..=2 {
+        assert!(bench.block(&cx));
+        assert_eq!(handler.with(|again| again.0), Some(calls));
+    }
+    assert!(!bench.check(&cx));
 }
 
 fn r3_a_replacement_may_begin_or_end_an_interest(bench: Bench) {

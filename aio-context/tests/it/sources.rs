@@ -19,6 +19,8 @@ everywhere! {
     a9_a_source_is_not_entered_again_while_it_is_served
     a9_a_source_that_nests_is_entered_again
     b5_a_wake_during_a_pause_is_served_after_it
+    b5_a_source_learns_of_the_first_pause_and_of_the_last_resume
+    b5_a_panic_in_one_source_does_not_keep_the_pause_from_the_next
     d9_a_panic_leaves_the_work_to_be_found
     r8_a_removed_source_is_not_served
     r8_a_waker_outlives_its_context
@@ -331,4 +333,78 @@ fn a_group_of_another_context_is_a_panic() {
     let (cx, other) = (Context::new().unwrap(), Context::new().unwrap());
     let group = other.new_group();
     let _ = Rc::new(Work::default()).add_in(&cx, group);
+}
+
+/// A source that records the pauses of its group, and runs `code` in each.
+struct Pausing<F> {
+    name: &'static str,
+    log: Rc<RefCell<Vec<(&'static str, bool)>>>,
+    code: F,
+}
+
+impl<F: Fn(bool) + 'static> Source for Pausing<F> {
+    fn poll(&self) -> bool {
+        false
+    }
+    fn poll_ready(&self, _cx: &Context) {}
+    fn paused(&self) {
+        self.log.borrow_mut().push((self.name, true));
+        (self.code)(true);
+    }
+    fn resumed(&self) {
+        self.log.borrow_mut().push((self.name, false));
+        (self.code)(false);
+    }
+}
+
+fn b5_a_source_learns_of_the_first_pause_and_of_the_last_resume(bench: Bench) {
+    let cx = bench.context();
+    let (group, log) = (cx.new_group(), Rc::default());
+    let add = |name, group| {
+        let log = Rc::clone(&log);
+        cx.source(name).group(group).register(Pausing {
+            name,
+            log,
+            code: |_| {},
+        })
+    };
+    let first = add("first", group);
+    let _other = add("other", GroupId::DEFAULT);
+    let pauses = [cx.pause(group), cx.pause(group)];
+    let _second = add("second", group);
+    assert_eq!(log.take(), [("first", true), ("second", true)]);
+    assert!(cx.is_paused(group) && !cx.is_paused(GroupId::DEFAULT));
+    pauses.into_iter().for_each(drop);
+    assert!(!cx.is_paused(group));
+    assert_eq!(log.take(), [("first", false), ("second", false)]);
+    // One that is removed during a pause is not called any more.
+    let paused = cx.pause(group);
+    drop(first);
+    drop(paused);
+    let expected = [("first", true), ("second", true), ("second", false)];
+    assert_eq!(log.take(), expected);
+}
+
+fn b5_a_panic_in_one_source_does_not_keep_the_pause_from_the_next(bench: Bench) {
+    let cx = bench.context();
+    let (group, log, panics) = (cx.new_group(), Rc::default(), Rc::new(Cell::new(false)));
+    let sources = ["first", "second"].map(|name| {
+        let (log, panics) = (Rc::clone(&log), panics.clone());
+        cx.source(name).group(group).register(Pausing {
+            name,
+            log,
+            code: move |_| assert!(!panics.take(), "on purpose"),
+        })
+    });
+    panics.set(true);
+    // The guard of a pause that panics is dropped, which ends the pause.
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(cx.pause(group)))).is_err());
+    assert!(!cx.is_paused(group));
+    let both = |is_paused| [("first", is_paused), ("second", is_paused)];
+    assert_eq!(log.take(), [both(true), both(false)].concat());
+    let paused = cx.pause(group);
+    panics.set(true);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(paused))).is_err());
+    assert_eq!(log.take(), [both(true), both(false)].concat());
+    drop(sources);
 }

@@ -9,6 +9,11 @@ use aio_context::{ClockId, Context, Interest, PollParams, Wait};
 use crate::common::{Bench, Kick, everywhere, watch, watch_polled};
 
 everywhere! {
+    m1_events_are_the_calls_of_handlers
+    m1_kicks_are_the_events_of_polled_descriptors
+    m1_events_of_nested_polls_and_panics_count
+    m1_wakeups_are_sent_accepted_or_elided
+    m1_the_polling_of_nested_polls_counts
     m1_ten_blocked_timer_waits_are_ten_sleeps
     m1_sleeps_of_nested_polls_count
     m1_an_iteration_that_does_not_wait_is_no_sleep
@@ -105,6 +110,171 @@ fn m1_an_iteration_that_does_not_wait_is_no_sleep(bench: Bench) {
     assert_eq!((stats.blocked, stats.slept), (0, Duration::ZERO), "{stats:?}");
     let turns = if bench.foreign { 20 } else { 30 };
     assert_eq!(stats.iterations, turns, "a foreign loop dispatches only due work");
+}
+
+fn m1_events_are_the_calls_of_handlers(bench: Bench) {
+    let cx = bench.context();
+    let kicks = [Kick::new(), Kick::new(), Kick::new()];
+    let _registrations = kicks.each_ref().map(|kick| watch(&cx, kick));
+    let bh = cx.bottom_half("m1", |_| {});
+    let timer = cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
+    let other = Context::new().unwrap();
+    for rounds in 1..=10 {
+        kicks.iter().for_each(|kick| kick.kick());
+        // None of these is an event.
+        bh.schedule();
+        timer.arm_after(Duration::ZERO);
+        cx.remote().notify();
+        bench.settle(&cx);
+        assert_eq!(cx.remote().stats().events, 3 * rounds);
+    }
+    // Nor is an event that is not delivered.
+    kicks[0].kick();
+    kicks[1].kick();
+    let cleared = kicks[1].clone();
+    *kicks[0].on_ready.borrow_mut() = Some(Rc::new(move |_, _| _ = cleared.clear()));
+    let paused = cx.new_group();
+    let kick = Kick::new();
+    let registration = cx.watch_in(paused, kick.clone(), Interest::READ).unwrap();
+    kick.kick();
+    let pause = cx.pause(paused);
+    bench.settle(&cx);
+    let calls = |kicks: &[Rc<Kick>]| kicks.iter().map(|kick| u64::from(kick.count.get())).sum::<u64>();
+    assert_eq!(cx.remote().stats().events, calls(&kicks));
+    drop((pause, registration));
+    bench.settle(&cx);
+    assert_eq!(cx.remote().stats().events, calls(&kicks));
+    assert_eq!(other.remote().stats().events, 0);
+}
+
+fn m1_kicks_are_the_events_of_polled_descriptors(bench: Bench) {
+    let cx = bench.context();
+    let (plain, polled) = (Kick::new(), Kick::new());
+    let _registrations = (watch(&cx, &plain), watch_polled(&cx, &polled));
+    let figures = || {
+        let stats = cx.remote().stats();
+        (stats.events, stats.kicks)
+    };
+    plain.kick();
+    polled.kick();
+    bench.settle(&cx);
+    assert_eq!(figures(), (2, 1));
+    if bench.foreign {
+        return;
+    }
+    cx.set_poll_params(PollParams::up_to(Duration::from_micros(50)));
+    polled.kick();
+    bench.block(&cx);
+    assert_eq!(figures(), (3, 1), "found by polling");
+}
+
+fn m1_events_of_nested_polls_and_panics_count(bench: Bench) {
+    let cx = bench.context();
+    let inner = Kick::new();
+    let kick = inner.clone();
+    let outer = Kick::with(move |_, cx| {
+        kick.kick();
+        assert!(cx.poll(Wait::NoBlock).unwrap());
+    });
+    let _registrations = [watch(&cx, &outer), watch(&cx, &inner)];
+    outer.kick();
+    bench.settle(&cx);
+    assert_eq!(cx.remote().stats().events, 2);
+    *inner.on_ready.borrow_mut() = Some(Rc::new(|_, _| panic!("on purpose")));
+    outer.kick();
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.settle(&cx)));
+    assert!(polled.is_err());
+    assert_eq!(cx.remote().stats().events, 2, "neither has returned");
+    *inner.on_ready.borrow_mut() = None;
+    bench.settle(&cx);
+    assert_eq!(
+        cx.remote().stats().events,
+        u64::from(inner.count.get() + outer.count.get()) - 2
+    );
+}
+
+/// Any notification is one of sent and elided, and what was sent is accepted.
+fn m1_wakeups_are_sent_accepted_or_elided(bench: Bench) {
+    let cx = bench.context();
+    let remote = cx.remote();
+    let figures = || {
+        let stats = remote.stats();
+        (stats.wakeups_sent, stats.wakeups_accepted, stats.wakeups_elided)
+    };
+    std::thread::scope(|scope| scope.spawn(|| remote.notify()).join().unwrap());
+    bench.settle(&cx);
+    assert_eq!(figures(), (0, 0, 1), "it was awake");
+    let waiting = cx.embed();
+    let Ok(embedded) = waiting else { return };
+    embedded.prepare();
+    std::thread::scope(|scope| scope.spawn(|| remote.notify()).join().unwrap());
+    assert_eq!(figures(), (1, 0, 1), "a foreign loop waits");
+    embedded.check().unwrap();
+    embedded.dispatch();
+    assert_eq!(figures(), (1, 1, 1));
+}
+
+#[test]
+fn m1_a_wakeup_of_a_sleeper_is_accepted() {
+    let cx = Context::new().unwrap();
+    let remote = cx.remote();
+    for round in 1..=3 {
+        let other = remote.clone();
+        aio_backend::conformance::disturb::once_asleep(
+            move || other.run(|_| ()).unwrap(),
+            || assert!(cx.poll(Wait::Block).unwrap()),
+        );
+        let stats = remote.stats();
+        assert_eq!(
+            (stats.wakeups_sent, stats.wakeups_accepted),
+            (round, round),
+            "{stats:?}"
+        );
+    }
+}
+
+fn m1_the_polling_of_nested_polls_counts(bench: Bench) {
+    let max = Duration::from_micros(10);
+    let (cx, _) = bench.simulated();
+    cx.set_poll_params(PollParams::up_to(max));
+    let polled = Kick::new();
+    let _registration = watch_polled(&cx, &polled);
+    let kick = polled.clone();
+    let bh = cx.bottom_half("nests", move |cx| {
+        // A miss, then a hit.
+        assert!(!cx.poll(Wait::AtMost(SECOND)).unwrap());
+        kick.kick();
+        assert!(cx.poll(Wait::AtMost(SECOND)).unwrap());
+    });
+    for rounds in 1..=3 {
+        bh.schedule();
+        assert!(bench.check(&cx));
+        let stats = cx.remote().stats();
+        assert_eq!(
+            (stats.poll_misses, stats.poll_hits),
+            (rounds, rounds),
+            "{stats:?}"
+        );
+        let times = u32::try_from(rounds).unwrap();
+        assert_eq!(stats.spun, times * max, "{stats:?}");
+        assert_eq!(stats.slept + stats.spun, times * SECOND, "{stats:?}");
+    }
+}
+
+#[test]
+fn m1_without_polling_there_is_no_budget() {
+    let cx = Context::new().unwrap();
+    let timer = cx.timer(ClockId::Monotonic, |_, _| {}).disarmed();
+    let budget = || {
+        timer.arm_after(Duration::from_micros(10));
+        while !cx.poll(Wait::Block).unwrap() {}
+        cx.remote().stats().budget
+    };
+    assert_eq!(budget(), Duration::ZERO);
+    cx.set_poll_params(PollParams::up_to(Duration::from_millis(1)));
+    assert!(!budget().is_zero());
+    cx.set_poll_params(PollParams::OFF);
+    assert_eq!(budget(), Duration::ZERO);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use aio_context::{Context, Interest, Registration};
 use aio_executor::{AsyncFd, ContextExt, spawn, yield_now};
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::common::{Bench, Count, everywhere, result};
+use crate::common::{Bench, Count, Tasks, everywhere, result};
 
 everywhere! {
     e2_readable_waits_for_data

@@ -12,7 +12,7 @@ use std::time::Duration;
 use aio_context::{ClockId, Context, Gone, Wait};
 use aio_executor::{AsyncFd, ContextExt, JoinError, RemoteExt, Sleep, current, sleep, spawn};
 
-use crate::common::{Bench, Count, Dropped, everywhere, result};
+use crate::common::{Bench, Count, Dropped, Tasks, everywhere, result};
 
 everywhere! {
     e3_a_context_drops_its_tasks_and_the_joiners_learn_of_it

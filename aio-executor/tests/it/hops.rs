@@ -11,7 +11,7 @@ use aio_context::{Context, Gone, Remote};
 use aio_executor::{ContextExt, HopError, JoinError, RemoteExt, current, hop, sleep, spawn, yield_now};
 use aio_sources::IoThread;
 
-use crate::common::{Bench, everywhere, result};
+use crate::common::{Bench, Tasks, everywhere, result};
 
 everywhere! {
     e2_a_task_goes_on_where_it_hopped_to

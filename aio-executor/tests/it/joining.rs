@@ -11,7 +11,7 @@ use aio_context::{Context, Gone, Wait};
 use aio_executor::{ContextExt, JoinError, JoinHandle, RemoteExt, spawn, yield_now};
 use aio_sources::IoThread;
 
-use crate::common::{Bench, Count, Dropped, everywhere, result};
+use crate::common::{Bench, Count, Dropped, Tasks, everywhere, result};
 
 everywhere! {
     e2_a_result_reaches_the_joiner

@@ -7,7 +7,7 @@ use std::task::{Context as Polling, Poll, Waker};
 
 use aio_executor::{ContextExt, Mutex, yield_now};
 
-use crate::common::{Bench, everywhere, result};
+use crate::common::{Bench, Tasks, everywhere, result};
 
 everywhere! {
     e2_tasks_get_the_mutex_in_the_order_in_which_they_asked

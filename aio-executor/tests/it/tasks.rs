@@ -11,7 +11,7 @@ use aio_context::{Context, Wait};
 use aio_executor::{ContextExt, RemoteExt, current, spawn, try_current, yield_now};
 use aio_sources::IoThread;
 
-use crate::common::{Bench, Count, everywhere};
+use crate::common::{Bench, Count, Tasks, everywhere};
 
 everywhere! {
     e1_a_task_is_polled_in_the_next_iteration_and_need_not_be_send

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aio_context::{ClockId, Moment};
 use aio_executor::{ContextExt, Elapsed, Sleep, current, sleep, sleep_until, timeout, yield_now};
 
-use crate::common::{Bench, Count, everywhere, result};
+use crate::common::{Bench, Count, Tasks, everywhere, result};
 
 everywhere! {
     e2_a_sleep_ends_at_its_time_and_not_before
@@ -23,7 +23,7 @@ fn ms(count: u64) -> Duration {
 }
 
 fn e2_a_sleep_ends_at_its_time_and_not_before(bench: Bench) {
-    let (cx, clock) = bench.timed();
+    let (cx, clock) = bench.simulated();
     let task = cx.spawn(sleep_for(100));
     bench.settle(&cx);
     clock.advance(ms(99));
@@ -39,7 +39,7 @@ async fn sleep_for(count: u64) {
 }
 
 fn e2_a_sleep_without_delay_ends_in_the_next_iteration(bench: Bench) {
-    let (cx, _clock) = bench.timed();
+    let (cx, _clock) = bench.simulated();
     let task = cx.spawn(async {
         for _ in 0..3 {
             sleep(Duration::ZERO).await;
@@ -49,7 +49,7 @@ fn e2_a_sleep_without_delay_ends_in_the_next_iteration(bench: Bench) {
 }
 
 fn e2_sleeps_end_in_the_order_of_their_deadlines(bench: Bench) {
-    let (cx, clock) = bench.timed();
+    let (cx, clock) = bench.simulated();
     let order = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
     for delay in [30, 10, 20, 40] {
         let order = order.clone();
@@ -69,7 +69,7 @@ fn e2_sleeps_end_in_the_order_of_their_deadlines(bench: Bench) {
 }
 
 fn e2_a_sleep_that_is_dropped_disarms_its_timer(bench: Bench) {
-    let (cx, clock) = bench.timed();
+    let (cx, clock) = bench.simulated();
     let task = cx.spawn(sleep_for(10));
     bench.settle(&cx);
     drop(task);
@@ -79,7 +79,7 @@ fn e2_a_sleep_that_is_dropped_disarms_its_timer(bench: Bench) {
 }
 
 fn e2_a_sleep_can_be_moved(bench: Bench) {
-    let (cx, clock) = bench.timed();
+    let (cx, clock) = bench.simulated();
     let ends = Count::default();
     let counted = ends.clone();
     let begin = cx.now(ClockId::Monotonic);
@@ -104,7 +104,7 @@ fn e2_a_sleep_can_be_moved(bench: Bench) {
 }
 
 fn e2_a_timeout_is_over_or_returns_the_result(bench: Bench) {
-    let (cx, clock) = bench.timed();
+    let (cx, clock) = bench.simulated();
     let late = cx.spawn(timeout(ms(10), pending::<()>()));
     let early = cx.spawn(timeout(ms(10), async {
         yield_now().await;

@@ -1,4 +1,4 @@
-//! Rule G3: the tests of `aio-context`, in a real main loop of GLib; and what is GLib's own.
+//! Rule G3: the tests of `aio-context`, and the original's cases with tasks, in a real main loop of GLib; and what is GLib's own.
 //!
 //! A body that runs plain and in a hand-written foreign loop there runs here on every backend, with polling off and on.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -31,8 +31,6 @@ mod edges;
 mod equivalents;
 #[path = "../../../aio-context/tests/it/events.rs"]
 mod events;
-#[path = "../../../aio-context/tests/it/executor.rs"]
-mod executor;
 #[path = "../../../aio-context/tests/it/pausing.rs"]
 mod pausing;
 #[path = "../../../aio-context/tests/it/registry.rs"]
@@ -53,3 +51,6 @@ mod timers;
 mod waits;
 #[path = "../../../aio-context/tests/it/wall.rs"]
 mod wall;
+
+#[path = "../../../aio-executor/tests/it/equivalents.rs"]
+mod tasks;

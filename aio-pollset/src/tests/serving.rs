@@ -107,6 +107,23 @@ fn a5_a9_a_source_that_is_excluded_when_poll_mode_is_left_is_polled_afterwards()
 }
 
 #[test]
+fn r3_exclusions_that_have_ended_do_no_harm_to_later_ones() {
+    let (set, probes) = scene(1);
+    let former = (set.exclude(token(0)), set.exclude(token(0)));
+    set.end_exclusions(token(0));
+    round(&set);
+    assert_eq!(polls(&probes), [1]);
+    let own = set.exclude(token(0));
+    round(&set);
+    drop(own);
+    drop(former);
+    set.end_exclusions(token(0));
+    assert_eq!(polls(&probes), [0]);
+    round(&set);
+    assert_eq!(polls(&probes), [1]);
+}
+
+#[test]
 fn a9_an_exclusion_outlives_a_replacement_and_does_no_harm_after_a_removal() {
     let (set, _probes) = scene(1);
     let excluded = set.exclude(token(0));

@@ -20,6 +20,7 @@ everywhere! {
     d5_every_source_has_its_turn
     b5_rings_during_a_pause_are_served_after_it
     r8_a_board_that_is_gone_is_silent
+    b5_a_pause_by_a_callback_is_before_the_next_source
 }
 
 type Log = Rc<RefCell<Vec<usize>>>;
@@ -315,4 +316,24 @@ fn n6_a_burst_of_rings_is_one_wake_up() {
     assert_eq!(after.0 + after.1, before.0 + before.1 + 1);
     while cx.poll(Wait::NoBlock).unwrap() {}
     assert_eq!(log.take(), (0..100).collect::<Vec<_>>());
+}
+
+fn b5_a_pause_by_a_callback_is_before_the_next_source(bench: Bench) {
+    let cx = bench.context();
+    let (group, log) = (cx.new_group(), Log::default());
+    let (served, paused) = (log.clone(), Rc::new(RefCell::new(None)));
+    let pause = paused.clone();
+    let serve = move |cx: &Context, source| {
+        served.borrow_mut().push(source);
+        pause.replace(Some(cx.pause(group)));
+    };
+    let board = DoorbellBoard::new_in(&cx, group, 200, serve);
+    bells(&board, [3, 70, 199]).iter().for_each(Bell::ring);
+    for source in [3, 70, 199] {
+        bench.settle(&cx);
+        assert_eq!(log.take(), [source]);
+        drop(paused.take());
+    }
+    bench.settle(&cx);
+    assert!(log.take().is_empty());
 }

@@ -20,6 +20,8 @@ everywhere! {
     d9_a_panic_at_the_last_value_loses_no_end
     r9_a_channel_that_its_callback_drops_delivers_nothing_more
     r8_sends_fail_once_the_channel_is_gone
+    b5_values_sent_during_a_pause_are_delivered_after_it
+    b5_a_pause_by_a_callback_is_before_the_next_value
 }
 
 type Log = Rc<RefCell<Vec<Event<u32>>>>;
@@ -210,5 +212,51 @@ fn n2_no_value_is_lost_between_polling_and_sleeping() {
         }
         assert_eq!(*next.borrow(), [VALUES; THREADS as usize]);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+fn b5_values_sent_during_a_pause_are_delivered_after_it(bench: Bench) {
+    let (cx, log) = (bench.context(), Log::default());
+    let (group, delivered) = (cx.new_group(), log.clone());
+    let deliver = move |_: &Context, event| delivered.borrow_mut().push(event);
+    let (sender, _channel) = Channel::new_in(&cx, group, deliver);
+    for _ in 0..2 {
+        let paused = cx.pause(group);
+        elsewhere(sender.clone(), |sender| {
+            (1..=100).for_each(|value| sender.send(value).unwrap())
+        });
+        bench.settle(&cx);
+        assert!(log.borrow().is_empty());
+        drop(paused);
+        bench.settle(&cx);
+        assert_eq!(log.take(), values(1..=100));
+    }
+    let paused = cx.pause(group);
+    drop(sender);
+    bench.settle(&cx);
+    assert!(log.borrow().is_empty());
+    drop(paused);
+    bench.settle(&cx);
+    assert_eq!(log.take(), [Event::Closed]);
+}
+
+fn b5_a_pause_by_a_callback_is_before_the_next_value(bench: Bench) {
+    let (cx, log) = (bench.context(), Log::default());
+    let (group, delivered) = (cx.new_group(), log.clone());
+    let paused = Rc::new(RefCell::new(None));
+    let pause = paused.clone();
+    let deliver = move |cx: &Context, event| {
+        delivered.borrow_mut().push(event);
+        pause.replace(Some(cx.pause(group)));
+    };
+    let (sender, _channel) = Channel::new_in(&cx, group, deliver);
+    (1..=3).for_each(|value| sender.send(value).unwrap());
+    drop(sender);
+    let mut expected = values(1..=3);
+    expected.push(Event::Closed);
+    for event in expected {
+        bench.settle(&cx);
+        assert_eq!(log.take(), [event]);
+        drop(paused.take());
     }
 }

@@ -18,6 +18,7 @@ everywhere! {
     r8_a_callback_that_was_taken_back_is_not_called
     r8_a_callback_may_drop_its_own_watch
     d4_a_process_that_something_else_has_reaped_is_an_error
+    b5_a_process_that_ends_during_a_pause_is_called_for_after_it
 }
 
 type Log = Rc<RefCell<Vec<io::Result<ExitStatus>>>>;
@@ -130,4 +131,21 @@ fn b4_a_process_that_cannot_be_watched_comes_back() {
     assert_eq!(child.wait().unwrap(), status);
     let refused = ChildExit::new(&cx, child, |_, _| {}).unwrap_err();
     assert_ne!(io::Error::from(refused).kind(), ErrorKind::AlreadyExists);
+}
+
+fn b5_a_process_that_ends_during_a_pause_is_called_for_after_it(bench: Bench) {
+    let (cx, log) = (bench.context(), Log::default());
+    let (group, ended) = (cx.new_group(), log.clone());
+    let child = sh("exit 4");
+    let id = rustix::process::WaitId::Pid(Pid::from_child(&child));
+    let on_exit = move |_: &Context, status| ended.borrow_mut().push(status);
+    let _exit = ChildExit::new_in(&cx, group, child, on_exit).unwrap();
+    let paused = cx.pause(group);
+    let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+    rustix::process::waitid(id, options).unwrap();
+    assert!(!bench.check(&cx));
+    assert!(log.borrow().is_empty());
+    drop(paused);
+    until(bench, &cx, &log, 1);
+    assert_eq!(log.take().remove(0).unwrap().code(), Some(4));
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_context::{ClockId, Context, ManualClock, Wait};
+use aio_context::{ClockId, Context, GroupId, ManualClock, Wait};
 use aio_sources::Interval;
 
 const PERIOD: Duration = Duration::from_millis(100);
@@ -133,4 +133,64 @@ fn t2_an_interval_on_a_stopped_clock_does_not_tick() {
 fn a_period_of_zero_is_a_panic() {
     let (cx, _clock) = simulated();
     let _interval = Interval::new(&cx, Duration::ZERO, |_, _| {});
+}
+
+/// An interval in a group of its own, and how often it was due at each tick.
+fn in_group(cx: &Context) -> (Interval, GroupId, Log) {
+    let (log, start, group) = (Log::default(), cx.now(ClockId::Monotonic), cx.new_group());
+    let ticked = log.clone();
+    let tick = move |cx: &Context, ticks| {
+        let at = cx.now(ClockId::Monotonic).since(start);
+        ticked.borrow_mut().push((at, ticks));
+    };
+    (Interval::new_in(cx, group, PERIOD, tick), group, log)
+}
+
+#[test]
+fn b5_a_paused_interval_is_not_waited_for_and_ticks_once_after_the_pause() {
+    let (cx, _clock) = simulated();
+    let (interval, group, log) = in_group(&cx);
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert_eq!(log.take(), [(PERIOD, 1)]);
+    let paused = [cx.pause(group), cx.pause(group)];
+    for pause in paused {
+        assert!(!cx.poll(Wait::AtMost(PERIOD * 5)).unwrap(), "it ends no wait");
+        assert_eq!(interval.deadline(), None);
+        drop(pause);
+    }
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert_eq!(log.take(), [(PERIOD * 11, 10), (PERIOD * 12, 1)]);
+    // A pause between two deadlines changes nothing.
+    drop(cx.pause(group));
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert_eq!(log.take(), [(PERIOD * 13, 1)]);
+}
+
+#[test]
+fn b5_an_interval_that_joins_a_paused_group_or_pauses_itself_waits_for_the_end() {
+    let (cx, _clock) = simulated();
+    let group = cx.new_group();
+    let paused = Rc::new(RefCell::new(Some(cx.pause(group))));
+    let (ticked, pause) = (aio_testing::Count::default(), paused.clone());
+    let count = ticked.clone();
+    let _interval = Interval::new_in(&cx, group, PERIOD, move |cx, _| {
+        ticked.up();
+        pause.replace(Some(cx.pause(group)));
+    });
+    for ticks in 0..3 {
+        assert!(!cx.poll(Wait::AtMost(PERIOD * 5)).unwrap());
+        assert_eq!(count.get(), ticks);
+        drop(paused.take());
+        assert!(cx.poll(Wait::Block).unwrap());
+    }
+}
+
+#[test]
+fn b5_a_pause_does_not_stop_an_interval_without_a_group() {
+    let (cx, _clock) = simulated();
+    let (_interval, log) = logged(&cx, |_| {});
+    let _paused = cx.pause(GroupId::DEFAULT);
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert_eq!(log.take(), [(PERIOD, 1)]);
 }

@@ -19,6 +19,8 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 everywhere! {
     d5_clients_are_accepted_a_few_at_a_time
     r9_a_listener_that_its_callback_drops_accepts_no_more
+    b5_clients_that_come_during_a_pause_are_accepted_after_it
+    b5_a_pause_by_a_callback_is_before_the_next_client
 }
 
 /// A Unix socket in a directory of its own.
@@ -258,6 +260,71 @@ fn in_a_process_with_few_descriptors() {
     assert!(logged[0].contains("Too many open files"), "{logged:?}");
     drop(all);
     while count.get() < 3 {
+        cx.poll(Wait::Block).unwrap();
+    }
+}
+
+fn b5_clients_that_come_during_a_pause_are_accepted_after_it(bench: Bench) {
+    let cx = bench.context();
+    let (socket, listener) = Socket::bind();
+    let (group, count) = (cx.new_group(), Count::default());
+    let counted = count.clone();
+    let serve = move |_: &Context, _client, _address| {
+        counted.up();
+    };
+    let _listener = Listener::new_in(&cx, group, listener, serve).unwrap();
+    for accepted in [3, 6] {
+        let paused = cx.pause(group);
+        let _clients = socket.connect(3);
+        assert!(!bench.check(&cx));
+        assert_eq!(count.get(), accepted - 3);
+        drop(paused);
+        bench.settle(&cx);
+        assert_eq!(count.get(), accepted);
+    }
+}
+
+fn b5_a_pause_by_a_callback_is_before_the_next_client(bench: Bench) {
+    let cx = bench.context();
+    let (socket, listener) = Socket::bind();
+    let (group, count) = (cx.new_group(), Count::default());
+    let (counted, paused) = (count.clone(), Rc::new(RefCell::new(None)));
+    let pause = paused.clone();
+    let serve = move |cx: &Context, _client, _address| {
+        counted.up();
+        pause.replace(Some(cx.pause(group)));
+    };
+    let _listener = Listener::new_in(&cx, group, listener, serve).unwrap();
+    let _clients = socket.connect(5);
+    for accepted in 1..=5 {
+        bench.settle(&cx);
+        assert_eq!(count.get(), accepted);
+        drop(paused.take());
+    }
+}
+
+/// The system has refused, and the group is paused: the end of one pause does not end the other.
+#[test]
+fn b5_a_listener_that_the_system_refused_stays_paused() {
+    let clock = Arc::new(ManualClock::new());
+    let cx = Context::builder().monotonic(clock).build().unwrap();
+    let (socket, listener) = Socket::bind();
+    let (group, count) = (cx.new_group(), Count::default());
+    let counted = count.clone();
+    let serve = move |_: &Context, _client, _address| {
+        counted.up();
+    };
+    let refusing = Refusing::with(&[EMFILE], listener);
+    let _listener = Listener::new_in(&cx, group, refusing, serve).unwrap();
+    let _clients = socket.connect(2);
+    cx.poll(Wait::NoBlock).unwrap();
+    let paused = cx.pause(group);
+    for _ in 0..3 {
+        cx.poll(Wait::AtMost(Duration::from_secs(1))).unwrap();
+    }
+    assert_eq!(count.get(), 0);
+    drop(paused);
+    while count.get() < 2 {
         cx.poll(Wait::Block).unwrap();
     }
 }

@@ -25,6 +25,8 @@ pub struct Bench {
     pub turn: fn(&Context, Wait) -> bool,
     /// The polling parameters that contexts begin with.
     pub params: PollParams,
+    /// Whether contexts time every callback, because slow ones are to be reported.
+    pub timed: bool,
 }
 
 /// Makes a test of each function: on every backend, and through a foreign loop on one that can.
@@ -58,7 +60,8 @@ macro_rules! everywhere {
     };
 }
 
-/// As [`everywhere!`](crate::everywhere), with every backend in a foreign loop, and all of it with polling off and on.
+/// As [`everywhere!`](crate::everywhere), with every backend in a foreign loop, and all of it with polling off and on, and with every
+/// callback timed.
 #[macro_export]
 macro_rules! thoroughly {
     ($($test:ident)*) => {
@@ -78,6 +81,10 @@ macro_rules! thoroughly {
             #[test]
             fn plain_and_polling() {
                 on_all(Bench::polling);
+            }
+            #[test]
+            fn m2_plain_polling_and_timed() {
+                on_all(|bench| bench.polling().timed());
             }
             #[test]
             fn g1_in_a_foreign_loop() {
@@ -131,6 +138,7 @@ impl Bench {
             foreign: false,
             turn: poll_directly,
             params: PollParams::OFF,
+            timed: false,
         }
     }
 
@@ -153,11 +161,22 @@ impl Bench {
         }
     }
 
+    /// The same with every callback timed. None is slow.
+    #[must_use]
+    pub const fn timed(self) -> Self {
+        Self { timed: true, ..self }
+    }
+
     /// A context to be built on this backend.
     pub fn builder(&self) -> Builder {
-        Context::builder()
+        let builder = Context::builder()
             .backend((self.backend)())
-            .poll_params(self.params)
+            .poll_params(self.params);
+        if self.timed {
+            builder.slow_callback_limit(Duration::MAX)
+        } else {
+            builder
+        }
     }
 
     /// A context on this backend.

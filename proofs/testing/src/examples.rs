@@ -39,3 +39,18 @@ pub fn prints(command: &mut Command) -> String {
     );
     said
 }
+
+/// Asserts that each example of the crate in this directory has less than 100 lines: they show how little it takes.
+///
+/// # Panics
+/// If one is longer, or cannot be read.
+pub fn are_short(manifest: &str) {
+    for entry in std::fs::read_dir(Path::new(manifest).join("examples")).expect("there are examples") {
+        let path = entry.expect("it can be read").path();
+        let lines = std::fs::read_to_string(&path)
+            .expect("it is text")
+            .lines()
+            .count();
+        assert!(lines < 100, "{}: {lines}", path.display());
+    }
+}

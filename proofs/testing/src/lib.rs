@@ -17,4 +17,4 @@ mod logged;
 #[cfg(feature = "context")]
 pub use bench::{Bench, Count, is_readable, limited, poll_embedded};
 #[cfg(feature = "logged")]
-pub use logged::warnings;
+pub use logged::{events, warnings};

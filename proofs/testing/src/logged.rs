@@ -1,4 +1,4 @@
-//! Captures the log messages of a thread.
+//! Captures the log messages of a thread: its warnings, or all of them.
 
 use std::cell::RefCell;
 use std::io;
@@ -30,6 +30,24 @@ pub fn warnings(work: impl FnOnce()) -> Vec<String> {
     LOGGED.set(Some(Vec::new()));
     work();
     LOGGED.take().unwrap_or_default()
+}
+
+/// Runs `work` and returns everything that it logged on this thread, a line each: level, message and fields.
+pub fn events(work: impl FnOnce()) -> Vec<String> {
+    let all = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .without_time()
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(|| Lines)
+        .finish();
+    LOGGED.set(Some(Vec::new()));
+    tracing::subscriber::with_default(all, work);
+    let lines = LOGGED.take().unwrap_or_default();
+    lines
+        .into_iter()
+        .map(|line| line.trim_start().to_owned())
+        .collect()
 }
 
 /// Appends to the lines of this thread. Each event is one write.
@@ -67,5 +85,21 @@ mod tests {
             });
             assert_eq!(logged, ["a warning error=no\u{1b} number=7", "an error"]);
         }
+    }
+
+    #[test]
+    fn all_events_of_this_thread_are_captured() {
+        assert!(events(|| ()).is_empty());
+        let logged = events(|| {
+            tracing::debug!(number = 7, "a detail");
+            tracing::trace!("a step");
+            tracing::warn!("a warning");
+            let other = std::thread::spawn(|| tracing::warn!("elsewhere"));
+            assert!(other.join().is_ok());
+        });
+        assert_eq!(
+            logged,
+            ["DEBUG a detail number=7", "TRACE a step", "WARN a warning"]
+        );
     }
 }

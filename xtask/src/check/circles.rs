@@ -18,7 +18,7 @@ use anyhow::{Context as _, bail};
 use self::resolve::Uses;
 use super::arrows::reachable;
 use super::tidy;
-use crate::shell;
+use crate::{glib, shell};
 
 /// Files of a package that may form a circle, and why.
 type Allowed = (&'static str, &'static [&'static str], &'static str);
@@ -97,9 +97,19 @@ fn faults(package: &str, circles: &[Circle], allowed: &[Allowed], opening: &[Ope
     texts.collect()
 }
 
-/// The packages of the workspace, and the roots of their libraries and programs.
+/// The packages of the workspace and of that of `aio-glib`, and the roots of their libraries and programs.
 fn roots() -> anyhow::Result<Vec<(String, PathBuf)>> {
-    let metadata = shell::metadata(&["--no-deps"])?;
+    let glib = format!("{}/Cargo.toml", glib::WORKSPACE);
+    let mut roots = roots_in(&shell::metadata(&["--no-deps"])?)?;
+    roots.extend(roots_in(&shell::metadata(&[
+        "--no-deps",
+        "--manifest-path",
+        &glib,
+    ])?)?);
+    Ok(roots)
+}
+
+fn roots_in(metadata: &serde_json::Value) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let packages = metadata["packages"].as_array();
     let packages = packages.context("cargo metadata lists no packages")?;
     let mut roots = Vec::new();

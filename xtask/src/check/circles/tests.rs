@@ -200,3 +200,10 @@ fn circles_that_are_being_opened_only_shrink() {
         ["small: 0 files are in circles, not 3: remove it from OPENING"]
     );
 }
+
+#[test]
+fn the_workspace_of_aio_glib_is_covered() {
+    let roots = roots().unwrap();
+    assert!(roots.iter().any(|(package, _)| package == "aio-context"));
+    assert!(roots.iter().any(|(package, _)| package == "aio-glib"));
+}

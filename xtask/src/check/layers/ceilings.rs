@@ -71,10 +71,11 @@ const CEILINGS: [Ceiling; 15] = [
         PARTS,
         &["loom", "rustix", "shuttle", "smallvec", "tracing"],
     ),
+    // uapi blocks and receives real-time signals, which nix does not know. It is optional.
     ceiling(
         "aio-sources",
         ABOVE,
-        &["loom", "nix", "rustix", "shuttle", "thiserror", "tracing"],
+        &["loom", "nix", "rustix", "shuttle", "thiserror", "tracing", "uapi"],
     ),
     // rustix makes descriptors non-blocking.
     ceiling(

@@ -1,0 +1,306 @@
+//! Timing callbacks (rule M2): [`Context::measure`], and the limit of slow callbacks.
+//!
+//! # Why it costs nothing while off
+//! A handler that is timed stands in the registry inside a [`Timed`], which is called in its place. One that is not is called as ever,
+//! and an iteration has no test for it. Bottom halves and timers have one test for each run of them, not for each callback.
+
+use std::cell::Cell;
+use std::fmt::Display;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aio_backend::Token;
+
+use crate::context::Inner;
+use crate::descriptors::not_registered;
+use crate::handler::{Entry, Handler, Join, Pollable};
+use crate::metrics::{HandlerCounters, HandlerMetrics, Started};
+use crate::wall::is_own;
+use crate::{Context, Event, Registration, Remote};
+
+impl Context {
+    /// Measures a handler from now on: its events, its polling hits and the time in its callbacks. `name` appears in messages about
+    /// it, and in what [`Remote::measured_handlers`] lists; it need not be unique.
+    ///
+    /// The measurement lasts as long as the registration, and goes on if the handler is replaced. To measure a handler again begins
+    /// anew, under the new name. A callback of a measured handler costs two readings of the [monotonic
+    /// clock](crate::ClockId::Monotonic) more; other handlers cost no more than before.
+    ///
+    /// # Errors
+    /// `NotFound` if no handler is registered under the token.
+    ///
+    /// ```
+    /// use aio_context::{Context, Wait};
+    /// use std::io::{PipeReader, Read, Write};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (cx, (reader, mut writer)) = (Context::new()?, std::io::pipe()?);
+    /// let read = |mut pipe: &PipeReader, _cx: &Context| drop(pipe.read(&mut [0; 64]));
+    /// let registration = cx.on(reader).readable(read).watch()?;
+    /// let metrics = cx.measure(registration.token(), "log")?;
+    /// writer.write_all(b"a line")?;
+    /// cx.poll(Wait::Block)?;
+    /// // From any thread:
+    /// std::thread::spawn(move || {
+    ///     let stats = metrics.stats();
+    ///     println!("{}: {} events, {:?}", metrics.name(), stats.events, stats.busy);
+    /// #   assert_eq!(stats.events, 1);
+    /// }).join().unwrap();
+    /// # Ok(()) }
+    /// ```
+    pub fn measure(&self, token: Token, name: impl Into<String>) -> io::Result<HandlerMetrics> {
+        let inner = &self.0;
+        if is_own(token) || inner.descriptors.registry.borrow().get(token).is_none() {
+            return Err(not_registered());
+        }
+        let metrics = inner.shared.measured.begin(token, name.into());
+        inner.metrics.turn_on();
+        inner.time_again(token);
+        Ok(metrics)
+    }
+
+    /// Sets how long a callback may take before it counts as slow; `None`: any time.
+    ///
+    /// Callbacks are those of handlers, [`poll_ready`](Pollable::poll_ready), bottom halves, what [`defer`](Self::defer) and
+    /// [`Remote::run`] run, and timers. [`Stats::slow_callbacks`](crate::Stats::slow_callbacks) counts the slow ones. The first time,
+    /// each is reported by a `tracing` warning with its name: that of a [measured](Self::measure) handler or of a
+    /// [source](Self::source), the number of another handler's descriptor, the name of a bottom half or a
+    /// [timer](crate::TimerBuilder::named). Setting a limit has all reported anew.
+    ///
+    /// With a limit, each callback costs two readings of the clock. How its time is measured: see
+    /// [`HandlerStats`](crate::HandlerStats). [`poll`](Pollable::poll), `poll_begin` and `poll_end` are not timed.
+    ///
+    /// This walks over all registrations. From another thread, call it by [`Remote::run`].
+    ///
+    /// ```
+    /// use aio_context::{Context, Wait};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let cx = Context::new()?;
+    /// cx.set_slow_callback_limit(Some(Duration::from_millis(5)));
+    /// let slow = cx.bottom_half("compress", |_cx| std::thread::sleep(Duration::from_millis(6)));
+    /// slow.schedule();
+    /// cx.poll(Wait::Block)?; // warns of "compress"
+    /// assert_eq!(cx.remote().stats().slow_callbacks, 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn set_slow_callback_limit(&self, limit: Option<Duration>) {
+        tracing::debug!(?limit, "the limit of slow callbacks");
+        let inner = &self.0;
+        inner.metrics.set_limit(limit);
+        inner.metrics.turn_on();
+        let registry = inner.descriptors.registry.borrow();
+        let tokens: Vec<_> = registry.tokens().filter(|token| !is_own(*token)).collect();
+        drop(registry);
+        tokens.into_iter().for_each(|token| inner.time_again(token));
+    }
+
+    /// Runs a bottom half or a timer, and reports it if it is slow.
+    #[cold]
+    pub(crate) fn call_timed(&self, kind: &'static str, name: &'static str, code: impl FnOnce(&Self)) {
+        self.time(code, |took| {
+            if let Some((limit, _)) = self.0.metrics.exceeded(took) {
+                self.0.shared.counters.slow_callback();
+                if self.0.metrics.is_news(kind, name) {
+                    report(kind, &name, took, limit);
+                }
+            }
+        });
+    }
+
+    /// Runs `code`, then passes on how long it took by itself, also if it panics.
+    fn time<R>(&self, code: impl FnOnce(&Self) -> R, done: impl FnMut(Duration)) -> R {
+        let inner = &self.0;
+        let started = inner.metrics.start(inner.now(), inner.shared.counters.slept());
+        let _timing = Timing { inner, started, done };
+        code(self)
+    }
+}
+
+impl Registration {
+    /// Measures the handler from now on: see [`Context::measure`].
+    ///
+    /// # Errors
+    /// As [`Context::measure`].
+    pub fn measure(&self, name: impl Into<String>) -> io::Result<HandlerMetrics> {
+        self.context()?.measure(self.token(), name)
+    }
+}
+
+impl Remote {
+    /// The [measured](Context::measure) handlers, in the order of their tokens: those that are registered, and those of which there is
+    /// still a [`HandlerMetrics`].
+    #[must_use]
+    pub fn measured_handlers(&self) -> Vec<HandlerMetrics> {
+        self.shared.measured.all()
+    }
+}
+
+impl Inner {
+    /// Has a new handler timed as its registration is, or because there is a limit.
+    #[inline]
+    pub(crate) fn time_if_on(&self, token: Token) {
+        if self.metrics.is_on() {
+            self.time_again(token);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn time_again(&self, token: Token) {
+        let counters = self.shared.measured.find(token);
+        let is_timed = counters.is_some() || self.metrics.has_limit();
+        let mut registry = self.descriptors.registry.borrow_mut();
+        // Nothing of the user's is dropped: the handler is kept.
+        if let Some(entry) = registry.get_mut(token) {
+            entry.stop_timing();
+            if is_timed {
+                entry.start_timing(counters);
+            }
+        }
+    }
+}
+
+/// A callback that is being timed.
+struct Timing<'a, F: FnMut(Duration)> {
+    inner: &'a Inner,
+    started: Started,
+    done: F,
+}
+
+impl<F: FnMut(Duration)> Drop for Timing<'_, F> {
+    fn drop(&mut self) {
+        let (now, slept) = (self.inner.now(), self.inner.shared.counters.slept());
+        (self.done)(self.inner.metrics.finish(self.started, now, slept));
+    }
+}
+
+fn report(kind: &'static str, name: &dyn Display, took: Duration, limit: Duration) {
+    tracing::warn!(kind, %name, ?took, ?limit, "a callback is slow; it is counted from now on");
+}
+
+impl Entry {
+    fn start_timing(&mut self, counters: Option<Arc<HandlerCounters>>) {
+        let polled = self.polled.as_ref().map(|polled| polled.handler.clone());
+        let timed = Rc::new(Timed {
+            handler: self.handler.clone(),
+            polled,
+            counters,
+            source: self.polled.as_ref().and_then(|polled| polled.source),
+            reported_for: Cell::new(None),
+        });
+        self.handler = timed.clone();
+        if let Some(polled) = &mut self.polled {
+            polled.untimed = Some(std::mem::replace(&mut polled.handler, timed));
+        }
+    }
+
+    fn stop_timing(&mut self) {
+        if let Some(untimed) = self.handler.untimed() {
+            self.handler = untimed;
+        }
+        if let Some(polled) = &mut self.polled
+            && let Some(untimed) = polled.untimed.take()
+        {
+            polled.handler = untimed;
+        }
+    }
+}
+
+/// Times the callbacks of a handler, and stands in the registry in its place. The poll set polls the handler itself.
+struct Timed {
+    handler: Rc<dyn Handler>,
+    /// The same one, if it is polled.
+    polled: Option<Rc<dyn Join>>,
+    /// There if it is measured.
+    counters: Option<Arc<HandlerCounters>>,
+    /// The name of a source.
+    source: Option<&'static str>,
+    /// The number of the limit for which it was reported last.
+    reported_for: Cell<Option<u32>>,
+}
+
+impl Timed {
+    fn count(&self, count: fn(&HandlerCounters)) {
+        self.counters.as_deref().inspect(|counters| count(counters));
+    }
+
+    fn took(&self, cx: &Context, took: Duration) {
+        let exceeded = cx.0.metrics.exceeded(took);
+        if let Some(counters) = &self.counters {
+            counters.took(took, exceeded.is_some());
+        }
+        let Some((limit, number)) = exceeded else { return };
+        cx.0.shared.counters.slow_callback();
+        if self.reported_for.replace(Some(number)) == Some(number) {
+            return;
+        }
+        match (&self.counters, self.source) {
+            (Some(counters), _) => report("handler", &counters.name, took, limit),
+            (None, Some(source)) => report("handler", &source, took, limit),
+            (None, None) => {
+                let number = self.handler.as_fd().as_raw_fd();
+                report("handler", &format_args!("descriptor {number}"), took, limit);
+            }
+        }
+    }
+}
+
+impl AsFd for Timed {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handler.as_fd()
+    }
+}
+
+impl Handler for Timed {
+    fn ready(&self, cx: &Context, event: Event) {
+        self.count(HandlerCounters::event);
+        cx.time(|cx| self.handler.ready(cx, event), |took| self.took(cx, took));
+    }
+
+    /// Called for a source that was woken, and for no other handler.
+    fn readable(&self, cx: &Context) {
+        self.count(HandlerCounters::event);
+        cx.time(|cx| self.handler.readable(cx), |took| self.took(cx, took));
+    }
+
+    fn invalidated(&self, cx: &Context, why: io::Error) {
+        cx.time(|cx| self.handler.invalidated(cx, why), |took| self.took(cx, took));
+    }
+
+    fn exclusive(&self) -> bool {
+        self.handler.exclusive()
+    }
+
+    fn untimed(&self) -> Option<Rc<dyn Handler>> {
+        Some(self.handler.clone())
+    }
+}
+
+impl Pollable for Timed {
+    fn poll(&self) -> bool {
+        self.polled.as_ref().is_some_and(|polled| polled.poll())
+    }
+
+    fn poll_ready(&self, cx: &Context) {
+        let Some(polled) = &self.polled else { return };
+        self.count(HandlerCounters::poll_hit);
+        cx.time(|cx| polled.poll_ready(cx), |took| self.took(cx, took));
+    }
+
+    fn poll_begin(&self) {
+        self.polled.as_ref().inspect(|polled| polled.poll_begin());
+    }
+
+    fn poll_end(&self) {
+        self.polled.as_ref().inspect(|polled| polled.poll_end());
+    }
+
+    fn nests(&self) -> bool {
+        self.polled.as_ref().is_some_and(|polled| polled.nests())
+    }
+}
