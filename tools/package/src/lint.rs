@@ -21,6 +21,9 @@ const FILES: [&str; 5] = [
     "src/lib.rs",
 ];
 
+/// Features that are no choice of a user: the usual set, and entry points for the fuzzers of the workspace.
+const OF_THE_WORKSPACE: [&str; 2] = ["default", "fuzz"];
+
 /// Returns the result in a line.
 pub(crate) fn check(libraries: &[Library]) -> anyhow::Result<String> {
     let mut faults = unpublishable(libraries)?;
@@ -33,6 +36,11 @@ pub(crate) fn check(libraries: &[Library]) -> anyhow::Result<String> {
         faults.extend(missing(&files).into_iter().map(fault));
         faults.extend(
             readme(&library.readme()?, library.package["rust_version"].as_str())
+                .into_iter()
+                .map(fault),
+        );
+        faults.extend(
+            unexplained(&library.readme()?, &library.package)
                 .into_iter()
                 .map(fault),
         );
@@ -188,6 +196,16 @@ fn readme(text: &str, rust_version: Option<&str>) -> Vec<String> {
     faults
 }
 
+/// The features that a README does not explain.
+fn unexplained(text: &str, package: &Value) -> Vec<String> {
+    let features = package["features"].as_object().into_iter().flatten();
+    features
+        .map(|(name, _)| name)
+        .filter(|name| !OF_THE_WORKSPACE.contains(&name.as_str()) && !text.contains(&format!("`{name}`")))
+        .map(|name| format!("its README does not explain the feature `{name}`, in its table"))
+        .collect()
+}
+
 /// What is wrong with the sources in a package: a README whose example is not compiled, paths out of the package, and uses of crates
 /// that the published manifest does not have.
 fn sources(library: &Library, files: &BTreeSet<PathBuf>) -> anyhow::Result<Vec<String>> {
@@ -220,13 +238,15 @@ fn sources(library: &Library, files: &BTreeSet<PathBuf>) -> anyhow::Result<Vec<S
     Ok(faults)
 }
 
-/// The dependencies for tests that have no version: cargo leaves them out of a published manifest.
+/// The dependencies for tests that have no version: cargo leaves them out of a published manifest. Not the library itself, which its tests
+/// can depend on for a feature.
 fn stripped(package: &Value) -> Vec<String> {
     let dependencies = package["dependencies"].as_array().into_iter().flatten();
     dependencies
         .filter(|dependency| {
             dependency["kind"] == "dev" && dependency["req"] == "*" && dependency["path"].is_string()
         })
+        .filter(|dependency| dependency["name"] != package["name"])
         .filter_map(|dependency| Some(dependency["name"].as_str()?.replace('-', "_")))
         .collect()
 }
@@ -313,6 +333,15 @@ mod tests {
     }
 
     #[test]
+    fn a_feature_that_no_readme_explains_is_found() {
+        let package = json!({"features": {"default": [], "fuzz": [], "std": [], "new": []}});
+        assert_eq!(
+            unexplained("| features | `std`: clocks |", &package),
+            ["its README does not explain the feature `new`, in its table"]
+        );
+    }
+
+    #[test]
     fn paths_out_of_a_package_are_found() {
         let text =
             "#[doc = include_str!(\"../../README.md\")]\n#[path = \"a_tests.rs\"]\n// #[path = \"b.rs\"]\n";
@@ -327,7 +356,8 @@ mod tests {
             "// use aio_testing::warnings;\nuse other_aio_testing::x;\n",
             "aio_testing"
         ));
-        let package = json!({"dependencies": [
+        let package = json!({"name": "aio-x", "dependencies": [
+            {"name": "aio-x", "kind": "dev", "req": "*", "path": "."},
             {"name": "aio-testing", "kind": "dev", "req": "*", "path": "/x"},
             {"name": "aio-backend", "kind": "dev", "req": "^0.1.0", "path": "/y"},
             {"name": "mio", "kind": "dev", "req": "*", "path": null},
