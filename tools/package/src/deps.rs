@@ -189,6 +189,16 @@ mod tests {
     }
 
     #[test]
+    fn l14_libraries_for_targets_without_std_do_without_it() {
+        for library in WITHOUT_STD {
+            let file = shell::root().join(library).join("src/lib.rs");
+            let text = std::fs::read_to_string(file).unwrap();
+            assert!(text.contains("\n#![no_std]\n"), "{library}");
+        }
+        assert!(!is_installed("no-such-target"));
+    }
+
+    #[test]
     fn a_tree_beyond_its_limit_is_a_fault() {
         let row = |crates| Row {
             library: "aio-handlers".to_owned(),
