@@ -18,7 +18,6 @@ use crate::error::closed_while_registered;
 use crate::handler::Entry;
 use crate::registration::call_each;
 use crate::timer::fire_due;
-use crate::wall::is_own;
 
 mod calling;
 pub(crate) mod found;
