@@ -13,9 +13,11 @@ use crate::Context;
 use crate::Event;
 use crate::bottom_half;
 use crate::context::{Inner, Wait};
+use crate::descriptors::Descriptors;
 use crate::error::closed_while_registered;
+use crate::handler::Entry;
+use crate::registration::call_each;
 use crate::timer::fire_due;
-use crate::wall::is_own;
 
 mod calling;
 pub(crate) mod found;
@@ -312,13 +314,20 @@ impl Inner {
 
     #[inline(never)]
     pub(crate) fn record_from(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        self.descriptors.record(first, ready, |token, readiness| {
-            if is_own(token) {
-                self.own_event(token, readiness);
-            } else {
-                self.invalidate(cx, token, closed_while_registered());
-                self.nesting.progress.set(self.nesting.progress.get() + 1);
-            }
+        self.descriptors
+            .record(first, ready, |token, readiness| self.own_event(token, readiness));
+        if ready.has_invalid() {
+            self.invalidate_all(cx, first, ready);
+        }
+    }
+
+    /// Invalidates the handlers of closed descriptors. All of them, also if one panics: the backend may report each once.
+    #[cold]
+    fn invalidate_all(&self, cx: &Context, first: usize, ready: &ReadyList) {
+        let invalid = Descriptors::<Entry>::invalid(first, ready);
+        call_each(invalid.collect(), |token| {
+            self.invalidate(cx, token, closed_while_registered());
+            self.nesting.progress.set(self.nesting.progress.get() + 1);
         });
     }
 
