@@ -37,7 +37,6 @@
 //! tells the kernel nothing about the set.
 //!
 //! The descriptor of [`Backend::make_pollable`] counts as one more level of nesting than the set itself; Linux allows five.
-
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 

@@ -8,6 +8,16 @@ const USUAL: usize = 64;
 /// The events of one wait, in the order of the backend, at most [`limit`](Self::limit).
 ///
 /// Keep a list and [`clear`](Self::clear) it for each wait: it allocates only while it grows.
+///
+/// ```
+/// use aio_backend::{Readiness, ReadyList, Token};
+///
+/// let mut ready = ReadyList::with_limit(1);
+/// assert!(ready.push(Token::new(0, 0), Readiness::IN));
+/// assert!(!ready.push(Token::new(1, 0), Readiness::IN)); // full: for the next wait
+/// assert_eq!(ready.take_next(), Some((Token::new(0, 0), Readiness::IN)));
+/// assert_eq!(ready.take_next(), None);
+/// ```
 #[derive(Debug)]
 pub struct ReadyList {
     events: Vec<(Token, Readiness)>,

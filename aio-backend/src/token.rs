@@ -6,6 +6,15 @@ use std::fmt;
 ///
 /// The kernel stores a token in place of a pointer. If an event arrives after its registration was removed and the slot was reused,
 /// the generations differ, and the event is recognised as stale.
+///
+/// ```
+/// use aio_backend::Token;
+///
+/// let token = Token::new(7, 1);
+/// assert_eq!((token.index(), token.generation()), (7, 1));
+/// assert_ne!(token, Token::new(7, 2)); // the slot is used again
+/// assert_eq!(Token::from_bits(token.to_bits()), token);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(u64);
 

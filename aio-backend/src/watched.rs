@@ -8,6 +8,21 @@ use std::rc::Rc;
 ///
 /// It shares ownership of the descriptor's owner, so safe code cannot close a descriptor that a backend still watches. (A raw
 /// `close(2)` of the number can; see [`Readiness::NVAL`](crate::Readiness::NVAL).) It is neither `Send` nor `Sync`.
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use std::rc::Rc;
+/// use aio_backend::Watched;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (reader, _writer) = std::io::pipe()?;
+/// let reader = Rc::new(reader);
+/// let watched = Watched::from(reader.clone());
+/// assert_eq!(Rc::strong_count(&reader), 2); // the descriptor cannot be closed
+/// drop(watched);
+/// assert_eq!(Rc::strong_count(&reader), 1);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Watched(Rc<dyn AsFd>);
 

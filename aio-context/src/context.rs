@@ -64,6 +64,18 @@ pub enum Wait {
 pub struct Context(pub(crate) Rc<Inner>);
 
 /// A context that may be gone.
+///
+/// ```
+/// use aio_context::Context;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let weak = cx.downgrade(); // for a callback that the context itself owns
+/// assert!(weak.upgrade().is_some());
+/// drop(cx);
+/// assert!(weak.upgrade().is_none());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct WeakContext(Weak<Inner>);
 

@@ -23,6 +23,43 @@ use crate::{Context, Event};
 ///
 /// A callback may do anything: watch, remove, replace, pause, poll again, drop the last handle, panic. Because it may
 /// be entered again by a nested poll, it takes `&self`; see [`Exclusive`] for state that needs `&mut`.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::io::{self, Read as _, Write as _};
+/// use std::os::fd::{AsFd, BorrowedFd};
+/// use std::rc::Rc;
+/// use aio_context::{Context, Handler, Interest, Wait};
+///
+/// struct Counter {
+///     pipe: io::PipeReader,
+///     bytes: Cell<usize>,
+/// }
+///
+/// impl AsFd for Counter {
+///     fn as_fd(&self) -> BorrowedFd<'_> {
+///         self.pipe.as_fd()
+///     }
+/// }
+///
+/// impl Handler for Counter {
+///     fn readable(&self, _cx: &Context) {
+///         let read = (&self.pipe).read(&mut [0; 64]).unwrap_or(0);
+///         self.bytes.set(self.bytes.get() + read);
+///     }
+/// }
+///
+/// # fn main() -> io::Result<()> {
+/// let cx = Context::new()?;
+/// let (pipe, mut writer) = io::pipe()?;
+/// let counter = Rc::new(Counter { pipe, bytes: Cell::new(0) });
+/// let registration = cx.watch(counter.clone(), Interest::READ)?;
+/// writer.write_all(b"hello")?;
+/// cx.poll(Wait::Block)?;
+/// assert_eq!(counter.bytes.get(), 5);
+/// drop(registration); // the handler is removed
+/// # Ok(()) }
+/// ```
 #[doc(alias = "aio_set_fd_handler")]
 pub trait Handler: AsFd + 'static {
     /// The descriptor is ready. Unless overridden, this calls [`readable`](Self::readable), [`writable`](Self::writable) and
@@ -72,6 +109,52 @@ pub trait Handler: AsFd + 'static {
 ///
 /// `poll`, `poll_begin` and `poll_end` are no place to wait: a poll of the context that is nested in one of them does what is
 /// ready, and returns.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::io;
+/// use std::os::fd::{AsFd, BorrowedFd};
+/// use std::rc::Rc;
+/// use std::time::Duration;
+/// use aio_context::{Context, Handler, Interest, PollParams, Pollable, Wait};
+///
+/// /// A ring in memory. Its peer writes `kick` only while it is not polled.
+/// struct Ring {
+///     kick: io::PipeReader,
+///     filled: Cell<u32>,
+///     served: Cell<u32>,
+/// }
+///
+/// impl AsFd for Ring {
+///     fn as_fd(&self) -> BorrowedFd<'_> {
+///         self.kick.as_fd()
+///     }
+/// }
+///
+/// impl Handler for Ring {
+///     fn readable(&self, _cx: &Context) {
+///         self.served.set(self.served.get() + self.filled.take());
+///     }
+/// }
+///
+/// impl Pollable for Ring {
+///     fn poll(&self) -> bool {
+///         self.filled.get() > 0 // and poll_ready, which calls `readable`, does the work
+///     }
+/// }
+///
+/// # fn main() -> io::Result<()> {
+/// let cx = Context::new()?;
+/// cx.set_poll_params(PollParams::up_to(Duration::from_micros(50)));
+/// let (kick, _peer) = io::pipe()?;
+/// let ring = Rc::new(Ring { kick, filled: Cell::new(3), served: Cell::new(0) });
+/// let _registration = cx.watch_polled(ring.clone(), Interest::READ)?;
+/// while ring.served.get() == 0 {
+///     cx.poll(Wait::AtMost(Duration::from_millis(1)))?;
+/// }
+/// assert_eq!(ring.served.get(), 3); // without a kick
+/// # Ok(()) }
+/// ```
 pub trait Pollable: Handler {
     /// Is there work? Asked many times in a row: cheap, without side effects. Never called while
     /// another callback of the same handler runs.
@@ -121,6 +204,32 @@ pub trait HandlerMut<F>: 'static {
 ///
 /// While one of its callbacks runs, the handler is excluded: a nested poll does not call it, and its events are seen
 /// afterwards. The descriptor's owner lies beside the state, because the loop needs it while the state is in use.
+///
+/// ```
+/// use std::io::{self, Read as _, Write as _};
+/// use std::rc::Rc;
+/// use aio_context::{Context, Exclusive, HandlerMut, Interest, Wait};
+///
+/// struct Text(String);
+///
+/// impl HandlerMut<io::PipeReader> for Text {
+///     fn readable(&mut self, pipe: &io::PipeReader, _cx: &Context) {
+///         let mut bytes = [0; 64];
+///         let read = (&*pipe).read(&mut bytes).unwrap_or(0);
+///         self.0 += &String::from_utf8_lossy(&bytes[..read]);
+///     }
+/// }
+///
+/// # fn main() -> io::Result<()> {
+/// let cx = Context::new()?;
+/// let (reader, mut writer) = io::pipe()?;
+/// let handler = Rc::new(Exclusive::new(reader, Text(String::new())));
+/// let _registration = cx.watch(handler.clone(), Interest::READ)?;
+/// writer.write_all(b"hello")?;
+/// cx.poll(Wait::Block)?;
+/// assert_eq!(handler.with(|text| text.0.len()), Some(5));
+/// # Ok(()) }
+/// ```
 pub struct Exclusive<F, H> {
     owner: F,
     state: RefCell<H>,

@@ -67,6 +67,38 @@
 //! If in doubt, take `run`: it carries its work with it. A `notify` carries none, and ends one poll, perhaps another one than was
 //! meant. All of them publish what the calling thread wrote before.
 //!
+//! # Pausing handlers
+//! [`Context::pause`] silences a group of handlers, such as those of clients, while a program rearranges what they use. Events that
+//! come meanwhile are not lost:
+//!
+//! ```
+//! use std::cell::Cell;
+//! use std::io::Write as _;
+//! use std::rc::Rc;
+//! use aio_context::{Context, Wait};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let cx = Context::new()?;
+//! let clients = cx.new_group();
+//! let (reader, mut writer) = std::io::pipe()?;
+//! let calls = Rc::new(Cell::new(0));
+//! let count = calls.clone();
+//! let _registration = cx
+//!     .on(reader)
+//!     .readable(move |_reader, _cx| count.set(count.get() + 1))
+//!     .group(clients)
+//!     .watch()?;
+//!
+//! let paused = cx.pause(clients);
+//! writer.write_all(b"x")?;
+//! cx.poll(Wait::NoBlock)?;
+//! assert_eq!(calls.get(), 0);
+//! drop(paused); // the last guard resumes the group
+//! cx.poll(Wait::Block)?;
+//! assert_eq!(calls.get(), 1);
+//! # Ok(()) }
+//! ```
+//!
 //! # What it does not do
 //! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
 //! handlers, timers and the way in for other threads are crates that can be used alone. It keeps no thread of its own,

@@ -12,6 +12,30 @@ use crate::stats::Stats;
 use crate::{Context, Gone};
 
 /// A handle to a context for any thread; it does not keep the context alive.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+/// use aio_context::{Context, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let remote = cx.remote();
+/// let thread = std::thread::spawn(move || {
+///     // A closure for the home thread, and one whose result this thread waits for.
+///     let sent = remote.run(|cx| cx.stop());
+///     sent.and_then(|()| remote.run_and_wait(|_cx| 6 * 7))
+/// });
+/// cx.run()?; // until the first closure calls `stop`
+/// let gone_or_done = loop {
+///     if thread.is_finished() {
+///         break thread.join().expect("it does not panic");
+///     }
+///     cx.poll(Wait::AtMost(std::time::Duration::from_millis(1)))?;
+/// };
+/// assert_eq!(gone_or_done, Ok(42));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Remote {
     pub(crate) mailbox: Arc<Mailbox>,

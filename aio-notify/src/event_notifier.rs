@@ -9,6 +9,18 @@ use crate::process::HomeProcess;
 use crate::sync::Eventfd;
 
 /// A flag in the kernel that any thread can set and a loop can wait for: an eventfd, non-blocking, closed on exec.
+///
+/// ```
+/// use aio_notify::EventNotifier;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let notifier = EventNotifier::new()?;
+/// notifier.set()?;
+/// notifier.set()?; // it is a flag
+/// assert!(notifier.test_and_clear()?);
+/// assert!(!notifier.test_and_clear()?);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct EventNotifier(Eventfd);
 

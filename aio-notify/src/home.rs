@@ -14,6 +14,15 @@ thread_local! {
 ///
 /// Threads differ by their numbers, which no two threads of a process ever share, not even one after the other. Checking costs
 /// one load.
+///
+/// ```
+/// use aio_notify::HomeThread;
+///
+/// let home = HomeThread::here();
+/// assert!(home.is_here());
+/// let elsewhere = std::thread::spawn(move || home.is_here());
+/// assert!(!elsewhere.join().expect("it does not panic"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HomeThread(u64);
 

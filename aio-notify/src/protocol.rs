@@ -58,6 +58,35 @@ const ONE_WRITE: u64 = 2;
 /// Wakes one loop; shared by the loop and by all threads that have something for it.
 ///
 /// Any thread may call [`notify`](Self::notify). Everything else is the loop's: its home thread calls it.
+///
+/// ```
+/// use std::io;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use aio_notify::Notifier;
+/// use rustix::event::{PollFd, PollFlags, poll};
+///
+/// # fn main() -> io::Result<()> {
+/// let (notifier, has_work) = (Arc::new(Notifier::new()?), Arc::new(AtomicBool::new(false)));
+/// let (other, work) = (notifier.clone(), has_work.clone());
+/// let thread = std::thread::spawn(move || {
+///     work.store(true, Ordering::Relaxed); // first publish
+///     other.notify();
+/// });
+/// loop {
+///     // The waiting side: announce the wait, then wait unless a notification has come before.
+///     if notifier.prepare_to_wait() {
+///         poll(&mut [PollFd::new(&*notifier, PollFlags::IN)], None)?;
+///         notifier.finish_wait();
+///     }
+///     // Accept before looking for work, so that what is published in between notifies again.
+///     notifier.accept();
+///     if has_work.load(Ordering::Relaxed) {
+///         break;
+///     }
+/// }
+/// # thread.join().expect("it does not panic"); Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Notifier {
     notified: AtomicBool,

@@ -6,6 +6,16 @@ use crate::params::saturating_ns;
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
 /// Polls for a configured time before every wait.
+///
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Fixed, PollParams, PollPolicy};
+///
+/// let us = Duration::from_micros;
+/// let mut params = PollParams::up_to(us(100));
+/// params.fixed = us(20);
+/// assert_eq!(Fixed::new(params).budget(), us(20));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixed {
     time: Duration,

@@ -12,6 +12,18 @@ use crate::{Effective, Iteration, PollParams, PollPolicy};
 const START_NS: u64 = 10_000;
 
 /// Grows after short waits and shrinks after long ones.
+///
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Iteration, Kvm, PollParams, PollPolicy};
+///
+/// let us = Duration::from_micros;
+/// let mut policy = Kvm::new(PollParams::up_to(us(200)));
+/// let before = policy.budget();
+/// // A short sleep: polling would have caught the event.
+/// policy.observe(Iteration::new(us(30), us(0), true, true));
+/// assert!(policy.budget() > before);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kvm {
     ns: u64,

@@ -3,6 +3,15 @@
 use core::time::Duration;
 
 /// The cost of a sleep, beyond the time until the event. Policies weigh polling against it.
+///
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::WakeCost;
+///
+/// let measured = WakeCost { latency: Duration::from_micros(9), cpu: Duration::from_micros(2) };
+/// assert!(!measured.is_unknown() && WakeCost::default().is_unknown());
+/// assert_eq!(WakeCost::of_total(Duration::from_micros(10)), WakeCost::ASSUMED);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct WakeCost {
     /// The time from the event to the first instruction of the sleeping thread.

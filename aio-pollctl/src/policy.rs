@@ -9,6 +9,16 @@ use crate::{Effective, PollParams};
 ///
 /// The first four fields are always set. The `with_` methods set the others, as far as the loop knows them. A policy must work
 /// without them.
+///
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::Iteration;
+///
+/// // 50 us without work, 20 of them polling, then a sleep that an event ended.
+/// let us = Duration::from_micros;
+/// let iteration = Iteration::new(us(50), us(20), true, true).with_events(3);
+/// assert_eq!((iteration.elapsed, iteration.spun), (us(50), us(20)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Iteration {

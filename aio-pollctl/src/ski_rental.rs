@@ -8,6 +8,16 @@ use core::time::Duration;
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
 /// Polls for the break-even time before every wait.
+///
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{PollParams, PollPolicy, SkiRental, WakeCost};
+///
+/// // The price of a sleep: as much polling costs as much as the sleep it may save.
+/// let params = PollParams::unlimited().with_wake(WakeCost::of_total(Duration::from_micros(10)));
+/// let budget = SkiRental::new(params).budget();
+/// assert_eq!(budget.as_nanos(), u128::from(params.break_even_ns()));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SkiRental {
     params: PollParams,

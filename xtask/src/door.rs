@@ -1,5 +1,5 @@
-//! The tasks that are programs of their own. Cargo builds each with optimization, whatever the profile of this program, and this
-//! process becomes the program, with its arguments, its handling of Ctrl-C and its exit status.
+//! The tasks that are programs of their own. Cargo builds those that measure with optimization, whatever the profile of this program, and
+//! this process becomes the program, with its arguments, its handling of Ctrl-C and its exit status.
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
@@ -15,33 +15,61 @@ struct Door {
     task: &'static str,
     package: &'static str,
     about: &'static str,
+    kind: Kind,
 }
 
-const DOORS: [Door; 5] = [
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One task, built with optimization.
+    Measuring,
+    /// One of several tasks of a program, which gets its name first. Built as this program is, because its time does not matter.
+    Named,
+}
+
+const PACKAGING: &str = "aio-package";
+
+const DOORS: [Door; 7] = [
     Door {
         task: "demo",
         package: "aio-demo",
         about: "Serve disks with and without idle queues, and compare: requests per second, latency, CPU",
+        kind: Kind::Measuring,
     },
     Door {
         task: "bench",
         package: "aio-bench",
         about: "Measure beside a hand-written loop and other event loops",
+        kind: Kind::Measuring,
     },
     Door {
         task: "policies",
         package: "aio-policies",
         about: "Replay polling policies on traces of waits",
+        kind: Kind::Measuring,
+    },
+    Door {
+        task: "package",
+        package: PACKAGING,
+        about: "Package every library as it would be published; with --check, test the packages outside the workspace",
+        kind: Kind::Named,
+    },
+    Door {
+        task: "deps",
+        package: PACKAGING,
+        about: "Count the crates that each library depends on, and the lines of unsafe code",
+        kind: Kind::Named,
     },
     Door {
         task: "prove",
         package: "aio-prove",
         about: "Long checks: models, state machine, faults, sanitizers, soak, mutants, coverage",
+        kind: Kind::Measuring,
     },
     Door {
         task: "soak",
         package: "aio-soak",
         about: "A long mixed run: memory, descriptors and speed stay constant",
+        kind: Kind::Measuring,
     },
 ];
 
@@ -65,23 +93,33 @@ pub(crate) fn commands() -> impl Iterator<Item = Command> {
 pub(crate) fn open(task: &str, args: &ArgMatches) -> anyhow::Result<()> {
     let door = DOORS.iter().find(|door| door.task == task);
     let door = door.with_context(|| format!("there is no task {task:?}"))?;
-    let args = args.get_many::<OsString>("args");
-    let mut cargo = release(door.package, args.into_iter().flatten());
+    let args = args.get_many::<OsString>("args").into_iter().flatten();
+    let mut cargo = door.cargo(args);
     let failed = cargo.exec();
     Err(failed).with_context(|| format!("cannot start {}", shell::line(&cargo)))
 }
 
-/// Cargo, so that it builds a package's program with optimization and runs it in the directory where this one was started.
-fn release<'a>(package: &str, args: impl Iterator<Item = impl AsRef<OsStr> + 'a>) -> process::Command {
+impl Door {
+    fn cargo<'a>(&self, args: impl Iterator<Item = impl AsRef<OsStr> + 'a>) -> process::Command {
+        let name = (self.kind == Kind::Named).then_some(OsStr::new(self.task));
+        let args: Vec<_> = args.map(|arg| arg.as_ref().to_owned()).collect();
+        let args = name.into_iter().chain(args.iter().map(OsString::as_os_str));
+        run(self.package, self.kind == Kind::Measuring, args)
+    }
+}
+
+/// Cargo, so that it builds a package's program and runs it in the directory where this one was started.
+fn run<'a>(
+    package: &str,
+    optimized: bool,
+    args: impl Iterator<Item = impl AsRef<OsStr> + 'a>,
+) -> process::Command {
     let mut cargo = shell::cargo_here();
-    cargo.args([
-        "run",
-        "--release",
-        "--locked",
-        "--package",
-        package,
-        "--manifest-path",
-    ]);
+    cargo.arg("run");
+    if optimized {
+        cargo.arg("--release");
+    }
+    cargo.args(["--locked", "--package", package, "--manifest-path"]);
     cargo.arg(shell::root().join("Cargo.toml"));
     // On a terminal cargo shows how far it is.
     if !std::io::stderr().is_terminal() {
@@ -93,11 +131,19 @@ fn release<'a>(package: &str, args: impl Iterator<Item = impl AsRef<OsStr> + 'a>
 
 /// Runs a check of `cargo xtask prove` to its short bound, as a step of `cargo xtask check`; the last line is the result.
 pub(crate) fn prove(check: &str) -> anyhow::Result<String> {
-    let mut cargo = release("aio-prove", ["--step", check].iter());
+    last_line(check, run("aio-prove", true, ["--step", check].iter()))
+}
+
+/// Runs a task that packages libraries, as a step of `cargo xtask check`; the last line is the result.
+pub(crate) fn packaging(args: &[&str]) -> anyhow::Result<String> {
+    last_line(&args.join(" "), run(PACKAGING, false, args.iter()))
+}
+
+fn last_line(name: &str, mut cargo: process::Command) -> anyhow::Result<String> {
     cargo.stderr(process::Stdio::inherit());
     let output = cargo.output().context("cannot start cargo")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    anyhow::ensure!(output.status.success(), "{check} failed: {}", output.status);
+    anyhow::ensure!(output.status.success(), "{name} failed: {}", output.status);
     Ok(said.trim().lines().next_back().unwrap_or_default().to_owned())
 }
 
@@ -128,14 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_built_with_optimization() {
+    fn programs_that_measure_are_built_with_optimization() {
         for door in &DOORS {
-            let line = shell::line(&release(door.package, ["--quick"].iter()));
+            let line = shell::line(&door.cargo(["--quick"].iter()));
+            let (profile, end) = match door.kind {
+                Kind::Measuring => ("--release --locked", "-- --quick".to_owned()),
+                Kind::Named => ("--locked", format!("-- {} --quick", door.task)),
+            };
             assert!(
-                line.contains(&format!("run --release --locked --package {}", door.package)),
+                line.contains(&format!("run {profile} --package {}", door.package)),
                 "{line}"
             );
-            assert!(line.ends_with("-- --quick"), "{line}");
+            assert!(line.ends_with(&end), "{line}");
         }
     }
 }

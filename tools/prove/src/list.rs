@@ -188,6 +188,12 @@ pub(crate) const CHECKS: &[Check] = &[
         |at| at.step("tidy,deny,typos,machete,hack", &[]),
     ),
     check(
+        "packages",
+        ["every library unpacked, built and tested outside the workspace"; 2],
+        [30, 30],
+        |at| at.program("aio-package", &["package", "--check"]),
+    ),
+    check(
         "mutants",
         ["changed lines, in five minutes", "all libraries"],
         [30, 480],

@@ -62,6 +62,10 @@ const STEPS: &[Step] = &[
     step("rules", When::Fast, 1, rules::check),
     step("cases", When::Fast, 1, cases::check),
     step("words", When::Fast, 2, words::check),
+    step("package", When::Fast, 5, || {
+        door::packaging(&["package", "--lint"])
+    }),
+    step("deps", When::Usual, 10, || door::packaging(&["deps"])),
     step("msrv", When::Usual, 1, msrv::check),
     step("clippy", When::Fast, 30, clippy),
     step("deny", When::Usual, 80, tools::deny),

@@ -1,0 +1,125 @@
+//! `cargo xtask package` and `cargo xtask deps`: the libraries as their users get them.
+//!
+//! | module | is for |
+//! |---|---|
+//! | `library` | the list of libraries |
+//! | `lint` | manifests, licences and READMEs: what a package has to have |
+//! | `pack` | packages, also unpacked and tested outside the workspace |
+//! | `surface` | the public interface of each library, compared with a listing in the repository |
+//! | `deps` | the number of crates in the tree of each library, and the lines of `unsafe` code |
+
+mod deps;
+mod library;
+mod lint;
+mod pack;
+mod render;
+mod surface;
+mod tree;
+mod unpacked;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use aio_tools::interrupt::Interrupt;
+use aio_tools::report::{self, Machine};
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Package every library as it would be published
+    ///
+    /// Checks manifests, licences and READMEs, and writes the packages to target/package/package. With --check, it also unpacks them
+    /// in a temporary directory, builds each alone, runs the tests, examples and documentation tests that are in them, and compares the
+    /// public interface with the listings in tools/package/surface. About four minutes on two cores; --lint takes seconds.
+    Package(Package),
+    /// Count the crates that each library depends on, and the lines of `unsafe` code
+    ///
+    /// Fails if a library depends on more crates than its limit, if its README states another number, or if a library for targets without
+    /// std does not build for one. Counted are the normal dependencies with the default features, of the libraries of this workspace
+    /// as well.
+    Deps {
+        /// Write a row for each library
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Package {
+    /// Also build and test the unpacked packages, and compare the public interfaces
+    #[arg(long, conflicts_with_all = ["lint", "bless"])]
+    check: bool,
+    /// Only check manifests, licences and READMEs
+    #[arg(long)]
+    lint: bool,
+    /// Write the listings of the public interfaces anew, after a change that is meant
+    #[arg(long, conflicts_with = "lint")]
+    bless: bool,
+    /// Write a row for each library
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["lint", "bless"])]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    aio_tools::end(match Args::parse().task {
+        Task::Package(args) => package(&args),
+        Task::Deps { json } => deps::run(json.as_deref()),
+    })
+}
+
+fn package(args: &Package) -> anyhow::Result<()> {
+    let interrupt = Interrupt::catch()?;
+    if args.bless {
+        let libraries = library::all()?;
+        return surface::bless(&libraries, &interrupt);
+    }
+    let began = Instant::now();
+    let libraries = library::all()?;
+    println!("{}", lint::check(&libraries)?);
+    if args.lint {
+        return Ok(());
+    }
+    let rows = pack::pack(&libraries, &interrupt)?;
+    if args.check {
+        println!("{}", surface::check(&libraries, &interrupt)?);
+        println!("{}", pack::semver(&libraries, &interrupt)?);
+        let tested = unpacked::check(&libraries, &interrupt)?;
+        println!("{tested}, {} s in all", began.elapsed().as_secs());
+    }
+    if let Some(file) = &args.json {
+        report::write_json(file, Machine::this(), &rows)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn options_that_exclude_each_other_are_refused() {
+        for wrong in [
+            &["package", "--check", "--lint"][..],
+            &["package", "--bless", "--check"],
+            &[],
+        ] {
+            let refused = Args::try_parse_from([&["xtask"], wrong].concat());
+            assert_eq!(refused.unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+    }
+}

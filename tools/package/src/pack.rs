@@ -1,0 +1,87 @@
+//! Makes the packages, and compares them with the last release.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use aio_tools::interrupt::Interrupt;
+use aio_tools::shell;
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::library::Library;
+
+/// Nothing here takes this long unless it hangs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// A package.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) library: String,
+    pub(crate) version: String,
+    pub(crate) bytes: u64,
+}
+
+/// Makes the packages in `target/package/package`.
+pub(crate) fn pack(libraries: &[Library], interrupt: &Interrupt) -> anyhow::Result<Vec<Row>> {
+    let target = shell::target_dir()?.join("package");
+    for apart in [false, true] {
+        let these = libraries.iter().filter(|library| library.is_apart() == apart);
+        let Some(first) = these.clone().next() else {
+            continue;
+        };
+        let mut cargo = first.cargo();
+        // Cargo builds them as well if it is not told otherwise; `--check` does so with their tests. No library brings a lock file.
+        cargo.args([
+            "package",
+            "--quiet",
+            "--no-verify",
+            "--allow-dirty",
+            "--exclude-lockfile",
+            "--target-dir",
+        ]);
+        cargo.arg(&target);
+        for library in these {
+            cargo.args(["--package", &library.name]);
+        }
+        shell::run_within(&mut cargo, LIMIT, interrupt)?;
+    }
+    libraries
+        .iter()
+        .map(|library| {
+            let file = target.join("package").join(library.folder() + ".crate");
+            let bytes = fs::metadata(&file)
+                .with_context(|| file.display().to_string())?
+                .len();
+            println!("{:<20} {:>8} bytes", library.folder(), bytes);
+            Ok(Row {
+                library: library.name.clone(),
+                version: library.version.clone(),
+                bytes,
+            })
+        })
+        .collect()
+}
+
+/// Compares with the last release by `cargo semver-checks`; the result in a line.
+pub(crate) fn semver(libraries: &[Library], interrupt: &Interrupt) -> anyhow::Result<String> {
+    if !shell::is_installed("cargo-semver-checks") {
+        return Ok("skipped: cargo-semver-checks is not installed".to_owned());
+    }
+    let mut describe = Command::new("git");
+    describe
+        .current_dir(shell::root())
+        .args(["describe", "--tags", "--abbrev=0", "--match", "v*"]);
+    let described = describe.output().context("git describe")?;
+    if !described.status.success() {
+        return Ok("skipped: there is no release to compare with (no tag v*)".to_owned());
+    }
+    let release = String::from_utf8_lossy(&described.stdout).trim().to_owned();
+    let mut cargo = shell::cargo();
+    cargo.args(["semver-checks", "--baseline-rev", &release]);
+    for library in libraries.iter().filter(|library| !library.is_apart()) {
+        cargo.args(["--package", &library.name]);
+    }
+    shell::run_within(&mut cargo, LIMIT, interrupt)?;
+    Ok(format!("no breaking change since {release}"))
+}
