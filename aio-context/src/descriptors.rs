@@ -166,13 +166,16 @@ impl<E: Described> Descriptors<E> {
     }
 
     /// Records what a wait found in the handlers' slots, from position `first` of the list on. Each entry is delivered once, by this iteration
-    /// or by a nested one (rule D1). `other` is called for what is no event of a handler: an event of the loop's own, or a closed
-    /// descriptor.
+    /// or by a nested one (rule D1). `own` is called for an event of the loop's own, and calls no handler. The [`invalid`](Self::invalid)
+    /// entries are left.
     #[inline(never)]
-    pub(crate) fn record(&self, first: usize, ready: &ReadyList, other: impl Fn(Token, Readiness)) {
+    pub(crate) fn record(&self, first: usize, ready: &ReadyList, own: impl Fn(Token, Readiness)) {
         for (token, readiness) in ready.iter_from(first) {
-            if is_own(token) || readiness.contains(Readiness::NVAL) {
-                other(token, readiness);
+            if is_own(token) {
+                own(token, readiness);
+                continue;
+            }
+            if readiness.contains(Readiness::NVAL) {
                 continue;
             }
             let recorded = self.registry.borrow_mut().record(token, readiness);
@@ -180,6 +183,14 @@ impl<E: Described> Descriptors<E> {
                 self.mask(token);
             }
         }
+    }
+
+    /// The handlers of descriptors that were closed. To be invalidated after [`record`](Self::record): an invalidated handler may poll or
+    /// panic, and what a backend reports once has to be recorded by then.
+    pub(crate) fn invalid(first: usize, ready: &ReadyList) -> impl Iterator<Item = Token> {
+        let invalid = |(_, readiness): &(Token, Readiness)| readiness.contains(Readiness::NVAL);
+        let tokens = ready.iter_from(first).filter(invalid).map(|(token, _)| token);
+        tokens.filter(|token| !is_own(*token))
     }
 
     /// Whether `token` is the mailbox's own descriptor. If it is and was closed, no thread can wake the loop any more.

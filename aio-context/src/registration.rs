@@ -459,7 +459,7 @@ impl Inner {
 
 /// Calls `call` for each member, also after one of the calls has panicked: nothing else would. The first panic goes on, further ones end
 /// here.
-fn call_each<T>(members: OfMembers<T>, mut call: impl FnMut(T)) {
+pub(crate) fn call_each<T>(members: OfMembers<T>, mut call: impl FnMut(T)) {
     let mut first_panic = None;
     for member in members {
         let called = catch_unwind(AssertUnwindSafe(|| call(member)));

@@ -42,6 +42,8 @@ everywhere! {
     d3_handlers
     r4_errors_and_closed_numbers
     r3_r9_replacing_and_removing
+    r14_one_event
+    r13_priority
     r5_registering_inside_a_callback
     b3_b5_moving_between_backends
     b5_pausing
@@ -167,6 +169,52 @@ fn r3_r9_replacing_and_removing(waiter: Waiter) {
         "on x { remove a }; bh x; watch a r; kick a; schedule x; poll -> x; poll ->",
         "on x { replace a n }; bh x; watch a r; kick a; schedule x; poll -> x; poll -> n.readable",
         "on t { remove a }; timer t; watch a r; kick a; arm t 0; poll -> a.readable t; kick a; poll ->",
+    ] {
+        check(waiter, trace);
+    }
+}
+
+fn r14_one_event(waiter: Waiter) {
+    for trace in [
+        "watch a r1; kick a; poll -> a.readable; kick a; poll ->; wait 5 ->; rearm a; poll -> a.readable; poll ->",
+        "watch a r1; kick a; poll -> a.readable; kick a; interest a r1; poll -> a.readable; kick a; poll ->",
+        // Without its mode it is as before; to arm what reports again and again changes nothing.
+        "watch a r1; kick a; poll -> a.readable; kick a; interest a r; poll -> a.readable; kick a; rearm a; poll -> a.readable",
+        // One event is all that there is at that time.
+        "watch a rw1; kick a; poll -> a.readable a.writable; poll ->",
+        "watch a rw1; poll -> a.writable; kick a; poll ->; rearm a; poll -> a.readable a.writable",
+        // Armed in its first callback, the rest is not due: it is reported anew.
+        "on a.readable { rearm a }; watch a rw1; kick a; poll -> a.readable; drain a; poll -> a.writable; poll ->",
+        // The next handler is armed, by number or not.
+        "watch a r1; kick a; poll -> a.readable; kick a; replace a n; poll -> n.readable; kick a; replace a a r1; poll -> a.readable",
+        // Pauses do not arm it.
+        "watch a r1 in g; kick a; poll -> a.readable; kick a; pause g; resume g; poll ->; rearm a; pause g; poll ->; resume g; \
+         poll -> a.readable",
+        "watch a r1 in g; pause g; kick a; poll ->; poll ->; resume g; poll -> a.readable; kick a; poll ->",
+        // Moves do not arm it, and do not lose it.
+        "watch a r1; kick a; poll -> a.readable; kick a; gather; poll ->; scatter; poll ->; rearm a; gather; poll -> a.readable",
+        // A delivery counts when its callback starts.
+        "on a.readable { drain a, panic }; watch a r1; kick a; poll -> a.readable panic; kick a; poll ->; rearm a; \
+         on a.readable { }; poll -> a.readable",
+        // Found by an outer poll, delivered by a nested one, once.
+        "on a.readable { drain a, poll }; on b.readable { drain b, poll }; watch a r1; watch b r1; kick a; kick b; \
+         poll; kick a; kick b; poll ->",
+    ] {
+        check(waiter, trace);
+    }
+}
+
+fn r13_priority(waiter: Waiter) {
+    for trace in [
+        // A hang-up goes to a handler that waits for nothing else.
+        "watch a p; kick a; poll ->; close a; poll -> a.priority; poll -> a.priority",
+        "watch a p1; close a; poll -> a.priority; poll ->; rearm a; poll -> a.priority",
+        "watch a rp; close a; poll -> a.readable; interest a wp; poll -> a.writable",
+        "watch q p; poll ->; close q; poll -> q.priority",
+        // Urgent data, where the kernel has it.
+        "watch o p; poll ->; kick o; poll; poll ->; kick o; wait 5; wait 5 ->",
+        "watch o wp; poll -> o.writable; kick o; poll; replace o oo p1; kick o; poll; kick o; poll ->; rearm o; poll",
+        "watch o -; kick o; poll ->; interest o p; poll; interest o r; kick o; poll",
     ] {
         check(waiter, trace);
     }
@@ -320,6 +368,17 @@ fn a2_a9_polled_handlers(waiter: Waiter) {
 /// What random sequences have found.
 fn regressions(waiter: Waiter) {
     for (policy, trace) in [
+        // An event that is reported once was lost when another handler panicked because its descriptor was closed, and so was the close.
+        (
+            "always",
+            "on e.readable { }; kick e; on a.end { panic }; watch a r polled; watch e r polled; polling 50; wait 23; closeraw a; \
+             replace e e r1 polled; poll; poll",
+        ),
+        (
+            "always",
+            "watch a r1; watch b r1; watch c r1; closeraw a; closeraw b; kick c; on a.invalidated { panic }; on b.invalidated { panic }; \
+             poll; poll; poll",
+        ),
         // The last poll before a sleep finds what a `poll_end` has put in another one's place, and so does a round, even if each
         // `poll_begin` does that.
         (

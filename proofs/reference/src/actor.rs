@@ -108,6 +108,10 @@ impl Handler for Actor {
         self.called(Side::Writable);
     }
 
+    fn priority(&self, _: &Context) {
+        self.called(Side::Priority);
+    }
+
     fn invalidated(&self, _: &Context, _: io::Error) {
         if let Some(world) = self.world.upgrade() {
             let current = &world.current[self.fd.place()];

@@ -1,10 +1,13 @@
 //! The files behind the descriptors of a sequence: real ones, which are used again by the next sequence where they can be.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::OnceLock;
 
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use aio_context::Readiness;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::numbers::{Number, Range};
@@ -93,7 +96,7 @@ impl Files {
 
     fn make_anew(&self, fd: Fd) -> (Rc<Number>, File) {
         let (near, far) = match fd.kind() {
-            Kind::Stream => stream(),
+            Kind::Stream | Kind::Urgent => stream(),
             Kind::Counter => (counter(), None),
             Kind::Inlet => {
                 let (reader, writer) = pipe();
@@ -141,6 +144,10 @@ impl Files {
                 rustix::io::read(far, &mut [0; PIPE]).expect("it is full");
                 file.bytes = 0;
             }
+            (Kind::Urgent, Some(far)) if file.bytes == 0 && file.numbers > 0 && urgency().is_some() => {
+                urge(far).expect("there is room");
+                file.bytes = 1;
+            }
             _ => {}
         }
     }
@@ -158,6 +165,10 @@ impl Files {
                 file.bytes = 1;
             }
             Kind::Outlet => {}
+            Kind::Urgent if file.bytes > 0 => {
+                calm(&number).expect("there is something");
+                file.bytes = 0;
+            }
             _ if file.bytes > 0 => {
                 rustix::io::read(&number, &mut [0; 64]).expect("there is something");
                 file.bytes = 0;
@@ -168,7 +179,10 @@ impl Files {
 
     /// Closes the far end.
     pub(crate) fn close(&mut self, fd: Fd) {
-        drop(self.file(fd).far.take());
+        let file = self.file(fd);
+        if file.kind != Kind::Urgent {
+            drop(file.far.take());
+        }
     }
 
     /// Closes a number without removing its registration.
@@ -231,6 +245,59 @@ fn stream() -> (OwnedFd, Option<OwnedFd>) {
     (near, Some(far))
 }
 
+/// Sends urgent data.
+fn urge(far: impl AsFd) -> rustix::io::Result<()> {
+    send(far, b"!", SendFlags::OOB).map(|_| ())
+}
+
+/// Reads the urgent data, and its mark.
+fn calm(near: impl AsFd) -> rustix::io::Result<()> {
+    recv(near.as_fd(), &mut [0; 1], RecvFlags::OOB)?;
+    match rustix::io::read(near, &mut [0; 1]) {
+        Ok(_) | Err(Errno::AGAIN) => Ok(()),
+        Err(why) => Err(why),
+    }
+}
+
+/// What a stream with urgent data is ready for; `None` if the kernel has no urgent data between sockets of one machine.
+pub(crate) fn urgency() -> Option<Readiness> {
+    static URGENCY: OnceLock<Option<Readiness>> = OnceLock::new();
+    *URGENCY.get_or_init(|| {
+        let tried = try_urgency();
+        if tried.is_none() {
+            println!("skipped: this kernel has no urgent data between local sockets; descriptor `o` is never ready for it");
+        }
+        tried
+    })
+}
+
+fn try_urgency() -> Option<Readiness> {
+    let (near, far) = stream();
+    let far = far?;
+    let ready = || {
+        let mut fds = [PollFd::new(
+            &near,
+            PollFlags::IN | PollFlags::OUT | PollFlags::PRI,
+        )];
+        poll(&mut fds, Some(&Default::default())).ok()?;
+        Some(Readiness::from_bits_retain(fds[0].revents().bits()))
+    };
+    let calm_state = ready()?;
+    let mut urgent_state = None;
+    // It has to be the same each time.
+    for _ in 0..3 {
+        urge(&far).ok()?;
+        let urgent = ready()?;
+        let is_usable = urgent.contains(Readiness::PRI) && urgent_state.is_none_or(|known| known == urgent);
+        urgent_state = Some(urgent).filter(|_| is_usable);
+        calm(&near).ok()?;
+        if urgent_state.is_none() || ready()? != calm_state {
+            return None;
+        }
+    }
+    urgent_state
+}
+
 fn pipe() -> (OwnedFd, OwnedFd) {
     pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("two more descriptors")
 }
@@ -242,11 +309,13 @@ fn counter() -> OwnedFd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::event::{PollFd, PollFlags, poll};
 
     fn ready(files: &mut Files, fd: Fd) -> PollFlags {
         let number = files.number(fd);
-        let mut fds = [PollFd::new(&number, PollFlags::IN | PollFlags::OUT)];
+        let mut fds = [PollFd::new(
+            &number,
+            PollFlags::IN | PollFlags::OUT | PollFlags::PRI,
+        )];
         poll(&mut fds, Some(&Default::default())).unwrap();
         fds[0].revents()
     }
@@ -289,6 +358,11 @@ mod tests {
                 assert_eq!(
                     real.contains(PollFlags::OUT),
                     said.contains(aio_context::Readiness::OUT),
+                    "{text}"
+                );
+                assert_eq!(
+                    real.contains(PollFlags::PRI),
+                    said.contains(aio_context::Readiness::PRI),
                     "{text}"
                 );
                 assert_eq!(

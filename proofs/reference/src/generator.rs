@@ -95,14 +95,26 @@ impl<D: Dice> Generator<'_, D> {
 
     /// Rarely chooses an interest that is always ready, because the loop never waits then.
     fn interest(&mut self, fd: Fd) -> Interest {
-        let (r, w) = (Interest::READ, Interest::WRITE);
-        let usual = if fd.kind() == Kind::Outlet { w } else { r };
-        match self.0.below(16) {
+        let (r, w, p) = (Interest::READ, Interest::WRITE, Interest::PRIORITY);
+        let usual = match fd.kind() {
+            Kind::Outlet => w,
+            Kind::Urgent => p,
+            _ => r,
+        };
+        let interest = match self.0.below(20) {
             0 => w,
             1 => Interest::BOTH,
-            2 => Interest::NONE,
+            2 => return Interest::NONE,
             3 => r,
+            4 => p,
+            5 => r | p,
+            6 => Interest::BOTH | p,
             _ => usual,
+        };
+        if self.one_in(6) {
+            interest | Interest::ONESHOT
+        } else {
+            interest
         }
     }
 
@@ -140,10 +152,11 @@ impl<D: Dice> Generator<'_, D> {
     }
 
     fn on_registrations(&mut self) -> Op {
-        match self.0.below(14) {
+        match self.0.below(16) {
             0..4 => self.watch(),
             4..7 => self.replace(),
             7..9 => Op::Remove(self.fd()),
+            14.. => Op::Rearm(self.fd()),
             9 => {
                 let fd = self.fd();
                 Op::Interest(fd, self.interest(fd))
@@ -205,7 +218,7 @@ impl<D: Dice> Generator<'_, D> {
             0..2 => self.on_halves(),
             2..4 => self.on_timers(),
             4..9 => match self.on_registrations() {
-                Op::Interest(fd, _) => Op::Work(fd),
+                Op::Interest(fd, _) | Op::Rearm(fd) => Op::Work(fd),
                 op => op,
             },
             9..11 => Op::Work(self.fd()),
@@ -225,6 +238,7 @@ impl<D: Dice> Generator<'_, D> {
                     Side::PollReady,
                     Side::Writable,
                     Side::Writable,
+                    Side::Priority,
                     Side::Begin,
                     Side::End,
                     Side::Poll,
@@ -254,7 +268,7 @@ impl<D: Dice> Generator<'_, D> {
                 }
             })
             .collect();
-        if self.one_in(8) {
+        if self.one_in(6) {
             ops.push(Op::Panic);
         }
         Op::On(callback, ops.into())

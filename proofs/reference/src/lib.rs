@@ -11,9 +11,9 @@
 //!
 //! | step | does |
 //! |---|---|
-//! | `watch a rw in g polled` | registers a handler of the same name for descriptor `a`; interest `r`, `w`, `rw` or `-`; group and `polled` optional. Refused if `a` has a handler |
-//! | `replace a n w polled` | replaces `a`'s handler by `n`; the descriptor is still `a`; interest and `polled` optional |
-//! | `remove a`, `interest a w` | removes the registration of descriptor `a`, or changes its interest |
+//! | `watch a rw in g polled` | registers a handler of the same name for descriptor `a`; interest `-`, or of `r`, `w`, `p` (priority), and `1` for one event; group and `polled` optional. Refused if `a` has a handler |
+//! | `replace a n w polled` | replaces `a`'s handler by `n`, with an interest by number; the descriptor is still `a`; interest and `polled` optional |
+//! | `remove a`, `interest a w1`, `rearm a` | removes the registration of descriptor `a`, changes its interest, or arms it again for one event |
 //! | `pause g`, `resume g` | counted |
 //! | `kick a`, `drain a`, `close a` | the far end makes the near one ready; the near end reads all data, or fills its buffer; the far end is closed |
 //! | `work a` | work in memory; kicks, unless the handler had its `poll_begin` |
@@ -22,15 +22,15 @@
 //! | `timer t`, `arm t 5`, `anticipate t 5`, `disarm t`, `forget t` | timers, in milliseconds from now |
 //! | `polling 50` | polls for up to 50 us; 0: not at all |
 //! | `gather`, `scatter` | registers and removes 64 descriptors that are never ready: ladders move |
-//! | `on a.readable { drain a, poll }` | sets the script of a callback; without one, `readable` and `poll_ready` drain, and so does `writable` of an end that can be full |
+//! | `on a.readable { drain a, poll }` | sets the script of a callback; without one, `readable`, `priority` and `poll_ready` drain, and so does `writable` of an end that can be full |
 //! | `repeat 20 { work a, wait 1 }` | does it all so often |
 //! | `advance 5` | lets time pass |
 //! | `poll`, `wait 5` | runs one iteration without waiting; waits until there is progress, or for 5 ms |
 //! | `panic` | in a callback |
 //!
-//! Callbacks: `a.readable`, `a.writable`, `a.invalidated`, `a.poll` (once), `a.poll_ready`, `a.begin`, `a.end`, `x`, `t`.
+//! Callbacks: `a.readable`, `a.writable`, `a.priority`, `a.invalidated`, `a.poll` (once), `a.poll_ready`, `a.begin`, `a.end`, `x`, `t`.
 //! Descriptors: `a` to `d` are streams, `e` and `f` eventfds, `p` and `q` the ends of pipes that are read from and written
-//! to. A step that does not apply, such as the removal of an unknown handler, has no effect.
+//! to, `o` is a stream whose far end sends urgent data. A step that does not apply, such as the removal of an unknown handler, has no effect.
 
 #![forbid(unsafe_code)]
 

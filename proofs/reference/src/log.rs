@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::op::{Callback, Fd, Name, Script};
+use crate::op::{Callback, Fd, Name, Script, Side};
 
 /// Something that happened, and when on the simulated clock.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,9 +64,10 @@ impl What {
 pub struct Tally([u64; Tally::KINDS.len()]);
 
 impl Tally {
-    const KINDS: [&str; 14] = [
+    const KINDS: [&str; 15] = [
         "readable",
         "writable",
+        "priority",
         "broken",
         "poll",
         "poll_ready",
@@ -84,14 +85,14 @@ impl Tally {
     pub(crate) fn count(&mut self, what: What) {
         let place = match what {
             What::Called(Callback::Of(_, side)) => side as usize,
-            What::EndedGone(_) => 6,
-            What::Called(Callback::Deferred(_)) => 7,
-            What::Nested => 8,
-            What::Panicked => 9,
-            What::Refused(..) => 10,
-            What::Busy => 11,
-            What::Iterated => 12,
-            What::Polled(true) | What::Back(true) => 13,
+            What::EndedGone(_) => Side::End as usize,
+            What::Called(Callback::Deferred(_)) => 8,
+            What::Nested => 9,
+            What::Panicked => 10,
+            What::Refused(..) => 11,
+            What::Busy => 12,
+            What::Iterated => 13,
+            What::Polled(true) | What::Back(true) => 14,
             What::Polled(false) | What::Back(false) | What::Illegal(_) => return,
         };
         self.0[place] += 1;

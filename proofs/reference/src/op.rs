@@ -14,10 +14,10 @@ const LETTERS: u8 = 26;
 /// The group of handlers without a given group.
 pub const DEFAULT_GROUP: Name = Name(25 + LETTERS);
 
-/// The descriptors: four streams, two eventfds, the end of a pipe that is read from, and the end of another one that is
-/// written to.
-pub const DESCRIPTORS: [char; COUNT] = ['a', 'b', 'c', 'd', 'e', 'f', 'p', 'q'];
-pub(crate) const COUNT: usize = 8;
+/// The descriptors: four streams, two eventfds, the end of a pipe that is read from, the end of another one that is
+/// written to, and a stream whose far end sends urgent data.
+pub const DESCRIPTORS: [char; COUNT] = ['a', 'b', 'c', 'd', 'e', 'f', 'p', 'q', 'o'];
+pub(crate) const COUNT: usize = 9;
 
 impl Name {
     /// The name of one letter.
@@ -90,7 +90,8 @@ impl Fd {
             0..4 => Kind::Stream,
             4..6 => Kind::Counter,
             6 => Kind::Inlet,
-            _ => Kind::Outlet,
+            7 => Kind::Outlet,
+            _ => Kind::Urgent,
         }
     }
 }
@@ -118,6 +119,8 @@ pub(crate) enum Kind {
     Inlet,
     /// The end of a pipe that is written to: can be full, fails.
     Outlet,
+    /// A stream whose far end sends urgent data. Never hangs up.
+    Urgent,
 }
 
 /// Which callback of a handler.
@@ -127,6 +130,8 @@ pub enum Side {
     Readable,
     /// `Handler::writable`.
     Writable,
+    /// `Handler::priority`.
+    Priority,
     /// The callback of an invalidated handler.
     Invalidated,
     /// `Pollable::poll`; it is written down only when it has a script, which runs once.
@@ -141,9 +146,10 @@ pub enum Side {
 
 impl Side {
     /// In the order in which they are declared.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Readable,
         Self::Writable,
+        Self::Priority,
         Self::Invalidated,
         Self::Poll,
         Self::PollReady,
@@ -155,6 +161,7 @@ impl Side {
         match self {
             Self::Readable => "readable",
             Self::Writable => "writable",
+            Self::Priority => "priority",
             Self::Invalidated => "invalidated",
             Self::Poll => "poll",
             Self::PollReady => "poll_ready",
@@ -205,6 +212,7 @@ pub enum Op {
     Replace(Fd, Name, Option<Interest>, bool),
     Remove(Fd),
     Interest(Fd, Interest),
+    Rearm(Fd),
     Pause(Name),
     Resume(Name),
     Kick(Fd),
@@ -245,15 +253,24 @@ impl Op {
     }
 }
 
-fn spelled(interest: Interest) -> &'static str {
-    match (
-        interest.contains(Interest::READ),
-        interest.contains(Interest::WRITE),
-    ) {
-        (false, false) => "-",
-        (true, false) => "r",
-        (false, true) => "w",
-        (true, true) => "rw",
+/// The letters of an interest.
+pub(crate) const LETTERS_OF_INTEREST: [(char, Interest); 4] = [
+    ('r', Interest::READ),
+    ('w', Interest::WRITE),
+    ('p', Interest::PRIORITY),
+    ('1', Interest::ONESHOT),
+];
+
+pub(crate) fn spelled(interest: Interest) -> String {
+    let letters = LETTERS_OF_INTEREST.iter();
+    let letters: String = letters
+        .filter(|(_, part)| interest.contains(*part))
+        .map(|(letter, _)| *letter)
+        .collect();
+    if letters.is_empty() {
+        "-".to_owned()
+    } else {
+        letters
     }
 }
 
@@ -282,6 +299,7 @@ impl fmt::Display for Op {
             }
             Self::Remove(fd) => write!(f, "remove {fd}"),
             Self::Interest(fd, interest) => write!(f, "interest {fd} {}", spelled(*interest)),
+            Self::Rearm(fd) => write!(f, "rearm {fd}"),
             Self::Pause(group) => write!(f, "pause {group}"),
             Self::Resume(group) => write!(f, "resume {group}"),
             Self::Kick(fd) => write!(f, "kick {fd}"),

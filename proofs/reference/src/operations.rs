@@ -26,6 +26,10 @@ impl Real {
         let is_taken = self.is_registered(fd);
         let actor = self.actor(fd, fd.name(), !is_taken);
         let (group, serial, began) = (self.group(name), actor.serial, self.written());
+        if is_taken && self.strikes(Plant::TakenReplaced) {
+            drop(self.cx.replace(actor, interest));
+            return;
+        }
         let watched = if polled {
             self.cx.watch_polled_in(group, actor, interest)
         } else {
@@ -59,6 +63,7 @@ impl Real {
         self.replacing.set(Some((fd, began)));
         // With an interest, by number.
         let replaced = match (interest, polled) {
+            (Some(_), _) if self.strikes(Plant::NumberNotFound) => Ok(()),
             (None, true) => registration.replace_polled(actor),
             (None, false) => registration.replace(actor),
             (Some(interest), true) => self.cx.replace_polled(actor, interest).map(|_| ()),
@@ -95,6 +100,16 @@ impl Real {
         if let Some(registration) = self.registration(fd)
             && registration.is_live()
             && registration.set_interest(interest).is_err()
+        {
+            self.refused_at(self.written(), Verb::Interest, fd);
+        }
+    }
+
+    pub(crate) fn rearm(&self, fd: Fd) {
+        if let Some(registration) = self.registration(fd)
+            && registration.is_live()
+            && !self.strikes(Plant::RearmLost)
+            && registration.rearm().is_err()
         {
             self.refused_at(self.written(), Verb::Interest, fd);
         }

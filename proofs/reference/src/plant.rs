@@ -60,11 +60,21 @@ pub enum Plant {
     SwitchLoses,
     /// A backend keeps a reference to a removed descriptor.
     ReferenceKept,
+    /// A backend reports events after the only one that was waited for.
+    OnceRepeated,
+    /// A registration that is armed again is not.
+    RearmLost,
+    /// A backend does not report priority.
+    PriorityDropped,
+    /// A handler of a number that is taken replaces the one that is there.
+    TakenReplaced,
+    /// A replacement by number is not done.
+    NumberNotFound,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 30] = [
         Self::RemovalLost,
         Self::ReplacementLost,
         Self::PauseLost,
@@ -90,6 +100,11 @@ impl Plant {
         Self::WrongToken,
         Self::SwitchLoses,
         Self::ReferenceKept,
+        Self::OnceRepeated,
+        Self::RearmLost,
+        Self::PriorityDropped,
+        Self::TakenReplaced,
+        Self::NumberNotFound,
     ];
 }
 
@@ -123,6 +138,14 @@ impl Faulty {
         }
     }
 
+    fn effective(&self, interest: Interest) -> Interest {
+        if self.plant == Plant::OnceRepeated {
+            interest.difference(Interest::ONESHOT)
+        } else {
+            interest
+        }
+    }
+
     fn strikes(&mut self, plant: Plant) -> bool {
         self.chances += u32::from(self.plant == plant);
         self.plant == plant && self.chances.is_multiple_of(3)
@@ -137,6 +160,7 @@ impl Faulty {
             Plant::HangUpDropped => Readiness::HUP,
             Plant::ErrorDropped => Readiness::ERR,
             Plant::CloseUnreported => Readiness::NVAL,
+            Plant::PriorityDropped => Readiness::PRI,
             _ => Readiness::empty(),
         };
         let left = readiness & !dropped;
@@ -167,7 +191,7 @@ impl Backend for Faulty {
         if self.plant == Plant::ReferenceKept && self.kept.is_empty() && token.index() > 0 {
             self.kept.push(fd.clone());
         }
-        self.inner.add(fd, token, interest)?;
+        self.inner.add(fd, token, self.effective(interest))?;
         self.tokens.push(token);
         let former = self.removed.take();
         let is_back = former.is_some_and(|former| former.index() == token.index() && former != token);
@@ -185,7 +209,7 @@ impl Backend for Faulty {
         }
         self.muted
             .retain(|muted| *muted != token || self.plant != Plant::ReportedOnce);
-        self.inner.modify(token, interest)
+        self.inner.modify(token, self.effective(interest))
     }
 
     fn remove(&mut self, token: Token) -> io::Result<()> {

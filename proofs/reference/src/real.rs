@@ -229,6 +229,7 @@ impl Real {
             Op::Replace(fd, by, interest, polled) => self.replace(*fd, *by, *interest, *polled),
             Op::Remove(fd) => self.remove(*fd),
             Op::Interest(fd, interest) => self.set_interest(*fd, *interest),
+            Op::Rearm(fd) => self.rearm(*fd),
             _ => self.run_deferred(op),
         }
     }
@@ -300,7 +301,8 @@ impl Real {
     /// Returns the operation of a callback without a script.
     pub(crate) fn usual(&self, fd: Fd, side: Side) -> Option<Op> {
         let fills = side == Side::Writable && self.files.borrow_mut().kind(fd) == Kind::Outlet;
-        (fills || matches!(side, Side::Readable | Side::PollReady)).then_some(Op::Drain(fd))
+        let drains = matches!(side, Side::Readable | Side::Priority | Side::PollReady);
+        (fills || drains).then_some(Op::Drain(fd))
     }
 
     pub(crate) fn group(&self, name: Name) -> GroupId {

@@ -2,7 +2,7 @@
 
 use aio_context::Interest;
 
-use crate::op::{Callback, DEFAULT_GROUP, Fd, Name, Op, Script, Side};
+use crate::op::{Callback, DEFAULT_GROUP, Fd, LETTERS_OF_INTEREST, Name, Op, Script, Side, spelled};
 
 /// What a step is expected to call.
 #[derive(Clone, Debug)]
@@ -86,6 +86,7 @@ fn parse_words(words: &[&str]) -> Option<Op> {
 fn parse_pair(verb: &str, name: Name) -> Option<Op> {
     let on_fd: Option<fn(Fd) -> Op> = match verb {
         "remove" => Some(Op::Remove),
+        "rearm" => Some(Op::Rearm),
         "kick" => Some(Op::Kick),
         "drain" => Some(Op::Drain),
         "work" => Some(Op::Work),
@@ -131,13 +132,16 @@ fn parse_callback(word: &str) -> Option<Callback> {
 }
 
 fn parse_interest(word: &str) -> Option<Interest> {
-    Some(match word {
-        "-" => Interest::NONE,
-        "r" => Interest::READ,
-        "w" => Interest::WRITE,
-        "rw" => Interest::BOTH,
-        _ => return None,
-    })
+    if word == "-" {
+        return Some(Interest::NONE);
+    }
+    let parts = word.chars().map(|letter| {
+        let known = LETTERS_OF_INTEREST.iter().find(|(known, _)| *known == letter);
+        known.map(|(_, part)| *part)
+    });
+    let interest = parts.collect::<Option<Interest>>()?;
+    // Each letter once, in order, and not only the mode.
+    (interest != Interest::ONESHOT && spelled(interest) == word).then_some(interest)
 }
 
 #[cfg(test)]
@@ -147,7 +151,8 @@ mod tests {
     #[test]
     fn parsing_and_printing_round_trip() {
         let trace = "watch a rw in g polled; replace p pp; dup a b; closeraw a; on aa.poll_ready { drain a, wait 3 }; \
-                     repeat 40 { work e, poll }; polling 50; gather; arm t 5; interest q -; on x { panic }";
+                     repeat 40 { work e, poll }; polling 50; gather; arm t 5; interest q -; on x { panic }; \
+                     watch o p; watch b rwp1; replace b bb w1; rearm b; on o.priority { drain o }";
         let ops = parse(trace).unwrap();
         let texts: Vec<_> = ops.iter().map(|(op, _)| op.to_string()).collect();
         assert_eq!(texts.join("; "), trace);
@@ -158,6 +163,10 @@ mod tests {
         for trace in [
             "watch",
             "watch n r",
+            "watch a 1",
+            "watch a wr",
+            "watch a rr",
+            "watch a",
             "kick ab",
             "on a.reads { }",
             "arm t x",

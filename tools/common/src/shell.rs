@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use crate::interrupt::Interrupt;
 
 /// The libraries of this workspace.
-pub const LIBRARIES: [&str; 12] = [
+pub const LIBRARIES: [&str; 13] = [
     "aio-backend",
     "aio-backend-epoll",
     "aio-backend-ladder",
@@ -20,6 +20,7 @@ pub const LIBRARIES: [&str; 12] = [
     "aio-context",
     "aio-executor",
     "aio-handlers",
+    "aio-metrics",
     "aio-notify",
     "aio-pollctl",
     "aio-pollset",

@@ -1,10 +1,18 @@
 //! Who is called in an iteration of the reference: bottom halves, handlers, timers.
 
-use aio_context::Readiness;
+use aio_context::{Interest, Readiness};
 
 use super::iteration::Found;
-use super::{Flow, Hit, Model, Registration};
+use super::{Flow, Hit, Masked, Model, Registration};
 use crate::op::{Callback, Side};
+
+type Wakes = fn(Readiness, Interest) -> bool;
+/// The callbacks of an event, in their order.
+const SIDES: [(Side, Wakes); 3] = [
+    (Side::Readable, Readiness::wakes_reader),
+    (Side::Writable, Readiness::wakes_writer),
+    (Side::Priority, Readiness::wakes_priority),
+];
 
 impl Model {
     pub(super) fn run_bottom_halves(&mut self) -> Flow<bool> {
@@ -89,8 +97,10 @@ impl Model {
             if found.is_hit {
                 one.polled && one.pending.hit != Hit::No
             } else {
-                one.pending.perhaps.wakes_reader(one.interest)
-                    || one.pending.perhaps.wakes_writer(one.interest)
+                let perhaps = one.pending.perhaps;
+                perhaps.wakes_reader(one.interest)
+                    || perhaps.wakes_writer(one.interest)
+                    || perhaps.wakes_priority(one.interest)
             }
         })
     }
@@ -110,6 +120,11 @@ impl Model {
                 let writable = one.pending.perhaps.wakes_writer(one.interest);
                 !found.is_hit && writable && !one.pending.sure.wakes_reader(one.interest)
             }
+            Side::Priority => {
+                let sure = one.pending.sure;
+                let is_first = !sure.wakes_reader(one.interest) && !sure.wakes_writer(one.interest);
+                !found.is_hit && is_first && one.pending.perhaps.wakes_priority(one.interest)
+            }
             _ => false,
         };
         label == one.label && is_side
@@ -121,13 +136,13 @@ impl Model {
         if found.is_hit {
             return (one.polled && one.pending.hit == Hit::Yes).then_some(Side::PollReady);
         }
-        if one.pending.sure.wakes_reader(one.interest) {
+        let (sure, interest) = (one.pending.sure, one.interest);
+        if sure.wakes_reader(interest) {
             Some(Side::Readable)
+        } else if sure.wakes_writer(interest) {
+            Some(Side::Writable)
         } else {
-            one.pending
-                .sure
-                .wakes_writer(one.interest)
-                .then_some(Side::Writable)
+            sure.wakes_priority(interest).then_some(Side::Priority)
         }
     }
 
@@ -136,7 +151,7 @@ impl Model {
             return Ok(());
         };
         let one = &mut self.registrations[place];
-        let busy = u32::from(one.polled);
+        let (busy, handler) = (u32::from(one.polled), one.handler);
         one.busy += busy;
         if found.is_hit {
             one.pending.hit = Hit::No;
@@ -145,7 +160,9 @@ impl Model {
             one.passed_over = 0;
             self.serve_event(place)?;
         }
-        if let Some(place) = self.place(found.id) {
+        if let Some(place) = self.place(found.id)
+            && self.registrations[place].handler == handler
+        {
             self.registrations[place].busy -= busy;
         }
         Ok(())
@@ -176,26 +193,30 @@ impl Model {
         device.unkicked |= unkicked && one.handler == handler && device.work > 0;
     }
 
-    /// Rule D3, with the second check of rule R9.
+    /// Rule D3, with the second check of rule R9. The first callback is the delivery of an only event (rule R14).
     fn serve_event(&mut self, place: usize) -> Flow {
         let one = &mut self.registrations[place];
         let (id, handler, label, interest) = (one.id, one.handler, one.label, one.interest);
         let sure = std::mem::replace(&mut one.pending.sure, Readiness::empty());
         let perhaps = std::mem::replace(&mut one.pending.perhaps, Readiness::empty());
-        let is_next = |model: &Self, side| model.next_call() == Some(Callback::Of(label, side));
-        let reads = perhaps.wakes_reader(interest) && is_next(self, Side::Readable);
-        if sure.wakes_reader(interest) || reads {
-            self.call(place, Side::Readable)?;
-        }
-        let Some(place) = self.place(id) else {
-            return Ok(());
-        };
-        let one = &self.registrations[place];
-        let concerns = |ready: Readiness| ready.wakes_writer(interest) && ready.wakes_writer(one.interest);
-        let listens = one.handler == handler && !self.is_paused(one.group);
-        let writes = concerns(perhaps) && is_next(self, Side::Writable);
-        if listens && (concerns(sure) || writes) {
-            self.call(place, Side::Writable)?;
+        let mut is_first = true;
+        for (side, wakes) in SIDES {
+            let Some(place) = self.place(id) else {
+                return Ok(());
+            };
+            let one = &self.registrations[place];
+            let is_current = one.handler == handler && !self.is_paused(one.group) && !one.awaits_only_event();
+            let concerns =
+                |ready: Readiness| wakes(ready, interest) && (is_first || wakes(ready, one.interest));
+            let is_next = self.next_call() == Some(Callback::Of(label, side));
+            let is_due = concerns(sure) || concerns(perhaps) && is_next;
+            if !is_due || !(is_first || is_current) {
+                continue;
+            }
+            if std::mem::take(&mut is_first) {
+                self.registrations[place].is_asleep = interest.contains(Interest::ONESHOT);
+            }
+            self.call(place, side)?;
         }
         Ok(())
     }
@@ -204,6 +225,7 @@ impl Model {
     fn forget(&mut self, found: &[Found]) {
         for one in found {
             let Some(place) = self.place(one.id) else { continue };
+            let is_paused = self.is_paused(self.registrations[place].group);
             let is_open = self.files.is_open(self.registrations[place].fd);
             let registration = &mut self.registrations[place];
             let pending = &mut registration.pending;
@@ -223,7 +245,18 @@ impl Model {
             } else {
                 one.left.perhaps
             };
-            pending.perhaps &= left;
+            let is_kept = registration.interest.contains(Interest::ONESHOT) && !registration.is_asleep;
+            if is_kept && is_paused {
+                // A rejected event masks its handler.
+                (pending.sure, pending.perhaps) = (Readiness::empty(), Readiness::empty());
+                if registration.masked == Masked::No {
+                    registration.masked = Masked::Perhaps;
+                }
+                continue;
+            }
+            if !is_kept {
+                pending.perhaps &= left;
+            }
             pending.sure &= if stays { one.left.sure } else { Readiness::empty() };
         }
     }

@@ -2,7 +2,7 @@
 
 use aio_context::Readiness;
 
-use crate::files::MOST_BYTES;
+use crate::files::{MOST_BYTES, urgency};
 use crate::op::{COUNT, Fd, Kind};
 
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +83,7 @@ impl Files {
             Kind::Outlet if !file.closed => file.bytes = 0,
             Kind::Counter if !open => {}
             Kind::Outlet => {}
+            Kind::Urgent => file.bytes |= u32::from(!file.closed && urgency().is_some()),
             _ if !file.closed && file.bytes < MOST_BYTES => file.bytes += 1,
             _ => {}
         }
@@ -99,7 +100,7 @@ impl Files {
 
     pub(crate) fn close(&mut self, fd: Fd) {
         let (file, _) = self.file(fd);
-        file.closed |= file.kind != Kind::Counter;
+        file.closed |= !matches!(file.kind, Kind::Counter | Kind::Urgent);
     }
 
     pub(crate) fn close_raw(&mut self, fd: Fd) {
@@ -144,6 +145,12 @@ impl Files {
             Kind::Outlet => {
                 ready.set(Readiness::OUT, file.bytes == 0);
                 ready.set(Readiness::ERR, file.closed);
+            }
+            Kind::Urgent => {
+                ready.insert(Readiness::OUT);
+                if file.bytes > 0 {
+                    ready |= urgency().unwrap_or_default();
+                }
             }
         }
         ready

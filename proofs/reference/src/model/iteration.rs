@@ -188,7 +188,7 @@ impl Model {
     /// Returns the readiness that a check would report.
     fn ready(&mut self, place: usize) -> Readiness {
         let one = &self.registrations[place];
-        if one.masked == Masked::Yes {
+        if one.masked == Masked::Yes || one.is_asleep {
             return Readiness::empty();
         }
         let (fd, mask) = (one.fd, one.interest.mask());
@@ -260,6 +260,7 @@ impl Model {
                 search.broke = true;
                 let invalidated = self.invalidate(place);
                 if invalidated.is_err() {
+                    self.invalidate_others();
                     self.mask_perhaps();
                 }
                 invalidated?;
@@ -307,6 +308,20 @@ impl Model {
         }
     }
 
+    /// A handler panicked when it was invalidated: the others that the check has found closed are invalidated all the same.
+    fn invalidate_others(&mut self) {
+        while let Some(Entry { what, .. }) = self.next() {
+            let (What::Called(Callback::Of(label, Side::Invalidated)) | What::EndedGone(label)) = what else {
+                return;
+            };
+            let Some(place) = self.find_callable(label, Side::Invalidated) else {
+                return;
+            };
+            // The first panic goes on.
+            let _ = self.invalidate(place);
+        }
+    }
+
     /// A check was interrupted: paused handlers are perhaps masked.
     fn mask_perhaps(&mut self) {
         for place in 0..self.registrations.len() {
@@ -325,7 +340,7 @@ impl Model {
             Side::End => one.begun,
             Side::Invalidated => !self.files.is_open(one.fd),
             Side::Poll => self.may_be_polled(one) && self.scripts.has(Callback::Of(label, side)),
-            Side::Readable | Side::Writable | Side::PollReady => false,
+            Side::Readable | Side::Writable | Side::Priority | Side::PollReady => false,
         };
         self.registrations
             .iter()
@@ -372,13 +387,20 @@ impl Model {
         let now = self.ready(place);
         let one = &self.registrations[place];
         let is_overdue = one.passed_over > MOST_PASSED_OVER;
-        let is_sure = self.files.is_open(one.fd) && one.masked == Masked::No && (checks || is_overdue);
+        // The event of an interest in one event is collected once, with what the file was ready for then.
+        let collected = if one.is_once() {
+            one.pending.perhaps
+        } else {
+            Readiness::empty()
+        };
+        let is_armed = one.masked == Masked::No && collected.is_empty();
+        let is_sure = self.files.is_open(one.fd) && is_armed && (checks || is_overdue);
         let mut outcome = Outcome {
             id: one.id,
             paused: self.is_paused(one.group),
             hit: self.hit(place, seen, search),
             sure: Readiness::empty(),
-            perhaps: seen.ready | now,
+            perhaps: seen.ready | now | collected,
         };
         if is_sure {
             outcome.sure = now;
@@ -431,7 +453,8 @@ impl Model {
 
     fn is_any_close_unreported(&self) -> bool {
         self.registrations.iter().any(|one| {
-            let is_active = one.interest != aio_context::Interest::NONE && one.masked == Masked::No;
+            let has_interest = one.interest != aio_context::Interest::NONE;
+            let is_active = has_interest && one.masked == Masked::No && !one.may_be_spent();
             is_active && !self.files.is_open(one.fd)
         })
     }

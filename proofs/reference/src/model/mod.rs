@@ -90,6 +90,8 @@ struct Registration {
     busy: u32,
     /// The number of iterations in which it was ready and not called, because descriptors were perhaps not checked.
     passed_over: u32,
+    /// Its only event was delivered, and it was not armed again (rule R14).
+    is_asleep: bool,
 }
 
 impl Registration {
@@ -97,6 +99,29 @@ impl Registration {
     fn drop_pending(&mut self) {
         self.owed |= self.pending.hit != Hit::No;
         self.pending = Pending::NOTHING;
+    }
+
+    /// As [`drop_pending`](Self::drop_pending); but the event of an interest in one event may be kept: it is not reported again.
+    fn drop_repeatable(&mut self) {
+        let perhaps = self.pending.perhaps;
+        self.drop_pending();
+        if self.awaits_only_event() {
+            self.pending.perhaps = perhaps;
+        }
+    }
+
+    fn is_once(&self) -> bool {
+        self.interest.contains(Interest::ONESHOT)
+    }
+
+    /// Whether it waits for its only event.
+    fn awaits_only_event(&self) -> bool {
+        self.is_once() && !self.is_asleep
+    }
+
+    /// Whether its only event may have been collected: the backend reports nothing more.
+    fn may_be_spent(&self) -> bool {
+        self.is_asleep || self.is_once() && !self.pending.perhaps.is_empty()
     }
 }
 
@@ -232,7 +257,7 @@ impl Model {
         self.deciding = false;
         for one in &mut self.registrations {
             one.busy = 0;
-            one.drop_pending();
+            one.drop_repeatable();
         }
     }
 
@@ -283,7 +308,8 @@ impl Model {
     /// Returns the operation of a callback without a script.
     fn usual(&mut self, fd: Fd, side: Side) -> Option<Op> {
         let fills = side == Side::Writable && self.files.kind(fd) == Kind::Outlet;
-        (fills || matches!(side, Side::Readable | Side::PollReady)).then_some(Op::Drain(fd))
+        let drains = matches!(side, Side::Readable | Side::Priority | Side::PollReady);
+        (fills || drains).then_some(Op::Drain(fd))
     }
 
     fn run(&mut self, op: &Op) -> Flow {
@@ -324,6 +350,11 @@ impl Model {
                 }
             }
             Op::Interest(fd, interest) => self.set_interest(*fd, *interest),
+            Op::Rearm(fd) => {
+                if let Some(place) = self.registration(*fd) {
+                    self.set_interest(*fd, self.registrations[place].interest);
+                }
+            }
             Op::Pause(group) => self.pause(*group)?,
             Op::Resume(group) => {
                 if let Some(place) = self.guards.iter().rposition(|guard| guard == group) {

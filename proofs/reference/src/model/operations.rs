@@ -1,6 +1,6 @@
 //! The operations on the reference.
 
-use aio_context::Interest;
+use aio_context::{Interest, Readiness};
 
 use super::{Flow, Half, Masked, Model, Pending, Registration, Timer};
 use crate::MOST_WORK;
@@ -92,6 +92,7 @@ impl Model {
             owed: false,
             busy: 0,
             passed_over: 0,
+            is_asleep: false,
         });
         self.changed();
         self.devices[fd.place()].unkicked = false;
@@ -142,7 +143,8 @@ impl Model {
         (one.label, one.handler, one.polled) = (by, handler, polled);
         one.interest = interest.unwrap_or(one.interest);
         one.drop_pending();
-        one.passed_over = 0;
+        // The new handler does not run: it may be called while the former one does (rule R3).
+        (one.passed_over, one.is_asleep, one.busy) = (0, false, 0);
         self.changed();
         if begun {
             self.devices[fd.place()].is_polled = false;
@@ -159,9 +161,9 @@ impl Model {
         let one = &self.registrations[place];
         match one.masked {
             _ if one.interest == Interest::NONE => false,
-            Masked::No => true,
+            Masked::No if !one.may_be_spent() => true,
             // A number that was closed before the pause has no event that would have masked it.
-            Masked::Yes | Masked::Perhaps => self.next().is_some_and(|entry| match entry.what {
+            _ => self.next().is_some_and(|entry| match entry.what {
                 What::EndedGone(label) => label == one.label,
                 What::Called(callback) => callback == Callback::Of(one.label, Side::Invalidated),
                 _ => false,
@@ -173,15 +175,20 @@ impl Model {
         let Some(place) = self.registration(fd) else {
             return;
         };
-        if self.registrations[place].interest == interest {
+        let present = &self.registrations[place];
+        if present.interest == interest && !present.is_once() {
             return;
         }
         let refused = !self.files.is_open(fd) && self.is_refused(Verb::Interest, fd);
         let one = &mut self.registrations[place];
         one.pending.sure &= interest.mask();
         if !refused {
-            one.interest = interest;
+            (one.interest, one.is_asleep) = (interest, false);
             one.pending.perhaps &= interest.mask();
+            if one.is_once() {
+                // It is armed anew, and reported anew.
+                (one.pending.sure, one.pending.perhaps) = (Readiness::empty(), Readiness::empty());
+            }
         }
         self.changed();
     }
@@ -247,7 +254,7 @@ impl Model {
         self.notified = true;
         let mut unmasked = Vec::new();
         for one in self.registrations.iter_mut().filter(|one| one.group == group) {
-            if one.masked != Masked::No {
+            if one.masked != Masked::No || one.is_once() {
                 unmasked.push(one.id);
             }
             one.masked = Masked::No;

@@ -1,0 +1,6 @@
+//! What is exported is what `Stats` and `HandlerStats` contain (rules M1, M2).
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod example;
+mod exporting;
+mod page;
