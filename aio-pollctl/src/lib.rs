@@ -13,6 +13,21 @@
 //! | `ewma` | while a moving mean of the waits is below the break-even time |
 //! | `learned`, `learned-2` | [`Learned`], [`Learned2`]: for the time that would have cost least recently, with a bound close to that of `ski-rental` |
 //!
+//! ```
+//! use core::time::Duration;
+//! use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy};
+//!
+//! let us = Duration::from_micros;
+//! let mut policy = Policy::by_name("qemu-2020", PollParams::up_to(us(32))).expect("a policy of that name");
+//! assert_eq!(policy.budget(), us(0));
+//! // The loop slept, and the event came after 3 us: polling for 4 us would have found it.
+//! policy.observe(Iteration::new(us(3), us(0), true, true));
+//! assert_eq!(policy.budget(), us(4));
+//! // It found the next one while it polled: the budget stays.
+//! policy.observe(Iteration::new(us(2), us(2), false, true));
+//! assert_eq!(policy.budget(), us(4));
+//! ```
+//!
 //! A policy with a time for each handler stores it in the [`HandlerMemory`] that the loop keeps beside the handler. The
 //! example `per_handler` is such a policy.
 //!
