@@ -324,8 +324,7 @@ impl Inner {
     /// Invalidates the handlers of closed descriptors. All of them, also if one panics: the backend may report each once.
     #[cold]
     fn invalidate_all(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        let invalid = Descriptors::<Entry>::invalid(first, ready);
-        call_each(invalid.collect(), |token| {
+        call_each(Descriptors::<Entry>::invalid(first, ready), |token| {
             self.invalidate(cx, token, closed_while_registered());
             self.nesting.progress.set(self.nesting.progress.get() + 1);
         });

@@ -368,7 +368,7 @@ impl Inner {
                 .map(|token| (*token, self.polling.set.suspend(*token)));
             let owed: OfMembers<_> = owed.map(|(token, owed)| (token, Some(owed))).collect();
             let paused = members.into_iter().map(|token| (token, None));
-            let calls = owed.into_iter().chain(paused).collect();
+            let calls = owed.into_iter().chain(paused);
             call_each(calls, |(token, owed): (_, Option<EndOwed<'_>>)| match owed {
                 Some(owed) => owed.finish(|| {
                     if let Some(handler) = self.pollable(token) {
@@ -401,14 +401,16 @@ impl Inner {
             let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
             rearmed.err().map(|why| (token, Some(why)))
         });
-        let mut calls: OfMembers<_> = refused.collect();
+        let refused: OfMembers<_> = refused.collect();
+        let mut resumed = OfMembers::new();
         if last {
-            for token in self.polled_of(group) {
-                self.polling.set.resume(token);
-                calls.push((token, None));
-            }
+            resumed = self.polled_of(group);
+            resumed.iter().for_each(|token| self.polling.set.resume(*token));
             self.mailbox.notify();
         }
+        let calls = refused
+            .into_iter()
+            .chain(resumed.into_iter().map(|token| (token, None)));
         call_each(calls, |(token, refused)| match refused {
             Some(why) => self.invalidate(cx, token, why),
             None => self.notify_of_pause(cx, group, token),
@@ -459,7 +461,7 @@ impl Inner {
 
 /// Calls `call` for each member, also after one of the calls has panicked: nothing else would. The first panic goes on, further ones end
 /// here.
-pub(crate) fn call_each<T>(members: OfMembers<T>, mut call: impl FnMut(T)) {
+pub(crate) fn call_each<T>(members: impl IntoIterator<Item = T>, mut call: impl FnMut(T)) {
     let mut first_panic = None;
     for member in members {
         let called = catch_unwind(AssertUnwindSafe(|| call(member)));
