@@ -31,7 +31,8 @@ pub enum Peek {
 /// 4. the backend keeps the [`Watched`] from `add` until `remove` or `drain`, and drops it or hands it over there, whatever they
 ///    return;
 /// 5. a wait appends at most [`ReadyList::room`] events to those in the list. If more descriptors are ready, none starves: repeated
-///    waits report each of them. A wait that leaves out a ready descriptor has filled the list, or reports at least 64 events;
+///    waits report each of them. A wait that leaves out a ready descriptor has filled the list, or reports at least 64 events. It may
+///    report the readiness of one descriptor in several events, unless the interest is in one event (8);
 /// 6. with [`Interest::EDGE`] an event is reported at least once after each new activity, after `add`, and after each
 ///    `modify`, also to the same interest; a backend that [reports edges](Self::reports_edges) reports it only then;
 /// 7. a wait returns no earlier than its timeout unless a descriptor is ready or a signal arrives, and less than a millisecond later;
@@ -81,7 +82,7 @@ pub trait Backend: fmt::Debug {
     /// largest possible one.
     ///
     /// # Errors
-    /// The error of the system call. An interrupted wait (`EINTR`) is not an error: it returns early, without events.
+    /// The error of the system call. An interrupted wait (`EINTR`) is not an error: it returns early, without events, or goes on.
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()>;
 
     /// Checks the descriptors without a system call, if the backend can.

@@ -54,7 +54,7 @@ impl Polling {
     #[cold]
     #[inline(never)]
     fn adopt(&self, version: u64, shared: &Shared) {
-        let Some(params) = shared.params() else { return };
+        let params = shared.params();
         self.version.set(version);
         tracing::debug!(?params, "polling parameters");
         self.max.set(params.max);

@@ -1,8 +1,9 @@
 //! [`Shared`]: polling parameters and figures, read and written by any thread.
 
-use std::sync::{PoisonError, TryLockError};
+use std::sync::PoisonError;
+use std::time::Duration;
 
-use aio_pollctl::PollParams;
+use aio_pollctl::{PollParams, WakeCost};
 
 use crate::Gone;
 use crate::metrics::Measured;
@@ -11,8 +12,9 @@ use crate::sync::{AtomicU64, Mutex, Ordering, faulty};
 
 /// What a context shares with other threads besides its mailbox.
 pub(crate) struct Shared {
-    /// Locked for a copy only. The loop tries the lock and never waits for it.
-    params: Mutex<PollParams>,
+    params: Words,
+    /// Held by a thread that sets `params`. The loop does not take it.
+    setting: Mutex<()>,
     /// Raised after each change of `params`; the first are version 1.
     params_version: AtomicU64,
     /// The context was dropped while its home thread panicked.
@@ -26,7 +28,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(params: PollParams) -> Self {
         Self {
-            params: Mutex::new(params),
+            params: Words::new(params),
+            setting: Mutex::new(()),
             params_version: AtomicU64::new(1),
             has_panicked: std::sync::atomic::AtomicBool::new(false),
             stop: std::sync::atomic::AtomicBool::new(false),
@@ -38,11 +41,8 @@ impl Shared {
     /// Sets the polling parameters. The caller interrupts the loop afterwards.
     pub(crate) fn set_params(&self, params: PollParams) {
         let version = &self.params_version;
-        faulty!(VersionBeforeParams, self.store(params); version.fetch_add(1, Ordering::Release));
-    }
-
-    fn store(&self, params: PollParams) {
-        *self.params.lock().unwrap_or_else(PoisonError::into_inner) = params;
+        let _one_at_a_time = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        faulty!(VersionBeforeParams, self.params.store(params); version.fetch_add(1, Ordering::Release));
     }
 
     /// The version of the polling parameters.
@@ -51,14 +51,10 @@ impl Shared {
         self.params_version.load(Ordering::Acquire)
     }
 
-    /// The polling parameters, as new as their version or newer. `None` while another thread stores new ones: it raises the version
-    /// and interrupts the loop afterwards, so the loop tries again.
-    pub(crate) fn params(&self) -> Option<PollParams> {
-        match self.params.try_lock() {
-            Ok(params) => Some(*params),
-            Err(TryLockError::Poisoned(params)) => Some(*params.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+    /// The polling parameters, as new as their version or newer. While another thread stores new ones, some may be old and some new:
+    /// it raises the version and interrupts the loop afterwards, so the loop reads again.
+    pub(crate) fn params(&self) -> PollParams {
+        self.params.load()
     }
 
     /// Asks `run` to stop. The caller interrupts the loop afterwards.
@@ -89,20 +85,81 @@ impl Shared {
     }
 }
 
+/// Polling parameters in words that are stored one by one, so that reading them takes no lock and setting them no allocation. A time is
+/// stored in nanoseconds, up to 584 years.
+struct Words([AtomicU64; 7]);
+
+impl Words {
+    fn new(params: PollParams) -> Self {
+        Self(encode(params).map(AtomicU64::new))
+    }
+
+    fn store(&self, params: PollParams) {
+        for (word, value) in self.0.iter().zip(encode(params)) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn load(&self) -> PollParams {
+        decode(self.0.each_ref().map(|word| word.load(Ordering::Relaxed)))
+    }
+}
+
+fn encode(params: PollParams) -> [u64; 7] {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    [
+        nanos(params.max),
+        nanos(params.fixed),
+        nanos(params.wake.latency),
+        nanos(params.wake.cpu),
+        pair(params.grow, params.shrink),
+        pair(params.weight, params.cpu_price),
+        pair(params.cpu_max, params.wake_is_estimate.into()),
+    ]
+}
+
+fn decode([max, fixed, latency, cpu, growth, weights, limits]: [u64; 7]) -> PollParams {
+    let (low, high) = (|pair: u64| pair as u32, |pair: u64| (pair >> 32) as u32);
+    let mut params = PollParams::OFF;
+    params.max = Duration::from_nanos(max);
+    params.fixed = Duration::from_nanos(fixed);
+    params.wake = WakeCost {
+        latency: Duration::from_nanos(latency),
+        cpu: Duration::from_nanos(cpu),
+    };
+    (params.grow, params.shrink) = (low(growth), high(growth));
+    (params.weight, params.cpu_price) = (low(weights), high(weights));
+    params.cpu_max = low(limits);
+    params.wake_is_estimate = high(limits) != 0;
+    params
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn a6_the_loop_does_not_wait_for_a_thread_that_sets_parameters() {
-        let shared = Shared::new(PollParams::default());
-        let setting = shared.params.lock().unwrap_or_else(PoisonError::into_inner);
-        assert_eq!(shared.params(), None);
-        drop(setting);
-        let params = PollParams::up_to(Duration::from_micros(32));
-        shared.set_params(params);
-        assert_eq!((shared.params_version(), shared.params()), (2, Some(params)));
+    fn a6_parameters_arrive_as_they_were_set() {
+        let us = Duration::from_micros;
+        let mut all = PollParams::up_to(us(1))
+            .with_grow(2)
+            .with_shrink(3)
+            .with_weight(4);
+        all = all.with_fixed(us(5)).with_cpu_price(6).with_cpu_max(7);
+        all.wake = WakeCost {
+            latency: us(8),
+            cpu: us(9),
+        };
+        let shared = Shared::new(all);
+        assert_eq!((shared.params_version(), shared.params()), (1, all));
+        for is_estimate in [true, false] {
+            all.wake_is_estimate = is_estimate;
+            shared.set_params(all);
+            assert_eq!(shared.params(), all);
+        }
+        shared.set_params(PollParams::up_to(Duration::MAX));
+        assert_eq!(shared.params(), PollParams::up_to(Duration::from_nanos(u64::MAX)));
+        assert_eq!(shared.params_version(), 4);
     }
 }

@@ -13,6 +13,9 @@ use aio_backend_ppoll::Ppoll;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Nothing,
+    // Peculiar, and within the contract
+    WaitsThroughInterruptions,
+    SplitsEvents,
     // Events
     OmitsIn,
     OmitsOut,
@@ -63,6 +66,7 @@ pub(crate) enum Fault {
     IsAFewMillisecondsLate,
     EndsHalfWay,
     ReturnsAtOnceWithoutTimeout,
+    GivesUpWithoutTimeout,
     SleepsItsWholeTime,
     RefusesLongTimeouts,
     WrapsLongTimeouts,
@@ -122,9 +126,11 @@ impl Faulty {
     fn timeout(&self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
         let millis = |millis: u128| Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
         let Some(timeout) = timeout else {
-            return Ok(self
-                .is(Fault::ReturnsAtOnceWithoutTimeout)
-                .then_some(Duration::ZERO));
+            return Ok(match self.fault {
+                Fault::ReturnsAtOnceWithoutTimeout => Some(Duration::ZERO),
+                Fault::GivesUpWithoutTimeout => Some(Duration::from_millis(50)),
+                _ => None,
+            });
         };
         Ok(Some(match self.fault {
             Fault::SleepsWithTimeoutZero => timeout + Duration::from_micros(500),
@@ -140,6 +146,16 @@ impl Faulty {
             Fault::WrapsLongTimeouts => millis(u128::from(timeout.as_millis() as u32)).min(timeout),
             _ => timeout,
         }))
+    }
+
+    /// Returns the entries of one event; the second one may be empty. An event that is the only one is not split.
+    fn split(&self, token: Token, what: Readiness) -> (Readiness, Readiness) {
+        let second = what & (Readiness::OUT | Readiness::PRI);
+        if self.is(Fault::SplitsEvents) && !self.is_over(token) && second != what {
+            (what - second, second)
+        } else {
+            (what, Readiness::empty())
+        }
     }
 
     /// Returns the interest that the fault makes of an interest in events.
@@ -189,7 +205,12 @@ impl Faulty {
         let mut found = ReadyList::with_limit(if orders { 10_000 } else { room });
         let start = Instant::now();
         self.good.wait(timeout, &mut found)?;
-        let is_early = timeout.is_none_or(|timeout| start.elapsed() < timeout);
+        let is_early = || timeout.is_none_or(|timeout| start.elapsed() < timeout);
+        while self.is(Fault::WaitsThroughInterruptions) && found.is_empty() && is_early() {
+            let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+            self.good.wait(left, &mut found)?;
+        }
+        let is_early = is_early();
         if self.is(Fault::CallsInterruptionsErrors) && found.is_empty() && is_early {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -329,7 +350,8 @@ impl Backend for Faulty {
                 if self.is(Fault::SplitsOneshots) && self.is_over(token) && what.contains(Readiness::IN) {
                     ready.push(token, Readiness::IN);
                 }
-                if !ready.push(token, what) {
+                let (first, second) = self.split(token, what);
+                if !ready.push(token, first) || (!second.is_empty() && !ready.push(token, second)) {
                     break;
                 }
             }

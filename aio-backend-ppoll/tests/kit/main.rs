@@ -98,6 +98,7 @@ const FAULTS: &[(Fault, &str)] = &[
         Fault::ReturnsAtOnceWithoutTimeout,
         "no_timeout_waits_for_an_event",
     ),
+    (Fault::GivesUpWithoutTimeout, "no_timeout_waits_for_an_event"),
     (Fault::SleepsItsWholeTime, "an_event_ends_a_wait"),
     (
         Fault::RefusesLongTimeouts,
@@ -165,6 +166,16 @@ fn b6_without_a_fault_there_is_no_complaint() {
         check(promise.id, &mut Faulty::new(Fault::Nothing));
     }
     walk(&mut Faulty::new(Fault::Nothing));
+}
+
+#[test]
+fn l15_what_the_contract_allows_is_not_complained_about() {
+    let _turn = alone();
+    for peculiarity in [Fault::WaitsThroughInterruptions, Fault::SplitsEvents] {
+        for promise in PROMISES {
+            check(promise.id, &mut Faulty::new(peculiarity));
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,8 @@
 //!
 //! This makes a module `mine` with one test for each of the [`PROMISES`], such as `mine::level_triggered_until_consumed`, and a
 //! [random walk](walk()) with an [`Oracle`] around the backend. The oracle compares every result with the kernel's state of each
-//! single descriptor. A violated promise panics with a sentence that states the expected and the actual result. If the system allows
+//! single descriptor. A violated promise panics with a sentence that states the expected and the actual result; the output before it
+//! states the promise and what to do. If the system allows
 //! too few descriptors for a promise, its test prints a line that begins with `SKIPPED`.
 //!
 //! # Time
@@ -51,6 +52,7 @@ pub fn check(id: &str, backend: &mut dyn Backend) {
         panic!("there is no promise {id:?}")
     };
     println!("promised: {}", promise.text);
+    println!("if it is broken: {}", promise.remedy);
     let (_alive, over) = mpsc::channel::<()>();
     let name = promise.id;
     std::thread::spawn(move || {

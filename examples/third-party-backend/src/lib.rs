@@ -1,9 +1,10 @@
-//! A backend from outside: an epoll set whose entries disarm themselves after each event.
+//! Backends from outside. [`Poll`] is the one of docs/writing-a-backend.md. [`Scripted`] simulates the system, for tests of handlers. [`OneShot`] is an epoll set whose entries disarm themselves
+//! after each event.
 //!
 //! The kernel reports a one-shot entry once and then disarms it. The backend arms reported entries again before the next wait, and
 //! the kernel then checks them: so readiness is level-triggered, as the contract demands, and a reported entry goes to the end of
-//! the kernel's ready list, so no entry starves. An entry whose interest is in one event stays disarmed. An entry that cannot be deleted any more, because its number was closed without
-//! `remove`, is reported once at most.
+//! the kernel's ready list, so no entry starves. An entry whose interest is in one event stays disarmed. An entry that cannot be deleted
+//! any more, because its number was closed without `remove`, is reported once at most.
 //!
 //! A file that epoll refuses, such as a regular file, is always ready. The backend watches an eventfd that is always ready in its
 //! place, so all registrations are handled alike.
@@ -11,6 +12,12 @@
 //! It has no pollable descriptor for all registrations, because a disarmed entry would not make it readable.
 
 #![forbid(unsafe_code)]
+
+mod poll;
+mod scripted;
+
+pub use poll::Poll;
+pub use scripted::{Script, Scripted};
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};

@@ -89,6 +89,9 @@ pub(super) fn timeout_not_a_millisecond_late(backend: &mut dyn Backend) {
     punctual(backend, Duration::from_micros(2_100));
 }
 
+/// How late an event is that a wait without a timeout has to wait for.
+const A_WHILE: Duration = Duration::from_millis(150);
+
 pub(super) fn no_timeout_waits_for_an_event(backend: &mut dyn Backend) {
     let reader = Source::new(Kind::PipeReader);
     add(backend, &reader, A, Interest::READ);
@@ -98,6 +101,18 @@ pub(super) fn no_timeout_waits_for_an_event(backend: &mut dyn Backend) {
         assert_eq!(found, [(A, IN)], "a wait without a timeout ends with an event");
         reader.consume();
     }
+    // Nor does it give up after a while.
+    let mouth = reader.mouth();
+    let late = || {
+        std::thread::sleep(A_WHILE);
+        feed(mouth);
+    };
+    let found = once_asleep(late, || wait_at_most(backend, None, 64));
+    assert_eq!(
+        found,
+        [(A, IN)],
+        "a wait without a timeout goes on until an event comes, here after {A_WHILE:?}"
+    );
 }
 
 pub(super) fn an_event_ends_a_wait(backend: &mut dyn Backend) {
