@@ -75,7 +75,7 @@ const STEPS: &[Step] = &[
     step("hack", When::Usual, 40, tools::hack),
     step("loom", When::Usual, 110, checkers::loom),
     step("promela", When::Usual, 20, promela::check),
-    step("tsan", When::Usual, 60, || door::prove("thread sanitizer")),
+    step("tsan", When::Named, 100, || door::prove("thread sanitizer")),
     step("machete", When::Named, 30, tools::machete),
     step("shuttle", When::Named, 80, checkers::shuttle),
 ];
@@ -95,11 +95,11 @@ pub(crate) fn command() -> clap::Command {
             .help(help)
     };
     clap::Command::new("check")
-        .about("Format, lints, documentation, layers, licences, spelling, model checkers, sanitizers")
+        .about("Format, lints, documentation, layers, licences, spelling, model checkers")
         .long_about(
-            "Runs every check that is not a test: format, lints, documentation, layers, licences, spelling, model checkers, \
-             sanitizers\n\n\
-             About eight minutes on two cores when nothing is built. All steps run, also after one has failed. cargo xtask prove \
+            "Runs every check that is not a test: format, lints, documentation, layers, licences, spelling, model \
+             checkers\n\n\
+             About ten minutes on two cores when nothing is built. All steps run, also after one has failed. cargo xtask prove \
              runs what is too slow for every change. Tools that are missing and quick to build are built into the target directory; \
              a step whose tool cannot be had says so in a line.",
         )
