@@ -393,6 +393,23 @@ fn regressions(waiter: Waiter) {
             "learned-2",
             "watch e w in h polled; on e.begin { work e, replace e e polled }; polling 50; wait 28",
         ),
+        // A hit whose handler a bottom half replaces is no progress: the next iteration's check finds the others, and the new handler.
+        (
+            "fixed",
+            "bh x; polling 20000; on x { replace e e r }; watch e r in h polled; on a.readable { idle x }; watch a r in g; wait 1; \
+             work a; poll; work e; wait 17",
+        ),
+        // The same after a notification that ends polling.
+        (
+            "learned",
+            "bh x; watch p r in g polled; watch a r; watch e r polled; on p.begin { idle x }; polling 50; on x { kick e }; wait 13; wait 1; \
+             kick a; wait 7",
+        ),
+        // A check before a `poll_end` that panics masks a paused handler, so its close is not reported.
+        (
+            "fixed",
+            "polling 50; watch c r polled; pause zz; watch e rp in h polled; wait 4; on e.end { panic }; kick c; wait 8; closeraw c; poll",
+        ),
         // All get their `poll_end`, also if one of them panics.
         (
             "always",

@@ -61,9 +61,10 @@ impl Model {
         Ok(fired)
     }
 
-    /// Serves the registrations with events, in the order of the real context.
-    pub(super) fn dispatch(&mut self, mut found: Vec<Found>) -> Flow<bool> {
-        let mut progress = false;
+    /// Serves the registrations with events, in the order of the real context. If it `may_go_on`, there was perhaps no check and no
+    /// progress, and another iteration follows.
+    pub(super) fn dispatch(&mut self, mut found: Vec<Found>, may_go_on: bool) -> Flow<bool> {
+        let mut served = Vec::new();
         loop {
             // A registration that could not be called at some moment need not be called later: it may have been next then.
             for one in &mut found {
@@ -74,12 +75,45 @@ impl Model {
             let is_due = |one: &Found| one.is_sure && !one.was_uncallable && self.must_be(one).is_some();
             let place = found.iter().position(is_next).or(found.iter().position(is_due));
             let Some(place) = place else {
+                if may_go_on && let Some(late) = self.find_late(&served) {
+                    found.push(late);
+                    continue;
+                }
                 self.forget(&found);
-                return Ok(progress);
+                return Ok(!served.is_empty());
             };
-            progress = true;
-            self.serve(found.swap_remove(place))?;
+            let next = found.swap_remove(place);
+            served.push(next);
+            self.serve(next)?;
         }
+    }
+
+    /// A hit or a notification may end polling without a check. If nothing was progress, because the handler of the hit is gone before it
+    /// is served, the poll goes on with another iteration. What seems to be found by the first one may all be found by that one's check,
+    /// together with what became ready in between. Returns the registration that is called next, if it can be that.
+    fn find_late(&mut self, served: &[Found]) -> Option<Found> {
+        let Some(Callback::Of(label, Side::Readable | Side::Writable | Side::Priority)) = self.next_call()
+        else {
+            return None;
+        };
+        let was_served = |id: u64| served.iter().any(|one| one.id == id);
+        if served.iter().any(|one| one.is_hit || one.is_sure) {
+            return None;
+        }
+        let is_it = |one: &Registration| one.label == label && !was_served(one.id);
+        let place = self.registrations.iter().position(is_it)?;
+        let ready = self.ready(place);
+        let is_new = !self.registrations[place].pending.perhaps.contains(ready);
+        let one = &mut self.registrations[place];
+        let left = one.pending;
+        one.pending.perhaps |= ready;
+        is_new.then_some(Found {
+            id: one.id,
+            is_hit: false,
+            is_sure: false,
+            was_uncallable: false,
+            left,
+        })
     }
 
     fn place(&self, id: u64) -> Option<usize> {

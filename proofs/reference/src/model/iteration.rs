@@ -109,11 +109,12 @@ impl Model {
         let before = self.deciding;
         self.deciding |= !foreign;
         let (found, mut progress) = self.search_and_wait(at_most)?;
+        let is_unchecked = self.is_unchecked && !foreign && at_most.is_some();
         self.deciding = before;
         self.poll_mode = self.most_polling > 0;
         (self.notified, self.maybe_notified) = (false, false);
         progress |= self.run_bottom_halves()?;
-        progress |= self.dispatch(found)?;
+        progress |= self.dispatch(found, is_unchecked && !progress)?;
         progress |= self.run_timers()?;
         Ok(progress)
     }
@@ -186,7 +187,7 @@ impl Model {
     }
 
     /// Returns the readiness that a check would report.
-    fn ready(&mut self, place: usize) -> Readiness {
+    pub(super) fn ready(&mut self, place: usize) -> Readiness {
         let one = &self.registrations[place];
         if one.masked == Masked::Yes || one.is_asleep {
             return Readiness::empty();
@@ -253,6 +254,7 @@ impl Model {
                 let ended = self.end(place, search);
                 if ended.is_err() {
                     self.end_others(search);
+                    self.mask_perhaps();
                 }
                 ended?;
             }
@@ -270,7 +272,11 @@ impl Model {
                 let callback = Callback::Of(label, side);
                 let script = self.scripts.take(callback);
                 self.record(What::Called(callback));
-                self.run_script(script.as_deref().unwrap_or_default())?;
+                let answer = self.run_script(script.as_deref().unwrap_or_default());
+                if answer.is_err() {
+                    self.mask_perhaps();
+                }
+                answer?;
                 // The hit counts even if the handler was paused or removed meanwhile.
                 search.answered |= self.devices[fd.place()].work > 0;
             }
@@ -354,6 +360,7 @@ impl Model {
         let is_hit = search.answered || search.seen.iter().any(worked);
         let ends_early = search.spin > 0 && (self.notified || self.maybe_notified || is_hit);
         let checks = !ends_early && !search.broke;
+        self.is_unchecked = ends_early;
         if checks && self.waiter.detects_closes() && self.is_any_close_unreported() {
             self.record(What::Illegal("R4: a closed number was not reported"));
         }

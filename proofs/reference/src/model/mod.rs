@@ -192,6 +192,8 @@ pub(crate) struct Model {
     nested_progress: u64,
     /// The length of the wait is decided: a change that shortens it has to notify.
     deciding: bool,
+    /// The last search may have ended without a check.
+    is_unchecked: bool,
     /// The longest time to poll: as it was set, and as it is since the last iteration began.
     polling: u64,
     most_polling: u64,
@@ -231,6 +233,7 @@ impl Model {
             calls_seen: 0,
             nested_progress: 0,
             deciding: false,
+            is_unchecked: false,
             polling: 0,
             most_polling: 0,
             poll_mode: false,
