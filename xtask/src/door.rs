@@ -141,9 +141,7 @@ pub(crate) fn packaging(args: &[&str]) -> anyhow::Result<String> {
 
 fn last_line(name: &str, mut cargo: process::Command) -> anyhow::Result<String> {
     cargo.stderr(process::Stdio::inherit());
-    let output = cargo.output().context("cannot start cargo")?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    anyhow::ensure!(output.status.success(), "{name} failed: {}", output.status);
+    let said = shell::output(&mut cargo).with_context(|| format!("{name} failed"))?;
     Ok(said.trim().lines().next_back().unwrap_or_default().to_owned())
 }
 

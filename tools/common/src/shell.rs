@@ -62,13 +62,19 @@ pub fn cargo_here() -> Command {
 pub fn metadata(more: &[&str]) -> anyhow::Result<serde_json::Value> {
     let mut metadata = cargo();
     metadata.args(["metadata", "--format-version", "1"]).args(more);
-    let output = metadata.output().context("cannot start cargo")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")
+    serde_json::from_str(&output(&mut metadata)?).context("cargo metadata printed no JSON")
+}
+
+/// Returns the files that git tracks, relative to the root of the workspace: those that match one of `patterns`, or all of them.
+///
+/// # Errors
+/// If git fails, or a name is not UTF-8.
+pub fn tracked(patterns: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut git = Command::new("git");
+    git.current_dir(root()).args(["ls-files", "-z"]).args(patterns);
+    let listed = output(&mut git)?;
+    let names = listed.split('\0').filter(|name| !name.is_empty());
+    Ok(names.map(PathBuf::from).collect())
 }
 
 /// Returns cargo's target directory.
@@ -98,6 +104,25 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
         bail!("{} failed: {status}", line(command));
     }
     Ok(())
+}
+
+/// Runs a command to its end, and returns what it printed.
+///
+/// # Errors
+/// If it cannot be started, does not succeed, or prints what is not UTF-8. The error has what it printed on standard error, unless the
+/// caller has redirected that.
+pub fn output(command: &mut Command) -> anyhow::Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {}", line(command)))?;
+    ensure!(
+        output.status.success(),
+        "{} failed: {}: {}",
+        line(command),
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// As [`run`], but no longer than `limit`, and not after a Ctrl-C: then the command is ended, with all that it started.

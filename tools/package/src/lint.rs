@@ -4,10 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
 
 use aio_tools::shell;
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::library::Library;
@@ -57,30 +56,18 @@ pub(crate) fn check(libraries: &[Library]) -> anyhow::Result<String> {
 
 /// The manifests of packages that are no library and could be published by mistake.
 fn unpublishable(libraries: &[Library]) -> anyhow::Result<Vec<String>> {
-    let listed = Command::new("git")
-        .current_dir(shell::root())
-        .args(["ls-files", "-z", "Cargo.toml", "*/Cargo.toml"])
-        .output()
-        .context("git ls-files")?;
-    ensure!(
-        listed.status.success(),
-        "git ls-files failed: {}",
-        String::from_utf8_lossy(&listed.stderr).trim()
-    );
     let mut faults = Vec::new();
-    for file in String::from_utf8(listed.stdout)?
-        .split('\0')
-        .filter(|name| !name.is_empty())
-    {
-        let path = shell::root().join(file);
+    for file in shell::tracked(&["Cargo.toml", "*/Cargo.toml"])? {
+        let path = shell::root().join(&file);
         let is_library = libraries
             .iter()
             .any(|library| path.parent() == Some(&library.directory));
-        let text = fs::read_to_string(&path).with_context(|| file.to_owned())?;
+        let text = fs::read_to_string(&path).with_context(|| file.display().to_string())?;
         let is_package = text.lines().any(|line| line == "[package]");
         if is_package && !is_library && !is_private(&text) {
             faults.push(format!(
-                "{file}: write publish = false, or make it a library in the root"
+                "{}: write publish = false, or make it a library in the root",
+                file.display()
             ));
         }
     }
@@ -105,17 +92,7 @@ fn files(library: &Library) -> anyhow::Result<BTreeSet<PathBuf>> {
         "--package",
         &library.name,
     ]);
-    let output = cargo.output().context("cannot start cargo")?;
-    ensure!(
-        output.status.success(),
-        "{} failed: {}",
-        shell::line(&cargo),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8(output.stdout)?
-        .lines()
-        .map(PathBuf::from)
-        .collect())
+    Ok(shell::output(&mut cargo)?.lines().map(PathBuf::from).collect())
 }
 
 fn manifest(package: &Value) -> Vec<String> {

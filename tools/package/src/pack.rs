@@ -31,7 +31,7 @@ pub(crate) fn pack(libraries: &[Library], interrupt: &Interrupt) -> anyhow::Resu
             continue;
         };
         let mut cargo = first.cargo();
-        // Cargo builds them as well if it is not told otherwise; `--check` does so with their tests. No library brings a lock file.
+        // Without this option cargo builds them as well; `--check` does so with their tests. No library brings a lock file.
         cargo.args([
             "package",
             "--quiet",

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aio_tools::shell;
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
 use crate::library::Library;
 
@@ -29,14 +29,7 @@ impl Tree {
                 &library.name,
             ])
             .args(["--format", "{p}"]);
-        let output = cargo.output().context("cannot start cargo")?;
-        ensure!(
-            output.status.success(),
-            "{} failed: {}",
-            shell::line(&cargo),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        let names = names(&String::from_utf8_lossy(&output.stdout), &library.name);
+        let names = names(&shell::output(&mut cargo)?, &library.name);
         let manifest = library.directory.join("Cargo.toml").display().to_string();
         let metadata = shell::metadata(&["--locked", "--manifest-path", &manifest])?;
         let packages = metadata["packages"].as_array();

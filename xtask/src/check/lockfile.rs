@@ -56,13 +56,7 @@ fn generate(user: &Path, library: &str) -> anyhow::Result<()> {
     cargo
         .current_dir(user)
         .args(["metadata", "--offline", "--format-version", "1"]);
-    let output = cargo.output().context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!(
-            "no lock file for a user of {library}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
+    shell::output(&mut cargo).with_context(|| format!("no lock file for a user of {library}"))?;
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! Checks for long files, unfinished code, unsafe beyond its budget, and paths of a particular machine.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
@@ -67,17 +66,7 @@ pub(super) fn check() -> anyhow::Result<String> {
 
 /// The files that belong to the project.
 pub(super) fn tracked() -> anyhow::Result<Vec<PathBuf>> {
-    let listed = Command::new("git")
-        .current_dir(shell::root())
-        .args(["ls-files", "-z"])
-        .output()
-        .context("git ls-files")?;
-    let text = String::from_utf8(listed.stdout)?;
-    Ok(text
-        .split('\0')
-        .filter(|name| !name.is_empty())
-        .map(PathBuf::from)
-        .collect())
+    shell::tracked(&[])
 }
 
 pub(super) fn is_test(file: &Path) -> bool {
