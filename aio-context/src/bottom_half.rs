@@ -170,43 +170,41 @@ pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool 
     if cx.0.metrics.has_limit() {
         return run_timed(deferred, mailbox, cx);
     }
+    run_each::<false>(deferred, mailbox, cx)
+}
+
+#[cold]
+fn run_timed(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
+    run_each::<true>(deferred, mailbox, cx)
+}
+
+/// If `TIMED`, also reports callbacks that are slow (rule M2).
+#[inline(always)]
+fn run_each<const TIMED: bool>(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
     let mut progress = false;
-    for due in deferred.start(mailbox.inbox()) {
+    let mut round = deferred.start(mailbox.inbox());
+    while let Some((due, name)) = round.next_named() {
         match due {
             Due::Callback(callback, urgency) => {
                 if urgency == Urgency::Normal {
                     progress = true;
                 }
-                cx.call(|cx| callback(cx));
+                call::<TIMED>(cx, name.unwrap_or("a closure of `defer`"), |cx| callback(cx));
             }
             Due::Message(mut job) => {
                 progress = true;
-                cx.call(|cx| (job.contents)(cx));
+                call::<TIMED>(cx, "a closure of `Remote::run`", |cx| (job.contents)(cx));
             }
         }
     }
     progress
 }
 
-/// As [`run`], and reports callbacks that are slow (rule M2).
-#[cold]
-fn run_timed(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
-    let mut progress = false;
-    let mut round = deferred.start(mailbox.inbox());
-    while let Some((due, name)) = round.next_named() {
-        match due {
-            Due::Callback(callback, urgency) => {
-                progress |= urgency == Urgency::Normal;
-                let name = name.unwrap_or("a closure of `defer`");
-                cx.call_timed("bottom half", name, |cx| callback(cx));
-            }
-            Due::Message(mut job) => {
-                progress = true;
-                cx.call_timed("bottom half", "a closure of `Remote::run`", |cx| {
-                    (job.contents)(cx)
-                });
-            }
-        }
+#[inline(always)]
+fn call<const TIMED: bool>(cx: &Context, name: &'static str, code: impl FnOnce(&Context)) {
+    if TIMED {
+        cx.call_timed("bottom half", name, code);
+    } else {
+        cx.call(code);
     }
-    progress
 }

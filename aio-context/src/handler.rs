@@ -310,10 +310,8 @@ pub(crate) struct Polled {
     pub(crate) is_exclusive: bool,
     /// It had an event in the iteration that the policy is about to be shown.
     pub(crate) had_event: bool,
-    /// Of a [`Source`](crate::Source), which has no descriptor: it learns of pauses.
-    pub(crate) undescribed: Option<Rc<dyn Pausable>>,
-    /// The name of a [`Source`](crate::Source), which has no descriptor: a wake promotes it.
-    pub(crate) source: Option<&'static str>,
+    /// Of a [`Source`](crate::Source), which has no descriptor.
+    pub(crate) source: Option<Rc<dyn AnySource>>,
     /// The handler itself, if `handler` times its callbacks.
     pub(crate) untimed: Option<Rc<dyn Join>>,
     /// What the policy remembers about it.
@@ -322,8 +320,9 @@ pub(crate) struct Polled {
     pub(crate) shown: Option<Arc<AtomicU64>>,
 }
 
-/// A member of a group that learns when the group is paused and resumed.
-pub(crate) trait Pausable {
+/// What only a [`Source`](crate::Source) has, whatever its type.
+pub(crate) trait AnySource {
+    fn name(&self) -> &'static str;
     fn paused(&self);
     fn resumed(&self);
 }
@@ -386,7 +385,6 @@ impl Entry {
             is_exclusive: handler.exclusive(),
             handler: handler.clone(),
             had_event: false,
-            undescribed: None,
             source: None,
             untimed: None,
             memory: HandlerMemory::default(),
@@ -417,9 +415,7 @@ impl Described for Entry {
     }
     /// Whether it is a [`Source`](crate::Source).
     fn is_undescribed(&self) -> bool {
-        self.polled
-            .as_ref()
-            .is_some_and(|polled| polled.undescribed.is_some())
+        self.polled.as_ref().is_some_and(|polled| polled.source.is_some())
     }
     #[inline]
     fn is_in_backend(&self) -> bool {

@@ -423,7 +423,7 @@ impl Inner {
         let registry = self.descriptors.registry.borrow();
         let is_paused = registry.is_paused(group);
         let polled = registry.get(token).and_then(|entry| entry.polled.as_ref());
-        let Some(source) = polled.and_then(|polled| polled.undescribed.clone()) else {
+        let Some(source) = polled.and_then(|polled| polled.source.clone()) else {
             return;
         };
         drop(registry);

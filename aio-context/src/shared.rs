@@ -7,7 +7,7 @@ use aio_pollctl::{PollParams, WakeCost};
 
 use crate::Gone;
 use crate::metrics::Measured;
-use crate::stats::Counters;
+use crate::stats::{Counters, nanos};
 use crate::sync::{AtomicU64, Mutex, Ordering, faulty};
 
 /// What a context shares with other threads besides its mailbox.
@@ -106,7 +106,6 @@ impl Words {
 }
 
 fn encode(params: PollParams) -> [u64; 7] {
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     [
         nanos(params.max),

@@ -12,7 +12,7 @@ use aio_backend::{Interest, Token};
 use aio_handlers::GroupId;
 
 use crate::context::{Inner, Mailbox};
-use crate::handler::{Entry, Pausable};
+use crate::handler::{AnySource, Entry};
 use crate::{BottomHalf, Context, Handler, Pollable, Registration};
 
 /// Work that has no descriptor, such as a queue or a bitmap that other threads fill.
@@ -162,10 +162,9 @@ impl SourceBuilder<'_> {
         let source = Undescribed {
             source,
             mailbox: self.cx.0.mailbox.clone(),
-            _waker: self.waker.clone(),
+            waker: self.waker.clone(),
         };
-        let name = self.waker.0.name();
-        let token = self.cx.0.add_source(self.cx, name, Rc::new(source), self.group);
+        let token = self.cx.0.add_source(self.cx, Rc::new(source), self.group);
         self.identity.token.set(Some(token));
         if self.identity.was_woken.get() {
             self.waker.wake();
@@ -175,17 +174,10 @@ impl SourceBuilder<'_> {
 }
 
 impl Inner {
-    fn add_source<S: Source>(
-        &self,
-        cx: &Context,
-        name: &'static str,
-        source: Rc<Undescribed<S>>,
-        group: GroupId,
-    ) -> Token {
+    fn add_source<S: Source>(&self, cx: &Context, source: Rc<Undescribed<S>>, group: GroupId) -> Token {
         let mut entry = Entry::polled(source.clone());
         if let Some(polled) = &mut entry.polled {
-            polled.undescribed = Some(source.clone());
-            polled.source = Some(name);
+            polled.source = Some(source.clone());
         }
         let mut registry = self.descriptors.registry.borrow_mut();
         let Ok(token) = registry.insert(None, entry, Interest::NONE, group) else {
@@ -218,7 +210,7 @@ struct Undescribed<S> {
     source: S,
     mailbox: Arc<Mailbox>,
     /// A producer may drop its waker as soon as it has woken the source.
-    _waker: SourceWaker,
+    waker: SourceWaker,
 }
 
 impl<S> AsFd for Undescribed<S> {
@@ -234,7 +226,10 @@ impl<S: Source> Handler for Undescribed<S> {
     }
 }
 
-impl<S: Source> Pausable for Undescribed<S> {
+impl<S: Source> AnySource for Undescribed<S> {
+    fn name(&self) -> &'static str {
+        self.waker.0.name()
+    }
     fn paused(&self) {
         self.source.paused();
     }

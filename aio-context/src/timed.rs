@@ -16,7 +16,7 @@ use aio_backend::Token;
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
-use crate::handler::{Entry, Handler, Join, Pollable};
+use crate::handler::{AnySource, Entry, Handler, Join, Pollable};
 use crate::metrics::{HandlerCounters, HandlerMetrics, Started};
 use crate::wall::is_own;
 use crate::{Context, Event, Registration, Remote};
@@ -190,7 +190,7 @@ impl Entry {
             handler: self.handler.clone(),
             polled,
             counters,
-            source: self.polled.as_ref().and_then(|polled| polled.source),
+            source: self.polled.as_ref().and_then(|polled| polled.source.clone()),
             reported_for: Cell::new(None),
         });
         self.handler = timed.clone();
@@ -218,8 +218,8 @@ struct Timed {
     polled: Option<Rc<dyn Join>>,
     /// There if it is measured.
     counters: Option<Arc<HandlerCounters>>,
-    /// The name of a source.
-    source: Option<&'static str>,
+    /// There if it is a source.
+    source: Option<Rc<dyn AnySource>>,
     /// The number of the limit for which it was reported last.
     reported_for: Cell<Option<u32>>,
 }
@@ -239,9 +239,9 @@ impl Timed {
         if self.reported_for.replace(Some(number)) == Some(number) {
             return;
         }
-        match (&self.counters, self.source) {
+        match (&self.counters, &self.source) {
             (Some(counters), _) => report("handler", &counters.name, took, limit),
-            (None, Some(source)) => report("handler", &source, took, limit),
+            (None, Some(source)) => report("handler", &source.name(), took, limit),
             (None, None) => {
                 let number = self.handler.as_fd().as_raw_fd();
                 report("handler", &format_args!("descriptor {number}"), took, limit);

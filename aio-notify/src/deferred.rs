@@ -236,19 +236,14 @@ impl<C: Clone, M: ?Sized> Iterator for Round<'_, C, M> {
 
     #[inline]
     fn next(&mut self) -> Option<Due<C, M>> {
-        self.advance().map(|(due, _)| due)
+        self.next_named().map(|(due, _)| due)
     }
 }
 
 impl<C: Clone, M: ?Sized> Round<'_, C, M> {
     /// As [`next`](Iterator::next), with the name that a callback was inserted with.
-    #[inline]
-    pub fn next_named(&mut self) -> Option<(Due<C, M>, Option<&'static str>)> {
-        self.advance()
-    }
-
     #[inline(always)]
-    fn advance(&mut self) -> Option<(Due<C, M>, Option<&'static str>)> {
+    pub fn next_named(&mut self) -> Option<(Due<C, M>, Option<&'static str>)> {
         while self.budget > 0 {
             self.budget -= 1;
             let mut state = self.deferred.state.borrow_mut();

@@ -77,7 +77,7 @@ fn m2_hits_of_polling_are_told_from_events() {
     }
 }
 
-/// A source that has work when it is told so.
+/// A source that has work while its flag is set.
 struct Work(Arc<ManualClock>, Rc<Cell<bool>>);
 
 impl Source for Work {
