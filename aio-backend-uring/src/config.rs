@@ -1,0 +1,62 @@
+//! [`Config`]: the size of a ring, and what to ask of the kernel.
+
+/// How to set up a ring; see [`Uring::with_config`](crate::Uring::with_config).
+///
+/// ```
+/// use aio_backend_uring::{Config, Uring};
+///
+/// match Uring::with_config(Config::new().submissions(16)) {
+///     Ok(backend) => println!("{backend:?}"),
+///     Err(error) => println!("{error}: {}", aio_backend::remedy(&error)),
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub(crate) submissions: u32,
+    pub(crate) completions: u32,
+    pub(crate) is_plain: bool,
+}
+
+impl Config {
+    /// 256 requests in a system call, and room for 1,024 completions: 32 KiB of memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            submissions: 256,
+            completions: 1024,
+            is_plain: false,
+        }
+    }
+
+    /// Sets the number of requests that one system call submits, at least 1; the kernel rounds it up to a power of two, and reduces it
+    /// to 32,768. It does not limit the number of descriptors.
+    #[must_use]
+    pub const fn submissions(mut self, submissions: u32) -> Self {
+        self.submissions = if submissions == 0 { 1 } else { submissions };
+        self
+    }
+
+    /// Sets the number of completions that there is room for; the kernel rounds it up to a power of two that is at least the number of
+    /// submissions, and reduces it to 65,536. If more complete at once, the kernel keeps the rest in lists of its own, which
+    /// costs an allocation for each.
+    #[must_use]
+    pub const fn completions(mut self, completions: u32) -> Self {
+        self.completions = completions;
+        self
+    }
+
+    /// Uses no set-up flag that some kernels lack (`SINGLE_ISSUER`, `DEFER_TASKRUN`, `COOP_TASKRUN`, `TASKRUN_FLAG`, `SUBMIT_ALL`), as
+    /// on a kernel that lacks all of them. A check then needs a system call, and [`Backend::peek`](aio_backend::Backend::peek) is
+    /// unsupported.
+    #[must_use]
+    pub const fn plain(mut self) -> Self {
+        self.is_plain = true;
+        self
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new()
+    }
+}

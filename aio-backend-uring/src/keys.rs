@@ -1,0 +1,97 @@
+//! [`Key`]: the 64 bits of user data with which the kernel returns a request.
+//!
+//! | bits | poll request | cancellation | operation |
+//! |---|---|---|---|
+//! | 63, 62 | 0 | 1 | 2 |
+//! | 61 to 32 | sequence of the request | 0 | free |
+//! | 31 to 0 | slot of the registration | 0 | free |
+//!
+//! Each poll request has a sequence of its own, whatever registration it belongs to. So a completion of a request that was cancelled
+//! is recognised, also if its registration was removed, its slot taken again, or its interest changed. The sequence returns to an
+//! earlier value after 2^30 requests. By then no completion of the earlier request is left, because a cancellation is submitted no
+//! later than the next wait.
+//!
+//! The numbers of operations are reserved: a ring that also takes operations tells their completions from those of poll requests.
+
+/// What a completion belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// A poll request of the registration in this slot.
+    Poll { slot: u32, sequence: u32 },
+    /// The cancellation of a poll request.
+    Cancellation,
+    /// Nothing that this crate submits.
+    Other,
+}
+
+const KIND: u32 = 62;
+const POLL: u64 = 0;
+const CANCELLATION: u64 = 1;
+
+impl Key {
+    /// The largest sequence. There is no sequence 0: it stands for no request.
+    pub(crate) const LAST_SEQUENCE: u32 = (1 << 30) - 1;
+
+    /// Returns the user data.
+    pub(crate) const fn to_bits(self) -> u64 {
+        match self {
+            Self::Poll { slot, sequence } => {
+                POLL << KIND | ((sequence & Self::LAST_SEQUENCE) as u64) << 32 | slot as u64
+            }
+            Self::Cancellation => CANCELLATION << KIND,
+            Self::Other => u64::MAX,
+        }
+    }
+
+    /// Returns the key of which these are the bits.
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        match bits >> KIND {
+            POLL => Self::Poll {
+                slot: bits as u32,
+                sequence: (bits >> 32) as u32 & Self::LAST_SEQUENCE,
+            },
+            CANCELLATION => Self::Cancellation,
+            _ => Self::Other,
+        }
+    }
+
+    /// Returns the sequence after `sequence`.
+    pub(crate) const fn next_sequence(sequence: u32) -> u32 {
+        if sequence >= Self::LAST_SEQUENCE {
+            1
+        } else {
+            sequence + 1
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r2_a_key_survives_the_way_through_the_kernel() {
+        for slot in [0, 7, u32::MAX] {
+            for sequence in [1, 99, Key::LAST_SEQUENCE] {
+                let key = Key::Poll { slot, sequence };
+                assert_eq!(Key::from_bits(key.to_bits()), key);
+            }
+        }
+        assert_eq!(Key::from_bits(Key::Cancellation.to_bits()), Key::Cancellation);
+        assert_eq!(Key::from_bits(Key::Other.to_bits()), Key::Other);
+    }
+
+    #[test]
+    fn s1_operations_have_a_range_of_their_own() {
+        for operation in [2 << KIND, (2 << KIND) + 12_345, (3 << KIND) - 1] {
+            assert_eq!(Key::from_bits(operation), Key::Other);
+        }
+    }
+
+    #[test]
+    fn r2_no_request_has_sequence_0() {
+        assert_eq!(Key::next_sequence(0), 1);
+        assert_eq!(Key::next_sequence(5), 6);
+        assert_eq!(Key::next_sequence(Key::LAST_SEQUENCE), 1);
+    }
+}

@@ -1,0 +1,310 @@
+//! A [`Backend`] on `io_uring(7)`: it checks descriptors without a system call.
+//!
+//! The kernel writes what has become ready to a queue in shared memory. So [`Backend::peek`], and a wait with a timeout of zero, read a
+//! few words while nothing is ready, whatever the number of descriptors. A busy-polling loop serves any descriptor at once this way.
+//! One system call arms and waits: registrations, and those that were reported before, are armed together by the next wait.
+//!
+//! ```
+//! use std::io::Write;
+//! use std::rc::Rc;
+//! use aio_backend::{Backend, Interest, ReadyList, Readiness, Token};
+//! use aio_backend_uring::Uring;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let mut backend = match Uring::new() {
+//!     Ok(backend) => backend,
+//!     Err(error) => {
+//!         eprintln!("no io_uring: {error}; {}", aio_backend::remedy(&error));
+//!         return Ok(());
+//!     }
+//! };
+//! let (reader, mut writer) = std::io::pipe()?;
+//! backend.add(Rc::new(reader).into(), Token::new(0, 0), Interest::READ)?;
+//!
+//! let mut ready = ReadyList::new();
+//! backend.peek(&mut ready)?;
+//! assert!(ready.is_empty());
+//! writer.write_all(b"x")?;
+//! backend.wait(None, &mut ready)?;
+//! assert_eq!(ready.iter().next(), Some((Token::new(0, 0), Readiness::IN)));
+//! # Ok(()) }
+//! ```
+//!
+//! # How it keeps the contract
+//! - *Levels* are one-shot poll requests that are armed again by the next wait after their event. A multishot request reports edges, and
+//!   a wait would have to check by another system call whether its descriptor is ready still. Edges are multishot requests.
+//! - *A completion is a hint.* The kernel stores the cause of a wake-up, not the state of the descriptor: data may have been read since. A
+//!   completion of a request that the same wait has armed is reported as it is; others are verified by one `poll(2)` for up to 64.
+//! - *Removal* cancels the request before it returns, unless it was not submitted yet. The kernel then keeps nothing of the file. Each
+//!   request has a number of its own, so a late completion is recognised and dropped.
+//! - *A regular file* is always ready, as in the other backends.
+//! - *A descriptor that was closed without `remove`* is reported as [`Readiness::NVAL`] when its request completes, or is armed again.
+//!   Until then the request keeps the file open, which the other backends do not.
+//! - *More completions than their queue has room for* are kept by the kernel, and fetched by the same wait.
+//!
+//! # What it does not do
+//! It offers no descriptor to foreign loops ([`Backend::make_pollable`] returns `None`): with deferred task work (Linux 6.1) the
+//! descriptor of a ring wakes no thread that polls it.
+//!
+//! It needs Linux 5.13. It can be used by the thread only that made it. On kernels before 5.19 a check makes a system call.
+//!
+//! A child after `fork` without `exec` shares the queues with its parent. It may only drop the backend, which then tells the kernel
+//! nothing. A child that was made by a raw `clone` system call is recognised, too.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![deny(unsafe_code)]
+
+/// The example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
+mod config;
+mod keys;
+mod limit;
+mod ring;
+mod slots;
+pub mod sys;
+mod wait;
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+#[cfg(doc)]
+use aio_backend::Readiness;
+use aio_backend::{Backend, Interest, Peek, ReadyList, Registrations, Token, Watched};
+
+pub use crate::config::Config;
+use crate::keys::Key;
+use crate::limit::Limit;
+use crate::slots::{List, Slots, State};
+use crate::sys::{Kernel, Ring, Sys};
+
+/// Waits with `io_uring_enter(2)`.
+#[doc(alias = "io_uring_setup")]
+pub struct Uring<S: Sys = Kernel> {
+    sys: S,
+    ring: S::Ring,
+    entries: Registrations,
+    /// Their state in the ring, by the index of their token.
+    slots: Slots,
+    /// The user data of the requests that are to be cancelled.
+    to_cancel: Vec<u64>,
+    /// The sequence of the latest request.
+    sequence: u32,
+    /// The number of waits. It wraps; a completion that is compared with it is verified otherwise.
+    waits: u32,
+    /// The error of a request that could not be armed, until a wait returns it.
+    failure: Option<i32>,
+    /// The process that may use the ring.
+    process: u32,
+    enters: u64,
+    verified: u64,
+    stale: u64,
+    /// Only the thread that made it may use it.
+    home: PhantomData<*const ()>,
+}
+
+impl Uring {
+    /// Makes a backend without registrations.
+    ///
+    /// # Errors
+    /// The error of the system: `ENOSYS` if the kernel has no `io_uring`, or one before Linux 5.13; `EPERM` if a policy or the sysctl
+    /// `kernel.io_uring_disabled` forbids it; `ENOMEM` if the process may lock no more memory; `EMFILE`. [`aio_backend::remedy`] has the
+    /// remedy of each.
+    pub fn new() -> io::Result<Self> {
+        Self::with_config(Config::new())
+    }
+
+    /// As [`new`](Self::new), with queues of another size, or without optional features of the kernel.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_config(config: Config) -> io::Result<Self> {
+        Self::with_sys(Kernel, config)
+    }
+}
+
+impl<S: Sys> Uring<S> {
+    /// As [`with_config`](Uring::with_config), on another kernel.
+    ///
+    /// # Errors
+    /// The error of `sys`, if it cannot set up a ring.
+    pub fn with_sys(sys: S, config: Config) -> io::Result<Self> {
+        let ring = sys.setup(&config)?;
+        tracing::debug!(?ring, "a ring was set up");
+        Ok(Self {
+            ring,
+            sys,
+            entries: Registrations::new(),
+            slots: Slots::default(),
+            to_cancel: Vec::new(),
+            sequence: 0,
+            waits: 0,
+            failure: None,
+            process: std::process::id(),
+            enters: 0,
+            verified: 0,
+            stale: 0,
+            home: PhantomData,
+        })
+    }
+
+    /// Returns the number of calls of `io_uring_enter`.
+    #[must_use]
+    pub fn enters(&self) -> u64 {
+        self.enters
+    }
+
+    /// Returns the number of descriptors whose readiness was verified by `poll`.
+    #[must_use]
+    pub fn verified(&self) -> u64 {
+        self.verified
+    }
+
+    /// Returns the number of completions that arrived after their registration was removed or its interest changed, and were dropped.
+    #[must_use]
+    pub fn stale_completions(&self) -> u64 {
+        self.stale
+    }
+
+    /// Cancels the request of a slot, if there is one, with the next enter, and takes it out of its list.
+    fn disarm(&mut self, index: u32) {
+        let slot = self.slots.get(index);
+        if slot.state.is_armed() {
+            let key = Key::Poll {
+                slot: index,
+                sequence: slot.sequence,
+            };
+            self.to_cancel.push(key.to_bits());
+        }
+        self.slots.set(index, State::Silent, None);
+    }
+
+    /// Disarms all registrations, and submits the cancellations.
+    fn disarm_all(&mut self) -> io::Result<()> {
+        let entries = std::mem::take(&mut self.entries);
+        for (token, _) in entries.iter() {
+            self.disarm(token.index());
+        }
+        self.entries = entries;
+        self.submit_cancellations()
+    }
+}
+
+impl<S: Sys> Backend for Uring<S> {
+    fn name(&self) -> &'static str {
+        "uring"
+    }
+
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        if self.entries.is_taken(token) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let is_silent = interest.canonical() == Interest::NONE;
+        if !is_silent {
+            self.sys.find(fd.as_fd())?;
+        }
+        self.entries.insert(token, fd, interest, 0);
+        self.slots.reset(token.index());
+        if !is_silent {
+            self.slots.set(token.index(), State::Due, Some(List::Due));
+        }
+        Ok(())
+    }
+
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        let Some(entry) = self.entries.get_mut(token) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if entry.interest() == interest && !interest.reports_once() {
+            return Ok(());
+        }
+        let is_silent = interest.canonical() == Interest::NONE;
+        if !is_silent {
+            self.sys.find(entry.fd().as_fd())?;
+        }
+        entry.set(interest, 0);
+        self.disarm(token.index());
+        self.slots.get_mut(token.index()).needs_multishot = false;
+        if !is_silent {
+            self.slots.set(token.index(), State::Due, Some(List::Due));
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        // It keeps the descriptor open until its request is cancelled.
+        let Some(_entry) = self.entries.remove(token) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        self.disarm(token.index());
+        self.submit_cancellations()
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        // If the list is full, its events have to be handled first.
+        if ready.is_full() {
+            return Ok(());
+        }
+        let limit = Limit::after(timeout, || self.sys.now());
+        self.wait_until(limit, ready)
+    }
+
+    #[inline]
+    fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
+        if !self.ring.sees_all() {
+            return Ok(Peek::Unsupported);
+        }
+        if !self.is_quiet() {
+            self.wait(Some(Duration::ZERO), ready)?;
+        }
+        Ok(Peek::Checked)
+    }
+
+    fn reports_edges(&self) -> bool {
+        true
+    }
+
+    fn watched(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.entries.visit(each);
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        if let Err(error) = self.disarm_all() {
+            tracing::debug!(%error, "requests could not be cancelled at once");
+        }
+        self.failure = None;
+        std::mem::take(&mut self.entries).drain(each);
+    }
+}
+
+impl<S: Sys> Drop for Uring<S> {
+    /// Cancels all requests. The kernel would do so some time after the ring is closed.
+    fn drop(&mut self) {
+        if std::process::id() == self.process
+            && let Err(error) = self.disarm_all()
+        {
+            tracing::debug!(%error, "requests could not be cancelled at once");
+        }
+    }
+}
+
+impl<S: Sys> fmt::Debug for Uring<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uring")
+            .field("ring", &self.ring)
+            .field("entries", &self.entries)
+            .field("enters", &self.enters)
+            .field("verified", &self.verified)
+            .field("stale", &self.stale)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,351 @@
+//! A wait: what it arms, enters for, verifies and reports.
+//!
+//! In a wait each slot moves along these arrows; [`State`] has the states.
+//!
+//! ```text
+//! Due -> Armed (one-shot)      -> Found          -> reported: Due in the next wait    | not ready: Due
+//! Due -> Streaming (multishot) -> FoundStreaming -> reported: Streaming, if an edge   | not ready: Streaming
+//!                                                             Recheck in the next wait, if a level
+//! ```
+//!
+//! A multishot request serves edges, and the few levels for which a one-shot request would complete at once for ever without being ready:
+//! the kernel completes each poll request when the peer closes its half, and a registration that only writes does not wait for that.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use aio_backend::{Interest, Readiness, ReadyList};
+use rustix::io::Errno;
+
+use crate::Uring;
+use crate::keys::Key;
+use crate::limit::Limit;
+use crate::slots::{List, State};
+use crate::sys::{Completion, POLL_MAX, Request, Ring, Sys, asked};
+
+/// The largest number of enters in a wait that neither block nor submit anything. Each turns about 20 wake-ups into completions.
+const ROUNDS: u32 = 256;
+/// How often an enter is repeated that was refused for lack of memory or of room, both of which may be there the next time.
+const RETRIES: u32 = 3;
+
+impl<S: Sys> Uring<S> {
+    /// Returns whether a check would find nothing, as far as can be seen without a system call.
+    #[inline]
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        !self.slots.has_listed() && self.ring.is_idle() && self.ring.pushed() == 0
+    }
+
+    /// Waits until a registration is ready, or the limit is reached. The list has room.
+    pub(crate) fn wait_until(&mut self, mut limit: Limit, ready: &mut ReadyList) -> io::Result<()> {
+        let before = ready.len();
+        let (mut rounds, mut retries, mut sees_all) = (0, 0, self.ring.sees_all());
+        self.waits = self.waits.wrapping_add(1);
+        self.slots.begin_wait();
+        loop {
+            self.report(ready)?;
+            if ready.is_full() {
+                return Ok(());
+            }
+            if ready.len() > before || self.failure.is_some() {
+                limit = Limit::Now;
+            }
+            let is_all =
+                !self.has_news(ready.room()) && self.push_all() && self.slots.first(List::Found).is_none();
+            let blocks = is_all && limit != Limit::Now;
+            if !blocks {
+                let is_over = is_all && sees_all && self.ring.pushed() == 0 && self.ring.is_idle();
+                if is_over || rounds == ROUNDS {
+                    return self.end_wait(ready.len() > before);
+                }
+                rounds += u32::from(self.ring.pushed() == 0);
+            }
+            let timeout = if blocks {
+                limit.timeout(|| self.sys.now())
+            } else {
+                Some(Duration::ZERO)
+            };
+            let entered = self.enter(timeout);
+            sees_all = true;
+            if blocks {
+                limit = limit.rest(|| self.sys.now());
+            }
+            match entered {
+                Err(Errno::TIME) | Ok(()) => {}
+                Err(Errno::INTR) => limit = Limit::Now,
+                Err(Errno::BUSY | Errno::AGAIN) if retries < RETRIES => retries += 1,
+                Err(error) => {
+                    self.report(ready)?;
+                    return if ready.len() > before {
+                        Ok(())
+                    } else {
+                        Err(error.into())
+                    };
+                }
+            }
+        }
+    }
+
+    /// Returns whether to fetch completions before more requests are armed. Those that were reported before complete at once if they are
+    /// ready still, so if they may fill the list, the others come first.
+    fn has_news(&mut self, room: usize) -> bool {
+        self.slots.count_due() > room / 2 && !self.ring.is_idle()
+    }
+
+    /// Returns the error of a request that could not be armed, unless there are events, after which the next wait tries again.
+    fn end_wait(&mut self, has_events: bool) -> io::Result<()> {
+        match self.failure.take() {
+            Some(number) if !has_events => Err(io::Error::from_raw_os_error(number)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Submits the cancellations that are pending, so that the kernel keeps nothing of their files.
+    pub(crate) fn submit_cancellations(&mut self) -> io::Result<()> {
+        let mut retries = 0;
+        while !self.to_cancel.is_empty() || self.ring.pushed() > 0 {
+            self.push_cancellations();
+            match self.enter(Some(Duration::ZERO)) {
+                Ok(()) => {}
+                Err(Errno::INTR | Errno::BUSY | Errno::AGAIN) if retries < RETRIES => retries += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters, and takes the completions out of their queue.
+    fn enter(&mut self, timeout: Option<Duration>) -> Result<(), Errno> {
+        self.enters += 1;
+        let entered = self.ring.enter(timeout);
+        while let Some(completion) = self.ring.next() {
+            self.complete(completion);
+        }
+        entered.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    /// Puts the pending cancellations into the submission queue. Returns `false` if there is no room for all.
+    fn push_cancellations(&mut self) -> bool {
+        while let Some(&target) = self.to_cancel.last() {
+            let key = Key::Cancellation.to_bits();
+            if !self.ring.push(Request::Cancel { key, target }) {
+                return false;
+            }
+            self.to_cancel.pop();
+        }
+        true
+    }
+
+    /// Puts all that is due into the submission queue. Returns `false` if there is no room for all.
+    fn push_all(&mut self) -> bool {
+        if !self.push_cancellations() {
+            return false;
+        }
+        while let Some(index) = self.slots.first(List::Due) {
+            if self.slots.get(index).state == State::Recheck {
+                self.slots.set(index, State::FoundStreaming, Some(List::Found));
+            } else if !self.push(index) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Puts the poll request of a slot into the submission queue, if there is room.
+    fn push(&mut self, index: u32) -> bool {
+        let Some((_, entry)) = self.entries.at(index) else {
+            // Only registrations are in a list.
+            self.slots.set(index, State::Silent, None);
+            return true;
+        };
+        let interest = entry.interest();
+        let is_edge = interest.contains(Interest::EDGE) && !interest.contains(Interest::ONESHOT);
+        let is_multishot = is_edge || self.slots.get(index).needs_multishot;
+        let sequence = Key::next_sequence(self.sequence);
+        let pushed = self.ring.push(Request::Poll {
+            key: Key::Poll {
+                slot: index,
+                sequence,
+            }
+            .to_bits(),
+            fd: entry.fd().as_raw_fd(),
+            readiness: asked(interest),
+            is_multishot,
+        });
+        if pushed {
+            self.sequence = sequence;
+            let state = if is_multishot {
+                State::Streaming
+            } else {
+                State::Armed
+            };
+            self.slots.set(index, state, None);
+            let slot = self.slots.get_mut(index);
+            (slot.sequence, slot.armed_in) = (sequence, self.waits);
+        }
+        pushed
+    }
+
+    /// Records a completion in the slot of its registration.
+    fn complete(&mut self, completion: Completion) {
+        let Key::Poll {
+            slot: index,
+            sequence,
+        } = Key::from_bits(completion.key)
+        else {
+            return;
+        };
+        let Some(slot) = self.slots.find(index, sequence) else {
+            self.stale += u64::from(completion.result >= 0);
+            return;
+        };
+        let error = (completion.result < 0).then(|| io::Error::from_raw_os_error(-completion.result));
+        let error = error.as_ref().and_then(Errno::from_io_error);
+        let readiness = match error {
+            None => Readiness::from_system(completion.result as u32) - Readiness::NVAL,
+            // The number is not open any more.
+            Some(Errno::BADF) => Readiness::NVAL,
+            // The file has no queue of waiters and is not ready, as a regular file of which only priority is wanted. It never will be.
+            Some(Errno::INVAL) => return self.slots.set(index, State::Silent, None),
+            Some(Errno::CANCELED) => return self.slots.set(index, State::Due, Some(List::Due)),
+            Some(error) => {
+                self.failure = Some(error.raw_os_error());
+                return self.slots.set(index, State::Due, Some(List::Served));
+            }
+        };
+        let state = slot.state;
+        if matches!(state, State::FoundStreaming | State::Recheck) {
+            slot.readiness |= readiness;
+        } else {
+            slot.readiness = readiness;
+        }
+        match (state, completion.has_more) {
+            (State::FoundStreaming | State::Recheck, true) => {}
+            (State::Recheck, false) => self.slots.set(index, State::Due, Some(List::Served)),
+            (_, true) => self.slots.set(index, State::FoundStreaming, Some(List::Found)),
+            (_, false) => self.slots.set(index, State::Found, Some(List::Found)),
+        }
+    }
+
+    /// Reports the registrations that completions have found ready, as far as there is room.
+    #[inline]
+    fn report(&mut self, ready: &mut ReadyList) -> io::Result<()> {
+        while let Some(index) = self.slots.first(List::Found)
+            && !ready.is_full()
+        {
+            if self.is_exact(index) {
+                let readiness = self.slots.get(index).readiness;
+                self.settle(index, readiness, ready);
+            } else {
+                self.verify(ready)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether a completion tells the state of its descriptor: its request was armed by this wait. A wake-up of a socket
+    /// may claim priority data where there is other data.
+    #[inline]
+    fn is_exact(&self, index: u32) -> bool {
+        let slot = self.slots.get(index);
+        slot.armed_in == self.waits && !(slot.readiness.contains(Readiness::PRI) && self.is_socket(index))
+    }
+
+    #[cold]
+    fn is_socket(&self, index: u32) -> bool {
+        let entry = self.entries.at(index);
+        entry.is_some_and(|(_, entry)| self.sys.is_socket(entry.fd().as_fd()))
+    }
+
+    /// Verifies the completions at the front of their list, and reports those that are ready.
+    #[inline(never)]
+    fn verify(&mut self, ready: &mut ReadyList) -> io::Result<()> {
+        let first = self.slots.first(List::Found);
+        let inexact = std::iter::successors(first, |&index| self.slots.after(index));
+        let most = ready.room().min(POLL_MAX);
+        let mut found = [0; POLL_MAX];
+        let mut count = 0;
+        for (place, index) in found.iter_mut().zip(inexact.take(most)) {
+            if self.is_exact(index) {
+                break;
+            }
+            *place = index;
+            count += 1;
+        }
+        self.verified += count as u64;
+        let mut answers = [Readiness::empty(); POLL_MAX];
+        match count {
+            1 => self.ask::<1>(&found[..1], &mut answers)?,
+            2..=8 => self.ask::<8>(&found[..count], &mut answers)?,
+            _ => self.ask::<POLL_MAX>(&found[..count], &mut answers)?,
+        }
+        for (&index, answer) in found[..count].iter().zip(answers) {
+            let completed = self.slots.get(index).readiness;
+            let once = Readiness::PRI | Readiness::ERR;
+            // Some files report a change to the first call that asks, which was the completion: `/proc/self/mounts`, `/proc/pressure`.
+            let kept = if completed.contains(Readiness::PRI) && !self.is_socket(index) {
+                completed & once
+            } else {
+                Readiness::empty()
+            };
+            self.settle(index, answer | kept, ready);
+        }
+        Ok(())
+    }
+
+    /// Asks for the readiness of up to `N` slots, with room for them on the stack.
+    fn ask<const N: usize>(&self, slots: &[u32], answers: &mut [Readiness]) -> io::Result<()> {
+        let mut fds: Option<[(BorrowedFd<'_>, Interest); N]> = None;
+        let mut count = 0;
+        for &index in slots {
+            let Some((_, entry)) = self.entries.at(index) else {
+                continue;
+            };
+            let one = (entry.fd().as_fd(), entry.interest());
+            fds.get_or_insert([one; N])[count] = one;
+            count += 1;
+        }
+        match &fds {
+            Some(fds) => self.sys.poll(&fds[..count], answers),
+            None => Ok(()),
+        }
+    }
+
+    /// Reports a registration, if `readiness` concerns it, and decides what becomes of its request.
+    fn settle(&mut self, index: u32, readiness: Readiness, ready: &mut ReadyList) {
+        let Some((token, entry)) = self.entries.at(index) else {
+            return self.slots.set(index, State::Silent, None);
+        };
+        let interest = entry.interest();
+        let readiness = readiness & interest.mask();
+        if readiness.is_empty() {
+            return self.settle_unready(index);
+        }
+        ready.push(token, readiness);
+        let is_streaming = self.slots.get(index).state == State::FoundStreaming;
+        if interest.contains(Interest::ONESHOT) {
+            self.disarm(index);
+            if let Some(entry) = self.entries.at_mut(index) {
+                entry.set(Interest::NONE, 0);
+            }
+        } else if !is_streaming {
+            self.slots.set(index, State::Due, Some(List::Served));
+        } else if interest.contains(Interest::EDGE) {
+            self.slots.set(index, State::Streaming, None);
+        } else {
+            self.slots.set(index, State::Recheck, Some(List::Served));
+        }
+    }
+
+    /// Goes on waiting for a registration that is not ready.
+    fn settle_unready(&mut self, index: u32) {
+        let waits = self.waits;
+        let slot = self.slots.get_mut(index);
+        if slot.state == State::FoundStreaming {
+            return self.slots.set(index, State::Streaming, None);
+        }
+        // Armed by this wait, complete, and not ready: the same would happen again.
+        slot.needs_multishot |= slot.armed_in == waits;
+        self.slots.set(index, State::Due, Some(List::Due));
+    }
+}
