@@ -12,11 +12,12 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use crate::interrupt::Interrupt;
 
 /// The libraries of this workspace.
-pub const LIBRARIES: [&str; 13] = [
+pub const LIBRARIES: [&str; 14] = [
     "aio-backend",
     "aio-backend-epoll",
     "aio-backend-ladder",
     "aio-backend-ppoll",
+    "aio-backend-uring",
     "aio-context",
     "aio-executor",
     "aio-handlers",

@@ -11,7 +11,7 @@ use crate::at::{At, Outcome, Result};
 use aio_tools::shell::{self, LIBRARIES};
 
 /// Of how many mutants in a hundred the tests of the same crate must notice.
-const CRATES: [(&str, f64); 13] = [
+const CRATES: [(&str, f64); 14] = [
     ("aio-timers", 90.0),
     ("aio-handlers", 90.0),
     ("aio-backend-ladder", 90.0),
@@ -21,6 +21,7 @@ const CRATES: [(&str, f64); 13] = [
     ("aio-backend", 85.0),
     ("aio-backend-ppoll", 85.0),
     ("aio-backend-epoll", 85.0),
+    ("aio-backend-uring", 85.0),
     ("aio-context", 85.0),
     ("aio-sources", 85.0),
     ("aio-executor", 85.0),

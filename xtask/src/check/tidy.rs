@@ -9,7 +9,7 @@ use crate::shell;
 /// Lines of a source file, tests not counted.
 const LONGEST: usize = 500;
 /// Unsafe blocks in the libraries, tests not counted.
-const UNSAFE_BUDGET: usize = 16;
+const UNSAFE_BUDGET: usize = 19;
 /// Libraries that forbid unsafe code.
 const SAFE: [&str; 12] = [
     "aio-backend",
@@ -26,7 +26,7 @@ const SAFE: [&str; 12] = [
     "aio-metrics",
 ];
 /// Libraries that may have some.
-const UNSAFE: [&str; 3] = ["aio-backend-ppoll", "aio-glib", "aio-notify"];
+const UNSAFE: [&str; 4] = ["aio-backend-ppoll", "aio-backend-uring", "aio-glib", "aio-notify"];
 
 pub(super) fn check() -> anyhow::Result<String> {
     let mut faults = unknown_libraries(&libraries()?);

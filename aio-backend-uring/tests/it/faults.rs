@@ -1,0 +1,274 @@
+//! A kernel that fails on purpose: errors of each call, from which the backend recovers without losing an event.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use aio_backend::{Backend, Interest, Readiness, ReadyList};
+use aio_backend_uring::sys::{Completion, Kernel, KernelRing, Request, Ring, Sys};
+use aio_backend_uring::{Config, Uring};
+use rustix::io::Errno;
+
+use crate::kit::{A, B, IN, available, check, doorbell, read, ring, watch};
+
+/// The errors of the next calls.
+#[derive(Clone, Debug, Default)]
+struct Failing {
+    setup: Option<Errno>,
+    enters: Rc<RefCell<VecDeque<Errno>>>,
+    polls: Rc<RefCell<VecDeque<Errno>>>,
+    /// The results of the next poll requests, which the kernel does not get.
+    requests: Rc<RefCell<VecDeque<Errno>>>,
+    /// The number of requests that the submission queue has room for.
+    room: Rc<Cell<Option<usize>>>,
+}
+
+#[derive(Debug)]
+struct FailingRing {
+    sys: Failing,
+    ring: KernelRing,
+    failed: VecDeque<Completion>,
+}
+
+fn fail(calls: &RefCell<VecDeque<Errno>>) -> io::Result<()> {
+    let failed = calls.borrow_mut().pop_front();
+    failed.map_or(Ok(()), |errno| Err(errno.into()))
+}
+
+impl Sys for Failing {
+    type Ring = FailingRing;
+
+    fn setup(&self, config: &Config) -> io::Result<FailingRing> {
+        match self.setup {
+            Some(errno) => Err(errno.into()),
+            None => Kernel.setup(config).map(|ring| FailingRing {
+                sys: self.clone(),
+                ring,
+                failed: VecDeque::new(),
+            }),
+        }
+    }
+    fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        Kernel.find(fd)
+    }
+    fn poll(&self, fds: &[(BorrowedFd<'_>, Interest)], answers: &mut [Readiness]) -> io::Result<()> {
+        fail(&self.polls)?;
+        Kernel.poll(fds, answers)
+    }
+    fn is_socket(&self, fd: BorrowedFd<'_>) -> bool {
+        Kernel.is_socket(fd)
+    }
+    fn now(&self) -> Instant {
+        Kernel.now()
+    }
+}
+
+impl Ring for FailingRing {
+    fn sees_all(&self) -> bool {
+        self.ring.sees_all()
+    }
+    fn is_idle(&mut self) -> bool {
+        self.failed.is_empty() && self.ring.is_idle()
+    }
+    fn push(&mut self, request: Request) -> bool {
+        if self.sys.room.get().is_some_and(|room| self.pushed() >= room) {
+            return false;
+        }
+        if let Request::Poll { key, .. } = request
+            && let Some(errno) = self.sys.requests.borrow_mut().pop_front()
+        {
+            self.failed.push_back(Completion {
+                key,
+                result: -errno.raw_os_error(),
+                has_more: false,
+            });
+            return true;
+        }
+        self.ring.push(request)
+    }
+    fn pushed(&mut self) -> usize {
+        self.ring.pushed()
+    }
+    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        fail(&self.sys.enters)?;
+        let timeout = if self.failed.is_empty() {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        };
+        self.ring.enter(timeout)
+    }
+    fn next(&mut self) -> Option<Completion> {
+        self.failed.pop_front().or_else(|| self.ring.next())
+    }
+}
+
+fn failing() -> Option<(Failing, Uring<Failing>)> {
+    let sys = Failing::default();
+    let backend = available(Uring::with_sys(sys.clone(), Config::new()))?;
+    Some((sys, backend))
+}
+
+fn error_of(backend: &mut Uring<Failing>, timeout: Option<Duration>) -> Option<Errno> {
+    let waited = backend.wait(timeout, &mut ReadyList::new());
+    waited.err().and_then(|error| Errno::from_io_error(&error))
+}
+
+#[test]
+fn b4_a_system_without_io_uring_says_what_helps() {
+    for errno in [Errno::NOSYS, Errno::PERM, Errno::NOMEM, Errno::MFILE] {
+        let sys = Failing {
+            setup: Some(errno),
+            ..Failing::default()
+        };
+        let error = Uring::with_sys(sys, Config::new()).unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(errno));
+        let none = aio_backend::remedy(&io::Error::other("?"));
+        assert_ne!(aio_backend::remedy(&error), none, "{errno:?}");
+    }
+}
+
+#[test]
+fn b4_a_lack_that_passes_is_not_seen_and_loses_nothing() {
+    let Some((sys, mut backend)) = failing() else {
+        return;
+    };
+    let bell = doorbell();
+    watch(&mut backend, &bell, A);
+    for errno in [Errno::AGAIN, Errno::BUSY, Errno::INTR] {
+        for times in 1..=3 {
+            ring(&bell);
+            sys.enters.borrow_mut().extend(vec![errno; times]);
+            for timeout in [Some(Duration::ZERO), Some(Duration::from_secs(60)), None] {
+                let mut ready = ReadyList::new();
+                // An interrupted wait may end early.
+                while ready.is_empty() {
+                    backend.wait(timeout, &mut ready).unwrap();
+                }
+                assert_eq!(ready.iter().collect::<Vec<_>>(), [(A, IN)], "{errno:?}");
+            }
+            read(&bell);
+            assert_eq!(check(&mut backend), []);
+        }
+    }
+}
+
+#[test]
+fn b4_an_error_of_a_wait_is_returned_and_the_next_wait_goes_on() {
+    let Some((sys, mut backend)) = failing() else {
+        return;
+    };
+    let (bell, other) = (doorbell(), doorbell());
+    watch(&mut backend, &bell, A);
+    watch(&mut backend, &other, B);
+    for errno in [Errno::NOMEM, Errno::BADF, Errno::AGAIN] {
+        for timeout in [Some(Duration::ZERO), Some(Duration::from_secs(60)), None] {
+            ring(&bell);
+            sys.enters.borrow_mut().extend([errno; 4]);
+            assert_eq!(error_of(&mut backend, timeout), Some(errno));
+            sys.enters.borrow_mut().clear();
+            assert_eq!(check(&mut backend), [(A, IN)], "{errno:?}");
+            read(&bell);
+            assert_eq!(check(&mut backend), []);
+        }
+    }
+}
+
+#[test]
+fn b4_a_descriptor_that_cannot_be_verified_is_reported_later() {
+    let Some((sys, mut backend)) = failing() else {
+        return;
+    };
+    let bell = doorbell();
+    watch(&mut backend, &bell, A);
+    assert_eq!(check(&mut backend), []);
+    ring(&bell);
+    sys.polls.borrow_mut().push_back(Errno::NOMEM);
+    assert_eq!(error_of(&mut backend, None), Some(Errno::NOMEM));
+    assert_eq!(check(&mut backend), [(A, IN)]);
+}
+
+#[test]
+fn b4_a_descriptor_that_cannot_be_armed_is_armed_later() {
+    let Some((sys, mut backend)) = failing() else {
+        return;
+    };
+    let (bell, other) = (doorbell(), doorbell());
+    for timeout in [Some(Duration::ZERO), Some(Duration::from_secs(60)), None] {
+        watch(&mut backend, &bell, A);
+        sys.requests.borrow_mut().push_back(Errno::NOMEM);
+        // A wait that cannot wait for it does not sleep.
+        assert_eq!(error_of(&mut backend, timeout), Some(Errno::NOMEM));
+        assert_eq!(check(&mut backend), []);
+        ring(&bell);
+        assert_eq!(check(&mut backend), [(A, IN)]);
+        backend.remove(A).unwrap();
+
+        // Beside an event it is no error.
+        ring(&other);
+        watch(&mut backend, &bell, A);
+        watch(&mut backend, &other, B);
+        sys.requests.borrow_mut().push_back(Errno::NOMEM);
+        let mut ready = ReadyList::new();
+        backend.wait(timeout, &mut ready).unwrap();
+        assert_eq!(ready.iter().collect::<Vec<_>>(), [(B, IN)]);
+        let mut found = check(&mut backend);
+        found.sort_by_key(|(token, _)| *token);
+        assert_eq!(found, [(A, IN), (B, IN)]);
+        backend.remove(A).unwrap();
+        backend.remove(B).unwrap();
+        read(&bell);
+        read(&other);
+    }
+    // The kernel cancels a request of its own accord.
+    watch(&mut backend, &bell, A);
+    sys.requests.borrow_mut().push_back(Errno::CANCELED);
+    ring(&bell);
+    assert_eq!(check(&mut backend), [(A, IN)]);
+}
+
+#[test]
+fn b4_a_removal_that_cannot_be_submitted_is_an_error_and_complete() {
+    let Some((sys, mut backend)) = failing() else {
+        return;
+    };
+    let (bell, other) = (doorbell(), doorbell());
+    for errno in [Errno::NOMEM, Errno::AGAIN] {
+        watch(&mut backend, &bell, A);
+        watch(&mut backend, &other, B);
+        assert_eq!(check(&mut backend), []);
+        sys.enters.borrow_mut().extend([errno; 4]);
+        let removed = backend.remove(A).unwrap_err();
+        assert_eq!(Errno::from_io_error(&removed), Some(errno));
+        assert_eq!(Rc::strong_count(&bell), 1);
+        assert_eq!(backend.remove(A).unwrap_err().kind(), io::ErrorKind::NotFound);
+        sys.enters.borrow_mut().clear();
+        ring(&bell);
+        ring(&other);
+        assert_eq!(check(&mut backend), [(B, IN)]);
+        backend.remove(B).unwrap();
+        read(&bell);
+        read(&other);
+    }
+}
+
+#[test]
+fn b4_a_full_submission_queue_is_no_obstacle() {
+    let Some((sys, mut backend)) = failing() else {
+        return;
+    };
+    sys.room.set(Some(1));
+    let bells = [(); 20].map(|()| doorbell());
+    for (index, bell) in (0..).zip(&bells) {
+        watch(&mut backend, bell, aio_backend::Token::new(index, 0));
+        ring(bell);
+    }
+    for _ in 0..3 {
+        assert_eq!(check(&mut backend).len(), bells.len());
+    }
+    backend.drain(&mut |fd, _, _| drop(fd));
+    assert!(bells.iter().all(|bell| Rc::strong_count(bell) == 1));
+}

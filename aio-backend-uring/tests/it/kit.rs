@@ -1,0 +1,84 @@
+//! Backends and descriptors.
+
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
+use aio_backend_uring::sys::Sys;
+use aio_backend_uring::{Config, Uring};
+use rustix::event::{EventfdFlags, eventfd};
+
+pub(crate) const A: Token = Token::new(0, 3);
+pub(crate) const B: Token = Token::new(1, 3);
+pub(crate) const IN: Readiness = Readiness::IN;
+pub(crate) const OUT: Readiness = Readiness::OUT;
+
+/// Returns the backend, or prints why the test is skipped.
+pub(crate) fn available<S: Sys>(made: io::Result<Uring<S>>) -> Option<Uring<S>> {
+    made.inspect_err(|error| {
+        let remedy = aio_backend::remedy(error);
+        let _ = writeln!(io::stderr(), "skipped: no io_uring: {error}; {remedy}");
+    })
+    .ok()
+}
+
+/// A ring as usual, one with short queues, and both without the features that only some kernels have.
+pub(crate) fn backends() -> Vec<Uring> {
+    let usual = Config::new();
+    let tiny = Config::new().submissions(4).completions(4);
+    let all = [usual, tiny, usual.plain(), tiny.plain()];
+    all.into_iter()
+        .filter_map(|config| available(Uring::with_config(config)))
+        .collect()
+}
+
+/// A ring as usual, if the kernel lets it check without a system call.
+pub(crate) fn seeing() -> Option<Uring> {
+    let mut backend = available(Uring::new())?;
+    let peeked = backend.peek(&mut ReadyList::new()).unwrap();
+    if peeked == aio_backend::Peek::Unsupported {
+        let _ = writeln!(io::stderr(), "skipped: the kernel is older than Linux 5.19");
+        return None;
+    }
+    Some(backend)
+}
+
+pub(crate) fn doorbell() -> Rc<OwnedFd> {
+    Rc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap())
+}
+
+pub(crate) fn ring(bell: &OwnedFd) {
+    rustix::io::write(bell, &1u64.to_ne_bytes()).unwrap();
+}
+
+pub(crate) fn read(bell: &OwnedFd) {
+    rustix::io::read(bell, &mut [0; 8]).unwrap();
+}
+
+pub(crate) fn wait<S: Sys>(
+    backend: &mut Uring<S>,
+    timeout: Duration,
+    limit: usize,
+) -> Vec<(Token, Readiness)> {
+    let mut ready = ReadyList::with_limit(limit);
+    backend.wait(Some(timeout), &mut ready).unwrap();
+    ready.iter().collect()
+}
+
+pub(crate) fn check<S: Sys>(backend: &mut Uring<S>) -> Vec<(Token, Readiness)> {
+    wait(backend, Duration::ZERO, 64)
+}
+
+/// Watches a doorbell for reading.
+pub(crate) fn watch<S: Sys>(backend: &mut Uring<S>, bell: &Rc<OwnedFd>, token: Token) {
+    backend.add(bell.clone().into(), token, Interest::READ).unwrap();
+}
+
+/// No other test may open a descriptor while a number is free that a test has closed.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}

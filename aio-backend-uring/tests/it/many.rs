@@ -1,0 +1,101 @@
+//! Thousands of descriptors, and short queues and lists.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aio_backend::conformance::disturb::raise_limit;
+use aio_backend::{Backend, Interest, Token};
+use aio_backend_uring::{Config, Uring};
+
+use crate::kit::{alone, available, check, doorbell, read, ring, wait, watch};
+
+/// More completions at once than any queue holds: none is lost, none is reported twice.
+#[test]
+fn d2_an_overflow_of_the_completion_queue_loses_nothing() {
+    const COUNT: u32 = 3_000;
+    let _alone = alone();
+    if raise_limit() < u64::from(COUNT) + 500 {
+        eprintln!("skipped: it needs {} descriptors (ulimit -Hn)", COUNT + 500);
+        return;
+    }
+    let bells: Vec<_> = (0..COUNT).map(|_| doorbell()).collect();
+    let small = Config::new().submissions(8).completions(8);
+    for config in [Config::new(), small, small.plain()] {
+        for interest in [Interest::READ, Interest::READ | Interest::EDGE] {
+            let Some(mut backend) = available(Uring::with_config(config)) else {
+                return;
+            };
+            for (index, bell) in (0..).zip(&bells) {
+                let token = Token::new(index, 1);
+                backend.add(bell.clone().into(), token, interest).unwrap();
+            }
+            assert_eq!(check(&mut backend), []);
+            for limit in [100_000, 64] {
+                bells.iter().for_each(|bell| ring(bell));
+                let mut seen = BTreeMap::<u32, u32>::new();
+                while seen.len() < bells.len() {
+                    let found = wait(&mut backend, Duration::from_secs(10), limit);
+                    assert!(!found.is_empty(), "{} are missing", bells.len() - seen.len());
+                    for (token, _) in found {
+                        *seen.entry(token.index()).or_default() += 1;
+                        read(&bells[token.index() as usize]);
+                    }
+                }
+                assert!(seen.values().all(|&times| times == 1), "{config:?} {interest:?}");
+                assert_eq!(check(&mut backend), []);
+            }
+        }
+    }
+}
+
+/// Descriptors that stay ready and others that become ready take turns.
+#[test]
+fn d2_a_ready_descriptor_is_reported_beside_many_that_stay_ready() {
+    const STAY: u32 = 200;
+    for config in [Config::new(), Config::new().submissions(4).completions(4)] {
+        let Some(mut backend) = available(Uring::with_config(config)) else {
+            return;
+        };
+        let bells: Vec<_> = (0..=STAY).map(|_| doorbell()).collect();
+        for (index, bell) in (0..).zip(&bells) {
+            watch(&mut backend, bell, Token::new(index, 1));
+            if index < STAY {
+                ring(bell);
+            }
+        }
+        let (late, token) = (&bells[STAY as usize], Token::new(STAY, 1));
+        for limit in [1, 7, 64] {
+            for _ in 0..3 {
+                ring(late);
+                let turns = (1..).find(|_| {
+                    let found = wait(&mut backend, Duration::ZERO, limit);
+                    found.iter().any(|(reported, _)| *reported == token)
+                });
+                let most = 2 * STAY as usize / limit + 2;
+                assert!(turns.is_some_and(|turns| turns <= most), "{turns:?} of {most}");
+                read(late);
+            }
+        }
+    }
+}
+
+#[test]
+fn r5_registrations_that_come_and_go_without_a_wait_leave_nothing() {
+    let Some(mut backend) = available(Uring::new()) else {
+        return;
+    };
+    let (bell, other) = (doorbell(), doorbell());
+    watch(&mut backend, &other, Token::new(0, 0));
+    assert_eq!(check(&mut backend), []);
+    let enters = backend.enters();
+    ring(&bell);
+    for generation in 0..100_000 {
+        let token = Token::new(1 + generation % 3, generation);
+        watch(&mut backend, &bell, token);
+        backend.remove(token).unwrap();
+    }
+    assert_eq!(backend.enters(), enters, "nothing was armed");
+    assert_eq!(check(&mut backend), []);
+    ring(&other);
+    assert_eq!(check(&mut backend).len(), 1);
+}

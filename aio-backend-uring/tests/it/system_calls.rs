@@ -1,0 +1,121 @@
+//! How often the backend enters the kernel.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_backend::{Backend, Peek, ReadyList, Token};
+use aio_backend_uring::{Config, Uring};
+
+use crate::kit::{A, B, IN, available, check, doorbell, read, ring, seeing, wait, watch};
+
+#[test]
+fn r10_a_peek_that_finds_nothing_makes_no_system_call() {
+    let Some(mut backend) = seeing() else { return };
+    let bells: Vec<_> = (0..50).map(|_| doorbell()).collect();
+    for (index, bell) in (0..).zip(&bells) {
+        watch(&mut backend, bell, Token::new(index, 1));
+    }
+    assert_eq!(check(&mut backend), []);
+    let calls = (backend.enters(), backend.verified());
+    let mut ready = ReadyList::new();
+    for _ in 0..1_000 {
+        assert_eq!(backend.peek(&mut ready).unwrap(), Peek::Checked);
+        assert_eq!(check(&mut backend), []);
+    }
+    assert!(ready.is_empty());
+    assert_eq!((backend.enters(), backend.verified()), calls, "{backend:?}");
+    // What another thread does is seen as soon as it says so.
+    for (index, bell) in (0..).zip(&bells) {
+        let bell = Rc::clone(bell).try_clone().unwrap();
+        let rung = std::thread::spawn(move || ring(&bell));
+        rung.join().unwrap();
+        assert_eq!(backend.peek(&mut ready).unwrap(), Peek::Checked);
+        assert_eq!(ready.iter().last(), Some((Token::new(index, 1), IN)));
+        read(&bells[index as usize]);
+    }
+    assert_eq!(ready.len(), bells.len());
+}
+
+#[test]
+fn r10_after_an_event_one_peek_arms_again_and_the_others_are_free() {
+    let Some(mut backend) = seeing() else { return };
+    let (bell, other) = (doorbell(), doorbell());
+    watch(&mut backend, &bell, A);
+    watch(&mut backend, &other, B);
+    for _ in 0..5 {
+        ring(&bell);
+        let mut ready = ReadyList::new();
+        backend.peek(&mut ready).unwrap();
+        assert_eq!(ready.iter().collect::<Vec<_>>(), [(A, IN)]);
+        // Its request is pending, and neither hides what comes, nor reports what is gone.
+        ready.clear();
+        backend.peek(&mut ready).unwrap();
+        assert_eq!(ready.iter().collect::<Vec<_>>(), [(A, IN)], "it is ready still");
+        read(&bell);
+        ready.clear();
+        backend.peek(&mut ready).unwrap();
+        assert!(ready.is_empty());
+        let enters = backend.enters();
+        for _ in 0..100 {
+            backend.peek(&mut ready).unwrap();
+        }
+        assert_eq!((ready.len(), backend.enters()), (0, enters));
+    }
+}
+
+#[test]
+fn r10_without_a_flag_for_pending_work_a_peek_is_unsupported() {
+    let Some(mut backend) = available(Uring::with_config(Config::new().plain())) else {
+        return;
+    };
+    let bell = doorbell();
+    watch(&mut backend, &bell, A);
+    ring(&bell);
+    let mut ready = ReadyList::new();
+    assert_eq!(backend.peek(&mut ready).unwrap(), Peek::Unsupported);
+    assert!(ready.is_empty());
+    assert_eq!(check(&mut backend), [(A, IN)]);
+}
+
+/// One enter arms what was registered or reported before, waits, and fetches.
+#[test]
+fn r10_all_that_was_reported_is_armed_by_the_enter_of_the_next_wait() {
+    let Some(mut backend) = seeing() else { return };
+    let bells: Vec<_> = (0..100).map(|_| doorbell()).collect();
+    for (index, bell) in (0..).zip(&bells) {
+        ring(bell);
+        watch(&mut backend, bell, Token::new(index, 1));
+    }
+    for round in 0..5 {
+        let before = (backend.enters(), backend.verified());
+        let found = wait(&mut backend, Duration::from_secs(10), 1_000);
+        assert_eq!(found.len(), bells.len());
+        let now = (backend.enters(), backend.verified());
+        assert_eq!(now, (before.0 + 1, before.1), "round {round}");
+    }
+    bells.iter().for_each(|bell| read(bell));
+    let before = backend.enters();
+    assert_eq!(check(&mut backend), []);
+    assert_eq!(backend.enters(), before + 1);
+    assert_eq!(check(&mut backend), []);
+    assert_eq!(backend.enters(), before + 1, "all are armed");
+}
+
+/// A wait without an event is one enter, and one that is ended by an event two at the most.
+#[test]
+fn b2_a_timeout_is_part_of_the_enter() {
+    let Some(mut backend) = seeing() else { return };
+    let bell = doorbell();
+    watch(&mut backend, &bell, A);
+    assert_eq!(check(&mut backend), []);
+    for micros in [1, 300, 2_300] {
+        let before = backend.enters();
+        assert_eq!(wait(&mut backend, Duration::from_micros(micros), 64), []);
+        assert_eq!(backend.enters(), before + 1);
+    }
+    let before = backend.enters();
+    assert_eq!(wait(&mut backend, Duration::from_micros(300), 64), []);
+    ring(&bell);
+    assert_eq!(wait(&mut backend, Duration::from_secs(60), 64), [(A, IN)]);
+    assert!(backend.enters() <= before + 3, "{backend:?}");
+}
