@@ -27,12 +27,14 @@ pub fn remedy(error: &io::Error) -> &'static str {
         Some(errno::NOSPC) => {
             "the user is at the limit of watches: raise the sysctl fs.epoll.max_user_watches"
         }
-        Some(errno::NOMEM) => "the kernel is out of memory: give the system more, or start fewer programs",
+        Some(errno::NOMEM) => {
+            "the kernel is out of memory: give the system more, or start fewer programs; for io_uring before Linux 5.12, raise RLIMIT_MEMLOCK (ulimit -l)"
+        }
         Some(errno::BADF | errno::INVAL) => {
             "the backend's own descriptor is gone: look for a close() of a number that the program does not own"
         }
         Some(errno::NOSYS | errno::PERM) => {
-            "the system call is missing or forbidden: look at the kernel's version and at seccomp filters"
+            "the system call is missing or forbidden: look at the kernel's version, at seccomp filters, and, for io_uring, at the sysctl kernel.io_uring_disabled"
         }
         Some(errno::LOOP) => {
             "epoll sets watch each other in a circle, or too deep: look which set is added to which"

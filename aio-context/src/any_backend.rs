@@ -23,6 +23,34 @@ pub(crate) fn usual() -> AnyBackend {
     AnyBackend::Usual(Box::new(ladder))
 }
 
+/// io_uring, and the usual backend where that is not available, or fails.
+#[cfg(feature = "uring")]
+pub(crate) fn uring<U: aio_backend::Backend + 'static>(make: fn() -> io::Result<U>) -> AnyBackend {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static WARNED: AtomicBool = AtomicBool::new(false);
+
+    match make() {
+        Ok(uring) => {
+            let mut made = Some(uring);
+            let make = move || made.take().map_or_else(make, Ok);
+            let lower = Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER);
+            AnyBackend::Other(Box::new(Ladder::new(lower, make, 0)))
+        }
+        Err(error) => {
+            let usual = usual();
+            if !WARNED.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    %error,
+                    remedy = aio_backend::remedy(&error),
+                    "io_uring is not available; {} takes its place",
+                    usual.name(),
+                );
+            }
+            usual
+        }
+    }
+}
+
 /// A share of the descriptor that stands for a backend. A backend without one is replaced by epoll, with all registrations; if epoll
 /// refuses one of them, nothing has changed.
 pub(crate) fn pollable(backend: &mut AnyBackend) -> io::Result<OwnedFd> {

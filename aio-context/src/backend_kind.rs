@@ -35,11 +35,20 @@ pub enum BackendKind {
     Ppoll,
     /// epoll: one descriptor of its own, and a cost in proportion to the ready descriptors.
     Epoll,
+    /// io_uring: one descriptor of its own, a cost in proportion to the ready descriptors, and checks without a system call, which a
+    /// loop that polls makes in each round. Where the system has no io_uring or forbids it, a warning says so once, and contexts use
+    /// what [`Auto`](Self::Auto) does. In a foreign loop epoll takes its place.
+    #[cfg(feature = "uring")]
+    Uring,
 }
 
 impl BackendKind {
     /// All kinds.
+    #[cfg(not(feature = "uring"))]
     pub const ALL: [Self; 3] = [Self::Auto, Self::Ppoll, Self::Epoll];
+    /// All kinds.
+    #[cfg(feature = "uring")]
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Ppoll, Self::Epoll, Self::Uring];
 
     /// The name, as it is parsed.
     #[must_use]
@@ -48,6 +57,8 @@ impl BackendKind {
             Self::Auto => "auto",
             Self::Ppoll => "ppoll",
             Self::Epoll => "epoll",
+            #[cfg(feature = "uring")]
+            Self::Uring => "uring",
         }
     }
 
@@ -70,6 +81,8 @@ impl BackendKind {
             Self::Auto => any_backend::usual(),
             Self::Ppoll => AnyBackend::Other(Box::new(Ppoll::new())),
             Self::Epoll => AnyBackend::Other(Box::new(Epoll::new()?)),
+            #[cfg(feature = "uring")]
+            Self::Uring => any_backend::uring(aio_backend_uring::Uring::new),
         })
     }
 }
@@ -100,7 +113,11 @@ pub struct UnknownBackend {
 impl fmt::Display for UnknownBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = BackendKind::ALL.map(BackendKind::name).join(", ");
-        write!(f, "there is no backend {:?}; there are {known}", self.name)
+        write!(f, "there is no backend {:?}; there are {known}", self.name)?;
+        if cfg!(not(feature = "uring")) && self.name == "uring" {
+            f.write_str("; build aio-context with its feature `uring` for this one")?;
+        }
+        Ok(())
     }
 }
 
@@ -115,10 +132,13 @@ mod tests {
         for kind in BackendKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }
+        if cfg!(not(feature = "uring")) {
+            let why = "uring".parse::<BackendKind>().unwrap_err().to_string();
+            assert!(why.contains("feature `uring`"), "{why}");
+        }
         let why = "kqueue".parse::<BackendKind>().unwrap_err().to_string();
-        assert_eq!(
-            why,
-            r#"there is no backend "kqueue"; there are auto, ppoll, epoll"#
-        );
+        let uring = if cfg!(feature = "uring") { ", uring" } else { "" };
+        let known = format!(r#"there is no backend "kqueue"; there are auto, ppoll, epoll{uring}"#);
+        assert_eq!(why, known);
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, Refused, Watched};
+use aio_backend::{Backend, Interest, Peek, ReadyList, Refused, Watched};
 use aio_handlers::{GroupId, Registry};
 use aio_notify::ClockChanges;
 use aio_pollctl::{Policy, PollParams, PollPolicy};
@@ -156,6 +156,8 @@ impl Builder {
             (None, Some(kind)) => kind.open()?,
             (None, None) => BackendKind::from_environment()?.open()?,
         };
+        // There are no registrations yet: this tells whether it can.
+        let can_peek = matches!(backend.peek(&mut ReadyList::with_limit(1)), Ok(Peek::Checked));
         let name = backend.name();
         let mailbox = Arc::new(Mailbox::new().map_err(|why| Refused::wrap("eventfd", name, why))?);
         let mut registry = Registry::new();
@@ -172,7 +174,7 @@ impl Builder {
         let wall = self.wall.unwrap_or_else(|| Arc::new(Wall::new()));
         let wall_changes = WallChanges::new(self.wall_changes, wall_changes);
         let inner = Rc::new(Inner {
-            descriptors: Descriptors::new(backend, registry, wakeup, self.batch.unwrap_or(BATCH)),
+            descriptors: Descriptors::new((backend, can_peek), registry, wakeup, self.batch.unwrap_or(BATCH)),
             polling: Polling::new(self.policy.unwrap_or_else(|| Box::new(Policy::default()))),
             pacing: Pacing::default(),
             timers: Timers::new(monotonic, wall, virtual_clock, wall_changes, &mailbox),

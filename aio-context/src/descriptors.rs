@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_backend::{Interest, Readiness, ReadyList, ReadyLists, Refused, Token, Watched};
+use aio_backend::{Interest, Peek, Readiness, ReadyList, ReadyLists, Refused, Token, Watched};
 use aio_handlers::{Recorded, Registry};
 
 use crate::any_backend::AnyBackend;
@@ -36,6 +36,8 @@ pub(crate) struct Descriptors<E> {
     /// The token of the mailbox's own descriptor.
     wakeup: Token,
     waits_since_rebalance: Cell<u32>,
+    /// The backend checks without a system call.
+    can_peek: Cell<bool>,
     /// The number of handlers that were invalidated.
     pub(crate) invalidated: Cell<u64>,
     /// The mailbox's own descriptor was closed: no thread can wake the loop any more.
@@ -43,8 +45,15 @@ pub(crate) struct Descriptors<E> {
 }
 
 impl<E: Described> Descriptors<E> {
-    pub(crate) fn new(backend: AnyBackend, registry: Registry<E>, wakeup: Token, batch: usize) -> Self {
+    /// The backend comes with whether it can peek.
+    pub(crate) fn new(
+        (backend, can_peek): (AnyBackend, bool),
+        registry: Registry<E>,
+        wakeup: Token,
+        batch: usize,
+    ) -> Self {
         Self {
+            can_peek: Cell::new(can_peek),
             backend: RefCell::new(backend),
             registry: RefCell::new(registry),
             lists: ReadyLists::new(batch),
@@ -152,6 +161,19 @@ impl<E: Described> Descriptors<E> {
     #[inline(always)]
     pub(crate) fn wait(&self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         self.backend.borrow_mut().wait(timeout, ready)
+    }
+
+    /// Whether [`peek`](Self::peek) checks the descriptors. If the backend was replaced, the next peek tells.
+    #[inline]
+    pub(crate) fn can_peek(&self) -> bool {
+        self.can_peek.get()
+    }
+
+    /// Checks the descriptors, if the backend can do so without a system call.
+    pub(crate) fn peek(&self, ready: &mut ReadyList) -> io::Result<()> {
+        let peeked = self.backend.borrow_mut().peek(ready)?;
+        self.can_peek.set(peeked == Peek::Checked);
+        Ok(())
     }
 
     /// Lets the backend change its ways. Not while a wait of an outer iteration is still to be dispatched (rule B3).

@@ -31,8 +31,8 @@ pub(crate) struct Polled {
 }
 
 impl Inner {
-    /// Looks for work for up to `budget` (rules A2, A3): polled handlers, notifications, and, at intervals, the other
-    /// descriptors (rule R10). Hits go to `ready` with an empty readiness.
+    /// Looks for work for up to `budget` (rules A2, A3): polled handlers, notifications, and the other descriptors (rule R10): in each
+    /// round if the backend can peek, otherwise at intervals. Hits go to `ready` with an empty readiness.
     #[inline(never)]
     pub(crate) fn search(&self, cx: &Context, budget: Duration, ready: &mut ReadyList) -> io::Result<Polled> {
         self.enter_poll_mode(cx);
@@ -51,6 +51,7 @@ impl Inner {
         let started = clock.now();
         let mut now = started;
         let (mut stride, mut hit) = (ClockStride::new(), false);
+        let peeks = self.descriptors.can_peek();
         loop {
             if self.pacing.checks.get().is_due(now.as_nanos()) {
                 now = self.timed_check(cx, now, ready)?;
@@ -66,6 +67,9 @@ impl Inner {
                 }
                 std::hint::spin_loop();
                 hit = self.round(cx, ready) || self.mailbox.is_notified();
+                if peeks {
+                    hit |= self.peek(cx, ready)?;
+                }
             }
             let before = now;
             now = clock.now();
@@ -118,7 +122,22 @@ impl Inner {
                 self.timed_check(cx, now, ready)?;
             }
         }
+        if self.descriptors.can_peek() {
+            self.peek(cx, ready)?;
+        }
         Ok(())
+    }
+
+    /// Checks the descriptors without a system call, where nothing is ready (rule R10). True if something is.
+    #[inline(never)]
+    fn peek(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<bool> {
+        let first = ready.len();
+        self.descriptors.peek(ready)?;
+        let is_found = ready.len() > first;
+        if is_found {
+            self.record_from(cx, first, ready);
+        }
+        Ok(is_found)
     }
 
     fn timed_check(&self, cx: &Context, now: Moment, ready: &mut ReadyList) -> io::Result<Moment> {

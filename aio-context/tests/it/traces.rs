@@ -31,6 +31,10 @@ macro_rules! everywhere {
                 super::$test(Waiter::LadderAt64);
             }
             #[test]
+            fn on_uring() {
+                super::$test(Waiter::Uring);
+            }
+            #[test]
             fn in_a_foreign_loop() {
                 super::$test(Waiter::Foreign);
             }

@@ -1,10 +1,13 @@
 //! What a sequence is replayed on: a backend, or a foreign loop, and a polling policy.
 
 use std::fmt;
+use std::io::{self, Write as _};
+use std::sync::Once;
 
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
+use aio_backend_uring::Uring;
 use aio_context::{Backend, Policy};
 
 /// How a context waits.
@@ -20,18 +23,21 @@ pub enum Waiter {
     LadderAt4,
     /// A ladder with the usual threshold.
     LadderAt64,
+    /// io_uring alone.
+    Uring,
     /// In a foreign loop, which prepares, checks and dispatches.
     Foreign,
 }
 
 impl Waiter {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Ppoll,
         Self::Epoll,
         Self::LadderAt0,
         Self::LadderAt4,
         Self::LadderAt64,
+        Self::Uring,
         Self::Foreign,
     ];
 
@@ -42,6 +48,7 @@ impl Waiter {
             Self::LadderAt0 => "ladder-at-0",
             Self::LadderAt4 => "ladder-at-4",
             Self::LadderAt64 => "ladder-at-64",
+            Self::Uring => "uring",
             Self::Foreign => "foreign",
         }
     }
@@ -61,8 +68,23 @@ impl Waiter {
             Self::LadderAt0 => ladder(0),
             Self::LadderAt4 => ladder(4),
             Self::LadderAt64 | Self::Foreign => ladder(64),
+            Self::Uring => match Uring::new() {
+                Ok(uring) => Box::new(uring),
+                Err(error) => {
+                    say_once(&error);
+                    Box::new(epoll())
+                }
+            },
         }
     }
+}
+
+/// Where io_uring is not available, epoll takes its place.
+fn say_once(error: &io::Error) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let _ = writeln!(io::stderr(), "skipped: no io_uring, epoll in its place: {error}");
+    });
 }
 
 /// A way to wait and a polling policy; written `epoll/learned`.

@@ -1,14 +1,16 @@
 //! Contexts on every backend, polled directly and through a foreign loop.
 
 use std::cell::{Cell, RefCell};
+use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
+use aio_backend_uring::Uring;
 use aio_context::{Backend, Builder, ClockId, Context, Embedded, ManualClock, PollParams, Wait};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -51,6 +53,10 @@ macro_rules! everywhere {
             #[test]
             fn on_a_ladder_at_64() {
                 super::$test(Bench::LADDER_AT_64);
+            }
+            #[test]
+            fn on_uring() {
+                super::$test(Bench::URING);
             }
             #[test]
             fn in_a_foreign_loop() {
@@ -98,6 +104,13 @@ macro_rules! thoroughly {
     };
 }
 
+fn say_once(error: &io::Error) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let _ = writeln!(io::stderr(), "skipped: no io_uring, epoll in its place: {error}");
+    });
+}
+
 impl Bench {
     /// ppoll alone.
     pub const PPOLL: Self = Self::polled("ppoll", || Box::new(Ppoll::new()));
@@ -113,6 +126,14 @@ impl Bench {
     pub const LADDER_AT_64: Self = Self::polled("ladder-at-64", || {
         Box::new(Ladder::new(Ppoll::new(), Epoll::new, 64))
     });
+    /// io_uring alone. Where it is not available, epoll takes its place.
+    pub const URING: Self = Self::polled("uring", || match Uring::new() {
+        Ok(uring) => Box::new(uring),
+        Err(error) => {
+            say_once(&error);
+            (Self::EPOLL.backend)()
+        }
+    });
     /// In a foreign loop.
     pub const FOREIGN: Self = Self {
         name: "foreign",
@@ -121,13 +142,20 @@ impl Bench {
         ..Self::LADDER_AT_64
     };
     /// Those that are polled directly: every backend.
-    pub const DIRECT: [Self; 4] = [Self::PPOLL, Self::EPOLL, Self::LADDER_AT_0, Self::LADDER_AT_64];
-    /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const DIRECT: [Self; 5] = [
         Self::PPOLL,
         Self::EPOLL,
         Self::LADDER_AT_0,
         Self::LADDER_AT_64,
+        Self::URING,
+    ];
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::PPOLL,
+        Self::EPOLL,
+        Self::LADDER_AT_0,
+        Self::LADDER_AT_64,
+        Self::URING,
         Self::FOREIGN,
     ];
 
