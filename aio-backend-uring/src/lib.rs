@@ -1,12 +1,13 @@
 //! A [`Backend`] on `io_uring(7)`: it checks descriptors without a system call.
 //!
-//! The kernel writes what has become ready to a queue in shared memory. So [`Backend::peek`], and a wait with a timeout of zero, read a
+//! The kernel tells in shared memory that something has become ready. So [`Backend::peek`], and a wait with a timeout of zero, read a
 //! few words while nothing is ready, whatever the number of descriptors. A busy-polling loop serves any descriptor at once this way.
 //! One system call arms and waits: registrations, and those that were reported before, are armed together by the next wait.
 //!
 //! ```
 //! use std::io::Write;
 //! use std::rc::Rc;
+//! use std::time::Duration;
 //! use aio_backend::{Backend, Interest, ReadyList, Readiness, Token};
 //! use aio_backend_uring::Uring;
 //!
@@ -22,7 +23,8 @@
 //! backend.add(Rc::new(reader).into(), Token::new(0, 0), Interest::READ)?;
 //!
 //! let mut ready = ReadyList::new();
-//! backend.peek(&mut ready)?;
+//! backend.wait(Some(Duration::ZERO), &mut ready)?; // It arms the registration,
+//! backend.wait(Some(Duration::ZERO), &mut ready)?; // and this one makes no system call.
 //! assert!(ready.is_empty());
 //! writer.write_all(b"x")?;
 //! backend.wait(None, &mut ready)?;
@@ -255,14 +257,14 @@ impl<S: Sys> Backend for Uring<S> {
     }
 
     #[inline]
-    fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
-        if !self.ring.sees_all() {
-            return Ok(Peek::Unsupported);
-        }
-        if !self.is_quiet() {
-            self.wait(Some(Duration::ZERO), ready)?;
-        }
-        Ok(Peek::Checked)
+    fn peek(&mut self, _: &mut ReadyList) -> io::Result<Peek> {
+        Ok(if !self.ring.sees_all() {
+            Peek::Unsupported
+        } else if self.is_quiet() {
+            Peek::Checked
+        } else {
+            Peek::Pending
+        })
     }
 
     fn reports_edges(&self) -> bool {

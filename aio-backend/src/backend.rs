@@ -14,6 +14,8 @@ pub enum Peek {
     Unsupported,
     /// The backend has checked, and appended the events to the list, if there are any.
     Checked,
+    /// The backend has appended nothing. A wait may report events, and only a system call can tell.
+    Pending,
 }
 
 /// Waits for descriptors on behalf of an event loop.
@@ -86,6 +88,9 @@ pub trait Backend: fmt::Debug {
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()>;
 
     /// Checks the descriptors without a system call, if the backend can.
+    ///
+    /// A backend returns either [`Peek::Unsupported`] always, or never. A caller that gets [`Peek::Pending`] waits with a timeout of zero,
+    /// now or later.
     ///
     /// # Errors
     /// The error of the system.

@@ -78,3 +78,31 @@ pub(crate) fn pollable(backend: &mut AnyBackend) -> io::Result<OwnedFd> {
     *backend = AnyBackend::Other(Box::new(epoll));
     Ok(fd)
 }
+
+#[cfg(all(test, feature = "uring"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b4_where_io_uring_is_forbidden_the_usual_backend_takes_its_place_and_one_warning_says_so() {
+        let refused = || io::Result::<Epoll>::Err(io::Error::from_raw_os_error(1)); // EPERM
+        let mut made = Vec::new();
+        let logged = aio_testing::events(|| made.extend([uring(refused), uring(refused)]));
+        assert!(made.iter().all(|backend| backend.name() == "ppoll"));
+        assert_eq!(logged.len(), 1, "{logged:?}");
+        for part in [
+            "WARN io_uring is not available; ppoll",
+            "error=",
+            "io_uring_disabled",
+        ] {
+            assert!(logged[0].contains(part), "{part} in {logged:?}");
+        }
+    }
+
+    #[test]
+    fn b4_it_is_made_once_and_stays() {
+        let mut backend = uring(Epoll::new);
+        backend.rebalance();
+        assert_eq!(backend.name(), "epoll", "in its place");
+    }
+}

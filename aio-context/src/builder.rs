@@ -157,7 +157,10 @@ impl Builder {
             (None, None) => BackendKind::from_environment()?.open()?,
         };
         // There are no registrations yet: this tells whether it can.
-        let can_peek = matches!(backend.peek(&mut ReadyList::with_limit(1)), Ok(Peek::Checked));
+        let can_peek = matches!(
+            backend.peek(&mut ReadyList::with_limit(1)),
+            Ok(Peek::Checked | Peek::Pending)
+        );
         let name = backend.name();
         let mailbox = Arc::new(Mailbox::new().map_err(|why| Refused::wrap("eventfd", name, why))?);
         let mut registry = Registry::new();

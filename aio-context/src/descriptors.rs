@@ -169,11 +169,11 @@ impl<E: Described> Descriptors<E> {
         self.can_peek.get()
     }
 
-    /// Checks the descriptors, if the backend can do so without a system call.
-    pub(crate) fn peek(&self, ready: &mut ReadyList) -> io::Result<()> {
+    /// Checks the descriptors without a system call, if the backend can. Returns whether only a wait can tell what is ready.
+    pub(crate) fn peek(&self, ready: &mut ReadyList) -> io::Result<bool> {
         let peeked = self.backend.borrow_mut().peek(ready)?;
-        self.can_peek.set(peeked == Peek::Checked);
-        Ok(())
+        self.can_peek.set(peeked != Peek::Unsupported);
+        Ok(peeked == Peek::Pending)
     }
 
     /// Lets the backend change its ways. Not while a wait of an outer iteration is still to be dispatched (rule B3).
@@ -188,16 +188,22 @@ impl<E: Described> Descriptors<E> {
     }
 
     /// Records what a wait found in the handlers' slots, from position `first` of the list on. Each entry is delivered once, by this iteration
-    /// or by a nested one (rule D1). `own` is called for an event of the loop's own, and calls no handler. The [`invalid`](Self::invalid)
+    /// or by a nested one (rule D1). `own` is called for an event of the loop's own, and calls no handler; an event that `leaves_out` is not recorded. The [`invalid`](Self::invalid)
     /// entries are left.
     #[inline(never)]
-    pub(crate) fn record(&self, first: usize, ready: &ReadyList, own: impl Fn(Token, Readiness)) {
+    pub(crate) fn record(
+        &self,
+        first: usize,
+        ready: &ReadyList,
+        leaves_out: impl Fn(Token, Readiness) -> bool,
+        own: impl Fn(Token, Readiness),
+    ) {
         for (token, readiness) in ready.iter_from(first) {
             if is_own(token) {
                 own(token, readiness);
                 continue;
             }
-            if readiness.contains(Readiness::NVAL) {
+            if readiness.contains(Readiness::NVAL) || leaves_out(token, readiness) {
                 continue;
             }
             let recorded = self.registry.borrow_mut().record(token, readiness);

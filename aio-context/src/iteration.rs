@@ -314,8 +314,34 @@ impl Inner {
 
     #[inline(never)]
     pub(crate) fn record_from(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        self.descriptors
-            .record(first, ready, |token, readiness| self.own_event(token, readiness));
+        self.descriptors.record(
+            first,
+            ready,
+            |_, _| false,
+            |token, readiness| self.own_event(token, readiness),
+        );
+        if ready.has_invalid() {
+            self.invalidate_all(cx, first, ready);
+        }
+    }
+
+    /// As [`record_from`](Self::record_from), but leaves out data for handlers that are in the list already because polling found work for
+    /// them. The backend reports it again if it is there still.
+    #[inline(never)]
+    pub(crate) fn record_unless_hit(&self, cx: &Context, first: usize, ready: &ReadyList) {
+        let is_hit = |token: Token, readiness: Readiness| {
+            let registry = self.descriptors.registry.borrow();
+            let is_level = registry.interest(token).is_some_and(|one| !one.reports_once());
+            is_level
+                && readiness == Readiness::IN
+                && ready
+                    .iter()
+                    .take(first)
+                    .any(|event| event == (token, Readiness::empty()))
+        };
+        self.descriptors.record(first, ready, is_hit, |token, readiness| {
+            self.own_event(token, readiness)
+        });
         if ready.has_invalid() {
             self.invalidate_all(cx, first, ready);
         }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use aio_pollctl::{CheckPacer, IdleCosts, PreSleepSpin};
+use aio_timers::Moment;
 
 /// The costs of idle handlers.
 const COSTS: IdleCosts = IdleCosts::TYPICAL;
@@ -14,9 +15,23 @@ pub(crate) struct Pacing {
     pub(crate) spin: Paced<PreSleepSpin>,
     /// The round of the last test for idle handlers.
     idle_tested: Cell<u32>,
+    /// When the next peek is due that may make system calls, in nanoseconds of the loop's clock.
+    next_peek_ns: Cell<u64>,
 }
 
 impl Pacing {
+    /// Whether a peek is due, although polling finds work: those that make system calls take a tenth of the time at the most.
+    #[inline]
+    pub(crate) fn peek_is_due(&self, now: Moment) -> bool {
+        now.as_nanos() >= self.next_peek_ns.get()
+    }
+
+    /// Records a peek that made system calls.
+    pub(crate) fn peeked(&self, began: Moment, ended: Moment) {
+        let pause = ended.since(began).saturating_mul(9);
+        self.next_peek_ns.set(ended.saturating_add(pause).as_nanos());
+    }
+
     /// Whether the next test for idle handlers is due in round `round`.
     #[inline]
     pub(crate) fn is_idle_test_due(&self, round: u32) -> bool {

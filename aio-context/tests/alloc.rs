@@ -17,6 +17,7 @@ use std::time::Duration;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
+use aio_backend_uring::Uring;
 use aio_context::{
     Backend, BottomHalf, Builder, ClockId, Context, Interest, ManualClock, PollParams, Registration, Timer,
     Wait,
@@ -29,15 +30,20 @@ const WARM_UP: usize = 20;
 const ROUNDS: usize = 200;
 
 /// The backends, the ladder at every height: below, above, and where it has just climbed.
-fn backends() -> [Box<dyn Backend>; 5] {
+fn backends() -> Vec<Box<dyn Backend>> {
     let ladder = |climb_at| Box::new(Ladder::new(Ppoll::new(), Epoll::new, climb_at));
-    [
+    let mut backends: Vec<Box<dyn Backend>> = vec![
         Box::new(Ppoll::new()),
         Box::new(Epoll::new().unwrap()),
         ladder(0),
         ladder(EVENTS),
         ladder(1_000),
-    ]
+    ];
+    match Uring::new() {
+        Ok(uring) => backends.push(Box::new(uring)),
+        Err(error) => eprintln!("skipped: no io_uring: {error}"),
+    }
+    backends
 }
 
 /// Runs `case` with a context on each backend, on a clock that passes instead of being waited for.

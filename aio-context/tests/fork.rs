@@ -12,6 +12,7 @@ use std::time::Duration;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
+use aio_backend_uring::Uring;
 use aio_context::{Backend, ClockId, Context, Interest, PollParams, Registration, Wait};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -32,12 +33,17 @@ fn in_a_child(body: impl FnOnce()) {
     }
 }
 
-fn backends() -> [Box<dyn Backend>; 3] {
-    [
+fn backends() -> Vec<Box<dyn Backend>> {
+    let mut backends: Vec<Box<dyn Backend>> = vec![
         Box::new(Epoll::new().unwrap()),
         Box::new(Ppoll::new()),
         Box::new(Ladder::new(Ppoll::new(), Epoll::new, 0)),
-    ]
+    ];
+    match Uring::new() {
+        Ok(uring) => backends.push(Box::new(uring)),
+        Err(error) => eprintln!("skipped: no io_uring: {error}"),
+    }
+    backends
 }
 
 fn contexts() -> impl Iterator<Item = Context> {

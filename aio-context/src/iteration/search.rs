@@ -67,8 +67,8 @@ impl Inner {
                 }
                 std::hint::spin_loop();
                 hit = self.round(cx, ready) || self.mailbox.is_notified();
-                if peeks {
-                    hit |= self.peek(cx, ready)?;
+                if peeks && !hit {
+                    hit = self.peek(cx, ready)?;
                 }
             }
             let before = now;
@@ -120,24 +120,42 @@ impl Inner {
             let now = self.now();
             if self.pacing.checks.get().is_due_after_streak(now.as_nanos()) {
                 self.timed_check(cx, now, ready)?;
+            } else if self.descriptors.can_peek() && self.pacing.peek_is_due(now) {
+                self.peek_after_hit(cx, now, ready)?;
             }
-        }
-        if self.descriptors.can_peek() {
-            self.peek(cx, ready)?;
         }
         Ok(())
     }
 
-    /// Checks the descriptors without a system call, where nothing is ready (rule R10). True if something is.
+    /// Checks the descriptors, without a system call while nothing is ready (rule R10). True if something is.
     #[inline(never)]
     fn peek(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<bool> {
         let first = ready.len();
-        self.descriptors.peek(ready)?;
+        if self.descriptors.peek(ready)? {
+            self.rebalance();
+            self.descriptors.wait(Some(Duration::ZERO), ready)?;
+        }
         let is_found = ready.len() > first;
         if is_found {
             self.record_from(cx, first, ready);
         }
         Ok(is_found)
+    }
+
+    /// As [`peek`](Self::peek), after hits. The kick of a handler that polling has found to have work makes its descriptor ready as well,
+    /// which is no other event.
+    #[inline(never)]
+    fn peek_after_hit(&self, cx: &Context, now: Moment, ready: &mut ReadyList) -> io::Result<()> {
+        let first = ready.len();
+        if self.descriptors.peek(ready)? {
+            self.rebalance();
+            self.descriptors.wait(Some(Duration::ZERO), ready)?;
+            self.pacing.peeked(now, self.now());
+        }
+        if ready.len() > first {
+            self.record_unless_hit(cx, first, ready);
+        }
+        Ok(())
     }
 
     fn timed_check(&self, cx: &Context, now: Moment, ready: &mut ReadyList) -> io::Result<Moment> {

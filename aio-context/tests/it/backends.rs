@@ -187,6 +187,14 @@ fn b1_the_environment_names_the_backend_unless_the_builder_does() {
         (Some("ppoll"), "backend: ppoll"),
         (Some("epoll"), "backend: epoll"),
         (
+            Some("uring"),
+            match aio_backend_uring::Uring::new() {
+                _ if cfg!(not(feature = "uring")) => "build aio-context with its feature `uring`",
+                Ok(_) => "backend: uring",
+                Err(_) => "backend: ppoll",
+            },
+        ),
+        (
             Some("kqueue"),
             r#"error: AIO_BACKEND in the environment: there is no backend "kqueue"; there are auto, ppoll, epoll"#,
         ),

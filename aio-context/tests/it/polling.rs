@@ -225,6 +225,87 @@ fn d8_r10_a_descriptor_without_poll_is_served_while_another_always_has_work() {
     assert_eq!(plain.count.get(), 1, "within a bounded number of iterations");
 }
 
+/// For a context on io_uring that polls for up to ten seconds, if there is one.
+fn peeking() -> Option<aio_context::Builder> {
+    let is_there = Bench::URING.context().backend_name() == "uring";
+    let params = PollParams::up_to(Duration::from_secs(10));
+    let builder = Bench::URING.builder().policy(Box::new(Always));
+    is_there.then(|| builder.poll_params(params))
+}
+
+#[test]
+fn r10_where_the_backend_peeks_a_descriptor_is_served_beside_a_handler_that_always_has_work() {
+    let Some(builder) = peeking() else { return };
+    // No time passes, so no check is due but after 64 iterations.
+    let cx = builder.monotonic(Arc::new(ManualClock::new())).build().unwrap();
+    let (greedy, plain) = (Kick::new(), Kick::new());
+    greedy.has_work.set(Some(true));
+    let _registrations = (watch_polled(&cx, &greedy), watch(&cx, &plain));
+    assert!(cx.poll(Wait::Block).unwrap());
+    for served in 1..100 {
+        plain.kick();
+        for _ in 0..4 {
+            assert!(cx.poll(Wait::Block).unwrap());
+        }
+        assert_eq!(plain.count.get(), served, "by the fourth iteration");
+    }
+}
+
+/// Makes another descriptor ready in its hundredth poll.
+struct Hundredth {
+    own: Rc<Kick>,
+    other: Rc<Kick>,
+    polls: std::cell::Cell<u32>,
+}
+
+impl std::os::fd::AsFd for Hundredth {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.own.as_fd()
+    }
+}
+
+impl aio_context::Handler for Hundredth {}
+
+impl aio_context::Pollable for Hundredth {
+    fn poll(&self) -> bool {
+        self.polls.set(self.polls.get() + 1);
+        if self.polls.get() == 100 {
+            self.other.kick();
+        }
+        false
+    }
+}
+
+#[test]
+fn r10_where_the_backend_peeks_polling_ends_in_the_round_in_which_a_descriptor_becomes_ready() {
+    let Some(builder) = peeking() else { return };
+    let cx = builder.build().unwrap();
+    let plain = Kick::new();
+    let polled = Rc::new(Hundredth {
+        own: Kick::new(),
+        other: plain.clone(),
+        polls: 0.into(),
+    });
+    let _plain = watch(&cx, &plain);
+    let _polled = cx.watch_polled(polled.clone(), Interest::READ).unwrap();
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert_eq!((plain.count.get(), polled.polls.get()), (1, 100));
+}
+
+/// The kick of a handler is one event, be it found by polling or by its descriptor.
+#[test]
+fn r10_where_the_backend_peeks_a_kick_is_not_served_twice() {
+    let Some(builder) = peeking() else { return };
+    let cx = builder.monotonic(Arc::new(ManualClock::new())).build().unwrap();
+    let kick = Kick::new();
+    let _registration = watch_polled(&cx, &kick);
+    for served in 1..100 {
+        kick.kick();
+        assert!(cx.poll(Wait::Block).unwrap());
+        assert_eq!(kick.count.get(), served);
+    }
+}
+
 #[test]
 fn d8_bottom_halves_that_are_always_scheduled_starve_no_descriptor() {
     for wait in [Wait::Block, Wait::AtMost(Duration::from_secs(60)), Wait::NoBlock] {

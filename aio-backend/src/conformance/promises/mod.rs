@@ -133,8 +133,8 @@ promises! {
             "do not clear the list, and stop at ReadyList::room()";
         rebalance_loses_nothing: "rebalance loses neither a registration nor an event",
             "fill the new structure while the old one is complete, and empty that afterwards";
-        a_peek_equals_a_check: "a peek reports the events of a check, or reports that it is unsupported",
-            "return Peek::Unsupported if a check needs a system call";
+        a_peek_equals_a_check: "a peek reports the events of a check, or that it is unsupported, or that a check is pending",
+            "return Peek::Unsupported if each check needs a system call, and Peek::Pending if this one does";
         the_pollable_descriptor_covers_all: "the descriptor of make_pollable is readable if, and only if, a check would report an event",
             "return None from make_pollable unless the descriptor is level-triggered; report the rest by always_ready";
     }
