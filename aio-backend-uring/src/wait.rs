@@ -29,6 +29,14 @@ const ROUNDS: u32 = 256;
 /// How often an enter is repeated that was refused for lack of memory or of room, both of which may be there the next time.
 const RETRIES: u32 = 3;
 
+/// Returns the error of an enter as other calls return it: `EAGAIN` and `EBUSY` are a lack of memory for requests and for completions.
+fn in_plain_words(error: Errno) -> Errno {
+    match error {
+        Errno::AGAIN | Errno::BUSY => Errno::NOMEM,
+        other => other,
+    }
+}
+
 impl<S: Sys> Uring<S> {
     /// Returns whether a check would find nothing, as far as can be seen without a system call.
     #[inline]
@@ -79,7 +87,7 @@ impl<S: Sys> Uring<S> {
                     return if ready.len() > before {
                         Ok(())
                     } else {
-                        Err(error.into())
+                        Err(in_plain_words(error).into())
                     };
                 }
             }
@@ -108,7 +116,7 @@ impl<S: Sys> Uring<S> {
             match self.enter(Some(Duration::ZERO)) {
                 Ok(()) => {}
                 Err(Errno::INTR | Errno::BUSY | Errno::AGAIN) if retries < RETRIES => retries += 1,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(in_plain_words(error).into()),
             }
         }
         Ok(())

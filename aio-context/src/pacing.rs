@@ -20,7 +20,8 @@ pub(crate) struct Pacing {
 }
 
 impl Pacing {
-    /// Whether a peek is due, although polling finds work: those that make system calls take a tenth of the time at the most.
+    /// Whether a peek is due, although polling finds work: those that make system calls take a tenth of the time at the most, and there
+    /// is one at least every 50 us.
     #[inline]
     pub(crate) fn peek_is_due(&self, now: Moment) -> bool {
         now.as_nanos() >= self.next_peek_ns.get()
@@ -28,7 +29,10 @@ impl Pacing {
 
     /// Records a peek that made system calls.
     pub(crate) fn peeked(&self, began: Moment, ended: Moment) {
-        let pause = ended.since(began).saturating_mul(9);
+        let pause = ended
+            .since(began)
+            .saturating_mul(9)
+            .min(CheckPacer::LONGEST_INTERVAL);
         self.next_peek_ns.set(ended.saturating_add(pause).as_nanos());
     }
 

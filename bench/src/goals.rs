@@ -21,8 +21,23 @@ pub(crate) const IDS: [(&str, &str); 14] = [
     ),
 ];
 
-/// What ours may be of the floor at the most; `None` where no ratio was set.
-pub(crate) fn goal(id: &str, workload: &str) -> Option<f64> {
+/// What ours on io_uring may be of the floor on epoll at the most.
+fn goal_on_uring(id: &str, workload: &str) -> Option<f64> {
+    Some(match (id, workload) {
+        ("P2", _) => return goal("aio", id, workload),
+        ("P3", _) => 1.0,
+        ("P4", "K=100") => 0.85,
+        ("P7", "register+remove") => 0.35,
+        ("P8", _) => 0.05,
+        _ => return None,
+    })
+}
+
+/// What ours, of this name, may be of the floor at the most; `None` where no ratio was set.
+pub(crate) fn goal(ours: &str, id: &str, workload: &str) -> Option<f64> {
+    if ours == "aio-uring" {
+        return goal_on_uring(id, workload);
+    }
     Some(match (id, workload) {
         ("P2", "cooled") => 1.1,
         ("P2", "all hot") => 0.7,
@@ -58,6 +73,7 @@ pub(crate) fn limit(id: &str, workload: &str) -> Option<f64> {
         ("P12", "bottom half") => 96.0,
         ("P15", "burst writes") => 2.0,
         ("P15", _) => 100.0,
+        ("R10", "staleness on uring p99") => 1.0,
         _ => return None,
     })
 }
@@ -89,9 +105,12 @@ mod tests {
             ("P18", "spawn", Some(1.1)),
             ("P13", "ping-pong polling", Some(2.0)),
         ] {
-            assert_eq!(goal(id, workload), expected);
+            assert_eq!(goal("aio", id, workload), expected);
             assert!(IDS.iter().any(|(known, _)| *known == id));
         }
+        assert_eq!(goal("aio-uring", "P8", "empty"), Some(0.05));
+        assert_eq!(goal("aio-uring", "P2", "cooled"), goal("aio", "P2", "cooled"));
+        assert_eq!(goal("aio-uring", "P4", "K=1"), None);
         assert!(must_lead("P18") && !must_lead("P5"));
         assert_eq!(limit("P12", "timer"), Some(64.0));
         assert_eq!(limit("P2", "cooled"), None);

@@ -10,6 +10,7 @@ mod compare;
 mod deferred;
 mod executors;
 mod floor;
+mod floor_uring;
 mod goals;
 mod instructions;
 mod load;

@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{Context, Handler, Interest, PollParams, PollPolicy, Pollable, Registration, Wait};
+use aio_context::{
+    BackendKind, Builder, Context, Handler, Interest, PollParams, PollPolicy, Pollable, Registration, Wait,
+};
 use aio_pollctl::Iteration;
 
 use anyhow::ensure;
@@ -54,6 +56,11 @@ impl Loop {
         Ok(ours)
     }
 
+    /// One on io_uring.
+    pub(crate) fn on_uring(bells: Vec<Rc<OwnedFd>>) -> anyhow::Result<Self> {
+        Self::watching(on_uring(Context::builder())?, bells)
+    }
+
     /// One iteration. (A method, so that a closure that calls it keeps the whole loop and not only its context.)
     #[inline]
     pub(crate) fn poll(&self, wait: Wait) {
@@ -78,6 +85,13 @@ impl Loop {
             _registrations: registrations,
         })
     }
+}
+
+/// A context on io_uring, or why there is none.
+pub(crate) fn on_uring(builder: Builder) -> anyhow::Result<Context> {
+    let cx = builder.backend_kind(BackendKind::Uring).build()?;
+    ensure!(cx.backend_name() == "uring", "io_uring is not available");
+    Ok(cx)
 }
 
 /// Work in memory that is found by asking.

@@ -8,6 +8,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 use crate::case::{Case, timed};
 use crate::floor::{Epoll, doorbell, doorbells};
+use crate::floor_uring::Ring;
 use crate::ours::{Loop, Silent};
 use crate::peers;
 
@@ -46,6 +47,23 @@ fn register(n: u64) -> Case {
                 })
             }))
         })
+        .by("floor-uring", move || {
+            let mut floor = Ring::new(doorbells(n)?)?;
+            let fd = doorbell()?;
+            Ok(Box::new(move |times| {
+                timed(times, || floor.add_and_remove(&fd, n + 1))
+            }))
+        })
+        .by("aio-uring", move || {
+            let ours = Loop::on_uring(doorbells(n)?)?;
+            let handler = Rc::new(Silent(doorbell()?));
+            Ok(Box::new(move |times| {
+                let _whole = &ours;
+                timed(times, || {
+                    drop(ours.cx.watch(handler.clone(), Interest::READ));
+                })
+            }))
+        })
 }
 
 fn modify(n: u64) -> Case {
@@ -64,6 +82,20 @@ fn modify(n: u64) -> Case {
         })
         .by("aio", move || {
             let ours = Loop::on_epoll(doorbells(n)?)?;
+            let registration = ours
+                .cx
+                .watch(silent()?, Interest::READ)
+                .map_err(std::io::Error::from)?;
+            Ok(Box::new(move |times| {
+                let _whole = &ours;
+                timed(times, || {
+                    let _ = registration.set_interest(Interest::READ | Interest::WRITE);
+                    let _ = registration.set_interest(Interest::READ);
+                })
+            }))
+        })
+        .by("aio-uring", move || {
+            let ours = Loop::on_uring(doorbells(n)?)?;
             let registration = ours
                 .cx
                 .watch(silent()?, Interest::READ)

@@ -9,7 +9,7 @@ use aio_context::{Context, Handler, Interest, PollParams, Wait};
 use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::floor::{doorbell, drain, ring};
-use crate::ours::{Always, Flag};
+use crate::ours::{Always, Flag, on_uring};
 use crate::row::Row;
 
 /// So many times the descriptor is made ready, at moments that have nothing to do with the loop's.
@@ -38,24 +38,32 @@ pub(crate) fn rows(wanted: &impl Fn(&str) -> bool) -> anyhow::Result<Vec<Row>> {
     if !wanted("R10") {
         return Ok(Vec::new());
     }
-    let mut late = sample()?;
+    let builder = || {
+        let builder = Context::builder().policy(Box::new(Always));
+        builder.poll_params(PollParams::up_to(Duration::from_millis(1)))
+    };
+    let mut rows = figures("staleness", sample(builder().build()?)?);
+    match on_uring(builder()) {
+        Ok(cx) => rows.extend(figures("staleness on uring", sample(cx)?)),
+        Err(why) => println!("skipped: R10 on io_uring: {why}"),
+    }
+    Ok(rows)
+}
+
+fn figures(name: &str, mut late: Vec<Duration>) -> Vec<Row> {
     late.sort_unstable();
     histogram(&late);
     let at = |quantile: f64| late[((late.len() - 1) as f64 * quantile) as usize].as_nanos() as f64 / 1e3;
-    let row = |workload, micros| Row::counted("R10", workload, 1, micros, "us");
-    Ok(vec![
-        row("staleness p50", at(0.5)),
-        row("staleness p90", at(0.9)),
-        row("staleness p99", at(0.99)),
-        row("staleness max", at(1.0)),
-    ])
+    let row = |quantile, micros| Row::counted("R10", &format!("{name} {quantile}"), 1, micros, "us");
+    vec![
+        row("p50", at(0.5)),
+        row("p90", at(0.9)),
+        row("p99", at(0.99)),
+        row("max", at(1.0)),
+    ]
 }
 
-fn sample() -> anyhow::Result<Vec<Duration>> {
-    let cx = Context::builder()
-        .policy(Box::new(Always))
-        .poll_params(PollParams::up_to(Duration::from_millis(1)))
-        .build()?;
+fn sample(cx: Context) -> anyhow::Result<Vec<Duration>> {
     let busy = Flag::new(doorbell()?, Rc::default());
     let plain = Rc::new(Plain {
         fd: doorbell()?,

@@ -33,7 +33,7 @@ fn line(row: &Row, rows: &[Row]) -> String {
         ),
         None => (
             format!("{:.1}", row.ns),
-            goal(&row.id, &row.workload).map(|goal| format!("{goal:.2}")),
+            goal(&row.r#impl, &row.id, &row.workload).map(|goal| format!("{goal:.2}")),
         ),
     };
     let verdict = match is_met(row, rows) {
@@ -44,10 +44,14 @@ fn line(row: &Row, rows: &[Row]) -> String {
     let best = best_peer(row, rows).map_or_else(String::new, |best| {
         format!("{} {:.1} ns, {:.2} of it", best.r#impl, best.ns, row.ns / best.ns)
     });
+    let workload = match row.r#impl.strip_prefix("aio-") {
+        Some(backend) => format!("{} ({backend})", row.workload),
+        None => row.workload.clone(),
+    };
     format!(
         "{:<4} {:<24} {:>8} {figure:>10} {ratio:>24} {:>8} {verdict:>8}  {best:<24}",
         "",
-        row.workload,
+        workload,
         row.n,
         goal.unwrap_or_default()
     )
@@ -95,7 +99,7 @@ fn is_met(row: &Row, rows: &[Row]) -> Option<bool> {
     }
     let ratio = row.ratio()?.median;
     let leads = !must_lead(&row.id) || best_peer(row, rows).is_none_or(|best| row.ns < best.ns);
-    goal(&row.id, &row.workload).map(|goal| ratio <= goal && leads)
+    goal(&row.r#impl, &row.id, &row.workload).map(|goal| ratio <= goal && leads)
 }
 
 fn judged(rows: &[Row]) -> impl Iterator<Item = bool> + '_ {

@@ -5,12 +5,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{Context, Interest, PollParams, Registration, Wait};
+use aio_context::{Builder, Context, Interest, PollParams, Registration, Wait};
 
 use crate::case::{Case, Run, timed};
 use crate::floor::{Epoll, doorbell, doorbells, ring};
+use crate::floor_uring::Ring;
 use crate::load::spread;
-use crate::ours::{Always, Flag, Loop};
+use crate::ours::{Always, Flag, Loop, on_uring};
 use crate::peers;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -50,10 +51,20 @@ struct Polled {
 
 impl Polled {
     fn new(n: u64, interest: Interest) -> anyhow::Result<Self> {
-        let cx = Context::builder()
+        Self::on(Self::builder().build()?, n, interest)
+    }
+
+    fn on_uring(n: u64, interest: Interest) -> anyhow::Result<Self> {
+        Self::on(on_uring(Self::builder())?, n, interest)
+    }
+
+    fn builder() -> Builder {
+        Context::builder()
             .policy(Box::new(Always))
             .poll_params(PollParams::up_to(Duration::from_millis(1)))
-            .build()?;
+    }
+
+    fn on(cx: Context, n: u64, interest: Interest) -> anyhow::Result<Self> {
         let count = Rc::new(Cell::new(0));
         let mut registrations = Vec::new();
         for _ in 0..n {
@@ -89,16 +100,19 @@ impl Polled {
 
 /// The floor is ours without idle sources: what is measured is that they cost nothing once they have cooled down.
 fn cooled(n: u64) -> Case {
-    let make = move |n| {
-        let polled = Polled::new(n, Interest::READ)?;
-        // Long enough for the idle ones to leave.
+    // Long enough for the idle ones to leave.
+    let warmed = |polled: Polled| {
         let mut run = polled.run();
         run(4000);
-        Ok(run)
+        run
     };
+    let make = move |n| Ok(warmed(Polled::new(n, Interest::READ)?));
     Case::new("P2", "cooled", n)
         .by("floor", move || make(0))
         .by("aio", move || make(n))
+        .by("aio-uring", move || {
+            Ok(warmed(Polled::on_uring(n, Interest::READ)?))
+        })
 }
 
 fn all_hot(n: u64) -> Case {
@@ -124,6 +138,10 @@ fn all_hot(n: u64) -> Case {
             }))
         })
         .by("aio", move || Ok(Polled::new(n, Interest::NONE)?.run()))
+        .by(
+            "aio-uring",
+            move || Ok(Polled::on_uring(n, Interest::NONE)?.run()),
+        )
 }
 
 fn self_kick(n: u64) -> Case {
@@ -141,6 +159,26 @@ fn self_kick(n: u64) -> Case {
         })
         .by("aio", move || {
             let ours = Loop::new(bells()?)?;
+            let bell = ours.bells[n as usize].clone();
+            Ok(Box::new(move |times| {
+                timed(times, || {
+                    ring(&bell);
+                    ours.poll(Wait::Block);
+                })
+            }))
+        })
+        .by("floor-uring", move || {
+            let mut floor = Ring::new(bells()?)?;
+            let bell = floor.fds[n as usize].clone();
+            Ok(Box::new(move |times| {
+                timed(times, || {
+                    ring(&bell);
+                    floor.iterate(true);
+                })
+            }))
+        })
+        .by("aio-uring", move || {
+            let ours = Loop::on_uring(bells()?)?;
             let bell = ours.bells[n as usize].clone();
             Ok(Box::new(move |times| {
                 timed(times, || {
@@ -180,6 +218,32 @@ fn dispatch(k: u64, m: u64) -> Case {
                     }
                 })
             }))
+        })
+        .by("floor-uring", move || {
+            let mut floor = Ring::new(doorbells(m)?)?;
+            let kicked: Vec<Rc<OwnedFd>> = spread(&floor.fds, k);
+            Ok(Box::new(move |times| {
+                timed(times, || {
+                    kicked.iter().for_each(|bell| ring(bell));
+                    let goal = floor.count + k;
+                    while floor.count < goal {
+                        floor.iterate(true);
+                    }
+                })
+            }))
+        })
+        .by("aio-uring", move || {
+            let ours = Loop::on_uring(doorbells(m)?)?;
+            let kicked: Vec<Rc<OwnedFd>> = spread(&ours.bells, k);
+            Ok(Box::new(move |times| {
+                timed(times, || {
+                    kicked.iter().for_each(|bell| ring(bell));
+                    let goal = ours.count.get() + k;
+                    while ours.count.get() < goal {
+                        ours.poll(Wait::Block);
+                    }
+                })
+            }))
         });
     peers::dispatch(case, k, m)
 }
@@ -196,6 +260,22 @@ fn empty(n: u64) -> Case {
         })
         .by("aio", move || {
             let ours = Loop::new(doorbells(n)?)?;
+            Ok(Box::new(move |times| {
+                timed(times, || {
+                    ours.poll(Wait::NoBlock);
+                })
+            }))
+        })
+        .by("floor-uring", move || {
+            let mut floor = Ring::new(doorbells(n)?)?;
+            Ok(Box::new(move |times| {
+                timed(times, || {
+                    floor.iterate(false);
+                })
+            }))
+        })
+        .by("aio-uring", move || {
+            let ours = Loop::on_uring(doorbells(n)?)?;
             Ok(Box::new(move |times| {
                 timed(times, || {
                     ours.poll(Wait::NoBlock);

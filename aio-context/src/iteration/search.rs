@@ -53,7 +53,7 @@ impl Inner {
         let (mut stride, mut hit) = (ClockStride::new(), false);
         let peeks = self.descriptors.can_peek();
         loop {
-            if self.pacing.checks.get().is_due(now.as_nanos()) {
+            if !peeks && self.pacing.checks.get().is_due(now.as_nanos()) {
                 now = self.timed_check(cx, now, ready)?;
                 hit = !ready.is_empty();
             }
@@ -118,10 +118,12 @@ impl Inner {
                 self.demote_idle(cx, ready);
             }
             let now = self.now();
-            if self.pacing.checks.get().is_due_after_streak(now.as_nanos()) {
+            if self.descriptors.can_peek() {
+                if self.pacing.peek_is_due(now) {
+                    self.peek_after_hit(cx, now, ready)?;
+                }
+            } else if self.pacing.checks.get().is_due_after_streak(now.as_nanos()) {
                 self.timed_check(cx, now, ready)?;
-            } else if self.descriptors.can_peek() && self.pacing.peek_is_due(now) {
-                self.peek_after_hit(cx, now, ready)?;
             }
         }
         Ok(())
@@ -152,6 +154,7 @@ impl Inner {
             self.descriptors.wait(Some(Duration::ZERO), ready)?;
             self.pacing.peeked(now, self.now());
         }
+        self.pacing.checks.step(|checks| checks.checked(ready.is_full()));
         if ready.len() > first {
             self.record_unless_hit(cx, first, ready);
         }

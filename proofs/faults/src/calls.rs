@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use aio_backend_epoll::sys::{Events, Kernel as EpollKernel, Sys as EpollSys};
 use aio_backend_ppoll::sys::{Kernel as PpollKernel, Polled, Sys as PpollSys};
-use aio_context::Interest;
+use aio_backend_uring::Config;
+use aio_backend_uring::sys::{Completion, Kernel as RingKernel, KernelRing, Request, Ring, Sys as RingSys};
+use aio_context::{Interest, Readiness};
 use rustix::io::Errno;
 
 /// A system call and its purpose.
@@ -29,11 +31,17 @@ pub enum Call {
     SetPoll,
     /// `ppoll`
     Ppoll,
+    /// `io_uring_setup`
+    RingSetup,
+    /// `io_uring_enter`
+    RingEnter,
+    /// `poll` of descriptors whose completions are verified
+    RingPoll,
 }
 
 impl Call {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Create,
         Self::Add,
         Self::Modify,
@@ -41,6 +49,9 @@ impl Call {
         Self::EpollWait,
         Self::SetPoll,
         Self::Ppoll,
+        Self::RingSetup,
+        Self::RingEnter,
+        Self::RingPoll,
     ];
 
     /// As the manual calls it.
@@ -54,6 +65,9 @@ impl Call {
             Self::EpollWait => "epoll_wait",
             Self::SetPoll => "ppoll (epoll set)",
             Self::Ppoll => "ppoll",
+            Self::RingSetup => "io_uring_setup",
+            Self::RingEnter => "io_uring_enter",
+            Self::RingPoll => "poll (ring)",
         }
     }
 
@@ -94,6 +108,26 @@ impl Call {
                 Error(Errno::NOMEM),
                 Nothing,
             ],
+            Self::RingSetup => &[
+                Error(Errno::MFILE),
+                Error(Errno::NFILE),
+                Error(Errno::NOMEM),
+                Error(Errno::INVAL),
+                Error(Errno::NOSYS),
+                Error(Errno::PERM),
+            ],
+            Self::RingEnter => &[
+                Error(Errno::AGAIN),
+                Error(Errno::BUSY),
+                Error(Errno::INTR),
+                Error(Errno::NOMEM),
+                Error(Errno::BADF),
+                Error(Errno::INVAL),
+                Error(Errno::NOSYS),
+                Error(Errno::PERM),
+                Nothing,
+            ],
+            Self::RingPoll => &[Error(Errno::INVAL), Error(Errno::NOMEM)],
         }
     }
 }
@@ -133,6 +167,8 @@ impl fmt::Display for Fault {
                     (Errno::BADF, "EBADF"),
                     (Errno::LOOP, "ELOOP"),
                     (Errno::INTR, "EINTR"),
+                    (Errno::AGAIN, "EAGAIN"),
+                    (Errno::BUSY, "EBUSY"),
                 ];
                 let name = known.iter().find(|(known, _)| known == errno);
                 f.write_str(name.map_or("?", |(_, name)| name))
@@ -206,7 +242,11 @@ impl Plan {
         match fault {
             Some(Fault::Error(errno)) => Err(errno.into()),
             Some(Fault::Nothing) => Ok(true),
-            None => Ok(spins && matches!(call, Call::EpollWait | Call::Ppoll | Call::SetPoll)),
+            None => Ok(spins
+                && matches!(
+                    call,
+                    Call::EpollWait | Call::Ppoll | Call::SetPoll | Call::RingEnter
+                )),
         }
     }
 }
@@ -283,5 +323,61 @@ impl PpollSys for Failing {
             return Ok(0);
         }
         PpollKernel.ppoll(polled, timeout)
+    }
+}
+
+/// A ring of the kernel, with the planned faults.
+#[derive(Debug)]
+pub(crate) struct FailingRing {
+    plan: Rc<Plan>,
+    ring: KernelRing,
+}
+
+impl RingSys for Failing {
+    type Ring = FailingRing;
+
+    fn setup(&self, config: &Config) -> io::Result<FailingRing> {
+        self.0.enter(Call::RingSetup)?;
+        Ok(FailingRing {
+            plan: self.0.clone(),
+            ring: RingKernel.setup(config)?,
+        })
+    }
+    fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        RingKernel.find(fd)
+    }
+    fn poll(&self, fds: &[(BorrowedFd<'_>, Interest)], answers: &mut [Readiness]) -> io::Result<()> {
+        self.0.enter(Call::RingPoll)?;
+        RingKernel.poll(fds, answers)
+    }
+    fn is_socket(&self, fd: BorrowedFd<'_>) -> bool {
+        RingKernel.is_socket(fd)
+    }
+    fn now(&self) -> Instant {
+        RingKernel.now()
+    }
+}
+
+impl Ring for FailingRing {
+    fn sees_all(&self) -> bool {
+        self.ring.sees_all()
+    }
+    fn is_idle(&mut self) -> bool {
+        self.ring.is_idle()
+    }
+    fn push(&mut self, request: Request) -> bool {
+        self.ring.push(request)
+    }
+    fn pushed(&mut self) -> usize {
+        self.ring.pushed()
+    }
+    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if self.plan.enter(Call::RingEnter)? {
+            return Ok(());
+        }
+        self.ring.enter(timeout)
+    }
+    fn next(&mut self) -> Option<Completion> {
+        self.ring.next()
     }
 }

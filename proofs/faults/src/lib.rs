@@ -17,5 +17,5 @@ pub mod program;
 mod sweep;
 
 pub use calls::{Call, Fault, Plant};
-pub use program::Kind;
+pub use program::{Kind, has_uring};
 pub use sweep::{Sweep, Verdict, disturbed, errors_of};

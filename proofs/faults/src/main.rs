@@ -22,7 +22,7 @@ struct Args {
     /// Print the table: call, fault, outcome
     #[arg(long)]
     table: bool,
-    /// Only run the program, undisturbed, with ppoll, epoll, ladder-0 or ladder-4, or do `nothing`
+    /// Only run the program, undisturbed, with ppoll, epoll, ladder-0, ladder-4, uring or ladder-uring, or do `nothing`
     #[arg(long)]
     work: Option<String>,
 }
@@ -41,6 +41,8 @@ fn alone(kind: &str) -> ExitCode {
         "ppoll" => Kind::Ppoll,
         "epoll" => Kind::Epoll,
         "ladder-0" => Kind::LadderAt0,
+        "uring" => Kind::Uring,
+        "ladder-uring" => Kind::LadderToUring,
         _ => Kind::LadderAt4,
     };
     let open = || std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);

@@ -4,14 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aio_backend::remedy;
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
+use aio_backend_uring::{Config, Uring};
 use aio_context::{ClockId, Context, Handler, Interest, PollParams, Pollable, Registration, Wait};
 
 use crate::calls::{Failing, Plan};
@@ -27,11 +28,31 @@ pub enum Kind {
     LadderAt0,
     /// ppoll, and epoll from four descriptors on
     LadderAt4,
+    /// io_uring; epoll where the system has none
+    Uring,
+    /// io_uring, with ppoll to fall back to; epoll where the system has none
+    LadderToUring,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Ppoll, Self::Epoll, Self::LadderAt0, Self::LadderAt4];
+    pub const ALL: [Self; 6] = [
+        Self::Ppoll,
+        Self::Epoll,
+        Self::LadderAt0,
+        Self::LadderAt4,
+        Self::Uring,
+        Self::LadderToUring,
+    ];
+
+    /// Returns this kind, or the one that takes its place where the system has no io_uring.
+    fn or_available(self) -> Self {
+        match self {
+            Self::Uring if !has_uring() => Self::Epoll,
+            Self::LadderToUring if !has_uring() => Self::LadderAt0,
+            kind => kind,
+        }
+    }
 
     /// A context of this kind on a kernel that fails as planned.
     pub(crate) fn disturbed(self, plan: &Rc<Plan>) -> io::Result<Context> {
@@ -40,11 +61,19 @@ impl Kind {
         let make = move || Epoll::with_sys(upper.clone());
         let builder = Context::builder();
         let lower = Ppoll::with_sys(sys.clone());
-        match self {
+        match self.or_available() {
             Self::Ppoll => builder.backend(Box::new(lower)),
             Self::Epoll => builder.backend(Box::new(Epoll::with_sys(sys).map_err(in_words)?)),
             Self::LadderAt0 => builder.backend(Box::new(Ladder::new(lower, make, 0))),
             Self::LadderAt4 => builder.backend(Box::new(Ladder::new(lower, make, 4))),
+            Self::Uring => {
+                let uring = Uring::with_sys(sys, Config::new());
+                builder.backend(Box::new(uring.map_err(in_words)?))
+            }
+            Self::LadderToUring => {
+                let make = move || Uring::with_sys(sys.clone(), Config::new());
+                builder.backend(Box::new(Ladder::new(lower, make, 0)))
+            }
         }
         .build()
     }
@@ -55,11 +84,13 @@ impl Kind {
     /// The system's error.
     pub fn context(self) -> io::Result<Context> {
         let builder = Context::builder();
-        match self {
+        match self.or_available() {
             Self::Ppoll => builder.backend(Box::new(Ppoll::new())),
             Self::Epoll => builder.backend(Box::new(Epoll::new().map_err(in_words)?)),
             Self::LadderAt0 => builder.backend(Box::new(Ladder::new(Ppoll::new(), Epoll::new, 0))),
             Self::LadderAt4 => builder.backend(Box::new(Ladder::new(Ppoll::new(), Epoll::new, 4))),
+            Self::Uring => builder.backend(Box::new(Uring::new().map_err(in_words)?)),
+            Self::LadderToUring => builder.backend(Box::new(Ladder::new(Ppoll::new(), Uring::new, 0))),
         }
         .build()
     }
@@ -67,7 +98,20 @@ impl Kind {
 
 /// A backend made by hand returns the system's error; its caller adds the context.
 fn in_words(why: io::Error) -> io::Error {
-    io::Error::other(format!("epoll_create1: {why}; {}", remedy(&why)))
+    io::Error::other(format!("make a backend: {why}; {}", remedy(&why)))
+}
+
+/// Returns whether the system has io_uring. Says so if not, once.
+#[must_use]
+pub fn has_uring() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| match Uring::new() {
+        Ok(_) => true,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "skipped: no io_uring: {error}");
+            false
+        }
+    })
 }
 
 /// The work and the errors of the program.

@@ -21,7 +21,7 @@ pub enum Verdict {
     NotMet,
     /// The fault had no visible effect.
     Unnoticed,
-    /// ppoll replaces epoll; one warning names the cause and a remedy.
+    /// ppoll replaces epoll or io_uring; one warning names the cause and a remedy.
     FellBack,
     /// A call returned an error with the cause and a remedy, and the next attempt succeeded.
     Reported,
@@ -242,7 +242,7 @@ impl fmt::Display for Sweep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "| call | fault | ppoll | epoll | ladder at 0 | ladder at 4 |\n|---|---|---|---|---|---|"
+            "| call | fault | ppoll | epoll | ladder at 0 | ladder at 4 | uring | ladder to uring |\n|---|---|---|---|---|---|---|---|"
         )?;
         let rows: std::collections::BTreeSet<_> =
             self.table.keys().map(|(_, call, fault)| (*call, fault)).collect();

@@ -1,7 +1,7 @@
 //! Five thousand injections in process. One test, because it counts the descriptors of its process.
 
 use aio_faults::{Call, Fault, Plant, Sweep, disturbed};
-use aio_faults::{Kind, errors_of};
+use aio_faults::{Kind, errors_of, has_uring};
 
 const INJECTIONS: u64 = 5_000;
 
@@ -26,7 +26,11 @@ fn b4_every_call_fails_and_nothing_is_lost() {
     assert!(alone > 1_000 && sweep.injected >= INJECTIONS);
     // Every call was made to fail somewhere, or this would say nothing about it.
     let table = sweep.to_string();
+    let rings = [Call::RingSetup, Call::RingEnter, Call::RingPoll];
     for call in Call::ALL {
+        if rings.contains(&call) && !has_uring() {
+            continue;
+        }
         assert!(
             table.contains(&format!("| {} |", call.name())),
             "{} never failed",

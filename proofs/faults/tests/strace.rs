@@ -84,6 +84,13 @@ fn b4_all_work_is_done_with_failures_by_strace() {
         ),
         ("epoll_ctl", "ENOSPC ENOMEM", "ladder-0 ladder-4 epoll"),
         ("epoll_wait", "EINTR EBADF", "ladder-0 epoll"),
+        ("io_uring_setup", "EPERM ENOSYS ENOMEM EMFILE", "ladder-uring"),
+        (
+            "io_uring_enter",
+            "EINTR EAGAIN EBUSY ENOMEM",
+            "uring ladder-uring",
+        ),
+        ("io_uring_enter", "EBADF", "ladder-uring"),
         ("poll", "EINTR", "ppoll"),
         ("ppoll", "EINTR ENOMEM", "ppoll ladder-0"),
         ("eventfd2", "EMFILE ENFILE ENOMEM ENODEV", "ppoll ladder-4"),

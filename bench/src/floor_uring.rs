@@ -1,0 +1,113 @@
+//! The floor on io_uring: a hand-written loop on a bare ring, with the same work in the callback.
+//!
+//! It arms all descriptors that it has served, and waits, in one system call. It checks nothing besides: a completion that is stale, or
+//! a descriptor that was closed, would be served.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use io_uring::types::Fd;
+use io_uring::{EnterFlags, IoUring, opcode};
+
+use crate::floor::drain;
+
+const SUBMISSIONS: u32 = 1024;
+
+pub(crate) struct Ring {
+    ring: IoUring,
+    pub(crate) fds: Vec<Rc<OwnedFd>>,
+    /// Those to be armed.
+    due: Vec<usize>,
+    pub(crate) count: u64,
+}
+
+impl Ring {
+    pub(crate) fn new(fds: Vec<Rc<OwnedFd>>) -> anyhow::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_cqsize(32_768)
+            .build(SUBMISSIONS)?;
+        let due = (0..fds.len()).collect();
+        let mut this = Self {
+            ring,
+            fds,
+            due,
+            count: 0,
+        };
+        this.iterate(false);
+        Ok(this)
+    }
+
+    /// Puts requests for those to be armed into the queue, as far as there is room.
+    fn push(&mut self) {
+        const POLLIN: u32 = 1;
+        let mut queue = self.ring.submission();
+        while let Some(&index) = self.due.last() {
+            let fd = Fd(self.fds[index].as_raw_fd());
+            let request = opcode::PollAdd::new(fd, POLLIN).build().user_data(index as u64);
+            // SAFETY: a poll request has no pointer.
+            if unsafe { queue.push(&request) }.is_err() {
+                return;
+            }
+            self.due.pop();
+        }
+    }
+
+    /// Whether an enter would neither submit nor find anything.
+    fn is_quiet(&mut self) -> bool {
+        let queue = self.ring.submission();
+        let is_quiet = queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
+        drop(queue);
+        is_quiet && self.ring.completion().is_empty()
+    }
+
+    /// One iteration; how many events were served.
+    pub(crate) fn iterate(&mut self, block: bool) -> usize {
+        loop {
+            self.push();
+            if !block && self.is_quiet() {
+                return 0;
+            }
+            let pushed = self.ring.submission().len() as u32;
+            let want = u32::from(block && self.due.is_empty());
+            let flags = EnterFlags::GETEVENTS.bits();
+            // SAFETY: there is no argument, and so many entries are in the queue.
+            let _ = unsafe { self.ring.submitter().enter::<()>(pushed, want, flags, None) };
+            let mut served = 0;
+            for completion in self.ring.completion() {
+                let index = completion.user_data() as usize;
+                drain(&self.fds[index]);
+                self.due.push(index);
+                served += 1;
+            }
+            self.count += served as u64;
+            if served > 0 || !block {
+                return served;
+            }
+        }
+    }
+
+    /// Arms a descriptor besides, and cancels that again, with the next enter.
+    pub(crate) fn add_and_remove(&mut self, fd: &OwnedFd, key: u64) {
+        const POLLIN: u32 = 1;
+        let add = opcode::PollAdd::new(Fd(fd.as_raw_fd()), POLLIN)
+            .build()
+            .user_data(key);
+        let remove = opcode::PollRemove::new(key).build().user_data(u64::MAX);
+        let mut queue = self.ring.submission();
+        // SAFETY: neither has a pointer.
+        let is_full = unsafe { queue.push_multiple(&[add.clone(), remove.clone()]) }.is_err();
+        drop(queue);
+        if is_full {
+            let pushed = self.ring.submission().len() as u32;
+            let flags = EnterFlags::GETEVENTS.bits();
+            // SAFETY: as above.
+            let _ = unsafe { self.ring.submitter().enter::<()>(pushed, 0, flags, None) };
+            self.ring.completion().for_each(drop);
+            // SAFETY: as above.
+            let _ = unsafe { self.ring.submission().push_multiple(&[add, remove]) };
+        }
+    }
+}
