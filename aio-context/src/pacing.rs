@@ -20,8 +20,7 @@ pub(crate) struct Pacing {
 }
 
 impl Pacing {
-    /// Whether a peek is due, although polling finds work: those that make system calls take a tenth of the time at the most, and there
-    /// is one at least every 50 us.
+    /// Whether a peek is due, although polling finds work: those that make system calls take a tenth of the time at the most.
     #[inline]
     pub(crate) fn peek_is_due(&self, now: Moment) -> bool {
         now.as_nanos() >= self.next_peek_ns.get()

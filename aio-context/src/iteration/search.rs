@@ -118,12 +118,10 @@ impl Inner {
                 self.demote_idle(cx, ready);
             }
             let now = self.now();
-            if self.descriptors.can_peek() {
-                if self.pacing.peek_is_due(now) {
-                    self.peek_after_hit(cx, now, ready)?;
-                }
-            } else if self.pacing.checks.get().is_due_after_streak(now.as_nanos()) {
+            if self.pacing.checks.get().is_due_after_streak(now.as_nanos()) {
                 self.timed_check(cx, now, ready)?;
+            } else if self.descriptors.can_peek() && self.pacing.peek_is_due(now) {
+                self.peek_after_hit(cx, now, ready)?;
             }
         }
         Ok(())
@@ -145,7 +143,7 @@ impl Inner {
     }
 
     /// As [`peek`](Self::peek), after hits. The kick of a handler that polling has found to have work makes its descriptor ready as well,
-    /// which is no other event.
+    /// which is no other event. The checks that are due by time report both: a handler may wait for more than its work.
     #[inline(never)]
     fn peek_after_hit(&self, cx: &Context, now: Moment, ready: &mut ReadyList) -> io::Result<()> {
         let first = ready.len();
@@ -154,7 +152,6 @@ impl Inner {
             self.descriptors.wait(Some(Duration::ZERO), ready)?;
             self.pacing.peeked(now, self.now());
         }
-        self.pacing.checks.step(|checks| checks.checked(ready.is_full()));
         if ready.len() > first {
             self.record_unless_hit(cx, first, ready);
         }

@@ -299,7 +299,8 @@ fn r10_where_the_backend_peeks_a_kick_is_not_served_twice() {
     let cx = builder.monotonic(Arc::new(ManualClock::new())).build().unwrap();
     let kick = Kick::new();
     let _registration = watch_polled(&cx, &kick);
-    for served in 1..100 {
+    // A check that is due by their number would report both.
+    for served in 1..64 {
         kick.kick();
         assert!(cx.poll(Wait::Block).unwrap());
         assert_eq!(kick.count.get(), served);

@@ -71,7 +71,7 @@ impl Waiter {
             Self::Uring => match Uring::new() {
                 Ok(uring) => Box::new(uring),
                 Err(error) => {
-                    say_once(&error);
+                    report_once(&error);
                     Box::new(epoll())
                 }
             },
@@ -80,7 +80,7 @@ impl Waiter {
 }
 
 /// Where io_uring is not available, epoll takes its place.
-fn say_once(error: &io::Error) {
+fn report_once(error: &io::Error) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         let _ = writeln!(io::stderr(), "skipped: no io_uring, epoll in its place: {error}");

@@ -104,7 +104,7 @@ macro_rules! thoroughly {
     };
 }
 
-fn say_once(error: &io::Error) {
+fn report_once(error: &io::Error) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         let _ = writeln!(io::stderr(), "skipped: no io_uring, epoll in its place: {error}");
@@ -130,7 +130,7 @@ impl Bench {
     pub const URING: Self = Self::polled("uring", || match Uring::new() {
         Ok(uring) => Box::new(uring),
         Err(error) => {
-            say_once(&error);
+            report_once(&error);
             (Self::EPOLL.backend)()
         }
     });
