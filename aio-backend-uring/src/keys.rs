@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn s1_operations_have_a_range_of_their_own() {
+    fn operations_have_a_range_of_their_own() {
         for operation in [2 << KIND, (2 << KIND) + 12_345, (3 << KIND) - 1] {
             assert_eq!(Key::from_bits(operation), Key::Other);
         }

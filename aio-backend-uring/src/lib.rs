@@ -61,13 +61,23 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod calls;
 mod config;
+mod kernel;
 mod keys;
 mod limit;
 mod ring;
 mod slots;
-pub mod sys;
 mod wait;
+
+/// The system calls, and the traits with which a test can replace them.
+///
+/// A backend is generic in its [`Sys`], which is [`Kernel`] by default, at no cost. Tests use a kernel that fails on purpose.
+pub mod sys {
+    pub use crate::calls::{Completion, POLL_MAX, Request, Ring, Sys};
+    pub use crate::kernel::Kernel;
+    pub use crate::ring::KernelRing;
+}
 
 use std::fmt;
 use std::io;
@@ -79,11 +89,12 @@ use std::time::Duration;
 use aio_backend::Readiness;
 use aio_backend::{Backend, Interest, Peek, ReadyList, Registrations, Token, Watched};
 
+use crate::calls::{Ring, Sys};
 pub use crate::config::Config;
+use crate::kernel::Kernel;
 use crate::keys::Key;
 use crate::limit::Limit;
 use crate::slots::{List, Slots, State};
-use crate::sys::{Kernel, Ring, Sys};
 
 /// Waits with `io_uring_enter(2)`.
 #[doc(alias = "io_uring_setup")]

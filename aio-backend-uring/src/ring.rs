@@ -10,8 +10,8 @@ use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{Builder, EnterFlags, IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
+use crate::calls::{Completion, Request, Ring};
 use crate::config::Config;
-use crate::sys::{Completion, Request, Ring};
 
 /// The queues of a ring, which this process shares with the kernel.
 ///

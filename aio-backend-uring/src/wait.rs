@@ -19,10 +19,10 @@ use aio_backend::{Interest, Readiness, ReadyList};
 use rustix::io::Errno;
 
 use crate::Uring;
+use crate::calls::{Completion, POLL_MAX, Request, Ring, Sys, asked};
 use crate::keys::Key;
 use crate::limit::Limit;
 use crate::slots::{List, State};
-use crate::sys::{Completion, POLL_MAX, Request, Ring, Sys, asked};
 
 /// The largest number of enters in a wait that neither block nor submit anything. Each turns about 20 wake-ups into completions.
 const ROUNDS: u32 = 256;

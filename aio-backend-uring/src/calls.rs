@@ -1,6 +1,4 @@
-//! The system calls, and the traits with which a test can replace them.
-//!
-//! A backend is generic in its [`Sys`], which is [`Kernel`] by default, at no cost. Tests use a kernel that fails on purpose.
+//! The traits for system calls, and the types of their arguments.
 
 use std::fmt;
 use std::io;
@@ -8,10 +6,8 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use aio_backend::{Interest, Readiness};
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::config::Config;
-pub use crate::ring::KernelRing;
 
 /// The largest number of descriptors of one [`Sys::poll`].
 pub const POLL_MAX: usize = 64;
@@ -107,65 +103,6 @@ pub struct Completion {
     pub result: i32,
     /// The request goes on.
     pub has_more: bool,
-}
-
-/// The kernel itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Kernel;
-
-impl Sys for Kernel {
-    type Ring = KernelRing;
-
-    fn setup(&self, config: &Config) -> io::Result<KernelRing> {
-        KernelRing::new(config)
-    }
-
-    #[inline]
-    fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        rustix::io::fcntl_getfd(fd)?;
-        Ok(())
-    }
-
-    fn poll(&self, fds: &[(BorrowedFd<'_>, Interest)], answers: &mut [Readiness]) -> io::Result<()> {
-        match fds.len() {
-            0 => Ok(()),
-            1 => poll::<1>(fds, answers),
-            2..=8 => poll::<8>(fds, answers),
-            _ => poll::<POLL_MAX>(fds, answers),
-        }
-    }
-
-    fn is_socket(&self, fd: BorrowedFd<'_>) -> bool {
-        let status = rustix::fs::fstat(fd);
-        status.is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_socket())
-    }
-
-    #[inline]
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-}
-
-/// As [`Sys::poll`], of up to `N` descriptors, which lie on the stack.
-fn poll<const N: usize>(fds: &[(BorrowedFd<'_>, Interest)], answers: &mut [Readiness]) -> io::Result<()> {
-    const NOW: &Timespec = &Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let mut polled: [PollFd<'_>; N] = std::array::from_fn(|place| {
-        // Those beyond the last one are not passed on.
-        let (fd, interest) = fds[place.min(fds.len() - 1)];
-        PollFd::from_borrowed_fd(
-            fd,
-            PollFlags::from_bits_retain(asked(interest).to_system() as u16),
-        )
-    });
-    let polled = &mut polled[..fds.len()];
-    rustix::io::retry_on_intr(|| rustix::event::poll(polled, Some(NOW)))?;
-    for (answer, polled) in answers.iter_mut().zip(polled) {
-        *answer = Readiness::from_system(polled.revents().bits().into());
-    }
-    Ok(())
 }
 
 /// Returns what to ask for. The kernel reports hang-ups, errors and closed numbers without being asked to.
