@@ -62,6 +62,7 @@ const STEPS: &[Step] = &[
     step("rules", When::Fast, 1, rules::check),
     step("cases", When::Fast, 1, cases::check),
     step("words", When::Fast, 2, words::check),
+    step("links", When::Fast, 1, door::links),
     step("package", When::Fast, 5, || {
         door::packaging(&["package", "--lint"])
     }),
