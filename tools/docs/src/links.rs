@@ -10,6 +10,9 @@ use anyhow::{Context as _, bail};
 use crate::markdown::{anchors, links, parts, plain};
 use crate::pages::{BOOK, Pages, SUMMARY};
 
+/// The most lines of an example.
+const LONGEST: usize = 99;
+
 /// Returns the result in a line.
 ///
 /// # Errors
@@ -33,6 +36,13 @@ pub(crate) fn check() -> anyhow::Result<String> {
                 .filter(|link| !link.is_outside() && !link.to.starts_with('#'));
             faults.extend(inside.filter_map(|link| Some(pages.rewrite(file, &link.to).err()?.to_string())));
         }
+    }
+    for file in tracked.iter().filter(|file| is_example(file)) {
+        let text = fs::read_to_string(shell::root().join(file));
+        faults.extend(long(
+            file,
+            &text.with_context(|| format!("cannot read {}", file.display()))?,
+        ));
     }
     faults.extend(unlisted(&tracked, &|path| pages.chapter(path).is_some()));
     faults.extend(unnamed(
@@ -108,16 +118,28 @@ fn unnamed(tracked: &[PathBuf], readme: &str) -> Vec<String> {
     let named: Vec<PathBuf> = links(readme).into_iter().map(|link| link.to.into()).collect();
     let missing = tracked
         .iter()
-        .filter(|file| is_example(file) && !named.contains(file));
+        .filter(|file| is_program(file) && !named.contains(file));
     missing
         .map(|file| format!("README.md lacks {}: list it under \"Examples\"", file.display()))
         .collect()
 }
 
-/// Whether a file is a program that shows how to use a crate.
+/// Returns what is wrong with an example that is too long.
+fn long(file: &Path, text: &str) -> Option<String> {
+    let (lines, file) = (text.lines().count(), file.display());
+    (lines > LONGEST).then(|| format!("{file} has {lines} lines: shorten or split it, to {LONGEST} at most"))
+}
+
+/// Whether a file belongs to a program that shows how to use a crate.
 fn is_example(file: &Path) -> bool {
+    let mut folders = file.parent().into_iter().flat_map(Path::components).skip(1);
+    file.extension().is_some_and(|is| is == "rs") && folders.any(|folder| folder.as_os_str() == "examples")
+}
+
+/// Whether it is not a part of another one.
+fn is_program(file: &Path) -> bool {
     let folder = file.parent().and_then(Path::file_name);
-    file.extension().is_some_and(|is| is == "rs") && folder.is_some_and(|name| name == "examples")
+    is_example(file) && (folder.is_some_and(|name| name == "examples") || file.ends_with("main.rs"))
 }
 
 #[cfg(test)]
@@ -181,6 +203,29 @@ mod tests {
             Vec::<String>::new()
         );
         assert_eq!(unnamed(&tracked, "`aio-x/examples/y.rs`").len(), 1);
+    }
+
+    #[test]
+    fn examples_and_their_parts_are_distinguished() {
+        for (file, expected) in [
+            ("aio-x/examples/y.rs", (true, true)),
+            ("aio-x/examples/z/main.rs", (true, true)),
+            ("aio-x/examples/z/part.rs", (true, false)),
+            ("examples/x/src/lib.rs", (false, false)),
+            ("examples/x/examples/y.rs", (true, true)),
+            ("aio-x/examples/y.c", (false, false)),
+        ] {
+            let file = Path::new(file);
+            assert_eq!(
+                (is_example(file), is_program(file)),
+                expected,
+                "{}",
+                file.display()
+            );
+        }
+        let lines = "line\n".repeat(LONGEST);
+        assert_eq!(long(Path::new("y.rs"), &lines), None);
+        assert!(long(Path::new("y.rs"), &(lines + "one more")).is_some());
     }
 
     #[test]

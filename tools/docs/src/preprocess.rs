@@ -81,7 +81,14 @@ fn page(file: &Path, text: &str, pages: &Pages) -> anyhow::Result<String> {
 
 /// The page of a program: its name, how to run it, and its text.
 fn program(file: &Path, text: &str) -> String {
-    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let mut name = file.file_stem().unwrap_or_default().to_string_lossy();
+    if name == "main" {
+        let folder = file.parent().and_then(Path::file_name);
+        name = folder.unwrap_or_default().to_string_lossy();
+    }
+    // The marks of the parts that other pages show.
+    let shown = text.lines().filter(|line| !line.contains("// ANCHOR"));
+    let shown: Vec<&str> = shown.collect();
     let package: PathBuf = file
         .components()
         .take_while(|part| part.as_os_str() != "examples")
@@ -95,7 +102,7 @@ fn program(file: &Path, text: &str) -> String {
     format!(
         "# `{name}`\n\n`{}` in the repository; `{how}` runs it.\n\n```rust,ignore\n{}\n```\n",
         file.display(),
-        text.trim_end()
+        shown.join("\n").trim_end()
     )
 }
 
@@ -111,7 +118,11 @@ mod tests {
         let chapter = |path: &str, text: &str, more: Value| json!({"Chapter": {"name": "x", "content": text, "path": path, "source_path": path, "sub_items": more}});
         let readme =
             "[r](docs/rules.md#r1), [![p](docs/demo.svg)](docs/rules.md) `[r](docs/rules.md)` [o](https://o)";
-        let inner = chapter("../aio-context/examples/in_mio.rs", "fn main() {}\n", json!([]));
+        let inner = chapter(
+            "../aio-context/examples/in_mio.rs",
+            "fn main() {\n// ANCHOR: a\n}\n",
+            json!([]),
+        );
         let mut items = [
             json!({"PartTitle": "y"}),
             chapter("../README.md", readme, json!([inner])),
@@ -130,7 +141,7 @@ mod tests {
             text.contains("cargo run -p aio-context --example in_mio"),
             "{text}"
         );
-        assert!(text.ends_with("```rust,ignore\nfn main() {}\n```\n"), "{text}");
+        assert!(text.ends_with("```rust,ignore\nfn main() {\n}\n```\n"), "{text}");
     }
 
     #[test]
