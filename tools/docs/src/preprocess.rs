@@ -28,10 +28,9 @@ pub(crate) fn run(input: impl Read, output: impl Write) -> anyhow::Result<()> {
 
 fn change(items: &mut [Value], pages: &Pages) -> anyhow::Result<()> {
     for item in items {
-        let chapter = &mut item["Chapter"];
-        if chapter.is_null() {
-            continue; // the title of a part
-        }
+        let Some(chapter) = item.get_mut("Chapter") else {
+            continue; // a separator, or the title of a part
+        };
         if let Some(path) = chapter["source_path"].as_str() {
             let file = plain(&Path::new(BOOK).join(path));
             let text = chapter["content"].as_str().unwrap_or_default();
@@ -128,6 +127,7 @@ mod tests {
             chapter("../README.md", readme, json!([inner])),
         ];
         change(&mut items, &pages).unwrap();
+        assert_eq!(items[0], json!({"PartTitle": "y"}));
         let changed = &items[1]["Chapter"];
         assert_eq!(changed["path"], "index.md");
         assert_eq!(
