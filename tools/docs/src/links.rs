@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use aio_tools::shell;
 use anyhow::{Context as _, bail};
 
-use crate::markdown::{anchors, links, parts, plain};
+use crate::markdown::{anchors, includes, links, parts, plain};
 use crate::pages::{BOOK, Pages, SUMMARY};
 
 /// The most lines of an example.
@@ -30,6 +30,7 @@ pub(crate) fn check() -> anyhow::Result<String> {
     }
     let (count, mut faults) = broken(&texts, &|path| exists(&tracked, path));
     for (file, text) in &texts {
+        faults.extend(absent(file, text));
         if pages.chapter(file).is_some() {
             let inside = links(text)
                 .into_iter()
@@ -61,6 +62,26 @@ pub(crate) fn check() -> anyhow::Result<String> {
 
 fn is_markdown(path: &Path) -> bool {
     path.extension().is_some_and(|is| is == "md")
+}
+
+/// Returns what a page includes and no file has: mdBook would leave it out.
+fn absent(file: &Path, text: &str) -> Vec<String> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let missing = includes(text).filter(|(included, part)| {
+        let program = fs::read_to_string(shell::root().join(folder).join(included)).unwrap_or_default();
+        let mark = part.map(|part| format!("ANCHOR: {part}"));
+        let has_part = |mark: &String| program.lines().any(|line| line.contains(mark.as_str()));
+        program.is_empty() || mark.is_some_and(|mark| !has_part(&mark))
+    });
+    missing
+        .map(|(included, part)| {
+            let part = part.unwrap_or("anything");
+            format!(
+                "{} includes {part} of {included}, which lacks it: add // ANCHOR: {part}",
+                file.display()
+            )
+        })
+        .collect()
 }
 
 /// Whether the repository has this file or directory.
@@ -176,6 +197,20 @@ mod tests {
         );
         assert!(faults[1].ends_with("README.md lacks; it has a"), "{faults:?}");
         assert!(faults[2].starts_with("docs/b.md:1: "), "{faults:?}");
+    }
+
+    #[test]
+    fn includes_of_what_no_program_has_are_found() {
+        let page = Path::new("docs/x.md");
+        let right = "{{#include ../aio-context/examples/first_steps.rs:run}} {{#include ../Cargo.toml}}";
+        assert_eq!(absent(page, right), Vec::<String>::new());
+        let wrong = "{{#include ../aio-context/examples/first_steps.rs:walk}} {{#include ../Cargo.tom}}";
+        let faults = absent(page, wrong);
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(
+            faults[0].contains("includes walk of ../aio-context"),
+            "{faults:?}"
+        );
     }
 
     #[test]

@@ -109,6 +109,18 @@ pub(crate) fn attributes<'a>(html: &'a str, name: &str) -> impl Iterator<Item = 
         .filter_map(|at| html[at..].split_once('"').map(|(value, _)| value))
 }
 
+/// Returns what a page includes: the files, as they are written, and the names of their parts.
+pub(crate) fn includes(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let named = text
+        .split("{{#include ")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("}}"));
+    named.map(|(named, _)| match named.split_once(':') {
+        Some((file, part)) => (file, Some(part)),
+        None => (named, None),
+    })
+}
+
 /// A path without `.` and `..`; a leading `..` that cannot be resolved stays.
 pub(crate) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
@@ -151,6 +163,13 @@ mod tests {
     fn anchors_are_those_of_the_headings() {
         let text = "# `Context`: what, and why?\n\n## R1: a_b\n\n## R1: a_b\n";
         assert_eq!(anchors(text), ["context-what-and-why", "r1-a_b", "r1-a_b-1"]);
+    }
+
+    #[test]
+    fn includes_are_found() {
+        let text = "```\n{{#include ../a.rs:part}}\n```\n{{#include b.rs}}\n";
+        let found: Vec<_> = includes(text).collect();
+        assert_eq!(found, [("../a.rs", Some("part")), ("b.rs", None)]);
     }
 
     #[test]

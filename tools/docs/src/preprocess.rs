@@ -75,7 +75,32 @@ fn page(file: &Path, text: &str, pages: &Pages) -> anyhow::Result<String> {
     for (at, new) in edits.into_iter().rev() {
         changed.replace_range(at, &new);
     }
-    Ok(changed)
+    Ok(outdent(&changed))
+}
+
+/// A page whose code begins at the left edge: the parts of programs that it includes are indented.
+fn outdent(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    let mut rest = lines.as_mut_slice();
+    while let Some(begin) = rest.iter().position(|line| is_fence(line)) {
+        let (_, code) = rest.split_at_mut(begin + 1);
+        let end = code.iter().position(|line| is_fence(line)).unwrap_or(code.len());
+        let (code, after) = code.split_at_mut(end);
+        let indents = code.iter().filter(|line| !line.trim().is_empty());
+        let indent = indents
+            .map(|line| line.len() - line.trim_start_matches(' ').len())
+            .min();
+        for line in code {
+            *line = line.get(indent.unwrap_or_default()..).unwrap_or_default();
+        }
+        rest = after.get_mut(1..).unwrap_or_default();
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Whether a line begins or ends a block of code.
+fn is_fence(line: &str) -> bool {
+    line.starts_with("```")
 }
 
 /// The page of a program: its name, how to run it, and its text.
@@ -132,7 +157,7 @@ mod tests {
         assert_eq!(changed["path"], "index.md");
         assert_eq!(
             changed["content"],
-            "[r](rules.md#r1), [![p](demo.svg)](rules.md) `[r](docs/rules.md)` [o](https://o)"
+            "[r](rules.md#r1), [![p](demo.svg)](rules.md) `[r](docs/rules.md)` [o](https://o)\n"
         );
         let inner = &changed["sub_items"][0]["Chapter"];
         assert_eq!(inner["path"], "aio-context/examples/in_mio.md");
@@ -142,6 +167,14 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("```rust,ignore\nfn main() {\n}\n```\n"), "{text}");
+    }
+
+    #[test]
+    fn code_begins_at_the_left_edge() {
+        let text = "a\n```rust\n    b {\n\n        c\n    }\n```\n    d\n```\n  e\n```\nf\n";
+        let expected = "a\n```rust\nb {\n\n    c\n}\n```\n    d\n```\ne\n```\nf\n";
+        assert_eq!(outdent(text), expected);
+        assert_eq!(outdent("```\n  open"), "```\nopen\n");
     }
 
     #[test]
