@@ -65,13 +65,16 @@ const STEPS: &[Step] = &[
     step("package", When::Fast, 5, || {
         door::packaging(&["package", "--lint"])
     }),
+    step("users", When::Usual, 80, || {
+        door::packaging(&["package", "--users"])
+    }),
     step("deps", When::Usual, 10, || door::packaging(&["deps"])),
     step("msrv", When::Usual, 1, msrv::check),
     step("clippy", When::Fast, 30, clippy),
     step("deny", When::Usual, 80, tools::deny),
     step("docs", When::Usual, 25, docs),
     step("glib", When::Usual, 40, glib_steps),
-    step("typos", When::Usual, 80, tools::typos),
+    step("typos", When::Named, 80, tools::typos),
     step("hack", When::Usual, 40, tools::hack),
     step("loom", When::Usual, 110, checkers::loom),
     step("promela", When::Usual, 20, promela::check),
