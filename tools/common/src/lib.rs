@@ -7,7 +7,7 @@
 //! | `cores` | the cores of the client and the server, and the cost of a cache line between them |
 //! | `build` | the check that this build may report figures |
 //! | `plot` | the legend of a picture (feature `plot`) |
-//! | `tool` | programs that are built if they are not installed |
+//! | `tool` | programs that are built if they are missing |
 //! | `report` | rows as files, the machine, medians (feature `report`) |
 
 pub mod build;

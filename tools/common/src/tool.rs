@@ -1,4 +1,4 @@
-//! Tools that are not part of Rust. If one is not installed, cargo builds it once, in the target directory.
+//! [`Tool`]: a program that is not part of Rust. If it is not installed, cargo builds it once, in the target directory.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,30 +8,38 @@ use crate::shell;
 /// A tool: its program, and the package and version that are built if it is not there.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
-    /// The name of the program.
+    /// The name of its program.
     pub program: &'static str,
-    /// The package, with a version: `name@1.2.3`.
+    /// The package, with its version, such as `typos-cli@1.52.0`.
     pub package: &'static str,
-    /// Its features, if not the usual ones.
-    pub features: Option<&'static str>,
 }
 
 impl Tool {
-    /// Returns the path of the program. Builds it with `run` if it is not there, and says so in a line.
+    /// Returns what starts it, in the root of the workspace, or why it cannot be had. A missing tool is built first, which takes a minute
+    /// or some, and a line says so.
     ///
     /// # Errors
-    /// If the target directory is unknown. The inner error says why the tool cannot be had, for lack of a network as a rule.
-    pub fn path(
+    /// The target directory is not known.
+    pub fn command(&self) -> anyhow::Result<Result<Command, String>> {
+        self.built_by(&[], shell::run)
+    }
+
+    /// As [`command`](Self::command). `run` runs the build, which gets these options of `cargo install` besides.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub fn built_by(
         &self,
+        options: &[&str],
         run: impl FnOnce(&mut Command) -> anyhow::Result<()>,
-    ) -> anyhow::Result<anyhow::Result<PathBuf>> {
+    ) -> anyhow::Result<Result<Command, String>> {
         if shell::is_installed(self.program) {
-            return Ok(Ok(self.program.into()));
+            return Ok(Ok(self.at(self.program.into())));
         }
         let root = shell::target_dir()?.join("tools");
         let program = root.join("bin").join(self.program);
         if program.is_file() {
-            return Ok(Ok(program));
+            return Ok(Ok(self.at(program)));
         }
         println!(
             "{} is not installed: building {}, once",
@@ -44,14 +52,28 @@ impl Tool {
             .arg(&root)
             .arg("--target-dir")
             .arg(root.join("build"))
+            .args(options)
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS");
-        if let Some(features) = self.features {
-            build.args(["--no-default-features", "--features", features]);
+        match run(&mut build) {
+            Ok(()) => Ok(Ok(self.at(program))),
+            Err(_) => Ok(Err(format!(
+                "{} is not installed, and cannot be built",
+                self.program
+            ))),
         }
-        let built = run(&mut build)
-            .map_err(|why| why.context(format!("{} is not installed, and cannot be built", self.program)));
-        Ok(built.map(|()| program))
+    }
+
+    fn at(&self, program: PathBuf) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(shell::root());
+        // Started by cargo, it has its own name as the first argument; cargo-machete would take it for a directory.
+        if let Some(name) = self.program.strip_prefix("cargo-")
+            && name != "machete"
+        {
+            command.arg(name);
+        }
+        command
     }
 }

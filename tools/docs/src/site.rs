@@ -8,7 +8,7 @@ use std::time::Duration;
 use aio_tools::interrupt::Interrupt;
 use aio_tools::shell;
 use aio_tools::tool::Tool;
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
 use crate::html::{self, API};
 use crate::links;
@@ -17,9 +17,9 @@ use crate::pages::{BOOK, Pages};
 const MDBOOK: Tool = Tool {
     program: "mdbook",
     package: "mdbook@0.5.4",
-    // Neither a server nor a watcher.
-    features: Some("search"),
 };
+/// Neither its server nor its watcher.
+const FEATURES: [&str; 3] = ["--no-default-features", "--features", "search"];
 /// What takes longer hangs. The first time, tools and dependencies are built.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// The library that needs GLib.
@@ -36,22 +36,23 @@ pub(crate) fn build(open: bool) -> anyhow::Result<()> {
     let target = shell::target_dir()?;
     let documented = document(&pages, &target.join("api"), &run)?;
 
-    let mdbook = MDBOOK.path(run)?.context(
-        "install it with cargo install mdbook, or run this once with a network; --links checks the links without it",
-    )?;
+    let mdbook = MDBOOK.built_by(&FEATURES, run)?;
+    interrupt.check()?;
+    let mut mdbook = mdbook.map_err(|why| {
+        anyhow!("{why}: install mdbook, or run this once with a network; --links checks the links without it")
+    })?;
     println!("building the book");
     // Into a directory of its own, so that an interrupted run leaves the former book.
     let (book, new) = (target.join("book"), target.join("book.new"));
     remove(&new)?;
-    let mut command = Command::new(mdbook);
-    command
+    mdbook
         .arg("build")
         .arg(shell::root().join(BOOK))
         .arg("--dest-dir")
         .arg(&new);
-    run(&mut command)?;
-    for module in MACHINERY {
-        remove_file(&new.join(module))?;
+    run(&mut mdbook)?;
+    for file in UNUSED {
+        remove_file(&new.join(file))?;
     }
     copy(&documented, &new.join(API), &interrupt)?;
     fs::write(new.join(API).join("index.html"), START)
@@ -69,7 +70,7 @@ pub(crate) fn build(open: bool) -> anyhow::Result<()> {
 }
 
 /// Files of `docs/` that mdBook copies and no page uses.
-const MACHINERY: [&str; 1] = ["book.toml"];
+const UNUSED: [&str; 1] = ["book.toml"];
 
 /// The start of the API documentation, which rustdoc does not make.
 const START: &str = "<!DOCTYPE html>\n<meta charset=\"utf-8\">\n<meta http-equiv=\"refresh\" content=\"0; url=aio_context/index.html\">\n\

@@ -16,7 +16,7 @@ mod words;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::door;
 use crate::glib;
@@ -66,13 +66,16 @@ const STEPS: &[Step] = &[
     step("package", When::Fast, 5, || {
         door::packaging(&["package", "--lint"])
     }),
+    step("users", When::Usual, 80, || {
+        door::packaging(&["package", "--users"])
+    }),
     step("deps", When::Usual, 10, || door::packaging(&["deps"])),
     step("msrv", When::Usual, 1, msrv::check),
     step("clippy", When::Fast, 30, clippy),
     step("deny", When::Usual, 80, tools::deny),
     step("docs", When::Usual, 25, docs),
     step("glib", When::Usual, 40, glib_steps),
-    step("typos", When::Usual, 80, tools::typos),
+    step("typos", When::Named, 80, tools::typos),
     step("hack", When::Usual, 40, tools::hack),
     step("loom", When::Usual, 110, checkers::loom),
     step("promela", When::Usual, 20, promela::check),
@@ -195,11 +198,12 @@ fn summarise(results: &[(&str, anyhow::Result<String>, Duration)]) -> anyhow::Re
 const OUTSIDE: &str = "examples/third-party-backend";
 
 fn fmt() -> anyhow::Result<String> {
-    shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
+    shell::run(shell::cargo().args(["fmt", "--all", "--check"])).context("cargo fmt --all mends it")?;
     // With --all it would check the libraries again, because they are its dependencies.
-    shell::run(shell::cargo_in(OUTSIDE).args(["fmt", "--check"]))?;
-    shell::run(shell::cargo_in(checkers::WORKSPACE).args(["fmt", "--check"]))?;
-    shell::run(shell::cargo_in(glib::WORKSPACE).args(["fmt", "--check"]))?;
+    for workspace in [OUTSIDE, checkers::WORKSPACE, glib::WORKSPACE] {
+        shell::run(shell::cargo_in(workspace).args(["fmt", "--check"]))
+            .with_context(|| format!("cargo fmt, in {workspace}, mends it"))?;
+    }
     Ok(String::new())
 }
 
