@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `library` | the list of libraries |
 //! | `lint` | manifests, licences and READMEs: what a package has to have |
-//! | `pack` | packages, and the comparison with the last release |
+//! | `pack` | packages |
+//! | `semver` | the comparison with the last release |
 //! | `outside` | unpacked packages, outside the workspace |
 //! | `unpacked` | their own tests |
 //! | `users` | programs, a backend and a policy that use them |
@@ -17,6 +18,7 @@ mod lint;
 mod outside;
 mod pack;
 mod render;
+mod semver;
 mod surface;
 mod tree;
 mod unpacked;
@@ -104,7 +106,10 @@ fn package(args: &Package) -> anyhow::Result<()> {
     let rows = pack::pack(&libraries, &interrupt)?;
     if args.check {
         println!("{}", surface::check(&libraries, &interrupt)?);
-        println!("{}", pack::semver(&libraries, args.since.as_deref(), &interrupt)?);
+        println!(
+            "{}",
+            semver::check(&libraries, args.since.as_deref(), &interrupt)?
+        );
     }
     if args.check || args.users {
         let outside = Outside::unpack(&libraries)?;
