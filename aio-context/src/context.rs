@@ -75,7 +75,6 @@ pub enum Wait {
 /// is_send::<aio_context::Remote>();
 /// is_send::<aio_context::BottomHalf>();
 /// ```
-#[doc(alias = "AioContext")]
 #[derive(Clone)]
 pub struct Context(pub(crate) Rc<Inner>);
 

@@ -183,3 +183,14 @@ pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
 pub use timer::{Delayed, Timer, TimerBuilder};
 pub use wake::measure_wake_cost;
+
+/// Another name of [`Context`], for files that also use `std::task::Context`.
+///
+/// # Examples
+/// ```
+/// use std::task::Context;
+/// use aio_context::AioContext;
+///
+/// fn poll(cx: &AioContext, task: &mut Context<'_>) {}
+/// ```
+pub type AioContext = Context;

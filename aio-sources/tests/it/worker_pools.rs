@@ -1,4 +1,4 @@
-//! Worker pools: all work is run, each result comes home once, and work that hangs holds up nobody else.
+//! Worker pools: all work is run, each result comes home once, and work that hangs delays no other.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -16,7 +16,7 @@ mod words;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::door;
 use crate::glib;
@@ -197,11 +197,12 @@ fn summarise(results: &[(&str, anyhow::Result<String>, Duration)]) -> anyhow::Re
 const OUTSIDE: &str = "examples/third-party-backend";
 
 fn fmt() -> anyhow::Result<String> {
-    shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
+    shell::run(shell::cargo().args(["fmt", "--all", "--check"])).context("cargo fmt --all mends it")?;
     // With --all it would check the libraries again, because they are its dependencies.
-    shell::run(shell::cargo_in(OUTSIDE).args(["fmt", "--check"]))?;
-    shell::run(shell::cargo_in(checkers::WORKSPACE).args(["fmt", "--check"]))?;
-    shell::run(shell::cargo_in(glib::WORKSPACE).args(["fmt", "--check"]))?;
+    for workspace in [OUTSIDE, checkers::WORKSPACE, glib::WORKSPACE] {
+        shell::run(shell::cargo_in(workspace).args(["fmt", "--check"]))
+            .with_context(|| format!("cargo fmt, in {workspace}, mends it"))?;
+    }
     Ok(String::new())
 }
 
