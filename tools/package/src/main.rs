@@ -4,19 +4,23 @@
 //! |---|---|
 //! | `library` | the list of libraries |
 //! | `lint` | manifests, licences and READMEs: what a package has to have |
-//! | `pack` | packages, and the comparison with the last release |
+//! | `pack` | packages |
+//! | `semver` | the comparison with the last release |
 //! | `outside` | unpacked packages, outside the workspace |
 //! | `unpacked` | their own tests |
 //! | `users` | programs, a backend and a policy that use them |
 //! | `surface` | the public interface of each library, compared with a listing in the repository |
+//! | `examples` | public types without an example in their documentation |
 //! | `deps` | the number of crates in the tree of each library, and the lines of `unsafe` code |
 
 mod deps;
+mod examples;
 mod library;
 mod lint;
 mod outside;
 mod pack;
 mod render;
+mod semver;
 mod surface;
 mod tree;
 mod unpacked;
@@ -45,7 +49,7 @@ enum Task {
     ///
     /// Checks manifests, licences and READMEs, and writes the packages to target/package/package. With --check, it also unpacks them
     /// in a temporary directory, builds each alone, runs the tests, examples and documentation tests that are in them, does what --users
-    /// does, and compares the public interface with the listings in tools/package/surface. About five minutes on two cores; --users
+    /// does, compares the public interface with the listings in tools/package/surface, and finds public types without an example. About five minutes on two cores; --users
     /// takes one, --lint seconds.
     Package(Package),
     /// Count the crates that each library depends on, and the lines of `unsafe` code
@@ -104,7 +108,10 @@ fn package(args: &Package) -> anyhow::Result<()> {
     let rows = pack::pack(&libraries, &interrupt)?;
     if args.check {
         println!("{}", surface::check(&libraries, &interrupt)?);
-        println!("{}", pack::semver(&libraries, args.since.as_deref(), &interrupt)?);
+        println!(
+            "{}",
+            semver::check(&libraries, args.since.as_deref(), &interrupt)?
+        );
     }
     if args.check || args.users {
         let outside = Outside::unpack(&libraries)?;

@@ -1,12 +1,10 @@
-//! Makes the packages, and compares them with the last release.
+//! Makes the packages.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use aio_tools::interrupt::Interrupt;
 use aio_tools::shell;
-use aio_tools::tool::Tool;
 use anyhow::Context as _;
 use serde::Serialize;
 
@@ -14,11 +12,6 @@ use crate::library::Library;
 
 /// Nothing here takes this long unless it hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30 * 60);
-
-const SEMVER: Tool = Tool {
-    program: "cargo-semver-checks",
-    package: "cargo-semver-checks@0.49.0",
-};
 
 /// A package.
 #[derive(Debug, Serialize)]
@@ -67,45 +60,4 @@ pub(crate) fn pack(libraries: &[Library], interrupt: &Interrupt) -> anyhow::Resu
             })
         })
         .collect()
-}
-
-/// Compares with the last release, or another revision, by `cargo semver-checks`; the result in a line.
-pub(crate) fn semver(
-    libraries: &[Library],
-    since: Option<&str>,
-    interrupt: &Interrupt,
-) -> anyhow::Result<String> {
-    let since = match since {
-        Some(since) => since.to_owned(),
-        None => match last_release()? {
-            Some(release) => release,
-            None => {
-                return Ok(
-                    "skipped: there is no release to compare with (no tag v*); --since names another"
-                        .to_owned(),
-                );
-            }
-        },
-    };
-    let mut command = match SEMVER.command()? {
-        Ok(command) => command,
-        Err(why) => return Ok(format!("skipped: {why}")),
-    };
-    command.args(["--baseline-rev", &since]);
-    for library in libraries.iter().filter(|library| !library.is_apart()) {
-        command.args(["--package", &library.name]);
-    }
-    shell::run_within(&mut command, LIMIT, interrupt)?;
-    Ok(format!("no breaking change since {since}"))
-}
-
-/// The last tag of a release.
-fn last_release() -> anyhow::Result<Option<String>> {
-    let mut describe = Command::new("git");
-    describe
-        .current_dir(shell::root())
-        .args(["describe", "--tags", "--abbrev=0", "--match", "v*"]);
-    let described = describe.output().context("git describe")?;
-    let release = String::from_utf8_lossy(&described.stdout).trim().to_owned();
-    Ok(described.status.success().then_some(release))
 }
