@@ -58,11 +58,11 @@ pub(crate) fn build(open: bool) -> anyhow::Result<()> {
     fs::write(new.join(API).join("index.html"), START)
         .context("cannot write the start of the API documentation")?;
 
-    println!("{}", html::check(&new)?);
+    let checked = html::check(&new)?;
     remove(&book)?;
     fs::rename(&new, &book).with_context(|| format!("cannot make {}", book.display()))?;
     let start = book.join("index.html");
-    println!("{}", start.display());
+    println!("{}: {checked}", start.display());
     if open {
         show(&start)?;
     }
