@@ -72,13 +72,13 @@ const STEPS: &[Step] = &[
     step("deps", When::Usual, 10, || door::packaging(&["deps"])),
     step("msrv", When::Usual, 1, msrv::check),
     step("clippy", When::Fast, 30, clippy),
-    step("deny", When::Usual, 80, tools::deny),
     step("docs", When::Usual, 25, docs),
     step("glib", When::Usual, 40, glib_steps),
-    step("typos", When::Named, 80, tools::typos),
     step("hack", When::Usual, 40, tools::hack),
     step("loom", When::Usual, 110, checkers::loom),
     step("promela", When::Usual, 20, promela::check),
+    step("deny", When::Named, 80, tools::deny),
+    step("typos", When::Named, 80, tools::typos),
     step("tsan", When::Named, 100, || door::prove("thread sanitizer")),
     step("machete", When::Named, 30, tools::machete),
     step("shuttle", When::Named, 80, checkers::shuttle),
@@ -99,10 +99,9 @@ pub(crate) fn command() -> clap::Command {
             .help(help)
     };
     clap::Command::new("check")
-        .about("Format, lints, documentation, layers, licences, spelling, model checkers")
+        .about("Format, lints, documentation, layers, packages, model checkers")
         .long_about(
-            "Runs every check that is not a test: format, lints, documentation, layers, licences, spelling, model \
-             checkers\n\n\
+            "Runs every check that is not a test: format, lints, documentation, layers, packages, model checkers\n\n\
              About ten minutes on two cores when nothing is built. All steps run, also after one has failed. cargo xtask prove \
              runs what is too slow for every change. Tools that are missing and quick to build are built into the target directory; \
              a step whose tool cannot be had says so in a line.",
