@@ -11,9 +11,6 @@ use std::time::Instant;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
-const CALLS: u32 = 200_000;
-const ROUNDS: usize = 15;
-
 #[inline(always)]
 fn check(set: &OwnedFd, events: &mut [Event]) -> usize {
     let zero = Timespec {
@@ -43,34 +40,38 @@ through! {
 
 /// The least time of a call in some rounds, in nanoseconds.
 #[inline(always)]
-fn least(set: &OwnedFd, call: impl Fn(&OwnedFd, &mut [Event]) -> usize) -> f64 {
+fn least(rounds: usize, calls: u32, set: &OwnedFd, call: impl Fn(&OwnedFd, &mut [Event]) -> usize) -> f64 {
     let nothing = Event {
         flags: EventFlags::empty(),
         data: EventData::new_u64(0),
     };
     let mut events = [nothing; 64];
-    let mut rounds = [f64::MAX; ROUNDS];
-    for round in &mut rounds {
+    let mut least = f64::MAX;
+    for _ in 0..rounds {
         let began = Instant::now();
-        for _ in 0..CALLS {
+        for _ in 0..calls {
             black_box(call(set, &mut events));
         }
-        *round = began.elapsed().as_nanos() as f64 / f64::from(CALLS);
+        least = least.min(began.elapsed().as_nanos() as f64 / f64::from(calls));
     }
-    rounds.into_iter().fold(f64::MAX, f64::min)
+    least
 }
 
 fn main() -> std::io::Result<()> {
+    run(15, 200_000)
+}
+
+pub(crate) fn run(rounds: usize, calls: u32) -> std::io::Result<()> {
     let set = epoll::create(CreateFlags::CLOEXEC)?;
     let silent = eventfd(0, EventfdFlags::CLOEXEC)?;
     epoll::add(&set, &silent, EventData::new_u64(0), EventFlags::IN)?;
     let times = [
-        least(&set, check),
-        least(&set, one),
-        least(&set, two),
-        least(&set, three),
-        least(&set, four),
-        least(&set, five),
+        least(rounds, calls, &set, check),
+        least(rounds, calls, &set, one),
+        least(rounds, calls, &set, two),
+        least(rounds, calls, &set, three),
+        least(rounds, calls, &set, four),
+        least(rounds, calls, &set, five),
     ];
     println!("returns  ns");
     for (returns, time) in times.iter().enumerate() {

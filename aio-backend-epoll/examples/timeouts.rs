@@ -15,23 +15,22 @@ use aio_backend_epoll::Epoll;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-const ROUNDS: usize = 301;
-const CALLS: u32 = 1_000;
-
-const ZERO: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
+#[rustfmt::skip]
+const NAMES: [&str; 6] = [
+    "epoll_wait, zero", "epoll_pwait2", "ppoll, then epoll_wait of zero",
+    "this backend, zero", "this backend, 300 us", "this backend, 10.3 ms",
+];
+const ZERO: Timespec = timespec(0, 0);
 /// More than fits into the milliseconds of `epoll_wait`: for this rustix uses `epoll_pwait2`.
-const MONTHS: Timespec = Timespec {
-    tv_sec: 10_000_000,
-    tv_nsec: 1,
-};
+const MONTHS: Timespec = timespec(10_000_000, 1);
 
 fn main() -> io::Result<()> {
+    run(301, 1_000)
+}
+
+pub(crate) fn run(rounds: usize, calls: u32) -> io::Result<()> {
     let (reader, mut writer) = io::pipe()?;
     writer.write_all(b"x")?;
-
     let set = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&set, &reader, EventData::new_u64(0), EventFlags::IN)?;
     let mut events = Vec::<Event>::with_capacity(64);
@@ -39,32 +38,20 @@ fn main() -> io::Result<()> {
         events.clear();
         epoll::wait(&set, rustix::buffer::spare_capacity(&mut events), Some(timeout))
     };
-
     let mut backend = Epoll::new()?;
-    backend.add(
-        Rc::new(reader.try_clone()?).into(),
-        Token::new(0, 0),
-        Interest::READ,
-    )?;
+    let watched = Rc::new(reader.try_clone()?).into();
+    backend.add(watched, Token::new(0, 0), Interest::READ)?;
     let mut ready = ReadyList::new();
     let mut backend_wait = |timeout: Duration| {
         ready.clear();
         backend.wait(Some(timeout), &mut ready)
     };
 
-    let names = [
-        "epoll_wait, zero",
-        "epoll_pwait2",
-        "ppoll, then epoll_wait of zero",
-        "this backend, zero",
-        "this backend, 300 us",
-        "this backend, 10.3 ms",
-    ];
-    let mut nanos = names.map(|_| Vec::with_capacity(ROUNDS));
-    for _ in 0..ROUNDS {
+    let mut nanos = NAMES.map(|_| Vec::new());
+    for _ in 0..rounds {
         for (way, nanos) in nanos.iter_mut().enumerate() {
             let start = Instant::now();
-            for _ in 0..CALLS {
+            for _ in 0..calls {
                 match way {
                     0 => _ = wait(&ZERO)?,
                     1 => _ = wait(&MONTHS)?,
@@ -77,12 +64,12 @@ fn main() -> io::Result<()> {
                     _ => backend_wait(Duration::from_micros(10_300))?,
                 }
             }
-            nanos.push(start.elapsed().as_nanos() as f64 / f64::from(CALLS));
+            nanos.push(start.elapsed().as_nanos() as f64 / f64::from(calls));
         }
     }
-    println!("One descriptor is ready, {ROUNDS} rounds of {CALLS} calls:");
+    println!("One descriptor is ready, {rounds} rounds of {calls} calls:");
     let floor = quartiles(&mut nanos[0].clone())[1];
-    for (name, nanos) in names.iter().zip(&mut nanos) {
+    for (name, nanos) in NAMES.iter().zip(&mut nanos) {
         let [low, middle, high] = quartiles(nanos).map(|time| time / floor);
         println!("  {name:32} {middle:5.2}  ({low:.2} to {high:.2})");
     }
@@ -90,9 +77,8 @@ fn main() -> io::Result<()> {
     println!("Nothing is ready, how late a timeout ends, in us:");
     backend.modify(Token::new(0, 0), Interest::NONE)?;
     for micros in [50, 300, 1_000, 2_300] {
-        let timeout = Duration::from_micros(micros);
-        let mut late = Vec::new();
-        for _ in 0..200 {
+        let (timeout, mut late) = (Duration::from_micros(micros), Vec::new());
+        for _ in 0..rounds {
             let start = Instant::now();
             backend.wait(Some(timeout), &mut ready)?;
             late.push((start.elapsed() - timeout).as_nanos() as f64 / 1e3);
@@ -101,6 +87,10 @@ fn main() -> io::Result<()> {
         println!("  {micros:5} us  {middle:5.0}  ({low:.0} to {high:.0})");
     }
     Ok(())
+}
+
+const fn timespec(tv_sec: i64, tv_nsec: i64) -> Timespec {
+    Timespec { tv_sec, tv_nsec }
 }
 
 fn quartiles(values: &mut [f64]) -> [f64; 3] {

@@ -46,6 +46,7 @@
 mod readme {}
 
 mod entries;
+mod reported;
 mod set;
 pub mod sys;
 mod unpollable;
@@ -57,10 +58,11 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Readiness, ReadyList, Registrations, Token, Watched};
-use rustix::event::epoll::{Event, EventData, EventFlags};
+use rustix::event::epoll::Event;
 use rustix::io::Errno;
 
 use crate::entries::{State, disarm_once, is_armed};
+use crate::reported::{NOTHING, reported};
 use crate::set::Set;
 use crate::sys::{Events, Kernel, Sys};
 use crate::unpollable::{Unpollable, always, enlist};
@@ -72,6 +74,29 @@ const EVENTS: usize = 64;
 const EVENTS_MAX: usize = 1024;
 
 /// Waits with `epoll_wait(2)`.
+///
+/// # Examples
+/// ```
+/// use std::rc::Rc;
+/// use std::time::Duration;
+/// use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
+/// use aio_backend_epoll::Epoll;
+///
+/// let (reader, writer) = std::io::pipe()?;
+/// let token = Token::new(0, 0);
+/// let mut backend = Epoll::new()?;
+/// backend.add(Rc::new(reader).into(), token, Interest::READ | Interest::EDGE)?;
+/// drop(writer);
+///
+/// let mut ready = ReadyList::new();
+/// backend.wait(None, &mut ready)?;
+/// assert_eq!(ready.iter().next(), Some((token, Readiness::HUP)));
+/// // The hang-up is reported once.
+/// ready.clear();
+/// backend.wait(Some(Duration::ZERO), &mut ready)?;
+/// assert!(ready.is_empty());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[doc(alias = "epoll_create1")]
 pub struct Epoll<S = Kernel> {
     set: Set<S>,
@@ -471,30 +496,4 @@ fn arm<S: Sys>(
 
 fn is(error: &io::Error, errno: Errno) -> bool {
     Errno::from_io_error(error) == Some(errno)
-}
-
-/// An event that the kernel has not written yet.
-const NOTHING: Event = Event {
-    flags: EventFlags::empty(),
-    data: EventData::new_u64(0),
-};
-
-/// The events that the kernel reports.
-const REPORTED: u32 = Readiness::all().difference(Readiness::NVAL).to_system();
-const _: () = {
-    let all = EventFlags::IN
-        .union(EventFlags::PRI)
-        .union(EventFlags::OUT)
-        .union(EventFlags::ERR)
-        .union(EventFlags::HUP)
-        .union(EventFlags::RDHUP);
-    assert!(REPORTED == all.bits());
-};
-
-/// Converts what the kernel reports. The bits are the same.
-#[inline]
-fn reported(event: &Event) -> (Token, Readiness) {
-    let (flags, data) = (event.flags, event.data);
-    let readiness = Readiness::from_system(flags.bits() & REPORTED);
-    (Token::from_bits(data.u64()), readiness)
 }

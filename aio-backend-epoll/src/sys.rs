@@ -15,6 +15,52 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 /// The calls that an [`Epoll`](crate::Epoll) makes.
 ///
 /// Implementations MUST behave as `epoll(7)` does, whether they pass a call on or not.
+///
+/// # Examples
+/// ```
+/// # use std::io;
+/// # use std::os::fd::{BorrowedFd, OwnedFd};
+/// # use std::rc::Rc;
+/// # use std::time::{Duration, Instant};
+/// # use aio_backend::{Backend, Interest, Token};
+/// use aio_backend_epoll::{Epoll, sys::{Events, Kernel, Sys}};
+///
+/// /// A kernel without memory for another registration.
+/// #[derive(Debug)]
+/// struct Full;
+///
+/// impl Sys for Full {
+///     fn add(&self, _: BorrowedFd<'_>, _: BorrowedFd<'_>, _: u64, _: Interest) -> io::Result<()> {
+///         Err(io::ErrorKind::OutOfMemory.into())
+///     }
+///     fn create(&self) -> io::Result<OwnedFd> {
+///         Kernel.create()
+///     }
+///     // ... and so on
+/// #   fn modify(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> io::Result<()> {
+/// #       Kernel.modify(set, fd, key, interest)
+/// #   }
+/// #   fn delete(&self, set: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
+/// #       Kernel.delete(set, fd)
+/// #   }
+/// #   fn wait(&self, set: BorrowedFd<'_>, events: &mut Events<'_>, timeout: Option<Duration>) -> io::Result<usize> {
+/// #       Kernel.wait(set, events, timeout)
+/// #   }
+/// #   fn poll(&self, set: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+/// #       Kernel.poll(set, timeout)
+/// #   }
+/// #   fn now(&self) -> Instant {
+/// #       Kernel.now()
+/// #   }
+/// }
+///
+/// let (reader, _writer) = io::pipe()?;
+/// let mut backend = Epoll::with_sys(Full)?;
+/// let error = backend.add(Rc::new(reader).into(), Token::new(0, 0), Interest::READ).unwrap_err();
+/// assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+/// assert_eq!(backend.watched(), 0);
+/// # Ok::<(), io::Error>(())
+/// ```
 pub trait Sys: fmt::Debug + 'static {
     /// `epoll_create1`, closed on exec.
     ///
@@ -64,6 +110,40 @@ pub trait Sys: fmt::Debug + 'static {
 }
 
 /// Room for the events of one wait.
+///
+/// # Examples
+/// ```
+/// # use std::{cell::Cell, io, os::fd::{BorrowedFd, OwnedFd}, rc::Rc, time::{Duration, Instant}};
+/// # use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
+/// # use aio_backend_epoll::{Epoll, sys::{Events, Kernel, Sys}};
+/// /// A simulated kernel: the descriptor that was added last has hung up.
+/// #[derive(Debug, Default)]
+/// struct HangUp(Cell<u64>);
+///
+/// impl Sys for HangUp {
+///     fn add(&self, _: BorrowedFd<'_>, _: BorrowedFd<'_>, key: u64, _: Interest) -> io::Result<()> {
+///         self.0.set(key);
+///         Ok(())
+///     }
+///     fn wait(&self, _: BorrowedFd<'_>, events: &mut Events<'_>, _: Option<Duration>) -> io::Result<usize> {
+///         events.write(0, self.0.get(), Readiness::HUP);
+///         Ok(1)
+///     }
+///     // ... and so on
+/// #   fn create(&self) -> io::Result<OwnedFd> { Kernel.create() }
+/// #   fn modify(&self, _: BorrowedFd<'_>, _: BorrowedFd<'_>, _: u64, _: Interest) -> io::Result<()> { Ok(()) }
+/// #   fn delete(&self, _: BorrowedFd<'_>, _: BorrowedFd<'_>) -> io::Result<()> { Ok(()) }
+/// #   fn poll(&self, _: BorrowedFd<'_>, _: Duration) -> io::Result<bool> { Ok(true) }
+/// #   fn now(&self) -> Instant { Kernel.now() }
+/// }
+///
+/// let (reader, _writer) = io::pipe()?;
+/// let (mut backend, mut ready) = (Epoll::with_sys(HangUp::default())?, ReadyList::new());
+/// backend.add(Rc::new(reader).into(), Token::new(3, 0), Interest::READ)?;
+/// backend.wait(None, &mut ready)?;
+/// assert_eq!(ready.iter().next(), Some((Token::new(3, 0), Readiness::HUP)));
+/// # Ok::<(), io::Error>(())
+/// ```
 pub struct Events<'a>(pub(crate) &'a mut [Event]);
 
 impl Events<'_> {
@@ -92,6 +172,16 @@ impl fmt::Debug for Events<'_> {
 }
 
 /// The kernel itself.
+///
+/// # Examples
+/// ```
+/// use aio_backend::Backend;
+/// use aio_backend_epoll::{Epoll, sys::Kernel};
+///
+/// let backend: Epoll<Kernel> = Epoll::with_sys(Kernel)?;
+/// assert_eq!(backend.watched(), 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kernel;
 

@@ -5,6 +5,21 @@ use std::io;
 use rustix::io::Errno;
 
 /// One of the two backends of a ladder.
+///
+/// # Examples
+/// ```
+/// use std::io;
+/// use aio_backend_ladder::{Ladder, Level};
+/// use aio_backend_epoll::Epoll;
+/// use aio_backend_ppoll::Ppoll;
+///
+/// // With 0 the upper backend is used at once, if it can be made.
+/// let backend = Ladder::new(Ppoll::new(), Epoll::new, 0);
+/// assert_eq!(backend.level(), Level::Upper);
+/// let refuses = || -> io::Result<Epoll> { Err(io::ErrorKind::OutOfMemory.into()) };
+/// let backend = Ladder::new(Ppoll::new(), refuses, 0);
+/// assert_eq!(backend.level(), Level::Lower);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// The backend for few descriptors.

@@ -56,6 +56,25 @@ use crate::level::{Hold, is_closed, next};
 use crate::orphaned::Orphaned;
 
 /// Two backends, one of which is in use.
+///
+/// # Examples
+/// ```
+/// use std::rc::Rc;
+/// use aio_backend::{Backend, Interest, Token};
+/// use aio_backend_epoll::Epoll;
+/// use aio_backend_ladder::{Ladder, Level};
+/// use aio_backend_ppoll::Ppoll;
+///
+/// let (reader, writer) = std::io::pipe()?;
+/// let mut backend = Ladder::new(Ppoll::new(), Epoll::new, 2);
+/// backend.add(Rc::new(reader).into(), Token::new(0, 0), Interest::READ)?;
+/// backend.rebalance();
+/// assert_eq!(backend.level(), Level::Lower);
+/// backend.add(Rc::new(writer).into(), Token::new(1, 0), Interest::WRITE)?;
+/// backend.rebalance();
+/// assert_eq!((backend.level(), backend.name()), (Level::Upper, "epoll"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Ladder<L, U> {
     lower: L,
     /// The upper backend while it is in use.

@@ -36,6 +36,38 @@ pub(crate) struct Array {
 }
 
 /// The entries for the kernel: one for each registration with an interest.
+///
+/// # Examples
+/// ```
+/// use std::{io, os::fd::BorrowedFd, rc::Rc, time::Duration};
+/// use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
+/// use aio_backend_ppoll::{Ppoll, sys::{Polled, Sys}};
+///
+/// /// A simulated kernel: there is always room to write, and never data to read.
+/// #[derive(Debug)]
+/// struct Sink;
+///
+/// impl Sys for Sink {
+///     const SIMULATED: bool = true;
+///     fn find(&self, _: BorrowedFd<'_>) -> io::Result<()> {
+///         Ok(())
+///     }
+///     fn ppoll(&self, polled: &mut Polled<'_>, _: Option<Duration>) -> io::Result<usize> {
+///         let writable = |place: &usize| polled.iter().nth(*place).is_some_and(|(_, interest)| interest.contains(Interest::WRITE));
+///         let places: Vec<usize> = (0..polled.len()).filter(writable).collect();
+///         places.iter().for_each(|place| polled.answer(*place, Readiness::OUT));
+///         Ok(places.len())
+///     }
+/// }
+///
+/// let (reader, writer) = io::pipe()?;
+/// let (mut backend, mut ready) = (Ppoll::with_sys(Sink), ReadyList::new());
+/// backend.add(Rc::new(reader).into(), Token::new(0, 0), Interest::READ)?;
+/// backend.add(Rc::new(writer).into(), Token::new(1, 0), Interest::WRITE)?;
+/// backend.wait(None, &mut ready)?;
+/// assert_eq!(ready.iter().collect::<Vec<_>>(), [(Token::new(1, 0), Readiness::OUT)]);
+/// # Ok::<(), io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Polled<'a>(&'a mut Array);
 

@@ -50,6 +50,27 @@ use crate::array::Array;
 use crate::sys::{Kernel, Sys};
 
 /// Waits with `ppoll(2)`.
+///
+/// # Examples
+/// ```
+/// use std::io::Write;
+/// use std::rc::Rc;
+/// use std::time::Duration;
+/// use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
+/// use aio_backend_ppoll::Ppoll;
+///
+/// let (reader, mut writer) = std::io::pipe()?;
+/// let token = Token::new(0, 0);
+/// let (mut backend, mut ready) = (Ppoll::new(), ReadyList::new());
+/// backend.add(Rc::new(reader).into(), token, Interest::NONE)?;
+/// writer.write_all(b"x")?;
+/// backend.wait(Some(Duration::from_micros(50)), &mut ready)?;
+/// assert!(ready.is_empty());
+/// backend.modify(token, Interest::READ)?;
+/// backend.wait(None, &mut ready)?;
+/// assert_eq!(ready.iter().next(), Some((token, Readiness::IN)));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 #[doc(alias = "poll")]
 pub struct Ppoll<S = Kernel> {

@@ -14,6 +14,33 @@ pub use crate::array::Polled;
 use crate::timeout::timespec;
 
 /// The calls that a [`Ppoll`](crate::Ppoll) makes.
+///
+/// # Examples
+/// ```
+/// use std::{io, os::fd::BorrowedFd, rc::Rc, time::Duration};
+/// use aio_backend::{Backend, Interest, ReadyList, Token};
+/// use aio_backend_ppoll::{Ppoll, sys::{Kernel, Polled, Sys}};
+///
+/// /// A kernel without memory to wait.
+/// #[derive(Debug)]
+/// struct Full;
+///
+/// impl Sys for Full {
+///     fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+///         Kernel.find(fd)
+///     }
+///     fn ppoll(&self, _: &mut Polled<'_>, _: Option<Duration>) -> io::Result<usize> {
+///         Err(io::ErrorKind::OutOfMemory.into())
+///     }
+/// }
+///
+/// let (reader, _writer) = io::pipe()?;
+/// let mut backend = Ppoll::with_sys(Full);
+/// backend.add(Rc::new(reader).into(), Token::new(0, 0), Interest::READ)?;
+/// let error = backend.wait(None, &mut ReadyList::new()).unwrap_err();
+/// assert_eq!((error.kind(), backend.watched()), (io::ErrorKind::OutOfMemory, 1));
+/// # Ok::<(), io::Error>(())
+/// ```
 pub trait Sys: fmt::Debug + 'static {
     /// Whether the results come from [`Polled::answer`] instead of the kernel.
     const SIMULATED: bool = false;
@@ -32,6 +59,15 @@ pub trait Sys: fmt::Debug + 'static {
 }
 
 /// The kernel itself.
+///
+/// # Examples
+/// ```
+/// use aio_backend::Backend;
+/// use aio_backend_ppoll::{Ppoll, sys::Kernel};
+///
+/// let backend: Ppoll<Kernel> = Ppoll::with_sys(Kernel);
+/// assert_eq!(backend.watched(), 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kernel;
 

@@ -8,6 +8,42 @@ use std::time::Duration;
 use crate::{Interest, ReadyList, Token, Watched};
 
 /// The result of [`Backend::peek`].
+///
+/// # Examples
+/// ```
+/// # use std::{io, time::Duration};
+/// # use aio_backend::{Interest, Token, Watched, Readiness};
+/// use aio_backend::{Backend, Peek, ReadyList};
+///
+/// /// Checks the descriptors, without a system call if the backend can.
+/// fn check(backend: &mut dyn Backend, ready: &mut ReadyList) -> io::Result<()> {
+///     match backend.peek(ready)? {
+///         Peek::Checked => Ok(()),
+///         Peek::Unsupported => backend.wait(Some(Duration::ZERO), ready),
+///     }
+/// }
+/// # #[derive(Debug)]
+/// # struct Always;
+/// # impl Backend for Always {
+/// #     fn name(&self) -> &'static str { "always" }
+/// #     fn add(&mut self, _: Watched, _: Token, _: Interest) -> io::Result<()> { Ok(()) }
+/// #     fn modify(&mut self, _: Token, _: Interest) -> io::Result<()> { Ok(()) }
+/// #     fn remove(&mut self, _: Token) -> io::Result<()> { Ok(()) }
+/// #     fn wait(&mut self, _: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+/// #         ready.push(Token::new(0, 0), Readiness::IN);
+/// #         Ok(())
+/// #     }
+/// #     fn watched(&self) -> usize { 1 }
+/// #     fn visit(&self, _: &mut dyn FnMut(&Watched, Token, Interest)) {}
+/// #     fn drain(&mut self, _: &mut dyn FnMut(Watched, Token, Interest)) {}
+/// # }
+/// # let mut backend = Always;
+///
+/// let mut ready = ReadyList::new();
+/// check(&mut backend, &mut ready)?;
+/// assert_eq!(ready.len(), 1);
+/// # Ok::<(), io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peek {
     /// This backend cannot check descriptors without a system call.
@@ -48,6 +84,53 @@ pub enum Peek {
 /// [`Readiness::ERR`]: crate::Readiness::ERR
 /// [`Readiness::RDHUP`]: crate::Readiness::RDHUP
 /// [`Readiness::PRI`]: crate::Readiness::PRI
+///
+/// # Examples
+/// The [crate page](crate) has a complete backend. A loop uses one like this:
+///
+/// ```
+/// # use std::{io, rc::Rc, time::Duration};
+/// # use aio_backend::Watched;
+/// use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
+///
+/// /// Returns the readiness of a descriptor, which is `None` after `timeout` without an event.
+/// fn wait_for(backend: &mut dyn Backend, fd: Watched, timeout: Duration) -> io::Result<Option<Readiness>> {
+///     let (token, mut ready) = (Token::new(0, 0), ReadyList::new());
+///     backend.add(fd, token, Interest::READ)?;
+///     let waited = backend.wait(Some(timeout), &mut ready);
+///     backend.remove(token)?;
+///     waited.map(|()| ready.iter().next().map(|(_, readiness)| readiness))
+/// }
+/// # /// Each descriptor is always readable.
+/// # #[derive(Debug, Default)]
+/// # struct Eager(Option<(Watched, Token, Interest)>);
+/// # impl Backend for Eager {
+/// #     fn name(&self) -> &'static str { "eager" }
+/// #     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+/// #         self.0 = Some((fd, token, interest));
+/// #         Ok(())
+/// #     }
+/// #     fn modify(&mut self, _: Token, _: Interest) -> io::Result<()> { Ok(()) }
+/// #     fn remove(&mut self, _: Token) -> io::Result<()> {
+/// #         self.0 = None;
+/// #         Ok(())
+/// #     }
+/// #     fn wait(&mut self, _: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+/// #         if let Some((_, token, interest)) = &self.0 {
+/// #             ready.push(*token, interest.mask() & Readiness::IN);
+/// #         }
+/// #         Ok(())
+/// #     }
+/// #     fn watched(&self) -> usize { usize::from(self.0.is_some()) }
+/// #     fn visit(&self, _: &mut dyn FnMut(&Watched, Token, Interest)) {}
+/// #     fn drain(&mut self, _: &mut dyn FnMut(Watched, Token, Interest)) {}
+/// # }
+/// # let mut backend = Eager::default();
+///
+/// let file = Rc::new(std::fs::File::open(std::env::current_exe()?)?);
+/// assert_eq!(wait_for(&mut backend, file.into(), Duration::ZERO)?, Some(Readiness::IN));
+/// # Ok::<(), io::Error>(())
+/// ```
 pub trait Backend: fmt::Debug {
     /// Returns a short name for logs, such as `"ppoll"` or `"epoll"`.
     fn name(&self) -> &'static str;

@@ -7,6 +7,17 @@ bitflags! {
     ///
     /// With [`Interest::NONE`] a backend reports nothing, not even errors and hang-ups. This makes pausing safe on a level-triggered
     /// backend, which would otherwise report an unhandled hang-up again and again.
+    ///
+    /// # Examples
+    /// ```
+    /// use aio_backend::{Interest, Readiness};
+    ///
+    /// let interest = Interest::READ | Interest::ONESHOT;
+    /// assert!(interest.contains(Interest::READ) && interest.reports_once());
+    /// assert!(interest.mask().contains(Readiness::IN | Readiness::HUP));
+    /// assert!(!interest.mask().intersects(Readiness::OUT));
+    /// assert_eq!(Interest::NONE.mask() & Readiness::HUP, Readiness::empty());
+    /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
     pub struct Interest: u8 {
         /// Data to read, the end of the data (a hang-up or a half close of the peer), an error.

@@ -13,6 +13,21 @@ const _: () = assert!((Interest::all().bits() as u32) <= INTEREST_MASK);
 /// One registration: the descriptor, its interest, and a number for the backend.
 ///
 /// It takes 24 bytes, also inside an `Option`.
+///
+/// # Examples
+/// ```
+/// use std::rc::Rc;
+/// use aio_backend::{Interest, Registrations, Token};
+///
+/// let (reader, _writer) = std::io::pipe()?;
+/// let (mut registrations, token) = (Registrations::new(), Token::new(0, 0));
+/// registrations.insert(token, Rc::new(reader).into(), Interest::READ, 7);
+/// let entry = registrations.get_mut(token).expect("it was inserted");
+/// assert_eq!((entry.interest(), entry.mark()), (Interest::READ, 7));
+/// entry.set(Interest::NONE, 8);
+/// assert_eq!((entry.interest(), entry.mark()), (Interest::NONE, 8));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Entry {
     fd: Watched,
     generation: u32,

@@ -105,6 +105,14 @@ impl FromStr for BackendKind {
 }
 
 /// No backend has this name.
+///
+/// # Examples
+/// ```
+/// use aio_context::BackendKind;
+///
+/// let unknown = "kqueue".parse::<BackendKind>().unwrap_err();
+/// assert!(unknown.to_string().contains("no backend \"kqueue\""));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownBackend {
     name: String,

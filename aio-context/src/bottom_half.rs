@@ -64,6 +64,25 @@ fn once(run: impl FnOnce(&Context) + 'static) -> Rc<dyn Fn(&Context)> {
 /// One exception: a handle that the home thread makes, schedules and drops before the next iteration begins is kept until the
 /// callback has run once, so that `cx.bottom_half("flush", flush).schedule();` does what it says. [`delete`](Self::delete) takes
 /// that back, too.
+///
+/// # Examples
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use aio_context::{Context, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, flushes) = (Context::new()?, Rc::new(Cell::new(0)));
+/// let count = flushes.clone();
+/// let flush = cx.bottom_half("flush", move |_cx| count.set(count.get() + 1));
+/// let handle = flush.clone();
+/// std::thread::spawn(move || handle.schedule());
+/// cx.poll(Wait::Block)?;
+/// flush.schedule();
+/// flush.schedule(); // changes nothing
+/// cx.poll(Wait::NoBlock)?;
+/// assert_eq!(flushes.get(), 2);
+/// # Ok(()) }
+/// ```
 #[doc(alias = "QEMUBH")]
 #[must_use = "dropped at once, it is deleted and never runs"]
 pub struct BottomHalf {

@@ -54,6 +54,25 @@ pub struct On<'cx, F> {
 
 /// The handler that [`On::watch`] makes. It comes back in a [`WatchError`] if it is not registered, and can be
 /// [watched](Context::watch) or put in the place of another one later.
+///
+/// # Examples
+/// ```
+/// use std::io::ErrorKind;
+/// use std::rc::Rc;
+/// use aio_context::{Context, Interest};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, (reader, _writer)) = (Context::new()?, std::io::pipe()?);
+/// let reader = Rc::new(reader);
+/// let first = cx.on(reader.clone()).readable(|_, _| ()).watch()?;
+/// // A descriptor has one handler. The second one comes back, and can take the place of the first.
+/// let refused = cx.on(reader).readable(|_, _| ()).watch().unwrap_err();
+/// assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+/// let closures = refused.into_handler();
+/// assert_eq!(closures.interest(), Interest::READ);
+/// first.replace_with(closures, Interest::READ)?;
+/// # Ok(()) }
+/// ```
 pub struct Closures<F> {
     owner: F,
     readable: Option<Callback<F>>,

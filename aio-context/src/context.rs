@@ -28,6 +28,22 @@ pub(crate) type Mailbox = aio_notify::Mailbox<Slot, Job>;
 pub(crate) type Deferred = aio_notify::Deferred<Rc<dyn Fn(&Context)>, Job>;
 
 /// Whether and how long [`Context::poll`] may wait.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use aio_context::{ClockId, Context, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// assert!(!cx.poll(Wait::NoBlock)?);
+/// assert!(!cx.poll(Wait::AtMost(Duration::from_millis(1)))?);
+/// let end = cx.now(ClockId::Monotonic).saturating_add(Duration::from_millis(1));
+/// assert!(!cx.poll(Wait::Until(end))?);
+/// cx.defer(|_cx| ());
+/// assert!(cx.poll(Wait::Block)?);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// Until there is progress, or a thread notifies.
@@ -59,7 +75,6 @@ pub enum Wait {
 /// is_send::<aio_context::Remote>();
 /// is_send::<aio_context::BottomHalf>();
 /// ```
-#[doc(alias = "AioContext")]
 #[derive(Clone)]
 pub struct Context(pub(crate) Rc<Inner>);
 

@@ -12,6 +12,21 @@ use rustix::io::Errno;
 /// Why a job on another context has no result.
 ///
 /// The job was dropped on whichever thread let it go; if it had begun, it ended in a panic.
+///
+/// # Examples
+/// ```
+/// use aio_context::{Context, Gone};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let remote = cx.remote();
+/// drop(cx);
+/// match remote.run(|_cx| unreachable!("there is no context to run it")) {
+///     Ok(()) => unreachable!("the context is gone"),
+///     Err(gone) => assert_eq!(gone, Gone::Dropped),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Gone {

@@ -48,6 +48,26 @@ pub struct Event {
 }
 
 /// What becomes of a registration after a callback: see [`On::ready`](crate::On::ready) and [`Event::apply`].
+///
+/// # Examples
+/// ```
+/// use std::io::Read as _;
+/// use aio_context::{Action, Context, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, (reader, writer)) = (Context::new()?, std::io::pipe()?);
+/// let registration = cx
+///     .on(reader)
+///     .ready(|mut reader, _cx, _event| match reader.read(&mut [0; 512]) {
+///         Ok(0) | Err(_) => Action::Remove,
+///         Ok(_) => Action::Continue,
+///     })
+///     .watch()?;
+/// drop(writer);
+/// cx.poll(Wait::Block)?;
+/// assert!(!registration.is_live());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "an action takes effect when a closure returns it, or `Event::apply` gets it"]
 #[non_exhaustive]

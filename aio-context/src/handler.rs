@@ -180,6 +180,33 @@ pub trait Pollable: Handler {
 }
 
 /// The callbacks of a handler whose state needs `&mut self`; see [`Exclusive`].
+///
+/// # Examples
+/// ```
+/// use std::io::{PipeWriter, Write as _};
+/// use std::rc::Rc;
+/// use aio_context::{Context, Exclusive, HandlerMut, Interest, Wait};
+///
+/// /// Writes a text as far as there is room.
+/// struct Rest(&'static [u8]);
+///
+/// impl HandlerMut<PipeWriter> for Rest {
+///     fn writable(&mut self, mut pipe: &PipeWriter, cx: &Context) {
+///         match pipe.write(self.0) {
+///             Ok(written) if written < self.0.len() => self.0 = &self.0[written..],
+///             _ => _ = cx.token_of(pipe).map(|token| cx.unwatch(token)),
+///         }
+///     }
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, (_reader, writer)) = (Context::new()?, std::io::pipe()?);
+/// let rest = Rc::new(Exclusive::new(writer, Rest(b"hello")));
+/// let registration = cx.watch(rest, Interest::WRITE)?;
+/// cx.poll(Wait::Block)?;
+/// assert!(!registration.is_live());
+/// # Ok(()) }
+/// ```
 pub trait HandlerMut<F>: 'static {
     /// As [`Handler::ready`]; `owner` is the descriptor's owner.
     #[inline]

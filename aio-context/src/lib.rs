@@ -138,6 +138,7 @@ mod inside;
 mod iteration;
 mod metrics;
 mod pacing;
+mod pausing;
 mod polling;
 mod registration;
 mod remote;
@@ -175,9 +176,21 @@ pub use event::{Action, Event};
 pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use iteration::measure::PollTime;
 pub use metrics::{HandlerMetrics, HandlerStats};
-pub use registration::{Paused, Registration};
+pub use pausing::Paused;
+pub use registration::Registration;
 pub use remote::Remote;
 pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
 pub use timer::{Delayed, Timer, TimerBuilder};
 pub use wake::measure_wake_cost;
+
+/// Another name of [`Context`], for files that also use `std::task::Context`.
+///
+/// # Examples
+/// ```
+/// use std::task::Context;
+/// use aio_context::AioContext;
+///
+/// fn poll(cx: &AioContext, task: &mut Context<'_>) {}
+/// ```
+pub type AioContext = Context;

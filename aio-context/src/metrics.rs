@@ -18,6 +18,22 @@ use crate::stats::{add, count, nanos, time};
 ///
 /// The time in a callback begins when the loop calls it and ends when it returns or panics. It contains neither what polls inside the
 /// callback have slept, nor the callbacks that those polls have called and that are timed, too.
+///
+/// # Examples
+/// ```
+/// use std::io::Write as _;
+/// use aio_context::{Context, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, (reader, mut writer)) = (Context::new()?, std::io::pipe()?);
+/// let registration = cx.on(reader).readable(|_, _| ()).watch()?;
+/// let log = registration.measure("log")?;
+/// writer.write_all(b"x")?;
+/// cx.poll(Wait::Block)?;
+/// let stats = log.stats();
+/// assert_eq!((stats.events, stats.poll_hits), (1, 0));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandlerStats {
@@ -33,6 +49,21 @@ pub struct HandlerStats {
 
 /// The figures of one handler, readable from any thread while the loop runs. Made by
 /// [`Context::measure`](crate::Context::measure). Clones show the same figures; dropping them does not end the measurement.
+///
+/// # Examples
+/// ```
+/// use aio_context::{Context, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, (reader, writer)) = (Context::new()?, std::io::pipe()?);
+/// let registration = cx.on(reader).readable(|_, _| ()).watch()?;
+/// let log = registration.measure("log")?;
+/// drop(writer);
+/// cx.poll(Wait::Block)?;
+/// let reads = std::thread::spawn(move || (log.name().to_owned(), log.stats().events));
+/// assert_eq!(reads.join().unwrap(), ("log".to_owned(), 1));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct HandlerMetrics(Arc<HandlerCounters>);
 

@@ -1,4 +1,4 @@
-//! Registering and removing handlers, and pausing groups of them. Replacing them is in `replacing.rs`.
+//! Registering and removing handlers. Replacing them is in `replacing.rs`, pausing groups of them in `pausing.rs`.
 //!
 //! The order is always the same: registry, polled set, backend; then the callbacks that are owed; and the value is dropped
 //! last, outside every borrow, because its `Drop` may use the context.
@@ -11,7 +11,6 @@ use std::rc::{Rc, Weak};
 use aio_backend::{Interest, Token, Watched};
 use aio_handlers::{GroupId, Occupied};
 use aio_pollset::EndOwed;
-use smallvec::SmallVec;
 
 use crate::Context;
 use crate::context::Inner;
@@ -22,12 +21,27 @@ use crate::handler::{Entry, Handler, Join, Pollable};
 use crate::iteration::measure::PollTime;
 use crate::wall::is_own;
 
-/// What a pause or a resume notes about the members of a group. Up to 16 need no allocation.
-type OfMembers<T> = SmallVec<[T; 16]>;
-
 /// A registered handler; dropping it removes the handler.
 ///
 /// It does not keep the context alive, and does nothing once the context is gone.
+///
+/// # Examples
+/// ```
+/// use std::io::Write as _;
+/// use aio_context::{Context, Interest, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, (reader, mut writer)) = (Context::new()?, std::io::pipe()?);
+/// let registration = cx.on(reader).readable(|_, _| ()).watch()?;
+/// writer.write_all(b"x")?;
+/// registration.set_interest(Interest::NONE)?;
+/// assert!(!cx.poll(Wait::NoBlock)?);
+/// registration.set_interest(Interest::READ)?;
+/// assert!(cx.poll(Wait::NoBlock)?);
+/// drop(registration);
+/// assert!(!cx.poll(Wait::NoBlock)?);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropped at once, it watches nothing; keep it or `detach()` it"]
 pub struct Registration {
@@ -241,45 +255,6 @@ impl Context {
         let is_live = !is_own(token) && self.0.descriptors.registry.borrow().get(token).is_some();
         is_live.then(|| Registration::new(self, token))
     }
-
-    /// A new group for handlers that are to be paused together.
-    #[must_use]
-    pub fn new_group(&self) -> GroupId {
-        self.0.descriptors.registry.borrow_mut().new_group()
-    }
-
-    /// Pauses a group: until the guard is dropped, its handlers are neither waited for, polled nor called. Pauses nest.
-    /// What happened meanwhile is seen after the last guard is gone, which wakes the loop.
-    #[doc(alias = "aio_disable_external")]
-    pub fn pause(&self, group: GroupId) -> Paused {
-        self.0.pause(self, group)
-    }
-
-    /// Returns whether a group is paused. For handlers that serve several items in a row: a pause by the callback of one ends the row.
-    #[must_use]
-    pub fn is_paused(&self, group: GroupId) -> bool {
-        self.0.descriptors.registry.borrow().is_paused(group)
-    }
-}
-
-/// While this is alive, the handlers of a group are neither waited for, polled nor called; see [`Context::pause`].
-#[derive(Debug)]
-#[must_use = "dropped at once, the group goes on at once"]
-pub struct Paused {
-    context: Weak<Inner>,
-    group: GroupId,
-}
-
-impl Drop for Paused {
-    fn drop(&mut self) {
-        // As for a registration.
-        if let Some(inner) = self.context.upgrade()
-            && inner.mailbox.process().is_here()
-        {
-            let cx = Context(inner);
-            cx.0.resume(&cx, self.group);
-        }
-    }
 }
 
 impl Inner {
@@ -352,86 +327,6 @@ impl Inner {
             owed.finish(|| cx.call(|_| polled.handler.poll_end()));
         }
         cx.call(|_| drop(entry));
-    }
-
-    pub(crate) fn pause(&self, cx: &Context, group: GroupId) -> Paused {
-        let depth = self.descriptors.registry.borrow_mut().pause(group);
-        let guard = Paused {
-            context: Rc::downgrade(&cx.0),
-            group,
-        };
-        if depth == 1 {
-            // All are suspended before one of them is called, which might panic.
-            let members = self.polled_of(group);
-            let owed = members
-                .iter()
-                .map(|token| (*token, self.polling.set.suspend(*token)));
-            let owed: OfMembers<_> = owed.map(|(token, owed)| (token, Some(owed))).collect();
-            let paused = members.into_iter().map(|token| (token, None));
-            let calls = owed.into_iter().chain(paused);
-            call_each(calls, |(token, owed): (_, Option<EndOwed<'_>>)| match owed {
-                Some(owed) => owed.finish(|| {
-                    if let Some(handler) = self.pollable(token) {
-                        cx.call(|_| handler.poll_end());
-                    }
-                }),
-                None => self.notify_of_pause(cx, group, token),
-            });
-        }
-        guard
-    }
-
-    /// The polled handlers of a group. Pausing is rare: this walks over all registrations.
-    fn polled_of(&self, group: GroupId) -> OfMembers<Token> {
-        let registry = self.descriptors.registry.borrow();
-        let is_polled =
-            |token: &Token| registry.group(*token) == Some(group) && self.polling.set.contains(*token);
-        registry.tokens().filter(is_polled).collect()
-    }
-
-    fn resume(&self, cx: &Context, group: GroupId) {
-        let mut masked = OfMembers::new();
-        let last = self
-            .descriptors
-            .registry
-            .borrow_mut()
-            .resume(group, &mut |token, interest| masked.push((token, interest)));
-        // All are unmasked before a handler is notified that it could not be: it may panic.
-        let refused = masked.into_iter().filter_map(|(token, interest)| {
-            let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
-            rearmed.err().map(|why| (token, Some(why)))
-        });
-        let refused: OfMembers<_> = refused.collect();
-        let mut resumed = OfMembers::new();
-        if last {
-            resumed = self.polled_of(group);
-            resumed.iter().for_each(|token| self.polling.set.resume(*token));
-            self.mailbox.notify();
-        }
-        let calls = refused
-            .into_iter()
-            .chain(resumed.into_iter().map(|token| (token, None)));
-        call_each(calls, |(token, refused)| match refused {
-            Some(why) => self.invalidate(cx, token, why),
-            None => self.notify_of_pause(cx, group, token),
-        });
-    }
-
-    /// Notifies a [`Source`](crate::Source) that its group was paused or resumed. One that was called before may have done the
-    /// opposite.
-    fn notify_of_pause(&self, cx: &Context, group: GroupId, token: Token) {
-        let registry = self.descriptors.registry.borrow();
-        let is_paused = registry.is_paused(group);
-        let polled = registry.get(token).and_then(|entry| entry.polled.as_ref());
-        let Some(source) = polled.and_then(|polled| polled.source.clone()) else {
-            return;
-        };
-        drop(registry);
-        if is_paused {
-            cx.call(|_| source.paused());
-        } else {
-            cx.call(|_| source.resumed());
-        }
     }
 
     /// Unmasks a handler in the backend.

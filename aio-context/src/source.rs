@@ -84,6 +84,30 @@ pub trait Source: 'static {
 }
 
 /// Wakes a [`Source`], from any thread. Clones wake the same source.
+///
+/// # Examples
+/// ```
+/// # use std::sync::{Arc, atomic::{AtomicU32, Ordering::Relaxed}};
+/// # use aio_context::{Context, Source, Wait};
+/// # struct Jobs(Arc<AtomicU32>);
+/// # impl Source for Jobs {
+/// #     fn poll(&self) -> bool { self.0.load(Relaxed) > 0 }
+/// #     fn poll_ready(&self, _cx: &Context) { self.0.store(0, Relaxed) }
+/// # }
+/// # fn main() -> std::io::Result<()> {
+/// # let (cx, jobs) = (Context::new()?, Arc::new(AtomicU32::new(0)));
+/// let source = cx.source("jobs");
+/// let waker = source.waker();
+/// let registration = source.register(Jobs(jobs.clone()));
+/// let published = jobs.clone();
+/// std::thread::spawn(move || {
+///     published.store(3, Relaxed); // first the work, then the wake
+///     waker.wake();
+/// });
+/// cx.poll(Wait::Block)?;
+/// assert_eq!(jobs.load(Relaxed), 0);
+/// # drop(registration); Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct SourceWaker(BottomHalf);
 
@@ -121,6 +145,27 @@ impl Context {
 }
 
 /// A source that is not registered yet. Made by [`Context::source`], to be completed by [`register`](Self::register).
+///
+/// # Examples
+/// ```
+/// # use std::{cell::Cell, rc::Rc};
+/// # use aio_context::{Context, Source, Wait};
+/// # struct Jobs(Rc<Cell<u32>>);
+/// # impl Source for Jobs {
+/// #     fn poll(&self) -> bool { self.0.get() > 0 }
+/// #     fn poll_ready(&self, _cx: &Context) { self.0.set(0) }
+/// # }
+/// # fn main() -> std::io::Result<()> {
+/// # let (cx, jobs) = (Context::new()?, Rc::new(Cell::new(3)));
+/// let group = cx.new_group();
+/// let source = cx.source("jobs").group(group);
+/// let waker = source.waker();
+/// let registration = source.register(Jobs(jobs.clone()));
+/// waker.wake();
+/// cx.poll(Wait::Block)?;
+/// assert_eq!(jobs.get(), 0);
+/// # drop(registration); Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "no source is polled before `register()`"]
 pub struct SourceBuilder<'cx> {

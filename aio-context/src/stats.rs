@@ -8,6 +8,21 @@ use std::time::Duration;
 use aio_notify::Mailbox;
 
 /// What a loop has done since it was made. The figures are read one by one: between two of them the loop may go on.
+///
+/// # Examples
+/// ```
+/// use aio_context::{Context, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, (reader, writer)) = (Context::new()?, std::io::pipe()?);
+/// let _registration = cx.on(reader).readable(|_, _| ()).watch()?;
+/// drop(writer);
+/// cx.poll(Wait::Block)?;
+/// let remote = cx.remote();
+/// let stats = std::thread::spawn(move || remote.stats()).join().unwrap();
+/// assert_eq!((stats.iterations, stats.events, stats.kicks), (1, 1, 0));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

@@ -25,7 +25,9 @@ const FOREIGN: [(&str, &str); 4] = [
 
 fn example(name: &str) -> PathBuf {
     let foreign = FOREIGN.iter().map(|(name, _)| *name);
-    let names: Vec<_> = foreign.chain(["in_context", "many_descriptors"]).collect();
+    let names: Vec<_> = foreign
+        .chain(["first_steps", "in_context", "many_descriptors"])
+        .collect();
     aio_testing::examples::folder(env!("CARGO_PKG_NAME"), &names).join(name)
 }
 
@@ -68,6 +70,17 @@ fn g4_a_context_in_a_context_on_every_backend() {
         let expected =
             format!("a context inside a context echoed ping\nat least 4 ticks, on epoll in {outside}\n");
         assert_eq!(on(kind, "in_context"), expected, "{kind}");
+    }
+}
+
+#[test]
+fn first_steps_on_every_backend() {
+    for kind in BackendKind::ALL {
+        assert_eq!(
+            on(kind, "first_steps"),
+            "sent by another thread, run by this one\nreceived ping\nthe bottom half runs\n",
+            "{kind}"
+        );
     }
 }
 

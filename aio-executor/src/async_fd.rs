@@ -283,6 +283,23 @@ impl<F: fmt::Debug> fmt::Debug for AsyncFd<F> {
 }
 
 /// The future of [`AsyncFd::readable`] and [`AsyncFd::writable`].
+///
+/// # Examples
+/// ```
+/// use aio_context::Context;
+/// use aio_executor::{AsyncFd, ContextExt, current};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// cx.block_on(async {
+///     let (reader, writer) = std::io::pipe()?;
+///     let (reader, writer) = (AsyncFd::new(&current(), reader)?, AsyncFd::new(&current(), writer)?);
+///     writer.writable().await?;
+///     drop(writer);
+///     reader.readable().await // the hang-up
+/// })?
+/// # }
+/// ```
 #[must_use = "a future does nothing before it is awaited"]
 pub struct Ready<'a, F> {
     port: &'a Port<F>,

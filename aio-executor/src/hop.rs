@@ -84,6 +84,21 @@ impl fmt::Display for HopError {
 impl Error for HopError {}
 
 /// The future of [`hop`].
+///
+/// # Examples
+/// ```
+/// use aio_context::Context;
+/// use aio_executor::{ContextExt, RemoteExt, hop};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let here = cx.remote();
+/// let task = cx.remote().spawn(async move {
+///     hop(&here).await // it is there already
+/// });
+/// assert_eq!(cx.block_on(task)?.unwrap(), Ok(()));
+/// # Ok(()) }
+/// ```
 #[must_use = "a future does nothing before it is awaited"]
 pub struct Hop {
     to: Remote,

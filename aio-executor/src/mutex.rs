@@ -167,6 +167,21 @@ impl<T> State<T> {
 }
 
 /// The future of [`Mutex::lock`].
+///
+/// # Examples
+/// ```
+/// use aio_context::Context;
+/// use aio_executor::{ContextExt, Mutex};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, mutex) = (Context::new()?, Mutex::new(1));
+/// cx.block_on(async {
+///     let mut value = mutex.lock().await;
+///     *value += 1;
+/// })?;
+/// assert_eq!(mutex.into_inner(), 2);
+/// # Ok(()) }
+/// ```
 #[must_use = "a future does nothing before it is awaited"]
 pub struct Lock<'a, T> {
     mutex: &'a Mutex<T>,
@@ -213,6 +228,18 @@ impl<T> Drop for Lock<'_, T> {
 }
 
 /// The use of the value of a [`Mutex`], which ends when this is dropped.
+///
+/// # Examples
+/// ```
+/// use aio_executor::Mutex;
+///
+/// let mutex = Mutex::new(vec![1, 2]);
+/// let mut guard = mutex.try_lock().unwrap();
+/// guard.push(3);
+/// assert!(mutex.try_lock().is_none());
+/// drop(guard);
+/// assert_eq!(mutex.into_inner(), [1, 2, 3]);
+/// ```
 #[must_use = "dropped at once, the mutex is unlocked at once"]
 pub struct Guard<'a, T> {
     mutex: &'a Mutex<T>,

@@ -159,6 +159,24 @@ impl fmt::Debug for Sleep {
 }
 
 /// The time of a [`timeout`] is over.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use aio_context::Context;
+/// use aio_executor::{ContextExt, Elapsed, sleep, timeout};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let outcome = cx.block_on(async {
+///     timeout(Duration::from_millis(1), sleep(Duration::from_secs(3600))).await
+/// })?;
+/// match outcome {
+///     Ok(()) => unreachable!("an hour is longer"),
+///     Err(Elapsed) => {}
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 

@@ -25,6 +25,25 @@ pub fn yield_now() -> YieldNow {
 }
 
 /// The future of [`yield_now`].
+///
+/// # Examples
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use aio_context::Context;
+/// use aio_executor::{ContextExt, spawn, yield_now};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// cx.block_on(async {
+///     let done = Rc::new(Cell::new(false));
+///     let flag = done.clone();
+///     let _task = spawn(async move { flag.set(true) });
+///     assert!(!done.get());
+///     yield_now().await;
+///     assert!(done.get());
+/// })
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a future does nothing before it is awaited"]
 pub struct YieldNow {

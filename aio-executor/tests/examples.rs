@@ -5,7 +5,7 @@ use std::process::Command;
 use aio_testing::examples::{folder, prints};
 
 fn example(name: &str) -> Command {
-    let folder = folder(env!("CARGO_PKG_NAME"), &["async_echo", "async_http"]);
+    let folder = folder(env!("CARGO_PKG_NAME"), &["async_echo", "async_http", "tasks"]);
     Command::new(folder.join(name))
 }
 
@@ -22,6 +22,14 @@ fn example_async_http_serves_requests() {
     assert_eq!(
         prints(&mut example("async_http")),
         "HTTP/1.1 200 OK: GET /\nHTTP/1.1 200 OK: GET /index.html\n"
+    );
+}
+
+#[test]
+fn example_tasks() {
+    assert_eq!(
+        prints(&mut example("tasks")),
+        "the answer is ping\nan hour did not pass: true\n"
     );
 }
 

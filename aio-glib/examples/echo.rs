@@ -23,9 +23,10 @@ fn main() -> io::Result<()> {
     let cx = Context::new()?;
     let connections = Connections::default();
     let _listener = listen(&cx, listener.try_clone()?, &connections)?;
-
+    // ANCHOR: attach
     let main_loop = MainLoop::new(None, false);
-    let attached = aio_glib::attach(&cx, None)?;
+    let _attached = aio_glib::attach(&cx, None)?;
+    // ANCHOR_END: attach
     let clients = match address {
         Some(_) => None,
         None => {
@@ -44,7 +45,6 @@ fn main() -> io::Result<()> {
         let echoed = clients.join().expect("the clients do not panic")?;
         println!("echoed {echoed} bytes for {CLIENTS} clients in GLib's main loop");
     }
-    drop(attached);
     Ok(())
 }
 

@@ -10,6 +10,22 @@ use glib::{MainContext, Priority, Source};
 use crate::source::counting;
 
 /// A context that a GLib main context serves. When it is dropped, the service ends, and the context is as before.
+///
+/// # Examples
+/// ```
+/// use aio_context::{Context, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, main) = (Context::new()?, glib::MainContext::new());
+/// let attached = aio_glib::attach(&cx, Some(&main))?;
+/// cx.defer(|_cx| ());
+/// while attached.served() == 0 {
+///     main.iteration(true);
+/// }
+/// drop(attached);
+/// assert!(!main.pending());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "the service ends when this is dropped"]
 pub struct Attached {

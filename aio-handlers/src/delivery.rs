@@ -10,6 +10,29 @@ use crate::registry::Slot;
 use crate::{Recorded, Registry};
 
 /// An event that [`Registry::next_event`] has returned and [`Registry::deliverable`] has not.
+///
+/// # Examples
+/// ```
+/// use aio_backend::{Interest, Readiness, ReadyList};
+/// use aio_handlers::{Event, GroupId, Registry};
+///
+/// let mut registry = Registry::new();
+/// let token = registry.insert(Some(7), "a socket", Interest::READ, GroupId::DEFAULT)?;
+/// let mut list = Box::new(ReadyList::new());
+/// list.push(token, Readiness::IN);
+/// let outer = registry.start_delivery(list, false);
+/// // The callback of an earlier event pauses the group.
+/// registry.pause(GroupId::DEFAULT);
+/// while let Some((token, readiness)) = registry.next_event() {
+///     match registry.resolve(token, readiness) {
+///         Event::Ready(..) => unreachable!("its handler is paused"),
+///         Event::Masked => assert_eq!(registry.effective_interest(token), Some(Interest::NONE)),
+///         Event::Dropped => {}
+///     }
+/// }
+/// registry.end_delivery(outer);
+/// # Ok::<(), aio_handlers::Occupied<&str>>(())
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a, T> {
     /// A descriptor is ready: the value, the readiness, and the current interest.

@@ -5,6 +5,21 @@ use aio_backend::Token;
 use crate::steps::step;
 
 /// A group of handlers that are paused and resumed together.
+///
+/// # Examples
+/// ```
+/// use aio_backend::{Interest, Readiness};
+/// use aio_handlers::{GroupId, Recorded, Registry};
+///
+/// let mut registry = Registry::new();
+/// let drive = registry.new_group();
+/// let disk = registry.insert(Some(7), "a disk", Interest::READ, drive)?;
+/// let socket = registry.insert(Some(8), "a socket", Interest::READ, GroupId::DEFAULT)?;
+/// registry.pause(drive);
+/// assert_eq!(registry.record(disk, Readiness::IN), Recorded::Masked);
+/// assert_eq!(registry.record(socket, Readiness::IN), Recorded::Live);
+/// # Ok::<(), aio_handlers::Occupied<&str>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId(u32);
 

@@ -9,6 +9,25 @@ use crate::mask::{Mask, PackedMask};
 use crate::{GroupId, Registry};
 
 /// The result of [`Registry::record`].
+///
+/// # Examples
+/// ```
+/// use aio_backend::{Interest, Readiness};
+/// use aio_handlers::{GroupId, Recorded, Registry};
+///
+/// let mut registry = Registry::new();
+/// let token = registry.insert(Some(7), "a socket", Interest::READ, GroupId::DEFAULT)?;
+/// registry.exclude(token);
+/// match registry.record(token, Readiness::IN) {
+///     Recorded::Masked => { /* backend.modify(token, Interest::NONE) */ }
+///     recorded => unreachable!("{recorded:?}, though the handler is excluded"),
+/// }
+/// assert_eq!(registry.readmit(token), Some(Interest::READ));
+/// assert_eq!(registry.record(token, Readiness::IN), Recorded::Live);
+/// registry.remove(token);
+/// assert_eq!(registry.record(token, Readiness::IN), Recorded::Stale);
+/// # Ok::<(), aio_handlers::Occupied<&str>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
     /// The readiness is in the slot, and can be taken.

@@ -18,6 +18,17 @@ use crate::slots::Slots;
 use crate::state::State;
 
 /// The error of [`Registry::insert`]: the descriptor number already has a live registration.
+///
+/// # Examples
+/// ```
+/// use aio_backend::Interest;
+/// use aio_handlers::{GroupId, Registry};
+///
+/// let mut registry = Registry::new();
+/// let token = registry.insert(Some(7), "first", Interest::READ, GroupId::DEFAULT).unwrap();
+/// let occupied = registry.insert(Some(7), "second", Interest::WRITE, GroupId::DEFAULT).unwrap_err();
+/// assert_eq!((occupied.value, occupied.token), ("second", token));
+/// ```
 #[derive(Debug)]
 pub struct Occupied<T> {
     /// The value that was not registered.

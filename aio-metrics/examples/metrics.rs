@@ -52,10 +52,12 @@ fn main() -> io::Result<()> {
     let cx = Context::builder()
         .slow_callback_limit(Duration::from_millis(50))
         .build()?;
+    // ANCHOR: registry
     let (contexts, mut registry) = (ContextCollector::new(), Registry::default());
     contexts.add("main", cx.remote());
     registry.register_collector(Box::new(contexts));
     let registry = Rc::new(registry);
+    // ANCHOR_END: registry
 
     let tick = cx.timer(ClockId::Monotonic, |_, timer| {
         timer.arm_after(Duration::from_millis(10))
@@ -75,12 +77,14 @@ fn main() -> io::Result<()> {
         let serve = move |client: &TcpStream, _: &Context, _| {
             answer(client, &mut request.borrow_mut(), &registry).unwrap_or(Action::Remove)
         };
+        // ANCHOR: handler
         let Ok(watched) = cx.on(client).ready(serve).watch() else {
             return;
         };
         if let Err(why) = watched.measure("clients") {
             println!("cannot measure {from}: {why}");
         }
+        // ANCHOR_END: handler
         clients.borrow_mut().insert(from, watched);
         let clients = clients.clone();
         cx.after(TIMEOUT, move |_| drop(clients.borrow_mut().remove(&from)));

@@ -87,6 +87,28 @@ use families::{CONTEXT, HANDLER, Sample};
 /// The contexts to be exported. Clones share them, so that contexts can be added after the collector was registered.
 ///
 /// Register one collector for all contexts: each metric may occur once in a page.
+///
+/// # Examples
+/// ```
+/// use aio_context::Context;
+/// use aio_metrics::ContextCollector;
+/// use prometheus_client::{encoding::text, registry::Registry};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (contexts, mut registry) = (ContextCollector::new(), Registry::default());
+/// registry.register_collector(Box::new(contexts.clone()));
+/// let page = || -> Result<String, std::fmt::Error> {
+///     let mut page = String::new();
+///     text::encode(&mut page, &registry)?;
+///     Ok(page)
+/// };
+/// let cx = Context::new()?;
+/// contexts.add("main", cx.remote());
+/// assert!(page()?.contains("aio_iterations_total{context=\"main\"} 0\n"));
+/// contexts.remove("main");
+/// assert!(!page()?.contains("context=\"main\""));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ContextCollector(Arc<Mutex<BTreeMap<String, Remote>>>);
 

@@ -12,6 +12,24 @@ use rustix::time::{
 /// change is [accepted](Self::accept). Non-blocking, closed on exec.
 ///
 /// A loop whose timeout was computed from the wall clock waits for it, too, and computes the timeout anew.
+///
+/// # Examples
+/// ```
+/// use std::os::fd::OwnedFd;
+/// use aio_notify::ClockChanges;
+/// use rustix::event::{PollFd, PollFlags, Timespec, poll};
+///
+/// // Another clock, which reports a change by eight bytes.
+/// let (reader, writer) = std::io::pipe()?;
+/// let changes = ClockChanges::from(OwnedFd::from(reader));
+/// let has_changed = || poll(&mut [PollFd::new(&changes, PollFlags::IN)], Some(&Timespec::default()));
+/// assert_eq!(has_changed()?, 0);
+/// rustix::io::write(&writer, &1u64.to_ne_bytes())?;
+/// assert_eq!(has_changed()?, 1);
+/// changes.accept()?;
+/// assert_eq!(has_changed()?, 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ClockChanges(OwnedFd);
 

@@ -55,6 +55,16 @@ struct State<C, M: ?Sized> {
 }
 
 /// The payload of a deferred callback's node: where the callback is, and its name.
+///
+/// # Examples
+/// ```
+/// use std::rc::Rc;
+/// use aio_notify::{Deferred, Node, Slot};
+///
+/// let deferred = Deferred::<Rc<dyn Fn()>, ()>::new();
+/// let flush: Node<Slot, ()> = deferred.insert("flush", Rc::new(|| ()));
+/// assert_eq!(flush.payload().name(), Some("flush"));
+/// ```
 #[derive(Debug)]
 pub struct Slot {
     index: u32,
@@ -71,6 +81,24 @@ impl Slot {
 }
 
 /// What a loop runs next.
+///
+/// # Examples
+/// ```
+/// use std::rc::Rc;
+/// use aio_notify::{Deferred, Due, Mailbox, Message, Urgency};
+///
+/// let (mailbox, deferred) = (Mailbox::<_, u32>::new()?, Deferred::<Rc<dyn Fn() -> u32>, u32>::new());
+/// let idle = deferred.insert("idle", Rc::new(|| 1));
+/// mailbox.post(&idle, Urgency::Idle);
+/// assert!(mailbox.send(Box::new(Message::new(2))).is_ok());
+/// let results = deferred.start(mailbox.inbox()).map(|due| match due {
+///     Due::Callback(call, urgency) => (call(), urgency == Urgency::Normal),
+///     Due::Message(message) => (message.contents, true),
+/// });
+/// assert_eq!(results.collect::<Vec<_>>(), [(1, false), (2, true)]);
+/// # mailbox.retire(idle);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub enum Due<C, M: ?Sized> {
     /// A callback, and how it was posted: [`Urgency::Idle`] is no progress.
@@ -224,6 +252,22 @@ impl<C, M: ?Sized> fmt::Debug for Deferred<C, M> {
 /// The due callbacks and messages of one iteration, in the order of their posts. See [`Deferred::start`].
 ///
 /// Dropping a round, also by a panic of a callback, leaves the rest for the next one.
+///
+/// # Examples
+/// ```
+/// use std::rc::Rc;
+/// use aio_notify::{Deferred, Mailbox};
+///
+/// let (mailbox, deferred) = (Mailbox::<_, ()>::new()?, Deferred::<Rc<str>, ()>::new());
+/// for text in ["first", "second"] {
+///     deferred.post_once(Rc::from(text), &mailbox);
+/// }
+/// let mut round = deferred.start(mailbox.inbox());
+/// assert!(round.next().is_some());
+/// drop(round);
+/// assert_eq!(deferred.start(mailbox.inbox()).count(), 1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[must_use = "it runs nothing by itself"]
 pub struct Round<'a, C, M: ?Sized> {
     deferred: &'a Deferred<C, M>,

@@ -16,6 +16,19 @@ use crate::state::Urgency;
 use crate::sync::{AtomicBool, AtomicPtr, Ordering, faulty, read_for_exchange};
 
 /// The result of a post.
+///
+/// # Examples
+/// ```
+/// use aio_notify::{Inbox, Node, Posted, RunQueue, Urgency};
+///
+/// let (inbox, node) = (Inbox::<()>::new(), Node::new(()));
+/// assert_eq!(inbox.post(&node, Urgency::Normal), Posted::Queued);
+/// assert_eq!(inbox.post(&node, Urgency::Normal), Posted::AlreadyQueued);
+/// let mut queue = RunQueue::new();
+/// inbox.close(&mut queue);
+/// queue.pop().expect("it was queued").begin();
+/// assert_eq!(inbox.post(&node, Urgency::Normal), Posted::Closed);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Posted {
     /// The node is in the queue.

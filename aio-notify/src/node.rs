@@ -13,6 +13,26 @@ use crate::state::{Begun, State, Urgency};
 use crate::sync::AtomicPtr;
 
 /// What to do with a dequeued entry: the result of [`Dequeued::begin`].
+///
+/// # Examples
+/// ```
+/// use aio_notify::{Inbox, Item, Message, Node, RunQueue, Urgency};
+///
+/// let (inbox, node) = (Inbox::<&str>::new(), Node::new("flush"));
+/// inbox.post(&node, Urgency::Idle);
+/// inbox.send(Box::new(Message::new("hello"))).expect("the inbox is open");
+/// let (mut queue, mut done) = (RunQueue::new(), Vec::new());
+/// queue.take(&inbox);
+/// while let Some(dequeued) = queue.pop() {
+///     match dequeued.begin() {
+///         Item::Cancelled => {}
+///         Item::Normal | Item::Idle => done.push("callback"),
+///         Item::Retired(payload) => done.push(payload),
+///         Item::Sent(message) => done.push(message.contents),
+///     }
+/// }
+/// assert_eq!(done, ["callback", "hello"]);
+/// ```
 #[derive(Debug)]
 pub enum Item<T, M: ?Sized = T> {
     /// Nothing: the node was cancelled.
@@ -132,6 +152,20 @@ impl<T, M: ?Sized> Reference<T, M> {
 }
 
 /// Stands for a callback: can be posted again and again, and is in the inbox at most once. Clones are handles to the same node.
+///
+/// # Examples
+/// ```
+/// use aio_notify::{Inbox, Node, Urgency};
+///
+/// let (inbox, node) = (Inbox::<&str>::new(), Node::new("flush"));
+/// let handle = node.clone();
+/// std::thread::scope(|threads| {
+///     threads.spawn(|| inbox.post(&handle, Urgency::Normal));
+/// });
+/// assert!(node.is_scheduled());
+/// node.cancel();
+/// assert!(!handle.is_scheduled());
+/// ```
 pub struct Node<T, M: ?Sized = T>(Reference<T, M>);
 
 impl<T, M: ?Sized> Node<T, M> {
@@ -204,6 +238,20 @@ impl<T: fmt::Debug, M: ?Sized> fmt::Debug for Node<T, M> {
 /// A node or a message that was taken out of the inbox. Dropping it is as if it had been cancelled.
 ///
 /// It is the queue's reference, of which there is one: in a list it is a bare pointer.
+///
+/// # Examples
+/// ```
+/// use aio_notify::{Inbox, Node, RunQueue, Urgency};
+///
+/// let (inbox, node) = (Inbox::<&str>::new(), Node::new("flush"));
+/// inbox.post(&node, Urgency::Normal);
+/// let mut queue = RunQueue::new();
+/// queue.take(&inbox);
+/// let dequeued = queue.pop().expect("it was posted");
+/// assert_eq!((dequeued.payload(), dequeued.is_scheduled()), (Some(&"flush"), true));
+/// drop(dequeued); // as if it had been cancelled
+/// assert!(!node.is_scheduled());
+/// ```
 pub struct Dequeued<T, M: ?Sized = T>(Reference<T, M>);
 
 impl<T, M: ?Sized> Dequeued<T, M> {

@@ -35,6 +35,22 @@ pub fn reply<R, W: Fn()>(wake: W) -> (ReplySender<R, W>, ReplyReceiver<R>) {
 }
 
 /// Why there is no result.
+///
+/// # Examples
+/// ```
+/// use aio_notify::{Lost, reply};
+///
+/// let (sender, receiver) = reply::<u32, _>(|| ());
+/// let job = std::thread::spawn(move || {
+///     let _sender = sender;
+///     panic!("the job fails");
+/// });
+/// match receiver.wait() {
+///     Ok(result) => unreachable!("{result}"),
+///     Err(why) => assert_eq!(why, Lost::Panicked),
+/// }
+/// # assert!(job.join().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
     /// The sender was dropped.
@@ -57,6 +73,19 @@ impl<R> Slot<R> {
 }
 
 /// Sends the result of a message, once: see [`reply`].
+///
+/// # Examples
+/// ```
+/// use aio_notify::{EventNotifier, reply};
+/// use std::sync::Arc;
+///
+/// let bell = Arc::new(EventNotifier::new()?);
+/// let other = bell.clone();
+/// let (sender, receiver) = reply(move || drop(other.set()));
+/// std::thread::spawn(move || sender.send("done"));
+/// assert_eq!(receiver.wait(), Ok("done"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[must_use = "dropped at once, it sends that there is no result"]
 pub struct ReplySender<R, W: Fn()> {
     slot: Arc<Slot<R>>,
@@ -85,6 +114,18 @@ impl<R, W: Fn()> Drop for ReplySender<R, W> {
 }
 
 /// Receives the result of a message: see [`reply`].
+///
+/// # Examples
+/// ```
+/// use aio_notify::reply;
+///
+/// let (sender, receiver) = reply(|| ());
+/// assert!(receiver.is_pending());
+/// sender.send(7);
+/// // A loop that must not block checks, and takes the result when it is there.
+/// assert!(!receiver.is_pending());
+/// assert_eq!(receiver.take(), Some(Ok(7)));
+/// ```
 #[must_use = "dropped, it lets the result go"]
 pub struct ReplyReceiver<R> {
     slot: Arc<Slot<R>>,

@@ -8,7 +8,24 @@ use crate::sync::Ordering;
 
 /// What was taken out of an [`Inbox`](crate::Inbox) and has not begun, first in, first out.
 ///
-/// The crate page has an example.
+/// # Examples
+/// ```
+/// use aio_notify::{Inbox, Item, Node, RunQueue, Urgency};
+///
+/// let inbox = Inbox::<u32>::new();
+/// let nodes = [1, 2, 3].map(Node::new);
+/// nodes.iter().for_each(|node| drop(inbox.post(node, Urgency::Normal)));
+/// nodes[1].cancel();
+/// let (mut queue, mut ran) = (RunQueue::new(), Vec::new());
+/// queue.take(&inbox);
+/// while let Some(dequeued) = queue.pop() {
+///     let number = dequeued.payload().copied();
+///     if let Item::Normal = dequeued.begin() {
+///         ran.extend(number);
+///     }
+/// }
+/// assert_eq!(ran, [1, 3]);
+/// ```
 pub struct RunQueue<T, M: ?Sized = T> {
     /// The next one is the last one.
     dequeued: Vec<Dequeued<T, M>>,

@@ -18,6 +18,19 @@ const NAP: Duration = Duration::from_micros(60);
 const LONGEST: Duration = Duration::from_millis(80);
 
 /// The cost of a short sleep that another thread ends: see [`measure_sleep`].
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use aio_notify::{SleepCost, measure_sleep};
+///
+/// // Without a measurement, because the machine is too busy, usual figures.
+/// let usual = SleepCost { latency: Duration::from_micros(8), cpu: Duration::from_micros(2) };
+/// let cost = measure_sleep()?.unwrap_or(usual);
+/// let break_even = cost.latency + cost.cpu;
+/// assert!(!break_even.is_zero());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SleepCost {
     /// The median time from the write of the eventfd until the sleeper runs.

@@ -29,6 +29,18 @@ const WANTED: u64 = SCHEDULED | IDLE;
 const HANDLE: u64 = 8;
 
 /// How soon a node shall run.
+///
+/// # Examples
+/// ```
+/// use aio_notify::{Inbox, Node, Urgency};
+///
+/// let (inbox, node) = (Inbox::<()>::new(), Node::new(()));
+/// inbox.post(&node, Urgency::Idle);
+/// // A loop that has only this may sleep for a while.
+/// assert!(inbox.pending() && !inbox.has_normal());
+/// inbox.post(&node, Urgency::Normal);
+/// assert!(inbox.has_normal());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
     /// In the next iteration.

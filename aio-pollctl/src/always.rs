@@ -5,6 +5,17 @@ use core::time::Duration;
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
 /// Polls for the whole maximum before each wait. Without a maximum the loop never sleeps, which needs a core of its own.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Always, Iteration, PollParams, PollPolicy};
+///
+/// let us = Duration::from_micros;
+/// let mut policy = Always::new(PollParams::up_to(us(50)));
+/// policy.observe(Iteration::new(us(900), us(50), true, false));
+/// assert_eq!(policy.budget(), us(50));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Always {
     params: PollParams,

@@ -7,6 +7,17 @@ use crate::PollParams;
 use crate::params::saturating_ns;
 
 /// The values a policy works with. `None` means that the policy does not use the value. `Display` prints them as options.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{PollParams, PollPolicy, Qemu2020};
+///
+/// let policy = Qemu2020::new(PollParams::up_to(Duration::from_micros(32)));
+/// let effective = policy.effective();
+/// assert_eq!((effective.max_ns, effective.grow, effective.cpu_price), (Some(32_000), Some(2), None));
+/// assert!(effective.to_string().starts_with("poll-policy=qemu-2020 poll-max-ns=32000 poll-grow=2 "));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Effective {

@@ -11,6 +11,20 @@ const WEIGHT: u32 = 3;
 const CLIP: u64 = 8;
 
 /// Polls for twice the break-even time while the mean wait is below it, else not at all.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Ewma, Iteration, PollParams, PollPolicy, WakeCost};
+///
+/// let us = Duration::from_micros;
+/// let mut policy = Ewma::new(PollParams::unlimited().with_wake(WakeCost::of_total(us(10))));
+/// assert_eq!(policy.budget(), us(20));
+/// for _ in 0..3 {
+///     policy.observe(Iteration::new(us(500), us(20), true, false));
+/// }
+/// assert_eq!(policy.budget(), us(0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ewma {
     params: PollParams,

@@ -10,13 +10,63 @@ use crate::{Effective, Iteration, PollParams, PollPolicy};
 ///
 /// The last waits, a moving mean of waits, and the handler of the last event select the bank. [`Learned`] uses the last wait,
 /// [`Learned2`] the last two.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Iteration, PollParams, PollPolicy, RegretLadder};
+///
+/// let us = Duration::from_micros;
+/// let mut policy = RegretLadder::<64>::new(PollParams::up_to(us(50)));
+/// assert_eq!((policy.name(), RegretLadder::<256>::new(PollParams::OFF).name()), ("learned", "learned-2"));
+/// for _ in 0..100 {
+///     policy.observe(Iteration::new(us(2), us(2), false, true));
+/// }
+/// assert!(policy.budget() >= us(2));
+/// ```
 #[derive(Clone, Debug)]
 pub struct RegretLadder<const BANKS: usize>(Rcl<BANKS>);
 
 /// The policy `learned`, the default: it uses the last wait and a fast mean.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Iteration, Learned, PollParams, PollPolicy, WakeCost};
+///
+/// let us = Duration::from_micros;
+/// let mut policy = Learned::new(PollParams::unlimited().with_wake(WakeCost::of_total(us(10))));
+/// assert_eq!(policy.budget(), us(10));
+/// // Events come 900 us apart: polling does not pay.
+/// for _ in 0..100 {
+///     policy.observe(Iteration::new(us(908), policy.budget(), true, false));
+/// }
+/// assert_eq!(policy.budget(), us(0));
+/// ```
 pub type Learned = RegretLadder<64>;
 
 /// The policy `learned-2`: it uses the last two waits and a slower mean. It finds longer patterns and learns more slowly.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Iteration, Learned2, PollParams, PollPolicy, WakeCost};
+///
+/// let us = Duration::from_micros;
+/// let mut policy = Learned2::new(PollParams::unlimited().with_wake(WakeCost::of_total(us(10))));
+/// // Two short waits and a long one, again and again. The policy learns to poll for the short ones only.
+/// let mut budgets = [us(0); 3];
+/// for _ in 0..400 {
+///     for (budget, wait) in budgets.iter_mut().zip([us(3), us(3), us(900)]) {
+///         *budget = policy.budget();
+///         let slept = wait > *budget;
+///         let late = if slept { us(8) } else { us(0) };
+///         policy.observe(Iteration::new(wait + late, wait.min(*budget), slept, !slept));
+///     }
+/// }
+/// assert!(budgets[0] >= us(3) && budgets[1] >= us(3));
+/// assert_eq!(budgets[2], us(0));
+/// ```
 pub type Learned2 = RegretLadder<256>;
 
 impl<const BANKS: usize> RegretLadder<BANKS> {

@@ -5,6 +5,16 @@ use core::time::Duration;
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
 /// Never polls: the loop sleeps at once.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Iteration, Never, PollPolicy};
+///
+/// let mut policy = Never;
+/// policy.observe(Iteration::new(Duration::from_micros(1), Duration::ZERO, true, false));
+/// assert_eq!(policy.budget(), Duration::ZERO);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Never;
 

@@ -163,6 +163,41 @@ impl HandlerMemory {
 /// of this kind.
 ///
 /// Implementations MUST ensure that the budget never exceeds [`PollParams::max`], and is zero if the maximum is zero.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Iteration, PollParams, PollPolicy};
+///
+/// /// Polls for twice the last wait.
+/// #[derive(Debug)]
+/// struct Twice {
+///     max: Duration,
+///     budget: Duration,
+/// }
+///
+/// impl PollPolicy for Twice {
+///     fn name(&self) -> &'static str {
+///         "twice"
+///     }
+///     fn budget(&self) -> Duration {
+///         self.budget
+///     }
+///     fn observe(&mut self, seen: Iteration) {
+///         self.budget = seen.elapsed.saturating_mul(2).min(self.max);
+///     }
+///     fn reset(&mut self, params: PollParams) {
+///         *self = Self { max: params.max, budget: Duration::ZERO };
+///     }
+/// }
+///
+/// let us = Duration::from_micros;
+/// let mut policy = Twice { max: us(50), budget: us(0) };
+/// policy.observe(Iteration::new(us(4), us(0), true, false));
+/// assert_eq!(policy.budget(), us(8));
+/// policy.observe(Iteration::new(us(900), us(8), true, false));
+/// assert_eq!((policy.budget(), policy.budget_until(Some(us(20)))), (us(50), us(20)));
+/// ```
 pub trait PollPolicy: fmt::Debug {
     /// A short name, as options spell it.
     fn name(&self) -> &'static str;

@@ -10,6 +10,21 @@ use crate::params::saturating_ns;
 use crate::{Effective, HandlerMemory, Iteration, PollParams, PollPolicy};
 
 /// Grows and shrinks a polling time for each handler. In a loop that reports no handlers there is one time for all.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{HandlerMemory, Iteration, PollParams, PollPolicy, Qemu10};
+///
+/// let us = Duration::from_micros;
+/// let mut policy = Qemu10::new(PollParams::up_to(us(32)));
+/// let [mut disk, mut network] = [HandlerMemory::default(); 2];
+/// let seen = Iteration::new(us(10), us(0), true, false);
+/// policy.observe_handler(&mut disk, true, seen);
+/// policy.observe_handler(&mut network, false, seen);
+/// policy.observe(seen);
+/// assert_eq!((disk.time(), network.time(), policy.budget()), (us(4), us(0), us(4)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qemu10 {
     growth: Growth,

@@ -9,6 +9,19 @@ use crate::params::saturating_ns;
 use crate::{Effective, Iteration, PollParams, PollPolicy};
 
 /// Grows the polling time while waits are within the maximum, and shrinks it after a longer one.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Iteration, PollParams, PollPolicy, Qemu2020};
+///
+/// let us = Duration::from_micros;
+/// let mut policy = Qemu2020::new(PollParams::up_to(us(32)));
+/// for (wait, budget) in [(us(10), us(4)), (us(10), us(8)), (us(10), us(16)), (us(10), us(16)), (us(99), us(0))] {
+///     policy.observe(Iteration::new(wait, us(0), true, false));
+///     assert_eq!(policy.budget(), budget);
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qemu2020 {
     ns: u64,

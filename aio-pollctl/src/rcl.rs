@@ -40,6 +40,18 @@ const DEFICIT_LEAST: i64 = -64 * UNIT as i64;
 const BOUND: u64 = 9 * 256;
 
 /// Counters of a learned policy, for diagnosis.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Iteration, Learned, PollParams, PollPolicy};
+///
+/// let us = Duration::from_micros;
+/// let mut policy = Learned::new(PollParams::unlimited());
+/// // The loop slept, and woke up in less than the latency of a sleep.
+/// policy.observe(Iteration::new(us(11), us(10), true, false));
+/// assert_eq!(policy.counts().ready_now, 1);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Sleeps that ended at once, because the event came between the last check and the sleep. The policy ignores them.

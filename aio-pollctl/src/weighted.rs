@@ -11,6 +11,20 @@ use crate::params::{or_default, saturating_ns};
 use crate::{Effective, HandlerMemory, Iteration, PollParams, PollPolicy};
 
 /// A mean for each handler. In a loop that reports no handlers there is one for all.
+///
+/// # Examples
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Iteration, PollParams, PollPolicy, QemuWeighted};
+///
+/// let us = Duration::from_micros;
+/// let mut policy = QemuWeighted::new(PollParams::up_to(us(50)));
+/// policy.observe(Iteration::new(us(8), us(0), true, false));
+/// assert_eq!(policy.budget(), us(8));
+/// // The mean moves by an eighth of the difference.
+/// policy.observe(Iteration::new(us(16), us(8), true, false));
+/// assert_eq!(policy.budget(), us(16));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QemuWeighted {
     max_ns: u64,

@@ -1,6 +1,6 @@
 //! The example `pacing`: a loop that is paced by the state machines of this crate.
 
-#[path = "../examples/pacing.rs"]
+#[path = "../examples/pacing/main.rs"]
 mod pacing;
 
 #[test]

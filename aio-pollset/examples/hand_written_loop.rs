@@ -29,7 +29,7 @@ impl Source for Inbox {
     }
 }
 
-fn main() {
+pub(crate) fn main() {
     let (sender, receiver) = mpsc::channel();
     let (home, wakes) = (thread::current(), Arc::new(AtomicBool::new(true)));
     let inbox = Rc::new(Inbox(receiver, RefCell::default(), wakes.clone()));

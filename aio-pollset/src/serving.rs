@@ -165,6 +165,29 @@ impl PollSet {
 }
 
 /// A source is not polled while this is alive; see [`PollSet::exclude`].
+///
+/// # Examples
+/// ```
+/// use std::ops::ControlFlow;
+/// use aio_backend::Token;
+/// use aio_pollset::{PollSet, Source};
+///
+/// struct AlwaysBusy;
+/// impl Source for AlwaysBusy {
+///     fn poll(&self) -> bool {
+///         true
+///     }
+/// }
+///
+/// let (set, token) = (PollSet::new(), Token::new(0, 0));
+/// let _ = set.join(token, AlwaysBusy);
+/// {
+///     let _excluded = set.exclude(token);
+///     // ... run the handler; a nested iteration does not poll the source.
+///     assert!(!set.round(|_| ControlFlow::Continue(())));
+/// }
+/// assert!(set.round(|_| ControlFlow::Continue(())));
+/// ```
 #[must_use = "dropped at once, the source is polled again at once"]
 pub struct Excluded<'a> {
     set: &'a PollSet,

@@ -56,6 +56,17 @@ pub const fn params_for(wake_cost_ns: u64) -> PollParams {
 }
 
 /// The result of a replay.
+///
+/// # Examples
+/// ```
+/// use aio_pollctl::Never;
+/// use aio_replay::{Role, Trace, replay};
+///
+/// let trace = Trace::new("steady", "example", Role::File, 1).with_waits([2_000; 1000]);
+/// let outcome = replay(&trace, 10_000, &mut Never);
+/// assert_eq!((outcome.waits, outcome.wakeups, outcome.spin_ns), (1000, 1000, 0));
+/// assert_eq!(outcome.ratio(), 5.0);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The number of waits.

@@ -3,6 +3,18 @@
 use crate::Trace;
 
 /// The sorted waits of each phase, with their sums. One pass finds the best time for any wake-up cost.
+///
+/// # Examples
+/// ```
+/// use aio_replay::{BestFixed, Role, Trace};
+///
+/// let trace = Trace::new("two", "example", Role::File, 1).with_waits([2_000, 900_000]);
+/// let best = BestFixed::of(&trace);
+/// // Polling for 2 us before both waits avoids the first sleep.
+/// assert_eq!(best.cost(10_000), 2_000 + 2_000 + 10_000);
+/// // Without polling both sleep, which is cheaper here.
+/// assert_eq!(best.cost(1_000), 2 * 1_000);
+/// ```
 #[derive(Clone, Debug)]
 pub struct BestFixed {
     phases: Vec<Vec<u64>>,

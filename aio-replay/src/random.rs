@@ -3,6 +3,17 @@
 use std::f64::consts::TAU;
 
 /// SplitMix64 (Steele, Lea, Flood 2014), with some distributions.
+///
+/// # Examples
+/// ```
+/// use aio_replay::Random;
+///
+/// let mut random = Random::new(7);
+/// let waits: Vec<f64> = (0..1000).map(|_| random.exponential(5_000.0)).collect();
+/// let mean = waits.iter().sum::<f64>() / 1000.0;
+/// assert!((4_000.0..6_000.0).contains(&mean));
+/// assert_eq!(Random::new(7).exponential(5_000.0), waits[0]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

@@ -6,6 +6,14 @@ use crate::{Outcome, Random, Trace, late_ns, mean_late_ns, params_for, replay, t
 use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy};
 
 /// An adversary and its result.
+///
+/// # Examples
+/// ```
+/// use aio_replay::worst_adversary;
+///
+/// let worst = worst_adversary("learned", 10_000, 5_000, 1).expect("a policy of that name");
+/// assert!(worst.ratio > 1.0 && worst.ratio < 2.5, "{}: {}", worst.name, worst.ratio);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adversary {
     /// The strategy.
@@ -260,6 +268,16 @@ pub fn false_sleeps(name: &str, trace: &Trace, wake_ns: u64, percent: u64) -> Op
 }
 
 /// The effect of a limit to the share of polling.
+///
+/// # Examples
+/// ```
+/// use aio_replay::{Role, Trace, ceiling};
+///
+/// let trace = Trace::new("steady", "example", Role::File, 1).with_waits([2_000; 10_000]);
+/// let half = ceiling("learned", &trace, 10_000, 50).expect("a policy of that name");
+/// let all = ceiling("learned", &trace, 10_000, 100).expect("a policy of that name");
+/// assert!(half.spin_share < all.spin_share && half.ratio > all.ratio);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ceiled {
     /// The share of time spent polling.

@@ -10,6 +10,13 @@ pub const SOURCES: usize = 8;
 const LONGEST_NS: u64 = 100_000_000_000;
 
 /// The purpose of a trace.
+///
+/// # Examples
+/// ```
+/// use aio_replay::{Role, families};
+///
+/// assert!(families::held_out(1, 100).iter().all(|trace| trace.role() == Role::HeldOut));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// For choosing the constants of `learned`.
@@ -35,6 +42,15 @@ pub(crate) struct Wait {
 }
 
 /// A list of waits, in the order in which they happen in a loop.
+///
+/// # Examples
+/// ```
+/// use aio_replay::{Role, Trace};
+///
+/// let mut trace = Trace::new("disk", "example", Role::Fresh, 1).with_waits([2_000, 3_000]);
+/// trace.push(50_000, 1);
+/// assert_eq!((trace.name(), trace.len(), trace.sources()), ("disk", 3, 2));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Trace {
     name: String,
@@ -48,6 +64,14 @@ pub struct Trace {
 }
 
 /// A line of a trace file is not a wait.
+///
+/// # Examples
+/// ```
+/// use aio_replay::Trace;
+///
+/// let error = Trace::parse("disk", "2000 # the first\n3 ms\n").unwrap_err();
+/// assert_eq!((error.line, error.text.as_str()), (2, "3 ms"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     /// The line number, from 1; 0 if the file has no waits.

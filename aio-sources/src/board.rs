@@ -38,6 +38,25 @@ pub struct DoorbellBoard {
 }
 
 /// One source of a [`DoorbellBoard`], for any thread. Clones are the same source.
+///
+/// # Examples
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use aio_context::{Context, Wait};
+/// use aio_sources::DoorbellBoard;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, served) = (Context::new()?, Rc::new(Cell::new(0)));
+/// let count = served.clone();
+/// let board = DoorbellBoard::new(&cx, 8, move |_cx, _queue| count.set(count.get() + 1));
+/// let bell = board.bell(3);
+/// let clone = bell.clone();
+/// std::thread::spawn(move || clone.ring()).join().unwrap();
+/// bell.ring();
+/// cx.poll(Wait::Block)?;
+/// assert_eq!((bell.source(), served.get()), (3, 1));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Bell {
     shared: Arc<Shared>,

@@ -9,6 +9,7 @@
 //! | [`Interval`] | a period has passed, at a fixed rate |
 //! | [`Listener`] | a client was accepted, by a TCP or Unix socket |
 //! | [`Signals`] | a signal has come |
+//! | [`WorkerPool`] | work that blocks has ended on a thread of the pool |
 //!
 //! Each of them can be a member of a group that is [paused](aio_context::Context::pause): the constructors that end in `_in` take
 //! one.
@@ -70,6 +71,8 @@ mod signals;
 #[cfg(not(aio_modelled))]
 mod sync;
 mod ticks;
+mod worker_pool;
+mod worker_queue;
 
 #[cfg(aio_modelled)]
 use aio_checker as sync;
@@ -87,3 +90,4 @@ pub use listener::Listener;
 pub use sender::Sender;
 pub use signal::Signal;
 pub use signals::{Received, Signals};
+pub use worker_pool::WorkerPool;

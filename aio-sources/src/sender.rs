@@ -9,6 +9,22 @@ use crate::Bell;
 use crate::sync::{AtomicBool, Ordering, faulty};
 
 /// The sending side of a [`Channel`](crate::Channel), for any thread. Clones send to the same channel.
+///
+/// # Examples
+/// ```
+/// use aio_context::Context;
+/// use aio_sources::Channel;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let (sender, channel) = Channel::new(&cx, |_cx, _event| ());
+/// let other = sender.clone();
+/// let sent = std::thread::spawn(move || other.send("a line"));
+/// assert_eq!(sent.join().unwrap(), Ok(()));
+/// drop(channel);
+/// assert_eq!(sender.send("another one"), Err("another one"));
+/// # Ok(()) }
+/// ```
 pub struct Sender<T>(Arc<SendingSide<T>>);
 
 /// There until the last sender is dropped.

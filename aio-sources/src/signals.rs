@@ -11,6 +11,25 @@ use crate::Signal;
 use crate::signal_set::{SignalFd, SignalSet};
 
 /// A signal that was received.
+///
+/// # Examples
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use aio_context::{Context, Wait};
+/// use aio_sources::{Signal, Signals};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (cx, last) = (Context::new()?, Rc::new(Cell::new(None)));
+/// let seen = last.clone();
+/// let _signals = Signals::new(&cx, &[Signal::USR1], move |_cx, received| seen.set(Some(received)))?;
+/// // `kill -USR1` of the own process.
+/// # nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1)?;
+/// cx.poll(Wait::Block)?;
+/// let received = last.get().expect("a signal came");
+/// assert_eq!((received.signal, received.value), (Signal::USR1, None));
+/// assert_eq!(received.process, std::process::id());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Received {

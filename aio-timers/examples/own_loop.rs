@@ -22,7 +22,7 @@ impl Loop {
     }
 }
 
-fn main() {
+pub(crate) fn main() {
     let hardware = Arc::new(ManualClock::new());
     let own = Loop(TimerSet::new(VirtualClock::new(hardware)));
     let heartbeat = own.0.insert(Box::new(|own, id| {

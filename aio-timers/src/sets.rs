@@ -37,6 +37,19 @@ pub struct TimerSets<F, C: Clock, W, const N: usize> {
 }
 
 /// The timers of one clock of a [`TimerSets`]: a [`TimerSet`] that is armed by [`arm`](Self::arm) only.
+///
+/// # Examples
+/// ```
+/// use aio_timers::{ManualClock, TimerSets};
+/// use core::time::Duration;
+///
+/// let sets = TimerSets::new([ManualClock::new(), ManualClock::new()], "beside");
+/// let timers = sets.get(1);
+/// let timer = timers.insert(|| ());
+/// timers.arm(|set| set.arm_after(timer, Duration::from_millis(5)));
+/// assert_eq!((timers.position(), *timers.beside()), (1, "beside"));
+/// assert_eq!(timers.time_left(), Some(Duration::from_millis(5)));
+/// ```
 pub struct ClockTimers<F, C, W> {
     set: TimerSet<F, C>,
     /// The clock's bit in `in_use`.

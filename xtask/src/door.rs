@@ -22,13 +22,14 @@ struct Door {
 enum Kind {
     /// One task, built with optimization.
     Measuring,
-    /// One of several tasks of a program, which gets its name first. Built as this program is, because its time does not matter.
+    /// A task of a program that gets its name first, because it has several. Built as this program is, because its time does not matter.
     Named,
 }
 
 const PACKAGING: &str = "aio-package";
+const DOCS: &str = "aio-docs";
 
-const DOORS: [Door; 7] = [
+const DOORS: [Door; 8] = [
     Door {
         task: "demo",
         package: "aio-demo",
@@ -57,6 +58,12 @@ const DOORS: [Door; 7] = [
         task: "deps",
         package: PACKAGING,
         about: "Count the crates that each library depends on, and the lines of unsafe code",
+        kind: Kind::Named,
+    },
+    Door {
+        task: "docs",
+        package: DOCS,
+        about: "Build the book and the API documentation, and check all links; with --open, open them in a browser",
         kind: Kind::Named,
     },
     Door {
@@ -137,6 +144,11 @@ pub(crate) fn prove(check: &str) -> anyhow::Result<String> {
 /// Runs a task that packages libraries, as a step of `cargo xtask check`; the last line is the result.
 pub(crate) fn packaging(args: &[&str]) -> anyhow::Result<String> {
     last_line(&args.join(" "), run(PACKAGING, false, args.iter()))
+}
+
+/// Checks the links between the pages, as a step of `cargo xtask check`; the last line is the result.
+pub(crate) fn links() -> anyhow::Result<String> {
+    last_line("links", run(DOCS, false, ["docs", "--links"].iter()))
 }
 
 fn last_line(name: &str, mut cargo: process::Command) -> anyhow::Result<String> {

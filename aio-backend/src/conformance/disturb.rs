@@ -74,6 +74,22 @@ pub fn in_a_storm<R>(body: impl FnOnce() -> R) -> R {
 /// An owner of a descriptor whose number can be closed while it is owned, as a raw `close` does.
 ///
 /// The number is near the upper limit, where the system assigns none by itself, so it stays free while it is closed.
+///
+/// # Examples
+/// ```
+/// use std::os::fd::AsFd;
+/// use aio_backend::Watched;
+/// use aio_backend::conformance::disturb::Number;
+///
+/// let (reader, _writer) = std::io::pipe()?;
+/// let number = Number::of(&reader);
+/// let watched = Watched::from(number.clone());
+/// // A backend keeps `watched`, and finds that its number is closed.
+/// number.close();
+/// assert!(rustix::io::fcntl_getfd(watched.as_fd()).is_err());
+/// assert!(rustix::io::fcntl_getfd(&reader).is_ok());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Number {
     fd: ManuallyDrop<OwnedFd>,

@@ -1,10 +1,7 @@
 //! The conformance kit: every promise of the [`Backend`] contract as a test.
 //!
-//! A crate with a backend depends on this crate with the feature `conformance` for its tests, and has a file under `tests/` with
-//!
-//! ```ignore
-//! aio_backend::conformance!(mine, || MyBackend::new());
-//! ```
+//! A crate with a backend depends on this crate with the feature `conformance` for its tests, and has a file under `tests/` with one
+//! line: `aio_backend::conformance!(mine, || MyBackend::new());` ([example](crate::conformance!#examples)).
 //!
 //! This makes a module `mine` with one test for each of the [`PROMISES`], such as `mine::level_triggered_until_consumed`, and a
 //! [random walk](walk()) with an [`Oracle`] around the backend. The oracle compares every result with the kernel's state of each
@@ -68,6 +65,32 @@ pub fn check(id: &str, backend: &mut dyn Backend) {
 /// Makes a module of tests for a backend: one for each promise of the contract, and a random walk.
 ///
 /// Each test calls the expression once; it makes an empty backend.
+///
+/// # Examples
+/// In a file under `tests/`:
+///
+/// ```no_run
+/// # use std::{io, time::Duration};
+/// # use aio_backend::{Backend, Interest, ReadyList, Token, Watched};
+/// #[derive(Debug)]
+/// pub struct MyBackend { /* ... */ }
+/// # impl MyBackend {
+/// #     pub fn new() -> Self { Self {} }
+/// # }
+/// # impl Backend for MyBackend {
+/// #     fn name(&self) -> &'static str { "mine" }
+/// #     fn add(&mut self, _: Watched, _: Token, _: Interest) -> io::Result<()> { Ok(()) }
+/// #     fn modify(&mut self, _: Token, _: Interest) -> io::Result<()> { Ok(()) }
+/// #     fn remove(&mut self, _: Token) -> io::Result<()> { Ok(()) }
+/// #     fn wait(&mut self, _: Option<Duration>, _: &mut ReadyList) -> io::Result<()> { Ok(()) }
+/// #     fn watched(&self) -> usize { 0 }
+/// #     fn visit(&self, _: &mut dyn FnMut(&Watched, Token, Interest)) {}
+/// #     fn drain(&mut self, _: &mut dyn FnMut(Watched, Token, Interest)) {}
+/// # }
+///
+/// aio_backend::conformance!(mine, || MyBackend::new());
+/// # fn main() {}
+/// ```
 #[macro_export]
 macro_rules! conformance {
     ($name:ident, $make:expr) => {

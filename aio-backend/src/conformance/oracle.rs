@@ -24,6 +24,36 @@ const BATCH: usize = 64;
 /// - a second event for an interest in one event;
 /// - an unknown token without an error, or a known token that is added again;
 /// - a `drain` that differs from the recorded registrations.
+///
+/// # Examples
+/// An oracle around a backend that reports nothing:
+///
+/// ```should_panic
+/// # use std::{io, rc::Rc, time::Duration};
+/// # use aio_backend::{Backend, Interest, ReadyList, Token, Watched};
+/// use aio_backend::conformance::Oracle;
+/// # #[derive(Debug)]
+/// # struct Mute;
+/// # impl Backend for Mute {
+/// #     fn name(&self) -> &'static str { "mute" }
+/// #     fn add(&mut self, _: Watched, _: Token, _: Interest) -> io::Result<()> { Ok(()) }
+/// #     fn modify(&mut self, _: Token, _: Interest) -> io::Result<()> { Ok(()) }
+/// #     fn remove(&mut self, _: Token) -> io::Result<()> { Ok(()) }
+/// #     fn wait(&mut self, _: Option<Duration>, _: &mut ReadyList) -> io::Result<()> { Ok(()) }
+/// #     fn watched(&self) -> usize { 1 }
+/// #     fn visit(&self, _: &mut dyn FnMut(&Watched, Token, Interest)) {}
+/// #     fn drain(&mut self, _: &mut dyn FnMut(Watched, Token, Interest)) {}
+/// # }
+/// # fn main() -> io::Result<()> {
+///
+/// let (_reader, writer) = std::io::pipe()?;
+/// let mut backend = Mute;
+/// let mut oracle = Oracle::new(&mut backend);
+/// oracle.add(Rc::new(writer).into(), Token::new(0, 0), Interest::WRITE)?;
+/// assert_eq!(oracle.truth().len(), 1);
+/// oracle.wait(Some(Duration::ZERO), &mut ReadyList::new())?; // panics: the pipe has room
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Oracle<'a> {
     backend: &'a mut dyn Backend,

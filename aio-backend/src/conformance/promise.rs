@@ -3,6 +3,22 @@
 use crate::Backend;
 
 /// One promise of the contract.
+///
+/// # Examples
+/// ```
+/// use aio_backend::Backend;
+/// use aio_backend::conformance::PROMISES;
+///
+/// /// Tests the promises whose names contain `word`, each with a new backend.
+/// fn check_some(word: &str, make: impl Fn() -> Box<dyn Backend>) {
+///     for promise in PROMISES.iter().filter(|promise| promise.id.contains(word)) {
+///         println!("{}: {}", promise.id, promise.text);
+///         (promise.run)(&mut *make());
+///     }
+/// }
+///
+/// assert!(PROMISES.iter().any(|promise| promise.id == "level_triggered_until_consumed"));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Promise {
     /// The name, which is also the name of the test.

@@ -17,6 +17,25 @@ use crate::iteration::search::Polled;
 use crate::wall::is_own;
 
 /// The polling time of one handler, readable from any thread; see [`Registration::poll_time`](crate::Registration::poll_time).
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use aio_context::{Context, Policy, PollParams, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let params = PollParams::unlimited();
+/// let policy = Policy::by_name("qemu-10", params).expect("a policy of that name");
+/// let cx = Context::builder().policy(Box::new(policy)).poll_params(params).build()?;
+/// let (reader, writer) = std::io::pipe()?;
+/// let registration = cx.on(reader).polled(|_| false).readable(|_, _| ()).watch()?;
+/// let time = registration.poll_time()?;
+/// assert_eq!(time.get(), Duration::ZERO);
+/// drop(writer);
+/// cx.poll(Wait::Block)?;
+/// assert_eq!(time.get(), Duration::from_micros(4)); // the first time of this policy
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct PollTime(Arc<AtomicU64>);
 

@@ -11,3 +11,4 @@ mod intervals;
 mod io_thread;
 mod listeners;
 mod signals;
+mod worker_pools;

@@ -2,11 +2,12 @@
 //!
 //! A client that connects while another one is served waits in the socket's backlog, with a line in the log.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aio_context::{ClockId, Context, Handler, Interest, Registration, Timer};
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 use crate::backend::Backend;
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
+use crate::engine::Workers;
 use crate::limit::{Kind, LineLimit};
 use crate::request::Device;
 use crate::session::Session;
@@ -23,19 +25,24 @@ use crate::socket::Listener;
 
 /// The time from a failure to accept, such as too many open files, to the next attempt.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// The time between two checks whether the requests of a former client have ended.
+const RECHECK_AFTER: Duration = Duration::from_millis(5);
 
 /// An export that accepts clients.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     me: Weak<Self>,
     limit: Rc<LineLimit>,
-    device: Rc<Device>,
+    device: Arc<Device>,
+    workers: Option<Rc<Workers>>,
     queues: u16,
     chain: Rc<RefCell<DescriptorChain>>,
     listener: Listener,
     registration: RefCell<Option<Registration>>,
     session: RefCell<Option<Rc<Session>>>,
     retry: RefCell<Option<Timer>>,
+    /// A client waits for the requests of the former one.
+    is_held: Cell<bool>,
 }
 
 impl Acceptor {
@@ -43,7 +50,7 @@ impl Acceptor {
     pub(crate) fn listen(
         cx: &Context,
         (name, socket): (&str, &Path),
-        device: Device,
+        (device, workers): (Device, Option<Rc<Workers>>),
         queues: u16,
         chain: Rc<RefCell<DescriptorChain>>,
     ) -> anyhow::Result<Rc<Self>> {
@@ -60,13 +67,15 @@ impl Acceptor {
             Self {
                 me: me.clone(),
                 limit: LineLimit::new(name.into(), Some(cx)),
-                device: Rc::new(device),
+                device: Arc::new(device),
+                workers,
                 queues,
                 chain,
                 listener,
                 registration: RefCell::default(),
                 session: RefCell::default(),
                 retry: RefCell::new(Some(retry)),
+                is_held: Cell::default(),
             }
         });
         let registration = cx
@@ -112,6 +121,11 @@ impl Acceptor {
             self.leave_waiting(session);
             return Ok(());
         }
+        if self.in_flight() > 0 {
+            self.wait_for_requests();
+            return Ok(());
+        }
+        self.is_held.set(false);
         let socket = match self.listener.socket().accept() {
             Ok((socket, _)) => socket,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -121,7 +135,7 @@ impl Acceptor {
         let connection = Rc::new(Connection::new(self.limit.clone(), socket.try_clone()?));
         let backend = Backend::new(
             cx.downgrade(),
-            self.device.clone(),
+            (self.device.clone(), self.workers.clone()),
             self.chain.clone(),
             connection.clone(),
             self.queues,
@@ -137,6 +151,42 @@ impl Acceptor {
             .log(Kind::Clients, format_args!("a client has connected"));
         self.session.replace(Some(session));
         Ok(())
+    }
+
+    /// The number of requests that threads execute, those of former clients included.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.workers
+            .as_ref()
+            .map_or(0, |workers| workers.pool.in_flight())
+    }
+
+    /// The name of the export in log lines.
+    pub(crate) fn export(&self) -> &str {
+        self.limit.export()
+    }
+
+    /// Takes no more requests. Those that were taken are completed while the loop is polled.
+    pub(crate) fn finish(&self) {
+        self.set_interest(Interest::NONE);
+        if let Some(session) = &*self.session.borrow() {
+            session.finish();
+        }
+    }
+
+    /// Leaves a client in the socket's backlog until no thread executes a request of the former one: its writes would come after those
+    /// of the next.
+    fn wait_for_requests(&self) {
+        self.set_interest(Interest::NONE);
+        if let Some(timer) = &*self.retry.borrow() {
+            timer.arm_after(RECHECK_AFTER);
+        }
+        if !self.is_held.replace(true) {
+            let count = self.in_flight();
+            let line = format_args!(
+                "a client waits until the image has completed {count} requests of the former client"
+            );
+            self.limit.log(Kind::Waiting, line);
+        }
     }
 
     /// Leaves a client in the socket's backlog until the present session has ended.

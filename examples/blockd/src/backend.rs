@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use aio_context::WeakContext;
 use rustix::fs::OFlags;
@@ -19,6 +20,7 @@ use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler, V
 
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
+use crate::engine::Workers;
 use crate::features::{config_space, offered, protocol};
 use crate::limit::Kind;
 use crate::memory::{MOST_REGIONS, Memory, Place};
@@ -37,7 +39,7 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) fn new(
         context: WeakContext,
-        device: Rc<Device>,
+        (device, workers): (Arc<Device>, Option<Rc<Workers>>),
         chain: Rc<RefCell<DescriptorChain>>,
         connection: Rc<Connection>,
         queues: u16,
@@ -49,6 +51,7 @@ impl Backend {
             shared: Shared {
                 context,
                 device,
+                workers,
                 chain,
                 connection,
                 accepted: Cell::new(0),
@@ -57,13 +60,26 @@ impl Backend {
         }
     }
 
+    /// Takes no requests from any queue until [`release`](Self::release). Returns whether none is outstanding, so that no thread accesses
+    /// the client's memory.
+    pub(crate) fn hold(&self) -> bool {
+        let queues = self.queues.borrow();
+        let busy = queues.iter().filter(|queue| !queue.hold());
+        busy.count() == 0
+    }
+
+    /// Takes requests again.
+    pub(crate) fn release(&self) {
+        self.queues.borrow().iter().for_each(Queue::release);
+    }
+
     /// Stops all queues and resets the state to that of a new connection.
     pub(crate) fn reset(&self) {
         for queue in &mut *self.queues.borrow_mut() {
             queue.suspend();
             *queue = Queue::default();
         }
-        self.shared.memory.replace(Rc::default());
+        self.shared.memory.replace(Arc::default());
         self.shared.accepted.set(0);
     }
 
@@ -93,7 +109,7 @@ impl Backend {
     }
 
     fn replace_memory(&self, memory: Memory) {
-        self.change(|shared| drop(shared.memory.replace(Rc::new(memory))));
+        self.change(|shared| drop(shared.memory.replace(Arc::new(memory))));
     }
 }
 

@@ -7,13 +7,14 @@ use aio_context::{BackendKind, Policy};
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use crate::engine::Engine;
 use crate::export::{self, Export};
 use crate::log::LogFormat;
 
 /// Longer busy polling without one sleep is a mistake in the number.
 const MOST_POLL: Duration = Duration::from_secs(1);
 
-/// Serves disks over vhost-user-blk, to virtual machines and other clients, from one thread.
+/// Serves disks over vhost-user-blk, to virtual machines and other clients, from one event loop.
 ///
 /// Each export is a disk and a Unix socket. A client connects to the socket, shares its memory, and sends requests
 /// through virtqueues in it. When all sockets accept clients, the line `ready` appears on standard output. The log goes
@@ -84,6 +85,10 @@ pub struct Args {
     /// The system facility that waits for descriptors
     #[arg(long, value_name = "NAME", env = "AIO_BACKEND", value_parser = backend_parser(), default_value_t)]
     pub backend: BackendKind,
+
+    /// Who executes requests for images
+    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
+    pub engine: Engine,
 
     /// The format of log lines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]

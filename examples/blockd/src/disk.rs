@@ -141,6 +141,18 @@ impl Disk {
         }
     }
 
+    /// As [`read`](Self::read), without waiting for a medium.
+    ///
+    /// # Errors
+    /// [`DiskError::WouldWait`] if the data are not in memory, or the system does not say so; a part can have been read.
+    pub(crate) fn read_now(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
+        self.check(at, into.len())?;
+        match &self.medium {
+            Medium::File(image) => image.read_now(at, into),
+            Medium::Ram(_) | Medium::Null => self.read(at, into),
+        }
+    }
+
     /// Writes `from` at byte `at`.
     ///
     /// # Errors

@@ -42,6 +42,7 @@ mod cli;
 mod connection;
 mod descriptor_chain;
 mod disk;
+mod engine;
 mod export;
 mod features;
 #[cfg(any(test, feature = "fuzz"))]
@@ -50,6 +51,7 @@ pub mod fuzz;
 mod limit;
 mod log;
 mod memory;
+mod outstanding;
 mod queue;
 mod recorder;
 mod request;
@@ -63,6 +65,7 @@ mod vring;
 
 pub use cli::Args;
 pub use disk::Source;
+pub use engine::Engine;
 pub use export::{Export, MOST_QUEUES};
 pub use log::{Log, LogFormat};
 pub use server::{Server, Stopper, serve};

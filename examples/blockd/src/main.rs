@@ -62,7 +62,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let _registration = registration
         .map_err(std::io::Error::from)
         .context("cannot wait for signals")?;
-    server.run().context("the event loop cannot wait any longer")
+    let ended = server.run().and_then(|()| server.finish());
+    ended.context("the event loop cannot wait any longer")
 }
 
 /// Whether the process was started with the signal ignored.

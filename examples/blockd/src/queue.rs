@@ -47,11 +47,13 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use aio_context::{Interest, Registration, WeakContext};
 
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
+use crate::engine::Workers;
 use crate::features::{EVENT_IDX, FLUSH, PROTOCOL};
 use crate::limit::Kind;
 use crate::memory::Memory;
@@ -63,12 +65,14 @@ use crate::vring::{SharedEventFd, Vring, VringConfig};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) context: WeakContext,
-    pub(crate) device: Rc<Device>,
+    pub(crate) device: Arc<Device>,
+    /// The threads that execute the requests of this export.
+    pub(crate) workers: Option<Rc<Workers>>,
     pub(crate) chain: Rc<RefCell<DescriptorChain>>,
     pub(crate) connection: Rc<Connection>,
     /// The features that the driver has accepted.
     pub(crate) accepted: Cell<u64>,
-    pub(crate) memory: RefCell<Rc<Memory>>,
+    pub(crate) memory: RefCell<Arc<Memory>>,
 }
 
 impl Shared {
@@ -204,6 +208,18 @@ impl Queue {
         }
     }
 
+    /// Takes no requests until [`release`](Self::release). Returns whether none is outstanding.
+    pub(crate) fn hold(&self) -> bool {
+        self.serving.as_ref().is_none_or(|serving| serving.vring.hold())
+    }
+
+    /// Takes requests again.
+    pub(crate) fn release(&self) {
+        if let Some(serving) = &self.serving {
+            serving.vring.release();
+        }
+    }
+
     fn state(&self, shared: &Shared) -> State {
         if !self.is_started || self.kick.is_none() {
             State::Stopped
@@ -238,7 +254,7 @@ impl Queue {
         &mut self,
         index: usize,
         ring: Ring,
-        memory: Rc<Memory>,
+        memory: Arc<Memory>,
         shared: &Shared,
     ) -> Result<(), StartError> {
         let (Some(kick), Some(context)) = (&self.kick, shared.context.upgrade()) else {
@@ -251,11 +267,12 @@ impl Queue {
             error: self.error.clone(),
             memory,
             device: shared.device.clone(),
+            workers: shared.workers.clone(),
             chain: shared.chain.clone(),
             connection: shared.connection.clone(),
             write_through: shared.accepted.get() & FLUSH == 0,
         };
-        let vring = Rc::new(Vring::new(ring, self.base, config));
+        let vring = Vring::new(ring, self.base, config);
         let registration = context
             .watch_polled(vring.clone(), Interest::READ)
             .map_err(io::Error::from)?;

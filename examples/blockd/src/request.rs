@@ -7,6 +7,8 @@
 //! [`STEP`] bytes. Only its [`Progress`] is kept between two steps; everything else is read and checked again, because the
 //! driver can have changed it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD,
     VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
@@ -147,24 +149,7 @@ impl Device {
         write_through: bool,
         progress: &mut Progress,
     ) -> Result<Step, MalformedRequest> {
-        let readable = Bytes::new(memory, &chain.readable);
-        let writable = Bytes::new(memory, &chain.writable);
-        let too_short = MalformedRequest::TooShort {
-            readable: readable.len(),
-            writable: writable.len(),
-        };
-        let (header, from_driver) = readable.split_at(HEADER_LEN).ok_or(too_short)?;
-        let before_status = writable.len().checked_sub(1).ok_or(too_short)?;
-        let (to_driver, status) = writable.split_at(before_status).ok_or(too_short)?;
-        let mut raw = [0; HEADER_LEN as usize];
-        header.read(&mut raw)?;
-        let request = Request {
-            kind: u32_at(&raw, 0),
-            sector: u64_at(&raw, 8),
-            from_driver,
-            to_driver,
-        };
-
+        let (request, status) = Request::of(memory, chain)?;
         let (code, moved, written, error) = match self.execute(&request, write_through, progress) {
             Ok(Executed { moved, written: None }) => return Ok(Step { moved, done: None }),
             Ok(Executed {
@@ -181,6 +166,47 @@ impl Device {
                 written: written + 1,
                 error,
             }),
+        })
+    }
+
+    /// Executes the whole request in `chain`, on a thread that may wait. `None` if it was cancelled meanwhile: a part of it may be
+    /// done.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub(crate) fn serve_all(
+        &self,
+        memory: &Memory,
+        chain: &DescriptorChain,
+        write_through: bool,
+        cancelled: &AtomicBool,
+    ) -> Result<Option<Done>, MalformedRequest> {
+        let mut progress = Progress::default();
+        while !cancelled.load(Ordering::Relaxed) {
+            let step = self.serve(memory, chain, write_through, &mut progress)?;
+            if step.done.is_some() {
+                return Ok(step.done);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Executes the request in `chain` if it is a read of at most [`STEP`] bytes that need not wait for a medium. `None` if it is not, or
+    /// must be executed in another way to be answered.
+    pub(crate) fn serve_now(&self, memory: &Memory, chain: &DescriptorChain) -> Option<Done> {
+        let (request, status) = Request::of(memory, chain).ok()?;
+        let to_driver = request.to_driver;
+        let len = to_driver.len();
+        if request.kind != VIRTIO_BLK_T_IN || len > STEP {
+            return None;
+        }
+        let at = request.position(len).ok()?;
+        self.disk.read_now(at, to_driver).ok()?;
+        status.write(&[VIRTIO_BLK_S_OK as u8]).ok()?;
+        Some(Done {
+            // At most STEP, so it fits.
+            written: len as u32 + 1,
+            error: None,
         })
     }
 
@@ -270,7 +296,30 @@ struct Request<'a> {
     to_driver: Bytes<'a>,
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// The request in `chain`, and the byte for its status.
+    #[inline]
+    fn of(memory: &'a Memory, chain: &'a DescriptorChain) -> Result<(Self, Bytes<'a>), MalformedRequest> {
+        let readable = Bytes::new(memory, &chain.readable);
+        let writable = Bytes::new(memory, &chain.writable);
+        let too_short = MalformedRequest::TooShort {
+            readable: readable.len(),
+            writable: writable.len(),
+        };
+        let (header, from_driver) = readable.split_at(HEADER_LEN).ok_or(too_short)?;
+        let before_status = writable.len().checked_sub(1).ok_or(too_short)?;
+        let (to_driver, status) = writable.split_at(before_status).ok_or(too_short)?;
+        let mut raw = [0; HEADER_LEN as usize];
+        header.read(&mut raw)?;
+        let request = Self {
+            kind: u32_at(&raw, 0),
+            sector: u64_at(&raw, 8),
+            from_driver,
+            to_driver,
+        };
+        Ok((request, status))
+    }
+
     /// The first byte of a transfer of `len` bytes.
     #[inline]
     fn position(&self, len: u64) -> Result<u64, RequestError> {

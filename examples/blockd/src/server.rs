@@ -8,7 +8,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aio_context::{Context, Policy, PollParams, PollPolicy, Remote, Wait, WakeCost, measure_wake_cost};
 use anyhow::{Context as _, bail};
@@ -23,6 +23,9 @@ use crate::export::Export;
 use crate::recorder::Recorder;
 use crate::request::Device;
 use crate::serial;
+
+/// The time that outstanding requests get when the server ends.
+const MOST_WAIT: Duration = Duration::from_secs(5);
 
 /// All exports, served by the thread that made this value.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Makes [`Server::run`] return after the present iteration. No request is left half executed.
+    /// Makes [`Server::run`] return after the present iteration.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.remote.notify();
@@ -67,10 +70,11 @@ impl Server {
         for export in &args.exports {
             let disk = open(export)?;
             let device = Device::new(disk, &serial::of(export));
+            let workers = args.engine.workers(&server.context, &export.source);
             let acceptor = Acceptor::listen(
                 &server.context,
                 (&name(export), &export.socket),
-                device,
+                (device, workers),
                 export.queues,
                 chain.clone(),
             )?;
@@ -104,6 +108,38 @@ impl Server {
         }
         Ok(())
     }
+
+    /// Takes no more requests, and completes those that were taken. Requests that are not complete after five seconds are logged.
+    ///
+    /// # Errors
+    /// If the system refuses to wait.
+    pub fn finish(&self) -> io::Result<()> {
+        for acceptor in &self.acceptors {
+            acceptor.finish();
+        }
+        let deadline = Instant::now() + MOST_WAIT;
+        let in_flight = || {
+            self.acceptors
+                .iter()
+                .map(|acceptor| acceptor.in_flight())
+                .sum::<usize>()
+        };
+        while in_flight() > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.context.poll(Wait::AtMost(left))?;
+        }
+        for acceptor in self.acceptors.iter().filter(|acceptor| acceptor.in_flight() > 0) {
+            tracing::warn!(
+                export = acceptor.export(),
+                "ends with {} requests that the image has not completed within {MOST_WAIT:?}; the driver regards them as outstanding",
+                acceptor.in_flight()
+            );
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Server {
@@ -121,7 +157,8 @@ impl Drop for Server {
 pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     let server = Server::new(args)?;
     ready(server.stopper());
-    server.run().context("the event loop cannot wait any longer")
+    let ended = server.run().and_then(|()| server.finish());
+    ended.context("the event loop cannot wait any longer")
 }
 
 /// An event loop with the backend and the polling policy of the command line.

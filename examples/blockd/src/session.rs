@@ -29,6 +29,8 @@ const HEADER_LEN: usize = 12;
 /// The time between two checks for the rest of a message. A stream socket is readable while a part is missing, so the loop
 /// cannot wait for it.
 const RECHECK_AFTER: Duration = Duration::from_millis(1);
+/// The longest time between two checks whether the requests of the queues have ended.
+const LONGEST_RECHECK: Duration = Duration::from_millis(64);
 /// A message must be complete this long after its first byte.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -45,6 +47,8 @@ pub(crate) struct Session {
     registration: RefCell<Option<Registration>>,
     /// When the first byte of an incomplete message was seen.
     incomplete_since: Cell<Option<Moment>>,
+    /// The time to the next check whether a message can be handled, while requests are outstanding.
+    held_for: Cell<Option<Duration>>,
     recheck: RefCell<Option<Timer>>,
 }
 
@@ -85,6 +89,7 @@ impl Session {
             protocol: RefCell::new(protocol),
             registration: RefCell::default(),
             incomplete_since: Cell::default(),
+            held_for: Cell::default(),
             recheck: RefCell::default(),
         });
         let registration = cx.watch(session.clone(), Interest::READ)?;
@@ -110,8 +115,14 @@ impl Session {
             Ok(Arrived::Nothing) => self.watch_again(),
             Ok(Arrived::Part) => self.wait_for_rest(cx),
             Ok(Arrived::Message { code }) => {
+                // A message can change all that outstanding requests use.
+                if !self.backend.hold() {
+                    self.wait_for_requests(cx);
+                    return;
+                }
                 self.watch_again();
                 self.handle_message(code);
+                self.backend.release();
             }
             Ok(Arrived::End) => self.client_has_disconnected(),
             Ok(Arrived::Malformed(why)) => {
@@ -150,9 +161,26 @@ impl Session {
 
     /// Watches the socket again after an incomplete message.
     fn watch_again(&self) {
-        if self.incomplete_since.take().is_some() {
+        let was_incomplete = self.incomplete_since.take().is_some();
+        if self.held_for.take().is_some() || was_incomplete {
             self.set_interest(Interest::READ);
         }
+    }
+
+    fn wait_for_requests(&self, cx: &Context) {
+        let longer = |before: Duration| (2 * before).min(LONGEST_RECHECK);
+        let time = self.held_for.get().map_or(RECHECK_AFTER, longer);
+        self.held_for.set(Some(time));
+        self.set_interest(Interest::NONE);
+        self.recheck_after(cx, time);
+    }
+
+    /// Takes no more requests and handles no more messages. Outstanding requests are completed.
+    pub(crate) fn finish(&self) {
+        self.backend.hold();
+        self.set_interest(Interest::NONE);
+        let recheck = self.recheck.take();
+        drop(recheck);
     }
 
     fn wait_for_rest(&self, cx: &Context) {
@@ -166,6 +194,10 @@ impl Session {
         }
         self.incomplete_since.set(Some(since));
         self.set_interest(Interest::NONE);
+        self.recheck_after(cx, RECHECK_AFTER);
+    }
+
+    fn recheck_after(&self, cx: &Context, time: Duration) {
         let mut recheck = self.recheck.borrow_mut();
         let timer = recheck.get_or_insert_with(|| {
             let session = self.me.clone();
@@ -176,7 +208,7 @@ impl Session {
             })
             .disarmed()
         });
-        timer.arm_after(RECHECK_AFTER);
+        timer.arm_after(time);
     }
 
     fn set_interest(&self, interest: Interest) {

@@ -2,7 +2,11 @@
 //! index.
 //!
 //! A queue serves a bounded number of requests in a turn and never waits for the driver. After it has stopped, it does not
-//! access the client's memory.
+//! access the client's memory, except for requests that threads had begun.
+//!
+//! # Threads
+//! With a [worker pool](Workers) the queue passes its requests to threads, and completes each when it has ended and all before it are complete
+//! ([`Outstanding`]). While it is [held](Vring::hold), it takes no request.
 //!
 //! # From polling to sleeping and back
 //! While the loop polls, the driver is asked not to kick. Before the loop sleeps, it asks for kicks again
@@ -11,11 +15,15 @@
 //! a kick is wanted. So the check finds the request, or the driver kicks. Calls work in the same way: the device publishes
 //! the used index, and after a full fence it checks whether the driver wants a call.
 
+mod threads;
+
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aio_context::{Context, Handler, Pollable};
 use rustix::io::Errno;
@@ -23,8 +31,10 @@ use rustix::io::Errno;
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
 use crate::disk::STEP;
+use crate::engine::Workers;
 use crate::limit::Kind;
 use crate::memory::Memory;
+use crate::outstanding::Outstanding;
 use crate::request::{Device, MalformedRequest, Progress};
 use crate::ring::{Ring, full_fence};
 use crate::sigbus;
@@ -46,8 +56,10 @@ pub(crate) struct VringConfig {
     pub(crate) kick: Rc<File>,
     pub(crate) call: SharedEventFd,
     pub(crate) error: SharedEventFd,
-    pub(crate) memory: Rc<Memory>,
-    pub(crate) device: Rc<Device>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) device: Arc<Device>,
+    /// The threads that execute requests. Without them the loop does.
+    pub(crate) workers: Option<Rc<Workers>>,
     /// Shared by all queues, because only one of them runs at a time.
     pub(crate) chain: Rc<RefCell<DescriptorChain>>,
     pub(crate) connection: Rc<Connection>,
@@ -58,6 +70,8 @@ pub(crate) struct VringConfig {
 /// A running virtqueue.
 #[derive(Debug)]
 pub(crate) struct Vring {
+    /// The queue itself, for completions.
+    me: Weak<Self>,
     ring: Ring,
     /// The next entry of the available ring to serve.
     next_available: Cell<u16>,
@@ -65,6 +79,12 @@ pub(crate) struct Vring {
     polled: Cell<bool>,
     /// The queue failed or was stopped: the ring must not be accessed.
     stopped: Cell<bool>,
+    /// No request is taken.
+    held: Cell<bool>,
+    /// The requests that threads execute.
+    outstanding: RefCell<Outstanding>,
+    /// The threads leave the rest of the outstanding requests undone.
+    cancelled: Arc<AtomicBool>,
     /// The progress of the request at `next_available`, if it takes more than one step.
     progress: Cell<Progress>,
     /// The next entry of the used ring to fill.
@@ -79,7 +99,7 @@ pub(crate) struct Vring {
 
 impl Vring {
     /// Makes a queue that continues at [`Ring::resume_at`]. Call [`start`](Self::start) once the loop watches it.
-    pub(crate) fn new(ring: Ring, base: u16, config: VringConfig) -> Self {
+    pub(crate) fn new(ring: Ring, base: u16, config: VringConfig) -> Rc<Self> {
         let next_used = ring.used_index();
         let next_available = ring.resume_at(base);
         let publish_every = if config.device.disk.is_slow() {
@@ -87,11 +107,15 @@ impl Vring {
         } else {
             PUBLISH_EVERY
         };
-        Self {
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
             ring,
             next_available: Cell::new(next_available),
             polled: Cell::new(false),
             stopped: Cell::new(false),
+            held: Cell::new(false),
+            outstanding: RefCell::default(),
+            cancelled: Arc::default(),
             progress: Cell::default(),
             next_used: Cell::new(next_used),
             called_up_to: Cell::new(next_used),
@@ -99,7 +123,7 @@ impl Vring {
             losses: Cell::new(sigbus::losses().wrapping_sub(1)),
             publish_every,
             config,
-        }
+        })
     }
 
     /// Calls the driver, asks for kicks, and schedules the requests that are pending already.
@@ -115,10 +139,14 @@ impl Vring {
         }
     }
 
-    /// Stops the queue. Returns the available entry at which to continue: all before it are completed.
+    /// Stops the queue. Returns the available entry at which to continue: all before it are completed. Outstanding requests are
+    /// not, unless the queue was [held](Self::hold) until there was none.
     pub(crate) fn stop(&self) -> u16 {
         self.stopped.set(true);
-        self.next_available.get()
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.next_available
+            .get()
+            .wrapping_sub(self.outstanding.borrow().len())
     }
 
     /// The next entries of the available and of the used ring.
@@ -136,7 +164,7 @@ impl Vring {
 
     /// Serves the pending requests, up to the limits of a turn.
     pub(crate) fn run(&self) {
-        if self.stopped.get() {
+        if self.stopped.get() || self.held.get() {
             return;
         }
         let polled = self.polled.get();
@@ -183,11 +211,16 @@ impl Vring {
             if pending == 0 || turn.is_over() {
                 break Ok(());
             }
-            if pending > self.ring.size() {
+            let unfinished = pending.saturating_add(self.outstanding.borrow().len());
+            if unfinished > self.ring.size() {
                 break Err(VringError::Index {
-                    pending,
+                    pending: unfinished,
                     size: self.ring.size(),
                 });
+            }
+            if let Some(workers) = &self.config.workers {
+                self.pass_on_pending(pending, &mut chain, workers, turn)?;
+                continue;
             }
             let mut used = self.next_used.get();
             for next in (0..pending).map(|ahead| next.wrapping_add(ahead)) {
@@ -302,6 +335,7 @@ impl Vring {
     #[cold]
     fn fail(&self, why: &VringError) {
         self.stopped.set(true);
+        self.cancelled.store(true, Ordering::Relaxed);
         if let Some(error) = &*self.config.error.borrow() {
             signal(error);
         }
@@ -324,6 +358,13 @@ enum VringError {
     MemoryLost,
     #[error("the kick descriptor: {0}")]
     Kick(io::Error),
+    #[error(
+        "cannot start a thread for its requests: {0}; raise the limit of processes (ulimit -u, or TasksMax of a service), \
+             or use --engine sync"
+    )]
+    NoThread(io::Error),
+    #[error("a thread has failed; this is an error of the daemon")]
+    Panic,
 }
 
 /// What is left of the limits of a turn.
@@ -360,7 +401,7 @@ impl Handler for Vring {
 impl Pollable for Vring {
     #[inline]
     fn poll(&self) -> bool {
-        self.ring.available_index() != self.next_available.get() && !self.stopped.get()
+        self.ring.available_index() != self.next_available.get() && !self.stopped.get() && !self.held.get()
     }
 
     fn poll_ready(&self, _: &Context) {

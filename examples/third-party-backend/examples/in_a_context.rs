@@ -5,7 +5,7 @@ use std::io::{PipeReader, Read, Write};
 use aio_context::{Context, Wait};
 use third_party_backend::OneShot;
 
-fn main() -> std::io::Result<()> {
+pub(crate) fn main() -> std::io::Result<()> {
     let cx = Context::builder().backend(Box::new(OneShot::new()?)).build()?;
     let (reader, mut writer) = std::io::pipe()?;
     let read = |mut pipe: &PipeReader, _: &Context| {

@@ -11,6 +11,14 @@ use std::time::Duration;
 use aio_context::{ClockId, Context, Wait};
 use third_party_backend::OneShot;
 
+#[path = "../examples/in_a_context.rs"]
+mod example;
+
+#[test]
+fn the_example_runs() -> std::io::Result<()> {
+    example::main()
+}
+
 #[test]
 fn it_carries_a_context() -> std::io::Result<()> {
     let cx = Context::builder().backend(Box::new(OneShot::new()?)).build()?;

@@ -7,6 +7,7 @@
 //! | `cores` | the cores of the client and the server, and the cost of a cache line between them |
 //! | `build` | the check that this build may report figures |
 //! | `plot` | the legend of a picture (feature `plot`) |
+//! | `tool` | programs that are built if they are missing |
 //! | `report` | rows as files, the machine, medians (feature `report`) |
 
 pub mod build;
@@ -17,6 +18,7 @@ pub mod plot;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod shell;
+pub mod tool;
 
 use std::process::ExitCode;
 

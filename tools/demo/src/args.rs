@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Only runs that have all of these in their description, as in "adaptive,spin,depth 1"
     #[arg(long, value_name = "WORD,WORD,...", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
+    /// Instead, read and write images in this directory, with each engine; two minutes, and 2.5 GiB of the directory
+    #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["plot", "only"])]
+    pub(crate) files: Option<PathBuf>,
     /// How many times everything is measured, however long that takes
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<usize>,

@@ -3,6 +3,8 @@
 //! It reads sectors at random positions. It fills every buffer with poison before a request and compares it afterwards, because the
 //! driver presets the status of a request to success, so a status proves nothing.
 
+mod blocks;
+
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -70,6 +72,8 @@ impl Waits {
     }
 }
 
+pub(crate) use blocks::{Blocks, Job};
+
 /// What a run measured.
 #[derive(Debug)]
 pub(crate) struct Measured {
@@ -111,12 +115,24 @@ pub(crate) struct Client {
     contents: Contents,
     waits: Waits,
     sectors: u64,
+    /// Bytes of the place of a request in the buffer.
+    room: usize,
     kicks: u64,
     random: fastrand::Rng,
 }
 
 impl Client {
     pub(crate) fn connect(socket: &Path, contents: Contents, waits: Waits) -> anyhow::Result<Self> {
+        Self::connect_with(socket, contents, waits, (ENTRIES.into(), SECTOR))
+    }
+
+    /// Connects, with a buffer for so many requests of so many bytes.
+    fn connect_with(
+        socket: &Path,
+        contents: Contents,
+        waits: Waits,
+        (slots, room): (usize, usize),
+    ) -> anyhow::Result<Self> {
         let features = VirtioFeatureFlags::VERSION_1.bits()
             | VirtioFeatureFlags::RING_EVENT_IDX.bits()
             | VirtioBlkFeatureFlags::all().bits();
@@ -128,7 +144,7 @@ impl Client {
         let kick = transport.get_submission_notifier(0);
         let call = transport.get_completion_fd(0);
         let capacity: u64 = transport.get_config()?.capacity.into();
-        let len = usize::from(ENTRIES) * SECTOR;
+        let len = slots * room;
         let file: File = rustix::fs::memfd_create("buffer", MemfdFlags::CLOEXEC)?.into();
         file.set_len(len as u64)?;
         let buffer = MmapRegion::from_file(FileOffset::new(file.try_clone()?, 0), len)
@@ -143,6 +159,7 @@ impl Client {
             contents,
             waits,
             sectors: capacity,
+            room,
             kicks: 0,
             random: fastrand::Rng::new(),
         })
@@ -157,12 +174,7 @@ impl Client {
             for (place, sector) in (0..count).zip(first..) {
                 self.place(place).copy_from(&self.contents.sector(sector));
             }
-            let from = self.buffer.as_ptr();
-            let queued =
-                // SAFETY: the buffer is shared with the device, is longer than what is written, and lives as long as the
-                // queue.
-                unsafe { self.queue.write_raw(first * SECTOR as u64, from, count * SECTOR, 0) };
-            queued?;
+            self.queue_write(first * SECTOR as u64, count * SECTOR, 0)?;
             self.kick()?;
             self.await_some(&mut done)?;
             ensure!(
@@ -258,23 +270,37 @@ impl Client {
     }
 
     fn place(&self, slot: usize) -> VolatileSlice<'_> {
-        #[expect(clippy::expect_used, reason = "there is a place for every entry of the queue")]
+        #[expect(clippy::expect_used, reason = "there is a place for every request")]
         let place = self
             .buffer
-            .get_slice(slot * SECTOR, SECTOR)
+            .get_slice(slot * self.room, self.room)
             .expect("inside the buffer");
         place
     }
 
-    fn submit(&mut self, slot: usize) -> anyhow::Result<u64> {
-        let sector = self.random.u64(..self.sectors);
-        let place = self.place(slot);
-        place.copy_from(&[POISON; WORDS]);
-        let into = place.ptr_guard_mut().as_ptr();
+    /// Queues a write of so many bytes that begin at the place of `slot`.
+    fn queue_write(&mut self, at: u64, len: usize, slot: usize) -> anyhow::Result<()> {
+        ensure!(slot * self.room + len <= self.buffer.len(), "beyond the buffer");
+        let from = self.place(slot).ptr_guard().as_ptr();
+        let queued =
+            // SAFETY: what is written is inside the buffer, which is shared with the device and lives as long as the queue.
+            unsafe { self.queue.write_raw(at, from, len, slot) };
+        Ok(queued?)
+    }
+
+    /// Queues a read to the place of `slot`.
+    fn queue_read(&mut self, at: u64, slot: usize) -> anyhow::Result<()> {
+        let into = self.place(slot).ptr_guard_mut().as_ptr();
         let queued =
             // SAFETY: the place is a part of the buffer, which is shared with the device and lives as long as the queue.
-            unsafe { self.queue.read_raw(sector * SECTOR as u64, into, SECTOR, slot) };
-        queued?;
+            unsafe { self.queue.read_raw(at, into, self.room, slot) };
+        Ok(queued?)
+    }
+
+    fn submit(&mut self, slot: usize) -> anyhow::Result<u64> {
+        let sector = self.random.u64(..self.sectors);
+        self.place(slot).copy_from(&[POISON; WORDS]);
+        self.queue_read(sector * SECTOR as u64, slot)?;
         Ok(sector)
     }
 

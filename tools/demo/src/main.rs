@@ -10,10 +10,12 @@
 //! | `measure` | starts the daemons and takes turns |
 //! | `client`, `idle` | the measuring client; idle connections |
 //! | `server` | the daemons |
+//! | `files` | images on a file system |
 //! | `row`, `table`, `open_loop`, `summary`, `plot` | figures, printed and drawn |
 
 mod args;
 mod client;
+mod files;
 mod idle;
 mod measure;
 mod open_loop;
@@ -63,6 +65,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let began = Instant::now();
     let cores = Cores::pick();
     let machine = Machine::measured(cores);
+    if let Some(directory) = &args.files {
+        return run_files(args, directory, &blockd, (cores, machine), &interrupt);
+    }
     let plan = Plan::new(args, cores);
     ensure!(
         plan.runs_of_a_round() > 0,
@@ -89,6 +94,28 @@ fn run(args: &Args) -> anyhow::Result<()> {
     plot::draw(&picture, &rows)?;
     println!("The picture is {}.", picture.display());
     outcome
+}
+
+fn run_files(
+    args: &Args,
+    directory: &Path,
+    blockd: &Path,
+    (cores, machine): (Option<Cores>, Machine),
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let (rounds, millis) = if args.quick { (2, 200) } else { (7, 500) };
+    let began = Instant::now();
+    let pace = (args.rounds.unwrap_or(rounds), Duration::from_millis(millis));
+    if let Some(cores) = cores {
+        cores::pin(cores.client);
+    }
+    let rows = files::measure(directory, blockd, cores, pace, interrupt)?;
+    println!("{}; {:.0?}", machine.headline(), began.elapsed());
+    files::print(&rows);
+    if let Some(file) = &args.json {
+        report::write_json(file, machine, &rows)?;
+    }
+    Ok(())
 }
 
 /// Starts a daemon, writes and then reads for so long, by a client that sleeps and by one that spins, every byte checked, and

@@ -62,6 +62,14 @@ pub(crate) enum Polling {
     Always,
 }
 
+/// A daemon, and how it reads and writes an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Engine {
+    pub(crate) program: Program,
+    /// As the daemon's option has it.
+    pub(crate) name: &'static str,
+}
+
 impl Program {
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -116,6 +124,44 @@ impl Server {
                 command_of_peer(&node, kind.polling, directory.path(), exports)
             }
         };
+        let mut server = Self::start_by(&mut command, kind, directory, at)?;
+        server._disk = disk;
+        for export in 0..exports {
+            let socket = idle_socket(server.directory.path(), export);
+            server.idle.push(Idle::connect(&socket)?);
+        }
+        Ok(server)
+    }
+
+    /// Starts a daemon that serves this image, on its core.
+    pub(crate) fn start_with_image(
+        engine: Engine,
+        blockd: &Path,
+        image: &Path,
+        at: Option<Cores>,
+    ) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir().context("cannot make a directory for sockets")?;
+        let (program, polling) = (engine.program, Polling::Off);
+        let mut command = if program == Program::Blockd {
+            let socket = busy_socket(directory.path());
+            let mut command = Command::new(blockd);
+            command.args(["--engine", engine.name, "--export"]);
+            command.arg(format!("path={},socket={}", image.display(), socket.display()));
+            command
+        } else {
+            let (aio, image) = (engine.name, image.display());
+            let node = format!("driver=file,node-name=disk,aio={aio},filename={image}");
+            command_of_peer(&node, polling, directory.path(), 0)
+        };
+        Self::start_by(&mut command, Kind { program, polling }, directory, at)
+    }
+
+    fn start_by(
+        command: &mut Command,
+        kind: Kind,
+        directory: tempfile::TempDir,
+        at: Option<Cores>,
+    ) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         // Ctrl-C is for us; we stop the daemon.
         command.process_group(0);
@@ -132,13 +178,9 @@ impl Server {
             child,
             directory,
             idle: Vec::new(),
-            _disk: disk,
+            _disk: None,
         };
         server.await_ready()?;
-        for export in 0..exports {
-            let socket = idle_socket(server.directory.path(), export);
-            server.idle.push(Idle::connect(&socket)?);
-        }
         Ok(server)
     }
 

@@ -1,7 +1,6 @@
-//! Makes the packages, and compares them with the last release.
+//! Makes the packages.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use aio_tools::interrupt::Interrupt;
@@ -61,27 +60,4 @@ pub(crate) fn pack(libraries: &[Library], interrupt: &Interrupt) -> anyhow::Resu
             })
         })
         .collect()
-}
-
-/// Compares with the last release by `cargo semver-checks`; the result in a line.
-pub(crate) fn semver(libraries: &[Library], interrupt: &Interrupt) -> anyhow::Result<String> {
-    if !shell::is_installed("cargo-semver-checks") {
-        return Ok("skipped: cargo-semver-checks is not installed".to_owned());
-    }
-    let mut describe = Command::new("git");
-    describe
-        .current_dir(shell::root())
-        .args(["describe", "--tags", "--abbrev=0", "--match", "v*"]);
-    let described = describe.output().context("git describe")?;
-    if !described.status.success() {
-        return Ok("skipped: there is no release to compare with (no tag v*)".to_owned());
-    }
-    let release = String::from_utf8_lossy(&described.stdout).trim().to_owned();
-    let mut cargo = shell::cargo();
-    cargo.args(["semver-checks", "--baseline-rev", &release]);
-    for library in libraries.iter().filter(|library| !library.is_apart()) {
-        cargo.args(["--package", &library.name]);
-    }
-    shell::run_within(&mut cargo, LIMIT, interrupt)?;
-    Ok(format!("no breaking change since {release}"))
 }

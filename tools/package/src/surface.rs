@@ -3,6 +3,8 @@
 //! A listing names functions, types, fields, constants, and the traits that types implement, `Send` and `Sync` among them. So a change
 //! of any of these shows in the diff of a commit. rustdoc's JSON is the source; its format is not stable, and each version of Rust has
 //! one format. With another one the comparison is skipped.
+//!
+//! It also finds the public types whose documentation has no example.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -11,9 +13,10 @@ use std::path::PathBuf;
 
 use aio_tools::interrupt::Interrupt;
 use aio_tools::shell;
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
+use crate::examples::WithoutExample;
 use crate::library::{self, Library};
 use crate::pack::LIMIT;
 use crate::render::Render;
@@ -46,11 +49,12 @@ struct Surface {
     lines: BTreeSet<String>,
     /// Crates from outside, with the paths of their types.
     foreign: BTreeSet<(String, String)>,
+    without_example: BTreeSet<WithoutExample>,
 }
 
-/// Compares all listings; the result in a line.
+/// Compares all listings, and finds the types without an example; the result in a line.
 pub(crate) fn check(libraries: &[Library], interrupt: &Interrupt) -> anyhow::Result<String> {
-    let mut faults = Vec::new();
+    let (mut faults, mut lacking) = (Vec::new(), Vec::new());
     let mut count = 0;
     for library in libraries {
         if let Some(lacks) = library::lacks(library) {
@@ -66,15 +70,18 @@ pub(crate) fn check(libraries: &[Library], interrupt: &Interrupt) -> anyhow::Res
         let listed = fs::read_to_string(&file).unwrap_or_default();
         faults.extend(differences(&library.name, &listed, &surface));
         faults.extend(strangers(&library.name, &surface));
+        let without_example = surface.without_example.iter();
+        lacking.extend(without_example.map(|item| item.fault(library)));
     }
     if !faults.is_empty() {
-        bail!(
-            "{}\nif the change is meant: cargo xtask package --bless, and a line in CHANGELOG.md",
-            faults.join("\n")
+        faults.push(
+            "if the change is meant: cargo xtask package --bless, and a line in CHANGELOG.md".to_owned(),
         );
     }
+    faults.extend(lacking);
+    ensure!(faults.is_empty(), "{}", faults.join("\n"));
     Ok(format!(
-        "{count} public items, as listed in tools/package/surface"
+        "{count} public items, as listed in tools/package/surface; an example for each type"
     ))
 }
 
@@ -185,10 +192,12 @@ fn of(library: &Library, interrupt: &Interrupt) -> anyhow::Result<Result<Surface
             foreign: RefCell::default(),
         },
         lines: RefCell::default(),
+        without_example: RefCell::default(),
     };
     walk.item(&json["root"], "", None);
     Ok(Ok(Surface {
         lines: walk.lines.into_inner(),
+        without_example: walk.without_example.into_inner(),
         foreign: walk.render.foreign.into_inner(),
     }))
 }
@@ -197,6 +206,7 @@ struct Walk<'a> {
     index: &'a Value,
     render: Render<'a>,
     lines: RefCell<BTreeSet<String>>,
+    without_example: RefCell<BTreeSet<WithoutExample>>,
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
@@ -224,6 +234,8 @@ impl Walk<'_> {
         if hidden {
             return;
         }
+        let without_example = WithoutExample::of(self.index, item, &path);
+        self.without_example.borrow_mut().extend(without_example);
         match kind.as_str() {
             "module" => list(&is["items"]).for_each(|id| self.item(id, &path, None)),
             "use" => self.reexport(is, above),
@@ -409,8 +421,14 @@ mod tests {
                 foreign: RefCell::default(),
             },
             lines: RefCell::default(),
+            without_example: RefCell::default(),
         };
         walk.item(&json!(0), "", None);
+        assert_eq!(
+            walk.without_example.borrow().len(),
+            1,
+            "a type without an example"
+        );
         let lines: Vec<String> = walk.lines.into_inner().into_iter().collect();
         assert_eq!(
             lines,

@@ -194,6 +194,12 @@ pub(crate) const CHECKS: &[Check] = &[
         |at| at.program("aio-package", &["package", "--check"]),
     ),
     check(
+        "site",
+        ["the book and the API documentation built, every link in them checked"; 2],
+        [30, 30],
+        |at| at.program("aio-docs", &["docs"]),
+    ),
+    check(
         "mutants",
         ["changed lines, in five minutes", "all libraries"],
         [30, 480],

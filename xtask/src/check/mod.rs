@@ -16,7 +16,7 @@ mod words;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::door;
 use crate::glib;
@@ -62,19 +62,23 @@ const STEPS: &[Step] = &[
     step("rules", When::Fast, 1, rules::check),
     step("cases", When::Fast, 1, cases::check),
     step("words", When::Fast, 2, words::check),
+    step("links", When::Fast, 1, door::links),
     step("package", When::Fast, 5, || {
         door::packaging(&["package", "--lint"])
+    }),
+    step("users", When::Usual, 80, || {
+        door::packaging(&["package", "--users"])
     }),
     step("deps", When::Usual, 10, || door::packaging(&["deps"])),
     step("msrv", When::Usual, 1, msrv::check),
     step("clippy", When::Fast, 30, clippy),
-    step("deny", When::Usual, 80, tools::deny),
     step("docs", When::Usual, 25, docs),
     step("glib", When::Usual, 40, glib_steps),
-    step("typos", When::Usual, 80, tools::typos),
     step("hack", When::Usual, 40, tools::hack),
     step("loom", When::Usual, 110, checkers::loom),
     step("promela", When::Usual, 20, promela::check),
+    step("deny", When::Named, 80, tools::deny),
+    step("typos", When::Named, 80, tools::typos),
     step("tsan", When::Named, 100, || door::prove("thread sanitizer")),
     step("machete", When::Named, 30, tools::machete),
     step("shuttle", When::Named, 80, checkers::shuttle),
@@ -95,10 +99,9 @@ pub(crate) fn command() -> clap::Command {
             .help(help)
     };
     clap::Command::new("check")
-        .about("Format, lints, documentation, layers, licences, spelling, model checkers")
+        .about("Format, lints, documentation, layers, packages, model checkers")
         .long_about(
-            "Runs every check that is not a test: format, lints, documentation, layers, licences, spelling, model \
-             checkers\n\n\
+            "Runs every check that is not a test: format, lints, documentation, layers, packages, model checkers\n\n\
              About ten minutes on two cores when nothing is built. All steps run, also after one has failed. cargo xtask prove \
              runs what is too slow for every change. Tools that are missing and quick to build are built into the target directory; \
              a step whose tool cannot be had says so in a line.",
@@ -194,11 +197,12 @@ fn summarise(results: &[(&str, anyhow::Result<String>, Duration)]) -> anyhow::Re
 const OUTSIDE: &str = "examples/third-party-backend";
 
 fn fmt() -> anyhow::Result<String> {
-    shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
+    shell::run(shell::cargo().args(["fmt", "--all", "--check"])).context("cargo fmt --all mends it")?;
     // With --all it would check the libraries again, because they are its dependencies.
-    shell::run(shell::cargo_in(OUTSIDE).args(["fmt", "--check"]))?;
-    shell::run(shell::cargo_in(checkers::WORKSPACE).args(["fmt", "--check"]))?;
-    shell::run(shell::cargo_in(glib::WORKSPACE).args(["fmt", "--check"]))?;
+    for workspace in [OUTSIDE, checkers::WORKSPACE, glib::WORKSPACE] {
+        shell::run(shell::cargo_in(workspace).args(["fmt", "--check"]))
+            .with_context(|| format!("cargo fmt, in {workspace}, mends it"))?;
+    }
     Ok(String::new())
 }
 

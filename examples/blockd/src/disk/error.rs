@@ -26,6 +26,9 @@ pub(crate) enum DiskError {
     /// A flush failed before, and some data may be lost.
     #[error("a flush of the image file failed before; check the image, then restart the daemon")]
     FlushFailed,
+    /// Data to be read are not in memory, and the caller does not wait for them.
+    #[error("the data are not in memory")]
+    WouldWait,
     /// The file returned an error.
     #[error("the image file: {0}")]
     File(#[from] io::Error),

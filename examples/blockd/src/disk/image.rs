@@ -1,13 +1,15 @@
 //! Image files and block devices: opened, read, written, flushed and cleared.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::block_device::BlockDevice;
 use super::clear::{Cleared, Clearing, Stretch};
@@ -20,10 +22,15 @@ use crate::buffers::Bytes;
 /// Bytes of the buffer through which a file is read and written.
 const BUFFER: usize = 256 * 1024;
 
+thread_local! {
+    /// The buffer of each thread that reads and writes images.
+    static PASSING: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Makes a hole and leaves the size as it is.
 const HOLE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
 
-/// An open image.
+/// An open image. Any thread can use it.
 #[derive(Debug)]
 pub(super) struct Image {
     file: File,
@@ -31,11 +38,13 @@ pub(super) struct Image {
     path: PathBuf,
     /// The capabilities of a block device; `None` for a file.
     device: Option<BlockDevice>,
-    buffer: RefCell<Vec<u8>>,
-    /// Whether a flush has failed. Data written before it may be lost, and a later flush would not report that.
-    flush_failed: Cell<bool>,
+    /// Whether a flush has failed. Data written before it may be lost, and a later flush would not report that. Locked during a flush:
+    /// the system reports a failure to one of two flushes at a time.
+    flush_failed: Mutex<bool>,
+    /// The file system has no reads that do not wait.
+    always_waits: AtomicBool,
     /// Whether a discard without effect was logged.
-    discard_reported: Cell<bool>,
+    discard_reported: AtomicBool,
 }
 
 impl Image {
@@ -102,21 +111,40 @@ impl Image {
             file,
             path: path.to_owned(),
             device,
-            buffer: RefCell::default(),
-            flush_failed: Cell::default(),
-            discard_reported: Cell::default(),
+            flush_failed: Mutex::default(),
+            always_waits: AtomicBool::default(),
+            discard_reported: AtomicBool::default(),
         })
     }
 
     pub(super) fn read(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
-        self.in_parts(at, into, |buffer, at, part| {
+        Self::in_parts(at, into, |buffer, at, part| {
             read_all(&self.file, buffer, at)?;
             Ok(part.write(buffer)?)
         })
     }
 
+    /// Reads what is in the page cache.
+    pub(super) fn read_now(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
+        if self.always_waits.load(Ordering::Relaxed) {
+            return Err(DiskError::WouldWait);
+        }
+        Self::in_parts(at, into, |buffer, at, part| {
+            let flags = ReadWriteFlags::NOWAIT;
+            match preadv2(&self.file, &mut [IoSliceMut::new(buffer)], at, flags) {
+                Ok(count) if count == buffer.len() => Ok(part.write(buffer)?),
+                // A part of it is there, or the file is shorter now: a read that may wait says which.
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Err(DiskError::WouldWait),
+                Err(_) => {
+                    self.always_waits.store(true, Ordering::Relaxed);
+                    Err(DiskError::WouldWait)
+                }
+            }
+        })
+    }
+
     pub(super) fn write(&self, at: u64, from: Bytes<'_>) -> Result<(), DiskError> {
-        self.in_parts(at, from, |buffer, at, part| {
+        Self::in_parts(at, from, |buffer, at, part| {
             part.read(buffer)?;
             Ok(self.file.write_all_at(buffer, at)?)
         })
@@ -124,26 +152,26 @@ impl Image {
 
     /// Calls `each` for every part of `all`, with a buffer of its length and its position.
     fn in_parts(
-        &self,
         mut at: u64,
         all: Bytes<'_>,
         mut each: impl FnMut(&mut [u8], u64, Bytes<'_>) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
-        let mut buffer = self.buffer.borrow_mut();
-        let mut rest = all;
-        while !rest.is_empty() {
-            let count = rest.len().min(BUFFER as u64);
-            let Some((part, after)) = rest.split_at(count) else {
-                return Ok(());
-            };
-            if buffer.len() < count as usize {
-                buffer.resize(count as usize, 0);
+        PASSING.with_borrow_mut(|buffer| {
+            let mut rest = all;
+            while !rest.is_empty() {
+                let count = rest.len().min(BUFFER as u64);
+                let Some((part, after)) = rest.split_at(count) else {
+                    return Ok(());
+                };
+                if buffer.len() < count as usize {
+                    buffer.resize(count as usize, 0);
+                }
+                each(&mut buffer[..count as usize], at, part)?;
+                at += count;
+                rest = after;
             }
-            each(&mut buffer[..count as usize], at, part)?;
-            at += count;
-            rest = after;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Writes all data to the medium.
@@ -151,13 +179,14 @@ impl Image {
     /// After an error the system drops the data that it could not write, and the next flush succeeds. So once a flush has
     /// failed, all later ones fail as well, until the image is opened anew.
     pub(super) fn flush(&self) -> Result<(), DiskError> {
-        if self.flush_failed.get() {
+        let mut has_failed = self.flush_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *has_failed {
             return Err(DiskError::FlushFailed);
         }
         let Err(error) = self.file.sync_data() else {
             return Ok(());
         };
-        self.flush_failed.set(true);
+        *has_failed = true;
         tracing::error!(path = %self.path.display(), %error,
             "a flush failed, and data written since the one before may be lost; every flush of this image fails from now on. \
              Check the medium and the image, then restart the daemon");
@@ -179,7 +208,7 @@ impl Image {
             None => allocate(&self.file, HOLE, stretch.from, stretch.len),
         };
         if let Err(error) = discarded
-            && !self.discard_reported.replace(true)
+            && !self.discard_reported.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(path = %self.path.display(), %error, "discards have no effect on this image");
         }

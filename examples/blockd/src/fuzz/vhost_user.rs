@@ -44,6 +44,7 @@ impl Scene {
         );
         let socket = std::env::temp_dir().join(name.replace(['(', ')'], ""));
         let args = Args {
+            engine: crate::Engine::default(),
             exports: vec![Export {
                 queues: QUEUES,
                 ..Export::new(Source::Ram(1 << 16), &socket)

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::event::EventfdFlags;
 use rustix::fs::MemfdFlags;
@@ -95,7 +96,7 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
     let Ok(kick) = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC) else {
         return;
     };
-    let memory = Rc::new(memory);
+    let memory = Arc::new(memory);
     let vring = Vring::new(
         ring,
         base.into(),
@@ -105,7 +106,8 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
             call: Rc::default(),
             error: Rc::default(),
             memory: memory.clone(),
-            device: Rc::new(Device::new(disk, "fuzz")),
+            device: Arc::new(Device::new(disk, "fuzz")),
+            workers: None,
             chain: Rc::new(RefCell::new(DescriptorChain::default())),
             connection: Rc::new(Connection::new(LineLimit::new("fuzz".into(), None), socket)),
             write_through: how & 0x40 != 0,

@@ -131,3 +131,74 @@ fn c6_a_daemon_that_is_killed_again_and_again() {
     daemon.kill().unwrap();
     daemon.wait().unwrap();
 }
+
+/// The contents of a sector after so many writes.
+fn written(sector: u64, version: u64) -> Vec<u8> {
+    [sector, version]
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .cycle()
+        .take(512)
+        .collect()
+}
+
+/// A daemon is killed a hundred times while its client writes: no write that was acknowledged is lost, and none hangs.
+#[test]
+fn c6_a_daemon_that_is_killed_under_writes() {
+    const SECTORS: u64 = 32;
+    for engine in ["threads", "sync"] {
+        let mut random = crate::seed();
+        let directory = tempfile::tempdir().unwrap();
+        let image = directory.path().join("image");
+        let mut versions = vec![0; SECTORS as usize];
+        let start = || {
+            let export = format!(
+                "path={},socket={}",
+                image.display(),
+                directory.path().join("a.sock").display()
+            );
+            ready(&["--export", &export, "--engine", engine, "--poll-max", "50us"])
+        };
+        let contents = |versions: &[u64]| -> Vec<u8> {
+            (0..SECTORS)
+                .flat_map(|sector| written(sector, versions[sector as usize]))
+                .collect()
+        };
+        std::fs::write(&image, contents(&versions)).unwrap();
+        let socket = directory.path().join("a.sock");
+        let features = VERSION_1 | PROTOCOL | EVENT_IDX;
+        let mut daemon = start();
+        let mut raw = Raw::connect(&socket);
+        raw.reconnect(&socket, features, 0);
+        for _ in 0..50 {
+            for _ in 0..random.u8(..4) {
+                write_some(&mut raw, &mut versions, &mut random);
+                raw.wait_used(raw.offered());
+            }
+            write_some(&mut raw, &mut versions, &mut random);
+            for _ in 0..random.u32(..20_000) {
+                std::hint::spin_loop();
+            }
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+            let used = raw.used();
+            let outstanding = raw.offered().wrapping_sub(used);
+            daemon = start();
+            raw.reconnect(&socket, features, used.wrapping_add(random.u16(..=outstanding)));
+            raw.wait_used(raw.offered());
+            assert_eq!(std::fs::read(&image).unwrap(), contents(&versions), "{engine}");
+        }
+        terminate(daemon);
+    }
+}
+
+/// Offers one to five writes of different sectors.
+fn write_some(raw: &mut Raw, versions: &mut [u64], random: &mut fastrand::Rng) {
+    let mut sectors: Vec<usize> = (0..versions.len()).collect();
+    random.shuffle(&mut sectors);
+    for (slot, sector) in (0..random.u16(1..=5)).zip(sectors) {
+        versions[sector] += 1;
+        let head = raw.prepare_write(slot, sector as u64, &written(sector as u64, versions[sector]));
+        raw.offer(head);
+    }
+}

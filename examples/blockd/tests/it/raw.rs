@@ -216,14 +216,24 @@ impl Raw {
 
     /// Prepares a read of a sector in one of five slots; returns the head of its chain.
     pub(crate) fn prepare_read(&self, slot: u16, sector: u64) -> u16 {
+        self.prepare(slot, 0, sector, &[0xa5; 512])
+    }
+
+    /// Prepares a write of a sector in one of five slots; returns the head of its chain.
+    pub(crate) fn prepare_write(&self, slot: u16, sector: u64, contents: &[u8]) -> u16 {
+        self.prepare(slot, 1, sector, contents)
+    }
+
+    fn prepare(&self, slot: u16, kind: u64, sector: u64, contents: &[u8]) -> u16 {
         let at = u64::from(slot);
         let (header, status, data) = (HEADER + 16 * at, STATUS + at, DATA + 512 * at);
-        self.put(header, &[[0; 8], sector.to_le_bytes()].concat());
+        self.put(header, &[kind.to_le_bytes(), sector.to_le_bytes()].concat());
         self.put(status, &[0xff]);
-        self.put(data, &[0xa5; 512]);
+        self.put(data, contents);
         let head = 3 * slot;
+        let to_device = if kind == 0 { WRITE } else { 0 };
         self.describe(head, header, 16, NEXT, head + 1);
-        self.describe(head + 1, data, 512, NEXT | WRITE, head + 2);
+        self.describe(head + 1, data, 512, NEXT | to_device, head + 2);
         self.describe(head + 2, status, 1, WRITE, 0);
         head
     }

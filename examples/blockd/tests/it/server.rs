@@ -92,6 +92,7 @@ impl Wanted {
             directory,
         } = self;
         let args = Args {
+            engine: blockd::Engine::default(),
             exports: exports.clone(),
             poll_max,
             policy: policy.to_owned(),

@@ -88,9 +88,9 @@ impl Model {
         }
     }
 
-    /// A hit or a notification may end polling without a check. If nothing was progress, because the handler of the hit is gone before it
-    /// is served, the poll goes on with another iteration. What seems to be found by the first one may all be found by that one's check,
-    /// together with what became ready in between. Returns the registration that is called next, if it can be that.
+    /// An iteration that ended polling without a check, and made no progress because the handler of its hit was gone, is followed by one
+    /// that checks. The log shows both as one. Returns the registration that is called next, if the check of the second one can have
+    /// found it.
     fn find_late(&mut self, served: &[Found]) -> Option<Found> {
         let Some(Callback::Of(label, Side::Readable | Side::Writable | Side::Priority)) = self.next_call()
         else {

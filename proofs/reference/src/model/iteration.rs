@@ -186,35 +186,6 @@ impl Model {
         }
     }
 
-    /// Returns the readiness that a check would report.
-    pub(super) fn ready(&mut self, place: usize) -> Readiness {
-        let one = &self.registrations[place];
-        if one.masked == Masked::Yes || one.is_asleep {
-            return Readiness::empty();
-        }
-        let (fd, mask) = (one.fd, one.interest.mask());
-        self.files.readiness(fd) & mask
-    }
-
-    /// Returns whether it may be polled now (rules A9, B5).
-    fn may_be_polled(&self, one: &Registration) -> bool {
-        one.polled && one.busy == 0 && !self.is_paused(one.group) && self.waiter != Waiter::Foreign
-    }
-
-    fn may_hit(&self, place: usize) -> bool {
-        let one = &self.registrations[place];
-        let device = self.devices[one.fd.place()];
-        // A hit that an outer iteration has taken is polled for once more.
-        let owed = one.owed || device.unkicked || one.pending.hit != Hit::No;
-        let is_polling = self.most_polling > 0 || self.poll_mode || owed;
-        device.work > 0 && is_polling && self.may_be_polled(one)
-    }
-
-    /// Returns whether it has work without a kick: then every iteration polls it (rule A5).
-    fn must_be_polled(&self, one: &Registration) -> bool {
-        self.may_be_polled(one) && self.devices[one.fd.place()].unkicked
-    }
-
     /// Follows the real context in a step that it may take before it waits. Returns `false` if the next entry is not such a step.
     fn follow(&mut self, entry: Entry, search: &mut Search) -> Flow<bool> {
         let (label, side) = match entry.what {
@@ -325,17 +296,6 @@ impl Model {
             };
             // The first panic goes on.
             let _ = self.invalidate(place);
-        }
-    }
-
-    /// A check was interrupted: paused handlers are perhaps masked.
-    fn mask_perhaps(&mut self) {
-        for place in 0..self.registrations.len() {
-            let is_found = !self.ready(place).is_empty() && self.is_paused(self.registrations[place].group);
-            let one = &mut self.registrations[place];
-            if is_found && one.masked == Masked::No {
-                one.masked = Masked::Perhaps;
-            }
         }
     }
 
@@ -456,14 +416,6 @@ impl Model {
             }
             push(true, outcome.hit == Hit::Yes);
         }
-    }
-
-    fn is_any_close_unreported(&self) -> bool {
-        self.registrations.iter().any(|one| {
-            let has_interest = one.interest != aio_context::Interest::NONE;
-            let is_active = has_interest && one.masked == Masked::No && !one.may_be_spent();
-            is_active && !self.files.is_open(one.fd)
-        })
     }
 
     fn hit(&self, place: usize, seen: &Seen, search: &Search) -> Hit {

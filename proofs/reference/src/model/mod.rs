@@ -9,12 +9,13 @@
 //! Each followed step must be allowed, and each callback that is left out needs a reason. The model computes everything else by
 //! itself, to the nanosecond.
 //!
-//! This file runs operations, `iteration` is one iteration, and `dispatch` calls the handlers in it.
+//! This file runs operations, `iteration` is one iteration, `visible` is what it can find, and `dispatch` calls the handlers in it.
 
 mod dispatch;
 mod files;
 mod iteration;
 mod operations;
+mod visible;
 
 use std::collections::VecDeque;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aio_context::Wait;
-use blockd::{Args, Export, Server, Source};
+use blockd::{Args, Engine, Export, Server, Source};
 use clap::Parser;
 use vhost::VhostBackend;
 use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
@@ -35,6 +35,7 @@ impl Driven {
             .map(|number| directory.path().join(number.to_string()))
             .collect();
         let mut args = Args::try_parse_from(["blockd", "--export", "ram=1M,socket=s"]).unwrap();
+        args.engine = Engine::Sync;
         let exports = sources.iter().zip(&sockets);
         args.exports = exports
             .map(|(source, socket)| Export::new(source.clone(), socket))

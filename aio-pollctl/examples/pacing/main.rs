@@ -3,79 +3,18 @@
 //!
 //! `cargo run -p aio-pollctl --example pacing` prints the work of the loop in 100 ms.
 
+mod world;
+
 use std::time::Duration;
 
 use aio_pollctl::{
     CheckPacer, ClockStride, IdleCosts, Iteration, Learned, PollParams, PollPolicy, PreSleepSpin,
 };
 
-/// What polling one source, checking the descriptors, and a sleep cost here, in nanoseconds.
-const POLL_NS: u64 = 30;
-const CHECK_NS: u64 = 300;
-const WAKE_NS: u64 = 10_000;
+use world::World;
+
 /// Queues that never have a request.
 const IDLE_QUEUES: usize = 100;
-
-/// The simulated events, and the work of the loop.
-#[derive(Debug, Default)]
-pub(crate) struct World {
-    now_ns: u64,
-    next_request_ns: u64,
-    next_event_ns: u64,
-    /// A check or a wake-up has found the event.
-    found: bool,
-    pub(crate) requests: u64,
-    pub(crate) events: u64,
-    pub(crate) polls: u64,
-    pub(crate) checks: u64,
-    pub(crate) sleeps: u64,
-    /// The longest time for which an event waited for a check while the loop was awake.
-    pub(crate) latest_ns: u64,
-    /// Queues that are still polled.
-    pub(crate) polled: usize,
-}
-
-impl World {
-    /// One round; whether the queue has a request.
-    fn poll(&mut self) -> bool {
-        self.polls += 1;
-        self.now_ns += POLL_NS + (self.polled - 1) as u64;
-        self.next_request_ns <= self.now_ns
-    }
-
-    fn check(&mut self) -> bool {
-        self.checks += 1;
-        self.now_ns += CHECK_NS;
-        self.found = self.next_event_ns <= self.now_ns;
-        self.found
-    }
-
-    fn sleep(&mut self) {
-        self.sleeps += 1;
-        self.now_ns = self.now_ns.max(self.next_request_ns.min(self.next_event_ns)) + WAKE_NS;
-        self.found = self.next_event_ns <= self.now_ns;
-    }
-
-    /// Serves the events that were found. Returns whether there were any.
-    fn serve(&mut self) -> bool {
-        let before = self.requests + self.events;
-        if self.next_request_ns <= self.now_ns {
-            self.requests += 1;
-            let pause = if self.requests.is_multiple_of(100) {
-                1_000_000
-            } else {
-                4_000
-            };
-            self.next_request_ns = self.now_ns + pause;
-        }
-        if std::mem::take(&mut self.found) {
-            self.events += 1;
-            self.latest_ns = self.latest_ns.max(self.now_ns - self.next_event_ns);
-            self.next_event_ns = self.now_ns + 77_000;
-        }
-        self.requests + self.events > before
-    }
-}
 
 /// Polls until there is something to serve or the budget is used up; whether there is.
 fn search(world: &mut World, pacer: &mut CheckPacer, budget: Duration) -> bool {
@@ -102,10 +41,7 @@ fn search(world: &mut World, pacer: &mut CheckPacer, budget: Duration) -> bool {
 
 /// Runs the loop for 100 ms of simulated time.
 pub(crate) fn run() -> World {
-    let mut world = World {
-        polled: 1 + IDLE_QUEUES,
-        ..World::default()
-    };
+    let mut world = World::new(1 + IDLE_QUEUES);
     let mut policy = Learned::new(PollParams::unlimited());
     let (mut pacer, mut spin, costs) = (CheckPacer::new(), PreSleepSpin::new(), IdleCosts::TYPICAL);
     let mut tested = 0;

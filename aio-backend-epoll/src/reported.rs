@@ -1,0 +1,30 @@
+//! Converts the events that the kernel reports.
+
+use aio_backend::{Readiness, Token};
+use rustix::event::epoll::{Event, EventData, EventFlags};
+
+/// An event that the kernel has not written yet.
+pub(crate) const NOTHING: Event = Event {
+    flags: EventFlags::empty(),
+    data: EventData::new_u64(0),
+};
+
+/// The events that the kernel reports.
+const REPORTED: u32 = Readiness::all().difference(Readiness::NVAL).to_system();
+const _: () = {
+    let all = EventFlags::IN
+        .union(EventFlags::PRI)
+        .union(EventFlags::OUT)
+        .union(EventFlags::ERR)
+        .union(EventFlags::HUP)
+        .union(EventFlags::RDHUP);
+    assert!(REPORTED == all.bits());
+};
+
+/// Converts what the kernel reports. The bits are the same.
+#[inline]
+pub(crate) fn reported(event: &Event) -> (Token, Readiness) {
+    let (flags, data) = (event.flags, event.data);
+    let readiness = Readiness::from_system(flags.bits() & REPORTED);
+    (Token::from_bits(data.u64()), readiness)
+}

@@ -1,0 +1,157 @@
+//! [`WorkerPool`]: threads for work that blocks, and a callback at home with each result.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+
+use aio_context::Context;
+
+use crate::worker_queue::{Job, WorkerQueue};
+use crate::{Channel, Event, Sender};
+
+/// Threads that run blocking work for a context, such as reads from a slow file, and bring each result back to its home thread.
+///
+/// Threads are started when there is work that no idle one can take, up to a limit, and end after ten seconds without work. Work
+/// that waits for a thread is begun in the order in which it was submitted; results come in the order in which the work ends.
+///
+/// Each pool has threads of its own. Work that hangs occupies a thread of its pool, and delays the work of no other pool and never
+/// the loop.
+///
+/// Dropping the pool drops its callbacks and the work that no thread has begun. Work that has begun goes on, and its result is dropped
+/// on the thread that made it.
+///
+/// # Examples
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use aio_context::{Context, Wait};
+/// use aio_sources::WorkerPool;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let cx = Context::new()?;
+/// let pool = WorkerPool::new(&cx, "disk", 4);
+/// let len = Rc::new(Cell::new(None));
+/// let result = len.clone();
+/// pool.run(
+///     || std::fs::read("/proc/self/stat"),
+///     move |_cx, read| result.set(read.ok().and_then(|read| read.ok()).map(|bytes| bytes.len())),
+/// )?;
+/// while pool.in_flight() > 0 {
+///     cx.poll(Wait::Block)?;
+/// }
+/// assert!(len.get().unwrap() > 0);
+/// # Ok(()) }
+/// ```
+#[must_use = "dropped at once, it drops the work that was not begun"]
+pub struct WorkerPool {
+    queue: Arc<WorkerQueue>,
+    callbacks: Rc<RefCell<HashMap<u64, Callback>>>,
+    next_id: Cell<u64>,
+    sender: Sender<Finished>,
+    _channel: Channel,
+}
+
+/// What became of work: its result, or the payload of its panic.
+type Outcome = thread::Result<Box<dyn Any + Send>>;
+type Callback = Box<dyn FnOnce(&Context, Outcome)>;
+
+struct Finished {
+    id: u64,
+    outcome: Outcome,
+}
+
+impl WorkerPool {
+    /// Makes a pool of at most `most` threads, which are named `name`. No thread is started yet.
+    ///
+    /// # Panics
+    /// If `most` is zero.
+    pub fn new(cx: &Context, name: &str, most: usize) -> Self {
+        assert!(most > 0, "a pool without a thread never runs its work");
+        let callbacks: Rc<RefCell<HashMap<u64, Callback>>> = Rc::default();
+        let waiting = callbacks.clone();
+        let (sender, channel) = Channel::new(cx, move |cx, event| {
+            if let Event::Value(Finished { id, outcome }) = event {
+                let callback = waiting.borrow_mut().remove(&id);
+                if let Some(callback) = callback {
+                    callback(cx, outcome);
+                }
+            }
+        });
+        Self {
+            queue: Arc::new(WorkerQueue::new(name, most)),
+            callbacks,
+            next_id: Cell::new(0),
+            sender,
+            _channel: channel,
+        }
+    }
+
+    /// Runs `work` on a thread of the pool, then calls `done` with its result on the home thread, in an iteration of the loop. A panic
+    /// of `work` is passed to `done` as by [`thread::JoinHandle::join`].
+    ///
+    /// Returns at once. `done` may do anything, also poll and submit more work.
+    ///
+    /// # Errors
+    /// The error of the system if there is no thread and none can be started. `work` and `done` are then dropped.
+    pub fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        done: impl FnOnce(&Context, thread::Result<T>) + 'static,
+    ) -> io::Result<()> {
+        let id = self.next_id.get();
+        let sender = self.sender.clone();
+        let job: Job = Box::new(move || {
+            let result = catch_unwind(AssertUnwindSafe(work));
+            let outcome = result.map(|value| Box::new(value) as Box<dyn Any + Send>);
+            // Fails if the pool or the context is gone: the outcome is dropped here.
+            let _ = sender.send(Finished { id, outcome });
+        });
+        self.queue.push(job)?;
+        self.next_id.set(id + 1);
+        let callback: Callback =
+            Box::new(
+                move |cx, outcome| match outcome.map(Box::<dyn Any + Send>::downcast::<T>) {
+                    Ok(Ok(value)) => done(cx, Ok(*value)),
+                    Ok(Err(_)) => unreachable!("the work has returned a value of this type"),
+                    Err(panic) => done(cx, Err(panic)),
+                },
+            );
+        self.callbacks.borrow_mut().insert(id, callback);
+        Ok(())
+    }
+
+    /// Returns how much work was submitted whose callback was not called yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.callbacks.borrow().len()
+    }
+
+    /// Returns how many threads there are at the moment, idle ones included.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.queue.threads()
+    }
+}
+
+impl Drop for WorkerPool {
+    fn drop(&mut self) {
+        self.queue.close();
+        // A callback that is dropped may use the pool's context, also this very table.
+        let callbacks = self.callbacks.take();
+        drop(callbacks);
+    }
+}
+
+impl fmt::Debug for WorkerPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerPool")
+            .field("in_flight", &self.in_flight())
+            .field("threads", &self.threads())
+            .finish_non_exhaustive()
+    }
+}

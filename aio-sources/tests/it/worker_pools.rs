@@ -1,0 +1,203 @@
+//! Worker pools: all work is run, each result comes home once, and work that hangs delays no other.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Barrier};
+use std::thread::{self, ThreadId};
+
+use aio_context::{Context, Wait};
+use aio_sources::WorkerPool;
+use aio_testing::{Bench, everywhere};
+
+everywhere! {
+    s2_each_result_comes_home_once
+    s2_work_runs_on_other_threads_and_callbacks_at_home
+    s2_work_that_hangs_delays_no_other_pool_nor_the_loop
+    s2_as_many_threads_as_are_needed_and_allowed
+    s2_results_are_delivered_in_nested_polls
+    s2_a_panic_of_the_work_reaches_its_callback
+    s2_a_dropped_pool_drops_what_was_not_begun
+    d9_a_panic_of_a_callback_loses_no_other_result
+}
+
+/// Polls until `is_done`.
+fn until(bench: &Bench, cx: &Context, mut is_done: impl FnMut() -> bool) {
+    while !is_done() {
+        bench.poll(cx, Wait::Block);
+    }
+}
+
+/// Work that ends when it is allowed to.
+fn gate() -> (Sender<()>, impl FnOnce() + Send) {
+    let (open, opened) = mpsc::channel();
+    (open, move || pass(&opened))
+}
+
+fn pass(gate: &Receiver<()>) {
+    let _ = gate.recv();
+}
+
+fn s2_each_result_comes_home_once(bench: Bench) {
+    let cx = bench.context();
+    let pool = WorkerPool::new(&cx, "work", 3);
+    let sums = Rc::new(RefCell::new(Vec::new()));
+    for n in 0..1000_u64 {
+        let sums = sums.clone();
+        let done = move |_: &Context, sum: thread::Result<u64>| sums.borrow_mut().push(sum.unwrap());
+        pool.run(move || n * n, done).unwrap();
+    }
+    assert_eq!(pool.in_flight(), 1000);
+    until(&bench, &cx, || pool.in_flight() == 0);
+    let mut sums = sums.take();
+    sums.sort_unstable();
+    assert_eq!(sums, (0..1000).map(|n| n * n).collect::<Vec<u64>>());
+    bench.settle(&cx);
+}
+
+fn s2_work_runs_on_other_threads_and_callbacks_at_home(bench: Bench) {
+    let cx = bench.context();
+    let pool = WorkerPool::new(&cx, "by-name", 1);
+    let seen = Rc::new(Cell::new(None));
+    let result = seen.clone();
+    let work = || {
+        (
+            thread::current().id(),
+            thread::current().name().map(str::to_owned),
+        )
+    };
+    pool.run(
+        work,
+        move |_, worker: thread::Result<(ThreadId, Option<String>)>| {
+            result.set(Some((worker.unwrap(), thread::current().id())));
+        },
+    )
+    .unwrap();
+    until(&bench, &cx, || pool.in_flight() == 0);
+    let ((worker, name), home) = seen.take().unwrap();
+    assert_eq!((home, name.as_deref()), (thread::current().id(), Some("by-name")));
+    assert_ne!(worker, home);
+}
+
+fn s2_work_that_hangs_delays_no_other_pool_nor_the_loop(bench: Bench) {
+    let cx = bench.context();
+    let (hanging, other) = (WorkerPool::new(&cx, "a", 1), WorkerPool::new(&cx, "b", 1));
+    let (open, work) = gate();
+    hanging.run(work, |_, _| {}).unwrap();
+    hanging.run(|| (), |_, _| {}).unwrap();
+    let ran = Rc::new(Cell::new(0));
+    for _ in 0..3 {
+        let count = ran.clone();
+        other.run(|| (), move |_, _| count.set(count.get() + 1)).unwrap();
+    }
+    until(&bench, &cx, || ran.get() == 3);
+    assert_eq!((hanging.in_flight(), other.in_flight()), (2, 0));
+    open.send(()).unwrap();
+    until(&bench, &cx, || hanging.in_flight() == 0);
+}
+
+fn s2_as_many_threads_as_are_needed_and_allowed(bench: Bench) {
+    let cx = bench.context();
+    let pool = WorkerPool::new(&cx, "work", 3);
+    assert_eq!(pool.threads(), 0);
+    // Three that wait for each other, so each has a thread; and more, for which none is left.
+    let all = Arc::new(Barrier::new(3));
+    for _ in 0..9 {
+        let all = all.clone();
+        pool.run(move || all.wait().is_leader(), |_, _| {}).unwrap();
+    }
+    assert_eq!(pool.threads(), 3);
+    until(&bench, &cx, || pool.in_flight() == 0);
+    assert!(pool.threads() <= 3);
+}
+
+fn s2_results_are_delivered_in_nested_polls(bench: Bench) {
+    let cx = bench.context();
+    let pool = Rc::new(WorkerPool::new(&cx, "work", 2));
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let (inner_pool, inner_order) = (pool.clone(), order.clone());
+    pool.run(
+        || (),
+        move |cx, _| {
+            let is_done = Rc::new(Cell::new(false));
+            let (done, order) = (is_done.clone(), inner_order.clone());
+            let inner = move |_: &Context, _: thread::Result<()>| {
+                order.borrow_mut().push("inner");
+                done.set(true);
+            };
+            inner_pool.run(|| (), inner).unwrap();
+            while !is_done.get() {
+                cx.poll(Wait::Block).unwrap();
+            }
+            inner_order.borrow_mut().push("outer");
+        },
+    )
+    .unwrap();
+    until(&bench, &cx, || order.borrow().len() == 2);
+    assert_eq!(order.take(), ["inner", "outer"]);
+    assert_eq!(pool.in_flight(), 0);
+}
+
+fn s2_a_panic_of_the_work_reaches_its_callback(bench: Bench) {
+    let cx = bench.context();
+    let pool = WorkerPool::new(&cx, "work", 1);
+    let payload = Rc::new(Cell::new(None));
+    let seen = payload.clone();
+    let work = || std::panic::resume_unwind(Box::new("on purpose"));
+    pool.run(work, move |_, result: thread::Result<()>| seen.set(result.err()))
+        .unwrap();
+    until(&bench, &cx, || pool.in_flight() == 0);
+    let payload = payload.take().unwrap();
+    assert_eq!(payload.downcast_ref::<&str>(), Some(&"on purpose"));
+    // The thread is there for more.
+    pool.run(|| (), |_, _| {}).unwrap();
+    until(&bench, &cx, || pool.in_flight() == 0);
+}
+
+fn s2_a_dropped_pool_drops_what_was_not_begun(bench: Bench) {
+    let cx = bench.context();
+    let pool = WorkerPool::new(&cx, "work", 1);
+    let (began, has_begun) = mpsc::channel();
+    let (open, work) = gate();
+    let result = Arc::new(());
+    let (held, kept) = (result.clone(), Rc::new(()));
+    let begin = move || {
+        began.send(()).unwrap();
+        work();
+        held
+    };
+    pool.run(begin, |_, _| panic!("the pool is gone")).unwrap();
+    has_begun.recv().unwrap();
+    let (never, callback) = (result.clone(), kept.clone());
+    pool.run(move || drop(never), move |_, _| drop(callback)).unwrap();
+    drop(pool);
+    assert_eq!(Rc::strong_count(&kept), 1);
+    assert_eq!(Arc::strong_count(&result), 2);
+    open.send(()).unwrap();
+    // The thread drops the result of the work that had begun.
+    while Arc::strong_count(&result) > 1 {
+        thread::yield_now();
+    }
+    bench.settle(&cx);
+}
+
+fn d9_a_panic_of_a_callback_loses_no_other_result(bench: Bench) {
+    let cx = bench.context();
+    let pool = WorkerPool::new(&cx, "work", 1);
+    let ran = Rc::new(Cell::new(0));
+    for n in 0..4 {
+        let count = ran.clone();
+        let done = move |_: &Context, _: thread::Result<()>| {
+            count.set(count.get() + 1);
+            assert_ne!(n, 1, "on purpose");
+        };
+        pool.run(|| (), done).unwrap();
+    }
+    let mut panics = 0;
+    while pool.in_flight() > 0 {
+        let polled = catch_unwind(AssertUnwindSafe(|| bench.poll(&cx, Wait::Block)));
+        panics += u32::from(polled.is_err());
+    }
+    assert_eq!((ran.get(), panics), (4, 1));
+}

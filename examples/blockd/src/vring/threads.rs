@@ -1,0 +1,132 @@
+//! Requests that threads execute, and how the queue is held until they have ended.
+
+use std::thread;
+
+use aio_context::{Context, Pollable};
+
+use super::{Turn, Vring, VringConfig, VringError};
+use crate::descriptor_chain::DescriptorChain;
+use crate::engine::Workers;
+use crate::request::{Done, MalformedRequest};
+use crate::ring::full_fence;
+
+impl Vring {
+    /// Takes no more requests until [`release`](Self::release). Returns whether none is outstanding.
+    pub(crate) fn hold(&self) -> bool {
+        self.held.set(true);
+        self.outstanding.borrow().is_empty()
+    }
+
+    /// Takes requests again.
+    pub(crate) fn release(&self) {
+        self.held.set(false);
+        if self.poll() {
+            self.reschedule();
+        }
+    }
+
+    /// Executes pending requests at once that need not wait, and passes the others to threads.
+    pub(super) fn pass_on_pending(
+        &self,
+        pending: u16,
+        chain: &mut DescriptorChain,
+        workers: &Workers,
+        turn: &mut Turn,
+    ) -> Result<(), VringError> {
+        for _ in 0..pending {
+            if turn.is_over() {
+                break;
+            }
+            let next = self.next_available.get();
+            let head = self.ring.available_entry(next);
+            chain
+                .collect(&self.ring, &self.config.memory, head)
+                .map_err(MalformedRequest::from)?;
+            turn.requests -= 1;
+            self.next_available.set(next.wrapping_add(1));
+            let number = self.outstanding.borrow_mut().push(head);
+            if workers.reads_at_once
+                && let Some(done) = self.config.device.serve_now(&self.config.memory, chain)
+            {
+                turn.bytes = turn.bytes.saturating_sub(done.written.into());
+                self.outstanding.borrow_mut().end(number, done.written);
+            } else {
+                self.pass_on(number, chain, workers)?;
+            }
+        }
+        self.check_memory()?;
+        self.use_completed();
+        Ok(())
+    }
+
+    /// Passes a request to a thread.
+    fn pass_on(&self, number: u64, chain: &mut DescriptorChain, workers: &Workers) -> Result<(), VringError> {
+        let VringConfig {
+            memory,
+            device,
+            write_through,
+            ..
+        } = &self.config;
+        let chain = std::mem::take(chain);
+        let (memory, device, write_through) = (memory.clone(), device.clone(), *write_through);
+        let cancelled = self.cancelled.clone();
+        let me = self.me.clone();
+        let execute = move || device.serve_all(&memory, &chain, write_through, &cancelled);
+        let done = move |_: &Context, result| {
+            if let Some(vring) = me.upgrade() {
+                vring.end(number, result);
+            }
+        };
+        workers.pool.run(execute, done).map_err(VringError::NoThread)
+    }
+
+    /// A thread has ended a request.
+    fn end(&self, number: u64, result: thread::Result<Result<Option<Done>, MalformedRequest>>) {
+        if self.stopped.get() {
+            return;
+        }
+        let result = match result {
+            Ok(Ok(Some(done))) => {
+                if let Some(error) = &done.error {
+                    self.log_error(error);
+                }
+                self.outstanding.borrow_mut().end(number, done.written);
+                self.check_memory()
+            }
+            // It was cancelled, so the queue has stopped.
+            Ok(Ok(None)) => Ok(()),
+            Ok(Err(malformed)) => Err(malformed.into()),
+            Err(_) => Err(VringError::Panic),
+        };
+        if let Err(error) = result {
+            self.fail(&error);
+            return;
+        }
+        self.complete();
+    }
+
+    /// Completes the requests that have ended, in their order, and calls the driver if it wants that.
+    fn complete(&self) {
+        if self.use_completed() {
+            full_fence();
+            self.call_if_wanted();
+        }
+    }
+
+    /// Moves the requests that have ended to the used ring, in their order. Returns whether there was one.
+    fn use_completed(&self) -> bool {
+        let before = self.next_used.get();
+        let mut used = before;
+        while let Some(completion) = self.outstanding.borrow_mut().next_completion() {
+            self.ring
+                .set_used_entry(used, completion.head, completion.written);
+            used = used.wrapping_add(1);
+        }
+        if used == before {
+            return false;
+        }
+        self.next_used.set(used);
+        self.ring.publish(used);
+        true
+    }
+}

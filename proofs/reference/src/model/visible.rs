@@ -1,0 +1,56 @@
+//! What a check or a poll can find at the moment.
+
+use aio_context::{Interest, Readiness};
+
+use super::{Hit, Masked, Model, Registration};
+use crate::setup::Waiter;
+
+impl Model {
+    /// Returns the readiness that a check would report.
+    pub(super) fn ready(&mut self, place: usize) -> Readiness {
+        let one = &self.registrations[place];
+        if one.masked == Masked::Yes || one.is_asleep {
+            return Readiness::empty();
+        }
+        let (fd, mask) = (one.fd, one.interest.mask());
+        self.files.readiness(fd) & mask
+    }
+
+    /// Returns whether it may be polled now (rules A9, B5).
+    pub(super) fn may_be_polled(&self, one: &Registration) -> bool {
+        one.polled && one.busy == 0 && !self.is_paused(one.group) && self.waiter != Waiter::Foreign
+    }
+
+    pub(super) fn may_hit(&self, place: usize) -> bool {
+        let one = &self.registrations[place];
+        let device = self.devices[one.fd.place()];
+        // A hit that an outer iteration has taken is polled for once more.
+        let owed = one.owed || device.unkicked || one.pending.hit != Hit::No;
+        let is_polling = self.most_polling > 0 || self.poll_mode || owed;
+        device.work > 0 && is_polling && self.may_be_polled(one)
+    }
+
+    /// Returns whether it has work without a kick: then every iteration polls it (rule A5).
+    pub(super) fn must_be_polled(&self, one: &Registration) -> bool {
+        self.may_be_polled(one) && self.devices[one.fd.place()].unkicked
+    }
+
+    /// A check was interrupted: paused handlers are perhaps masked.
+    pub(super) fn mask_perhaps(&mut self) {
+        for place in 0..self.registrations.len() {
+            let is_found = !self.ready(place).is_empty() && self.is_paused(self.registrations[place].group);
+            let one = &mut self.registrations[place];
+            if is_found && one.masked == Masked::No {
+                one.masked = Masked::Perhaps;
+            }
+        }
+    }
+
+    pub(super) fn is_any_close_unreported(&self) -> bool {
+        self.registrations.iter().any(|one| {
+            let has_interest = one.interest != Interest::NONE;
+            let is_active = has_interest && one.masked == Masked::No && !one.may_be_spent();
+            is_active && !self.files.is_open(one.fd)
+        })
+    }
+}

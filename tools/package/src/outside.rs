@@ -1,0 +1,79 @@
+//! The packages where their users have them: unpacked in a directory outside the workspace, each to be taken from there by the others.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use aio_tools::shell;
+use anyhow::Context as _;
+
+use crate::library::{self, Library};
+
+/// The packages, in a directory that is removed in the end.
+pub(crate) struct Outside(PathBuf);
+
+impl Outside {
+    /// Unpacks them. The directory always has the same name for a workspace, so that cargo finds what it built before; what an
+    /// interrupted run has left is removed.
+    pub(crate) fn unpack(libraries: &[Library]) -> anyhow::Result<Self> {
+        let mut name = DefaultHasher::new();
+        shell::root().hash(&mut name);
+        let path = std::env::temp_dir().join(format!("aio-package-{:016x}", name.finish()));
+        if path.exists() {
+            fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        // Fails if another user has made it meanwhile.
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let outside = Self(path);
+        for library in libraries {
+            outside.unpack_one(library)?;
+        }
+        Ok(outside)
+    }
+
+    /// Unpacks a package. The files are as old as now, because cargo builds only what is newer than what it has built, and files in
+    /// packages are all of the same age.
+    fn unpack_one(&self, library: &Library) -> anyhow::Result<()> {
+        let into = self.workspace(library.is_apart());
+        fs::create_dir_all(&into)?;
+        let package = shell::target_dir()?
+            .join("package/package")
+            .join(library.folder() + ".crate");
+        shell::run(Command::new("tar").arg("-C").arg(into).arg("-xzmf").arg(package))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The directory of the workspace that has this package.
+    pub(crate) fn workspace(&self, is_apart: bool) -> PathBuf {
+        self.0.join(if is_apart { "apart" } else { "packages" })
+    }
+
+    /// The directory of an unpacked package.
+    pub(crate) fn package(&self, library: &Library) -> PathBuf {
+        self.workspace(library.is_apart()).join(library.folder())
+    }
+
+    /// The lines of a manifest that let cargo take these libraries from their packages instead of a registry.
+    pub(crate) fn patch<'a>(&self, libraries: impl Iterator<Item = &'a Library>) -> String {
+        libraries.fold("\n[patch.crates-io]\n".to_owned(), |text, library| {
+            text + &format!("{} = {{ path = {:?} }}\n", library.name, self.package(library))
+        })
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Copies the lock file of the workspace that has the library, so that what is built outside has the same versions.
+pub(crate) fn copy_lock(is_apart: bool, to: &Path) -> anyhow::Result<()> {
+    let lock = Path::new(if is_apart { library::APART } else { "" }).join("Cargo.lock");
+    fs::copy(shell::root().join(lock), to.join("Cargo.lock"))?;
+    Ok(())
+}
