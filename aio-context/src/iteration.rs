@@ -326,25 +326,28 @@ impl Inner {
     }
 
     /// As [`record_from`](Self::record_from), but leaves out data for handlers that are in the list already because polling found work for
-    /// them. The backend reports it again if it is there still.
+    /// them. The backend reports it again if it is there still. Returns whether there is anything else.
     #[inline(never)]
-    pub(crate) fn record_unless_hit(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        let is_hit = |token: Token, readiness: Readiness| {
+    pub(crate) fn record_unless_hit(&self, cx: &Context, first: usize, ready: &ReadyList) -> bool {
+        let left_out = Cell::new(0);
+        let leaves_out = |token: Token, readiness: Readiness| {
             let registry = self.descriptors.registry.borrow();
             let is_level = registry.interest(token).is_some_and(|one| !one.reports_once());
-            is_level
+            let mut hits = ready.iter().take(first);
+            let is_hit = is_level
                 && readiness == Readiness::IN
-                && ready
-                    .iter()
-                    .take(first)
-                    .any(|event| event == (token, Readiness::empty()))
+                && hits.any(|event| event == (token, Readiness::empty()));
+            left_out.set(left_out.get() + usize::from(is_hit));
+            is_hit
         };
-        self.descriptors.record(first, ready, is_hit, |token, readiness| {
-            self.own_event(token, readiness)
-        });
+        self.descriptors
+            .record(first, ready, leaves_out, |token, readiness| {
+                self.own_event(token, readiness)
+            });
         if ready.has_invalid() {
             self.invalidate_all(cx, first, ready);
         }
+        ready.len() - first > left_out.get()
     }
 
     /// Invalidates the handlers of closed descriptors. All of them, also if one panics: the backend may report each once.

@@ -20,14 +20,15 @@ pub(crate) struct Pacing {
 }
 
 impl Pacing {
-    /// Whether a peek is due, although polling finds work: those that make system calls take a tenth of the time at the most.
+    /// Whether a peek is due, although polling finds work: those that make system calls and find nothing take a tenth of the time at the
+    /// most.
     #[inline]
     pub(crate) fn peek_is_due(&self, now: Moment) -> bool {
         now.as_nanos() >= self.next_peek_ns.get()
     }
 
-    /// Records a peek that made system calls.
-    pub(crate) fn peeked(&self, began: Moment, ended: Moment) {
+    /// Records a peek that made system calls and found nothing.
+    pub(crate) fn peeked_in_vain(&self, began: Moment, ended: Moment) {
         let pause = ended
             .since(began)
             .saturating_mul(9)

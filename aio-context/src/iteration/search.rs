@@ -150,9 +150,10 @@ impl Inner {
         if self.descriptors.peek(ready)? {
             self.rebalance();
             self.descriptors.wait(Some(Duration::ZERO), ready)?;
-            self.pacing.peeked(now, self.now());
-        }
-        if ready.len() > first {
+            if !self.record_unless_hit(cx, first, ready) {
+                self.pacing.peeked_in_vain(now, self.now());
+            }
+        } else if ready.len() > first {
             self.record_unless_hit(cx, first, ready);
         }
         Ok(())
