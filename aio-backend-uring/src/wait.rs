@@ -51,7 +51,10 @@ impl<S: Sys> Uring<S> {
         self.waits = self.waits.wrapping_add(1);
         self.slots.begin_wait();
         loop {
-            self.report(ready)?;
+            if let Err(error) = self.report(ready) {
+                // Events that were reported come first; what could not be verified is found by the next wait.
+                return if ready.len() > before { Ok(()) } else { Err(error) };
+            }
             if ready.is_full() {
                 return Ok(());
             }
@@ -83,11 +86,11 @@ impl<S: Sys> Uring<S> {
                 Err(Errno::INTR) => limit = Limit::Now,
                 Err(Errno::BUSY | Errno::AGAIN) if retries < RETRIES => retries += 1,
                 Err(error) => {
-                    self.report(ready)?;
+                    let reported = self.report(ready);
                     return if ready.len() > before {
                         Ok(())
                     } else {
-                        Err(in_plain_words(error).into())
+                        reported.and(Err(in_plain_words(error).into()))
                     };
                 }
             }

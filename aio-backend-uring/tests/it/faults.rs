@@ -19,7 +19,8 @@ use crate::kit::{A, B, IN, available, check, doorbell, read, ring, watch};
 struct Failing {
     setup: Option<Errno>,
     enters: Rc<RefCell<VecDeque<Errno>>>,
-    polls: Rc<RefCell<VecDeque<Errno>>>,
+    /// `None`: the call succeeds.
+    polls: Rc<RefCell<VecDeque<Option<Errno>>>>,
     /// The results of the next poll requests, which the kernel does not get.
     requests: Rc<RefCell<VecDeque<Errno>>>,
     /// The number of requests that the submission queue has room for.
@@ -55,7 +56,9 @@ impl Sys for Failing {
         Kernel.find(fd)
     }
     fn poll(&self, fds: &[(BorrowedFd<'_>, Interest)], answers: &mut [Readiness]) -> io::Result<()> {
-        fail(&self.polls)?;
+        if let Some(errno) = self.polls.borrow_mut().pop_front().flatten() {
+            return Err(errno.into());
+        }
         Kernel.poll(fds, answers)
     }
     fn is_socket(&self, fd: BorrowedFd<'_>) -> bool {
@@ -191,9 +194,39 @@ fn b4_a_descriptor_that_cannot_be_verified_is_reported_later() {
     watch(&mut backend, &bell, A);
     assert_eq!(check(&mut backend), []);
     ring(&bell);
-    sys.polls.borrow_mut().push_back(Errno::NOMEM);
+    sys.polls.borrow_mut().push_back(Some(Errno::NOMEM));
     assert_eq!(error_of(&mut backend, None), Some(Errno::NOMEM));
     assert_eq!(check(&mut backend), [(A, IN)]);
+}
+
+#[test]
+fn b4_events_that_were_reported_before_an_error_are_not_lost() {
+    let Some((sys, mut backend)) = failing() else {
+        return;
+    };
+    let once = Interest::READ | Interest::ONESHOT;
+    let bells = [(); 100].map(|()| doorbell());
+    for (index, bell) in (0..).zip(&bells) {
+        let token = aio_backend::Token::new(index, 0);
+        backend.add(bell.clone().into(), token, once).unwrap();
+    }
+    assert_eq!(check(&mut backend), []);
+    bells.iter().for_each(|bell| ring(bell));
+    // A full list leaves the others unverified for the next wait.
+    let mut seen = check(&mut backend);
+    sys.polls.borrow_mut().extend([None, Some(Errno::NOMEM)]);
+    while seen.len() < bells.len() {
+        let mut ready = ReadyList::with_limit(1_000);
+        match backend.wait(Some(Duration::from_secs(10)), &mut ready) {
+            Ok(()) => seen.extend(ready.iter()),
+            Err(error) => {
+                assert_eq!(Errno::from_io_error(&error), Some(Errno::NOMEM));
+                assert!(ready.is_empty(), "its events would be lost");
+            }
+        }
+    }
+    assert!(sys.polls.borrow().is_empty());
+    assert_eq!(check(&mut backend), []);
 }
 
 #[test]
