@@ -29,10 +29,12 @@ const ROUNDS: u32 = 256;
 /// How often an enter is repeated that was refused for lack of memory or of room, both of which may be there the next time.
 const RETRIES: u32 = 3;
 
-/// Returns the error of an enter as other calls return it: `EAGAIN` and `EBUSY` are a lack of memory for requests and for completions.
+/// Returns the error of an enter as other calls return it: `EAGAIN` and `EBUSY` are a lack of memory for requests and for completions, and
+/// `EOPNOTSUPP` tells that the number means another file than the ring.
 fn in_plain_words(error: Errno) -> Errno {
     match error {
         Errno::AGAIN | Errno::BUSY => Errno::NOMEM,
+        Errno::OPNOTSUPP => Errno::BADF,
         other => other,
     }
 }

@@ -172,6 +172,7 @@ fn b4_an_error_of_a_wait_is_returned_and_the_next_wait_goes_on() {
         (Errno::BADF, Errno::BADF),
         (Errno::AGAIN, Errno::NOMEM),
         (Errno::BUSY, Errno::NOMEM),
+        (Errno::OPNOTSUPP, Errno::BADF),
     ] {
         for timeout in [Some(Duration::ZERO), Some(Duration::from_secs(60)), None] {
             ring(&bell);

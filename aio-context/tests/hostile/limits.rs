@@ -133,22 +133,24 @@ fn a_ladder_without_descriptors() {
     assert_eq!(logged.len(), 1, "{logged:?}");
 }
 
-/// The numbers of this process that are epoll sets.
-fn epoll_sets() -> Vec<i32> {
+/// The numbers of this process that are epoll sets or rings.
+fn sets_and_rings() -> Vec<i32> {
     let entries = fs::read_dir("/proc/self/fd").unwrap();
     let mut sets: Vec<i32> = entries
         .filter_map(|entry| {
             let entry = entry.unwrap();
             let file = fs::read_link(entry.path()).ok()?;
             let number = entry.file_name().to_str()?.parse().ok()?;
-            (file.to_str()? == "anon_inode:[eventpoll]").then_some(number)
+            let is_one = ["anon_inode:[eventpoll]", "anon_inode:[io_uring]"].contains(&file.to_str()?);
+            is_one.then_some(number)
         })
         .collect();
     sets.sort_unstable();
     sets
 }
 
-/// Rule B4: foreign code has closed our epoll set. A ladder goes on with its lower level; epoll alone has an error for every wait.
+/// Rule B4: foreign code has closed our epoll set, or our ring. A ladder goes on with its lower level; epoll and io_uring alone have an error
+/// for every wait.
 #[test]
 fn case_25_the_epoll_set_was_closed() {
     let name = concat!(module_path!(), "::case_25_the_epoll_set_was_closed");
@@ -157,7 +159,7 @@ fn case_25_the_epoll_set_was_closed() {
         let kicks: Vec<_> = (0..70).map(|_| Kick::new()).collect();
         let _registrations: Vec<_> = kicks.iter().map(|kick| watch(&cx, kick)).collect();
         bench.poll(&cx, MOMENT);
-        let sets = epoll_sets();
+        let sets = sets_and_rings();
         if cx.backend_name() == "ppoll" {
             assert!(sets.is_empty());
             return;
@@ -169,18 +171,21 @@ fn case_25_the_epoll_set_was_closed() {
         let placeholder = rustix::io::fcntl_dupfd_cloexec(&null, number).unwrap();
         std::mem::forget(placeholder);
         kicks.iter().for_each(|kick| kick.kick());
-        let on_epoll_alone = format!("{:?}", (bench.backend)()).starts_with("Epoll");
+        let backend = format!("{:?}", (bench.backend)());
+        let is_alone = backend.starts_with("Epoll") || backend.starts_with("Uring");
+        let wait = format!("wait ({})", cx.backend_name());
         for _ in 0..4 {
             match cx.poll(MOMENT) {
-                Ok(_) => assert_eq!((cx.backend_name(), on_epoll_alone), ("ppoll", false)),
+                Ok(_) => assert_eq!((cx.backend_name(), is_alone), ("ppoll", false)),
                 Err(why) => {
                     let text = why.to_string();
-                    assert!(on_epoll_alone && text.contains("wait (epoll)"), "{text}");
+                    assert!(is_alone && text.contains(&wait), "{text}");
+                    assert!(!text.contains("none is known"), "{text}");
                 }
             }
         }
         let served = kicks.iter().filter(|kick| kick.count.get() == 1).count();
-        assert_eq!(served, if on_epoll_alone { 0 } else { 70 });
+        assert_eq!(served, if is_alone { 0 } else { 70 });
     });
 }
 
