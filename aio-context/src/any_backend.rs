@@ -104,9 +104,10 @@ mod tests {
         fn record(&self, _: &Id, _: &Record<'_>) {}
         fn record_follows_from(&self, _: &Id, _: &Id) {}
         fn event(&self, event: &Event<'_>) {
-            let mut text = self.0.lock().unwrap();
-            event.record(&mut Fields(&mut text));
-            text.push('\n');
+            if let Ok(mut text) = self.0.lock() {
+                event.record(&mut Fields(&mut text));
+                text.push('\n');
+            }
         }
         fn enter(&self, _: &Id) {}
         fn exit(&self, _: &Id) {}
@@ -116,7 +117,8 @@ mod tests {
 
     impl Visit for Fields<'_> {
         fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-            write!(self.0, "{field}={value:?} ").unwrap();
+            // A string takes all.
+            let _ = write!(self.0, "{field}={value:?} ");
         }
     }
 
