@@ -19,7 +19,7 @@ use crate::{Interest, ReadyList, Token, Watched};
 /// fn check(backend: &mut dyn Backend, ready: &mut ReadyList) -> io::Result<()> {
 ///     match backend.peek(ready)? {
 ///         Peek::Checked => Ok(()),
-///         Peek::Unsupported => backend.wait(Some(Duration::ZERO), ready),
+///         Peek::Pending | Peek::Unsupported => backend.wait(Some(Duration::ZERO), ready),
 ///     }
 /// }
 /// # #[derive(Debug)]

@@ -78,7 +78,11 @@ impl Ring {
             let mut served = 0;
             for completion in self.ring.completion() {
                 let index = completion.user_data() as usize;
-                drain(&self.fds[index]);
+                let Some(fd) = self.fds.get(index) else {
+                    // That of a descriptor that was added and removed.
+                    continue;
+                };
+                drain(fd);
                 self.due.push(index);
                 served += 1;
             }
@@ -109,5 +113,39 @@ impl Ring {
             // SAFETY: as above.
             let _ = unsafe { self.ring.submission().push_multiple(&[add, remove]) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::floor::{doorbell, doorbells, ring};
+
+    #[test]
+    fn a_bare_ring_serves_what_is_rung_and_nothing_else() {
+        let Ok(mut floor) = Ring::new(doorbells(3_000).unwrap()) else {
+            eprintln!("skipped: no io_uring");
+            return;
+        };
+        assert_eq!(floor.iterate(false), 0);
+        for round in 1..20 {
+            for place in [7, 2_999] {
+                let bell = floor.fds[place].clone();
+                ring(&bell);
+            }
+            let mut served = 0;
+            while served < 2 {
+                served += floor.iterate(true);
+            }
+            assert_eq!((served, floor.iterate(false), floor.count), (2, 0, 2 * round));
+        }
+        let other = doorbell().unwrap();
+        ring(&other);
+        for _ in 0..5_000 {
+            floor.add_and_remove(&other, 3_001);
+        }
+        let bell = floor.fds[5].clone();
+        ring(&bell);
+        assert!(floor.iterate(true) >= 1);
     }
 }

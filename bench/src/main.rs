@@ -213,7 +213,8 @@ impl Turns {
         for mut case in cases {
             interrupt.check()?;
             if self.alone {
-                case.contestants.retain(|one| matches!(one.name, "aio" | "floor"));
+                case.contestants
+                    .retain(|one| matches!(one.name, "aio" | "aio-uring" | "floor" | "floor-uring"));
             }
             self.bar
                 .set_message(format!("{} {} {}", case.id, case.workload, case.n));
