@@ -73,7 +73,8 @@ pub enum Peek {
 ///    report the readiness of one descriptor in several events, unless the interest is in one event (8);
 /// 6. with [`Interest::EDGE`] an event is reported at least once after each new activity, after `add`, and after each
 ///    `modify`, also to the same interest; a backend that [reports edges](Self::reports_edges) reports it only then;
-/// 7. a wait returns no earlier than its timeout unless a descriptor is ready or a signal arrives, and less than a millisecond later;
+/// 7. a wait returns no earlier than its timeout unless a descriptor is ready or a signal arrives, and less than a millisecond later,
+///    or than a thousandth of the timeout, which is how much the system may delay a longer sleep;
 /// 8. with [`Interest::ONESHOT`] the first event carries all readiness of the moment, and the interest is [`Interest::NONE`]
 ///    afterwards, as if [`modify`](Self::modify) had set it: nothing is reported, and [`visit`](Self::visit) and
 ///    [`drain`](Self::drain) show it, until `modify` sets an interest again, be it the same one;
@@ -137,7 +138,8 @@ pub trait Backend: fmt::Debug {
 
     /// Watches `fd`. Its events carry `token`.
     ///
-    /// The caller never adds a descriptor number that is already watched.
+    /// The caller never adds a descriptor number that is already watched. It passes only [canonical](Interest::canonical) interests, here
+    /// and in [`modify`](Self::modify).
     ///
     /// # Errors
     /// The error of the system (such as `EMFILE`, `ENOSPC`, `ENOMEM`), `EBADF` for a number that is not open, `AlreadyExists` for
@@ -167,7 +169,8 @@ pub trait Backend: fmt::Debug {
     /// largest possible one.
     ///
     /// # Errors
-    /// The error of the system call. An interrupted wait (`EINTR`) is not an error: it returns early, without events, or goes on.
+    /// The error of the system call. An interrupted wait (`EINTR`) is not an error: it returns early, without events, or goes on for the rest of the
+    /// timeout.
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()>;
 
     /// Checks the descriptors without a system call, if the backend can.

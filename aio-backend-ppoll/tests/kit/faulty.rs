@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use aio_backend::{Backend, Interest, Peek, Readiness, ReadyList, Token, Watched};
 use aio_backend_ppoll::Ppoll;
+use rustix::io::Errno;
 
 /// The fault of a [`Faulty`] backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub(crate) enum Fault {
     ReportsTheFirstToken,
     ReportsClosedNumbersAsReadable,
     AcceptsClosedNumbers,
+    RefusesToSilenceClosedNumbers,
     ClaimsEdges,
     RefusesFiles,
     // One event
@@ -71,6 +73,7 @@ pub(crate) enum Fault {
     RefusesLongTimeouts,
     WrapsLongTimeouts,
     CallsInterruptionsErrors,
+    BeginsAgainAfterInterruptions,
     // Many descriptors and short lists
     ReportsOnlyAThousand,
     BeginsAtTheFront,
@@ -210,6 +213,13 @@ impl Faulty {
             let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
             self.good.wait(left, &mut found)?;
         }
+        if let Some(whole) = timeout.filter(|_| self.is(Fault::BeginsAgainAfterInterruptions)) {
+            let mut began = start;
+            while found.is_empty() && began.elapsed() < whole {
+                began = Instant::now();
+                self.good.wait(timeout, &mut found)?;
+            }
+        }
         let is_early = is_early();
         if self.is(Fault::CallsInterruptionsErrors) && found.is_empty() && is_early {
             return Err(io::ErrorKind::Interrupted.into());
@@ -273,6 +283,10 @@ impl Backend for Faulty {
     }
 
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        let is_closed = |fd: &Watched| rustix::io::fcntl_getfd(fd).is_err();
+        if self.is(Fault::RefusesToSilenceClosedNumbers) && self.fds.get(&token).is_some_and(is_closed) {
+            return Err(Errno::BADF.into());
+        }
         let known = self.interests.get(&token).copied();
         self.once.remove(&token);
         match (self.fault, known) {

@@ -56,6 +56,7 @@ const FAULTS: &[(Fault, &str)] = &[
         "a_closed_number_is_reported_or_silent",
     ),
     (Fault::AcceptsClosedNumbers, "a_closed_number_is_refused"),
+    (Fault::RefusesToSilenceClosedNumbers, "a_closed_number_is_refused"),
     (Fault::IgnoresModify, "modify_changes_what_is_reported"),
     (Fault::ExceedsTheInterest, "only_the_interest_is_reported"),
     (
@@ -106,6 +107,10 @@ const FAULTS: &[(Fault, &str)] = &[
     ),
     (Fault::WrapsLongTimeouts, "a_timeout_beyond_all_time_is_no_error"),
     (Fault::CallsInterruptionsErrors, "interruptions_are_no_errors"),
+    (
+        Fault::BeginsAgainAfterInterruptions,
+        "interruptions_are_no_errors",
+    ),
     (Fault::ReportsOnlyAThousand, "five_thousand_descriptors"),
     (Fault::BeginsAtTheFront, "no_starvation_past_one_batch"),
     (Fault::PutsFilesFirst, "files_and_others_share_a_short_list"),

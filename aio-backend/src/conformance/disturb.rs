@@ -43,6 +43,15 @@ pub fn once_asleep<R>(wake: impl FnOnce() + Send, body: impl FnOnce() -> R) -> R
 /// # Panics
 /// If no signal arrives.
 pub fn in_a_storm<R>(body: impl FnOnce() -> R) -> R {
+    in_a_storm_of(u32::MAX, body).0
+}
+
+/// Runs `body` while this thread receives so many signals, 50 us or more apart. Returns also whether `body` ended before the last of
+/// them.
+///
+/// # Panics
+/// If no signal arrives.
+pub(super) fn in_a_storm_of<R>(signals: u32, body: impl FnOnce() -> R) -> (R, bool) {
     struct Ends<'a>(&'a AtomicBool);
     impl Drop for Ends<'_> {
         fn drop(&mut self) {
@@ -57,14 +66,20 @@ pub fn in_a_storm<R>(body: impl FnOnce() -> R) -> R {
     );
     let (home, over) = (pthread_self(), AtomicBool::new(false));
     let result = thread::scope(|threads| {
-        threads.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+        let storm = threads.spawn(|| {
+            for _ in 0..signals {
+                if over.load(Ordering::Relaxed) {
+                    return true;
+                }
                 let _ = pthread_kill(home, Signal::SIGURG);
                 thread::sleep(Duration::from_micros(50));
             }
+            false
         });
-        let _ends = Ends(&over);
-        body()
+        let ends = Ends(&over);
+        let result = body();
+        drop(ends);
+        (result, storm.join().unwrap_or(true))
     });
     signal_hook::low_level::unregister(handled);
     assert!(hit.load(Ordering::Relaxed), "the signals did not arrive");

@@ -23,6 +23,7 @@ mod fixtures;
 mod oracle;
 mod promise;
 mod promises;
+mod recent;
 mod walk;
 
 use std::io::Write as _;
@@ -54,7 +55,8 @@ pub fn check(id: &str, backend: &mut dyn Backend) {
     let name = promise.id;
     std::thread::spawn(move || {
         if over.recv_timeout(HANGS) == Err(RecvTimeoutError::Timeout) {
-            let line = "hangs: a wait does not return though something is ready";
+            let line =
+                "has not ended after two minutes; perhaps a wait does not return though something is ready";
             let _ = writeln!(std::io::stderr(), "{name} {line}");
             std::process::abort();
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::fixtures::need;
+use super::recent::Recent;
 use crate::{Backend, Interest, Peek, Readiness, ReadyList, Token, Watched};
 
 /// A wait that reports this many events may leave others for the next wait.
@@ -58,6 +59,7 @@ const BATCH: usize = 64;
 pub struct Oracle<'a> {
     backend: &'a mut dyn Backend,
     registrations: BTreeMap<Token, Registration>,
+    recent: Recent,
 }
 
 #[derive(Debug)]
@@ -74,6 +76,7 @@ impl<'a> Oracle<'a> {
         Self {
             backend,
             registrations: BTreeMap::new(),
+            recent: Recent::default(),
         }
     }
 
@@ -200,7 +203,9 @@ impl Backend for Oracle<'_> {
     }
 
     fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        self.recent.call(format_args!("add {token:?} for {interest:?}"));
         let result = self.backend.add(fd.clone(), token, interest);
+        self.recent.result(format_args!("{result:?}"));
         if result.is_ok() {
             let one = Registration {
                 fd,
@@ -214,7 +219,9 @@ impl Backend for Oracle<'_> {
     }
 
     fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        self.recent.call(format_args!("modify {token:?} to {interest:?}"));
         let result = self.backend.modify(token, interest);
+        self.recent.result(format_args!("{result:?}"));
         match self.registrations.get_mut(&token) {
             Some(one) if result.is_ok() => one.interest = interest,
             Some(_) => {}
@@ -224,7 +231,9 @@ impl Backend for Oracle<'_> {
     }
 
     fn remove(&mut self, token: Token) -> io::Result<()> {
+        self.recent.call(format_args!("remove {token:?}"));
         let result = self.backend.remove(token);
+        self.recent.result(format_args!("{result:?}"));
         if self.registrations.remove(&token).is_none() {
             assert_not_found("remove", token, &result);
         }
@@ -234,8 +243,12 @@ impl Backend for Oracle<'_> {
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         let before = self.truth();
         let (held, room) = (ready.iter().collect::<Vec<_>>(), ready.room());
+        self.recent
+            .call(format_args!("wait {timeout:?} with room for {room}"));
         let result = self.backend.wait(timeout, ready);
         let all: Vec<_> = ready.iter().collect();
+        self.recent
+            .result(format_args!("{result:?}, {:?}", all.get(held.len()..)));
         assert!(
             all.starts_with(&held) && all.len() <= held.len() + room,
             "a wait turned {held:?}, with room for {room}, into {all:?}"
@@ -251,8 +264,10 @@ impl Backend for Oracle<'_> {
 
     fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
         let (before, held) = (self.truth(), ready.len());
+        self.recent.call(format_args!("peek"));
         let result = self.backend.peek(ready);
         let came: Vec<_> = ready.iter().skip(held).collect();
+        self.recent.result(format_args!("{result:?}, {came:?}"));
         self.judge("a peek", &before, &came);
         self.end_interests(&came);
         assert!(
@@ -263,6 +278,7 @@ impl Backend for Oracle<'_> {
     }
 
     fn rebalance(&mut self) {
+        self.recent.call(format_args!("rebalance"));
         self.backend.rebalance();
     }
 
@@ -308,6 +324,7 @@ impl Backend for Oracle<'_> {
 
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         let mut registrations = std::mem::take(&mut self.registrations);
+        self.recent.call(format_args!("drain"));
         self.backend.drain(&mut |fd, token, interest| {
             let Some(one) = registrations.remove(&token) else {
                 panic!("a drain handed {token:?} over, which was not watched, or was handed over before");

@@ -17,13 +17,17 @@ const MOST: usize = 120;
 /// Takes random steps and checks every result with an [`Oracle`]: add, modify, remove, write, read, fill, hang up, reuse numbers and
 /// slots, restructure, drain, and wait with lists of every length.
 ///
-/// The seed is printed; the environment variable `AIO_SEED` sets it.
+/// The seed is printed, and with a failure the last calls; the environment variable `AIO_SEED` sets the seed.
 ///
 /// # Panics
 /// If a result of the backend is wrong.
 pub fn walk(backend: &mut dyn Backend) {
     let asked = std::env::var("AIO_SEED").ok().and_then(|text| text.parse().ok());
     let seed: u64 = asked.unwrap_or_else(|| fastrand::u64(..));
+    println!("promised: the whole contract, in any order of calls");
+    println!(
+        "if it is broken: repeat it with the seed; the last of the calls below is often the cause, or the first one about its token"
+    );
     println!("AIO_SEED={seed}");
     let mut walk = Walk {
         oracle: Oracle::new(backend),

@@ -59,7 +59,7 @@ promises! {
             "pass on ERR whatever the interest is, unless it is NONE";
         a_closed_number_is_reported_or_silent: "a number that is closed without the backend's knowledge is reported as NVAL or not at all, disturbs no other registration, and can be removed",
             "let an error about one descriptor (EBADF) fail neither the wait nor other registrations; drop the entry in remove whatever the system says";
-        a_closed_number_is_refused: "with an interest, add and modify refuse a number that is not open with EBADF, and change nothing",
+        a_closed_number_is_refused: "with an interest, add and modify refuse a number that is not open with EBADF, and change nothing; without one, modify accepts it",
             "check the number in add and modify (F_GETFD), before you change anything";
     }
     silence {
@@ -120,7 +120,7 @@ promises! {
         a_timeout_beyond_all_time_is_no_error: "a timeout beyond the range of the system call is reduced to the largest possible one",
             "reduce the timeout to the largest value that the system call takes";
         interruptions_are_no_errors: "a signal may end a wait early and without events; it is not an error, and no event is lost",
-            "return Ok without events on EINTR";
+            "return Ok without events on EINTR, or wait again for the rest of the time";
     }
     many {
         five_thousand_descriptors: "five thousand descriptors are watched; each is reported, and each can be removed",

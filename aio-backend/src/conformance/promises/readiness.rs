@@ -357,6 +357,10 @@ pub(super) fn a_closed_number_is_refused(backend: &mut dyn Backend) {
             "the other one goes on, and the closed one is silent",
         );
     }
+    need(
+        backend.modify(A, Interest::NONE),
+        "a modify of a closed number to no interest",
+    );
     need(backend.remove(A), "a remove");
     assert_eq!(
         Rc::strong_count(&number),

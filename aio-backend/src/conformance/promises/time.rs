@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::disturb::{in_a_storm, once_asleep};
+use super::super::disturb::{in_a_storm, in_a_storm_of, once_asleep};
 use super::super::fixtures::{A, IN, Kind, Source, TIMEOUT, add, expect, feed, need, wait_at_most};
 use crate::{Backend, Interest};
 
@@ -164,6 +164,7 @@ pub(super) fn a_timeout_beyond_all_time_is_no_error(backend: &mut dyn Backend) {
 pub(super) fn interruptions_are_no_errors(backend: &mut dyn Backend) {
     let reader = Source::new(Kind::PipeReader);
     add(backend, &reader, A, Interest::READ);
+    assert_waits_end_between_signals(backend);
     in_a_storm(|| {
         for _ in 0..100 {
             // The wait may end early here, but without events.
@@ -192,4 +193,17 @@ pub(super) fn interruptions_are_no_errors(backend: &mut dyn Backend) {
             reader.consume();
         }
     });
+}
+
+/// A wait that goes on after each signal has to end all the same: what is left of its time gets shorter.
+fn assert_waits_end_between_signals(backend: &mut dyn Backend) {
+    const SHORT: Duration = Duration::from_millis(20);
+    /// They take ten times as long, at least.
+    const SIGNALS: u32 = 4_000;
+    let ends = || in_a_storm_of(SIGNALS, || wait_at_most(backend, Some(SHORT), 64)).1;
+    assert!(
+        std::iter::repeat_with(ends).take(3).any(|has_ended| has_ended),
+        "a wait of {SHORT:?} did not end before {SIGNALS} signals had come, 50 us or more apart; expected that what is left of its time \
+         gets shorter"
+    );
 }
