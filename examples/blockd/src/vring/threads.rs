@@ -50,12 +50,13 @@ impl Vring {
             {
                 turn.bytes = turn.bytes.saturating_sub(done.written.into());
                 self.outstanding.borrow_mut().end(number, done.written);
+                self.check_memory()?;
+                // At once: a driver that polls goes on while the next one is read.
+                self.use_completed();
             } else {
                 self.pass_on(number, chain, workers)?;
             }
         }
-        self.check_memory()?;
-        self.use_completed();
         Ok(())
     }
 
