@@ -386,8 +386,11 @@ impl Drop for PlanGuard<'_> {
 /// if mailbox.prepare_to_wait() {
 ///     let _sleep = mailbox.sleep_guard();
 ///     poll(&mut [PollFd::new(&*mailbox, PollFlags::IN)], None)?;
+///     // Dropped, it accepts the notification.
+/// } else {
+///     assert!(mailbox.accept()); // it came before
 /// }
-/// assert!(mailbox.accept());
+/// assert!(!mailbox.is_notified());
 /// # waker.join().unwrap();
 /// # Ok::<(), std::io::Error>(())
 /// ```

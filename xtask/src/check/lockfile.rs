@@ -1,5 +1,6 @@
-//! The lock file of a user: it names neither the model checkers nor anything else that only tests need.
+//! Lock files: those of users and those of the other workspaces here.
 //!
+//! The lock file of a user names neither the model checkers nor anything else that only tests need.
 //! A lock file also has the dependencies that a `cfg` excludes. So the manifests of the libraries may not name the checkers at all;
 //! `proofs/modelled` has manifests of its own.
 
@@ -17,7 +18,7 @@ const ONLY_FOR_TESTS: [&str; 3] = ["fastrand", "loom", "shuttle"];
 const MOST: [(&str, usize); 2] = [("aio-timers", 2), ("aio-notify", 12)];
 
 pub(super) fn check() -> anyhow::Result<String> {
-    let mut faults = Vec::new();
+    let mut faults = stale()?;
     let mut sizes = Vec::new();
     for library in LIBRARIES {
         let locked = locked(library)?;
@@ -32,6 +33,30 @@ pub(super) fn check() -> anyhow::Result<String> {
         sizes.iter().min().unwrap_or(&0),
         sizes.iter().max().unwrap_or(&0)
     ))
+}
+
+/// The lock files of the other workspaces that do not fit the manifests any more: a change of a library's dependencies does not update
+/// them.
+fn stale() -> anyhow::Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for lock in shell::tracked(&["*/Cargo.lock"])? {
+        let manifest = lock.with_file_name("Cargo.toml");
+        let mut cargo = shell::cargo();
+        cargo
+            .args(["metadata", "--locked", "--format-version", "1", "--manifest-path"])
+            .arg(&manifest);
+        match shell::output(&mut cargo) {
+            Ok(_) => {}
+            Err(why) if format!("{why:#}").contains("cannot update the lock file") => faults.push(format!(
+                "{} does not fit its manifests: cargo update --workspace --manifest-path {} mends it",
+                lock.display(),
+                manifest.display()
+            )),
+            // Such as no network for what only that workspace needs.
+            Err(why) => println!("skipped: {}: {why:#}", lock.display()),
+        }
+    }
+    Ok(faults)
 }
 
 /// The packages in the lock file of a crate outside the workspace that depends on this library.
