@@ -13,6 +13,45 @@ use crate::config::Config;
 pub const POLL_MAX: usize = 64;
 
 /// The calls that a [`Uring`](crate::Uring) makes beside those of its ring.
+///
+/// # Examples
+/// A system that forbids rings:
+///
+/// ```
+/// # use std::io;
+/// # use std::os::fd::BorrowedFd;
+/// # use std::time::Instant;
+/// # use aio_backend::{Interest, Readiness};
+/// use aio_backend_uring::sys::{Kernel, KernelRing, Sys};
+/// use aio_backend_uring::{Config, Uring};
+///
+/// #[derive(Debug)]
+/// struct Forbidden;
+///
+/// impl Sys for Forbidden {
+///     type Ring = KernelRing;
+///
+///     fn setup(&self, _: &Config) -> io::Result<KernelRing> {
+///         Err(io::ErrorKind::PermissionDenied.into())
+///     }
+///     fn find(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+///         Kernel.find(fd)
+///     }
+///     // ... and so on
+/// #   fn poll(&self, fds: &[(BorrowedFd<'_>, Interest)], answers: &mut [Readiness]) -> io::Result<()> {
+/// #       Kernel.poll(fds, answers)
+/// #   }
+/// #   fn is_socket(&self, fd: BorrowedFd<'_>) -> bool {
+/// #       Kernel.is_socket(fd)
+/// #   }
+/// #   fn now(&self) -> Instant {
+/// #       Kernel.now()
+/// #   }
+/// }
+///
+/// let refused = Uring::with_sys(Forbidden, Config::new()).unwrap_err();
+/// assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+/// ```
 pub trait Sys: fmt::Debug + 'static {
     /// A ring.
     type Ring: Ring;
@@ -46,6 +85,42 @@ pub trait Sys: fmt::Debug + 'static {
 /// The queues of a ring, and `io_uring_enter`.
 ///
 /// Implementations MUST behave as `io_uring(7)` does, whether they pass a call on or not.
+///
+/// # Examples
+/// A request that is cancelled completes, and so does the cancellation:
+///
+/// ```
+/// use std::os::fd::AsRawFd;
+/// use std::time::Duration;
+/// use aio_backend::Readiness;
+/// use aio_backend_uring::Config;
+/// use aio_backend_uring::sys::{Kernel, Request, Ring, Sys};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (reader, _writer) = std::io::pipe()?;
+/// # let Ok(mut ring) = Kernel.setup(&Config::new()) else {
+/// #     println!("skipped: no io_uring");
+/// #     return Ok(());
+/// # };
+/// # /*
+/// let mut ring = Kernel.setup(&Config::new())?;
+/// # */
+/// let (fd, readiness) = (reader.as_raw_fd(), Readiness::IN);
+/// assert!(ring.push(Request::Poll { key: 1, fd, readiness, is_multishot: false }));
+/// assert!(ring.push(Request::Cancel { key: 2, target: 1 }));
+/// assert_eq!(ring.pushed(), 2);
+/// let (mut seen, mut errors) = (Vec::new(), 0);
+/// while seen.len() < 2 {
+///     ring.enter(Some(Duration::from_secs(1)))?;
+///     while let Some(completion) = ring.next() {
+///         errors += u32::from(completion.result < 0); // the first one: ECANCELED
+///         seen.push(completion.key);
+///     }
+/// }
+/// seen.sort();
+/// assert_eq!((seen, errors), (vec![1, 2], 1));
+/// # Ok(()) }
+/// ```
 pub trait Ring: fmt::Debug + 'static {
     /// Returns whether [`is_idle`](Self::is_idle) sees every completion that another thread has caused, without a system call.
     fn sees_all(&self) -> bool;
@@ -71,6 +146,15 @@ pub trait Ring: fmt::Debug + 'static {
 }
 
 /// What a backend asks of the kernel.
+///
+/// # Examples
+/// ```
+/// use aio_backend::Readiness;
+/// use aio_backend_uring::sys::Request;
+///
+/// let once = Request::Poll { key: 7, fd: 0, readiness: Readiness::IN, is_multishot: false };
+/// assert!(matches!(once, Request::Poll { key: 7, is_multishot: false, .. }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
@@ -95,6 +179,20 @@ pub enum Request {
 }
 
 /// The completion of a request.
+///
+/// # Examples
+/// ```
+/// use aio_backend_uring::sys::Completion;
+///
+/// /// The error of a request that has failed.
+/// fn error(completion: Completion) -> Option<std::io::Error> {
+///     let number = completion.result.checked_neg().filter(|number| *number > 0)?;
+///     Some(std::io::Error::from_raw_os_error(number))
+/// }
+///
+/// let cancelled = Completion { key: 7, result: -125, has_more: false };
+/// assert_eq!(error(cancelled).and_then(|error| error.raw_os_error()), Some(125));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
     /// The user data of the request.

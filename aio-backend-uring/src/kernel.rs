@@ -12,6 +12,21 @@ use crate::config::Config;
 use crate::ring::KernelRing;
 
 /// The kernel itself.
+///
+/// # Examples
+/// ```
+/// use std::io::Write;
+/// use std::os::fd::AsFd;
+/// use aio_backend::{Interest, Readiness};
+/// use aio_backend_uring::sys::{Kernel, Sys};
+///
+/// let (reader, mut writer) = std::io::pipe()?;
+/// writer.write_all(b"x")?;
+/// let mut answers = [Readiness::empty()];
+/// Kernel.poll(&[(reader.as_fd(), Interest::READ)], &mut answers)?;
+/// assert_eq!(answers, [Readiness::IN]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kernel;
 

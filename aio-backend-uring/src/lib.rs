@@ -97,6 +97,31 @@ use crate::limit::Limit;
 use crate::slots::{List, Slots, State};
 
 /// Waits with `io_uring_enter(2)`.
+///
+/// # Examples
+/// ```
+/// use std::rc::Rc;
+/// use std::time::Duration;
+/// use aio_backend::{Backend, Interest, ReadyList, Token};
+/// use aio_backend_uring::Uring;
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let Ok(mut backend) = Uring::new() else {
+/// #     println!("skipped: no io_uring");
+/// #     return Ok(());
+/// # };
+/// # /*
+/// let mut backend = Uring::new()?;
+/// # */
+/// let (reader, _writer) = std::io::pipe()?;
+/// backend.add(Rc::new(reader).into(), Token::new(0, 0), Interest::READ)?;
+/// let mut ready = ReadyList::new();
+/// backend.wait(Some(Duration::ZERO), &mut ready)?; // it arms the request
+/// let enters = backend.enters();
+/// backend.wait(Some(Duration::ZERO), &mut ready)?;
+/// assert!(ready.is_empty() && backend.enters() == enters);
+/// # Ok(()) }
+/// ```
 #[doc(alias = "io_uring_setup")]
 pub struct Uring<S: Sys = Kernel> {
     sys: S,

@@ -16,6 +16,17 @@ use crate::config::Config;
 /// The queues of a ring, which this process shares with the kernel.
 ///
 /// Dropping it closes the ring and unmaps the queues. It submits nothing, so a forked child may do so.
+///
+/// # Examples
+/// ```
+/// use aio_backend_uring::Config;
+/// use aio_backend_uring::sys::{Kernel, Ring, Sys};
+///
+/// match Kernel.setup(&Config::new()) {
+///     Ok(mut ring) => assert!(ring.is_idle() && ring.next().is_none()),
+///     Err(error) => println!("{error}: {}", aio_backend::remedy(&error)),
+/// }
+/// ```
 pub struct KernelRing {
     ring: IoUring,
     /// The kernel sets a flag when there is work that only an enter turns into completions.
