@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use aio_backend::{Backend, Interest, Readiness, Token, Watched};
+use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::kit::{A, B, IN, alone, backends, check, doorbell, ring, wait, watch};
 
@@ -43,7 +44,11 @@ impl AsFd for Number {
 /// Makes a pipe: a number for the backend, and both ends, which keep its file alive.
 fn pipe() -> (Number, PipeReader, std::io::PipeWriter) {
     let (reader, writer) = std::io::pipe().unwrap();
-    let number = Number(reader.try_clone().unwrap().into_raw_fd());
+    // A high number: the system assigns the lowest ones, so no other test of this process gets it once it is closed.
+    let high = [20_000, 900]
+        .into_iter()
+        .find_map(|least| fcntl_dupfd_cloexec(&reader, least).ok());
+    let number = Number(high.unwrap().into_raw_fd());
     (number, reader, writer)
 }
 
