@@ -4,12 +4,12 @@
 
 use std::fs::File;
 use std::io::{PipeReader, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+use aio_backend::conformance::disturb::Number;
+use aio_backend::{Backend, Interest, Readiness, ReadyList, Token};
 use aio_backend_epoll::Epoll;
 
 /// No other test may open a descriptor while a number is free that a test has closed.
@@ -19,43 +19,11 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// An owner that does not own.
-struct Number(RawFd);
-
-impl Number {
-    fn watched(&self) -> Watched {
-        Rc::new(Number(self.0)).into()
-    }
-
-    /// Closes the number.
-    fn close(&self) {
-        // SAFETY: the numbers in these tests come from `into_raw_fd`; they have no other owner.
-        unsafe { rustix::io::close(self.0) };
-    }
-
-    /// Makes the number mean the file of `other`.
-    fn becomes(&self, other: impl AsFd) {
-        // SAFETY: as for `close`; the owner is made for the call, and forgotten.
-        let mut owner = unsafe { OwnedFd::from_raw_fd(self.0) };
-        rustix::io::dup2(other, &mut owner).unwrap();
-        let _ = owner.into_raw_fd();
-    }
-}
-
-impl AsFd for Number {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the number may be closed, which is what this file tests. It is only passed to `epoll_ctl`, which returns an
-        // error if it is not open.
-        unsafe { BorrowedFd::borrow_raw(self.0) }
-    }
-}
-
 /// Makes a pipe with data to read: a number for the backend, and both ends, which keep its file alive.
-fn full_pipe() -> (Number, PipeReader, impl Write) {
+fn full_pipe() -> (Rc<Number>, PipeReader, impl Write) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(b"x").unwrap();
-    let number = Number(reader.try_clone().unwrap().into_raw_fd());
-    (number, reader, writer)
+    (Number::of(&reader), reader, writer)
 }
 
 fn check(backend: &mut Epoll) -> Vec<(Token, Readiness)> {
@@ -73,7 +41,7 @@ fn r2_a_closed_number_whose_file_lives_on_is_not_reported_again() {
     let mut backend = Epoll::new().unwrap();
     let (number, _file, _writer) = full_pipe();
     let (other, mut other_writer) = std::io::pipe().unwrap();
-    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    backend.add(number.clone().into(), GHOST, Interest::READ).unwrap();
     backend.add(Rc::new(other).into(), OTHER, Interest::READ).unwrap();
     let shown = backend
         .make_pollable()
@@ -108,8 +76,8 @@ fn r2_live_events_beside_a_stale_one_are_reported() {
     let mut backend = Epoll::new().unwrap();
     let (number, _file, _writer) = full_pipe();
     let (other, _other_file, _other_writer) = full_pipe();
-    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
-    backend.add(other.watched(), OTHER, Interest::READ).unwrap();
+    backend.add(number.clone().into(), GHOST, Interest::READ).unwrap();
+    backend.add(other.clone().into(), OTHER, Interest::READ).unwrap();
     number.close();
     backend.remove(GHOST).unwrap();
     for _ in 0..3 {
@@ -125,11 +93,11 @@ fn r2_a_token_that_comes_back_at_once_does_not_get_the_events_of_its_former_file
     let _alone = alone();
     let mut backend = Epoll::new().unwrap();
     let (number, _file, _writer) = full_pipe();
-    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    backend.add(number.clone().into(), GHOST, Interest::READ).unwrap();
     let (silent, mut silent_writer) = std::io::pipe().unwrap();
     number.becomes(&silent);
     backend.remove(GHOST).unwrap();
-    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    backend.add(number.clone().into(), GHOST, Interest::READ).unwrap();
     assert_eq!(
         check(&mut backend),
         [],
@@ -145,12 +113,12 @@ fn b4_a_left_over_in_the_way_of_an_add_is_taken_over() {
     let _alone = alone();
     let mut backend = Epoll::new().unwrap();
     let (number, file, _writer) = full_pipe();
-    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    backend.add(number.clone().into(), GHOST, Interest::READ).unwrap();
     number.becomes(File::open("/dev/null").unwrap());
     backend.remove(GHOST).unwrap();
     number.becomes(&file);
     // The kernel returns EEXIST here.
-    backend.add(number.watched(), OTHER, Interest::READ).unwrap();
+    backend.add(number.clone().into(), OTHER, Interest::READ).unwrap();
     assert_eq!(check(&mut backend), [(OTHER, Readiness::IN)]);
     assert_eq!((backend.stale_events(), backend.rebuilds()), (0, 0));
     number.close();
@@ -161,7 +129,7 @@ fn b4_a_number_that_means_another_file_by_now_is_watched_anew() {
     let _alone = alone();
     let mut backend = Epoll::new().unwrap();
     let (number, file, _writer) = full_pipe();
-    backend.add(number.watched(), OTHER, Interest::READ).unwrap();
+    backend.add(number.clone().into(), OTHER, Interest::READ).unwrap();
     let (silent, _silent_writer) = std::io::pipe().unwrap();
     number.becomes(&silent);
     // The kernel returns ENOENT here, and the old file is still in the set.
@@ -184,9 +152,11 @@ fn r4_a_number_that_is_not_open_is_reported_when_it_is_found_out() {
     let (closed, ..) = full_pipe();
     let silenced = Token::new(2, 0);
     let (third, _third_file, _third_writer) = full_pipe();
-    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
-    backend.add(closed.watched(), OTHER, Interest::READ).unwrap();
-    backend.add(third.watched(), silenced, Interest::READ).unwrap();
+    backend.add(number.clone().into(), GHOST, Interest::READ).unwrap();
+    backend.add(closed.clone().into(), OTHER, Interest::READ).unwrap();
+    backend
+        .add(third.clone().into(), silenced, Interest::READ)
+        .unwrap();
     for number in [&number, &closed, &third] {
         number.close();
     }
@@ -216,12 +186,11 @@ fn a_descriptor_that_epoll_refuses_changes_nothing() {
     let mut backend = Epoll::new().unwrap();
     let (number, ..) = full_pipe();
     number.close();
-    let owner = Rc::new(Number(number.as_fd().as_raw_fd()));
     let error = backend
-        .add(owner.clone().into(), OTHER, Interest::READ)
+        .add(number.clone().into(), OTHER, Interest::READ)
         .unwrap_err();
     assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::BADF.raw_os_error()));
-    assert_eq!(Rc::strong_count(&owner), 1);
+    assert_eq!(Rc::strong_count(&number), 1);
     let (reader, _writer) = std::io::pipe().unwrap();
     backend
         .add(Rc::new(reader).into(), OTHER, Interest::READ)
@@ -238,7 +207,7 @@ fn r14_a_rebuilt_set_does_not_arm_what_had_its_only_event() {
     backend.add(Rc::new(once).into(), OTHER, interest).unwrap();
     assert_eq!(check(&mut backend), [(OTHER, Readiness::IN)]);
     let (number, _file, _writer) = full_pipe();
-    backend.add(number.watched(), GHOST, Interest::READ).unwrap();
+    backend.add(number.clone().into(), GHOST, Interest::READ).unwrap();
     number.close();
     backend.remove(GHOST).unwrap_or_default();
     for _ in 0..3 {

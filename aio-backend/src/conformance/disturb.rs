@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::io::Write as _;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -135,6 +135,18 @@ impl Number {
         if self.is_open.replace(false) {
             need(nix::unistd::close(self.fd.as_raw_fd()), "closing a number");
         }
+    }
+
+    /// Makes the number mean the file of `other`, as a raw `dup2(2)` does. A closed number is open afterwards.
+    ///
+    /// # Panics
+    /// If another thread gets the number meanwhile.
+    pub fn becomes(&self, other: impl AsFd) {
+        self.close();
+        let number = self.fd.as_raw_fd();
+        let again = need(rustix::io::fcntl_dupfd_cloexec(other, number), "a number again");
+        assert_eq!(again.into_raw_fd(), number, "another thread got the number");
+        self.is_open.set(true);
     }
 }
 
