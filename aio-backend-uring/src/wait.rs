@@ -26,6 +26,10 @@ use crate::slots::{List, State};
 
 /// The largest number of enters in a wait that neither block nor submit anything. Each turns about 20 wake-ups into completions.
 const ROUNDS: u32 = 256;
+/// The number of enters in a row that neither submit nor complete anything, after which a wait that does not block ends, although the ring
+/// seems to have work. A waker sets `IORING_SQ_TASKRUN` after it has queued its work; if the work was done in between, the flag stays set with
+/// nothing behind it until the next wake-up. One enter may also be spent on wake-ups that complete nothing.
+const FRUITLESS: u32 = 4;
 /// How often an enter is repeated that was refused for lack of memory or of room, both of which may be there the next time.
 const RETRIES: u32 = 3;
 
@@ -49,7 +53,7 @@ impl<S: Sys> Uring<S> {
     /// Waits until a registration is ready, or the limit is reached. The list has room.
     pub(crate) fn wait_until(&mut self, mut limit: Limit, ready: &mut ReadyList) -> io::Result<()> {
         let before = ready.len();
-        let (mut rounds, mut retries, mut sees_all) = (0, 0, self.ring.sees_all());
+        let (mut rounds, mut fruitless, mut retries, mut sees_all) = (0, 0, 0, self.ring.sees_all());
         self.waits = self.waits.wrapping_add(1);
         self.slots.begin_wait();
         loop {
@@ -68,7 +72,7 @@ impl<S: Sys> Uring<S> {
             let blocks = is_all && limit != Limit::Now;
             if !blocks {
                 let is_over = is_all && sees_all && self.ring.pushed() == 0 && self.ring.is_idle();
-                if is_over || rounds == ROUNDS {
+                if is_over || rounds == ROUNDS || fruitless == FRUITLESS {
                     return self.end_wait(ready.len() > before);
                 }
                 rounds += u32::from(self.ring.pushed() == 0);
@@ -78,7 +82,10 @@ impl<S: Sys> Uring<S> {
             } else {
                 Some(Duration::ZERO)
             };
-            let entered = self.enter(timeout);
+            let submitted = self.ring.pushed();
+            let (completions, entered) = self.enter(timeout);
+            let has_done_nothing = submitted == 0 && completions == 0 && !blocks;
+            fruitless = if has_done_nothing { fruitless + 1 } else { 0 };
             sees_all = true;
             if blocks {
                 limit = limit.rest(|| self.sys.now());
@@ -118,7 +125,7 @@ impl<S: Sys> Uring<S> {
         let mut retries = 0;
         while !self.to_cancel.is_empty() || self.ring.pushed() > 0 {
             self.push_cancellations();
-            match self.enter(Some(Duration::ZERO)) {
+            match self.enter(Some(Duration::ZERO)).1 {
                 Ok(()) => {}
                 Err(Errno::INTR | Errno::BUSY | Errno::AGAIN) if retries < RETRIES => retries += 1,
                 Err(error) => return Err(in_plain_words(error).into()),
@@ -127,14 +134,17 @@ impl<S: Sys> Uring<S> {
         Ok(())
     }
 
-    /// Enters, and takes the completions out of their queue.
-    fn enter(&mut self, timeout: Option<Duration>) -> Result<(), Errno> {
+    /// Enters, and takes the completions out of their queue. Returns their number, too.
+    fn enter(&mut self, timeout: Option<Duration>) -> (usize, Result<(), Errno>) {
         self.enters += 1;
         let entered = self.ring.enter(timeout);
+        let mut completions = 0;
         while let Some(completion) = self.ring.next() {
             self.complete(completion);
+            completions += 1;
         }
-        entered.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        let entered = entered.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        (completions, entered)
     }
 
     /// Puts the pending cancellations into the submission queue. Returns `false` if there is no room for all.

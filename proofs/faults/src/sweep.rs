@@ -119,8 +119,9 @@ pub fn disturbed(
     }
     if plan.total() > most {
         return fail(format!(
-            "a busy loop: {} calls, at most {most} are needed",
-            plan.total()
+            "a busy loop: {} calls, at most {most} are needed: {:?}, took {took:?}",
+            plan.total(),
+            plan.counts
         ));
     }
     if left != before {
