@@ -314,15 +314,7 @@ impl Inner {
 
     #[inline(never)]
     pub(crate) fn record_from(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        self.descriptors.record(
-            first,
-            ready,
-            |_, _| false,
-            |token, readiness| self.own_event(token, readiness),
-        );
-        if ready.has_invalid() {
-            self.invalidate_all(cx, first, ready);
-        }
+        self.record_but(cx, first, ready, |_, _| false);
     }
 
     /// As [`record_from`](Self::record_from), but leaves out data for handlers that are in the list already because polling found work for
@@ -340,6 +332,18 @@ impl Inner {
             left_out.set(left_out.get() + usize::from(is_hit));
             is_hit
         };
+        self.record_but(cx, first, ready, leaves_out);
+        ready.len() - first > left_out.get()
+    }
+
+    #[inline]
+    fn record_but(
+        &self,
+        cx: &Context,
+        first: usize,
+        ready: &ReadyList,
+        leaves_out: impl Fn(Token, Readiness) -> bool,
+    ) {
         self.descriptors
             .record(first, ready, leaves_out, |token, readiness| {
                 self.own_event(token, readiness)
@@ -347,7 +351,6 @@ impl Inner {
         if ready.has_invalid() {
             self.invalidate_all(cx, first, ready);
         }
-        ready.len() - first > left_out.get()
     }
 
     /// Invalidates the handlers of closed descriptors. All of them, also if one panics: the backend may report each once.
