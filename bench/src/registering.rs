@@ -6,7 +6,7 @@ use std::rc::Rc;
 use aio_context::{Handler, Interest};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
-use crate::case::{Case, timed};
+use crate::case::{Case, Run, timed};
 use crate::floor::{Epoll, doorbell, doorbells};
 use crate::floor_uring::Ring;
 use crate::ours::{Loop, Silent};
@@ -37,16 +37,7 @@ fn register(n: u64) -> Case {
                 })
             }))
         })
-        .by("aio", move || {
-            let ours = Loop::on_epoll(doorbells(n)?)?;
-            let handler = Rc::new(Silent(doorbell()?));
-            Ok(Box::new(move |times| {
-                let _whole = &ours;
-                timed(times, || {
-                    drop(ours.cx.watch(handler.clone(), Interest::READ));
-                })
-            }))
-        })
+        .by("aio", move || register_with(Loop::on_epoll(doorbells(n)?)?))
         .by("floor-uring", move || {
             let mut floor = Ring::new(doorbells(n)?)?;
             let fd = doorbell()?;
@@ -54,16 +45,7 @@ fn register(n: u64) -> Case {
                 timed(times, || floor.add_and_remove(&fd, n + 1))
             }))
         })
-        .by("aio-uring", move || {
-            let ours = Loop::on_uring(doorbells(n)?)?;
-            let handler = Rc::new(Silent(doorbell()?));
-            Ok(Box::new(move |times| {
-                let _whole = &ours;
-                timed(times, || {
-                    drop(ours.cx.watch(handler.clone(), Interest::READ));
-                })
-            }))
-        })
+        .by("aio-uring", move || register_with(Loop::on_uring(doorbells(n)?)?))
 }
 
 fn modify(n: u64) -> Case {
@@ -80,34 +62,32 @@ fn modify(n: u64) -> Case {
                 })
             }))
         })
-        .by("aio", move || {
-            let ours = Loop::on_epoll(doorbells(n)?)?;
-            let registration = ours
-                .cx
-                .watch(silent()?, Interest::READ)
-                .map_err(std::io::Error::from)?;
-            Ok(Box::new(move |times| {
-                let _whole = &ours;
-                timed(times, || {
-                    let _ = registration.set_interest(Interest::READ | Interest::WRITE);
-                    let _ = registration.set_interest(Interest::READ);
-                })
-            }))
+        .by("aio", move || modify_with(Loop::on_epoll(doorbells(n)?)?))
+        .by("aio-uring", move || modify_with(Loop::on_uring(doorbells(n)?)?))
+}
+
+fn register_with(ours: Loop) -> anyhow::Result<Run> {
+    let handler = Rc::new(Silent(doorbell()?));
+    Ok(Box::new(move |times| {
+        let _whole = &ours;
+        timed(times, || {
+            drop(ours.cx.watch(handler.clone(), Interest::READ));
         })
-        .by("aio-uring", move || {
-            let ours = Loop::on_uring(doorbells(n)?)?;
-            let registration = ours
-                .cx
-                .watch(silent()?, Interest::READ)
-                .map_err(std::io::Error::from)?;
-            Ok(Box::new(move |times| {
-                let _whole = &ours;
-                timed(times, || {
-                    let _ = registration.set_interest(Interest::READ | Interest::WRITE);
-                    let _ = registration.set_interest(Interest::READ);
-                })
-            }))
+    }))
+}
+
+fn modify_with(ours: Loop) -> anyhow::Result<Run> {
+    let registration = ours
+        .cx
+        .watch(silent()?, Interest::READ)
+        .map_err(std::io::Error::from)?;
+    Ok(Box::new(move |times| {
+        let _whole = &ours;
+        timed(times, || {
+            let _ = registration.set_interest(Interest::READ | Interest::WRITE);
+            let _ = registration.set_interest(Interest::READ);
         })
+    }))
 }
 
 fn silent() -> anyhow::Result<Rc<impl Handler>> {

@@ -157,16 +157,7 @@ fn self_kick(n: u64) -> Case {
                 })
             }))
         })
-        .by("aio", move || {
-            let ours = Loop::new(bells()?)?;
-            let bell = ours.bells[n as usize].clone();
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    ring(&bell);
-                    ours.poll(Wait::Block);
-                })
-            }))
-        })
+        .by("aio", move || Ok(self_kick_with(Loop::new(bells()?)?, n)))
         .by("floor-uring", move || {
             let mut floor = Ring::new(bells()?)?;
             let bell = floor.fds[n as usize].clone();
@@ -178,14 +169,7 @@ fn self_kick(n: u64) -> Case {
             }))
         })
         .by("aio-uring", move || {
-            let ours = Loop::on_uring(bells()?)?;
-            let bell = ours.bells[n as usize].clone();
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    ring(&bell);
-                    ours.poll(Wait::Block);
-                })
-            }))
+            Ok(self_kick_with(Loop::on_uring(bells()?)?, n))
         });
     peers::self_kick(case, n)
 }
@@ -206,19 +190,7 @@ fn dispatch(k: u64, m: u64) -> Case {
                 })
             }))
         })
-        .by("aio", move || {
-            let ours = Loop::new(doorbells(m)?)?;
-            let kicked: Vec<Rc<OwnedFd>> = spread(&ours.bells, k);
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    kicked.iter().for_each(|bell| ring(bell));
-                    let goal = ours.count.get() + k;
-                    while ours.count.get() < goal {
-                        ours.poll(Wait::Block);
-                    }
-                })
-            }))
-        })
+        .by("aio", move || Ok(dispatch_with(Loop::new(doorbells(m)?)?, k)))
         .by("floor-uring", move || {
             let mut floor = Ring::new(doorbells(m)?)?;
             let kicked: Vec<Rc<OwnedFd>> = spread(&floor.fds, k);
@@ -233,17 +205,7 @@ fn dispatch(k: u64, m: u64) -> Case {
             }))
         })
         .by("aio-uring", move || {
-            let ours = Loop::on_uring(doorbells(m)?)?;
-            let kicked: Vec<Rc<OwnedFd>> = spread(&ours.bells, k);
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    kicked.iter().for_each(|bell| ring(bell));
-                    let goal = ours.count.get() + k;
-                    while ours.count.get() < goal {
-                        ours.poll(Wait::Block);
-                    }
-                })
-            }))
+            Ok(dispatch_with(Loop::on_uring(doorbells(m)?)?, k))
         });
     peers::dispatch(case, k, m)
 }
@@ -258,14 +220,7 @@ fn empty(n: u64) -> Case {
                 })
             }))
         })
-        .by("aio", move || {
-            let ours = Loop::new(doorbells(n)?)?;
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    ours.poll(Wait::NoBlock);
-                })
-            }))
-        })
+        .by("aio", move || Ok(empty_with(Loop::new(doorbells(n)?)?)))
         .by("floor-uring", move || {
             let mut floor = Ring::new(doorbells(n)?)?;
             Ok(Box::new(move |times| {
@@ -275,12 +230,38 @@ fn empty(n: u64) -> Case {
             }))
         })
         .by("aio-uring", move || {
-            let ours = Loop::on_uring(doorbells(n)?)?;
-            Ok(Box::new(move |times| {
-                timed(times, || {
-                    ours.poll(Wait::NoBlock);
-                })
-            }))
+            Ok(empty_with(Loop::on_uring(doorbells(n)?)?))
         });
     peers::empty(case, n)
+}
+
+fn self_kick_with(ours: Loop, n: u64) -> Run {
+    let bell = ours.bells[n as usize].clone();
+    Box::new(move |times| {
+        timed(times, || {
+            ring(&bell);
+            ours.poll(Wait::Block);
+        })
+    })
+}
+
+fn dispatch_with(ours: Loop, k: u64) -> Run {
+    let kicked: Vec<Rc<OwnedFd>> = spread(&ours.bells, k);
+    Box::new(move |times| {
+        timed(times, || {
+            kicked.iter().for_each(|bell| ring(bell));
+            let goal = ours.count.get() + k;
+            while ours.count.get() < goal {
+                ours.poll(Wait::Block);
+            }
+        })
+    })
+}
+
+fn empty_with(ours: Loop) -> Run {
+    Box::new(move |times| {
+        timed(times, || {
+            ours.poll(Wait::NoBlock);
+        })
+    })
 }
