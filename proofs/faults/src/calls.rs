@@ -77,7 +77,7 @@ impl Call {
     pub fn faults(self) -> &'static [Fault] {
         use Fault::{Error, Nothing};
         match self {
-            Self::Create => &[
+            Self::Create | Self::RingSetup => &[
                 Error(Errno::MFILE),
                 Error(Errno::NFILE),
                 Error(Errno::NOMEM),
@@ -107,14 +107,6 @@ impl Call {
                 Error(Errno::INVAL),
                 Error(Errno::NOMEM),
                 Nothing,
-            ],
-            Self::RingSetup => &[
-                Error(Errno::MFILE),
-                Error(Errno::NFILE),
-                Error(Errno::NOMEM),
-                Error(Errno::INVAL),
-                Error(Errno::NOSYS),
-                Error(Errno::PERM),
             ],
             Self::RingEnter => &[
                 Error(Errno::AGAIN),
