@@ -71,6 +71,17 @@ impl Drop for Outside {
     }
 }
 
+/// The cargo that builds something in a directory outside the workspace, with a target directory of that name below `target/package`.
+pub(crate) fn cargo(directory: &Path, target: &str) -> anyhow::Result<Command> {
+    let mut cargo = shell::cargo();
+    cargo.current_dir(directory);
+    cargo.env(
+        "CARGO_TARGET_DIR",
+        shell::target_dir()?.join("package").join(target),
+    );
+    Ok(cargo)
+}
+
 /// Copies the lock file of the workspace that has the library, so that what is built outside has the same versions.
 pub(crate) fn copy_lock(is_apart: bool, to: &Path) -> anyhow::Result<()> {
     let lock = Path::new(if is_apart { library::APART } else { "" }).join("Cargo.lock");

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use aio_tools::interrupt::{Interrupt, Interrupted};
 use aio_tools::shell;
@@ -33,7 +32,7 @@ pub(crate) fn check(
         outside::copy_lock(apart, &workspace)?;
         for library in &these {
             println!("building {} alone", library.name);
-            let mut cargo = cargo(&workspace)?;
+            let mut cargo = outside::cargo(&workspace, "build")?;
             shell::run_within(
                 cargo.args(["check", "--quiet", "--package", &library.name]),
                 LIMIT,
@@ -64,19 +63,12 @@ fn manifest(members: &[&Library], libraries: &[Library], outside: &Outside) -> S
     lines.join("\n") + "\n" + &outside.patch(libraries.iter().filter(|library| !library.is_apart()))
 }
 
-fn cargo(workspace: &Path) -> anyhow::Result<Command> {
-    let mut cargo = shell::cargo();
-    cargo.current_dir(workspace);
-    cargo.env("CARGO_TARGET_DIR", shell::target_dir()?.join("package/build"));
-    Ok(cargo)
-}
-
 /// Runs the tests and the examples of the documentation in all packages of a workspace, and compiles their examples; how many passed.
 fn test(workspace: &Path, interrupt: &Interrupt) -> anyhow::Result<u64> {
     let log = shell::target_dir()?.join("package/tests.log");
     println!("testing all, see {}", log.display());
     let file = fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    let mut cargo = cargo(workspace)?;
+    let mut cargo = outside::cargo(workspace, "build")?;
     cargo.args(["test", "--workspace", "--all-features", "--no-fail-fast"]);
     cargo.stdout(file.try_clone()?).stderr(file);
     let ended = shell::run_within(&mut cargo, LIMIT, interrupt);

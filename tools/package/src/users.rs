@@ -2,8 +2,7 @@
 //! backend with its tests, and a policy that is judged.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use aio_tools::interrupt::Interrupt;
 use aio_tools::shell;
@@ -18,6 +17,9 @@ use crate::pack::LIMIT;
 const BACKEND: &str = "examples/third-party-backend";
 /// The policy that is written from outside, with a program that judges it: an example in a package.
 const POLICY: (&str, &str) = ("aio-replay", "examples/judge.rs");
+
+/// The target directory of all users, so that each library is built once.
+const TARGET: &str = "users";
 
 /// Runs them all; the result in a line.
 pub(crate) fn check(
@@ -71,7 +73,7 @@ impl User<'_> {
         fs::write(directory.join("src/main.rs"), &self.program)?;
         fs::write(directory.join("Cargo.toml"), self.manifest(libraries, outside))?;
         outside::copy_lock(self.library.is_apart(), &directory)?;
-        let mut cargo = cargo(&directory)?;
+        let mut cargo = outside::cargo(&directory, TARGET)?;
         cargo.args(["run", "--quiet"]);
         shell::run_within(&mut cargo, LIMIT, interrupt)
             .with_context(|| format!("a program that uses {} fails", self.library.name))?;
@@ -186,7 +188,7 @@ fn backend(libraries: &[Library], outside: &Outside, interrupt: &Interrupt) -> a
         }
     }
     fs::write(&manifest, text + &outside.patch(all.into_iter()))?;
-    let mut cargo = cargo(&directory)?;
+    let mut cargo = outside::cargo(&directory, TARGET)?;
     cargo.args(["test", "--quiet"]);
     shell::run_within(&mut cargo, LIMIT, interrupt).context("the backend from outside fails its tests")?;
     println!(
@@ -211,18 +213,6 @@ fn from_packages<'a>(manifest: &str, libraries: &'a [Library]) -> (String, Vec<&
     (text, used)
 }
 
-fn cargo(directory: &Path) -> anyhow::Result<Command> {
-    let mut cargo = shell::cargo();
-    cargo.current_dir(directory);
-    cargo.env("CARGO_TARGET_DIR", target()?);
-    Ok(cargo)
-}
-
-/// One for all, so that each library is built once.
-fn target() -> anyhow::Result<PathBuf> {
-    Ok(shell::target_dir()?.join("package/users"))
-}
-
 /// How many packages the lock file of a user names, the user's own not counted.
 fn locked(directory: &Path) -> anyhow::Result<usize> {
     let text = fs::read_to_string(directory.join("Cargo.lock"))?;
@@ -231,6 +221,8 @@ fn locked(directory: &Path) -> anyhow::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use serde_json::json;
 
     use super::*;
