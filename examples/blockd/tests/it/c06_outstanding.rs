@@ -13,9 +13,13 @@ use crate::raw::{EVENT_IDX, PROTOCOL, Raw, VERSION_1};
 const OUTSTANDING: u16 = 3;
 
 fn start(directory: &Path, polling: &str) -> Child {
+    start_with(directory, polling, "auto")
+}
+
+fn start_with(directory: &Path, polling: &str, engine: &str) -> Child {
     let at = |name: &str| directory.join(name).display().to_string();
     let export = format!("path={},socket={}", at("image"), at("a.sock"));
-    ready(&["--export", &export, "--poll-max", polling])
+    ready(&["--export", &export, "--poll-max", polling, "--engine", engine])
 }
 
 /// Stops a process where it is, and returns when it has stopped.
@@ -151,14 +155,7 @@ fn c6_a_daemon_that_is_killed_under_writes() {
         let directory = tempfile::tempdir().unwrap();
         let image = directory.path().join("image");
         let mut versions = vec![0; SECTORS as usize];
-        let start = || {
-            let export = format!(
-                "path={},socket={}",
-                image.display(),
-                directory.path().join("a.sock").display()
-            );
-            ready(&["--export", &export, "--engine", engine, "--poll-max", "50us"])
-        };
+        let start = || start_with(directory.path(), "50us", engine);
         let contents = |versions: &[u64]| -> Vec<u8> {
             (0..SECTORS)
                 .flat_map(|sector| written(sector, versions[sector as usize]))
