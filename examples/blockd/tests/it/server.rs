@@ -101,6 +101,8 @@ impl Wanted {
             record_waits: None,
             poll_cpu_price: 100,
             poll_cpu_max: 100,
+            // Other tests run on the same cores.
+            poll_exclusive: true,
             poll_grow: 0,
             poll_shrink: 0,
             poll_weight: 0,
