@@ -98,6 +98,7 @@ impl Wanted {
             policy: policy.to_owned(),
             poll_wake_ns: None,
             record_waits: None,
+            nbd: Vec::new(),
             poll_cpu_price: 100,
             poll_cpu_max: 100,
             poll_grow: 0,
@@ -137,7 +138,7 @@ impl Server {
     }
 
     pub(crate) fn socket(&self, export: usize) -> PathBuf {
-        self.exports[export].socket.clone()
+        self.exports[export].socket.clone().unwrap()
     }
 
     /// Stops it and returns its directory, which should be empty.
