@@ -102,7 +102,7 @@ impl Connection {
     /// # Errors
     /// If the loop cannot watch the socket.
     pub(super) fn start(
-        cx: &Context,
+        (cx, clock): (&Context, ClockId),
         socket: OwnedFd,
         (catalog, limit): (Rc<Catalog>, Rc<LineLimit>),
         place: Rc<Place>,
@@ -137,7 +137,7 @@ impl Connection {
         });
         let me = connection.me.clone();
         let timeout = cx
-            .timer(ClockId::Monotonic, move |_, _| {
+            .timer(clock, move |_, _| {
                 if let Some(connection) = me.upgrade() {
                     connection.end(&End::Timeout);
                 }

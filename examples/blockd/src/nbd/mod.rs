@@ -13,7 +13,7 @@
 //! The handshake and the requests are state machines from bytes to bytes; only `connection`, `input` and `outbox` use a socket.
 //!
 //! # Limits
-//! A client can make the daemon reserve 768 KiB of buffers and 32 MiB for the data of requests that threads execute. There are at most 64
+//! A client can make the daemon reserve 2 MiB of buffers and 32 MiB for the data of requests that threads execute. There are at most 64
 //! connections. A handshake must be complete within ten seconds. A client that does not read its replies is not read any further.
 
 mod address;
@@ -38,7 +38,7 @@ use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use aio_context::{Context, GroupId};
+use aio_context::{ClockId, Context, GroupId};
 
 pub use address::Address;
 pub(crate) use catalog::{Catalog, NbdExport};
@@ -60,11 +60,18 @@ pub(crate) struct Nbd {
     group: GroupId,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next_id: Cell<u64>,
+    /// Limits the time of a handshake.
+    clock: ClockId,
 }
 
 impl Nbd {
     /// A server of these exports that does not listen yet.
     pub(crate) fn new(cx: &Context, catalog: Rc<Catalog>) -> Rc<Self> {
+        Self::with_clock(cx, catalog, ClockId::Monotonic)
+    }
+
+    /// As [`new`](Self::new), with the time of handshakes by another clock.
+    fn with_clock(cx: &Context, catalog: Rc<Catalog>, clock: ClockId) -> Rc<Self> {
         let group = cx.new_group();
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -75,6 +82,7 @@ impl Nbd {
             group,
             connections: RefCell::default(),
             next_id: Cell::default(),
+            clock,
         })
     }
 
@@ -111,7 +119,7 @@ impl Nbd {
             }
         };
         let shared = (self.catalog.clone(), self.limit.clone());
-        match Connection::start(cx, client, shared, place, on_end) {
+        match Connection::start((cx, self.clock), client, shared, place, on_end) {
             Ok(connection) => {
                 self.connections.borrow_mut().insert(id, connection.clone());
                 connection.greet();
@@ -165,3 +173,6 @@ impl Nbd {
         self.connections.borrow().len()
     }
 }
+
+#[cfg(test)]
+mod tests;
