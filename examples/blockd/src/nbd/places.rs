@@ -30,6 +30,12 @@ impl Places {
         })
     }
 
+    /// The number of places that are taken.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        self.taken.get()
+    }
+
     /// Takes a place; the last one pauses the listeners, in which case this returns true.
     pub(super) fn take(self: &Rc<Self>, cx: &Context) -> (Rc<Place>, bool) {
         self.taken.set(self.taken.get() + 1);
