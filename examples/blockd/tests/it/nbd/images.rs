@@ -1,12 +1,15 @@
 //! Images behind NBD: failed flushes, slow images, the end of the daemon in the middle of writes.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::client::{Client, DISC, FUA, READ, TRIM, WRITE, WRITE_ZEROES};
+use super::client::{Client, DISC, FLUSH, FUA, READ, TRIM, WRITE, WRITE_ZEROES};
 use super::start;
 use crate::client::pattern;
 use crate::daemon::Daemon;
@@ -60,7 +63,7 @@ fn a_write_with_fua_is_flushed() {
         };
         let mut client = Client::simple(&path, "disk");
         client.write(0, &pattern(1, BLOCK)).unwrap();
-        for command in [WRITE, WRITE_ZEROES, TRIM] {
+        for command in [WRITE, WRITE_ZEROES, TRIM, FLUSH] {
             if command == WRITE {
                 client.start_write(FUA, 0, &[1; BLOCK]);
             } else {
@@ -126,6 +129,44 @@ fn a_daemon_that_ends_completes_what_it_has_begun() {
     assert_eq!(bytes[65536..65536 + BLOCK], [0; BLOCK]);
 }
 
+/// A client that always has requests outstanding does not keep the daemon from ending.
+#[test]
+fn a_busy_client_does_not_delay_the_end() {
+    let image = Image::new(1 << 20);
+    // Flushes wait for each other, so that one is always outstanding.
+    let faults = ["pwrite64:delay_enter=50000", "fdatasync:delay_enter=70000"];
+    let Some((daemon, path)) = failing(&faults, &image) else {
+        return;
+    };
+    let mut client = Client::simple(&path, "disk");
+    let mut flushes = HashSet::new();
+    for at in 0..3 {
+        client.start_write(0, at * 4096, &pattern(at, BLOCK));
+        flushes.insert(client.start(FLUSH, 0, 0, 0));
+    }
+    client.next_reply();
+    let ended = std::thread::spawn(move || daemon.stop());
+    // A new request for each reply, until the connection ends.
+    let mut reply = [0; 16];
+    while client.stream.read_exact(&mut reply).is_ok() {
+        let done = u64::from_be_bytes(reply[8..].try_into().unwrap());
+        let (cookie, message) = if flushes.remove(&done) {
+            client.message(FLUSH, 0, 0, 0)
+        } else {
+            let (cookie, header) = client.message(WRITE, 0, 0, BLOCK);
+            (cookie, [&header[..], &[7; BLOCK]].concat())
+        };
+        if message.len() < BLOCK {
+            flushes.insert(cookie);
+        }
+        if client.stream.write_all(&message).is_err() {
+            break;
+        }
+    }
+    let log = ended.join().unwrap();
+    assert!(!log.contains("not completed"), "{log}");
+}
+
 /// A client that disconnects properly while a write goes on: it is completed and answered.
 #[test]
 fn disconnecting_completes_what_was_begun() {
@@ -138,6 +179,13 @@ fn disconnecting_completes_what_was_begun() {
     client.start(DISC, 0, 0, 0);
     let reply = client.next_reply();
     assert_eq!((reply.cookie, reply.result), (slow, Ok(Vec::new())));
+    client.is_closed();
+    // One that closes its sending side gets its reply as well.
+    let stream = UnixStream::connect(&path).unwrap();
+    let mut client = Client::greeted(stream.try_clone().unwrap()).choose("disk");
+    client.start_write(0, 8192, &pattern(9, BLOCK));
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.next_reply().result, Ok(Vec::new()));
     client.is_closed();
     // One that goes without a word harms nothing.
     let mut rude = Client::simple(&path, "disk");
