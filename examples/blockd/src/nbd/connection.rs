@@ -109,7 +109,7 @@ impl Connection {
         on_end: impl Fn() + 'static,
     ) -> io::Result<Rc<Self>> {
         let mut out = Outbox::default();
-        out.put(&Negotiation::greeting());
+        out.put(&Negotiation::opening());
         let connection = Rc::new_cyclic(|me| Self {
             me: me.clone(),
             socket,
@@ -152,7 +152,7 @@ impl Connection {
     }
 
     /// Sends the first bytes of the handshake.
-    pub(super) fn greet(&self) {
+    pub(super) fn begin(&self) {
         self.take_turn(false);
     }
 

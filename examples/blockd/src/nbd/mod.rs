@@ -122,7 +122,7 @@ impl Nbd {
         match Connection::start((cx, self.clock), client, shared, place, on_end) {
             Ok(connection) => {
                 self.connections.borrow_mut().insert(id, connection.clone());
-                connection.greet();
+                connection.begin();
             }
             Err(error) => self
                 .limit

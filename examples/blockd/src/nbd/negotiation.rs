@@ -71,7 +71,7 @@ pub(super) struct Negotiation {
 
 impl Negotiation {
     /// The first bytes of the server.
-    pub(super) fn greeting() -> Vec<u8> {
+    pub(super) fn opening() -> Vec<u8> {
         let flags = handshake::FIXED_NEWSTYLE | handshake::NO_ZEROES;
         [
             &INIT_MAGIC.to_be_bytes()[..],

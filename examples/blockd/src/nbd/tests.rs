@@ -91,7 +91,7 @@ fn the_place_of_a_client_is_free_when_threads_have_ended_its_requests() {
     while nbd.in_flight() == 0 {
         cx.poll(Wait::Block).unwrap();
     }
-    // Replies that nobody reads: the client has gone.
+    // The client has gone.
     drop(client);
     let (mut other, server) = UnixStream::pair().unwrap();
     server.set_nonblocking(true).unwrap();

@@ -104,10 +104,10 @@ fn query(name: &str, queries: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn the_greeting_offers_fixed_newstyle() {
-    let greeting = Negotiation::greeting();
-    assert_eq!(greeting[..16], *b"NBDMAGICIHAVEOPT");
-    assert_eq!(greeting[16..], [0, 3]);
+fn the_opening_offers_fixed_newstyle() {
+    let opening = Negotiation::opening();
+    assert_eq!(opening[..16], *b"NBDMAGICIHAVEOPT");
+    assert_eq!(opening[16..], [0, 3]);
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// A connection before the handshake's options.
-    pub(crate) fn greeted(stream: impl Stream + 'static) -> Self {
+    pub(crate) fn begin(stream: impl Stream + 'static) -> Self {
         let mut client = Self {
             stream: Box::new(stream),
             next_cookie: 1,
@@ -67,13 +67,13 @@ impl Client {
     pub(crate) fn unix(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
-        Self::greeted(stream)
+        Self::begin(stream)
     }
 
     pub(crate) fn tcp(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
-        Self::greeted(stream)
+        Self::begin(stream)
     }
 
     /// A connection to an export, with simple replies.

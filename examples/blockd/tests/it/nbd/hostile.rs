@@ -30,7 +30,7 @@ fn malformed_messages_end_their_connection_only() {
         let mut stream = UnixStream::connect(&path).unwrap();
         stream.write_all(garbage).unwrap();
         let mut rest = Vec::new();
-        // The greeting, and then the end; or a reset if there was something that the daemon did not read.
+        // The first bytes of the handshake, and then the end; or a reset if there was something that the daemon did not read.
         match std::io::Read::read_to_end(&mut stream, &mut rest) {
             Ok(_) => assert!(rest.starts_with(b"NBDMAGIC")),
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
@@ -67,7 +67,7 @@ fn clients_that_leave_in_the_middle() {
             client.stream.write_all(&message[..cut]).unwrap();
             drop(client);
         }
-        // A request whose reply nobody reads.
+        // A request whose reply is not read.
         let mut client = Client::simple(&path, "disk");
         client.start(READ, 0, 0, 1 << 20);
         drop(client);
@@ -99,7 +99,7 @@ fn clients_that_leave_in_the_middle() {
 fn half_closed_connections_are_completed() {
     let (_daemon, path) = start("ram=4M", &[]);
     let stream = UnixStream::connect(&path).unwrap();
-    let mut client = Client::greeted(stream.try_clone().unwrap()).choose("disk");
+    let mut client = Client::begin(stream.try_clone().unwrap()).choose("disk");
     client.start_write(0, 0, &pattern(5, 3 << 20));
     client.start(READ, 0, 0, 3 << 20);
     stream.shutdown(Shutdown::Write).unwrap();
@@ -118,7 +118,7 @@ fn a_client_that_does_not_read_its_replies_is_not_read() {
         is_served(&path);
         let before = daemon.holds().rss_kib;
         let stream = UnixStream::connect(&path).unwrap();
-        let mut client = Client::greeted(stream.try_clone().unwrap()).choose("disk");
+        let mut client = Client::begin(stream.try_clone().unwrap()).choose("disk");
         stream.set_nonblocking(true).unwrap();
         let mut sent = 0;
         let mut full = 0;
@@ -168,11 +168,11 @@ fn the_number_of_connections_is_limited() {
     assert_eq!(
         early,
         Err(ErrorKind::WouldBlock),
-        "a client beyond the limit is greeted"
+        "a client beyond the limit is served"
     );
     waiting.set_nonblocking(false).unwrap();
     clients.pop();
-    let mut client = Client::greeted(waiting).choose("disk");
+    let mut client = Client::begin(waiting).choose("disk");
     client.write(0, &[1; 512]).unwrap();
     drop((clients, client));
     is_served(&path);

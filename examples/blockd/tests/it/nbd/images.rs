@@ -182,7 +182,7 @@ fn disconnecting_completes_what_was_begun() {
     client.is_closed();
     // One that closes its sending side gets its reply as well.
     let stream = UnixStream::connect(&path).unwrap();
-    let mut client = Client::greeted(stream.try_clone().unwrap()).choose("disk");
+    let mut client = Client::begin(stream.try_clone().unwrap()).choose("disk");
     client.start_write(0, 8192, &pattern(9, BLOCK));
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.next_reply().result, Ok(Vec::new()));
