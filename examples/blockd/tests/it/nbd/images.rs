@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -198,9 +198,8 @@ fn disconnecting_completes_what_was_begun() {
 }
 
 /// Writes until the connection ends. Returns the number of the last acknowledged write of each block, and of the last one begun.
-fn write_until_killed(path: &Path, first: u64) -> (Vec<u64>, Vec<u64>) {
+fn write_until_killed(mut client: Client, first: u64) -> (Vec<u64>, Vec<u64>) {
     const DEPTH: u64 = 8;
-    let mut client = Client::structured(path, "disk");
     let (mut acknowledged, mut begun) = (vec![0; 32], vec![0; 32]);
     let mut write = first;
     loop {
@@ -235,7 +234,7 @@ fn acknowledged_writes_outlive_a_killed_daemon() {
     let path = PathBuf::from(image.socket("nbd.sock"));
     let (nbd, export) = (path.display().to_string(), format!("{},name=disk", image.disk()));
     let mut lasting = vec![0; 32];
-    for round in 0..10u64 {
+    for round in 0..100u64 {
         let engine = if round % 2 == 0 { "threads" } else { "sync" };
         let mut child = blockd(&["--nbd", &nbd, "--export", &export, "--engine", engine])
             .spawn()
@@ -251,10 +250,8 @@ fn acknowledged_writes_outlive_a_killed_daemon() {
         }
         drop(client);
         let first = (round + 1) * 1_000_000 / 32 * 32;
-        let writer = {
-            let path = path.clone();
-            std::thread::spawn(move || write_until_killed(&path, first))
-        };
+        let writer = Client::structured(&path, "disk");
+        let writer = std::thread::spawn(move || write_until_killed(writer, first));
         // The kill comes after a random number of requests of another client.
         let mut other = Client::simple(&path, "disk");
         for _ in 0..random.usize(1..200) {
