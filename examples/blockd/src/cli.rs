@@ -15,11 +15,11 @@ use crate::nbd::Address;
 /// Longer busy polling without one sleep is a mistake in the number.
 const MOST_POLL: Duration = Duration::from_secs(1);
 
-/// Serves disks over vhost-user-blk, to virtual machines and other clients, from one event loop.
+/// Serves disks over vhost-user-blk and NBD, to virtual machines and other clients, from one event loop.
 ///
 /// Each export is a disk and a Unix socket. A client connects to the socket, shares its memory, and sends requests
-/// through virtqueues in it. When all sockets accept clients, the line `ready` appears on standard output. The log goes
-/// to standard error; the variable BLOCKD_LOG (error, warn, info, debug, trace) sets its level.
+/// through virtqueues in it. With --nbd, clients of NBD use the same disks. When all sockets accept clients, the line `ready`
+/// appears on standard output. The log goes to standard error; the variable BLOCKD_LOG (error, warn, info, debug, trace) sets its level.
 /// SIGTERM, SIGINT, SIGQUIT and SIGHUP end the daemon and remove the sockets; SIGUSR1 and SIGUSR2 are ignored.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "blockd", version, after_help = EXAMPLES)]

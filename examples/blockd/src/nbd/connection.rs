@@ -13,8 +13,6 @@ use std::thread;
 use std::time::Duration;
 
 use aio_context::{BottomHalf, ClockId, Context, Handler, Interest, Registration, Timer};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
 
 use super::catalog::{Catalog, NbdExport};
 use super::input::{Input, Received};
@@ -30,9 +28,6 @@ use crate::limit::{Kind, LineLimit};
 
 /// The handshake must be complete this long after the connection.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The bytes of replies between two checks whether the client has many of them to read. With few outstanding requests the check is rare.
-const CHECK_AFTER: u64 = 64 * 1024;
 
 /// A connected client.
 pub(super) struct Connection {
@@ -68,8 +63,6 @@ struct State {
     out: Outbox,
     /// The connection ends once the replies are sent.
     is_ending: bool,
-    /// The number of bytes that were sent before the last check whether the client has many replies to read.
-    checked_at: u64,
 }
 
 enum Phase {
@@ -127,7 +120,6 @@ impl Connection {
                 input: Input::new(),
                 out,
                 is_ending: false,
-                checked_at: 0,
             }),
             interest: Cell::new(Interest::READ),
             has_ended: Cell::new(false),
@@ -246,31 +238,15 @@ impl Connection {
                         Ok(Interest::NONE)
                     };
                 }
-                Stop::Input if !may_receive => return Ok(self.interest_in_more(state)?),
+                Stop::Input if !may_receive => return Ok(Interest::READ),
                 Stop::Input => match state.receive(&self.socket)? {
                     Received::Full => {}
                     Received::All => may_receive = false,
-                    Received::Nothing => return Ok(self.interest_in_more(state)?),
+                    Received::Nothing => return Ok(Interest::READ),
                     Received::End => state.end(),
                 },
             }
         }
-    }
-
-    /// What to wait for when all that has arrived is processed.
-    ///
-    /// A client that has many replies to read is busy with them. Its next requests are received together, once it has read most of them:
-    /// the system reports the socket as writable when a small part of its buffer is in use.
-    fn interest_in_more(&self, state: &mut State) -> io::Result<Interest> {
-        if state.out.total_sent() - state.checked_at < CHECK_AFTER {
-            return Ok(Interest::READ);
-        }
-        state.checked_at = state.out.total_sent();
-        Ok(if is_writable(&self.socket)? {
-            Interest::READ
-        } else {
-            Interest::WRITE
-        })
     }
 
     fn is_idle(&self, state: &State) -> bool {
@@ -286,7 +262,6 @@ impl Connection {
             input,
             out,
             is_ending,
-            ..
         } = state;
         loop {
             match phase {
@@ -413,20 +388,6 @@ impl State {
         if let Phase::Requests(transmission) = &mut self.phase {
             transmission.end();
         }
-    }
-}
-
-/// Whether most of the socket's buffer for sending is free.
-fn is_writable(socket: &OwnedFd) -> io::Result<bool> {
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
-    match rustix::event::poll(&mut fds, Some(&at_once)) {
-        Ok(_) => Ok(!fds[0].revents().is_empty()),
-        Err(Errno::INTR) => Ok(true),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -31,8 +31,6 @@ pub(super) struct Outbox {
     sent: usize,
     /// The bytes that are not sent.
     len: usize,
-    /// All bytes that were ever sent.
-    total_sent: u64,
     /// An empty buffer for later use.
     spare: Option<Vec<u8>>,
 }
@@ -42,11 +40,6 @@ impl Outbox {
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
-    }
-
-    /// The number of all bytes that were ever sent.
-    pub(super) fn total_sent(&self) -> u64 {
-        self.total_sent
     }
 
     #[inline]
@@ -147,7 +140,6 @@ impl Outbox {
     /// Removes bytes that were sent.
     fn remove(&mut self, mut count: usize) {
         self.len -= count;
-        self.total_sent += count as u64;
         let mut buffers = self.buffers.len();
         while let Some(first) = self.buffers.front_mut() {
             let here = first.filled - self.sent;
