@@ -52,6 +52,7 @@ impl Scene {
             poll_max: Duration::ZERO,
             policy: "never".to_owned(),
             poll_wake_ns: None,
+            poll_kick_ns: None,
             poll_cpu_price: 100,
             poll_cpu_max: 100,
             poll_grow: 0,

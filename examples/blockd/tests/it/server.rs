@@ -97,6 +97,7 @@ impl Wanted {
             poll_max,
             policy: policy.to_owned(),
             poll_wake_ns: None,
+            poll_kick_ns: None,
             record_waits: None,
             nbd: Vec::new(),
             poll_cpu_price: 100,
