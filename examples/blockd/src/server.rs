@@ -194,6 +194,7 @@ fn poll_params(args: &Args) -> anyhow::Result<PollParams> {
     let params = PollParams::up_to(args.poll_max)
         .with_cpu_price(args.poll_cpu_price)
         .with_cpu_max(args.poll_cpu_max)
+        .with_exclusive_core(args.poll_exclusive)
         .with_grow(args.poll_grow)
         .with_shrink(args.poll_shrink)
         .with_weight(args.poll_weight);

@@ -55,6 +55,7 @@ impl Scene {
             poll_kick_ns: None,
             poll_cpu_price: 100,
             poll_cpu_max: 100,
+            poll_exclusive: false,
             poll_grow: 0,
             poll_shrink: 0,
             poll_weight: 0,

@@ -102,6 +102,8 @@ impl Wanted {
             nbd: Vec::new(),
             poll_cpu_price: 100,
             poll_cpu_max: 100,
+            // Other tests run on the same cores.
+            poll_exclusive: true,
             poll_grow: 0,
             poll_shrink: 0,
             poll_weight: 0,
