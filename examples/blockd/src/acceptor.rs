@@ -50,7 +50,7 @@ impl Acceptor {
     pub(crate) fn listen(
         cx: &Context,
         (name, socket): (&str, &Path),
-        (device, workers): (Device, Option<Rc<Workers>>),
+        (device, workers): (Arc<Device>, Option<Rc<Workers>>),
         queues: u16,
         chain: Rc<RefCell<DescriptorChain>>,
     ) -> anyhow::Result<Rc<Self>> {
@@ -67,7 +67,7 @@ impl Acceptor {
             Self {
                 me: me.clone(),
                 limit: LineLimit::new(name.into(), Some(cx)),
-                device: Arc::new(device),
+                device,
                 workers,
                 queues,
                 chain,

@@ -17,6 +17,7 @@ pub(crate) fn warnings(args: &Args) -> Vec<String> {
         warnings.extend(ignored_by_policy(args));
     }
     warnings.extend(too_much_memory(args, memory_limit()));
+    warnings.extend(args.nbd.iter().filter_map(|address| address.warning()));
     warnings
 }
 

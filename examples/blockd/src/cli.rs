@@ -10,15 +10,16 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::engine::Engine;
 use crate::export::{self, Export};
 use crate::log::LogFormat;
+use crate::nbd::Address;
 
 /// Longer busy polling without one sleep is a mistake in the number.
 const MOST_POLL: Duration = Duration::from_secs(1);
 
-/// Serves disks over vhost-user-blk, to virtual machines and other clients, from one event loop.
+/// Serves disks over vhost-user-blk and NBD, to virtual machines and other clients, from one event loop.
 ///
 /// Each export is a disk and a Unix socket. A client connects to the socket, shares its memory, and sends requests
-/// through virtqueues in it. When all sockets accept clients, the line `ready` appears on standard output. The log goes
-/// to standard error; the variable BLOCKD_LOG (error, warn, info, debug, trace) sets its level.
+/// through virtqueues in it. With --nbd, clients of NBD use the same disks. When all sockets accept clients, the line `ready`
+/// appears on standard output. The log goes to standard error; the variable BLOCKD_LOG (error, warn, info, debug, trace) sets its level.
 /// SIGTERM, SIGINT, SIGQUIT and SIGHUP end the daemon and remove the sockets; SIGUSR1 and SIGUSR2 are ignored.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "blockd", version, after_help = EXAMPLES)]
@@ -29,7 +30,7 @@ pub struct Args {
     /// leaves read buffers unchanged, for measurements. SIZE is in bytes, or with K, M, G, T (powers of 1024). A path cannot contain a
     /// comma.
     ///
-    /// socket=PATH is where the client connects. queues=N limits the number of queues that a client may use: 1 to 256, 256
+    /// socket=PATH is where the client connects; with --nbd it can be omitted. queues=N limits the number of queues that a client may use: 1 to 256, 256
     /// unless given. readonly refuses writes.
     ///
     /// An image is locked: QEMU and other instances of blockd then refuse to write to it. lock=off takes no lock, lock=on
@@ -37,13 +38,21 @@ pub struct Args {
     /// they are. discard=off ignores discards and does not offer them, discard=on is the default.
     ///
     /// serial=TEXT, at most 20 characters, is the disk's serial number in the guest; without it, the serial number is
-    /// derived from the path of the image, or of the socket if there is no image. name=TEXT names the export in log lines.
+    /// derived from the path of the image, or of the socket if there is no image. name=TEXT names the export for NBD clients and in log lines.
     #[arg(
         long = "export",
         required = true,
         value_name = export::SYNTAX
     )]
     pub exports: Vec<Export>,
+
+    /// Serves all exports over NBD as well, at a Unix socket or an IP address and port; may be given many times
+    ///
+    /// A value with a slash, or that ends with .sock, is the path of a Unix socket: /run/nbd.sock. Others are addresses: 127.0.0.1:10809,
+    /// [::1]:10809. NBD is served without authentication and encryption. Clients choose an export by its name: name=TEXT of --export, or the
+    /// last part of the path of the image or the socket. The only export also has the empty name.
+    #[arg(long, value_name = "ADDR|PATH")]
+    pub nbd: Vec<Address>,
 
     /// The longest busy polling before a sleep: 32us, 1ms, 500ns, at most 1s; 0 turns polling off
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = parse_poll_max, allow_hyphen_values = true)]
@@ -109,6 +118,7 @@ const EXAMPLES: &str = "\
 Examples:
   blockd --export path=disk.raw,socket=/tmp/disk.sock
   blockd --poll-max 32us --export ram=1G,socket=a.sock,queues=4 --export path=cd.iso,socket=b.sock,readonly
+  blockd --nbd /tmp/nbd.sock --export path=disk.raw,name=disk
 
 A guest of QEMU uses an export like this:
   qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem \\

@@ -12,6 +12,7 @@ mod format;
 mod image;
 mod lock;
 mod ram;
+mod slices;
 mod sys;
 mod units;
 
@@ -24,6 +25,7 @@ pub(crate) use clear::Cleared;
 pub(crate) use error::DiskError;
 use image::Image;
 use ram::Ram;
+pub(crate) use slices::Extent;
 pub(crate) use units::{SECTOR, STEP};
 
 /// The storage of an export.
@@ -121,7 +123,11 @@ impl Disk {
         }
     }
 
-    fn check_write(&self, at: u64, len: u64) -> Result<(), DiskError> {
+    /// As [`check`](Self::check), for a request that writes.
+    ///
+    /// # Errors
+    /// [`DiskError::ReadOnly`] or [`DiskError::Outside`] if it may not.
+    pub(crate) fn check_write(&self, at: u64, len: u64) -> Result<(), DiskError> {
         if self.access.read_only {
             return Err(DiskError::ReadOnly);
         }

@@ -13,8 +13,11 @@ pub const MOST_QUEUES: u16 = 256;
 /// The longest serial number, in bytes.
 pub(crate) const SERIAL_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
 
+/// The longest name, in bytes. NBD recommends at most 256.
+const MOST_NAME: usize = 255;
+
 /// Each key that `--export` takes.
-pub(crate) const SYNTAX: &str = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly][,serial=TEXT][,name=TEXT]\
+pub(crate) const SYNTAX: &str = "path=FILE|ram=SIZE|null=SIZE[,socket=PATH][,queues=N][,readonly][,serial=TEXT][,name=TEXT]\
                                  [,lock=on|off][,format=raw][,discard=on|off]";
 
 /// One disk and its socket.
@@ -22,8 +25,8 @@ pub(crate) const SYNTAX: &str = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queue
 pub struct Export {
     /// Where the bytes are.
     pub source: Source,
-    /// Where clients connect.
-    pub socket: PathBuf,
+    /// Where vhost-user clients connect. Without it, the export is served over NBD only.
+    pub socket: Option<PathBuf>,
     /// How many virtqueues a client may use: 1 to [`MOST_QUEUES`].
     pub queues: u16,
     /// Whether writes are refused.
@@ -34,9 +37,10 @@ pub struct Export {
     pub raw: bool,
     /// Whether discards release storage.
     pub discard: bool,
-    /// The disk's serial number. Without one, it is derived from the path of the image or the socket.
+    /// The disk's serial number. Without one, it is derived from the path of the image or the socket, or from the name.
     pub serial: Option<String>,
-    /// The name of the export in log lines. Without one, it is the path of the socket.
+    /// The name of the export for NBD clients and in log lines. Without one, NBD clients use the last part of the path of the image or
+    /// the socket, and log lines have the path of the socket.
     pub name: Option<String>,
 }
 
@@ -45,8 +49,17 @@ impl Export {
     #[must_use]
     pub fn new(source: Source, socket: impl Into<PathBuf>) -> Self {
         Self {
+            socket: Some(socket.into()),
+            ..Self::without_socket(source)
+        }
+    }
+
+    /// A writable disk that is served over NBD only.
+    #[must_use]
+    pub fn without_socket(source: Source) -> Self {
+        Self {
             source,
-            socket: socket.into(),
+            socket: None,
             queues: MOST_QUEUES,
             readonly: false,
             lock: true,
@@ -54,6 +67,29 @@ impl Export {
             discard: true,
             serial: None,
             name: None,
+        }
+    }
+
+    /// The name for NBD clients: the one that was given, or the last part of the path of the image or the socket, or the kind of the disk.
+    pub(crate) fn nbd_name(&self) -> String {
+        let path = match &self.source {
+            Source::File(path) => Some(path),
+            Source::Ram(_) | Source::Null(_) => self.socket.as_ref(),
+        };
+        let last = path.and_then(|path| path.file_name());
+        match (&self.name, last, &self.source) {
+            (Some(name), ..) => name.clone(),
+            (None, Some(last), _) => last.to_string_lossy().into_owned(),
+            (None, None, Source::Null(_)) => "null".to_owned(),
+            (None, None, _) => "ram".to_owned(),
+        }
+    }
+
+    /// The name in log lines.
+    pub(crate) fn log_name(&self) -> String {
+        match (&self.name, &self.socket) {
+            (None, Some(socket)) => socket.to_string_lossy().into_owned(),
+            _ => self.nbd_name(),
         }
     }
 
@@ -140,12 +176,15 @@ impl Draft {
         let source = self
             .source
             .ok_or("the disk is missing: add path=FILE, ram=SIZE or null=SIZE")?;
-        let socket = self.socket.ok_or("the socket is missing: add socket=PATH")?;
+        if self.socket.is_none() && self.queues.is_some() {
+            return Err("queues= applies to vhost-user; it needs socket=PATH".into());
+        }
         if !matches!(source, Source::File(_)) && (self.lock.is_some() || self.raw) {
             return Err("lock= and format= apply to images only; they need path=FILE".into());
         }
-        let unless_given = Export::new(source, socket);
+        let unless_given = Export::without_socket(source);
         Ok(Export {
+            socket: self.socket,
             queues: self.queues.unwrap_or(unless_given.queues),
             readonly: self.readonly,
             lock: self.lock.unwrap_or(unless_given.lock),
@@ -189,6 +228,9 @@ fn parse_serial(text: &str) -> Result<String, String> {
 fn parse_name(text: &str) -> Result<String, String> {
     if text.chars().any(char::is_control) {
         return Err(format!("name={}: printable characters only", text.escape_debug()));
+    }
+    if text.len() > MOST_NAME {
+        return Err(format!("name={text}: at most {MOST_NAME} bytes"));
     }
     Ok(text.to_owned())
 }
@@ -260,7 +302,7 @@ mod tests {
     fn errors_name_a_remedy() {
         let error = |text: &str| text.parse::<Export>().unwrap_err();
         assert!(error("socket=s").contains("path=FILE"));
-        assert!(error("ram=1M").contains("socket=PATH"));
+        assert!(error("ram=1M,queues=2").contains("socket=PATH"));
         assert!(error("ram=1M,null=1M,socket=s").contains("one disk"));
         assert!(error("ram=1X,socket=s").contains("64M"));
         assert!(error("ram=511,socket=s").contains("512"));
@@ -277,6 +319,27 @@ mod tests {
         assert!(error("path=a,socket=s,format=qcow2").contains("convert -O raw"));
         assert!(error("ram=1M,socket=s,format=raw").contains("need path=FILE"));
         assert!(error("ram=1M,socket=s,lock=on").contains("need path=FILE"));
+    }
+
+    #[test]
+    fn names_follow_from_paths() {
+        for (text, nbd, log) in [
+            (
+                "path=/images/disk.raw,socket=/run/a.sock",
+                "disk.raw",
+                "/run/a.sock",
+            ),
+            ("path=/images/disk.raw", "disk.raw", "disk.raw"),
+            ("ram=1M,socket=/run/a.sock", "a.sock", "/run/a.sock"),
+            ("ram=1M", "ram", "ram"),
+            ("null=1M", "null", "null"),
+            ("null=1M,socket=/run/a.sock,name=my disk", "my disk", "my disk"),
+        ] {
+            let export: Export = text.parse().unwrap();
+            assert_eq!((&*export.nbd_name(), &*export.log_name()), (nbd, log), "{text}");
+        }
+        let long = format!("ram=1M,name={}", "n".repeat(256));
+        assert!(long.parse::<Export>().unwrap_err().contains("at most 255"));
     }
 
     #[test]

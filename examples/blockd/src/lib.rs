@@ -18,6 +18,7 @@
 //! | `ring`, `descriptor_chain`, `buffers`, `memory` | virtqueues and buffers in the client's memory |
 //! | `sigbus` | the handler of SIGBUS, for memory that a client truncates |
 //! | `request`, `disk`, `features` | the block device |
+//! | `nbd` | the other protocol: NBD clients, their handshakes and requests |
 //! | `log`, `limit` | the log, which never blocks, and limits for lines that clients cause |
 //! | `recorder` | records waits, to compare polling policies |
 //!
@@ -51,6 +52,7 @@ pub mod fuzz;
 mod limit;
 mod log;
 mod memory;
+mod nbd;
 mod outstanding;
 mod queue;
 mod recorder;
@@ -68,4 +70,5 @@ pub use disk::Source;
 pub use engine::Engine;
 pub use export::{Export, MOST_QUEUES};
 pub use log::{Log, LogFormat};
+pub use nbd::Address as NbdAddress;
 pub use server::{Server, Stopper, serve};

@@ -7,16 +7,23 @@ use crate::disk::Source;
 use crate::export::Export;
 
 /// The serial number of an export: the one that `serial=` sets, or a hash of the path of its image, or of its socket if it has
-/// no image. It does not depend on other exports, their order, or the number of daemons.
+/// no image, or of its name if it has neither. It does not depend on other exports, their order, or the number of daemons.
 pub(crate) fn of(export: &Export) -> String {
     let path = match (&export.serial, &export.source) {
         (Some(serial), _) => return serial.clone(),
         (None, Source::File(path)) => path,
-        (None, Source::Ram(_) | Source::Null(_)) => &export.socket,
+        (None, Source::Ram(_) | Source::Null(_)) => match &export.socket {
+            Some(socket) => socket,
+            None => return serial_of(Path::new(&export.nbd_name())),
+        },
     };
     // Symbolic links are not followed: the name in /dev/disk/by-id is the stable one.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-    format!("blockd-{:013x}", hash(&absolute) >> 12)
+    serial_of(&absolute)
+}
+
+fn serial_of(path: &Path) -> String {
+    format!("blockd-{:013x}", hash(path) >> 12)
 }
 
 /// FNV-1a. The result must be the same in every version, which the standard library's hash does not promise.

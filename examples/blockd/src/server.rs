@@ -1,6 +1,5 @@
 //! The daemon without its process: one context, all exports, and a handle that stops it.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
@@ -20,6 +19,8 @@ use crate::cli::Args;
 use crate::descriptor_chain::DescriptorChain;
 use crate::disk::{Disk, Source};
 use crate::export::Export;
+use crate::limit::LineLimit;
+use crate::nbd::{Catalog, Nbd, NbdExport};
 use crate::recorder::Recorder;
 use crate::request::Device;
 use crate::serial;
@@ -32,6 +33,7 @@ const MOST_WAIT: Duration = Duration::from_secs(5);
 pub struct Server {
     context: Context,
     acceptors: Vec<Rc<Acceptor>>,
+    nbd: Rc<Nbd>,
     stop: Arc<AtomicBool>,
 }
 
@@ -62,23 +64,34 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let chain = Rc::new(RefCell::new(DescriptorChain::default()));
+        let context = context(args)?;
+        let catalog = Rc::new(Catalog::default());
         let mut server = Self {
-            context: context(args)?,
+            nbd: Nbd::new(&context, catalog.clone()),
+            context,
             acceptors: Vec::new(),
             stop: Arc::default(),
         };
+        let cx = &server.context;
         for export in &args.exports {
-            let disk = open(export)?;
-            let device = Device::new(disk, &serial::of(export));
-            let workers = args.engine.workers(&server.context, &export.source);
-            let acceptor = Acceptor::listen(
-                &server.context,
-                (&name(export), &export.socket),
-                (device, workers),
-                export.queues,
-                chain.clone(),
-            )?;
-            server.acceptors.push(acceptor);
+            let device = Arc::new(Device::new(open(export)?, &serial::of(export)));
+            let name = export.log_name();
+            if !args.nbd.is_empty() {
+                catalog.add(NbdExport {
+                    name: export.nbd_name(),
+                    device: device.clone(),
+                    workers: args.engine.workers(cx, &export.source),
+                    limit: LineLimit::new(name.as_str().into(), Some(cx)),
+                });
+            }
+            if let Some(socket) = &export.socket {
+                let served = (device, args.engine.workers(cx, &export.source));
+                let acceptor = Acceptor::listen(cx, (&name, socket), served, export.queues, chain.clone())?;
+                server.acceptors.push(acceptor);
+            }
+        }
+        for address in &args.nbd {
+            server.nbd.listen(cx, address)?;
         }
         Ok(server)
     }
@@ -117,12 +130,14 @@ impl Server {
         for acceptor in &self.acceptors {
             acceptor.finish();
         }
+        self.nbd.finish();
         let deadline = Instant::now() + MOST_WAIT;
         let in_flight = || {
             self.acceptors
                 .iter()
                 .map(|acceptor| acceptor.in_flight())
                 .sum::<usize>()
+                + self.nbd.in_flight()
         };
         while in_flight() > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -138,6 +153,7 @@ impl Server {
                 acceptor.in_flight()
             );
         }
+        self.nbd.report_unfinished(MOST_WAIT);
         Ok(())
     }
 }
@@ -147,6 +163,7 @@ impl Drop for Server {
         for acceptor in &self.acceptors {
             acceptor.close();
         }
+        self.nbd.close();
     }
 }
 
@@ -214,24 +231,24 @@ fn policy(args: &Args, params: PollParams) -> anyhow::Result<Box<dyn PollPolicy>
     }
 }
 
-/// The name of an export in log lines.
-fn name(export: &Export) -> Cow<'_, str> {
-    match &export.name {
-        Some(name) => name.into(),
-        None => export.socket.to_string_lossy(),
-    }
-}
-
+/// Checks that each export can be reached, by a socket and names of its own.
 fn check_unique(args: &Args) -> anyhow::Result<()> {
-    let (mut sockets, mut names) = (HashSet::new(), HashSet::new());
+    let (mut sockets, mut names, mut nbd_names) = (HashSet::new(), HashSet::new(), HashSet::new());
     for export in &args.exports {
-        if !sockets.insert(&export.socket) {
-            bail!(
+        let (name, nbd_name) = (export.log_name(), export.nbd_name());
+        match &export.socket {
+            None if args.nbd.is_empty() => bail!(
+                "the export {name} has no socket; add socket=PATH, or serve it over NBD with --nbd /tmp/nbd.sock, for example"
+            ),
+            Some(socket) if !sockets.insert(socket) => bail!(
                 "two exports name the socket {}; each needs a socket of its own",
-                export.socket.display()
-            );
+                socket.display()
+            ),
+            _ => {}
         }
-        let name = name(export);
+        if !args.nbd.is_empty() && !nbd_names.insert(nbd_name.clone()) {
+            bail!("two exports have the name {nbd_name} for NBD clients; add name=TEXT to one of them");
+        }
         if !names.insert(name.clone()) {
             bail!("two exports have the name {name}; each needs a name of its own");
         }
@@ -287,7 +304,8 @@ fn raise_descriptor_limit(args: &Args) {
         .iter()
         .map(|export| 8 + 2 * u64::from(advice::likely_queues(export)))
         .sum::<u64>()
-        + 16;
+        + 16
+        + if args.nbd.is_empty() { 0 } else { 64 };
     if let Some(most) = limit.maximum
         && most < needed
     {

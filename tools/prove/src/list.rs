@@ -238,7 +238,7 @@ fn hopping(at: &At<'_>) -> Result {
 
 /// Fuzzes every target, beginning with its seeds and the corpus of earlier runs.
 fn fuzz(at: &At<'_>) -> Result {
-    let targets = ["operations", "timer_queue", "vhost_user", "virtqueue"];
+    let targets = ["nbd", "operations", "timer_queue", "vhost_user", "virtqueue"];
     for target in targets {
         let corpus = shell::root().join("fuzz/corpus").join(target);
         std::fs::create_dir_all(&corpus)?;

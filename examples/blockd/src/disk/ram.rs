@@ -46,6 +46,26 @@ impl Ram {
         })
     }
 
+    #[inline]
+    pub(super) fn read_into(&self, at: u64, into: &mut [u8]) -> Result<(), DiskError> {
+        let there = self
+            .map
+            .get_slice(at as usize, into.len())
+            .map_err(io::Error::other)?;
+        there.copy_to(into);
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn write_from(&self, at: u64, from: &[u8]) -> Result<(), DiskError> {
+        let there = self
+            .map
+            .get_slice(at as usize, from.len())
+            .map_err(io::Error::other)?;
+        there.copy_from(from);
+        Ok(())
+    }
+
     /// Releases whole pages of the beginning of the range.
     pub(super) fn discard(&self, at: u64, len: u64) -> Cleared {
         let step = Clearing::new(at, len, page_size());

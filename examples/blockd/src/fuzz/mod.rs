@@ -1,10 +1,12 @@
-//! Entry points for fuzzing: arbitrary guest memory and arbitrary conversations, each with its invariants.
+//! Entry points for fuzzing: arbitrary guest memory and arbitrary conversations of both protocols, each with its invariants.
 //!
 //! Only tests and the feature `fuzz` build this. The targets are in `fuzz/`; their seeds are replayed by the tests below.
 
+mod nbd;
 mod vhost_user;
 mod virtqueue;
 
+pub use nbd::nbd;
 pub use vhost_user::vhost_user;
 pub use virtqueue::virtqueue;
 
@@ -50,6 +52,11 @@ mod tests {
     }
 
     #[test]
+    fn seeds_of_nbd() {
+        replay("nbd", nbd);
+    }
+
+    #[test]
     fn random_bytes() {
         let mut random = fastrand::Rng::with_seed(2);
         for _ in 0..500 {
@@ -57,6 +64,7 @@ mod tests {
             let noise: Vec<u8> = (0..len).map(|_| random.u8(..)).collect();
             virtqueue(&noise);
             vhost_user(&noise[..len / 4]);
+            nbd(&noise);
         }
     }
 }

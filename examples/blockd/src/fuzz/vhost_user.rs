@@ -60,6 +60,7 @@ impl Scene {
             poll_shrink: 0,
             poll_weight: 0,
             record_waits: None,
+            nbd: Vec::new(),
             backend: aio_context::BackendKind::Epoll,
             log_format: crate::log::LogFormat::Text,
         };

@@ -17,6 +17,7 @@ mod malformed;
 mod many;
 mod memory;
 mod messages;
+mod nbd;
 mod process;
 mod protocol;
 mod raw;

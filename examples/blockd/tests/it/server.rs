@@ -99,6 +99,7 @@ impl Wanted {
             poll_wake_ns: None,
             poll_kick_ns: None,
             record_waits: None,
+            nbd: Vec::new(),
             poll_cpu_price: 100,
             poll_cpu_max: 100,
             // Other tests run on the same cores.
@@ -140,7 +141,7 @@ impl Server {
     }
 
     pub(crate) fn socket(&self, export: usize) -> PathBuf {
-        self.exports[export].socket.clone()
+        self.exports[export].socket.clone().unwrap()
     }
 
     /// Stops it and returns its directory, which should be empty.

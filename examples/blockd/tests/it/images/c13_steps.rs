@@ -184,7 +184,7 @@ fn c13_steps_put_every_byte_where_it_belongs() {
         args.poll_max = poll_max;
         args.exports = vec![Export::new(source, directory.path().join("a"))];
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let socket = args.exports[0].socket.clone();
+        let socket = args.exports[0].socket.clone().unwrap();
         let thread = std::thread::spawn(move || blockd::serve(&args, |stopper| ready.send(stopper).unwrap()));
         let stopper = is_ready.recv().unwrap();
 

@@ -17,7 +17,7 @@ mod c13_steps;
 mod c15_odd_images;
 
 /// A command, if it is installed. Otherwise prints a `skipped` line.
-fn tool(name: &str) -> Option<Command> {
+pub(crate) fn tool(name: &str) -> Option<Command> {
     let found = Command::new(name)
         .arg("--version")
         .stdout(Stdio::null())
@@ -54,6 +54,11 @@ fn attempt(command: &mut Command) -> Option<String> {
 /// A daemon into whose system calls strace injects faults such as `fdatasync:error=EIO:when=1`. `None`, with a `skipped`
 /// line, if that is impossible here.
 fn failing(faults: &[&str], disk: &str) -> Option<Daemon> {
+    failing_with(faults, disk, &[])
+}
+
+/// The same with more arguments.
+pub(crate) fn failing_with(faults: &[&str], disk: &str, args: &[&str]) -> Option<Daemon> {
     let mut strace = tool("strace")?;
     attempt(Command::new("strace").args(["-o", "/dev/null", "true"]))?;
     // The traced program stays the child of the test, and the trace itself is not used.
@@ -62,16 +67,16 @@ fn failing(faults: &[&str], disk: &str) -> Option<Daemon> {
         strace.arg("-e").arg(format!("inject={fault}"));
     }
     strace.arg(env!("CARGO_BIN_EXE_blockd"));
-    Some(Daemon::start_by(strace, tempfile::tempdir().unwrap(), disk, &[]))
+    Some(Daemon::start_by(strace, tempfile::tempdir().unwrap(), disk, args))
 }
 
 /// An image of so many bytes in a directory of its own.
-struct Image {
+pub(crate) struct Image {
     directory: tempfile::TempDir,
 }
 
 impl Image {
-    fn new(bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64) -> Self {
         let image = Self {
             directory: tempfile::tempdir().unwrap(),
         };
@@ -82,12 +87,18 @@ impl Image {
         image
     }
 
-    fn path(&self) -> PathBuf {
+    /// Makes it a hole of this length, with all data lost.
+    pub(crate) fn clear(&self, bytes: u64) {
+        let file = std::fs::File::create(self.path()).unwrap();
+        file.set_len(bytes).unwrap();
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("disk.raw")
     }
 
     /// As an export's disk.
-    fn disk(&self) -> String {
+    pub(crate) fn disk(&self) -> String {
         format!("path={}", self.path().display())
     }
 
@@ -98,7 +109,7 @@ impl Image {
     }
 
     /// A socket's path beside it.
-    fn socket(&self, name: &str) -> String {
+    pub(crate) fn socket(&self, name: &str) -> String {
         self.directory.path().join(name).display().to_string()
     }
 }

@@ -1,0 +1,160 @@
+//! [`Catalog`]: the exports that clients can choose.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::wire::transmission;
+use crate::engine::Workers;
+use crate::limit::LineLimit;
+use crate::request::Device;
+
+/// A disk that clients can choose.
+#[derive(Debug)]
+pub(crate) struct NbdExport {
+    /// Clients choose the export by this name.
+    pub(crate) name: String,
+    pub(crate) device: Arc<Device>,
+    /// The threads that execute requests. Without them the loop does.
+    pub(crate) workers: Option<Rc<Workers>>,
+    /// Limits the log lines about its clients.
+    pub(crate) limit: Rc<LineLimit>,
+}
+
+impl NbdExport {
+    /// The features that the client may use.
+    pub(super) fn flags(&self, structured: bool) -> u16 {
+        let disk = &self.device.disk;
+        let mut flags = transmission::HAS_FLAGS
+            | transmission::SEND_FLUSH
+            | transmission::SEND_FUA
+            | transmission::CAN_MULTI_CONN
+            | transmission::SEND_CACHE;
+        if disk.is_read_only() {
+            flags |= transmission::READ_ONLY;
+        } else {
+            flags |= transmission::SEND_WRITE_ZEROES;
+        }
+        if disk.can_discard() {
+            flags |= transmission::SEND_TRIM;
+        }
+        if structured {
+            flags |= transmission::SEND_DF;
+        }
+        flags
+    }
+}
+
+/// Why a client gets no export.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoExport {
+    #[error("there is no export {0:?}")]
+    Unknown(String),
+    #[error("there are {0} exports: name one")]
+    NoDefault(usize),
+}
+
+/// The exports, in the order of the command line.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    exports: RefCell<Vec<Rc<NbdExport>>>,
+}
+
+impl Catalog {
+    /// Adds an export. Its name must differ from those of the others.
+    pub(crate) fn add(&self, export: NbdExport) {
+        self.exports.borrow_mut().push(Rc::new(export));
+    }
+
+    /// All exports.
+    pub(super) fn all(&self) -> Vec<Rc<NbdExport>> {
+        self.exports.borrow().clone()
+    }
+
+    /// The export of this name. The empty name is that of the only export.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(super) fn find(&self, name: &[u8]) -> Result<Rc<NbdExport>, NoExport> {
+        let exports = self.exports.borrow();
+        let found = exports.iter().find(|export| export.name.as_bytes() == name);
+        match (found, &exports[..]) {
+            (Some(export), _) => Ok(export.clone()),
+            (None, [only]) if name.is_empty() => Ok(only.clone()),
+            (None, exports) if name.is_empty() => Err(NoExport::NoDefault(exports.len())),
+            (None, _) => Err(NoExport::Unknown(printable(name))),
+        }
+    }
+}
+
+/// A name for log lines and messages.
+fn printable(name: &[u8]) -> String {
+    const MOST: usize = 100;
+    let text = String::from_utf8_lossy(name);
+    let mut short: String = text.chars().take(MOST).collect();
+    if short.len() < text.len() {
+        short.push_str("...");
+    }
+    short
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::disk::{Disk, Source};
+
+    /// A catalog of RAM disks with these names.
+    pub(in super::super) fn catalog(names: &[&str]) -> Catalog {
+        let catalog = Catalog::default();
+        for name in names {
+            catalog.add(export(name, &Source::Ram(1 << 20), false));
+        }
+        catalog
+    }
+
+    pub(in super::super) fn export(name: &str, source: &Source, read_only: bool) -> NbdExport {
+        let disk = Disk::open(source, read_only).unwrap();
+        NbdExport {
+            name: name.to_owned(),
+            device: Arc::new(Device::new(disk, "")),
+            workers: None,
+            limit: LineLimit::new(name.into(), None),
+        }
+    }
+
+    #[test]
+    fn the_empty_name_is_that_of_the_only_export() {
+        let one = catalog(&["a"]);
+        assert_eq!(one.find(b"a").unwrap().name, "a");
+        assert_eq!(one.find(b"").unwrap().name, "a");
+        let unknown = one.find(b"b").unwrap_err();
+        assert_eq!(unknown, NoExport::Unknown("b".to_owned()));
+        let two = catalog(&["a", "b"]);
+        assert_eq!(two.find(b"b").unwrap().name, "b");
+        assert_eq!(two.find(b"").unwrap_err(), NoExport::NoDefault(2));
+        assert!(catalog(&[]).find(b"").is_err());
+    }
+
+    #[test]
+    fn names_in_messages_are_short() {
+        let unknown = catalog(&[]).find(&[0xff; 4096]).unwrap_err();
+        assert!(unknown.to_string().len() < 500);
+    }
+
+    #[test]
+    fn flags_follow_from_the_disk() {
+        let writable = export("a", &Source::Ram(512), false);
+        let flags = writable.flags(true);
+        assert_eq!(flags & transmission::READ_ONLY, 0);
+        assert_ne!(flags & transmission::SEND_TRIM, 0);
+        assert_ne!(flags & transmission::SEND_DF, 0);
+        let read_only = export("a", &Source::Ram(512), true);
+        let flags = read_only.flags(false);
+        assert_ne!(flags & transmission::READ_ONLY, 0);
+        assert_eq!(
+            flags & (transmission::SEND_TRIM | transmission::SEND_WRITE_ZEROES),
+            0
+        );
+        assert_eq!(flags & transmission::SEND_DF, 0);
+    }
+}

@@ -1,0 +1,106 @@
+//! Listening sockets: Unix and TCP.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use aio_context::{Context, GroupId};
+use anyhow::Context as _;
+use rustix::net::sockopt;
+
+use super::address::Address;
+use crate::socket;
+
+/// The bytes of replies that a client's socket should hold. The system may allow fewer.
+const SEND_BUFFER: usize = 1024 * 1024;
+
+/// A socket that accepts clients. Dropping it closes the socket, and removes the path of a Unix socket.
+#[derive(Debug)]
+pub(super) struct Bound {
+    _clients: aio_sources::Listener,
+    /// Dropped after the listener.
+    _path: Option<socket::Listener>,
+}
+
+impl Bound {
+    /// Passes the socket of each client to `serve`.
+    ///
+    /// # Errors
+    /// If the address cannot be used; with the remedy.
+    pub(super) fn bind(
+        cx: &Context,
+        group: GroupId,
+        address: &Address,
+        serve: impl Fn(&Context, OwnedFd) + 'static,
+    ) -> anyhow::Result<Self> {
+        match address {
+            Address::Unix(path) => Self::bind_unix(cx, group, path, serve),
+            Address::Tcp(address) => Self::bind_tcp(cx, group, *address, serve),
+        }
+    }
+
+    fn bind_unix(
+        cx: &Context,
+        group: GroupId,
+        path: &Path,
+        serve: impl Fn(&Context, OwnedFd) + 'static,
+    ) -> anyhow::Result<Self> {
+        let listener = socket::Listener::bind(path)?;
+        let what = || format!("cannot wait for clients at {}", path.display());
+        let socket = listener.socket().try_clone().with_context(what)?;
+        let accepted = move |cx: &Context, client: UnixStream, _| {
+            let client = OwnedFd::from(client);
+            enlarge(&client);
+            serve(cx, client);
+        };
+        let clients = aio_sources::Listener::new_in(cx, group, socket, accepted)
+            .map_err(io::Error::from)
+            .with_context(what)?;
+        Ok(Self {
+            _clients: clients,
+            _path: Some(listener),
+        })
+    }
+
+    fn bind_tcp(
+        cx: &Context,
+        group: GroupId,
+        address: SocketAddr,
+        serve: impl Fn(&Context, OwnedFd) + 'static,
+    ) -> anyhow::Result<Self> {
+        let socket = TcpListener::bind(address).map_err(|error| {
+            let remedy = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another process listens there already; end it, or name another port"
+                }
+                io::ErrorKind::AddrNotAvailable => "this machine has no such address; name another one",
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need a permission; name a higher one, such as 10809"
+                }
+                _ => "name another address",
+            };
+            anyhow::Error::new(error).context(format!("cannot listen at {address}: {remedy}"))
+        })?;
+        let accepted = move |cx: &Context, client: TcpStream, _| {
+            // Replies are sent at once, and a client whose machine has gone is found within some hours. The connection works without.
+            client.set_nodelay(true).unwrap_or_default();
+            let client = OwnedFd::from(client);
+            sockopt::set_socket_keepalive(&client, true).unwrap_or_default();
+            serve(cx, client);
+        };
+        let clients = aio_sources::Listener::new_in(cx, group, socket, accepted)
+            .map_err(io::Error::from)
+            .with_context(|| format!("cannot wait for clients at {address}"))?;
+        Ok(Self {
+            _clients: clients,
+            _path: None,
+        })
+    }
+}
+
+/// Asks for room for the replies of a turn, so that one system call sends them. Smaller buffers work too.
+fn enlarge(client: &OwnedFd) {
+    sockopt::set_socket_send_buffer_size(client, SEND_BUFFER).unwrap_or_default();
+}

@@ -1,0 +1,178 @@
+//! Serves the exports over NBD, the protocol of network block devices, to any number of clients at a time.
+//!
+//! | module | contains |
+//! |---|---|
+//! | `address`, `listener` | where clients connect |
+//! | `catalog` | the exports that clients can choose |
+//! | `connection`, `places` | the handler of a client's socket; the limit of their number |
+//! | `input`, `outbox`, `turn` | bytes that were received, bytes to be sent, the limits of a turn |
+//! | `negotiation`, `options` | the handshake |
+//! | `request`, `transmission`, `job`, `replies` | requests: checked, executed by the loop or by threads, answered |
+//! | `wire` | numbers and headers of the protocol |
+//!
+//! The handshake and the requests are state machines from bytes to bytes; only `connection`, `input` and `outbox` use a socket.
+//!
+//! # Limits
+//! A client can make the daemon reserve 2 MiB of buffers and 32 MiB for the data of requests that threads execute. There are at most 64
+//! connections. A handshake must be complete within ten seconds. A client that does not read its replies is not read any further.
+
+mod address;
+mod catalog;
+mod connection;
+mod input;
+mod job;
+mod listener;
+mod negotiation;
+mod options;
+mod outbox;
+mod places;
+mod replies;
+mod request;
+mod transmission;
+mod turn;
+mod wire;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use aio_context::{ClockId, Context, GroupId};
+
+pub use address::Address;
+pub(crate) use catalog::{Catalog, NbdExport};
+use connection::Connection;
+use listener::Bound;
+use places::{MOST_CONNECTIONS, Places};
+
+use crate::limit::{Kind, LineLimit};
+
+/// All NBD clients.
+#[derive(Debug)]
+pub(crate) struct Nbd {
+    me: Weak<Self>,
+    catalog: Rc<Catalog>,
+    limit: Rc<LineLimit>,
+    places: Rc<Places>,
+    listeners: RefCell<Vec<Bound>>,
+    /// The group of the listeners.
+    group: GroupId,
+    connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    next_id: Cell<u64>,
+    /// Limits the time of a handshake.
+    clock: ClockId,
+}
+
+impl Nbd {
+    /// A server of these exports that does not listen yet.
+    pub(crate) fn new(cx: &Context, catalog: Rc<Catalog>) -> Rc<Self> {
+        Self::with_clock(cx, catalog, ClockId::Monotonic)
+    }
+
+    /// As [`new`](Self::new), with the time of handshakes by another clock.
+    fn with_clock(cx: &Context, catalog: Rc<Catalog>, clock: ClockId) -> Rc<Self> {
+        let group = cx.new_group();
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
+            catalog,
+            limit: LineLimit::new("nbd".into(), Some(cx)),
+            places: Places::new(group),
+            listeners: RefCell::default(),
+            group,
+            connections: RefCell::default(),
+            next_id: Cell::default(),
+            clock,
+        })
+    }
+
+    /// Accepts clients at this address from now on.
+    ///
+    /// # Errors
+    /// If the address cannot be used; with the remedy.
+    pub(crate) fn listen(&self, cx: &Context, address: &Address) -> anyhow::Result<()> {
+        let me = self.me.clone();
+        let bound = Bound::bind(cx, self.group, address, move |cx, client| {
+            if let Some(nbd) = me.upgrade() {
+                nbd.accept(cx, client);
+            }
+        })?;
+        self.listeners.borrow_mut().push(bound);
+        Ok(())
+    }
+
+    /// Serves a client.
+    pub(crate) fn accept(&self, cx: &Context, client: OwnedFd) {
+        let (place, is_last) = self.places.take(cx);
+        if is_last {
+            let line = format_args!(
+                "{MOST_CONNECTIONS} clients are connected, which is the limit: further ones wait until one disconnects"
+            );
+            self.limit.log(Kind::Waiting, line);
+        }
+        let id = self.next_id.replace(self.next_id.get() + 1);
+        let me = self.me.clone();
+        let on_end = move || {
+            if let Some(nbd) = me.upgrade() {
+                let ended = nbd.connections.borrow_mut().remove(&id);
+                drop(ended);
+            }
+        };
+        let shared = (self.catalog.clone(), self.limit.clone());
+        match Connection::start((cx, self.clock), client, shared, place, on_end) {
+            Ok(connection) => {
+                self.connections.borrow_mut().insert(id, connection.clone());
+                connection.begin();
+            }
+            Err(error) => self
+                .limit
+                .log(Kind::NotAccepted, format_args!("cannot serve a client: {error}")),
+        }
+    }
+
+    /// Accepts no more clients and begins no more requests. Those that were begun are completed while the loop is polled.
+    pub(crate) fn finish(&self) {
+        let listeners = self.listeners.take();
+        drop(listeners);
+        for connection in self.all() {
+            connection.finish();
+        }
+    }
+
+    /// The number of requests whose replies are not sent completely.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.all().iter().map(|connection| connection.in_flight()).sum()
+    }
+
+    /// Logs how many requests are not complete, if there are any, after this time.
+    pub(crate) fn report_unfinished(&self, waited: Duration) {
+        let count = self.in_flight();
+        if count > 0 {
+            tracing::warn!(
+                "ends with {count} requests of NBD clients that were not completed, or whose replies were not read, within {waited:?}"
+            );
+        }
+    }
+
+    /// Ends all connections, and accepts no more clients.
+    pub(crate) fn close(&self) {
+        let (listeners, connections) = (self.listeners.take(), self.connections.take());
+        for connection in connections.values() {
+            connection.close();
+        }
+        drop((listeners, connections));
+    }
+
+    fn all(&self) -> Vec<Rc<Connection>> {
+        self.connections.borrow().values().cloned().collect()
+    }
+
+    /// The number of connections.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.borrow().len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

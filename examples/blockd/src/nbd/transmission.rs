@@ -1,0 +1,490 @@
+//! Requests of a client, from bytes to bytes: parsed, executed by the loop or passed to threads, answered.
+//!
+//! The loop executes requests for disks in memory in the order of their arrival, and long ones in steps. Threads execute requests for
+//! images, several at a time, and their replies come in the order in which they end.
+
+use super::catalog::NbdExport;
+use super::input::Input;
+use super::job::{Job, Payload, clear, extents};
+use super::negotiation::Agreement;
+use super::outbox::Outbox;
+use super::replies::Format;
+use super::request::{Asked, Kind, Refusal, Request};
+use super::turn::{Failure, Stop, Turn};
+use super::wire::RequestHeader;
+use crate::disk::{Disk, DiskError};
+use crate::limit::Kind as Line;
+
+/// The most requests that threads execute for a connection.
+const MOST_JOBS: usize = 64;
+/// The most bytes of such requests and of replies. A request that is longer is executed alone.
+const MOST_JOB_BYTES: usize = 32 * 1024 * 1024;
+/// While more bytes of replies are not sent, no further request is begun.
+const MOST_UNSENT: usize = 256 * 1024;
+/// The bytes that the loop reads at once.
+const READ_STEP: u32 = 256 * 1024;
+/// The loop writes once so many bytes have arrived, or the rest.
+const WRITE_STEP: u32 = 64 * 1024;
+/// Data of threads up to this length are copied, which costs less than a buffer of their own in a system call.
+const COPIED: usize = 32 * 1024;
+
+/// A request that takes more than one step.
+#[derive(Debug)]
+enum Current {
+    /// The data of a request that fails are dropped.
+    Skip {
+        left: u32,
+        cookie: u64,
+        refusal: Refusal,
+    },
+    /// The loop writes data as they arrive. After an error the rest is dropped.
+    Write {
+        request: Request,
+        done: u32,
+        error: Option<DiskError>,
+    },
+    /// Data are collected for a thread.
+    Collect { job: Job, filled: usize },
+    /// The loop reads. After an error zeroes take the place of the rest.
+    Read {
+        request: Request,
+        done: u32,
+        error: Option<DiskError>,
+    },
+    /// The loop trims or zeroes.
+    Clear { request: Request, done: u64 },
+}
+
+/// Passes a job to a thread.
+pub(super) type Submit<'a> = &'a dyn Fn(&NbdExport, Job) -> Result<(), Failure>;
+
+/// The requests of a connection.
+#[derive(Debug)]
+pub(super) struct Transmission {
+    agreement: Agreement,
+    format: Format,
+    current: Option<Current>,
+    jobs: usize,
+    job_bytes: usize,
+    /// No request is begun any more.
+    is_ending: bool,
+}
+
+impl Transmission {
+    pub(super) fn new(agreement: Agreement) -> Self {
+        Self {
+            format: Format {
+                structured: agreement.structured,
+            },
+            agreement,
+            current: None,
+            jobs: 0,
+            job_bytes: 0,
+            is_ending: false,
+        }
+    }
+
+    #[cfg(test)]
+    fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
+    /// The number of requests that were begun and whose replies are not complete, without those whose data still arrive.
+    pub(super) fn in_flight(&self) -> usize {
+        let is_executed = matches!(self.current, Some(Current::Read { .. } | Current::Clear { .. }));
+        self.jobs + usize::from(is_executed)
+    }
+
+    /// Begins no further request, and drops one whose data are incomplete.
+    pub(super) fn end(&mut self) {
+        self.is_ending = true;
+        let is_incomplete = |current: &mut Current| {
+            matches!(
+                current,
+                Current::Skip { .. } | Current::Write { .. } | Current::Collect { .. }
+            )
+        };
+        drop(self.current.take_if(is_incomplete));
+    }
+
+    /// Where the next bytes of the client belong, if they need not pass through the input.
+    pub(super) fn direct(&mut self) -> &mut [u8] {
+        match &mut self.current {
+            Some(Current::Collect { job, filled }) => &mut job.data[*filled..],
+            _ => &mut [],
+        }
+    }
+
+    /// Bytes were received into [`direct`](Self::direct).
+    pub(super) fn received(&mut self, count: usize) {
+        if let Some(Current::Collect { filled, .. }) = &mut self.current {
+            *filled += count;
+        }
+    }
+
+    /// Executes requests until it must stop.
+    ///
+    /// # Errors
+    /// [`Failure`] if the connection must end.
+    pub(super) fn process(
+        &mut self,
+        input: &mut Input,
+        out: &mut Outbox,
+        turn: &mut Turn,
+        submit: Submit<'_>,
+    ) -> Result<Stop, Failure> {
+        loop {
+            if out.len() >= MOST_UNSENT {
+                return Ok(Stop::Output);
+            }
+            if turn.is_over() {
+                return Ok(Stop::Turn);
+            }
+            let stop = match self.current.take() {
+                Some(current) => self.go_on(current, input, out, turn, submit)?,
+                None if self.is_ending => Some(Stop::Disconnect),
+                None => self.begin(input, out, turn, submit)?,
+            };
+            if let Some(stop) = stop {
+                return Ok(stop);
+            }
+        }
+    }
+
+    /// Begins the next request.
+    #[inline]
+    fn begin(
+        &mut self,
+        input: &mut Input,
+        out: &mut Outbox,
+        turn: &mut Turn,
+        submit: Submit<'_>,
+    ) -> Result<Option<Stop>, Failure> {
+        let Some(header) = RequestHeader::parse(input.data())? else {
+            return Ok(Some(Stop::Input));
+        };
+        match Asked::check(&header, &self.agreement) {
+            Asked::Execute(request) => {
+                if self.must_wait(&request, out) {
+                    return Ok(Some(Stop::Jobs));
+                }
+                input.consume(RequestHeader::LEN);
+                self.execute(request, out, turn, submit)?;
+            }
+            Asked::Refuse { refusal, payload } => {
+                input.consume(RequestHeader::LEN);
+                self.current = Some(Current::Skip {
+                    left: payload,
+                    cookie: header.cookie,
+                    refusal,
+                });
+            }
+            Asked::Disconnect => {
+                self.end();
+                return Ok(Some(Stop::Disconnect));
+            }
+        }
+        turn.begin_request();
+        Ok(None)
+    }
+
+    /// Whether threads must end requests before this one.
+    fn must_wait(&self, request: &Request, out: &Outbox) -> bool {
+        let bytes = self.job_bytes + out.len() + job_bytes(request);
+        self.jobs >= MOST_JOBS || self.jobs > 0 && bytes > MOST_JOB_BYTES
+    }
+
+    #[inline]
+    fn execute(
+        &mut self,
+        request: Request,
+        out: &mut Outbox,
+        turn: &mut Turn,
+        submit: Submit<'_>,
+    ) -> Result<(), Failure> {
+        let export = self.agreement.export.clone();
+        let disk = &export.device.disk;
+        if request.len == 0 && request.kind != Kind::Flush {
+            self.format.succeed(out, &request);
+            return Ok(());
+        }
+        if let Some(workers) = &export.workers {
+            if workers.reads_at_once && self.read_at_once(disk, &request, out, turn) {
+                return Ok(());
+            }
+            let mut job = Job {
+                request,
+                data: Vec::new(),
+            };
+            if request.kind == Kind::Write {
+                job.data.resize(request.len as usize, 0);
+                self.current = Some(Current::Collect { job, filled: 0 });
+                return Ok(());
+            }
+            return self.submit(job, submit);
+        }
+        let (done, error) = (0, None);
+        match request.kind {
+            Kind::Read if request.len <= READ_STEP => {
+                turn.spend(request.len.into());
+                let read = self.read(&request, out, |at, into| disk.read_into(at, into));
+                if let Err(error) = read {
+                    self.fail(out, &request, error);
+                }
+            }
+            Kind::Read => {
+                let header = out.space(self.format.data_header_len());
+                self.format.begin_data(header, &request, false);
+                self.current = Some(Current::Read { request, done, error });
+            }
+            Kind::Write => self.current = Some(Current::Write { request, done, error }),
+            Kind::Flush => self.reply(out, &request, disk.flush()),
+            Kind::Trim | Kind::WriteZeroes { .. } => self.current = Some(Current::Clear { request, done: 0 }),
+            Kind::BlockStatus { .. } => match extents(disk, &request) {
+                Ok(extents) => self.format.extents(out, &request, &extents),
+                Err(error) => self.fail(out, &request, error),
+            },
+            Kind::Cache => self.reply(out, &request, disk.prefetch(request.at, request.len.into())),
+        }
+        Ok(())
+    }
+
+    /// Executes a short read whose data need no wait. Returns false if it is not one.
+    fn read_at_once(&self, disk: &Disk, request: &Request, out: &mut Outbox, turn: &mut Turn) -> bool {
+        if request.kind != Kind::Read || request.len > READ_STEP {
+            return false;
+        }
+        turn.spend(request.len.into());
+        self.read(request, out, |at, into| disk.read_into_now(at, into))
+            .is_ok()
+    }
+
+    /// Reads all bytes of a request into its reply. There is no reply after an error.
+    #[inline]
+    fn read(
+        &self,
+        request: &Request,
+        out: &mut Outbox,
+        read: impl FnOnce(u64, &mut [u8]) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        let len = self.format.data_header_len() + request.len as usize;
+        let (header, data) = out.space(len).split_at_mut(self.format.data_header_len());
+        let result = read(request.at, data);
+        match result {
+            Ok(()) => self.format.begin_data(header, request, true),
+            Err(_) => out.take_back(len),
+        }
+        result
+    }
+
+    /// Executes the next step of the current request.
+    fn go_on(
+        &mut self,
+        current: Current,
+        input: &mut Input,
+        out: &mut Outbox,
+        turn: &mut Turn,
+        submit: Submit<'_>,
+    ) -> Result<Option<Stop>, Failure> {
+        match current {
+            Current::Skip {
+                left,
+                cookie,
+                refusal,
+            } => {
+                let part = (left as usize).min(input.data().len());
+                input.consume(part);
+                turn.spend(part as u64);
+                let left = left - part as u32;
+                if left > 0 {
+                    self.current = Some(Current::Skip {
+                        left,
+                        cookie,
+                        refusal,
+                    });
+                    return Ok(Some(Stop::Input));
+                }
+                self.refuse(out, cookie, &refusal);
+            }
+            Current::Write { request, done, error } => {
+                return Ok(self.write(request, done, error, input, out, turn));
+            }
+            Current::Collect { mut job, mut filled } => {
+                let part = (job.data.len() - filled).min(input.data().len());
+                job.data[filled..filled + part].copy_from_slice(&input.data()[..part]);
+                input.consume(part);
+                turn.spend(part as u64);
+                filled += part;
+                if filled < job.data.len() {
+                    self.current = Some(Current::Collect { job, filled });
+                    return Ok(Some(Stop::Input));
+                }
+                self.submit(job, submit)?;
+            }
+            Current::Read { request, done, error } => self.read_on(request, done, error, out, turn)?,
+            Current::Clear { request, done } => {
+                match clear(&self.agreement.export.device.disk, &request, done) {
+                    Ok((cleared, cost)) if done + cleared < request.len.into() => {
+                        turn.spend(cost);
+                        let done = done + cleared;
+                        self.current = Some(Current::Clear { request, done });
+                    }
+                    Ok((_, cost)) => {
+                        turn.spend(cost);
+                        self.written(out, &request);
+                    }
+                    Err(error) => self.fail(out, &request, error),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes what has arrived.
+    #[inline]
+    fn write(
+        &mut self,
+        request: Request,
+        done: u32,
+        mut error: Option<DiskError>,
+        input: &mut Input,
+        out: &mut Outbox,
+        turn: &mut Turn,
+    ) -> Option<Stop> {
+        let left = request.len - done;
+        let arrived = input.data();
+        if arrived.len() < left.min(WRITE_STEP) as usize {
+            self.current = Some(Current::Write { request, done, error });
+            return Some(Stop::Input);
+        }
+        let part = &arrived[..arrived.len().min(left as usize)];
+        if error.is_none() {
+            let disk = &self.agreement.export.device.disk;
+            error = disk.write_from(request.at + u64::from(done), part).err();
+        }
+        let count = part.len();
+        input.consume(count);
+        turn.spend(count as u64);
+        let done = done + count as u32;
+        if done < request.len {
+            self.current = Some(Current::Write { request, done, error });
+            return None;
+        }
+        match error {
+            Some(error) => self.fail(out, &request, error),
+            None => self.written(out, &request),
+        }
+        None
+    }
+
+    /// Reads the next step of a long read.
+    fn read_on(
+        &mut self,
+        request: Request,
+        done: u32,
+        mut error: Option<DiskError>,
+        out: &mut Outbox,
+        turn: &mut Turn,
+    ) -> Result<(), Failure> {
+        let part = (request.len - done).min(READ_STEP);
+        let data = out.space(part as usize);
+        if error.is_none() {
+            let disk = &self.agreement.export.device.disk;
+            error = disk.read_into(request.at + u64::from(done), data).err();
+        }
+        if let Some(why) = error.take() {
+            if !self.format.structured {
+                out.take_back(part as usize);
+                return Err(Failure::Read(why));
+            }
+            data.fill(0);
+            error = Some(why);
+        }
+        turn.spend(part.into());
+        let done = done + part;
+        if done < request.len {
+            self.current = Some(Current::Read { request, done, error });
+            return Ok(());
+        }
+        match error {
+            Some(error) => self.fail(out, &request, error),
+            None => self.format.end_data(out, request.cookie),
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, job: Job, submit: Submit<'_>) -> Result<(), Failure> {
+        let bytes = job_bytes(&job.request);
+        submit(&self.agreement.export, job)?;
+        self.jobs += 1;
+        self.job_bytes += bytes;
+        Ok(())
+    }
+
+    /// A thread has ended a request.
+    pub(super) fn end_job(
+        &mut self,
+        request: &Request,
+        result: Result<Payload, DiskError>,
+        out: &mut Outbox,
+    ) {
+        self.jobs -= 1;
+        self.job_bytes -= job_bytes(request);
+        match result {
+            Ok(Payload::Nothing) => self.format.succeed(out, request),
+            Ok(Payload::Data(data)) => {
+                let header = out.space(self.format.data_header_len());
+                self.format.begin_data(header, request, true);
+                if data.len() <= COPIED {
+                    out.put(&data);
+                } else {
+                    out.push(data);
+                }
+            }
+            Ok(Payload::Extents(extents)) => self.format.extents(out, request, &extents),
+            Err(error) => self.fail(out, request, error),
+        }
+    }
+
+    /// Replies to a request that has written or zeroed, after a flush if it asks for one.
+    #[inline]
+    fn written(&self, out: &mut Outbox, request: &Request) {
+        let flushed = if request.fua {
+            self.agreement.export.device.disk.flush()
+        } else {
+            Ok(())
+        };
+        self.reply(out, request, flushed);
+    }
+
+    #[inline]
+    fn reply(&self, out: &mut Outbox, request: &Request, result: Result<(), DiskError>) {
+        match result {
+            Ok(()) => self.format.succeed(out, request),
+            Err(error) => self.fail(out, request, error),
+        }
+    }
+
+    #[cold]
+    fn fail(&self, out: &mut Outbox, request: &Request, error: DiskError) {
+        self.refuse(out, request.cookie, &Refusal::of(request.kind, error));
+    }
+
+    #[cold]
+    fn refuse(&self, out: &mut Outbox, cookie: u64, refusal: &Refusal) {
+        let line = format_args!("NBD: a request ends with an error: {refusal}");
+        self.agreement.export.limit.log(Line::Requests, line);
+        self.format.fail(out, cookie, refusal);
+    }
+}
+
+/// The bytes that a thread needs for a request.
+fn job_bytes(request: &Request) -> usize {
+    match request.kind {
+        Kind::Read | Kind::Write => request.len as usize,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

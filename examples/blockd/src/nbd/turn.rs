@@ -1,0 +1,70 @@
+//! A turn of a connection: its limits, and why it stops.
+
+use super::wire::WrongMagic;
+use crate::disk::{DiskError, STEP};
+
+/// The most requests of a turn.
+const REQUESTS_PER_TURN: u32 = 128;
+/// A turn ends after the step that reaches this number of bytes.
+const BYTES_PER_TURN: u64 = STEP;
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Magic(#[from] WrongMagic),
+    /// The reply has begun, and its format has no place for an error.
+    #[error("a read fails after its reply has begun: {0}")]
+    Read(DiskError),
+    #[error(
+        "cannot start a thread for its requests: {0}; raise the limit of processes (ulimit -u, or TasksMax of a service), \
+         or use --engine sync"
+    )]
+    NoThread(std::io::Error),
+    #[error("a thread has failed; this is an error of the daemon")]
+    Panic,
+}
+
+/// Why requests are not processed further for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// More bytes must arrive.
+    Input,
+    /// Replies must be sent.
+    Output,
+    /// The turn is over.
+    Turn,
+    /// Threads must end requests.
+    Jobs,
+    /// The client disconnects.
+    Disconnect,
+}
+
+/// What is left of the limits of a turn.
+#[derive(Debug)]
+pub(super) struct Turn {
+    requests: u32,
+    bytes: u64,
+}
+
+impl Turn {
+    pub(super) fn new() -> Self {
+        Self {
+            requests: REQUESTS_PER_TURN,
+            bytes: BYTES_PER_TURN,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.requests == 0 || self.bytes == 0
+    }
+
+    pub(super) fn begin_request(&mut self) {
+        self.requests = self.requests.saturating_sub(1);
+    }
+
+    /// A step has moved bytes, or taken as long as that.
+    pub(super) fn spend(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
