@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use aio_backend::{Interest, Readiness};
 
 use crate::config::Config;
+use crate::ring::KernelRing;
 
 /// The largest number of descriptors of one [`Sys::poll`].
 pub const POLL_MAX: usize = 64;
@@ -128,7 +129,8 @@ pub trait Ring: fmt::Debug + 'static {
     /// Returns whether there is neither a completion nor anything that an enter would turn into one.
     fn is_idle(&mut self) -> bool;
 
-    /// Puts a request into the submission queue. Returns `false` if the queue is full.
+    /// Puts a request into the submission queue. Returns `false` if the queue is full. Bit 63 of its user data is cleared: it belongs to
+    /// operations.
     fn push(&mut self, request: Request) -> bool;
 
     /// Returns the number of requests in the submission queue.
@@ -143,6 +145,12 @@ pub trait Ring: fmt::Debug + 'static {
 
     /// Takes the first completion out of its queue.
     fn next(&mut self) -> Option<Completion>;
+
+    /// Returns the ring of the kernel behind this one. It executes the operations; their requests and completions pass this trait by.
+    /// Without one, a backend executes none.
+    fn kernel(&mut self) -> Option<&mut KernelRing> {
+        None
+    }
 }
 
 /// What a backend asks of the kernel.

@@ -372,4 +372,7 @@ impl Ring for FailingRing {
     fn next(&mut self) -> Option<Completion> {
         self.ring.next()
     }
+    fn kernel(&mut self) -> Option<&mut KernelRing> {
+        Some(&mut self.ring)
+    }
 }
