@@ -45,7 +45,7 @@ struct InFlight {
 #[derive(Default)]
 struct Slot {
     generation: u32,
-    /// Boxed, so that nothing moves when there are more slots. `None` if the slot is free, or if an operation was cancelled in the queue.
+    /// Boxed, so that nothing moves when there are more slots. `None` if the slot is free, or its operation has ended.
     in_flight: Option<Box<InFlight>>,
 }
 
@@ -102,7 +102,8 @@ impl Operations {
                     in_flight.is_in_kernel = true;
                     self.in_kernel += 1;
                 }
-                None => self.release(index),
+                // Only operations are queued.
+                None => {}
             }
             self.queued.pop_front();
         }
@@ -135,13 +136,9 @@ impl Operations {
                 self.to_cancel.push_back(key(token));
                 self.flush(ring);
             }
-            // Its place in the queue, and the slot, stay taken until the queue has come to it.
-            in_flight @ Some(_) => {
-                if let Some(in_flight) = in_flight.take() {
-                    let result = Err(Errno::CANCELED.into());
-                    let operation = in_flight.operation;
-                    self.completed.push_back((token, Completed { result, operation }));
-                }
+            Some(_) => {
+                self.queued.retain(|queued| *queued != token.index());
+                self.end_queued(token);
             }
             None => {}
         }
@@ -149,9 +146,20 @@ impl Operations {
 
     /// Cancels all.
     pub(crate) fn cancel_all(&mut self, ring: &mut IoUring) {
+        for index in mem::take(&mut self.queued) {
+            self.end_queued(Token::new(index, self.slots[index as usize].generation));
+        }
         for index in 0..self.slots.len() {
             let token = Token::new(index as u32, self.slots[index].generation);
             self.cancel(ring, token);
+        }
+    }
+
+    /// An operation that was taken out of the queue ends.
+    fn end_queued(&mut self, token: Token) {
+        if let Some(in_flight) = self.slots[token.index() as usize].in_flight.take() {
+            let (result, operation) = (Err(Errno::CANCELED.into()), in_flight.operation);
+            self.completed.push_back((token, Completed { result, operation }));
         }
     }
 
@@ -182,7 +190,6 @@ impl Operations {
         let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
         let operation = in_flight.operation;
         self.completed.push_back((token, Completed { result, operation }));
-        self.release(index);
     }
 
     /// Leaks the buffers of all operations that are in the kernel: it may access them at any time, and its completions cannot be
@@ -207,20 +214,20 @@ impl Operations {
         self.in_kernel = 0;
     }
 
-    /// The slot is free for another operation.
-    fn release(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(index);
-    }
-
     #[inline]
     pub(crate) fn has_completed(&self) -> bool {
         !self.completed.is_empty()
     }
 
+    /// Gives an operation back that has ended. Its slot is free for another one.
     pub(crate) fn next_completed(&mut self) -> Option<(Token, Completed)> {
-        self.completed.pop_front()
+        let (token, completed) = self.completed.pop_front()?;
+        let slot = &mut self.slots[token.index() as usize];
+        if slot.generation == token.generation() {
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push(token.index());
+        }
+        Some((token, completed))
     }
 
     #[inline]
@@ -234,8 +241,7 @@ impl Operations {
 
     /// Returns the number of operations that have not been given back.
     pub(crate) fn len(&self) -> usize {
-        let waiting = |index: &&u32| self.slots[**index as usize].in_flight.is_some();
-        self.in_kernel + self.queued.iter().filter(waiting).count() + self.completed.len()
+        self.in_kernel + self.queued.len() + self.completed.len()
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::any::type_name;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
@@ -172,13 +171,14 @@ impl Context {
         let Some(submissions) = self.0.extensions.get::<Submissions>() else {
             return;
         };
-        submissions.ended.borrow_mut().extend(ended);
-        let weak = Rc::downgrade(&submissions);
-        self.defer(move |cx| {
-            if let Some(submissions) = weak.upgrade() {
-                submissions.deliver(cx);
-            }
-        });
+        for (id, completed) in ended {
+            let submissions = Rc::downgrade(&submissions);
+            self.defer(move |cx| {
+                if let Some(submissions) = submissions.upgrade() {
+                    submissions.deliver(cx, id, completed);
+                }
+            });
+        }
     }
 }
 
@@ -203,8 +203,6 @@ pub(crate) struct Submissions {
     /// The number of callbacks in `waiting`.
     pending: Cell<usize>,
     next_serial: Cell<u64>,
-    /// From a backend that was replaced.
-    ended: RefCell<VecDeque<(Token, Completed)>>,
 }
 
 impl Submissions {
@@ -215,7 +213,6 @@ impl Submissions {
             waiting: RefCell::default(),
             pending: Cell::new(0),
             next_serial: Cell::new(0),
-            ended: RefCell::default(),
         }
     }
 
@@ -264,29 +261,21 @@ impl Submissions {
         Some(done)
     }
 
-    fn next_ended(&self, cx: &Context) -> Option<(Token, Completed)> {
-        let given_back = self.ended.borrow_mut().pop_front();
-        given_back.or_else(|| cx.0.descriptors.backend.borrow_mut().next_completed())
-    }
-
-    /// Calls the callbacks of what has ended. If one panics, the next wait reports the rest.
-    fn deliver(&self, cx: &Context) {
-        while let Some((id, completed)) = self.next_ended(cx) {
-            let Some(Waiting {
-                done: Some(done),
-                name,
-                ..
-            }) = self.remove(id)
-            else {
-                // Its owner may use the context.
-                cx.call(|_| drop(completed));
-                continue;
-            };
-            if cx.0.metrics.has_limit() {
-                cx.call_timed("completion", name, |cx| done(cx, completed));
-            } else {
-                cx.call(|cx| done(cx, completed));
-            }
+    /// Calls the callback of an operation that has ended.
+    fn deliver(&self, cx: &Context, id: Token, completed: Completed) {
+        let Some(Waiting {
+            done: Some(done),
+            name,
+            ..
+        }) = self.remove(id)
+        else {
+            // Its owner may use the context.
+            return cx.call(|_| drop(completed));
+        };
+        if cx.0.metrics.has_limit() {
+            cx.call_timed("completion", name, |cx| done(cx, completed));
+        } else {
+            cx.call(|cx| done(cx, completed));
         }
     }
 }
@@ -298,8 +287,12 @@ impl AsFd for Submissions {
 }
 
 impl Handler for Submissions {
+    /// Delivers all that have ended by now. If a callback panics, the next wait reports the rest.
     fn readable(&self, cx: &Context) {
-        self.deliver(cx);
+        let next = || cx.0.descriptors.backend.borrow_mut().next_completed();
+        while let Some((id, completed)) = next() {
+            self.deliver(cx, id, completed);
+        }
     }
 }
 
