@@ -19,7 +19,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// 256 requests in a system call, room for 1,024 completions (32 KiB of memory), and up to 128 threads of the kernel for operations
+    /// 256 requests in a system call, room for 1,024 completions (32 KiB of memory), and up to 512 threads of the kernel for operations
     /// that wait.
     #[must_use]
     pub const fn new() -> Self {
@@ -27,7 +27,7 @@ impl Config {
             submissions: 256,
             completions: 1024,
             is_plain: false,
-            workers: 128,
+            workers: 512,
         }
     }
 

@@ -15,14 +15,14 @@
 //! | `backend` | the effect of the messages: features, memory |
 //! | `queue` | the state machine of a queue: the effect of each message on it |
 //! | `vring` | a running queue: the handler |
-//! | `ring`, `descriptor_chain`, `buffers`, `memory` | virtqueues and buffers in the client's memory |
+//! | `engine`, `outstanding` | what executes requests of images; requests that have not completed |
+//! | `ring`, `descriptor_chain`, `buffers`, `guest_buffers`, `memory` | virtqueues and buffers in the client's memory |
 //! | `sigbus` | the handler of SIGBUS, for memory that a client truncates |
 //! | `request`, `disk`, `features` | the block device |
 //! | `log`, `limit` | the log, which never blocks, and limits for lines that clients cause |
 //! | `recorder` | records waits, to compare polling policies |
 //!
 //! # Limitations
-//! - Image files are read and written synchronously: a slow file delays all exports of the daemon.
 //! - The lock of an image works against QEMU, other hypervisors and this daemon. It does not work against programs that take
 //!   no locks, nor against access to the same bytes by another name, such as a loop device over the image.
 //! - Eventfds are made non-blocking when a client hands them over. A client that makes its own blocking again, and fills it
@@ -48,6 +48,7 @@ mod features;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod guest_buffers;
 mod limit;
 mod log;
 mod memory;

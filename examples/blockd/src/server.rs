@@ -67,6 +67,9 @@ impl Server {
             acceptors: Vec::new(),
             stop: Arc::default(),
         };
+        if let Some(warning) = args.engine.warning(&server.context) {
+            tracing::warn!("{warning}");
+        }
         for export in &args.exports {
             let disk = open(export)?;
             let device = Device::new(disk, &serial::of(export));
@@ -168,8 +171,9 @@ fn context(args: &Args) -> anyhow::Result<Context> {
     if !args.poll_max.is_zero() {
         builder = builder.policy(policy(args, params)?);
     }
-    let built = builder.backend_kind(args.backend).build();
-    built.with_context(|| format!("cannot make an event loop with --backend {}", args.backend))
+    let backend = args.engine.backend(args.backend);
+    let built = builder.backend_kind(backend).build();
+    built.with_context(|| format!("cannot make an event loop with --backend {backend}"))
 }
 
 /// The polling parameters of the command line, with the measured cost of a sleep.
