@@ -100,6 +100,7 @@ mod kernel;
 mod keys;
 mod limit;
 mod operations;
+mod report;
 mod ring;
 mod slots;
 mod submission;
@@ -132,8 +133,8 @@ pub use crate::foreign::ForeignMemory;
 use crate::kernel::Kernel;
 use crate::keys::Key;
 use crate::limit::Limit;
+use crate::report::Report;
 use crate::slots::{List, Slots, State};
-use crate::submission::Report;
 
 /// Waits with `io_uring_enter(2)`.
 ///
@@ -357,9 +358,7 @@ impl<S: Sys> Backend for Uring<S> {
     }
 
     fn cancel(&mut self, operation: Token) {
-        if let Some(kernel) = self.ring.kernel() {
-            kernel.cancel(operation);
-        }
+        self.ring.cancel(operation);
         self.mark_completed();
     }
 

@@ -87,23 +87,20 @@ impl Operations {
     pub(crate) fn flush(&mut self, ring: &mut IoUring) {
         while let Some(&index) = self.queued.front() {
             let slot = &mut self.slots[index as usize];
-            match &mut slot.in_flight {
-                Some(in_flight) => {
-                    let key = key(Token::new(index, slot.generation));
-                    let entry = in_flight.entry().user_data(key);
-                    // SAFETY: the entry points to the buffers of the operation and to its list of pieces. Both lie on the heap, and
-                    // the slot keeps the operation until its completion, or leaks it: `complete` and `leak` are the only functions that
-                    // take an operation in the kernel out of its slot, and nothing accesses it meanwhile. Foreign memory is valid
-                    // for as long as its owner, which is a part of the operation. Only this module submits requests with this
-                    // user data (`IS_OPERATION`, and the generation), so no other completion is taken for that of the operation.
-                    if unsafe { ring.submission().push(&entry) }.is_err() {
-                        return;
-                    }
-                    in_flight.is_in_kernel = true;
-                    self.in_kernel += 1;
+            // Only operations are queued.
+            if let Some(in_flight) = &mut slot.in_flight {
+                let key = key(Token::new(index, slot.generation));
+                let entry = in_flight.entry().user_data(key);
+                // SAFETY: the entry points to the buffers of the operation and to its list of pieces. Both lie on the heap, and
+                // the slot keeps the operation until its completion, or leaks it: `complete` and `leak` are the only functions that
+                // take an operation in the kernel out of its slot, and nothing accesses it meanwhile. Foreign memory is valid
+                // for as long as its owner, which is a part of the operation. Only this module submits requests with this
+                // user data (`IS_OPERATION`, and the generation), so no other completion is taken for that of the operation.
+                if unsafe { ring.submission().push(&entry) }.is_err() {
+                    return;
                 }
-                // Only operations are queued.
-                None => {}
+                in_flight.is_in_kernel = true;
+                self.in_kernel += 1;
             }
             self.queued.pop_front();
         }

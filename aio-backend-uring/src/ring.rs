@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::operations::{IS_OPERATION, Operations};
 
 /// How long the end of a ring waits for its operations.
-const PATIENCE: Duration = Duration::from_secs(1);
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The queues of a ring, which this process shares with the kernel.
 ///
@@ -113,18 +113,6 @@ impl KernelRing {
         }
     }
 
-    /// Takes an operation, which the next enter submits. Returns its name, until [`next_completed`](Self::next_completed) returns it.
-    ///
-    /// # Errors
-    /// The operation, if its buffers are of a kind that a ring cannot use.
-    pub fn submit(&mut self, operation: Operation) -> Result<Token, NotSubmitted> {
-        if self.operations.is_none() {
-            self.allow_workers();
-        }
-        let operations = self.operations.get_or_insert_default();
-        operations.submit(&mut self.ring, operation)
-    }
-
     /// The kernel executes operations that would wait on threads of its own. If some of them hang, the others need more (rule S2).
     #[cold]
     fn allow_workers(&self) {
@@ -135,89 +123,9 @@ impl KernelRing {
         }
     }
 
-    /// Cancels an operation with the next enter. It ends in any case.
-    pub fn cancel(&mut self, operation: Token) {
-        if let Some(operations) = &mut self.operations {
-            operations.cancel(&mut self.ring, operation);
-        }
-    }
-
-    /// Returns an operation that has ended, and its name. [`next`](Ring::next) accepts the completions of operations, and does not return
-    /// them.
-    pub fn next_completed(&mut self) -> Option<(Token, Completed)> {
-        self.operations.as_mut()?.next_completed()
-    }
-
-    /// Returns whether an operation has ended that [`next_completed`](Self::next_completed) has not returned.
-    #[inline]
-    #[must_use]
-    pub fn has_completed(&self) -> bool {
-        self.operations
-            .as_ref()
-            .is_some_and(|operations| operations.has_completed())
-    }
-
-    /// Returns whether operations wait for room in the submission queue.
-    #[inline]
-    #[must_use]
-    pub fn has_waiting(&self) -> bool {
-        self.operations
-            .as_ref()
-            .is_some_and(|operations| operations.is_waiting())
-    }
-
-    /// Returns the number of completions of operations that [`next`](Ring::next) has accepted. It wraps.
-    #[inline]
-    #[must_use]
-    pub fn accepted(&self) -> usize {
-        self.operations
-            .as_ref()
-            .map_or(0, |operations| operations.accepted())
-    }
-
-    /// Returns the number of operations that [`next_completed`](Self::next_completed) has not returned.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
+    /// Returns the number of operations that [`next_completed`](Ring::next_completed) has not returned.
+    fn in_flight(&self) -> usize {
         self.operations.as_ref().map_or(0, |operations| operations.len())
-    }
-
-    /// Cancels all operations, and waits until they have ended, for a second at the most; leaks the buffers of those that have not. Calls
-    /// `other` with the completions of other requests that come meanwhile.
-    pub fn end_operations(&mut self, mut other: impl FnMut(Completion)) {
-        let Some(operations) = &mut self.operations else {
-            return;
-        };
-        operations.cancel_all(&mut self.ring);
-        let end = Instant::now() + PATIENCE;
-        while self
-            .operations
-            .as_ref()
-            .is_some_and(|operations| operations.in_kernel() > 0)
-        {
-            let left = end.saturating_duration_since(Instant::now());
-            let entered = if left.is_zero() {
-                Err(Errno::TIME.into())
-            } else {
-                self.enter(Some(left))
-            };
-            while let Some(completion) = self.next() {
-                other(completion);
-            }
-            let error = entered.err().and_then(|error| Errno::from_io_error(&error));
-            if left.is_zero() || error.is_some_and(|error| !is_passing(error)) {
-                break;
-            }
-        }
-        if let Some(operations) = &mut self.operations {
-            let left = operations.in_kernel();
-            if left > 0 {
-                tracing::warn!(
-                    operations = left,
-                    "the system has not ended operations in time; their buffers are leaked"
-                );
-                operations.leak();
-            }
-        }
     }
 }
 
@@ -229,7 +137,7 @@ fn is_passing(error: Errno) -> bool {
 impl Drop for KernelRing {
     fn drop(&mut self) {
         if std::process::id() == self.process {
-            self.end_operations(drop);
+            self.end_operations(&mut |_| {});
         }
     }
 }
@@ -298,9 +206,80 @@ impl Ring for KernelRing {
         }
     }
 
+    fn submit(&mut self, operation: Operation) -> Result<Token, NotSubmitted> {
+        if self.operations.is_none() {
+            self.allow_workers();
+        }
+        let operations = self.operations.get_or_insert_default();
+        operations.submit(&mut self.ring, operation)
+    }
+
+    fn cancel(&mut self, operation: Token) {
+        if let Some(operations) = &mut self.operations {
+            operations.cancel(&mut self.ring, operation);
+        }
+    }
+
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        self.operations.as_mut()?.next_completed()
+    }
+
     #[inline]
-    fn kernel(&mut self) -> Option<&mut KernelRing> {
-        Some(self)
+    fn has_completed(&self) -> bool {
+        self.operations
+            .as_ref()
+            .is_some_and(|operations| operations.has_completed())
+    }
+
+    #[inline]
+    fn has_waiting(&self) -> bool {
+        self.operations
+            .as_ref()
+            .is_some_and(|operations| operations.is_waiting())
+    }
+
+    #[inline]
+    fn accepted(&self) -> usize {
+        self.operations
+            .as_ref()
+            .map_or(0, |operations| operations.accepted())
+    }
+
+    fn end_operations(&mut self, other: &mut dyn FnMut(Completion)) {
+        let Some(operations) = &mut self.operations else {
+            return;
+        };
+        operations.cancel_all(&mut self.ring);
+        let end = Instant::now() + END_TIMEOUT;
+        while self
+            .operations
+            .as_ref()
+            .is_some_and(|operations| operations.in_kernel() > 0)
+        {
+            let left = end.saturating_duration_since(Instant::now());
+            let entered = if left.is_zero() {
+                Err(Errno::TIME.into())
+            } else {
+                self.enter(Some(left))
+            };
+            while let Some(completion) = self.next() {
+                other(completion);
+            }
+            let error = entered.err().and_then(|error| Errno::from_io_error(&error));
+            if left.is_zero() || error.is_some_and(|error| !is_passing(error)) {
+                break;
+            }
+        }
+        if let Some(operations) = &mut self.operations {
+            let left = operations.in_kernel();
+            if left > 0 {
+                tracing::warn!(
+                    operations = left,
+                    "the system has not ended operations in time; their buffers are leaked"
+                );
+                operations.leak();
+            }
+        }
     }
 }
 

@@ -11,27 +11,13 @@ use crate::Uring;
 use crate::calls::{Ring, Sys};
 use crate::slots::{List, State};
 
-/// Where and when completions of operations were reported.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    /// `None` until the first operation is submitted.
-    token: Option<Token>,
-    /// The latest wait that has reported completions.
-    reported_in: Option<u32>,
-    /// The number of operations that have not been given back.
-    pub(crate) in_flight: usize,
-}
-
 impl<S: Sys> Uring<S> {
     pub(crate) fn submit_operation(
         &mut self,
         report: Token,
         operation: Operation,
     ) -> Result<Token, NotSubmitted> {
-        let Some(kernel) = self.ring.kernel() else {
-            return Err(NotSubmitted::unsupported(operation, "uring"));
-        };
-        let token = kernel.submit(operation)?;
+        let token = self.ring.submit(operation)?;
         if self.report.token.is_none() {
             self.report.token = Some(report);
             self.slots.reset(report.index());
@@ -42,14 +28,8 @@ impl<S: Sys> Uring<S> {
 
     /// Returns whether operations have ended that were not taken.
     #[inline]
-    pub(crate) fn has_completed(&mut self) -> bool {
-        self.ring.kernel().is_some_and(|kernel| kernel.has_completed())
-    }
-
-    /// Returns the number of completions of operations so far.
-    #[inline]
-    pub(crate) fn accepted(&mut self) -> usize {
-        self.ring.kernel().map_or(0, |kernel| kernel.accepted())
+    pub(crate) fn has_completed(&self) -> bool {
+        self.ring.has_completed()
     }
 
     /// Reports completions once in each wait.
@@ -77,7 +57,7 @@ impl<S: Sys> Uring<S> {
     }
 
     pub(crate) fn take_completed(&mut self) -> Option<(Token, Completed)> {
-        let taken = self.ring.kernel()?.next_completed();
+        let taken = self.ring.next_completed();
         self.report.in_flight -= usize::from(taken.is_some());
         self.mark_completed();
         taken
@@ -85,9 +65,8 @@ impl<S: Sys> Uring<S> {
 
     pub(crate) fn end_all_operations(&mut self) {
         let mut others = Vec::new();
-        if let Some(kernel) = self.ring.kernel() {
-            kernel.end_operations(|completion| others.push(completion));
-        }
+        self.ring
+            .end_operations(&mut |completion| others.push(completion));
         others
             .into_iter()
             .for_each(|completion| self.complete(completion));

@@ -140,14 +140,14 @@ impl<S: Sys> Uring<S> {
     /// Enters, and takes the completions out of their queue. Returns their number, with those of operations.
     fn enter(&mut self, timeout: Option<Duration>) -> (usize, Result<(), Errno>) {
         self.enters += 1;
-        let operations = self.accepted();
+        let operations = self.ring.accepted();
         let entered = self.ring.enter(timeout);
         let mut completions = 0;
         while let Some(completion) = self.ring.next() {
             self.complete(completion);
             completions += 1;
         }
-        completions += self.accepted().wrapping_sub(operations);
+        completions += self.ring.accepted().wrapping_sub(operations);
         if self.has_completed() {
             self.mark_completed();
         }
@@ -169,7 +169,7 @@ impl<S: Sys> Uring<S> {
 
     /// Puts all that is due into the submission queue. Returns `false` if there is no room for all.
     fn push_all(&mut self) -> bool {
-        if !self.push_cancellations() || self.ring.kernel().is_some_and(|kernel| kernel.has_waiting()) {
+        if !self.push_cancellations() || self.ring.has_waiting() {
             return false;
         }
         while let Some(index) = self.slots.first(List::Due) {

@@ -37,8 +37,8 @@ use crate::handler::{Entry, Handler};
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait Submit {
-    /// What [`submit`](Self::submit) returns. Dropping it cancels the operation: its callback is dropped at once, its buffers when nobody
-    /// uses them any more.
+    /// What [`submit`](Self::submit) returns. Dropping it cancels the operation: its callback is dropped at once, its buffers when
+    /// the system does not use them any more.
     type Handle: 'static;
 
     /// Submits an operation. `done` is called with it once it has ended, on the home thread of the context, inside a poll.

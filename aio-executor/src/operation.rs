@@ -13,7 +13,7 @@ use aio_context::{Completed, Gone, NotSubmitted, Operation, Submit};
 ///
 /// `to` is a [`Context`](aio_context::Context) on io_uring, or a `FileIo` of the crate `aio-sources`, which executes operations on any
 /// context. The operation is submitted by this call, before the future is polled. Dropping the future cancels it; its buffers are dropped
-/// when nobody uses them any more.
+/// when the system does not use them any more.
 ///
 /// # Errors
 /// As [`Submit::submit`]: the operation and the reason.

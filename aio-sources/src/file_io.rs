@@ -241,7 +241,7 @@ struct OnThread {
 
 impl OnThread {
     fn detach(mut self) {
-        // What is dropped then belongs to nobody else.
+        // The drop of this handle then finds nothing to cancel.
         self.place = sync::Weak::new();
         self.done = Weak::new();
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aio_backend::{Backend, Interest, Operation, Readiness, ReadyList};
+use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, Readiness, ReadyList, Token};
 use aio_backend_uring::sys::{Completion, Kernel, KernelRing, Request, Ring, Sys};
 use aio_backend_uring::{Config, Uring};
 use rustix::io::Errno;
@@ -112,8 +112,30 @@ impl Ring for FailingRing {
     fn next(&mut self) -> Option<Completion> {
         self.failed.pop_front().or_else(|| self.ring.next())
     }
-    fn kernel(&mut self) -> Option<&mut KernelRing> {
-        self.sys.has_operations.get().then_some(&mut self.ring)
+    fn submit(&mut self, operation: Operation) -> Result<Token, NotSubmitted> {
+        if self.sys.has_operations.get() {
+            self.ring.submit(operation)
+        } else {
+            Err(NotSubmitted::unsupported(operation, "uring"))
+        }
+    }
+    fn cancel(&mut self, operation: Token) {
+        self.ring.cancel(operation);
+    }
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        self.ring.next_completed()
+    }
+    fn has_completed(&self) -> bool {
+        self.ring.has_completed()
+    }
+    fn has_waiting(&self) -> bool {
+        self.ring.has_waiting()
+    }
+    fn accepted(&self) -> usize {
+        self.ring.accepted()
+    }
+    fn end_operations(&mut self, other: &mut dyn FnMut(Completion)) {
+        self.ring.end_operations(other);
     }
 }
 

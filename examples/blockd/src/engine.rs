@@ -6,7 +6,7 @@ use aio_context::{BackendKind, Context};
 use aio_sources::WorkerPool;
 
 use crate::disk::Source;
-use crate::vring::RingEngine;
+use crate::ring_engine::RingEngine;
 
 /// The most threads of an export. More requests than that wait for a thread.
 const MOST_THREADS: usize = 16;

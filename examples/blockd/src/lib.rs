@@ -15,7 +15,7 @@
 //! | `backend` | the effect of the messages: features, memory |
 //! | `queue` | the state machine of a queue: the effect of each message on it |
 //! | `vring` | a running queue: the handler |
-//! | `engine`, `outstanding` | what executes requests of images; requests that have not completed |
+//! | `engine`, `ring_engine`, `outstanding` | what executes requests of images; requests that have not completed |
 //! | `ring`, `descriptor_chain`, `buffers`, `guest_buffers`, `memory` | virtqueues and buffers in the client's memory |
 //! | `sigbus` | the handler of SIGBUS, for memory that a client truncates |
 //! | `request`, `disk`, `features` | the block device |
@@ -57,6 +57,7 @@ mod queue;
 mod recorder;
 mod request;
 mod ring;
+mod ring_engine;
 mod serial;
 mod server;
 mod session;

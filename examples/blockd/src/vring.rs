@@ -18,8 +18,6 @@
 mod on_ring;
 mod threads;
 
-pub(crate) use on_ring::RingEngine;
-
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;

@@ -1,67 +1,26 @@
 //! Requests that the ring of the loop executes. They end as those that threads execute: see [`super::threads`].
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use aio_context::{Completed, Context, NotSubmitted, WeakContext};
+use aio_context::{Completed, NotSubmitted};
 use rustix::io::Errno;
 
 use super::{Vring, VringConfig, VringError};
 use crate::descriptor_chain::DescriptorChain;
 use crate::memory::Memory;
 use crate::request::{Done, MalformedRequest, OnRing, Progress};
-
-/// The most requests of an export that the kernel executes at a time. If an image hangs, each of them can occupy a thread of the kernel, of
-/// which the exports share 512.
-const MOST_IN_KERNEL: usize = 32;
-
-/// The requests of an export on the ring.
-#[derive(Debug)]
-pub(crate) struct RingEngine {
-    context: WeakContext,
-    in_flight: Cell<usize>,
-    in_kernel: Cell<usize>,
-    /// Those beyond the limit.
-    waiting: RefCell<VecDeque<Rc<RingRequest>>>,
-    /// The context has lost its ring.
-    is_lost: Cell<bool>,
-}
-
-impl RingEngine {
-    pub(crate) fn new(cx: &Context) -> Rc<Self> {
-        Rc::new(Self {
-            context: cx.downgrade(),
-            in_flight: Cell::default(),
-            in_kernel: Cell::default(),
-            waiting: RefCell::default(),
-            is_lost: Cell::default(),
-        })
-    }
-
-    /// The number of requests that have not ended, those of former clients included.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.get()
-    }
-
-    /// Starts requests that wait, as far as the limit allows.
-    fn start_waiting(&self) {
-        while self.in_kernel.get() < MOST_IN_KERNEL {
-            let next = self.waiting.borrow_mut().pop_front();
-            let Some(request) = next else { return };
-            request.advance();
-        }
-    }
-}
+use crate::ring_engine::{InFlight, RingEngine};
 
 /// A request that the ring executes.
 #[derive(Debug)]
 struct RingRequest {
     engine: Rc<RingEngine>,
+    _in_flight: InFlight,
     vring: Weak<Vring>,
     /// Its number in [`Outstanding`](crate::outstanding::Outstanding).
     number: u64,
@@ -70,29 +29,19 @@ struct RingRequest {
     progress: Cell<Progress>,
 }
 
-impl Drop for RingRequest {
-    fn drop(&mut self) {
-        self.engine.in_flight.set(self.engine.in_flight.get() - 1);
-    }
-}
-
 impl Vring {
     /// Executes a request on the ring, or passes it to a thread if the ring cannot execute it.
     pub(super) fn pass_to_ring(&self, number: u64, chain: &mut DescriptorChain, engine: &Rc<RingEngine>) {
-        engine.in_flight.set(engine.in_flight.get() + 1);
         let request = Rc::new(RingRequest {
             engine: engine.clone(),
+            _in_flight: engine.begin(),
             vring: self.me.clone(),
             number,
             memory: self.config.memory.clone(),
             chain: RefCell::new(mem::take(chain)),
             progress: Cell::default(),
         });
-        if engine.in_kernel.get() < MOST_IN_KERNEL {
-            request.advance();
-        } else {
-            engine.waiting.borrow_mut().push_back(request);
-        }
+        engine.start(move || request.advance());
     }
 }
 
@@ -126,22 +75,12 @@ impl RingRequest {
     }
 
     fn submit(self: &Rc<Self>, operation: aio_context::Operation) -> Result<(), NotSubmitted> {
-        let Some(cx) = self.engine.context.upgrade() else {
-            return Ok(());
-        };
         let request = self.clone();
-        let done = move |_: &Context, completed: Completed| request.completed(completed);
-        cx.submit(operation, done)?.detach();
-        self.engine.in_kernel.set(self.engine.in_kernel.get() + 1);
-        Ok(())
-    }
-
-    fn completed(self: Rc<Self>, completed: Completed) {
-        let Completed { result, operation } = completed;
-        drop(operation);
-        self.engine.in_kernel.set(self.engine.in_kernel.get() - 1);
-        self.accept(result);
-        self.engine.start_waiting();
+        self.engine.submit(operation, move |completed| {
+            let Completed { result, operation } = completed;
+            drop(operation);
+            request.accept(result);
+        })
     }
 
     /// Accepts the result of an operation.
@@ -175,12 +114,7 @@ impl RingRequest {
     /// Passes the request to a thread, which begins it anew, because the ring executes nothing any more.
     #[cold]
     fn leave_ring(&self, vring: &Vring, why: &dyn fmt::Display) {
-        if !self.engine.is_lost.replace(true) {
-            tracing::warn!(
-                error = %why,
-                "the ring executes no requests any more; threads take its place"
-            );
-        }
+        self.engine.report_loss(why);
         self.pass_to_thread(vring);
     }
 
