@@ -102,7 +102,7 @@
 //! # What it does not do
 //! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
 //! handlers, timers and the way in for other threads are crates that can be used alone. It keeps no thread of its own,
-//! reads and writes no descriptor but its own, and knows nothing of futures: those are in `aio-executor`. Threads that run a
+//! reads and writes no descriptor but its own, unless an [operation](Context::submit) says so, and knows nothing of futures: those are in `aio-executor`. Threads that run a
 //! context, doorbells, signals and other sources are in `aio-sources`.
 //!
 //! # Limitations
