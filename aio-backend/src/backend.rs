@@ -86,7 +86,7 @@ pub enum Peek {
 /// 10. an operation that [`submit`](Self::submit) has accepted ends exactly once: [`next_completed`](Self::next_completed) returns it, with
 ///     its buffers. Until the system is done with the buffers, the backend keeps them, whatever becomes of itself;
 /// 11. while [`next_completed`](Self::next_completed) would return something, every wait reports the token that was given to `submit`, with
-///     [`Readiness::IN`], and does not block.
+///     [`Readiness::IN`](crate::Readiness::IN), and does not block.
 ///
 /// [`Readiness::HUP`]: crate::Readiness::HUP
 /// [`Readiness::ERR`]: crate::Readiness::ERR
