@@ -33,9 +33,8 @@ pub(crate) fn likely_queues(export: &Export) -> u16 {
 fn without_polling(args: &Args) -> Option<String> {
     let given = [
         ("--policy", args.policy != "learned"),
-        ("--poll-wake-ns", args.poll_wake_ns.is_some()),
-        ("--poll-cpu-price", args.poll_cpu_price != 100),
         ("--poll-cpu-max", args.poll_cpu_max != 100),
+        ("--poll-exclusive", args.poll_exclusive),
         ("--poll-grow", args.poll_grow != 0),
         ("--poll-shrink", args.poll_shrink != 0),
         ("--poll-weight", args.poll_weight != 0),
@@ -125,8 +124,8 @@ mod tests {
             ("--policy always", "--policy"),
             ("--poll-grow 5", "--poll-grow"),
             ("--poll-shrink 2 --poll-weight 1", "--poll-shrink, --poll-weight"),
-            ("--poll-wake-ns 1000", "--poll-wake-ns"),
             ("--poll-cpu-max 50 --poll-max 0", "--poll-cpu-max"),
+            ("--poll-exclusive", "--poll-exclusive"),
             ("--record-waits f --poll-max 0", "--record-waits"),
         ] {
             let warnings = warnings(&args(line));

@@ -57,6 +57,11 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub poll_wake_ns: Option<u64>,
 
+    /// The time in nanoseconds that a client spends on a kick while the daemon sleeps, worth as much as the daemon's own latency; measured
+    /// at the start unless given. The exit of a virtual machine adds 1000 to 3000
+    #[arg(long, value_name = "N")]
+    pub poll_kick_ns: Option<u64>,
+
     /// The price of CPU time in percent of latency: 25 polls four times as long as 100, 400 a quarter as long
     #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub poll_cpu_price: u32,
@@ -64,6 +69,11 @@ pub struct Args {
     /// The largest share of a core to spend on polling, in percent; 100 is no limit
     #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub poll_cpu_max: u32,
+
+    /// The daemon has its core for itself: polling is never suspended. Without it, polling is suspended for a while when other threads
+    /// run on the core, or a quota is used up
+    #[arg(long)]
+    pub poll_exclusive: bool,
 
     /// The factor by which the policies of QEMU and KVM lengthen the polling time; 0 is the policy's default
     #[arg(long, value_name = "N", default_value_t = 0)]

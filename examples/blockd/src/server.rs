@@ -181,19 +181,21 @@ fn poll_params(args: &Args) -> anyhow::Result<PollParams> {
     let params = PollParams::up_to(args.poll_max)
         .with_cpu_price(args.poll_cpu_price)
         .with_cpu_max(args.poll_cpu_max)
+        .with_exclusive_core(args.poll_exclusive)
         .with_grow(args.poll_grow)
         .with_shrink(args.poll_shrink)
         .with_weight(args.poll_weight);
-    if args.poll_max.is_zero() {
-        return Ok(params);
-    }
-    let params = match args.poll_wake_ns {
-        Some(nanos) => params.with_wake(WakeCost::of_total(Duration::from_nanos(nanos))),
-        None => params.with_measured_wake(
-            measure_wake_cost().context("cannot measure the cost of a sleep; --poll-wake-ns sets it")?,
-        ),
+    // Without polling, too: the cost decides how long the loop checks its descriptors before it sleeps.
+    let measured = match (args.poll_wake_ns, args.poll_kick_ns) {
+        (Some(_), Some(_)) => WakeCost::default(),
+        _ => measure_wake_cost()
+            .context("cannot measure the cost of a sleep; --poll-wake-ns and --poll-kick-ns set it")?,
     };
-    Ok(params)
+    let kick = args.poll_kick_ns.map_or(measured.kick, Duration::from_nanos);
+    Ok(match args.poll_wake_ns {
+        Some(nanos) => params.with_wake(WakeCost::of_total(Duration::from_nanos(nanos)).with_kick(kick)),
+        None => params.with_measured_wake(measured.with_kick(kick)),
+    })
 }
 
 /// The polling policy of the command line.

@@ -103,9 +103,12 @@ impl Wanted {
             poll_max,
             policy: policy.to_owned(),
             poll_wake_ns: None,
+            poll_kick_ns: None,
             record_waits: None,
             poll_cpu_price: 100,
             poll_cpu_max: 100,
+            // Other tests run on the same cores.
+            poll_exclusive: true,
             poll_grow: 0,
             poll_shrink: 0,
             poll_weight: 0,
