@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures};
 
+use crate::channel::Channel;
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
 use crate::engine::Workers;
@@ -34,6 +36,12 @@ pub(crate) struct Backend {
     offered: u64,
     shared: Shared,
     queues: RefCell<Vec<Queue>>,
+    /// The protocol features that the client has accepted.
+    protocol: Cell<u64>,
+    /// The descriptor of the message that is handled now, if it makes a channel.
+    expected: RefCell<Option<UnixStream>>,
+    /// Where the daemon sends messages of its own to the client.
+    channel: RefCell<Option<Channel>>,
 }
 
 impl Backend {
@@ -48,6 +56,9 @@ impl Backend {
         Self {
             offered: offered(&device.disk),
             queues: RefCell::new(queues.collect()),
+            protocol: Cell::default(),
+            expected: RefCell::default(),
+            channel: RefCell::default(),
             shared: Shared {
                 context,
                 device,
@@ -81,6 +92,34 @@ impl Backend {
         }
         self.shared.memory.replace(Arc::default());
         self.shared.accepted.set(0);
+        self.protocol.set(0);
+        self.channel.replace(None);
+    }
+
+    /// The number of queues that are served now.
+    pub(crate) fn serving(&self) -> u16 {
+        let queues = self.queues.borrow();
+        let serving = queues.iter().filter(|queue| queue.is_serving());
+        // There are at most 256.
+        serving.count() as u16
+    }
+
+    /// Takes the descriptor of a message that makes a channel, before the protocol's library handles the message.
+    pub(crate) fn expect_channel(&self, socket: Option<UnixStream>) {
+        self.expected.replace(socket);
+    }
+
+    /// Tells the client to read the configuration again. A client without a channel reads it when it connects.
+    pub(crate) fn configuration_has_changed(&self) {
+        if self.protocol.get() & VhostUserProtocolFeatures::CONFIG.bits() == 0 {
+            return;
+        }
+        let sent = self.channel.borrow().as_ref().map(Channel::send_config_change);
+        if let Some(Err(error)) = sent {
+            let line = format_args!("the client cannot be told that its disk has changed: {error}");
+            self.shared.connection.log(Kind::Ended, line);
+            self.channel.replace(None);
+        }
     }
 
     /// Passes a message to a queue. Returns the position of the queue.
@@ -257,7 +296,13 @@ impl VhostUserBackendReqHandler for Backend {
         if features & !protocol().bits() != 0 {
             return Err(Error::FeatureMismatch);
         }
+        self.protocol.set(features);
         Ok(())
+    }
+
+    /// The library has checked that it is a stream socket. The library's own proxy for the channel cannot send this daemon's message.
+    fn set_backend_req_fd(&self, _proxy: vhost::vhost_user::Backend) {
+        self.channel.replace(self.expected.take().map(Channel::new));
     }
 
     fn get_queue_num(&self) -> Result<u64> {

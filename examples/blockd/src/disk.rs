@@ -12,11 +12,13 @@ mod format;
 mod image;
 mod lock;
 mod ram;
+mod resize;
 mod sys;
 mod units;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::buffers::Bytes;
 pub(crate) use access::Access;
@@ -48,7 +50,8 @@ enum Medium {
 #[derive(Debug)]
 pub(crate) struct Disk {
     medium: Medium,
-    size: u64,
+    /// Bytes. Any thread may read it while it changes.
+    size: AtomicU64,
     access: Access,
 }
 
@@ -77,14 +80,14 @@ impl Disk {
         };
         Ok(Self {
             medium,
-            size: bytes / SECTOR * SECTOR,
+            size: AtomicU64::new(bytes / SECTOR * SECTOR),
             access,
         })
     }
 
     /// The size in bytes, a multiple of [`SECTOR`].
     pub(crate) fn size(&self) -> u64 {
-        self.size
+        self.size.load(Ordering::Relaxed)
     }
 
     /// Whether writing is refused.
@@ -111,13 +114,10 @@ impl Disk {
     /// # Errors
     /// [`DiskError::Outside`] if not.
     pub(crate) fn check(&self, at: u64, len: u64) -> Result<(), DiskError> {
+        let size = self.size();
         match at.checked_add(len) {
-            Some(end) if end <= self.size => Ok(()),
-            _ => Err(DiskError::Outside {
-                at,
-                len,
-                size: self.size,
-            }),
+            Some(end) if end <= size => Ok(()),
+            _ => Err(DiskError::Outside { at, len, size }),
         }
     }
 

@@ -201,7 +201,7 @@ fn parse_queues(text: &str) -> Result<u16, String> {
 }
 
 /// Parses a number of bytes: a whole number, and K, M, G or T for powers of 1024. A disk has at least one sector.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || format!("'{text}' is not a size; give bytes, or a number with K, M, G or T, such as 64M");
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match &text[digits.len()..] {

@@ -8,7 +8,10 @@
 //! |---|---|
 //! | `cli`, `export`, `advice` | the command line, and warnings about likely mistakes |
 //! | `serial` | serial numbers of disks |
-//! | `server` | all exports on one context |
+//! | `server`, `exports`, `opened` | all exports on one context; adding, removing and resizing them |
+//! | `polling`, `background` | the loop's polling, which can change; threads for what can wait |
+//! | `control`, `figures` | the control socket and `blockd ctl`; what the daemon tells about itself |
+//! | `peers` | clients that send requests as bytes and get replies |
 //! | `acceptor` | accepts an export's clients, one at a time |
 //! | `socket` | a listening socket and the ownership of its path |
 //! | `session`, `connection` | a client's messages, each once it is complete; the end of a connection |
@@ -16,6 +19,7 @@
 //! | `queue` | the state machine of a queue: the effect of each message on it |
 //! | `vring` | a running queue: the handler |
 //! | `ring`, `descriptor_chain`, `buffers`, `memory` | virtqueues and buffers in the client's memory |
+//! | `channel` | messages from the daemon to its client |
 //! | `sigbus` | the handler of SIGBUS, for memory that a client truncates |
 //! | `request`, `disk`, `features` | the block device |
 //! | `log`, `limit` | the log, which never blocks, and limits for lines that clients cause |
@@ -37,21 +41,30 @@
 mod acceptor;
 mod advice;
 mod backend;
+mod background;
 mod buffers;
+mod channel;
 mod cli;
 mod connection;
+mod control;
 mod descriptor_chain;
 mod disk;
+mod duration;
 mod engine;
 mod export;
+mod exports;
 mod features;
+mod figures;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
 mod limit;
 mod log;
 mod memory;
+mod opened;
 mod outstanding;
+mod peers;
+mod polling;
 mod queue;
 mod recorder;
 mod request;
@@ -63,9 +76,10 @@ mod sigbus;
 mod socket;
 mod vring;
 
-pub use cli::Args;
+pub use cli::{Args, Command};
+pub use control::{CtlArgs, ctl};
 pub use disk::Source;
 pub use engine::Engine;
 pub use export::{Export, MOST_QUEUES};
-pub use log::{Log, LogFormat};
+pub use log::{Log, LogFormat, LogLevel};
 pub use server::{Server, Stopper, serve};

@@ -208,6 +208,11 @@ impl Queue {
         }
     }
 
+    /// Whether it is in the state *serving*.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.is_some()
+    }
+
     /// Takes no requests until [`release`](Self::release). Returns whether none is outstanding.
     pub(crate) fn hold(&self) -> bool {
         self.serving.as_ref().is_none_or(|serving| serving.vring.hold())

@@ -1,37 +1,31 @@
 //! The daemon without its process: one context, all exports, and a handle that stops it.
 
-use std::borrow::Cow;
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::io;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aio_context::{Context, Policy, PollParams, PollPolicy, Remote, Wait, WakeCost, measure_wake_cost};
-use anyhow::{Context as _, bail};
+use aio_context::{Context, Remote, Wait};
+use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit};
 
-use crate::acceptor::Acceptor;
 use crate::advice;
+use crate::background::Background;
 use crate::cli::Args;
-use crate::descriptor_chain::DescriptorChain;
-use crate::disk::{Disk, Source};
-use crate::export::Export;
-use crate::recorder::Recorder;
-use crate::request::Device;
-use crate::serial;
-
-/// The time that outstanding requests get when the server ends.
-const MOST_WAIT: Duration = Duration::from_secs(5);
+use crate::control::{Control, Controlled};
+use crate::exports::{Exports, MOST_WAIT, check_unique};
+use crate::log::LogLevel;
+use crate::opened::Opened;
+use crate::polling::Polling;
 
 /// All exports, served by the thread that made this value.
 #[derive(Debug)]
 pub struct Server {
+    /// Ends first.
+    control: Option<Control>,
+    exports: Rc<Exports>,
     context: Context,
-    acceptors: Vec<Rc<Acceptor>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -56,29 +50,48 @@ impl Server {
     /// # Errors
     /// If a disk cannot be opened, a socket cannot be bound, or the loop cannot be built; with the remedy.
     pub fn new(args: &Args) -> anyhow::Result<Self> {
-        check_unique(args)?;
+        Self::with_log(args, None)
+    }
+
+    /// As [`new`](Self::new), with a log whose level the control socket can change.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_log(args: &Args, log_level: Option<&LogLevel>) -> anyhow::Result<Self> {
+        for (at, export) in args.exports.iter().enumerate() {
+            check_unique(&args.exports[..at], export)?;
+        }
         raise_descriptor_limit(args);
         for warning in advice::warnings(args) {
             tracing::warn!("{warning}");
         }
-        let chain = Rc::new(RefCell::new(DescriptorChain::default()));
+        let (polling, params, policy) = Polling::new(args)?;
+        let context = Context::builder()
+            .poll_params(params)
+            .policy(policy)
+            .backend_kind(args.backend)
+            .build()
+            .with_context(|| format!("cannot make an event loop with --backend {}", args.backend))?;
+        let background = Background::new(&context);
+        let exports = Exports::new(&context, args.engine, background.clone());
         let mut server = Self {
-            context: context(args)?,
-            acceptors: Vec::new(),
+            control: None,
+            exports,
+            context,
             stop: Arc::default(),
         };
         for export in &args.exports {
-            let disk = open(export)?;
-            let device = Device::new(disk, &serial::of(export));
-            let workers = args.engine.workers(&server.context, &export.source);
-            let acceptor = Acceptor::listen(
-                &server.context,
-                (&name(export), &export.socket),
-                (device, workers),
-                export.queues,
-                chain.clone(),
-            )?;
-            server.acceptors.push(acceptor);
+            let opened = Opened::open(export.clone())?;
+            server.exports.serve(&server.context, opened)?;
+        }
+        if let Some(path) = &args.control {
+            let controlled = Controlled {
+                exports: server.exports.clone(),
+                polling: Rc::new(polling),
+                log_level: log_level.cloned(),
+                background,
+            };
+            server.control = Some(Control::listen(&server.context, path, controlled)?);
         }
         Ok(server)
     }
@@ -114,12 +127,13 @@ impl Server {
     /// # Errors
     /// If the system refuses to wait.
     pub fn finish(&self) -> io::Result<()> {
-        for acceptor in &self.acceptors {
+        let acceptors = self.exports.acceptors();
+        for acceptor in &acceptors {
             acceptor.finish();
         }
         let deadline = Instant::now() + MOST_WAIT;
         let in_flight = || {
-            self.acceptors
+            acceptors
                 .iter()
                 .map(|acceptor| acceptor.in_flight())
                 .sum::<usize>()
@@ -131,7 +145,7 @@ impl Server {
             }
             self.context.poll(Wait::AtMost(left))?;
         }
-        for acceptor in self.acceptors.iter().filter(|acceptor| acceptor.in_flight() > 0) {
+        for acceptor in acceptors.iter().filter(|acceptor| acceptor.in_flight() > 0) {
             tracing::warn!(
                 export = acceptor.export(),
                 "ends with {} requests that the image has not completed within {MOST_WAIT:?}; the driver regards them as outstanding",
@@ -144,7 +158,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for acceptor in &self.acceptors {
+        for acceptor in self.exports.acceptors() {
             acceptor.close();
         }
     }
@@ -159,114 +173,6 @@ pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     ready(server.stopper());
     let ended = server.run().and_then(|()| server.finish());
     ended.context("the event loop cannot wait any longer")
-}
-
-/// An event loop with the backend and the polling policy of the command line.
-fn context(args: &Args) -> anyhow::Result<Context> {
-    let params = poll_params(args)?;
-    let mut builder = Context::builder().poll_params(params);
-    if !args.poll_max.is_zero() {
-        builder = builder.policy(policy(args, params)?);
-    }
-    let built = builder.backend_kind(args.backend).build();
-    built.with_context(|| format!("cannot make an event loop with --backend {}", args.backend))
-}
-
-/// The polling parameters of the command line, with the measured cost of a sleep.
-fn poll_params(args: &Args) -> anyhow::Result<PollParams> {
-    let params = PollParams::up_to(args.poll_max)
-        .with_cpu_price(args.poll_cpu_price)
-        .with_cpu_max(args.poll_cpu_max)
-        .with_grow(args.poll_grow)
-        .with_shrink(args.poll_shrink)
-        .with_weight(args.poll_weight);
-    if args.poll_max.is_zero() {
-        return Ok(params);
-    }
-    let params = match args.poll_wake_ns {
-        Some(nanos) => params.with_wake(WakeCost::of_total(Duration::from_nanos(nanos))),
-        None => params.with_measured_wake(
-            measure_wake_cost().context("cannot measure the cost of a sleep; --poll-wake-ns sets it")?,
-        ),
-    };
-    Ok(params)
-}
-
-/// The polling policy of the command line.
-fn policy(args: &Args, params: PollParams) -> anyhow::Result<Box<dyn PollPolicy>> {
-    let policy = Policy::by_name(&args.policy, params).with_context(|| {
-        format!(
-            "there is no policy {:?}; there are {}",
-            args.policy,
-            Policy::NAMES.join(", ")
-        )
-    })?;
-    tracing::info!("polling: {}", policy.effective());
-    match &args.record_waits {
-        None => Ok(Box::new(policy)),
-        Some(path) => {
-            let recorder = Recorder::new(policy, params.wake_or_assumed().latency, path);
-            let recorder = recorder.with_context(|| format!("cannot write waits to {}", path.display()))?;
-            Ok(Box::new(recorder))
-        }
-    }
-}
-
-/// The name of an export in log lines.
-fn name(export: &Export) -> Cow<'_, str> {
-    match &export.name {
-        Some(name) => name.into(),
-        None => export.socket.to_string_lossy(),
-    }
-}
-
-fn check_unique(args: &Args) -> anyhow::Result<()> {
-    let (mut sockets, mut names) = (HashSet::new(), HashSet::new());
-    for export in &args.exports {
-        if !sockets.insert(&export.socket) {
-            bail!(
-                "two exports name the socket {}; each needs a socket of its own",
-                export.socket.display()
-            );
-        }
-        let name = name(export);
-        if !names.insert(name.clone()) {
-            bail!("two exports have the name {name}; each needs a name of its own");
-        }
-    }
-    Ok(())
-}
-
-fn open(export: &Export) -> anyhow::Result<Disk> {
-    Disk::open_for(&export.source, export.access()).map_err(|error| {
-        let what = match &export.source {
-            Source::File(path) => cannot_open(path, export.readonly, error.kind()),
-            Source::Ram(bytes) | Source::Null(bytes) => {
-                format!("cannot reserve {bytes} bytes of memory for a disk; name a smaller size")
-            }
-        };
-        anyhow::Error::new(error).context(what)
-    })
-}
-
-/// Describes why an image cannot be opened, and the remedy.
-fn cannot_open(path: &Path, readonly: bool, why: io::ErrorKind) -> String {
-    let path = path.display();
-    let how = if readonly {
-        "reading"
-    } else {
-        "reading and writing"
-    };
-    let remedy = match why {
-        io::ErrorKind::NotFound => format!("; truncate -s 1G {path} makes an empty disk"),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem if !readonly => {
-            "; add ',readonly' to only read it".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => "; check that you may read it".to_owned(),
-        io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => "; name another one".to_owned(),
-        _ => String::new(),
-    };
-    format!("cannot open the image {path} for {how}{remedy}")
 }
 
 /// Raises the soft limit of open files to the hard limit, and warns if that may be too low.

@@ -1,5 +1,7 @@
 //! Image files and block devices: opened, read, written, flushed and cleared.
 
+mod size;
+
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut, Seek, SeekFrom};

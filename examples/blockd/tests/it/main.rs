@@ -10,6 +10,7 @@ mod c27_states;
 mod c30_signals;
 mod churn;
 mod client;
+mod control;
 mod daemon;
 mod images;
 mod killed;

@@ -9,7 +9,7 @@ mod c02_locks;
 mod c03_formats;
 mod c04_flush;
 mod c05_zeroes;
-mod c08_slow_images;
+pub(crate) mod c08_slow_images;
 mod c10_memory;
 mod c11_devices;
 mod c12_discards;

@@ -1,0 +1,263 @@
+//! [`Exports`]: the exports of a daemon, which can be added, removed and resized while it runs.
+//!
+//! What can wait for a file server or another process is done in the [background](Background), and the loop continues with the result.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aio_context::{Context, WeakContext};
+use anyhow::{anyhow, bail};
+
+use crate::acceptor::Acceptor;
+use crate::background::Background;
+use crate::descriptor_chain::DescriptorChain;
+use crate::disk::Source;
+use crate::engine::Engine;
+use crate::export::{Export, parse_size};
+use crate::figures::ExportState;
+use crate::opened::{Opened, name_of};
+
+/// The time that outstanding requests get when their export is removed, or the daemon ends.
+pub(crate) const MOST_WAIT: Duration = Duration::from_secs(5);
+/// The time between two checks whether they have ended.
+const RECHECK_AFTER: Duration = Duration::from_millis(5);
+/// The size that means the one that an image has by now.
+const OWN_SIZE: &str = "auto";
+
+/// All exports of a loop.
+#[derive(Debug)]
+pub(crate) struct Exports {
+    me: Weak<Self>,
+    context: WeakContext,
+    engine: Engine,
+    background: Background,
+    /// Shared by all queues, because only one of them runs at a time.
+    chain: Rc<RefCell<DescriptorChain>>,
+    served: RefCell<Vec<Rc<Served>>>,
+    /// Names and sockets of exports that are being opened.
+    opening: RefCell<Vec<Export>>,
+}
+
+/// An export that is served.
+#[derive(Debug)]
+struct Served {
+    export: Export,
+    acceptor: Rc<Acceptor>,
+    /// It takes no requests any more.
+    is_leaving: Cell<bool>,
+    is_resizing: Cell<bool>,
+}
+
+/// Receives the result of an operation, now or later.
+pub(crate) type Done<T> = Box<dyn FnOnce(&Context, anyhow::Result<T>)>;
+
+impl Exports {
+    pub(crate) fn new(cx: &Context, engine: Engine, background: Background) -> Rc<Self> {
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
+            context: cx.downgrade(),
+            engine,
+            background,
+            chain: Rc::default(),
+            served: RefCell::default(),
+            opening: RefCell::default(),
+        })
+    }
+
+    /// Serves an export from now on.
+    ///
+    /// # Errors
+    /// If the loop cannot wait for its clients.
+    pub(crate) fn serve(&self, cx: &Context, opened: Opened) -> anyhow::Result<()> {
+        let Opened {
+            export,
+            device,
+            listener,
+        } = opened;
+        let workers = self.engine.workers(cx, &export.source);
+        let name = name_of(&export);
+        let chain = self.chain.clone();
+        let acceptor = Acceptor::listen(cx, &name, listener, (device, workers), export.queues, chain)?;
+        drop(name);
+        self.served.borrow_mut().push(Rc::new(Served {
+            export,
+            acceptor,
+            is_leaving: Cell::default(),
+            is_resizing: Cell::default(),
+        }));
+        Ok(())
+    }
+
+    /// Opens an export and serves it.
+    pub(crate) fn add(&self, export: Export, done: Done<()>) {
+        let Some(cx) = self.context.upgrade() else { return };
+        if let Err(error) = self.check_unique(&export) {
+            done(&cx, Err(error));
+            return;
+        }
+        self.opening.borrow_mut().push(export.clone());
+        let (me, opening) = (self.me.clone(), export.clone());
+        self.background.run(
+            &cx,
+            move || Opened::open(export),
+            move |cx, opened| {
+                let Some(exports) = me.upgrade() else { return };
+                exports.opening.borrow_mut().retain(|other| *other != opening);
+                let served = opened.and_then(|opened| exports.serve(cx, opened));
+                done(cx, served);
+            },
+        );
+    }
+
+    /// Takes no more requests for the export, completes those that were taken, ends its client's connection and removes its socket.
+    /// The result is the number of requests that its image has not completed in time.
+    pub(crate) fn remove(&self, name: &str, done: Done<usize>) {
+        let Some(cx) = self.context.upgrade() else { return };
+        let served = match self.find(name) {
+            Ok(served) => served,
+            Err(error) => return done(&cx, Err(error)),
+        };
+        served.is_leaving.set(true);
+        served.acceptor.finish();
+        self.remove_when_drained(&cx, served, Instant::now() + MOST_WAIT, done);
+    }
+
+    fn remove_when_drained(&self, cx: &Context, served: Rc<Served>, deadline: Instant, done: Done<usize>) {
+        let left = served.acceptor.in_flight();
+        if left > 0 && Instant::now() < deadline {
+            let me = self.me.clone();
+            cx.after(RECHECK_AFTER, move |cx| {
+                if let Some(exports) = me.upgrade() {
+                    exports.remove_when_drained(cx, served, deadline, done);
+                }
+            });
+            return;
+        }
+        self.served
+            .borrow_mut()
+            .retain(|other| !Rc::ptr_eq(other, &served));
+        served.acceptor.close();
+        let listener = served.acceptor.listener();
+        drop(served);
+        self.background.run(
+            cx,
+            move || {
+                listener.remove();
+                Ok(())
+            },
+            move |cx, removed| done(cx, removed.map(|()| left)),
+        );
+    }
+
+    /// Changes the size of a disk, and tells its client. `size` is spelled as in `ram=`, or `auto` for the size that the image has by now.
+    /// The result is the new size in bytes.
+    pub(crate) fn resize(&self, name: &str, size: &str, may_shrink: bool, done: Done<u64>) {
+        let Some(cx) = self.context.upgrade() else { return };
+        let wanted = match size {
+            OWN_SIZE => Ok(None),
+            size => parse_size(size).map(Some).map_err(|error| anyhow!(error)),
+        };
+        let (wanted, served) = match wanted.and_then(|wanted| Ok((wanted, self.find(name)?))) {
+            Ok(both) => both,
+            Err(error) => return done(&cx, Err(error)),
+        };
+        if served.is_resizing.replace(true) {
+            let error = anyhow!("{name} is being resized already; wait until that is done");
+            return done(&cx, Err(error));
+        }
+        let device = served.acceptor.device().clone();
+        let resize = {
+            let device: Arc<_> = device.clone();
+            move || {
+                let resized = match wanted {
+                    None => device.disk.adopt_size(),
+                    Some(bytes) => device.disk.resize(bytes, may_shrink),
+                };
+                Ok(resized?)
+            }
+        };
+        self.background
+            .run(&cx, resize, move |cx, resized: anyhow::Result<()>| {
+                served.is_resizing.set(false);
+                // The client compares the size itself, so it is told even if a former change was the one that succeeded.
+                served.acceptor.size_may_have_changed();
+                done(cx, resized.map(|()| device.disk.size()));
+            });
+    }
+
+    /// The export of that name, unless it is being removed.
+    fn find(&self, name: &str) -> anyhow::Result<Rc<Served>> {
+        let served = self.served.borrow();
+        match served.iter().find(|served| name_of(&served.export) == name) {
+            Some(served) if served.is_leaving.get() => {
+                bail!("{name} is being removed already; wait until that is done")
+            }
+            Some(served) => Ok(served.clone()),
+            None => bail!("there is no export {name:?}; the command `list` shows their names"),
+        }
+    }
+
+    /// Whether there is an export of that name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.find(name).is_ok()
+    }
+
+    /// Fails if an export that is served, or is being opened, has the same name or socket.
+    fn check_unique(&self, export: &Export) -> anyhow::Result<()> {
+        let (served, opening) = (self.served.borrow(), self.opening.borrow());
+        let others = served.iter().map(|served| &served.export).chain(&*opening);
+        check_unique(others, export)
+    }
+
+    /// The exports as they are now.
+    pub(crate) fn list(&self) -> Vec<ExportState> {
+        let state = |served: &Rc<Served>| {
+            let (export, acceptor) = (&served.export, &served.acceptor);
+            ExportState {
+                name: name_of(export).into_owned(),
+                socket: export.socket.to_string_lossy().into_owned(),
+                disk: match &export.source {
+                    Source::File(path) => format!("path={}", path.display()),
+                    Source::Ram(_) => "ram".to_owned(),
+                    Source::Null(_) => "null".to_owned(),
+                },
+                size: acceptor.device().disk.size(),
+                readonly: export.readonly,
+                queues: export.queues,
+                connected: acceptor.is_connected(),
+                serving: acceptor.serving(),
+                in_flight: acceptor.in_flight(),
+                is_leaving: served.is_leaving.get(),
+            }
+        };
+        self.served.borrow().iter().map(state).collect()
+    }
+
+    /// All acceptors.
+    pub(crate) fn acceptors(&self) -> Vec<Rc<Acceptor>> {
+        let served = self.served.borrow();
+        served.iter().map(|served| served.acceptor.clone()).collect()
+    }
+}
+
+/// Fails if one of the others has the same name or socket.
+pub(crate) fn check_unique<'a>(
+    others: impl IntoIterator<Item = &'a Export>,
+    export: &Export,
+) -> anyhow::Result<()> {
+    let name = name_of(export);
+    for other in others {
+        if other.socket == export.socket {
+            bail!(
+                "two exports name the socket {}; each needs a socket of its own",
+                export.socket.display()
+            );
+        }
+        if name_of(other) == name {
+            bail!("two exports have the name {name}; each needs a name of its own");
+        }
+    }
+    Ok(())
+}

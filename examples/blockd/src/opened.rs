@@ -1,0 +1,76 @@
+//! An export that is opened: its disk and its socket. Opening can wait for a file server or for a lock, so a running daemon
+//! opens exports on a thread.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+
+use crate::disk::{Disk, Source};
+use crate::export::Export;
+use crate::request::Device;
+use crate::serial;
+use crate::socket::{Listener, Permissions};
+
+/// An export with its disk and its listening socket. Clients can connect, and wait until it is served.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) export: Export,
+    pub(crate) device: Device,
+    pub(crate) listener: Listener,
+}
+
+impl Opened {
+    /// Opens the disk and listens at the socket.
+    ///
+    /// # Errors
+    /// If the system refuses; with the remedy.
+    pub(crate) fn open(export: Export) -> anyhow::Result<Self> {
+        let device = Device::new(open_disk(&export)?, &serial::of(&export));
+        let listener = Listener::bind(&export.socket, Permissions::default())?;
+        Ok(Self {
+            export,
+            device,
+            listener,
+        })
+    }
+}
+
+/// The name of an export: its own, or the path of its socket.
+pub(crate) fn name_of(export: &Export) -> Cow<'_, str> {
+    match &export.name {
+        Some(name) => name.into(),
+        None => export.socket.to_string_lossy(),
+    }
+}
+
+fn open_disk(export: &Export) -> anyhow::Result<Disk> {
+    Disk::open_for(&export.source, export.access()).map_err(|error| {
+        let what = match &export.source {
+            Source::File(path) => cannot_open(path, export.readonly, error.kind()),
+            Source::Ram(bytes) | Source::Null(bytes) => {
+                format!("cannot reserve {bytes} bytes of memory for a disk; name a smaller size")
+            }
+        };
+        anyhow::Error::new(error).context(what)
+    })
+}
+
+/// Describes why an image cannot be opened, and the remedy.
+fn cannot_open(path: &Path, readonly: bool, why: io::ErrorKind) -> String {
+    let path = path.display();
+    let how = if readonly {
+        "reading"
+    } else {
+        "reading and writing"
+    };
+    let remedy = match why {
+        io::ErrorKind::NotFound => format!("; truncate -s 1G {path} makes an empty disk"),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem if !readonly => {
+            "; add ',readonly' to only read it".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "; check that you may read it".to_owned(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => "; name another one".to_owned(),
+        _ => String::new(),
+    };
+    format!("cannot open the image {path} for {how}{remedy}")
+}
