@@ -21,6 +21,7 @@ use crate::limit::{Kind, LineLimit};
 use crate::request::Device;
 use crate::session::Session;
 use crate::socket::Listener;
+use crate::stats::ExportStats;
 
 /// The time from a failure to accept, such as too many open files, to the next attempt.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -34,6 +35,7 @@ pub(crate) struct Acceptor {
     limit: Rc<LineLimit>,
     device: Arc<Device>,
     workers: Option<Rc<Workers>>,
+    stats: Rc<ExportStats>,
     queues: u16,
     chain: Rc<RefCell<DescriptorChain>>,
     /// Shared with a thread that removes the socket's path.
@@ -71,6 +73,7 @@ impl Acceptor {
                 limit: LineLimit::new(name.into(), Some(cx)),
                 device: Arc::new(device),
                 workers,
+                stats: Rc::default(),
                 queues,
                 chain,
                 listener: Arc::new(listener),
@@ -139,7 +142,7 @@ impl Acceptor {
         let connection = Rc::new(Connection::new(self.limit.clone(), socket.try_clone()?));
         let backend = Backend::new(
             cx.downgrade(),
-            (self.device.clone(), self.workers.clone()),
+            (self.device.clone(), self.workers.clone(), self.stats.clone()),
             self.chain.clone(),
             connection.clone(),
             self.queues,
@@ -151,6 +154,7 @@ impl Acceptor {
             }
         };
         let session = Session::start(cx, socket, backend, connection, on_end)?;
+        self.stats.has_client();
         self.limit
             .log(Kind::Clients, format_args!("a client has connected"));
         self.session.replace(Some(session));
@@ -188,6 +192,11 @@ impl Acceptor {
     /// The socket.
     pub(crate) fn listener(&self) -> Arc<Listener> {
         self.listener.clone()
+    }
+
+    /// What its queues have done.
+    pub(crate) fn stats(&self) -> &ExportStats {
+        &self.stats
     }
 
     /// Whether a client is connected.

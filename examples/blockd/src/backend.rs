@@ -29,6 +29,7 @@ use crate::memory::{MOST_REGIONS, Memory, Place};
 use crate::queue::{Message, Queue, Shared};
 use crate::request::Device;
 use crate::ring::{RingAddresses, check_size};
+use crate::stats::ExportStats;
 
 /// The back-end of one connection.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) fn new(
         context: WeakContext,
-        (device, workers): (Arc<Device>, Option<Rc<Workers>>),
+        (device, workers, stats): (Arc<Device>, Option<Rc<Workers>>, Rc<ExportStats>),
         chain: Rc<RefCell<DescriptorChain>>,
         connection: Rc<Connection>,
         queues: u16,
@@ -65,6 +66,7 @@ impl Backend {
                 workers,
                 chain,
                 connection,
+                stats,
                 accepted: Cell::new(0),
                 memory: RefCell::default(),
             },

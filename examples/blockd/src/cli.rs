@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::duration::parse_poll_max;
 use crate::engine::Engine;
 use crate::export::{self, Export};
 use crate::log::LogFormat;
+use crate::metrics::parse_address;
 
 /// Serves disks over vhost-user-blk, to virtual machines and other clients, from one event loop.
 ///
@@ -100,6 +102,11 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
 
+    /// Serves metrics for Prometheus at http://ADDR/metrics; a port alone is on the loopback interface. Every process that can
+    /// connect there can read the names and figures of all exports
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub metrics: Option<SocketAddr>,
+
     /// The format of log lines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
@@ -134,6 +141,7 @@ impl Args {
             backend: BackendKind::default(),
             engine: Engine::default(),
             control: None,
+            metrics: None,
             log_format: LogFormat::default(),
             command: None,
         }

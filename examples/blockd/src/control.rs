@@ -6,8 +6,11 @@
 mod args;
 mod client;
 mod command;
+mod connection;
 mod lines;
+mod stats;
 mod table;
+mod terminal;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aio_context::{Context, WeakContext};
+use aio_context::{ClockId, Context, WeakContext};
 use anyhow::{anyhow, bail};
 
 use crate::acceptor::Acceptor;
@@ -16,13 +16,15 @@ use crate::descriptor_chain::DescriptorChain;
 use crate::disk::Source;
 use crate::engine::Engine;
 use crate::export::{Export, parse_size};
-use crate::figures::ExportState;
+use crate::figures::{ExportFigures, ExportState, LoopFigures, Snapshot};
 use crate::opened::{Opened, name_of};
 
 /// The time that outstanding requests get when their export is removed, or the daemon ends.
 pub(crate) const MOST_WAIT: Duration = Duration::from_secs(5);
 /// The time between two checks whether they have ended.
 const RECHECK_AFTER: Duration = Duration::from_millis(5);
+/// The name of the only loop.
+pub(crate) const LOOP: &str = "main";
 /// The size that means the one that an image has by now.
 const OWN_SIZE: &str = "auto";
 
@@ -235,10 +237,47 @@ impl Exports {
         self.served.borrow().iter().map(state).collect()
     }
 
+    /// What the exports have done.
+    pub(crate) fn figures(&self) -> Vec<ExportFigures> {
+        let figures = |served: &Rc<Served>| {
+            let acceptor = &served.acceptor;
+            ExportFigures {
+                name: name_of(&served.export).into_owned(),
+                size: acceptor.device().disk.size(),
+                connected: acceptor.is_connected(),
+                clients: acceptor.stats().clients(),
+                in_flight: acceptor.in_flight(),
+                queues: acceptor.stats().figures(),
+            }
+        };
+        self.served.borrow().iter().map(figures).collect()
+    }
+
     /// All acceptors.
     pub(crate) fn acceptors(&self) -> Vec<Rc<Acceptor>> {
         let served = self.served.borrow();
         served.iter().map(|served| served.acceptor.clone()).collect()
+    }
+}
+
+/// What the loop and its exports have done.
+pub(crate) fn snapshot(cx: &Context, exports: &Exports) -> Snapshot {
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let stats = cx.remote().stats();
+    Snapshot {
+        at_ns: cx.now(ClockId::Monotonic).as_nanos(),
+        exports: exports.figures(),
+        loops: vec![LoopFigures {
+            name: LOOP.to_owned(),
+            iterations: stats.iterations,
+            events: stats.events,
+            sleeps: stats.blocked,
+            slept_ns: ns(stats.slept),
+            poll_hits: stats.poll_hits,
+            poll_misses: stats.poll_misses,
+            polled_ns: ns(stats.spun),
+            kicks: stats.kicks,
+        }],
     }
 }
 

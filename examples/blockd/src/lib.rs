@@ -10,7 +10,8 @@
 //! | `serial` | serial numbers of disks |
 //! | `server`, `exports`, `opened` | all exports on one context; adding, removing and resizing them |
 //! | `polling`, `background` | the loop's polling, which can change; threads for what can wait |
-//! | `control`, `figures` | the control socket and `blockd ctl`; what the daemon tells about itself |
+//! | `control` | the control socket and `blockd ctl` |
+//! | `stats`, `figures`, `metrics` | counters of queues; what the daemon tells about itself; the page for Prometheus |
 //! | `peers` | clients that send requests as bytes and get replies |
 //! | `acceptor` | accepts an export's clients, one at a time |
 //! | `socket` | a listening socket and the ownership of its path |
@@ -61,6 +62,7 @@ pub mod fuzz;
 mod limit;
 mod log;
 mod memory;
+mod metrics;
 mod opened;
 mod outstanding;
 mod peers;
@@ -74,6 +76,7 @@ mod server;
 mod session;
 mod sigbus;
 mod socket;
+mod stats;
 mod vring;
 
 pub use cli::{Args, Command};

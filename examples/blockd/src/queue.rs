@@ -59,6 +59,7 @@ use crate::limit::Kind;
 use crate::memory::Memory;
 use crate::request::Device;
 use crate::ring::{Ring, RingAddresses, RingError};
+use crate::stats::ExportStats;
 use crate::vring::{SharedEventFd, Vring, VringConfig};
 
 /// The state that the queues of a connection share.
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) workers: Option<Rc<Workers>>,
     pub(crate) chain: Rc<RefCell<DescriptorChain>>,
     pub(crate) connection: Rc<Connection>,
+    pub(crate) stats: Rc<ExportStats>,
     /// The features that the driver has accepted.
     pub(crate) accepted: Cell<u64>,
     pub(crate) memory: RefCell<Arc<Memory>>,
@@ -275,6 +277,7 @@ impl Queue {
             workers: shared.workers.clone(),
             chain: shared.chain.clone(),
             connection: shared.connection.clone(),
+            stats: shared.stats.queue(index),
             write_through: shared.accepted.get() & FLUSH == 0,
         };
         let vring = Vring::new(ring, self.base, config);

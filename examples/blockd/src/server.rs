@@ -14,16 +14,19 @@ use crate::advice;
 use crate::background::Background;
 use crate::cli::Args;
 use crate::control::{Control, Controlled};
-use crate::exports::{Exports, MOST_WAIT, check_unique};
+use crate::exports::{Exports, MOST_WAIT, check_unique, snapshot};
+use crate::figures::ExportFigures;
 use crate::log::LogLevel;
+use crate::metrics::Metrics;
 use crate::opened::Opened;
 use crate::polling::Polling;
 
 /// All exports, served by the thread that made this value.
 #[derive(Debug)]
 pub struct Server {
-    /// Ends first.
+    /// These end first.
     control: Option<Control>,
+    metrics: Option<Metrics>,
     exports: Rc<Exports>,
     context: Context,
     stop: Arc<AtomicBool>,
@@ -76,6 +79,7 @@ impl Server {
         let exports = Exports::new(&context, args.engine, background.clone());
         let mut server = Self {
             control: None,
+            metrics: None,
             exports,
             context,
             stop: Arc::default(),
@@ -84,8 +88,15 @@ impl Server {
             let opened = Opened::open(export.clone())?;
             server.exports.serve(&server.context, opened)?;
         }
+        if let Some(address) = args.metrics {
+            let exports = server.exports.clone();
+            let figures = move |cx: &Context| snapshot(cx, &exports);
+            let metrics = Metrics::listen(&server.context, address, background.clone(), figures)?;
+            server.metrics = Some(metrics);
+        }
         if let Some(path) = &args.control {
             let controlled = Controlled {
+                metrics: server.metrics.as_ref().map(Metrics::address),
                 exports: server.exports.clone(),
                 polling: Rc::new(polling),
                 log_level: log_level.cloned(),
@@ -152,6 +163,9 @@ impl Server {
                 acceptor.in_flight()
             );
         }
+        for export in self.exports.figures() {
+            summarize(&export);
+        }
         Ok(())
     }
 }
@@ -162,6 +176,25 @@ impl Drop for Server {
             acceptor.close();
         }
     }
+}
+
+/// Logs what an export has done.
+fn summarize(export: &ExportFigures) {
+    let sums = export.sums();
+    tracing::info!(
+        export = export.name,
+        clients = export.clients,
+        requests = sums.requests,
+        bytes_read = sums.read,
+        bytes_written = sums.written,
+        errors = sums.errors,
+        p50_us = sums.latency.quantile_us(0.5),
+        p99_us = sums.latency.quantile_us(0.99),
+        poll_hits = sums.poll_hits,
+        kicks = sums.kicks,
+        calls = sums.calls,
+        "summary"
+    );
 }
 
 /// Serves on this thread until it is stopped. Calls `ready` with a [`Stopper`] once every socket accepts clients.

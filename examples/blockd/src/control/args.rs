@@ -1,10 +1,15 @@
 //! The command line of `blockd ctl`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::command::{Command, PollChange};
+use crate::duration::parse_duration;
+
+/// The shortest time between two rates.
+const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Controls a running daemon.
 ///
@@ -28,6 +33,15 @@ pub struct CtlArgs {
 pub(super) enum Action {
     /// Shows all exports and the event loop
     List,
+    /// Shows what each export has done: requests, bytes, errors, latencies, polling hits, kicks and calls
+    Stats {
+        /// Shows the rates instead, again and again until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+        /// The time between two rates
+        #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
+        interval: Duration,
+    },
     /// Serves another export, described as for --export
     Add {
         /// Such as path=disk.raw,socket=disk.sock
@@ -97,6 +111,7 @@ impl Action {
     pub(super) fn command(&self) -> Command {
         match self {
             Self::List => Command::List {},
+            Self::Stats { .. } => Command::Stats {},
             Self::Add { export } => Command::Add {
                 export: absolute(export),
             },
@@ -122,6 +137,15 @@ impl Action {
             Self::LogLevel { level } => Command::LogLevel { level: level.clone() },
         }
     }
+}
+
+/// Parses a time that is long enough for a person.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < LEAST_INTERVAL {
+        return Err(format!("'{text}' is shorter than {LEAST_INTERVAL:?}"));
+    }
+    Ok(interval)
 }
 
 /// The description of an export with absolute paths.

@@ -11,6 +11,8 @@ pub(crate) const MOST_COMMAND: usize = 64 << 10;
 pub(crate) enum Command {
     /// Shows all exports and loops.
     List {},
+    /// Shows what all exports and loops have done.
+    Stats {},
     /// Serves another export.
     Add {
         /// As `--export` takes it.

@@ -1,5 +1,6 @@
 //! [`Lines`]: executes the commands of the control socket.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::command::{Answer, Command, MOST_COMMAND, PollChange};
 use crate::background::Background;
 use crate::export::Export;
-use crate::exports::Exports;
+use crate::exports::{Exports, LOOP, snapshot};
 use crate::figures::{List, LoopState};
 use crate::log::LogLevel;
 use crate::peers::{Protocol, Reply};
@@ -21,8 +22,6 @@ use crate::polling::{Polling, measure};
 const MOST_CLIENTS: usize = 32;
 /// A client that does not read its answer for so long is disconnected.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The name of the only loop.
-const LOOP: &str = "main";
 
 /// What the commands act on.
 #[derive(Clone, Debug)]
@@ -31,6 +30,8 @@ pub(crate) struct Controlled {
     pub(crate) polling: Rc<Polling>,
     /// `None` if the log is not the daemon's.
     pub(crate) log_level: Option<LogLevel>,
+    /// Where metrics are served.
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) background: Background,
 }
 
@@ -50,6 +51,11 @@ impl Lines {
         let exports = &self.0.exports;
         match command {
             Command::List {} => done(cx, self.list(cx)),
+            Command::Stats {} => {
+                let snapshot = snapshot(cx, &self.0.exports);
+                // That of thousands of queues takes some time to format.
+                self.0.background.run(cx, move || value(&snapshot), done);
+            }
             Command::Add { export } => match export.parse::<Export>() {
                 Ok(export) => exports.add(export, Box::new(|cx, added| done(cx, added.map(|()| json!({}))))),
                 Err(error) => done(cx, Err(anyhow!(error))),
@@ -84,6 +90,7 @@ impl Lines {
                 polling: polling.describe(),
                 poll_max_ns: polling.max_ns(),
             }],
+            metrics: self.0.metrics.map(|address| address.to_string()),
         })
     }
 

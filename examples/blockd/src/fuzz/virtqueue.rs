@@ -109,6 +109,7 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
             device: Arc::new(Device::new(disk, "fuzz")),
             workers: None,
             chain: Rc::new(RefCell::new(DescriptorChain::default())),
+            stats: Rc::default(),
             connection: Rc::new(Connection::new(LineLimit::new("fuzz".into(), None), socket)),
             write_through: how & 0x40 != 0,
         },

@@ -18,6 +18,7 @@ mod malformed;
 mod many;
 mod memory;
 mod messages;
+mod metrics;
 mod process;
 mod protocol;
 mod raw;

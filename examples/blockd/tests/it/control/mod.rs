@@ -16,17 +16,17 @@ mod clients;
 mod commands;
 
 /// A daemon with a control socket and one export named `first`.
-struct Controlled {
-    daemon: Daemon,
-    control: PathBuf,
+pub(crate) struct Controlled {
+    pub(crate) daemon: Daemon,
+    pub(crate) control: PathBuf,
 }
 
 impl Controlled {
-    fn start(disk: &str) -> Self {
+    pub(crate) fn start(disk: &str) -> Self {
         Self::start_with(disk, &[])
     }
 
-    fn start_with(disk: &str, args: &[&str]) -> Self {
+    pub(crate) fn start_with(disk: &str, args: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let control = directory.path().join("ctl");
         let path = control.display().to_string();
@@ -45,7 +45,7 @@ impl Controlled {
     }
 
     /// Sends a command; panics if it is refused.
-    fn tell(&self, command: &Value) -> Value {
+    pub(crate) fn tell(&self, command: &Value) -> Value {
         self.connect().tell(command)
     }
 
@@ -75,7 +75,7 @@ impl Controlled {
     }
 
     /// Runs `blockd ctl`; panics if it fails.
-    fn ctl_says(&self, args: &[&str]) -> String {
+    pub(crate) fn ctl_says(&self, args: &[&str]) -> String {
         let output = self.ctl(args);
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && error.is_empty(), "{args:?}: {error}");
