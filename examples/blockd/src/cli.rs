@@ -36,7 +36,8 @@ pub struct Args {
     /// leaves read buffers unchanged, for measurements. SIZE is in bytes, or with K, M, G, T (powers of 1024). A path cannot contain a
     /// comma.
     ///
-    /// socket=PATH is where the client connects. queues=N limits the number of queues that a client may use: 1 to 256, 256
+    /// socket=PATH is where the client connects, with mode=OCTAL (such as 660) and group=NAME; socket=fd:NAME is a socket that
+    /// the service manager passes under that name. queues=N limits the number of queues that a client may use: 1 to 256, 256
     /// unless given. readonly refuses writes.
     ///
     /// An image is locked: QEMU and other instances of blockd then refuse to write to it. lock=off takes no lock, lock=on
@@ -107,6 +108,10 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub metrics: Option<SocketAddr>,
 
+    /// Writes the number of the process to a file, and removes the file at the end
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+
     /// The format of log lines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
@@ -142,6 +147,7 @@ impl Args {
             engine: Engine::default(),
             control: None,
             metrics: None,
+            pidfile: None,
             log_format: LogFormat::default(),
             command: None,
         }

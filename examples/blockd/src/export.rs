@@ -1,6 +1,6 @@
 //! One export: a disk, its socket and their properties, and how `--export` describes them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
@@ -15,15 +15,19 @@ pub(crate) const SERIAL_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
 
 /// Each key that `--export` takes.
 pub(crate) const SYNTAX: &str = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly][,serial=TEXT][,name=TEXT]\
-                                 [,lock=on|off][,format=raw][,discard=on|off]";
+                                 [,lock=on|off][,format=raw][,discard=on|off][,mode=OCTAL][,group=NAME]";
 
 /// One disk and its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
     /// Where the bytes are.
     pub source: Source,
-    /// Where clients connect.
+    /// Where clients connect: a path, or `fd:NAME` for a socket that a service manager passes.
     pub socket: PathBuf,
+    /// The permission bits of the socket. Without them the umask decides.
+    pub mode: Option<u32>,
+    /// The group of the socket, by name or number. Without one, it is that of the process.
+    pub group: Option<String>,
     /// How many virtqueues a client may use: 1 to [`MOST_QUEUES`].
     pub queues: u16,
     /// Whether writes are refused.
@@ -47,6 +51,8 @@ impl Export {
         Self {
             source,
             socket: socket.into(),
+            mode: None,
+            group: None,
             queues: MOST_QUEUES,
             readonly: false,
             lock: true,
@@ -91,6 +97,8 @@ impl FromStr for Export {
 struct Draft {
     source: Option<Source>,
     socket: Option<PathBuf>,
+    mode: Option<u32>,
+    group: Option<String>,
     queues: Option<u16>,
     readonly: bool,
     lock: Option<bool>,
@@ -117,6 +125,8 @@ impl Draft {
             "ram" => self.set_source(Source::Ram(parse_size(needed()?)?))?,
             "null" => self.set_source(Source::Null(parse_size(needed()?)?))?,
             "socket" => self.socket = Some(needed()?.into()),
+            "mode" => self.mode = Some(parse_mode(needed()?)?),
+            "group" => self.group = Some(needed()?.to_owned()),
             "queues" => self.queues = Some(parse_queues(needed()?)?),
             "readonly" if value.is_none() => self.readonly = true,
             "serial" => self.serial = Some(parse_serial(needed()?)?),
@@ -144,8 +154,18 @@ impl Draft {
         if !matches!(source, Source::File(_)) && (self.lock.is_some() || self.raw) {
             return Err("lock= and format= apply to images only; they need path=FILE".into());
         }
+        let is_passed = passed_name(&socket).is_some();
+        if is_passed && (self.mode.is_some() || self.group.is_some()) {
+            return Err(
+                "mode= and group= apply to socket=PATH only; SocketMode= and SocketGroup= of the unit set those of a \
+                 socket that is passed"
+                    .into(),
+            );
+        }
         let unless_given = Export::new(source, socket);
         Ok(Export {
+            mode: self.mode,
+            group: self.group,
             queues: self.queues.unwrap_or(unless_given.queues),
             readonly: self.readonly,
             lock: self.lock.unwrap_or(unless_given.lock),
@@ -156,6 +176,22 @@ impl Draft {
             ..unless_given
         })
     }
+}
+
+/// The name of a socket that a service manager passes.
+pub(crate) fn passed_name(socket: &Path) -> Option<&str> {
+    socket.to_str()?.strip_prefix("fd:")
+}
+
+/// Parses permission bits: octal digits.
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let is_octal = text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| is_octal && *mode <= 0o777)
+        .ok_or(format!(
+            "mode={text}: octal permission bits such as 660, at most 777"
+        ))
 }
 
 fn parse_switch(key: &str, text: &str) -> Result<bool, String> {
@@ -280,6 +316,30 @@ mod tests {
     }
 
     #[test]
+    fn c34_sockets_have_a_mode_and_a_group_or_are_passed() {
+        let export: Export = "ram=1M,socket=a,mode=0660,group=kvm".parse().unwrap();
+        assert_eq!((export.mode, export.group.as_deref()), (Some(0o660), Some("kvm")));
+        let export: Export = "ram=1M,socket=fd:disk".parse().unwrap();
+        assert_eq!(passed_name(&export.socket), Some("disk"));
+        for (wrong, remedy) in [
+            ("mode=888", "such as 660"),
+            ("mode=1777", "at most 777"),
+            ("mode=+77", "such as 660"),
+            ("mode=", "needs a value"),
+            ("group", "needs a value"),
+        ] {
+            let error = format!("ram=1M,socket=a,{wrong}").parse::<Export>().unwrap_err();
+            assert!(error.contains(remedy), "{error}");
+        }
+        for key in ["mode=660", "group=kvm"] {
+            let error = format!("ram=1M,socket=fd:disk,{key}")
+                .parse::<Export>()
+                .unwrap_err();
+            assert!(error.contains("SocketMode="), "{error}");
+        }
+    }
+
+    #[test]
     fn c33_a_key_that_is_given_twice_is_an_error() {
         for (text, key) in [
             ("ram=1M,socket=a,socket=b", "socket"),
@@ -323,7 +383,7 @@ mod tests {
             .split(['[', ']', ',', '|'])
             .filter(|part| !["", "off"].contains(part))
             .collect();
-        assert_eq!(parts.len(), 11);
+        assert_eq!(parts.len(), 13);
         for part in parts {
             let unknown = Draft::default()
                 .set(part)

@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::export::{Export, parse_size};
 use crate::figures::{ExportFigures, ExportState, LoopFigures, Snapshot};
 use crate::opened::{Opened, name_of};
+use crate::process::PassedSockets;
 
 /// The time that outstanding requests get when their export is removed, or the daemon ends.
 pub(crate) const MOST_WAIT: Duration = Duration::from_secs(5);
@@ -35,6 +36,8 @@ pub(crate) struct Exports {
     context: WeakContext,
     engine: Engine,
     background: Background,
+    /// Those that were passed to the process.
+    sockets: PassedSockets,
     /// Shared by all queues, because only one of them runs at a time.
     chain: Rc<RefCell<DescriptorChain>>,
     served: RefCell<Vec<Rc<Served>>>,
@@ -56,12 +59,18 @@ struct Served {
 pub(crate) type Done<T> = Box<dyn FnOnce(&Context, anyhow::Result<T>)>;
 
 impl Exports {
-    pub(crate) fn new(cx: &Context, engine: Engine, background: Background) -> Rc<Self> {
+    pub(crate) fn new(
+        cx: &Context,
+        engine: Engine,
+        background: Background,
+        sockets: PassedSockets,
+    ) -> Rc<Self> {
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
             context: cx.downgrade(),
             engine,
             background,
+            sockets,
             chain: Rc::default(),
             served: RefCell::default(),
             opening: RefCell::default(),
@@ -101,9 +110,10 @@ impl Exports {
         }
         self.opening.borrow_mut().push(export.clone());
         let (me, opening) = (self.me.clone(), export.clone());
+        let sockets = self.sockets.clone();
         self.background.run(
             &cx,
-            move || Opened::open(export),
+            move || Opened::open(export, &sockets),
             move |cx, opened| {
                 let Some(exports) = me.upgrade() else { return };
                 exports.opening.borrow_mut().retain(|other| *other != opening);

@@ -23,6 +23,7 @@
 //! | `channel` | messages from the daemon to its client |
 //! | `sigbus` | the handler of SIGBUS, for memory that a client truncates |
 //! | `request`, `disk`, `features` | the block device |
+//! | `process`, `pid_file` | what comes from a service manager, and goes to it |
 //! | `log`, `limit` | the log, which never blocks, and limits for lines that clients cause |
 //! | `recorder` | records waits, to compare polling policies |
 //!
@@ -66,7 +67,9 @@ mod metrics;
 mod opened;
 mod outstanding;
 mod peers;
+mod pid_file;
 mod polling;
+mod process;
 mod queue;
 mod recorder;
 mod request;
@@ -85,4 +88,6 @@ pub use disk::Source;
 pub use engine::Engine;
 pub use export::{Export, MOST_QUEUES};
 pub use log::{Log, LogFormat, LogLevel};
+pub use pid_file::PidFile;
+pub use process::{PassedSockets, Process, notify};
 pub use server::{Server, Stopper, serve};

@@ -5,8 +5,11 @@ use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
+use anyhow::Context as _;
+
 use crate::disk::{Disk, Source};
-use crate::export::Export;
+use crate::export::{Export, passed_name};
+use crate::process::PassedSockets;
 use crate::request::Device;
 use crate::serial;
 use crate::socket::{Listener, Permissions};
@@ -20,19 +23,42 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Opens the disk and listens at the socket.
+    /// Opens the disk and listens at the socket, which can be one of those that were passed to the process.
     ///
     /// # Errors
     /// If the system refuses; with the remedy.
-    pub(crate) fn open(export: Export) -> anyhow::Result<Self> {
+    pub(crate) fn open(export: Export, sockets: &PassedSockets) -> anyhow::Result<Self> {
         let device = Device::new(open_disk(&export)?, &serial::of(&export));
-        let listener = Listener::bind(&export.socket, Permissions::default())?;
+        let listener = match passed_name(&export.socket) {
+            Some(name) => Listener::passed(sockets.get(name)?),
+            None => Listener::bind(&export.socket, permissions(&export)?)?,
+        };
         Ok(Self {
             export,
             device,
             listener,
         })
     }
+}
+
+/// Which users may connect to the socket of an export.
+fn permissions(export: &Export) -> anyhow::Result<Permissions> {
+    let group = export.group.as_deref().map(group).transpose()?;
+    Ok(Permissions {
+        mode: export.mode,
+        group,
+    })
+}
+
+/// The number of a group.
+fn group(name: &str) -> anyhow::Result<u32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let group =
+        nix::unistd::Group::from_name(name).with_context(|| format!("cannot find the group {name}"))?;
+    let group = group.with_context(|| format!("there is no group {name}; getent group shows the groups"))?;
+    Ok(group.gid.as_raw())
 }
 
 /// The name of an export: its own, or the path of its socket.

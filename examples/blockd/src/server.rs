@@ -16,10 +16,10 @@ use crate::cli::Args;
 use crate::control::{Control, Controlled};
 use crate::exports::{Exports, MOST_WAIT, check_unique, snapshot};
 use crate::figures::ExportFigures;
-use crate::log::LogLevel;
 use crate::metrics::Metrics;
 use crate::opened::Opened;
 use crate::polling::Polling;
+use crate::process::Process;
 
 /// All exports, served by the thread that made this value.
 #[derive(Debug)]
@@ -53,14 +53,14 @@ impl Server {
     /// # Errors
     /// If a disk cannot be opened, a socket cannot be bound, or the loop cannot be built; with the remedy.
     pub fn new(args: &Args) -> anyhow::Result<Self> {
-        Self::with_log(args, None)
+        Self::in_process(args, &Process::default())
     }
 
-    /// As [`new`](Self::new), with a log whose level the control socket can change.
+    /// As [`new`](Self::new), with what the process has got from its service manager, and its log.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn with_log(args: &Args, log_level: Option<&LogLevel>) -> anyhow::Result<Self> {
+    pub fn in_process(args: &Args, process: &Process) -> anyhow::Result<Self> {
         for (at, export) in args.exports.iter().enumerate() {
             check_unique(&args.exports[..at], export)?;
         }
@@ -76,7 +76,7 @@ impl Server {
             .build()
             .with_context(|| format!("cannot make an event loop with --backend {}", args.backend))?;
         let background = Background::new(&context);
-        let exports = Exports::new(&context, args.engine, background.clone());
+        let exports = Exports::new(&context, args.engine, background.clone(), process.sockets.clone());
         let mut server = Self {
             control: None,
             metrics: None,
@@ -85,8 +85,13 @@ impl Server {
             stop: Arc::default(),
         };
         for export in &args.exports {
-            let opened = Opened::open(export.clone())?;
+            let opened = Opened::open(export.clone(), &process.sockets)?;
             server.exports.serve(&server.context, opened)?;
+        }
+        for name in process.sockets.unused() {
+            tracing::warn!(
+                "the socket {name:?} was passed, and no export uses it; add socket=fd:{name} to one"
+            );
         }
         if let Some(address) = args.metrics {
             let exports = server.exports.clone();
@@ -99,7 +104,7 @@ impl Server {
                 metrics: server.metrics.as_ref().map(Metrics::address),
                 exports: server.exports.clone(),
                 polling: Rc::new(polling),
-                log_level: log_level.cloned(),
+                log_level: process.log_level.clone(),
                 background,
             };
             server.control = Some(Control::listen(&server.context, path, controlled)?);

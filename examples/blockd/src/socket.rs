@@ -52,6 +52,13 @@ impl Permissions {
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
+    /// `None` if another process has made the socket.
+    own: Option<Own>,
+}
+
+/// The path of a socket of this process.
+#[derive(Debug)]
+struct Own {
     path: PathBuf,
     /// Device and inode of the path. The inode is not reused while the socket is open.
     id: (u64, u64),
@@ -70,14 +77,21 @@ impl Listener {
         // From now on it is removed after an error.
         let listener = Self {
             socket: UnixListener::from(socket),
-            path: path.to_owned(),
-            id: id(&about),
-            is_removed: AtomicBool::default(),
+            own: Some(Own {
+                path: path.to_owned(),
+                id: id(&about),
+                is_removed: AtomicBool::default(),
+            }),
         };
         permit(path, &about, permissions)?;
         rustix::net::listen(&listener.socket, BACKLOG)
             .with_context(|| format!("cannot listen at {}", path.display()))?;
         Ok(listener)
+    }
+
+    /// A non-blocking socket that listens already. Its path is not removed.
+    pub(crate) fn passed(socket: UnixListener) -> Self {
+        Self { socket, own: None }
     }
 
     pub(crate) fn socket(&self) -> &UnixListener {
@@ -86,19 +100,20 @@ impl Listener {
 
     /// Removes the path, if it is still this socket's. Waits for other processes that lock the directory, for some milliseconds.
     pub(crate) fn remove(&self) {
-        if self.is_removed.swap(true, Ordering::Relaxed) {
+        let Some(own) = &self.own else { return };
+        if own.is_removed.swap(true, Ordering::Relaxed) {
             return;
         }
         // Without the lock the path is still compared, and only a start at the same moment could lose its socket.
-        let _lock = lock_directory(&self.path, TRIES_TO_REMOVE);
-        let is_own = self
+        let _lock = lock_directory(&own.path, TRIES_TO_REMOVE);
+        let is_own = own
             .path
             .symlink_metadata()
-            .is_ok_and(|about| id(&about) == self.id);
+            .is_ok_and(|about| id(&about) == own.id);
         if !is_own {
-            tracing::info!(path = %self.path.display(), "the socket's path was gone already, or another process has it");
-        } else if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
+            tracing::info!(path = %own.path.display(), "the socket's path was gone already, or another process has it");
+        } else if let Err(error) = std::fs::remove_file(&own.path) {
+            tracing::warn!(path = %own.path.display(), %error, "cannot remove the socket");
         }
     }
 }

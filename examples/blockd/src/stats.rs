@@ -16,17 +16,22 @@ use crate::figures::{BUCKETS, KINDS, KindFigures, Latency, QueueFigures, bucket_
 /// One turn in so many is timed if the loop executes its requests, and counts so many times.
 const TIMED_TURNS: u32 = 16;
 
+/// The index in [`KINDS`] of each type of request.
+const KIND_OF: [u8; 16] = {
+    let mut kinds = [5; 16];
+    kinds[VIRTIO_BLK_T_IN as usize] = 0;
+    kinds[VIRTIO_BLK_T_OUT as usize] = 1;
+    kinds[VIRTIO_BLK_T_FLUSH as usize] = 2;
+    kinds[VIRTIO_BLK_T_DISCARD as usize] = 3;
+    kinds[VIRTIO_BLK_T_WRITE_ZEROES as usize] = 4;
+    kinds
+};
+
 /// The index in [`KINDS`] of a type of request.
 #[inline]
 fn kind_of(request_type: u32) -> usize {
-    match request_type {
-        VIRTIO_BLK_T_IN => 0,
-        VIRTIO_BLK_T_OUT => 1,
-        VIRTIO_BLK_T_FLUSH => 2,
-        VIRTIO_BLK_T_DISCARD => 3,
-        VIRTIO_BLK_T_WRITE_ZEROES => 4,
-        _ => 5,
-    }
+    // Types that are unknown are among the others.
+    usize::from(KIND_OF[(request_type as usize).min(KIND_OF.len() - 1)])
 }
 
 #[inline]

@@ -8,6 +8,7 @@ mod c21_remedies;
 mod c24_clients;
 mod c27_states;
 mod c30_signals;
+mod c34_operation;
 mod churn;
 mod client;
 mod control;
