@@ -5,6 +5,7 @@ mod c06_outstanding;
 mod c07_sockets;
 mod c20_log;
 mod c21_remedies;
+mod c23_memory_slots;
 mod c24_clients;
 mod c27_states;
 mod c30_signals;
