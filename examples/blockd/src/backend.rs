@@ -23,7 +23,7 @@ use crate::channel::Channel;
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
 use crate::engine::Workers;
-use crate::features::{config_space, offered, protocol};
+use crate::features::{CONFIG_WCE, WCE_AT, config_space, offered, protocol};
 use crate::limit::Kind;
 use crate::memory::{MOST_REGIONS, Memory, Place};
 use crate::queue::{Message, Queue, Shared};
@@ -68,6 +68,7 @@ impl Backend {
                 connection,
                 stats,
                 accepted: Cell::new(0),
+                write_cache: Cell::new(true),
                 memory: RefCell::default(),
             },
         }
@@ -94,6 +95,7 @@ impl Backend {
         }
         self.shared.memory.replace(Arc::default());
         self.shared.accepted.set(0);
+        self.shared.write_cache.set(true);
         self.protocol.set(0);
         self.channel.replace(None);
     }
@@ -146,6 +148,17 @@ impl Backend {
                 let line = format_args!("queue {index} has stopped: {error}");
                 self.shared.connection.log(Kind::Queues, line);
             }
+        }
+    }
+
+    /// Writes what the cache has. From now on each write is on the medium before it completes, and takes earlier ones along, so a failure
+    /// is reported by the next one.
+    fn flush(&self) {
+        let device = self.shared.device.clone();
+        let flush = move || drop(device.disk.flush());
+        match &self.shared.workers {
+            None => flush(),
+            Some(workers) => drop(workers.pool.run(flush, |_, _| ())),
         }
     }
 
@@ -318,7 +331,7 @@ impl VhostUserBackendReqHandler for Backend {
 
     fn get_config(&self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
         let queues = self.queues.borrow().len() as u16;
-        let space = config_space(&self.shared.device.disk, queues);
+        let space = config_space(&self.shared.device.disk, queues, self.shared.write_cache.get());
         let end = offset.checked_add(size).ok_or(Error::InvalidParam)?;
         space
             .get(offset as usize..end as usize)
@@ -326,8 +339,26 @@ impl VhostUserBackendReqHandler for Backend {
             .ok_or(Error::InvalidParam)
     }
 
-    fn set_config(&self, _offset: u32, _buf: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
-        Err(Error::InvalidOperation("the configuration cannot be changed"))
+    /// The driver can change one byte: whether the write cache is on.
+    fn set_config(&self, offset: u32, bytes: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
+        let (WCE_AT, &[on @ (0 | 1)]) = (offset, bytes) else {
+            return Err(Error::InvalidOperation(
+                "only the write cache of the configuration can be changed, to 0 or 1",
+            ));
+        };
+        if self.shared.accepted.get() & CONFIG_WCE == 0 {
+            return Err(Error::InvalidOperation(
+                "VIRTIO_BLK_F_CONFIG_WCE was not accepted",
+            ));
+        }
+        let on = on == 1;
+        if on != self.shared.write_cache.get() {
+            self.change(|shared| shared.write_cache.set(on));
+            if !on {
+                self.flush();
+            }
+        }
+        Ok(())
     }
 
     fn get_max_mem_slots(&self) -> Result<u64> {

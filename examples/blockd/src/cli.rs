@@ -44,6 +44,9 @@ pub struct Args {
     /// is the default. An image that looks like a container (qcow2, vmdk, ...) is refused; format=raw serves its bytes as
     /// they are. discard=off ignores discards and does not offer them, discard=on is the default.
     ///
+    /// block-size=512 (the default) or block-size=4096 is the unit in which the guest addresses the disk. cache=none reads and
+    /// writes an image past the page cache of this machine, cache=writeback is the default.
+    ///
     /// serial=TEXT, at most 20 characters, is the disk's serial number in the guest; without it, the serial number is
     /// derived from the path of the image, or of the socket if there is no image. name=TEXT names the export in log lines.
     #[arg(

@@ -80,14 +80,19 @@ impl Disk {
         };
         Ok(Self {
             medium,
-            size: AtomicU64::new(bytes / SECTOR * SECTOR),
+            size: AtomicU64::new(bytes / access.block * access.block),
             access,
         })
     }
 
-    /// The size in bytes, a multiple of [`SECTOR`].
+    /// The size in bytes, a multiple of [`block`](Self::block).
     pub(crate) fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of a block: the unit in which the driver is to address the disk.
+    pub(crate) fn block(&self) -> u64 {
+        self.access.block
     }
 
     /// Whether writing is refused.

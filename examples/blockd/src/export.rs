@@ -15,7 +15,8 @@ pub(crate) const SERIAL_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
 
 /// Each key that `--export` takes.
 pub(crate) const SYNTAX: &str = "path=FILE|ram=SIZE|null=SIZE,socket=PATH[,queues=N][,readonly][,serial=TEXT][,name=TEXT]\
-                                 [,lock=on|off][,format=raw][,discard=on|off][,mode=OCTAL][,group=NAME]";
+                                 [,lock=on|off][,format=raw][,discard=on|off][,mode=OCTAL][,group=NAME]\
+                                 [,block-size=512|4096][,cache=writeback|none]";
 
 /// One disk and its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,10 @@ pub struct Export {
     pub raw: bool,
     /// Whether discards release storage.
     pub discard: bool,
+    /// Bytes of a block, the unit in which the guest addresses the disk: 512 or 4096.
+    pub block_size: u32,
+    /// Whether an image is read and written past the page cache of this machine.
+    pub direct: bool,
     /// The disk's serial number. Without one, it is derived from the path of the image or the socket.
     pub serial: Option<String>,
     /// The name of the export in log lines. Without one, it is the path of the socket.
@@ -58,6 +63,8 @@ impl Export {
             lock: true,
             raw: false,
             discard: true,
+            block_size: 512,
+            direct: false,
             serial: None,
             name: None,
         }
@@ -70,6 +77,8 @@ impl Export {
             lock: self.lock,
             raw: self.raw,
             discard: self.discard,
+            direct: self.direct,
+            block: self.block_size.into(),
         }
     }
 }
@@ -104,6 +113,8 @@ struct Draft {
     lock: Option<bool>,
     raw: bool,
     discard: Option<bool>,
+    block_size: Option<u32>,
+    direct: Option<bool>,
     serial: Option<String>,
     name: Option<String>,
 }
@@ -132,6 +143,8 @@ impl Draft {
             "serial" => self.serial = Some(parse_serial(needed()?)?),
             "name" => self.name = Some(parse_name(needed()?)?),
             "lock" => self.lock = Some(parse_switch(key, needed()?)?),
+            "block-size" => self.block_size = Some(parse_block_size(needed()?)?),
+            "cache" => self.direct = Some(parse_cache(needed()?)?),
             "format" => self.raw = parse_format(needed()?)?,
             "discard" => self.discard = Some(parse_switch(key, needed()?)?),
             _ => return Err(format!("'{part}' is not known; an export is {SYNTAX}")),
@@ -151,8 +164,17 @@ impl Draft {
             .source
             .ok_or("the disk is missing: add path=FILE, ram=SIZE or null=SIZE")?;
         let socket = self.socket.ok_or("the socket is missing: add socket=PATH")?;
-        if !matches!(source, Source::File(_)) && (self.lock.is_some() || self.raw) {
-            return Err("lock= and format= apply to images only; they need path=FILE".into());
+        let is_image = matches!(source, Source::File(_));
+        if !is_image && (self.lock.is_some() || self.raw || self.direct.is_some()) {
+            return Err("lock=, format= and cache= apply to images only; they need path=FILE".into());
+        }
+        let block_size = self.block_size.unwrap_or(512);
+        if let Source::Ram(bytes) | Source::Null(bytes) = source
+            && bytes < block_size.into()
+        {
+            return Err(format!(
+                "a disk of {bytes} bytes has no block of {block_size}; name a larger size, or block-size=512"
+            ));
         }
         let is_passed = passed_name(&socket).is_some();
         if is_passed && (self.mode.is_some() || self.group.is_some()) {
@@ -171,6 +193,8 @@ impl Draft {
             lock: self.lock.unwrap_or(unless_given.lock),
             raw: self.raw,
             discard: self.discard.unwrap_or(unless_given.discard),
+            block_size,
+            direct: self.direct.unwrap_or(unless_given.direct),
             serial: self.serial,
             name: self.name,
             ..unless_given
@@ -199,6 +223,23 @@ fn parse_switch(key: &str, text: &str) -> Result<bool, String> {
         "on" => Ok(true),
         "off" => Ok(false),
         _ => Err(format!("{key}={text}: {key}=on or {key}=off")),
+    }
+}
+
+fn parse_block_size(text: &str) -> Result<u32, String> {
+    match text {
+        "512" => Ok(512),
+        "4096" => Ok(4096),
+        _ => Err(format!("block-size={text}: block-size=512 or block-size=4096")),
+    }
+}
+
+/// Whether the page cache is avoided.
+fn parse_cache(text: &str) -> Result<bool, String> {
+    match text {
+        "writeback" => Ok(false),
+        "none" => Ok(true),
+        _ => Err(format!("cache={text}: cache=writeback or cache=none")),
     }
 }
 
@@ -316,6 +357,23 @@ mod tests {
     }
 
     #[test]
+    fn c28_block_sizes_and_caches_are_named() {
+        let export: Export = "path=a,socket=s,block-size=4096,cache=none".parse().unwrap();
+        assert_eq!((export.block_size, export.direct), (4096, true));
+        let export: Export = "path=a,socket=s,block-size=512,cache=writeback".parse().unwrap();
+        assert_eq!(export, Export::new(Source::File("a".into()), "s"));
+        for (wrong, remedy) in [
+            ("path=a,socket=s,block-size=1024", "block-size=4096"),
+            ("path=a,socket=s,cache=writethrough", "cache=none"),
+            ("ram=1M,socket=s,cache=none", "need path=FILE"),
+            ("ram=2K,socket=s,block-size=4096", "a larger size"),
+        ] {
+            let error = wrong.parse::<Export>().unwrap_err();
+            assert!(error.contains(remedy), "{error}");
+        }
+    }
+
+    #[test]
     fn c34_sockets_have_a_mode_and_a_group_or_are_passed() {
         let export: Export = "ram=1M,socket=a,mode=0660,group=kvm".parse().unwrap();
         assert_eq!((export.mode, export.group.as_deref()), (Some(0o660), Some("kvm")));
@@ -381,9 +439,9 @@ mod tests {
         let manual = include_str!("../../../docs/blockd.md");
         let parts: Vec<&str> = SYNTAX
             .split(['[', ']', ',', '|'])
-            .filter(|part| !["", "off"].contains(part))
+            .filter(|part| !["", "off", "4096", "none"].contains(part))
             .collect();
-        assert_eq!(parts.len(), 13);
+        assert_eq!(parts.len(), 15);
         for part in parts {
             let unknown = Draft::default()
                 .set(part)

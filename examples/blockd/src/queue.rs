@@ -29,6 +29,7 @@
 //! | GET_VRING_BASE | stops | | stopped; its position is the answer |
 //! | RESET_OWNER | stops | disabled | stopped |
 //! | SET_FEATURES, if they differ | | event indexes, whether rings must be enabled | continues with them |
+//! | SET_CONFIG, if it turns the write cache on or off | | whether writes wait for the medium | continues with it |
 //! | SET_MEM_TABLE, ADD_MEM_REG, REM_MEM_REG | | memory | continues in it, or waits |
 //! | the connection ends | stops | resets all | stopped |
 //!
@@ -54,7 +55,7 @@ use aio_context::{Interest, Registration, WeakContext};
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
 use crate::engine::Workers;
-use crate::features::{EVENT_IDX, FLUSH, PROTOCOL};
+use crate::features::{CONFIG_WCE, EVENT_IDX, FLUSH, PROTOCOL};
 use crate::limit::Kind;
 use crate::memory::Memory;
 use crate::request::Device;
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) stats: Rc<ExportStats>,
     /// The features that the driver has accepted.
     pub(crate) accepted: Cell<u64>,
+    /// Whether a write may complete before it is on the medium. Only drivers that have accepted `CONFIG_WCE` turn it off.
+    pub(crate) write_cache: Cell<bool>,
     pub(crate) memory: RefCell<Arc<Memory>>,
 }
 
@@ -81,6 +84,15 @@ impl Shared {
     /// Whether a queue serves only while it is enabled. Without protocol features there is no message that enables it.
     fn must_be_enabled(&self) -> bool {
         self.accepted.get() & PROTOCOL != 0
+    }
+
+    /// Whether each write must be on the medium before it completes: the driver has turned the write cache off, or cannot flush.
+    fn is_write_through(&self) -> bool {
+        let accepted = self.accepted.get();
+        if accepted & CONFIG_WCE != 0 {
+            return !self.write_cache.get();
+        }
+        accepted & FLUSH == 0
     }
 }
 
@@ -278,7 +290,7 @@ impl Queue {
             chain: shared.chain.clone(),
             connection: shared.connection.clone(),
             stats: shared.stats.queue(index),
-            write_through: shared.accepted.get() & FLUSH == 0,
+            write_through: shared.is_write_through(),
         };
         let vring = Vring::new(ring, self.base, config);
         let registration = context

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use super::units::SECTOR;
 use crate::buffers::Unmapped;
 
 /// Why a request to a disk failed.
@@ -49,9 +48,9 @@ pub(crate) enum ResizeError {
         /// Bytes wanted.
         to: u64,
     },
-    /// Less than a sector, or not a multiple of one.
-    #[error("{0} bytes are not a size: a disk has a positive multiple of {SECTOR} bytes")]
-    NoSize(u64),
+    /// Less than a block, or not a multiple of one.
+    #[error("{0} bytes are not a size: this disk has a positive multiple of {1} bytes")]
+    NoSize(u64, u64),
     /// The size of a block device is not the daemon's.
     #[error(
         "the image is a block device of {0} bytes; resize the device itself, then name `auto` as the size"

@@ -1,5 +1,6 @@
 //! Image files and block devices: opened, read, written, flushed and cleared.
 
+mod direct;
 mod size;
 
 use std::cell::RefCell;
@@ -20,6 +21,7 @@ use super::lock::lock;
 use super::sys::discard_blocks;
 use super::{Access, DiskError, SECTOR};
 use crate::buffers::Bytes;
+use direct::{BUFFER_ALIGN, Direct, aligned};
 
 /// Bytes of the buffer through which a file is read and written.
 const BUFFER: usize = 256 * 1024;
@@ -36,6 +38,8 @@ const HOLE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KE
 #[derive(Debug)]
 pub(super) struct Image {
     file: File,
+    /// For access past the page cache, if that is wanted.
+    direct: Option<Direct>,
     /// For log lines.
     path: PathBuf,
     /// The capabilities of a block device; `None` for a file.
@@ -86,22 +90,29 @@ impl Image {
         if !access.raw {
             must_be_raw(&file, bytes)?;
         }
-        if bytes < SECTOR {
+        let block = access.block;
+        let unit = if block == SECTOR { "sector" } else { "block" };
+        if bytes < block {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("it has {bytes} bytes, and a disk has at least one sector of {SECTOR}"),
+                format!("it has {bytes} bytes, and a disk has at least one {unit} of {block}"),
             ));
         }
-        if !bytes.is_multiple_of(SECTOR) {
-            tracing::warn!(path = %path.display(), bytes, "the image's last {} bytes are not a whole sector and are not served",
-                bytes % SECTOR);
+        if !bytes.is_multiple_of(block) {
+            tracing::warn!(path = %path.display(), bytes, "the image's last {} bytes are not a whole {unit} and are not served",
+                bytes % block);
         }
-        let image = Self::new(file, path)?;
+        let mut image = Self::new(file, path)?;
         if writes && image.device.is_some_and(|device| device.read_only) {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "the device is read-only",
             ));
+        }
+        if access.direct {
+            image.direct = Some(Direct::open(&image.file, writes)?);
+            // A direct read waits for the medium.
+            image.always_waits = AtomicBool::new(true);
         }
         Ok((image, bytes))
     }
@@ -111,6 +122,7 @@ impl Image {
         let device = BlockDevice::examine(&file)?;
         Ok(Self {
             file,
+            direct: None,
             path: path.to_owned(),
             device,
             flush_failed: Mutex::default(),
@@ -121,7 +133,7 @@ impl Image {
 
     pub(super) fn read(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
         Self::in_parts(at, into, |buffer, at, part| {
-            read_all(&self.file, buffer, at)?;
+            self.read_part(buffer, at)?;
             Ok(part.write(buffer)?)
         })
     }
@@ -148,11 +160,11 @@ impl Image {
     pub(super) fn write(&self, at: u64, from: Bytes<'_>) -> Result<(), DiskError> {
         Self::in_parts(at, from, |buffer, at, part| {
             part.read(buffer)?;
-            Ok(self.file.write_all_at(buffer, at)?)
+            Ok(self.write_part(buffer, at)?)
         })
     }
 
-    /// Calls `each` for every part of `all`, with a buffer of its length and its position.
+    /// Calls `each` for every part of `all`, with an aligned buffer of its length and its position.
     fn in_parts(
         mut at: u64,
         all: Bytes<'_>,
@@ -165,10 +177,11 @@ impl Image {
                 let Some((part, after)) = rest.split_at(count) else {
                     return Ok(());
                 };
-                if buffer.len() < count as usize {
-                    buffer.resize(count as usize, 0);
+                let len = count as usize;
+                if buffer.len() < len + BUFFER_ALIGN {
+                    buffer.resize(len + BUFFER_ALIGN, 0);
                 }
-                each(&mut buffer[..count as usize], at, part)?;
+                each(aligned(buffer, len), at, part)?;
                 at += count;
                 rest = after;
             }
@@ -235,6 +248,7 @@ impl Image {
         {
             return Ok(stretch.cleared(at));
         }
+        let _alone = self.begin_cached_write();
         Cleared::by_writing(at, step.write_len(true), |at, zeroes| {
             self.file.write_all_at(zeroes, at)
         })

@@ -7,11 +7,11 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use super::error::ResizeError;
-use super::{Disk, Medium, SECTOR};
+use super::{Disk, Medium};
 
 impl Disk {
     /// Adopts the size that the image has by now, as far as the system knows it without waiting. Returns whether it has changed. Other
-    /// disks keep theirs, and so does a disk whose image is shorter than a sector.
+    /// disks keep theirs, and so does a disk whose image is shorter than a block.
     pub(crate) fn adopt_size_now(&self) -> io::Result<bool> {
         match &self.medium {
             Medium::File(image) => Ok(self.adopt(image.len_now()?)),
@@ -28,15 +28,15 @@ impl Disk {
             return Err(ResizeError::NoImage);
         };
         let bytes = image.len()?;
-        if bytes < SECTOR {
-            return Err(ResizeError::NoSize(bytes));
+        if bytes < self.block() {
+            return Err(ResizeError::NoSize(bytes, self.block()));
         }
         self.adopt(bytes);
         Ok(())
     }
 
     fn adopt(&self, bytes: u64) -> bool {
-        let size = bytes / SECTOR * SECTOR;
+        let size = bytes / self.block() * self.block();
         size > 0 && self.size.swap(size, Ordering::Relaxed) != size
     }
 
@@ -45,8 +45,8 @@ impl Disk {
     /// # Errors
     /// [`ResizeError`]; the disk keeps its size.
     pub(crate) fn resize(&self, to: u64, may_shrink: bool) -> Result<(), ResizeError> {
-        if to < SECTOR || !to.is_multiple_of(SECTOR) {
-            return Err(ResizeError::NoSize(to));
+        if to == 0 || !to.is_multiple_of(self.block()) {
+            return Err(ResizeError::NoSize(to, self.block()));
         }
         let from = match &self.medium {
             // It may have grown by itself, and is truncated only on demand.
@@ -74,7 +74,9 @@ impl Disk {
         };
         match &resized {
             Ok(()) => self.size.store(to, Ordering::Relaxed),
-            Err(_) if to < from => self.size.store(from / SECTOR * SECTOR, Ordering::Relaxed),
+            Err(_) if to < from => self
+                .size
+                .store(from / self.block() * self.block(), Ordering::Relaxed),
             Err(_) => {}
         }
         resized
@@ -153,7 +155,10 @@ mod tests {
             assert!(error.to_string().contains("--shrink"), "{error}");
             assert_eq!(disk.size(), MIB);
             for wrong in [0, 511, 1000] {
-                assert!(matches!(disk.resize(wrong, true), Err(ResizeError::NoSize(_))));
+                assert!(matches!(
+                    disk.resize(wrong, true),
+                    Err(ResizeError::NoSize(_, 512))
+                ));
             }
             disk.resize(MIB / 2, true).unwrap();
             assert_eq!(disk.size(), MIB / 2);
@@ -179,7 +184,7 @@ mod tests {
         assert_eq!(disk.size(), 3 * MIB);
         image.as_file().set_len(100).unwrap();
         assert!(!disk.adopt_size_now().unwrap());
-        assert!(matches!(disk.adopt_size(), Err(ResizeError::NoSize(100))));
+        assert!(matches!(disk.adopt_size(), Err(ResizeError::NoSize(100, 512))));
         assert_eq!(disk.size(), 3 * MIB);
         assert!(matches!(
             super::tests::disk(&Source::Ram(512)).adopt_size(),

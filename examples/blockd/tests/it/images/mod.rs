@@ -15,6 +15,7 @@ mod c11_devices;
 mod c12_discards;
 mod c13_steps;
 mod c15_odd_images;
+mod c28_features;
 
 /// A command, if it is installed. Otherwise prints a `skipped` line.
 fn tool(name: &str) -> Option<Command> {
@@ -84,6 +85,10 @@ impl Image {
 
     fn path(&self) -> PathBuf {
         self.directory.path().join("disk.raw")
+    }
+
+    fn file(&self) -> std::fs::File {
+        std::fs::File::open(self.path()).unwrap()
     }
 
     /// As an export's disk.
