@@ -2,6 +2,7 @@
 
 mod direct;
 mod size;
+mod whole;
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -22,6 +23,7 @@ use super::sys::discard_blocks;
 use super::{Access, DiskError, SECTOR};
 use crate::buffers::Bytes;
 use direct::{BUFFER_ALIGN, Direct, aligned};
+use whole::read_all;
 
 /// Bytes of the buffer through which a file is read and written.
 const BUFFER: usize = 256 * 1024;
@@ -164,6 +166,21 @@ impl Image {
         })
     }
 
+    /// Fills an aligned buffer.
+    fn read_part(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        let read = self.direct.as_ref().and_then(|direct| direct.read(buffer, at));
+        read.unwrap_or_else(|| read_all(&self.file, buffer, at))
+    }
+
+    /// Writes an aligned buffer.
+    fn write_part(&self, buffer: &[u8], at: u64) -> io::Result<()> {
+        let written = self.direct.as_ref().and_then(|direct| direct.write(buffer, at));
+        written.unwrap_or_else(|| {
+            let _alone = self.direct.as_ref().map(Direct::exclude);
+            self.file.write_all_at(buffer, at)
+        })
+    }
+
     /// Calls `each` for every part of `all`, with an aligned buffer of its length and its position.
     fn in_parts(
         mut at: u64,
@@ -248,7 +265,7 @@ impl Image {
         {
             return Ok(stretch.cleared(at));
         }
-        let _alone = self.begin_cached_write();
+        let _alone = self.direct.as_ref().map(Direct::exclude);
         Cleared::by_writing(at, step.write_len(true), |at, zeroes| {
             self.file.write_all_at(zeroes, at)
         })
@@ -291,25 +308,6 @@ impl Image {
         let is_quick = self.device.is_none_or(|device| device.can_zero);
         is_quick && allocate(&self.file, FallocateFlags::ZERO_RANGE, at, len).is_ok()
     }
-}
-
-/// Fills `target`. A read beyond the end of a truncated file is an error, because zeroes would be wrong.
-fn read_all(file: &File, target: &mut [u8], at: u64) -> io::Result<()> {
-    let mut done = 0;
-    while done < target.len() {
-        match file.read_at(&mut target[done..], at + done as u64) {
-            Ok(0) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "it has become shorter than it was when it was opened",
-                ));
-            }
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Changes how a range of a file is allocated.

@@ -13,7 +13,7 @@ use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
 
-use super::{Image, read_all};
+use super::whole::read_all;
 
 /// The alignment of all buffers, which is enough for every file system.
 pub(super) const BUFFER_ALIGN: usize = 4096;
@@ -58,6 +58,35 @@ impl Direct {
         })
     }
 
+    /// Fills a buffer that is aligned to [`BUFFER_ALIGN`]. `None` if the system takes this read through the page cache only.
+    pub(super) fn read(&self, buffer: &mut [u8], at: u64) -> Option<io::Result<()>> {
+        if !self.is_aligned(at, buffer.len()) {
+            return None;
+        }
+        match read_all(&self.file, buffer, at) {
+            // Also if a file that was truncated ends within a unit.
+            Err(error) if is_misaligned(&error) => None,
+            read => Some(read),
+        }
+    }
+
+    /// Writes a buffer that is aligned to [`BUFFER_ALIGN`]. `None` if the system takes this write through the page cache only.
+    pub(super) fn write(&self, buffer: &[u8], at: u64) -> Option<io::Result<()>> {
+        if !self.is_aligned(at, buffer.len()) {
+            return None;
+        }
+        let _shared = self.writes.read().unwrap_or_else(PoisonError::into_inner);
+        match self.file.write_all_at(buffer, at) {
+            Err(error) if is_misaligned(&error) => None,
+            written => Some(written),
+        }
+    }
+
+    /// Excludes direct writes while the result lives, for a write through the page cache.
+    pub(super) fn exclude(&self) -> RwLockWriteGuard<'_, ()> {
+        self.writes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_aligned(&self, at: u64, len: usize) -> bool {
         at.is_multiple_of(self.unit) && (len as u64).is_multiple_of(self.unit)
     }
@@ -77,49 +106,6 @@ fn unit(file: &File) -> u64 {
 /// Whether the system refuses the position, the length or the buffer.
 fn is_misaligned(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
-}
-
-impl Image {
-    /// Fills a buffer that is aligned to [`BUFFER_ALIGN`].
-    pub(super) fn read_part(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
-        if let Some(direct) = self
-            .direct
-            .as_ref()
-            .filter(|direct| direct.is_aligned(at, buffer.len()))
-        {
-            match read_all(&direct.file, buffer, at) {
-                // Also if a file that was truncated ends within a unit.
-                Err(error) if is_misaligned(&error) => {}
-                read => return read,
-            }
-        }
-        read_all(&self.file, buffer, at)
-    }
-
-    /// Writes a buffer that is aligned to [`BUFFER_ALIGN`].
-    pub(super) fn write_part(&self, buffer: &[u8], at: u64) -> io::Result<()> {
-        if let Some(direct) = self
-            .direct
-            .as_ref()
-            .filter(|direct| direct.is_aligned(at, buffer.len()))
-        {
-            let shared = direct.writes.read().unwrap_or_else(PoisonError::into_inner);
-            let written = direct.file.write_all_at(buffer, at);
-            drop(shared);
-            match written {
-                Err(error) if is_misaligned(&error) => {}
-                written => return written,
-            }
-        }
-        let _alone = self.begin_cached_write();
-        self.file.write_all_at(buffer, at)
-    }
-
-    /// To be held during a write through the page cache. `None` if there are no direct ones to exclude.
-    pub(super) fn begin_cached_write(&self) -> Option<RwLockWriteGuard<'_, ()>> {
-        let direct = self.direct.as_ref()?;
-        Some(direct.writes.write().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 /// The part of a buffer of at least `len` + [`BUFFER_ALIGN`] bytes that is aligned.

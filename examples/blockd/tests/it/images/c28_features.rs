@@ -142,10 +142,7 @@ fn c28_small_writes_take_nothing_from_a_direct_one() {
     let Some(device) = Loop::attach(&image.path(), &["--sector-size", "4096"]) else {
         return;
     };
-    let daemon = Daemon::start(
-        &format!("{},cache=none", device.disk()),
-        &["--engine", "threads"],
-    );
+    let daemon = Daemon::start(&format!("{},cache=none", device.disk()), &["--engine", "threads"]);
     let mut client = Client::simple(daemon.socket());
     for round in 0..1000_u64 {
         let at = 4096 * (round % 8);
