@@ -22,6 +22,7 @@ use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler, V
 use crate::channel::Channel;
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
+use crate::dirty_log::DirtyLog;
 use crate::engine::Workers;
 use crate::features::{CONFIG_WCE, WCE_AT, config_space, offered, protocol};
 use crate::limit::Kind;
@@ -69,6 +70,7 @@ impl Backend {
                 stats,
                 accepted: Cell::new(0),
                 write_cache: Cell::new(true),
+                log: RefCell::default(),
                 memory: RefCell::default(),
             },
         }
@@ -96,6 +98,7 @@ impl Backend {
         self.shared.memory.replace(Arc::default());
         self.shared.accepted.set(0);
         self.shared.write_cache.set(true);
+        self.shared.log.replace(None);
         self.protocol.set(0);
         self.channel.replace(None);
     }
@@ -263,18 +266,22 @@ impl VhostUserBackendReqHandler for Backend {
     fn set_vring_addr(
         &self,
         index: u32,
-        _flags: VhostUserVringAddrFlags,
+        flags: VhostUserVringAddrFlags,
         descriptors: u64,
         used: u64,
         available: u64,
-        _log: u64,
+        log: u64,
     ) -> Result<()> {
         let addresses = RingAddresses {
             descriptors,
             available,
             used,
         };
-        self.send(index, Message::Addresses(addresses)).map(drop)
+        let used_log = flags
+            .contains(VhostUserVringAddrFlags::VHOST_VRING_F_LOG)
+            .then_some(log);
+        self.send(index, Message::Addresses(addresses, used_log))
+            .map(drop)
     }
 
     fn set_vring_base(&self, index: u32, base: u32) -> Result<()> {
@@ -392,6 +399,12 @@ impl VhostUserBackendReqHandler for Backend {
         Ok(())
     }
 
+    fn set_log_base(&self, log: &VhostUserLog, file: File) -> Result<()> {
+        let log = DirtyLog::map(file, log.mmap_offset, log.mmap_size).map_err(refuse)?;
+        self.change(|shared| drop(shared.log.replace(Some(Rc::new(log)))));
+        Ok(())
+    }
+
     // The following messages belong to features that are not offered.
 
     fn set_gpu_socket(&self, _gpu: GpuBackend) -> Result<()> {
@@ -425,9 +438,5 @@ impl VhostUserBackendReqHandler for Backend {
 
     fn get_shmem_config(&self) -> Result<VhostUserShMemConfig> {
         Err(Error::InvalidOperation("SHMEM was not offered"))
-    }
-
-    fn set_log_base(&self, _log: &VhostUserLog, _file: File) -> Result<()> {
-        Err(Error::InvalidOperation("LOG_SHMFD was not offered"))
     }
 }

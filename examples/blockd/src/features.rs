@@ -20,6 +20,8 @@ pub(crate) const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 pub(crate) const FLUSH: u64 = 1 << VIRTIO_BLK_F_FLUSH;
 /// The driver can turn the write cache off and on.
 pub(crate) const CONFIG_WCE: u64 = 1 << VIRTIO_BLK_F_CONFIG_WCE;
+/// Pages that the device writes are marked for the client.
+pub(crate) const LOG_ALL: u64 = VhostUserVirtioFeatures::LOG_ALL.bits();
 /// Where the configuration space says whether the write cache is on.
 pub(crate) const WCE_AT: u32 = 32;
 /// The unit in which the medium writes: pages, and nearly all file systems and devices. Smaller writes are slower.
@@ -54,7 +56,7 @@ pub(crate) fn offered(disk: &Disk) -> u64 {
     if disk.can_discard() {
         bits |= 1 << VIRTIO_BLK_F_DISCARD;
     }
-    bits | PROTOCOL
+    bits | PROTOCOL | LOG_ALL
 }
 
 /// The protocol features that are offered.
@@ -64,6 +66,7 @@ pub(crate) fn protocol() -> VhostUserProtocolFeatures {
         | VhostUserProtocolFeatures::REPLY_ACK
         | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
         | VhostUserProtocolFeatures::BACKEND_REQ
+        | VhostUserProtocolFeatures::LOG_SHMFD
 }
 
 /// The configuration space (`struct virtio_blk_config`) of a disk with this number of queues.

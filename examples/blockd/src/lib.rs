@@ -21,6 +21,7 @@
 //! | `vring` | a running queue: the handler |
 //! | `ring`, `descriptor_chain`, `buffers`, `memory` | virtqueues and buffers in the client's memory |
 //! | `channel` | messages from the daemon to its client |
+//! | `dirty_log` | the pages that the device has written, for clients that migrate |
 //! | `sigbus` | the handler of SIGBUS, for memory that a client truncates |
 //! | `request`, `disk`, `features` | the block device |
 //! | `process`, `pid_file` | what comes from a service manager, and goes to it |
@@ -35,7 +36,7 @@
 //!   (call) or empties it (kick) just before it is used, makes the daemon wait: no system call can override the flags of an
 //!   eventfd. Give sockets only to clients that you trust not to do that.
 //! - Pages of shared memory that the daemon accesses first are accounted to the daemon, not to the client.
-//! - Not offered: packed rings, live migration (dirty log, in-flight buffers), queues without a kick descriptor.
+//! - Not offered: packed rings, in-flight buffers, queues without a kick descriptor.
 #![deny(unsafe_code)]
 // They panic or block if standard error is not read.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
@@ -50,6 +51,7 @@ mod cli;
 mod connection;
 mod control;
 mod descriptor_chain;
+mod dirty_log;
 mod disk;
 mod duration;
 mod engine;

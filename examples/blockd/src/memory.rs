@@ -98,6 +98,13 @@ pub(crate) struct Mapping {
     map: MmapRegion,
 }
 
+impl Mapping {
+    /// Whether it has lost pages and has empty ones instead.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.protection.is_lost()
+    }
+}
+
 impl Deref for Mapping {
     type Target = MmapRegion;
 
@@ -133,9 +140,8 @@ impl Memory {
             len,
             offset,
         } = place;
-        let size = usize::try_from(len).ok().filter(|size| *size > 0);
-        let ends = [guest, user, offset].map(|from| from.checked_add(len));
-        let (Some(size), [Some(guest_end), Some(_), Some(file_end)]) = (size, ends) else {
+        let ends = [guest, user].map(|from| from.checked_add(len));
+        let [Some(guest_end), Some(_)] = ends else {
             return Err(MemoryError::NoRange { at: guest, len });
         };
         if self.regions.len() >= MOST_REGIONS {
@@ -148,22 +154,12 @@ impl Memory {
         {
             return Err(MemoryError::Overlap { at: guest });
         }
-        let about = file.metadata().map_err(MemoryError::Examine)?;
-        if about.is_file() && about.len() < file_end {
-            return Err(MemoryError::FileTooShort {
-                needed: file_end,
-                has: about.len(),
-            });
-        }
-        let system = rustix::fs::fstatfs(&file).map_err(|error| MemoryError::Examine(error.into()))?;
-        check_pages(system.f_type as u64, system.f_bsize as u64, offset, len)?;
-        let map = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(MemoryError::Map)?;
-        let protection = Protection::of(&map).map_err(MemoryError::Protect)?;
+        let map = map_file(file, offset, len)?;
         let region = Region {
             guest,
             user,
             len,
-            map: Arc::new(Mapping { protection, map }),
+            map: Arc::new(map),
         };
         let mut more = self.clone();
         let at = more.regions.partition_point(|other| other.guest < guest);
@@ -191,7 +187,7 @@ impl Memory {
 
     /// Whether a region has lost pages. Data read since then may not be the client's.
     pub(crate) fn is_lost(&self) -> bool {
-        self.regions.iter().any(|region| region.map.protection.is_lost())
+        self.regions.iter().any(|region| region.map.is_lost())
     }
 
     /// The bytes at a guest address, up to `len` or the end of the region. `None` if the address is in no region.
@@ -233,6 +229,29 @@ impl Memory {
             at: usize::try_from(at).ok()?,
         })
     }
+}
+
+/// Maps `len` bytes of a client's file from `offset` on.
+///
+/// # Errors
+/// [`MemoryError`] if the file is shorter or may withhold its pages, or the system refuses to map it.
+pub(crate) fn map_file(file: File, offset: u64, len: u64) -> Result<Mapping, MemoryError> {
+    let size = usize::try_from(len).ok().filter(|size| *size > 0);
+    let (Some(size), Some(end)) = (size, offset.checked_add(len)) else {
+        return Err(MemoryError::NoRange { at: offset, len });
+    };
+    let about = file.metadata().map_err(MemoryError::Examine)?;
+    if about.is_file() && about.len() < end {
+        return Err(MemoryError::FileTooShort {
+            needed: end,
+            has: about.len(),
+        });
+    }
+    let system = rustix::fs::fstatfs(&file).map_err(|error| MemoryError::Examine(error.into()))?;
+    check_pages(system.f_type as u64, system.f_bsize as u64, offset, len)?;
+    let map = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(MemoryError::Map)?;
+    let protection = Protection::of(&map).map_err(MemoryError::Protect)?;
+    Ok(Mapping { protection, map })
 }
 
 /// Checks whether a file system of this type and block size can map the range, and always delivers its pages.

@@ -15,6 +15,7 @@
 //! a kick is wanted. So the check finds the request, or the driver kicks. Calls work in the same way: the device publishes
 //! the used index, and after a full fence it checks whether the driver wants a call.
 
+mod logging;
 mod threads;
 
 use std::cell::{Cell, RefCell};
@@ -31,6 +32,7 @@ use rustix::io::Errno;
 
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
+use crate::dirty_log::DirtyLog;
 use crate::disk::STEP;
 use crate::engine::Workers;
 use crate::limit::Kind;
@@ -66,6 +68,10 @@ pub(crate) struct VringConfig {
     pub(crate) chain: Rc<RefCell<DescriptorChain>>,
     pub(crate) connection: Rc<Connection>,
     pub(crate) stats: Rc<QueueStats>,
+    /// Where pages are marked that the device has written, if the client wants that.
+    pub(crate) log: Option<Rc<DirtyLog>>,
+    /// The guest address of the used ring in that log.
+    pub(crate) used_log: Option<u64>,
     /// The driver does not flush, so each write must be on the medium before it completes.
     pub(crate) write_through: bool,
 }
@@ -245,7 +251,7 @@ impl Vring {
                     // The next turn begins with the next step of this request.
                     Ok(false) => break,
                     Err(error) => {
-                        self.ring.publish(used);
+                        self.publish(used);
                         return Err(error);
                     }
                 }
@@ -253,7 +259,7 @@ impl Vring {
                 self.next_available.set(next.wrapping_add(1));
                 self.next_used.set(used);
                 if used.wrapping_sub(published) >= self.publish_every {
-                    self.ring.publish(used);
+                    self.publish(used);
                     published = used;
                 }
                 if turn.is_over() {
@@ -262,7 +268,7 @@ impl Vring {
             }
         };
         if self.next_used.get() != published {
-            self.ring.publish(self.next_used.get());
+            self.publish(self.next_used.get());
         }
         served
     }
@@ -301,7 +307,7 @@ impl Vring {
         if let Some(error) = done.error {
             self.log_error(&error);
         }
-        self.ring.set_used_entry(used, head, done.written);
+        self.use_entry(used, head, done.written);
         Ok(true)
     }
 
@@ -312,7 +318,8 @@ impl Vring {
         if losses == self.losses.get() {
             return Ok(());
         }
-        if self.config.memory.is_lost() {
+        let is_log_lost = self.config.log.as_ref().is_some_and(|log| log.is_lost());
+        if self.config.memory.is_lost() || is_log_lost {
             return Err(VringError::MemoryLost);
         }
         self.losses.set(losses);

@@ -110,6 +110,8 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
             workers: None,
             chain: Rc::new(RefCell::new(DescriptorChain::default())),
             stats: Rc::default(),
+            log: None,
+            used_log: None,
             connection: Rc::new(Connection::new(LineLimit::new("fuzz".into(), None), socket)),
             write_through: how & 0x40 != 0,
         },

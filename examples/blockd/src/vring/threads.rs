@@ -136,15 +136,14 @@ impl Vring {
         let before = self.next_used.get();
         let mut used = before;
         while let Some(completion) = self.outstanding.borrow_mut().next_completion() {
-            self.ring
-                .set_used_entry(used, completion.head, completion.written);
+            self.use_entry(used, completion.head, completion.written);
             used = used.wrapping_add(1);
         }
         if used == before {
             return false;
         }
         self.next_used.set(used);
-        self.ring.publish(used);
+        self.publish(used);
         true
     }
 }

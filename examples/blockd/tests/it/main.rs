@@ -7,6 +7,7 @@ mod c20_log;
 mod c21_remedies;
 mod c23_memory_slots;
 mod c24_clients;
+mod c26_migration;
 mod c27_states;
 mod c30_signals;
 mod c34_operation;
