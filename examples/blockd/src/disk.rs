@@ -12,12 +12,14 @@ mod format;
 mod image;
 mod lock;
 mod ram;
+mod resize;
 mod slices;
 mod sys;
 mod units;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::buffers::Bytes;
 pub(crate) use access::Access;
@@ -50,7 +52,8 @@ enum Medium {
 #[derive(Debug)]
 pub(crate) struct Disk {
     medium: Medium,
-    size: u64,
+    /// Bytes. Any thread may read it while it changes.
+    size: AtomicU64,
     access: Access,
 }
 
@@ -79,14 +82,19 @@ impl Disk {
         };
         Ok(Self {
             medium,
-            size: bytes / SECTOR * SECTOR,
+            size: AtomicU64::new(bytes / access.block * access.block),
             access,
         })
     }
 
-    /// The size in bytes, a multiple of [`SECTOR`].
+    /// The size in bytes, a multiple of [`block`](Self::block).
     pub(crate) fn size(&self) -> u64 {
-        self.size
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of a block: the unit in which the driver is to address the disk.
+    pub(crate) fn block(&self) -> u64 {
+        self.access.block
     }
 
     /// Whether writing is refused.
@@ -113,13 +121,10 @@ impl Disk {
     /// # Errors
     /// [`DiskError::Outside`] if not.
     pub(crate) fn check(&self, at: u64, len: u64) -> Result<(), DiskError> {
+        let size = self.size();
         match at.checked_add(len) {
-            Some(end) if end <= self.size => Ok(()),
-            _ => Err(DiskError::Outside {
-                at,
-                len,
-                size: self.size,
-            }),
+            Some(end) if end <= size => Ok(()),
+            _ => Err(DiskError::Outside { at, len, size }),
         }
     }
 

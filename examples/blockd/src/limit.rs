@@ -193,6 +193,8 @@ mod tests {
     fn c20_each_kind_has_a_budget_that_is_renewed() {
         let lines = Lines::default();
         let writer = lines.clone();
+        // With a single subscriber, a line that another test logs first would be disabled for all threads.
+        let _second = tracing::Dispatch::new(tracing_subscriber::registry());
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
             .with_ansi(false)

@@ -66,6 +66,12 @@ impl Catalog {
         self.exports.borrow_mut().push(Rc::new(export));
     }
 
+    /// Removes the export of a device.
+    pub(super) fn remove(&self, device: &Arc<Device>) {
+        let is_other = |export: &Rc<NbdExport>| !Arc::ptr_eq(&export.device, device);
+        self.exports.borrow_mut().retain(is_other);
+    }
+
     /// All exports.
     pub(super) fn all(&self) -> Vec<Rc<NbdExport>> {
         self.exports.borrow().clone()

@@ -25,6 +25,7 @@ use super::transmission::Transmission;
 use super::turn::{Failure, Stop, Turn};
 use crate::disk::DiskError;
 use crate::limit::{Kind, LineLimit};
+use crate::request::Device;
 
 /// The handshake must be complete this long after the connection.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -178,6 +179,14 @@ impl Connection {
         }
         self.close();
         (self.on_end)();
+    }
+
+    /// Whether the client has chosen the export of this device.
+    pub(super) fn uses(&self, device: &Arc<Device>) -> bool {
+        match &self.state.borrow().phase {
+            Phase::Handshake(_) => false,
+            Phase::Requests(transmission) => Arc::ptr_eq(&transmission.agreement().export.device, device),
+        }
     }
 
     /// Begins no further request. Those that were begun are completed, and then the connection ends.

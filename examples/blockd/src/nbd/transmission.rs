@@ -84,8 +84,7 @@ impl Transmission {
         }
     }
 
-    #[cfg(test)]
-    fn agreement(&self) -> &Agreement {
+    pub(super) fn agreement(&self) -> &Agreement {
         &self.agreement
     }
 

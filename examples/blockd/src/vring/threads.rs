@@ -1,6 +1,7 @@
 //! Requests that threads execute, and how the queue is held until they have ended.
 
 use std::thread;
+use std::time::Instant;
 
 use aio_context::{Context, Pollable};
 
@@ -49,19 +50,27 @@ impl Vring {
                 && let Some(done) = self.config.device.serve_now(&self.config.memory, chain)
             {
                 turn.bytes = turn.bytes.saturating_sub(done.written.into());
+                self.config.stats.completed_in_turn(done.kind, done.bytes, false);
                 self.outstanding.borrow_mut().end(number, done.written);
                 self.check_memory()?;
                 // At once: a driver that polls goes on while the next one is read.
                 self.use_completed();
             } else {
-                self.pass_on(number, chain, workers)?;
+                let now = *turn.passed_on_at.get_or_insert_with(Instant::now);
+                self.pass_on(number, now, chain, workers)?;
             }
         }
         Ok(())
     }
 
     /// Passes a request to a thread.
-    fn pass_on(&self, number: u64, chain: &mut DescriptorChain, workers: &Workers) -> Result<(), VringError> {
+    fn pass_on(
+        &self,
+        number: u64,
+        now: Instant,
+        chain: &mut DescriptorChain,
+        workers: &Workers,
+    ) -> Result<(), VringError> {
         let VringConfig {
             memory,
             device,
@@ -75,19 +84,27 @@ impl Vring {
         let execute = move || device.serve_all(&memory, &chain, write_through, &cancelled);
         let done = move |_: &Context, result| {
             if let Some(vring) = me.upgrade() {
-                vring.end(number, result);
+                vring.end(number, now, result);
             }
         };
         workers.pool.run(execute, done).map_err(VringError::NoThread)
     }
 
     /// A thread has ended a request.
-    fn end(&self, number: u64, result: thread::Result<Result<Option<Done>, MalformedRequest>>) {
+    fn end(
+        &self,
+        number: u64,
+        taken_at: Instant,
+        result: thread::Result<Result<Option<Done>, MalformedRequest>>,
+    ) {
         if self.stopped.get() {
             return;
         }
         let result = match result {
             Ok(Ok(Some(done))) => {
+                let stats = &self.config.stats;
+                stats.completed(done.kind, done.bytes, done.error.is_some());
+                stats.took(taken_at.elapsed(), 1);
                 if let Some(error) = &done.error {
                     self.log_error(error);
                 }
@@ -119,15 +136,14 @@ impl Vring {
         let before = self.next_used.get();
         let mut used = before;
         while let Some(completion) = self.outstanding.borrow_mut().next_completion() {
-            self.ring
-                .set_used_entry(used, completion.head, completion.written);
+            self.use_entry(used, completion.head, completion.written);
             used = used.wrapping_add(1);
         }
         if used == before {
             return false;
         }
         self.next_used.set(used);
-        self.ring.publish(used);
+        self.publish(used);
         true
     }
 }
