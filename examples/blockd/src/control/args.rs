@@ -17,8 +17,8 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Args, Clone, Debug)]
 pub struct CtlArgs {
     /// The control socket of the daemon, as its own option --control names it
-    #[arg(long, value_name = "PATH", global = true, default_value = "blockd.ctl")]
-    pub(super) control: PathBuf,
+    #[arg(long, value_name = "PATH", global = true, env = "BLOCKD_CONTROL")]
+    pub(super) control: Option<PathBuf>,
 
     /// Prints the answer as JSON
     #[arg(long, global = true)]
