@@ -112,7 +112,7 @@ impl Embedded {
         if !self.is_prepared.replace(true) {
             inner.polling.suspend();
         }
-        inner.polling.adopt_params(&inner.shared);
+        inner.polling.adopt_params(&inner.shared, &inner.pacing);
         let mut list = self.take_list();
         drop(Found::recorded(inner, list));
         list = inner.descriptors.lists.take();

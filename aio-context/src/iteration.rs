@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
-use aio_pollctl::Iteration;
+use aio_pollctl::{Iteration, PreSleepSpin};
 
 use crate::Context;
 use crate::Event;
@@ -108,7 +108,7 @@ impl Inner {
             return Ok(None);
         }
         if WAITS {
-            self.pacing.spin.step(|spin| spin.found(true));
+            self.pacing.spin.step(PreSleepSpin::found_at_once);
         }
         Ok(Some((self.serve(cx, list)?, before)))
     }

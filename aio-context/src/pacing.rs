@@ -2,17 +2,19 @@
 
 use std::cell::Cell;
 
-use aio_pollctl::{CheckPacer, IdleCosts, PreSleepSpin};
+use aio_pollctl::{CheckPacer, Contention, IdleCosts, PollParams, PreSleepSpin};
 use aio_timers::Moment;
 
 /// The costs of idle handlers.
 const COSTS: IdleCosts = IdleCosts::TYPICAL;
 
-/// When to check the descriptors while polling, whether to check them for a moment before a sleep, and when to demote idle handlers.
+/// When to check the descriptors while polling, whether to check them for a moment before a sleep, when to demote idle handlers, and
+/// whether the thread has its core for itself.
 #[derive(Debug, Default)]
 pub(crate) struct Pacing {
     pub(crate) checks: Paced<CheckPacer>,
     pub(crate) spin: Paced<PreSleepSpin>,
+    pub(crate) contention: Paced<Contention>,
     /// The round of the last test for idle handlers.
     idle_tested: Cell<u32>,
     /// When the next peek is due that may make system calls, in nanoseconds of the loop's clock.
@@ -20,6 +22,11 @@ pub(crate) struct Pacing {
 }
 
 impl Pacing {
+    /// Adopts new parameters.
+    pub(crate) fn reset(&self, params: &PollParams) {
+        self.spin.0.set(PreSleepSpin::of(params));
+    }
+
     /// Whether a peek is due, although polling finds work: those that make system calls and find nothing take a tenth of the time at the
     /// most.
     #[inline]

@@ -7,6 +7,7 @@ use aio_pollctl::PollPolicy;
 use aio_pollset::PollSet;
 use aio_timers::Moment;
 
+use crate::pacing::Pacing;
 use crate::shared::Shared;
 
 /// The poll set, the policy, and the parameters that are in force.
@@ -44,17 +45,18 @@ impl Polling {
 
     /// Adopts parameters that were set since the last call.
     #[inline]
-    pub(crate) fn adopt_params(&self, shared: &Shared) {
+    pub(crate) fn adopt_params(&self, shared: &Shared, pacing: &Pacing) {
         let version = shared.params_version();
         if self.version.get() != version {
-            self.adopt(version, shared);
+            self.adopt(version, shared, pacing);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn adopt(&self, version: u64, shared: &Shared) {
+    fn adopt(&self, version: u64, shared: &Shared, pacing: &Pacing) {
         let params = shared.params();
+        pacing.reset(&params);
         self.version.set(version);
         tracing::debug!(?params, "polling parameters");
         self.max.set(params.max);

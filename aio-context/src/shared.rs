@@ -87,7 +87,7 @@ impl Shared {
 
 /// Polling parameters in words that are stored one by one, so that reading them takes no lock and setting them no allocation. A time is
 /// stored in nanoseconds, up to 584 years.
-struct Words([AtomicU64; 7]);
+struct Words([AtomicU64; 8]);
 
 impl Words {
     fn new(params: PollParams) -> Self {
@@ -105,20 +105,21 @@ impl Words {
     }
 }
 
-fn encode(params: PollParams) -> [u64; 7] {
+fn encode(params: PollParams) -> [u64; 8] {
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     [
         nanos(params.max),
         nanos(params.fixed),
         nanos(params.wake.latency),
         nanos(params.wake.cpu),
+        nanos(params.wake.kick),
         pair(params.grow, params.shrink),
         pair(params.weight, params.cpu_price),
         pair(params.cpu_max, params.wake_is_estimate.into()),
     ]
 }
 
-fn decode([max, fixed, latency, cpu, growth, weights, limits]: [u64; 7]) -> PollParams {
+fn decode([max, fixed, latency, cpu, kick, growth, weights, limits]: [u64; 8]) -> PollParams {
     let (low, high) = (|pair: u64| pair as u32, |pair: u64| (pair >> 32) as u32);
     let mut params = PollParams::OFF;
     params.max = Duration::from_nanos(max);
@@ -126,6 +127,7 @@ fn decode([max, fixed, latency, cpu, growth, weights, limits]: [u64; 7]) -> Poll
     params.wake = WakeCost {
         latency: Duration::from_nanos(latency),
         cpu: Duration::from_nanos(cpu),
+        kick: Duration::from_nanos(kick),
     };
     (params.grow, params.shrink) = (low(growth), high(growth));
     (params.weight, params.cpu_price) = (low(weights), high(weights));
@@ -149,6 +151,7 @@ mod tests {
         all.wake = WakeCost {
             latency: us(8),
             cpu: us(9),
+            kick: us(10),
         };
         let shared = Shared::new(all);
         assert_eq!((shared.params_version(), shared.params()), (1, all));

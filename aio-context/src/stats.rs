@@ -40,6 +40,9 @@ pub struct Stats {
     pub slept: Duration,
     /// How long the next wait may be spent searching, as it was last decided.
     pub budget: Duration,
+    /// How often polling was suspended for a while, because the thread did not run although it polled: it shares its core, or has used
+    /// up its quota of processor time.
+    pub poll_suspensions: u64,
     /// Notifications that cost a system call, because the loop slept or was about to.
     pub wakeups_sent: u64,
     /// Notifications that cost none, because the loop was awake or a finished write was waking it already.
@@ -69,6 +72,7 @@ pub(crate) struct Counters {
     slept_ns: AtomicU64,
     budget_ns: AtomicU64,
     kicks: AtomicU64,
+    poll_suspensions: AtomicU64,
     slow_callbacks: AtomicU64,
 }
 
@@ -147,6 +151,12 @@ impl Counters {
         add(&self.kicks, 1);
     }
 
+    /// Records that polling was suspended.
+    #[cold]
+    pub(crate) fn suspension(&self) {
+        add(&self.poll_suspensions, 1);
+    }
+
     pub(crate) fn slow_callback(&self) {
         add(&self.slow_callbacks, 1);
     }
@@ -167,6 +177,7 @@ impl Counters {
             wakeups_accepted: mailbox.wakeups_accepted(),
             events: count(&self.events),
             kicks: count(&self.kicks),
+            poll_suspensions: count(&self.poll_suspensions),
             slow_callbacks: count(&self.slow_callbacks),
         }
     }
@@ -191,6 +202,7 @@ mod tests {
         counters.budget(micros(4));
         counters.events(3);
         counters.kick();
+        counters.suspension();
         counters.slow_callback();
         let mailbox = Mailbox::<()>::new().expect("there is a descriptor left");
         mailbox.notify();
@@ -208,6 +220,7 @@ mod tests {
                 wakeups_elided: 1,
                 events: 3,
                 kicks: 1,
+                poll_suspensions: 1,
                 slow_callbacks: 1,
                 ..Stats::default()
             }

@@ -45,7 +45,7 @@ const fn present<T>(name: &'static str, help: &'static str, read: fn(&T) -> Dura
     Family { name, help, value }
 }
 
-pub(crate) const CONTEXT: [Family<Stats>; 13] = [
+pub(crate) const CONTEXT: [Family<Stats>; 14] = [
     count("aio_iterations", "Iterations of the event loop.", |stats| {
         stats.iterations
     }),
@@ -68,6 +68,11 @@ pub(crate) const CONTEXT: [Family<Stats>; 13] = [
         "aio_poll_misses",
         "Busy polling that found no work in its time.",
         |stats| stats.poll_misses,
+    ),
+    count(
+        "aio_poll_suspensions",
+        "Suspensions of busy polling, because the thread shares its core or has used up its quota.",
+        |stats| stats.poll_suspensions,
     ),
     time("aio_poll", "Time spent busy polling.", |stats| stats.spun),
     present(

@@ -41,6 +41,7 @@
 //! | `aio_sleep_seconds_total` | [`Stats::slept`] |
 //! | `aio_poll_hits_total` | [`Stats::poll_hits`] |
 //! | `aio_poll_misses_total` | [`Stats::poll_misses`] |
+//! | `aio_poll_suspensions_total` | [`Stats::poll_suspensions`] |
 //! | `aio_poll_seconds_total` | [`Stats::spun`] |
 //! | `aio_poll_budget_seconds` | [`Stats::budget`], a gauge |
 //! | `aio_wakeups_sent_total` | [`Stats::wakeups_sent`] |

@@ -45,6 +45,7 @@ mod readme {}
 
 mod board;
 mod clock_changes;
+mod cpu_time;
 mod deferred;
 mod event_notifier;
 #[cfg(not(aio_modelled))]
@@ -68,6 +69,7 @@ use aio_checker as sync;
 
 pub use board::Board;
 pub use clock_changes::ClockChanges;
+pub use cpu_time::thread_cpu_time;
 pub use deferred::{Deferred, Due, Round, Slot};
 pub use event_notifier::EventNotifier;
 pub use home::HomeThread;

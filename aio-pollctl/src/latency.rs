@@ -69,6 +69,7 @@ mod tests {
         WakeCost {
             latency: Duration::from_nanos(latency_ns),
             cpu: Duration::ZERO,
+            kick: Duration::ZERO,
         }
     }
 

@@ -31,12 +31,13 @@
 //! A policy with a time for each handler stores it in the [`HandlerMemory`] that the loop keeps beside the handler. The
 //! example `per_handler` is such a policy.
 //!
-//! Four smaller state machines pace a loop that polls. The example `pacing` is a loop with all of them.
+//! Smaller state machines pace a loop that polls. The example `pacing` is a loop with most of them.
 //!
 //! | type | decides |
 //! |---|---|
 //! | [`CheckPacer`] | when the loop checks the descriptors although it does not wait |
 //! | [`ClockStride`] | how many polling rounds pass between two readings of the clock |
+//! | [`Contention`] | whether polling is suspended because the thread shares its core or has used up its quota |
 //! | [`PreSleepSpin`] | whether checking the descriptors for a moment before a sleep is worth it |
 //! | [`IdleCosts`] | which idle sources the loop stops polling |
 //!
@@ -66,6 +67,7 @@ mod ceiling;
 mod check_pacer;
 mod choice;
 mod clock_stride;
+mod contention;
 mod effective;
 mod ewma;
 mod explore;
@@ -90,6 +92,7 @@ pub use always::Always;
 pub use check_pacer::CheckPacer;
 pub use choice::Policy;
 pub use clock_stride::ClockStride;
+pub use contention::Contention;
 pub use effective::Effective;
 pub use ewma::Ewma;
 pub use fixed::Fixed;

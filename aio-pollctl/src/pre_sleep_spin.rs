@@ -2,17 +2,23 @@
 
 use core::time::Duration;
 
+use crate::PollParams;
+use crate::params::saturating_ns;
+
 /// The number of spins in a row that may find nothing.
-const CREDIT: u8 = 16;
+const CREDIT: u32 = 16;
 /// Without credit, one wait in this many is preceded by a spin.
 const PROBE_EVERY: u8 = 32;
+/// The longest spin, whatever a sleep costs.
+const CAP_NS: u64 = 100_000;
 
 /// Decides whether a loop checks its descriptors for a moment before it sleeps.
 ///
-/// A sleep and a wake-up cost 5 to 50 us, a check costs 0.2 us. A peer often sends its next request within that time after it was
-/// served. After an iteration with progress the loop therefore checks for up to [2 us](Self::LONGEST), well under the cost of a
-/// sleep. A spin without events uses one of 16 credits; a spin with events restores all of them. Without credit, only every 32nd
-/// wait is preceded by a spin, so a loop with slow peers pays almost nothing.
+/// A sleep and a wake-up cost 5 to 50 us, and the peer that ends the sleep pays for its kick as well; a check costs 0.2 us. A peer often
+/// sends its next request soon after it was served. So the loop may check for a while instead of sleeping at once. Its credit, in
+/// time, decides: a spin that finds an event after `t` saves `longest - t`, a spin in vain loses [`longest`](Self::longest). The
+/// credit is at most 16 times the longest spin. Without credit, only every 32nd wait is preceded by a spin. So a loop with slow peers
+/// pays almost nothing, and one with quick peers seldom sleeps.
 ///
 /// The spin is not polling: it calls no `poll` callback, and its cost does not depend on the number of handlers.
 ///
@@ -22,17 +28,18 @@ const PROBE_EVERY: u8 = 32;
 /// assert!(!spin.is_worth_it(), "nothing was served yet");
 /// spin.served(true);
 /// if spin.is_worth_it() {
-///     let found = false; // check the descriptors for PreSleepSpin::LONGEST
-///     spin.found(found);
+///     // Check the descriptors for up to `spin.longest()`. Nothing was found:
+///     spin.missed();
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreSleepSpin {
     /// The last iteration made progress.
     served: bool,
-    credit: u8,
     /// Waits since the last spin, while there is no credit.
     passed: u8,
+    longest_ns: u32,
+    credit_ns: u32,
 }
 
 impl Default for PreSleepSpin {
@@ -42,17 +49,43 @@ impl Default for PreSleepSpin {
 }
 
 impl PreSleepSpin {
-    /// The longest spin.
+    /// The longest spin if the cost of a sleep is not known.
     pub const LONGEST: Duration = Duration::from_micros(2);
 
-    /// Full credit, before the first iteration with progress.
+    /// Full credit for spins of up to [`LONGEST`](Self::LONGEST), before the first iteration with progress.
     #[must_use]
     pub const fn new() -> Self {
+        Self::up_to(Self::LONGEST)
+    }
+
+    /// Full credit for spins of up to `longest`, at most 100 us.
+    #[must_use]
+    pub const fn up_to(longest: Duration) -> Self {
+        let longest_ns = saturating_ns(longest);
+        let longest_ns = if longest_ns < CAP_NS { longest_ns } else { CAP_NS } as u32;
         Self {
             served: false,
-            credit: CREDIT,
             passed: 0,
+            longest_ns,
+            credit_ns: CREDIT * longest_ns,
         }
+    }
+
+    /// The spin for these parameters: up to the [break-even time](PollParams::break_even_ns) if the cost of a sleep is known, else up to
+    /// [`LONGEST`](Self::LONGEST). It is for waits before which the loop has not polled.
+    #[must_use]
+    pub const fn of(params: &PollParams) -> Self {
+        if params.wake.is_unknown() {
+            Self::new()
+        } else {
+            Self::up_to(Duration::from_nanos(params.break_even_ns()))
+        }
+    }
+
+    /// The longest spin.
+    #[must_use]
+    pub const fn longest(&self) -> Duration {
+        Duration::from_nanos(self.longest_ns as u64)
     }
 
     /// Records whether an iteration made progress.
@@ -67,7 +100,7 @@ impl PreSleepSpin {
         if !self.served {
             return false;
         }
-        if self.credit > 0 {
+        if self.credit_ns > 0 {
             return true;
         }
         self.passed = (self.passed + 1) % PROBE_EVERY;
@@ -78,23 +111,58 @@ impl PreSleepSpin {
     #[inline]
     #[must_use]
     pub const fn is_promising(&self) -> bool {
-        self.served && self.credit > 0
+        self.served && self.credit_ns > 0
     }
 
-    /// Records whether a spin found events.
+    /// Records a spin that found an event after this time.
     #[inline]
-    pub const fn found(&mut self, something: bool) {
-        self.credit = if something {
-            CREDIT
-        } else {
-            self.credit.saturating_sub(1)
-        };
+    pub const fn found(&mut self, after: Duration) {
+        let after_ns = saturating_ns(after);
+        if after_ns < self.longest_ns as u64 {
+            self.earn(self.longest_ns - after_ns as u32);
+        }
+    }
+
+    /// Records a spin whose first check found an event.
+    #[inline]
+    pub const fn found_at_once(&mut self) {
+        self.earn(self.longest_ns);
+    }
+
+    /// Records a spin that found nothing.
+    #[inline]
+    pub const fn missed(&mut self) {
+        self.credit_ns = self.credit_ns.saturating_sub(self.longest_ns);
+    }
+
+    #[inline]
+    const fn earn(&mut self, ns: u32) {
+        let credit = self.credit_ns + ns;
+        let most = CREDIT * self.longest_ns;
+        self.credit_ns = if credit < most { credit } else { most };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::WakeCost;
+
+    fn ready(longest: Duration) -> PreSleepSpin {
+        let mut spin = PreSleepSpin::up_to(longest);
+        spin.served(true);
+        spin
+    }
+
+    /// The number of spins in vain until there is no credit.
+    fn credit_of(mut spin: PreSleepSpin) -> u32 {
+        let mut spins = 0;
+        while spin.is_promising() {
+            spin.missed();
+            spins += 1;
+        }
+        spins
+    }
 
     #[test]
     fn only_after_progress() {
@@ -107,32 +175,71 @@ mod tests {
     }
 
     #[test]
-    fn failures_use_up_the_credit_and_one_success_restores_it() {
-        let mut spin = PreSleepSpin::new();
-        spin.served(true);
+    fn spins_in_vain_use_up_the_credit_and_finds_earn_what_they_save() {
+        let us = Duration::from_micros;
+        let mut spin = ready(us(10));
+        assert_eq!(credit_of(spin), CREDIT);
         for _ in 0..CREDIT {
             assert!(spin.is_worth_it());
-            spin.found(false);
+            spin.missed();
         }
         let probes = (0..10 * usize::from(PROBE_EVERY)).filter(|_| spin.is_worth_it());
         assert_eq!(probes.count(), 10);
-        spin.found(true);
-        for _ in 0..CREDIT {
-            assert!(spin.is_worth_it());
-            spin.found(false);
+        spin.found(us(9));
+        assert_eq!(
+            credit_of(spin),
+            1,
+            "it saved a tenth, and one spin is made for it"
+        );
+        spin.found(us(1));
+        spin.found_at_once();
+        assert_eq!(credit_of(spin), 2);
+        (0..100).for_each(|_| spin.found_at_once());
+        assert_eq!(credit_of(spin), CREDIT);
+        spin.missed();
+        spin.found(us(25));
+        assert_eq!(
+            credit_of(spin),
+            CREDIT - 1,
+            "a find that came too late saves nothing"
+        );
+    }
+
+    #[test]
+    fn spins_that_find_less_than_they_cost_end() {
+        // Half of the spins find an event at 60 % of their time: they save 2 us in the mean, and lose 5.
+        let mut spin = ready(Duration::from_micros(10));
+        for _ in 0..10 * CREDIT {
+            spin.found(Duration::from_micros(6));
+            spin.missed();
         }
-        assert!(!spin.is_worth_it());
+        assert!(!spin.is_promising());
     }
 
     #[test]
     fn a_probe_that_fails_leaves_the_next_one_as_far_away() {
-        let mut spin = PreSleepSpin::new();
-        spin.served(true);
-        (0..CREDIT).for_each(|_| spin.found(false));
+        let mut spin = ready(PreSleepSpin::LONGEST);
+        (0..CREDIT).for_each(|_| spin.missed());
         for _ in 0..3 {
             let before = (0..).take_while(|_| !spin.is_worth_it()).count();
             assert_eq!(before, usize::from(PROBE_EVERY) - 1);
-            spin.found(false);
+            spin.missed();
         }
+    }
+
+    #[test]
+    fn a11_without_polling_a_spin_is_as_long_as_a_sleep_is_dear() {
+        let wake = WakeCost::of_total(Duration::from_micros(12));
+        let longest = |params: PollParams| PreSleepSpin::of(&params).longest();
+        assert_eq!(longest(PollParams::OFF), PreSleepSpin::LONGEST);
+        assert_eq!(
+            longest(PollParams::OFF.with_wake(wake)),
+            Duration::from_micros(12)
+        );
+        let dear = WakeCost::of_total(Duration::from_secs(1));
+        assert_eq!(
+            longest(PollParams::OFF.with_wake(dear)),
+            Duration::from_micros(100)
+        );
     }
 }

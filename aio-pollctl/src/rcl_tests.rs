@@ -11,6 +11,7 @@ fn exact<const BANKS: usize>(max_ns: u64) -> Rcl<BANKS> {
     let wake = WakeCost {
         latency: Duration::ZERO,
         cpu: Duration::from_nanos(1024),
+        kick: Duration::ZERO,
     };
     Rcl::new(PollParams::up_to(Duration::from_nanos(max_ns)).with_wake(wake))
 }

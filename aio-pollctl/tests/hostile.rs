@@ -49,6 +49,7 @@ impl Dice {
         let wake = WakeCost {
             latency: self.duration(),
             cpu: self.duration(),
+            kick: Duration::ZERO,
         };
         let params = PollParams::up_to(self.duration())
             .with_grow(self.factor())

@@ -16,6 +16,9 @@
 //! assert_eq!((outcome.wakeups, outcome.cost_ns), (0, outcome.optimum_ns));
 //! ```
 //!
+//! A trace cannot express a client that waits for its answers, and pays for its kicks while the loop sleeps. [`ClosedLoop`] simulates
+//! that: a client with a think time and a number of requests under way.
+//!
 //! # What it does not do
 //! It runs no loop and reads no clock. The same seed gives the same results on every machine.
 
@@ -27,6 +30,7 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod closed_loop;
 pub mod families;
 mod maker;
 mod mixes;
@@ -37,6 +41,7 @@ mod trace;
 
 use std::time::Duration;
 
+pub use closed_loop::{ClosedLoop, ClosedOutcome, Deciding};
 pub use optimum::BestFixed;
 pub use random::Random;
 pub use scenarios::{

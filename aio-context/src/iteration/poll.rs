@@ -28,7 +28,7 @@ impl Context {
     #[inline]
     pub fn poll(&self, wait: Wait) -> io::Result<bool> {
         let inner = &self.0;
-        inner.polling.adopt_params(&inner.shared);
+        inner.polling.adopt_params(&inner.shared, &inner.pacing);
         match (wait, inner.polling.is_enabled()) {
             (Wait::NoBlock, _) => self.poll_without_wait(),
             (_, false) => self.poll_waiting(wait),
@@ -231,7 +231,7 @@ impl Inner {
     /// One more iteration.
     #[inline(never)]
     fn iterate_apart(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
-        self.polling.adopt_params(&self.shared);
+        self.polling.adopt_params(&self.shared, &self.pacing);
         match (wait, self.polling.is_enabled()) {
             (Wait::NoBlock, _) => self.iterate::<false, false>(cx, wait),
             (_, false) => self.iterate::<true, false>(cx, wait),

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
-use aio_pollctl::ClockStride;
+use aio_notify::thread_cpu_time;
+use aio_pollctl::{ClockStride, Contention};
 use aio_timers::Moment;
 
 use crate::clock_id::ClockId;
@@ -49,6 +50,13 @@ impl Inner {
             });
         }
         let started = clock.now();
+        if !self.search_is_worth_it(started) {
+            return Ok(Polled {
+                ended: Some(started),
+                ..Polled::default()
+            });
+        }
+        let mut compared = None;
         let mut now = started;
         let (mut stride, mut hit) = (ClockStride::new(), false);
         let peeks = self.descriptors.can_peek();
@@ -73,8 +81,11 @@ impl Inner {
             }
             let before = now;
             now = clock.now();
-            if hit || now.since(started) >= budget {
+            if self.sees_contention(before, now) || hit || now.since(started) >= budget {
                 break;
+            }
+            if compared.is_none() && now.since(started) >= Contention::COMPARED_AFTER {
+                compared = Some((now, thread_cpu_time()));
             }
             if now == before && clock.pass(budget.saturating_sub(now.since(started))) {
                 // Simulated time does not move by itself: the rest of the budget passes at once.
@@ -85,11 +96,55 @@ impl Inner {
         }
         let spun = now.since(started);
         self.shared.counters.searched(hit, spun);
+        if !self.timers.is_simulated() {
+            self.compare(compared, now, hit);
+        }
         Ok(Polled {
             hit,
             spun,
             ended: Some(now),
         })
+    }
+
+    /// Whether the thread did not run for a while between two readings of the clock (rule A13). Simulated time jumps.
+    #[inline]
+    fn sees_contention(&self, before: Moment, now: Moment) -> bool {
+        let contention = &self.pacing.contention;
+        if self.timers.is_simulated() || !contention.step(|one| one.read(before.as_nanos(), now.as_nanos())) {
+            return false;
+        }
+        self.suspended();
+        true
+    }
+
+    /// Whether the thread has its core for itself, and searches find something. On a simulated clock they always do.
+    #[inline]
+    fn search_is_worth_it(&self, now: Moment) -> bool {
+        self.timers.is_simulated() || self.pacing.contention.step(|one| one.is_worth_it(now.as_nanos()))
+    }
+
+    /// Compares a long search with its processor time, from `since` on, and records whether it has found something (rule A13).
+    #[inline]
+    fn compare(&self, since: Option<(Moment, Duration)>, now: Moment, hit: bool) {
+        let contention = &self.pacing.contention;
+        let mut is_turn = false;
+        if let Some((began, cpu_before)) = since {
+            let (took, cpu) = (now.since(began), thread_cpu_time().saturating_sub(cpu_before));
+            is_turn = contention.step(|one| one.compared(took, cpu, now.as_nanos()));
+        }
+        // What another thread has done meanwhile polling has not found.
+        if contention.step(|one| one.found(hit && !is_turn)) || is_turn {
+            self.suspended();
+        }
+    }
+
+    /// Polling is suspended for a while.
+    #[cold]
+    fn suspended(&self) {
+        self.shared.counters.suspension();
+        tracing::debug!(
+            "polling is suspended for a while: other threads run on this core, or a quota is used up"
+        );
     }
 
     /// What an iteration does that may not wait, because no peer kicks in poll mode (rule D8): polls every handler once or, if

@@ -60,7 +60,8 @@ impl Inner {
             if self.mailbox.is_being_written() && self.outlast_write() {
                 return Ok(Plan::Check);
             }
-            if self.pacing.spin.step(|spin| spin.is_worth_it()) {
+            // After polling the loop has waited long enough.
+            if polled.spun.is_zero() && self.pacing.spin.step(|spin| spin.is_worth_it()) {
                 return Ok(Plan::Spin(left));
             }
         }
@@ -74,7 +75,7 @@ impl Inner {
         let is_burst = self.mailbox.outlast_write(|| self.now().since(began));
         if is_burst {
             // The gaps of a burst are short: worth spinning for.
-            self.pacing.spin.step(|spin| spin.found(true));
+            self.pacing.spin.step(PreSleepSpin::found_at_once);
         }
         is_burst
     }
@@ -106,7 +107,7 @@ impl Inner {
                     if !self.is_found(ready) {
                         return self.spin_on(cx, left, found);
                     }
-                    self.pacing.spin.step(|spin| spin.found(true));
+                    self.pacing.spin.step(PreSleepSpin::found_at_once);
                 }
             }
             Plan::Wait(left) => {
@@ -133,19 +134,19 @@ impl Inner {
     /// Checks a few times more, because that has paid lately, and waits if it finds nothing; true if it waited.
     #[inline(never)]
     fn spin_on(&self, cx: &Context, timeout: Option<Duration>, found: &mut Found<'_>) -> io::Result<bool> {
-        let bound = timeout.map_or(PreSleepSpin::LONGEST, |timeout| {
-            timeout.min(PreSleepSpin::LONGEST)
-        });
+        let longest = self.pacing.spin.get().longest();
+        let bound = timeout.map_or(longest, |timeout| timeout.min(longest));
         let (began, mut passed, mut is_found) = (self.now(), Duration::ZERO, false);
         while !is_found && passed < bound {
             self.check(cx, found.list())?;
             is_found = self.is_found(found.list());
             passed = self.now().since(began);
         }
-        self.pacing.spin.step(|spin| spin.found(is_found));
         if is_found {
+            self.pacing.spin.step(|spin| spin.found(passed));
             return Ok(false);
         }
+        self.pacing.spin.step(PreSleepSpin::missed);
         let left = timeout.map(|timeout| timeout.saturating_sub(passed));
         if left == Some(Duration::ZERO) {
             return Ok(false);

@@ -26,7 +26,7 @@ fn pages(registry: &Registry) -> [Page; 2] {
 }
 
 /// What a context's figures should look like.
-fn of_context(stats: Stats) -> [(&'static str, f64); 13] {
+fn of_context(stats: Stats) -> [(&'static str, f64); 14] {
     let count = |figure: u64| figure as f64;
     [
         ("aio_iterations_total", count(stats.iterations)),
@@ -36,6 +36,7 @@ fn of_context(stats: Stats) -> [(&'static str, f64); 13] {
         ("aio_sleep_seconds_total", stats.slept.as_secs_f64()),
         ("aio_poll_hits_total", count(stats.poll_hits)),
         ("aio_poll_misses_total", count(stats.poll_misses)),
+        ("aio_poll_suspensions_total", count(stats.poll_suspensions)),
         ("aio_poll_seconds_total", stats.spun.as_secs_f64()),
         ("aio_poll_budget_seconds", stats.budget.as_secs_f64()),
         ("aio_wakeups_sent_total", count(stats.wakeups_sent)),

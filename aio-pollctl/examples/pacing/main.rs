@@ -51,10 +51,14 @@ pub(crate) fn run() -> World {
         let spun_ns = world.now_ns - began_ns;
         let mut blocked = false;
         if !hit && spin.is_worth_it() {
-            let until_ns = world.now_ns + u64::try_from(PreSleepSpin::LONGEST.as_nanos()).unwrap_or(0);
+            let until_ns = world.now_ns + u64::try_from(spin.longest().as_nanos()).unwrap_or(0);
             let found =
                 std::iter::from_fn(|| (world.now_ns < until_ns).then(|| world.check())).any(|found| found);
-            spin.found(found);
+            if found {
+                spin.found(Duration::from_nanos(world.now_ns - began_ns - spun_ns));
+            } else {
+                spin.missed();
+            }
             blocked = !found;
         } else if !hit {
             blocked = true;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use crate::backend::Backend;
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
+use crate::disk::ResizeError;
 use crate::engine::Workers;
 use crate::limit::{Kind, LineLimit};
 use crate::request::Device;
@@ -45,6 +46,8 @@ pub(crate) struct Acceptor {
     retry: RefCell<Option<Timer>>,
     /// A client waits for the requests of the former one.
     is_held: Cell<bool>,
+    /// The disk has the size of its image, for the client that waits to be accepted.
+    has_size: Cell<bool>,
     /// No client is accepted any more.
     is_finished: Cell<bool>,
 }
@@ -81,6 +84,7 @@ impl Acceptor {
                 session: RefCell::default(),
                 retry: RefCell::new(Some(retry)),
                 is_held: Cell::default(),
+                has_size: Cell::default(),
                 is_finished: Cell::default(),
             }
         });
@@ -132,7 +136,9 @@ impl Acceptor {
             return Ok(());
         }
         self.is_held.set(false);
-        self.adopt_size();
+        if !self.has_size.take() && self.adopt_size() {
+            return Ok(());
+        }
         let socket = match self.listener.socket().accept() {
             Ok((socket, _)) => socket,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -161,9 +167,35 @@ impl Acceptor {
         Ok(())
     }
 
-    /// The client that is about to be accepted sees the size that the image has by now.
-    fn adopt_size(&self) {
-        match self.device.disk.adopt_size_now() {
+    /// Adopts the size that the image has by now, for the client that is about to be accepted. A thread asks for it, because a file
+    /// server may be slow. Returns whether the client has to wait until then.
+    fn adopt_size(&self) -> bool {
+        if !self.device.disk.is_image() {
+            return false;
+        }
+        let Some(workers) = &self.workers else {
+            self.report_size(self.device.disk.adopt_size());
+            return false;
+        };
+        let (device, me) = (self.device.clone(), self.me.clone());
+        let adopt = move || device.disk.adopt_size();
+        let started = workers.pool.run(adopt, move |_, adopted| {
+            if let Some(acceptor) = me.upgrade() {
+                acceptor.report_size(adopted.unwrap_or(Ok(false)));
+                acceptor.has_size.set(true);
+                acceptor.listen_again();
+            }
+        });
+        if let Err(error) = started {
+            self.report_size(Err(error.into()));
+            return false;
+        }
+        self.set_interest(Interest::NONE);
+        true
+    }
+
+    fn report_size(&self, adopted: Result<bool, ResizeError>) {
+        match adopted {
             Ok(false) => {}
             Ok(true) => {
                 let size = self.device.disk.size();

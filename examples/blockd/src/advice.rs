@@ -34,8 +34,6 @@ pub(crate) fn likely_queues(export: &Export) -> u16 {
 fn without_polling(args: &Args) -> Option<String> {
     let given = [
         ("--policy", args.policy != "learned"),
-        ("--poll-wake-ns", args.poll_wake_ns.is_some()),
-        ("--poll-cpu-price", args.poll_cpu_price != 100),
         ("--poll-cpu-max", args.poll_cpu_max != 100),
         ("--poll-grow", args.poll_grow != 0),
         ("--poll-shrink", args.poll_shrink != 0),
@@ -126,7 +124,6 @@ mod tests {
             ("--policy always", "--policy"),
             ("--poll-grow 5", "--poll-grow"),
             ("--poll-shrink 2 --poll-weight 1", "--poll-shrink, --poll-weight"),
-            ("--poll-wake-ns 1000", "--poll-wake-ns"),
             ("--poll-cpu-max 50 --poll-max 0", "--poll-cpu-max"),
             ("--record-waits f --poll-max 0", "--record-waits"),
         ] {

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::buffers::Bytes;
 pub(crate) use access::Access;
 pub(crate) use clear::Cleared;
-pub(crate) use error::DiskError;
+pub(crate) use error::{DiskError, ResizeError};
 use image::Image;
 use ram::Ram;
 pub(crate) use slices::Extent;
@@ -100,6 +100,11 @@ impl Disk {
     /// Whether writing is refused.
     pub(crate) fn is_read_only(&self) -> bool {
         self.access.read_only
+    }
+
+    /// Whether it is an image, whose size can change by itself.
+    pub(crate) fn is_image(&self) -> bool {
+        matches!(self.medium, Medium::File(_))
     }
 
     /// Whether a request can take so long that each completion should be published at once.

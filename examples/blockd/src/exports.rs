@@ -226,7 +226,7 @@ impl Exports {
             let device: Arc<_> = device.clone();
             move || {
                 let resized = match wanted {
-                    None => device.disk.adopt_size(),
+                    None => device.disk.adopt_size().map(drop),
                     Some(bytes) => device.disk.resize(bytes, may_shrink),
                 };
                 Ok(resized?)

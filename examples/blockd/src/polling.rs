@@ -31,7 +31,8 @@ struct Settings {
 }
 
 impl Settings {
-    /// The settings of the command line. Measures the cost of a sleep if it is needed and not given.
+    /// The settings of the command line. Measures the cost of a sleep unless it is given: without polling, too, because it decides how
+    /// long the loop checks its descriptors before it sleeps.
     fn of(args: &Args) -> anyhow::Result<Self> {
         let params = PollParams::up_to(args.poll_max)
             .with_cpu_price(args.poll_cpu_price)
@@ -39,27 +40,20 @@ impl Settings {
             .with_grow(args.poll_grow)
             .with_shrink(args.poll_shrink)
             .with_weight(args.poll_weight);
-        let params = match args.poll_wake_ns {
-            Some(nanos) => params.with_wake(given(nanos)),
-            None => params,
+        let measured = match (args.poll_wake_ns, args.poll_kick_ns) {
+            (Some(_), Some(_)) => WakeCost::default(),
+            _ => measure_wake_cost()
+                .context("cannot measure the cost of a sleep; --poll-wake-ns and --poll-kick-ns set it")?,
         };
-        let settings = Self {
+        let kick = args.poll_kick_ns.map_or(measured.kick, Duration::from_nanos);
+        let params = match args.poll_wake_ns {
+            Some(nanos) => params.with_wake(given(nanos).with_kick(kick)),
+            None => params.with_measured_wake(measured.with_kick(kick)),
+        };
+        Ok(Self {
             policy: args.policy.clone(),
             params,
-        };
-        if settings.needs_measurement() {
-            return Ok(settings.with_measurement(measure()?));
-        }
-        Ok(settings)
-    }
-
-    fn needs_measurement(&self) -> bool {
-        !self.params.max.is_zero() && self.params.wake.is_unknown()
-    }
-
-    fn with_measurement(mut self, wake: WakeCost) -> Self {
-        self.params = self.params.with_measured_wake(wake);
-        self
+        })
     }
 
     fn changed(&self, change: &PollChange) -> anyhow::Result<Self> {
@@ -69,7 +63,10 @@ impl Settings {
             params.max = parse_poll_max(max).map_err(|error| anyhow!(error))?;
         }
         if let Some(nanos) = change.wake_ns {
-            *params = params.with_wake(given(nanos));
+            *params = params.with_wake(given(nanos).with_kick(params.wake.kick));
+        }
+        if let Some(nanos) = change.kick_ns {
+            params.wake = params.wake.with_kick(Duration::from_nanos(nanos));
         }
         set(&mut params.cpu_price, "cpu-price", change.cpu_price, 1..=10_000)?;
         set(&mut params.cpu_max, "cpu-max", change.cpu_max, 1..=100)?;
@@ -111,11 +108,6 @@ fn given(nanos: u64) -> WakeCost {
     WakeCost::of_total(Duration::from_nanos(nanos))
 }
 
-/// Measures the cost of a sleep. Takes about 10 ms.
-pub(crate) fn measure() -> anyhow::Result<WakeCost> {
-    measure_wake_cost().context("cannot measure the cost of a sleep; --poll-wake-ns sets it")
-}
-
 impl Polling {
     /// The polling of the command line, and the policy for the loop.
     ///
@@ -146,28 +138,12 @@ impl Polling {
         Ok((polling, params, policy))
     }
 
-    /// Whether this change needs a measurement of the cost of a sleep.
+    /// Changes the polling of the loop from its next iteration on.
     ///
     /// # Errors
-    /// If a value is not allowed; with the allowed ones.
-    pub(crate) fn needs_measurement(&self, change: &PollChange) -> anyhow::Result<bool> {
-        Ok(self.settings.borrow().changed(change)?.needs_measurement())
-    }
-
-    /// Changes the polling of the loop from its next iteration on. `wake` is a measurement, if one was needed.
-    ///
-    /// # Errors
-    /// If a value is not allowed; nothing has changed.
-    pub(crate) fn change(
-        &self,
-        cx: &Context,
-        change: &PollChange,
-        wake: Option<WakeCost>,
-    ) -> anyhow::Result<()> {
-        let mut changed = self.settings.borrow().changed(change)?;
-        if let Some(wake) = wake {
-            changed = changed.with_measurement(wake);
-        }
+    /// If a value is not allowed; with the allowed ones. Nothing has changed.
+    pub(crate) fn change(&self, cx: &Context, change: &PollChange) -> anyhow::Result<()> {
+        let changed = self.settings.borrow().changed(change)?;
         self.next.replace(Some(changed.policy()?));
         cx.set_poll_params(changed.params);
         self.settings.replace(changed);
@@ -272,12 +248,12 @@ mod tests {
             cx.remote().stats().budget
         };
         assert_eq!(budget(), Duration::ZERO);
-        polling.change(&cx, &change("32us", "always"), None).unwrap();
+        polling.change(&cx, &change("32us", "always")).unwrap();
         assert_eq!(budget(), Duration::from_micros(32));
         assert!(polling.describe().contains("always"));
-        polling.change(&cx, &change("7us", "fixed"), None).unwrap();
+        polling.change(&cx, &change("7us", "fixed")).unwrap();
         assert_eq!(budget(), Duration::from_micros(7));
-        polling.change(&cx, &change("0", "fixed"), None).unwrap();
+        polling.change(&cx, &change("0", "fixed")).unwrap();
         assert_eq!(budget(), Duration::ZERO);
         assert_eq!(polling.describe(), "off");
     }
@@ -293,26 +269,28 @@ mod tests {
             (r#"{"max":"5us","weight":32}"#, "from 0 to 31"),
         ] {
             let change = serde_json::from_str(change).unwrap();
-            let error = polling.change(&cx, &change, None).unwrap_err().to_string();
+            let error = polling.change(&cx, &change).unwrap_err().to_string();
             assert!(error.contains(remedy), "{error}");
             assert_eq!(polling.describe(), before);
         }
     }
 
     #[test]
-    fn the_cost_of_a_sleep_is_measured_once_and_only_for_polling() {
-        let (polling, cx) = polling("");
-        let off = PollChange {
-            grow: Some(3),
-            ..PollChange::default()
+    fn a11_the_cost_of_a_sleep_and_of_a_kick_can_be_set() {
+        let (polling, cx) = polling("--poll-wake-ns 10000 --poll-kick-ns 500");
+        let wake = || polling.settings.borrow().params.wake;
+        assert_eq!(wake(), given(10_000).with_kick(Duration::from_nanos(500)));
+        let change = |wake_ns, kick_ns| {
+            let change = PollChange {
+                wake_ns,
+                kick_ns,
+                ..PollChange::default()
+            };
+            polling.change(&cx, &change).unwrap();
         };
-        assert!(!polling.needs_measurement(&off).unwrap());
-        let on = PollChange {
-            max: Some("32us".into()),
-            ..PollChange::default()
-        };
-        assert!(polling.needs_measurement(&on).unwrap());
-        polling.change(&cx, &on, Some(measure().unwrap())).unwrap();
-        assert!(!polling.needs_measurement(&on).unwrap());
+        change(None, Some(900));
+        assert_eq!(wake(), given(10_000).with_kick(Duration::from_nanos(900)));
+        change(Some(20_000), None);
+        assert_eq!(wake(), given(20_000).with_kick(Duration::from_nanos(900)));
     }
 }

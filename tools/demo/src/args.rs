@@ -20,7 +20,8 @@ pub(crate) struct Args {
     /// Write a row for every run
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Where to draw requests per second over idle queues [default: demo.svg in the target directory]
+    /// Where to draw requests per second over idle queues, with --grid the heat map [default: demo.svg or grid.svg in the target
+    /// directory]
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) plot: Option<PathBuf>,
     /// How many idle queues are connected beside the busy one; rounded up to whole connections of 32
@@ -32,17 +33,26 @@ pub(crate) struct Args {
     )]
     pub(crate) idle: Vec<usize>,
     /// How many requests are under way; beside idle queues only the first of these
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1,32", value_parser = depth)]
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1,4,32", value_parser = depth)]
     pub(crate) depth: Vec<usize>,
-    /// How long the client computes before each request, in microseconds
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "0", value_parser = microseconds)]
-    pub(crate) think_us: Vec<f64>,
+    /// How long the client computes before each request, in microseconds; beside idle queues only the first of these
+    /// [default: 0,2.5, with --grid 0,1,2.5,5,10]
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', value_parser = microseconds)]
+    pub(crate) think_us: Option<Vec<f64>>,
+    /// Instead, each depth with each think time and client, without idle queues: polling off, adaptive and always, beside
+    /// qemu-storage-daemon; what a request costs, and a heat map. Seven minutes, with --quick one
+    #[arg(long, conflicts_with_all = ["files", "idle"])]
+    pub(crate) grid: bool,
     /// Only runs that have all of these in their description, as in "adaptive,spin,depth 1"
     #[arg(long, value_name = "WORD,WORD,...", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Instead, read and write images in this directory, with each engine; two minutes, and 2.5 GiB of the directory
     #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["plot", "only"])]
     pub(crate) files: Option<PathBuf>,
+    /// Instead, each polling policy under a quota of processor time (cgroups, as root), and on one core with the client: does polling make
+    /// latency worse? Three minutes
+    #[arg(long, conflicts_with_all = ["files", "grid", "plot", "only", "idle", "depth", "think_us"])]
+    pub(crate) contended: bool,
     /// How many times everything is measured, however long that takes
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<usize>,
@@ -54,6 +64,17 @@ pub(crate) struct Args {
     pub(crate) drive_peer: bool,
     #[arg(long, value_name = "N", hide = true, default_value_t = 5)]
     pub(crate) seconds: u64,
+}
+
+impl Args {
+    /// How long the client computes before each request.
+    pub(crate) fn think_us(&self) -> &[f64] {
+        match &self.think_us {
+            Some(given) => given,
+            None if self.grid && !self.quick => &[0.0, 1.0, 2.5, 5.0, 10.0],
+            None => &[0.0, 2.5],
+        }
+    }
 }
 
 fn depth(text: &str) -> Result<usize, String> {

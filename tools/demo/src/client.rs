@@ -74,12 +74,28 @@ impl Waits {
 
 pub(crate) use blocks::{Blocks, Job};
 
+/// How often the server's eventfd had to be written, and how long the writes took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Kicks {
+    pub(crate) count: u64,
+    pub(crate) time: Duration,
+}
+
+impl Kicks {
+    /// Those since an earlier moment.
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            count: self.count - earlier.count,
+            time: self.time - earlier.time,
+        }
+    }
+}
+
 /// What a run measured.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) requests: u64,
-    /// How often the server's eventfd had to be written.
-    pub(crate) kicks: u64,
+    pub(crate) kicks: Kicks,
     pub(crate) elapsed: Duration,
     pub(crate) latency: Histogram<u64>,
 }
@@ -117,7 +133,7 @@ pub(crate) struct Client {
     sectors: u64,
     /// Bytes of the place of a request in the buffer.
     room: usize,
-    kicks: u64,
+    kicks: Kicks,
     random: fastrand::Rng,
 }
 
@@ -160,7 +176,7 @@ impl Client {
             waits,
             sectors: capacity,
             room,
-            kicks: 0,
+            kicks: Kicks::default(),
             random: fastrand::Rng::new(),
         })
     }
@@ -220,7 +236,7 @@ impl Client {
         }
         Ok(Measured {
             requests,
-            kicks: self.kicks - kicks,
+            kicks: self.kicks.since(kicks),
             elapsed: started.elapsed(),
             latency,
         })
@@ -263,7 +279,7 @@ impl Client {
         }
         Ok(Measured {
             requests,
-            kicks: self.kicks - kicks,
+            kicks: self.kicks.since(kicks),
             elapsed: started.elapsed(),
             latency,
         })
@@ -318,8 +334,10 @@ impl Client {
         // Without event indexes the driver lacks this fence between its index and the device's flag.
         fence(Ordering::SeqCst);
         if self.queue.avail_notif_needed() {
-            self.kicks += 1;
+            let began = Instant::now();
             self.kick.notify()?;
+            self.kicks.count += 1;
+            self.kicks.time += began.elapsed();
         }
         Ok(())
     }
@@ -403,7 +421,7 @@ mod tests {
         }
         let measured = Measured {
             requests: 100,
-            kicks: 0,
+            kicks: Kicks::default(),
             elapsed: Duration::from_secs(1),
             latency,
         };

@@ -11,16 +11,21 @@
 //! | `client`, `idle` | the measuring client; idle connections |
 //! | `server` | the daemons |
 //! | `files` | images on a file system |
+//! | `contended`, `quota` | polling policies under a quota, and on one core with the client |
+//! | `grid` | depths and think times: the heat map |
 //! | `row`, `table`, `open_loop`, `summary`, `plot` | figures, printed and drawn |
 
 mod args;
 mod client;
+mod contended;
 mod files;
+mod grid;
 mod idle;
 mod measure;
 mod open_loop;
 mod plan;
 mod plot;
+mod quota;
 mod row;
 mod server;
 mod summary;
@@ -68,6 +73,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(directory) = &args.files {
         return run_files(args, directory, &blockd, (cores, machine), &interrupt);
     }
+    if args.contended {
+        return run_contended(args, &blockd, (cores, machine), &interrupt);
+    }
     let plan = Plan::new(args, cores);
     ensure!(
         plan.runs_of_a_round() > 0,
@@ -85,13 +93,25 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     println!("{}; {:.0?}", machine.headline(), began.elapsed());
     table::print(&rows);
-    open_loop::print(&rows);
+    if args.grid {
+        grid::print(&rows);
+    } else {
+        open_loop::print(&rows);
+    }
     if let Some(file) = &args.json {
         report::write_json(file, machine, &rows)?;
     }
-    summary::print(&rows);
-    let picture = args.plot.clone().unwrap_or_else(|| target.join("demo.svg"));
-    plot::draw(&picture, &rows)?;
+    let picture = |name| args.plot.clone().unwrap_or_else(|| target.join(name));
+    let picture = if args.grid {
+        let file = picture("grid.svg");
+        grid::draw(&file, &rows)?;
+        file
+    } else {
+        summary::print(&rows);
+        let file = picture("demo.svg");
+        plot::draw(&file, &rows)?;
+        file
+    };
     println!("The picture is {}.", picture.display());
     outcome
 }
@@ -112,6 +132,26 @@ fn run_files(
     let rows = files::measure(directory, blockd, cores, pace, interrupt)?;
     println!("{}; {:.0?}", machine.headline(), began.elapsed());
     files::print(&rows);
+    if let Some(file) = &args.json {
+        report::write_json(file, machine, &rows)?;
+    }
+    Ok(())
+}
+
+fn run_contended(
+    args: &Args,
+    blockd: &Path,
+    (cores, machine): (Option<Cores>, Machine),
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let (rounds, millis) = if args.quick { (1, 500) } else { (3, 1000) };
+    let pace = (args.rounds.unwrap_or(rounds), Duration::from_millis(millis));
+    if let Some(cores) = cores {
+        cores::pin(cores.client);
+    }
+    let rows = contended::measure(blockd, cores, pace, interrupt)?;
+    println!("{}", machine.headline());
+    contended::print(&rows);
     if let Some(file) = &args.json {
         report::write_json(file, machine, &rows)?;
     }

@@ -72,7 +72,10 @@ pub(crate) fn measure(
                 interrupt.check()?;
                 let description = describe(*kind, *load, station.idle);
                 progress.0.set_message(description.clone());
-                settle(&stations)?;
+                settle(|| {
+                    let servers = stations.iter().flat_map(|station| &station.servers);
+                    servers.map(Server::cpu_time).sum()
+                })?;
                 for server in station.servers.iter().filter(|server| server.kind() == *kind) {
                     let row = one_run(pace, server, *load, station.idle, round);
                     rows.push(row.with_context(|| description.clone())?);
@@ -86,15 +89,11 @@ pub(crate) fn measure(
     Ok(())
 }
 
-/// Waits until all daemons sleep. One that polls goes on for a while after its client has left, and would share the core with
+/// Waits until all daemons sleep; `ran` is how long they have run in all. One that polls goes on for a while after its client has left, and would share the core with
 /// the one whose turn is next: that keeps the core awake, which makes wake-ups quicker, and takes whole time slices of it.
-fn settle(stations: &[Station]) -> anyhow::Result<()> {
+pub(crate) fn settle(ran: impl Fn() -> anyhow::Result<Duration>) -> anyhow::Result<()> {
     const CHECK_EVERY: Duration = Duration::from_millis(10);
     const TIMEOUT: Duration = Duration::from_secs(10);
-    let ran = || -> anyhow::Result<Duration> {
-        let servers = stations.iter().flat_map(|station| &station.servers);
-        servers.map(Server::cpu_time).sum()
-    };
     let began = Instant::now();
     loop {
         let (checked, before) = (Instant::now(), ran()?);
@@ -152,6 +151,10 @@ fn one_run(pace: Pace, server: &Server, load: Load, idle: usize, round: usize) -
     let measured = load.run(&mut client, pace.time)?;
     let (elapsed, ran) = (began.elapsed(), server.cpu_time()? - ran);
     let micros = |quantile| measured.latency.value_at_quantile(quantile) as f64 / 1e3;
+    let requests = measured.requests.max(1) as f64;
+    let per_request = |time: Duration| time.as_secs_f64() * 1e6 / requests;
+    let mean95_us = measured.mean_of_quickest(0.95) / 1e3;
+    let kicks = measured.kicks;
     Ok(Row {
         server: server.kind().program.name(),
         polling: server.kind().polling.name(),
@@ -161,12 +164,14 @@ fn one_run(pace: Pace, server: &Server, load: Load, idle: usize, round: usize) -
         think_us: load.think().as_secs_f64() * 1e6,
         round,
         iops: measured.requests as f64 / measured.elapsed.as_secs_f64(),
-        mean95_us: measured.mean_of_quickest(0.95) / 1e3,
+        mean95_us,
         p50_us: micros(0.5),
         p99_us: micros(0.99),
         p999_us: micros(0.999),
         server_cpu_pct: 100.0 * ran.as_secs_f64() / elapsed.as_secs_f64(),
-        kicks_per_request: measured.kicks as f64 / measured.requests.max(1) as f64,
+        kicks_per_request: kicks.count as f64 / requests,
+        kick_us: kicks.time.as_secs_f64() * 1e6 / kicks.count.max(1) as f64,
+        cost_us: per_request(ran) + mean95_us + per_request(kicks.time),
         // A run with a wrong byte ends with an error instead.
         verified: true,
         profile: build::PROFILE,

@@ -11,6 +11,8 @@ use crate::server::{self, Kind, Polling, Program};
 /// All that is measured after the build takes at most three minutes, with --quick one.
 const TIME: Duration = Duration::from_secs(165);
 const QUICK_TIME: Duration = Duration::from_secs(52);
+/// The grid.
+const GRID_TIME: Duration = Duration::from_secs(420);
 /// A run is no longer than this, nor shorter than that.
 const LONGEST_RUN: Duration = Duration::from_millis(500);
 const SHORTEST_RUN: Duration = Duration::from_millis(60);
@@ -98,6 +100,7 @@ pub(crate) struct Plan {
     idle: Vec<usize>,
     depths: Vec<usize>,
     thinks: Vec<Duration>,
+    is_grid: bool,
     only: Vec<String>,
 }
 
@@ -127,23 +130,33 @@ impl Plan {
             kind(Program::Blockd, Polling::Adaptive),
         ];
         if has_peer {
+            kinds.push(kind(Program::Peer, Polling::Off));
+        }
+        // Polling makes no difference to the peer's exports, so the grid has it once.
+        if has_peer && !args.grid {
             kinds.extend([
-                kind(Program::Peer, Polling::Off),
                 kind(Program::Peer, Polling::Adaptive),
                 kind(Program::PeerNull, Polling::Off),
             ]);
         }
         kinds.push(kind(Program::Blockd, Polling::Always));
+        let (rounds, time) = match (args.quick, args.grid) {
+            (true, true) => (3, QUICK_TIME),
+            (true, false) => (2, QUICK_TIME),
+            (false, true) => (7, GRID_TIME),
+            (false, false) => (5, TIME),
+        };
         Self {
-            rounds: args.rounds.unwrap_or(if args.quick { 2 } else { 5 }),
+            rounds: args.rounds.unwrap_or(rounds),
             rounds_are_fixed: args.rounds.is_some(),
-            time: if args.quick { QUICK_TIME } else { TIME },
+            time,
             kinds,
             cores,
-            idle: args.idle.clone(),
+            idle: if args.grid { vec![0] } else { args.idle.clone() },
             depths: args.depth.clone(),
+            is_grid: args.grid,
             thinks: args
-                .think_us
+                .think_us()
                 .iter()
                 .map(|micros| Duration::from_secs_f64(micros / 1e6))
                 .collect(),
@@ -191,14 +204,16 @@ impl Plan {
         runs
     }
 
-    /// The loads of a server with so many idle queues. Depths but the first, the null disk and the open loop, which is about
-    /// our polling policies, are measured without idle queues.
+    /// The loads of a server with so many idle queues. Depths and think times but the first, the null disk and the open loop, which
+    /// is about our polling policies, are measured without idle queues.
     fn loads(&self, idle: usize, kind: Kind) -> Vec<Load> {
         let mut loads = Vec::new();
-        let depths = if idle == 0 { self.depths.len() } else { 1 };
-        let is_closed = kind.polling != Polling::Always && (idle == 0 || kind.program != Program::PeerNull);
-        for depth in self.depths.iter().copied().take(depths).filter(|_| is_closed) {
-            for think in self.thinks.iter().copied() {
+        let all_or_first = if idle == 0 { usize::MAX } else { 1 };
+        let is_closed = (self.is_grid || kind.polling != Polling::Always)
+            && (idle == 0 || kind.program != Program::PeerNull);
+        let depths = self.depths.iter().copied().take(all_or_first);
+        for depth in depths.filter(|_| is_closed) {
+            for think in self.thinks.iter().copied().take(all_or_first) {
                 loads.extend([Waits::Spinning, Waits::ForEvents].map(|waits| Load::Closed {
                     depth,
                     waits,
@@ -206,7 +221,7 @@ impl Plan {
                 }));
             }
         }
-        if idle == 0 && kind.program == Program::Blockd {
+        if idle == 0 && kind.program == Program::Blockd && !self.is_grid {
             loads.extend(RATES.map(Load::Poisson));
         }
         loads
@@ -226,7 +241,7 @@ mod tests {
 
     #[test]
     fn all_servers_do_a_load_before_the_next_one() {
-        let plan = plan(&["--only", "depth 32,spin"]);
+        let plan = plan(&["--only", "depth 32,spin", "--think-us", "0"]);
         let runs = plan.runs(0);
         assert_eq!(runs.len(), 5, "blockd twice, the peer twice, its null disk");
         assert!(runs.iter().all(|(load, _)| *load == runs[0].0));
@@ -256,6 +271,18 @@ mod tests {
                 .filter(|load| matches!(load, Load::Closed { .. }))
                 .count()
         };
-        assert_eq!((closed(0), closed(64)), (12, 4));
+        assert_eq!((closed(0), closed(64)), (12, 2));
+    }
+
+    #[test]
+    fn the_grid_has_thirty_loads_for_each_server_and_no_idle_queues() {
+        let plan = plan(&["--grid"]);
+        assert_eq!(plan.idle(), [0]);
+        assert_eq!(
+            (plan.rounds, plan.runs_of_a_round()),
+            (7, 4 * 30),
+            "blockd off, adaptive, always; the peer"
+        );
+        assert_eq!(self::plan(&["--grid", "--quick"]).runs_of_a_round(), 4 * 12);
     }
 }

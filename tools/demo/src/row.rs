@@ -22,6 +22,10 @@ pub(crate) struct Row {
     pub(crate) server_cpu_pct: f64,
     /// How often the client had to write the server's eventfd.
     pub(crate) kicks_per_request: f64,
+    /// How long the client was busy with a kick.
+    pub(crate) kick_us: f64,
+    /// What a request cost: processor time of the server, latency of the quicker 95 %, and the client's time for kicks.
+    pub(crate) cost_us: f64,
     pub(crate) verified: bool,
     /// The profile that the client was built with.
     pub(crate) profile: &'static str,
@@ -103,13 +107,23 @@ pub(crate) fn figures(rows: &[Row], wanted: &Cell, figure: fn(&Row) -> f64) -> V
 
 /// Requests per second of one cell over those of another in the same round; `None` unless both were measured.
 pub(crate) fn ratios(rows: &[Row], above: &Cell, below: &Cell) -> Option<Vec<f64>> {
+    ratios_of(rows, above, below, |row| row.iops)
+}
+
+/// A figure of one cell over that of another in the same round; `None` unless both were measured.
+pub(crate) fn ratios_of(
+    rows: &[Row],
+    above: &Cell,
+    below: &Cell,
+    figure: fn(&Row) -> f64,
+) -> Option<Vec<f64>> {
     let of = |cell: &Cell| -> Vec<&Row> { rows.iter().filter(|row| row.cell() == *cell).collect() };
     let below = of(below);
     let ratios: Vec<f64> = of(above)
         .iter()
         .filter_map(|above| {
             let below = below.iter().find(|below| below.round == above.round)?;
-            Some(above.iops / below.iops)
+            Some(figure(above) / figure(below))
         })
         .collect();
     (!ratios.is_empty()).then_some(ratios)
@@ -136,6 +150,8 @@ pub(crate) mod tests {
             p999_us: 3.0,
             server_cpu_pct: 4.0,
             kicks_per_request: 0.5,
+            kick_us: 1.0,
+            cost_us: 1.0 + 40_000.0 / iops + 0.5,
             verified: true,
             profile: "release",
         }

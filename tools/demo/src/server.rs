@@ -60,6 +60,8 @@ pub(crate) enum Polling {
     Adaptive,
     /// For as long as it may, as a comparison for adaptive polling.
     Always,
+    /// By the policy of this name.
+    Policy(&'static str),
 }
 
 /// A daemon, and how it reads and writes an image.
@@ -86,6 +88,7 @@ impl Polling {
             Self::Off => "off",
             Self::Adaptive => "adaptive",
             Self::Always => "always",
+            Self::Policy(name) => name,
         }
     }
 }
@@ -188,6 +191,11 @@ impl Server {
         self.kind
     }
 
+    /// The daemon's process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where the disk that is read is served.
     pub(crate) fn socket(&self) -> PathBuf {
         busy_socket(self.directory.path())
@@ -270,15 +278,16 @@ fn idle_socket(directory: &Path, export: usize) -> PathBuf {
 
 fn command_of_blockd(program: &Path, polling: Polling, directory: &Path, idle: usize) -> Command {
     let mut command = Command::new(program);
-    if polling == Polling::Always {
-        command.args(["--policy", "always"]);
+    let (policy, max) = match polling {
+        Polling::Off => (None, Duration::ZERO),
+        Polling::Adaptive => (None, POLL_MAX),
+        Polling::Always | Polling::Policy("always") => (Some("always"), ALWAYS_MAX),
+        Polling::Policy(name) => (Some(name), POLL_MAX),
+    };
+    if let Some(policy) = policy {
+        command.args(["--policy", policy]);
     }
-    if polling != Polling::Off {
-        command.arg("--poll-max").arg(match polling {
-            Polling::Always => format!("{}ns", ALWAYS_MAX.as_nanos()),
-            Polling::Off | Polling::Adaptive => format!("{}ns", POLL_MAX.as_nanos()),
-        });
-    }
+    command.arg("--poll-max").arg(format!("{}ns", max.as_nanos()));
     for export in 0..idle {
         let socket = idle_socket(directory, export);
         command
@@ -302,7 +311,7 @@ fn file_in_memory() -> anyhow::Result<File> {
 fn command_of_peer(disk: &str, polling: Polling, directory: &Path, idle: usize) -> Command {
     let poll_max = match polling {
         Polling::Off => 0,
-        Polling::Adaptive | Polling::Always => PEER_POLL_MAX.as_nanos(),
+        Polling::Adaptive | Polling::Always | Polling::Policy(_) => PEER_POLL_MAX.as_nanos(),
     };
     let mut command = Command::new(PEER);
     command

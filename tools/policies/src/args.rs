@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Compare `learned` with its goals, on three seeds, and fail if it misses one
     #[arg(long, conflicts_with_all = ["trace", "policy", "plot"])]
     pub(crate) check: bool,
+    /// Instead, simulate clients that wait for their answers and pay for their kicks: depths, think times, spinning and sleeping
+    #[arg(long, conflicts_with_all = ["trace", "check", "plot", "waits"])]
+    pub(crate) closed_loop: bool,
     /// What the built-in families are made from; any with --check, else always the same
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,

@@ -12,6 +12,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use crate::args::Args;
+use crate::closed;
 use crate::grid::{self, Contender, ORIGINAL_MAX};
 use crate::row::Row;
 use aio_tools::interrupt::Interrupt;
@@ -74,7 +75,19 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
     let mut verdicts = Vec::new();
     for seed in first..first + SEEDS {
         let grid = Grid::replay(seed, args, interrupt)?;
-        join(&mut verdicts, grid.verdicts());
+        let mut of_seed = grid.verdicts();
+        let (mean, worst) = closed::judge_all(POLICY, seed, interrupt)?;
+        of_seed.push(Verdict::at_most(
+            "closed loops: mean over the clairvoyant",
+            mean,
+            closed::GOALS.0,
+        ));
+        of_seed.push(Verdict::at_most(
+            "closed loops: the worst over the clairvoyant",
+            worst,
+            closed::GOALS.1,
+        ));
+        join(&mut verdicts, of_seed);
         interrupt.check()?;
     }
     verdicts.extend(situations(first, interrupt)?);
@@ -119,6 +132,7 @@ fn wrong(wake: u64, latency_percent: u64, break_even_percent: u64) -> PollParams
         .with_wake(WakeCost {
             latency: Duration::from_nanos(latency),
             cpu: Duration::from_nanos(cpu),
+            kick: Duration::ZERO,
         })
         .with_cpu_price(u32::try_from(price).unwrap_or(u32::MAX))
 }

@@ -15,7 +15,7 @@ use aio_tools::interrupt::Interrupt;
 /// The longest time the original's threads poll.
 pub(crate) const ORIGINAL_MAX: Duration = Duration::from_nanos(32_768);
 /// The longest time KVM polls.
-const KVM_MAX: Duration = Duration::from_micros(200);
+pub(crate) const KVM_MAX: Duration = Duration::from_micros(200);
 /// The time after which a progress bar is shown.
 const QUIET: Duration = Duration::from_secs(2);
 

@@ -4,6 +4,7 @@
 
 mod args;
 mod check;
+mod closed;
 mod grid;
 mod plot;
 mod row;
@@ -31,6 +32,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let interrupt = Interrupt::catch()?;
     if args.check {
         return check::run(args, &interrupt);
+    }
+    if args.closed_loop {
+        return closed::run(args, &interrupt);
     }
     let began = Instant::now();
     let traces = if args.trace.is_empty() {

@@ -17,8 +17,8 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Args, Clone, Debug)]
 pub struct CtlArgs {
     /// The control socket of the daemon, as its own option --control names it
-    #[arg(long, value_name = "PATH", global = true, default_value = "blockd.ctl")]
-    pub(super) control: PathBuf,
+    #[arg(long, value_name = "PATH", global = true, env = "BLOCKD_CONTROL")]
+    pub(super) control: Option<PathBuf>,
 
     /// Prints the answer as JSON
     #[arg(long, global = true)]
@@ -89,6 +89,9 @@ pub(super) struct PollArgs {
     /// The cost of a wake-up in nanoseconds
     #[arg(long, value_name = "N")]
     poll_wake_ns: Option<u64>,
+    /// The time in nanoseconds that a client spends on a kick
+    #[arg(long, value_name = "N")]
+    poll_kick_ns: Option<u64>,
     /// The price of CPU time in percent of latency
     #[arg(long, value_name = "PERCENT")]
     poll_cpu_price: Option<u32>,
@@ -127,6 +130,7 @@ impl Action {
                     max: change.poll_max.clone(),
                     policy: change.policy.clone(),
                     wake_ns: change.poll_wake_ns,
+                    kick_ns: change.poll_kick_ns,
                     cpu_price: change.poll_cpu_price,
                     cpu_max: change.poll_cpu_max,
                     grow: change.poll_grow,

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use anyhow::Context as _;
+
 use super::args::{Action, CtlArgs};
 use super::connection::Connection;
 use super::stats;
@@ -10,7 +12,11 @@ use crate::figures::List;
 
 /// Executes `blockd ctl`.
 pub(super) fn run(args: &CtlArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut connection = Connection::open(&args.control)?;
+    let path = args
+        .control
+        .as_deref()
+        .context("name the control socket of the daemon: --control PATH, or the variable BLOCKD_CONTROL")?;
+    let mut connection = Connection::open(path)?;
     if let Action::Stats {
         watch: true,
         interval,

@@ -59,6 +59,9 @@ pub(crate) struct PollChange {
     /// Nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) wake_ns: Option<u64>,
+    /// Nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kick_ns: Option<u64>,
     /// Percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_price: Option<u32>,

@@ -16,7 +16,7 @@ use crate::exports::{Exports, LOOP, snapshot};
 use crate::figures::{List, LoopState};
 use crate::log::LogLevel;
 use crate::peers::{Protocol, Reply};
-use crate::polling::{Polling, measure};
+use crate::polling::Polling;
 
 /// The most clients of a control socket.
 const MOST_CLIENTS: usize = 32;
@@ -75,7 +75,7 @@ impl Lines {
                 shrink,
                 Box::new(|cx, resized| done(cx, resized.map(|size| json!({"size": size})))),
             ),
-            Command::SetPoll { name, poll } => self.set_poll(cx, &name, poll, done),
+            Command::SetPoll { name, poll } => done(cx, self.set_poll(cx, &name, &poll)),
             Command::LogLevel { level } => done(cx, self.set_log_level(&level)),
         }
     }
@@ -94,27 +94,15 @@ impl Lines {
         })
     }
 
-    fn set_poll(&self, cx: &Context, name: &str, change: PollChange, done: Done) {
+    fn set_poll(&self, cx: &Context, name: &str, change: &PollChange) -> anyhow::Result<Value> {
         if name != LOOP && !self.0.exports.has(name) {
-            let error = anyhow!(
+            bail!(
                 "there is no loop and no export {name:?}; the command `list` shows their names, and {LOOP} is the loop"
             );
-            return done(cx, Err(error));
         }
-        let polling = self.0.polling.clone();
-        let describe = |polling: &Polling| json!({"polling": polling.describe()});
-        match polling.needs_measurement(&change) {
-            Ok(false) => {
-                let changed = polling.change(cx, &change, None);
-                done(cx, changed.map(|()| describe(&polling)));
-            }
-            // It takes some milliseconds, in which the loop goes on.
-            Ok(true) => self.0.background.run(cx, measure, move |cx, measured| {
-                let changed = measured.and_then(|wake| polling.change(cx, &change, Some(wake)));
-                done(cx, changed.map(|()| describe(&polling)));
-            }),
-            Err(error) => done(cx, Err(error)),
-        }
+        let polling = &self.0.polling;
+        polling.change(cx, change)?;
+        Ok(json!({"polling": polling.describe()}))
     }
 
     fn set_log_level(&self, level: &str) -> anyhow::Result<Value> {

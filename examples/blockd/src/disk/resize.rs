@@ -3,27 +3,17 @@
 //! The size changes after the storage has grown, and before it shrinks. So a request that is checked against either size finds
 //! its bytes, and a request that is executed meanwhile fails at worst as it does on a truncated image.
 
-use std::io;
 use std::sync::atomic::Ordering;
 
 use super::error::ResizeError;
 use super::{Disk, Medium};
 
 impl Disk {
-    /// Adopts the size that the image has by now, as far as the system knows it without waiting. Returns whether it has changed. Other
-    /// disks keep theirs, and so does a disk whose image is shorter than a block.
-    pub(crate) fn adopt_size_now(&self) -> io::Result<bool> {
-        match &self.medium {
-            Medium::File(image) => Ok(self.adopt(image.len_now()?)),
-            Medium::Ram(_) | Medium::Null => Ok(false),
-        }
-    }
-
-    /// Adopts the size that the image has by now. Can wait for a file server.
+    /// Adopts the size that the image has by now. Returns whether it has changed. Can wait for a file server.
     ///
     /// # Errors
-    /// [`ResizeError`] if there is no image, or the system does not tell its size.
-    pub(crate) fn adopt_size(&self) -> Result<(), ResizeError> {
+    /// [`ResizeError`] if there is no image, it is shorter than a block, or the system does not tell its size; the disk keeps its size.
+    pub(crate) fn adopt_size(&self) -> Result<bool, ResizeError> {
         let Medium::File(image) = &self.medium else {
             return Err(ResizeError::NoImage);
         };
@@ -31,13 +21,8 @@ impl Disk {
         if bytes < self.block() {
             return Err(ResizeError::NoSize(bytes, self.block()));
         }
-        self.adopt(bytes);
-        Ok(())
-    }
-
-    fn adopt(&self, bytes: u64) -> bool {
         let size = bytes / self.block() * self.block();
-        size > 0 && self.size.swap(size, Ordering::Relaxed) != size
+        Ok(self.size.swap(size, Ordering::Relaxed) != size)
     }
 
     /// Changes the size to `to` bytes: extends or truncates an image file, or memory. New bytes are zero. Can wait for the medium.
@@ -170,20 +155,19 @@ mod tests {
     fn c14_an_image_that_has_grown_is_adopted_and_not_truncated() {
         let (image, file) = image(MIB);
         let disk = disk(&file);
-        assert!(!disk.adopt_size_now().unwrap());
+        assert!(!disk.adopt_size().unwrap());
         image.as_file().set_len(2 * MIB + 100).unwrap();
         assert_eq!(disk.size(), MIB);
         assert!(matches!(
             disk.resize(MIB + 512, false),
             Err(ResizeError::Shrinks { .. })
         ));
-        assert!(disk.adopt_size_now().unwrap());
+        assert!(disk.adopt_size().unwrap());
         assert_eq!(disk.size(), 2 * MIB);
         image.as_file().set_len(3 * MIB).unwrap();
         disk.adopt_size().unwrap();
         assert_eq!(disk.size(), 3 * MIB);
         image.as_file().set_len(100).unwrap();
-        assert!(!disk.adopt_size_now().unwrap());
         assert!(matches!(disk.adopt_size(), Err(ResizeError::NoSize(100, 512))));
         assert_eq!(disk.size(), 3 * MIB);
         assert!(matches!(

@@ -32,6 +32,8 @@ struct Scene {
     eventfds: [OwnedFd; 2],
     memory: File,
     null: File,
+    /// A stream socket that is connected, and its other end.
+    stream: (UnixStream, UnixStream),
 }
 
 impl Scene {
@@ -62,6 +64,7 @@ impl Scene {
             eventfds: [eventfd(), eventfd()],
             memory,
             null: File::open("/dev/null").expect("/dev/null"),
+            stream: UnixStream::pair().expect("a pair of sockets"),
         }
     }
 
@@ -116,6 +119,7 @@ impl Scene {
             5 => vec![self.null.as_fd()],
             6 => vec![memory, eventfd],
             7 => vec![memory; 8],
+            8 => vec![self.stream.0.as_fd()],
             _ => vec![],
         }
     }

@@ -106,7 +106,7 @@ impl Client {
         }
         Ok(Measured {
             requests,
-            kicks: self.kicks - kicks,
+            kicks: self.kicks.since(kicks),
             elapsed: started.elapsed(),
             latency,
         })

@@ -238,3 +238,50 @@ fn the_command_line_says_what_was_done() {
     let said = String::from_utf8(said.stderr).unwrap();
     assert!(said.contains("cannot connect to"), "{said}");
 }
+
+/// What comes and goes with an export is given back.
+#[test]
+fn a_thousand_exports_leave_nothing_behind() {
+    let controlled = Controlled::start("ram=1M");
+    let image = controlled.path("disk.raw");
+    std::fs::File::create(&image).unwrap().set_len(1 << 20).unwrap();
+    let socket = controlled.path("added.sock");
+    let cycle = |disk: &str, client: bool| {
+        let export = format!("{disk},socket={},name=added", socket.display());
+        controlled.tell(&json!({"command": "add", "export": export}));
+        if client {
+            let mut client = Client::simple(&socket);
+            client.write(0, 0, &pattern(1, 4096)).unwrap();
+        }
+        controlled.tell(&json!({"command": "remove", "name": "added"}));
+    };
+    let path = format!("path={}", image.display());
+    let disks = [path.as_str(), "ram=1M", "null=1M"];
+    for disk in disks {
+        cycle(disk, true);
+    }
+    let before = controlled.daemon.settled();
+    for round in 0..1000 {
+        cycle(disks[round % 3], round % 10 == 0);
+    }
+    controlled.daemon.holds_the_same_as(before);
+    let after = controlled.daemon.holds();
+    assert!(
+        after.rss_kib < before.rss_kib + 8 * 1024,
+        "{before:?} has become {after:?}"
+    );
+}
+
+#[test]
+fn a_command_line_without_a_socket_is_explained() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_blockd"))
+        .args(["ctl", "list"])
+        .env_remove("BLOCKD_CONTROL")
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && error.contains("--control PATH"),
+        "{error}"
+    );
+}

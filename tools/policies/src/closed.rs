@@ -1,0 +1,205 @@
+//! `--closed-loop`: policies with a client that waits for its answers and pays for its kicks (rule A11).
+
+use std::time::Duration;
+
+use aio_pollctl::{Policy, WakeCost};
+use aio_replay::{ClosedLoop, Deciding, WAKE_COSTS_NS, geometric_mean};
+use aio_tools::interrupt::Interrupt;
+use aio_tools::report;
+use serde::Serialize;
+
+use crate::args::Args;
+use crate::grid::{KVM_MAX, ORIGINAL_MAX};
+
+const DEPTHS: [usize; 3] = [1, 4, 32];
+const THINKS_NS: [u64; 8] = [0, 1_000, 2_500, 5_000, 10_000, 20_000, 50_000, 200_000];
+const SPREADS: [f64; 2] = [0.1, 0.5];
+const KICKS_NS: [u64; 2] = [0, 3_000];
+const REQUESTS: u64 = 20_000;
+/// A cell in which the loop hardly ever waits tells nothing about waiting: there the optimum pays less than this for a request.
+const LEAST_COST_NS: f64 = 100.0;
+/// The limit for a constant polling time.
+const BEST_FIXED: &str = "best-fixed";
+
+/// One policy in one cell.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    depth: usize,
+    think_us: f64,
+    think_spread: f64,
+    client: &'static str,
+    wake_cost_ns: u64,
+    kick_ns: u64,
+    policy: &'static str,
+    pub(crate) cost_over_clairvoyant: f64,
+    requests_per_second: f64,
+    kicks_per_request: f64,
+}
+
+pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let rows = rows(args.seed.unwrap_or(2), &args.wake_cost_ns, interrupt)?;
+    print(&rows, &args.policy);
+    if let Some(file) = &args.json {
+        report::write_json(file, report::Machine::this(), &rows)?;
+    }
+    Ok(())
+}
+
+/// The worst cell of `policy`, and the geometric mean of all, over [the clairvoyant](Deciding::Clairvoyant).
+pub(crate) fn judge(rows: &[Row], policy: &str) -> (f64, f64) {
+    let of = || {
+        rows.iter()
+            .filter(|row| row.policy == policy)
+            .map(|row| row.cost_over_clairvoyant)
+    };
+    (geometric_mean(of()), of().fold(0.0, f64::max))
+}
+
+/// All cells with these costs of a sleep, each with all policies.
+pub(crate) fn rows(seed: u64, wake_costs_ns: &[u64], interrupt: &Interrupt) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for wake_cost_ns in wake_costs_ns {
+        for what in cells(*wake_cost_ns) {
+            interrupt.check()?;
+            add(&mut rows, &what, *wake_cost_ns, seed);
+        }
+    }
+    Ok(rows)
+}
+
+fn cells(wake_cost_ns: u64) -> Vec<ClosedLoop> {
+    let mut cells = Vec::new();
+    for depth in DEPTHS {
+        for think_ns in THINKS_NS {
+            for think_spread in SPREADS {
+                for kick_ns in KICKS_NS {
+                    for client_sleeps in [false, true] {
+                        let wake = WakeCost::of_total(Duration::from_nanos(wake_cost_ns));
+                        cells.push(ClosedLoop {
+                            depth,
+                            think_ns,
+                            think_spread,
+                            client_sleeps,
+                            wake: wake.with_kick(Duration::from_nanos(kick_ns)),
+                            client_wake_ns: wake_cost_ns * 4 / 5,
+                            ..ClosedLoop::default()
+                        });
+                    }
+                }
+            }
+        }
+    }
+    cells
+}
+
+fn add(rows: &mut Vec<Row>, what: &ClosedLoop, wake_cost_ns: u64, seed: u64) {
+    let Some(best) = what.run(Deciding::Clairvoyant, REQUESTS, seed) else {
+        return;
+    };
+    if best.wait_cost_ns() < LEAST_COST_NS {
+        return;
+    }
+    let row = |policy, cost: f64, requests_per_second, kicks_per_request| Row {
+        depth: what.depth,
+        think_us: what.think_ns as f64 / 1e3,
+        think_spread: what.think_spread,
+        client: if what.client_sleeps { "event" } else { "spin" },
+        wake_cost_ns,
+        kick_ns: what.wake.kick.as_nanos() as u64,
+        policy,
+        cost_over_clairvoyant: cost / best.wait_cost_ns(),
+        requests_per_second,
+        kicks_per_request,
+    };
+    for policy in Policy::NAMES {
+        let max = match *policy {
+            "kvm" => KVM_MAX,
+            name if name.starts_with("qemu") => ORIGINAL_MAX,
+            _ => what.max,
+        };
+        if let Some(outcome) = (ClosedLoop { max, ..*what }).run(Deciding::Policy(policy), REQUESTS, seed) {
+            let kicks = outcome.kicks as f64 / outcome.requests as f64;
+            rows.push(row(policy, outcome.wait_cost_ns(), outcome.throughput(), kicks));
+        }
+    }
+    let break_even_ns = what.params().break_even_ns();
+    let times: Vec<u64> = (0..=32)
+        .map(|eighths| break_even_ns * eighths / 8)
+        .chain([u64::MAX])
+        .collect();
+    rows.push(row(
+        BEST_FIXED,
+        what.best_fixed(&times, REQUESTS, seed),
+        f64::NAN,
+        f64::NAN,
+    ));
+}
+
+fn print(rows: &[Row], wanted: &[String]) {
+    let mut names: Vec<&str> = Policy::NAMES.iter().copied().chain([BEST_FIXED]).collect();
+    names.retain(|name| wanted.is_empty() || wanted.iter().any(|one| one == name));
+    names.sort_by(|one, other| judge(rows, one).0.total_cmp(&judge(rows, other).0));
+    let cells = rows.iter().filter(|row| row.policy == BEST_FIXED).count();
+    println!(
+        "{cells} closed loops: depths {DEPTHS:?}, think times {THINKS_NS:?} ns, kicks of {KICKS_NS:?} ns, spinning and sleeping clients\n\
+         The cost of waiting (polling, sleeps, kicks) over one that knows the moment of the next request:\n"
+    );
+    println!(
+        "{:<16} {:>8} {:>8} {:>10}   the worst cell",
+        "policy", "mean", "worst", "kicks"
+    );
+    for name in names {
+        let (mean, worst) = judge(rows, name);
+        let of = rows.iter().filter(|row| row.policy == name);
+        let kicks =
+            of.clone().map(|row| row.kicks_per_request).sum::<f64>() / of.clone().count().max(1) as f64;
+        let cell = of.max_by(|one, other| one.cost_over_clairvoyant.total_cmp(&other.cost_over_clairvoyant));
+        let cell = cell.map_or_else(String::new, |row| {
+            format!(
+                "depth {}, {} us +-{:.0} %, {} client, sleeps of {} us, kicks of {} us",
+                row.depth,
+                row.think_us,
+                row.think_spread * 100.0,
+                row.client,
+                row.wake_cost_ns / 1000,
+                row.kick_ns / 1000
+            )
+        });
+        let kicks = if kicks.is_nan() {
+            "-".to_owned()
+        } else {
+            format!("{kicks:.2}")
+        };
+        println!("{name:<16} {mean:>8.3} {worst:>8.2} {kicks:>10}   {cell}");
+    }
+}
+
+/// The goals of `learned`: the mean, and the worst cell.
+pub(crate) const GOALS: (f64, f64) = (1.10, 1.6);
+
+/// The mean and the worst cell of `policy` at all usual costs.
+pub(crate) fn judge_all(policy: &str, seed: u64, interrupt: &Interrupt) -> anyhow::Result<(f64, f64)> {
+    Ok(judge(&rows(seed, &WAKE_COSTS_NS, interrupt)?, policy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a11_each_policy_is_compared_in_each_cell_that_waits() {
+        let interrupt = Interrupt::catch().unwrap();
+        let mut rows = Vec::new();
+        for what in cells(10_000)
+            .into_iter()
+            .filter(|what| what.depth == 1 && what.think_ns == 5_000)
+        {
+            interrupt.check().unwrap();
+            add(&mut rows, &what, 10_000, 1);
+        }
+        assert_eq!(rows.len(), 8 * (Policy::NAMES.len() + 1));
+        let (mean, worst) = judge(&rows, "always");
+        assert!((0.9..1.2).contains(&mean) && worst >= mean, "{mean} {worst}");
+        assert!(judge(&rows, "never").0 > 1.3);
+    }
+}
