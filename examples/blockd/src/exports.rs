@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::export::{Export, parse_size};
 use crate::figures::{ExportFigures, ExportState, LoopFigures, Snapshot};
 use crate::limit::LineLimit;
-use crate::nbd::{Nbd, NbdExport};
+use crate::nbd::{Nbd, NbdExport, NbdStats};
 use crate::opened::Opened;
 use crate::process::PassedSockets;
 use crate::request::Device;
@@ -57,6 +57,8 @@ struct Served {
     device: Arc<Device>,
     /// Accepts vhost-user clients, if the export has a socket.
     acceptor: Option<Rc<Acceptor>>,
+    /// What its NBD clients have done.
+    nbd: Rc<NbdStats>,
     /// It takes no requests any more.
     is_leaving: Cell<bool>,
     is_resizing: Cell<bool>,
@@ -112,6 +114,7 @@ impl Exports {
                 )?)
             }
         };
+        let stats: Rc<NbdStats> = Rc::default();
         if let Some(nbd) = &self.nbd {
             nbd.catalog().add(NbdExport {
                 name: export.nbd_name(),
@@ -119,12 +122,14 @@ impl Exports {
                 // Threads of its own: a vhost-user client waits until those of the former one have ended its requests.
                 workers: self.engine.workers(cx, &export.source),
                 limit: LineLimit::new(name.as_str().into(), Some(cx)),
+                stats: stats.clone(),
             });
         }
         self.served.borrow_mut().push(Rc::new(Served {
             export,
             device,
             acceptor,
+            nbd: stats,
             is_leaving: Cell::default(),
             is_resizing: Cell::default(),
         }));
@@ -300,6 +305,7 @@ impl Exports {
                 readonly: export.readonly,
                 queues: export.queues,
                 connected: acceptor.as_ref().is_some_and(|acceptor| acceptor.is_connected()),
+                nbd_clients: self.nbd.as_ref().map_or(0, |nbd| nbd.clients(&served.device)),
                 serving: acceptor
                     .as_ref()
                     .map(|acceptor| acceptor.serving())
@@ -320,9 +326,10 @@ impl Exports {
                 name: served.export.log_name(),
                 size: served.device.disk.size(),
                 connected: acceptor.is_some_and(|acceptor| acceptor.is_connected()),
-                clients: stats.map_or(0, |stats| stats.clients()),
+                clients: stats.map_or(0, |stats| stats.clients()) + served.nbd.clients(),
                 in_flight: self.in_flight(served),
                 queues: stats.map(|stats| stats.figures()).unwrap_or_default(),
+                nbd: served.nbd.requests().map(|requests| requests.figures(0)),
             }
         };
         self.served.borrow().iter().map(figures).collect()

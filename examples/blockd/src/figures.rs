@@ -17,8 +17,11 @@ pub(crate) struct ExportState {
     pub(crate) readonly: bool,
     /// The most queues of a client.
     pub(crate) queues: u16,
-    /// Whether a client is connected.
+    /// Whether a vhost-user client is connected.
     pub(crate) connected: bool,
+    /// The NBD clients that are connected.
+    #[serde(default)]
+    pub(crate) nbd_clients: usize,
     /// The queues that are served now.
     pub(crate) serving: u16,
     /// The requests that threads execute.
@@ -148,6 +151,9 @@ pub(crate) struct ExportFigures {
     pub(crate) in_flight: usize,
     /// Those that have served.
     pub(crate) queues: Vec<QueueFigures>,
+    /// Those of all NBD clients together, as if they were one queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nbd: Option<QueueFigures>,
 }
 
 /// The sums over the queues of an export.
@@ -164,9 +170,16 @@ pub(crate) struct Sums {
 }
 
 impl ExportFigures {
+    /// The figures of all queues by their numbers, and those of NBD clients.
+    pub(crate) fn by_queue(&self) -> impl Iterator<Item = (String, &QueueFigures)> {
+        let numbered = self.queues.iter().map(|queue| (queue.queue.to_string(), queue));
+        let nbd = self.nbd.iter().map(|queue| ("nbd".to_owned(), queue));
+        numbered.chain(nbd)
+    }
+
     pub(crate) fn sums(&self) -> Sums {
         let mut sums = Sums::default();
-        for queue in &self.queues {
+        for queue in self.queues.iter().chain(&self.nbd) {
             for (name, kind) in &queue.kinds {
                 sums.requests += kind.requests;
                 sums.errors += kind.errors;

@@ -169,7 +169,7 @@ impl QueueStats {
         add(&self.calls, 1);
     }
 
-    fn figures(&self, queue: u16) -> QueueFigures {
+    pub(crate) fn figures(&self, queue: u16) -> QueueFigures {
         let kinds = KINDS.iter().zip(&self.kinds).map(|(name, kind)| {
             let figures = KindFigures {
                 requests: kind.requests.get(),

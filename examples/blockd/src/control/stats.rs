@@ -256,6 +256,7 @@ mod tests {
             clients: 1,
             in_flight: 0,
             queues: vec![queue],
+            nbd: None,
         };
         Snapshot {
             at_ns: at_s * 1_000_000_000,

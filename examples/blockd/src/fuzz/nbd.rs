@@ -40,6 +40,7 @@ impl Scene {
                 device: Arc::new(Device::new(disk, "")),
                 workers: None,
                 limit: LineLimit::new(name.into(), None),
+                stats: Rc::default(),
             });
         }
         Self { context, nbd }

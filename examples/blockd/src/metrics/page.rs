@@ -113,14 +113,15 @@ impl Collector for Figures {
             }
         }
         let queues = || {
-            exports
-                .iter()
-                .flat_map(|export| export.queues.iter().map(move |queue| (export, queue)))
+            exports.iter().flat_map(|export| {
+                export
+                    .by_queue()
+                    .map(move |(number, queue)| (export, number, queue))
+            })
         };
         for (name, help, unit, read) in &OF_KIND {
             let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
-            for (export, queue) in queues() {
-                let number = queue.queue.to_string();
+            for (export, number, queue) in queues() {
                 for (kind, figures) in &queue.kinds {
                     let labels = [
                         ("export", export.name.as_str()),
@@ -134,8 +135,7 @@ impl Collector for Figures {
         }
         for (name, help, read) in &OF_QUEUE {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for (export, queue) in queues() {
-                let number = queue.queue.to_string();
+            for (export, number, queue) in queues() {
                 let labels = [("export", export.name.as_str()), ("queue", number.as_str())];
                 let mut metric = metric.encode_family(&labels)?;
                 metric.encode_counter::<NoLabelSet, _, f64>(&read(queue), None)?;
@@ -149,8 +149,7 @@ impl Collector for Figures {
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;
-        for (export, queue) in queues() {
-            let number = queue.queue.to_string();
+        for (export, number, queue) in queues() {
             let labels = [("export", export.name.as_str()), ("queue", number.as_str())];
             let (sum, count, buckets) = histogram(&queue.latency);
             let mut metric = metric.encode_family(&labels)?;

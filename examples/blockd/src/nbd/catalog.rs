@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::stats::NbdStats;
 use super::wire::transmission;
 use crate::engine::Workers;
 use crate::limit::LineLimit;
@@ -19,6 +20,7 @@ pub(crate) struct NbdExport {
     pub(crate) workers: Option<Rc<Workers>>,
     /// Limits the log lines about its clients.
     pub(crate) limit: Rc<LineLimit>,
+    pub(crate) stats: Rc<NbdStats>,
 }
 
 impl NbdExport {
@@ -125,6 +127,7 @@ pub(super) mod tests {
             device: Arc::new(Device::new(disk, "")),
             workers: None,
             limit: LineLimit::new(name.into(), None),
+            stats: Rc::default(),
         }
     }
 

@@ -8,6 +8,7 @@
 //! | `input`, `outbox`, `turn` | bytes that were received, bytes to be sent, the limits of a turn |
 //! | `negotiation`, `options` | the handshake |
 //! | `request`, `transmission`, `job`, `replies` | requests: checked, executed by the loop or by threads, answered |
+//! | `stats` | counters of requests |
 //! | `wire` | numbers and headers of the protocol |
 //!
 //! The handshake and the requests are state machines from bytes to bytes; only `connection`, `input` and `outbox` use a socket.
@@ -28,6 +29,7 @@ mod outbox;
 mod places;
 mod replies;
 mod request;
+mod stats;
 mod transmission;
 mod turn;
 mod wire;
@@ -46,6 +48,7 @@ pub(crate) use catalog::{Catalog, NbdExport};
 use connection::Connection;
 use listener::Bound;
 use places::{MOST_CONNECTIONS, Places};
+pub(crate) use stats::NbdStats;
 
 use crate::limit::{Kind, LineLimit};
 use crate::request::Device;
@@ -106,6 +109,11 @@ impl Nbd {
     pub(crate) fn in_flight_of(&self, device: &Arc<Device>) -> usize {
         let clients = self.clients_of(device);
         clients.iter().map(|connection| connection.in_flight()).sum()
+    }
+
+    /// The number of clients of an export that are connected.
+    pub(crate) fn clients(&self, device: &Arc<Device>) -> usize {
+        self.clients_of(device).len()
     }
 
     /// Ends the connections of an export's clients.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::client::{Client, GO, READ, string};
+use super::client::{Client, GO, READ, TRIM, WRITE_ZEROES, string};
 use crate::client::pattern;
 use crate::control::Controlled;
 use crate::images::Image;
@@ -60,6 +60,43 @@ fn c14_the_next_client_sees_the_new_size() {
     // A client that does not know it yet may use it.
     client.write(1 << 20, &pattern(1, 4096)).unwrap();
     assert_eq!(client.read(1 << 20, 4096).unwrap(), pattern(1, 4096));
+}
+
+/// What `blockd ctl stats` and the metrics are made of.
+#[test]
+fn requests_are_counted() {
+    let image = Image::new(1 << 20);
+    for disk in ["ram=1M".to_owned(), image.disk()] {
+        let (controlled, path, _directory) = start(&disk);
+        let figures = || controlled.tell(&json!({"command": "stats"}))["exports"][0].clone();
+        assert!(figures().get("nbd").is_none(), "there was no client");
+        let mut client = Client::structured(&path, "first");
+        for at in 0..5 {
+            client.write(at * 4096, &pattern(at, 4096)).unwrap();
+        }
+        client.read(0, 512).unwrap();
+        client.flush().unwrap();
+        client.run(TRIM, 0, 0, 4096).unwrap();
+        client.run(WRITE_ZEROES, 0, 0, 8192).unwrap();
+        client.status(0, 512);
+        client.read(1 << 20, 512).unwrap_err();
+        client.run(99, 0, 0, 0).unwrap_err();
+        let export = figures();
+        assert_eq!(export["clients"], 1);
+        let count = |kind: &str| {
+            let kind = &export["nbd"]["kinds"][kind];
+            ["requests", "bytes", "errors"].map(|name| kind[name].as_u64().unwrap())
+        };
+        assert_eq!(count("write"), [5, 5 * 4096, 0], "{disk}");
+        assert_eq!(count("read"), [1, 512, 0]);
+        assert_eq!(count("flush"), [1, 0, 0]);
+        assert_eq!(count("discard"), [1, 4096, 0]);
+        assert_eq!(count("write-zeroes"), [1, 8192, 0]);
+        // The block status, and two requests that are not valid.
+        assert_eq!(count("other"), [3, 0, 2]);
+        let list = controlled.tell(&json!({"command": "list"}));
+        assert_eq!(list["exports"][0]["nbd_clients"], 1);
+    }
 }
 
 /// Past the page cache, whatever the alignment.
