@@ -14,7 +14,9 @@ const COSTS: IdleCosts = IdleCosts::TYPICAL;
 pub(crate) struct Pacing {
     pub(crate) checks: Paced<CheckPacer>,
     pub(crate) spin: Paced<PreSleepSpin>,
-    pub(crate) contention: Paced<Contention>,
+    contention: Paced<Contention>,
+    /// Contention is not looked for: the thread has its core for itself.
+    is_exclusive: Cell<bool>,
     /// The round of the last test for idle handlers.
     idle_tested: Cell<u32>,
     /// When the next peek is due that may make system calls, in nanoseconds of the loop's clock.
@@ -25,6 +27,14 @@ impl Pacing {
     /// Adopts new parameters.
     pub(crate) fn reset(&self, params: &PollParams) {
         self.spin.0.set(PreSleepSpin::of(params));
+        self.contention.0.set(Contention::new());
+        self.is_exclusive.set(params.exclusive_core);
+    }
+
+    /// Steps what knows whether the thread has its core for itself (rule A13). `None` if it does, as the parameters say.
+    #[inline]
+    pub(crate) fn contention<R>(&self, step: impl FnOnce(&mut Contention) -> R) -> Option<R> {
+        (!self.is_exclusive.get()).then(|| self.contention.step(step))
     }
 
     /// Whether a peek is due, although polling finds work: those that make system calls and find nothing take a tenth of the time at the

@@ -115,7 +115,10 @@ fn encode(params: PollParams) -> [u64; 8] {
         nanos(params.wake.kick),
         pair(params.grow, params.shrink),
         pair(params.weight, params.cpu_price),
-        pair(params.cpu_max, params.wake_is_estimate.into()),
+        pair(
+            params.cpu_max,
+            u32::from(params.wake_is_estimate) | u32::from(params.exclusive_core) << 1,
+        ),
     ]
 }
 
@@ -132,7 +135,8 @@ fn decode([max, fixed, latency, cpu, kick, growth, weights, limits]: [u64; 8]) -
     (params.grow, params.shrink) = (low(growth), high(growth));
     (params.weight, params.cpu_price) = (low(weights), high(weights));
     params.cpu_max = low(limits);
-    params.wake_is_estimate = high(limits) != 0;
+    params.wake_is_estimate = high(limits) & 1 != 0;
+    params.exclusive_core = high(limits) & 2 != 0;
     params
 }
 
@@ -155,13 +159,14 @@ mod tests {
         };
         let shared = Shared::new(all);
         assert_eq!((shared.params_version(), shared.params()), (1, all));
-        for is_estimate in [true, false] {
+        for (is_estimate, is_exclusive) in [(true, false), (true, true), (false, true), (false, false)] {
             all.wake_is_estimate = is_estimate;
+            all.exclusive_core = is_exclusive;
             shared.set_params(all);
             assert_eq!(shared.params(), all);
         }
         shared.set_params(PollParams::up_to(Duration::MAX));
         assert_eq!(shared.params(), PollParams::up_to(Duration::from_nanos(u64::MAX)));
-        assert_eq!(shared.params_version(), 4);
+        assert_eq!(shared.params_version(), 6);
     }
 }

@@ -92,6 +92,9 @@ pub struct PollParams {
     pub cpu_price: u32,
     /// `poll-cpu-max` in percent: the largest share of time for polling; 0 means 100.
     pub cpu_max: u32,
+    /// Whether the thread has its core for itself, so that polling takes nothing from other threads. Polling is then never suspended by
+    /// [`Contention`](crate::Contention).
+    pub exclusive_core: bool,
 }
 
 /// The least break-even time: below it, reading the clock dominates the cost.
@@ -115,6 +118,7 @@ impl PollParams {
         wake_is_estimate: false,
         cpu_price: 0,
         cpu_max: 0,
+        exclusive_core: false,
     };
 
     /// Polling for up to `max` before each wait, with the policy's defaults for everything else.
@@ -183,6 +187,15 @@ impl PollParams {
     #[must_use]
     pub const fn with_cpu_max(self, cpu_max: u32) -> Self {
         Self { cpu_max, ..self }
+    }
+
+    /// Sets [`exclusive_core`](Self::exclusive_core).
+    #[must_use]
+    pub const fn with_exclusive_core(self, exclusive_core: bool) -> Self {
+        Self {
+            exclusive_core,
+            ..self
+        }
     }
 
     /// The maximum in nanoseconds, at most `i64::MAX`.

@@ -50,7 +50,7 @@ impl Inner {
             });
         }
         let started = clock.now();
-        if !self.search_is_worth_it(started) {
+        if self.contention(|one| one.is_worth_it(started.as_nanos())) == Some(false) {
             return Ok(Polled {
                 ended: Some(started),
                 ..Polled::default()
@@ -81,11 +81,11 @@ impl Inner {
             }
             let before = now;
             now = clock.now();
-            if self.sees_contention(before, now) || hit || now.since(started) >= budget {
+            if self.sees_gap(before, now) || hit || now.since(started) >= budget {
                 break;
             }
             if compared.is_none() && now.since(started) >= Contention::COMPARED_AFTER {
-                compared = Some((now, thread_cpu_time()));
+                compared = self.contention(|_| (now, thread_cpu_time()));
             }
             if now == before && clock.pass(budget.saturating_sub(now.since(started))) {
                 // Simulated time does not move by itself: the rest of the budget passes at once.
@@ -96,9 +96,7 @@ impl Inner {
         }
         let spun = now.since(started);
         self.shared.counters.searched(hit, spun);
-        if !self.timers.is_simulated() {
-            self.compare(compared, now, hit);
-        }
+        self.end_search(compared, now, hit);
         Ok(Polled {
             hit,
             spun,
@@ -106,34 +104,36 @@ impl Inner {
         })
     }
 
-    /// Whether the thread did not run for a while between two readings of the clock (rule A13). Simulated time jumps.
+    /// Steps what knows whether the thread has its core for itself (rule A13). `None` if that is not looked for: simulated time jumps.
     #[inline]
-    fn sees_contention(&self, before: Moment, now: Moment) -> bool {
-        let contention = &self.pacing.contention;
-        if self.timers.is_simulated() || !contention.step(|one| one.read(before.as_nanos(), now.as_nanos())) {
-            return false;
+    fn contention<R>(&self, step: impl FnOnce(&mut Contention) -> R) -> Option<R> {
+        if self.timers.is_simulated() {
+            None
+        } else {
+            self.pacing.contention(step)
         }
-        self.suspended();
-        true
     }
 
-    /// Whether the thread has its core for itself, and searches find something. On a simulated clock they always do.
+    /// Whether the thread did not run for a while between two readings of the clock.
     #[inline]
-    fn search_is_worth_it(&self, now: Moment) -> bool {
-        self.timers.is_simulated() || self.pacing.contention.step(|one| one.is_worth_it(now.as_nanos()))
+    fn sees_gap(&self, before: Moment, now: Moment) -> bool {
+        let is_gap = self.contention(|one| one.read(before.as_nanos(), now.as_nanos())) == Some(true);
+        if is_gap {
+            self.suspended();
+        }
+        is_gap
     }
 
-    /// Compares a long search with its processor time, from `since` on, and records whether it has found something (rule A13).
+    /// Compares a long search with its processor time, from `since` on, and records whether it has found something.
     #[inline]
-    fn compare(&self, since: Option<(Moment, Duration)>, now: Moment, hit: bool) {
-        let contention = &self.pacing.contention;
+    fn end_search(&self, since: Option<(Moment, Duration)>, now: Moment, hit: bool) {
         let mut is_turn = false;
         if let Some((began, cpu_before)) = since {
             let (took, cpu) = (now.since(began), thread_cpu_time().saturating_sub(cpu_before));
-            is_turn = contention.step(|one| one.compared(took, cpu, now.as_nanos()));
+            is_turn = self.contention(|one| one.compared(took, cpu, now.as_nanos())) == Some(true);
         }
         // What another thread has done meanwhile polling has not found.
-        if contention.step(|one| one.found(hit && !is_turn)) || is_turn {
+        if self.contention(|one| one.found(hit && !is_turn)) == Some(true) || is_turn {
             self.suspended();
         }
     }

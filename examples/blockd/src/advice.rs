@@ -35,6 +35,7 @@ fn without_polling(args: &Args) -> Option<String> {
     let given = [
         ("--policy", args.policy != "learned"),
         ("--poll-cpu-max", args.poll_cpu_max != 100),
+        ("--poll-exclusive", args.poll_exclusive),
         ("--poll-grow", args.poll_grow != 0),
         ("--poll-shrink", args.poll_shrink != 0),
         ("--poll-weight", args.poll_weight != 0),
@@ -125,6 +126,7 @@ mod tests {
             ("--poll-grow 5", "--poll-grow"),
             ("--poll-shrink 2 --poll-weight 1", "--poll-shrink, --poll-weight"),
             ("--poll-cpu-max 50 --poll-max 0", "--poll-cpu-max"),
+            ("--poll-exclusive", "--poll-exclusive"),
             ("--record-waits f --poll-max 0", "--record-waits"),
         ] {
             let warnings = warnings(&args(line));

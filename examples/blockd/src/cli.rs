@@ -91,6 +91,11 @@ pub struct Args {
     #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub poll_cpu_max: u32,
 
+    /// The daemon has its core for itself: polling is never suspended. Without it, polling is suspended for a while when other threads
+    /// run on the core, or a quota is used up
+    #[arg(long)]
+    pub poll_exclusive: bool,
+
     /// The factor by which the policies of QEMU and KVM lengthen the polling time; 0 is the policy's default
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub poll_grow: u32,
@@ -158,6 +163,7 @@ impl Args {
             poll_kick_ns: None,
             poll_cpu_price: 100,
             poll_cpu_max: 100,
+            poll_exclusive: false,
             poll_grow: 0,
             poll_shrink: 0,
             poll_weight: 0,

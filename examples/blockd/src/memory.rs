@@ -192,20 +192,28 @@ impl Memory {
 
     /// The bytes at a guest address, up to `len` or the end of the region. `None` if the address is in no region.
     ///
-    /// The binary search takes 3 ns with one region, 6 with four and 23 with 509. A linear one took 2, 13 and 400: it mispredicts.
+    /// Many clients have a single region, so the first one is checked first. The binary search among the others takes 6 ns with four and 23
+    /// with 509. A linear one took 13 and 400: it mispredicts.
     #[inline]
     pub(crate) fn piece(&self, guest: u64, len: u64) -> Option<VolatileSlice<'_>> {
-        let after = self.regions.partition_point(|region| region.guest <= guest);
-        let region = &self.regions[after.checked_sub(1)?];
+        let first = self.regions.first()?;
+        let region = if guest.wrapping_sub(first.guest) < first.len {
+            first
+        } else {
+            self.region_after_first(guest)?
+        };
         let at = guest - region.guest;
-        if at >= region.len {
-            return None;
-        }
         let count = len.min(region.len - at);
         region
             .map
             .get_slice(usize::try_from(at).ok()?, usize::try_from(count).ok()?)
             .ok()
+    }
+
+    fn region_after_first(&self, guest: u64) -> Option<&Region> {
+        let after = self.regions.partition_point(|region| region.guest <= guest);
+        let region = &self.regions[after.checked_sub(1)?];
+        (guest - region.guest < region.len).then_some(region)
     }
 
     /// The `len` bytes at a guest address, if one region contains them.

@@ -37,6 +37,7 @@ impl Settings {
         let params = PollParams::up_to(args.poll_max)
             .with_cpu_price(args.poll_cpu_price)
             .with_cpu_max(args.poll_cpu_max)
+            .with_exclusive_core(args.poll_exclusive)
             .with_grow(args.poll_grow)
             .with_shrink(args.poll_shrink)
             .with_weight(args.poll_weight);
@@ -67,6 +68,9 @@ impl Settings {
         }
         if let Some(nanos) = change.kick_ns {
             params.wake = params.wake.with_kick(Duration::from_nanos(nanos));
+        }
+        if let Some(exclusive) = change.exclusive {
+            *params = params.with_exclusive_core(exclusive);
         }
         set(&mut params.cpu_price, "cpu-price", change.cpu_price, 1..=10_000)?;
         set(&mut params.cpu_max, "cpu-max", change.cpu_max, 1..=100)?;

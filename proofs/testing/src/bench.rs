@@ -184,7 +184,8 @@ impl Bench {
     #[must_use]
     pub const fn polling(self) -> Self {
         Self {
-            params: PollParams::up_to(Duration::from_micros(50)),
+            // Other tests run on the same cores.
+            params: PollParams::up_to(Duration::from_micros(50)).with_exclusive_core(true),
             ..self
         }
     }

@@ -287,6 +287,9 @@ fn command_of_blockd(program: &Path, polling: Polling, directory: &Path, idle: u
     if let Some(policy) = policy {
         command.args(["--policy", policy]);
     }
+    if polling == Polling::Always {
+        command.arg("--poll-exclusive");
+    }
     command.arg("--poll-max").arg(format!("{}ns", max.as_nanos()));
     for export in 0..idle {
         let socket = idle_socket(directory, export);

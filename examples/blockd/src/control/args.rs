@@ -98,6 +98,9 @@ pub(super) struct PollArgs {
     /// The largest share of a core to spend on polling
     #[arg(long, value_name = "PERCENT")]
     poll_cpu_max: Option<u32>,
+    /// Whether the daemon has its core for itself: true or false
+    #[arg(long, value_name = "BOOL")]
+    poll_exclusive: Option<bool>,
     /// The factor by which some policies lengthen the polling time
     #[arg(long, value_name = "N")]
     poll_grow: Option<u32>,
@@ -133,6 +136,7 @@ impl Action {
                     kick_ns: change.poll_kick_ns,
                     cpu_price: change.poll_cpu_price,
                     cpu_max: change.poll_cpu_max,
+                    exclusive: change.poll_exclusive,
                     grow: change.poll_grow,
                     shrink: change.poll_shrink,
                     weight: change.poll_weight,

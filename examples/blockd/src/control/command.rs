@@ -68,6 +68,9 @@ pub(crate) struct PollChange {
     /// Percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_max: Option<u32>,
+    /// Whether the daemon has its core for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) exclusive: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) grow: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! Which pages a queue has written, while the client wants to know.
+//! Which pages a queue has written, while the client wants to know. Usually it does not, so all that is done then is out of line.
 
 use super::Vring;
 use crate::descriptor_chain::DescriptorChain;
@@ -6,7 +6,7 @@ use crate::dirty_log::DirtyLog;
 
 impl Vring {
     /// Writes an entry of the used ring for a request that has ended.
-    #[inline]
+    #[inline(always)]
     pub(super) fn use_entry(&self, position: u16, head: u16, written: u32) {
         if let Some(log) = &self.config.log {
             self.mark_buffers(log, head);
@@ -15,12 +15,17 @@ impl Vring {
     }
 
     /// Makes the entries of the used ring before `index` visible.
-    #[inline]
+    #[inline(always)]
     pub(super) fn publish(&self, index: u16) {
         self.ring.publish(index);
-        if let Some(log) = &self.config.log
-            && let Some(used) = self.config.used_log
-        {
+        if let Some(log) = &self.config.log {
+            self.mark_used_ring(log);
+        }
+    }
+
+    #[cold]
+    fn mark_used_ring(&self, log: &DirtyLog) {
+        if let Some(used) = self.config.used_log {
             log.mark(used, self.ring.used_len());
         }
     }

@@ -34,6 +34,15 @@ pub(crate) struct Holds {
     eventfds_and_sockets: usize,
     pub(crate) mappings: usize,
     pub(crate) rss_kib: usize,
+    /// The part of it that is no file: which parts of the program are in memory varies.
+    pub(crate) anonymous_kib: usize,
+}
+
+impl Holds {
+    /// Those that do not depend on how long the loop has waited so far.
+    pub(crate) fn fixed_descriptors(&self) -> usize {
+        self.descriptors - self.epoll_sets
+    }
 }
 
 impl Daemon {
@@ -96,10 +105,10 @@ impl Daemon {
 
     pub(crate) fn holds(&self) -> Holds {
         let status = std::fs::read_to_string(self.proc("status")).unwrap();
-        let rss = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .unwrap();
+        let kib = |name: &str| {
+            let figure = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            figure.trim().trim_end_matches(" kB").parse().unwrap()
+        };
         let maps = std::fs::read_to_string(self.proc("maps")).unwrap();
         let files: Vec<PathBuf> = std::fs::read_dir(self.proc("fd"))
             .unwrap()
@@ -115,7 +124,8 @@ impl Daemon {
             epoll_sets: files.iter().filter(epoll_set).count(),
             eventfds_and_sockets: files.iter().filter(is_eventfd_or_socket).count(),
             mappings: maps.lines().filter(|line| line.contains("memfd:")).count(),
-            rss_kib: rss.trim().trim_end_matches(" kB").parse().unwrap(),
+            rss_kib: kib("VmRSS:"),
+            anonymous_kib: kib("RssAnon:"),
         }
     }
 

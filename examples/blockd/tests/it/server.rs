@@ -95,6 +95,8 @@ impl Wanted {
             poll_max,
             policy: policy.to_owned(),
             backend,
+            // Other tests run on the same cores.
+            poll_exclusive: true,
             ..Args::for_exports(exports.clone())
         };
         let (ready, is_ready) = mpsc::channel();

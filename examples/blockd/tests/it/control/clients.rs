@@ -105,7 +105,7 @@ fn clients_that_do_not_read_or_disappear_cost_little() {
         "{before:?} has become {during:?}"
     );
     assert!(
-        during.rss_kib < before.rss_kib + 32 * 1024,
+        during.anonymous_kib < before.anonymous_kib + 32 * 1024,
         "{before:?} has become {during:?}"
     );
     // They give way to another client.

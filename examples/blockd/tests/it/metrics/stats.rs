@@ -77,7 +77,9 @@ fn kicks_and_calls_are_those_of_the_driver() {
 
 #[test]
 fn polling_hits_are_counted() {
-    let controlled = Controlled::start_with("ram=1M", &["--poll-max", "1s", "--policy", "always"]);
+    // Other tests run on the same cores.
+    let args = ["--poll-max", "1s", "--policy", "always", "--poll-exclusive"];
+    let controlled = Controlled::start_with("ram=1M", &args);
     let mut client = Client::simple(controlled.daemon.socket());
     for round in 0..50 {
         client.write(0, 0, &pattern(round, 512)).unwrap();
