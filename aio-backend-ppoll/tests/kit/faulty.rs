@@ -6,14 +6,19 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use aio_backend::{Backend, Interest, Peek, Readiness, ReadyList, Token, Watched};
+use aio_backend::{
+    Backend, Completed, Interest, NotSubmitted, Operation, Peek, Readiness, ReadyList, Token, Watched,
+};
 use aio_backend_ppoll::Ppoll;
 use rustix::io::Errno;
+
+use crate::operations::{Mistake, Operations};
 
 /// The fault of a [`Faulty`] backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Nothing,
+    Operations(Mistake),
     // Peculiar, and within the contract
     WaitsThroughInterruptions,
     SplitsEvents,
@@ -98,6 +103,7 @@ pub(crate) struct Faulty {
     gone: Option<Token>,
     removes: u32,
     shown: std::io::PipeReader,
+    operations: Operations,
 }
 
 impl Faulty {
@@ -114,6 +120,14 @@ impl Faulty {
             removes: 0,
             // Its writer is closed, and a hang-up is nothing to read.
             shown: std::io::pipe().unwrap().0,
+            operations: Operations::default(),
+        }
+    }
+
+    fn mistake(&self) -> Option<Mistake> {
+        match self.fault {
+            Fault::Operations(mistake) => Some(mistake),
+            _ => None,
         }
     }
 
@@ -338,8 +352,26 @@ impl Backend for Faulty {
         self.good.remove(token)
     }
 
+    fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
+        match self.mistake() {
+            Some(mistake) => Ok(self.operations.submit(mistake, report, operation)),
+            None => Err(NotSubmitted::unsupported(operation, self.name())),
+        }
+    }
+
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        self.operations.next()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.operations.len()
+    }
+
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         let mut timeout = self.timeout(timeout)?;
+        if self.operations.report(self.mistake(), ready) {
+            timeout = Some(Duration::ZERO);
+        }
         if self.is(Fault::SleepsItsWholeTime)
             && let Some(sleep) = timeout.replace(Duration::ZERO)
         {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod faulty;
+mod operations;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aio_backend::conformance::{PROMISES, check, walk};
 
 use crate::faulty::{Fault, Faulty};
+use crate::operations::Mistake;
 
 /// Every fault, with a promise that it violates. Every promise is listed, so each is shown to be testable.
 const FAULTS: &[(Fault, &str)] = &[
@@ -118,6 +120,14 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::LosesOneWhenRestructured, "rebalance_loses_nothing"),
     (Fault::PeeksTooMuch, "a_peek_equals_a_check"),
     (Fault::ShowsTooLittle, "the_pollable_descriptor_covers_all"),
+    (
+        Fault::Operations(Mistake::LosesOne),
+        "operations_end_once_and_come_back",
+    ),
+    (
+        Fault::Operations(Mistake::ReportsOnce),
+        "completions_are_reported_until_they_are_taken",
+    ),
 ];
 
 /// The faults that a random walk finds.

@@ -34,8 +34,9 @@ const fn of_peer(name: &'static str) -> Engine {
 }
 
 /// Those of blockd, then those of the peer. The first is the default.
-const ENGINES: [Engine; 5] = [
+const ENGINES: [Engine; 6] = [
     of_blockd("auto"),
+    of_blockd("uring"),
     of_blockd("threads"),
     of_blockd("sync"),
     of_peer("threads"),

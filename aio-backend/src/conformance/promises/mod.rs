@@ -2,6 +2,7 @@
 
 mod many;
 mod once;
+mod operations;
 mod readiness;
 mod silence;
 mod time;
@@ -137,5 +138,11 @@ promises! {
             "return Peek::Unsupported if each check needs a system call, and Peek::Pending if this one does";
         the_pollable_descriptor_covers_all: "the descriptor of make_pollable is readable if, and only if, a check would report an event",
             "return None from make_pollable unless the descriptor is level-triggered; report the rest by always_ready";
+    }
+    operations {
+        operations_end_once_and_come_back: "(10) each operation that was accepted comes back once, and the backend keeps nothing of it",
+            "keep operations in a table until the system has completed them, and give them back by next_completed, also those that were cancelled";
+        completions_are_reported_until_they_are_taken: "(11) while operations have ended that were not taken, every wait reports the token of submit, and does not block",
+            "report the token in each wait, not only in the one that has found the completion";
     }
 }
