@@ -62,9 +62,9 @@ impl Device {
     ) -> Result<OnRing, MalformedRequest> {
         let (request, status) = Request::of(memory, chain)?;
         let (all, written) = match request.kind {
-            // At most MOST_BYTES, so it fits.
             // What goes past the page cache needs aligned buffers, which the client's are not.
             _ if self.disk.is_direct() => return Ok(OnRing::Threads),
+            // At most MOST_BYTES, so it fits.
             VIRTIO_BLK_T_IN => (request.to_driver, request.to_driver.len() as u32),
             VIRTIO_BLK_T_OUT if !write_through => (request.from_driver, 0),
             _ => return Ok(OnRing::Threads),
