@@ -62,7 +62,7 @@ impl Device {
     ) -> Result<OnRing, MalformedRequest> {
         let (request, status) = Request::of(memory, chain)?;
         let (all, written) = match request.kind {
-            // What goes past the page cache may need buffers that are aligned.
+            // What goes past the page cache needs aligned buffers, which the client's are not.
             _ if self.disk.is_direct() => return Ok(OnRing::Threads),
             // At most MOST_BYTES, so it fits.
             VIRTIO_BLK_T_IN => (request.to_driver, request.to_driver.len() as u32),

@@ -244,7 +244,8 @@ fn on_a_terminal(no_color: &str) -> String {
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
     let scene = Scene::new();
-    let mut command = scene.command(&[]);
+    // Nothing is measured, so no line says that the machine is busy.
+    let mut command = scene.command(&["--poll-wake-ns", "10000", "--poll-kick-ns", "500"]);
     command
         .env("BLOCKD_LOG", "info")
         .env("TERM", "xterm")

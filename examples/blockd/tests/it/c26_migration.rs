@@ -84,6 +84,7 @@ fn c26_pages_that_the_device_has_written_are_marked() {
         (path.as_str(), ["--engine", "threads"]),
         (path.as_str(), ["--engine", "auto"]),
         (path.as_str(), ["--engine", "sync"]),
+        (path.as_str(), ["--engine", "uring"]),
     ] {
         let daemon = Daemon::start(disk, &args);
         let mut raw = connect(daemon.socket());

@@ -83,7 +83,7 @@ fn c28_any_request_works_past_the_page_cache() {
     let Some(image) = image_with_direct_access(len) else {
         return;
     };
-    for engine in ["auto", "threads", "sync"] {
+    for engine in ["auto", "threads", "sync", "uring"] {
         let daemon = Daemon::start(&format!("{},cache=none", image.disk()), &["--engine", engine]);
         assert_eq!(direct_files(&daemon), 1);
         let mut client = Client::simple(daemon.socket());

@@ -22,6 +22,7 @@ fn requests_are_counted_by_kind_on_every_engine() {
         (path.as_str(), "auto"),
         (path.as_str(), "threads"),
         (path.as_str(), "sync"),
+        (path.as_str(), "uring"),
     ] {
         let controlled = Controlled::start_with(disk, &["--engine", engine]);
         let mut client = Client::simple(controlled.daemon.socket());
