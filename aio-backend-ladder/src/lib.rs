@@ -29,6 +29,10 @@
 //! descriptors. On the way down, a number that is closed (`EBADF`) does not stop the others: the next wait reports it as
 //! [`Readiness::NVAL`](aio_backend::Readiness::NVAL).
 //!
+//! # Operations
+//! The level in use executes operations, if it can. While some are in flight, the ladder does not move. If the upper backend fails, they are
+//! cancelled, and the next wait reports their completions.
+//!
 //! # What it does not do
 //! It makes no system call and knows no particular backend. It does not hide differences between backends: the one in use accepts
 //! or refuses a descriptor.
@@ -49,7 +53,10 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, Peek, ReadyList, Token, Watched, concerns_all, remedy};
+use aio_backend::{
+    Backend, Completed, Interest, NotSubmitted, Operation, Peek, ReadyList, Token, Watched, concerns_all,
+    remedy,
+};
 
 pub use crate::level::Level;
 use crate::level::{Hold, is_closed, next};
@@ -87,6 +94,8 @@ pub struct Ladder<L, U> {
     /// A foreign loop has the descriptor of an upper backend that has failed.
     is_unpollable: bool,
     orphaned: Orphaned,
+    /// Where waits report completions of operations; `None` if none was submitted.
+    report: Option<Token>,
     /// The number of additions and removals before a refused move is tried again.
     changes_until_retry: usize,
 }
@@ -106,6 +115,7 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
             hold: Hold::Free,
             is_unpollable: false,
             orphaned: Orphaned::default(),
+            report: None,
             changes_until_retry: 0,
         };
         ladder.switch();
@@ -151,6 +161,7 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
             to if to == now => return,
             _ if self.changes_until_retry > 0 => return,
             Level::Upper => self.climb(),
+            Level::Lower if self.in_use().in_flight() > 0 => return,
             Level::Lower => self.descend(),
         };
         match moved {
@@ -165,6 +176,9 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
 
     /// Moves all registrations up. If this fails, none has moved: the upper level is filled while the lower one is still complete.
     fn climb(&mut self) -> io::Result<()> {
+        if self.lower.in_flight() > 0 {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         let filled = match (self.make_upper)() {
             Ok(mut upper) => fill(&mut upper, &self.lower)
                 .map(|()| upper)
@@ -260,7 +274,8 @@ impl<L: Backend, U: Backend> Ladder<L, U> {
         );
         self.is_unpollable |= self.hold == Hold::Upper;
         self.hold = Hold::Lower;
-        if let Some(upper) = self.upper.take() {
+        if let Some(mut upper) = self.upper.take() {
+            self.orphaned.take_operations(&mut upper, self.report);
             upper.visit(&mut |fd, token, interest| {
                 if let Err(error) = self.lower.add(fd.clone(), token, interest) {
                     tracing::debug!(?fd, %error, "the lower backend refused a descriptor");
@@ -368,6 +383,33 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
         self.in_use().always_ready() || self.orphaned.has_any() || self.is_unpollable
     }
 
+    fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
+        if self.orphaned.in_flight() > 0 {
+            // Their names could be those of others.
+            return Err(NotSubmitted::unsupported(operation, self.name()));
+        }
+        let submitted = self.current().submit(report, operation)?;
+        self.report = Some(report);
+        Ok(submitted)
+    }
+
+    fn cancel(&mut self, operation: Token) {
+        self.current().cancel(operation);
+    }
+
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        let orphaned = self.orphaned.next_completed();
+        orphaned.or_else(|| self.current().next_completed())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_use().in_flight() + self.orphaned.in_flight()
+    }
+
+    fn end_operations(&mut self) {
+        self.current().end_operations();
+    }
+
     fn watched(&self) -> usize {
         self.in_use().watched() + self.orphaned.len()
     }
@@ -380,7 +422,7 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
         self.changes_until_retry = 0;
         self.current().drain(each);
-        std::mem::take(&mut self.orphaned).drain(each);
+        self.orphaned.drain(each);
     }
 }
 

@@ -1,28 +1,55 @@
-//! Registrations that neither backend accepts any more. They are reported as [`Readiness::NVAL`] until they are removed.
+//! Registrations that neither backend accepts any more, which are reported as [`Readiness::NVAL`] until they are removed; and the
+//! operations of an upper backend that has failed, until they are taken.
 //!
 //! A registration is orphaned if the upper backend has failed and the lower one refuses the descriptor, or if a number is closed at a
 //! move down.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+use aio_backend::{Backend, Completed, Interest, Readiness, ReadyList, Token, Watched};
 
-/// The orphaned registrations, the next one to report first.
+/// What is orphaned, the next one to report first.
 #[derive(Debug, Default)]
 pub(crate) struct Orphaned {
-    all: Vec<(Watched, Token, Interest)>,
+    /// A registration without a descriptor stands for the operations.
+    all: Vec<(Option<Watched>, Token, Interest)>,
     /// Whether the last wait reported one before the events of the backend. It alternates.
     first: bool,
+    /// The operations, with the names that the upper backend gave them.
+    ended: VecDeque<(Token, Completed)>,
 }
 
 impl Orphaned {
     pub(crate) fn insert(&mut self, fd: Watched, token: Token, interest: Interest) {
-        self.all.push((fd, token, interest));
+        self.all.push((Some(fd), token, interest));
+    }
+
+    /// Takes all operations of `backend`, which report under `token`.
+    pub(crate) fn take_operations(&mut self, backend: &mut dyn Backend, token: Option<Token>) {
+        let Some(token) = token else { return };
+        backend.end_operations();
+        self.ended.extend(std::iter::from_fn(|| backend.next_completed()));
+        if !self.ended.is_empty() && !self.is_taken(token) {
+            self.all.push((None, token, Interest::READ));
+        }
+    }
+
+    pub(crate) fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        let next = self.ended.pop_front();
+        if self.ended.is_empty() {
+            self.all.retain(|(fd, _, _)| fd.is_some());
+        }
+        next
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.ended.len()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.all.len()
+        self.all.iter().filter(|(fd, _, _)| fd.is_some()).count()
     }
 
     /// Returns whether the slot of `token` is in use, by any generation.
@@ -52,14 +79,23 @@ impl Orphaned {
 
     pub(crate) fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
         for (fd, token, interest) in &self.all {
-            each(fd, *token, *interest);
+            if let Some(fd) = fd {
+                each(fd, *token, *interest);
+            }
         }
     }
 
-    pub(crate) fn drain(self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        for (fd, token, interest) in self.all {
-            each(fd, token, interest);
+    /// Gives all registrations. The operations stay.
+    pub(crate) fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        let operations = |(fd, _, _): &(Option<Watched>, Token, Interest)| fd.is_none();
+        let place = self.all.iter().position(operations);
+        let operations = place.map(|place| self.all.swap_remove(place));
+        for (fd, token, interest) in std::mem::take(&mut self.all) {
+            if let Some(fd) = fd {
+                each(fd, token, interest);
+            }
         }
+        self.all.extend(operations);
     }
 
     fn place(&self) -> Option<usize> {
@@ -79,13 +115,17 @@ impl Orphaned {
         let Some(place) = self.place() else {
             return backend.wait(timeout, ready);
         };
-        let (_, token, _) = self.all[place];
+        let (fd, token, _) = &self.all[place];
+        let (token, readiness) = match fd {
+            Some(_) => (*token, Readiness::NVAL),
+            None => (*token, Readiness::IN),
+        };
         self.first = !self.first;
-        let mut reported = self.first && ready.push(token, Readiness::NVAL);
+        let mut reported = self.first && ready.push(token, readiness);
         if !ready.is_full() {
             backend.wait(Some(Duration::ZERO), ready)?;
         }
-        reported = reported || ready.push(token, Readiness::NVAL);
+        reported = reported || ready.push(token, readiness);
         if reported {
             let (_, _, interest) = &mut self.all[place];
             if interest.contains(Interest::ONESHOT) {

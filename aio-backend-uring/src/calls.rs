@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use aio_backend::{Interest, Readiness};
+use aio_backend::{Completed, Interest, NotSubmitted, Operation, Readiness, Token};
 
 use crate::config::Config;
 
@@ -21,7 +21,7 @@ pub const POLL_MAX: usize = 64;
 /// # use std::io;
 /// # use std::os::fd::BorrowedFd;
 /// # use std::time::Instant;
-/// # use aio_backend::{Interest, Readiness};
+/// # use aio_backend::{Completed, Interest, NotSubmitted, Operation, Readiness, Token};
 /// use aio_backend_uring::sys::{Kernel, KernelRing, Sys};
 /// use aio_backend_uring::{Config, Uring};
 ///
@@ -128,7 +128,8 @@ pub trait Ring: fmt::Debug + 'static {
     /// Returns whether there is neither a completion nor anything that an enter would turn into one.
     fn is_idle(&mut self) -> bool;
 
-    /// Puts a request into the submission queue. Returns `false` if the queue is full.
+    /// Puts a request into the submission queue. Returns `false` if the queue is full. Bit 63 of its user data is cleared: it belongs to
+    /// operations.
     fn push(&mut self, request: Request) -> bool;
 
     /// Returns the number of requests in the submission queue.
@@ -143,6 +144,46 @@ pub trait Ring: fmt::Debug + 'static {
 
     /// Takes the first completion out of its queue.
     fn next(&mut self) -> Option<Completion>;
+
+    /// Takes an operation, which the next enter submits. Returns its name, until [`next_completed`](Self::next_completed) returns it.
+    ///
+    /// # Errors
+    /// The operation, if the ring cannot execute it. By default a ring executes none.
+    fn submit(&mut self, operation: Operation) -> Result<Token, NotSubmitted> {
+        Err(NotSubmitted::unsupported(operation, "uring"))
+    }
+
+    /// Cancels an operation with the next enter. It ends in any case.
+    fn cancel(&mut self, operation: Token) {
+        let _ = operation;
+    }
+
+    /// Returns an operation that has ended, and its name. [`next`](Self::next) accepts the completions of operations, and does not return
+    /// them.
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        None
+    }
+
+    /// Returns whether an operation has ended that [`next_completed`](Self::next_completed) has not returned.
+    fn has_completed(&self) -> bool {
+        false
+    }
+
+    /// Returns whether operations wait for room in the submission queue.
+    fn has_waiting(&self) -> bool {
+        false
+    }
+
+    /// Returns the number of completions of operations that [`next`](Self::next) has accepted. It wraps.
+    fn accepted(&self) -> usize {
+        0
+    }
+
+    /// Cancels all operations, and waits until they have ended, for a second at the most; leaks the buffers of those that have not. Calls
+    /// `other` with the completions of other requests that come meanwhile.
+    fn end_operations(&mut self, other: &mut dyn FnMut(Completion)) {
+        let _ = other;
+    }
 }
 
 /// What a backend asks of the kernel.

@@ -15,16 +15,19 @@ pub struct Config {
     pub(crate) submissions: u32,
     pub(crate) completions: u32,
     pub(crate) is_plain: bool,
+    pub(crate) workers: u32,
 }
 
 impl Config {
-    /// 256 requests in a system call, and room for 1,024 completions: 32 KiB of memory.
+    /// 256 requests in a system call, room for 1,024 completions (32 KiB of memory), and up to 512 threads of the kernel for operations
+    /// that wait.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             submissions: 256,
             completions: 1024,
             is_plain: false,
+            workers: 512,
         }
     }
 
@@ -42,6 +45,18 @@ impl Config {
     #[must_use]
     pub const fn completions(mut self, completions: u32) -> Self {
         self.completions = completions;
+        self
+    }
+
+    /// Sets the largest number of threads on which the kernel executes operations on files and block devices that have to wait; zero for
+    /// the kernel's default, which is four for each processor. The kernel starts them when it needs them, and ends idle ones.
+    ///
+    /// Operations that hang, such as those on a file server that does not answer, occupy one thread each. When all are occupied, no
+    /// operation on another file can wait, either. The limit holds for the thread that uses the ring, with all its rings, from the first
+    /// operation on.
+    #[must_use]
+    pub const fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
         self
     }
 

@@ -3,15 +3,15 @@
 //! | bits | poll request | cancellation | operation |
 //! |---|---|---|---|
 //! | 63, 62 | 0 | 1 | 2 |
-//! | 61 to 32 | sequence of the request | 0 | free |
-//! | 31 to 0 | slot of the registration | 0 | free |
+//! | 61 to 32 | sequence of the request | 0 | generation of the slot |
+//! | 31 to 0 | slot of the registration | 0 | slot of the operation |
 //!
 //! Each poll request has a sequence of its own, whatever registration it belongs to. So a completion of a request that was cancelled
 //! is recognised, also if its registration was removed, its slot taken again, or its interest changed. The sequence returns to an
 //! earlier value after 2^30 requests. By then no completion of the earlier request is left, because a cancellation is submitted no
 //! later than the next wait.
 //!
-//! The numbers of operations are reserved: a ring that also takes operations tells their completions from those of poll requests.
+//! Only [`operations`](crate::operations) submits requests with bit 63, and only for operations. The ring clears it in all others.
 
 /// What a completion belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,6 +44,38 @@
 //!   Until then the request keeps the file open, which the other backends do not.
 //! - *More completions than their queue has room for* are kept by the kernel, and fetched by the same wait.
 //!
+//! # Operations
+//! It reads, writes, syncs and allocates files on the same ring: see [`Backend::submit`]. The next enter submits operations, with the
+//! requests of descriptors, so that an operation makes no system call of its own. A file that has the data in memory is read by that enter
+//! itself; what has to wait is done by threads of the kernel. Any number can be in flight: those for which the submission queue has no room
+//! wait for it.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//! use aio_backend::{Backend, Operation, Readiness, ReadyList, Token};
+//! use aio_backend_uring::Uring;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! # let Ok(mut backend) = Uring::new() else {
+//! #     println!("skipped: no io_uring");
+//! #     return Ok(());
+//! # };
+//! # /*
+//! let mut backend = Uring::new()?;
+//! # */
+//! let zeroes = Arc::new(std::fs::File::open("/dev/zero")?);
+//! let report = Token::new(0, 0); // of no registration
+//! let submitted = backend.submit(report, Operation::read(zeroes, 0, vec![1; 512]))?;
+//! let mut ready = ReadyList::new();
+//! backend.wait(Some(Duration::from_secs(10)), &mut ready)?;
+//! assert_eq!(ready.iter().next(), Some((report, Readiness::IN)));
+//! let (operation, completed) = backend.next_completed().expect("it was reported");
+//! assert_eq!(operation, submitted);
+//! assert_eq!(completed.into_bytes()?, [0; 512]);
+//! # Ok(()) }
+//! ```
+//!
 //! # What it does not do
 //! It offers no descriptor to foreign loops ([`Backend::make_pollable`] returns `None`): with deferred task work (Linux 6.1) the
 //! descriptor of a ring wakes no thread that polls it.
@@ -63,11 +95,15 @@ mod readme {}
 
 mod calls;
 mod config;
+mod foreign;
 mod kernel;
 mod keys;
 mod limit;
+mod operations;
+mod report;
 mod ring;
 mod slots;
+mod submission;
 mod wait;
 
 /// The system calls, and the traits with which a test can replace them.
@@ -87,13 +123,17 @@ use std::time::Duration;
 
 #[cfg(doc)]
 use aio_backend::Readiness;
-use aio_backend::{Backend, Interest, Peek, ReadyList, Registrations, Token, Watched};
+use aio_backend::{
+    Backend, Completed, Interest, NotSubmitted, Operation, Peek, ReadyList, Registrations, Token, Watched,
+};
 
 use crate::calls::{Ring, Sys};
 pub use crate::config::Config;
+pub use crate::foreign::ForeignMemory;
 use crate::kernel::Kernel;
 use crate::keys::Key;
 use crate::limit::Limit;
+use crate::report::Report;
 use crate::slots::{List, Slots, State};
 
 /// Waits with `io_uring_enter(2)`.
@@ -137,6 +177,8 @@ pub struct Uring<S: Sys = Kernel> {
     waits: u32,
     /// The error of a request that could not be armed, until a wait returns it.
     failure: Option<i32>,
+    /// Where waits report completions of operations.
+    report: Report,
     /// The process that may use the ring.
     process: u32,
     enters: u64,
@@ -183,6 +225,7 @@ impl<S: Sys> Uring<S> {
             sequence: 0,
             waits: 0,
             failure: None,
+            report: Report::default(),
             process: std::process::id(),
             enters: 0,
             verified: 0,
@@ -308,6 +351,27 @@ impl<S: Sys> Backend for Uring<S> {
 
     fn reports_edges(&self) -> bool {
         true
+    }
+
+    fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
+        self.submit_operation(report, operation)
+    }
+
+    fn cancel(&mut self, operation: Token) {
+        self.ring.cancel(operation);
+        self.mark_completed();
+    }
+
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        self.take_completed()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.report.in_flight
+    }
+
+    fn end_operations(&mut self) {
+        self.end_all_operations();
     }
 
     fn watched(&self) -> usize {

@@ -1,21 +1,28 @@
-//! [`KernelRing`]: a ring of the kernel. The only module with `unsafe` code, all of it for functions of the crate `io-uring`.
+//! [`KernelRing`]: a ring of the kernel, with the operations that it executes.
+//!
+//! The `unsafe` code is for functions of the crate `io-uring`, here and in [`operations`](crate::operations).
 #![allow(unsafe_code, reason = "io-uring has no safe function to submit a request")]
 
 use std::fmt;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use aio_backend::Readiness;
+use aio_backend::{Completed, NotSubmitted, Operation, Readiness, Token};
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{Builder, EnterFlags, IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
 use crate::calls::{Completion, Request, Ring};
 use crate::config::Config;
+use crate::operations::{IS_OPERATION, Operations};
+
+/// How long the end of a ring waits for its operations.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The queues of a ring, which this process shares with the kernel.
 ///
-/// Dropping it closes the ring and unmaps the queues. It submits nothing, so a forked child may do so.
+/// Dropping it closes the ring and unmaps the queues. If operations are in flight, it first cancels them and waits for a second at the
+/// most until the kernel has let go of their buffers; buffers that it still uses then are leaked. In a forked child it submits nothing.
 ///
 /// # Examples
 /// ```
@@ -31,6 +38,12 @@ pub struct KernelRing {
     ring: IoUring,
     /// The kernel sets a flag when there is work that only an enter turns into completions.
     sees_all: bool,
+    /// `None` until the first one is submitted.
+    operations: Option<Box<Operations>>,
+    /// The most threads of the kernel that wait for files; zero for the kernel's default.
+    workers: u32,
+    /// The process that may use the ring.
+    process: u32,
 }
 
 /// The flags that some kernels lack, from the newest kernel on. All of 5.18 and later continue after a request that fails.
@@ -75,7 +88,7 @@ impl KernelRing {
                 .setup_clamp()
                 .setup_cqsize(config.completions.max(config.submissions.next_power_of_two()));
             match flags(&mut builder).build(config.submissions) {
-                Ok(ring) => return Self::of(ring, place < SEEING_ALL),
+                Ok(ring) => return Self::of(ring, place < SEEING_ALL, config.workers),
                 Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => refused = error,
                 Err(error) => return Err(error),
             }
@@ -84,13 +97,47 @@ impl KernelRing {
     }
 
     /// Checks that the kernel has what the backend needs: Linux 5.13 or later.
-    fn of(ring: IoUring, sees_all: bool) -> io::Result<Self> {
+    fn of(ring: IoUring, sees_all: bool, workers: u32) -> io::Result<Self> {
         let has = ring.params();
         // The last one came with multishot poll requests.
         if has.is_feature_nodrop() && has.is_feature_ext_arg() && has.is_feature_resource_tagging() {
-            Ok(Self { ring, sees_all })
+            Ok(Self {
+                ring,
+                sees_all,
+                operations: None,
+                workers,
+                process: std::process::id(),
+            })
         } else {
             Err(Errno::NOSYS.into())
+        }
+    }
+
+    /// The kernel executes operations that would wait on threads of its own. If some of them hang, the others need more (rule S2).
+    #[cold]
+    fn allow_workers(&self) {
+        // For files, and for what has no end, which has a limit of its own.
+        let mut most = [self.workers, 0];
+        if let Err(error) = self.ring.submitter().register_iowq_max_workers(&mut most) {
+            tracing::debug!(%error, "the number of threads for operations stays at the kernel's default");
+        }
+    }
+
+    /// Returns the number of operations that [`next_completed`](Ring::next_completed) has not returned.
+    fn in_flight(&self) -> usize {
+        self.operations.as_ref().map_or(0, |operations| operations.len())
+    }
+}
+
+/// Returns whether an enter that fails with this error may succeed the next time.
+fn is_passing(error: Errno) -> bool {
+    matches!(error, Errno::TIME | Errno::INTR | Errno::BUSY | Errno::AGAIN)
+}
+
+impl Drop for KernelRing {
+    fn drop(&mut self) {
+        if std::process::id() == self.process {
+            self.end_operations(&mut |_| {});
         }
     }
 }
@@ -118,8 +165,10 @@ impl Ring for KernelRing {
             } => opcode::PollAdd::new(Fd(fd), asked(readiness))
                 .multi(is_multishot)
                 .build()
-                .user_data(key),
-            Request::Cancel { key, target } => opcode::PollRemove::new(target).build().user_data(key),
+                .user_data(key & !IS_OPERATION),
+            Request::Cancel { key, target } => opcode::PollRemove::new(target)
+                .build()
+                .user_data(key & !IS_OPERATION),
         };
         // SAFETY: the entry has no pointer: a poll request has a number and flags, a cancellation the user data of a request. The kernel
         // copies the entry when it is submitted. A number that is not open, or means another file by then, is an error of the request
@@ -133,6 +182,110 @@ impl Ring for KernelRing {
     }
 
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let entered = self.enter_kernel(timeout);
+        if let Some(operations) = &mut self.operations {
+            operations.flush(&mut self.ring);
+        }
+        entered
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.ring.completion().next()?;
+            if entry.user_data() & IS_OPERATION == 0 {
+                return Some(Completion {
+                    key: entry.user_data(),
+                    result: entry.result(),
+                    has_more: cqueue::more(entry.flags()),
+                });
+            }
+            if let Some(operations) = &mut self.operations {
+                operations.complete(&mut self.ring, entry.user_data(), entry.result());
+            }
+        }
+    }
+
+    fn submit(&mut self, operation: Operation) -> Result<Token, NotSubmitted> {
+        if self.operations.is_none() {
+            self.allow_workers();
+        }
+        let operations = self.operations.get_or_insert_default();
+        operations.submit(&mut self.ring, operation)
+    }
+
+    fn cancel(&mut self, operation: Token) {
+        if let Some(operations) = &mut self.operations {
+            operations.cancel(&mut self.ring, operation);
+        }
+    }
+
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        self.operations.as_mut()?.next_completed()
+    }
+
+    #[inline]
+    fn has_completed(&self) -> bool {
+        self.operations
+            .as_ref()
+            .is_some_and(|operations| operations.has_completed())
+    }
+
+    #[inline]
+    fn has_waiting(&self) -> bool {
+        self.operations
+            .as_ref()
+            .is_some_and(|operations| operations.is_waiting())
+    }
+
+    #[inline]
+    fn accepted(&self) -> usize {
+        self.operations
+            .as_ref()
+            .map_or(0, |operations| operations.accepted())
+    }
+
+    fn end_operations(&mut self, other: &mut dyn FnMut(Completion)) {
+        let Some(operations) = &mut self.operations else {
+            return;
+        };
+        operations.cancel_all(&mut self.ring);
+        let end = Instant::now() + END_TIMEOUT;
+        while self
+            .operations
+            .as_ref()
+            .is_some_and(|operations| operations.in_kernel() > 0)
+        {
+            let left = end.saturating_duration_since(Instant::now());
+            let entered = if left.is_zero() {
+                Err(Errno::TIME.into())
+            } else {
+                self.enter(Some(left))
+            };
+            while let Some(completion) = self.next() {
+                other(completion);
+            }
+            let error = entered.err().and_then(|error| Errno::from_io_error(&error));
+            if left.is_zero() || error.is_some_and(|error| !is_passing(error)) {
+                break;
+            }
+        }
+        if let Some(operations) = &mut self.operations {
+            let left = operations.in_kernel();
+            if left > 0 {
+                tracing::warn!(
+                    operations = left,
+                    "the system has not ended operations in time; their buffers are leaked"
+                );
+                operations.leak();
+            }
+        }
+    }
+}
+
+impl KernelRing {
+    #[inline]
+    fn enter_kernel(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let pushed = self.ring.submission().len() as u32;
         let submitter = self.ring.submitter();
         let flags = EnterFlags::GETEVENTS;
@@ -151,16 +304,6 @@ impl Ring for KernelRing {
         // the time that it points to; both live until the call returns.
         unsafe { submitter.enter(pushed, 1, flags.bits(), Some(&args))? };
         Ok(())
-    }
-
-    #[inline]
-    fn next(&mut self) -> Option<Completion> {
-        let entry = self.ring.completion().next()?;
-        Some(Completion {
-            key: entry.user_data(),
-            result: entry.result(),
-            has_more: cqueue::more(entry.flags()),
-        })
     }
 }
 
@@ -184,7 +327,8 @@ impl fmt::Debug for KernelRing {
         f.debug_struct("KernelRing")
             .field("params", self.ring.params())
             .field("sees_all", &self.sees_all)
-            .finish()
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
     }
 }
 

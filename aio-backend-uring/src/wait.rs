@@ -57,6 +57,9 @@ impl<S: Sys> Uring<S> {
         self.waits = self.waits.wrapping_add(1);
         self.slots.begin_wait();
         loop {
+            if self.has_completed() {
+                self.report_completed(ready);
+            }
             if let Err(error) = self.report(ready) {
                 // Events that were reported come first; what could not be verified is found by the next wait.
                 return if ready.len() > before { Ok(()) } else { Err(error) };
@@ -134,14 +137,19 @@ impl<S: Sys> Uring<S> {
         Ok(())
     }
 
-    /// Enters, and takes the completions out of their queue. Returns their number, too.
+    /// Enters, and takes the completions out of their queue. Returns their number, with those of operations.
     fn enter(&mut self, timeout: Option<Duration>) -> (usize, Result<(), Errno>) {
         self.enters += 1;
+        let operations = self.ring.accepted();
         let entered = self.ring.enter(timeout);
         let mut completions = 0;
         while let Some(completion) = self.ring.next() {
             self.complete(completion);
             completions += 1;
+        }
+        completions += self.ring.accepted().wrapping_sub(operations);
+        if self.has_completed() {
+            self.mark_completed();
         }
         let entered = entered.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
         (completions, entered)
@@ -161,7 +169,7 @@ impl<S: Sys> Uring<S> {
 
     /// Puts all that is due into the submission queue. Returns `false` if there is no room for all.
     fn push_all(&mut self) -> bool {
-        if !self.push_cancellations() {
+        if !self.push_cancellations() || self.ring.has_waiting() {
             return false;
         }
         while let Some(index) = self.slots.first(List::Due) {
@@ -177,7 +185,7 @@ impl<S: Sys> Uring<S> {
     /// Puts the poll request of a slot into the submission queue, if there is room.
     fn push(&mut self, index: u32) -> bool {
         let Some((_, entry)) = self.entries.at(index) else {
-            // Only registrations are in a list.
+            // Only registrations are in a list, and the mark for completed operations.
             self.slots.set(index, State::Silent, None);
             return true;
         };
@@ -210,7 +218,7 @@ impl<S: Sys> Uring<S> {
     }
 
     /// Records a completion in the slot of its registration.
-    fn complete(&mut self, completion: Completion) {
+    pub(crate) fn complete(&mut self, completion: Completion) {
         let Key::Poll {
             slot: index,
             sequence,

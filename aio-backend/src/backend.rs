@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::{Interest, ReadyList, Token, Watched};
+use crate::{Completed, Interest, NotSubmitted, Operation, ReadyList, Token, Watched};
 
 /// The result of [`Backend::peek`].
 ///
@@ -80,6 +80,13 @@ pub enum Peek {
 ///    [`drain`](Self::drain) show it, until `modify` sets an interest again, be it the same one;
 /// 9. an event is within the interest, except [`Readiness::HUP`] and [`Readiness::ERR`]: [`Readiness::RDHUP`] belongs to
 ///    [`Interest::READ`], [`Readiness::PRI`] to [`Interest::PRIORITY`].
+///
+/// A backend that executes operations MUST also ensure that:
+///
+/// 10. an operation that [`submit`](Self::submit) has accepted ends exactly once: [`next_completed`](Self::next_completed) returns it, with
+///     its buffers. Until the system is done with the buffers, the backend keeps them, whatever becomes of itself;
+/// 11. while [`next_completed`](Self::next_completed) would return something, every wait reports the token that was given to `submit`, with
+///     [`Readiness::IN`](crate::Readiness::IN), and does not block.
 ///
 /// [`Readiness::HUP`]: crate::Readiness::HUP
 /// [`Readiness::ERR`]: crate::Readiness::ERR
@@ -218,6 +225,42 @@ pub trait Backend: fmt::Debug {
         false
     }
 
+    /// Submits an operation. The next wait passes it to the system, together with all others; this makes no system call.
+    ///
+    /// Returns the name of the operation, until [`next_completed`](Self::next_completed) returns it. Indices of such names are dense, and
+    /// have nothing to do with those of registrations. `report` is the token under which waits report completions: one that is not
+    /// registered, and the same in each call.
+    ///
+    /// # Errors
+    /// The operation and the reason: `Unsupported` if the backend, as it is now, executes no operations, or cannot use memory of this kind.
+    fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
+        let _ = report;
+        Err(NotSubmitted::unsupported(operation, self.name()))
+    }
+
+    /// Asks the system to cancel an operation, with the next wait. The operation ends in any case; its result tells whether it was
+    /// cancelled. Without effect on an operation that has ended.
+    fn cancel(&mut self, operation: Token) {
+        let _ = operation;
+    }
+
+    /// Returns an operation that has ended, and its name, in the order in which they ended.
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        None
+    }
+
+    /// Returns the number of operations that were submitted and that [`next_completed`](Self::next_completed) has not returned.
+    fn in_flight(&self) -> usize {
+        0
+    }
+
+    /// Cancels all operations and waits until they have ended, a second at the most. [`next_completed`](Self::next_completed) returns them
+    /// then. If the system has not let go of the buffers of an operation by then, they are leaked, and the operation ends with `ETIMEDOUT`
+    /// and without buffers.
+    ///
+    /// A caller that drops the backend, or puts another one in its place, calls this to get the operations back.
+    fn end_operations(&mut self) {}
+
     /// Returns the number of registrations, with those of [`Interest::NONE`], in constant time.
     fn watched(&self) -> usize;
 
@@ -269,5 +312,23 @@ mod tests {
         let mut ready = ReadyList::new();
         assert_eq!(least.peek(&mut ready).unwrap(), Peek::Unsupported);
         assert!(ready.is_empty());
+    }
+
+    #[test]
+    fn s1_a_backend_without_operations_gives_them_back() {
+        let mut least = Least;
+        let file = std::sync::Arc::new(std::fs::File::open("/proc/self/stat").unwrap());
+        let report = Token::new(0, 0);
+        let refused = least
+            .submit(report, Operation::read(file, 0, vec![0; 5]))
+            .unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+        assert_eq!(
+            refused.into_operation().buffers().and_then(crate::Buffers::len),
+            Some(5)
+        );
+        least.cancel(report);
+        least.end_operations();
+        assert!(least.next_completed().is_none() && least.in_flight() == 0);
     }
 }

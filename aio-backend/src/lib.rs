@@ -109,6 +109,7 @@ mod backend;
 pub mod conformance;
 mod errno;
 mod interest;
+mod operation;
 mod ready;
 mod ready_lists;
 mod refused;
@@ -120,6 +121,9 @@ mod watched;
 pub use any::AnyBackend;
 pub use backend::{Backend, Peek};
 pub use interest::{Interest, Readiness};
+pub use operation::{
+    Allocation, Buffers, Completed, FileAction, NotSubmitted, Operation, SharedFd, TransferFlags,
+};
 pub use ready::ReadyList;
 pub use ready_lists::ReadyLists;
 pub use refused::Refused;

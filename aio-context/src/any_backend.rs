@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use aio_backend::Backend as _;
+use aio_backend::{Backend as _, Completed, Token};
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
@@ -52,8 +52,8 @@ pub(crate) fn uring<U: aio_backend::Backend + 'static>(make: fn() -> io::Result<
 }
 
 /// A share of the descriptor that stands for a backend. A backend without one is replaced by epoll, with all registrations; if epoll
-/// refuses one of them, nothing has changed.
-pub(crate) fn pollable(backend: &mut AnyBackend) -> io::Result<OwnedFd> {
+/// refuses one of them, nothing has changed. The operations of a backend that was replaced are cancelled, and put into `ended`.
+pub(crate) fn pollable(backend: &mut AnyBackend, ended: &mut Vec<(Token, Completed)>) -> io::Result<OwnedFd> {
     if let Some(fd) = backend.make_pollable()? {
         return fd.try_clone_to_owned();
     }
@@ -75,6 +75,8 @@ pub(crate) fn pollable(backend: &mut AnyBackend) -> io::Result<OwnedFd> {
         to = epoll.name(),
         "the backend was replaced for a foreign loop"
     );
+    backend.end_operations();
+    ended.extend(std::iter::from_fn(|| backend.next_completed()));
     *backend = AnyBackend::Other(Box::new(epoll));
     Ok(fd)
 }

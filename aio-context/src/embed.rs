@@ -69,7 +69,7 @@ pub struct Embedded {
 
 impl Context {
     /// Lets a foreign loop wait on behalf of this context. The backend moves to one that is itself a descriptor, for good: a
-    /// backend that has none, as ppoll, is replaced by epoll.
+    /// backend that has none, as ppoll, is replaced by epoll. Operations that were [submitted](Self::submit) are cancelled then.
     ///
     /// While the foreign loop may be waiting, the context does not enter poll mode, also if it is polled directly.
     ///
@@ -81,8 +81,12 @@ impl Context {
     pub fn embed(&self) -> io::Result<Embedded> {
         let mut backend = self.0.descriptors.backend.borrow_mut();
         let name = backend.name();
-        let fd = pollable(&mut backend).map_err(|why| cannot_embed(name, why))?;
+        let mut ended = Vec::new();
+        let fd = pollable(&mut backend, &mut ended).map_err(|why| cannot_embed(name, why))?;
         drop(backend);
+        if !ended.is_empty() {
+            self.deliver_ended(ended);
+        }
         Ok(Embedded {
             cx: self.clone(),
             fd,

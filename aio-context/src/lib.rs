@@ -102,7 +102,7 @@
 //! # What it does not do
 //! It has no algorithm of its own: which facility waits is a [`Backend`], how long to poll is a [`PollPolicy`], and
 //! handlers, timers and the way in for other threads are crates that can be used alone. It keeps no thread of its own,
-//! reads and writes no descriptor but its own, and knows nothing of futures: those are in `aio-executor`. Threads that run a
+//! reads and writes no descriptor but its own, unless an [operation](Context::submit) says so, and knows nothing of futures: those are in `aio-executor`. Threads that run a
 //! context, doorbells, signals and other sources are in `aio-sources`.
 //!
 //! # Limitations
@@ -147,6 +147,7 @@ mod run;
 mod shared;
 mod source;
 mod stats;
+mod submission;
 #[cfg(not(aio_modelled))]
 mod sync;
 mod timed;
@@ -159,7 +160,12 @@ mod wall;
 #[cfg(aio_modelled)]
 use aio_checker as sync;
 
-pub use aio_backend::{Backend, Interest, Readiness, ReadyList, Refused, Token, Watched};
+pub use aio_backend::{
+    Allocation, Backend, Buffers, Completed, FileAction, Interest, NotSubmitted, Operation, Readiness,
+    ReadyList, Refused, SharedFd, Token, TransferFlags, Watched,
+};
+#[cfg(feature = "uring")]
+pub use aio_backend_uring::ForeignMemory;
 pub use aio_handlers::GroupId;
 pub use aio_notify::{set_timer_slack, timer_slack};
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
@@ -181,6 +187,7 @@ pub use registration::Registration;
 pub use remote::Remote;
 pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
+pub use submission::{Submit, Submitted};
 pub use timer::{Delayed, Timer, TimerBuilder};
 pub use wake::measure_wake_cost;
 

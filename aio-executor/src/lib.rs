@@ -66,6 +66,7 @@ mod hop;
 mod io;
 mod join;
 mod mutex;
+mod operation;
 mod sending;
 mod sleep;
 #[cfg(not(aio_modelled))]
@@ -85,5 +86,6 @@ pub use ext::{ContextExt, RemoteExt, spawn};
 pub use hop::{Hop, HopError, hop};
 pub use join::{JoinError, JoinHandle, PanicValue};
 pub use mutex::{Guard, Lock, Mutex};
+pub use operation::{Operating, submit};
 pub use sleep::{Elapsed, Sleep, sleep, sleep_until, timeout};
 pub use yielding::{YieldNow, yield_now};

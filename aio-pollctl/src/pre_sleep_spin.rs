@@ -39,7 +39,8 @@ pub struct PreSleepSpin {
     /// Waits since the last spin, while there is no credit.
     passed: u8,
     longest_ns: u32,
-    credit_ns: u32,
+    /// How much of the credit is used up.
+    used_ns: u32,
 }
 
 impl Default for PreSleepSpin {
@@ -67,7 +68,7 @@ impl PreSleepSpin {
             served: false,
             passed: 0,
             longest_ns,
-            credit_ns: CREDIT * longest_ns,
+            used_ns: 0,
         }
     }
 
@@ -100,7 +101,7 @@ impl PreSleepSpin {
         if !self.served {
             return false;
         }
-        if self.credit_ns > 0 {
+        if self.has_credit() {
             return true;
         }
         self.passed = (self.passed + 1) % PROBE_EVERY;
@@ -111,7 +112,7 @@ impl PreSleepSpin {
     #[inline]
     #[must_use]
     pub const fn is_promising(&self) -> bool {
-        self.served && self.credit_ns > 0
+        self.served && self.has_credit()
     }
 
     /// Records a spin that found an event after this time.
@@ -132,14 +133,19 @@ impl PreSleepSpin {
     /// Records a spin that found nothing.
     #[inline]
     pub const fn missed(&mut self) {
-        self.credit_ns = self.credit_ns.saturating_sub(self.longest_ns);
+        let used = self.used_ns + self.longest_ns;
+        let most = CREDIT * self.longest_ns;
+        self.used_ns = if used < most { used } else { most };
     }
 
     #[inline]
     const fn earn(&mut self, ns: u32) {
-        let credit = self.credit_ns + ns;
-        let most = CREDIT * self.longest_ns;
-        self.credit_ns = if credit < most { credit } else { most };
+        self.used_ns = self.used_ns.saturating_sub(ns);
+    }
+
+    #[inline]
+    const fn has_credit(&self) -> bool {
+        self.used_ns < CREDIT * self.longest_ns
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`DoorbellBoard`] | another thread of this process has rung one of thousands of bells, by one atomic operation |
 //! | [`Channel`] | a thread has sent a value, or the last sender is gone |
 //! | [`ChildExit`] | a child process has ended |
+//! | [`FileIo`] | a file operation has ended, which the ring of the context or a thread has executed |
 //! | [`Interval`] | a period has passed, at a fixed rate |
 //! | [`Listener`] | a client was accepted, by a TCP or Unix socket |
 //! | [`Signals`] | a signal has come |
@@ -59,6 +60,8 @@ mod child;
 mod doorbell;
 mod error;
 mod event;
+mod execute;
+mod file_io;
 mod interval;
 mod io_thread;
 mod listener;
@@ -84,6 +87,7 @@ pub use child::ChildExit;
 pub use doorbell::Doorbell;
 pub use error::AddError;
 pub use event::Event;
+pub use file_io::{FileIo, FileOperation};
 pub use interval::Interval;
 pub use io_thread::{IoThread, IoThreadBuilder};
 pub use listener::Listener;

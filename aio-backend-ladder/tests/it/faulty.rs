@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, ReadyList, Token, Watched};
+use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, ReadyList, Token, Watched};
 use aio_backend_ppoll::Ppoll;
 use rustix::io::Errno;
 
@@ -73,6 +73,8 @@ impl Plan {
             Ok(Faulty {
                 inner: Ppoll::new(),
                 plan: Rc::clone(&plan),
+                operations: Vec::new(),
+                cancelled: Vec::new(),
             })
         }
     }
@@ -101,6 +103,9 @@ impl Plan {
 pub(crate) struct Faulty {
     inner: Ppoll,
     plan: Rc<Plan>,
+    /// They end when they are cancelled, and not before.
+    operations: Vec<(Token, Operation)>,
+    cancelled: Vec<(Token, Operation)>,
 }
 
 impl Drop for Faulty {
@@ -132,6 +137,31 @@ impl Backend for Faulty {
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         self.plan.check("wait")?;
         self.inner.wait(timeout, ready)
+    }
+
+    fn submit(&mut self, _: Token, operation: Operation) -> Result<Token, NotSubmitted> {
+        let id = Token::new(self.operations.len() as u32, 0);
+        self.operations.push((id, operation));
+        Ok(id)
+    }
+
+    fn cancel(&mut self, operation: Token) {
+        let is_it = |(id, _): &mut (Token, Operation)| *id == operation;
+        self.cancelled.extend(self.operations.extract_if(.., is_it));
+    }
+
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        let (id, operation) = self.cancelled.pop()?;
+        let result = Err(Errno::CANCELED.into());
+        Some((id, Completed { result, operation }))
+    }
+
+    fn in_flight(&self) -> usize {
+        self.operations.len() + self.cancelled.len()
+    }
+
+    fn end_operations(&mut self) {
+        self.cancelled.extend(self.operations.drain(..).rev());
     }
 
     fn watched(&self) -> usize {

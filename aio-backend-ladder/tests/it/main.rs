@@ -5,5 +5,6 @@
 mod failures;
 mod faulty;
 mod moves;
+mod operations;
 mod traffic;
 mod world;

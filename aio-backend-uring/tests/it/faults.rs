@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aio_backend::{Backend, Interest, Readiness, ReadyList};
+use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, Readiness, ReadyList, Token};
 use aio_backend_uring::sys::{Completion, Kernel, KernelRing, Request, Ring, Sys};
 use aio_backend_uring::{Config, Uring};
 use rustix::io::Errno;
@@ -27,6 +28,8 @@ struct Failing {
     room: Rc<Cell<Option<usize>>>,
     /// The ring seems to have work.
     seems_busy: Rc<Cell<bool>>,
+    /// The ring executes operations.
+    has_operations: Rc<Cell<bool>>,
 }
 
 #[derive(Debug)]
@@ -108,6 +111,31 @@ impl Ring for FailingRing {
     }
     fn next(&mut self) -> Option<Completion> {
         self.failed.pop_front().or_else(|| self.ring.next())
+    }
+    fn submit(&mut self, operation: Operation) -> Result<Token, NotSubmitted> {
+        if self.sys.has_operations.get() {
+            self.ring.submit(operation)
+        } else {
+            Err(NotSubmitted::unsupported(operation, "uring"))
+        }
+    }
+    fn cancel(&mut self, operation: Token) {
+        self.ring.cancel(operation);
+    }
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        self.ring.next_completed()
+    }
+    fn has_completed(&self) -> bool {
+        self.ring.has_completed()
+    }
+    fn has_waiting(&self) -> bool {
+        self.ring.has_waiting()
+    }
+    fn accepted(&self) -> usize {
+        self.ring.accepted()
+    }
+    fn end_operations(&mut self, other: &mut dyn FnMut(Completion)) {
+        self.ring.end_operations(other);
     }
 }
 
@@ -333,4 +361,65 @@ fn b4_a_full_submission_queue_is_no_obstacle() {
     }
     backend.drain(&mut |fd, _, _| drop(fd));
     assert!(bells.iter().all(|bell| Rc::strong_count(bell) == 1));
+}
+
+#[test]
+fn s1_an_error_of_an_enter_loses_no_operation() {
+    let Some((sys, mut backend)) = failing() else {
+        return;
+    };
+    sys.has_operations.set(true);
+    let bell = doorbell();
+    watch(&mut backend, &bell, A);
+    let file = Arc::new(std::fs::File::open("/dev/zero").unwrap());
+    let operation = || Operation::read(file.clone(), 0, vec![1; 8]);
+    for (errno, calls) in [
+        (Errno::INTR, 1),
+        (Errno::NOMEM, 1),
+        (Errno::AGAIN, 4),
+        (Errno::BUSY, 4),
+    ] {
+        for timeout in [Some(Duration::ZERO), Some(Duration::from_secs(60)), None] {
+            let submitted = [(); 3].map(|()| backend.submit(B, operation()).unwrap());
+            sys.enters.borrow_mut().extend(vec![errno; calls]);
+            if errno == Errno::INTR {
+                assert_eq!(error_of(&mut backend, timeout), None);
+            } else {
+                assert_eq!(error_of(&mut backend, timeout), Some(Errno::NOMEM));
+            }
+            assert!(sys.enters.borrow().is_empty());
+            let mut ended = Vec::new();
+            while ended.len() < submitted.len() {
+                let mut ready = ReadyList::new();
+                backend.wait(Some(Duration::from_secs(60)), &mut ready).unwrap();
+                assert_eq!(ready.iter().collect::<Vec<_>>(), [(B, IN)]);
+                while let Some((id, completed)) = backend.next_completed() {
+                    assert_eq!(completed.into_bytes().unwrap(), [0; 8]);
+                    ended.push(id);
+                }
+            }
+            ended.sort();
+            let mut submitted = submitted.to_vec();
+            submitted.sort();
+            assert_eq!(ended, submitted, "{errno:?}");
+        }
+    }
+    ring(&bell);
+    assert_eq!(check(&mut backend), [(A, IN)]);
+}
+
+#[test]
+fn s2_a_ring_without_operations_gives_them_back() {
+    let Some((_, mut backend)) = failing() else {
+        return;
+    };
+    let file = Arc::new(std::fs::File::open("/dev/zero").unwrap());
+    let refused = backend
+        .submit(B, Operation::read(file.clone(), 0, vec![1; 8]))
+        .unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+    drop(refused);
+    assert_eq!((backend.in_flight(), Arc::strong_count(&file)), (0, 1));
+    backend.end_operations();
+    assert!(backend.next_completed().is_none());
 }

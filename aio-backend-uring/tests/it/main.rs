@@ -8,6 +8,7 @@ mod faults;
 mod kit;
 mod letting_go;
 mod many;
+mod operations;
 mod raw_close;
 mod sockets;
 mod stale;

@@ -39,6 +39,7 @@ mod running;
 mod sources;
 mod spoiled;
 mod stats;
+mod submission;
 mod tidy;
 mod timers;
 mod traces;

@@ -11,5 +11,6 @@ mod equivalents;
 mod hops;
 mod joining;
 mod mutexes;
+mod operations;
 mod tasks;
 mod timers;

@@ -7,6 +7,7 @@ mod boards;
 mod channels;
 mod children;
 mod doorbells;
+mod file_io;
 mod intervals;
 mod io_thread;
 mod listeners;

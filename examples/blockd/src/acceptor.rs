@@ -153,11 +153,9 @@ impl Acceptor {
         Ok(())
     }
 
-    /// The number of requests that threads execute, those of former clients included.
+    /// The number of requests that threads or the ring execute, those of former clients included.
     pub(crate) fn in_flight(&self) -> usize {
-        self.workers
-            .as_ref()
-            .map_or(0, |workers| workers.pool.in_flight())
+        self.workers.as_ref().map_or(0, |workers| workers.in_flight())
     }
 
     /// The name of the export in log lines.

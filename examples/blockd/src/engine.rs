@@ -1,21 +1,24 @@
-//! [`Engine`]: who executes the requests of images.
+//! [`Engine`]: what executes the requests of images.
 
 use std::rc::Rc;
 
-use aio_context::Context;
+use aio_context::{BackendKind, Context};
 use aio_sources::WorkerPool;
 
 use crate::disk::Source;
+use crate::ring_engine::RingEngine;
 
 /// The most threads of an export. More requests than that wait for a thread.
 const MOST_THREADS: usize = 16;
 
-/// Who executes requests for images. The loop itself executes those for disks in memory, which never wait.
+/// What executes requests for images. The loop itself executes those for disks in memory, which never wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Engine {
     /// The loop, if a read finds all its data in the page cache; else threads
     #[default]
     Auto,
+    /// The loop's io_uring, which moves data between images and the memory of clients without a copy. Implies --backend uring
+    Uring,
     /// Threads: up to 16 for each export. An image that is slow or hangs delays no other export
     Threads,
     /// The loop: no thread, and each request to an image delays all exports
@@ -23,23 +26,57 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The threads for a disk, if they execute its requests. None is started yet.
+    /// The backend of the loop for this engine, if `wanted` is none that was named.
+    pub(crate) fn backend(self, wanted: BackendKind) -> BackendKind {
+        match (self, wanted) {
+            (Self::Uring, BackendKind::Auto) => BackendKind::Uring,
+            _ => wanted,
+        }
+    }
+
+    /// The threads for a disk, or the ring, if they execute its requests. No thread is started yet.
     pub(crate) fn workers(self, cx: &Context, source: &Source) -> Option<Rc<Workers>> {
         let can_wait = matches!(source, Source::File(_));
-        let uses_threads = can_wait && self != Self::Sync;
-        uses_threads.then(|| {
+        let leaves_loop = can_wait && self != Self::Sync;
+        leaves_loop.then(|| {
+            let uses_ring = self == Self::Uring && has_ring(cx);
             Rc::new(Workers {
                 pool: WorkerPool::new(cx, "blockd-disk", MOST_THREADS),
                 reads_at_once: self == Self::Auto,
+                ring: uses_ring.then(|| RingEngine::new(cx)),
             })
+        })
+    }
+
+    /// A warning if the loop cannot do what the engine needs.
+    pub(crate) fn warning(self, cx: &Context) -> Option<String> {
+        (self == Self::Uring && !has_ring(cx)).then(|| {
+            format!(
+                "--engine uring: the loop uses {}, so threads execute the requests of images; use --backend uring, where the \
+                 system allows it, or --engine threads",
+                cx.backend_name()
+            )
         })
     }
 }
 
-/// The threads of an export.
+fn has_ring(cx: &Context) -> bool {
+    cx.backend_name() == "uring"
+}
+
+/// What executes the requests of an export.
 #[derive(Debug)]
 pub(crate) struct Workers {
     pub(crate) pool: WorkerPool,
     /// The loop executes reads that need not wait for the medium.
     pub(crate) reads_at_once: bool,
+    /// Executes reads and writes. The pool executes the rest.
+    pub(crate) ring: Option<Rc<RingEngine>>,
+}
+
+impl Workers {
+    /// The number of requests that have not ended, those of former clients included.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.pool.in_flight() + self.ring.as_ref().map_or(0, |ring| ring.in_flight())
+    }
 }

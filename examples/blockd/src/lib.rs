@@ -15,7 +15,8 @@
 //! | `backend` | the effect of the messages: features, memory |
 //! | `queue` | the state machine of a queue: the effect of each message on it |
 //! | `vring` | a running queue: the handler |
-//! | `ring`, `descriptor_chain`, `buffers`, `memory` | virtqueues and buffers in the client's memory |
+//! | `engine`, `ring_engine`, `outstanding` | what executes requests of images; requests that have not completed |
+//! | `ring`, `descriptor_chain`, `buffers`, `guest_buffers`, `memory` | virtqueues and buffers in the client's memory |
 //! | `sigbus` | the handler of SIGBUS, for memory that a client truncates |
 //! | `request`, `disk`, `features` | the block device |
 //! | `nbd` | the other protocol: NBD clients, their handshakes and requests |
@@ -23,7 +24,6 @@
 //! | `recorder` | records waits, to compare polling policies |
 //!
 //! # Limitations
-//! - Image files are read and written synchronously: a slow file delays all exports of the daemon.
 //! - The lock of an image works against QEMU, other hypervisors and this daemon. It does not work against programs that take
 //!   no locks, nor against access to the same bytes by another name, such as a loop device over the image.
 //! - Eventfds are made non-blocking when a client hands them over. A client that makes its own blocking again, and fills it
@@ -49,6 +49,7 @@ mod features;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod guest_buffers;
 mod limit;
 mod log;
 mod memory;
@@ -58,6 +59,7 @@ mod queue;
 mod recorder;
 mod request;
 mod ring;
+mod ring_engine;
 mod serial;
 mod server;
 mod session;

@@ -15,8 +15,10 @@ use virtio_bindings::virtio_blk::{
 };
 
 mod clear;
+mod on_ring;
 
 pub(crate) use clear::{MOST_RANGE_SECTORS, MOST_RANGES};
+pub(crate) use on_ring::OnRing;
 
 use crate::buffers::{Bytes, Unmapped};
 use crate::descriptor_chain::{ChainError, DescriptorChain};

@@ -73,6 +73,9 @@ impl Server {
             stop: Arc::default(),
         };
         let cx = &server.context;
+        if let Some(warning) = args.engine.warning(cx) {
+            tracing::warn!("{warning}");
+        }
         for export in &args.exports {
             let device = Arc::new(Device::new(open(export)?, &serial::of(export)));
             let name = export.log_name();
@@ -185,8 +188,9 @@ fn context(args: &Args) -> anyhow::Result<Context> {
     if !args.poll_max.is_zero() {
         builder = builder.policy(policy(args, params)?);
     }
-    let built = builder.backend_kind(args.backend).build();
-    built.with_context(|| format!("cannot make an event loop with --backend {}", args.backend))
+    let backend = args.engine.backend(args.backend);
+    let built = builder.backend_kind(backend).build();
+    built.with_context(|| format!("cannot make an event loop with --backend {backend}"))
 }
 
 /// The polling parameters of the command line, with the measured cost of a sleep.

@@ -18,6 +18,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// The time between two attempts to get a lock that another process holds.
 const LOCK_AGAIN: Duration = Duration::from_millis(10);
+/// The time between two checks whether the socket of a process that has ended is closed, and their number.
+const CLOSE_AGAIN: Duration = Duration::from_millis(2);
+const CLOSE_TRIES: u32 = 1000;
 /// The most attempts of a start: two seconds.
 const TRIES_TO_BIND: u32 = 200;
 /// The most attempts at the end, for each socket.
@@ -137,7 +140,28 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Whether a process listens at `path`. Does not wait until it accepts.
+///
+/// The kernel closes the sockets of a killed process that used an io_uring some time after its end. Until then they take connections.
 fn is_listened_at(path: &Path) -> anyhow::Result<bool> {
+    for _ in 0..CLOSE_TRIES {
+        match probe(path)? {
+            Probe::Free => return Ok(false),
+            Probe::Taken => return Ok(true),
+            Probe::Ended => std::thread::sleep(CLOSE_AGAIN),
+        }
+    }
+    Ok(true)
+}
+
+/// What a connection to a socket tells about its listener.
+enum Probe {
+    Free,
+    Taken,
+    /// The process that made it has ended. It may have passed the listener on.
+    Ended,
+}
+
+fn probe(path: &Path) -> anyhow::Result<Probe> {
     let what = || format!("cannot find out whether a process listens at {}", path.display());
     let address = SocketAddrUnix::new(path).with_context(what)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -145,9 +169,16 @@ fn is_listened_at(path: &Path) -> anyhow::Result<bool> {
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).with_context(what)?;
     loop {
         match rustix::net::connect(probe.as_fd(), &address) {
-            // EAGAIN: the backlog is full.
-            Ok(()) | Err(Errno::AGAIN) => return Ok(true),
-            Err(Errno::CONNREFUSED | Errno::NOENT) => return Ok(false),
+            Ok(()) => {
+                let made_by = rustix::net::sockopt::socket_peercred(&probe)
+                    .with_context(what)?
+                    .pid;
+                let has_ended = rustix::process::test_kill_process(made_by) == Err(Errno::SRCH);
+                return Ok(if has_ended { Probe::Ended } else { Probe::Taken });
+            }
+            // The backlog is full.
+            Err(Errno::AGAIN) => return Ok(Probe::Taken),
+            Err(Errno::CONNREFUSED | Errno::NOENT) => return Ok(Probe::Free),
             Err(Errno::INTR) => {}
             // For example a datagram socket, or one of another user.
             Err(error) => return Err(error).with_context(what),

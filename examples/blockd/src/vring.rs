@@ -2,10 +2,10 @@
 //! index.
 //!
 //! A queue serves a bounded number of requests in a turn and never waits for the driver. After it has stopped, it does not
-//! access the client's memory, except for requests that threads had begun.
+//! access the client's memory, except for requests that threads or the kernel had begun.
 //!
-//! # Threads
-//! With a [worker pool](Workers) the queue passes its requests to threads, and completes each when it has ended and all before it are complete
+//! # Threads and the ring
+//! With [`Workers`] the queue passes its requests to threads or to the ring of the loop, and completes each when it has ended and all before it are complete
 //! ([`Outstanding`]). While it is [held](Vring::hold), it takes no request.
 //!
 //! # From polling to sleeping and back
@@ -15,6 +15,7 @@
 //! a kick is wanted. So the check finds the request, or the driver kicks. Calls work in the same way: the device publishes
 //! the used index, and after a full fence it checks whether the driver wants a call.
 
+mod on_ring;
 mod threads;
 
 use std::cell::{Cell, RefCell};
@@ -181,6 +182,9 @@ impl Vring {
             // Lost memory is reported first: it reads as zeroes, which can look malformed.
             if let Err(error) = self.check_memory().and(served) {
                 self.fail(&error);
+                return;
+            }
+            if self.stopped.get() {
                 return;
             }
             if !polled && !turn.is_over() {

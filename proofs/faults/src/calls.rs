@@ -11,7 +11,7 @@ use aio_backend_epoll::sys::{Events, Kernel as EpollKernel, Sys as EpollSys};
 use aio_backend_ppoll::sys::{Kernel as PpollKernel, Polled, Sys as PpollSys};
 use aio_backend_uring::Config;
 use aio_backend_uring::sys::{Completion, Kernel as RingKernel, KernelRing, Request, Ring, Sys as RingSys};
-use aio_context::{Interest, Readiness};
+use aio_context::{Completed, Interest, NotSubmitted, Operation, Readiness, Token};
 use rustix::io::Errno;
 
 /// A system call and its purpose.
@@ -371,5 +371,26 @@ impl Ring for FailingRing {
     }
     fn next(&mut self) -> Option<Completion> {
         self.ring.next()
+    }
+    fn submit(&mut self, operation: Operation) -> Result<Token, NotSubmitted> {
+        self.ring.submit(operation)
+    }
+    fn cancel(&mut self, operation: Token) {
+        self.ring.cancel(operation);
+    }
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        self.ring.next_completed()
+    }
+    fn has_completed(&self) -> bool {
+        self.ring.has_completed()
+    }
+    fn has_waiting(&self) -> bool {
+        self.ring.has_waiting()
+    }
+    fn accepted(&self) -> usize {
+        self.ring.accepted()
+    }
+    fn end_operations(&mut self, other: &mut dyn FnMut(Completion)) {
+        self.ring.end_operations(other);
     }
 }

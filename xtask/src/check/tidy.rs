@@ -9,7 +9,7 @@ use crate::shell;
 /// Lines of a source file, tests not counted.
 const LONGEST: usize = 500;
 /// Unsafe blocks in the libraries, tests not counted.
-const UNSAFE_BUDGET: usize = 19;
+const UNSAFE_BUDGET: usize = 21;
 /// Libraries that forbid unsafe code.
 const SAFE: [&str; 12] = [
     "aio-backend",

@@ -8,8 +8,9 @@ use std::io::{self, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use aio_context::SharedFd;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
@@ -35,7 +36,7 @@ const HOLE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KE
 /// An open image. Any thread can use it.
 #[derive(Debug)]
 pub(super) struct Image {
-    file: File,
+    file: Arc<File>,
     /// For log lines.
     path: PathBuf,
     /// The capabilities of a block device; `None` for a file.
@@ -110,13 +111,18 @@ impl Image {
     pub(super) fn new(file: File, path: &Path) -> io::Result<Self> {
         let device = BlockDevice::examine(&file)?;
         Ok(Self {
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
             device,
             flush_failed: Mutex::default(),
             always_waits: AtomicBool::default(),
             discard_reported: AtomicBool::default(),
         })
+    }
+
+    /// A share in the file.
+    pub(super) fn file(&self) -> SharedFd {
+        self.file.clone().into()
     }
 
     pub(super) fn read(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {

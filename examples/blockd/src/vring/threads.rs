@@ -6,6 +6,7 @@ use aio_context::{Context, Pollable};
 
 use super::{Turn, Vring, VringConfig, VringError};
 use crate::descriptor_chain::DescriptorChain;
+use crate::disk::STEP;
 use crate::engine::Workers;
 use crate::request::{Done, MalformedRequest};
 use crate::ring::full_fence;
@@ -25,7 +26,7 @@ impl Vring {
         }
     }
 
-    /// Executes pending requests at once that need not wait, and passes the others to threads.
+    /// Executes pending requests at once that need not wait, and passes the others to threads or to the ring.
     pub(super) fn pass_on_pending(
         &self,
         pending: u16,
@@ -53,15 +54,32 @@ impl Vring {
                 self.check_memory()?;
                 // At once: a driver that polls goes on while the next one is read.
                 self.use_completed();
+            } else if let Some(engine) = &workers.ring {
+                // The kernel copies what is in memory already when it takes the request.
+                let len = chain
+                    .readable
+                    .iter()
+                    .chain(&chain.writable)
+                    .map(|buffer| u64::from(buffer.len));
+                turn.bytes = turn.bytes.saturating_sub(len.sum::<u64>().min(STEP));
+                self.pass_to_ring(number, chain, engine);
+                if self.stopped.get() {
+                    break;
+                }
             } else {
-                self.pass_on(number, chain, workers)?;
+                self.pass_to_thread(number, chain, workers)?;
             }
         }
         Ok(())
     }
 
     /// Passes a request to a thread.
-    fn pass_on(&self, number: u64, chain: &mut DescriptorChain, workers: &Workers) -> Result<(), VringError> {
+    pub(super) fn pass_to_thread(
+        &self,
+        number: u64,
+        chain: &mut DescriptorChain,
+        workers: &Workers,
+    ) -> Result<(), VringError> {
         let VringConfig {
             memory,
             device,
@@ -81,8 +99,8 @@ impl Vring {
         workers.pool.run(execute, done).map_err(VringError::NoThread)
     }
 
-    /// A thread has ended a request.
-    fn end(&self, number: u64, result: thread::Result<Result<Option<Done>, MalformedRequest>>) {
+    /// A thread or the ring has ended a request.
+    pub(super) fn end(&self, number: u64, result: thread::Result<Result<Option<Done>, MalformedRequest>>) {
         if self.stopped.get() {
             return;
         }

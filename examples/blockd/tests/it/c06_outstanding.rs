@@ -13,7 +13,7 @@ use crate::raw::{EVENT_IDX, PROTOCOL, Raw, VERSION_1};
 const OUTSTANDING: u16 = 3;
 
 fn start(directory: &Path, polling: &str) -> Child {
-    start_with(directory, polling, "auto")
+    start_with(directory, polling, &crate::engine())
 }
 
 fn start_with(directory: &Path, polling: &str, engine: &str) -> Child {
@@ -150,7 +150,7 @@ fn written(sector: u64, version: u64) -> Vec<u8> {
 #[test]
 fn c6_a_daemon_that_is_killed_under_writes() {
     const SECTORS: u64 = 32;
-    for engine in ["threads", "sync"] {
+    for engine in ["uring", "threads", "sync"] {
         let mut random = crate::seed();
         let directory = tempfile::tempdir().unwrap();
         let image = directory.path().join("image");

@@ -114,3 +114,15 @@ fn c7_a_start_between_another_one_s_check_and_removal() {
     other.wait().unwrap();
     assert_eq!(both, [true, false], "both have the socket");
 }
+
+/// The kernel closes the sockets of a process with an io_uring some time after its end.
+#[test]
+fn c7_the_socket_of_a_killed_daemon_with_a_ring_is_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let export = format!("ram=1M,socket={}", directory.path().join("a.sock").display());
+    for _ in 0..20 {
+        let mut daemon = ready(&["--export", &export, "--backend", "uring"]);
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+}

@@ -56,6 +56,9 @@ impl Daemon {
         args: &[&str],
     ) -> Self {
         let socket = directory.path().join("a.sock");
+        if !args.contains(&"--engine") {
+            command.args(["--engine", &crate::engine()]);
+        }
         let mut child = command
             .arg("--export")
             .arg(format!("{disk},socket={}", socket.display()))

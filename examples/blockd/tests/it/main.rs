@@ -11,6 +11,7 @@ mod c30_signals;
 mod churn;
 mod client;
 mod daemon;
+mod engines;
 mod images;
 mod killed;
 mod malformed;
@@ -25,6 +26,11 @@ mod reconnect;
 mod server;
 mod serving;
 mod transitions;
+
+/// The engine of daemons whose test names none. [`engines`] runs the tests of images again with others.
+fn engine() -> String {
+    std::env::var(engines::VARIABLE).unwrap_or_else(|_| "auto".to_owned())
+}
 
 /// A random generator whose seed is printed; `AIO_SEED` repeats a run.
 fn seed() -> fastrand::Rng {

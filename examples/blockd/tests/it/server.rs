@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aio_context::BackendKind;
-use blockd::{Args, Export, LogFormat, Source, Stopper};
+use blockd::{Args, Engine, Export, LogFormat, Source, Stopper};
 
 use crate::client::{Client, pattern};
 
@@ -91,8 +91,14 @@ impl Wanted {
             backend,
             directory,
         } = self;
+        let engine = match crate::engine().as_str() {
+            "uring" => Engine::Uring,
+            "threads" => Engine::Threads,
+            "sync" => Engine::Sync,
+            _ => Engine::Auto,
+        };
         let args = Args {
-            engine: blockd::Engine::default(),
+            engine,
             exports: exports.clone(),
             poll_max,
             policy: policy.to_owned(),

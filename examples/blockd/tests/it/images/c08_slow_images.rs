@@ -188,7 +188,7 @@ fn c8_sigterm_ends_a_daemon_whose_image_hangs() {
 /// Images are served alike.
 #[test]
 fn c8_every_engine_serves_images() {
-    for engine in ["auto", "threads", "sync"] {
+    for engine in ["auto", "uring", "threads", "sync"] {
         let image = super::Image::new(1 << 20);
         let daemon = Daemon::start(&image.disk(), &["--engine", engine]);
         for seed in 0..3 {

@@ -1,0 +1,502 @@
+//! [`Operation`]: a file operation that owns its buffers, and [`Completed`]: how it has ended.
+//!
+//! Operations are plain data. Backends that can execute them take them by value, keep them for as long as the system uses their buffers,
+//! and give them back by value.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use bitflags::bitflags;
+
+/// A descriptor that stays open for as long as this value lives, on any thread.
+///
+/// It shares ownership of the descriptor's owner, as [`Watched`](crate::Watched) does for one thread.
+///
+/// ```
+/// use std::sync::Arc;
+/// use aio_backend::SharedFd;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let file = Arc::new(std::fs::File::open("/proc/self/stat")?);
+/// let shared = SharedFd::from(file.clone());
+/// assert_eq!(Arc::strong_count(&file), 2);
+/// drop(shared);
+/// assert_eq!(Arc::strong_count(&file), 1);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct SharedFd(Arc<dyn AsFd + Send + Sync>);
+
+impl SharedFd {
+    /// Shares ownership of `owner`.
+    #[must_use]
+    pub fn new(owner: Arc<dyn AsFd + Send + Sync>) -> Self {
+        Self(owner)
+    }
+}
+
+impl<T: AsFd + Send + Sync + 'static> From<Arc<T>> for SharedFd {
+    fn from(owner: Arc<T>) -> Self {
+        Self(owner)
+    }
+}
+
+impl AsFd for SharedFd {
+    #[inline]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl fmt::Debug for SharedFd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use std::os::fd::AsRawFd;
+        write!(f, "SharedFd({})", self.as_fd().as_raw_fd())
+    }
+}
+
+/// The memory that an operation reads into or writes from.
+///
+/// ```
+/// use aio_backend::Buffers;
+///
+/// assert_eq!(Buffers::from(vec![0; 512]).len(), Some(512));
+/// assert_eq!(Buffers::from(vec![vec![0; 512], vec![0; 16]]).len(), Some(528));
+/// ```
+pub enum Buffers {
+    /// One buffer. A read writes to its bytes, as many as it has; it neither grows nor shortens the vector.
+    One(Vec<u8>),
+    /// Several buffers, one after the other: at most 1,024.
+    Many(Vec<Vec<u8>>),
+    /// Memory that only some executors can use, such as that of a virtual machine. They recognise the type of its description; the
+    /// others refuse the operation.
+    Foreign(Box<dyn Any + Send>),
+}
+
+impl Buffers {
+    /// Returns the number of bytes; `None` for foreign memory.
+    #[must_use]
+    pub fn len(&self) -> Option<usize> {
+        match self {
+            Self::One(buffer) => Some(buffer.len()),
+            Self::Many(buffers) => Some(buffers.iter().map(Vec::len).sum()),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// Returns whether there are no bytes. Foreign memory counts as some.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+}
+
+impl Default for Buffers {
+    /// No bytes.
+    fn default() -> Self {
+        Self::One(Vec::new())
+    }
+}
+
+impl From<Vec<u8>> for Buffers {
+    fn from(buffer: Vec<u8>) -> Self {
+        Self::One(buffer)
+    }
+}
+
+impl From<Vec<Vec<u8>>> for Buffers {
+    fn from(buffers: Vec<Vec<u8>>) -> Self {
+        Self::Many(buffers)
+    }
+}
+
+impl fmt::Debug for Buffers {
+    /// Shows lengths, not contents.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(buffer) => write!(f, "One({} bytes)", buffer.len()),
+            Self::Many(buffers) => f.debug_list().entries(buffers.iter().map(Vec::len)).finish(),
+            Self::Foreign(_) => f.write_str("Foreign"),
+        }
+    }
+}
+
+bitflags! {
+    /// How a read or write is executed. The bits are those of `preadv2(2)`.
+    ///
+    /// ```
+    /// use aio_backend::TransferFlags;
+    ///
+    /// assert!((TransferFlags::NOWAIT | TransferFlags::DSYNC).contains(TransferFlags::DSYNC));
+    /// ```
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct TransferFlags: u32 {
+        /// A write is on the medium before it completes, with what is needed to read it back.
+        const DSYNC = 2;
+        /// The operation fails with `EAGAIN` instead of waiting, such as for data that are not in memory.
+        const NOWAIT = 8;
+    }
+}
+
+/// How [`FileAction::Allocate`] changes a range of a file. See `fallocate(2)`.
+///
+/// ```
+/// use aio_backend::Allocation;
+///
+/// assert_eq!(Allocation::Reserve.mode(), 0);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Allocation {
+    /// Reserves space. The file grows if the range ends beyond its end.
+    Reserve,
+    /// Reserves space, and leaves the size of the file as it is.
+    ReserveKeepSize,
+    /// Releases space. The range reads as zeroes, and the size stays.
+    PunchHole,
+    /// Zeroes the range, without writing if the file system can. The file grows if the range ends beyond its end.
+    ZeroRange,
+}
+
+impl Allocation {
+    /// Returns the mode of `fallocate(2)`.
+    #[must_use]
+    pub const fn mode(self) -> u32 {
+        const KEEP_SIZE: u32 = 1;
+        const PUNCH_HOLE: u32 = 2;
+        const ZERO_RANGE: u32 = 0x10;
+        match self {
+            Self::Reserve => 0,
+            Self::ReserveKeepSize => KEEP_SIZE,
+            Self::PunchHole => PUNCH_HOLE | KEEP_SIZE,
+            Self::ZeroRange => ZERO_RANGE,
+        }
+    }
+}
+
+/// What an [`Operation`] does with its file.
+///
+/// ```
+/// use aio_backend::FileAction;
+///
+/// let flush = FileAction::Sync { data_only: true };
+/// assert!(matches!(flush, FileAction::Sync { .. }));
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FileAction {
+    /// `preadv2(2)`.
+    Read {
+        /// The position in the file; `None` for the current position, and for files without positions, such as pipes.
+        at: Option<u64>,
+        /// Where the data go.
+        into: Buffers,
+        /// How.
+        flags: TransferFlags,
+    },
+    /// `pwritev2(2)`.
+    Write {
+        /// The position in the file; `None` for the current position, and for files without positions.
+        at: Option<u64>,
+        /// The data.
+        from: Buffers,
+        /// How.
+        flags: TransferFlags,
+    },
+    /// `fsync(2)`, or `fdatasync(2)` with `data_only`. It concerns the writes that have completed before it was submitted.
+    Sync {
+        /// Leaves out metadata that reading the data does not need.
+        data_only: bool,
+    },
+    /// `fallocate(2)`.
+    Allocate {
+        /// What becomes of the range.
+        how: Allocation,
+        /// Its first byte.
+        at: u64,
+        /// Its number of bytes.
+        len: u64,
+    },
+}
+
+/// An operation on a file.
+///
+/// ```
+/// use std::sync::Arc;
+/// use aio_backend::Operation;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let file = Arc::new(std::fs::File::open("/proc/self/stat")?);
+/// let header = Operation::read(file.clone(), 0, vec![0; 512]);
+/// let both = Operation::read(file.clone(), 512, vec![vec![0; 512], vec![0; 4096]]);
+/// let flush = Operation::sync_data(file);
+/// # drop((header, both, flush)); Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Operation {
+    /// The file.
+    pub file: SharedFd,
+    /// What to do.
+    pub action: FileAction,
+}
+
+impl Operation {
+    /// Reads from `file` at a position (`None`: the current one) until the buffers are full or nothing more is there.
+    #[must_use]
+    pub fn read(file: impl Into<SharedFd>, at: impl Into<Option<u64>>, into: impl Into<Buffers>) -> Self {
+        let (at, into, flags) = (at.into(), into.into(), TransferFlags::empty());
+        Self::new(file, FileAction::Read { at, into, flags })
+    }
+
+    /// Writes the buffers to `file` at a position (`None`: the current one).
+    #[must_use]
+    pub fn write(file: impl Into<SharedFd>, at: impl Into<Option<u64>>, from: impl Into<Buffers>) -> Self {
+        let (at, from, flags) = (at.into(), from.into(), TransferFlags::empty());
+        Self::new(file, FileAction::Write { at, from, flags })
+    }
+
+    /// Writes data and metadata of `file` to the medium.
+    #[must_use]
+    pub fn sync_all(file: impl Into<SharedFd>) -> Self {
+        Self::new(file, FileAction::Sync { data_only: false })
+    }
+
+    /// Writes data of `file` to the medium, and the metadata that are needed to read them back.
+    #[must_use]
+    pub fn sync_data(file: impl Into<SharedFd>) -> Self {
+        Self::new(file, FileAction::Sync { data_only: true })
+    }
+
+    /// Changes how a range of `file` is allocated.
+    #[must_use]
+    pub fn allocate(file: impl Into<SharedFd>, how: Allocation, at: u64, len: u64) -> Self {
+        Self::new(file, FileAction::Allocate { how, at, len })
+    }
+
+    /// Makes an operation of any kind.
+    #[must_use]
+    pub fn new(file: impl Into<SharedFd>, action: FileAction) -> Self {
+        let file = file.into();
+        Self { file, action }
+    }
+
+    /// The same operation with these flags. Without effect on what is neither a read nor a write.
+    #[must_use]
+    pub fn with_flags(mut self, more: TransferFlags) -> Self {
+        if let FileAction::Read { flags, .. } | FileAction::Write { flags, .. } = &mut self.action {
+            *flags |= more;
+        }
+        self
+    }
+
+    /// Returns the buffers of a read or write.
+    #[must_use]
+    pub fn buffers(&self) -> Option<&Buffers> {
+        match &self.action {
+            FileAction::Read { into: buffers, .. } | FileAction::Write { from: buffers, .. } => Some(buffers),
+            FileAction::Sync { .. } | FileAction::Allocate { .. } => None,
+        }
+    }
+
+    /// Takes the buffers of a read or write out, and leaves none.
+    #[must_use]
+    pub fn take_buffers(&mut self) -> Buffers {
+        match &mut self.action {
+            FileAction::Read { into: buffers, .. } | FileAction::Write { from: buffers, .. } => {
+                std::mem::take(buffers)
+            }
+            FileAction::Sync { .. } | FileAction::Allocate { .. } => Buffers::default(),
+        }
+    }
+}
+
+/// An operation that has ended.
+///
+/// ```
+/// use std::sync::Arc;
+/// use aio_backend::{Completed, Operation};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let file = Arc::new(std::fs::File::open("/proc/self/stat")?);
+/// let operation = Operation::read(file, 0, b"four and more".to_vec());
+/// let completed = Completed { result: Ok(4), operation };
+/// assert_eq!(completed.into_bytes()?, b"four");
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Completed {
+    /// The number of bytes that were read or written; zero for other operations. It can be smaller than the buffers: at the end of a
+    /// file, on a full one, or if a signal came. `ECANCELED` if the operation was cancelled before it began; `EINTR` if a part of it was
+    /// done, perhaps, when it was cancelled.
+    pub result: io::Result<usize>,
+    /// The operation, with its buffers.
+    pub operation: Operation,
+}
+
+impl Completed {
+    /// Returns the bytes that a read into one buffer has read.
+    ///
+    /// # Errors
+    /// That of the operation; `InvalidInput` if it was no read into one buffer.
+    pub fn into_bytes(self) -> io::Result<Vec<u8>> {
+        let count = self.result?;
+        match self.operation.action {
+            FileAction::Read {
+                into: Buffers::One(mut buffer),
+                ..
+            } => {
+                buffer.truncate(count);
+                Ok(buffer)
+            }
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the operation was no read into one buffer",
+            )),
+        }
+    }
+}
+
+/// Why an operation was not submitted, and the operation itself.
+///
+/// It converts into an [`io::Error`], so that `?` works where the operation is not wanted back.
+///
+/// ```
+/// use std::sync::Arc;
+/// use aio_backend::{NotSubmitted, Operation};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let file = Arc::new(std::fs::File::open("/proc/self/stat")?);
+/// let refused = NotSubmitted::unsupported(Operation::sync_data(file), "epoll");
+/// assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);
+/// let operation = refused.into_operation(); // for another executor
+/// # drop(operation); Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct NotSubmitted {
+    /// Boxed, because it is rare and would make every result as large.
+    parts: Box<(Operation, io::Error)>,
+}
+
+impl NotSubmitted {
+    /// For an operation that was not submitted because of `error`.
+    #[cold]
+    #[must_use]
+    pub fn new(operation: Operation, error: io::Error) -> Self {
+        Self {
+            parts: Box::new((operation, error)),
+        }
+    }
+
+    /// For a backend of this name that executes no operations.
+    #[cold]
+    #[must_use]
+    pub fn unsupported(operation: Operation, backend: &'static str) -> Self {
+        let why = format!("the backend {backend} executes no operations; a pool of threads can");
+        Self::new(operation, io::Error::new(io::ErrorKind::Unsupported, why))
+    }
+
+    /// Gives the operation back.
+    #[must_use]
+    pub fn into_operation(self) -> Operation {
+        self.parts.0
+    }
+
+    /// Gives the operation back, and why it was not submitted.
+    #[must_use]
+    pub fn into_parts(self) -> (Operation, io::Error) {
+        *self.parts
+    }
+
+    /// Returns the kind of the error: `Unsupported` if another executor can take the operation.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.parts.1.kind()
+    }
+}
+
+impl From<NotSubmitted> for io::Error {
+    fn from(refused: NotSubmitted) -> Self {
+        refused.parts.1
+    }
+}
+
+impl fmt::Display for NotSubmitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.1.fmt(f)
+    }
+}
+
+impl std::error::Error for NotSubmitted {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.parts.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> Arc<std::fs::File> {
+        Arc::new(std::fs::File::open("/proc/self/stat").unwrap())
+    }
+
+    #[test]
+    fn s1_an_operation_is_for_any_thread_and_comes_back_whole() {
+        fn is_send<T: Send>() {}
+        is_send::<Operation>();
+        is_send::<Completed>();
+        let refused = NotSubmitted::unsupported(Operation::read(file(), 7, vec![1, 2, 3]), "ppoll");
+        assert!(refused.to_string().contains("ppoll"), "{refused}");
+        let (mut operation, error) = refused.into_parts();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(matches!(operation.take_buffers(), Buffers::One(buffer) if buffer == [1, 2, 3]));
+        assert!(operation.buffers().is_some_and(Buffers::is_empty));
+    }
+
+    #[test]
+    fn s1_flags_and_modes_are_those_of_the_system() {
+        use rustix::fs::FallocateFlags;
+        use rustix::io::ReadWriteFlags;
+
+        assert_eq!(TransferFlags::DSYNC.bits(), ReadWriteFlags::DSYNC.bits());
+        assert_eq!(TransferFlags::NOWAIT.bits(), ReadWriteFlags::NOWAIT.bits());
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        for (how, flags) in [
+            (Allocation::Reserve, FallocateFlags::empty()),
+            (Allocation::ReserveKeepSize, FallocateFlags::KEEP_SIZE),
+            (Allocation::PunchHole, hole),
+            (Allocation::ZeroRange, FallocateFlags::ZERO_RANGE),
+        ] {
+            assert_eq!(how.mode(), flags.bits(), "{how:?}");
+        }
+        let read = Operation::read(file(), None, vec![0; 4]).with_flags(TransferFlags::NOWAIT);
+        assert!(matches!(
+            read.action,
+            FileAction::Read {
+                at: None,
+                flags: TransferFlags::NOWAIT,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn s1_only_a_read_into_one_buffer_has_bytes() {
+        let of = |operation, result| Completed { result, operation }.into_bytes();
+        assert_eq!(of(Operation::read(file(), 0, vec![5; 3]), Ok(2)).unwrap(), [5, 5]);
+        for other in [
+            Operation::sync_all(file()),
+            Operation::read(file(), 0, vec![vec![0; 3]]),
+        ] {
+            assert_eq!(of(other, Ok(0)).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+        let failed = of(
+            Operation::read(file(), 0, vec![5; 3]),
+            Err(io::Error::from_raw_os_error(9)),
+        );
+        assert_eq!(failed.unwrap_err().raw_os_error(), Some(9));
+    }
+}

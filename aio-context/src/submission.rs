@@ -1,0 +1,375 @@
+//! [`Context::submit`]: operations on the ring of the context (rule S1).
+//!
+//! The backend owns the operations and their buffers. Here are the callbacks, and the handler that calls them: the backend reports its
+//! completions under a token of the registry, as the readiness of a descriptor. So they end a wait, are found while the loop polls, and are
+//! delivered by nested polls, without a step of their own in an iteration.
+
+use std::any::type_name;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use aio_backend::{Completed, Interest, NotSubmitted, Operation, Token};
+
+use crate::Context;
+use crate::context::{Inner, Mailbox};
+use crate::handler::{Entry, Handler};
+
+/// Executes operations on files and brings their completions home: a [`Context`] on io_uring, or a pool of threads (`FileIo` in the crate
+/// `aio-sources`).
+///
+/// ```
+/// use std::{cell::Cell, fs::File, io, rc::Rc, sync::Arc};
+/// use aio_context::{Context, Operation, Submit, Wait};
+///
+/// /// Has the first bytes of a file printed.
+/// fn print_head(to: &impl Submit<Handle: Sized>, file: Arc<File>) -> io::Result<()> {
+///     let head = to.submit(Operation::read(file, 0, vec![0; 16]), |_cx, completed| {
+///         println!("{:?}", completed.into_bytes());
+///     })?;
+///     # std::mem::forget(head);
+///     Ok(())
+/// }
+/// # let cx = Context::new()?;
+/// # let _ = print_head(&cx, Arc::new(File::open("/proc/self/stat")?));
+/// # Ok::<(), io::Error>(())
+/// ```
+pub trait Submit {
+    /// What [`submit`](Self::submit) returns. Dropping it cancels the operation: its callback is dropped at once, its buffers when
+    /// the system does not use them any more.
+    type Handle: 'static;
+
+    /// Submits an operation. `done` is called with it once it has ended, on the home thread of the context, inside a poll.
+    ///
+    /// # Errors
+    /// The operation and the reason; `Unsupported` if this executes no operations of its kind. `done` is dropped.
+    fn submit(
+        &self,
+        operation: Operation,
+        done: impl FnOnce(&Context, Completed) + 'static,
+    ) -> Result<Self::Handle, NotSubmitted>;
+}
+
+impl Submit for Context {
+    type Handle = Submitted;
+
+    fn submit(
+        &self,
+        operation: Operation,
+        done: impl FnOnce(&Self, Completed) + 'static,
+    ) -> Result<Submitted, NotSubmitted> {
+        // The inherent function comes first.
+        self.submit(operation, done)
+    }
+}
+
+impl Context {
+    /// Submits an operation on a file. `done` is called with it once it has ended, inside a poll of this context, also in a nested one.
+    ///
+    /// The next wait or check of the descriptors passes the operation to the system, with all others that were submitted before it, so
+    /// this makes no system call. Operations run concurrently, and end in any order. The buffers belong to the operation until it has
+    /// ended, and come back with it: see [`Completed`]. `done` may do anything, also poll and submit.
+    ///
+    /// An operation never blocks the loop. What has to wait is done by the kernel: for pipes and sockets until they are ready, for files
+    /// on threads of the kernel.
+    ///
+    /// The handle cancels the operation when it is dropped. Its end makes [`poll`](Self::poll) return `true` all the same. When the
+    /// context is dropped, it cancels its operations and drops their callbacks, and waits for a second at the most until the kernel has let
+    /// go of their buffers; those that it still uses then are leaked.
+    ///
+    /// # Errors
+    /// The operation and the reason. `Unsupported` unless the context is on io_uring: see [`BackendKind::Uring`](crate::BackendKind), and
+    /// `FileIo` in the crate `aio-sources`, which then takes a pool of threads.
+    ///
+    /// ```
+    /// use std::{cell::Cell, fs::File, rc::Rc, sync::Arc};
+    /// use aio_context::{Context, Operation, Wait};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # #[cfg(feature = "uring")] {
+    /// let cx = Context::builder().backend_kind(aio_context::BackendKind::Uring).build()?;
+    /// let file = Arc::new(File::open("/proc/self/stat")?);
+    /// let bytes = Rc::new(Cell::new(None));
+    /// let seen = bytes.clone();
+    /// let read = cx.submit(Operation::read(file, 0, vec![0; 4096]), move |_cx, completed| {
+    ///     seen.set(completed.into_bytes().ok());
+    /// });
+    /// match read {
+    ///     Ok(submitted) => submitted.detach(),
+    ///     Err(refused) => return Ok(println!("skipped: {refused}")),
+    /// }
+    /// cx.poll(Wait::Block)?;
+    /// assert!(bytes.take().is_some_and(|bytes| !bytes.is_empty()));
+    /// # }
+    /// # Ok(()) }
+    /// ```
+    pub fn submit<F>(&self, operation: Operation, done: F) -> Result<Submitted, NotSubmitted>
+    where
+        F: FnOnce(&Self, Completed) + 'static,
+    {
+        let submissions = self.extension(|cx| Submissions::new(cx.0.mailbox.clone()));
+        let Some(report) = self.report_token(&submissions) else {
+            let why = std::io::ErrorKind::OutOfMemory;
+            return Err(NotSubmitted::new(operation, why.into()));
+        };
+        let submitted = self.0.descriptors.backend.borrow_mut().submit(report, operation);
+        match submitted {
+            Ok(id) => {
+                let serial = submissions.insert(id, Box::new(done), type_name::<F>());
+                Ok(Submitted {
+                    context: Rc::downgrade(&self.0),
+                    submissions: Rc::downgrade(&submissions),
+                    id,
+                    serial,
+                })
+            }
+            Err(refused) => {
+                self.forget_report(&submissions);
+                Err(refused)
+            }
+        }
+    }
+
+    /// Returns the number of operations whose callback was neither called nor dropped.
+    #[must_use]
+    pub fn operations_in_flight(&self) -> usize {
+        let submissions = self.0.extensions.get::<Submissions>();
+        submissions.map_or(0, |submissions| submissions.pending.get())
+    }
+
+    /// Returns the token under which the backend reports completions.
+    fn report_token(&self, submissions: &Rc<Submissions>) -> Option<Token> {
+        if let Some(token) = submissions.report.get() {
+            return Some(token);
+        }
+        let group = self.new_group();
+        let entry = Entry::plain(submissions.clone());
+        let mut registry = self.0.descriptors.registry.borrow_mut();
+        let token = registry.insert(None, entry, Interest::READ, group).ok();
+        submissions.report.set(token);
+        token
+    }
+
+    /// The backend has refused an operation. If it never accepted one, no handler is needed.
+    #[cold]
+    fn forget_report(&self, submissions: &Submissions) {
+        if submissions.next_serial.get() > 0 {
+            return;
+        }
+        let Some(token) = submissions.report.take() else {
+            return;
+        };
+        let entry = self.0.descriptors.registry.borrow_mut().remove(token);
+        drop(entry);
+    }
+
+    /// Delivers what a backend has given back that is replaced by another one.
+    #[cold]
+    pub(crate) fn deliver_ended(&self, ended: Vec<(Token, Completed)>) {
+        let Some(submissions) = self.0.extensions.get::<Submissions>() else {
+            return;
+        };
+        for (id, completed) in ended {
+            let submissions = Rc::downgrade(&submissions);
+            self.defer(move |cx| {
+                if let Some(submissions) = submissions.upgrade() {
+                    submissions.deliver(cx, id, completed);
+                }
+            });
+        }
+    }
+}
+
+type Done = Box<dyn FnOnce(&Context, Completed)>;
+
+/// The callback of an operation.
+struct Waiting {
+    serial: u64,
+    /// `None` once the handle was dropped.
+    done: Option<Done>,
+    /// Its type, for messages.
+    name: &'static str,
+}
+
+/// The callbacks of all operations. It is the handler of completions.
+pub(crate) struct Submissions {
+    /// Has a descriptor, as handlers have. It is not watched for this one.
+    mailbox: Arc<Mailbox>,
+    report: Cell<Option<Token>>,
+    /// By the index of the operation.
+    waiting: RefCell<Vec<Option<Waiting>>>,
+    /// The number of callbacks in `waiting`.
+    pending: Cell<usize>,
+    next_serial: Cell<u64>,
+}
+
+impl Submissions {
+    fn new(mailbox: Arc<Mailbox>) -> Self {
+        Self {
+            mailbox,
+            report: Cell::new(None),
+            waiting: RefCell::default(),
+            pending: Cell::new(0),
+            next_serial: Cell::new(0),
+        }
+    }
+
+    fn insert(&self, id: Token, done: Done, name: &'static str) -> u64 {
+        let serial = self.next_serial.get();
+        self.next_serial.set(serial + 1);
+        self.pending.set(self.pending.get() + 1);
+        let mut waiting = self.waiting.borrow_mut();
+        let index = id.index() as usize;
+        if waiting.len() <= index {
+            waiting.resize_with(index + 1, || None);
+        }
+        debug_assert!(
+            waiting[index].is_none(),
+            "an operation has ended, and was not delivered"
+        );
+        waiting[index] = Some(Waiting {
+            serial,
+            done: Some(done),
+            name,
+        });
+        serial
+    }
+
+    /// The operation has ended.
+    fn remove(&self, id: Token) -> Option<Waiting> {
+        let waiting = self.waiting.borrow_mut().get_mut(id.index() as usize)?.take()?;
+        if waiting.done.is_some() {
+            self.pending.set(self.pending.get() - 1);
+        }
+        Some(waiting)
+    }
+
+    fn is_waiting(&self, id: Token, serial: u64) -> bool {
+        let waiting = self.waiting.borrow();
+        let one = waiting.get(id.index() as usize).and_then(Option::as_ref);
+        one.is_some_and(|one| one.serial == serial && one.done.is_some())
+    }
+
+    /// The callback is not to be called any more.
+    fn abandon(&self, id: Token, serial: u64) -> Option<Done> {
+        let mut waiting = self.waiting.borrow_mut();
+        let one = waiting.get_mut(id.index() as usize)?.as_mut()?;
+        let done = one.done.take_if(|_| one.serial == serial)?;
+        self.pending.set(self.pending.get() - 1);
+        Some(done)
+    }
+
+    /// Calls the callback of an operation that has ended.
+    fn deliver(&self, cx: &Context, id: Token, completed: Completed) {
+        let Some(Waiting {
+            done: Some(done),
+            name,
+            ..
+        }) = self.remove(id)
+        else {
+            // Its owner may use the context.
+            return cx.call(|_| drop(completed));
+        };
+        if cx.0.metrics.has_limit() {
+            cx.call_timed("completion", name, |cx| done(cx, completed));
+        } else {
+            cx.call(|cx| done(cx, completed));
+        }
+    }
+}
+
+impl AsFd for Submissions {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.mailbox.as_fd()
+    }
+}
+
+impl Handler for Submissions {
+    /// Delivers all that have ended by now. If a callback panics, the next wait reports the rest.
+    fn readable(&self, cx: &Context) {
+        let next = || cx.0.descriptors.backend.borrow_mut().next_completed();
+        while let Some((id, completed)) = next() {
+            self.deliver(cx, id, completed);
+        }
+    }
+}
+
+/// An operation that was submitted; dropping it cancels the operation.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use aio_context::{Context, Operation, Wait};
+///
+/// # fn main() -> std::io::Result<()> {
+/// # #[cfg(feature = "uring")] {
+/// let cx = Context::builder().backend_kind(aio_context::BackendKind::Uring).build()?;
+/// let (reader, _writer) = std::io::pipe()?;
+/// let never = Operation::read(Arc::new(reader), None, vec![0; 1]);
+/// let Ok(submitted) = cx.submit(never, |_cx, _completed| unreachable!("it is cancelled")) else {
+///     return Ok(println!("skipped: no io_uring"));
+/// };
+/// assert!(!submitted.is_done());
+/// drop(submitted);
+/// cx.poll(Wait::NoBlock)?;
+/// # }
+/// # Ok(()) }
+/// ```
+#[must_use = "dropped at once, it cancels the operation; keep it or `detach()` it"]
+pub struct Submitted {
+    /// Dangling if it was detached.
+    context: Weak<Inner>,
+    submissions: Weak<Submissions>,
+    id: Token,
+    serial: u64,
+}
+
+impl Submitted {
+    /// Lets the operation go on without this handle. Its callback is called.
+    pub fn detach(mut self) {
+        self.context = Weak::new();
+    }
+
+    /// Asks the system to cancel the operation. Its callback is called with what has become of it: `ECANCELED`, or its result if it has
+    /// ended meanwhile or could not be cancelled. Without effect once it was called.
+    pub fn cancel(&self) {
+        if let Some((cx, _)) = self.parts().filter(|_| !self.is_done()) {
+            cx.0.descriptors.backend.borrow_mut().cancel(self.id);
+        }
+    }
+
+    /// Whether the callback was called, or dropped with its context.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        let submissions = self.submissions.upgrade();
+        submissions.is_none_or(|submissions| !submissions.is_waiting(self.id, self.serial))
+    }
+
+    fn parts(&self) -> Option<(Context, Rc<Submissions>)> {
+        Some((Context(self.context.upgrade()?), self.submissions.upgrade()?))
+    }
+}
+
+impl Drop for Submitted {
+    fn drop(&mut self) {
+        // The operations of a parent process are not this one's to cancel.
+        let Some((cx, submissions)) = self.parts().filter(|(cx, _)| cx.0.mailbox.process().is_here()) else {
+            return;
+        };
+        if let Some(done) = submissions.abandon(self.id, self.serial) {
+            cx.0.descriptors.backend.borrow_mut().cancel(self.id);
+            cx.call(|_| drop(done));
+        }
+    }
+}
+
+impl fmt::Debug for Submitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submitted")
+            .field("id", &self.id)
+            .field("is_done", &self.is_done())
+            .finish_non_exhaustive()
+    }
+}

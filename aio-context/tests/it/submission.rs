@@ -1,0 +1,241 @@
+//! Operations on the ring of a context: when they are submitted, and what they leave alone (rule S1).
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aio_backend_uring::Uring;
+use aio_context::{BackendKind, Completed, Context, Interest, Operation, Policy, PollParams, Wait};
+use aio_testing::{Bench, Count};
+
+/// A context on a ring; prints a `skipped` line if there is none.
+fn on_ring(params: PollParams) -> Option<Context> {
+    match Uring::new() {
+        Ok(ring) => {
+            // It polls for as long as it may.
+            let policy = Policy::by_name("fixed", params).unwrap();
+            let builder = Context::builder().backend(Box::new(ring)).poll_params(params);
+            Some(builder.policy(Box::new(policy)).build().unwrap())
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "skipped: no io_uring: {error}");
+            None
+        }
+    }
+}
+
+fn zeroes() -> Arc<File> {
+    Arc::new(File::open("/dev/zero").unwrap())
+}
+
+fn read(file: &Arc<File>) -> Operation {
+    Operation::read(file.clone(), 0, vec![1; 8])
+}
+
+#[test]
+fn s1_other_backends_give_operations_back() {
+    for bench in [
+        Bench::PPOLL,
+        Bench::EPOLL,
+        Bench::LADDER_AT_0,
+        Bench::LADDER_AT_64,
+    ] {
+        let cx = bench.context();
+        let file = zeroes();
+        let token = Rc::new(());
+        for _ in 0..3 {
+            let kept = token.clone();
+            let refused = cx.submit(read(&file), move |_, _| drop(kept)).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+            assert!(refused.to_string().contains(cx.backend_name()), "{refused}");
+            drop(refused);
+            assert_eq!((Rc::strong_count(&token), Arc::strong_count(&file)), (1, 1));
+        }
+        // No handler is left of it.
+        assert_eq!(
+            format!("{cx:?}").matches("handlers: Some(0)").count(),
+            1,
+            "{cx:?}"
+        );
+        assert_eq!(cx.operations_in_flight(), 0);
+    }
+}
+
+/// The usual way to a ring, with another backend beneath it.
+#[test]
+fn s1_a_context_of_the_kind_uring_executes_operations() {
+    let cx = Context::builder()
+        .backend_kind(BackendKind::Uring)
+        .build()
+        .unwrap();
+    let done = Count::default();
+    let ended = done.clone();
+    let Ok(handle) = cx.submit(read(&zeroes()), move |_, completed: Completed| {
+        assert_eq!(completed.into_bytes().unwrap(), [0; 8]);
+        ended.up();
+    }) else {
+        assert_ne!(cx.backend_name(), "uring");
+        return;
+    };
+    assert!(cx.poll(Wait::Block).unwrap());
+    assert!(handle.is_done() && done.get() == 1);
+}
+
+/// What a bottom half submits is passed on by the next wait, and ends it.
+#[test]
+fn s1_operations_that_are_submitted_in_callbacks_end_a_wait() {
+    let Some(cx) = on_ring(PollParams::OFF) else {
+        return;
+    };
+    let file = zeroes();
+    let done = Rc::new(Cell::new(false));
+    let ended = done.clone();
+    cx.defer(move |cx| {
+        let set = move |_: &Context, _: Completed| ended.set(true);
+        cx.submit(read(&file), set).unwrap().detach();
+    });
+    while !done.get() {
+        cx.poll(Wait::Block).unwrap();
+    }
+}
+
+/// A loop that polls sees a completion while it polls: it neither sleeps nor leaves poll mode for it.
+#[test]
+fn s1_completions_are_seen_while_the_loop_polls() {
+    let hour = Duration::from_secs(3600);
+    let Some(cx) = on_ring(PollParams::up_to(hour)) else {
+        return;
+    };
+    let (reader, _writer) = io::pipe().unwrap();
+    let ends = Count::default();
+    let left = ends.clone();
+    let _polled = cx
+        .on(reader)
+        .polled(|_| false)
+        .readable(|_, _| unreachable!("nothing is written"))
+        .poll_end(move |_| {
+            left.up();
+        })
+        .watch()
+        .unwrap();
+    // One that has to wait, and one that has not.
+    let (pipe, mut writer) = io::pipe().unwrap();
+    let done = Count::default();
+    for operation in [Operation::read(Arc::new(pipe), None, vec![0; 1]), read(&zeroes())] {
+        let ended = done.clone();
+        cx.submit(operation, move |_, completed: Completed| {
+            assert!(completed.result.is_ok());
+            ended.up();
+        })
+        .unwrap()
+        .detach();
+    }
+    let writing = std::thread::spawn(move || {
+        std::thread::yield_now();
+        writer.write_all(b"x").unwrap();
+        writer
+    });
+    let slept = cx.remote().stats().slept;
+    while done.get() < 2 {
+        cx.poll(Wait::Block).unwrap();
+    }
+    drop(writing.join().unwrap());
+    assert_eq!((cx.remote().stats().slept, ends.get()), (slept, 0));
+    cx.set_poll_params(PollParams::OFF);
+}
+
+/// Pausing every group of the program does not pause completions, which belong to none.
+#[test]
+fn s1_a_pause_of_handlers_leaves_operations_alone() {
+    let Some(cx) = on_ring(PollParams::OFF) else {
+        return;
+    };
+    let group = cx.new_group();
+    let paused = [cx.pause(group), cx.pause(aio_context::GroupId::DEFAULT)];
+    let handle = cx.submit(read(&zeroes()), |_, _| ()).unwrap();
+    while !handle.is_done() {
+        cx.poll(Wait::Block).unwrap();
+    }
+    drop(paused);
+}
+
+/// A handler that is registered after an operation was submitted, and the reverse, have different tokens and events.
+#[test]
+fn s1_handlers_and_operations_do_not_mix() {
+    let Some(cx) = on_ring(PollParams::OFF) else {
+        return;
+    };
+    let file = zeroes();
+    for _ in 0..20 {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let calls = Count::default();
+        let called = calls.clone();
+        let registration = cx
+            .on(reader)
+            .readable(move |_, _| {
+                called.up();
+            })
+            .watch()
+            .unwrap();
+        let handle = cx.submit(read(&file), |_, _| ()).unwrap();
+        while !handle.is_done() {
+            cx.poll(Wait::Block).unwrap();
+        }
+        assert_eq!(calls.get(), 0);
+        registration.set_interest(Interest::NONE).unwrap();
+        writer.write_all(b"x").unwrap();
+        registration.set_interest(Interest::READ).unwrap();
+        cx.poll(Wait::Block).unwrap();
+        assert_eq!(calls.get(), 1);
+    }
+    assert_eq!(cx.anomalies(), (0, 0));
+}
+
+/// A completion that takes longer than the limit is reported, as that of a handler is.
+#[test]
+fn m2_a_slow_completion_is_reported() {
+    let Some(cx) = on_ring(PollParams::OFF) else {
+        return;
+    };
+    cx.set_slow_callback_limit(Some(Duration::ZERO));
+    let warnings = aio_testing::warnings(|| {
+        let slow = |cx: &Context, _: Completed| {
+            let before = cx.now(aio_context::ClockId::Monotonic);
+            while cx.now(aio_context::ClockId::Monotonic) == before {}
+        };
+        let handle = cx.submit(read(&zeroes()), slow).unwrap();
+        while !handle.is_done() {
+            cx.poll(Wait::Block).unwrap();
+        }
+    });
+    assert!(
+        warnings.iter().any(|line| line.contains("completion")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn s1_a_dropped_context_drops_callbacks_and_buffers() {
+    let Some(cx) = on_ring(PollParams::OFF) else {
+        return;
+    };
+    let (reader, _writer) = io::pipe().unwrap();
+    let (reader, token) = (Arc::new(reader), Rc::new(()));
+    let mut handles = Vec::new();
+    for _ in 0..3 {
+        let kept = token.clone();
+        let operation = Operation::read(reader.clone(), None, vec![0; 4]);
+        handles.push(cx.submit(operation, move |_, _| drop(kept)).unwrap());
+    }
+    cx.poll(Wait::NoBlock).unwrap();
+    assert_eq!((cx.operations_in_flight(), Arc::strong_count(&reader)), (3, 4));
+    drop(cx);
+    assert_eq!((Rc::strong_count(&token), Arc::strong_count(&reader)), (1, 1));
+    for handle in handles {
+        assert!(handle.is_done());
+        handle.cancel();
+    }
+}

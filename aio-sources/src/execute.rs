@@ -1,0 +1,83 @@
+//! Executes an [`Operation`] on the calling thread, as a ring does it.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::AsFd;
+
+use aio_context::{Allocation, Buffers, Completed, FileAction, Operation};
+use rustix::fs::{FallocateFlags, fallocate, fdatasync, fsync};
+use rustix::io::{ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
+
+/// The current position of a file.
+const CURRENT: u64 = u64::MAX;
+
+/// Whether [`execute`] can execute an operation.
+pub(crate) fn is_known(operation: &Operation) -> bool {
+    match &operation.action {
+        FileAction::Read { into: buffers, .. } | FileAction::Write { from: buffers, .. } => {
+            !matches!(buffers, Buffers::Foreign(_))
+        }
+        FileAction::Sync { .. } | FileAction::Allocate { .. } => true,
+        _ => false,
+    }
+}
+
+/// Executes an operation, for as long as it takes.
+pub(crate) fn execute(mut operation: Operation) -> Completed {
+    let result = attempt(&mut operation);
+    Completed { result, operation }
+}
+
+fn attempt(operation: &mut Operation) -> io::Result<usize> {
+    let file = operation.file.as_fd();
+    match &mut operation.action {
+        FileAction::Read { at, into, flags } => {
+            let flags = ReadWriteFlags::from_bits_retain(flags.bits());
+            let mut slices = slices_mut(into)?;
+            Ok(retry_on_intr(|| {
+                preadv2(file, &mut slices, at.unwrap_or(CURRENT), flags)
+            })?)
+        }
+        FileAction::Write { at, from, flags } => {
+            let flags = ReadWriteFlags::from_bits_retain(flags.bits());
+            let slices = slices(from)?;
+            Ok(retry_on_intr(|| {
+                pwritev2(file, &slices, at.unwrap_or(CURRENT), flags)
+            })?)
+        }
+        FileAction::Sync { data_only: true } => Ok(retry_on_intr(|| fdatasync(file)).map(|()| 0)?),
+        FileAction::Sync { data_only: false } => Ok(retry_on_intr(|| fsync(file)).map(|()| 0)?),
+        FileAction::Allocate { how, at, len } => {
+            let (mode, at, len) = (mode(*how), *at, *len);
+            Ok(retry_on_intr(|| fallocate(file, mode, at, len)).map(|()| 0)?)
+        }
+        _ => Err(unknown()),
+    }
+}
+
+fn mode(how: Allocation) -> FallocateFlags {
+    FallocateFlags::from_bits_retain(how.mode())
+}
+
+fn slices_mut(buffers: &mut Buffers) -> io::Result<Vec<IoSliceMut<'_>>> {
+    match buffers {
+        Buffers::One(buffer) => Ok(vec![IoSliceMut::new(buffer)]),
+        Buffers::Many(all) => Ok(all.iter_mut().map(|one| IoSliceMut::new(one)).collect()),
+        Buffers::Foreign(_) => Err(unknown()),
+    }
+}
+
+fn slices(buffers: &Buffers) -> io::Result<Vec<IoSlice<'_>>> {
+    match buffers {
+        Buffers::One(buffer) => Ok(vec![IoSlice::new(buffer)]),
+        Buffers::Many(all) => Ok(all.iter().map(|one| IoSlice::new(one)).collect()),
+        Buffers::Foreign(_) => Err(unknown()),
+    }
+}
+
+/// The error of what is not [known](is_known).
+pub(crate) fn unknown() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "threads execute operations on vectors only",
+    )
+}

@@ -1,0 +1,66 @@
+//! Guest buffers as the memory of an operation on the ring, without a copy.
+#![allow(
+    unsafe_code,
+    reason = "only this module knows how long the memory of a client stays mapped"
+)]
+
+use std::sync::Arc;
+
+use aio_context::ForeignMemory;
+
+use crate::buffers::{Bytes, Unmapped};
+use crate::memory::Memory;
+
+/// The most pieces of an operation: the limit of the system.
+const MOST_PIECES: usize = 1024;
+
+/// Describes the first bytes of `bytes` to the kernel: at most `most` of them, in at most as many pieces as an operation can have. Returns
+/// their number, too. `bytes` lie in `memory`.
+///
+/// # Errors
+/// [`Unmapped`] if a part of them is not in shared memory.
+pub(crate) fn describe(
+    memory: &Arc<Memory>,
+    bytes: Bytes<'_>,
+    most: u64,
+) -> Result<(ForeignMemory, u64), Unmapped> {
+    let (mut pieces, mut len) = (Vec::new(), 0);
+    bytes.for_each(|piece| {
+        let count = (piece.len() as u64).min(most - len) as usize;
+        if count > 0 && pieces.len() < MOST_PIECES {
+            pieces.push((piece.ptr_guard_mut().as_ptr(), count));
+            len += count as u64;
+        }
+        Ok::<_, Unmapped>(())
+    })?;
+    // SAFETY: each piece lies within a mapping of `memory`, which the operation owns a share of and which never unmaps a region. There are
+    // no references to this memory: the client changes it at any time, and this process accesses it by volatile and atomic operations only
+    // (see `memory`). Pages that the client takes away make the kernel return `EFAULT`.
+    let described = unsafe { ForeignMemory::new(memory.clone(), pieces) };
+    Ok((described, len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffers::Buffer;
+    use crate::memory::tests::simple;
+
+    #[test]
+    fn s1_a_description_has_limits_and_only_mapped_memory() {
+        let memory = Arc::new(simple(0x2000));
+        let buffers = |all: &[(u64, u32)]| -> Vec<Buffer> {
+            all.iter().map(|&(guest, len)| Buffer { guest, len }).collect()
+        };
+        let len = |buffers: &[Buffer], most| {
+            describe(&memory, Bytes::new(&memory, buffers), most).map(|(_, len)| len)
+        };
+        let some = buffers(&[(0x1000, 512), (0x1800, 0), (0x2000, 1024)]);
+        assert_eq!((len(&some, u64::MAX), len(&some, 1536)), (Ok(1536), Ok(1536)));
+        assert_eq!((len(&some, 600), len(&some, 0)), (Ok(600), Ok(0)));
+        let many = buffers(&[(0x1000, 2); 1500]);
+        assert_eq!(len(&many, u64::MAX), Ok(2048));
+        assert_eq!(len(&buffers(&[(0x2ff0, 32)]), u64::MAX), Err(Unmapped(0x3000)));
+        assert_eq!(Arc::strong_count(&memory), 1);
+    }
+}

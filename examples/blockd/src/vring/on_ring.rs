@@ -1,0 +1,130 @@
+//! Requests that the ring of the loop executes. They end as those that threads execute: see [`super::threads`].
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::mem;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use aio_context::{Completed, NotSubmitted};
+use rustix::io::Errno;
+
+use super::{Vring, VringConfig, VringError};
+use crate::descriptor_chain::DescriptorChain;
+use crate::memory::Memory;
+use crate::request::{Done, MalformedRequest, OnRing, Progress};
+use crate::ring_engine::{InFlight, RingEngine};
+
+/// A request that the ring executes.
+#[derive(Debug)]
+struct RingRequest {
+    engine: Rc<RingEngine>,
+    _in_flight: InFlight,
+    vring: Weak<Vring>,
+    /// Its number in [`Outstanding`](crate::outstanding::Outstanding).
+    number: u64,
+    memory: Arc<Memory>,
+    chain: RefCell<DescriptorChain>,
+    progress: Cell<Progress>,
+}
+
+impl Vring {
+    /// Executes a request on the ring, or passes it to a thread if the ring cannot execute it.
+    pub(super) fn pass_to_ring(&self, number: u64, chain: &mut DescriptorChain, engine: &Rc<RingEngine>) {
+        let request = Rc::new(RingRequest {
+            engine: engine.clone(),
+            _in_flight: engine.begin(),
+            vring: self.me.clone(),
+            number,
+            memory: self.config.memory.clone(),
+            chain: RefCell::new(mem::take(chain)),
+            progress: Cell::default(),
+        });
+        engine.start(move || request.advance());
+    }
+}
+
+impl RingRequest {
+    /// Does the next step.
+    fn advance(self: &Rc<Self>) {
+        let Some(vring) = self.vring.upgrade().filter(|vring| !vring.stopped.get()) else {
+            return;
+        };
+        let VringConfig {
+            device,
+            write_through,
+            ..
+        } = &vring.config;
+        let next = device.next_on_ring(
+            &self.memory,
+            &self.chain.borrow(),
+            *write_through,
+            self.progress.get(),
+        );
+        match next {
+            Ok(OnRing::Operation(operation)) => {
+                if let Err(refused) = self.submit(operation) {
+                    self.leave_ring(&vring, &refused);
+                }
+            }
+            Ok(OnRing::Threads) => self.pass_to_thread(&vring),
+            Ok(OnRing::Done(done)) => self.end(&vring, Ok(done)),
+            Err(malformed) => self.end(&vring, Err(malformed)),
+        }
+    }
+
+    fn submit(self: &Rc<Self>, operation: aio_context::Operation) -> Result<(), NotSubmitted> {
+        let request = self.clone();
+        self.engine.submit(operation, move |completed| {
+            let Completed { result, operation } = completed;
+            drop(operation);
+            request.accept(result);
+        })
+    }
+
+    /// Accepts the result of an operation.
+    fn accept(self: &Rc<Self>, result: io::Result<usize>) {
+        let Some(vring) = self.vring.upgrade().filter(|vring| !vring.stopped.get()) else {
+            return;
+        };
+        let mut progress = self.progress.get();
+        match progress.transferred(result) {
+            Ok(()) => {
+                self.progress.set(progress);
+                self.advance();
+            }
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::FAULT) => vring.fail(&VringError::MemoryLost),
+                // The context has lost its ring.
+                Some(Errno::CANCELED) => self.leave_ring(&vring, &error),
+                _ => {
+                    let device = &vring.config.device;
+                    let done = device.fail_on_ring(&self.memory, &self.chain.borrow(), error);
+                    self.end(&vring, done);
+                }
+            },
+        }
+    }
+
+    fn end(&self, vring: &Vring, done: Result<Done, MalformedRequest>) {
+        vring.end(self.number, Ok(done.map(Some)));
+    }
+
+    /// Passes the request to a thread, which begins it anew, because the ring executes nothing any more.
+    #[cold]
+    fn leave_ring(&self, vring: &Vring, why: &dyn fmt::Display) {
+        self.engine.report_loss(why);
+        self.pass_to_thread(vring);
+    }
+
+    fn pass_to_thread(&self, vring: &Vring) {
+        let Some(workers) = &vring.config.workers else {
+            return;
+        };
+        let mut chain = self.chain.take();
+        if let Err(error) = vring.pass_to_thread(self.number, &mut chain, workers) {
+            vring.fail(&error);
+        }
+    }
+}

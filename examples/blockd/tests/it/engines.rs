@@ -1,0 +1,125 @@
+//! Tests of images once more, with an engine that they do not take by default; and the ring itself.
+
+use std::process::Command;
+
+use crate::client::{Client, pattern};
+use crate::daemon::Daemon;
+use crate::process::ready;
+
+/// Names the engine of daemons whose test names none.
+pub(crate) const VARIABLE: &str = "BLOCKD_TEST_ENGINE";
+
+/// Whether a daemon can execute requests on a ring here; prints a `skipped` line if not.
+fn has_ring() -> bool {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(1 << 20).unwrap();
+    let daemon = Daemon::start(
+        &format!("path={}", image.path().display()),
+        &["--engine", "uring"],
+    );
+    let log = daemon.stop();
+    if !log.is_empty() {
+        println!("skipped: {log}");
+    }
+    log.is_empty()
+}
+
+/// Runs tests whose names contain one of `names` with the ring, but not those that contain one of `others`.
+fn run_on_ring(names: &[&str], others: &[&str]) {
+    if std::env::var_os(VARIABLE).is_some() || !has_ring() {
+        return;
+    }
+    let mut tests = Command::new(std::env::current_exe().unwrap());
+    for other in others {
+        tests.args(["--skip", other]);
+    }
+    // One at a time: a process that another test starts keeps the sockets of this one open for a moment.
+    tests.arg("--test-threads=1");
+    let output = tests.args(names).env(VARIABLE, "uring").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let passed = text.matches("... ok").count();
+    println!("{passed} tests passed with the ring");
+    assert!(passed >= names.len(), "{text}");
+}
+
+/// Errors, sizes, locks and slow file systems. Those that are left out make a system call fail or last that the ring does not make.
+#[test]
+fn s1_the_tests_of_images_pass_on_the_ring() {
+    let calls = [
+        "c8_sigterm_ends_a_daemon_whose_image_hangs",
+        "c8_what_cannot_be_read_at_once",
+        "c13_steps",
+    ];
+    run_on_ring(&["images::"], &calls);
+}
+
+#[test]
+fn c6_requests_on_the_ring_are_completed_by_the_next_daemon() {
+    run_on_ring(&["c06_outstanding::c6_for_a_client", "again_and_again"], &[]);
+}
+
+#[test]
+fn case_15_a_client_is_killed_while_the_ring_writes() {
+    run_on_ring(&["killed::case_15"], &[]);
+}
+
+/// Without a ring, threads take its place, and one warning says so.
+#[test]
+fn s2_without_a_ring_threads_execute_requests() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(1 << 20).unwrap();
+    let disk = format!("path={}", image.path().display());
+    let daemon = Daemon::start(&disk, &["--engine", "uring", "--backend", "epoll"]);
+    let mut client = Client::simple(daemon.socket());
+    client.write(0, 4096, &pattern(5, 64 * 1024)).unwrap();
+    assert_eq!(client.read(0, 4096, 64 * 1024).unwrap(), pattern(5, 64 * 1024));
+    client.flush(0).unwrap();
+    drop(client);
+    let log = daemon.stop();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    for part in ["the loop uses epoll", "--backend uring", "--engine threads"] {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+}
+
+/// Many requests at a time, of all kinds, from several queues, polled for and not.
+#[test]
+fn s1_many_requests_on_the_ring() {
+    if !has_ring() {
+        return;
+    }
+    for polling in ["0", "50us"] {
+        let directory = tempfile::tempdir().unwrap();
+        let image = directory.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        let socket = directory.path().join("a.sock");
+        let export = format!("path={},socket={}", image.display(), socket.display());
+        let mut daemon = ready(&["--export", &export, "--engine", "uring", "--poll-max", polling]);
+        let mut client = Client::simple(&socket);
+        for round in 0..20_u64 {
+            for slot in 0..8_usize {
+                let at = (slot as u64) << 20;
+                client.start_write(0, slot, at, &pattern(round * 8 + slot as u64, 4096));
+            }
+            for _ in 0..8 {
+                assert_eq!(client.next_done(0).1, 0);
+            }
+            client.flush(0).unwrap();
+            for slot in 0..8_u64 {
+                let read = client.read(0, slot << 20, 4096).unwrap();
+                assert_eq!(read, pattern(round * 8 + slot, 4096), "{round} {slot}");
+            }
+            client.write_zeroes(0, 0, 8 << 20, round % 2 == 0).unwrap();
+            assert_eq!(client.read(0, 3 << 20, 4096).unwrap(), [0; 4096]);
+            client.discard(0, 0, 8 << 20).unwrap();
+        }
+        drop(client);
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+}
