@@ -2,15 +2,10 @@
 
 use std::cell::Cell;
 
-use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
-};
-
-use super::request::{Kind, Request};
 use crate::stats::QueueStats;
 
 /// A type of virtio-blk requests that counts among the others.
-const OTHER: u32 = u32::MAX;
+pub(super) const OTHER: u32 = u32::MAX;
 
 /// The counters of all NBD clients of an export. They outlive the clients.
 #[derive(Debug, Default)]
@@ -36,16 +31,15 @@ impl NbdStats {
         (self.clients() > 0).then_some(&self.requests)
     }
 
-    /// Counts a request that the loop has executed.
+    /// Counts a request that the loop has executed: the type of virtio-blk requests that does the same, and the bytes that it has moved or
+    /// cleared.
     #[inline]
-    pub(super) fn executed(&self, request: &Request, failed: bool) {
-        let (kind, bytes) = figures_of(request, failed);
+    pub(super) fn executed(&self, (kind, bytes): (u32, u64), failed: bool) {
         self.requests.completed_in_turn(kind, bytes, failed);
     }
 
     /// Counts a request that a thread has executed.
-    pub(super) fn completed(&self, request: &Request, failed: bool) {
-        let (kind, bytes) = figures_of(request, failed);
+    pub(super) fn completed(&self, (kind, bytes): (u32, u64), failed: bool) {
         self.requests.completed(kind, bytes, failed);
     }
 
@@ -53,19 +47,4 @@ impl NbdStats {
     pub(super) fn refused(&self) {
         self.requests.completed(OTHER, 0, true);
     }
-}
-
-/// The type of virtio-blk requests that does the same, and the bytes that were moved or cleared.
-#[inline]
-fn figures_of(request: &Request, failed: bool) -> (u32, u64) {
-    let kind = match request.kind {
-        Kind::Read => VIRTIO_BLK_T_IN,
-        Kind::Write => VIRTIO_BLK_T_OUT,
-        Kind::Flush => VIRTIO_BLK_T_FLUSH,
-        Kind::Trim => VIRTIO_BLK_T_DISCARD,
-        Kind::WriteZeroes { .. } => VIRTIO_BLK_T_WRITE_ZEROES,
-        Kind::BlockStatus { .. } | Kind::Cache => return (OTHER, 0),
-    };
-    let moves = request.kind != Kind::Flush && !failed;
-    (kind, if moves { request.len.into() } else { 0 })
 }

@@ -263,7 +263,7 @@ impl Transmission {
             Kind::Trim | Kind::WriteZeroes { .. } => self.current = Some(Current::Clear { request, done: 0 }),
             Kind::BlockStatus { .. } => match extents(disk, &request) {
                 Ok(extents) => {
-                    self.stats().executed(&request, false);
+                    self.stats().executed(request.figures(false), false);
                     self.format.extents(out, &request, &extents);
                 }
                 Err(error) => self.fail(out, &request, error),
@@ -354,7 +354,8 @@ impl Transmission {
     ) {
         self.jobs -= 1;
         self.job_bytes -= job_bytes(request);
-        self.stats().completed(request, result.is_err());
+        let failed = result.is_err();
+        self.stats().completed(request.figures(failed), failed);
         match result {
             Ok(Payload::Nothing) => self.format.succeed(out, request),
             Ok(Payload::Data(data)) => {
@@ -375,7 +376,7 @@ impl Transmission {
     fn reply(&self, out: &mut Outbox, request: &Request, result: Result<(), DiskError>) {
         match result {
             Ok(()) => {
-                self.stats().executed(request, false);
+                self.stats().executed(request.figures(false), false);
                 self.format.succeed(out, request);
             }
             Err(error) => self.fail(out, request, error),
@@ -384,7 +385,7 @@ impl Transmission {
 
     #[cold]
     fn fail(&self, out: &mut Outbox, request: &Request, error: DiskError) {
-        self.stats().executed(request, true);
+        self.stats().executed(request.figures(true), true);
         self.refuse(out, request.cookie, &Refusal::of(request.kind, error));
     }
 

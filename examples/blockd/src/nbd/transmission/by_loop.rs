@@ -38,7 +38,7 @@ impl Transmission {
         match result {
             Ok(()) => {
                 self.format.begin_data(header, request, true);
-                self.stats().executed(request, false);
+                self.stats().executed(request.figures(false), false);
             }
             Err(_) => out.take_back(len),
         }
@@ -114,7 +114,7 @@ impl Transmission {
         match error {
             Some(error) => self.fail(out, &request, error),
             None => {
-                self.stats().executed(&request, false);
+                self.stats().executed(request.figures(false), false);
                 self.format.end_data(out, request.cookie);
             }
         }
