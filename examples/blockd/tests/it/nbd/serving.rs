@@ -130,6 +130,7 @@ fn random_requests_agree_with_a_model() {
         (&ram, "auto"),
         (&file, "auto"),
         (&file, "threads"),
+        (&file, "uring"),
         (&file, "sync"),
     ] {
         image.clear(bytes);
@@ -162,7 +163,10 @@ fn random_requests_agree_with_a_model() {
             assert!(all == model.contents, "{disk} with --engine {engine}");
             contents = model.contents;
         }
-        assert_eq!(daemon.stop(), "");
+        let log = daemon.stop();
+        // Where the system has no io_uring, the log says that threads take its place.
+        let is_without_ring = engine == "uring" && log.contains("threads execute the requests of images");
+        assert!(log.is_empty() || is_without_ring, "{log}");
     }
 }
 
