@@ -5,7 +5,6 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +16,13 @@ use rustix::io::Errno;
 use crate::backend::Backend;
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
+use crate::disk::ResizeError;
 use crate::engine::Workers;
 use crate::limit::{Kind, LineLimit};
 use crate::request::Device;
 use crate::session::Session;
 use crate::socket::Listener;
+use crate::stats::ExportStats;
 
 /// The time from a failure to accept, such as too many open files, to the next attempt.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -35,26 +36,32 @@ pub(crate) struct Acceptor {
     limit: Rc<LineLimit>,
     device: Arc<Device>,
     workers: Option<Rc<Workers>>,
+    stats: Rc<ExportStats>,
     queues: u16,
     chain: Rc<RefCell<DescriptorChain>>,
-    listener: Listener,
+    /// Shared with a thread that removes the socket's path.
+    listener: Arc<Listener>,
     registration: RefCell<Option<Registration>>,
     session: RefCell<Option<Rc<Session>>>,
     retry: RefCell<Option<Timer>>,
     /// A client waits for the requests of the former one.
     is_held: Cell<bool>,
+    /// The disk has the size of its image, for the client that waits to be accepted.
+    has_size: Cell<bool>,
+    /// No client is accepted any more.
+    is_finished: Cell<bool>,
 }
 
 impl Acceptor {
-    /// Accepts clients at `socket` from now on. `name` is the export's name in log lines.
+    /// Accepts clients from now on. `name` is the export's name in log lines.
     pub(crate) fn listen(
         cx: &Context,
-        (name, socket): (&str, &Path),
+        name: &str,
+        listener: Listener,
         (device, workers): (Arc<Device>, Option<Rc<Workers>>),
         queues: u16,
         chain: Rc<RefCell<DescriptorChain>>,
     ) -> anyhow::Result<Rc<Self>> {
-        let listener = Listener::bind(socket)?;
         let acceptor = Rc::new_cyclic(|me: &Weak<Self>| {
             let for_timer = me.clone();
             let retry = cx
@@ -69,13 +76,16 @@ impl Acceptor {
                 limit: LineLimit::new(name.into(), Some(cx)),
                 device,
                 workers,
+                stats: Rc::default(),
                 queues,
                 chain,
-                listener,
+                listener: Arc::new(listener),
                 registration: RefCell::default(),
                 session: RefCell::default(),
                 retry: RefCell::new(Some(retry)),
                 is_held: Cell::default(),
+                has_size: Cell::default(),
+                is_finished: Cell::default(),
             }
         });
         let registration = cx
@@ -103,7 +113,7 @@ impl Acceptor {
     }
 
     fn listen_again(&self) {
-        if self.session.borrow().is_none() {
+        if self.session.borrow().is_none() && !self.is_finished.get() {
             self.set_interest(Interest::READ);
         }
     }
@@ -126,6 +136,9 @@ impl Acceptor {
             return Ok(());
         }
         self.is_held.set(false);
+        if !self.has_size.take() && self.adopt_size() {
+            return Ok(());
+        }
         let socket = match self.listener.socket().accept() {
             Ok((socket, _)) => socket,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -135,7 +148,7 @@ impl Acceptor {
         let connection = Rc::new(Connection::new(self.limit.clone(), socket.try_clone()?));
         let backend = Backend::new(
             cx.downgrade(),
-            (self.device.clone(), self.workers.clone()),
+            (self.device.clone(), self.workers.clone(), self.stats.clone()),
             self.chain.clone(),
             connection.clone(),
             self.queues,
@@ -147,10 +160,83 @@ impl Acceptor {
             }
         };
         let session = Session::start(cx, socket, backend, connection, on_end)?;
+        self.stats.has_client();
         self.limit
             .log(Kind::Clients, format_args!("a client has connected"));
         self.session.replace(Some(session));
         Ok(())
+    }
+
+    /// Adopts the size that the image has by now, for the client that is about to be accepted. A thread asks for it, because a file
+    /// server may be slow. Returns whether the client has to wait until then.
+    fn adopt_size(&self) -> bool {
+        if !self.device.disk.is_image() {
+            return false;
+        }
+        let Some(workers) = &self.workers else {
+            self.report_size(self.device.disk.adopt_size());
+            return false;
+        };
+        let (device, me) = (self.device.clone(), self.me.clone());
+        let adopt = move || device.disk.adopt_size();
+        let started = workers.pool.run(adopt, move |_, adopted| {
+            if let Some(acceptor) = me.upgrade() {
+                acceptor.report_size(adopted.unwrap_or(Ok(false)));
+                acceptor.has_size.set(true);
+                acceptor.listen_again();
+            }
+        });
+        if let Err(error) = started {
+            self.report_size(Err(error.into()));
+            return false;
+        }
+        self.set_interest(Interest::NONE);
+        true
+    }
+
+    fn report_size(&self, adopted: Result<bool, ResizeError>) {
+        match adopted {
+            Ok(false) => {}
+            Ok(true) => {
+                let size = self.device.disk.size();
+                self.limit
+                    .log(Kind::Clients, format_args!("the image has {size} bytes now"));
+            }
+            Err(error) => self.limit.log(
+                Kind::NotAccepted,
+                format_args!("the size of the image is unknown, so the disk keeps its own: {error}"),
+            ),
+        }
+    }
+
+    /// Tells the client that the size of the disk may have changed, if it can be told.
+    pub(crate) fn size_may_have_changed(&self) {
+        if let Some(session) = &*self.session.borrow() {
+            session.configuration_has_changed();
+        }
+    }
+
+    /// The socket.
+    pub(crate) fn listener(&self) -> Arc<Listener> {
+        self.listener.clone()
+    }
+
+    /// What its queues have done.
+    pub(crate) fn stats(&self) -> &ExportStats {
+        &self.stats
+    }
+
+    /// Whether a client is connected.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.session.borrow().is_some()
+    }
+
+    /// The number of queues that are served now.
+    pub(crate) fn serving(&self) -> u16 {
+        self.session
+            .borrow()
+            .as_ref()
+            .map_or(0, |session| session.serving())
     }
 
     /// The number of requests that threads or the ring execute, those of former clients included.
@@ -165,6 +251,7 @@ impl Acceptor {
 
     /// Takes no more requests. Those that were taken are completed while the loop is polled.
     pub(crate) fn finish(&self) {
+        self.is_finished.set(true);
         self.set_interest(Interest::NONE);
         if let Some(session) = &*self.session.borrow() {
             session.finish();

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,15 +19,18 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures};
 
+use crate::channel::Channel;
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
+use crate::dirty_log::DirtyLog;
 use crate::engine::Workers;
-use crate::features::{config_space, offered, protocol};
+use crate::features::{CONFIG_WCE, WCE_AT, config_space, offered, protocol};
 use crate::limit::Kind;
 use crate::memory::{MOST_REGIONS, Memory, Place};
 use crate::queue::{Message, Queue, Shared};
 use crate::request::Device;
 use crate::ring::{RingAddresses, check_size};
+use crate::stats::ExportStats;
 
 /// The back-end of one connection.
 #[derive(Debug)]
@@ -34,12 +38,18 @@ pub(crate) struct Backend {
     offered: u64,
     shared: Shared,
     queues: RefCell<Vec<Queue>>,
+    /// The protocol features that the client has accepted.
+    protocol: Cell<u64>,
+    /// The descriptor of the message that is handled now, if it makes a channel.
+    expected: RefCell<Option<UnixStream>>,
+    /// Where the daemon sends messages of its own to the client.
+    channel: RefCell<Option<Channel>>,
 }
 
 impl Backend {
     pub(crate) fn new(
         context: WeakContext,
-        (device, workers): (Arc<Device>, Option<Rc<Workers>>),
+        (device, workers, stats): (Arc<Device>, Option<Rc<Workers>>, Rc<ExportStats>),
         chain: Rc<RefCell<DescriptorChain>>,
         connection: Rc<Connection>,
         queues: u16,
@@ -48,13 +58,19 @@ impl Backend {
         Self {
             offered: offered(&device.disk),
             queues: RefCell::new(queues.collect()),
+            protocol: Cell::default(),
+            expected: RefCell::default(),
+            channel: RefCell::default(),
             shared: Shared {
                 context,
                 device,
                 workers,
                 chain,
                 connection,
+                stats,
                 accepted: Cell::new(0),
+                write_cache: Cell::new(true),
+                log: RefCell::default(),
                 memory: RefCell::default(),
             },
         }
@@ -81,6 +97,36 @@ impl Backend {
         }
         self.shared.memory.replace(Arc::default());
         self.shared.accepted.set(0);
+        self.shared.write_cache.set(true);
+        self.shared.log.replace(None);
+        self.protocol.set(0);
+        self.channel.replace(None);
+    }
+
+    /// The number of queues that are served now.
+    pub(crate) fn serving(&self) -> u16 {
+        let queues = self.queues.borrow();
+        let serving = queues.iter().filter(|queue| queue.is_serving());
+        // There are at most 256.
+        serving.count() as u16
+    }
+
+    /// Takes the descriptor of a message that makes a channel, before the protocol's library handles the message.
+    pub(crate) fn expect_channel(&self, socket: Option<UnixStream>) {
+        self.expected.replace(socket);
+    }
+
+    /// Tells the client to read the configuration again. A client without a channel reads it when it connects.
+    pub(crate) fn configuration_has_changed(&self) {
+        if self.protocol.get() & VhostUserProtocolFeatures::CONFIG.bits() == 0 {
+            return;
+        }
+        let sent = self.channel.borrow().as_ref().map(Channel::send_config_change);
+        if let Some(Err(error)) = sent {
+            let line = format_args!("the client cannot be told that its disk has changed: {error}");
+            self.shared.connection.log(Kind::Ended, line);
+            self.channel.replace(None);
+        }
     }
 
     /// Passes a message to a queue. Returns the position of the queue.
@@ -105,6 +151,17 @@ impl Backend {
                 let line = format_args!("queue {index} has stopped: {error}");
                 self.shared.connection.log(Kind::Queues, line);
             }
+        }
+    }
+
+    /// Writes what the cache has. From now on each write is on the medium before it completes, and takes earlier ones along, so a failure
+    /// is reported by the next one.
+    fn flush(&self) {
+        let device = self.shared.device.clone();
+        let flush = move || drop(device.disk.flush());
+        match &self.shared.workers {
+            None => flush(),
+            Some(workers) => drop(workers.pool.run(flush, |_, _| ())),
         }
     }
 
@@ -209,18 +266,22 @@ impl VhostUserBackendReqHandler for Backend {
     fn set_vring_addr(
         &self,
         index: u32,
-        _flags: VhostUserVringAddrFlags,
+        flags: VhostUserVringAddrFlags,
         descriptors: u64,
         used: u64,
         available: u64,
-        _log: u64,
+        log: u64,
     ) -> Result<()> {
         let addresses = RingAddresses {
             descriptors,
             available,
             used,
         };
-        self.send(index, Message::Addresses(addresses)).map(drop)
+        let used_log = flags
+            .contains(VhostUserVringAddrFlags::VHOST_VRING_F_LOG)
+            .then_some(log);
+        self.send(index, Message::Addresses(addresses, used_log))
+            .map(drop)
     }
 
     fn set_vring_base(&self, index: u32, base: u32) -> Result<()> {
@@ -257,7 +318,13 @@ impl VhostUserBackendReqHandler for Backend {
         if features & !protocol().bits() != 0 {
             return Err(Error::FeatureMismatch);
         }
+        self.protocol.set(features);
         Ok(())
+    }
+
+    /// The library has checked that it is a stream socket. The library's own proxy for the channel cannot send this daemon's message.
+    fn set_backend_req_fd(&self, _proxy: vhost::vhost_user::Backend) {
+        self.channel.replace(self.expected.take().map(Channel::new));
     }
 
     fn get_queue_num(&self) -> Result<u64> {
@@ -271,7 +338,7 @@ impl VhostUserBackendReqHandler for Backend {
 
     fn get_config(&self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
         let queues = self.queues.borrow().len() as u16;
-        let space = config_space(&self.shared.device.disk, queues);
+        let space = config_space(&self.shared.device.disk, queues, self.shared.write_cache.get());
         let end = offset.checked_add(size).ok_or(Error::InvalidParam)?;
         space
             .get(offset as usize..end as usize)
@@ -279,8 +346,26 @@ impl VhostUserBackendReqHandler for Backend {
             .ok_or(Error::InvalidParam)
     }
 
-    fn set_config(&self, _offset: u32, _buf: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
-        Err(Error::InvalidOperation("the configuration cannot be changed"))
+    /// The driver can change one byte: whether the write cache is on.
+    fn set_config(&self, offset: u32, bytes: &[u8], _flags: VhostUserConfigFlags) -> Result<()> {
+        let (WCE_AT, &[on @ (0 | 1)]) = (offset, bytes) else {
+            return Err(Error::InvalidOperation(
+                "only the write cache of the configuration can be changed, to 0 or 1",
+            ));
+        };
+        if self.shared.accepted.get() & CONFIG_WCE == 0 {
+            return Err(Error::InvalidOperation(
+                "VIRTIO_BLK_F_CONFIG_WCE was not accepted",
+            ));
+        }
+        let on = on == 1;
+        if on != self.shared.write_cache.get() {
+            self.change(|shared| shared.write_cache.set(on));
+            if !on {
+                self.flush();
+            }
+        }
+        Ok(())
     }
 
     fn get_max_mem_slots(&self) -> Result<u64> {
@@ -311,6 +396,12 @@ impl VhostUserBackendReqHandler for Backend {
             .without(place(region))
             .map_err(refuse)?;
         self.replace_memory(memory);
+        Ok(())
+    }
+
+    fn set_log_base(&self, log: &VhostUserLog, file: File) -> Result<()> {
+        let log = DirtyLog::map(file, log.mmap_offset, log.mmap_size).map_err(refuse)?;
+        self.change(|shared| drop(shared.log.replace(Some(Rc::new(log)))));
         Ok(())
     }
 
@@ -347,9 +438,5 @@ impl VhostUserBackendReqHandler for Backend {
 
     fn get_shmem_config(&self) -> Result<VhostUserShMemConfig> {
         Err(Error::InvalidOperation("SHMEM was not offered"))
-    }
-
-    fn set_log_base(&self, _log: &VhostUserLog, _file: File) -> Result<()> {
-        Err(Error::InvalidOperation("LOG_SHMFD was not offered"))
     }
 }

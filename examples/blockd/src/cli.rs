@@ -1,19 +1,20 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use aio_context::{BackendKind, Policy};
-use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Parser, Subcommand};
 
+use crate::control::CtlArgs;
+use crate::duration::parse_poll_max;
 use crate::engine::Engine;
 use crate::export::{self, Export};
 use crate::log::LogFormat;
+use crate::metrics::parse_address;
 use crate::nbd::Address;
-
-/// Longer busy polling without one sleep is a mistake in the number.
-const MOST_POLL: Duration = Duration::from_secs(1);
 
 /// Serves disks over vhost-user-blk and NBD, to virtual machines and other clients, from one event loop.
 ///
@@ -22,7 +23,13 @@ const MOST_POLL: Duration = Duration::from_secs(1);
 /// appears on standard output. The log goes to standard error; the variable BLOCKD_LOG (error, warn, info, debug, trace) sets its level.
 /// SIGTERM, SIGINT, SIGQUIT and SIGHUP end the daemon and remove the sockets; SIGUSR1 and SIGUSR2 are ignored.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "blockd", version, after_help = EXAMPLES)]
+#[command(
+    name = "blockd",
+    version,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct Args {
     /// A disk and its socket; may be given many times
     ///
@@ -30,26 +37,31 @@ pub struct Args {
     /// leaves read buffers unchanged, for measurements. SIZE is in bytes, or with K, M, G, T (powers of 1024). A path cannot contain a
     /// comma.
     ///
-    /// socket=PATH is where the client connects; with --nbd it can be omitted. queues=N limits the number of queues that a client may use: 1 to 256, 256
+    /// socket=PATH is where the client connects, with mode=OCTAL (such as 660) and group=NAME; socket=fd:NAME is a socket that
+    /// the service manager passes under that name. With --nbd it can be omitted. queues=N limits the number of queues that a client may use: 1 to 256, 256
     /// unless given. readonly refuses writes.
     ///
     /// An image is locked: QEMU and other instances of blockd then refuse to write to it. lock=off takes no lock, lock=on
     /// is the default. An image that looks like a container (qcow2, vmdk, ...) is refused; format=raw serves its bytes as
     /// they are. discard=off ignores discards and does not offer them, discard=on is the default.
     ///
+    /// block-size=512 (the default) or block-size=4096 is the unit in which the guest addresses the disk. cache=none reads and
+    /// writes an image past the page cache of this machine, cache=writeback is the default.
+    ///
     /// serial=TEXT, at most 20 characters, is the disk's serial number in the guest; without it, the serial number is
-    /// derived from the path of the image, or of the socket if there is no image. name=TEXT names the export for NBD clients and in log lines.
+    /// derived from the path of the image, or of the socket if there is no image. name=TEXT names the export for NBD
+    /// clients and in log lines.
     #[arg(
         long = "export",
-        required = true,
+        required_unless_present = "control",
         value_name = export::SYNTAX
     )]
     pub exports: Vec<Export>,
 
     /// Serves all exports over NBD as well, at a Unix socket or an IP address and port; may be given many times
     ///
-    /// A value with a slash, or that ends with .sock, is the path of a Unix socket: /run/nbd.sock. Others are addresses: 127.0.0.1:10809,
-    /// [::1]:10809. NBD is served without authentication and encryption. Clients choose an export by its name: name=TEXT of --export, or the
+    /// A value with a slash, or that ends with .sock, is the path of a Unix socket: /run/nbd.sock. Others are addresses: `127.0.0.1:10809`,
+    /// `[::1]:10809`. NBD is served without authentication and encryption. Clients choose an export by its name: name=TEXT of --export, or the
     /// last part of the path of the image or the socket. The only export also has the empty name.
     #[arg(long, value_name = "ADDR|PATH")]
     pub nbd: Vec<Address>,
@@ -109,9 +121,63 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub engine: Engine,
 
+    /// A Unix socket at which `blockd ctl` controls this daemon: lists, adds, removes and resizes exports, shows statistics,
+    /// and sets polling and the log level. Only the user of the daemon may connect to it
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+
+    /// Serves metrics for Prometheus at http://ADDR/metrics; a port alone is on the loopback interface. Every process that can
+    /// connect there can read the names and figures of all exports
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub metrics: Option<SocketAddr>,
+
+    /// Writes the number of the process to a file, and removes the file at the end
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+
     /// The format of log lines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
+
+    /// The command, if this process is to control a daemon rather than be one.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do other than serve.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Controls a running daemon that was started with --control
+    Ctl(CtlArgs),
+}
+
+impl Args {
+    /// The defaults, for these exports.
+    #[must_use]
+    pub fn for_exports(exports: Vec<Export>) -> Self {
+        Self {
+            exports,
+            poll_max: Duration::ZERO,
+            policy: "learned".to_owned(),
+            poll_wake_ns: None,
+            poll_kick_ns: None,
+            poll_cpu_price: 100,
+            poll_cpu_max: 100,
+            poll_exclusive: false,
+            poll_grow: 0,
+            poll_shrink: 0,
+            poll_weight: 0,
+            record_waits: None,
+            backend: BackendKind::default(),
+            engine: Engine::default(),
+            control: None,
+            metrics: None,
+            nbd: Vec::new(),
+            pidfile: None,
+            log_format: LogFormat::default(),
+            command: None,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -130,33 +196,6 @@ fn backend_parser() -> impl TypedValueParser<Value = BackendKind> {
         .try_map(|name| name.parse::<BackendKind>())
 }
 
-/// Parses a duration that is short enough for busy polling.
-fn parse_poll_max(text: &str) -> Result<Duration, String> {
-    let duration = parse_duration(text)?;
-    if duration > MOST_POLL {
-        return Err(format!(
-            "'{text}' is longer than {MOST_POLL:?}; a few times the cost of a sleep is usual: 32us to 200us"
-        ));
-    }
-    Ok(duration)
-}
-
-/// Parses a duration: a whole number with ns, us, ms or s, or 0.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong =
-        || format!("'{text}' is not a duration; give a number with ns, us, ms or s, such as 32us, or 0");
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    match &text[digits.len()..] {
-        "" if number == 0 => Ok(Duration::ZERO),
-        "ns" => Ok(Duration::from_nanos(number)),
-        "us" => Ok(Duration::from_micros(number)),
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        _ => Err(wrong()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,17 +204,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn understands_durations() {
-        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
-        assert_eq!(parse_duration("32us"), Ok(Duration::from_micros(32)));
-        assert_eq!(parse_duration("1ms"), Ok(Duration::from_millis(1)));
-        assert_eq!(parse_duration("500ns"), Ok(Duration::from_nanos(500)));
-        for wrong in ["", "32", "us", "1.5ms", "-1us", "1m", "99999999999999999999s"] {
-            assert!(parse_duration(wrong).is_err(), "{wrong:?}");
-        }
     }
 
     #[test]
@@ -199,5 +227,20 @@ mod tests {
             ("learned", BackendKind::Auto)
         );
         assert!(Args::try_parse_from(["blockd"]).is_err());
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_command_line() {
+        let args = Args::try_parse_from(["blockd", "--export", "ram=1M,socket=a"]).unwrap();
+        let defaults = Args::for_exports(args.exports.clone());
+        assert_eq!(format!("{args:?}"), format!("{defaults:?}"));
+    }
+
+    #[test]
+    fn a_daemon_with_a_control_socket_may_begin_without_exports() {
+        let args = Args::try_parse_from(["blockd", "--control", "c"]).unwrap();
+        assert!(args.exports.is_empty() && args.command.is_none());
+        let args = Args::try_parse_from(["blockd", "ctl", "--control", "c", "list"]).unwrap();
+        assert!(matches!(args.command, Some(Command::Ctl(_))));
     }
 }

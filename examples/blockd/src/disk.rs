@@ -12,19 +12,21 @@ mod format;
 mod image;
 mod lock;
 mod ram;
+mod resize;
 mod slices;
 mod sys;
 mod units;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aio_context::SharedFd;
 
 use crate::buffers::Bytes;
 pub(crate) use access::Access;
 pub(crate) use clear::Cleared;
-pub(crate) use error::DiskError;
+pub(crate) use error::{DiskError, ResizeError};
 use image::Image;
 use ram::Ram;
 pub(crate) use slices::Extent;
@@ -52,7 +54,8 @@ enum Medium {
 #[derive(Debug)]
 pub(crate) struct Disk {
     medium: Medium,
-    size: u64,
+    /// Bytes. Any thread may read it while it changes.
+    size: AtomicU64,
     access: Access,
 }
 
@@ -81,19 +84,34 @@ impl Disk {
         };
         Ok(Self {
             medium,
-            size: bytes / SECTOR * SECTOR,
+            size: AtomicU64::new(bytes / access.block * access.block),
             access,
         })
     }
 
-    /// The size in bytes, a multiple of [`SECTOR`].
+    /// The size in bytes, a multiple of [`block`](Self::block).
     pub(crate) fn size(&self) -> u64 {
-        self.size
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of a block: the unit in which the driver is to address the disk.
+    pub(crate) fn block(&self) -> u64 {
+        self.access.block
     }
 
     /// Whether writing is refused.
     pub(crate) fn is_read_only(&self) -> bool {
         self.access.read_only
+    }
+
+    /// Whether it is an image, whose size can change by itself.
+    pub(crate) fn is_image(&self) -> bool {
+        matches!(self.medium, Medium::File(_))
+    }
+
+    /// Whether data go past the page cache.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.access.direct
     }
 
     /// Whether a request can take so long that each completion should be published at once.
@@ -115,13 +133,10 @@ impl Disk {
     /// # Errors
     /// [`DiskError::Outside`] if not.
     pub(crate) fn check(&self, at: u64, len: u64) -> Result<(), DiskError> {
+        let size = self.size();
         match at.checked_add(len) {
-            Some(end) if end <= self.size => Ok(()),
-            _ => Err(DiskError::Outside {
-                at,
-                len,
-                size: self.size,
-            }),
+            Some(end) if end <= size => Ok(()),
+            _ => Err(DiskError::Outside { at, len, size }),
         }
     }
 

@@ -8,7 +8,11 @@
 //! |---|---|
 //! | `cli`, `export`, `advice` | the command line, and warnings about likely mistakes |
 //! | `serial` | serial numbers of disks |
-//! | `server` | all exports on one context |
+//! | `server`, `exports`, `opened` | all exports on one context; adding, removing and resizing them |
+//! | `polling`, `background` | the loop's polling, which can change; threads for what can wait |
+//! | `control` | the control socket and `blockd ctl` |
+//! | `stats`, `figures`, `metrics` | counters of queues; what the daemon tells about itself; the page for Prometheus |
+//! | `peers` | clients that send requests as bytes and get replies |
 //! | `acceptor` | accepts an export's clients, one at a time |
 //! | `socket` | a listening socket and the ownership of its path |
 //! | `session`, `connection` | a client's messages, each once it is complete; the end of a connection |
@@ -17,9 +21,12 @@
 //! | `vring` | a running queue: the handler |
 //! | `engine`, `ring_engine`, `outstanding` | what executes requests of images; requests that have not completed |
 //! | `ring`, `descriptor_chain`, `buffers`, `guest_buffers`, `memory` | virtqueues and buffers in the client's memory |
+//! | `channel` | messages from the daemon to its client |
+//! | `dirty_log` | the pages that the device has written, for clients that migrate |
 //! | `sigbus` | the handler of SIGBUS, for memory that a client truncates |
 //! | `request`, `disk`, `features` | the block device |
 //! | `nbd` | the other protocol: NBD clients, their handshakes and requests |
+//! | `process`, `pid_file` | what comes from a service manager, and goes to it |
 //! | `log`, `limit` | the log, which never blocks, and limits for lines that clients cause |
 //! | `recorder` | records waits, to compare polling policies |
 //!
@@ -30,7 +37,7 @@
 //!   (call) or empties it (kick) just before it is used, makes the daemon wait: no system call can override the flags of an
 //!   eventfd. Give sockets only to clients that you trust not to do that.
 //! - Pages of shared memory that the daemon accesses first are accounted to the daemon, not to the client.
-//! - Not offered: packed rings, live migration (dirty log, in-flight buffers), queues without a kick descriptor.
+//! - Not offered: packed rings, in-flight buffers, queues without a kick descriptor.
 #![deny(unsafe_code)]
 // They panic or block if standard error is not read.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
@@ -38,14 +45,21 @@
 mod acceptor;
 mod advice;
 mod backend;
+mod background;
 mod buffers;
+mod channel;
 mod cli;
 mod connection;
+mod control;
 mod descriptor_chain;
+mod dirty_log;
 mod disk;
+mod duration;
 mod engine;
 mod export;
+mod exports;
 mod features;
+mod figures;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -53,8 +67,14 @@ mod guest_buffers;
 mod limit;
 mod log;
 mod memory;
+mod metrics;
 mod nbd;
+mod opened;
 mod outstanding;
+mod peers;
+mod pid_file;
+mod polling;
+mod process;
 mod queue;
 mod recorder;
 mod request;
@@ -65,12 +85,16 @@ mod server;
 mod session;
 mod sigbus;
 mod socket;
+mod stats;
 mod vring;
 
-pub use cli::Args;
+pub use cli::{Args, Command};
+pub use control::{CtlArgs, ctl};
 pub use disk::Source;
 pub use engine::Engine;
 pub use export::{Export, MOST_QUEUES};
-pub use log::{Log, LogFormat};
+pub use log::{Log, LogFormat, LogLevel};
 pub use nbd::Address as NbdAddress;
+pub use pid_file::PidFile;
+pub use process::{PassedSockets, Process, notify};
 pub use server::{Server, Stopper, serve};

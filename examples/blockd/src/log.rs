@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, reload};
 
 /// The most lines that wait for the writer. Lines beyond it are lost.
 const MAX_WAITING: usize = 4096;
@@ -38,12 +38,38 @@ pub enum LogFormat {
     Json,
 }
 
+/// Sets the level of the log while the process runs.
+#[derive(Clone)]
+pub struct LogLevel(Arc<SetFilter>);
+
+type SetFilter = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
+
+impl LogLevel {
+    /// Sets the level, spelled as in BLOCKD_LOG.
+    ///
+    /// # Errors
+    /// If it is not understood; with the levels that are. The log keeps its level.
+    pub fn set(&self, level: &str) -> anyhow::Result<()> {
+        let filter = parse_filter(level).ok_or_else(|| {
+            anyhow::anyhow!("{level:?} is not a level; use off, error, warn, info, debug or trace")
+        })?;
+        Ok((self.0)(filter)?)
+    }
+}
+
+impl fmt::Debug for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogLevel").finish_non_exhaustive()
+    }
+}
+
 /// The process's log. Dropping it waits, for at most a second, until all lines are written.
 #[derive(Debug)]
 #[must_use = "dropping the log ends it"]
 pub struct Log {
     queue: Arc<Queue>,
     format: LogFormat,
+    level: LogLevel,
 }
 
 impl Log {
@@ -58,9 +84,8 @@ impl Log {
         thread::Builder::new()
             .name("log".into())
             .spawn(move || write_lines(&writer, &mut io::stderr(), format))?;
-        let log = Self { queue, format };
         let (filter, warning) = filter(std::env::var("BLOCKD_LOG"));
-        let lines = log.queue.clone();
+        let lines = queue.clone();
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(wants_colour())
@@ -68,11 +93,21 @@ impl Log {
             // They would bypass the queue and block.
             .log_internal_errors(false)
             .with_writer(move || Line(lines.clone()));
-        let started = match format {
-            LogFormat::Text => builder.try_init(),
-            LogFormat::Json => builder.json().try_init(),
+        // Each format has a type of its own.
+        let (started, level) = match format {
+            LogFormat::Text => {
+                let builder = builder.with_filter_reloading();
+                let handle = builder.reload_handle();
+                (builder.try_init(), log_level(move |filter| handle.reload(filter)))
+            }
+            LogFormat::Json => {
+                let builder = builder.json().with_filter_reloading();
+                let handle = builder.reload_handle();
+                (builder.try_init(), log_level(move |filter| handle.reload(filter)))
+            }
         };
         started.map_err(|error| anyhow::anyhow!(error))?;
+        let log = Self { queue, format, level };
         let panics = log.queue.clone();
         std::panic::set_hook(Box::new(move |panic| {
             panics.push(message(format, "ERROR", &panic));
@@ -81,6 +116,12 @@ impl Log {
             log.report("WARN", &warning);
         }
         Ok(log)
+    }
+
+    /// Sets the level of the log.
+    #[must_use]
+    pub fn level(&self) -> LogLevel {
+        self.level.clone()
     }
 
     /// Writes a line that the filter does not apply to.
@@ -93,6 +134,10 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.queue.wait_until_written(MAX_FLUSH);
     }
+}
+
+fn log_level(set: impl Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync + 'static) -> LogLevel {
+    LogLevel(Arc::new(set))
 }
 
 /// Formats a line that is not a `tracing` event.
@@ -115,17 +160,7 @@ fn filter(wanted: Result<String, VarError>) -> (EnvFilter, Option<String>) {
         Ok(_) | Err(VarError::NotPresent) => return (default(), None),
         Err(VarError::NotUnicode(wanted)) => wanted.to_string_lossy().into_owned(),
     };
-    // EnvFilter takes any other word for the name of a module, and turns off the rest.
-    let is_level = |word: &str| LEVELS.iter().any(|level| word.trim().eq_ignore_ascii_case(level));
-    let is_known = |directive: &str| match directive.rsplit_once('=') {
-        Some((module, level)) => !module.contains('=') && is_level(level),
-        None => is_level(directive),
-    };
-    let parsed = wanted
-        .split(',')
-        .all(is_known)
-        .then(|| EnvFilter::try_new(format!("{DEFAULT_LEVEL},{wanted}")).ok());
-    match parsed.flatten() {
+    match parse_filter(&wanted) {
         Some(filter) => (filter, None),
         None => {
             let warning = format!(
@@ -135,6 +170,20 @@ fn filter(wanted: Result<String, VarError>) -> (EnvFilter, Option<String>) {
             (default(), Some(warning))
         }
     }
+}
+
+/// The filter for a level, or a list of levels and modules. `None` if it is not understood.
+fn parse_filter(wanted: &str) -> Option<EnvFilter> {
+    // EnvFilter takes any other word for the name of a module, and turns off the rest.
+    let is_level = |word: &str| LEVELS.iter().any(|level| word.trim().eq_ignore_ascii_case(level));
+    let is_known = |directive: &str| match directive.rsplit_once('=') {
+        Some((module, level)) => !module.contains('=') && is_level(level),
+        None => is_level(directive),
+    };
+    if !wanted.split(',').all(is_known) {
+        return None;
+    }
+    EnvFilter::try_new(format!("{DEFAULT_LEVEL},{wanted}")).ok()
 }
 
 /// Whether standard error is a terminal whose user wants colours.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use blockd::{Args, Log, Server};
+use blockd::{Args, Command, CtlArgs, Log, PassedSockets, PidFile, Process, Server};
 use clap::Parser;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -22,11 +22,16 @@ const MAX_WAIT_FOR_OUTPUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(Command::Ctl(args)) = &args.command {
+        return control(args);
+    }
+    // Before any other descriptor or thread.
+    let sockets = PassedSockets::from_environment();
     // Without a log the error cannot be reported.
     let Ok(log) = Log::start(args.log_format) else {
         return ExitCode::FAILURE;
     };
-    match run(&args) {
+    match run(&args, &log, sockets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log.report("ERROR", &format_args!("{error:#}"));
@@ -35,7 +40,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
+fn run(args: &Args, log: &Log, sockets: anyhow::Result<PassedSockets>) -> anyhow::Result<()> {
     // Before the first socket is made, so that a signal at any moment leaves none behind.
     let (signalled, by_handler) = UnixStream::pair().context("cannot make a pipe for signals")?;
     for signal in ENDING {
@@ -49,10 +54,16 @@ fn run(args: &Args) -> anyhow::Result<()> {
     for signal in IGNORED {
         signal_hook::flag::register(signal, std::sync::Arc::default()).context("cannot handle signals")?;
     }
-    let server = Server::new(args)?;
+    let process = Process {
+        log_level: Some(log.level()),
+        sockets: sockets?,
+    };
+    let _pid_file = args.pidfile.as_deref().map(PidFile::create).transpose()?;
+    let server = Server::in_process(args, &process)?;
     if !write_ready(&signalled).context("cannot write the line \"ready\" to standard output")? {
         return Ok(());
     }
+    blockd::notify("READY=1\nSTATUS=serving");
     let stopper = server.stopper();
     let registration = server
         .context()
@@ -62,8 +73,20 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let _registration = registration
         .map_err(std::io::Error::from)
         .context("cannot wait for signals")?;
-    let ended = server.run().and_then(|()| server.finish());
+    let ended = server.run();
+    blockd::notify("STOPPING=1\nSTATUS=completing requests");
+    let ended = ended.and_then(|()| server.finish());
     ended.context("the event loop cannot wait any longer")
+}
+
+/// Controls another daemon.
+fn control(args: &CtlArgs) -> ExitCode {
+    let Err(error) = blockd::ctl(args, &mut io::stdout()) else {
+        return ExitCode::SUCCESS;
+    };
+    // Without standard error the status has to do.
+    let _ = writeln!(io::stderr(), "blockd: {error:#}");
+    ExitCode::FAILURE
 }
 
 /// Whether the process was started with the signal ignored.

@@ -11,8 +11,8 @@ use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
 use crate::sigbus::Protection;
 
-/// The most regions of a client. Each costs a mapping and a descriptor.
-pub(crate) const MOST_REGIONS: usize = 64;
+/// The most regions of a client, as QEMU can have: DIMMs and parts of a virtio-mem device. Each costs a mapping and a descriptor.
+pub(crate) const MOST_REGIONS: usize = 509;
 
 /// Why a region was refused.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,13 @@ pub(crate) struct Mapping {
     map: MmapRegion,
 }
 
+impl Mapping {
+    /// Whether it has lost pages and has empty ones instead.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.protection.is_lost()
+    }
+}
+
 impl Deref for Mapping {
     type Target = MmapRegion;
 
@@ -117,6 +124,7 @@ pub(crate) struct Area {
 /// All regions that the client shares at one time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
+    /// In the order of their guest addresses. They do not overlap.
     regions: Vec<Region>,
 }
 
@@ -132,9 +140,8 @@ impl Memory {
             len,
             offset,
         } = place;
-        let size = usize::try_from(len).ok().filter(|size| *size > 0);
-        let ends = [guest, user, offset].map(|from| from.checked_add(len));
-        let (Some(size), [Some(guest_end), Some(_), Some(file_end)]) = (size, ends) else {
+        let ends = [guest, user].map(|from| from.checked_add(len));
+        let [Some(guest_end), Some(_)] = ends else {
             return Err(MemoryError::NoRange { at: guest, len });
         };
         if self.regions.len() >= MOST_REGIONS {
@@ -147,24 +154,16 @@ impl Memory {
         {
             return Err(MemoryError::Overlap { at: guest });
         }
-        let about = file.metadata().map_err(MemoryError::Examine)?;
-        if about.is_file() && about.len() < file_end {
-            return Err(MemoryError::FileTooShort {
-                needed: file_end,
-                has: about.len(),
-            });
-        }
-        let system = rustix::fs::fstatfs(&file).map_err(|error| MemoryError::Examine(error.into()))?;
-        check_pages(system.f_type as u64, system.f_bsize as u64, offset, len)?;
-        let map = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(MemoryError::Map)?;
-        let protection = Protection::of(&map).map_err(MemoryError::Protect)?;
-        let mut more = self.clone();
-        more.regions.push(Region {
+        let map = map_file(file, offset, len)?;
+        let region = Region {
             guest,
             user,
             len,
-            map: Arc::new(Mapping { protection, map }),
-        });
+            map: Arc::new(map),
+        };
+        let mut more = self.clone();
+        let at = more.regions.partition_point(|other| other.guest < guest);
+        more.regions.insert(at, region);
         Ok(more)
     }
 
@@ -188,23 +187,33 @@ impl Memory {
 
     /// Whether a region has lost pages. Data read since then may not be the client's.
     pub(crate) fn is_lost(&self) -> bool {
-        self.regions.iter().any(|region| region.map.protection.is_lost())
+        self.regions.iter().any(|region| region.map.is_lost())
     }
 
     /// The bytes at a guest address, up to `len` or the end of the region. `None` if the address is in no region.
+    ///
+    /// Many clients have a single region, so the first one is checked first. The binary search among the others takes 6 ns with four and 23
+    /// with 509. A linear one took 13 and 400: it mispredicts.
     #[inline]
     pub(crate) fn piece(&self, guest: u64, len: u64) -> Option<VolatileSlice<'_>> {
-        for region in &self.regions {
-            let at = guest.wrapping_sub(region.guest);
-            if at < region.len {
-                let count = len.min(region.len - at);
-                return region
-                    .map
-                    .get_slice(usize::try_from(at).ok()?, usize::try_from(count).ok()?)
-                    .ok();
-            }
-        }
-        None
+        let first = self.regions.first()?;
+        let region = if guest.wrapping_sub(first.guest) < first.len {
+            first
+        } else {
+            self.region_after_first(guest)?
+        };
+        let at = guest - region.guest;
+        let count = len.min(region.len - at);
+        region
+            .map
+            .get_slice(usize::try_from(at).ok()?, usize::try_from(count).ok()?)
+            .ok()
+    }
+
+    fn region_after_first(&self, guest: u64) -> Option<&Region> {
+        let after = self.regions.partition_point(|region| region.guest <= guest);
+        let region = &self.regions[after.checked_sub(1)?];
+        (guest - region.guest < region.len).then_some(region)
     }
 
     /// The `len` bytes at a guest address, if one region contains them.
@@ -228,6 +237,29 @@ impl Memory {
             at: usize::try_from(at).ok()?,
         })
     }
+}
+
+/// Maps `len` bytes of a client's file from `offset` on.
+///
+/// # Errors
+/// [`MemoryError`] if the file is shorter or may withhold its pages, or the system refuses to map it.
+pub(crate) fn map_file(file: File, offset: u64, len: u64) -> Result<Mapping, MemoryError> {
+    let size = usize::try_from(len).ok().filter(|size| *size > 0);
+    let (Some(size), Some(end)) = (size, offset.checked_add(len)) else {
+        return Err(MemoryError::NoRange { at: offset, len });
+    };
+    let about = file.metadata().map_err(MemoryError::Examine)?;
+    if about.is_file() && about.len() < end {
+        return Err(MemoryError::FileTooShort {
+            needed: end,
+            has: about.len(),
+        });
+    }
+    let system = rustix::fs::fstatfs(&file).map_err(|error| MemoryError::Examine(error.into()))?;
+    check_pages(system.f_type as u64, system.f_bsize as u64, offset, len)?;
+    let map = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(MemoryError::Map)?;
+    let protection = Protection::of(&map).map_err(MemoryError::Protect)?;
+    Ok(Mapping { protection, map })
 }
 
 /// Checks whether a file system of this type and block size can map the range, and always delivers its pages.
@@ -353,8 +385,43 @@ pub(crate) mod tests {
                 .with(place(i * 0x1000, i * 0x1000, 0x1000), file(0x1000))
                 .unwrap();
         }
+        assert_eq!(memory.regions.len(), 509);
         let one_more = memory.with(place(1 << 40, 1 << 40, 0x1000), file(0x1000));
         assert!(matches!(one_more, Err(MemoryError::TooMany)));
+    }
+
+    /// Regions in any order, with and without gaps between them.
+    #[test]
+    fn c23_each_address_is_found_in_its_region() {
+        let mut random = fastrand::Rng::with_seed(23);
+        let mut slots: Vec<u64> = (0..MOST_REGIONS as u64).collect();
+        random.shuffle(&mut slots);
+        let mut memory = Memory::default();
+        let start = |slot: u64| 0x10_0000 + slot * 0x3000 + slot / 7 * 0x5000;
+        let len = |slot: u64| if slot.is_multiple_of(3) { 0x3000 } else { 0x2000 };
+        for slot in &slots {
+            let place = place(start(*slot), *slot << 32, len(*slot));
+            memory = memory.with(place, file(len(*slot))).unwrap();
+        }
+        let mark = |memory: &Memory, slot: u64, at: u64| {
+            let piece = memory.piece(start(slot) + at, 8)?;
+            Some((piece.len(), piece.ptr_guard().as_ptr() as usize))
+        };
+        for slot in 0..MOST_REGIONS as u64 {
+            let map = memory.area(slot << 32, 1).unwrap().map.as_ptr() as usize;
+            let last = len(slot) - 3;
+            assert_eq!(mark(&memory, slot, 0), Some((8, map)));
+            assert_eq!(mark(&memory, slot, last), Some((3, map + last as usize)));
+            if !slot.is_multiple_of(3) {
+                assert_eq!(mark(&memory, slot, len(slot)), None);
+            }
+        }
+        assert!(memory.piece(start(0) - 1, 1).is_none() && memory.piece(u64::MAX, 1).is_none());
+        for slot in slots.into_iter().step_by(2) {
+            let place = place(start(slot), slot << 32, len(slot));
+            memory = memory.without(place).unwrap();
+            assert!(mark(&memory, slot, 0).is_none());
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@
 //! | GET_VRING_BASE | stops | | stopped; its position is the answer |
 //! | RESET_OWNER | stops | disabled | stopped |
 //! | SET_FEATURES, if they differ | | event indexes, whether rings must be enabled | continues with them |
+//! | SET_CONFIG, if it turns the write cache on or off | | whether writes wait for the medium | continues with it |
+//! | SET_LOG_BASE | | where written pages are marked, while LOG_ALL is accepted | continues with it |
 //! | SET_MEM_TABLE, ADD_MEM_REG, REM_MEM_REG | | memory | continues in it, or waits |
 //! | the connection ends | stops | resets all | stopped |
 //!
@@ -53,12 +55,14 @@ use aio_context::{Interest, Registration, WeakContext};
 
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
+use crate::dirty_log::DirtyLog;
 use crate::engine::Workers;
-use crate::features::{EVENT_IDX, FLUSH, PROTOCOL};
+use crate::features::{CONFIG_WCE, EVENT_IDX, FLUSH, LOG_ALL, PROTOCOL};
 use crate::limit::Kind;
 use crate::memory::Memory;
 use crate::request::Device;
 use crate::ring::{Ring, RingAddresses, RingError};
+use crate::stats::ExportStats;
 use crate::vring::{SharedEventFd, Vring, VringConfig};
 
 /// The state that the queues of a connection share.
@@ -70,15 +74,37 @@ pub(crate) struct Shared {
     pub(crate) workers: Option<Rc<Workers>>,
     pub(crate) chain: Rc<RefCell<DescriptorChain>>,
     pub(crate) connection: Rc<Connection>,
+    pub(crate) stats: Rc<ExportStats>,
     /// The features that the driver has accepted.
     pub(crate) accepted: Cell<u64>,
+    /// Whether a write may complete before it is on the medium. Only drivers that have accepted `CONFIG_WCE` turn it off.
+    pub(crate) write_cache: Cell<bool>,
     pub(crate) memory: RefCell<Arc<Memory>>,
+    /// Where the client wants pages to be marked that the device has written.
+    pub(crate) log: RefCell<Option<Rc<DirtyLog>>>,
 }
 
 impl Shared {
     /// Whether a queue serves only while it is enabled. Without protocol features there is no message that enables it.
     fn must_be_enabled(&self) -> bool {
         self.accepted.get() & PROTOCOL != 0
+    }
+
+    /// The log, while the client wants it to be used.
+    fn log_if_wanted(&self) -> Option<Rc<DirtyLog>> {
+        if self.accepted.get() & LOG_ALL == 0 {
+            return None;
+        }
+        self.log.borrow().clone()
+    }
+
+    /// Whether each write must be on the medium before it completes: the driver has turned the write cache off, or cannot flush.
+    fn is_write_through(&self) -> bool {
+        let accepted = self.accepted.get();
+        if accepted & CONFIG_WCE != 0 {
+            return !self.write_cache.get();
+        }
+        accepted & FLUSH == 0
     }
 }
 
@@ -97,7 +123,8 @@ pub(crate) enum StartError {
 #[derive(Debug)]
 pub(crate) enum Message {
     Size(u32),
-    Addresses(RingAddresses),
+    /// With the guest address of the used ring, for the log of written pages.
+    Addresses(RingAddresses, Option<u64>),
     Base(u16),
     Kick(Rc<File>),
     Call(Option<File>),
@@ -125,6 +152,7 @@ enum State {
 pub(crate) struct Queue {
     size: Option<u32>,
     addresses: Option<RingAddresses>,
+    used_log: Option<u64>,
     /// The position at which to start.
     base: u16,
     kick: Option<Rc<File>>,
@@ -155,9 +183,10 @@ impl Queue {
                 self.suspend();
                 self.size = Some(size);
             }
-            Message::Addresses(addresses) => {
+            Message::Addresses(addresses, used_log) => {
                 self.suspend();
                 self.addresses = Some(addresses);
+                self.used_log = used_log;
             }
             Message::Base(base) => {
                 self.suspend();
@@ -206,6 +235,11 @@ impl Queue {
         if let Some(serving) = self.serving.take() {
             self.base = serving.vring.stop();
         }
+    }
+
+    /// Whether it is in the state *serving*.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.is_some()
     }
 
     /// Takes no requests until [`release`](Self::release). Returns whether none is outstanding.
@@ -270,7 +304,10 @@ impl Queue {
             workers: shared.workers.clone(),
             chain: shared.chain.clone(),
             connection: shared.connection.clone(),
-            write_through: shared.accepted.get() & FLUSH == 0,
+            stats: shared.stats.queue(index),
+            log: shared.log_if_wanted(),
+            used_log: self.used_log,
+            write_through: shared.is_write_through(),
         };
         let vring = Vring::new(ring, self.base, config);
         let registration = context

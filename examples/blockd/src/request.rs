@@ -101,6 +101,10 @@ pub(crate) struct Done {
     pub(crate) written: u32,
     /// Why the status is not `VIRTIO_BLK_S_OK`.
     pub(crate) error: Option<RequestError>,
+    /// The type of the request.
+    pub(crate) kind: u32,
+    /// The number of bytes of the disk that it has transferred or cleared; 0 after an error.
+    pub(crate) bytes: u64,
 }
 
 /// The result of one step of an execution that had no error.
@@ -162,11 +166,14 @@ impl Device {
             Err(error) => (VIRTIO_BLK_S_IOERR, 0, 0, Some(error)),
         };
         status.write(&[code as u8])?;
+        let bytes = if error.is_none() { progress.0 } else { 0 };
         Ok(Step {
             moved,
             done: Some(Done {
                 written: written + 1,
                 error,
+                kind: request.kind,
+                bytes,
             }),
         })
     }
@@ -209,6 +216,8 @@ impl Device {
             // At most STEP, so it fits.
             written: len as u32 + 1,
             error: None,
+            kind: request.kind,
+            bytes: len,
         })
     }
 

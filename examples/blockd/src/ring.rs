@@ -225,6 +225,11 @@ impl Ring {
         self.event_idx
     }
 
+    /// Bytes of the used ring.
+    pub(crate) fn used_len(&self) -> u64 {
+        6 + USED_ENTRY_LEN as u64 * u64::from(self.size)
+    }
+
     fn event_at(&self) -> usize {
         HEADER_LEN + usize::from(self.size) * USED_ENTRY_LEN
     }

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::disk::Source;
-use crate::export::Export;
+use crate::export::{Export, passed_name};
 
 /// The serial number of an export: the one that `serial=` sets, or a hash of the path of its image, or of its socket if it has
 /// no image, or of its name if it has neither. It does not depend on other exports, their order, or the number of daemons.
@@ -17,6 +17,10 @@ pub(crate) fn of(export: &Export) -> String {
             None => return serial_of(Path::new(&export.nbd_name())),
         },
     };
+    if passed_name(path).is_some() {
+        // It is not a path, and does not depend on the directory.
+        return format!("blockd-{:013x}", hash(path) >> 12);
+    }
     // Symbolic links are not followed: the name in /dev/disk/by-id is the stable one.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
     serial_of(&absolute)
@@ -49,6 +53,7 @@ mod tests {
         assert_eq!(file("/srv/a.raw"), "blockd-d0cabe369c873");
         assert_eq!(ram("/run/a.sock"), "blockd-ea4ba7cb7c199");
         assert_ne!(file("/srv/a.raw"), file("/srv/b.raw"));
+        assert_eq!(ram("fd:disk"), "blockd-eb6a85e13f4ee");
         assert_ne!(ram("/run/a"), ram("/run/b"));
         assert_eq!(file("a.raw"), file("./a.raw"));
         assert_eq!(file("a.raw").len(), SERIAL_LEN);

@@ -1,39 +1,36 @@
 //! The daemon without its process: one context, all exports, and a handle that stops it.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::io;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aio_context::{Context, Policy, PollParams, PollPolicy, Remote, Wait, WakeCost, measure_wake_cost};
-use anyhow::{Context as _, bail};
+use aio_context::{Context, Remote, Wait};
+use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit};
 
-use crate::acceptor::Acceptor;
 use crate::advice;
+use crate::background::Background;
 use crate::cli::Args;
-use crate::descriptor_chain::DescriptorChain;
-use crate::disk::{Disk, Source};
-use crate::export::Export;
-use crate::limit::LineLimit;
-use crate::nbd::{Catalog, Nbd, NbdExport};
-use crate::recorder::Recorder;
-use crate::request::Device;
-use crate::serial;
-
-/// The time that outstanding requests get when the server ends.
-const MOST_WAIT: Duration = Duration::from_secs(5);
+use crate::control::{Control, Controlled};
+use crate::exports::{Exports, MOST_WAIT, check_unique, snapshot};
+use crate::figures::ExportFigures;
+use crate::metrics::Metrics;
+use crate::nbd::Nbd;
+use crate::opened::Opened;
+use crate::polling::Polling;
+use crate::process::Process;
 
 /// All exports, served by the thread that made this value.
 #[derive(Debug)]
 pub struct Server {
+    /// These end first.
+    control: Option<Control>,
+    metrics: Option<Metrics>,
+    exports: Rc<Exports>,
+    nbd: Option<Rc<Nbd>>,
     context: Context,
-    acceptors: Vec<Rc<Acceptor>>,
-    nbd: Rc<Nbd>,
     stop: Arc<AtomicBool>,
 }
 
@@ -58,43 +55,73 @@ impl Server {
     /// # Errors
     /// If a disk cannot be opened, a socket cannot be bound, or the loop cannot be built; with the remedy.
     pub fn new(args: &Args) -> anyhow::Result<Self> {
-        check_unique(args)?;
+        Self::in_process(args, &Process::default())
+    }
+
+    /// As [`new`](Self::new), with what the process has got from its service manager, and its log.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn in_process(args: &Args, process: &Process) -> anyhow::Result<Self> {
+        for (at, export) in args.exports.iter().enumerate() {
+            check_unique(&args.exports[..at], export, !args.nbd.is_empty())?;
+        }
         raise_descriptor_limit(args);
         for warning in advice::warnings(args) {
             tracing::warn!("{warning}");
         }
-        let chain = Rc::new(RefCell::new(DescriptorChain::default()));
-        let context = context(args)?;
-        let catalog = Rc::new(Catalog::default());
+        let (polling, params, policy) = Polling::new(args)?;
+        let backend = args.engine.backend(args.backend);
+        let context = Context::builder()
+            .poll_params(params)
+            .policy(policy)
+            .backend_kind(backend)
+            .build()
+            .with_context(|| format!("cannot make an event loop with --backend {backend}"))?;
+        let background = Background::new(&context);
+        let nbd = (!args.nbd.is_empty()).then(|| Nbd::new(&context));
+        let sockets = process.sockets.clone();
+        let exports = Exports::new(&context, args.engine, background.clone(), sockets, nbd.clone());
         let mut server = Self {
-            nbd: Nbd::new(&context, catalog.clone()),
+            control: None,
+            metrics: None,
+            exports,
+            nbd,
             context,
-            acceptors: Vec::new(),
             stop: Arc::default(),
         };
-        let cx = &server.context;
-        if let Some(warning) = args.engine.warning(cx) {
+        if let Some(warning) = args.engine.warning(&server.context) {
             tracing::warn!("{warning}");
         }
         for export in &args.exports {
-            let device = Arc::new(Device::new(open(export)?, &serial::of(export)));
-            let name = export.log_name();
-            if !args.nbd.is_empty() {
-                catalog.add(NbdExport {
-                    name: export.nbd_name(),
-                    device: device.clone(),
-                    workers: args.engine.workers(cx, &export.source),
-                    limit: LineLimit::new(name.as_str().into(), Some(cx)),
-                });
-            }
-            if let Some(socket) = &export.socket {
-                let served = (device, args.engine.workers(cx, &export.source));
-                let acceptor = Acceptor::listen(cx, (&name, socket), served, export.queues, chain.clone())?;
-                server.acceptors.push(acceptor);
-            }
+            let opened = Opened::open(export.clone(), &process.sockets)?;
+            server.exports.serve(&server.context, opened)?;
         }
         for address in &args.nbd {
-            server.nbd.listen(cx, address)?;
+            if let Some(nbd) = &server.nbd {
+                nbd.listen(&server.context, address)?;
+            }
+        }
+        for name in process.sockets.unused() {
+            tracing::warn!(
+                "the socket {name:?} was passed, and no export uses it; add socket=fd:{name} to one"
+            );
+        }
+        if let Some(address) = args.metrics {
+            let exports = server.exports.clone();
+            let figures = move |cx: &Context| snapshot(cx, &exports);
+            let metrics = Metrics::listen(&server.context, address, background.clone(), figures)?;
+            server.metrics = Some(metrics);
+        }
+        if let Some(path) = &args.control {
+            let controlled = Controlled {
+                metrics: server.metrics.as_ref().map(Metrics::address),
+                exports: server.exports.clone(),
+                polling: Rc::new(polling),
+                log_level: process.log_level.clone(),
+                background,
+            };
+            server.control = Some(Control::listen(&server.context, path, controlled)?);
         }
         Ok(server)
     }
@@ -130,17 +157,20 @@ impl Server {
     /// # Errors
     /// If the system refuses to wait.
     pub fn finish(&self) -> io::Result<()> {
-        for acceptor in &self.acceptors {
+        let acceptors = self.exports.acceptors();
+        for acceptor in &acceptors {
             acceptor.finish();
         }
-        self.nbd.finish();
+        if let Some(nbd) = &self.nbd {
+            nbd.finish();
+        }
         let deadline = Instant::now() + MOST_WAIT;
         let in_flight = || {
-            self.acceptors
+            acceptors
                 .iter()
                 .map(|acceptor| acceptor.in_flight())
                 .sum::<usize>()
-                + self.nbd.in_flight()
+                + self.nbd.as_ref().map_or(0, |nbd| nbd.in_flight())
         };
         while in_flight() > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -149,25 +179,51 @@ impl Server {
             }
             self.context.poll(Wait::AtMost(left))?;
         }
-        for acceptor in self.acceptors.iter().filter(|acceptor| acceptor.in_flight() > 0) {
+        for acceptor in acceptors.iter().filter(|acceptor| acceptor.in_flight() > 0) {
             tracing::warn!(
                 export = acceptor.export(),
                 "ends with {} requests that the image has not completed within {MOST_WAIT:?}; the driver regards them as outstanding",
                 acceptor.in_flight()
             );
         }
-        self.nbd.report_unfinished(MOST_WAIT);
+        if let Some(nbd) = &self.nbd {
+            nbd.report_unfinished(MOST_WAIT);
+        }
+        for export in self.exports.figures() {
+            summarize(&export);
+        }
         Ok(())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for acceptor in &self.acceptors {
+        for acceptor in self.exports.acceptors() {
             acceptor.close();
         }
-        self.nbd.close();
+        if let Some(nbd) = &self.nbd {
+            nbd.close();
+        }
     }
+}
+
+/// Logs what an export has done.
+fn summarize(export: &ExportFigures) {
+    let sums = export.sums();
+    tracing::info!(
+        export = export.name,
+        clients = export.clients,
+        requests = sums.requests,
+        bytes_read = sums.read,
+        bytes_written = sums.written,
+        errors = sums.errors,
+        p50_us = sums.latency.quantile_us(0.5),
+        p99_us = sums.latency.quantile_us(0.99),
+        poll_hits = sums.poll_hits,
+        kicks = sums.kicks,
+        calls = sums.calls,
+        "summary"
+    );
 }
 
 /// Serves on this thread until it is stopped. Calls `ready` with a [`Stopper`] once every socket accepts clients.
@@ -179,117 +235,6 @@ pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     ready(server.stopper());
     let ended = server.run().and_then(|()| server.finish());
     ended.context("the event loop cannot wait any longer")
-}
-
-/// An event loop with the backend and the polling policy of the command line.
-fn context(args: &Args) -> anyhow::Result<Context> {
-    let params = poll_params(args)?;
-    let mut builder = Context::builder().poll_params(params);
-    if !args.poll_max.is_zero() {
-        builder = builder.policy(policy(args, params)?);
-    }
-    let backend = args.engine.backend(args.backend);
-    let built = builder.backend_kind(backend).build();
-    built.with_context(|| format!("cannot make an event loop with --backend {backend}"))
-}
-
-/// The polling parameters of the command line, with the measured cost of a sleep.
-fn poll_params(args: &Args) -> anyhow::Result<PollParams> {
-    let params = PollParams::up_to(args.poll_max)
-        .with_cpu_price(args.poll_cpu_price)
-        .with_cpu_max(args.poll_cpu_max)
-        .with_exclusive_core(args.poll_exclusive)
-        .with_grow(args.poll_grow)
-        .with_shrink(args.poll_shrink)
-        .with_weight(args.poll_weight);
-    // Without polling, too: the cost decides how long the loop checks its descriptors before it sleeps.
-    let measured = match (args.poll_wake_ns, args.poll_kick_ns) {
-        (Some(_), Some(_)) => WakeCost::default(),
-        _ => measure_wake_cost()
-            .context("cannot measure the cost of a sleep; --poll-wake-ns and --poll-kick-ns set it")?,
-    };
-    let kick = args.poll_kick_ns.map_or(measured.kick, Duration::from_nanos);
-    Ok(match args.poll_wake_ns {
-        Some(nanos) => params.with_wake(WakeCost::of_total(Duration::from_nanos(nanos)).with_kick(kick)),
-        None => params.with_measured_wake(measured.with_kick(kick)),
-    })
-}
-
-/// The polling policy of the command line.
-fn policy(args: &Args, params: PollParams) -> anyhow::Result<Box<dyn PollPolicy>> {
-    let policy = Policy::by_name(&args.policy, params).with_context(|| {
-        format!(
-            "there is no policy {:?}; there are {}",
-            args.policy,
-            Policy::NAMES.join(", ")
-        )
-    })?;
-    tracing::info!("polling: {}", policy.effective());
-    match &args.record_waits {
-        None => Ok(Box::new(policy)),
-        Some(path) => {
-            let recorder = Recorder::new(policy, params.wake_or_assumed().latency, path);
-            let recorder = recorder.with_context(|| format!("cannot write waits to {}", path.display()))?;
-            Ok(Box::new(recorder))
-        }
-    }
-}
-
-/// Checks that each export can be reached, by a socket and names of its own.
-fn check_unique(args: &Args) -> anyhow::Result<()> {
-    let (mut sockets, mut names, mut nbd_names) = (HashSet::new(), HashSet::new(), HashSet::new());
-    for export in &args.exports {
-        let (name, nbd_name) = (export.log_name(), export.nbd_name());
-        match &export.socket {
-            None if args.nbd.is_empty() => bail!(
-                "the export {name} has no socket; add socket=PATH, or serve it over NBD with --nbd /tmp/nbd.sock, for example"
-            ),
-            Some(socket) if !sockets.insert(socket) => bail!(
-                "two exports name the socket {}; each needs a socket of its own",
-                socket.display()
-            ),
-            _ => {}
-        }
-        if !args.nbd.is_empty() && !nbd_names.insert(nbd_name.clone()) {
-            bail!("two exports have the name {nbd_name} for NBD clients; add name=TEXT to one of them");
-        }
-        if !names.insert(name.clone()) {
-            bail!("two exports have the name {name}; each needs a name of its own");
-        }
-    }
-    Ok(())
-}
-
-fn open(export: &Export) -> anyhow::Result<Disk> {
-    Disk::open_for(&export.source, export.access()).map_err(|error| {
-        let what = match &export.source {
-            Source::File(path) => cannot_open(path, export.readonly, error.kind()),
-            Source::Ram(bytes) | Source::Null(bytes) => {
-                format!("cannot reserve {bytes} bytes of memory for a disk; name a smaller size")
-            }
-        };
-        anyhow::Error::new(error).context(what)
-    })
-}
-
-/// Describes why an image cannot be opened, and the remedy.
-fn cannot_open(path: &Path, readonly: bool, why: io::ErrorKind) -> String {
-    let path = path.display();
-    let how = if readonly {
-        "reading"
-    } else {
-        "reading and writing"
-    };
-    let remedy = match why {
-        io::ErrorKind::NotFound => format!("; truncate -s 1G {path} makes an empty disk"),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem if !readonly => {
-            "; add ',readonly' to only read it".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => "; check that you may read it".to_owned(),
-        io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => "; name another one".to_owned(),
-        _ => String::new(),
-    };
-    format!("cannot open the image {path} for {how}{remedy}")
 }
 
 /// Raises the soft limit of open files to the hard limit, and warns if that may be too low.

@@ -21,6 +21,7 @@ use vhost::vhost_user::message::{FrontendReq, MAX_ATTACHED_FD_ENTRIES, MAX_MSG_S
 use vhost::vhost_user::{BackendReqHandler, Error};
 
 use crate::backend::Backend;
+use crate::channel;
 use crate::connection::Connection;
 use crate::limit::Kind;
 
@@ -105,6 +106,16 @@ impl Session {
         drop((registration, recheck));
     }
 
+    /// Tells the client to read the configuration again, if it can be told.
+    pub(crate) fn configuration_has_changed(&self) {
+        self.backend.configuration_has_changed();
+    }
+
+    /// The number of queues that are served now.
+    pub(crate) fn serving(&self) -> u16 {
+        self.backend.serving()
+    }
+
     fn end(&self) {
         self.close();
         (self.on_end)();
@@ -121,7 +132,11 @@ impl Session {
                     return;
                 }
                 self.watch_again();
+                if code == FrontendReq::SET_BACKEND_REQ_FD as u32 {
+                    self.backend.expect_channel(channel::peek(&self.socket));
+                }
                 self.handle_message(code);
+                self.backend.expect_channel(None);
                 self.backend.release();
             }
             Ok(Arrived::End) => self.client_has_disconnected(),

@@ -20,7 +20,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use vm_memory::MmapRegion;
 
 /// The most mappings of the whole process that are protected at a time.
-const MOST_MAPPINGS: usize = 8192;
+const MOST_MAPPINGS: usize = 32_768;
 /// The start of a slot that a thread is filling. No mapping begins at this address.
 const CLAIMED: usize = 1;
 
@@ -61,6 +61,10 @@ impl Protection {
     pub(crate) fn of(map: &MmapRegion) -> io::Result<Self> {
         install_handler()?;
         let claim = |slot: &&Slot| {
+            // Most are claimed if there are many clients, and the load costs less than the attempt.
+            if slot.start.load(Ordering::Relaxed) != 0 {
+                return false;
+            }
             let claimed = slot
                 .start
                 .compare_exchange(0, CLAIMED, Ordering::Acquire, Ordering::Relaxed);

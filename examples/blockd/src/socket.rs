@@ -3,16 +3,21 @@
 //! A daemon that was killed leaves its socket behind, so a start replaces a stale socket, one without a listener. Between
 //! the check and the replacement another daemon could do the same. Therefore each start, and each removal, holds a lock
 //! (`flock`) on the socket's directory meanwhile. The lock leaves no file behind and ends with the process.
+//!
+//! Mode and group are set before the socket listens: no client can connect earlier.
 
 use std::fs::{File, Metadata, TryLockError};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aio_sources::Accept;
 use anyhow::{Context as _, bail};
+use rustix::fs::{AtFlags, CWD, Gid, Mode};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -26,70 +31,177 @@ const TRIES_TO_BIND: u32 = 200;
 /// The most attempts at the end, for each socket.
 const TRIES_TO_REMOVE: u32 = 5;
 
+/// The most clients that wait in a socket's queue; the system may have a lower limit.
+const BACKLOG: i32 = 4096;
+
+/// Which users may connect. Without a mode the umask decides, and without a group the process's is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Permissions {
+    /// The permission bits, such as 0o660.
+    pub(crate) mode: Option<u32>,
+    /// The number of the group.
+    pub(crate) group: Option<u32>,
+}
+
+impl Permissions {
+    /// For the user of this process only.
+    pub(crate) const PRIVATE: Self = Self {
+        mode: Some(0o600),
+        group: None,
+    };
+}
+
 /// A listening socket. Dropping it removes its path, if that is still its own.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
+    /// `None` if another process has made the socket.
+    own: Option<Own>,
+}
+
+/// The path of a socket of this process.
+#[derive(Debug)]
+struct Own {
     path: PathBuf,
     /// Device and inode of the path. The inode is not reused while the socket is open.
     id: (u64, u64),
+    is_removed: AtomicBool,
 }
 
 impl Listener {
     /// Listens at `path`. Replaces a stale socket there.
-    pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn bind(path: &Path, permissions: Permissions) -> anyhow::Result<Self> {
         let _lock = lock_directory(path, TRIES_TO_BIND)?;
         remove_stale(path)?;
-        let socket = UnixListener::bind(path).map_err(|error| {
-            let remedy = match error.kind() {
-                io::ErrorKind::NotFound => "its directory does not exist; make it, or name another path",
-                io::ErrorKind::PermissionDenied => {
-                    "you may not write to its directory; change that, or name another path"
-                }
-                io::ErrorKind::InvalidInput => {
-                    "a socket's path has at most 107 bytes; name a shorter one, or change to its directory and \
-                     name the last part"
-                }
-                io::ErrorKind::AddrInUse => "another process has just created it; name another path",
-                _ => "name another path",
-            };
-            let what = format!("cannot listen at {}: {remedy}", path.display());
-            anyhow::Error::new(error).context(what)
-        })?;
+        let socket = bind(path, permissions)?;
         let about = path
             .symlink_metadata()
             .with_context(|| format!("the socket {} disappeared", path.display()))?;
+        // From now on it is removed after an error.
         let listener = Self {
-            socket,
-            path: path.to_owned(),
-            id: id(&about),
+            socket: UnixListener::from(socket),
+            own: Some(Own {
+                path: path.to_owned(),
+                id: id(&about),
+                is_removed: AtomicBool::default(),
+            }),
         };
-        listener
-            .socket
-            .set_nonblocking(true)
-            .context("cannot make a socket non-blocking")?;
+        permit(path, &about, permissions)?;
+        rustix::net::listen(&listener.socket, BACKLOG)
+            .with_context(|| format!("cannot listen at {}", path.display()))?;
         Ok(listener)
+    }
+
+    /// A non-blocking socket that listens already. Its path is not removed.
+    pub(crate) fn passed(socket: UnixListener) -> Self {
+        Self { socket, own: None }
     }
 
     pub(crate) fn socket(&self) -> &UnixListener {
         &self.socket
     }
+
+    /// Removes the path, if it is still this socket's. Waits for other processes that lock the directory, for some milliseconds.
+    pub(crate) fn remove(&self) {
+        let Some(own) = &self.own else { return };
+        if own.is_removed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // Without the lock the path is still compared, and only a start at the same moment could lose its socket.
+        let _lock = lock_directory(&own.path, TRIES_TO_REMOVE);
+        let is_own = own
+            .path
+            .symlink_metadata()
+            .is_ok_and(|about| id(&about) == own.id);
+        if !is_own {
+            tracing::info!(path = %own.path.display(), "the socket's path was gone already, or another process has it");
+        } else if let Err(error) = std::fs::remove_file(&own.path) {
+            tracing::warn!(path = %own.path.display(), %error, "cannot remove the socket");
+        }
+    }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Without the lock the path is still compared, and only a start at the same moment could lose its socket.
-        let _lock = lock_directory(&self.path, TRIES_TO_REMOVE);
-        let is_own = self
-            .path
-            .symlink_metadata()
-            .is_ok_and(|about| id(&about) == self.id);
-        if !is_own {
-            tracing::info!(path = %self.path.display(), "the socket's path was gone already, or another process has it");
-        } else if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
-        }
+        self.remove();
     }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Accept for Listener {
+    type Client = UnixStream;
+    type Address = SocketAddr;
+
+    fn set_nonblocking(&self) -> io::Result<()> {
+        self.socket.set_nonblocking(true)
+    }
+
+    fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        Accept::accept(&self.socket)
+    }
+}
+
+/// A non-blocking socket with this path. It does not listen yet.
+fn bind(path: &Path, permissions: Permissions) -> anyhow::Result<OwnedFd> {
+    let bound = || -> Result<OwnedFd, Errno> {
+        let address = SocketAddrUnix::new(path)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        if let Some(mode) = permissions.mode {
+            // The path gets these bits, without those of the umask.
+            rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
+        }
+        rustix::net::bind(&socket, &address)?;
+        Ok(socket)
+    };
+    bound().map_err(|error| {
+        let remedy = match error {
+            Errno::NOENT => "its directory does not exist; make it, or name another path",
+            Errno::ACCESS | Errno::PERM => {
+                "you may not write to its directory; change that, or name another path"
+            }
+            Errno::NAMETOOLONG | Errno::INVAL => {
+                "a socket's path has at most 107 bytes; name a shorter one, or change to its directory and name the \
+                 last part"
+            }
+            Errno::ADDRINUSE => "another process has just created it; name another path",
+            _ => "name another path",
+        };
+        let what = format!("cannot listen at {}: {remedy}", path.display());
+        anyhow::Error::new(io::Error::from(error)).context(what)
+    })
+}
+
+/// Sets group and mode of a path that has been bound and does not listen yet.
+fn permit(path: &Path, about: &Metadata, permissions: Permissions) -> anyhow::Result<()> {
+    if let Some(group) = permissions.group {
+        rustix::fs::chownat(
+            CWD,
+            path,
+            None,
+            Some(Gid::from_raw(group)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .with_context(|| {
+            format!(
+                "cannot give the socket {} to group {group}; name a group of which this process is a member",
+                path.display()
+            )
+        })?;
+    }
+    // The umask has taken bits away.
+    if let Some(mode) = permissions.mode
+        && about.mode() & 0o777 != mode
+    {
+        rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty())
+            .with_context(|| format!("cannot change the mode of the socket {}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn id(about: &Metadata) -> (u64, u64) {
@@ -197,11 +309,47 @@ mod tests {
         let path = directory.path().join("a.sock");
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let listener = Listener::bind(&path).unwrap();
-        assert!(Listener::bind(&path).unwrap_err().to_string().contains("already"));
+        let listener = Listener::bind(&path, Permissions::default()).unwrap();
+        assert!(
+            Listener::bind(&path, Permissions::default())
+                .unwrap_err()
+                .to_string()
+                .contains("already")
+        );
         assert!(path.exists());
         drop(listener);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn c34_mode_and_group_are_those_that_were_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = rustix::process::getgid().as_raw();
+        for mode in [0o600, 0o660, 0o666, 0o777] {
+            let path = directory.path().join(format!("{mode:o}"));
+            let permissions = Permissions {
+                mode: Some(mode),
+                group: Some(own),
+            };
+            let _listener = Listener::bind(&path, permissions).unwrap();
+            let about = path.metadata().unwrap();
+            assert_eq!((about.mode() & 0o7777, about.gid()), (mode, own));
+        }
+        if rustix::process::geteuid().is_root() {
+            let path = directory.path().join("of another group");
+            let permissions = Permissions {
+                mode: None,
+                group: Some(own + 12345),
+            };
+            match Listener::bind(&path, permissions) {
+                Ok(_listener) => assert_eq!(path.metadata().unwrap().gid(), own + 12345),
+                // In a user namespace there may be no such group.
+                Err(error) => assert!(error.to_string().contains("name a group"), "{error}"),
+            }
+            assert!(!path.exists());
+        } else {
+            println!("skipped: only root gives a socket to a group of others");
+        }
     }
 
     #[test]
@@ -209,7 +357,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("precious");
         std::fs::write(&path, "data").unwrap();
-        assert!(Listener::bind(&path).is_err());
+        assert!(Listener::bind(&path, Permissions::default()).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
     }
 
@@ -217,9 +365,9 @@ mod tests {
     fn c7_only_its_own_name_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
-        let former = Listener::bind(&path).unwrap();
+        let former = Listener::bind(&path, Permissions::default()).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let present = Listener::bind(&path).unwrap();
+        let present = Listener::bind(&path, Permissions::default()).unwrap();
         drop(former);
         assert!(path.exists(), "the socket of another listener was removed");
         drop(present);
@@ -235,7 +383,7 @@ mod tests {
             let start = Barrier::new(4);
             let bind = || {
                 start.wait();
-                Listener::bind(&path)
+                Listener::bind(&path, Permissions::default())
             };
             let bound: Vec<_> = std::thread::scope(|scope| {
                 let racers = [(); 4].map(|()| scope.spawn(bind));
@@ -254,7 +402,7 @@ mod tests {
     fn c7_a_live_socket_with_a_full_queue_is_live() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
-        let _live = Listener::bind(&path).unwrap();
+        let _live = Listener::bind(&path, Permissions::default()).unwrap();
         let address = SocketAddrUnix::new(&path).unwrap();
         let mut clients = Vec::new();
         loop {
@@ -268,6 +416,11 @@ mod tests {
             }
             connected.unwrap();
         }
-        assert!(Listener::bind(&path).unwrap_err().to_string().contains("already"));
+        assert!(
+            Listener::bind(&path, Permissions::default())
+                .unwrap_err()
+                .to_string()
+                .contains("already")
+        );
     }
 }

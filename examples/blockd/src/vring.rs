@@ -15,6 +15,7 @@
 //! a kick is wanted. So the check finds the request, or the driver kicks. Calls work in the same way: the device publishes
 //! the used index, and after a full fence it checks whether the driver wants a call.
 
+mod logging;
 mod on_ring;
 mod threads;
 
@@ -25,12 +26,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use aio_context::{Context, Handler, Pollable};
 use rustix::io::Errno;
 
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
+use crate::dirty_log::DirtyLog;
 use crate::disk::STEP;
 use crate::engine::Workers;
 use crate::limit::Kind;
@@ -39,6 +42,7 @@ use crate::outstanding::Outstanding;
 use crate::request::{Device, MalformedRequest, Progress};
 use crate::ring::{Ring, full_fence};
 use crate::sigbus;
+use crate::stats::QueueStats;
 
 /// The most requests that one turn serves.
 const REQUESTS_PER_TURN: u32 = 128;
@@ -64,6 +68,11 @@ pub(crate) struct VringConfig {
     /// Shared by all queues, because only one of them runs at a time.
     pub(crate) chain: Rc<RefCell<DescriptorChain>>,
     pub(crate) connection: Rc<Connection>,
+    pub(crate) stats: Rc<QueueStats>,
+    /// Where pages are marked that the device has written, if the client wants that.
+    pub(crate) log: Option<Rc<DirtyLog>>,
+    /// The guest address of the used ring in that log.
+    pub(crate) used_log: Option<u64>,
     /// The driver does not flush, so each write must be on the medium before it completes.
     pub(crate) write_through: bool,
 }
@@ -82,6 +91,8 @@ pub(crate) struct Vring {
     stopped: Cell<bool>,
     /// No request is taken.
     held: Cell<bool>,
+    /// Kicks of the queue itself that were not received yet.
+    own_kicks: Cell<u64>,
     /// The requests that threads execute.
     outstanding: RefCell<Outstanding>,
     /// The threads leave the rest of the outstanding requests undone.
@@ -115,6 +126,7 @@ impl Vring {
             polled: Cell::new(false),
             stopped: Cell::new(false),
             held: Cell::new(false),
+            own_kicks: Cell::new(0),
             outstanding: RefCell::default(),
             cancelled: Arc::default(),
             progress: Cell::default(),
@@ -159,6 +171,7 @@ impl Vring {
     /// Calls the driver, whether it wants a call or not.
     pub(crate) fn call(&self) {
         if let Some(call) = &*self.config.call.borrow() {
+            self.config.stats.called();
             signal(call);
         }
     }
@@ -168,10 +181,19 @@ impl Vring {
         if self.stopped.get() || self.held.get() {
             return;
         }
+        let timed = self.config.stats.begin_turn();
+        self.run_turn();
+        if let Some(timed) = timed {
+            self.config.stats.end_turn(timed);
+        }
+    }
+
+    fn run_turn(&self) {
         let polled = self.polled.get();
         let mut turn = Turn {
             requests: REQUESTS_PER_TURN,
             bytes: BYTES_PER_TURN,
+            passed_on_at: None,
         };
         loop {
             if !polled && !self.ring.has_event_idx() {
@@ -233,7 +255,7 @@ impl Vring {
                     // The next turn begins with the next step of this request.
                     Ok(false) => break,
                     Err(error) => {
-                        self.ring.publish(used);
+                        self.publish(used);
                         return Err(error);
                     }
                 }
@@ -241,7 +263,7 @@ impl Vring {
                 self.next_available.set(next.wrapping_add(1));
                 self.next_used.set(used);
                 if used.wrapping_sub(published) >= self.publish_every {
-                    self.ring.publish(used);
+                    self.publish(used);
                     published = used;
                 }
                 if turn.is_over() {
@@ -250,7 +272,7 @@ impl Vring {
             }
         };
         if self.next_used.get() != published {
-            self.ring.publish(self.next_used.get());
+            self.publish(self.next_used.get());
         }
         served
     }
@@ -283,10 +305,13 @@ impl Vring {
             self.progress.set(progress);
             return Ok(false);
         };
+        self.config
+            .stats
+            .completed_in_turn(done.kind, done.bytes, done.error.is_some());
         if let Some(error) = done.error {
             self.log_error(&error);
         }
-        self.ring.set_used_entry(used, head, done.written);
+        self.use_entry(used, head, done.written);
         Ok(true)
     }
 
@@ -297,7 +322,8 @@ impl Vring {
         if losses == self.losses.get() {
             return Ok(());
         }
-        if self.config.memory.is_lost() {
+        let is_log_lost = self.config.log.as_ref().is_some_and(|log| log.is_lost());
+        if self.config.memory.is_lost() || is_log_lost {
             return Err(VringError::MemoryLost);
         }
         self.losses.set(losses);
@@ -314,14 +340,21 @@ impl Vring {
 
     /// Schedules another turn, after the other handlers of the loop had theirs.
     fn reschedule(&self) {
+        self.own_kicks.set(self.own_kicks.get() + 1);
         signal(&self.config.kick);
     }
 
+    /// Takes all kicks, and counts those of the driver.
     fn drain_kicks(&self) -> io::Result<()> {
         let mut count = [0; 8];
         loop {
             match rustix::io::read(&*self.config.kick, &mut count) {
-                Ok(_) | Err(Errno::AGAIN) => return Ok(()),
+                Ok(_) => {
+                    let kicks = u64::from_ne_bytes(count).saturating_sub(self.own_kicks.take());
+                    self.config.stats.kicked(kicks);
+                    return Ok(());
+                }
+                Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -375,6 +408,8 @@ enum VringError {
 struct Turn {
     requests: u32,
     bytes: u64,
+    /// When its first request was passed to a thread.
+    passed_on_at: Option<Instant>,
 }
 
 impl Turn {
@@ -409,6 +444,7 @@ impl Pollable for Vring {
     }
 
     fn poll_ready(&self, _: &Context) {
+        self.config.stats.poll_hit();
         self.run();
     }
 

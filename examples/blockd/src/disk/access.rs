@@ -11,6 +11,10 @@ pub(crate) struct Access {
     pub(crate) raw: bool,
     /// Discards release storage.
     pub(crate) discard: bool,
+    /// An image is read and written past the page cache.
+    pub(crate) direct: bool,
+    /// Bytes of a block: the unit in which the driver is to address the disk. A multiple of a sector.
+    pub(crate) block: u64,
 }
 
 impl Access {
@@ -22,6 +26,8 @@ impl Access {
             lock: true,
             raw: false,
             discard: true,
+            direct: false,
+            block: super::SECTOR,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`DiskError`]: why a request to a disk failed.
+//! [`DiskError`]: why a request to a disk failed. [`ResizeError`]: why a disk keeps its size.
 
 use std::io;
 
@@ -32,4 +32,40 @@ pub(crate) enum DiskError {
     /// The file returned an error.
     #[error("the image file: {0}")]
     File(#[from] io::Error),
+}
+
+/// Why a disk keeps its size.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResizeError {
+    /// The contents beyond the new end would be lost.
+    #[error(
+        "the disk has {from} bytes, and the {} at its end would be lost; add --shrink if the guest no longer uses them",
+        from - to
+    )]
+    Shrinks {
+        /// Bytes now.
+        from: u64,
+        /// Bytes wanted.
+        to: u64,
+    },
+    /// Less than a block, or not a multiple of one.
+    #[error("{0} bytes are not a size: this disk has a positive multiple of {1} bytes")]
+    NoSize(u64, u64),
+    /// The size of a block device is not the daemon's.
+    #[error(
+        "the image is a block device of {0} bytes; resize the device itself, then name `auto` as the size"
+    )]
+    Device(u64),
+    /// Only an image has a size of its own.
+    #[error("only an image has a size to read anew; name the new size")]
+    NoImage,
+    /// The disk is read-only.
+    #[error("the export is read-only, and its image keeps its size; `auto` as the size reads the size anew")]
+    ReadOnly,
+    /// The reserved addresses are exhausted.
+    #[error("this disk in memory cannot grow beyond {0} bytes; add another export")]
+    NoRoom(u64),
+    /// The system refuses.
+    #[error("the system refuses: {0}")]
+    System(#[from] io::Error),
 }

@@ -1,6 +1,9 @@
 //! Image files and block devices: opened, read, written, flushed and cleared.
 
+mod direct;
+mod size;
 mod slices;
+mod whole;
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -21,6 +24,8 @@ use super::lock::lock;
 use super::sys::discard_blocks;
 use super::{Access, DiskError, SECTOR};
 use crate::buffers::Bytes;
+use direct::{BUFFER_ALIGN, Direct, aligned};
+use whole::read_all;
 
 /// Bytes of the buffer through which a file is read and written.
 const BUFFER: usize = 256 * 1024;
@@ -37,6 +42,8 @@ const HOLE: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KE
 #[derive(Debug)]
 pub(super) struct Image {
     file: Arc<File>,
+    /// For access past the page cache, if that is wanted.
+    direct: Option<Direct>,
     /// For log lines.
     path: PathBuf,
     /// The capabilities of a block device; `None` for a file.
@@ -87,22 +94,29 @@ impl Image {
         if !access.raw {
             must_be_raw(&file, bytes)?;
         }
-        if bytes < SECTOR {
+        let block = access.block;
+        let unit = if block == SECTOR { "sector" } else { "block" };
+        if bytes < block {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("it has {bytes} bytes, and a disk has at least one sector of {SECTOR}"),
+                format!("it has {bytes} bytes, and a disk has at least one {unit} of {block}"),
             ));
         }
-        if !bytes.is_multiple_of(SECTOR) {
-            tracing::warn!(path = %path.display(), bytes, "the image's last {} bytes are not a whole sector and are not served",
-                bytes % SECTOR);
+        if !bytes.is_multiple_of(block) {
+            tracing::warn!(path = %path.display(), bytes, "the image's last {} bytes are not a whole {unit} and are not served",
+                bytes % block);
         }
-        let image = Self::new(file, path)?;
+        let mut image = Self::new(file, path)?;
         if writes && image.device.is_some_and(|device| device.read_only) {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "the device is read-only",
             ));
+        }
+        if access.direct {
+            image.direct = Some(Direct::open(&image.file, writes)?);
+            // A direct read waits for the medium.
+            image.always_waits = AtomicBool::new(true);
         }
         Ok((image, bytes))
     }
@@ -112,6 +126,7 @@ impl Image {
         let device = BlockDevice::examine(&file)?;
         Ok(Self {
             file: Arc::new(file),
+            direct: None,
             path: path.to_owned(),
             device,
             flush_failed: Mutex::default(),
@@ -120,14 +135,14 @@ impl Image {
         })
     }
 
-    /// A share in the file.
+    /// A share in the file, through the page cache.
     pub(super) fn file(&self) -> SharedFd {
         self.file.clone().into()
     }
 
     pub(super) fn read(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
         Self::in_parts(at, into, |buffer, at, part| {
-            read_all(&self.file, buffer, at)?;
+            self.read_part(buffer, at)?;
             Ok(part.write(buffer)?)
         })
     }
@@ -154,11 +169,26 @@ impl Image {
     pub(super) fn write(&self, at: u64, from: Bytes<'_>) -> Result<(), DiskError> {
         Self::in_parts(at, from, |buffer, at, part| {
             part.read(buffer)?;
-            Ok(self.file.write_all_at(buffer, at)?)
+            Ok(self.write_part(buffer, at)?)
         })
     }
 
-    /// Calls `each` for every part of `all`, with a buffer of its length and its position.
+    /// Fills an aligned buffer.
+    fn read_part(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        let read = self.direct.as_ref().and_then(|direct| direct.read(buffer, at));
+        read.unwrap_or_else(|| read_all(&self.file, buffer, at))
+    }
+
+    /// Writes an aligned buffer.
+    fn write_part(&self, buffer: &[u8], at: u64) -> io::Result<()> {
+        let written = self.direct.as_ref().and_then(|direct| direct.write(buffer, at));
+        written.unwrap_or_else(|| {
+            let _alone = self.direct.as_ref().map(Direct::exclude);
+            self.file.write_all_at(buffer, at)
+        })
+    }
+
+    /// Calls `each` for every part of `all`, with an aligned buffer of its length and its position.
     fn in_parts(
         mut at: u64,
         all: Bytes<'_>,
@@ -171,10 +201,11 @@ impl Image {
                 let Some((part, after)) = rest.split_at(count) else {
                     return Ok(());
                 };
-                if buffer.len() < count as usize {
-                    buffer.resize(count as usize, 0);
+                let len = count as usize;
+                if buffer.len() < len + BUFFER_ALIGN {
+                    buffer.resize(len + BUFFER_ALIGN, 0);
                 }
-                each(&mut buffer[..count as usize], at, part)?;
+                each(aligned(buffer, len), at, part)?;
                 at += count;
                 rest = after;
             }
@@ -241,6 +272,7 @@ impl Image {
         {
             return Ok(stretch.cleared(at));
         }
+        let _alone = self.direct.as_ref().map(Direct::exclude);
         Cleared::by_writing(at, step.write_len(true), |at, zeroes| {
             self.file.write_all_at(zeroes, at)
         })
@@ -283,25 +315,6 @@ impl Image {
         let is_quick = self.device.is_none_or(|device| device.can_zero);
         is_quick && allocate(&self.file, FallocateFlags::ZERO_RANGE, at, len).is_ok()
     }
-}
-
-/// Fills `target`. A read beyond the end of a truncated file is an error, because zeroes would be wrong.
-fn read_all(file: &File, target: &mut [u8], at: u64) -> io::Result<()> {
-    let mut done = 0;
-    while done < target.len() {
-        match file.read_at(&mut target[done..], at + done as u64) {
-            Ok(0) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "it has become shorter than it was when it was opened",
-                ));
-            }
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Changes how a range of a file is allocated.

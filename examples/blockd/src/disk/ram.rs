@@ -1,17 +1,25 @@
 //! Disks in memory. A page takes no memory before the first write to it and after a discard.
+//!
+//! A disk reserves more addresses than it has bytes, so that it can grow where it is while requests are executed.
 
 use std::io;
 
 use vm_memory::{MmapRegion, VolatileMemory};
 
-use super::DiskError;
 use super::clear::{Cleared, Clearing};
-use super::sys::release_pages;
+use super::error::{DiskError, ResizeError};
+use super::sys::{make_accessible, release_pages};
 use crate::buffers::Bytes;
+
+/// The least number of bytes of addresses that are reserved for a disk. They cost no memory.
+const LEAST_ROOM: usize = 64 << 30;
+/// How many times its size a disk can have at least.
+const GROWTH: usize = 4;
 
 /// Memory of one disk, private to this process.
 #[derive(Debug)]
 pub(super) struct Ram {
+    /// All reserved addresses. Those beyond the size of the disk have never been made accessible, or are released.
     map: MmapRegion,
 }
 
@@ -22,8 +30,41 @@ impl Ram {
     /// If the system refuses the mapping.
     pub(super) fn new(bytes: u64) -> io::Result<Self> {
         let len = usize::try_from(bytes).map_err(io::Error::other)?;
-        let map = MmapRegion::new(len.max(1)).map_err(io::Error::other)?;
-        Ok(Self { map })
+        let room = len.saturating_mul(GROWTH).max(LEAST_ROOM);
+        // A limit of addresses (ulimit -v) may leave no room to grow.
+        let map = reserve(room).or_else(|_| reserve(len.max(1)))?;
+        let ram = Self { map };
+        make_accessible(&ram.map, len)?;
+        Ok(ram)
+    }
+
+    /// Changes the number of bytes from `from` to `to`. Bytes beyond either are zero afterwards.
+    ///
+    /// # Errors
+    /// If there is no room, or the system refuses; nothing has changed.
+    pub(super) fn resize(&self, from: u64, to: u64) -> Result<(), ResizeError> {
+        let room = self.map.size();
+        let no_room = ResizeError::NoRoom(room as u64);
+        let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else {
+            return Err(no_room);
+        };
+        if to > room {
+            return Err(no_room);
+        }
+        if to > from {
+            return Ok(make_accessible(&self.map, to)?);
+        }
+        let page = page_size() as usize;
+        let (whole, end) = (to.next_multiple_of(page), from.next_multiple_of(page).min(room));
+        if whole < end {
+            release_pages(&self.map, whole, end - whole)?;
+        }
+        let part = self
+            .map
+            .get_slice(to, whole.min(from) - to)
+            .map_err(io::Error::other)?;
+        part.copy_from(&vec![0_u8; part.len()]);
+        Ok(())
     }
 
     pub(super) fn read(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
@@ -98,6 +139,12 @@ impl Ram {
             Ok(())
         })
     }
+}
+
+/// Reserves addresses that cannot be accessed yet.
+fn reserve(len: usize) -> io::Result<MmapRegion> {
+    let flags = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+    MmapRegion::build(None, len, libc::PROT_NONE, flags).map_err(io::Error::other)
 }
 
 fn page_size() -> u64 {

@@ -1,11 +1,15 @@
-//! Two system calls without a safe interface: releasing pages of a mapping, and discarding blocks of a device.
-#![allow(unsafe_code, reason = "one ioctl, and one madvise of memory of our own")]
+//! System calls without a safe interface: making pages of a mapping accessible, releasing them, and discarding blocks of a
+//! device.
+#![allow(
+    unsafe_code,
+    reason = "one ioctl, and one madvise and one mprotect of memory of our own"
+)]
 
 use std::fs::File;
 use std::io;
 
 use rustix::ioctl::{Setter, ioctl, opcode};
-use rustix::mm::{Advice, madvise};
+use rustix::mm::{Advice, MprotectFlags, madvise, mprotect};
 use vm_memory::{MmapRegion, VolatileMemory};
 
 /// `BLKDISCARD` of linux/fs.h: a pointer to first byte and number of bytes.
@@ -18,6 +22,16 @@ pub(super) fn release_pages(map: &MmapRegion, at: usize, len: usize) -> io::Resu
     // SAFETY: the slice lies within the mapping, which outlives the call. The memory is anonymous, private and accessed
     // through volatile slices only: no reference to it exists, so its bytes may become zero at any time.
     unsafe { madvise(pages.ptr_guard_mut().as_ptr().cast(), len, Advice::LinuxDontNeed) }?;
+    Ok(())
+}
+
+/// Makes the first `len` bytes of a mapping of private anonymous memory accessible. Bytes that were inaccessible are zero.
+pub(super) fn make_accessible(map: &MmapRegion, len: usize) -> io::Result<()> {
+    let pages = map.get_slice(0, len).map_err(io::Error::other)?;
+    let access = MprotectFlags::READ | MprotectFlags::WRITE;
+    // SAFETY: the slice lies within the mapping, which outlives the call and begins at a page. More access to memory makes no
+    // access to it invalid.
+    unsafe { mprotect(pages.ptr_guard_mut().as_ptr().cast(), len, access) }?;
     Ok(())
 }
 

@@ -191,7 +191,7 @@ fn a_full_file_system_is_an_error() {
     let file = std::fs::OpenOptions::new().read(true).write(true).open(full);
     let disk = Disk {
         medium: Medium::File(Image::new(file.unwrap(), full).unwrap()),
-        size: 1 << 20,
+        size: AtomicU64::new(1 << 20),
         access: Access::new(false),
     };
     let client = Client::new(&[300_000, 512 - 300_000 % 512]);

@@ -10,7 +10,7 @@ use aio_context::{Context, Wait};
 
 use crate::disk::{Disk, Source};
 use crate::limit::LineLimit;
-use crate::nbd::{Catalog, Nbd, NbdExport};
+use crate::nbd::{Nbd, NbdExport};
 use crate::request::Device;
 
 /// The most iterations of a conversation.
@@ -29,20 +29,20 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let context = Context::new().expect("an event loop");
-        let catalog = Rc::new(Catalog::default());
+        let nbd = Nbd::new(&context);
         for (name, source, read_only) in [
             ("a", Source::Ram(1 << 20), false),
             ("b", Source::Null(1 << 16), true),
         ] {
             let disk = Disk::open(&source, read_only).expect("a disk");
-            catalog.add(NbdExport {
+            nbd.catalog().add(NbdExport {
                 name: name.to_owned(),
                 device: Arc::new(Device::new(disk, "")),
                 workers: None,
                 limit: LineLimit::new(name.into(), None),
+                stats: Rc::default(),
             });
         }
-        let nbd = Nbd::new(&context, catalog);
         Self { context, nbd }
     }
 

@@ -32,6 +32,8 @@ struct Scene {
     eventfds: [OwnedFd; 2],
     memory: File,
     null: File,
+    /// A stream socket that is connected, and its other end.
+    stream: (UnixStream, UnixStream),
 }
 
 impl Scene {
@@ -43,26 +45,14 @@ impl Scene {
             std::thread::current().id()
         );
         let socket = std::env::temp_dir().join(name.replace(['(', ')'], ""));
+        let export = Export {
+            queues: QUEUES,
+            ..Export::new(Source::Ram(1 << 16), &socket)
+        };
         let args = Args {
-            engine: crate::Engine::default(),
-            exports: vec![Export {
-                queues: QUEUES,
-                ..Export::new(Source::Ram(1 << 16), &socket)
-            }],
-            poll_max: Duration::ZERO,
             policy: "never".to_owned(),
-            poll_wake_ns: None,
-            poll_kick_ns: None,
-            poll_cpu_price: 100,
-            poll_cpu_max: 100,
-            poll_exclusive: false,
-            poll_grow: 0,
-            poll_shrink: 0,
-            poll_weight: 0,
-            record_waits: None,
-            nbd: Vec::new(),
             backend: aio_context::BackendKind::Epoll,
-            log_format: crate::log::LogFormat::Text,
+            ..Args::for_exports(vec![export])
         };
         let eventfd = || rustix::event::eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
         let memory: File = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC)
@@ -74,6 +64,7 @@ impl Scene {
             eventfds: [eventfd(), eventfd()],
             memory,
             null: File::open("/dev/null").expect("/dev/null"),
+            stream: UnixStream::pair().expect("a pair of sockets"),
         }
     }
 
@@ -128,6 +119,7 @@ impl Scene {
             5 => vec![self.null.as_fd()],
             6 => vec![memory, eventfd],
             7 => vec![memory; 8],
+            8 => vec![self.stream.0.as_fd()],
             _ => vec![],
         }
     }

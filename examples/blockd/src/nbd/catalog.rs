@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::stats::NbdStats;
 use super::wire::transmission;
 use crate::engine::Workers;
 use crate::limit::LineLimit;
@@ -19,6 +20,7 @@ pub(crate) struct NbdExport {
     pub(crate) workers: Option<Rc<Workers>>,
     /// Limits the log lines about its clients.
     pub(crate) limit: Rc<LineLimit>,
+    pub(crate) stats: Rc<NbdStats>,
 }
 
 impl NbdExport {
@@ -64,6 +66,12 @@ impl Catalog {
     /// Adds an export. Its name must differ from those of the others.
     pub(crate) fn add(&self, export: NbdExport) {
         self.exports.borrow_mut().push(Rc::new(export));
+    }
+
+    /// Removes the export of a device.
+    pub(super) fn remove(&self, device: &Arc<Device>) {
+        let is_other = |export: &Rc<NbdExport>| !Arc::ptr_eq(&export.device, device);
+        self.exports.borrow_mut().retain(is_other);
     }
 
     /// All exports.
@@ -119,6 +127,7 @@ pub(super) mod tests {
             device: Arc::new(Device::new(disk, "")),
             workers: None,
             limit: LineLimit::new(name.into(), None),
+            stats: Rc::default(),
         }
     }
 

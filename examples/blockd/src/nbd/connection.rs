@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aio_context::{BottomHalf, ClockId, Context, Handler, Interest, Registration, Timer};
 
@@ -25,6 +25,7 @@ use super::transmission::Transmission;
 use super::turn::{Failure, Stop, Turn};
 use crate::disk::DiskError;
 use crate::limit::{Kind, LineLimit};
+use crate::request::Device;
 
 /// The handshake must be complete this long after the connection.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -180,6 +181,14 @@ impl Connection {
         (self.on_end)();
     }
 
+    /// Whether the client has chosen the export of this device.
+    pub(super) fn uses(&self, device: &Arc<Device>) -> bool {
+        match &self.state.borrow().phase {
+            Phase::Handshake(_) => false,
+            Phase::Requests(transmission) => Arc::ptr_eq(&transmission.agreement().export.device, device),
+        }
+    }
+
     /// Begins no further request. Those that were begun are completed, and then the connection ends.
     pub(super) fn finish(&self) {
         let mut state = self.state.borrow_mut();
@@ -291,6 +300,7 @@ impl Connection {
                         Outcome::Handled => {}
                         Outcome::Aborted => *is_ending = true,
                         Outcome::Agreed(agreement) => {
+                            agreement.export.stats.has_client();
                             self.has_agreed(&agreement.export.limit);
                             *phase = Phase::Requests(Transmission::new(agreement));
                         }
@@ -325,7 +335,7 @@ impl Connection {
     }
 
     /// A thread has ended a request.
-    fn end_job(&self, request: &Request, result: thread::Result<Result<Payload, DiskError>>) {
+    fn end_job(&self, request: &Request, begun: Instant, result: thread::Result<Result<Payload, DiskError>>) {
         if self.has_ended.get() {
             return;
         }
@@ -339,6 +349,8 @@ impl Connection {
                 return;
             };
             transmission.end_job(request, result, out);
+            let stats = &transmission.agreement().export.stats;
+            stats.requests.took(begun.elapsed(), 1);
             transmission.in_flight() == 0
         };
         if is_last {
@@ -355,13 +367,13 @@ impl Connection {
             return Ok(());
         };
         let (device, cancelled, request) = (export.device.clone(), self.cancelled.clone(), job.request);
-        let (me, place) = (self.me.clone(), self.place.clone());
+        let (me, place, begun) = (self.me.clone(), self.place.clone(), Instant::now());
         let execute = move || job.execute(&device.disk, &cancelled);
         let done = move |_: &Context, result| {
             // The place is free once the thread needs no memory for the request any more.
             let _place = place;
             if let Some(connection) = me.upgrade() {
-                connection.end_job(&request, result);
+                connection.end_job(&request, begun, result);
             }
         };
         workers.pool.run(execute, done).map_err(Failure::NoThread)

@@ -47,7 +47,7 @@ impl Bound {
         path: &Path,
         serve: impl Fn(&Context, OwnedFd) + 'static,
     ) -> anyhow::Result<Self> {
-        let listener = socket::Listener::bind(path)?;
+        let listener = socket::Listener::bind(path, socket::Permissions::default())?;
         let what = || format!("cannot wait for clients at {}", path.display());
         let socket = listener.socket().try_clone().with_context(what)?;
         let accepted = move |cx: &Context, client: UnixStream, _| {

@@ -8,6 +8,7 @@
 //! | `input`, `outbox`, `turn` | bytes that were received, bytes to be sent, the limits of a turn |
 //! | `negotiation`, `options` | the handshake |
 //! | `request`, `transmission`, `job`, `replies` | requests: checked, executed by the loop or by threads, answered |
+//! | `stats` | counters of requests |
 //! | `wire` | numbers and headers of the protocol |
 //!
 //! The handshake and the requests are state machines from bytes to bytes; only `connection`, `input` and `outbox` use a socket.
@@ -28,6 +29,7 @@ mod outbox;
 mod places;
 mod replies;
 mod request;
+mod stats;
 mod transmission;
 mod turn;
 mod wire;
@@ -36,6 +38,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aio_context::{ClockId, Context, GroupId};
@@ -45,8 +48,10 @@ pub(crate) use catalog::{Catalog, NbdExport};
 use connection::Connection;
 use listener::Bound;
 use places::{MOST_CONNECTIONS, Places};
+pub(crate) use stats::NbdStats;
 
 use crate::limit::{Kind, LineLimit};
+use crate::request::Device;
 
 /// All NBD clients.
 #[derive(Debug)]
@@ -65,13 +70,13 @@ pub(crate) struct Nbd {
 }
 
 impl Nbd {
-    /// A server of these exports that does not listen yet.
-    pub(crate) fn new(cx: &Context, catalog: Rc<Catalog>) -> Rc<Self> {
-        Self::with_clock(cx, catalog, ClockId::Monotonic)
+    /// A server without exports that does not listen yet.
+    pub(crate) fn new(cx: &Context) -> Rc<Self> {
+        Self::with_clock(cx, Rc::default(), ClockId::Monotonic)
     }
 
     /// As [`new`](Self::new), with the time of handshakes by another clock.
-    fn with_clock(cx: &Context, catalog: Rc<Catalog>, clock: ClockId) -> Rc<Self> {
+    pub(crate) fn with_clock(cx: &Context, catalog: Rc<Catalog>, clock: ClockId) -> Rc<Self> {
         let group = cx.new_group();
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -84,6 +89,50 @@ impl Nbd {
             next_id: Cell::default(),
             clock,
         })
+    }
+
+    /// The exports.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Offers an export no longer, and begins no more requests of its clients. Those that were begun are completed, and then the clients'
+    /// connections end.
+    pub(crate) fn remove(&self, device: &Arc<Device>) {
+        self.catalog.remove(device);
+        for connection in self.clients_of(device) {
+            connection.finish();
+        }
+    }
+
+    /// The number of requests of an export whose replies are not sent completely.
+    pub(crate) fn in_flight_of(&self, device: &Arc<Device>) -> usize {
+        let clients = self.clients_of(device);
+        clients.iter().map(|connection| connection.in_flight()).sum()
+    }
+
+    /// The number of clients of an export that are connected.
+    pub(crate) fn clients(&self, device: &Arc<Device>) -> usize {
+        self.clients_of(device).len()
+    }
+
+    /// Ends the connections of an export's clients.
+    pub(crate) fn close_clients_of(&self, device: &Arc<Device>) {
+        let clients = self.clients_of(device);
+        for connection in &clients {
+            connection.close();
+        }
+        let is_closed =
+            |connection: &Rc<Connection>| clients.iter().any(|client| Rc::ptr_eq(client, connection));
+        self.connections
+            .borrow_mut()
+            .retain(|_, connection| !is_closed(connection));
+    }
+
+    fn clients_of(&self, device: &Arc<Device>) -> Vec<Rc<Connection>> {
+        let mut clients = self.all();
+        clients.retain(|connection| connection.uses(device));
+        clients
     }
 
     /// Accepts clients at this address from now on.

@@ -1,6 +1,11 @@
 //! What a request asks for, checked against the export.
 
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
+};
+
 use super::negotiation::{Agreement, MOST_TRANSFER};
+use super::stats::OTHER;
 use super::wire::{Errno, RequestHeader, command, command_flag};
 use crate::disk::DiskError;
 
@@ -121,6 +126,21 @@ impl Asked {
 }
 
 impl Request {
+    /// The type of virtio-blk requests that does the same, and the bytes that were moved or cleared.
+    #[inline]
+    pub(super) fn figures(&self, failed: bool) -> (u32, u64) {
+        let kind = match self.kind {
+            Kind::Read => VIRTIO_BLK_T_IN,
+            Kind::Write => VIRTIO_BLK_T_OUT,
+            Kind::Flush => VIRTIO_BLK_T_FLUSH,
+            Kind::Trim => VIRTIO_BLK_T_DISCARD,
+            Kind::WriteZeroes { .. } => VIRTIO_BLK_T_WRITE_ZEROES,
+            Kind::BlockStatus { .. } | Kind::Cache => return (OTHER, 0),
+        };
+        let moves = self.kind != Kind::Flush && !failed;
+        (kind, if moves { self.len.into() } else { 0 })
+    }
+
     /// `None` if the client disconnects.
     #[inline]
     fn check(header: &RequestHeader, agreement: &Agreement) -> Result<Option<Self>, Refusal> {

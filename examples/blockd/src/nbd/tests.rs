@@ -75,7 +75,7 @@ fn the_place_of_a_client_is_free_when_threads_have_ended_its_requests() {
     disk.workers = Some(workers.clone());
     let catalog = Rc::new(Catalog::default());
     catalog.add(disk);
-    let nbd = Nbd::new(&cx, catalog);
+    let nbd = Nbd::with_clock(&cx, catalog, ClockId::Monotonic);
     let (mut client, server) = UnixStream::pair().unwrap();
     server.set_nonblocking(true).unwrap();
     nbd.accept(&cx, server.into());

@@ -3,6 +3,8 @@
 //! The loop executes requests for disks in memory in the order of their arrival, and long ones in steps. Threads execute requests for
 //! images, several at a time, and their replies come in the order in which they end.
 
+mod by_loop;
+
 use super::catalog::NbdExport;
 use super::input::Input;
 use super::job::{Job, Payload, clear, extents};
@@ -10,9 +12,10 @@ use super::negotiation::Agreement;
 use super::outbox::Outbox;
 use super::replies::Format;
 use super::request::{Asked, Kind, Refusal, Request};
+use super::stats::NbdStats;
 use super::turn::{Failure, Stop, Turn};
 use super::wire::RequestHeader;
-use crate::disk::{Disk, DiskError};
+use crate::disk::DiskError;
 use crate::limit::Kind as Line;
 
 /// The most requests that threads execute for a connection.
@@ -84,8 +87,7 @@ impl Transmission {
         }
     }
 
-    #[cfg(test)]
-    fn agreement(&self) -> &Agreement {
+    pub(super) fn agreement(&self) -> &Agreement {
         &self.agreement
     }
 
@@ -127,6 +129,25 @@ impl Transmission {
     /// # Errors
     /// [`Failure`] if the connection must end.
     pub(super) fn process(
+        &mut self,
+        input: &mut Input,
+        out: &mut Outbox,
+        turn: &mut Turn,
+        submit: Submit<'_>,
+    ) -> Result<Stop, Failure> {
+        let timed = self.stats().requests.begin_turn();
+        let stop = self.process_requests(input, out, turn, submit);
+        if let Some(timed) = timed {
+            self.stats().requests.end_turn(timed);
+        }
+        stop
+    }
+
+    fn stats(&self) -> &NbdStats {
+        &self.agreement.export.stats
+    }
+
+    fn process_requests(
         &mut self,
         input: &mut Input,
         out: &mut Outbox,
@@ -205,7 +226,7 @@ impl Transmission {
         let export = self.agreement.export.clone();
         let disk = &export.device.disk;
         if request.len == 0 && request.kind != Kind::Flush {
-            self.format.succeed(out, &request);
+            self.reply(out, &request, Ok(()));
             return Ok(());
         }
         if let Some(workers) = &export.workers {
@@ -241,40 +262,15 @@ impl Transmission {
             Kind::Flush => self.reply(out, &request, disk.flush()),
             Kind::Trim | Kind::WriteZeroes { .. } => self.current = Some(Current::Clear { request, done: 0 }),
             Kind::BlockStatus { .. } => match extents(disk, &request) {
-                Ok(extents) => self.format.extents(out, &request, &extents),
+                Ok(extents) => {
+                    self.stats().executed(request.figures(false), false);
+                    self.format.extents(out, &request, &extents);
+                }
                 Err(error) => self.fail(out, &request, error),
             },
             Kind::Cache => self.reply(out, &request, disk.prefetch(request.at, request.len.into())),
         }
         Ok(())
-    }
-
-    /// Executes a short read whose data need no wait. Returns false if it is not one.
-    fn read_at_once(&self, disk: &Disk, request: &Request, out: &mut Outbox, turn: &mut Turn) -> bool {
-        if request.kind != Kind::Read || request.len > READ_STEP {
-            return false;
-        }
-        turn.spend(request.len.into());
-        self.read(request, out, |at, into| disk.read_into_now(at, into))
-            .is_ok()
-    }
-
-    /// Reads all bytes of a request into its reply. There is no reply after an error.
-    #[inline]
-    fn read(
-        &self,
-        request: &Request,
-        out: &mut Outbox,
-        read: impl FnOnce(u64, &mut [u8]) -> Result<(), DiskError>,
-    ) -> Result<(), DiskError> {
-        let len = self.format.data_header_len() + request.len as usize;
-        let (header, data) = out.space(len).split_at_mut(self.format.data_header_len());
-        let result = read(request.at, data);
-        match result {
-            Ok(()) => self.format.begin_data(header, request, true),
-            Err(_) => out.take_back(len),
-        }
-        result
     }
 
     /// Executes the next step of the current request.
@@ -304,6 +300,7 @@ impl Transmission {
                     });
                     return Ok(Some(Stop::Input));
                 }
+                self.stats().refused();
                 self.refuse(out, cookie, &refusal);
             }
             Current::Write { request, done, error } => {
@@ -340,79 +337,6 @@ impl Transmission {
         Ok(None)
     }
 
-    /// Writes what has arrived.
-    #[inline]
-    fn write(
-        &mut self,
-        request: Request,
-        done: u32,
-        mut error: Option<DiskError>,
-        input: &mut Input,
-        out: &mut Outbox,
-        turn: &mut Turn,
-    ) -> Option<Stop> {
-        let left = request.len - done;
-        let arrived = input.data();
-        if arrived.len() < left.min(WRITE_STEP) as usize {
-            self.current = Some(Current::Write { request, done, error });
-            return Some(Stop::Input);
-        }
-        let part = &arrived[..arrived.len().min(left as usize)];
-        if error.is_none() {
-            let disk = &self.agreement.export.device.disk;
-            error = disk.write_from(request.at + u64::from(done), part).err();
-        }
-        let count = part.len();
-        input.consume(count);
-        turn.spend(count as u64);
-        let done = done + count as u32;
-        if done < request.len {
-            self.current = Some(Current::Write { request, done, error });
-            return None;
-        }
-        match error {
-            Some(error) => self.fail(out, &request, error),
-            None => self.written(out, &request),
-        }
-        None
-    }
-
-    /// Reads the next step of a long read.
-    fn read_on(
-        &mut self,
-        request: Request,
-        done: u32,
-        mut error: Option<DiskError>,
-        out: &mut Outbox,
-        turn: &mut Turn,
-    ) -> Result<(), Failure> {
-        let part = (request.len - done).min(READ_STEP);
-        let data = out.space(part as usize);
-        if error.is_none() {
-            let disk = &self.agreement.export.device.disk;
-            error = disk.read_into(request.at + u64::from(done), data).err();
-        }
-        if let Some(why) = error.take() {
-            if !self.format.structured {
-                out.take_back(part as usize);
-                return Err(Failure::Read(why));
-            }
-            data.fill(0);
-            error = Some(why);
-        }
-        turn.spend(part.into());
-        let done = done + part;
-        if done < request.len {
-            self.current = Some(Current::Read { request, done, error });
-            return Ok(());
-        }
-        match error {
-            Some(error) => self.fail(out, &request, error),
-            None => self.format.end_data(out, request.cookie),
-        }
-        Ok(())
-    }
-
     fn submit(&mut self, job: Job, submit: Submit<'_>) -> Result<(), Failure> {
         let bytes = job_bytes(&job.request);
         submit(&self.agreement.export, job)?;
@@ -430,6 +354,8 @@ impl Transmission {
     ) {
         self.jobs -= 1;
         self.job_bytes -= job_bytes(request);
+        let failed = result.is_err();
+        self.stats().completed(request.figures(failed), failed);
         match result {
             Ok(Payload::Nothing) => self.format.succeed(out, request),
             Ok(Payload::Data(data)) => {
@@ -442,31 +368,24 @@ impl Transmission {
                 }
             }
             Ok(Payload::Extents(extents)) => self.format.extents(out, request, &extents),
-            Err(error) => self.fail(out, request, error),
+            Err(error) => self.refuse(out, request.cookie, &Refusal::of(request.kind, error)),
         }
-    }
-
-    /// Replies to a request that has written or zeroed, after a flush if it asks for one.
-    #[inline]
-    fn written(&self, out: &mut Outbox, request: &Request) {
-        let flushed = if request.fua {
-            self.agreement.export.device.disk.flush()
-        } else {
-            Ok(())
-        };
-        self.reply(out, request, flushed);
     }
 
     #[inline]
     fn reply(&self, out: &mut Outbox, request: &Request, result: Result<(), DiskError>) {
         match result {
-            Ok(()) => self.format.succeed(out, request),
+            Ok(()) => {
+                self.stats().executed(request.figures(false), false);
+                self.format.succeed(out, request);
+            }
             Err(error) => self.fail(out, request, error),
         }
     }
 
     #[cold]
     fn fail(&self, out: &mut Outbox, request: &Request, error: DiskError) {
+        self.stats().executed(request.figures(true), true);
         self.refuse(out, request.cookie, &Refusal::of(request.kind, error));
     }
 

@@ -63,6 +63,8 @@ impl Device {
         let (request, status) = Request::of(memory, chain)?;
         let (all, written) = match request.kind {
             // At most MOST_BYTES, so it fits.
+            // What goes past the page cache needs aligned buffers, which the client's are not.
+            _ if self.disk.is_direct() => return Ok(OnRing::Threads),
             VIRTIO_BLK_T_IN => (request.to_driver, request.to_driver.len() as u32),
             VIRTIO_BLK_T_OUT if !write_through => (request.from_driver, 0),
             _ => return Ok(OnRing::Threads),
@@ -74,9 +76,11 @@ impl Device {
                 Ok(OnRing::Done(Done {
                     written: written + 1,
                     error: None,
+                    kind: request.kind,
+                    bytes: all.len(),
                 }))
             }
-            Err(error) => Ok(OnRing::Done(fail(status, error)?)),
+            Err(error) => Ok(OnRing::Done(fail(request.kind, status, error)?)),
         }
     }
 
@@ -90,8 +94,8 @@ impl Device {
         chain: &DescriptorChain,
         error: io::Error,
     ) -> Result<Done, MalformedRequest> {
-        let (_, status) = Request::of(memory, chain)?;
-        fail(status, RequestError::Disk(error.into()))
+        let (request, status) = Request::of(memory, chain)?;
+        fail(request.kind, status, RequestError::Disk(error.into()))
     }
 
     /// Returns the operation for the next bytes of a transfer; `None` if there are none.
@@ -123,10 +127,12 @@ impl Device {
     }
 }
 
-fn fail(status: Bytes<'_>, error: RequestError) -> Result<Done, MalformedRequest> {
+fn fail(kind: u32, status: Bytes<'_>, error: RequestError) -> Result<Done, MalformedRequest> {
     status.write(&[VIRTIO_BLK_S_IOERR as u8])?;
     Ok(Done {
         written: 1,
         error: Some(error),
+        kind,
+        bytes: 0,
     })
 }

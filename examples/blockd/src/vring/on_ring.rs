@@ -6,6 +6,7 @@ use std::io;
 use std::mem;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Instant;
 
 use aio_context::{Completed, NotSubmitted};
 use rustix::io::Errno;
@@ -24,6 +25,7 @@ struct RingRequest {
     vring: Weak<Vring>,
     /// Its number in [`Outstanding`](crate::outstanding::Outstanding).
     number: u64,
+    taken_at: Instant,
     memory: Arc<Memory>,
     chain: RefCell<DescriptorChain>,
     progress: Cell<Progress>,
@@ -31,12 +33,19 @@ struct RingRequest {
 
 impl Vring {
     /// Executes a request on the ring, or passes it to a thread if the ring cannot execute it.
-    pub(super) fn pass_to_ring(&self, number: u64, chain: &mut DescriptorChain, engine: &Rc<RingEngine>) {
+    pub(super) fn pass_to_ring(
+        &self,
+        number: u64,
+        now: Instant,
+        chain: &mut DescriptorChain,
+        engine: &Rc<RingEngine>,
+    ) {
         let request = Rc::new(RingRequest {
             engine: engine.clone(),
             _in_flight: engine.begin(),
             vring: self.me.clone(),
             number,
+            taken_at: now,
             memory: self.config.memory.clone(),
             chain: RefCell::new(mem::take(chain)),
             progress: Cell::default(),
@@ -108,7 +117,7 @@ impl RingRequest {
     }
 
     fn end(&self, vring: &Vring, done: Result<Done, MalformedRequest>) {
-        vring.end(self.number, Ok(done.map(Some)));
+        vring.end(self.number, self.taken_at, Ok(done.map(Some)));
     }
 
     /// Passes the request to a thread, which begins it anew, because the ring executes nothing any more.
@@ -123,7 +132,7 @@ impl RingRequest {
             return;
         };
         let mut chain = self.chain.take();
-        if let Err(error) = vring.pass_to_thread(self.number, &mut chain, workers) {
+        if let Err(error) = vring.pass_to_thread(self.number, self.taken_at, &mut chain, workers) {
             vring.fail(&error);
         }
     }

@@ -1,6 +1,7 @@
 //! Requests that threads execute, and how the queue is held until they have ended.
 
 use std::thread;
+use std::time::Instant;
 
 use aio_context::{Context, Pollable};
 
@@ -50,11 +51,15 @@ impl Vring {
                 && let Some(done) = self.config.device.serve_now(&self.config.memory, chain)
             {
                 turn.bytes = turn.bytes.saturating_sub(done.written.into());
+                self.config.stats.completed_in_turn(done.kind, done.bytes, false);
                 self.outstanding.borrow_mut().end(number, done.written);
                 self.check_memory()?;
                 // At once: a driver that polls goes on while the next one is read.
                 self.use_completed();
-            } else if let Some(engine) = &workers.ring {
+                continue;
+            }
+            let now = *turn.passed_on_at.get_or_insert_with(Instant::now);
+            if let Some(engine) = &workers.ring {
                 // The kernel copies what is in memory already when it takes the request.
                 let len = chain
                     .readable
@@ -62,12 +67,12 @@ impl Vring {
                     .chain(&chain.writable)
                     .map(|buffer| u64::from(buffer.len));
                 turn.bytes = turn.bytes.saturating_sub(len.sum::<u64>().min(STEP));
-                self.pass_to_ring(number, chain, engine);
+                self.pass_to_ring(number, now, chain, engine);
                 if self.stopped.get() {
                     break;
                 }
             } else {
-                self.pass_to_thread(number, chain, workers)?;
+                self.pass_to_thread(number, now, chain, workers)?;
             }
         }
         Ok(())
@@ -77,6 +82,7 @@ impl Vring {
     pub(super) fn pass_to_thread(
         &self,
         number: u64,
+        now: Instant,
         chain: &mut DescriptorChain,
         workers: &Workers,
     ) -> Result<(), VringError> {
@@ -93,19 +99,27 @@ impl Vring {
         let execute = move || device.serve_all(&memory, &chain, write_through, &cancelled);
         let done = move |_: &Context, result| {
             if let Some(vring) = me.upgrade() {
-                vring.end(number, result);
+                vring.end(number, now, result);
             }
         };
         workers.pool.run(execute, done).map_err(VringError::NoThread)
     }
 
-    /// A thread or the ring has ended a request.
-    pub(super) fn end(&self, number: u64, result: thread::Result<Result<Option<Done>, MalformedRequest>>) {
+    /// A thread or the ring has ended a request, which was taken at `taken_at`.
+    pub(super) fn end(
+        &self,
+        number: u64,
+        taken_at: Instant,
+        result: thread::Result<Result<Option<Done>, MalformedRequest>>,
+    ) {
         if self.stopped.get() {
             return;
         }
         let result = match result {
             Ok(Ok(Some(done))) => {
+                let stats = &self.config.stats;
+                stats.completed(done.kind, done.bytes, done.error.is_some());
+                stats.took(taken_at.elapsed(), 1);
                 if let Some(error) = &done.error {
                     self.log_error(error);
                 }
@@ -137,15 +151,14 @@ impl Vring {
         let before = self.next_used.get();
         let mut used = before;
         while let Some(completion) = self.outstanding.borrow_mut().next_completion() {
-            self.ring
-                .set_used_entry(used, completion.head, completion.written);
+            self.use_entry(used, completion.head, completion.written);
             used = used.wrapping_add(1);
         }
         if used == before {
             return false;
         }
         self.next_used.set(used);
-        self.ring.publish(used);
+        self.publish(used);
         true
     }
 }

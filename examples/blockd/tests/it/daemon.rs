@@ -38,6 +38,13 @@ pub(crate) struct Holds {
     pub(crate) anonymous_kib: usize,
 }
 
+impl Holds {
+    /// Those that do not depend on how long the loop has waited so far.
+    pub(crate) fn fixed_descriptors(&self) -> usize {
+        self.descriptors - self.epoll_sets
+    }
+}
+
 impl Daemon {
     /// Starts one that exports `disk` (`ram=1M`, `path=..`), with more arguments.
     pub(crate) fn start(disk: &str, args: &[&str]) -> Self {

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aio_context::BackendKind;
-use blockd::{Args, Engine, Export, LogFormat, Source, Stopper};
+use blockd::{Args, Engine, Export, Source, Stopper};
 
 use crate::client::{Client, pattern};
 
@@ -99,22 +99,12 @@ impl Wanted {
         };
         let args = Args {
             engine,
-            exports: exports.clone(),
             poll_max,
             policy: policy.to_owned(),
-            poll_wake_ns: None,
-            poll_kick_ns: None,
-            record_waits: None,
-            nbd: Vec::new(),
-            poll_cpu_price: 100,
-            poll_cpu_max: 100,
+            backend,
             // Other tests run on the same cores.
             poll_exclusive: true,
-            poll_grow: 0,
-            poll_shrink: 0,
-            poll_weight: 0,
-            backend,
-            log_format: LogFormat::Text,
+            ..Args::for_exports(exports.clone())
         };
         let (ready, is_ready) = mpsc::channel();
         let thread = std::thread::spawn(move || blockd::serve(&args, |stopper| ready.send(stopper).unwrap()));

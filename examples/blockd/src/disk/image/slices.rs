@@ -2,18 +2,28 @@
 
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::{Image, read_all};
+use super::direct::{BUFFER_ALIGN, aligned};
+use super::whole::read_all;
+use super::{BUFFER, Image, PASSING};
 use crate::disk::{DiskError, Extent};
 
 impl Image {
     pub(in crate::disk) fn read_into(&self, at: u64, into: &mut [u8]) -> Result<(), DiskError> {
-        Ok(read_all(&self.file, into, at)?)
+        if self.direct.is_none() {
+            return Ok(read_all(&self.file, into, at)?);
+        }
+        for_each_part(at, into.len(), |buffer, at, part| {
+            self.read_part(buffer, at)?;
+            into[part].copy_from_slice(buffer);
+            Ok(())
+        })
     }
 
     /// Reads what is in the page cache.
@@ -39,7 +49,13 @@ impl Image {
     }
 
     pub(in crate::disk) fn write_from(&self, at: u64, from: &[u8]) -> Result<(), DiskError> {
-        Ok(self.file.write_all_at(from, at)?)
+        if self.direct.is_none() {
+            return Ok(self.file.write_all_at(from, at)?);
+        }
+        for_each_part(at, from.len(), |buffer, at, part| {
+            buffer.copy_from_slice(&from[part]);
+            Ok(self.write_part(buffer, at)?)
+        })
     }
 
     /// The first extent of a range that is not empty. A file that the system tells nothing about consists of data.
@@ -76,4 +92,24 @@ impl Image {
             tracing::debug!(%error, "the system does not prefetch");
         }
     }
+}
+
+/// Calls `each` for every part of a transfer past the page cache, with an aligned buffer of its length, its position, and its range of the
+/// slice.
+fn for_each_part(
+    at: u64,
+    len: usize,
+    mut each: impl FnMut(&mut [u8], u64, Range<usize>) -> Result<(), DiskError>,
+) -> Result<(), DiskError> {
+    PASSING.with_borrow_mut(|buffer| {
+        let most = len.min(BUFFER);
+        if buffer.len() < most + BUFFER_ALIGN {
+            buffer.resize(most + BUFFER_ALIGN, 0);
+        }
+        for from in (0..len).step_by(BUFFER) {
+            let part = from..len.min(from + BUFFER);
+            each(aligned(buffer, part.len()), at + from as u64, part)?;
+        }
+        Ok(())
+    })
 }

@@ -17,14 +17,14 @@ use crate::raw::{DATA, Raw};
 use crate::server::{Server, Wanted};
 
 /// A file system on a file of its own that can be frozen: writes to it then wait. Thawed and unmounted at the end.
-struct Freezable {
+pub(crate) struct Freezable {
     /// Unmounted before the file is removed.
     directory: tempfile::TempDir,
 }
 
 impl Freezable {
     /// Mounts one, if this user may.
-    fn mount() -> Option<Self> {
+    pub(crate) fn mount() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ext4");
         File::create(&file).unwrap().set_len(32 << 20).unwrap();
@@ -46,15 +46,15 @@ impl Freezable {
         self.directory.path().join("mounted")
     }
 
-    fn image(&self) -> std::path::PathBuf {
+    pub(crate) fn image(&self) -> std::path::PathBuf {
         self.path().join("disk.raw")
     }
 
-    fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         attempt(Command::new("fsfreeze").arg("-f").arg(self.path())).unwrap();
     }
 
-    fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         attempt(Command::new("fsfreeze").arg("-u").arg(self.path())).unwrap();
     }
 }

@@ -9,12 +9,13 @@ mod c02_locks;
 mod c03_formats;
 mod c04_flush;
 mod c05_zeroes;
-mod c08_slow_images;
+pub(crate) mod c08_slow_images;
 mod c10_memory;
 mod c11_devices;
 mod c12_discards;
 mod c13_steps;
 mod c15_odd_images;
+mod c28_features;
 
 /// A command, if it is installed. Otherwise prints a `skipped` line.
 pub(crate) fn tool(name: &str) -> Option<Command> {
@@ -95,6 +96,10 @@ impl Image {
 
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("disk.raw")
+    }
+
+    fn file(&self) -> std::fs::File {
+        std::fs::File::open(self.path()).unwrap()
     }
 
     /// As an export's disk.

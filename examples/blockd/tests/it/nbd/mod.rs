@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::daemon::Daemon;
 
 mod client;
+mod control;
 mod hostile;
 mod images;
 mod operation;

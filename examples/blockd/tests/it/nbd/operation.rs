@@ -47,7 +47,7 @@ fn mistakes_are_explained() {
     let export = |text: &'static str| ["--export", text];
     for (nbd, exports, remedy) in [
         (&*path, vec![export("ram=1M"), export("ram=2M")], "add name=TEXT"),
-        (&path, vec![export("ram=1M,queues=2")], "needs socket=PATH"),
+        (&path, vec![export("ram=1M,queues=2")], "vhost-user socket only"),
         ("10809", vec![export("ram=1M")], "127.0.0.1:10809"),
         ("nbd", vec![export("ram=1M")], "./nbd"),
         (&address, vec![export("ram=1M")], "name another port"),

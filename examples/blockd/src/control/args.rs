@@ -1,0 +1,189 @@
+//! The command line of `blockd ctl`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::command::{Command, PollChange};
+use crate::duration::parse_duration;
+
+/// The shortest time between two rates.
+const LEAST_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Controls a running daemon.
+///
+/// Prints the answer, and ends with status 1 if the daemon refuses the command.
+#[derive(Args, Clone, Debug)]
+pub struct CtlArgs {
+    /// The control socket of the daemon, as its own option --control names it
+    #[arg(long, value_name = "PATH", global = true, env = "BLOCKD_CONTROL")]
+    pub(super) control: Option<PathBuf>,
+
+    /// Prints the answer as JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+
+    #[command(subcommand)]
+    pub(super) action: Action,
+}
+
+/// A command of `blockd ctl`.
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Action {
+    /// Shows all exports and the event loop
+    List,
+    /// Shows what each export has done: requests, bytes, errors, latencies, polling hits, kicks and calls
+    Stats {
+        /// Shows the rates instead, again and again until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+        /// The time between two rates
+        #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
+        interval: Duration,
+    },
+    /// Serves another export, described as for --export
+    Add {
+        /// Such as path=disk.raw,socket=disk.sock
+        export: String,
+    },
+    /// Completes the requests that an export has taken, disconnects its client and removes its socket
+    Remove {
+        /// The name of the export
+        name: String,
+    },
+    /// Changes the size of a disk, and tells its client
+    Resize {
+        /// The name of the export
+        name: String,
+        /// Bytes, or a number with K, M, G or T; auto is the size that an image has by now
+        size: String,
+        /// Allows to lose the data at the end of the disk
+        #[arg(long)]
+        shrink: bool,
+    },
+    /// Changes the polling parameters of an event loop; those that are not given stay
+    SetPoll {
+        /// The name of the loop (main), or of an export that it serves
+        name: String,
+        #[command(flatten)]
+        change: PollArgs,
+    },
+    /// Changes the level of the log: off, error, warn, info, debug, trace, or a list as in BLOCKD_LOG
+    LogLevel {
+        /// The level
+        level: String,
+    },
+}
+
+/// The options of `set-poll`. The daemon checks their values.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = true)]
+pub(super) struct PollArgs {
+    /// The longest busy polling before a sleep; 0 turns polling off
+    #[arg(long, value_name = "DURATION")]
+    poll_max: Option<String>,
+    /// The policy that decides how long to poll
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// The cost of a wake-up in nanoseconds
+    #[arg(long, value_name = "N")]
+    poll_wake_ns: Option<u64>,
+    /// The time in nanoseconds that a client spends on a kick
+    #[arg(long, value_name = "N")]
+    poll_kick_ns: Option<u64>,
+    /// The price of CPU time in percent of latency
+    #[arg(long, value_name = "PERCENT")]
+    poll_cpu_price: Option<u32>,
+    /// The largest share of a core to spend on polling
+    #[arg(long, value_name = "PERCENT")]
+    poll_cpu_max: Option<u32>,
+    /// Whether the daemon has its core for itself: true or false
+    #[arg(long, value_name = "BOOL")]
+    poll_exclusive: Option<bool>,
+    /// The factor by which some policies lengthen the polling time
+    #[arg(long, value_name = "N")]
+    poll_grow: Option<u32>,
+    /// The divisor by which some policies shorten the polling time
+    #[arg(long, value_name = "N")]
+    poll_shrink: Option<u32>,
+    /// The weight of the past in qemu-weighted
+    #[arg(long, value_name = "N")]
+    poll_weight: Option<u32>,
+}
+
+impl Action {
+    /// As it is sent. Paths become absolute: the daemon may run in another directory.
+    pub(super) fn command(&self) -> Command {
+        match self {
+            Self::List => Command::List {},
+            Self::Stats { .. } => Command::Stats {},
+            Self::Add { export } => Command::Add {
+                export: absolute(export),
+            },
+            Self::Remove { name } => Command::Remove { name: name.clone() },
+            Self::Resize { name, size, shrink } => Command::Resize {
+                name: name.clone(),
+                size: size.clone(),
+                shrink: *shrink,
+            },
+            Self::SetPoll { name, change } => Command::SetPoll {
+                name: name.clone(),
+                poll: PollChange {
+                    max: change.poll_max.clone(),
+                    policy: change.policy.clone(),
+                    wake_ns: change.poll_wake_ns,
+                    kick_ns: change.poll_kick_ns,
+                    cpu_price: change.poll_cpu_price,
+                    cpu_max: change.poll_cpu_max,
+                    exclusive: change.poll_exclusive,
+                    grow: change.poll_grow,
+                    shrink: change.poll_shrink,
+                    weight: change.poll_weight,
+                },
+            },
+            Self::LogLevel { level } => Command::LogLevel { level: level.clone() },
+        }
+    }
+}
+
+/// Parses a time that is long enough for a person.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < LEAST_INTERVAL {
+        return Err(format!("'{text}' is shorter than {LEAST_INTERVAL:?}"));
+    }
+    Ok(interval)
+}
+
+/// The description of an export with absolute paths.
+fn absolute(export: &str) -> String {
+    let part = |part: &str| match part.split_once('=') {
+        Some((key @ ("path" | "socket"), path)) if !path.is_empty() && !path.starts_with("fd:") => {
+            match std::path::absolute(path) {
+                Ok(path) => format!("{key}={}", path.display()),
+                Err(_) => part.to_owned(),
+            }
+        }
+        _ => part.to_owned(),
+    };
+    export.split(',').map(part).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_an_export_are_sent_absolute() {
+        let here = std::env::current_dir().unwrap();
+        let here = here.display();
+        assert_eq!(
+            absolute("path=a.raw,socket=../b,queues=2,serial=path"),
+            format!("path={here}/a.raw,socket={here}/../b,queues=2,serial=path")
+        );
+        for same in ["path=/a,socket=/b", "ram=1M,socket=fd:name", "path=,socket", ""] {
+            assert_eq!(absolute(same), same);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The commands of the control socket, as they are sent: one JSON object per line.
+
+use serde::{Deserialize, Serialize};
+
+/// The most bytes of a line with a command. A path has at most 4,096.
+pub(crate) const MOST_COMMAND: usize = 64 << 10;
+
+/// What a daemon can be told.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Command {
+    /// Shows all exports and loops.
+    List {},
+    /// Shows what all exports and loops have done.
+    Stats {},
+    /// Serves another export.
+    Add {
+        /// As `--export` takes it.
+        export: String,
+    },
+    /// Completes the requests that an export has taken, and serves it no longer.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// Changes the size of a disk.
+    Resize {
+        /// The name of its export.
+        name: String,
+        /// Bytes, as `ram=` takes them; or `auto`.
+        size: String,
+        /// Whether data at its end may be lost.
+        #[serde(default)]
+        shrink: bool,
+    },
+    /// Changes the polling parameters of a loop.
+    SetPoll {
+        /// The name of the loop, or of an export that it serves.
+        name: String,
+        /// What is to change.
+        poll: PollChange,
+    },
+    /// Changes the level of the log.
+    LogLevel {
+        /// As BLOCKD_LOG takes it.
+        level: String,
+    },
+}
+
+/// The polling parameters that are to change. They are those of the command line.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct PollChange {
+    /// A duration such as `32us`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<String>,
+    /// Nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wake_ns: Option<u64>,
+    /// Nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kick_ns: Option<u64>,
+    /// Percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_price: Option<u32>,
+    /// Percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_max: Option<u32>,
+    /// Whether the daemon has its core for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) exclusive: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) grow: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shrink: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) weight: Option<u32>,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    /// It was done; with what it returns.
+    Ok(serde_json::Value),
+    /// It was not done: the cause and the remedy.
+    Error(String),
+}
+
+impl Answer {
+    /// As a line.
+    pub(crate) fn to_line(&self) -> Vec<u8> {
+        // It consists of text and numbers, so it has a JSON form.
+        let mut line = serde_json::to_vec(self).unwrap_or_else(|_| b"{\"error\":\"\"}".to_vec());
+        line.push(b'\n');
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_objects_with_a_name() {
+        for (line, command) in [
+            (r#"{"command":"list"}"#, Command::List {}),
+            (
+                r#"{"command":"resize","name":"a","size":"2G"}"#,
+                Command::Resize {
+                    name: "a".into(),
+                    size: "2G".into(),
+                    shrink: false,
+                },
+            ),
+            (
+                r#"{"command":"set-poll","name":"main","poll":{"max":"32us","cpu-max":50}}"#,
+                Command::SetPoll {
+                    name: "main".into(),
+                    poll: PollChange {
+                        max: Some("32us".into()),
+                        cpu_max: Some(50),
+                        ..PollChange::default()
+                    },
+                },
+            ),
+        ] {
+            assert_eq!(serde_json::from_str::<Command>(line).unwrap(), command);
+            let sent = serde_json::to_string(&command).unwrap();
+            assert_eq!(serde_json::from_str::<Command>(&sent).unwrap(), command);
+        }
+        for wrong in [
+            "",
+            "list",
+            "[]",
+            r#"{"command":"list","name":"a"}"#,
+            r#"{"command":"remove"}"#,
+            r#"{"command":"Remove","name":"a"}"#,
+            r#"{"command":"set-poll","name":"main","poll":{"maximum":"32us"}}"#,
+        ] {
+            assert!(serde_json::from_str::<Command>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn answers_are_one_line() {
+        let answer = Answer::Error("two\nlines".into());
+        assert_eq!(answer.to_line(), b"{\"error\":\"two\\nlines\"}\n");
+        assert_eq!(Answer::Ok(serde_json::json!({})).to_line(), b"{\"ok\":{}}\n");
+    }
+}

@@ -1,0 +1,190 @@
+//! Changes of a disk's size while it is served.
+//!
+//! The size changes after the storage has grown, and before it shrinks. So a request that is checked against either size finds
+//! its bytes, and a request that is executed meanwhile fails at worst as it does on a truncated image.
+
+use std::sync::atomic::Ordering;
+
+use super::error::ResizeError;
+use super::{Disk, Medium};
+
+impl Disk {
+    /// Adopts the size that the image has by now. Returns whether it has changed. Can wait for a file server.
+    ///
+    /// # Errors
+    /// [`ResizeError`] if there is no image, it is shorter than a block, or the system does not tell its size; the disk keeps its size.
+    pub(crate) fn adopt_size(&self) -> Result<bool, ResizeError> {
+        let Medium::File(image) = &self.medium else {
+            return Err(ResizeError::NoImage);
+        };
+        let bytes = image.len()?;
+        if bytes < self.block() {
+            return Err(ResizeError::NoSize(bytes, self.block()));
+        }
+        let size = bytes / self.block() * self.block();
+        Ok(self.size.swap(size, Ordering::Relaxed) != size)
+    }
+
+    /// Changes the size to `to` bytes: extends or truncates an image file, or memory. New bytes are zero. Can wait for the medium.
+    ///
+    /// # Errors
+    /// [`ResizeError`]; the disk keeps its size.
+    pub(crate) fn resize(&self, to: u64, may_shrink: bool) -> Result<(), ResizeError> {
+        if to == 0 || !to.is_multiple_of(self.block()) {
+            return Err(ResizeError::NoSize(to, self.block()));
+        }
+        let from = match &self.medium {
+            // It may have grown by itself, and is truncated only on demand.
+            Medium::File(image) => image.len()?,
+            Medium::Ram(_) | Medium::Null => self.size(),
+        };
+        if let Medium::File(image) = &self.medium {
+            if image.is_device() && from != to {
+                return Err(ResizeError::Device(from));
+            }
+            if self.is_read_only() && from != to {
+                return Err(ResizeError::ReadOnly);
+            }
+        }
+        if to < from && !may_shrink {
+            return Err(ResizeError::Shrinks { from, to });
+        }
+        if to < from {
+            self.size.store(to, Ordering::Relaxed);
+        }
+        let resized = match &self.medium {
+            Medium::File(image) if from != to => image.set_len(to).map_err(ResizeError::from),
+            Medium::Ram(ram) => ram.resize(from, to),
+            Medium::File(_) | Medium::Null => Ok(()),
+        };
+        match &resized {
+            Ok(()) => self.size.store(to, Ordering::Relaxed),
+            Err(_) if to < from => self
+                .size
+                .store(from / self.block() * self.block(), Ordering::Relaxed),
+            Err(_) => {}
+        }
+        resized
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Access, Source};
+    use super::*;
+    use crate::buffers::{Buffer, Bytes};
+    use crate::memory::tests::simple;
+
+    const MIB: u64 = 1 << 20;
+
+    fn disk(source: &Source) -> Disk {
+        Disk::open_for(source, Access::new(false)).unwrap()
+    }
+
+    fn image(bytes: u64) -> (tempfile::NamedTempFile, Source) {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(bytes).unwrap();
+        let source = Source::File(image.path().to_owned());
+        (image, source)
+    }
+
+    /// Writes this byte over a sector, or reads the sector.
+    fn sector(disk: &Disk, at: u64, write: Option<u8>) -> Vec<u8> {
+        let memory = simple(0x1000);
+        let buffers = [Buffer {
+            guest: 0x1000,
+            len: 512,
+        }];
+        let bytes = Bytes::new(&memory, &buffers);
+        let mut contents = vec![write.unwrap_or(0xa5); 512];
+        bytes.write(&contents).unwrap();
+        if write.is_some() {
+            disk.write(at, bytes).unwrap();
+        } else {
+            disk.read(at, bytes).unwrap();
+            bytes.read(&mut contents).unwrap();
+        }
+        contents
+    }
+
+    #[test]
+    fn c14_a_disk_grows_and_its_new_bytes_are_zero() {
+        let (_image, file) = image(MIB);
+        for source in [file, Source::Ram(MIB)] {
+            let disk = disk(&source);
+            sector(&disk, MIB - 512, Some(7));
+            disk.resize(3 * MIB + 512, false).unwrap();
+            assert_eq!(disk.size(), 3 * MIB + 512);
+            assert_eq!(sector(&disk, MIB - 512, None), [7; 512]);
+            for at in [MIB, 2 * MIB, 3 * MIB] {
+                assert_eq!(sector(&disk, at, None), [0; 512], "{source:?} at {at}");
+                sector(&disk, at, Some(9));
+            }
+            // What lies beyond the end is gone when it comes back.
+            disk.resize(MIB + 512, true).unwrap();
+            assert!(disk.check(MIB + 512, 1).is_err());
+            disk.resize(4 * MIB, false).unwrap();
+            assert_eq!(sector(&disk, MIB, None), [9; 512]);
+            for at in [MIB + 512, MIB + 4096, 3 * MIB] {
+                assert_eq!(sector(&disk, at, None), [0; 512], "{source:?} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn c14_a_disk_shrinks_only_if_that_is_meant() {
+        let (image, file) = image(MIB);
+        for source in [file, Source::Ram(MIB), Source::Null(MIB)] {
+            let disk = disk(&source);
+            let error = disk.resize(MIB / 2, false).unwrap_err();
+            assert!(error.to_string().contains("--shrink"), "{error}");
+            assert_eq!(disk.size(), MIB);
+            for wrong in [0, 511, 1000] {
+                assert!(matches!(
+                    disk.resize(wrong, true),
+                    Err(ResizeError::NoSize(_, 512))
+                ));
+            }
+            disk.resize(MIB / 2, true).unwrap();
+            assert_eq!(disk.size(), MIB / 2);
+        }
+        assert_eq!(image.as_file().metadata().unwrap().len(), MIB / 2);
+    }
+
+    #[test]
+    fn c14_an_image_that_has_grown_is_adopted_and_not_truncated() {
+        let (image, file) = image(MIB);
+        let disk = disk(&file);
+        assert!(!disk.adopt_size().unwrap());
+        image.as_file().set_len(2 * MIB + 100).unwrap();
+        assert_eq!(disk.size(), MIB);
+        assert!(matches!(
+            disk.resize(MIB + 512, false),
+            Err(ResizeError::Shrinks { .. })
+        ));
+        assert!(disk.adopt_size().unwrap());
+        assert_eq!(disk.size(), 2 * MIB);
+        image.as_file().set_len(3 * MIB).unwrap();
+        disk.adopt_size().unwrap();
+        assert_eq!(disk.size(), 3 * MIB);
+        image.as_file().set_len(100).unwrap();
+        assert!(matches!(disk.adopt_size(), Err(ResizeError::NoSize(100, 512))));
+        assert_eq!(disk.size(), 3 * MIB);
+        assert!(matches!(
+            super::tests::disk(&Source::Ram(512)).adopt_size(),
+            Err(ResizeError::NoImage)
+        ));
+    }
+
+    #[test]
+    fn c14_memory_has_a_limit_and_read_only_images_keep_their_size() {
+        let disk = disk(&Source::Ram(MIB));
+        let error = disk.resize(1 << 60, false).unwrap_err();
+        assert!(matches!(error, ResizeError::NoRoom(_)), "{error}");
+        assert_eq!(disk.size(), MIB);
+        let (_image, file) = image(MIB);
+        let disk = Disk::open_for(&file, Access::new(true)).unwrap();
+        assert!(matches!(disk.resize(2 * MIB, false), Err(ResizeError::ReadOnly)));
+        disk.adopt_size().unwrap();
+    }
+}

@@ -1,0 +1,273 @@
+//! What the daemon tells about itself: plain data, as the control socket sends it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// An export, as `list` shows it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct ExportState {
+    pub(crate) name: String,
+    /// The path of its socket.
+    pub(crate) socket: String,
+    /// The disk, as `--export` spells it: `path=FILE`, `ram` or `null`.
+    pub(crate) disk: String,
+    /// Bytes.
+    pub(crate) size: u64,
+    pub(crate) readonly: bool,
+    /// The most queues of a client.
+    pub(crate) queues: u16,
+    /// Whether a vhost-user client is connected.
+    pub(crate) connected: bool,
+    /// The NBD clients that are connected.
+    #[serde(default)]
+    pub(crate) nbd_clients: usize,
+    /// The queues that are served now.
+    pub(crate) serving: u16,
+    /// The requests that threads execute.
+    pub(crate) in_flight: usize,
+    /// Whether it completes its last requests and is then removed.
+    pub(crate) is_leaving: bool,
+}
+
+/// An event loop, as `list` shows it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct LoopState {
+    pub(crate) name: String,
+    /// The system facility that waits for descriptors.
+    pub(crate) backend: String,
+    /// The polling policy and the values that it works with.
+    pub(crate) polling: String,
+    /// The longest busy polling, in nanoseconds.
+    pub(crate) poll_max_ns: u64,
+}
+
+/// The answer to `list`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct List {
+    pub(crate) exports: Vec<ExportState>,
+    pub(crate) loops: Vec<LoopState>,
+    /// Where metrics are served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics: Option<String>,
+}
+
+/// The kinds of requests.
+pub(crate) const KINDS: [&str; 6] = ["read", "write", "flush", "discard", "write-zeroes", "other"];
+/// The buckets of a latency: up to 1 us, 2 us, 4 us, .. 2^23 us (8.4 s), and above.
+pub(crate) const BUCKETS: usize = 25;
+
+/// The bucket for a latency.
+pub(crate) fn bucket_of(ns: u64) -> usize {
+    let us = ns.div_ceil(1000).max(1);
+    // The least power of two that is not less.
+    let power = (us - 1).checked_ilog2().map_or(0, |power| power as usize + 1);
+    power.min(BUCKETS - 1)
+}
+
+/// The longest latency of a bucket in microseconds. `None` for the last one.
+pub(crate) fn bucket_limit_us(bucket: usize) -> Option<u64> {
+    (bucket < BUCKETS - 1).then(|| 1 << bucket)
+}
+
+/// The requests of one kind.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct KindFigures {
+    /// Complete ones, with and without an error.
+    pub(crate) requests: u64,
+    /// Bytes that they have moved or cleared.
+    pub(crate) bytes: u64,
+    pub(crate) errors: u64,
+}
+
+/// A histogram of times from the taking of a request to its completion.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Latency {
+    /// The number of requests in each bucket; the limits of [`bucket_limit_us`] are between them.
+    pub(crate) buckets: Vec<u64>,
+    pub(crate) sum_ns: u64,
+}
+
+impl Latency {
+    /// The limit of the bucket in which this part of the requests ends, in microseconds. `None` without requests.
+    pub(crate) fn quantile_us(&self, part: f64) -> Option<u64> {
+        let all: u64 = self.buckets.iter().sum();
+        let wanted = ((all as f64 * part).ceil() as u64).max(1);
+        let mut seen = 0;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if seen >= wanted {
+                return Some(1 << bucket.min(BUCKETS - 1));
+            }
+        }
+        None
+    }
+
+    /// Adds the requests of another histogram.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.buckets.resize(BUCKETS, 0);
+        for (count, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *count += more;
+        }
+        self.sum_ns = self.sum_ns.wrapping_add(other.sum_ns);
+    }
+
+    /// The requests since an earlier state.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let earlier = before.buckets.iter().copied().chain(std::iter::repeat(0));
+        let buckets = self.buckets.iter().zip(earlier);
+        Self {
+            buckets: buckets.map(|(now, then)| now.saturating_sub(then)).collect(),
+            sum_ns: self.sum_ns.wrapping_sub(before.sum_ns),
+        }
+    }
+}
+
+/// What a queue has done.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct QueueFigures {
+    pub(crate) queue: u16,
+    /// By the names of [`KINDS`].
+    pub(crate) kinds: BTreeMap<String, KindFigures>,
+    pub(crate) latency: Latency,
+    /// How many times busy polling found requests.
+    pub(crate) poll_hits: u64,
+    /// Kicks of the driver.
+    pub(crate) kicks: u64,
+    /// Calls of the driver.
+    pub(crate) calls: u64,
+}
+
+/// What an export has done.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct ExportFigures {
+    pub(crate) name: String,
+    /// Bytes.
+    pub(crate) size: u64,
+    pub(crate) connected: bool,
+    /// Clients so far.
+    pub(crate) clients: u64,
+    /// The requests that threads execute.
+    pub(crate) in_flight: usize,
+    /// Those that have served.
+    pub(crate) queues: Vec<QueueFigures>,
+    /// Those of all NBD clients together, as if they were one queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nbd: Option<QueueFigures>,
+}
+
+/// The sums over the queues of an export.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) requests: u64,
+    pub(crate) read: u64,
+    pub(crate) written: u64,
+    pub(crate) errors: u64,
+    pub(crate) latency: Latency,
+    pub(crate) poll_hits: u64,
+    pub(crate) kicks: u64,
+    pub(crate) calls: u64,
+}
+
+impl ExportFigures {
+    /// The figures of all queues by their numbers, and those of NBD clients.
+    pub(crate) fn by_queue(&self) -> impl Iterator<Item = (String, &QueueFigures)> {
+        let numbered = self.queues.iter().map(|queue| (queue.queue.to_string(), queue));
+        let nbd = self.nbd.iter().map(|queue| ("nbd".to_owned(), queue));
+        numbered.chain(nbd)
+    }
+
+    pub(crate) fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        for queue in self.queues.iter().chain(&self.nbd) {
+            for (name, kind) in &queue.kinds {
+                sums.requests += kind.requests;
+                sums.errors += kind.errors;
+                match name.as_str() {
+                    "read" => sums.read += kind.bytes,
+                    "write" => sums.written += kind.bytes,
+                    _ => {}
+                }
+            }
+            sums.latency.add(&queue.latency);
+            sums.poll_hits += queue.poll_hits;
+            sums.kicks += queue.kicks;
+            sums.calls += queue.calls;
+        }
+        sums
+    }
+}
+
+/// What an event loop has done. `aio_context::Stats` describes the figures.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct LoopFigures {
+    pub(crate) name: String,
+    pub(crate) iterations: u64,
+    pub(crate) events: u64,
+    pub(crate) sleeps: u64,
+    pub(crate) slept_ns: u64,
+    pub(crate) poll_hits: u64,
+    pub(crate) poll_misses: u64,
+    pub(crate) polled_ns: u64,
+    pub(crate) kicks: u64,
+}
+
+/// The answer to `stats`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Snapshot {
+    /// The monotonic clock, in nanoseconds from some moment.
+    pub(crate) at_ns: u64,
+    pub(crate) exports: Vec<ExportFigures>,
+    pub(crate) loops: Vec<LoopFigures>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_powers_of_two() {
+        for (ns, bucket) in [
+            (0, 0),
+            (1000, 0),
+            (1001, 1),
+            (2000, 1),
+            (2001, 2),
+            (4_000_000, 12),
+            (4_096_000, 12),
+            (4_096_001, 13),
+            (8_388_608_000, 23),
+            (8_388_608_001, 24),
+            (u64::MAX, 24),
+        ] {
+            assert_eq!(bucket_of(ns), bucket, "{ns}");
+            if let Some(limit) = bucket_limit_us(bucket) {
+                assert!(ns <= limit * 1000);
+            }
+        }
+        assert_eq!(bucket_limit_us(BUCKETS - 1), None);
+    }
+
+    #[test]
+    fn quantiles_are_limits_of_buckets() {
+        let mut latency = Latency::default();
+        assert_eq!(latency.quantile_us(0.5), None);
+        let mut more = Latency {
+            buckets: vec![0; BUCKETS],
+            sum_ns: 10,
+        };
+        more.buckets[2] = 98;
+        more.buckets[10] = 2;
+        latency.add(&more);
+        assert_eq!(
+            (latency.quantile_us(0.5), latency.quantile_us(0.98)),
+            (Some(4), Some(4))
+        );
+        assert_eq!(
+            (latency.quantile_us(0.99), latency.quantile_us(1.0)),
+            (Some(1024), Some(1024))
+        );
+        latency.add(&more);
+        assert_eq!(latency.since(&more), more);
+    }
+}

@@ -1,0 +1,105 @@
+//! `--metrics`: a page for Prometheus over HTTP, on the daemon's own loop.
+
+mod http;
+mod page;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::rc::Rc;
+
+use aio_context::Context;
+use aio_metrics::ContextCollector;
+use aio_sources::Listener;
+use anyhow::Context as _;
+
+use crate::background::Background;
+use crate::figures::Snapshot;
+use crate::peers::Peers;
+use http::Http;
+
+/// The server of the page. Dropping it ends all connections.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    address: SocketAddr,
+    peers: Rc<Peers>,
+    _listener: Listener,
+}
+
+impl Metrics {
+    /// Serves `GET /metrics` at an address.
+    ///
+    /// # Errors
+    /// If the address cannot be bound, or the loop cannot wait for clients; with the remedy.
+    pub(crate) fn listen(
+        cx: &Context,
+        address: SocketAddr,
+        background: Background,
+        snapshot: impl Fn(&Context) -> Snapshot + 'static,
+    ) -> anyhow::Result<Self> {
+        let what = || format!("cannot serve metrics at {address}; name another address or port");
+        let socket = TcpListener::bind(address).with_context(what)?;
+        let address = socket.local_addr().with_context(what)?;
+        let contexts = ContextCollector::new();
+        contexts.add("main", cx.remote());
+        let peers = Peers::new(Http::new(background, contexts, snapshot));
+        let joined = Rc::downgrade(&peers);
+        let listener = Listener::new(cx, socket, move |cx, client, _| {
+            if let Some(peers) = joined.upgrade()
+                && let Err(error) = peers.join(cx, client.into())
+            {
+                tracing::warn!(%error, "a client of the metrics cannot be served");
+            }
+        });
+        let listener = listener.map_err(io::Error::from).with_context(what)?;
+        tracing::info!("metrics at http://{address}/metrics");
+        Ok(Self {
+            address,
+            peers,
+            _listener: listener,
+        })
+    }
+
+    /// Where it is served.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        self.peers.close();
+    }
+}
+
+/// Parses the address of the page: a port on the loopback interface, or an address with a port.
+pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    text.parse().map_err(|_| {
+        format!("'{text}' is not an address; give a port such as 9187, or an address such as 127.0.0.1:9187 or [::1]:9187")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_is_on_the_loopback_interface() {
+        for (text, address) in [
+            ("9187", "127.0.0.1:9187"),
+            ("0", "127.0.0.1:0"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("[::1]:9187", "[::1]:9187"),
+        ] {
+            assert_eq!(parse_address(text).unwrap(), address.parse().unwrap());
+        }
+        for wrong in ["", ":9187", "70000", "localhost:9187", "127.0.0.1", "::1"] {
+            assert!(
+                parse_address(wrong).unwrap_err().contains("such as 9187"),
+                "{wrong}"
+            );
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! An export that is opened: its disk and its socket. Opening can wait for a file server or for a lock, so a running daemon
+//! opens exports on a thread.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::disk::{Disk, Source};
+use crate::export::{Export, passed_name};
+use crate::process::PassedSockets;
+use crate::request::Device;
+use crate::serial;
+use crate::socket::{Listener, Permissions};
+
+/// An export with its disk, and its listening socket if it has one. Clients can connect, and wait until it is served.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) export: Export,
+    pub(crate) device: Arc<Device>,
+    pub(crate) listener: Option<Listener>,
+}
+
+impl Opened {
+    /// Opens the disk and listens at the socket, which can be one of those that were passed to the process.
+    ///
+    /// # Errors
+    /// If the system refuses; with the remedy.
+    pub(crate) fn open(export: Export, sockets: &PassedSockets) -> anyhow::Result<Self> {
+        let device = Device::new(open_disk(&export)?, &serial::of(&export));
+        let listener = match &export.socket {
+            None => None,
+            Some(socket) => Some(match passed_name(socket) {
+                Some(name) => Listener::passed(sockets.get(name)?),
+                None => Listener::bind(socket, permissions(&export)?)?,
+            }),
+        };
+        Ok(Self {
+            export,
+            device: Arc::new(device),
+            listener,
+        })
+    }
+}
+
+/// Which users may connect to the socket of an export.
+fn permissions(export: &Export) -> anyhow::Result<Permissions> {
+    let group = export.group.as_deref().map(group).transpose()?;
+    Ok(Permissions {
+        mode: export.mode,
+        group,
+    })
+}
+
+/// The number of a group.
+fn group(name: &str) -> anyhow::Result<u32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let group =
+        nix::unistd::Group::from_name(name).with_context(|| format!("cannot find the group {name}"))?;
+    let group = group.with_context(|| format!("there is no group {name}; getent group shows the groups"))?;
+    Ok(group.gid.as_raw())
+}
+
+fn open_disk(export: &Export) -> anyhow::Result<Disk> {
+    Disk::open_for(&export.source, export.access()).map_err(|error| {
+        let what = match &export.source {
+            Source::File(path) => cannot_open(path, export.readonly, error.kind()),
+            Source::Ram(bytes) | Source::Null(bytes) => {
+                format!("cannot reserve {bytes} bytes of memory for a disk; name a smaller size")
+            }
+        };
+        anyhow::Error::new(error).context(what)
+    })
+}
+
+/// Describes why an image cannot be opened, and the remedy.
+fn cannot_open(path: &Path, readonly: bool, why: io::ErrorKind) -> String {
+    let path = path.display();
+    let how = if readonly {
+        "reading"
+    } else {
+        "reading and writing"
+    };
+    let remedy = match why {
+        io::ErrorKind::NotFound => format!("; truncate -s 1G {path} makes an empty disk"),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem if !readonly => {
+            "; add ',readonly' to only read it".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "; check that you may read it".to_owned(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => "; name another one".to_owned(),
+        _ => String::new(),
+    };
+    format!("cannot open the image {path} for {how}{remedy}")
+}

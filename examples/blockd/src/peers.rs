@@ -1,0 +1,483 @@
+//! [`Peers`]: clients that send requests as bytes and get replies, such as those of the control socket. A client that does not read,
+//! sends half a request or disappears costs a bounded amount of memory, and makes no other client wait.
+//!
+//! Each client has one request at a time. While its request is executed or its reply is not sent, nothing is read from it, so
+//! further requests wait in the system's buffers and then in the client.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use aio_context::{ClockId, Context, Handler, Interest, Registration, Timer};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+/// The bytes that are read at once.
+const READ_AT_ONCE: usize = 4096;
+
+/// How clients and the daemon talk.
+pub(crate) trait Protocol: 'static {
+    /// The most clients at a time. A further one takes the place of the one that has been silent for longest.
+    fn most_peers(&self) -> usize;
+
+    /// The most bytes of a request.
+    fn most_request(&self) -> usize;
+
+    /// The time for a client to complete a request that it has begun; `None` is no limit.
+    fn request_timeout(&self) -> Option<Duration>;
+
+    /// The time for a client to read a reply.
+    fn reply_timeout(&self) -> Duration;
+
+    /// The number of bytes of the first request in `input`, if it is complete.
+    fn request_len(&self, input: &[u8]) -> Option<usize>;
+
+    /// Executes a request, and replies at once or later.
+    fn handle(&self, cx: &Context, request: &[u8], reply: Reply);
+
+    /// The reply to a request of more bytes than [`most_request`](Self::most_request). The connection ends after it.
+    fn too_long(&self) -> Vec<u8>;
+}
+
+/// The connected clients of one listener.
+pub(crate) struct Peers {
+    me: Weak<Self>,
+    protocol: Box<dyn Protocol>,
+    connected: RefCell<Vec<Rc<Peer>>>,
+    /// Grows with every request.
+    now: Cell<u64>,
+}
+
+impl Peers {
+    pub(crate) fn new(protocol: impl Protocol) -> Rc<Self> {
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
+            protocol: Box::new(protocol),
+            connected: RefCell::default(),
+            now: Cell::default(),
+        })
+    }
+
+    /// Serves a client whose socket is non-blocking.
+    ///
+    /// # Errors
+    /// If the loop cannot wait for it.
+    pub(crate) fn join(&self, cx: &Context, socket: OwnedFd) -> io::Result<()> {
+        self.make_room();
+        let peer = Rc::new_cyclic(|me: &Weak<Peer>| {
+            let for_timer = me.clone();
+            let timer = cx.timer(ClockId::Monotonic, move |_, _| {
+                if let Some(peer) = for_timer.upgrade() {
+                    peer.leave();
+                }
+            });
+            Peer {
+                me: me.clone(),
+                peers: self.me.clone(),
+                socket,
+                input: RefCell::default(),
+                output: RefCell::default(),
+                state: Cell::new(State::Reads),
+                is_last: Cell::default(),
+                has_ended: Cell::default(),
+                last_request: Cell::new(self.tick()),
+                timer: RefCell::new(Some(timer.disarmed())),
+                registration: RefCell::default(),
+            }
+        });
+        let registration = cx.watch(peer.clone(), Interest::READ)?;
+        peer.registration.replace(Some(registration));
+        self.connected.borrow_mut().push(peer);
+        Ok(())
+    }
+
+    /// Ends all connections.
+    pub(crate) fn close(&self) {
+        let peers = self.connected.take();
+        for peer in peers {
+            peer.forget();
+        }
+    }
+
+    fn tick(&self) -> u64 {
+        self.now.set(self.now.get() + 1);
+        self.now.get()
+    }
+
+    fn make_room(&self) {
+        let oldest = {
+            let connected = self.connected.borrow();
+            if connected.len() < self.protocol.most_peers() {
+                return;
+            }
+            // One whose request is executed has not been silent.
+            let key = |peer: &&Rc<Peer>| (peer.state.get() == State::Executes, peer.last_request.get());
+            connected.iter().min_by_key(key).cloned()
+        };
+        if let Some(peer) = oldest {
+            peer.leave();
+        }
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers")
+            .field("connected", &self.connected.borrow().len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It waits for a request.
+    Reads,
+    /// A request is executed.
+    Executes,
+    /// A reply is sent.
+    Replies,
+}
+
+/// A connected client.
+struct Peer {
+    me: Weak<Self>,
+    peers: Weak<Peers>,
+    socket: OwnedFd,
+    /// Bytes of requests that were not taken yet.
+    input: RefCell<Vec<u8>>,
+    /// The rest of a reply.
+    output: RefCell<Vec<u8>>,
+    state: Cell<State>,
+    /// The connection ends after this reply.
+    is_last: Cell<bool>,
+    /// The client sends nothing any more.
+    has_ended: Cell<bool>,
+    last_request: Cell<u64>,
+    /// Ends the connection when the client is too slow.
+    timer: RefCell<Option<Timer>>,
+    registration: RefCell<Option<Registration>>,
+}
+
+/// Where the reply to one request goes. Dropped without one, it ends the connection.
+pub(crate) struct Reply(Weak<Peer>);
+
+impl Reply {
+    /// Sends the reply. With `is_last` the connection ends after it.
+    pub(crate) fn send(mut self, cx: &Context, bytes: Vec<u8>, is_last: bool) {
+        if let Some(peer) = std::mem::take(&mut self.0).upgrade() {
+            peer.reply(cx, bytes, is_last);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(peer) = self.0.upgrade() {
+            peer.leave();
+        }
+    }
+}
+
+impl Peer {
+    /// Ends the connection.
+    fn leave(&self) {
+        if let Some(peers) = self.peers.upgrade() {
+            let mut connected = peers.connected.borrow_mut();
+            let at = connected.iter().position(|peer| std::ptr::eq(&**peer, self));
+            let left = at.map(|at| connected.swap_remove(at));
+            drop(connected);
+            if let Some(peer) = left {
+                peer.forget();
+            }
+        }
+    }
+
+    fn forget(&self) {
+        let both = (self.registration.take(), self.timer.take());
+        drop(both);
+    }
+
+    fn reply(&self, cx: &Context, bytes: Vec<u8>, is_last: bool) {
+        self.output.replace(bytes);
+        self.state.set(State::Replies);
+        self.is_last.set(is_last);
+        self.send_rest(cx);
+    }
+
+    fn send_rest(&self, cx: &Context) {
+        match self.try_send() {
+            Ok(true) if self.is_last.get() => self.leave(),
+            Ok(true) => {
+                self.state.set(State::Reads);
+                self.set_timer(None);
+                // The next request gets its turn after other handlers had theirs.
+                let me = self.me.clone();
+                cx.defer(move |cx| {
+                    if let Some(peer) = me.upgrade() {
+                        peer.take_request(cx);
+                    }
+                });
+            }
+            Ok(false) => {
+                self.set_interest(Interest::WRITE);
+                if let Some(peers) = self.peers.upgrade() {
+                    self.set_timer(Some(peers.protocol.reply_timeout()));
+                }
+            }
+            Err(_) => self.leave(),
+        }
+    }
+
+    /// Returns whether all was sent.
+    fn try_send(&self) -> Result<bool, Errno> {
+        let mut output = self.output.borrow_mut();
+        let mut sent = 0;
+        let result = loop {
+            if sent == output.len() {
+                break Ok(true);
+            }
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match rustix::net::send(&self.socket, &output[sent..], flags) {
+                Ok(count) => sent += count,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break Ok(false),
+                Err(error) => break Err(error),
+            }
+        };
+        output.drain(..sent);
+        result
+    }
+
+    /// Executes the first request that is complete, if there is one.
+    fn take_request(&self, cx: &Context) {
+        let Some(peers) = self.peers.upgrade() else { return };
+        if self.state.get() != State::Reads || self.registration.borrow().is_none() {
+            return;
+        }
+        let protocol = &peers.protocol;
+        let most = protocol.most_request();
+        let request: Option<Vec<u8>> = {
+            let mut input = self.input.borrow_mut();
+            let len = protocol.request_len(&input).filter(|len| *len <= most);
+            len.map(|len| input.drain(..len).collect())
+        };
+        if let Some(request) = request {
+            self.state.set(State::Executes);
+            self.last_request.set(peers.tick());
+            self.set_timer(None);
+            self.set_interest(Interest::NONE);
+            protocol.handle(cx, &request, Reply(self.me.clone()));
+            return;
+        }
+        let waiting = self.input.borrow().len();
+        if waiting > most {
+            self.reply(cx, protocol.too_long(), true);
+        } else if self.has_ended.get() {
+            self.leave();
+        } else {
+            self.set_interest(Interest::READ);
+            self.set_timer(protocol.request_timeout().filter(|_| waiting > 0));
+        }
+    }
+
+    fn read(&self) -> Result<(), Errno> {
+        let Some(peers) = self.peers.upgrade() else {
+            return Ok(());
+        };
+        let most = peers.protocol.most_request();
+        let mut part = [0; READ_AT_ONCE];
+        let mut input = self.input.borrow_mut();
+        while input.len() <= most {
+            match rustix::net::recv(&self.socket, &mut part, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    self.has_ended.set(true);
+                    return Ok(());
+                }
+                Ok((count, _)) => input.extend_from_slice(&part[..count]),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_timer(&self, after: Option<Duration>) {
+        if let Some(timer) = &*self.timer.borrow() {
+            match after {
+                // The time counts from the first byte.
+                Some(after) if timer.deadline().is_none() => timer.arm_after(after),
+                Some(_) => {}
+                None => timer.cancel(),
+            }
+        }
+    }
+
+    fn set_interest(&self, interest: Interest) {
+        let set = self
+            .registration
+            .borrow()
+            .as_ref()
+            .map(|registration| registration.set_interest(interest));
+        if let Some(Err(_)) = set {
+            self.leave();
+        }
+    }
+}
+
+impl AsFd for Peer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Handler for Peer {
+    fn readable(&self, cx: &Context) {
+        if self.state.get() != State::Reads {
+            return;
+        }
+        match self.read() {
+            Ok(()) => self.take_request(cx),
+            Err(_) => self.leave(),
+        }
+    }
+
+    fn writable(&self, cx: &Context) {
+        if self.state.get() == State::Replies {
+            self.send_rest(cx);
+        }
+    }
+
+    fn invalidated(&self, _: &Context, _: io::Error) {
+        self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aio_context::Wait;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    /// Answers each line with its length, at once or in a later iteration.
+    struct Lengths;
+
+    impl Protocol for Lengths {
+        fn most_peers(&self) -> usize {
+            3
+        }
+        fn most_request(&self) -> usize {
+            100
+        }
+        fn request_timeout(&self) -> Option<Duration> {
+            None
+        }
+        fn reply_timeout(&self) -> Duration {
+            Duration::from_secs(1)
+        }
+        fn request_len(&self, input: &[u8]) -> Option<usize> {
+            Some(input.iter().position(|byte| *byte == b'\n')? + 1)
+        }
+        fn handle(&self, cx: &Context, request: &[u8], reply: Reply) {
+            let answer = format!("{}\n", request.len()).into_bytes();
+            match request[0] {
+                b'n' => reply.send(cx, answer, false),
+                b'l' => cx.defer(|cx| reply.send(cx, answer, false)),
+                // The reply is dropped.
+                _ => {}
+            }
+        }
+        fn too_long(&self) -> Vec<u8> {
+            b"too long\n".to_vec()
+        }
+    }
+
+    fn join(cx: &Context, peers: &Peers) -> UnixStream {
+        let (own, daemons) = UnixStream::pair().unwrap();
+        daemons.set_nonblocking(true).unwrap();
+        own.set_nonblocking(true).unwrap();
+        peers.join(cx, daemons.into()).unwrap();
+        own
+    }
+
+    /// Polls until there is nothing to do, and reads what was sent.
+    fn replies(cx: &Context, client: &mut UnixStream) -> String {
+        let mut text = Vec::new();
+        loop {
+            let progress = cx.poll(Wait::NoBlock).unwrap();
+            let mut part = [0; 512];
+            match client.read(&mut part) {
+                Ok(0) => break text.extend(b"(end)"),
+                Ok(count) => text.extend(&part[..count]),
+                Err(_) if progress => {}
+                Err(_) => break,
+            }
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn however_requests_are_cut_each_is_answered_once_and_in_order() {
+        let (cx, peers) = (Context::new().unwrap(), Peers::new(Lengths));
+        let mut random = fastrand::Rng::with_seed(21);
+        let mut client = join(&cx, &peers);
+        for _ in 0..50 {
+            let (mut text, mut expected) = (Vec::new(), String::new());
+            for _ in 0..random.usize(1..20) {
+                let len = random.usize(2..=100);
+                text.push(if random.bool() { b'n' } else { b'l' });
+                text.extend(vec![b'x'; len - 2]);
+                text.push(b'\n');
+                expected += &format!("{len}\n");
+            }
+            let mut answers = String::new();
+            let mut rest = &text[..];
+            while !rest.is_empty() {
+                let (part, after) = rest.split_at(random.usize(1..=rest.len()));
+                client.write_all(part).unwrap();
+                answers += &replies(&cx, &mut client);
+                rest = after;
+            }
+            assert_eq!(answers, expected);
+        }
+    }
+
+    #[test]
+    fn each_connection_ends_in_its_way() {
+        let (cx, peers) = (Context::new().unwrap(), Peers::new(Lengths));
+        for (sent, answer) in [
+            ("n\nn", "2\n(end)"),
+            ("?\nn\n", "(end)"),
+            (&*"x".repeat(101), "too long\n(end)"),
+            (&*format!("n\n{}\nn\n", "x".repeat(100)), "2\ntoo long\n(end)"),
+            ("", "(end)"),
+        ] {
+            let mut client = join(&cx, &peers);
+            client.write_all(sent.as_bytes()).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(replies(&cx, &mut client), answer, "{sent:?}");
+        }
+        assert!(peers.connected.borrow().is_empty());
+    }
+
+    #[test]
+    fn the_client_that_was_silent_for_longest_gives_way() {
+        let (cx, peers) = (Context::new().unwrap(), Peers::new(Lengths));
+        let mut clients: Vec<UnixStream> = (0..3).map(|_| join(&cx, &peers)).collect();
+        clients[0].write_all(b"n\n").unwrap();
+        assert_eq!(replies(&cx, &mut clients[0]), "2\n");
+        let mut another = join(&cx, &peers);
+        assert_eq!(replies(&cx, &mut clients[1]), "(end)");
+        for client in [&mut another, &mut clients[0]] {
+            client.write_all(b"l\n").unwrap();
+            assert_eq!(replies(&cx, client), "2\n");
+        }
+        assert_eq!(peers.connected.borrow().len(), 3);
+        peers.close();
+        assert_eq!(replies(&cx, &mut another), "(end)");
+    }
+}

@@ -1,0 +1,94 @@
+//! [`PidFile`]: the number of the process in a file, for tools that want it there.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+/// A file with the number of this process. It is locked for as long as the process runs, and removed when this value is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it removes the file"]
+pub struct PidFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl PidFile {
+    /// Writes the file. One that another process has left behind is overwritten.
+    ///
+    /// # Errors
+    /// If a running process has locked it, or it cannot be written; with the remedy.
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
+        let what = || {
+            format!(
+                "cannot write the number of the process to {}; name another file",
+                path.display()
+            )
+        };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(path)
+            .with_context(what)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!(
+                    "another process runs with {}; stop it, or name another file",
+                    path.display()
+                )
+            }
+            Err(TryLockError::Error(error)) => return Err(anyhow::Error::new(error).context(what())),
+        }
+        file.set_len(0).with_context(what)?;
+        writeln!(file, "{}", std::process::id()).with_context(what)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let id = |about: std::fs::Metadata| (about.dev(), about.ino());
+        let own = self.file.metadata().map(id).ok();
+        if own.is_none() || self.path.symlink_metadata().map(id).ok() != own {
+            return;
+        }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the file with the number of the process");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c34_a_file_with_the_number_is_locked_and_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        std::fs::write(&path, "123456789 of a former process\n").unwrap();
+        let file = PidFile::create(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("{}\n", std::process::id()));
+        let error = PidFile::create(&path).unwrap_err().to_string();
+        assert!(error.contains("another process runs"), "{error}");
+        drop(file);
+        assert!(!path.exists());
+        // One that is another's by now stays.
+        let file = PidFile::create(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "1\n").unwrap();
+        drop(file);
+        assert!(path.exists());
+        let error = PidFile::create(&directory.path().join("no/pid")).unwrap_err();
+        assert!(error.to_string().contains("name another file"), "{error}");
+    }
+}

@@ -1,0 +1,300 @@
+//! [`Polling`]: the polling policy of a loop and its parameters, which can change while the loop runs.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aio_context::{
+    Context, HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost, measure_wake_cost,
+};
+use anyhow::{Context as _, anyhow, bail};
+
+use crate::cli::Args;
+use crate::control::PollChange;
+use crate::duration::parse_poll_max;
+use crate::recorder::Recorder;
+
+/// The polling of one loop.
+#[derive(Debug)]
+pub(crate) struct Polling {
+    settings: RefCell<Settings>,
+    next: Rc<RefCell<Option<Policy>>>,
+}
+
+/// A policy's name and its parameters.
+#[derive(Clone, Debug)]
+struct Settings {
+    policy: String,
+    params: PollParams,
+}
+
+impl Settings {
+    /// The settings of the command line. Measures the cost of a sleep unless it is given: without polling, too, because it decides how
+    /// long the loop checks its descriptors before it sleeps.
+    fn of(args: &Args) -> anyhow::Result<Self> {
+        let params = PollParams::up_to(args.poll_max)
+            .with_cpu_price(args.poll_cpu_price)
+            .with_cpu_max(args.poll_cpu_max)
+            .with_exclusive_core(args.poll_exclusive)
+            .with_grow(args.poll_grow)
+            .with_shrink(args.poll_shrink)
+            .with_weight(args.poll_weight);
+        let measured = match (args.poll_wake_ns, args.poll_kick_ns) {
+            (Some(_), Some(_)) => WakeCost::default(),
+            _ => measure_wake_cost()
+                .context("cannot measure the cost of a sleep; --poll-wake-ns and --poll-kick-ns set it")?,
+        };
+        let kick = args.poll_kick_ns.map_or(measured.kick, Duration::from_nanos);
+        let params = match args.poll_wake_ns {
+            Some(nanos) => params.with_wake(given(nanos).with_kick(kick)),
+            None => params.with_measured_wake(measured.with_kick(kick)),
+        };
+        Ok(Self {
+            policy: args.policy.clone(),
+            params,
+        })
+    }
+
+    fn changed(&self, change: &PollChange) -> anyhow::Result<Self> {
+        let mut changed = self.clone();
+        let params = &mut changed.params;
+        if let Some(max) = &change.max {
+            params.max = parse_poll_max(max).map_err(|error| anyhow!(error))?;
+        }
+        if let Some(nanos) = change.wake_ns {
+            *params = params.with_wake(given(nanos).with_kick(params.wake.kick));
+        }
+        if let Some(nanos) = change.kick_ns {
+            params.wake = params.wake.with_kick(Duration::from_nanos(nanos));
+        }
+        if let Some(exclusive) = change.exclusive {
+            *params = params.with_exclusive_core(exclusive);
+        }
+        set(&mut params.cpu_price, "cpu-price", change.cpu_price, 1..=10_000)?;
+        set(&mut params.cpu_max, "cpu-max", change.cpu_max, 1..=100)?;
+        set(&mut params.grow, "grow", change.grow, 0..=u32::MAX)?;
+        set(&mut params.shrink, "shrink", change.shrink, 0..=u32::MAX)?;
+        set(&mut params.weight, "weight", change.weight, 0..=31)?;
+        if let Some(policy) = &change.policy {
+            changed.policy.clone_from(policy);
+        }
+        changed.policy()?;
+        Ok(changed)
+    }
+
+    fn policy(&self) -> anyhow::Result<Policy> {
+        Policy::by_name(&self.policy, self.params).with_context(|| {
+            format!(
+                "there is no policy {:?}; there are {}",
+                self.policy,
+                Policy::NAMES.join(", ")
+            )
+        })
+    }
+}
+
+fn set(value: &mut u32, name: &str, wanted: Option<u32>, range: RangeInclusive<u32>) -> anyhow::Result<()> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    if !range.contains(&wanted) {
+        bail!(
+            "{name} {wanted}: a number from {} to {}",
+            range.start(),
+            range.end()
+        );
+    }
+    *value = wanted;
+    Ok(())
+}
+
+fn given(nanos: u64) -> WakeCost {
+    WakeCost::of_total(Duration::from_nanos(nanos))
+}
+
+impl Polling {
+    /// The polling of the command line, and the policy for the loop.
+    ///
+    /// # Errors
+    /// If there is no such policy, the cost of a sleep cannot be measured, or waits cannot be recorded.
+    pub(crate) fn new(args: &Args) -> anyhow::Result<(Self, PollParams, Box<dyn PollPolicy>)> {
+        let settings = Settings::of(args)?;
+        let (policy, params) = (settings.policy()?, settings.params);
+        if !params.max.is_zero() {
+            tracing::info!("polling: {}", policy.effective());
+        }
+        let next = Rc::new(RefCell::new(None));
+        let policy = Replaceable {
+            policy,
+            next: next.clone(),
+        };
+        let polling = Self {
+            settings: RefCell::new(settings),
+            next,
+        };
+        let policy: Box<dyn PollPolicy> = match &args.record_waits {
+            Some(path) if !params.max.is_zero() => {
+                let recorder = Recorder::new(policy, params.wake_or_assumed().latency, path);
+                Box::new(recorder.with_context(|| format!("cannot write waits to {}", path.display()))?)
+            }
+            _ => Box::new(policy),
+        };
+        Ok((polling, params, policy))
+    }
+
+    /// Changes the polling of the loop from its next iteration on.
+    ///
+    /// # Errors
+    /// If a value is not allowed; with the allowed ones. Nothing has changed.
+    pub(crate) fn change(&self, cx: &Context, change: &PollChange) -> anyhow::Result<()> {
+        let changed = self.settings.borrow().changed(change)?;
+        self.next.replace(Some(changed.policy()?));
+        cx.set_poll_params(changed.params);
+        self.settings.replace(changed);
+        tracing::info!("polling: {}", self.describe());
+        Ok(())
+    }
+
+    /// The policy and the values that it works with.
+    pub(crate) fn describe(&self) -> String {
+        let settings = self.settings.borrow();
+        if settings.params.max.is_zero() {
+            return "off".to_owned();
+        }
+        settings
+            .policy()
+            .map_or_else(|error| error.to_string(), |policy| policy.effective().to_string())
+    }
+
+    /// The longest busy polling, in nanoseconds.
+    pub(crate) fn max_ns(&self) -> u64 {
+        self.settings.borrow().params.max_ns()
+    }
+}
+
+/// A policy that another one can replace, when the loop sets new parameters.
+struct Replaceable {
+    policy: Policy,
+    next: Rc<RefCell<Option<Policy>>>,
+}
+
+impl fmt::Debug for Replaceable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.policy.fmt(f)
+    }
+}
+
+impl PollPolicy for Replaceable {
+    fn name(&self) -> &'static str {
+        self.policy.name()
+    }
+
+    fn budget(&self) -> Duration {
+        self.policy.budget()
+    }
+
+    fn budget_until(&self, deadline: Option<Duration>) -> Duration {
+        self.policy.budget_until(deadline)
+    }
+
+    fn observe(&mut self, seen: Iteration) {
+        self.policy.observe(seen);
+    }
+
+    fn is_per_handler(&self) -> bool {
+        self.policy.is_per_handler()
+    }
+
+    fn observe_handler(&mut self, memory: &mut HandlerMemory, had_event: bool, seen: Iteration) {
+        self.policy.observe_handler(memory, had_event, seen);
+    }
+
+    fn reset(&mut self, params: PollParams) {
+        if let Some(next) = self.next.take() {
+            self.policy = next;
+        }
+        self.policy.reset(params);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aio_context::Wait;
+    use clap::Parser as _;
+
+    fn polling(line: &str) -> (Polling, Context) {
+        let words = "blockd --export null=512,socket=a"
+            .split(' ')
+            .chain(line.split_whitespace());
+        let args = Args::try_parse_from(words).unwrap();
+        let (polling, params, policy) = Polling::new(&args).unwrap();
+        let cx = Context::builder()
+            .poll_params(params)
+            .policy(policy)
+            .build()
+            .unwrap();
+        (polling, cx)
+    }
+
+    #[test]
+    fn polling_begins_changes_and_ends_while_the_loop_runs() {
+        let (polling, cx) = polling("");
+        assert_eq!((polling.describe().as_str(), polling.max_ns()), ("off", 0));
+        let change = |max: &str, policy: &str| PollChange {
+            max: Some(max.into()),
+            policy: Some(policy.into()),
+            wake_ns: Some(10_000),
+            ..PollChange::default()
+        };
+        let budget = || {
+            cx.poll(Wait::NoBlock).unwrap();
+            cx.remote().stats().budget
+        };
+        assert_eq!(budget(), Duration::ZERO);
+        polling.change(&cx, &change("32us", "always")).unwrap();
+        assert_eq!(budget(), Duration::from_micros(32));
+        assert!(polling.describe().contains("always"));
+        polling.change(&cx, &change("7us", "fixed")).unwrap();
+        assert_eq!(budget(), Duration::from_micros(7));
+        polling.change(&cx, &change("0", "fixed")).unwrap();
+        assert_eq!(budget(), Duration::ZERO);
+        assert_eq!(polling.describe(), "off");
+    }
+
+    #[test]
+    fn a_change_that_is_not_allowed_changes_nothing() {
+        let (polling, cx) = polling("--poll-max 32us --poll-wake-ns 10000");
+        let before = polling.describe();
+        for (change, remedy) in [
+            (r#"{"max":"2s"}"#, "32us to 200us"),
+            (r#"{"max":"5us","policy":"luck"}"#, "qemu-2020"),
+            (r#"{"max":"5us","cpu-price":0}"#, "from 1 to 10000"),
+            (r#"{"max":"5us","weight":32}"#, "from 0 to 31"),
+        ] {
+            let change = serde_json::from_str(change).unwrap();
+            let error = polling.change(&cx, &change).unwrap_err().to_string();
+            assert!(error.contains(remedy), "{error}");
+            assert_eq!(polling.describe(), before);
+        }
+    }
+
+    #[test]
+    fn a11_the_cost_of_a_sleep_and_of_a_kick_can_be_set() {
+        let (polling, cx) = polling("--poll-wake-ns 10000 --poll-kick-ns 500");
+        let wake = || polling.settings.borrow().params.wake;
+        assert_eq!(wake(), given(10_000).with_kick(Duration::from_nanos(500)));
+        let change = |wake_ns, kick_ns| {
+            let change = PollChange {
+                wake_ns,
+                kick_ns,
+                ..PollChange::default()
+            };
+            polling.change(&cx, &change).unwrap();
+        };
+        change(None, Some(900));
+        assert_eq!(wake(), given(10_000).with_kick(Duration::from_nanos(900)));
+        change(Some(20_000), None);
+        assert_eq!(wake(), given(20_000).with_kick(Duration::from_nanos(900)));
+    }
+}
