@@ -21,16 +21,13 @@ use crate::handler::{Entry, Handler};
 /// `aio-sources`).
 ///
 /// ```
-/// use std::{cell::Cell, fs::File, io, rc::Rc, sync::Arc};
-/// use aio_context::{Context, Operation, Submit, Wait};
+/// use std::{fs::File, io, sync::Arc};
+/// use aio_context::{Context, Operation, Submit};
 ///
-/// /// Has the first bytes of a file printed.
-/// fn print_head(to: &impl Submit<Handle: Sized>, file: Arc<File>) -> io::Result<()> {
-///     let head = to.submit(Operation::read(file, 0, vec![0; 16]), |_cx, completed| {
-///         println!("{:?}", completed.into_bytes());
-///     })?;
-///     # std::mem::forget(head);
-///     Ok(())
+/// /// Prints the first bytes of a file, unless the handle is dropped before.
+/// fn print_head<S: Submit>(to: &S, file: Arc<File>) -> io::Result<S::Handle> {
+///     let head = Operation::read(file, 0, vec![0; 16]);
+///     Ok(to.submit(head, |_cx, completed| println!("{:?}", completed.into_bytes()))?)
 /// }
 /// # let cx = Context::new()?;
 /// # let _ = print_head(&cx, Arc::new(File::open("/proc/self/stat")?));
