@@ -93,7 +93,10 @@ impl FileIo {
         let work = move || place.run();
         let run = self.pool.run(work, move |cx, ended| {
             let completed = ended.unwrap_or_else(|panic| resume_unwind(panic));
-            if let (Some(done), Some(completed)) = (done.take(), completed) {
+            // Without a result the operation was cancelled, and the cancellation calls back.
+            if let Some(completed) = completed
+                && let Some(done) = done.take()
+            {
                 done(cx, completed);
             }
         });

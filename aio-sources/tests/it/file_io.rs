@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -552,4 +552,34 @@ fn s2_operations_survive_the_end_of_the_ring() {
     let read = execute(&bench, &cx, &io, Operation::read(zeroes, 0, vec![1; 4]));
     assert_eq!(read.into_bytes().unwrap(), [0; 4]);
     assert_eq!(io.on_threads_in_flight(), 0);
+}
+
+/// A thread that finds its operation cancelled has no result. It must not take the callback from the cancellation, which comes later.
+#[test]
+fn s2_a_cancelled_operation_is_delivered_after_a_thread_has_passed_over_it() {
+    let cx = Context::new().unwrap();
+    let io = FileIo::on_threads(&cx, "files", 1);
+    let (mut told, tell) = io::pipe().unwrap();
+    let tell = Arc::new(tell);
+    let tells = || submit(&io, Operation::write(tell.clone(), None, vec![1]));
+    let mut wait_for_thread = |bytes: usize| told.read_exact(&mut vec![0; bytes]).unwrap();
+    let left = Arc::default();
+    let before = [tells(), tells()];
+    let (operation, release) = hanging(&left);
+    let held = submit(&io, operation);
+    let (cancelled, place) = tells();
+    let last = tells();
+    // The result of the first operation is on its way before the cancellation is, so that both are delivered in one go.
+    wait_for_thread(2);
+    cancelled.cancel();
+    drop(release);
+    wait_for_thread(1);
+    for operation in before.into_iter().chain([held, last]) {
+        while !operation.0.is_done() {
+            cx.poll(Wait::Block).unwrap();
+        }
+    }
+    cx.poll(Wait::NoBlock).unwrap();
+    let completed = place.take().expect("its callback is called");
+    assert_eq!(number(&completed), Some(125));
 }
