@@ -559,16 +559,16 @@ fn s2_operations_survive_the_end_of_the_ring() {
 fn s2_a_cancelled_operation_is_delivered_after_a_thread_has_passed_over_it() {
     let cx = Context::new().unwrap();
     let io = FileIo::on_threads(&cx, "files", 1);
-    let (mut told, tell) = io::pipe().unwrap();
-    let tell = Arc::new(tell);
-    let tells = || submit(&io, Operation::write(tell.clone(), None, vec![1]));
-    let mut wait_for_thread = |bytes: usize| told.read_exact(&mut vec![0; bytes]).unwrap();
+    let (mut output, input) = io::pipe().unwrap();
+    let input = Arc::new(input);
+    let writes = || submit(&io, Operation::write(input.clone(), None, vec![1]));
+    let mut wait_for_thread = |bytes: usize| output.read_exact(&mut vec![0; bytes]).unwrap();
     let left = Arc::default();
-    let before = [tells(), tells()];
+    let before = [writes(), writes()];
     let (operation, release) = hanging(&left);
     let held = submit(&io, operation);
-    let (cancelled, place) = tells();
-    let last = tells();
+    let (cancelled, place) = writes();
+    let last = writes();
     // The result of the first operation is on its way before the cancellation is, so that both are delivered in one go.
     wait_for_thread(2);
     cancelled.cancel();
