@@ -147,6 +147,7 @@ impl Builder {
     /// What the system says to one more eventfd (`EMFILE`: raise `ulimit -n`), or what the backend says to it. `InvalidInput` if
     /// `AIO_BACKEND` is read and names no backend.
     pub fn build(self) -> io::Result<Context> {
+        let pacing = Pacing::new(self.monotonic.is_none());
         let monotonic = self.monotonic.unwrap_or_else(|| Arc::new(Monotonic::new()));
         let virtual_clock = self
             .virtual_clock
@@ -179,7 +180,7 @@ impl Builder {
         let inner = Rc::new(Inner {
             descriptors: Descriptors::new((backend, can_peek), registry, wakeup, self.batch.unwrap_or(BATCH)),
             polling: Polling::new(self.policy.unwrap_or_else(|| Box::new(Policy::default()))),
-            pacing: Pacing::default(),
+            pacing,
             timers: Timers::new(monotonic, wall, virtual_clock, wall_changes, &mailbox),
             deferred: Deferred::new(),
             nesting: Nesting::default(),

@@ -15,8 +15,10 @@ pub(crate) struct Pacing {
     pub(crate) checks: Paced<CheckPacer>,
     pub(crate) spin: Paced<PreSleepSpin>,
     contention: Paced<Contention>,
-    /// Contention is not looked for: the thread has its core for itself.
-    is_exclusive: Cell<bool>,
+    /// The loop's own clock is the system's. Another one does not tell when the thread runs.
+    has_system_clock: bool,
+    /// Contention is looked for: the thread may not have its core for itself.
+    looks_for_contention: Cell<bool>,
     /// The round of the last test for idle handlers.
     idle_tested: Cell<u32>,
     /// When the next peek is due that may make system calls, in nanoseconds of the loop's clock.
@@ -24,17 +26,27 @@ pub(crate) struct Pacing {
 }
 
 impl Pacing {
+    pub(crate) fn new(has_system_clock: bool) -> Self {
+        Self {
+            has_system_clock,
+            ..Self::default()
+        }
+    }
+
     /// Adopts new parameters.
     pub(crate) fn reset(&self, params: &PollParams) {
         self.spin.0.set(PreSleepSpin::of(params));
         self.contention.0.set(Contention::new());
-        self.is_exclusive.set(params.exclusive_core);
+        self.looks_for_contention
+            .set(self.has_system_clock && !params.exclusive_core);
     }
 
-    /// Steps what knows whether the thread has its core for itself (rule A13). `None` if it does, as the parameters say.
+    /// Steps what knows whether the thread has its core for itself (rule A13). `None` if that is not looked for.
     #[inline]
     pub(crate) fn contention<R>(&self, step: impl FnOnce(&mut Contention) -> R) -> Option<R> {
-        (!self.is_exclusive.get()).then(|| self.contention.step(step))
+        self.looks_for_contention
+            .get()
+            .then(|| self.contention.step(step))
     }
 
     /// Whether a peek is due, although polling finds work: those that make system calls and find nothing take a tenth of the time at the

@@ -50,7 +50,7 @@ impl Inner {
             });
         }
         let started = clock.now();
-        if self.contention(|one| one.is_worth_it(started.as_nanos())) == Some(false) {
+        if self.pacing.contention(|one| one.is_worth_it(started.as_nanos())) == Some(false) {
             return Ok(Polled {
                 ended: Some(started),
                 ..Polled::default()
@@ -85,7 +85,7 @@ impl Inner {
                 break;
             }
             if compared.is_none() && now.since(started) >= Contention::COMPARED_AFTER {
-                compared = self.contention(|_| (now, thread_cpu_time()));
+                compared = self.pacing.contention(|_| (now, thread_cpu_time()));
             }
             if now == before && clock.pass(budget.saturating_sub(now.since(started))) {
                 // Simulated time does not move by itself: the rest of the budget passes at once.
@@ -104,20 +104,13 @@ impl Inner {
         })
     }
 
-    /// Steps what knows whether the thread has its core for itself (rule A13). `None` if that is not looked for: simulated time jumps.
-    #[inline]
-    fn contention<R>(&self, step: impl FnOnce(&mut Contention) -> R) -> Option<R> {
-        if self.timers.is_simulated() {
-            None
-        } else {
-            self.pacing.contention(step)
-        }
-    }
-
     /// Whether the thread did not run for a while between two readings of the clock.
     #[inline]
     fn sees_gap(&self, before: Moment, now: Moment) -> bool {
-        let is_gap = self.contention(|one| one.read(before.as_nanos(), now.as_nanos())) == Some(true);
+        let is_gap = self
+            .pacing
+            .contention(|one| one.read(before.as_nanos(), now.as_nanos()))
+            == Some(true);
         if is_gap {
             self.suspended();
         }
@@ -130,10 +123,13 @@ impl Inner {
         let mut is_turn = false;
         if let Some((began, cpu_before)) = since {
             let (took, cpu) = (now.since(began), thread_cpu_time().saturating_sub(cpu_before));
-            is_turn = self.contention(|one| one.compared(took, cpu, now.as_nanos())) == Some(true);
+            is_turn = self
+                .pacing
+                .contention(|one| one.compared(took, cpu, now.as_nanos()))
+                == Some(true);
         }
         // What another thread has done meanwhile polling has not found.
-        if self.contention(|one| one.found(hit && !is_turn)) == Some(true) || is_turn {
+        if self.pacing.contention(|one| one.found(hit && !is_turn)) == Some(true) || is_turn {
             self.suspended();
         }
     }

@@ -466,3 +466,26 @@ fn a10_the_state_of_the_loop_can_be_read_from_another_thread() {
         (Duration::from_millis(2), Duration::from_millis(8))
     );
 }
+
+#[test]
+fn a13_searches_in_vain_become_rare_unless_the_core_is_exclusive() {
+    let run = |is_exclusive| {
+        let params = PollParams::up_to(Duration::from_micros(2)).with_exclusive_core(is_exclusive);
+        let builder = BENCH.builder().policy(Box::new(Always)).poll_params(params);
+        let cx = builder.build().unwrap();
+        let _registration = watch_polled(&cx, &Kick::new());
+        for _ in 0..300 {
+            cx.poll(Wait::AtMost(Duration::from_micros(10))).unwrap();
+        }
+        cx.remote().stats()
+    };
+    let (shared, exclusive) = (run(false), run(true));
+    assert!(
+        shared.poll_misses < 80 && shared.poll_suspensions > 0,
+        "{shared:?}"
+    );
+    assert!(
+        exclusive.poll_misses >= 300 && exclusive.poll_suspensions == 0,
+        "{exclusive:?}"
+    );
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend_uring::Uring;
-use aio_context::{BackendKind, Completed, Context, Interest, Operation, Policy, PollParams, Wait};
+use aio_context::{Completed, Context, Interest, Operation, Policy, PollParams, Wait};
 use aio_testing::{Bench, Count};
 
 /// A context on a ring; prints a `skipped` line if there is none.
@@ -65,10 +65,11 @@ fn s1_other_backends_give_operations_back() {
 }
 
 /// The usual way to a ring, with another backend beneath it.
+#[cfg(feature = "uring")]
 #[test]
 fn s1_a_context_of_the_kind_uring_executes_operations() {
     let cx = Context::builder()
-        .backend_kind(BackendKind::Uring)
+        .backend_kind(aio_context::BackendKind::Uring)
         .build()
         .unwrap();
     let done = Count::default();

@@ -183,9 +183,9 @@ pub(crate) const CHECKS: &[Check] = &[
     ),
     check(
         "static",
-        ["unsafe budget, licences, spelling, unused dependencies, features"; 2],
+        ["unsafe budget, licences, spelling, unused dependencies, features, programs from packages only"; 2],
         [20, 20],
-        |at| at.step("tidy,deny,typos,machete,hack", &[]),
+        |at| at.step("tidy,users,deny,typos,machete,hack", &[]),
     ),
     check(
         "packages",

@@ -66,9 +66,6 @@ const STEPS: &[Step] = &[
     step("package", When::Fast, 5, || {
         door::packaging(&["package", "--lint"])
     }),
-    step("users", When::Usual, 80, || {
-        door::packaging(&["package", "--users"])
-    }),
     step("deps", When::Usual, 10, || door::packaging(&["deps"])),
     step("msrv", When::Usual, 1, msrv::check),
     step("clippy", When::Fast, 30, clippy),
@@ -76,6 +73,9 @@ const STEPS: &[Step] = &[
     step("glib", When::Usual, 40, glib_steps),
     step("loom", When::Usual, 110, checkers::loom),
     step("promela", When::Usual, 20, promela::check),
+    step("users", When::Named, 100, || {
+        door::packaging(&["package", "--users"])
+    }),
     step("hack", When::Named, 50, tools::hack),
     step("deny", When::Named, 80, tools::deny),
     step("typos", When::Named, 80, tools::typos),
