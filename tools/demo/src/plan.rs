@@ -141,8 +141,7 @@ impl Plan {
         }
         kinds.push(kind(Program::Blockd, Polling::Always));
         let (rounds, time) = match (args.quick, args.grid) {
-            (true, true) => (3, QUICK_TIME),
-            (true, false) => (2, QUICK_TIME),
+            (true, _) => (2, QUICK_TIME),
             (false, true) => (7, GRID_TIME),
             (false, false) => (5, TIME),
         };
