@@ -13,9 +13,10 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::client::{Client, Waits};
-use crate::measure::settle;
-use crate::plan::Load;
+use crate::measure::{one_run, settle};
+use crate::plan::{Load, Pace};
 use crate::quota::Quota;
+use crate::row::{self, Cell, cells, figures, ratios_of};
 use crate::server::{BLOCKD, Kind, Polling, Program, Server};
 
 /// The quota, in percent of a core.
@@ -41,6 +42,13 @@ impl Situation {
         }
     }
 
+    fn core_of_client(self, cores: Cores) -> usize {
+        match self {
+            Self::Quota => cores.client,
+            Self::OneCore => cores.server,
+        }
+    }
+
     fn loads(self) -> Vec<Load> {
         match self {
             Self::Quota => vec![Load::Poisson(2000), Load::Poisson(20_000)],
@@ -55,28 +63,12 @@ impl Situation {
     }
 }
 
-/// One run.
+/// One run, and what the daemon had to share.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
-    server: &'static str,
     situation: String,
-    polling: &'static str,
-    client: String,
-    queue_depth: usize,
-    round: usize,
-    iops: f64,
-    p50_us: f64,
-    p99_us: f64,
-    p999_us: f64,
-    server_cpu_pct: f64,
-    verified: bool,
-}
-
-impl Row {
-    fn is_like(&self, other: &Self) -> bool {
-        (&self.situation, &self.client, self.queue_depth)
-            == (&other.situation, &other.client, other.queue_depth)
-    }
+    #[serde(flatten)]
+    run: row::Row,
 }
 
 /// Polling off, and each policy that a user may choose.
@@ -95,166 +87,118 @@ pub(crate) fn measure(
     (rounds, time): (usize, Duration),
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Row>> {
+    let pace = Pace {
+        warm_up: time / 4,
+        time,
+    };
     let quota = Quota::make(QUOTA);
     if let Err(why) = &quota {
         println!("skipped: {}: {why:#}", Situation::Quota.name());
     }
+    // Dropped before the quota, because its processes must have ended by then.
     let mut servers = Vec::new();
     for polling in pollings() {
-        let kind = Kind {
-            program: Program::Blockd,
-            polling,
-        };
-        let free = Server::start(kind, blockd, 0, cores)?;
-        let limited = match &quota {
-            Ok(quota) => {
-                let server = Server::start(kind, blockd, 0, cores)?;
-                quota.add(server.id())?;
-                Some(server)
-            }
-            Err(_) => None,
-        };
-        for server in [Some(&free), limited.as_ref()].into_iter().flatten() {
-            Client::connect(&server.socket(), server.contents(), Waits::Spinning)?.fill()?;
+        servers.push((Situation::OneCore, start(blockd, polling, cores)?));
+        if let Ok(quota) = &quota {
+            let server = start(blockd, polling, cores)?;
+            quota.add(server.id())?;
+            servers.push((Situation::Quota, server));
         }
-        servers.push((free, limited));
     }
+    for (_, server) in &servers {
+        Client::connect(&server.socket(), server.contents(), Waits::Spinning)?.fill()?;
+    }
+    let runs: Vec<(Situation, Load, &Server)> = [Situation::Quota, Situation::OneCore]
+        .into_iter()
+        .flat_map(|situation| situation.loads().into_iter().map(move |load| (situation, load)))
+        .flat_map(|(situation, load)| {
+            let of = servers.iter().filter(move |(of, _)| *of == situation);
+            of.map(move |(_, server)| (situation, load, server))
+        })
+        .collect();
     let mut rows = Vec::new();
-    let progress = ProgressBar::new((rounds * 4 * servers.len()) as u64);
+    let progress = ProgressBar::new((rounds * runs.len()) as u64);
     for round in 0..rounds {
-        for situation in [Situation::Quota, Situation::OneCore] {
-            for load in situation.loads() {
-                for (free, limited) in &servers {
-                    progress.inc(1);
-                    interrupt.check()?;
-                    let server = match situation {
-                        Situation::OneCore => free,
-                        Situation::Quota => match limited {
-                            Some(limited) => limited,
-                            None => continue,
-                        },
-                    };
-                    settle(|| {
-                        let all = servers
-                            .iter()
-                            .flat_map(|(free, limited)| [Some(free), limited.as_ref()]);
-                        all.flatten().map(Server::cpu_time).sum()
-                    })?;
-                    let core = cores.map(|cores| match situation {
-                        Situation::OneCore => cores.server,
-                        Situation::Quota => cores.client,
-                    });
-                    rows.push(one_run(server, situation, load, core, (round, time))?);
-                    if let Some(cores) = cores {
-                        cores::pin(cores.client);
-                    }
-                }
+        for (situation, load, server) in &runs {
+            interrupt.check()?;
+            settle(|| servers.iter().map(|(_, server)| server.cpu_time()).sum())?;
+            if let Some(cores) = cores {
+                cores::pin(situation.core_of_client(cores));
             }
+            let run = one_run(pace, server, *load, 0, round)?;
+            if let Some(cores) = cores {
+                cores::pin(cores.client);
+            }
+            rows.push(Row {
+                situation: situation.name(),
+                run,
+            });
+            progress.inc(1);
         }
     }
     progress.finish_and_clear();
-    drop(servers);
     Ok(rows)
 }
 
-fn one_run(
-    server: &Server,
-    situation: Situation,
-    load: Load,
-    core: Option<usize>,
-    (round, time): (usize, Duration),
-) -> anyhow::Result<Row> {
-    if let Some(core) = core {
-        cores::pin(core);
-    }
-    let mut client = Client::connect(&server.socket(), server.contents(), load.waits())?;
-    load.run(&mut client, time / 4)?;
-    let ran = server.cpu_time()?;
-    let measured = load.run(&mut client, time)?;
-    let ran = server.cpu_time()? - ran;
-    let micros = |quantile| measured.latency.value_at_quantile(quantile) as f64 / 1e3;
-    Ok(Row {
-        server: BLOCKD,
-        situation: situation.name(),
-        polling: server.kind().polling.name(),
-        client: load.client(),
-        queue_depth: load.depth(),
-        round,
-        iops: measured.requests as f64 / measured.elapsed.as_secs_f64(),
-        p50_us: micros(0.5),
-        p99_us: micros(0.99),
-        p999_us: micros(0.999),
-        server_cpu_pct: 100.0 * ran.as_secs_f64() / measured.elapsed.as_secs_f64(),
-        verified: true,
-    })
+fn start(blockd: &Path, polling: Polling, cores: Option<Cores>) -> anyhow::Result<Server> {
+    let kind = Kind {
+        program: Program::Blockd,
+        polling,
+    };
+    Server::start(kind, blockd, 0, cores)
 }
 
 /// Prints a table for each load, and which policies raise the latency.
 pub(crate) fn print(rows: &[Row]) {
-    let mut loads: Vec<&Row> = Vec::new();
-    for row in rows {
-        if !loads.iter().any(|load| load.is_like(row)) {
-            loads.push(row);
-        }
-    }
-    for load in loads {
-        println!(
-            "\n{}, {} client, depth {}",
-            load.situation, load.client, load.queue_depth
-        );
-        for polling in pollings().into_iter().map(Polling::name) {
-            let runs: Vec<&Row> = rows
-                .iter()
-                .filter(|row| row.is_like(load) && row.polling == polling)
-                .collect();
-            let of =
-                |figure: fn(&Row) -> f64| median(&runs.iter().map(|row| figure(row)).collect::<Vec<f64>>());
-            let ratios = over_off(rows, &runs);
-            let (low, high) = range(&ratios);
-            let verdict = if median(&ratios) <= MOST { "" } else { "  missed" };
-            println!(
-                "  {polling:<14} p50 {:>8.1} us   p99 {:>9.1} us   p99.9 {:>9.1} us   CPU {:>3.0} %   p99 over off {:>5.2} \
-                 [{low:.2} - {high:.2}]{verdict}",
-                of(|row| row.p50_us),
-                of(|row| row.p99_us),
-                of(|row| row.p999_us),
-                of(|row| row.server_cpu_pct),
-                median(&ratios),
-            );
+    for situation in [Situation::Quota, Situation::OneCore].map(Situation::name) {
+        let of = rows.iter().filter(|row| row.situation == situation);
+        let runs: Vec<row::Row> = of.map(|row| row.run.clone()).collect();
+        let off = cells(&runs)
+            .into_iter()
+            .filter(|cell| cell.polling == Polling::Off.name());
+        for off in off {
+            println!("\n{situation}, {} client, depth {}", off.client, off.queue_depth);
+            for polling in pollings() {
+                print_policy(&runs, &off.by(BLOCKD, polling.name()));
+            }
         }
     }
     println!("\nGoal: the 99th percentile at most {MOST} times the one without polling");
 }
 
+fn print_policy(runs: &[row::Row], cell: &Cell) {
+    let of = |figure: fn(&row::Row) -> f64| median(&figures(runs, cell, figure));
+    let ratios = over_off(runs, cell).unwrap_or_default();
+    let (low, high) = range(&ratios);
+    let verdict = if median(&ratios) <= MOST { "" } else { "  missed" };
+    println!(
+        "  {:<14} p50 {:>8.1} us   p99 {:>9.1} us   p99.9 {:>9.1} us   CPU {:>3.0} %   p99 over off {:>5.2} [{low:.2} - {high:.2}]{verdict}",
+        cell.polling,
+        of(|row| row.p50_us),
+        of(|row| row.p99_us),
+        of(|row| row.p999_us),
+        of(|row| row.server_cpu_pct),
+        median(&ratios),
+    );
+}
+
 /// The 99th percentile over the one without polling, round by round.
-fn over_off(rows: &[Row], runs: &[&Row]) -> Vec<f64> {
-    let off = |run: &Row| {
-        let is_it =
-            |row: &&Row| row.is_like(run) && row.round == run.round && row.polling == Polling::Off.name();
-        rows.iter().find(is_it).map(|off| run.p99_us / off.p99_us)
-    };
-    runs.iter().filter_map(|run| off(run)).collect()
+fn over_off(runs: &[row::Row], cell: &Cell) -> Option<Vec<f64>> {
+    ratios_of(runs, cell, &cell.by(BLOCKD, Polling::Off.name()), |row| {
+        row.p99_us
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::row::tests::{in_round, row};
 
     #[test]
     fn a13_each_policy_is_compared_with_polling_off_in_the_same_round() {
-        let row = |polling: Polling, round, p99_us| Row {
-            server: BLOCKD,
-            situation: Situation::OneCore.name(),
-            polling: polling.name(),
-            client: "event".to_owned(),
-            queue_depth: 1,
-            round,
-            iops: 1.0,
-            p50_us: 1.0,
+        let row = |polling: Polling, round, p99_us| row::Row {
             p99_us,
-            p999_us: 2.0,
-            server_cpu_pct: 1.0,
-            verified: true,
+            ..in_round(round, row(BLOCKD, polling.name(), 0, 1.0))
         };
         let always = Polling::Policy("always");
         let rows = [
@@ -264,8 +208,7 @@ mod tests {
             row(always, 1, 20.0),
             row(always, 2, 1.0),
         ];
-        let runs: Vec<&Row> = rows.iter().filter(|row| row.polling == "always").collect();
-        assert_eq!(over_off(&rows, &runs), [2.0, 0.5]);
+        assert_eq!(over_off(&rows, &rows[1].cell()).unwrap(), [2.0, 0.5]);
         assert!(pollings().contains(&always) && pollings().len() == Policy::NAMES.len());
     }
 }

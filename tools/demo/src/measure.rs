@@ -144,7 +144,13 @@ impl Station {
     }
 }
 
-fn one_run(pace: Pace, server: &Server, load: Load, idle: usize, round: usize) -> anyhow::Result<Row> {
+pub(crate) fn one_run(
+    pace: Pace,
+    server: &Server,
+    load: Load,
+    idle: usize,
+    round: usize,
+) -> anyhow::Result<Row> {
     let mut client = Client::connect(&server.socket(), server.contents(), load.waits())?;
     load.run(&mut client, pace.warm_up)?;
     let (began, ran) = (Instant::now(), server.cpu_time()?);
