@@ -41,8 +41,6 @@ pub struct ClosedLoop {
     pub service_ns: u64,
     /// The cost of a sleep of the server, and of a kick.
     pub wake: WakeCost,
-    /// The longest that a policy may poll.
-    pub max: Duration,
     /// The time that the server needs to wake a sleeping client, and that the client needs to wake up.
     pub call_ns: u64,
     /// See [`call_ns`](Self::call_ns).
@@ -59,7 +57,6 @@ impl Default for ClosedLoop {
             client_sleeps: false,
             service_ns: 200,
             wake: WakeCost::ASSUMED.with_kick(Duration::from_micros(3)),
-            max: Duration::MAX,
             call_ns: 3_000,
             client_wake_ns: 8_000,
         }
@@ -141,17 +138,31 @@ impl ClosedLoop {
     /// The parameters of a policy that knows the costs.
     #[must_use]
     pub fn params(&self) -> PollParams {
-        PollParams::up_to(self.max).with_wake(self.wake)
+        PollParams::unlimited().with_wake(self.wake)
     }
 
     /// Runs until so many requests are answered. Returns `None` if there is no policy of that name.
     #[must_use]
     pub fn run(&self, deciding: Deciding, requests: u64, seed: u64) -> Option<ClosedOutcome> {
-        let mut decider = match deciding {
-            Deciding::Policy(name) => Decider::Policy(Box::new(Policy::by_name(name, self.params())?)),
+        let mut policy;
+        let decider = match deciding {
+            Deciding::Policy(name) => {
+                policy = Policy::by_name(name, self.params())?;
+                Decider::Policy(&mut policy)
+            }
             Deciding::Fixed(ns) => Decider::Fixed(ns),
             Deciding::Clairvoyant => Decider::Clairvoyant(self.params().break_even_ns()),
         };
+        Some(self.run_by(decider, requests, seed))
+    }
+
+    /// As [`run`](Self::run), with a policy of any parameters.
+    #[must_use]
+    pub fn run_policy(&self, policy: &mut dyn PollPolicy, requests: u64, seed: u64) -> ClosedOutcome {
+        self.run_by(Decider::Policy(policy), requests, seed)
+    }
+
+    fn run_by(&self, mut decider: Decider<'_>, requests: u64, seed: u64) -> ClosedOutcome {
         let mut world = World::new(*self, seed);
         let mut outcome = ClosedOutcome::default();
         loop {
@@ -162,7 +173,7 @@ impl ClosedLoop {
             world.wait(&mut decider, &mut outcome);
         }
         outcome.elapsed_ns = world.now_ns;
-        Some(outcome)
+        outcome
     }
 
     /// The least cost of waiting with one polling time for all waits, among `times_ns`.
@@ -176,14 +187,14 @@ impl ClosedLoop {
     }
 }
 
-enum Decider {
-    Policy(Box<Policy>),
+enum Decider<'a> {
+    Policy(&'a mut dyn PollPolicy),
     Fixed(u64),
     /// The break-even time.
     Clairvoyant(u64),
 }
 
-impl Decider {
+impl Decider<'_> {
     /// How long to poll, if the next request comes after `wait_ns`.
     fn budget(&self, wait_ns: u64) -> u64 {
         match self {
@@ -282,7 +293,7 @@ impl World {
     }
 
     /// The server has nothing to do until the client sends: it polls, and then sleeps.
-    fn wait(&mut self, decider: &mut Decider, outcome: &mut ClosedOutcome) {
+    fn wait(&mut self, decider: &mut Decider<'_>, outcome: &mut ClosedOutcome) {
         let Some(sent_ns) = self.next_send() else { return };
         let wait_ns = sent_ns - self.now_ns;
         let budget_ns = decider.budget(wait_ns);

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use aio_pollctl::{Policy, WakeCost};
+use aio_pollctl::WakeCost;
 use aio_replay::{ClosedLoop, Deciding, WAKE_COSTS_NS, geometric_mean};
 use aio_tools::interrupt::Interrupt;
 use aio_tools::report;
 use serde::Serialize;
 
 use crate::args::Args;
-use crate::grid::{KVM_MAX, ORIGINAL_MAX};
+use crate::grid::{NAMES, contenders};
 
 const DEPTHS: [usize; 3] = [1, 4, 32];
 const THINKS_NS: [u64; 8] = [0, 1_000, 2_500, 5_000, 10_000, 20_000, 50_000, 200_000];
@@ -111,15 +111,16 @@ fn add(rows: &mut Vec<Row>, what: &ClosedLoop, wake_cost_ns: u64, seed: u64) {
         requests_per_second,
         kicks_per_request,
     };
-    for policy in Policy::NAMES {
-        let max = match *policy {
-            "kvm" => KVM_MAX,
-            name if name.starts_with("qemu") => ORIGINAL_MAX,
-            _ => what.max,
-        };
-        if let Some(outcome) = (ClosedLoop { max, ..*what }).run(Deciding::Policy(policy), REQUESTS, seed) {
+    for contender in contenders() {
+        if let Some(mut policy) = contender.policy(wake_cost_ns, what.wake.kick) {
+            let outcome = what.run_policy(&mut policy, REQUESTS, seed);
             let kicks = outcome.kicks as f64 / outcome.requests as f64;
-            rows.push(row(policy, outcome.wait_cost_ns(), outcome.throughput(), kicks));
+            rows.push(row(
+                contender.name,
+                outcome.wait_cost_ns(),
+                outcome.throughput(),
+                kicks,
+            ));
         }
     }
     let break_even_ns = what.params().break_even_ns();
@@ -136,7 +137,7 @@ fn add(rows: &mut Vec<Row>, what: &ClosedLoop, wake_cost_ns: u64, seed: u64) {
 }
 
 fn print(rows: &[Row], wanted: &[String]) {
-    let mut names: Vec<&str> = Policy::NAMES.iter().copied().chain([BEST_FIXED]).collect();
+    let mut names = Vec::from(NAMES);
     names.retain(|name| wanted.is_empty() || wanted.iter().any(|one| one == name));
     names.sort_by(|one, other| judge(rows, one).0.total_cmp(&judge(rows, other).0));
     let cells = rows.iter().filter(|row| row.policy == BEST_FIXED).count();
@@ -145,7 +146,7 @@ fn print(rows: &[Row], wanted: &[String]) {
          The cost of waiting (polling, sleeps, kicks) over one that knows the moment of the next request:\n"
     );
     println!(
-        "{:<16} {:>8} {:>8} {:>10}   the worst cell",
+        "{:<18} {:>8} {:>8} {:>10}   the worst cell",
         "policy", "mean", "worst", "kicks"
     );
     for name in names {
@@ -170,7 +171,7 @@ fn print(rows: &[Row], wanted: &[String]) {
         } else {
             format!("{kicks:.2}")
         };
-        println!("{name:<16} {mean:>8.3} {worst:>8.2} {kicks:>10}   {cell}");
+        println!("{name:<18} {mean:>8.3} {worst:>8.2} {kicks:>10}   {cell}");
     }
 }
 
@@ -197,7 +198,7 @@ mod tests {
             interrupt.check().unwrap();
             add(&mut rows, &what, 10_000, 1);
         }
-        assert_eq!(rows.len(), 8 * (Policy::NAMES.len() + 1));
+        assert_eq!(rows.len(), 8 * NAMES.len());
         let (mean, worst) = judge(&rows, "always");
         assert!((0.9..1.2).contains(&mean) && worst >= mean, "{mean} {worst}");
         assert!(judge(&rows, "never").0 > 1.3);

@@ -15,7 +15,7 @@ use aio_tools::interrupt::Interrupt;
 /// The longest time the original's threads poll.
 pub(crate) const ORIGINAL_MAX: Duration = Duration::from_nanos(32_768);
 /// The longest time KVM polls.
-pub(crate) const KVM_MAX: Duration = Duration::from_micros(200);
+const KVM_MAX: Duration = Duration::from_micros(200);
 /// The time after which a progress bar is shown.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -63,11 +63,15 @@ impl Contender {
         }
     }
 
+    /// The policy for sleeps that cost so many nanoseconds, and `kick` of the peer's time. `None` for the best fixed time.
+    pub(crate) fn policy(&self, wake: u64, kick: Duration) -> Option<Policy> {
+        let mut params = (self.params)(wake);
+        params.wake = params.wake.with_kick(kick);
+        Policy::by_name(self.policy?, params)
+    }
+
     fn replay(&self, trace: &Trace, wake: u64, best: &BestFixed) -> Outcome {
-        let policy = self
-            .policy
-            .and_then(|name| Policy::by_name(name, (self.params)(wake)));
-        match policy {
+        match self.policy(wake, Duration::ZERO) {
             Some(mut policy) => replay::replay(trace, wake, &mut policy),
             None => replay::replay_best_fixed(trace, wake, best),
         }
