@@ -115,19 +115,19 @@ mod ready_lists;
 mod refused;
 mod registrations;
 mod remedy;
+mod shared_fd;
 mod token;
 mod watched;
 
 pub use any::AnyBackend;
 pub use backend::{Backend, Peek};
 pub use interest::{Interest, Readiness};
-pub use operation::{
-    Allocation, Buffers, Completed, FileAction, NotSubmitted, Operation, SharedFd, TransferFlags,
-};
+pub use operation::{Allocation, Buffers, Completed, FileAction, NotSubmitted, Operation, TransferFlags};
 pub use ready::ReadyList;
 pub use ready_lists::ReadyLists;
 pub use refused::Refused;
 pub use registrations::{Entry, Registrations};
 pub use remedy::{concerns_all, remedy};
+pub use shared_fd::SharedFd;
 pub use token::Token;
 pub use watched::Watched;
