@@ -67,49 +67,13 @@ pub(super) enum Action {
         /// The name of the loop (main), or of an export that it serves
         name: String,
         #[command(flatten)]
-        change: PollArgs,
+        change: PollChange,
     },
     /// Changes the level of the log: off, error, warn, info, debug, trace, or a list as in BLOCKD_LOG
     LogLevel {
         /// The level
         level: String,
     },
-}
-
-/// The options of `set-poll`. The daemon checks their values.
-#[derive(Args, Clone, Debug)]
-#[group(required = true, multiple = true)]
-pub(super) struct PollArgs {
-    /// The longest busy polling before a sleep; 0 turns polling off
-    #[arg(long, value_name = "DURATION")]
-    poll_max: Option<String>,
-    /// The policy that decides how long to poll
-    #[arg(long, value_name = "NAME")]
-    policy: Option<String>,
-    /// The cost of a wake-up in nanoseconds
-    #[arg(long, value_name = "N")]
-    poll_wake_ns: Option<u64>,
-    /// The time in nanoseconds that a client spends on a kick
-    #[arg(long, value_name = "N")]
-    poll_kick_ns: Option<u64>,
-    /// The price of CPU time in percent of latency
-    #[arg(long, value_name = "PERCENT")]
-    poll_cpu_price: Option<u32>,
-    /// The largest share of a core to spend on polling
-    #[arg(long, value_name = "PERCENT")]
-    poll_cpu_max: Option<u32>,
-    /// Whether the daemon has its core for itself: true or false
-    #[arg(long, value_name = "BOOL")]
-    poll_exclusive: Option<bool>,
-    /// The factor by which some policies lengthen the polling time
-    #[arg(long, value_name = "N")]
-    poll_grow: Option<u32>,
-    /// The divisor by which some policies shorten the polling time
-    #[arg(long, value_name = "N")]
-    poll_shrink: Option<u32>,
-    /// The weight of the past in qemu-weighted
-    #[arg(long, value_name = "N")]
-    poll_weight: Option<u32>,
 }
 
 impl Action {
@@ -129,18 +93,7 @@ impl Action {
             },
             Self::SetPoll { name, change } => Command::SetPoll {
                 name: name.clone(),
-                poll: PollChange {
-                    max: change.poll_max.clone(),
-                    policy: change.policy.clone(),
-                    wake_ns: change.poll_wake_ns,
-                    kick_ns: change.poll_kick_ns,
-                    cpu_price: change.poll_cpu_price,
-                    cpu_max: change.poll_cpu_max,
-                    exclusive: change.poll_exclusive,
-                    grow: change.poll_grow,
-                    shrink: change.poll_shrink,
-                    weight: change.poll_weight,
-                },
+                poll: change.clone(),
             },
             Self::LogLevel { level } => Command::LogLevel { level: level.clone() },
         }

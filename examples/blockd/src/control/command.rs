@@ -1,11 +1,12 @@
 //! The commands of the control socket, as they are sent: one JSON object per line.
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
 /// The most bytes of a line with a command. A path has at most 4,096.
 pub(crate) const MOST_COMMAND: usize = 64 << 10;
 
-/// What a daemon can be told.
+/// A command to a daemon.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Command {
@@ -47,35 +48,51 @@ pub(crate) enum Command {
     },
 }
 
-/// The polling parameters that are to change. They are those of the command line.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+/// The polling parameters that are to change, those of the command line: as `blockd ctl` takes them, and as they are sent. The daemon
+/// checks their values.
+#[derive(Args, Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[group(required = true, multiple = true)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct PollChange {
-    /// A duration such as `32us`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The longest busy polling before a sleep; 0 turns polling off
+    #[arg(long = "poll-max", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The policy that decides how long to poll
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) policy: Option<String>,
-    /// Nanoseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The cost of a wake-up in nanoseconds
+    #[arg(long = "poll-wake-ns", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wake_ns: Option<u64>,
-    /// Nanoseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The time in nanoseconds that a client spends on a kick
+    #[arg(long = "poll-kick-ns", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kick_ns: Option<u64>,
-    /// Percent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The price of CPU time in percent of latency
+    #[arg(long = "poll-cpu-price", value_name = "PERCENT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_price: Option<u32>,
-    /// Percent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The largest share of a core to spend on polling
+    #[arg(long = "poll-cpu-max", value_name = "PERCENT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_max: Option<u32>,
-    /// Whether the daemon has its core for itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Whether the daemon has its core for itself: true or false
+    #[arg(long = "poll-exclusive", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exclusive: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The factor by which some policies lengthen the polling time
+    #[arg(long = "poll-grow", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) grow: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The divisor by which some policies shorten the polling time
+    #[arg(long = "poll-shrink", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) shrink: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The weight of the past in qemu-weighted
+    #[arg(long = "poll-weight", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) weight: Option<u32>,
 }
 
