@@ -395,7 +395,7 @@ impl Rewound for &File {
     }
 }
 
-/// Each removal of a registration is told apart from operations, and the reverse.
+/// Removals of registrations and operations are not taken for each other.
 #[test]
 fn s1_operations_and_descriptors_share_the_ring() {
     let mut random = fastrand::Rng::with_seed(seed());

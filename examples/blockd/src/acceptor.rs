@@ -209,7 +209,7 @@ impl Acceptor {
         }
     }
 
-    /// Tells the client that the size of the disk may have changed, if it can be told.
+    /// Tells the client that the size of the disk may have changed, if it has a channel for that.
     pub(crate) fn size_may_have_changed(&self) {
         if let Some(session) = &*self.session.borrow() {
             session.configuration_has_changed();

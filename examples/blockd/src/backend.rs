@@ -123,7 +123,7 @@ impl Backend {
         }
         let sent = self.channel.borrow().as_ref().map(Channel::send_config_change);
         if let Some(Err(error)) = sent {
-            let line = format_args!("the client cannot be told that its disk has changed: {error}");
+            let line = format_args!("the client cannot be notified that its disk has changed: {error}");
             self.shared.connection.log(Kind::Ended, line);
             self.channel.replace(None);
         }

@@ -240,7 +240,7 @@ impl Exports {
         self.background
             .run(&cx, resize, move |cx, resized: anyhow::Result<()>| {
                 served.is_resizing.set(false);
-                // The client compares the size itself, so it is told even if a former change was the one that succeeded.
+                // The client compares the size itself, so it is notified even if a former change was the one that succeeded.
                 if let Some(acceptor) = &served.acceptor {
                     acceptor.size_may_have_changed();
                 }

@@ -106,7 +106,7 @@ impl Session {
         drop((registration, recheck));
     }
 
-    /// Tells the client to read the configuration again, if it can be told.
+    /// Tells the client to read the configuration again, if it has a channel for that.
     pub(crate) fn configuration_has_changed(&self) {
         self.backend.configuration_has_changed();
     }

@@ -95,12 +95,12 @@ impl Direct {
 /// The unit of positions and lengths.
 fn unit(file: &File) -> u64 {
     let about = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN);
-    let told = about.ok().and_then(|about| {
+    let reported = about.ok().and_then(|about| {
         let is_known = about.stx_mask & StatxFlags::DIOALIGN.bits() != 0 && about.stx_dio_offset_align > 0;
         is_known.then(|| about.stx_dio_offset_align.max(about.stx_dio_mem_align))
     });
     let of_device = || rustix::fs::ioctl_blksszget(file).ok();
-    told.or_else(of_device).map_or(USUAL_UNIT, u64::from)
+    reported.or_else(of_device).map_or(USUAL_UNIT, u64::from)
 }
 
 /// Whether the system refuses the position, the length or the buffer.
