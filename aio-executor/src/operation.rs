@@ -9,6 +9,8 @@ use std::task::{Context as Polling, Poll, Waker};
 
 use aio_context::{Completed, Gone, NotSubmitted, Operation, Submit};
 
+use crate::work::gone;
+
 /// Submits an operation on a file. The future returns it, with its buffers, once it has ended.
 ///
 /// `to` is a [`Context`](aio_context::Context) on io_uring, or a `FileIo` of the crate `aio-sources`, which executes operations on any
@@ -100,12 +102,7 @@ impl Completer {
 
 impl Drop for Completer {
     fn drop(&mut self) {
-        let why = if std::thread::panicking() {
-            Gone::Panicked
-        } else {
-            Gone::Dropped
-        };
-        self.finish(Err(why));
+        self.finish(Err(gone()));
     }
 }
 

@@ -49,7 +49,7 @@ pin_project! {
 }
 
 /// Why a context is being dropped.
-fn gone() -> Gone {
+pub(crate) fn gone() -> Gone {
     if std::thread::panicking() {
         Gone::Panicked
     } else {

@@ -102,12 +102,8 @@ pub(crate) fn print(rows: &[Row]) {
     }
 }
 
-fn heading(server: &str, polling: &str) -> String {
-    if server == PEER {
-        "qemu".to_owned()
-    } else {
-        polling.to_owned()
-    }
+fn heading(server: &str, polling: &'static str) -> &'static str {
+    if server == PEER { "qemu" } else { polling }
 }
 
 /// Each load once, as blockd's cell with adaptive polling.
