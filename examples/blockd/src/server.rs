@@ -186,15 +186,22 @@ impl Server {
         let own = self.loops.own();
         own.finish();
         let finished = self.finish_others(deadline);
-        let is_busy = || own.is_busy() || finished.missing.get() > 0;
-        while is_busy() {
-            // The others have until the deadline to complete requests, and then some time for the reply.
-            let grace = if own.is_busy() { Duration::ZERO } else { REPLY_TIME };
-            let left = (deadline + grace).saturating_duration_since(Instant::now());
-            if left.is_zero() {
+        loop {
+            let left = |until: Instant| until.saturating_duration_since(Instant::now());
+            let for_own = if own.is_busy() {
+                left(deadline)
+            } else {
+                Duration::ZERO
+            };
+            let for_others = match finished.missing.get() {
+                0 => Duration::ZERO,
+                _ => left(deadline + REPLY_TIME),
+            };
+            let longest = for_own.max(for_others);
+            if longest.is_zero() {
                 break;
             }
-            self.context.poll(Wait::AtMost(left))?;
+            self.context.poll(Wait::AtMost(longest))?;
         }
         let mut all = finished.results.take();
         all.push(own.finished());
@@ -309,6 +316,7 @@ fn raise_descriptor_limit(args: &Args) {
         .map(|export| 8 + 2 * u64::from(advice::likely_queues(export)))
         .sum::<u64>()
         + 16
+        + 8 * args.iothreads as u64
         + if args.nbd.is_empty() { 0 } else { 64 };
     if let Some(most) = limit.maximum
         && most < needed

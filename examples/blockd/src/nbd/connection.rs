@@ -17,7 +17,6 @@ use aio_context::{BottomHalf, ClockId, Context, Handler, Interest, Registration,
 use super::catalog::{Catalog, NbdExport};
 use super::input::{Input, Received};
 use super::job::{Job, Payload};
-use super::moving::{MoveClient, Moved};
 use super::negotiation::{self, Agreement, Negotiation, Outcome};
 use super::outbox::Outbox;
 use super::places::Place;
@@ -27,6 +26,10 @@ use super::turn::{Failure, Stop, Turn};
 use crate::disk::DiskError;
 use crate::limit::{Kind, LineLimit};
 use crate::request::Device;
+
+mod moving;
+
+pub(crate) use moving::{MoveClient, Moved};
 
 /// The handshake must be complete this long after the connection.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -125,33 +128,6 @@ impl Connection {
             parts.timeout.arm_after(TIMEOUT);
         }
         Ok(connection)
-    }
-
-    /// Continues with a client that has chosen this export on another loop. `on_end` is as for [`start`](Self::start).
-    ///
-    /// # Errors
-    /// If the loop cannot watch the socket.
-    pub(super) fn adopt(
-        on: (&Context, ClockId),
-        moved: Moved,
-        catalog: Rc<Catalog>,
-        export: Rc<NbdExport>,
-        on_end: impl Fn() + 'static,
-    ) -> io::Result<Rc<Self>> {
-        let limit = export.limit.clone();
-        let agreement = Agreement {
-            export,
-            structured: moved.structured,
-            status: moved.status,
-        };
-        let state = State {
-            phase: Self::begin_requests(&limit, agreement),
-            input: moved.input,
-            out: moved.out,
-            is_ending: false,
-        };
-        let (shared, own) = ((catalog, limit), (state, moved.place));
-        Self::watch(on, moved.socket, shared, own, on_end)
     }
 
     fn watch(
@@ -378,37 +354,6 @@ impl Connection {
         agreement.export.stats.has_client();
         limit.log(Kind::Clients, format_args!("NBD: a client has connected"));
         Phase::Requests(Transmission::new(agreement))
-    }
-
-    /// Moves the connection to the loop of its export.
-    fn leave(&self, agreement: &Agreement, move_client: &MoveClient) {
-        // This one is closed with the connection.
-        let socket = match rustix::io::fcntl_dupfd_cloexec(&self.socket, 0) {
-            Ok(socket) => socket,
-            Err(error) => return self.end(&End::Socket(error.into())),
-        };
-        let nothing = State {
-            phase: Phase::Handshake(Negotiation::default()),
-            input: Input::new(),
-            out: Outbox::default(),
-            is_ending: true,
-        };
-        let State { input, out, .. } = self.state.replace(nothing);
-        self.has_ended.set(true);
-        // Two loops must not watch the socket at a time.
-        let parts = self.parts.take();
-        drop(parts);
-        let moved = Moved {
-            socket,
-            input,
-            out,
-            device: agreement.export.device.clone(),
-            structured: agreement.structured,
-            status: agreement.status,
-            place: self.place.clone(),
-        };
-        (self.on_end)();
-        move_client(moved);
     }
 
     /// Begins another turn after the other handlers of the loop had theirs.

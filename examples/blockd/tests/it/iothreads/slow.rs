@@ -7,6 +7,48 @@ use crate::control::Controlled;
 use crate::images::{Image, failing_with};
 use crate::raw::{DATA, Raw};
 
+/// A daemon with two threads whose image, on the second one, completes writes late. A write of its client was taken.
+fn with_late_write(delay: &str) -> Option<(Image, tempfile::TempDir, Controlled, Raw)> {
+    let image = Image::new(1 << 20);
+    let directory = tempfile::tempdir().unwrap();
+    let control = directory.path().join("ctl");
+    let path = control.display().to_string();
+    let args = ["--engine", "threads", "--iothreads", "2", "--control", &path];
+    let fault = format!("pwrite64:delay_enter={delay}");
+    let daemon = failing_with(&[&fault], &format!("{},iothread=1", image.disk()), &args)?;
+    let controlled = Controlled { daemon, control };
+    let mut raw = Raw::ready(controlled.daemon.socket());
+    raw.offer_request(1, 5, &[(DATA, 512)], 0);
+    while controlled.tell(&json!({"command": "list"}))["exports"][0]["in_flight"] != 1 {
+        std::thread::yield_now();
+    }
+    Some((image, directory, controlled, raw))
+}
+
+#[test]
+fn requests_of_all_threads_are_completed_before_the_end() {
+    let Some((_image, _directory, controlled, raw)) = with_late_write("2s") else {
+        return;
+    };
+    let before = raw.used();
+    assert_eq!(controlled.daemon.stop(), "");
+    assert_eq!(raw.used(), before.wrapping_add(1));
+}
+
+#[test]
+fn requests_of_all_threads_that_are_not_complete_are_reported() {
+    let Some((_image, _directory, controlled, raw)) = with_late_write("8s") else {
+        return;
+    };
+    let before = raw.used();
+    let log = controlled.daemon.stop();
+    assert!(
+        log.contains("ends with 1 requests that the image has not completed"),
+        "{log}"
+    );
+    assert_eq!(raw.used(), before);
+}
+
 /// With the engine `sync` the thread of an image waits for it. That of its neighbours, the control socket and the end of the daemon do not.
 #[test]
 fn c9_a_thread_that_waits_for_its_image_holds_up_no_other() {
