@@ -254,36 +254,42 @@ pub(crate) fn print(rows: &[Row]) {
     if let Some(row) = rows.iter().find(|row| !row.has_cores) {
         println!(
             "\nThis machine has {} cores, and two I/O threads with two clients need {NEEDED}: threads and clients take cores from each other, \
-             so these ratios do not say whether P16 (>= {GOAL}) is reached. The CPU time of a request can be compared.",
+             so their requests per second do not say whether P16 (>= {GOAL}) is reached.",
             row.cores
         );
     }
 }
 
 fn verdict(rows: &[Row], work: Work) -> String {
-    let ratios = ratios(rows, work);
+    let has_cores = rows.iter().all(|row| row.has_cores);
+    let (of, figure): (_, fn(&Row) -> f64) = match has_cores {
+        true => ("requests", |row| row.iops),
+        // What a request costs does not depend on the number of cores.
+        false => ("CPU of a request", |row| row.server_us_per_request),
+    };
+    let ratios = ratios(rows, work, figure);
     if ratios.is_empty() {
         return "not measured".to_owned();
     }
     let (low, high) = range(&ratios);
     let ratio = median(&ratios);
-    let judged = match rows.iter().all(|row| row.has_cores) {
-        false => "too few cores to judge".to_owned(),
-        true if ratio >= GOAL => format!("goal {GOAL} reached"),
-        true => format!("goal {GOAL} missed"),
+    let judged = match has_cores {
+        false => "too few cores for a verdict",
+        true if ratio >= GOAL => "goal reached",
+        true => "goal missed",
     };
-    format!("two over one: {ratio:.2} [{low:.2} - {high:.2}], {judged}")
+    format!("{of}, two threads over one: {ratio:.2} [{low:.2} - {high:.2}], {judged}")
 }
 
-/// Requests per second with two threads over those with one, round by round.
-fn ratios(rows: &[Row], work: Work) -> Vec<f64> {
+/// A figure of two threads over that of one, round by round.
+fn ratios(rows: &[Row], work: Work, figure: fn(&Row) -> f64) -> Vec<f64> {
     let of = |threads: usize| {
         rows.iter()
             .filter(move |row| row.iothreads == threads && work.is_of(row))
     };
     let ratio = |two: &Row| {
         let one = of(THREADS[0]).find(|one| one.round == two.round)?;
-        Some(two.iops / one.iops)
+        Some(figure(two) / figure(one))
     };
     of(THREADS[1]).filter_map(ratio).collect()
 }
@@ -327,14 +333,12 @@ mod tests {
                 row(2, 1, 9.0, cores),
             ]
         };
-        assert_eq!(
-            ratios(&rows(4, 190.0), work),
-            [1.9],
-            "a round without both is left out"
-        );
-        assert!(verdict(&rows(4, 190.0), work).contains("reached"));
+        let of_requests = ratios(&rows(4, 190.0), work, |row| row.iops);
+        assert_eq!(of_requests, [1.9], "a round without both is left out");
+        assert!(verdict(&rows(4, 190.0), work).contains("1.90 [1.90 - 1.90], goal reached"));
         assert!(verdict(&rows(4, 110.0), work).contains("missed"));
-        assert!(verdict(&rows(2, 190.0), work).contains("too few cores"));
+        let without_cores = verdict(&rows(2, 190.0), work);
+        assert!(without_cores.contains("too few cores") && !without_cores.contains("1.9"));
         assert_eq!(verdict(&[], work), "not measured");
     }
 }
