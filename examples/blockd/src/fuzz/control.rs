@@ -36,7 +36,7 @@ impl Scene {
         let control = name("control");
         let args = Args {
             control: Some(control.clone()),
-            nbd: vec![Address::Unix(name("nbd"))],
+            nbd: vec![Address::unix(name("nbd"))],
             backend: aio_context::BackendKind::Epoll,
             ..Args::for_exports(vec![EXPORT.parse().expect("an export")])
         };
