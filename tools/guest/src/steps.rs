@@ -236,7 +236,7 @@ fn unmount(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     Ok("clean".to_owned())
 }
 
-/// Checks the file system of an image that nobody uses.
+/// Checks the file system of an image that is not in use.
 ///
 /// # Errors
 /// If e2fsck finds an error.
