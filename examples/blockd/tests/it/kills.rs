@@ -47,6 +47,9 @@ impl Tally {
 struct Scene {
     directory: tempfile::TempDir,
     engine: &'static str,
+    /// What the daemon serves, unless it is the image.
+    instead: Option<&'static str>,
+    daemon: Option<Child>,
     random: fastrand::Rng,
     expected: Expected,
     next: u64,
@@ -58,6 +61,8 @@ impl Scene {
         let scene = Self {
             directory: tempfile::tempdir().unwrap(),
             engine,
+            instead: None,
+            daemon: None,
             random: crate::seed(),
             expected: Expected::default(),
             next: 0,
@@ -71,11 +76,18 @@ impl Scene {
         self.directory.path().join(name).display().to_string()
     }
 
-    fn start(&self) -> Child {
-        let export = format!("path={},socket={},name=disk", self.at("image"), self.at("a.sock"));
+    fn start(&mut self) {
+        let image = format!("path={}", self.at("image"));
+        let disk = self.instead.unwrap_or(&image);
+        let export = format!("{disk},socket={},name=disk", self.at("a.sock"));
         let nbd = self.at("nbd.sock");
         let options = ["--engine", self.engine, "--poll-max", "50us", "--nbd", &nbd];
-        ready(&[&["--export", &export][..], &options].concat())
+        self.daemon = Some(ready(&[&["--export", &export][..], &options].concat()));
+    }
+
+    /// Ends the daemon properly.
+    fn stop(&mut self) {
+        terminate(self.daemon.take().unwrap());
     }
 
     /// Begins so many writes of different blocks; returns their blocks and contents.
@@ -99,7 +111,8 @@ impl Scene {
     }
 
     /// Kills the daemon at a random moment.
-    fn kill(&mut self, mut daemon: Child) {
+    fn kill(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
         for _ in 0..self.random.u32(..60_000) {
             std::hint::spin_loop();
         }
@@ -110,6 +123,16 @@ impl Scene {
 
     fn image(&self) -> Vec<u8> {
         std::fs::read(self.at("image")).unwrap()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // After a failure it still runs.
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().unwrap_or_default();
+            daemon.wait().map(drop).unwrap_or_default();
+        }
     }
 }
 
@@ -179,11 +202,10 @@ impl Queue {
 }
 
 /// A client that reconnects: requests that were outstanding are completed by the next daemon.
-fn over_vhost_user(engine: &'static str) {
-    let mut scene = Scene::new(engine);
+fn over_vhost_user(scene: &mut Scene) -> Result<(), String> {
     let socket = scene.at("a.sock");
     let socket = Path::new(&socket);
-    let mut daemon = scene.start();
+    scene.start();
     let mut queue = Queue {
         raw: Raw::connect(socket),
         slots: Vec::new(),
@@ -192,42 +214,41 @@ fn over_vhost_user(engine: &'static str) {
     queue.raw.reconnect(socket, FEATURES, 0);
     for _ in 0..kills() {
         for _ in 0..scene.random.u8(..4) {
-            queue.offer(&mut scene);
-            queue.finish(&mut scene);
+            queue.offer(scene);
+            queue.finish(scene);
             if scene.random.bool() {
-                queue.flush(&mut scene);
+                queue.flush(scene);
             }
         }
-        queue.offer(&mut scene);
-        scene.kill(daemon);
-        queue.take(&mut scene);
+        queue.offer(scene);
+        scene.kill();
+        queue.take(scene);
         let outstanding = queue.raw.offered().wrapping_sub(queue.raw.used());
         scene.tally.under_way += usize::from(outstanding);
         let image = scene.image();
         // The next daemon executes what was begun, so it stays expected.
-        scene.expected.clone().check(&image).unwrap();
-        daemon = scene.start();
+        scene.expected.clone().check(&image)?;
+        scene.start();
         // The used index, the available index, or what lies between them.
         let base = queue.raw.used().wrapping_add(scene.random.u16(..=outstanding));
         queue.raw.reconnect(socket, FEATURES, base);
-        queue.finish(&mut scene);
+        queue.finish(scene);
         let image = scene.image();
-        scene.expected.check(&image).unwrap();
+        scene.expected.check(&image)?;
     }
-    terminate(daemon);
-    scene.tally.report(&format!("vhost-user, {engine}"));
+    scene.stop();
+    Ok(())
 }
 
 /// A client that connects again, and repeats what was not acknowledged.
-fn over_nbd(engine: &'static str) {
-    let mut scene = Scene::new(engine);
+fn over_nbd(scene: &mut Scene) -> Result<(), String> {
     let socket = scene.at("nbd.sock");
-    let mut daemon = scene.start();
+    scene.start();
     for _ in 0..kills() {
         let mut client = nbd::Client::simple(Path::new(&socket), "disk");
         for _ in 0..scene.random.u8(..4) {
             let count = scene.random.usize(1..=16);
-            send(&mut client, &mut scene, count, |client, scene, mut sent| {
+            send(&mut client, scene, count, |client, scene, mut sent| {
                 while !sent.is_empty() {
                     let reply = client.next_reply();
                     assert_eq!(reply.result, Ok(Vec::new()));
@@ -242,8 +263,8 @@ fn over_nbd(engine: &'static str) {
             }
         }
         let count = scene.random.usize(1..=16);
-        send(&mut client, &mut scene, count, |client, scene, mut sent| {
-            scene.kill(daemon);
+        send(&mut client, scene, count, |client, scene, mut sent| {
+            scene.kill();
             let mut replies = Vec::new();
             // The connection is reset if the daemon had not read everything.
             client
@@ -261,11 +282,11 @@ fn over_nbd(engine: &'static str) {
             scene.tally.under_way += sent.len();
         });
         let image = scene.image();
-        scene.expected.check(&image).unwrap();
-        daemon = scene.start();
+        scene.expected.check(&image)?;
+        scene.start();
     }
-    terminate(daemon);
-    scene.tally.report(&format!("NBD, {engine}"));
+    scene.stop();
+    Ok(())
 }
 
 /// Sends so many writes, and passes on their cookies, blocks and numbers.
@@ -285,26 +306,43 @@ fn send(
     then(client, scene, sent);
 }
 
+fn run(name: &str, engine: &'static str, over: fn(&mut Scene) -> Result<(), String>) {
+    let mut scene = Scene::new(engine);
+    over(&mut scene).unwrap();
+    scene.tally.report(&format!("{name}, {engine}"));
+}
+
 #[test]
 fn c6_kill_9_under_writes_over_vhost_user_with_threads() {
-    over_vhost_user("threads");
+    run("vhost-user", "threads", over_vhost_user);
 }
 
 #[test]
 fn c6_kill_9_under_writes_over_vhost_user_on_the_ring() {
     if engines::has_ring() {
-        over_vhost_user("uring");
+        run("vhost-user", "uring", over_vhost_user);
     }
 }
 
 #[test]
 fn c6_kill_9_under_writes_over_nbd_with_threads() {
-    over_nbd("threads");
+    run("NBD", "threads", over_nbd);
 }
 
 #[test]
 fn c6_kill_9_under_writes_over_nbd_on_the_ring() {
     if engines::has_ring() {
-        over_nbd("uring");
+        run("NBD", "uring", over_nbd);
+    }
+}
+
+/// The check itself: a daemon with a disk in memory loses all writes when it is killed.
+#[test]
+fn a_daemon_that_loses_acknowledged_writes_is_found() {
+    for over in [over_vhost_user, over_nbd] {
+        let mut scene = Scene::new("threads");
+        scene.instead = Some("ram=512K");
+        let lost = over(&mut scene).unwrap_err();
+        assert!(lost.contains("is acknowledged"), "{lost}");
     }
 }
