@@ -234,7 +234,8 @@ impl Judge {
         let seconds = timed.time.as_secs_f64();
         let (saw, result) = match timed.result {
             Ok((value, saw)) => (saw, Ok(value)),
-            Err(why) if why.is::<Interrupted>() => return Err(why),
+            // Ctrl-C also ends commands, which then fail.
+            Err(_) if self.interrupt.check().is_err() => return Err(Interrupted.into()),
             Err(why) => (format!("{why:#}"), Err(why)),
         };
         let verdict = if result.is_ok() { &saw } else { "FAILED" };

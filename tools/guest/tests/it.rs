@@ -3,11 +3,13 @@
 //! The guests need QEMU, a kernel and busybox: `cargo xtask guest --fetch`. Without them the tests print a line that begins with `skipped`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use aio_tools::shell;
+use rustix::process::{Pid, Signal, kill_process};
 
 fn guest() -> Command {
     let mut guest = Command::new(env!("CARGO_BIN_EXE_aio-guest"));
@@ -88,6 +90,43 @@ fn a_daemon_that_loses_writes_is_found() {
         said.contains("pattern") && said.contains("is not what the guest has written"),
         "{said}"
     );
+}
+
+/// Neither QEMU, nor the daemon, nor a file is left.
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = guest()
+        .args(["--short", "--blockd"])
+        .arg(blockd())
+        .env("TMPDIR", directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The line of the first step: the guest runs.
+    let line = lines
+        .by_ref()
+        .map(Result::unwrap)
+        .find(|line| line.starts_with("skipped: ") || line.starts_with("  boot "))
+        .unwrap();
+    if line.starts_with("skipped: ") {
+        println!("{line}");
+        child.wait().unwrap();
+        return;
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    for line in lines {
+        println!("{}", line.unwrap());
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    let named = directory.path().display().to_string();
+    for process in std::fs::read_dir("/proc").unwrap() {
+        let command = std::fs::read(process.unwrap().path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).into_owned();
+        assert!(!command.contains(&named), "{command} is left");
+    }
 }
 
 #[test]
