@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub(crate) struct Polling {
 
 /// A policy's name and its parameters.
 #[derive(Clone, Debug)]
-struct Settings {
+pub(crate) struct Settings {
     policy: String,
     params: PollParams,
 }
@@ -33,7 +34,10 @@ struct Settings {
 impl Settings {
     /// The settings of the command line. Measures the cost of a sleep unless it is given: without polling, too, because it decides how
     /// long the loop checks its descriptors before it sleeps.
-    fn of(args: &Args) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// If there is no such policy, or the cost of a sleep cannot be measured.
+    pub(crate) fn of(args: &Args) -> anyhow::Result<Self> {
         let params = PollParams::up_to(args.poll_max)
             .with_cpu_price(args.poll_cpu_price)
             .with_cpu_max(args.poll_cpu_max)
@@ -51,10 +55,20 @@ impl Settings {
             Some(nanos) => params.with_wake(given(nanos).with_kick(kick)),
             None => params.with_measured_wake(measured.with_kick(kick)),
         };
-        Ok(Self {
+        let settings = Self {
             policy: args.policy.clone(),
             params,
-        })
+        };
+        let policy = settings.policy()?;
+        if !params.max.is_zero() {
+            tracing::info!("polling: {}", policy.effective());
+        }
+        Ok(settings)
+    }
+
+    /// The parameters.
+    pub(crate) fn params(&self) -> PollParams {
+        self.params
     }
 
     fn changed(&self, change: &PollChange) -> anyhow::Result<Self> {
@@ -113,16 +127,15 @@ fn given(nanos: u64) -> WakeCost {
 }
 
 impl Polling {
-    /// The polling of the command line, and the policy for the loop.
+    /// The polling of a loop, and the policy for it. Records the waits of the loop in a file, if it is named and the loop polls.
     ///
     /// # Errors
-    /// If there is no such policy, the cost of a sleep cannot be measured, or waits cannot be recorded.
-    pub(crate) fn new(args: &Args) -> anyhow::Result<(Self, PollParams, Box<dyn PollPolicy>)> {
-        let settings = Settings::of(args)?;
+    /// If waits cannot be recorded.
+    pub(crate) fn new(
+        settings: Settings,
+        record: Option<&Path>,
+    ) -> anyhow::Result<(Self, Box<dyn PollPolicy>)> {
         let (policy, params) = (settings.policy()?, settings.params);
-        if !params.max.is_zero() {
-            tracing::info!("polling: {}", policy.effective());
-        }
         let next = Rc::new(RefCell::new(None));
         let policy = Replaceable {
             policy,
@@ -132,14 +145,14 @@ impl Polling {
             settings: RefCell::new(settings),
             next,
         };
-        let policy: Box<dyn PollPolicy> = match &args.record_waits {
+        let policy: Box<dyn PollPolicy> = match record {
             Some(path) if !params.max.is_zero() => {
                 let recorder = Recorder::new(policy, params.wake_or_assumed().latency, path);
                 Box::new(recorder.with_context(|| format!("cannot write waits to {}", path.display()))?)
             }
             _ => Box::new(policy),
         };
-        Ok((polling, params, policy))
+        Ok((polling, policy))
     }
 
     /// Changes the polling of the loop from its next iteration on.
@@ -228,7 +241,9 @@ mod tests {
             .split(' ')
             .chain(line.split_whitespace());
         let args = Args::try_parse_from(words).unwrap();
-        let (polling, params, policy) = Polling::new(&args).unwrap();
+        let settings = Settings::of(&args).unwrap();
+        let params = settings.params();
+        let (polling, policy) = Polling::new(settings, None).unwrap();
         let cx = Context::builder()
             .poll_params(params)
             .policy(policy)
