@@ -125,12 +125,12 @@ impl Server {
         }
         for address in &args.nbd {
             if let Some(nbd) = &nbd {
-                nbd.listen(&server.context, address)?;
+                nbd.listen(&server.context, address, &process.sockets)?;
             }
         }
         for name in process.sockets.unused() {
             tracing::warn!(
-                "the socket {name:?} was passed, and no export uses it; add socket=fd:{name} to one"
+                "the socket {name:?} was passed, and no export uses it; add socket=fd:{name} to one, or --nbd fd:{name}"
             );
         }
         if let Some(address) = args.metrics {
@@ -158,6 +158,14 @@ impl Server {
     #[must_use]
     pub fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// Serves the metrics to a client that is connected already.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn join_metrics(&self, client: std::os::fd::OwnedFd) {
+        if let Some(metrics) = &self.metrics {
+            metrics.join(&self.context, client);
+        }
     }
 
     /// A handle that stops the server.

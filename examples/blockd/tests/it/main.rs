@@ -19,6 +19,7 @@ mod engines;
 mod images;
 mod iothreads;
 mod killed;
+mod kills;
 mod malformed;
 mod many;
 mod memory;
