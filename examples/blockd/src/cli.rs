@@ -11,9 +11,8 @@ use clap::{Parser, Subcommand};
 use crate::control::CtlArgs;
 use crate::duration::parse_poll_max;
 use crate::engine::Engine;
-use crate::export::{self, Export};
+use crate::export::{self, Export, MOST_IOTHREADS};
 use crate::log::LogFormat;
-use crate::loops::MOST_LOOPS;
 use crate::metrics::parse_address;
 use crate::nbd::Address;
 
@@ -205,7 +204,7 @@ A guest of QEMU uses an export like this:
 /// Parses a number of loops.
 fn iothreads_parser() -> impl TypedValueParser<Value = usize> {
     clap::value_parser!(u64)
-        .range(1..=MOST_LOOPS as u64)
+        .range(1..=MOST_IOTHREADS as u64)
         .map(|count| count as usize)
 }
 

@@ -6,10 +6,12 @@ use std::str::FromStr;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 
 use crate::disk::{Access, SECTOR, Source};
-use crate::loops::MOST_LOOPS;
 
 /// The protocol identifies a queue by eight bits.
 pub const MOST_QUEUES: u16 = 256;
+
+/// The most I/O threads.
+pub(crate) const MOST_IOTHREADS: usize = 64;
 
 /// The longest serial number, in bytes.
 pub(crate) const SERIAL_LEN: usize = VIRTIO_BLK_ID_BYTES as usize;
@@ -323,8 +325,8 @@ fn parse_name(text: &str) -> Result<String, String> {
 }
 
 fn parse_iothread(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|thread| *thread < MOST_LOOPS).ok_or(format!(
-        "iothread={text}: the number of an I/O thread, from 0 to one less than --iothreads, which is at most {MOST_LOOPS}"
+    text.parse().ok().filter(|thread| *thread < MOST_IOTHREADS).ok_or(format!(
+        "iothread={text}: the number of an I/O thread, from 0 to one less than --iothreads, which is at most {MOST_IOTHREADS}"
     ))
 }
 

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `cli`, `export`, `advice` | the command line, and warnings about likely mistakes |
 //! | `serial` | serial numbers of disks |
-//! | `server`, `exports`, `opened` | all exports; adding, removing and resizing them |
+//! | `server`, `stopper` | the daemon without its process, and its end |
+//! | `exports`, `opened` | all exports; adding, removing and resizing them |
 //! | `loops` | the event loops and their threads; what each of them serves |
 //! | `polling`, `background` | the loop's polling, which can change; threads for what can wait |
 //! | `control` | the control socket and `blockd ctl` |
@@ -88,6 +89,7 @@ mod session;
 mod sigbus;
 mod socket;
 mod stats;
+mod stopper;
 mod vring;
 
 pub use cli::{Args, Command};
@@ -99,4 +101,5 @@ pub use log::{Log, LogFormat, LogLevel};
 pub use nbd::Address as NbdAddress;
 pub use pid_file::PidFile;
 pub use process::{PassedSockets, Process, notify};
-pub use server::{Server, Stopper, serve};
+pub use server::{Server, serve};
+pub use stopper::Stopper;

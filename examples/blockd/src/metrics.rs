@@ -13,10 +13,8 @@ use aio_sources::Listener;
 use anyhow::Context as _;
 
 use crate::background::Background;
-use crate::exports::Exports;
-use crate::loops::MAIN;
 use crate::peers::Peers;
-use http::Http;
+use http::{Http, OnSnapshot};
 
 /// The server of the page. Dropping it ends all connections.
 #[derive(Debug)]
@@ -27,7 +25,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Serves `GET /metrics` at an address.
+    /// Serves `GET /metrics` at an address: what `figures` passes on, and the figures of the contexts.
     ///
     /// # Errors
     /// If the address cannot be bound, or the loop cannot wait for clients; with the remedy.
@@ -35,17 +33,13 @@ impl Metrics {
         cx: &Context,
         address: SocketAddr,
         background: Background,
-        exports: Rc<Exports>,
+        contexts: ContextCollector,
+        figures: impl Fn(&Context, OnSnapshot) + 'static,
     ) -> anyhow::Result<Self> {
         let what = || format!("cannot serve metrics at {address}; name another address or port");
         let socket = TcpListener::bind(address).with_context(what)?;
         let address = socket.local_addr().with_context(what)?;
-        let contexts = ContextCollector::new();
-        contexts.add(MAIN, cx.remote());
-        for (name, remote) in exports.loops().remotes() {
-            contexts.add(name, remote);
-        }
-        let peers = Peers::new(Http::new(background, contexts, exports));
+        let peers = Peers::new(Http::new(background, contexts, figures));
         let joined = Rc::downgrade(&peers);
         let listener = Listener::new(cx, socket, move |cx, client, _| {
             if let Some(peers) = joined.upgrade()

@@ -3,11 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use aio_context::{Context, Remote, Wait};
+use aio_context::{Context, Wait};
+use aio_metrics::ContextCollector;
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit};
 
@@ -23,6 +22,7 @@ use crate::nbd::Nbd;
 use crate::opened::Opened;
 use crate::polling::Settings;
 use crate::process::Process;
+use crate::stopper::Stopper;
 
 /// The time for the reply of a loop that has completed its requests, or has no more time for that.
 const REPLY_TIME: Duration = Duration::from_secs(1);
@@ -37,33 +37,6 @@ pub struct Server {
     loops: Rc<Loops>,
     context: Context,
     stopper: Stopper,
-}
-
-/// Stops a [`Server`], from any thread.
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    stop: Arc<AtomicBool>,
-    remote: Remote,
-}
-
-impl Stopper {
-    pub(crate) fn new(cx: &Context) -> Self {
-        Self {
-            stop: Arc::default(),
-            remote: cx.remote(),
-        }
-    }
-
-    /// Whether the server is to stop, or has stopped.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    /// Makes [`Server::run`] return after the present iteration.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.remote.notify();
-    }
 }
 
 impl Server {
@@ -134,12 +107,14 @@ impl Server {
             );
         }
         if let Some(address) = args.metrics {
-            let metrics = Metrics::listen(
-                &server.context,
-                address,
-                background.clone(),
-                server.exports.clone(),
-            )?;
+            let contexts = ContextCollector::new();
+            contexts.add(MAIN, server.context.remote());
+            for (name, remote) in server.loops.remotes() {
+                contexts.add(name, remote);
+            }
+            let exports = server.exports.clone();
+            let figures = move |cx: &Context, show| exports.snapshot(cx, show);
+            let metrics = Metrics::listen(&server.context, address, background.clone(), contexts, figures)?;
             server.metrics = Some(metrics);
         }
         if let Some(path) = &args.control {

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn p16_is_judged_only_where_there_are_cores() {
+    fn two_threads_are_judged_only_where_there_are_cores() {
         let work = Work {
             polling: Polling::Off,
             waits: Waits::ForEvents,

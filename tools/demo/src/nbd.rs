@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p19_compares_servers_in_the_same_round() {
+    fn servers_are_compared_in_the_same_round() {
         let row = |server, round, iops| Row {
             server,
             protocol: "nbd",

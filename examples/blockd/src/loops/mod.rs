@@ -39,9 +39,7 @@ use crate::nbd::{MoveClient, Moved};
 
 /// The name of the first loop.
 pub(crate) const MAIN: &str = "main";
-/// The most loops.
-pub(crate) const MOST_LOOPS: usize = 64;
-/// A loop that does not answer a question for so long is reported as not responding.
+/// A loop that does not answer a query for so long is reported as not responding.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The loops of a daemon.
@@ -198,7 +196,7 @@ impl Loops {
         for (index, other) in (1..).zip(&self.others) {
             let answered = gathering.clone();
             let done = move |cx: &Context, result| answered.add(cx, index, result);
-            if !other.ask(cx, work.clone(), done) {
+            if !other.query(cx, work.clone(), done) {
                 gathering.add(cx, index, None);
             }
         }

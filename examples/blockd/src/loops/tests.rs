@@ -9,7 +9,7 @@ use super::*;
 use crate::cli::Args;
 use crate::engine::Engine;
 use crate::polling::Settings;
-use crate::server::Stopper;
+use crate::stopper::Stopper;
 
 /// A context with so many loops, none of which has an export.
 fn loops(count: usize) -> (Context, Loops, Stopper) {
@@ -128,17 +128,17 @@ fn a_loop_that_hangs_is_reported_and_not_waited_for() {
     );
     entered.wait();
     assert_eq!(responding(&cx, &loops), ["main", "io2"]);
-    // The number of questions that it does not answer is limited.
+    // The number of queries that it does not answer is limited.
     let [hanging, other] = &loops.others[..] else {
         panic!("three loops");
     };
-    for _ in 0..2 * thread::MOST_QUESTIONS {
+    for _ in 0..2 * thread::MOST_QUERIES {
         loops.gather(&cx, |_, _| (), |_, _| ());
         while other.unanswered() > 0 {
             cx.poll(Wait::Block).unwrap();
         }
     }
-    assert_eq!(hanging.unanswered(), thread::MOST_QUESTIONS);
+    assert_eq!(hanging.unanswered(), thread::MOST_QUERIES);
     assert_eq!(responding(&cx, &loops), ["main", "io2"]);
     loops.stop();
     assert!(!stopper.is_stopped());

@@ -18,10 +18,10 @@ use super::local::Local;
 use crate::engine::Engine;
 use crate::nbd::Nbd;
 use crate::polling::{Polling, Settings};
-use crate::server::Stopper;
+use crate::stopper::Stopper;
 
-/// The most questions that wait for the answer of a loop.
-pub(super) const MOST_QUESTIONS: usize = 64;
+/// The most queries that wait for the answer of a loop.
+pub(super) const MOST_QUERIES: usize = 64;
 
 /// What every loop is made with.
 #[derive(Clone, Debug)]
@@ -128,7 +128,7 @@ pub(super) struct LoopThread {
     remote: Remote,
     /// `None` once it was stopped.
     thread: RefCell<Option<IoThread>>,
-    /// The number of questions that the loop has not answered yet.
+    /// The number of queries that the loop has not answered yet.
     unanswered: Rc<Cell<usize>>,
 }
 
@@ -195,15 +195,15 @@ impl LoopThread {
         self.remote.run(job).unwrap_or_default();
     }
 
-    /// Asks for what `work` returns on the loop; `done` gets `None` if the loop has ended. Returns false if the loop has not answered the
-    /// last questions, so that those to a loop that does not respond take no memory.
-    pub(super) fn ask<T: Send + 'static>(
+    /// Gets what `work` returns on the loop; `done` gets `None` if the loop has ended. Returns false if too many queries of the loop have no
+    /// answer yet: those of a loop that does not respond would take more and more memory.
+    pub(super) fn query<T: Send + 'static>(
         &self,
         cx: &Context,
         work: impl FnOnce(&Context, &Local) -> T + Send + 'static,
         done: impl FnOnce(&Context, Option<T>) + 'static,
     ) -> bool {
-        if self.unanswered.get() >= MOST_QUESTIONS {
+        if self.unanswered.get() >= MOST_QUERIES {
             return false;
         }
         self.unanswered.set(self.unanswered.get() + 1);
@@ -222,7 +222,7 @@ impl LoopThread {
         true
     }
 
-    /// The number of questions that the loop has not answered yet.
+    /// The number of queries that the loop has not answered yet.
     #[cfg(test)]
     pub(super) fn unanswered(&self) -> usize {
         self.unanswered.get()

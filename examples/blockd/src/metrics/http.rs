@@ -1,6 +1,5 @@
 //! [`Http`]: enough of HTTP to serve one page. Each connection has one request.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use aio_context::Context;
@@ -8,7 +7,7 @@ use aio_metrics::ContextCollector;
 
 use super::page::page;
 use crate::background::Background;
-use crate::exports::Exports;
+use crate::figures::Snapshot;
 use crate::peers::{Protocol, Reply};
 
 /// The most connections.
@@ -23,25 +22,28 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The end of a request's head.
 const END: &[u8] = b"\r\n\r\n";
 
+/// Receives the figures of the daemon, now or later.
+pub(super) type OnSnapshot = Box<dyn FnOnce(&Context, Snapshot)>;
+
 /// The protocol of the metrics' port.
-pub(super) struct Http {
+pub(super) struct Http<F> {
     background: Background,
     contexts: ContextCollector,
-    exports: Rc<Exports>,
+    figures: F,
 }
 
-impl Http {
-    pub(super) fn new(background: Background, contexts: ContextCollector, exports: Rc<Exports>) -> Self {
+impl<F: Fn(&Context, OnSnapshot)> Http<F> {
+    pub(super) fn new(background: Background, contexts: ContextCollector, figures: F) -> Self {
         Self {
             background,
             contexts,
-            exports,
+            figures,
         }
     }
 
     fn send_page(&self, cx: &Context, is_head: bool, reply: Reply) {
         let (background, contexts) = (self.background.clone(), self.contexts.clone());
-        self.exports.snapshot(cx, move |cx, snapshot| {
+        let show = move |cx: &Context, snapshot| {
             // A page of thousands of queues takes some time to format.
             let format = move || Ok(page(snapshot, contexts)?);
             background.run(cx, format, move |cx, page| {
@@ -51,7 +53,8 @@ impl Http {
                 };
                 reply.send(cx, answer, true);
             });
-        });
+        };
+        (self.figures)(cx, Box::new(show));
     }
 }
 
@@ -99,7 +102,7 @@ fn answer(status: &str, more: &str, body: &str, is_head: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-impl Protocol for Http {
+impl<F: Fn(&Context, OnSnapshot) + 'static> Protocol for Http<F> {
     fn most_peers(&self) -> usize {
         MOST_CLIENTS
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::connection::MoveClient;
+use super::moving::MoveClient;
 use super::stats::NbdStats;
 use super::wire::transmission;
 use crate::engine::Workers;

@@ -17,6 +17,7 @@ use aio_context::{BottomHalf, ClockId, Context, Handler, Interest, Registration,
 use super::catalog::{Catalog, NbdExport};
 use super::input::{Input, Received};
 use super::job::{Job, Payload};
+use super::moving::MoveClient;
 use super::negotiation::{self, Agreement, Negotiation, Outcome};
 use super::outbox::Outbox;
 use super::places::Place;
@@ -27,9 +28,7 @@ use crate::disk::DiskError;
 use crate::limit::{Kind, LineLimit};
 use crate::request::Device;
 
-mod moving;
-
-pub(crate) use moving::{MoveClient, Moved};
+mod handover;
 
 /// The handshake must be complete this long after the connection.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `address`, `listener` | where clients connect |
 //! | `catalog` | the exports that clients can choose |
-//! | `connection`, `places` | the handler of a client's socket, which can move to another loop; the limit of their number |
+//! | `connection`, `places` | the handler of a client's socket; the limit of their number |
+//! | `moving` | a connection on its way to the loop of its export |
 //! | `input`, `outbox`, `turn` | bytes that were received, bytes to be sent, the limits of a turn |
 //! | `negotiation`, `options` | the handshake |
 //! | `request`, `transmission`, `job`, `replies` | requests: checked, executed by the loop or by threads, answered |
@@ -26,6 +27,7 @@ mod connection;
 mod input;
 mod job;
 mod listener;
+mod moving;
 mod negotiation;
 mod options;
 mod outbox;
@@ -49,8 +51,8 @@ use aio_context::{ClockId, Context, GroupId};
 pub use address::Address;
 pub(crate) use catalog::{Catalog, NbdExport};
 use connection::Connection;
-pub(crate) use connection::{MoveClient, Moved};
 use listener::Bound;
+pub(crate) use moving::{MoveClient, Moved};
 use places::{MOST_CONNECTIONS, Places};
 pub(crate) use stats::NbdStats;
 

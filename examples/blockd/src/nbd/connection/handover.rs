@@ -1,38 +1,16 @@
-//! [`Moved`]: a connection on its way from the loop of its handshake to the loop of its export.
+//! How a connection gets to the loop of its export.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use aio_context::{ClockId, Context};
 
 use super::super::catalog::{Catalog, NbdExport};
 use super::super::input::Input;
+use super::super::moving::{MoveClient, Moved};
 use super::super::negotiation::{Agreement, Negotiation};
 use super::super::outbox::Outbox;
-use super::super::places::Place;
 use super::{Connection, End, Phase, State};
-use crate::request::Device;
-
-/// A connection whose client has chosen an export of another loop.
-#[derive(Debug)]
-pub(crate) struct Moved {
-    socket: OwnedFd,
-    /// Requests that the client has sent behind its handshake.
-    input: Input,
-    /// The end of the handshake, which is not sent yet.
-    out: Outbox,
-    /// That of the export.
-    pub(in super::super) device: Arc<Device>,
-    /// See [`Agreement`].
-    structured: bool,
-    status: bool,
-    place: Arc<Place>,
-}
-
-/// Moves a connection to another loop.
-pub(crate) type MoveClient = Arc<dyn Fn(Moved) + Send + Sync>;
 
 impl Connection {
     /// Continues with a client that has chosen this export on another loop. `on_end` is as for [`start`](Self::start).
