@@ -41,6 +41,11 @@ impl Pacing {
             .set(self.has_system_clock && !params.exclusive_core);
     }
 
+    /// Adopts another cost of a sleep.
+    pub(crate) fn reprice(&self, params: &PollParams) {
+        self.spin.step(|spin| spin.reprice(params));
+    }
+
     /// Steps what knows whether the thread has its core for itself (rule A13). `None` if that is not looked for.
     #[inline]
     pub(crate) fn contention<R>(&self, step: impl FnOnce(&mut Contention) -> R) -> Option<R> {

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_context::{
-    Context, HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost, measure_wake_cost,
+    Context, HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCalibration, WakeCost,
 };
+use aio_sources::WakeRefinement;
 use anyhow::{Context as _, anyhow, bail};
 
 use crate::cli::Args;
@@ -21,6 +22,8 @@ use crate::recorder::Recorder;
 pub(crate) struct Polling {
     settings: RefCell<Settings>,
     next: Rc<RefCell<Option<Policy>>>,
+    /// The measurement of the start, until it is refined.
+    calibration: RefCell<Option<WakeCalibration>>,
 }
 
 /// A policy's name and its parameters.
@@ -33,7 +36,7 @@ struct Settings {
 impl Settings {
     /// The settings of the command line. Measures the cost of a sleep unless it is given: without polling, too, because it decides how
     /// long the loop checks its descriptors before it sleeps.
-    fn of(args: &Args) -> anyhow::Result<Self> {
+    fn of(args: &Args) -> anyhow::Result<(Self, Option<WakeCalibration>)> {
         let params = PollParams::up_to(args.poll_max)
             .with_cpu_price(args.poll_cpu_price)
             .with_cpu_max(args.poll_cpu_max)
@@ -41,20 +44,29 @@ impl Settings {
             .with_grow(args.poll_grow)
             .with_shrink(args.poll_shrink)
             .with_weight(args.poll_weight);
-        let measured = match (args.poll_wake_ns, args.poll_kick_ns) {
-            (Some(_), Some(_)) => WakeCost::default(),
-            _ => measure_wake_cost()
-                .context("cannot measure the cost of a sleep; --poll-wake-ns and --poll-kick-ns set it")?,
-        };
-        let kick = args.poll_kick_ns.map_or(measured.kick, Duration::from_nanos);
+        let policy = args.policy.clone();
+        let kick = args.poll_kick_ns.map(Duration::from_nanos);
+        if let (Some(nanos), Some(kick)) = (args.poll_wake_ns, kick) {
+            let params = params.with_wake(given(nanos).with_kick(kick));
+            return Ok((Self { policy, params }, None));
+        }
+        let mut calibration = WakeCalibration::start()
+            .context("cannot measure the cost of a sleep; --poll-wake-ns and --poll-kick-ns set it")?;
+        if let Some(kick) = kick {
+            calibration = calibration.with_kick(kick);
+        }
+        let measured = calibration.cost();
         let params = match args.poll_wake_ns {
-            Some(nanos) => params.with_wake(given(nanos).with_kick(kick)),
-            None => params.with_measured_wake(measured.with_kick(kick)),
+            Some(nanos) => params.with_wake(given(nanos).with_kick(measured.kick)),
+            None => params.with_measured_wake(measured),
         };
-        Ok(Self {
-            policy: args.policy.clone(),
-            params,
-        })
+        tracing::info!(
+            "a sleep costs {measured:?}, as measured by {} batches that differ by {} %",
+            calibration.batches(),
+            calibration.spread_percent()
+        );
+        let refined = params.wake_is_estimate.then_some(calibration);
+        Ok((Self { policy, params }, refined))
     }
 
     fn changed(&self, change: &PollChange) -> anyhow::Result<Self> {
@@ -67,7 +79,8 @@ impl Settings {
             *params = params.with_wake(given(nanos).with_kick(params.wake.kick));
         }
         if let Some(nanos) = change.kick_ns {
-            params.wake = params.wake.with_kick(Duration::from_nanos(nanos));
+            // What is given is measured no more.
+            *params = params.with_wake(params.wake.with_kick(Duration::from_nanos(nanos)));
         }
         if let Some(exclusive) = change.exclusive {
             *params = params.with_exclusive_core(exclusive);
@@ -118,7 +131,7 @@ impl Polling {
     /// # Errors
     /// If there is no such policy, the cost of a sleep cannot be measured, or waits cannot be recorded.
     pub(crate) fn new(args: &Args) -> anyhow::Result<(Self, PollParams, Box<dyn PollPolicy>)> {
-        let settings = Settings::of(args)?;
+        let (settings, calibration) = Settings::of(args)?;
         let (policy, params) = (settings.policy()?, settings.params);
         if !params.max.is_zero() {
             tracing::info!("polling: {}", policy.effective());
@@ -131,6 +144,7 @@ impl Polling {
         let polling = Self {
             settings: RefCell::new(settings),
             next,
+            calibration: RefCell::new(calibration),
         };
         let policy: Box<dyn PollPolicy> = match &args.record_waits {
             Some(path) if !params.max.is_zero() => {
@@ -142,12 +156,31 @@ impl Polling {
         Ok((polling, params, policy))
     }
 
+    /// Measures the cost of a sleep again while the loop of `cx` runs, unless it is given. Keep the result as long as the loop.
+    ///
+    /// # Errors
+    /// What the system says to a thread.
+    pub(crate) fn refine(&self, cx: &Context) -> anyhow::Result<Option<WakeRefinement>> {
+        let Some(calibration) = self.calibration.take() else {
+            return Ok(None);
+        };
+        let refinement = WakeRefinement::start(calibration, &cx.remote());
+        Ok(Some(refinement.context(
+            "cannot start a thread that measures the cost of a sleep",
+        )?))
+    }
+
     /// Changes the polling of the loop from its next iteration on.
     ///
     /// # Errors
     /// If a value is not allowed; with the allowed ones. Nothing has changed.
     pub(crate) fn change(&self, cx: &Context, change: &PollChange) -> anyhow::Result<()> {
-        let changed = self.settings.borrow().changed(change)?;
+        let mut settings = self.settings.borrow().clone();
+        if settings.params.wake_is_estimate {
+            // It may have been refined since.
+            settings.params.wake = cx.remote().stats().wake_cost;
+        }
+        let changed = settings.changed(change)?;
         self.next.replace(Some(changed.policy()?));
         cx.set_poll_params(changed.params);
         self.settings.replace(changed);
@@ -207,6 +240,10 @@ impl PollPolicy for Replaceable {
 
     fn observe_handler(&mut self, memory: &mut HandlerMemory, had_event: bool, seen: Iteration) {
         self.policy.observe_handler(memory, had_event, seen);
+    }
+
+    fn reprice(&mut self, params: PollParams) {
+        self.policy.reprice(params);
     }
 
     fn reset(&mut self, params: PollParams) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use aio_context::{Context, Remote, Wait};
+use aio_sources::WakeRefinement;
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit};
 
@@ -30,6 +31,7 @@ pub struct Server {
     metrics: Option<Metrics>,
     exports: Rc<Exports>,
     nbd: Option<Rc<Nbd>>,
+    _refinement: Option<WakeRefinement>,
     context: Context,
     stop: Arc<AtomicBool>,
 }
@@ -78,6 +80,7 @@ impl Server {
             .backend_kind(backend)
             .build()
             .with_context(|| format!("cannot make an event loop with --backend {backend}"))?;
+        let refinement = polling.refine(&context)?;
         let background = Background::new(&context);
         let nbd = (!args.nbd.is_empty()).then(|| Nbd::new(&context));
         let sockets = process.sockets.clone();
@@ -87,6 +90,7 @@ impl Server {
             metrics: None,
             exports,
             nbd,
+            _refinement: refinement,
             context,
             stop: Arc::default(),
         };
