@@ -145,12 +145,17 @@ impl Server {
         }
     }
 
+    /// Whether it was stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
     /// Serves until it is stopped.
     ///
     /// # Errors
     /// If the system refuses to wait.
     pub fn run(&self) -> io::Result<()> {
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.is_stopped() {
             self.context.poll(Wait::Block)?;
         }
         Ok(())
