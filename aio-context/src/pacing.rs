@@ -54,6 +54,12 @@ impl Pacing {
             .then(|| self.contention.step(step))
     }
 
+    /// Whether polling may be suspended, or searches are seldom made. Takes no reading of the clock.
+    #[inline]
+    pub(crate) fn is_contended(&self) -> bool {
+        self.looks_for_contention.get() && self.contention.get().was_seen()
+    }
+
     /// Whether a peek is due, although polling finds work: those that make system calls and find nothing take a tenth of the time at the
     /// most.
     #[inline]
