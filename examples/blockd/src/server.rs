@@ -174,12 +174,17 @@ impl Server {
         self.stopper.clone()
     }
 
+    /// Whether it is to stop, or has stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopper.is_stopped()
+    }
+
     /// Serves until it is stopped.
     ///
     /// # Errors
     /// If the system refuses to wait, or an I/O thread has ended. [`finish`](Self::finish) then still completes the requests of the others.
     pub fn run(&self) -> io::Result<()> {
-        while !self.stopper.is_stopped() {
+        while !self.is_stopped() {
             self.context.poll(Wait::Block)?;
         }
         self.loops.failure().map_or(Ok(()), Err)
