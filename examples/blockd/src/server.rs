@@ -71,7 +71,11 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let (polling, params, policy) = Polling::new(args)?;
-        let backend = args.engine.backend(args.backend);
+        let has_images = args
+            .exports
+            .iter()
+            .any(|export| matches!(export.source, crate::Source::File(_)));
+        let backend = args.engine.backend(args.backend, has_images);
         let context = Context::builder()
             .poll_params(params)
             .policy(policy)
@@ -92,6 +96,10 @@ impl Server {
         };
         if let Some(warning) = args.engine.warning(&server.context) {
             tracing::warn!("{warning}");
+        }
+        if has_images {
+            let by = args.engine.description(&server.context);
+            tracing::info!(engine = ?args.engine, "requests of images are executed by {by}");
         }
         for export in &args.exports {
             let opened = Opened::open(export.clone(), &process.sockets)?;
