@@ -61,9 +61,10 @@ pub struct Args {
     /// Serves all exports over NBD as well, at a Unix socket or an IP address and port; may be given many times
     ///
     /// A value with a slash, or that ends with .sock, is the path of a Unix socket: /run/nbd.sock. Others are addresses: `127.0.0.1:10809`,
-    /// `[::1]:10809`. NBD is served without authentication and encryption. Clients choose an export by its name: name=TEXT of --export, or the
+    /// `[::1]:10809`. mode=OCTAL and group=NAME can follow a path, as those of --export. fd:NAME is a Unix socket that the service manager
+    /// passes under that name. NBD is served without authentication and encryption. Clients choose an export by its name: name=TEXT of --export, or the
     /// last part of the path of the image or the socket. The only export also has the empty name.
-    #[arg(long, value_name = "ADDR|PATH")]
+    #[arg(long, value_name = "ADDR|PATH[,mode=OCTAL][,group=NAME]|fd:NAME")]
     pub nbd: Vec<Address>,
 
     /// The longest busy polling before a sleep: 32us, 1ms, 500ns, at most 1s; 0 turns polling off

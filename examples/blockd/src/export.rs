@@ -250,7 +250,7 @@ pub(crate) fn passed_name(socket: &Path) -> Option<&str> {
 }
 
 /// Parses permission bits: octal digits.
-fn parse_mode(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
     let is_octal = text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     u32::from_str_radix(text, 8)
         .ok()

@@ -59,6 +59,12 @@ impl Metrics {
         })
     }
 
+    /// Serves a client that is connected already.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn join(&self, cx: &Context, client: std::os::fd::OwnedFd) {
+        self.peers.join(cx, client).expect("the loop waits for a client");
+    }
+
     /// Where it is served.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address

@@ -33,7 +33,7 @@ impl Opened {
             None => None,
             Some(socket) => Some(match passed_name(socket) {
                 Some(name) => Listener::passed(sockets.get(name)?),
-                None => Listener::bind(socket, permissions(&export)?)?,
+                None => Listener::bind(socket, permissions(export.mode, export.group.as_deref())?)?,
             }),
         };
         Ok(Self {
@@ -44,13 +44,13 @@ impl Opened {
     }
 }
 
-/// Which users may connect to the socket of an export.
-fn permissions(export: &Export) -> anyhow::Result<Permissions> {
-    let group = export.group.as_deref().map(group).transpose()?;
-    Ok(Permissions {
-        mode: export.mode,
-        group,
-    })
+/// Which users may connect to a socket with this mode and group.
+///
+/// # Errors
+/// If there is no such group.
+pub(crate) fn permissions(mode: Option<u32>, name: Option<&str>) -> anyhow::Result<Permissions> {
+    let group = name.map(group).transpose()?;
+    Ok(Permissions { mode, group })
 }
 
 /// The number of a group.

@@ -107,12 +107,12 @@ impl Server {
         }
         for address in &args.nbd {
             if let Some(nbd) = &server.nbd {
-                nbd.listen(&server.context, address)?;
+                nbd.listen(&server.context, address, &process.sockets)?;
             }
         }
         for name in process.sockets.unused() {
             tracing::warn!(
-                "the socket {name:?} was passed, and no export uses it; add socket=fd:{name} to one"
+                "the socket {name:?} was passed, and no export uses it; add socket=fd:{name} to one, or --nbd fd:{name}"
             );
         }
         if let Some(address) = args.metrics {

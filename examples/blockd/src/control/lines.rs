@@ -137,9 +137,8 @@ impl Protocol for Lines {
         REPLY_TIMEOUT
     }
 
-    fn request_len(&self, input: &[u8]) -> Option<usize> {
-        let end = input.iter().position(|byte| *byte == b'\n')?;
-        Some(end + 1)
+    fn end_of_request(&self) -> &'static [u8] {
+        b"\n"
     }
 
     fn handle(&self, cx: &Context, request: &[u8], reply: Reply) {

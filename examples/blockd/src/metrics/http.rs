@@ -113,9 +113,8 @@ impl<F: Fn(&Context) -> Snapshot + 'static> Protocol for Http<F> {
         REPLY_TIMEOUT
     }
 
-    fn request_len(&self, input: &[u8]) -> Option<usize> {
-        let at = input.windows(END.len()).position(|bytes| bytes == END)?;
-        Some(at + END.len())
+    fn end_of_request(&self) -> &'static [u8] {
+        END
     }
 
     fn handle(&self, cx: &Context, request: &[u8], reply: Reply) {

@@ -51,6 +51,7 @@ use places::{MOST_CONNECTIONS, Places};
 pub(crate) use stats::NbdStats;
 
 use crate::limit::{Kind, LineLimit};
+use crate::process::PassedSockets;
 use crate::request::Device;
 
 /// All NBD clients.
@@ -139,9 +140,14 @@ impl Nbd {
     ///
     /// # Errors
     /// If the address cannot be used; with the remedy.
-    pub(crate) fn listen(&self, cx: &Context, address: &Address) -> anyhow::Result<()> {
+    pub(crate) fn listen(
+        &self,
+        cx: &Context,
+        address: &Address,
+        sockets: &PassedSockets,
+    ) -> anyhow::Result<()> {
         let me = self.me.clone();
-        let bound = Bound::bind(cx, self.group, address, move |cx, client| {
+        let bound = Bound::bind((cx, self.group), address, sockets, move |cx, client| {
             if let Some(nbd) = me.upgrade() {
                 nbd.accept(cx, client);
             }

@@ -10,7 +10,7 @@ use crate::process::ready;
 pub(crate) const VARIABLE: &str = "BLOCKD_TEST_ENGINE";
 
 /// Whether a daemon can execute requests on a ring here; prints a `skipped` line if not.
-fn has_ring() -> bool {
+pub(crate) fn has_ring() -> bool {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(1 << 20).unwrap();
     let daemon = Daemon::start(

@@ -18,6 +18,7 @@ mod daemon;
 mod engines;
 mod images;
 mod killed;
+mod kills;
 mod malformed;
 mod many;
 mod memory;
