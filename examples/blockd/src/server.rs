@@ -88,8 +88,12 @@ impl Server {
         for warning in advice::warnings(args) {
             tracing::warn!("{warning}");
         }
+        let has_images = args
+            .exports
+            .iter()
+            .any(|export| matches!(export.source, crate::Source::File(_)));
         let setup = Setup {
-            backend: args.engine.backend(args.backend),
+            backend: args.engine.backend(args.backend, has_images),
             engine: args.engine,
             polling: Settings::of(args)?,
             record_waits: args.record_waits.clone(),
@@ -118,6 +122,10 @@ impl Server {
         };
         if let Some(warning) = args.engine.warning(&server.context) {
             tracing::warn!("{warning}");
+        }
+        if has_images {
+            let by = args.engine.description(&server.context);
+            tracing::info!(engine = ?args.engine, "requests of images are executed by {by}");
         }
         for export in &args.exports {
             let opened = Opened::open(export.clone(), &process.sockets)?;
