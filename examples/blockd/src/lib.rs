@@ -49,6 +49,7 @@ mod advice;
 mod backend;
 mod background;
 mod buffers;
+mod call_pacer;
 mod channel;
 mod cli;
 mod connection;
@@ -62,6 +63,7 @@ mod export;
 mod exports;
 mod features;
 mod figures;
+mod floor;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -97,6 +99,8 @@ pub use control::{CtlArgs, ctl};
 pub use disk::Source;
 pub use engine::Engine;
 pub use export::{Export, MOST_QUEUES};
+#[doc(hidden)]
+pub use floor::{FloorLoop, serve_on_floor};
 pub use log::{Log, LogFormat, LogLevel};
 pub use nbd::Address as NbdAddress;
 pub use pid_file::PidFile;

@@ -14,7 +14,7 @@
 //! | `iothreads` | two I/O threads over one |
 //! | `nbd`, `nbd_client` | NBD, beside other servers |
 //! | `contended`, `quota` | polling policies under a quota, and on one core with the client |
-//! | `grid` | depths and think times: the heat map |
+//! | `grid`, `predict` | depths and think times: the heat map; what the simulator predicts for them |
 //! | `row`, `table`, `open_loop`, `summary`, `plot` | figures, printed and drawn |
 
 mod args;
@@ -30,6 +30,7 @@ mod nbd_client;
 mod open_loop;
 mod plan;
 mod plot;
+mod predict;
 mod quota;
 mod row;
 mod server;
@@ -67,7 +68,17 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let interrupt = Interrupt::catch()?;
     raise_descriptor_limit();
     println!("building blockd (release)");
-    let built = shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", "blockd"]));
+    let built = shell::run(shell::cargo().args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "blockd",
+        "--bin",
+        "blockd",
+        "--example",
+        "floor",
+    ]));
     interrupt.check()?;
     built?;
     let target = shell::target_dir()?;

@@ -36,6 +36,8 @@ const START: Duration = Duration::from_secs(20);
 pub(crate) const BLOCKD: &str = "blockd";
 pub(crate) const PEER: &str = "qemu-storage-daemon";
 pub(crate) const PEER_NULL: &str = "qemu-storage-daemon (null)";
+/// blockd's queues on a hand-written loop: with polling off it sleeps in `epoll_wait`, otherwise it spins.
+pub(crate) const FLOOR: &str = "floor";
 
 /// A daemon and its way to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(crate) enum Program {
     Peer,
     /// The same with a disk that keeps nothing: the least it can do for a request.
     PeerNull,
+    /// The disk and the queues of blockd, and no event loop but a few lines: what the loop itself costs.
+    Floor,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +82,7 @@ impl Program {
             Self::Blockd => BLOCKD,
             Self::Peer => PEER,
             Self::PeerNull => PEER_NULL,
+            Self::Floor => FLOOR,
         }
     }
 }
@@ -126,6 +131,7 @@ impl Server {
                 let node = format!("driver=null-co,node-name=disk,size={DISK},read-zeroes=on");
                 command_of_peer(&node, kind.polling, directory.path(), exports)
             }
+            Program::Floor => command_of_floor(blockd, kind.polling, directory.path()),
         };
         let mut server = Self::start_by(&mut command, kind, directory, at)?;
         server._disk = disk;
@@ -204,7 +210,7 @@ impl Server {
     /// What the disk holds once a client has filled it.
     pub(crate) fn contents(&self) -> Contents {
         match self.kind.program {
-            Program::Blockd | Program::Peer => Contents::PATTERN,
+            Program::Blockd | Program::Peer | Program::Floor => Contents::PATTERN,
             Program::PeerNull => Contents::ZEROES,
         }
     }
@@ -215,12 +221,16 @@ impl Server {
     }
 
     fn await_ready(&mut self) -> anyhow::Result<()> {
-        if self.kind.program == Program::Blockd {
+        if matches!(self.kind.program, Program::Blockd | Program::Floor) {
             let out = self.child.stdout.take().context("standard output is piped")?;
             let mut line = String::new();
             BufReader::new(out).read_line(&mut line)?;
             if line.trim() != "ready" {
-                bail!("blockd did not start: {:?}", self.child.wait()?);
+                bail!(
+                    "{} did not start: {:?}",
+                    self.kind.program.name(),
+                    self.child.wait()?
+                );
             }
             return Ok(());
         }
@@ -312,6 +322,16 @@ pub(crate) fn polling_options(command: &mut Command, polling: Polling) {
         command.arg("--poll-exclusive");
     }
     command.arg("--poll-max").arg(format!("{}ns", max.as_nanos()));
+}
+
+fn command_of_floor(blockd: &Path, polling: Polling, directory: &Path) -> Command {
+    let mut command = Command::new(blockd.with_file_name("examples").join("floor"));
+    command.arg(if polling == Polling::Off { "epoll" } else { "spin" });
+    let socket = busy_socket(directory);
+    command
+        .arg("--export")
+        .arg(format!("ram={DISK},socket={}", socket.display()));
+    command
 }
 
 /// A file of the size of the disk that no file system keeps: it is gone with the last descriptor.

@@ -59,6 +59,7 @@ impl Setup {
                 let what = format!("cannot make an event loop with --backend {}", self.backend);
                 anyhow::Error::new(error).context(what)
             })?;
+        polling.refine(&context)?;
         Ok((context, polling))
     }
 }
