@@ -15,7 +15,8 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::cli::Args;
-use crate::server::{Server, Stopper};
+use crate::server::Server;
+use crate::stopper::Stopper;
 use crate::vring::Vring;
 
 /// Rounds over the queues between two checks of the context, and waits of the epoll loop.
