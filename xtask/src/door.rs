@@ -29,7 +29,7 @@ enum Kind {
 const PACKAGING: &str = "aio-package";
 const DOCS: &str = "aio-docs";
 
-const DOORS: [Door; 8] = [
+const DOORS: [Door; 9] = [
     Door {
         task: "demo",
         package: "aio-demo",
@@ -65,6 +65,12 @@ const DOORS: [Door; 8] = [
         package: DOCS,
         about: "Build the book and the API documentation, and check all links; with --open, open them in a browser",
         kind: Kind::Named,
+    },
+    Door {
+        task: "guest",
+        package: "aio-guest",
+        about: "Boot Linux guests under QEMU on disks of blockd, and judge what they see; says what to install",
+        kind: Kind::Measuring,
     },
     Door {
         task: "prove",

@@ -13,6 +13,7 @@ use crate::duration::parse_poll_max;
 use crate::engine::Engine;
 use crate::export::{self, Export};
 use crate::log::LogFormat;
+use crate::loops::MOST_LOOPS;
 use crate::metrics::parse_address;
 use crate::nbd::Address;
 
@@ -51,6 +52,8 @@ pub struct Args {
     /// serial=TEXT, at most 20 characters, is the disk's serial number in the guest; without it, the serial number is
     /// derived from the path of the image, or of the socket if there is no image. name=TEXT names the export for NBD
     /// clients and in log lines.
+    ///
+    /// iothread=N names the thread that serves the export: from 0 to one less than --iothreads.
     #[arg(
         long = "export",
         required_unless_present = "control",
@@ -61,9 +64,10 @@ pub struct Args {
     /// Serves all exports over NBD as well, at a Unix socket or an IP address and port; may be given many times
     ///
     /// A value with a slash, or that ends with .sock, is the path of a Unix socket: /run/nbd.sock. Others are addresses: `127.0.0.1:10809`,
-    /// `[::1]:10809`. NBD is served without authentication and encryption. Clients choose an export by its name: name=TEXT of --export, or the
+    /// `[::1]:10809`. mode=OCTAL and group=NAME can follow a path, as those of --export. fd:NAME is a Unix socket that the service manager
+    /// passes under that name. NBD is served without authentication and encryption. Clients choose an export by its name: name=TEXT of --export, or the
     /// last part of the path of the image or the socket. The only export also has the empty name.
-    #[arg(long, value_name = "ADDR|PATH")]
+    #[arg(long, value_name = "ADDR|PATH[,mode=OCTAL][,group=NAME]|fd:NAME")]
     pub nbd: Vec<Address>,
 
     /// The longest busy polling before a sleep: 32us, 1ms, 500ns, at most 1s; 0 turns polling off
@@ -121,6 +125,13 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub engine: Engine,
 
+    /// The number of threads that serve exports, each with an event loop of its own
+    ///
+    /// The thread 0 is the first thread of the daemon, which also has the control socket, the metrics and the handshakes of NBD. An export
+    /// is served by one thread: iothread=N of --export names it; exports without it are spread evenly.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = iothreads_parser())]
+    pub iothreads: usize,
+
     /// A Unix socket at which `blockd ctl` controls this daemon: lists, adds, removes and resizes exports, shows statistics,
     /// and sets polling and the log level. Only the user of the daemon may connect to it
     #[arg(long, value_name = "PATH")]
@@ -170,6 +181,7 @@ impl Args {
             record_waits: None,
             backend: BackendKind::default(),
             engine: Engine::default(),
+            iothreads: 1,
             control: None,
             metrics: None,
             nbd: Vec::new(),
@@ -189,6 +201,13 @@ Examples:
 A guest of QEMU uses an export like this:
   qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem \\
     -chardev socket,id=disk,path=a.sock -device vhost-user-blk-pci,chardev=disk,num-queues=4";
+
+/// Parses a number of loops.
+fn iothreads_parser() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u64)
+        .range(1..=MOST_LOOPS as u64)
+        .map(|count| count as usize)
+}
 
 /// Parses the name of a backend; the help lists the names.
 fn backend_parser() -> impl TypedValueParser<Value = BackendKind> {

@@ -22,6 +22,8 @@ use anyhow::Context as _;
 
 pub use args::CtlArgs;
 pub(crate) use command::PollChange;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use command::{Command, MOST_COMMAND};
 pub(crate) use lines::Controlled;
 
 use crate::peers::Peers;

@@ -32,8 +32,8 @@ pub(crate) trait Protocol: 'static {
     /// The time for a client to read a reply.
     fn reply_timeout(&self) -> Duration;
 
-    /// The number of bytes of the first request in `input`, if it is complete.
-    fn request_len(&self, input: &[u8]) -> Option<usize>;
+    /// The bytes that end a request.
+    fn end_of_request(&self) -> &'static [u8];
 
     /// Executes a request, and replies at once or later.
     fn handle(&self, cx: &Context, request: &[u8], reply: Reply);
@@ -79,6 +79,7 @@ impl Peers {
                 peers: self.me.clone(),
                 socket,
                 input: RefCell::default(),
+                searched: Cell::default(),
                 output: RefCell::default(),
                 state: Cell::new(State::Reads),
                 is_last: Cell::default(),
@@ -148,6 +149,8 @@ struct Peer {
     socket: OwnedFd,
     /// Bytes of requests that were not taken yet.
     input: RefCell<Vec<u8>>,
+    /// So many of them contain no end of a request: a request that arrives byte by byte is searched once.
+    searched: Cell<usize>,
     /// The rest of a reply.
     output: RefCell<Vec<u8>>,
     state: Cell<State>,
@@ -261,8 +264,12 @@ impl Peer {
         let most = protocol.most_request();
         let request: Option<Vec<u8>> = {
             let mut input = self.input.borrow_mut();
-            let len = protocol.request_len(&input).filter(|len| *len <= most);
-            len.map(|len| input.drain(..len).collect())
+            let len = self.search(&input, protocol.end_of_request());
+            let len = len.filter(|len| *len <= most);
+            len.map(|len| {
+                self.searched.set(0);
+                input.drain(..len).collect()
+            })
         };
         if let Some(request) = request {
             self.state.set(State::Executes);
@@ -281,6 +288,18 @@ impl Peer {
             self.set_interest(Interest::READ);
             self.set_timer(protocol.request_timeout().filter(|_| waiting > 0));
         }
+    }
+
+    /// The number of bytes of the first request in `input`, if it is complete.
+    fn search(&self, input: &[u8], end: &[u8]) -> Option<usize> {
+        let from = self.searched.get();
+        let found = input[from..].windows(end.len()).position(|bytes| bytes == end);
+        if found.is_none() {
+            // The end may have arrived in part.
+            self.searched
+                .set(from.max((input.len() + 1).saturating_sub(end.len())));
+        }
+        Some(from + found? + end.len())
     }
 
     fn read(&self) -> Result<(), Errno> {
@@ -357,127 +376,4 @@ impl Handler for Peer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use aio_context::Wait;
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
-
-    /// Answers each line with its length, at once or in a later iteration.
-    struct Lengths;
-
-    impl Protocol for Lengths {
-        fn most_peers(&self) -> usize {
-            3
-        }
-        fn most_request(&self) -> usize {
-            100
-        }
-        fn request_timeout(&self) -> Option<Duration> {
-            None
-        }
-        fn reply_timeout(&self) -> Duration {
-            Duration::from_secs(1)
-        }
-        fn request_len(&self, input: &[u8]) -> Option<usize> {
-            Some(input.iter().position(|byte| *byte == b'\n')? + 1)
-        }
-        fn handle(&self, cx: &Context, request: &[u8], reply: Reply) {
-            let answer = format!("{}\n", request.len()).into_bytes();
-            match request[0] {
-                b'n' => reply.send(cx, answer, false),
-                b'l' => cx.defer(|cx| reply.send(cx, answer, false)),
-                // The reply is dropped.
-                _ => {}
-            }
-        }
-        fn too_long(&self) -> Vec<u8> {
-            b"too long\n".to_vec()
-        }
-    }
-
-    fn join(cx: &Context, peers: &Peers) -> UnixStream {
-        let (own, daemons) = UnixStream::pair().unwrap();
-        daemons.set_nonblocking(true).unwrap();
-        own.set_nonblocking(true).unwrap();
-        peers.join(cx, daemons.into()).unwrap();
-        own
-    }
-
-    /// Polls until there is nothing to do, and reads what was sent.
-    fn replies(cx: &Context, client: &mut UnixStream) -> String {
-        let mut text = Vec::new();
-        loop {
-            let progress = cx.poll(Wait::NoBlock).unwrap();
-            let mut part = [0; 512];
-            match client.read(&mut part) {
-                Ok(0) => break text.extend(b"(end)"),
-                Ok(count) => text.extend(&part[..count]),
-                Err(_) if progress => {}
-                Err(_) => break,
-            }
-        }
-        String::from_utf8(text).unwrap()
-    }
-
-    #[test]
-    fn however_requests_are_cut_each_is_answered_once_and_in_order() {
-        let (cx, peers) = (Context::new().unwrap(), Peers::new(Lengths));
-        let mut random = fastrand::Rng::with_seed(21);
-        let mut client = join(&cx, &peers);
-        for _ in 0..50 {
-            let (mut text, mut expected) = (Vec::new(), String::new());
-            for _ in 0..random.usize(1..20) {
-                let len = random.usize(2..=100);
-                text.push(if random.bool() { b'n' } else { b'l' });
-                text.extend(vec![b'x'; len - 2]);
-                text.push(b'\n');
-                expected += &format!("{len}\n");
-            }
-            let mut answers = String::new();
-            let mut rest = &text[..];
-            while !rest.is_empty() {
-                let (part, after) = rest.split_at(random.usize(1..=rest.len()));
-                client.write_all(part).unwrap();
-                answers += &replies(&cx, &mut client);
-                rest = after;
-            }
-            assert_eq!(answers, expected);
-        }
-    }
-
-    #[test]
-    fn each_connection_ends_in_its_way() {
-        let (cx, peers) = (Context::new().unwrap(), Peers::new(Lengths));
-        for (sent, answer) in [
-            ("n\nn", "2\n(end)"),
-            ("?\nn\n", "(end)"),
-            (&*"x".repeat(101), "too long\n(end)"),
-            (&*format!("n\n{}\nn\n", "x".repeat(100)), "2\ntoo long\n(end)"),
-            ("", "(end)"),
-        ] {
-            let mut client = join(&cx, &peers);
-            client.write_all(sent.as_bytes()).unwrap();
-            client.shutdown(std::net::Shutdown::Write).unwrap();
-            assert_eq!(replies(&cx, &mut client), answer, "{sent:?}");
-        }
-        assert!(peers.connected.borrow().is_empty());
-    }
-
-    #[test]
-    fn the_client_that_was_silent_for_longest_gives_way() {
-        let (cx, peers) = (Context::new().unwrap(), Peers::new(Lengths));
-        let mut clients: Vec<UnixStream> = (0..3).map(|_| join(&cx, &peers)).collect();
-        clients[0].write_all(b"n\n").unwrap();
-        assert_eq!(replies(&cx, &mut clients[0]), "2\n");
-        let mut another = join(&cx, &peers);
-        assert_eq!(replies(&cx, &mut clients[1]), "(end)");
-        for client in [&mut another, &mut clients[0]] {
-            client.write_all(b"l\n").unwrap();
-            assert_eq!(replies(&cx, client), "2\n");
-        }
-        assert_eq!(peers.connected.borrow().len(), 3);
-        peers.close();
-        assert_eq!(replies(&cx, &mut another), "(end)");
-    }
-}
+mod tests;

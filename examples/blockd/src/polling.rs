@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,21 +23,26 @@ use crate::recorder::Recorder;
 pub(crate) struct Polling {
     settings: RefCell<Settings>,
     next: Rc<RefCell<Option<Policy>>>,
-    /// The measurement of the start, until it is refined.
-    calibration: RefCell<Option<WakeCalibration>>,
+    /// Measures the cost of a sleep again while the loop runs.
+    refinement: RefCell<Option<WakeRefinement>>,
 }
 
 /// A policy's name and its parameters.
 #[derive(Clone, Debug)]
-struct Settings {
+pub(crate) struct Settings {
     policy: String,
     params: PollParams,
+    /// How the cost of a sleep was measured at the start, unless it was given.
+    calibration: Option<WakeCalibration>,
 }
 
 impl Settings {
     /// The settings of the command line. Measures the cost of a sleep unless it is given: without polling, too, because it decides how
     /// long the loop checks its descriptors before it sleeps.
-    fn of(args: &Args) -> anyhow::Result<(Self, Option<WakeCalibration>)> {
+    ///
+    /// # Errors
+    /// If there is no such policy, or the cost of a sleep cannot be measured.
+    pub(crate) fn of(args: &Args) -> anyhow::Result<Self> {
         let params = PollParams::up_to(args.poll_max)
             .with_cpu_price(args.poll_cpu_price)
             .with_cpu_max(args.poll_cpu_max)
@@ -48,7 +54,7 @@ impl Settings {
         let kick = args.poll_kick_ns.map(Duration::from_nanos);
         if let (Some(nanos), Some(kick)) = (args.poll_wake_ns, kick) {
             let params = params.with_wake(given(nanos).with_kick(kick));
-            return Ok((Self { policy, params }, None));
+            return Self::checked(policy, params, None);
         }
         let mut calibration = WakeCalibration::start()
             .context("cannot measure the cost of a sleep; --poll-wake-ns and --poll-kick-ns set it")?;
@@ -60,13 +66,37 @@ impl Settings {
             Some(nanos) => params.with_wake(given(nanos).with_kick(measured.kick)),
             None => params.with_measured_wake(measured),
         };
-        tracing::info!(
-            "a sleep costs {measured:?}, as measured by {} batches that differ by {} %",
-            calibration.batches(),
-            calibration.spread_percent()
-        );
-        let refined = params.wake_is_estimate.then_some(calibration);
-        Ok((Self { policy, params }, refined))
+        let calibration = params.wake_is_estimate.then(|| {
+            tracing::info!(
+                "a sleep costs {measured:?}, as measured by {} batches that differ by {} %",
+                calibration.batches(),
+                calibration.spread_percent()
+            );
+            calibration
+        });
+        Self::checked(policy, params, calibration)
+    }
+
+    fn checked(
+        policy: String,
+        params: PollParams,
+        calibration: Option<WakeCalibration>,
+    ) -> anyhow::Result<Self> {
+        let settings = Self {
+            policy,
+            params,
+            calibration,
+        };
+        let policy = settings.policy()?;
+        if !params.max.is_zero() {
+            tracing::info!("polling: {}", policy.effective());
+        }
+        Ok(settings)
+    }
+
+    /// The parameters.
+    pub(crate) fn params(&self) -> PollParams {
+        self.params
     }
 
     fn changed(&self, change: &PollChange) -> anyhow::Result<Self> {
@@ -126,16 +156,15 @@ fn given(nanos: u64) -> WakeCost {
 }
 
 impl Polling {
-    /// The polling of the command line, and the policy for the loop.
+    /// The polling of a loop, and the policy for it. Records the waits of the loop in a file, if it is named and the loop polls.
     ///
     /// # Errors
-    /// If there is no such policy, the cost of a sleep cannot be measured, or waits cannot be recorded.
-    pub(crate) fn new(args: &Args) -> anyhow::Result<(Self, PollParams, Box<dyn PollPolicy>)> {
-        let (settings, calibration) = Settings::of(args)?;
+    /// If waits cannot be recorded.
+    pub(crate) fn new(
+        settings: Settings,
+        record: Option<&Path>,
+    ) -> anyhow::Result<(Self, Box<dyn PollPolicy>)> {
         let (policy, params) = (settings.policy()?, settings.params);
-        if !params.max.is_zero() {
-            tracing::info!("polling: {}", policy.effective());
-        }
         let next = Rc::new(RefCell::new(None));
         let policy = Replaceable {
             policy,
@@ -144,30 +173,30 @@ impl Polling {
         let polling = Self {
             settings: RefCell::new(settings),
             next,
-            calibration: RefCell::new(calibration),
+            refinement: RefCell::default(),
         };
-        let policy: Box<dyn PollPolicy> = match &args.record_waits {
+        let policy: Box<dyn PollPolicy> = match record {
             Some(path) if !params.max.is_zero() => {
                 let recorder = Recorder::new(policy, params.wake_or_assumed().latency, path);
                 Box::new(recorder.with_context(|| format!("cannot write waits to {}", path.display()))?)
             }
             _ => Box::new(policy),
         };
-        Ok((polling, params, policy))
+        Ok((polling, policy))
     }
 
-    /// Measures the cost of a sleep again while the loop of `cx` runs, unless it is given. Keep the result as long as the loop.
+    /// Measures the cost of a sleep again while the loop of `cx` runs, unless it is given.
     ///
     /// # Errors
     /// What the system says to a thread.
-    pub(crate) fn refine(&self, cx: &Context) -> anyhow::Result<Option<WakeRefinement>> {
-        let Some(calibration) = self.calibration.take() else {
-            return Ok(None);
+    pub(crate) fn refine(&self, cx: &Context) -> anyhow::Result<()> {
+        let Some(calibration) = self.settings.borrow().calibration.clone() else {
+            return Ok(());
         };
-        let refinement = WakeRefinement::start(calibration, &cx.remote());
-        Ok(Some(refinement.context(
-            "cannot start a thread that measures the cost of a sleep",
-        )?))
+        let refinement = WakeRefinement::start(calibration, &cx.remote())
+            .context("cannot start a thread that measures the cost of a sleep")?;
+        self.refinement.replace(Some(refinement));
+        Ok(())
     }
 
     /// Changes the polling of the loop from its next iteration on.
@@ -265,7 +294,9 @@ mod tests {
             .split(' ')
             .chain(line.split_whitespace());
         let args = Args::try_parse_from(words).unwrap();
-        let (polling, params, policy) = Polling::new(&args).unwrap();
+        let settings = Settings::of(&args).unwrap();
+        let params = settings.params();
+        let (polling, policy) = Polling::new(settings, None).unwrap();
         let cx = Context::builder()
             .poll_params(params)
             .policy(policy)

@@ -165,7 +165,7 @@ impl Server {
         Self::start_by(&mut command, Kind { program, polling }, directory, at)
     }
 
-    fn start_by(
+    pub(crate) fn start_by(
         command: &mut Command,
         kind: Kind,
         directory: tempfile::TempDir,
@@ -217,14 +217,7 @@ impl Server {
 
     /// How long the daemon's threads have run so far.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
-        let tasks = format!("/proc/{}/task", self.child.id());
-        let mut nanos = 0;
-        for task in std::fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
-            let schedstat = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            let ran = schedstat.split_whitespace().next().unwrap_or_default();
-            nanos += ran.parse::<u64>().context("schedstat begins with a number")?;
-        }
-        Ok(Duration::from_nanos(nanos))
+        cpu_time_of(self.child.id())
     }
 
     fn await_ready(&mut self) -> anyhow::Result<()> {
@@ -278,6 +271,18 @@ impl Drop for Server {
     }
 }
 
+/// How long the threads of a process have run so far.
+pub(crate) fn cpu_time_of(process: u32) -> anyhow::Result<Duration> {
+    let tasks = format!("/proc/{process}/task");
+    let mut nanos = 0;
+    for task in std::fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
+        let schedstat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        let ran = schedstat.split_whitespace().next().unwrap_or_default();
+        nanos += ran.parse::<u64>().context("schedstat begins with a number")?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
 fn busy_socket(directory: &Path) -> PathBuf {
     directory.join("busy.sock")
 }
@@ -288,6 +293,22 @@ fn idle_socket(directory: &Path, export: usize) -> PathBuf {
 
 fn command_of_blockd(program: &Path, polling: Polling, directory: &Path, idle: usize) -> Command {
     let mut command = Command::new(program);
+    polling_options(&mut command, polling);
+    for export in 0..idle {
+        let socket = idle_socket(directory, export);
+        command
+            .arg("--export")
+            .arg(format!("null=1M,socket={},queues={QUEUES}", socket.display()));
+    }
+    let socket = busy_socket(directory);
+    command
+        .arg("--export")
+        .arg(format!("ram={DISK},socket={}", socket.display()));
+    command
+}
+
+/// Adds blockd's options for polling.
+pub(crate) fn polling_options(command: &mut Command, polling: Polling) {
     let (policy, max) = match polling {
         Polling::Off => (None, Duration::ZERO),
         Polling::Adaptive => (None, POLL_MAX),
@@ -301,17 +322,6 @@ fn command_of_blockd(program: &Path, polling: Polling, directory: &Path, idle: u
         command.arg("--poll-exclusive");
     }
     command.arg("--poll-max").arg(format!("{}ns", max.as_nanos()));
-    for export in 0..idle {
-        let socket = idle_socket(directory, export);
-        command
-            .arg("--export")
-            .arg(format!("null=1M,socket={},queues={QUEUES}", socket.display()));
-    }
-    let socket = busy_socket(directory);
-    command
-        .arg("--export")
-        .arg(format!("ram={DISK},socket={}", socket.display()));
-    command
 }
 
 fn command_of_floor(blockd: &Path, polling: Polling, directory: &Path) -> Command {

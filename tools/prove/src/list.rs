@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
-
-use crate::at::{At, Outcome, Result};
-use crate::{coverage, mutants, sanitizers, valgrind};
+use crate::at::{At, Result};
+use crate::{blockd, coverage, fuzz, mutants, sanitizers, tasks, valgrind};
 use aio_tools::shell;
 
 /// A check, with a short and a long bound.
@@ -142,7 +140,19 @@ pub(crate) const CHECKS: &[Check] = &[
         "hopping tasks",
         ["50 tasks between 5 contexts, 10 s for each kind of context"; 2],
         [10, 10],
-        hopping,
+        tasks::hopping,
+    ),
+    check(
+        "kill -9",
+        ["100 kills of blockd under writes, both protocols, both engines"; 2],
+        [20, 20],
+        blockd::kills,
+    ),
+    check(
+        "clients",
+        ["10,000 clients of blockd over each protocol, 1,000 exports"; 2],
+        [20, 20],
+        blockd::clients,
     ),
     check(
         "address sanitizer",
@@ -210,48 +220,10 @@ pub(crate) const CHECKS: &[Check] = &[
     check(
         "fuzz",
         ["1 minute each target", "10 minutes each target"],
-        [20, 90],
-        fuzz,
-    )
-    .needing(&["cargo-fuzz"]),
+        [30, 150],
+        fuzz::run,
+    ),
 ];
-
-/// Tasks that move between random contexts, and how often they did.
-fn hopping(at: &At<'_>) -> Result {
-    let mut cargo = shell::cargo();
-    cargo
-        .args(["test", "--locked", "--package", "aio-executor", "--test", "it"])
-        .args(["case_14", "--", "--nocapture"])
-        .env("AIO_HOSTILE", "long");
-    let said = at.run(&mut cargo)?;
-    // Tests print side by side: the number need not begin its line.
-    let words: Vec<&str> = said.split_whitespace().collect();
-    let hops = words.windows(2).filter(|pair| pair[1] == "hops");
-    let hops: Vec<u64> = hops.filter_map(|pair| pair[0].parse().ok()).collect();
-    ensure!(!hops.is_empty(), "no test was run");
-    Ok(Outcome::Found(format!(
-        "{} kinds of contexts, {} hops, 0 tasks lost or doubled",
-        hops.len(),
-        hops.iter().sum::<u64>()
-    )))
-}
-
-/// Fuzzes every target, beginning with its seeds and the corpus of earlier runs.
-fn fuzz(at: &At<'_>) -> Result {
-    let targets = ["nbd", "operations", "timer_queue", "vhost_user", "virtqueue"];
-    for target in targets {
-        let corpus = shell::root().join("fuzz/corpus").join(target);
-        std::fs::create_dir_all(&corpus)?;
-        let time = format!("-max_total_time={}", at.pick(60, 600));
-        let mut fuzz = shell::cargo();
-        fuzz.env("RUSTC_BOOTSTRAP", "1")
-            .args(["fuzz", "run", target])
-            .arg(&corpus)
-            .arg(shell::root().join("fuzz/seeds").join(target));
-        at.run(fuzz.args(["--", time.as_str()]))?;
-    }
-    Ok(Outcome::Found(format!("{} targets, 0 crashes", targets.len())))
-}
 
 #[cfg(test)]
 mod tests {

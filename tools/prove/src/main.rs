@@ -4,12 +4,15 @@
 //! fails if a check fails; a check fails if it does not find a fault that it plants. A missing tool is a row of the table.
 
 mod at;
+mod blockd;
 mod coverage;
+mod fuzz;
 mod list;
 mod memory;
 mod mutants;
 mod sanitizers;
 mod table;
+mod tasks;
 mod valgrind;
 
 use std::path::PathBuf;

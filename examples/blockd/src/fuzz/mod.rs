@@ -1,11 +1,20 @@
-//! Entry points for fuzzing: arbitrary guest memory and arbitrary conversations of both protocols, each with its invariants.
+//! Entry points for fuzzing: arbitrary guest memory, conversations, options and images, each with its invariants.
 //!
 //! Only tests and the feature `fuzz` build this. The targets are in `fuzz/`; their seeds are replayed by the tests below.
 
+mod control;
+mod export;
+mod image;
+mod metrics;
 mod nbd;
+mod peers;
 mod vhost_user;
 mod virtqueue;
 
+pub use control::control;
+pub use export::export;
+pub use image::image;
+pub use metrics::metrics;
 pub use nbd::nbd;
 pub use vhost_user::vhost_user;
 pub use virtqueue::virtqueue;
@@ -57,6 +66,26 @@ mod tests {
     }
 
     #[test]
+    fn seeds_of_control() {
+        replay("control", control);
+    }
+
+    #[test]
+    fn seeds_of_metrics() {
+        replay("metrics", metrics);
+    }
+
+    #[test]
+    fn seeds_of_export() {
+        replay("export", export);
+    }
+
+    #[test]
+    fn seeds_of_image() {
+        replay("image", image);
+    }
+
+    #[test]
     fn random_bytes() {
         let mut random = fastrand::Rng::with_seed(2);
         for _ in 0..500 {
@@ -65,6 +94,10 @@ mod tests {
             virtqueue(&noise);
             vhost_user(&noise[..len / 4]);
             nbd(&noise);
+            export(&noise[..len / 4]);
+            image(&noise);
+            control(&noise);
+            metrics(&noise);
         }
     }
 }

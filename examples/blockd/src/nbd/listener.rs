@@ -4,13 +4,14 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use aio_context::{Context, GroupId};
 use anyhow::Context as _;
 use rustix::net::sockopt;
 
 use super::address::Address;
+use crate::opened::permissions;
+use crate::process::PassedSockets;
 use crate::socket;
 
 /// The bytes of replies that a client's socket should hold. The system may allow fewer.
@@ -30,13 +31,24 @@ impl Bound {
     /// # Errors
     /// If the address cannot be used; with the remedy.
     pub(super) fn bind(
-        cx: &Context,
-        group: GroupId,
+        (cx, group): (&Context, GroupId),
         address: &Address,
+        sockets: &PassedSockets,
         serve: impl Fn(&Context, OwnedFd) + 'static,
     ) -> anyhow::Result<Self> {
         match address {
-            Address::Unix(path) => Self::bind_unix(cx, group, path, serve),
+            Address::Unix {
+                path,
+                mode,
+                group: owner,
+            } => {
+                let listener = socket::Listener::bind(path, permissions(*mode, owner.as_deref())?)?;
+                Self::bind_unix(cx, group, listener, address, serve)
+            }
+            Address::Passed(name) => {
+                let listener = socket::Listener::passed(sockets.get(name)?);
+                Self::bind_unix(cx, group, listener, address, serve)
+            }
             Address::Tcp(address) => Self::bind_tcp(cx, group, *address, serve),
         }
     }
@@ -44,11 +56,11 @@ impl Bound {
     fn bind_unix(
         cx: &Context,
         group: GroupId,
-        path: &Path,
+        listener: socket::Listener,
+        address: &Address,
         serve: impl Fn(&Context, OwnedFd) + 'static,
     ) -> anyhow::Result<Self> {
-        let listener = socket::Listener::bind(path, socket::Permissions::default())?;
-        let what = || format!("cannot wait for clients at {}", path.display());
+        let what = || format!("cannot wait for clients at {address}");
         let socket = listener.socket().try_clone().with_context(what)?;
         let accepted = move |cx: &Context, client: UnixStream, _| {
             let client = OwnedFd::from(client);

@@ -14,7 +14,7 @@ use crate::client::{Client, pattern};
 use crate::process::{blockd, complaint, ready, terminate, wait_ready};
 
 /// A command that starts the daemon with one passed socket, as a service manager does.
-fn with_passed(socket: UnixListener, name: &str, args: &[&str]) -> Command {
+pub(crate) fn with_passed(socket: UnixListener, name: &str, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
     // The shell's process becomes the daemon's, so it knows its number.
     let script =

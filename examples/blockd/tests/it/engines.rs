@@ -10,7 +10,7 @@ use crate::process::ready;
 pub(crate) const VARIABLE: &str = "BLOCKD_TEST_ENGINE";
 
 /// Whether a daemon can execute requests on a ring here; prints a `skipped` line if not.
-fn has_ring() -> bool {
+pub(crate) fn has_ring() -> bool {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(1 << 20).unwrap();
     let daemon = Daemon::start(
@@ -29,13 +29,20 @@ fn run_on_ring(names: &[&str], others: &[&str]) {
     if std::env::var_os(VARIABLE).is_some() || !has_ring() {
         return;
     }
+    let passed = run_again((VARIABLE, "uring"), names, others);
+    println!("{passed} tests passed with the ring");
+}
+
+/// Runs tests whose names contain one of `names` in another process with a variable, but not those that contain one of `others`. Returns
+/// how many have passed.
+pub(crate) fn run_again((variable, value): (&str, &str), names: &[&str], others: &[&str]) -> usize {
     let mut tests = Command::new(std::env::current_exe().unwrap());
     for other in others {
         tests.args(["--skip", other]);
     }
     // One at a time: a process that another test starts keeps the sockets of this one open for a moment.
     tests.arg("--test-threads=1");
-    let output = tests.args(names).env(VARIABLE, "uring").output().unwrap();
+    let output = tests.args(names).env(variable, value).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
@@ -43,8 +50,8 @@ fn run_on_ring(names: &[&str], others: &[&str]) {
         String::from_utf8_lossy(&output.stderr)
     );
     let passed = text.matches("... ok").count();
-    println!("{passed} tests passed with the ring");
     assert!(passed >= names.len(), "{text}");
+    passed
 }
 
 /// Errors, sizes, locks and slow file systems. Those that are left out make a system call fail or last that the ring does not make.

@@ -15,8 +15,8 @@ const KILLS: usize = 100;
 const SOCKET: &str = "BLOCKD_TEST_SOCKET";
 const SEED: &str = "BLOCKD_TEST_SEED";
 /// Every second block is written, so that the others show whatever goes astray.
-const BLOCKS: u64 = 64;
-const BLOCK: usize = 4096;
+pub(crate) const BLOCKS: u64 = 64;
+pub(crate) const BLOCK: usize = 4096;
 const SECTOR: usize = 512;
 /// Writes under way at a time.
 const DEPTH: usize = 8;
@@ -32,7 +32,7 @@ fn sector(block: u64, at: usize, write: u64) -> Vec<u8> {
         .collect()
 }
 
-fn data(block: u64, write: u64) -> Vec<u8> {
+pub(crate) fn data(block: u64, write: u64) -> Vec<u8> {
     (0..BLOCK / SECTOR)
         .flat_map(|at| sector(block, at, write))
         .collect()
@@ -75,7 +75,7 @@ fn the_client_that_is_killed() {
 }
 
 /// What may be in a block.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Block {
     /// The last write that was acknowledged.
     done: u64,
@@ -84,8 +84,8 @@ struct Block {
 }
 
 /// The contents that each block may have, from the reports of the clients.
-#[derive(Default)]
-struct Expected(HashMap<u64, Block>);
+#[derive(Clone, Default)]
+pub(crate) struct Expected(HashMap<u64, Block>);
 
 impl Expected {
     fn hear(&mut self, line: &str) -> bool {
@@ -96,22 +96,30 @@ impl Expected {
         let (Ok(block), Ok(write)) = (block.parse(), write.parse()) else {
             return false;
         };
-        let known: &mut Block = self.0.entry(block).or_default();
         match what {
-            "begun" => drop(known.begun.insert(write)),
-            "done" => {
-                // A client has one write to a block under way at a time, and former clients are gone.
-                known.done = write;
-                known.begun.clear();
-            }
+            "begun" => self.begun(block, write),
+            "done" => self.done(block, write),
             "flushed" => {}
             _ => return false,
         }
         true
     }
 
+    /// A write was begun.
+    pub(crate) fn begun(&mut self, block: u64, write: u64) {
+        self.0.entry(block).or_default().begun.insert(write);
+    }
+
+    /// A write was acknowledged.
+    pub(crate) fn done(&mut self, block: u64, write: u64) {
+        // A client has one write to a block under way at a time, and former clients are gone.
+        let known = self.0.entry(block).or_default();
+        known.done = write;
+        known.begun.clear();
+    }
+
     /// Compares an image with it, sector by sector; then what is there is what must be there.
-    fn check(&mut self, image: &[u8]) -> Result<(), String> {
+    pub(crate) fn check(&mut self, image: &[u8]) -> Result<(), String> {
         for (number, bytes) in image.chunks(BLOCK).enumerate() {
             let block = number as u64 / 2;
             let known = match number % 2 {

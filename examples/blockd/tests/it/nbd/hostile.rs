@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::client::{Client, DISC, READ, WRITE};
 use super::start;
+use crate::churn;
 use crate::client::pattern;
 use crate::images::Image;
 use crate::seed;
@@ -207,13 +208,15 @@ fn a_thousand_clients_leave_nothing_behind() {
         visit(&mut random);
     }
     let before = daemon.settled();
-    for _ in 0..1000 {
+    let count = churn::clients();
+    for _ in 0..count {
         visit(&mut random);
     }
     is_served(&path);
     daemon.holds_the_same_as(before);
     let after = daemon.holds();
     println!("{before:?} before, {after:?} after");
+    churn::report("NBD", count, before, after);
     assert!(
         after.rss_kib <= before.rss_kib + 2048,
         "{before:?} has become {after:?}: memory is kept"

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::daemon::Daemon;
 
-mod client;
+pub(crate) mod client;
 mod control;
 mod hostile;
 mod images;

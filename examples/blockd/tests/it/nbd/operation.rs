@@ -4,7 +4,8 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
 use super::client::Client;
-use crate::process::{complaint, ready, terminate};
+use crate::c34_operation::with_passed;
+use crate::process::{complaint, ready, terminate, wait_ready};
 
 #[test]
 fn c7_the_socket_is_replaced_if_stale_and_removed_if_its_own() {
@@ -68,4 +69,48 @@ fn mistakes_are_explained() {
         "{said}"
     );
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// Mode and group are those of the option, whatever the umask.
+#[test]
+fn c34_the_socket_has_its_mode_and_group() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("nbd.sock");
+    let group = rustix::process::getegid().as_raw();
+    for mode in ["600", "666"] {
+        let nbd = format!("{},mode={mode},group={group}", path.display());
+        let child = ready(&["--nbd", &nbd, "--export", "ram=1M,name=disk"]);
+        let about = std::fs::metadata(&path).unwrap();
+        assert_eq!(format!("{:o}", about.mode() & 0o777), mode);
+        assert_eq!(about.gid(), group);
+        Client::simple(&path, "disk").flush().unwrap();
+        terminate(child);
+        assert!(!path.exists());
+    }
+    let unknown = format!("{},group=no-such-group", path.display());
+    let said = complaint(&["--nbd", &unknown, "--export", "ram=1M,name=disk"]);
+    assert!(said.contains("getent group"), "{said}");
+}
+
+#[test]
+fn c34_a_passed_socket_is_served_and_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("nbd.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let args = ["--nbd", "fd:disks", "--export", "ram=1M,name=disk"];
+    for _ in 0..2 {
+        let mut child = with_passed(listener.try_clone().unwrap(), "disks", &args)
+            .spawn()
+            .unwrap();
+        wait_ready(&mut child);
+        let mut client = Client::simple(&path, "disk");
+        client.write(0, &[7; 512]).unwrap();
+        assert_eq!(client.read(0, 512).unwrap(), [7; 512]);
+        drop(client);
+        terminate(child);
+        assert!(path.exists(), "it is the service manager's");
+    }
+    let said = complaint(&args);
+    assert!(said.contains("no socket was passed to this process"), "{said}");
 }

@@ -1,0 +1,83 @@
+//! What was seen, as rows.
+
+use serde::Serialize;
+
+/// How a guest's disk is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Setup {
+    pub(crate) queues: u16,
+    /// `off` or `adaptive`.
+    pub(crate) polling: &'static str,
+    pub(crate) engine: &'static str,
+}
+
+impl Setup {
+    /// Every combination of one and four queues, polling, and engines.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for engine in ["threads", "uring"] {
+            for polling in ["off", "adaptive"] {
+                all.extend([1, 4].map(|queues| Self {
+                    queues,
+                    polling,
+                    engine,
+                }));
+            }
+        }
+        all
+    }
+
+    /// Two that together have every value once.
+    pub(crate) fn quick() -> Vec<Self> {
+        Self::all()
+            .into_iter()
+            .filter(|setup| match setup.engine {
+                "threads" => setup.queues == 1 && setup.polling == "off",
+                _ => setup.queues == 4 && setup.polling == "adaptive",
+            })
+            .collect()
+    }
+
+    /// The options of blockd.
+    pub(crate) fn options(&self) -> [&'static str; 4] {
+        let poll_max = if self.polling == "off" { "0" } else { "100us" };
+        ["--engine", self.engine, "--poll-max", poll_max]
+    }
+}
+
+impl std::fmt::Display for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = if self.queues == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{} queue{plural}, polling {}, engine {}",
+            self.queues, self.polling, self.engine
+        )
+    }
+}
+
+/// One step of one guest.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    #[serde(flatten)]
+    pub(crate) setup: Setup,
+    pub(crate) step: &'static str,
+    pub(crate) ok: bool,
+    /// The result, or the error.
+    pub(crate) saw: String,
+    pub(crate) seconds: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quick_run_has_every_value() {
+        let quick = Setup::quick();
+        assert_eq!(quick.len(), 2);
+        assert_eq!(Setup::all().len(), 8);
+        assert!(quick[0].queues != quick[1].queues);
+        assert!(quick[0].polling != quick[1].polling && quick[0].engine != quick[1].engine);
+    }
+}

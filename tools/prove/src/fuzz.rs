@@ -1,0 +1,68 @@
+//! Fuzzes every target of `fuzz/`, beginning with its seeds and the corpus of earlier runs.
+
+use std::fs;
+
+use aio_tools::shell;
+use aio_tools::tool::Tool;
+use anyhow::{Context as _, ensure};
+
+use crate::at::{At, Outcome, Result};
+
+const FUZZ: Tool = Tool {
+    program: "cargo-fuzz",
+    package: "cargo-fuzz@0.13.2",
+};
+
+/// Runs each target for a minute, or for ten.
+pub(crate) fn run(at: &At<'_>) -> Result {
+    let targets = targets()?;
+    for target in &targets {
+        let mut fuzz = match FUZZ.built_by(&[], |build| at.run(build).map(drop))? {
+            Ok(fuzz) => fuzz,
+            Err(why) => return Ok(Outcome::Skipped(why)),
+        };
+        let corpus = shell::root().join("fuzz/corpus").join(target);
+        fs::create_dir_all(&corpus)?;
+        let time = format!("-max_total_time={}", at.pick(60, 600));
+        // Its instrumentation is an unstable option of the compiler.
+        fuzz.env("RUSTC_BOOTSTRAP", "1")
+            .args(["run", target])
+            .arg(&corpus)
+            .arg(shell::root().join("fuzz/seeds").join(target));
+        at.run(fuzz.args(["--", time.as_str()]))?;
+    }
+    Ok(Outcome::Found(format!("{} targets, 0 crashes", targets.len())))
+}
+
+/// The names of all targets.
+fn targets() -> anyhow::Result<Vec<String>> {
+    let directory = shell::root().join("fuzz/fuzz_targets");
+    let entries = fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut targets = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if let Some(name) = path.file_stem() {
+            targets.push(name.to_string_lossy().into_owned());
+        }
+    }
+    targets.sort();
+    ensure!(
+        !targets.is_empty(),
+        "there are no targets in {}",
+        directory.display()
+    );
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_has_seeds() {
+        for target in targets().unwrap() {
+            let seeds = shell::root().join("fuzz/seeds").join(&target);
+            assert!(fs::read_dir(&seeds).unwrap().count() >= 5, "{target}");
+        }
+    }
+}
