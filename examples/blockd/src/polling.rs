@@ -1,6 +1,6 @@
 //! [`Polling`]: the polling policy of a loop and its parameters, which can change while the loop runs.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -23,8 +23,8 @@ use crate::recorder::Recorder;
 pub(crate) struct Polling {
     settings: RefCell<Settings>,
     next: Rc<RefCell<Option<Policy>>>,
-    /// Measures the cost of a sleep again while the loop runs.
-    refinement: RefCell<Option<WakeRefinement>>,
+    /// Measures the cost of a sleep again.
+    refinement: OnceCell<WakeRefinement>,
 }
 
 /// A policy's name and its parameters.
@@ -32,7 +32,7 @@ pub(crate) struct Polling {
 pub(crate) struct Settings {
     policy: String,
     params: PollParams,
-    /// How the cost of a sleep was measured at the start, unless it was given.
+    /// The measurement of the start, if the cost of a sleep is not given: each loop refines a copy.
     calibration: Option<WakeCalibration>,
 }
 
@@ -66,14 +66,12 @@ impl Settings {
             Some(nanos) => params.with_wake(given(nanos).with_kick(measured.kick)),
             None => params.with_measured_wake(measured),
         };
-        let calibration = params.wake_is_estimate.then(|| {
-            tracing::info!(
-                "a sleep costs {measured:?}, as measured by {} batches that differ by {} %",
-                calibration.batches(),
-                calibration.spread_percent()
-            );
-            calibration
-        });
+        tracing::info!(
+            "a sleep costs {measured:?}, as measured by {} batches that differ by {} %",
+            calibration.batches(),
+            calibration.spread_percent()
+        );
+        let calibration = params.wake_is_estimate.then_some(calibration);
         Self::checked(policy, params, calibration)
     }
 
@@ -173,7 +171,7 @@ impl Polling {
         let polling = Self {
             settings: RefCell::new(settings),
             next,
-            refinement: RefCell::default(),
+            refinement: OnceCell::new(),
         };
         let policy: Box<dyn PollPolicy> = match record {
             Some(path) if !params.max.is_zero() => {
@@ -190,12 +188,13 @@ impl Polling {
     /// # Errors
     /// What the system says to a thread.
     pub(crate) fn refine(&self, cx: &Context) -> anyhow::Result<()> {
-        let Some(calibration) = self.settings.borrow().calibration.clone() else {
-            return Ok(());
-        };
-        let refinement = WakeRefinement::start(calibration, &cx.remote())
-            .context("cannot start a thread that measures the cost of a sleep")?;
-        self.refinement.replace(Some(refinement));
+        let calibration = self.settings.borrow().calibration.clone();
+        if let Some(calibration) = calibration {
+            let refinement = WakeRefinement::start(calibration, &cx.remote());
+            let refinement = refinement.context("cannot start a thread that measures the cost of a sleep")?;
+            // The loop is new, and has no other one.
+            let _ = self.refinement.set(refinement);
+        }
         Ok(())
     }
 

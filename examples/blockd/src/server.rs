@@ -88,8 +88,12 @@ impl Server {
         for warning in advice::warnings(args) {
             tracing::warn!("{warning}");
         }
+        let has_images = args
+            .exports
+            .iter()
+            .any(|export| matches!(export.source, crate::Source::File(_)));
         let setup = Setup {
-            backend: args.engine.backend(args.backend),
+            backend: args.engine.backend(args.backend, has_images),
             engine: args.engine,
             polling: Settings::of(args)?,
             record_waits: args.record_waits.clone(),
@@ -118,6 +122,10 @@ impl Server {
         };
         if let Some(warning) = args.engine.warning(&server.context) {
             tracing::warn!("{warning}");
+        }
+        if has_images {
+            let by = args.engine.description(&server.context);
+            tracing::info!(engine = ?args.engine, "requests of images are executed by {by}");
         }
         for export in &args.exports {
             let opened = Opened::open(export.clone(), &process.sockets)?;
@@ -174,7 +182,7 @@ impl Server {
         self.stopper.clone()
     }
 
-    /// Whether it was stopped.
+    /// Whether it is to stop, or has stopped.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopper.is_stopped()
     }
@@ -184,7 +192,7 @@ impl Server {
     /// # Errors
     /// If the system refuses to wait, or an I/O thread has ended. [`finish`](Self::finish) then still completes the requests of the others.
     pub fn run(&self) -> io::Result<()> {
-        while !self.stopper.is_stopped() {
+        while !self.is_stopped() {
             self.context.poll(Wait::Block)?;
         }
         self.loops.failure().map_or(Ok(()), Err)
