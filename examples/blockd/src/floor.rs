@@ -3,9 +3,8 @@
 //! The demo measures it beside the daemon. The context still handles messages of clients, a few hundred times a second; requests never
 //! pass through it. One thread has one floor.
 
-use std::cell::RefCell;
 use std::io;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use aio_context::{Context, Handler as _, Pollable as _, Wait};
@@ -14,6 +13,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
+use crate::adoption;
 use crate::cli::Args;
 use crate::server::Server;
 use crate::stopper::Stopper;
@@ -35,33 +35,19 @@ pub enum FloorLoop {
     Epoll,
 }
 
-thread_local! {
-    /// The queues of the floor, if this thread has one.
-    static QUEUES: RefCell<Option<Vec<Weak<Vring>>>> = const { RefCell::new(None) };
-}
-
-/// Takes over a queue that is about to serve. Returns false if this thread has no floor.
-pub(crate) fn adopt(vring: &Rc<Vring>) -> bool {
-    QUEUES.with_borrow_mut(|queues| {
-        let Some(queues) = queues else { return false };
-        queues.push(Rc::downgrade(vring));
-        true
-    })
-}
-
 /// Serves on this thread until it is stopped. Calls `ready` with a [`Stopper`] once every socket accepts clients.
 ///
 /// # Errors
 /// As [`serve`](crate::serve), and what the system says to an epoll set.
 pub fn serve_on_floor(args: &Args, how: FloorLoop, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
-    QUEUES.set(Some(Vec::new()));
+    adoption::begin();
     let server = Server::new(args)?;
     ready(server.stopper());
     let ended = match how {
         FloorLoop::Spin => spin(&server),
         FloorLoop::Epoll => sleep(&server),
     };
-    QUEUES.take();
+    adoption::end();
     ended
         .and_then(|()| server.finish())
         .context("the hand-written loop cannot wait any longer")
@@ -69,15 +55,16 @@ pub fn serve_on_floor(args: &Args, how: FloorLoop, ready: impl FnOnce(Stopper)) 
 
 /// Starts queues that are new, and lets go of those that have ended. Returns whether there were any.
 fn update(queues: &mut Vec<Rc<Vring>>) -> bool {
-    let adopted = QUEUES.with_borrow_mut(|queues| queues.as_mut().map(std::mem::take).unwrap_or_default());
+    let adopted = adoption::take();
     let before = queues.len();
     queues.retain(|vring| !vring.is_stopped());
     let have_ended = queues.len() < before;
-    for vring in adopted.iter().filter_map(Weak::upgrade) {
+    let has_new = !adopted.is_empty();
+    for vring in adopted {
         vring.start();
         queues.push(vring);
     }
-    have_ended || !adopted.is_empty()
+    have_ended || has_new
 }
 
 fn spin(server: &Server) -> io::Result<()> {
@@ -144,22 +131,4 @@ fn sleep(server: &Server) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queues_are_adopted_only_where_there_is_a_floor() {
-        let mut queues = Vec::new();
-        assert!(!update(&mut queues));
-        QUEUES.set(Some(vec![Weak::new()]));
-        assert!(
-            update(&mut queues) && queues.is_empty(),
-            "it has ended before it was served"
-        );
-        assert!(!update(&mut queues));
-        QUEUES.take();
-    }
 }

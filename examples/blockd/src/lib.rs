@@ -45,6 +45,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 mod acceptor;
+mod adoption;
 mod advice;
 mod backend;
 mod background;

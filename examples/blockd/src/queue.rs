@@ -53,12 +53,12 @@ use std::sync::Arc;
 
 use aio_context::{Interest, Registration, WeakContext};
 
+use crate::adoption;
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
 use crate::dirty_log::DirtyLog;
 use crate::engine::Workers;
 use crate::features::{CONFIG_WCE, EVENT_IDX, FLUSH, LOG_ALL, PROTOCOL};
-use crate::floor;
 use crate::limit::Kind;
 use crate::memory::Memory;
 use crate::request::Device;
@@ -313,7 +313,7 @@ impl Queue {
             call_price: context.remote().stats().wake_cost.kick,
         };
         let vring = Vring::new(ring, self.base, config);
-        if floor::adopt(&vring) {
+        if adoption::adopt(&vring) {
             self.has_served = true;
             self.serving = Some(Serving {
                 vring,
