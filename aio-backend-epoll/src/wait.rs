@@ -1,7 +1,7 @@
 //! Waiting on an epoll set to the nanosecond, with system calls that every Linux has.
 //!
 //! `epoll_wait` takes milliseconds. This module waits for whole milliseconds with it, and for the rest of the last one with
-//! `ppoll` on the set. So an event before the last millisecond costs one call, and only a timeout that passes costs three. For a
+//! `ppoll` on the set. So an event before the last millisecond costs one call, one during it three, and a timeout that passes two. For a
 //! descriptor that is ready already, compared with an `epoll_wait` of zero (`examples/timeouts.rs`, medians):
 //!
 //! | way | ratio |

@@ -7,7 +7,7 @@
 //! 2. Keep the [`Watched`] of each registration. It keeps the descriptor open, so a backend needs no `unsafe` code.
 //! 3. Run the conformance kit. With the feature `conformance`, one line in a file under `tests/`,
 //!    `aio_backend::conformance!(mine, || Mine::new());`, makes a test for each promise, and a random walk.
-//! 4. Use [`Registrations`] as the table of registrations, as the epoll and ppoll backends do.
+//! 4. Use [`Registrations`] as the table of registrations, as the epoll, ppoll and io_uring backends do.
 //! 5. Pass the backend to the loop as a `Box<dyn Backend>`.
 //!
 //! This example assumes that every descriptor is always ready, as regular files are, so it makes no system call. Everything else is

@@ -317,18 +317,15 @@ impl Inner {
         self.record_but(cx, first, ready, |_, _| false);
     }
 
-    /// As [`record_from`](Self::record_from), but leaves out data for handlers that are in the list already because polling found work for
-    /// them. The backend reports it again if it is there still. Returns whether there is anything else.
+    /// As [`record_from`](Self::record_from), but leaves out data for handlers that polling has found work for already. The backend
+    /// reports it again if it is still there. Returns whether there is anything else.
     #[inline(never)]
     pub(crate) fn record_unless_hit(&self, cx: &Context, first: usize, ready: &ReadyList) -> bool {
         let left_out = Cell::new(0);
         let leaves_out = |token: Token, readiness: Readiness| {
             let registry = self.descriptors.registry.borrow();
             let is_level = registry.interest(token).is_some_and(|one| !one.reports_once());
-            let mut hits = ready.iter().take(first);
-            let is_hit = is_level
-                && readiness == Readiness::IN
-                && hits.any(|event| event == (token, Readiness::empty()));
+            let is_hit = is_level && readiness == Readiness::IN && self.polling.set.has_hit(token);
             left_out.set(left_out.get() + usize::from(is_hit));
             is_hit
         };

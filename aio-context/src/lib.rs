@@ -64,8 +64,8 @@
 //! | a blocking [`poll`](Context::poll) return, without work | [`Remote::notify`] | any thread | wakes | at once |
 //! | [`run`](Context::run) return | [`Remote::stop`], [`Context::stop`] | any thread; home | wakes | after the iteration |
 //!
-//! If in doubt, take `run`: it carries its work with it. A `notify` carries none, and ends one poll, perhaps another one than was
-//! meant. All of them publish what the calling thread wrote before.
+//! If in doubt, use [`Remote::run`]. [`Remote::notify`] only makes a blocking poll return, and not necessarily the one that was
+//! intended. All of them publish what the calling thread wrote before.
 //!
 //! # Pausing handlers
 //! [`Context::pause`] silences a group of handlers, such as those of clients, while a program rearranges what they use. Events that

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 
 use aio_pollctl::{CheckPacer, Contention, IdleCosts, PollParams, PreSleepSpin};
-use aio_timers::Moment;
 
 /// The costs of idle handlers.
 const COSTS: IdleCosts = IdleCosts::TYPICAL;
@@ -21,8 +20,6 @@ pub(crate) struct Pacing {
     looks_for_contention: Cell<bool>,
     /// The round of the last test for idle handlers.
     idle_tested: Cell<u32>,
-    /// When the next peek is due that may make system calls, in nanoseconds of the loop's clock.
-    next_peek_ns: Cell<u64>,
 }
 
 impl Pacing {
@@ -47,22 +44,6 @@ impl Pacing {
         self.looks_for_contention
             .get()
             .then(|| self.contention.step(step))
-    }
-
-    /// Whether a peek is due, although polling finds work: those that make system calls and find nothing take a tenth of the time at the
-    /// most.
-    #[inline]
-    pub(crate) fn peek_is_due(&self, now: Moment) -> bool {
-        now.as_nanos() >= self.next_peek_ns.get()
-    }
-
-    /// Records a peek that made system calls and found nothing.
-    pub(crate) fn peeked_in_vain(&self, began: Moment, ended: Moment) {
-        let pause = ended
-            .since(began)
-            .saturating_mul(9)
-            .min(CheckPacer::LONGEST_INTERVAL);
-        self.next_peek_ns.set(ended.saturating_add(pause).as_nanos());
     }
 
     /// Whether the next test for idle handlers is due in round `round`.

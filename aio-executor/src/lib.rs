@@ -29,14 +29,14 @@
 //!
 //! # How a task runs
 //! A wake queues the task's node in an inbox of `aio-notify`, as scheduling queues a bottom half, and schedules the one
-//! [bottom half](aio_context::BottomHalf) of the context that polls what is queued. So wakes have the properties of bottom halves: from
-//! any thread, without an allocation, several before the poll are one poll, none is lost.
+//! [bottom half](aio_context::BottomHalf) of the context that polls what is queued. So a wake works from any thread,
+//! allocates nothing and is never lost, and several wakes before the poll lead to one poll.
 //!
 //! Tasks are polled in the order of their wakes, at most 64 in a row, also those that are woken meanwhile; then everything else of the
 //! context has its turn. A task that is woken while it is polled runs again in the next iteration. A poll of the context inside a
 //! task polls the other tasks.
 //!
-//! A task belongs to its context, which drops it at its own end, on its thread. Another thread's wake at that moment finds nothing
+//! A context owns its tasks, and drops them on its thread when it is dropped itself. Another thread's wake at that moment finds nothing
 //! to do, because a wake carries the number of a task and never the future. The crate `async-task`, on which other executors are
 //! built, hands the task itself to the thread that wakes it: if the executor is gone by then, that thread has to drop the future.
 //!

@@ -6,8 +6,8 @@ use core::time::Duration;
 const LONGEST_INTERVAL_NS: u64 = 50_000;
 /// A check takes at most one part in this many of the time between two checks.
 const SHARE: u64 = 10;
-/// The loop reads the clock after this many iterations without a check, to see whether a check is due.
-const STREAK: u32 = 4;
+/// After this many iterations without a check the loop finds out whether a check is due.
+const STRIDE: u32 = 4;
 /// The most iterations without a check, whatever the clock shows.
 const LONGEST_STREAK: u32 = 64;
 
@@ -18,7 +18,11 @@ const LONGEST_STREAK: u32 = 64;
 /// checks find events. Checks take at most a tenth of the time.
 ///
 /// Iterations that end at once, because polling found work or because deferred work prevents waiting, do not check either. The pacer
-/// counts them: the loop reads the clock in every fourth, and checks in the 64th whatever the clock shows.
+/// counts them: after 4, 8, 16, and 32 of them the loop reads the clock, and in the 64th it checks whatever the clock shows. So a check
+/// is at most twice as far from the previous one as it should be.
+///
+/// A backend that can peek is checked in every fourth of them, usually without a system call. Peeks that make one
+/// and find nothing take at most a tenth of the time as well.
 ///
 /// The caller reads the clock. Times are nanoseconds since any fixed moment.
 ///
@@ -36,6 +40,8 @@ pub struct CheckPacer {
     interval_ns: u64,
     /// Iterations since the last check.
     streak: u32,
+    /// The next peek that may make system calls.
+    next_peek_ns: u64,
     /// Deferred work prevented the last iteration from waiting.
     prevented: bool,
     /// The list was full after the last check.
@@ -59,6 +65,7 @@ impl CheckPacer {
             last_ns: 0,
             interval_ns: LONGEST_INTERVAL_NS,
             streak: 0,
+            next_peek_ns: 0,
             prevented: false,
             pending: false,
         }
@@ -107,18 +114,40 @@ impl CheckPacer {
         self.pending
     }
 
-    /// Counts an iteration without a check. Returns whether to read the clock and call
-    /// [`is_due_after_streak`](Self::is_due_after_streak).
+    /// Counts an iteration without a check. Returns whether it is a fourth one: the loop then calls
+    /// [`reads_clock`](Self::reads_clock), and has time for what is rarely to be done.
     #[inline]
     pub const fn count_unchecked(&mut self) -> bool {
         self.streak = self.streak.wrapping_add(1);
-        self.streak.is_multiple_of(STREAK)
+        self.streak.is_multiple_of(STRIDE)
+    }
+
+    /// Returns whether to read the clock and call [`is_due_after_streak`](Self::is_due_after_streak), after a fourth iteration
+    /// without a check. `peeks` tells whether the backend can peek.
+    #[inline]
+    #[must_use]
+    pub const fn reads_clock(&self, peeks: bool) -> bool {
+        peeks || self.streak.is_power_of_two()
     }
 
     /// Returns whether a check is due after iterations without one: by the clock, or because there were 64 of them.
     #[must_use]
     pub const fn is_due_after_streak(&self, now_ns: u64) -> bool {
         self.streak >= LONGEST_STREAK || self.is_due(now_ns)
+    }
+
+    /// Returns whether a peek is due, although polling finds work.
+    #[inline]
+    #[must_use]
+    pub const fn is_peek_due(&self, now_ns: u64) -> bool {
+        now_ns >= self.next_peek_ns
+    }
+
+    /// Records the start and the end of a peek that made system calls and found nothing.
+    pub fn peeked_in_vain(&mut self, began_ns: u64, ended_ns: u64) {
+        let took_ns = ended_ns.saturating_sub(began_ns);
+        let pause_ns = took_ns.saturating_mul(SHARE - 1).min(LONGEST_INTERVAL_NS);
+        self.next_peek_ns = ended_ns.saturating_add(pause_ns);
     }
 
     /// Records whether deferred work prevents this iteration from waiting. Returns whether it also prevented the previous one. In that
@@ -131,6 +160,9 @@ impl CheckPacer {
 
 #[cfg(test)]
 mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
     use super::*;
 
     #[test]
@@ -167,18 +199,47 @@ mod tests {
     }
 
     #[test]
-    fn d8_the_clock_is_read_every_fourth_time_and_the_sixty_fourth_checks_anyway() {
-        let mut pacer = CheckPacer::new();
-        pacer.done(0, 1000, false);
-        for round in 0..3 {
-            for iteration in 1..=64 {
-                let reads = pacer.count_unchecked();
-                assert_eq!(reads, iteration % 4 == 0, "round {round}, iteration {iteration}");
-                assert_eq!(pacer.is_due_after_streak(1000), iteration == 64);
-                assert!(pacer.is_due_after_streak(51_000), "by the clock");
+    fn d8_the_clock_is_read_ever_more_seldom_and_the_sixty_fourth_checks_anyway() {
+        let every_fourth: Vec<u32> = (4..=64).step_by(4).collect();
+        for (peeks, expected) in [(false, vec![4, 8, 16, 32, 64]), (true, every_fourth)] {
+            let mut pacer = CheckPacer::new();
+            pacer.done(0, 1000, false);
+            for round in 0..3 {
+                for iteration in 1..=64 {
+                    let reads = pacer.count_unchecked() && pacer.reads_clock(peeks);
+                    let is_expected = expected.contains(&iteration);
+                    assert_eq!(reads, is_expected, "round {round}, iteration {iteration}");
+                    assert_eq!(pacer.is_due_after_streak(1000), iteration == 64);
+                    assert!(pacer.is_due_after_streak(51_000), "by the clock");
+                }
+                pacer.checked(false);
             }
-            pacer.checked(false);
         }
+    }
+
+    #[test]
+    fn d8_a_check_is_at_most_twice_as_far_from_the_last_one_as_it_should_be() {
+        for iteration_ns in [1, 40, 900, 3_000, 12_600, 24_000] {
+            let mut pacer = CheckPacer::new();
+            let mut now_ns = 0;
+            while !(pacer.count_unchecked() && pacer.reads_clock(false) && pacer.is_due_after_streak(now_ns))
+            {
+                now_ns += iteration_ns;
+            }
+            assert!(now_ns <= 2 * 50_000, "{iteration_ns} ns: after {now_ns} ns");
+        }
+    }
+
+    #[test]
+    fn r10_peeks_in_vain_take_a_tenth_of_the_time() {
+        let mut pacer = CheckPacer::new();
+        assert!(pacer.is_peek_due(0));
+        pacer.peeked_in_vain(1000, 1400);
+        assert!(!pacer.is_peek_due(1400 + 3599) && pacer.is_peek_due(1400 + 3600));
+        pacer.peeked_in_vain(10_000, 90_000);
+        assert!(!pacer.is_peek_due(90_000 + 49_999) && pacer.is_peek_due(90_000 + 50_000));
+        pacer.peeked_in_vain(500, 400);
+        assert!(pacer.is_peek_due(400), "the clock went back");
     }
 
     #[test]
@@ -187,7 +248,8 @@ mod tests {
             streak: u32::MAX,
             ..CheckPacer::new()
         };
-        let until_due = (1..).find(|_| pacer.count_unchecked() && pacer.is_due_after_streak(0));
+        let until_due = (1..)
+            .find(|_| pacer.count_unchecked() && pacer.reads_clock(false) && pacer.is_due_after_streak(0));
         assert_eq!(until_due, Some(65));
     }
 

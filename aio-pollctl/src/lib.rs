@@ -35,7 +35,7 @@
 //!
 //! | type | decides |
 //! |---|---|
-//! | [`CheckPacer`] | when the loop checks the descriptors although it does not wait |
+//! | [`CheckPacer`] | when a loop that polls or always has work checks the descriptors, without waiting |
 //! | [`ClockStride`] | how many polling rounds pass between two readings of the clock |
 //! | [`Contention`] | whether polling is suspended because the thread shares its core or has used up its quota |
 //! | [`PreSleepSpin`] | whether checking the descriptors for a moment before a sleep is worth it |

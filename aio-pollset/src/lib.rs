@@ -69,13 +69,13 @@
 //! - `poll_begin` and `poll_end` of a source alternate, beginning with `poll_begin`, whatever happens in between: a source
 //!   that joins in poll mode, is replaced, removed, suspended, demoted or excluded, or panics. Where the caller has to make the call, the
 //!   method returns [`EndOwed`].
-//! - In poll mode no source is polled before its `poll_begin`. (One that replaces another in each `poll_begin` is, if it may have
-//!   work without a notification.)
+//! - In poll mode no source is polled before its `poll_begin`. (The exception is a source that a `poll_begin` puts in the place of
+//!   another one: it may be polled first, if it may have work without a notification.)
 //! - After its `poll_end` a source is polled until its `poll` returns `false` or it is served, before [`exit`](PollSet::exit) lets
 //!   the loop sleep: also if it is suspended, replaced or excluded, if the list of hits is full, or if a callback panics.
 //! - A source that is suspended, demoted, excluded or removed is not polled, not even by the walk in progress.
 //! - Hits are taken once. A nested iteration may take those of an outer one.
-//! - Refused hits come first in the next round, so no source starves.
+//! - A hit for which the callback returned `Break` is refused, and its source is the first one of the next round, so no source starves.
 //! - The set is not borrowed while a source runs: the source may call any method of the set.
 //!
 //! # Cost

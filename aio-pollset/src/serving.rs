@@ -91,6 +91,36 @@ impl PollSet {
         Some(self.excluded(is_excluded.then_some((slot, token))))
     }
 
+    /// Returns whether a hit of this source has not been served yet.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// use aio_backend::Token;
+    /// use aio_pollset::{PollSet, Source};
+    ///
+    /// struct AlwaysBusy;
+    /// impl Source for AlwaysBusy {
+    ///     fn poll(&self) -> bool {
+    ///         true
+    ///     }
+    /// }
+    ///
+    /// let (set, token) = (PollSet::new(), Token::new(0, 1));
+    /// set.join(token, AlwaysBusy).finish(|| ());
+    /// set.enter();
+    /// assert!(!set.has_hit(token));
+    /// set.round(|_| ControlFlow::Continue(()));
+    /// assert!(set.has_hit(token));
+    /// set.serve(token, || ());
+    /// assert!(!set.has_hit(token));
+    /// ```
+    #[must_use]
+    pub fn has_hit(&self, token: Token) -> bool {
+        let slots = self.state().slots.borrow();
+        let slot = slots.find(token);
+        slot.is_some_and(|slot| slots.get(slot).flags().has_any(Flags::HIT))
+    }
+
     /// Drops a hit that will not be served, such as a hit of an iteration that a panic ends. The source is polled again: in the next
     /// round, or, if the hit came from the exit of poll mode, by the recheck that is still pending.
     pub fn forget_hit(&self, token: Token) {

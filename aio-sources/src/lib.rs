@@ -2,7 +2,7 @@
 //!
 //! | type | calls back when |
 //! |---|---|
-//! | [`Doorbell`] | another thread or process has written an eventfd, which is not read |
+//! | [`Doorbell`] | another thread or process has written an eventfd, whose counter is never read |
 //! | [`DoorbellBoard`] | another thread of this process has rung one of thousands of bells, by one atomic operation |
 //! | [`Channel`] | a thread has sent a value, or the last sender is gone |
 //! | [`ChildExit`] | a child process has ended |
@@ -12,8 +12,8 @@
 //! | [`Signals`] | a signal has come |
 //! | [`WorkerPool`] | work that blocks has ended on a thread of the pool |
 //!
-//! Each of them can be a member of a group that is [paused](aio_context::Context::pause): the constructors that end in `_in` take
-//! one.
+//! All but [`FileIo`] and [`WorkerPool`] can be members of a group that is [paused](aio_context::Context::pause): their functions that
+//! end in `_in` take one.
 //!
 //! [`IoThread`] is a thread with a context on it.
 //!

@@ -9,7 +9,7 @@ use crate::Context;
 use crate::context::{Inner, Wait};
 
 impl Context {
-    /// Does one iteration; true if there was progress: a handler or a bottom half ran, a timer fired, or a handler was
+    /// Does one iteration, or, if it may wait, iterations until there is progress; true if there was: a handler or a bottom half ran, a timer fired, or a handler was
     /// [invalidated](crate::Handler::invalidated). Idle bottom halves are no progress.
     ///
     /// Callbacks run inside this call. Any of them may call `poll` again. If one panics, the panic comes out here, and

@@ -164,14 +164,19 @@ impl Inner {
     /// Something to do ends an iteration without a check, unless one is due (rules R10, D8).
     #[inline(never)]
     pub(crate) fn check_after_hit(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
-        if self.pacing.checks.step(|checks| checks.count_unchecked()) {
+        let checks = &self.pacing.checks;
+        if checks.step(|checks| checks.count_unchecked()) {
             if self.demotion_is_due() {
                 self.demote_idle(cx, ready);
             }
+            let peeks = self.descriptors.can_peek();
+            if !checks.get().reads_clock(peeks) {
+                return Ok(());
+            }
             let now = self.now();
-            if self.pacing.checks.get().is_due_after_streak(now.as_nanos()) {
+            if checks.get().is_due_after_streak(now.as_nanos()) {
                 self.timed_check(cx, now, ready)?;
-            } else if self.descriptors.can_peek() && self.pacing.peek_is_due(now) {
+            } else if peeks && checks.get().is_peek_due(now.as_nanos()) {
                 self.peek_after_hit(cx, now, ready)?;
             }
         }
@@ -202,7 +207,9 @@ impl Inner {
             self.rebalance();
             self.descriptors.wait(Some(Duration::ZERO), ready)?;
             if !self.record_unless_hit(cx, first, ready) {
-                self.pacing.peeked_in_vain(now, self.now());
+                let ended = self.now();
+                let checks = &self.pacing.checks;
+                checks.step(|checks| checks.peeked_in_vain(now.as_nanos(), ended.as_nanos()));
             }
         } else if ready.len() > first {
             self.record_unless_hit(cx, first, ready);
