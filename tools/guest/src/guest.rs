@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::packages::Found;
 use crate::port::Port;
 
-/// The longest boot. Emulation takes three seconds on an idle core.
-const BOOT: Duration = Duration::from_secs(120);
+/// The longest boot. It takes three seconds on an idle core, and a minute beside builds.
+const BOOT: Duration = Duration::from_secs(300);
 /// The longest wait for QEMU's own answers.
 const MONITOR: Duration = Duration::from_secs(30);
 const MEMORY: &str = "256M";
