@@ -186,7 +186,10 @@ impl Guest {
     pub(crate) fn wait_for(&mut self, command: &str, expected: &str, limit: Duration) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
-            let (_, said) = self.try_run(command, limit)?;
+            let (_, said) = self
+                .try_run(command, limit)
+                .with_context(|| format!("`{command}` in the guest"))
+                .map_err(|why| self.explain(why))?;
             if said == expected {
                 return Ok(());
             }
