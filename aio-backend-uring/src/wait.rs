@@ -12,6 +12,7 @@
 //! the kernel completes each poll request when the peer closes its half, and a registration that only writes does not wait for that.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -70,8 +71,9 @@ impl<S: Sys> Uring<S> {
             if ready.len() > before || self.failure.is_some() {
                 limit = Limit::Now;
             }
-            let is_all =
-                !self.has_news(ready.room()) && self.push_all() && self.slots.first(List::Found).is_none();
+            // The flag for work may be set without any.
+            let has_news = fruitless == 0 && self.has_news(ready.room());
+            let is_all = !has_news && self.push_all() && self.slots.first(List::Found).is_none();
             let blocks = is_all && limit != Limit::Now;
             if !blocks {
                 let is_over = is_all && sees_all && self.ring.pushed() == 0 && self.ring.is_idle();
@@ -352,8 +354,15 @@ impl<S: Sys> Uring<S> {
         if readiness.is_empty() {
             return self.settle_unready(index);
         }
-        ready.push(token, readiness);
         let is_streaming = self.slots.get(index).state == State::FoundStreaming;
+        if is_streaming {
+            let waits = self.waits;
+            if mem::replace(&mut self.slots.get_mut(index).reported_in, waits) == waits {
+                // Another activity meanwhile. The list has one event already.
+                return self.slots.set(index, State::Recheck, Some(List::Served));
+            }
+        }
+        ready.push(token, readiness);
         if interest.contains(Interest::ONESHOT) {
             self.disarm(index);
             if let Some(entry) = self.entries.at_mut(index) {

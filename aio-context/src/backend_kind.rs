@@ -62,6 +62,28 @@ impl BackendKind {
         }
     }
 
+    /// Checks that the system has what this kind needs.
+    ///
+    /// A context of the kind [`Uring`](Self::Uring) can be built in any case, and then has another backend; this tells before.
+    ///
+    /// # Errors
+    /// The error of the system: for io_uring `ENOSYS` if the kernel has none that is recent enough, `EPERM` if it is forbidden, `ENOMEM` if
+    /// the process may lock no more memory; `EMFILE`.
+    ///
+    /// ```
+    /// use aio_context::BackendKind;
+    ///
+    /// assert!(BackendKind::Ppoll.check().is_ok());
+    /// ```
+    pub fn check(self) -> io::Result<()> {
+        match self {
+            Self::Auto | Self::Ppoll => Ok(()),
+            Self::Epoll => Epoll::new().map(drop),
+            #[cfg(feature = "uring")]
+            Self::Uring => aio_backend_uring::Uring::new().map(drop),
+        }
+    }
+
     /// The kind that `AIO_BACKEND` names, or the default if it is not set.
     pub(crate) fn from_environment() -> io::Result<Self> {
         let Some(name) = env::var_os(VARIABLE) else {

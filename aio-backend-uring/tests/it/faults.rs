@@ -171,6 +171,30 @@ fn r10_a_flag_without_work_costs_a_few_enters_and_hides_nothing() {
     }
 }
 
+/// Many registrations wait for completions before more are armed, but not for those that a flag without work promises.
+#[test]
+fn r10_a_flag_without_work_keeps_no_registration_from_being_armed() {
+    let Some((sys, mut backend)) = failing() else {
+        return;
+    };
+    sys.seems_busy.set(true);
+    let bells = [(); 100].map(|()| doorbell());
+    for (index, bell) in (0..).zip(&bells) {
+        watch(&mut backend, bell, aio_backend::Token::new(index, 0));
+    }
+    assert_eq!(check(&mut backend), []);
+    // They are armed: nothing is left to be done, and the flag is cleared by the next wake-up.
+    sys.seems_busy.set(false);
+    let peeked = backend.peek(&mut ReadyList::new()).unwrap();
+    assert_ne!(peeked, aio_backend::Peek::Pending, "{backend:?}");
+    ring(&bells[77]);
+    assert_eq!(
+        check(&mut backend),
+        [(aio_backend::Token::new(77, 0), IN)],
+        "{backend:?}"
+    );
+}
+
 #[test]
 fn b4_a_system_without_io_uring_says_what_helps() {
     for errno in [Errno::NOSYS, Errno::PERM, Errno::NOMEM, Errno::MFILE] {

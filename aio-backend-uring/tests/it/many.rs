@@ -7,7 +7,7 @@ use aio_backend::conformance::disturb::raise_limit;
 use aio_backend::{Backend, Interest, Token};
 use aio_backend_uring::{Config, Uring};
 
-use crate::kit::{alone, available, check, doorbell, read, ring, wait, watch};
+use crate::kit::{A, B, IN, alone, available, check, doorbell, read, ring, wait, watch};
 
 /// More completions at once than any queue holds: none is lost, none is reported twice.
 #[test]
@@ -98,4 +98,35 @@ fn r5_registrations_that_come_and_go_without_a_wait_leave_nothing() {
     assert_eq!(check(&mut backend), []);
     ring(&other);
     assert_eq!(check(&mut backend).len(), 1);
+}
+
+/// A completion of the same request that comes while a wait reports is for the next wait.
+#[test]
+fn d3_a_wait_reports_an_edge_once_that_has_completed_twice() {
+    let Some(mut backend) = available(Uring::new()) else {
+        return;
+    };
+    let (bell, other) = (doorbell(), doorbell());
+    let edge = Interest::READ | Interest::EDGE;
+    backend.add(bell.clone().into(), A, edge).unwrap();
+    watch(&mut backend, &other, B);
+    assert_eq!(check(&mut backend), []);
+    ring(&bell);
+    // The enter that cancels the other request fetches the completion.
+    backend.remove(B).unwrap();
+    ring(&bell);
+    assert_eq!(check(&mut backend), [(A, IN)]);
+    assert_eq!(check(&mut backend), [(A, IN)]);
+    assert_eq!(check(&mut backend), []);
+    // It was verified, so what was read meanwhile is not reported.
+    watch(&mut backend, &other, B);
+    assert_eq!(check(&mut backend), []);
+    ring(&bell);
+    backend.remove(B).unwrap();
+    ring(&bell);
+    assert_eq!(check(&mut backend), [(A, IN)]);
+    read(&bell);
+    assert_eq!(check(&mut backend), []);
+    ring(&bell);
+    assert_eq!(check(&mut backend), [(A, IN)]);
 }

@@ -8,6 +8,7 @@ mod channels;
 mod children;
 mod doorbells;
 mod file_io;
+mod foreign_io;
 mod intervals;
 mod io_thread;
 mod listeners;

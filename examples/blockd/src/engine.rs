@@ -14,7 +14,7 @@ const MOST_THREADS: usize = 16;
 /// What executes requests for images. The loop itself executes those for disks in memory, which never wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Engine {
-    /// The loop, if a read finds all its data in the page cache; else threads
+    /// The loop, if a read finds all its data in the page cache; else its io_uring, or threads where the system has none
     #[default]
     Auto,
     /// The loop's io_uring, which moves data between images and the memory of clients without a copy. Implies --backend uring
@@ -27,9 +27,14 @@ pub enum Engine {
 
 impl Engine {
     /// The backend of the loop for this engine, if `wanted` is none that was named.
-    pub(crate) fn backend(self, wanted: BackendKind) -> BackendKind {
-        match (self, wanted) {
-            (Self::Uring, BackendKind::Auto) => BackendKind::Uring,
+    pub(crate) fn backend(self, wanted: BackendKind, has_images: bool) -> BackendKind {
+        let prefers_ring = match self {
+            Self::Uring => true,
+            Self::Auto => has_images && is_available(),
+            Self::Threads | Self::Sync => false,
+        };
+        match wanted {
+            BackendKind::Auto if prefers_ring => BackendKind::Uring,
             _ => wanted,
         }
     }
@@ -39,13 +44,24 @@ impl Engine {
         let can_wait = matches!(source, Source::File(_));
         let leaves_loop = can_wait && self != Self::Sync;
         leaves_loop.then(|| {
-            let uses_ring = self == Self::Uring && has_ring(cx);
+            let uses_ring = matches!(self, Self::Auto | Self::Uring) && has_ring(cx);
             Rc::new(Workers {
                 pool: WorkerPool::new(cx, "blockd-disk", MOST_THREADS),
                 reads_at_once: self == Self::Auto,
                 ring: uses_ring.then(|| RingEngine::new(cx)),
             })
         })
+    }
+
+    /// What executes the requests of images on this loop, for the log.
+    pub(crate) fn description(self, cx: &Context) -> &'static str {
+        match self {
+            Self::Auto if has_ring(cx) => "the loop, for reads of the page cache, and its io_uring",
+            Self::Auto => "the loop, for reads of the page cache, and threads",
+            Self::Uring if has_ring(cx) => "the io_uring of the loop",
+            Self::Uring | Self::Threads => "threads",
+            Self::Sync => "the loop",
+        }
     }
 
     /// A warning if the loop cannot do what the engine needs.
@@ -58,6 +74,15 @@ impl Engine {
             )
         })
     }
+}
+
+/// Whether the system has io_uring. Its absence is no reason for a warning unless the engine was named.
+fn is_available() -> bool {
+    let available = BackendKind::Uring.check();
+    if let Err(error) = &available {
+        tracing::info!(%error, "io_uring is not available, so threads execute the requests of images");
+    }
+    available.is_ok()
 }
 
 fn has_ring(cx: &Context) -> bool {

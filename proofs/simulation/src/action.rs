@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::kernel::FileId;
 
-/// An action of a peer or of another thread.
+/// An action of a peer, of another thread, or of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
     Write(FileId),
@@ -17,6 +17,8 @@ pub(crate) enum Action {
     ScheduleIdle(u32),
     Cancel(u32),
     Delete(u32),
+    /// The kernel ends the operation of this number.
+    EndOperation(u64),
     Job,
     Notify,
     PollFor(Duration),

@@ -1,6 +1,6 @@
 //! Actions of others: peers at the far end of streams, and other threads through `Remote`.
 
-use aio_context::PollParams;
+use aio_context::{PollParams, Readiness};
 
 use crate::action::Action;
 use crate::kernel::Target;
@@ -48,7 +48,15 @@ impl World {
                     Action::HangUp(_) => state.hung_up = true,
                     _ => state.failed = true,
                 }
-                kernel.touch(Target::File(file));
+                let cause = match action {
+                    // Some files do not tell.
+                    _ if self.one_in(4) => Readiness::empty(),
+                    Action::Write(_) => Readiness::IN,
+                    Action::Read(_) => Readiness::OUT,
+                    Action::HangUp(_) => Readiness::HUP | Readiness::RDHUP,
+                    _ => Readiness::ERR,
+                };
+                kernel.touch(Target::File(file), cause);
             }
             Action::Produce(port) => {
                 let port = self
@@ -91,6 +99,7 @@ impl World {
                     half.handle.delete();
                 }
             }
+            Action::EndOperation(id) => self.end_operation(id),
             Action::Job => self.send_job(),
             Action::Notify => {
                 if let Some(remote) = self.remote() {

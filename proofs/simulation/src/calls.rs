@@ -31,12 +31,12 @@ impl fmt::Debug for Calls {
 const CREATE: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOMEM];
 const CONTROL: &[Errno] = &[Errno::NOSPC, Errno::NOMEM];
 const CHANGE: &[Errno] = &[Errno::NOMEM];
-const WAIT: &[Errno] = &[Errno::BADF, Errno::INVAL];
-const PPOLL: &[Errno] = &[Errno::NOMEM, Errno::INVAL];
+pub(crate) const WAIT: &[Errno] = &[Errno::BADF, Errno::INVAL];
+pub(crate) const PPOLL: &[Errno] = &[Errno::NOMEM, Errno::INVAL];
 
 impl World {
     /// Every call costs time and lets others act.
-    fn enter(&self, name: &'static str) {
+    pub(crate) fn enter(&self, name: &'static str) {
         self.readings.set(0);
         self.pass(50 + self.below(200));
         self.others_may_act();
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// Fails now and then.
-    fn refuse(&self, name: &'static str, errors: &[Errno], rate: u16) -> io::Result<()> {
+    pub(crate) fn refuse(&self, name: &'static str, errors: &[Errno], rate: u16) -> io::Result<()> {
         if !self.strikes(rate) {
             return Ok(());
         }
@@ -67,7 +67,7 @@ impl World {
     }
 
     /// A wait begins: may it block, may it fail, does it end early?
-    fn begin_wait(&self, timeout: Option<u64>, errors: &[Errno]) -> io::Result<bool> {
+    pub(crate) fn begin_wait(&self, timeout: Option<u64>, errors: &[Errno]) -> io::Result<bool> {
         let rates = self.rates.get();
         let level_forbids = self
             .levels
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// Sleeps until `check` finds an event or `timeout` is over. Others act meanwhile.
-    fn sleep(&self, timeout: Option<u64>, mut check: impl FnMut(&Self) -> usize) -> usize {
+    pub(crate) fn sleep(&self, timeout: Option<u64>, mut check: impl FnMut(&Self) -> usize) -> usize {
         let began = self.time.get();
         loop {
             let found = check(self);
@@ -157,7 +157,9 @@ impl World {
     fn touch_doorbell(&self, raw: i32) -> bool {
         let rings = self.rings();
         if rings {
-            self.kernel.borrow_mut().touch(Target::Doorbell(raw));
+            self.kernel
+                .borrow_mut()
+                .touch(Target::Doorbell(raw), Readiness::IN);
         }
         rings
     }
@@ -169,14 +171,14 @@ impl World {
     }
 
     /// A share in the loop's own eventfd, to see whether it rings.
-    fn meet(&self, fd: BorrowedFd<'_>) {
+    pub(crate) fn meet(&self, fd: BorrowedFd<'_>) {
         if self.kernel.borrow().number_of(fd.as_raw_fd()).is_none() && self.doorbell.borrow().is_none() {
             *self.doorbell.borrow_mut() = fd.try_clone_to_owned().ok();
         }
     }
 }
 
-fn nanos(timeout: Duration) -> u64 {
+pub(crate) fn nanos(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -1,5 +1,7 @@
 //! What must hold: before the loop sleeps, after each iteration, and at the end.
 
+use std::os::fd::AsRawFd;
+
 use aio_context::{Interest, Readiness};
 
 use crate::port::Port;
@@ -61,6 +63,7 @@ impl World {
             !idle || timeout.is_some_and(|timeout| timeout <= 10_000_000),
             || format!("H8: the loop sleeps for {timeout:?} ns while an idle bottom half is scheduled"),
         );
+        self.operations_may_sleep();
         self.wakes_in_time(timeout);
     }
 
@@ -129,6 +132,7 @@ impl World {
                 format!("I6: job {number} did not run within 2 iterations")
             });
         }
+        self.operations_are_delivered();
         let slots = self.slots.borrow();
         let alive = self.ports_alive.get();
         self.require(alive as usize == slots.len(), || {
@@ -156,6 +160,21 @@ impl World {
         }
     }
 
+    /// The kernel has no poll request for a descriptor that was removed, unless a call was refused.
+    pub(crate) fn leaves_nothing(&self, port: &Port) {
+        let slots = self.slots.borrow();
+        let is_taken = slots.iter().any(|other| other.port.number == port.number);
+        drop(slots);
+        let raw = port.fd.as_raw_fd();
+        let is_kept = self.kernel.borrow().requests.has_number(raw);
+        self.require(is_taken || !is_kept || self.refused.get() > 0, || {
+            format!(
+                "R8: the kernel has a request for port {} after its removal",
+                port.id
+            )
+        });
+    }
+
     /// Nothing is owed any more.
     pub(crate) fn is_quiet(&self) -> bool {
         let ports = self.slots.borrow().iter().any(|slot| self.is_owed(&slot.port));
@@ -169,7 +188,8 @@ impl World {
             .borrow()
             .iter()
             .any(|armed| !armed.dropped.get() && armed.deadline.get().is_some_and(|at| at != u64::MAX));
-        !ports && !halves && !alarms && self.jobs.borrow().is_empty() && self.agenda.borrow().is_empty()
+        let is_done = self.jobs.borrow().is_empty() && self.submissions.borrow().is_empty();
+        !ports && !halves && !alarms && is_done && self.agenda.borrow().is_empty()
     }
 
     /// What is left, for the message of a run that ends with debts.
@@ -195,8 +215,9 @@ impl World {
             .map(|armed| (armed.is_virtual, armed.deadline.get()))
             .collect();
         format!(
-            "ports {ports:?}, {} jobs, timers {armed:?}, {} actions to come",
+            "ports {ports:?}, {} jobs, {} operations, timers {armed:?}, {} actions to come",
             self.jobs.borrow().len(),
+            self.submissions.borrow().len(),
             self.agenda.borrow().len()
         )
     }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::Ladder;
 use aio_backend_ppoll::Ppoll;
+use aio_backend_uring::{Config, Uring};
 use aio_context::{Backend, Context, GroupId, Policy, PollParams, Wait};
 
 use crate::calls::Calls;
@@ -28,6 +30,8 @@ pub struct Summary {
     pub iterations: u64,
     /// Callbacks, of whatever kind.
     pub callbacks: u64,
+    /// Operations that have ended and were delivered.
+    pub operations: u64,
     /// Faults that the kernel, the clock and the callbacks made.
     pub faults: u64,
     /// A digest of everything that happened: the same seed gives the same.
@@ -75,13 +79,14 @@ pub fn run(
     alone: bool,
 ) -> Result<Summary, Failure> {
     keep_quiet();
-    let null = std::fs::File::open("/dev/null").expect("there is a /dev/null");
+    let null = File::open("/dev/null").expect("there is a /dev/null");
     let before = lowest_free(&null);
     let backing = (0..NUMBERS).map(|_| null.try_clone().map(|file| Rc::new(OwnedFd::from(file))));
     let backing: Vec<_> = backing
         .collect::<Result<_, _>>()
         .expect("there are descriptors left");
-    let world = Rc::new(new_world(seed, backing, plant, trace));
+    let file = Arc::new(null.try_clone().expect("there are descriptors left"));
+    let world = Rc::new(new_world(seed, backing, file, plant, trace));
     world::install(Some(world.clone()));
     let ran = catch_unwind(AssertUnwindSafe(|| live(&world, steps)));
     world.quiet.set(true);
@@ -105,10 +110,15 @@ pub fn run(
             world.ports_alive.get()
         ));
     }
+    if failure.is_none() && world.owners.get() != 0 {
+        let count = world.owners.get();
+        failure = Some(format!("S1: the memory of {count} operations was not freed"));
+    }
     let summary = Summary {
         steps,
         iterations: world.iterations.get(),
         callbacks: world.callbacks.get(),
+        operations: world.operations.get(),
         faults: world.injected.get(),
         digest: world.history.get(),
     };
@@ -123,11 +133,17 @@ pub fn run(
     }
 }
 
-fn lowest_free(null: &std::fs::File) -> i32 {
+fn lowest_free(null: &File) -> i32 {
     null.try_clone().map_or(-1, |file| file.as_raw_fd())
 }
 
-fn new_world(seed: u64, backing: Vec<Rc<OwnedFd>>, plant: Option<Plant>, trace: bool) -> World {
+fn new_world(
+    seed: u64,
+    backing: Vec<Rc<OwnedFd>>,
+    null: Arc<File>,
+    plant: Option<Plant>,
+    trace: bool,
+) -> World {
     World {
         dice: RefCell::new(fastrand::Rng::with_seed(seed)),
         kernel: RefCell::new(Kernel::new(backing)),
@@ -165,6 +181,13 @@ fn new_world(seed: u64, backing: Vec<Rc<OwnedFd>>, plant: Option<Plant>, trace: 
         callbacks: Cell::new(0),
         quiet: Cell::new(false),
         ports_alive: Cell::new(0),
+        null,
+        has_ring: Cell::new(false),
+        submissions: RefCell::default(),
+        submitting: Cell::new(0),
+        ended: RefCell::default(),
+        owners: Cell::new(0),
+        operations: Cell::new(0),
         failure: RefCell::default(),
         history: Cell::new(seed),
         trace,
@@ -192,7 +215,7 @@ fn backend(world: &Rc<World>) -> Box<dyn Backend> {
         let world = world.clone();
         move || Epoll::with_sys(Calls(world.clone()))
     };
-    let inner: Box<dyn Backend> = match world.below(6) {
+    let inner: Box<dyn Backend> = match world.below(9) {
         0 => Box::new(ppoll()),
         1 => match make() {
             Ok(epoll) => Box::new(epoll),
@@ -201,7 +224,8 @@ fn backend(world: &Rc<World>) -> Box<dyn Backend> {
         2 => Box::new(Ladder::new(ppoll(), make, 0)),
         3 => Box::new(Ladder::new(ppoll(), make, 4)),
         4 => Box::new(Ladder::new(ppoll(), make, 8).climbing_after(32)),
-        _ => Box::new(Ladder::new(ppoll(), make, 64).climbing_after(256)),
+        5 => Box::new(Ladder::new(ppoll(), make, 64).climbing_after(256)),
+        _ => Box::new(Uring::with_sys(calls(), Config::new()).expect("a simulated ring")),
     };
     match world.plant {
         Some(plant) => Box::new(Faulty {
@@ -300,6 +324,7 @@ fn recover(world: &World, cx: &Context) {
     while let Some(id) = doomed(world) {
         world.remove(id);
     }
+    world.release_operations();
     let most = 400 + 70 * world.slots.borrow().len() + 2 * world.agenda.borrow().len();
     for _ in 0..most {
         if world.is_quiet() {
@@ -341,7 +366,8 @@ fn sleeps(world: &World, cx: &Context) {
 fn bury(world: &World) {
     let (pauses, slots) = (world.pauses.take(), world.slots.take());
     let (halves, alarms) = (world.halves.take(), world.alarms.take());
-    drop((pauses, slots, halves, alarms));
+    let submissions = world.submissions.take();
+    drop((pauses, slots, halves, alarms, submissions));
     drop((world.remote.take(), world.context.take(), world.doorbell.take()));
     world.agenda.borrow_mut().clear();
 }

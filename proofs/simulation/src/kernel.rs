@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use aio_context::{Interest, Readiness};
 
+use crate::poll_requests::PollRequests;
+
 /// How many descriptor numbers there are.
 pub(crate) const NUMBERS: usize = 20;
 /// Room to write in an idle stream.
@@ -93,6 +95,8 @@ pub(crate) struct Kernel {
     /// What stands behind the numbers: descriptors that are open for the whole run.
     pub(crate) backing: Vec<Rc<OwnedFd>>,
     sets: Vec<Set>,
+    /// The poll requests of all rings.
+    pub(crate) requests: PollRequests,
 }
 
 impl Kernel {
@@ -102,6 +106,7 @@ impl Kernel {
             numbers: [None; NUMBERS],
             backing,
             sets: Vec::new(),
+            requests: PollRequests::default(),
         }
     }
 
@@ -111,7 +116,10 @@ impl Kernel {
 
     /// What a descriptor means now.
     pub(crate) fn target(&self, fd: BorrowedFd<'_>) -> Option<Target> {
-        let raw = fd.as_raw_fd();
+        self.target_of(fd.as_raw_fd())
+    }
+
+    pub(crate) fn target_of(&self, raw: RawFd) -> Option<Target> {
         match self.number_of(raw) {
             Some(number) => self.numbers[number].map(Target::File),
             None => Some(Target::Doorbell(raw)),
@@ -141,11 +149,15 @@ impl Kernel {
         self.files[file].shares > 0
     }
 
-    /// Closes a number. The kernel drops a file without further numbers.
+    /// Closes a number.
     pub(crate) fn close(&mut self, number: usize) {
-        let Some(file) = self.numbers[number].take() else {
-            return;
-        };
+        if let Some(file) = self.numbers[number].take() {
+            self.release(file);
+        }
+    }
+
+    /// One share less keeps the file open. The kernel drops a file without shares.
+    pub(crate) fn release(&mut self, file: FileId) {
         self.files[file].shares -= 1;
         if self.files[file].shares == 0 {
             for set in &mut self.sets {
@@ -154,11 +166,12 @@ impl Kernel {
         }
     }
 
-    /// Something happened to a file: edges are due.
-    pub(crate) fn touch(&mut self, target: Target) {
+    /// Something happened to a file: edges are due, and poll requests are woken. `cause` is empty if the file does not tell.
+    pub(crate) fn touch(&mut self, target: Target, cause: Readiness) {
         for member in self.sets.iter_mut().flat_map(|set| &mut set.members) {
             member.active |= member.target == target;
         }
+        self.requests.wake(target, cause);
     }
 
     /// A new set, known by its descriptor.

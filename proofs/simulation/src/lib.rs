@@ -5,12 +5,13 @@
 //! chooses operations: those of the loop's user, and those of "other threads" and peers, which act whenever the loop enters the
 //! kernel, reads its clock, or polls a handler. Nothing sleeps and nothing runs in parallel, so a seed always has the same result.
 //!
-//! The loop is the real one, down to [`aio_backend_epoll::sys`] and [`aio_backend_ppoll::sys`]. The
-//! simulated kernel is in `kernel`, failing calls in `calls`, the operations in `ops`, `deferred` and `actions`, and the conditions
-//! that must hold in `checks`.
+//! The loop is the real one, down to [`aio_backend_epoll::sys`], [`aio_backend_ppoll::sys`] and [`aio_backend_uring::sys`]. The
+//! simulated kernel is in `kernel`, `poll_requests` and `ring`, failing calls in `calls`, what the user does in `ops`, `deferred`, `disturbances`
+//! and `operations`, what others do in `actions`, and the conditions that must hold in `checks`.
 //!
 //! # What it does not do
-//! It knows no memory orders: a thread acts between two operations of another, never in the middle of one.
+//! It knows no memory orders: a thread acts between two operations of another, never in the middle of one. The simulated ring begins
+//! behind [`aio_backend_uring::sys::Ring`]: the code that writes entries for the kernel is not a part of it.
 
 #![forbid(unsafe_code)]
 
@@ -20,12 +21,17 @@ mod calls;
 mod checks;
 mod clock;
 mod deferred;
+mod disturbances;
 mod driver;
 mod handler;
 mod kernel;
+mod operations;
 mod ops;
 mod plant;
+mod poll_requests;
 mod port;
+mod ring;
+mod ring_calls;
 mod world;
 
 pub use driver::{Failure, Summary, run};

@@ -65,6 +65,7 @@ struct Done {
     steps: AtomicU64,
     iterations: AtomicU64,
     callbacks: AtomicU64,
+    operations: AtomicU64,
     faults: AtomicU64,
 }
 
@@ -76,13 +77,24 @@ fn many(args: &Args) -> anyhow::Result<ExitCode> {
         done.steps.fetch_add(summary.steps, Ordering::Relaxed);
         done.iterations.fetch_add(summary.iterations, Ordering::Relaxed);
         done.callbacks.fetch_add(summary.callbacks, Ordering::Relaxed);
+        done.operations.fetch_add(summary.operations, Ordering::Relaxed);
         done.faults.fetch_add(summary.faults, Ordering::Relaxed);
         Ok::<(), Failure>(())
     };
     let so_far = || {
-        let so_far = [&done.steps, &done.iterations, &done.callbacks, &done.faults];
-        let [steps, iterations, callbacks, faults] = so_far.map(|count| count.load(Ordering::Relaxed));
-        format!("{steps} steps, {iterations} iterations, {callbacks} callbacks, {faults} faults")
+        let Done {
+            steps,
+            iterations,
+            callbacks,
+            operations,
+            faults,
+        } = &done;
+        let so_far = [steps, iterations, callbacks, operations, faults];
+        let [steps, iterations, callbacks, operations, faults] =
+            so_far.map(|count| count.load(Ordering::Relaxed));
+        format!(
+            "{steps} steps, {iterations} iterations, {callbacks} callbacks, {operations} operations, {faults} faults"
+        )
     };
     aio_seeds::run(&args.seeds, args.steps.div_ceil(args.each), one, so_far)
 }

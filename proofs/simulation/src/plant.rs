@@ -4,7 +4,10 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use aio_context::{Backend, Interest, Readiness, ReadyList, Token, Watched};
+use aio_backend::Peek;
+use aio_context::{
+    Backend, Completed, Interest, NotSubmitted, Operation, Readiness, ReadyList, Token, Watched,
+};
 
 /// A fault of the loop, the backend, or the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +41,21 @@ pub enum Plant {
     EndForgotten,
     /// An event for one registration goes to another one.
     WrongToken,
+    /// A ring loses completions for which its queue has no room.
+    OverflowLost,
+    /// A ring accepts the cancellation of a poll request, and goes on with the request.
+    RequestKept,
+    /// A ring loses the end of every eighth operation.
+    OperationLost,
+    /// A ring forgets to cancel operations.
+    OperationKept,
+    /// A ring frees the buffers of an operation when it is cancelled.
+    BuffersFreed,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::ModifyForgotten,
         Self::RefusalIgnored,
         Self::EventLost,
@@ -57,6 +70,11 @@ impl Plant {
         Self::RunTwice,
         Self::EndForgotten,
         Self::WrongToken,
+        Self::OverflowLost,
+        Self::RequestKept,
+        Self::OperationLost,
+        Self::OperationKept,
+        Self::BuffersFreed,
     ];
 }
 
@@ -132,6 +150,30 @@ impl Backend for Faulty {
             }
         }
         Ok(())
+    }
+
+    fn peek(&mut self, ready: &mut ReadyList) -> io::Result<Peek> {
+        self.inner.peek(ready)
+    }
+
+    fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
+        self.inner.submit(report, operation)
+    }
+
+    fn cancel(&mut self, operation: Token) {
+        self.inner.cancel(operation);
+    }
+
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        self.inner.next_completed()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.inner.in_flight()
+    }
+
+    fn end_operations(&mut self) {
+        self.inner.end_operations();
     }
 
     fn rebalance(&mut self) {

@@ -3,15 +3,18 @@
 //! It is reached through the thread, because callbacks on behalf of "other threads" must be `Send`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aio_context::{BottomHalf, Context, GroupId, Paused, Registration, Remote, Timer, Wait, WeakContext};
 
 use crate::action::Action;
 use crate::kernel::Kernel;
+use crate::operations::Submission;
 use crate::plant::Plant;
 use crate::port::Port;
 
@@ -127,6 +130,20 @@ pub(crate) struct World {
     pub(crate) callbacks: Cell<u64>,
     pub(crate) quiet: Cell<bool>,
     pub(crate) ports_alive: Cell<u32>,
+    /// The file of all operations.
+    pub(crate) null: Arc<File>,
+    /// The loop waits on a ring, which executes operations.
+    pub(crate) has_ring: Cell<bool>,
+    /// The operations that the user waits for, or the kernel has.
+    pub(crate) submissions: RefCell<BTreeMap<u64, Rc<Submission>>>,
+    /// The operation that is being submitted.
+    pub(crate) submitting: Cell<u64>,
+    /// Those that have ended, and that the ring has not seen.
+    pub(crate) ended: RefCell<VecDeque<u64>>,
+    /// The owners of foreign memory that are alive.
+    pub(crate) owners: Cell<i64>,
+    /// The operations that have ended and were delivered.
+    pub(crate) operations: Cell<u64>,
     pub(crate) failure: RefCell<Option<String>>,
     pub(crate) history: Cell<u64>,
     pub(crate) trace: bool,
@@ -243,14 +260,19 @@ impl World {
 
     /// Something that must hold does not: ends the run.
     pub(crate) fn fail(&self, why: String) -> ! {
-        let mut failure = self.failure.borrow_mut();
-        failure.get_or_insert(why);
-        drop(failure);
+        self.note(why);
         std::panic::panic_any(Violation);
     }
 
+    /// As [`fail`](Self::fail), where nothing may panic: the run has failed when it ends.
+    pub(crate) fn note(&self, why: String) {
+        self.failure.borrow_mut().get_or_insert(why);
+    }
+
     pub(crate) fn require(&self, holds: bool, why: impl FnOnce() -> String) {
-        if !holds {
+        if !holds && std::thread::panicking() {
+            self.note(why());
+        } else if !holds {
             self.fail(why());
         }
     }

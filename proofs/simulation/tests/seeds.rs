@@ -20,7 +20,7 @@ fn first() -> u64 {
 #[test]
 fn everything_is_served_whatever_fails() {
     let first = first();
-    let (next, callbacks, faults) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let [next, callbacks, operations, faults] = [(); 4].map(|()| AtomicU64::new(0));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         let work = || {
@@ -32,6 +32,7 @@ fn everything_is_served_whatever_fails() {
                 let summary = run(first + seed, STEPS, None, false, false)
                     .unwrap_or_else(|failure| panic!("{failure}"));
                 callbacks.fetch_add(summary.callbacks, Ordering::Relaxed);
+                operations.fetch_add(summary.operations, Ordering::Relaxed);
                 faults.fetch_add(summary.faults, Ordering::Relaxed);
             }
         };
@@ -39,12 +40,13 @@ fn everything_is_served_whatever_fails() {
             scope.spawn(work);
         }
     });
-    let (callbacks, faults) = (callbacks.into_inner(), faults.into_inner());
-    println!("{} steps, {callbacks} callbacks, {faults} faults", SEEDS * STEPS);
+    let [callbacks, operations, faults] = [callbacks, operations, faults].map(AtomicU64::into_inner);
+    let steps = SEEDS * STEPS;
+    println!("{steps} steps, {callbacks} callbacks, {operations} operations, {faults} faults");
     // A simulation in which nothing happens would find nothing.
     assert!(
-        callbacks > SEEDS * 100 && faults > SEEDS * 20,
-        "{callbacks} {faults}"
+        callbacks > SEEDS * 100 && operations > SEEDS * 5 && faults > SEEDS * 20,
+        "{callbacks} {operations} {faults}"
     );
 }
 

@@ -26,16 +26,27 @@ pub(crate) fn has_ring() -> bool {
 
 /// Runs tests whose names contain one of `names` with the ring, but not those that contain one of `others`.
 fn run_on_ring(names: &[&str], others: &[&str]) {
-    if std::env::var_os(VARIABLE).is_some() || !has_ring() {
-        return;
+    if std::env::var_os(VARIABLE).is_none() && has_ring() {
+        run_with("uring", names, others);
     }
+}
+
+/// Runs tests whose names contain one of `names` with an engine, but not those that contain one of `others`.
+fn run_with(engine: &str, names: &[&str], others: &[&str]) {
+    let passed = run_again((VARIABLE, engine), names, others);
+    println!("{passed} tests passed with the engine {engine}");
+}
+
+/// Runs tests whose names contain one of `names` in another process with a variable, but not those that contain one of `others`. Returns
+/// how many have passed.
+pub(crate) fn run_again((variable, value): (&str, &str), names: &[&str], others: &[&str]) -> usize {
     let mut tests = Command::new(std::env::current_exe().unwrap());
     for other in others {
         tests.args(["--skip", other]);
     }
     // One at a time: a process that another test starts keeps the sockets of this one open for a moment.
     tests.arg("--test-threads=1");
-    let output = tests.args(names).env(VARIABLE, "uring").output().unwrap();
+    let output = tests.args(names).env(variable, value).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
@@ -43,8 +54,8 @@ fn run_on_ring(names: &[&str], others: &[&str]) {
         String::from_utf8_lossy(&output.stderr)
     );
     let passed = text.matches("... ok").count();
-    println!("{passed} tests passed with the ring");
     assert!(passed >= names.len(), "{text}");
+    passed
 }
 
 /// Errors, sizes, locks and slow file systems. Those that are left out make a system call fail or last that the ring does not make.
@@ -56,6 +67,14 @@ fn s1_the_tests_of_images_pass_on_the_ring() {
         "c13_steps",
     ];
     run_on_ring(&["images::"], &calls);
+}
+
+/// The engine of a system without io_uring.
+#[test]
+fn s2_the_tests_of_images_pass_on_threads() {
+    if std::env::var_os(VARIABLE).is_none() {
+        run_with("threads", &["images::", "c06_outstanding::"], &["c13_steps"]);
+    }
 }
 
 #[test]
@@ -85,6 +104,47 @@ fn s2_without_a_ring_threads_execute_requests() {
     for part in ["the loop uses epoll", "--backend uring", "--engine threads"] {
         assert!(log.contains(part), "{part} in {log}");
     }
+}
+
+/// The default engine takes the ring where there is one, and says at the level of details what executes requests.
+#[test]
+fn s2_the_default_engine_takes_the_ring_or_threads() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(1 << 20).unwrap();
+    let disk = format!("path={}", image.path().display());
+    let run = |command: Command| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = command;
+        command.env("BLOCKD_LOG", "info");
+        let daemon = Daemon::start_by(command, directory, &disk, &["--engine", "auto"]);
+        let mut client = Client::simple(daemon.socket());
+        client.write(0, 4096, &pattern(6, 64 * 1024)).unwrap();
+        assert_eq!(client.read(0, 4096, 64 * 1024).unwrap(), pattern(6, 64 * 1024));
+        client.flush(0).unwrap();
+        drop(client);
+        daemon.stop()
+    };
+    if has_ring() {
+        let log = run(Command::new(env!("CARGO_BIN_EXE_blockd")));
+        assert!(log.contains("reads of the page cache, and its io_uring"), "{log}");
+        assert!(!log.contains("WARN"), "{log}");
+    }
+    // A system that forbids it.
+    let Some(mut strace) = crate::images::tool("strace") else {
+        return;
+    };
+    strace.args(["-D", "-f", "-q", "-o", "/dev/null"]);
+    strace.args([
+        "-e",
+        "inject=io_uring_setup:error=EPERM",
+        env!("CARGO_BIN_EXE_blockd"),
+    ]);
+    let log = run(strace);
+    assert!(log.contains("reads of the page cache, and threads"), "{log}");
+    assert!(
+        log.contains("io_uring is not available") && !log.contains("WARN"),
+        "{log}"
+    );
 }
 
 /// Many requests at a time, of all kinds, from several queues, polled for and not.

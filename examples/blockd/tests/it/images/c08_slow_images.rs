@@ -10,7 +10,7 @@ use blockd::Source;
 use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
 
-use super::{attempt, failing};
+use super::{attempt, failing, failing_with};
 use crate::client::{Client, pattern};
 use crate::daemon::Daemon;
 use crate::raw::{DATA, Raw};
@@ -169,7 +169,8 @@ fn c8_the_next_client_waits_for_the_requests_of_the_former() {
 #[test]
 fn c8_sigterm_ends_a_daemon_whose_image_hangs() {
     let image = super::Image::new(1 << 20);
-    let Some(daemon) = failing(&["pwrite64:delay_enter=8s"], &image.disk()) else {
+    let engine = ["--engine", "threads"];
+    let Some(daemon) = failing_with(&["pwrite64:delay_enter=8s"], &image.disk(), &engine) else {
         return;
     };
     let mut raw = Raw::ready(daemon.socket());
@@ -225,9 +226,9 @@ fn c8_sigterm_ends_the_service_of_a_frozen_image() {
     );
 }
 
-/// A file system without reads that do not wait, and data that are not in memory: threads read them.
+/// A file system without reads that do not wait, and data that are not in memory: the ring or threads read them.
 #[test]
-fn c8_what_cannot_be_read_at_once_is_read_by_threads() {
+fn c8_what_cannot_be_read_at_once_is_read_later() {
     for error in ["EOPNOTSUPP", "EAGAIN"] {
         let image = super::Image::new(1 << 20);
         let data = pattern(8, 1 << 20);
