@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::packages::Found;
 use crate::port::Port;
 
-/// The longest boot. Emulation takes three seconds on an idle core.
-const BOOT: Duration = Duration::from_secs(120);
+/// The longest boot. It takes three seconds on an idle core, and a minute beside builds.
+const BOOT: Duration = Duration::from_secs(300);
 /// The longest wait for QEMU's own answers.
 const MONITOR: Duration = Duration::from_secs(30);
 const MEMORY: &str = "256M";
@@ -186,7 +186,10 @@ impl Guest {
     pub(crate) fn wait_for(&mut self, command: &str, expected: &str, limit: Duration) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
-            let (_, said) = self.try_run(command, limit)?;
+            let (_, said) = self
+                .try_run(command, limit)
+                .with_context(|| format!("`{command}` in the guest"))
+                .map_err(|why| self.explain(why))?;
             if said == expected {
                 return Ok(());
             }

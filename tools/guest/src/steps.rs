@@ -22,7 +22,7 @@ const PAGES: u64 = 256;
 /// Of a page.
 const LINES: usize = 256;
 /// The time limit of a command in the guest. The slowest takes three seconds on an idle core.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 /// Files that fstrim is to release.
 const TRIMMED_MIB: u64 = 48;
 
@@ -182,23 +182,31 @@ fn fstrim(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     Ok(format!("the image shrinks from {before} to {after} MiB"))
 }
 
-/// The daemon is killed under writes that the guest flushes, and another one takes over.
+/// The daemon is killed under writes that the guest flushes, and another one takes over. As many programs write as there are queues.
 fn kill(scene: &mut Scene<'_>) -> anyhow::Result<String> {
     let guest = &mut *scene.guest;
-    guest.run("writer write /mnt >/dev/null 2>&1 &", LIMIT)?;
+    let writers = 1..=scene.setup.queues;
+    for writer in writers.clone() {
+        guest.run(&format!("writer write /mnt/{writer} >/dev/null 2>&1 &"), LIMIT)?;
+    }
+    let more = 3 * u64::from(scene.setup.queues);
     let mut acknowledged = 0;
     for _ in 0..scene.kills {
-        acknowledged = wait_for_writes(guest, acknowledged + 3)?;
+        acknowledged = wait_for_writes(guest, acknowledged + more)?;
         scene.daemon.kill_and_restart()?;
     }
-    wait_for_writes(guest, acknowledged + 3)?;
+    wait_for_writes(guest, acknowledged + more)?;
     guest.run("touch /tmp/stop", LIMIT)?;
-    guest.wait_for("[ -e /tmp/stopped ] && echo yes", "yes", LIMIT)?;
+    let stopped = scene.setup.queues.to_string();
+    guest.wait_for("ls /tmp/writer.*.stopped 2>/dev/null | wc -l", &stopped, LIMIT)?;
     guest.run("umount /mnt && echo 3 > /proc/sys/vm/drop_caches", LIMIT)?;
     guest.run("mount -t ext4 /dev/vda /mnt", LIMIT)?;
-    let writes = guest.run("writer check /mnt", LIMIT)?;
+    for writer in writers {
+        guest.run(&format!("writer check /mnt/{writer}"), LIMIT)?;
+    }
+    let writes = guest.run("writer count", LIMIT)?;
     Ok(format!(
-        "{} kills, {writes}, 0 lost, 0 failed, 0 hang",
+        "{} kills, {writes} writes, 0 lost, 0 failed, 0 hang",
         scene.kills
     ))
 }
@@ -207,8 +215,8 @@ fn kill(scene: &mut Scene<'_>) -> anyhow::Result<String> {
 fn wait_for_writes(guest: &mut Guest, least: u64) -> anyhow::Result<u64> {
     let began = Instant::now();
     loop {
-        let said = guest.run("cat /tmp/acknowledged 2>/dev/null || echo 0", LIMIT)?;
-        let count: u64 = said.trim().parse().unwrap_or(0);
+        let said = guest.run("writer count", LIMIT)?;
+        let count: u64 = said.trim().parse().context("`writer count` prints no number")?;
         if count >= least {
             return Ok(count);
         }
