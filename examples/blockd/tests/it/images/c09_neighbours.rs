@@ -8,7 +8,8 @@ use crate::client::{Client, pattern};
 use crate::daemon::Daemon;
 
 /// The calls that read, write, flush and clear images.
-const CALLS: &str = "trace=write,pread64,preadv,preadv2,pwrite64,pwritev,pwritev2,fsync,fdatasync,fallocate,readv,writev";
+const CALLS: &str =
+    "trace=write,pread64,preadv,preadv2,pwrite64,pwritev,pwritev2,fsync,fdatasync,fallocate,readv,writev";
 
 /// The calls of the loop's thread on images after the start, as strace has printed them. `None`, with a `skipped` line, if that is
 /// impossible here.
@@ -18,15 +19,12 @@ fn calls_of_the_loop(engine: &str, options: &str) -> Option<Vec<String>> {
     let image = Image::new(8 << 20);
     let directory = tempfile::tempdir().unwrap();
     let trace = directory.path().join("trace");
-    strace.args(["-D", "-f", "-q", "-y", "-e", CALLS, "-o"]).arg(&trace);
+    strace
+        .args(["-D", "-f", "-q", "-y", "-e", CALLS, "-o"])
+        .arg(&trace);
     strace.arg(env!("CARGO_BIN_EXE_blockd"));
     let disk = format!("{}{options}", image.disk());
-    let daemon = Daemon::start_by(
-        strace,
-        tempfile::tempdir().unwrap(),
-        &disk,
-        &["--engine", engine],
-    );
+    let daemon = Daemon::start_by(strace, tempfile::tempdir().unwrap(), &disk, &["--engine", engine]);
     let mut client = Client::simple(daemon.socket());
     for round in 0..4 {
         for len in [512, 4096, 1 << 20] {
@@ -46,7 +44,10 @@ fn calls_of_the_loop(engine: &str, options: &str) -> Option<Vec<String>> {
     daemon.stop();
     let trace = std::fs::read_to_string(&trace).unwrap();
     let thread_of = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
-    let ready = trace.lines().position(|line| line.contains("\"ready\\n\"")).unwrap();
+    let ready = trace
+        .lines()
+        .position(|line| line.contains("\"ready\\n\""))
+        .unwrap();
     let the_loop = thread_of(trace.lines().nth(ready).unwrap());
     let on_image = |line: &&str| line.contains("disk.raw") && thread_of(line) == the_loop;
     Some(
@@ -69,7 +70,10 @@ fn c9_the_loop_never_waits_for_an_image() {
             let waits: Vec<_> = calls.iter().filter(|call| !call.contains("RWF_NOWAIT")).collect();
             assert!(waits.is_empty(), "{engine}{options}: {waits:#?}");
             // Writes that do not wait would do so while the file system is frozen.
-            assert!(!calls.iter().any(|call| call.contains("write")), "{engine}{options}");
+            assert!(
+                !calls.iter().any(|call| call.contains("write")),
+                "{engine}{options}"
+            );
             let tries_at_once = engine == "auto" && options.is_empty();
             assert_eq!(!calls.is_empty(), tries_at_once, "{engine}{options}: {calls:#?}");
         }
