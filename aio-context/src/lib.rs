@@ -189,7 +189,7 @@ pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
 pub use submission::{Submit, Submitted};
 pub use timer::{Delayed, Timer, TimerBuilder};
-pub use wake::measure_wake_cost;
+pub use wake::{WakeCalibration, measure_wake_cost};
 
 /// Another name of [`Context`], for files that also use `std::task::Context`.
 ///

@@ -38,12 +38,23 @@ impl Pacing {
             .set(self.has_system_clock && !params.exclusive_core);
     }
 
+    /// Adopts another cost of a sleep.
+    pub(crate) fn reprice(&self, params: &PollParams) {
+        self.spin.step(|spin| spin.reprice(params));
+    }
+
     /// Steps what knows whether the thread has its core for itself (rule A13). `None` if that is not looked for.
     #[inline]
     pub(crate) fn contention<R>(&self, step: impl FnOnce(&mut Contention) -> R) -> Option<R> {
         self.looks_for_contention
             .get()
             .then(|| self.contention.step(step))
+    }
+
+    /// Whether polling may be suspended, or searches are seldom made. Takes no reading of the clock.
+    #[inline]
+    pub(crate) fn is_contended(&self) -> bool {
+        self.looks_for_contention.get() && self.contention.get().was_seen()
     }
 
     /// Whether the next test for idle handlers is due in round `round`.

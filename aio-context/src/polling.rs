@@ -16,6 +16,8 @@ pub(crate) struct Polling {
     pub(crate) policy: RefCell<Box<dyn PollPolicy>>,
     /// The version of the parameters in force; 0 before the first ones.
     version: Cell<u64>,
+    /// How often the policy had to start anew.
+    resets: Cell<u64>,
     is_enabled: Cell<bool>,
     /// How many foreign loops may be waiting.
     suspended: Cell<u32>,
@@ -24,6 +26,8 @@ pub(crate) struct Polling {
     budget: Cell<Duration>,
     /// When the last wait ended whose end is known; from then on handlers ran.
     pub(crate) waited_until: Cell<Option<Moment>>,
+    /// The kicks before the last sleep.
+    pub(crate) kicks: Cell<u64>,
     /// The policy observes each handler.
     pub(crate) is_per_handler: Cell<bool>,
 }
@@ -34,11 +38,13 @@ impl Polling {
             set: PollSet::new(),
             policy: RefCell::new(policy),
             version: Cell::new(0),
+            resets: Cell::new(0),
             is_enabled: Cell::new(false),
             suspended: Cell::new(0),
             max: Cell::new(Duration::ZERO),
             budget: Cell::new(Duration::ZERO),
             waited_until: Cell::new(None),
+            kicks: Cell::new(0),
             is_per_handler: Cell::new(false),
         }
     }
@@ -56,8 +62,17 @@ impl Polling {
     #[inline(never)]
     fn adopt(&self, version: u64, shared: &Shared, pacing: &Pacing) {
         let params = shared.params();
-        pacing.reset(&params);
         self.version.set(version);
+        let resets = shared.resets();
+        if self.resets.replace(resets) == resets {
+            tracing::debug!(wake = ?params.wake, "the cost of a sleep");
+            pacing.reprice(&params);
+            let mut policy = self.policy.borrow_mut();
+            policy.reprice(params);
+            self.decided(policy.budget(), shared);
+            return;
+        }
+        pacing.reset(&params);
         tracing::debug!(?params, "polling parameters");
         self.max.set(params.max);
         self.enable();

@@ -9,7 +9,7 @@ use aio_pollctl::PollParams;
 use crate::context::{Mailbox, all_at_home, at_home};
 use crate::shared::Shared;
 use crate::stats::Stats;
-use crate::{Context, Gone};
+use crate::{Context, Gone, WakeCalibration};
 
 /// A handle to a context for any thread; it does not keep the context alive.
 ///
@@ -112,6 +112,25 @@ impl Remote {
         self.mailbox.interrupt();
     }
 
+    /// Passes on the cost of a sleep that `calibration` has measured. If it differs from the last one by more than an eighth, and the
+    /// cost was [measured](PollParams::with_measured_wake) and not given, the policy adopts it and keeps what it has learned. The loop is
+    /// not woken for it. Returns whether the cost has changed.
+    pub fn refine_wake_cost(&self, calibration: &mut WakeCalibration) -> bool {
+        let cost = calibration.news();
+        self.shared
+            .wake_was_measured(calibration.batches(), calibration.spread_percent());
+        let has_changed = cost.is_some_and(|cost| self.shared.refine_wake(cost));
+        if has_changed {
+            tracing::info!(
+                cost = ?calibration.cost(),
+                spread_percent = calibration.spread_percent(),
+                batches = calibration.batches(),
+                "the cost of a sleep, as measured anew"
+            );
+        }
+        has_changed
+    }
+
     /// Has every [`Context::wait_while`] of this context read its condition again; nearly free when there is none.
     /// Call it after the change.
     #[doc(alias = "aio_wait_kick")]
@@ -144,7 +163,7 @@ impl Remote {
     /// What the loop has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.counters.read(&self.mailbox)
+        self.shared.stats(&self.mailbox)
     }
 
     /// Wake-ups so far: how many cost a system call, and how many were elided because the loop was awake.

@@ -3,11 +3,12 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use aio_notify::Mailbox;
 use aio_pollctl::{PollParams, WakeCost};
 
 use crate::Gone;
 use crate::metrics::Measured;
-use crate::stats::{Counters, nanos};
+use crate::stats::{Counters, Stats, nanos};
 use crate::sync::{AtomicU64, Mutex, Ordering, faulty};
 
 /// What a context shares with other threads besides its mailbox.
@@ -17,6 +18,10 @@ pub(crate) struct Shared {
     setting: Mutex<()>,
     /// Raised after each change of `params`; the first are version 1.
     params_version: AtomicU64,
+    /// Raised before the version if the policy is to start anew. Otherwise only the cost of a sleep has changed.
+    resets: std::sync::atomic::AtomicU64,
+    /// Batches of sleeps that were measured, and how far they differ, in percent.
+    wake_measured: [std::sync::atomic::AtomicU64; 2],
     /// The context was dropped while its home thread panicked.
     has_panicked: std::sync::atomic::AtomicBool,
     /// A thread has asked `run` to stop, and no `run` has yet.
@@ -31,6 +36,8 @@ impl Shared {
             params: Words::new(params),
             setting: Mutex::new(()),
             params_version: AtomicU64::new(1),
+            resets: std::sync::atomic::AtomicU64::new(1),
+            wake_measured: Default::default(),
             has_panicked: std::sync::atomic::AtomicBool::new(false),
             stop: std::sync::atomic::AtomicBool::new(false),
             counters: Counters::default(),
@@ -38,11 +45,54 @@ impl Shared {
         }
     }
 
+    fn set_alone(&self) -> impl Drop + '_ {
+        self.setting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sets the polling parameters. The caller interrupts the loop afterwards.
     pub(crate) fn set_params(&self, params: PollParams) {
         let version = &self.params_version;
-        let _one_at_a_time = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.set_alone();
+        self.resets.fetch_add(1, std::sync::atomic::Ordering::Release);
         faulty!(VersionBeforeParams, self.params.store(params); version.fetch_add(1, Ordering::Release));
+    }
+
+    /// Sets the cost of a sleep, if it was measured and not given. Returns whether it has changed. The loop adopts it in its next iteration.
+    pub(crate) fn refine_wake(&self, cost: WakeCost) -> bool {
+        let _one_at_a_time = self.set_alone();
+        let params = self.params.load();
+        if !params.wake_is_estimate || params.wake == cost {
+            return false;
+        }
+        self.params.store(params.with_measured_wake(cost));
+        self.params_version.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    /// Records how the cost of a sleep was measured.
+    pub(crate) fn wake_was_measured(&self, batches: u64, spread_percent: u32) {
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        self.wake_measured[0].store(batches, relaxed);
+        self.wake_measured[1].store(spread_percent.into(), relaxed);
+    }
+
+    /// The figures of the loop.
+    pub(crate) fn stats<T, M: ?Sized>(&self, mailbox: &Mailbox<T, M>) -> Stats {
+        let [batches, spread] = self
+            .wake_measured
+            .each_ref()
+            .map(|word| word.load(std::sync::atomic::Ordering::Relaxed));
+        Stats {
+            wake_cost: self.params().wake_or_assumed(),
+            wake_batches: batches,
+            wake_spread_percent: spread as u32,
+            ..self.counters.read(mailbox)
+        }
+    }
+
+    /// How often the policy was to start anew.
+    pub(crate) fn resets(&self) -> u64 {
+        self.resets.load(std::sync::atomic::Ordering::Acquire)
     }
 
     /// The version of the polling parameters.
@@ -143,6 +193,21 @@ fn decode([max, fixed, latency, cpu, kick, growth, weights, limits]: [u64; 8]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a12_a_measured_cost_of_a_sleep_is_refined_and_a_given_one_is_kept() {
+        let wake = |us| WakeCost::of_total(Duration::from_micros(us));
+        let params = PollParams::up_to(Duration::from_micros(50)).with_measured_wake(wake(10));
+        let shared = Shared::new(params);
+        let resets = shared.resets();
+        assert!(shared.refine_wake(wake(20)) && !shared.refine_wake(wake(20)));
+        assert_eq!(shared.params(), params.with_measured_wake(wake(20)));
+        assert_eq!((shared.params_version(), shared.resets()), (2, resets));
+        shared.set_params(params.with_wake(wake(30)));
+        assert_eq!((shared.params_version(), shared.resets()), (3, resets + 1));
+        assert!(!shared.refine_wake(wake(20)));
+        assert_eq!(shared.params().wake, wake(30));
+    }
 
     #[test]
     fn a6_parameters_arrive_as_they_were_set() {

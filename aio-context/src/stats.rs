@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aio_notify::Mailbox;
+use aio_pollctl::WakeCost;
 
 /// What a loop has done since it was made. The figures are read one by one: between two of them the loop may go on.
 ///
@@ -57,6 +58,12 @@ pub struct Stats {
     pub kicks: u64,
     /// Callbacks that took longer than the [limit](crate::Builder::slow_callback_limit); zero without one.
     pub slow_callbacks: u64,
+    /// What a sleep costs, as the policy takes it: measured, given, or assumed.
+    pub wake_cost: WakeCost,
+    /// The batches of sleeps that were [measured](crate::Remote::refine_wake_cost) for that.
+    pub wake_batches: u64,
+    /// How far these batches differ, in percent of the cost: a few percent on a quiet machine.
+    pub wake_spread_percent: u32,
 }
 
 /// The counters behind [`Stats`]. Written in every iteration, so they have their own pair of cache lines.
@@ -151,6 +158,11 @@ impl Counters {
         add(&self.kicks, 1);
     }
 
+    /// How many kicks there were.
+    pub(crate) fn kicks(&self) -> u64 {
+        count(&self.kicks)
+    }
+
     /// Records that polling was suspended.
     #[cold]
     pub(crate) fn suspension(&self) {
@@ -161,7 +173,7 @@ impl Counters {
         add(&self.slow_callbacks, 1);
     }
 
-    /// Reads all, and the wake-ups of `mailbox`.
+    /// Reads all counters, and the wake-ups of `mailbox`.
     pub(crate) fn read<T, M: ?Sized>(&self, mailbox: &Mailbox<T, M>) -> Stats {
         let (wakeups_sent, wakeups_elided) = mailbox.wakeups();
         Stats {
@@ -179,6 +191,7 @@ impl Counters {
             kicks: count(&self.kicks),
             poll_suspensions: count(&self.poll_suspensions),
             slow_callbacks: count(&self.slow_callbacks),
+            ..Stats::default()
         }
     }
 }

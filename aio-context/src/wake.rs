@@ -1,28 +1,133 @@
-//! [`measure_wake_cost`]: the cost of a sleep, as polling parameters take it.
+//! [`WakeCalibration`]: the cost of a sleep, as polling parameters take it, measured at start and while a loop runs.
 
 use std::io;
+use std::time::{Duration, Instant};
 
-use aio_notify::measure_sleep;
-use aio_pollctl::WakeCost;
+use aio_notify::SleepMeter;
+use aio_pollctl::{Calibration, SleepBatch, WakeCost};
 
-/// Measures what it costs to sleep for a moment and to be woken by another thread, on this core, for
-/// [`PollParams::with_measured_wake`](aio_pollctl::PollParams::with_measured_wake). Takes about 15 ms, at most 80.
+/// The measurement at start takes no longer.
+const LONGEST_START: Duration = Duration::from_millis(40);
+
+/// Measures what it costs to sleep for a moment and to be woken by another thread, for
+/// [`PollParams::with_measured_wake`](aio_pollctl::PollParams::with_measured_wake). Takes about 12 ms, at most 45.
 ///
-/// Call it on the thread that will run the context, after it was bound to its core. A machine that is too busy to be measured in that time is taken for a [typical](WakeCost::ASSUMED) one.
+/// As [`WakeCalibration::start`], for programs that measure once.
 ///
 /// # Errors
 /// What the system says to an eventfd and a thread.
 pub fn measure_wake_cost() -> io::Result<WakeCost> {
-    let Some(sleep) = measure_sleep()? else {
-        tracing::info!("the machine is too busy to measure the cost of a sleep; a usual one is assumed");
-        return Ok(WakeCost::ASSUMED);
-    };
-    tracing::debug!(?sleep, "the cost of a sleep, as measured");
-    Ok(WakeCost {
-        latency: sleep.latency,
-        cpu: sleep.cpu,
-        kick: sleep.kick,
-    })
+    Ok(WakeCalibration::start()?.cost())
+}
+
+/// Measures the cost of a sleep, at start and again while a loop runs (rule A12).
+///
+/// Other load on the machine disturbs measurements, for a moment or for minutes, so one measurement proves little.
+/// `aio_sources::WakeRefinement` measures again when the loop has nothing to do, and passes on what it finds with
+/// [`Remote::refine_wake_cost`](crate::Remote::refine_wake_cost).
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use aio_context::{Context, PollParams, WakeCalibration};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut calibration = WakeCalibration::start()?;
+/// let params = PollParams::up_to(Duration::from_micros(50)).with_measured_wake(calibration.cost());
+/// let cx = Context::builder().poll_params(params).build()?;
+/// // Later, when it has nothing to do:
+/// calibration.measure()?;
+/// cx.remote().refine_wake_cost(&mut calibration);
+/// assert_eq!(cx.remote().stats().wake_cost, calibration.cost());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct WakeCalibration {
+    meter: SleepMeter,
+    calibration: Calibration,
+    kick: Option<Duration>,
+    cost: WakeCost,
+}
+
+impl WakeCalibration {
+    /// Measures eight times 16 sleeps, each on the next of the cores that the calling thread may use. Takes about 12 ms, at most 45.
+    ///
+    /// Call it on the thread that will run the context, after it was bound to its core. A machine that is too busy to be measured in that
+    /// time is taken for a [typical](WakeCost::ASSUMED) one at first.
+    ///
+    /// # Errors
+    /// What the system says to an eventfd and a thread.
+    pub fn start() -> io::Result<Self> {
+        let mut this = Self {
+            meter: SleepMeter::new(),
+            calibration: Calibration::new(),
+            kick: None,
+            cost: WakeCost::ASSUMED,
+        };
+        let began = Instant::now();
+        for _ in 0..Calibration::FIRST {
+            if began.elapsed() < LONGEST_START {
+                this.measure()?;
+            }
+        }
+        match this.calibration.news() {
+            Some(cost) => this.cost = cost,
+            None => tracing::info!(
+                "the machine is too busy to measure the cost of a sleep; a usual one is assumed for now"
+            ),
+        }
+        tracing::debug!(cost = ?this.cost, spread_percent = this.spread_percent(), "the cost of a sleep, as measured");
+        Ok(this)
+    }
+
+    /// Sets the peer's time for a kick, which is then not measured.
+    #[must_use]
+    pub fn with_kick(self, kick: Duration) -> Self {
+        Self {
+            kick: Some(kick),
+            ..self
+        }
+    }
+
+    /// The cost of a sleep: that of the start until a later one differs by more than an eighth.
+    #[must_use]
+    pub fn cost(&self) -> WakeCost {
+        self.cost.with_kick(self.kick.unwrap_or(self.cost.kick))
+    }
+
+    /// How far the batches of sleeps differ, in percent of the cost: a few percent on a quiet machine.
+    #[must_use]
+    pub fn spread_percent(&self) -> u32 {
+        self.calibration.spread_percent()
+    }
+
+    /// The number of batches of sleeps that were measured.
+    #[must_use]
+    pub const fn batches(&self) -> u64 {
+        self.calibration.batches()
+    }
+
+    /// Measures 16 sleeps more, on two threads for the purpose. Takes one to five milliseconds, while the calling thread sleeps. A core
+    /// that is too busy to be measured changes nothing.
+    ///
+    /// # Errors
+    /// What the system says to an eventfd and a thread.
+    pub fn measure(&mut self) -> io::Result<()> {
+        if let Some(sleep) = self.meter.measure()? {
+            self.calibration.record(SleepBatch::new(WakeCost {
+                latency: sleep.latency,
+                cpu: sleep.cpu,
+                kick: sleep.kick,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Adopts the present estimate if it is worth another decision. Returns the cost if so.
+    pub(crate) fn news(&mut self) -> Option<WakeCost> {
+        self.cost = self.calibration.news()?;
+        Some(self.cost())
+    }
 }
 
 #[cfg(test)]
@@ -33,5 +138,13 @@ mod tests {
     fn a_measured_cost_is_known() {
         let cost = measure_wake_cost().expect("there are descriptors left");
         assert!(!cost.is_unknown());
+    }
+
+    #[test]
+    fn a11_a_given_kick_is_kept() {
+        let kick = Duration::from_micros(77);
+        let calibration = WakeCalibration::start().unwrap().with_kick(kick);
+        assert_eq!(calibration.cost().kick, kick);
+        assert!(!calibration.cost().latency.is_zero());
     }
 }

@@ -1,4 +1,5 @@
-//! Measures the cost of a sleep ten times, as ten programs would at their start: how far do the results differ?
+//! Measures the cost of a sleep in batches, as programs do at their start and while they run: how far do the batches differ? Other load
+//! on the machine shows in some of them.
 //!
 //! ```sh
 //! cargo run --release -p aio-notify --example sleep_cost
@@ -6,27 +7,30 @@
 
 use std::time::Duration;
 
-use aio_notify::measure_sleep;
+use aio_notify::SleepMeter;
 
 fn main() -> std::io::Result<()> {
     println!(
         "{:>10} {:>10} {:>10} {:>10} {:>12}",
         "latency", "slow", "cpu", "kick", "break-even"
     );
-    let (mut least, mut most) = (Duration::MAX, Duration::ZERO);
-    for _ in 0..10 {
-        let Some(cost) = measure_sleep()? else {
-            println!("the machine is too busy to be measured");
+    let mut break_evens = Vec::new();
+    let mut meter = SleepMeter::new();
+    for _ in 0..16 {
+        let Some(cost) = meter.measure()? else {
+            println!("the core is too busy to be measured");
             continue;
         };
         let break_even = cost.latency + cost.cpu + cost.kick;
-        (least, most) = (least.min(break_even), most.max(break_even));
+        break_evens.push(break_even);
         println!(
             "{:>10.1?} {:>10.1?} {:>10.1?} {:>10.1?} {:>12.1?}",
             cost.latency, cost.slow_latency, cost.cpu, cost.kick, break_even
         );
+        std::thread::sleep(Duration::from_millis(10));
     }
-    if !most.is_zero() {
+    break_evens.sort();
+    if let (Some(least), Some(most)) = (break_evens.first(), break_evens.last()) {
         let factor = most.as_secs_f64() / least.as_secs_f64();
         println!("the longest break-even time is {factor:.2} times the shortest");
     }

@@ -81,5 +81,5 @@ pub use protocol::Notifier;
 pub use reply::{Lost, ReplyReceiver, ReplySender, reply};
 pub use run_queue::RunQueue;
 pub use slack::{set_timer_slack, timer_slack};
-pub use sleep::{SleepCost, measure_sleep};
+pub use sleep::{SleepCost, SleepMeter};
 pub use state::Urgency;

@@ -1,32 +1,32 @@
-//! [`measure_sleep`]: the cost of a sleep on this machine.
+//! [`SleepMeter`]: the cost of a sleep on this machine.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 use crate::{EventNotifier, thread_cpu_time};
 
-const SLEEPS: u32 = 128;
-/// Processor time is read after so many sleeps: a reading costs a system call.
-const BATCH: u32 = 8;
+/// The sleeps of a batch.
+const SLEEPS: u32 = 16;
 /// How long the waker lets the sleeper sleep: long enough to be asleep, short enough to be a short sleep.
 const NAP: Duration = Duration::from_micros(60);
-/// Give up after that: a machine so busy cannot be measured.
-const LONGEST: Duration = Duration::from_millis(80);
+/// A batch that takes longer is given up: the core is busy with something else.
+const LONGEST: Duration = Duration::from_millis(5);
 /// Writes of an eventfd that no thread waits for.
 const IDLE_WRITES: u32 = 32;
 
-/// The cost of a short sleep that another thread ends: see [`measure_sleep`].
+/// The cost of a short sleep that another thread ends: see [`SleepMeter`].
 ///
 /// # Examples
 /// ```
-/// use aio_notify::measure_sleep;
+/// use aio_notify::SleepMeter;
 ///
-/// if let Some(cost) = measure_sleep()? {
+/// if let Some(cost) = SleepMeter::new().measure()? {
 ///     let break_even = cost.latency + cost.cpu;
 ///     assert!(!break_even.is_zero());
 ///     assert!(cost.latency <= cost.slow_latency);
@@ -46,44 +46,113 @@ pub struct SleepCost {
     pub kick: Duration,
 }
 
-/// Measures the cost of short sleeps that another thread ends by an eventfd. Takes about 15 ms, at most 80.
+/// Measures the cost of short sleeps that another thread ends by an eventfd: 16 at a time, about a millisecond.
 ///
-/// The calling thread sleeps, so the cost is that of the core on which it runs. The waker runs on another core, if it may. Other load on
-/// the machine prolongs some of the sleeps; those are left out.
+/// A batch sleeps on one core, the next one on the next core of those that the thread may use that has made the meter. The waker runs on
+/// another core, if there is one. Both are threads of the meter, so the calling thread keeps its core. They are bound to their cores,
+/// because a sleeper that moves to the core of its waker would wake up in a third of the time.
 ///
-/// Returns `None` if the machine is too busy to be measured in that time.
+/// Other load on a core makes a whole batch dearer. Judge by several batches, some time apart, and by the cheaper ones.
 ///
-/// # Errors
-/// What the system says to an eventfd and a thread.
-pub fn measure_sleep() -> io::Result<Option<SleepCost>> {
-    let shared = Arc::new(Shared {
-        bell: EventNotifier::new()?,
-        turn: AtomicU32::new(0),
-        rung_at: AtomicU64::new(0),
-        is_over: AtomicBool::new(false),
-        began: Instant::now(),
-    });
-    let sleeper = sched_getcpu();
-    let waker = std::thread::Builder::new().name("wake-cost".to_owned()).spawn({
-        let shared = shared.clone();
-        move || shared.wake(sleeper)
-    })?;
-    let slept = shared.sleep();
-    shared.is_over.store(true, Ordering::Release);
-    // It cannot panic; without its figures a kick costs nothing.
-    let kicks = waker.join().unwrap_or_default();
-    let (latencies, cpu) = slept?;
-    if latencies.len() < SLEEPS as usize / 4 {
-        return Ok(None);
+/// # Examples
+/// ```
+/// use aio_notify::SleepMeter;
+///
+/// let mut meter = SleepMeter::new();
+/// let mut latencies = Vec::new();
+/// for _ in 0..8 {
+///     latencies.extend(meter.measure()?.map(|cost| cost.latency));
+/// }
+/// latencies.sort();
+/// println!("{:?}", latencies.first());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SleepMeter {
+    /// Not empty.
+    cores: Vec<usize>,
+    next: usize,
+}
+
+impl Default for SleepMeter {
+    fn default() -> Self {
+        Self::new()
     }
-    let latencies = sorted(latencies);
-    let idle_write = mean_of_quicker_half(&sorted(idle_writes()?));
-    Ok(Some(SleepCost {
-        latency: mean_of_quicker_half(&latencies),
-        slow_latency: Duration::from_nanos(latencies[latencies.len() * 9 / 10]),
-        cpu: mean_of_quicker_half(&sorted(cpu)),
-        kick: mean_of_quicker_half(&sorted(kicks)).saturating_sub(idle_write),
-    }))
+}
+
+impl SleepMeter {
+    /// A meter for the cores that the calling thread may use now.
+    #[must_use]
+    pub fn new() -> Self {
+        let here = sched_getcpu();
+        let allowed = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+        let is_allowed = |core: &usize| allowed.is_set(*core);
+        // Beginning with the present one, which need not be the first.
+        let mut cores: Vec<usize> = (here..CpuSet::MAX_CPU)
+            .chain(0..here)
+            .filter(is_allowed)
+            .collect();
+        if cores.is_empty() {
+            cores.push(here);
+        }
+        Self { cores, next: 0 }
+    }
+
+    /// Measures 16 sleeps on the next core. Takes 1 to 5 ms.
+    ///
+    /// Returns `None` if the core is too busy to be measured in that time.
+    ///
+    /// # Errors
+    /// What the system says to an eventfd and to two threads.
+    pub fn measure(&mut self) -> io::Result<Option<SleepCost>> {
+        let core = self.cores[self.next % self.cores.len()];
+        self.next = (self.next + 1) % self.cores.len();
+        let shared = Arc::new(Shared {
+            bell: EventNotifier::new()?,
+            turn: AtomicU32::new(0),
+            rung_at: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+            began: Instant::now(),
+        });
+        let spawn = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let waker = spawn("sleep-waker").spawn({
+            let shared = shared.clone();
+            move || shared.wake(core)
+        })?;
+        let sleeper = spawn("sleep-meter").spawn({
+            let shared = shared.clone();
+            move || shared.sleep(core)
+        });
+        let slept = match sleeper {
+            // It cannot panic.
+            Ok(sleeper) => sleeper.join().unwrap_or_else(|_| Ok(Slept::default())),
+            Err(error) => Err(error),
+        };
+        shared.is_over.store(true, Ordering::Release);
+        // Nor can the waker; without its figures a kick costs nothing.
+        let kicks = waker.join().unwrap_or_default();
+        let Slept { latencies, cpu } = slept?;
+        if latencies.len() < SLEEPS as usize / 2 {
+            return Ok(None);
+        }
+        let latencies = sorted(latencies);
+        let idle_write = mean_of_quicker_half(&sorted(idle_writes()?));
+        Ok(Some(SleepCost {
+            latency: mean_of_quicker_half(&latencies),
+            slow_latency: Duration::from_nanos(latencies[latencies.len() * 9 / 10]),
+            cpu: cpu / latencies.len() as u32,
+            kick: mean_of_quicker_half(&sorted(kicks)).saturating_sub(idle_write),
+        }))
+    }
+}
+
+/// The sleeps of a batch.
+#[derive(Default)]
+struct Slept {
+    /// In nanoseconds.
+    latencies: Vec<u64>,
+    /// The processor time of all.
+    cpu: Duration,
 }
 
 /// What the sleeper and the waker share.
@@ -98,11 +167,13 @@ struct Shared {
 }
 
 impl Shared {
-    /// Sleeps. Returns the latency of each, and the processor time of one in each batch, in nanoseconds.
-    fn sleep(&self) -> io::Result<(Vec<u64>, Vec<u64>)> {
+    fn sleep(&self, core: usize) -> io::Result<Slept> {
+        let mut here = CpuSet::new();
+        here.set(core);
+        // Where that is not allowed any more, it stays.
+        let _ = sched_setaffinity(None, &here);
         let mut latencies = Vec::with_capacity(SLEEPS as usize);
-        let mut cpu = Vec::with_capacity((SLEEPS / BATCH) as usize);
-        let mut before = thread_cpu_time();
+        let before = thread_cpu_time();
         for number in 1..=SLEEPS {
             if self.began.elapsed() > LONGEST {
                 break;
@@ -112,13 +183,9 @@ impl Shared {
             let woken = self.now_ns();
             self.bell.test_and_clear()?;
             latencies.push(woken.saturating_sub(self.rung_at.load(Ordering::Acquire)));
-            if number.is_multiple_of(BATCH) {
-                let now = thread_cpu_time();
-                cpu.push(now.saturating_sub(before).as_nanos() as u64 / u64::from(BATCH));
-                before = now;
-            }
         }
-        Ok((latencies, cpu))
+        let cpu = thread_cpu_time().saturating_sub(before);
+        Ok(Slept { latencies, cpu })
     }
 
     /// Wakes the sleeper some time after each of its turns has begun. Returns how long each write took, in nanoseconds.
@@ -191,14 +258,32 @@ mod tests {
 
     #[test]
     fn a12_a_measurement_is_plausible_and_ends() {
-        let cost = measure_sleep().expect("there are descriptors left");
-        assert!(
-            cost.is_none_or(|cost| {
-                let longest = Duration::from_secs(1);
-                cost.latency <= cost.slow_latency && cost.latency < longest && cost.kick < longest
-            }),
-            "{cost:?}"
-        );
+        let before = sched_getaffinity(None).unwrap();
+        let mut meter = SleepMeter::new();
+        for _ in 0..4 {
+            let cost = meter.measure().expect("there are descriptors left");
+            assert!(
+                cost.is_none_or(|cost| {
+                    let longest = Duration::from_secs(1);
+                    cost.latency <= cost.slow_latency && cost.latency < longest && cost.kick < longest
+                }),
+                "{cost:?}"
+            );
+        }
+        let after = sched_getaffinity(None).unwrap();
+        let is_same = |core| before.is_set(core) == after.is_set(core);
+        assert!((0..CpuSet::MAX_CPU).all(is_same), "the caller may use its cores");
+    }
+
+    #[test]
+    fn a12_each_core_that_may_be_used_has_its_turn() {
+        let allowed = sched_getaffinity(None).unwrap();
+        let mut cores = SleepMeter::new().cores;
+        cores.sort_unstable();
+        let expected: Vec<usize> = (0..CpuSet::MAX_CPU)
+            .filter(|core| allowed.is_set(*core))
+            .collect();
+        assert_eq!(cores, expected);
     }
 
     #[test]

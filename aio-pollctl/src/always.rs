@@ -44,6 +44,9 @@ impl PollPolicy for Always {
         *self = Self::new(params);
     }
 
+    /// What a sleep costs has no influence on it.
+    fn reprice(&mut self, _: PollParams) {}
+
     fn effective(&self) -> Effective {
         let max_ns = u64::try_from(self.params.max.as_nanos()).unwrap_or(u64::MAX);
         Effective::new(self.name()).with_max_ns(max_ns)

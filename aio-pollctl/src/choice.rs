@@ -133,6 +133,10 @@ impl PollPolicy for Policy {
         self.get_mut().reset(params);
     }
 
+    fn reprice(&mut self, params: PollParams) {
+        self.get_mut().reprice(params);
+    }
+
     fn effective(&self) -> Effective {
         let percent = self.ceiling.as_ref().map_or(100, Ceiling::percent);
         Effective {
@@ -227,6 +231,33 @@ mod tests {
             let first = run(&mut policy);
             policy.reset(params);
             assert_eq!(run(&mut policy), first, "{}", policy.name());
+        }
+    }
+
+    #[test]
+    fn a12_another_cost_of_a_sleep_lets_policies_keep_what_they_have_learned() {
+        let wake = |halves: u32| WakeCost::of_total(halves * US / 2);
+        for name in Policy::NAMES {
+            let params = PollParams::up_to(50 * US).with_measured_wake(wake(20));
+            let mut policy = Policy::by_name(name, params).unwrap();
+            let mut memory = HandlerMemory::default();
+            for wait in [3, 5, 900, 900, 900, 900] {
+                let seen = Iteration::new(wait * US, Duration::ZERO, true, true);
+                policy.observe_handler(&mut memory, true, seen);
+                policy.observe(seen);
+            }
+            let before = policy.budget();
+            policy.reprice(params.with_measured_wake(wake(21)));
+            let now = policy.budget();
+            let ratio = now.as_nanos() as f64 / before.as_nanos().max(1) as f64;
+            assert!(
+                now == before || (1.0..1.06).contains(&ratio),
+                "{name}: {before:?}, {now:?}"
+            );
+            assert!(
+                policy.effective().break_even_ns.is_none_or(|ns| ns == 10_500),
+                "{name}"
+            );
         }
     }
 

@@ -101,6 +101,14 @@ impl Contention {
         self.passed == 0
     }
 
+    /// Returns whether polling was ever suspended, or most searches are not made now. If not, [`is_worth_it`](Self::is_worth_it) returns
+    /// true at any moment.
+    #[inline]
+    #[must_use]
+    pub const fn was_seen(&self) -> bool {
+        self.until_ns != 0 || self.misses >= MOST_MISSES
+    }
+
     /// Records whether a search has found something. Returns whether searches are seldom made from now on.
     #[inline]
     pub const fn found(&mut self, something: bool) -> bool {
@@ -266,6 +274,19 @@ mod tests {
         assert!(contention.found(false) && !contention.is_worth_it(0));
         assert!((0..8).all(|_| !contention.found(true)));
         assert!((0..63).all(|_| contention.is_worth_it(0) && !contention.found(false)));
+    }
+
+    #[test]
+    fn a13_before_contention_was_seen_a_search_is_always_worth_it() {
+        let mut contention = Contention::new();
+        for _ in 0..64 {
+            assert!(!contention.was_seen() && contention.is_worth_it(0));
+            contention.found(false);
+        }
+        assert!(contention.was_seen() && !contention.is_worth_it(0));
+        contention = Contention::new();
+        contention.read(0, 2 * MS);
+        assert!(contention.was_seen() && !contention.is_worth_it(3 * MS));
     }
 
     #[test]

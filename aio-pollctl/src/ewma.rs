@@ -78,6 +78,13 @@ impl PollPolicy for Ewma {
         *self = Self::new(params);
     }
 
+    fn reprice(&mut self, params: PollParams) {
+        *self = Self {
+            mean_ns: self.mean_ns,
+            ..Self::new(params)
+        };
+    }
+
     fn effective(&self) -> Effective {
         Effective::with_cost(self.name(), &self.params, self.time)
     }

@@ -49,6 +49,9 @@ impl PollPolicy for Fixed {
         *self = Self::new(params);
     }
 
+    /// What a sleep costs has no influence on it.
+    fn reprice(&mut self, _: PollParams) {}
+
     fn effective(&self) -> Effective {
         Effective::new(self.name()).with_max_ns(saturating_ns(self.time))
     }

@@ -74,6 +74,9 @@ impl PollPolicy for Kvm {
         *self = Self::new(params);
     }
 
+    /// What a sleep costs has no influence on it.
+    fn reprice(&mut self, _: PollParams) {}
+
     fn effective(&self) -> Effective {
         self.growth.effective(self.name())
     }

@@ -112,6 +112,10 @@ impl<const BANKS: usize> PollPolicy for RegretLadder<BANKS> {
         *self = Self::new(params);
     }
 
+    fn reprice(&mut self, params: PollParams) {
+        self.0.reprice(params);
+    }
+
     fn effective(&self) -> Effective {
         self.0.effective(self.name())
     }

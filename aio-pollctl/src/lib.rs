@@ -40,10 +40,12 @@
 //! | [`Contention`] | whether polling is suspended because the thread shares its core or has used up its quota |
 //! | [`PreSleepSpin`] | whether checking the descriptors for a moment before a sleep is worth it |
 //! | [`IdleCosts`] | which idle sources the loop stops polling |
+//! | [`Calibration`] | what a sleep costs, from measurements that other load may have disturbed |
 //!
 //! # What polling costs
-//! A sleep costs its wake-up latency and some processor time. Polling costs the time until the event. The *break-even time*
-//! `b` is the polling time that costs as much as a sleep ([`PollParams::break_even_ns`]). Polling for up to `s` before a wait
+//! A sleep costs its wake-up latency and some processor time, and its peer the kick that ends it. Polling costs the time until the event.
+//! The *break-even time* `b` is the polling time that costs as much as a sleep ([`PollParams::break_even_ns`]): `(latency + kicks * kick) /
+//! price + cpu`. A policy that observes [`Iteration::kicks`] knows how many kicks a sleep costs; the others assume one. Polling for up to `s` before a wait
 //! of `w` costs `w` if `w <= s`, and `s + b` otherwise. The *clairvoyant optimum* knows `w` in advance and costs the smaller of
 //! `w` and `b`. The crate `aio-replay` measures policies against it.
 //!
@@ -63,6 +65,7 @@ mod readme {}
 extern crate std;
 
 mod always;
+mod calibration;
 mod ceiling;
 mod check_pacer;
 mod choice;
@@ -74,6 +77,7 @@ mod explore;
 mod fixed;
 mod growth;
 mod idle_costs;
+mod kick_share;
 mod kvm;
 mod ladder;
 mod latency;
@@ -89,6 +93,7 @@ mod ski_rental;
 mod weighted;
 
 pub use always::Always;
+pub use calibration::{Calibration, SleepBatch};
 pub use check_pacer::CheckPacer;
 pub use choice::Policy;
 pub use clock_stride::ClockStride;

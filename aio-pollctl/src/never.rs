@@ -31,6 +31,9 @@ impl PollPolicy for Never {
 
     fn reset(&mut self, _: PollParams) {}
 
+    /// What a sleep costs has no influence on it.
+    fn reprice(&mut self, _: PollParams) {}
+
     fn effective(&self) -> Effective {
         Effective::new(self.name()).with_max_ns(0)
     }

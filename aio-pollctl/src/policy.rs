@@ -40,6 +40,8 @@ pub struct Iteration {
     pub source: Option<u32>,
     /// The running time of handlers since the previous wait.
     pub busy: Duration,
+    /// The number of polled handlers whose peers have kicked because the loop slept (rule A11); `None` if the loop does not count them.
+    pub kicks: Option<u32>,
 }
 
 impl Iteration {
@@ -56,6 +58,7 @@ impl Iteration {
             events: 0,
             source: None,
             busy: Duration::ZERO,
+            kicks: None,
         }
     }
 
@@ -88,6 +91,15 @@ impl Iteration {
     #[must_use]
     pub const fn with_busy(self, busy: Duration) -> Self {
         Self { busy, ..self }
+    }
+
+    /// Sets the number of polled handlers whose peers have kicked because the loop slept.
+    #[must_use]
+    pub const fn with_kicks(self, kicks: u32) -> Self {
+        Self {
+            kicks: Some(kicks),
+            ..self
+        }
     }
 }
 
@@ -158,7 +170,7 @@ impl HandlerMemory {
 ///
 /// In each outermost iteration that may wait, the loop polls for the [`budget`](Self::budget), or before a timer for
 /// [`budget_until`](Self::budget_until), and perhaps sleeps, and then calls [`observe`](Self::observe) and `budget` again. The budget
-/// MUST change only in `observe`, `observe_handler` and [`reset`](Self::reset). If [`is_per_handler`](Self::is_per_handler) is true, the loop first calls
+/// MUST change only in `observe`, `observe_handler`, [`reset`](Self::reset) and [`reprice`](Self::reprice). If [`is_per_handler`](Self::is_per_handler) is true, the loop first calls
 /// [`observe_handler`](Self::observe_handler) for every promoted handler, after dispatch. The example `per_handler` is a policy
 /// of this kind.
 ///
@@ -228,6 +240,12 @@ pub trait PollPolicy: fmt::Debug {
     /// Restarts with other parameters.
     fn reset(&mut self, params: PollParams);
 
+    /// Adopts parameters that differ in [`PollParams::wake`] only, because the cost of a sleep was measured anew. A policy that learns
+    /// keeps what it has learned. The default is a [`reset`](Self::reset).
+    fn reprice(&mut self, params: PollParams) {
+        self.reset(params);
+    }
+
     /// The values that the policy works with, after it has replaced zeros by defaults.
     fn effective(&self) -> Effective {
         Effective::new(self.name())
@@ -245,7 +263,9 @@ mod tests {
             .with_deadline(us(2), true)
             .with_events(3)
             .with_source(4)
-            .with_busy(us(5));
+            .with_busy(us(5))
+            .with_kicks(6);
+        assert_eq!(seen.kicks, Some(6));
         assert_eq!((seen.deadline, seen.timed_out), (Some(us(2)), true));
         assert_eq!((seen.events, seen.source, seen.busy), (3, Some(4), us(5)));
     }

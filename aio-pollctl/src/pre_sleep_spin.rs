@@ -83,6 +83,17 @@ impl PreSleepSpin {
         }
     }
 
+    /// Adopts another cost of a sleep. The number of spins for which there is credit stays.
+    pub const fn reprice(&mut self, params: &PollParams) {
+        let longest_ns = Self::of(params).longest_ns;
+        let used_ns = self.used_ns as u64 * longest_ns as u64;
+        self.used_ns = match used_ns.checked_div(self.longest_ns as u64) {
+            Some(used_ns) => used_ns as u32,
+            None => 0,
+        };
+        self.longest_ns = longest_ns;
+    }
+
     /// The longest spin.
     #[must_use]
     pub const fn longest(&self) -> Duration {
@@ -230,6 +241,19 @@ mod tests {
             let before = (0..).take_while(|_| !spin.is_worth_it()).count();
             assert_eq!(before, usize::from(PROBE_EVERY) - 1);
             spin.missed();
+        }
+    }
+
+    #[test]
+    fn a12_another_cost_of_a_sleep_keeps_the_credit() {
+        let of = |us| PollParams::OFF.with_wake(WakeCost::of_total(Duration::from_micros(us)));
+        for (before, after) in [(10, 20), (20, 10), (10, 1000), (0, 10)] {
+            let mut spin = PreSleepSpin::of(&of(before));
+            spin.served(true);
+            (0..6).for_each(|_| spin.missed());
+            spin.reprice(&of(after));
+            assert_eq!(spin.longest(), PreSleepSpin::of(&of(after)).longest());
+            assert_eq!(credit_of(spin), CREDIT - 6, "{before} to {after}");
         }
     }
 

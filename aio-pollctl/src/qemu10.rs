@@ -92,6 +92,9 @@ impl PollPolicy for Qemu10 {
         };
     }
 
+    /// What a sleep costs has no influence on it.
+    fn reprice(&mut self, _: PollParams) {}
+
     fn effective(&self) -> Effective {
         self.growth.effective(self.name())
     }

@@ -58,6 +58,9 @@ impl PollPolicy for Qemu2020 {
         *self = Self::new(params);
     }
 
+    /// What a sleep costs has no influence on it.
+    fn reprice(&mut self, _: PollParams) {}
+
     fn effective(&self) -> Effective {
         self.growth.effective(self.name())
     }

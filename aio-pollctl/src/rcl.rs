@@ -8,15 +8,20 @@
 //! bank would have to relearn. A selector without meaning costs about a thousandth. A clamp keeps the sum of costs below 2.25 times
 //! the clairvoyant optimum, for any waits. The policy uses no randomness and no division.
 //!
+//! # The price of a sleep
+//! `b = (latency + k * kick) / price + cpu`, where `k` is the mean number of kicks that a sleep has cost the peers lately
+//! ([`KickShare`]): 1 until the sleeps show something else, and at most 2. `b1` is `b` with `k = 1`.
+//!
 //! # The bound
-//! The deficit `D` sums `cost - 2.25 * min(wait, b)` and never falls below -64 b. Above 16 b the policy uses the break-even time. A
-//! wait then changes `D` by at most `-0.25 * min(wait, b)`; with any other time a wait changes it by at most 2 b. Over any sequence of
-//! waits the costs are therefore at most 2.25 times the optimum plus 82 b. With a maximum `P` below `b` the factor is
-//! `1.125 * (1 + b / P)`.
+//! The deficit `D` sums `cost - 2.25 * min(wait, b)`, each wait at the `b` of its time, and never falls below -64 b1. Above 16 b1 the
+//! policy uses the break-even time. A wait then changes `D` by at most `-0.25 * min(wait, b)`; with any other time a wait changes it by at
+//! most 2 b, which is at most 4 b1. Over any sequence of waits the costs, kicks of the peers included, are therefore at most 2.25 times
+//! the optimum plus 84 b1. With a maximum `P` below `b` the factor is `1.125 * (1 + b / P)`.
 
 use core::time::Duration;
 
 use crate::explore::Explorer;
+use crate::kick_share::KickShare;
 use crate::ladder::{LEVELS, Ladder, UNIT};
 use crate::latency::Latency;
 use crate::params::saturating_ns;
@@ -36,8 +41,6 @@ const MEAN_CLASSES: [i32; 3] = [512, 1024, 2048];
 /// Above the first deficit the clamp chooses the time; the second is the least deficit. In units.
 const DEFICIT_MOST: i64 = 16 * UNIT as i64;
 const DEFICIT_LEAST: i64 = -64 * UNIT as i64;
-/// The factor of the clamp, times 1024.
-const BOUND: u64 = 9 * 256;
 
 /// Counters of a learned policy, for diagnosis.
 ///
@@ -73,11 +76,10 @@ pub(crate) struct Rcl<const BANKS: usize> {
     mean: i32,
     current: u8,
     deficit: i64,
-    /// The factor of the clamp, times 1024.
-    bound: i64,
     off: bool,
     latency: Latency,
     explorer: Explorer,
+    kicks: KickShare,
     ladder: Ladder,
     params: PollParams,
     counts: Counts,
@@ -100,14 +102,23 @@ impl<const BANKS: usize> Rcl<BANKS> {
             mean: 0,
             current: ladder.safe,
             deficit: 0,
-            bound: bound(ladder.break_even_ns, params.max_ns()),
             off: params.max.is_zero(),
             latency: Latency::new(&params),
             explorer: Explorer::default(),
+            kicks: KickShare::default(),
             ladder,
             params,
             counts: Counts::default(),
         }
+    }
+
+    /// Adopts another cost of a sleep. What was learned is kept: it is in units of that cost.
+    pub(crate) fn reprice(&mut self, params: PollParams) {
+        self.ladder = Ladder::new(&params);
+        self.ladder.price(self.kicks.share());
+        self.latency = Latency::new(&params);
+        self.off = params.max.is_zero();
+        self.params = params;
     }
 
     pub(crate) fn budget(&self) -> Duration {
@@ -136,6 +147,11 @@ impl<const BANKS: usize> Rcl<BANKS> {
             return;
         };
         self.account(wait, spun, seen.blocked);
+        if let (true, Some(kicks)) = (seen.blocked, seen.kicks)
+            && let Some(share) = self.kicks.slept(kicks)
+        {
+            self.ladder.price(share);
+        }
         let best = self.learn(wait);
         self.best[usize::from(self.context)] = best;
         self.remember(wait, seen.source);
@@ -181,9 +197,10 @@ impl<const BANKS: usize> Rcl<BANKS> {
 
     /// Adds the cost of this wait to the deficit.
     fn account(&mut self, wait: i16, spun: i16, blocked: bool) {
-        let cost = i64::from(spun) + if blocked { i64::from(UNIT) } else { 0 };
-        let optimum = i64::from(wait).min(i64::from(UNIT));
-        self.deficit = (self.deficit + cost - ((self.bound * optimum) >> 10)).max(DEFICIT_LEAST);
+        let sleep = i64::from(self.ladder.sleep);
+        let cost = i64::from(spun) + if blocked { sleep } else { 0 };
+        let optimum = i64::from(wait).min(sleep);
+        self.deficit = (self.deficit + cost - ((self.ladder.bound * optimum) >> 10)).max(DEFICIT_LEAST);
     }
 
     /// Adds the cost of each polling time to the selected bank. Returns its best time now.
@@ -191,7 +208,7 @@ impl<const BANKS: usize> Rcl<BANKS> {
         let bank = &mut self.banks[usize::from(self.context) & (BANKS - 1)];
         let mut least = i16::MAX;
         for (level, units) in self.ladder.units.iter().enumerate() {
-            let slept = if wait > *units { UNIT as i16 } else { 0 };
+            let slept = if wait > *units { self.ladder.sleep } else { 0 };
             let behind = bank[level] - (bank[level] >> DECAY) + wait.min(*units) + slept;
             bank[level] = behind;
             least = least.min((behind & !NUMBER) | level as i16);
@@ -220,16 +237,6 @@ impl<const BANKS: usize> Rcl<BANKS> {
             wake_latency_ns: Some(self.latency.ns()),
             ..Effective::with_cost(policy, &self.params, longest)
         }
-    }
-}
-
-/// Computes the factor of the clamp, times 1024.
-fn bound(break_even_ns: u64, max_ns: u64) -> i64 {
-    if max_ns >= break_even_ns || max_ns == 0 {
-        BOUND as i64
-    } else {
-        let half = u128::from(BOUND) / 2;
-        (half + (half * u128::from(break_even_ns)).div_ceil(u128::from(max_ns))) as i64
     }
 }
 

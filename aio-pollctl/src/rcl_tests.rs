@@ -342,7 +342,7 @@ fn bound_holds<const BANKS: usize>(max_ns: u64, waits: usize) {
     for (name, adversary) in adversaries::<BANKS>() {
         let mut policy = exact::<BANKS>(max_ns);
         let mut window = Window {
-            bound: policy.bound,
+            bound: policy.ladder.bound,
             sum: 0,
             worst: 0,
         };
@@ -379,7 +379,7 @@ fn the_bound_holds_when_adversaries_take_turns() {
     let adversaries = adversaries::<64>();
     let mut policy = exact::<64>(u64::MAX);
     let mut window = Window {
-        bound: policy.bound,
+        bound: policy.ladder.bound,
         sum: 0,
         worst: 0,
     };
@@ -423,7 +423,9 @@ fn the_bound_grows_as_the_maximum_falls_below_the_break_even_time() {
         (500, 3456),
         (100, 12_672),
     ] {
-        assert_eq!(bound(1000, max_ns), expected, "{max_ns}");
+        let wake = WakeCost::of_total(Duration::from_nanos(1000));
+        let params = PollParams::up_to(Duration::from_nanos(max_ns)).with_wake(wake);
+        assert_eq!(Ladder::new(&params).bound, expected, "{max_ns}");
     }
 }
 
@@ -464,4 +466,86 @@ fn a_timer_that_did_not_end_the_wait_does_not_shorten_it() {
     );
     let passed = seen.with_deadline(Duration::from_nanos(2500), false);
     assert_eq!(policy.measure(&passed).unwrap().0, 3000);
+}
+
+/// A unit is a nanosecond here, too; a sleep costs 512 of them, and each of its kicks as many.
+fn kicked(max_ns: u64) -> Rcl<64> {
+    let wake = WakeCost {
+        latency: Duration::ZERO,
+        cpu: Duration::from_nanos(512),
+        kick: Duration::from_nanos(512),
+    };
+    Rcl::new(PollParams::up_to(Duration::from_nanos(max_ns)).with_wake(wake))
+}
+
+#[test]
+fn a11_any_window_costs_at_most_the_bound_with_the_kicks_of_the_peers() {
+    let seed = seed();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for max_ns in [u64::MAX, 700] {
+        for (name, adversary) in adversaries::<64>() {
+            let mut policy = kicked(max_ns);
+            let (mut sum, mut worst) = (0i64, 0i64);
+            let (mut kicks, mut left) = (1, 0);
+            for _ in 0..4000 {
+                if left == 0 {
+                    // The kicks of a sleep change now and then, and with them its price.
+                    (kicks, left) = (rng.u32(0..4), rng.u32(1..400));
+                }
+                left -= 1;
+                let wait = adversary(&policy, &mut rng);
+                let (sleep, bound) = (i64::from(policy.ladder.sleep), policy.ladder.bound);
+                let budget = ns(policy.budget());
+                let slept = wait > budget;
+                let [elapsed, spun] = [wait, wait.min(budget)].map(Duration::from_nanos);
+                policy.observe(&Iteration::new(elapsed, spun, slept, !slept).with_kicks(kicks));
+                let cost = spun.as_nanos() as i64 + if slept { sleep } else { 0 };
+                let optimum = i64::try_from(wait).unwrap().min(sleep);
+                sum = (sum + cost * 1024 - bound * optimum).max(0);
+                worst = worst.max(sum);
+            }
+            let limit = 84 * 1024 * 1024;
+            assert!(
+                worst <= limit,
+                "{name}, {max_ns}: {} b (AIO_SEED={seed})",
+                worst >> 20
+            );
+        }
+    }
+}
+
+#[test]
+fn a11_sleeps_that_no_kick_ends_cost_less() {
+    // 800 ns lie between the price of a sleep without a kick, 512, and with one, 1024.
+    for (kicks, polls) in [(Some(0), false), (Some(1), true), (None, true)] {
+        let mut policy = kicked(u64::MAX);
+        for _ in 0..2000 {
+            let budget = ns(policy.budget());
+            let slept = 800 > budget;
+            let [elapsed, spun] = [800, budget.min(800)].map(Duration::from_nanos);
+            let seen = Iteration::new(elapsed, spun, slept, !slept);
+            policy.observe(&kicks.map_or(seen, |kicks| seen.with_kicks(kicks)));
+            if kicks == Some(0) && !slept {
+                // Now and then it has to sleep for another reason.
+                policy.observe(
+                    &Iteration::new(Duration::from_nanos(9000), Duration::ZERO, true, false).with_kicks(0),
+                );
+            }
+        }
+        assert_eq!(ns(policy.budget()) >= 800, polls, "{kicks:?}");
+    }
+}
+
+#[test]
+fn a12_another_cost_of_a_sleep_keeps_what_was_learned() {
+    let mut policy = exact::<64>(u64::MAX);
+    for _ in 0..100 {
+        step(&mut policy, 9000);
+    }
+    let banks = policy.banks;
+    let params = PollParams::unlimited().with_wake(WakeCost::of_total(Duration::from_nanos(2048)));
+    policy.reprice(params);
+    assert_eq!((policy.banks, policy.budget()), (banks, Duration::ZERO));
+    assert_eq!(policy.ladder, Ladder::new(&params));
+    assert_eq!(policy.effective("learned").break_even_ns, Some(2048));
 }

@@ -123,6 +123,9 @@ impl PollPolicy for QemuWeighted {
         };
     }
 
+    /// What a sleep costs has no influence on it.
+    fn reprice(&mut self, _: PollParams) {}
+
     fn effective(&self) -> Effective {
         Effective {
             grow: Some(self.grow),

@@ -113,6 +113,9 @@ impl Inner {
 
     #[inline(never)]
     fn measure_time(&self, polled: Polled, ended: Moment, blocked: bool) -> Iteration {
+        if blocked {
+            self.polling.kicks.set(self.shared.counters.kicks());
+        }
         let until = (!polled.hit).then(|| self.now());
         let waited = until.map_or(Duration::ZERO, |until| until.since(ended));
         let before = self.polling.waited_until.replace(until.or(Some(ended)));
@@ -127,6 +130,13 @@ impl Inner {
         if self.polling.is_per_handler.get() {
             self.adapt_each(&mut **policy, seen, found);
         }
+        let seen = if seen.blocked {
+            // The handlers have run: these peers have kicked because the loop slept (rule A11).
+            let kicks = self.shared.counters.kicks() - self.polling.kicks.get();
+            seen.with_kicks(kicks as u32)
+        } else {
+            seen
+        };
         policy.observe(seen);
         self.polling.decided(policy.budget(), &self.shared);
     }

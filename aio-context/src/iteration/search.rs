@@ -36,8 +36,19 @@ impl Inner {
     /// round if the backend can peek, otherwise at intervals. Hits go to `ready` with an empty readiness.
     #[inline(never)]
     pub(crate) fn search(&self, cx: &Context, budget: Duration, ready: &mut ReadyList) -> io::Result<Polled> {
-        self.enter_poll_mode(cx);
         let clock = self.timers.clock(ClockId::Monotonic);
+        let is_decided = !self.polling.set.is_on() && self.pacing.is_contended();
+        if is_decided {
+            // Peers go on kicking while polling is suspended: the way into poll mode and out of it costs them and the loop more than a kick.
+            let now = clock.now();
+            if self.pacing.contention(|one| one.is_worth_it(now.as_nanos())) == Some(false) {
+                return Ok(Polled {
+                    ended: Some(now),
+                    ..Polled::default()
+                });
+            }
+        }
+        self.enter_poll_mode(cx);
         if self.pacing.checks.get().is_pending() {
             self.check(cx, ready)?;
         }
@@ -50,7 +61,7 @@ impl Inner {
             });
         }
         let started = clock.now();
-        if self.pacing.contention(|one| one.is_worth_it(started.as_nanos())) == Some(false) {
+        if !is_decided && self.pacing.contention(|one| one.is_worth_it(started.as_nanos())) == Some(false) {
             return Ok(Polled {
                 ended: Some(started),
                 ..Polled::default()

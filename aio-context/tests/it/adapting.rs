@@ -9,7 +9,7 @@ use std::time::Duration;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
     Builder, ClockId, Context, Iteration, ManualClock, Policy, PollParams, PollPolicy, ReadyList,
-    Registration, Wait,
+    Registration, Wait, WakeCalibration, WakeCost,
 };
 use aio_pollctl::HandlerMemory;
 
@@ -242,6 +242,79 @@ fn a10_the_time_of_handlers_is_reported_separately() {
         let busy = if number == 0 { Duration::ZERO } else { 70 * US };
         assert_eq!((seen.elapsed, seen.spun, seen.busy), (10 * US, US, busy));
     }
+}
+
+#[test]
+fn a11_the_policy_sees_which_sleeps_have_cost_a_peer_its_kick() {
+    let witness = Witness::default();
+    let scene = Scene::new(Box::new(witness.clone()));
+    let ((a, _a), (b, _b), plain) = (scene.polled(), scene.polled(), Kick::new());
+    let _plain = watch(&scene.cx, &plain);
+    scene.wait(9 * US, &[&plain]);
+    scene.wait(9 * US, &[&a]);
+    scene.wait(9 * US, &[&a, &plain, &b]);
+    a.has_work.set(Some(true));
+    *a.on_ready.borrow_mut() = Some(Rc::new(|kick, _| kick.has_work.set(Some(false))));
+    assert!(scene.cx.poll(Wait::Block).unwrap());
+    let kicks: Vec<_> = witness.seen.borrow().iter().map(|(_, seen)| seen.kicks).collect();
+    assert_eq!(
+        kicks,
+        [Some(0), Some(1), Some(2), None],
+        "the last wait was no sleep"
+    );
+}
+
+#[test]
+fn a12_a_refined_cost_of_a_sleep_reaches_the_policy_without_a_new_start() {
+    /// Counts the starts, and the times that the cost has changed.
+    #[derive(Debug, Clone, Default)]
+    struct Counting(Rc<Cell<(u32, u32)>>);
+    impl PollPolicy for Counting {
+        fn name(&self) -> &'static str {
+            "counting"
+        }
+        fn budget(&self) -> Duration {
+            let (starts, refined) = self.0.get();
+            (starts + 10 * refined) * US
+        }
+        fn observe(&mut self, _: Iteration) {}
+        fn reset(&mut self, _: PollParams) {
+            self.0.set((self.0.get().0 + 1, self.0.get().1));
+        }
+        fn reprice(&mut self, params: PollParams) {
+            assert!(params.wake_is_estimate && params.max == 50 * US);
+            self.0.set((self.0.get().0, self.0.get().1 + 1));
+        }
+    }
+    let mut calibration = WakeCalibration::start().unwrap();
+    let unlike = WakeCost::of_total(calibration.cost().latency * 10);
+    let params = PollParams::up_to(50 * US).with_measured_wake(unlike);
+    let policy = Counting::default();
+    let cx = Context::builder()
+        .policy(Box::new(policy.clone()))
+        .poll_params(params)
+        .build()
+        .unwrap();
+    let stats = || {
+        cx.poll(Wait::NoBlock).unwrap();
+        cx.remote().stats()
+    };
+    assert_eq!((stats().wake_cost, stats().budget), (unlike, US));
+    // The start has reported its cost already, so that many batches of it are no news.
+    while stats().wake_batches < 16 {
+        calibration.measure().unwrap();
+        cx.remote().refine_wake_cost(&mut calibration);
+    }
+    let is_refined = stats().wake_cost != unlike;
+    assert_eq!(policy.0.get().0, 1, "it has started once");
+    assert_eq!(policy.0.get().1 > 0, is_refined);
+    cx.set_poll_params(params.with_wake(unlike));
+    assert_eq!((stats().wake_cost, policy.0.get().0), (unlike, 2));
+    calibration.measure().unwrap();
+    assert!(
+        !cx.remote().refine_wake_cost(&mut calibration),
+        "a given cost is kept"
+    );
 }
 
 #[test]

@@ -473,13 +473,22 @@ fn a13_searches_in_vain_become_rare_unless_the_core_is_exclusive() {
         let params = PollParams::up_to(Duration::from_micros(2)).with_exclusive_core(is_exclusive);
         let builder = BENCH.builder().policy(Box::new(Always)).poll_params(params);
         let cx = builder.build().unwrap();
-        let _registration = watch_polled(&cx, &Kick::new());
+        let kick = Kick::new();
+        let _registration = watch_polled(&cx, &kick);
         for _ in 0..300 {
             cx.poll(Wait::AtMost(Duration::from_micros(10))).unwrap();
         }
-        cx.remote().stats()
+        let begins = kick
+            .log
+            .borrow()
+            .iter()
+            .filter(|entry| **entry == "begin")
+            .count();
+        (cx.remote().stats(), begins)
     };
-    let (shared, exclusive) = (run(false), run(true));
+    let ((shared, begins), (exclusive, exclusive_begins)) = (run(false), run(true));
+    assert!(begins < 80, "peers kick while nothing is polled: {begins} begins");
+    assert!(exclusive_begins > 80, "{exclusive_begins} begins");
     assert!(
         shared.poll_misses < 80 && shared.poll_suspensions > 0,
         "{shared:?}"

@@ -57,7 +57,7 @@ impl Acceptor {
     pub(crate) fn listen(
         cx: &Context,
         name: &str,
-        listener: Listener,
+        listener: Arc<Listener>,
         (device, workers): (Arc<Device>, Option<Rc<Workers>>),
         queues: u16,
         chain: Rc<RefCell<DescriptorChain>>,
@@ -79,7 +79,7 @@ impl Acceptor {
                 stats: Rc::default(),
                 queues,
                 chain,
-                listener: Arc::new(listener),
+                listener,
                 registration: RefCell::default(),
                 session: RefCell::default(),
                 retry: RefCell::new(Some(retry)),
@@ -214,11 +214,6 @@ impl Acceptor {
         if let Some(session) = &*self.session.borrow() {
             session.configuration_has_changed();
         }
-    }
-
-    /// The socket.
-    pub(crate) fn listener(&self) -> Arc<Listener> {
-        self.listener.clone()
     }
 
     /// What its queues have done.

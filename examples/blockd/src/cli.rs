@@ -13,6 +13,7 @@ use crate::duration::parse_poll_max;
 use crate::engine::Engine;
 use crate::export::{self, Export};
 use crate::log::LogFormat;
+use crate::loops::MOST_LOOPS;
 use crate::metrics::parse_address;
 use crate::nbd::Address;
 
@@ -51,6 +52,8 @@ pub struct Args {
     /// serial=TEXT, at most 20 characters, is the disk's serial number in the guest; without it, the serial number is
     /// derived from the path of the image, or of the socket if there is no image. name=TEXT names the export for NBD
     /// clients and in log lines.
+    ///
+    /// iothread=N names the thread that serves the export: from 0 to one less than --iothreads.
     #[arg(
         long = "export",
         required_unless_present = "control",
@@ -122,6 +125,13 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub engine: Engine,
 
+    /// The number of threads that serve exports, each with an event loop of its own
+    ///
+    /// The thread 0 is the first thread of the daemon, which also has the control socket, the metrics and the handshakes of NBD. An export
+    /// is served by one thread: iothread=N of --export names it; exports without it are spread evenly.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = iothreads_parser())]
+    pub iothreads: usize,
+
     /// A Unix socket at which `blockd ctl` controls this daemon: lists, adds, removes and resizes exports, shows statistics,
     /// and sets polling and the log level. Only the user of the daemon may connect to it
     #[arg(long, value_name = "PATH")]
@@ -171,6 +181,7 @@ impl Args {
             record_waits: None,
             backend: BackendKind::default(),
             engine: Engine::default(),
+            iothreads: 1,
             control: None,
             metrics: None,
             nbd: Vec::new(),
@@ -190,6 +201,13 @@ Examples:
 A guest of QEMU uses an export like this:
   qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem \\
     -chardev socket,id=disk,path=a.sock -device vhost-user-blk-pci,chardev=disk,num-queues=4";
+
+/// Parses a number of loops.
+fn iothreads_parser() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u64)
+        .range(1..=MOST_LOOPS as u64)
+        .map(|count| count as usize)
+}
 
 /// Parses the name of a backend; the help lists the names.
 fn backend_parser() -> impl TypedValueParser<Value = BackendKind> {

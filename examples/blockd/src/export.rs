@@ -6,6 +6,7 @@ use std::str::FromStr;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 
 use crate::disk::{Access, SECTOR, Source};
+use crate::loops::MOST_LOOPS;
 
 /// The protocol identifies a queue by eight bits.
 pub const MOST_QUEUES: u16 = 256;
@@ -19,7 +20,7 @@ const MOST_NAME: usize = 255;
 /// Each key that `--export` takes.
 pub(crate) const SYNTAX: &str = "path=FILE|ram=SIZE|null=SIZE[,socket=PATH][,queues=N][,readonly][,serial=TEXT][,name=TEXT]\
                                  [,lock=on|off][,format=raw][,discard=on|off][,mode=OCTAL][,group=NAME]\
-                                 [,block-size=512|4096][,cache=writeback|none]";
+                                 [,block-size=512|4096][,cache=writeback|none][,iothread=N]";
 
 /// One disk and its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Export {
     /// The name of the export for NBD clients and in log lines. Without one, NBD clients use the last part of the path of the image or
     /// the socket, and log lines have the path of the socket.
     pub name: Option<String>,
+    /// The I/O thread that serves the export, from 0. Without it, the one with the fewest exports.
+    pub iothread: Option<usize>,
 }
 
 impl Export {
@@ -81,6 +84,7 @@ impl Export {
             direct: false,
             serial: None,
             name: None,
+            iothread: None,
         }
     }
 
@@ -154,6 +158,7 @@ struct Draft {
     direct: Option<bool>,
     serial: Option<String>,
     name: Option<String>,
+    iothread: Option<usize>,
 }
 
 impl Draft {
@@ -179,6 +184,7 @@ impl Draft {
             "readonly" if value.is_none() => self.readonly = true,
             "serial" => self.serial = Some(parse_serial(needed()?)?),
             "name" => self.name = Some(parse_name(needed()?)?),
+            "iothread" => self.iothread = Some(parse_iothread(needed()?)?),
             "lock" => self.lock = Some(parse_switch(key, needed()?)?),
             "block-size" => self.block_size = Some(parse_block_size(needed()?)?),
             "cache" => self.direct = Some(parse_cache(needed()?)?),
@@ -239,6 +245,7 @@ impl Draft {
             direct: self.direct.unwrap_or(unless_given.direct),
             serial: self.serial,
             name: self.name,
+            iothread: self.iothread,
             ..unless_given
         })
     }
@@ -313,6 +320,12 @@ fn parse_name(text: &str) -> Result<String, String> {
         return Err(format!("name={text}: at most {MOST_NAME} bytes"));
     }
     Ok(text.to_owned())
+}
+
+fn parse_iothread(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|thread| *thread < MOST_LOOPS).ok_or(format!(
+        "iothread={text}: the number of an I/O thread, from 0 to one less than --iothreads, which is at most {MOST_LOOPS}"
+    ))
 }
 
 fn parse_queues(text: &str) -> Result<u16, String> {

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct ExportState {
     pub(crate) name: String,
+    /// The name of the loop that serves it.
+    #[serde(default)]
+    pub(crate) thread: String,
     /// The path of its socket.
     pub(crate) socket: String,
     /// The disk, as `--export` spells it: `path=FILE`, `ram` or `null`.
@@ -40,6 +43,26 @@ pub(crate) struct LoopState {
     pub(crate) polling: String,
     /// The longest busy polling, in nanoseconds.
     pub(crate) poll_max_ns: u64,
+    /// Whether it answers. The other figures of a loop that does not are empty.
+    #[serde(default = "yes")]
+    pub(crate) responds: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl LoopState {
+    /// A loop that does not answer.
+    pub(crate) fn without_response(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            backend: String::new(),
+            polling: String::new(),
+            poll_max_ns: 0,
+            responds: false,
+        }
+    }
 }
 
 /// The answer to `list`.
@@ -142,6 +165,9 @@ pub(crate) struct QueueFigures {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct ExportFigures {
     pub(crate) name: String,
+    /// The name of the loop that serves it.
+    #[serde(default)]
+    pub(crate) thread: String,
     /// Bytes.
     pub(crate) size: u64,
     pub(crate) connected: bool,

@@ -1,14 +1,15 @@
-//! A vhost-user block daemon on one event loop.
+//! A vhost-user block daemon on one event loop, or on several.
 //!
 //! Every virtqueue is a handler with a kick eventfd, and can be polled: before the loop sleeps, it checks the available index
 //! in the client's memory, and the client is asked not to kick meanwhile. The same loop handles the protocol's messages, new
-//! clients, signals and timers.
+//! clients and timers. With `--iothreads` there are several loops, and each export belongs to one of them.
 //!
 //! | module | contains |
 //! |---|---|
 //! | `cli`, `export`, `advice` | the command line, and warnings about likely mistakes |
 //! | `serial` | serial numbers of disks |
-//! | `server`, `exports`, `opened` | all exports on one context; adding, removing and resizing them |
+//! | `server`, `exports`, `opened` | all exports; adding, removing and resizing them |
+//! | `loops` | the event loops and their threads; what each of them serves |
 //! | `polling`, `background` | the loop's polling, which can change; threads for what can wait |
 //! | `control` | the control socket and `blockd ctl` |
 //! | `stats`, `figures`, `metrics` | counters of queues; what the daemon tells about itself; the page for Prometheus |
@@ -47,6 +48,7 @@ mod advice;
 mod backend;
 mod background;
 mod buffers;
+mod call_pacer;
 mod channel;
 mod cli;
 mod connection;
@@ -60,12 +62,14 @@ mod export;
 mod exports;
 mod features;
 mod figures;
+mod floor;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
 mod guest_buffers;
 mod limit;
 mod log;
+mod loops;
 mod memory;
 mod metrics;
 mod nbd;
@@ -93,6 +97,8 @@ pub use control::{CtlArgs, ctl};
 pub use disk::Source;
 pub use engine::Engine;
 pub use export::{Export, MOST_QUEUES};
+#[doc(hidden)]
+pub use floor::{FloorLoop, serve_on_floor};
 pub use log::{Log, LogFormat, LogLevel};
 pub use nbd::Address as NbdAddress;
 pub use pid_file::PidFile;

@@ -75,8 +75,9 @@ fn run(args: &Args, log: &Log, sockets: anyhow::Result<PassedSockets>) -> anyhow
         .context("cannot wait for signals")?;
     let ended = server.run();
     blockd::notify("STOPPING=1\nSTATUS=completing requests");
-    let ended = ended.and_then(|()| server.finish());
-    ended.context("the event loop cannot wait any longer")
+    // If a loop has failed, the others still complete their requests.
+    let finished = server.finish();
+    ended.and(finished).context("an event loop has failed")
 }
 
 /// Controls another daemon.

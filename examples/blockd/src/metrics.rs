@@ -1,4 +1,4 @@
-//! `--metrics`: a page for Prometheus over HTTP, on the daemon's own loop.
+//! `--metrics`: a page for Prometheus over HTTP, on the daemon's first loop.
 
 mod http;
 mod page;
@@ -13,7 +13,8 @@ use aio_sources::Listener;
 use anyhow::Context as _;
 
 use crate::background::Background;
-use crate::figures::Snapshot;
+use crate::exports::Exports;
+use crate::loops::MAIN;
 use crate::peers::Peers;
 use http::Http;
 
@@ -34,14 +35,17 @@ impl Metrics {
         cx: &Context,
         address: SocketAddr,
         background: Background,
-        snapshot: impl Fn(&Context) -> Snapshot + 'static,
+        exports: Rc<Exports>,
     ) -> anyhow::Result<Self> {
         let what = || format!("cannot serve metrics at {address}; name another address or port");
         let socket = TcpListener::bind(address).with_context(what)?;
         let address = socket.local_addr().with_context(what)?;
         let contexts = ContextCollector::new();
-        contexts.add("main", cx.remote());
-        let peers = Peers::new(Http::new(background, contexts, snapshot));
+        contexts.add(MAIN, cx.remote());
+        for (name, remote) in exports.loops().remotes() {
+            contexts.add(name, remote);
+        }
+        let peers = Peers::new(Http::new(background, contexts, exports));
         let joined = Rc::downgrade(&peers);
         let listener = Listener::new(cx, socket, move |cx, client, _| {
             if let Some(peers) = joined.upgrade()

@@ -19,7 +19,8 @@ use crate::socket::{Listener, Permissions};
 pub(crate) struct Opened {
     pub(crate) export: Export,
     pub(crate) device: Arc<Device>,
-    pub(crate) listener: Option<Listener>,
+    /// Shared by the loop that accepts its clients and the one that removes its path.
+    pub(crate) listener: Option<Arc<Listener>>,
 }
 
 impl Opened {
@@ -31,10 +32,10 @@ impl Opened {
         let device = Device::new(open_disk(&export)?, &serial::of(&export));
         let listener = match &export.socket {
             None => None,
-            Some(socket) => Some(match passed_name(socket) {
+            Some(socket) => Some(Arc::new(match passed_name(socket) {
                 Some(name) => Listener::passed(sockets.get(name)?),
                 None => Listener::bind(socket, permissions(export.mode, export.group.as_deref())?)?,
-            }),
+            })),
         };
         Ok(Self {
             export,

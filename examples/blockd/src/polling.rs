@@ -1,14 +1,16 @@
 //! [`Polling`]: the polling policy of a loop and its parameters, which can change while the loop runs.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use aio_context::{
-    Context, HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost, measure_wake_cost,
+    Context, HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCalibration, WakeCost,
 };
+use aio_sources::WakeRefinement;
 use anyhow::{Context as _, anyhow, bail};
 
 use crate::cli::Args;
@@ -21,19 +23,26 @@ use crate::recorder::Recorder;
 pub(crate) struct Polling {
     settings: RefCell<Settings>,
     next: Rc<RefCell<Option<Policy>>>,
+    /// Measures the cost of a sleep again.
+    refinement: OnceCell<WakeRefinement>,
 }
 
 /// A policy's name and its parameters.
 #[derive(Clone, Debug)]
-struct Settings {
+pub(crate) struct Settings {
     policy: String,
     params: PollParams,
+    /// The measurement of the start, if the cost of a sleep is not given: each loop refines a copy.
+    calibration: Option<WakeCalibration>,
 }
 
 impl Settings {
     /// The settings of the command line. Measures the cost of a sleep unless it is given: without polling, too, because it decides how
     /// long the loop checks its descriptors before it sleeps.
-    fn of(args: &Args) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// If there is no such policy, or the cost of a sleep cannot be measured.
+    pub(crate) fn of(args: &Args) -> anyhow::Result<Self> {
         let params = PollParams::up_to(args.poll_max)
             .with_cpu_price(args.poll_cpu_price)
             .with_cpu_max(args.poll_cpu_max)
@@ -41,20 +50,51 @@ impl Settings {
             .with_grow(args.poll_grow)
             .with_shrink(args.poll_shrink)
             .with_weight(args.poll_weight);
-        let measured = match (args.poll_wake_ns, args.poll_kick_ns) {
-            (Some(_), Some(_)) => WakeCost::default(),
-            _ => measure_wake_cost()
-                .context("cannot measure the cost of a sleep; --poll-wake-ns and --poll-kick-ns set it")?,
-        };
-        let kick = args.poll_kick_ns.map_or(measured.kick, Duration::from_nanos);
+        let policy = args.policy.clone();
+        let kick = args.poll_kick_ns.map(Duration::from_nanos);
+        if let (Some(nanos), Some(kick)) = (args.poll_wake_ns, kick) {
+            let params = params.with_wake(given(nanos).with_kick(kick));
+            return Self::checked(policy, params, None);
+        }
+        let mut calibration = WakeCalibration::start()
+            .context("cannot measure the cost of a sleep; --poll-wake-ns and --poll-kick-ns set it")?;
+        if let Some(kick) = kick {
+            calibration = calibration.with_kick(kick);
+        }
+        let measured = calibration.cost();
         let params = match args.poll_wake_ns {
-            Some(nanos) => params.with_wake(given(nanos).with_kick(kick)),
-            None => params.with_measured_wake(measured.with_kick(kick)),
+            Some(nanos) => params.with_wake(given(nanos).with_kick(measured.kick)),
+            None => params.with_measured_wake(measured),
         };
-        Ok(Self {
-            policy: args.policy.clone(),
+        tracing::info!(
+            "a sleep costs {measured:?}, as measured by {} batches that differ by {} %",
+            calibration.batches(),
+            calibration.spread_percent()
+        );
+        let calibration = params.wake_is_estimate.then_some(calibration);
+        Self::checked(policy, params, calibration)
+    }
+
+    fn checked(
+        policy: String,
+        params: PollParams,
+        calibration: Option<WakeCalibration>,
+    ) -> anyhow::Result<Self> {
+        let settings = Self {
+            policy,
             params,
-        })
+            calibration,
+        };
+        let policy = settings.policy()?;
+        if !params.max.is_zero() {
+            tracing::info!("polling: {}", policy.effective());
+        }
+        Ok(settings)
+    }
+
+    /// The parameters.
+    pub(crate) fn params(&self) -> PollParams {
+        self.params
     }
 
     fn changed(&self, change: &PollChange) -> anyhow::Result<Self> {
@@ -67,7 +107,8 @@ impl Settings {
             *params = params.with_wake(given(nanos).with_kick(params.wake.kick));
         }
         if let Some(nanos) = change.kick_ns {
-            params.wake = params.wake.with_kick(Duration::from_nanos(nanos));
+            // What is given is measured no more.
+            *params = params.with_wake(params.wake.with_kick(Duration::from_nanos(nanos)));
         }
         if let Some(exclusive) = change.exclusive {
             *params = params.with_exclusive_core(exclusive);
@@ -113,16 +154,15 @@ fn given(nanos: u64) -> WakeCost {
 }
 
 impl Polling {
-    /// The polling of the command line, and the policy for the loop.
+    /// The polling of a loop, and the policy for it. Records the waits of the loop in a file, if it is named and the loop polls.
     ///
     /// # Errors
-    /// If there is no such policy, the cost of a sleep cannot be measured, or waits cannot be recorded.
-    pub(crate) fn new(args: &Args) -> anyhow::Result<(Self, PollParams, Box<dyn PollPolicy>)> {
-        let settings = Settings::of(args)?;
+    /// If waits cannot be recorded.
+    pub(crate) fn new(
+        settings: Settings,
+        record: Option<&Path>,
+    ) -> anyhow::Result<(Self, Box<dyn PollPolicy>)> {
         let (policy, params) = (settings.policy()?, settings.params);
-        if !params.max.is_zero() {
-            tracing::info!("polling: {}", policy.effective());
-        }
         let next = Rc::new(RefCell::new(None));
         let policy = Replaceable {
             policy,
@@ -131,15 +171,32 @@ impl Polling {
         let polling = Self {
             settings: RefCell::new(settings),
             next,
+            refinement: OnceCell::new(),
         };
-        let policy: Box<dyn PollPolicy> = match &args.record_waits {
+        let policy: Box<dyn PollPolicy> = match record {
             Some(path) if !params.max.is_zero() => {
                 let recorder = Recorder::new(policy, params.wake_or_assumed().latency, path);
                 Box::new(recorder.with_context(|| format!("cannot write waits to {}", path.display()))?)
             }
             _ => Box::new(policy),
         };
-        Ok((polling, params, policy))
+        Ok((polling, policy))
+    }
+
+    /// Measures the cost of a sleep again while the loop of `cx` runs, unless it is given.
+    ///
+    /// # Errors
+    /// What the system says to a thread.
+    pub(crate) fn refine(&self, cx: &Context) -> anyhow::Result<()> {
+        let calibration = self.settings.borrow().calibration.clone();
+        if let Some(calibration) = calibration {
+            let refinement = WakeRefinement::start(calibration, &cx.remote());
+            let refinement =
+                refinement.context("cannot start a thread that measures the cost of a sleep")?;
+            // The loop is new, and has no other one.
+            let _ = self.refinement.set(refinement);
+        }
+        Ok(())
     }
 
     /// Changes the polling of the loop from its next iteration on.
@@ -147,7 +204,12 @@ impl Polling {
     /// # Errors
     /// If a value is not allowed; with the allowed ones. Nothing has changed.
     pub(crate) fn change(&self, cx: &Context, change: &PollChange) -> anyhow::Result<()> {
-        let changed = self.settings.borrow().changed(change)?;
+        let mut settings = self.settings.borrow().clone();
+        if settings.params.wake_is_estimate {
+            // It may have been refined since.
+            settings.params.wake = cx.remote().stats().wake_cost;
+        }
+        let changed = settings.changed(change)?;
         self.next.replace(Some(changed.policy()?));
         cx.set_poll_params(changed.params);
         self.settings.replace(changed);
@@ -209,6 +271,10 @@ impl PollPolicy for Replaceable {
         self.policy.observe_handler(memory, had_event, seen);
     }
 
+    fn reprice(&mut self, params: PollParams) {
+        self.policy.reprice(params);
+    }
+
     fn reset(&mut self, params: PollParams) {
         if let Some(next) = self.next.take() {
             self.policy = next;
@@ -228,7 +294,9 @@ mod tests {
             .split(' ')
             .chain(line.split_whitespace());
         let args = Args::try_parse_from(words).unwrap();
-        let (polling, params, policy) = Polling::new(&args).unwrap();
+        let settings = Settings::of(&args).unwrap();
+        let params = settings.params();
+        let (polling, policy) = Polling::new(settings, None).unwrap();
         let cx = Context::builder()
             .poll_params(params)
             .policy(policy)

@@ -58,6 +58,7 @@ use crate::descriptor_chain::DescriptorChain;
 use crate::dirty_log::DirtyLog;
 use crate::engine::Workers;
 use crate::features::{CONFIG_WCE, EVENT_IDX, FLUSH, LOG_ALL, PROTOCOL};
+use crate::floor;
 use crate::limit::Kind;
 use crate::memory::Memory;
 use crate::request::Device;
@@ -167,7 +168,8 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 struct Serving {
     vring: Rc<Vring>,
-    _registration: Registration,
+    /// `None` if another loop serves it.
+    _registration: Option<Registration>,
 }
 
 impl Queue {
@@ -308,8 +310,17 @@ impl Queue {
             log: shared.log_if_wanted(),
             used_log: self.used_log,
             write_through: shared.is_write_through(),
+            call_price: context.remote().stats().wake_cost.kick,
         };
         let vring = Vring::new(ring, self.base, config);
+        if floor::adopt(&vring) {
+            self.has_served = true;
+            self.serving = Some(Serving {
+                vring,
+                _registration: None,
+            });
+            return Ok(());
+        }
         let registration = context
             .watch_polled(vring.clone(), Interest::READ)
             .map_err(io::Error::from)?;
@@ -317,7 +328,7 @@ impl Queue {
         self.has_served = true;
         self.serving = Some(Serving {
             vring,
-            _registration: registration,
+            _registration: Some(registration),
         });
         Ok(())
     }

@@ -64,6 +64,11 @@ impl<P: PollPolicy> PollPolicy for Recorder<P> {
     fn reset(&mut self, params: PollParams) {
         self.policy.reset(params);
     }
+
+    fn reprice(&mut self, params: PollParams) {
+        self.latency = params.wake_or_assumed().latency;
+        self.policy.reprice(params);
+    }
 }
 
 #[cfg(test)]

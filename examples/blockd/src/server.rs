@@ -1,10 +1,11 @@
-//! The daemon without its process: one context, all exports, and a handle that stops it.
+//! The daemon without its process: its loops, all exports, and a handle that stops it.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aio_context::{Context, Remote, Wait};
 use anyhow::Context as _;
@@ -14,24 +15,28 @@ use crate::advice;
 use crate::background::Background;
 use crate::cli::Args;
 use crate::control::{Control, Controlled};
-use crate::exports::{Exports, MOST_WAIT, check_unique, snapshot};
+use crate::exports::{Exports, MOST_WAIT, check_thread, check_unique};
 use crate::figures::ExportFigures;
+use crate::loops::{Ending, Finished, Local, Loops, MAIN, Setup};
 use crate::metrics::Metrics;
 use crate::nbd::Nbd;
 use crate::opened::Opened;
-use crate::polling::Polling;
+use crate::polling::Settings;
 use crate::process::Process;
 
-/// All exports, served by the thread that made this value.
+/// The time for the reply of a loop that has completed its requests, or has no more time for that.
+const REPLY_TIME: Duration = Duration::from_secs(1);
+
+/// All exports, served by the thread that made this value and by the I/O threads that it has started.
 #[derive(Debug)]
 pub struct Server {
     /// These end first.
     control: Option<Control>,
     metrics: Option<Metrics>,
     exports: Rc<Exports>,
-    nbd: Option<Rc<Nbd>>,
+    loops: Rc<Loops>,
     context: Context,
-    stop: Arc<AtomicBool>,
+    stopper: Stopper,
 }
 
 /// Stops a [`Server`], from any thread.
@@ -42,6 +47,18 @@ pub struct Stopper {
 }
 
 impl Stopper {
+    pub(crate) fn new(cx: &Context) -> Self {
+        Self {
+            stop: Arc::default(),
+            remote: cx.remote(),
+        }
+    }
+
+    /// Whether the server is to stop, or has stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
     /// Makes [`Server::run`] return after the present iteration.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
@@ -65,34 +82,43 @@ impl Server {
     pub fn in_process(args: &Args, process: &Process) -> anyhow::Result<Self> {
         for (at, export) in args.exports.iter().enumerate() {
             check_unique(&args.exports[..at], export, !args.nbd.is_empty())?;
+            check_thread(export, args.iothreads)?;
         }
         raise_descriptor_limit(args);
         for warning in advice::warnings(args) {
             tracing::warn!("{warning}");
         }
-        let (polling, params, policy) = Polling::new(args)?;
         let has_images = args
             .exports
             .iter()
             .any(|export| matches!(export.source, crate::Source::File(_)));
-        let backend = args.engine.backend(args.backend, has_images);
-        let context = Context::builder()
-            .poll_params(params)
-            .policy(policy)
-            .backend_kind(backend)
-            .build()
-            .with_context(|| format!("cannot make an event loop with --backend {backend}"))?;
+        let setup = Setup {
+            backend: args.engine.backend(args.backend, has_images),
+            engine: args.engine,
+            polling: Settings::of(args)?,
+            record_waits: args.record_waits.clone(),
+            nbd: !args.nbd.is_empty(),
+        };
+        let (context, polling) = setup.context(MAIN, true)?;
+        let stopper = Stopper::new(&context);
+        let nbd = setup.nbd.then(|| Nbd::new(&context));
+        let own = Local::new(&context, MAIN.into(), args.engine, polling, nbd.clone());
+        let loops = Rc::new(Loops::start(
+            own,
+            args.iothreads,
+            &setup,
+            Ending::new(stopper.clone()),
+        )?);
         let background = Background::new(&context);
-        let nbd = (!args.nbd.is_empty()).then(|| Nbd::new(&context));
         let sockets = process.sockets.clone();
-        let exports = Exports::new(&context, args.engine, background.clone(), sockets, nbd.clone());
+        let exports = Exports::new(&context, background.clone(), sockets, loops.clone());
         let mut server = Self {
             control: None,
             metrics: None,
             exports,
-            nbd,
+            loops,
             context,
-            stop: Arc::default(),
+            stopper,
         };
         if let Some(warning) = args.engine.warning(&server.context) {
             tracing::warn!("{warning}");
@@ -106,7 +132,7 @@ impl Server {
             server.exports.serve(&server.context, opened)?;
         }
         for address in &args.nbd {
-            if let Some(nbd) = &server.nbd {
+            if let Some(nbd) = &nbd {
                 nbd.listen(&server.context, address, &process.sockets)?;
             }
         }
@@ -116,16 +142,18 @@ impl Server {
             );
         }
         if let Some(address) = args.metrics {
-            let exports = server.exports.clone();
-            let figures = move |cx: &Context| snapshot(cx, &exports);
-            let metrics = Metrics::listen(&server.context, address, background.clone(), figures)?;
+            let metrics = Metrics::listen(
+                &server.context,
+                address,
+                background.clone(),
+                server.exports.clone(),
+            )?;
             server.metrics = Some(metrics);
         }
         if let Some(path) = &args.control {
             let controlled = Controlled {
                 metrics: server.metrics.as_ref().map(Metrics::address),
                 exports: server.exports.clone(),
-                polling: Rc::new(polling),
                 log_level: process.log_level.clone(),
                 background,
             };
@@ -134,30 +162,40 @@ impl Server {
         Ok(server)
     }
 
-    /// The event loop.
+    /// The event loop of this thread.
     #[must_use]
     pub fn context(&self) -> &Context {
         &self.context
     }
 
+    /// Serves the metrics to a client that is connected already.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn join_metrics(&self, client: std::os::fd::OwnedFd) {
+        if let Some(metrics) = &self.metrics {
+            metrics.join(&self.context, client);
+        }
+    }
+
     /// A handle that stops the server.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper {
-            stop: self.stop.clone(),
-            remote: self.context.remote(),
-        }
+        self.stopper.clone()
+    }
+
+    /// Whether it is to stop, or has stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopper.is_stopped()
     }
 
     /// Serves until it is stopped.
     ///
     /// # Errors
-    /// If the system refuses to wait.
+    /// If the system refuses to wait, or an I/O thread has ended. [`finish`](Self::finish) then still completes the requests of the others.
     pub fn run(&self) -> io::Result<()> {
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.is_stopped() {
             self.context.poll(Wait::Block)?;
         }
-        Ok(())
+        self.loops.failure().map_or(Ok(()), Err)
     }
 
     /// Takes no more requests, and completes those that were taken. Requests that are not complete after five seconds are logged.
@@ -165,53 +203,87 @@ impl Server {
     /// # Errors
     /// If the system refuses to wait.
     pub fn finish(&self) -> io::Result<()> {
-        let acceptors = self.exports.acceptors();
-        for acceptor in &acceptors {
-            acceptor.finish();
-        }
-        if let Some(nbd) = &self.nbd {
-            nbd.finish();
-        }
         let deadline = Instant::now() + MOST_WAIT;
-        let in_flight = || {
-            acceptors
-                .iter()
-                .map(|acceptor| acceptor.in_flight())
-                .sum::<usize>()
-                + self.nbd.as_ref().map_or(0, |nbd| nbd.in_flight())
-        };
-        while in_flight() > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+        let own = self.loops.own();
+        own.finish();
+        let finished = self.finish_others(deadline);
+        loop {
+            let left = |until: Instant| until.saturating_duration_since(Instant::now());
+            let for_own = if own.is_busy() {
+                left(deadline)
+            } else {
+                Duration::ZERO
+            };
+            let for_others = match finished.missing.get() {
+                0 => Duration::ZERO,
+                _ => left(deadline + REPLY_TIME),
+            };
+            let longest = for_own.max(for_others);
+            if longest.is_zero() {
                 break;
             }
-            self.context.poll(Wait::AtMost(left))?;
+            self.context.poll(Wait::AtMost(longest))?;
         }
-        for acceptor in acceptors.iter().filter(|acceptor| acceptor.in_flight() > 0) {
-            tracing::warn!(
-                export = acceptor.export(),
-                "ends with {} requests that the image has not completed within {MOST_WAIT:?}; the driver regards them as outstanding",
-                acceptor.in_flight()
-            );
-        }
-        if let Some(nbd) = &self.nbd {
-            nbd.report_unfinished(MOST_WAIT);
-        }
-        for export in self.exports.figures() {
-            summarize(&export);
-        }
+        let mut all = finished.results.take();
+        all.push(own.finished());
+        report(all);
         Ok(())
     }
+
+    /// Finishes the loops of other threads. Their results arrive while this loop is polled.
+    fn finish_others(&self, deadline: Instant) -> Rc<Finishing> {
+        let finishing = Rc::new(Finishing::default());
+        for index in 1..self.loops.count() {
+            finishing.missing.set(finishing.missing.get() + 1);
+            let finished = finishing.clone();
+            self.loops.call(
+                &self.context,
+                index,
+                move |cx, local, reply| local.finish_until(cx, deadline, reply),
+                Box::new(move |_, result| {
+                    finished.missing.set(finished.missing.get() - 1);
+                    finished.results.borrow_mut().extend(result);
+                }),
+            );
+        }
+        finishing
+    }
+}
+
+/// The results of loops that finish.
+#[derive(Default)]
+struct Finishing {
+    missing: Cell<usize>,
+    results: RefCell<Vec<Finished>>,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for acceptor in self.exports.acceptors() {
-            acceptor.close();
-        }
-        if let Some(nbd) = &self.nbd {
-            nbd.close();
-        }
+        self.loops.stop();
+        self.loops.own().close();
+        // Those of a loop that does not respond.
+        self.exports.remove_sockets();
+    }
+}
+
+/// Logs which requests are not complete, and what all exports have done.
+fn report(all: Vec<Finished>) {
+    for (export, count) in all.iter().flat_map(|finished| &finished.incomplete) {
+        tracing::warn!(
+            export,
+            "ends with {count} requests that the image has not completed within {MOST_WAIT:?}; the driver regards them as outstanding"
+        );
+    }
+    let of_nbd: usize = all.iter().map(|finished| finished.incomplete_nbd).sum();
+    if of_nbd > 0 {
+        tracing::warn!(
+            "ends with {of_nbd} requests of NBD clients that were not completed, or whose replies were not read, within {MOST_WAIT:?}"
+        );
+    }
+    let mut figures: Vec<_> = all.into_iter().flat_map(|finished| finished.figures).collect();
+    figures.sort_by_key(|(id, _)| *id);
+    for (_, export) in figures {
+        summarize(&export);
     }
 }
 
@@ -220,6 +292,7 @@ fn summarize(export: &ExportFigures) {
     let sums = export.sums();
     tracing::info!(
         export = export.name,
+        thread = export.thread,
         clients = export.clients,
         requests = sums.requests,
         bytes_read = sums.read,
@@ -241,8 +314,10 @@ fn summarize(export: &ExportFigures) {
 pub fn serve(args: &Args, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
     let server = Server::new(args)?;
     ready(server.stopper());
-    let ended = server.run().and_then(|()| server.finish());
-    ended.context("the event loop cannot wait any longer")
+    let ended = server.run();
+    // If a loop has failed, the others still complete their requests.
+    let finished = server.finish();
+    ended.and(finished).context("an event loop has failed")
 }
 
 /// Raises the soft limit of open files to the hard limit, and warns if that may be too low.
@@ -262,6 +337,7 @@ fn raise_descriptor_limit(args: &Args) {
         .map(|export| 8 + 2 * u64::from(advice::likely_queues(export)))
         .sum::<u64>()
         + 16
+        + 8 * args.iothreads as u64
         + if args.nbd.is_empty() { 0 } else { 64 };
     if let Some(most) = limit.maximum
         && most < needed
@@ -272,3 +348,6 @@ fn raise_descriptor_limit(args: &Args) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

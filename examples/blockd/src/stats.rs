@@ -138,11 +138,13 @@ impl QueueStats {
         })
     }
 
-    /// A timed turn ends. The requests that it has executed were complete by now.
+    /// A timed turn ends. The requests that it has executed were complete by now. Returns how long it took, and their number.
     #[inline(never)]
-    pub(crate) fn end_turn(&self, turn: TimedTurn) {
+    pub(crate) fn end_turn(&self, turn: TimedTurn) -> (Duration, u64) {
         let requests = self.executed.get().wrapping_sub(turn.executed);
-        self.took(turn.began.elapsed(), requests * u64::from(TIMED_TURNS));
+        let took = turn.began.elapsed();
+        self.took(took, requests * u64::from(TIMED_TURNS));
+        (took, requests)
     }
 
     /// Counts so many requests that took this long.

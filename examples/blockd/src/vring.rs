@@ -26,11 +26,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aio_context::{Context, Handler, Pollable};
 use rustix::io::Errno;
 
+use crate::call_pacer::CallPacer;
 use crate::connection::Connection;
 use crate::descriptor_chain::DescriptorChain;
 use crate::dirty_log::DirtyLog;
@@ -75,6 +76,8 @@ pub(crate) struct VringConfig {
     pub(crate) used_log: Option<u64>,
     /// The driver does not flush, so each write must be on the medium before it completes.
     pub(crate) write_through: bool,
+    /// What a call that wakes the driver takes.
+    pub(crate) call_price: Duration,
 }
 
 /// A running virtqueue.
@@ -103,6 +106,8 @@ pub(crate) struct Vring {
     next_used: Cell<u16>,
     /// The used index at the last check whether the driver wants a call.
     called_up_to: Cell<u16>,
+    /// When to call the driver within a batch.
+    calls: Cell<CallPacer>,
     /// The value of [`sigbus::losses`] at the last check of this queue's memory.
     losses: Cell<u32>,
     publish_every: u16,
@@ -132,6 +137,7 @@ impl Vring {
             progress: Cell::default(),
             next_used: Cell::new(next_used),
             called_up_to: Cell::new(next_used),
+            calls: Cell::new(CallPacer::new(config.call_price)),
             // Differs from the current value, so that the first check finds memory that was lost before.
             losses: Cell::new(sigbus::losses().wrapping_sub(1)),
             publish_every,
@@ -162,6 +168,11 @@ impl Vring {
             .wrapping_sub(self.outstanding.borrow().len())
     }
 
+    /// Whether it has failed or was stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
     /// The next entries of the available and of the used ring.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn positions(&self) -> (u16, u16) {
@@ -183,9 +194,17 @@ impl Vring {
         }
         let timed = self.config.stats.begin_turn();
         self.run_turn();
+        self.pace_calls(CallPacer::turn_ended);
         if let Some(timed) = timed {
-            self.config.stats.end_turn(timed);
+            let (took, requests) = self.config.stats.end_turn(timed);
+            self.pace_calls(|calls| calls.took(took, requests));
         }
+    }
+
+    fn pace_calls(&self, step: impl FnOnce(&mut CallPacer)) {
+        let mut calls = self.calls.get();
+        step(&mut calls);
+        self.calls.set(calls);
     }
 
     fn run_turn(&self) {
@@ -249,7 +268,8 @@ impl Vring {
                 continue;
             }
             let mut used = self.next_used.get();
-            for next in (0..pending).map(|ahead| next.wrapping_add(ahead)) {
+            for ahead in 0..pending {
+                let next = next.wrapping_add(ahead);
                 match self.serve_one(&mut chain, next, used, turn) {
                     Ok(true) => {}
                     // The next turn begins with the next step of this request.
@@ -265,6 +285,10 @@ impl Vring {
                 if used.wrapping_sub(published) >= self.publish_every {
                     self.publish(used);
                     published = used;
+                    if self.calls.get().is_due(pending - ahead - 1) {
+                        full_fence();
+                        self.call_if_wanted();
+                    }
                 }
                 if turn.is_over() {
                     break;
@@ -334,6 +358,7 @@ impl Vring {
     fn call_if_wanted(&self) {
         let used = self.next_used.get();
         if self.ring.wants_call(self.called_up_to.replace(used), used) {
+            self.pace_calls(CallPacer::called);
             self.call();
         }
     }

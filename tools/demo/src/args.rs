@@ -53,6 +53,12 @@ pub(crate) struct Args {
     /// latency worse? Three minutes
     #[arg(long, conflicts_with_all = ["files", "grid", "plot", "only", "idle", "depth", "think_us"])]
     pub(crate) contended: bool,
+    /// Instead, two I/O threads with two clients beside one I/O thread with two clients; needs four cores for a verdict. A minute
+    #[arg(long, conflicts_with_all = ["files", "grid", "contended", "plot", "only", "idle", "depth", "think_us"])]
+    pub(crate) iothreads: bool,
+    /// Instead, NBD over a Unix socket, beside qemu-nbd and qemu-storage-daemon. A minute
+    #[arg(long, conflicts_with_all = ["files", "grid", "contended", "iothreads", "plot", "only", "idle", "depth", "think_us"])]
+    pub(crate) nbd: bool,
     /// How many times everything is measured, however long that takes
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<usize>,

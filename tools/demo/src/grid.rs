@@ -11,8 +11,9 @@ use anstyle::{Ansi256Color, Style};
 use anyhow::anyhow;
 use plotters::prelude::*;
 
+use crate::predict;
 use crate::row::{Cell, Row, cells, ratios, ratios_of};
-use crate::server::{BLOCKD, PEER};
+use crate::server::{BLOCKD, FLOOR, PEER};
 
 /// The least throughput over the peer's, and the highest cost over the better of off and always.
 const LEAST_THROUGHPUT: f64 = 1.0;
@@ -20,12 +21,18 @@ const MOST_COST: f64 = 1.05;
 /// With less of the best throughput, the costs are shown.
 const NEAR_THE_BEST: f64 = 0.95;
 /// The columns.
-const SERVERS: [(&str, &str); 4] = [
+const SERVERS: [(&str, &str); 6] = [
     (BLOCKD, "off"),
     (BLOCKD, "adaptive"),
     (BLOCKD, "always"),
     (PEER, "off"),
+    (FLOOR, "off"),
+    (FLOOR, "always"),
 ];
+/// blockd, and the hand-written loop that waits in the same way.
+const FLOORS: [&str; 2] = ["off", "always"];
+/// The least throughput over the floor's.
+const LEAST_OF_FLOOR: f64 = 0.9;
 
 /// One row of the heat map: a load, and each server's throughput over the best one's.
 struct Line {
@@ -48,7 +55,8 @@ impl Line {
 /// Prints the heat map and the cells that miss a goal.
 pub(crate) fn print(rows: &[Row]) {
     anstream::println!(
-        "\nThroughput over the best server of the row; the client thinks so long before each request"
+        "\nThroughput over the best server of the row; the client thinks so long before each request. The last two columns are no \
+         servers but floors: blockd's queues on a hand-written loop, which sleeps in epoll_wait or spins"
     );
     for client in ["spin", "event"] {
         anstream::print!("\n{:<22}", format!("{client} client"));
@@ -75,7 +83,7 @@ pub(crate) fn print(rows: &[Row]) {
     println!(
         "\nGoals: throughput of off and of adaptive over {PEER} >= {LEAST_THROUGHPUT:.2}; cost of a request with adaptive over the \
          better of off and always <= {MOST_COST:.2}\n(cost: processor time of the server + latency of the quicker 95 % + the client's \
-         time for kicks)"
+         time for kicks)\nThroughput of off over the floor that sleeps, and of always over the one that spins >= {LEAST_OF_FLOOR:.2}"
     );
     let verdicts: Vec<Verdict> = each_load(rows)
         .iter()
@@ -100,10 +108,16 @@ pub(crate) fn print(rows: &[Row]) {
     if count == 0 {
         println!("  nowhere");
     }
+    predict::print(rows, &each_load(rows));
 }
 
 fn heading(server: &str, polling: &'static str) -> &'static str {
-    if server == PEER { "qemu" } else { polling }
+    match (server, polling) {
+        (PEER, _) => "qemu",
+        (FLOOR, "off") => "epoll",
+        (FLOOR, _) => "spin",
+        _ => polling,
+    }
 }
 
 /// Each load once, as blockd's cell with adaptive polling.
@@ -128,7 +142,8 @@ fn lines(rows: &[Row], client: &str) -> Vec<Line> {
     loads
         .map(|cell| {
             let best = |round: usize| {
-                let of_round = rows.iter().filter(|row| row.round == round);
+                let is_server = |row: &&Row| row.round == round && row.server != FLOOR;
+                let of_round = rows.iter().filter(is_server);
                 let same = of_round.filter(|row| row.cell().by(BLOCKD, "adaptive") == cell);
                 same.map(|row| row.iops).fold(0.0, f64::max)
             };
@@ -161,6 +176,18 @@ fn verdicts(rows: &[Row], load: &Cell) -> Vec<Verdict> {
                     spread(&ratios)
                 ),
                 is_met: median(&ratios) >= LEAST_THROUGHPUT,
+            });
+        }
+    }
+    for polling in FLOORS {
+        if let Some(ratios) = ratios(rows, &load.by(BLOCKD, polling), &load.by(FLOOR, polling)) {
+            verdicts.push(Verdict {
+                text: format!(
+                    "{}: throughput of {polling} over the floor {}",
+                    load.work(),
+                    spread(&ratios)
+                ),
+                is_met: median(&ratios) >= LEAST_OF_FLOOR,
             });
         }
     }
@@ -197,6 +224,7 @@ fn price_of_the_rest(rows: &[Row], load: &Cell) -> Option<String> {
     };
     let all = SERVERS
         .into_iter()
+        .filter(|(server, _)| *server != FLOOR)
         .filter_map(|(server, polling)| of(server, polling));
     let (share, (server, polling)) = all.min_by(|one, other| one.0.total_cmp(&other.0))?;
     if share >= NEAR_THE_BEST {
@@ -255,7 +283,7 @@ struct Place {
 }
 
 const PLACE: Place = Place {
-    panel: 520,
+    panel: 700,
     top: 70,
     line: 26,
     left: 140,
@@ -311,11 +339,36 @@ mod tests {
     fn a_share_is_taken_of_the_best_server_of_the_same_round() {
         let lines = lines(&rows(), "spin");
         assert_eq!(lines.len(), 1);
-        let [off, adaptive, always, peer] = lines[0].shares.map(|share| share.unwrap());
+        let [Some(off), Some(adaptive), Some(always), Some(peer), None, None] = lines[0].shares else {
+            panic!("{:?}", lines[0].shares)
+        };
         assert_eq!((always, peer), (1.0, 0.5));
         assert!((off - 0.525).abs() < 1e-9, "between 90/200 and 90/150: {off}");
         assert!((adaptive - 0.7).abs() < 1e-9, "{adaptive}");
         assert!(super::lines(&rows(), "event").is_empty());
+    }
+
+    #[test]
+    fn the_floor_is_no_server_and_judges_its_own_way_of_waiting() {
+        let mut rows = rows();
+        rows.push(row(FLOOR, "off", 0, 100.0));
+        rows.push(row(FLOOR, "always", 0, 400.0));
+        let shares = lines(&rows, "spin")[0].shares;
+        assert_eq!(
+            (shares[3], shares[4], shares[5]),
+            (Some(0.5), Some(0.5), Some(2.0))
+        );
+        let load = row(BLOCKD, "adaptive", 0, 1.0).cell();
+        let met = verdicts(&rows, &load)
+            .iter()
+            .filter(|one| one.text.contains("over the floor"))
+            .map(|one| one.is_met)
+            .collect::<Vec<_>>();
+        assert_eq!(
+            met,
+            [true, false],
+            "0.9 of the floor that sleeps, 0.5 of the one that spins"
+        );
     }
 
     #[test]

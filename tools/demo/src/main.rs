@@ -11,8 +11,10 @@
 //! | `client`, `idle` | the measuring client; idle connections |
 //! | `server` | the daemons |
 //! | `files` | images on a file system |
+//! | `iothreads` | two I/O threads over one |
+//! | `nbd`, `nbd_client` | NBD, beside other servers |
 //! | `contended`, `quota` | polling policies under a quota, and on one core with the client |
-//! | `grid` | depths and think times: the heat map |
+//! | `grid`, `predict` | depths and think times: the heat map; what the simulator predicts for them |
 //! | `row`, `table`, `open_loop`, `summary`, `plot` | figures, printed and drawn |
 
 mod args;
@@ -21,10 +23,14 @@ mod contended;
 mod files;
 mod grid;
 mod idle;
+mod iothreads;
 mod measure;
+mod nbd;
+mod nbd_client;
 mod open_loop;
 mod plan;
 mod plot;
+mod predict;
 mod quota;
 mod row;
 mod server;
@@ -62,7 +68,17 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let interrupt = Interrupt::catch()?;
     raise_descriptor_limit();
     println!("building blockd (release)");
-    let built = shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", "blockd"]));
+    let built = shell::run(shell::cargo().args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "blockd",
+        "--bin",
+        "blockd",
+        "--example",
+        "floor",
+    ]));
     interrupt.check()?;
     built?;
     let target = shell::target_dir()?;
@@ -75,6 +91,21 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     if args.contended {
         return run_contended(args, &blockd, (cores, machine), &interrupt);
+    }
+    if args.iothreads {
+        let rows = iothreads::measure(&blockd, pace(args, (2, 200), (7, 500)), &interrupt)?;
+        println!("{}; {:.0?}", machine.headline(), began.elapsed());
+        iothreads::print(&rows);
+        return write_rows(args, machine, &rows);
+    }
+    if args.nbd {
+        if let Some(cores) = cores {
+            cores::pin(cores.client);
+        }
+        let rows = nbd::measure(&blockd, cores, pace(args, (2, 200), (7, 500)), &interrupt)?;
+        println!("{}; {:.0?}", machine.headline(), began.elapsed());
+        nbd::print(&rows);
+        return write_rows(args, machine, &rows);
     }
     let plan = Plan::new(args, cores);
     ensure!(
@@ -114,6 +145,19 @@ fn run(args: &Args) -> anyhow::Result<()> {
     };
     println!("The picture is {}.", picture.display());
     outcome
+}
+
+/// The number of rounds and the time of a run, from those of a quick measurement and of a full one, in milliseconds.
+fn pace(args: &Args, quick: (usize, u64), full: (usize, u64)) -> (usize, Duration) {
+    let (rounds, millis) = if args.quick { quick } else { full };
+    (args.rounds.unwrap_or(rounds), Duration::from_millis(millis))
+}
+
+fn write_rows(args: &Args, machine: Machine, rows: &[impl serde::Serialize]) -> anyhow::Result<()> {
+    match &args.json {
+        Some(file) => report::write_json(file, machine, rows),
+        None => Ok(()),
+    }
 }
 
 fn run_files(
@@ -178,6 +222,10 @@ fn drive(program: Program, blockd: &Path, time: Duration) -> anyhow::Result<()> 
             interrupt.check()?;
             requests += client.run(DEPTH, Duration::ZERO, PART.min(time / 2))?.requests;
         }
+    }
+    if program == Program::Blockd {
+        requests += nbd::drive(blockd, PART.min(time / 4))?;
+        requests += iothreads::drive(blockd, PART.min(time / 4))?;
     }
     println!("{requests} requests, every byte verified");
     Ok(())

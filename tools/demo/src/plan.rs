@@ -140,6 +140,7 @@ impl Plan {
             ]);
         }
         kinds.push(kind(Program::Blockd, Polling::Always));
+        kinds.extend([Polling::Off, Polling::Always].map(|polling| kind(Program::Floor, polling)));
         let (rounds, time) = match (args.quick, args.grid) {
             (true, _) => (2, QUICK_TIME),
             (false, true) => (7, GRID_TIME),
@@ -203,13 +204,14 @@ impl Plan {
         runs
     }
 
-    /// The loads of a server with so many idle queues. Depths and think times but the first, the null disk and the open loop, which
-    /// is about our polling policies, are measured without idle queues.
+    /// The loads of a server with so many idle queues. Depths and think times but the first, the null disk, the floor and the open loop,
+    /// which is about our polling policies, are measured without idle queues.
     fn loads(&self, idle: usize, kind: Kind) -> Vec<Load> {
         let mut loads = Vec::new();
         let all_or_first = if idle == 0 { usize::MAX } else { 1 };
-        let is_closed = (self.is_grid || kind.polling != Polling::Always)
-            && (idle == 0 || kind.program != Program::PeerNull);
+        let is_bound = kind.program == Program::PeerNull || kind.program == Program::Floor;
+        let is_closed = (self.is_grid || kind.polling != Polling::Always || kind.program == Program::Floor)
+            && (idle == 0 || !is_bound);
         let depths = self.depths.iter().copied().take(all_or_first);
         for depth in depths.filter(|_| is_closed) {
             for think in self.thinks.iter().copied().take(all_or_first) {
@@ -242,7 +244,11 @@ mod tests {
     fn all_servers_do_a_load_before_the_next_one() {
         let plan = plan(&["--only", "depth 32,spin", "--think-us", "0"]);
         let runs = plan.runs(0);
-        assert_eq!(runs.len(), 5, "blockd twice, the peer twice, its null disk");
+        assert_eq!(
+            runs.len(),
+            7,
+            "blockd twice, the peer twice, its null disk, the floor twice"
+        );
         assert!(runs.iter().all(|(load, _)| *load == runs[0].0));
         assert_eq!(plan.runs(64), []);
     }
@@ -279,9 +285,9 @@ mod tests {
         assert_eq!(plan.idle(), [0]);
         assert_eq!(
             (plan.rounds, plan.runs_of_a_round()),
-            (7, 4 * 30),
-            "blockd off, adaptive, always; the peer"
+            (7, 6 * 30),
+            "blockd off, adaptive, always; the peer; the floor that sleeps, and the one that spins"
         );
-        assert_eq!(self::plan(&["--grid", "--quick"]).runs_of_a_round(), 4 * 12);
+        assert_eq!(self::plan(&["--grid", "--quick"]).runs_of_a_round(), 6 * 12);
     }
 }

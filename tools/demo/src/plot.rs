@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use plotters::prelude::*;
 
 use crate::row::Row;
-use crate::server::PEER_NULL;
+use crate::server::{FLOOR, PEER_NULL};
 
 const SIZE: (u32, u32) = (1100, 520);
 const COLOURS: [RGBColor; 4] = [
@@ -33,7 +33,7 @@ pub(crate) fn draw(file: &Path, rows: &[Row]) -> anyhow::Result<()> {
         for row in rows
             .iter()
             .filter(|row| row.client == client && row.queue_depth == 1 && row.think_us == 0.0)
-            .filter(|row| row.server != PEER_NULL)
+            .filter(|row| row.server != PEER_NULL && row.server != FLOOR)
         {
             let name = format!("{}, polling {}", row.server, row.polling);
             lines

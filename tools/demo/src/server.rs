@@ -36,6 +36,8 @@ const START: Duration = Duration::from_secs(20);
 pub(crate) const BLOCKD: &str = "blockd";
 pub(crate) const PEER: &str = "qemu-storage-daemon";
 pub(crate) const PEER_NULL: &str = "qemu-storage-daemon (null)";
+/// blockd's queues on a hand-written loop: with polling off it sleeps in `epoll_wait`, otherwise it spins.
+pub(crate) const FLOOR: &str = "floor";
 
 /// A daemon and its way to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(crate) enum Program {
     Peer,
     /// The same with a disk that keeps nothing: the least it can do for a request.
     PeerNull,
+    /// The disk and the queues of blockd, and no event loop but a few lines: what the loop itself costs.
+    Floor,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +82,7 @@ impl Program {
             Self::Blockd => BLOCKD,
             Self::Peer => PEER,
             Self::PeerNull => PEER_NULL,
+            Self::Floor => FLOOR,
         }
     }
 }
@@ -126,6 +131,7 @@ impl Server {
                 let node = format!("driver=null-co,node-name=disk,size={DISK},read-zeroes=on");
                 command_of_peer(&node, kind.polling, directory.path(), exports)
             }
+            Program::Floor => command_of_floor(blockd, kind.polling, directory.path()),
         };
         let mut server = Self::start_by(&mut command, kind, directory, at)?;
         server._disk = disk;
@@ -159,7 +165,7 @@ impl Server {
         Self::start_by(&mut command, Kind { program, polling }, directory, at)
     }
 
-    fn start_by(
+    pub(crate) fn start_by(
         command: &mut Command,
         kind: Kind,
         directory: tempfile::TempDir,
@@ -204,30 +210,27 @@ impl Server {
     /// What the disk holds once a client has filled it.
     pub(crate) fn contents(&self) -> Contents {
         match self.kind.program {
-            Program::Blockd | Program::Peer => Contents::PATTERN,
+            Program::Blockd | Program::Peer | Program::Floor => Contents::PATTERN,
             Program::PeerNull => Contents::ZEROES,
         }
     }
 
     /// How long the daemon's threads have run so far.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
-        let tasks = format!("/proc/{}/task", self.child.id());
-        let mut nanos = 0;
-        for task in std::fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
-            let schedstat = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            let ran = schedstat.split_whitespace().next().unwrap_or_default();
-            nanos += ran.parse::<u64>().context("schedstat begins with a number")?;
-        }
-        Ok(Duration::from_nanos(nanos))
+        cpu_time_of(self.child.id())
     }
 
     fn await_ready(&mut self) -> anyhow::Result<()> {
-        if self.kind.program == Program::Blockd {
+        if matches!(self.kind.program, Program::Blockd | Program::Floor) {
             let out = self.child.stdout.take().context("standard output is piped")?;
             let mut line = String::new();
             BufReader::new(out).read_line(&mut line)?;
             if line.trim() != "ready" {
-                bail!("blockd did not start: {:?}", self.child.wait()?);
+                bail!(
+                    "{} did not start: {:?}",
+                    self.kind.program.name(),
+                    self.child.wait()?
+                );
             }
             return Ok(());
         }
@@ -268,6 +271,18 @@ impl Drop for Server {
     }
 }
 
+/// How long the threads of a process have run so far.
+pub(crate) fn cpu_time_of(process: u32) -> anyhow::Result<Duration> {
+    let tasks = format!("/proc/{process}/task");
+    let mut nanos = 0;
+    for task in std::fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
+        let schedstat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        let ran = schedstat.split_whitespace().next().unwrap_or_default();
+        nanos += ran.parse::<u64>().context("schedstat begins with a number")?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
 fn busy_socket(directory: &Path) -> PathBuf {
     directory.join("busy.sock")
 }
@@ -278,6 +293,22 @@ fn idle_socket(directory: &Path, export: usize) -> PathBuf {
 
 fn command_of_blockd(program: &Path, polling: Polling, directory: &Path, idle: usize) -> Command {
     let mut command = Command::new(program);
+    polling_options(&mut command, polling);
+    for export in 0..idle {
+        let socket = idle_socket(directory, export);
+        command
+            .arg("--export")
+            .arg(format!("null=1M,socket={},queues={QUEUES}", socket.display()));
+    }
+    let socket = busy_socket(directory);
+    command
+        .arg("--export")
+        .arg(format!("ram={DISK},socket={}", socket.display()));
+    command
+}
+
+/// Adds blockd's options for polling.
+pub(crate) fn polling_options(command: &mut Command, polling: Polling) {
     let (policy, max) = match polling {
         Polling::Off => (None, Duration::ZERO),
         Polling::Adaptive => (None, POLL_MAX),
@@ -291,12 +322,11 @@ fn command_of_blockd(program: &Path, polling: Polling, directory: &Path, idle: u
         command.arg("--poll-exclusive");
     }
     command.arg("--poll-max").arg(format!("{}ns", max.as_nanos()));
-    for export in 0..idle {
-        let socket = idle_socket(directory, export);
-        command
-            .arg("--export")
-            .arg(format!("null=1M,socket={},queues={QUEUES}", socket.display()));
-    }
+}
+
+fn command_of_floor(blockd: &Path, polling: Polling, directory: &Path) -> Command {
+    let mut command = Command::new(blockd.with_file_name("examples").join("floor"));
+    command.arg(if polling == Polling::Off { "epoll" } else { "spin" });
     let socket = busy_socket(directory);
     command
         .arg("--export")

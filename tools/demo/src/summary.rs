@@ -5,13 +5,17 @@ use std::fmt::Write as _;
 use aio_tools::report::{median, range};
 
 use crate::row::{Cell, Row, cells, ratios};
-use crate::server::{BLOCKD, PEER, PEER_NULL};
+use crate::server::{BLOCKD, FLOOR, PEER, PEER_NULL};
 
 /// Prints the lines that begin with "behind:", and the sentences.
 pub(crate) fn print(rows: &[Row]) {
     println!();
     for line in behind(rows) {
         println!("behind: {line}");
+    }
+    println!();
+    for line in floors(rows) {
+        println!("floor: {line}");
     }
     println!();
     for sentence in sentences(rows) {
@@ -53,6 +57,24 @@ fn behind(rows: &[Row]) -> Vec<String> {
         (_, 0) => vec![format!("nowhere, in {judged} comparisons with {PEER}")],
         _ => lines,
     }
+}
+
+/// What the event loop costs: blockd over its own queues on a hand-written loop that waits in the same way.
+fn floors(rows: &[Row]) -> Vec<String> {
+    let ours = cells(rows).into_iter().filter(|cell| cell.server == BLOCKD);
+    ours.filter_map(|ours| {
+        let floor = if ours.polling == "off" { "off" } else { "always" };
+        let ratios = ratios(rows, &ours, &ours.by(FLOOR, floor))?;
+        let (low, high) = range(&ratios);
+        Some(format!(
+            "polling {}, {}: {:.2} [{low:.2} - {high:.2}] of the hand-written loop that {}",
+            ours.polling,
+            ours.work(),
+            median(&ratios),
+            if floor == "off" { "sleeps" } else { "spins" }
+        ))
+    })
+    .collect()
 }
 
 /// One about idle queues, one about polling, as far as both were measured.
@@ -127,6 +149,27 @@ fn about_polling(rows: &[Row]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::row::tests::{in_round, row};
+
+    #[test]
+    fn blockd_is_compared_with_the_floor_that_waits_as_it_does() {
+        let rows = [
+            row(BLOCKD, "off", 0, 90.0),
+            row(BLOCKD, "adaptive", 0, 180.0),
+            row(FLOOR, "off", 0, 100.0),
+            row(FLOOR, "always", 0, 200.0),
+        ];
+        let lines = floors(&rows);
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[0].contains("off, 0 idle")
+                && lines[0].contains("0.90 [0.90 - 0.90] of the hand-written loop that sleeps")
+        );
+        assert!(
+            lines[1].contains("adaptive") && lines[1].contains("that spins"),
+            "{lines:?}"
+        );
+        assert!(behind(&rows)[0].contains("not judged"), "the floor is no peer");
+    }
 
     #[test]
     fn each_cell_where_we_lose_is_named() {

@@ -3,7 +3,7 @@
 use aio_tools::report::{median, range};
 
 use crate::row::{Cell, Row, cells, figures, ratios};
-use crate::server::{BLOCKD, DISK, PEER, PEER_AIO, PEER_NULL};
+use crate::server::{BLOCKD, DISK, FLOOR, PEER, PEER_AIO, PEER_NULL};
 use crate::summary::peers;
 
 pub(crate) fn print(rows: &[Row]) {
@@ -17,7 +17,8 @@ pub(crate) fn print(rows: &[Row]) {
     if rows.iter().any(|row| row.server != BLOCKD) {
         println!(
             "{PEER} serves a file in memory (memfd, aio={PEER_AIO}: it has no RAM disk) with the same contents;\n\
-             {PEER_NULL} a null disk, which reads as zeroes: the least it can do for a request."
+             {PEER_NULL} a null disk, which reads as zeroes: the least it can do for a request;\n\
+             {FLOOR} the queues and the disk of blockd on a hand-written loop, which sleeps in epoll_wait or spins."
         );
     }
     println!(

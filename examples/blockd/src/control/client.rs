@@ -49,7 +49,7 @@ pub(super) fn run(args: &CtlArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 fn print_list(list: &List, out: &mut dyn Write) -> io::Result<()> {
-    let mut table = Table::new(&["NAME", "DISK", "SIZE", "CLIENT", "QUEUES", "SOCKET"]);
+    let mut table = Table::new(&["NAME", "DISK", "SIZE", "CLIENT", "QUEUES", "THREAD", "SOCKET"]);
     for export in &list.exports {
         let disk = match export.readonly {
             true => format!("{} (read-only)", export.disk),
@@ -66,12 +66,20 @@ fn print_list(list: &List, out: &mut dyn Write) -> io::Result<()> {
             bytes(export.size),
             client.to_owned(),
             format!("{} of {}", export.serving, export.queues),
+            export.thread.clone(),
             export.socket.clone(),
         ]);
     }
     table.write(out)?;
     for event_loop in &list.loops {
         let (name, backend) = (&event_loop.name, &event_loop.backend);
+        if !event_loop.responds {
+            writeln!(
+                out,
+                "loop {name}: does not respond; an image or a callback blocks it"
+            )?;
+            continue;
+        }
         writeln!(
             out,
             "loop {name}: waits with {backend}; polling {}",

@@ -12,11 +12,10 @@ use serde_json::{Value, json};
 use super::command::{Answer, Command, MOST_COMMAND, PollChange};
 use crate::background::Background;
 use crate::export::Export;
-use crate::exports::{Exports, LOOP, snapshot};
-use crate::figures::{List, LoopState};
+use crate::exports::Exports;
 use crate::log::LogLevel;
+use crate::loops::unknown;
 use crate::peers::{Protocol, Reply};
-use crate::polling::Polling;
 
 /// The most clients of a control socket.
 const MOST_CLIENTS: usize = 32;
@@ -27,7 +26,6 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(crate) struct Controlled {
     pub(crate) exports: Rc<Exports>,
-    pub(crate) polling: Rc<Polling>,
     /// `None` if the log is not the daemon's.
     pub(crate) log_level: Option<LogLevel>,
     /// Where metrics are served.
@@ -50,11 +48,16 @@ impl Lines {
     fn execute(&self, cx: &Context, command: Command, done: Done) {
         let exports = &self.0.exports;
         match command {
-            Command::List {} => done(cx, self.list(cx)),
+            Command::List {} => {
+                let metrics = self.0.metrics.map(|address| address.to_string());
+                exports.list(cx, metrics, |cx, list| done(cx, value(&list)));
+            }
             Command::Stats {} => {
-                let snapshot = snapshot(cx, &self.0.exports);
-                // That of thousands of queues takes some time to format.
-                self.0.background.run(cx, move || value(&snapshot), done);
+                let background = self.0.background.clone();
+                exports.snapshot(cx, move |cx, snapshot| {
+                    // That of thousands of queues takes some time to format.
+                    background.run(cx, move || value(&snapshot), done);
+                });
             }
             Command::Add { export } => match export.parse::<Export>() {
                 Ok(export) => exports.add(export, Box::new(|cx, added| done(cx, added.map(|()| json!({}))))),
@@ -75,34 +78,27 @@ impl Lines {
                 shrink,
                 Box::new(|cx, resized| done(cx, resized.map(|size| json!({"size": size})))),
             ),
-            Command::SetPoll { name, poll } => done(cx, self.set_poll(cx, &name, &poll)),
+            Command::SetPoll { name, poll } => self.set_poll(cx, &name, poll, done),
             Command::LogLevel { level } => done(cx, self.set_log_level(&level)),
         }
     }
 
-    fn list(&self, cx: &Context) -> anyhow::Result<Value> {
-        let polling = &self.0.polling;
-        value(&List {
-            exports: self.0.exports.list(),
-            loops: vec![LoopState {
-                name: LOOP.to_owned(),
-                backend: cx.backend_name().to_owned(),
-                polling: polling.describe(),
-                poll_max_ns: polling.max_ns(),
-            }],
-            metrics: self.0.metrics.map(|address| address.to_string()),
-        })
-    }
-
-    fn set_poll(&self, cx: &Context, name: &str, change: &PollChange) -> anyhow::Result<Value> {
-        if name != LOOP && !self.0.exports.has(name) {
-            bail!(
-                "there is no loop and no export {name:?}; the command `list` shows their names, and {LOOP} is the loop"
-            );
-        }
-        let polling = &self.0.polling;
-        polling.change(cx, change)?;
-        Ok(json!({"polling": polling.describe()}))
+    /// Changes the polling of a loop, which is named, or serves the export that is named.
+    fn set_poll(&self, cx: &Context, name: &str, change: PollChange, done: Done) {
+        let loops = self.0.exports.loops();
+        let Some(index) = loops.find(name).or_else(|| self.0.exports.loop_of(name)) else {
+            return done(cx, Err(unknown(loops, name)));
+        };
+        loops.call(
+            cx,
+            index,
+            move |cx, local, reply| {
+                let polling = local.polling();
+                let changed = polling.change(cx, &change).map(|()| polling.describe());
+                reply.send(cx, changed);
+            },
+            Box::new(|cx, changed| done(cx, changed.map(|polling: String| json!({"polling": polling})))),
+        );
     }
 
     fn set_log_level(&self, level: &str) -> anyhow::Result<Value> {

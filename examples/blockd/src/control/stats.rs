@@ -251,6 +251,7 @@ mod tests {
         };
         let export = ExportFigures {
             name: "disk".into(),
+            thread: "main".into(),
             size: 1 << 20,
             connected: true,
             clients: 1,

@@ -97,6 +97,16 @@ fn c34_sockets_have_a_mode_and_a_group_or_are_passed() {
 }
 
 #[test]
+fn an_export_names_its_thread() {
+    let export: Export = "ram=1M,socket=a,iothread=3".parse().unwrap();
+    assert_eq!(export.iothread, Some(3));
+    for wrong in ["iothread=-1", "iothread=64", "iothread=io1", "iothread="] {
+        let error = format!("ram=1M,socket=a,{wrong}").parse::<Export>().unwrap_err();
+        assert!(error.contains("iothread=") && error.len() > 20, "{error}");
+    }
+}
+
+#[test]
 fn names_follow_from_paths() {
     for (text, nbd, log) in [
         (
@@ -161,7 +171,7 @@ fn each_key_is_documented() {
         .split(['[', ']', ',', '|'])
         .filter(|part| !["", "off", "4096", "none"].contains(part))
         .collect();
-    assert_eq!(parts.len(), 15);
+    assert_eq!(parts.len(), 16);
     for part in parts {
         let unknown = Draft::default()
             .set(part)

@@ -2,42 +2,32 @@
 
 use std::os::unix::net::UnixStream;
 
-use aio_context::Context;
-
 use super::peers::converse;
-use crate::background::Background;
-use crate::figures::Snapshot;
-use crate::metrics::Metrics;
+use crate::cli::Args;
+use crate::server::Server;
 
 thread_local! {
     static SCENE: Scene = Scene::new();
 }
 
-/// A server of a page about nothing.
-struct Scene {
-    context: Context,
-    metrics: Metrics,
-}
+/// A daemon without exports that serves its metrics.
+struct Scene(Server);
 
 impl Scene {
     fn new() -> Self {
-        let context = Context::new().expect("an event loop");
-        let background = Background::new(&context);
-        let address = ([127, 0, 0, 1], 0).into();
-        let nothing = |_: &Context| Snapshot {
-            at_ns: 0,
-            exports: Vec::new(),
-            loops: Vec::new(),
+        let args = Args {
+            metrics: Some(([127, 0, 0, 1], 0).into()),
+            backend: aio_context::BackendKind::Epoll,
+            ..Args::for_exports(Vec::new())
         };
-        let metrics = Metrics::listen(&context, address, background, nothing).expect("a port");
-        Self { context, metrics }
+        Self(Server::new(&args).expect("a daemon"))
     }
 
     fn answer(&self, request: &[u8], piece: usize) -> Vec<u8> {
         let (client, server) = UnixStream::pair().expect("a socket");
         server.set_nonblocking(true).expect("a socket");
-        self.metrics.join(&self.context, server.into());
-        converse(&self.context, client, request, piece)
+        self.0.join_metrics(server.into());
+        converse(self.0.context(), client, request, piece)
     }
 }
 

@@ -114,6 +114,7 @@ fn serve(ring: Ring, memory: Memory, base: u8, how: u8) {
             used_log: None,
             connection: Rc::new(Connection::new(LineLimit::new("fuzz".into(), None), socket)),
             write_through: how & 0x40 != 0,
+            call_price: std::time::Duration::ZERO,
         },
     );
     let (first_available, first_used) = vring.positions();

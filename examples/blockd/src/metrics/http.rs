@@ -1,5 +1,6 @@
 //! [`Http`]: enough of HTTP to serve one page. Each connection has one request.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use aio_context::Context;
@@ -7,7 +8,7 @@ use aio_metrics::ContextCollector;
 
 use super::page::page;
 use crate::background::Background;
-use crate::figures::Snapshot;
+use crate::exports::Exports;
 use crate::peers::{Protocol, Reply};
 
 /// The most connections.
@@ -23,31 +24,33 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 const END: &[u8] = b"\r\n\r\n";
 
 /// The protocol of the metrics' port.
-pub(super) struct Http<F> {
+pub(super) struct Http {
     background: Background,
     contexts: ContextCollector,
-    snapshot: F,
+    exports: Rc<Exports>,
 }
 
-impl<F: Fn(&Context) -> Snapshot> Http<F> {
-    pub(super) fn new(background: Background, contexts: ContextCollector, snapshot: F) -> Self {
+impl Http {
+    pub(super) fn new(background: Background, contexts: ContextCollector, exports: Rc<Exports>) -> Self {
         Self {
             background,
             contexts,
-            snapshot,
+            exports,
         }
     }
 
     fn send_page(&self, cx: &Context, is_head: bool, reply: Reply) {
-        let (snapshot, contexts) = ((self.snapshot)(cx), self.contexts.clone());
-        // A page of thousands of queues takes some time to format.
-        let format = move || Ok(page(snapshot, contexts)?);
-        self.background.run(cx, format, move |cx, page| {
-            let answer = match page {
-                Ok(page) => answer("200 OK", "", &page, is_head),
-                Err(error) => answer("500 Internal Server Error", "", &format!("{error:#}\n"), is_head),
-            };
-            reply.send(cx, answer, true);
+        let (background, contexts) = (self.background.clone(), self.contexts.clone());
+        self.exports.snapshot(cx, move |cx, snapshot| {
+            // A page of thousands of queues takes some time to format.
+            let format = move || Ok(page(snapshot, contexts)?);
+            background.run(cx, format, move |cx, page| {
+                let answer = match page {
+                    Ok(page) => answer("200 OK", "", &page, is_head),
+                    Err(error) => answer("500 Internal Server Error", "", &format!("{error:#}\n"), is_head),
+                };
+                reply.send(cx, answer, true);
+            });
         });
     }
 }
@@ -96,7 +99,7 @@ fn answer(status: &str, more: &str, body: &str, is_head: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-impl<F: Fn(&Context) -> Snapshot + 'static> Protocol for Http<F> {
+impl Protocol for Http {
     fn most_peers(&self) -> usize {
         MOST_CLIENTS
     }

@@ -100,6 +100,15 @@ impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let exports = &snapshot.exports;
+        let help = "The thread that serves an export.";
+        let mut metric = encoder.encode_descriptor("blockd_export_info", help, None, MetricType::Gauge)?;
+        for export in exports {
+            let labels = [
+                ("export", export.name.as_str()),
+                ("thread", export.thread.as_str()),
+            ];
+            metric.encode_family(&labels)?.encode_gauge(&1_u64)?;
+        }
         for (name, help, unit, kind, read) in &OF_EXPORT {
             let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), *kind)?;
             for export in exports {

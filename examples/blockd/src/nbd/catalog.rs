@@ -1,9 +1,11 @@
 //! [`Catalog`]: the exports that clients can choose.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::connection::MoveClient;
 use super::stats::NbdStats;
 use super::wire::transmission;
 use crate::engine::Workers;
@@ -56,10 +58,12 @@ pub(super) enum NoExport {
     NoDefault(usize),
 }
 
-/// The exports, in the order of the command line.
-#[derive(Debug, Default)]
+/// The exports, in the order in which they were added.
+#[derive(Default)]
 pub(crate) struct Catalog {
     exports: RefCell<Vec<Rc<NbdExport>>>,
+    /// Those that another loop serves, among the exports, and how a client gets there.
+    elsewhere: RefCell<Vec<(Rc<NbdExport>, MoveClient)>>,
 }
 
 impl Catalog {
@@ -68,10 +72,38 @@ impl Catalog {
         self.exports.borrow_mut().push(Rc::new(export));
     }
 
+    /// Adds an export that another loop serves. Clients that choose it are moved there.
+    pub(crate) fn add_elsewhere(&self, name: String, device: Arc<Device>, move_client: MoveClient) {
+        let export = Rc::new(NbdExport {
+            limit: LineLimit::new(name.as_str().into(), None),
+            name,
+            device,
+            workers: None,
+            stats: Rc::default(),
+        });
+        self.exports.borrow_mut().push(export.clone());
+        self.elsewhere.borrow_mut().push((export, move_client));
+    }
+
+    /// How a client gets to the loop of this export, if it is another one.
+    pub(super) fn elsewhere(&self, export: &Rc<NbdExport>) -> Option<MoveClient> {
+        let elsewhere = self.elsewhere.borrow();
+        let found = elsewhere.iter().find(|(other, _)| Rc::ptr_eq(other, export));
+        found.map(|(_, move_client)| move_client.clone())
+    }
+
     /// Removes the export of a device.
-    pub(super) fn remove(&self, device: &Arc<Device>) {
+    pub(crate) fn remove(&self, device: &Arc<Device>) {
         let is_other = |export: &Rc<NbdExport>| !Arc::ptr_eq(&export.device, device);
         self.exports.borrow_mut().retain(is_other);
+        self.elsewhere.borrow_mut().retain(|(export, _)| is_other(export));
+    }
+
+    /// The export of this device.
+    pub(super) fn of(&self, device: &Arc<Device>) -> Option<Rc<NbdExport>> {
+        let exports = self.exports.borrow();
+        let found = exports.iter().find(|export| Arc::ptr_eq(&export.device, device));
+        found.cloned()
     }
 
     /// All exports.
@@ -92,6 +124,14 @@ impl Catalog {
             (None, exports) if name.is_empty() => Err(NoExport::NoDefault(exports.len())),
             (None, _) => Err(NoExport::Unknown(printable(name))),
         }
+    }
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog")
+            .field("exports", &self.exports)
+            .finish_non_exhaustive()
     }
 }
 

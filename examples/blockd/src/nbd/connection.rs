@@ -17,7 +17,7 @@ use aio_context::{BottomHalf, ClockId, Context, Handler, Interest, Registration,
 use super::catalog::{Catalog, NbdExport};
 use super::input::{Input, Received};
 use super::job::{Job, Payload};
-use super::negotiation::{self, Negotiation, Outcome};
+use super::negotiation::{self, Agreement, Negotiation, Outcome};
 use super::outbox::Outbox;
 use super::places::Place;
 use super::request::Request;
@@ -26,6 +26,10 @@ use super::turn::{Failure, Stop, Turn};
 use crate::disk::DiskError;
 use crate::limit::{Kind, LineLimit};
 use crate::request::Device;
+
+mod moving;
+
+pub(crate) use moving::{MoveClient, Moved};
 
 /// The handshake must be complete this long after the connection.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,10 +47,12 @@ pub(super) struct Connection {
     /// Threads leave the rest of their requests undone.
     cancelled: Arc<AtomicBool>,
     /// Kept until threads have ended their requests.
-    place: Rc<Place>,
+    place: Arc<Place>,
     /// Called once the connection has ended.
     on_end: Box<dyn Fn()>,
     parts: RefCell<Option<Parts>>,
+    /// Where the connection is to be moved.
+    destination: RefCell<Option<(Agreement, MoveClient)>>,
 }
 
 /// What makes the loop call a connection.
@@ -106,28 +112,44 @@ impl Connection {
         (cx, clock): (&Context, ClockId),
         socket: OwnedFd,
         (catalog, limit): (Rc<Catalog>, Rc<LineLimit>),
-        place: Rc<Place>,
+        place: Arc<Place>,
         on_end: impl Fn() + 'static,
     ) -> io::Result<Rc<Self>> {
         let mut out = Outbox::default();
         out.put(&Negotiation::opening());
+        let state = State {
+            phase: Phase::Handshake(Negotiation::default()),
+            input: Input::new(),
+            out,
+            is_ending: false,
+        };
+        let connection = Self::watch((cx, clock), socket, (catalog, limit), (state, place), on_end)?;
+        if let Some(parts) = &*connection.parts.borrow() {
+            parts.timeout.arm_after(TIMEOUT);
+        }
+        Ok(connection)
+    }
+
+    fn watch(
+        (cx, clock): (&Context, ClockId),
+        socket: OwnedFd,
+        (catalog, limit): (Rc<Catalog>, Rc<LineLimit>),
+        (state, place): (State, Arc<Place>),
+        on_end: impl Fn() + 'static,
+    ) -> io::Result<Rc<Self>> {
         let connection = Rc::new_cyclic(|me| Self {
             me: me.clone(),
             socket,
             catalog,
             limit: RefCell::new(limit),
-            state: RefCell::new(State {
-                phase: Phase::Handshake(Negotiation::default()),
-                input: Input::new(),
-                out,
-                is_ending: false,
-            }),
+            state: RefCell::new(state),
             interest: Cell::new(Interest::READ),
             has_ended: Cell::new(false),
             cancelled: Arc::default(),
             place,
             on_end: Box::new(on_end),
             parts: RefCell::default(),
+            destination: RefCell::default(),
         });
         let registration = cx.watch(connection.clone(), Interest::READ)?;
         let me = connection.me.clone();
@@ -143,7 +165,7 @@ impl Connection {
                     connection.end(&End::Timeout);
                 }
             })
-            .armed_after(TIMEOUT);
+            .disarmed();
         connection.parts.replace(Some(Parts {
             registration,
             next_turn,
@@ -152,7 +174,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Sends the first bytes of the handshake.
+    /// Takes the first turn: sends the first bytes of the handshake, or handles what was moved.
     pub(super) fn begin(&self) {
         self.take_turn(false);
     }
@@ -219,6 +241,10 @@ impl Connection {
         let mut state = self.state.borrow_mut();
         let result = self.turn(&mut state, may_receive);
         drop(state);
+        if let Some((agreement, move_client)) = self.destination.take() {
+            self.leave(&agreement, &move_client);
+            return;
+        }
         let result = result.and_then(|interest| Ok(self.set_interest(interest)?));
         if let Err(why) = result {
             self.end(&why);
@@ -230,11 +256,14 @@ impl Connection {
         let mut turn = Turn::new();
         loop {
             let stop = self.process(state, &mut turn)?;
+            if stop == Stop::Leave {
+                return Ok(Interest::NONE);
+            }
             if !state.out.is_empty() && !state.out.send(&self.socket)? {
                 return Ok(Interest::WRITE);
             }
             match stop {
-                Stop::Output => {}
+                Stop::Output | Stop::Leave => {}
                 Stop::Turn => {
                     self.schedule();
                     return Ok(Interest::READ);
@@ -300,9 +329,13 @@ impl Connection {
                         Outcome::Handled => {}
                         Outcome::Aborted => *is_ending = true,
                         Outcome::Agreed(agreement) => {
-                            agreement.export.stats.has_client();
+                            if let Some(move_client) = self.catalog.elsewhere(&agreement.export) {
+                                self.destination.replace(Some((agreement, move_client)));
+                                return Ok(Stop::Leave);
+                            }
                             self.has_agreed(&agreement.export.limit);
-                            *phase = Phase::Requests(Transmission::new(agreement));
+                            let limit = agreement.export.limit.clone();
+                            *phase = Self::begin_requests(&limit, agreement);
                         }
                     }
                 }
@@ -314,8 +347,13 @@ impl Connection {
         if let Some(parts) = &*self.parts.borrow() {
             parts.timeout.cancel();
         }
-        limit.log(Kind::Clients, format_args!("NBD: a client has connected"));
         self.limit.replace(limit.clone());
+    }
+
+    fn begin_requests(limit: &LineLimit, agreement: Agreement) -> Phase {
+        agreement.export.stats.has_client();
+        limit.log(Kind::Clients, format_args!("NBD: a client has connected"));
+        Phase::Requests(Transmission::new(agreement))
     }
 
     /// Begins another turn after the other handlers of the loop had theirs.

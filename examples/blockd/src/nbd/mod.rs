@@ -4,18 +4,21 @@
 //! |---|---|
 //! | `address`, `listener` | where clients connect |
 //! | `catalog` | the exports that clients can choose |
-//! | `connection`, `places` | the handler of a client's socket; the limit of their number |
+//! | `connection`, `places` | the handler of a client's socket, which can move to another loop; the limit of their number |
 //! | `input`, `outbox`, `turn` | bytes that were received, bytes to be sent, the limits of a turn |
 //! | `negotiation`, `options` | the handshake |
 //! | `request`, `transmission`, `job`, `replies` | requests: checked, executed by the loop or by threads, answered |
 //! | `stats` | counters of requests |
 //! | `wire` | numbers and headers of the protocol |
 //!
+//! The first loop listens and has the handshakes. A client that has chosen an export of another loop is moved there with what it has sent
+//! already.
+//!
 //! The handshake and the requests are state machines from bytes to bytes; only `connection`, `input` and `outbox` use a socket.
 //!
 //! # Limits
 //! A client can make the daemon reserve 2 MiB of buffers and 32 MiB for the data of requests that threads execute. There are at most 64
-//! connections. A handshake must be complete within ten seconds. A client that does not read its replies is not read any further.
+//! connections to all exports together. A handshake must be complete within ten seconds. A client that does not read its replies is not read any further.
 
 mod address;
 mod catalog;
@@ -36,16 +39,17 @@ mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 
 use aio_context::{ClockId, Context, GroupId};
 
 pub use address::Address;
 pub(crate) use catalog::{Catalog, NbdExport};
 use connection::Connection;
+pub(crate) use connection::{MoveClient, Moved};
 use listener::Bound;
 use places::{MOST_CONNECTIONS, Places};
 pub(crate) use stats::NbdStats;
@@ -60,7 +64,7 @@ pub(crate) struct Nbd {
     me: Weak<Self>,
     catalog: Rc<Catalog>,
     limit: Rc<LineLimit>,
-    places: Rc<Places>,
+    places: Places,
     listeners: RefCell<Vec<Bound>>,
     /// The group of the listeners.
     group: GroupId,
@@ -83,7 +87,7 @@ impl Nbd {
             me: me.clone(),
             catalog,
             limit: LineLimit::new("nbd".into(), Some(cx)),
-            places: Places::new(group),
+            places: Places::new(cx, group),
             listeners: RefCell::default(),
             group,
             connections: RefCell::default(),
@@ -165,6 +169,25 @@ impl Nbd {
             );
             self.limit.log(Kind::Waiting, line);
         }
+        let (id, on_end) = self.new_connection();
+        let shared = (self.catalog.clone(), self.limit.clone());
+        let started = Connection::start((cx, self.clock), client, shared, place, on_end);
+        self.insert(id, started);
+    }
+
+    /// Serves a client that has chosen an export of this loop on another one.
+    pub(crate) fn adopt(&self, cx: &Context, moved: Moved) {
+        let Some(export) = self.catalog.of(&moved.device) else {
+            // It was removed meanwhile. The socket is closed.
+            return;
+        };
+        let (id, on_end) = self.new_connection();
+        let started = Connection::adopt((cx, self.clock), moved, self.catalog.clone(), export, on_end);
+        self.insert(id, started);
+    }
+
+    /// An identifier for a connection, and what is to be called at its end.
+    fn new_connection(&self) -> (u64, impl Fn() + 'static) {
         let id = self.next_id.replace(self.next_id.get() + 1);
         let me = self.me.clone();
         let on_end = move || {
@@ -173,8 +196,11 @@ impl Nbd {
                 drop(ended);
             }
         };
-        let shared = (self.catalog.clone(), self.limit.clone());
-        match Connection::start((cx, self.clock), client, shared, place, on_end) {
+        (id, on_end)
+    }
+
+    fn insert(&self, id: u64, started: io::Result<Rc<Connection>>) {
+        match started {
             Ok(connection) => {
                 self.connections.borrow_mut().insert(id, connection.clone());
                 connection.begin();
@@ -197,16 +223,6 @@ impl Nbd {
     /// The number of requests whose replies are not sent completely.
     pub(crate) fn in_flight(&self) -> usize {
         self.all().iter().map(|connection| connection.in_flight()).sum()
-    }
-
-    /// Logs how many requests are not complete, if there are any, after this time.
-    pub(crate) fn report_unfinished(&self, waited: Duration) {
-        let count = self.in_flight();
-        if count > 0 {
-            tracing::warn!(
-                "ends with {count} requests of NBD clients that were not completed, or whose replies were not read, within {waited:?}"
-            );
-        }
     }
 
     /// Ends all connections, and accepts no more clients.

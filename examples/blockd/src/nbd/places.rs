@@ -1,58 +1,83 @@
 //! [`Places`]: limits the number of connections, and with it the memory of all clients together.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aio_context::{Context, GroupId, Paused};
+use aio_sources::{Channel, Event, Sender};
 
-/// The most connections at a time.
+/// The most connections at a time, of all loops together.
 pub(super) const MOST_CONNECTIONS: usize = 64;
 
 /// The places of connections. While all are taken, the listeners are paused.
 #[derive(Debug)]
 pub(super) struct Places {
-    taken: Cell<usize>,
+    taken: Arc<AtomicUsize>,
     listeners: GroupId,
-    paused: RefCell<Option<Paused>>,
+    paused: Rc<RefCell<Option<Paused>>>,
+    /// Sends when a place is free again after all were taken.
+    freed: Sender<()>,
+    _channel: Channel,
 }
 
-/// The place of one connection and its requests.
+/// The place of one connection and its requests, on any thread.
 #[derive(Debug)]
-pub(super) struct Place(Rc<Places>);
+pub(super) struct Place {
+    taken: Arc<AtomicUsize>,
+    freed: Sender<()>,
+}
 
 impl Places {
     /// Places for the clients of these listeners.
-    pub(super) fn new(listeners: GroupId) -> Rc<Self> {
-        Rc::new(Self {
-            taken: Cell::default(),
+    pub(super) fn new(cx: &Context, listeners: GroupId) -> Self {
+        let taken: Arc<AtomicUsize> = Arc::default();
+        let paused: Rc<RefCell<Option<Paused>>> = Rc::default();
+        let (count, to_resume) = (taken.clone(), paused.clone());
+        let (freed, channel) = Channel::new(cx, move |_, event| {
+            if event == Event::Value(()) && count.load(Ordering::SeqCst) < MOST_CONNECTIONS {
+                let paused = to_resume.take();
+                drop(paused);
+            }
+        });
+        Self {
+            taken,
             listeners,
-            paused: RefCell::default(),
-        })
+            paused,
+            freed,
+            _channel: channel,
+        }
     }
 
     /// The number of places that are taken.
     #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
-        self.taken.get()
+        self.taken.load(Ordering::SeqCst)
     }
 
     /// Takes a place; the last one pauses the listeners, in which case this returns true.
-    pub(super) fn take(self: &Rc<Self>, cx: &Context) -> (Rc<Place>, bool) {
-        self.taken.set(self.taken.get() + 1);
-        let is_last = self.taken.get() >= MOST_CONNECTIONS;
+    pub(super) fn take(&self, cx: &Context) -> (Arc<Place>, bool) {
+        let before = self.taken.fetch_add(1, Ordering::SeqCst);
+        let is_last = before + 1 >= MOST_CONNECTIONS;
         if is_last {
             let paused = cx.pause(self.listeners);
             let former = self.paused.replace(Some(paused));
             drop(former);
         }
-        (Rc::new(Place(self.clone())), is_last)
+        let place = Place {
+            taken: self.taken.clone(),
+            freed: self.freed.clone(),
+        };
+        (Arc::new(place), is_last)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.taken.set(self.0.taken.get() - 1);
-        let paused = self.0.paused.take();
-        drop(paused);
+        if self.taken.fetch_sub(1, Ordering::SeqCst) >= MOST_CONNECTIONS {
+            // Without its receiver there are no listeners either.
+            self.freed.send(()).unwrap_or_default();
+        }
     }
 }

@@ -38,6 +38,8 @@ pub(super) enum Stop {
     Jobs,
     /// The client disconnects.
     Disconnect,
+    /// Another loop serves the client from now on.
+    Leave,
 }
 
 /// What is left of the limits of a turn.

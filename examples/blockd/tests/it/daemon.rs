@@ -66,9 +66,16 @@ impl Daemon {
         if !args.contains(&"--engine") {
             command.args(["--engine", &crate::engine()]);
         }
+        if !args.contains(&"--iothreads") {
+            command.args(["--iothreads", &crate::iothreads().to_string()]);
+        }
         let mut child = command
             .arg("--export")
-            .arg(format!("{disk},socket={}", socket.display()))
+            .arg(format!(
+                "{disk},socket={}{}",
+                socket.display(),
+                crate::last_thread()
+            ))
             .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -200,7 +207,12 @@ impl Daemon {
         let deadline = Instant::now() + LONG;
         loop {
             let now = self.holds();
-            if now.descriptors == before.descriptors && now.mappings <= before.mappings {
+            // Each loop makes a set once it has waited for long enough.
+            let most_sets = before.epoll_sets.max(crate::iothreads());
+            if now.fixed_descriptors() == before.fixed_descriptors()
+                && now.epoll_sets <= most_sets
+                && now.mappings <= before.mappings
+            {
                 return;
             }
             assert!(Instant::now() < deadline, "{before:?} has become {now:?}");

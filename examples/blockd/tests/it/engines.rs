@@ -33,13 +33,20 @@ fn run_on_ring(names: &[&str], others: &[&str]) {
 
 /// Runs tests whose names contain one of `names` with an engine, but not those that contain one of `others`.
 fn run_with(engine: &str, names: &[&str], others: &[&str]) {
+    let passed = run_again((VARIABLE, engine), names, others);
+    println!("{passed} tests passed with the engine {engine}");
+}
+
+/// Runs tests whose names contain one of `names` in another process with a variable, but not those that contain one of `others`. Returns
+/// how many have passed.
+pub(crate) fn run_again((variable, value): (&str, &str), names: &[&str], others: &[&str]) -> usize {
     let mut tests = Command::new(std::env::current_exe().unwrap());
     for other in others {
         tests.args(["--skip", other]);
     }
     // One at a time: a process that another test starts keeps the sockets of this one open for a moment.
     tests.arg("--test-threads=1");
-    let output = tests.args(names).env(VARIABLE, engine).output().unwrap();
+    let output = tests.args(names).env(variable, value).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
@@ -47,8 +54,8 @@ fn run_with(engine: &str, names: &[&str], others: &[&str]) {
         String::from_utf8_lossy(&output.stderr)
     );
     let passed = text.matches("... ok").count();
-    println!("{passed} tests passed with the engine {engine}");
     assert!(passed >= names.len(), "{text}");
+    passed
 }
 
 /// Errors, sizes, locks and slow file systems. Those that are left out make a system call fail or last that the ring does not make.

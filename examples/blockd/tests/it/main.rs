@@ -17,6 +17,7 @@ mod control;
 mod daemon;
 mod engines;
 mod images;
+mod iothreads;
 mod killed;
 mod kills;
 mod malformed;
@@ -36,6 +37,28 @@ mod transitions;
 /// The engine of daemons whose test names none. [`engines`] runs the tests of images again with others.
 fn engine() -> String {
     std::env::var(engines::VARIABLE).unwrap_or_else(|_| "auto".to_owned())
+}
+
+/// The number of I/O threads of daemons. [`iothreads`] runs tests again with several.
+fn iothreads() -> usize {
+    let count = std::env::var(iothreads::VARIABLE).ok();
+    count.and_then(|count| count.parse().ok()).unwrap_or(1)
+}
+
+/// The key that has an export served by the last I/O thread, if there are several.
+fn last_thread() -> String {
+    match iothreads() {
+        1 => String::new(),
+        count => format!(",iothread={}", count - 1),
+    }
+}
+
+/// The loop of that thread: its index and its name.
+fn last_loop() -> (usize, String) {
+    match iothreads() {
+        1 => (0, "main".to_owned()),
+        count => (count - 1, format!("io{}", count - 1)),
+    }
 }
 
 /// A random generator whose seed is printed; `AIO_SEED` repeats a run.

@@ -56,8 +56,11 @@ impl Wanted {
 
     pub(crate) fn export(mut self, source: Source, queues: u16) -> Self {
         let socket = self.directory.path().join(format!("{}.sock", self.exports.len()));
+        // The first export is served by the last thread.
+        let threads = crate::iothreads();
         self.exports.push(Export {
             queues,
+            iothread: (threads > 1).then(|| (self.exports.len() + threads - 1) % threads),
             ..Export::new(source, socket)
         });
         self
@@ -99,6 +102,7 @@ impl Wanted {
         };
         let args = Args {
             engine,
+            iothreads: crate::iothreads(),
             poll_max,
             policy: policy.to_owned(),
             backend,

@@ -1,0 +1,164 @@
+//! The queues of this daemon on a hand-written loop: what does the event loop itself cost?
+//!
+//! The demo measures it beside the daemon. The context still handles messages of clients, a few hundred times a second; requests never
+//! pass through it. One thread has one floor.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use aio_context::{Context, Handler as _, Pollable as _, Wait};
+use anyhow::Context as _;
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use crate::cli::Args;
+use crate::server::{Server, Stopper};
+use crate::vring::Vring;
+
+/// Rounds over the queues between two checks of the context, and waits of the epoll loop.
+const ROUNDS: u32 = 4096;
+const WAITS: u32 = 256;
+/// How often the context is checked while no request comes, and after how long a spinning loop takes naps of that length.
+const CHECK_EVERY: Duration = Duration::from_millis(2);
+const NAPS_AFTER: Duration = Duration::from_millis(100);
+
+/// How the hand-written loop waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloorLoop {
+    /// It reads the available index of each queue in turn, and never sleeps while requests come.
+    Spin,
+    /// It sleeps in `epoll_wait` until a kick.
+    Epoll,
+}
+
+thread_local! {
+    /// The queues of the floor, if this thread has one.
+    static QUEUES: RefCell<Option<Vec<Weak<Vring>>>> = const { RefCell::new(None) };
+}
+
+/// Takes over a queue that is about to serve. Returns false if this thread has no floor.
+pub(crate) fn adopt(vring: &Rc<Vring>) -> bool {
+    QUEUES.with_borrow_mut(|queues| {
+        let Some(queues) = queues else { return false };
+        queues.push(Rc::downgrade(vring));
+        true
+    })
+}
+
+/// Serves on this thread until it is stopped. Calls `ready` with a [`Stopper`] once every socket accepts clients.
+///
+/// # Errors
+/// As [`serve`](crate::serve), and what the system says to an epoll set.
+pub fn serve_on_floor(args: &Args, how: FloorLoop, ready: impl FnOnce(Stopper)) -> anyhow::Result<()> {
+    QUEUES.set(Some(Vec::new()));
+    let server = Server::new(args)?;
+    ready(server.stopper());
+    let ended = match how {
+        FloorLoop::Spin => spin(&server),
+        FloorLoop::Epoll => sleep(&server),
+    };
+    QUEUES.take();
+    ended
+        .and_then(|()| server.finish())
+        .context("the hand-written loop cannot wait any longer")
+}
+
+/// Starts queues that are new, and lets go of those that have ended. Returns whether there were any.
+fn update(queues: &mut Vec<Rc<Vring>>) -> bool {
+    let adopted = QUEUES.with_borrow_mut(|queues| queues.as_mut().map(std::mem::take).unwrap_or_default());
+    let before = queues.len();
+    queues.retain(|vring| !vring.is_stopped());
+    let have_ended = queues.len() < before;
+    for vring in adopted.iter().filter_map(Weak::upgrade) {
+        vring.start();
+        queues.push(vring);
+    }
+    have_ended || !adopted.is_empty()
+}
+
+fn spin(server: &Server) -> io::Result<()> {
+    let mut queues: Vec<Rc<Vring>> = Vec::new();
+    let mut last = Instant::now();
+    while !server.is_stopped() {
+        if update(&mut queues) {
+            queues.iter().for_each(|vring| vring.poll_begin());
+        }
+        let mut is_busy = false;
+        for _ in 0..ROUNDS {
+            for vring in &queues {
+                if vring.poll() {
+                    is_busy = true;
+                    vring.run();
+                }
+            }
+            std::hint::spin_loop();
+        }
+        if is_busy {
+            last = Instant::now();
+        }
+        let nap = if last.elapsed() > NAPS_AFTER {
+            Wait::AtMost(CHECK_EVERY)
+        } else {
+            Wait::NoBlock
+        };
+        server.context().poll(nap)?;
+    }
+    Ok(())
+}
+
+fn sleep(server: &Server) -> io::Result<()> {
+    let cx: &Context = server.context();
+    let mut queues: Vec<Rc<Vring>> = Vec::new();
+    let mut events = Vec::with_capacity(64);
+    let timeout = Timespec {
+        tv_sec: 0,
+        tv_nsec: CHECK_EVERY.as_nanos() as i64,
+    };
+    let mut set = epoll::create(CreateFlags::CLOEXEC)?;
+    while !server.is_stopped() {
+        cx.poll(Wait::NoBlock)?;
+        if update(&mut queues) {
+            // The places of queues change when one ends, so each time begins with a set of its own.
+            set = epoll::create(CreateFlags::CLOEXEC)?;
+            for (place, vring) in queues.iter().enumerate() {
+                epoll::add(&set, vring, EventData::new_u64(place as u64), EventFlags::IN)?;
+            }
+        }
+        for _ in 0..WAITS {
+            events.clear();
+            match epoll::wait(&set, spare_capacity(&mut events), Some(&timeout)) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                if let Some(vring) = queues.get(event.data.u64() as usize) {
+                    vring.readable(cx);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_are_adopted_only_where_there_is_a_floor() {
+        let mut queues = Vec::new();
+        assert!(!update(&mut queues));
+        QUEUES.set(Some(vec![Weak::new()]));
+        assert!(
+            update(&mut queues) && queues.is_empty(),
+            "it has ended before it was served"
+        );
+        assert!(!update(&mut queues));
+        QUEUES.take();
+    }
+}

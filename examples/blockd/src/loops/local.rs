@@ -1,0 +1,354 @@
+//! [`Local`]: what one loop serves.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aio_context::Context;
+
+use super::calls::Reply;
+use crate::acceptor::Acceptor;
+use crate::descriptor_chain::DescriptorChain;
+use crate::engine::Engine;
+use crate::figures::{ExportFigures, LoopFigures, LoopState};
+use crate::limit::LineLimit;
+use crate::nbd::{Nbd, NbdExport, NbdStats};
+use crate::opened::Opened;
+use crate::polling::Polling;
+use crate::request::Device;
+
+/// The time between two checks whether outstanding requests have ended.
+const RECHECK_AFTER: Duration = Duration::from_millis(5);
+
+/// The exports of one loop, their NBD clients, and the polling of the loop.
+#[derive(Debug)]
+pub(crate) struct Local {
+    me: Weak<Self>,
+    name: Arc<str>,
+    engine: Engine,
+    polling: Polling,
+    /// Serves the exports over NBD as well, if the daemon does.
+    nbd: Option<Rc<Nbd>>,
+    /// Shared by all queues of the loop, because only one of them runs at a time.
+    chain: Rc<RefCell<DescriptorChain>>,
+    served: RefCell<Vec<Rc<Served>>>,
+}
+
+/// Identifies an export of the daemon.
+pub(crate) type ExportId = u64;
+
+/// An export that the loop serves.
+#[derive(Debug)]
+struct Served {
+    id: ExportId,
+    name: String,
+    device: Arc<Device>,
+    /// Accepts vhost-user clients, if the export has a socket.
+    acceptor: Option<Rc<Acceptor>>,
+    /// What its NBD clients have done.
+    nbd: Rc<NbdStats>,
+}
+
+/// The clients of an export at the moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Activity {
+    pub(crate) id: ExportId,
+    pub(crate) connected: bool,
+    pub(crate) nbd_clients: usize,
+    pub(crate) serving: u16,
+    pub(crate) in_flight: usize,
+}
+
+/// What a loop had done when it took no more requests and its last ones were complete, or had no more time.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    pub(crate) figures: Vec<(ExportId, ExportFigures)>,
+    /// The exports with requests that are not complete, and their number.
+    pub(crate) incomplete: Vec<(String, usize)>,
+    /// The requests of NBD clients that are not complete.
+    pub(crate) incomplete_nbd: usize,
+}
+
+/// Finds the [`Local`] of a context.
+#[derive(Default)]
+struct Slot(RefCell<Weak<Local>>);
+
+impl Local {
+    pub(crate) fn new(
+        cx: &Context,
+        name: Arc<str>,
+        engine: Engine,
+        polling: Polling,
+        nbd: Option<Rc<Nbd>>,
+    ) -> Rc<Self> {
+        let local = Rc::new_cyclic(|me| Self {
+            me: me.clone(),
+            name,
+            engine,
+            polling,
+            nbd,
+            chain: Rc::default(),
+            served: RefCell::default(),
+        });
+        cx.extension(|_| Slot::default()).0.replace(Rc::downgrade(&local));
+        local
+    }
+
+    /// The one of this context. `None` while the loop ends.
+    pub(super) fn of(cx: &Context) -> Option<Rc<Self>> {
+        cx.extension(|_| Slot::default()).0.borrow().upgrade()
+    }
+
+    /// The NBD clients of the loop.
+    pub(crate) fn nbd(&self) -> Option<&Rc<Nbd>> {
+        self.nbd.as_ref()
+    }
+
+    /// The polling of the loop.
+    pub(crate) fn polling(&self) -> &Polling {
+        &self.polling
+    }
+
+    /// Serves an export from now on.
+    ///
+    /// # Errors
+    /// If the loop cannot wait for its clients.
+    pub(crate) fn serve(&self, cx: &Context, id: ExportId, opened: Opened) -> anyhow::Result<()> {
+        let Opened {
+            export,
+            device,
+            listener,
+        } = opened;
+        let name = export.log_name();
+        let acceptor = match listener {
+            None => None,
+            Some(listener) => {
+                let workers = self.engine.workers(cx, &export.source);
+                let (served, chain) = ((device.clone(), workers), self.chain.clone());
+                Some(Acceptor::listen(
+                    cx,
+                    &name,
+                    listener,
+                    served,
+                    export.queues,
+                    chain,
+                )?)
+            }
+        };
+        let stats: Rc<NbdStats> = Rc::default();
+        if let Some(nbd) = &self.nbd {
+            nbd.catalog().add(NbdExport {
+                name: export.nbd_name(),
+                device: device.clone(),
+                // Threads of its own: a vhost-user client waits until those of the former one have ended its requests.
+                workers: self.engine.workers(cx, &export.source),
+                limit: LineLimit::new(name.as_str().into(), Some(cx)),
+                stats: stats.clone(),
+            });
+        }
+        self.served.borrow_mut().push(Rc::new(Served {
+            id,
+            name,
+            device,
+            acceptor,
+            nbd: stats,
+        }));
+        Ok(())
+    }
+
+    /// Takes no more requests for an export, completes those that were taken until the deadline, and ends its clients' connections. The
+    /// result is the number of requests that are not complete.
+    pub(crate) fn remove(&self, cx: &Context, id: ExportId, deadline: Instant, reply: Reply<usize>) {
+        let found = self.find(id);
+        let Some(served) = found else {
+            return reply.send(cx, Ok(0));
+        };
+        if let Some(acceptor) = &served.acceptor {
+            acceptor.finish();
+        }
+        if let Some(nbd) = &self.nbd {
+            nbd.remove(&served.device);
+        }
+        self.remove_when_drained(cx, served, deadline, reply);
+    }
+
+    fn remove_when_drained(&self, cx: &Context, served: Rc<Served>, deadline: Instant, reply: Reply<usize>) {
+        let incomplete = self.in_flight(&served);
+        if incomplete > 0 && Instant::now() < deadline {
+            let me = self.me.clone();
+            cx.after(RECHECK_AFTER, move |cx| {
+                if let Some(local) = me.upgrade() {
+                    local.remove_when_drained(cx, served, deadline, reply);
+                }
+            });
+            return;
+        }
+        self.served
+            .borrow_mut()
+            .retain(|other| !Rc::ptr_eq(other, &served));
+        if let Some(nbd) = &self.nbd {
+            nbd.close_clients_of(&served.device);
+        }
+        if let Some(acceptor) = &served.acceptor {
+            acceptor.close();
+        }
+        drop(served);
+        reply.send(cx, Ok(incomplete));
+    }
+
+    /// Notifies the client of an export that the size of its disk may have changed.
+    pub(crate) fn size_may_have_changed(&self, id: ExportId) {
+        let served = self.find(id);
+        if let Some(acceptor) = served.as_ref().and_then(|served| served.acceptor.as_ref()) {
+            acceptor.size_may_have_changed();
+        }
+    }
+
+    fn find(&self, id: ExportId) -> Option<Rc<Served>> {
+        let served = self.served.borrow();
+        served.iter().find(|served| served.id == id).cloned()
+    }
+
+    /// The number of requests that an export has begun, of all clients.
+    fn in_flight(&self, served: &Served) -> usize {
+        let of_vhost_user = served
+            .acceptor
+            .as_ref()
+            .map_or(0, |acceptor| acceptor.in_flight());
+        let of_nbd = self
+            .nbd
+            .as_ref()
+            .map_or(0, |nbd| nbd.in_flight_of(&served.device));
+        of_vhost_user + of_nbd
+    }
+
+    /// The clients of all exports.
+    pub(crate) fn activities(&self) -> Vec<Activity> {
+        let activity = |served: &Rc<Served>| {
+            let acceptor = served.acceptor.as_ref();
+            Activity {
+                id: served.id,
+                connected: acceptor.is_some_and(|acceptor| acceptor.is_connected()),
+                nbd_clients: self.nbd.as_ref().map_or(0, |nbd| nbd.clients(&served.device)),
+                serving: acceptor.map(|acceptor| acceptor.serving()).unwrap_or_default(),
+                in_flight: self.in_flight(served),
+            }
+        };
+        self.served.borrow().iter().map(activity).collect()
+    }
+
+    /// What the exports have done.
+    pub(crate) fn export_figures(&self) -> Vec<(ExportId, ExportFigures)> {
+        let figures = |served: &Rc<Served>| {
+            let acceptor = served.acceptor.as_ref();
+            let stats = acceptor.map(|acceptor| acceptor.stats());
+            let figures = ExportFigures {
+                name: served.name.clone(),
+                thread: self.name.to_string(),
+                size: served.device.disk.size(),
+                connected: acceptor.is_some_and(|acceptor| acceptor.is_connected()),
+                clients: stats.map_or(0, |stats| stats.clients()) + served.nbd.clients(),
+                in_flight: self.in_flight(served),
+                queues: stats.map(|stats| stats.figures()).unwrap_or_default(),
+                nbd: served.nbd.requests().map(|requests| requests.figures(0)),
+            };
+            (served.id, figures)
+        };
+        self.served.borrow().iter().map(figures).collect()
+    }
+
+    /// What the loop has done.
+    pub(crate) fn figures(&self, cx: &Context) -> LoopFigures {
+        let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let stats = cx.remote().stats();
+        LoopFigures {
+            name: self.name.to_string(),
+            iterations: stats.iterations,
+            events: stats.events,
+            sleeps: stats.blocked,
+            slept_ns: ns(stats.slept),
+            poll_hits: stats.poll_hits,
+            poll_misses: stats.poll_misses,
+            polled_ns: ns(stats.spun),
+            kicks: stats.kicks,
+        }
+    }
+
+    /// The loop and its polling.
+    pub(crate) fn state(&self, cx: &Context) -> LoopState {
+        LoopState {
+            name: self.name.to_string(),
+            backend: cx.backend_name().to_owned(),
+            polling: self.polling.describe(),
+            poll_max_ns: self.polling.max_ns(),
+            responds: true,
+        }
+    }
+
+    /// Accepts no more clients and takes no more requests. Those that were taken are completed while the loop is polled.
+    pub(crate) fn finish(&self) {
+        for acceptor in self.acceptors() {
+            acceptor.finish();
+        }
+        if let Some(nbd) = &self.nbd {
+            nbd.finish();
+        }
+    }
+
+    /// Whether a request is not complete.
+    pub(crate) fn is_busy(&self) -> bool {
+        let of_vhost_user = self.acceptors().iter().any(|acceptor| acceptor.in_flight() > 0);
+        of_vhost_user || self.nbd.as_ref().is_some_and(|nbd| nbd.in_flight() > 0)
+    }
+
+    /// [Finishes](Self::finish), and replies once all requests are complete, or at the deadline.
+    pub(crate) fn finish_until(&self, cx: &Context, deadline: Instant, reply: Reply<Finished>) {
+        self.finish();
+        self.reply_when_finished(cx, deadline, reply);
+    }
+
+    fn reply_when_finished(&self, cx: &Context, deadline: Instant, reply: Reply<Finished>) {
+        if self.is_busy() && Instant::now() < deadline {
+            let me = self.me.clone();
+            cx.after(RECHECK_AFTER, move |cx| {
+                if let Some(local) = me.upgrade() {
+                    local.reply_when_finished(cx, deadline, reply);
+                }
+            });
+            return;
+        }
+        reply.send(cx, Ok(self.finished()));
+    }
+
+    /// What the loop has done, and what is not complete.
+    pub(crate) fn finished(&self) -> Finished {
+        let acceptors = self.acceptors();
+        let incomplete = acceptors
+            .iter()
+            .map(|acceptor| (acceptor.export().to_owned(), acceptor.in_flight()));
+        Finished {
+            figures: self.export_figures(),
+            incomplete: incomplete.filter(|(_, count)| *count > 0).collect(),
+            incomplete_nbd: self.nbd.as_ref().map_or(0, |nbd| nbd.in_flight()),
+        }
+    }
+
+    /// Ends all connections, and accepts no more clients.
+    pub(crate) fn close(&self) {
+        for acceptor in self.acceptors() {
+            acceptor.close();
+        }
+        if let Some(nbd) = &self.nbd {
+            nbd.close();
+        }
+    }
+
+    fn acceptors(&self) -> Vec<Rc<Acceptor>> {
+        let served = self.served.borrow();
+        served
+            .iter()
+            .filter_map(|served| served.acceptor.clone())
+            .collect()
+    }
+}

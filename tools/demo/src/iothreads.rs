@@ -1,0 +1,340 @@
+//! Two I/O threads with two clients, beside one I/O thread with two clients (P16).
+//!
+//! Each client has a disk in memory of its own. With two threads each disk has its own thread. Both daemons are measured in turns. Two
+//! threads and two clients need four cores: with fewer, the ratio says nothing about threads, and the report says so.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use aio_tools::build;
+use aio_tools::interrupt::Interrupt;
+use aio_tools::report::{median, range};
+use anyhow::{Context as _, anyhow};
+use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::client::{Client, Contents, Measured, Waits};
+use crate::measure::settle;
+use crate::server::{BLOCKD, DISK, Kind, Polling, Program, Server, polling_options};
+
+/// The clients, each with a disk.
+const CLIENTS: usize = 2;
+/// The numbers of I/O threads that are compared.
+const THREADS: [usize; 2] = [1, CLIENTS];
+/// The cores that the larger number of threads and their clients need.
+const NEEDED: usize = 2 * CLIENTS;
+/// The least ratio of requests per second.
+const GOAL: f64 = 1.8;
+const DEPTHS: [usize; 2] = [1, 32];
+/// How the daemon and its clients wait.
+const WAITS: [(Polling, Waits); 3] = [
+    (Polling::Adaptive, Waits::Spinning),
+    (Polling::Adaptive, Waits::ForEvents),
+    (Polling::Off, Waits::ForEvents),
+];
+
+/// One run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    server: &'static str,
+    iothreads: usize,
+    clients: usize,
+    polling: &'static str,
+    client: &'static str,
+    queue_depth: usize,
+    round: usize,
+    /// Of all clients together.
+    iops: f64,
+    p50_us: f64,
+    p99_us: f64,
+    server_cpu_pct: f64,
+    /// Processor time of the daemon for a request.
+    server_us_per_request: f64,
+    /// The cores that the daemon and the clients share.
+    cores: usize,
+    /// Whether there is a core for each thread and client.
+    has_cores: bool,
+    verified: bool,
+    profile: &'static str,
+}
+
+/// What both numbers of threads are compared at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Work {
+    polling: Polling,
+    waits: Waits,
+    depth: usize,
+}
+
+impl Work {
+    fn all() -> Vec<Self> {
+        let with_depths = |(polling, waits)| {
+            DEPTHS.map(|depth| Self {
+                polling,
+                waits,
+                depth,
+            })
+        };
+        WAITS.into_iter().flat_map(with_depths).collect()
+    }
+
+    fn is_of(self, row: &Row) -> bool {
+        (row.polling, row.client, row.queue_depth) == (self.polling.name(), self.waits.name(), self.depth)
+    }
+}
+
+/// Measures both daemons in turns.
+pub(crate) fn measure(
+    blockd: &Path,
+    (rounds, time): (usize, Duration),
+    interrupt: &Interrupt,
+) -> anyhow::Result<Vec<Row>> {
+    let mut servers = Vec::new();
+    for polling in [Polling::Off, Polling::Adaptive] {
+        for threads in THREADS {
+            let server = start(blockd, threads, polling)?;
+            for socket in server.1.iter() {
+                Client::connect(socket, Contents::PATTERN, Waits::ForEvents)?.fill()?;
+            }
+            servers.push((threads, server));
+        }
+    }
+    let all = Work::all();
+    let progress = ProgressBar::new((rounds * all.len() * THREADS.len()) as u64);
+    let mut rows = Vec::new();
+    for round in 0..rounds {
+        for work in &all {
+            for (threads, (server, sockets)) in &servers {
+                if server.kind().polling != work.polling {
+                    continue;
+                }
+                interrupt.check()?;
+                settle(|| servers.iter().map(|(_, (server, _))| server.cpu_time()).sum())?;
+                let mut row = one_run(server, sockets, *work, time)?;
+                (row.iothreads, row.round) = (*threads, round);
+                rows.push(row);
+                progress.inc(1);
+            }
+        }
+    }
+    progress.finish_and_clear();
+    Ok(rows)
+}
+
+/// Starts a daemon with so many threads, on any core. Returns the sockets of its disks.
+fn start(blockd: &Path, threads: usize, polling: Polling) -> anyhow::Result<(Server, Vec<PathBuf>)> {
+    let directory = tempfile::tempdir().context("cannot make a directory for sockets")?;
+    let mut command = Command::new(blockd);
+    polling_options(&mut command, polling);
+    command.args(["--iothreads", &threads.to_string()]);
+    let mut sockets = Vec::new();
+    for disk in 0..CLIENTS {
+        let socket = directory.path().join(format!("{disk}.sock"));
+        let thread = disk % threads;
+        command.arg("--export").arg(format!(
+            "ram={DISK},socket={},iothread={thread}",
+            socket.display()
+        ));
+        sockets.push(socket);
+    }
+    let kind = Kind {
+        program: Program::Blockd,
+        polling,
+    };
+    Ok((Server::start_by(&mut command, kind, directory, None)?, sockets))
+}
+
+/// Runs all clients at the same time.
+fn one_run(server: &Server, sockets: &[PathBuf], work: Work, time: Duration) -> anyhow::Result<Row> {
+    let start = Barrier::new(sockets.len() + 1);
+    let (measured, ran, elapsed) = std::thread::scope(|scope| {
+        let clients: Vec<_> = sockets
+            .iter()
+            .map(|socket| scope.spawn(|| one_client(socket, work, time, &start)))
+            .collect();
+        start.wait();
+        let (began, before) = (Instant::now(), server.cpu_time());
+        let measured: Vec<anyhow::Result<Measured>> = clients
+            .into_iter()
+            .map(|client| {
+                client
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow!("a client has panicked")))
+            })
+            .collect();
+        let ran = before.and_then(|before| Ok(server.cpu_time()? - before));
+        (measured, ran, began.elapsed())
+    });
+    let measured = measured.into_iter().collect::<anyhow::Result<Vec<Measured>>>()?;
+    let ran = ran?;
+    let mut latency: Histogram<u64> = Histogram::new(3)?;
+    for client in &measured {
+        latency.add(&client.latency)?;
+    }
+    let requests: u64 = measured.iter().map(|client| client.requests).sum();
+    let rate = |client: &Measured| client.requests as f64 / client.elapsed.as_secs_f64();
+    let micros = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Row {
+        server: BLOCKD,
+        iothreads: 0,
+        clients: sockets.len(),
+        polling: work.polling.name(),
+        client: work.waits.name(),
+        queue_depth: work.depth,
+        round: 0,
+        iops: measured.iter().map(rate).sum(),
+        p50_us: micros(0.5),
+        p99_us: micros(0.99),
+        server_cpu_pct: 100.0 * ran.as_secs_f64() / elapsed.as_secs_f64(),
+        server_us_per_request: ran.as_secs_f64() * 1e6 / requests.max(1) as f64,
+        cores,
+        has_cores: cores >= NEEDED,
+        // A run with a wrong byte ends with an error instead.
+        verified: true,
+        profile: build::PROFILE,
+    })
+}
+
+fn one_client(socket: &Path, work: Work, time: Duration, start: &Barrier) -> anyhow::Result<Measured> {
+    let connected = Client::connect(socket, Contents::PATTERN, work.waits);
+    // Also after an error: the others wait for it.
+    start.wait();
+    let mut client = connected?;
+    client.run(work.depth, Duration::ZERO, time / 5)?;
+    client.run(work.depth, Duration::ZERO, time)
+}
+
+/// Has two threads serve two clients for so long, and returns an estimate of the number of requests.
+pub(crate) fn drive(blockd: &Path, time: Duration) -> anyhow::Result<u64> {
+    let (server, sockets) = start(blockd, CLIENTS, Polling::Off)?;
+    for socket in &sockets {
+        Client::connect(socket, Contents::PATTERN, Waits::ForEvents)?.fill()?;
+    }
+    let work = Work {
+        polling: Polling::Off,
+        waits: Waits::ForEvents,
+        depth: DEPTHS[1],
+    };
+    let row = one_run(&server, &sockets, work, time)?;
+    Ok((row.iops * time.as_secs_f64()) as u64)
+}
+
+/// Prints both numbers of threads, the ratio in the same round, and whether this machine can tell.
+pub(crate) fn print(rows: &[Row]) {
+    for work in Work::all() {
+        println!(
+            "\n{CLIENTS} {} clients, depth {}, polling {}",
+            work.waits.name(),
+            work.depth,
+            work.polling.name()
+        );
+        for threads in THREADS {
+            let of: Vec<&Row> = rows
+                .iter()
+                .filter(|row| row.iothreads == threads && work.is_of(row))
+                .collect();
+            let all =
+                |figure: fn(&Row) -> f64| median(&of.iter().map(|row| figure(row)).collect::<Vec<f64>>());
+            println!(
+                "  {threads} I/O thread{} {:>9.0} requests/s, p50 {:>7.1} us, p99 {:>8.1} us, CPU {:>3.0} %, {:>5.2} us of CPU a request",
+                if threads == 1 { " " } else { "s" },
+                all(|row| row.iops),
+                all(|row| row.p50_us),
+                all(|row| row.p99_us),
+                all(|row| row.server_cpu_pct),
+                all(|row| row.server_us_per_request),
+            );
+        }
+        println!("  {}", verdict(rows, work));
+    }
+    if let Some(row) = rows.iter().find(|row| !row.has_cores) {
+        println!(
+            "\nThis machine has {} cores, and two I/O threads with two clients need {NEEDED}: threads and clients take cores from each other, \
+             so these ratios do not say whether P16 (>= {GOAL}) is reached. The CPU time of a request can be compared.",
+            row.cores
+        );
+    }
+}
+
+fn verdict(rows: &[Row], work: Work) -> String {
+    let ratios = ratios(rows, work);
+    if ratios.is_empty() {
+        return "not measured".to_owned();
+    }
+    let (low, high) = range(&ratios);
+    let ratio = median(&ratios);
+    let judged = match rows.iter().all(|row| row.has_cores) {
+        false => "too few cores to judge".to_owned(),
+        true if ratio >= GOAL => format!("goal {GOAL} reached"),
+        true => format!("goal {GOAL} missed"),
+    };
+    format!("two over one: {ratio:.2} [{low:.2} - {high:.2}], {judged}")
+}
+
+/// Requests per second with two threads over those with one, round by round.
+fn ratios(rows: &[Row], work: Work) -> Vec<f64> {
+    let of = |threads: usize| {
+        rows.iter()
+            .filter(move |row| row.iothreads == threads && work.is_of(row))
+    };
+    let ratio = |two: &Row| {
+        let one = of(THREADS[0]).find(|one| one.round == two.round)?;
+        Some(two.iops / one.iops)
+    };
+    of(THREADS[1]).filter_map(ratio).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(iothreads: usize, round: usize, iops: f64, cores: usize) -> Row {
+        Row {
+            server: BLOCKD,
+            iothreads,
+            clients: 2,
+            polling: "off",
+            client: "event",
+            queue_depth: 1,
+            round,
+            iops,
+            p50_us: 1.0,
+            p99_us: 1.0,
+            server_cpu_pct: 1.0,
+            server_us_per_request: 1.0,
+            cores,
+            has_cores: cores >= NEEDED,
+            verified: true,
+            profile: "release",
+        }
+    }
+
+    #[test]
+    fn p16_is_judged_only_where_there_are_cores() {
+        let work = Work {
+            polling: Polling::Off,
+            waits: Waits::ForEvents,
+            depth: 1,
+        };
+        let rows = |cores, of_two| {
+            [
+                row(1, 0, 100.0, cores),
+                row(2, 0, of_two, cores),
+                row(2, 1, 9.0, cores),
+            ]
+        };
+        assert_eq!(
+            ratios(&rows(4, 190.0), work),
+            [1.9],
+            "a round without both is left out"
+        );
+        assert!(verdict(&rows(4, 190.0), work).contains("reached"));
+        assert!(verdict(&rows(4, 110.0), work).contains("missed"));
+        assert!(verdict(&rows(2, 190.0), work).contains("too few cores"));
+        assert_eq!(verdict(&[], work), "not measured");
+    }
+}
