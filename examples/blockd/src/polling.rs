@@ -191,8 +191,7 @@ impl Polling {
         let calibration = self.settings.borrow().calibration.clone();
         if let Some(calibration) = calibration {
             let refinement = WakeRefinement::start(calibration, &cx.remote());
-            let refinement =
-                refinement.context("cannot start a thread that measures the cost of a sleep")?;
+            let refinement = refinement.context("cannot start a thread that measures the cost of a sleep")?;
             // The loop is new, and has no other one.
             let _ = self.refinement.set(refinement);
         }
