@@ -1,7 +1,7 @@
 //! What each workload must reach, on near and on far cores.
 
 /// The ids, in the order of the tables, with what they stand for.
-pub(crate) const IDS: [(&str, &str); 14] = [
+pub(crate) const IDS: [(&str, &str); 15] = [
     ("P2", "kick oneself while polling, with other sources beside"),
     ("P3", "write one's own eventfd, one blocking iteration"),
     ("P4", "K ready of M descriptors, per event"),
@@ -15,6 +15,10 @@ pub(crate) const IDS: [(&str, &str); 14] = [
     ("P13", "between two threads, there and back"),
     ("P15", "10,000 posts to a sleeping loop"),
     ("P18", "tasks; the floor is smol's async-executor"),
+    (
+        "S1",
+        "operations on files; the floor is a bare ring, n is the size of a batch",
+    ),
     (
         "R10",
         "delay of a descriptor that cannot be polled, while polling",

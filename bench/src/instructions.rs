@@ -54,9 +54,15 @@ pub(crate) fn count(rows: &mut [Row], interrupt: &Interrupt) -> anyhow::Result<(
 fn is_countable(row: &Row) -> bool {
     row.count.is_none()
         && row.n <= LARGEST
-        && matches!(row.r#impl.as_str(), "aio" | "floor")
+        && (matches!(row.r#impl.as_str(), "aio" | "floor") || is_counted_ring(row))
         && !THREADED.contains(&row.workload.as_str())
         && row.id != "R10"
+}
+
+/// The paths of the ring.
+fn is_counted_ring(row: &Row) -> bool {
+    matches!(row.r#impl.as_str(), "aio-uring" | "floor-uring")
+        && matches!(row.id.as_str(), "P3" | "P4" | "P7" | "P8" | "S1")
 }
 
 fn count_one(program: &Path, row: &Row, interrupt: &Interrupt) -> anyhow::Result<Option<f64>> {
@@ -87,6 +93,7 @@ fn operations(row: &Row) -> f64 {
             .unwrap_or(1.0),
         ("P5", "home batch" | "oneshot") => 1000.0,
         ("P6", _) => 64.0,
+        ("S1", _) => row.n as f64,
         _ => 1.0,
     }
 }
@@ -102,21 +109,26 @@ fn total(text: &str) -> Option<u64> {
 
 pub(crate) fn print(rows: &[Row]) {
     println!("\nInstructions per operation in user space: ours, the floor's, the goal");
-    for row in rows.iter().filter(|row| row.r#impl == "aio") {
+    for row in rows {
+        let floor_name = match row.r#impl.as_str() {
+            "aio" => "floor",
+            "aio-uring" => "floor-uring",
+            _ => continue,
+        };
         let Some(ours) = row.instructions else { continue };
         let floor = rows
             .iter()
-            .find(|other| other.r#impl == "floor" && other.is_same_work(row))
+            .find(|other| other.r#impl == floor_name && other.is_same_work(row))
             .and_then(|floor| floor.instructions);
         let floor = floor.map_or_else(|| "-".to_owned(), |floor| format!("{floor:.0}"));
-        let goal = goals::instructions(&row.id, &row.workload, row.n);
+        let goal = goals::instructions(&row.id, &row.workload, row.n).filter(|_| row.r#impl == "aio");
         let verdict = goal.map_or_else(String::new, |goal| {
             let word = if ours <= goal { "met" } else { "missed" };
             format!("{goal:>8.0} {word}")
         });
         println!(
-            "  {:<4} {:<24} {:>8} {ours:>8.0} {floor:>8} {verdict}",
-            row.id, row.workload, row.n
+            "  {:<4} {:<24} {:>8} {:<10} {ours:>8.0} {floor:>8} {verdict}",
+            row.id, row.workload, row.n, row.r#impl
         );
     }
 }
@@ -145,8 +157,11 @@ mod tests {
     #[test]
     fn threads_and_large_sizes_are_not_counted() {
         assert!(is_countable(&Row::new("P3", "self-kick blocking", "aio", 1000)));
+        assert!(is_countable(&Row::new("S1", "nop", "aio-uring", 32)));
         for row in [
             Row::new("P3", "self-kick blocking", "mio", 1000),
+            Row::new("P2", "cooled", "aio-uring", 1000),
+            Row::new("S1", "nop", "aio-threads", 1),
             Row::new("P5", "cross stream", "aio", 1),
             Row::new("P6", "arm", "aio", 1_000_000),
         ] {

@@ -22,6 +22,7 @@ mod plot;
 mod registering;
 mod row;
 mod staleness;
+mod submitting;
 mod table;
 mod timers;
 mod waiting;
@@ -152,6 +153,7 @@ fn cases(only: &[String]) -> (Vec<Case>, Vec<Case>) {
     pinned.extend(boards::cases());
     pinned.extend(registering::cases());
     pinned.extend(timers::cases());
+    pinned.extend(submitting::cases());
     pinned.extend(home);
     let mut crossing: Vec<Case> = crossing.into_iter().chain(ping_pong::ping_pong()).collect();
     pinned.retain(|case| is_wanted(only, case.id));
@@ -214,13 +216,14 @@ impl Turns {
             interrupt.check()?;
             if self.alone {
                 case.contestants
-                    .retain(|one| matches!(one.name, "aio" | "aio-uring" | "floor" | "floor-uring"));
+                    .retain(|one| one.name.starts_with("aio") || one.name.starts_with("floor"));
             }
             self.bar
                 .set_message(format!("{} {} {}", case.id, case.workload, case.n));
             let (id, workload, n) = (case.id, case.workload.clone(), case.n);
             let outcomes = case.measure(self.rounds, &mut self.skipped);
-            let floor = outcomes.iter().find(|outcome| outcome.name == "floor");
+            let named = |name| outcomes.iter().find(|outcome| outcome.name == name);
+            let floor = named("floor").or_else(|| named("floor-uring"));
             let floor = floor.map(|floor| floor.ns.clone());
             for outcome in &outcomes {
                 let row = Row::measured(id, &workload, n, outcome, floor.as_deref());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::kernel::FileId;
+use crate::target::FileId;
 
 /// An action of a peer, of another thread, or of the kernel.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use aio_context::{PollParams, Readiness};
 
 use crate::action::Action;
-use crate::kernel::Target;
+use crate::target::Target;
 use crate::world::{self, World};
 
 impl World {

@@ -12,8 +12,9 @@ use aio_context::{Interest, Readiness};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::kernel::{No, Target, reported};
+use crate::kernel::{No, reported};
 use crate::plant::Plant;
+use crate::target::Target;
 use crate::world::World;
 
 /// So many calls without a callback within a millisecond are a busy loop.

@@ -6,13 +6,13 @@ use std::rc::Rc;
 use aio_context::{Interest, Readiness};
 
 use crate::poll_requests::PollRequests;
+use crate::target::{FileId, Target};
 
 /// How many descriptor numbers there are.
 pub(crate) const NUMBERS: usize = 20;
 /// Room to write in an idle stream.
 const ROOM: u32 = 4;
 
-pub(crate) type FileId = usize;
 /// The file of a port whose number is not open.
 pub(crate) const NOWHERE: FileId = 0;
 
@@ -49,14 +49,6 @@ impl File {
         readiness.set(Readiness::ERR, self.failed);
         readiness
     }
-}
-
-/// What an epoll set or an array refers to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    File(FileId),
-    /// The loop's own eventfd, which is a real one.
-    Doorbell(RawFd),
 }
 
 #[derive(Debug)]

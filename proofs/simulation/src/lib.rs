@@ -6,7 +6,7 @@
 //! kernel, reads its clock, or polls a handler. Nothing sleeps and nothing runs in parallel, so a seed always has the same result.
 //!
 //! The loop is the real one, down to [`aio_backend_epoll::sys`], [`aio_backend_ppoll::sys`] and [`aio_backend_uring::sys`]. The
-//! simulated kernel is in `kernel`, `poll_requests` and `ring`, failing calls in `calls`, what the user does in `ops`, `deferred`, `disturbances`
+//! simulated kernel is in `kernel`, `poll_requests`, `arming` and `ring`, failing calls in `calls`, what the user does in `ops`, `deferred`, `disturbances`
 //! and `operations`, what others do in `actions`, and the conditions that must hold in `checks`.
 //!
 //! # What it does not do
@@ -17,6 +17,7 @@
 
 mod action;
 mod actions;
+mod arming;
 mod calls;
 mod checks;
 mod clock;
@@ -32,6 +33,8 @@ mod poll_requests;
 mod port;
 mod ring;
 mod ring_calls;
+mod submission;
+mod target;
 mod world;
 
 pub use driver::{Failure, Summary, run};

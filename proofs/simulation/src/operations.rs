@@ -4,44 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
-use aio_context::{Allocation, Buffers, Completed, Context, FileAction, Operation, SharedFd, Submitted};
+use aio_context::{Allocation, Buffers, Completed, Context, FileAction, Operation, SharedFd};
 use rustix::io::Errno;
 
 use crate::action::Action;
 use crate::ops::MOST;
+use crate::submission::{Stage, Submission};
 use crate::world::{self, World};
-
-/// Where an operation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// The kernel has not seen it.
-    Queued,
-    /// The kernel uses its buffers.
-    InKernel,
-    /// The kernel is done with it.
-    Ended,
-    /// The backend has given it back.
-    Returned,
-}
-
-/// An operation as the user and the kernel know it.
-#[derive(Debug)]
-pub(crate) struct Submission {
-    pub(crate) id: u64,
-    pub(crate) stage: Cell<Stage>,
-    /// How it ends; an error by its number.
-    pub(crate) result: Cell<Result<usize, i32>>,
-    /// The kernel can end it when it is cancelled.
-    pub(crate) can_be_cancelled: Cell<bool>,
-    /// It ends only if it is cancelled.
-    pub(crate) hangs: Cell<bool>,
-    /// Its handle was dropped, so its callback must not be called.
-    is_abandoned: Cell<bool>,
-    is_cancelled: Cell<bool>,
-    /// The iteration in which it ended.
-    pub(crate) ended_in: Cell<u64>,
-    handle: RefCell<Option<Submitted>>,
-}
 
 /// The owner of foreign memory. It must live until the kernel is done with the memory.
 struct Owner(u64);
@@ -52,7 +21,7 @@ impl Drop for Owner {
         world.owners.set(world.owners.get() - 1);
         let stage = world.submission(self.0).map(|submission| submission.stage.get());
         if stage == Some(Stage::InKernel) {
-            world.note(format!(
+            world.fail_later(format!(
                 "S1: the memory of operation {} is freed while the kernel uses it",
                 self.0
             ));

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use aio_context::Interest;
 
-use crate::kernel::FileId;
+use crate::target::FileId;
 
 /// What is known about a handler, and what it is owed.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use aio_context::{Completed, NotSubmitted, Operation, Readiness, Token};
 use rustix::io::Errno;
 
 use crate::calls::{WAIT, nanos};
-use crate::kernel::Target;
 use crate::plant::Plant;
 use crate::poll_requests::{PollRequest, Polled};
+use crate::target::Target;
 use crate::world::World;
 
 /// The longest that the end of a ring waits for its operations.

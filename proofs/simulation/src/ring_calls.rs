@@ -10,8 +10,9 @@ use aio_context::{Interest, Readiness};
 use rustix::io::Errno;
 
 use crate::calls::{Calls, PPOLL};
-use crate::kernel::{Target, reported};
+use crate::kernel::reported;
 use crate::ring::SimulatedRing;
+use crate::target::Target;
 
 impl Sys for Calls {
     type Ring = SimulatedRing;

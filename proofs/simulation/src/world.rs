@@ -14,9 +14,9 @@ use aio_context::{BottomHalf, Context, GroupId, Paused, Registration, Remote, Ti
 
 use crate::action::Action;
 use crate::kernel::Kernel;
-use crate::operations::Submission;
 use crate::plant::Plant;
 use crate::port::Port;
+use crate::submission::Submission;
 
 /// The rates of the faults, in 1/4096 of the calls.
 #[derive(Clone, Copy, Debug, Default)]
@@ -260,18 +260,18 @@ impl World {
 
     /// Something that must hold does not: ends the run.
     pub(crate) fn fail(&self, why: String) -> ! {
-        self.note(why);
+        self.fail_later(why);
         std::panic::panic_any(Violation);
     }
 
     /// As [`fail`](Self::fail), where nothing may panic: the run has failed when it ends.
-    pub(crate) fn note(&self, why: String) {
+    pub(crate) fn fail_later(&self, why: String) {
         self.failure.borrow_mut().get_or_insert(why);
     }
 
     pub(crate) fn require(&self, holds: bool, why: impl FnOnce() -> String) {
         if !holds && std::thread::panicking() {
-            self.note(why());
+            self.fail_later(why());
         } else if !holds {
             self.fail(why());
         }

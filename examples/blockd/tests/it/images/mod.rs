@@ -10,6 +10,7 @@ mod c03_formats;
 mod c04_flush;
 mod c05_zeroes;
 pub(crate) mod c08_slow_images;
+mod c09_neighbours;
 mod c10_memory;
 mod c11_devices;
 mod c12_discards;

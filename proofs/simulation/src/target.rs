@@ -1,0 +1,13 @@
+//! [`Target`]: what descriptors mean.
+
+use std::os::fd::RawFd;
+
+pub(crate) type FileId = usize;
+
+/// What an epoll set, an array or a request refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    File(FileId),
+    /// The loop's own eventfd, which is a real one.
+    Doorbell(RawFd),
+}
