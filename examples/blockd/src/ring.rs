@@ -156,12 +156,14 @@ impl Ring {
     /// This requires that the former device completed in order, or completed all that it had taken before it answered
     /// GET_VRING_BASE. After a device that completed out of order and was killed, no index tells which requests are complete.
     ///
-    /// A `base` outside that range is used as it is.
+    /// A `base` outside that range is used as it is, unless the available index were further ahead of it than the queue has entries:
+    /// that base cannot be right, as that of QEMU 7.2 for some queues after the daemon was killed while QEMU started them.
     pub(crate) fn resume_at(&self, base: u16) -> u16 {
-        let used = self.used_index();
-        let outstanding = self.available_index().wrapping_sub(used);
-        let skipped = base.wrapping_sub(used);
-        if skipped <= outstanding && outstanding <= self.size {
+        let (used, available) = (self.used_index(), self.available_index());
+        let outstanding = available.wrapping_sub(used);
+        let is_within = base.wrapping_sub(used) <= outstanding;
+        let is_possible = available.wrapping_sub(base) <= self.size;
+        if outstanding <= self.size && (is_within || !is_possible) {
             used
         } else {
             base
@@ -352,9 +354,14 @@ mod tests {
                     for base in 0..=outstanding {
                         assert_eq!(ring.resume_at(used.wrapping_add(base)), used);
                     }
-                    for elsewhere in [outstanding + 1, 0x8000, 0xffff] {
+                    // Available requests would be more than the queue has entries.
+                    for elsewhere in [outstanding + 1, 0x8000, outstanding.wrapping_sub(9)] {
                         let base = used.wrapping_add(elsewhere);
-                        assert_eq!(ring.resume_at(base), base, "{used} {outstanding} {elsewhere}");
+                        assert_eq!(ring.resume_at(base), used, "{used} {outstanding} {elsewhere}");
+                    }
+                    if outstanding < 8 {
+                        let base = used.wrapping_sub(1);
+                        assert_eq!(ring.resume_at(base), base, "{used} {outstanding}");
                     }
                 }
                 // More requests than the queue has entries are invalid.

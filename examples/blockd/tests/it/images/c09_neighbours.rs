@@ -20,7 +20,7 @@ fn calls_of_the_loop(engine: &str, options: &str) -> Option<Vec<String>> {
     let directory = tempfile::tempdir().unwrap();
     let trace = directory.path().join("trace");
     strace
-        .args(["-D", "-f", "-q", "-y", "-e", CALLS, "-o"])
+        .args(["-D", "-ff", "-q", "-y", "-e", CALLS, "-o"])
         .arg(&trace);
     strace.arg(env!("CARGO_BIN_EXE_blockd"));
     let disk = format!("{}{options}", image.disk());
@@ -42,22 +42,15 @@ fn calls_of_the_loop(engine: &str, options: &str) -> Option<Vec<String>> {
     }
     drop(client);
     daemon.stop();
-    let trace = std::fs::read_to_string(&trace).unwrap();
-    let thread_of = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
-    let ready = trace
-        .lines()
-        .position(|line| line.contains("\"ready\\n\""))
-        .unwrap();
-    let the_loop = thread_of(trace.lines().nth(ready).unwrap());
-    let on_image = |line: &&str| line.contains("disk.raw") && thread_of(line) == the_loop;
-    Some(
-        trace
-            .lines()
-            .skip(ready)
-            .filter(on_image)
-            .map(str::to_owned)
-            .collect(),
-    )
+    // Each thread has a file of its own.
+    let threads = std::fs::read_dir(directory.path()).unwrap();
+    let threads = threads.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    let is_ready = |line: &str| line.contains("\"ready\\n\"");
+    let mut threads = threads.filter(|trace| trace.lines().any(is_ready));
+    let the_loop = threads.next().unwrap();
+    let since_ready = the_loop.lines().skip_while(|line| !is_ready(line));
+    let on_image = since_ready.filter(|line| line.contains("disk.raw"));
+    Some(on_image.map(str::to_owned).collect())
 }
 
 #[test]
