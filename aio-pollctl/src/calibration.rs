@@ -208,7 +208,8 @@ mod tests {
         let seed = seed();
         let mut rng = fastrand::Rng::with_seed(seed);
         for busy in [0, 25, 40] {
-            // Each of a hundred users starts ten times. Seldom a start has two undisturbed batches too few.
+            // Each of a hundred users starts ten times. Of a hundred starts beside the busiest neighbour one has fewer than two
+            // undisturbed batches, so eight users are expected to see one. A tenth of them is no limit: 30 are eight deviations away.
             let mut apart = 0;
             for _ in 0..100 {
                 let starts: Vec<u64> = (0..10)
@@ -221,7 +222,7 @@ mod tests {
                 let (least, most) = (starts.iter().min().unwrap(), starts.iter().max().unwrap());
                 apart += u32::from(most * 2 > least * 3);
             }
-            assert!(apart <= 10, "{busy}: {apart} of 100 (AIO_SEED={seed})");
+            assert!(apart <= 30, "{busy}: {apart} of 100 (AIO_SEED={seed})");
         }
     }
 
@@ -238,7 +239,8 @@ mod tests {
             calibration.record(measured(&mut rng, 50));
             wrong += u32::from(!(14_000..=18_000).contains(&estimate_ns(&calibration)));
         }
-        assert!(wrong <= 20, "{wrong} of 1000 (AIO_SEED={seed})");
+        // Two are expected, up to 27 in a row were seen in 1,500 runs: they come in rows, because a batch is kept for 16.
+        assert!(wrong <= 60, "{wrong} of 1000 (AIO_SEED={seed})");
     }
 
     #[test]
