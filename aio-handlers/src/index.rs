@@ -45,6 +45,7 @@ impl FdIndex {
         }
     }
 
+    #[inline]
     pub(crate) fn clear(&mut self, fd: RawFd) {
         step();
         match place(fd) {
