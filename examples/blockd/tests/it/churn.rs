@@ -90,7 +90,7 @@ fn case_10_a_queue_of_clients_waits_in_line() {
     }
     let during = daemon.holds();
     assert!(
-        during.descriptors < before.descriptors + 10,
+        during.fixed_descriptors() < before.fixed_descriptors() + 10,
         "waiting clients hold descriptors: {during:?}"
     );
     drop(first);
