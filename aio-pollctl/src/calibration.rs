@@ -170,19 +170,10 @@ impl Calibration {
 
 #[cfg(test)]
 mod tests {
-    use std::println;
     use std::vec::Vec;
 
     use super::*;
-
-    fn seed() -> u64 {
-        let seed = std::env::var("AIO_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or_else(|| fastrand::u64(..));
-        println!("AIO_SEED={seed}");
-        seed
-    }
+    use crate::tests::seed;
 
     fn batch(ns: u64) -> SleepBatch {
         SleepBatch::new(WakeCost::of_total(Duration::from_nanos(ns)))

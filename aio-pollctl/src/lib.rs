@@ -113,3 +113,19 @@ pub use qemu2020::Qemu2020;
 pub use rcl::Counts;
 pub use ski_rental::SkiRental;
 pub use weighted::QemuWeighted;
+
+/// What several tests use.
+#[cfg(test)]
+mod tests {
+    use std::println;
+
+    /// The seed of a random test, printed: that of the environment or a new one.
+    pub(crate) fn seed() -> u64 {
+        let seed = std::env::var("AIO_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or_else(|| fastrand::u64(..));
+        println!("AIO_SEED={seed}");
+        seed
+    }
+}
