@@ -1,5 +1,8 @@
 //! The choice of cores, one for the client and one for the server, and the cost of a cache line between them.
 
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -86,6 +89,21 @@ fn ask(line: &AtomicU32) -> Duration {
     line.store(STOP, Ordering::Release);
     batches.sort_unstable();
     batches[BATCHES / 2]
+}
+
+/// Starts a server on its core, in a process group of its own: Ctrl-C is for this program, which stops the server.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn spawn(command: &mut Command, at: Option<Cores>) -> io::Result<Child> {
+    command.process_group(0);
+    let Some(cores) = at else {
+        return command.spawn();
+    };
+    pin(cores.server);
+    let child = command.spawn();
+    pin(cores.client);
+    child
 }
 
 /// Binds the calling thread to a core. Its later threads and processes inherit that.

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -105,6 +105,29 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
         bail!("{} failed: {status}", line(command));
     }
     Ok(())
+}
+
+/// Returns the program of another package that stands beside `program`, and builds it if it does not. It has the profile of the caller.
+///
+/// # Errors
+/// If cargo fails.
+pub fn beside(program: &Path, package: &str) -> anyhow::Result<PathBuf> {
+    let other = program.with_file_name(package);
+    if !other.exists() {
+        let mut cargo = cargo();
+        cargo.args(["build", "--quiet", "--locked", "--package", package]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        run(&mut cargo)?;
+    }
+    Ok(other)
+}
+
+/// Returns all that a program printed.
+pub fn text(output: &Output) -> String {
+    let printed = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&printed).into_owned()
 }
 
 /// Runs a command to its end, and returns what it printed.

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -122,15 +121,7 @@ impl Server {
         let file = format!("/proc/{}/fd/{}", std::process::id(), disk.as_raw_fd());
         let mut command = make(blockd, &socket.display().to_string(), &file);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        // Ctrl-C is for us; we stop the server.
-        command.process_group(0);
-        if let Some(cores) = at {
-            cores::pin(cores.server);
-        }
-        let child = command.spawn();
-        if let Some(cores) = at {
-            cores::pin(cores.client);
-        }
+        let child = cores::spawn(&mut command, at);
         let mut server = Self {
             name,
             child: child.with_context(|| format!("cannot start {program}"))?,

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -172,15 +171,7 @@ impl Server {
         at: Option<Cores>,
     ) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        // Ctrl-C is for us; we stop the daemon.
-        command.process_group(0);
-        if let Some(cores) = at {
-            cores::pin(cores.server);
-        }
-        let child = command.spawn();
-        if let Some(cores) = at {
-            cores::pin(cores.client);
-        }
+        let child = cores::spawn(command, at);
         let child = child.with_context(|| format!("cannot start {}", kind.program.name()))?;
         let mut server = Self {
             kind,

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use aio_tools::{build, shell};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,25 +16,9 @@ fn demo() -> Command {
     demo
 }
 
-fn text(output: &Output) -> String {
-    let said = [&output.stdout[..], &output.stderr[..]].concat();
-    String::from_utf8_lossy(&said).into_owned()
-}
-
 /// blockd, built with the profile of the tests. With all tests of the workspace it is there already.
 fn blockd() -> PathBuf {
-    let blockd = Path::new(env!("CARGO_BIN_EXE_aio-demo")).with_file_name("blockd");
-    if blockd.exists() {
-        return blockd;
-    }
-    let mut cargo = shell::cargo();
-    cargo.args(["build", "--quiet", "--locked", "--package", "blockd"]);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    let built = shell::run(&mut cargo);
-    assert!(built.is_ok(), "{built:?}");
-    blockd
+    shell::beside(Path::new(env!("CARGO_BIN_EXE_aio-demo")), "blockd").unwrap()
 }
 
 #[test]
@@ -47,7 +31,7 @@ fn an_unoptimized_build_refuses_to_report() {
         .args(["--quick", "--only", "such a run is not there"])
         .output()
         .unwrap();
-    let said = text(&output);
+    let said = shell::text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("run `cargo xtask demo`"), "{said}");
     assert!(!said.contains("IOPS"), "{said}");
@@ -62,7 +46,7 @@ fn a_wrong_argument_is_refused_before_anything_is_built() {
         ("--think-us", "-1"),
     ] {
         let output = demo().arg(format!("{option}={wrong}")).output().unwrap();
-        let said = text(&output);
+        let said = shell::text(&output);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(option) && !said.contains("building"), "{said}");
     }
@@ -76,11 +60,11 @@ fn the_client_checks_the_data_of_blockd() {
         .args(["--seconds", "1"])
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", text(&output));
+    assert!(output.status.success(), "{}", shell::text(&output));
     assert!(
-        text(&output).contains(" requests, every byte verified"),
+        shell::text(&output).contains(" requests, every byte verified"),
         "{}",
-        text(&output)
+        shell::text(&output)
     );
 }
 
@@ -91,11 +75,11 @@ fn the_client_checks_the_same_contents_of_the_other_daemon() {
         return;
     }
     let output = demo().args(["--drive-peer", "--seconds", "1"]).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
+    assert!(output.status.success(), "{}", shell::text(&output));
     assert!(
-        text(&output).contains(" requests, every byte verified"),
+        shell::text(&output).contains(" requests, every byte verified"),
         "{}",
-        text(&output)
+        shell::text(&output)
     );
 }
 

@@ -17,25 +17,9 @@ fn guest() -> Command {
     guest
 }
 
-fn text(output: &Output) -> String {
-    let said = [&output.stdout[..], &output.stderr[..]].concat();
-    String::from_utf8_lossy(&said).into_owned()
-}
-
 /// blockd, built with the profile of the tests. With all tests of the workspace it is there already.
 fn blockd() -> PathBuf {
-    let blockd = Path::new(env!("CARGO_BIN_EXE_aio-guest")).with_file_name("blockd");
-    if blockd.exists() {
-        return blockd;
-    }
-    let mut cargo = shell::cargo();
-    cargo.args(["build", "--quiet", "--locked", "--package", "blockd"]);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    let built = shell::run(&mut cargo);
-    assert!(built.is_ok(), "{built:?}");
-    blockd
+    shell::beside(Path::new(env!("CARGO_BIN_EXE_aio-guest")), "blockd").unwrap()
 }
 
 /// Runs one guest on a daemon. `None` if it cannot be: the line why is printed.
@@ -46,7 +30,7 @@ fn short(blockd: &Path, more: &[&str]) -> Option<Output> {
         .args(more)
         .output()
         .unwrap();
-    let said = text(&output);
+    let said = shell::text(&output);
     let skipped = said.lines().find(|line| line.starts_with("skipped: "));
     println!("{}", skipped.unwrap_or(&said));
     skipped.is_none().then_some(output)
@@ -84,7 +68,7 @@ fn a_daemon_that_loses_writes_is_found() {
     std::fs::write(&faulty, script).unwrap();
     std::fs::set_permissions(&faulty, std::fs::Permissions::from_mode(0o755)).unwrap();
     let Some(output) = short(&faulty, &[]) else { return };
-    let said = text(&output);
+    let said = shell::text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
         said.contains("pattern") && said.contains("is not what the guest has written"),
@@ -132,7 +116,7 @@ fn ctrl_c_leaves_nothing_behind() {
 #[test]
 fn a_missing_qemu_is_explained() {
     let output = guest().args(["--qemu", "/no/such/qemu"]).output().unwrap();
-    let said = text(&output);
+    let said = shell::text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
         said.contains("--qemu /no/such/qemu: there is no such file"),
