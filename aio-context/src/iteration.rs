@@ -287,10 +287,7 @@ impl Inner {
         }
         let budget = self.polling.budget(timeout);
         if budget.is_zero() {
-            return Ok(Polled {
-                ended: Some(self.now()),
-                ..Polled::default()
-            });
+            return Ok(Polled::not_at(self.now()));
         }
         self.search(cx, budget, ready)
     }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use aio_pollctl::{CheckPacer, Contention, IdleCosts, PollParams, PreSleepSpin};
+use aio_timers::Moment;
 
 /// The costs of idle handlers.
 const COSTS: IdleCosts = IdleCosts::TYPICAL;
@@ -49,6 +50,12 @@ impl Pacing {
         self.looks_for_contention
             .get()
             .then(|| self.contention.step(step))
+    }
+
+    /// Whether to poll now: polling is not suspended.
+    #[inline]
+    pub(crate) fn is_worth_it(&self, now: Moment) -> bool {
+        self.contention(|one| one.is_worth_it(now.as_nanos())) != Some(false)
     }
 
     /// Whether polling may be suspended, or searches are seldom made. Takes no reading of the clock.

@@ -31,6 +31,17 @@ pub(crate) struct Polled {
     pub(crate) ended: Option<Moment>,
 }
 
+impl Polled {
+    /// It did not poll.
+    #[inline]
+    pub(crate) fn not_at(now: Moment) -> Self {
+        Self {
+            ended: Some(now),
+            ..Self::default()
+        }
+    }
+}
+
 impl Inner {
     /// Looks for work for up to `budget` (rules A2, A3): polled handlers, notifications, and the other descriptors (rule R10): in each
     /// round if the backend can peek, otherwise at intervals. Hits go to `ready` with an empty readiness.
@@ -41,11 +52,8 @@ impl Inner {
         if is_decided {
             // Peers go on kicking while polling is suspended: the way into poll mode and out of it costs them and the loop more than a kick.
             let now = clock.now();
-            if self.pacing.contention(|one| one.is_worth_it(now.as_nanos())) == Some(false) {
-                return Ok(Polled {
-                    ended: Some(now),
-                    ..Polled::default()
-                });
+            if !self.pacing.is_worth_it(now) {
+                return Ok(Polled::not_at(now));
             }
         }
         self.enter_poll_mode(cx);
@@ -61,11 +69,8 @@ impl Inner {
             });
         }
         let started = clock.now();
-        if !is_decided && self.pacing.contention(|one| one.is_worth_it(started.as_nanos())) == Some(false) {
-            return Ok(Polled {
-                ended: Some(started),
-                ..Polled::default()
-            });
+        if !is_decided && !self.pacing.is_worth_it(started) {
+            return Ok(Polled::not_at(started));
         }
         let mut compared = None;
         let mut now = started;
