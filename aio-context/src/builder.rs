@@ -9,7 +9,7 @@ use std::time::Duration;
 use aio_backend::{Backend, Interest, Peek, ReadyList, Refused, Watched};
 use aio_handlers::{GroupId, Registry};
 use aio_notify::ClockChanges;
-use aio_pollctl::{Policy, PollParams, PollPolicy};
+use aio_pollctl::{Pacing, Policy, PollParams, PollPolicy};
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
 use crate::Context;
@@ -20,7 +20,6 @@ use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::{Entry, Silent};
 use crate::metrics::Metrics;
-use crate::pacing::Pacing;
 use crate::polling::Polling;
 use crate::shared::Shared;
 use crate::timers::Timers;

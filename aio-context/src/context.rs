@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_notify::Slot;
+use aio_pollctl::Pacing;
 use aio_timers::Moment;
 use smallvec::SmallVec;
 
@@ -14,7 +15,6 @@ use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::Entry;
 use crate::metrics::Metrics;
-use crate::pacing::Pacing;
 use crate::polling::Polling;
 use crate::shared::Shared;
 use crate::sync::thread_local;

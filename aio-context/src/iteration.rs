@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
-use aio_pollctl::{Iteration, PreSleepSpin};
+use aio_pollctl::{Iteration, PreSleepSpin, Searched};
 
 use crate::Context;
 use crate::Event;
@@ -27,9 +27,8 @@ mod search;
 mod waiting;
 
 use found::{Delivering, Found};
-use measure::{Searched, with_events};
+use measure::{Waited, with_events};
 use poll::Before;
-use search::Polled;
 use waiting::Plan;
 
 /// What the policy is shown of polling that found work at once: no clock was read.
@@ -48,8 +47,8 @@ impl Inner {
         self.shared.counters.iteration();
         let mut found = Found::new(self);
         // 1. poll in user space; 2. wait, or check the descriptors once
-        let searched = self.search_and_wait::<WAITS, POLLS>(cx, wait, &mut found)?;
-        self.finish(cx, found, |list| self.measure(searched?, list))
+        let waited = self.search_and_wait::<WAITS, POLLS>(cx, wait, &mut found)?;
+        self.finish(cx, found, |list| self.measure(waited?, list))
     }
 
     /// The rest of an iteration, after polling and waiting. `measure` returns what the policy is shown.
@@ -108,7 +107,7 @@ impl Inner {
             return Ok(None);
         }
         if WAITS {
-            self.pacing.spin.step(PreSleepSpin::found_at_once);
+            self.pacing.pre_sleep.step(PreSleepSpin::found_at_once);
         }
         Ok(Some((self.serve(cx, list)?, before)))
     }
@@ -156,7 +155,7 @@ impl Inner {
         self.descriptors.lists.give_back(list);
         // 8. timers
         progress |= self.timers.run(|timers| fire_due(timers, cx));
-        self.pacing.spin.step(|spin| spin.served(progress));
+        self.pacing.pre_sleep.step(|spin| spin.served(progress));
         progress
     }
 
@@ -193,7 +192,7 @@ impl Inner {
         cx: &Context,
         wait: Wait,
         found: &mut Found<'_>,
-    ) -> io::Result<Option<Searched>> {
+    ) -> io::Result<Option<Waited>> {
         let planning = self.mailbox.plan_guard();
         let has_edges = self.descriptors.registry.borrow().needs_recall() && self.recall(found.list());
         let is_urgent = WAITS && self.has_bottom_halves();
@@ -202,24 +201,24 @@ impl Inner {
         } else {
             Some(Duration::ZERO)
         };
-        let polled = if POLLS {
+        let searched = if POLLS {
             self.try_polling(cx, timeout, found.list())?
         } else {
-            Polled::default()
+            Searched::default()
         };
-        let plan = if polled.hit {
+        let plan = if searched.hit {
             Plan::Skip
         } else if timeout == Some(Duration::ZERO) {
             self.plan_not_to_wait(cx, is_urgent, found.list())?
         } else {
             self.pacing.checks.step(|checks| checks.prevents_again(false));
-            self.plan_to_wait(cx, timeout, polled, found.list())?
+            self.plan_to_wait(cx, timeout, searched, found.list())?
         };
         let blocked = self.carry_out(cx, plan, found)?;
         drop(planning);
-        Ok(POLLS.then_some(Searched {
+        Ok(POLLS.then_some(Waited {
             timeout,
-            polled,
+            searched,
             blocked,
         }))
     }
@@ -281,13 +280,13 @@ impl Inner {
         cx: &Context,
         timeout: Option<Duration>,
         ready: &mut ReadyList,
-    ) -> io::Result<Polled> {
+    ) -> io::Result<Searched> {
         if timeout == Some(Duration::ZERO) {
-            return Ok(Polled::default());
+            return Ok(Searched::default());
         }
         let budget = self.polling.budget(timeout);
         if budget.is_zero() {
-            return Ok(Polled::not_at(self.now()));
+            return Ok(Searched::not_at(self.now().as_nanos()));
         }
         self.search(cx, budget, ready)
     }

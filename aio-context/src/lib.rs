@@ -137,7 +137,6 @@ mod handler;
 mod inside;
 mod iteration;
 mod metrics;
-mod pacing;
 mod pausing;
 mod polling;
 mod registration;

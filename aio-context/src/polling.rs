@@ -3,11 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use aio_pollctl::PollPolicy;
+use aio_pollctl::{Pacing, PollPolicy};
 use aio_pollset::PollSet;
-use aio_timers::Moment;
 
-use crate::pacing::Pacing;
 use crate::shared::Shared;
 
 /// The poll set, the policy, and the parameters that are in force.
@@ -24,8 +22,6 @@ pub(crate) struct Polling {
     max: Cell<Duration>,
     /// How long to poll before a wait without a limit, as the policy decided last.
     budget: Cell<Duration>,
-    /// When the last wait ended whose end is known; from then on handlers ran.
-    pub(crate) waited_until: Cell<Option<Moment>>,
     /// The kicks before the last sleep.
     pub(crate) kicks: Cell<u64>,
     /// The policy observes each handler.
@@ -43,7 +39,6 @@ impl Polling {
             suspended: Cell::new(0),
             max: Cell::new(Duration::ZERO),
             budget: Cell::new(Duration::ZERO),
-            waited_until: Cell::new(None),
             kicks: Cell::new(0),
             is_per_handler: Cell::new(false),
         }

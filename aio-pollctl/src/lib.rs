@@ -31,7 +31,7 @@
 //! A policy with a time for each handler stores it in the [`HandlerMemory`] that the loop keeps beside the handler. The
 //! example `per_handler` is such a policy.
 //!
-//! Smaller state machines pace a loop that polls. The example `pacing` is a loop with most of them.
+//! Smaller state machines pace a loop that polls. The example `pacing` is a loop with all of them.
 //!
 //! | type | decides |
 //! |---|---|
@@ -41,6 +41,9 @@
 //! | [`PreSleepSpin`] | whether checking the descriptors for a moment before a sleep is worth it |
 //! | [`IdleCosts`] | which idle sources the loop stops polling |
 //! | [`Calibration`] | what a sleep costs, from measurements that other load may have disturbed |
+//!
+//! [`Pacing`] has the first five together. Its [`search`](Pacing::search) is the polling of an iteration, made of the steps of a loop
+//! that implements [`Search`].
 //!
 //! # What polling costs
 //! A sleep costs its wake-up latency and some processor time, and its peer the kick that ends it. Polling costs the time until the event.
@@ -83,12 +86,14 @@ mod ladder;
 mod latency;
 mod learned;
 mod never;
+mod pacing;
 mod params;
 mod policy;
 mod pre_sleep_spin;
 mod qemu10;
 mod qemu2020;
 mod rcl;
+mod search;
 mod ski_rental;
 mod weighted;
 
@@ -105,12 +110,14 @@ pub use idle_costs::IdleCosts;
 pub use kvm::Kvm;
 pub use learned::{Learned, Learned2, RegretLadder};
 pub use never::Never;
+pub use pacing::{Paced, Pacing};
 pub use params::{PollParams, WakeCost};
 pub use policy::{HandlerMemory, Iteration, PollPolicy};
 pub use pre_sleep_spin::PreSleepSpin;
 pub use qemu10::Qemu10;
 pub use qemu2020::Qemu2020;
 pub use rcl::Counts;
+pub use search::{Search, Searched};
 pub use ski_rental::SkiRental;
 pub use weighted::QemuWeighted;
 

@@ -8,12 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aio_backend::{ReadyList, Token};
-use aio_pollctl::{Iteration, PollPolicy};
-use aio_timers::Moment;
+use aio_pollctl::{Iteration, PollPolicy, Searched};
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
-use crate::iteration::search::Polled;
 use crate::wall::is_own;
 
 /// The polling time of one handler, readable from any thread; see [`Registration::poll_time`](crate::Registration::poll_time).
@@ -51,9 +49,9 @@ impl PollTime {
 
 /// What an iteration did before it called anything.
 #[derive(Clone, Copy)]
-pub(crate) struct Searched {
+pub(crate) struct Waited {
     pub(crate) timeout: Option<Duration>,
-    pub(crate) polled: Polled,
+    pub(crate) searched: Searched,
     /// Whether it waited.
     pub(crate) blocked: bool,
 }
@@ -88,40 +86,21 @@ impl Inner {
     /// an iteration that may not wait, or a nested one (the original adapts to both).
     ///
     /// Measured before any handler runs: what they cost is no waiting (rule A10).
-    pub(crate) fn measure(
-        &self,
-        Searched {
+    pub(crate) fn measure(&self, waited: Waited, found: &ReadyList) -> Option<Iteration> {
+        let Waited {
             timeout,
-            polled,
+            searched,
             blocked,
-        }: Searched,
-        found: &ReadyList,
-    ) -> Option<Iteration> {
+        } = waited;
         if !self.polling.is_enabled() || timeout == Some(Duration::ZERO) || self.nesting.depth.get() != 1 {
             return None;
         }
-        let mut seen = match polled.ended {
-            // A hit in the very first round: no clock was read.
-            None => Iteration::new(Duration::ZERO, Duration::ZERO, blocked, polled.hit),
-            Some(ended) => self.measure_time(polled, ended, blocked),
-        };
-        if let Some(deadline) = timeout {
-            seen = seen.with_deadline(deadline, seen.elapsed >= deadline);
-        }
-        Some(with_events(seen, found))
-    }
-
-    #[inline(never)]
-    fn measure_time(&self, polled: Polled, ended: Moment, blocked: bool) -> Iteration {
         if blocked {
             self.polling.kicks.set(self.shared.counters.kicks());
         }
-        let until = (!polled.hit).then(|| self.now());
-        let waited = until.map_or(Duration::ZERO, |until| until.since(ended));
-        let before = self.polling.waited_until.replace(until.or(Some(ended)));
-        let began = ended.saturating_sub(polled.spun);
-        let busy = before.map_or(Duration::ZERO, |before| began.since(before));
-        Iteration::new(polled.spun + waited, polled.spun, blocked, polled.hit).with_busy(busy)
+        let now_ns = || self.now().as_nanos();
+        let seen = self.pacing.measure(searched, timeout, blocked, now_ns);
+        Some(with_events(seen, found))
     }
 
     /// Shows it to the policy, after dispatch: handlers that are gone by then do not count (rule A7).

@@ -39,7 +39,7 @@ impl Context {
     /// Does not touch the stack, so that the choice costs little.
     #[inline(never)]
     fn poll_waiting(&self, wait: Wait) -> io::Result<bool> {
-        if self.0.has_descriptors_only() && self.0.pacing.spin.get().is_promising() {
+        if self.0.has_descriptors_only() && self.0.pacing.pre_sleep.get().is_promising() {
             self.check_and_wait(wait)
         } else {
             self.iterate_waiting(wait)

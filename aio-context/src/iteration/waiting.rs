@@ -6,13 +6,12 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::ReadyList;
-use aio_pollctl::PreSleepSpin;
+use aio_pollctl::{PreSleepSpin, Searched};
 use aio_timers::Moment;
 
 use crate::Context;
 use crate::context::Inner;
 use crate::iteration::found::Found;
-use crate::iteration::search::Polled;
 
 impl Inner {
     /// An iteration that may not wait checks the descriptors. While bottom halves prevent one iteration after the other from waiting,
@@ -46,10 +45,10 @@ impl Inner {
         &self,
         cx: &Context,
         timeout: Option<Duration>,
-        polled: Polled,
+        searched: Searched,
         ready: &mut ReadyList,
     ) -> io::Result<Plan> {
-        let left = timeout.map(|timeout| timeout.saturating_sub(polled.spun));
+        let left = timeout.map(|timeout| timeout.saturating_sub(searched.spun));
         if left == Some(Duration::ZERO) {
             return Ok(Plan::Check);
         }
@@ -61,7 +60,7 @@ impl Inner {
                 return Ok(Plan::Check);
             }
             // After polling the loop has waited long enough.
-            if polled.spun.is_zero() && self.pacing.spin.step(|spin| spin.is_worth_it()) {
+            if searched.spun.is_zero() && self.pacing.pre_sleep.step(|spin| spin.is_worth_it()) {
                 return Ok(Plan::Spin(left));
             }
         }
@@ -75,7 +74,7 @@ impl Inner {
         let is_burst = self.mailbox.outlast_write(|| self.now().since(began));
         if is_burst {
             // The gaps of a burst are short: worth spinning for.
-            self.pacing.spin.step(PreSleepSpin::found_at_once);
+            self.pacing.pre_sleep.step(PreSleepSpin::found_at_once);
         }
         is_burst
     }
@@ -107,7 +106,7 @@ impl Inner {
                     if !self.is_found(ready) {
                         return self.spin_on(cx, left, found);
                     }
-                    self.pacing.spin.step(PreSleepSpin::found_at_once);
+                    self.pacing.pre_sleep.step(PreSleepSpin::found_at_once);
                 }
             }
             Plan::Wait(left) => {
@@ -134,19 +133,10 @@ impl Inner {
     /// Checks a few times more, because that has paid lately, and waits if it finds nothing; true if it waited.
     #[inline(never)]
     fn spin_on(&self, cx: &Context, timeout: Option<Duration>, found: &mut Found<'_>) -> io::Result<bool> {
-        let longest = self.pacing.spin.get().longest();
-        let bound = timeout.map_or(longest, |timeout| timeout.min(longest));
-        let (began, mut passed, mut is_found) = (self.now(), Duration::ZERO, false);
-        while !is_found && passed < bound {
-            self.check(cx, found.list())?;
-            is_found = self.is_found(found.list());
-            passed = self.now().since(began);
-        }
+        let (is_found, passed) = self.pacing.spin(&mut self.searching(cx, found.list()), timeout)?;
         if is_found {
-            self.pacing.spin.step(|spin| spin.found(passed));
             return Ok(false);
         }
-        self.pacing.spin.step(PreSleepSpin::missed);
         let left = timeout.map(|timeout| timeout.saturating_sub(passed));
         if left == Some(Duration::ZERO) {
             return Ok(false);
@@ -197,6 +187,11 @@ impl Inner {
     /// Checks the descriptors without waiting.
     pub(crate) fn check(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         self.pacing.checks.step(|checks| checks.checked(ready.is_full()));
+        self.check_unpaced(cx, ready)
+    }
+
+    /// As [`check`](Self::check), which somebody else records.
+    pub(crate) fn check_unpaced(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         self.rebalance();
         let first = ready.len();
         self.descriptors.wait(Some(Duration::ZERO), ready)?;

@@ -1,0 +1,156 @@
+//! [`Pacing`]: the state machines that pace a loop, together.
+
+use core::cell::Cell;
+use core::time::Duration;
+
+use crate::{CheckPacer, Contention, IdleCosts, Iteration, PollParams, PreSleepSpin, Searched};
+
+/// The costs of idle sources.
+const COSTS: IdleCosts = IdleCosts::TYPICAL;
+
+/// Everything that paces one loop: when to check its descriptors while polling, whether to check them for a moment before a sleep, when to
+/// demote idle sources, and whether the thread has its core for itself.
+///
+/// [`search`](Self::search), [`after_hit`](Self::after_hit) and [`spin`](Self::spin) do the polling of an iteration. The loop provides the
+/// steps, as a [`Search`](crate::Search). All functions take a shared reference, because the steps may run callbacks that use the loop.
+#[derive(Debug, Default)]
+pub struct Pacing {
+    /// When to check the descriptors.
+    pub checks: Paced<CheckPacer>,
+    /// Whether to check the descriptors for a moment before a sleep.
+    pub pre_sleep: Paced<PreSleepSpin>,
+    contention: Paced<Contention>,
+    /// The loop's clock is the system's. Another one does not tell when the thread runs.
+    has_system_clock: bool,
+    /// Contention is looked for: the thread may not have its core for itself.
+    looks_for_contention: Cell<bool>,
+    /// The round of the last test for idle sources.
+    idle_tested: Cell<u32>,
+    /// When the last wait ended whose end is known; from then on handlers ran.
+    waited_until_ns: Cell<Option<u64>>,
+}
+
+impl Pacing {
+    /// For a loop before its first [`reset`](Self::reset). `has_system_clock` tells whether its clock is the system's: contention (rule A13)
+    /// cannot be seen by any other clock.
+    #[must_use]
+    pub fn new(has_system_clock: bool) -> Self {
+        Self {
+            has_system_clock,
+            ..Self::default()
+        }
+    }
+
+    /// Adopts new parameters, and starts anew.
+    pub fn reset(&self, params: &PollParams) {
+        self.pre_sleep.0.set(PreSleepSpin::of(params));
+        self.contention.0.set(Contention::new());
+        self.looks_for_contention
+            .set(self.has_system_clock && !params.exclusive_core);
+    }
+
+    /// Adopts another cost of a sleep.
+    pub fn reprice(&self, params: &PollParams) {
+        self.pre_sleep.step(|spin| spin.reprice(params));
+    }
+
+    /// Returns what a policy observes of an iteration, right after its search and its wait, which `timeout` limited: before handlers run,
+    /// because what they cost is no waiting (rule A10). `blocked` tells whether the loop waited. Reads the clock by `now_ns`, unless a
+    /// search has found something.
+    #[inline]
+    pub fn measure(
+        &self,
+        searched: Searched,
+        timeout: Option<Duration>,
+        blocked: bool,
+        now_ns: impl FnOnce() -> u64,
+    ) -> Iteration {
+        let seen = match searched.ended_ns {
+            // A hit in the very first round: no clock was read.
+            None => Iteration::new(Duration::ZERO, Duration::ZERO, blocked, searched.hit),
+            Some(ended_ns) => {
+                let until_ns = (!searched.hit).then(now_ns);
+                self.measure_time(searched, ended_ns, until_ns, blocked)
+            }
+        };
+        match timeout {
+            Some(deadline) => seen.with_deadline(deadline, seen.elapsed >= deadline),
+            None => seen,
+        }
+    }
+
+    fn measure_time(
+        &self,
+        Searched { hit, spun, .. }: Searched,
+        ended_ns: u64,
+        until_ns: Option<u64>,
+        blocked: bool,
+    ) -> Iteration {
+        let since = |later_ns: u64, ns: u64| Duration::from_nanos(later_ns.saturating_sub(ns));
+        let waited = until_ns.map_or(Duration::ZERO, |until_ns| since(until_ns, ended_ns));
+        let before_ns = self.waited_until_ns.replace(until_ns.or(Some(ended_ns)));
+        let busy = before_ns.map_or(Duration::ZERO, |before_ns| {
+            since(ended_ns, before_ns).saturating_sub(spun)
+        });
+        Iteration::new(spun + waited, spun, blocked, hit).with_busy(busy)
+    }
+
+    /// Steps what knows whether the thread has its core for itself (rule A13). `None` if that is not looked for.
+    #[inline]
+    pub(crate) fn contention<R>(&self, step: impl FnOnce(&mut Contention) -> R) -> Option<R> {
+        self.looks_for_contention
+            .get()
+            .then(|| self.contention.step(step))
+    }
+
+    /// Whether to poll now: polling is not suspended.
+    #[inline]
+    pub(crate) fn is_worth_it(&self, now_ns: u64) -> bool {
+        self.contention(|one| one.is_worth_it(now_ns)) != Some(false)
+    }
+
+    /// Whether polling may be suspended, or searches are seldom made. Takes no reading of the clock.
+    #[inline]
+    pub(crate) fn is_contended(&self) -> bool {
+        self.looks_for_contention.get() && self.contention.get().was_seen()
+    }
+
+    /// Returns the costs to test idle sources by, if a test is due in round `round`, and records the test.
+    #[inline]
+    pub(crate) fn idle_test(&self, round: u32) -> Option<&'static IdleCosts> {
+        if !COSTS.is_check_due(round.wrapping_sub(self.idle_tested.get())) {
+            return None;
+        }
+        self.idle_tested.set(round);
+        Some(&COSTS)
+    }
+}
+
+/// A small state machine that a loop steps through a shared reference.
+///
+/// ```
+/// use aio_pollctl::{Paced, PreSleepSpin};
+///
+/// let spin = Paced::<PreSleepSpin>::default();
+/// spin.step(|spin| spin.served(true));
+/// assert!(spin.get().is_promising());
+/// ```
+#[derive(Debug, Default)]
+pub struct Paced<T: Copy>(Cell<T>);
+
+impl<T: Copy> Paced<T> {
+    /// Its present state.
+    #[inline(always)]
+    pub fn get(&self) -> T {
+        self.0.get()
+    }
+
+    /// Steps it. A step that panics leaves the state as it was.
+    #[inline(always)]
+    pub fn step<R>(&self, step: impl FnOnce(&mut T) -> R) -> R {
+        let mut state = self.0.get();
+        let result = step(&mut state);
+        self.0.set(state);
+        result
+    }
+}

@@ -1,0 +1,279 @@
+//! Searching for work: the polling of one iteration, made of the steps that a loop provides.
+
+use core::time::Duration;
+
+use crate::{ClockStride, Contention, IdleCosts, Pacing};
+
+/// The steps of a search for work, as a loop provides them to [`Pacing::search`].
+///
+/// The loop puts what a step finds on a list of its own. Times are nanoseconds of one clock, since any fixed moment.
+///
+/// The example `pacing` is a loop with all of them.
+pub trait Search {
+    /// What checking the descriptors can fail with.
+    type Error;
+
+    /// Reads the loop's clock.
+    fn now_ns(&self) -> u64;
+
+    /// Reads the processor time of the thread.
+    fn cpu_time(&self) -> Duration;
+
+    /// Returns whether the polled sources are in poll mode: their peers do not notify.
+    fn is_in_poll_mode(&self) -> bool;
+
+    /// Puts the polled sources into poll mode, if they are not.
+    fn enter_poll_mode(&mut self);
+
+    /// Polls each source once. Returns whether one has work.
+    fn round(&mut self) -> bool;
+
+    /// Returns how many rounds there were, modulo 2^32.
+    fn rounds(&self) -> u32;
+
+    /// Returns whether another thread has notified the loop.
+    fn is_notified(&self) -> bool;
+
+    /// Returns whether the list has no room left for events.
+    fn is_full(&self) -> bool;
+
+    /// Checks the descriptors without waiting. Returns whether there are events that were not there before.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn check(&mut self) -> Result<bool, Self::Error>;
+
+    /// Returns whether [`peek`](Self::peek) can find anything.
+    fn can_peek(&self) -> bool;
+
+    /// Checks the descriptors, without a system call while nothing is ready. Returns whether there are events that were not there before.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn peek(&mut self) -> Result<bool, Self::Error>;
+
+    /// As [`peek`](Self::peek), although a round has found work. The event by which a source's peer announces that very work is none.
+    /// Returns whether it has made system calls in vain.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn peek_beside_hits(&mut self) -> Result<bool, Self::Error>;
+
+    /// Demotes idle sources. Returns whether a source has work after all.
+    fn demote_idle(&mut self, costs: &IdleCosts) -> bool;
+
+    /// Advances a simulated clock by `left` and returns true. A real clock does nothing and returns false, as
+    /// [`aio_timers::Clock::pass`](https://docs.rs/aio-timers).
+    fn pass(&mut self, left: Duration) -> bool;
+
+    /// Polling is suspended for a while from now on (rule A13).
+    fn suspended(&mut self);
+}
+
+/// What a search has found, and how long it took.
+///
+/// ```
+/// use aio_pollctl::Searched;
+///
+/// assert!(!Searched::default().hit, "nothing was searched");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Searched {
+    /// There is something to do: the loop must not wait.
+    pub hit: bool,
+    /// How long it polled, as far as a clock was read.
+    pub spun: Duration,
+    /// When it ended, if a clock was read: a hit in the very first round costs no reading.
+    pub ended_ns: Option<u64>,
+}
+
+impl Searched {
+    /// No search was made, at `now_ns`.
+    #[inline]
+    #[must_use]
+    pub const fn not_at(now_ns: u64) -> Self {
+        Self {
+            hit: false,
+            spun: Duration::ZERO,
+            ended_ns: Some(now_ns),
+        }
+    }
+}
+
+impl Pacing {
+    /// Searches for work for up to `budget` (rules A2, A3): polls the sources round after round, and looks for notifications. Meanwhile it checks
+    /// the descriptors (rules R10, D8), in each round if the loop can peek and otherwise at intervals, and demotes idle sources (rule A8).
+    ///
+    /// On a contended core it does not search, or ends early (rule A13).
+    ///
+    /// # Errors
+    /// That of a check.
+    pub fn search<S: Search>(&self, on: &mut S, budget: Duration) -> Result<Searched, S::Error> {
+        let is_decided = !on.is_in_poll_mode() && self.is_contended();
+        if is_decided {
+            // Peers go on kicking while polling is suspended: the way into poll mode and out of it costs them and the loop more than a kick.
+            let now_ns = on.now_ns();
+            if !self.is_worth_it(now_ns) {
+                return Ok(Searched::not_at(now_ns));
+            }
+        }
+        on.enter_poll_mode();
+        let found_more = self.checks.get().is_pending() && self.check(on)?;
+        if on.round() || found_more || on.is_notified() {
+            return Ok(Searched {
+                hit: true,
+                ..Searched::default()
+            });
+        }
+        let started_ns = on.now_ns();
+        if !is_decided && !self.is_worth_it(started_ns) {
+            return Ok(Searched::not_at(started_ns));
+        }
+        self.search_on(on, started_ns, budget)
+    }
+
+    /// The search after its first round.
+    #[inline]
+    fn search_on<S: Search>(
+        &self,
+        on: &mut S,
+        started_ns: u64,
+        budget: Duration,
+    ) -> Result<Searched, S::Error> {
+        let since = |now_ns: u64| Duration::from_nanos(now_ns.saturating_sub(started_ns));
+        let (mut now_ns, mut compared) = (started_ns, None);
+        let (mut stride, mut hit) = (ClockStride::new(), false);
+        let peeks = on.can_peek();
+        let is_gap = loop {
+            if !peeks && self.checks.get().is_due(now_ns) {
+                (now_ns, hit) = self.timed_check(on, now_ns)?;
+            }
+            if !hit && let Some(costs) = self.idle_test(on.rounds()) {
+                hit = on.demote_idle(costs);
+            }
+            for _ in 0..stride.rounds() {
+                if hit {
+                    break;
+                }
+                core::hint::spin_loop();
+                hit = on.round() || on.is_notified() || (peeks && on.peek()?);
+            }
+            let before_ns = now_ns;
+            now_ns = on.now_ns();
+            // The thread did not run between the two readings.
+            let is_gap = self.contention(|one| one.read(before_ns, now_ns)) == Some(true);
+            if is_gap || hit || since(now_ns) >= budget {
+                break is_gap;
+            }
+            if compared.is_none() && since(now_ns) >= Contention::COMPARED_AFTER {
+                compared = self.contention(|_| ()).map(|()| (now_ns, on.cpu_time()));
+            }
+            if now_ns == before_ns && on.pass(budget.saturating_sub(since(now_ns))) {
+                // Simulated time does not move by itself: the rest of the budget passes at once.
+                now_ns = on.now_ns();
+                break false;
+            }
+            stride.took(Duration::from_nanos(now_ns.saturating_sub(before_ns)));
+        };
+        if self.is_suspended_after(on, compared, now_ns, hit) || is_gap {
+            on.suspended();
+        }
+        Ok(Searched {
+            hit,
+            spun: since(now_ns),
+            ended_ns: Some(now_ns),
+        })
+    }
+
+    /// After a hit, a loop ends its iteration without a check, unless one is due (rules R10, D8), and without a test for idle sources.
+    ///
+    /// # Errors
+    /// That of a check.
+    #[inline]
+    pub fn after_hit<S: Search>(&self, on: &mut S) -> Result<(), S::Error> {
+        if !self.checks.step(|checks| checks.count_unchecked()) {
+            return Ok(());
+        }
+        if let Some(costs) = self.idle_test(on.rounds()) {
+            on.demote_idle(costs);
+        }
+        let (checks, peeks) = (self.checks.get(), on.can_peek());
+        if !checks.reads_clock(peeks) {
+            return Ok(());
+        }
+        let now_ns = on.now_ns();
+        if checks.is_due_after_streak(now_ns) {
+            self.timed_check(on, now_ns)?;
+        } else if peeks && checks.is_peek_due(now_ns) && on.peek_beside_hits()? {
+            let ended_ns = on.now_ns();
+            self.checks.step(|checks| checks.peeked_in_vain(now_ns, ended_ns));
+        }
+        Ok(())
+    }
+
+    /// Checks the descriptors again and again before a sleep, for up to the time that has paid lately, at most `timeout` (see
+    /// [`PreSleepSpin`](crate::PreSleepSpin)). Returns whether there is something to do, and how long it took.
+    ///
+    /// # Errors
+    /// That of a check.
+    pub fn spin<S: Search>(
+        &self,
+        on: &mut S,
+        timeout: Option<Duration>,
+    ) -> Result<(bool, Duration), S::Error> {
+        let longest = self.pre_sleep.get().longest();
+        let bound = timeout.map_or(longest, |timeout| timeout.min(longest));
+        let (began_ns, mut passed, mut is_found) = (on.now_ns(), Duration::ZERO, false);
+        while !is_found && passed < bound {
+            is_found = self.check(on)? || on.is_notified();
+            passed = Duration::from_nanos(on.now_ns().saturating_sub(began_ns));
+        }
+        self.pre_sleep.step(|spin| {
+            if is_found {
+                spin.found(passed);
+            } else {
+                spin.missed();
+            }
+        });
+        Ok((is_found, passed))
+    }
+
+    /// Checks the descriptors, and records that.
+    #[inline]
+    fn check<S: Search>(&self, on: &mut S) -> Result<bool, S::Error> {
+        self.checks.step(|checks| checks.checked(on.is_full()));
+        on.check()
+    }
+
+    /// Checks the descriptors at `now_ns`. Returns when that ended, and whether it has found anything.
+    fn timed_check<S: Search>(&self, on: &mut S, now_ns: u64) -> Result<(u64, bool), S::Error> {
+        let found = self.check(on)?;
+        let ended_ns = on.now_ns();
+        self.checks.step(|checks| checks.done(now_ns, ended_ns, found));
+        Ok((ended_ns, found))
+    }
+
+    /// Compares a long search with its processor time, from `since` on, and records whether it has found something. Returns whether
+    /// polling is suspended for it.
+    #[inline]
+    fn is_suspended_after<S: Search>(
+        &self,
+        on: &S,
+        since: Option<(u64, Duration)>,
+        now_ns: u64,
+        hit: bool,
+    ) -> bool {
+        let mut is_turn = false;
+        if let Some((began_ns, cpu_before)) = since {
+            let took = Duration::from_nanos(now_ns.saturating_sub(began_ns));
+            let cpu = on.cpu_time().saturating_sub(cpu_before);
+            is_turn = self.contention(|one| one.compared(took, cpu, now_ns)) == Some(true);
+        }
+        // What another thread has done meanwhile polling has not found.
+        self.contention(|one| one.found(hit && !is_turn)) == Some(true) || is_turn
+    }
+}
+
+#[cfg(test)]
+#[path = "search_tests.rs"]
+mod tests;
