@@ -1,10 +1,8 @@
-//! Atomics, locks and threads. A model checker puts its own in the place of this module: see `proofs/modelled`.
+//! A thread-local variable. A model checker puts its own in the place of this module: see `proofs/modelled`.
 //!
-//! Not from here comes what no thread waits for and nothing follows from: figures ([`Stats`](crate::Stats),
-//! [`PollTime`](crate::PollTime)), and that a home thread has panicked. A checker would try all their orders for nothing.
+//! Atomics are not from here: no thread waits for one of this crate, and nothing follows from one but figures ([`Stats`](crate::Stats),
+//! [`PollTime`](crate::PollTime)), and that `run` stops or a home thread has panicked. A checker would try all their orders for nothing.
 
-pub(crate) use std::sync::Mutex;
-pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use std::thread_local;
 
 /// Expands to the right code. A build for model checkers can choose the mistake beside it, to show that a scenario finds it.

@@ -4,6 +4,7 @@
 //! - [`Inbox`]: a lock-free queue of [`Node`]s and [`Message`]s; a node is in it at most once, and posting one allocates nothing. The
 //!   loop takes them into a [`RunQueue`].
 //! - [`Board`]: a bitmap of doorbells that a loop checks while it polls, one bit for each source.
+//! - [`Published`]: a small value that other threads set and the loop reads without a lock.
 //! - [`reply`](reply()): the result of a message, for a thread that blocks or polls for it.
 //! - [`EventNotifier`]: the eventfd underneath, for other uses too.
 //! - [`ClockChanges`]: ends a sleep when the wall clock is set. [`set_timer_slack`] says how late the kernel may end one.
@@ -56,6 +57,7 @@ mod mailbox;
 mod node;
 mod process;
 mod protocol;
+mod published;
 mod reply;
 mod run_queue;
 mod slack;
@@ -78,6 +80,7 @@ pub use mailbox::{Mailbox, PlanGuard, SleepGuard, WaitGuard};
 pub use node::{Dequeued, Item, Message, Node};
 pub use process::HomeProcess;
 pub use protocol::Notifier;
+pub use published::Published;
 pub use reply::{Lost, ReplyReceiver, ReplySender, reply};
 pub use run_queue::RunQueue;
 pub use slack::{set_timer_slack, timer_slack};

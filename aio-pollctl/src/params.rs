@@ -253,9 +253,98 @@ pub(crate) const fn saturating_ns(duration: Duration) -> u64 {
     }
 }
 
+/// As words, for a loop whose parameters other threads set.
+impl PollParams {
+    /// The number of words of [`to_words`](Self::to_words).
+    pub const WORDS: usize = 8;
+
+    /// Encodes the parameters in words, which can be stored and loaded one by one: any mixture of the words of two values decodes to
+    /// parameters with a part of each. A time is in nanoseconds, up to 584 years; more counts as that.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use aio_pollctl::PollParams;
+    ///
+    /// let params = PollParams::up_to(Duration::from_micros(50));
+    /// assert_eq!(PollParams::from_words(params.to_words()), params);
+    /// ```
+    #[must_use]
+    pub fn to_words(self) -> [u64; Self::WORDS] {
+        let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        [
+            ns(self.max),
+            ns(self.fixed),
+            ns(self.wake.latency),
+            ns(self.wake.cpu),
+            ns(self.wake.kick),
+            pair(self.grow, self.shrink),
+            pair(self.weight, self.cpu_price),
+            pair(
+                self.cpu_max,
+                u32::from(self.wake_is_estimate) | u32::from(self.exclusive_core) << 1,
+            ),
+        ]
+    }
+
+    /// Decodes what [`to_words`](Self::to_words) has encoded. Any words are parameters.
+    #[must_use]
+    pub const fn from_words(
+        [max, fixed, latency, cpu, kick, growth, weights, limits]: [u64; Self::WORDS],
+    ) -> Self {
+        const fn low(pair: u64) -> u32 {
+            pair as u32
+        }
+        const fn high(pair: u64) -> u32 {
+            (pair >> 32) as u32
+        }
+        Self {
+            max: Duration::from_nanos(max),
+            fixed: Duration::from_nanos(fixed),
+            wake: WakeCost {
+                latency: Duration::from_nanos(latency),
+                cpu: Duration::from_nanos(cpu),
+                kick: Duration::from_nanos(kick),
+            },
+            grow: low(growth),
+            shrink: high(growth),
+            weight: low(weights),
+            cpu_price: high(weights),
+            cpu_max: low(limits),
+            wake_is_estimate: high(limits) & 1 != 0,
+            exclusive_core: high(limits) & 2 != 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a6_parameters_are_decoded_as_they_were_encoded() {
+        let us = Duration::from_micros;
+        let mut all = PollParams::up_to(us(1))
+            .with_grow(2)
+            .with_shrink(3)
+            .with_weight(4);
+        all = all.with_fixed(us(5)).with_cpu_price(6).with_cpu_max(7);
+        all.wake = WakeCost {
+            latency: us(8),
+            cpu: us(9),
+            kick: us(10),
+        };
+        for (is_estimate, is_exclusive) in [(true, false), (true, true), (false, true), (false, false)] {
+            all.wake_is_estimate = is_estimate;
+            all.exclusive_core = is_exclusive;
+            assert_eq!(PollParams::from_words(all.to_words()), all);
+        }
+        let longest = PollParams::up_to(Duration::MAX);
+        assert_eq!(
+            PollParams::from_words(longest.to_words()),
+            PollParams::up_to(Duration::from_nanos(u64::MAX))
+        );
+    }
 
     fn wake(latency: u64, cpu: u64) -> WakeCost {
         WakeCost {
