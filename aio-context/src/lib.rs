@@ -153,7 +153,6 @@ mod timed;
 mod timer;
 mod timers;
 mod wait;
-mod wake;
 mod wall;
 
 #[cfg(aio_modelled)]
@@ -188,7 +187,6 @@ pub use source::{Source, SourceBuilder, SourceWaker};
 pub use stats::Stats;
 pub use submission::{Submit, Submitted};
 pub use timer::{Delayed, Timer, TimerBuilder};
-pub use wake::{WakeCalibration, measure_wake_cost};
 
 /// Another name of [`Context`], for files that also use `std::task::Context`.
 ///

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use aio_notify::Message;
-use aio_pollctl::PollParams;
+use aio_pollctl::{PollParams, WakeCost};
 
 use crate::context::{Mailbox, all_at_home, at_home};
 use crate::shared::Shared;
 use crate::stats::Stats;
-use crate::{Context, Gone, WakeCalibration};
+use crate::{Context, Gone};
 
 /// A handle to a context for any thread; it does not keep the context alive.
 ///
@@ -112,23 +112,18 @@ impl Remote {
         self.mailbox.interrupt();
     }
 
-    /// Passes on the cost of a sleep that `calibration` has measured. If it differs from the last one by more than an eighth, and the
-    /// cost was [measured](PollParams::with_measured_wake) and not given, the policy adopts it and keeps what it has learned. The loop is
-    /// not woken for it. Returns whether the cost has changed.
-    pub fn refine_wake_cost(&self, calibration: &mut WakeCalibration) -> bool {
-        let cost = calibration.news();
-        self.shared
-            .wake_was_measured(calibration.batches(), calibration.spread_percent());
-        let has_changed = cost.is_some_and(|cost| self.shared.refine_wake(cost));
-        if has_changed {
-            tracing::info!(
-                cost = ?calibration.cost(),
-                spread_percent = calibration.spread_percent(),
-                batches = calibration.batches(),
-                "the cost of a sleep, as measured anew"
-            );
-        }
-        has_changed
+    /// Sets the cost of a sleep, if the present one was [measured](PollParams::with_measured_wake) and not given. The policy adopts it in the
+    /// next iteration and keeps what it has learned. The loop is not woken for it. Returns whether the cost has changed.
+    ///
+    /// `WakeCalibration` of the crate `aio-sources` measures it.
+    pub fn refine_wake_cost(&self, cost: WakeCost) -> bool {
+        self.shared.refine_wake(cost)
+    }
+
+    /// Records how the cost of a sleep was measured, for [`Stats::wake_batches`] and [`Stats::wake_spread_percent`]: by how many batches of
+    /// sleeps, and how far these differ.
+    pub fn wake_cost_measured(&self, batches: u64, spread_percent: u32) {
+        self.shared.wake_was_measured(batches, spread_percent);
     }
 
     /// Has every [`Context::wait_while`] of this context read its condition again; nearly free when there is none.

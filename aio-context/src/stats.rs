@@ -60,7 +60,7 @@ pub struct Stats {
     pub slow_callbacks: u64,
     /// What a sleep costs, as the policy takes it: measured, given, or assumed.
     pub wake_cost: WakeCost,
-    /// The batches of sleeps that were [measured](crate::Remote::refine_wake_cost) for that.
+    /// The batches of sleeps that were [measured](crate::Remote::wake_cost_measured) for that.
     pub wake_batches: u64,
     /// How far these batches differ, in percent of the cost: a few percent on a quiet machine.
     pub wake_spread_percent: u32,

@@ -1,9 +1,8 @@
 //! [`Pacing`]: the state machines that pace a loop, together.
 
 use core::cell::Cell;
-use core::time::Duration;
 
-use crate::{CheckPacer, Contention, IdleCosts, Iteration, PollParams, PreSleepSpin, Searched};
+use crate::{CheckPacer, Contention, IdleCosts, PollParams, PreSleepSpin};
 
 /// The costs of idle sources.
 const COSTS: IdleCosts = IdleCosts::TYPICAL;
@@ -11,8 +10,8 @@ const COSTS: IdleCosts = IdleCosts::TYPICAL;
 /// Everything that paces one loop: when to check its descriptors while polling, whether to check them for a moment before a sleep, when to
 /// demote idle sources, and whether the thread has its core for itself.
 ///
-/// [`search`](Self::search), [`after_hit`](Self::after_hit) and [`spin`](Self::spin) do the polling of an iteration. The loop provides the
-/// steps, as a [`Search`](crate::Search). All functions take a shared reference, because the steps may run callbacks that use the loop.
+/// [`search`](Self::search), [`after_hit`](Self::after_hit) and [`spin`](Self::spin) do the polling of an iteration, and
+/// [`measure`](Self::measure) says what a policy observes of it. The loop provides the steps, as a [`Search`](crate::Search). All functions take a shared reference, because the steps may run callbacks that use the loop.
 #[derive(Debug, Default)]
 pub struct Pacing {
     /// When to check the descriptors.
@@ -27,7 +26,7 @@ pub struct Pacing {
     /// The round of the last test for idle sources.
     idle_tested: Cell<u32>,
     /// When the last wait ended whose end is known; from then on handlers ran.
-    waited_until_ns: Cell<Option<u64>>,
+    pub(crate) waited_until_ns: Cell<Option<u64>>,
 }
 
 impl Pacing {
@@ -52,47 +51,6 @@ impl Pacing {
     /// Adopts another cost of a sleep.
     pub fn reprice(&self, params: &PollParams) {
         self.pre_sleep.step(|spin| spin.reprice(params));
-    }
-
-    /// Returns what a policy observes of an iteration, right after its search and its wait, which `timeout` limited: before handlers run,
-    /// because what they cost is no waiting (rule A10). `blocked` tells whether the loop waited. Reads the clock by `now_ns`, unless a
-    /// search has found something.
-    #[inline]
-    pub fn measure(
-        &self,
-        searched: Searched,
-        timeout: Option<Duration>,
-        blocked: bool,
-        now_ns: impl FnOnce() -> u64,
-    ) -> Iteration {
-        let seen = match searched.ended_ns {
-            // A hit in the very first round: no clock was read.
-            None => Iteration::new(Duration::ZERO, Duration::ZERO, blocked, searched.hit),
-            Some(ended_ns) => {
-                let until_ns = (!searched.hit).then(now_ns);
-                self.measure_time(searched, ended_ns, until_ns, blocked)
-            }
-        };
-        match timeout {
-            Some(deadline) => seen.with_deadline(deadline, seen.elapsed >= deadline),
-            None => seen,
-        }
-    }
-
-    fn measure_time(
-        &self,
-        Searched { hit, spun, .. }: Searched,
-        ended_ns: u64,
-        until_ns: Option<u64>,
-        blocked: bool,
-    ) -> Iteration {
-        let since = |later_ns: u64, ns: u64| Duration::from_nanos(later_ns.saturating_sub(ns));
-        let waited = until_ns.map_or(Duration::ZERO, |until_ns| since(until_ns, ended_ns));
-        let before_ns = self.waited_until_ns.replace(until_ns.or(Some(ended_ns)));
-        let busy = before_ns.map_or(Duration::ZERO, |before_ns| {
-            since(ended_ns, before_ns).saturating_sub(spun)
-        });
-        Iteration::new(spun + waited, spun, blocked, hit).with_busy(busy)
     }
 
     /// Steps what knows whether the thread has its core for itself (rule A13). `None` if that is not looked for.

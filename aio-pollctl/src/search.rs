@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::{ClockStride, Contention, IdleCosts, Pacing};
+use crate::{ClockStride, Contention, IdleCosts, Iteration, Pacing};
 
 /// The steps of a search for work, as a loop provides them to [`Pacing::search`].
 ///
@@ -236,6 +236,47 @@ impl Pacing {
             }
         });
         Ok((is_found, passed))
+    }
+
+    /// Returns what a policy observes of an iteration, right after its search and its wait, which `timeout` limited: before handlers run,
+    /// because what they cost is no waiting (rule A10). `blocked` tells whether the loop waited. Reads the clock by `now_ns`, unless a
+    /// search has found something.
+    #[inline]
+    pub fn measure(
+        &self,
+        searched: Searched,
+        timeout: Option<Duration>,
+        blocked: bool,
+        now_ns: impl FnOnce() -> u64,
+    ) -> Iteration {
+        let seen = match searched.ended_ns {
+            // A hit in the very first round: no clock was read.
+            None => Iteration::new(Duration::ZERO, Duration::ZERO, blocked, searched.hit),
+            Some(ended_ns) => {
+                let until_ns = (!searched.hit).then(now_ns);
+                self.measure_time(searched, ended_ns, until_ns, blocked)
+            }
+        };
+        match timeout {
+            Some(deadline) => seen.with_deadline(deadline, seen.elapsed >= deadline),
+            None => seen,
+        }
+    }
+
+    fn measure_time(
+        &self,
+        Searched { hit, spun, .. }: Searched,
+        ended_ns: u64,
+        until_ns: Option<u64>,
+        blocked: bool,
+    ) -> Iteration {
+        let since = |later_ns: u64, ns: u64| Duration::from_nanos(later_ns.saturating_sub(ns));
+        let waited = until_ns.map_or(Duration::ZERO, |until_ns| since(until_ns, ended_ns));
+        let before_ns = self.waited_until_ns.replace(until_ns.or(Some(ended_ns)));
+        let busy = before_ns.map_or(Duration::ZERO, |before_ns| {
+            since(ended_ns, before_ns).saturating_sub(spun)
+        });
+        Iteration::new(spun + waited, spun, blocked, hit).with_busy(busy)
     }
 
     /// Checks the descriptors, and records that.

@@ -15,7 +15,8 @@
 //! All but [`FileIo`] and [`WorkerPool`] can be members of a group that is [paused](aio_context::Context::pause): their functions that
 //! end in `_in` take one.
 //!
-//! [`IoThread`] is a thread with a context on it. [`WakeRefinement`] measures the cost of a sleep again while a loop runs.
+//! [`IoThread`] is a thread with a context on it. [`WakeCalibration`] measures the cost of a sleep, and
+//! [`WakeRefinement`] measures it again while a loop runs.
 //!
 //! ```
 //! use std::sync::mpsc;
@@ -74,6 +75,7 @@ mod signals;
 #[cfg(not(aio_modelled))]
 mod sync;
 mod ticks;
+mod wake_calibration;
 mod wake_refinement;
 mod worker_pool;
 mod worker_queue;
@@ -95,5 +97,6 @@ pub use listener::Listener;
 pub use sender::Sender;
 pub use signal::Signal;
 pub use signals::{Received, Signals};
+pub use wake_calibration::{WakeCalibration, measure_wake_cost};
 pub use wake_refinement::WakeRefinement;
 pub use worker_pool::WorkerPool;

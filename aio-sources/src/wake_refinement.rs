@@ -5,8 +5,9 @@ use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use aio_context::{Remote, Stats, WakeCalibration};
+use aio_context::{Remote, Stats};
 
+use crate::WakeCalibration;
 use crate::sync::thread::{self, JoinHandle};
 
 /// The time until the first measurement; it doubles with each up to the second.
@@ -25,8 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use aio_context::{Context, PollParams, WakeCalibration};
-/// use aio_sources::WakeRefinement;
+/// use aio_context::{Context, PollParams};
+/// use aio_sources::{WakeCalibration, WakeRefinement};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let calibration = WakeCalibration::start()?;
@@ -54,7 +55,7 @@ impl WakeRefinement {
         let (stop, stopped) = mpsc::channel::<()>();
         let mut pace = Pace::new(remote.stats());
         // What was measured at start is shown at once.
-        remote.refine_wake_cost(&mut calibration);
+        calibration.refine(&remote);
         let refine = move || {
             while stopped.recv_timeout(pace.pause) == Err(RecvTimeoutError::Timeout) {
                 if !pace.is_due(remote.stats()) {
@@ -63,7 +64,7 @@ impl WakeRefinement {
                 if let Err(error) = calibration.measure() {
                     tracing::debug!(%error, "the cost of a sleep cannot be measured now");
                 }
-                remote.refine_wake_cost(&mut calibration);
+                calibration.refine(&remote);
             }
         };
         Ok(Self {

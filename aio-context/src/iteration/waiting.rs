@@ -190,7 +190,7 @@ impl Inner {
         self.check_unpaced(cx, ready)
     }
 
-    /// As [`check`](Self::check), which somebody else records.
+    /// As [`check`](Self::check), which the caller records.
     pub(crate) fn check_unpaced(&self, cx: &Context, ready: &mut ReadyList) -> io::Result<()> {
         self.rebalance();
         let first = ready.len();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{
     Builder, ClockId, Context, Iteration, ManualClock, Policy, PollParams, PollPolicy, ReadyList,
-    Registration, Wait, WakeCalibration, WakeCost,
+    Registration, Wait, WakeCost,
 };
 use aio_pollctl::HandlerMemory;
 
@@ -286,8 +286,7 @@ fn a12_a_refined_cost_of_a_sleep_reaches_the_policy_without_a_new_start() {
             self.0.set((self.0.get().0, self.0.get().1 + 1));
         }
     }
-    let mut calibration = WakeCalibration::start().unwrap();
-    let unlike = WakeCost::of_total(calibration.cost().latency * 10);
+    let (unlike, cost) = (WakeCost::of_total(100 * US), WakeCost::of_total(10 * US));
     let params = PollParams::up_to(50 * US).with_measured_wake(unlike);
     let policy = Counting::default();
     let cx = Context::builder()
@@ -300,21 +299,15 @@ fn a12_a_refined_cost_of_a_sleep_reaches_the_policy_without_a_new_start() {
         cx.remote().stats()
     };
     assert_eq!((stats().wake_cost, stats().budget), (unlike, US));
-    // The start has reported its cost already, so that many batches of it are no news.
-    while stats().wake_batches < 16 {
-        calibration.measure().unwrap();
-        cx.remote().refine_wake_cost(&mut calibration);
-    }
-    let is_refined = stats().wake_cost != unlike;
-    assert_eq!(policy.0.get().0, 1, "it has started once");
-    assert_eq!(policy.0.get().1 > 0, is_refined);
+    assert!(cx.remote().refine_wake_cost(cost) && !cx.remote().refine_wake_cost(cost));
+    cx.remote().wake_cost_measured(16, 5);
+    let refined = stats();
+    assert_eq!((refined.wake_cost, refined.budget), (cost, 11 * US));
+    assert_eq!((refined.wake_batches, refined.wake_spread_percent), (16, 5));
+    assert_eq!(policy.0.get(), (1, 1), "it has started once");
     cx.set_poll_params(params.with_wake(unlike));
     assert_eq!((stats().wake_cost, policy.0.get().0), (unlike, 2));
-    calibration.measure().unwrap();
-    assert!(
-        !cx.remote().refine_wake_cost(&mut calibration),
-        "a given cost is kept"
-    );
+    assert!(!cx.remote().refine_wake_cost(cost), "a given cost is kept");
 }
 
 #[test]

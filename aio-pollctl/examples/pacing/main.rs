@@ -5,76 +5,109 @@
 
 mod world;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use aio_pollctl::{
-    CheckPacer, ClockStride, IdleCosts, Iteration, Learned, PollParams, PollPolicy, PreSleepSpin,
-};
+use aio_pollctl::{IdleCosts, Learned, Pacing, PollParams, PollPolicy, PreSleepSpin, Search};
 
 use world::World;
 
 /// Queues that never have a request.
 const IDLE_QUEUES: usize = 100;
 
-/// Polls until there is something to serve or the budget is used up; whether there is.
-fn search(world: &mut World, pacer: &mut CheckPacer, budget: Duration) -> bool {
-    let budget_ns = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
-    let (began_ns, mut stride) = (world.now_ns, ClockStride::new());
-    while world.now_ns - began_ns < budget_ns {
-        if pacer.is_due(world.now_ns) {
-            let check_ns = world.now_ns;
-            let found = world.check();
-            pacer.checked(false);
-            pacer.done(check_ns, world.now_ns, found);
-            if found {
-                return true;
-            }
-        }
-        let before_ns = world.now_ns;
-        if (0..stride.rounds()).any(|_| world.poll()) {
-            return true;
-        }
-        stride.took(Duration::from_nanos(world.now_ns - before_ns));
+impl Search for World {
+    type Error = Infallible;
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
     }
-    false
+
+    fn cpu_time(&self) -> Duration {
+        Duration::from_nanos(self.now_ns)
+    }
+
+    fn is_in_poll_mode(&self) -> bool {
+        true
+    }
+
+    fn enter_poll_mode(&mut self) {}
+
+    fn round(&mut self) -> bool {
+        self.poll()
+    }
+
+    fn rounds(&self) -> u32 {
+        self.polls as u32
+    }
+
+    fn is_notified(&self) -> bool {
+        false
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    fn check(&mut self) -> Result<bool, Infallible> {
+        Ok(self.check_descriptor())
+    }
+
+    fn can_peek(&self) -> bool {
+        false
+    }
+
+    fn peek(&mut self) -> Result<bool, Infallible> {
+        Ok(false)
+    }
+
+    fn peek_beside_hits(&mut self) -> Result<bool, Infallible> {
+        Ok(false)
+    }
+
+    fn demote_idle(&mut self, costs: &IdleCosts) -> bool {
+        // All but one have been idle from the beginning.
+        let is_idle = self.polls >= u64::from(costs.idle_after());
+        let idle = if is_idle { self.polled - 1 } else { 0 };
+        self.polled -= costs.surplus(self.polled, idle);
+        false
+    }
+
+    fn pass(&mut self, _: Duration) -> bool {
+        false
+    }
+
+    fn suspended(&mut self) {}
+}
+
+/// One iteration: polls, spins, sleeps, and serves.
+fn iterate(world: &mut World, pacing: &Pacing, policy: &mut impl PollPolicy) -> Result<(), Infallible> {
+    let searched = pacing.search(world, policy.budget())?;
+    let mut blocked = false;
+    if searched.hit {
+        pacing.after_hit(world)?;
+    } else {
+        let spins = pacing.pre_sleep.step(PreSleepSpin::is_worth_it);
+        blocked = !(spins && pacing.spin(world, None)?.0);
+        if blocked {
+            world.sleep();
+        }
+    }
+    policy.observe(pacing.measure(searched, None, blocked, || world.now_ns));
+    let progress = world.serve();
+    pacing.pre_sleep.step(|spin| spin.served(progress));
+    Ok(())
 }
 
 /// Runs the loop for 100 ms of simulated time.
 pub(crate) fn run() -> World {
     let mut world = World::new(1 + IDLE_QUEUES);
-    let mut policy = Learned::new(PollParams::unlimited());
-    let (mut pacer, mut spin, costs) = (CheckPacer::new(), PreSleepSpin::new(), IdleCosts::TYPICAL);
-    let mut tested = 0;
+    let params = PollParams::unlimited();
+    // The time of this world says nothing of the machine's cores.
+    let pacing = Pacing::new(false);
+    pacing.reset(&params);
+    let mut policy = Learned::new(params);
     while world.now_ns < 100_000_000 {
-        let began_ns = world.now_ns;
-        let hit = search(&mut world, &mut pacer, policy.budget());
-        let spun_ns = world.now_ns - began_ns;
-        let mut blocked = false;
-        if !hit && spin.is_worth_it() {
-            let until_ns = world.now_ns + u64::try_from(spin.longest().as_nanos()).unwrap_or(0);
-            let found =
-                std::iter::from_fn(|| (world.now_ns < until_ns).then(|| world.check())).any(|found| found);
-            if found {
-                spin.found(Duration::from_nanos(world.now_ns - began_ns - spun_ns));
-            } else {
-                spin.missed();
-            }
-            blocked = !found;
-        } else if !hit {
-            blocked = true;
-        }
-        if blocked {
-            world.sleep();
-        }
-        let [elapsed, spun] = [world.now_ns - began_ns, spun_ns].map(Duration::from_nanos);
-        policy.observe(Iteration::new(elapsed, spun, blocked, hit));
-        spin.served(world.serve());
-        if costs.is_check_due((world.polls - tested) as u32) {
-            tested = world.polls;
-            // All but one have been idle from the beginning.
-            let is_idle = tested >= u64::from(costs.idle_after());
-            world.polled -= costs.surplus(world.polled, if is_idle { world.polled - 1 } else { 0 });
-        }
+        let Ok(()) = iterate(&mut world, &pacing, &mut policy);
     }
     world
 }

@@ -40,7 +40,7 @@ impl World {
         self.next_request_ns <= self.now_ns
     }
 
-    pub(crate) fn check(&mut self) -> bool {
+    pub(crate) fn check_descriptor(&mut self) -> bool {
         self.checks += 1;
         self.now_ns += CHECK_NS;
         self.found = self.next_event_ns <= self.now_ns;

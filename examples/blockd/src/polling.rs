@@ -7,10 +7,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::{
-    Context, HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCalibration, WakeCost,
-};
-use aio_sources::WakeRefinement;
+use aio_context::{Context, HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
+use aio_sources::{WakeCalibration, WakeRefinement};
 use anyhow::{Context as _, anyhow, bail};
 
 use crate::cli::Args;

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use aio_context::{WakeCost, measure_wake_cost};
+use aio_context::WakeCost;
 use aio_replay::{ClosedLoop, ClosedOutcome, Deciding};
+use aio_sources::measure_wake_cost;
 use aio_tools::report::median;
 
 use crate::row::{Cell, Row, ratios_of};

@@ -3,14 +3,15 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use aio_context::{Remote, WakeCost};
 use aio_notify::SleepMeter;
-use aio_pollctl::{Calibration, SleepBatch, WakeCost};
+use aio_pollctl::{Calibration, SleepBatch};
 
 /// The measurement at start takes no longer.
 const LONGEST_START: Duration = Duration::from_millis(40);
 
 /// Measures what it costs to sleep for a moment and to be woken by another thread, for
-/// [`PollParams::with_measured_wake`](aio_pollctl::PollParams::with_measured_wake). Takes about 12 ms, at most 45.
+/// [`PollParams::with_measured_wake`](aio_context::PollParams::with_measured_wake). Takes about 12 ms, at most 45.
 ///
 /// As [`WakeCalibration::start`], for programs that measure once.
 ///
@@ -23,13 +24,13 @@ pub fn measure_wake_cost() -> io::Result<WakeCost> {
 /// Measures the cost of a sleep, at start and again while a loop runs (rule A12).
 ///
 /// Other load on the machine disturbs measurements, for a moment or for minutes, so one measurement proves little.
-/// `aio_sources::WakeRefinement` measures again when the loop has nothing to do, and passes on what it finds with
-/// [`Remote::refine_wake_cost`](crate::Remote::refine_wake_cost).
+/// [`WakeRefinement`](crate::WakeRefinement) measures again when the loop has nothing to do, and passes on what it finds.
 ///
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use aio_context::{Context, PollParams, WakeCalibration};
+/// use aio_context::{Context, PollParams};
+/// use aio_sources::WakeCalibration;
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let mut calibration = WakeCalibration::start()?;
@@ -37,7 +38,7 @@ pub fn measure_wake_cost() -> io::Result<WakeCost> {
 /// let cx = Context::builder().poll_params(params).build()?;
 /// // Later, when it has nothing to do:
 /// calibration.measure()?;
-/// cx.remote().refine_wake_cost(&mut calibration);
+/// calibration.refine(&cx.remote());
 /// assert_eq!(cx.remote().stats().wake_cost, calibration.cost());
 /// # Ok(()) }
 /// ```
@@ -123,21 +124,58 @@ impl WakeCalibration {
         Ok(())
     }
 
-    /// Adopts the present estimate if it is worth another decision. Returns the cost if so.
-    pub(crate) fn news(&mut self) -> Option<WakeCost> {
-        self.cost = self.calibration.news()?;
-        Some(self.cost())
+    /// Passes on the present estimate to a loop, if it differs from the last one by more than an eighth: see
+    /// [`Remote::refine_wake_cost`]. The loop's figures show how it was measured in any case. Returns whether the loop has another cost.
+    pub fn refine(&mut self, remote: &Remote) -> bool {
+        let news = self.calibration.news();
+        self.cost = news.unwrap_or(self.cost);
+        remote.wake_cost_measured(self.batches(), self.spread_percent());
+        let has_changed = news.is_some() && remote.refine_wake_cost(self.cost());
+        if has_changed {
+            tracing::info!(
+                cost = ?self.cost(),
+                spread_percent = self.spread_percent(),
+                batches = self.batches(),
+                "the cost of a sleep, as measured anew"
+            );
+        }
+        has_changed
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use aio_context::{Context, PollParams};
+
     use super::*;
 
     #[test]
     fn a_measured_cost_is_known() {
         let cost = measure_wake_cost().expect("there are descriptors left");
         assert!(!cost.is_unknown());
+    }
+
+    #[test]
+    fn a12_a_loop_gets_what_was_measured_and_keeps_what_was_given() {
+        let mut calibration = WakeCalibration::start().unwrap();
+        let unlike = WakeCost::of_total(calibration.cost().latency * 10);
+        let params = PollParams::up_to(Duration::from_micros(50)).with_measured_wake(unlike);
+        let cx = Context::builder().poll_params(params).build().unwrap();
+        let remote = cx.remote();
+        assert_eq!(remote.stats().wake_cost, unlike);
+        // The start has adopted its own cost already, so that many batches of it are no news.
+        let mut is_refined = false;
+        while remote.stats().wake_batches < 16 {
+            calibration.measure().unwrap();
+            is_refined |= calibration.refine(&remote);
+        }
+        let cost = remote.stats().wake_cost;
+        assert_eq!(cost, if is_refined { calibration.cost() } else { unlike });
+        remote.set_poll_params(params.with_wake(unlike));
+        calibration.measure().unwrap();
+        assert!(!calibration.refine(&remote), "a given cost is kept");
+        assert_eq!(remote.stats().wake_cost, unlike);
+        assert_eq!(remote.stats().wake_batches, calibration.batches());
     }
 
     #[test]
