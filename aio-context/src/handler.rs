@@ -388,6 +388,7 @@ impl<H: Pollable> Source for Adapter<H> {
 }
 
 impl Entry {
+    #[inline]
     pub(crate) fn plain(handler: Rc<dyn Handler>) -> Self {
         Self {
             is_special: handler.exclusive(),

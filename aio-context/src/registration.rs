@@ -51,6 +51,7 @@ pub struct Registration {
 }
 
 impl Registration {
+    #[inline]
     pub(crate) fn new(cx: &Context, token: Token) -> Self {
         Self {
             context: Rc::downgrade(&cx.0),

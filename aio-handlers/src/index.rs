@@ -21,6 +21,7 @@ pub(crate) struct FdIndex {
 }
 
 impl FdIndex {
+    #[inline]
     pub(crate) fn get(&self, fd: RawFd) -> Option<u32> {
         step();
         match place(fd) {
@@ -29,6 +30,7 @@ impl FdIndex {
         }
     }
 
+    #[inline]
     pub(crate) fn set(&mut self, fd: RawFd, slot: u32) {
         debug_assert_ne!(slot, NONE);
         step();
@@ -66,6 +68,7 @@ impl FdIndex {
     }
 }
 
+#[inline]
 fn place(fd: RawFd) -> Option<usize> {
     usize::try_from(fd).ok().filter(|number| *number < DENSE)
 }

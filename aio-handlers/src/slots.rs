@@ -59,6 +59,7 @@ impl<S> Slots<S> {
 
     /// Removes the content of a slot, and ends its generation. A slot without further generations is never used again, because its
     /// tokens would repeat.
+    #[inline]
     pub(crate) fn remove(&mut self, token: Token) -> Option<S> {
         step();
         let cell = self.cells.get_mut(token.index() as usize)?;
@@ -95,6 +96,7 @@ impl<S> Slots<S> {
     }
 
     /// Returns the token of the live slot at `index`.
+    #[inline]
     pub(crate) fn at(&self, index: u32) -> Option<Token> {
         step();
         let cell = self.cells.get(index as usize)?;
