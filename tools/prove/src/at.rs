@@ -1,6 +1,6 @@
 //! The environment of a check: runs programs with a limit, stores their output in a file, and shows their progress.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,9 @@ use indicatif::ProgressBar;
 use crate::memory;
 use aio_tools::interrupt::Interrupt;
 use aio_tools::shell;
+
+/// The longest time for one build.
+const BUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// How a check ends that did not fail.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(crate) struct At<'a> {
     /// The limit of time; a check that takes longer hangs.
     limit: Duration,
     began: Instant,
+    /// What builds took. It does not count: beside other work they take many times longer.
+    building: Cell<Duration>,
     log: RefCell<File>,
     log_path: PathBuf,
     bar: ProgressBar,
@@ -67,6 +72,7 @@ impl<'a> At<'a> {
             long,
             limit,
             began: Instant::now(),
+            building: Cell::new(Duration::ZERO),
             log: RefCell::new(log),
             log_path,
             bar,
@@ -81,7 +87,7 @@ impl<'a> At<'a> {
 
     /// How much of the time is left.
     pub(crate) fn left(&self) -> Duration {
-        self.limit.saturating_sub(self.began.elapsed())
+        (self.limit + self.building.get()).saturating_sub(self.began.elapsed())
     }
 
     /// The directory for the files of this check.
@@ -96,6 +102,21 @@ impl<'a> At<'a> {
             status.success(),
             "{} failed: {status}; see {}",
             shell::line(command),
+            self.log_path.display()
+        );
+        Ok(said)
+    }
+
+    /// Runs a build to its end and returns its output. Its time does not count.
+    pub(crate) fn build(&self, command: &mut Command) -> anyhow::Result<String> {
+        let began = Instant::now();
+        let (status, said) = self.until(command, BUILD_LIMIT)?;
+        self.building.set(self.building.get() + began.elapsed());
+        let line = shell::line(command);
+        let status = status.with_context(|| format!("{line} hung"))?;
+        ensure!(
+            status.success(),
+            "{line} failed: {status}; see {}",
             self.log_path.display()
         );
         Ok(said)
@@ -120,17 +141,9 @@ impl<'a> At<'a> {
 
     /// Builds a package of the workspace, optimised, and runs its program. The last line of the output is the result.
     pub(crate) fn program(&self, package: &str, args: &[&str]) -> Result {
-        let mut cargo = shell::cargo();
-        cargo.args([
-            "run",
-            "--release",
-            "--quiet",
-            "--locked",
-            "--package",
-            package,
-            "--",
-        ]);
-        let said = self.run(cargo.args(args))?;
+        let options = ["--release", "--quiet", "--locked", "--package", package];
+        self.build(shell::cargo().arg("build").args(options))?;
+        let said = self.run(shell::cargo().arg("run").args(options).arg("--").args(args))?;
         Ok(Outcome::Found(last_line(&said)))
     }
 
@@ -148,12 +161,22 @@ impl<'a> At<'a> {
 
     /// Runs tests by cargo; how many there were.
     pub(crate) fn tests(&self, args: &[&str], variables: &[(&str, &str)]) -> Result {
-        let mut cargo = shell::cargo();
-        cargo.args(["test", "--locked"]).args(args);
-        let said = self.run(cargo.envs(variables.iter().copied()))?;
+        let test = || {
+            let mut cargo = shell::cargo();
+            cargo.args(["test", "--locked"]).args(args);
+            cargo.envs(variables.iter().copied());
+            cargo
+        };
+        let said = self.built_tests(test, &[])?;
         let passed = passed(&said);
         ensure!(passed > 0, "no test was run");
         Ok(Outcome::Found(format!("{passed} tests, 0 failures")))
+    }
+
+    /// Builds the tests of a `cargo test`, then runs them with these arguments of the test programs. Returns their output.
+    pub(crate) fn built_tests(&self, test: impl Fn() -> Command, args: &[&str]) -> anyhow::Result<String> {
+        self.build(test().arg("--no-run"))?;
+        self.run(test().arg("--").args(args))
     }
 
     /// Runs a step of `cargo xtask check` and returns its result.
@@ -265,6 +288,20 @@ fn verdicts(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_a_build_does_not_count() {
+        let interrupt = Interrupt::catch().unwrap();
+        let limit = Duration::from_secs(60);
+        let at = At::new("a build in a test", false, limit, &interrupt).unwrap();
+        at.build(Command::new("sleep").arg("0.3")).unwrap();
+        let counted = at.began.elapsed() - at.building.get();
+        assert!(at.building.get() >= Duration::from_millis(300));
+        assert!(at.left() + counted <= limit && at.left() > limit - at.began.elapsed());
+        let failed = at.build(&mut Command::new("false")).unwrap_err().to_string();
+        assert!(failed.starts_with("false failed"), "{failed}");
+        fs::remove_file(&at.log_path).unwrap();
+    }
 
     #[test]
     fn closing_lines_are_read() {

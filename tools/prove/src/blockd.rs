@@ -45,13 +45,14 @@ pub(crate) fn clients(at: &At<'_>) -> Result {
 
 /// Runs tests of blockd one after the other, and returns what they print.
 fn tests(at: &At<'_>, names: &[&str], (variable, value): (&str, u64)) -> anyhow::Result<String> {
-    let mut cargo = shell::cargo();
-    cargo
-        .args(["test", "--locked", "--package", "blockd", "--test", "it", "--"])
-        .args(names)
-        .args(["--nocapture", "--test-threads=1"])
-        .env(variable, value.to_string());
-    at.run(&mut cargo)
+    let test = || {
+        let mut cargo = shell::cargo();
+        cargo
+            .args(["test", "--locked", "--package", "blockd", "--test", "it"])
+            .env(variable, value.to_string());
+        cargo
+    };
+    at.built_tests(test, &[names, &["--nocapture", "--test-threads=1"]].concat())
 }
 
 /// What follows this text in a line; other text can precede it.

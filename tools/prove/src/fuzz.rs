@@ -17,7 +17,7 @@ const FUZZ: Tool = Tool {
 pub(crate) fn run(at: &At<'_>) -> Result {
     let targets = targets()?;
     for target in &targets {
-        let mut fuzz = match FUZZ.built_by(&[], |build| at.run(build).map(drop))? {
+        let mut fuzz = match FUZZ.built_by(&[], |build| at.build(build).map(drop))? {
             Ok(fuzz) => fuzz,
             Err(why) => return Ok(Outcome::Skipped(why)),
         };

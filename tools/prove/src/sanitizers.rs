@@ -85,11 +85,11 @@ impl Sanitizer {
     }
 
     /// Cargo with the flags of the sanitizer. The target is given explicitly, so build scripts are not instrumented.
-    fn cargo(&self, does: &str) -> anyhow::Result<Command> {
+    fn cargo(&self, does: &str, target_dir: &Path) -> Command {
         let mut cargo = shell::cargo();
         cargo
             .args([does, "--locked", "--target", TRIPLE, "--target-dir"])
-            .arg(self.target_dir()?)
+            .arg(target_dir)
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env("RUSTC_BOOTSTRAP", "1")
             .env(
@@ -99,14 +99,15 @@ impl Sanitizer {
                     self.name, self.more
                 ),
             );
-        Ok(cargo)
+        cargo
     }
 
     /// Builds a program of the stress package; where it is.
     fn build(&self, at: &At<'_>, program: &str) -> anyhow::Result<PathBuf> {
-        let mut cargo = self.cargo("build")?;
-        at.run(cargo.args(["--release", "--package", "aio-stress", "--bin", program]))?;
-        Ok(self.target_dir()?.join(TRIPLE).join("release").join(program))
+        let directory = self.target_dir()?;
+        let mut cargo = self.cargo("build", &directory);
+        at.build(cargo.args(["--release", "--package", "aio-stress", "--bin", program]))?;
+        Ok(directory.join(TRIPLE).join("release").join(program))
     }
 }
 
@@ -133,12 +134,15 @@ pub(crate) fn address(at: &At<'_>) -> Result {
     }
     let rounds = at.pick(20, 10_000);
     at.run(Command::new(&stress).args(["--rounds", &rounds.to_string()]))?;
-    let mut tests = ADDRESS.cargo("test")?;
-    tests.args(["--lib", "--tests", "--no-fail-fast"]);
-    tests.args(LIBRARIES.iter().flat_map(|library| ["--package", library]));
-    tests.arg("--");
-    tests.args(NOT_ADDRESS.iter().flat_map(|test| ["--skip", test]));
-    let passed = passed(&at.run(&mut tests)?);
+    let directory = ADDRESS.target_dir()?;
+    let tests = || {
+        let mut tests = ADDRESS.cargo("test", &directory);
+        tests.args(["--lib", "--tests", "--no-fail-fast"]);
+        tests.args(LIBRARIES.iter().flat_map(|library| ["--package", library]));
+        tests
+    };
+    let skipped: Vec<&str> = NOT_ADDRESS.iter().flat_map(|test| ["--skip", test]).collect();
+    let passed = passed(&at.built_tests(tests, &skipped)?);
     ensure!(passed > 0, "no test was run");
     Ok(Outcome::Found(format!(
         "{passed} tests and {} stress rounds: 0 reports; planted: 2 of 2 found",
@@ -201,7 +205,7 @@ pub(crate) fn realtime(at: &At<'_>) -> Result {
 /// The long mixed run, without a sanitizer: its own gauges must find the planted faults.
 pub(crate) fn soak(at: &At<'_>) -> Result {
     let mut cargo = shell::cargo();
-    at.run(cargo.args(["build", "--release", "--locked", "--package", "aio-soak"]))?;
+    at.build(cargo.args(["build", "--release", "--locked", "--package", "aio-soak"]))?;
     let program = shell::target_dir()?.join("release/aio-soak");
     for fault in ["memory", "descriptor", "slow"] {
         let mut planted = Command::new(&program);

@@ -40,7 +40,7 @@ pub(crate) fn memcheck(at: &At<'_>) -> Result {
         // A direct system call shows a page that valgrind has hidden.
         .args(["--features", "rustix/use-libc-auxv", "--target-dir"])
         .arg(&target);
-    at.run(&mut build)?;
+    at.build(&mut build)?;
     let built = target.join("debug");
     let under = |program: &Path| {
         let mut valgrind = Command::new("valgrind");
@@ -67,7 +67,7 @@ pub(crate) fn memcheck(at: &At<'_>) -> Result {
 /// Builds the unit tests of a library; where they are.
 fn test_program(at: &At<'_>, library: &str) -> anyhow::Result<PathBuf> {
     let mut cargo = shell::cargo();
-    let said = at.run(cargo.args(["test", "--locked", "--no-run", "--lib", "--package", library]))?;
+    let said = at.build(cargo.args(["test", "--locked", "--no-run", "--lib", "--package", library]))?;
     let path = said
         .lines()
         .rev()
