@@ -103,6 +103,7 @@ mod operations;
 mod report;
 mod ring;
 mod slots;
+mod status;
 mod submission;
 mod wait;
 
