@@ -50,7 +50,9 @@ fn attempt(operation: &mut Operation) -> io::Result<usize> {
             let (mode, at, len) = (mode(*how), *at, *len);
             Ok(retry_on_intr(|| fallocate(file, mode, at, len)).map(|()| 0)?)
         }
-        FileAction::Size => usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(|_| Errno::OVERFLOW.into()),
+        FileAction::Size => {
+            usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(|_| Errno::OVERFLOW.into())
+        }
         _ => Err(unknown()),
     }
 }

@@ -14,21 +14,29 @@ use crate::memory::Memory;
 /// The most pieces of an operation: the limit of the system.
 const MOST_PIECES: usize = 1024;
 
-/// Describes the first bytes of `bytes` to the kernel: at most `most` of them, in at most as many pieces as an operation can have. Returns
-/// their number, too. `bytes` lie in `memory`.
+/// Memory of the client as the kernel accesses it.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub(crate) memory: ForeignMemory,
+    /// Bytes.
+    pub(crate) len: u64,
+    /// A power of two, of which all addresses and lengths of its pieces are multiples.
+    pub(crate) alignment: u64,
+}
+
+/// Describes the first bytes of `bytes` to the kernel: at most `most` of them, in at most as many pieces as an operation can have.
+/// `bytes` lie in `memory`.
 ///
 /// # Errors
 /// [`Unmapped`] if a part of them is not in shared memory.
-pub(crate) fn describe(
-    memory: &Arc<Memory>,
-    bytes: Bytes<'_>,
-    most: u64,
-) -> Result<(ForeignMemory, u64), Unmapped> {
-    let (mut pieces, mut len) = (Vec::new(), 0);
+pub(crate) fn describe(memory: &Arc<Memory>, bytes: Bytes<'_>, most: u64) -> Result<Described, Unmapped> {
+    let (mut pieces, mut len, mut bits) = (Vec::new(), 0, 1 << 63);
     bytes.for_each(|piece| {
         let count = (piece.len() as u64).min(most - len) as usize;
         if count > 0 && pieces.len() < MOST_PIECES {
-            pieces.push((piece.ptr_guard_mut().as_ptr(), count));
+            let first = piece.ptr_guard_mut().as_ptr();
+            pieces.push((first, count));
+            bits |= (first.addr() | count) as u64;
             len += count as u64;
         }
         Ok::<_, Unmapped>(())
@@ -37,7 +45,11 @@ pub(crate) fn describe(
     // no references to this memory: the client changes it at any time, and this process accesses it by volatile and atomic operations only
     // (see `memory`). Pages that the client takes away make the kernel return `EFAULT`.
     let described = unsafe { ForeignMemory::new(memory.clone(), pieces) };
-    Ok((described, len))
+    Ok(Described {
+        memory: described,
+        len,
+        alignment: 1 << bits.trailing_zeros(),
+    })
 }
 
 #[cfg(test)]
@@ -53,8 +65,14 @@ mod tests {
             all.iter().map(|&(guest, len)| Buffer { guest, len }).collect()
         };
         let len = |buffers: &[Buffer], most| {
-            describe(&memory, Bytes::new(&memory, buffers), most).map(|(_, len)| len)
+            describe(&memory, Bytes::new(&memory, buffers), most).map(|described| described.len)
         };
+        let alignment = |buffers: &[Buffer]| {
+            describe(&memory, Bytes::new(&memory, buffers), u64::MAX).map(|described| described.alignment)
+        };
+        assert_eq!(alignment(&buffers(&[(0x1000, 512), (0x2000, 4096)])), Ok(512));
+        assert_eq!(alignment(&buffers(&[(0x1008, 512)])), Ok(8));
+        assert_eq!(alignment(&buffers(&[])), Ok(1 << 63));
         let some = buffers(&[(0x1000, 512), (0x1800, 0), (0x2000, 1024)]);
         assert_eq!((len(&some, u64::MAX), len(&some, 1536)), (Ok(1536), Ok(1536)));
         assert_eq!((len(&some, 600), len(&some, 0)), (Ok(600), Ok(0)));

@@ -86,6 +86,7 @@ mod recorder;
 mod request;
 mod ring;
 mod ring_engine;
+mod ring_flushes;
 mod serial;
 mod server;
 mod session;

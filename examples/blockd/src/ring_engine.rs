@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 use aio_context::{Completed, Context, NotSubmitted, Operation, WeakContext};
 
+use crate::ring_flushes::RingFlushes;
+
 /// The most requests of an export that the kernel executes at a time. If an image hangs, each of them can occupy a thread of the kernel, of
 /// which the exports share 512.
 const MOST_IN_KERNEL: usize = 32;
@@ -20,6 +22,7 @@ pub(crate) struct RingEngine {
     waiting: RefCell<VecDeque<Box<dyn FnOnce()>>>,
     /// The context has lost its ring.
     is_lost: Cell<bool>,
+    pub(crate) flushes: RingFlushes,
 }
 
 /// A request that has not ended is counted as long as this value lives.
@@ -33,6 +36,7 @@ impl RingEngine {
             in_kernel: Cell::default(),
             waiting: RefCell::default(),
             is_lost: Cell::default(),
+            flushes: RingFlushes::default(),
         })
     }
 

@@ -54,12 +54,12 @@ fn attempt(command: &mut Command) -> Option<String> {
 }
 
 /// A daemon into whose system calls strace injects faults such as `fdatasync:error=EIO:when=1`. `None`, with a `skipped`
-/// line, if that is impossible here.
+/// line, if that is impossible here. Threads make the calls: those of a ring are made by the kernel, and cannot be injected.
 fn failing(faults: &[&str], disk: &str) -> Option<Daemon> {
-    failing_with(faults, disk, &[])
+    failing_with(faults, disk, &["--engine", "threads"])
 }
 
-/// The same with more arguments.
+/// The same with the default engine and more arguments.
 pub(crate) fn failing_with(faults: &[&str], disk: &str, args: &[&str]) -> Option<Daemon> {
     let mut strace = tool("strace")?;
     attempt(Command::new("strace").args(["-o", "/dev/null", "true"]))?;

@@ -20,11 +20,12 @@ use crate::seed;
 const EIO: u32 = 5;
 const BLOCK: usize = 4096;
 
-/// A daemon with faults that strace injects, and the path of its NBD socket.
+/// A daemon with faults that strace injects into the calls of its threads, and the path of its NBD socket.
 fn failing(faults: &[&str], image: &Image) -> Option<(Daemon, PathBuf)> {
     let path = PathBuf::from(image.socket("nbd.sock"));
     let disk = format!("{},name=disk", image.disk());
-    let daemon = failing_with(faults, &disk, &["--nbd", &path.display().to_string()])?;
+    let args = ["--nbd", &path.display().to_string(), "--engine", "threads"];
+    let daemon = failing_with(faults, &disk, &args)?;
     Some((daemon, path))
 }
 

@@ -1,0 +1,60 @@
+//! The files with which a ring transfers data of an image.
+
+use std::fmt;
+
+use aio_context::SharedFd;
+use parking_lot::{ArcRwLockReadGuard, RawRwLock};
+
+use super::Image;
+use crate::disk::RingFile;
+
+/// The right to write past the page cache, which a write through it does not share.
+pub(crate) struct SharedWrites {
+    _guard: ArcRwLockReadGuard<RawRwLock, ()>,
+}
+
+impl fmt::Debug for SharedWrites {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedWrites")
+    }
+}
+
+impl Image {
+    /// A share in the file, through the page cache.
+    pub(in crate::disk) fn file(&self) -> SharedFd {
+        self.file.clone().into()
+    }
+
+    pub(in crate::disk) fn is_direct(&self) -> bool {
+        self.direct.is_some()
+    }
+
+    /// See [`Disk::ring_file`](crate::disk::Disk::ring_file).
+    pub(in crate::disk) fn ring_file(
+        &self,
+        writes: bool,
+        at: u64,
+        len: u64,
+        alignment: u64,
+    ) -> Option<RingFile> {
+        let Some(direct) = &self.direct else {
+            let (file, shared) = (self.file(), None);
+            return Some(RingFile { file, shared });
+        };
+        let file = direct.ring_file(at, len, alignment)?.into();
+        let shared = if writes {
+            let _guard = direct.try_share()?;
+            Some(SharedWrites { _guard })
+        } else {
+            None
+        };
+        Some(RingFile { file, shared })
+    }
+
+    /// Calls `during` while a write through the page cache could go on.
+    #[cfg(test)]
+    pub(in crate::disk) fn while_excluded(&self, during: impl FnOnce()) {
+        let _alone = self.direct.as_ref().map(super::Direct::exclude);
+        during();
+    }
+}
