@@ -1,12 +1,14 @@
-//! Guest buffers as the memory of an operation on the ring, without a copy.
+//! Guest buffers, and parts of vectors, as the memory of an operation on the ring, without a copy.
 #![allow(
     unsafe_code,
-    reason = "only this module knows how long the memory of a client stays mapped"
+    reason = "only this module knows how long the memory of a client stays mapped, and who owns that of a vector"
 )]
 
+use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
-use aio_context::ForeignMemory;
+use aio_context::{Buffers, ForeignMemory, Operation};
 
 use crate::buffers::{Bytes, Unmapped};
 use crate::memory::Memory;
@@ -52,11 +54,43 @@ pub(crate) fn describe(memory: &Arc<Memory>, bytes: Bytes<'_>, most: u64) -> Res
     })
 }
 
+/// Describes a part of a vector, which the operation owns until [`lent`] returns it.
+///
+/// # Panics
+/// If the vector is shorter.
+pub(crate) fn lend(mut data: Vec<u8>, part: Range<usize>) -> ForeignMemory {
+    let piece = &mut data[part];
+    let piece = (piece.as_mut_ptr(), piece.len());
+    // SAFETY: the piece lies in the heap memory of the vector, which does not move with it and is freed with it, and the vector is the
+    // owner. No reference to its bytes exists while the operation has it: it comes out by value only, after the operation.
+    unsafe { ForeignMemory::new(data, [piece]) }
+}
+
+/// Returns the vector whose part an operation has used, if it is one that was [lent](lend).
+pub(crate) fn lent(mut operation: Operation) -> Option<Vec<u8>> {
+    let Buffers::Foreign(memory) = operation.take_buffers() else {
+        return None;
+    };
+    let memory: Box<dyn Any> = memory;
+    memory.downcast::<ForeignMemory>().ok()?.into_owner()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::buffers::Buffer;
     use crate::memory::tests::simple;
+
+    #[test]
+    fn s1_a_vector_comes_back_from_its_operation() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let operation = Operation::read(file.clone(), 0, lend(vec![7; 16], 4..8));
+        assert_eq!(lent(operation), Some(vec![7; 16]));
+        assert_eq!(lent(Operation::read(file.clone(), 0, vec![7; 16])), None);
+        assert_eq!(lent(Operation::sync_data(file)), None);
+        let foreign = describe(&Arc::new(simple(0x2000)), Bytes::new(&simple(0x2000), &[]), 0).unwrap();
+        assert_eq!(foreign.memory.into_owner::<Vec<u8>>(), None);
+    }
 
     #[test]
     fn s1_a_description_has_limits_and_only_mapped_memory() {

@@ -1,5 +1,7 @@
 //! [`RingEngine`]: the requests of one export that the ring of the loop executes.
 
+mod flush;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,7 +24,7 @@ pub(crate) struct RingEngine {
     waiting: RefCell<VecDeque<Box<dyn FnOnce()>>>,
     /// The context has lost its ring.
     is_lost: Cell<bool>,
-    pub(crate) flushes: RingFlushes,
+    flushes: RingFlushes,
 }
 
 /// A request that has not ended is counted as long as this value lives.
@@ -81,6 +83,13 @@ impl RingEngine {
         cx.submit(operation, ended)?.detach();
         self.in_kernel.set(self.in_kernel.get() + 1);
         Ok(())
+    }
+
+    /// Calls `then` in the next iteration.
+    pub(crate) fn later(&self, then: impl FnOnce() + 'static) {
+        if let Some(cx) = self.context.upgrade() {
+            cx.defer(move |_| then());
+        }
     }
 
     /// Starts requests that wait, as far as the limit allows.

@@ -3,6 +3,7 @@
 mod direct;
 mod flush;
 mod ring;
+mod ring_file;
 mod size;
 mod slices;
 mod whole;
@@ -25,10 +26,11 @@ use super::lock::{lock, once_closed};
 use super::sys::discard_blocks;
 use super::{Access, DiskError, SECTOR};
 use crate::buffers::Bytes;
-use direct::{BUFFER_ALIGN, Direct, aligned};
+pub(crate) use direct::BUFFER_ALIGN;
+use direct::{Direct, aligned};
 use flush::Flushes;
 pub(crate) use flush::{FlushStart, Flushing};
-pub(crate) use ring::SharedWrites;
+pub(crate) use ring_file::{RingFile, SharedWrites};
 use whole::read_all;
 
 /// Bytes of the buffer through which a file is read and written.
@@ -209,6 +211,16 @@ impl Image {
             }
             Ok(())
         })
+    }
+
+    /// Writes all data to the medium. See [`Flushes::flush`].
+    pub(super) fn flush(&self) -> Result<(), DiskError> {
+        self.flushes.flush(&self.file)
+    }
+
+    /// Begins a flush on the ring.
+    pub(super) fn begin_flush(&self) -> FlushStart {
+        self.flushes.begin(self.file())
     }
 
     /// Whether a discard may have an effect.

@@ -5,11 +5,11 @@
 
 use std::io;
 
-use aio_context::{Allocation, Operation, SharedFd};
+use aio_context::{Allocation, Operation};
 use rustix::io::Errno;
 
 use super::clear::{Clearing, Stretch};
-use super::image::{FlushStart, Image, SharedWrites};
+use super::image::{FlushStart, Image, RingFile};
 use super::{Disk, DiskError, Medium};
 
 /// How a range is cleared.
@@ -67,14 +67,6 @@ pub(crate) enum RingStep {
     Nothing(u64),
     /// Only a thread can do it.
     Threads,
-}
-
-/// The file of a transfer on the ring.
-#[derive(Debug)]
-pub(crate) struct RingFile {
-    pub(crate) file: SharedFd,
-    /// Keeps writes through the page cache away from one past it, until it has ended.
-    pub(crate) shared: Option<SharedWrites>,
 }
 
 impl Disk {

@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, OFlags, StatxFlags};
 use super::whole::read_all;
 
 /// The alignment of all buffers, which is enough for every file system.
-pub(super) const BUFFER_ALIGN: usize = 4096;
+pub(crate) const BUFFER_ALIGN: usize = 4096;
 /// The unit of files whose file system does not tell.
 const USUAL_UNIT: u64 = 4096;
 

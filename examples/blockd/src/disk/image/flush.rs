@@ -1,14 +1,14 @@
 //! Flushes of an image, on threads and on rings: one at a time, and none after one that has failed.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aio_context::Operation;
+use aio_context::{Operation, SharedFd};
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
-use super::Image;
 use crate::disk::DiskError;
 
 /// Whether a flush has failed. Data written before it may be lost, and a later flush would not report that.
@@ -45,6 +45,34 @@ impl Flushes {
         Self {
             path: path.to_owned(),
             has_failed: Arc::default(),
+        }
+    }
+
+    /// Writes all data of the image to the medium.
+    ///
+    /// After an error the system drops the data that it could not write, and the next flush succeeds. So once a flush has
+    /// failed, all later ones fail as well, until the image is opened anew.
+    pub(super) fn flush(&self, file: &File) -> Result<(), DiskError> {
+        let mut has_failed = self.has_failed.lock();
+        if *has_failed {
+            return Err(DiskError::FlushFailed);
+        }
+        self.accept(&mut has_failed, file.sync_data())
+    }
+
+    /// Begins a flush on the ring.
+    pub(super) fn begin(self: &Arc<Self>, file: SharedFd) -> FlushStart {
+        match self.has_failed.try_lock_arc() {
+            None => FlushStart::Busy,
+            Some(has_failed) if *has_failed => FlushStart::Failed,
+            Some(has_failed) => {
+                let flushing = Flushing {
+                    flushes: self.clone(),
+                    has_failed,
+                    is_over: false,
+                };
+                FlushStart::Begun(flushing, Operation::sync_data(file))
+            }
         }
     }
 
@@ -88,35 +116,5 @@ impl fmt::Debug for Flushing {
         f.debug_struct("Flushing")
             .field("is_over", &self.is_over)
             .finish_non_exhaustive()
-    }
-}
-
-impl Image {
-    /// Writes all data to the medium.
-    ///
-    /// After an error the system drops the data that it could not write, and the next flush succeeds. So once a flush has
-    /// failed, all later ones fail as well, until the image is opened anew.
-    pub(in crate::disk) fn flush(&self) -> Result<(), DiskError> {
-        let mut has_failed = self.flushes.has_failed.lock();
-        if *has_failed {
-            return Err(DiskError::FlushFailed);
-        }
-        self.flushes.accept(&mut has_failed, self.file.sync_data())
-    }
-
-    /// Begins a flush on the ring.
-    pub(in crate::disk) fn begin_flush(&self) -> FlushStart {
-        match self.flushes.has_failed.try_lock_arc() {
-            None => FlushStart::Busy,
-            Some(has_failed) if *has_failed => FlushStart::Failed,
-            Some(has_failed) => {
-                let flushing = Flushing {
-                    flushes: self.flushes.clone(),
-                    has_failed,
-                    is_over: false,
-                };
-                FlushStart::Begun(flushing, Operation::sync_data(self.file()))
-            }
-        }
     }
 }

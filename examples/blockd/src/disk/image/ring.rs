@@ -1,23 +1,8 @@
 //! The files with which a ring transfers data of an image.
 
-use std::fmt;
-
 use aio_context::SharedFd;
-use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 
-use super::Image;
-use crate::disk::RingFile;
-
-/// The right to write past the page cache, which a write through it does not share.
-pub(crate) struct SharedWrites {
-    _guard: ArcRwLockReadGuard<RawRwLock, ()>,
-}
-
-impl fmt::Debug for SharedWrites {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SharedWrites")
-    }
-}
+use super::{Image, RingFile, SharedWrites};
 
 impl Image {
     /// A share in the file, through the page cache.
@@ -43,8 +28,7 @@ impl Image {
         };
         let file = direct.ring_file(at, len, alignment)?.into();
         let shared = if writes {
-            let _guard = direct.try_share()?;
-            Some(SharedWrites { _guard })
+            Some(SharedWrites::new(direct.try_share()?))
         } else {
             None
         };

@@ -7,6 +7,7 @@ use super::{Image, attempt, tool};
 use crate::client::{Client, pattern};
 use crate::daemon::Daemon;
 use crate::engines::has_ring;
+use crate::nbd::client as nbd;
 
 /// The calls that read, write, flush, clear and examine images.
 const CALLS: &str = "trace=write,pread64,preadv,preadv2,pwrite64,pwritev,pwritev2,fsync,fdatasync,fallocate,readv,writev,lseek,\
@@ -29,8 +30,10 @@ fn calls(engine: &str, options: &str) -> Option<Calls> {
         .args(["-D", "-ff", "-q", "-y", "-e", CALLS, "-o"])
         .arg(&trace);
     strace.arg(env!("CARGO_BIN_EXE_blockd"));
-    let disk = format!("{}{options}", image.disk());
-    let daemon = Daemon::start_by(strace, tempfile::tempdir().unwrap(), &disk, &["--engine", engine]);
+    let disk = format!("{}{options},name=disk", image.disk());
+    let nbd = directory.path().join("nbd.sock");
+    let args = ["--engine", engine, "--nbd", &nbd.display().to_string()];
+    let daemon = Daemon::start_by(strace, tempfile::tempdir().unwrap(), &disk, &args);
     let mut client = Client::simple(daemon.socket());
     for round in 0..4 {
         for len in [512, 4096, 1 << 20] {
@@ -47,9 +50,23 @@ fn calls(engine: &str, options: &str) -> Option<Calls> {
         assert_eq!(client.read(0, 0, 1 << 20).unwrap(), vec![0; 1 << 20]);
     }
     drop(client);
+    let mut client = nbd::Client::structured(&nbd, "disk");
+    for flags in [0, nbd::FUA] {
+        client.start_write(flags, 1 << 20, &pattern(9, 3 << 20));
+        assert_eq!(client.next_reply().result, Ok(Vec::new()));
+        for command in [nbd::WRITE_ZEROES, nbd::TRIM] {
+            client.run(command, flags, 4 << 20, 1 << 20).unwrap();
+        }
+        let file = image.file();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        assert!(client.read(1 << 20, 3 << 20).unwrap() == pattern(9, 3 << 20));
+        client.flush().unwrap();
+    }
+    drop(client);
     daemon.stop();
     // Each thread has a file of its own.
     let threads = std::fs::read_dir(directory.path()).unwrap();
+    let threads = threads.filter(|file| file.as_ref().unwrap().file_type().unwrap().is_file());
     let threads = threads.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
     let is_ready = |line: &&str| line.contains("\"ready\\n\"");
     let (the_loop, threads): (Vec<_>, Vec<_>) =
