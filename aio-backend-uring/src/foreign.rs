@@ -48,7 +48,7 @@ pub(crate) struct Piece {
 pub struct ForeignMemory {
     pieces: Vec<Piece>,
     /// Dropped with the operation, after its completion.
-    _owner: Box<dyn Any + Send>,
+    owner: Box<dyn Any + Send>,
 }
 
 // SAFETY: the pieces are only passed to the kernel, which does not care for threads; the owner is `Send`.
@@ -66,8 +66,15 @@ impl ForeignMemory {
         let pieces = pieces.into_iter().map(|(from, len)| Piece { from, len });
         Self {
             pieces: pieces.collect(),
-            _owner: Box::new(owner),
+            owner: Box::new(owner),
         }
+    }
+
+    /// Gives the owner back, if it has this type. Afterwards nothing keeps the memory for the kernel, which has let go of it: the
+    /// operation came back.
+    #[must_use]
+    pub fn into_owner<T: Any>(self) -> Option<T> {
+        self.owner.downcast().ok().map(|owner| *owner)
     }
 
     pub(crate) fn pieces(&self) -> &[Piece] {

@@ -36,7 +36,8 @@
 //! - *Levels* are one-shot poll requests that are armed again by the next wait after their event. A multishot request reports edges, and
 //!   a wait would have to check by another system call whether its descriptor is ready still. Edges are multishot requests.
 //! - *A completion is a hint.* The kernel stores the cause of a wake-up, not the state of the descriptor: data may have been read since. A
-//!   completion of a request that the same wait has armed is reported as it is; others are verified by one `poll(2)` for up to 64.
+//!   completion of a request that the same wait has armed is reported as it is, and so is one that came while the wait blocked; others are
+//!   verified by one `poll(2)` for up to 64.
 //! - *Removal* cancels the request before it returns, unless it was not submitted yet. The kernel then keeps nothing of the file. Each
 //!   request has a number of its own, so a late completion is recognised and dropped.
 //! - *A regular file* is always ready, as in the other backends.
@@ -103,6 +104,7 @@ mod operations;
 mod report;
 mod ring;
 mod slots;
+mod status;
 mod submission;
 mod wait;
 
@@ -175,6 +177,8 @@ pub struct Uring<S: Sys = Kernel> {
     sequence: u32,
     /// The number of waits. It wraps; a completion that is compared with it is verified otherwise.
     waits: u32,
+    /// Nothing was pending when the current enter began, so its completions are about activities since then.
+    is_watching: bool,
     /// The error of a request that could not be armed, until a wait returns it.
     failure: Option<i32>,
     /// Where waits report completions of operations.
@@ -224,6 +228,7 @@ impl<S: Sys> Uring<S> {
             to_cancel: Vec::new(),
             sequence: 0,
             waits: 0,
+            is_watching: false,
             failure: None,
             report: Report::default(),
             process: std::process::id(),

@@ -24,6 +24,7 @@ use rustix::io::Errno;
 
 use crate::foreign::{ForeignMemory, Piece};
 use crate::keys::Key;
+use crate::status::Status;
 
 /// How often an operation is submitted again that a signal interrupted.
 const MOST_RETRIES: u8 = 100;
@@ -37,6 +38,8 @@ struct InFlight {
     operation: Operation,
     /// The pieces of several buffers, which the kernel reads when it takes the request.
     pieces: Vec<Piece>,
+    /// Where the kernel stores the size that was asked for.
+    status: Option<Box<Status>>,
     is_in_kernel: bool,
     is_cancelled: bool,
     retries: u8,
@@ -91,7 +94,7 @@ impl Operations {
             if let Some(in_flight) = &mut slot.in_flight {
                 let key = key(Token::new(index, slot.generation));
                 let entry = in_flight.entry().user_data(key);
-                // SAFETY: the entry points to the buffers of the operation and to its list of pieces. Both lie on the heap, and
+                // SAFETY: the entry points to the buffers of the operation, its list of pieces or its status. They lie on the heap, and
                 // the slot keeps the operation until its completion, or leaks it: `complete` and `leak` are the only functions that
                 // take an operation in the kernel out of its slot, and nothing accesses it meanwhile. Foreign memory is valid
                 // for as long as its owner, which is a part of the operation. Only this module submits requests with this
@@ -185,6 +188,10 @@ impl Operations {
             return;
         }
         let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+        let result = match &in_flight.status {
+            Some(status) => result.and_then(|_| status.size()),
+            None => result,
+        };
         let operation = in_flight.operation;
         self.completed.push_back((token, Completed { result, operation }));
     }
@@ -251,7 +258,7 @@ fn reason_to_refuse(operation: &Operation) -> Option<&'static str> {
             }
             _ => None,
         },
-        FileAction::Sync { .. } | FileAction::Allocate { .. } => None,
+        FileAction::Sync { .. } | FileAction::Allocate { .. } | FileAction::Size => None,
         _ => Some("a ring does not know this kind of operation"),
     }
 }
@@ -275,9 +282,11 @@ impl InFlight {
             } => all.iter_mut().map(Piece::of).collect(),
             _ => Vec::new(),
         };
+        let status = matches!(operation.action, FileAction::Size).then(Box::default);
         Self {
             operation,
             pieces,
+            status,
             is_in_kernel: false,
             is_cancelled: false,
             retries: 0,
@@ -341,6 +350,10 @@ impl InFlight {
                 let mode = how.mode() as i32;
                 opcode::Fallocate::new(file, *len).offset(*at).mode(mode).build()
             }
+            FileAction::Size => match &mut self.status {
+                Some(status) => status.request(file),
+                None => opcode::Nop::new().build(),
+            },
             // No other action is accepted.
             _ => opcode::Nop::new().build(),
         }
@@ -361,6 +374,7 @@ impl InFlight {
             },
             FileAction::Allocate { how, at, len } => FileAction::Allocate { how, at, len },
             FileAction::Sync { data_only } => FileAction::Sync { data_only },
+            FileAction::Size => FileAction::Size,
             _ => FileAction::Sync { data_only: true },
         }
     }

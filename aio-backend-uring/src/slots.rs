@@ -55,6 +55,8 @@ pub(crate) struct Slot {
     pub(crate) sequence: u32,
     /// The wait that submitted that request.
     pub(crate) armed_in: u32,
+    /// The wait during which the activity came that its completion is about.
+    pub(crate) found_in: u32,
     /// The wait that reported an event of its multishot request.
     pub(crate) reported_in: u32,
     /// What its completions reported that are in the list.

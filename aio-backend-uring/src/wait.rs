@@ -88,7 +88,10 @@ impl<S: Sys> Uring<S> {
                 Some(Duration::ZERO)
             };
             let submitted = self.ring.pushed();
+            // What completes now has become ready after this moment.
+            self.is_watching = blocks && self.ring.sees_all() && self.ring.is_idle();
             let (completions, entered) = self.enter(timeout);
+            self.is_watching = false;
             let has_done_nothing = submitted == 0 && completions == 0 && !blocks;
             fruitless = if has_done_nothing { fruitless + 1 } else { 0 };
             sees_all = true;
@@ -251,6 +254,9 @@ impl<S: Sys> Uring<S> {
             slot.readiness |= readiness;
         } else {
             slot.readiness = readiness;
+            if self.is_watching {
+                slot.found_in = self.waits;
+            }
         }
         match (state, completion.has_more) {
             (State::FoundStreaming | State::Recheck, true) => {}
@@ -276,12 +282,13 @@ impl<S: Sys> Uring<S> {
         Ok(())
     }
 
-    /// Returns whether a completion tells the state of its descriptor: its request was armed by this wait. A wake-up of a socket
-    /// may claim priority data where there is other data.
+    /// Returns whether a completion tells the state of its descriptor: its request was armed by this wait, or it is about an activity during
+    /// this wait. A wake-up of a socket may claim priority data where there is other data.
     #[inline]
     fn is_exact(&self, index: u32) -> bool {
         let slot = self.slots.get(index);
-        slot.armed_in == self.waits && !(slot.readiness.contains(Readiness::PRI) && self.is_socket(index))
+        let is_new = slot.armed_in == self.waits || slot.found_in == self.waits;
+        is_new && !(slot.readiness.contains(Readiness::PRI) && self.is_socket(index))
     }
 
     #[cold]

@@ -173,6 +173,8 @@ pub enum FileAction {
         /// Its number of bytes.
         len: u64,
     },
+    /// The size of a regular file in bytes, from `statx(2)`, as the result.
+    Size,
 }
 
 /// An operation on a file.
@@ -229,6 +231,12 @@ impl Operation {
         Self::new(file, FileAction::Allocate { how, at, len })
     }
 
+    /// Asks for the size of a regular file in bytes, which is the result. The system may have to ask a file server for it.
+    #[must_use]
+    pub fn size(file: impl Into<SharedFd>) -> Self {
+        Self::new(file, FileAction::Size)
+    }
+
     /// Makes an operation of any kind.
     #[must_use]
     pub fn new(file: impl Into<SharedFd>, action: FileAction) -> Self {
@@ -250,7 +258,7 @@ impl Operation {
     pub fn buffers(&self) -> Option<&Buffers> {
         match &self.action {
             FileAction::Read { into: buffers, .. } | FileAction::Write { from: buffers, .. } => Some(buffers),
-            FileAction::Sync { .. } | FileAction::Allocate { .. } => None,
+            FileAction::Sync { .. } | FileAction::Allocate { .. } | FileAction::Size => None,
         }
     }
 
@@ -261,7 +269,7 @@ impl Operation {
             FileAction::Read { into: buffers, .. } | FileAction::Write { from: buffers, .. } => {
                 std::mem::take(buffers)
             }
-            FileAction::Sync { .. } | FileAction::Allocate { .. } => Buffers::default(),
+            FileAction::Sync { .. } | FileAction::Allocate { .. } | FileAction::Size => Buffers::default(),
         }
     }
 }
@@ -281,7 +289,7 @@ impl Operation {
 /// ```
 #[derive(Debug)]
 pub struct Completed {
-    /// The number of bytes that were read or written; zero for other operations. It can be smaller than the buffers: at the end of a
+    /// The number of bytes that were read or written, or the size that was asked for; zero for other operations. It can be smaller than the buffers: at the end of a
     /// file, on a full one, or if a signal came. `ECANCELED` if the operation was cancelled before it began; `EINTR` if a part of it was
     /// done, perhaps, when it was cancelled.
     pub result: io::Result<usize>,

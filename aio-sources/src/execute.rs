@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use aio_context::{Allocation, Buffers, Completed, FileAction, Operation};
 use rustix::fs::{FallocateFlags, fallocate, fdatasync, fsync};
-use rustix::io::{ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
 
 /// The current position of a file.
 const CURRENT: u64 = u64::MAX;
@@ -16,7 +16,7 @@ pub(crate) fn is_known(operation: &Operation) -> bool {
         FileAction::Read { into: buffers, .. } | FileAction::Write { from: buffers, .. } => {
             !matches!(buffers, Buffers::Foreign(_))
         }
-        FileAction::Sync { .. } | FileAction::Allocate { .. } => true,
+        FileAction::Sync { .. } | FileAction::Allocate { .. } | FileAction::Size => true,
         _ => false,
     }
 }
@@ -49,6 +49,9 @@ fn attempt(operation: &mut Operation) -> io::Result<usize> {
         FileAction::Allocate { how, at, len } => {
             let (mode, at, len) = (mode(*how), *at, *len);
             Ok(retry_on_intr(|| fallocate(file, mode, at, len)).map(|()| 0)?)
+        }
+        FileAction::Size => {
+            usize::try_from(rustix::fs::fstat(file)?.st_size).map_err(|_| Errno::OVERFLOW.into())
         }
         _ => Err(unknown()),
     }

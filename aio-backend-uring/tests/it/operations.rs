@@ -119,6 +119,8 @@ fn s1_each_kind_of_operation_does_what_its_system_call_does() {
         );
         assert_eq!(next(&mut backend).1.result.unwrap(), 0);
         assert_eq!(file.metadata().unwrap().len(), 100);
+        submit(&mut backend, Operation::size(file.clone()));
+        assert_eq!(next(&mut backend).1.result.unwrap(), 100);
         submit(
             &mut backend,
             Operation::allocate(file.clone(), Allocation::PunchHole, 0, 4096),

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_backend::{Backend, Peek, ReadyList, Token};
+use aio_backend::{Backend, Interest, Peek, ReadyList, Token};
 use aio_backend_uring::{Config, Uring};
 
 use crate::kit::{A, B, IN, available, check, doorbell, read, ring, seeing, wait, watch};
@@ -119,4 +119,50 @@ fn b2_a_timeout_is_part_of_the_enter() {
     ring(&bell);
     assert_eq!(wait(&mut backend, Duration::from_secs(60), 64), [(A, IN)]);
     assert!(backend.enters() <= before + 3, "{backend:?}");
+}
+
+/// Returns once a thread of this process sleeps.
+fn until_asleep(thread: rustix::thread::Pid) {
+    let path = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
+    loop {
+        let stat = std::fs::read_to_string(&path).unwrap();
+        // The name, which may have any character, is in parentheses before.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        if state == Some('S') {
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// What ends a wait is news, whenever its request was armed. What came before may be over, so it is verified.
+#[test]
+fn r10_an_activity_that_ends_a_wait_is_not_verified() {
+    for interest in [Interest::READ, Interest::READ | Interest::EDGE] {
+        let Some(mut backend) = seeing() else { return };
+        let (bell, other) = (doorbell(), doorbell());
+        backend.add(bell.clone().into(), A, interest).unwrap();
+        watch(&mut backend, &other, B);
+        assert_eq!(check(&mut backend), []);
+        for round in 0..5 {
+            let verified = backend.verified();
+            let (home, writer) = (rustix::thread::gettid(), bell.try_clone().unwrap());
+            let kick = std::thread::spawn(move || {
+                until_asleep(home);
+                ring(&writer);
+            });
+            assert_eq!(wait(&mut backend, Duration::from_secs(10), 10), [(A, IN)]);
+            kick.join().unwrap();
+            assert_eq!(backend.verified(), verified, "round {round}, {interest:?}");
+            read(&bell);
+            assert_eq!(check(&mut backend), []);
+            // This one comes between two waits.
+            let verified = backend.verified();
+            ring(&other);
+            assert_eq!(wait(&mut backend, Duration::from_secs(10), 10), [(B, IN)]);
+            assert_eq!(backend.verified(), verified + 1);
+            read(&other);
+            assert_eq!(check(&mut backend), []);
+        }
+    }
 }

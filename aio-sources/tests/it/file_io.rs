@@ -116,6 +116,7 @@ fn s2_each_operation_does_what_its_system_call_does(bench: Bench) {
             );
             assert_eq!(file.metadata().unwrap().len(), len);
         }
+        assert_eq!(run(Operation::size(file.clone())).result.unwrap(), 100);
         let punched = run(Operation::allocate(file.clone(), Allocation::PunchHole, 0, 4096));
         assert_eq!(punched.result.unwrap(), 0);
         assert_eq!(read(0, 200), [0; 100]);

@@ -11,6 +11,7 @@ mod error;
 mod format;
 mod image;
 mod lock;
+mod on_ring;
 mod ram;
 mod resize;
 mod slices;
@@ -21,13 +22,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aio_context::SharedFd;
-
 use crate::buffers::Bytes;
 pub(crate) use access::Access;
 pub(crate) use clear::Cleared;
 pub(crate) use error::{DiskError, ResizeError};
 use image::Image;
+pub(crate) use image::{BUFFER_ALIGN, FlushStart, Flushing, RingFile, SharedWrites};
+pub(crate) use on_ring::{Clear, Outcome, RingProgress, RingStep};
 use ram::Ram;
 pub(crate) use slices::Extent;
 pub(crate) use units::{SECTOR, STEP};
@@ -161,31 +162,6 @@ impl Disk {
             Medium::Ram(ram) => ram.read(at, into),
             Medium::File(image) => image.read(at, into),
             Medium::Null => Ok(()),
-        }
-    }
-
-    /// The file of an image, to read a range of it.
-    ///
-    /// # Errors
-    /// [`DiskError::Outside`] if the disk is smaller. `Unsupported` if it is no image.
-    pub(crate) fn file_to_read(&self, at: u64, len: u64) -> Result<SharedFd, DiskError> {
-        self.check(at, len)?;
-        self.file()
-    }
-
-    /// The file of an image, to write to a range of it.
-    ///
-    /// # Errors
-    /// As [`file_to_read`](Self::file_to_read), and [`DiskError::ReadOnly`].
-    pub(crate) fn file_to_write(&self, at: u64, len: u64) -> Result<SharedFd, DiskError> {
-        self.check_write(at, len)?;
-        self.file()
-    }
-
-    fn file(&self) -> Result<SharedFd, DiskError> {
-        match &self.medium {
-            Medium::File(image) => Ok(image.file()),
-            Medium::Ram(_) | Medium::Null => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         }
     }
 

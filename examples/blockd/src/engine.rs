@@ -95,7 +95,7 @@ pub(crate) struct Workers {
     pub(crate) pool: WorkerPool,
     /// The loop executes reads that need not wait for the medium.
     pub(crate) reads_at_once: bool,
-    /// Executes reads and writes. The pool executes the rest.
+    /// Executes what it can. The pool executes the rest.
     pub(crate) ring: Option<Rc<RingEngine>>,
 }
 

@@ -21,7 +21,7 @@
 //! | `backend` | the effect of the messages: features, memory |
 //! | `queue` | the state machine of a queue: the effect of each message on it |
 //! | `vring` | a running queue: the handler |
-//! | `engine`, `ring_engine`, `outstanding` | what executes requests of images; requests that have not completed |
+//! | `engine`, `ring_engine`, `ring_flushes`, `outstanding` | what executes requests of images; requests that have not completed |
 //! | `ring`, `descriptor_chain`, `buffers`, `guest_buffers`, `memory` | virtqueues and buffers in the client's memory |
 //! | `channel` | messages from the daemon to its client |
 //! | `dirty_log` | the pages that the device has written, for clients that migrate |
@@ -86,6 +86,7 @@ mod recorder;
 mod request;
 mod ring;
 mod ring_engine;
+mod ring_flushes;
 mod serial;
 mod server;
 mod session;

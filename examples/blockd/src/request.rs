@@ -18,7 +18,7 @@ mod clear;
 mod on_ring;
 
 pub(crate) use clear::{MOST_RANGE_SECTORS, MOST_RANGES};
-pub(crate) use on_ring::OnRing;
+pub(crate) use on_ring::{OnRing, is_for_threads};
 
 use crate::buffers::{Bytes, Unmapped};
 use crate::descriptor_chain::{ChainError, DescriptorChain};

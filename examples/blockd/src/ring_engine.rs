@@ -1,11 +1,15 @@
 //! [`RingEngine`]: the requests of one export that the ring of the loop executes.
 
+mod flush;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
 use aio_context::{Completed, Context, NotSubmitted, Operation, WeakContext};
+
+use crate::ring_flushes::RingFlushes;
 
 /// The most requests of an export that the kernel executes at a time. If an image hangs, each of them can occupy a thread of the kernel, of
 /// which the exports share 512.
@@ -20,6 +24,7 @@ pub(crate) struct RingEngine {
     waiting: RefCell<VecDeque<Box<dyn FnOnce()>>>,
     /// The context has lost its ring.
     is_lost: Cell<bool>,
+    flushes: RingFlushes,
 }
 
 /// A request that has not ended is counted as long as this value lives.
@@ -33,6 +38,7 @@ impl RingEngine {
             in_kernel: Cell::default(),
             waiting: RefCell::default(),
             is_lost: Cell::default(),
+            flushes: RingFlushes::default(),
         })
     }
 
@@ -77,6 +83,13 @@ impl RingEngine {
         cx.submit(operation, ended)?.detach();
         self.in_kernel.set(self.in_kernel.get() + 1);
         Ok(())
+    }
+
+    /// Calls `then` in the next iteration.
+    pub(crate) fn later(&self, then: impl FnOnce() + 'static) {
+        if let Some(cx) = self.context.upgrade() {
+            cx.defer(move |_| then());
+        }
     }
 
     /// Starts requests that wait, as far as the limit allows.

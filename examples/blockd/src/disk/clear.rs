@@ -98,6 +98,11 @@ impl Clearing {
         self.units(RELEASED, false)
     }
 
+    /// As [`middle`](Self::middle), in a step as long as one in a hole.
+    pub(super) fn long(&self) -> Option<Stretch> {
+        self.units(HOLE, false)
+    }
+
     /// Whether the range has more than `len` bytes.
     pub(super) fn is_longer_than(&self, len: u64) -> bool {
         self.len > len

@@ -1,6 +1,9 @@
 //! Image files and block devices: opened, read, written, flushed and cleared.
 
 mod direct;
+mod flush;
+mod ring;
+mod ring_file;
 mod size;
 mod slices;
 mod whole;
@@ -10,21 +13,24 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use aio_context::SharedFd;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::block_device::BlockDevice;
 use super::clear::{Cleared, Clearing, Stretch};
 use super::format::must_be_raw;
-use super::lock::lock;
+use super::lock::{lock, once_closed};
 use super::sys::discard_blocks;
 use super::{Access, DiskError, SECTOR};
 use crate::buffers::Bytes;
-use direct::{BUFFER_ALIGN, Direct, aligned};
+pub(crate) use direct::BUFFER_ALIGN;
+use direct::{Direct, aligned};
+use flush::Flushes;
+pub(crate) use flush::{FlushStart, Flushing};
+pub(crate) use ring_file::{RingFile, SharedWrites};
 use whole::read_all;
 
 /// Bytes of the buffer through which a file is read and written.
@@ -48,9 +54,7 @@ pub(super) struct Image {
     path: PathBuf,
     /// The capabilities of a block device; `None` for a file.
     device: Option<BlockDevice>,
-    /// Whether a flush has failed. Data written before it may be lost, and a later flush would not report that. Locked during a flush:
-    /// the system reports a failure to one of two flushes at a time.
-    flush_failed: Mutex<bool>,
+    flushes: Arc<Flushes>,
     /// The file system has no reads that do not wait.
     always_waits: AtomicBool,
     /// Whether a discard without effect was logged.
@@ -78,7 +82,8 @@ impl Image {
         if exclusive {
             options.custom_flags(OFlags::EXCL.bits() as i32);
         }
-        let mut file = options.open(path).map_err(|error| match error.raw_os_error() {
+        let is_in_use = |error: &io::Error| exclusive && error.raw_os_error() == Some(libc::EBUSY);
+        let mut file = once_closed(|| options.open(path), is_in_use).map_err(|error| match error.raw_os_error() {
             Some(libc::EBUSY) if exclusive => io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 "it is mounted, part of another device, or served already; end that, or name another device. ',lock=off' \
@@ -129,15 +134,10 @@ impl Image {
             direct: None,
             path: path.to_owned(),
             device,
-            flush_failed: Mutex::default(),
+            flushes: Arc::new(Flushes::new(path)),
             always_waits: AtomicBool::default(),
             discard_reported: AtomicBool::default(),
         })
-    }
-
-    /// A share in the file, through the page cache.
-    pub(super) fn file(&self) -> SharedFd {
-        self.file.clone().into()
     }
 
     pub(super) fn read(&self, at: u64, into: Bytes<'_>) -> Result<(), DiskError> {
@@ -213,23 +213,14 @@ impl Image {
         })
     }
 
-    /// Writes all data to the medium.
-    ///
-    /// After an error the system drops the data that it could not write, and the next flush succeeds. So once a flush has
-    /// failed, all later ones fail as well, until the image is opened anew.
+    /// Writes all data to the medium. See [`Flushes::flush`].
     pub(super) fn flush(&self) -> Result<(), DiskError> {
-        let mut has_failed = self.flush_failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if *has_failed {
-            return Err(DiskError::FlushFailed);
-        }
-        let Err(error) = self.file.sync_data() else {
-            return Ok(());
-        };
-        *has_failed = true;
-        tracing::error!(path = %self.path.display(), %error,
-            "a flush failed, and data written since the one before may be lost; every flush of this image fails from now on. \
-             Check the medium and the image, then restart the daemon");
-        Err(error.into())
+        self.flushes.flush(&self.file)
+    }
+
+    /// Begins a flush on the ring.
+    pub(super) fn begin_flush(&self) -> FlushStart {
+        self.flushes.begin(self.file())
     }
 
     /// Whether a discard may have an effect.
@@ -246,12 +237,17 @@ impl Image {
             Some(_) => discard_blocks(&self.file, stretch.from, stretch.len),
             None => allocate(&self.file, HOLE, stretch.from, stretch.len),
         };
-        if let Err(error) = discarded
-            && !self.discard_reported.swap(true, Ordering::Relaxed)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "discards have no effect on this image");
+        if let Err(error) = discarded {
+            self.report_discard(&error);
         }
         stretch.cleared(at)
+    }
+
+    /// Logs once that the system refuses to discard.
+    pub(super) fn report_discard(&self, error: &io::Error) {
+        if !self.discard_reported.swap(true, Ordering::Relaxed) {
+            tracing::warn!(path = %self.path.display(), %error, "discards have no effect on this image");
+        }
     }
 
     /// Zeroes the beginning of the range. `unmap` allows to release its storage.
@@ -278,7 +274,7 @@ impl Image {
         })
     }
 
-    fn clearing(&self, at: u64, len: u64) -> Clearing {
+    pub(super) fn clearing(&self, at: u64, len: u64) -> Clearing {
         Clearing::new(at, len, self.device.map_or(1, |device| device.block))
     }
 
@@ -309,11 +305,14 @@ impl Image {
         is_inside() && allocate(&self.file, HOLE, at, len).is_ok()
     }
 
+    /// Whether it may be asked to zero. If a block device cannot zero, the kernel would write all zeroes in one call.
+    pub(super) fn zeroes_quickly(&self) -> bool {
+        self.device.is_none_or(|device| device.can_zero)
+    }
+
     /// Zeroes whole units without a transfer. Returns false if the system refuses.
     fn zero_quickly(&self, at: u64, len: u64) -> bool {
-        // If a block device cannot zero, the kernel would write all zeroes in one call.
-        let is_quick = self.device.is_none_or(|device| device.can_zero);
-        is_quick && allocate(&self.file, FallocateFlags::ZERO_RANGE, at, len).is_ok()
+        self.zeroes_quickly() && allocate(&self.file, FallocateFlags::ZERO_RANGE, at, len).is_ok()
     }
 }
 

@@ -14,10 +14,15 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
+/// The time between two attempts, and their number.
+const CLOSE_AGAIN: Duration = Duration::from_millis(5);
+const CLOSE_TRIES: u32 = 400;
 /// Byte of the first permission, locked while it is used.
 const HELD: i64 = 100;
 /// Byte of the first permission, locked while others must not use it.
@@ -47,14 +52,40 @@ pub(super) enum LockError {
         user: String,
         /// What it does.
         conflict: &'static str,
+        /// The system reports a process. If not, one that has ended can have it still: see [`once_closed`].
+        is_named: bool,
     },
     /// The system does not support locks on this file.
     #[error("it cannot be locked on its file system ({0}); ',lock=off' serves it without a lock")]
     Impossible(#[source] io::Error),
 }
 
-/// Locks an image for reading, or for reading and writing, until `file` and its duplicates are closed.
+/// Repeats what fails because a file is in use, while that may pass.
+///
+/// The kernel closes the files of a killed process that used an io_uring some time after its end: requests in flight are executed first.
+pub(super) fn once_closed<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    may_pass: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    for _ in 1..CLOSE_TRIES {
+        match attempt() {
+            Err(error) if may_pass(&error) => thread::sleep(CLOSE_AGAIN),
+            result => return result,
+        }
+    }
+    attempt()
+}
+
+/// Locks an image for reading, or for reading and writing, until `file` and its duplicates are closed. Waits some seconds at the most for
+/// a process that has ended.
 pub(super) fn lock(file: &File, writes: bool) -> Result<(), LockError> {
+    once_closed(
+        || lock_now(file, writes),
+        |error| matches!(error, LockError::Taken { is_named: false, .. }),
+    )
+}
+
+fn lock_now(file: &File, writes: bool) -> Result<(), LockError> {
     let held: &[Permission] = if writes {
         &[Permission::ConsistentRead, Permission::Write]
     } else {
@@ -119,7 +150,11 @@ fn taken(file: &File, byte: i64, conflict: &'static str) -> LockError {
         [] => "another process".to_owned(),
         users => users.join(" and "),
     };
-    LockError::Taken { user, conflict }
+    LockError::Taken {
+        user,
+        conflict,
+        is_named: !users.is_empty(),
+    }
 }
 
 /// The processes that lock a byte of a file. The kernel does not name the owner of an open file description lock, but lists
@@ -236,6 +271,22 @@ mod tests {
             let error = lock(&open(image.path(), writes), writes).unwrap_err();
             assert!(error.to_string().contains("has locked it"), "{error}");
         }
+    }
+
+    /// What fails while a file is closed is repeated, and not for ever; other errors are not.
+    #[test]
+    fn c2_what_may_pass_is_repeated() {
+        let left = std::cell::Cell::new(0);
+        let attempt = || match left.get() {
+            0 => Ok(()),
+            more => Err(left.replace(more - 1)),
+        };
+        left.set(3);
+        assert_eq!(once_closed(attempt, |_| true), Ok(()));
+        left.set(3);
+        assert_eq!(once_closed(attempt, |left| *left != 2), Err(2));
+        left.set(CLOSE_TRIES);
+        assert_eq!(once_closed(attempt, |_| true), Err(1));
     }
 
     /// A descriptor that cannot be locked, here because it is write-only: the error names the remedy.

@@ -9,25 +9,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aio_context::{BottomHalf, ClockId, Context, Handler, Interest, Registration, Timer};
 
 use super::catalog::{Catalog, NbdExport};
 use super::input::{Input, Received};
-use super::job::{Job, Payload};
 use super::moving::MoveClient;
 use super::negotiation::{self, Agreement, Negotiation, Outcome};
 use super::outbox::Outbox;
 use super::places::Place;
-use super::request::Request;
 use super::transmission::Transmission;
 use super::turn::{Failure, Stop, Turn};
-use crate::disk::DiskError;
 use crate::limit::{Kind, LineLimit};
 use crate::request::Device;
 
+mod executing;
 mod handover;
 
 /// The handshake must be complete this long after the connection.
@@ -369,51 +366,6 @@ impl Connection {
             parts.registration.set_interest(interest)?;
         }
         Ok(())
-    }
-
-    /// A thread has ended a request.
-    fn end_job(&self, request: &Request, begun: Instant, result: thread::Result<Result<Payload, DiskError>>) {
-        if self.has_ended.get() {
-            return;
-        }
-        let Ok(result) = result else {
-            self.end(&End::Requests(Failure::Panic));
-            return;
-        };
-        let is_last = {
-            let State { phase, out, .. } = &mut *self.state.borrow_mut();
-            let Phase::Requests(transmission) = phase else {
-                return;
-            };
-            transmission.end_job(request, result, out);
-            let stats = &transmission.agreement().export.stats;
-            stats.requests.took(begun.elapsed(), 1);
-            transmission.in_flight() == 0
-        };
-        if is_last {
-            self.take_turn(false);
-        } else {
-            // In the next iteration, together with the replies to others that have ended meanwhile.
-            self.schedule();
-        }
-    }
-
-    /// Passes a request to a thread.
-    fn submit(&self, export: &NbdExport, job: Job) -> Result<(), Failure> {
-        let Some(workers) = &export.workers else {
-            return Ok(());
-        };
-        let (device, cancelled, request) = (export.device.clone(), self.cancelled.clone(), job.request);
-        let (me, place, begun) = (self.me.clone(), self.place.clone(), Instant::now());
-        let execute = move || job.execute(&device.disk, &cancelled);
-        let done = move |_: &Context, result| {
-            // The place is free once the thread needs no memory for the request any more.
-            let _place = place;
-            if let Some(connection) = me.upgrade() {
-                connection.end_job(&request, begun, result);
-            }
-        };
-        workers.pool.run(execute, done).map_err(Failure::NoThread)
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Job`]: a request that a thread executes.
+//! [`Job`]: a request that a thread or the ring executes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -29,6 +29,7 @@ mod job;
 mod listener;
 mod moving;
 mod negotiation;
+mod on_ring;
 mod options;
 mod outbox;
 mod places;

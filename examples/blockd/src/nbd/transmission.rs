@@ -1,7 +1,7 @@
-//! Requests of a client, from bytes to bytes: parsed, executed by the loop or passed to threads, answered.
+//! Requests of a client, from bytes to bytes: parsed, executed by the loop or passed to the ring or to threads, answered.
 //!
-//! The loop executes requests for disks in memory in the order of their arrival, and long ones in steps. Threads execute requests for
-//! images, several at a time, and their replies come in the order in which they end.
+//! The loop executes requests for disks in memory in the order of their arrival, and long ones in steps. The ring or threads execute requests
+//! for images, several at a time, and their replies come in the order in which they end.
 
 mod by_loop;
 
@@ -18,7 +18,7 @@ use super::wire::RequestHeader;
 use crate::disk::DiskError;
 use crate::limit::Kind as Line;
 
-/// The most requests that threads execute for a connection.
+/// The most requests that the ring and threads execute for a connection.
 const MOST_JOBS: usize = 64;
 /// The most bytes of such requests and of replies. A request that is longer is executed alone.
 const MOST_JOB_BYTES: usize = 32 * 1024 * 1024;
@@ -58,7 +58,7 @@ enum Current {
     Clear { request: Request, done: u64 },
 }
 
-/// Passes a job to a thread.
+/// Passes a job to the ring or to a thread.
 pub(super) type Submit<'a> = &'a dyn Fn(&NbdExport, Job) -> Result<(), Failure>;
 
 /// The requests of a connection.

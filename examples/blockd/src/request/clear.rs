@@ -1,7 +1,7 @@
 //! Discard and write-zeroes: lists of ranges instead of data.
 
 use super::{Device, Executed, Progress, Request, RequestError, u32_at, u64_at};
-use crate::disk::{DiskError, SECTOR, STEP};
+use crate::disk::{Clear, DiskError, RingProgress, RingStep, SECTOR, STEP};
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP};
 
 /// The most ranges of a discard or write-zeroes. Linux uses no more.
@@ -19,12 +19,6 @@ impl Device {
         progress: &mut Progress,
     ) -> Result<Executed, RequestError> {
         let discard = request.kind == VIRTIO_BLK_T_DISCARD;
-        if discard && !self.disk.can_discard() && !self.disk.is_read_only() {
-            return Err(RequestError::Unsupported {
-                kind: request.kind,
-                flags: 0,
-            });
-        }
         let mut raw = [0; (RANGE_LEN * MOST_RANGES as u64) as usize];
         let raw = self.checked_ranges(request, &mut raw)?;
         let mut cost = 0;
@@ -61,8 +55,43 @@ impl Device {
         })
     }
 
+    /// Returns what the ring does next for a discard or write-zeroes; `None` if all is cleared.
+    pub(super) fn next_clear(
+        &self,
+        request: &Request<'_>,
+        progress: RingProgress,
+    ) -> Result<Option<RingStep>, RequestError> {
+        let mut raw = [0; (RANGE_LEN * MOST_RANGES as u64) as usize];
+        let mut skip = progress.done;
+        for range in self
+            .checked_ranges(request, &mut raw)?
+            .chunks_exact(RANGE_LEN as usize)
+        {
+            let range = Range::from_raw(range);
+            let done = skip.min(range.len());
+            skip -= done;
+            if done < range.len() {
+                let how = if request.kind == VIRTIO_BLK_T_DISCARD {
+                    Clear::Discard
+                } else {
+                    let unmap = range.may_unmap();
+                    Clear::Zeroes { unmap }
+                };
+                let (at, left) = (range.position()? + done, range.len() - done);
+                return Ok(Some(self.disk.next_to_clear(how, at, left, progress)?));
+            }
+        }
+        Ok(None)
+    }
+
     /// Copies the request's ranges to `raw` and checks each of them.
     fn checked_ranges<'a>(&self, request: &Request<'_>, raw: &'a mut [u8]) -> Result<&'a [u8], RequestError> {
+        if request.kind == VIRTIO_BLK_T_DISCARD && !self.disk.can_discard() && !self.disk.is_read_only() {
+            return Err(RequestError::Unsupported {
+                kind: request.kind,
+                flags: 0,
+            });
+        }
         let len = request.from_driver.len();
         if len > raw.len() as u64 || len == 0 || !len.is_multiple_of(RANGE_LEN) {
             return Err(RequestError::Ranges);

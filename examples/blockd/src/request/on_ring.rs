@@ -1,55 +1,50 @@
-//! Reads and writes as operations on the ring of the loop, straight from and to the client's memory.
+//! Requests as operations on the ring of the loop. Reads and writes go straight from and to the client's memory.
 //!
-//! The other requests are for threads. A flush remembers its failure under a lock that only a thread can wait for; discards and zeroes need
-//! system calls for which the ring has no operation. The kernel executes all of these on threads, too, so the ring would gain nothing.
+//! Threads execute what the ring cannot: transfers that the page cache has to align, and discards of block devices.
 
 use std::io;
 use std::sync::Arc;
 
 use aio_context::Operation;
-use virtio_bindings::virtio_blk::{VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT};
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH,
+    VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
+};
 
 use super::{Device, Done, MalformedRequest, Progress, Request, RequestError, part_of};
 use crate::buffers::Bytes;
 use crate::descriptor_chain::DescriptorChain;
-use crate::disk::STEP;
-use crate::guest_buffers::describe;
+use crate::disk::{DiskError, Outcome, RingFile, RingProgress, RingStep, STEP, SharedWrites};
+use crate::guest_buffers::{Described, describe};
 use crate::memory::Memory;
 
 /// What is to be done next for a request.
 #[derive(Debug)]
 pub(crate) enum OnRing {
-    /// This operation. [`Progress::transferred`] accepts its result.
-    Operation(Operation),
+    /// This operation. [`Disk::accept`](crate::disk::Disk::accept) accepts its result.
+    Operation(Operation, Outcome, Option<SharedWrites>),
+    /// A flush.
+    Flush,
+    /// So many bytes count as cleared.
+    Nothing(u64),
     /// A thread has to execute the request.
     Threads,
     /// Nothing.
     Done(Done),
 }
 
-impl Progress {
-    /// Accepts the result of an operation.
-    ///
-    /// # Errors
-    /// That of the operation, or if the file has ended.
-    pub(crate) fn transferred(&mut self, result: io::Result<usize>) -> io::Result<()> {
-        match result {
-            Ok(0) => Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "it has become shorter than it was when it was opened",
-            )),
-            Ok(count) => {
-                self.0 += count as u64;
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(error) => Err(error),
+impl From<RingStep> for OnRing {
+    fn from(step: RingStep) -> Self {
+        match step {
+            RingStep::Operation(operation, outcome) => Self::Operation(operation, outcome, None),
+            RingStep::Nothing(bytes) => Self::Nothing(bytes),
+            RingStep::Threads => Self::Threads,
         }
     }
 }
 
 impl Device {
-    /// Returns the next step of the request in `chain`. With `write_through`, writes are for threads, because a flush follows them.
+    /// Returns the next step of the request in `chain`. With `write_through`, a write is on the medium before it completes.
     ///
     /// # Errors
     /// [`MalformedRequest`] if no status can be reported.
@@ -58,26 +53,36 @@ impl Device {
         memory: &Arc<Memory>,
         chain: &DescriptorChain,
         write_through: bool,
-        progress: Progress,
+        progress: RingProgress,
     ) -> Result<OnRing, MalformedRequest> {
         let (request, status) = Request::of(memory, chain)?;
-        let (all, written) = match request.kind {
-            // What goes past the page cache needs aligned buffers, which the client's are not.
-            _ if self.disk.is_direct() => return Ok(OnRing::Threads),
-            // At most MOST_BYTES, so it fits.
-            VIRTIO_BLK_T_IN => (request.to_driver, request.to_driver.len() as u32),
-            VIRTIO_BLK_T_OUT if !write_through => (request.from_driver, 0),
-            _ => return Ok(OnRing::Threads),
+        let next = match request.kind {
+            VIRTIO_BLK_T_IN => self.next_transfer(memory, &request, request.to_driver, progress),
+            VIRTIO_BLK_T_OUT => self.next_transfer(memory, &request, request.from_driver, progress),
+            VIRTIO_BLK_T_FLUSH => Ok(None),
+            VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES => self
+                .next_clear(&request, progress)
+                .map(|step| step.map(OnRing::from)),
+            _ => return self.answer(memory, chain),
         };
-        match self.operation(memory, &request, all, progress) {
-            Ok(Some(operation)) => Ok(OnRing::Operation(operation)),
+        let is_read = request.kind == VIRTIO_BLK_T_IN;
+        let flushes = request.kind == VIRTIO_BLK_T_FLUSH || write_through && !is_read;
+        match next {
+            Ok(Some(step)) => Ok(step),
+            Ok(None) if flushes && !progress.is_flushed => Ok(OnRing::Flush),
             Ok(None) => {
                 status.write(&[VIRTIO_BLK_S_OK as u8])?;
+                // At most MOST_BYTES, so it fits.
+                let written = if is_read {
+                    request.to_driver.len() as u32
+                } else {
+                    0
+                };
                 Ok(OnRing::Done(Done {
                     written: written + 1,
                     error: None,
                     kind: request.kind,
-                    bytes: all.len(),
+                    bytes: progress.done,
                 }))
             }
             Err(error) => Ok(OnRing::Done(fail(request.kind, status, error)?)),
@@ -92,47 +97,70 @@ impl Device {
         &self,
         memory: &Memory,
         chain: &DescriptorChain,
-        error: io::Error,
+        error: DiskError,
     ) -> Result<Done, MalformedRequest> {
         let (request, status) = Request::of(memory, chain)?;
-        fail(request.kind, status, RequestError::Disk(error.into()))
+        fail(request.kind, status, RequestError::Disk(error))
+    }
+
+    /// Executes a request that does not concern the medium.
+    fn answer(&self, memory: &Memory, chain: &DescriptorChain) -> Result<OnRing, MalformedRequest> {
+        let step = self.serve(memory, chain, false, &mut Progress::default())?;
+        Ok(step.done.map_or(OnRing::Threads, OnRing::Done))
     }
 
     /// Returns the operation for the next bytes of a transfer; `None` if there are none.
-    fn operation(
+    fn next_transfer(
         &self,
         memory: &Arc<Memory>,
         request: &Request<'_>,
         all: Bytes<'_>,
-        progress: Progress,
-    ) -> Result<Option<Operation>, RequestError> {
+        progress: RingProgress,
+    ) -> Result<Option<OnRing>, RequestError> {
         let at = request.position(all.len())?;
-        let reads = request.kind == VIRTIO_BLK_T_IN;
-        let file = if reads {
-            self.disk.file_to_read(at, all.len())?
+        let writes = request.kind == VIRTIO_BLK_T_OUT;
+        if writes {
+            self.disk.check_write(at, all.len())?;
         } else {
-            self.disk.file_to_write(at, all.len())?
-        };
-        let part = part_of(all, progress.0).ok_or(RequestError::Length(all.len()))?;
+            self.disk.check(at, all.len())?;
+        }
+        let part = part_of(all, progress.done).ok_or(RequestError::Length(all.len()))?;
         if part.is_empty() {
             return Ok(None);
         }
-        let (memory, _) = describe(memory, part, STEP)?;
-        let at = at + progress.0;
-        Ok(Some(if reads {
-            Operation::read(file, at, memory)
-        } else {
+        let Described {
+            memory,
+            len,
+            alignment,
+        } = describe(memory, part, STEP)?;
+        let at = at + progress.done;
+        let Some(RingFile { file, shared }) = self.disk.ring_file(writes, at, len, alignment) else {
+            return Ok(Some(OnRing::Threads));
+        };
+        let operation = if writes {
             Operation::write(file, at, memory)
-        }))
+        } else {
+            Operation::read(file, at, memory)
+        };
+        Ok(Some(OnRing::Operation(operation, Outcome::Transferred, shared)))
     }
 }
 
 fn fail(kind: u32, status: Bytes<'_>, error: RequestError) -> Result<Done, MalformedRequest> {
-    status.write(&[VIRTIO_BLK_S_IOERR as u8])?;
+    let code = match error {
+        RequestError::Unsupported { .. } => VIRTIO_BLK_S_UNSUPP,
+        _ => VIRTIO_BLK_S_IOERR,
+    };
+    status.write(&[code as u8])?;
     Ok(Done {
         written: 1,
         error: Some(error),
         kind,
         bytes: 0,
     })
+}
+
+/// Whether a thread can do what the ring cannot: the system takes no direct transfer of this kind.
+pub(crate) fn is_for_threads(device: &Device, error: &io::Error) -> bool {
+    device.disk.is_direct() && error.raw_os_error() == Some(libc::EINVAL)
 }

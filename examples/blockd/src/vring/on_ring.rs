@@ -8,14 +8,16 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
-use aio_context::{Completed, NotSubmitted};
+use aio_context::{Completed, NotSubmitted, Operation};
 use rustix::io::Errno;
 
 use super::{Vring, VringConfig, VringError};
 use crate::descriptor_chain::DescriptorChain;
+use crate::disk::{DiskError, Outcome, RingProgress, SharedWrites};
 use crate::memory::Memory;
-use crate::request::{Done, MalformedRequest, OnRing, Progress};
+use crate::request::{Done, MalformedRequest, OnRing, is_for_threads};
 use crate::ring_engine::{InFlight, RingEngine};
+use crate::ring_flushes::Flushed;
 
 /// A request that the ring executes.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ struct RingRequest {
     taken_at: Instant,
     memory: Arc<Memory>,
     chain: RefCell<DescriptorChain>,
-    progress: Cell<Progress>,
+    progress: Cell<RingProgress>,
 }
 
 impl Vring {
@@ -55,50 +57,66 @@ impl Vring {
 }
 
 impl RingRequest {
-    /// Does the next step.
+    /// The queue, unless it has stopped.
+    fn vring(&self) -> Option<Rc<Vring>> {
+        self.vring.upgrade().filter(|vring| !vring.stopped.get())
+    }
+
+    /// Does the next step, and those after it that need no operation.
     fn advance(self: &Rc<Self>) {
-        let Some(vring) = self.vring.upgrade().filter(|vring| !vring.stopped.get()) else {
-            return;
-        };
+        let Some(vring) = self.vring() else { return };
         let VringConfig {
             device,
             write_through,
             ..
         } = &vring.config;
-        let next = device.next_on_ring(
-            &self.memory,
-            &self.chain.borrow(),
-            *write_through,
-            self.progress.get(),
-        );
-        match next {
-            Ok(OnRing::Operation(operation)) => {
-                if let Err(refused) = self.submit(operation) {
-                    self.leave_ring(&vring, &refused);
+        loop {
+            let mut progress = self.progress.get();
+            let next = device.next_on_ring(&self.memory, &self.chain.borrow(), *write_through, progress);
+            match next {
+                Ok(OnRing::Nothing(bytes)) => {
+                    progress.done += bytes;
+                    self.progress.set(progress);
+                    continue;
                 }
+                Ok(OnRing::Operation(operation, outcome, shared)) => {
+                    if let Err(refused) = self.submit(operation, outcome, shared) {
+                        self.leave_ring(&vring, &refused);
+                    }
+                }
+                Ok(OnRing::Flush) => {
+                    let request = self.clone();
+                    self.engine
+                        .flush(device, move |flushed| request.accept_flush(flushed));
+                }
+                Ok(OnRing::Threads) => self.pass_to_thread(&vring),
+                Ok(OnRing::Done(done)) => self.end(&vring, Ok(done)),
+                Err(malformed) => self.end(&vring, Err(malformed)),
             }
-            Ok(OnRing::Threads) => self.pass_to_thread(&vring),
-            Ok(OnRing::Done(done)) => self.end(&vring, Ok(done)),
-            Err(malformed) => self.end(&vring, Err(malformed)),
+            return;
         }
     }
 
-    fn submit(self: &Rc<Self>, operation: aio_context::Operation) -> Result<(), NotSubmitted> {
+    fn submit(
+        self: &Rc<Self>,
+        operation: Operation,
+        outcome: Outcome,
+        shared: Option<SharedWrites>,
+    ) -> Result<(), NotSubmitted> {
         let request = self.clone();
         self.engine.submit(operation, move |completed| {
             let Completed { result, operation } = completed;
-            drop(operation);
-            request.accept(result);
+            drop((operation, shared));
+            request.accept(outcome, result);
         })
     }
 
     /// Accepts the result of an operation.
-    fn accept(self: &Rc<Self>, result: io::Result<usize>) {
-        let Some(vring) = self.vring.upgrade().filter(|vring| !vring.stopped.get()) else {
-            return;
-        };
+    fn accept(self: &Rc<Self>, outcome: Outcome, result: io::Result<usize>) {
+        let Some(vring) = self.vring() else { return };
+        let device = &vring.config.device;
         let mut progress = self.progress.get();
-        match progress.transferred(result) {
+        match device.disk.accept(&mut progress, outcome, result) {
             Ok(()) => {
                 self.progress.set(progress);
                 self.advance();
@@ -107,13 +125,33 @@ impl RingRequest {
                 Some(Errno::FAULT) => vring.fail(&VringError::MemoryLost),
                 // The context has lost its ring.
                 Some(Errno::CANCELED) => self.leave_ring(&vring, &error),
-                _ => {
-                    let device = &vring.config.device;
-                    let done = device.fail_on_ring(&self.memory, &self.chain.borrow(), error);
-                    self.end(&vring, done);
-                }
+                _ if is_for_threads(device, &error) => self.pass_to_thread(&vring),
+                _ => self.fail(&vring, error.into()),
             },
         }
+    }
+
+    /// Accepts the result of a flush.
+    fn accept_flush(self: &Rc<Self>, flushed: Flushed) {
+        let Some(vring) = self.vring() else { return };
+        match flushed {
+            Flushed::Ended(Ok(())) => {
+                let mut progress = self.progress.get();
+                progress.is_flushed = true;
+                self.progress.set(progress);
+                self.advance();
+            }
+            Flushed::Ended(Err(error)) => self.fail(&vring, error),
+            Flushed::Threads => self.pass_to_thread(&vring),
+        }
+    }
+
+    fn fail(&self, vring: &Vring, error: DiskError) {
+        let done = vring
+            .config
+            .device
+            .fail_on_ring(&self.memory, &self.chain.borrow(), error);
+        self.end(vring, done);
     }
 
     fn end(&self, vring: &Vring, done: Result<Done, MalformedRequest>) {

@@ -141,6 +141,11 @@ impl Client {
         self.finish(queue)
     }
 
+    pub(crate) fn start_flush(&mut self, queue: usize, slot: usize) {
+        self.queues[queue].queue.flush(slot).unwrap();
+        self.kick(queue);
+    }
+
     pub(crate) fn discard(&mut self, queue: usize, at: u64, len: u64) -> Result<(), i32> {
         self.queues[queue].queue.discard(at, len, 0).unwrap();
         self.kick(queue);

@@ -23,7 +23,11 @@ pub(crate) fn first_line(child: &mut Child) -> String {
 }
 
 pub(crate) fn wait_ready(child: &mut Child) {
-    assert_eq!(first_line(child), "ready\n");
+    if first_line(child) != "ready\n" {
+        let mut log = String::new();
+        child.stderr.as_mut().unwrap().read_to_string(&mut log).unwrap();
+        panic!("it is not ready: {log}");
+    }
 }
 
 /// Ends it with SIGTERM, and checks its status.

@@ -9,25 +9,26 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::Arc;
 
+use parking_lot::{ArcRwLockReadGuard, RawRwLock, RwLock, RwLockWriteGuard};
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
 
 use super::whole::read_all;
 
 /// The alignment of all buffers, which is enough for every file system.
-pub(super) const BUFFER_ALIGN: usize = 4096;
+pub(crate) const BUFFER_ALIGN: usize = 4096;
 /// The unit of files whose file system does not tell.
 const USUAL_UNIT: u64 = 4096;
 
 /// A second descriptor of an image, for direct access.
 #[derive(Debug)]
 pub(super) struct Direct {
-    file: File,
+    file: Arc<File>,
     /// Positions and lengths are multiples of this.
     unit: u64,
     /// Direct writes share it, other writes have it alone.
-    writes: RwLock<()>,
+    writes: Arc<RwLock<()>>,
 }
 
 impl Direct {
@@ -52,9 +53,9 @@ impl Direct {
             })?;
         let unit = unit(&file);
         Ok(Self {
-            file,
+            file: Arc::new(file),
             unit,
-            writes: RwLock::default(),
+            writes: Arc::default(),
         })
     }
 
@@ -75,7 +76,7 @@ impl Direct {
         if !self.is_aligned(at, buffer.len()) {
             return None;
         }
-        let _shared = self.writes.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = self.writes.read();
         match self.file.write_all_at(buffer, at) {
             Err(error) if is_misaligned(&error) => None,
             written => Some(written),
@@ -84,7 +85,20 @@ impl Direct {
 
     /// Excludes direct writes while the result lives, for a write through the page cache.
     pub(super) fn exclude(&self) -> RwLockWriteGuard<'_, ()> {
-        self.writes.write().unwrap_or_else(PoisonError::into_inner)
+        self.writes.write()
+    }
+
+    /// The file, if a ring can transfer this range directly, in memory whose addresses and lengths are multiples of `alignment`.
+    pub(super) fn ring_file(&self, at: u64, len: u64, alignment: u64) -> Option<Arc<File>> {
+        let is_aligned = [at, len, alignment]
+            .iter()
+            .all(|number| number.is_multiple_of(self.unit));
+        is_aligned.then(|| self.file.clone())
+    }
+
+    /// Shares the right to write directly, without waiting. `None` while a write through the page cache has it, or waits for it.
+    pub(super) fn try_share(&self) -> Option<ArcRwLockReadGuard<RawRwLock, ()>> {
+        self.writes.try_read_arc()
     }
 
     fn is_aligned(&self, at: u64, len: usize) -> bool {

@@ -1,6 +1,6 @@
 //! C4: after a flush has failed, none succeeds.
 
-use super::{Image, failing};
+use super::{FileSystem, Image, Loop, failing};
 use crate::client::{Client, pattern};
 use crate::daemon::Daemon;
 use crate::raw::{DATA, Raw};
@@ -38,6 +38,48 @@ fn c4_a_failed_flush_is_never_forgotten() {
     let daemon = Daemon::start(&image.disk(), &[]);
     let mut client = Client::simple(daemon.socket());
     client.flush(0).unwrap();
+}
+
+/// The device loses what was written to it, and takes it again later: with every engine a flush fails, and so do all after it.
+#[test]
+fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
+    const LEN: usize = 1 << 20;
+    for engine in ["auto", "uring", "threads", "sync"] {
+        let Some(system) = FileSystem::mount("tmpfs", "size=2M,mode=0700") else {
+            return;
+        };
+        let path = system.path().join("disk.raw");
+        std::fs::File::create(&path).unwrap().set_len(16 << 20).unwrap();
+        let Some(device) = Loop::attach(&path, &[]) else {
+            return;
+        };
+        let daemon = Daemon::start(&device.disk(), &["--engine", engine]);
+        let mut client = Client::simple(daemon.socket());
+        client.flush(0).unwrap();
+        for at in 0..8 {
+            client
+                .write(0, (at * LEN) as u64, &pattern(at as u64, LEN))
+                .unwrap();
+        }
+        // Many at a time, of which the system tells one.
+        for slot in 0..8 {
+            client.start_flush(0, slot);
+        }
+        let failed = (0..8).filter(|_| client.next_done(0).1 != 0).count();
+        assert_eq!(failed, 8, "with --engine {engine}");
+        system.grow("64M");
+        client.write(0, 0, &pattern(9, LEN)).unwrap();
+        assert_eq!(client.flush(0), Err(EIO), "with --engine {engine}");
+        assert_eq!(client.read(0, 0, LEN).unwrap(), pattern(9, LEN));
+        drop(client);
+        // A driver that does not flush, so that every write does.
+        let mut raw = Raw::ready(daemon.socket());
+        assert_eq!(raw.request(1, 0, &[(DATA, 512)], 0), 1, "with --engine {engine}");
+        raw.read_sector(0);
+        drop(raw);
+        let log = daemon.stop();
+        assert_eq!(log.matches("may be lost").count(), 1, "{log}");
+    }
 }
 
 /// The driver does not flush, so that every write does.

@@ -1,7 +1,8 @@
 //! C5: zeroes are written and discards succeed even if the file system refuses `fallocate`.
 
-use super::{Image, failing};
+use super::{FileSystem, Image, failing};
 use crate::client::Client;
+use crate::daemon::Daemon;
 
 const LEN: usize = 64 * 1024;
 
@@ -42,10 +43,45 @@ fn c5_zeroes_without_fallocate() {
     }
 }
 
+/// A file system that has no holes.
+#[test]
+fn c5_zeroes_on_a_file_system_without_fallocate() {
+    for engine in ["auto", "uring", "threads", "sync"] {
+        let Some(system) = FileSystem::mount("ramfs", "mode=0700") else {
+            return;
+        };
+        let path = system.path().join("disk.raw");
+        std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
+        let disk = format!("path={}", path.display());
+        let daemon = Daemon::start(&disk, &["--engine", engine]);
+        let mut client = Client::simple(daemon.socket());
+        for unmap in [false, true] {
+            client.write(0, 0, &[9; LEN]).unwrap();
+            client.write_zeroes(0, 4096, LEN as u64 - 8192, unmap).unwrap();
+            let seen = client.read(0, 0, LEN).unwrap();
+            assert_eq!(seen[..4096], [9; 4096]);
+            assert!(
+                seen[4096..LEN - 4096].iter().all(|byte| *byte == 0),
+                "{engine}, {unmap}"
+            );
+            assert_eq!(seen[LEN - 4096..], [9; 4096]);
+        }
+        for _ in 0..2 {
+            client.discard(0, 0, LEN as u64).unwrap();
+        }
+        drop(client);
+        let log = daemon.stop();
+        assert_eq!(
+            log.matches("discards have no effect").count(),
+            1,
+            "{engine}: {log}"
+        );
+    }
+}
+
 /// `discard=off`: neither offered nor done, and zeroes keep their place.
 #[test]
 fn c5_discards_can_be_switched_off() {
-    use crate::daemon::Daemon;
     use crate::raw::{DATA, Raw};
     use virtio_driver::VirtioBlkFeatureFlags;
 

@@ -10,7 +10,7 @@ use blockd::Source;
 use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
 
-use super::{attempt, failing, failing_with};
+use super::{attempt, failing_with};
 use crate::client::{Client, pattern};
 use crate::daemon::Daemon;
 use crate::raw::{DATA, Raw};
@@ -100,6 +100,29 @@ fn c8_a_frozen_image_holds_up_only_its_own_export() {
     system.thaw();
     raw.wait_used(before.wrapping_add(1));
     assert_eq!(raw.read_sector(5), [7; 512]);
+}
+
+/// Discards and zeroes wait as writes do, and what flushes behind them.
+#[test]
+fn c8_clears_and_flushes_of_a_frozen_image_hold_up_only_its_own_export() {
+    let Some(system) = Freezable::mount() else {
+        return;
+    };
+    let server = server(&system);
+    let mut raw = Raw::ready(&server.socket(0));
+    let range = |sector: u64, flags: u64| [sector.to_le_bytes(), (8 | flags << 32).to_le_bytes()].concat();
+    raw.put(DATA, &[range(8, 0), range(16, 1), range(24, 0)].concat());
+    system.freeze();
+    let before = raw.used();
+    for (kind, place) in [(11, 0), (13, 16), (13, 32)] {
+        // The driver of this client does not flush, so that each of them does.
+        raw.offer_request(kind, 0, &[(DATA + place, 16)], 0);
+    }
+    is_served(&server.socket(1));
+    assert_eq!(raw.used(), before, "a frozen file system clears nothing");
+    system.thaw();
+    raw.wait_used(before.wrapping_add(3));
+    assert_eq!(raw.read_sector(16), [0; 512]);
 }
 
 /// After it has answered, nothing may be written to the client's memory or the image.
@@ -234,7 +257,7 @@ fn c8_what_cannot_be_read_at_once_is_read_later() {
         let data = pattern(8, 1 << 20);
         std::fs::write(image.path(), &data).unwrap();
         let fault = format!("preadv2:error={error}");
-        let Some(daemon) = failing(&[&fault], &image.disk()) else {
+        let Some(daemon) = failing_with(&[&fault], &image.disk(), &["--engine", "auto"]) else {
             return;
         };
         let mut client = Client::simple(daemon.socket());

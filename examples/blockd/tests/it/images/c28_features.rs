@@ -66,14 +66,7 @@ fn direct_files(daemon: &Daemon) -> usize {
 /// An image on a file system with direct access.
 fn image_with_direct_access(bytes: u64) -> Option<Image> {
     let image = Image::new(bytes);
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::CLOEXEC;
-    match rustix::fs::open(image.path(), flags, rustix::fs::Mode::empty()) {
-        Ok(_) => Some(image),
-        Err(error) => {
-            println!("skipped: no direct access to files here: {error}");
-            None
-        }
-    }
+    image.has_direct_access().then_some(image)
 }
 
 #[test]

@@ -54,12 +54,12 @@ fn attempt(command: &mut Command) -> Option<String> {
 }
 
 /// A daemon into whose system calls strace injects faults such as `fdatasync:error=EIO:when=1`. `None`, with a `skipped`
-/// line, if that is impossible here.
+/// line, if that is impossible here. Threads make the calls: those of a ring are made by the kernel, and cannot be injected.
 fn failing(faults: &[&str], disk: &str) -> Option<Daemon> {
-    failing_with(faults, disk, &[])
+    failing_with(faults, disk, &["--engine", "threads"])
 }
 
-/// The same with more arguments.
+/// The same with the default engine and more arguments.
 pub(crate) fn failing_with(faults: &[&str], disk: &str, args: &[&str]) -> Option<Daemon> {
     let mut strace = tool("strace")?;
     attempt(Command::new("strace").args(["-o", "/dev/null", "true"]))?;
@@ -95,6 +95,16 @@ impl Image {
         file.set_len(bytes).unwrap();
     }
 
+    /// Whether its file system has direct access; prints a `skipped` line if not.
+    pub(crate) fn has_direct_access(&self) -> bool {
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::CLOEXEC;
+        let opened = rustix::fs::open(self.path(), flags, rustix::fs::Mode::empty());
+        if let Err(error) = &opened {
+            println!("skipped: no direct access to files here: {error}");
+        }
+        opened.is_ok()
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("disk.raw")
     }
@@ -121,13 +131,13 @@ impl Image {
 }
 
 /// A block device that is a file, detached at the end.
-struct Loop {
+pub(crate) struct Loop {
     device: PathBuf,
 }
 
 impl Loop {
     /// Attaches a file with these options, if this machine and user can.
-    fn attach(file: &Path, options: &[&str]) -> Option<Self> {
+    pub(crate) fn attach(file: &Path, options: &[&str]) -> Option<Self> {
         let device = attempt(
             Command::new("losetup")
                 .args(["--find", "--show"])
@@ -139,7 +149,7 @@ impl Loop {
         })
     }
 
-    fn disk(&self) -> String {
+    pub(crate) fn disk(&self) -> String {
         format!("path={}", self.device.display())
     }
 }
@@ -151,13 +161,13 @@ impl Drop for Loop {
 }
 
 /// A file system in memory, unmounted at the end.
-struct FileSystem {
+pub(crate) struct FileSystem {
     directory: tempfile::TempDir,
 }
 
 impl FileSystem {
     /// A `tmpfs`, or a `ramfs` that knows no limits and no holes, if this user may mount one.
-    fn mount(kind: &str, options: &str) -> Option<Self> {
+    pub(crate) fn mount(kind: &str, options: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         attempt(
             Command::new("mount")
@@ -167,7 +177,7 @@ impl FileSystem {
         Some(Self { directory })
     }
 
-    fn grow(&self, size: &str) {
+    pub(crate) fn grow(&self, size: &str) {
         let grown = attempt(
             Command::new("mount")
                 .args(["-o", &format!("remount,size={size}")])
@@ -176,7 +186,7 @@ impl FileSystem {
         grown.unwrap();
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 }

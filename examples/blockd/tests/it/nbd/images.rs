@@ -13,18 +13,20 @@ use super::client::{Client, DISC, FLUSH, FUA, READ, TRIM, WRITE, WRITE_ZEROES};
 use super::start;
 use crate::client::pattern;
 use crate::daemon::Daemon;
-use crate::images::{Image, failing_with};
+use crate::images::c08_slow_images::Freezable;
+use crate::images::{FileSystem, Image, Loop, failing_with};
 use crate::process::{blockd, terminate, wait_ready};
 use crate::seed;
 
 const EIO: u32 = 5;
 const BLOCK: usize = 4096;
 
-/// A daemon with faults that strace injects, and the path of its NBD socket.
+/// A daemon with faults that strace injects into the calls of its threads, and the path of its NBD socket.
 fn failing(faults: &[&str], image: &Image) -> Option<(Daemon, PathBuf)> {
     let path = PathBuf::from(image.socket("nbd.sock"));
     let disk = format!("{},name=disk", image.disk());
-    let daemon = failing_with(faults, &disk, &["--nbd", &path.display().to_string()])?;
+    let args = ["--nbd", &path.display().to_string(), "--engine", "threads"];
+    let daemon = failing_with(faults, &disk, &args)?;
     Some((daemon, path))
 }
 
@@ -48,6 +50,129 @@ fn c4_a_failed_flush_is_never_forgotten() {
     drop((client, other));
     let log = daemon.stop();
     assert_eq!(log.matches("may be lost").count(), 1, "{log}");
+}
+
+/// With every engine: the device loses what was written to it, and takes it again later.
+#[test]
+fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
+    const LEN: usize = 1 << 20;
+    for engine in ["auto", "uring", "threads", "sync"] {
+        let Some(system) = FileSystem::mount("tmpfs", "size=2M,mode=0700") else {
+            return;
+        };
+        let file = system.path().join("disk.raw");
+        std::fs::File::create(&file).unwrap().set_len(16 << 20).unwrap();
+        let Some(device) = Loop::attach(&file, &[]) else {
+            return;
+        };
+        let (daemon, path) = start(&device.disk(), &["--engine", engine]);
+        let mut client = Client::structured(&path, "disk");
+        client.flush().unwrap();
+        for at in 0..8 {
+            client.write(at * LEN as u64, &pattern(at, LEN)).unwrap();
+        }
+        // Many at a time, of which the system tells one.
+        let flushes: HashSet<_> = (0..8).map(|_| client.start(FLUSH, 0, 0, 0)).collect();
+        for _ in 0..8 {
+            let reply = client.next_reply();
+            assert!(flushes.contains(&reply.cookie));
+            assert_eq!(reply.result, Err(EIO), "with --engine {engine}");
+        }
+        system.grow("64M");
+        client.write(0, &pattern(9, LEN)).unwrap();
+        // Each request that asks for a flush fails, several at a time.
+        client.start_write(FUA, 0, &pattern(9, LEN));
+        for command in [WRITE_ZEROES, TRIM, FLUSH] {
+            client.start(command, if command == FLUSH { 0 } else { FUA }, 0, BLOCK);
+        }
+        for _ in 0..4 {
+            assert_eq!(client.next_reply().result, Err(EIO), "with --engine {engine}");
+        }
+        client.read(LEN as u64, BLOCK).unwrap();
+        drop(client);
+        let log = daemon.stop();
+        assert_eq!(log.matches("may be lost").count(), 1, "{log}");
+    }
+}
+
+/// A frozen image delays no request but its own, and no other client; what was begun is answered once it is thawed.
+#[test]
+fn c8_a_frozen_image_delays_only_its_own_requests() {
+    for engine in ["auto", "uring", "threads"] {
+        let Some(system) = Freezable::mount() else {
+            return;
+        };
+        let (daemon, path) = start(
+            &format!("path={}", system.image().display()),
+            &["--engine", engine],
+        );
+        let mut client = Client::structured(&path, "disk");
+        client.write(8192, &pattern(2, BLOCK)).unwrap();
+        system.freeze();
+        let mut slow = HashSet::from([client.start_write(0, 0, &pattern(1, BLOCK))]);
+        slow.insert(client.start(WRITE_ZEROES, FUA, 8192, BLOCK));
+        slow.insert(client.start(TRIM, FUA, 16384, BLOCK));
+        for _ in 0..50 {
+            let quick = client.start(READ, 0, 32768, BLOCK);
+            assert_eq!(client.next_reply().cookie, quick, "with --engine {engine}");
+            Client::simple(&path, "disk").read(0, BLOCK).unwrap();
+        }
+        system.thaw();
+        for _ in 0..3 {
+            let reply = client.next_reply();
+            assert!(slow.remove(&reply.cookie));
+            assert_eq!(reply.result, Ok(Vec::new()));
+        }
+        assert_eq!(client.read(0, BLOCK).unwrap(), pattern(1, BLOCK));
+        assert_eq!(client.read(8192, BLOCK).unwrap(), [0; BLOCK]);
+        drop(client);
+        assert_eq!(daemon.stop(), "");
+    }
+}
+
+/// Long requests are executed in parts, of any position and length, whatever executes them.
+#[test]
+fn long_requests_of_any_position_and_length() {
+    const LEN: usize = 8 << 20;
+    for (engine, cache) in [
+        ("uring", ""),
+        ("uring", ",cache=none"),
+        ("auto", ""),
+        ("threads", ""),
+    ] {
+        let image = Image::new(LEN as u64);
+        if !cache.is_empty() && !image.has_direct_access() {
+            continue;
+        }
+        let (daemon, path) = start(&(image.disk() + cache), &["--engine", engine]);
+        let mut client = Client::structured(&path, "disk");
+        let mut expected = vec![0; LEN];
+        let mut random = seed();
+        for round in 0..40 {
+            // Half of them are whole pages.
+            let unit = if round % 2 == 0 { 4096 } else { 1 };
+            let size = random.usize(1..=5 << 20) / unit * unit;
+            let at = random.usize(0..=LEN - size) / unit * unit;
+            match round % 5 {
+                0..=2 => {
+                    let data = pattern(round, size);
+                    client.write(at as u64, &data).unwrap();
+                    expected[at..at + size].copy_from_slice(&data);
+                }
+                3 => {
+                    client
+                        .run(WRITE_ZEROES, round as u16 / 5 % 2 * FUA, at as u64, size)
+                        .unwrap();
+                    expected[at..at + size].fill(0);
+                }
+                _ => assert!(client.read(at as u64, size).unwrap() == expected[at..at + size]),
+            }
+        }
+        client.flush().unwrap();
+        assert!(client.read(0, LEN).unwrap() == expected, "{engine}{cache}");
+        drop(client);
+        assert_eq!(daemon.stop(), "");
+    }
 }
 
 /// A write with FUA is flushed before its reply.
@@ -235,7 +360,7 @@ fn acknowledged_writes_outlive_a_killed_daemon() {
     let (nbd, export) = (path.display().to_string(), format!("{},name=disk", image.disk()));
     let mut lasting = vec![0; 32];
     for round in 0..100u64 {
-        let engine = if round % 2 == 0 { "threads" } else { "sync" };
+        let engine = ["uring", "threads", "sync"][round as usize % 3];
         let mut child = blockd(&["--nbd", &nbd, "--export", &export, "--engine", engine])
             .spawn()
             .unwrap();

@@ -37,8 +37,14 @@ fn each_disk(check: impl Fn(&Path, &Image)) {
     for (disk, engine) in [
         ("ram=16M".to_owned(), "auto"),
         (image.disk(), "auto"),
+        (image.disk(), "uring"),
+        (image.disk() + ",cache=none", "uring"),
+        (image.disk(), "threads"),
         (image.disk(), "sync"),
     ] {
+        if disk.contains("cache=none") && !image.has_direct_access() {
+            continue;
+        }
         image.clear(16 * MIB as u64);
         let (daemon, path) = start(&disk, &["--engine", engine]);
         check(&path, &image);

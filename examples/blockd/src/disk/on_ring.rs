@@ -1,0 +1,224 @@
+//! What a ring does for an image: one operation after the other, each chosen by the result of the one before.
+//!
+//! The loop makes no system call on an image here, because each can wait: not even `lseek` or `fstat`. So a step is not chosen by whether the
+//! file has a hole, as on threads, and the ring is asked for the size of a file before a hole is made at its end.
+
+use std::io;
+
+use aio_context::{Allocation, Operation};
+use rustix::io::Errno;
+
+use super::clear::{Clearing, Stretch};
+use super::image::{FlushStart, Image, RingFile};
+use super::{Disk, DiskError, Medium};
+
+/// How a range is cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clear {
+    /// Its storage is released, if the medium can.
+    Discard,
+    /// It is zeroed.
+    Zeroes {
+        /// Its storage may be released.
+        unmap: bool,
+    },
+}
+
+/// The means of zeroing that is tried next. Each that the system refuses is followed by the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Means {
+    /// The size of the file tells whether a hole would have to extend it.
+    #[default]
+    Size,
+    Hole,
+    ZeroRange,
+    Write,
+}
+
+/// How far a request on the ring has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RingProgress {
+    /// The number of bytes that were transferred or cleared.
+    pub(crate) done: u64,
+    /// What it has changed is on the medium.
+    pub(crate) is_flushed: bool,
+    means: Means,
+}
+
+/// What the result of an operation means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is a number of bytes.
+    Transferred,
+    /// It is the size of the file, which must reach this position for a hole.
+    Size { end: u64 },
+    /// So many bytes are cleared, or the system refuses this means.
+    Zeroed(u64),
+    /// So many bytes are discarded, or discards have no effect.
+    Discarded(u64),
+}
+
+/// The next step of a request.
+#[derive(Debug)]
+pub(crate) enum RingStep {
+    /// This operation. [`Disk::accept`] accepts its result.
+    Operation(Operation, Outcome),
+    /// So many bytes need no operation.
+    Nothing(u64),
+    /// Only a thread can do it.
+    Threads,
+}
+
+impl Disk {
+    /// The file with which a ring transfers a part of an image: `len` bytes from `at`, in memory whose addresses and lengths are multiples of
+    /// `alignment`. `None` if only a thread can.
+    pub(crate) fn ring_file(&self, writes: bool, at: u64, len: u64, alignment: u64) -> Option<RingFile> {
+        match &self.medium {
+            Medium::File(image) => image.ring_file(writes, at, len, alignment),
+            Medium::Ram(_) | Medium::Null => None,
+        }
+    }
+
+    /// Begins a flush on the ring.
+    pub(crate) fn begin_flush(&self) -> FlushStart {
+        match &self.medium {
+            Medium::File(image) if !self.access.read_only => image.begin_flush(),
+            _ => FlushStart::Unneeded,
+        }
+    }
+
+    /// The next step of clearing a range that is not empty.
+    ///
+    /// # Errors
+    /// [`DiskError`] if the disk is read-only or smaller.
+    pub(crate) fn next_to_clear(
+        &self,
+        how: Clear,
+        at: u64,
+        len: u64,
+        progress: RingProgress,
+    ) -> Result<RingStep, DiskError> {
+        self.check_write(at, len)?;
+        let Medium::File(image) = &self.medium else {
+            return Ok(RingStep::Threads);
+        };
+        Ok(match how {
+            Clear::Discard if !self.access.discard => RingStep::Nothing(len),
+            Clear::Discard => image.next_to_discard(at, len),
+            Clear::Zeroes { unmap } => {
+                let unmap = unmap && self.access.discard;
+                image.next_to_zero(at, len, unmap, progress.means)
+            }
+        })
+    }
+
+    /// Accepts the result of an operation.
+    ///
+    /// # Errors
+    /// That of the operation, unless another means can take its place; or if the file has ended.
+    pub(crate) fn accept(
+        &self,
+        progress: &mut RingProgress,
+        outcome: Outcome,
+        result: io::Result<usize>,
+    ) -> io::Result<()> {
+        match (outcome, result) {
+            (Outcome::Transferred, Ok(0)) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "it has become shorter than it was when it was opened",
+                ));
+            }
+            (Outcome::Transferred, Ok(count)) => progress.done += count as u64,
+            (Outcome::Transferred, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            // It was not executed, and by no other means it would be.
+            (_, Err(error)) if Errno::from_io_error(&error) == Some(Errno::CANCELED) => return Err(error),
+            (Outcome::Transferred, Err(error)) => return Err(error),
+            (Outcome::Size { end }, Ok(size)) if size as u64 >= end => progress.means = Means::Hole,
+            (Outcome::Size { .. }, _) => progress.means = Means::ZeroRange,
+            (Outcome::Zeroed(bytes), Ok(_)) => {
+                progress.done += bytes;
+                if progress.means == Means::Hole {
+                    progress.means = Means::Size;
+                }
+            }
+            (Outcome::Zeroed(_), Err(_)) => {
+                progress.means = match progress.means {
+                    Means::Size | Means::Hole => Means::ZeroRange,
+                    Means::ZeroRange | Means::Write => Means::Write,
+                };
+            }
+            (Outcome::Discarded(bytes), result) => {
+                if let (Err(error), Medium::File(image)) = (result, &self.medium) {
+                    image.report_discard(&error);
+                }
+                progress.done += bytes;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Image {
+    fn next_to_discard(&self, at: u64, len: u64) -> RingStep {
+        if self.is_device() {
+            // The ring has no operation for that.
+            return RingStep::Threads;
+        }
+        match self.clearing(at, len).long() {
+            Some(stretch) => self.allocate(at, Allocation::PunchHole, stretch, Outcome::Discarded),
+            None => RingStep::Nothing(len),
+        }
+    }
+
+    fn next_to_zero(&self, at: u64, len: u64, unmap: bool, means: Means) -> RingStep {
+        let step = self.clearing(at, len);
+        let stretch = self.quick_stretch(step).filter(|stretch| stretch.from == at);
+        // A block device does not grow.
+        let first = match (unmap, self.is_device()) {
+            (false, _) => Means::ZeroRange,
+            (true, true) => Means::Hole,
+            (true, false) => Means::Size,
+        };
+        match (stretch, means.max(first)) {
+            (Some(stretch), Means::Size) => {
+                let end = stretch.from + stretch.len;
+                RingStep::Operation(Operation::size(self.file()), Outcome::Size { end })
+            }
+            (Some(stretch), Means::Hole) => {
+                self.allocate(at, Allocation::PunchHole, stretch, Outcome::Zeroed)
+            }
+            (Some(stretch), Means::ZeroRange) if self.zeroes_quickly() => {
+                self.allocate(at, Allocation::ZeroRange, stretch, Outcome::Zeroed)
+            }
+            _ if self.is_direct() => RingStep::Threads,
+            _ => {
+                let zeroes = vec![0; step.write_len(true) as usize];
+                RingStep::Operation(Operation::write(self.file(), at, zeroes), Outcome::Transferred)
+            }
+        }
+    }
+
+    /// Steps on files are long, because only other requests to the same file wait for them. A device can take long for each.
+    fn quick_stretch(&self, step: Clearing) -> Option<Stretch> {
+        if self.is_device() {
+            step.middle()
+        } else {
+            step.long()
+        }
+    }
+
+    fn allocate(
+        &self,
+        at: u64,
+        how: Allocation,
+        stretch: Stretch,
+        outcome: impl FnOnce(u64) -> Outcome,
+    ) -> RingStep {
+        let operation = Operation::allocate(self.file(), how, stretch.from, stretch.len);
+        RingStep::Operation(operation, outcome(stretch.cleared(at).bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests;
