@@ -40,6 +40,8 @@ pub(crate) struct Backend {
     queues: RefCell<Vec<Queue>>,
     /// The protocol features that the client has accepted.
     protocol: Cell<u64>,
+    /// The message that is handled now cannot start its queue.
+    is_refused: Cell<bool>,
     /// The descriptor of the message that is handled now, if it makes a channel.
     expected: RefCell<Option<UnixStream>>,
     /// Where the daemon sends messages of its own to the client.
@@ -59,6 +61,7 @@ impl Backend {
             offered: offered(&device.disk),
             queues: RefCell::new(queues.collect()),
             protocol: Cell::default(),
+            is_refused: Cell::default(),
             expected: RefCell::default(),
             channel: RefCell::default(),
             shared: Shared {
@@ -135,8 +138,18 @@ impl Backend {
         let mut queues = self.queues.borrow_mut();
         let count = queues.len();
         let queue = queues.get_mut(index).ok_or_else(|| no_queue(index, count))?;
-        queue.handle(index, message, &self.shared).map_err(refuse)?;
+        if let Err(error) = queue.handle(index, message, &self.shared) {
+            let line = format_args!("queue {index} cannot start: {error}");
+            self.shared.connection.log(Kind::Queues, line);
+            self.is_refused.set(true);
+            return Err(refuse(error));
+        }
         Ok(queue.position())
+    }
+
+    /// Whether the last message was refused because it would have started a queue that cannot start. The connection goes on.
+    pub(crate) fn take_refusal(&self) -> bool {
+        self.is_refused.take()
     }
 
     /// Changes something that all queues depend on. Serving queues are suspended meanwhile.

@@ -6,6 +6,7 @@
 //! | state | condition |
 //! |---|---|
 //! | stopped | it has no kick descriptor, or was stopped |
+//! | failed | its driver has violated the specification since the last message that stops or changes the queue |
 //! | disabled | protocol features are negotiated, and the ring is not enabled |
 //! | incomplete | its size or its addresses are missing |
 //! | waiting | the shared memory does not hold its rings |
@@ -42,8 +43,15 @@
 //! details. Each start checks the available index, so that pending requests need no kick, and calls the driver once, so
 //! that no completion is missed.
 //!
-//! If the memory does not contain the rings at the first start, the message that starts the queue is refused: the client
-//! has made a mistake. A queue that served before waits for its memory instead, with a line in the log.
+//! If the memory does not contain the rings, the queue waits for its memory, with a line in the log. At the first start the client has
+//! made a mistake, so the message that starts the queue is refused, and the error descriptor is signalled.
+//!
+//! # Failing
+//! A queue whose driver offers an impossible available index or a malformed descriptor chain fails: it stops, signals the error
+//! descriptor, and logs the reason. The other queues and the connection go on. The protocol has no message for this, and says nothing
+//! about the error descriptor but that it is signalled when an error occurs. GET_VRING_BASE returns the position of the first request
+//! that is not complete. SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_KICK and SET_VRING_ENABLE 0 set up the queue again; the
+//! messages that concern all queues do not.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -64,7 +72,7 @@ use crate::memory::Memory;
 use crate::request::Device;
 use crate::ring::{Ring, RingAddresses, RingError};
 use crate::stats::ExportStats;
-use crate::vring::{SharedEventFd, Vring, VringConfig};
+use crate::vring::{SharedEventFd, Vring, VringConfig, signal};
 
 /// The state that the queues of a connection share.
 #[derive(Debug)]
@@ -142,6 +150,7 @@ pub(crate) enum Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Stopped,
+    Failed,
     Disabled,
     Incomplete,
     /// Serving, or waiting for memory.
@@ -162,6 +171,8 @@ pub(crate) struct Queue {
     is_started: bool,
     is_enabled: bool,
     has_served: bool,
+    /// It failed when it served last, and was not set up again since then.
+    has_failed: bool,
     serving: Option<Serving>,
 }
 
@@ -182,20 +193,20 @@ impl Queue {
     ) -> Result<(), StartError> {
         match message {
             Message::Size(size) => {
-                self.suspend();
+                self.prepare();
                 self.size = Some(size);
             }
             Message::Addresses(addresses, used_log) => {
-                self.suspend();
+                self.prepare();
                 self.addresses = Some(addresses);
                 self.used_log = used_log;
             }
             Message::Base(base) => {
-                self.suspend();
+                self.prepare();
                 self.base = base;
             }
             Message::Kick(kick) => {
-                self.suspend();
+                self.prepare();
                 self.kick = Some(kick);
                 self.is_started = true;
             }
@@ -204,27 +215,37 @@ impl Queue {
                 if let Some(serving) = &self.serving {
                     serving.vring.call();
                 }
+                return Ok(());
             }
-            Message::Error(error) => drop(self.error.replace(error)),
+            Message::Error(error) => {
+                self.error.replace(error);
+                return Ok(());
+            }
             Message::Enable => {
                 self.is_enabled = true;
                 self.is_started = self.kick.is_some();
             }
             Message::Disable => {
-                self.suspend();
+                self.prepare();
                 self.is_enabled = false;
             }
             Message::Stop => {
-                self.suspend();
+                self.prepare();
                 self.is_started = false;
             }
             Message::Reset => {
-                self.suspend();
+                self.prepare();
                 self.is_started = false;
                 self.is_enabled = false;
             }
         }
-        self.resume(index, shared)
+        let resumed = self.resume(index, shared);
+        if resumed.is_err()
+            && let Some(error) = &*self.error.borrow()
+        {
+            signal(error);
+        }
+        resumed
     }
 
     /// The position at which the queue was last suspended, or the one that the client has set.
@@ -232,16 +253,25 @@ impl Queue {
         self.base
     }
 
-    /// Stops serving. [`resume`](Self::resume) continues at the same position.
+    /// Stops serving for a message that sets up the queue again, so it is forgotten that it has failed.
+    fn prepare(&mut self) {
+        self.suspend();
+        self.has_failed = false;
+    }
+
+    /// Stops serving. [`resume`](Self::resume) continues at the same position, unless the queue has failed.
     pub(crate) fn suspend(&mut self) {
         if let Some(serving) = self.serving.take() {
+            self.has_failed = serving.vring.is_stopped();
             self.base = serving.vring.stop();
         }
     }
 
     /// Whether it is in the state *serving*.
     pub(crate) fn is_serving(&self) -> bool {
-        self.serving.is_some()
+        self.serving
+            .as_ref()
+            .is_some_and(|serving| !serving.vring.is_stopped())
     }
 
     /// Takes no requests until [`release`](Self::release). Returns whether none is outstanding.
@@ -259,6 +289,8 @@ impl Queue {
     fn state(&self, shared: &Shared) -> State {
         if !self.is_started || self.kick.is_none() {
             State::Stopped
+        } else if self.has_failed {
+            State::Failed
         } else if shared.must_be_enabled() && !self.is_enabled {
             State::Disabled
         } else if let (Some(size), Some(addresses)) = (self.size, self.addresses) {

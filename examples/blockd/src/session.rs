@@ -156,6 +156,7 @@ impl Session {
         match handled {
             Ok(()) => {}
             Err(Error::Disconnected) => self.client_has_disconnected(),
+            Err(_) if self.backend.take_refusal() => {}
             Err(error) => {
                 self.connection.abort(&explain(code, error));
                 self.end();

@@ -44,6 +44,7 @@ use crate::request::{Device, MalformedRequest, Progress};
 use crate::ring::{Ring, full_fence};
 use crate::sigbus;
 use crate::stats::QueueStats;
+use threads::Running;
 
 /// The most requests that one turn serves.
 const REQUESTS_PER_TURN: u32 = 128;
@@ -98,6 +99,8 @@ pub(crate) struct Vring {
     own_kicks: Cell<u64>,
     /// The requests that threads execute.
     outstanding: RefCell<Outstanding>,
+    /// Those that may access the client's memory, also after the queue has stopped.
+    running: Running,
     /// The threads leave the rest of the outstanding requests undone.
     cancelled: Arc<AtomicBool>,
     /// The progress of the request at `next_available`, if it takes more than one step.
@@ -133,6 +136,7 @@ impl Vring {
             held: Cell::new(false),
             own_kicks: Cell::new(0),
             outstanding: RefCell::default(),
+            running: Running::default(),
             cancelled: Arc::default(),
             progress: Cell::default(),
             next_used: Cell::new(next_used),
@@ -393,7 +397,7 @@ impl Vring {
         self.config.connection.log(Kind::Requests, line);
     }
 
-    /// Stops the queue after an error, and ends the connection.
+    /// Stops the queue after an error, and tells the client. An error that concerns more than this queue ends the connection.
     #[cold]
     fn fail(&self, why: &VringError) {
         self.stopped.set(true);
@@ -401,9 +405,13 @@ impl Vring {
         if let Some(error) = &*self.config.error.borrow() {
             signal(error);
         }
-        self.config
-            .connection
-            .abort(&format_args!("queue {}: {why}", self.config.index));
+        let (connection, index) = (&self.config.connection, self.config.index);
+        if why.is_of_queue() {
+            let line = format_args!("queue {index} has stopped until the client sets it up again: {why}");
+            connection.log(Kind::Queues, line);
+        } else {
+            connection.abort(&format_args!("queue {index}: {why}"));
+        }
     }
 }
 
@@ -427,6 +435,16 @@ enum VringError {
     NoThread(io::Error),
     #[error("a thread has failed; this is an error of the daemon")]
     Panic,
+}
+
+impl VringError {
+    /// Whether it concerns this queue only, so that the others go on.
+    fn is_of_queue(&self) -> bool {
+        match self {
+            Self::Malformed(_) | Self::Index { .. } | Self::Kick(_) => true,
+            Self::MemoryLost | Self::NoThread(_) | Self::Panic => false,
+        }
+    }
 }
 
 /// What is left of the limits of a turn.
@@ -490,6 +508,6 @@ impl Pollable for Vring {
 }
 
 /// Adds one to an eventfd. If its counter is full, it is readable already.
-fn signal(eventfd: &File) {
+pub(crate) fn signal(eventfd: &File) {
     while rustix::io::write(eventfd, &1u64.to_ne_bytes()) == Err(Errno::INTR) {}
 }

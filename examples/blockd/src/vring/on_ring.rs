@@ -11,6 +11,7 @@ use std::time::Instant;
 use aio_context::{Completed, NotSubmitted};
 use rustix::io::Errno;
 
+use super::threads::Running;
 use super::{Vring, VringConfig, VringError};
 use crate::descriptor_chain::DescriptorChain;
 use crate::memory::Memory;
@@ -22,6 +23,7 @@ use crate::ring_engine::{InFlight, RingEngine};
 struct RingRequest {
     engine: Rc<RingEngine>,
     _in_flight: InFlight,
+    _running: Running,
     vring: Weak<Vring>,
     /// Its number in [`Outstanding`](crate::outstanding::Outstanding).
     number: u64,
@@ -43,6 +45,7 @@ impl Vring {
         let request = Rc::new(RingRequest {
             engine: engine.clone(),
             _in_flight: engine.begin(),
+            _running: self.running.begin(),
             vring: self.me.clone(),
             number,
             taken_at: now,

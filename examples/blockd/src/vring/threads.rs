@@ -1,5 +1,6 @@
 //! Requests that threads execute, and how the queue is held until they have ended.
 
+use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
 
@@ -12,11 +13,32 @@ use crate::engine::Workers;
 use crate::request::{Done, MalformedRequest};
 use crate::ring::full_fence;
 
+/// Counts the requests of a queue that threads or the ring execute.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Running(Rc<()>);
+
+impl Running {
+    /// Counts one more request for as long as the result lives.
+    pub(super) fn begin(&self) -> Self {
+        self.clone()
+    }
+
+    /// Whether there is none.
+    fn is_none(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
+}
+
 impl Vring {
-    /// Takes no more requests until [`release`](Self::release). Returns whether none is outstanding.
+    /// Takes no more requests until [`release`](Self::release). Returns whether none is outstanding. Those of a queue that has failed
+    /// are never completed, so it only waits until they have ended.
     pub(crate) fn hold(&self) -> bool {
         self.held.set(true);
-        self.outstanding.borrow().is_empty()
+        if self.stopped.get() {
+            self.running.is_none()
+        } else {
+            self.outstanding.borrow().is_empty()
+        }
     }
 
     /// Takes requests again.
@@ -95,9 +117,10 @@ impl Vring {
         let chain = std::mem::take(chain);
         let (memory, device, write_through) = (memory.clone(), device.clone(), *write_through);
         let cancelled = self.cancelled.clone();
-        let me = self.me.clone();
+        let (me, running) = (self.me.clone(), self.running.begin());
         let execute = move || device.serve_all(&memory, &chain, write_through, &cancelled);
         let done = move |_: &Context, result| {
+            drop(running);
             if let Some(vring) = me.upgrade() {
                 vring.end(number, now, result);
             }
