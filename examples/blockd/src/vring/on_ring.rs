@@ -11,10 +11,11 @@ use std::time::Instant;
 use aio_context::{Completed, NotSubmitted};
 use rustix::io::Errno;
 
-use super::threads::Running;
-use super::{Vring, VringConfig, VringError};
+use super::failure::VringError;
+use super::{Vring, VringConfig};
 use crate::descriptor_chain::DescriptorChain;
 use crate::memory::Memory;
+use crate::outstanding::Running;
 use crate::request::{Done, MalformedRequest, OnRing, Progress};
 use crate::ring_engine::{InFlight, RingEngine};
 

@@ -1,33 +1,17 @@
 //! Requests that threads execute, and how the queue is held until they have ended.
 
-use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
 
 use aio_context::{Context, Pollable};
 
-use super::{Turn, Vring, VringConfig, VringError};
+use super::failure::VringError;
+use super::{Turn, Vring, VringConfig};
 use crate::descriptor_chain::DescriptorChain;
 use crate::disk::STEP;
 use crate::engine::Workers;
 use crate::request::{Done, MalformedRequest};
 use crate::ring::full_fence;
-
-/// Counts the requests of a queue that threads or the ring execute.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Running(Rc<()>);
-
-impl Running {
-    /// Counts one more request for as long as the result lives.
-    pub(super) fn begin(&self) -> Self {
-        self.clone()
-    }
-
-    /// Whether there is none.
-    fn is_none(&self) -> bool {
-        Rc::strong_count(&self.0) == 1
-    }
-}
 
 impl Vring {
     /// Takes no more requests until [`release`](Self::release). Returns whether none is outstanding. Those of a queue that has failed
