@@ -15,11 +15,10 @@ use rustix::io::Errno;
 
 use crate::backend::Backend;
 use crate::connection::Connection;
-use crate::descriptor_chain::DescriptorChain;
 use crate::disk::ResizeError;
-use crate::engine::Workers;
+use crate::host::Host;
 use crate::limit::{Kind, LineLimit};
-use crate::request::Device;
+use crate::remote_hosts::RemoteHosts;
 use crate::session::Session;
 use crate::socket::Listener;
 use crate::stats::ExportStats;
@@ -28,24 +27,26 @@ use crate::stats::ExportStats;
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// The time between two checks whether the requests of a former client have ended.
 const RECHECK_AFTER: Duration = Duration::from_millis(5);
+/// The number of these checks in which other loops stop queues that have no requests.
+const MOMENT: u32 = 20;
 
 /// An export that accepts clients.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     me: Weak<Self>,
     limit: Rc<LineLimit>,
-    device: Arc<Device>,
-    workers: Option<Rc<Workers>>,
-    stats: Rc<ExportStats>,
+    host: Rc<Host>,
+    others: Rc<RemoteHosts>,
     queues: u16,
-    chain: Rc<RefCell<DescriptorChain>>,
     /// Shared with a thread that removes the socket's path.
     listener: Arc<Listener>,
     registration: RefCell<Option<Registration>>,
     session: RefCell<Option<Rc<Session>>>,
     retry: RefCell<Option<Timer>>,
-    /// A client waits for the requests of the former one.
-    is_held: Cell<bool>,
+    /// How many times it was found that a client waits for the requests of the former one.
+    held: Cell<u32>,
+    /// Whether that was logged.
+    is_reported: Cell<bool>,
     /// The disk has the size of its image, for the client that waits to be accepted.
     has_size: Cell<bool>,
     /// No client is accepted any more.
@@ -53,14 +54,13 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts clients from now on. `name` is the export's name in log lines.
+    /// Accepts clients from now on, who may use so many queues. `others` serve some of them.
     pub(crate) fn listen(
         cx: &Context,
-        name: &str,
         listener: Arc<Listener>,
-        (device, workers): (Arc<Device>, Option<Rc<Workers>>),
+        host: Host,
+        others: Rc<RemoteHosts>,
         queues: u16,
-        chain: Rc<RefCell<DescriptorChain>>,
     ) -> anyhow::Result<Rc<Self>> {
         let acceptor = Rc::new_cyclic(|me: &Weak<Self>| {
             let for_timer = me.clone();
@@ -73,17 +73,16 @@ impl Acceptor {
                 .disarmed();
             Self {
                 me: me.clone(),
-                limit: LineLimit::new(name.into(), Some(cx)),
-                device,
-                workers,
-                stats: Rc::default(),
+                limit: host.limit.clone(),
+                host: Rc::new(host),
+                others,
                 queues,
-                chain,
                 listener,
                 registration: RefCell::default(),
                 session: RefCell::default(),
                 retry: RefCell::new(Some(retry)),
-                is_held: Cell::default(),
+                held: Cell::default(),
+                is_reported: Cell::default(),
                 has_size: Cell::default(),
                 is_finished: Cell::default(),
             }
@@ -91,8 +90,14 @@ impl Acceptor {
         let registration = cx
             .watch(acceptor.clone(), Interest::READ)
             .map_err(io::Error::from)
-            .with_context(|| format!("cannot wait for clients of {name}"))?;
+            .with_context(|| format!("cannot wait for clients of {}", acceptor.export()))?;
         acceptor.registration.replace(Some(registration));
+        let me = Rc::downgrade(&acceptor);
+        acceptor.others.on_end(move || {
+            if let Some(acceptor) = me.upgrade() {
+                acceptor.listen_again();
+            }
+        });
         Ok(acceptor)
     }
 
@@ -131,11 +136,12 @@ impl Acceptor {
             self.leave_waiting(session);
             return Ok(());
         }
-        if self.in_flight() > 0 {
+        if self.in_flight() > 0 || self.others.is_ending() {
             self.wait_for_requests();
             return Ok(());
         }
-        self.is_held.set(false);
+        self.held.set(0);
+        self.is_reported.set(false);
         if !self.has_size.take() && self.adopt_size() {
             return Ok(());
         }
@@ -145,11 +151,11 @@ impl Acceptor {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(()),
             Err(error) => return Err(error),
         };
-        let connection = Rc::new(Connection::new(self.limit.clone(), socket.try_clone()?));
+        let for_queues = Arc::new(socket.try_clone()?);
+        let connection = Rc::new(Connection::new(self.limit.clone(), for_queues));
         let backend = Backend::new(
             cx.downgrade(),
-            (self.device.clone(), self.workers.clone(), self.stats.clone()),
-            self.chain.clone(),
+            (self.host.clone(), self.others.clone()),
             connection.clone(),
             self.queues,
         );
@@ -160,7 +166,7 @@ impl Acceptor {
             }
         };
         let session = Session::start(cx, socket, backend, connection, on_end)?;
-        self.stats.has_client();
+        self.host.stats.has_client();
         self.limit
             .log(Kind::Clients, format_args!("a client has connected"));
         self.session.replace(Some(session));
@@ -170,14 +176,14 @@ impl Acceptor {
     /// Adopts the size that the image has by now, for the client that is about to be accepted. A thread asks for it, because a file
     /// server may be slow. Returns whether the client has to wait until then.
     fn adopt_size(&self) -> bool {
-        if !self.device.disk.is_image() {
+        if !self.host.device.disk.is_image() {
             return false;
         }
-        let Some(workers) = &self.workers else {
-            self.report_size(self.device.disk.adopt_size());
+        let Some(workers) = &self.host.workers else {
+            self.report_size(self.host.device.disk.adopt_size());
             return false;
         };
-        let (device, me) = (self.device.clone(), self.me.clone());
+        let (device, me) = (self.host.device.clone(), self.me.clone());
         let adopt = move || device.disk.adopt_size();
         let started = workers.pool.run(adopt, move |_, adopted| {
             if let Some(acceptor) = me.upgrade() {
@@ -198,7 +204,7 @@ impl Acceptor {
         match adopted {
             Ok(false) => {}
             Ok(true) => {
-                let size = self.device.disk.size();
+                let size = self.host.device.disk.size();
                 self.limit
                     .log(Kind::Clients, format_args!("the image has {size} bytes now"));
             }
@@ -218,7 +224,7 @@ impl Acceptor {
 
     /// What its queues have done.
     pub(crate) fn stats(&self) -> &ExportStats {
-        &self.stats
+        &self.host.stats
     }
 
     /// Whether a client is connected.
@@ -226,7 +232,7 @@ impl Acceptor {
         self.session.borrow().is_some()
     }
 
-    /// The number of queues that are served now.
+    /// The number of queues that this loop serves now.
     pub(crate) fn serving(&self) -> u16 {
         self.session
             .borrow()
@@ -234,9 +240,9 @@ impl Acceptor {
             .map_or(0, |session| session.serving())
     }
 
-    /// The number of requests that threads or the ring execute, those of former clients included.
+    /// The number of requests that threads or the ring execute for this loop, those of former clients included.
     pub(crate) fn in_flight(&self) -> usize {
-        self.workers.as_ref().map_or(0, |workers| workers.in_flight())
+        self.host.in_flight()
     }
 
     /// The name of the export in log lines.
@@ -260,10 +266,12 @@ impl Acceptor {
         if let Some(timer) = &*self.retry.borrow() {
             timer.arm_after(RECHECK_AFTER);
         }
-        if !self.is_held.replace(true) {
-            let count = self.in_flight();
+        self.held.set(self.held.get() + 1);
+        let count = self.in_flight();
+        // Other loops need a moment to stop their queues, even if these have no requests.
+        if (count > 0 || self.held.get() > MOMENT) && !self.is_reported.replace(true) {
             let line = format_args!(
-                "a client waits until the image has completed {count} requests of the former client"
+                "a client waits until the image has completed the requests of the former client; this loop has {count} of them"
             );
             self.limit.log(Kind::Waiting, line);
         }

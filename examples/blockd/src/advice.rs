@@ -6,7 +6,7 @@ use aio_context::{Policy, PollParams, PollPolicy as _};
 
 use crate::cli::Args;
 use crate::disk::Source;
-use crate::export::{Export, MOST_QUEUES};
+use crate::export::{Export, IoThreads, MOST_QUEUES};
 
 /// All warnings about the command line.
 pub(crate) fn warnings(args: &Args) -> Vec<String> {
@@ -16,6 +16,7 @@ pub(crate) fn warnings(args: &Args) -> Vec<String> {
     } else {
         warnings.extend(ignored_by_policy(args));
     }
+    warnings.extend(idle_threads(args));
     warnings.extend(too_much_memory(args, memory_limit()));
     warnings.extend(args.nbd.iter().filter_map(|address| address.warning()));
     warnings
@@ -61,6 +62,20 @@ fn ignored_by_policy(args: &Args) -> Option<String> {
     Some(format!(
         "{ignored}: no effect with --policy {}; choose another policy, or remove the option",
         args.policy
+    ))
+}
+
+/// I/O threads that no export has, if none can be added later. Who names the threads of an export knows that.
+fn idle_threads(args: &Args) -> Option<String> {
+    let is_named = |export: &Export| export.iothreads != IoThreads::Any;
+    let count = args.exports.len();
+    if args.control.is_some() || count >= args.iothreads || args.exports.iter().any(is_named) {
+        return None;
+    }
+    Some(format!(
+        "--iothreads {}: {} threads have no export; add iothread=all to an export to have all threads serve its queues, or start fewer threads",
+        args.iothreads,
+        args.iothreads - count
     ))
 }
 
@@ -168,6 +183,24 @@ mod tests {
                 [""; 0],
                 "{line}"
             );
+        }
+    }
+
+    #[test]
+    fn c33_threads_without_an_export_are_warned_of() {
+        let warning = warnings(&args("--iothreads 3")).join("");
+        assert!(
+            warning.contains("2 threads have no export") && warning.contains("iothread=all"),
+            "{warning}"
+        );
+        for line in [
+            "--iothreads 1",
+            "--iothreads 2 --export ram=1M,socket=b",
+            "--iothreads 3 --control c",
+            "--iothreads 3 --export ram=1M,socket=b,iothread=all",
+            "--iothreads 3 --export ram=1M,socket=b,iothread=1",
+        ] {
+            assert_eq!(idle_threads(&args(line)), None, "{line}");
         }
     }
 

@@ -10,8 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aio_context::WeakContext;
-use rustix::fs::OFlags;
+use aio_context::{Context, WeakContext};
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
     VhostUserLog, VhostUserMemoryRegion, VhostUserShMemConfig, VhostUserSharedMsg,
@@ -20,17 +19,18 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures};
 
 use crate::channel::Channel;
+use crate::concerned::Concerned;
 use crate::connection::Connection;
-use crate::descriptor_chain::DescriptorChain;
 use crate::dirty_log::DirtyLog;
-use crate::engine::Workers;
+use crate::eventfd;
 use crate::features::{CONFIG_WCE, WCE_AT, config_space, offered, protocol};
+use crate::host::Host;
+use crate::hosted::Parked;
 use crate::limit::Kind;
 use crate::memory::{MOST_REGIONS, Memory, Place};
-use crate::queue::{Message, Queue, Shared};
-use crate::request::Device;
+use crate::queue::{Message, Queue, Shared, StartError};
+use crate::remote_hosts::RemoteHosts;
 use crate::ring::{RingAddresses, check_size};
-use crate::stats::ExportStats;
 
 /// The back-end of one connection.
 #[derive(Debug)]
@@ -40,6 +40,10 @@ pub(crate) struct Backend {
     queues: RefCell<Vec<Queue>>,
     /// The protocol features that the client has accepted.
     protocol: Cell<u64>,
+    /// The number of other loops that have not replied yet that they have stopped queues.
+    parking: Cell<usize>,
+    /// The message that is handled now cannot start its queue.
+    is_refused: Cell<bool>,
     /// The descriptor of the message that is handled now, if it makes a channel.
     expected: RefCell<Option<UnixStream>>,
     /// Where the daemon sends messages of its own to the client.
@@ -49,25 +53,24 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) fn new(
         context: WeakContext,
-        (device, workers, stats): (Arc<Device>, Option<Rc<Workers>>, Rc<ExportStats>),
-        chain: Rc<RefCell<DescriptorChain>>,
+        (host, others): (Rc<Host>, Rc<RemoteHosts>),
         connection: Rc<Connection>,
         queues: u16,
     ) -> Self {
         let queues = std::iter::repeat_with(Queue::default).take(queues.into());
         Self {
-            offered: offered(&device.disk),
+            offered: offered(&host.device.disk),
             queues: RefCell::new(queues.collect()),
             protocol: Cell::default(),
+            parking: Cell::default(),
+            is_refused: Cell::default(),
             expected: RefCell::default(),
             channel: RefCell::default(),
             shared: Shared {
                 context,
-                device,
-                workers,
-                chain,
+                host,
+                others,
                 connection,
-                stats,
                 accepted: Cell::new(0),
                 write_cache: Cell::new(true),
                 log: RefCell::default(),
@@ -84,9 +87,61 @@ impl Backend {
         busy.count() == 0
     }
 
-    /// Takes requests again.
+    /// Has other loops stop their queues that a message concerns. Returns whether none of these queues is served any more. If not, each loop
+    /// replies by `deliver`, and this is to be called again.
+    pub(crate) fn park(
+        &self,
+        cx: &Context,
+        concerned: Concerned,
+        deliver: impl Fn(&Context, Vec<Parked>) + Clone + 'static,
+    ) -> bool {
+        if self.parking.get() > 0 {
+            return false;
+        }
+        let mut at: Vec<Vec<usize>> = vec![Vec::new(); self.shared.others.count()];
+        for (index, queue) in self.queues.borrow().iter().enumerate() {
+            if let Some(other) = queue.served_by()
+                && concerned.includes(index)
+            {
+                at[other].push(index);
+            }
+        }
+        for (other, queues) in at.into_iter().enumerate() {
+            if !queues.is_empty() {
+                self.parking.set(self.parking.get() + 1);
+                self.shared.others.park(cx, other, queues, deliver.clone());
+            }
+        }
+        self.parking.get() == 0
+    }
+
+    /// Another loop has stopped these queues.
+    pub(crate) fn have_parked(&self, all: Vec<Parked>) {
+        self.parking.set(self.parking.get() - 1);
+        let mut queues = self.queues.borrow_mut();
+        for parked in all {
+            queues[parked.index].park(parked);
+        }
+    }
+
+    /// Whether other loops serve queues of the export.
+    pub(crate) fn has_others(&self) -> bool {
+        self.shared.others.count() > 0
+    }
+
+    /// Takes requests again, and has the other loops serve again what they had stopped.
     pub(crate) fn release(&self) {
-        self.queues.borrow().iter().for_each(Queue::release);
+        for (index, queue) in self.queues.borrow_mut().iter_mut().enumerate() {
+            let released = queue.release(index, &self.shared);
+            self.report(index, released);
+        }
+    }
+
+    fn report(&self, index: usize, started: std::result::Result<(), StartError>) {
+        if let Err(error) = started {
+            let line = format_args!("queue {index} has stopped: {error}");
+            self.shared.connection.log(Kind::Queues, line);
+        }
     }
 
     /// Stops all queues and resets the state to that of a new connection.
@@ -94,6 +149,9 @@ impl Backend {
         for queue in &mut *self.queues.borrow_mut() {
             queue.suspend();
             *queue = Queue::default();
+        }
+        if let Some(cx) = self.shared.context.upgrade() {
+            self.shared.others.end(&cx);
         }
         self.shared.memory.replace(Arc::default());
         self.shared.accepted.set(0);
@@ -103,10 +161,10 @@ impl Backend {
         self.channel.replace(None);
     }
 
-    /// The number of queues that are served now.
+    /// The number of queues that this loop serves now.
     pub(crate) fn serving(&self) -> u16 {
         let queues = self.queues.borrow();
-        let serving = queues.iter().filter(|queue| queue.is_serving());
+        let serving = queues.iter().filter(|queue| queue.is_serving_here());
         // There are at most 256.
         serving.count() as u16
     }
@@ -135,8 +193,18 @@ impl Backend {
         let mut queues = self.queues.borrow_mut();
         let count = queues.len();
         let queue = queues.get_mut(index).ok_or_else(|| no_queue(index, count))?;
-        queue.handle(index, message, &self.shared).map_err(refuse)?;
+        if let Err(error) = queue.handle(index, message, &self.shared) {
+            let line = format_args!("queue {index} cannot start: {error}");
+            self.shared.connection.log(Kind::Queues, line);
+            self.is_refused.set(true);
+            return Err(refuse(error));
+        }
         Ok(queue.position())
+    }
+
+    /// Whether the last message was refused because it would have started a queue that cannot start. The connection goes on.
+    pub(crate) fn take_refusal(&self) -> bool {
+        self.is_refused.take()
     }
 
     /// Changes something that all queues depend on. Serving queues are suspended meanwhile.
@@ -147,19 +215,16 @@ impl Backend {
         }
         change(&self.shared);
         for (index, queue) in queues.iter_mut().enumerate() {
-            if let Err(error) = queue.resume(index, &self.shared) {
-                let line = format_args!("queue {index} has stopped: {error}");
-                self.shared.connection.log(Kind::Queues, line);
-            }
+            self.report(index, queue.resume(index, &self.shared));
         }
     }
 
     /// Writes what the cache has. From now on each write is on the medium before it completes, and takes earlier ones along, so a failure
     /// is reported by the next one.
     fn flush(&self) {
-        let device = self.shared.device.clone();
+        let device = self.shared.host.device.clone();
         let flush = move || drop(device.disk.flush());
-        match &self.shared.workers {
+        match &self.shared.host.workers {
             None => flush(),
             Some(workers) => drop(workers.pool.run(flush, |_, _| ())),
         }
@@ -176,6 +241,11 @@ fn no_queue(index: usize, count: usize) -> Error {
     )))
 }
 
+/// An eventfd for kicks, calls or errors.
+fn accept_eventfd(file: File) -> Result<File> {
+    eventfd::accept(file).map_err(Error::ReqHandlerError)
+}
+
 /// Wraps an error in the protocol's error.
 fn refuse(why: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::ReqHandlerError(io::Error::other(why))
@@ -183,23 +253,6 @@ fn refuse(why: impl std::error::Error + Send + Sync + 'static) -> Error {
 
 fn refuse_because(why: &'static str) -> Error {
     Error::ReqHandlerError(io::Error::other(why))
-}
-
-/// A client's eventfd, made non-blocking: a read from an empty one or a write to a full one must not block the loop.
-///
-/// # Errors
-/// If the descriptor is anything else. If /proc does not show its kind, it is accepted.
-fn eventfd(file: File) -> Result<File> {
-    use std::os::fd::AsRawFd;
-    let target = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    if target.is_ok_and(|target| target.as_os_str() != "anon_inode:[eventfd]") {
-        return Err(refuse_because(
-            "a descriptor for kick, call or error must be an eventfd",
-        ));
-    }
-    let flags = rustix::fs::fcntl_getfl(&file).map_err(refuse)?;
-    rustix::fs::fcntl_setfl(&file, flags | OFlags::NONBLOCK).map_err(refuse)?;
-    Ok(file)
 }
 
 fn place(region: &VhostUserMemoryRegion) -> Place {
@@ -296,17 +349,17 @@ impl VhostUserBackendReqHandler for Backend {
 
     fn set_vring_kick(&self, index: u8, fd: Option<File>) -> Result<()> {
         let kick = fd.ok_or_else(|| refuse_because("a queue needs a kick descriptor"))?;
-        let kick = Rc::new(eventfd(kick)?);
+        let kick = Arc::new(accept_eventfd(kick)?);
         self.send(index, Message::Kick(kick)).map(drop)
     }
 
     fn set_vring_call(&self, index: u8, fd: Option<File>) -> Result<()> {
-        let call = fd.map(eventfd).transpose()?;
+        let call = fd.map(accept_eventfd).transpose()?;
         self.send(index, Message::Call(call)).map(drop)
     }
 
     fn set_vring_err(&self, index: u8, fd: Option<File>) -> Result<()> {
-        let error = fd.map(eventfd).transpose()?;
+        let error = fd.map(accept_eventfd).transpose()?;
         self.send(index, Message::Error(error)).map(drop)
     }
 
@@ -338,7 +391,11 @@ impl VhostUserBackendReqHandler for Backend {
 
     fn get_config(&self, offset: u32, size: u32, _flags: VhostUserConfigFlags) -> Result<Vec<u8>> {
         let queues = self.queues.borrow().len() as u16;
-        let space = config_space(&self.shared.device.disk, queues, self.shared.write_cache.get());
+        let space = config_space(
+            &self.shared.host.device.disk,
+            queues,
+            self.shared.write_cache.get(),
+        );
         let end = offset.checked_add(size).ok_or(Error::InvalidParam)?;
         space
             .get(offset as usize..end as usize)
@@ -401,7 +458,7 @@ impl VhostUserBackendReqHandler for Backend {
 
     fn set_log_base(&self, log: &VhostUserLog, file: File) -> Result<()> {
         let log = DirtyLog::map(file, log.mmap_offset, log.mmap_size).map_err(refuse)?;
-        self.change(|shared| drop(shared.log.replace(Some(Rc::new(log)))));
+        self.change(|shared| drop(shared.log.replace(Some(Arc::new(log)))));
         Ok(())
     }
 

@@ -52,7 +52,8 @@ pub struct Args {
     /// derived from the path of the image, or of the socket if there is no image. name=TEXT names the export for NBD
     /// clients and in log lines.
     ///
-    /// iothread=N names the thread that serves the export: from 0 to one less than --iothreads.
+    /// iothread=N names the thread that serves the export: from 0 to one less than --iothreads. iothread=1+2 has several threads serve the
+    /// queues of a vhost-user client, in turn, and iothread=all has all of them; so one busy disk uses several cores.
     #[arg(
         long = "export",
         required_unless_present = "control",
@@ -127,7 +128,8 @@ pub struct Args {
     /// The number of threads that serve exports, each with an event loop of its own
     ///
     /// The thread 0 is the first thread of the daemon, which also has the control socket, the metrics and the handshakes of NBD. An export
-    /// is served by one thread: iothread=N of --export names it; exports without it are spread evenly.
+    /// is served by one thread: iothread=N of --export names it; exports without it are spread evenly. The queues of one export are served by
+    /// several threads with iothread=1+2 or iothread=all.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = iothreads_parser())]
     pub iothreads: usize,
 

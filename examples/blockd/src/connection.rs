@@ -4,19 +4,25 @@ use std::fmt;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::limit::{Kind, LineLimit};
 
-/// A connection of one export.
+/// A connection of one export, for one of the loops that serve its queues.
 #[derive(Debug)]
 pub(crate) struct Connection {
     limit: Rc<LineLimit>,
-    socket: UnixStream,
+    socket: Arc<UnixStream>,
 }
 
 impl Connection {
-    pub(crate) fn new(limit: Rc<LineLimit>, socket: UnixStream) -> Self {
+    pub(crate) fn new(limit: Rc<LineLimit>, socket: Arc<UnixStream>) -> Self {
         Self { limit, socket }
+    }
+
+    /// The socket, for the other loops.
+    pub(crate) fn socket(&self) -> Arc<UnixStream> {
+        self.socket.clone()
     }
 
     /// The name of the export, for messages.

@@ -22,7 +22,7 @@ const MOST_NAME: usize = 255;
 /// Each key that `--export` takes.
 pub(crate) const SYNTAX: &str = "path=FILE|ram=SIZE|null=SIZE[,socket=PATH][,queues=N][,readonly][,serial=TEXT][,name=TEXT]\
                                  [,lock=on|off][,format=raw][,discard=on|off][,mode=OCTAL][,group=NAME]\
-                                 [,block-size=512|4096][,cache=writeback|none][,iothread=N]";
+                                 [,block-size=512|4096][,cache=writeback|none][,iothread=N|N+N|all]";
 
 /// One disk and its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +55,20 @@ pub struct Export {
     /// The name of the export for NBD clients and in log lines. Without one, NBD clients use the last part of the path of the image or
     /// the socket, and log lines have the path of the socket.
     pub name: Option<String>,
-    /// The I/O thread that serves the export, from 0. Without it, the one with the fewest exports.
-    pub iothread: Option<usize>,
+    /// The I/O threads that serve the export.
+    pub iothreads: IoThreads,
+}
+
+/// The I/O threads of an export. Queues of a client are assigned to them in turn; the first one has all the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum IoThreads {
+    /// One, which has the fewest exports.
+    #[default]
+    Any,
+    /// Those of these numbers, from 0, in this order.
+    These(Vec<usize>),
+    /// All that the daemon has.
+    All,
 }
 
 impl Export {
@@ -86,7 +98,7 @@ impl Export {
             direct: false,
             serial: None,
             name: None,
-            iothread: None,
+            iothreads: IoThreads::Any,
         }
     }
 
@@ -160,7 +172,7 @@ struct Draft {
     direct: Option<bool>,
     serial: Option<String>,
     name: Option<String>,
-    iothread: Option<usize>,
+    iothreads: IoThreads,
 }
 
 impl Draft {
@@ -186,7 +198,7 @@ impl Draft {
             "readonly" if value.is_none() => self.readonly = true,
             "serial" => self.serial = Some(parse_serial(needed()?)?),
             "name" => self.name = Some(parse_name(needed()?)?),
-            "iothread" => self.iothread = Some(parse_iothread(needed()?)?),
+            "iothread" => self.iothreads = parse_iothreads(needed()?)?,
             "lock" => self.lock = Some(parse_switch(key, needed()?)?),
             "block-size" => self.block_size = Some(parse_block_size(needed()?)?),
             "cache" => self.direct = Some(parse_cache(needed()?)?),
@@ -204,7 +216,28 @@ impl Draft {
         }
     }
 
+    /// Fails if an I/O thread that is named would have nothing to do.
+    fn check_iothreads(&self) -> Result<(), String> {
+        let IoThreads::These(threads) = &self.iothreads else {
+            return Ok(());
+        };
+        let count = threads.len();
+        if count > 1 && self.socket.is_none() {
+            return Err(
+                "iothread=N+N: several I/O threads serve the queues of a vhost-user client; add socket=PATH, or name one thread"
+                    .into(),
+            );
+        }
+        match self.queues {
+            Some(queues) if usize::from(queues) < count => Err(format!(
+                "queues={queues} with {count} I/O threads: each thread needs a queue; raise queues=, or name fewer threads"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn finish(self) -> Result<Export, String> {
+        self.check_iothreads()?;
         let source = self
             .source
             .ok_or("the disk is missing: add path=FILE, ram=SIZE or null=SIZE")?;
@@ -247,7 +280,7 @@ impl Draft {
             direct: self.direct.unwrap_or(unless_given.direct),
             serial: self.serial,
             name: self.name,
-            iothread: self.iothread,
+            iothreads: self.iothreads,
             ..unless_given
         })
     }
@@ -324,10 +357,23 @@ fn parse_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn parse_iothread(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|thread| *thread < MOST_IOTHREADS).ok_or(format!(
-        "iothread={text}: the number of an I/O thread, from 0 to one less than --iothreads, which is at most {MOST_IOTHREADS}"
-    ))
+fn parse_iothreads(text: &str) -> Result<IoThreads, String> {
+    if text == "all" {
+        return Ok(IoThreads::All);
+    }
+    let number = |part: &str| part.parse().ok().filter(|thread| *thread < MOST_IOTHREADS);
+    let threads: Option<Vec<usize>> = text.split('+').map(number).collect();
+    let threads = threads.ok_or(format!(
+        "iothread={text}: the number of an I/O thread, from 0 to one less than --iothreads, which is at most {MOST_IOTHREADS}; \
+         several for the queues of one export, such as 1+2; or all"
+    ))?;
+    match (1..threads.len()).find(|at| threads[..*at].contains(&threads[*at])) {
+        Some(twice) => Err(format!(
+            "iothread={text} names the thread {} twice",
+            threads[twice]
+        )),
+        None => Ok(IoThreads::These(threads)),
+    }
 }
 
 fn parse_queues(text: &str) -> Result<u16, String> {

@@ -3,6 +3,8 @@
 //! Each is assigned to one of the [`Loops`], which serves it. What can wait for a file server or another process is done in the
 //! [background](Background), and the first loop continues with the result.
 
+mod checks;
+
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -11,13 +13,18 @@ use std::time::{Duration, Instant};
 use aio_context::{ClockId, Context, WeakContext};
 use anyhow::{anyhow, bail};
 
+pub(crate) use checks::{check_threads, check_unique};
+
 use crate::background::Background;
+use crate::calls::Done;
 use crate::disk::Source;
-use crate::export::{Export, parse_size};
-use crate::figures::{ExportState, List, LoopState, Snapshot};
-use crate::loops::{Activity, Done, ExportId, Local, Loops};
+use crate::export::{Export, IoThreads, parse_size};
+use crate::figures::{ExportState, List, LoopState, Snapshot, merge};
+use crate::hosted::ExportId;
+use crate::loops::{Activity, Local, Loops};
 use crate::opened::Opened;
 use crate::process::PassedSockets;
+use crate::remote_hosts::Peer;
 use crate::request::Device;
 use crate::socket::Listener;
 
@@ -37,7 +44,7 @@ pub(crate) struct Exports {
     loops: Rc<Loops>,
     entries: RefCell<Vec<Rc<Entry>>>,
     /// Exports that are being opened, and the indexes of their loops.
-    opening: RefCell<Vec<(Export, usize)>>,
+    opening: RefCell<Vec<(Export, Vec<usize>)>>,
     next_id: Cell<ExportId>,
 }
 
@@ -48,11 +55,23 @@ struct Entry {
     export: Export,
     device: Arc<Device>,
     listener: Option<Arc<Listener>>,
-    /// The index of the loop that serves it.
-    thread: usize,
+    /// The indexes of the loops that serve it. The first one has its sessions.
+    threads: Vec<usize>,
     /// It takes no requests any more.
     is_leaving: Cell<bool>,
     is_resizing: Cell<bool>,
+}
+
+impl Entry {
+    /// The index of the loop that has its sessions.
+    fn home(&self) -> usize {
+        self.threads[0]
+    }
+
+    /// The indexes of the loops that serve queues for the first one.
+    fn others(&self) -> &[usize] {
+        &self.threads[1..]
+    }
 }
 
 impl Exports {
@@ -74,29 +93,47 @@ impl Exports {
         })
     }
 
-    /// Serves an export from now on. Waits for its loop.
+    /// Serves an export from now on. Waits for its loops.
     ///
     /// # Errors
     /// If the loop cannot wait for its clients.
     pub(crate) fn serve(&self, cx: &Context, opened: Opened) -> anyhow::Result<()> {
-        let thread = self.thread_of(&opened.export)?;
-        let entry = self.entry(&opened, thread);
+        let threads = self.threads_of(&opened.export)?;
+        let entry = self.entry(&opened, threads);
         let id = entry.id;
-        self.loops
-            .run_and_wait(cx, thread, move |cx, local| local.serve(cx, id, opened))?;
+        for thread in entry.others() {
+            let (export, device) = (opened.export.clone(), opened.device.clone());
+            let serve = move |cx: &Context, local: &Local| {
+                local.serve_queues(cx, id, &export, device);
+                Ok(())
+            };
+            self.loops.run_and_wait(cx, *thread, serve)?;
+        }
+        let others = self.peers(&entry);
+        let serve = move |cx: &Context, local: &Local| local.serve(cx, id, opened, others);
+        self.loops.run_and_wait(cx, entry.home(), serve)?;
         self.insert(entry);
         Ok(())
+    }
+
+    /// The loops that serve queues for the first one.
+    fn peers(&self, entry: &Entry) -> Vec<Peer> {
+        entry
+            .others()
+            .iter()
+            .map(|thread| self.loops.peer(*thread))
+            .collect()
     }
 
     /// Opens an export and serves it.
     pub(crate) fn add(&self, export: Export, done: Done<()>) {
         let Some(cx) = self.context.upgrade() else { return };
-        let thread = self.check_unique(&export).and_then(|()| self.thread_of(&export));
-        let thread = match thread {
-            Ok(thread) => thread,
+        let threads = self.check_unique(&export).and_then(|()| self.threads_of(&export));
+        let threads = match threads {
+            Ok(threads) => threads,
             Err(error) => return done(&cx, Err(error)),
         };
-        self.opening.borrow_mut().push((export.clone(), thread));
+        self.opening.borrow_mut().push((export.clone(), threads.clone()));
         let (me, opening) = (self.me.clone(), export.clone());
         let sockets = self.sockets.clone();
         let open = move || Opened::open(export, &sockets);
@@ -109,13 +146,26 @@ impl Exports {
                     return done(cx, Err(error));
                 }
             };
-            let entry = exports.entry(&opened, thread);
-            let id = entry.id;
+            let entry = exports.entry(&opened, threads);
+            let (id, others) = (entry.id, exports.peers(&entry));
+            for thread in entry.others() {
+                let (export, device) = (opened.export.clone(), opened.device.clone());
+                // Before the first client: that of a loop is passed to it behind this.
+                exports.loops.call(
+                    cx,
+                    *thread,
+                    move |cx, local, reply| {
+                        local.serve_queues(cx, id, &export, device);
+                        reply.send(cx, Ok(()));
+                    },
+                    Box::new(|_, _| ()),
+                );
+            }
             exports.loops.call(
                 cx,
-                thread,
+                entry.home(),
                 move |cx, local, reply| {
-                    let served = local.serve(cx, id, opened);
+                    let served = local.serve(cx, id, opened, others);
                     reply.send(cx, served);
                 },
                 Box::new(move |cx, served| {
@@ -131,22 +181,22 @@ impl Exports {
         });
     }
 
-    fn entry(&self, opened: &Opened, thread: usize) -> Entry {
+    fn entry(&self, opened: &Opened, threads: Vec<usize>) -> Entry {
         Entry {
             id: self.next_id.replace(self.next_id.get() + 1),
             export: opened.export.clone(),
             device: opened.device.clone(),
             listener: opened.listener.clone(),
-            thread,
+            threads,
             is_leaving: Cell::default(),
             is_resizing: Cell::default(),
         }
     }
 
     fn insert(&self, entry: Entry) {
-        if entry.thread > 0
+        if entry.home() > 0
             && let Some(nbd) = self.loops.own().nbd()
-            && let Some(move_client) = self.loops.move_clients_to(entry.thread)
+            && let Some(move_client) = self.loops.move_clients_to(entry.home())
         {
             // Clients choose it on this loop, and are served on its own.
             nbd.catalog()
@@ -159,20 +209,24 @@ impl Exports {
         self.opening.borrow_mut().retain(|(other, _)| other != export);
     }
 
-    /// The index of the loop for an export: the one that it names, or that of the fewest exports.
-    fn thread_of(&self, export: &Export) -> anyhow::Result<usize> {
+    /// The indexes of the loops for an export: those that it names, or that of the fewest exports.
+    fn threads_of(&self, export: &Export) -> anyhow::Result<Vec<usize>> {
         let count = self.loops.count();
-        if export.iothread.is_some() {
-            return check_thread(export, count);
+        check_threads(export, count)?;
+        match &export.iothreads {
+            IoThreads::Any => {}
+            IoThreads::These(threads) => return Ok(threads.clone()),
+            IoThreads::All if export.socket.is_none() => return Ok(vec![0]),
+            IoThreads::All => return Ok((0..count.min(export.queues.into())).collect()),
         }
         let mut loads = vec![0_usize; count];
         let (entries, opening) = (self.entries.borrow(), self.opening.borrow());
-        let served = entries.iter().map(|entry| entry.thread);
-        for thread in served.chain(opening.iter().map(|(_, thread)| *thread)) {
-            loads[thread] += 1;
+        let served = entries.iter().flat_map(|entry| &entry.threads);
+        for thread in served.chain(opening.iter().flat_map(|(_, threads)| threads)) {
+            loads[*thread] += 1;
         }
         let least = (0..count).min_by_key(|thread| loads[*thread]);
-        Ok(least.unwrap_or_default())
+        Ok(vec![least.unwrap_or_default()])
     }
 
     /// Takes no more requests for the export, completes those that were taken, ends its client's connection and removes its socket.
@@ -187,28 +241,63 @@ impl Exports {
         if let Some(nbd) = self.loops.own().nbd() {
             nbd.catalog().remove(&entry.device);
         }
-        let (me, id, deadline) = (self.me.clone(), entry.id, Instant::now() + MOST_WAIT);
-        let thread = entry.thread;
+        let (me, id) = (self.me.clone(), entry.id);
+        // First of all no message of a client is handled any more, so that it passes no queue to another loop.
         self.loops.call(
             &cx,
-            thread,
-            move |cx, local, reply| local.remove(cx, id, deadline, reply),
-            Box::new(move |cx, incomplete: anyhow::Result<usize>| {
+            entry.home(),
+            move |cx, local, reply| {
+                local.finish_export(id);
+                reply.send(cx, Ok(()));
+            },
+            Box::new(move |cx, finished: anyhow::Result<()>| {
                 let Some(exports) = me.upgrade() else { return };
-                exports.entries.borrow_mut().retain(|entry| entry.id != id);
-                let listener = entry.listener.clone();
-                drop(entry);
-                let remove_socket = move || {
-                    if let Some(listener) = listener {
-                        listener.remove();
-                    }
-                    Ok(())
-                };
-                exports.background.run(cx, remove_socket, |cx, removed| {
-                    done(cx, removed.and(incomplete));
-                });
+                if let Err(error) = finished {
+                    return done(cx, Err(error));
+                }
+                exports.remove_from_loops(
+                    cx,
+                    &entry,
+                    Box::new(move |cx, incomplete| {
+                        if let Some(exports) = me.upgrade() {
+                            exports.remove_entry(cx, id, incomplete, done);
+                        }
+                    }),
+                );
             }),
         );
+    }
+
+    /// Removes an export from all of its loops. The result is the number of requests that are not complete.
+    fn remove_from_loops(&self, cx: &Context, entry: &Entry, done: Done<usize>) {
+        let (id, deadline) = (entry.id, Instant::now() + MOST_WAIT);
+        self.loops.call_all(
+            cx,
+            &entry.threads,
+            move |cx, local, reply| local.remove(cx, id, deadline, reply),
+            Box::new(|cx, incomplete: anyhow::Result<Vec<usize>>| {
+                done(cx, incomplete.map(|counts| counts.iter().sum()));
+            }),
+        );
+    }
+
+    /// The loops serve an export no longer.
+    fn remove_entry(&self, cx: &Context, id: ExportId, incomplete: anyhow::Result<usize>, done: Done<usize>) {
+        let removed = {
+            let mut entries = self.entries.borrow_mut();
+            let at = entries.iter().position(|entry| entry.id == id);
+            at.map(|at| entries.remove(at))
+        };
+        let listener = removed.and_then(|entry| entry.listener.clone());
+        let remove_socket = move || {
+            if let Some(listener) = listener {
+                listener.remove();
+            }
+            Ok(())
+        };
+        self.background.run(cx, remove_socket, |cx, removed| {
+            done(cx, removed.and(incomplete));
+        });
     }
 
     /// Removes the paths of all sockets that are still there.
@@ -253,7 +342,7 @@ impl Exports {
                 let id = entry.id;
                 exports.loops.call(
                     cx,
-                    entry.thread,
+                    entry.home(),
                     move |cx, local, reply| {
                         local.size_may_have_changed(id);
                         reply.send(cx, Ok(()));
@@ -282,9 +371,19 @@ impl Exports {
         &self.loops
     }
 
-    /// The index of the loop that serves the export of that name.
-    pub(crate) fn loop_of(&self, name: &str) -> Option<usize> {
-        self.find(name).ok().map(|entry| entry.thread)
+    /// The indexes of the loops that serve the export of that name.
+    pub(crate) fn loops_of(&self, name: &str) -> Option<Vec<usize>> {
+        self.find(name).ok().map(|entry| entry.threads.clone())
+    }
+
+    /// The names of the loops of an export.
+    fn thread_names(&self, entry: &Entry) -> String {
+        let names: Vec<&str> = entry
+            .threads
+            .iter()
+            .map(|thread| self.loops.name(*thread))
+            .collect();
+        names.join("+")
     }
 
     /// Fails if an export that is served, or is being opened, has the same name or socket.
@@ -330,11 +429,11 @@ impl Exports {
 
     fn state(&self, entry: &Entry, activities: &[Activity]) -> ExportState {
         let export = &entry.export;
-        let activity = activities.iter().find(|activity| activity.id == entry.id);
-        let activity = activity.copied().unwrap_or_default();
+        // One of each of its loops.
+        let of_loops = || activities.iter().filter(|activity| activity.id == entry.id);
         ExportState {
             name: export.log_name(),
-            thread: self.loops.name(entry.thread).to_owned(),
+            thread: self.thread_names(entry),
             socket: export
                 .socket
                 .as_ref()
@@ -348,10 +447,10 @@ impl Exports {
             size: entry.device.disk.size(),
             readonly: export.readonly,
             queues: export.queues,
-            connected: activity.connected,
-            nbd_clients: activity.nbd_clients,
-            serving: activity.serving,
-            in_flight: activity.in_flight,
+            connected: of_loops().any(|activity| activity.connected),
+            nbd_clients: of_loops().map(|activity| activity.nbd_clients).sum(),
+            serving: of_loops().map(|activity| activity.serving).sum(),
+            in_flight: of_loops().map(|activity| activity.in_flight).sum(),
             is_leaving: entry.is_leaving.get(),
         }
     }
@@ -366,63 +465,12 @@ impl Exports {
                 exports.extend(of_loop);
                 loops.push(figures);
             }
-            exports.sort_by_key(|(id, _)| *id);
             let snapshot = Snapshot {
                 at_ns: cx.now(ClockId::Monotonic).as_nanos(),
-                exports: exports.into_iter().map(|(_, figures)| figures).collect(),
+                exports: merge(exports),
                 loops,
             };
             done(cx, snapshot);
         });
     }
-}
-
-/// The index of the loop that an export names, if it does.
-///
-/// # Errors
-/// If there are not so many loops.
-pub(crate) fn check_thread(export: &Export, count: usize) -> anyhow::Result<usize> {
-    match export.iothread {
-        Some(thread) if thread >= count => bail!(
-            "the export {} has iothread={thread}, and the daemon has {}; start it with --iothreads {}, or name a lower number",
-            export.log_name(),
-            match count {
-                1 => "only the I/O thread 0".to_owned(),
-                count => format!("the I/O threads 0 to {}", count - 1),
-            },
-            thread + 1
-        ),
-        thread => Ok(thread.unwrap_or_default()),
-    }
-}
-
-/// Fails if an export cannot be reached, or one of the others has the same name or socket.
-pub(crate) fn check_unique<'a>(
-    others: impl IntoIterator<Item = &'a Export>,
-    export: &Export,
-    has_nbd: bool,
-) -> anyhow::Result<()> {
-    let (name, nbd_name) = (export.log_name(), export.nbd_name());
-    if export.socket.is_none() && !has_nbd {
-        bail!(
-            "the export {name} has no socket; add socket=PATH, or serve it over NBD with --nbd /tmp/nbd.sock, for example"
-        );
-    }
-    for other in others {
-        if let Some(socket) = &export.socket
-            && other.socket.as_ref() == Some(socket)
-        {
-            bail!(
-                "two exports name the socket {}; each needs a socket of its own",
-                socket.display()
-            );
-        }
-        if has_nbd && other.nbd_name() == nbd_name {
-            bail!("two exports have the name {nbd_name} for NBD clients; add name=TEXT to one of them");
-        }
-        if other.log_name() == name {
-            bail!("two exports have the name {name}; each needs a name of its own");
-        }
-    }
-    Ok(())
 }

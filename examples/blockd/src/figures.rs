@@ -1,6 +1,7 @@
 //! What the daemon tells about itself: plain data, as the control socket sends it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct ExportState {
     pub(crate) name: String,
-    /// The name of the loop that serves it.
+    /// The name of the loop that serves it; of several, their names with `+` between them.
     #[serde(default)]
     pub(crate) thread: String,
     /// The path of its socket.
@@ -165,7 +166,7 @@ pub(crate) struct QueueFigures {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct ExportFigures {
     pub(crate) name: String,
-    /// The name of the loop that serves it.
+    /// The name of the loop that serves it; of several, their names with `+` between them.
     #[serde(default)]
     pub(crate) thread: String,
     /// Bytes.
@@ -182,6 +183,18 @@ pub(crate) struct ExportFigures {
     pub(crate) nbd: Option<QueueFigures>,
 }
 
+/// The figures of each export: those of all loops that serve its queues together, in the order of the keys.
+pub(crate) fn merge<K: Ord>(parts: impl IntoIterator<Item = (K, ExportFigures)>) -> Vec<ExportFigures> {
+    let mut merged: BTreeMap<K, ExportFigures> = BTreeMap::new();
+    for (id, part) in parts {
+        match merged.entry(id) {
+            Entry::Vacant(place) => drop(place.insert(part)),
+            Entry::Occupied(mut place) => place.get_mut().add(part),
+        }
+    }
+    merged.into_values().collect()
+}
+
 /// The sums over the queues of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
@@ -196,6 +209,17 @@ pub(crate) struct Sums {
 }
 
 impl ExportFigures {
+    /// Adds the figures of another loop, which has other queues.
+    fn add(&mut self, other: Self) {
+        self.thread = format!("{}+{}", self.thread, other.thread);
+        self.connected |= other.connected;
+        self.clients += other.clients;
+        self.in_flight += other.in_flight;
+        self.queues.extend(other.queues);
+        self.queues.sort_by_key(|queue| queue.queue);
+        self.nbd = self.nbd.take().or(other.nbd);
+    }
+
     /// The figures of all queues by their numbers, and those of NBD clients.
     pub(crate) fn by_queue(&self) -> impl Iterator<Item = (String, &QueueFigures)> {
         let numbered = self.queues.iter().map(|queue| (queue.queue.to_string(), queue));

@@ -17,14 +17,16 @@
 //! | `peers` | clients that send requests as bytes and get replies |
 //! | `acceptor` | accepts an export's clients, one at a time |
 //! | `socket` | a listening socket and the ownership of its path |
-//! | `session`, `connection` | a client's messages, each once it is complete; the end of a connection |
+//! | `session`, `concerned`, `connection` | a client's messages, each once it is complete; which queues it concerns; the end of a connection |
 //! | `backend` | the effect of the messages: features, memory |
 //! | `queue` | the state machine of a queue: the effect of each message on it |
-//! | `vring` | a running queue: the handler |
+//! | `vring`, `host` | a running queue: the handler; what a loop serves the queues of an export with |
+//! | `remote_hosts`, `hosted`, `calls` | queues of an export on other loops than that of its session; calls between loops |
 //! | `engine`, `ring_engine`, `ring_flushes`, `outstanding` | what executes requests of images; requests that have not completed |
 //! | `ring`, `descriptor_chain`, `buffers`, `guest_buffers`, `memory` | virtqueues and buffers in the client's memory |
 //! | `channel` | messages from the daemon to its client |
 //! | `dirty_log` | the pages that the device has written, for clients that migrate |
+//! | `eventfd` | eventfds of clients |
 //! | `sigbus` | the handler of SIGBUS, for memory that a client truncates |
 //! | `request`, `disk`, `features` | the block device |
 //! | `nbd` | the other protocol: NBD clients, their handshakes and requests |
@@ -51,8 +53,10 @@ mod backend;
 mod background;
 mod buffers;
 mod call_pacer;
+mod calls;
 mod channel;
 mod cli;
+mod concerned;
 mod connection;
 mod control;
 mod descriptor_chain;
@@ -60,6 +64,7 @@ mod dirty_log;
 mod disk;
 mod duration;
 mod engine;
+mod eventfd;
 mod export;
 mod exports;
 mod features;
@@ -69,6 +74,8 @@ mod floor;
 #[doc(hidden)]
 pub mod fuzz;
 mod guest_buffers;
+mod host;
+mod hosted;
 mod limit;
 mod log;
 mod loops;
@@ -83,6 +90,7 @@ mod polling;
 mod process;
 mod queue;
 mod recorder;
+mod remote_hosts;
 mod request;
 mod ring;
 mod ring_engine;
@@ -100,7 +108,7 @@ pub use cli::{Args, Command};
 pub use control::{CtlArgs, ctl};
 pub use disk::Source;
 pub use engine::Engine;
-pub use export::{Export, MOST_QUEUES};
+pub use export::{Export, IoThreads, MOST_QUEUES};
 #[doc(hidden)]
 pub use floor::{FloorLoop, serve_on_floor};
 pub use log::{Log, LogFormat, LogLevel};

@@ -3,6 +3,7 @@
 //! So the used index always tells which requests are complete, also to the daemon that takes the place of a killed one.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// A request that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,22 @@ impl Outstanding {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.requests.is_empty()
+    }
+}
+
+/// Counts the requests of a queue that threads or the ring execute.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Running(Rc<()>);
+
+impl Running {
+    /// Counts one more request for as long as the result lives.
+    pub(crate) fn begin(&self) -> Self {
+        self.clone()
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_none(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
     }
 }
 

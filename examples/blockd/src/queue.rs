@@ -6,6 +6,7 @@
 //! | state | condition |
 //! |---|---|
 //! | stopped | it has no kick descriptor, or was stopped |
+//! | failed | its driver has violated the specification since the last message that stops or changes the queue |
 //! | disabled | protocol features are negotiated, and the ring is not enabled |
 //! | incomplete | its size or its addresses are missing |
 //! | waiting | the shared memory does not hold its rings |
@@ -42,8 +43,22 @@
 //! details. Each start checks the available index, so that pending requests need no kick, and calls the driver once, so
 //! that no completion is missed.
 //!
-//! If the memory does not contain the rings at the first start, the message that starts the queue is refused: the client
-//! has made a mistake. A queue that served before waits for its memory instead, with a line in the log.
+//! If the memory does not contain the rings, the queue waits for its memory, with a line in the log. At the first start the client has
+//! made a mistake, so the message that starts the queue is refused, and the error descriptor is signalled.
+//!
+//! # Queues of other loops
+//! If the export has several I/O threads, the loop of its session serves some of its queues and other loops serve the rest
+//! ([`RemoteHosts`]). Before a message is handled that concerns a queue of another loop, that loop stops the queue: it takes no more
+//! requests, completes those that it has taken, drops the queue with its share of the client's memory, and reports the position. Meanwhile
+//! the session's loop serves everything else. So the message is handled while no thread accesses the memory of the queue, and then the
+//! queue is started anew, if it is still complete. A message that concerns one queue stops no other queue of another loop.
+//!
+//! # Failing
+//! A queue whose driver offers an impossible available index or a malformed descriptor chain fails: it stops, signals the error
+//! descriptor, and logs the reason. The other queues and the connection go on. The protocol has no message for this, and says nothing
+//! about the error descriptor but that it is signalled when an error occurs. GET_VRING_BASE returns the position of the first request
+//! that is not complete. SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_KICK and SET_VRING_ENABLE 0 set up the queue again; the
+//! messages that concern all queues do not.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -51,38 +66,35 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aio_context::{Interest, Registration, WeakContext};
+use aio_context::WeakContext;
 
-use crate::adoption;
 use crate::connection::Connection;
-use crate::descriptor_chain::DescriptorChain;
 use crate::dirty_log::DirtyLog;
-use crate::engine::Workers;
+use crate::eventfd::signal;
 use crate::features::{CONFIG_WCE, EVENT_IDX, FLUSH, LOG_ALL, PROTOCOL};
+use crate::host::{Host, Serving, VringSetup};
+use crate::hosted::Parked;
 use crate::limit::Kind;
 use crate::memory::Memory;
-use crate::request::Device;
+use crate::remote_hosts::RemoteHosts;
 use crate::ring::{Ring, RingAddresses, RingError};
-use crate::stats::ExportStats;
-use crate::vring::{SharedEventFd, Vring, VringConfig};
 
 /// The state that the queues of a connection share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) context: WeakContext,
-    pub(crate) device: Arc<Device>,
-    /// The threads that execute the requests of this export.
-    pub(crate) workers: Option<Rc<Workers>>,
-    pub(crate) chain: Rc<RefCell<DescriptorChain>>,
+    /// The export on this loop.
+    pub(crate) host: Rc<Host>,
+    /// The export on the other loops that serve some of its queues.
+    pub(crate) others: Rc<RemoteHosts>,
     pub(crate) connection: Rc<Connection>,
-    pub(crate) stats: Rc<ExportStats>,
     /// The features that the driver has accepted.
     pub(crate) accepted: Cell<u64>,
     /// Whether a write may complete before it is on the medium. Only drivers that have accepted `CONFIG_WCE` turn it off.
     pub(crate) write_cache: Cell<bool>,
     pub(crate) memory: RefCell<Arc<Memory>>,
     /// Where the client wants pages to be marked that the device has written.
-    pub(crate) log: RefCell<Option<Rc<DirtyLog>>>,
+    pub(crate) log: RefCell<Option<Arc<DirtyLog>>>,
 }
 
 impl Shared {
@@ -92,7 +104,7 @@ impl Shared {
     }
 
     /// The log, while the client wants it to be used.
-    fn log_if_wanted(&self) -> Option<Rc<DirtyLog>> {
+    fn log_if_wanted(&self) -> Option<Arc<DirtyLog>> {
         if self.accepted.get() & LOG_ALL == 0 {
             return None;
         }
@@ -127,7 +139,7 @@ pub(crate) enum Message {
     /// With the guest address of the used ring, for the log of written pages.
     Addresses(RingAddresses, Option<u64>),
     Base(u16),
-    Kick(Rc<File>),
+    Kick(Arc<File>),
     Call(Option<File>),
     Error(Option<File>),
     Enable,
@@ -142,6 +154,7 @@ pub(crate) enum Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Stopped,
+    Failed,
     Disabled,
     Incomplete,
     /// Serving, or waiting for memory.
@@ -156,20 +169,25 @@ pub(crate) struct Queue {
     used_log: Option<u64>,
     /// The position at which to start.
     base: u16,
-    kick: Option<Rc<File>>,
-    call: SharedEventFd,
-    error: SharedEventFd,
+    kick: Option<Arc<File>>,
+    call: Option<Arc<File>>,
+    error: Option<Arc<File>>,
     is_started: bool,
     is_enabled: bool,
     has_served: bool,
-    serving: Option<Serving>,
+    /// It failed when it served last, and was not set up again since then.
+    has_failed: bool,
+    /// Another loop has stopped it for the message that is handled now.
+    is_parked: bool,
+    serving: Option<Place>,
 }
 
+/// Where a queue is served.
 #[derive(Debug)]
-struct Serving {
-    vring: Rc<Vring>,
-    /// `None` if another loop serves it.
-    _registration: Option<Registration>,
+enum Place {
+    Here(Serving),
+    /// By another loop, at this index in [`RemoteHosts`].
+    There(usize),
 }
 
 impl Queue {
@@ -182,49 +200,62 @@ impl Queue {
     ) -> Result<(), StartError> {
         match message {
             Message::Size(size) => {
-                self.suspend();
+                self.prepare();
                 self.size = Some(size);
             }
             Message::Addresses(addresses, used_log) => {
-                self.suspend();
+                self.prepare();
                 self.addresses = Some(addresses);
                 self.used_log = used_log;
             }
             Message::Base(base) => {
-                self.suspend();
+                self.prepare();
                 self.base = base;
             }
             Message::Kick(kick) => {
-                self.suspend();
+                self.prepare();
                 self.kick = Some(kick);
                 self.is_started = true;
             }
             Message::Call(call) => {
-                self.call.replace(call);
-                if let Some(serving) = &self.serving {
-                    serving.vring.call();
+                self.call = call.map(Arc::new);
+                if let Some(Place::Here(serving)) = &self.serving {
+                    serving.vring.set_call(self.call.clone());
                 }
+                return Ok(());
             }
-            Message::Error(error) => drop(self.error.replace(error)),
+            Message::Error(error) => {
+                self.error = error.map(Arc::new);
+                if let Some(Place::Here(serving)) = &self.serving {
+                    serving.vring.set_error(self.error.clone());
+                }
+                return Ok(());
+            }
             Message::Enable => {
                 self.is_enabled = true;
                 self.is_started = self.kick.is_some();
             }
             Message::Disable => {
-                self.suspend();
+                self.prepare();
                 self.is_enabled = false;
             }
             Message::Stop => {
-                self.suspend();
+                self.prepare();
                 self.is_started = false;
             }
             Message::Reset => {
-                self.suspend();
+                self.prepare();
                 self.is_started = false;
                 self.is_enabled = false;
             }
         }
-        self.resume(index, shared)
+        let resumed = self.resume(index, shared);
+        if resumed.is_err()
+            && let Some(error) = &self.error
+        {
+            signal(error);
+        }
+        resumed
     }
 
     /// The position at which the queue was last suspended, or the one that the client has set.
@@ -232,33 +263,65 @@ impl Queue {
         self.base
     }
 
-    /// Stops serving. [`resume`](Self::resume) continues at the same position.
+    /// Stops serving for a message that sets up the queue again, so it is forgotten that it has failed.
+    fn prepare(&mut self) {
+        self.suspend();
+        self.has_failed = false;
+    }
+
+    /// Stops serving. [`resume`](Self::resume) continues at the same position, unless the queue has failed.
     pub(crate) fn suspend(&mut self) {
-        if let Some(serving) = self.serving.take() {
+        if let Some(Place::Here(serving)) = self.serving.take() {
+            self.has_failed = serving.vring.is_stopped();
             self.base = serving.vring.stop();
         }
     }
 
-    /// Whether it is in the state *serving*.
-    pub(crate) fn is_serving(&self) -> bool {
-        self.serving.is_some()
+    /// Whether this loop serves it.
+    pub(crate) fn is_serving_here(&self) -> bool {
+        matches!(&self.serving, Some(Place::Here(serving)) if !serving.vring.is_stopped())
     }
 
-    /// Takes no requests until [`release`](Self::release). Returns whether none is outstanding.
+    /// The index in [`RemoteHosts`] of the loop that serves it, if another one does.
+    pub(crate) fn served_by(&self) -> Option<usize> {
+        match self.serving {
+            Some(Place::There(other)) => Some(other),
+            _ => None,
+        }
+    }
+
+    /// The loop that has served it has stopped it, until [`release`](Self::release).
+    pub(crate) fn park(&mut self, parked: Parked) {
+        self.serving = None;
+        self.is_parked = true;
+        self.has_failed = parked.has_failed;
+        self.base = parked.position.unwrap_or(self.base);
+    }
+
+    /// Takes no requests until [`release`](Self::release), if this loop serves it. Returns whether none is outstanding.
     pub(crate) fn hold(&self) -> bool {
-        self.serving.as_ref().is_none_or(|serving| serving.vring.hold())
+        match &self.serving {
+            Some(Place::Here(serving)) => serving.vring.hold(),
+            _ => true,
+        }
     }
 
-    /// Takes requests again.
-    pub(crate) fn release(&self) {
-        if let Some(serving) = &self.serving {
+    /// Takes requests again. A queue that was parked is resumed.
+    pub(crate) fn release(&mut self, index: usize, shared: &Shared) -> Result<(), StartError> {
+        if let Some(Place::Here(serving)) = &self.serving {
             serving.vring.release();
+        }
+        match std::mem::take(&mut self.is_parked) {
+            true => self.resume(index, shared),
+            false => Ok(()),
         }
     }
 
     fn state(&self, shared: &Shared) -> State {
         if !self.is_started || self.kick.is_none() {
             State::Stopped
+        } else if self.has_failed {
+            State::Failed
         } else if shared.must_be_enabled() && !self.is_enabled {
             State::Disabled
         } else if let (Some(size), Some(addresses)) = (self.size, self.addresses) {
@@ -296,40 +359,28 @@ impl Queue {
         let (Some(kick), Some(context)) = (&self.kick, shared.context.upgrade()) else {
             return Ok(());
         };
-        let config = VringConfig {
+        let setup = VringSetup {
             index,
+            ring,
+            base: self.base,
             kick: kick.clone(),
             call: self.call.clone(),
             error: self.error.clone(),
             memory,
-            device: shared.device.clone(),
-            workers: shared.workers.clone(),
-            chain: shared.chain.clone(),
-            connection: shared.connection.clone(),
-            stats: shared.stats.queue(index),
             log: shared.log_if_wanted(),
             used_log: self.used_log,
             write_through: shared.is_write_through(),
-            call_price: context.remote().stats().wake_cost.kick,
         };
-        let vring = Vring::new(ring, self.base, config);
-        if adoption::adopt(&vring) {
-            self.has_served = true;
-            self.serving = Some(Serving {
-                vring,
-                _registration: None,
-            });
-            return Ok(());
-        }
-        let registration = context
-            .watch_polled(vring.clone(), Interest::READ)
-            .map_err(io::Error::from)?;
-        vring.start();
+        let connection = &shared.connection;
+        let place = match shared.others.host_of(index) {
+            None => Place::Here(shared.host.serve(&context, connection.clone(), setup)?),
+            Some(other) => {
+                shared.others.serve(other, connection.socket(), setup);
+                Place::There(other)
+            }
+        };
         self.has_served = true;
-        self.serving = Some(Serving {
-            vring,
-            _registration: Some(registration),
-        });
+        self.serving = Some(place);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The daemon without its process: its loops, all exports, and a handle that stops it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,8 +15,8 @@ use crate::advice;
 use crate::background::Background;
 use crate::cli::Args;
 use crate::control::{Control, Controlled};
-use crate::exports::{Exports, MOST_WAIT, check_thread, check_unique};
-use crate::figures::ExportFigures;
+use crate::exports::{Exports, MOST_WAIT, check_threads, check_unique};
+use crate::figures::{ExportFigures, merge};
 use crate::loops::{Ending, Finished, Local, Loops, MAIN, Setup};
 use crate::metrics::Metrics;
 use crate::nbd::Nbd;
@@ -55,7 +56,7 @@ impl Server {
     pub fn in_process(args: &Args, process: &Process) -> anyhow::Result<Self> {
         for (at, export) in args.exports.iter().enumerate() {
             check_unique(&args.exports[..at], export, !args.nbd.is_empty())?;
-            check_thread(export, args.iothreads)?;
+            check_threads(export, args.iothreads)?;
         }
         raise_descriptor_limit(args);
         for warning in advice::warnings(args) {
@@ -243,7 +244,11 @@ impl Drop for Server {
 
 /// Logs which requests are not complete, and what all exports have done.
 fn report(all: Vec<Finished>) {
+    let mut incomplete: BTreeMap<&str, usize> = BTreeMap::new();
     for (export, count) in all.iter().flat_map(|finished| &finished.incomplete) {
+        *incomplete.entry(export).or_default() += count;
+    }
+    for (export, count) in incomplete {
         tracing::warn!(
             export,
             "ends with {count} requests that the image has not completed within {MOST_WAIT:?}; the driver regards them as outstanding"
@@ -255,9 +260,7 @@ fn report(all: Vec<Finished>) {
             "ends with {of_nbd} requests of NBD clients that were not completed, or whose replies were not read, within {MOST_WAIT:?}"
         );
     }
-    let mut figures: Vec<_> = all.into_iter().flat_map(|finished| finished.figures).collect();
-    figures.sort_by_key(|(id, _)| *id);
-    for (_, export) in figures {
+    for export in merge(all.into_iter().flat_map(|finished| finished.figures)) {
         summarize(&export);
     }
 }

@@ -22,11 +22,10 @@ use vhost::vhost_user::{BackendReqHandler, Error};
 
 use crate::backend::Backend;
 use crate::channel;
+use crate::concerned::{Concerned, HEADER_LEN};
 use crate::connection::Connection;
 use crate::limit::Kind;
 
-/// Bytes before the body of a message: request, flags, and the length of the body.
-const HEADER_LEN: usize = 12;
 /// The time between two checks for the rest of a message. A stream socket is readable while a part is missing, so the loop
 /// cannot wait for it.
 const RECHECK_AFTER: Duration = Duration::from_millis(1);
@@ -51,6 +50,8 @@ pub(crate) struct Session {
     /// The time to the next check whether a message can be handled, while requests are outstanding.
     held_for: Cell<Option<Duration>>,
     recheck: RefCell<Option<Timer>>,
+    /// No message is handled any more.
+    is_finished: Cell<bool>,
 }
 
 /// The next message in the socket.
@@ -92,6 +93,7 @@ impl Session {
             incomplete_since: Cell::default(),
             held_for: Cell::default(),
             recheck: RefCell::default(),
+            is_finished: Cell::default(),
         });
         let registration = cx.watch(session.clone(), Interest::READ)?;
         session.registration.replace(Some(registration));
@@ -111,7 +113,7 @@ impl Session {
         self.backend.configuration_has_changed();
     }
 
-    /// The number of queues that are served now.
+    /// The number of queues that this loop serves now.
     pub(crate) fn serving(&self) -> u16 {
         self.backend.serving()
     }
@@ -127,7 +129,8 @@ impl Session {
             Ok(Arrived::Part) => self.wait_for_rest(cx),
             Ok(Arrived::Message { code }) => {
                 // A message can change all that outstanding requests use.
-                if !self.backend.hold() {
+                let is_held = self.backend.hold();
+                if !self.park(cx, code) || !is_held {
                     self.wait_for_requests(cx);
                     return;
                 }
@@ -151,11 +154,30 @@ impl Session {
         }
     }
 
+    /// Has other loops stop the queues that the message can change. Returns whether they have.
+    fn park(&self, cx: &Context, code: u32) -> bool {
+        if !self.backend.has_others() {
+            return true;
+        }
+        let session = self.me.clone();
+        let concerned = Concerned::by(code, &self.socket);
+        self.backend.park(cx, concerned, move |cx, parked| {
+            if let Some(session) = session.upgrade() {
+                session.backend.have_parked(parked);
+                // Unless it was closed or takes no more messages.
+                if session.registration.borrow().is_some() && !session.is_finished.get() {
+                    session.check_socket(cx);
+                }
+            }
+        })
+    }
+
     fn handle_message(&self, code: u32) {
         let handled = self.protocol.borrow_mut().handle_request();
         match handled {
             Ok(()) => {}
             Err(Error::Disconnected) => self.client_has_disconnected(),
+            Err(_) if self.backend.take_refusal() => {}
             Err(error) => {
                 self.connection.abort(&explain(code, error));
                 self.end();
@@ -192,6 +214,7 @@ impl Session {
 
     /// Takes no more requests and handles no more messages. Outstanding requests are completed.
     pub(crate) fn finish(&self) {
+        self.is_finished.set(true);
         self.backend.hold();
         self.set_interest(Interest::NONE);
         let recheck = self.recheck.take();

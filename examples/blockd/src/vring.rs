@@ -15,6 +15,7 @@
 //! a kick is wanted. So the check finds the request, or the driver kicks. Calls work in the same way: the device publishes
 //! the used index, and after a full fence it checks whether the driver wants a call.
 
+mod failure;
 mod logging;
 mod on_ring;
 mod threads;
@@ -37,13 +38,15 @@ use crate::descriptor_chain::DescriptorChain;
 use crate::dirty_log::DirtyLog;
 use crate::disk::STEP;
 use crate::engine::Workers;
+use crate::eventfd::signal;
 use crate::limit::Kind;
 use crate::memory::Memory;
-use crate::outstanding::Outstanding;
+use crate::outstanding::{Outstanding, Running};
 use crate::request::{Device, MalformedRequest, Progress};
 use crate::ring::{Ring, full_fence};
 use crate::sigbus;
 use crate::stats::QueueStats;
+use failure::VringError;
 
 /// The most requests that one turn serves.
 const REQUESTS_PER_TURN: u32 = 128;
@@ -52,16 +55,14 @@ const BYTES_PER_TURN: u64 = STEP;
 /// The most completions that are published together. Each publication moves a cache line that a polling driver reads.
 const PUBLISH_EVERY: u16 = 8;
 
-/// An eventfd of the client that can be replaced while the queue runs.
-pub(crate) type SharedEventFd = Rc<RefCell<Option<File>>>;
-
 /// All that a queue needs besides its ring.
 #[derive(Debug)]
 pub(crate) struct VringConfig {
     pub(crate) index: usize,
-    pub(crate) kick: Rc<File>,
-    pub(crate) call: SharedEventFd,
-    pub(crate) error: SharedEventFd,
+    pub(crate) kick: Arc<File>,
+    /// The client can replace this and the next one while the queue runs.
+    pub(crate) call: RefCell<Option<Arc<File>>>,
+    pub(crate) error: RefCell<Option<Arc<File>>>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) device: Arc<Device>,
     /// The threads that execute requests. Without them the loop does.
@@ -71,7 +72,7 @@ pub(crate) struct VringConfig {
     pub(crate) connection: Rc<Connection>,
     pub(crate) stats: Rc<QueueStats>,
     /// Where pages are marked that the device has written, if the client wants that.
-    pub(crate) log: Option<Rc<DirtyLog>>,
+    pub(crate) log: Option<Arc<DirtyLog>>,
     /// The guest address of the used ring in that log.
     pub(crate) used_log: Option<u64>,
     /// The driver does not flush, so each write must be on the medium before it completes.
@@ -98,6 +99,8 @@ pub(crate) struct Vring {
     own_kicks: Cell<u64>,
     /// The requests that threads execute.
     outstanding: RefCell<Outstanding>,
+    /// Those that may access the client's memory, also after the queue has stopped.
+    running: Running,
     /// The threads leave the rest of the outstanding requests undone.
     cancelled: Arc<AtomicBool>,
     /// The progress of the request at `next_available`, if it takes more than one step.
@@ -133,6 +136,7 @@ impl Vring {
             held: Cell::new(false),
             own_kicks: Cell::new(0),
             outstanding: RefCell::default(),
+            running: Running::default(),
             cancelled: Arc::default(),
             progress: Cell::default(),
             next_used: Cell::new(next_used),
@@ -179,8 +183,19 @@ impl Vring {
         (self.next_available.get(), self.next_used.get())
     }
 
+    /// Replaces the descriptor for calls, and calls the driver: an earlier call may have gone to the former one.
+    pub(crate) fn set_call(&self, call: Option<Arc<File>>) {
+        self.config.call.replace(call);
+        self.call();
+    }
+
+    /// Replaces the descriptor for errors.
+    pub(crate) fn set_error(&self, error: Option<Arc<File>>) {
+        self.config.error.replace(error);
+    }
+
     /// Calls the driver, whether it wants a call or not.
-    pub(crate) fn call(&self) {
+    fn call(&self) {
         if let Some(call) = &*self.config.call.borrow() {
             self.config.stats.called();
             signal(call);
@@ -393,7 +408,7 @@ impl Vring {
         self.config.connection.log(Kind::Requests, line);
     }
 
-    /// Stops the queue after an error, and ends the connection.
+    /// Stops the queue after an error, and tells the client. An error that concerns more than this queue ends the connection.
     #[cold]
     fn fail(&self, why: &VringError) {
         self.stopped.set(true);
@@ -401,32 +416,14 @@ impl Vring {
         if let Some(error) = &*self.config.error.borrow() {
             signal(error);
         }
-        self.config
-            .connection
-            .abort(&format_args!("queue {}: {why}", self.config.index));
+        let (connection, index) = (&self.config.connection, self.config.index);
+        if why.is_of_queue() {
+            let line = format_args!("queue {index} has stopped until the client sets it up again: {why}");
+            connection.log(Kind::Queues, line);
+        } else {
+            connection.abort(&format_args!("queue {index}: {why}"));
+        }
     }
-}
-
-/// Why a queue has failed.
-#[derive(Debug, thiserror::Error)]
-enum VringError {
-    #[error(transparent)]
-    Malformed(#[from] MalformedRequest),
-    #[error("the available index is {pending} ahead in a queue of {size}")]
-    Index { pending: u16, size: u16 },
-    #[error(
-        "the client's memory has lost pages: the client truncated its file, or the system has no huge pages left"
-    )]
-    MemoryLost,
-    #[error("the kick descriptor: {0}")]
-    Kick(io::Error),
-    #[error(
-        "cannot start a thread for its requests: {0}; raise the limit of processes (ulimit -u, or TasksMax of a service), \
-             or use --engine sync"
-    )]
-    NoThread(io::Error),
-    #[error("a thread has failed; this is an error of the daemon")]
-    Panic,
 }
 
 /// What is left of the limits of a turn.
@@ -487,9 +484,4 @@ impl Pollable for Vring {
             full_fence();
         }
     }
-}
-
-/// Adds one to an eventfd. If its counter is full, it is readable already.
-fn signal(eventfd: &File) {
-    while rustix::io::write(eventfd, &1u64.to_ne_bytes()) == Err(Errno::INTR) {}
 }

@@ -83,21 +83,25 @@ impl Lines {
         }
     }
 
-    /// Changes the polling of a loop, which is named, or serves the export that is named.
+    /// Changes the polling of a loop, which is named, or of those that serve the export that is named.
     fn set_poll(&self, cx: &Context, name: &str, change: PollChange, done: Done) {
         let loops = self.0.exports.loops();
-        let Some(index) = loops.find(name).or_else(|| self.0.exports.loop_of(name)) else {
+        let named = loops.find(name).map(|index| vec![index]);
+        let Some(indexes) = named.or_else(|| self.0.exports.loops_of(name)) else {
             return done(cx, Err(unknown(loops, name)));
         };
-        loops.call(
+        loops.call_all(
             cx,
-            index,
+            &indexes,
             move |cx, local, reply| {
                 let polling = local.polling();
                 let changed = polling.change(cx, &change).map(|()| polling.describe());
                 reply.send(cx, changed);
             },
-            Box::new(|cx, changed| done(cx, changed.map(|polling: String| json!({"polling": polling})))),
+            Box::new(|cx, changed: anyhow::Result<Vec<String>>| {
+                let first = changed.map(|polling| json!({"polling": polling.first()}));
+                done(cx, first);
+            }),
         );
     }
 

@@ -99,8 +99,31 @@ fn c34_sockets_have_a_mode_and_a_group_or_are_passed() {
 #[test]
 fn an_export_names_its_thread() {
     let export: Export = "ram=1M,socket=a,iothread=3".parse().unwrap();
-    assert_eq!(export.iothread, Some(3));
-    for wrong in ["iothread=-1", "iothread=64", "iothread=io1", "iothread="] {
+    assert_eq!(export.iothreads, IoThreads::These(vec![3]));
+    let export: Export = "ram=1M,socket=a,iothread=2+0+63".parse().unwrap();
+    assert_eq!(export.iothreads, IoThreads::These(vec![2, 0, 63]));
+    let export: Export = "ram=1M,socket=a,iothread=all".parse().unwrap();
+    assert_eq!(export.iothreads, IoThreads::All);
+    let export: Export = "ram=1M,socket=a,queues=2,iothread=0+1".parse().unwrap();
+    assert_eq!(export.queues, 2);
+    for (wrong, remedy) in [
+        ("ram=1M,socket=a,queues=1,iothread=0+1", "raise queues="),
+        ("ram=1M,name=a,iothread=0+1", "add socket=PATH"),
+        ("ram=1M,socket=a,iothread=1+0+1", "names the thread 1 twice"),
+    ] {
+        let error = wrong.parse::<Export>().unwrap_err();
+        assert!(error.contains(remedy), "{error}");
+    }
+    for wrong in [
+        "iothread=-1",
+        "iothread=64",
+        "iothread=io1",
+        "iothread=",
+        "iothread=1+",
+        "iothread=1+64",
+        "iothread=1,2",
+        "iothread=All",
+    ] {
         let error = format!("ram=1M,socket=a,{wrong}").parse::<Export>().unwrap_err();
         assert!(error.contains("iothread=") && error.len() > 20, "{error}");
     }
@@ -169,7 +192,7 @@ fn each_key_is_documented() {
     let manual = include_str!("../../../../docs/blockd.md");
     let parts: Vec<&str> = SYNTAX
         .split(['[', ']', ',', '|'])
-        .filter(|part| !["", "off", "4096", "none"].contains(part))
+        .filter(|part| !["", "off", "4096", "none", "N+N", "all"].contains(part))
         .collect();
     assert_eq!(parts.len(), 16);
     for part in parts {

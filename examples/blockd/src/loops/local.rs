@@ -5,17 +5,21 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aio_context::Context;
+use aio_context::{Context, Remote};
 
-use super::calls::Reply;
 use crate::acceptor::Acceptor;
+use crate::calls::Reply;
 use crate::descriptor_chain::DescriptorChain;
 use crate::engine::Engine;
+use crate::export::Export;
 use crate::figures::{ExportFigures, LoopFigures, LoopState};
+use crate::host::Host;
+use crate::hosted::{ExportId, Hosted, HostedExports};
 use crate::limit::LineLimit;
 use crate::nbd::{Nbd, NbdExport, NbdStats};
 use crate::opened::Opened;
 use crate::polling::Polling;
+use crate::remote_hosts::{Peer, RemoteHosts};
 use crate::request::Device;
 
 /// The time between two checks whether outstanding requests have ended.
@@ -33,10 +37,10 @@ pub(crate) struct Local {
     /// Shared by all queues of the loop, because only one of them runs at a time.
     chain: Rc<RefCell<DescriptorChain>>,
     served: RefCell<Vec<Rc<Served>>>,
+    /// Exports of other loops, some of whose queues this one serves.
+    hosted: Rc<HostedExports>,
+    remote: Remote,
 }
-
-/// Identifies an export of the daemon.
-pub(crate) type ExportId = u64;
 
 /// An export that the loop serves.
 #[derive(Debug)]
@@ -90,6 +94,8 @@ impl Local {
             nbd,
             chain: Rc::default(),
             served: RefCell::default(),
+            hosted: HostedExports::of(cx),
+            remote: cx.remote(),
         });
         cx.extension(|_| Slot::default()).0.replace(Rc::downgrade(&local));
         local
@@ -110,11 +116,42 @@ impl Local {
         &self.polling
     }
 
-    /// Serves an export from now on.
+    /// The loop, for other loops.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer {
+            name: self.name.clone(),
+            remote: self.remote.clone(),
+        }
+    }
+
+    /// What the queues of an export are served with on this loop.
+    fn host(&self, cx: &Context, export: &Export, device: Arc<Device>) -> Host {
+        Host {
+            device,
+            workers: self.engine.workers(cx, &export.source),
+            chain: self.chain.clone(),
+            stats: Rc::default(),
+            limit: LineLimit::new(export.log_name().into(), Some(cx)),
+        }
+    }
+
+    /// From now on serves the queues of an export that the loop of its sessions passes on.
+    pub(crate) fn serve_queues(&self, cx: &Context, id: ExportId, export: &Export, device: Arc<Device>) {
+        let host = self.host(cx, export, device);
+        self.hosted.add(Hosted::new(id, export.log_name(), host));
+    }
+
+    /// Serves an export from now on. The loops `others` serve some of its queues: they have been told before.
     ///
     /// # Errors
     /// If the loop cannot wait for its clients.
-    pub(crate) fn serve(&self, cx: &Context, id: ExportId, opened: Opened) -> anyhow::Result<()> {
+    pub(crate) fn serve(
+        &self,
+        cx: &Context,
+        id: ExportId,
+        opened: Opened,
+        others: Vec<Peer>,
+    ) -> anyhow::Result<()> {
         let Opened {
             export,
             device,
@@ -124,16 +161,9 @@ impl Local {
         let acceptor = match listener {
             None => None,
             Some(listener) => {
-                let workers = self.engine.workers(cx, &export.source);
-                let (served, chain) = ((device.clone(), workers), self.chain.clone());
-                Some(Acceptor::listen(
-                    cx,
-                    &name,
-                    listener,
-                    served,
-                    export.queues,
-                    chain,
-                )?)
+                let host = self.host(cx, &export, device.clone());
+                let others = RemoteHosts::new(id, others);
+                Some(Acceptor::listen(cx, listener, host, others, export.queues)?)
             }
         };
         let stats: Rc<NbdStats> = Rc::default();
@@ -157,20 +187,55 @@ impl Local {
         Ok(())
     }
 
-    /// Takes no more requests for an export, completes those that were taken until the deadline, and ends its clients' connections. The
-    /// result is the number of requests that are not complete.
-    pub(crate) fn remove(&self, cx: &Context, id: ExportId, deadline: Instant, reply: Reply<usize>) {
-        let found = self.find(id);
-        let Some(served) = found else {
-            return reply.send(cx, Ok(0));
-        };
+    /// Takes no more messages of the clients of an export, and no more requests from the queues that this loop serves.
+    pub(crate) fn finish_export(&self, id: ExportId) {
+        if let Some(served) = self.find(id) {
+            self.finish_served(&served);
+        }
+    }
+
+    fn finish_served(&self, served: &Served) {
         if let Some(acceptor) = &served.acceptor {
             acceptor.finish();
         }
         if let Some(nbd) = &self.nbd {
             nbd.remove(&served.device);
         }
-        self.remove_when_drained(cx, served, deadline, reply);
+    }
+
+    /// Takes no more requests for an export, completes those that were taken until the deadline, and ends its clients' connections. The
+    /// result is the number of requests that are not complete.
+    pub(crate) fn remove(&self, cx: &Context, id: ExportId, deadline: Instant, reply: Reply<usize>) {
+        if let Some(served) = self.find(id) {
+            self.finish_served(&served);
+            self.remove_when_drained(cx, served, deadline, reply);
+        } else if let Some(hosted) = self.hosted.find(id) {
+            hosted.finish();
+            self.remove_hosted_when_drained(cx, hosted, deadline, reply);
+        } else {
+            reply.send(cx, Ok(0));
+        }
+    }
+
+    fn remove_hosted_when_drained(
+        &self,
+        cx: &Context,
+        hosted: Rc<Hosted>,
+        deadline: Instant,
+        reply: Reply<usize>,
+    ) {
+        let incomplete = hosted.host.in_flight();
+        if incomplete > 0 && Instant::now() < deadline {
+            let me = self.me.clone();
+            cx.after(RECHECK_AFTER, move |cx| {
+                if let Some(local) = me.upgrade() {
+                    local.remove_hosted_when_drained(cx, hosted, deadline, reply);
+                }
+            });
+            return;
+        }
+        self.hosted.remove(hosted.id);
+        reply.send(cx, Ok(incomplete));
     }
 
     fn remove_when_drained(&self, cx: &Context, served: Rc<Served>, deadline: Instant, reply: Reply<usize>) {
@@ -235,7 +300,15 @@ impl Local {
                 in_flight: self.in_flight(served),
             }
         };
-        self.served.borrow().iter().map(activity).collect()
+        let of_hosted = |hosted: Rc<Hosted>| Activity {
+            id: hosted.id,
+            serving: hosted.serving(),
+            in_flight: hosted.host.in_flight(),
+            ..Activity::default()
+        };
+        let served = self.served.borrow();
+        let hosted = self.hosted.all().into_iter().map(of_hosted);
+        served.iter().map(activity).chain(hosted).collect()
     }
 
     /// What the exports have done.
@@ -255,7 +328,22 @@ impl Local {
             };
             (served.id, figures)
         };
-        self.served.borrow().iter().map(figures).collect()
+        let of_hosted = |hosted: Rc<Hosted>| {
+            let figures = ExportFigures {
+                name: hosted.name.clone(),
+                thread: self.name.to_string(),
+                size: hosted.host.device.disk.size(),
+                connected: false,
+                clients: 0,
+                in_flight: hosted.host.in_flight(),
+                queues: hosted.host.stats.figures(),
+                nbd: None,
+            };
+            (hosted.id, figures)
+        };
+        let served = self.served.borrow();
+        let hosted = self.hosted.all().into_iter().map(of_hosted);
+        served.iter().map(figures).chain(hosted).collect()
     }
 
     /// What the loop has done.
@@ -291,6 +379,9 @@ impl Local {
         for acceptor in self.acceptors() {
             acceptor.finish();
         }
+        for hosted in self.hosted.all() {
+            hosted.finish();
+        }
         if let Some(nbd) = &self.nbd {
             nbd.finish();
         }
@@ -299,7 +390,8 @@ impl Local {
     /// Whether a request is not complete.
     pub(crate) fn is_busy(&self) -> bool {
         let of_vhost_user = self.acceptors().iter().any(|acceptor| acceptor.in_flight() > 0);
-        of_vhost_user || self.nbd.as_ref().is_some_and(|nbd| nbd.in_flight() > 0)
+        let of_others = self.hosted.all().iter().any(|hosted| hosted.host.in_flight() > 0);
+        of_vhost_user || of_others || self.nbd.as_ref().is_some_and(|nbd| nbd.in_flight() > 0)
     }
 
     /// [Finishes](Self::finish), and replies once all requests are complete, or at the deadline.
@@ -327,9 +419,16 @@ impl Local {
         let incomplete = acceptors
             .iter()
             .map(|acceptor| (acceptor.export().to_owned(), acceptor.in_flight()));
+        let hosted = self.hosted.all();
+        let of_others = hosted
+            .iter()
+            .map(|hosted| (hosted.name.clone(), hosted.host.in_flight()));
         Finished {
             figures: self.export_figures(),
-            incomplete: incomplete.filter(|(_, count)| *count > 0).collect(),
+            incomplete: incomplete
+                .chain(of_others)
+                .filter(|(_, count)| *count > 0)
+                .collect(),
             incomplete_nbd: self.nbd.as_ref().map_or(0, |nbd| nbd.in_flight()),
         }
     }
@@ -338,6 +437,9 @@ impl Local {
     pub(crate) fn close(&self) {
         for acceptor in self.acceptors() {
             acceptor.close();
+        }
+        for hosted in self.hosted.all() {
+            hosted.close();
         }
         if let Some(nbd) = &self.nbd {
             nbd.close();

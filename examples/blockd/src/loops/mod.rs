@@ -5,17 +5,17 @@
 //! |---|---|
 //! | `local` | what one loop serves |
 //! | `thread` | the thread of a loop, from its start to its end |
-//! | `calls` | calls from the first loop to the others, and their replies |
 //!
 //! Each loop serves the exports that are assigned to it with all that belongs to them: sockets, queues, NBD clients, threads of the
-//! engine, completions. Two loops share no state but disks, counters of the process, and the log. The control socket, the metrics and the
-//! listening sockets of NBD belong to the first loop, which [calls](Loops::call) the others where a command concerns their exports.
+//! engine, completions. An export with several I/O threads belongs to the first of them; the others serve some of its queues
+//! ([`RemoteHosts`](crate::remote_hosts::RemoteHosts)). Two loops share no state but disks, the memory of clients, counters of the
+//! process, and the log. The control socket, the metrics and the listening sockets of NBD belong to the first loop, which
+//! [calls](Loops::call) the others where a command concerns their exports.
 //!
 //! # A loop that ends
 //! A panic ends the thread of a loop, and with it all connections of its exports. Their clients reconnect only to a daemon that is
 //! started again, so the first loop then ends the daemon: it completes the requests of the other loops and returns the error.
 
-mod calls;
 mod local;
 mod thread;
 
@@ -30,12 +30,13 @@ use std::time::{Duration, Instant};
 use aio_context::{ClockId, Context, Remote, Timer};
 use anyhow::{Context as _, anyhow};
 
-pub(crate) use calls::{Done, Reply};
-pub(crate) use local::{Activity, ExportId, Finished, Local};
+pub(crate) use local::{Activity, Finished, Local};
 use thread::LoopThread;
 pub(crate) use thread::{Ending, Setup};
 
+use crate::calls::{Done, Reply};
 use crate::nbd::{MoveClient, Moved};
+use crate::remote_hosts::Peer;
 
 /// The name of the first loop.
 pub(crate) const MAIN: &str = "main";
@@ -119,6 +120,14 @@ impl Loops {
         self.others.iter().map(|other| (other.name(), other.remote()))
     }
 
+    /// A loop, for the others.
+    pub(crate) fn peer(&self, index: usize) -> Peer {
+        match index.checked_sub(1).and_then(|at| self.others.get(at)) {
+            None => self.own.peer(),
+            Some(other) => other.peer(),
+        }
+    }
+
     /// Moves NBD clients to a loop other than this thread's.
     pub(crate) fn move_clients_to(&self, index: usize) -> Option<MoveClient> {
         let other = self.others.get(index.checked_sub(1)?)?;
@@ -146,6 +155,36 @@ impl Loops {
         match index.checked_sub(1).and_then(|at| self.others.get(at)) {
             None => work(cx, &self.own, Reply::Here(done)),
             Some(other) => other.call(cx, work, done),
+        }
+    }
+
+    /// Executes `work` on several loops, and `done` with all results on this one, or with the last error.
+    pub(crate) fn call_all<T: Send + 'static>(
+        &self,
+        cx: &Context,
+        indexes: &[usize],
+        work: impl Fn(&Context, &Rc<Local>, Reply<T>) + Clone + Send + 'static,
+        done: Done<Vec<T>>,
+    ) {
+        let gathered = Rc::new(RefCell::new(Ok(Vec::new())));
+        let done = Rc::new(Cell::new(Some(done)));
+        let missing = Rc::new(Cell::new(indexes.len()));
+        for index in indexes {
+            let (gathered, done, missing) = (gathered.clone(), done.clone(), missing.clone());
+            let add = move |cx: &Context, result: anyhow::Result<T>| {
+                match result {
+                    Ok(result) => drop(gathered.borrow_mut().as_mut().map(|all| all.push(result))),
+                    Err(error) => drop(gathered.replace(Err(error))),
+                }
+                missing.set(missing.get() - 1);
+                if missing.get() == 0
+                    && let Some(done) = done.take()
+                {
+                    let all = gathered.replace(Ok(Vec::new()));
+                    done(cx, all);
+                }
+            };
+            self.call(cx, *index, work.clone(), Box::new(add));
         }
     }
 

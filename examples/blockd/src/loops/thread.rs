@@ -13,11 +13,12 @@ use aio_context::{BackendKind, Context, Remote};
 use aio_sources::IoThread;
 use anyhow::anyhow;
 
-use super::calls::{Answer, Done, Reply};
 use super::local::Local;
+use crate::calls::{Done, Reply, call};
 use crate::engine::Engine;
 use crate::nbd::Nbd;
 use crate::polling::{Polling, Settings};
+use crate::remote_hosts::Peer;
 use crate::stopper::Stopper;
 
 /// The most queries that wait for the answer of a loop.
@@ -179,6 +180,14 @@ impl LoopThread {
         self.remote.clone()
     }
 
+    /// The loop, for other loops.
+    pub(super) fn peer(&self) -> Peer {
+        Peer {
+            name: self.name.clone(),
+            remote: self.remote.clone(),
+        }
+    }
+
     /// Executes `work` on the loop, and `done` with its result on that of `cx`.
     pub(super) fn call<T: Send + 'static>(
         &self,
@@ -186,14 +195,12 @@ impl LoopThread {
         work: impl FnOnce(&Context, &Rc<Local>, Reply<T>) + Send + 'static,
         done: Done<T>,
     ) {
-        let answer = Answer::new(cx, self.name.clone(), done);
-        let job = move |cx: &Context| {
+        let work = move |cx: &Context, reply| {
             if let Some(local) = Local::of(cx) {
-                work(cx, &local, Reply::There(answer));
+                work(cx, &local, reply);
             }
         };
-        // Of a loop that has ended, the job and with it the answer are dropped, which replies.
-        self.remote.run(job).unwrap_or_default();
+        call((&self.name, &self.remote), cx, work, done);
     }
 
     /// Gets what `work` returns on the loop; `done` gets `None` if the loop has ended. Returns false if too many queries of the loop have no

@@ -27,7 +27,7 @@ fn a_panic_on_an_io_thread_ends_the_daemon() {
     server.loops.call(
         &server.context,
         1,
-        |_, _, _: crate::loops::Reply<()>| panic!("planted"),
+        |_, _, _: crate::calls::Reply<()>| panic!("planted"),
         Box::new(|_, _| ()),
     );
     let error = server.run().unwrap_err().to_string();

@@ -11,10 +11,12 @@ use std::time::Instant;
 use aio_context::{Completed, NotSubmitted, Operation};
 use rustix::io::Errno;
 
-use super::{Vring, VringConfig, VringError};
+use super::failure::VringError;
+use super::{Vring, VringConfig};
 use crate::descriptor_chain::DescriptorChain;
 use crate::disk::{DiskError, Outcome, RingProgress, SharedWrites};
 use crate::memory::Memory;
+use crate::outstanding::Running;
 use crate::request::{Done, MalformedRequest, OnRing, is_for_threads};
 use crate::ring_engine::{InFlight, RingEngine};
 use crate::ring_flushes::Flushed;
@@ -24,6 +26,7 @@ use crate::ring_flushes::Flushed;
 struct RingRequest {
     engine: Rc<RingEngine>,
     _in_flight: InFlight,
+    _running: Running,
     vring: Weak<Vring>,
     /// Its number in [`Outstanding`](crate::outstanding::Outstanding).
     number: u64,
@@ -45,6 +48,7 @@ impl Vring {
         let request = Rc::new(RingRequest {
             engine: engine.clone(),
             _in_flight: engine.begin(),
+            _running: self.running.begin(),
             vring: self.me.clone(),
             number,
             taken_at: now,

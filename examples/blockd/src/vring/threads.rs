@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use aio_context::{Context, Pollable};
 
-use super::{Turn, Vring, VringConfig, VringError};
+use super::failure::VringError;
+use super::{Turn, Vring, VringConfig};
 use crate::descriptor_chain::DescriptorChain;
 use crate::disk::STEP;
 use crate::engine::Workers;
@@ -13,10 +14,15 @@ use crate::request::{Done, MalformedRequest};
 use crate::ring::full_fence;
 
 impl Vring {
-    /// Takes no more requests until [`release`](Self::release). Returns whether none is outstanding.
+    /// Takes no more requests until [`release`](Self::release). Returns whether none is outstanding. Those of a queue that has failed
+    /// are never completed, so it only waits until they have ended.
     pub(crate) fn hold(&self) -> bool {
         self.held.set(true);
-        self.outstanding.borrow().is_empty()
+        if self.stopped.get() {
+            self.running.is_none()
+        } else {
+            self.outstanding.borrow().is_empty()
+        }
     }
 
     /// Takes requests again.
@@ -95,9 +101,10 @@ impl Vring {
         let chain = std::mem::take(chain);
         let (memory, device, write_through) = (memory.clone(), device.clone(), *write_through);
         let cancelled = self.cancelled.clone();
-        let me = self.me.clone();
+        let (me, running) = (self.me.clone(), self.running.begin());
         let execute = move || device.serve_all(&memory, &chain, write_through, &cancelled);
         let done = move |_: &Context, result| {
+            drop(running);
             if let Some(vring) = me.upgrade() {
                 vring.end(number, now, result);
             }

@@ -163,6 +163,24 @@ impl Daemon {
         }
     }
 
+    /// The regions of client memory that it has mapped.
+    pub(crate) fn mapped_regions(&self) -> usize {
+        self.holds().mappings
+    }
+
+    /// Checks that it keeps no memory, socket and eventfd of its clients, once it has seen that all have gone.
+    pub(crate) fn has_let_go(&self) {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let now = self.holds();
+            if now.eventfds_and_sockets == self.eventfds_and_sockets && now.mappings == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it keeps {now:?}");
+            std::thread::yield_now();
+        }
+    }
+
     /// CPU time so far, in clock ticks.
     fn ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(self.proc("stat")).unwrap();

@@ -41,15 +41,26 @@ fn engine() -> String {
 
 /// The number of I/O threads of daemons. [`iothreads`] runs tests again with several.
 fn iothreads() -> usize {
-    let count = std::env::var(iothreads::VARIABLE).ok();
-    count.and_then(|count| count.parse().ok()).unwrap_or(1)
+    match (several_threads(), std::env::var(iothreads::VARIABLE)) {
+        (Some(threads), _) => threads.len(),
+        (None, Ok(count)) => count.parse().unwrap(),
+        (None, Err(_)) => 1,
+    }
 }
 
-/// The key that has an export served by the last I/O thread, if there are several.
+/// The I/O threads of an export, if it has several: `1+0` has the session on the second thread, and the first queue on the first.
+fn several_threads() -> Option<Vec<usize>> {
+    let value = std::env::var(iothreads::VARIABLE).ok()?;
+    let threads = value.split('+').map(|thread| thread.parse().unwrap());
+    value.contains('+').then(|| threads.collect())
+}
+
+/// The key that has an export served by the last I/O thread, if there are several, or by several.
 fn last_thread() -> String {
-    match iothreads() {
-        1 => String::new(),
-        count => format!(",iothread={}", count - 1),
+    match (several_threads(), iothreads()) {
+        (Some(_), _) => format!(",iothread={}", std::env::var(iothreads::VARIABLE).unwrap()),
+        (None, 1) => String::new(),
+        (None, count) => format!(",iothread={}", count - 1),
     }
 }
 

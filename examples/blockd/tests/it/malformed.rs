@@ -1,8 +1,11 @@
-//! Rings and requests that break the rules: an error status or the end of that connection, and nothing else.
+//! Rings and requests that break the rules: an error status, or that queue stops, and nothing else.
 
 use blockd::Source;
+use vhost::VhostBackend;
+use vhost::vhost_user::VhostUserFrontend;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::client::pattern;
+use crate::client::{STALLED, is_signalled, pattern};
 use crate::raw::{DATA, GUEST, HEADER, INDIRECT, NEXT, Raw, STATUS, TABLE, WRITE};
 use crate::server::{Bystander, Server, Wanted};
 
@@ -18,7 +21,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let (server, bystander) = Server::with_bystander();
+        let server = Wanted::new()
+            .export(Source::Ram(DISK), 2)
+            .export(Source::Ram(DISK), 1)
+            .start();
+        let bystander = Bystander::new(&server.socket(1));
         Self { server, bystander }
     }
 
@@ -33,72 +40,92 @@ impl Scene {
         assert_eq!(next.read_sector(0), [0; 512], "the disk has changed");
     }
 
-    /// Checks that `attack` ends its connection and no other.
-    fn ends(&mut self, what: &str, attack: impl FnOnce(&mut Raw)) {
+    /// Checks that `attack` stops its queue, and nothing else: the client is told, its other queue is served, and the queue is served
+    /// again once it is set up anew.
+    fn stops(&mut self, what: &str, attack: impl FnOnce(&mut Raw)) {
         println!("{what}");
-        let mut raw = self.attacker();
+        let mut queues = Raw::queues(&self.server.socket(0), 2);
+        let error = EventFd::new(EFD_NONBLOCK).unwrap();
+        queues[0].frontend.set_vring_err(0, &error).unwrap();
+        let raw = &mut queues[0];
         assert_eq!(raw.read_sector(0), [0; 512]);
         let used = raw.used();
-        attack(&mut raw);
-        raw.wait_closed();
+        attack(raw);
+        assert!(is_signalled(&error, STALLED), "{what}: the client is not told");
+        assert_eq!(queues[1].read_sector(0), [0; 512], "{what}: the other queue");
+        self.bystander.is_served();
+        let raw = &mut queues[0];
+        // A kick and messages that do not set it up leave it alone.
+        raw.kick.write(1).unwrap();
+        raw.frontend.set_vring_call(0, &raw.call).unwrap();
+        raw.frontend.set_vring_enable(0, true).unwrap();
+        Raw::share_all(&queues);
+        assert_eq!(queues[1].read_sector(0), [0; 512], "{what}: the other queue");
+        let raw = &mut queues[0];
         assert_eq!(raw.used(), used, "{what}: reported as done");
-        drop(raw);
+        let base = raw.frontend.get_vring_base(0).unwrap();
+        assert_eq!(base, u32::from(used), "{what}: its position");
+        raw.continue_at(used);
+        raw.set_up(used);
+        assert_eq!(raw.read_sector(0), [0; 512], "{what}: set up again");
+        assert_eq!(queues[1].read_sector(0), [0; 512]);
+        drop(queues);
         self.all_is_well();
     }
 }
 
 #[test]
-fn malformed_chains_end_the_connection() {
+fn malformed_chains_stop_their_queue_and_no_other() {
     let mut scene = Scene::new();
-    scene.ends("a loop of one", |raw| {
+    scene.stops("a loop of one", |raw| {
         raw.describe(0, HEADER, 16, NEXT, 0);
         raw.offer(0);
     });
-    scene.ends("a loop of two", |raw| {
+    scene.stops("a loop of two", |raw| {
         raw.describe(0, HEADER, 16, NEXT, 1);
         raw.describe(1, DATA, 512, NEXT, 0);
         raw.offer(0);
     });
-    scene.ends("a next outside the table", |raw| {
+    scene.stops("a next outside the table", |raw| {
         raw.describe(0, HEADER, 16, NEXT, 16);
         raw.offer(0);
     });
-    scene.ends("a head outside the table", |raw| raw.offer(16));
-    scene.ends("a head far outside the table", |raw| raw.offer(0xffff));
-    scene.ends("something to read after something to write", |raw| {
+    scene.stops("a head outside the table", |raw| raw.offer(16));
+    scene.stops("a head far outside the table", |raw| raw.offer(0xffff));
+    scene.stops("something to read after something to write", |raw| {
         raw.describe(0, STATUS, 1, NEXT | WRITE, 1);
         raw.describe(1, HEADER, 16, 0, 0);
         raw.offer(0);
     });
-    scene.ends("no status", |raw| {
+    scene.stops("no status", |raw| {
         raw.describe(0, HEADER, 16, 0, 0);
         raw.offer(0);
     });
-    scene.ends("a short header", |raw| {
+    scene.stops("a short header", |raw| {
         raw.describe(0, HEADER, 15, NEXT, 1);
         raw.describe(1, STATUS, 1, WRITE, 0);
         raw.offer(0);
     });
-    scene.ends("a header outside the memory", |raw| {
+    scene.stops("a header outside the memory", |raw| {
         raw.describe(0, 0, 16, NEXT, 1);
         raw.describe(1, STATUS, 1, WRITE, 0);
         raw.offer(0);
     });
-    scene.ends("a status outside the memory", |raw| {
+    scene.stops("a status outside the memory", |raw| {
         raw.header(4, 0);
         raw.describe(0, HEADER, 16, NEXT, 1);
         raw.describe(1, u64::MAX, 1, WRITE, 0);
         raw.offer(0);
     });
     for ahead in [17, 1000, 0x8000, 0xffff] {
-        scene.ends("an available index that jumps", |raw| {
+        scene.stops("an available index that jumps", |raw| {
             raw.set_available(raw.used().wrapping_add(ahead))
         });
     }
 }
 
 #[test]
-fn malformed_indirect_tables_end_the_connection() {
+fn malformed_indirect_tables_stop_their_queue_and_no_other() {
     let mut scene = Scene::new();
     let ends_where = |at: u64| (at, 32u32);
     for (what, (at, len)) in [
@@ -112,23 +139,23 @@ fn malformed_indirect_tables_end_the_connection() {
         ("an empty table", (TABLE, 0)),
         ("a table of four gigabytes", (TABLE, 0xffff_fff0)),
     ] {
-        scene.ends(what, |raw| {
+        scene.stops(what, |raw| {
             raw.describe(0, at, len, INDIRECT, 0);
             raw.offer(0);
         });
     }
-    scene.ends("a table in a table", |raw| {
+    scene.stops("a table in a table", |raw| {
         raw.describe(0, TABLE, 32, INDIRECT, 0);
         raw.describe_in(TABLE, 0, TABLE, 32, INDIRECT, 0);
         raw.offer(0);
     });
-    scene.ends("a loop in a table", |raw| {
+    scene.stops("a loop in a table", |raw| {
         raw.describe(0, TABLE, 32, INDIRECT, 0);
         raw.describe_in(TABLE, 0, HEADER, 16, NEXT, 1);
         raw.describe_in(TABLE, 1, DATA, 512, NEXT, 0);
         raw.offer(0);
     });
-    scene.ends("a table with a next descriptor", |raw| {
+    scene.stops("a table with a next descriptor", |raw| {
         raw.describe(0, TABLE, 32, INDIRECT | NEXT, 1);
         raw.offer(0);
     });

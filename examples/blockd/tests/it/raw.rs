@@ -39,8 +39,8 @@ pub(crate) const EVENT_IDX: u64 = 1 << 29;
 pub(crate) const PROTOCOL: u64 = 1 << 30;
 
 /// Connects and accepts these features.
-fn negotiate(socket: &Path, features: u64, more: VhostUserProtocolFeatures) -> Frontend {
-    let mut frontend = Frontend::connect(socket, 1).unwrap();
+fn negotiate(socket: &Path, queues: u64, features: u64, more: VhostUserProtocolFeatures) -> Frontend {
+    let mut frontend = Frontend::connect(socket, queues).unwrap();
     frontend.set_owner().unwrap();
     let offered = frontend.get_features().unwrap();
     assert_eq!(offered & features, features);
@@ -56,9 +56,13 @@ fn negotiate(socket: &Path, features: u64, more: VhostUserProtocolFeatures) -> F
     frontend
 }
 
-/// A connected client with one queue.
+/// A connected client with one queue, or one queue of a client with several.
 pub(crate) struct Raw {
     pub(crate) frontend: Frontend,
+    /// The index of the queue.
+    pub(crate) queue: usize,
+    /// Where the memory of this queue is in guest memory, relative to that of the first one.
+    shift: u64,
     pub(crate) file: File,
     pub(crate) memory: MmapRegion,
     pub(crate) kick: EventFd,
@@ -74,20 +78,47 @@ impl Raw {
 
     /// As [`connect`](Self::connect), with more protocol features.
     pub(crate) fn connect_with(socket: &Path, more: VhostUserProtocolFeatures) -> Self {
-        let frontend = negotiate(socket, VERSION_1 | INDIRECT_DESC | PROTOCOL, more);
-        let (file, memory) = shared(LEN);
-        let kick = EventFd::new(EFD_NONBLOCK).unwrap();
-        let call = EventFd::new(EFD_NONBLOCK).unwrap();
-        let raw = Self {
-            frontend,
-            file,
-            memory,
-            kick,
-            call,
-            available: 0,
-        };
+        let frontend = negotiate(socket, 1, VERSION_1 | INDIRECT_DESC | PROTOCOL, more);
+        let raw = Self::of(frontend, 0);
         raw.frontend.set_mem_table(&[raw.region()]).unwrap();
         raw
+    }
+
+    /// A queue of a client, with memory that is not shared yet.
+    fn of(frontend: Frontend, queue: usize) -> Self {
+        let (file, memory) = shared(LEN);
+        Self {
+            frontend,
+            queue,
+            shift: queue as u64 * (2 * LEN as u64),
+            file,
+            memory,
+            kick: EventFd::new(EFD_NONBLOCK).unwrap(),
+            call: EventFd::new(EFD_NONBLOCK).unwrap(),
+            available: 0,
+        }
+    }
+
+    /// Connects a client with so many queues, at most eight, and sets them up. Each has a region of memory for itself.
+    pub(crate) fn queues(socket: &Path, count: usize) -> Vec<Self> {
+        let features = VERSION_1 | INDIRECT_DESC | PROTOCOL;
+        let none = VhostUserProtocolFeatures::empty();
+        let frontend = negotiate(socket, count as u64, features, none);
+        let mut queues: Vec<Self> = (0..count)
+            .map(|queue| Self::of(frontend.clone(), queue))
+            .collect();
+        Self::share_all(&queues);
+        for raw in &mut queues {
+            raw.set_up(0);
+            raw.frontend.set_vring_enable(raw.queue, true).unwrap();
+        }
+        queues
+    }
+
+    /// Shares the memory of all queues of a client.
+    pub(crate) fn share_all(queues: &[Self]) {
+        let regions: Vec<_> = queues.iter().map(Self::region).collect();
+        queues[0].frontend.set_mem_table(&regions).unwrap();
     }
 
     /// Connects and sets up the queue.
@@ -110,7 +141,7 @@ impl Raw {
         let former = unsafe { BorrowedFd::borrow_raw(self.frontend.as_raw_fd()) };
         // A daemon serves one client at a time. The daemon may be gone.
         rustix::net::shutdown(former, rustix::net::Shutdown::Both).unwrap_or_default();
-        self.frontend = negotiate(socket, features, slots);
+        self.frontend = negotiate(socket, 1, features, slots);
         self.frontend.set_mem_table(&[self.region()]).unwrap();
         self.set_up(base);
         if features & PROTOCOL != 0 {
@@ -120,9 +151,9 @@ impl Raw {
 
     pub(crate) fn region(&self) -> VhostUserMemoryRegionInfo {
         VhostUserMemoryRegionInfo {
-            guest_phys_addr: GUEST,
+            guest_phys_addr: GUEST + self.shift,
             memory_size: LEN as u64,
-            userspace_addr: USER,
+            userspace_addr: USER + self.shift,
             mmap_offset: 0,
             mmap_handle: self.file.as_raw_fd(),
         }
@@ -141,11 +172,15 @@ impl Raw {
     }
 
     pub(crate) fn set_up(&mut self, base: u16) {
-        self.frontend.set_vring_num(0, SIZE).unwrap();
-        self.frontend.set_vring_addr(0, &Self::addresses()).unwrap();
-        self.frontend.set_vring_base(0, base).unwrap();
-        self.frontend.set_vring_kick(0, &self.kick).unwrap();
-        self.frontend.set_vring_call(0, &self.call).unwrap();
+        let mut addresses = Self::addresses();
+        addresses.desc_table_addr += self.shift;
+        addresses.used_ring_addr += self.shift;
+        addresses.avail_ring_addr += self.shift;
+        self.frontend.set_vring_num(self.queue, SIZE).unwrap();
+        self.frontend.set_vring_addr(self.queue, &addresses).unwrap();
+        self.frontend.set_vring_base(self.queue, base).unwrap();
+        self.frontend.set_vring_kick(self.queue, &self.kick).unwrap();
+        self.frontend.set_vring_call(self.queue, &self.call).unwrap();
     }
 
     pub(crate) fn put(&self, guest: u64, bytes: &[u8]) {
@@ -173,7 +208,10 @@ impl Raw {
         let at = (table - GUEST) as usize + usize::from(index) * 16;
         self.memory
             .as_volatile_slice()
-            .write_obj(Descriptor::new(addr, len, flags, next), at)
+            .write_obj(
+                Descriptor::new(addr.wrapping_add(self.shift), len, flags, next),
+                at,
+            )
             .unwrap();
     }
 
@@ -186,6 +224,11 @@ impl Raw {
 
     fn index(&self, at: usize) -> &AtomicU16 {
         self.memory.get_atomic_ref(at).unwrap()
+    }
+
+    /// Whether the connection is there: the daemon answers.
+    pub(crate) fn is_connected(&mut self) -> bool {
+        self.frontend.get_features().is_ok()
     }
 
     /// Offers the chain at `head` and kicks.
@@ -263,6 +306,12 @@ impl Raw {
         if is_kick_wanted {
             self.kick.write(1).unwrap();
         }
+    }
+
+    /// From now on requests are offered behind this position.
+    pub(crate) fn continue_at(&mut self, position: u16) {
+        self.available = position;
+        self.index(AVAILABLE + 2).store(position, Ordering::Release);
     }
 
     /// All bytes that the device may write of its own accord.

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aio_context::BackendKind;
-use blockd::{Args, Engine, Export, Source, Stopper};
+use blockd::{Args, Engine, Export, IoThreads, Source, Stopper};
 
 use crate::client::{Client, pattern};
 
@@ -60,7 +60,10 @@ impl Wanted {
         let threads = crate::iothreads();
         self.exports.push(Export {
             queues,
-            iothread: (threads > 1).then(|| (self.exports.len() + threads - 1) % threads),
+            iothreads: match crate::several_threads() {
+                Some(several) => IoThreads::These(several),
+                None => IoThreads::These(vec![(self.exports.len() + threads - 1) % threads]),
+            },
             ..Export::new(source, socket)
         });
         self

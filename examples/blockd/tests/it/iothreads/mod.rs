@@ -10,10 +10,11 @@ use crate::engines::run_again;
 use crate::nbd::client as nbd;
 use crate::process::complaint;
 
+mod queues;
 mod random;
 mod slow;
 
-/// Names the number of I/O threads of daemons.
+/// Names the number of I/O threads of daemons, or the threads of each export, such as `1+0`.
 pub(crate) const VARIABLE: &str = "BLOCKD_TEST_IOTHREADS";
 
 /// A daemon with a control socket, an NBD socket and so many threads. Its export `first` is served by the last one.
@@ -25,11 +26,15 @@ struct Threads {
 
 impl Threads {
     fn start(count: usize) -> Self {
+        Self::start_with(&format!("ram=1M,iothread={}", count - 1), count)
+    }
+
+    /// With this first export.
+    fn start_with(disk: &str, count: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let nbd = directory.path().join("nbd.sock");
         let (count, path) = (count.to_string(), nbd.display().to_string());
-        let disk = format!("ram=1M,iothread={}", count.parse::<usize>().unwrap() - 1);
-        let controlled = Controlled::start_with(&disk, &["--nbd", &path, "--iothreads", &count]);
+        let controlled = Controlled::start_with(disk, &["--nbd", &path, "--iothreads", &count]);
         Self {
             controlled,
             nbd,
@@ -99,6 +104,10 @@ fn threads_that_do_not_exist_are_refused() {
         (
             &["ram=1M,socket=/tmp/x,iothread=5", "--iothreads", "2"],
             "--iothreads 6",
+        ),
+        (
+            &["ram=1M,socket=/tmp/x,iothread=0+7+3", "--iothreads", "2"],
+            "--iothreads 8",
         ),
         (&["ram=1M,socket=/tmp/x", "--iothreads", "0"], "1..=64"),
         (&["ram=1M,socket=/tmp/x", "--iothreads", "65"], "1..=64"),
@@ -243,6 +252,41 @@ fn images_and_nbd_clients_of_the_second_thread_are_served_as_those_of_the_only_o
         "nbd::serving",
     ];
     run_with("2", &names, &[]);
+}
+
+/// Clients with one queue, which another thread serves than the one that handles their messages.
+#[test]
+fn queues_on_another_thread_than_their_session_are_served_as_those_on_the_same() {
+    let names = [
+        "c06_outstanding::c6_for_a_client",
+        "c07_",
+        "c20_log",
+        "c21_",
+        "c23_",
+        "c24_",
+        "c26_",
+        "c27_",
+        "c30_",
+        "churn::",
+        "malformed::",
+        "memory::",
+        "messages::",
+        "protocol::",
+        "reconnect::",
+        "serving::",
+        "transitions::",
+    ];
+    // An export with one queue cannot have two threads.
+    run_with("1+0", &names, &["c22_"]);
+}
+
+#[test]
+fn images_whose_queues_are_on_another_thread_are_served_as_those_on_the_same() {
+    run_with(
+        "1+0",
+        &["c08_slow_images::c8_a_", "c14_", "nbd::images", "kills::"],
+        &[],
+    );
 }
 
 /// Among them a thousand exports that come and go.

@@ -103,9 +103,14 @@ impl Run {
                 format!("path={}", image.display())
             }
         };
-        let thread = match self.random.bool() {
-            true => format!(",iothread={}", self.random.usize(..self.threads)),
-            false => String::new(),
+        let thread = match self.random.u8(..4) {
+            0 => format!(",iothread={}", self.random.usize(..self.threads)),
+            1 => ",iothread=all".to_owned(),
+            2 if self.threads > 1 => {
+                let first = self.random.usize(..self.threads);
+                format!(",iothread={first}+{}", (first + 1) % self.threads)
+            }
+            _ => String::new(),
         };
         self.daemon
             .add(&format!("{disk},socket={},name={name}{thread}", socket.display()));

@@ -1,4 +1,4 @@
-//! Calls from the first loop to the others, and their replies.
+//! Calls from one loop to another, and their replies.
 //!
 //! A call is a closure that [`Remote::run`] passes to the other thread, and so is its reply. The callback of the caller stays on the
 //! caller's thread. A call whose loop ends before it replies gets an error.
@@ -61,6 +61,19 @@ impl<T: Send + 'static> Reply<T> {
     }
 }
 
+/// Executes `work` on another loop, and `done` with its result on that of `cx`. `done` gets an error if the loop has ended.
+pub(crate) fn call<T: Send + 'static>(
+    (name, remote): (&Arc<str>, &Remote),
+    cx: &Context,
+    work: impl FnOnce(&Context, Reply<T>) + Send + 'static,
+    done: Done<T>,
+) {
+    let answer = Answer::new(cx, name.clone(), done);
+    let job = move |cx: &Context| work(cx, Reply::There(answer));
+    // Of a loop that has ended, the job and with it the answer are dropped, which replies.
+    remote.run(job).unwrap_or_default();
+}
+
 /// The result that another thread waits for. Dropped without one, it is an error.
 pub(crate) struct Answer<T: Send + 'static> {
     caller: Remote,
@@ -73,7 +86,7 @@ pub(crate) struct Answer<T: Send + 'static> {
 
 impl<T: Send + 'static> Answer<T> {
     /// The answer of the loop `executor`, whose result `done` gets.
-    pub(super) fn new(cx: &Context, executor: Arc<str>, done: Done<T>) -> Self {
+    fn new(cx: &Context, executor: Arc<str>, done: Done<T>) -> Self {
         let callback = move |cx: &Context, outcome: Outcome| {
             let result = outcome.and_then(|value| {
                 let value = value.downcast::<T>();

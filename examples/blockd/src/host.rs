@@ -1,0 +1,120 @@
+//! [`Host`]: what one loop serves the queues of one export with.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use aio_context::{Context, Interest, Registration};
+
+use crate::adoption;
+use crate::connection::Connection;
+use crate::descriptor_chain::DescriptorChain;
+use crate::dirty_log::DirtyLog;
+use crate::engine::Workers;
+use crate::limit::LineLimit;
+use crate::memory::Memory;
+use crate::request::Device;
+use crate::ring::Ring;
+use crate::stats::ExportStats;
+use crate::vring::{Vring, VringConfig};
+
+/// What the client has set for a queue that can serve, for the loop that is to serve it.
+#[derive(Debug)]
+pub(crate) struct VringSetup {
+    pub(crate) index: usize,
+    pub(crate) ring: Ring,
+    /// The position at which the client wants it to start.
+    pub(crate) base: u16,
+    pub(crate) kick: Arc<File>,
+    pub(crate) call: Option<Arc<File>>,
+    pub(crate) error: Option<Arc<File>>,
+    pub(crate) memory: Arc<Memory>,
+    /// Where pages are marked that the device has written, if the client wants that.
+    pub(crate) log: Option<Arc<DirtyLog>>,
+    /// The guest address of the used ring in that log.
+    pub(crate) used_log: Option<u64>,
+    /// The driver does not flush, so each write must be on the medium before it completes.
+    pub(crate) write_through: bool,
+}
+
+/// An export on one loop. Every loop that serves queues of the export has threads, counters and limits of log lines of its own for it.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) device: Arc<Device>,
+    /// What executes the requests of an image.
+    pub(crate) workers: Option<Rc<Workers>>,
+    /// Shared by all queues of the loop, because only one of them runs at a time.
+    pub(crate) chain: Rc<RefCell<DescriptorChain>>,
+    pub(crate) stats: Rc<ExportStats>,
+    pub(crate) limit: Rc<LineLimit>,
+}
+
+/// A queue that this thread's loop serves.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) vring: Rc<Vring>,
+    /// `None` if the `floor` serves it.
+    _registration: Option<Registration>,
+}
+
+impl Host {
+    /// Serves a queue from now on.
+    ///
+    /// # Errors
+    /// If the loop cannot wait for its kicks.
+    pub(crate) fn serve(
+        &self,
+        cx: &Context,
+        connection: Rc<Connection>,
+        setup: VringSetup,
+    ) -> io::Result<Serving> {
+        let VringSetup {
+            index,
+            ring,
+            base,
+            kick,
+            call,
+            error,
+            memory,
+            log,
+            used_log,
+            write_through,
+        } = setup;
+        let config = VringConfig {
+            index,
+            kick,
+            call: RefCell::new(call),
+            error: RefCell::new(error),
+            memory,
+            device: self.device.clone(),
+            workers: self.workers.clone(),
+            chain: self.chain.clone(),
+            connection,
+            stats: self.stats.queue(index),
+            log,
+            used_log,
+            write_through,
+            call_price: cx.remote().stats().wake_cost.kick,
+        };
+        let vring = Vring::new(ring, base, config);
+        if adoption::adopt(&vring) {
+            return Ok(Serving {
+                vring,
+                _registration: None,
+            });
+        }
+        let registration = cx.watch_polled(vring.clone(), Interest::READ)?;
+        vring.start();
+        Ok(Serving {
+            vring,
+            _registration: Some(registration),
+        })
+    }
+
+    /// The number of requests that threads or the ring execute, those of former clients included.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.workers.as_ref().map_or(0, |workers| workers.in_flight())
+    }
+}
