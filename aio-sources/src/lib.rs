@@ -16,6 +16,7 @@
 //! end in `_in` take one.
 //!
 //! [`IoThread`] is a thread with a context on it. [`WakeRefinement`] measures the cost of a sleep again while a loop runs.
+//! [`CpuQuota`] limits polling to a part of the processor time that control groups allow.
 //!
 //! ```
 //! use std::sync::mpsc;
@@ -57,6 +58,7 @@ mod acceptor;
 mod board;
 mod channel;
 mod child;
+mod cpu_quota;
 mod doorbell;
 mod error;
 mod event;
@@ -85,6 +87,7 @@ pub use accept::Accept;
 pub use board::{Bell, DoorbellBoard};
 pub use channel::Channel;
 pub use child::ChildExit;
+pub use cpu_quota::CpuQuota;
 pub use doorbell::Doorbell;
 pub use error::AddError;
 pub use event::Event;
