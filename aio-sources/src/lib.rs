@@ -17,6 +17,7 @@
 //!
 //! [`IoThread`] is a thread with a context on it. [`WakeCalibration`] measures the cost of a sleep, and
 //! [`WakeRefinement`] measures it again while a loop runs.
+//! [`CpuQuota`] limits polling to a part of the processor time that control groups allow.
 //!
 //! ```
 //! use std::sync::mpsc;
@@ -58,6 +59,7 @@ mod acceptor;
 mod board;
 mod channel;
 mod child;
+mod cpu_quota;
 mod doorbell;
 mod error;
 mod event;
@@ -87,6 +89,7 @@ pub use accept::Accept;
 pub use board::{Bell, DoorbellBoard};
 pub use channel::Channel;
 pub use child::ChildExit;
+pub use cpu_quota::CpuQuota;
 pub use doorbell::Doorbell;
 pub use error::AddError;
 pub use event::Event;

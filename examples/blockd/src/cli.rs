@@ -95,8 +95,8 @@ pub struct Args {
     #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub poll_cpu_max: u32,
 
-    /// The daemon has its core for itself: polling is never suspended. Without it, polling is suspended for a while when other threads
-    /// run on the core, or a quota is used up
+    /// The daemon has its core for itself: polling is never suspended, and no quota limits it. Without it, polling is suspended for a
+    /// while when other threads run on the core, or a quota is used up, and takes at most a quarter of the control group's quota
     #[arg(long)]
     pub poll_exclusive: bool,
 

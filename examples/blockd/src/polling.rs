@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_context::{Context, HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
-use aio_sources::{WakeCalibration, WakeRefinement};
+use aio_sources::{CpuQuota, WakeCalibration, WakeRefinement};
 use anyhow::{Context as _, anyhow, bail};
 
 use crate::cli::Args;
@@ -29,18 +29,37 @@ pub(crate) struct Polling {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     policy: String,
+    /// As given. [`Settings::params`] has what the quota leaves of them.
     params: PollParams,
+    quota: Option<Quota>,
     /// The measurement of the start, if the cost of a sleep is not given: each loop refines a copy.
     calibration: Option<WakeCalibration>,
 }
 
+/// The processor time that the control group allows, and the loops that share it.
+#[derive(Clone, Copy, Debug)]
+struct Quota {
+    quota: CpuQuota,
+    loops: usize,
+}
+
 impl Settings {
-    /// The settings of the command line. Measures the cost of a sleep unless it is given: without polling, too, because it decides how
+    /// The settings of the command line, within the quota of the control group (rule A13). Measures the cost of a sleep unless it is given: without polling, too, because it decides how
     /// long the loop checks its descriptors before it sleeps.
     ///
     /// # Errors
     /// If there is no such policy, or the cost of a sleep cannot be measured.
     pub(crate) fn of(args: &Args) -> anyhow::Result<Self> {
+        let quota = CpuQuota::here().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the quota of processor time is not known, so it does not limit polling from the start");
+            None
+        });
+        Self::within(quota, args)
+    }
+
+    fn within(quota: Option<CpuQuota>, args: &Args) -> anyhow::Result<Self> {
+        let loops = args.iothreads;
+        let quota = quota.map(|quota| Quota { quota, loops });
         let params = PollParams::up_to(args.poll_max)
             .with_cpu_price(args.poll_cpu_price)
             .with_cpu_max(args.poll_cpu_max)
@@ -52,7 +71,7 @@ impl Settings {
         let kick = args.poll_kick_ns.map(Duration::from_nanos);
         if let (Some(nanos), Some(kick)) = (args.poll_wake_ns, kick) {
             let params = params.with_wake(given(nanos).with_kick(kick));
-            return Self::checked(policy, params, None);
+            return Self::checked(policy, params, quota, None);
         }
         let mut calibration = WakeCalibration::start()
             .context("cannot measure the cost of a sleep; --poll-wake-ns and --poll-kick-ns set it")?;
@@ -70,29 +89,50 @@ impl Settings {
             calibration.spread_percent()
         );
         let calibration = params.wake_is_estimate.then_some(calibration);
-        Self::checked(policy, params, calibration)
+        Self::checked(policy, params, quota, calibration)
     }
 
     fn checked(
         policy: String,
         params: PollParams,
+        quota: Option<Quota>,
         calibration: Option<WakeCalibration>,
     ) -> anyhow::Result<Self> {
         let settings = Self {
             policy,
             params,
+            quota,
             calibration,
         };
-        let policy = settings.policy()?;
+        settings.policy()?;
         if !params.max.is_zero() {
-            tracing::info!("polling: {}", policy.effective());
+            tracing::info!("polling: {}", settings.describe());
         }
         Ok(settings)
     }
 
-    /// The parameters.
+    /// The parameters: as given, but within the quota.
     pub(crate) fn params(&self) -> PollParams {
-        self.params
+        self.quota.map_or(self.params, |Quota { quota, loops }| {
+            quota.limit(self.params, loops)
+        })
+    }
+
+    /// The policy and the values that it works with, and the quota if that has changed them.
+    fn describe(&self) -> String {
+        let params = self.params();
+        let policy = match self.policy() {
+            Ok(policy) if !params.max.is_zero() => policy.effective().to_string(),
+            Ok(_) => "off".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        match self.quota {
+            Some(Quota { quota, .. }) if params != self.params => {
+                let percent = quota.percent();
+                format!("{policy}; limited by the control group's quota of {percent} % of a core")
+            }
+            _ => policy,
+        }
     }
 
     fn changed(&self, change: &PollChange) -> anyhow::Result<Self> {
@@ -124,7 +164,7 @@ impl Settings {
     }
 
     fn policy(&self) -> anyhow::Result<Policy> {
-        Policy::by_name(&self.policy, self.params).with_context(|| {
+        Policy::by_name(&self.policy, self.params()).with_context(|| {
             format!(
                 "there is no policy {:?}; there are {}",
                 self.policy,
@@ -160,7 +200,7 @@ impl Polling {
         settings: Settings,
         record: Option<&Path>,
     ) -> anyhow::Result<(Self, Box<dyn PollPolicy>)> {
-        let (policy, params) = (settings.policy()?, settings.params);
+        let (policy, params) = (settings.policy()?, settings.params());
         let next = Rc::new(RefCell::new(None));
         let policy = Replaceable {
             policy,
@@ -208,7 +248,7 @@ impl Polling {
         }
         let changed = settings.changed(change)?;
         self.next.replace(Some(changed.policy()?));
-        cx.set_poll_params(changed.params);
+        cx.set_poll_params(changed.params());
         self.settings.replace(changed);
         tracing::info!("polling: {}", self.describe());
         Ok(())
@@ -216,18 +256,12 @@ impl Polling {
 
     /// The policy and the values that it works with.
     pub(crate) fn describe(&self) -> String {
-        let settings = self.settings.borrow();
-        if settings.params.max.is_zero() {
-            return "off".to_owned();
-        }
-        settings
-            .policy()
-            .map_or_else(|error| error.to_string(), |policy| policy.effective().to_string())
+        self.settings.borrow().describe()
     }
 
     /// The longest busy polling, in nanoseconds.
     pub(crate) fn max_ns(&self) -> u64 {
-        self.settings.borrow().params.max_ns()
+        self.settings.borrow().params().max_ns()
     }
 }
 
@@ -287,11 +321,15 @@ mod tests {
     use clap::Parser as _;
 
     fn polling(line: &str) -> (Polling, Context) {
+        polling_within(None, line)
+    }
+
+    fn polling_within(quota: Option<CpuQuota>, line: &str) -> (Polling, Context) {
         let words = "blockd --export null=512,socket=a"
             .split(' ')
             .chain(line.split_whitespace());
         let args = Args::try_parse_from(words).unwrap();
-        let settings = Settings::of(&args).unwrap();
+        let settings = Settings::within(quota, &args).unwrap();
         let params = settings.params();
         let (polling, policy) = Polling::new(settings, None).unwrap();
         let cx = Context::builder()
@@ -361,5 +399,42 @@ mod tests {
         assert_eq!(wake(), given(10_000).with_kick(Duration::from_nanos(900)));
         change(Some(20_000), None);
         assert_eq!(wake(), given(20_000).with_kick(Duration::from_nanos(900)));
+    }
+    #[test]
+    fn a13_a_quota_limits_polling_from_the_start_and_after_each_change() {
+        let ms = Duration::from_millis;
+        let quota = CpuQuota::new(ms(20), ms(100));
+        let given = "--poll-max 100us --policy always --poll-wake-ns 10000 --poll-kick-ns 0";
+        let (polling, _cx) = polling_within(quota, given);
+        let shown = polling.describe();
+        assert!(
+            shown.contains("poll-cpu-max=5 ") && shown.ends_with("quota of 20 % of a core"),
+            "{shown}"
+        );
+        let (polling, cx) = polling_within(quota, &format!("{given} --iothreads 2"));
+        assert!(polling.describe().contains("poll-cpu-max=2 "), "two loops");
+        let change = |json: &str| {
+            polling.change(&cx, &serde_json::from_str(json).unwrap()).unwrap();
+            polling.describe()
+        };
+        assert!(change(r#"{"cpu-max":90}"#).contains("poll-cpu-max=2 "));
+        let less = change(r#"{"cpu-max":1}"#);
+        assert!(
+            less.contains("poll-cpu-max=1") && !less.contains("quota"),
+            "{less}"
+        );
+        let exclusive = change(r#"{"cpu-max":90,"exclusive":true}"#);
+        assert!(
+            exclusive.contains("poll-cpu-max=90") && !exclusive.contains("quota"),
+            "{exclusive}"
+        );
+        assert!(change(r#"{"exclusive":false}"#).contains("poll-cpu-max=2 "));
+        // A quarter of it is less than a percent.
+        let (polling, _cx) = polling_within(CpuQuota::new(ms(3), ms(100)), given);
+        assert!(
+            polling.describe().starts_with("off; limited by") && polling.max_ns() == 0,
+            "{}",
+            polling.describe()
+        );
     }
 }

@@ -98,10 +98,9 @@ pub(crate) fn measure(
     // Dropped before the quota, because its processes must have ended by then.
     let mut servers = Vec::new();
     for polling in pollings() {
-        servers.push((Situation::OneCore, start(blockd, polling, cores)?));
+        servers.push((Situation::OneCore, start(None, blockd, polling, cores)?));
         if let Ok(quota) = &quota {
-            let server = start(blockd, polling, cores)?;
-            quota.add(server.id())?;
+            let server = start(Some(quota), blockd, polling, cores)?;
             servers.push((Situation::Quota, server));
         }
     }
@@ -140,12 +139,17 @@ pub(crate) fn measure(
     Ok(rows)
 }
 
-fn start(blockd: &Path, polling: Polling, cores: Option<Cores>) -> anyhow::Result<Server> {
+fn start(
+    quota: Option<&Quota>,
+    blockd: &Path,
+    polling: Polling,
+    cores: Option<Cores>,
+) -> anyhow::Result<Server> {
     let kind = Kind {
         program: Program::Blockd,
         polling,
     };
-    Server::start(kind, blockd, 0, cores)
+    Server::start_within(quota, kind, blockd, 0, cores)
 }
 
 /// Prints a table for each load, and which policies raise the latency.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
@@ -46,9 +47,13 @@ impl Quota {
         Ok(Self(path))
     }
 
-    /// Moves a process into the group.
-    pub(crate) fn add(&self, process: u32) -> anyhow::Result<()> {
-        self.set("cgroup.procs", &process.to_string())
+    /// The command, preceded by the move of its process into the group: a daemon reads its quota when it starts.
+    pub(crate) fn enter_with(&self, command: &Command) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"echo $$ > "$0" && exec "$@""#]);
+        shell.arg(self.0.join("cgroup.procs"));
+        shell.arg(command.get_program()).args(command.get_args());
+        shell
     }
 
     fn set(&self, name: &str, value: &str) -> anyhow::Result<()> {
@@ -61,5 +66,29 @@ impl Drop for Quota {
     fn drop(&mut self) {
         // If a process is left in it, nothing more can be done.
         let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a13_a_process_is_in_the_group_before_its_program_begins() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a group");
+        let quota = Quota::make_at(path.clone()).unwrap();
+        let mut echo = Command::new("echo");
+        echo.args(["two words", "$HOME"]);
+        let child = quota
+            .enter_with(&echo)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let process = child.id();
+        let said = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout), "two words $HOME\n");
+        let member = fs::read_to_string(path.join("cgroup.procs")).unwrap();
+        assert_eq!(member.trim(), process.to_string());
     }
 }

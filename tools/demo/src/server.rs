@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::Contents;
 use crate::idle::{Idle, QUEUES};
+use crate::quota::Quota;
 use aio_tools::cores::{self, Cores};
 use aio_tools::shell;
 
@@ -115,6 +116,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a daemon on its core and connects `idle` queues, none of which is ever used.
     pub(crate) fn start(kind: Kind, blockd: &Path, idle: usize, at: Option<Cores>) -> anyhow::Result<Self> {
+        Self::start_within(None, kind, blockd, idle, at)
+    }
+
+    /// As [`start`](Self::start), in the control group from its first instruction on.
+    pub(crate) fn start_within(
+        quota: Option<&Quota>,
+        kind: Kind,
+        blockd: &Path,
+        idle: usize,
+        at: Option<Cores>,
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir().context("cannot make a directory for sockets")?;
         let exports = idle.div_ceil(QUEUES);
         let mut disk = None;
@@ -132,6 +144,9 @@ impl Server {
             }
             Program::Floor => command_of_floor(blockd, kind.polling, directory.path()),
         };
+        if let Some(quota) = quota {
+            command = quota.enter_with(&command);
+        }
         let mut server = Self::start_by(&mut command, kind, directory, at)?;
         server._disk = disk;
         for export in 0..exports {
@@ -186,11 +201,6 @@ impl Server {
 
     pub(crate) fn kind(&self) -> Kind {
         self.kind
-    }
-
-    /// The daemon's process.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// Where the disk that is read is served.
