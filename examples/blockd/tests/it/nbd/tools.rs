@@ -202,6 +202,7 @@ fn fio_verifies() {
                 "--size=8M",
                 "--verify=crc32c",
                 "--verify_fatal=1",
+                "--verify_state_save=0",
             ])
             .arg(format!("--uri={}", uri(path))));
     });
