@@ -32,10 +32,14 @@ pub(super) fn check() -> anyhow::Result<String> {
     let mut faults = unknown_libraries(&libraries()?);
     let mut blocks = 0;
     for file in tracked()? {
-        let Ok(text) = std::fs::read_to_string(shell::root().join(&file)) else {
+        let name = file.display().to_string();
+        let Ok(bytes) = std::fs::read(shell::root().join(&file)) else {
             continue;
         };
-        let name = file.display().to_string();
+        faults.extend(left_behind(&name, &bytes));
+        let Ok(text) = String::from_utf8(bytes) else {
+            continue;
+        };
         faults.extend(strange_words(&name, &text));
         if file.extension().is_some_and(|extension| extension == "rs") && !is_test(&file) {
             faults.extend(too_long(&name, &text));
@@ -103,6 +107,13 @@ pub(super) fn libraries() -> anyhow::Result<Vec<String>> {
         .collect())
 }
 
+/// The project is text; what else a tool has left behind is not to be committed.
+fn left_behind(name: &str, bytes: &[u8]) -> Option<String> {
+    let is_text = !bytes.contains(&0) && std::str::from_utf8(bytes).is_ok();
+    (!is_text && !name.starts_with("fuzz/seeds/"))
+        .then(|| format!("{name} is not text; remove it, or make it when it is needed"))
+}
+
 /// A new library has to be put on one of the two lists.
 fn unknown_libraries(libraries: &[String]) -> Vec<String> {
     let listed = |name: &str| SAFE.iter().chain(&UNSAFE).any(|known| *known == name);
@@ -157,6 +168,16 @@ fn strange_words(name: &str, text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_tool_has_left_behind_is_found() {
+        assert_eq!(left_behind("README.md", "# \u{e9}".as_bytes()), None);
+        assert_eq!(left_behind("fuzz/seeds/nbd/list", b"\0\xff"), None);
+        for bytes in [&b"a\0b"[..], b"\xff"] {
+            let fault = left_behind("examples/blockd/verify.state", bytes);
+            assert!(fault.is_some_and(|fault| fault.starts_with("examples/blockd/verify.state is not text")));
+        }
+    }
 
     #[test]
     fn unsafe_blocks_are_counted_outside_tests_and_comments() {
