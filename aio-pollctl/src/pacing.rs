@@ -12,6 +12,15 @@ const COSTS: IdleCosts = IdleCosts::TYPICAL;
 ///
 /// [`search`](Self::search), [`after_hit`](Self::after_hit) and [`spin`](Self::spin) do the polling of an iteration, and
 /// [`measure`](Self::measure) says what a policy observes of it. The loop provides the steps, as a [`Search`](crate::Search). All functions take a shared reference, because the steps may run callbacks that use the loop.
+///
+/// ```
+/// use aio_pollctl::{Pacing, PollParams};
+///
+/// let pacing = Pacing::new(true);
+/// pacing.reset(&PollParams::unlimited());
+/// assert!(pacing.checks.get().is_due(50_000), "no check for 50 us");
+/// assert!(!pacing.pre_sleep.get().is_promising(), "nothing was served yet");
+/// ```
 #[derive(Debug, Default)]
 pub struct Pacing {
     /// When to check the descriptors.

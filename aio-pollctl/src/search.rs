@@ -8,7 +8,47 @@ use crate::{ClockStride, Contention, IdleCosts, Iteration, Pacing};
 ///
 /// The loop puts what a step finds on a list of its own. Times are nanoseconds of one clock, since any fixed moment.
 ///
-/// The example `pacing` is a loop with all of them.
+/// The example `pacing` is a whole loop. Here, the only source has work in its third round:
+///
+/// ```
+/// use std::{convert::Infallible, time::{Duration, Instant}};
+/// use aio_pollctl::{IdleCosts, Pacing, PollParams, Search};
+///
+/// struct Loop {
+///     start: Instant,
+///     rounds: u32,
+/// }
+///
+/// impl Search for Loop {
+///     type Error = Infallible;
+///     fn now_ns(&self) -> u64 { self.start.elapsed().as_nanos() as u64 }
+///     fn round(&mut self) -> bool {
+///         self.rounds += 1;
+///         self.rounds == 3
+///     }
+///     fn rounds(&self) -> u32 { self.rounds }
+///     // There is nothing else to look for.
+///     fn check(&mut self) -> Result<bool, Infallible> { Ok(false) }
+/// #   fn cpu_time(&self) -> Duration { self.start.elapsed() }
+/// #   fn is_in_poll_mode(&self) -> bool { true }
+/// #   fn enter_poll_mode(&mut self) {}
+/// #   fn is_notified(&self) -> bool { false }
+/// #   fn is_full(&self) -> bool { false }
+/// #   fn can_peek(&self) -> bool { false }
+/// #   fn peek(&mut self) -> Result<bool, Infallible> { Ok(false) }
+/// #   fn peek_beside_hits(&mut self) -> Result<bool, Infallible> { Ok(false) }
+/// #   fn demote_idle(&mut self, _: &IdleCosts) -> bool { false }
+/// #   fn pass(&mut self, _: Duration) -> bool { false }
+/// #   fn suspended(&mut self) {}
+/// }
+///
+/// let pacing = Pacing::new(true);
+/// pacing.reset(&PollParams::unlimited());
+/// let mut one = Loop { start: Instant::now(), rounds: 0 };
+/// let Ok(searched) = pacing.search(&mut one, Duration::from_secs(60));
+/// assert!(searched.hit);
+/// assert_eq!(one.rounds, 3);
+/// ```
 pub trait Search {
     /// What checking the descriptors can fail with.
     type Error;
