@@ -14,8 +14,8 @@ pub(crate) struct Polling {
     pub(crate) policy: RefCell<Box<dyn PollPolicy>>,
     /// The version of the parameters in force; 0 before the first ones.
     version: Cell<u64>,
-    /// How often the policy had to start anew.
-    resets: Cell<u64>,
+    /// How often the parameters were set.
+    sets: Cell<u64>,
     is_enabled: Cell<bool>,
     /// How many foreign loops may be waiting.
     suspended: Cell<u32>,
@@ -34,7 +34,7 @@ impl Polling {
             set: PollSet::new(),
             policy: RefCell::new(policy),
             version: Cell::new(0),
-            resets: Cell::new(0),
+            sets: Cell::new(0),
             is_enabled: Cell::new(false),
             suspended: Cell::new(0),
             max: Cell::new(Duration::ZERO),
@@ -56,10 +56,9 @@ impl Polling {
     #[cold]
     #[inline(never)]
     fn adopt(&self, version: u64, shared: &Shared, pacing: &Pacing) {
-        let params = shared.params();
+        let (params, sets) = shared.params();
         self.version.set(version);
-        let resets = shared.resets();
-        if self.resets.replace(resets) == resets {
+        if self.sets.replace(sets) == sets {
             tracing::debug!(wake = ?params.wake, "the cost of a sleep");
             pacing.reprice(&params);
             let mut policy = self.policy.borrow_mut();

@@ -11,9 +11,8 @@ use crate::stats::{Counters, Stats};
 
 /// What a context shares with other threads besides its mailbox.
 pub(crate) struct Shared {
-    params: Published<{ PollParams::WORDS }>,
-    /// Raised before the version if the policy is to start anew. Otherwise only the cost of a sleep has changed.
-    resets: AtomicU64,
+    /// The polling parameters, and how often they were set. Otherwise only the cost of a sleep has changed.
+    params: Published<WORDS>,
     /// Batches of sleeps that were measured, and how far they differ, in percent.
     wake_measured: [AtomicU64; 2],
     /// The context was dropped while its home thread panicked.
@@ -27,8 +26,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(params: PollParams) -> Self {
         Self {
-            params: Published::new(params.to_words()),
-            resets: AtomicU64::new(1),
+            params: Published::new(words(params, 1)),
             wake_measured: Default::default(),
             has_panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -39,18 +37,16 @@ impl Shared {
 
     /// Sets the polling parameters. The caller interrupts the loop afterwards.
     pub(crate) fn set_params(&self, params: PollParams) {
-        self.params.update(|_| {
-            self.resets.fetch_add(1, Ordering::Release);
-            Some(params.to_words())
-        });
+        self.params
+            .update(|[.., sets]| Some(words(params, sets.wrapping_add(1))));
     }
 
     /// Sets the cost of a sleep, if it was measured and not given. Returns whether it has changed. The loop adopts it in its next iteration.
     pub(crate) fn refine_wake(&self, cost: WakeCost) -> bool {
-        self.params.update(|words| {
-            let params = PollParams::from_words(words);
+        self.params.update(|all| {
+            let (params, sets) = params_of(all);
             let is_news = params.wake_is_estimate && params.wake != cost;
-            is_news.then(|| params.with_measured_wake(cost).to_words())
+            is_news.then(|| words(params.with_measured_wake(cost), sets))
         })
     }
 
@@ -68,16 +64,11 @@ impl Shared {
             .each_ref()
             .map(|word| word.load(Ordering::Relaxed));
         Stats {
-            wake_cost: self.params().wake_or_assumed(),
+            wake_cost: self.params().0.wake_or_assumed(),
             wake_batches: batches,
             wake_spread_percent: spread as u32,
             ..self.counters.read(mailbox)
         }
-    }
-
-    /// How often the policy was to start anew.
-    pub(crate) fn resets(&self) -> u64 {
-        self.resets.load(Ordering::Acquire)
     }
 
     /// The version of the polling parameters.
@@ -86,9 +77,9 @@ impl Shared {
         self.params.version()
     }
 
-    /// The polling parameters, as new as their version or newer; see [`Published`].
-    pub(crate) fn params(&self) -> PollParams {
-        PollParams::from_words(self.params.load())
+    /// The polling parameters, as new as their version or newer, and how often they were set; see [`Published`].
+    pub(crate) fn params(&self) -> (PollParams, u64) {
+        params_of(self.params.load())
     }
 
     /// Asks `run` to stop. The caller interrupts the loop afterwards.
@@ -117,6 +108,21 @@ impl Shared {
     }
 }
 
+/// The words of the polling parameters, and behind them how often these were set: a loop that sees the last word sees the others.
+const WORDS: usize = PollParams::WORDS + 1;
+
+fn words(params: PollParams, sets: u64) -> [u64; WORDS] {
+    let mut all = [sets; WORDS];
+    all[..PollParams::WORDS].copy_from_slice(&params.to_words());
+    all
+}
+
+fn params_of(all: [u64; WORDS]) -> (PollParams, u64) {
+    let mut params = [0; PollParams::WORDS];
+    params.copy_from_slice(&all[..PollParams::WORDS]);
+    (PollParams::from_words(params), all[PollParams::WORDS])
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -128,13 +134,13 @@ mod tests {
         let wake = |us| WakeCost::of_total(Duration::from_micros(us));
         let params = PollParams::up_to(Duration::from_micros(50)).with_measured_wake(wake(10));
         let shared = Shared::new(params);
-        let resets = shared.resets();
+        let sets = shared.params().1;
         assert!(shared.refine_wake(wake(20)) && !shared.refine_wake(wake(20)));
-        assert_eq!(shared.params(), params.with_measured_wake(wake(20)));
-        assert_eq!((shared.params_version(), shared.resets()), (2, resets));
+        assert_eq!(shared.params(), (params.with_measured_wake(wake(20)), sets));
+        assert_eq!(shared.params_version(), 2);
         shared.set_params(params.with_wake(wake(30)));
-        assert_eq!((shared.params_version(), shared.resets()), (3, resets + 1));
+        assert_eq!((shared.params_version(), shared.params().1), (3, sets + 1));
         assert!(!shared.refine_wake(wake(20)));
-        assert_eq!(shared.params().wake, wake(30));
+        assert_eq!(shared.params().0.wake, wake(30));
     }
 }

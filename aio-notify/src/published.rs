@@ -7,8 +7,9 @@ use crate::sync::{AtomicU64, Mutex, Ordering, faulty};
 /// A value of `N` words with a version. Any thread updates it; the home thread reads it again when the version has changed.
 ///
 /// Reading takes no lock and an update no allocation. While a thread updates the value, [`load`](Self::load) may return some old words and some
-/// new ones. The version rises afterwards, so a loop that loads the value again whenever it sees another version, and that is
-/// [interrupted](crate::Mailbox::interrupt) after each update, ends up with the new value.
+/// new ones, but never a new word after an old one: words are stored from the first to the last, and loaded from the last to the first. So
+/// whatever is told by the last word, the others tell as well. The version rises after an update, so a loop that loads the value again whenever
+/// it sees another version, and that is [interrupted](crate::Mailbox::interrupt) after each update, ends up with the new value.
 ///
 /// # Examples
 /// ```
@@ -49,7 +50,14 @@ impl<const N: usize> Published<N> {
     /// The words.
     #[must_use]
     pub fn load(&self) -> [u64; N] {
-        self.words.each_ref().map(|word| word.load(Ordering::Relaxed))
+        let mut loaded = [0; N];
+        let both = self.words.iter().zip(&mut loaded);
+        faulty!(
+            LastWordLoadedLast,
+            both.rev().for_each(load_word),
+            both.for_each(load_word)
+        );
+        loaded
     }
 
     /// Stores what `change` makes of the present words, unless that is `None`, and raises the version. Returns whether it has. Updates by
@@ -65,9 +73,13 @@ impl<const N: usize> Published<N> {
 
     fn store(&self, words: [u64; N]) {
         for (word, value) in self.words.iter().zip(words) {
-            word.store(value, Ordering::Relaxed);
+            word.store(value, Ordering::Release);
         }
     }
+}
+
+fn load_word((word, to): (&AtomicU64, &mut u64)) {
+    *to = word.load(Ordering::Acquire);
 }
 
 #[cfg(test)]
@@ -81,6 +93,22 @@ mod tests {
         assert_eq!((value.version(), value.load()), (2, [10, 20, 30]));
         assert!(!value.update(|_| None));
         assert_eq!((value.version(), value.load()), (2, [10, 20, 30]));
+    }
+
+    #[test]
+    fn a6_the_last_word_is_never_newer_than_another() {
+        let value = Published::new([0; 3]);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for number in 1..=20_000 {
+                    value.update(|_| Some([number; 3]));
+                }
+            });
+            while !writer.is_finished() {
+                let words = value.load();
+                assert!(words.is_sorted_by(|one, next| one >= next), "{words:?}");
+            }
+        });
     }
 
     #[test]

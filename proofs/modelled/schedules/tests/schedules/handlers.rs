@@ -210,5 +210,6 @@ crate::scenarios! {
 
 crate::faults! {
     a6_planted_version_before_params: VersionBeforeParams in parameters_in_the_middle_of_polling;
+    a6_planted_last_word_loaded_last: LastWordLoadedLast in parameters_in_the_middle_of_polling;
     r11_planted_removal_not_awaited: RemovalNotAwaited in removal_by_another_thread;
 }
