@@ -7,7 +7,6 @@ mod refusal;
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
