@@ -171,14 +171,23 @@ impl Exports {
                 Box::new(move |cx, served| {
                     if let Some(exports) = me.upgrade() {
                         exports.is_opened(&opening);
-                        if served.is_ok() {
-                            exports.insert(entry);
+                        match served {
+                            Ok(()) => exports.insert(entry),
+                            Err(_) => exports.remove_queues(cx, &entry),
                         }
                     }
                     done(cx, served);
                 }),
             );
         });
+    }
+
+    /// Has the other loops forget an export that its own loop cannot serve.
+    fn remove_queues(&self, cx: &Context, entry: &Entry) {
+        let (id, now) = (entry.id, Instant::now());
+        let remove = move |cx: &Context, local: &Rc<Local>, reply| local.remove(cx, id, now, reply);
+        self.loops
+            .call_all(cx, entry.others(), remove, Box::new(|_, _| ()));
     }
 
     fn entry(&self, opened: &Opened, threads: Vec<usize>) -> Entry {
