@@ -3,9 +3,10 @@
 //! The session passes one message at a time, on the loop's thread. [`crate::queue`] defines the effect of a message on a
 //! queue.
 
+mod refusal;
+
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use vhost::vhost_user::message::{
     VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandler, VhostUserProtocolFeatures};
+
+use refusal::{no_queue, refuse, refuse_because};
 
 use crate::channel::Channel;
 use crate::concerned::Concerned;
@@ -79,10 +82,13 @@ impl Backend {
         }
     }
 
-    /// Takes no requests from any queue until [`release`](Self::release). Returns whether none is outstanding, so that no thread accesses
-    /// the client's memory.
-    pub(crate) fn hold(&self) -> bool {
+    /// Takes no requests from the queue that a message concerns until [`release`](Self::release), or from all that this loop serves if it
+    /// does not concern a single one. Returns whether none is outstanding, so that no thread accesses the client's memory for it.
+    pub(crate) fn hold(&self, concerned: Concerned) -> bool {
         let queues = self.queues.borrow();
+        if let Concerned::One(index) = concerned {
+            return queues.get(index).is_none_or(Queue::hold);
+        }
         let busy = queues.iter().filter(|queue| !queue.hold());
         busy.count() == 0
     }
@@ -235,24 +241,9 @@ impl Backend {
     }
 }
 
-fn no_queue(index: usize, count: usize) -> Error {
-    Error::ReqHandlerError(io::Error::other(format!(
-        "there is no queue {index}; the export has {count} queues, and queues=N of --export sets their number"
-    )))
-}
-
 /// An eventfd for kicks, calls or errors.
 fn accept_eventfd(file: File) -> Result<File> {
     eventfd::accept(file).map_err(Error::ReqHandlerError)
-}
-
-/// Wraps an error in the protocol's error.
-fn refuse(why: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::ReqHandlerError(io::Error::other(why))
-}
-
-fn refuse_because(why: &'static str) -> Error {
-    Error::ReqHandlerError(io::Error::other(why))
 }
 
 fn place(region: &VhostUserMemoryRegion) -> Place {

@@ -16,7 +16,7 @@ use crate::log::LogFormat;
 use crate::metrics::parse_address;
 use crate::nbd::Address;
 
-/// Serves disks over vhost-user-blk and NBD, to virtual machines and other clients, from one event loop.
+/// Serves disks over vhost-user-blk and NBD, to virtual machines and other clients, from one event loop or several.
 ///
 /// Each export is a disk and a Unix socket. A client connects to the socket, shares its memory, and sends requests
 /// through virtqueues in it. With --nbd, clients of NBD use the same disks. When all sockets accept clients, the line `ready`
@@ -26,12 +26,12 @@ use crate::nbd::Address;
 #[command(
     name = "blockd",
     version,
-    after_help = EXAMPLES,
+    after_help = end_of_help(),
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true
 )]
 pub struct Args {
-    /// A disk and its socket; may be given many times
+    /// A disk and its socket, with the keys that are listed below; may be given many times
     ///
     /// path=FILE is an image file or block device, ram=SIZE a disk in memory, null=SIZE a disk that ignores writes and
     /// leaves read buffers unchanged, for measurements. SIZE is in bytes, or with K, M, G, T (powers of 1024). A path cannot contain a
@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(
         long = "export",
         required_unless_present = "control",
-        value_name = export::SYNTAX
+        value_name = "DISK[,KEY=VALUE].."
     )]
     pub exports: Vec<Export>,
 
@@ -193,11 +193,30 @@ impl Args {
     }
 }
 
+/// The keys of an export, in lines that fit a terminal, and examples.
+fn end_of_help() -> String {
+    let mut keys = String::new();
+    let mut len = 0;
+    for key in export::SYNTAX.split_inclusive(']') {
+        if len + key.len() > LINE {
+            keys.push_str("\n      ");
+            len = 0;
+        }
+        keys.push_str(key);
+        len += key.len();
+    }
+    format!("Exports:\n  --export {keys}\n\n{EXAMPLES}")
+}
+
+/// The longest line of keys.
+const LINE: usize = 100;
+
 const EXAMPLES: &str = "\
 Examples:
   blockd --export path=disk.raw,socket=/tmp/disk.sock
   blockd --poll-max 32us --export ram=1G,socket=a.sock,queues=4 --export path=cd.iso,socket=b.sock,readonly
   blockd --nbd /tmp/nbd.sock --export path=disk.raw,name=disk
+  blockd --iothreads 2 --export path=disk.raw,socket=/tmp/disk.sock,iothread=all
 
 A guest of QEMU uses an export like this:
   qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem \\

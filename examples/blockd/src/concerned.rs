@@ -62,3 +62,84 @@ fn first_word(socket: &UnixStream) -> Option<u32> {
     let word = [bytes[12], bytes[13], bytes[14], bytes[15]];
     (len == bytes.len() && body >= 4).then(|| u32::from_ne_bytes(word))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn message(code: FrontendReq, body: &[u8]) -> Vec<u8> {
+        let header = [code as u32, 1, body.len() as u32];
+        let header = header.iter().flat_map(|word| word.to_ne_bytes());
+        header.chain(body.iter().copied()).collect()
+    }
+
+    /// What a message with this body concerns.
+    fn concerned(code: FrontendReq, body: &[u8]) -> Concerned {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(&message(code, body)).unwrap();
+        Concerned::by(code as u32, &server)
+    }
+
+    #[test]
+    fn a_message_about_a_queue_concerns_no_other() {
+        use FrontendReq as Type;
+        let state = [5_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat();
+        for code in [
+            Type::SET_VRING_NUM,
+            Type::SET_VRING_BASE,
+            Type::GET_VRING_BASE,
+            Type::SET_VRING_ENABLE,
+        ] {
+            assert_eq!(concerned(code, &state), Concerned::One(5), "{code:?}");
+        }
+        assert_eq!(
+            concerned(Type::SET_VRING_ADDR, &[7; 40]),
+            Concerned::One(0x0707_0707)
+        );
+        // Bit 8 says that there is no descriptor.
+        let descriptor = 0x1fe_u64.to_ne_bytes();
+        for code in [Type::SET_VRING_KICK, Type::SET_VRING_CALL, Type::SET_VRING_ERR] {
+            assert_eq!(concerned(code, &descriptor), Concerned::One(0xfe), "{code:?}");
+        }
+        assert!(Concerned::One(5).includes(5) && !Concerned::One(5).includes(6));
+    }
+
+    #[test]
+    fn other_messages_concern_all_queues_unless_they_only_ask() {
+        use FrontendReq as Type;
+        for code in [
+            Type::SET_FEATURES,
+            Type::SET_PROTOCOL_FEATURES,
+            Type::SET_MEM_TABLE,
+            Type::ADD_MEM_REG,
+            Type::REM_MEM_REG,
+            Type::SET_LOG_BASE,
+            Type::SET_CONFIG,
+            Type::RESET_OWNER,
+            Type::RESET_DEVICE,
+        ] {
+            assert_eq!(concerned(code, &[0; 64]), Concerned::All, "{code:?}");
+        }
+        for code in [Type::GET_FEATURES, Type::GET_CONFIG, Type::GET_QUEUE_NUM] {
+            assert_eq!(concerned(code, &[0; 64]), Concerned::None, "{code:?}");
+        }
+        let (_client, server) = UnixStream::pair().unwrap();
+        assert_eq!(Concerned::by(99, &server), Concerned::All, "an unknown one");
+    }
+
+    /// A body that cannot be peeked at, or is none, may name any queue.
+    #[test]
+    fn a_message_about_a_queue_whose_number_is_not_there_concerns_all() {
+        let code = FrontendReq::GET_VRING_BASE;
+        assert_eq!(concerned(code, &[]), Concerned::All);
+        assert_eq!(concerned(code, &[1; 3]), Concerned::All);
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(&message(code, &[])).unwrap();
+        client
+            .write_all(&message(FrontendReq::GET_FEATURES, &[]))
+            .unwrap();
+        let of_next = Concerned::by(code as u32, &server);
+        assert_eq!(of_next, Concerned::All, "the next message is not a part of it");
+    }
+}

@@ -171,14 +171,23 @@ impl Exports {
                 Box::new(move |cx, served| {
                     if let Some(exports) = me.upgrade() {
                         exports.is_opened(&opening);
-                        if served.is_ok() {
-                            exports.insert(entry);
+                        match served {
+                            Ok(()) => exports.insert(entry),
+                            Err(_) => exports.remove_queues(cx, &entry),
                         }
                     }
                     done(cx, served);
                 }),
             );
         });
+    }
+
+    /// Has the other loops forget an export that its own loop cannot serve.
+    fn remove_queues(&self, cx: &Context, entry: &Entry) {
+        let (id, now) = (entry.id, Instant::now());
+        let remove = move |cx: &Context, local: &Rc<Local>, reply| local.remove(cx, id, now, reply);
+        self.loops
+            .call_all(cx, entry.others(), remove, Box::new(|_, _| ()));
     }
 
     fn entry(&self, opened: &Opened, threads: Vec<usize>) -> Entry {
@@ -268,15 +277,22 @@ impl Exports {
         );
     }
 
-    /// Removes an export from all of its loops. The result is the number of requests that are not complete.
+    /// Removes an export from all of its loops: from that of its sessions last, because the end of a session stops all queues at once. The
+    /// result is the number of requests that are not complete.
     fn remove_from_loops(&self, cx: &Context, entry: &Entry, done: Done<usize>) {
-        let (id, deadline) = (entry.id, Instant::now() + MOST_WAIT);
+        let (id, home, deadline) = (entry.id, entry.home(), Instant::now() + MOST_WAIT);
+        let remove = move |cx: &Context, local: &Rc<Local>, reply| local.remove(cx, id, deadline, reply);
+        let loops = self.loops.clone();
         self.loops.call_all(
             cx,
-            &entry.threads,
-            move |cx, local, reply| local.remove(cx, id, deadline, reply),
-            Box::new(|cx, incomplete: anyhow::Result<Vec<usize>>| {
-                done(cx, incomplete.map(|counts| counts.iter().sum()));
+            entry.others(),
+            remove,
+            Box::new(move |cx, of_others: anyhow::Result<Vec<usize>>| {
+                let add = move |cx: &Context, of_home: anyhow::Result<usize>| {
+                    let of_others = of_others.map(|counts| counts.iter().sum::<usize>());
+                    done(cx, of_others.and_then(|count| Ok(count + of_home?)));
+                };
+                loops.call(cx, home, remove, Box::new(add));
             }),
         );
     }

@@ -299,6 +299,48 @@ mod tests {
     }
 
     #[test]
+    fn the_figures_of_several_loops_are_those_of_one_export() {
+        let part = |thread: &str, queues: &[u16], clients| ExportFigures {
+            name: "disk".to_owned(),
+            thread: thread.to_owned(),
+            size: 512,
+            connected: clients > 0,
+            clients,
+            in_flight: 2,
+            queues: queues
+                .iter()
+                .map(|queue| QueueFigures {
+                    queue: *queue,
+                    kicks: 1,
+                    ..QueueFigures::default()
+                })
+                .collect(),
+            nbd: (clients > 0).then(QueueFigures::default),
+        };
+        let other = ExportFigures {
+            name: "other".to_owned(),
+            ..part("main", &[0], 1)
+        };
+        let parts = [
+            (3, part("main", &[1, 3], 4)),
+            (2, other.clone()),
+            (3, part("io1", &[0, 2], 0)),
+        ];
+        let merged = merge(parts);
+        assert_eq!(merged.len(), 2);
+        assert_eq!(merged[0], other);
+        let disk = &merged[1];
+        let numbers: Vec<u16> = disk.queues.iter().map(|queue| queue.queue).collect();
+        assert_eq!(numbers, [0, 1, 2, 3]);
+        assert_eq!(
+            (disk.thread.as_str(), disk.clients, disk.in_flight),
+            ("main+io1", 4, 4)
+        );
+        assert!(disk.connected && disk.nbd.is_some());
+        assert_eq!(disk.sums().kicks, 4);
+    }
+
+    #[test]
     fn quantiles_are_limits_of_buckets() {
         let mut latency = Latency::default();
         assert_eq!(latency.quantile_us(0.5), None);

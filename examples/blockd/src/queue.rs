@@ -51,7 +51,7 @@
 //! ([`RemoteHosts`]). Before a message is handled that concerns a queue of another loop, that loop stops the queue: it takes no more
 //! requests, completes those that it has taken, drops the queue with its share of the client's memory, and reports the position. Meanwhile
 //! the session's loop serves everything else. So the message is handled while no thread accesses the memory of the queue, and then the
-//! queue is started anew, if it is still complete. A message that concerns one queue stops no other queue of another loop.
+//! queue is started anew, if it is still complete. A message that concerns one queue stops no other queue.
 //!
 //! # Failing
 //! A queue whose driver offers an impossible available index or a malformed descriptor chain fails: it stops, signals the error

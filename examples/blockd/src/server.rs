@@ -200,8 +200,8 @@ impl Server {
             }
             self.context.poll(Wait::AtMost(longest))?;
         }
-        let mut all = finished.results.take();
-        all.push(own.finished());
+        let mut all = vec![own.finished()];
+        all.extend(finished.results.take());
         report(all);
         Ok(())
     }

@@ -129,8 +129,9 @@ impl Session {
             Ok(Arrived::Part) => self.wait_for_rest(cx),
             Ok(Arrived::Message { code }) => {
                 // A message can change all that outstanding requests use.
-                let is_held = self.backend.hold();
-                if !self.park(cx, code) || !is_held {
+                let concerned = Concerned::by(code, &self.socket);
+                let is_held = self.backend.hold(concerned);
+                if !self.park(cx, concerned) || !is_held {
                     self.wait_for_requests(cx);
                     return;
                 }
@@ -155,12 +156,11 @@ impl Session {
     }
 
     /// Has other loops stop the queues that the message can change. Returns whether they have.
-    fn park(&self, cx: &Context, code: u32) -> bool {
+    fn park(&self, cx: &Context, concerned: Concerned) -> bool {
         if !self.backend.has_others() {
             return true;
         }
         let session = self.me.clone();
-        let concerned = Concerned::by(code, &self.socket);
         self.backend.park(cx, concerned, move |cx, parked| {
             if let Some(session) = session.upgrade() {
                 session.backend.have_parked(parked);
@@ -215,7 +215,7 @@ impl Session {
     /// Takes no more requests and handles no more messages. Outstanding requests are completed.
     pub(crate) fn finish(&self) {
         self.is_finished.set(true);
-        self.backend.hold();
+        self.backend.hold(Concerned::All);
         self.set_interest(Interest::NONE);
         let recheck = self.recheck.take();
         drop(recheck);

@@ -53,7 +53,8 @@ pub(crate) struct Args {
     /// latency worse? Three minutes
     #[arg(long, conflicts_with_all = ["files", "grid", "plot", "only", "idle", "depth", "think_us"])]
     pub(crate) contended: bool,
-    /// Instead, two I/O threads with two clients beside one I/O thread with two clients; needs four cores for a verdict. A minute
+    /// Instead, two I/O threads with two clients, and with one client that has two queues, beside one I/O thread with the same; needs four
+    /// cores for a verdict. A minute
     #[arg(long, conflicts_with_all = ["files", "grid", "contended", "plot", "only", "idle", "depth", "think_us"])]
     pub(crate) iothreads: bool,
     /// Instead, NBD over a Unix socket, beside qemu-nbd and qemu-storage-daemon. A minute

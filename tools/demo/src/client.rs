@@ -121,12 +121,13 @@ impl Measured {
     }
 }
 
-/// A connected client with one queue. The queue lies in the transport's memory, so it is dropped first.
+/// A queue of a connected client. It lies in the transport's memory, so it is dropped first.
 pub(crate) struct Client {
     queue: VirtioBlkQueue<'static, usize>,
     kick: Box<dyn QueueNotifier>,
     call: Arc<EventFd>,
-    _transport: Box<VirtioBlkTransport>,
+    /// Shared by the queues of a client.
+    _transport: Arc<Box<VirtioBlkTransport>>,
     buffer: MmapRegion,
     contents: Contents,
     waits: Waits,
@@ -147,38 +148,65 @@ impl Client {
         socket: &Path,
         contents: Contents,
         waits: Waits,
-        (slots, room): (usize, usize),
+        buffer: (usize, usize),
     ) -> anyhow::Result<Self> {
+        let mut queues = Self::connect_all(socket, contents, waits, buffer, 1)?;
+        queues.pop().context("the device has no queue")
+    }
+
+    /// Connects one client with so many queues, each of which a thread can use.
+    pub(crate) fn connect_queues(
+        socket: &Path,
+        contents: Contents,
+        waits: Waits,
+        count: usize,
+    ) -> anyhow::Result<Vec<Self>> {
+        Self::connect_all(socket, contents, waits, (ENTRIES.into(), SECTOR), count)
+    }
+
+    fn connect_all(
+        socket: &Path,
+        contents: Contents,
+        waits: Waits,
+        (slots, room): (usize, usize),
+        count: usize,
+    ) -> anyhow::Result<Vec<Self>> {
         let features = VirtioFeatureFlags::VERSION_1.bits()
             | VirtioFeatureFlags::RING_EVENT_IDX.bits()
             | VirtioBlkFeatureFlags::all().bits();
         let path = socket.to_str().context("the socket's path is not text")?;
         let mut transport: Box<VirtioBlkTransport> = Box::new(VhostUser::new(path, features)?);
-        let mut queues = VirtioBlkQueue::setup_queues(&mut *transport, 1, ENTRIES)?;
-        let mut queue = queues.pop().context("the device has no queue")?;
-        queue.set_used_notif_enabled(waits == Waits::ForEvents);
-        let kick = transport.get_submission_notifier(0);
-        let call = transport.get_completion_fd(0);
+        let queues = VirtioBlkQueue::setup_queues(&mut *transport, count, ENTRIES)?;
         let capacity: u64 = transport.get_config()?.capacity.into();
         let len = slots * room;
-        let file: File = rustix::fs::memfd_create("buffer", MemfdFlags::CLOEXEC)?.into();
-        file.set_len(len as u64)?;
-        let buffer = MmapRegion::from_file(FileOffset::new(file.try_clone()?, 0), len)
-            .context("cannot map the buffer")?;
-        transport.map_mem_region(buffer.as_ptr() as usize, len, file.as_raw_fd(), 0)?;
-        Ok(Self {
-            queue,
-            kick,
-            call,
-            _transport: transport,
-            buffer,
-            contents,
-            waits,
-            sectors: capacity,
-            room,
-            kicks: Kicks::default(),
-            random: fastrand::Rng::new(),
-        })
+        let mut buffers = Vec::new();
+        for _ in &queues {
+            let file: File = rustix::fs::memfd_create("buffer", MemfdFlags::CLOEXEC)?.into();
+            file.set_len(len as u64)?;
+            let buffer = MmapRegion::from_file(FileOffset::new(file.try_clone()?, 0), len)
+                .context("cannot map the buffer")?;
+            transport.map_mem_region(buffer.as_ptr() as usize, len, file.as_raw_fd(), 0)?;
+            buffers.push(buffer);
+        }
+        let transport = Arc::new(transport);
+        let queues = queues.into_iter().zip(buffers).enumerate();
+        let clients = queues.map(|(index, (mut queue, buffer))| {
+            queue.set_used_notif_enabled(waits == Waits::ForEvents);
+            Self {
+                queue,
+                kick: transport.get_submission_notifier(index),
+                call: transport.get_completion_fd(index),
+                _transport: transport.clone(),
+                buffer,
+                contents,
+                waits,
+                sectors: capacity,
+                room,
+                kicks: Kicks::default(),
+                random: fastrand::Rng::new(),
+            }
+        });
+        Ok(clients.collect())
     }
 
     /// Writes the expected content to every sector.

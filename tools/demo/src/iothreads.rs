@@ -1,6 +1,7 @@
 //! Two I/O threads with two clients, beside one I/O thread with two clients (P16).
 //!
-//! Each client has a disk in memory of its own. With two threads each disk has its own thread. Both daemons are measured in turns. Two
+//! Each client has a disk in memory of its own, and with two threads each disk has its own thread. Or one disk has one client with two
+//! queues, which two threads of the client use, and with two I/O threads each queue has its own. Both daemons are measured in turns. Two
 //! threads and two clients need four cores: with fewer, the ratio says nothing about threads, and the report says so.
 
 use std::path::{Path, PathBuf};
@@ -36,10 +37,30 @@ const WAITS: [(Polling, Waits); 3] = [
     (Polling::Off, Waits::ForEvents),
 ];
 
+/// What the clients share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// Nothing: each has a disk.
+    Disks,
+    /// The disk: each is a queue of it.
+    Queues,
+}
+
+impl Sharing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Disks => "disks",
+            Self::Queues => "queues",
+        }
+    }
+}
+
 /// One run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     server: &'static str,
+    /// What each client has: a disk, or a queue of one disk.
+    each: &'static str,
     iothreads: usize,
     clients: usize,
     polling: &'static str,
@@ -64,6 +85,7 @@ pub(crate) struct Row {
 /// What both numbers of threads are compared at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Work {
+    sharing: Sharing,
     polling: Polling,
     waits: Waits,
     depth: usize,
@@ -71,18 +93,27 @@ struct Work {
 
 impl Work {
     fn all() -> Vec<Self> {
-        let with_depths = |(polling, waits)| {
-            DEPTHS.map(|depth| Self {
+        let work = |sharing, depth| {
+            WAITS.map(|(polling, waits)| Self {
+                sharing,
                 polling,
                 waits,
                 depth,
             })
         };
-        WAITS.into_iter().flat_map(with_depths).collect()
+        let of_disks = DEPTHS.into_iter().flat_map(|depth| work(Sharing::Disks, depth));
+        of_disks.chain(work(Sharing::Queues, DEPTHS[1])).collect()
     }
 
     fn is_of(self, row: &Row) -> bool {
-        (row.polling, row.client, row.queue_depth) == (self.polling.name(), self.waits.name(), self.depth)
+        let of_row = (row.each, row.polling, row.client, row.queue_depth);
+        of_row
+            == (
+                self.sharing.name(),
+                self.polling.name(),
+                self.waits.name(),
+                self.depth,
+            )
     }
 }
 
@@ -93,13 +124,15 @@ pub(crate) fn measure(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Row>> {
     let mut servers = Vec::new();
-    for polling in [Polling::Off, Polling::Adaptive] {
-        for threads in THREADS {
-            let server = start(blockd, threads, polling)?;
-            for socket in server.1.iter() {
-                Client::connect(socket, Contents::PATTERN, Waits::ForEvents)?.fill()?;
+    for sharing in [Sharing::Disks, Sharing::Queues] {
+        for polling in [Polling::Off, Polling::Adaptive] {
+            for threads in THREADS {
+                let server = start(blockd, threads, polling, sharing)?;
+                for socket in server.1.iter() {
+                    Client::connect(socket, Contents::PATTERN, Waits::ForEvents)?.fill()?;
+                }
+                servers.push((threads, sharing, server));
             }
-            servers.push((threads, server));
         }
     }
     let all = Work::all();
@@ -107,12 +140,12 @@ pub(crate) fn measure(
     let mut rows = Vec::new();
     for round in 0..rounds {
         for work in &all {
-            for (threads, (server, sockets)) in &servers {
-                if server.kind().polling != work.polling {
+            for (threads, sharing, (server, sockets)) in &servers {
+                if (server.kind().polling, *sharing) != (work.polling, work.sharing) {
                     continue;
                 }
                 interrupt.check()?;
-                settle(|| servers.iter().map(|(_, (server, _))| server.cpu_time()).sum())?;
+                settle(|| servers.iter().map(|(_, _, (server, _))| server.cpu_time()).sum())?;
                 let mut row = one_run(server, sockets, *work, time)?;
                 (row.iothreads, row.round) = (*threads, round);
                 rows.push(row);
@@ -125,15 +158,23 @@ pub(crate) fn measure(
 }
 
 /// Starts a daemon with so many threads, on any core. Returns the sockets of its disks.
-fn start(blockd: &Path, threads: usize, polling: Polling) -> anyhow::Result<(Server, Vec<PathBuf>)> {
+fn start(
+    blockd: &Path,
+    threads: usize,
+    polling: Polling,
+    sharing: Sharing,
+) -> anyhow::Result<(Server, Vec<PathBuf>)> {
     let directory = tempfile::tempdir().context("cannot make a directory for sockets")?;
     let mut command = Command::new(blockd);
     polling_options(&mut command, polling);
     command.args(["--iothreads", &threads.to_string()]);
     let mut sockets = Vec::new();
-    for disk in 0..CLIENTS {
+    let threads_of_disks = match sharing {
+        Sharing::Disks => (0..CLIENTS).map(|disk| (disk % threads).to_string()).collect(),
+        Sharing::Queues => vec!["all".to_owned()],
+    };
+    for (disk, thread) in threads_of_disks.into_iter().enumerate() {
         let socket = directory.path().join(format!("{disk}.sock"));
-        let thread = disk % threads;
         command.arg("--export").arg(format!(
             "ram={DISK},socket={},iothread={thread}",
             socket.display()
@@ -149,11 +190,13 @@ fn start(blockd: &Path, threads: usize, polling: Polling) -> anyhow::Result<(Ser
 
 /// Runs all clients at the same time.
 fn one_run(server: &Server, sockets: &[PathBuf], work: Work, time: Duration) -> anyhow::Result<Row> {
-    let start = Barrier::new(sockets.len() + 1);
+    let start = Barrier::new(CLIENTS + 1);
+    let connected = connect(sockets, work)?;
     let (measured, ran, elapsed) = std::thread::scope(|scope| {
-        let clients: Vec<_> = sockets
-            .iter()
-            .map(|socket| scope.spawn(|| one_client(socket, work, time, &start)))
+        let start = &start;
+        let clients: Vec<_> = connected
+            .into_iter()
+            .map(|client| scope.spawn(move || one_client(client, work, time, start)))
             .collect();
         start.wait();
         let (began, before) = (Instant::now(), server.cpu_time());
@@ -181,7 +224,8 @@ fn one_run(server: &Server, sockets: &[PathBuf], work: Work, time: Duration) -> 
     Ok(Row {
         server: BLOCKD,
         iothreads: 0,
-        clients: sockets.len(),
+        each: work.sharing.name(),
+        clients: CLIENTS,
         polling: work.polling.name(),
         client: work.waits.name(),
         queue_depth: work.depth,
@@ -199,22 +243,29 @@ fn one_run(server: &Server, sockets: &[PathBuf], work: Work, time: Duration) -> 
     })
 }
 
-fn one_client(socket: &Path, work: Work, time: Duration, start: &Barrier) -> anyhow::Result<Measured> {
-    let connected = Client::connect(socket, Contents::PATTERN, work.waits);
-    // Also after an error: the others wait for it.
+/// Connects the clients, each to its disk, or one with two queues to the only disk.
+fn connect(sockets: &[PathBuf], work: Work) -> anyhow::Result<Vec<Client>> {
+    let connect = |socket: &PathBuf| Client::connect(socket, Contents::PATTERN, work.waits);
+    match work.sharing {
+        Sharing::Disks => sockets.iter().map(connect).collect(),
+        Sharing::Queues => Client::connect_queues(&sockets[0], Contents::PATTERN, work.waits, CLIENTS),
+    }
+}
+
+fn one_client(mut client: Client, work: Work, time: Duration, start: &Barrier) -> anyhow::Result<Measured> {
     start.wait();
-    let mut client = connected?;
     client.run(work.depth, Duration::ZERO, time / 5)?;
     client.run(work.depth, Duration::ZERO, time)
 }
 
 /// Has two threads serve two clients for so long, and returns an estimate of the number of requests.
 pub(crate) fn drive(blockd: &Path, time: Duration) -> anyhow::Result<u64> {
-    let (server, sockets) = start(blockd, CLIENTS, Polling::Off)?;
+    let (server, sockets) = start(blockd, CLIENTS, Polling::Off, Sharing::Disks)?;
     for socket in &sockets {
         Client::connect(socket, Contents::PATTERN, Waits::ForEvents)?.fill()?;
     }
     let work = Work {
+        sharing: Sharing::Disks,
         polling: Polling::Off,
         waits: Waits::ForEvents,
         depth: DEPTHS[1],
@@ -227,7 +278,11 @@ pub(crate) fn drive(blockd: &Path, time: Duration) -> anyhow::Result<u64> {
 pub(crate) fn print(rows: &[Row]) {
     for work in Work::all() {
         println!(
-            "\n{CLIENTS} {} clients, depth {}, polling {}",
+            "\n{}, {} clients, depth {}, polling {}",
+            match work.sharing {
+                Sharing::Disks => "two disks",
+                Sharing::Queues => "two queues of one disk",
+            },
             work.waits.name(),
             work.depth,
             work.polling.name()
@@ -301,6 +356,7 @@ mod tests {
     fn row(iothreads: usize, round: usize, iops: f64, cores: usize) -> Row {
         Row {
             server: BLOCKD,
+            each: "disks",
             iothreads,
             clients: 2,
             polling: "off",
@@ -322,6 +378,7 @@ mod tests {
     #[test]
     fn two_threads_are_judged_only_where_there_are_cores() {
         let work = Work {
+            sharing: Sharing::Disks,
             polling: Polling::Off,
             waits: Waits::ForEvents,
             depth: 1,

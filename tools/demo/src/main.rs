@@ -11,7 +11,7 @@
 //! | `client`, `idle` | the measuring client; idle connections |
 //! | `server` | the daemons |
 //! | `files` | images on a file system |
-//! | `iothreads` | two I/O threads over one |
+//! | `iothreads` | two I/O threads over one, for two disks and for two queues of one disk |
 //! | `nbd`, `nbd_client` | NBD, beside other servers |
 //! | `contended`, `quota` | polling policies under a quota, and on one core with the client |
 //! | `grid`, `predict` | depths and think times: the heat map; what the simulator predicts for them |

@@ -25,14 +25,14 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one that serves `image` and the exports that `ctl` adds.
+    /// Starts one that serves `image`, on all of its threads, and the exports that `ctl` adds.
     ///
     /// # Errors
     /// If it does not start; with its log.
     pub(crate) fn start(program: &Path, directory: &Path, options: &[&str]) -> anyhow::Result<Self> {
         let at = |name: &str| directory.join(name).display().to_string();
         let export = format!(
-            "path={},socket={},name=disk,serial=guest-disk",
+            "path={},socket={},name=disk,serial=guest-disk,iothread=all",
             at("image"),
             at("disk.sock")
         );

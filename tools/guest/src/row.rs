@@ -9,10 +9,12 @@ pub(crate) struct Setup {
     /// `off` or `adaptive`.
     pub(crate) polling: &'static str,
     pub(crate) engine: &'static str,
+    /// The I/O threads that serve the queues: 1 or 2.
+    pub(crate) iothreads: u16,
 }
 
 impl Setup {
-    /// Every combination of one and four queues, polling, and engines.
+    /// Every combination of one and four queues, polling, and engines. Two threads serve four queues.
     pub(crate) fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for engine in ["threads", "uring"] {
@@ -21,6 +23,7 @@ impl Setup {
                     queues,
                     polling,
                     engine,
+                    iothreads: queues.min(2),
                 }));
             }
         }
@@ -39,9 +42,17 @@ impl Setup {
     }
 
     /// The options of blockd.
-    pub(crate) fn options(&self) -> [&'static str; 4] {
+    pub(crate) fn options(&self) -> [&'static str; 6] {
         let poll_max = if self.polling == "off" { "0" } else { "100us" };
-        ["--engine", self.engine, "--poll-max", poll_max]
+        let iothreads = if self.iothreads == 1 { "1" } else { "2" };
+        [
+            "--engine",
+            self.engine,
+            "--poll-max",
+            poll_max,
+            "--iothreads",
+            iothreads,
+        ]
     }
 }
 
@@ -52,7 +63,11 @@ impl std::fmt::Display for Setup {
             f,
             "{} queue{plural}, polling {}, engine {}",
             self.queues, self.polling, self.engine
-        )
+        )?;
+        match self.iothreads {
+            1 => Ok(()),
+            count => write!(f, ", {count} I/O threads"),
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub struct CtlArgs {
 /// A command of `blockd ctl`.
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Action {
-    /// Shows all exports and the event loop
+    /// Shows all exports and event loops
     List,
     /// Shows what each export has done: requests, bytes, errors, latencies, polling hits, kicks and calls
     Stats {

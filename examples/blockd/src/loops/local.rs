@@ -439,7 +439,7 @@ impl Local {
             acceptor.close();
         }
         for hosted in self.hosted.all() {
-            hosted.close();
+            self.hosted.remove(hosted.id);
         }
         if let Some(nbd) = &self.nbd {
             nbd.close();

@@ -166,6 +166,9 @@ impl Loops {
         work: impl Fn(&Context, &Rc<Local>, Reply<T>) + Clone + Send + 'static,
         done: Done<Vec<T>>,
     ) {
+        if indexes.is_empty() {
+            return done(cx, Ok(Vec::new()));
+        }
         let gathered = Rc::new(RefCell::new(Ok(Vec::new())));
         let done = Rc::new(Cell::new(Some(done)));
         let missing = Rc::new(Cell::new(indexes.len()));

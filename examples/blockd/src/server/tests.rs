@@ -12,18 +12,20 @@ fn a_panic_on_an_io_thread_ends_the_daemon() {
     let directory = tempfile::tempdir().unwrap();
     let socket = |name: &str| directory.path().join(name);
     let export =
-        |name: &str, thread: usize| format!("ram=1M,socket={},iothread={thread}", socket(name).display());
+        |name: &str, thread: &str| format!("ram=1M,socket={},iothread={thread}", socket(name).display());
     let args = [
         "blockd",
         "--iothreads",
         "2",
         "--export",
-        &export("a", 0),
+        &export("a", "0"),
         "--export",
-        &export("b", 1),
+        &export("b", "1"),
+        "--export",
+        &export("c", "0+1"),
     ];
     let server = Server::new(&Args::try_parse_from(args).unwrap()).unwrap();
-    let clients = ["a", "b"].map(|name| UnixStream::connect(socket(name)).unwrap());
+    let clients = ["a", "b", "c"].map(|name| UnixStream::connect(socket(name)).unwrap());
     server.loops.call(
         &server.context,
         1,

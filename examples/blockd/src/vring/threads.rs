@@ -27,8 +27,7 @@ impl Vring {
 
     /// Takes requests again.
     pub(crate) fn release(&self) {
-        self.held.set(false);
-        if self.poll() {
+        if self.held.replace(false) && self.poll() {
             self.reschedule();
         }
     }

@@ -268,6 +268,7 @@ fn queues_on_another_thread_than_their_session_are_served_as_those_on_the_same()
         "c27_",
         "c30_",
         "churn::",
+        "control::",
         "malformed::",
         "memory::",
         "messages::",

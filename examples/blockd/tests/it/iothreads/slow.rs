@@ -1,52 +1,125 @@
 //! C9: an image that is slow, or hangs, and its neighbours on other threads.
 
 use serde_json::json;
+use vhost::VhostBackend;
 
 use crate::client::{Client, pattern};
 use crate::control::Controlled;
 use crate::images::{Image, failing_with};
 use crate::raw::{DATA, Raw};
 
-/// A daemon with two threads whose image, on the second one, completes writes late. A write of its client was taken.
-fn with_late_write(delay: &str) -> Option<(Image, tempfile::TempDir, Controlled, Raw)> {
-    let image = Image::new(1 << 20);
-    let directory = tempfile::tempdir().unwrap();
-    let control = directory.path().join("ctl");
-    let path = control.display().to_string();
-    let args = ["--engine", "threads", "--iothreads", "2", "--control", &path];
-    let fault = format!("pwrite64:delay_enter={delay}");
-    let daemon = failing_with(&[&fault], &format!("{},iothread=1", image.disk()), &args)?;
-    let controlled = Controlled { daemon, control };
-    let mut raw = Raw::ready(controlled.daemon.socket());
-    raw.offer_request(1, 5, &[(DATA, 512)], 0);
-    while controlled.tell(&json!({"command": "list"}))["exports"][0]["in_flight"] != 1 {
-        std::thread::yield_now();
+/// The threads of an export: one, or one for its sessions and another for its first queue.
+const THREADS: [&str; 2] = ["1", "1+0"];
+
+/// A daemon with two threads whose image completes writes late, and its client with two queues. A write of the first one was taken.
+struct Late {
+    controlled: Controlled,
+    queues: Vec<Raw>,
+    _image: Image,
+    _directory: tempfile::TempDir,
+}
+
+impl Late {
+    fn start(threads: &str, delay: &str) -> Option<Self> {
+        let image = Image::new(1 << 20);
+        let directory = tempfile::tempdir().unwrap();
+        let control = directory.path().join("ctl");
+        let path = control.display().to_string();
+        let args = ["--engine", "threads", "--iothreads", "2", "--control", &path];
+        let fault = format!("pwrite64:delay_enter={delay}");
+        let disk = format!("{},name=late,iothread={threads}", image.disk());
+        let daemon = failing_with(&[&fault], &disk, &args)?;
+        let controlled = Controlled { daemon, control };
+        let mut queues = Raw::queues(controlled.daemon.socket(), 2);
+        queues[0].offer_request(1, 5, &[(DATA, 512)], 0);
+        let late = Self {
+            controlled,
+            queues,
+            _image: image,
+            _directory: directory,
+        };
+        while late.in_flight() != 1 {
+            std::thread::yield_now();
+        }
+        Some(late)
     }
-    Some((image, directory, controlled, raw))
+
+    fn in_flight(&self) -> u64 {
+        let list = self.controlled.tell(&json!({"command": "list"}));
+        list["exports"][0]["in_flight"].as_u64().unwrap()
+    }
 }
 
 #[test]
 fn requests_of_all_threads_are_completed_before_the_end() {
-    let Some((_image, _directory, controlled, raw)) = with_late_write("2s") else {
-        return;
-    };
-    let before = raw.used();
-    assert_eq!(controlled.daemon.stop(), "");
-    assert_eq!(raw.used(), before.wrapping_add(1));
+    for threads in THREADS {
+        let Some(late) = Late::start(threads, "1s") else {
+            return;
+        };
+        assert_eq!(late.controlled.daemon.stop(), "");
+        assert_eq!(late.queues[0].used(), 1);
+    }
 }
 
 #[test]
 fn requests_of_all_threads_that_are_not_complete_are_reported() {
-    let Some((_image, _directory, controlled, raw)) = with_late_write("8s") else {
+    for threads in THREADS {
+        let Some(late) = Late::start(threads, "8s") else {
+            return;
+        };
+        let log = late.controlled.daemon.stop();
+        assert!(
+            log.contains("ends with 1 requests that the image has not completed"),
+            "{log}"
+        );
+        assert_eq!(late.queues[0].used(), 0);
+    }
+}
+
+#[test]
+fn requests_of_all_threads_are_completed_before_an_export_is_removed() {
+    for threads in THREADS {
+        let Some(late) = Late::start(threads, "1s") else {
+            return;
+        };
+        let removed = late
+            .controlled
+            .tell(&json!({"command": "remove", "name": "late"}));
+        assert_eq!(removed["incomplete_requests"], 0);
+        assert_eq!(late.queues[0].used(), 1);
+        late.queues[0].wait_closed();
+    }
+}
+
+/// The next client of the export is accepted once the requests of the former one have ended.
+#[test]
+fn a_client_waits_for_the_requests_of_the_former_one_on_all_threads() {
+    for threads in THREADS {
+        let Some(mut late) = Late::start(threads, "1s") else {
+            return;
+        };
+        late.queues.clear();
+        let mut next = Raw::queues(late.controlled.daemon.socket(), 2);
+        assert_eq!(late.in_flight(), 0);
+        next[0].read_sector(5);
+        next[1].read_sector(5);
+    }
+}
+
+/// The answer to GET_VRING_BASE waits for the requests of its queue. A queue of another thread is served meanwhile, and so are commands.
+#[test]
+fn c8_a_queue_that_stops_late_holds_up_no_queue_of_another_thread() {
+    let Some(mut late) = Late::start("1+0", "2s") else {
         return;
     };
-    let before = raw.used();
-    let log = controlled.daemon.stop();
-    assert!(
-        log.contains("ends with 1 requests that the image has not completed"),
-        "{log}"
-    );
-    assert_eq!(raw.used(), before);
+    let frontend = late.queues[0].frontend.clone();
+    let stopping = std::thread::spawn(move || frontend.get_vring_base(0).unwrap());
+    late.queues[1].read_sector(0);
+    late.controlled.tell(&json!({"command": "list"}));
+    assert_eq!(late.queues[0].used(), 0, "the write is not complete yet");
+    assert_eq!(stopping.join().unwrap(), 1);
+    assert_eq!(late.queues[0].used(), 1);
+    late.queues[1].read_sector(1);
 }
 
 /// With the engine `sync` the thread of an image waits for it. That of its neighbours, the control socket and the end of the daemon do not.
