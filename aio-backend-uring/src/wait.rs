@@ -215,9 +215,9 @@ impl<S: Sys> Uring<S> {
             } else {
                 State::Armed
             };
-            self.slots.set(index, state, None);
+            self.slots.arm(index, state);
             let slot = self.slots.get_mut(index);
-            (slot.sequence, slot.armed_in) = (sequence, self.waits);
+            (slot.sequence, slot.known_in) = (sequence, self.waits);
         }
         pushed
     }
@@ -255,14 +255,15 @@ impl<S: Sys> Uring<S> {
         } else {
             slot.readiness = readiness;
             if self.is_watching {
-                slot.found_in = self.waits;
+                slot.known_in = self.waits;
             }
         }
         match (state, completion.has_more) {
             (State::FoundStreaming | State::Recheck, true) => {}
             (State::Recheck, false) => self.slots.set(index, State::Due, Some(List::Served)),
-            (_, true) => self.slots.set(index, State::FoundStreaming, Some(List::Found)),
-            (_, false) => self.slots.set(index, State::Found, Some(List::Found)),
+            (State::FoundStreaming, false) => self.slots.set(index, State::Found, Some(List::Found)),
+            (_, true) => self.slots.found(index, State::FoundStreaming),
+            (_, false) => self.slots.found(index, State::Found),
         }
     }
 
@@ -287,8 +288,7 @@ impl<S: Sys> Uring<S> {
     #[inline]
     fn is_exact(&self, index: u32) -> bool {
         let slot = self.slots.get(index);
-        let is_new = slot.armed_in == self.waits || slot.found_in == self.waits;
-        is_new && !(slot.readiness.contains(Readiness::PRI) && self.is_socket(index))
+        slot.known_in == self.waits && !(slot.readiness.contains(Readiness::PRI) && self.is_socket(index))
     }
 
     #[cold]
@@ -366,7 +366,7 @@ impl<S: Sys> Uring<S> {
             let waits = self.waits;
             if mem::replace(&mut self.slots.get_mut(index).reported_in, waits) == waits {
                 // Another activity meanwhile. The list has one event already.
-                return self.slots.set(index, State::Recheck, Some(List::Served));
+                return self.slots.serve(index, State::Recheck);
             }
         }
         ready.push(token, readiness);
@@ -376,11 +376,11 @@ impl<S: Sys> Uring<S> {
                 entry.set(Interest::NONE, 0);
             }
         } else if !is_streaming {
-            self.slots.set(index, State::Due, Some(List::Served));
+            self.slots.serve(index, State::Due);
         } else if interest.contains(Interest::EDGE) {
             self.slots.set(index, State::Streaming, None);
         } else {
-            self.slots.set(index, State::Recheck, Some(List::Served));
+            self.slots.serve(index, State::Recheck);
         }
     }
 
@@ -391,8 +391,8 @@ impl<S: Sys> Uring<S> {
         if slot.state == State::FoundStreaming {
             return self.slots.set(index, State::Streaming, None);
         }
-        // Armed by this wait, complete, and not ready: the same would happen again.
-        slot.needs_multishot |= slot.armed_in == waits;
+        // Complete in this wait, and not ready: the same could happen again at once.
+        slot.needs_multishot |= slot.known_in == waits;
         self.slots.set(index, State::Due, Some(List::Due));
     }
 }
