@@ -235,30 +235,49 @@ impl<S: Sys> Uring<S> {
             self.stale += u64::from(completion.result >= 0);
             return;
         };
-        let error = (completion.result < 0).then(|| io::Error::from_raw_os_error(-completion.result));
-        let error = error.as_ref().and_then(Errno::from_io_error);
-        let readiness = match error {
-            None => Readiness::from_system(completion.result as u32) - Readiness::NVAL,
-            // The number is not open any more.
-            Some(Errno::BADF) => Readiness::NVAL,
-            // The file has no queue of waiters and is not ready, as a regular file of which only priority is wanted. It never will be.
-            Some(Errno::INVAL) => return self.slots.set(index, State::Silent, None),
-            Some(Errno::CANCELED) => return self.slots.set(index, State::Due, Some(List::Due)),
-            Some(error) => {
-                self.failure = Some(error.raw_os_error());
-                return self.slots.set(index, State::Due, Some(List::Served));
-            }
-        };
+        if completion.result < 0 {
+            return self.complete_with_error(index, completion);
+        }
+        let readiness = Readiness::from_system(completion.result as u32) - Readiness::NVAL;
+        let is_watching = self.is_watching;
         let state = slot.state;
         if matches!(state, State::FoundStreaming | State::Recheck) {
             slot.readiness |= readiness;
         } else {
             slot.readiness = readiness;
-            if self.is_watching {
+            if is_watching {
                 slot.known_in = self.waits;
             }
         }
-        match (state, completion.has_more) {
+        self.find_ready(index, state, completion.has_more);
+    }
+
+    /// Records that a request has failed.
+    #[cold]
+    fn complete_with_error(&mut self, index: u32, completion: Completion) {
+        let error = io::Error::from_raw_os_error(-completion.result);
+        match Errno::from_io_error(&error) {
+            // The number is not open any more.
+            Some(Errno::BADF) => {
+                let slot = self.slots.get_mut(index);
+                slot.readiness = Readiness::NVAL;
+                let state = slot.state;
+                self.find_ready(index, state, completion.has_more);
+            }
+            // The file has no queue of waiters and is not ready, as a regular file of which only priority is wanted. It never will be.
+            Some(Errno::INVAL) => self.slots.set(index, State::Silent, None),
+            Some(Errno::CANCELED) => self.slots.set(index, State::Due, Some(List::Due)),
+            _ => {
+                self.failure = Some(-completion.result);
+                self.slots.set(index, State::Due, Some(List::Served));
+            }
+        }
+    }
+
+    /// Moves a slot that was in this state to the list of completions.
+    #[inline]
+    fn find_ready(&mut self, index: u32, state: State, has_more: bool) {
+        match (state, has_more) {
             (State::FoundStreaming | State::Recheck, true) => {}
             (State::Recheck, false) => self.slots.set(index, State::Due, Some(List::Served)),
             (State::FoundStreaming, false) => self.slots.set(index, State::Found, Some(List::Found)),
