@@ -53,10 +53,8 @@ pub(crate) struct Slot {
     next: u32,
     /// The sequence of its latest request.
     pub(crate) sequence: u32,
-    /// The wait that submitted that request.
-    pub(crate) armed_in: u32,
-    /// The wait during which the activity came that its completion is about.
-    pub(crate) found_in: u32,
+    /// The wait of which its completion tells the state: the one that submitted that request, or in which its activity came.
+    pub(crate) known_in: u32,
     /// The wait that reported an event of its multishot request.
     pub(crate) reported_in: u32,
     /// What its completions reported that are in the list.
@@ -142,6 +140,40 @@ impl Slots {
         }
     }
 
+    /// A slot whose request was put into the submission queue leaves [`List::Due`].
+    #[inline]
+    pub(crate) fn arm(&mut self, index: u32, state: State) {
+        debug_assert!(state.is_armed() && !state.is_listed());
+        debug_assert_eq!(self.get(index).state, State::Due);
+        self.unlink(index + LISTS);
+        self.due -= 1;
+        self.get_mut(index).state = state;
+    }
+
+    /// A slot that was in no list, whose request has completed, enters [`List::Found`].
+    #[inline]
+    pub(crate) fn found(&mut self, index: u32, state: State) {
+        debug_assert!(state.is_listed() && !state.is_due());
+        debug_assert!(!self.get(index).state.is_listed());
+        self.append(index + LISTS, List::Found as u32);
+        self.get_mut(index).state = state;
+    }
+
+    /// A slot that was reported moves from [`List::Found`] to [`List::Served`].
+    #[inline]
+    pub(crate) fn serve(&mut self, index: u32, state: State) {
+        debug_assert!(state.is_due());
+        debug_assert!(matches!(
+            self.get(index).state,
+            State::Found | State::FoundStreaming
+        ));
+        let node = index + LISTS;
+        self.unlink(node);
+        self.append(node, List::Served as u32);
+        self.due += 1;
+        self.get_mut(index).state = state;
+    }
+
     /// Returns the first slot of a list.
     #[inline]
     pub(crate) fn first(&self, list: List) -> Option<u32> {
@@ -186,12 +218,14 @@ impl Slots {
         (end.previous, end.next) = (served, served);
     }
 
+    #[inline]
     fn unlink(&mut self, node: u32) {
         let Slot { previous, next, .. } = self.nodes[node as usize];
         self.nodes[previous as usize].next = next;
         self.nodes[next as usize].previous = previous;
     }
 
+    #[inline]
     fn append(&mut self, node: u32, end: u32) {
         let last = self.nodes[end as usize].previous;
         self.nodes[last as usize].next = node;

@@ -215,9 +215,9 @@ impl<S: Sys> Uring<S> {
             } else {
                 State::Armed
             };
-            self.slots.set(index, state, None);
+            self.slots.arm(index, state);
             let slot = self.slots.get_mut(index);
-            (slot.sequence, slot.armed_in) = (sequence, self.waits);
+            (slot.sequence, slot.known_in) = (sequence, self.waits);
         }
         pushed
     }
@@ -235,34 +235,54 @@ impl<S: Sys> Uring<S> {
             self.stale += u64::from(completion.result >= 0);
             return;
         };
-        let error = (completion.result < 0).then(|| io::Error::from_raw_os_error(-completion.result));
-        let error = error.as_ref().and_then(Errno::from_io_error);
-        let readiness = match error {
-            None => Readiness::from_system(completion.result as u32) - Readiness::NVAL,
-            // The number is not open any more.
-            Some(Errno::BADF) => Readiness::NVAL,
-            // The file has no queue of waiters and is not ready, as a regular file of which only priority is wanted. It never will be.
-            Some(Errno::INVAL) => return self.slots.set(index, State::Silent, None),
-            Some(Errno::CANCELED) => return self.slots.set(index, State::Due, Some(List::Due)),
-            Some(error) => {
-                self.failure = Some(error.raw_os_error());
-                return self.slots.set(index, State::Due, Some(List::Served));
-            }
-        };
+        if completion.result < 0 {
+            return self.complete_with_error(index, completion);
+        }
+        let readiness = Readiness::from_system(completion.result as u32) - Readiness::NVAL;
+        let is_watching = self.is_watching;
         let state = slot.state;
         if matches!(state, State::FoundStreaming | State::Recheck) {
             slot.readiness |= readiness;
         } else {
             slot.readiness = readiness;
-            if self.is_watching {
-                slot.found_in = self.waits;
+            if is_watching {
+                slot.known_in = self.waits;
             }
         }
-        match (state, completion.has_more) {
+        self.find_ready(index, state, completion.has_more);
+    }
+
+    /// Records that a request has failed.
+    #[cold]
+    fn complete_with_error(&mut self, index: u32, completion: Completion) {
+        let error = io::Error::from_raw_os_error(-completion.result);
+        match Errno::from_io_error(&error) {
+            // The number is not open any more.
+            Some(Errno::BADF) => {
+                let slot = self.slots.get_mut(index);
+                slot.readiness = Readiness::NVAL;
+                let state = slot.state;
+                self.find_ready(index, state, completion.has_more);
+            }
+            // The file has no queue of waiters and is not ready, as a regular file of which only priority is wanted. It never will be.
+            Some(Errno::INVAL) => self.slots.set(index, State::Silent, None),
+            Some(Errno::CANCELED) => self.slots.set(index, State::Due, Some(List::Due)),
+            _ => {
+                self.failure = Some(-completion.result);
+                self.slots.set(index, State::Due, Some(List::Served));
+            }
+        }
+    }
+
+    /// Moves a slot that was in this state to the list of completions.
+    #[inline]
+    fn find_ready(&mut self, index: u32, state: State, has_more: bool) {
+        match (state, has_more) {
             (State::FoundStreaming | State::Recheck, true) => {}
             (State::Recheck, false) => self.slots.set(index, State::Due, Some(List::Served)),
-            (_, true) => self.slots.set(index, State::FoundStreaming, Some(List::Found)),
-            (_, false) => self.slots.set(index, State::Found, Some(List::Found)),
+            (State::FoundStreaming, false) => self.slots.set(index, State::Found, Some(List::Found)),
+            (_, true) => self.slots.found(index, State::FoundStreaming),
+            (_, false) => self.slots.found(index, State::Found),
         }
     }
 
@@ -287,8 +307,7 @@ impl<S: Sys> Uring<S> {
     #[inline]
     fn is_exact(&self, index: u32) -> bool {
         let slot = self.slots.get(index);
-        let is_new = slot.armed_in == self.waits || slot.found_in == self.waits;
-        is_new && !(slot.readiness.contains(Readiness::PRI) && self.is_socket(index))
+        slot.known_in == self.waits && !(slot.readiness.contains(Readiness::PRI) && self.is_socket(index))
     }
 
     #[cold]
@@ -366,7 +385,7 @@ impl<S: Sys> Uring<S> {
             let waits = self.waits;
             if mem::replace(&mut self.slots.get_mut(index).reported_in, waits) == waits {
                 // Another activity meanwhile. The list has one event already.
-                return self.slots.set(index, State::Recheck, Some(List::Served));
+                return self.slots.serve(index, State::Recheck);
             }
         }
         ready.push(token, readiness);
@@ -376,11 +395,11 @@ impl<S: Sys> Uring<S> {
                 entry.set(Interest::NONE, 0);
             }
         } else if !is_streaming {
-            self.slots.set(index, State::Due, Some(List::Served));
+            self.slots.serve(index, State::Due);
         } else if interest.contains(Interest::EDGE) {
             self.slots.set(index, State::Streaming, None);
         } else {
-            self.slots.set(index, State::Recheck, Some(List::Served));
+            self.slots.serve(index, State::Recheck);
         }
     }
 
@@ -391,8 +410,8 @@ impl<S: Sys> Uring<S> {
         if slot.state == State::FoundStreaming {
             return self.slots.set(index, State::Streaming, None);
         }
-        // Armed by this wait, complete, and not ready: the same would happen again.
-        slot.needs_multishot |= slot.armed_in == waits;
+        // Complete in this wait, and not ready: the same could happen again at once.
+        slot.needs_multishot |= slot.known_in == waits;
         self.slots.set(index, State::Due, Some(List::Due));
     }
 }

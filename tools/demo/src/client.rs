@@ -370,13 +370,14 @@ impl Client {
         Ok(())
     }
 
-    /// Waits until requests are done: their slots and states.
+    /// Waits until more requests are done, and appends their slots and states.
     fn await_some(&mut self, done: &mut Vec<(usize, i32)>) -> anyhow::Result<()> {
         let mut rounds = 0u32;
         let mut deadline = None;
+        let before = done.len();
         loop {
             done.extend(self.queue.completions().map(|done| (done.context, done.ret)));
-            if !done.is_empty() {
+            if done.len() > before {
                 return Ok(());
             }
             match self.waits {

@@ -16,7 +16,7 @@ use crate::server::{BLOCKD, Engine, Program, Server, peer_is_installed};
 
 /// Bytes of the image. It stays in the page cache.
 const IMAGE: u64 = 256 << 20;
-const KIB: usize = 1024;
+pub(crate) const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 const fn of_blockd(name: &'static str) -> Engine {
@@ -34,7 +34,7 @@ const fn of_peer(name: &'static str) -> Engine {
 }
 
 /// Those of blockd, then those of the peer. The first is the default.
-const ENGINES: [Engine; 6] = [
+pub(crate) const ENGINES: [Engine; 6] = [
     of_blockd("auto"),
     of_blockd("uring"),
     of_blockd("threads"),

@@ -11,6 +11,7 @@
 //! | `client`, `idle` | the measuring client; idle connections |
 //! | `server` | the daemons |
 //! | `files` | images on a file system |
+//! | `neighbour`, `freezing` | a disk in memory beside an image that is busy or hangs |
 //! | `iothreads` | two I/O threads over one, for two disks and for two queues of one disk |
 //! | `nbd`, `nbd_client` | NBD, beside other servers |
 //! | `contended`, `quota` | polling policies under a quota, and on one core with the client |
@@ -21,12 +22,14 @@ mod args;
 mod client;
 mod contended;
 mod files;
+mod freezing;
 mod grid;
 mod idle;
 mod iothreads;
 mod measure;
 mod nbd;
 mod nbd_client;
+mod neighbour;
 mod open_loop;
 mod plan;
 mod plot;
@@ -172,6 +175,12 @@ fn run_files(
     let pace = (args.rounds.unwrap_or(rounds), Duration::from_millis(millis));
     if let Some(cores) = cores {
         cores::pin(cores.client);
+    }
+    if args.neighbour {
+        let rows = neighbour::measure(directory, blockd, cores, pace, interrupt)?;
+        println!("{}; {:.0?}", machine.headline(), began.elapsed());
+        neighbour::print(&rows);
+        return write_rows(args, machine, &rows);
     }
     let rows = files::measure(directory, blockd, cores, pace, interrupt)?;
     println!("{}; {:.0?}", machine.headline(), began.elapsed());

@@ -179,6 +179,55 @@ impl Server {
         Self::start_by(&mut command, Kind { program, polling }, directory, at)
     }
 
+    /// Starts a daemon that serves a disk in memory at its [socket](Self::socket), and beside it these images at the sockets of
+    /// [`beside`](Self::beside), on its core.
+    pub(crate) fn start_beside_images(
+        engine: Engine,
+        blockd: &Path,
+        images: &[PathBuf],
+        at: Option<Cores>,
+    ) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir().context("cannot make a directory for sockets")?;
+        let (program, polling) = (engine.program, Polling::Off);
+        let mut disk = None;
+        let mut command = if program == Program::Blockd {
+            let mut command = command_of_blockd(blockd, polling, directory.path(), 0);
+            command.args(["--engine", engine.name]);
+            for (place, image) in images.iter().enumerate() {
+                let socket = beside_socket(directory.path(), place);
+                command.arg("--export");
+                command.arg(format!("path={},socket={}", image.display(), socket.display()));
+            }
+            command
+        } else {
+            let file = disk.insert(file_in_memory()?);
+            let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            let mut command = Command::new(PEER);
+            command.args(["--object", "iothread,id=loop,poll-max-ns=0"]);
+            for (place, image) in images.iter().enumerate() {
+                let socket = beside_socket(directory.path(), place);
+                let node = format!(
+                    "driver=file,node-name=image{place},aio={},filename={}",
+                    engine.name,
+                    image.display()
+                );
+                export_of_peer(&mut command, &node, &format!("image{place}"), &socket);
+            }
+            let node = format!("driver=file,node-name=ram,aio={PEER_AIO},filename={path}");
+            // The last one, whose socket tells that all are ready.
+            export_of_peer(&mut command, &node, "ram", &busy_socket(directory.path()));
+            command
+        };
+        let mut server = Self::start_by(&mut command, Kind { program, polling }, directory, at)?;
+        server._disk = disk;
+        Ok(server)
+    }
+
+    /// Where an image beside the disk in memory is served.
+    pub(crate) fn beside(&self, place: usize) -> PathBuf {
+        beside_socket(self.directory.path(), place)
+    }
+
     pub(crate) fn start_by(
         command: &mut Command,
         kind: Kind,
@@ -288,6 +337,10 @@ fn busy_socket(directory: &Path) -> PathBuf {
     directory.join("busy.sock")
 }
 
+fn beside_socket(directory: &Path, place: usize) -> PathBuf {
+    directory.join(format!("beside-{place}.sock"))
+}
+
 fn idle_socket(directory: &Path, export: usize) -> PathBuf {
     directory.join(format!("idle-{export}.sock"))
 }
@@ -340,6 +393,15 @@ fn file_in_memory() -> anyhow::Result<File> {
     let file: File = rustix::fs::memfd_create("disk", MemfdFlags::CLOEXEC)?.into();
     file.set_len(DISK)?;
     Ok(file)
+}
+
+/// Adds a disk with one queue to the peer.
+fn export_of_peer(command: &mut Command, node: &str, name: &str, socket: &Path) {
+    command.arg("--blockdev").arg(node);
+    command.arg("--export").arg(format!(
+        "type=vhost-user-blk,id={name}-export,node-name={name},writable=on,addr.type=unix,addr.path={},num-queues=1,iothread=loop",
+        socket.display()
+    ));
 }
 
 fn command_of_peer(disk: &str, polling: Polling, directory: &Path, idle: usize) -> Command {

@@ -55,13 +55,17 @@ impl RingEngine {
     }
 
     fn end_flush(&self, flushing: Flushing, waiting: Vec<FlushDone>, result: io::Result<()>) {
-        match result {
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::CANCELED) => {
-                self.report_loss(&error);
+        let errno = result.as_ref().err().and_then(Errno::from_io_error);
+        match errno {
+            // It was not executed, or not to its end.
+            Some(Errno::CANCELED | Errno::INTR) => {
+                if let (Err(error), Some(Errno::CANCELED)) = (&result, errno) {
+                    self.report_loss(error);
+                }
                 flushing.cancel();
                 end_all(waiting, || Flushed::Threads);
             }
-            result => match flushing.end(result) {
+            _ => match flushing.end(result) {
                 Ok(()) => end_all(waiting, || Flushed::Ended(Ok(()))),
                 Err(error) => {
                     let mut first = Some(error);
@@ -83,5 +87,109 @@ fn failed_before() -> Flushed {
 fn end_all(waiting: Vec<FlushDone>, mut flushed: impl FnMut() -> Flushed) {
     for done in waiting {
         done(flushed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use aio_context::{BackendKind, Context, Wait};
+
+    use super::*;
+    use crate::disk::{Disk, Source};
+
+    fn device(image: &tempfile::NamedTempFile) -> Arc<Device> {
+        image.as_file().set_len(1 << 20).unwrap();
+        let source = Source::File(image.path().to_owned());
+        Arc::new(Device::new(Disk::open(&source, false).unwrap(), ""))
+    }
+
+    /// A context with a ring, unless there is none.
+    fn context() -> Option<Context> {
+        let cx = Context::builder()
+            .backend_kind(BackendKind::Uring)
+            .build()
+            .unwrap();
+        let has_ring = cx.backend_name() == "uring";
+        if !has_ring {
+            eprintln!("skipped: no io_uring");
+        }
+        has_ring.then_some(cx)
+    }
+
+    /// Calls of `flush`, and what they have learned.
+    fn flush(engine: &Rc<RingEngine>, device: &Arc<Device>, ended: &Rc<RefCell<Vec<Flushed>>>) {
+        let ended = ended.clone();
+        engine.flush(device, move |flushed| ended.borrow_mut().push(flushed));
+    }
+
+    #[test]
+    fn c4_flushes_that_wait_are_served_together() {
+        let Some(cx) = context() else { return };
+        let image = tempfile::NamedTempFile::new().unwrap();
+        let (device, engine, ended) = (device(&image), RingEngine::new(&cx), Rc::default());
+        for _ in 0..10 {
+            flush(&engine, &device, &ended);
+        }
+        assert!(ended.borrow().is_empty() && engine.flushes.waiting.borrow().len() == 9);
+        while ended.borrow().is_empty() {
+            cx.poll(Wait::Block).unwrap();
+        }
+        assert_eq!(
+            (ended.borrow().len(), engine.flushes.waiting.borrow().len()),
+            (1, 0)
+        );
+        while ended.borrow().len() < 10 {
+            cx.poll(Wait::Block).unwrap();
+        }
+        assert!(
+            ended
+                .borrow()
+                .iter()
+                .all(|flushed| matches!(flushed, Flushed::Ended(Ok(()))))
+        );
+        assert!(!engine.flushes.is_running.get());
+    }
+
+    /// While another loop flushes, and after a flush has failed.
+    #[test]
+    fn c4_a_flush_that_cannot_begin_ends_in_the_next_iteration() {
+        let Some(cx) = context() else { return };
+        let image = tempfile::NamedTempFile::new().unwrap();
+        let (device, engine, ended) = (device(&image), RingEngine::new(&cx), Rc::default());
+        let FlushStart::Begun(other, _) = device.disk.begin_flush() else {
+            panic!("it is free");
+        };
+        flush(&engine, &device, &ended);
+        assert!(ended.borrow().is_empty());
+        cx.poll(Wait::Block).unwrap();
+        assert!(matches!(ended.borrow()[..], [Flushed::Threads]));
+        other.end(Err(Errno::IO.into())).unwrap_err();
+        flush(&engine, &device, &ended);
+        cx.poll(Wait::Block).unwrap();
+        assert!(matches!(
+            ended.borrow()[1..],
+            [Flushed::Ended(Err(DiskError::FlushFailed))]
+        ));
+    }
+
+    /// What was cancelled has failed nobody.
+    #[test]
+    fn s2_a_flush_that_was_not_executed_is_for_threads() {
+        let Some(cx) = context() else { return };
+        let image = tempfile::NamedTempFile::new().unwrap();
+        let (device, engine) = (device(&image), RingEngine::new(&cx));
+        for errno in [Errno::CANCELED, Errno::INTR] {
+            let FlushStart::Begun(flushing, _) = device.disk.begin_flush() else {
+                panic!("it is free");
+            };
+            let ended = Rc::new(Cell::new(false));
+            let seen = ended.clone();
+            let done: FlushDone = Box::new(move |flushed| seen.set(matches!(flushed, Flushed::Threads)));
+            engine.end_flush(flushing, vec![done], Err(errno.into()));
+            assert!(ended.get(), "{errno}");
+            device.disk.flush().unwrap();
+        }
     }
 }

@@ -112,6 +112,53 @@ impl Client {
         })
     }
 
+    /// Writes blocks one at a time until `is_over`, and flushes after each. Returns how many.
+    pub(crate) fn write_and_flush(
+        &mut self,
+        blocks: &mut Blocks,
+        job: Job,
+        is_over: impl Fn() -> bool,
+    ) -> anyhow::Result<u64> {
+        let mut done = Vec::new();
+        let mut count = 0;
+        while !is_over() {
+            self.submit_block(blocks, 0, job)?;
+            self.kick()?;
+            self.await_some(&mut done)?;
+            self.queue.flush(0)?;
+            self.kick()?;
+            self.await_some(&mut done)?;
+            ensure!(
+                done.drain(..).all(|(_, status)| status == 0),
+                "a write or flush failed"
+            );
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Begins to write a block for each slot.
+    pub(crate) fn offer_writes(&mut self, blocks: &mut Blocks, job: Job) -> anyhow::Result<()> {
+        for slot in 0..job.depth {
+            self.submit_block(blocks, slot, job)?;
+        }
+        self.kick()
+    }
+
+    /// Waits until the writes that were [offered](Self::offer_writes) have ended.
+    pub(crate) fn await_writes(&mut self, job: Job) -> anyhow::Result<()> {
+        let mut done = Vec::new();
+        while done.len() < job.depth {
+            let before = done.len();
+            self.await_some(&mut done)?;
+            ensure!(
+                done[before..].iter().all(|(_, status)| *status == 0),
+                "a write has failed"
+            );
+        }
+        Ok(())
+    }
+
     fn submit_block(&mut self, blocks: &mut Blocks, slot: usize, job: Job) -> anyhow::Result<usize> {
         let block = blocks.pick(slot, job, &mut self.random);
         let at = (block * blocks.block) as u64;

@@ -1,0 +1,78 @@
+//! [`Freezable`]: a file system on a file of its own that can be frozen, so that writes to it hang.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+/// Bytes of the file system.
+const SIZE: u64 = 256 << 20;
+
+/// A mounted file system. Dropping it unmounts it.
+#[derive(Debug)]
+pub(crate) struct Freezable {
+    mounted: PathBuf,
+}
+
+/// A file system that is frozen. Dropping it thaws it.
+#[derive(Debug)]
+pub(crate) struct Frozen<'a> {
+    system: &'a Freezable,
+}
+
+impl Freezable {
+    /// Makes a file system in a directory, and mounts it there.
+    ///
+    /// # Errors
+    /// If the system or the user cannot.
+    pub(crate) fn mount(directory: &Path) -> anyhow::Result<Self> {
+        let (file, mounted) = (directory.join("ext4"), directory.join("mounted"));
+        File::create(&file)?.set_len(SIZE)?;
+        std::fs::create_dir(&mounted)?;
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&file))?;
+        run(Command::new("mount").args(["-o", "loop"]).args([&file, &mounted]))?;
+        Ok(Self { mounted })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.mounted
+    }
+
+    /// Freezes it: writes wait until the result is dropped.
+    ///
+    /// # Errors
+    /// If the system cannot.
+    pub(crate) fn freeze(&self) -> anyhow::Result<Frozen<'_>> {
+        run(Command::new("fsfreeze").arg("-f").arg(&self.mounted))?;
+        Ok(Frozen { system: self })
+    }
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let program = command.get_program().display().to_string();
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program}: {}", said.trim());
+    Ok(())
+}
+
+fn run_at_end(command: &mut Command) {
+    if let Err(error) = run(command) {
+        eprintln!("{error:#}");
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        run_at_end(Command::new("fsfreeze").arg("-u").arg(&self.system.mounted));
+    }
+}
+
+impl Drop for Freezable {
+    fn drop(&mut self) {
+        run_at_end(Command::new("umount").arg(&self.mounted));
+    }
+}
