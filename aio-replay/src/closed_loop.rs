@@ -123,7 +123,7 @@ pub struct ClosedOutcome {
     pub kicks: u64,
     /// What sleeps and kicks cost: latency, processor time, and the client's time for the kick.
     pub sleep_cost_ns: u64,
-    /// The sum of all latencies.
+    /// The sum of all latencies, each until the client takes the answer.
     pub latency_ns: u64,
     /// The processor time of the server.
     pub cpu_ns: u64,
@@ -193,7 +193,7 @@ impl ClosedLoop {
             }
             world.wait(&mut decider, &mut outcome);
         }
-        outcome.elapsed_ns = world.now_ns;
+        (outcome.elapsed_ns, outcome.latency_ns) = (world.now_ns, world.latency_ns);
         outcome
     }
 
@@ -222,12 +222,16 @@ struct World {
     answers: VecDeque<Answer>,
     /// When the requests were sent that the server has not served.
     sent: VecDeque<u64>,
+    /// Of the answers that the client has taken.
+    latency_ns: u64,
 }
 
 /// The client sleeps, and was not called yet.
 const NOT_CALLED: u64 = u64::MAX;
 
 struct Answer {
+    /// When its request was sent.
+    sent_ns: u64,
     /// When the client can take it.
     at_ns: u64,
     /// How long the client will think about it.
@@ -245,6 +249,7 @@ impl World {
             server_slept: false,
             answers: VecDeque::new(),
             sent: std::iter::repeat_n(0, what.depth.max(1)).collect(),
+            latency_ns: 0,
         }
     }
 
@@ -262,7 +267,9 @@ impl World {
     }
 
     fn send(&mut self, at_ns: u64) {
-        self.answers.pop_front();
+        if let Some(answer) = self.answers.pop_front() {
+            self.latency_ns += at_ns - answer.think_ns - answer.sent_ns;
+        }
         self.client_ns = at_ns;
         self.sent.push_back(at_ns);
     }
@@ -280,13 +287,12 @@ impl World {
             self.now_ns += self.what.service_ns;
             outcome.cpu_ns += self.what.service_ns;
             outcome.requests += 1;
-            outcome.latency_ns += self.now_ns - sent_ns;
-            self.answer(outcome);
+            self.answer(sent_ns, outcome);
         }
     }
 
     /// Answers a request. A client that sleeps is called now, or after the other requests that are there if they take less time than a call.
-    fn answer(&mut self, outcome: &mut ClosedOutcome) {
+    fn answer(&mut self, sent_ns: u64, outcome: &mut ClosedOutcome) {
         self.advance_client(self.now_ns);
         let spread = 1.0 + self.what.think_spread * self.random.normal();
         let think_ns = (self.what.think_ns as f64 * spread.clamp(0.2, 3.0)) as u64;
@@ -301,7 +307,11 @@ impl World {
                 at_ns = self.call(is_asleep, outcome);
             }
         }
-        self.answers.push_back(Answer { at_ns, think_ns });
+        self.answers.push_back(Answer {
+            sent_ns,
+            at_ns,
+            think_ns,
+        });
     }
 
     /// Calls the client. Returns when it takes its answers.
