@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aio_pollctl::{Policy, PollParams, PollPolicy, WakeCost};
 
-use crate::decider::{Decider, Look, Pacing};
+use crate::decider::{Decider, Pacing, Search};
 use crate::{Random, to_ns};
 
 /// A client, a server, and what their sleeps cost.
@@ -215,7 +215,7 @@ struct World {
     now_ns: u64,
     /// Until then the client is busy with earlier answers, a kick, or waking up.
     client_ns: u64,
-    /// The client slept before the last answer, and the server slept before it served the last request.
+    /// The client slept before its last wake-up, and the server slept before it served the last request.
     client_slept: bool,
     server_slept: bool,
     /// Answers that the client has not dealt with.
@@ -360,10 +360,10 @@ impl World {
     fn wait(&mut self, decider: &mut Decider<'_>, outcome: &mut ClosedOutcome) {
         let Some(sent_ns) = self.next_send() else { return };
         let wait_ns = sent_ns - self.now_ns;
-        let Look { poll_ns, check_ns } = decider.look(wait_ns, self.now_ns);
+        let Search { poll_ns, check_ns } = decider.search(wait_ns, self.now_ns);
         self.send(sent_ns);
         if wait_ns <= poll_ns {
-            self.looked(wait_ns, outcome);
+            self.searched(wait_ns, outcome);
             self.now_ns = sent_ns;
             self.server_slept = false;
             decider.observe(wait_ns, wait_ns, false);
@@ -375,7 +375,7 @@ impl World {
         let wait_ns = self.client_ns - self.now_ns;
         let kicked_ns = wait_ns + self.what.idle_call_ns;
         if check_ns > 0 && kicked_ns <= check_ns {
-            self.looked(kicked_ns, outcome);
+            self.searched(kicked_ns, outcome);
             self.kicked(self.what.idle_call_ns, outcome);
             self.now_ns = self.client_ns;
             self.server_slept = false;
@@ -385,7 +385,7 @@ impl World {
             if check_ns > 0 {
                 decider.checked(None);
             }
-            self.looked(poll_ns + check_ns, outcome);
+            self.searched(poll_ns + check_ns, outcome);
             let late_ns = self.sleep(outcome);
             decider.observe(wait_ns + late_ns, poll_ns, true);
         }
@@ -402,7 +402,7 @@ impl World {
         }
     }
 
-    fn looked(&self, for_ns: u64, outcome: &mut ClosedOutcome) {
+    fn searched(&self, for_ns: u64, outcome: &mut ClosedOutcome) {
         outcome.spin_ns += for_ns;
         outcome.cpu_ns += for_ns;
     }

@@ -32,9 +32,9 @@ impl<'a> Pacing<'a> {
     }
 }
 
-/// How long the server looks for a request before it sleeps.
+/// How long the server searches for a request before it sleeps.
 #[derive(Clone, Copy)]
-pub(crate) struct Look {
+pub(crate) struct Search {
     /// By polling, which spares the client its kick.
     pub(crate) poll_ns: u64,
     /// By checks of its descriptors, which a kick makes ready.
@@ -42,9 +42,9 @@ pub(crate) struct Look {
 }
 
 impl Decider<'_> {
-    /// How long to look, if the next request comes after `wait_ns`.
-    pub(crate) fn look(&mut self, wait_ns: u64, now_ns: u64) -> Look {
-        let polling = |poll_ns| Look { poll_ns, check_ns: 0 };
+    /// How long to search, if the next request comes after `wait_ns`.
+    pub(crate) fn search(&mut self, wait_ns: u64, now_ns: u64) -> Search {
+        let polling = |poll_ns| Search { poll_ns, check_ns: 0 };
         match self {
             Self::Policy(policy) => polling(to_ns(policy.budget())),
             Self::Fixed(ns) => polling(*ns),
@@ -58,7 +58,7 @@ impl Decider<'_> {
                 }
                 pacing.spin.served(true);
                 let is_worth_it = pacing.spin.is_worth_it();
-                Look {
+                Search {
                     poll_ns: 0,
                     check_ns: if is_worth_it {
                         to_ns(pacing.spin.longest())

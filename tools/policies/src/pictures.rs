@@ -24,11 +24,13 @@ const MARK: RGBColor = RGBColor(0xb0, 0x3a, 0x2e);
 
 type Root<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn Error>>;
+/// A file's name, its size in pixels, and what draws it.
+type Picture<'a> = (&'static str, (u32, u32), &'a dyn Fn(&Root<'_>) -> Drawn);
 
 /// Draws all pictures into this directory.
 pub(crate) fn draw(directory: &Path, seed: u64, interrupt: &Interrupt) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let pictures: [(&str, (u32, u32), &dyn Fn(&Root<'_>) -> Drawn); 3] = [
+    let pictures: [Picture<'_>; 3] = [
         ("timeline.svg", (960, 330), &timeline),
         ("polling-time.svg", (960, 400), &|root| polling_time(root, seed)),
         ("closed-loop.svg", (960, 520), &|root| heat_map(root, seed)),
