@@ -11,8 +11,8 @@ use aio_notify::SleepMeter;
 
 fn main() -> std::io::Result<()> {
     println!(
-        "{:>10} {:>10} {:>10} {:>10} {:>12}",
-        "latency", "slow", "cpu", "kick", "break-even"
+        "{:>10} {:>10} {:>10} {:>10} {:>12} {:>12}",
+        "latency", "slow", "cpu", "kick", "break-even", "both asleep"
     );
     let mut break_evens = Vec::new();
     let mut meter = SleepMeter::new();
@@ -23,9 +23,12 @@ fn main() -> std::io::Result<()> {
         };
         let break_even = cost.latency + cost.cpu + cost.kick;
         break_evens.push(break_even);
+        // The latency while the waker sleeps, too.
+        let both = meter.measure_both_asleep()?;
+        let both = both.map_or_else(|| "-".to_owned(), |both| format!("{:.1?}", both.latency));
         println!(
-            "{:>10.1?} {:>10.1?} {:>10.1?} {:>10.1?} {:>12.1?}",
-            cost.latency, cost.slow_latency, cost.cpu, cost.kick, break_even
+            "{:>10.1?} {:>10.1?} {:>10.1?} {:>10.1?} {:>12.1?} {:>12}",
+            cost.latency, cost.slow_latency, cost.cpu, cost.kick, break_even, both
         );
         std::thread::sleep(Duration::from_millis(10));
     }

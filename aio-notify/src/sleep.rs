@@ -44,6 +44,8 @@ pub struct SleepCost {
     pub cpu: Duration,
     /// The time that the waker is busy with the write, more than with one that wakes no thread.
     pub kick: Duration,
+    /// The time for a write that wakes no thread.
+    pub idle_write: Duration,
 }
 
 /// Measures the cost of short sleeps that another thread ends by an eventfd: 16 at a time, about a millisecond.
@@ -98,17 +100,43 @@ impl SleepMeter {
         Self { cores, next: 0 }
     }
 
-    /// Measures 16 sleeps on the next core. Takes 1 to 5 ms.
+    /// Measures 16 sleeps on the next core, while the waker runs on its own. Takes 1 to 5 ms.
     ///
     /// Returns `None` if the core is too busy to be measured in that time.
     ///
     /// # Errors
     /// What the system says to an eventfd and to two threads.
     pub fn measure(&mut self) -> io::Result<Option<SleepCost>> {
+        self.measure_with(Waker::Runs)
+    }
+
+    /// As [`measure`](Self::measure), while the waker sleeps, too, and is woken by the sleeper before it falls asleep. Where the processor falls
+    /// idle then, a wake-up takes several times as long. [`SleepCost::cpu`] includes the sleeper's write.
+    ///
+    /// # Errors
+    /// As for [`measure`](Self::measure).
+    ///
+    /// # Examples
+    /// ```
+    /// use aio_notify::SleepMeter;
+    ///
+    /// let mut meter = SleepMeter::new();
+    /// if let (Some(alone), Some(both)) = (meter.measure()?, meter.measure_both_asleep()?) {
+    ///     println!("{:?} beside a thread that runs, {:?} beside one that sleeps", alone.latency, both.latency);
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn measure_both_asleep(&mut self) -> io::Result<Option<SleepCost>> {
+        self.measure_with(Waker::Sleeps)
+    }
+
+    fn measure_with(&mut self, waker: Waker) -> io::Result<Option<SleepCost>> {
         let core = self.cores[self.next % self.cores.len()];
         self.next = (self.next + 1) % self.cores.len();
         let shared = Arc::new(Shared {
+            kind: waker,
             bell: EventNotifier::new()?,
+            answer: EventNotifier::new()?,
             turn: AtomicU32::new(0),
             rung_at: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
@@ -129,6 +157,8 @@ impl SleepMeter {
             Err(error) => Err(error),
         };
         shared.is_over.store(true, Ordering::Release);
+        // A waker that sleeps looks then. An eventfd that is open can be written.
+        let _ = shared.answer.set();
         // Nor can the waker; without its figures a kick costs nothing.
         let kicks = waker.join().unwrap_or_default();
         let Slept { latencies, cpu } = slept?;
@@ -142,6 +172,7 @@ impl SleepMeter {
             slow_latency: Duration::from_nanos(latencies[latencies.len() * 9 / 10]),
             cpu: cpu / latencies.len() as u32,
             kick: mean_of_quicker_half(&sorted(kicks)).saturating_sub(idle_write),
+            idle_write,
         }))
     }
 }
@@ -155,9 +186,19 @@ struct Slept {
     cpu: Duration,
 }
 
+/// What the waker does while the sleeper sleeps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waker {
+    Runs,
+    Sleeps,
+}
+
 /// What the sleeper and the waker share.
 struct Shared {
+    kind: Waker,
     bell: EventNotifier,
+    /// Wakes a waker that sleeps.
+    answer: EventNotifier,
     /// The number of the sleep that begins.
     turn: AtomicU32,
     /// When the eventfd was written last, in nanoseconds.
@@ -179,6 +220,9 @@ impl Shared {
                 break;
             }
             self.turn.store(number, Ordering::Release);
+            if self.kind == Waker::Sleeps {
+                self.answer.set()?;
+            }
             poll(&mut [PollFd::new(&self.bell, PollFlags::IN)], None)?;
             let woken = self.now_ns();
             self.bell.test_and_clear()?;
@@ -196,12 +240,12 @@ impl Shared {
         while !self.is_over.load(Ordering::Acquire) {
             let now = self.turn.load(Ordering::Acquire);
             if now == last {
-                std::thread::yield_now();
+                self.await_turn();
                 continue;
             }
             last = now;
             let asleep = Instant::now();
-            while asleep.elapsed() < NAP {
+            while self.kind == Waker::Runs && asleep.elapsed() < NAP {
                 std::hint::spin_loop();
             }
             let rung_at = self.now_ns();
@@ -211,6 +255,17 @@ impl Shared {
             kicks.push(self.now_ns().saturating_sub(rung_at));
         }
         kicks
+    }
+
+    /// The waker has nothing to do. It looks at the turn and the end after each wake-up, so none is lost.
+    fn await_turn(&self) {
+        if self.kind == Waker::Runs {
+            std::thread::yield_now();
+            return;
+        }
+        // If that fails, it looks again at once.
+        let _ = poll(&mut [PollFd::new(&self.answer, PollFlags::IN)], None);
+        let _ = self.answer.test_and_clear();
     }
 
     fn now_ns(&self) -> u64 {
@@ -260,8 +315,13 @@ mod tests {
     fn a12_a_measurement_is_plausible_and_ends() {
         let before = sched_getaffinity(None).unwrap();
         let mut meter = SleepMeter::new();
-        for _ in 0..4 {
-            let cost = meter.measure().expect("there are descriptors left");
+        for turn in 0..8 {
+            let cost = if turn % 2 == 0 {
+                meter.measure()
+            } else {
+                meter.measure_both_asleep()
+            };
+            let cost = cost.expect("there are descriptors left");
             assert!(
                 cost.is_none_or(|cost| {
                     let longest = Duration::from_secs(1);

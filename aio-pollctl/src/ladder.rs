@@ -31,6 +31,10 @@ pub(crate) struct Ladder {
     pub(crate) safe: u8,
     /// The cost of a sleep in units: [`UNIT`] if each sleep costs one kick.
     pub(crate) sleep: i16,
+    /// The part of it that is latency.
+    pub(crate) latency: i32,
+    /// What a unit of latency is worth in processor time, times 256.
+    worth: i32,
     /// The factor of the clamp, times 1024.
     pub(crate) bound: i64,
     /// The policy polls for timers nearer than this.
@@ -56,12 +60,19 @@ impl Ladder {
         without_kick.wake.kick = Duration::ZERO;
         let base_ns = without_kick.break_even_ns().min(break_even_ns);
         let (kick_ns, max_ns) = (break_even_ns - base_ns, params.max_ns());
+        let (price, latency_ns) = (
+            params.price_or_default(),
+            saturating_ns(params.wake_or_assumed().latency),
+        );
+        let latency_ns = latency_ns.saturating_mul(100) / u64::from(price);
         let most_ns = STEPS[LEVELS - 1] * break_even_ns * u64::from(MOST_SHARE / ONE_KICK) / 1000;
         let mut ladder = Self {
             times: [Duration::ZERO; LEVELS],
             units: [0; LEVELS],
             safe: 0,
             sleep: UNIT as i16,
+            latency: (latency_ns.min(break_even_ns) * u64::from(UNIT) / break_even_ns) as i32,
+            worth: (25_600 / price.min(25_600)) as i32,
             bound: BOUND as i64,
             near: Duration::ZERO,
             base_ns,
@@ -103,6 +114,11 @@ impl Ladder {
     /// Converts nanoseconds to units; the result is at most 8 break-even times.
     pub(crate) fn to_units(&self, ns: u64) -> i16 {
         ((ns.min(self.clip_ns) * self.factor) >> 24) as i16
+    }
+
+    /// What so many units of latency are worth in processor time.
+    pub(crate) const fn of_latency(&self, units: i32) -> i32 {
+        (units * self.worth) >> 8
     }
 
     pub(crate) fn longest_ns(&self) -> u64 {

@@ -20,7 +20,7 @@
 
 use core::time::Duration;
 
-use crate::explore::Explorer;
+use crate::explore::{Explorer, Seen};
 use crate::kick_share::KickShare;
 use crate::ladder::{LEVELS, Ladder, UNIT};
 use crate::latency::Latency;
@@ -161,8 +161,13 @@ impl<const BANKS: usize> Rcl<BANKS> {
             self.ladder.safe
         } else {
             let best = self.best[usize::from(self.context)];
-            let slept = seen.blocked && !seen.timed_out;
-            self.explorer.next(best, wait, slept, &self.ladder.units)
+            let seen = Seen {
+                wait,
+                elapsed: self.ladder.to_units(saturating_ns(seen.elapsed)),
+                slept: seen.blocked && !seen.timed_out,
+                kicked: seen.kicks.is_some_and(|kicks| kicks > 0),
+            };
+            self.explorer.next(best, seen, &self.ladder)
         };
     }
 

@@ -5,8 +5,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use aio_pollctl::{Iteration, Policy, PollParams, PollPolicy, WakeCost};
+use aio_pollctl::{Policy, PollParams, PollPolicy, WakeCost};
 
+use crate::decider::{Decider, Pacing, Search};
 use crate::{Random, to_ns};
 
 /// A client, a server, and what their sleeps cost.
@@ -43,8 +44,17 @@ pub struct ClosedLoop {
     pub wake: WakeCost,
     /// The time that the server needs to wake a sleeping client, and that the client needs to wake up.
     pub call_ns: u64,
-    /// See [`call_ns`](Self::call_ns).
+    /// See [`call_ns`](Self::call_ns). Both begin with the call.
     pub client_wake_ns: u64,
+    /// The client kicks after it has dealt with all answers that it has, and the server calls after its batch if the rest of that takes less
+    /// time than a call. Otherwise each request is a kick, and each answer a call.
+    pub is_batched: bool,
+    /// How long a client that sleeps looks for answers before it is asleep.
+    pub client_stays_ns: u64,
+    /// The time for a kick or a call if the other side is awake, and does not poll: a system call that wakes no thread.
+    pub idle_call_ns: u64,
+    /// How much longer a wake-up takes if the other side slept meanwhile: nothing kept the processor from falling idle.
+    pub both_asleep_ns: u64,
 }
 
 impl Default for ClosedLoop {
@@ -59,6 +69,10 @@ impl Default for ClosedLoop {
             wake: WakeCost::ASSUMED.with_kick(Duration::from_micros(3)),
             call_ns: 3_000,
             client_wake_ns: 8_000,
+            is_batched: false,
+            client_stays_ns: 0,
+            idle_call_ns: 0,
+            both_asleep_ns: 0,
         }
     }
 }
@@ -78,6 +92,9 @@ impl Default for ClosedLoop {
 pub enum Deciding {
     /// The policy of this name.
     Policy(&'static str),
+    /// The policy of this name in a loop as `aio-context` has it: it checks its descriptors before it sleeps ([`PreSleepSpin`](aio_pollctl::PreSleepSpin)) if it has not
+    /// polled, and seldom polls after many polls in vain ([`Contention`](aio_pollctl::Contention)). With `never` this is a loop with polling off.
+    Loop(&'static str),
     /// The same time, in nanoseconds, before each sleep.
     Fixed(u64),
     /// Knowledge of the moment of the next request: poll until then if that is cheaper than a sleep, else sleep at once.
@@ -102,11 +119,11 @@ pub struct ClosedOutcome {
     pub elapsed_ns: u64,
     /// The time that the server polled.
     pub spin_ns: u64,
-    /// The sleeps of the server, each ended by a kick.
+    /// The kicks: each ends a sleep of the server, or the checks before one.
     pub kicks: u64,
-    /// What these sleeps cost: latency, processor time, and the client's time for the kick.
+    /// What sleeps and kicks cost: latency, processor time, and the client's time for the kick.
     pub sleep_cost_ns: u64,
-    /// The sum of all latencies.
+    /// The sum of all latencies, each until the client takes the answer.
     pub latency_ns: u64,
     /// The processor time of the server.
     pub cpu_ns: u64,
@@ -150,6 +167,10 @@ impl ClosedLoop {
                 policy = Policy::by_name(name, self.params())?;
                 Decider::Policy(&mut policy)
             }
+            Deciding::Loop(name) => {
+                policy = Policy::by_name(name, self.params())?;
+                Decider::Loop(Pacing::new(&mut policy, self.params()))
+            }
             Deciding::Fixed(ns) => Decider::Fixed(ns),
             Deciding::Clairvoyant => Decider::Clairvoyant(self.params().break_even_ns()),
         };
@@ -172,7 +193,7 @@ impl ClosedLoop {
             }
             world.wait(&mut decider, &mut outcome);
         }
-        outcome.elapsed_ns = world.now_ns;
+        (outcome.elapsed_ns, outcome.latency_ns) = (world.now_ns, world.latency_ns);
         outcome
     }
 
@@ -187,32 +208,6 @@ impl ClosedLoop {
     }
 }
 
-enum Decider<'a> {
-    Policy(&'a mut dyn PollPolicy),
-    Fixed(u64),
-    /// The break-even time.
-    Clairvoyant(u64),
-}
-
-impl Decider<'_> {
-    /// How long to poll, if the next request comes after `wait_ns`.
-    fn budget(&self, wait_ns: u64) -> u64 {
-        match self {
-            Self::Policy(policy) => to_ns(policy.budget()),
-            Self::Fixed(ns) => *ns,
-            Self::Clairvoyant(break_even) if wait_ns <= *break_even => wait_ns,
-            Self::Clairvoyant(_) => 0,
-        }
-    }
-
-    fn observe(&mut self, elapsed_ns: u64, spun_ns: u64, slept: bool) {
-        if let Self::Policy(policy) = self {
-            let [elapsed, spun] = [elapsed_ns, spun_ns].map(Duration::from_nanos);
-            policy.observe(Iteration::new(elapsed, spun, slept, !slept).with_events(1));
-        }
-    }
-}
-
 /// The client and the server at one moment: that of the server.
 struct World {
     what: ClosedLoop,
@@ -220,13 +215,24 @@ struct World {
     now_ns: u64,
     /// Until then the client is busy with earlier answers, a kick, or waking up.
     client_ns: u64,
+    /// The client slept before its last wake-up, and the server slept before it served the last request.
+    client_slept: bool,
+    server_slept: bool,
     /// Answers that the client has not dealt with.
     answers: VecDeque<Answer>,
     /// When the requests were sent that the server has not served.
     sent: VecDeque<u64>,
+    /// Of the answers that the client has taken.
+    latency_ns: u64,
 }
 
+/// The client sleeps, and was not called yet.
+const NOT_CALLED: u64 = u64::MAX;
+
 struct Answer {
+    /// When its request was sent.
+    sent_ns: u64,
+    /// When the client can take it.
     at_ns: u64,
     /// How long the client will think about it.
     think_ns: u64,
@@ -239,14 +245,17 @@ impl World {
             random: Random::named(seed, "closed loop"),
             now_ns: 0,
             client_ns: 0,
+            client_slept: false,
+            server_slept: false,
             answers: VecDeque::new(),
             sent: std::iter::repeat_n(0, what.depth.max(1)).collect(),
+            latency_ns: 0,
         }
     }
 
     /// When the client will send its next request.
     fn next_send(&self) -> Option<u64> {
-        let answer = self.answers.front()?;
+        let answer = self.answers.front().filter(|answer| answer.at_ns != NOT_CALLED)?;
         Some(self.client_ns.max(answer.at_ns) + answer.think_ns)
     }
 
@@ -258,7 +267,9 @@ impl World {
     }
 
     fn send(&mut self, at_ns: u64) {
-        self.answers.pop_front();
+        if let Some(answer) = self.answers.pop_front() {
+            self.latency_ns += at_ns - answer.think_ns - answer.sent_ns;
+        }
         self.client_ns = at_ns;
         self.sent.push_back(at_ns);
     }
@@ -268,152 +279,157 @@ impl World {
         while outcome.requests < most {
             self.advance_client(self.now_ns);
             let Some(sent_ns) = self.sent.pop_front() else {
-                return;
+                if !self.call_late(outcome) {
+                    return;
+                }
+                continue;
             };
             self.now_ns += self.what.service_ns;
             outcome.cpu_ns += self.what.service_ns;
             outcome.requests += 1;
-            outcome.latency_ns += self.now_ns - sent_ns;
-            self.answer(outcome);
+            self.answer(sent_ns, outcome);
         }
     }
 
-    fn answer(&mut self, outcome: &mut ClosedOutcome) {
+    /// Answers a request. A client that sleeps is called now, or after the other requests that are there if they take less time than a call.
+    fn answer(&mut self, sent_ns: u64, outcome: &mut ClosedOutcome) {
         self.advance_client(self.now_ns);
-        let is_idle = self.answers.is_empty() && self.client_ns <= self.now_ns;
-        let mut at_ns = self.now_ns;
-        if is_idle && self.what.client_sleeps {
-            self.now_ns += self.what.call_ns;
-            outcome.cpu_ns += self.what.call_ns;
-            at_ns = self.now_ns + self.what.client_wake_ns;
-        }
         let spread = 1.0 + self.what.think_spread * self.random.normal();
         let think_ns = (self.what.think_ns as f64 * spread.clamp(0.2, 3.0)) as u64;
-        self.answers.push_back(Answer { at_ns, think_ns });
+        let is_idle = self.answers.is_empty() && self.client_ns <= self.now_ns;
+        let mut at_ns = self.now_ns;
+        if self.what.client_sleeps && (is_idle || self.is_call_owed()) {
+            let others_ns = self.sent.len() as u64 * self.what.service_ns;
+            let is_asleep = self.now_ns >= self.client_ns + self.what.client_stays_ns;
+            if self.what.is_batched && is_asleep && (1..self.what.call_ns).contains(&others_ns) {
+                at_ns = NOT_CALLED;
+            } else {
+                at_ns = self.call(is_asleep, outcome);
+            }
+        }
+        self.answers.push_back(Answer {
+            sent_ns,
+            at_ns,
+            think_ns,
+        });
     }
 
-    /// The server has nothing to do until the client sends: it polls, and then sleeps.
+    /// Calls the client. Returns when it takes its answers.
+    fn call(&mut self, is_asleep: bool, outcome: &mut ClosedOutcome) -> u64 {
+        let mut at_ns = self.now_ns;
+        let mut call_ns = self.what.idle_call_ns;
+        if is_asleep {
+            call_ns = self.what.call_ns;
+            at_ns += self.what.client_wake_ns.max(call_ns) + self.deeper(self.server_slept);
+        }
+        self.client_slept = is_asleep;
+        self.now_ns += call_ns;
+        outcome.cpu_ns += call_ns;
+        for answer in &mut self.answers {
+            answer.at_ns = answer.at_ns.min(at_ns);
+        }
+        at_ns
+    }
+
+    /// The client sleeps, and has answers.
+    fn is_call_owed(&self) -> bool {
+        self.answers
+            .front()
+            .is_some_and(|answer| answer.at_ns == NOT_CALLED)
+    }
+
+    /// Calls a client that sleeps and has answers; false if there is none.
+    fn call_late(&mut self, outcome: &mut ClosedOutcome) -> bool {
+        let is_owed = self.is_call_owed();
+        if is_owed {
+            self.call(true, outcome);
+        }
+        is_owed
+    }
+
+    /// How much longer a wake-up takes.
+    fn deeper(&self, is_other_asleep: bool) -> u64 {
+        if is_other_asleep {
+            self.what.both_asleep_ns
+        } else {
+            0
+        }
+    }
+
+    /// The server has nothing to do until the client sends: it polls or checks, and then sleeps.
     fn wait(&mut self, decider: &mut Decider<'_>, outcome: &mut ClosedOutcome) {
         let Some(sent_ns) = self.next_send() else { return };
         let wait_ns = sent_ns - self.now_ns;
-        let budget_ns = decider.budget(wait_ns);
-        let is_caught = wait_ns <= budget_ns;
-        let spun_ns = wait_ns.min(budget_ns);
-        outcome.spin_ns += spun_ns;
-        outcome.cpu_ns += spun_ns;
+        let Search { poll_ns, check_ns } = decider.search(wait_ns, self.now_ns);
         self.send(sent_ns);
-        if is_caught {
+        if wait_ns <= poll_ns {
+            self.searched(wait_ns, outcome);
             self.now_ns = sent_ns;
-            decider.observe(wait_ns, spun_ns, false);
+            self.server_slept = false;
+            decider.observe(wait_ns, wait_ns, false);
             return;
         }
-        let [latency_ns, cpu_ns, kick_ns] =
-            [self.what.wake.latency, self.what.wake.cpu, self.what.wake.kick].map(to_ns);
-        let late_ns = latency_ns * (75 + self.random.below(51)) / 100;
+        if self.what.is_batched {
+            self.finish_batch();
+        }
+        let wait_ns = self.client_ns - self.now_ns;
+        let kicked_ns = wait_ns + self.what.idle_call_ns;
+        if check_ns > 0 && kicked_ns <= check_ns {
+            self.searched(kicked_ns, outcome);
+            self.kicked(self.what.idle_call_ns, outcome);
+            self.now_ns = self.client_ns;
+            self.server_slept = false;
+            decider.checked(Some(kicked_ns));
+            decider.observe(kicked_ns, 0, false);
+        } else {
+            if check_ns > 0 {
+                decider.checked(None);
+            }
+            self.searched(poll_ns + check_ns, outcome);
+            let late_ns = self.sleep(outcome);
+            decider.observe(wait_ns + late_ns, poll_ns, true);
+        }
+    }
+
+    /// The client sends its next requests for all answers that it has, because its kick comes after the last of them.
+    fn finish_batch(&mut self) {
+        while let Some(answer) = self
+            .answers
+            .front()
+            .filter(|answer| answer.at_ns <= self.client_ns)
+        {
+            self.send(self.client_ns + answer.think_ns);
+        }
+    }
+
+    fn searched(&self, for_ns: u64, outcome: &mut ClosedOutcome) {
+        outcome.spin_ns += for_ns;
+        outcome.cpu_ns += for_ns;
+    }
+
+    /// The client spends so long on a kick.
+    fn kicked(&mut self, kick_ns: u64, outcome: &mut ClosedOutcome) {
         self.client_ns += kick_ns;
-        self.now_ns = sent_ns + late_ns;
         outcome.kicks += 1;
         outcome.kick_ns += kick_ns;
+        outcome.sleep_cost_ns += kick_ns;
+    }
+
+    /// The server sleeps until the request that the client has just sent. Returns how long the server takes to wake up.
+    fn sleep(&mut self, outcome: &mut ClosedOutcome) -> u64 {
+        let [latency_ns, cpu_ns, kick_ns] =
+            [self.what.wake.latency, self.what.wake.cpu, self.what.wake.kick].map(to_ns);
+        let latency_ns = latency_ns + self.deeper(self.client_slept);
+        let late_ns = latency_ns * (75 + self.random.below(51)) / 100;
+        self.now_ns = self.client_ns + late_ns;
+        self.kicked(kick_ns, outcome);
+        self.server_slept = true;
         outcome.cpu_ns += cpu_ns;
-        outcome.sleep_cost_ns += late_ns + cpu_ns + kick_ns;
-        decider.observe(wait_ns + late_ns, spun_ns, true);
+        outcome.sleep_cost_ns += late_ns + cpu_ns;
+        late_ns
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const REQUESTS: u64 = 20_000;
-
-    fn exact(depth: usize, think_ns: u64) -> ClosedLoop {
-        ClosedLoop {
-            depth,
-            think_ns,
-            think_spread: 0.0,
-            ..ClosedLoop::default()
-        }
-    }
-
-    #[test]
-    fn a11_one_request_at_a_time_costs_what_the_model_says() {
-        let what = exact(1, 5_000);
-        let always = what.run(Deciding::Fixed(u64::MAX), REQUESTS, 1).unwrap();
-        assert_eq!(
-            (always.requests, always.kicks, always.spin_ns),
-            (REQUESTS, 0, (REQUESTS - 1) * 5_000)
-        );
-        assert_eq!(always.elapsed_ns, REQUESTS * 5_200 - 5_000);
-        assert!((always.cost_ns() - 5_400.0).abs() < 1.0, "{always:?}");
-        let never = what.run(Deciding::Fixed(0), REQUESTS, 1).unwrap();
-        assert_eq!(never.kicks, REQUESTS - 1, "all but the first");
-        // A kick, a wake-up and the processor time of a sleep: 3, 8 and 2 us.
-        assert!((never.wait_cost_ns() - 13_000.0).abs() < 50.0, "{never:?}");
-    }
-
-    #[test]
-    fn a11_a_client_that_is_kept_busy_by_kicks_serves_itself_later() {
-        // At depth 4 the client sends while the server wakes up, so not each request is a kick.
-        let what = exact(4, 1_000);
-        let never = what.run(Deciding::Fixed(0), REQUESTS, 1).unwrap();
-        assert!(never.kicks < REQUESTS / 3, "{never:?}");
-        let always = what.run(Deciding::Fixed(u64::MAX), REQUESTS, 1).unwrap();
-        assert!(
-            always.throughput() > 1.5 * never.throughput(),
-            "{always:?} {never:?}"
-        );
-    }
-
-    #[test]
-    fn a_sleeping_client_is_called_once_for_a_batch() {
-        let what = ClosedLoop {
-            client_sleeps: true,
-            ..exact(4, 0)
-        };
-        let outcome = what.run(Deciding::Fixed(u64::MAX), REQUESTS, 1).unwrap();
-        let calls = (outcome.cpu_ns - outcome.spin_ns - REQUESTS * what.service_ns) / what.call_ns;
-        assert!((REQUESTS / 5..=REQUESTS / 3).contains(&calls), "{calls}");
-    }
-
-    #[test]
-    fn a11_the_price_of_a_kick_decides_whether_polling_pays() {
-        // The wait of 11 us is dearer than a sleep (10 us), and cheaper than one with its kick (13 us).
-        let what = exact(1, 11_000);
-        let without = ClosedLoop {
-            wake: WakeCost::ASSUMED,
-            ..what
-        };
-        let polls = |what: ClosedLoop| what.run(Deciding::Clairvoyant, 100, 1).unwrap().kicks == 0;
-        assert!(polls(what) && !polls(without));
-        let learned = what.run(Deciding::Policy("learned"), REQUESTS, 1).unwrap();
-        assert!(learned.kicks < REQUESTS / 20, "{learned:?}");
-    }
-
-    #[test]
-    fn clairvoyance_is_not_beaten_by_much_and_policies_stay_within_their_bound() {
-        for depth in [1, 4, 32] {
-            for think_ns in [0, 1_000, 5_000, 12_000, 40_000] {
-                for client_sleeps in [false, true] {
-                    let what = ClosedLoop {
-                        client_sleeps,
-                        think_spread: 0.3,
-                        ..exact(depth, think_ns)
-                    };
-                    let cost = |deciding| what.run(deciding, REQUESTS, 3).unwrap().wait_cost_ns();
-                    let best = cost(Deciding::Clairvoyant);
-                    let learned = cost(Deciding::Policy("learned"));
-                    // Decisions change what comes, so that the greedy optimum is none; requests without a wait have no ratio.
-                    assert!(learned <= 2.25 * best + 50.0, "{what:?}: {learned} of {best}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_run_is_the_same_each_time() {
-        let what = ClosedLoop::default();
-        let run = || what.run(Deciding::Policy("learned"), 1000, 9);
-        assert_eq!(run(), run());
-        assert_eq!(what.run(Deciding::Policy("unknown"), 1, 1), None);
-    }
-}
+#[path = "closed_loop_tests.rs"]
+mod tests;

@@ -2,8 +2,8 @@
 //!
 //! A [`Trace`] is a list of waits. [`families`] generates traces, [`Trace::parse`] reads one. [`replay`] runs a policy on a trace
 //! under the cost model of `aio-pollctl`, with the price of processor time at 100 percent and one wake-up cost `b`: a wait of `w`
-//! after a polling time of `s` costs `w` if `w <= s`, and `s + b` otherwise. The policy observes the same times as in a loop: a sleep
-//! includes a wake-up latency, which varies and averages four fifths of `b`.
+//! after a polling time of `s` costs `w` if `w <= s`, and `s + b` otherwise. The policy observes the same times as in a loop: a kick
+//! ends each sleep, which includes a wake-up latency, which varies and averages four fifths of `b`.
 //!
 //! ```
 //! use aio_pollctl::Policy;
@@ -31,6 +31,7 @@
 mod readme {}
 
 mod closed_loop;
+mod decider;
 pub mod families;
 mod maker;
 mod mixes;
@@ -187,7 +188,10 @@ pub fn replay(trace: &Trace, wake_cost_ns: u64, policy: &mut dyn PollPolicy) -> 
             slept,
             !slept,
         );
-        let seen = seen.with_source(u32::from(wait.source)).with_events(1);
+        let mut seen = seen.with_source(u32::from(wait.source)).with_events(1);
+        if slept {
+            seen = seen.with_kicks(1);
+        }
         handlers.observe(policy, seen, wait.source);
         policy.observe(seen);
         outcome.add(wait.ns, wake_cost_ns, spun, slept.then_some(wait.noise));

@@ -2,22 +2,25 @@
 //!
 //! [`ClosedLoop`] simulates a client and a server at the prices of this machine. Most of them come from the measurement itself, so that it
 //! tests the model and not the guesses: how long a request takes the server and the client, and how long a kick. A sleep is measured
-//! as blockd does at its start.
+//! as blockd does at its start, and once more while the waker sleeps, too.
 
 use std::time::Duration;
 
 use aio_context::WakeCost;
+use aio_notify::SleepMeter;
 use aio_replay::{ClosedLoop, ClosedOutcome, Deciding};
-use aio_sources::measure_wake_cost;
-use aio_tools::report::median;
+use aio_sources::WakeCalibration;
+use aio_tools::report::{median, range};
 
 use crate::row::{Cell, Row, ratios_of};
-use crate::server::BLOCKD;
+use crate::server::{BLOCKD, FLOOR};
 
-const REQUESTS: u64 = 20_000;
+const REQUESTS: u64 = 100_000;
 const SEED: u64 = 14;
-/// Costs that differ by less are level.
+/// Costs that differ by less are level. So are measured ones if some rounds have the one sign and some the other.
 const LEVEL: f64 = 0.05;
+/// Batches of sleeps.
+const BATCHES: usize = 8;
 /// The first is judged by the others.
 const AGAINST: [&str; 2] = ["off", "always"];
 
@@ -27,13 +30,48 @@ struct Prices {
     /// For a request, without waiting: of the server, and of the client.
     service_ns: u64,
     client_ns: u64,
+    sleep: Sleeps,
+}
+
+/// What sleeps cost here, by a measurement of their own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Sleeps {
     wake: WakeCost,
+    /// How much longer a wake-up takes if the waker slept, too.
+    both_asleep: Duration,
+    /// A system call that wakes no thread.
+    idle_write: Duration,
+}
+
+impl Sleeps {
+    /// Without a measurement the assumption has to do.
+    fn measure() -> Self {
+        let wake = WakeCalibration::start().map_or(WakeCost::ASSUMED, |calibration| calibration.cost());
+        let mut meter = SleepMeter::new();
+        let (mut both, mut writes) = (Vec::new(), Vec::new());
+        for _ in 0..BATCHES {
+            if let Ok(Some(cost)) = meter.measure_both_asleep() {
+                both.push(cost.latency);
+                writes.push(cost.idle_write);
+            }
+        }
+        // The second least, as for a sleep.
+        let low = |mut times: Vec<Duration>| {
+            times.sort_unstable();
+            times.get(1).copied()
+        };
+        Self {
+            wake,
+            both_asleep: low(both).unwrap_or(wake.latency).saturating_sub(wake.latency),
+            idle_write: low(writes).unwrap_or_default(),
+        }
+    }
 }
 
 impl Prices {
     /// From the runs that always poll. At the greatest depth the slower side limits the rate; one request at a time both sides take
     /// turns. `None` without those runs.
-    fn of(rows: &[Row], wake: WakeCost) -> Option<Self> {
+    fn of(rows: &[Row], sleep: Sleeps) -> Option<Self> {
         let busy = |row: &&Row| row.server == BLOCKD && row.polling == "always" && row.client == "spin";
         let period_ns = |depth: usize| {
             let of_depth = rows
@@ -45,13 +83,15 @@ impl Prices {
         };
         let depths = rows.iter().filter(busy).map(|row| row.queue_depth);
         let (alone, deepest) = (period_ns(1)?, period_ns(depths.max()?)?);
+        // Of kicks that wake a thread: those of a client with one request under way to a server that sleeps at once.
         let kicks: Vec<f64> = rows
             .iter()
-            .filter(|row| row.server == BLOCKD && row.kicks_per_request > 0.001)
+            .filter(|row| row.server == FLOOR && row.polling == "off" && row.queue_depth == 1)
+            .filter(|row| row.kicks_per_request > 0.5)
             .map(|row| row.kick_us * 1e3)
             .collect();
         let kick = if kicks.is_empty() {
-            wake.kick
+            sleep.wake.kick
         } else {
             Duration::from_nanos(median(&kicks) as u64)
         };
@@ -59,20 +99,33 @@ impl Prices {
         Some(Self {
             service_ns: service as u64,
             client_ns: (alone - service) as u64,
-            wake: wake.with_kick(kick),
+            sleep: Sleeps {
+                wake: sleep.wake.with_kick(kick),
+                ..sleep
+            },
         })
     }
 
     fn client_of(self, load: &Cell) -> ClosedLoop {
+        let Sleeps {
+            wake,
+            both_asleep,
+            idle_write,
+        } = self.sleep;
         ClosedLoop {
             depth: load.queue_depth,
             think_ns: self.client_ns + (load.think_us * 1e3) as u64,
             client_sleeps: load.client == "event",
             service_ns: self.service_ns,
-            wake: self.wake,
+            wake,
             // The client is woken by the same system call, on the same kind of core.
-            call_ns: self.wake.kick.as_nanos() as u64,
-            client_wake_ns: self.wake.latency.as_nanos() as u64,
+            call_ns: wake.kick.as_nanos() as u64,
+            client_wake_ns: wake.latency.as_nanos() as u64,
+            is_batched: true,
+            // A client that finds nothing makes a system call to sleep, which looks once more.
+            client_stays_ns: idle_write.as_nanos() as u64,
+            idle_call_ns: idle_write.as_nanos() as u64,
+            both_asleep_ns: both_asleep.as_nanos() as u64,
             ..ClosedLoop::default()
         }
     }
@@ -98,6 +151,16 @@ impl Sign {
         }
     }
 
+    /// Of measured ratios, one for each round.
+    fn of_rounds(ratios: &[f64]) -> Self {
+        let (low, high) = range(ratios);
+        if low < 1.0 && high > 1.0 {
+            Self::Level
+        } else {
+            Self::of(median(ratios))
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Cheaper => "cheaper",
@@ -107,12 +170,11 @@ impl Sign {
     }
 
     fn beside(self, seen: Self) -> Agreement {
-        if self == seen {
-            Agreement::Same
-        } else if self == Self::Level || seen == Self::Level {
-            Agreement::Open
-        } else {
-            Agreement::Opposite
+        match (self, seen) {
+            (Self::Level, Self::Level) => Agreement::Level,
+            _ if self == seen => Agreement::Same,
+            (Self::Level, _) | (_, Self::Level) => Agreement::Open,
+            _ => Agreement::Opposite,
         }
     }
 }
@@ -120,6 +182,8 @@ impl Sign {
 /// How a prediction fits the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Agreement {
+    /// Both are level: there is no sign to predict.
+    Level,
     Same,
     /// One of them is level, the other is not.
     Open,
@@ -135,10 +199,11 @@ fn predicted(prices: Prices, load: &Cell, against: &str) -> Option<f64> {
             .map(|outcome: ClosedOutcome| outcome.cost_ns())
     };
     let other = match against {
-        "off" => Deciding::Fixed(0),
+        "off" => Deciding::Loop("never"),
+        // Its core is its own.
         _ => Deciding::Policy("always"),
     };
-    Some(cost(Deciding::Policy("learned"))? / cost(other)?)
+    Some(cost(Deciding::Loop("learned"))? / cost(other)?)
 }
 
 /// One load, adaptive against another: what was predicted, and what was measured.
@@ -155,11 +220,12 @@ fn predictions(rows: &[Row], loads: &[Cell], prices: Prices) -> Vec<Prediction> 
             let (Some(measured), Some(predicted)) = (measured, predicted(prices, load, against)) else {
                 continue;
             };
+            let (foreseen, seen) = (Sign::of(predicted), Sign::of_rounds(&measured));
+            let (low, high) = range(&measured);
             let measured = median(&measured);
-            let (foreseen, seen) = (Sign::of(predicted), Sign::of(measured));
             all.push(Prediction {
                 text: format!(
-                    "{:<44} over {against:<6}  predicted {predicted:>6.2} {:<8}  measured {measured:>6.2} {}",
+                    "{:<44} over {against:<6}  predicted {predicted:>6.2} {:<8}  measured {measured:>6.2} [{low:.2} - {high:.2}] {}",
                     load.work(),
                     foreseen.name(),
                     seen.name()
@@ -173,9 +239,7 @@ fn predictions(rows: &[Row], loads: &[Cell], prices: Prices) -> Vec<Prediction> 
 
 /// Prints a line for each load, and how often the signs agree.
 pub(crate) fn print(rows: &[Row], loads: &[Cell]) {
-    // Without a measurement the assumption has to do.
-    let wake = measure_wake_cost().unwrap_or(WakeCost::ASSUMED);
-    let Some(prices) = Prices::of(rows, wake) else {
+    let Some(prices) = Prices::of(rows, Sleeps::measure()) else {
         println!(
             "\nNothing is predicted: that needs the runs that always poll, at depth 1 and without thinking"
         );
@@ -183,25 +247,36 @@ pub(crate) fn print(rows: &[Row], loads: &[Cell]) {
     };
     println!(
         "\nThe cost of a request with adaptive polling, as the simulator predicts it from these prices: a request takes the server {} ns and \
-         the client {} ns;\na sleep {:.1?} until the server runs and {:.1?} of processor time, a kick {:.1?}",
-        prices.service_ns, prices.client_ns, prices.wake.latency, prices.wake.cpu, prices.wake.kick
+         the client {} ns;\na sleep {:.1?} until the server runs, {:.1?} more if the client slept, too, and {:.1?} of processor time; a kick \
+         {:.1?}, {:.1?} if it wakes no thread",
+        prices.service_ns,
+        prices.client_ns,
+        prices.sleep.wake.latency,
+        prices.sleep.both_asleep,
+        prices.sleep.wake.cpu,
+        prices.sleep.wake.kick,
+        prices.sleep.idle_write
     );
     let all = predictions(rows, loads, prices);
     for one in &all {
         let mark = match one.agreement {
-            Agreement::Same => "",
+            Agreement::Same | Agreement::Level => "",
             Agreement::Open => "  (one is level)",
             Agreement::Opposite => "  <- the opposite",
         };
         println!("  {}{mark}", one.text);
     }
     let count = |wanted| all.iter().filter(|one| one.agreement == wanted).count();
+    let level = count(Agreement::Level);
     println!(
-        "  of {} signs {} agree, {} are opposite; in the others one is level (within {:.0} %)",
+        "  of {} comparisons {level} are level both times (within {:.0} %, or rounds on both sides of 1.00); of the other {} signs {} agree, {} are \
+         opposite, and in {} one is level",
         all.len(),
+        100.0 * LEVEL,
+        all.len() - level,
         count(Agreement::Same),
         count(Agreement::Opposite),
-        100.0 * LEVEL
+        count(Agreement::Open)
     );
 }
 
@@ -218,37 +293,67 @@ mod tests {
         }
     }
 
+    fn sleeps(total_us: u64, kick_us: u64) -> Sleeps {
+        let wake = WakeCost::of_total(Duration::from_micros(total_us));
+        Sleeps {
+            wake: wake.with_kick(Duration::from_micros(kick_us)),
+            both_asleep: Duration::from_micros(5),
+            idle_write: Duration::from_nanos(400),
+        }
+    }
+
+    fn prices(sleep: Sleeps) -> Prices {
+        Prices {
+            service_ns: 250,
+            client_ns: 750,
+            sleep,
+        }
+    }
+
     #[test]
-    fn prices_come_from_the_runs_that_always_poll() {
-        let wake = WakeCost::of_total(Duration::from_micros(10));
-        assert_eq!(Prices::of(&[of("off", 1, 1e6, 1.0)], wake), None);
-        let rows = [of("always", 1, 1e6, 1.0), of("always", 32, 4e6, 1.0)];
-        let prices = Prices::of(&rows, wake).unwrap();
+    fn prices_come_from_the_runs_that_always_poll_and_from_the_floor_that_sleeps() {
+        let sleep = sleeps(10, 9);
+        assert_eq!(Prices::of(&[of("off", 1, 1e6, 1.0)], sleep), None);
+        let floor = Row {
+            server: FLOOR,
+            kicks_per_request: 1.0,
+            ..of("off", 1, 1e5, 1.0)
+        };
+        let rows = [of("always", 1, 1e6, 1.0), of("always", 32, 4e6, 1.0), floor];
         // The kick of the rows takes a microsecond.
-        assert_eq!((prices.service_ns, prices.client_ns), (250, 750));
-        assert_eq!(prices.wake, wake.with_kick(Duration::from_micros(1)));
+        assert_eq!(Prices::of(&rows, sleep), Some(prices(sleeps(10, 1))));
+        // Without the floor the kick is as measured with the sleep.
+        assert_eq!(Prices::of(&rows[..2], sleep), Some(prices(sleep)));
     }
 
     #[test]
     fn the_sign_is_predicted_where_it_is_plain() {
-        let wake = WakeCost::of_total(Duration::from_micros(10)).with_kick(Duration::from_micros(3));
-        let prices = Prices {
-            service_ns: 250,
-            client_ns: 750,
-            wake,
-        };
-        let load = |think_us| Cell {
+        let prices = prices(sleeps(10, 3));
+        let load = |client: &str, think_us| Cell {
             think_us,
+            client: client.to_owned(),
             ..row(BLOCKD, "adaptive", 0, 1.0).cell()
         };
+        let sign = |load: &Cell, against| Sign::of(predicted(prices, load, against).unwrap());
         // A client that is back in a microsecond: polling is much cheaper than sleeping. One that thinks for a millisecond: the reverse.
-        let quick = predicted(prices, &load(0.0), "off").unwrap();
-        let slow = predicted(prices, &load(1000.0), "always").unwrap();
-        assert_eq!(
-            (Sign::of(quick), Sign::of(slow)),
-            (Sign::Cheaper, Sign::Cheaper),
-            "{quick} {slow}"
-        );
+        assert_eq!(sign(&load("spin", 0.0), "off"), Sign::Cheaper);
+        assert_eq!(sign(&load("spin", 1000.0), "always"), Sign::Cheaper);
+        // Where the policy always polls it is level with that.
+        assert_eq!(sign(&load("spin", 0.0), "always"), Sign::Level);
+        // A client that falls asleep if it is not answered at once, and kicks after a batch.
+        let deep = Cell {
+            queue_depth: 32,
+            ..load("event", 10.0)
+        };
+        assert_eq!(sign(&deep, "off"), Sign::Cheaper);
+    }
+
+    #[test]
+    fn rounds_with_both_signs_are_level() {
+        assert_eq!(Sign::of_rounds(&[0.5, 0.9, 1.1]), Sign::Level);
+        assert_eq!(Sign::of_rounds(&[0.5, 0.9, 0.99]), Sign::Cheaper);
+        assert_eq!(Sign::of_rounds(&[1.0, 1.01, 2.0]), Sign::Level);
+        assert_eq!(Sign::of_rounds(&[1.0, 1.06, 2.0]), Sign::Dearer);
     }
 
     #[test]
@@ -258,20 +363,16 @@ mod tests {
             of("adaptive", 1, 1e6, 2.0),
             of("always", 1, 1e6, 1.0),
         ];
-        let prices = Prices {
-            service_ns: 250,
-            client_ns: 750,
-            wake: WakeCost::of_total(Duration::from_micros(10)),
-        };
-        let all = predictions(&rows, &[rows[1].cell()], prices);
+        let all = predictions(&rows, &[rows[1].cell()], prices(sleeps(10, 3)));
         let agreements: Vec<Agreement> = all.iter().map(|one| one.agreement).collect();
         // Cheaper than off, as predicted; against always it should be level and was twice as dear.
         assert_eq!(agreements, [Agreement::Same, Agreement::Open]);
         assert!(
-            all[1].text.contains("level") && all[1].text.contains("2.00 dearer"),
+            all[1].text.contains("level") && all[1].text.contains("2.00 [2.00 - 2.00] dearer"),
             "{}",
             all[1].text
         );
         assert_eq!(Sign::Cheaper.beside(Sign::Dearer), Agreement::Opposite);
+        assert_eq!(Sign::Level.beside(Sign::Level), Agreement::Level);
     }
 }

@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// Instead, simulate clients that wait for their answers and pay for their kicks: depths, think times, spinning and sleeping
     #[arg(long, conflicts_with_all = ["trace", "check", "plot", "waits"])]
     pub(crate) closed_loop: bool,
+    /// Instead, draw the simulator's pictures of docs/polling.md into this directory
+    #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["trace", "policy", "check", "closed_loop", "plot", "waits", "json", "wake_cost_ns"])]
+    pub(crate) pictures: Option<PathBuf>,
     /// What the built-in families are made from; any with --check, else always the same
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,

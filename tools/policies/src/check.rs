@@ -76,17 +76,8 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
     for seed in first..first + SEEDS {
         let grid = Grid::replay(seed, args, interrupt)?;
         let mut of_seed = grid.verdicts();
-        let (mean, worst) = closed::judge_all(POLICY, seed, interrupt)?;
-        of_seed.push(Verdict::at_most(
-            "closed loops: mean over the clairvoyant",
-            mean,
-            closed::GOALS.0,
-        ));
-        of_seed.push(Verdict::at_most(
-            "closed loops: the worst over the clairvoyant",
-            worst,
-            closed::GOALS.1,
-        ));
+        let closed_loops = closed::check(POLICY, seed, interrupt)?;
+        of_seed.extend(closed_loops.map(|(what, got, limit)| Verdict::at_most(what, got, limit)));
         join(&mut verdicts, of_seed);
         interrupt.check()?;
     }

@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod closed;
 mod grid;
+mod pictures;
 mod plot;
 mod row;
 mod table;
@@ -32,6 +33,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let interrupt = Interrupt::catch()?;
     if args.check {
         return check::run(args, &interrupt);
+    }
+    if let Some(directory) = &args.pictures {
+        return pictures::draw(directory, args.seed.unwrap_or(2), &interrupt);
     }
     if args.closed_loop {
         return closed::run(args, &interrupt);
