@@ -174,7 +174,7 @@ mod tests {
         ));
     }
 
-    /// What was cancelled has failed nobody.
+    /// A cancelled flush has failed no request.
     #[test]
     fn s2_a_flush_that_was_not_executed_is_for_threads() {
         let Some(cx) = context() else { return };
