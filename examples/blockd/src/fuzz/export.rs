@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::disk::{SECTOR, Source};
 use crate::duration::parse_poll_max;
-use crate::export::{Export, MOST_QUEUES};
+use crate::export::{Export, IoThreads, MOST_QUEUES};
 use crate::metrics::parse_address;
 use crate::nbd::Address;
 
@@ -50,6 +50,14 @@ fn describe(export: &Export) -> String {
     if let Some(name) = &export.name {
         add(format!("name={name}"));
     }
+    match &export.iothreads {
+        IoThreads::Any => {}
+        IoThreads::All => add("iothread=all".to_owned()),
+        IoThreads::These(threads) => {
+            let numbers: Vec<String> = threads.iter().map(usize::to_string).collect();
+            add(format!("iothread={}", numbers.join("+")));
+        }
+    }
     text
 }
 
@@ -67,7 +75,11 @@ fn is_the_same(one: &Export, other: &Export) -> bool {
                 export.block_size,
                 export.direct,
             ),
-            (export.serial.clone(), export.name.clone()),
+            (
+                export.serial.clone(),
+                export.name.clone(),
+                export.iothreads.clone(),
+            ),
         )
     };
     fields(one) == fields(other)
