@@ -62,3 +62,13 @@ fn d4_a_notification_may_be_accepted_by_an_iteration_that_the_log_does_not_show(
     let setup = Setup::by_name("ppoll/always").unwrap();
     check(setup, trace).unwrap();
 }
+
+/// A number that is closed behind the loop's back takes a handler without an interest, because no backend asks the system; the next one is
+/// refused.
+#[test]
+fn r3_r4_a_closed_number_takes_a_handler_without_an_interest() {
+    let trace = "timer t; watch e w in g polled; closeraw e; on t { replace e e - polled, replace e e r polled }; arm t 0; wait 24";
+    for name in ["epoll/kvm", "epoll/never", "ppoll/kvm"] {
+        check(Setup::by_name(name).unwrap(), trace).unwrap();
+    }
+}

@@ -129,8 +129,10 @@ impl Model {
         let Some(place) = self.registration(fd) else {
             return Ok(());
         };
-        // An open number is never refused: a refusal that comes next belongs to another operation.
-        if !self.files.is_open(fd) && self.is_refused(Verb::Replace, fd) {
+        // An open number is never refused, and without an interest no backend asks the system: a refusal that comes next belongs to
+        // another operation.
+        let wanted = interest.unwrap_or(self.registrations[place].interest);
+        if !self.files.is_open(fd) && wanted != Interest::NONE && self.is_refused(Verb::Replace, fd) {
             return if self.is_invalidated_too(place) {
                 self.invalidate(place)
             } else {
