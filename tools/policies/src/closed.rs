@@ -204,7 +204,7 @@ pub(crate) fn check(
 }
 
 /// The most that a request may cost in a loop with `learned`, over the better of polling off and always (P14): the mean, and the worst cell.
-/// The latter is at depth 32, where a sleep costs so much more than polling that the first sleeps, from which it learns, count.
+/// The first sleeps, from which it learns, count.
 const P14_GOALS: (f64, f64) = (1.02, 1.20);
 
 const P14_REQUESTS: u64 = 100_000;
