@@ -341,11 +341,13 @@ mod tests {
         // Where the policy always polls it is level with that.
         assert_eq!(sign(&load("spin", 0.0), "always"), Sign::Level);
         // A client that falls asleep if it is not answered at once, and kicks after a batch.
-        let deep = Cell {
-            queue_depth: 32,
+        let deep = |queue_depth| Cell {
+            queue_depth,
             ..load("event", 10.0)
         };
-        assert_eq!(sign(&deep, "off"), Sign::Cheaper);
+        assert_eq!(sign(&deep(4), "off"), Sign::Cheaper);
+        // The answers wait for the client, whatever the server does.
+        assert_eq!(sign(&deep(32), "off"), Sign::Level);
     }
 
     #[test]
