@@ -71,7 +71,7 @@ use aio_checker as sync;
 
 pub use board::Board;
 pub use clock_changes::ClockChanges;
-pub use cpu_time::thread_cpu_time;
+pub use cpu_time::{thread_cpu_time, thread_run_delay};
 pub use deferred::{Deferred, Due, Round, Slot};
 pub use event_notifier::EventNotifier;
 pub use home::HomeThread;

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::params::saturating_ns;
+
 /// A polling loop that reads its clock twice within a round did not run in between if that took longer.
 const GAP_NS: u64 = ms(1);
 /// A longer gap is no turn of another thread, but a quota that is used up. It comes again soon.
@@ -22,6 +24,10 @@ const SOON: u64 = 8;
 const MOST_MISSES: u8 = 64;
 /// A search that finds something makes up for so many that do not.
 const HIT_WEIGHT: u8 = 8;
+/// A thread that waits longer for its core, on average before each search, shares it. To be switched to on a core of its own takes less.
+const SHARED_NS: u64 = 4_000;
+/// A core that was found not to be shared is taken for the thread's own for so long.
+const UNSHARED_FOR_NS: u64 = ms(10);
 
 const fn ms(count: u64) -> u64 {
     count * 1_000_000
@@ -39,8 +45,11 @@ const fn ms(count: u64) -> u64 {
 ///   then on the loop searches before one wait of 256, until searches find something again.
 /// - *Gaps.* A polling loop reads its clock every few microseconds. A gap of a millisecond between two readings tells that the thread did
 ///   not run.
-/// - *Turns.* One search in 64 is compared with the processor time that it took. If they differ by more than 4 us, another thread has run
+/// - *Turns.* A long search is compared with the processor time that it took. If they differ by more than 4 us, another thread may have run
 ///   on this core meanwhile.
+///
+/// A turn is a suspicion at first: interrupts and a hypervisor take processor time as well. So the loop asks the system how long its thread
+/// has [waited for its core](Self::is_shared) since the last suspicion. Where the system cannot tell, a suspicion counts as a turn.
 ///
 /// After a gap or a turn polling is suspended for a moment: as long as the gap, 16 times a gap that is so long that it must come from a quota, or two
 /// milliseconds. Each repetition soon after the end of a pause doubles the pause, up to 128 times the gap, or a second. So a single gap,
@@ -69,6 +78,12 @@ pub struct Contention {
     misses: u8,
     /// Waits since the last search, while too many were in vain.
     passed: u8,
+    /// Calls of [`is_worth_it`](Self::is_worth_it) since the delay below was read.
+    waits: u32,
+    /// How long the thread had waited for its core in all; 0 before the first suspicion.
+    delay_ns: u64,
+    /// Until then the core is taken for the thread's own.
+    unshared_until_ns: u64,
 }
 
 impl Contention {
@@ -84,6 +99,9 @@ impl Contention {
             turns: 0,
             misses: 0,
             passed: 0,
+            waits: 0,
+            delay_ns: 0,
+            unshared_until_ns: 0,
         }
     }
 
@@ -91,6 +109,7 @@ impl Contention {
     /// that has found nothing.
     #[inline]
     pub const fn is_worth_it(&mut self, now_ns: u64) -> bool {
+        self.waits = self.waits.saturating_add(1);
         if self.is_suspended(now_ns) {
             return false;
         }
@@ -121,6 +140,29 @@ impl Contention {
         false
     }
 
+    /// Returns whether the core is still taken for the thread's own at `now_ns`, because it was less than 10 ms ago.
+    #[inline]
+    #[must_use]
+    pub const fn is_unshared(&self, now_ns: u64) -> bool {
+        now_ns < self.unshared_until_ns
+    }
+
+    /// After a suspicion: returns whether other threads use the core. `delay` is how long the thread has waited for its core in all since it
+    /// began, while it could have run: field 2 of `/proc/thread-self/schedstat` on Linux. The first reading is only remembered.
+    pub fn is_shared(&mut self, delay: Duration, now_ns: u64) -> bool {
+        let delay_ns = saturating_ns(delay);
+        let waits = core::mem::take(&mut self.waits).max(1);
+        let before_ns = core::mem::replace(&mut self.delay_ns, delay_ns.max(1));
+        if before_ns == 0 {
+            return false;
+        }
+        let is_shared = delay_ns.saturating_sub(before_ns) >= SHARED_NS.saturating_mul(waits.into());
+        if !is_shared {
+            self.unshared_until_ns = now_ns.saturating_add(UNSHARED_FOR_NS);
+        }
+        is_shared
+    }
+
     /// Returns whether polling is suspended at `now_ns` of the loop's clock.
     #[inline]
     #[must_use]
@@ -146,12 +188,17 @@ impl Contention {
     }
 
     /// Records the rest of a search that took longer than [`COMPARED_AFTER`](Self::COMPARED_AFTER): its duration, and the processor time
-    /// of the thread. Returns whether polling is suspended from now on.
-    pub const fn compared(&mut self, took: Duration, cpu: Duration, now_ns: u64) -> bool {
-        if took.saturating_sub(cpu).as_nanos() < TURN_NS as u128 {
+    /// of the thread. Returns whether another thread may have had a turn meanwhile: [`turn`](Self::turn) records one.
+    pub const fn compared(&mut self, took: Duration, cpu: Duration) -> bool {
+        let is_turn = took.saturating_sub(cpu).as_nanos() >= TURN_NS as u128;
+        if !is_turn {
             self.turns = self.turns.saturating_sub(1);
-            return false;
         }
+        is_turn
+    }
+
+    /// Records a turn of another thread, at the end of the search. Polling is suspended from now on.
+    pub const fn turn(&mut self, now_ns: u64) {
         let doublings = self.turns / TURN_WEIGHT;
         if doublings < MOST_DOUBLINGS {
             self.turns += TURN_WEIGHT;
@@ -160,7 +207,6 @@ impl Contention {
         if self.until_ns < until_ns {
             self.until_ns = until_ns;
         }
-        true
     }
 
     #[cold]
@@ -213,8 +259,8 @@ mod tests {
         for now in (0..1000 * MS).step_by(50_000) {
             assert!(!contention.read(now, now + 999_999));
             let us = Duration::from_micros;
-            assert!(!contention.compared(us(50), us(47), now));
-            assert!(!contention.compared(us(50), us(51), now), "clocks differ");
+            assert!(!contention.compared(us(50), us(47)));
+            assert!(!contention.compared(us(50), us(51)), "clocks differ");
         }
         assert!(!contention.is_suspended(0));
     }
@@ -249,7 +295,9 @@ mod tests {
                 if !contention.is_suspended(now) {
                     searches += 1;
                     let cpu = if searches % one_in == 0 { 88 } else { 100 };
-                    contention.compared(us(100), us(cpu), now);
+                    if contention.compared(us(100), us(cpu)) {
+                        contention.turn(now);
+                    }
                 }
             }
             searches
@@ -290,11 +338,34 @@ mod tests {
     }
 
     #[test]
+    fn a13_a_thread_that_waits_for_its_core_shares_it() {
+        let us = Duration::from_micros;
+        let mut contention = Contention::new();
+        assert!(!contention.is_shared(us(5_000), MS), "nothing to compare with");
+        assert!(!contention.is_unshared(MS));
+        for _ in 0..64 {
+            contention.is_worth_it(0);
+        }
+        assert!(!contention.is_shared(us(5_000 + 255), 2 * MS));
+        assert!(contention.is_unshared(12 * MS - 1) && !contention.is_unshared(12 * MS));
+        for _ in 0..64 {
+            contention.is_worth_it(0);
+        }
+        assert!(contention.is_shared(us(5_255 + 256), 12 * MS));
+    }
+
+    #[test]
     fn a13_extreme_readings_do_no_harm() {
         let mut contention = Contention::new();
         assert!(contention.read(0, u64::MAX));
         assert!(!contention.is_suspended(u64::MAX), "there is nothing later");
         assert!(!contention.read(u64::MAX, 0), "a clock that goes back");
-        assert!(contention.compared(Duration::MAX, Duration::ZERO, u64::MAX));
+        assert!(contention.compared(Duration::MAX, Duration::ZERO));
+        contention.turn(u64::MAX);
+        assert!(!contention.is_shared(Duration::MAX, u64::MAX));
+        assert!(
+            !contention.is_shared(Duration::ZERO, u64::MAX),
+            "a delay that shrinks"
+        );
     }
 }

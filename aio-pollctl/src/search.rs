@@ -30,6 +30,7 @@ use crate::{ClockStride, Contention, IdleCosts, Iteration, Pacing};
 ///     // There is nothing else to look for.
 ///     fn check(&mut self) -> Result<bool, Infallible> { Ok(false) }
 /// #   fn cpu_time(&self) -> Duration { self.start.elapsed() }
+/// #   fn run_delay(&self) -> Option<Duration> { None }
 /// #   fn is_in_poll_mode(&self) -> bool { true }
 /// #   fn enter_poll_mode(&mut self) {}
 /// #   fn is_notified(&self) -> bool { false }
@@ -58,6 +59,10 @@ pub trait Search {
 
     /// Reads the processor time of the thread.
     fn cpu_time(&self) -> Duration;
+
+    /// Reads how long the thread has waited for its core in all, if the system tells: see
+    /// [`Contention::is_shared`]. It is called at most a hundred times a second.
+    fn run_delay(&self) -> Option<Duration>;
 
     /// Returns whether the polled sources are in poll mode: their peers do not notify.
     fn is_in_poll_mode(&self) -> bool;
@@ -348,10 +353,24 @@ impl Pacing {
         if let Some((began_ns, cpu_before)) = since {
             let took = Duration::from_nanos(now_ns.saturating_sub(began_ns));
             let cpu = on.cpu_time().saturating_sub(cpu_before);
-            is_turn = self.contention(|one| one.compared(took, cpu, now_ns)) == Some(true);
+            is_turn = self.contention(|one| one.compared(took, cpu)) == Some(true);
+            is_turn = is_turn && self.is_shared(on, now_ns);
+            if is_turn {
+                self.contention(|one| one.turn(now_ns));
+            }
         }
         // What another thread has done meanwhile polling has not found.
         self.contention(|one| one.found(hit && !is_turn)) == Some(true) || is_turn
+    }
+
+    /// Whether other threads use the core, as the processor time of a search makes the loop suspect.
+    #[cold]
+    fn is_shared<S: Search>(&self, on: &S, now_ns: u64) -> bool {
+        if self.contention(|one| one.is_unshared(now_ns)) == Some(true) {
+            return false;
+        }
+        let Some(delay) = on.run_delay() else { return true };
+        self.contention(|one| one.is_shared(delay, now_ns)) == Some(true)
     }
 }
 

@@ -17,6 +17,8 @@ struct World {
     now_ns: Cell<u64>,
     readings: Cell<u32>,
     cpu_ns: Cell<u64>,
+    /// How long the thread has waited for its core.
+    delay_ns: Option<u64>,
     rounds: u32,
     /// When a source has work, a descriptor an event, and another thread notifies.
     work_at: Option<u64>,
@@ -77,6 +79,10 @@ impl Search for World {
 
     fn cpu_time(&self) -> Duration {
         Duration::from_nanos(self.cpu_ns.get())
+    }
+
+    fn run_delay(&self) -> Option<Duration> {
+        self.delay_ns.map(Duration::from_nanos)
     }
 
     fn is_in_poll_mode(&self) -> bool {
@@ -270,6 +276,24 @@ fn a13_with_a_core_of_its_own_the_loop_searches_on_after_a_gap() {
     world.search(&pacing, 4000);
     assert!(world.now_ns.get() >= 4_000_000, "{}", world.now_ns.get());
     assert_eq!(world.suspensions, 0);
+}
+
+#[test]
+fn a13_what_a_hypervisor_takes_is_no_turn_of_another_thread() {
+    for (delay_ns, suspensions) in [(Some(300), 0), (Some(20_000), 1), (None, 2)] {
+        let (mut world, pacing) = (World::default(), World::pacing());
+        world.delay_ns = delay_ns;
+        for _ in 0..2 {
+            // Less than a gap.
+            world.stolen.set(Some((world.now_ns.get() + 8_000, 20_000)));
+            world.search(&pacing, 30);
+            world.delay_ns = delay_ns.map(|delay_ns| world.delay_ns.unwrap_or(0) + delay_ns);
+            world.in_poll_mode = false;
+            // Beyond the pause.
+            world.spend(3_000_000);
+        }
+        assert_eq!(world.suspensions, suspensions, "{delay_ns:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
-use aio_notify::thread_cpu_time;
+use aio_notify::{thread_cpu_time, thread_run_delay};
 use aio_pollctl::{IdleCosts, Search, Searched};
 use aio_timers::{Clock, Moment};
 
@@ -36,6 +36,10 @@ impl Search for Searching<'_> {
 
     fn cpu_time(&self) -> Duration {
         thread_cpu_time()
+    }
+
+    fn run_delay(&self) -> Option<Duration> {
+        thread_run_delay()
     }
 
     #[inline]

@@ -18,6 +18,10 @@ impl Search for World {
         Duration::from_nanos(self.now_ns)
     }
 
+    fn run_delay(&self) -> Option<Duration> {
+        None
+    }
+
     fn is_in_poll_mode(&self) -> bool {
         true
     }
