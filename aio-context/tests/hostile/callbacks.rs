@@ -205,11 +205,12 @@ fn turn(embedded: &Embedded) -> bool {
 #[test]
 fn case_37_nested_on_one_embedding() {
     // It is kept for ever, so that callbacks can reach it; and where a leak check finds it.
-    static KEPT: AtomicPtr<Embedded> = AtomicPtr::new(std::ptr::null_mut());
-    let cx: &'static Context = Box::leak(Box::new(Context::new().unwrap()));
-    let embedded = Box::leak(Box::new(cx.embed().unwrap()));
-    std::hint::black_box(&KEPT).store(embedded, Ordering::Relaxed);
-    let embedded = &*embedded;
+    static KEPT: AtomicPtr<(Context, Embedded)> = AtomicPtr::new(std::ptr::null_mut());
+    let cx = Context::new().unwrap();
+    let embedded = cx.embed().unwrap();
+    let kept = Box::leak(Box::new((cx, embedded)));
+    std::hint::black_box(&KEPT).store(kept, Ordering::Relaxed);
+    let (cx, embedded) = (&kept.0, &kept.1);
     let again = move |depth: &Count| depth.get() < 20 && depth.up() > 0 && turn(embedded);
     let depth = Count::default();
     let (of_bh, of_timer, of_kick, of_end) = (depth.clone(), depth.clone(), depth.clone(), depth.clone());

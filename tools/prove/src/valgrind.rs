@@ -19,8 +19,10 @@ const VALGRIND: [&str; 6] = [
     "--error-exitcode=9",
     "--track-fds=yes",
 ];
-/// Whose test programs are run. Those of the others wait for time.
-const LIBRARIES: [&str; 2] = ["aio-notify", "aio-handlers"];
+/// Whose test programs are run, and with which features. Those of the others wait for time.
+const LIBRARIES: [(&str, &[&str]); 2] = [("aio-notify", &["--features", AUXV]), ("aio-handlers", &[])];
+/// A direct system call shows a page that valgrind has hidden.
+const AUXV: &str = "rustix/use-libc-auxv";
 
 /// Where blockd gives descriptors to its handlers of signals, as memcheck names the place.
 const SIGNALS: &str = ": blockd::run (main.rs";
@@ -37,8 +39,7 @@ pub(crate) fn memcheck(at: &At<'_>) -> Result {
             "--package",
             "blockd",
         ])
-        // A direct system call shows a page that valgrind has hidden.
-        .args(["--features", "rustix/use-libc-auxv", "--target-dir"])
+        .args(["--features", AUXV, "--target-dir"])
         .arg(&target);
     at.build(&mut build)?;
     let built = target.join("debug");
@@ -54,8 +55,9 @@ pub(crate) fn memcheck(at: &At<'_>) -> Result {
     let said = at.run(under(&stress).args(["--plant", "descriptor"]))?;
     ensure!(left_open(&said) > 0, "a planted descriptor was not found");
     let mut tests = 0;
-    for library in LIBRARIES {
-        let said = at.run(under(&test_program(at, library)?).arg("--test-threads=1"))?;
+    for (library, features) in LIBRARIES {
+        let program = test_program(at, library, features)?;
+        let said = at.run(under(&program).arg("--test-threads=1"))?;
         tests += passed(&said);
     }
     let requests = blockd(at, &built.join("blockd"))?;
@@ -65,9 +67,10 @@ pub(crate) fn memcheck(at: &At<'_>) -> Result {
 }
 
 /// Builds the unit tests of a library; where they are.
-fn test_program(at: &At<'_>, library: &str) -> anyhow::Result<PathBuf> {
+fn test_program(at: &At<'_>, library: &str, features: &[&str]) -> anyhow::Result<PathBuf> {
     let mut cargo = shell::cargo();
-    let said = at.build(cargo.args(["test", "--locked", "--no-run", "--lib", "--package", library]))?;
+    cargo.args(["test", "--locked", "--no-run", "--lib", "--package", library]);
+    let said = at.build(cargo.args(features))?;
     let path = said
         .lines()
         .rev()
