@@ -8,7 +8,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering, faulty};
 ///
 /// Reading takes no lock and an update no allocation. While a thread updates the value, [`load`](Self::load) may return some old words and some
 /// new ones, but never a new word after an old one: words are stored from the first to the last, and loaded from the last to the first. So
-/// whatever is told by the last word, the others tell as well. The version rises after an update, so a loop that loads the value again whenever
+/// no word is older than the last one. The version rises after an update, so a loop that loads the value again whenever
 /// it sees another version, and that is [interrupted](crate::Mailbox::interrupt) after each update, ends up with the new value.
 ///
 /// # Examples

@@ -60,8 +60,8 @@ pub trait Search {
     /// Reads the processor time of the thread.
     fn cpu_time(&self) -> Duration;
 
-    /// Reads how long the thread has waited for its core in all, if the system tells: see
-    /// [`Contention::is_shared`]. It is called at most a hundred times a second.
+    /// Reads how long the thread has waited for its core in all, if the system reports it: see [`Contention::is_shared`]. It is called
+    /// when contention is suspected, and not for 10 ms after the suspicion was wrong.
     fn run_delay(&self) -> Option<Duration>;
 
     /// Returns whether the polled sources are in poll mode: their peers do not notify.
@@ -349,15 +349,13 @@ impl Pacing {
         now_ns: u64,
         hit: bool,
     ) -> bool {
-        let mut is_turn = false;
-        if let Some((began_ns, cpu_before)) = since {
+        let is_turn = since.is_some_and(|(began_ns, cpu_before)| {
             let took = Duration::from_nanos(now_ns.saturating_sub(began_ns));
             let cpu = on.cpu_time().saturating_sub(cpu_before);
-            is_turn = self.contention(|one| one.compared(took, cpu)) == Some(true);
-            is_turn = is_turn && self.is_shared(on, now_ns);
-            if is_turn {
-                self.contention(|one| one.turn(now_ns));
-            }
+            self.contention(|one| one.compared(took, cpu)) == Some(true) && self.is_shared(on, now_ns)
+        });
+        if is_turn {
+            self.contention(|one| one.turn(now_ns));
         }
         // What another thread has done meanwhile polling has not found.
         self.contention(|one| one.found(hit && !is_turn)) == Some(true) || is_turn

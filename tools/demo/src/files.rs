@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::client::{Blocks, Client, Job, Waits};
-use crate::server::{BLOCKD, Engine, Program, Server, peer_is_installed};
+use crate::server::{BLOCKD, Engine, Program, Server};
 
 /// Bytes of the image. It stays in the page cache.
 const IMAGE: u64 = 256 << 20;
@@ -97,9 +97,7 @@ pub(crate) fn measure(
 ) -> anyhow::Result<Vec<Row>> {
     let place = tempfile::tempdir_in(directory)
         .with_context(|| format!("cannot make images in {}", directory.display()))?;
-    let engines = ENGINES
-        .iter()
-        .filter(|engine| engine.program == Program::Blockd || peer_is_installed());
+    let engines = ENGINES.iter().filter(|engine| engine.is_available());
     let mut servers = Vec::new();
     for engine in engines {
         let image = place

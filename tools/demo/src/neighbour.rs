@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::client::{Blocks, Client, Contents, Job, Waits};
 use crate::files::{ENGINES, KIB};
 use crate::freezing::Freezable;
-use crate::server::{Engine, Program, Server, peer_is_installed};
+use crate::server::{Engine, Server};
 
 /// Bytes of an image.
 const IMAGE: u64 = 64 << 20;
@@ -136,9 +136,7 @@ pub(crate) fn measure(
         .into_iter()
         .flatten()
         .collect();
-    let engines = ENGINES
-        .iter()
-        .filter(|engine| engine.program == Program::Blockd || peer_is_installed());
+    let engines = ENGINES.iter().filter(|engine| engine.is_available());
     let daemons = engines.map(|engine| Daemon::start(*engine, blockd, &places, cores));
     let mut daemons = daemons.collect::<anyhow::Result<Vec<Daemon>>>()?;
     let all: Vec<Beside> = ALL

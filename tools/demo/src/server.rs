@@ -76,6 +76,13 @@ pub(crate) struct Engine {
     pub(crate) name: &'static str,
 }
 
+impl Engine {
+    /// Whether its daemon is there: blockd is built.
+    pub(crate) fn is_available(&self) -> bool {
+        self.program == Program::Blockd || peer_is_installed()
+    }
+}
+
 impl Program {
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -141,7 +141,7 @@ impl Local {
         self.hosted.add(Hosted::new(id, export.log_name(), host));
     }
 
-    /// Serves an export from now on. The loops `others` serve some of its queues: they have been told before.
+    /// Serves an export from now on. The loops `others` serve some of its queues: they know it already.
     ///
     /// # Errors
     /// If the loop cannot wait for its clients.

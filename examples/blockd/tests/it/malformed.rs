@@ -40,7 +40,7 @@ impl Scene {
         assert_eq!(next.read_sector(0), [0; 512], "the disk has changed");
     }
 
-    /// Checks that `attack` stops its queue, and nothing else: the client is told, its other queue is served, and the queue is served
+    /// Checks that `attack` stops its queue, and nothing else: the client is notified, its other queue is served, and the queue is served
     /// again once it is set up anew.
     fn stops(&mut self, what: &str, attack: impl FnOnce(&mut Raw)) {
         println!("{what}");
@@ -51,7 +51,10 @@ impl Scene {
         assert_eq!(raw.read_sector(0), [0; 512]);
         let used = raw.used();
         attack(raw);
-        assert!(is_signalled(&error, STALLED), "{what}: the client is not told");
+        assert!(
+            is_signalled(&error, STALLED),
+            "{what}: the client is not notified"
+        );
         assert_eq!(queues[1].read_sector(0), [0; 512], "{what}: the other queue");
         self.bystander.is_served();
         let raw = &mut queues[0];

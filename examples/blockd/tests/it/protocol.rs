@@ -97,7 +97,7 @@ fn another_call_descriptor_takes_over() {
     assert!(is_signalled(&other, Duration::from_secs(10)));
 }
 
-/// The message that would start the queue is refused, the client is told, and the queue starts once the addresses are right.
+/// The message that would start the queue is refused, the client is notified, and the queue starts once the addresses are right.
 #[test]
 fn a_queue_with_impossible_rings_does_not_start_and_the_connection_goes_on() {
     let server = Server::simple();

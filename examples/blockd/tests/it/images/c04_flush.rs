@@ -1,6 +1,6 @@
 //! C4: after a flush has failed, none succeeds.
 
-use super::{FileSystem, Image, Loop, failing};
+use super::{Image, Overcommitted, failing};
 use crate::client::{Client, pattern};
 use crate::daemon::Daemon;
 use crate::raw::{DATA, Raw};
@@ -45,12 +45,7 @@ fn c4_a_failed_flush_is_never_forgotten() {
 fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
     const LEN: usize = 1 << 20;
     for engine in ["auto", "uring", "threads", "sync"] {
-        let Some(system) = FileSystem::mount("tmpfs", "size=2M,mode=0700") else {
-            return;
-        };
-        let path = system.path().join("disk.raw");
-        std::fs::File::create(&path).unwrap().set_len(16 << 20).unwrap();
-        let Some(device) = Loop::attach(&path, &[]) else {
+        let Some(device) = Overcommitted::attach() else {
             return;
         };
         let daemon = Daemon::start(&device.disk(), &["--engine", engine]);
@@ -67,7 +62,7 @@ fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
         }
         let failed = (0..8).filter(|_| client.next_done(0).1 != 0).count();
         assert_eq!(failed, 8, "with --engine {engine}");
-        system.grow("64M");
+        device.grow();
         client.write(0, 0, &pattern(9, LEN)).unwrap();
         assert_eq!(client.flush(0), Err(EIO), "with --engine {engine}");
         assert_eq!(client.read(0, 0, LEN).unwrap(), pattern(9, LEN));

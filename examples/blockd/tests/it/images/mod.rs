@@ -191,6 +191,32 @@ impl FileSystem {
     }
 }
 
+/// A block device of 16 MiB that has room for less than 2 MiB: it loses what is written beyond, until it [grows](Self::grow).
+pub(crate) struct Overcommitted {
+    // Detached before its file system is unmounted.
+    device: Loop,
+    system: FileSystem,
+}
+
+impl Overcommitted {
+    /// A new one, if this machine and user can.
+    pub(crate) fn attach() -> Option<Self> {
+        let system = FileSystem::mount("tmpfs", "size=2M,mode=0700")?;
+        let file = system.path().join("disk.raw");
+        std::fs::File::create(&file).unwrap().set_len(16 << 20).unwrap();
+        let device = Loop::attach(&file, &[])?;
+        Some(Self { device, system })
+    }
+
+    pub(crate) fn disk(&self) -> String {
+        self.device.disk()
+    }
+
+    pub(crate) fn grow(&self) {
+        self.system.grow("64M");
+    }
+}
+
 impl Drop for FileSystem {
     fn drop(&mut self) {
         attempt(Command::new("umount").arg(self.directory.path()));

@@ -230,7 +230,7 @@ fn two_queues_on_two_threads_are_counted_for_one_export() {
     assert_eq!(daemon.controlled.daemon.stop(), "");
 }
 
-/// A queue that fails on its thread stops alone, and the client is told.
+/// A queue that fails on its thread stops alone, and the client is notified.
 #[test]
 fn a_queue_that_fails_on_another_thread_stops_alone() {
     let daemon = Threads::start_with("ram=1M,iothread=1+0", 2);

@@ -14,7 +14,7 @@ use super::start;
 use crate::client::pattern;
 use crate::daemon::Daemon;
 use crate::images::c08_slow_images::Freezable;
-use crate::images::{FileSystem, Image, Loop, failing_with};
+use crate::images::{Image, Overcommitted, failing_with};
 use crate::process::{blockd, terminate, wait_ready};
 use crate::seed;
 
@@ -57,12 +57,7 @@ fn c4_a_failed_flush_is_never_forgotten() {
 fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
     const LEN: usize = 1 << 20;
     for engine in ["auto", "uring", "threads", "sync"] {
-        let Some(system) = FileSystem::mount("tmpfs", "size=2M,mode=0700") else {
-            return;
-        };
-        let file = system.path().join("disk.raw");
-        std::fs::File::create(&file).unwrap().set_len(16 << 20).unwrap();
-        let Some(device) = Loop::attach(&file, &[]) else {
+        let Some(device) = Overcommitted::attach() else {
             return;
         };
         let (daemon, path) = start(&device.disk(), &["--engine", engine]);
@@ -78,7 +73,7 @@ fn c4_a_flush_of_a_device_that_loses_data_is_never_forgotten() {
             assert!(flushes.contains(&reply.cookie));
             assert_eq!(reply.result, Err(EIO), "with --engine {engine}");
         }
-        system.grow("64M");
+        device.grow();
         client.write(0, &pattern(9, LEN)).unwrap();
         // Each request that asks for a flush fails, several at a time.
         client.start_write(FUA, 0, &pattern(9, LEN));
