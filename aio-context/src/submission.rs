@@ -269,7 +269,7 @@ impl Submissions {
             // Its owner may use the context.
             return cx.call(|_| drop(completed));
         };
-        if cx.0.metrics.has_limit() {
+        if cx.0.metrics.slow.is_set() {
             cx.call_timed("completion", name, |cx| done(cx, completed));
         } else {
             cx.call(|cx| done(cx, completed));
