@@ -134,7 +134,6 @@ mod error;
 mod event;
 mod extension;
 mod handler;
-mod inside;
 mod iteration;
 mod metrics;
 mod pausing;
