@@ -161,8 +161,14 @@ mod tests {
             .map(|index| callbacks.insert(Token::new(index, 0), index))
             .collect();
         assert_eq!((callbacks.waiting(), callbacks.submitted()), (3, 3));
-        assert_eq!((callbacks.abandon(ids[1]), callbacks.abandon(ids[1])), (Some(1), None));
-        assert_eq!((callbacks.end(Token::new(2, 0)), callbacks.end(Token::new(2, 0))), (Some(2), None));
+        assert_eq!(
+            (callbacks.abandon(ids[1]), callbacks.abandon(ids[1])),
+            (Some(1), None)
+        );
+        assert_eq!(
+            (callbacks.end(Token::new(2, 0)), callbacks.end(Token::new(2, 0))),
+            (Some(2), None)
+        );
         assert_eq!(callbacks.abandon(ids[2]), None);
         let waiting = ids.iter().map(|id| callbacks.is_waiting(*id));
         assert_eq!(waiting.collect::<Vec<_>>(), [true, false, false]);

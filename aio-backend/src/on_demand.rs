@@ -175,17 +175,23 @@ mod tests {
         for _ in 0..3 {
             assert!(changes.watch(|fd, token| backend.add(fd, token)).unwrap());
             opened.1.borrow_mut().as_mut().unwrap().write_all(b"x").unwrap();
-            changes.accept(Readiness::IN, true, read, |token| backend.remove(token)).unwrap();
+            changes
+                .accept(Readiness::IN, true, read, |token| backend.remove(token))
+                .unwrap();
         }
         assert_eq!((opened.0.get(), backend.watched()), (1, 1));
         opened.1.borrow_mut().as_mut().unwrap().write_all(b"x").unwrap();
-        changes.accept(Readiness::IN, false, read, |token| backend.remove(token)).unwrap();
+        changes
+            .accept(Readiness::IN, false, read, |token| backend.remove(token))
+            .unwrap();
         assert_eq!(backend.watched(), 0, "nothing needs it");
         let writer = opened.1.take();
         assert!(writer.unwrap().write_all(b"x").is_err(), "it is closed");
         // An event that was on its way is none any more.
         let none = |_: &PipeReader| unreachable!("it is not open");
-        changes.accept(Readiness::IN, true, none, |_| unreachable!()).unwrap();
+        changes
+            .accept(Readiness::IN, true, none, |_| unreachable!())
+            .unwrap();
         assert!(changes.watch(|fd, token| backend.add(fd, token)).unwrap());
         assert_eq!((opened.0.get(), backend.watched()), (2, 1));
     }
@@ -213,10 +219,19 @@ mod tests {
         for readiness in [Readiness::NVAL, Readiness::IN] {
             assert!(changes.watch(|fd, token| backend.add(fd, token)).unwrap());
             let fails = |_: &PipeReader| Err(io::ErrorKind::Interrupted.into());
-            let failure = changes.accept(readiness, true, fails, |token| backend.remove(token)).unwrap_err();
-            assert_eq!(failure.raw_os_error().is_some(), readiness == Readiness::NVAL, "EBADF");
+            let failure = changes
+                .accept(readiness, true, fails, |token| backend.remove(token))
+                .unwrap_err();
+            assert_eq!(
+                failure.raw_os_error().is_some(),
+                readiness == Readiness::NVAL,
+                "EBADF"
+            );
             assert_eq!(backend.watched(), 0);
-            assert!(!changes.watch(|fd, token| backend.add(fd, token)).unwrap(), "it has failed");
+            assert!(
+                !changes.watch(|fd, token| backend.add(fd, token)).unwrap(),
+                "it has failed"
+            );
             changes.forget_failure();
         }
     }

@@ -158,8 +158,8 @@ mod wall;
 use aio_checker as sync;
 
 pub use aio_backend::{
-    Allocation, Backend, Buffers, Completed, FileAction, Interest, NotSubmitted, Operation, Readiness,
-    ReadyList, Refused, SharedFd, Token, TransferFlags, Watched,
+    Allocation, Backend, Buffers, Completed, FileAction, Interest, NotSubmitted, NotTaken, Operation,
+    Readiness, ReadyList, Refused, SharedFd, Token, TransferFlags, Watched,
 };
 #[cfg(feature = "uring")]
 pub use aio_backend_uring::ForeignMemory;
