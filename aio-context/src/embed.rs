@@ -29,11 +29,11 @@ use crate::wall::is_own;
 /// A loop that cannot run code before each wait calls `prepare` at the end of its turn instead, and again whenever the
 /// descriptor was readable or the time is over. The context stays prepared meanwhile: whatever shortens the wait, such as
 /// a timer that is armed or a bottom half that is scheduled on the home thread, makes the descriptor readable.
-/// [`Context::watch_context`] does so.
+/// `Nested` in the crate `aio-sources` does so.
 ///
 /// The descriptor stays the same for the life of this value. It is level-triggered. A foreign loop that waits for edges,
 /// as mio and tokio do, may take it for not ready when `check` returns that nothing is due, not before. The examples of this
-/// crate show a context in an epoll loop, in mio, in calloop, in tokio, and in another context.
+/// crate show a context in an epoll loop, in mio, in calloop and in tokio.
 ///
 /// All functions may be called inside callbacks of the context. When the value is dropped, the context is as before.
 ///
