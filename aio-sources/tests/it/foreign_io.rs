@@ -139,7 +139,7 @@ fn g4_s1_operations_of_an_inner_context_end_in_the_outer_one() {
         let (outer, inner) = (outside.context(), inside.context());
         let io = FileIo::new(&inner, "files", 4);
         let before = waiting(&io);
-        let _inside = outer.watch_context(&inner).unwrap();
+        let _inside = aio_sources::Nested::new(&outer, &inner).unwrap();
         let after = waiting(&io);
         for (handle, place, mut writer) in [before, after] {
             assert!(!handle.is_done());
