@@ -147,6 +147,11 @@ impl Context {
         token
     }
 
+    /// Returns the token under which the backend reports completions, if operations were submitted.
+    pub(crate) fn report_of_operations(&self) -> Option<Token> {
+        self.0.extensions.get::<Submissions>()?.report.get()
+    }
+
     /// The backend has refused an operation. If it never accepted one, no handler is needed.
     #[cold]
     fn forget_report(&self, submissions: &Submissions) {
