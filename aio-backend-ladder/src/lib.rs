@@ -47,6 +47,7 @@ mod readme {}
 
 mod level;
 mod orphaned;
+mod pollable;
 mod split;
 
 use std::fmt;
@@ -62,6 +63,7 @@ use aio_backend::{
 pub use crate::level::Level;
 use crate::level::{Hold, is_closed, next};
 use crate::orphaned::Orphaned;
+pub use crate::pollable::{Successor, make_pollable};
 pub use crate::split::Split;
 
 /// Two backends, one of which is in use.

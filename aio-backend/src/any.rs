@@ -41,6 +41,15 @@ pub enum AnyBackend<B> {
 }
 
 impl<B: Backend + 'static> AnyBackend<B> {
+    /// Returns the backend itself.
+    #[must_use]
+    pub fn into_box(self) -> Box<dyn Backend> {
+        match self {
+            Self::Usual(backend) => backend,
+            Self::Other(backend) => backend,
+        }
+    }
+
     /// As [`Backend::add`].
     ///
     /// # Errors

@@ -4,7 +4,6 @@
 //! what is due.
 
 use std::cell::Cell;
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use aio_notify::{Due, Node, Slot, Urgency};
 
 use crate::Context;
 use crate::context::{Deferred, Job, Mailbox, at_home};
+use crate::macros::debug;
 
 impl Context {
     /// A deferred callback, to be scheduled any number of times from any thread; `name` appears in messages about it. For one
@@ -175,13 +175,7 @@ impl Clone for BottomHalf {
     }
 }
 
-impl fmt::Debug for BottomHalf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BottomHalf")
-            .field("name", &self.name())
-            .finish_non_exhaustive()
-    }
-}
+debug!(BottomHalf, "BottomHalf": |it| name = it.name());
 
 /// Runs what is due; true if a callback ran that counts as progress (rules H2-H4, H8).
 #[inline(never)]

@@ -1,13 +1,13 @@
 //! [`On`]: a handler made of closures, for when a type of one's own is too much.
 
-use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
 use aio_backend::Interest;
 use aio_handlers::GroupId;
 
+use crate::macros::{as_fd, debug};
 use crate::{Action, Context, Event, Handler, Pollable, Registration, WatchError};
 
 type Callback<F> = Box<dyn Fn(&F, &Context)>;
@@ -355,24 +355,8 @@ impl<F: AsFd + 'static> Pollable for Closures<F> {
     }
 }
 
-impl<F: AsFd> AsFd for Closures<F> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.owner.as_fd()
-    }
-}
+as_fd!(impl[F: AsFd] Closures<F>, owner);
 
-impl<F> fmt::Debug for Closures<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Closures")
-            .field("interest", &self.interest())
-            .finish_non_exhaustive()
-    }
-}
+debug!(impl[F] Closures<F>, "Closures": |it| interest = it.interest());
 
-impl<F> fmt::Debug for On<'_, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("On")
-            .field("group", &self.group)
-            .finish_non_exhaustive()
-    }
-}
+debug!(impl[F] On<'_, F>, "On": |it| group = it.group);

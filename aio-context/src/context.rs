@@ -1,7 +1,6 @@
 //! [`Context`] and its parts.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use smallvec::SmallVec;
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::Entry;
+use crate::macros::debug;
 use crate::metrics::Metrics;
 use crate::polling::Polling;
 use crate::shared::Shared;
@@ -253,31 +253,11 @@ pub(crate) fn at_home(mailbox: &Arc<Mailbox>) -> Option<Context> {
     AT_HOME.try_with(find).ok().flatten()
 }
 
-impl fmt::Debug for Context {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let handlers = self
-            .0
-            .descriptors
-            .registry
-            .try_borrow()
-            .map(|registry| registry.len().saturating_sub(crate::wall::OWN_TOKENS as usize))
-            .ok();
-        f.debug_struct("Context")
-            .field(
-                "backend",
-                &self
-                    .0
-                    .descriptors
-                    .backend
-                    .try_borrow()
-                    .map(|backend| backend.name())
-                    .ok(),
-            )
-            .field("handlers", &handlers)
-            .field("depth", &self.0.nesting.depth.get())
-            .finish_non_exhaustive()
-    }
-}
+debug!(Context, "Context": |it|
+    backend = it.0.descriptors.backend.try_borrow().map(|backend| backend.name()).ok(),
+    handlers = it.0.descriptors.handlers(),
+    depth = it.0.nesting.depth.get()
+);
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use aio_backend::{Interest, Peek, Readiness, ReadyList, ReadyLists, Refused, Tok
 use aio_handlers::{Recorded, Registry};
 
 use crate::any_backend::AnyBackend;
-use crate::wall::is_own;
+use crate::wall::{OWN_TOKENS, is_own};
 
 /// The backend may change its ways after a registration, and every so many waits.
 const REBALANCE_EVERY: u32 = 128;
@@ -67,6 +67,12 @@ impl<E: Described> Descriptors<E> {
     /// Whether nothing is borrowed.
     pub(crate) fn is_free(&self) -> bool {
         self.backend.try_borrow_mut().is_ok() && self.registry.try_borrow_mut().is_ok()
+    }
+
+    /// The number of handlers, without the loop's own; `None` while the registry is in use.
+    pub(crate) fn handlers(&self) -> Option<usize> {
+        let registry = self.registry.try_borrow().ok()?;
+        Some(registry.len().saturating_sub(OWN_TOKENS as usize))
     }
 
     /// Adds what happened and what helps to an error about one descriptor.
@@ -245,25 +251,6 @@ impl<E: Described> Descriptors<E> {
         if recorded == Recorded::Masked {
             self.mask(token);
         }
-    }
-
-    /// Whether a handler may still be called for the rest of an event after one of its callbacks has run (rules R9, D3).
-    #[inline]
-    pub(crate) fn is_current(
-        &self,
-        token: Token,
-        is_same: impl FnOnce(&E) -> bool,
-        is_wanted: impl FnOnce(Interest) -> bool,
-    ) -> bool {
-        let registry = self.registry.borrow();
-        let is_same = registry.get(token).is_some_and(is_same);
-        let is_wanted = registry.interest(token).is_some_and(is_wanted);
-        is_same
-            && is_wanted
-            && !registry.awaits_only_event(token)
-            && !registry
-                .group(token)
-                .is_some_and(|group| registry.is_paused(group))
     }
 }
 

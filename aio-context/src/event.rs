@@ -1,8 +1,8 @@
 //! [`Event`]: what a handler is called for. [`Action`]: what it asks for in return.
 
-use std::fmt;
-
 use aio_backend::{Interest, Readiness, Token};
+
+use crate::macros::debug;
 
 /// What a descriptor is ready for, and the registration that waited for it.
 ///
@@ -158,12 +158,4 @@ impl Event {
     }
 }
 
-impl fmt::Debug for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event")
-            .field("token", &self.token())
-            .field("readiness", &self.readiness())
-            .field("interest", &self.interest())
-            .finish_non_exhaustive()
-    }
-}
+debug!(Event, "Event": |it| token = it.token(), readiness = it.readiness(), interest = it.interest());

@@ -2,7 +2,6 @@
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
-use std::fmt;
 use std::rc::Rc;
 
 /// One value of each type.
@@ -26,11 +25,5 @@ impl Extensions {
         let value = Rc::new(value);
         self.0.borrow_mut().push((TypeId::of::<T>(), value.clone()));
         value
-    }
-}
-
-impl fmt::Debug for Extensions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Extensions").finish_non_exhaustive()
     }
 }

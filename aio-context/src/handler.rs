@@ -1,9 +1,8 @@
 //! What a descriptor's owner implements to be called: [`Handler`], [`Pollable`], and [`Exclusive`] for `&mut self`.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,6 +13,7 @@ use aio_pollset::{EndOwed, PollSet, Source};
 
 use crate::context::Mailbox;
 use crate::descriptors::Described;
+use crate::macros::{as_fd, debug};
 use crate::{Context, Event};
 
 /// Is called when its descriptor is ready.
@@ -301,19 +301,9 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Handler for Exclusive<F, H> {
     }
 }
 
-impl<F: AsFd, H> AsFd for Exclusive<F, H> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.owner.as_fd()
-    }
-}
+as_fd!(impl[F: AsFd, H] Exclusive<F, H>, owner);
 
-impl<F: fmt::Debug, H> fmt::Debug for Exclusive<F, H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exclusive")
-            .field("owner", &self.owner)
-            .finish_non_exhaustive()
-    }
-}
+debug!(impl[F: std::fmt::Debug, H] Exclusive<F, H>, "Exclusive": |it| owner = it.owner);
 
 /// What the registry keeps for a handler. There can be many thousands, so what only polled handlers need lies elsewhere.
 pub(crate) struct Entry {
@@ -458,10 +448,6 @@ impl Described for Entry {
 /// Holds the slots of the loop's own descriptors in the registry; no handler serves them.
 pub(crate) struct Silent(pub(crate) Arc<Mailbox>);
 
-impl AsFd for Silent {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
+as_fd!(Silent, 0);
 
 impl Handler for Silent {}

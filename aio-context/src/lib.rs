@@ -135,6 +135,7 @@ mod event;
 mod extension;
 mod handler;
 mod iteration;
+mod macros;
 mod metrics;
 mod pausing;
 mod polling;

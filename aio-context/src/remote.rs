@@ -1,12 +1,12 @@
 //! [`Remote`]: the handle to a context for other threads.
 
-use std::fmt;
 use std::sync::Arc;
 
 use aio_notify::Message;
 use aio_pollctl::{PollParams, WakeCost};
 
 use crate::context::{Mailbox, all_at_home, at_home};
+use crate::macros::debug;
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::{Context, Gone};
@@ -139,10 +139,6 @@ impl Remote {
         self.mailbox.interrupt();
     }
 
-    pub(crate) fn ask_to_stop(&self) {
-        self.shared.ask_to_stop();
-    }
-
     /// Returns whether this thread is the context's home thread.
     #[must_use]
     pub fn is_at_home(&self) -> bool {
@@ -168,10 +164,4 @@ impl Remote {
     }
 }
 
-impl fmt::Debug for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote")
-            .field("mailbox", &self.mailbox)
-            .finish_non_exhaustive()
-    }
-}
+debug!(Remote, "Remote": |it| mailbox = it.mailbox);

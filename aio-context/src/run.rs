@@ -29,7 +29,7 @@ impl Context {
     /// As [`poll`](Self::poll). A stop that was asked for stays so.
     #[doc(alias = "g_main_loop_run")]
     pub fn run(&self) -> io::Result<()> {
-        while !self.0.shared.take_stop() {
+        while !self.0.mailbox.take_stop() {
             self.poll(Wait::Block)?;
         }
         Ok(())
@@ -59,8 +59,7 @@ impl Context {
 impl Remote {
     /// Has [`Context::run`] return, and wakes the loop for it. Never blocks. Without effect if the context is gone.
     pub fn stop(&self) {
-        self.ask_to_stop();
-        self.notify();
+        self.mailbox.stop();
     }
 
     /// Returns whether this process is a forked child of the one that made the context. It may then only drop what belongs to the

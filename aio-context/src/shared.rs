@@ -17,8 +17,6 @@ pub(crate) struct Shared {
     wake_measured: [AtomicU64; 2],
     /// The context was dropped while its home thread panicked.
     has_panicked: AtomicBool,
-    /// A thread has asked `run` to stop, and no `run` has yet.
-    stop: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) measured: Measured,
 }
@@ -29,7 +27,6 @@ impl Shared {
             params: Published::new(words(params, 1)),
             wake_measured: Default::default(),
             has_panicked: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
             counters: Counters::default(),
             measured: Measured::default(),
         }
@@ -80,17 +77,6 @@ impl Shared {
     /// The polling parameters, as new as their version or newer, and how often they were set; see [`Published`].
     pub(crate) fn params(&self) -> (PollParams, u64) {
         params_of(self.params.load())
-    }
-
-    /// Asks `run` to stop. The caller interrupts the loop afterwards.
-    pub(crate) fn ask_to_stop(&self) {
-        self.stop.store(true, Ordering::Release);
-    }
-
-    /// Whether `run` was asked to stop since the last call.
-    pub(crate) fn take_stop(&self) -> bool {
-        // A plain load first: it is false all the time but once.
-        self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::Acquire)
     }
 
     /// Records that the home thread drops the context while it panics.

@@ -4,7 +4,6 @@
 //! that other threads still have one way in.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use aio_handlers::GroupId;
 
 use crate::context::{Inner, Mailbox};
 use crate::handler::{AnySource, Entry};
+use crate::macros::as_fd;
 use crate::{BottomHalf, Context, Handler, Pollable, Registration};
 
 /// Work that has no descriptor, such as a queue or a bitmap that other threads fill.
@@ -258,11 +258,7 @@ struct Undescribed<S> {
     waker: SourceWaker,
 }
 
-impl<S> AsFd for Undescribed<S> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.mailbox.as_fd()
-    }
-}
+as_fd!(impl[S] Undescribed<S>, mailbox);
 
 impl<S: Source> Handler for Undescribed<S> {
     /// It was woken.

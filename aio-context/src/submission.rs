@@ -6,8 +6,6 @@
 
 use std::any::type_name;
 use std::cell::Cell;
-use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -16,6 +14,7 @@ use aio_backend::{CallbackId, Callbacks, Completed, Interest, NotSubmitted, Oper
 use crate::Context;
 use crate::context::{Inner, Mailbox};
 use crate::handler::{Entry, Handler};
+use crate::macros::{as_fd, debug};
 
 /// Executes operations on files and brings their completions home: a [`Context`] on io_uring, or a pool of threads (`FileIo` in the crate
 /// `aio-sources`).
@@ -217,11 +216,7 @@ impl Submissions {
     }
 }
 
-impl AsFd for Submissions {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.mailbox.as_fd()
-    }
-}
+as_fd!(Submissions, mailbox);
 
 impl Handler for Submissions {
     /// Delivers all that have ended by now. If a callback panics, the next wait reports the rest.
@@ -307,11 +302,4 @@ impl Drop for Submitted {
     }
 }
 
-impl fmt::Debug for Submitted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Submitted")
-            .field("id", &self.callback.operation())
-            .field("is_done", &self.is_done())
-            .finish_non_exhaustive()
-    }
-}
+debug!(Submitted, "Submitted": |it| id = it.callback.operation(), is_done = it.is_done());

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use aio_timers::Exceeded;
 use crate::context::Inner;
 use crate::descriptors::not_registered;
 use crate::handler::{AnySource, Entry, Handler, Join, Pollable};
+use crate::macros::as_fd;
 use crate::metrics::{HandlerCounters, HandlerMetrics};
 use crate::wall::is_own;
 use crate::{Context, Event, Registration, Remote};
@@ -247,11 +248,7 @@ impl Timed {
     }
 }
 
-impl AsFd for Timed {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.handler.as_fd()
-    }
-}
+as_fd!(Timed, handler);
 
 impl Handler for Timed {
     fn ready(&self, cx: &Context, event: Event) {

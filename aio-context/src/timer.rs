@@ -4,7 +4,6 @@
 
 use std::any::type_name;
 use std::cell::Cell;
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use aio_timers::{Clock, Moment, TimerId, TimerSet, VirtualClock};
 
 use crate::clock_id::ClockId;
 use crate::context::{Context, Job};
+use crate::macros::debug;
 use crate::timers::{self, SharedClock};
 
 /// The timers of one clock of a context.
@@ -137,14 +137,7 @@ impl Timer {
     }
 }
 
-impl fmt::Debug for Timer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timer")
-            .field("clock", &self.clock())
-            .field("deadline", &self.deadline())
-            .finish()
-    }
-}
+debug!(Timer, "Timer": |it| clock = it.clock(), deadline = it.deadline());
 
 /// Ends a wait whose timeout was decided before a timer was armed that makes it `shorter`: that of a foreign loop, or of an iteration
 /// that is polling. The home thread decides about any other wait later.
@@ -270,13 +263,7 @@ impl TimerBuilder<'_> {
     }
 }
 
-impl fmt::Debug for TimerBuilder<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimerBuilder")
-            .field("clock", &self.clock)
-            .finish_non_exhaustive()
-    }
-}
+debug!(TimerBuilder<'_>, "TimerBuilder": |it| clock = it.clock);
 
 /// A call that [`Context::after`] has put off. It can be taken back; dropping this changes nothing.
 ///
@@ -310,13 +297,7 @@ impl Delayed {
     }
 }
 
-impl fmt::Debug for Delayed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delayed")
-            .field("deadline", &self.deadline())
-            .finish()
-    }
-}
+debug!(Delayed, "Delayed": |it| deadline = it.deadline());
 
 /// What [`Context::after`] runs.
 struct Once<F>(Cell<Option<F>>);

@@ -101,6 +101,22 @@ impl<T> Registry<T> {
         state.is_plain().then_some((&slot.value, state.interest()))
     }
 
+    /// Returns whether a handler may still be called for the rest of an event, after one of its callbacks has run: it is registered,
+    /// `is_same` still, its interest `is_wanted`, it was not armed for another only event, and its group is not paused.
+    #[inline]
+    #[must_use]
+    pub fn is_due_still(
+        &self,
+        token: Token,
+        is_same: impl FnOnce(&T) -> bool,
+        is_wanted: impl FnOnce(Interest) -> bool,
+    ) -> bool {
+        self.get(token).is_some_and(is_same)
+            && self.interest(token).is_some_and(is_wanted)
+            && !self.awaits_only_event(token)
+            && !self.group(token).is_some_and(|group| self.is_paused(group))
+    }
+
     /// Finds out what an event has become that is not [`deliverable`](Self::deliverable) as it is. An entry of the list without readiness
     /// is no event, and is not for this.
     #[inline(never)]

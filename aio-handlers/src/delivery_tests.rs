@@ -36,6 +36,34 @@ fn rest(registry: &mut Registry<usize>) -> Vec<usize> {
 }
 
 #[test]
+fn d3_the_rest_of_an_event_is_due_while_nothing_has_changed_for_its_handler() {
+    let once = Interest::BOTH.union(Interest::ONESHOT);
+    let (mut registry, tokens, _) = ready(&[Interest::BOTH, Interest::BOTH, once]);
+    let writes = |registry: &Registry<usize>, number: usize| {
+        let is_wanted = |interest: Interest| interest.contains(Interest::WRITE);
+        registry.is_due_still(tokens[number], |value| *value == number, is_wanted)
+    };
+    registry.delivered(tokens[2]);
+    assert!((0..3).all(|number| writes(&registry, number)));
+    registry.set_interest(tokens[0], Interest::READ);
+    assert!(!writes(&registry, 0), "it does not wait to write any more");
+    registry.set_interest(tokens[0], Interest::BOTH);
+    registry.pause(GroupId::DEFAULT);
+    assert!((0..3).all(|number| !writes(&registry, number)));
+    registry.resume(GroupId::DEFAULT, &mut |_, _| {});
+    assert!(writes(&registry, 2));
+    registry.set_interest(tokens[2], once);
+    assert!(!writes(&registry, 2), "it is armed for another event");
+    registry.replace(tokens[1], 7);
+    assert_eq!(
+        [0, 1, 2].map(|number| writes(&registry, number)),
+        [true, false, false]
+    );
+    registry.remove(tokens[0]);
+    assert!(!writes(&registry, 0));
+}
+
+#[test]
 fn d2_events_are_delivered_in_the_order_of_the_list() {
     let (mut registry, tokens, list) = ready(&[Interest::READ, EDGE, Interest::BOTH]);
     let outer = registry.start_delivery(list, false);

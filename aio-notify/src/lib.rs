@@ -80,7 +80,7 @@ pub use deferred::{Deferred, Due, Round, Slot};
 pub use event_notifier::EventNotifier;
 pub use home::HomeThread;
 pub use inbox::{Inbox, Posted};
-pub use mailbox::{Mailbox, PlanGuard, SleepGuard, WaitGuard};
+pub use mailbox::{Interrupted, Mailbox, PlanGuard, SleepGuard, WaitGuard};
 pub use node::{Dequeued, Item, Message, Node};
 pub use process::HomeProcess;
 pub use protocol::Notifier;

@@ -21,6 +21,7 @@
 //! A kick follows a change and reads `waiters`; a waiter raises `waiters` and reads what changes. As in
 //! [`Notifier`], both fences are needed, or both may read the old value.
 
+use std::cell::Cell;
 use std::fmt;
 use std::hint::spin_loop;
 use std::io;
@@ -73,7 +74,37 @@ pub struct Mailbox<T, M: ?Sized = T> {
     process: HomeProcess,
     waiters: AtomicU32,
     interrupts: AtomicU64,
+    /// 1: the loop was asked to stop.
+    stop: AtomicU32,
     plans: Plans,
+}
+
+/// Whether a wait of the home thread was interrupted; see [`Mailbox::interrupted_since`].
+///
+/// # Examples
+/// ```
+/// use aio_notify::{Interrupted, Mailbox};
+/// use std::cell::Cell;
+///
+/// let (mailbox, seen) = (Mailbox::<()>::new()?, Cell::new(0));
+/// let before = seen.get();
+/// assert_eq!(mailbox.interrupted_since(before, &seen), Interrupted::No);
+/// mailbox.interrupt(); // by any thread, maybe after a post
+/// assert_eq!(mailbox.interrupted_since(before, &seen), Interrupted::Unserved);
+/// mailbox.accept();
+/// // ... take what was posted, and run it
+/// assert_eq!(mailbox.interrupted_since(before, &seen), Interrupted::Served);
+/// assert_eq!(mailbox.interrupted_since(seen.get(), &seen), Interrupted::No);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupted {
+    /// No thread has.
+    No,
+    /// A notification has not been accepted, which may be that of something posted before the interrupt: serve it before the wait returns.
+    Unserved,
+    /// All that was posted before the interrupt was there when the loop took it.
+    Served,
 }
 
 /// Written by the home thread in every iteration, and read only there. Far from what other threads read when they post: cache lines
@@ -98,6 +129,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
             process: HomeProcess::here(),
             waiters: AtomicU32::new(0),
             interrupts: AtomicU64::new(0),
+            stop: AtomicU32::new(0),
             plans: Plans::default(),
         })
     }
@@ -148,6 +180,20 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     /// Ordering: the count releases what this thread did before to [`interrupts`](Self::interrupts).
     pub fn interrupt(&self) {
         faulty!(InterruptCountedLate, self.interrupts.fetch_add(1, Ordering::Release); self.notifier.notify());
+    }
+
+    /// Asks the loop to stop, and [interrupts](Self::interrupt) it. Async-signal safe.
+    ///
+    /// Ordering: the flag releases what this thread did before to [`take_stop`](Self::take_stop).
+    pub fn stop(&self) {
+        self.stop.store(1, Ordering::Release);
+        self.interrupt();
+    }
+
+    /// Returns whether the loop was asked to [stop](Self::stop) since the last call.
+    pub fn take_stop(&self) -> bool {
+        // A plain load first: it is false all the time but once.
+        self.stop.load(Ordering::Relaxed) != 0 && self.stop.swap(0, Ordering::Acquire) != 0
     }
 
     /// How many interrupts there were. While [`is_notified`](Self::is_notified) returns true, the loop may not have accepted what was
@@ -270,6 +316,28 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     #[must_use]
     pub fn is_notified(&self) -> bool {
         self.notifier.is_notified()
+    }
+
+    /// Returns whether a thread has [interrupted](Self::interrupt) the home thread since there were `before` interrupts.
+    ///
+    /// `seen` is how many a wait has returned for, which a wait inside another one may do, too: call this when a wait has come to nothing, and
+    /// keep `seen` as the next wait's `before`.
+    #[inline]
+    pub fn interrupted_since(&self, before: u64, seen: &Cell<u64>) -> Interrupted {
+        let now = self.interrupts();
+        if self.is_notified() {
+            return if now == before {
+                Interrupted::No
+            } else {
+                Interrupted::Unserved
+            };
+        }
+        seen.set(now);
+        if now == before {
+            Interrupted::No
+        } else {
+            Interrupted::Served
+        }
     }
 
     /// Accepts what was notified; true if there was a notification. Accept first, then take from the inbox. See

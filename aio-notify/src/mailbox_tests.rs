@@ -99,6 +99,42 @@ fn w1_a_kick_notifies_as_long_as_there_is_a_guard() {
     assert!(mailbox.accept() && mailbox.interrupts() == 3);
 }
 
+/// Rule D4: what was posted before an interrupt is served before the wait returns for it.
+#[test]
+fn d4_an_interrupt_is_served_once_what_came_before_it_was_accepted() {
+    let (mailbox, seen) = (mailbox(), Cell::new(0));
+    let is = |before| mailbox.interrupted_since(before, &seen);
+    elsewhere(|| mailbox.notify());
+    assert_eq!(
+        (is(0), seen.get()),
+        (Interrupted::No, 0),
+        "a notification is none"
+    );
+    elsewhere(|| mailbox.interrupt());
+    assert_eq!((is(0), seen.get()), (Interrupted::Unserved, 0));
+    assert!(mailbox.accept());
+    assert_eq!((is(0), seen.get()), (Interrupted::Served, 1));
+    // One inside another wait has returned for it. The outer one learns of it all the same.
+    assert_eq!((is(1), is(0)), (Interrupted::No, Interrupted::Served));
+    elsewhere(|| (0..3).for_each(|_| mailbox.interrupt()));
+    assert_eq!((is(1), seen.get()), (Interrupted::Unserved, 1));
+    assert!(mailbox.accept());
+    assert_eq!(
+        (is(1), seen.get(), is(4)),
+        (Interrupted::Served, 4, Interrupted::No)
+    );
+}
+
+#[test]
+fn d10_a_stop_interrupts_and_is_taken_once() {
+    let (mailbox, seen) = (mailbox(), Cell::new(0));
+    assert!(!mailbox.take_stop());
+    elsewhere(|| (0..2).for_each(|_| mailbox.stop()));
+    assert!(mailbox.is_notified() && mailbox.accept());
+    assert_eq!(mailbox.interrupted_since(0, &seen), Interrupted::Served);
+    assert!(mailbox.take_stop() && !mailbox.take_stop());
+}
+
 #[test]
 fn n2_a_wait_that_panics_is_over() {
     let mailbox = mailbox();

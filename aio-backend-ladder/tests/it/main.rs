@@ -6,5 +6,6 @@ mod failures;
 mod faulty;
 mod moves;
 mod operations;
+mod pollable;
 mod traffic;
 mod world;

@@ -3,6 +3,7 @@
 use std::io;
 
 use aio_backend::Refused;
+use aio_notify::Interrupted;
 use aio_timers::Moment;
 
 use crate::Context;
@@ -150,7 +151,7 @@ impl Context {
     #[inline]
     fn poll_after(&self, deadline: Option<Moment>, before: Before) -> io::Result<bool> {
         match self.0.interrupted_since(before.interrupts) {
-            Interrupted::AndServed => Ok(false),
+            Interrupted::Served => Ok(false),
             interrupted => self.poll_on(deadline, before, interrupted),
         }
     }
@@ -171,8 +172,8 @@ impl Context {
         let mut stuck = Stuck::default();
         loop {
             let (next, is_last) = match interrupted {
-                Interrupted::AndServed => return Ok(false),
-                Interrupted::Just => (Wait::NoBlock, true),
+                Interrupted::Served => return Ok(false),
+                Interrupted::Unserved => (Wait::NoBlock, true),
                 Interrupted::No => match self.0.go_on(deadline, &mut stuck) {
                     Some(again) => (again, false),
                     None => return Ok(false),
@@ -198,16 +199,6 @@ pub(crate) struct Before {
     nested: u64,
     /// How many interrupts had been seen.
     interrupts: u64,
-}
-
-/// Whether a thread has interrupted the wait. What it has posted before is served before the poll returns.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Interrupted {
-    No,
-    /// A notification has not been accepted, which may be that of something posted before.
-    Just,
-    /// All that was posted before was there when the iteration took it.
-    AndServed,
 }
 
 /// Iterations in a row in which simulated time stood still: nothing ends a poll that has too many of them.
@@ -267,24 +258,11 @@ impl Inner {
         is_progress
     }
 
-    /// Whether a thread has interrupted the wait since the number of interrupts was `before`. A poll inside this one may have returned
-    /// for that, too.
+    /// Whether a thread has interrupted the wait since the number of interrupts was `before`.
     #[inline]
     fn interrupted_since(&self, before: u64) -> Interrupted {
-        let now = self.mailbox.interrupts();
-        if self.mailbox.is_notified() {
-            return if now == before {
-                Interrupted::No
-            } else {
-                Interrupted::Just
-            };
-        }
-        self.nesting.interrupts_seen.set(now);
-        if now == before {
-            Interrupted::No
-        } else {
-            Interrupted::AndServed
-        }
+        self.mailbox
+            .interrupted_since(before, &self.nesting.interrupts_seen)
     }
 
     /// How a poll goes on after an iteration that came to nothing; `None`: it returns.

@@ -1,0 +1,107 @@
+//! A backend is replaced by one that a foreign loop can wait for.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aio_backend::{Backend, Interest, Operation, ReadyList, Token};
+use aio_backend_epoll::Epoll;
+use aio_backend_ladder::make_pollable;
+use aio_backend_ppoll::Ppoll;
+use aio_backend_uring::Uring;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::faulty::Plan;
+use crate::world::World;
+
+fn is_readable(fd: &impl AsFd) -> bool {
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&Timespec::default())).unwrap() == 1
+}
+
+const REPORT: Token = Token::new(1_000, 5);
+
+fn read() -> (Operation, io::PipeWriter) {
+    let (reader, writer) = io::pipe().unwrap();
+    (Operation::read(Arc::new(reader), None, vec![0; 8]), writer)
+}
+
+#[test]
+fn g1_registrations_move_to_a_backend_with_a_descriptor() {
+    let (mut world, mut backend) = (World::default(), Box::new(Ppoll::new()) as Box<dyn Backend>);
+    let tokens = [Interest::READ, Interest::NONE, Interest::READ].map(|one| world.add(&mut *backend, one));
+    let (fd, successor) = make_pollable(&mut *backend, Epoll::new, None).unwrap();
+    let mut ended = Vec::new();
+    let mut backend = successor.unwrap().replace(backend, &mut ended);
+    assert_eq!((backend.name(), backend.watched(), ended.len()), ("epoll", 3, 0));
+    assert!(!is_readable(&fd));
+    world.kick(tokens[2]);
+    assert!(is_readable(&fd));
+    world.expect(&mut *backend);
+    // It has a descriptor now: a share in the same one.
+    let (again, successor) = make_pollable(&mut *backend, Epoll::new, None).unwrap();
+    assert!(successor.is_none() && is_readable(&again));
+}
+
+#[test]
+fn g1_if_the_successor_is_refused_nothing_has_changed() {
+    for (refuses, works) in [("create", 0), ("add", 0), ("add", 1)] {
+        let plan = Plan::new();
+        plan.fail_next_after(refuses, works, Errno::MFILE);
+        let (mut world, mut backend) = (World::default(), Ppoll::new());
+        let tokens = [Interest::READ; 2].map(|one| world.add(&mut backend, one));
+        let refused = make_pollable(&mut backend, plan.maker(), None).unwrap_err();
+        assert_eq!(Errno::from_io_error(&refused), Some(Errno::MFILE), "{refuses}");
+        assert_eq!((plan.failed(), plan.made_and_alive().1), (vec![refuses], 0));
+        world.kick(tokens[1]);
+        world.expect(&mut backend);
+    }
+    // One that has no descriptor itself is no successor.
+    let refused = make_pollable(&mut Ppoll::new(), Plan::new().maker(), None).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+}
+
+#[test]
+fn s1_operations_that_cannot_be_shown_are_cancelled_and_come_back() {
+    let mut backend: Box<dyn Backend> = Box::new(Plan::new().maker()().unwrap());
+    let (operation, _writer) = read();
+    let id = backend.submit(REPORT, operation).unwrap();
+    let (_fd, successor) = make_pollable(&mut *backend, Epoll::new, Some(REPORT)).unwrap();
+    assert_eq!(backend.in_flight(), 1, "not before it is replaced");
+    let mut ended = Vec::new();
+    let backend = successor.unwrap().replace(backend, &mut ended);
+    assert_eq!((backend.name(), backend.in_flight()), ("epoll", 0));
+    let (ended_id, completed) = ended.pop().unwrap();
+    assert_eq!((ended_id, ended.len()), (id, 0));
+    assert_eq!(
+        Errno::from_io_error(&completed.result.unwrap_err()),
+        Some(Errno::CANCELED)
+    );
+}
+
+#[test]
+fn s1_a_ring_goes_on_executing_operations_below_its_successor() {
+    let Ok(ring) = Uring::new() else {
+        return println!("skipped: no io_uring");
+    };
+    let (mut world, mut backend) = (World::default(), Box::new(ring) as Box<dyn Backend>);
+    let token = world.add(&mut *backend, Interest::READ);
+    let (operation, mut writer) = read();
+    let id = backend.submit(REPORT, operation).unwrap();
+    let (fd, successor) = make_pollable(&mut *backend, Epoll::new, Some(REPORT)).unwrap();
+    let mut ended = Vec::new();
+    let mut backend = successor.unwrap().replace(backend, &mut ended);
+    assert_eq!((ended.len(), backend.in_flight()), (0, 1));
+    world.kick(token);
+    assert!(is_readable(&fd));
+    world.expect(&mut *backend);
+    writer.write_all(b"x").unwrap();
+    let mut ready = ReadyList::new();
+    while !ready.iter().any(|(token, _)| token == REPORT) {
+        ready.clear();
+        backend.wait(Some(Duration::from_secs(10)), &mut ready).unwrap();
+    }
+    let (completed_id, completed) = backend.next_completed().unwrap();
+    assert_eq!((completed_id, completed.result.unwrap()), (id, 1));
+}
