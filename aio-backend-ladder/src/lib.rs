@@ -47,6 +47,7 @@ mod readme {}
 
 mod level;
 mod orphaned;
+mod split;
 
 use std::fmt;
 use std::io;
@@ -61,6 +62,7 @@ use aio_backend::{
 pub use crate::level::Level;
 use crate::level::{Hold, is_closed, next};
 use crate::orphaned::Orphaned;
+pub use crate::split::Split;
 
 /// Two backends, one of which is in use.
 ///
@@ -373,6 +375,10 @@ impl<L: Backend, U: Backend> Backend for Ladder<L, U> {
             self.hold = Hold::Upper;
         }
         self.current().make_pollable()
+    }
+
+    fn make_operations_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.current().make_operations_pollable()
     }
 
     fn reports_edges(&self) -> bool {

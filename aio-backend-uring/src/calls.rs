@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use aio_backend::{Completed, Interest, NotSubmitted, Operation, Readiness, Token};
@@ -141,6 +141,20 @@ pub trait Ring: fmt::Debug + 'static {
     /// # Errors
     /// As the system call, such as `ETIME`, `EINTR`, `EBUSY` and `EAGAIN`.
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// Returns an eventfd, non-blocking and closed on exec, to which the kernel writes from then on: whenever it stores a completion, and
+    /// when work is queued of which only an enter makes one.
+    ///
+    /// # Errors
+    /// As `eventfd2` and `io_uring_register`. By default `Unsupported`.
+    fn make_eventfd(&mut self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// As `!is_idle()`, but certain, by a system call: [`is_idle`](Self::is_idle) may return `false` after the work was done.
+    fn has_work(&mut self) -> bool {
+        !self.is_idle()
+    }
 
     /// Takes the first completion out of its queue.
     fn next(&mut self) -> Option<Completion>;

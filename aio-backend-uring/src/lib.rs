@@ -77,10 +77,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # What it does not do
-//! It offers no descriptor to foreign loops ([`Backend::make_pollable`] returns `None`): with deferred task work (Linux 6.1) the
-//! descriptor of a ring wakes no thread that polls it.
+//! # In a foreign loop
+//! An eventfd that is registered with the ring shows completions ([`Backend::make_operations_pollable`]), so that a context in a foreign
+//! loop keeps its operations while an epoll set watches its descriptors. For descriptors there is none
+//! ([`Backend::make_pollable`] returns `None`). With deferred task work (Linux 6.1) the kernel completes nothing until this thread
+//! enters: the descriptor of the ring wakes no poller, and a wake-up by another eventfd, such as that of a notification, does not write to
+//! the registered one. The kernel puts the latter off, not to recurse, and does it once in the life of the registration (seen
+//! with Linux 6.18). The same is true of an operation that reads from an eventfd. Without deferred task work, a completion interrupts the wait of the foreign loop with `EINTR`.
 //!
+//! # What it does not do
 //! It needs Linux 5.13. It can be used by the thread only that made it. On kernels before 5.19 a check makes a system call.
 //!
 //! A child after `fork` without `exec` shares the queues with its parent. It may only drop the backend, which then tells the kernel
@@ -101,6 +106,7 @@ mod kernel;
 mod keys;
 mod limit;
 mod operations;
+mod pollable;
 mod report;
 mod ring;
 mod slots;
@@ -120,13 +126,14 @@ pub mod sys {
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 #[cfg(doc)]
 use aio_backend::Readiness;
 use aio_backend::{
     Backend, Completed, Interest, NotSubmitted, Operation, Peek, ReadyList, Registrations, Token, Watched,
+    concerns_all,
 };
 
 use crate::calls::{Ring, Sys};
@@ -135,6 +142,7 @@ pub use crate::foreign::ForeignMemory;
 use crate::kernel::Kernel;
 use crate::keys::Key;
 use crate::limit::Limit;
+use crate::pollable::Pollable;
 use crate::report::Report;
 use crate::slots::{List, Slots, State};
 
@@ -183,6 +191,8 @@ pub struct Uring<S: Sys = Kernel> {
     failure: Option<i32>,
     /// Where waits report completions of operations.
     report: Report,
+    /// `None` until another backend waits for its operations.
+    pollable: Option<Pollable>,
     /// The process that may use the ring.
     process: u32,
     enters: u64,
@@ -231,6 +241,7 @@ impl<S: Sys> Uring<S> {
             is_watching: false,
             failure: None,
             report: Report::default(),
+            pollable: None,
             process: std::process::id(),
             enters: 0,
             verified: 0,
@@ -358,6 +369,22 @@ impl<S: Sys> Backend for Uring<S> {
         true
     }
 
+    /// Makes an eventfd and registers it with the ring. Returns `None` if the kernel refuses to register one.
+    fn make_operations_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        if self.pollable.is_none() {
+            match self.ring.make_eventfd() {
+                Ok(eventfd) => self.pollable = Some(Pollable::new(eventfd)),
+                Err(error) if concerns_all(&error) => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "a foreign loop cannot wait for the ring");
+                    return Ok(None);
+                }
+            }
+        }
+        self.arm()?;
+        Ok(self.pollable.as_ref().map(Pollable::as_fd))
+    }
+
     fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
         self.submit_operation(report, operation)
     }
@@ -365,6 +392,7 @@ impl<S: Sys> Backend for Uring<S> {
     fn cancel(&mut self, operation: Token) {
         self.ring.cancel(operation);
         self.mark_completed();
+        self.announce();
     }
 
     fn next_completed(&mut self) -> Option<(Token, Completed)> {

@@ -5,11 +5,13 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use aio_backend::{Completed, NotSubmitted, Operation, Readiness, Token};
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{Builder, EnterFlags, IoUring, cqueue, opcode, squeue};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec as PollTimeout, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::calls::{Completion, Request, Ring};
@@ -187,6 +189,23 @@ impl Ring for KernelRing {
             operations.flush(&mut self.ring);
         }
         entered
+    }
+
+    fn make_eventfd(&mut self) -> io::Result<OwnedFd> {
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        self.ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
+        Ok(eventfd)
+    }
+
+    #[cold]
+    fn has_work(&mut self) -> bool {
+        const NOW: &PollTimeout = &PollTimeout {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let ring = self.ring.as_fd();
+        // If it cannot tell, there may be.
+        poll(&mut [PollFd::from_borrowed_fd(ring, PollFlags::IN)], Some(NOW)) != Ok(0)
     }
 
     #[inline]

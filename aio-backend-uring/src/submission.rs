@@ -23,6 +23,7 @@ impl<S: Sys> Uring<S> {
             self.slots.reset(report.index());
         }
         self.report.in_flight += 1;
+        self.announce();
         Ok(token)
     }
 

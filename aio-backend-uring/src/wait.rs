@@ -26,17 +26,17 @@ use crate::limit::Limit;
 use crate::slots::{List, State};
 
 /// The largest number of enters in a wait that neither block nor submit anything. Each turns about 20 wake-ups into completions.
-const ROUNDS: u32 = 256;
+pub(crate) const ROUNDS: u32 = 256;
 /// The number of enters in a row that neither submit nor complete anything, after which a wait that does not block ends, although the ring
 /// seems to have work. A waker sets `IORING_SQ_TASKRUN` after it has queued its work; if the work was done in between, the flag stays set with
 /// nothing behind it until the next wake-up. One enter may also be spent on wake-ups that complete nothing.
-const FRUITLESS: u32 = 4;
+pub(crate) const FRUITLESS: u32 = 4;
 /// How often an enter is repeated that was refused for lack of memory or of room, both of which may be there the next time.
-const RETRIES: u32 = 3;
+pub(crate) const RETRIES: u32 = 3;
 
 /// Returns the error of an enter as other calls return it: `EAGAIN` and `EBUSY` are a lack of memory for requests and for completions, and
 /// `EOPNOTSUPP` tells that the number means another file than the ring.
-fn in_plain_words(error: Errno) -> Errno {
+pub(crate) fn in_plain_words(error: Errno) -> Errno {
     match error {
         Errno::AGAIN | Errno::BUSY => Errno::NOMEM,
         Errno::OPNOTSUPP => Errno::BADF,
@@ -143,7 +143,7 @@ impl<S: Sys> Uring<S> {
     }
 
     /// Enters, and takes the completions out of their queue. Returns their number, with those of operations.
-    fn enter(&mut self, timeout: Option<Duration>) -> (usize, Result<(), Errno>) {
+    pub(crate) fn enter(&mut self, timeout: Option<Duration>) -> (usize, Result<(), Errno>) {
         self.enters += 1;
         let operations = self.ring.accepted();
         let entered = self.ring.enter(timeout);
@@ -173,7 +173,7 @@ impl<S: Sys> Uring<S> {
     }
 
     /// Puts all that is due into the submission queue. Returns `false` if there is no room for all.
-    fn push_all(&mut self) -> bool {
+    pub(crate) fn push_all(&mut self) -> bool {
         if !self.push_cancellations() || self.ring.has_waiting() {
             return false;
         }

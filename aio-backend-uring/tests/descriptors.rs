@@ -41,8 +41,9 @@ fn b7_every_descriptor_is_cloexec_and_closed_on_drop() {
     let token = Token::new(0, 0);
     backend.add(reader.clone().into(), token, Interest::READ).unwrap();
     assert!(backend.make_pollable().unwrap().is_none());
+    assert!(backend.make_operations_pollable().unwrap().is_some());
     let opened: Vec<u32> = open().difference(&before).copied().collect();
-    assert_eq!(opened.len(), 1, "the ring: {opened:?}");
+    assert_eq!(opened.len(), 2, "the ring, and its eventfd: {opened:?}");
     assert!(opened.iter().all(|&number| is_cloexec(number)), "{opened:?}");
     drop(backend);
     assert_eq!(open(), before);

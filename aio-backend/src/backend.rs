@@ -219,6 +219,19 @@ pub trait Backend: fmt::Debug {
         Ok(None)
     }
 
+    /// As [`make_pollable`](Self::make_pollable), for completions of operations only: the descriptor polls readable whenever a wait of zero would
+    /// report some. So another backend can wait on behalf of this one, which has no registrations then.
+    ///
+    /// The caller calls this before each wait of the other backend. What was put off is passed to the system then. What is
+    /// submitted or cancelled later makes the descriptor readable. It may also be readable without completions; a wait of
+    /// zero, and another call of this function, end that.
+    ///
+    /// # Errors
+    /// As [`make_pollable`](Self::make_pollable), and as [`wait`](Self::wait).
+    fn make_operations_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        Ok(None)
+    }
+
     /// Returns whether a wait of zero would report an event for which [`make_pollable`](Self::make_pollable)'s descriptor does not
     /// become readable, such as the event of a regular file, which no kernel queue can represent.
     fn always_ready(&self) -> bool {

@@ -105,10 +105,13 @@ mod readme {}
 
 mod any;
 mod backend;
+mod callbacks;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod errno;
 mod interest;
+mod not_taken;
+mod on_demand;
 mod operation;
 mod ready;
 mod ready_lists;
@@ -121,7 +124,10 @@ mod watched;
 
 pub use any::AnyBackend;
 pub use backend::{Backend, Peek};
+pub use callbacks::{CallbackId, Callbacks};
 pub use interest::{Interest, Readiness};
+pub use not_taken::NotTaken;
+pub use on_demand::OnDemand;
 pub use operation::{Allocation, Buffers, Completed, FileAction, NotSubmitted, Operation, TransferFlags};
 pub use ready::ReadyList;
 pub use ready_lists::ReadyLists;

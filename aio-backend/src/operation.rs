@@ -9,7 +9,7 @@ use std::io;
 
 use bitflags::bitflags;
 
-use crate::SharedFd;
+use crate::{NotTaken, SharedFd};
 
 /// The memory that an operation reads into or writes from.
 ///
@@ -320,9 +320,7 @@ impl Completed {
     }
 }
 
-/// Why an operation was not submitted, and the operation itself.
-///
-/// It converts into an [`io::Error`], so that `?` works where the operation is not wanted back.
+/// Why an operation was not submitted, and the operation itself. Its [kind](NotTaken::kind) is `Unsupported` if another executor can take it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -335,22 +333,9 @@ impl Completed {
 /// let operation = refused.into_operation(); // for another executor
 /// # drop(operation); Ok(()) }
 /// ```
-#[derive(Debug)]
-pub struct NotSubmitted {
-    /// Boxed, because it is rare and would make every result as large.
-    parts: Box<(Operation, io::Error)>,
-}
+pub type NotSubmitted = NotTaken<Operation>;
 
 impl NotSubmitted {
-    /// For an operation that was not submitted because of `error`.
-    #[cold]
-    #[must_use]
-    pub fn new(operation: Operation, error: io::Error) -> Self {
-        Self {
-            parts: Box::new((operation, error)),
-        }
-    }
-
     /// For a backend of this name that executes no operations.
     #[cold]
     #[must_use]
@@ -362,37 +347,7 @@ impl NotSubmitted {
     /// Gives the operation back.
     #[must_use]
     pub fn into_operation(self) -> Operation {
-        self.parts.0
-    }
-
-    /// Gives the operation back, and why it was not submitted.
-    #[must_use]
-    pub fn into_parts(self) -> (Operation, io::Error) {
-        *self.parts
-    }
-
-    /// Returns the kind of the error: `Unsupported` if another executor can take the operation.
-    #[must_use]
-    pub fn kind(&self) -> io::ErrorKind {
-        self.parts.1.kind()
-    }
-}
-
-impl From<NotSubmitted> for io::Error {
-    fn from(refused: NotSubmitted) -> Self {
-        refused.parts.1
-    }
-}
-
-impl fmt::Display for NotSubmitted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.parts.1.fmt(f)
-    }
-}
-
-impl std::error::Error for NotSubmitted {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.parts.1)
+        self.into_inner()
     }
 }
 

@@ -133,6 +133,15 @@ impl ReadyList {
         self.events.is_empty()
     }
 
+    /// Removes the event at a place, if there is one, and returns it. Later events move forward.
+    ///
+    /// For backends that find out after a wait that an event means nothing. It must not have been returned by
+    /// [`take_next`](Self::take_next).
+    pub fn remove(&mut self, place: usize) -> Option<(Token, Readiness)> {
+        debug_assert!(place >= self.taken, "the event was returned");
+        (place < self.len()).then(|| self.events.remove(place))
+    }
+
     /// Removes all events, and keeps the memory.
     #[inline]
     pub fn clear(&mut self) {

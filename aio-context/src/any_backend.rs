@@ -1,11 +1,13 @@
 //! The usual backend of a context, and the one that stands for a context in a foreign loop.
 
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
-use aio_backend::{Backend as _, Completed, Token};
+use aio_backend::{Backend, Completed, Interest, Token, Watched};
 use aio_backend_epoll::Epoll;
-use aio_backend_ladder::Ladder;
+use aio_backend_ladder::{Ladder, Split};
 use aio_backend_ppoll::Ppoll;
 
 /// From so many watched descriptors on, epoll is cheaper than ppoll from the first wait on.
@@ -52,8 +54,15 @@ pub(crate) fn uring<U: aio_backend::Backend + 'static>(make: fn() -> io::Result<
 }
 
 /// A share of the descriptor that stands for a backend. A backend without one is replaced by epoll, with all registrations; if epoll
-/// refuses one of them, nothing has changed. The operations of a backend that was replaced are cancelled, and put into `ended`.
-pub(crate) fn pollable(backend: &mut AnyBackend, ended: &mut Vec<(Token, Completed)>) -> io::Result<OwnedFd> {
+/// refuses one of them, nothing has changed.
+///
+/// The replaced backend goes on executing operations, which it reports under `report`, if it can show their completions. If not,
+/// they are cancelled, and put into `ended`.
+pub(crate) fn pollable(
+    backend: &mut AnyBackend,
+    report: Option<Token>,
+    ended: &mut Vec<(Token, Completed)>,
+) -> io::Result<OwnedFd> {
     if let Some(fd) = backend.make_pollable()? {
         return fd.try_clone_to_owned();
     }
@@ -65,6 +74,13 @@ pub(crate) fn pollable(backend: &mut AnyBackend, ended: &mut Vec<(Token, Complet
         }
     });
     filled?;
+    let shown = match backend.make_operations_pollable()? {
+        Some(shown) => Some(Watched::from(Rc::new(shown.try_clone_to_owned()?))),
+        None => None,
+    };
+    if let (Some(shown), Some(report)) = (&shown, report) {
+        epoll.add(shown.clone(), report, Interest::READ)?;
+    }
     let no_descriptor = || io::Error::from(io::ErrorKind::Unsupported);
     let fd = epoll
         .make_pollable()?
@@ -75,9 +91,17 @@ pub(crate) fn pollable(backend: &mut AnyBackend, ended: &mut Vec<(Token, Complet
         to = epoll.name(),
         "the backend was replaced for a foreign loop"
     );
-    backend.end_operations();
-    ended.extend(std::iter::from_fn(|| backend.next_completed()));
-    *backend = AnyBackend::Other(Box::new(epoll));
+    let Some(shown) = shown else {
+        backend.end_operations();
+        ended.extend(std::iter::from_fn(|| backend.next_completed()));
+        *backend = AnyBackend::Other(Box::new(epoll));
+        return Ok(fd);
+    };
+    let operations: Box<dyn Backend> = match mem::replace(backend, usual()) {
+        AnyBackend::Usual(usual) => usual,
+        AnyBackend::Other(other) => other,
+    };
+    *backend = AnyBackend::Other(Box::new(Split::new(epoll, operations, shown, report)));
     Ok(fd)
 }
 

@@ -19,7 +19,7 @@ impl Context {
     #[doc(alias = "aio_bh_new")]
     pub fn bottom_half(&self, name: &'static str, run: impl Fn(&Self) + 'static) -> BottomHalf {
         let node = self.0.deferred.insert(name, Rc::new(run));
-        let iteration = self.0.shared.counters.iterations();
+        let iteration = self.0.shared.counters.iterations.get();
         BottomHalf::new(node, self.0.mailbox.clone(), iteration)
     }
 
@@ -143,7 +143,7 @@ impl BottomHalf {
     fn is_dropped_at_once(&self, node: &Node<Slot, Job>) -> Option<Context> {
         let is_wanted = self.made_in != NO_ITERATION && self.mailbox.home().is_here() && node.is_scheduled();
         let cx = is_wanted.then(|| at_home(&self.mailbox)).flatten()?;
-        (self.made_in == cx.0.shared.counters.iterations()).then_some(cx)
+        (self.made_in == cx.0.shared.counters.iterations.get()).then_some(cx)
     }
 
     /// The name given to [`Context::bottom_half`].
@@ -186,7 +186,7 @@ impl fmt::Debug for BottomHalf {
 /// Runs what is due; true if a callback ran that counts as progress (rules H2-H4, H8).
 #[inline(never)]
 pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
-    if cx.0.metrics.has_limit() {
+    if cx.0.metrics.slow.is_set() {
         return run_timed(deferred, mailbox, cx);
     }
     run_each::<false>(deferred, mailbox, cx)

@@ -68,7 +68,7 @@ pub struct On<'cx, F> {
 /// // A descriptor has one handler. The second one comes back, and can take the place of the first.
 /// let refused = cx.on(reader).readable(|_, _| ()).watch().unwrap_err();
 /// assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
-/// let closures = refused.into_handler();
+/// let closures = refused.into_inner();
 /// assert_eq!(closures.interest(), Interest::READ);
 /// first.replace_with(closures, Interest::READ)?;
 /// # Ok(()) }

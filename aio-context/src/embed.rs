@@ -29,11 +29,11 @@ use crate::wall::is_own;
 /// A loop that cannot run code before each wait calls `prepare` at the end of its turn instead, and again whenever the
 /// descriptor was readable or the time is over. The context stays prepared meanwhile: whatever shortens the wait, such as
 /// a timer that is armed or a bottom half that is scheduled on the home thread, makes the descriptor readable.
-/// [`Context::watch_context`] does so.
+/// `Nested` in the crate `aio-sources` does so.
 ///
 /// The descriptor stays the same for the life of this value. It is level-triggered. A foreign loop that waits for edges,
 /// as mio and tokio do, may take it for not ready when `check` returns that nothing is due, not before. The examples of this
-/// crate show a context in an epoll loop, in mio, in calloop, in tokio, and in another context.
+/// crate show a context in an epoll loop, in mio, in calloop and in tokio.
 ///
 /// All functions may be called inside callbacks of the context. When the value is dropped, the context is as before.
 ///
@@ -69,7 +69,8 @@ pub struct Embedded {
 
 impl Context {
     /// Lets a foreign loop wait on behalf of this context. The backend moves to one that is itself a descriptor, for good: a
-    /// backend that has none, as ppoll, is replaced by epoll. Operations that were [submitted](Self::submit) are cancelled then.
+    /// backend that has none, as ppoll, is replaced by epoll. A ring goes on executing [operations](Self::submit), while
+    /// epoll watches the descriptors; only if the kernel refuses to register an eventfd with the ring, its operations are cancelled.
     ///
     /// While the foreign loop may be waiting, the context does not enter poll mode, also if it is polled directly.
     ///
@@ -82,7 +83,8 @@ impl Context {
         let mut backend = self.0.descriptors.backend.borrow_mut();
         let name = backend.name();
         let mut ended = Vec::new();
-        let fd = pollable(&mut backend, &mut ended).map_err(|why| cannot_embed(name, why))?;
+        let fd = pollable(&mut backend, self.report_of_operations(), &mut ended)
+            .map_err(|why| cannot_embed(name, why))?;
         drop(backend);
         if !ended.is_empty() {
             self.deliver_ended(ended);
@@ -134,10 +136,18 @@ impl Embedded {
     /// How long a foreign loop may wait, once it is known that it does.
     fn time_left(&self) -> Option<Duration> {
         let inner = &self.cx.0;
-        if inner.mailbox.is_notified() || inner.descriptors.backend.borrow().always_ready() {
+        if inner.mailbox.is_notified() || !self.arm_backend() {
             return Some(Duration::ZERO);
         }
         inner.foreign_timeout()
+    }
+
+    /// Has the backend pass to the system what it has put off. Returns `false` if the descriptors have to be checked at once: also if the backend
+    /// fails, because a check then returns the error, or goes on with another backend.
+    fn arm_backend(&self) -> bool {
+        let mut backend = self.cx.0.descriptors.backend.borrow_mut();
+        let is_armed = backend.make_pollable().is_ok();
+        is_armed && !backend.always_ready()
     }
 
     /// As [`prepare`](Self::prepare), in whole milliseconds, rounded up, -1 for no limit: what `poll(2)` and its like take.

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
-use aio_backend::{Refused, remedy};
+use aio_backend::{NotTaken, Refused, remedy};
 use rustix::io::Errno;
 
 /// Why a job on another context has no result.
@@ -52,9 +52,8 @@ impl fmt::Display for Gone {
 
 impl Error for Gone {}
 
-/// Why a handler was not registered or did not replace another one, and the handler itself.
-///
-/// It converts into an [`io::Error`], so that `?` works where the handler is not wanted back.
+/// Why a handler was not registered or did not replace another one, and the handler itself. Its [kind](NotTaken::kind) is `AlreadyExists` if
+/// the descriptor has a handler already.
 ///
 /// ```
 /// use std::{io, rc::Rc};
@@ -71,77 +70,12 @@ impl Error for Gone {}
 /// let first = cx.watch(handler.clone(), Interest::READ)?;
 /// let refused = cx.watch(handler, Interest::READ).unwrap_err();
 /// assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
-/// let handler = refused.into_handler();
+/// let handler = refused.into_inner();
 /// drop(first);
 /// let second = cx.watch(handler, Interest::READ)?;
 /// # drop(second); Ok(()) }
 /// ```
-pub struct WatchError<H: ?Sized> {
-    handler: Rc<H>,
-    error: io::Error,
-}
-
-impl<H: ?Sized> WatchError<H> {
-    pub(crate) fn new(handler: Rc<H>, error: io::Error) -> Self {
-        Self { handler, error }
-    }
-
-    /// The kind of the error: `AlreadyExists` if the descriptor has a handler already.
-    #[must_use]
-    pub fn kind(&self) -> io::ErrorKind {
-        self.error.kind()
-    }
-
-    /// The system's number for the error, if the system refused it: `EBADF` for a number that is not open.
-    #[must_use]
-    pub fn raw_os_error(&self) -> Option<i32> {
-        Refused::raw_os_error(&self.error)
-    }
-
-    /// The error.
-    #[must_use]
-    pub fn error(&self) -> &io::Error {
-        &self.error
-    }
-
-    /// Gives the handler back.
-    #[must_use]
-    pub fn into_handler(self) -> Rc<H> {
-        self.handler
-    }
-
-    /// Gives back the handler and the error.
-    #[must_use]
-    pub fn into_parts(self) -> (Rc<H>, io::Error) {
-        (self.handler, self.error)
-    }
-}
-
-impl<H: ?Sized> fmt::Debug for WatchError<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchError")
-            .field("error", &self.error)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<H: ?Sized> fmt::Display for WatchError<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<H: ?Sized> Error for WatchError<H> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.error.source()
-    }
-}
-
-impl<H: ?Sized> From<WatchError<H>> for io::Error {
-    fn from(refused: WatchError<H>) -> Self {
-        refused.error
-    }
-}
+pub type WatchError<H> = NotTaken<Rc<H>>;
 
 /// Explains the error of a backend that cannot move to where one descriptor stands for all.
 pub(crate) fn cannot_embed(backend: &'static str, source: io::Error) -> io::Error {

@@ -398,7 +398,7 @@ impl Inner {
             registry = self.descriptors.registry.borrow_mut();
         }
         *progress |= delivering.events != 0;
-        self.shared.counters.events(delivering.events);
+        self.shared.counters.events.add(delivering.events);
         let list = registry.end_delivery(delivering.finish());
         drop(registry);
         if self.descriptors.wakeup_lost.take() {

@@ -134,7 +134,6 @@ mod error;
 mod event;
 mod extension;
 mod handler;
-mod inside;
 mod iteration;
 mod metrics;
 mod pausing;
@@ -159,8 +158,8 @@ mod wall;
 use aio_checker as sync;
 
 pub use aio_backend::{
-    Allocation, Backend, Buffers, Completed, FileAction, Interest, NotSubmitted, Operation, Readiness,
-    ReadyList, Refused, SharedFd, Token, TransferFlags, Watched,
+    Allocation, Backend, Buffers, Completed, FileAction, Interest, NotSubmitted, NotTaken, Operation,
+    Readiness, ReadyList, Refused, SharedFd, Token, TransferFlags, Watched,
 };
 #[cfg(feature = "uring")]
 pub use aio_backend_uring::ForeignMemory;

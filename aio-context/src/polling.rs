@@ -81,7 +81,7 @@ impl Polling {
     pub(crate) fn decided(&self, budget: Duration, shared: &Shared) {
         let budget = budget.min(self.max.get());
         self.budget.set(budget);
-        shared.counters.budget(budget);
+        shared.counters.budget.set_time(budget);
     }
 
     fn enable(&self) {

@@ -1,11 +1,10 @@
 //! [`Stats`]: what a loop has done, readable from any thread without stopping it.
 //!
-//! Only the home thread writes; each counter by a load and a store, which costs no more than a counter of its own.
+//! Only the home thread writes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aio_notify::Mailbox;
+use aio_notify::{Counter, Mailbox};
 use aio_pollctl::WakeCost;
 
 /// What a loop has done since it was made. The figures are read one by one: between two of them the loop may go on.
@@ -70,127 +69,73 @@ pub struct Stats {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Counters {
-    iterations: AtomicU64,
-    events: AtomicU64,
-    blocked: AtomicU64,
-    poll_hits: AtomicU64,
-    poll_misses: AtomicU64,
-    spun_ns: AtomicU64,
-    slept_ns: AtomicU64,
-    budget_ns: AtomicU64,
-    kicks: AtomicU64,
-    poll_suspensions: AtomicU64,
-    slow_callbacks: AtomicU64,
-}
-
-/// One writer: no read-modify-write is needed.
-#[inline]
-pub(crate) fn add(counter: &AtomicU64, more: u64) {
-    counter.store(
-        counter.load(Ordering::Relaxed).wrapping_add(more),
-        Ordering::Relaxed,
-    );
-}
-
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-pub(crate) fn count(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
-pub(crate) fn time(counter: &AtomicU64) -> Duration {
-    Duration::from_nanos(count(counter))
+    pub(crate) iterations: Counter,
+    pub(crate) events: Counter,
+    blocked: Counter,
+    poll_hits: Counter,
+    poll_misses: Counter,
+    spun: Counter,
+    pub(crate) slept: Counter,
+    pub(crate) budget: Counter,
+    pub(crate) kicks: Counter,
+    poll_suspensions: Counter,
+    pub(crate) slow_callbacks: Counter,
 }
 
 impl Counters {
     #[inline]
     pub(crate) fn iteration(&self) {
-        add(&self.iterations, 1);
-    }
-
-    /// How many iterations there were.
-    #[inline]
-    pub(crate) fn iterations(&self) -> u64 {
-        self.iterations.load(Ordering::Relaxed)
+        self.iterations.add(1);
     }
 
     /// Notes a wait that took so long.
     pub(crate) fn sleep(&self, took: Duration) {
-        add(&self.blocked, 1);
-        add(&self.slept_ns, nanos(took));
-    }
-
-    /// How long the loop has slept.
-    pub(crate) fn slept(&self) -> Duration {
-        time(&self.slept_ns)
+        self.blocked.add(1);
+        self.slept.add_time(took);
     }
 
     /// Records a search that has found something at once.
     #[inline]
     pub(crate) fn hit(&self) {
-        add(&self.poll_hits, 1);
+        self.poll_hits.add(1);
     }
 
     /// Records a search that took so long.
     pub(crate) fn searched(&self, hit: bool, spun: Duration) {
-        add(&self.poll_hits, u64::from(hit));
-        add(&self.poll_misses, u64::from(!hit && !spun.is_zero()));
-        add(&self.spun_ns, nanos(spun));
-    }
-
-    /// Records how long the next search may take.
-    #[inline]
-    pub(crate) fn budget(&self, budget: Duration) {
-        self.budget_ns.store(nanos(budget), Ordering::Relaxed);
-    }
-
-    /// Records how many handlers were called.
-    #[inline(always)]
-    pub(crate) fn events(&self, delivered: u64) {
-        add(&self.events, delivered);
-    }
-
-    /// Records an event of a polled handler's descriptor.
-    #[inline(always)]
-    pub(crate) fn kick(&self) {
-        add(&self.kicks, 1);
+        self.poll_hits.add(hit.into());
+        self.poll_misses.add((!hit && !spun.is_zero()).into());
+        self.spun.add_time(spun);
     }
 
     /// How many kicks there were.
     pub(crate) fn kicks(&self) -> u64 {
-        count(&self.kicks)
+        self.kicks.get()
     }
 
     /// Records that polling was suspended.
     #[cold]
     pub(crate) fn suspension(&self) {
-        add(&self.poll_suspensions, 1);
-    }
-
-    pub(crate) fn slow_callback(&self) {
-        add(&self.slow_callbacks, 1);
+        self.poll_suspensions.add(1);
     }
 
     /// Reads all counters, and the wake-ups of `mailbox`.
     pub(crate) fn read<T, M: ?Sized>(&self, mailbox: &Mailbox<T, M>) -> Stats {
         let (wakeups_sent, wakeups_elided) = mailbox.wakeups();
         Stats {
-            iterations: count(&self.iterations),
-            blocked: count(&self.blocked),
-            poll_hits: count(&self.poll_hits),
-            poll_misses: count(&self.poll_misses),
-            spun: time(&self.spun_ns),
-            slept: time(&self.slept_ns),
-            budget: time(&self.budget_ns),
+            iterations: self.iterations.get(),
+            blocked: self.blocked.get(),
+            poll_hits: self.poll_hits.get(),
+            poll_misses: self.poll_misses.get(),
+            spun: self.spun.time(),
+            slept: self.slept.time(),
+            budget: self.budget.time(),
             wakeups_sent,
             wakeups_elided,
             wakeups_accepted: mailbox.wakeups_accepted(),
-            events: count(&self.events),
-            kicks: count(&self.kicks),
-            poll_suspensions: count(&self.poll_suspensions),
-            slow_callbacks: count(&self.slow_callbacks),
+            events: self.events.get(),
+            kicks: self.kicks.get(),
+            poll_suspensions: self.poll_suspensions.get(),
+            slow_callbacks: self.slow_callbacks.get(),
             ..Stats::default()
         }
     }
@@ -206,17 +151,17 @@ mod tests {
         let micros = Duration::from_micros;
         counters.iteration();
         counters.searched(false, micros(3));
-        counters.budget(micros(8));
+        counters.budget.set_time(micros(8));
         counters.sleep(micros(30));
         counters.searched(true, micros(10));
         counters.sleep(micros(20));
         counters.hit();
         counters.searched(false, micros(0));
-        counters.budget(micros(4));
-        counters.events(3);
-        counters.kick();
+        counters.budget.set_time(micros(4));
+        counters.events.add(3);
+        counters.kicks.add(1);
         counters.suspension();
-        counters.slow_callback();
+        counters.slow_callbacks.add(1);
         let mailbox = Mailbox::<()>::new().expect("there is a descriptor left");
         mailbox.notify();
         let stats = counters.read(&mailbox);
@@ -238,6 +183,6 @@ mod tests {
                 ..Stats::default()
             }
         );
-        assert_eq!(counters.slept(), micros(50));
+        assert_eq!(counters.slept.time(), micros(50));
     }
 }

@@ -1,17 +1,17 @@
 //! [`Context::submit`]: operations on the ring of the context (rule S1).
 //!
-//! The backend owns the operations and their buffers. Here are the callbacks, and the handler that calls them: the backend reports its
+//! The backend owns the operations and their buffers, and [`Callbacks`] are `aio-backend`'s. Here is the handler that calls them: the backend reports its
 //! completions under a token of the registry, as the readiness of a descriptor. So they end a wait, are found while the loop polls, and are
 //! delivered by nested polls, without a step of their own in an iteration.
 
 use std::any::type_name;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use aio_backend::{Completed, Interest, NotSubmitted, Operation, Token};
+use aio_backend::{CallbackId, Callbacks, Completed, Interest, NotSubmitted, Operation, Token};
 
 use crate::Context;
 use crate::context::{Inner, Mailbox};
@@ -114,12 +114,11 @@ impl Context {
         let submitted = self.0.descriptors.backend.borrow_mut().submit(report, operation);
         match submitted {
             Ok(id) => {
-                let serial = submissions.insert(id, Box::new(done), type_name::<F>());
+                let done: Done = (Box::new(done), type_name::<F>());
                 Ok(Submitted {
                     context: Rc::downgrade(&self.0),
                     submissions: Rc::downgrade(&submissions),
-                    id,
-                    serial,
+                    callback: submissions.callbacks.insert(id, done),
                 })
             }
             Err(refused) => {
@@ -133,7 +132,7 @@ impl Context {
     #[must_use]
     pub fn operations_in_flight(&self) -> usize {
         let submissions = self.0.extensions.get::<Submissions>();
-        submissions.map_or(0, |submissions| submissions.pending.get())
+        submissions.map_or(0, |submissions| submissions.callbacks.waiting())
     }
 
     /// Returns the token under which the backend reports completions.
@@ -149,10 +148,15 @@ impl Context {
         token
     }
 
+    /// Returns the token under which the backend reports completions, if operations were submitted.
+    pub(crate) fn report_of_operations(&self) -> Option<Token> {
+        self.0.extensions.get::<Submissions>()?.report.get()
+    }
+
     /// The backend has refused an operation. If it never accepted one, no handler is needed.
     #[cold]
     fn forget_report(&self, submissions: &Submissions) {
-        if submissions.next_serial.get() > 0 {
+        if submissions.callbacks.submitted() > 0 {
             return;
         }
         let Some(token) = submissions.report.take() else {
@@ -179,27 +183,15 @@ impl Context {
     }
 }
 
-type Done = Box<dyn FnOnce(&Context, Completed)>;
-
-/// The callback of an operation.
-struct Waiting {
-    serial: u64,
-    /// `None` once the handle was dropped.
-    done: Option<Done>,
-    /// Its type, for messages.
-    name: &'static str,
-}
+/// A callback, and its type for messages.
+type Done = (Box<dyn FnOnce(&Context, Completed)>, &'static str);
 
 /// The callbacks of all operations. It is the handler of completions.
 pub(crate) struct Submissions {
     /// Has a descriptor, as handlers have. It is not watched for this one.
     mailbox: Arc<Mailbox>,
     report: Cell<Option<Token>>,
-    /// By the index of the operation.
-    waiting: RefCell<Vec<Option<Waiting>>>,
-    /// The number of callbacks in `waiting`.
-    pending: Cell<usize>,
-    next_serial: Cell<u64>,
+    callbacks: Callbacks<Done>,
 }
 
 impl Submissions {
@@ -207,69 +199,17 @@ impl Submissions {
         Self {
             mailbox,
             report: Cell::new(None),
-            waiting: RefCell::default(),
-            pending: Cell::new(0),
-            next_serial: Cell::new(0),
+            callbacks: Callbacks::new(),
         }
-    }
-
-    fn insert(&self, id: Token, done: Done, name: &'static str) -> u64 {
-        let serial = self.next_serial.get();
-        self.next_serial.set(serial + 1);
-        self.pending.set(self.pending.get() + 1);
-        let mut waiting = self.waiting.borrow_mut();
-        let index = id.index() as usize;
-        if waiting.len() <= index {
-            waiting.resize_with(index + 1, || None);
-        }
-        debug_assert!(
-            waiting[index].is_none(),
-            "an operation has ended, and was not delivered"
-        );
-        waiting[index] = Some(Waiting {
-            serial,
-            done: Some(done),
-            name,
-        });
-        serial
-    }
-
-    /// The operation has ended.
-    fn remove(&self, id: Token) -> Option<Waiting> {
-        let waiting = self.waiting.borrow_mut().get_mut(id.index() as usize)?.take()?;
-        if waiting.done.is_some() {
-            self.pending.set(self.pending.get() - 1);
-        }
-        Some(waiting)
-    }
-
-    fn is_waiting(&self, id: Token, serial: u64) -> bool {
-        let waiting = self.waiting.borrow();
-        let one = waiting.get(id.index() as usize).and_then(Option::as_ref);
-        one.is_some_and(|one| one.serial == serial && one.done.is_some())
-    }
-
-    /// The callback is not to be called any more.
-    fn abandon(&self, id: Token, serial: u64) -> Option<Done> {
-        let mut waiting = self.waiting.borrow_mut();
-        let one = waiting.get_mut(id.index() as usize)?.as_mut()?;
-        let done = one.done.take_if(|_| one.serial == serial)?;
-        self.pending.set(self.pending.get() - 1);
-        Some(done)
     }
 
     /// Calls the callback of an operation that has ended.
     fn deliver(&self, cx: &Context, id: Token, completed: Completed) {
-        let Some(Waiting {
-            done: Some(done),
-            name,
-            ..
-        }) = self.remove(id)
-        else {
+        let Some((done, name)) = self.callbacks.end(id) else {
             // Its owner may use the context.
             return cx.call(|_| drop(completed));
         };
-        if cx.0.metrics.has_limit() {
+        if cx.0.metrics.slow.is_set() {
             cx.call_timed("completion", name, |cx| done(cx, completed));
         } else {
             cx.call(|cx| done(cx, completed));
@@ -319,8 +259,7 @@ pub struct Submitted {
     /// Dangling if it was detached.
     context: Weak<Inner>,
     submissions: Weak<Submissions>,
-    id: Token,
-    serial: u64,
+    callback: CallbackId,
 }
 
 impl Submitted {
@@ -333,7 +272,10 @@ impl Submitted {
     /// ended meanwhile or could not be cancelled. Without effect once it was called.
     pub fn cancel(&self) {
         if let Some((cx, _)) = self.parts().filter(|_| !self.is_done()) {
-            cx.0.descriptors.backend.borrow_mut().cancel(self.id);
+            cx.0.descriptors
+                .backend
+                .borrow_mut()
+                .cancel(self.callback.operation());
         }
     }
 
@@ -341,7 +283,7 @@ impl Submitted {
     #[must_use]
     pub fn is_done(&self) -> bool {
         let submissions = self.submissions.upgrade();
-        submissions.is_none_or(|submissions| !submissions.is_waiting(self.id, self.serial))
+        submissions.is_none_or(|submissions| !submissions.callbacks.is_waiting(self.callback))
     }
 
     fn parts(&self) -> Option<(Context, Rc<Submissions>)> {
@@ -355,8 +297,11 @@ impl Drop for Submitted {
         let Some((cx, submissions)) = self.parts().filter(|(cx, _)| cx.0.mailbox.process().is_here()) else {
             return;
         };
-        if let Some(done) = submissions.abandon(self.id, self.serial) {
-            cx.0.descriptors.backend.borrow_mut().cancel(self.id);
+        if let Some(done) = submissions.callbacks.abandon(self.callback) {
+            cx.0.descriptors
+                .backend
+                .borrow_mut()
+                .cancel(self.callback.operation());
             cx.call(|_| drop(done));
         }
     }
@@ -365,7 +310,7 @@ impl Drop for Submitted {
 impl fmt::Debug for Submitted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Submitted")
-            .field("id", &self.id)
+            .field("id", &self.callback.operation())
             .field("is_done", &self.is_done())
             .finish_non_exhaustive()
     }

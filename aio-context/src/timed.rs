@@ -13,11 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend::Token;
+use aio_notify::Counter;
+use aio_timers::Exceeded;
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
 use crate::handler::{AnySource, Entry, Handler, Join, Pollable};
-use crate::metrics::{HandlerCounters, HandlerMetrics, Started};
+use crate::metrics::{HandlerCounters, HandlerMetrics};
 use crate::wall::is_own;
 use crate::{Context, Event, Registration, Remote};
 
@@ -56,10 +58,14 @@ impl Context {
         if is_own(token) || inner.descriptors.registry.borrow().get(token).is_none() {
             return Err(not_registered());
         }
-        let metrics = inner.shared.measured.begin(token, name.into());
-        inner.metrics.turn_on();
+        let counters = Arc::new(HandlerCounters {
+            name: name.into(),
+            ..HandlerCounters::default()
+        });
+        inner.shared.measured.insert(token, &counters);
+        inner.metrics.is_on.set(true);
         inner.time_again(token);
-        Ok(metrics)
+        Ok(HandlerMetrics(counters))
     }
 
     /// Sets how long a callback may take before it counts as slow; `None`: any time.
@@ -91,8 +97,8 @@ impl Context {
     pub fn set_slow_callback_limit(&self, limit: Option<Duration>) {
         tracing::debug!(?limit, "the limit of slow callbacks");
         let inner = &self.0;
-        inner.metrics.set_limit(limit);
-        inner.metrics.turn_on();
+        inner.metrics.slow.set(limit);
+        inner.metrics.is_on.set(true);
         let registry = inner.descriptors.registry.borrow();
         let tokens: Vec<_> = registry.tokens().filter(|token| !is_own(*token)).collect();
         drop(registry);
@@ -103,10 +109,10 @@ impl Context {
     #[cold]
     pub(crate) fn call_timed(&self, kind: &'static str, name: &'static str, code: impl FnOnce(&Self)) {
         self.time(code, |took| {
-            if let Some((limit, _)) = self.0.metrics.exceeded(took) {
-                self.0.shared.counters.slow_callback();
-                if self.0.metrics.is_news(kind, name) {
-                    report(kind, &name, took, limit);
+            if let Some(exceeded) = self.0.metrics.slow.exceeded(took) {
+                self.0.shared.counters.slow_callbacks.add(1);
+                if self.0.metrics.slow.is_first((kind, name)) {
+                    report(kind, &name, took, exceeded.limit);
                 }
             }
         });
@@ -115,9 +121,8 @@ impl Context {
     /// Runs `code`, then passes on how long it took by itself, also if it panics.
     fn time<R>(&self, code: impl FnOnce(&Self) -> R, done: impl FnMut(Duration)) -> R {
         let inner = &self.0;
-        let started = inner.metrics.start(inner.now(), inner.shared.counters.slept());
-        let _timing = Timing { inner, started, done };
-        code(self)
+        let read = || (inner.now(), inner.shared.counters.slept.time());
+        inner.metrics.times.measure(read, || code(self), done)
     }
 }
 
@@ -136,7 +141,8 @@ impl Remote {
     /// still a [`HandlerMetrics`].
     #[must_use]
     pub fn measured_handlers(&self) -> Vec<HandlerMetrics> {
-        self.shared.measured.all()
+        let all = self.shared.measured.values();
+        all.into_iter().map(HandlerMetrics).collect()
     }
 }
 
@@ -144,7 +150,7 @@ impl Inner {
     /// Has a new handler timed as its registration is, or because there is a limit.
     #[inline]
     pub(crate) fn time_if_on(&self, token: Token) {
-        if self.metrics.is_on() {
+        if self.metrics.is_on.get() {
             self.time_again(token);
         }
     }
@@ -152,8 +158,8 @@ impl Inner {
     #[cold]
     #[inline(never)]
     fn time_again(&self, token: Token) {
-        let counters = self.shared.measured.find(token);
-        let is_timed = counters.is_some() || self.metrics.has_limit();
+        let counters = self.shared.measured.get(&token);
+        let is_timed = counters.is_some() || self.metrics.slow.is_set();
         let mut registry = self.descriptors.registry.borrow_mut();
         // Nothing of the user's is dropped: the handler is kept.
         if let Some(entry) = registry.get_mut(token) {
@@ -162,20 +168,6 @@ impl Inner {
                 entry.start_timing(counters);
             }
         }
-    }
-}
-
-/// A callback that is being timed.
-struct Timing<'a, F: FnMut(Duration)> {
-    inner: &'a Inner,
-    started: Started,
-    done: F,
-}
-
-impl<F: FnMut(Duration)> Drop for Timing<'_, F> {
-    fn drop(&mut self) {
-        let (now, slept) = (self.inner.now(), self.inner.shared.counters.slept());
-        (self.done)(self.inner.metrics.finish(self.started, now, slept));
     }
 }
 
@@ -225,17 +217,22 @@ struct Timed {
 }
 
 impl Timed {
-    fn count(&self, count: fn(&HandlerCounters)) {
-        self.counters.as_deref().inspect(|counters| count(counters));
+    fn count(&self, counter: fn(&HandlerCounters) -> &Counter) {
+        self.counters
+            .as_deref()
+            .inspect(|counters| counter(counters).add(1));
     }
 
     fn took(&self, cx: &Context, took: Duration) {
-        let exceeded = cx.0.metrics.exceeded(took);
+        let exceeded = cx.0.metrics.slow.exceeded(took);
         if let Some(counters) = &self.counters {
-            counters.took(took, exceeded.is_some());
+            counters.busy.add_time(took);
+            counters.slow_callbacks.add(exceeded.is_some().into());
         }
-        let Some((limit, number)) = exceeded else { return };
-        cx.0.shared.counters.slow_callback();
+        let Some(Exceeded { limit, number, .. }) = exceeded else {
+            return;
+        };
+        cx.0.shared.counters.slow_callbacks.add(1);
         if self.reported_for.replace(Some(number)) == Some(number) {
             return;
         }
@@ -258,13 +255,13 @@ impl AsFd for Timed {
 
 impl Handler for Timed {
     fn ready(&self, cx: &Context, event: Event) {
-        self.count(HandlerCounters::event);
+        self.count(|counters| &counters.events);
         cx.time(|cx| self.handler.ready(cx, event), |took| self.took(cx, took));
     }
 
     /// Called for a source that was woken, and for no other handler.
     fn readable(&self, cx: &Context) {
-        self.count(HandlerCounters::event);
+        self.count(|counters| &counters.events);
         cx.time(|cx| self.handler.readable(cx), |took| self.took(cx, took));
     }
 
@@ -288,7 +285,7 @@ impl Pollable for Timed {
 
     fn poll_ready(&self, cx: &Context) {
         let Some(polled) = &self.polled else { return };
-        self.count(HandlerCounters::poll_hit);
+        self.count(|counters| &counters.poll_hits);
         cx.time(|cx| polled.poll_ready(cx), |took| self.took(cx, took));
     }
 

@@ -177,7 +177,7 @@ pub(crate) fn fire_due(timers: &Rc<ClockTimers>, cx: &Context) -> bool {
     let mut shown = None;
     timers.fire_due(|fire, id| match &mut shown {
         Some(shown) => call_shown(fire, cx, shown, id),
-        None if cx.0.metrics.has_limit() => {
+        None if cx.0.metrics.slow.is_set() => {
             let shown = &mut Shown::of(timers);
             cx.call_timed("timer", fire.name(), |cx| call_shown(fire, cx, shown, id));
         }

@@ -9,19 +9,17 @@
 //!
 //! # Cost
 //! A loop without wall timers makes no system call for this. The first wait with one makes three: two for the timerfd, one to watch
-//! it. Later waits and arms make none. The descriptor stays watched when the last wall timer is cancelled, since programs
+//! it. Later waits and arms make none. The descriptor stays watched ([`OnDemand`]) when the last wall timer is cancelled, since programs
 //! that arm a timer for each request and cancel it would otherwise add and remove it all the time. The first change of the clock
 //! that finds no wall timer armed closes it; so does the drop of the context.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::rc::Rc;
 use std::time::Duration;
 
-use aio_backend::{Interest, Readiness, Token, Watched};
+use aio_backend::{Interest, OnDemand, Readiness, Token};
 use aio_notify::ClockChanges;
-use rustix::io::Errno;
 
 use crate::any_backend::AnyBackend;
 
@@ -55,76 +53,46 @@ impl fmt::Debug for OpenChanges {
 
 /// Whether and how a context learns of changes of its wall clock.
 pub(crate) struct WallChanges {
-    open: OpenChanges,
-    /// The descriptor's token, reserved also while it is not open.
-    token: Token,
-    /// Watched by the backend.
-    fd: RefCell<Option<Rc<ClockChanges>>>,
-    /// The descriptor could not be opened or watched. Waits are capped until no wall timer is armed.
-    has_failed: Cell<bool>,
+    /// Once it has failed, waits are capped until no wall timer is armed.
+    changes: OnDemand<ClockChanges>,
     has_warned: Cell<bool>,
 }
 
 impl WallChanges {
     pub(crate) fn new(open: OpenChanges, token: Token) -> Self {
         Self {
-            open,
-            token,
-            fd: RefCell::default(),
-            has_failed: Cell::new(false),
+            changes: OnDemand::new(token, open.0),
             has_warned: Cell::new(false),
         }
     }
 
     /// Has `backend` watch for changes, if it does not yet. Returns the longest wait allowed for a wall timer.
     pub(crate) fn watch(&self, backend: &RefCell<AnyBackend>) -> Duration {
-        if self.fd.borrow().is_some() {
-            return Duration::MAX;
+        let add = |fd, token| backend.borrow_mut().add(fd, token, Interest::READ);
+        match self.changes.watch(add) {
+            Ok(true) => return Duration::MAX,
+            Ok(false) => {}
+            Err(why) => self.warn(&why),
         }
-        if self.has_failed.get() {
-            return LONGEST_UNREPORTED;
-        }
-        match self.start(backend) {
-            Ok(fd) => {
-                self.fd.replace(Some(fd));
-                Duration::MAX
-            }
-            Err(why) => {
-                self.fail(&why);
-                LONGEST_UNREPORTED
-            }
-        }
-    }
-
-    fn start(&self, backend: &RefCell<AnyBackend>) -> io::Result<Rc<ClockChanges>> {
-        let fd = Rc::new((self.open.0)()?);
-        let watched = Watched::from(fd.clone());
-        backend.borrow_mut().add(watched, self.token, Interest::READ)?;
-        Ok(fd)
+        LONGEST_UNREPORTED
     }
 
     /// Reads the event, so that it is not reported again. Stops watching if no wall timer is armed, or if reading fails.
     pub(crate) fn accept(&self, readiness: Readiness, is_armed: bool, backend: &RefCell<AnyBackend>) {
-        let Some(fd) = self.fd.take() else { return };
-        let failure = if readiness.contains(Readiness::NVAL) {
-            Some(Errno::BADF.into())
-        } else {
-            fd.accept().err()
+        let remove = |token| {
+            if let Err(error) = backend.borrow_mut().remove(token) {
+                tracing::debug!(%error, "the backend complained about a removal");
+            }
         };
-        if is_armed && failure.is_none() {
-            self.fd.replace(Some(fd));
-            return;
-        }
-        if let Err(error) = backend.borrow_mut().remove(self.token) {
-            tracing::debug!(%error, "the backend complained about a removal");
-        }
-        if let Some(why) = failure {
-            self.fail(&why);
+        let accepted = self
+            .changes
+            .accept(readiness, is_armed, ClockChanges::accept, remove);
+        if let Err(why) = accepted {
+            self.warn(&why);
         }
     }
 
-    fn fail(&self, why: &io::Error) {
-        self.has_failed.set(true);
+    fn warn(&self, why: &io::Error) {
         if !self.has_warned.replace(true) {
             tracing::warn!(
                 error = %why,
@@ -135,7 +103,7 @@ impl WallChanges {
 
     /// No wall timer is armed: the next one tries again to have changes reported.
     pub(crate) fn forget_failure(&self) {
-        self.has_failed.set(false);
+        self.changes.forget_failure();
     }
 }
 

@@ -25,9 +25,7 @@ const FOREIGN: [(&str, &str); 4] = [
 
 fn example(name: &str) -> PathBuf {
     let foreign = FOREIGN.iter().map(|(name, _)| *name);
-    let names: Vec<_> = foreign
-        .chain(["first_steps", "in_context", "many_descriptors"])
-        .collect();
+    let names: Vec<_> = foreign.chain(["first_steps", "many_descriptors"]).collect();
     aio_testing::examples::folder(env!("CARGO_PKG_NAME"), &names).join(name)
 }
 
@@ -57,19 +55,6 @@ fn g2_g4_a_context_in_foreign_loops_on_every_backend() {
         for kind in BackendKind::ALL {
             assert_eq!(on(kind, name), expected, "{name} on {kind}");
         }
-    }
-}
-
-#[test]
-fn g4_a_context_in_a_context_on_every_backend() {
-    for (kind, outside) in [
-        (BackendKind::Auto, "ppoll"),
-        (BackendKind::Ppoll, "ppoll"),
-        (BackendKind::Epoll, "epoll"),
-    ] {
-        let expected =
-            format!("a context inside a context echoed ping\nat least 4 ticks, on epoll in {outside}\n");
-        assert_eq!(on(kind, "in_context"), expected, "{kind}");
     }
 }
 

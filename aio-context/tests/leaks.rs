@@ -88,11 +88,12 @@ fn live_once(number: u64, events: &Events) {
     timer.arm_after(Duration::ZERO);
     cx.remote().run(|_| ()).unwrap();
     if number.is_multiple_of(3) {
-        let outer = Context::new().unwrap();
-        let inside = outer.watch_context(&cx).unwrap();
-        drop((cx.embed().unwrap(), outer.watch_context(&cx)));
-        while outer.poll(Wait::NoBlock).unwrap() {}
-        drop((inside, outer));
+        let embedded = cx.embed().unwrap();
+        drop(cx.embed().unwrap());
+        while embedded.prepare() == Some(Duration::ZERO) {
+            embedded.dispatch();
+        }
+        drop(embedded);
     }
     while cx.poll(Wait::NoBlock).unwrap() {}
     // It ends in different states: with work that never ran, a paused group, handles that outlive it.

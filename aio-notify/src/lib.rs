@@ -5,6 +5,7 @@
 //!   loop takes them into a [`RunQueue`].
 //! - [`Board`]: a bitmap of doorbells that a loop checks while it polls, one bit for each source.
 //! - [`Published`]: a small value that other threads set and the loop reads without a lock.
+//! - [`Counter`]: a figure that the loop counts and other threads read; [`WeakMap`]: what they find by name while it is in use.
 //! - [`reply`](reply()): the result of a message, for a thread that blocks or polls for it.
 //! - [`EventNotifier`]: the eventfd underneath, for other uses too.
 //! - [`ClockChanges`]: ends a sleep when the wall clock is set. [`set_timer_slack`] says how late the kernel may end one.
@@ -46,6 +47,7 @@ mod readme {}
 
 mod board;
 mod clock_changes;
+mod counter;
 mod cpu_time;
 mod deferred;
 mod event_notifier;
@@ -65,12 +67,14 @@ mod sleep;
 mod state;
 #[cfg(not(aio_modelled))]
 mod sync;
+mod weak_map;
 
 #[cfg(aio_modelled)]
 use aio_checker as sync;
 
 pub use board::Board;
 pub use clock_changes::ClockChanges;
+pub use counter::Counter;
 pub use cpu_time::{thread_cpu_time, thread_run_delay};
 pub use deferred::{Deferred, Due, Round, Slot};
 pub use event_notifier::EventNotifier;
@@ -86,3 +90,4 @@ pub use run_queue::RunQueue;
 pub use slack::{set_timer_slack, timer_slack};
 pub use sleep::{SleepCost, SleepMeter};
 pub use state::Urgency;
+pub use weak_map::WeakMap;

@@ -1,14 +1,10 @@
 //! [`AddError`]: why a source was not added, with the value that was to be its owner's.
 
-use std::fmt;
-use std::io;
 use std::rc::Rc;
 
-use aio_context::WatchError;
+use aio_context::{NotTaken, WatchError};
 
 /// Why a source was not added to a context, and the process or socket that was given to it.
-///
-/// It converts into an [`io::Error`], so that `?` works where the value is not wanted back.
 ///
 /// ```
 /// use aio_context::Context;
@@ -24,58 +20,13 @@ use aio_context::WatchError;
 /// };
 /// # drop(socket); Ok(()) }
 /// ```
-pub struct AddError<T> {
-    value: T,
-    error: io::Error,
-}
+pub type AddError<T> = NotTaken<T>;
 
-impl<T> AddError<T> {
-    pub(crate) fn new(value: T, error: io::Error) -> Self {
-        Self { value, error }
-    }
-
-    /// For a handler that was not registered; `take` takes the value out of it.
-    pub(crate) fn of<H>(refused: WatchError<H>, take: impl FnOnce(H) -> T) -> Self {
-        let (handler, error) = refused.into_parts();
-        let Some(handler) = Rc::into_inner(handler) else {
-            unreachable!("a refused handler is not kept");
-        };
-        Self::new(take(handler), error)
-    }
-
-    /// Gives back the value that was not taken.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.value
-    }
-
-    /// Returns the kind of the error.
-    #[must_use]
-    pub fn kind(&self) -> io::ErrorKind {
-        self.error.kind()
-    }
-}
-
-impl<T> From<AddError<T>> for io::Error {
-    fn from(refused: AddError<T>) -> Self {
-        refused.error
-    }
-}
-
-impl<T> std::error::Error for AddError<T> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
-impl<T> fmt::Display for AddError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<T> fmt::Debug for AddError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("AddError").field(&self.error).finish()
-    }
+/// For a handler that was not registered; `take` takes the value out of it.
+pub(crate) fn not_watched<H, T>(refused: WatchError<H>, take: impl FnOnce(H) -> T) -> AddError<T> {
+    let (handler, error) = refused.into_parts();
+    let Some(handler) = Rc::into_inner(handler) else {
+        unreachable!("a refused handler is not kept");
+    };
+    AddError::new(take(handler), error)
 }

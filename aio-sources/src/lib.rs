@@ -15,7 +15,7 @@
 //! All but [`FileIo`] and [`WorkerPool`] can be members of a group that is [paused](aio_context::Context::pause): their functions that
 //! end in `_in` take one.
 //!
-//! [`IoThread`] is a thread with a context on it. [`WakeCalibration`] measures the cost of a sleep, and
+//! [`IoThread`] is a thread with a context on it, and [`Nested`] a context inside another one. [`WakeCalibration`] measures the cost of a sleep, and
 //! [`WakeRefinement`] measures it again while a loop runs.
 //! [`CpuQuota`] limits polling to a part of the processor time that control groups allow.
 //!
@@ -68,6 +68,7 @@ mod file_io;
 mod interval;
 mod io_thread;
 mod listener;
+mod nested;
 mod process;
 mod receiver;
 mod sender;
@@ -97,6 +98,7 @@ pub use file_io::{FileIo, FileOperation};
 pub use interval::Interval;
 pub use io_thread::{IoThread, IoThreadBuilder};
 pub use listener::Listener;
+pub use nested::Nested;
 pub use sender::Sender;
 pub use signal::Signal;
 pub use signals::{Received, Signals};

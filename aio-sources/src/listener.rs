@@ -5,6 +5,7 @@ use std::rc::Rc;
 use aio_context::{Context, GroupId, Interest};
 
 use crate::acceptor::{Acceptor, Shared};
+use crate::error::not_watched;
 use crate::{Accept, AddError};
 
 /// A socket whose clients are callbacks; dropping it closes the socket.
@@ -64,7 +65,7 @@ impl Listener {
         let registration = Shared::default();
         let acceptor = Acceptor::new(socket, group, serve, registration.clone());
         let watched = cx.watch_in(group, Rc::new(acceptor), Interest::READ);
-        let watched = watched.map_err(|refused| AddError::of(refused, Acceptor::into_socket))?;
+        let watched = watched.map_err(|refused| not_watched(refused, Acceptor::into_socket))?;
         registration.replace(Some(watched));
         Ok(Self { registration })
     }

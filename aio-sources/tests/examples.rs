@@ -9,7 +9,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 fn example(name: &str) -> Command {
-    let folder = folder(env!("CARGO_PKG_NAME"), &["echo", "queues", "supervisor"]);
+    let folder = folder(
+        env!("CARGO_PKG_NAME"),
+        &["echo", "nested", "queues", "supervisor"],
+    );
     Command::new(folder.join(name))
 }
 
@@ -24,6 +27,16 @@ fn example_echo_serves_a_thousand_clients() {
 #[test]
 fn an_example_has_less_than_100_lines() {
     aio_testing::examples::are_short(env!("CARGO_MANIFEST_DIR"));
+}
+
+#[test]
+fn g4_example_nested_on_every_backend() {
+    for (backend, outer) in [("auto", "ppoll"), ("ppoll", "ppoll"), ("epoll", "epoll")] {
+        let said = prints(example("nested").env("AIO_BACKEND", backend));
+        let expected =
+            format!("a context inside a context echoed ping\nat least 4 ticks, on epoll in {outer}\n");
+        assert_eq!(said, expected, "{backend}");
+    }
 }
 
 #[test]

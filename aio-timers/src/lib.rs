@@ -8,6 +8,7 @@
 //! - [`Clock`] is the source of time for both: the system's clocks (`Monotonic` and `Wall`, with the feature `std`), a
 //!   [`ManualClock`] that a test sets, and a `VirtualClock` (feature `std`) that follows another clock and can be stopped, set and
 //!   warped.
+//! - [`SelfTime`] measures callbacks that run inside each other, and [`SlowLimit`] tells which ones take too long.
 //!
 //! A loop waits for the time that the set returns, and then fires the timers that are due:
 //!
@@ -58,6 +59,7 @@ mod heap;
 mod manual_clock;
 mod moment;
 mod queue;
+mod self_time;
 mod set;
 mod sets;
 #[cfg(all(feature = "std", not(aio_modelled)))]
@@ -76,6 +78,7 @@ pub use clock::Clock;
 pub use manual_clock::ManualClock;
 pub use moment::Moment;
 pub use queue::TimerQueue;
+pub use self_time::{Exceeded, SelfTime, SlowLimit};
 pub use set::TimerSet;
 pub use sets::{ClockTimers, TimerSets};
 #[cfg(feature = "std")]

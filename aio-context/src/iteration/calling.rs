@@ -74,7 +74,7 @@ impl Inner {
     /// A polled handler was kicked. It is not polled until the guard is dropped.
     #[inline]
     fn kicked(&self, token: Token) -> PollExcluded<'_> {
-        self.shared.counters.kick();
+        self.shared.counters.kicks.add(1);
         self.polling.set.exclude(token)
     }
 

@@ -112,7 +112,7 @@ impl Inner {
     /// Gives back the events that were not delivered, after `events` that were.
     #[cold]
     fn abandon_delivery(&self, outer: Option<Box<ReadyList>>, events: u64) {
-        self.shared.counters.events(events);
+        self.shared.counters.events.add(events);
         let list = self.descriptors.registry.borrow_mut().end_delivery(outer);
         for (token, _) in list.rest() {
             self.polling.set.forget_hit(token);

@@ -135,7 +135,7 @@ fn case_03_closed_and_used_again() {
         // The former one occupies the number until it is replaced.
         let refused = cx.watch(latter.clone(), Interest::READ).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
-        let token = cx.replace(refused.into_handler(), Interest::READ).unwrap();
+        let token = cx.replace(refused.into_inner(), Interest::READ).unwrap();
         assert_eq!(token, registration.token());
         for _ in 0..3 {
             assert!(!bench.poll(&cx, MOMENT), "events of the former file are dropped");
@@ -265,7 +265,7 @@ fn case_07_the_same_number_twice(bench: Bench) {
     let others = [(); 2].map(|()| cx.watch(kick.clone(), Interest::READ).unwrap_err());
     for refused in others {
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
-        assert!(Rc::ptr_eq(&refused.into_handler(), &kick));
+        assert!(Rc::ptr_eq(&refused.into_inner(), &kick));
     }
     kick.kick();
     assert!(bench.block(&cx));

@@ -20,7 +20,6 @@ mod equivalents;
 mod events;
 mod extensions;
 mod foreign;
-mod inside;
 mod kinds;
 mod last_check;
 mod log_events;

@@ -39,7 +39,7 @@ fn r3_a_number_has_one_handler_and_the_second_comes_back(bench: Bench) {
     let refused = cx.watch(second.clone(), Interest::READ).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
     assert!(refused.to_string().contains("replace"), "{refused}");
-    assert!(Rc::ptr_eq(&refused.into_handler(), &second));
+    assert!(Rc::ptr_eq(&refused.into_inner(), &second));
     assert_eq!((Rc::strong_count(&second), cx.remote().wakeups()), (1, before));
     assert!(first.is_live());
     kick.kick();
@@ -73,7 +73,7 @@ fn r3_every_way_to_watch_gives_the_handler_back(bench: Bench) {
         kick.clear();
         counted.up();
     });
-    let closures = on.watch().unwrap_err().into_handler();
+    let closures = on.watch().unwrap_err().into_inner();
     assert!(Rc::ptr_eq(closures.owner(), &kick));
     let token = cx.replace(closures.clone(), closures.interest()).unwrap();
     kick.kick();
@@ -244,7 +244,7 @@ fn r3_replacing_by_number_needs_a_handler_that_is_there(bench: Bench) {
     let (cx, kick) = (bench.context(), Kick::new());
     let refused = cx.replace(kick.clone(), Interest::READ).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::NotFound);
-    assert!(Rc::ptr_eq(&refused.into_handler(), &kick));
+    assert!(Rc::ptr_eq(&refused.into_inner(), &kick));
     let refused = cx.replace_polled(kick.clone(), Interest::READ).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::NotFound);
     drop(refused);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use aio_context::{ClockId, Context, Embedded};
+use aio_context::{ClockId, Context, Embedded, Wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::common::{Bench, Count, Kick, watch, watch_polled};
+use crate::common::{Bench, Count, Kick, is_readable, watch, watch_polled};
 
 fn everywhere(test: impl Fn(&Context)) {
     for bench in Bench::DIRECT {
@@ -136,4 +136,34 @@ fn g4_turns_with_and_without_check_agree() {
             assert!(!embedded.dispatch());
         }
     });
+}
+
+/// Two foreign loops embed one context, and one of them leaves it.
+#[test]
+fn g4_two_embeddings_of_one_context_do_not_disarm_each_other() {
+    for bench in Bench::DIRECT {
+        println!("{}", bench.name);
+        let cx = bench.context();
+        let [first, second] = [cx.embed().unwrap(), cx.embed().unwrap()];
+        let runs = Count::default();
+        let counted = runs.clone();
+        let bh = cx.bottom_half("g4", move |_| {
+            counted.up();
+        });
+        assert_eq!((first.prepare(), second.prepare()), (None, None));
+        assert!(!first.check().unwrap());
+        bh.schedule();
+        assert!(is_readable(&second), "the second one is still prepared");
+        assert!(second.check().unwrap() && second.dispatch());
+        assert_eq!((runs.get(), second.prepare(), first.prepare()), (1, None, None));
+        // What the first has accepted is not lost if it goes away.
+        bh.schedule();
+        assert!(first.check().unwrap());
+        drop(first);
+        assert!(is_readable(&second));
+        assert!(second.check().unwrap() && second.dispatch());
+        assert_eq!((runs.get(), second.prepare()), (2, None));
+        drop(second);
+        assert!(!cx.poll(Wait::NoBlock).unwrap());
+    }
 }

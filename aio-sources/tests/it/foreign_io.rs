@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_context::{Embedded, Operation, Submit};
+use aio_context::{Embedded, Operation, Submit, Wait};
 use aio_sources::{FileIo, FileOperation};
 use aio_testing::Bench;
 use rustix::event::epoll;
@@ -58,8 +58,8 @@ fn waiting(io: &FileIo) -> (FileOperation, Rc<Cell<Option<Vec<u8>>>>, io::PipeWr
     (handle.unwrap(), place, writer)
 }
 
-/// The descriptor of an embedded context stands for completions: of operations that threads execute since before the outer loop began, and
-/// of others. A context on a ring passes its operations to threads from then on.
+/// The descriptor of an embedded context stands for completions: of operations since before the outer loop began, and of others, whether a
+/// ring or threads execute them.
 #[test]
 fn g2_a_completion_wakes_an_outer_loop_that_sleeps() {
     for (bench, on_threads) in [(Bench::URING, false), (Bench::URING, true), (Bench::EPOLL, false)] {
@@ -69,15 +69,14 @@ fn g2_a_completion_wakes_an_outer_loop_that_sleeps() {
         } else {
             FileIo::new(&cx, "files", 4)
         };
-        let is_cancelled = cx.backend_name() == "uring" && !on_threads;
-        let mut operations = Vec::new();
-        if !is_cancelled {
-            operations.push(waiting(&io));
-        }
+        let has_ring = cx.backend_name() == "uring" && !on_threads;
+        let mut operations = vec![waiting(&io)];
         let embedded = cx.embed().unwrap();
         let outer = Outer::new(&embedded);
         outer.settle(&embedded);
         operations.extend([(); 2].map(|()| waiting(&io)));
+        let on_threads_now = io.on_threads_in_flight();
+        assert_eq!(on_threads_now, if has_ring { 0 } else { 3 }, "{}", bench.name);
         for (handle, place, mut writer) in operations {
             outer.settle(&embedded);
             assert!(!handle.is_done());
@@ -95,6 +94,63 @@ fn g2_a_completion_wakes_an_outer_loop_that_sleeps() {
             assert_eq!(place.take().unwrap(), b"four");
             drop(written.join().unwrap().unwrap());
         }
+    }
+}
+
+/// Rule G1: an operation that other code of the outer loop submits shortens its wait, also if that code runs after `prepare`.
+#[test]
+fn g1_s1_a_submission_after_prepare_wakes_the_outer_loop() {
+    for bench in [Bench::URING, Bench::EPOLL] {
+        let cx = bench.context();
+        let io = FileIo::new(&cx, "files", 4);
+        let embedded = cx.embed().unwrap();
+        let outer = Outer::new(&embedded);
+        for round in 0..20 {
+            outer.settle(&embedded);
+            let zeroes = Arc::new(std::fs::File::open("/dev/zero").unwrap());
+            let read = Operation::read(zeroes, 0, vec![1; 8]);
+            let place = Rc::new(Cell::new(None));
+            let seen = place.clone();
+            let handle = io.submit(read, move |_, ended| seen.set(ended.into_bytes().ok()));
+            let handle = handle.unwrap();
+            if round % 2 == 1 {
+                // A poll of the inner context takes what woke the outer loop, and leaves nothing behind.
+                while !handle.is_done() {
+                    cx.poll(Wait::NoBlock).unwrap();
+                }
+            }
+            while !handle.is_done() {
+                assert!(!outer.sleeps(LONG), "{}", bench.name);
+                embedded.check().unwrap();
+                embedded.dispatch();
+                embedded.prepare();
+            }
+            assert_eq!(place.take().unwrap(), [0; 8]);
+        }
+        outer.settle(&embedded);
+        assert!(outer.sleeps(Duration::ZERO), "{}: nothing is left", bench.name);
+    }
+}
+
+/// Rule G4: the operations of a context inside another one.
+#[test]
+fn g4_s1_operations_of_an_inner_context_end_in_the_outer_one() {
+    for (outside, inside) in [(Bench::URING, Bench::URING), (Bench::EPOLL, Bench::URING)] {
+        let (outer, inner) = (outside.context(), inside.context());
+        let io = FileIo::new(&inner, "files", 4);
+        let before = waiting(&io);
+        let _inside = aio_sources::Nested::new(&outer, &inner).unwrap();
+        let after = waiting(&io);
+        for (handle, place, mut writer) in [before, after] {
+            assert!(!handle.is_done());
+            let written = std::thread::spawn(move || writer.write_all(b"four").map(|()| writer));
+            while !handle.is_done() {
+                outer.poll(Wait::Block).unwrap();
+            }
+            assert_eq!(place.take().unwrap(), b"four");
+            drop(written.join().unwrap().unwrap());
+        }
+        assert_eq!((io.on_threads_in_flight(), inner.operations_in_flight()), (0, 0));
     }
 }
 

@@ -6,11 +6,18 @@
 mod boards;
 mod channels;
 mod children;
+#[path = "../../../aio-context/tests/it/common.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests of contexts use more of it")]
+mod common;
 mod doorbells;
 mod file_io;
 mod foreign_io;
 mod intervals;
 mod io_thread;
+#[path = "../../../aio-context/tests/it/kinds.rs"]
+#[allow(unused_imports, reason = "the tests of contexts use it")]
+mod kinds;
 mod listeners;
+mod nested;
 mod signals;
 mod worker_pools;

@@ -369,6 +369,12 @@ impl Ring for FailingRing {
         }
         self.ring.enter(timeout)
     }
+    fn make_eventfd(&mut self) -> io::Result<OwnedFd> {
+        self.ring.make_eventfd()
+    }
+    fn has_work(&mut self) -> bool {
+        self.ring.has_work()
+    }
     fn next(&mut self) -> Option<Completion> {
         self.ring.next()
     }

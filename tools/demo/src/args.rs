@@ -49,8 +49,8 @@ pub(crate) struct Args {
     /// Instead, read and write images in this directory, with each engine; two minutes, and 2.5 GiB of the directory
     #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["plot", "only"])]
     pub(crate) files: Option<PathBuf>,
-    /// With --files: instead, a disk in memory alone, and beside an image in this directory that flushes, is busy, or hangs on a frozen
-    /// file system (as root). A minute
+    /// With --files: instead, a disk in memory alone, and beside an image in this directory that flushes, is busy, waits 10 ms for
+    /// each write (cgroups, as root), or hangs on a frozen file system (as root). A minute
     #[arg(long, requires = "files")]
     pub(crate) neighbour: bool,
     /// Instead, each polling policy under a quota of processor time (cgroups, as root), and on one core with the client: does polling make

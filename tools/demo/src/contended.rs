@@ -13,9 +13,9 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::client::{Client, Waits};
+use crate::control_group::{ControlGroup, Limit};
 use crate::measure::{one_run, settle};
 use crate::plan::{Load, Pace};
-use crate::quota::Quota;
 use crate::row::{self, Cell, cells, figures, ratios_of};
 use crate::server::{BLOCKD, Kind, Polling, Program, Server};
 
@@ -91,7 +91,7 @@ pub(crate) fn measure(
         warm_up: time / 4,
         time,
     };
-    let quota = Quota::make(QUOTA);
+    let quota = ControlGroup::make(Limit::ProcessorTime { percent: QUOTA });
     if let Err(why) = &quota {
         println!("skipped: {}: {why:#}", Situation::Quota.name());
     }
@@ -140,7 +140,7 @@ pub(crate) fn measure(
 }
 
 fn start(
-    quota: Option<&Quota>,
+    quota: Option<&ControlGroup>,
     blockd: &Path,
     polling: Polling,
     cores: Option<Cores>,

@@ -1,13 +1,14 @@
 //! [`Freezable`]: a file system on a file of its own that can be frozen, so that writes to it hang.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
 /// Bytes of the file system.
-const SIZE: u64 = 256 << 20;
+const SIZE: u64 = 384 << 20;
 
 /// A mounted file system. Dropping it unmounts it.
 #[derive(Debug)]
@@ -37,6 +38,15 @@ impl Freezable {
 
     pub(crate) fn path(&self) -> &Path {
         &self.mounted
+    }
+
+    /// Major and minor number of its device.
+    ///
+    /// # Errors
+    /// If the file system cannot be examined.
+    pub(crate) fn device(&self) -> anyhow::Result<(u32, u32)> {
+        let device = std::fs::metadata(&self.mounted)?.dev();
+        Ok((rustix::fs::major(device), rustix::fs::minor(device)))
     }
 
     /// Freezes it: writes wait until the result is dropped.

@@ -11,16 +11,17 @@
 //! | `client`, `idle` | the measuring client; idle connections |
 //! | `server` | the daemons |
 //! | `files` | images on a file system |
-//! | `neighbour`, `freezing` | a disk in memory beside an image that is busy or hangs |
+//! | `neighbour`, `freezing` | a disk in memory beside an image that is busy, slow, or hangs |
 //! | `iothreads` | two I/O threads over one, for two disks and for two queues of one disk |
 //! | `nbd`, `nbd_client` | NBD, beside other servers |
-//! | `contended`, `quota` | polling policies under a quota, and on one core with the client |
+//! | `contended` | polling policies under a quota, and on one core with the client |
 //! | `grid`, `predict` | depths and think times: the heat map; what the simulator predicts for them |
 //! | `row`, `table`, `open_loop`, `summary`, `plot` | figures, printed and drawn |
 
 mod args;
 mod client;
 mod contended;
+mod control_group;
 mod files;
 mod freezing;
 mod grid;
@@ -34,7 +35,6 @@ mod open_loop;
 mod plan;
 mod plot;
 mod predict;
-mod quota;
 mod row;
 mod server;
 mod summary;

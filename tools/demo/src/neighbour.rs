@@ -1,25 +1,27 @@
-//! A disk in memory alone, and beside an image of the same daemon that keeps its medium busy or hangs (C9, P17).
+//! A disk in memory alone, and beside an image of the same daemon that keeps its medium busy, is slow, or hangs (C9, P17).
 //!
 //! The client of the disk in memory spins; that of the image sleeps, on the same core. All threads of a daemon share its core, as those of the
-//! kernel that work for it. So an image takes some of the core in any case, and least of it while it hangs.
+//! kernel that work for it. So an image takes some of the core in any case, least of it while it hangs, and little if it is slow: then the
+//! control group of the daemon limits the writes of the image's device, so that each of them waits in the kernel.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aio_tools::build;
 use aio_tools::cores::Cores;
 use aio_tools::interrupt::Interrupt;
 use aio_tools::report::{median, range};
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::client::{Blocks, Client, Contents, Job, Waits};
+use crate::control_group::{ControlGroup, Limit};
 use crate::files::{ENGINES, KIB};
 use crate::freezing::Freezable;
-use crate::server::{Engine, Server};
+use crate::server::{Engine, Image, Server};
 
 /// Bytes of an image.
 const IMAGE: u64 = 64 << 20;
@@ -27,6 +29,9 @@ const IMAGE: u64 = 64 << 20;
 const LEAST_RATE: f64 = 0.9;
 /// The most p99 beside an image, over that alone.
 const MOST_P99: f64 = 2.0;
+/// The most writes a second of a slow image, and how many of them wait at a time: each for 10 ms.
+const SLOW_WRITES: u32 = 400;
+const SLOW_DEPTH: usize = 4;
 /// How long a request takes at least that was not served at all.
 const STALLED: Duration = Duration::from_secs(2);
 
@@ -38,11 +43,19 @@ enum Beside {
     Flushing,
     /// Writes, 32 at a time.
     Busy,
+    /// Writes to a device that takes 10 ms for each, and little processor time.
+    Slow,
     /// Its file system is frozen, and 32 writes hang.
     Frozen,
 }
 
-const ALL: [Beside; 4] = [Beside::Alone, Beside::Flushing, Beside::Busy, Beside::Frozen];
+const ALL: [Beside; 5] = [
+    Beside::Alone,
+    Beside::Flushing,
+    Beside::Busy,
+    Beside::Slow,
+    Beside::Frozen,
+];
 
 impl Beside {
     fn name(self) -> &'static str {
@@ -50,6 +63,7 @@ impl Beside {
             Self::Alone => "alone",
             Self::Flushing => "flushing",
             Self::Busy => "busy",
+            Self::Slow => "slow",
             Self::Frozen => "frozen",
         }
     }
@@ -58,8 +72,21 @@ impl Beside {
         Job {
             writes: true,
             in_order: false,
-            depth: if self == Self::Flushing { 1 } else { 32 },
+            depth: match self {
+                Self::Flushing => 1,
+                Self::Slow => SLOW_DEPTH,
+                Self::Alone | Self::Busy | Self::Frozen => 32,
+            },
             block: 4 * KIB,
+        }
+    }
+
+    /// Which of the daemon's images it needs.
+    fn image(self) -> usize {
+        match self {
+            Self::Alone | Self::Flushing | Self::Busy => 0,
+            Self::Frozen => 1,
+            Self::Slow => 2,
         }
     }
 }
@@ -84,7 +111,30 @@ pub(crate) struct Row {
     profile: &'static str,
 }
 
-/// A daemon, and the blocks of its images: one in the directory, one on a file system that can be frozen.
+/// What the images lie on, and what limits them.
+struct Media<'a> {
+    directory: &'a Path,
+    /// A file system that can be frozen.
+    system: Option<&'a Freezable>,
+    /// A control group whose writes to that file system wait.
+    slow: Option<&'a ControlGroup>,
+}
+
+impl Media<'_> {
+    /// Where the images lie, and whether they are used without the page cache, in the order of [`Beside::image`].
+    fn places(&self) -> Vec<(&Path, bool)> {
+        let system = self.system.map(Freezable::path);
+        let slow = self.slow.and(system);
+        let all = [
+            Some((self.directory, false)),
+            system.map(|path| (path, false)),
+            slow.map(|path| (path, true)),
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
+/// A daemon, and the blocks of its images.
 struct Daemon {
     engine: Engine,
     server: Server,
@@ -92,18 +142,19 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(engine: Engine, blockd: &Path, places: &[&Path], cores: Option<Cores>) -> anyhow::Result<Self> {
-        let (mut images, mut blocks): (Vec<PathBuf>, Vec<Blocks>) = (Vec::new(), Vec::new());
-        for place in places {
-            let image = place.join(format!("{}-{}", engine.program.name(), engine.name));
+    fn start(engine: Engine, blockd: &Path, media: &Media<'_>, cores: Option<Cores>) -> anyhow::Result<Self> {
+        let (mut images, mut blocks): (Vec<Image>, Vec<Blocks>) = (Vec::new(), Vec::new());
+        for (number, (place, is_direct)) in media.places().into_iter().enumerate() {
+            let path = place.join(format!("{}-{}-{number}", engine.program.name(), engine.name));
             // With its storage, so that writes need none.
             let of_image = Blocks::new(IMAGE / 4, 4 * KIB);
-            fs::write(&image, of_image.image())
-                .with_context(|| format!("cannot write {}", image.display()))?;
-            images.push(image);
+            let written = fs::write(&path, of_image.image());
+            let written = written.and_then(|()| fs::File::open(&path)?.sync_all());
+            written.with_context(|| format!("cannot write {}", path.display()))?;
+            images.push(Image { path, is_direct });
             blocks.push(of_image);
         }
-        let server = Server::start_beside_images(engine, blockd, &images, cores)?;
+        let server = Server::start_beside_images(media.slow, engine, blockd, &images, cores)?;
         Client::connect(&server.socket(), Contents::PATTERN, Waits::ForEvents)?.fill()?;
         Ok(Self {
             engine,
@@ -132,17 +183,17 @@ pub(crate) fn measure(
         println!("skipped: no file system that can be frozen: {error:#}");
     }
     let system = frozen.as_ref().ok();
-    let places: Vec<&Path> = [Some(place.path()), system.map(Freezable::path)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let slow = system.and_then(slow_writes);
+    let media = Media {
+        directory: place.path(),
+        system,
+        slow: slow.as_ref(),
+    };
     let engines = ENGINES.iter().filter(|engine| engine.is_available());
-    let daemons = engines.map(|engine| Daemon::start(*engine, blockd, &places, cores));
+    let daemons = engines.map(|engine| Daemon::start(*engine, blockd, &media, cores));
     let mut daemons = daemons.collect::<anyhow::Result<Vec<Daemon>>>()?;
-    let all: Vec<Beside> = ALL
-        .into_iter()
-        .filter(|beside| *beside != Beside::Frozen || system.is_some())
-        .collect();
+    let images = media.places().len();
+    let all: Vec<Beside> = ALL.into_iter().filter(|beside| beside.image() < images).collect();
     let progress = ProgressBar::new((rounds * all.len() * daemons.len()) as u64);
     let mut rows = Vec::new();
     for round in 0..rounds {
@@ -160,6 +211,19 @@ pub(crate) fn measure(
     Ok(rows)
 }
 
+/// A control group whose writes to the file system wait; or a line why there is none.
+fn slow_writes(system: &Freezable) -> Option<ControlGroup> {
+    let limit = system.device().map(|device| Limit::Writes {
+        device,
+        per_second: SLOW_WRITES,
+    });
+    let group = limit.and_then(ControlGroup::make);
+    if let Err(why) = &group {
+        println!("skipped: no device whose writes wait: {why:#}");
+    }
+    group.ok()
+}
+
 fn one_run(
     daemon: &mut Daemon,
     beside: Beside,
@@ -167,23 +231,21 @@ fn one_run(
     time: Duration,
 ) -> anyhow::Result<Row> {
     let job = beside.job();
-    let image = usize::from(beside == Beside::Frozen);
+    let image = beside.image();
     let (server, blocks) = (&daemon.server, &mut daemon.blocks[image]);
     let connect = || Client::connect_for_blocks(&server.beside(image), Waits::ForEvents, job);
     // Before anything hangs.
     let mut neighbour = Client::connect(&server.socket(), Contents::PATTERN, Waits::Spinning)?;
     let row = match (beside, system) {
-        (Beside::Flushing | Beside::Busy, _) => {
+        (Beside::Flushing | Beside::Busy | Beside::Slow, _) => {
             let (client, is_over) = (connect()?, AtomicBool::new(false));
             let is_over = &is_over;
             std::thread::scope(|scope| {
                 let working = scope.spawn(move || keep_busy(client, blocks, job, is_over));
                 let row = run_neighbour(&mut neighbour, time);
                 is_over.store(true, Ordering::Relaxed);
-                let requests = working.join().map_err(|_| anyhow!("a client has panicked"))??;
-                let row = row?;
-                let image_iops = requests as f64 / time.as_secs_f64();
-                anyhow::Ok(Row { image_iops, ..row })
+                let image_iops = working.join().map_err(|_| anyhow!("a client has panicked"))??;
+                anyhow::Ok(Row { image_iops, ..row? })
             })?
         }
         (Beside::Frozen, Some(system)) => {
@@ -198,6 +260,11 @@ fn one_run(
         }
         _ => run_neighbour(&mut neighbour, time)?,
     };
+    ensure!(
+        beside != Beside::Slow || is_slow(row.image_iops),
+        "the slow image executes {:.0} writes a second, where its control group allows {SLOW_WRITES}",
+        row.image_iops
+    );
     Ok(Row {
         server: daemon.engine.program.name(),
         engine: daemon.engine.name,
@@ -206,18 +273,24 @@ fn one_run(
     })
 }
 
-/// Keeps the image busy. Returns the number of its requests.
-fn keep_busy(mut client: Client, blocks: &mut Blocks, job: Job, is_over: &AtomicBool) -> anyhow::Result<u64> {
-    const PART: Duration = Duration::from_millis(20);
+/// Whether the limit of the control group was effective, so that each request has waited. The kernel counts in periods of 0.1 s.
+fn is_slow(iops: f64) -> bool {
+    iops > 0.0 && iops < 1.5 * f64::from(SLOW_WRITES)
+}
+
+/// Keeps the image busy. Returns its requests per second.
+fn keep_busy(mut client: Client, blocks: &mut Blocks, job: Job, is_over: &AtomicBool) -> anyhow::Result<f64> {
+    const PART: Duration = Duration::from_millis(100);
     let is_over = || is_over.load(Ordering::Relaxed);
-    if job.depth == 1 {
-        return client.write_and_flush(blocks, job, is_over);
-    }
+    let began = Instant::now();
     let mut requests = 0;
+    if job.depth == 1 {
+        requests = client.write_and_flush(blocks, job, is_over)?;
+    }
     while !is_over() {
         requests += client.run_blocks(blocks, job, PART)?.requests;
     }
-    Ok(requests)
+    Ok(requests as f64 / began.elapsed().as_secs_f64())
 }
 
 /// Reads from the disk in memory. If it is not served at all, its rate is zero.
@@ -359,5 +432,27 @@ mod tests {
         assert_eq!(of(Beside::Frozen), "; rate 0.93 [0.90 - 0.95], p99 1.5: kept");
         assert!(of(Beside::Busy).ends_with("not kept"));
         assert!(of(Beside::Flushing).ends_with("p99 2.0: not kept"));
+    }
+
+    /// A medium that a limit does not reach is not taken for a slow one.
+    #[test]
+    fn p17_a_slow_image_executes_no_more_writes_than_its_limit() {
+        let limit = f64::from(SLOW_WRITES);
+        assert!(is_slow(limit) && is_slow(limit / 2.0));
+        assert!(!is_slow(0.0) && !is_slow(2.0 * limit));
+        assert_eq!(SLOW_DEPTH as f64 / limit, 0.01, "seconds for each write");
+    }
+
+    /// The order of the images is that of their numbers, however many there are.
+    #[test]
+    fn p17_images_lie_where_they_are_looked_for() {
+        let directory = Path::new("/directory");
+        let media = Media {
+            directory,
+            system: None,
+            slow: None,
+        };
+        assert_eq!(media.places(), [(directory, false)]);
+        assert_eq!(ALL.map(Beside::image), [0, 0, 0, 2, 1]);
     }
 }

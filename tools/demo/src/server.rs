@@ -13,8 +13,8 @@ use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::Contents;
+use crate::control_group::ControlGroup;
 use crate::idle::{Idle, QUEUES};
-use crate::quota::Quota;
 use aio_tools::cores::{self, Cores};
 use aio_tools::shell;
 
@@ -110,6 +110,14 @@ pub(crate) fn peer_is_installed() -> bool {
     shell::is_installed(PEER)
 }
 
+/// An image that a daemon serves beside the disk that is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub(crate) path: PathBuf,
+    /// Without the page cache.
+    pub(crate) is_direct: bool,
+}
+
 /// A running daemon with idle queues connected to it.
 pub(crate) struct Server {
     kind: Kind,
@@ -128,7 +136,7 @@ impl Server {
 
     /// As [`start`](Self::start), in the control group from its first instruction on.
     pub(crate) fn start_within(
-        quota: Option<&Quota>,
+        group: Option<&ControlGroup>,
         kind: Kind,
         blockd: &Path,
         idle: usize,
@@ -151,8 +159,8 @@ impl Server {
             }
             Program::Floor => command_of_floor(blockd, kind.polling, directory.path()),
         };
-        if let Some(quota) = quota {
-            command = quota.enter_with(&command);
+        if let Some(group) = group {
+            command = group.enter_with(&command);
         }
         let mut server = Self::start_by(&mut command, kind, directory, at)?;
         server._disk = disk;
@@ -187,11 +195,12 @@ impl Server {
     }
 
     /// Starts a daemon that serves a disk in memory at its [socket](Self::socket), and beside it these images at the sockets of
-    /// [`beside`](Self::beside), on its core.
+    /// [`beside`](Self::beside), on its core, in the control group from its first instruction on.
     pub(crate) fn start_beside_images(
+        group: Option<&ControlGroup>,
         engine: Engine,
         blockd: &Path,
-        images: &[PathBuf],
+        images: &[Image],
         at: Option<Cores>,
     ) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir().context("cannot make a directory for sockets")?;
@@ -202,8 +211,12 @@ impl Server {
             command.args(["--engine", engine.name]);
             for (place, image) in images.iter().enumerate() {
                 let socket = beside_socket(directory.path(), place);
-                command.arg("--export");
-                command.arg(format!("path={},socket={}", image.display(), socket.display()));
+                let cache = if image.is_direct { "none" } else { "writeback" };
+                command.arg("--export").arg(format!(
+                    "path={},socket={},cache={cache}",
+                    image.path.display(),
+                    socket.display()
+                ));
             }
             command
         } else {
@@ -214,9 +227,10 @@ impl Server {
             for (place, image) in images.iter().enumerate() {
                 let socket = beside_socket(directory.path(), place);
                 let node = format!(
-                    "driver=file,node-name=image{place},aio={},filename={}",
+                    "driver=file,node-name=image{place},aio={},filename={},cache.direct={}",
                     engine.name,
-                    image.display()
+                    image.path.display(),
+                    if image.is_direct { "on" } else { "off" }
                 );
                 export_of_peer(&mut command, &node, &format!("image{place}"), &socket);
             }
@@ -225,6 +239,9 @@ impl Server {
             export_of_peer(&mut command, &node, "ram", &busy_socket(directory.path()));
             command
         };
+        if let Some(group) = group {
+            command = group.enter_with(&command);
+        }
         let mut server = Self::start_by(&mut command, Kind { program, polling }, directory, at)?;
         server._disk = disk;
         Ok(server)

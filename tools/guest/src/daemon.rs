@@ -68,11 +68,20 @@ impl Daemon {
     /// # Errors
     /// If it refuses the command.
     pub(crate) fn ctl(&self, command: &[&str]) -> anyhow::Result<String> {
+        shell::output(&mut self.ctl_command(command))
+    }
+
+    /// The program that sends a command to it.
+    pub(crate) fn ctl_command(&self, command: &[&str]) -> Command {
         let mut ctl = Command::new(&self.program);
         ctl.args(["ctl", "--control"])
             .arg(self.directory.join("control"))
             .args(command);
-        shell::output(&mut ctl)
+        ctl
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it, and checks that its log has no panic.

@@ -21,6 +21,13 @@ const MEMORY: &str = "256M";
 /// The first version of QEMU that takes the time between two attempts to connect in milliseconds.
 const RECONNECT_MS: (u32, u32) = (9, 2);
 
+/// The indices of a queue. They count modulo 65,536.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueState {
+    pub(crate) offered: u16,
+    pub(crate) completed: u16,
+}
+
 /// A running guest. Dropping it kills QEMU.
 pub(crate) struct Guest {
     qemu: Child,
@@ -208,13 +215,13 @@ impl Guest {
     ///
     /// # Errors
     /// If QEMU refuses it.
-    fn control(&mut self, command: &str, arguments: &Value) -> anyhow::Result<()> {
+    fn control(&mut self, command: &str, arguments: &Value) -> anyhow::Result<Value> {
         let line = json!({"execute": command, "arguments": arguments}).to_string();
         self.monitor.send(&line)?;
         loop {
-            let answer: Value = serde_json::from_str(&self.monitor.line(MONITOR)?)?;
-            if answer.get("return").is_some() {
-                return Ok(());
+            let mut answer: Value = serde_json::from_str(&self.monitor.line(MONITOR)?)?;
+            if let Some(result) = answer.get_mut("return") {
+                return Ok(result.take());
             }
             if let Some(error) = answer.get("error") {
                 bail!("QEMU refuses {command}: {}", error["desc"]);
@@ -236,7 +243,7 @@ impl Guest {
         let backend = json!({"type": "socket", "data": options});
         self.control("chardev-add", &json!({"id": id, "backend": backend}))?;
         let device = json!({"driver": "vhost-user-blk-pci", "id": id, "chardev": id, "num-queues": 1});
-        self.control("device_add", &device)
+        self.control("device_add", &device).map(drop)
     }
 
     /// Removes a disk that was added, and waits until the guest has let it go.
@@ -252,7 +259,34 @@ impl Guest {
                 break;
             }
         }
-        self.control("chardev-remove", &json!({"id": id}))
+        self.control("chardev-remove", &json!({"id": id})).map(drop)
+    }
+
+    /// The process of QEMU.
+    pub(crate) fn process(&self) -> u32 {
+        self.qemu.id()
+    }
+
+    /// How far a queue of the disk is, as the guest's memory has it: requests that the driver has offered, and those that are complete.
+    ///
+    /// # Errors
+    /// If QEMU cannot tell, as before version 7.2.
+    pub(crate) fn queue_state(&mut self, queue: u16) -> anyhow::Result<QueueState> {
+        // The query of a queue's status would stop the queue: QEMU asks the daemon for its base.
+        let device = "/machine/peripheral/disk/virtio-backend";
+        let element = self.control(
+            "x-query-virtio-queue-element",
+            &json!({"path": device, "queue": queue}),
+        )?;
+        let index = |ring: &str| {
+            let index = element[ring]["idx"].as_u64();
+            let index = index.and_then(|index| u16::try_from(index).ok());
+            index.with_context(|| format!("QEMU names no index: {element}"))
+        };
+        Ok(QueueState {
+            offered: index("avail")?,
+            completed: index("used")?,
+        })
     }
 
     /// Ends the guest properly, and waits for QEMU.

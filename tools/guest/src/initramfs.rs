@@ -105,6 +105,7 @@ pub(crate) fn build(parts: &Parts<'_>) -> anyhow::Result<Vec<u8>> {
     archive.file("bin/busybox", &read(parts.busybox)?);
     archive.entry("bin/sh", LINK, (0, 0), b"busybox");
     archive.file("init", include_bytes!("../guest/init"));
+    archive.file("bin/commands", include_bytes!("../guest/commands"));
     archive.file("bin/pattern", include_bytes!("../guest/pattern"));
     archive.file("bin/writer", include_bytes!("../guest/writer"));
     archive.file("sbin/mke2fs", &read(parts.mke2fs)?);

@@ -10,6 +10,7 @@
 //! | `guest`, `port` | QEMU, its monitor, and commands for the guest |
 //! | `daemon` | blockd |
 //! | `steps` | what is done and judged |
+//! | `state` | what is kept of both sides after a failure |
 //! | `row` | setups and results |
 
 mod daemon;
@@ -18,6 +19,7 @@ mod initramfs;
 mod packages;
 mod port;
 mod row;
+mod state;
 mod steps;
 
 use std::fs::File;
@@ -28,7 +30,7 @@ use std::time::{Duration, Instant};
 use aio_tools::interrupt::{Interrupt, Interrupted};
 use aio_tools::report::{self, Machine};
 use aio_tools::shell;
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Parser;
 use indicatif::ProgressBar;
 
@@ -200,7 +202,15 @@ impl Judge {
                 kills: self.pace.kills,
                 pattern: self.pace.pattern,
             };
-            let done = timed(name, || Ok(((), step(&mut scene)?)));
+            let mut done = timed(name, || Ok(((), step(&mut scene)?)));
+            if let Err(why) = done.result {
+                let kept = match self.interrupt.check() {
+                    Ok(()) => state::keep(setup, name, directory, &daemon, &mut guest, &self.interrupt),
+                    Err(_) => Ok(String::new()),
+                };
+                let kept = kept.unwrap_or_else(|why| format!("the state cannot be kept: {why:#}"));
+                done.result = Err(anyhow!("{why:#}\n{kept}"));
+            }
             self.note(setup, name, done, &daemon)?;
         }
         let ended = timed("end", || {

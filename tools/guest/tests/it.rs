@@ -74,6 +74,22 @@ fn a_daemon_that_loses_writes_is_found() {
         said.contains("pattern") && said.contains("is not what the guest has written"),
         "{said}"
     );
+    // The failure explains itself.
+    for queue in 0..4 {
+        let line = said
+            .lines()
+            .find(|line| line.starts_with(&format!("queue {queue}: ")));
+        assert!(line.unwrap().ends_with(" 0 missing"), "{said}");
+    }
+    let kept = said
+        .lines()
+        .find_map(|line| line.strip_prefix("the state of blockd and QEMU is kept in "));
+    let kept = Path::new(kept.unwrap());
+    let of = |name: &str| std::fs::read_to_string(kept.join(name)).unwrap();
+    let list = of("list");
+    assert!(list.contains("connected") && list.contains("4 of "), "{list}");
+    assert!(of("stats").contains("disk"));
+    assert!(of("threads-blockd").contains("wchan: ") && of("threads-qemu").contains("wchan: "));
 }
 
 /// Neither QEMU, nor the daemon, nor a file is left.

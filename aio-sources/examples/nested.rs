@@ -1,6 +1,6 @@
 //! A context inside another one, such as that of a library inside that of a program: one thread polls both.
 //!
-//! `cargo run --example in_context`
+//! `cargo run --example nested`
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aio_context::{ClockId, Context, Registration, Wait};
+use aio_sources::Nested;
 
 /// A component with a loop of its own: it answers on a socket, and ticks.
 struct Component {
@@ -35,7 +36,7 @@ fn main() -> io::Result<()> {
     let program = Context::new()?;
     let (near, mut client) = UnixStream::pair()?;
     let component = Component::new(near)?;
-    let inside = program.watch_context(&component.cx)?;
+    let nested = Nested::new(&program, &component.cx)?;
 
     // The program has handlers of its own.
     let (own, mut peer) = UnixStream::pair()?;
@@ -62,8 +63,8 @@ fn main() -> io::Result<()> {
         String::from_utf8_lossy(&echoed)
     );
 
-    // Without the registration the component is a loop of its own again.
-    drop(inside);
+    // Without it the component is a loop of its own again.
+    drop(nested);
     let before = component.ticks.get();
     while component.ticks.get() == before {
         component.cx.poll(Wait::Block)?;

@@ -6,11 +6,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_context::{Builder, ClockId, Context, GroupId, ManualClock, PollParams, Wait};
+use aio_context::{Builder, ClockId, Context, GroupId, Iteration, ManualClock, PollParams, PollPolicy, Wait};
+use aio_sources::Nested;
 
-use crate::common::{Bench, Count, Kick, is_readable, watch, watch_polled};
+use crate::common::{Bench, Count, Kick, watch, watch_polled};
 
 const MS: Duration = Duration::from_millis(1);
+
+/// Polls for as long as it may.
+#[derive(Debug)]
+struct Always;
+
+impl PollPolicy for Always {
+    fn name(&self) -> &'static str {
+        "always"
+    }
+    fn budget(&self) -> Duration {
+        Duration::MAX
+    }
+    fn observe(&mut self, _: Iteration) {}
+    fn reset(&mut self, _: PollParams) {}
+}
 
 /// Runs the test with each backend outside and inside.
 fn everywhere(test: impl Fn(&dyn Fn() -> Builder, &dyn Fn() -> Builder)) {
@@ -43,7 +59,7 @@ fn is_asleep(outer: &Context) -> bool {
 fn g4_an_inner_context_is_served_by_the_outer_one() {
     everywhere(|outer, inner| {
         let (outer, inner) = pair(outer, inner);
-        let _inside = outer.watch_context(&inner).unwrap();
+        let _inside = Nested::new(&outer, &inner).unwrap();
         let kicks: Vec<_> = (0..100).map(|_| Kick::new()).collect();
         let _registrations: Vec<_> = kicks.iter().map(|kick| watch(&inner, kick)).collect();
         let (own, bh_runs) = (Kick::new(), Count::default());
@@ -81,7 +97,7 @@ fn g4_work_from_before_is_served() {
         });
         let _kick = watch(&inner, &kick);
         kick.kick();
-        let _inside = outer.watch_context(&inner).unwrap();
+        let _inside = Nested::new(&outer, &inner).unwrap();
         poll_until(&outer, || runs.get() + kick.count.get(), 2);
     });
 }
@@ -92,7 +108,7 @@ fn g4_deadlines_of_the_inner_context_are_exact() {
         let clock = Arc::new(ManualClock::new());
         let outer = outer().monotonic(clock.clone()).build().unwrap();
         let inner = inner().monotonic(clock.clone()).build().unwrap();
-        let _inside = outer.watch_context(&inner).unwrap();
+        let _inside = Nested::new(&outer, &inner).unwrap();
         let fired = Rc::new(Cell::new(0));
         let at = fired.clone();
         let timer = inner
@@ -127,12 +143,12 @@ fn g4_polled_directly_the_inner_context_does_not_stay_in_poll_mode() {
     everywhere(|outer, inner| {
         let (outer, inner) = (
             outer().build().unwrap(),
-            inner().policy(Box::new(crate::polling::Always)).build().unwrap(),
+            inner().policy(Box::new(Always)).build().unwrap(),
         );
         inner.set_poll_params(PollParams::up_to(MS));
         let kick = Kick::new();
         let _kick = watch_polled(&inner, &kick);
-        let inside = outer.watch_context(&inner).unwrap();
+        let inside = Nested::new(&outer, &inner).unwrap();
         for served in 1..=3 {
             kick.kick();
             while kick.count.get() < served {
@@ -155,7 +171,7 @@ fn g4_polled_directly_the_inner_context_does_not_stay_in_poll_mode() {
 fn g4_a_panic_comes_out_and_the_inner_context_goes_on() {
     everywhere(|outer, inner| {
         let (outer, inner) = pair(outer, inner);
-        let _inside = outer.watch_context(&inner).unwrap();
+        let _inside = Nested::new(&outer, &inner).unwrap();
         let runs = Count::default();
         for round in 1..=3 {
             let (in_bh, in_timer, at_once) = (runs.clone(), runs.clone(), runs.get());
@@ -188,7 +204,7 @@ fn g4_b5_a_paused_inner_context_is_not_served_before_the_last_resume() {
         let clock = Arc::new(ManualClock::new());
         let outer = outer().monotonic(clock.clone()).build().unwrap();
         let inner = inner().monotonic(clock.clone()).build().unwrap();
-        let _inside = outer.watch_context(&inner).unwrap();
+        let _inside = Nested::new(&outer, &inner).unwrap();
         let (kick, shots) = (Kick::new(), Count::default());
         let _kick = watch(&inner, &kick);
         let counted = shots.clone();
@@ -219,14 +235,14 @@ fn g4_b5_a_paused_inner_context_is_not_served_before_the_last_resume() {
 fn g4_removed_the_inner_context_is_free() {
     everywhere(|outer, inner| {
         let (outer, inner) = pair(outer, inner);
-        let inside = outer.watch_context(&inner).unwrap();
+        let inside = Nested::new(&outer, &inner).unwrap();
         let (kick, weak) = (Kick::new(), inner.downgrade());
         let _kick = watch(&inner, &kick);
         kick.kick();
-        inside.remove();
+        drop(inside);
         assert!(!outer.poll(Wait::NoBlock).unwrap());
         assert!(inner.poll(Wait::Block).unwrap() && kick.count.get() == 1);
-        let inside = outer.watch_context(&inner).unwrap();
+        let inside = Nested::new(&outer, &inner).unwrap();
         kick.kick();
         poll_until(&outer, || kick.count.get(), 2);
         // Each goes away first.
@@ -246,7 +262,7 @@ fn g4_an_inner_callback_may_remove_its_context() {
         let slot = Rc::new(Cell::new(None));
         let own = slot.clone();
         inner.defer(move |_| drop(own.take()));
-        slot.set(Some(outer.watch_context(&inner).unwrap()));
+        slot.set(Some(Nested::new(&outer, &inner).unwrap()));
         drop(inner);
         while weak.upgrade().is_some() {
             assert!(outer.poll(Wait::Block).unwrap());
@@ -260,7 +276,7 @@ fn g4_an_inner_callback_may_remove_its_context() {
 fn g4_d6_an_inner_callback_may_poll_the_outer_context() {
     everywhere(|outer, inner| {
         let (outer, inner) = pair(outer, inner);
-        let _inside = outer.watch_context(&inner).unwrap();
+        let _inside = Nested::new(&outer, &inner).unwrap();
         let other = Kick::new();
         let (awaited, around) = (other.clone(), outer.clone());
         let kick = Kick::with(move |_, _| {
@@ -283,10 +299,10 @@ fn g4_contexts_in_contexts_in_contexts() {
         let (outer, inner) = pair(outer, inner);
         let all = [outer, inner, Context::new().unwrap()];
         let _inside = [
-            all[0].watch_context(&all[1]).unwrap(),
-            all[1].watch_context(&all[2]).unwrap(),
+            Nested::new(&all[0], &all[1]).unwrap(),
+            Nested::new(&all[1], &all[2]).unwrap(),
         ];
-        let refused = all[2].watch_context(&Context::new().unwrap()).unwrap_err();
+        let refused = Nested::new(&all[2], &Context::new().unwrap()).unwrap_err();
         assert!(refused.to_string().contains("too deep"), "{refused}");
         for cx in &all {
             let (kick, runs) = (Kick::new(), Count::default());
@@ -307,10 +323,10 @@ fn g4_contexts_in_contexts_in_contexts() {
 fn g4_no_context_serves_itself() {
     everywhere(|outer, inner| {
         let (outer, inner) = pair(outer, inner);
-        let refused = outer.watch_context(&outer).unwrap_err();
+        let refused = Nested::new(&outer, &outer).unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
-        let _inside = outer.watch_context(&inner).unwrap();
-        let refused = inner.watch_context(&outer).unwrap_err();
+        let _inside = Nested::new(&outer, &inner).unwrap();
+        let refused = Nested::new(&inner, &outer).unwrap_err();
         assert!(refused.to_string().contains("circle"), "{refused}");
         let kick = Kick::new();
         let _kick = watch(&inner, &kick);
@@ -320,32 +336,54 @@ fn g4_no_context_serves_itself() {
     });
 }
 
-/// Two foreign loops embed one context, and one of them leaves it.
+/// Its deadline in the pause makes nothing else wait, and is served at the end.
 #[test]
-fn g4_two_embeddings_of_one_context_do_not_disarm_each_other() {
-    for bench in Bench::DIRECT {
-        println!("{}", bench.name);
-        let cx = bench.context();
-        let [first, second] = [cx.embed().unwrap(), cx.embed().unwrap()];
-        let runs = Count::default();
-        let counted = runs.clone();
-        let bh = cx.bottom_half("g4", move |_| {
+fn g4_b5_a_nested_context_is_a_member_of_a_group() {
+    everywhere(|outer, inner| {
+        let clock = Arc::new(ManualClock::new());
+        let outer = outer().monotonic(clock.clone()).build().unwrap();
+        let inner = inner().monotonic(clock.clone()).build().unwrap();
+        let group = outer.new_group();
+        let _nested = Nested::new_in(&outer, group, &inner).unwrap();
+        let shots = Count::default();
+        let counted = shots.clone();
+        let timer = inner.timer(ClockId::Monotonic, move |_, _| {
             counted.up();
         });
-        assert_eq!((first.prepare(), second.prepare()), (None, None));
-        assert!(!first.check().unwrap());
-        bh.schedule();
-        assert!(is_readable(&second), "the second one is still prepared");
-        assert!(second.check().unwrap() && second.dispatch());
-        assert_eq!((runs.get(), second.prepare(), first.prepare()), (1, None, None));
-        // What the first has accepted is not lost if it goes away.
-        bh.schedule();
-        assert!(first.check().unwrap());
-        drop(first);
-        assert!(is_readable(&second));
-        assert!(second.check().unwrap() && second.dispatch());
-        assert_eq!((runs.get(), second.prepare()), (2, None));
-        drop(second);
-        assert!(!cx.poll(Wait::NoBlock).unwrap());
+        let timer = timer.armed_after(MS);
+        let others = outer.pause(GroupId::DEFAULT);
+        poll_until(&outer, || shots.get(), 1);
+        drop(others);
+        let paused = outer.pause(group);
+        timer.arm_after(MS);
+        clock.advance(MS * 2);
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        assert_eq!(shots.get(), 1);
+        // Meanwhile it can be polled by itself, and nothing is served twice.
+        assert!(inner.poll(Wait::Block).unwrap() && shots.get() == 2);
+        timer.arm_after(MS);
+        clock.advance(MS * 2);
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        drop(paused);
+        poll_until(&outer, || shots.get(), 3);
+        assert!(is_asleep(&outer));
+    });
+}
+
+#[test]
+fn case_87_nested_contexts_that_come_and_go_leave_nothing() {
+    let outer = Context::new().unwrap();
+    let kick = Kick::new();
+    let _kick = watch(&outer, &kick);
+    for round in 1..=30 {
+        let inner = Context::new().unwrap();
+        let (first, second) = (Nested::new(&outer, &inner), Nested::new(&outer, &inner));
+        let weak = inner.downgrade();
+        inner.after(MS * (round % 3), |_| {});
+        kick.kick();
+        poll_until(&outer, || kick.count.get(), round);
+        drop((inner, first.unwrap(), second.unwrap()));
+        assert!(weak.upgrade().is_none());
     }
+    assert!(is_asleep(&outer));
 }

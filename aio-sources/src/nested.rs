@@ -1,0 +1,147 @@
+//! [`Nested`]: a context inside another one (rule G4).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use aio_context::{ClockId, Context, Embedded, GroupId, Handler, Interest, Refused, Registration, Timer};
+
+/// A context that another one serves: its descriptors, timers and bottom halves run while the outer context is polled.
+///
+/// It keeps the inner context alive. Dropping it ends the service, and the inner context can then be polled by itself. It may be polled by
+/// itself meanwhile, too. A pause of the group suspends the service.
+///
+/// Handlers of the inner context are not busy-polled for. A panic in a callback of the inner context comes out of the poll of the outer one;
+/// what is left is served by the next poll.
+///
+/// ```
+/// use aio_context::{ClockId, Context, Wait};
+/// use aio_sources::Nested;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (outer, inner) = (Context::new()?, Context::new()?);
+/// let _nested = Nested::new(&outer, &inner)?;
+/// let (done, ready) = std::sync::mpsc::channel();
+/// let _timer = inner
+///     .timer(ClockId::Monotonic, move |_, _| drop(done.send(())))
+///     .armed_after(std::time::Duration::from_millis(1));
+/// while ready.try_recv().is_err() {
+///     outer.poll(Wait::Block)?;
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropped at once, the inner context is not served"]
+pub struct Nested {
+    _registration: Registration,
+}
+
+impl Nested {
+    /// Has `outer` serve `inner`.
+    ///
+    /// # Errors
+    /// `InvalidInput` if both are the same context. As [`Context::embed`]; and as [`Context::watch`], with `ELOOP` if `inner` serves
+    /// `outer`, directly or through others, or if contexts are too deep in each other: Linux allows five epoll sets in a row, and an inner
+    /// context takes two of them.
+    pub fn new(outer: &Context, inner: &Context) -> io::Result<Self> {
+        Self::new_in(outer, GroupId::DEFAULT, inner)
+    }
+
+    /// As [`new`](Self::new), as a member of `group`, which can be [paused](Context::pause).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    ///
+    /// # Panics
+    /// If the group was not made by `outer`.
+    pub fn new_in(outer: &Context, group: GroupId, inner: &Context) -> io::Result<Self> {
+        if outer.remote().is_same(&inner.remote()) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a context cannot serve itself: poll it, or nest it in another context",
+            ));
+        }
+        let embedded = inner.embed()?;
+        let server = Rc::new_cyclic(|own: &Weak<Server>| {
+            let own = own.clone();
+            let is_due = move |outer: &Context, _: &Timer| {
+                if let Some(server) = own.upgrade() {
+                    server.is_due(outer);
+                }
+            };
+            Server {
+                embedded,
+                deadline: outer.timer(ClockId::Monotonic, is_due).disarmed(),
+                group,
+            }
+        });
+        let watched = outer.watch_in(group, server.clone(), Interest::READ);
+        let registration =
+            watched.map_err(|why| Refused::wrap("watch a context", outer.backend_name(), why.into()))?;
+        server.prepare();
+        Ok(Self {
+            _registration: registration,
+        })
+    }
+}
+
+/// The handler of the inner context in the outer one.
+///
+/// The inner context is prepared whenever it is not served, because the outer one runs no code before its waits.
+struct Server {
+    embedded: Embedded,
+    /// Ends the wait of the outer context when the inner one is due.
+    deadline: Timer,
+    group: GroupId,
+}
+
+impl Server {
+    fn serve(&self) {
+        let again = AgainAfterPanic(&self.deadline);
+        self.embedded.dispatch();
+        drop(again);
+        self.prepare();
+    }
+
+    fn prepare(&self) {
+        match self.embedded.prepare() {
+            Some(limit) => self.deadline.arm_after(limit),
+            None => self.deadline.cancel(),
+        }
+    }
+
+    /// The deadline has passed. During a pause the descriptor becomes readable, so that the outer context serves the inner one when it
+    /// resumes.
+    fn is_due(&self, outer: &Context) {
+        if outer.is_paused(self.group) {
+            self.embedded.prepare();
+            self.embedded.context().remote().notify();
+        } else {
+            self.serve();
+        }
+    }
+}
+
+/// Has the inner context served again if one of its callbacks panics.
+struct AgainAfterPanic<'a>(&'a Timer);
+
+impl Drop for AgainAfterPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.arm_after(Duration::ZERO);
+        }
+    }
+}
+
+impl AsFd for Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.embedded.as_fd()
+    }
+}
+
+impl Handler for Server {
+    fn readable(&self, _: &Context) {
+        self.serve();
+    }
+}
