@@ -227,3 +227,64 @@ pub fn vhost_user(data: &[u8]) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calls::Reply;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    /// The number of queues that the second loop serves.
+    fn serving(scene: &Scene) -> u16 {
+        let gathered = Rc::new(RefCell::new(None));
+        let sink = gathered.clone();
+        let count = |_: &aio_context::Context, local: &crate::loops::Local| -> u16 {
+            local.activities().iter().map(|activity| activity.serving).sum()
+        };
+        let loops = scene.server.exports().loops();
+        loops.gather(scene.server.context(), count, move |_, all| {
+            drop(sink.replace(Some(all)));
+        });
+        loop {
+            if let Some(all) = gathered.take() {
+                return all[1].expect("the loop responds");
+            }
+            scene.turn_or_wait();
+        }
+    }
+
+    /// A thread that panics before it has stopped its queue does not leave the daemon waiting.
+    #[test]
+    fn a_panic_of_a_loop_that_is_to_stop_a_queue_ends_the_daemon() {
+        // Four queues start, then each stops: by messages of three bytes and a body of eight.
+        let seed = include_bytes!("../../../../fuzz/seeds/vhost_user/running_on_two_loops");
+        let (start, stop) = seed[1..].split_at(seed.len() - 1 - 4 * 11);
+        let scene = Scene::new(2);
+        scene.memory.set_len(1 << 16).expect("a memfd can grow");
+        let mut client = scene.connect();
+        scene.send(&client, start);
+        let most = (0..MOST_ITERATIONS / 10)
+            .map(|_| serving(&scene))
+            .find(|count| *count == 2);
+        assert_eq!(most, Some(2), "{}", serving(&scene));
+        scene.server.exports().loops().call(
+            scene.server.context(),
+            1,
+            |_, _, _: Reply<()>| panic!("planted"),
+            Box::new(|_, _| ()),
+        );
+        scene.send(&client, stop);
+        let error = scene.server.run().expect_err("a loop has ended").to_string();
+        assert!(
+            error.contains("io1 has ended") && error.contains("planted"),
+            "{error}"
+        );
+        scene.server.finish().expect("the other loop goes on");
+        drop(scene);
+        client.set_nonblocking(false).expect("a socket");
+        let mut answers = Vec::new();
+        // The connection ends, with or without messages that were not read.
+        client.read_to_end(&mut answers).map(drop).unwrap_or_default();
+    }
+}
