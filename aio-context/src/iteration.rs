@@ -287,7 +287,7 @@ impl Inner {
         if budget.is_zero() {
             return Ok(Searched::not_at(self.now().as_nanos()));
         }
-        self.search(cx, budget, ready)
+        self.search(cx, budget, timeout, ready)
     }
 
     /// Takes over what a wait found, from position `first` of the list on. Usually that is all, and it is delivered straight from the list.

@@ -20,12 +20,16 @@ const MOST_DOUBLINGS: u16 = 9;
 const TURN_WEIGHT: u16 = 200;
 /// The next gap within this many pauses is a repetition.
 const SOON: u64 = 8;
-/// The number of searches that may find nothing. From then on, one in 256 is made.
+/// The number of searches that may find nothing. From then on the loop only probes.
 const MOST_MISSES: u8 = 64;
 /// A search that finds something makes up for so many that do not.
 const HIT_WEIGHT: u8 = 8;
-/// A thread that waits longer for its core, on average before each search, shares it. To be switched to on a core of its own takes less.
-const SHARED_NS: u64 = 4_000;
+/// The waits, and the time, from one probe to the next. So one of 256 requests at most waits for a probe, and less than one percent of the
+/// time passes in them.
+const PROBE_WAITS: u16 = 256;
+const PROBE_SHARE: u64 = 128;
+/// So many searches after a suspicion are watched.
+const WATCHED: u8 = 8;
 /// A core that was found not to be shared is taken for the thread's own for so long.
 const UNSHARED_FOR_NS: u64 = ms(10);
 
@@ -41,15 +45,18 @@ const fn ms(count: u64) -> u64 {
 ///
 /// Three observations tell:
 ///
-/// - *Searches in vain.* If 64 searches have found nothing, and hardly any other has, the peer may need this very core to do anything. From
-///   then on the loop searches before one wait of 256, until searches find something again.
+/// - *Searches in vain.* If 64 searches have found nothing, and hardly any other has, the peer may need this very core to do anything. Or it
+///   is late because the loop sleeps: it then sleeps as well, and takes longer to wake up than the loop searches. A [probe](Self::PROBE)
+///   tells them apart: a search that lasts until such a peer is awake. A peer on this core cannot run meanwhile. From then on the loop
+///   searches in probes only, before one wait of 256 and for less than a hundredth of the time, until a probe has found something.
 /// - *Gaps.* A polling loop reads its clock every few microseconds. A gap of a millisecond between two readings tells that the thread did
 ///   not run.
 /// - *Turns.* A long search is compared with the processor time that it took. If they differ by more than 4 us, another thread may have run
 ///   on this core meanwhile.
 ///
-/// A turn is a suspicion at first: interrupts and a hypervisor take processor time as well. So the loop asks the system how long its thread
-/// has [waited for its core](Self::is_shared) since the last suspicion. Where the system cannot tell, a suspicion counts as a turn.
+/// A turn is a suspicion at first: interrupts and a hypervisor take processor time as well. So the next eight searches are
+/// [watched](Self::is_watched): the loop asks the system before and after them how long the thread has waited for its core. It does not
+/// sleep in between, so only another thread on this core can have made it wait. Where the system cannot tell, the next suspicion counts as a turn.
 ///
 /// After a gap or a turn polling is suspended for a moment: as long as the gap, 16 times a gap that is so long that it must come from a quota, or two
 /// milliseconds. Each repetition soon after the end of a pause doubles the pause, up to 128 times the gap, or a second. So a single gap,
@@ -76,17 +83,22 @@ pub struct Contention {
     turns: u16,
     /// Searches in vain, less [`HIT_WEIGHT`] for each other.
     misses: u8,
-    /// Waits since the last search, while too many were in vain.
-    passed: u8,
-    /// Calls of [`is_worth_it`](Self::is_worth_it) since the delay below was read.
-    waits: u32,
-    /// How long the thread had waited for its core in all; 0 before the first suspicion.
-    delay_ns: u64,
+    /// Waits since the last probe, or since too many searches were in vain.
+    passed: u16,
+    /// The search that is made now is a probe.
+    is_probing: bool,
+    /// The next probe is not before this moment.
+    probe_at_ns: u64,
+    /// Searches that will be watched.
+    watched: u8,
     /// Until then the core is taken for the thread's own.
     unshared_until_ns: u64,
 }
 
 impl Contention {
+    /// The length of a probe, within the maximum of the parameters: longer than two threads take to wake each other up.
+    pub const PROBE: Duration = Duration::from_micros(200);
+
     /// The part of a search that is not compared with its processor time. To read that costs some 5 % of this time.
     pub const COMPARED_AFTER: Duration = Duration::from_micros(5);
 
@@ -99,28 +111,57 @@ impl Contention {
             turns: 0,
             misses: 0,
             passed: 0,
-            waits: 0,
-            delay_ns: 0,
+            is_probing: false,
+            probe_at_ns: 0,
+            watched: 0,
             unshared_until_ns: 0,
         }
     }
 
-    /// Returns whether to search before the next wait, at `now_ns` of the loop's clock. Call it once for each wait, after a first round
-    /// that has found nothing.
+    /// Returns whether to search before the next wait, at `now_ns` of the loop's clock. Call it at most once for each wait, after a first
+    /// round that has found nothing, and [`waited`](Self::waited) after each.
     #[inline]
     pub const fn is_worth_it(&mut self, now_ns: u64) -> bool {
-        self.waits = self.waits.saturating_add(1);
         if self.is_suspended(now_ns) {
             return false;
         }
         if self.misses < MOST_MISSES {
             return true;
         }
-        self.passed = self.passed.wrapping_add(1);
-        self.passed == 0
+        self.is_probing = self.passed >= PROBE_WAITS && now_ns >= self.probe_at_ns;
+        if self.is_probing {
+            self.passed = 0;
+            let apart_ns = saturating_ns(Self::PROBE) * PROBE_SHARE;
+            self.probe_at_ns = now_ns.saturating_add(apart_ns);
+        }
+        self.is_probing
     }
 
-    /// Returns whether polling was ever suspended, or most searches are not made now. If not, [`is_worth_it`](Self::is_worth_it) returns
+    /// Returns whether the search that [`is_worth_it`](Self::is_worth_it) has just allowed is a probe: it takes up to
+    /// [`PROBE`](Self::PROBE), whatever the policy says.
+    #[inline]
+    #[must_use]
+    pub const fn is_probe(&self) -> bool {
+        self.is_probing
+    }
+
+    /// Returns whether a search was in vain lately. Then check for events before the search: one that was there already is no success of
+    /// polling, because it would have ended a sleep at once.
+    #[inline]
+    #[must_use]
+    pub const fn is_in_doubt(&self) -> bool {
+        self.misses > 0
+    }
+
+    /// Records a wait, with or without a search.
+    #[inline]
+    pub const fn waited(&mut self) {
+        if self.misses >= MOST_MISSES {
+            self.passed = self.passed.saturating_add(1);
+        }
+    }
+
+    /// Returns whether polling was ever suspended, or the loop only probes now. If not, [`is_worth_it`](Self::is_worth_it) returns
     /// true at any moment.
     #[inline]
     #[must_use]
@@ -128,9 +169,15 @@ impl Contention {
         self.until_ns != 0 || self.misses >= MOST_MISSES
     }
 
-    /// Records whether a search has found something. Returns whether searches are seldom made from now on.
+    /// Records whether a search has found something. Returns whether the loop only probes from now on.
     #[inline]
     pub const fn found(&mut self, something: bool) -> bool {
+        if core::mem::replace(&mut self.is_probing, false) {
+            if something {
+                (self.misses, self.probe_at_ns) = (0, 0);
+            }
+            return false;
+        }
         if something {
             self.misses = self.misses.saturating_sub(HIT_WEIGHT);
         } else if self.misses < MOST_MISSES {
@@ -147,20 +194,39 @@ impl Contention {
         now_ns < self.unshared_until_ns
     }
 
-    /// After a suspicion: returns whether other threads use the core. `delay` is how long the thread has waited for its core in all since it
-    /// began, while it could have run: field 2 of `/proc/thread-self/schedstat` on Linux. The first reading is only remembered.
-    pub fn is_shared(&mut self, delay: Duration, now_ns: u64) -> bool {
-        let delay_ns = saturating_ns(delay);
-        let waits = core::mem::take(&mut self.waits).max(1);
-        let before_ns = core::mem::replace(&mut self.delay_ns, delay_ns.max(1));
-        if before_ns == 0 {
-            return false;
+    /// Returns whether the search that begins now is watched: pass [`judge`](Self::judge) how long the thread waits for its core in it.
+    #[inline]
+    #[must_use]
+    pub const fn is_watched(&self) -> bool {
+        self.watched > 0 || self.is_probing
+    }
+
+    /// After a [suspicion](Self::compared): the next searches are watched, unless the core was found not to be shared a moment ago.
+    pub const fn suspect(&mut self, now_ns: u64) {
+        if !self.is_unshared(now_ns) {
+            self.watched = WATCHED;
         }
-        let is_shared = delay_ns.saturating_sub(before_ns) >= SHARED_NS.saturating_mul(waits.into());
-        if !is_shared {
-            self.unshared_until_ns = now_ns.saturating_add(UNSHARED_FOR_NS);
+    }
+
+    /// After a suspicion in a search that was watched: returns whether another thread has had a turn. `waited` is how long the thread has
+    /// waited for its core, while it could have run: the growth of field 2 of `/proc/thread-self/schedstat` on Linux. `None` if the system
+    /// does not tell.
+    pub const fn judge(&mut self, waited: Option<Duration>, now_ns: u64) -> bool {
+        match waited {
+            Some(waited) if waited.as_nanos() < TURN_NS as u128 => {
+                self.unshared(now_ns);
+                false
+            }
+            _ => {
+                self.watched = WATCHED;
+                true
+            }
         }
-        is_shared
+    }
+
+    const fn unshared(&mut self, now_ns: u64) {
+        self.watched = 0;
+        self.unshared_until_ns = now_ns.saturating_add(UNSHARED_FOR_NS);
     }
 
     /// Returns whether polling is suspended at `now_ns` of the loop's clock.
@@ -187,14 +253,20 @@ impl Contention {
         true
     }
 
-    /// Records the rest of a search that took longer than [`COMPARED_AFTER`](Self::COMPARED_AFTER): its duration, and the processor time
-    /// of the thread. Returns whether another thread may have had a turn meanwhile: [`turn`](Self::turn) records one.
-    pub const fn compared(&mut self, took: Duration, cpu: Duration) -> bool {
-        let is_turn = took.saturating_sub(cpu).as_nanos() >= TURN_NS as u128;
-        if !is_turn {
-            self.turns = self.turns.saturating_sub(1);
+    /// Records a search that was watched, or the rest of one that took longer than [`COMPARED_AFTER`](Self::COMPARED_AFTER): its duration, and the
+    /// processor time of the thread. Returns whether another thread may have had a turn meanwhile: [`turn`](Self::turn) records one.
+    pub const fn compared(&mut self, took: Duration, cpu: Duration, now_ns: u64) -> bool {
+        if took.saturating_sub(cpu).as_nanos() >= TURN_NS as u128 {
+            return true;
         }
-        is_turn
+        self.turns = self.turns.saturating_sub(1);
+        if self.watched > 0 {
+            self.watched -= 1;
+            if self.watched == 0 {
+                self.unshared(now_ns);
+            }
+        }
+        false
     }
 
     /// Records a turn of another thread, at the end of the search. Polling is suspended from now on.
@@ -259,8 +331,8 @@ mod tests {
         for now in (0..1000 * MS).step_by(50_000) {
             assert!(!contention.read(now, now + 999_999));
             let us = Duration::from_micros;
-            assert!(!contention.compared(us(50), us(47)));
-            assert!(!contention.compared(us(50), us(51)), "clocks differ");
+            assert!(!contention.compared(us(50), us(47), now));
+            assert!(!contention.compared(us(50), us(51), now), "clocks differ");
         }
         assert!(!contention.is_suspended(0));
     }
@@ -295,7 +367,7 @@ mod tests {
                 if !contention.is_suspended(now) {
                     searches += 1;
                     let cpu = if searches % one_in == 0 { 88 } else { 100 };
-                    if contention.compared(us(100), us(cpu)) {
+                    if contention.compared(us(100), us(cpu), now) {
                         contention.turn(now);
                     }
                 }
@@ -306,22 +378,54 @@ mod tests {
         assert!(run(1000) > 580_000, "now and then costs little: {}", run(1000));
     }
 
-    #[test]
-    fn a13_searches_in_vain_become_rare_until_one_finds_something() {
-        let mut contention = Contention::new();
-        let mut made = 0;
-        for _ in 0..64 + 2560 {
-            if contention.is_worth_it(0) {
-                made += 1;
-                contention.found(false);
+    /// One wait after the other, each of `every_ns`. Returns how many searches were made, and how many of them were probes.
+    fn wait(one: &mut Contention, now_ns: &mut u64, every_ns: u64, count: u32, finds: bool) -> (u32, u32) {
+        let (mut searches, mut probes) = (0, 0);
+        for _ in 0..count {
+            *now_ns += every_ns;
+            if one.is_worth_it(*now_ns) {
+                searches += 1;
+                probes += u32::from(one.is_probe());
+                one.found(finds);
             }
+            one.waited();
         }
-        assert_eq!(made, 64 + 10);
-        assert!(!contention.found(true));
-        assert!((0..7).all(|_| contention.is_worth_it(0) && !contention.found(false)));
-        assert!(contention.found(false) && !contention.is_worth_it(0));
-        assert!((0..8).all(|_| !contention.found(true)));
-        assert!((0..63).all(|_| contention.is_worth_it(0) && !contention.found(false)));
+        (searches, probes)
+    }
+
+    #[test]
+    fn a13_after_searches_in_vain_the_loop_only_probes() {
+        let (mut contention, mut now) = (Contention::new(), 0);
+        let slow = MS; // a probe is due each 256 waits
+        assert_eq!(wait(&mut contention, &mut now, slow, 64, false), (64, 0));
+        assert!(contention.was_seen());
+        assert_eq!(wait(&mut contention, &mut now, slow, 2570, false), (10, 10));
+        // 26 ms between two probes of 200 us
+        let quick = MS / 100;
+        let (searches, probes) = wait(&mut contention, &mut now, quick, 100_000, false);
+        assert_eq!(searches, probes);
+        assert!((38..=40).contains(&probes), "{probes} in a second");
+    }
+
+    #[test]
+    fn a13_a_probe_that_finds_something_makes_the_loop_search_again() {
+        let (mut contention, mut now) = (Contention::new(), 0);
+        for _ in 0..10 {
+            assert_eq!(wait(&mut contention, &mut now, MS, 64, false), (64, 0));
+            assert_eq!(wait(&mut contention, &mut now, MS, 257, true).1, 1);
+            assert!(!contention.was_seen());
+        }
+    }
+
+    #[test]
+    fn a13_a_search_that_finds_something_makes_up_for_eight_in_vain() {
+        let (mut contention, mut now) = (Contention::new(), 0);
+        for _ in 0..100 {
+            wait(&mut contention, &mut now, MS, 8, false);
+            wait(&mut contention, &mut now, MS, 1, true);
+        }
+        assert!(!contention.was_seen());
+        assert_eq!(wait(&mut contention, &mut now, MS, 100, false), (64, 0));
     }
 
     #[test]
@@ -338,20 +442,33 @@ mod tests {
     }
 
     #[test]
-    fn a13_a_thread_that_waits_for_its_core_shares_it() {
+    fn a13_a_thread_that_waits_for_its_core_in_a_search_shares_it() {
         let us = Duration::from_micros;
         let mut contention = Contention::new();
-        assert!(!contention.is_shared(us(5_000), MS), "nothing to compare with");
-        assert!(!contention.is_unshared(MS));
-        for _ in 0..64 {
-            contention.is_worth_it(0);
-        }
-        assert!(!contention.is_shared(us(5_000 + 255), 2 * MS));
+        assert!(contention.compared(us(30), us(10), MS) && !contention.is_watched());
+        contention.suspect(MS);
+        assert!(contention.is_watched());
+        assert!(contention.judge(Some(us(4)), MS) && contention.judge(None, MS));
+        assert!(contention.is_watched() && !contention.is_unshared(MS));
+        let almost = Duration::from_nanos(3_999);
+        assert!(!contention.judge(Some(almost), 2 * MS), "a hypervisor");
         assert!(contention.is_unshared(12 * MS - 1) && !contention.is_unshared(12 * MS));
-        for _ in 0..64 {
-            contention.is_worth_it(0);
-        }
-        assert!(contention.is_shared(us(5_255 + 256), 12 * MS));
+        contention.suspect(12 * MS - 1);
+        assert!(!contention.is_watched(), "a moment ago it was not shared");
+    }
+
+    #[test]
+    fn a13_eight_searches_without_a_suspicion_end_the_watch() {
+        let us = Duration::from_micros;
+        let mut contention = Contention::new();
+        contention.suspect(0);
+        let quiet = (0..100).take_while(|_| {
+            let is_watched = contention.is_watched();
+            contention.compared(us(50), us(50), MS);
+            is_watched
+        });
+        assert_eq!(quiet.count(), 8);
+        assert!(contention.is_unshared(MS));
     }
 
     #[test]
@@ -360,12 +477,9 @@ mod tests {
         assert!(contention.read(0, u64::MAX));
         assert!(!contention.is_suspended(u64::MAX), "there is nothing later");
         assert!(!contention.read(u64::MAX, 0), "a clock that goes back");
-        assert!(contention.compared(Duration::MAX, Duration::ZERO));
+        assert!(contention.compared(Duration::MAX, Duration::ZERO, u64::MAX));
         contention.turn(u64::MAX);
-        assert!(!contention.is_shared(Duration::MAX, u64::MAX));
-        assert!(
-            !contention.is_shared(Duration::ZERO, u64::MAX),
-            "a delay that shrinks"
-        );
+        assert!(contention.judge(Some(Duration::MAX), u64::MAX));
+        assert!(!contention.judge(Some(Duration::ZERO), u64::MAX));
     }
 }

@@ -1,6 +1,7 @@
 //! [`Pacing`]: the state machines that pace a loop, together.
 
 use core::cell::Cell;
+use core::time::Duration;
 
 use crate::{CheckPacer, Contention, IdleCosts, PollParams, PreSleepSpin};
 
@@ -32,6 +33,8 @@ pub struct Pacing {
     has_system_clock: bool,
     /// Contention is looked for: the thread may not have its core for itself.
     looks_for_contention: Cell<bool>,
+    /// The length of a probe, within the maximum polling time.
+    probe: Cell<Duration>,
     /// The round of the last test for idle sources.
     idle_tested: Cell<u32>,
     /// When the last wait ended whose end is known; from then on handlers ran.
@@ -55,6 +58,7 @@ impl Pacing {
         self.contention.0.set(Contention::new());
         self.looks_for_contention
             .set(self.has_system_clock && !params.exclusive_core);
+        self.probe.set(params.max.min(Contention::PROBE));
     }
 
     /// Adopts another cost of a sleep.
@@ -74,6 +78,17 @@ impl Pacing {
     #[inline]
     pub(crate) fn is_worth_it(&self, now_ns: u64) -> bool {
         self.contention(|one| one.is_worth_it(now_ns)) != Some(false)
+    }
+
+    /// How long to search, where the policy says `budget`: a [probe](Contention::PROBE) takes longer, but not beyond `timeout`.
+    #[inline]
+    pub(crate) fn length(&self, budget: Duration, timeout: Option<Duration>) -> Duration {
+        if self.looks_for_contention.get() && self.contention.get().is_probe() {
+            let probe = self.probe.get();
+            budget.max(timeout.map_or(probe, |timeout| probe.min(timeout)))
+        } else {
+            budget
+        }
     }
 
     /// Whether polling may be suspended, or searches are seldom made. Takes no reading of the clock.

@@ -46,7 +46,7 @@ use crate::{ClockStride, Contention, IdleCosts, Iteration, Pacing};
 /// let pacing = Pacing::new(true);
 /// pacing.reset(&PollParams::unlimited());
 /// let mut one = Loop { start: Instant::now(), rounds: 0 };
-/// let Ok(searched) = pacing.search(&mut one, Duration::from_secs(60));
+/// let Ok(searched) = pacing.search(&mut one, Duration::from_secs(60), None);
 /// assert!(searched.hit);
 /// assert_eq!(one.rounds, 3);
 /// ```
@@ -60,8 +60,8 @@ pub trait Search {
     /// Reads the processor time of the thread.
     fn cpu_time(&self) -> Duration;
 
-    /// Reads how long the thread has waited for its core in all, if the system reports it: see [`Contention::is_shared`]. It is called
-    /// when contention is suspected, and not for 10 ms after the suspicion was wrong.
+    /// Reads how long the thread has waited for its core in all, if the system reports it. It is called before and after some searches
+    /// when contention is suspected (see [`Contention::is_watched`]), and not for 10 ms after the suspicion was wrong.
     fn run_delay(&self) -> Option<Duration>;
 
     /// Returns whether the polled sources are in poll mode: their peers do not notify.
@@ -146,14 +146,20 @@ impl Searched {
 }
 
 impl Pacing {
-    /// Searches for work for up to `budget` (rules A2, A3): polls the sources round after round, and looks for notifications. Meanwhile it checks
+    /// Searches for work for up to `budget`, which is at most `timeout` (rules A2, A3): polls the sources round after round, and looks for notifications. Meanwhile it checks
     /// the descriptors (rules R10, D8), in each round if the loop can peek and otherwise at intervals, and demotes idle sources (rule A8).
     ///
-    /// On a contended core it does not search, or ends early (rule A13).
+    /// On a contended core it does not search, or ends early; after many searches in vain it seldom searches, but then for up to
+    /// [`Contention::PROBE`] (rule A13).
     ///
     /// # Errors
     /// That of a check.
-    pub fn search<S: Search>(&self, on: &mut S, budget: Duration) -> Result<Searched, S::Error> {
+    pub fn search<S: Search>(
+        &self,
+        on: &mut S,
+        budget: Duration,
+        timeout: Option<Duration>,
+    ) -> Result<Searched, S::Error> {
         let is_decided = !on.is_in_poll_mode() && self.is_contended();
         if is_decided {
             // Peers go on kicking while polling is suspended: the way into poll mode and out of it costs them and the loop more than a kick.
@@ -174,7 +180,7 @@ impl Pacing {
         if !is_decided && !self.is_worth_it(started_ns) {
             return Ok(Searched::not_at(started_ns));
         }
-        self.search_on(on, started_ns, budget)
+        self.search_on(on, started_ns, self.length(budget, timeout))
     }
 
     /// The search after its first round.
@@ -186,11 +192,17 @@ impl Pacing {
         budget: Duration,
     ) -> Result<Searched, S::Error> {
         let since = |now_ns: u64| Duration::from_nanos(now_ns.saturating_sub(started_ns));
-        let (mut now_ns, mut compared) = (started_ns, None);
+        let mut compared = self.watch(on);
+        let mut now_ns = compared.map_or(started_ns, |since| since.began_ns);
         let (mut stride, mut hit) = (ClockStride::new(), false);
         let peeks = on.can_peek();
+        if self.contention(|one| one.is_in_doubt()) == Some(true) {
+            (now_ns, hit) = self.timed_check(on, now_ns)?;
+        }
+        // It would have ended a sleep at once: polling has gained nothing.
+        let was_there = hit;
         let is_gap = loop {
-            if !peeks && self.checks.get().is_due(now_ns) {
+            if !hit && !peeks && self.checks.get().is_due(now_ns) {
                 (now_ns, hit) = self.timed_check(on, now_ns)?;
             }
             if !hit && let Some(costs) = self.idle_test(on.rounds()) {
@@ -211,7 +223,9 @@ impl Pacing {
                 break is_gap;
             }
             if compared.is_none() && since(now_ns) >= Contention::COMPARED_AFTER {
-                compared = self.contention(|_| ()).map(|()| (now_ns, on.cpu_time()));
+                compared = self
+                    .contention(|_| ())
+                    .map(|()| Compared::at(now_ns, on.cpu_time()));
             }
             if now_ns == before_ns && on.pass(budget.saturating_sub(since(now_ns))) {
                 // Simulated time does not move by itself: the rest of the budget passes at once.
@@ -220,7 +234,7 @@ impl Pacing {
             }
             stride.took(Duration::from_nanos(now_ns.saturating_sub(before_ns)));
         };
-        if self.is_suspended_after(on, compared, now_ns, hit) || is_gap {
+        if (!was_there && self.is_suspended_after(on, compared, now_ns, hit)) || is_gap {
             on.suspended();
         }
         Ok(Searched {
@@ -317,6 +331,7 @@ impl Pacing {
     ) -> Iteration {
         let since = |later_ns: u64, ns: u64| Duration::from_nanos(later_ns.saturating_sub(ns));
         let waited = until_ns.map_or(Duration::ZERO, |until_ns| since(until_ns, ended_ns));
+        self.contention(Contention::waited);
         let before_ns = self.waited_until_ns.replace(until_ns.or(Some(ended_ns)));
         let busy = before_ns.map_or(Duration::ZERO, |before_ns| {
             since(ended_ns, before_ns).saturating_sub(spun)
@@ -339,37 +354,87 @@ impl Pacing {
         Ok((ended_ns, found))
     }
 
-    /// Compares a long search with its processor time, from `since` on, and records whether it has found something. Returns whether
+    /// Reads what a search that is watched is compared with.
+    #[inline]
+    fn watch<S: Search>(&self, on: &S) -> Option<Compared> {
+        if self.contention(|one| one.is_watched()) != Some(true) {
+            return None;
+        }
+        let delay = on.run_delay();
+        Some(Compared {
+            is_watched: true,
+            delay,
+            ..Compared::at(on.now_ns(), on.cpu_time())
+        })
+    }
+
+    /// Compares a search with its processor time, from `since` on, and records whether it has found something. Returns whether
     /// polling is suspended for it.
     #[inline]
-    fn is_suspended_after<S: Search>(
-        &self,
-        on: &S,
-        since: Option<(u64, Duration)>,
-        now_ns: u64,
-        hit: bool,
-    ) -> bool {
-        let is_turn = since.is_some_and(|(began_ns, cpu_before)| {
-            let took = Duration::from_nanos(now_ns.saturating_sub(began_ns));
-            let cpu = on.cpu_time().saturating_sub(cpu_before);
-            self.contention(|one| one.compared(took, cpu)) == Some(true) && self.is_shared(on, now_ns)
+    fn is_suspended_after<S: Search>(&self, on: &S, since: Option<Compared>, now_ns: u64, hit: bool) -> bool {
+        let suspicion = since.map_or(Suspicion::None, |since| {
+            let took = Duration::from_nanos(now_ns.saturating_sub(since.began_ns));
+            let cpu = on.cpu_time().saturating_sub(since.cpu);
+            if self.contention(|one| one.compared(took, cpu, now_ns)) == Some(true) {
+                self.suspicion(on, since, now_ns)
+            } else {
+                Suspicion::None
+            }
         });
+        let is_turn = suspicion == Suspicion::Turn;
         if is_turn {
             self.contention(|one| one.turn(now_ns));
         }
         // What another thread has done meanwhile polling has not found.
-        self.contention(|one| one.found(hit && !is_turn)) == Some(true) || is_turn
+        self.contention(|one| one.found(hit && suspicion == Suspicion::None)) == Some(true) || is_turn
     }
 
     /// Whether other threads use the core, as the processor time of a search makes the loop suspect.
     #[cold]
-    fn is_shared<S: Search>(&self, on: &S, now_ns: u64) -> bool {
-        if self.contention(|one| one.is_unshared(now_ns)) == Some(true) {
-            return false;
+    fn suspicion<S: Search>(&self, on: &S, since: Compared, now_ns: u64) -> Suspicion {
+        if !since.is_watched {
+            return match self.contention(|one| (one.suspect(now_ns), one.is_watched()).1) {
+                Some(true) => Suspicion::Open,
+                _ => Suspicion::None,
+            };
         }
-        let Some(delay) = on.run_delay() else { return true };
-        self.contention(|one| one.is_shared(delay, now_ns)) == Some(true)
+        let waited = since.delay.zip(on.run_delay());
+        let waited = waited.map(|(before, after)| after.saturating_sub(before));
+        match self.contention(|one| one.judge(waited, now_ns)) {
+            Some(true) => Suspicion::Turn,
+            _ => Suspicion::None,
+        }
     }
+}
+
+/// What a search is compared with.
+#[derive(Clone, Copy)]
+struct Compared {
+    began_ns: u64,
+    cpu: Duration,
+    is_watched: bool,
+    /// How long the thread had waited for its core in all, if the search is watched and the system tells.
+    delay: Option<Duration>,
+}
+
+impl Compared {
+    const fn at(began_ns: u64, cpu: Duration) -> Self {
+        Self {
+            began_ns,
+            cpu,
+            is_watched: false,
+            delay: None,
+        }
+    }
+}
+
+/// Whether another thread has run on the core during a search.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Suspicion {
+    None,
+    /// The next searches will tell.
+    Open,
+    Turn,
 }
 
 #[cfg(test)]

@@ -18,7 +18,9 @@ struct World {
     readings: Cell<u32>,
     cpu_ns: Cell<u64>,
     /// How long the thread has waited for its core.
-    delay_ns: Option<u64>,
+    delay_ns: Cell<Option<u64>>,
+    /// How long it waits when its core is stolen.
+    waits_ns: u64,
     rounds: u32,
     /// When a source has work, a descriptor an event, and another thread notifies.
     work_at: Option<u64>,
@@ -57,7 +59,7 @@ impl World {
     }
 
     fn search(&mut self, pacing: &Pacing, budget_us: u64) -> Searched {
-        let searched = pacing.search(self, Duration::from_micros(budget_us));
+        let searched = pacing.search(self, Duration::from_micros(budget_us), None);
         searched.expect("no check fails")
     }
 }
@@ -72,6 +74,8 @@ impl Search for World {
             && self.now_ns.get() >= from
         {
             self.now_ns.set(self.now_ns.get() + length);
+            self.delay_ns
+                .set(self.delay_ns.get().map(|before| before + self.waits_ns));
             self.stolen.set(None);
         }
         self.now_ns.get()
@@ -82,7 +86,7 @@ impl Search for World {
     }
 
     fn run_delay(&self) -> Option<Duration> {
-        self.delay_ns.map(Duration::from_nanos)
+        self.delay_ns.get().map(Duration::from_nanos)
     }
 
     fn is_in_poll_mode(&self) -> bool {
@@ -280,19 +284,20 @@ fn a13_with_a_core_of_its_own_the_loop_searches_on_after_a_gap() {
 
 #[test]
 fn a13_what_a_hypervisor_takes_is_no_turn_of_another_thread() {
-    for (delay_ns, suspensions) in [(Some(300), 0), (Some(20_000), 1), (None, 2)] {
+    // The first of two suspicions makes the loop watch.
+    for (waits_ns, suspensions) in [(Some(300), 0), (Some(20_000), 1), (None, 1)] {
         let (mut world, pacing) = (World::default(), World::pacing());
-        world.delay_ns = delay_ns;
+        world.delay_ns.set(waits_ns.map(|_| 0));
+        world.waits_ns = waits_ns.unwrap_or(0);
         for _ in 0..2 {
             // Less than a gap.
             world.stolen.set(Some((world.now_ns.get() + 8_000, 20_000)));
             world.search(&pacing, 30);
-            world.delay_ns = delay_ns.map(|delay_ns| world.delay_ns.unwrap_or(0) + delay_ns);
             world.in_poll_mode = false;
             // Beyond the pause.
             world.spend(3_000_000);
         }
-        assert_eq!(world.suspensions, suspensions, "{delay_ns:?}");
+        assert_eq!(world.suspensions, suspensions, "{waits_ns:?}");
     }
 }
 
@@ -304,7 +309,7 @@ fn a_check_that_fails_ends_the_search_with_its_error() {
     };
     let pacing = World::pacing();
     assert_eq!(
-        pacing.search(&mut world, Duration::from_millis(1)),
+        pacing.search(&mut world, Duration::from_millis(1), None),
         Err("it fails")
     );
     assert_eq!(pacing.spin(&mut world, None), Err("it fails"));
@@ -384,4 +389,77 @@ fn a6_a10_a_wait_is_measured_without_the_time_of_handlers() {
         (at_once.elapsed, at_once.hit, at_once.blocked),
         (us(0), true, false)
     );
+}
+
+/// A search for which another thread takes the core: it then runs for 10 us, and work comes at the end of that.
+fn beside_a_client_on_this_core(world: &mut World, pacing: &Pacing) -> Searched {
+    let now_ns = world.now_ns.get();
+    world.waits_ns = 10_000;
+    world.stolen.set(Some((now_ns + 8_000, 10_000)));
+    world.work_at = Some(now_ns + 18_000);
+    let searched = world.search(pacing, 30);
+    world.in_poll_mode = false;
+    world.spend(10_000);
+    searched
+}
+
+#[test]
+fn a13_what_a_client_on_this_core_has_done_is_no_success_of_polling() {
+    let (mut world, pacing) = (World::default(), World::pacing());
+    world.delay_ns.set(Some(0));
+    let mut found = 0;
+    for _ in 0..100_000 {
+        found += u32::from(beside_a_client_on_this_core(&mut world, &pacing).hit);
+    }
+    assert!(found < 1_000, "{found} of 100,000 waits were polled for");
+    assert!(world.suspensions > 8, "{}", world.suspensions);
+}
+
+#[test]
+fn a13_a_probe_lasts_longer_than_the_budget_but_not_beyond_a_timer() {
+    let us = Duration::from_micros;
+    for (max, timeout, expected) in [
+        (Duration::MAX, None, us(200)),
+        (us(50), None, us(50)),
+        (Duration::MAX, Some(us(120)), us(120)),
+    ] {
+        let (mut world, pacing) = (World::default(), Pacing::new(true));
+        pacing.reset(&PollParams::up_to(max));
+        let mut probes = Vec::new();
+        for _ in 0..64 + 300 {
+            let Ok(searched) = pacing.search(&mut world, us(10), timeout) else {
+                unreachable!("no check fails")
+            };
+            world.in_poll_mode = false;
+            world.spend(100_000);
+            pacing.measure(searched, None, true, || world.now_ns.get());
+            if searched.spun > us(15) {
+                probes.push(searched.spun);
+            }
+        }
+        let [probe] = probes[..] else { panic!("{probes:?}") };
+        assert!(
+            probe >= expected && probe < expected + us(3),
+            "{probe:?}, not {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn a13_an_event_that_was_there_before_the_search_is_no_success_of_polling() {
+    // A kick that came too late to be needed, then a search in vain, again and again: a client on this core that wakes up in its call.
+    let (mut world, pacing) = (World::default(), World::pacing());
+    let (mut at_once, mut in_vain) = (0, 0);
+    for _ in 0..1_000 {
+        for kicked in [true, false] {
+            world.event_at = kicked.then(|| world.now_ns.get());
+            world.spend(60_000); // so that a check is due
+            let searched = world.search(&pacing, 30);
+            world.in_poll_mode = false;
+            at_once += u32::from(searched.hit);
+            in_vain += u32::from(!searched.hit && !searched.spun.is_zero());
+        }
+    }
+    assert!((64..70).contains(&in_vain), "{in_vain} searches in vain");
+    assert!(at_once >= 64, "{at_once} events at once");
 }

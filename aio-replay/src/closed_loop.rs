@@ -55,6 +55,12 @@ pub struct ClosedLoop {
     pub idle_call_ns: u64,
     /// How much longer a wake-up takes if the other side slept meanwhile: nothing kept the processor from falling idle.
     pub both_asleep_ns: u64,
+    /// One request in so many is followed by a [pause](Self::pause_ns) of the client instead of a think time; 0 is none.
+    pub pause_every: u64,
+    /// See [`pause_every`](Self::pause_every).
+    pub pause_ns: u64,
+    /// The client runs on the server's core, and so only while the server sleeps.
+    pub one_core: bool,
 }
 
 impl Default for ClosedLoop {
@@ -73,6 +79,9 @@ impl Default for ClosedLoop {
             client_stays_ns: 0,
             idle_call_ns: 0,
             both_asleep_ns: 0,
+            pause_every: 0,
+            pause_ns: 0,
+            one_core: false,
         }
     }
 }
@@ -229,6 +238,9 @@ struct World {
 /// The client sleeps, and was not called yet.
 const NOT_CALLED: u64 = u64::MAX;
 
+/// A thread that does not sleep runs for so long before another one runs on its core.
+const SLICE_NS: u64 = 3_000_000;
+
 struct Answer {
     /// When its request was sent.
     sent_ns: u64,
@@ -259,8 +271,11 @@ impl World {
         Some(self.client_ns.max(answer.at_ns) + answer.think_ns)
     }
 
-    /// The client sends what it can until then.
+    /// The client sends what it can until then, while the server runs.
     fn advance_client(&mut self, until_ns: u64) {
+        if self.what.one_core {
+            return;
+        }
         while let Some(at_ns) = self.next_send().filter(|at_ns| *at_ns <= until_ns) {
             self.send(at_ns);
         }
@@ -295,7 +310,10 @@ impl World {
     fn answer(&mut self, sent_ns: u64, outcome: &mut ClosedOutcome) {
         self.advance_client(self.now_ns);
         let spread = 1.0 + self.what.think_spread * self.random.normal();
-        let think_ns = (self.what.think_ns as f64 * spread.clamp(0.2, 3.0)) as u64;
+        let mut think_ns = (self.what.think_ns as f64 * spread.clamp(0.2, 3.0)) as u64;
+        if self.what.pause_every > 0 && outcome.requests.is_multiple_of(self.what.pause_every) {
+            think_ns = self.what.pause_ns;
+        }
         let is_idle = self.answers.is_empty() && self.client_ns <= self.now_ns;
         let mut at_ns = self.now_ns;
         if self.what.client_sleeps && (is_idle || self.is_call_owed()) {
@@ -358,9 +376,20 @@ impl World {
 
     /// The server has nothing to do until the client sends: it polls or checks, and then sleeps.
     fn wait(&mut self, decider: &mut Decider<'_>, outcome: &mut ClosedOutcome) {
-        let Some(sent_ns) = self.next_send() else { return };
+        if self.what.one_core {
+            // Until the server sleeps, or its time slice is over.
+            self.client_ns = self.client_ns.max(self.now_ns + SLICE_NS);
+        }
+        let Some(mut sent_ns) = self.next_send() else {
+            return;
+        };
         let wait_ns = sent_ns - self.now_ns;
         let Search { poll_ns, check_ns } = decider.search(wait_ns, self.now_ns);
+        if self.what.one_core && wait_ns > poll_ns {
+            let early_ns = SLICE_NS.saturating_sub(poll_ns.saturating_add(check_ns));
+            self.client_ns -= early_ns;
+            sent_ns -= early_ns;
+        }
         self.send(sent_ns);
         if wait_ns <= poll_ns {
             self.searched(wait_ns, outcome);

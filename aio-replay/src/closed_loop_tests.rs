@@ -171,8 +171,8 @@ fn a11_a_loop_with_polling_off_checks_before_it_sleeps_while_that_pays() {
 
 #[test]
 fn a13_a_loop_seldom_polls_after_many_polls_in_vain() {
-    // 100 us of polling before each wait, and the client is back after 200 us.
-    let what = exact(1, 200_000);
+    // The client is back after 300 us, later than a probe lasts.
+    let what = exact(1, 300_000);
     let run = |deciding| what.run(deciding, REQUESTS, 1).unwrap().spin_ns;
     let (policy, paced) = (
         run(Deciding::Policy("ski-rental")),
@@ -180,4 +180,53 @@ fn a13_a_loop_seldom_polls_after_many_polls_in_vain() {
     );
     assert!(paced * 10 < policy, "{paced} of {policy}");
     assert_eq!(what.run(Deciding::Loop("unknown"), 1, 1), None);
+}
+
+/// A machine on which a wake-up takes longer while both sides sleep, and a client that pauses now and then.
+fn pausing() -> ClosedLoop {
+    ClosedLoop {
+        both_asleep_ns: 12_000,
+        pause_every: 20_000,
+        pause_ns: 1_000_000,
+        ..batched(1, 500)
+    }
+}
+
+#[test]
+fn a13_a_client_on_another_core_that_sleeps_because_the_loop_sleeps_is_found_again() {
+    // After a pause both sides are asleep: each wait takes longer than the polling time, until the loop polls for long enough once.
+    let run = |what: ClosedLoop, deciding| what.run(deciding, 10 * REQUESTS, 1).unwrap();
+    let (policy, paced) = (Deciding::Policy("ski-rental"), Deciding::Loop("ski-rental"));
+    let best = run(pausing(), Deciding::Fixed(100_000)).elapsed_ns;
+    assert!(
+        run(pausing(), policy).elapsed_ns > 3 * best,
+        "both sides stay asleep"
+    );
+    let found = run(pausing(), paced).elapsed_ns;
+    assert!(found < best + best / 5, "{found} of {best}");
+}
+
+#[test]
+fn a13_a_client_on_the_same_core_is_seldom_polled_for() {
+    for name in ["ski-rental", "learned", "learned-2", "ewma"] {
+        for depth in [1, 4] {
+            for think_ns in [500, 10_000, 50_000] {
+                let what = ClosedLoop {
+                    one_core: true,
+                    both_asleep_ns: 0,
+                    ..ClosedLoop {
+                        think_spread: 0.3,
+                        ..batched(depth, think_ns)
+                    }
+                };
+                let run = |deciding| what.run(deciding, 10 * REQUESTS, 1).unwrap();
+                let (off, on) = (run(Deciding::Loop("never")), run(Deciding::Loop(name)));
+                let ratio = on.elapsed_ns as f64 / off.elapsed_ns as f64;
+                assert!(
+                    ratio < 1.02,
+                    "{name}, depth {depth}, {think_ns} ns: {ratio} of the time without polling"
+                );
+            }
+        }
+    }
 }

@@ -51,8 +51,11 @@ impl Decider<'_> {
             Self::Clairvoyant(break_even) if wait_ns <= *break_even => polling(wait_ns),
             Self::Clairvoyant(_) => polling(0),
             Self::Loop(pacing) => {
-                let budget_ns = to_ns(pacing.policy.budget());
+                let mut budget_ns = to_ns(pacing.policy.budget());
                 if budget_ns > 0 && pacing.contention.is_worth_it(now_ns) {
+                    if pacing.contention.is_probe() {
+                        budget_ns = budget_ns.max(to_ns(Contention::PROBE));
+                    }
                     pacing.contention.found(wait_ns <= budget_ns);
                     return polling(budget_ns);
                 }
@@ -88,7 +91,10 @@ impl Decider<'_> {
         }
         match self {
             Self::Policy(policy) => policy.observe(seen),
-            Self::Loop(pacing) => pacing.policy.observe(seen),
+            Self::Loop(pacing) => {
+                pacing.contention.waited();
+                pacing.policy.observe(seen);
+            }
             Self::Fixed(_) | Self::Clairvoyant(_) => {}
         }
     }

@@ -149,15 +149,18 @@ impl Inner {
         }
     }
 
-    /// Searches for work for up to `budget` (rules A2, A3, R10).
+    /// Searches for work for up to `budget`, at most `timeout` (rules A2, A3, R10).
     #[inline(never)]
     pub(crate) fn search(
         &self,
         cx: &Context,
         budget: Duration,
+        timeout: Option<Duration>,
         ready: &mut ReadyList,
     ) -> io::Result<Searched> {
-        let searched = self.pacing.search(&mut self.searching(cx, ready), budget)?;
+        let searched = self
+            .pacing
+            .search(&mut self.searching(cx, ready), budget, timeout)?;
         if searched.hit && searched.ended_ns.is_none() {
             self.shared.counters.hit();
             self.check_after_hit(cx, ready)?;

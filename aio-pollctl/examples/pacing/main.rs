@@ -17,7 +17,7 @@ const IDLE_QUEUES: usize = 100;
 
 /// One iteration: polls, spins, sleeps, and serves.
 fn iterate(world: &mut World, pacing: &Pacing, policy: &mut impl PollPolicy) -> Result<(), Infallible> {
-    let searched = pacing.search(world, policy.budget())?;
+    let searched = pacing.search(world, policy.budget(), None)?;
     let mut blocked = false;
     if searched.hit {
         pacing.after_hit(world)?;

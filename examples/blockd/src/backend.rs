@@ -115,7 +115,10 @@ impl Backend {
         for (other, queues) in at.into_iter().enumerate() {
             if !queues.is_empty() {
                 self.parking.set(self.parking.get() + 1);
-                self.shared.others.park(cx, other, queues, deliver.clone());
+                let connection = self.shared.connection.clone();
+                self.shared
+                    .others
+                    .park(cx, other, queues, connection, deliver.clone());
             }
         }
         self.parking.get() == 0

@@ -139,47 +139,51 @@ impl Exports {
         let open = move || Opened::open(export, &sockets);
         self.background.run(&cx, open, move |cx, opened| {
             let Some(exports) = me.upgrade() else { return };
-            let opened = match opened {
-                Ok(opened) => opened,
+            match opened {
+                Ok(opened) => exports.serve_opened(cx, opened, threads, done),
                 Err(error) => {
                     exports.is_opened(&opening);
-                    return done(cx, Err(error));
+                    done(cx, Err(error));
                 }
-            };
-            let entry = exports.entry(&opened, threads);
-            let (id, others) = (entry.id, exports.peers(&entry));
-            for thread in entry.others() {
-                let (export, device) = (opened.export.clone(), opened.device.clone());
-                // Before the first client: that of a loop is passed to it behind this.
-                exports.loops.call(
-                    cx,
-                    *thread,
-                    move |cx, local, reply| {
-                        local.serve_queues(cx, id, &export, device);
-                        reply.send(cx, Ok(()));
-                    },
-                    Box::new(|_, _| ()),
-                );
             }
-            exports.loops.call(
-                cx,
-                entry.home(),
-                move |cx, local, reply| {
-                    let served = local.serve(cx, id, opened, others);
-                    reply.send(cx, served);
-                },
-                Box::new(move |cx, served| {
-                    if let Some(exports) = me.upgrade() {
-                        exports.is_opened(&opening);
-                        match served {
-                            Ok(()) => exports.insert(entry),
-                            Err(_) => exports.remove_queues(cx, &entry),
-                        }
-                    }
-                    done(cx, served);
-                }),
-            );
         });
+    }
+
+    /// Serves an export that is opened: first the loops that have queues of it for another one know it, then its own.
+    fn serve_opened(&self, cx: &Context, opened: Opened, threads: Vec<usize>, done: Done<()>) {
+        let entry = self.entry(&opened, threads);
+        let (id, others, me) = (entry.id, self.peers(&entry), self.me.clone());
+        for thread in entry.others() {
+            let (export, device) = (opened.export.clone(), opened.device.clone());
+            // Before the first client: that of a loop is passed to it behind this.
+            self.loops.call(
+                cx,
+                *thread,
+                move |cx, local, reply| {
+                    local.serve_queues(cx, id, &export, device);
+                    reply.send(cx, Ok(()));
+                },
+                Box::new(|_, _| ()),
+            );
+        }
+        self.loops.call(
+            cx,
+            entry.home(),
+            move |cx, local, reply| {
+                let served = local.serve(cx, id, opened, others);
+                reply.send(cx, served);
+            },
+            Box::new(move |cx, served| {
+                if let Some(exports) = me.upgrade() {
+                    exports.is_opened(&entry.export);
+                    match served {
+                        Ok(()) => exports.insert(entry),
+                        Err(_) => exports.remove_queues(cx, &entry),
+                    }
+                }
+                done(cx, served);
+            }),
+        );
     }
 
     /// Has the other loops forget an export that its own loop cannot serve.
@@ -490,3 +494,6 @@ impl Exports {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

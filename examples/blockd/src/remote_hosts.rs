@@ -5,12 +5,18 @@ use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use aio_context::{Context, Remote};
+use aio_context::{ClockId, Context, Remote, Timer};
 
 use crate::calls::{Done, Reply, call};
+use crate::connection::Connection;
 use crate::host::VringSetup;
 use crate::hosted::{ExportId, Hosted, HostedExports, Parked};
+use crate::limit::Kind;
+
+/// A loop that has not stopped its queues by then is reported.
+const LATE: Duration = Duration::from_secs(2);
 
 /// A loop that another one can call.
 #[derive(Clone, Debug)]
@@ -78,25 +84,43 @@ impl RemoteHosts {
     }
 
     /// Has a loop stop some of its queues once their requests are complete. `done` gets what has become of them. It is not called if the loop
-    /// has ended: then the daemon ends, too.
+    /// has ended: then the daemon ends, too. A loop that is late is reported, and waited for: until then it may write to the client's memory.
     pub(crate) fn park(
         &self,
         cx: &Context,
         host: usize,
         queues: Vec<usize>,
+        connection: Rc<Connection>,
         done: impl FnOnce(&Context, Vec<Parked>) + 'static,
     ) {
+        let late = self.report_late(cx, host, &queues, connection);
         let stop = move |cx: &Context, hosted: &Rc<Hosted>, reply| hosted.park(cx, queues, reply);
         self.call(
             cx,
             host,
             stop,
             Box::new(move |cx, parked| {
+                drop(late);
                 if let Ok(parked) = parked {
                     done(cx, parked);
                 }
             }),
         );
+    }
+
+    /// Has a line logged if a loop has not stopped its queues in time: unless the result is dropped before.
+    fn report_late(&self, cx: &Context, host: usize, queues: &[usize], connection: Rc<Connection>) -> Timer {
+        let name = self.peers[host].name.clone();
+        let queues: Vec<String> = queues.iter().map(usize::to_string).collect();
+        let queues = queues.join(", ");
+        cx.timer(ClockId::Monotonic, move |_, _| {
+            let line = format_args!(
+                "the I/O thread {name} has not stopped these queues within {LATE:?}: {queues}. The client waits: either the image has not \
+                 completed their requests, or the thread does not respond, which `blockd ctl list` shows"
+            );
+            connection.log(Kind::Waiting, line);
+        })
+        .armed_after(LATE)
     }
 
     /// Has all loops stop all queues at once: the client has gone. Their requests are not completed.

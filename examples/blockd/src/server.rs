@@ -144,6 +144,12 @@ impl Server {
         &self.context
     }
 
+    /// All exports.
+    #[cfg(test)]
+    pub(crate) fn exports(&self) -> &Rc<Exports> {
+        &self.exports
+    }
+
     /// Serves the metrics to a client that is connected already.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn join_metrics(&self, client: std::os::fd::OwnedFd) {

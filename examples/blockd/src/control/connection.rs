@@ -56,7 +56,15 @@ impl Connection {
         let gone = "the daemon has ended the connection; it may have been stopped";
         self.reader.get_mut().write_all(&line).context(gone)?;
         let mut answer = String::new();
-        self.reader.read_line(&mut answer).context(gone)?;
+        self.reader.read_line(&mut answer).map_err(|error| {
+            let what = match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    "the daemon does not answer: its first thread hangs; its log may say why"
+                }
+                _ => gone,
+            };
+            anyhow::Error::new(error).context(what)
+        })?;
         if answer.is_empty() {
             bail!(gone);
         }

@@ -1,10 +1,11 @@
 //! [`Lines`]: executes the commands of the control socket.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_context::Context;
+use aio_context::{ClockId, Context};
 use anyhow::{anyhow, bail};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,6 +22,12 @@ use crate::peers::{Protocol, Reply};
 const MOST_CLIENTS: usize = 32;
 /// A client that does not read its answer for so long is disconnected.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A command that has no result by then is answered with an error. A removal takes up to five seconds.
+const RESULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+const NO_RESULT: &str = "there is no result in time: an I/O thread or a file server does not respond; the command `list` shows which threads \
+                         do not. The command goes on as soon as they respond";
 
 /// What the commands act on.
 #[derive(Clone, Debug)]
@@ -114,6 +121,25 @@ impl Lines {
     }
 }
 
+/// Passes on a result, or an error if there is none in time: a thread or a file server may hang.
+fn within(cx: &Context, limit: Duration, what: String, done: Done) -> Done {
+    let done = Rc::new(Cell::new(Some(done)));
+    let late = done.clone();
+    let timer = cx.timer(ClockId::Monotonic, move |cx, _| {
+        if let Some(done) = late.take() {
+            tracing::warn!("{what} has no result within {limit:?}");
+            done(cx, Err(anyhow!(NO_RESULT)));
+        }
+    });
+    let timer = timer.armed_after(limit);
+    Box::new(move |cx, result| {
+        drop(timer);
+        if let Some(done) = done.take() {
+            done(cx, result);
+        }
+    })
+}
+
 /// The JSON form of an answer.
 fn value(answer: &impl Serialize) -> anyhow::Result<Value> {
     Ok(serde_json::to_value(answer)?)
@@ -152,6 +178,7 @@ impl Protocol for Lines {
         match serde_json::from_slice(request) {
             Ok(command) => {
                 tracing::debug!(?command, "control");
+                let answer = within(cx, RESULT_TIMEOUT, format!("{command:?}"), answer);
                 self.execute(cx, command, answer);
             }
             Err(error) => answer(
@@ -167,5 +194,40 @@ impl Protocol for Lines {
     fn too_long(&self) -> Vec<u8> {
         let error = format!("a line has more than {MOST_COMMAND} bytes; end it with a newline");
         Answer::Error(error).to_line()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aio_context::Wait;
+
+    /// What arrives of two results, the second of which is late.
+    fn results(limit: Duration, is_in_time: bool) -> Vec<String> {
+        let cx = Context::new().unwrap();
+        let arrived = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let sink = arrived.clone();
+        let done: Done = Box::new(move |_, result| {
+            let text = result.map_or_else(|error| error.to_string(), |value| value.to_string());
+            sink.borrow_mut().push(text);
+        });
+        let done = within(&cx, limit, String::new(), done);
+        if is_in_time {
+            done(&cx, Ok(json!(1)));
+            while cx.poll(Wait::NoBlock).unwrap() {}
+        } else {
+            while arrived.borrow().is_empty() {
+                cx.poll(Wait::Block).unwrap();
+            }
+            done(&cx, Ok(json!(2)));
+        }
+        arrived.take()
+    }
+
+    #[test]
+    fn a_command_without_a_result_is_answered_once() {
+        assert_eq!(results(Duration::from_secs(1000), true), ["1"]);
+        assert_eq!(results(Duration::ZERO, true), ["1"]);
+        assert_eq!(results(Duration::from_millis(1), false), [NO_RESULT]);
     }
 }

@@ -38,6 +38,7 @@ impl Scene {
             control: Some(control.clone()),
             nbd: vec![Address::unix(name("nbd"))],
             backend: aio_context::BackendKind::Epoll,
+            poll_wake_ns: Some(10_000),
             ..Args::for_exports(vec![EXPORT.parse().expect("an export")])
         };
         Self {

@@ -18,6 +18,7 @@ impl Scene {
         let args = Args {
             metrics: Some(([127, 0, 0, 1], 0).into()),
             backend: aio_context::BackendKind::Epoll,
+            poll_wake_ns: Some(10_000),
             ..Args::for_exports(Vec::new())
         };
         Self(Server::new(&args).expect("a daemon"))

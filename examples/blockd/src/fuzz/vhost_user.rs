@@ -1,5 +1,6 @@
-//! An arbitrary conversation with a whole daemon, after which an honest client must be served.
+//! An arbitrary conversation with a whole daemon, on one or several loops, after which an honest client must be served.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -15,13 +16,15 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use crate::cli::Args;
 use crate::disk::Source;
-use crate::export::Export;
+use crate::export::{Export, IoThreads};
 use crate::server::Server;
 
 const HEADER_LEN: usize = 12;
 /// Message numbers of the protocol, and some beyond.
 const NUMBERS: u8 = 48;
-const QUEUES: u16 = 2;
+const QUEUES: u16 = 4;
+/// The numbers of loops, of which the first byte chooses one. The queues are distributed over all of them.
+const LOOPS: [usize; 3] = [1, 2, 4];
 /// The most iterations of a conversation. Every message takes one.
 const MOST_ITERATIONS: usize = 10_000;
 
@@ -37,21 +40,25 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
+    fn new(loops: usize) -> Self {
         // One file for each thread of each process.
         let name = format!(
-            "blockd-fuzz-{}-{:?}.sock",
+            "blockd-fuzz-{}-{:?}-{loops}.sock",
             std::process::id(),
             std::thread::current().id()
         );
         let socket = std::env::temp_dir().join(name.replace(['(', ')'], ""));
         let export = Export {
             queues: QUEUES,
+            iothreads: IoThreads::All,
             ..Export::new(Source::Ram(1 << 16), &socket)
         };
         let args = Args {
             policy: "never".to_owned(),
             backend: aio_context::BackendKind::Epoll,
+            // A price that is measured needs threads and descriptors for a while.
+            poll_wake_ns: Some(10_000),
+            iothreads: loops,
             ..Args::for_exports(vec![export])
         };
         let eventfd = || rustix::event::eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
@@ -70,6 +77,12 @@ impl Scene {
 
     fn turn(&self) {
         self.server.context().poll(Wait::NoBlock).expect("an iteration");
+    }
+
+    /// An iteration that waits for other threads, too.
+    fn turn_or_wait(&self) {
+        let wait = Wait::AtMost(Duration::from_millis(1));
+        self.server.context().poll(wait).expect("an iteration");
     }
 
     /// Sends the messages that `data` encodes: number, flags and descriptors, length of the body, body, and so on.
@@ -129,10 +142,7 @@ impl Scene {
         let shut = client.shutdown(std::net::Shutdown::Write);
         drop(shut);
         for _ in 0..MOST_ITERATIONS {
-            self.server
-                .context()
-                .poll(Wait::AtMost(Duration::from_millis(1)))
-                .expect("an iteration");
+            self.turn_or_wait();
             loop {
                 match client.read(&mut [0; 4096]) {
                     Ok(0) => return,
@@ -160,7 +170,7 @@ impl Scene {
         client.write_all(&question).expect("room for twelve bytes");
         let mut answer = [0; HEADER_LEN + 8];
         let answered = (0..MOST_ITERATIONS).any(|_| {
-            self.turn();
+            self.turn_or_wait();
             client.read(&mut answer).is_ok_and(|count| count == answer.len())
         });
         assert!(answered, "the next client is not served");
@@ -172,27 +182,109 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-thread_local! {
-    static SCENE: Scene = Scene::new();
+/// Whether no other test of this process opens and closes descriptors.
+fn is_alone() -> bool {
+    let is_process_for_test =
+        std::env::var("NEXTEST_EXECUTION_MODE").is_ok_and(|mode| mode == "process-per-test");
+    cfg!(not(test)) || is_process_for_test
 }
 
-/// Sends the messages that `data` encodes to a daemon on this thread.
+thread_local! {
+    /// One for each of [`LOOPS`].
+    static SCENES: [OnceCell<Scene>; LOOPS.len()] = const { [const { OnceCell::new() }; LOOPS.len()] };
+}
+
+/// Sends messages to a daemon whose first loop is that of this thread. The first byte of `data` chooses the number of loops, the others encode the
+/// messages.
 ///
 /// # Panics
 /// If the daemon does not end the conversation when the client does, does not serve the next one, or, when it is alone in
 /// its process, keeps a descriptor.
 pub fn vhost_user(data: &[u8]) {
-    SCENE.with(|scene| {
-        let alone = cfg!(feature = "fuzz");
-        let before = if alone { descriptors() } else { 0 };
+    let Some((first, data)) = data.split_first() else {
+        return;
+    };
+    let choice = usize::from(*first) % LOOPS.len();
+    SCENES.with(|scenes| {
+        let scene = scenes[choice].get_or_init(|| Scene::new(LOOPS[choice]));
+        let before = is_alone().then(descriptors);
         scene.memory.set_len(1 << 16).expect("a memfd can grow");
         let client = scene.connect();
         scene.send(&client, data);
         scene.finish(client);
         scene.serves();
         scene.turn();
-        if alone {
-            assert_eq!(descriptors(), before, "descriptors are kept");
+        if let Some(before) = before {
+            // Other loops close theirs when they have replied.
+            let is_closed = || descriptors() == before;
+            let is_settled = (0..MOST_ITERATIONS).any(|_| {
+                is_closed() || {
+                    scene.turn_or_wait();
+                    false
+                }
+            });
+            assert!(is_settled, "{before} descriptors become {}", descriptors());
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calls::Reply;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    /// The number of queues that the second loop serves.
+    fn serving(scene: &Scene) -> u16 {
+        let gathered = Rc::new(RefCell::new(None));
+        let sink = gathered.clone();
+        let count = |_: &aio_context::Context, local: &crate::loops::Local| -> u16 {
+            local.activities().iter().map(|activity| activity.serving).sum()
+        };
+        let loops = scene.server.exports().loops();
+        loops.gather(scene.server.context(), count, move |_, all| {
+            drop(sink.replace(Some(all)));
+        });
+        loop {
+            if let Some(all) = gathered.take() {
+                return all[1].expect("the loop responds");
+            }
+            scene.turn_or_wait();
+        }
+    }
+
+    /// A thread that panics before it has stopped its queue does not leave the daemon waiting.
+    #[test]
+    fn a_panic_of_a_loop_that_is_to_stop_a_queue_ends_the_daemon() {
+        // Four queues start, then each stops: by messages of three bytes and a body of eight.
+        let seed = include_bytes!("../../../../fuzz/seeds/vhost_user/running_on_two_loops");
+        let (start, stop) = seed[1..].split_at(seed.len() - 1 - 4 * 11);
+        let scene = Scene::new(2);
+        scene.memory.set_len(1 << 16).expect("a memfd can grow");
+        let mut client = scene.connect();
+        scene.send(&client, start);
+        let most = (0..MOST_ITERATIONS / 10)
+            .map(|_| serving(&scene))
+            .find(|count| *count == 2);
+        assert_eq!(most, Some(2), "{}", serving(&scene));
+        scene.server.exports().loops().call(
+            scene.server.context(),
+            1,
+            |_, _, _: Reply<()>| panic!("planted"),
+            Box::new(|_, _| ()),
+        );
+        scene.send(&client, stop);
+        let error = scene.server.run().expect_err("a loop has ended").to_string();
+        assert!(
+            error.contains("io1 has ended") && error.contains("planted"),
+            "{error}"
+        );
+        scene.server.finish().expect("the other loop goes on");
+        drop(scene);
+        client.set_nonblocking(false).expect("a socket");
+        let mut answers = Vec::new();
+        // The connection ends, with or without messages that were not read.
+        client.read_to_end(&mut answers).map(drop).unwrap_or_default();
+    }
 }

@@ -114,6 +114,7 @@ fn c21_a_client_that_comes_back_is_no_second_one() {
     for _ in 0..200 {
         let mut raw = Raw::ready(daemon.socket());
         raw.read_sector(0);
+        raw.disconnect();
     }
     assert_eq!(daemon.stop(), "");
 }

@@ -134,13 +134,23 @@ impl Raw {
         raw
     }
 
+    /// Ends the connection, also if a child that another thread has forked still has the descriptor, until it starts its program.
+    pub(crate) fn disconnect(self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&self) {
+        // SAFETY: the frontend owns the descriptor and outlives the borrow.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.frontend.as_raw_fd()) };
+        // The daemon may be gone.
+        rustix::net::shutdown(socket, rustix::net::Shutdown::Both).unwrap_or_default();
+    }
+
     /// Connects to another daemon with the same memory, descriptors and rings.
     pub(crate) fn reconnect(&mut self, socket: &Path, features: u64, base: u16) {
         let slots = VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
-        // SAFETY: the frontend owns the descriptor and outlives the borrow.
-        let former = unsafe { BorrowedFd::borrow_raw(self.frontend.as_raw_fd()) };
-        // A daemon serves one client at a time. The daemon may be gone.
-        rustix::net::shutdown(former, rustix::net::Shutdown::Both).unwrap_or_default();
+        // A daemon serves one client at a time.
+        self.shut_down();
         self.frontend = negotiate(socket, 1, features, slots);
         self.frontend.set_mem_table(&[self.region()]).unwrap();
         self.set_up(base);

@@ -9,6 +9,7 @@ mod c02_locks;
 mod c03_formats;
 mod c04_flush;
 mod c05_zeroes;
+mod c08_blocked_media;
 pub(crate) mod c08_slow_images;
 mod c09_neighbours;
 mod c10_memory;

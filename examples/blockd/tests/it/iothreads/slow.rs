@@ -181,3 +181,43 @@ fn c9_a_thread_that_waits_for_its_image_holds_up_no_other() {
     assert_eq!(raw.used(), before);
     assert!(!socket.exists() && !path("n.sock").exists());
 }
+
+/// A thread that hangs while one of its queues must stop: the client waits, and the log says for what. A command that needs the thread is
+/// answered, the queue of the other thread is served, and the daemon ends.
+#[test]
+fn c8_a_thread_that_hangs_while_its_queue_must_stop_is_reported() {
+    let image = Image::new(1 << 20);
+    let directory = tempfile::tempdir().unwrap();
+    let control = directory.path().join("ctl");
+    let path = control.display().to_string();
+    let args = ["--engine", "sync", "--iothreads", "2", "--control", &path];
+    let disk = format!("{},name=slow,iothread=0+1", image.disk());
+    let Some(daemon) = failing_with(&["pwrite64:delay_enter=40s"], &disk, &args) else {
+        return;
+    };
+    let controlled = Controlled { daemon, control };
+    let mut queues = Raw::queues(controlled.daemon.socket(), 2);
+    queues[0].offer_request(1, 5, &[(DATA, 512)], 0);
+    // The thread has taken the write once it does not respond.
+    while controlled.tell(&json!({"command": "list"}))["loops"][1]["responds"] == true {}
+    let frontend = queues[0].frontend.clone();
+    let stopping = std::thread::spawn(move || frontend.get_vring_base(0).unwrap_err());
+    queues[1].read_sector(0);
+    let error = controlled.refused(&json!({"command": "remove", "name": "slow"}));
+    assert!(
+        error.contains("does not respond") && error.contains("`list`"),
+        "{error}"
+    );
+    let list = controlled.tell(&json!({"command": "list"}));
+    assert_eq!(list["exports"][0]["is_leaving"], true);
+    let log = controlled.daemon.stop();
+    for part in [
+        "the I/O thread io1 has not stopped these queues within 2s: 0.",
+        "has no result within 10s",
+        "io1 does not respond",
+    ] {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+    stopping.join().unwrap();
+    assert_eq!(queues[0].used(), 0, "the write is not complete");
+}
