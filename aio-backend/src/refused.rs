@@ -79,6 +79,28 @@ impl Refused {
         .into_error()
     }
 
+    /// Returns the reason for a handler whose registration ends without a removal. If that is `EBADF`, it says what to do instead: in which
+    /// call the number was found closed does not matter to the handler. Other errors stay as they are.
+    ///
+    /// ```
+    /// use std::io;
+    /// use aio_backend::Refused;
+    ///
+    /// let why = Refused::while_registered(io::Error::from_raw_os_error(9)); // EBADF
+    /// assert_eq!(why.kind(), io::ErrorKind::InvalidInput);
+    /// assert!(why.to_string().contains("remove the registration before closing"));
+    /// ```
+    #[must_use]
+    pub fn while_registered(source: io::Error) -> io::Error {
+        if !errno::is_one_of(&source, &[errno::BADF]) {
+            return source;
+        }
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the descriptor was closed while it was registered; remove the registration before closing",
+        )
+    }
+
     fn into_error(self) -> io::Error {
         match self.source.raw_os_error() {
             Some(_) => self.into(),
@@ -157,5 +179,21 @@ mod tests {
         assert_eq!(of(Errno::PERM).raw_os_error(), Some(Errno::PERM.raw_os_error()));
         let made_up = Refused::wrap("add", "some", io::Error::other("made up"));
         assert_eq!(made_up.to_string(), "made up");
+    }
+
+    #[test]
+    fn r4_a_number_that_was_closed_is_explained_and_other_errors_stay() {
+        let full = Refused::while_registered(Errno::NOSPC.into());
+        assert_eq!(full.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
+        let closed = Refused::while_registered(Errno::BADF.into());
+        assert_eq!(
+            (closed.kind(), closed.raw_os_error()),
+            (io::ErrorKind::InvalidInput, None)
+        );
+        // Twice is once.
+        assert_eq!(
+            Refused::while_registered(closed).kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 }

@@ -86,23 +86,6 @@ pub(crate) fn cannot_embed(backend: &'static str, source: io::Error) -> io::Erro
     Refused::wrap_with("embed", backend, remedy, source)
 }
 
-/// The reason that an invalidated handler gets. In which call the number was found closed does not matter to it.
-pub(crate) fn in_words(why: io::Error) -> io::Error {
-    if Errno::from_io_error(&why) == Some(Errno::BADF) {
-        closed_while_registered()
-    } else {
-        why
-    }
-}
-
-/// The number was closed under a handler.
-pub(crate) fn closed_while_registered() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "the descriptor was closed while it was registered; remove the registration before closing",
-    )
-}
-
 /// The descriptor has a handler, which stays.
 pub(crate) fn is_taken(number: RawFd) -> io::Error {
     io::Error::new(

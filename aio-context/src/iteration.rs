@@ -14,7 +14,6 @@ use crate::Event;
 use crate::bottom_half;
 use crate::context::{Inner, Wait};
 use crate::descriptors::Descriptors;
-use crate::error::closed_while_registered;
 use crate::handler::Entry;
 use crate::registration::call_each;
 use crate::timer::fire_due;
@@ -350,7 +349,7 @@ impl Inner {
     #[cold]
     fn invalidate_all(&self, cx: &Context, first: usize, ready: &ReadyList) {
         call_each(Descriptors::<Entry>::invalid(first, ready), |token| {
-            self.invalidate(cx, token, closed_while_registered());
+            self.invalidate(cx, token, rustix::io::Errno::BADF.into());
             self.nesting.progress.set(self.nesting.progress.get() + 1);
         });
     }

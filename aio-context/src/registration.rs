@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::{Rc, Weak};
 
-use aio_backend::{Interest, Token, Watched};
+use aio_backend::{Interest, Refused, Token, Watched};
 use aio_handlers::{GroupId, Occupied};
 use aio_pollset::EndOwed;
 
@@ -16,7 +16,7 @@ use crate::Context;
 use crate::context::Inner;
 use crate::descriptor;
 use crate::descriptors::{Described, not_registered};
-use crate::error::{WatchError, in_words, is_taken};
+use crate::error::{WatchError, is_taken};
 use crate::handler::{Entry, Handler, Join, Pollable};
 use crate::iteration::measure::PollTime;
 use crate::wall::is_own;
@@ -343,7 +343,7 @@ impl Inner {
         let Some(entry) = self.descriptors.unlink(token) else {
             return;
         };
-        let why = in_words(why);
+        let why = Refused::while_registered(why);
         tracing::warn!(?token, error = %why, "a descriptor is not watched any longer");
         self.descriptors
             .invalidated

@@ -107,14 +107,14 @@ impl SimulatedRing {
         }
     }
 
-    fn has_work(&self) -> bool {
+    fn has_ended_work(&self) -> bool {
         self.world.kernel.borrow().requests.has_woken() || !self.world.ended.borrow().is_empty()
     }
 
     /// Turns work into completions, at most so much.
     fn work(&mut self, most: usize) {
         self.see_doorbell();
-        self.stuck = if self.has_work() {
+        self.stuck = if self.has_ended_work() {
             0
         } else {
             self.stuck.saturating_sub(1)
@@ -308,7 +308,7 @@ impl Ring for SimulatedRing {
         self.world.pass(5);
         self.world.others_may_act();
         self.see_doorbell();
-        let has_work = self.is_deferred && (self.has_work() || self.stuck > 0);
+        let has_work = self.is_deferred && (self.has_ended_work() || self.stuck > 0);
         !has_work && self.overflow.is_empty() && self.completions.is_empty()
     }
 
