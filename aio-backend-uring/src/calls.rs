@@ -128,6 +128,12 @@ pub trait Ring: fmt::Debug + 'static {
     /// Returns whether there is neither a completion nor anything that an enter would turn into one.
     fn is_idle(&mut self) -> bool;
 
+    /// Returns whether it [is idle](Self::is_idle) and no request is in the submission queue. Each check asks this.
+    #[inline]
+    fn is_quiet(&mut self) -> bool {
+        self.pushed() == 0 && self.is_idle()
+    }
+
     /// Puts a request into the submission queue. Returns `false` if the queue is full. Bit 63 of its user data is cleared: it belongs to
     /// operations.
     fn push(&mut self, request: Request) -> bool;

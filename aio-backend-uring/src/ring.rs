@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -151,10 +152,12 @@ impl Ring for KernelRing {
 
     #[inline]
     fn is_idle(&mut self) -> bool {
-        let submissions = self.ring.submission();
-        let has_work = submissions.taskrun() || submissions.cq_overflow();
-        drop(submissions);
-        !has_work && self.ring.completion().is_empty()
+        self.sees_nothing(false)
+    }
+
+    #[inline]
+    fn is_quiet(&mut self) -> bool {
+        self.sees_nothing(true)
     }
 
     fn push(&mut self, request: Request) -> bool {
@@ -303,6 +306,23 @@ impl Ring for KernelRing {
 }
 
 impl KernelRing {
+    /// Returns whether there is no completion, nothing that an enter would turn into one, and, if `counts_pushed`, no request to submit.
+    #[inline]
+    fn sees_nothing(&mut self, counts_pushed: bool) -> bool {
+        let submissions = self.ring.submission();
+        let has_pushed = counts_pushed && !submissions.is_empty();
+        let has_work = submissions.taskrun() || submissions.cq_overflow();
+        // Nothing was pushed or taken, so there is no position to publish.
+        mem::forget(submissions);
+        if has_pushed || has_work {
+            return false;
+        }
+        let completions = self.ring.completion();
+        let is_empty = completions.is_empty();
+        mem::forget(completions);
+        is_empty
+    }
+
     #[inline]
     fn enter_kernel(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let pushed = self.ring.submission().len() as u32;

@@ -48,7 +48,7 @@ impl<S: Sys> Uring<S> {
     /// Returns whether a check would find nothing, as far as can be seen without a system call.
     #[inline]
     pub(crate) fn is_quiet(&mut self) -> bool {
-        !self.slots.has_listed() && self.ring.is_idle() && self.ring.pushed() == 0
+        !self.slots.has_listed() && self.ring.is_quiet()
     }
 
     /// Waits until a registration is ready, or the limit is reached. The list has room.

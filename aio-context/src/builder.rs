@@ -1,5 +1,6 @@
 //! [`Builder`]: puts a context together.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -184,6 +185,7 @@ impl Builder {
             deferred: Deferred::new(),
             nesting: Nesting::default(),
             metrics: Metrics::default(),
+            has_submitted: Cell::new(false),
             extensions: Extensions::default(),
             shared: Arc::new(Shared::new(self.params)),
             mailbox,

@@ -118,6 +118,8 @@ pub(crate) struct Inner {
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
     pub(crate) metrics: Metrics,
+    /// Operations were submitted since the last wait that may block, so the next one passes them to the system.
+    pub(crate) has_submitted: Cell<bool>,
     /// Dropped last.
     pub(crate) extensions: Extensions,
 }

@@ -40,7 +40,10 @@ impl Context {
     /// Does not touch the stack, so that the choice costs little.
     #[inline(never)]
     fn poll_waiting(&self, wait: Wait) -> io::Result<bool> {
-        if self.0.has_descriptors_only() && self.0.pacing.pre_sleep.get().is_promising() {
+        let inner = &self.0;
+        let may_find = inner.has_descriptors_only() && inner.pacing.pre_sleep.get().is_promising();
+        // The wait itself passes operations to the system: see `passes_operations`.
+        if may_find && !inner.has_submitted.get() {
             self.check_and_wait(wait)
         } else {
             self.iterate_waiting(wait)

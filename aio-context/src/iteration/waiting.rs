@@ -59,12 +59,26 @@ impl Inner {
             if self.mailbox.is_being_written() && self.outlast_write() {
                 return Ok(Plan::Check);
             }
-            // After polling the loop has waited long enough.
-            if searched.spun.is_zero() && self.pacing.pre_sleep.step(|spin| spin.is_worth_it()) {
+            // After polling the loop has waited long enough. A wait that passes operations to the system begins at once: it makes one
+            // system call instead of two, and a thread that executes them may be waiting for this core.
+            if searched.spun.is_zero()
+                && !self.passes_operations()
+                && self.pacing.pre_sleep.step(|spin| spin.is_worth_it())
+            {
                 return Ok(Plan::Spin(left));
             }
         }
         Ok(self.announce(left))
+    }
+
+    /// Returns whether this wait is the first that passes operations to the system.
+    #[inline(always)]
+    fn passes_operations(&self) -> bool {
+        let has_submitted = self.has_submitted.get();
+        if has_submitted {
+            self.has_submitted.set(false);
+        }
+        has_submitted
     }
 
     /// Stays awake until the write that woke the loop returns, and a moment longer; true if there was a notification (rule N6).

@@ -1,6 +1,6 @@
 //! Operations on the ring of a context: when they are submitted, and what they leave alone (rule S1).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::rc::Rc;
@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend_uring::Uring;
-use aio_context::{Completed, Context, Interest, Operation, Policy, PollParams, Wait};
+use aio_context::{
+    Backend, Completed, Context, Interest, NotSubmitted, Operation, Policy, PollParams, ReadyList, Token,
+    Wait, Watched,
+};
 use aio_testing::{Bench, Count};
 
 /// A context on a ring; prints a `skipped` line if there is none.
@@ -107,7 +110,7 @@ fn s1_operations_that_are_submitted_in_callbacks_end_a_wait() {
 #[test]
 fn s1_completions_are_seen_while_the_loop_polls() {
     let hour = Duration::from_secs(3600);
-    let Some(cx) = on_ring(PollParams::up_to(hour)) else {
+    let Some(cx) = on_ring(PollParams::up_to(hour).with_exclusive_core(true)) else {
         return;
     };
     let (reader, _writer) = io::pipe().unwrap();
@@ -238,5 +241,95 @@ fn s1_a_dropped_context_drops_callbacks_and_buffers() {
     for handle in handles {
         assert!(handle.is_done());
         handle.cancel();
+    }
+}
+
+/// The timeouts of waits.
+type Timeouts = Rc<RefCell<Vec<Option<Duration>>>>;
+
+/// A ring that records the timeouts of its waits.
+#[derive(Debug)]
+struct Recording(Uring, Timeouts);
+
+impl Backend for Recording {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
+        self.0.add(fd, token, interest)
+    }
+    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
+        self.0.modify(token, interest)
+    }
+    fn remove(&mut self, token: Token) -> io::Result<()> {
+        self.0.remove(token)
+    }
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        self.1.borrow_mut().push(timeout);
+        self.0.wait(timeout, ready)
+    }
+    fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
+        self.0.submit(report, operation)
+    }
+    fn cancel(&mut self, operation: Token) {
+        self.0.cancel(operation);
+    }
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        self.0.next_completed()
+    }
+    fn in_flight(&self) -> usize {
+        self.0.in_flight()
+    }
+    fn end_operations(&mut self) {
+        self.0.end_operations();
+    }
+    fn watched(&self) -> usize {
+        self.0.watched()
+    }
+    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
+        self.0.visit(each);
+    }
+    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        self.0.drain(each);
+    }
+}
+
+/// A loop that has just served an event checks its descriptors for a moment before it blocks. If operations were submitted, one call
+/// passes them to the system and blocks: to check first would be a call more, and keep the core from a thread that executes them.
+#[test]
+fn s1_a_wait_that_submits_is_one_call() {
+    let Ok(ring) = Uring::new() else {
+        return println!("skipped: no io_uring");
+    };
+    let timeouts = Timeouts::default();
+    let backend = Recording(ring, timeouts.clone());
+    let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
+    let (reader, mut writer) = io::pipe().unwrap();
+    let done = Rc::new(Cell::new(false));
+    let ends = || {
+        let ended = done.clone();
+        move || ended.set(true)
+    };
+    let is_readable = ends();
+    let _registration = cx.on(reader).readable(move |_, _| is_readable()).watch().unwrap();
+    for submits in [true, true, false] {
+        done.set(false);
+        let ended = ends();
+        cx.defer(move |cx| {
+            if submits {
+                let ends = move |_: &Context, _: Completed| ended();
+                cx.submit(read(&zeroes()), ends).unwrap().detach();
+            }
+        });
+        assert!(cx.poll(Wait::NoBlock).unwrap(), "the bottom half has run");
+        if !submits {
+            writer.write_all(b"x").unwrap();
+        }
+        timeouts.borrow_mut().clear();
+        while !done.get() {
+            cx.poll(Wait::Block).unwrap();
+        }
+        let first = timeouts.borrow()[0];
+        assert_eq!(first == Some(Duration::ZERO), !submits, "{submits}: {first:?}");
     }
 }

@@ -357,6 +357,9 @@ impl Ring for FailingRing {
     fn is_idle(&mut self) -> bool {
         self.ring.is_idle()
     }
+    fn is_quiet(&mut self) -> bool {
+        self.ring.is_quiet()
+    }
     fn push(&mut self, request: Request) -> bool {
         self.ring.push(request)
     }

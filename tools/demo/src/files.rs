@@ -1,13 +1,14 @@
 //! Images on a file system: reads and writes of blockd's engines, and those of the daemon to compare with.
 
-use std::fs;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aio_tools::cores::Cores;
 use aio_tools::interrupt::Interrupt;
 use aio_tools::report::median;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -87,12 +88,13 @@ fn describe(job: Job) -> String {
     format!("{order} {what} {size}, depth {}", job.depth)
 }
 
-/// Measures all engines in turns, with an image of each in `directory`.
+/// Measures all engines in turns, with an image of each in `directory`, and the jobs whose descriptions have all words of `only`.
 pub(crate) fn measure(
     directory: &Path,
     blockd: &Path,
     cores: Option<Cores>,
     (rounds, time): (usize, Duration),
+    only: &[String],
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Row>> {
     let place = tempfile::tempdir_in(directory)
@@ -108,10 +110,15 @@ pub(crate) fn measure(
         let large = Disk::make(&image.with_extension("large"), MIB, *engine, blockd, cores)?;
         servers.push((*engine, [small, large]));
     }
-    let progress = ProgressBar::new((rounds * JOBS.len() * servers.len()) as u64);
+    let is_wanted = |job: &Job| only.iter().all(|word| describe(*job).contains(word.trim()));
+    let jobs: Vec<Job> = JOBS.into_iter().filter(is_wanted).collect();
+    ensure!(!jobs.is_empty(), "no job has all of {only:?} in its description");
+    let progress = ProgressBar::new((rounds * jobs.len() * servers.len()) as u64);
     let mut rows = Vec::new();
     for round in 0..rounds {
-        for job in JOBS {
+        // Each comes first in turn: the first one to write meets what the file system has put off.
+        servers.rotate_left(usize::from(round > 0));
+        for &job in &jobs {
             for (engine, disks) in &mut servers {
                 interrupt.check()?;
                 let disk = &mut disks[usize::from(job.block >= MIB)];
@@ -155,7 +162,12 @@ impl Disk {
         cores: Option<Cores>,
     ) -> anyhow::Result<Self> {
         let blocks = Blocks::new(IMAGE, block);
-        fs::write(image, blocks.image()).with_context(|| format!("cannot write {}", image.display()))?;
+        // On the medium, so that the system does not write it back while another one is measured.
+        let written = File::create(image).and_then(|mut file| {
+            file.write_all(&blocks.image())?;
+            file.sync_all()
+        });
+        written.with_context(|| format!("cannot write {}", image.display()))?;
         let server = Server::start_with_image(engine, blockd, image, cores)?;
         Ok(Self { server, blocks })
     }
@@ -164,6 +176,9 @@ impl Disk {
 /// Prints the medians, and ratios of the same round to each engine of the peer.
 pub(crate) fn print(rows: &[Row]) {
     for job in JOBS.map(describe) {
+        if !rows.iter().any(|row| row.job == job) {
+            continue;
+        }
         println!("\n{job}");
         for engine in ENGINES {
             let of = |engine: Engine, round: usize| {

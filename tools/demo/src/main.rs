@@ -182,7 +182,7 @@ fn run_files(
         neighbour::print(&rows);
         return write_rows(args, machine, &rows);
     }
-    let rows = files::measure(directory, blockd, cores, pace, interrupt)?;
+    let rows = files::measure(directory, blockd, cores, pace, &args.only, interrupt)?;
     println!("{}; {:.0?}", machine.headline(), began.elapsed());
     files::print(&rows);
     if let Some(file) = &args.json {
