@@ -256,6 +256,9 @@ impl AsFd for Timed {
 impl Handler for Timed {
     fn ready(&self, cx: &Context, event: Event) {
         self.count(|counters| &counters.events);
+        if self.polled.is_some() {
+            self.count(|counters| &counters.kicks);
+        }
         cx.time(|cx| self.handler.ready(cx, event), |took| self.took(cx, took));
     }
 
