@@ -327,6 +327,8 @@ pub(crate) struct Polled {
     pub(crate) is_exclusive: bool,
     /// It had an event in the iteration that the policy is about to be shown.
     pub(crate) had_event: bool,
+    /// That event was a kick of its peer.
+    pub(crate) was_kicked: bool,
     /// Of a [`Source`](crate::Source), which has no descriptor.
     pub(crate) source: Option<Rc<dyn AnySource>>,
     /// The handler itself, if `handler` times its callbacks.
@@ -403,6 +405,7 @@ impl Entry {
             is_exclusive: handler.exclusive(),
             handler: handler.clone(),
             had_event: false,
+            was_kicked: false,
             source: None,
             untimed: None,
             memory: HandlerMemory::default(),

@@ -39,6 +39,9 @@ pub struct HandlerStats {
     pub events: u64,
     /// Calls for work that [`poll`](crate::Pollable::poll) has found.
     pub poll_hits: u64,
+    /// Those of [`events`](Self::events) for which its peer has kicked it, which polling would have spared the peer: all of a polled
+    /// handler's; none of another one's, and of a [`Source`](crate::Source)'s.
+    pub kicks: u64,
     /// The time in its callbacks.
     pub busy: Duration,
     /// Callbacks that took longer than the [limit](crate::Builder::slow_callback_limit) in force.
@@ -78,6 +81,7 @@ impl HandlerMetrics {
         HandlerStats {
             events: self.0.events.get(),
             poll_hits: self.0.poll_hits.get(),
+            kicks: self.0.kicks.get(),
             busy: self.0.busy.time(),
             slow_callbacks: self.0.slow_callbacks.get(),
         }
@@ -90,6 +94,7 @@ pub(crate) struct HandlerCounters {
     pub(crate) name: String,
     pub(crate) events: Counter,
     pub(crate) poll_hits: Counter,
+    pub(crate) kicks: Counter,
     pub(crate) busy: Counter,
     pub(crate) slow_callbacks: Counter,
 }

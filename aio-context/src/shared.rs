@@ -60,8 +60,10 @@ impl Shared {
             .wake_measured
             .each_ref()
             .map(|word| word.load(Ordering::Relaxed));
+        let params = self.params().0;
         Stats {
-            wake_cost: self.params().0.wake_or_assumed(),
+            poll_cpu_max: params.cpu_max_or_default(),
+            wake_cost: params.wake_or_assumed(),
             wake_batches: batches,
             wake_spread_percent: spread as u32,
             ..self.counters.read(mailbox)

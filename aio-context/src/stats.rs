@@ -57,6 +57,9 @@ pub struct Stats {
     pub kicks: u64,
     /// Callbacks that took longer than the [limit](crate::Builder::slow_callback_limit); zero without one.
     pub slow_callbacks: u64,
+    /// The largest share of time for polling in force, in percent: 100, or what the [parameters](crate::PollParams::cpu_max) limit it to, for a
+    /// quota of the control group (`aio_sources::CpuQuota`) as well.
+    pub poll_cpu_max: u32,
     /// What a sleep costs, as the policy takes it: measured, given, or assumed.
     pub wake_cost: WakeCost,
     /// The batches of sleeps that were [measured](crate::Remote::wake_cost_measured) for that.

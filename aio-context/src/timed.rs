@@ -253,6 +253,9 @@ as_fd!(Timed, handler);
 impl Handler for Timed {
     fn ready(&self, cx: &Context, event: Event) {
         self.count(|counters| &counters.events);
+        if self.polled.is_some() {
+            self.count(|counters| &counters.kicks);
+        }
         cx.time(|cx| self.handler.ready(cx, event), |took| self.took(cx, took));
     }
 

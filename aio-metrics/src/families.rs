@@ -102,7 +102,7 @@ pub(crate) const CONTEXT: [Family<Stats>; 14] = [
     ),
 ];
 
-pub(crate) const HANDLER: [Family<HandlerStats>; 4] = [
+pub(crate) const HANDLER: [Family<HandlerStats>; 5] = [
     count(
         "aio_handler_events",
         "Calls of the handler for events.",
@@ -112,6 +112,11 @@ pub(crate) const HANDLER: [Family<HandlerStats>; 4] = [
         "aio_handler_poll_hits",
         "Calls of the handler for work that busy polling found.",
         |stats| stats.poll_hits,
+    ),
+    count(
+        "aio_handler_kicks",
+        "Kicks of the handler's peer that busy polling would have spared it.",
+        |stats| stats.kicks,
     ),
     time(
         "aio_handler_busy",

@@ -55,6 +55,7 @@
 //! |---|---|
 //! | `aio_handler_events_total` | [`HandlerStats::events`] |
 //! | `aio_handler_poll_hits_total` | [`HandlerStats::poll_hits`] |
+//! | `aio_handler_kicks_total` | [`HandlerStats::kicks`] |
 //! | `aio_handler_busy_seconds_total` | [`HandlerStats::busy`] |
 //! | `aio_handler_slow_callbacks_total` | [`HandlerStats::slow_callbacks`] |
 //!
@@ -176,6 +177,7 @@ impl Collector for ContextCollector {
 fn add(sum: &mut HandlerStats, more: HandlerStats) {
     sum.events += more.events;
     sum.poll_hits += more.poll_hits;
+    sum.kicks += more.kicks;
     sum.busy += more.busy;
     sum.slow_callbacks += more.slow_callbacks;
 }

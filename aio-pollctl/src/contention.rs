@@ -145,8 +145,8 @@ impl Contention {
         self.is_probing
     }
 
-    /// Returns whether a search was in vain lately. Then check for events before the search: one that was there already is no success of
-    /// polling, because it would have ended a sleep at once.
+    /// Returns whether a search was in vain lately. Then check for events before the search, because one that was there already is no
+    /// success of polling: it would have ended a sleep at once. And compare all of the search with its processor time.
     #[inline]
     #[must_use]
     pub const fn is_in_doubt(&self) -> bool {
@@ -214,7 +214,8 @@ impl Contention {
     pub const fn judge(&mut self, waited: Option<Duration>, now_ns: u64) -> bool {
         match waited {
             Some(waited) if waited.as_nanos() < TURN_NS as u128 => {
-                self.unshared(now_ns);
+                self.watched = 0;
+                self.unshared_until_ns = now_ns.saturating_add(UNSHARED_FOR_NS);
                 false
             }
             _ => {
@@ -222,11 +223,6 @@ impl Contention {
                 true
             }
         }
-    }
-
-    const fn unshared(&mut self, now_ns: u64) {
-        self.watched = 0;
-        self.unshared_until_ns = now_ns.saturating_add(UNSHARED_FOR_NS);
     }
 
     /// Returns whether polling is suspended at `now_ns` of the loop's clock.
@@ -255,17 +251,12 @@ impl Contention {
 
     /// Records a search that was watched, or the rest of one that took longer than [`COMPARED_AFTER`](Self::COMPARED_AFTER): its duration, and the
     /// processor time of the thread. Returns whether another thread may have had a turn meanwhile: [`turn`](Self::turn) records one.
-    pub const fn compared(&mut self, took: Duration, cpu: Duration, now_ns: u64) -> bool {
+    pub const fn compared(&mut self, took: Duration, cpu: Duration) -> bool {
         if took.saturating_sub(cpu).as_nanos() >= TURN_NS as u128 {
             return true;
         }
         self.turns = self.turns.saturating_sub(1);
-        if self.watched > 0 {
-            self.watched -= 1;
-            if self.watched == 0 {
-                self.unshared(now_ns);
-            }
-        }
+        self.watched = self.watched.saturating_sub(1);
         false
     }
 
@@ -331,8 +322,8 @@ mod tests {
         for now in (0..1000 * MS).step_by(50_000) {
             assert!(!contention.read(now, now + 999_999));
             let us = Duration::from_micros;
-            assert!(!contention.compared(us(50), us(47), now));
-            assert!(!contention.compared(us(50), us(51), now), "clocks differ");
+            assert!(!contention.compared(us(50), us(47)));
+            assert!(!contention.compared(us(50), us(51)), "clocks differ");
         }
         assert!(!contention.is_suspended(0));
     }
@@ -367,7 +358,7 @@ mod tests {
                 if !contention.is_suspended(now) {
                     searches += 1;
                     let cpu = if searches % one_in == 0 { 88 } else { 100 };
-                    if contention.compared(us(100), us(cpu), now) {
+                    if contention.compared(us(100), us(cpu)) {
                         contention.turn(now);
                     }
                 }
@@ -445,7 +436,7 @@ mod tests {
     fn a13_a_thread_that_waits_for_its_core_in_a_search_shares_it() {
         let us = Duration::from_micros;
         let mut contention = Contention::new();
-        assert!(contention.compared(us(30), us(10), MS) && !contention.is_watched());
+        assert!(contention.compared(us(30), us(10)) && !contention.is_watched());
         contention.suspect(MS);
         assert!(contention.is_watched());
         assert!(contention.judge(Some(us(4)), MS) && contention.judge(None, MS));
@@ -464,11 +455,14 @@ mod tests {
         contention.suspect(0);
         let quiet = (0..100).take_while(|_| {
             let is_watched = contention.is_watched();
-            contention.compared(us(50), us(50), MS);
+            contention.compared(us(50), us(50));
             is_watched
         });
         assert_eq!(quiet.count(), 8);
-        assert!(contention.is_unshared(MS));
+        assert!(
+            !contention.is_unshared(MS),
+            "that nothing was seen proves nothing"
+        );
     }
 
     #[test]
@@ -477,7 +471,7 @@ mod tests {
         assert!(contention.read(0, u64::MAX));
         assert!(!contention.is_suspended(u64::MAX), "there is nothing later");
         assert!(!contention.read(u64::MAX, 0), "a clock that goes back");
-        assert!(contention.compared(Duration::MAX, Duration::ZERO, u64::MAX));
+        assert!(contention.compared(Duration::MAX, Duration::ZERO));
         contention.turn(u64::MAX);
         assert!(contention.judge(Some(Duration::MAX), u64::MAX));
         assert!(!contention.judge(Some(Duration::ZERO), u64::MAX));

@@ -231,6 +231,15 @@ impl PollParams {
         }
     }
 
+    /// The largest share of time for polling in percent, from 1 to 100.
+    #[must_use]
+    pub const fn cpu_max_or_default(&self) -> u32 {
+        match self.cpu_max {
+            1..=100 => self.cpu_max,
+            _ => 100,
+        }
+    }
+
     /// The price of processor time in percent, never 0.
     #[must_use]
     pub const fn price_or_default(&self) -> u32 {

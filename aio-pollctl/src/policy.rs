@@ -232,7 +232,8 @@ pub trait PollPolicy: fmt::Debug {
     }
 
     /// Learns from one promoted handler, with or without an event in this iteration. `memory` is the state that this policy has
-    /// stored for the handler.
+    /// stored for the handler. [`Iteration::kicks`] is that of this handler: 1 if its peer has kicked it because the loop slept, else 0
+    /// (`None` if the loop did not sleep).
     fn observe_handler(&mut self, memory: &mut HandlerMemory, had_event: bool, seen: Iteration) {
         let _ = (memory, had_event, seen);
     }

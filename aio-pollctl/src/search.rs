@@ -192,7 +192,7 @@ impl Pacing {
         budget: Duration,
     ) -> Result<Searched, S::Error> {
         let since = |now_ns: u64| Duration::from_nanos(now_ns.saturating_sub(started_ns));
-        let mut compared = self.watch(on);
+        let mut compared = self.compared_from_the_start(on, started_ns);
         let mut now_ns = compared.map_or(started_ns, |since| since.began_ns);
         let (mut stride, mut hit) = (ClockStride::new(), false);
         let peeks = on.can_peek();
@@ -354,18 +354,18 @@ impl Pacing {
         Ok((ended_ns, found))
     }
 
-    /// Reads what a search that is watched is compared with.
+    /// Reads what a search is compared with, if it is watched, or in doubt. Others are compared after a while.
     #[inline]
-    fn watch<S: Search>(&self, on: &S) -> Option<Compared> {
-        if self.contention(|one| one.is_watched()) != Some(true) {
-            return None;
+    fn compared_from_the_start<S: Search>(&self, on: &S, started_ns: u64) -> Option<Compared> {
+        match self.contention(|one| (one.is_in_doubt(), one.is_watched()))? {
+            (_, true) => Some(Compared {
+                is_watched: true,
+                delay: on.run_delay(),
+                ..Compared::at(on.now_ns(), on.cpu_time())
+            }),
+            (true, false) => Some(Compared::at(started_ns, on.cpu_time())),
+            (false, false) => None,
         }
-        let delay = on.run_delay();
-        Some(Compared {
-            is_watched: true,
-            delay,
-            ..Compared::at(on.now_ns(), on.cpu_time())
-        })
     }
 
     /// Compares a search with its processor time, from `since` on, and records whether it has found something. Returns whether
@@ -375,7 +375,7 @@ impl Pacing {
         let suspicion = since.map_or(Suspicion::None, |since| {
             let took = Duration::from_nanos(now_ns.saturating_sub(since.began_ns));
             let cpu = on.cpu_time().saturating_sub(since.cpu);
-            if self.contention(|one| one.compared(took, cpu, now_ns)) == Some(true) {
+            if self.contention(|one| one.compared(took, cpu)) == Some(true) {
                 self.suspicion(on, since, now_ns)
             } else {
                 Suspicion::None

@@ -463,3 +463,24 @@ fn a13_an_event_that_was_there_before_the_search_is_no_success_of_polling() {
     assert!((64..70).contains(&in_vain), "{in_vain} searches in vain");
     assert!(at_once >= 64, "{at_once} events at once");
 }
+
+#[test]
+fn a13_a_client_that_takes_the_core_at_the_start_of_a_search_is_noticed() {
+    // It kicks in its turn, before the search is long enough to be compared.
+    let (mut world, pacing) = (World::default(), World::pacing());
+    (world.waits_ns, world.delay_ns) = (10_000, Cell::new(Some(0)));
+    let mut searches = 0;
+    for number in 0..100_000 {
+        let now_ns = world.now_ns.get();
+        if number % 2 == 0 {
+            world.stolen.set(Some((now_ns + 400, 10_000)));
+            world.event_at = Some(now_ns + 10_000);
+        } else {
+            world.event_at = None;
+        }
+        searches += u32::from(!world.search(&pacing, 30).spun.is_zero());
+        world.in_poll_mode = false;
+        world.spend(10_000);
+    }
+    assert!(searches < 1_000, "{searches} searches before 100,000 waits");
+}

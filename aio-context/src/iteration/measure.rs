@@ -123,14 +123,22 @@ impl Inner {
     #[inline(never)]
     fn adapt_each(&self, policy: &mut dyn PollPolicy, seen: Iteration, found: &ReadyList) {
         let mut registry = self.descriptors.registry.borrow_mut();
-        for (token, _) in found.iter() {
+        for (token, readiness) in found.iter() {
             if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
                 polled.had_event = true;
+                // A hit has no readiness.
+                polled.was_kicked |= seen.blocked && !readiness.is_empty();
             }
         }
         self.polling.set.for_each_promoted(|token| {
             if let Some(entry) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
                 let had_event = std::mem::take(&mut entry.had_event);
+                let was_kicked = std::mem::take(&mut entry.was_kicked);
+                let seen = if seen.blocked {
+                    seen.with_kicks(was_kicked.into())
+                } else {
+                    seen
+                };
                 policy.observe_handler(&mut entry.memory, had_event, seen);
                 if let Some(shown) = &entry.shown {
                     shown.store(entry.memory.time().as_nanos() as u64, Ordering::Relaxed);

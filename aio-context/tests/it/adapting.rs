@@ -175,10 +175,14 @@ fn a7_a_handler_that_is_removed_or_replaced_is_forgotten() {
 /// Which handlers had an event, and the iteration.
 type Shown = (Vec<bool>, Iteration);
 
+/// Whether a handler had an event, and how many kicks.
+type Kicked = (bool, Option<u32>);
+
 /// Records the reports.
 #[derive(Debug, Clone, Default)]
 struct Witness {
     handlers: Rc<RefCell<Vec<bool>>>,
+    kicks: Rc<RefCell<Vec<Kicked>>>,
     seen: Rc<RefCell<Vec<Shown>>>,
 }
 
@@ -197,8 +201,9 @@ impl PollPolicy for Witness {
     fn is_per_handler(&self) -> bool {
         true
     }
-    fn observe_handler(&mut self, _: &mut HandlerMemory, had_event: bool, _: Iteration) {
+    fn observe_handler(&mut self, _: &mut HandlerMemory, had_event: bool, seen: Iteration) {
         self.handlers.borrow_mut().push(had_event);
+        self.kicks.borrow_mut().push((had_event, seen.kicks));
     }
     fn reset(&mut self, _: PollParams) {}
 }
@@ -262,6 +267,30 @@ fn a11_the_policy_sees_which_sleeps_have_cost_a_peer_its_kick() {
         [Some(0), Some(1), Some(2), None],
         "the last wait was no sleep"
     );
+}
+
+#[test]
+fn a11_a_policy_of_handlers_sees_whose_peers_have_kicked() {
+    let witness = Witness::default();
+    let scene = Scene::new(Box::new(witness.clone()));
+    let ((a, _a), (b, _b), plain) = (scene.polled(), scene.polled(), Kick::new());
+    let _plain = watch(&scene.cx, &plain);
+    let kicks = || {
+        let mut kicks = witness.kicks.take();
+        kicks.sort_unstable();
+        kicks
+    };
+    let (silent, kicked) = ((false, Some(0)), (true, Some(1)));
+    scene.wait(9 * US, &[&a]);
+    assert_eq!(kicks(), [silent, kicked]);
+    scene.wait(9 * US, &[&plain]);
+    assert_eq!(kicks(), [silent, silent]);
+    scene.wait(9 * US, &[&a, &b]);
+    assert_eq!(kicks(), [kicked, kicked]);
+    a.has_work.set(Some(true));
+    *a.on_ready.borrow_mut() = Some(Rc::new(|kick, _| kick.has_work.set(Some(false))));
+    assert!(scene.cx.poll(Wait::Block).unwrap());
+    assert_eq!(kicks(), [(false, None), (true, None)], "polling has found it");
 }
 
 #[test]

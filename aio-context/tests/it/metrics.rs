@@ -73,6 +73,7 @@ fn m2_hits_of_polling_are_told_from_events() {
             kick.kick();
             assert!(bench.block(&cx));
             assert_eq!(figures(metrics.stats()), (1, hits, (2 + 2 * hits as u32) * MS));
+            assert_eq!(metrics.stats().kicks, 1, "the first event, without polling");
         }
     }
 }

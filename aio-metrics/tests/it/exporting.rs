@@ -46,10 +46,11 @@ fn of_context(stats: Stats) -> [(&'static str, f64); 14] {
     ]
 }
 
-fn of_handler(stats: HandlerStats) -> [(&'static str, f64); 4] {
+fn of_handler(stats: HandlerStats) -> [(&'static str, f64); 5] {
     [
         ("aio_handler_events_total", stats.events as f64),
         ("aio_handler_poll_hits_total", stats.poll_hits as f64),
+        ("aio_handler_kicks_total", stats.kicks as f64),
         ("aio_handler_busy_seconds_total", stats.busy.as_secs_f64()),
         ("aio_handler_slow_callbacks_total", stats.slow_callbacks as f64),
     ]
