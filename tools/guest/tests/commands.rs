@@ -13,7 +13,11 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 /// The fetched busybox, and a command that runs a program as process 1.
 fn tools() -> Option<(PathBuf, Command)> {
-    let busybox = shell::target_dir().unwrap().join("guest/root/bin/busybox");
+    let busybox = shell::target_dir()
+        .unwrap()
+        .join("guest")
+        .join("root")
+        .join("bin/busybox");
     if !busybox.is_file() {
         println!("skipped: no busybox; cargo xtask guest --fetch");
         return None;

@@ -9,6 +9,7 @@ use vhost::VhostUserMemoryRegionInfo;
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::client::eventfd;
 use crate::daemon::Daemon;
 use crate::process::{ready, wait_ready};
 use crate::raw::Raw;
@@ -68,7 +69,7 @@ fn c21_a_descriptor_limit_that_is_too_low() {
     frontend.set_protocol_features(protocol).unwrap();
     frontend.set_features(features).unwrap();
     frontend.set_hdr_flags(vhost::vhost_user::message::VhostUserHeaderFlag::NEED_REPLY);
-    let eventfds: Vec<EventFd> = (0..64).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
+    let eventfds: Vec<EventFd> = (0..64).map(|_| eventfd(EFD_NONBLOCK)).collect();
     let all_taken = (0..32).all(|queue| {
         frontend.set_vring_kick(queue, &eventfds[queue]).is_ok()
             && frontend.set_vring_call(queue, &eventfds[32 + queue]).is_ok()

@@ -9,9 +9,9 @@ use fastrand::Rng;
 use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
-use crate::client::is_signalled;
+use crate::client::{eventfd, is_signalled};
 use crate::daemon::Daemon;
 use crate::raw::{EVENT_IDX, PROTOCOL, Raw, USER, VERSION_1};
 
@@ -152,19 +152,19 @@ impl Scene {
             }
             Step::Kick { is_new } => {
                 if is_new {
-                    self.raw.kick = EventFd::new(EFD_NONBLOCK).unwrap();
+                    self.raw.kick = eventfd(EFD_NONBLOCK);
                 }
                 self.model.started = true;
                 self.raw.frontend.set_vring_kick(0, &self.raw.kick).unwrap();
             }
             Step::Call { is_new } => {
                 if is_new {
-                    self.raw.call = EventFd::new(EFD_NONBLOCK).unwrap();
+                    self.raw.call = eventfd(EFD_NONBLOCK);
                 }
                 self.raw.frontend.set_vring_call(0, &self.raw.call).unwrap();
             }
             Step::Error => {
-                let error = EventFd::new(EFD_NONBLOCK).unwrap();
+                let error = eventfd(EFD_NONBLOCK);
                 self.raw.frontend.set_vring_err(0, &error).unwrap();
             }
             Step::Enable | Step::Disable if self.model.features & PROTOCOL == 0 => {}
@@ -331,7 +331,7 @@ fn c27_each_start_calls_the_driver() {
                 raw.frontend.set_mem_table(&[raw.region()]).unwrap();
             }),
             ("with another descriptor", &|raw| {
-                raw.call = EventFd::new(EFD_NONBLOCK).unwrap();
+                raw.call = eventfd(EFD_NONBLOCK);
                 raw.frontend.set_vring_call(0, &raw.call).unwrap();
             }),
             ("in another connection", &|raw| {

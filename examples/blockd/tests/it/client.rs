@@ -14,6 +14,7 @@ use virtio_driver::{
     VirtioFeatureFlags,
 };
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
+use vmm_sys_util::eventfd::{self, EFD_CLOEXEC};
 
 /// A request that takes longer has stalled.
 pub(crate) const STALLED: Duration = Duration::from_secs(2);
@@ -56,6 +57,11 @@ struct Lane {
     queue: VirtioBlkQueue<'static, usize>,
     kick: Box<dyn QueueNotifier>,
     call: Arc<EventFd>,
+}
+
+/// An eventfd that no child inherits, such as a daemon that another test starts meanwhile.
+pub(crate) fn eventfd(flags: i32) -> eventfd::EventFd {
+    eventfd::EventFd::new(flags | EFD_CLOEXEC).unwrap()
 }
 
 /// Memory that can be shared.

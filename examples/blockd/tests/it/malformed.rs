@@ -3,9 +3,9 @@
 use blockd::Source;
 use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
-use crate::client::{STALLED, is_signalled, pattern};
+use crate::client::{STALLED, eventfd, is_signalled, pattern};
 use crate::raw::{DATA, GUEST, HEADER, INDIRECT, NEXT, Raw, STATUS, TABLE, WRITE};
 use crate::server::{Bystander, Server, Wanted};
 
@@ -45,7 +45,7 @@ impl Scene {
     fn stops(&mut self, what: &str, attack: impl FnOnce(&mut Raw)) {
         println!("{what}");
         let mut queues = Raw::queues(&self.server.socket(0), 2);
-        let error = EventFd::new(EFD_NONBLOCK).unwrap();
+        let error = eventfd(EFD_NONBLOCK);
         queues[0].frontend.set_vring_err(0, &error).unwrap();
         let raw = &mut queues[0];
         assert_eq!(raw.read_sector(0), [0; 512]);

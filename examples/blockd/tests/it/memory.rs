@@ -5,9 +5,9 @@ use std::os::fd::AsRawFd;
 use blockd::Source;
 use vhost::vhost_user::{VhostUserFrontend, VhostUserProtocolFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo};
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::EFD_SEMAPHORE;
 
-use crate::client::{pattern, shared};
+use crate::client::{eventfd, pattern, shared};
 use crate::daemon::Daemon;
 use crate::raw::{DATA, GUEST, HEADER, NEXT, Raw, STATUS, WRITE};
 use crate::seed;
@@ -147,7 +147,7 @@ fn case_04_files_that_cannot_be_memory_end_the_connection() {
     let daemon = Daemon::start("ram=1M", &[]);
     let before = daemon.settled();
     let (pipe, _writer) = std::io::pipe().unwrap();
-    let eventfd = EventFd::new(0).unwrap();
+    let eventfd = eventfd(0);
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     let directory = std::fs::File::open(daemon.directory.path()).unwrap();
     let path = daemon.directory.path().join("read-only");
@@ -262,7 +262,7 @@ fn case_06_tables_and_requests_in_any_order() {
 fn case_07_a_full_call_descriptor_delays_no_other_client() {
     let server = Wanted::new().export(Source::Ram(1 << 20), 1).start();
     let mut raw = Raw::ready(&server.socket(0));
-    let full = EventFd::new(0).unwrap();
+    let full = eventfd(0);
     full.write(u64::MAX - 1).unwrap();
     raw.frontend.set_vring_call(0, &full).unwrap();
     for sector in 0..10 {
@@ -277,13 +277,13 @@ fn case_07_a_full_call_descriptor_delays_no_other_client() {
 fn case_08_kicks_of_any_kind_delay_no_other_client() {
     let daemon = Daemon::start("ram=1M", &[]);
     let mut raw = Raw::ready(daemon.socket());
-    let semaphore = EventFd::new(vmm_sys_util::eventfd::EFD_SEMAPHORE).unwrap();
+    let semaphore = eventfd(EFD_SEMAPHORE);
     semaphore.write(1 << 40).unwrap();
     raw.frontend.set_vring_kick(0, &semaphore).unwrap();
     for sector in 0..10 {
         raw.read_sector(sector);
     }
-    let empty = EventFd::new(0).unwrap();
+    let empty = eventfd(0);
     raw.frontend.set_vring_kick(0, &empty).unwrap();
     for _ in 0..1000 {
         empty.write(1).unwrap();

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use vhost::vhost_user::VhostUserFrontend;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
-use crate::client::{Client, STALLED, is_signalled, pattern, readable};
+use crate::client::{Client, STALLED, eventfd, is_signalled, pattern, readable};
 use crate::messages::message;
 use crate::raw::Raw;
 use crate::server::Server;
@@ -90,7 +90,7 @@ fn another_call_descriptor_takes_over() {
     let mut raw = Raw::ready(&server.socket(0));
     raw.read_sector(0);
     assert!(is_signalled(&raw.call, Duration::from_secs(10)));
-    let other = EventFd::new(EFD_NONBLOCK).unwrap();
+    let other = eventfd(EFD_NONBLOCK);
     raw.frontend.set_vring_call(0, &other).unwrap();
     let _ = other.read();
     raw.read_sector(0);
@@ -102,7 +102,7 @@ fn another_call_descriptor_takes_over() {
 fn a_queue_with_impossible_rings_does_not_start_and_the_connection_goes_on() {
     let server = Server::simple();
     let mut raw = Raw::connect(&server.socket(0));
-    let error = EventFd::new(EFD_NONBLOCK).unwrap();
+    let error = eventfd(EFD_NONBLOCK);
     raw.frontend.set_vring_err(0, &error).unwrap();
     raw.set_up(0);
     type Change = fn(&mut VringConfigData);

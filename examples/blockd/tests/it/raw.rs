@@ -13,7 +13,7 @@ use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::client::{is_signalled, readable, shared};
+use crate::client::{eventfd, is_signalled, readable, shared};
 
 pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
@@ -93,8 +93,8 @@ impl Raw {
             shift: queue as u64 * (2 * LEN as u64),
             file,
             memory,
-            kick: EventFd::new(EFD_NONBLOCK).unwrap(),
-            call: EventFd::new(EFD_NONBLOCK).unwrap(),
+            kick: eventfd(EFD_NONBLOCK),
+            call: eventfd(EFD_NONBLOCK),
             available: 0,
         }
     }

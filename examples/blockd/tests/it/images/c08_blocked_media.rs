@@ -90,7 +90,9 @@ struct Scene {
     daemon: Option<Daemon>,
     group: Group,
     nbd: PathBuf,
-    neighbour: PathBuf,
+    /// Clients of the disk in memory. They stay, because the end of a connection is late while a child that another test forks shares it.
+    neighbour: Client,
+    neighbour_of_nbd: nbd::Client,
     _device: Loop,
     _image: Image,
 }
@@ -110,8 +112,9 @@ impl Scene {
         Some(Self {
             daemon: Some(daemon),
             group,
+            neighbour: Client::simple(&neighbour),
+            neighbour_of_nbd: nbd::Client::structured(&nbd, "neighbour"),
             nbd,
-            neighbour,
             _device: device,
             _image: image,
         })
@@ -122,9 +125,8 @@ impl Scene {
     }
 
     /// The neighbour is served over both protocols, and clients of the image connect.
-    fn others_are_served(&self) {
-        let mut client = Client::simple(&self.neighbour);
-        let mut other = nbd::Client::structured(&self.nbd, "neighbour");
+    fn others_are_served(&mut self) {
+        let (client, other) = (&mut self.neighbour, &mut self.neighbour_of_nbd);
         for round in 0..50 {
             let data = pattern(round, 4096);
             client.write(0, 4096 * (round % 16), &data).unwrap();
@@ -165,7 +167,7 @@ fn range(sector: u64) -> Vec<u8> {
 #[test]
 fn c8_a_blocked_medium_holds_up_no_other_export_of_vhost_user() {
     for (engine, cache) in combinations() {
-        let Some(scene) = Scene::start(engine, cache) else {
+        let Some(mut scene) = Scene::start(engine, cache) else {
             return;
         };
         let mut raw = Raw::ready(scene.socket());
@@ -191,7 +193,7 @@ fn c8_a_blocked_medium_holds_up_no_other_export_of_vhost_user() {
 #[test]
 fn c8_a_blocked_medium_holds_up_no_other_export_of_nbd() {
     for (engine, cache) in combinations() {
-        let Some(scene) = Scene::start(engine, cache) else {
+        let Some(mut scene) = Scene::start(engine, cache) else {
             return;
         };
         let stream = UnixStream::connect(&scene.nbd).unwrap();

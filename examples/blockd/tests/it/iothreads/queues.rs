@@ -6,10 +6,10 @@ use fastrand::Rng;
 use serde_json::json;
 use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 use super::Threads;
-use crate::client::{Client, Indexes, STALLED, Waits, is_signalled, pattern};
+use crate::client::{Client, Indexes, STALLED, Waits, eventfd, is_signalled, pattern};
 use crate::images::Image;
 use crate::raw::{HEADER, NEXT, Raw};
 use crate::seed;
@@ -147,7 +147,7 @@ fn stop_and_start(random: &mut Rng, daemon: &Threads, queues: usize, written: &m
             }
             4 => {
                 let raw = &mut lanes[at].raw;
-                raw.call = EventFd::new(EFD_NONBLOCK).unwrap();
+                raw.call = eventfd(EFD_NONBLOCK);
                 raw.frontend.set_vring_call(raw.queue, &raw.call).unwrap();
             }
             5 => lanes[at].finish(),
@@ -236,7 +236,7 @@ fn a_queue_that_fails_on_another_thread_stops_alone() {
     let daemon = Threads::start_with("ram=1M,iothread=1+0", 2);
     let mut queues = Raw::queues(daemon.controlled.daemon.socket(), 4);
     for failing in 0..4 {
-        let error = EventFd::new(EFD_NONBLOCK).unwrap();
+        let error = eventfd(EFD_NONBLOCK);
         let raw = &mut queues[failing];
         raw.frontend.set_vring_err(failing, &error).unwrap();
         raw.read_sector(0);
