@@ -99,6 +99,7 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod arming;
 mod calls;
 mod config;
 mod foreign;
