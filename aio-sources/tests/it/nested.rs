@@ -370,6 +370,37 @@ fn g4_b5_a_nested_context_is_a_member_of_a_group() {
     });
 }
 
+/// What was due in the pause is served by the inner context itself, which then tells the outer one of its next deadline.
+#[test]
+fn g4_b5_deadlines_after_one_that_was_served_in_a_pause_are_kept() {
+    everywhere(|outer, inner| {
+        let clock = Arc::new(ManualClock::new());
+        let outer = outer().monotonic(clock.clone()).build().unwrap();
+        let inner = inner().monotonic(clock.clone()).build().unwrap();
+        let _nested = Nested::new(&outer, &inner).unwrap();
+        let shots = Count::default();
+        for at in [MS, MS * 10] {
+            let counted = shots.clone();
+            inner.after(at, move |_| {
+                counted.up();
+            });
+        }
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        let paused = outer.pause(GroupId::DEFAULT);
+        clock.advance(MS * 2);
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        assert_eq!(shots.get(), 0);
+        while inner.poll(Wait::NoBlock).unwrap() {}
+        assert_eq!(shots.get(), 1);
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        drop(paused);
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        clock.advance(MS * 20);
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        assert_eq!(shots.get(), 2);
+    });
+}
+
 #[test]
 fn case_87_nested_contexts_that_come_and_go_leave_nothing() {
     let outer = Context::new().unwrap();
