@@ -14,6 +14,33 @@ use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, Peek, R
 /// watch descriptors in a foreign loop.
 ///
 /// While operations are in flight, a wait makes two system calls besides those of the first backend.
+///
+/// # Examples
+/// ```
+/// use aio_backend::{Backend, Operation, ReadyList, Token};
+/// use aio_backend_epoll::Epoll;
+/// use aio_backend_ladder::Split;
+/// use aio_backend_uring::Uring;
+/// use std::{fs::File, rc::Rc, sync::Arc};
+///
+/// let Ok(mut ring) = Uring::new() else {
+///     return Ok(println!("skipped: no io_uring"));
+/// };
+/// let Some(shown) = ring.make_operations_pollable()? else {
+///     return Ok(println!("skipped: the kernel registers no eventfd"));
+/// };
+/// let shown = Rc::new(shown.try_clone_to_owned()?);
+/// let mut backend = Split::new(Epoll::new()?, Box::new(ring), shown.into(), None);
+/// let report = Token::new(7, 0);
+/// let zero = Arc::new(File::open("/dev/zero")?);
+/// let id = backend.submit(report, Operation::read(zero, 0, vec![1; 8]))?;
+/// let mut ready = ReadyList::new();
+/// backend.wait(None, &mut ready)?;
+/// assert_eq!(ready.take_next().map(|(token, _)| token), Some(report));
+/// let (ended, completed) = backend.next_completed().expect("one has ended");
+/// assert_eq!((ended, completed.into_bytes()?), (id, vec![0; 8]));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Split<D> {
     descriptors: D,
     operations: Box<dyn Backend>,
