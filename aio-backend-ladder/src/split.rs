@@ -13,6 +13,9 @@ use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, Peek, R
 /// ([`Backend::make_operations_pollable`]). So a foreign loop can wait for the first one on behalf of both, although the second one could not
 /// watch descriptors in a foreign loop.
 ///
+/// `shown` may not show each completion: the end of an operation that reads from an eventfd does not make that of `aio-backend-uring` readable. A
+/// wait that blocks may not return for it, and the next wait reports it.
+///
 /// While operations are in flight, a wait makes two system calls besides those of the first backend.
 ///
 /// # Examples

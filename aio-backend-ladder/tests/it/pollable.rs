@@ -80,6 +80,32 @@ fn s1_operations_that_cannot_be_shown_are_cancelled_and_come_back() {
     );
 }
 
+/// As where no descriptor is left for the eventfd of a ring.
+#[test]
+fn g1_s1_if_operations_cannot_be_shown_for_now_nothing_has_changed() {
+    let plan = Plan::new();
+    let mut backend: Box<dyn Backend> = Box::new(plan.maker()().unwrap());
+    let mut world = World::default();
+    let token = world.add(&mut *backend, Interest::READ);
+    let (operation, _writer) = read();
+    let id = backend.submit(REPORT, operation).unwrap();
+    plan.fail_next("show", Errno::MFILE);
+    let refused = make_pollable(&mut *backend, Epoll::new, Some(REPORT)).unwrap_err();
+    assert_eq!(Errno::from_io_error(&refused), Some(Errno::MFILE));
+    assert_eq!(
+        (backend.name(), backend.watched(), backend.in_flight()),
+        ("faulty", 1, 1)
+    );
+    world.kick(token);
+    world.expect(&mut *backend);
+    // Nothing was cancelled, and the next try succeeds.
+    assert!(backend.next_completed().is_none());
+    let (_fd, successor) = make_pollable(&mut *backend, Epoll::new, Some(REPORT)).unwrap();
+    let mut ended = Vec::new();
+    let backend = successor.unwrap().replace(backend, &mut ended);
+    assert_eq!((backend.name(), ended[0].0, ended.len()), ("epoll", id, 1));
+}
+
 #[test]
 fn s1_a_ring_goes_on_executing_operations_below_its_successor() {
     let Ok(ring) = Uring::new() else {
