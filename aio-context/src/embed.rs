@@ -71,8 +71,8 @@ pub struct Embedded {
 impl Context {
     /// Lets a foreign loop wait on behalf of this context. The backend moves to one that is itself a descriptor, for good: a
     /// backend that has none, as ppoll, is replaced by epoll. A ring goes on executing [operations](Self::submit), while
-    /// epoll watches the descriptors; only if the kernel refuses to register an eventfd with the ring, its operations are cancelled. From then on the end of an operation that
-    /// reads from an *eventfd* may wake neither the foreign loop nor a poll of this context: the next check finds it. Watch the eventfd instead.
+    /// epoll watches the descriptors; only if the kernel refuses to register an eventfd with the ring, its operations are cancelled. The end of an operation that
+    /// reads from an *eventfd* may not wake the foreign loop: the next check finds it. Watch the eventfd instead.
     ///
     /// While the foreign loop may be waiting, the context does not enter poll mode, also if it is polled directly.
     ///
