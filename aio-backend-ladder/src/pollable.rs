@@ -70,6 +70,24 @@ pub fn make_pollable<D: Backend>(
 }
 
 /// A backend with the registrations of another one, which it is to [replace](Self::replace). Made by [`make_pollable`].
+///
+/// # Examples
+/// ```
+/// use aio_backend::{Backend, Interest, Token, Watched};
+/// use aio_backend_epoll::Epoll;
+/// use aio_backend_ladder::{Successor, make_pollable};
+/// use aio_backend_ppoll::Ppoll;
+///
+/// let mut backend = Box::new(Ppoll::new());
+/// let (reader, _writer) = std::io::pipe()?;
+/// let reader = std::rc::Rc::new(reader);
+/// backend.add(Watched::from(reader), Token::new(0, 0), Interest::READ)?;
+/// let (_fd, successor) = make_pollable(&mut *backend, Epoll::new, None)?;
+/// let successor: Successor<Epoll> = successor.expect("ppoll has no descriptor");
+/// let backend = successor.replace(backend, &mut Vec::new());
+/// assert_eq!((backend.name(), backend.watched()), ("epoll", 1));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[must_use = "until it has replaced the other backend, both have the registrations"]
 pub struct Successor<D> {
     descriptors: D,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, Peek, ReadyList, Token, Watched};
@@ -13,7 +14,39 @@ use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, Peek, R
 /// ([`Backend::make_operations_pollable`]). So a foreign loop can wait for the first one on behalf of both, although the second one could not
 /// watch descriptors in a foreign loop.
 ///
-/// While operations are in flight, a wait makes two system calls besides those of the first backend.
+/// `shown` may not show each completion: the end of an operation that reads from an eventfd does not make that of `aio-backend-uring` readable.
+/// So while operations are in flight, a wait that blocks does so in the second backend, which watches the descriptor of the first one; a foreign
+/// loop learns of such an end by the next check only.
+///
+/// While operations are in flight, a check makes two system calls besides that of the first backend. A wait that blocks makes such a check before it
+/// blocks, and another one afterwards.
+///
+/// # Examples
+/// ```
+/// use aio_backend::{Backend, Operation, ReadyList, Token};
+/// use aio_backend_epoll::Epoll;
+/// use aio_backend_ladder::Split;
+/// use aio_backend_uring::Uring;
+/// use std::{fs::File, rc::Rc, sync::Arc};
+///
+/// let Ok(mut ring) = Uring::new() else {
+///     return Ok(println!("skipped: no io_uring"));
+/// };
+/// let Some(shown) = ring.make_operations_pollable()? else {
+///     return Ok(println!("skipped: the kernel registers no eventfd"));
+/// };
+/// let shown = Rc::new(shown.try_clone_to_owned()?);
+/// let mut backend = Split::new(Epoll::new()?, Box::new(ring), shown.into(), None);
+/// let report = Token::new(7, 0);
+/// let zero = Arc::new(File::open("/dev/zero")?);
+/// let id = backend.submit(report, Operation::read(zero, 0, vec![1; 8]))?;
+/// let mut ready = ReadyList::new();
+/// backend.wait(None, &mut ready)?;
+/// assert_eq!(ready.take_next().map(|(token, _)| token), Some(report));
+/// let (ended, completed) = backend.next_completed().expect("one has ended");
+/// assert_eq!((ended, completed.into_bytes()?), (id, vec![0; 8]));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Split<D> {
     descriptors: D,
     operations: Box<dyn Backend>,
@@ -25,6 +58,8 @@ pub struct Split<D> {
     found: ReadyList,
     /// `shown` may be readable from earlier completions.
     is_stale: bool,
+    /// The token under which `operations` watches the descriptor of `descriptors`, if it does. It has no other registration.
+    watching: Option<Token>,
 }
 
 impl<D: Backend> Split<D> {
@@ -44,8 +79,9 @@ impl<D: Backend> Split<D> {
             operations,
             shown,
             report,
-            found: ReadyList::with_limit(1),
+            found: ReadyList::with_limit(2),
             is_stale: true,
+            watching: None,
         }
     }
 
@@ -63,8 +99,65 @@ impl<D: Backend> Split<D> {
         self.is_stale = true;
         self.found.clear();
         self.operations.wait(Some(Duration::ZERO), &mut self.found)?;
-        Ok(!self.found.is_empty())
+        Ok(self.found.iter().any(|(token, _)| Some(token) == self.report))
     }
+
+    /// Has `operations` watch the descriptor of `descriptors`, so that it can block for both. Returns `false` if it cannot.
+    fn watch_descriptors(&mut self, report: Token) -> bool {
+        if self.watching.is_none() {
+            let token = Token::new(u32::from(report.index() == 0), 0);
+            let watched = self.descriptors.make_pollable().and_then(|fd| {
+                let fd = fd.ok_or(io::ErrorKind::Unsupported)?.try_clone_to_owned()?;
+                self.operations.add(Rc::new(fd).into(), token, Interest::READ)
+            });
+            self.watching = watched.is_ok().then_some(token);
+        }
+        self.watching.is_some()
+    }
+
+    fn unwatch_descriptors(&mut self) {
+        if let Some(token) = self.watching.take()
+            && let Err(error) = self.operations.remove(token)
+        {
+            tracing::debug!(%error, "the backend complained about a removal");
+        }
+    }
+
+    /// Waits for the first backend, which watches `shown`.
+    fn wait_for_shown(&mut self, mut timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
+        let before = ready.len();
+        let end = end_of(timeout);
+        loop {
+            self.arm()?;
+            self.descriptors.wait(timeout, ready)?;
+            let is_report = |(token, _)| Some(token) == self.report;
+            let Some(place) = ready.iter_from(before).position(is_report) else {
+                return Ok(());
+            };
+            let completed = self.has_completed();
+            if matches!(completed, Ok(true)) {
+                return Ok(());
+            }
+            ready.remove(before + place);
+            if ready.len() > before {
+                // An error is found again by the next wait.
+                return Ok(());
+            }
+            completed?;
+            timeout = rest_of(timeout, end);
+            if timeout == Some(Duration::ZERO) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn end_of(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}
+
+fn rest_of(timeout: Option<Duration>, end: Option<Instant>) -> Option<Duration> {
+    timeout.map(|_| end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now())))
 }
 
 impl<D: Backend> Backend for Split<D> {
@@ -86,30 +179,27 @@ impl<D: Backend> Backend for Split<D> {
     }
 
     fn wait(&mut self, mut timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        let before = ready.len();
-        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let is_check = timeout == Some(Duration::ZERO);
+        let report = self
+            .report
+            .filter(|_| !is_check && self.operations.in_flight() > 0);
+        if !report.is_some_and(|report| self.watch_descriptors(report)) {
+            return self.wait_for_shown(timeout, ready);
+        }
+        let (before, end) = (ready.len(), end_of(timeout));
         loop {
-            self.arm()?;
-            self.descriptors.wait(timeout, ready)?;
-            let is_report = |(token, _)| Some(token) == self.report;
-            let Some(place) = ready.iter_from(before).position(is_report) else {
-                return Ok(());
-            };
-            let completed = self.has_completed();
-            if matches!(completed, Ok(true)) {
+            self.wait_for_shown(Some(Duration::ZERO), ready)?;
+            if ready.len() > before || timeout == Some(Duration::ZERO) {
                 return Ok(());
             }
-            ready.remove(before + place);
-            if ready.len() > before {
-                // An error is found again by the next wait.
+            // Not all completions are shown, so that which executes the operations waits for both.
+            self.found.clear();
+            self.operations.wait(timeout, &mut self.found)?;
+            if self.found.is_empty() {
                 return Ok(());
             }
-            completed?;
-            timeout = timeout
-                .map(|_| end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now())));
-            if timeout == Some(Duration::ZERO) {
-                return Ok(());
-            }
+            self.is_stale = true;
+            timeout = rest_of(timeout, end);
         }
     }
 
@@ -126,6 +216,7 @@ impl<D: Backend> Backend for Split<D> {
     }
 
     fn make_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.unwatch_descriptors();
         self.is_stale = true;
         self.arm()?;
         self.descriptors.make_pollable()
@@ -175,6 +266,7 @@ impl<D: Backend> Backend for Split<D> {
 
     /// The descriptor of the operations is removed too, so this ends them. Their completions can be taken.
     fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
+        self.unwatch_descriptors();
         let report = self.report.take();
         if report.is_some() {
             self.operations.end_operations();

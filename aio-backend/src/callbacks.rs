@@ -42,6 +42,19 @@ struct Operation<C> {
 }
 
 /// A callback of a [`Callbacks`], also after it is gone. It never stands for another one.
+///
+/// # Examples
+/// ```
+/// use aio_backend::{Callbacks, Token};
+///
+/// let (callbacks, operation) = (Callbacks::new(), Token::new(0, 0));
+/// let first = callbacks.insert(operation, "first");
+/// assert_eq!(first.operation(), operation);
+/// callbacks.end(operation);
+/// // The backend uses the id of the operation again.
+/// let second = callbacks.insert(operation, "second");
+/// assert!(first != second && !callbacks.is_waiting(first) && callbacks.is_waiting(second));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallbackId {
     operation: Token,

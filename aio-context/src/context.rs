@@ -118,7 +118,8 @@ pub(crate) struct Inner {
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
     pub(crate) metrics: Metrics,
-    /// Operations were submitted since the last wait that may block, so the next one passes them to the system.
+    /// Operations were submitted since the last wait that could have spun first: the next one begins at once, because it passes to the system
+    /// those that no check has passed.
     pub(crate) has_submitted: Cell<bool>,
     /// Dropped last.
     pub(crate) extensions: Extensions,

@@ -35,7 +35,8 @@ use crate::wall::is_own;
 /// as mio and tokio do, may take it for not ready when `check` returns that nothing is due, not before. The examples of this
 /// crate show a context in an epoll loop, in mio, in calloop and in tokio.
 ///
-/// All functions may be called inside callbacks of the context. When the value is dropped, the context is as before.
+/// All functions may be called inside callbacks of the context. When the value is dropped, the context is as before, but for its
+/// backend.
 ///
 /// ```
 /// use aio_context::Context;
@@ -70,7 +71,8 @@ pub struct Embedded {
 impl Context {
     /// Lets a foreign loop wait on behalf of this context. The backend moves to one that is itself a descriptor, for good: a
     /// backend that has none, as ppoll, is replaced by epoll. A ring goes on executing [operations](Self::submit), while
-    /// epoll watches the descriptors; only if the kernel refuses to register an eventfd with the ring, its operations are cancelled.
+    /// epoll watches the descriptors; only if the kernel refuses to register an eventfd with the ring, its operations are cancelled. The end of an operation that
+    /// reads from an *eventfd* may not wake the foreign loop: the next check finds it. Watch the eventfd instead.
     ///
     /// While the foreign loop may be waiting, the context does not enter poll mode, also if it is polled directly.
     ///

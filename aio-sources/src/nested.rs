@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use aio_context::{ClockId, Context, Embedded, GroupId, Handler, Interest, Refused, Registration, Timer};
+use aio_context::{
+    BottomHalf, ClockId, Context, Embedded, GroupId, Handler, Interest, Refused, Registration, Timer,
+};
 
 /// A context that another one serves: its descriptors, timers and bottom halves run while the outer context is polled.
 ///
@@ -16,7 +18,7 @@ use aio_context::{ClockId, Context, Embedded, GroupId, Handler, Interest, Refuse
 /// what is left is served by the next poll.
 ///
 /// ```
-/// use aio_context::{ClockId, Context, Wait};
+/// use aio_context::{BottomHalf, ClockId, Context, Wait};
 /// use aio_sources::Nested;
 ///
 /// # fn main() -> std::io::Result<()> {
@@ -64,15 +66,21 @@ impl Nested {
         }
         let embedded = inner.embed()?;
         let server = Rc::new_cyclic(|own: &Weak<Server>| {
-            let own = own.clone();
+            let (of_timer, of_bottom_half) = (own.clone(), own.clone());
             let is_due = move |outer: &Context, _: &Timer| {
-                if let Some(server) = own.upgrade() {
+                if let Some(server) = of_timer.upgrade() {
                     server.is_due(outer);
+                }
+            };
+            let is_served = move |_: &Context| {
+                if let Some(server) = of_bottom_half.upgrade() {
+                    server.deadline.arm_after(Duration::ZERO);
                 }
             };
             Server {
                 embedded,
                 deadline: outer.timer(ClockId::Monotonic, is_due).disarmed(),
+                missed: inner.bottom_half("nested", is_served),
                 group,
             }
         });
@@ -93,6 +101,9 @@ struct Server {
     embedded: Embedded,
     /// Ends the wait of the outer context when the inner one is due.
     deadline: Timer,
+    /// Of the inner context; scheduled when the deadline has passed in a pause. It has the deadline set again: the inner context may be
+    /// polled by itself before the outer one resumes.
+    missed: BottomHalf,
     group: GroupId,
 }
 
@@ -105,20 +116,25 @@ impl Server {
     }
 
     fn prepare(&self) {
-        match self.embedded.prepare() {
+        self.set_deadline(self.embedded.prepare());
+    }
+
+    fn set_deadline(&self, limit: Option<Duration>) {
+        match limit {
             Some(limit) => self.deadline.arm_after(limit),
             None => self.deadline.cancel(),
         }
     }
 
-    /// The deadline has passed. During a pause the descriptor becomes readable, so that the outer context serves the inner one when it
-    /// resumes.
+    /// The deadline has passed. If anything is due during a pause, the descriptor becomes readable, so that the outer context serves the
+    /// inner one when it resumes.
     fn is_due(&self, outer: &Context) {
-        if outer.is_paused(self.group) {
-            self.embedded.prepare();
-            self.embedded.context().remote().notify();
-        } else {
-            self.serve();
+        if !outer.is_paused(self.group) {
+            return self.serve();
+        }
+        match self.embedded.prepare() {
+            Some(Duration::ZERO) => self.missed.schedule(),
+            limit => self.set_deadline(limit),
         }
     }
 }

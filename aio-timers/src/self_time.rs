@@ -111,6 +111,24 @@ pub struct SlowLimit<K> {
 }
 
 /// The limit that a callback has exceeded.
+///
+/// # Examples
+/// ```
+/// use aio_timers::{Exceeded, SlowLimit};
+/// use core::time::Duration;
+///
+/// let (slow, ms) = (SlowLimit::<&str>::new(), Duration::from_millis);
+/// slow.set(Some(ms(5)));
+/// // A callback that keeps its own mark is reported once for each limit.
+/// let mut reported_for = None;
+/// let mut is_reported = |took| {
+///     slow.exceeded(took)
+///         .is_some_and(|Exceeded { number, .. }| reported_for.replace(number) != Some(number))
+/// };
+/// assert!(is_reported(ms(6)) && !is_reported(ms(7)));
+/// slow.set(Some(ms(4)));
+/// assert!(is_reported(ms(6)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exceeded {

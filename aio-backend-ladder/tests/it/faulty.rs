@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -137,6 +138,11 @@ impl Backend for Faulty {
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         self.plan.check("wait")?;
         self.inner.wait(timeout, ready)
+    }
+
+    fn make_operations_pollable(&mut self) -> io::Result<Option<BorrowedFd<'_>>> {
+        self.plan.check("show")?;
+        Ok(None)
     }
 
     fn submit(&mut self, _: Token, operation: Operation) -> Result<Token, NotSubmitted> {

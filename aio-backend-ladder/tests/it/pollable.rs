@@ -1,16 +1,18 @@
 //! A backend is replaced by one that a foreign loop can wait for.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, Operation, ReadyList, Token};
+use aio_backend::conformance::disturb::once_asleep;
+use aio_backend::{Backend, Interest, Operation, Readiness, ReadyList, Token};
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::make_pollable;
 use aio_backend_ppoll::Ppoll;
 use aio_backend_uring::Uring;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::faulty::Plan;
@@ -80,6 +82,32 @@ fn s1_operations_that_cannot_be_shown_are_cancelled_and_come_back() {
     );
 }
 
+/// As where no descriptor is left for the eventfd of a ring.
+#[test]
+fn g1_s1_if_operations_cannot_be_shown_for_now_nothing_has_changed() {
+    let plan = Plan::new();
+    let mut backend: Box<dyn Backend> = Box::new(plan.maker()().unwrap());
+    let mut world = World::default();
+    let token = world.add(&mut *backend, Interest::READ);
+    let (operation, _writer) = read();
+    let id = backend.submit(REPORT, operation).unwrap();
+    plan.fail_next("show", Errno::MFILE);
+    let refused = make_pollable(&mut *backend, Epoll::new, Some(REPORT)).unwrap_err();
+    assert_eq!(Errno::from_io_error(&refused), Some(Errno::MFILE));
+    assert_eq!(
+        (backend.name(), backend.watched(), backend.in_flight()),
+        ("faulty", 1, 1)
+    );
+    world.kick(token);
+    world.expect(&mut *backend);
+    // Nothing was cancelled, and the next try succeeds.
+    assert!(backend.next_completed().is_none());
+    let (_fd, successor) = make_pollable(&mut *backend, Epoll::new, Some(REPORT)).unwrap();
+    let mut ended = Vec::new();
+    let backend = successor.unwrap().replace(backend, &mut ended);
+    assert_eq!((backend.name(), ended[0].0, ended.len()), ("epoll", id, 1));
+}
+
 #[test]
 fn s1_a_ring_goes_on_executing_operations_below_its_successor() {
     let Ok(ring) = Uring::new() else {
@@ -104,4 +132,52 @@ fn s1_a_ring_goes_on_executing_operations_below_its_successor() {
     }
     let (completed_id, completed) = backend.next_completed().unwrap();
     assert_eq!((completed_id, completed.result.unwrap()), (id, 1));
+}
+
+/// The kernel writes to the eventfd of a ring for none of these but the first, so a wait that blocks does not rely on it.
+#[test]
+fn s1_a_wait_that_blocks_returns_for_operations_that_read_from_an_eventfd() {
+    let Ok(ring) = Uring::new() else {
+        return println!("skipped: no io_uring");
+    };
+    let (mut world, mut backend) = (World::default(), Box::new(ring) as Box<dyn Backend>);
+    let token = world.add(&mut *backend, Interest::READ);
+    let (_fd, successor) = make_pollable(&mut *backend, Epoll::new, None).unwrap();
+    let mut backend = successor.unwrap().replace(backend, &mut Vec::new());
+    let mut ready = ReadyList::new();
+    for round in 0..20 {
+        let events = Arc::new(File::from(eventfd(0, EventfdFlags::CLOEXEC).unwrap()));
+        let read = Operation::read(events.clone(), None, vec![0; 8]);
+        let id = backend.submit(REPORT, read).unwrap();
+        ready.clear();
+        let write = || (&*events).write_all(&1_u64.to_ne_bytes()).unwrap();
+        once_asleep(write, || {
+            backend.wait(Some(Duration::from_secs(10)), &mut ready).unwrap();
+        });
+        assert_eq!(
+            ready.iter().collect::<Vec<_>>(),
+            [(REPORT, Readiness::IN)],
+            "round {round}"
+        );
+        let (completed_id, completed) = backend.next_completed().unwrap();
+        assert_eq!((completed_id, completed.result.unwrap()), (id, 8));
+        // A descriptor ends such a wait as well.
+        let (never, _writer) = self::read();
+        let id = backend.submit(REPORT, never).unwrap();
+        world.kick(token);
+        ready.clear();
+        backend.wait(None, &mut ready).unwrap();
+        assert_eq!(ready.iter().collect::<Vec<_>>(), [(token, Readiness::IN)]);
+        world.consume(token);
+        world.expect(&mut *backend);
+        backend.cancel(id);
+        while backend.in_flight() > 0 {
+            ready.clear();
+            backend.wait(None, &mut ready).unwrap();
+            backend.next_completed();
+        }
+        if round % 5 == 0 {
+            backend.make_pollable().unwrap();
+        }
+    }
 }

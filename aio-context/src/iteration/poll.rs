@@ -42,7 +42,7 @@ impl Context {
     fn poll_waiting(&self, wait: Wait) -> io::Result<bool> {
         let inner = &self.0;
         let may_find = inner.has_descriptors_only() && inner.pacing.pre_sleep.get().is_promising();
-        // The wait itself passes operations to the system: see `passes_operations`.
+        // The wait itself passes operations to the system: see `plan_to_wait`.
         if may_find && !inner.has_submitted.get() {
             self.check_and_wait(wait)
         } else {

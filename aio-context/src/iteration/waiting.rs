@@ -62,7 +62,7 @@ impl Inner {
             // After polling the loop has waited long enough. A wait that passes operations to the system begins at once: it makes one
             // system call instead of two, and a thread that executes them may be waiting for this core.
             if searched.spun.is_zero()
-                && !self.passes_operations()
+                && !self.take_submitted()
                 && self.pacing.pre_sleep.step(|spin| spin.is_worth_it())
             {
                 return Ok(Plan::Spin(left));
@@ -71,9 +71,9 @@ impl Inner {
         Ok(self.announce(left))
     }
 
-    /// Returns whether this wait is the first that passes operations to the system.
+    /// Returns whether operations were submitted since the last call: this wait passes to the system those that no check has passed.
     #[inline(always)]
-    fn passes_operations(&self) -> bool {
+    fn take_submitted(&self) -> bool {
         let has_submitted = self.has_submitted.get();
         if has_submitted {
             self.has_submitted.set(false);

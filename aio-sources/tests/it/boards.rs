@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use aio_context::{Context, Iteration, PollParams, PollPolicy, Source, Wait};
+use aio_context::{Context, Policy, PollParams, Source, Wait};
 use aio_sources::{Bell, DoorbellBoard, IoThread};
 use aio_testing::{Bench, Count, everywhere};
 
@@ -182,21 +182,6 @@ fn there_is_no_bell_for_other_sources() {
     let _bell = board.bell(board.sources());
 }
 
-/// Polls for as long as it may.
-#[derive(Debug, Clone)]
-struct Always;
-
-impl PollPolicy for Always {
-    fn name(&self) -> &'static str {
-        "always"
-    }
-    fn budget(&self) -> Duration {
-        Duration::MAX
-    }
-    fn observe(&mut self, _: Iteration) {}
-    fn reset(&mut self, _: PollParams) {}
-}
-
 /// A source that always has work, so that the others grow idle.
 struct Busy;
 
@@ -207,11 +192,13 @@ impl Source for Busy {
     fn poll_ready(&self, _: &Context) {}
 }
 
+/// It polls for as long as it may.
 fn polling(max: Duration) -> Context {
+    let params = PollParams::up_to(max);
     let builder = Context::builder()
         .backend((Bench::LADDER_AT_0.backend)())
-        .policy(Box::new(Always));
-    builder.poll_params(PollParams::up_to(max)).build().unwrap()
+        .policy(Box::new(Policy::by_name("always", params).unwrap()));
+    builder.poll_params(params).build().unwrap()
 }
 
 #[test]

@@ -6,27 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_context::{Builder, ClockId, Context, GroupId, Iteration, ManualClock, PollParams, PollPolicy, Wait};
+use aio_context::{Builder, ClockId, Context, GroupId, ManualClock, Policy, PollParams, Wait};
 use aio_sources::Nested;
 
 use crate::common::{Bench, Count, Kick, watch, watch_polled};
 
 const MS: Duration = Duration::from_millis(1);
-
-/// Polls for as long as it may.
-#[derive(Debug)]
-struct Always;
-
-impl PollPolicy for Always {
-    fn name(&self) -> &'static str {
-        "always"
-    }
-    fn budget(&self) -> Duration {
-        Duration::MAX
-    }
-    fn observe(&mut self, _: Iteration) {}
-    fn reset(&mut self, _: PollParams) {}
-}
 
 /// Runs the test with each backend outside and inside.
 fn everywhere(test: impl Fn(&dyn Fn() -> Builder, &dyn Fn() -> Builder)) {
@@ -40,6 +25,17 @@ fn everywhere(test: impl Fn(&dyn Fn() -> Builder, &dyn Fn() -> Builder)) {
 
 fn pair(outer: &dyn Fn() -> Builder, inner: &dyn Fn() -> Builder) -> (Context, Context) {
     (outer().build().unwrap(), inner().build().unwrap())
+}
+
+/// Both with the same clock.
+fn pair_with_clock(
+    outer: &dyn Fn() -> Builder,
+    inner: &dyn Fn() -> Builder,
+) -> (Context, Context, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new());
+    let with_clock = |builder: Builder| builder.monotonic(clock.clone());
+    let (outer, inner) = pair(&|| with_clock(outer()), &|| with_clock(inner()));
+    (outer, inner, clock)
 }
 
 /// Polls until the count is reached. (A poll that only learns of a notification is progress, too.)
@@ -105,9 +101,7 @@ fn g4_work_from_before_is_served() {
 #[test]
 fn g4_deadlines_of_the_inner_context_are_exact() {
     everywhere(|outer, inner| {
-        let clock = Arc::new(ManualClock::new());
-        let outer = outer().monotonic(clock.clone()).build().unwrap();
-        let inner = inner().monotonic(clock.clone()).build().unwrap();
+        let (outer, inner, _) = pair_with_clock(outer, inner);
         let _inside = Nested::new(&outer, &inner).unwrap();
         let fired = Rc::new(Cell::new(0));
         let at = fired.clone();
@@ -141,11 +135,9 @@ fn clock_now(cx: &Context) -> u64 {
 #[test]
 fn g4_polled_directly_the_inner_context_does_not_stay_in_poll_mode() {
     everywhere(|outer, inner| {
-        let (outer, inner) = (
-            outer().build().unwrap(),
-            inner().policy(Box::new(Always)).build().unwrap(),
-        );
-        inner.set_poll_params(PollParams::up_to(MS));
+        let params = PollParams::up_to(MS);
+        let always = Box::new(Policy::by_name("always", params).unwrap());
+        let (outer, inner) = pair(outer, &|| inner().policy(always.clone()).poll_params(params));
         let kick = Kick::new();
         let _kick = watch_polled(&inner, &kick);
         let inside = Nested::new(&outer, &inner).unwrap();
@@ -201,9 +193,7 @@ fn g4_a_panic_comes_out_and_the_inner_context_goes_on() {
 #[test]
 fn g4_b5_a_paused_inner_context_is_not_served_before_the_last_resume() {
     everywhere(|outer, inner| {
-        let clock = Arc::new(ManualClock::new());
-        let outer = outer().monotonic(clock.clone()).build().unwrap();
-        let inner = inner().monotonic(clock.clone()).build().unwrap();
+        let (outer, inner, clock) = pair_with_clock(outer, inner);
         let _inside = Nested::new(&outer, &inner).unwrap();
         let (kick, shots) = (Kick::new(), Count::default());
         let _kick = watch(&inner, &kick);
@@ -340,9 +330,7 @@ fn g4_no_context_serves_itself() {
 #[test]
 fn g4_b5_a_nested_context_is_a_member_of_a_group() {
     everywhere(|outer, inner| {
-        let clock = Arc::new(ManualClock::new());
-        let outer = outer().monotonic(clock.clone()).build().unwrap();
-        let inner = inner().monotonic(clock.clone()).build().unwrap();
+        let (outer, inner, clock) = pair_with_clock(outer, inner);
         let group = outer.new_group();
         let _nested = Nested::new_in(&outer, group, &inner).unwrap();
         let shots = Count::default();
@@ -367,6 +355,35 @@ fn g4_b5_a_nested_context_is_a_member_of_a_group() {
         drop(paused);
         poll_until(&outer, || shots.get(), 3);
         assert!(is_asleep(&outer));
+    });
+}
+
+/// What was due in the pause is served by the inner context itself, which then tells the outer one of its next deadline.
+#[test]
+fn g4_b5_deadlines_after_one_that_was_served_in_a_pause_are_kept() {
+    everywhere(|outer, inner| {
+        let (outer, inner, clock) = pair_with_clock(outer, inner);
+        let _nested = Nested::new(&outer, &inner).unwrap();
+        let shots = Count::default();
+        for at in [MS, MS * 10] {
+            let counted = shots.clone();
+            inner.after(at, move |_| {
+                counted.up();
+            });
+        }
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        let paused = outer.pause(GroupId::DEFAULT);
+        clock.advance(MS * 2);
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        assert_eq!(shots.get(), 0);
+        while inner.poll(Wait::NoBlock).unwrap() {}
+        assert_eq!(shots.get(), 1);
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        drop(paused);
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        clock.advance(MS * 20);
+        while outer.poll(Wait::NoBlock).unwrap() {}
+        assert_eq!(shots.get(), 2);
     });
 }
 
