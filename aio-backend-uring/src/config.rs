@@ -21,7 +21,7 @@ pub struct Config {
 
 impl Config {
     /// 256 requests in a system call, room for 1,024 completions (32 KiB of memory), and up to 512 threads of the kernel for operations
-    /// that wait. Level-triggered registrations get multishot requests from 16 events in a wait on.
+    /// that wait. No level-triggered registration gets a multishot request to save time.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -29,7 +29,7 @@ impl Config {
             completions: 1024,
             is_plain: false,
             workers: 512,
-            multishot_from: 16,
+            multishot_from: u32::MAX,
         }
     }
 
@@ -66,7 +66,8 @@ impl Config {
     /// multishot request: 1 for always, `u32::MAX` for never.
     ///
     /// After an event, a one-shot request is armed again; a multishot request stays, and `poll(2)` verifies up to 64 at a time. The latter
-    /// takes less for many events in a wait, and more for a single one. A multishot request stays until its registration changes.
+    /// takes less for many events in a wait, and more for a single one. A multishot request stays until its registration changes. It is not the
+    /// default, because a new registration may be served up to twice as late beside many that are always ready.
     #[must_use]
     pub const fn multishot_from(mut self, registrations: u32) -> Self {
         self.multishot_from = registrations;

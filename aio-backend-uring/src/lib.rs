@@ -34,8 +34,8 @@
 //!
 //! # How it keeps the contract
 //! - *Edges* are multishot requests, which report edges only. *Levels* are one-shot poll requests that are armed again by the next wait after
-//!   their event. Those that had an event beside at least 15 others become multishot requests: then one `poll(2)` for up to 64 of them tells
-//!   the next wait which are ready still ([`Config::multishot_from`]).
+//!   their event. With [`Config::multishot_from`], those that are due beside many others become multishot requests: then one `poll(2)` for
+//!   up to 64 of them tells the next wait which are ready still.
 //! - *A completion is a hint.* The kernel stores the cause of a wake-up, not the state of the descriptor: data may have been read since. A
 //!   completion of a request that the same wait has armed is reported as it is, and so is one that came while the wait blocked; others are
 //!   verified by one `poll(2)` for up to 64.

@@ -108,7 +108,9 @@ fn r10_all_that_was_reported_is_armed_by_the_enter_of_the_next_wait() {
 #[test]
 fn r10_of_many_that_were_reported_the_next_wait_verifies_which_are_ready_still() {
     for (count, is_multishot) in [(15u32, false), (16, true), (100, true)] {
-        let Some(mut backend) = seeing() else { return };
+        let Some(mut backend) = seeing_with(Config::new().multishot_from(16)) else {
+            return;
+        };
         let bells: Vec<_> = (0..count).map(|_| doorbell()).collect();
         for (index, bell) in (0..).zip(&bells) {
             watch(&mut backend, bell, Token::new(index, 1));
