@@ -16,11 +16,12 @@ pub struct Config {
     pub(crate) completions: u32,
     pub(crate) is_plain: bool,
     pub(crate) workers: u32,
+    pub(crate) multishot_from: u32,
 }
 
 impl Config {
     /// 256 requests in a system call, room for 1,024 completions (32 KiB of memory), and up to 512 threads of the kernel for operations
-    /// that wait.
+    /// that wait. No level-triggered registration gets a multishot request to save time.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -28,6 +29,7 @@ impl Config {
             completions: 1024,
             is_plain: false,
             workers: 512,
+            multishot_from: u32::MAX,
         }
     }
 
@@ -57,6 +59,18 @@ impl Config {
     #[must_use]
     pub const fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Sets from how many registrations in a wait that are to be armed, or armed again, a level-triggered one that is armed again gets a
+    /// multishot request: 1 for always, `u32::MAX` for never.
+    ///
+    /// After an event, a one-shot request is armed again; a multishot request stays, and `poll(2)` verifies up to 64 at a time. The latter
+    /// takes less for many events in a wait, and more for a single one. A multishot request stays until its registration changes. It is not the
+    /// default, because a new registration may be served up to twice as late beside many that are always ready.
+    #[must_use]
+    pub const fn multishot_from(mut self, registrations: u32) -> Self {
+        self.multishot_from = registrations;
         self
     }
 

@@ -33,8 +33,9 @@
 //! ```
 //!
 //! # How it keeps the contract
-//! - *Levels* are one-shot poll requests that are armed again by the next wait after their event. A multishot request reports edges, and
-//!   a wait would have to check by another system call whether its descriptor is ready still. Edges are multishot requests.
+//! - *Edges* are multishot requests, which report edges only. *Levels* are one-shot poll requests that are armed again by the next wait after
+//!   their event. With [`Config::multishot_from`], those that are due beside many others become multishot requests: then one `poll(2)` for
+//!   up to 64 of them tells the next wait which are ready still.
 //! - *A completion is a hint.* The kernel stores the cause of a wake-up, not the state of the descriptor: data may have been read since. A
 //!   completion of a request that the same wait has armed is reported as it is, and so is one that came while the wait blocked; others are
 //!   verified by one `poll(2)` for up to 64.
@@ -186,6 +187,10 @@ pub struct Uring<S: Sys = Kernel> {
     sequence: u32,
     /// The number of waits. It wraps; a completion that is compared with it is verified otherwise.
     waits: u32,
+    /// With so many due in a wait, levels get multishot requests.
+    multishot_from: usize,
+    /// So many are due in this wait.
+    has_many: bool,
     /// Nothing was pending when the current enter began, so its completions are about activities since then.
     is_watching: bool,
     /// The error of a request that could not be armed, until a wait returns it.
@@ -239,6 +244,8 @@ impl<S: Sys> Uring<S> {
             to_cancel: Vec::new(),
             sequence: 0,
             waits: 0,
+            multishot_from: config.multishot_from as usize,
+            has_many: false,
             is_watching: false,
             failure: None,
             report: Report::default(),

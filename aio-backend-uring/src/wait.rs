@@ -8,8 +8,10 @@
 //!                                                             Recheck in the next wait, if a level
 //! ```
 //!
-//! A multishot request serves edges, and the few levels for which a one-shot request would complete at once for ever without being ready:
-//! the kernel completes each poll request when the peer closes its half, and a registration that only writes does not wait for that.
+//! A multishot request serves edges, and two kinds of levels. The first are those that are due beside many others (`Config::multishot_from`):
+//! one `poll(2)` verifies 64 of them, for less than it takes to arm 64 requests again. The second are the few for which a one-shot request
+//! would complete at once for ever without being ready: the kernel completes each poll request when the peer closes its half, and a
+//! registration that only writes does not wait for that.
 
 use std::io;
 use std::mem;
@@ -55,8 +57,7 @@ impl<S: Sys> Uring<S> {
     pub(crate) fn wait_until(&mut self, mut limit: Limit, ready: &mut ReadyList) -> io::Result<()> {
         let before = ready.len();
         let (mut rounds, mut fruitless, mut retries, mut sees_all) = (0, 0, 0, self.ring.sees_all());
-        self.waits = self.waits.wrapping_add(1);
-        self.slots.begin_wait();
+        self.begin_wait();
         loop {
             if self.has_completed() {
                 self.report_completed(ready);
@@ -112,6 +113,12 @@ impl<S: Sys> Uring<S> {
                 }
             }
         }
+    }
+
+    fn begin_wait(&mut self) {
+        self.waits = self.waits.wrapping_add(1);
+        self.slots.begin_wait();
+        self.has_many = self.slots.count_due() >= self.multishot_from;
     }
 
     /// Returns whether to fetch completions before more requests are armed. Those that were reported before complete at once if they are
@@ -196,7 +203,7 @@ impl<S: Sys> Uring<S> {
         };
         let interest = entry.interest();
         let is_edge = interest.contains(Interest::EDGE) && !interest.contains(Interest::ONESHOT);
-        let is_multishot = is_edge || self.slots.get(index).needs_multishot;
+        let is_multishot = is_edge || self.is_better_multishot(index, interest);
         let sequence = Key::next_sequence(self.sequence);
         let pushed = self.ring.push(Request::Poll {
             key: Key::Poll {
@@ -220,6 +227,14 @@ impl<S: Sys> Uring<S> {
             (slot.sequence, slot.known_in) = (sequence, self.waits);
         }
         pushed
+    }
+
+    /// Returns whether a level is to have a multishot request, which is verified after each event instead of armed again.
+    fn is_better_multishot(&self, index: u32, interest: Interest) -> bool {
+        let slot = self.slots.get(index);
+        // One that is armed for the first time may never have an event.
+        let is_busy = self.has_many && slot.sequence != 0;
+        slot.needs_multishot || is_busy && !interest.contains(Interest::ONESHOT)
     }
 
     /// Records a completion in the slot of its registration.
@@ -279,7 +294,12 @@ impl<S: Sys> Uring<S> {
     fn find_ready(&mut self, index: u32, state: State, has_more: bool) {
         match (state, has_more) {
             (State::FoundStreaming | State::Recheck, true) => {}
-            (State::Recheck, false) => self.slots.set(index, State::Due, Some(List::Served)),
+            (State::Recheck, false) => {
+                // One that this wait has not reported may be ready still, so this wait arms it again.
+                let is_reported = self.slots.get(index).reported_in == self.waits;
+                let list = if is_reported { List::Served } else { List::Due };
+                self.slots.set(index, State::Due, Some(list));
+            }
             (State::FoundStreaming, false) => self.slots.set(index, State::Found, Some(List::Found)),
             (_, true) => self.slots.found(index, State::FoundStreaming),
             (_, false) => self.slots.found(index, State::Found),

@@ -1,4 +1,5 @@
-//! The conformance kit, also with queues for a few requests, and without the features that only some kernels have.
+//! The conformance kit, also with queues for a few requests, without the features that only some kernels have, and with multishot requests for
+//! whatever is armed again.
 //!
 //! Where the system has no `io_uring`, or forbids it, each test prints a line that begins with `skipped`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -47,4 +48,6 @@ conformance! {
     tiny: Config::new().submissions(4).completions(4);
     plain: Config::new().plain();
     plain_and_tiny: Config::new().plain().submissions(1).completions(2);
+    multishot: Config::new().multishot_from(1);
+    multishot_plain_and_tiny: Config::new().plain().submissions(1).completions(2).multishot_from(1);
 }

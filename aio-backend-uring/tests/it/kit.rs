@@ -25,19 +25,27 @@ pub(crate) fn available<S: Sys>(made: io::Result<Uring<S>>) -> Option<Uring<S>> 
     .ok()
 }
 
-/// A ring as usual, one with short queues, and both without the features that only some kernels have.
+/// A ring as usual, one with short queues, both without the features that only some kernels have, and all with multishot requests for
+/// whatever is armed again.
 pub(crate) fn backends() -> Vec<Uring> {
     let usual = Config::new();
     let tiny = Config::new().submissions(4).completions(4);
     let all = [usual, tiny, usual.plain(), tiny.plain()];
+    let multishot = all.map(|config| config.multishot_from(1));
     all.into_iter()
+        .chain(multishot)
         .filter_map(|config| available(Uring::with_config(config)))
         .collect()
 }
 
 /// A ring as usual, if the kernel lets it check without a system call.
 pub(crate) fn seeing() -> Option<Uring> {
-    let mut backend = available(Uring::new())?;
+    seeing_with(Config::new())
+}
+
+/// As [`seeing`], with this configuration.
+pub(crate) fn seeing_with(config: Config) -> Option<Uring> {
+    let mut backend = available(Uring::with_config(config))?;
     let peeked = backend.peek(&mut ReadyList::new()).unwrap();
     if peeked == aio_backend::Peek::Unsupported {
         let _ = writeln!(io::stderr(), "skipped: the kernel is older than Linux 5.19");

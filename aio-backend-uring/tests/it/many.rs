@@ -48,6 +48,29 @@ fn d2_an_overflow_of_the_completion_queue_loses_nothing() {
     }
 }
 
+/// A full queue ends multishot requests. A wait reports their registrations, which are ready still, and does not leave them to the next one.
+#[test]
+fn d2_what_loses_its_multishot_request_is_reported_by_the_same_wait() {
+    let tiny = Config::new().submissions(1).completions(2).multishot_from(1);
+    for config in [tiny, tiny.plain()] {
+        let Some(mut backend) = available(Uring::with_config(config)) else {
+            return;
+        };
+        let bells: Vec<_> = (0..20).map(|_| doorbell()).collect();
+        for (index, bell) in (0..).zip(&bells) {
+            watch(&mut backend, bell, Token::new(index, 1));
+            ring(bell);
+        }
+        for round in 0..10 {
+            // With so little room the wait fetches completions before it verifies and arms.
+            let found = wait(&mut backend, Duration::ZERO, bells.len() + 2);
+            assert_eq!(found.len(), bells.len(), "{config:?}, round {round}: {found:?}");
+            // None is read, and each has news.
+            bells.iter().for_each(|bell| ring(bell));
+        }
+    }
+}
+
 /// Descriptors that stay ready and others that become ready take turns.
 #[test]
 fn d2_a_ready_descriptor_is_reported_beside_many_that_stay_ready() {

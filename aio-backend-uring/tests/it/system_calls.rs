@@ -6,7 +6,7 @@ use std::time::Duration;
 use aio_backend::{Backend, Interest, Peek, ReadyList, Token};
 use aio_backend_uring::{Config, Uring};
 
-use crate::kit::{A, B, IN, available, check, doorbell, read, ring, seeing, wait, watch};
+use crate::kit::{A, B, IN, available, check, doorbell, read, ring, seeing, seeing_with, wait, watch};
 
 #[test]
 fn r10_a_peek_that_finds_nothing_makes_no_system_call() {
@@ -81,7 +81,9 @@ fn r10_without_a_flag_for_pending_work_a_peek_is_unsupported() {
 /// One enter arms what was registered or reported before, waits, and fetches.
 #[test]
 fn r10_all_that_was_reported_is_armed_by_the_enter_of_the_next_wait() {
-    let Some(mut backend) = seeing() else { return };
+    let Some(mut backend) = seeing_with(Config::new().multishot_from(u32::MAX)) else {
+        return;
+    };
     let bells: Vec<_> = (0..100).map(|_| doorbell()).collect();
     for (index, bell) in (0..).zip(&bells) {
         ring(bell);
@@ -100,6 +102,60 @@ fn r10_all_that_was_reported_is_armed_by_the_enter_of_the_next_wait() {
     assert_eq!(backend.enters(), before + 1);
     assert_eq!(check(&mut backend), []);
     assert_eq!(backend.enters(), before + 1, "all are armed");
+}
+
+/// Sixteen that are armed again together get multishot requests, which no wait arms any more; fewer do not.
+#[test]
+fn r10_of_many_that_were_reported_the_next_wait_verifies_which_are_ready_still() {
+    for (count, is_multishot) in [(15u32, false), (16, true), (100, true)] {
+        let Some(mut backend) = seeing_with(Config::new().multishot_from(16)) else {
+            return;
+        };
+        let bells: Vec<_> = (0..count).map(|_| doorbell()).collect();
+        for (index, bell) in (0..).zip(&bells) {
+            watch(&mut backend, bell, Token::new(index, 1));
+        }
+        // They are armed for the first time, one-shot.
+        assert_eq!(check(&mut backend), []);
+        let all = |backend: &mut Uring| {
+            let found = wait(backend, Duration::from_secs(10), 1_000);
+            assert_eq!(found.len(), bells.len());
+        };
+        bells.iter().for_each(|bell| ring(bell));
+        all(&mut backend);
+        // They are ready still; this wait arms them again.
+        let verified = backend.verified();
+        all(&mut backend);
+        assert_eq!(backend.verified(), verified);
+        for round in 0..5 {
+            let before = (backend.enters(), backend.verified());
+            all(&mut backend);
+            let verified = backend.verified() - before.1;
+            assert_eq!(
+                verified,
+                if is_multishot { count.into() } else { 0 },
+                "round {round}"
+            );
+            // Nothing is to be submitted then. The flag for work may still be set, which costs an enter.
+            let enters = backend.enters() - before.0;
+            assert!(
+                enters <= 1 && (is_multishot || enters == 1),
+                "{count}, round {round}"
+            );
+        }
+        bells.iter().for_each(|bell| read(bell));
+        assert_eq!(check(&mut backend), []);
+        // Each activity from here on completes what is armed, and one alone is found as well.
+        for bell in &bells {
+            ring(bell);
+            assert_eq!(check(&mut backend).len(), 1);
+            read(bell);
+            assert_eq!(check(&mut backend), []);
+        }
+        let enters = backend.enters();
+        assert_eq!(check(&mut backend), []);
+        assert_eq!(backend.enters(), enters);
+    }
 }
 
 /// A wait without an event is one enter, and one that is ended by an event two at the most.
