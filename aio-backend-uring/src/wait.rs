@@ -115,6 +115,7 @@ impl<S: Sys> Uring<S> {
         }
     }
 
+    #[inline(always)]
     fn begin_wait(&mut self) {
         self.waits = self.waits.wrapping_add(1);
         self.slots.begin_wait();
@@ -180,6 +181,7 @@ impl<S: Sys> Uring<S> {
     }
 
     /// Puts all that is due into the submission queue. Returns `false` if there is no room for all.
+    #[inline(always)]
     pub(crate) fn push_all(&mut self) -> bool {
         if !self.push_cancellations() || self.ring.has_waiting() {
             return false;
@@ -230,6 +232,7 @@ impl<S: Sys> Uring<S> {
     }
 
     /// Returns whether a level is to have a multishot request, which is verified after each event instead of armed again.
+    #[inline(always)]
     fn is_better_multishot(&self, index: u32, interest: Interest) -> bool {
         let slot = self.slots.get(index);
         // One that is armed for the first time may never have an event.
