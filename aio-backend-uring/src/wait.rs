@@ -197,6 +197,7 @@ impl<S: Sys> Uring<S> {
     }
 
     /// Puts the poll request of a slot into the submission queue, if there is room.
+    #[inline(always)]
     fn push(&mut self, index: u32) -> bool {
         let Some((_, entry)) = self.entries.at(index) else {
             // Only registrations are in a list, and the mark for completed operations.
