@@ -125,7 +125,7 @@ mod tests {
 
     const TOKEN: Token = Token::new(1, 0);
 
-    /// Keeps what it is given, and refuses as often as it is told to.
+    /// Keeps what it is given, and refuses the first `refuses` times.
     #[derive(Debug, Default)]
     struct Mine {
         kept: RefCell<Option<Watched>>,

@@ -70,7 +70,7 @@ impl Event {
     #[inline(never)]
     fn is_wanted(self, cx: &Context, wakes: fn(Readiness, Interest) -> bool) -> bool {
         let descriptors = &cx.0.descriptors;
-        let is_wanted = descriptors.registry.borrow().is_due_still(
+        let is_wanted = descriptors.registry.borrow().is_current(
             self.token(),
             |entry| entry.version == self.version(),
             |interest| wakes(self.readiness(), interest),

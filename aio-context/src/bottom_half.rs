@@ -11,7 +11,7 @@ use aio_notify::{Due, Node, Slot, Urgency};
 
 use crate::Context;
 use crate::context::{Deferred, Job, Mailbox, at_home};
-use crate::macros::debug;
+use crate::macros::impl_debug;
 
 impl Context {
     /// A deferred callback, to be scheduled any number of times from any thread; `name` appears in messages about it. For one
@@ -175,7 +175,7 @@ impl Clone for BottomHalf {
     }
 }
 
-debug!(BottomHalf, "BottomHalf": |it| name = it.name());
+impl_debug!(BottomHalf, "BottomHalf": |it| name = it.name());
 
 /// Runs what is due; true if a callback ran that counts as progress (rules H2-H4, H8).
 #[inline(never)]

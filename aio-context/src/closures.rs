@@ -7,7 +7,7 @@ use std::rc::Rc;
 use aio_backend::Interest;
 use aio_handlers::GroupId;
 
-use crate::macros::{as_fd, debug};
+use crate::macros::{impl_as_fd, impl_debug};
 use crate::{Action, Context, Event, Handler, Pollable, Registration, WatchError};
 
 type Callback<F> = Box<dyn Fn(&F, &Context)>;
@@ -355,8 +355,8 @@ impl<F: AsFd + 'static> Pollable for Closures<F> {
     }
 }
 
-as_fd!(impl[F: AsFd] Closures<F>, owner);
+impl_as_fd!(impl[F: AsFd] Closures<F>, owner);
 
-debug!(impl[F] Closures<F>, "Closures": |it| interest = it.interest());
+impl_debug!(impl[F] Closures<F>, "Closures": |it| interest = it.interest());
 
-debug!(impl[F] On<'_, F>, "On": |it| group = it.group);
+impl_debug!(impl[F] On<'_, F>, "On": |it| group = it.group);

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::Entry;
-use crate::macros::debug;
+use crate::macros::impl_debug;
 use crate::metrics::Metrics;
 use crate::polling::Polling;
 use crate::shared::Shared;
@@ -256,7 +256,7 @@ pub(crate) fn at_home(mailbox: &Arc<Mailbox>) -> Option<Context> {
     AT_HOME.try_with(find).ok().flatten()
 }
 
-debug!(Context, "Context": |it|
+impl_debug!(Context, "Context": |it|
     backend = it.0.descriptors.backend.try_borrow().map(|backend| backend.name()).ok(),
     handlers = it.0.descriptors.handlers(),
     depth = it.0.nesting.depth.get()

@@ -2,7 +2,7 @@
 
 use aio_backend::{Interest, Readiness, Token};
 
-use crate::macros::debug;
+use crate::macros::impl_debug;
 
 /// What a descriptor is ready for, and the registration that waited for it.
 ///
@@ -158,4 +158,4 @@ impl Event {
     }
 }
 
-debug!(Event, "Event": |it| token = it.token(), readiness = it.readiness(), interest = it.interest());
+impl_debug!(Event, "Event": |it| token = it.token(), readiness = it.readiness(), interest = it.interest());

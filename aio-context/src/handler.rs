@@ -13,7 +13,7 @@ use aio_pollset::{EndOwed, PollSet, Source};
 
 use crate::context::Mailbox;
 use crate::descriptors::Described;
-use crate::macros::{as_fd, debug};
+use crate::macros::{impl_as_fd, impl_debug};
 use crate::{Context, Event};
 
 /// Is called when its descriptor is ready.
@@ -301,9 +301,9 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Handler for Exclusive<F, H> {
     }
 }
 
-as_fd!(impl[F: AsFd, H] Exclusive<F, H>, owner);
+impl_as_fd!(impl[F: AsFd, H] Exclusive<F, H>, owner);
 
-debug!(impl[F: std::fmt::Debug, H] Exclusive<F, H>, "Exclusive": |it| owner = it.owner);
+impl_debug!(impl[F: std::fmt::Debug, H] Exclusive<F, H>, "Exclusive": |it| owner = it.owner);
 
 /// What the registry keeps for a handler. There can be many thousands, so what only polled handlers need lies elsewhere.
 pub(crate) struct Entry {
@@ -451,6 +451,6 @@ impl Described for Entry {
 /// Holds the slots of the loop's own descriptors in the registry; no handler serves them.
 pub(crate) struct Silent(pub(crate) Arc<Mailbox>);
 
-as_fd!(Silent, 0);
+impl_as_fd!(Silent, 0);
 
 impl Handler for Silent {}

@@ -1,7 +1,7 @@
 //! Implementations that many types have, in a line each.
 
 /// Implements `Debug`: shows some fields, and that there are others.
-macro_rules! debug {
+macro_rules! impl_debug {
     (impl[$($generics:tt)*] $type:ty, $name:literal: |$this:ident| $($field:ident = $value:expr),+) => {
         impl<$($generics)*> std::fmt::Debug for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -11,12 +11,12 @@ macro_rules! debug {
         }
     };
     ($($rest:tt)+) => {
-        $crate::macros::debug!(impl[] $($rest)+);
+        $crate::macros::impl_debug!(impl[] $($rest)+);
     };
 }
 
 /// Implements `AsFd`: the descriptor is that of a field.
-macro_rules! as_fd {
+macro_rules! impl_as_fd {
     (impl[$($generics:tt)*] $type:ty, $field:tt) => {
         impl<$($generics)*> std::os::fd::AsFd for $type {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
@@ -25,8 +25,8 @@ macro_rules! as_fd {
         }
     };
     ($($rest:tt)+) => {
-        $crate::macros::as_fd!(impl[] $($rest)+);
+        $crate::macros::impl_as_fd!(impl[] $($rest)+);
     };
 }
 
-pub(crate) use {as_fd, debug};
+pub(crate) use {impl_as_fd, impl_debug};

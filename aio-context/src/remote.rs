@@ -6,7 +6,7 @@ use aio_notify::Message;
 use aio_pollctl::{PollParams, WakeCost};
 
 use crate::context::{Mailbox, all_at_home, at_home};
-use crate::macros::debug;
+use crate::macros::impl_debug;
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::{Context, Gone};
@@ -164,4 +164,4 @@ impl Remote {
     }
 }
 
-debug!(Remote, "Remote": |it| mailbox = it.mailbox);
+impl_debug!(Remote, "Remote": |it| mailbox = it.mailbox);

@@ -12,7 +12,7 @@ use aio_handlers::GroupId;
 
 use crate::context::{Inner, Mailbox};
 use crate::handler::{AnySource, Entry};
-use crate::macros::as_fd;
+use crate::macros::impl_as_fd;
 use crate::{BottomHalf, Context, Handler, Pollable, Registration};
 
 /// Work that has no descriptor, such as a queue or a bitmap that other threads fill.
@@ -258,7 +258,7 @@ struct Undescribed<S> {
     waker: SourceWaker,
 }
 
-as_fd!(impl[S] Undescribed<S>, mailbox);
+impl_as_fd!(impl[S] Undescribed<S>, mailbox);
 
 impl<S: Source> Handler for Undescribed<S> {
     /// It was woken.

@@ -14,7 +14,7 @@ use aio_backend::{CallbackId, Callbacks, Completed, Interest, NotSubmitted, Oper
 use crate::Context;
 use crate::context::{Inner, Mailbox};
 use crate::handler::{Entry, Handler};
-use crate::macros::{as_fd, debug};
+use crate::macros::{impl_as_fd, impl_debug};
 
 /// Executes operations on files and brings their completions home: a [`Context`] on io_uring, or a pool of threads (`FileIo` in the crate
 /// `aio-sources`).
@@ -217,7 +217,7 @@ impl Submissions {
     }
 }
 
-as_fd!(Submissions, mailbox);
+impl_as_fd!(Submissions, mailbox);
 
 impl Handler for Submissions {
     /// Delivers all that have ended by now. If a callback panics, the next wait reports the rest.
@@ -303,4 +303,4 @@ impl Drop for Submitted {
     }
 }
 
-debug!(Submitted, "Submitted": |it| id = it.callback.operation(), is_done = it.is_done());
+impl_debug!(Submitted, "Submitted": |it| id = it.callback.operation(), is_done = it.is_done());

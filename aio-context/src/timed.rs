@@ -19,7 +19,7 @@ use aio_timers::Exceeded;
 use crate::context::Inner;
 use crate::descriptors::not_registered;
 use crate::handler::{AnySource, Entry, Handler, Join, Pollable};
-use crate::macros::as_fd;
+use crate::macros::impl_as_fd;
 use crate::metrics::{HandlerCounters, HandlerMetrics};
 use crate::wall::is_own;
 use crate::{Context, Event, Registration, Remote};
@@ -248,7 +248,7 @@ impl Timed {
     }
 }
 
-as_fd!(Timed, handler);
+impl_as_fd!(Timed, handler);
 
 impl Handler for Timed {
     fn ready(&self, cx: &Context, event: Event) {

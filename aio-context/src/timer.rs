@@ -12,7 +12,7 @@ use aio_timers::{Clock, Moment, TimerId, TimerSet, VirtualClock};
 
 use crate::clock_id::ClockId;
 use crate::context::{Context, Job};
-use crate::macros::debug;
+use crate::macros::impl_debug;
 use crate::timers::{self, SharedClock};
 
 /// The timers of one clock of a context.
@@ -137,7 +137,7 @@ impl Timer {
     }
 }
 
-debug!(Timer, "Timer": |it| clock = it.clock(), deadline = it.deadline());
+impl_debug!(Timer, "Timer": |it| clock = it.clock(), deadline = it.deadline());
 
 /// Ends a wait whose timeout was decided before a timer was armed that makes it `shorter`: that of a foreign loop, or of an iteration
 /// that is polling. The home thread decides about any other wait later.
@@ -263,7 +263,7 @@ impl TimerBuilder<'_> {
     }
 }
 
-debug!(TimerBuilder<'_>, "TimerBuilder": |it| clock = it.clock);
+impl_debug!(TimerBuilder<'_>, "TimerBuilder": |it| clock = it.clock);
 
 /// A call that [`Context::after`] has put off. It can be taken back; dropping this changes nothing.
 ///
@@ -297,7 +297,7 @@ impl Delayed {
     }
 }
 
-debug!(Delayed, "Delayed": |it| deadline = it.deadline());
+impl_debug!(Delayed, "Delayed": |it| deadline = it.deadline());
 
 /// What [`Context::after`] runs.
 struct Once<F>(Cell<Option<F>>);

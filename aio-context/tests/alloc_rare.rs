@@ -5,8 +5,6 @@
 #[path = "counting/bell.rs"]
 mod bell;
 mod counting;
-#[path = "it/spoiled.rs"]
-mod spoiled;
 
 use std::cell::RefCell;
 use std::io;
@@ -18,8 +16,8 @@ use std::time::Duration;
 use aio_backend_ppoll::Ppoll;
 use aio_context::{Context, Interest, PollParams, Registration, Token, Wait};
 
+use aio_testing::{Spoil, Spoiled};
 use bell::Bell;
-use spoiled::{Spoil, Spoiled};
 
 fn bells(count: usize) -> Vec<Rc<Bell>> {
     (0..count).map(|_| Bell::new(&Rc::default())).collect()

@@ -105,7 +105,7 @@ impl<T> Registry<T> {
     /// `is_same` still, its interest `is_wanted`, it was not armed for another only event, and its group is not paused.
     #[inline]
     #[must_use]
-    pub fn is_due_still(
+    pub fn is_current(
         &self,
         token: Token,
         is_same: impl FnOnce(&T) -> bool,

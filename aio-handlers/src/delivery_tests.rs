@@ -41,7 +41,7 @@ fn d3_the_rest_of_an_event_is_due_while_nothing_has_changed_for_its_handler() {
     let (mut registry, tokens, _) = ready(&[Interest::BOTH, Interest::BOTH, once]);
     let writes = |registry: &Registry<usize>, number: usize| {
         let is_wanted = |interest: Interest| interest.contains(Interest::WRITE);
-        registry.is_due_still(tokens[number], |value| *value == number, is_wanted)
+        registry.is_current(tokens[number], |value| *value == number, is_wanted)
     };
     registry.delivered(tokens[2]);
     assert!((0..3).all(|number| writes(&registry, number)));

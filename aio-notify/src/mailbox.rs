@@ -325,18 +325,16 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     #[inline]
     pub fn interrupted_since(&self, before: u64, seen: &Cell<u64>) -> Interrupted {
         let now = self.interrupts();
-        if self.is_notified() {
-            return if now == before {
-                Interrupted::No
-            } else {
-                Interrupted::Unserved
-            };
-        }
-        seen.set(now);
+        let interrupted = if self.is_notified() {
+            Interrupted::Unserved
+        } else {
+            seen.set(now);
+            Interrupted::Served
+        };
         if now == before {
             Interrupted::No
         } else {
-            Interrupted::Served
+            interrupted
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Readiness, ReadyList, Token, Watched};
 use aio_backend_ladder::{Ladder, Level};
@@ -11,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::faulty::{Faulty, Plan};
 use crate::world::World;
-use aio_testing::warnings;
+use aio_testing::{Spoil, Spoiled, warnings};
 
 fn ladder(plan: &Rc<Plan>, climb_at: usize) -> Ladder<Ppoll, Faulty> {
     Ladder::new(Ppoll::new(), plan.maker(), climb_at)
@@ -286,39 +285,18 @@ fn b4_whichever_call_fails_nothing_is_lost() {
     }
 }
 
-/// A lower backend that refuses a descriptor, and its error.
+/// Has a lower backend refuse a descriptor, with an error.
 #[derive(Debug)]
-struct Picky(Ppoll, Rc<std::cell::Cell<Option<Token>>>, Errno);
+struct Refusing(Rc<std::cell::Cell<Option<Token>>>, Errno);
 
-impl Backend for Picky {
-    fn name(&self) -> &'static str {
-        "picky"
-    }
-    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        if self.1.get() == Some(token) {
-            return Err(self.2.into());
+impl Spoil for Refusing {
+    const NAME: &'static str = "picky";
+
+    fn add(&mut self, token: Token) -> io::Result<()> {
+        if self.0.get() == Some(token) {
+            return Err(self.1.into());
         }
-        self.0.add(fd, token, interest)
-    }
-    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        self.0.modify(token, interest)
-    }
-    fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.0.remove(token)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        self.0.wait(timeout, ready)
-    }
-    fn watched(&self) -> usize {
-        self.0.watched()
-    }
-
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.0.visit(each);
-    }
-
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.0.drain(each);
+        Ok(())
     }
 }
 
@@ -326,7 +304,7 @@ impl Backend for Picky {
 fn b3_a_way_down_that_is_refused_changes_nothing() {
     let (plan, refused) = (Plan::new(), Rc::default());
     let mut ladder = Ladder::new(
-        Picky(Ppoll::new(), Rc::clone(&refused), Errno::PERM),
+        Spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::PERM)),
         plan.maker(),
         8,
     );
@@ -357,7 +335,7 @@ fn b3_a_way_down_that_is_refused_changes_nothing() {
 #[test]
 fn r3_r4_a_closed_number_stops_no_way_down_and_is_reported() {
     let (plan, refused) = (Plan::new(), Rc::default());
-    let picky = Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF);
+    let picky = Spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::BADF));
     let mut ladder = Ladder::new(picky, plan.maker(), 8);
     let mut world = World::default();
     for _ in 0..8 {
@@ -383,7 +361,7 @@ fn r3_r4_a_closed_number_stops_no_way_down_and_is_reported() {
 fn r4_an_orphaned_registration_is_reported() {
     let (plan, refused) = (Plan::new(), Rc::default());
     let mut ladder = Ladder::new(
-        Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF),
+        Spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::BADF)),
         plan.maker(),
         0,
     );
@@ -397,7 +375,7 @@ fn r4_an_orphaned_registration_is_reported() {
     plan.fail_next("wait", Errno::BADF);
     io::Write::write_all(&mut other_writer, b"x").unwrap();
 
-    let check = |ladder: &mut Ladder<Picky, Faulty>, limit| {
+    let check = |ladder: &mut Ladder<Spoiled<Ppoll, Refusing>, Faulty>, limit| {
         let mut ready = ReadyList::with_limit(limit);
         ladder.wait(None, &mut ready).unwrap();
         let mut found: Vec<_> = ready.iter().collect();
@@ -448,7 +426,7 @@ fn b4_the_error_of_one_refused_change_is_returned() {
 fn r4_an_orphaned_registration_is_still_counted() {
     let (plan, refused) = (Plan::new(), Rc::default());
     let mut ladder = Ladder::new(
-        Picky(Ppoll::new(), Rc::clone(&refused), Errno::BADF),
+        Spoiled(Ppoll::new(), Refusing(Rc::clone(&refused), Errno::BADF)),
         plan.maker(),
         0,
     );

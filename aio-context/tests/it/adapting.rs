@@ -14,7 +14,7 @@ use aio_context::{
 use aio_pollctl::HandlerMemory;
 
 use crate::common::{Kick, watch, watch_polled};
-use crate::spoiled::{Spoil, Spoiled};
+use aio_testing::{Spoil, Spoiled};
 
 const US: Duration = Duration::from_micros(1);
 

@@ -11,7 +11,7 @@ use aio_context::{Context, GroupId, Handler, Interest, Registration, Token, Wait
 use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::common::{Bench, Count, Kick, everywhere, watch};
-use crate::spoiled::{Spoil, Spoiled};
+use aio_testing::{Spoil, Spoiled};
 
 everywhere! {
     d3_an_edge_is_served_once

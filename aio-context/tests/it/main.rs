@@ -36,7 +36,6 @@ mod remote;
 mod replacing;
 mod running;
 mod sources;
-mod spoiled;
 mod stats;
 mod submission;
 mod tidy;

@@ -11,8 +11,8 @@ use aio_backend_ppoll::Ppoll;
 use aio_context::{Context, Exclusive, HandlerMut, Interest, Readiness, ReadyList, Refused, Token, Wait};
 
 use crate::common::{Kick, Number, watch};
-use crate::spoiled::{Spoil, Spoiled};
 use aio_testing::warnings;
+use aio_testing::{Spoil, Spoiled};
 
 /// Fails from the third descriptor on; counts them.
 #[derive(Debug)]

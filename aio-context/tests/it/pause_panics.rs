@@ -12,7 +12,7 @@ use aio_context::{Context, GroupId, Handler, Interest, Paused, Pollable, Token, 
 
 use crate::common::Kick;
 use crate::polling::always;
-use crate::spoiled::{Spoil, Spoiled};
+use aio_testing::{Spoil, Spoiled};
 
 const MICRO: Duration = Duration::from_micros(1);
 

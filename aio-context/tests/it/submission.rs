@@ -8,11 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend_uring::Uring;
-use aio_context::{
-    Backend, Completed, Context, Interest, NotSubmitted, Operation, Policy, PollParams, ReadyList, Token,
-    Wait, Watched,
-};
-use aio_testing::{Bench, Count};
+use aio_context::{Completed, Context, Interest, Operation, Policy, PollParams, ReadyList, Wait};
+use aio_testing::{Bench, Count, Spoil, Spoiled};
 
 /// A context on a ring; prints a `skipped` line if there is none.
 fn on_ring(params: PollParams) -> Option<Context> {
@@ -244,53 +241,16 @@ fn s1_a_dropped_context_drops_callbacks_and_buffers() {
     }
 }
 
-/// The timeouts of waits.
-type Timeouts = Rc<RefCell<Vec<Option<Duration>>>>;
+/// Records the timeouts of waits.
+#[derive(Clone, Debug, Default)]
+struct Timeouts(Rc<RefCell<Vec<Option<Duration>>>>);
 
-/// A ring that records the timeouts of its waits.
-#[derive(Debug)]
-struct Recording(Uring, Timeouts);
+impl Spoil for Timeouts {
+    const NAME: &'static str = "recorded";
 
-impl Backend for Recording {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        self.0.add(fd, token, interest)
-    }
-    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        self.0.modify(token, interest)
-    }
-    fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.0.remove(token)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        self.1.borrow_mut().push(timeout);
-        self.0.wait(timeout, ready)
-    }
-    fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
-        self.0.submit(report, operation)
-    }
-    fn cancel(&mut self, operation: Token) {
-        self.0.cancel(operation);
-    }
-    fn next_completed(&mut self) -> Option<(Token, Completed)> {
-        self.0.next_completed()
-    }
-    fn in_flight(&self) -> usize {
-        self.0.in_flight()
-    }
-    fn end_operations(&mut self) {
-        self.0.end_operations();
-    }
-    fn watched(&self) -> usize {
-        self.0.watched()
-    }
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.0.visit(each);
-    }
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.0.drain(each);
+    fn wait(&mut self, timeout: &mut Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
+        self.0.borrow_mut().push(*timeout);
+        Ok(())
     }
 }
 
@@ -302,7 +262,7 @@ fn s1_a_wait_that_submits_is_one_call() {
         return println!("skipped: no io_uring");
     };
     let timeouts = Timeouts::default();
-    let backend = Recording(ring, timeouts.clone());
+    let backend = Spoiled(ring, timeouts.clone());
     let cx = Context::builder().backend(Box::new(backend)).build().unwrap();
     let (reader, mut writer) = io::pipe().unwrap();
     let done = Rc::new(Cell::new(false));
@@ -325,11 +285,11 @@ fn s1_a_wait_that_submits_is_one_call() {
         if !submits {
             writer.write_all(b"x").unwrap();
         }
-        timeouts.borrow_mut().clear();
+        timeouts.0.borrow_mut().clear();
         while !done.get() {
             cx.poll(Wait::Block).unwrap();
         }
-        let first = timeouts.borrow()[0];
+        let first = timeouts.0.borrow()[0];
         assert_eq!(first == Some(Duration::ZERO), !submits, "{submits}: {first:?}");
     }
 }

@@ -11,7 +11,7 @@ use aio_backend_ppoll::Ppoll;
 use aio_context::{Clock, Context, Moment, Readiness, ReadyList, Token, Wait};
 
 use crate::common::{Bench, Kick, everywhere, watch};
-use crate::spoiled::{Spoil, Spoiled};
+use aio_testing::{Spoil, Spoiled};
 
 everywhere! {
     n2_after_a_wait_a_notification_costs_nothing

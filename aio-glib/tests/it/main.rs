@@ -13,9 +13,6 @@ mod own;
 #[path = "../../../aio-context/tests/it/polling.rs"]
 #[allow(dead_code, reason = "the other suites use more of it")]
 mod polling;
-#[path = "../../../aio-context/tests/it/spoiled.rs"]
-#[allow(dead_code, reason = "the other suites use more of it")]
-mod spoiled;
 
 #[path = "../../../aio-context/tests/it/after.rs"]
 mod after;

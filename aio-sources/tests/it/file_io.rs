@@ -8,15 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use aio_backend_uring::Uring;
-use aio_context::{
-    Allocation, Backend, Buffers, Completed, Context, Interest, NotSubmitted, Operation, ReadyList, Submit,
-    Token, TransferFlags, Wait, Watched,
-};
+use aio_context::{Allocation, Buffers, Completed, Context, Operation, Submit, TransferFlags, Wait};
 use aio_sources::{FileIo, FileOperation};
-use aio_testing::{Bench, Count, thoroughly};
+use aio_testing::{Bench, Count, Spoil, Spoiled, thoroughly};
 
 thoroughly! {
     s2_each_operation_does_what_its_system_call_does
@@ -532,50 +528,12 @@ fn s2_the_ring_is_taken_where_there_is_one() {
     }
 }
 
-/// A ring on a system that registers no eventfd with it.
+/// In front of a ring: as on a system that registers no eventfd with it.
 #[derive(Debug)]
-struct Unshown(Uring);
+struct Unshown;
 
-impl Backend for Unshown {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-    fn add(&mut self, fd: Watched, token: Token, interest: Interest) -> io::Result<()> {
-        self.0.add(fd, token, interest)
-    }
-    fn modify(&mut self, token: Token, interest: Interest) -> io::Result<()> {
-        self.0.modify(token, interest)
-    }
-    fn remove(&mut self, token: Token) -> io::Result<()> {
-        self.0.remove(token)
-    }
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        self.0.wait(timeout, ready)
-    }
-    fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
-        self.0.submit(report, operation)
-    }
-    fn cancel(&mut self, operation: Token) {
-        self.0.cancel(operation);
-    }
-    fn next_completed(&mut self) -> Option<(Token, Completed)> {
-        self.0.next_completed()
-    }
-    fn in_flight(&self) -> usize {
-        self.0.in_flight()
-    }
-    fn end_operations(&mut self) {
-        self.0.end_operations();
-    }
-    fn watched(&self) -> usize {
-        self.0.watched()
-    }
-    fn visit(&self, each: &mut dyn FnMut(&Watched, Token, Interest)) {
-        self.0.visit(each);
-    }
-    fn drain(&mut self, each: &mut dyn FnMut(Watched, Token, Interest)) {
-        self.0.drain(each);
-    }
+impl Spoil for Unshown {
+    const NAME: &'static str = "unshown";
 }
 
 /// A context whose ring goes away ends its operations, and the next ones are executed by threads.
@@ -584,7 +542,11 @@ fn s2_operations_survive_the_end_of_the_ring() {
     const ECANCELED: i32 = 125;
     let bench = Bench::URING;
     let cx = match Uring::new() {
-        Ok(ring) => bench.builder().backend(Box::new(Unshown(ring))).build().unwrap(),
+        Ok(ring) => bench
+            .builder()
+            .backend(Box::new(Spoiled(ring, Unshown)))
+            .build()
+            .unwrap(),
         Err(error) => {
             let _ = writeln!(io::stderr(), "skipped: no io_uring: {error}");
             return;

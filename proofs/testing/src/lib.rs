@@ -1,5 +1,5 @@
-//! What the tests of several crates share: [`examples`] that are built, warnings that were logged (feature `logged`), and a `Bench` of
-//! contexts on every backend (feature `context`).
+//! What the tests of several crates share: [`examples`] that are built, warnings that were logged (feature `logged`), backends that
+//! fail or take their time (feature `backend`), and a `Bench` of contexts on every backend (feature `context`).
 
 #![forbid(unsafe_code)]
 
@@ -13,8 +13,12 @@ mod bench;
 pub mod examples;
 #[cfg(feature = "logged")]
 mod logged;
+#[cfg(feature = "backend")]
+mod spoiled;
 
 #[cfg(feature = "context")]
 pub use bench::{Bench, Count, is_readable, limited, poll_embedded};
 #[cfg(feature = "logged")]
 pub use logged::{events, warnings};
+#[cfg(feature = "backend")]
+pub use spoiled::{Spoil, Spoiled};

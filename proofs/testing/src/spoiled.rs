@@ -4,26 +4,39 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use aio_context::{Backend, Interest, ReadyList, Token, Watched};
+use aio_backend::{Backend, Completed, Interest, NotSubmitted, Operation, ReadyList, Token, Watched};
 
 /// What is done before the calls of a backend; an error takes the place of the call.
-pub(crate) trait Spoil: fmt::Debug + 'static {
+pub trait Spoil: fmt::Debug + 'static {
+    /// The name of the backend.
     const NAME: &'static str;
 
+    /// Before [`Backend::add`].
+    ///
+    /// # Errors
+    /// That of the call.
     fn add(&mut self, _: Token) -> io::Result<()> {
         Ok(())
     }
+    /// Before [`Backend::modify`].
+    ///
+    /// # Errors
+    /// That of the call.
     fn modify(&mut self, _: Token) -> io::Result<()> {
         Ok(())
     }
+    /// Before [`Backend::wait`], whose timeout it may change.
+    ///
+    /// # Errors
+    /// That of the call.
     fn wait(&mut self, _: &mut Option<Duration>, _: &mut ReadyList) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// A backend with something in front of it.
+/// A backend with something in front of it. It executes operations, and offers no descriptor to a foreign loop.
 #[derive(Debug)]
-pub(crate) struct Spoiled<B, S>(pub(crate) B, pub(crate) S);
+pub struct Spoiled<B, S>(pub B, pub S);
 
 impl<B: Backend, S: Spoil> Backend for Spoiled<B, S> {
     fn name(&self) -> &'static str {
@@ -46,6 +59,21 @@ impl<B: Backend, S: Spoil> Backend for Spoiled<B, S> {
     }
     fn reports_edges(&self) -> bool {
         self.0.reports_edges()
+    }
+    fn submit(&mut self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
+        self.0.submit(report, operation)
+    }
+    fn cancel(&mut self, operation: Token) {
+        self.0.cancel(operation);
+    }
+    fn next_completed(&mut self) -> Option<(Token, Completed)> {
+        self.0.next_completed()
+    }
+    fn in_flight(&self) -> usize {
+        self.0.in_flight()
+    }
+    fn end_operations(&mut self) {
+        self.0.end_operations();
     }
     fn watched(&self) -> usize {
         self.0.watched()
