@@ -19,36 +19,20 @@ const CLIMB_AFTER: u32 = 256;
 pub(crate) type AnyBackend = aio_backend::AnyBackend<Ladder<Ppoll, Epoll>>;
 
 /// ppoll, which climbs to epoll when that pays.
+fn climbing() -> Ladder<Ppoll, Epoll> {
+    Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER)
+}
+
 pub(crate) fn usual() -> AnyBackend {
-    let ladder = Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER);
-    AnyBackend::Usual(Box::new(ladder))
+    AnyBackend::Usual(Box::new(climbing()))
 }
 
 /// io_uring, and the usual backend where that is not available, or fails.
 #[cfg(feature = "uring")]
-pub(crate) fn uring<U: aio_backend::Backend + 'static>(make: fn() -> io::Result<U>) -> AnyBackend {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    static WARNED: AtomicBool = AtomicBool::new(false);
-
-    match make() {
-        Ok(uring) => {
-            let mut made = Some(uring);
-            let make = move || made.take().map_or_else(make, Ok);
-            let lower = Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER);
-            AnyBackend::Other(Box::new(Ladder::new(lower, make, 0)))
-        }
-        Err(error) => {
-            let usual = usual();
-            if !WARNED.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    %error,
-                    remedy = aio_backend::remedy(&error),
-                    "io_uring is not available; {} takes its place",
-                    usual.name(),
-                );
-            }
-            usual
-        }
+pub(crate) fn uring() -> AnyBackend {
+    match aio_backend_ladder::preferred("io_uring", aio_backend_uring::Uring::new, climbing()) {
+        Ok(ladder) => AnyBackend::Other(Box::new(ladder)),
+        Err(usual) => AnyBackend::Usual(Box::new(usual)),
     }
 }
 
@@ -65,70 +49,4 @@ pub(crate) fn pollable(
         *backend = AnyBackend::Other(successor.replace(replaced, ended));
     }
     Ok(fd)
-}
-
-#[cfg(all(test, feature = "uring"))]
-mod tests {
-    use std::fmt::{self, Write as _};
-    use std::sync::{Arc, Mutex};
-
-    use tracing::field::{Field, Visit};
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Metadata, Subscriber};
-
-    use super::*;
-
-    /// Collects warnings, one a line.
-    #[derive(Clone, Default)]
-    struct Warnings(Arc<Mutex<String>>);
-
-    impl Subscriber for Warnings {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            *metadata.level() == tracing::Level::WARN
-        }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn event(&self, event: &Event<'_>) {
-            if let Ok(mut text) = self.0.lock() {
-                event.record(&mut Fields(&mut text));
-                text.push('\n');
-            }
-        }
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
-    }
-
-    struct Fields<'a>(&'a mut String);
-
-    impl Visit for Fields<'_> {
-        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-            // A string takes all.
-            let _ = write!(self.0, "{field}={value:?} ");
-        }
-    }
-
-    #[test]
-    fn b4_where_io_uring_is_forbidden_the_usual_backend_takes_its_place_and_one_warning_says_so() {
-        let refused = || io::Result::<Epoll>::Err(io::Error::from_raw_os_error(1)); // EPERM
-        let (warnings, mut made) = (Warnings::default(), Vec::new());
-        tracing::subscriber::with_default(warnings.clone(), || {
-            made.extend([uring(refused), uring(refused)]);
-        });
-        assert!(made.iter().all(|backend| backend.name() == "ppoll"));
-        let logged = warnings.0.lock().unwrap();
-        assert_eq!(logged.lines().count(), 1, "{logged}");
-        for part in ["io_uring is not available; ppoll", "error=", "io_uring_disabled"] {
-            assert!(logged.contains(part), "{part} in {logged}");
-        }
-    }
-
-    #[test]
-    fn b4_it_is_made_once_and_stays() {
-        let mut backend = uring(Epoll::new);
-        backend.rebalance();
-        assert_eq!(backend.name(), "epoll", "in its place");
-    }
 }

@@ -104,7 +104,7 @@ impl BackendKind {
             Self::Ppoll => AnyBackend::Other(Box::new(Ppoll::new())),
             Self::Epoll => AnyBackend::Other(Box::new(Epoll::new()?)),
             #[cfg(feature = "uring")]
-            Self::Uring => any_backend::uring(aio_backend_uring::Uring::new),
+            Self::Uring => any_backend::uring(),
         })
     }
 }

@@ -208,7 +208,7 @@ impl Context {
 
 impl Inner {
     fn is_free(&self) -> bool {
-        self.descriptors.is_free() && self.polling.is_free()
+        self.descriptors.is_free() && self.polling.controller.is_free()
     }
 }
 
@@ -279,8 +279,8 @@ mod tests {
             assert!(!cx.0.is_free());
         }
         {
-            let _policy = cx.0.polling.policy.borrow();
-            assert!(!cx.0.is_free());
+            let controller = &cx.0.polling.controller;
+            controller.with_policy(|_| assert!(!cx.0.is_free()));
         }
         cx.assert_free();
     }

@@ -288,15 +288,14 @@ impl Inner {
             let _new = self.join_polled(token, handler, group);
         }
         self.time_if_on(token);
-        if cfg!(debug_assertions)
-            && let Some(owner) = self
+        if cfg!(debug_assertions) {
+            let owner = self
                 .descriptors
                 .registry
                 .borrow()
                 .get(token)
-                .map(Described::owner)
-        {
-            descriptor::warn_if_blocking(owner.as_fd(), interest);
+                .map(Described::owner);
+            owner.inspect(|owner| descriptor::warn_if_blocking(owner.as_fd(), interest));
         }
         self.mailbox.notify_if_about_to_wait();
         Ok(token)

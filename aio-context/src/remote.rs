@@ -123,7 +123,9 @@ impl Remote {
     /// Records how the cost of a sleep was measured, for [`Stats::wake_batches`] and [`Stats::wake_spread_percent`]: by how many batches of
     /// sleeps, and how far these differ.
     pub fn wake_cost_measured(&self, batches: u64, spread_percent: u32) {
-        self.shared.wake_was_measured(batches, spread_percent);
+        let counters = &self.shared.counters;
+        counters.wake_batches.set(batches);
+        counters.wake_spread_percent.set(spread_percent.into());
     }
 
     /// Has every [`Context::wait_while`] of this context read its condition again; nearly free when there is none.
@@ -154,7 +156,9 @@ impl Remote {
     /// What the loop has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.stats(&self.mailbox)
+        self.shared
+            .counters
+            .read(&self.mailbox, self.shared.setting().params)
     }
 
     /// Wake-ups so far: how many cost a system call, and how many were elided because the loop was awake.

@@ -1,11 +1,11 @@
 //! [`Stats`]: what a loop has done, readable from any thread without stopping it.
 //!
-//! Only the home thread writes.
+//! Only the home thread writes, but for the figures of the cost of a sleep.
 
 use std::time::Duration;
 
 use aio_notify::{Counter, Mailbox};
-use aio_pollctl::WakeCost;
+use aio_pollctl::{PollParams, WakeCost};
 
 /// What a loop has done since it was made. The figures are read one by one: between two of them the loop may go on.
 ///
@@ -83,6 +83,9 @@ pub(crate) struct Counters {
     pub(crate) kicks: Counter,
     poll_suspensions: Counter,
     pub(crate) slow_callbacks: Counter,
+    /// These two are set by the thread that measures sleeps.
+    pub(crate) wake_batches: Counter,
+    pub(crate) wake_spread_percent: Counter,
 }
 
 impl Counters {
@@ -110,19 +113,14 @@ impl Counters {
         self.spun.add_time(spun);
     }
 
-    /// How many kicks there were.
-    pub(crate) fn kicks(&self) -> u64 {
-        self.kicks.get()
-    }
-
     /// Records that polling was suspended.
     #[cold]
     pub(crate) fn suspension(&self) {
         self.poll_suspensions.add(1);
     }
 
-    /// Reads all counters, and the wake-ups of `mailbox`.
-    pub(crate) fn read<T, M: ?Sized>(&self, mailbox: &Mailbox<T, M>) -> Stats {
+    /// Reads all counters, and the wake-ups of `mailbox`. `params` are in force.
+    pub(crate) fn read<T, M: ?Sized>(&self, mailbox: &Mailbox<T, M>, params: PollParams) -> Stats {
         let (wakeups_sent, wakeups_elided) = mailbox.wakeups();
         Stats {
             iterations: self.iterations.get(),
@@ -139,7 +137,10 @@ impl Counters {
             kicks: self.kicks.get(),
             poll_suspensions: self.poll_suspensions.get(),
             slow_callbacks: self.slow_callbacks.get(),
-            ..Stats::default()
+            poll_cpu_max: params.cpu_max_or_default(),
+            wake_cost: params.wake_or_assumed(),
+            wake_batches: self.wake_batches.get(),
+            wake_spread_percent: self.wake_spread_percent.get() as u32,
         }
     }
 }
@@ -167,7 +168,9 @@ mod tests {
         counters.slow_callbacks.add(1);
         let mailbox = Mailbox::<()>::new().expect("there is a descriptor left");
         mailbox.notify();
-        let stats = counters.read(&mailbox);
+        counters.wake_batches.set(5);
+        counters.wake_spread_percent.set(2);
+        let stats = counters.read(&mailbox, PollParams::OFF.with_cpu_max(40));
         assert_eq!(
             stats,
             Stats {
@@ -183,6 +186,10 @@ mod tests {
                 kicks: 1,
                 poll_suspensions: 1,
                 slow_callbacks: 1,
+                poll_cpu_max: 40,
+                wake_cost: WakeCost::ASSUMED,
+                wake_batches: 5,
+                wake_spread_percent: 2,
                 ..Stats::default()
             }
         );
