@@ -18,6 +18,9 @@ const CLIMB_AFTER: u32 = 256;
 /// The backend of a context. What it makes a system call in is compiled into the iteration.
 pub(crate) type AnyBackend = aio_backend::AnyBackend<Ladder<Ppoll, Epoll>>;
 
+/// The same, as the loop has it.
+pub(crate) type LoopBackend = aio_backend::LoopBackend<Ladder<Ppoll, Epoll>>;
+
 /// ppoll, which climbs to epoll when that pays.
 fn climbing() -> Ladder<Ppoll, Epoll> {
     Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER)

@@ -100,11 +100,6 @@ impl WeakContext {
     pub fn upgrade(&self) -> Option<Context> {
         self.0.upgrade().map(Context)
     }
-
-    /// Whether it is still there.
-    pub(crate) fn is_alive(&self) -> bool {
-        self.0.strong_count() != 0
-    }
 }
 
 /// The parts of a context.
@@ -215,9 +210,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         move_out();
-        if std::thread::panicking() {
-            self.shared.panicked();
-        }
+        self.mailbox.end();
         let never_ran = self.deferred.close(self.mailbox.inbox());
         if !never_ran.is_empty() {
             tracing::warn!(bottom_halves = ?never_ran, "a context was dropped with bottom halves still scheduled");
@@ -230,30 +223,32 @@ thread_local! {
     static AT_HOME: RefCell<Vec<WeakContext>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Uses the table. A thread that ends finds it gone already, as if it were empty.
+fn with_table<R: Default>(use_it: impl FnOnce(&mut Vec<WeakContext>) -> R) -> R {
+    AT_HOME
+        .try_with(|here| use_it(&mut here.borrow_mut()))
+        .unwrap_or_default()
+}
+
 /// Adds a context to those at home on this thread.
 pub(crate) fn move_in(cx: &Context) {
-    AT_HOME.with(|here| here.borrow_mut().push(cx.downgrade()));
+    with_table(|here| here.push(cx.downgrade()));
 }
 
 /// Removes the contexts that are gone.
 fn move_out() {
-    // A context that is dropped while the thread ends finds the table gone already: nothing to do.
-    let _ = AT_HOME.try_with(|here| here.borrow_mut().retain(WeakContext::is_alive));
+    with_table(|here| here.retain(|one| one.0.strong_count() != 0));
 }
 
 /// The contexts whose home this thread is. Up to four need no allocation.
 pub(crate) fn all_at_home() -> SmallVec<[Context; 4]> {
-    let alive =
-        |here: &RefCell<Vec<WeakContext>>| here.borrow().iter().filter_map(WeakContext::upgrade).collect();
-    AT_HOME.try_with(alive).unwrap_or_default()
+    with_table(|here| here.iter().filter_map(WeakContext::upgrade).collect())
 }
 
 /// The context with this mailbox, if its home is this thread.
 pub(crate) fn at_home(mailbox: &Arc<Mailbox>) -> Option<Context> {
     let is_its = |cx: &Context| Arc::ptr_eq(&cx.0.mailbox, mailbox);
-    let find =
-        |here: &RefCell<Vec<WeakContext>>| here.borrow().iter().filter_map(WeakContext::upgrade).find(is_its);
-    AT_HOME.try_with(find).ok().flatten()
+    with_table(|here| here.iter().filter_map(WeakContext::upgrade).find(is_its))
 }
 
 impl_debug!(Context, "Context": |it|

@@ -5,12 +5,11 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use aio_backend::ReadyList;
+use aio_backend::{ReadyList, Refused};
 
 use crate::Context;
 use crate::any_backend::pollable;
 use crate::bottom_half;
-use crate::error::cannot_embed;
 use crate::iteration::found::Found;
 use crate::macros::{impl_as_fd, impl_debug};
 use crate::sync::faulty;
@@ -86,7 +85,7 @@ impl Context {
         let name = backend.name();
         let mut ended = Vec::new();
         let fd = pollable(&mut backend, self.report_of_operations(), &mut ended)
-            .map_err(|why| cannot_embed(name, why))?;
+            .map_err(|why| Refused::wrap_embedding(name, why))?;
         drop(backend);
         if !ended.is_empty() {
             self.deliver_ended(ended);

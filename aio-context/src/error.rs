@@ -6,8 +6,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
-use aio_backend::{NotTaken, Refused, remedy};
-use rustix::io::Errno;
+use aio_backend::NotTaken;
 
 /// Why a job on another context has no result.
 ///
@@ -76,15 +75,6 @@ impl Error for Gone {}
 /// # drop(second); Ok(()) }
 /// ```
 pub type WatchError<H> = NotTaken<Rc<H>>;
-
-/// Explains the error of a backend that cannot move to where one descriptor stands for all.
-pub(crate) fn cannot_embed(backend: &'static str, source: io::Error) -> io::Error {
-    const CLOSED: &str = "a watched descriptor was closed behind the loop's back: poll once without waiting, so that its handler is \
-                          notified and removed, and embed again";
-    let is_closed = Errno::from_io_error(&source) == Some(Errno::BADF);
-    let remedy = if is_closed { CLOSED } else { remedy(&source) };
-    Refused::wrap_with("embed", backend, remedy, source)
-}
 
 /// The descriptor has a handler, which stays.
 pub(crate) fn is_taken(number: RawFd) -> io::Error {

@@ -99,6 +99,15 @@ pub(crate) struct HandlerCounters {
     pub(crate) slow_callbacks: Counter,
 }
 
+impl HandlerCounters {
+    pub(crate) fn new(name: String) -> Self {
+        Self {
+            name,
+            ..Self::default()
+        }
+    }
+}
+
 /// The measured handlers of a context.
 pub(crate) type Measured = WeakMap<Token, HandlerCounters>;
 

@@ -120,7 +120,7 @@ impl Inner {
             .resume(group, &mut |token, interest| masked.push((token, interest)));
         // All are unmasked before a handler is notified that it could not be: it may panic.
         let refused = masked.into_iter().filter_map(|(token, interest)| {
-            let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
+            let rearmed = self.descriptors.backend.modify(token, interest);
             rearmed.err().map(|why| (token, Some(why)))
         });
         let refused: OfMembers<_> = refused.collect();

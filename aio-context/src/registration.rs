@@ -5,10 +5,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::{Rc, Weak};
 
 use aio_backend::{Interest, Refused, Token, Watched};
+pub(crate) use aio_handlers::call_each;
 use aio_handlers::{GroupId, Occupied};
 use aio_pollset::EndOwed;
 
@@ -162,8 +162,8 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Registration, WatchError<H>> {
-        let added = self.0.add(Entry::plain(handler.clone()), interest, group);
-        self.registered(handler, added)
+        let add = |handler: Rc<H>| self.0.add(Entry::plain(handler), interest, group);
+        WatchError::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
     /// As [`watch`](Self::watch), for a handler that can also be polled in user space. With [`Interest::NONE`] it is only
@@ -190,17 +190,8 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Registration, WatchError<H>> {
-        let entry = Entry::polled(handler.clone());
-        let added = self.0.add(entry, interest, group);
-        self.registered(handler, added)
-    }
-
-    #[inline]
-    fn registered<H>(&self, handler: Rc<H>, added: io::Result<Token>) -> Result<Registration, WatchError<H>> {
-        match added {
-            Ok(token) => Ok(Registration::new(self, token)),
-            Err(why) => Err(WatchError::new(handler, why)),
-        }
+        let add = |handler: Rc<H>| self.0.add(Entry::polled(handler), interest, group);
+        WatchError::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
     /// Removes a handler by the name of its registration, such as one that was detached; false if it is not registered
@@ -275,9 +266,10 @@ impl Inner {
         let token = inserted.map_err(|Occupied { .. }| is_taken(number))?;
         let entered = if interest == Interest::NONE {
             // No backend gets to see it.
-            descriptor::find(&owner).map_err(|why| self.descriptors.explain("add a descriptor", number, why))
+            descriptor::find(&owner)
+                .map_err(|why| self.descriptors.backend.explain("add a descriptor", number, why))
         } else {
-            self.descriptors.add_to_backend(token, owner, interest)
+            self.descriptors.backend.add(token, owner, interest)
         };
         if let Err(why) = entered {
             let entry = self.descriptors.registry.borrow_mut().remove(token);
@@ -285,7 +277,7 @@ impl Inner {
             return Err(why);
         }
         if let Some(handler) = polled {
-            let _new = self.join_polled(token, handler, group);
+            let _new = self.join_polled(token, handler);
         }
         self.time_if_on(token);
         if cfg!(debug_assertions) {
@@ -302,9 +294,13 @@ impl Inner {
     }
 
     /// Has a handler polled, unless its group is paused. Returns what the former one is owed.
-    pub(crate) fn join_polled(&self, token: Token, handler: Rc<dyn Join>, group: GroupId) -> EndOwed<'_> {
+    pub(crate) fn join_polled(&self, token: Token, handler: Rc<dyn Join>) -> EndOwed<'_> {
         let owed = handler.join(token, &self.polling.set);
-        if self.descriptors.registry.borrow().is_paused(group) {
+        let registry = self.descriptors.registry.borrow();
+        if registry
+            .group(token)
+            .is_some_and(|group| registry.is_paused(group))
+        {
             let _new = self.polling.set.suspend(token);
         }
         owed
@@ -331,7 +327,7 @@ impl Inner {
 
     /// Unmasks a handler in the backend.
     pub(crate) fn rearm(&self, cx: &Context, token: Token, interest: Interest) {
-        let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
+        let rearmed = self.descriptors.backend.modify(token, interest);
         if let Err(why) = rearmed {
             self.invalidate(cx, token, why);
         }
@@ -351,18 +347,5 @@ impl Inner {
         self.finish_removal(cx, token, entry);
         cx.call(|cx| handler.invalidated(cx, why));
         cx.call(|_| drop(handler));
-    }
-}
-
-/// Calls `call` for each member, also after one of the calls has panicked: nothing else would. The first panic goes on, further ones end
-/// here.
-pub(crate) fn call_each<T>(members: impl IntoIterator<Item = T>, mut call: impl FnMut(T)) {
-    let mut first_panic = None;
-    for member in members {
-        let called = catch_unwind(AssertUnwindSafe(|| call(member)));
-        first_panic = first_panic.or(called.err());
-    }
-    if let Some(panic) = first_panic {
-        resume_unwind(panic);
     }
 }

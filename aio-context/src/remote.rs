@@ -9,6 +9,7 @@ use crate::context::{Mailbox, all_at_home, at_home};
 use crate::macros::impl_debug;
 use crate::shared::Shared;
 use crate::stats::Stats;
+use crate::wait::gone;
 use crate::{Context, Gone};
 
 /// A handle to a context for any thread; it does not keep the context alive.
@@ -76,7 +77,7 @@ impl Remote {
             }
         };
         let sent = self.mailbox.send(Box::new(Message::new(once)));
-        sent.map_err(|_| self.shared.gone())
+        sent.map_err(|_| gone(self.mailbox.lost()))
     }
 
     /// Has `job` run on the home thread and waits for its result; on the home thread itself it runs at once, in place.
@@ -96,7 +97,7 @@ impl Remote {
         }
         if self.mailbox.home().is_here() {
             // The thread ends, and the table is gone already: no thread polls any more, so no answer would come.
-            return Err(self.shared.gone());
+            return Err(gone(self.mailbox.lost()));
         }
         let all = all_at_home();
         match all.split_first() {

@@ -1,11 +1,8 @@
 //! [`Shared`]: polling parameters and figures, read and written by any thread.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use aio_notify::Published;
 use aio_pollctl::{PollParams, PollSetting, WakeCost};
 
-use crate::Gone;
 use crate::metrics::Measured;
 use crate::stats::Counters;
 
@@ -13,8 +10,6 @@ use crate::stats::Counters;
 pub(crate) struct Shared {
     /// The polling parameters, as a [`PollSetting`].
     pub(crate) params: Published<{ PollSetting::WORDS }>,
-    /// The context was dropped while its home thread panicked.
-    has_panicked: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) measured: Measured,
 }
@@ -23,7 +18,6 @@ impl Shared {
     pub(crate) fn new(params: PollParams) -> Self {
         Self {
             params: Published::new(PollSetting::new(params).to_words()),
-            has_panicked: AtomicBool::new(false),
             counters: Counters::default(),
             measured: Measured::default(),
         }
@@ -47,19 +41,5 @@ impl Shared {
     /// The polling parameters, as new as their version or newer; see [`Published`].
     pub(crate) fn setting(&self) -> PollSetting {
         PollSetting::from_words(self.params.load())
-    }
-
-    /// Records that the home thread drops the context while it panics.
-    pub(crate) fn panicked(&self) {
-        self.has_panicked.store(true, Ordering::Release);
-    }
-
-    /// Why the context is gone.
-    pub(crate) fn gone(&self) -> Gone {
-        if self.has_panicked.load(Ordering::Acquire) {
-            Gone::Panicked
-        } else {
-            Gone::Dropped
-        }
     }
 }

@@ -230,7 +230,7 @@ impl Inner {
         };
         let is_paused = registry.is_paused(group);
         drop(registry);
-        let _new = cx.call(|_| self.join_polled(token, source.clone(), group));
+        let _new = cx.call(|_| self.join_polled(token, source.clone()));
         self.time_if_on(token);
         if is_paused {
             cx.call(|_| source.paused());

@@ -5,7 +5,6 @@
 //! and an iteration has no test for it. Bottom halves and timers have one test for each run of them, not for each callback.
 
 use std::cell::Cell;
-use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
@@ -13,12 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend::Token;
-use aio_notify::Counter;
-use aio_timers::Exceeded;
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
-use crate::handler::{AnySource, Entry, Handler, Join, Pollable};
+use crate::handler::{Entry, Handler, Join, Pollable};
 use crate::macros::impl_as_fd;
 use crate::metrics::{HandlerCounters, HandlerMetrics};
 use crate::wall::is_own;
@@ -59,10 +56,7 @@ impl Context {
         if is_own(token) || inner.descriptors.registry.borrow().get(token).is_none() {
             return Err(not_registered());
         }
-        let counters = Arc::new(HandlerCounters {
-            name: name.into(),
-            ..HandlerCounters::default()
-        });
+        let counters = Arc::new(HandlerCounters::new(name.into()));
         inner.shared.measured.insert(token, &counters);
         inner.metrics.is_on.set(true);
         inner.time_again(token);
@@ -113,7 +107,7 @@ impl Context {
             if let Some(exceeded) = self.0.metrics.slow.exceeded(took) {
                 self.0.shared.counters.slow_callbacks.add(1);
                 if self.0.metrics.slow.is_first((kind, name)) {
-                    report(kind, &name, took, exceeded.limit);
+                    report(kind, name, took, exceeded.limit);
                 }
             }
         });
@@ -172,18 +166,24 @@ impl Inner {
     }
 }
 
-fn report(kind: &'static str, name: &dyn Display, took: Duration, limit: Duration) {
+fn report(kind: &'static str, name: &str, took: Duration, limit: Duration) {
     tracing::warn!(kind, %name, ?took, ?limit, "a callback is slow; it is counted from now on");
 }
 
 impl Entry {
+    /// Without `counters` it is not measured, and is reported if it is slow: by the name of a source, or the number of its descriptor.
     fn start_timing(&mut self, counters: Option<Arc<HandlerCounters>>) {
-        let polled = self.polled.as_ref().map(|polled| polled.handler.clone());
+        let source = self.polled.as_ref().and_then(|polled| polled.source.as_ref());
+        let unmeasured = || {
+            let number = || format!("descriptor {}", self.handler.as_fd().as_raw_fd());
+            Arc::new(HandlerCounters::new(
+                source.map_or_else(number, |source| source.name().to_owned()),
+            ))
+        };
         let timed = Rc::new(Timed {
+            counters: counters.unwrap_or_else(unmeasured),
             handler: self.handler.clone(),
-            polled,
-            counters,
-            source: self.polled.as_ref().and_then(|polled| polled.source.clone()),
+            polled: self.polled.as_ref().map(|polled| polled.handler.clone()),
             reported_for: Cell::new(None),
         });
         self.handler = timed.clone();
@@ -209,41 +209,26 @@ struct Timed {
     handler: Rc<dyn Handler>,
     /// The same one, if it is polled.
     polled: Option<Rc<dyn Join>>,
-    /// There if it is measured.
-    counters: Option<Arc<HandlerCounters>>,
-    /// There if it is a source.
-    source: Option<Rc<dyn AnySource>>,
+    /// Shared with other threads if it is measured.
+    counters: Arc<HandlerCounters>,
     /// The number of the limit for which it was reported last.
     reported_for: Cell<Option<u32>>,
 }
 
 impl Timed {
-    fn count(&self, counter: fn(&HandlerCounters) -> &Counter) {
-        self.counters
-            .as_deref()
-            .inspect(|counters| counter(counters).add(1));
+    fn time(&self, cx: &Context, code: impl FnOnce(&Context)) {
+        cx.time(code, |took| self.took(cx, took));
     }
 
     fn took(&self, cx: &Context, took: Duration) {
-        let exceeded = cx.0.metrics.slow.exceeded(took);
-        if let Some(counters) = &self.counters {
-            counters.busy.add_time(took);
-            counters.slow_callbacks.add(exceeded.is_some().into());
-        }
-        let Some(Exceeded { limit, number, .. }) = exceeded else {
+        self.counters.busy.add_time(took);
+        let Some(exceeded) = cx.0.metrics.slow.exceeded(took) else {
             return;
         };
+        self.counters.slow_callbacks.add(1);
         cx.0.shared.counters.slow_callbacks.add(1);
-        if self.reported_for.replace(Some(number)) == Some(number) {
-            return;
-        }
-        match (&self.counters, &self.source) {
-            (Some(counters), _) => report("handler", &counters.name, took, limit),
-            (None, Some(source)) => report("handler", &source.name(), took, limit),
-            (None, None) => {
-                let number = self.handler.as_fd().as_raw_fd();
-                report("handler", &format_args!("descriptor {number}"), took, limit);
-            }
+        if exceeded.is_first(&self.reported_for) {
+            report("handler", &self.counters.name, took, exceeded.limit);
         }
     }
 }
@@ -252,21 +237,19 @@ impl_as_fd!(Timed, handler);
 
 impl Handler for Timed {
     fn ready(&self, cx: &Context, event: Event) {
-        self.count(|counters| &counters.events);
-        if self.polled.is_some() {
-            self.count(|counters| &counters.kicks);
-        }
-        cx.time(|cx| self.handler.ready(cx, event), |took| self.took(cx, took));
+        self.counters.events.add(1);
+        self.counters.kicks.add(self.polled.is_some().into());
+        self.time(cx, |cx| self.handler.ready(cx, event));
     }
 
     /// Called for a source that was woken, and for no other handler.
     fn readable(&self, cx: &Context) {
-        self.count(|counters| &counters.events);
-        cx.time(|cx| self.handler.readable(cx), |took| self.took(cx, took));
+        self.counters.events.add(1);
+        self.time(cx, |cx| self.handler.readable(cx));
     }
 
     fn invalidated(&self, cx: &Context, why: io::Error) {
-        cx.time(|cx| self.handler.invalidated(cx, why), |took| self.took(cx, took));
+        self.time(cx, |cx| self.handler.invalidated(cx, why));
     }
 
     fn exclusive(&self) -> bool {
@@ -284,9 +267,10 @@ impl Pollable for Timed {
     }
 
     fn poll_ready(&self, cx: &Context) {
-        let Some(polled) = &self.polled else { return };
-        self.count(|counters| &counters.poll_hits);
-        cx.time(|cx| polled.poll_ready(cx), |took| self.took(cx, took));
+        self.counters.poll_hits.add(1);
+        if let Some(polled) = &self.polled {
+            self.time(cx, |cx| polled.poll_ready(cx));
+        }
     }
 
     fn poll_begin(&self) {

@@ -95,7 +95,7 @@ impl Remote {
 }
 
 /// Why a job has no result.
-fn gone(why: Lost) -> Gone {
+pub(crate) fn gone(why: Lost) -> Gone {
     match why {
         Lost::Dropped => Gone::Dropped,
         Lost::Panicked => Gone::Panicked,

@@ -45,6 +45,31 @@ impl<T> fmt::Display for Occupied<T> {
 
 impl<T: fmt::Debug> std::error::Error for Occupied<T> {}
 
+/// A change of a handler's interest, and what it means for the backend: see [`Registry::change`].
+///
+/// # Examples
+/// ```
+/// use aio_backend::Interest;
+/// use aio_handlers::{GroupId, InterestChange, Registry};
+///
+/// let mut registry = Registry::new();
+/// let token = registry.insert(Some(7), "a disk", Interest::READ, GroupId::DEFAULT)?;
+/// let change: InterestChange = registry.change(token, Some(Interest::BOTH)).expect("it is registered");
+/// // ... pass `change.to` to the backend, and once it has accepted:
+/// registry.set_interest(token, change.interest);
+/// # Ok::<(), aio_handlers::Occupied<&str>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InterestChange {
+    /// The new interest of the handler.
+    pub interest: Interest,
+    /// The interest that the backend has: `NONE` while the handler is masked, and after its only event.
+    pub from: Interest,
+    /// The interest that the backend should have after the change: `NONE` while the handler is masked.
+    pub to: Interest,
+}
+
 /// The state of one handler.
 #[derive(Debug)]
 pub(crate) struct Slot<T> {
@@ -269,6 +294,32 @@ impl<T> Registry<T> {
             Interest::NONE
         } else {
             interest
+        })
+    }
+
+    /// Returns what changes for the backend if the handler's interest is set to `interest`, or (`None`) is set again.
+    ///
+    /// ```
+    /// use aio_backend::{Interest, Readiness};
+    /// use aio_handlers::{GroupId, Registry};
+    ///
+    /// let mut registry = Registry::new();
+    /// let token = registry.insert(Some(7), "a disk", Interest::READ, GroupId::DEFAULT)?;
+    /// let change = registry.change(token, Some(Interest::WRITE)).expect("it is registered");
+    /// assert_eq!((change.from, change.to), (Interest::READ, Interest::WRITE));
+    /// registry.pause(GroupId::DEFAULT);
+    /// registry.record(token, Readiness::IN); // masked: the backend stays silent about it
+    /// let change = registry.change(token, None).expect("it is registered");
+    /// assert_eq!((change.from, change.interest, change.to), (Interest::NONE, Interest::READ, Interest::NONE));
+    /// # Ok::<(), aio_handlers::Occupied<&str>>(())
+    /// ```
+    #[must_use]
+    pub fn change(&self, token: Token, interest: Option<Interest>) -> Option<InterestChange> {
+        let interest = interest.or_else(|| self.interest(token))?;
+        Some(InterestChange {
+            interest,
+            from: self.effective_interest(token)?,
+            to: self.effective(token, interest)?,
         })
     }
 

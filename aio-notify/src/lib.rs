@@ -53,6 +53,7 @@ mod deferred;
 mod event_notifier;
 #[cfg(not(aio_modelled))]
 mod eventfd;
+mod handle;
 mod home;
 mod inbox;
 mod mailbox;
@@ -78,6 +79,7 @@ pub use counter::Counter;
 pub use cpu_time::{thread_cpu_time, thread_run_delay};
 pub use deferred::{Deferred, Due, Round, Slot};
 pub use event_notifier::EventNotifier;
+pub use handle::Handle;
 pub use home::HomeThread;
 pub use inbox::{Inbox, Posted};
 pub use mailbox::{Interrupted, Mailbox, PlanGuard, SleepGuard, WaitGuard};

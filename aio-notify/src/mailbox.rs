@@ -34,6 +34,7 @@ use crate::inbox::{Inbox, Posted};
 use crate::node::{Message, Node};
 use crate::process::HomeProcess;
 use crate::protocol::Notifier;
+use crate::reply::Lost;
 use crate::state::Urgency;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, faulty, fence};
 
@@ -76,6 +77,8 @@ pub struct Mailbox<T, M: ?Sized = T> {
     interrupts: AtomicU64,
     /// 1: the loop was asked to stop.
     stop: AtomicU32,
+    /// The loop ended while its thread panicked.
+    has_panicked: AtomicBool,
     plans: Plans,
 }
 
@@ -130,6 +133,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
             waiters: AtomicU32::new(0),
             interrupts: AtomicU64::new(0),
             stop: AtomicU32::new(0),
+            has_panicked: AtomicBool::new(false),
             plans: Plans::default(),
         })
     }
@@ -194,6 +198,45 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     pub fn take_stop(&self) -> bool {
         // A plain load first: it is false all the time but once.
         self.stop.load(Ordering::Relaxed) != 0 && self.stop.swap(0, Ordering::Acquire) != 0
+    }
+
+    /// Records that the loop ends, before its inbox is [closed](crate::Deferred::close): by a panic, if the thread panics at this moment.
+    ///
+    /// Ordering: as the close, this happens before a [`send`](Self::send) that finds the inbox closed.
+    pub fn end(&self) {
+        self.has_panicked
+            .store(std::thread::panicking(), Ordering::Release);
+    }
+
+    /// Why the loop has ended: see [`end`](Self::end).
+    ///
+    /// ```
+    /// use aio_notify::{Lost, Mailbox};
+    /// use std::sync::Arc;
+    ///
+    /// struct Loop(Arc<Mailbox<()>>);
+    /// impl Drop for Loop {
+    ///     fn drop(&mut self) {
+    ///         self.0.end();
+    ///     }
+    /// }
+    /// let mailbox = Arc::new(Mailbox::new()?);
+    /// let it = Loop(mailbox.clone());
+    /// let panics = std::thread::spawn(move || {
+    ///     let _it = it;
+    ///     panic!("on purpose");
+    /// });
+    /// assert!(panics.join().is_err());
+    /// assert_eq!(mailbox.lost(), Lost::Panicked);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        if self.has_panicked.load(Ordering::Acquire) {
+            Lost::Panicked
+        } else {
+            Lost::Dropped
+        }
     }
 
     /// How many interrupts there were. While [`is_notified`](Self::is_notified) returns true, the loop may not have accepted what was
