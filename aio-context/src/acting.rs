@@ -172,11 +172,7 @@ impl Event {
     }
 
     fn check_current(self, cx: &Context) -> io::Result<()> {
-        if self.is_current(cx) {
-            Ok(())
-        } else {
-            Err(not_registered())
-        }
+        self.is_current(cx).then_some(()).ok_or_else(not_registered)
     }
 }
 

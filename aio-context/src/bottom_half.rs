@@ -42,19 +42,14 @@ impl Context {
     /// # Ok(()) }
     /// ```
     pub fn defer(&self, run: impl FnOnce(&Self) + 'static) {
-        let callback = once(run);
-        self.0.deferred.post_once(callback, &self.0.mailbox);
+        let run = Cell::new(Some(run));
+        let once = move |cx: &Self| {
+            if let Some(run) = run.take() {
+                run(cx);
+            }
+        };
+        self.0.deferred.post_once(Rc::new(once), &self.0.mailbox);
     }
-}
-
-/// A closure that runs once, as it is kept at home.
-fn once(run: impl FnOnce(&Context) + 'static) -> Rc<dyn Fn(&Context)> {
-    let run = Cell::new(Some(run));
-    Rc::new(move |cx| {
-        if let Some(run) = run.take() {
-            run(cx);
-        }
-    })
 }
 
 /// A deferred callback; dropping the last clone of the handle deletes it.

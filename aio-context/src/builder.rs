@@ -14,16 +14,14 @@ use aio_pollctl::{Pacing, Policy, PollParams, PollPolicy};
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
 use crate::Context;
-use crate::any_backend::{AnyBackend, LoopBackend};
-use crate::backend_kind::BackendKind;
-use crate::context::{Deferred, Inner, Mailbox, Nesting, move_in};
+use crate::any_backend::{AnyBackend, BackendKind, LoopBackend};
+use crate::context::{Deferred, Inner, Mailbox, Metrics, Nesting, move_in};
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::{Entry, Silent};
 use crate::macros::impl_debug;
-use crate::metrics::Metrics;
 use crate::polling::Polling;
-use crate::shared::Shared;
+use crate::stats::Shared;
 use crate::timers::Timers;
 use crate::wall::{OpenChanges, WallChanges, is_own};
 

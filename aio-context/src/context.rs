@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use aio_notify::Slot;
 use aio_pollctl::Pacing;
-use aio_timers::Moment;
+use aio_timers::{Moment, SelfTime, SlowLimit};
 use smallvec::SmallVec;
 
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::Entry;
 use crate::macros::impl_debug;
-use crate::metrics::Metrics;
 use crate::polling::Polling;
-use crate::shared::Shared;
+use crate::stats::Shared;
 use crate::sync::thread_local;
 use crate::timer::Fire;
 use crate::timers::Timers;
@@ -92,13 +91,19 @@ pub struct Context(pub(crate) Rc<Inner>);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
-pub struct WeakContext(Weak<Inner>);
+pub struct WeakContext(pub(crate) Weak<Inner>);
 
 impl WeakContext {
     /// The context, if it is still there.
     #[must_use]
     pub fn upgrade(&self) -> Option<Context> {
         self.0.upgrade().map(Context)
+    }
+
+    /// The context, if it belongs to this process. A forked child, which shares the backend's side in the kernel, leaves everything registered until
+    /// it drops the context (R15).
+    pub(crate) fn upgrade_at_home(&self) -> Option<Context> {
+        self.upgrade().filter(|cx| cx.0.mailbox.process().is_here())
     }
 }
 
@@ -128,6 +133,16 @@ pub(crate) struct Nesting {
     pub(crate) progress: Cell<u64>,
     /// How many interrupts there had been when a poll returned without progress last.
     pub(crate) interrupts_seen: Cell<u64>,
+}
+
+/// What is kept to time callbacks: see `timed.rs`.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    /// There was a limit, or a measured handler.
+    pub(crate) is_on: Cell<bool>,
+    pub(crate) times: SelfTime,
+    /// The bottom halves and timers that are slow are reported by kind and name.
+    pub(crate) slow: SlowLimit<(&'static str, &'static str)>,
 }
 
 impl Context {

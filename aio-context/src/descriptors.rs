@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, ReadyList, ReadyLists, Token, Watched};
 use aio_handlers::{Recorded, Registry};
+use aio_notify::Counter;
 
 use crate::any_backend::LoopBackend;
 use crate::wall::{OWN_TOKENS, is_own};
@@ -33,7 +34,7 @@ pub(crate) struct Descriptors<E> {
     /// The token of the mailbox's own descriptor.
     wakeup: Token,
     /// The number of handlers that were invalidated.
-    pub(crate) invalidated: Cell<u64>,
+    pub(crate) invalidated: Counter,
     /// The mailbox's own descriptor was closed: no thread can wake the loop any more.
     pub(crate) wakeup_lost: Cell<bool>,
 }
@@ -45,7 +46,7 @@ impl<E: Described> Descriptors<E> {
             registry: RefCell::new(registry),
             lists: ReadyLists::new(batch),
             wakeup,
-            invalidated: Cell::new(0),
+            invalidated: Counter::new(),
             wakeup_lost: Cell::new(false),
         }
     }
@@ -75,7 +76,8 @@ impl<E: Described> Descriptors<E> {
     pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<bool> {
         let interest = interest.canonical();
         let registry = self.registry.borrow();
-        let (entry, former, is_masked) = registry.find(token).ok_or_else(not_registered)?;
+        let found = registry.find(token).filter(|_| !is_own(token));
+        let (entry, former, is_masked) = found.ok_or_else(not_registered)?;
         if former == interest && !interest.reports_once() {
             return Ok(false);
         }

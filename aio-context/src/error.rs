@@ -2,8 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use aio_backend::NotTaken;
@@ -75,16 +73,6 @@ impl Error for Gone {}
 /// # drop(second); Ok(()) }
 /// ```
 pub type WatchError<H> = NotTaken<Rc<H>>;
-
-/// The descriptor has a handler, which stays.
-pub(crate) fn is_taken(number: RawFd) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::AlreadyExists,
-        format!(
-            "descriptor {number} has a handler already: drop its registration first, or put the new one in its place with `replace`"
-        ),
-    )
-}
 
 #[cfg(test)]
 mod tests {

@@ -267,10 +267,8 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Exclusive<F, H> {
 
     /// Gives access to the state, unless one of the callbacks is running (then `None`).
     pub fn with<R>(&self, use_it: impl FnOnce(&mut H) -> R) -> Option<R> {
-        self.state
-            .try_borrow_mut()
-            .ok()
-            .map(|mut state| use_it(&mut state))
+        let state = self.state.try_borrow_mut().ok();
+        state.map(|mut state| use_it(&mut state))
     }
 }
 
@@ -316,13 +314,14 @@ pub(crate) struct Entry {
 
 /// What the registry keeps for a polled handler besides.
 pub(crate) struct Polled {
-    pub(crate) handler: Rc<dyn Join>,
+    /// The handler itself.
+    pub(crate) own: Rc<dyn Join>,
+    /// The same, or what times its callbacks.
+    pub(crate) handler: Rc<dyn PollReady>,
     /// See [`Handler::exclusive`].
     pub(crate) is_exclusive: bool,
     /// Of a [`Source`](crate::Source), which has no descriptor.
     pub(crate) source: Option<Rc<dyn AnySource>>,
-    /// The handler itself, if `handler` times its callbacks.
-    pub(crate) untimed: Option<Rc<dyn Join>>,
     /// What the policy is shown of it, and remembers.
     pub(crate) policy: PolledHandler,
     /// Where other threads read its polling time, once there is a handle to it.
@@ -336,8 +335,19 @@ pub(crate) trait AnySource {
     fn resumed(&self);
 }
 
+/// What is called for work that polling has found: a polled handler, or what times its callbacks.
+pub(crate) trait PollReady {
+    fn poll_ready(&self, cx: &Context);
+}
+
+impl<H: Pollable> PollReady for H {
+    fn poll_ready(&self, cx: &Context) {
+        Pollable::poll_ready(self, cx);
+    }
+}
+
 /// A polled handler that joins the poll set as the type that it is.
-pub(crate) trait Join: Pollable {
+pub(crate) trait Join: Pollable + PollReady {
     /// Joins `set`; returns what the handler that gives way is owed.
     fn join(self: Rc<Self>, token: Token, set: &PollSet) -> EndOwed<'_>;
 }
@@ -393,9 +403,9 @@ impl Entry {
     pub(crate) fn polled(handler: Rc<dyn Join>) -> Self {
         let polled = Polled {
             is_exclusive: handler.exclusive(),
+            own: handler.clone(),
             handler: handler.clone(),
             source: None,
-            untimed: None,
             policy: PolledHandler::default(),
             shown: None,
         };
@@ -408,7 +418,7 @@ impl Entry {
 
     /// The polled face of the handler.
     pub(crate) fn pollable(&self) -> Option<&Rc<dyn Join>> {
-        self.polled.as_ref().map(|polled| &polled.handler)
+        self.polled.as_ref().map(|polled| &polled.own)
     }
 
     /// Whether it is this very handler, not merely an equal one.

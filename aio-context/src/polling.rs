@@ -6,7 +6,7 @@ use std::time::Duration;
 use aio_pollctl::{Controller, Pacing, PollPolicy};
 use aio_pollset::PollSet;
 
-use crate::shared::Shared;
+use crate::stats::Shared;
 
 /// The poll set, and the policy with the parameters that are in force.
 pub(crate) struct Polling {

@@ -8,15 +8,15 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::rc::{Rc, Weak};
 
 use aio_backend::{Interest, Refused, Token, Watched};
+use aio_handlers::GroupId;
 pub(crate) use aio_handlers::call_each;
-use aio_handlers::{GroupId, Occupied};
 use aio_pollset::EndOwed;
 
 use crate::Context;
-use crate::context::Inner;
+use crate::context::{Inner, WeakContext};
 use crate::descriptor;
 use crate::descriptors::{Described, not_registered};
-use crate::error::{WatchError, is_taken};
+use crate::error::WatchError;
 use crate::handler::{Entry, Handler, Join, Pollable};
 use crate::iteration::measure::PollTime;
 use crate::wall::is_own;
@@ -46,17 +46,15 @@ use crate::wall::is_own;
 #[must_use = "dropped at once, it watches nothing; keep it or `detach()` it"]
 pub struct Registration {
     /// Dangling if it was detached.
-    context: Weak<Inner>,
+    context: WeakContext,
     token: Token,
 }
 
 impl Registration {
     #[inline]
     pub(crate) fn new(cx: &Context, token: Token) -> Self {
-        Self {
-            context: Rc::downgrade(&cx.0),
-            token,
-        }
+        let context = cx.downgrade();
+        Self { context, token }
     }
 
     /// Waits for something else from now on. With [`Interest::EDGE`] or [`Interest::ONESHOT`] this arms the registration, also if it is
@@ -83,7 +81,7 @@ impl Registration {
 
     /// Lets the handler stay registered for as long as the context lives, or until [`Context::unwatch`].
     pub fn detach(mut self) -> Token {
-        self.context = Weak::new();
+        self.context = WeakContext(Weak::new());
         self.token
     }
 
@@ -106,23 +104,18 @@ impl Registration {
     /// [invalidated](crate::Handler::invalidated).
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.context
-            .upgrade()
-            .is_some_and(|inner| inner.descriptors.registry.borrow().get(self.token).is_some())
+        let cx = self.context.upgrade();
+        cx.is_some_and(|cx| cx.0.descriptors.registry.borrow().get(self.token).is_some())
     }
 
     pub(crate) fn context(&self) -> io::Result<Context> {
-        self.context.upgrade().map(Context).ok_or_else(not_registered)
+        self.context.upgrade().ok_or_else(not_registered)
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // A forked child shares the backend's side in the kernel, so it leaves the handler registered until it drops the context (R15).
-        if let Some(inner) = self.context.upgrade()
-            && inner.mailbox.process().is_here()
-        {
-            let cx = Context(inner);
+        if let Some(cx) = self.context.upgrade_at_home() {
             cx.0.remove(&cx, self.token);
         }
     }
@@ -207,11 +200,7 @@ impl Context {
     /// As [`Registration::set_interest`].
     #[inline]
     pub fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
-        if is_own(token) {
-            return Err(not_registered());
-        }
-        let changed = self.0.descriptors.set_interest(token, interest)?;
-        if changed {
+        if self.0.descriptors.set_interest(token, interest)? {
             self.0.mailbox.notify_if_about_to_wait();
         }
         Ok(())
@@ -258,12 +247,10 @@ impl Inner {
         let owner = Watched::new(entry.owner());
         let number = owner.as_raw_fd();
         let polled = entry.pollable().cloned();
-        let inserted = self
-            .descriptors
-            .registry
-            .borrow_mut()
-            .insert(Some(number), entry, interest, group);
-        let token = inserted.map_err(|Occupied { .. }| is_taken(number))?;
+        let mut registry = self.descriptors.registry.borrow_mut();
+        let inserted = registry.insert(Some(number), entry, interest, group);
+        drop(registry);
+        let token = inserted?;
         let entered = if interest == Interest::NONE {
             // No backend gets to see it.
             descriptor::find(&owner)
@@ -281,12 +268,9 @@ impl Inner {
         }
         self.time_if_on(token);
         if cfg!(debug_assertions) {
-            let owner = self
-                .descriptors
-                .registry
-                .borrow()
-                .get(token)
-                .map(Described::owner);
+            let registry = self.descriptors.registry.borrow();
+            let owner = registry.get(token).map(Described::owner);
+            drop(registry);
             owner.inspect(|owner| descriptor::warn_if_blocking(owner.as_fd(), interest));
         }
         self.mailbox.notify_if_about_to_wait();
@@ -297,10 +281,8 @@ impl Inner {
     pub(crate) fn join_polled(&self, token: Token, handler: Rc<dyn Join>) -> EndOwed<'_> {
         let owed = handler.join(token, &self.polling.set);
         let registry = self.descriptors.registry.borrow();
-        if registry
-            .group(token)
-            .is_some_and(|group| registry.is_paused(group))
-        {
+        let group = registry.group(token);
+        if group.is_some_and(|group| registry.is_paused(group)) {
             let _new = self.polling.set.suspend(token);
         }
         owed
@@ -320,7 +302,7 @@ impl Inner {
     fn finish_removal(&self, cx: &Context, token: Token, entry: Entry) {
         if let Some(polled) = &entry.polled {
             let owed = self.polling.set.leave(token);
-            owed.finish(|| cx.call(|_| polled.handler.poll_end()));
+            owed.finish(|| cx.call(|_| polled.own.poll_end()));
         }
         cx.call(|_| drop(entry));
     }
@@ -340,9 +322,7 @@ impl Inner {
         };
         let why = Refused::while_registered(why);
         tracing::warn!(?token, error = %why, "a descriptor is not watched any longer");
-        self.descriptors
-            .invalidated
-            .set(self.descriptors.invalidated.get() + 1);
+        self.descriptors.invalidated.add(1);
         let handler = entry.handler.clone();
         self.finish_removal(cx, token, entry);
         cx.call(|cx| handler.invalidated(cx, why));

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use aio_notify::Message;
+use aio_notify::{Message, reply};
 use aio_pollctl::{PollParams, WakeCost};
 
 use crate::context::{Mailbox, all_at_home, at_home};
 use crate::macros::impl_debug;
-use crate::shared::Shared;
-use crate::stats::Stats;
+use crate::stats::{Shared, Stats};
 use crate::wait::gone;
 use crate::{Context, Gone};
 
@@ -47,7 +46,10 @@ impl Context {
     /// A handle for other threads.
     #[must_use]
     pub fn remote(&self) -> Remote {
-        Remote::new(self.0.mailbox.clone(), self.0.shared.clone())
+        Remote {
+            mailbox: self.0.mailbox.clone(),
+            shared: self.0.shared.clone(),
+        }
     }
 
     /// Sets the polling parameters: the policy starts anew with them.
@@ -57,10 +59,6 @@ impl Context {
 }
 
 impl Remote {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, shared: Arc<Shared>) -> Self {
-        Self { mailbox, shared }
-    }
-
     /// Has `job` run once on the home thread, in the next iteration, after what was scheduled before it.
     ///
     /// If the context is dropped before, the job is dropped without having run: a job that must report this does so in
@@ -100,10 +98,12 @@ impl Remote {
             return Err(gone(self.mailbox.lost()));
         }
         let all = all_at_home();
-        match all.split_first() {
-            Some((cx, others)) => cx.wait_for(self, others, job),
-            None => self.run_and_sleep(job),
+        if let Some((cx, others)) = all.split_first() {
+            return cx.wait_for(self, others, job);
         }
+        let (sender, result) = reply(|| ());
+        self.run(move |cx| sender.send(job(cx)))?;
+        result.wait().map_err(gone)
     }
 
     /// Sets the polling parameters: the policy starts anew with them, and the loop wakes.
@@ -157,9 +157,7 @@ impl Remote {
     /// What the loop has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared
-            .counters
-            .read(&self.mailbox, self.shared.setting().params)
+        self.shared.stats(&self.mailbox)
     }
 
     /// Wake-ups so far: how many cost a system call, and how many were elided because the loop was awake.

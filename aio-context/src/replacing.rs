@@ -180,7 +180,7 @@ impl Inner {
         self.mailbox.notify_if_about_to_wait();
         if let Some(replaced) = replaced {
             if let Some(polled) = &replaced.polled {
-                owed.finish(|| cx.call(|_| polled.handler.poll_end()));
+                owed.finish(|| cx.call(|_| polled.own.poll_end()));
             }
             cx.call(|_| drop(replaced));
         }

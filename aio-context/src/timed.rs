@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend::Token;
+use aio_notify::{HandlerCounters, HandlerMetrics};
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
-use crate::handler::{Entry, Handler, Join, Pollable};
+use crate::handler::{Entry, Handler, PollReady};
 use crate::macros::impl_as_fd;
-use crate::metrics::{HandlerCounters, HandlerMetrics};
 use crate::wall::is_own;
 use crate::{Context, Event, Registration, Remote};
 
@@ -60,19 +60,19 @@ impl Context {
         inner.shared.measured.insert(token, &counters);
         inner.metrics.is_on.set(true);
         inner.time_again(token);
-        Ok(HandlerMetrics(counters))
+        Ok(counters.into())
     }
 
     /// Sets how long a callback may take before it counts as slow; `None`: any time.
     ///
-    /// Callbacks are those of handlers, [`poll_ready`](Pollable::poll_ready), bottom halves, what [`defer`](Self::defer) and
+    /// Callbacks are those of handlers, [`poll_ready`](crate::Pollable::poll_ready), bottom halves, what [`defer`](Self::defer) and
     /// [`Remote::run`] run, and timers. [`Stats::slow_callbacks`](crate::Stats::slow_callbacks) counts the slow ones. The first time,
     /// each is reported by a `tracing` warning with its name: that of a [measured](Self::measure) handler or of a
     /// [source](Self::source), the number of another handler's descriptor, the name of a bottom half or a
     /// [timer](crate::TimerBuilder::named). Setting a limit has all reported anew.
     ///
     /// With a limit, each callback costs two readings of the clock. How its time is measured: see
-    /// [`HandlerStats`](crate::HandlerStats). [`poll`](Pollable::poll), `poll_begin` and `poll_end` are not timed.
+    /// [`HandlerStats`](crate::HandlerStats). [`poll`](crate::Pollable::poll), `poll_begin` and `poll_end` are not timed.
     ///
     /// This walks over all registrations. From another thread, call it by [`Remote::run`].
     ///
@@ -137,7 +137,7 @@ impl Remote {
     #[must_use]
     pub fn measured_handlers(&self) -> Vec<HandlerMetrics> {
         let all = self.shared.measured.values();
-        all.into_iter().map(HandlerMetrics).collect()
+        all.into_iter().map(HandlerMetrics::from).collect()
     }
 }
 
@@ -188,7 +188,7 @@ impl Entry {
         });
         self.handler = timed.clone();
         if let Some(polled) = &mut self.polled {
-            polled.untimed = Some(std::mem::replace(&mut polled.handler, timed));
+            polled.handler = timed;
         }
     }
 
@@ -196,10 +196,8 @@ impl Entry {
         if let Some(untimed) = self.handler.untimed() {
             self.handler = untimed;
         }
-        if let Some(polled) = &mut self.polled
-            && let Some(untimed) = polled.untimed.take()
-        {
-            polled.handler = untimed;
+        if let Some(polled) = &mut self.polled {
+            polled.handler = polled.own.clone();
         }
     }
 }
@@ -208,7 +206,7 @@ impl Entry {
 struct Timed {
     handler: Rc<dyn Handler>,
     /// The same one, if it is polled.
-    polled: Option<Rc<dyn Join>>,
+    polled: Option<Rc<dyn PollReady>>,
     /// Shared with other threads if it is measured.
     counters: Arc<HandlerCounters>,
     /// The number of the limit for which it was reported last.
@@ -261,27 +259,11 @@ impl Handler for Timed {
     }
 }
 
-impl Pollable for Timed {
-    fn poll(&self) -> bool {
-        self.polled.as_ref().is_some_and(|polled| polled.poll())
-    }
-
+impl PollReady for Timed {
     fn poll_ready(&self, cx: &Context) {
         self.counters.poll_hits.add(1);
         if let Some(polled) = &self.polled {
             self.time(cx, |cx| polled.poll_ready(cx));
         }
-    }
-
-    fn poll_begin(&self) {
-        self.polled.as_ref().inspect(|polled| polled.poll_begin());
-    }
-
-    fn poll_end(&self) {
-        self.polled.as_ref().inspect(|polled| polled.poll_end());
-    }
-
-    fn nests(&self) -> bool {
-        self.polled.as_ref().is_some_and(|polled| polled.nests())
     }
 }

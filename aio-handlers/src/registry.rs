@@ -6,6 +6,7 @@
 //! In debug builds each operation that changes a slot checks it before and after.
 
 use std::fmt;
+use std::io;
 use std::os::fd::RawFd;
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
@@ -35,6 +36,8 @@ pub struct Occupied<T> {
     pub value: T,
     /// The registration of the descriptor number.
     pub token: Token,
+    /// The descriptor number.
+    pub fd: RawFd,
 }
 
 impl<T> fmt::Display for Occupied<T> {
@@ -44,6 +47,19 @@ impl<T> fmt::Display for Occupied<T> {
 }
 
 impl<T: fmt::Debug> std::error::Error for Occupied<T> {}
+
+/// An error of the kind `AlreadyExists` that says what to do instead. The value is dropped.
+impl<T> From<Occupied<T>> for io::Error {
+    fn from(occupied: Occupied<T>) -> Self {
+        let number = occupied.fd;
+        Self::new(
+            io::ErrorKind::AlreadyExists,
+            format!(
+                "descriptor {number} has a handler already: drop its registration first, or put the new one in its place with `replace`"
+            ),
+        )
+    }
+}
 
 /// A change of a handler's interest, and what it means for the backend: see [`Registry::change`].
 ///
@@ -170,8 +186,10 @@ impl<T> Registry<T> {
     ) -> Result<Token, Occupied<T>> {
         assert!(self.has_group(group), "{group:?} was not made by this registry");
         let fd = fd.filter(|fd| *fd != NO_FD);
-        if let Some(token) = fd.and_then(|fd| self.token_of(fd)) {
-            return Err(Occupied { value, token });
+        if let Some(fd) = fd
+            && let Some(token) = self.token_of(fd)
+        {
+            return Err(Occupied { value, token, fd });
         }
         let token = self.slots.insert(Slot {
             value,

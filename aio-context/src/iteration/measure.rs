@@ -87,18 +87,18 @@ impl Inner {
     ///
     /// Measured before any handler runs: what they cost is no waiting (rule A10).
     pub(crate) fn measure(&self, waited: Waited, found: &ReadyList) -> Option<Iteration> {
-        let Waited {
-            timeout,
-            searched,
-            blocked,
-        } = waited;
-        if !self.polling.is_enabled() || timeout == Some(Duration::ZERO) || self.nesting.depth.get() != 1 {
+        if !self.polling.is_enabled()
+            || waited.timeout == Some(Duration::ZERO)
+            || self.nesting.depth.get() != 1
+        {
             return None;
         }
         let kicks = self.shared.counters.kicks.get();
-        self.polling.controller.waited(blocked, kicks);
+        self.polling.controller.waited(waited.blocked, kicks);
         let now_ns = || self.now().as_nanos();
-        let seen = self.pacing.measure(searched, timeout, blocked, now_ns);
+        let seen = self
+            .pacing
+            .measure(waited.searched, waited.timeout, waited.blocked, now_ns);
         Some(with_events(seen, found))
     }
 
