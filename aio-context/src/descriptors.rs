@@ -76,8 +76,7 @@ impl<E: Described> Descriptors<E> {
     pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<bool> {
         let interest = interest.canonical();
         let registry = self.registry.borrow();
-        let found = registry.find(token).filter(|_| !is_own(token));
-        let (entry, former, is_masked) = found.ok_or_else(not_registered)?;
+        let (entry, former, is_masked) = registry.find(token).ok_or_else(not_registered)?;
         if former == interest && !interest.reports_once() {
             return Ok(false);
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use aio_backend::NotTaken;
+use aio_notify::Lost;
 
 /// Why a job on another context has no result.
 ///
@@ -33,6 +34,16 @@ pub enum Gone {
     Panicked,
     /// The waiting context cannot be polled any longer. The job may still run.
     CannotWait,
+}
+
+impl Gone {
+    /// Why a job has no result.
+    pub(crate) fn of(lost: Lost) -> Self {
+        match lost {
+            Lost::Dropped => Self::Dropped,
+            Lost::Panicked => Self::Panicked,
+        }
+    }
 }
 
 impl fmt::Display for Gone {

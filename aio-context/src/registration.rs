@@ -200,6 +200,9 @@ impl Context {
     /// As [`Registration::set_interest`].
     #[inline]
     pub fn set_interest(&self, token: Token, interest: Interest) -> io::Result<()> {
+        if is_own(token) {
+            return Err(not_registered());
+        }
         if self.0.descriptors.set_interest(token, interest)? {
             self.0.mailbox.notify_if_about_to_wait();
         }

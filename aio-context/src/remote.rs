@@ -8,7 +8,6 @@ use aio_pollctl::{PollParams, WakeCost};
 use crate::context::{Mailbox, all_at_home, at_home};
 use crate::macros::impl_debug;
 use crate::stats::{Shared, Stats};
-use crate::wait::gone;
 use crate::{Context, Gone};
 
 /// A handle to a context for any thread; it does not keep the context alive.
@@ -75,7 +74,7 @@ impl Remote {
             }
         };
         let sent = self.mailbox.send(Box::new(Message::new(once)));
-        sent.map_err(|_| gone(self.mailbox.lost()))
+        sent.map_err(|_| Gone::of(self.mailbox.lost()))
     }
 
     /// Has `job` run on the home thread and waits for its result; on the home thread itself it runs at once, in place.
@@ -95,7 +94,7 @@ impl Remote {
         }
         if self.mailbox.home().is_here() {
             // The thread ends, and the table is gone already: no thread polls any more, so no answer would come.
-            return Err(gone(self.mailbox.lost()));
+            return Err(Gone::of(self.mailbox.lost()));
         }
         let all = all_at_home();
         if let Some((cx, others)) = all.split_first() {
@@ -103,7 +102,7 @@ impl Remote {
         }
         let (sender, result) = reply(|| ());
         self.run(move |cx| sender.send(job(cx)))?;
-        result.wait().map_err(gone)
+        result.wait().map_err(Gone::of)
     }
 
     /// Sets the polling parameters: the policy starts anew with them, and the loop wakes.

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use aio_notify::{Lost, reply};
+use aio_notify::reply;
 
 use crate::remote::Remote;
 use crate::sync::faulty;
@@ -57,7 +57,7 @@ impl Context {
         other.run(move |cx| sender.send(job(cx)))?;
         self.wait_in_turn(others, || result.is_pending())
             .map_err(|_| Gone::CannotWait)?;
-        result.take().ok_or(Gone::CannotWait)?.map_err(gone)
+        result.take().ok_or(Gone::CannotWait)?.map_err(Gone::of)
     }
 
     /// As [`wait_while`](Self::wait_while), while `others` have their turn: only this context is woken at once.
@@ -77,11 +77,3 @@ impl Context {
 
 /// How long one of several contexts of a thread waits before the others have their turn.
 const TURN: Wait = Wait::AtMost(Duration::from_millis(1));
-
-/// Why a job has no result.
-pub(crate) fn gone(why: Lost) -> Gone {
-    match why {
-        Lost::Dropped => Gone::Dropped,
-        Lost::Panicked => Gone::Panicked,
-    }
-}
