@@ -78,7 +78,7 @@ impl Context {
     /// Several values may embed one context. Each of them serves it.
     ///
     /// # Errors
-    /// What the system says, in a [`Refused`](crate::Refused): `EMFILE` if there is no descriptor left, `EBADF` if a watched descriptor was
+    /// What the system says, in a [`Refused`]: `EMFILE` if there is no descriptor left, `EBADF` if a watched descriptor was
     /// closed behind the loop's back. The backend is then as before.
     pub fn embed(&self) -> io::Result<Embedded> {
         let mut backend = self.0.descriptors.backend.borrow_mut();
