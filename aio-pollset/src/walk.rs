@@ -35,7 +35,7 @@ impl<S: Source> Joining for S {
 }
 
 /// The start of a round: an array, and a position in it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Start {
     array: usize,
     at: usize,
@@ -133,14 +133,16 @@ impl<'a> Walk<'a> {
     /// goes on.
     #[inline]
     pub(crate) fn round(&self, start: Start, yes: &mut Yes<'_>) -> ControlFlow<Start> {
-        if let [array] = self.arrays()
-            && start.at == 0
-        {
-            return self.place_of(array.round(&self.core.state, 0, usize::MAX, yes));
+        if start != Start::default() {
+            return self.round_in_turn(start, yes);
         }
-        self.round_in_turn(start, yes)
+        for array in self.arrays() {
+            self.place_of(array.round(&self.core.state, 0, usize::MAX, yes))?;
+        }
+        ControlFlow::Continue(())
     }
 
+    #[cold]
     #[inline(never)]
     fn round_in_turn(&self, start: Start, yes: &mut Yes<'_>) -> ControlFlow<Start> {
         let arrays = self.arrays();
