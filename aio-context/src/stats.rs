@@ -105,8 +105,11 @@ impl Counters {
 
     /// Records a search that took so long.
     pub(crate) fn searched(&self, hit: bool, spun: Duration) {
-        self.poll_hits.add(hit.into());
-        self.poll_misses.add((!hit && !spun.is_zero()).into());
+        if hit {
+            self.poll_hits.add(1);
+        } else {
+            self.poll_misses.add((!spun.is_zero()).into());
+        }
         self.spun.add_time(spun);
     }
 

@@ -56,9 +56,33 @@ pub(crate) struct Waited {
     pub(crate) blocked: bool,
 }
 
+/// A wait that the policy is shown once the handlers have run.
+#[derive(Clone, Copy)]
+pub(crate) struct Ended {
+    waited: Waited,
+    /// When it ended. Not read if polling has found work.
+    at_ns: u64,
+}
+
+impl Ended {
+    /// Polling has found work at once: no clock was read.
+    pub(crate) const HIT: Self = Self {
+        waited: Waited {
+            timeout: None,
+            searched: Searched {
+                hit: true,
+                spun: Duration::ZERO,
+                ended_ns: None,
+            },
+            blocked: false,
+        },
+        at_ns: 0,
+    };
+}
+
 /// Adds the events of an iteration, and where the first one comes from.
 #[inline]
-pub(crate) fn with_events(seen: Iteration, found: &ReadyList) -> Iteration {
+fn with_events(seen: Iteration, found: &ReadyList) -> Iteration {
     let mut tokens = found.iter().map(|(token, _)| token);
     match tokens.find(|token| !is_own(*token)) {
         Some(first) => seen.with_source(first.index()).with_events(found.len() as u32),
@@ -82,29 +106,34 @@ impl Inner {
         Ok(PollTime(shown.clone()))
     }
 
-    /// How long there was nothing to do, by polling and by waiting. `None` if it is no measure of waits:
-    /// an iteration that may not wait, or a nested one (the original adapts to both).
+    /// When there was something to do, after polling and waiting. `None` if it is no measure of waits: an iteration that may not wait, or
+    /// a nested one (the original adapts to both).
     ///
-    /// Measured before any handler runs: what they cost is no waiting (rule A10).
-    pub(crate) fn measure(&self, waited: Waited, found: &ReadyList) -> Option<Iteration> {
-        let Waited {
-            timeout,
-            searched,
-            blocked,
-        } = waited;
-        if !self.polling.is_enabled() || timeout == Some(Duration::ZERO) || self.nesting.depth.get() != 1 {
+    /// Read before any handler runs: what they cost is no waiting (rule A10). All else can be computed after them.
+    #[inline]
+    pub(crate) fn ended(&self, waited: Waited) -> Option<Ended> {
+        let may_wait = waited.timeout != Some(Duration::ZERO);
+        if !self.polling.is_enabled() || !may_wait || self.nesting.depth.get() != 1 {
             return None;
         }
-        if blocked {
+        if waited.blocked {
             self.polling.kicks.set(self.shared.counters.kicks());
         }
-        let now_ns = || self.now().as_nanos();
-        let seen = self.pacing.measure(searched, timeout, blocked, now_ns);
-        Some(with_events(seen, found))
+        let at_ns = if waited.searched.hit {
+            0
+        } else {
+            self.now().as_nanos()
+        };
+        Some(Ended { waited, at_ns })
     }
 
-    /// Shows it to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
-    pub(crate) fn adapt(&self, seen: Iteration, found: &ReadyList) {
+    /// Shows a wait to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
+    pub(crate) fn adapt(&self, ended: Ended, found: &ReadyList) {
+        let Ended { waited, at_ns } = ended;
+        let seen = self
+            .pacing
+            .measure(waited.searched, waited.timeout, waited.blocked, || at_ns);
+        let seen = with_events(seen, found);
         let mut policy = self.polling.policy.borrow_mut();
         if self.polling.is_per_handler.get() {
             self.adapt_each(&mut **policy, seen, found);
