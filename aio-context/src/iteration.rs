@@ -78,7 +78,7 @@ impl Inner {
             self.deliver(cx, found.into_list(), is_recorded, &mut progress)?
         };
         if let Some(ended) = ended {
-            self.adapt(ended, &list);
+            self.adapt(self.measure(ended, &list), &list);
         }
         Ok(self.conclude(cx, list, progress))
     }

@@ -137,9 +137,6 @@ impl Board {
         if first != 0 {
             return Some(source(word, first));
         }
-        if self.words.len() == 1 && bit == 0 {
-            return None;
-        }
         self.find_in(word + 1, self.words.len())
             .or_else(|| self.find_in(0, word + usize::from(bit != 0)))
     }

@@ -133,13 +133,14 @@ impl<'a> Walk<'a> {
     /// goes on.
     #[inline]
     pub(crate) fn round(&self, start: Start, yes: &mut Yes<'_>) -> ControlFlow<Start> {
-        if start != Start::default() {
-            return self.round_in_turn(start, yes);
+        let all = |array: &dyn Array, yes: &mut Yes<'_>| {
+            self.place_of(array.round(&self.core.state, 0, usize::MAX, yes))
+        };
+        match self.arrays() {
+            [array] if start.at == 0 => all(&**array, yes),
+            arrays if start == Start::default() => arrays.iter().try_for_each(|array| all(&**array, yes)),
+            _ => self.round_in_turn(start, yes),
         }
-        for array in self.arrays() {
-            self.place_of(array.round(&self.core.state, 0, usize::MAX, yes))?;
-        }
-        ControlFlow::Continue(())
     }
 
     #[cold]

@@ -127,13 +127,30 @@ impl Inner {
         Some(Ended { waited, at_ns })
     }
 
-    /// Shows a wait to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
-    pub(crate) fn adapt(&self, ended: Ended, found: &ReadyList) {
+    /// What the policy is shown of a wait and what it has found.
+    #[inline(always)]
+    pub(crate) fn measure(&self, ended: Ended, found: &ReadyList) -> Iteration {
+        let Waited {
+            timeout, searched, ..
+        } = ended.waited;
+        let seen = if searched.hit && searched.ended_ns.is_none() && timeout.is_none() {
+            // Most are found in the very first round, for which no clock was read.
+            Iteration::new(Duration::ZERO, Duration::ZERO, false, true)
+        } else {
+            self.measure_time(ended)
+        };
+        with_events(seen, found)
+    }
+
+    #[inline(never)]
+    fn measure_time(&self, ended: Ended) -> Iteration {
         let Ended { waited, at_ns } = ended;
-        let seen = self
-            .pacing
-            .measure(waited.searched, waited.timeout, waited.blocked, || at_ns);
-        let seen = with_events(seen, found);
+        self.pacing
+            .measure(waited.searched, waited.timeout, waited.blocked, || at_ns)
+    }
+
+    /// Shows it to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
+    pub(crate) fn adapt(&self, seen: Iteration, found: &ReadyList) {
         let mut policy = self.polling.policy.borrow_mut();
         if self.polling.is_per_handler.get() {
             self.adapt_each(&mut **policy, seen, found);
