@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
-use aio_pollctl::{Iteration, PreSleepSpin, Searched};
+use aio_pollctl::{PreSleepSpin, Searched};
 
 use crate::Context;
 use crate::Event;
@@ -26,12 +26,9 @@ mod search;
 mod waiting;
 
 use found::{Delivering, Found};
-use measure::{Waited, with_events};
+use measure::{Ended, Waited};
 use poll::Before;
 use waiting::Plan;
-
-/// What the policy is shown of polling that found work at once: no clock was read.
-const HIT: Iteration = Iteration::new(Duration::ZERO, Duration::ZERO, false, true);
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
@@ -47,23 +44,23 @@ impl Inner {
         let mut found = Found::new(self);
         // 1. poll in user space; 2. wait, or check the descriptors once
         let waited = self.search_and_wait::<WAITS, POLLS>(cx, wait, &mut found)?;
-        self.finish(cx, found, |list| self.measure(waited?, list))
+        self.finish(cx, found, || self.ended(waited?))
     }
 
-    /// The rest of an iteration, after polling and waiting. `measure` returns what the policy is shown.
+    /// The rest of an iteration, after polling and waiting. `ended` returns the wait that the policy is shown.
     #[inline(always)]
     fn finish(
         &self,
         cx: &Context,
         mut found: Found<'_>,
-        measure: impl FnOnce(&ReadyList) -> Option<Iteration>,
+        ended: impl FnOnce() -> Option<Ended>,
     ) -> io::Result<bool> {
         // 3. accept the notification: from here on a new one makes the next iteration run
         if self.mailbox.is_notified() {
             self.mailbox.accept();
         }
         // 4. see how long there was nothing to do
-        let seen = measure(found.list());
+        let ended = ended();
         // 5. bottom halves
         let mut progress = false;
         if self.deferred.has_due(self.mailbox.inbox()) {
@@ -80,8 +77,8 @@ impl Inner {
             let is_recorded = found.is_recorded;
             self.deliver(cx, found.into_list(), is_recorded, &mut progress)?
         };
-        if let Some(seen) = seen {
-            self.adapt(seen, &list);
+        if let Some(ended) = ended {
+            self.adapt(self.measure(ended, &list), &list);
         }
         Ok(self.conclude(cx, list, progress))
     }
@@ -124,7 +121,7 @@ impl Inner {
         self.shared.counters.iteration();
         self.shared.counters.hit();
         self.check_after_hit(cx, found.list())?;
-        let progress = self.finish(cx, found, |list| Some(with_events(HIT, list)))?;
+        let progress = self.finish(cx, found, || Some(Ended::HIT))?;
         Ok(Some((progress, before)))
     }
 
@@ -145,7 +142,7 @@ impl Inner {
         self.shared.counters.iteration();
         let mut found = Found::recorded(self, list);
         self.collect(cx, 0, &mut found);
-        self.finish(cx, found, |_| None)
+        self.finish(cx, found, || None)
     }
 
     /// The end of an iteration.

@@ -73,8 +73,11 @@ impl LoopCounters {
 
     /// Counts a search that took so long. One without a hit that took no time is none.
     pub fn searched(&self, hit: bool, spun: Duration) {
-        self.poll_hits.add(hit.into());
-        self.poll_misses.add((!hit && !spun.is_zero()).into());
+        if hit {
+            self.poll_hits.add(1);
+        } else {
+            self.poll_misses.add((!spun.is_zero()).into());
+        }
         self.spun.add_time(spun);
     }
 

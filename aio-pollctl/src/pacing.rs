@@ -74,6 +74,12 @@ impl Pacing {
             .then(|| self.contention.step(step))
     }
 
+    /// Whether the end of a search that finds work is estimated: on the system's clock, if no reading is needed to see contention.
+    #[inline]
+    pub(crate) fn estimates_ends(&self) -> bool {
+        self.has_system_clock && !self.looks_for_contention.get()
+    }
+
     /// Whether to poll now: polling is not suspended.
     #[inline]
     pub(crate) fn is_worth_it(&self, now_ns: u64) -> bool {

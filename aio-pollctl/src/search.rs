@@ -150,7 +150,9 @@ impl Pacing {
     /// the descriptors (rules R10, D8), in each round if the loop can peek and otherwise at intervals, and demotes idle sources (rule A8).
     ///
     /// On a contended core it does not search, or ends early; after many searches in vain it seldom searches, but then for up to
-    /// [`Contention::PROBE`] (rule A13).
+    /// [`Contention::PROBE`] (rule A13). With a core of its own it knows nothing of other threads, so a search that finds work need not
+    /// read the clock: the peer waits for this moment. The end is then an estimate, from the pace of the rounds before; it is wrong by
+    /// less than 1.5 us.
     ///
     /// # Errors
     /// That of a check.
@@ -195,6 +197,7 @@ impl Pacing {
         let mut compared = self.compared_from_the_start(on, started_ns);
         let mut now_ns = compared.map_or(started_ns, |since| since.began_ns);
         let (mut stride, mut hit) = (ClockStride::new(), false);
+        let estimates = self.estimates_ends();
         let peeks = on.can_peek();
         if self.contention(|one| one.is_in_doubt()) == Some(true) {
             (now_ns, hit) = self.timed_check(on, now_ns)?;
@@ -208,14 +211,24 @@ impl Pacing {
             if !hit && let Some(costs) = self.idle_test(on.rounds()) {
                 hit = on.demote_idle(costs);
             }
-            for _ in 0..stride.rounds() {
-                if hit {
-                    break;
-                }
+            let mut rounds = 0;
+            while !hit && rounds < stride.rounds() {
                 core::hint::spin_loop();
                 hit = on.round() || on.is_notified() || (peeks && on.peek()?);
+                rounds += 1;
             }
             let before_ns = now_ns;
+            if hit
+                && estimates
+                && let Some(ns) = stride.estimated_ns(rounds)
+            {
+                let ended_ns = before_ns.saturating_add(ns);
+                return Ok(Searched {
+                    hit,
+                    spun: since(ended_ns),
+                    ended_ns: Some(ended_ns),
+                });
+            }
             now_ns = on.now_ns();
             // The thread did not run between the two readings.
             let is_gap = self.contention(|one| one.read(before_ns, now_ns)) == Some(true);

@@ -6,6 +6,9 @@ use std::vec::Vec;
 use super::*;
 use crate::PollParams;
 
+#[path = "search_end_tests.rs"]
+mod ends;
+
 /// What each step costs, in nanoseconds.
 const ROUND_NS: u64 = 50;
 const CHECK_NS: u64 = 300;

@@ -35,7 +35,7 @@ impl<S: Source> Joining for S {
 }
 
 /// The start of a round: an array, and a position in it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Start {
     array: usize,
     at: usize,
@@ -133,14 +133,17 @@ impl<'a> Walk<'a> {
     /// goes on.
     #[inline]
     pub(crate) fn round(&self, start: Start, yes: &mut Yes<'_>) -> ControlFlow<Start> {
-        if let [array] = self.arrays()
-            && start.at == 0
-        {
-            return self.place_of(array.round(&self.core.state, 0, usize::MAX, yes));
+        let all = |array: &dyn Array, yes: &mut Yes<'_>| {
+            self.place_of(array.round(&self.core.state, 0, usize::MAX, yes))
+        };
+        match self.arrays() {
+            [array] if start.at == 0 => all(&**array, yes),
+            arrays if start == Start::default() => arrays.iter().try_for_each(|array| all(&**array, yes)),
+            _ => self.round_in_turn(start, yes),
         }
-        self.round_in_turn(start, yes)
     }
 
+    #[cold]
     #[inline(never)]
     fn round_in_turn(&self, start: Start, yes: &mut Yes<'_>) -> ControlFlow<Start> {
         let arrays = self.arrays();

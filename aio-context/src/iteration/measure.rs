@@ -56,9 +56,33 @@ pub(crate) struct Waited {
     pub(crate) blocked: bool,
 }
 
+/// A wait that the policy is shown once the handlers have run.
+#[derive(Clone, Copy)]
+pub(crate) struct Ended {
+    waited: Waited,
+    /// When it ended. Not read if polling has found work.
+    at_ns: u64,
+}
+
+impl Ended {
+    /// Polling has found work at once: no clock was read.
+    pub(crate) const HIT: Self = Self {
+        waited: Waited {
+            timeout: None,
+            searched: Searched {
+                hit: true,
+                spun: Duration::ZERO,
+                ended_ns: None,
+            },
+            blocked: false,
+        },
+        at_ns: 0,
+    };
+}
+
 /// Adds the events of an iteration, and where the first one comes from.
 #[inline]
-pub(crate) fn with_events(seen: Iteration, found: &ReadyList) -> Iteration {
+fn with_events(seen: Iteration, found: &ReadyList) -> Iteration {
     let mut tokens = found.iter().map(|(token, _)| token);
     match tokens.find(|token| !is_own(*token)) {
         Some(first) => seen.with_source(first.index()).with_events(found.len() as u32),
@@ -82,24 +106,46 @@ impl Inner {
         Ok(PollTime(shown.clone()))
     }
 
-    /// How long there was nothing to do, by polling and by waiting. `None` if it is no measure of waits:
-    /// an iteration that may not wait, or a nested one (the original adapts to both).
+    /// When there was something to do, after polling and waiting. `None` if it is no measure of waits: an iteration that may not wait, or
+    /// a nested one (the original adapts to both).
     ///
-    /// Measured before any handler runs: what they cost is no waiting (rule A10).
-    pub(crate) fn measure(&self, waited: Waited, found: &ReadyList) -> Option<Iteration> {
-        if !self.polling.is_enabled()
-            || waited.timeout == Some(Duration::ZERO)
-            || self.nesting.depth.get() != 1
-        {
+    /// Read before any handler runs: what they cost is no waiting (rule A10). All else can be computed after them.
+    #[inline]
+    pub(crate) fn ended(&self, waited: Waited) -> Option<Ended> {
+        let may_wait = waited.timeout != Some(Duration::ZERO);
+        if !self.polling.is_enabled() || !may_wait || self.nesting.depth.get() != 1 {
             return None;
         }
         let kicks = self.shared.counters.kicks.get();
         self.polling.controller.waited(waited.blocked, kicks);
-        let now_ns = || self.now().as_nanos();
-        let seen = self
-            .pacing
-            .measure(waited.searched, waited.timeout, waited.blocked, now_ns);
-        Some(with_events(seen, found))
+        let at_ns = if waited.searched.hit {
+            0
+        } else {
+            self.now().as_nanos()
+        };
+        Some(Ended { waited, at_ns })
+    }
+
+    /// What the policy is shown of a wait and what it has found.
+    #[inline(always)]
+    pub(crate) fn measure(&self, ended: Ended, found: &ReadyList) -> Iteration {
+        let Waited {
+            timeout, searched, ..
+        } = ended.waited;
+        let seen = if searched.hit && searched.ended_ns.is_none() && timeout.is_none() {
+            // Most are found in the very first round, for which no clock was read.
+            Iteration::new(Duration::ZERO, Duration::ZERO, false, true)
+        } else {
+            self.measure_time(ended)
+        };
+        with_events(seen, found)
+    }
+
+    #[inline(never)]
+    fn measure_time(&self, ended: Ended) -> Iteration {
+        let Ended { waited, at_ns } = ended;
+        self.pacing
+            .measure(waited.searched, waited.timeout, waited.blocked, || at_ns)
     }
 
     /// Shows it to the policy, after dispatch: handlers that are gone by then do not count (rule A7).

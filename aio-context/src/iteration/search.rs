@@ -195,6 +195,7 @@ impl Inner {
     }
 
     /// Polls every handler once, without stopping at the first hit; true if there was one.
+    #[inline]
     pub(crate) fn round(&self, cx: &Context, ready: &mut ReadyList) -> bool {
         cx.assert_free();
         self.polling.set.round(|token| push_hit(ready, token))
