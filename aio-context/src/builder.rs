@@ -1,6 +1,5 @@
 //! [`Builder`]: puts a context together.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -23,6 +22,7 @@ use crate::handler::{Entry, Silent};
 use crate::metrics::Metrics;
 use crate::polling::Polling;
 use crate::shared::Shared;
+use crate::spin::Spin;
 use crate::timers::Timers;
 use crate::wall::{OpenChanges, WallChanges, is_own};
 
@@ -185,7 +185,7 @@ impl Builder {
             deferred: Deferred::new(),
             nesting: Nesting::default(),
             metrics: Metrics::default(),
-            has_submitted: Cell::new(false),
+            spin: Spin::default(),
             extensions: Extensions::default(),
             shared: Arc::new(Shared::new(self.params)),
             mailbox,

@@ -145,6 +145,7 @@ mod replacing;
 mod run;
 mod shared;
 mod source;
+mod spin;
 mod stats;
 mod submission;
 #[cfg(not(aio_modelled))]
@@ -184,6 +185,7 @@ pub use pausing::Paused;
 pub use registration::Registration;
 pub use remote::Remote;
 pub use source::{Source, SourceBuilder, SourceWaker};
+pub use spin::NoSpin;
 pub use stats::Stats;
 pub use submission::{Submit, Submitted};
 pub use timer::{Delayed, Timer, TimerBuilder};

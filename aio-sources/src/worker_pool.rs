@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use aio_context::{Context, GroupId};
+use aio_context::{BottomHalf, Context, GroupId, NoSpin, WeakContext};
 
 use crate::worker_queue::{Job, WorkerQueue};
 use crate::{Bell, DoorbellBoard};
@@ -56,14 +56,45 @@ const BATCH: usize = 64;
 #[must_use = "dropped at once, it drops the work that was not begun"]
 pub struct WorkerPool {
     queue: Arc<WorkerQueue<Finished>>,
-    callbacks: Rc<RefCell<HashMap<u64, Callback>>>,
+    callbacks: Rc<Callbacks>,
     next_id: Cell<u64>,
+    context: WeakContext,
+    /// Wakes threads for the work of an iteration.
+    wake: BottomHalf,
     _board: DoorbellBoard,
 }
 
 /// What became of work: its result, or the payload of its panic.
 type Outcome = thread::Result<Box<dyn Any + Send>>;
 type Callback = Box<dyn FnOnce(&Context, Outcome)>;
+
+/// The callbacks of work whose result has not come.
+#[derive(Default)]
+struct Callbacks {
+    waiting: RefCell<HashMap<u64, Callback>>,
+    /// While there are some, the threads may need the loop's core.
+    no_spin: Cell<Option<NoSpin>>,
+}
+
+impl Callbacks {
+    fn insert(&self, id: u64, callback: Callback, context: &WeakContext) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.is_empty() {
+            self.no_spin
+                .set(context.upgrade().as_ref().map(Context::without_spin));
+        }
+        waiting.insert(id, callback);
+    }
+
+    fn take(&self, id: u64) -> Option<Callback> {
+        let mut waiting = self.waiting.borrow_mut();
+        let callback = waiting.remove(&id);
+        if waiting.is_empty() {
+            self.no_spin.set(None);
+        }
+        callback
+    }
+}
 
 struct Finished {
     id: u64,
@@ -90,10 +121,14 @@ impl WorkerPool {
         let callbacks = results.callbacks.clone();
         let board = DoorbellBoard::new(cx, 1, move |cx, _| results.deliver_batch(cx));
         bell.get_or_init(|| board.bell(0));
+        let waking = queue.clone();
+        let wake = cx.bottom_half("wake a worker", move |_| waking.call_all());
         Self {
             queue,
             callbacks,
             next_id: Cell::new(0),
+            context: cx.downgrade(),
+            wake,
             _board: board,
         }
     }
@@ -116,7 +151,9 @@ impl WorkerPool {
             let outcome = result.map(|value| Box::new(value) as Box<dyn Any + Send>);
             Finished { id, outcome }
         });
-        self.queue.push(job)?;
+        if self.queue.push(job)? {
+            self.wake.schedule();
+        }
         self.next_id.set(id + 1);
         let callback: Callback =
             Box::new(
@@ -126,14 +163,14 @@ impl WorkerPool {
                     Err(panic) => done(cx, Err(panic)),
                 },
             );
-        self.callbacks.borrow_mut().insert(id, callback);
+        self.callbacks.insert(id, callback, &self.context);
         Ok(())
     }
 
     /// Returns how much work was submitted whose callback was not called yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.callbacks.borrow().len()
+        self.callbacks.waiting.borrow().len()
     }
 
     /// Returns how many threads there are at the moment, idle ones included.
@@ -146,7 +183,7 @@ impl WorkerPool {
 /// The results of a pool, on their way to the callbacks.
 struct Results {
     queue: Arc<WorkerQueue<Finished>>,
-    callbacks: Rc<RefCell<HashMap<u64, Callback>>>,
+    callbacks: Rc<Callbacks>,
     taken: RefCell<VecDeque<Finished>>,
     bell: Arc<OnceLock<Bell>>,
 }
@@ -166,7 +203,7 @@ impl Results {
                 self.bell.get().into_iter().for_each(Bell::ring);
                 is_rung = true;
             }
-            let callback = self.callbacks.borrow_mut().remove(&id);
+            let callback = self.callbacks.take(id);
             if let Some(callback) = callback {
                 callback(cx, outcome);
             }
@@ -195,7 +232,8 @@ impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.queue.close();
         // A callback that is dropped may use the pool's context, also this very table.
-        let callbacks = self.callbacks.take();
+        let callbacks = self.callbacks.waiting.take();
+        self.callbacks.no_spin.set(None);
         drop(callbacks);
     }
 }

@@ -38,6 +38,13 @@ struct State<R> {
     is_closed: bool,
 }
 
+impl<R> State<R> {
+    /// Whether a thread can be woken or started.
+    fn can_call(&self, most: usize) -> bool {
+        self.parked > 0 || self.threads < most
+    }
+}
+
 type Locked<'a, R> = MutexGuard<'a, State<R>>;
 
 impl<R: Send + 'static> WorkerQueue<R> {
@@ -60,45 +67,61 @@ impl<R: Send + 'static> WorkerQueue<R> {
         }
     }
 
-    /// Appends a job, and wakes or starts a thread for it if that is needed. If the queue is closed, the job is dropped.
+    /// Appends a job. Returns whether [`call_all`](Self::call_all) is to be called for it. If the queue is closed, the job is dropped.
     ///
     /// # Errors
     /// If there is no thread, and the system cannot start one. The job is then dropped.
-    pub(crate) fn push(self: &Arc<Self>, job: Job<R>) -> io::Result<()> {
+    pub(crate) fn push(self: &Arc<Self>, job: Job<R>) -> io::Result<bool> {
         let mut state = self.lock();
         if state.is_closed {
-            return Ok(());
+            return Ok(false);
         }
         state.jobs.push_back(job);
-        let called = self.call(&mut state);
+        // A thread that is started is not one to be woken.
+        let called = match state.threads {
+            0 => self.call(&mut state).map(drop),
+            _ => Ok(()),
+        };
         let unserved = called.is_err().then(|| state.jobs.pop_back());
+        let needs_more = state.demand.needs_more(state.jobs.len());
         drop(state);
         drop(unserved);
-        called
+        called.map(|()| needs_more)
     }
 
-    /// Calls one more thread if the jobs need it and the limit allows it.
-    fn call(self: &Arc<Self>, state: &mut State<R>) -> io::Result<()> {
-        if !state.demand.needs_more(state.jobs.len()) {
-            return Ok(());
-        }
-        if state.parked > 0 {
-            state.parked -= 1;
-            state.calls += 1;
-            state.demand.call();
-            self.called.notify_one();
-        } else if state.threads < self.most {
-            match self.start() {
-                Ok(()) => {
-                    state.threads += 1;
-                    state.demand.call();
-                }
-                // The others will take it.
-                Err(_) if state.threads > 0 => {}
-                Err(error) => return Err(error),
+    /// Wakes or starts the threads that the jobs need.
+    ///
+    /// A thread that is woken may take over the core at once. So a loop calls this after it has passed on all that it has.
+    pub(crate) fn call_all(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let mut woken = 0;
+        while state.demand.needs_more(state.jobs.len()) && state.can_call(self.most) {
+            match self.call(&mut state) {
+                Ok(wakes) => woken += usize::from(wakes),
+                // There is a thread, which runs all jobs.
+                Err(_) => break,
             }
         }
-        Ok(())
+        drop(state);
+        (0..woken).for_each(|_| self.called.notify_one());
+    }
+
+    /// Calls one more thread if the jobs need it and the limit allows it. Returns whether a parked thread is to be notified, which is done
+    /// without the lock, because it takes that next.
+    fn call(self: &Arc<Self>, state: &mut State<R>) -> io::Result<bool> {
+        if !state.demand.needs_more(state.jobs.len()) || !state.can_call(self.most) {
+            return Ok(false);
+        }
+        let is_parked = state.parked > 0;
+        if is_parked {
+            state.parked -= 1;
+            state.calls += 1;
+        } else {
+            self.start()?;
+            state.threads += 1;
+        }
+        state.demand.call();
+        Ok(is_parked)
     }
 
     fn start(self: &Arc<Self>) -> io::Result<()> {
@@ -136,8 +159,11 @@ impl<R: Send + 'static> WorkerQueue<R> {
         };
         state.demand.begin();
         // There is a thread: this one. If no other can be started, it runs all jobs.
-        let _ = self.call(&mut state);
+        let wakes = self.call(&mut state).unwrap_or(false);
         drop(state);
+        if wakes {
+            self.called.notify_one();
+        }
         let began = Instant::now();
         let result = job();
         let now = Instant::now();
