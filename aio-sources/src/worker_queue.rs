@@ -77,10 +77,15 @@ impl<R: Send + 'static> WorkerQueue<R> {
             return Ok(false);
         }
         state.jobs.push_back(job);
-        // A thread that is started is not one to be woken.
-        let called = match state.threads {
+        // A thread that is started takes over no core, as one that is woken does.
+        let called = match state.parked {
             0 => self.call(&mut state).map(drop),
             _ => Ok(()),
+        };
+        let called = match called {
+            // The others will take it.
+            Err(_) if state.threads > 0 => Ok(()),
+            called => called,
         };
         let unserved = called.is_err().then(|| state.jobs.pop_back());
         let needs_more = state.demand.needs_more(state.jobs.len());
