@@ -48,6 +48,7 @@ mod readme {}
 mod level;
 mod orphaned;
 mod pollable;
+mod preferred;
 mod split;
 
 use std::fmt;
@@ -64,6 +65,7 @@ pub use crate::level::Level;
 use crate::level::{Hold, is_closed, next};
 use crate::orphaned::Orphaned;
 pub use crate::pollable::{Successor, make_pollable};
+pub use crate::preferred::preferred;
 pub use crate::split::Split;
 
 /// Two backends, one of which is in use.

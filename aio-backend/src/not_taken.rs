@@ -42,6 +42,35 @@ impl<T> NotTaken<T> {
         Self { parts }
     }
 
+    /// Offers a clone of a value, such as a share in it, to `take`. If that fails, the value comes back.
+    ///
+    /// # Errors
+    /// The value, and the error of `take`.
+    ///
+    /// ```
+    /// use std::{io, rc::Rc};
+    /// use aio_backend::NotTaken;
+    ///
+    /// let mut taken = Vec::new();
+    /// let mut take = |name: Rc<str>| {
+    ///     let is_new = !taken.contains(&name);
+    ///     if is_new { Ok(taken.push(name)) } else { Err(io::ErrorKind::AlreadyExists.into()) }
+    /// };
+    /// assert!(NotTaken::offer(Rc::from("disk"), &mut take).is_ok());
+    /// let refused = NotTaken::offer(Rc::from("disk"), &mut take).unwrap_err();
+    /// assert_eq!(&*refused.into_inner(), "disk");
+    /// ```
+    #[inline]
+    pub fn offer<R>(value: T, take: impl FnOnce(T) -> io::Result<R>) -> Result<R, Self>
+    where
+        T: Clone,
+    {
+        match take(value.clone()) {
+            Ok(taken) => Ok(taken),
+            Err(error) => Err(Self::new(value, error)),
+        }
+    }
+
     /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {

@@ -79,6 +79,26 @@ impl Refused {
         .into_error()
     }
 
+    /// Wraps an error of a backend that cannot show its registrations to a foreign loop: `EBADF` is that of a descriptor that was closed.
+    ///
+    /// ```
+    /// use std::io;
+    /// use aio_backend::Refused;
+    ///
+    /// let why = Refused::wrap_embedding("ppoll", io::Error::from_raw_os_error(9)); // EBADF
+    /// assert!(why.to_string().contains("poll once without waiting"));
+    /// ```
+    #[must_use]
+    pub fn wrap_embedding(backend: &'static str, source: io::Error) -> io::Error {
+        let is_closed = errno::is_one_of(&source, &[errno::BADF]);
+        let remedy = if is_closed {
+            CLOSED_EARLIER
+        } else {
+            remedy(&source)
+        };
+        Self::wrap_with("embed", backend, remedy, source)
+    }
+
     /// Returns the reason for a handler whose registration ends without a removal. If that is `EBADF`, it says what to do instead: in which
     /// call the number was found closed does not matter to the handler. Other errors stay as they are.
     ///
@@ -128,6 +148,10 @@ impl Refused {
 /// The remedy for a number that is not open.
 const CLOSED: &str =
     "the number is not open: give the handler an owner that keeps it open, and look for a close() of it";
+
+/// The remedy for a registered number that is not open, where all registrations are to move.
+const CLOSED_EARLIER: &str = "a watched descriptor was closed behind the loop's back: poll once without waiting, so that its handler is \
+                              notified and removed, and embed again";
 
 impl From<Refused> for io::Error {
     fn from(refused: Refused) -> Self {

@@ -127,8 +127,9 @@ impl Event {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        let handler = self.if_current(cx, handler)?;
-        cx.replace_at(self.token(), handler, interest)
+        WatchError::offer(handler, |handler| {
+            self.exchange(cx, Entry::plain(handler), interest)
+        })
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -141,8 +142,9 @@ impl Event {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        let handler = self.if_current(cx, handler)?;
-        cx.replace_polled_at(self.token(), handler, interest)
+        WatchError::offer(handler, |handler| {
+            self.exchange(cx, Entry::polled(handler), interest)
+        })
     }
 
     /// Does what a callback asks for. If the system refuses the interest, the handler is [invalidated](Handler::invalidated). Without
@@ -164,20 +166,13 @@ impl Event {
         }
     }
 
-    /// Returns `handler`, or gives it back in the error if the one that was called is not registered any more.
-    fn if_current<H>(self, cx: &Context, handler: Rc<H>) -> Result<Rc<H>, WatchError<H>> {
-        match self.check_current(cx) {
-            Ok(()) => Ok(handler),
-            Err(why) => Err(WatchError::new(handler, why)),
-        }
+    fn exchange(self, cx: &Context, entry: Entry, interest: Interest) -> io::Result<()> {
+        self.check_current(cx)?;
+        cx.0.replace(cx, self.token(), entry, Some(interest))
     }
 
     fn check_current(self, cx: &Context) -> io::Result<()> {
-        if self.is_current(cx) {
-            Ok(())
-        } else {
-            Err(not_registered())
-        }
+        self.is_current(cx).then_some(()).ok_or_else(not_registered)
     }
 }
 

@@ -1,13 +1,20 @@
-//! The usual backend of a context, and the one that stands for a context in a foreign loop.
+//! The backends of contexts: [`BackendKind`] names them, [`usual`] is that of most contexts, and [`pollable`] makes one stand for a context in a
+//! foreign loop.
 
+use std::env;
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
+use std::str::FromStr;
 
 use aio_backend::{Completed, Token};
 use aio_backend_epoll::Epoll;
 use aio_backend_ladder::{Ladder, make_pollable};
 use aio_backend_ppoll::Ppoll;
+#[cfg(feature = "uring")]
+use aio_backend_uring::Uring;
 
 /// From so many watched descriptors on, epoll is cheaper than ppoll from the first wait on.
 const CLIMB_AT: usize = 64;
@@ -18,37 +25,24 @@ const CLIMB_AFTER: u32 = 256;
 /// The backend of a context. What it makes a system call in is compiled into the iteration.
 pub(crate) type AnyBackend = aio_backend::AnyBackend<Ladder<Ppoll, Epoll>>;
 
+/// The same, as the loop has it.
+pub(crate) type LoopBackend = aio_backend::LoopBackend<Ladder<Ppoll, Epoll>>;
+
 /// ppoll, which climbs to epoll when that pays.
+fn climbing() -> Ladder<Ppoll, Epoll> {
+    Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER)
+}
+
 pub(crate) fn usual() -> AnyBackend {
-    let ladder = Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER);
-    AnyBackend::Usual(Box::new(ladder))
+    AnyBackend::Usual(Box::new(climbing()))
 }
 
 /// io_uring, and the usual backend where that is not available, or fails.
 #[cfg(feature = "uring")]
-pub(crate) fn uring<U: aio_backend::Backend + 'static>(make: fn() -> io::Result<U>) -> AnyBackend {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    static WARNED: AtomicBool = AtomicBool::new(false);
-
-    match make() {
-        Ok(uring) => {
-            let mut made = Some(uring);
-            let make = move || made.take().map_or_else(make, Ok);
-            let lower = Ladder::new(Ppoll::new(), Epoll::new, CLIMB_AT).climbing_after(CLIMB_AFTER);
-            AnyBackend::Other(Box::new(Ladder::new(lower, make, 0)))
-        }
-        Err(error) => {
-            let usual = usual();
-            if !WARNED.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    %error,
-                    remedy = aio_backend::remedy(&error),
-                    "io_uring is not available; {} takes its place",
-                    usual.name(),
-                );
-            }
-            usual
-        }
+pub(crate) fn uring() -> AnyBackend {
+    match aio_backend_ladder::preferred("io_uring", Uring::new, climbing()) {
+        Ok(ladder) => AnyBackend::Other(Box::new(ladder)),
+        Err(usual) => AnyBackend::Usual(Box::new(usual)),
     }
 }
 
@@ -67,68 +61,163 @@ pub(crate) fn pollable(
     Ok(fd)
 }
 
-#[cfg(all(test, feature = "uring"))]
+/// The variable of the environment that names the backend of contexts whose builder names none.
+const VARIABLE: &str = "AIO_BACKEND";
+
+/// A backend that comes with this crate; see [`Builder::backend_kind`](crate::Builder::backend_kind).
+///
+/// ```
+/// use aio_context::{BackendKind, Context};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let kind: BackendKind = "epoll".parse()?;
+/// let cx = Context::builder().backend_kind(kind).build()?;
+/// assert_eq!(cx.backend_name(), "epoll");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// ppoll, which moves to epoll at 64 watched descriptors or after 256 waits.
+    #[default]
+    Auto,
+    /// ppoll: no descriptor of its own, and a cost in proportion to the watched descriptors.
+    Ppoll,
+    /// epoll: one descriptor of its own, and a cost in proportion to the ready descriptors.
+    Epoll,
+    /// io_uring: one descriptor of its own, a cost in proportion to the ready descriptors, and checks without a system call, which a
+    /// loop that polls makes in each round. Where the system has no io_uring or forbids it, a warning says so once, and contexts use
+    /// what [`Auto`](Self::Auto) does. In a foreign loop epoll takes its place.
+    #[cfg(feature = "uring")]
+    Uring,
+}
+
+impl BackendKind {
+    /// All kinds.
+    #[cfg(not(feature = "uring"))]
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Ppoll, Self::Epoll];
+    /// All kinds.
+    #[cfg(feature = "uring")]
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Ppoll, Self::Epoll, Self::Uring];
+
+    /// The name, as it is parsed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ppoll => "ppoll",
+            Self::Epoll => "epoll",
+            #[cfg(feature = "uring")]
+            Self::Uring => "uring",
+        }
+    }
+
+    /// Checks that the system has what this kind needs.
+    ///
+    /// A context of the kind [`Uring`](Self::Uring) can be built in any case, and then has another backend; this tells before.
+    ///
+    /// # Errors
+    /// The error of the system: for io_uring `ENOSYS` if the kernel has none that is recent enough, `EPERM` if it is forbidden, `ENOMEM` if
+    /// the process may lock no more memory; `EMFILE`.
+    ///
+    /// ```
+    /// use aio_context::BackendKind;
+    ///
+    /// assert!(BackendKind::Ppoll.check().is_ok());
+    /// ```
+    pub fn check(self) -> io::Result<()> {
+        match self {
+            #[cfg(feature = "uring")]
+            Self::Uring => Uring::new().map(drop),
+            _ => self.open().map(drop),
+        }
+    }
+
+    /// The kind that `AIO_BACKEND` names, or the default if it is not set.
+    pub(crate) fn from_environment() -> io::Result<Self> {
+        let Some(name) = env::var_os(VARIABLE) else {
+            return Ok(Self::default());
+        };
+        let name = name.to_string_lossy();
+        name.parse().map_err(|why: UnknownBackend| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{VARIABLE} in the environment: {why}"),
+            )
+        })
+    }
+
+    pub(crate) fn open(self) -> io::Result<AnyBackend> {
+        Ok(match self {
+            Self::Auto => usual(),
+            Self::Ppoll => AnyBackend::Other(Box::new(Ppoll::new())),
+            Self::Epoll => AnyBackend::Other(Box::new(Epoll::new()?)),
+            #[cfg(feature = "uring")]
+            Self::Uring => uring(),
+        })
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for BackendKind {
+    type Err = UnknownBackend;
+
+    fn from_str(name: &str) -> Result<Self, UnknownBackend> {
+        let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        kind.ok_or_else(|| UnknownBackend {
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// No backend has this name.
+///
+/// # Examples
+/// ```
+/// use aio_context::BackendKind;
+///
+/// let unknown = "kqueue".parse::<BackendKind>().unwrap_err();
+/// assert!(unknown.to_string().contains("no backend \"kqueue\""));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownBackend {
+    name: String,
+}
+
+impl fmt::Display for UnknownBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = BackendKind::ALL.map(BackendKind::name).join(", ");
+        write!(f, "there is no backend {:?}; there are {known}", self.name)?;
+        if cfg!(not(feature = "uring")) && self.name == "uring" {
+            f.write_str("; build aio-context with its feature `uring` for this one")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for UnknownBackend {}
+
+#[cfg(test)]
 mod tests {
-    use std::fmt::{self, Write as _};
-    use std::sync::{Arc, Mutex};
-
-    use tracing::field::{Field, Visit};
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Metadata, Subscriber};
-
     use super::*;
 
-    /// Collects warnings, one a line.
-    #[derive(Clone, Default)]
-    struct Warnings(Arc<Mutex<String>>);
-
-    impl Subscriber for Warnings {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            *metadata.level() == tracing::Level::WARN
-        }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn event(&self, event: &Event<'_>) {
-            if let Ok(mut text) = self.0.lock() {
-                event.record(&mut Fields(&mut text));
-                text.push('\n');
-            }
-        }
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
-    }
-
-    struct Fields<'a>(&'a mut String);
-
-    impl Visit for Fields<'_> {
-        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-            // A string takes all.
-            let _ = write!(self.0, "{field}={value:?} ");
-        }
-    }
-
     #[test]
-    fn b4_where_io_uring_is_forbidden_the_usual_backend_takes_its_place_and_one_warning_says_so() {
-        let refused = || io::Result::<Epoll>::Err(io::Error::from_raw_os_error(1)); // EPERM
-        let (warnings, mut made) = (Warnings::default(), Vec::new());
-        tracing::subscriber::with_default(warnings.clone(), || {
-            made.extend([uring(refused), uring(refused)]);
-        });
-        assert!(made.iter().all(|backend| backend.name() == "ppoll"));
-        let logged = warnings.0.lock().unwrap();
-        assert_eq!(logged.lines().count(), 1, "{logged}");
-        for part in ["io_uring is not available; ppoll", "error=", "io_uring_disabled"] {
-            assert!(logged.contains(part), "{part} in {logged}");
+    fn b1_names_are_parsed_as_they_are_shown() {
+        for kind in BackendKind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
         }
-    }
-
-    #[test]
-    fn b4_it_is_made_once_and_stays() {
-        let mut backend = uring(Epoll::new);
-        backend.rebalance();
-        assert_eq!(backend.name(), "epoll", "in its place");
+        if cfg!(not(feature = "uring")) {
+            let why = "uring".parse::<BackendKind>().unwrap_err().to_string();
+            assert!(why.contains("feature `uring`"), "{why}");
+        }
+        let why = "kqueue".parse::<BackendKind>().unwrap_err().to_string();
+        let uring = if cfg!(feature = "uring") { ", uring" } else { "" };
+        let known = format!(r#"there is no backend "kqueue"; there are auto, ppoll, epoll{uring}"#);
+        assert_eq!(why, known);
     }
 }

@@ -5,9 +5,8 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use aio_notify::{Due, Node, Slot, Urgency};
+use aio_notify::{Due, Handle, Urgency};
 
 use crate::Context;
 use crate::context::{Deferred, Job, Mailbox, at_home};
@@ -19,8 +18,10 @@ impl Context {
     #[doc(alias = "aio_bh_new")]
     pub fn bottom_half(&self, name: &'static str, run: impl Fn(&Self) + 'static) -> BottomHalf {
         let node = self.0.deferred.insert(name, Rc::new(run));
-        let iteration = self.0.shared.counters.iterations.get();
-        BottomHalf::new(node, self.0.mailbox.clone(), iteration)
+        BottomHalf {
+            handle: Handle::new(node, self.0.mailbox.clone()),
+            made_in: self.0.shared.counters.iterations.get(),
+        }
     }
 
     /// Has `run` run once, on this thread, in the next iteration, after what was scheduled before it. It needs no handle, and may
@@ -41,19 +42,14 @@ impl Context {
     /// # Ok(()) }
     /// ```
     pub fn defer(&self, run: impl FnOnce(&Self) + 'static) {
-        let callback = once(run);
-        self.0.deferred.post_once(callback, &self.0.mailbox);
+        let run = Cell::new(Some(run));
+        let once = move |cx: &Self| {
+            if let Some(run) = run.take() {
+                run(cx);
+            }
+        };
+        self.0.deferred.post_once(Rc::new(once), &self.0.mailbox);
     }
-}
-
-/// A closure that runs once, as it is kept at home.
-fn once(run: impl FnOnce(&Context) + 'static) -> Rc<dyn Fn(&Context)> {
-    let run = Cell::new(Some(run));
-    Rc::new(move |cx| {
-        if let Some(run) = run.take() {
-            run(cx);
-        }
-    })
 }
 
 /// A deferred callback; dropping the last clone of the handle deletes it.
@@ -86,9 +82,7 @@ fn once(run: impl FnOnce(&Context) + 'static) -> Rc<dyn Fn(&Context)> {
 #[doc(alias = "QEMUBH")]
 #[must_use = "dropped at once, it is deleted and never runs"]
 pub struct BottomHalf {
-    /// There until it is dropped.
-    node: Option<Node<Slot, Job>>,
-    mailbox: Arc<Mailbox>,
+    handle: Handle<Job>,
     /// The number of the iteration in which it was made; no number for a clone.
     made_in: u64,
 }
@@ -97,40 +91,25 @@ pub struct BottomHalf {
 const NO_ITERATION: u64 = u64::MAX;
 
 impl BottomHalf {
-    /// The handle of `node`, made in the iteration `made_in`.
-    fn new(node: Node<Slot, Job>, mailbox: Arc<Mailbox>, made_in: u64) -> Self {
-        Self {
-            node: Some(node),
-            mailbox,
-            made_in,
-        }
-    }
-
     /// Has the callback run once in the next iteration, and wakes the loop. Scheduling it again before it runs changes
     /// nothing; scheduling it while it runs makes it run again in the iteration after. Never blocks, never allocates;
     /// without effect once the context is gone. Not for signal handlers, which can only [notify](crate::Remote::notify).
     #[doc(alias = "qemu_bh_schedule")]
     pub fn schedule(&self) {
-        if let Some(node) = &self.node {
-            self.mailbox.post(node, Urgency::Normal);
-        }
+        self.handle.post(Urgency::Normal);
     }
 
     /// Has the callback run within 10 ms, without counting as progress and without keeping the loop awake.
     #[doc(alias = "qemu_bh_schedule_idle")]
     pub fn schedule_idle(&self) {
         // A notification would keep a loop from sleeping; one that schedules itself again makes none, being at home.
-        if let Some(node) = &self.node {
-            self.mailbox.post(node, Urgency::Idle);
-        }
+        self.handle.post(Urgency::Idle);
     }
 
     /// Takes back what was scheduled. If another thread cancels just as the callback starts, it runs once more.
     #[doc(alias = "qemu_bh_cancel")]
     pub fn cancel(&self) {
-        if let Some(node) = &self.node {
-            node.cancel();
-        }
+        self.handle.cancel();
     }
 
     /// Takes back what was scheduled, and drops this handle: if it is the last one, the callback never runs again.
@@ -140,68 +119,60 @@ impl BottomHalf {
     }
 
     /// The context, if this handle was made, scheduled and dropped in the same iteration on the home thread.
-    fn is_dropped_at_once(&self, node: &Node<Slot, Job>) -> Option<Context> {
-        let is_wanted = self.made_in != NO_ITERATION && self.mailbox.home().is_here() && node.is_scheduled();
-        let cx = is_wanted.then(|| at_home(&self.mailbox)).flatten()?;
+    fn is_dropped_at_once(&self) -> Option<Context> {
+        let mailbox = self.handle.mailbox();
+        let is_wanted =
+            self.made_in != NO_ITERATION && mailbox.home().is_here() && self.handle.is_scheduled();
+        let cx = is_wanted.then(|| at_home(mailbox)).flatten()?;
         (self.made_in == cx.0.shared.counters.iterations.get()).then_some(cx)
     }
 
     /// The name given to [`Context::bottom_half`].
     #[must_use]
     pub fn name(&self) -> &'static str {
-        let node = self.node.as_ref();
-        node.and_then(|node| node.payload().name()).unwrap_or_default()
+        self.handle.name()
     }
 }
 
 impl Drop for BottomHalf {
-    /// After the last handle the node is queued once more, so that the home thread frees the closure.
     fn drop(&mut self) {
-        let Some(node) = self.node.take() else { return };
-        match self.is_dropped_at_once(&node) {
-            Some(cx) => cx.0.deferred.keep(node),
-            None => self.mailbox.retire(node),
+        if let Some(cx) = self.is_dropped_at_once()
+            && let Some(node) = self.handle.take_node()
+        {
+            cx.0.deferred.keep(node);
         }
     }
 }
 
 impl Clone for BottomHalf {
     fn clone(&self) -> Self {
-        Self {
-            node: self.node.clone(),
-            mailbox: self.mailbox.clone(),
-            made_in: NO_ITERATION,
-        }
+        let handle = self.handle.clone();
+        let made_in = NO_ITERATION;
+        Self { handle, made_in }
     }
 }
 
 impl_debug!(BottomHalf, "BottomHalf": |it| name = it.name());
 
 /// Runs what is due; true if a callback ran that counts as progress (rules H2-H4, H8).
-#[inline(never)]
+#[inline]
 pub(crate) fn run(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
     if cx.0.metrics.slow.is_set() {
-        return run_timed(deferred, mailbox, cx);
+        run_each::<true>(deferred, mailbox, cx)
+    } else {
+        run_each::<false>(deferred, mailbox, cx)
     }
-    run_each::<false>(deferred, mailbox, cx)
-}
-
-#[cold]
-fn run_timed(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
-    run_each::<true>(deferred, mailbox, cx)
 }
 
 /// If `TIMED`, also reports callbacks that are slow (rule M2).
-#[inline(always)]
+#[inline(never)]
 fn run_each<const TIMED: bool>(deferred: &Deferred, mailbox: &Mailbox, cx: &Context) -> bool {
     let mut progress = false;
     let mut round = deferred.start(mailbox.inbox());
     while let Some((due, name)) = round.next_named() {
         match due {
             Due::Callback(callback, urgency) => {
-                if urgency == Urgency::Normal {
-                    progress = true;
-                }
+                progress |= urgency == Urgency::Normal;
                 call::<TIMED>(cx, name.unwrap_or("a closure of `defer`"), |cx| callback(cx));
             }
             Due::Message(mut job) => {

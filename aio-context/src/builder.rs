@@ -6,23 +6,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_backend::{Backend, Interest, Peek, ReadyList, Refused, Watched};
+use aio_backend::{Backend, Interest, Refused, Watched};
 use aio_handlers::{GroupId, Registry};
 use aio_notify::ClockChanges;
 use aio_pollctl::{Pacing, Policy, PollParams, PollPolicy};
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
 use crate::Context;
-use crate::any_backend::AnyBackend;
-use crate::backend_kind::BackendKind;
-use crate::context::{Deferred, Inner, Mailbox, Nesting, move_in};
+use crate::any_backend::{AnyBackend, BackendKind, LoopBackend};
+use crate::context::{Deferred, Inner, Mailbox, Metrics, Nesting, move_in};
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::{Entry, Silent};
-use crate::metrics::Metrics;
+use crate::macros::impl_debug;
 use crate::polling::Polling;
-use crate::shared::Shared;
 use crate::spin::Spin;
+use crate::stats::Shared;
 use crate::timers::Timers;
 use crate::wall::{OpenChanges, WallChanges, is_own};
 
@@ -30,7 +29,7 @@ use crate::wall::{OpenChanges, WallChanges, is_own};
 const BATCH: usize = 1024;
 
 /// Makes a [`Context`] with other parts than the usual ones.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use]
 pub struct Builder {
     backend: Option<Box<dyn Backend>>,
@@ -39,7 +38,7 @@ pub struct Builder {
     monotonic: Option<Arc<dyn Clock + Send + Sync>>,
     virtual_clock: Option<Arc<VirtualClock>>,
     wall: Option<Arc<dyn Clock + Send + Sync>>,
-    wall_changes: OpenChanges,
+    wall_changes: Option<OpenChanges>,
     params: PollParams,
     batch: Option<usize>,
     slow_callback_limit: Option<Duration>,
@@ -112,7 +111,7 @@ impl Builder {
         changes: impl Fn() -> io::Result<OwnedFd> + 'static,
     ) -> Self {
         self.wall = Some(clock);
-        self.wall_changes = OpenChanges(Box::new(move || changes().map(ClockChanges::from)));
+        self.wall_changes = Some(Box::new(move || changes().map(ClockChanges::from)));
         self
     }
 
@@ -152,17 +151,12 @@ impl Builder {
         let virtual_clock = self
             .virtual_clock
             .unwrap_or_else(|| Arc::new(VirtualClock::new(monotonic.clone())));
-        let mut backend = match (self.backend, self.kind) {
+        let backend = match (self.backend, self.kind) {
             (Some(backend), _) => AnyBackend::Other(backend),
             (None, Some(kind)) => kind.open()?,
             (None, None) => BackendKind::from_environment()?.open()?,
         };
-        // There are no registrations yet: this tells whether it can.
-        let can_peek = matches!(
-            backend.peek(&mut ReadyList::with_limit(1)),
-            Ok(Peek::Checked | Peek::Pending)
-        );
-        let name = backend.name();
+        let (name, backend) = (backend.name(), LoopBackend::new(backend));
         let mailbox = Arc::new(Mailbox::new().map_err(|why| Refused::wrap("eventfd", name, why))?);
         let mut registry = Registry::new();
         let placeholder = Rc::new(Silent(mailbox.clone()));
@@ -173,12 +167,17 @@ impl Builder {
         };
         let (wakeup, wall_changes) = (reserve()?, reserve()?);
         debug_assert!(is_own(wakeup) && is_own(wall_changes));
-        let added = backend.add(Watched::from(placeholder), wakeup, Interest::READ);
+        let added = backend
+            .borrow_mut()
+            .add(Watched::from(placeholder), wakeup, Interest::READ);
         added.map_err(|why| Refused::wrap("watch the loop's own eventfd", name, why))?;
         let wall = self.wall.unwrap_or_else(|| Arc::new(Wall::new()));
-        let wall_changes = WallChanges::new(self.wall_changes, wall_changes);
+        let open_changes = self
+            .wall_changes
+            .unwrap_or_else(|| Box::new(ClockChanges::of_the_system));
+        let wall_changes = WallChanges::new(open_changes, wall_changes);
         let inner = Rc::new(Inner {
-            descriptors: Descriptors::new((backend, can_peek), registry, wakeup, self.batch.unwrap_or(BATCH)),
+            descriptors: Descriptors::new(backend, registry, wakeup, self.batch.unwrap_or(BATCH)),
             polling: Polling::new(self.policy.unwrap_or_else(|| Box::new(Policy::default()))),
             pacing,
             timers: Timers::new(monotonic, wall, virtual_clock, wall_changes, &mailbox),
@@ -198,3 +197,5 @@ impl Builder {
         Ok(cx)
     }
 }
+
+impl_debug!(Builder, "Builder": |it| backend = it.backend, kind = it.kind, policy = it.policy, params = it.params, batch = it.batch);

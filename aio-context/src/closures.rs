@@ -91,19 +91,6 @@ struct More<F> {
     poll_end: Option<PollMode<F>>,
 }
 
-impl<F> Default for More<F> {
-    fn default() -> Self {
-        Self {
-            ready: None,
-            priority: None,
-            poll: None,
-            poll_ready: None,
-            poll_begin: None,
-            poll_end: None,
-        }
-    }
-}
-
 impl Context {
     /// Begins a handler made of closures for `owner`'s descriptor; the context owns `owner` until the registration ends.
     ///
@@ -199,7 +186,15 @@ impl<F: AsFd + 'static> On<'_, F> {
     }
 
     fn more(&mut self) -> &mut More<F> {
-        self.parts.more.get_or_insert_default()
+        let none = More {
+            ready: None,
+            priority: None,
+            poll: None,
+            poll_ready: None,
+            poll_begin: None,
+            poll_end: None,
+        };
+        self.parts.more.get_or_insert_with(|| Box::new(none))
     }
 
     /// Waits for `interest`, whatever there are closures for.
@@ -251,7 +246,7 @@ impl<F: AsFd + 'static> On<'_, F> {
     /// As [`Context::watch`].
     pub fn watch(self) -> Result<Registration, WatchError<Closures<F>>> {
         let interest = self.interest.unwrap_or_else(|| self.parts.interest()) | self.modes;
-        if self.parts.has(|more| more.poll.is_some()) {
+        if self.parts.get(|more| more.poll.as_ref()).is_some() {
             let handler = Rc::new(self.parts);
             return self.cx.watch_polled_in(self.group, handler, interest);
         }
@@ -264,15 +259,19 @@ impl<F> Closures<F> {
     #[must_use]
     pub fn interest(&self) -> Interest {
         let mut interest = Interest::NONE;
-        let reads = self.readable.is_some() || self.has(|more| more.ready.is_some());
+        let reads = self.readable.is_some() || self.get(|more| more.ready.as_ref()).is_some();
         interest.set(Interest::READ, reads);
         interest.set(Interest::WRITE, self.writable.is_some());
-        interest.set(Interest::PRIORITY, self.has(|more| more.priority.is_some()));
+        interest.set(
+            Interest::PRIORITY,
+            self.get(|more| more.priority.as_ref()).is_some(),
+        );
         interest
     }
 
-    fn has(&self, one: impl FnOnce(&More<F>) -> bool) -> bool {
-        self.more.as_deref().is_some_and(one)
+    /// One of the closures that few handlers have.
+    fn get<'a, T: ?Sized>(&'a self, one: impl FnOnce(&'a More<F>) -> Option<&'a Box<T>>) -> Option<&'a T> {
+        self.more.as_deref().and_then(one).map(|closure| &**closure)
     }
 
     /// The descriptor's owner.
@@ -290,28 +289,23 @@ impl<F> Closures<F> {
 
 impl<F: AsFd + 'static> Handler for Closures<F> {
     fn ready(&self, cx: &Context, event: Event) {
-        if let Some(run) = self.more.as_ref().and_then(|more| more.ready.as_ref()) {
+        if let Some(run) = self.get(|more| more.ready.as_ref()) {
             return event.apply(cx, run(&self.owner, cx, event));
         }
         event.deliver(self, cx);
     }
 
     fn readable(&self, cx: &Context) {
-        if let Some(run) = &self.readable {
-            run(&self.owner, cx);
-        }
+        self.readable.as_ref().inspect(|run| run(&self.owner, cx));
     }
 
     fn writable(&self, cx: &Context) {
-        if let Some(run) = &self.writable {
-            run(&self.owner, cx);
-        }
+        self.writable.as_ref().inspect(|run| run(&self.owner, cx));
     }
 
     fn priority(&self, cx: &Context) {
-        if let Some(run) = self.more.as_ref().and_then(|more| more.priority.as_ref()) {
-            run(&self.owner, cx);
-        }
+        let run = self.get(|more| more.priority.as_ref());
+        run.inspect(|run| run(&self.owner, cx));
     }
 
     fn invalidated(&self, cx: &Context, why: io::Error) {
@@ -325,15 +319,15 @@ impl<F: AsFd + 'static> Handler for Closures<F> {
 /// nothing.
 impl<F: AsFd + 'static> Pollable for Closures<F> {
     fn poll(&self) -> bool {
-        self.has(|more| more.poll.as_ref().is_some_and(|poll| poll(&self.owner)))
+        self.get(|more| more.poll.as_ref())
+            .is_some_and(|poll| poll(&self.owner))
     }
 
     fn poll_ready(&self, cx: &Context) {
-        let more = self.more.as_deref();
-        if let Some(run) = more.and_then(|more| more.poll_ready.as_ref()) {
+        if let Some(run) = self.get(|more| more.poll_ready.as_ref()) {
             return run(&self.owner, cx);
         }
-        let Some(run) = more.and_then(|more| more.ready.as_ref()) else {
+        let Some(run) = self.get(|more| more.ready.as_ref()) else {
             return self.readable(cx);
         };
         let number = self.owner.as_fd().as_raw_fd();
@@ -343,15 +337,13 @@ impl<F: AsFd + 'static> Pollable for Closures<F> {
     }
 
     fn poll_begin(&self) {
-        if let Some(run) = self.more.as_ref().and_then(|more| more.poll_begin.as_ref()) {
-            run(&self.owner);
-        }
+        let run = self.get(|more| more.poll_begin.as_ref());
+        run.inspect(|run| run(&self.owner));
     }
 
     fn poll_end(&self) {
-        if let Some(run) = self.more.as_ref().and_then(|more| more.poll_end.as_ref()) {
-            run(&self.owner);
-        }
+        let run = self.get(|more| more.poll_end.as_ref());
+        run.inspect(|run| run(&self.owner));
     }
 }
 

@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use aio_notify::Slot;
 use aio_pollctl::Pacing;
-use aio_timers::Moment;
+use aio_timers::{Moment, SelfTime, SlowLimit};
 use smallvec::SmallVec;
 
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::Entry;
 use crate::macros::impl_debug;
-use crate::metrics::Metrics;
 use crate::polling::Polling;
-use crate::shared::Shared;
 use crate::spin::Spin;
+use crate::stats::Shared;
 use crate::sync::thread_local;
 use crate::timer::Fire;
 use crate::timers::Timers;
@@ -93,7 +92,7 @@ pub struct Context(pub(crate) Rc<Inner>);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
-pub struct WeakContext(Weak<Inner>);
+pub struct WeakContext(pub(crate) Weak<Inner>);
 
 impl WeakContext {
     /// The context, if it is still there.
@@ -102,9 +101,10 @@ impl WeakContext {
         self.0.upgrade().map(Context)
     }
 
-    /// Whether it is still there.
-    pub(crate) fn is_alive(&self) -> bool {
-        self.0.strong_count() != 0
+    /// The context, if it belongs to this process. A forked child, which shares the backend's side in the kernel, leaves everything registered until
+    /// it drops the context (R15).
+    pub(crate) fn upgrade_at_home(&self) -> Option<Context> {
+        self.upgrade().filter(|cx| cx.0.mailbox.process().is_here())
     }
 }
 
@@ -133,6 +133,16 @@ pub(crate) struct Nesting {
     pub(crate) progress: Cell<u64>,
     /// How many interrupts there had been when a poll returned without progress last.
     pub(crate) interrupts_seen: Cell<u64>,
+}
+
+/// What is kept to time callbacks: see `timed.rs`.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    /// There was a limit, or a measured handler.
+    pub(crate) is_on: Cell<bool>,
+    pub(crate) times: SelfTime,
+    /// The bottom halves and timers that are slow are reported by kind and name.
+    pub(crate) slow: SlowLimit<(&'static str, &'static str)>,
 }
 
 impl Context {
@@ -208,16 +218,14 @@ impl Context {
 
 impl Inner {
     fn is_free(&self) -> bool {
-        self.descriptors.is_free() && self.polling.is_free()
+        self.descriptors.is_free() && self.polling.controller.is_free()
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         move_out();
-        if std::thread::panicking() {
-            self.shared.panicked();
-        }
+        self.mailbox.end();
         let never_ran = self.deferred.close(self.mailbox.inbox());
         if !never_ran.is_empty() {
             tracing::warn!(bottom_halves = ?never_ran, "a context was dropped with bottom halves still scheduled");
@@ -230,30 +238,32 @@ thread_local! {
     static AT_HOME: RefCell<Vec<WeakContext>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Uses the table. A thread that ends finds it gone already, as if it were empty.
+fn with_table<R: Default>(use_it: impl FnOnce(&mut Vec<WeakContext>) -> R) -> R {
+    AT_HOME
+        .try_with(|here| use_it(&mut here.borrow_mut()))
+        .unwrap_or_default()
+}
+
 /// Adds a context to those at home on this thread.
 pub(crate) fn move_in(cx: &Context) {
-    AT_HOME.with(|here| here.borrow_mut().push(cx.downgrade()));
+    with_table(|here| here.push(cx.downgrade()));
 }
 
 /// Removes the contexts that are gone.
 fn move_out() {
-    // A context that is dropped while the thread ends finds the table gone already: nothing to do.
-    let _ = AT_HOME.try_with(|here| here.borrow_mut().retain(WeakContext::is_alive));
+    with_table(|here| here.retain(|one| one.0.strong_count() != 0));
 }
 
 /// The contexts whose home this thread is. Up to four need no allocation.
 pub(crate) fn all_at_home() -> SmallVec<[Context; 4]> {
-    let alive =
-        |here: &RefCell<Vec<WeakContext>>| here.borrow().iter().filter_map(WeakContext::upgrade).collect();
-    AT_HOME.try_with(alive).unwrap_or_default()
+    with_table(|here| here.iter().filter_map(WeakContext::upgrade).collect())
 }
 
 /// The context with this mailbox, if its home is this thread.
 pub(crate) fn at_home(mailbox: &Arc<Mailbox>) -> Option<Context> {
     let is_its = |cx: &Context| Arc::ptr_eq(&cx.0.mailbox, mailbox);
-    let find =
-        |here: &RefCell<Vec<WeakContext>>| here.borrow().iter().filter_map(WeakContext::upgrade).find(is_its);
-    AT_HOME.try_with(find).ok().flatten()
+    with_table(|here| here.iter().filter_map(WeakContext::upgrade).find(is_its))
 }
 
 impl_debug!(Context, "Context": |it|
@@ -279,8 +289,8 @@ mod tests {
             assert!(!cx.0.is_free());
         }
         {
-            let _policy = cx.0.polling.policy.borrow();
-            assert!(!cx.0.is_free());
+            let controller = &cx.0.polling.controller;
+            controller.with_policy(|_| assert!(!cx.0.is_free()));
         }
         cx.assert_free();
     }

@@ -1,9 +1,21 @@
 //! What the loop reads from the system about a descriptor that is being registered.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use aio_backend::Interest;
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::net::sockopt::socket_acceptconn;
+
+/// So many descriptors of a thread are warned of; later ones are not.
+const MOST: usize = 1024;
+
+thread_local! {
+    /// The descriptors that were warned of, by number and file.
+    static WARNED: RefCell<BTreeSet<(RawFd, u64)>> = const { RefCell::new(BTreeSet::new()) };
+}
 
 /// Whether a number is open.
 pub(crate) fn find(fd: impl AsFd) -> io::Result<()> {
@@ -11,60 +23,32 @@ pub(crate) fn find(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Warns, in debug builds, of a blocking descriptor whose handler could stop the whole loop; once for each descriptor.
+/// Warns of a blocking descriptor whose handler could stop the whole loop; once for each descriptor. For debug builds.
 ///
 /// One read of a blocking pipe that is ready does not block. So only those are warned of whose handlers do more as a rule: a
 /// listener, from which they accept until no client is left, and what is watched for edges, which has to be read until
 /// there is nothing left.
-#[inline]
-pub(crate) fn warn_if_blocking(fd: impl AsFd, interest: Interest) {
-    #[cfg(debug_assertions)]
-    debug::warn_if_blocking(fd.as_fd(), interest);
-    #[cfg(not(debug_assertions))]
-    let _ = (fd, interest);
-}
-
-#[cfg(debug_assertions)]
-mod debug {
-    use std::cell::RefCell;
-    use std::collections::BTreeSet;
-    use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-
-    use aio_backend::Interest;
-    use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
-    use rustix::net::sockopt::socket_acceptconn;
-
-    /// So many descriptors of a thread are warned of; later ones are not.
-    const MOST: usize = 1024;
-
-    thread_local! {
-        /// The descriptors that were warned of, by number and file.
-        static WARNED: RefCell<BTreeSet<(RawFd, u64)>> = const { RefCell::new(BTreeSet::new()) };
+pub(crate) fn warn_if_blocking(fd: BorrowedFd<'_>, interest: Interest) {
+    if interest == Interest::NONE || !fcntl_getfl(fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK)) {
+        return;
     }
-
-    pub(super) fn warn_if_blocking(fd: BorrowedFd<'_>, interest: Interest) {
-        if interest == Interest::NONE || !fcntl_getfl(fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK))
-        {
-            return;
-        }
-        let Ok(file) = fstat(fd) else { return };
-        let kind = FileType::from_raw_mode(file.st_mode);
-        let listens = kind == FileType::Socket && socket_acceptconn(fd).unwrap_or(false);
-        // Files and directories are always ready, and know no edges. An eventfd has no type.
-        let knows_edges = !matches!(kind, FileType::RegularFile | FileType::Directory);
-        let is_edge = interest.contains(Interest::EDGE) && knows_edges;
-        if !listens && !is_edge {
-            return;
-        }
-        let is_new = WARNED
-            .with_borrow_mut(|warned| warned.len() < MOST && warned.insert((fd.as_raw_fd(), file.st_ino)));
-        if is_new {
-            tracing::warn!(
-                number = fd.as_raw_fd(),
-                listens,
-                "a blocking descriptor is watched: a handler that goes on until `WouldBlock` stops the whole loop; call \
-                 `set_nonblocking(true)` first"
-            );
-        }
+    let Ok(file) = fstat(fd) else { return };
+    let kind = FileType::from_raw_mode(file.st_mode);
+    let listens = kind == FileType::Socket && socket_acceptconn(fd).unwrap_or(false);
+    // Files and directories are always ready, and know no edges. An eventfd has no type.
+    let knows_edges = !matches!(kind, FileType::RegularFile | FileType::Directory);
+    let is_edge = interest.contains(Interest::EDGE) && knows_edges;
+    if !listens && !is_edge {
+        return;
+    }
+    let is_new =
+        WARNED.with_borrow_mut(|warned| warned.len() < MOST && warned.insert((fd.as_raw_fd(), file.st_ino)));
+    if is_new {
+        tracing::warn!(
+            number = fd.as_raw_fd(),
+            listens,
+            "a blocking descriptor is watched: a handler that goes on until `WouldBlock` stops the whole loop; call \
+             `set_nonblocking(true)` first"
+        );
     }
 }

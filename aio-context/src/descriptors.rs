@@ -4,18 +4,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use aio_backend::{Interest, Peek, Readiness, ReadyList, ReadyLists, Refused, Token, Watched};
+use aio_backend::{Interest, Readiness, ReadyList, ReadyLists, Token, Watched};
 use aio_handlers::{Recorded, Registry};
+use aio_notify::Counter;
 
-use crate::any_backend::AnyBackend;
+use crate::any_backend::LoopBackend;
 use crate::wall::{OWN_TOKENS, is_own};
-
-/// The backend may change its ways after a registration, and every so many waits.
-const REBALANCE_EVERY: u32 = 128;
 
 /// What the registry keeps for a handler, as far as the backend is concerned.
 pub(crate) trait Described {
@@ -30,43 +28,32 @@ pub(crate) trait Described {
 
 /// The registry and the backend, always changed together.
 pub(crate) struct Descriptors<E> {
-    pub(crate) backend: RefCell<AnyBackend>,
+    pub(crate) backend: LoopBackend,
     pub(crate) registry: RefCell<Registry<E>>,
     pub(crate) lists: ReadyLists,
     /// The token of the mailbox's own descriptor.
     wakeup: Token,
-    waits_since_rebalance: Cell<u32>,
-    /// The backend checks without a system call.
-    can_peek: Cell<bool>,
     /// The number of handlers that were invalidated.
-    pub(crate) invalidated: Cell<u64>,
+    pub(crate) invalidated: Counter,
     /// The mailbox's own descriptor was closed: no thread can wake the loop any more.
     pub(crate) wakeup_lost: Cell<bool>,
 }
 
 impl<E: Described> Descriptors<E> {
-    /// The backend comes with whether it can peek.
-    pub(crate) fn new(
-        (backend, can_peek): (AnyBackend, bool),
-        registry: Registry<E>,
-        wakeup: Token,
-        batch: usize,
-    ) -> Self {
+    pub(crate) fn new(backend: LoopBackend, registry: Registry<E>, wakeup: Token, batch: usize) -> Self {
         Self {
-            can_peek: Cell::new(can_peek),
-            backend: RefCell::new(backend),
+            backend,
             registry: RefCell::new(registry),
             lists: ReadyLists::new(batch),
             wakeup,
-            waits_since_rebalance: Cell::new(REBALANCE_EVERY),
-            invalidated: Cell::new(0),
+            invalidated: Counter::new(),
             wakeup_lost: Cell::new(false),
         }
     }
 
     /// Whether nothing is borrowed.
     pub(crate) fn is_free(&self) -> bool {
-        self.backend.try_borrow_mut().is_ok() && self.registry.try_borrow_mut().is_ok()
+        self.backend.is_free() && self.registry.try_borrow_mut().is_ok()
     }
 
     /// The number of handlers, without the loop's own; `None` while the registry is in use.
@@ -75,24 +62,9 @@ impl<E: Described> Descriptors<E> {
         Some(registry.len().saturating_sub(OWN_TOKENS as usize))
     }
 
-    /// Adds what happened and what helps to an error about one descriptor.
-    #[cold]
-    pub(crate) fn explain(&self, call: &'static str, number: RawFd, why: io::Error) -> io::Error {
-        Refused::wrap_for(call, self.backend.borrow().name(), number, why)
-    }
-
-    /// Adds a handler to the backend. Its entry has to say so.
-    #[inline(always)]
-    pub(crate) fn add_to_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
-        let number = owner.as_raw_fd();
-        let added = self.backend.borrow_mut().add(owner, token, interest);
-        added.map_err(|why| self.explain("add a descriptor", number, why))?;
-        self.waits_since_rebalance.set(REBALANCE_EVERY);
-        Ok(())
-    }
-
+    /// Adds a handler to the backend that never had an interest.
     pub(crate) fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
-        self.add_to_backend(token, owner, interest)?;
+        self.backend.add(token, owner, interest)?;
         if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
             entry.enter_backend();
         }
@@ -118,7 +90,7 @@ impl<E: Described> Descriptors<E> {
         match owner {
             Some(owner) => self.enter_backend(token, Watched::new(owner), effective)?,
             None => {
-                let modified = self.backend.borrow_mut().modify(token, effective);
+                let modified = self.backend.modify(token, effective);
                 modified.map_err(|why| self.explain_change(token, why))?;
             }
         }
@@ -133,7 +105,7 @@ impl<E: Described> Descriptors<E> {
         let number = registry.get(token).map(|entry| entry.owner().as_fd().as_raw_fd());
         drop(registry);
         match number {
-            Some(number) => self.explain("change an interest", number, why),
+            Some(number) => self.backend.explain("change an interest", number, why),
             None => why,
         }
     }
@@ -145,8 +117,7 @@ impl<E: Described> Descriptors<E> {
         if !entry.is_in_backend() {
             return Some(entry);
         }
-        self.waits_since_rebalance.set(REBALANCE_EVERY);
-        if let Err(error) = self.backend.borrow_mut().remove(token) {
+        if let Err(error) = self.backend.remove(token) {
             // The number was closed behind the loop's back, most likely; it is out of the backend all the same.
             tracing::debug!(?token, %error, "the backend complained about a removal");
         }
@@ -155,8 +126,7 @@ impl<E: Described> Descriptors<E> {
 
     /// Masks a handler in the backend, because an event came that must wait (rule B5).
     pub(crate) fn mask(&self, token: Token) {
-        let masked = self.backend.borrow_mut().modify(token, Interest::NONE);
-        if let Err(error) = masked {
+        if let Err(error) = self.backend.modify(token, Interest::NONE) {
             tracing::warn!(?token, %error, "a paused descriptor could not be masked; it may keep the loop awake");
         }
     }
@@ -166,31 +136,24 @@ impl<E: Described> Descriptors<E> {
     /// Inlined by force: see `any_backend.rs`.
     #[inline(always)]
     pub(crate) fn wait(&self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
-        self.backend.borrow_mut().wait(timeout, ready)
+        self.backend.wait(timeout, ready)
     }
 
-    /// Whether [`peek`](Self::peek) checks the descriptors. If the backend was replaced, the next peek tells.
+    /// Whether [`peek`](Self::peek) checks the descriptors.
     #[inline]
     pub(crate) fn can_peek(&self) -> bool {
-        self.can_peek.get()
+        self.backend.can_peek()
     }
 
     /// Checks the descriptors without a system call, if the backend can. Returns whether only a wait can tell what is ready.
     pub(crate) fn peek(&self, ready: &mut ReadyList) -> io::Result<bool> {
-        let peeked = self.backend.borrow_mut().peek(ready)?;
-        self.can_peek.set(peeked != Peek::Unsupported);
-        Ok(peeked == Peek::Pending)
+        self.backend.peek(ready)
     }
 
     /// Lets the backend change its ways. Not while a wait of an outer iteration is still to be dispatched (rule B3).
     #[inline]
     pub(crate) fn rebalance(&self, is_outermost: bool) {
-        let waits = self.waits_since_rebalance.get() + 1;
-        self.waits_since_rebalance.set(waits);
-        if waits >= REBALANCE_EVERY && is_outermost {
-            self.waits_since_rebalance.set(0);
-            self.backend.borrow_mut().rebalance();
-        }
+        self.backend.rebalance(is_outermost);
     }
 
     /// Records what a wait found in the handlers' slots, from position `first` of the list on. Each entry is delivered once, by this iteration

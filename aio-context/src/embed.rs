@@ -1,18 +1,17 @@
 //! [`Embedded`]: a context inside a foreign loop, as one descriptor, a deadline, and three steps (rules G1, G2).
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use aio_backend::ReadyList;
+use aio_backend::{ReadyList, Refused};
 
 use crate::Context;
 use crate::any_backend::pollable;
 use crate::bottom_half;
-use crate::error::cannot_embed;
 use crate::iteration::found::Found;
+use crate::macros::{impl_as_fd, impl_debug};
 use crate::sync::faulty;
 use crate::timer::fire_due;
 use crate::wall::is_own;
@@ -79,14 +78,14 @@ impl Context {
     /// Several values may embed one context. Each of them serves it.
     ///
     /// # Errors
-    /// What the system says, in a [`Refused`](crate::Refused): `EMFILE` if there is no descriptor left, `EBADF` if a watched descriptor was
+    /// What the system says, in a [`Refused`]: `EMFILE` if there is no descriptor left, `EBADF` if a watched descriptor was
     /// closed behind the loop's back. The backend is then as before.
     pub fn embed(&self) -> io::Result<Embedded> {
         let mut backend = self.0.descriptors.backend.borrow_mut();
         let name = backend.name();
         let mut ended = Vec::new();
         let fd = pollable(&mut backend, self.report_of_operations(), &mut ended)
-            .map_err(|why| cannot_embed(name, why))?;
+            .map_err(|why| Refused::wrap_embedding(name, why))?;
         drop(backend);
         if !ended.is_empty() {
             self.deliver_ended(ended);
@@ -118,7 +117,8 @@ impl Embedded {
         let inner = &self.cx.0;
         self.is_checked.set(false);
         if !self.is_prepared.replace(true) {
-            inner.polling.suspend();
+            // It cannot leave poll mode before the foreign loop waits on.
+            inner.polling.controller.suspend();
         }
         inner.polling.adopt_params(&inner.shared, &inner.pacing);
         let mut list = self.take_list();
@@ -230,7 +230,7 @@ impl Embedded {
     /// The foreign loop waits no longer. Another one may, through another value.
     fn end_wait(&self) {
         let inner = &self.cx.0;
-        if self.is_prepared.replace(false) && inner.polling.resume() {
+        if self.is_prepared.replace(false) && inner.polling.controller.resume() {
             inner.mailbox.set_foreign(false);
         }
     }
@@ -248,11 +248,7 @@ impl Embedded {
     }
 }
 
-impl AsFd for Embedded {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
+impl_as_fd!(Embedded, fd);
 
 impl AsRawFd for Embedded {
     fn as_raw_fd(&self) -> RawFd {
@@ -270,11 +266,4 @@ impl Drop for Embedded {
     }
 }
 
-impl fmt::Debug for Embedded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Embedded")
-            .field("context", &self.cx)
-            .field("fd", &self.fd)
-            .finish_non_exhaustive()
-    }
-}
+impl_debug!(Embedded, "Embedded": |it| context = it.cx, fd = it.fd);

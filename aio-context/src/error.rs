@@ -2,12 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 
-use aio_backend::{NotTaken, Refused, remedy};
-use rustix::io::Errno;
+use aio_backend::NotTaken;
+use aio_notify::Lost;
 
 /// Why a job on another context has no result.
 ///
@@ -36,6 +34,16 @@ pub enum Gone {
     Panicked,
     /// The waiting context cannot be polled any longer. The job may still run.
     CannotWait,
+}
+
+impl Gone {
+    /// Why a job has no result.
+    pub(crate) fn of(lost: Lost) -> Self {
+        match lost {
+            Lost::Dropped => Self::Dropped,
+            Lost::Panicked => Self::Panicked,
+        }
+    }
 }
 
 impl fmt::Display for Gone {
@@ -76,25 +84,6 @@ impl Error for Gone {}
 /// # drop(second); Ok(()) }
 /// ```
 pub type WatchError<H> = NotTaken<Rc<H>>;
-
-/// Explains the error of a backend that cannot move to where one descriptor stands for all.
-pub(crate) fn cannot_embed(backend: &'static str, source: io::Error) -> io::Error {
-    const CLOSED: &str = "a watched descriptor was closed behind the loop's back: poll once without waiting, so that its handler is \
-                          notified and removed, and embed again";
-    let is_closed = Errno::from_io_error(&source) == Some(Errno::BADF);
-    let remedy = if is_closed { CLOSED } else { remedy(&source) };
-    Refused::wrap_with("embed", backend, remedy, source)
-}
-
-/// The descriptor has a handler, which stays.
-pub(crate) fn is_taken(number: RawFd) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::AlreadyExists,
-        format!(
-            "descriptor {number} has a handler already: drop its registration first, or put the new one in its place with `replace`"
-        ),
-    )
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,10 +5,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use aio_backend::Token;
-use aio_pollctl::HandlerMemory;
+use aio_notify::Counter;
+use aio_pollctl::PolledHandler;
 use aio_pollset::{EndOwed, PollSet, Source};
 
 use crate::context::Mailbox;
@@ -61,6 +61,7 @@ use crate::{Context, Event};
 /// # Ok(()) }
 /// ```
 #[doc(alias = "aio_set_fd_handler")]
+#[expect(unused_variables, reason = "named for implementations")]
 pub trait Handler: AsFd + 'static {
     /// The descriptor is ready. Unless overridden, this calls [`readable`](Self::readable), [`writable`](Self::writable) and
     /// [`priority`](Self::priority), each if it is due, in this order, and none after one that removes, replaces or pauses the
@@ -76,21 +77,17 @@ pub trait Handler: AsFd + 'static {
     }
 
     /// There is something to read, the peer hung up or shut down its writing half, or the descriptor has an error.
-    #[expect(unused_variables, reason = "named for implementations")]
     fn readable(&self, cx: &Context) {}
 
     /// There is room to write, or the descriptor has an error; a hang-up too if the interest is to write only.
-    #[expect(unused_variables, reason = "named for implementations")]
     fn writable(&self, cx: &Context) {}
 
     /// There is an exceptional condition, such as urgent data; a hang-up or an error too if there is no other interest. Called with
     /// [`Interest::PRIORITY`](crate::Interest::PRIORITY) alone.
-    #[expect(unused_variables, reason = "named for implementations")]
     fn priority(&self, cx: &Context) {}
 
     /// The registration has ended without a removal: the descriptor was closed behind the loop's back,
     /// or the system refused to watch it any longer. The handler is already removed.
-    #[expect(unused_variables, reason = "named for implementations")]
     fn invalidated(&self, cx: &Context, why: io::Error) {}
 
     /// Whether this handler must not be entered again while one of its callbacks runs. While it runs, its events wait.
@@ -207,6 +204,7 @@ pub trait Pollable: Handler {
 /// assert!(!registration.is_live());
 /// # Ok(()) }
 /// ```
+#[expect(unused_variables, reason = "named for implementations")]
 pub trait HandlerMut<F>: 'static {
     /// As [`Handler::ready`]; `owner` is the descriptor's owner.
     #[inline]
@@ -214,16 +212,12 @@ pub trait HandlerMut<F>: 'static {
         event.deliver_mut(self, owner, cx);
     }
     /// As [`Handler::readable`]; `owner` is the descriptor's owner.
-    #[expect(unused_variables, reason = "named for implementations")]
     fn readable(&mut self, owner: &F, cx: &Context) {}
     /// As [`Handler::writable`]; `owner` is the descriptor's owner.
-    #[expect(unused_variables, reason = "named for implementations")]
     fn writable(&mut self, owner: &F, cx: &Context) {}
     /// As [`Handler::priority`]; `owner` is the descriptor's owner.
-    #[expect(unused_variables, reason = "named for implementations")]
     fn priority(&mut self, owner: &F, cx: &Context) {}
     /// As [`Handler::invalidated`].
-    #[expect(unused_variables, reason = "named for implementations")]
     fn invalidated(&mut self, cx: &Context, why: io::Error) {}
 }
 
@@ -273,10 +267,8 @@ impl<F: AsFd + 'static, H: HandlerMut<F>> Exclusive<F, H> {
 
     /// Gives access to the state, unless one of the callbacks is running (then `None`).
     pub fn with<R>(&self, use_it: impl FnOnce(&mut H) -> R) -> Option<R> {
-        self.state
-            .try_borrow_mut()
-            .ok()
-            .map(|mut state| use_it(&mut state))
+        let state = self.state.try_borrow_mut().ok();
+        state.map(|mut state| use_it(&mut state))
     }
 }
 
@@ -322,21 +314,18 @@ pub(crate) struct Entry {
 
 /// What the registry keeps for a polled handler besides.
 pub(crate) struct Polled {
-    pub(crate) handler: Rc<dyn Join>,
+    /// The handler itself.
+    pub(crate) own: Rc<dyn Join>,
+    /// The same, or what times its callbacks.
+    pub(crate) handler: Rc<dyn PollReady>,
     /// See [`Handler::exclusive`].
     pub(crate) is_exclusive: bool,
-    /// It had an event in the iteration that the policy is about to be shown.
-    pub(crate) had_event: bool,
-    /// That event was a kick of its peer.
-    pub(crate) was_kicked: bool,
     /// Of a [`Source`](crate::Source), which has no descriptor.
     pub(crate) source: Option<Rc<dyn AnySource>>,
-    /// The handler itself, if `handler` times its callbacks.
-    pub(crate) untimed: Option<Rc<dyn Join>>,
-    /// What the policy remembers about it.
-    pub(crate) memory: HandlerMemory,
-    /// Where other threads read it, once there is a handle to it.
-    pub(crate) shown: Option<Arc<AtomicU64>>,
+    /// What the policy is shown of it, and remembers.
+    pub(crate) policy: PolledHandler,
+    /// Where other threads read its polling time, once there is a handle to it.
+    pub(crate) shown: Option<Arc<Counter>>,
 }
 
 /// What only a [`Source`](crate::Source) has, whatever its type.
@@ -346,8 +335,19 @@ pub(crate) trait AnySource {
     fn resumed(&self);
 }
 
+/// What is called for work that polling has found: a polled handler, or what times its callbacks.
+pub(crate) trait PollReady {
+    fn poll_ready(&self, cx: &Context);
+}
+
+impl<H: Pollable> PollReady for H {
+    fn poll_ready(&self, cx: &Context) {
+        Pollable::poll_ready(self, cx);
+    }
+}
+
 /// A polled handler that joins the poll set as the type that it is.
-pub(crate) trait Join: Pollable {
+pub(crate) trait Join: Pollable + PollReady {
     /// Joins `set`; returns what the handler that gives way is owed.
     fn join(self: Rc<Self>, token: Token, set: &PollSet) -> EndOwed<'_>;
 }
@@ -403,12 +403,10 @@ impl Entry {
     pub(crate) fn polled(handler: Rc<dyn Join>) -> Self {
         let polled = Polled {
             is_exclusive: handler.exclusive(),
+            own: handler.clone(),
             handler: handler.clone(),
-            had_event: false,
-            was_kicked: false,
             source: None,
-            untimed: None,
-            memory: HandlerMemory::default(),
+            policy: PolledHandler::default(),
             shown: None,
         };
         Self {
@@ -420,7 +418,7 @@ impl Entry {
 
     /// The polled face of the handler.
     pub(crate) fn pollable(&self) -> Option<&Rc<dyn Join>> {
-        self.polled.as_ref().map(|polled| &polled.handler)
+        self.polled.as_ref().map(|polled| &polled.own)
     }
 
     /// Whether it is this very handler, not merely an equal one.

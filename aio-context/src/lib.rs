@@ -121,7 +121,6 @@ mod readme {}
 
 mod acting;
 mod any_backend;
-mod backend_kind;
 mod bottom_half;
 mod builder;
 mod clock_id;
@@ -136,14 +135,12 @@ mod extension;
 mod handler;
 mod iteration;
 mod macros;
-mod metrics;
 mod pausing;
 mod polling;
 mod registration;
 mod remote;
 mod replacing;
 mod run;
-mod shared;
 mod source;
 mod spin;
 mod stats;
@@ -166,10 +163,10 @@ pub use aio_backend::{
 #[cfg(feature = "uring")]
 pub use aio_backend_uring::ForeignMemory;
 pub use aio_handlers::GroupId;
-pub use aio_notify::{set_timer_slack, timer_slack};
+pub use aio_notify::{HandlerMetrics, HandlerStats, set_timer_slack, timer_slack};
 pub use aio_pollctl::{HandlerMemory, Iteration, Policy, PollParams, PollPolicy, WakeCost};
 pub use aio_timers::{Clock, ManualClock, Moment, Subscription, VirtualClock};
-pub use backend_kind::{BackendKind, UnknownBackend};
+pub use any_backend::{BackendKind, UnknownBackend};
 pub use bottom_half::BottomHalf;
 pub use builder::Builder;
 pub use clock_id::ClockId;
@@ -180,7 +177,6 @@ pub use error::{Gone, WatchError};
 pub use event::{Action, Event};
 pub use handler::{Exclusive, Handler, HandlerMut, Pollable};
 pub use iteration::measure::PollTime;
-pub use metrics::{HandlerMetrics, HandlerStats};
 pub use pausing::Paused;
 pub use registration::Registration;
 pub use remote::Remote;

@@ -2,15 +2,13 @@
 //!
 //! All members are suspended, or unmasked, before one of them is called, because a call may panic.
 
-use std::rc::{Rc, Weak};
-
 use aio_backend::Token;
 use aio_handlers::GroupId;
 use aio_pollset::EndOwed;
 use smallvec::SmallVec;
 
 use crate::Context;
-use crate::context::Inner;
+use crate::context::{Inner, WeakContext};
 use crate::registration::call_each;
 
 /// What a pause or a resume notes about the members of a group. Up to 16 need no allocation.
@@ -27,7 +25,13 @@ impl Context {
     /// What happened meanwhile is seen after the last guard is gone, which wakes the loop.
     #[doc(alias = "aio_disable_external")]
     pub fn pause(&self, group: GroupId) -> Paused {
-        self.0.pause(self, group)
+        let (context, inner) = (self.downgrade(), &self.0);
+        let guard = Paused { context, group };
+        let depth = inner.descriptors.registry.borrow_mut().pause(group);
+        if depth == 1 {
+            inner.suspend(self, group);
+        }
+        guard
     }
 
     /// Returns whether a group is paused. For handlers that serve several items in a row: a pause by the callback of one ends the row.
@@ -59,48 +63,35 @@ impl Context {
 #[derive(Debug)]
 #[must_use = "dropped at once, the group goes on at once"]
 pub struct Paused {
-    context: Weak<Inner>,
+    context: WeakContext,
     group: GroupId,
 }
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        // A forked child leaves the group paused: as for a registration (R15).
-        if let Some(inner) = self.context.upgrade()
-            && inner.mailbox.process().is_here()
-        {
-            let cx = Context(inner);
+        if let Some(cx) = self.context.upgrade_at_home() {
             cx.0.resume(&cx, self.group);
         }
     }
 }
 
 impl Inner {
-    pub(crate) fn pause(&self, cx: &Context, group: GroupId) -> Paused {
-        let depth = self.descriptors.registry.borrow_mut().pause(group);
-        let guard = Paused {
-            context: Rc::downgrade(&cx.0),
-            group,
-        };
-        if depth == 1 {
-            // All are suspended before one of them is called, which might panic.
-            let members = self.polled_of(group);
-            let owed = members
-                .iter()
-                .map(|token| (*token, self.polling.set.suspend(*token)));
-            let owed: OfMembers<_> = owed.map(|(token, owed)| (token, Some(owed))).collect();
-            let paused = members.into_iter().map(|token| (token, None));
-            let calls = owed.into_iter().chain(paused);
-            call_each(calls, |(token, owed): (_, Option<EndOwed<'_>>)| match owed {
-                Some(owed) => owed.finish(|| {
-                    if let Some(handler) = self.pollable(token) {
-                        cx.call(|_| handler.poll_end());
-                    }
-                }),
-                None => self.notify_of_pause(cx, group, token),
-            });
-        }
-        guard
+    /// Suspends the polled handlers of a group that is paused now.
+    fn suspend(&self, cx: &Context, group: GroupId) {
+        // All are suspended before one of them is called, which might panic.
+        let members = self.polled_of(group);
+        let suspend = |token: &Token| (*token, Some(self.polling.set.suspend(*token)));
+        let owed: OfMembers<_> = members.iter().map(suspend).collect();
+        let paused = members.into_iter().map(|token| (token, None));
+        let calls = owed.into_iter().chain(paused);
+        call_each(calls, |(token, owed): (_, Option<EndOwed<'_>>)| match owed {
+            Some(owed) => owed.finish(|| {
+                if let Some(handler) = self.pollable(token) {
+                    cx.call(|_| handler.poll_end());
+                }
+            }),
+            None => self.notify_of_pause(cx, group, token),
+        });
     }
 
     /// The polled handlers of a group. Pausing is rare: this walks over all registrations.
@@ -113,14 +104,11 @@ impl Inner {
 
     fn resume(&self, cx: &Context, group: GroupId) {
         let mut masked = OfMembers::new();
-        let last = self
-            .descriptors
-            .registry
-            .borrow_mut()
-            .resume(group, &mut |token, interest| masked.push((token, interest)));
+        let mut add = |token, interest| masked.push((token, interest));
+        let last = self.descriptors.registry.borrow_mut().resume(group, &mut add);
         // All are unmasked before a handler is notified that it could not be: it may panic.
         let refused = masked.into_iter().filter_map(|(token, interest)| {
-            let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
+            let rearmed = self.descriptors.backend.modify(token, interest);
             rearmed.err().map(|why| (token, Some(why)))
         });
         let refused: OfMembers<_> = refused.collect();
@@ -130,9 +118,8 @@ impl Inner {
             resumed.iter().for_each(|token| self.polling.set.resume(*token));
             self.mailbox.notify();
         }
-        let calls = refused
-            .into_iter()
-            .chain(resumed.into_iter().map(|token| (token, None)));
+        let resumed = resumed.into_iter().map(|token| (token, None));
+        let calls = refused.into_iter().chain(resumed);
         call_each(calls, |(token, refused)| match refused {
             Some(why) => self.invalidate(cx, token, why),
             None => self.notify_of_pause(cx, group, token),

@@ -5,18 +5,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::{Rc, Weak};
 
 use aio_backend::{Interest, Refused, Token, Watched};
-use aio_handlers::{GroupId, Occupied};
+use aio_handlers::GroupId;
+pub(crate) use aio_handlers::call_each;
 use aio_pollset::EndOwed;
 
 use crate::Context;
-use crate::context::Inner;
+use crate::context::{Inner, WeakContext};
 use crate::descriptor;
 use crate::descriptors::{Described, not_registered};
-use crate::error::{WatchError, is_taken};
+use crate::error::WatchError;
 use crate::handler::{Entry, Handler, Join, Pollable};
 use crate::iteration::measure::PollTime;
 use crate::wall::is_own;
@@ -46,17 +46,15 @@ use crate::wall::is_own;
 #[must_use = "dropped at once, it watches nothing; keep it or `detach()` it"]
 pub struct Registration {
     /// Dangling if it was detached.
-    context: Weak<Inner>,
+    context: WeakContext,
     token: Token,
 }
 
 impl Registration {
     #[inline]
     pub(crate) fn new(cx: &Context, token: Token) -> Self {
-        Self {
-            context: Rc::downgrade(&cx.0),
-            token,
-        }
+        let context = cx.downgrade();
+        Self { context, token }
     }
 
     /// Waits for something else from now on. With [`Interest::EDGE`] or [`Interest::ONESHOT`] this arms the registration, also if it is
@@ -83,7 +81,7 @@ impl Registration {
 
     /// Lets the handler stay registered for as long as the context lives, or until [`Context::unwatch`].
     pub fn detach(mut self) -> Token {
-        self.context = Weak::new();
+        self.context = WeakContext(Weak::new());
         self.token
     }
 
@@ -106,23 +104,18 @@ impl Registration {
     /// [invalidated](crate::Handler::invalidated).
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.context
-            .upgrade()
-            .is_some_and(|inner| inner.descriptors.registry.borrow().get(self.token).is_some())
+        let cx = self.context.upgrade();
+        cx.is_some_and(|cx| cx.0.descriptors.registry.borrow().get(self.token).is_some())
     }
 
     pub(crate) fn context(&self) -> io::Result<Context> {
-        self.context.upgrade().map(Context).ok_or_else(not_registered)
+        self.context.upgrade().ok_or_else(not_registered)
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // A forked child shares the backend's side in the kernel, so it leaves the handler registered until it drops the context (R15).
-        if let Some(inner) = self.context.upgrade()
-            && inner.mailbox.process().is_here()
-        {
-            let cx = Context(inner);
+        if let Some(cx) = self.context.upgrade_at_home() {
             cx.0.remove(&cx, self.token);
         }
     }
@@ -162,8 +155,8 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Registration, WatchError<H>> {
-        let added = self.0.add(Entry::plain(handler.clone()), interest, group);
-        self.registered(handler, added)
+        let add = |handler: Rc<H>| self.0.add(Entry::plain(handler), interest, group);
+        WatchError::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
     /// As [`watch`](Self::watch), for a handler that can also be polled in user space. With [`Interest::NONE`] it is only
@@ -190,17 +183,8 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Registration, WatchError<H>> {
-        let entry = Entry::polled(handler.clone());
-        let added = self.0.add(entry, interest, group);
-        self.registered(handler, added)
-    }
-
-    #[inline]
-    fn registered<H>(&self, handler: Rc<H>, added: io::Result<Token>) -> Result<Registration, WatchError<H>> {
-        match added {
-            Ok(token) => Ok(Registration::new(self, token)),
-            Err(why) => Err(WatchError::new(handler, why)),
-        }
+        let add = |handler: Rc<H>| self.0.add(Entry::polled(handler), interest, group);
+        WatchError::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
     /// Removes a handler by the name of its registration, such as one that was detached; false if it is not registered
@@ -219,8 +203,7 @@ impl Context {
         if is_own(token) {
             return Err(not_registered());
         }
-        let changed = self.0.descriptors.set_interest(token, interest)?;
-        if changed {
+        if self.0.descriptors.set_interest(token, interest)? {
             self.0.mailbox.notify_if_about_to_wait();
         }
         Ok(())
@@ -267,17 +250,16 @@ impl Inner {
         let owner = Watched::new(entry.owner());
         let number = owner.as_raw_fd();
         let polled = entry.pollable().cloned();
-        let inserted = self
-            .descriptors
-            .registry
-            .borrow_mut()
-            .insert(Some(number), entry, interest, group);
-        let token = inserted.map_err(|Occupied { .. }| is_taken(number))?;
+        let mut registry = self.descriptors.registry.borrow_mut();
+        let inserted = registry.insert(Some(number), entry, interest, group);
+        drop(registry);
+        let token = inserted?;
         let entered = if interest == Interest::NONE {
             // No backend gets to see it.
-            descriptor::find(&owner).map_err(|why| self.descriptors.explain("add a descriptor", number, why))
+            descriptor::find(&owner)
+                .map_err(|why| self.descriptors.backend.explain("add a descriptor", number, why))
         } else {
-            self.descriptors.add_to_backend(token, owner, interest)
+            self.descriptors.backend.add(token, owner, interest)
         };
         if let Err(why) = entered {
             let entry = self.descriptors.registry.borrow_mut().remove(token);
@@ -285,27 +267,25 @@ impl Inner {
             return Err(why);
         }
         if let Some(handler) = polled {
-            let _new = self.join_polled(token, handler, group);
+            let _new = self.join_polled(token, handler);
         }
         self.time_if_on(token);
-        if cfg!(debug_assertions)
-            && let Some(owner) = self
-                .descriptors
-                .registry
-                .borrow()
-                .get(token)
-                .map(Described::owner)
-        {
-            descriptor::warn_if_blocking(owner.as_fd(), interest);
+        if cfg!(debug_assertions) {
+            let registry = self.descriptors.registry.borrow();
+            let owner = registry.get(token).map(Described::owner);
+            drop(registry);
+            owner.inspect(|owner| descriptor::warn_if_blocking(owner.as_fd(), interest));
         }
         self.mailbox.notify_if_about_to_wait();
         Ok(token)
     }
 
     /// Has a handler polled, unless its group is paused. Returns what the former one is owed.
-    pub(crate) fn join_polled(&self, token: Token, handler: Rc<dyn Join>, group: GroupId) -> EndOwed<'_> {
+    pub(crate) fn join_polled(&self, token: Token, handler: Rc<dyn Join>) -> EndOwed<'_> {
         let owed = handler.join(token, &self.polling.set);
-        if self.descriptors.registry.borrow().is_paused(group) {
+        let registry = self.descriptors.registry.borrow();
+        let group = registry.group(token);
+        if group.is_some_and(|group| registry.is_paused(group)) {
             let _new = self.polling.set.suspend(token);
         }
         owed
@@ -325,14 +305,14 @@ impl Inner {
     fn finish_removal(&self, cx: &Context, token: Token, entry: Entry) {
         if let Some(polled) = &entry.polled {
             let owed = self.polling.set.leave(token);
-            owed.finish(|| cx.call(|_| polled.handler.poll_end()));
+            owed.finish(|| cx.call(|_| polled.own.poll_end()));
         }
         cx.call(|_| drop(entry));
     }
 
     /// Unmasks a handler in the backend.
     pub(crate) fn rearm(&self, cx: &Context, token: Token, interest: Interest) {
-        let rearmed = self.descriptors.backend.borrow_mut().modify(token, interest);
+        let rearmed = self.descriptors.backend.modify(token, interest);
         if let Err(why) = rearmed {
             self.invalidate(cx, token, why);
         }
@@ -345,25 +325,10 @@ impl Inner {
         };
         let why = Refused::while_registered(why);
         tracing::warn!(?token, error = %why, "a descriptor is not watched any longer");
-        self.descriptors
-            .invalidated
-            .set(self.descriptors.invalidated.get() + 1);
+        self.descriptors.invalidated.add(1);
         let handler = entry.handler.clone();
         self.finish_removal(cx, token, entry);
         cx.call(|cx| handler.invalidated(cx, why));
         cx.call(|_| drop(handler));
-    }
-}
-
-/// Calls `call` for each member, also after one of the calls has panicked: nothing else would. The first panic goes on, further ones end
-/// here.
-pub(crate) fn call_each<T>(members: impl IntoIterator<Item = T>, mut call: impl FnMut(T)) {
-    let mut first_panic = None;
-    for member in members {
-        let called = catch_unwind(AssertUnwindSafe(|| call(member)));
-        first_panic = first_panic.or(called.err());
-    }
-    if let Some(panic) = first_panic {
-        resume_unwind(panic);
     }
 }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use aio_notify::Message;
+use aio_notify::{Message, reply};
 use aio_pollctl::{PollParams, WakeCost};
 
 use crate::context::{Mailbox, all_at_home, at_home};
 use crate::macros::impl_debug;
-use crate::shared::Shared;
-use crate::stats::Stats;
+use crate::stats::{Shared, Stats};
 use crate::{Context, Gone};
 
 /// A handle to a context for any thread; it does not keep the context alive.
@@ -46,7 +45,10 @@ impl Context {
     /// A handle for other threads.
     #[must_use]
     pub fn remote(&self) -> Remote {
-        Remote::new(self.0.mailbox.clone(), self.0.shared.clone())
+        Remote {
+            mailbox: self.0.mailbox.clone(),
+            shared: self.0.shared.clone(),
+        }
     }
 
     /// Sets the polling parameters: the policy starts anew with them.
@@ -56,10 +58,6 @@ impl Context {
 }
 
 impl Remote {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, shared: Arc<Shared>) -> Self {
-        Self { mailbox, shared }
-    }
-
     /// Has `job` run once on the home thread, in the next iteration, after what was scheduled before it.
     ///
     /// If the context is dropped before, the job is dropped without having run: a job that must report this does so in
@@ -76,7 +74,7 @@ impl Remote {
             }
         };
         let sent = self.mailbox.send(Box::new(Message::new(once)));
-        sent.map_err(|_| self.shared.gone())
+        sent.map_err(|_| Gone::of(self.mailbox.lost()))
     }
 
     /// Has `job` run on the home thread and waits for its result; on the home thread itself it runs at once, in place.
@@ -96,13 +94,15 @@ impl Remote {
         }
         if self.mailbox.home().is_here() {
             // The thread ends, and the table is gone already: no thread polls any more, so no answer would come.
-            return Err(self.shared.gone());
+            return Err(Gone::of(self.mailbox.lost()));
         }
         let all = all_at_home();
-        match all.split_first() {
-            Some((cx, others)) => cx.wait_for(self, others, job),
-            None => self.run_and_sleep(job),
+        if let Some((cx, others)) = all.split_first() {
+            return cx.wait_for(self, others, job);
         }
+        let (sender, result) = reply(|| ());
+        self.run(move |cx| sender.send(job(cx)))?;
+        result.wait().map_err(Gone::of)
     }
 
     /// Sets the polling parameters: the policy starts anew with them, and the loop wakes.
@@ -123,7 +123,9 @@ impl Remote {
     /// Records how the cost of a sleep was measured, for [`Stats::wake_batches`] and [`Stats::wake_spread_percent`]: by how many batches of
     /// sleeps, and how far these differ.
     pub fn wake_cost_measured(&self, batches: u64, spread_percent: u32) {
-        self.shared.wake_was_measured(batches, spread_percent);
+        let counters = &self.shared.counters;
+        counters.wake_batches.set(batches);
+        counters.wake_spread_percent.set(spread_percent.into());
     }
 
     /// Has every [`Context::wait_while`] of this context read its condition again; nearly free when there is none.

@@ -1,11 +1,10 @@
 //! Replacing a handler, between two callbacks (rules R3, R6).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
-use aio_backend::{Interest, Token, Watched};
-use aio_handlers::GroupId;
+use aio_backend::{Interest, Token, Watched, exchange};
 
 use crate::context::Inner;
 use crate::descriptors::{Described, not_registered};
@@ -26,7 +25,7 @@ impl Registration {
     /// the system says; the former handler then stays, and `handler` comes back in the error. If the system refuses to watch
     /// the former one again, too, that one is [invalidated](Handler::invalidated).
     pub fn replace<H: Handler>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        self.exchange(handler.clone(), Entry::plain(handler), None)
+        WatchError::offer(handler, |handler| self.exchange(Entry::plain(handler), None))
     }
 
     /// As [`replace`](Self::replace), with another interest from now on.
@@ -34,7 +33,9 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace); the former interest stays, too.
     pub fn replace_with<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<(), WatchError<H>> {
-        self.exchange(handler.clone(), Entry::plain(handler), Some(interest))
+        WatchError::offer(handler, |handler| {
+            self.exchange(Entry::plain(handler), Some(interest))
+        })
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -42,7 +43,7 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace).
     pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        self.exchange(handler.clone(), Entry::polled(handler), None)
+        WatchError::offer(handler, |handler| self.exchange(Entry::polled(handler), None))
     }
 
     /// As [`replace_with`](Self::replace_with), with a polled handler.
@@ -54,18 +55,14 @@ impl Registration {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        self.exchange(handler.clone(), Entry::polled(handler), Some(interest))
+        WatchError::offer(handler, |handler| {
+            self.exchange(Entry::polled(handler), Some(interest))
+        })
     }
 
-    fn exchange<H>(
-        &self,
-        handler: Rc<H>,
-        entry: Entry,
-        interest: Option<Interest>,
-    ) -> Result<(), WatchError<H>> {
-        let context = self.context();
-        let replaced = context.and_then(|cx| cx.0.replace(&cx, self.token(), entry, interest));
-        replaced.map_err(|why| WatchError::new(handler, why))
+    fn exchange(&self, entry: Entry, interest: Option<Interest>) -> io::Result<()> {
+        let cx = self.context()?;
+        cx.0.replace(&cx, self.token(), entry, interest)
     }
 }
 
@@ -79,7 +76,7 @@ impl Context {
     /// handler then stays, and `handler` comes back in the error.
     #[doc(alias = "aio_set_fd_handler")]
     pub fn replace<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<Token, WatchError<H>> {
-        self.exchange(handler.clone(), Entry::plain(handler), interest)
+        WatchError::offer(handler, |handler| self.exchange(Entry::plain(handler), interest))
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -92,7 +89,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Token, WatchError<H>> {
-        self.exchange(handler.clone(), Entry::polled(handler), interest)
+        WatchError::offer(handler, |handler| self.exchange(Entry::polled(handler), interest))
     }
 
     /// As [`replace`](Self::replace), for the registration with this token, such as one that was
@@ -107,9 +104,8 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        let entry = Entry::plain(handler.clone());
-        let replaced = self.0.replace(self, token, entry, Some(interest));
-        replaced.map_err(|why| WatchError::new(handler, why))
+        let replace = |handler: Rc<H>| self.0.replace(self, token, Entry::plain(handler), Some(interest));
+        WatchError::offer(handler, replace)
     }
 
     /// As [`replace_at`](Self::replace_at), with a polled handler.
@@ -122,55 +118,43 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        let entry = Entry::polled(handler.clone());
-        let replaced = self.0.replace(self, token, entry, Some(interest));
-        replaced.map_err(|why| WatchError::new(handler, why))
+        let replace = |handler: Rc<H>| {
+            self.0
+                .replace(self, token, Entry::polled(handler), Some(interest))
+        };
+        WatchError::offer(handler, replace)
     }
 
-    fn exchange<H: Handler>(
-        &self,
-        handler: Rc<H>,
-        entry: Entry,
-        interest: Interest,
-    ) -> Result<Token, WatchError<H>> {
-        let number = handler.as_fd().as_raw_fd();
-        let token = self.0.descriptors.registry.borrow().token_of(number);
-        let replaced = token.ok_or_else(not_registered).and_then(|token| {
-            self.0.replace(self, token, entry, Some(interest))?;
-            Ok(token)
-        });
-        replaced.map_err(|why| WatchError::new(handler, why))
+    fn exchange(&self, entry: Entry, interest: Interest) -> io::Result<Token> {
+        let token = self.token_of(&entry.handler).ok_or_else(not_registered)?;
+        self.0.replace(self, token, entry, Some(interest))?;
+        Ok(token)
     }
-}
-
-/// What there is to know about a handler that is to be replaced.
-struct Former {
-    /// Its descriptor's owner, if the backend has a share in it.
-    owner: Option<Rc<dyn AsFd>>,
-    /// What the backend waits for.
-    effective: Interest,
-    /// The interest of the new handler, and the one for the backend.
-    wanted: Interest,
-    wanted_effective: Interest,
-    group: GroupId,
 }
 
 impl Inner {
     /// Puts `entry` in the place of `token`'s handler; with no `interest` the former one stays.
-    fn replace(
+    pub(crate) fn replace(
         &self,
         cx: &Context,
         token: Token,
         mut entry: Entry,
         interest: Option<Interest>,
     ) -> io::Result<()> {
-        let owner = Watched::new(entry.owner());
-        let former = self.former(token, &owner, interest.map(Interest::canonical))?;
-        if let Some(former_owner) = former.owner.clone() {
-            self.exchange_owner(cx, token, owner, Watched::new(former_owner), &former)?;
-        } else if former.wanted != Interest::NONE {
-            self.descriptors
-                .enter_backend(token, owner, former.wanted_effective)?;
+        let new = Watched::new(entry.owner());
+        let registry = self.descriptors.registry.borrow();
+        let former = registry.get(token).ok_or_else(not_registered)?;
+        if registry.token_of(new.as_raw_fd()) != Some(token) {
+            return Err(other_descriptor());
+        }
+        let former = former.in_backend.then(|| Watched::new(former.owner()));
+        let change = registry.change(token, interest.map(Interest::canonical));
+        let change = change.ok_or_else(not_registered)?;
+        drop(registry);
+        if let Some(former) = former {
+            self.exchange_owner(cx, token, (new, change.to), (former, change.from))?;
+        } else if change.interest != Interest::NONE {
+            self.descriptors.enter_backend(token, new, change.to)?;
         }
         let polled = entry.pollable().cloned();
         let mut registry = self.descriptors.registry.borrow_mut();
@@ -183,11 +167,11 @@ impl Inner {
             entry.others = former.others.wrapping_add(u16::from(is_other));
         }
         let replaced = registry.replace(token, entry);
-        registry.set_interest(token, former.wanted);
+        registry.set_interest(token, change.interest);
         drop(registry);
         self.time_if_on(token);
         let owed = match polled {
-            Some(handler) => self.join_polled(token, handler, former.group),
+            Some(handler) => self.join_polled(token, handler),
             None => self.polling.set.leave(token),
         };
         if is_other {
@@ -196,7 +180,7 @@ impl Inner {
         self.mailbox.notify_if_about_to_wait();
         if let Some(replaced) = replaced {
             if let Some(polled) = &replaced.polled {
-                owed.finish(|| cx.call(|_| polled.handler.poll_end()));
+                owed.finish(|| cx.call(|_| polled.own.poll_end()));
             }
             cx.call(|_| drop(replaced));
         }
@@ -212,46 +196,20 @@ impl Inner {
         }
     }
 
-    fn former(&self, token: Token, owner: &Watched, interest: Option<Interest>) -> io::Result<Former> {
-        let registry = self.descriptors.registry.borrow();
-        let entry = registry.get(token).ok_or_else(not_registered)?;
-        if registry.token_of(owner.as_raw_fd()) != Some(token) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a handler can only be replaced by one for the same descriptor; watch the other one instead",
-            ));
-        }
-        let wanted = interest.or_else(|| registry.interest(token));
-        let wanted = wanted.unwrap_or(Interest::NONE);
-        Ok(Former {
-            owner: entry.in_backend.then(|| entry.owner()),
-            effective: registry.effective_interest(token).unwrap_or(Interest::NONE),
-            wanted,
-            wanted_effective: registry.effective(token, wanted).unwrap_or(Interest::NONE),
-            group: registry.group(token).unwrap_or(GroupId::DEFAULT),
-        })
-    }
-
     /// Has the backend keep the new owner instead of the former one. On an error the former one stays, or is invalidated.
     fn exchange_owner(
         &self,
         cx: &Context,
         token: Token,
-        new: Watched,
-        former_owner: Watched,
-        former: &Former,
+        new: (Watched, Interest),
+        former: (Watched, Interest),
     ) -> io::Result<()> {
-        let number = new.as_raw_fd();
-        let mut backend = self.descriptors.backend.borrow_mut();
-        // The backend forgets the token whatever it answers; adding again shows whether anything is wrong.
-        let _ = backend.remove(token);
-        let Err(why) = backend.add(new, token, former.wanted_effective) else {
-            return Ok(());
-        };
-        let restored = backend.add(former_owner, token, former.effective);
-        drop(backend);
-        let why = self.descriptors.explain("replace a handler", number, why);
-        if let Err(error) = restored {
+        let number = new.0.as_raw_fd();
+        let exchanged = exchange(&mut **self.descriptors.backend.borrow_mut(), token, new, former);
+        let Err(refused) = exchanged else { return Ok(()) };
+        let backend = &self.descriptors.backend;
+        let why = backend.explain("replace a handler", number, refused.error);
+        if let Some(error) = refused.lost {
             // It would be registered, and never called.
             if let Some(entry) = self.descriptors.registry.borrow_mut().get_mut(token) {
                 entry.in_backend = false;
@@ -260,4 +218,12 @@ impl Inner {
         }
         Err(why)
     }
+}
+
+#[cold]
+fn other_descriptor() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a handler can only be replaced by one for the same descriptor; watch the other one instead",
+    )
 }

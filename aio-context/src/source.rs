@@ -204,48 +204,45 @@ impl SourceBuilder<'_> {
     /// # Panics
     /// If the group was not made by this context.
     pub fn register<S: Source>(self, source: S) -> Registration {
-        let source = Undescribed {
+        let (cx, inner) = (self.cx, &self.cx.0);
+        let source = Rc::new(Undescribed {
             source,
-            mailbox: self.cx.0.mailbox.clone(),
+            mailbox: inner.mailbox.clone(),
             waker: self.waker.clone(),
-        };
-        let token = self.cx.0.add_source(self.cx, Rc::new(source), self.group);
-        self.identity.token.set(Some(token));
-        if self.identity.was_woken.get() {
-            self.waker.wake();
-        }
-        Registration::new(self.cx, token)
-    }
-}
-
-impl Inner {
-    fn add_source<S: Source>(&self, cx: &Context, source: Rc<Undescribed<S>>, group: GroupId) -> Token {
+        });
         let mut entry = Entry::polled(source.clone());
         if let Some(polled) = &mut entry.polled {
             polled.source = Some(source.clone());
         }
-        let mut registry = self.descriptors.registry.borrow_mut();
-        let Ok(token) = registry.insert(None, entry, Interest::NONE, group) else {
+        let mut registry = inner.descriptors.registry.borrow_mut();
+        let Ok(token) = registry.insert(None, entry, Interest::NONE, self.group) else {
             unreachable!("only descriptors can be taken");
         };
-        let is_paused = registry.is_paused(group);
+        let is_paused = registry.is_paused(self.group);
         drop(registry);
-        let _new = cx.call(|_| self.join_polled(token, source.clone(), group));
-        self.time_if_on(token);
+        let _new = cx.call(|_| inner.join_polled(token, source.clone()));
+        inner.time_if_on(token);
         if is_paused {
             cx.call(|_| source.paused());
         }
-        self.mailbox.notify_if_about_to_wait();
-        token
+        inner.mailbox.notify_if_about_to_wait();
+        self.identity.token.set(Some(token));
+        if self.identity.was_woken.get() {
+            self.waker.wake();
+        }
+        Registration::new(cx, token)
     }
+}
 
+impl Inner {
     /// Serves a source that was woken, unless it is removed, paused or being served: then it is polled afterwards.
     fn serve_woken(&self, cx: &Context, token: Token) {
-        if let Some(source) = self.pollable(token) {
-            let _served = self
-                .polling
-                .set
-                .serve_woken(token, || cx.call(|cx| source.readable(cx)));
+        let registry = self.descriptors.registry.borrow();
+        let source = registry.get(token).map(|entry| entry.handler.clone());
+        drop(registry);
+        if let Some(source) = source {
+            let serve = || cx.call(|cx| source.readable(cx));
+            let _served = self.polling.set.serve_woken(token, serve);
         }
     }
 }

@@ -1,11 +1,12 @@
-//! [`Stats`]: what a loop has done, readable from any thread without stopping it.
+//! [`Stats`]: what a loop has done, readable from any thread without stopping it. [`Shared`]: its figures and its polling parameters.
 //!
-//! Only the home thread writes.
+//! Only the home thread writes figures, but for those of the cost of a sleep. Any thread sets parameters.
 
 use std::time::Duration;
 
-use aio_notify::{Counter, Mailbox};
-use aio_pollctl::WakeCost;
+use aio_backend::Token;
+use aio_notify::{HandlerCounters, LoopCounters, Mailbox, Published, WeakMap};
+use aio_pollctl::{PollParams, PollSetting, WakeCost};
 
 /// What a loop has done since it was made. The figures are read one by one: between two of them the loop may go on.
 ///
@@ -68,78 +69,67 @@ pub struct Stats {
     pub wake_spread_percent: u32,
 }
 
-/// The counters behind [`Stats`]. Written in every iteration, so they have their own pair of cache lines.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct Counters {
-    pub(crate) iterations: Counter,
-    pub(crate) events: Counter,
-    blocked: Counter,
-    poll_hits: Counter,
-    poll_misses: Counter,
-    spun: Counter,
-    pub(crate) slept: Counter,
-    pub(crate) budget: Counter,
-    pub(crate) kicks: Counter,
-    poll_suspensions: Counter,
-    pub(crate) slow_callbacks: Counter,
+/// What a context shares with other threads besides its mailbox.
+pub(crate) struct Shared {
+    /// The polling parameters, as a [`PollSetting`].
+    pub(crate) params: Published<{ PollSetting::WORDS }>,
+    pub(crate) counters: LoopCounters,
+    /// The measured handlers.
+    pub(crate) measured: WeakMap<Token, HandlerCounters>,
 }
 
-impl Counters {
-    #[inline]
-    pub(crate) fn iteration(&self) {
-        self.iterations.add(1);
+impl Shared {
+    pub(crate) fn new(params: PollParams) -> Self {
+        Self {
+            params: Published::new(PollSetting::new(params).to_words()),
+            counters: LoopCounters::default(),
+            measured: WeakMap::default(),
+        }
     }
 
-    /// Notes a wait that took so long.
-    pub(crate) fn sleep(&self, took: Duration) {
-        self.blocked.add(1);
-        self.slept.add_time(took);
+    /// Sets the polling parameters. The caller interrupts the loop afterwards.
+    pub(crate) fn set_params(&self, params: PollParams) {
+        self.update(|setting| Some(setting.with(params)));
     }
 
-    /// Records a search that has found something at once.
-    #[inline]
-    pub(crate) fn hit(&self) {
-        self.poll_hits.add(1);
+    /// Sets the cost of a sleep, if it was measured and not given. Returns whether it has changed. The loop adopts it in its next iteration.
+    pub(crate) fn refine_wake(&self, cost: WakeCost) -> bool {
+        self.update(|setting| setting.refine_wake(cost))
     }
 
-    /// Records a search that took so long.
-    pub(crate) fn searched(&self, hit: bool, spun: Duration) {
-        self.poll_hits.add(hit.into());
-        self.poll_misses.add((!hit && !spun.is_zero()).into());
-        self.spun.add_time(spun);
+    fn update(&self, change: impl FnOnce(PollSetting) -> Option<PollSetting>) -> bool {
+        let change = |words| change(PollSetting::from_words(words)).map(PollSetting::to_words);
+        self.params.update(change)
     }
 
-    /// How many kicks there were.
-    pub(crate) fn kicks(&self) -> u64 {
-        self.kicks.get()
+    /// The polling parameters, as new as their version or newer; see [`Published`].
+    pub(crate) fn setting(&self) -> PollSetting {
+        PollSetting::from_words(self.params.load())
     }
 
-    /// Records that polling was suspended.
-    #[cold]
-    pub(crate) fn suspension(&self) {
-        self.poll_suspensions.add(1);
-    }
-
-    /// Reads all counters, and the wake-ups of `mailbox`.
-    pub(crate) fn read<T, M: ?Sized>(&self, mailbox: &Mailbox<T, M>) -> Stats {
+    /// The figures of the loop, with the wake-ups of `mailbox`.
+    pub(crate) fn stats<T, M: ?Sized>(&self, mailbox: &Mailbox<T, M>) -> Stats {
         let (wakeups_sent, wakeups_elided) = mailbox.wakeups();
+        let params = self.setting().params;
         Stats {
-            iterations: self.iterations.get(),
-            blocked: self.blocked.get(),
-            poll_hits: self.poll_hits.get(),
-            poll_misses: self.poll_misses.get(),
-            spun: self.spun.time(),
-            slept: self.slept.time(),
-            budget: self.budget.time(),
+            iterations: self.counters.iterations.get(),
+            blocked: self.counters.blocked.get(),
+            poll_hits: self.counters.poll_hits.get(),
+            poll_misses: self.counters.poll_misses.get(),
+            spun: self.counters.spun.time(),
+            slept: self.counters.slept.time(),
+            budget: self.counters.budget.time(),
             wakeups_sent,
             wakeups_elided,
             wakeups_accepted: mailbox.wakeups_accepted(),
-            events: self.events.get(),
-            kicks: self.kicks.get(),
-            poll_suspensions: self.poll_suspensions.get(),
-            slow_callbacks: self.slow_callbacks.get(),
-            ..Stats::default()
+            events: self.counters.events.get(),
+            kicks: self.counters.kicks.get(),
+            poll_suspensions: self.counters.poll_suspensions.get(),
+            slow_callbacks: self.counters.slow_callbacks.get(),
+            poll_cpu_max: params.cpu_max_or_default(),
+            wake_cost: params.wake_or_assumed(),
+            wake_batches: self.counters.wake_batches.get(),
+            wake_spread_percent: self.counters.wake_spread_percent.get() as u32,
         }
     }
 }
@@ -149,8 +139,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_are_told_apart() {
-        let counters = Counters::default();
+    fn m1_waits_are_told_apart() {
+        let shared = Shared::new(PollParams::OFF.with_cpu_max(40));
+        let counters = &shared.counters;
         let micros = Duration::from_micros;
         counters.iteration();
         counters.searched(false, micros(3));
@@ -167,7 +158,9 @@ mod tests {
         counters.slow_callbacks.add(1);
         let mailbox = Mailbox::<()>::new().expect("there is a descriptor left");
         mailbox.notify();
-        let stats = counters.read(&mailbox);
+        counters.wake_batches.set(5);
+        counters.wake_spread_percent.set(2);
+        let stats = shared.stats(&mailbox);
         assert_eq!(
             stats,
             Stats {
@@ -183,6 +176,10 @@ mod tests {
                 kicks: 1,
                 poll_suspensions: 1,
                 slow_callbacks: 1,
+                poll_cpu_max: 40,
+                wake_cost: WakeCost::ASSUMED,
+                wake_batches: 5,
+                wake_spread_percent: 2,
                 ..Stats::default()
             }
         );

@@ -5,7 +5,6 @@
 //! and an iteration has no test for it. Bottom halves and timers have one test for each run of them, not for each callback.
 
 use std::cell::Cell;
-use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
@@ -13,14 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aio_backend::Token;
-use aio_notify::Counter;
-use aio_timers::Exceeded;
+use aio_notify::{HandlerCounters, HandlerMetrics};
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
-use crate::handler::{AnySource, Entry, Handler, Join, Pollable};
+use crate::handler::{Entry, Handler, PollReady};
 use crate::macros::impl_as_fd;
-use crate::metrics::{HandlerCounters, HandlerMetrics};
 use crate::wall::is_own;
 use crate::{Context, Event, Registration, Remote};
 
@@ -59,26 +56,23 @@ impl Context {
         if is_own(token) || inner.descriptors.registry.borrow().get(token).is_none() {
             return Err(not_registered());
         }
-        let counters = Arc::new(HandlerCounters {
-            name: name.into(),
-            ..HandlerCounters::default()
-        });
+        let counters = Arc::new(HandlerCounters::new(name.into()));
         inner.shared.measured.insert(token, &counters);
         inner.metrics.is_on.set(true);
         inner.time_again(token);
-        Ok(HandlerMetrics(counters))
+        Ok(counters.into())
     }
 
     /// Sets how long a callback may take before it counts as slow; `None`: any time.
     ///
-    /// Callbacks are those of handlers, [`poll_ready`](Pollable::poll_ready), bottom halves, what [`defer`](Self::defer) and
+    /// Callbacks are those of handlers, [`poll_ready`](crate::Pollable::poll_ready), bottom halves, what [`defer`](Self::defer) and
     /// [`Remote::run`] run, and timers. [`Stats::slow_callbacks`](crate::Stats::slow_callbacks) counts the slow ones. The first time,
     /// each is reported by a `tracing` warning with its name: that of a [measured](Self::measure) handler or of a
     /// [source](Self::source), the number of another handler's descriptor, the name of a bottom half or a
     /// [timer](crate::TimerBuilder::named). Setting a limit has all reported anew.
     ///
     /// With a limit, each callback costs two readings of the clock. How its time is measured: see
-    /// [`HandlerStats`](crate::HandlerStats). [`poll`](Pollable::poll), `poll_begin` and `poll_end` are not timed.
+    /// [`HandlerStats`](crate::HandlerStats). [`poll`](crate::Pollable::poll), `poll_begin` and `poll_end` are not timed.
     ///
     /// This walks over all registrations. From another thread, call it by [`Remote::run`].
     ///
@@ -113,7 +107,7 @@ impl Context {
             if let Some(exceeded) = self.0.metrics.slow.exceeded(took) {
                 self.0.shared.counters.slow_callbacks.add(1);
                 if self.0.metrics.slow.is_first((kind, name)) {
-                    report(kind, &name, took, exceeded.limit);
+                    report(kind, name, took, exceeded.limit);
                 }
             }
         });
@@ -143,7 +137,7 @@ impl Remote {
     #[must_use]
     pub fn measured_handlers(&self) -> Vec<HandlerMetrics> {
         let all = self.shared.measured.values();
-        all.into_iter().map(HandlerMetrics).collect()
+        all.into_iter().map(HandlerMetrics::from).collect()
     }
 }
 
@@ -172,23 +166,29 @@ impl Inner {
     }
 }
 
-fn report(kind: &'static str, name: &dyn Display, took: Duration, limit: Duration) {
+fn report(kind: &'static str, name: &str, took: Duration, limit: Duration) {
     tracing::warn!(kind, %name, ?took, ?limit, "a callback is slow; it is counted from now on");
 }
 
 impl Entry {
+    /// Without `counters` it is not measured, and is reported if it is slow: by the name of a source, or the number of its descriptor.
     fn start_timing(&mut self, counters: Option<Arc<HandlerCounters>>) {
-        let polled = self.polled.as_ref().map(|polled| polled.handler.clone());
+        let source = self.polled.as_ref().and_then(|polled| polled.source.as_ref());
+        let unmeasured = || {
+            let number = || format!("descriptor {}", self.handler.as_fd().as_raw_fd());
+            Arc::new(HandlerCounters::new(
+                source.map_or_else(number, |source| source.name().to_owned()),
+            ))
+        };
         let timed = Rc::new(Timed {
+            counters: counters.unwrap_or_else(unmeasured),
             handler: self.handler.clone(),
-            polled,
-            counters,
-            source: self.polled.as_ref().and_then(|polled| polled.source.clone()),
+            polled: self.polled.as_ref().map(|polled| polled.handler.clone()),
             reported_for: Cell::new(None),
         });
         self.handler = timed.clone();
         if let Some(polled) = &mut self.polled {
-            polled.untimed = Some(std::mem::replace(&mut polled.handler, timed));
+            polled.handler = timed;
         }
     }
 
@@ -196,10 +196,8 @@ impl Entry {
         if let Some(untimed) = self.handler.untimed() {
             self.handler = untimed;
         }
-        if let Some(polled) = &mut self.polled
-            && let Some(untimed) = polled.untimed.take()
-        {
-            polled.handler = untimed;
+        if let Some(polled) = &mut self.polled {
+            polled.handler = polled.own.clone();
         }
     }
 }
@@ -208,42 +206,27 @@ impl Entry {
 struct Timed {
     handler: Rc<dyn Handler>,
     /// The same one, if it is polled.
-    polled: Option<Rc<dyn Join>>,
-    /// There if it is measured.
-    counters: Option<Arc<HandlerCounters>>,
-    /// There if it is a source.
-    source: Option<Rc<dyn AnySource>>,
+    polled: Option<Rc<dyn PollReady>>,
+    /// Shared with other threads if it is measured.
+    counters: Arc<HandlerCounters>,
     /// The number of the limit for which it was reported last.
     reported_for: Cell<Option<u32>>,
 }
 
 impl Timed {
-    fn count(&self, counter: fn(&HandlerCounters) -> &Counter) {
-        self.counters
-            .as_deref()
-            .inspect(|counters| counter(counters).add(1));
+    fn time(&self, cx: &Context, code: impl FnOnce(&Context)) {
+        cx.time(code, |took| self.took(cx, took));
     }
 
     fn took(&self, cx: &Context, took: Duration) {
-        let exceeded = cx.0.metrics.slow.exceeded(took);
-        if let Some(counters) = &self.counters {
-            counters.busy.add_time(took);
-            counters.slow_callbacks.add(exceeded.is_some().into());
-        }
-        let Some(Exceeded { limit, number, .. }) = exceeded else {
+        self.counters.busy.add_time(took);
+        let Some(exceeded) = cx.0.metrics.slow.exceeded(took) else {
             return;
         };
+        self.counters.slow_callbacks.add(1);
         cx.0.shared.counters.slow_callbacks.add(1);
-        if self.reported_for.replace(Some(number)) == Some(number) {
-            return;
-        }
-        match (&self.counters, &self.source) {
-            (Some(counters), _) => report("handler", &counters.name, took, limit),
-            (None, Some(source)) => report("handler", &source.name(), took, limit),
-            (None, None) => {
-                let number = self.handler.as_fd().as_raw_fd();
-                report("handler", &format_args!("descriptor {number}"), took, limit);
-            }
+        if exceeded.is_first(&self.reported_for) {
+            report("handler", &self.counters.name, took, exceeded.limit);
         }
     }
 }
@@ -252,21 +235,19 @@ impl_as_fd!(Timed, handler);
 
 impl Handler for Timed {
     fn ready(&self, cx: &Context, event: Event) {
-        self.count(|counters| &counters.events);
-        if self.polled.is_some() {
-            self.count(|counters| &counters.kicks);
-        }
-        cx.time(|cx| self.handler.ready(cx, event), |took| self.took(cx, took));
+        self.counters.events.add(1);
+        self.counters.kicks.add(self.polled.is_some().into());
+        self.time(cx, |cx| self.handler.ready(cx, event));
     }
 
     /// Called for a source that was woken, and for no other handler.
     fn readable(&self, cx: &Context) {
-        self.count(|counters| &counters.events);
-        cx.time(|cx| self.handler.readable(cx), |took| self.took(cx, took));
+        self.counters.events.add(1);
+        self.time(cx, |cx| self.handler.readable(cx));
     }
 
     fn invalidated(&self, cx: &Context, why: io::Error) {
-        cx.time(|cx| self.handler.invalidated(cx, why), |took| self.took(cx, took));
+        self.time(cx, |cx| self.handler.invalidated(cx, why));
     }
 
     fn exclusive(&self) -> bool {
@@ -278,26 +259,11 @@ impl Handler for Timed {
     }
 }
 
-impl Pollable for Timed {
-    fn poll(&self) -> bool {
-        self.polled.as_ref().is_some_and(|polled| polled.poll())
-    }
-
+impl PollReady for Timed {
     fn poll_ready(&self, cx: &Context) {
-        let Some(polled) = &self.polled else { return };
-        self.count(|counters| &counters.poll_hits);
-        cx.time(|cx| polled.poll_ready(cx), |took| self.took(cx, took));
-    }
-
-    fn poll_begin(&self) {
-        self.polled.as_ref().inspect(|polled| polled.poll_begin());
-    }
-
-    fn poll_end(&self) {
-        self.polled.as_ref().inspect(|polled| polled.poll_end());
-    }
-
-    fn nests(&self) -> bool {
-        self.polled.as_ref().is_some_and(|polled| polled.nests())
+        self.counters.poll_hits.add(1);
+        if let Some(polled) = &self.polled {
+            self.time(cx, |cx| polled.poll_ready(cx));
+        }
     }
 }

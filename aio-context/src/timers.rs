@@ -3,7 +3,6 @@
 //! They are [`TimerSets`]. What a context adds: it watches for changes of the wall clock while it waits for one of its timers, and wakes
 //! when the virtual clock is changed.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use aio_backend::Readiness;
 use aio_notify::{Mailbox, Slot};
 use aio_timers::{Clock, Moment, Subscription, TimerSets, VirtualClock};
 
-use crate::any_backend::AnyBackend;
+use crate::any_backend::LoopBackend;
 use crate::clock_id::ClockId;
 use crate::wall::WallChanges;
 
@@ -91,7 +90,7 @@ impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
     /// How long until the earliest deadline of a running clock. No clock is read if no timer of its is armed.
     ///
     /// If a wall timer is armed, a change of that clock ends a wait from now on.
-    pub(crate) fn time_left(&self, backend: &RefCell<AnyBackend>) -> Option<Duration> {
+    pub(crate) fn time_left(&self, backend: &LoopBackend) -> Option<Duration> {
         let time_left = |timers: &Rc<ClockTimers<F, J>>| match timers.position() {
             WALL => self.wall_time_left(backend),
             _ => timers.time_left(),
@@ -100,25 +99,19 @@ impl<F, J: ?Sized + Send + 'static> Timers<F, J> {
     }
 
     #[cold]
-    fn wall_time_left(&self, backend: &RefCell<AnyBackend>) -> Option<Duration> {
+    fn wall_time_left(&self, backend: &LoopBackend) -> Option<Duration> {
         let wall = self.of(ClockId::Wall);
-        match wall.next_deadline() {
-            None => {
-                self.wall_changes.forget_failure();
-                return None;
-            }
-            Some(Moment::NEVER) => return None,
-            Some(_) => {}
+        if wall.next_deadline().is_none() {
+            self.wall_changes.forget_failure();
         }
         // Watched first: a change after this ends the wait, one before is seen in what the clock shows.
-        let longest = self.wall_changes.watch(backend);
-        Some(wall.time_left()?.min(longest))
+        wall.time_left_within(|| self.wall_changes.watch(backend))
     }
 
     /// Takes note of an event of the descriptor that reports changes of the wall clock. The timers of this iteration are fired
     /// later, by what the clock shows then.
     #[cold]
-    pub(crate) fn wall_changed(&self, readiness: Readiness, backend: &RefCell<AnyBackend>) {
+    pub(crate) fn wall_changed(&self, readiness: Readiness, backend: &LoopBackend) {
         let is_armed = self.of(ClockId::Wall).next_deadline().is_some();
         self.wall_changes.accept(readiness, is_armed, backend);
     }

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use aio_notify::{Lost, reply};
+use aio_notify::reply;
 
 use crate::remote::Remote;
 use crate::sync::faulty;
@@ -19,12 +19,11 @@ impl Context {
     #[doc(alias = "AIO_WAIT_WHILE")]
     pub fn wait_while(&self, mut condition: impl FnMut() -> bool) -> io::Result<bool> {
         let mut waited = false;
-        faulty!(CountedLate: if condition() { let _late = self.0.mailbox.wait_guard(); self.poll(Wait::Block)?; });
-        let _guard = self.0.mailbox.wait_guard();
-        while condition() {
-            waited = true;
-            self.poll(Wait::Block)?;
-        }
+        self.wait_in_turn(&[], || {
+            let waits = condition();
+            waited |= waits;
+            waits
+        })?;
         Ok(waited)
     }
 
@@ -56,48 +55,25 @@ impl Context {
         let waiter = self.remote();
         let (sender, result) = reply(move || waiter.kick());
         other.run(move |cx| sender.send(job(cx)))?;
-        let is_pending = || result.is_pending();
-        let waited = if others.is_empty() {
-            self.wait_while(is_pending).map(|_| ())
-        } else {
-            self.wait_in_turn(others, is_pending)
-        };
-        waited.map_err(|_| Gone::CannotWait)?;
-        result.take().ok_or(Gone::CannotWait)?.map_err(gone)
+        self.wait_in_turn(others, || result.is_pending())
+            .map_err(|_| Gone::CannotWait)?;
+        result.take().ok_or(Gone::CannotWait)?.map_err(Gone::of)
     }
 
-    /// As [`wait_while`](Self::wait_while), with several contexts: only this one is woken at once.
-    fn wait_in_turn(&self, others: &[Self], condition: impl Fn() -> bool) -> io::Result<()> {
-        let _waiter = self.0.mailbox.wait_guard();
+    /// As [`wait_while`](Self::wait_while), while `others` have their turn: only this context is woken at once.
+    fn wait_in_turn(&self, others: &[Self], mut condition: impl FnMut() -> bool) -> io::Result<()> {
+        let longest = if others.is_empty() { Wait::Block } else { TURN };
+        faulty!(CountedLate: if condition() { let _late = self.0.mailbox.wait_guard(); self.poll(longest)?; });
+        let _guard = self.0.mailbox.wait_guard();
         while condition() {
             for other in others {
                 other.poll(Wait::NoBlock)?;
             }
-            self.poll(Wait::AtMost(TURN))?;
+            self.poll(longest)?;
         }
         Ok(())
     }
 }
 
 /// How long one of several contexts of a thread waits before the others have their turn.
-const TURN: Duration = Duration::from_millis(1);
-
-impl Remote {
-    /// Has `job` run on the home thread, and sleeps until it has.
-    pub(crate) fn run_and_sleep<R: Send + 'static>(
-        &self,
-        job: impl FnOnce(&Context) -> R + Send + 'static,
-    ) -> Result<R, Gone> {
-        let (sender, result) = reply(|| ());
-        self.run(move |cx| sender.send(job(cx)))?;
-        result.wait().map_err(gone)
-    }
-}
-
-/// Why a job has no result.
-fn gone(why: Lost) -> Gone {
-    match why {
-        Lost::Dropped => Gone::Dropped,
-        Lost::Panicked => Gone::Panicked,
-    }
-}
+const TURN: Wait = Wait::AtMost(Duration::from_millis(1));

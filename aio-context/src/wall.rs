@@ -13,15 +13,14 @@
 //! that arm a timer for each request and cancel it would otherwise add and remove it all the time. The first change of the clock
 //! that finds no wall timer armed closes it; so does the drop of the context.
 
-use std::cell::{Cell, RefCell};
-use std::fmt;
+use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
 use aio_backend::{Interest, OnDemand, Readiness, Token};
 use aio_notify::ClockChanges;
 
-use crate::any_backend::AnyBackend;
+use crate::any_backend::LoopBackend;
 
 /// A context reserves this many tokens for its own descriptors: that of the notifier, and that of these changes.
 pub(crate) const OWN_TOKENS: u32 = 2;
@@ -36,20 +35,7 @@ pub(crate) const fn is_own(token: Token) -> bool {
 const LONGEST_UNREPORTED: Duration = Duration::from_secs(1);
 
 /// Opens a descriptor that becomes readable when the wall clock is changed, until eight bytes are read from it.
-pub(crate) struct OpenChanges(pub(crate) Box<dyn Fn() -> io::Result<ClockChanges>>);
-
-impl Default for OpenChanges {
-    /// That of the system's wall clock.
-    fn default() -> Self {
-        Self(Box::new(ClockChanges::of_the_system))
-    }
-}
-
-impl fmt::Debug for OpenChanges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OpenChanges")
-    }
-}
+pub(crate) type OpenChanges = Box<dyn Fn() -> io::Result<ClockChanges>>;
 
 /// Whether and how a context learns of changes of its wall clock.
 pub(crate) struct WallChanges {
@@ -61,13 +47,13 @@ pub(crate) struct WallChanges {
 impl WallChanges {
     pub(crate) fn new(open: OpenChanges, token: Token) -> Self {
         Self {
-            changes: OnDemand::new(token, open.0),
+            changes: OnDemand::new(token, open),
             has_warned: Cell::new(false),
         }
     }
 
     /// Has `backend` watch for changes, if it does not yet. Returns the longest wait allowed for a wall timer.
-    pub(crate) fn watch(&self, backend: &RefCell<AnyBackend>) -> Duration {
+    pub(crate) fn watch(&self, backend: &LoopBackend) -> Duration {
         let add = |fd, token| backend.borrow_mut().add(fd, token, Interest::READ);
         match self.changes.watch(add) {
             Ok(true) => return Duration::MAX,
@@ -78,7 +64,7 @@ impl WallChanges {
     }
 
     /// Reads the event, so that it is not reported again. Stops watching if no wall timer is armed, or if reading fails.
-    pub(crate) fn accept(&self, readiness: Readiness, is_armed: bool, backend: &RefCell<AnyBackend>) {
+    pub(crate) fn accept(&self, readiness: Readiness, is_armed: bool, backend: &LoopBackend) {
         let remove = |token| {
             if let Err(error) = backend.borrow_mut().remove(token) {
                 tracing::debug!(%error, "the backend complained about a removal");
@@ -113,8 +99,8 @@ mod tests {
 
     #[test]
     fn t6_a_descriptor_that_fails_is_dropped_and_waits_are_capped() {
-        let backend = RefCell::new(crate::any_backend::usual());
-        let changes = WallChanges::new(OpenChanges::default(), Token::new(1, 0));
+        let backend = LoopBackend::new(crate::any_backend::usual());
+        let changes = WallChanges::new(Box::new(ClockChanges::of_the_system), Token::new(1, 0));
         let watched = || backend.borrow().watched();
         for _ in 0..3 {
             assert_eq!((changes.watch(&backend), watched()), (Duration::MAX, 1));

@@ -44,7 +44,7 @@
 //! only after its limit is raised; the registry stores them in a map, in O(log n).
 //!
 //! # What it does not do
-//! It never calls a handler, makes no system calls, owns no descriptors and reads no clock. It does not call a backend: operations
+//! The registry never calls a handler ([`call_each`] only calls what it is passed), makes no system calls, owns no descriptors and reads no clock. It does not call a backend: operations
 //! return the interest that the caller must pass to the backend. Groups are never released: make one for each purpose, not for each
 //! request.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -55,6 +55,7 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod call_each;
 mod delivery;
 mod groups;
 mod index;
@@ -69,7 +70,8 @@ mod steps;
 #[cfg(test)]
 mod model_tests;
 
+pub use call_each::call_each;
 pub use delivery::Event;
 pub use groups::GroupId;
 pub use masking::Recorded;
-pub use registry::{Occupied, Registry};
+pub use registry::{InterestChange, Occupied, Registry};

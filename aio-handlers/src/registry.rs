@@ -6,6 +6,7 @@
 //! In debug builds each operation that changes a slot checks it before and after.
 
 use std::fmt;
+use std::io;
 use std::os::fd::RawFd;
 
 use aio_backend::{Interest, Readiness, ReadyList, Token};
@@ -35,6 +36,8 @@ pub struct Occupied<T> {
     pub value: T,
     /// The registration of the descriptor number.
     pub token: Token,
+    /// The descriptor number.
+    pub fd: RawFd,
 }
 
 impl<T> fmt::Display for Occupied<T> {
@@ -44,6 +47,44 @@ impl<T> fmt::Display for Occupied<T> {
 }
 
 impl<T: fmt::Debug> std::error::Error for Occupied<T> {}
+
+/// An error of the kind `AlreadyExists` that says what to do instead. The value is dropped.
+impl<T> From<Occupied<T>> for io::Error {
+    fn from(occupied: Occupied<T>) -> Self {
+        let number = occupied.fd;
+        Self::new(
+            io::ErrorKind::AlreadyExists,
+            format!(
+                "descriptor {number} has a handler already: drop its registration first, or put the new one in its place with `replace`"
+            ),
+        )
+    }
+}
+
+/// A change of a handler's interest, and what it means for the backend: see [`Registry::change`].
+///
+/// # Examples
+/// ```
+/// use aio_backend::Interest;
+/// use aio_handlers::{GroupId, InterestChange, Registry};
+///
+/// let mut registry = Registry::new();
+/// let token = registry.insert(Some(7), "a disk", Interest::READ, GroupId::DEFAULT)?;
+/// let change: InterestChange = registry.change(token, Some(Interest::BOTH)).expect("it is registered");
+/// // ... pass `change.to` to the backend, and once it has accepted:
+/// registry.set_interest(token, change.interest);
+/// # Ok::<(), aio_handlers::Occupied<&str>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InterestChange {
+    /// The new interest of the handler.
+    pub interest: Interest,
+    /// The interest that the backend has: `NONE` while the handler is masked, and after its only event.
+    pub from: Interest,
+    /// The interest that the backend should have after the change: `NONE` while the handler is masked.
+    pub to: Interest,
+}
 
 /// The state of one handler.
 #[derive(Debug)]
@@ -145,8 +186,10 @@ impl<T> Registry<T> {
     ) -> Result<Token, Occupied<T>> {
         assert!(self.has_group(group), "{group:?} was not made by this registry");
         let fd = fd.filter(|fd| *fd != NO_FD);
-        if let Some(token) = fd.and_then(|fd| self.token_of(fd)) {
-            return Err(Occupied { value, token });
+        if let Some(fd) = fd
+            && let Some(token) = self.token_of(fd)
+        {
+            return Err(Occupied { value, token, fd });
         }
         let token = self.slots.insert(Slot {
             value,
@@ -269,6 +312,32 @@ impl<T> Registry<T> {
             Interest::NONE
         } else {
             interest
+        })
+    }
+
+    /// Returns what changes for the backend if the handler's interest is set to `interest`, or (`None`) is set again.
+    ///
+    /// ```
+    /// use aio_backend::{Interest, Readiness};
+    /// use aio_handlers::{GroupId, Registry};
+    ///
+    /// let mut registry = Registry::new();
+    /// let token = registry.insert(Some(7), "a disk", Interest::READ, GroupId::DEFAULT)?;
+    /// let change = registry.change(token, Some(Interest::WRITE)).expect("it is registered");
+    /// assert_eq!((change.from, change.to), (Interest::READ, Interest::WRITE));
+    /// registry.pause(GroupId::DEFAULT);
+    /// registry.record(token, Readiness::IN); // masked: the backend stays silent about it
+    /// let change = registry.change(token, None).expect("it is registered");
+    /// assert_eq!((change.from, change.interest, change.to), (Interest::NONE, Interest::READ, Interest::NONE));
+    /// # Ok::<(), aio_handlers::Occupied<&str>>(())
+    /// ```
+    #[must_use]
+    pub fn change(&self, token: Token, interest: Option<Interest>) -> Option<InterestChange> {
+        let interest = interest.or_else(|| self.interest(token))?;
+        Some(InterestChange {
+            interest,
+            from: self.effective_interest(token)?,
+            to: self.effective(token, interest)?,
         })
     }
 

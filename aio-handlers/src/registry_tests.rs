@@ -129,6 +129,15 @@ fn occupied_names_the_existing_registration() {
         .unwrap_err()
         .into();
     assert!(refused.to_string().contains(&format!("{token:?}")));
+    let refused = registry.insert(Some(3), 2, READ, GroupId::DEFAULT).unwrap_err();
+    let error = std::io::Error::from(refused);
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+    assert!(
+        error
+            .to_string()
+            .starts_with("descriptor 3 has a handler already"),
+        "{error}"
+    );
 }
 
 /// Every operation on one handler, beside this many others, each with recorded readiness.

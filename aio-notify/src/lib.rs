@@ -5,7 +5,8 @@
 //!   loop takes them into a [`RunQueue`].
 //! - [`Board`]: a bitmap of doorbells that a loop checks while it polls, one bit for each source.
 //! - [`Published`]: a small value that other threads set and the loop reads without a lock.
-//! - [`Counter`]: a figure that the loop counts and other threads read; [`WeakMap`]: what they find by name while it is in use.
+//! - [`Counter`]: a figure that the loop counts and other threads read, [`LoopCounters`] and [`HandlerMetrics`]: those of a loop and of a
+//!   handler; [`WeakMap`]: what they find by name while it is in use.
 //! - [`reply`](reply()): the result of a message, for a thread that blocks or polls for it.
 //! - [`EventNotifier`]: the eventfd underneath, for other uses too.
 //! - [`ClockChanges`]: ends a sleep when the wall clock is set. [`set_timer_slack`] says how late the kernel may end one.
@@ -53,8 +54,12 @@ mod deferred;
 mod event_notifier;
 #[cfg(not(aio_modelled))]
 mod eventfd;
+mod guards;
+mod handle;
+mod handler_metrics;
 mod home;
 mod inbox;
+mod loop_counters;
 mod mailbox;
 mod node;
 mod process;
@@ -78,9 +83,13 @@ pub use counter::Counter;
 pub use cpu_time::{thread_cpu_time, thread_run_delay};
 pub use deferred::{Deferred, Due, Round, Slot};
 pub use event_notifier::EventNotifier;
+pub use guards::{PlanGuard, SleepGuard, WaitGuard};
+pub use handle::Handle;
+pub use handler_metrics::{HandlerCounters, HandlerMetrics, HandlerStats};
 pub use home::HomeThread;
 pub use inbox::{Inbox, Posted};
-pub use mailbox::{Interrupted, Mailbox, PlanGuard, SleepGuard, WaitGuard};
+pub use loop_counters::LoopCounters;
+pub use mailbox::{Interrupted, Mailbox};
 pub use node::{Dequeued, Item, Message, Node};
 pub use process::HomeProcess;
 pub use protocol::Notifier;

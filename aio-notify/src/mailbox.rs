@@ -29,11 +29,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::guards::{PlanGuard, SleepGuard, WaitGuard};
 use crate::home::HomeThread;
 use crate::inbox::{Inbox, Posted};
 use crate::node::{Message, Node};
 use crate::process::HomeProcess;
 use crate::protocol::Notifier;
+use crate::reply::Lost;
 use crate::state::Urgency;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, faulty, fence};
 
@@ -76,6 +78,8 @@ pub struct Mailbox<T, M: ?Sized = T> {
     interrupts: AtomicU64,
     /// 1: the loop was asked to stop.
     stop: AtomicU32,
+    /// The loop ended while its thread panicked.
+    has_panicked: AtomicBool,
     plans: Plans,
 }
 
@@ -130,6 +134,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
             waiters: AtomicU32::new(0),
             interrupts: AtomicU64::new(0),
             stop: AtomicU32::new(0),
+            has_panicked: AtomicBool::new(false),
             plans: Plans::default(),
         })
     }
@@ -194,6 +199,45 @@ impl<T, M: ?Sized> Mailbox<T, M> {
     pub fn take_stop(&self) -> bool {
         // A plain load first: it is false all the time but once.
         self.stop.load(Ordering::Relaxed) != 0 && self.stop.swap(0, Ordering::Acquire) != 0
+    }
+
+    /// Records that the loop ends, before its inbox is [closed](crate::Deferred::close): by a panic, if the thread panics at this moment.
+    ///
+    /// Ordering: as the close, this happens before a [`send`](Self::send) that finds the inbox closed.
+    pub fn end(&self) {
+        self.has_panicked
+            .store(std::thread::panicking(), Ordering::Release);
+    }
+
+    /// Why the loop has ended: see [`end`](Self::end).
+    ///
+    /// ```
+    /// use aio_notify::{Lost, Mailbox};
+    /// use std::sync::Arc;
+    ///
+    /// struct Loop(Arc<Mailbox<()>>);
+    /// impl Drop for Loop {
+    ///     fn drop(&mut self) {
+    ///         self.0.end();
+    ///     }
+    /// }
+    /// let mailbox = Arc::new(Mailbox::new()?);
+    /// let it = Loop(mailbox.clone());
+    /// let panics = std::thread::spawn(move || {
+    ///     let _it = it;
+    ///     panic!("on purpose");
+    /// });
+    /// assert!(panics.join().is_err());
+    /// assert_eq!(mailbox.lost(), Lost::Panicked);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        if self.has_panicked.load(Ordering::Acquire) {
+            Lost::Panicked
+        } else {
+            Lost::Dropped
+        }
     }
 
     /// How many interrupts there were. While [`is_notified`](Self::is_notified) returns true, the loop may not have accepted what was
@@ -371,103 +415,6 @@ impl<T, M: ?Sized> fmt::Debug for Mailbox<T, M> {
             .field("notifier", &self.notifier)
             .field("inbox", &self.inbox)
             .finish_non_exhaustive()
-    }
-}
-
-/// Counts as a waiter until it is dropped: see [`Mailbox::wait_guard`].
-///
-/// # Examples
-/// ```
-/// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
-/// use aio_notify::Mailbox;
-///
-/// let (mailbox, done) = (Arc::new(Mailbox::<()>::new()?), Arc::new(AtomicBool::new(false)));
-/// let waits = mailbox.wait_guard();
-/// let (other, flag) = (mailbox.clone(), done.clone());
-/// let worker = std::thread::spawn(move || {
-///     flag.store(true, Ordering::Relaxed);
-///     other.kick();
-/// });
-/// while !done.load(Ordering::Relaxed) {
-///     // ... run an iteration, which the kick ends
-/// }
-/// worker.join().unwrap();
-/// assert_eq!(mailbox.interrupts(), 1);
-/// drop(waits);
-/// mailbox.kick();
-/// assert_eq!(mailbox.interrupts(), 1);
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Debug)]
-#[must_use = "dropped at once, the waiter is not kicked"]
-pub struct WaitGuard<'a>(&'a AtomicU32);
-
-impl Drop for WaitGuard<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// How long to wait is decided until this is dropped: see [`Mailbox::plan_guard`].
-///
-/// # Examples
-/// ```
-/// use aio_notify::{Mailbox, Node, Urgency};
-///
-/// let (mailbox, node) = (Mailbox::<()>::new()?, Node::new(()));
-/// let planning = mailbox.plan_guard();
-/// // ... compute the timeout; a callback in between posts:
-/// mailbox.post(&node, Urgency::Normal);
-/// assert!(mailbox.is_notified());
-/// drop(planning);
-/// assert!(!mailbox.is_about_to_wait());
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Debug)]
-#[must_use = "dropped at once, posts of the home thread do not notify"]
-pub struct PlanGuard<'a> {
-    planning: &'a AtomicBool,
-    /// An outer iteration may be planning, too.
-    before: bool,
-}
-
-impl Drop for PlanGuard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.planning.store(self.before, Ordering::Relaxed);
-    }
-}
-
-/// A wait is announced until this is dropped: see [`Mailbox::sleep_guard`].
-///
-/// # Examples
-/// ```
-/// use std::sync::Arc;
-/// use aio_notify::Mailbox;
-/// use rustix::event::{PollFd, PollFlags, poll};
-///
-/// let mailbox = Arc::new(Mailbox::<()>::new()?);
-/// let other = mailbox.clone();
-/// let waker = std::thread::spawn(move || other.notify());
-/// if mailbox.prepare_to_wait() {
-///     let _sleep = mailbox.sleep_guard();
-///     poll(&mut [PollFd::new(&*mailbox, PollFlags::IN)], None)?;
-///     // Dropped, it accepts the notification.
-/// } else {
-///     assert!(mailbox.accept()); // it came before
-/// }
-/// assert!(!mailbox.is_notified());
-/// # waker.join().unwrap();
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Debug)]
-#[must_use = "dropped at once, the wait is over before it begins"]
-pub struct SleepGuard<'a>(&'a Notifier);
-
-impl Drop for SleepGuard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.finish_wait();
     }
 }
 

@@ -31,6 +31,9 @@
 //! A policy with a time for each handler stores it in the [`HandlerMemory`] that the loop keeps beside the handler. The
 //! example `per_handler` is such a policy.
 //!
+//! [`Controller`] applies a policy in a loop: it adopts each [`PollSetting`], keeps the budget within its limits, and shows iterations and
+//! handlers to the policy.
+//!
 //! Smaller state machines pace a loop that polls. The example `pacing` is a loop with all of them.
 //!
 //! | type | decides |
@@ -74,6 +77,7 @@ mod check_pacer;
 mod choice;
 mod clock_stride;
 mod contention;
+mod controller;
 mod effective;
 mod ewma;
 mod explore;
@@ -94,6 +98,7 @@ mod qemu10;
 mod qemu2020;
 mod rcl;
 mod search;
+mod setting;
 mod ski_rental;
 mod weighted;
 
@@ -103,6 +108,7 @@ pub use check_pacer::CheckPacer;
 pub use choice::Policy;
 pub use clock_stride::ClockStride;
 pub use contention::Contention;
+pub use controller::{Controller, PolledHandler};
 pub use effective::Effective;
 pub use ewma::Ewma;
 pub use fixed::Fixed;
@@ -118,6 +124,7 @@ pub use qemu10::Qemu10;
 pub use qemu2020::Qemu2020;
 pub use rcl::Counts;
 pub use search::{Search, Searched};
+pub use setting::PollSetting;
 pub use ski_rental::SkiRental;
 pub use weighted::QemuWeighted;
 

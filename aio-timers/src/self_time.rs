@@ -120,11 +120,8 @@ pub struct SlowLimit<K> {
 /// let (slow, ms) = (SlowLimit::<&str>::new(), Duration::from_millis);
 /// slow.set(Some(ms(5)));
 /// // A callback that keeps its own mark is reported once for each limit.
-/// let mut reported_for = None;
-/// let mut is_reported = |took| {
-///     slow.exceeded(took)
-///         .is_some_and(|Exceeded { number, .. }| reported_for.replace(number) != Some(number))
-/// };
+/// let reported_for = Default::default();
+/// let is_reported = |took| slow.exceeded(took).is_some_and(|one: Exceeded| one.is_first(&reported_for));
 /// assert!(is_reported(ms(6)) && !is_reported(ms(7)));
 /// slow.set(Some(ms(4)));
 /// assert!(is_reported(ms(6)));
@@ -134,9 +131,17 @@ pub struct SlowLimit<K> {
 pub struct Exceeded {
     /// The limit.
     pub limit: Duration,
-    /// Which limit it is: each [`SlowLimit::set`] makes another number, until 2^32 of them. A callback that keeps the number for which
-    /// it was reported needs no [`SlowLimit::is_first`].
+    /// Which limit it is: each [`SlowLimit::set`] makes another number, until 2^32 of them.
     pub number: u32,
+}
+
+impl Exceeded {
+    /// Returns whether this is the first call for this limit. For a callback that keeps its own mark, `reported_for`, which needs no
+    /// [`SlowLimit::is_first`]: the number for which it was reported last.
+    #[must_use]
+    pub fn is_first(self, reported_for: &Cell<Option<u32>>) -> bool {
+        reported_for.replace(Some(self.number)) != Some(self.number)
+    }
 }
 
 impl<K: Ord> SlowLimit<K> {
@@ -283,7 +288,10 @@ mod tests {
         assert_eq!((first.limit, slow.exceeded(six)), (five, Some(first)));
         assert!(slow.is_first("one") && slow.is_first("two") && !slow.is_first("one"));
         slow.set(Some(five));
-        assert_ne!(slow.exceeded(six).unwrap().number, first.number);
+        let (second, reported_for) = (slow.exceeded(six).unwrap(), Cell::new(None));
+        assert_ne!(second.number, first.number);
+        let is_first = [first, first, second, second].map(|exceeded| exceeded.is_first(&reported_for));
+        assert_eq!(is_first, [true, false, true, false]);
         assert!(slow.is_first("one") && !slow.is_first("one"));
         slow.set(None);
         assert!(!slow.is_set() && slow.exceeded(Duration::MAX).is_none());

@@ -164,6 +164,26 @@ impl<F, C: Clock> TimerSet<F, C> {
         Some(deadline.since(self.clock.now()))
     }
 
+    /// As [`time_left`](Self::time_left), and no longer than `longest` returns. If a timer is armed, except for [`Moment::NEVER`], that is called
+    /// first, before the clock is read: for a clock that may be set, of which the loop begins to be told.
+    ///
+    /// ```
+    /// use aio_timers::{ManualClock, Moment, TimerSet};
+    /// use core::time::Duration;
+    ///
+    /// let (set, second) = (TimerSet::new(ManualClock::new()), Duration::from_secs(1));
+    /// let timer = set.insert("daily");
+    /// assert_eq!(set.time_left_within(|| unreachable!("no timer is armed")), None);
+    /// set.arm_at(timer, Moment::ZERO.saturating_add(Duration::from_secs(86_400)));
+    /// assert_eq!(set.time_left_within(|| second), Some(second));
+    /// ```
+    #[must_use]
+    pub fn time_left_within(&self, longest: impl FnOnce() -> Duration) -> Option<Duration> {
+        self.next_deadline().filter(|at| *at != Moment::NEVER)?;
+        let longest = longest();
+        Some(self.time_left()?.min(longest))
+    }
+
     /// Hands every due timer to `call`, one after the other. Returns whether there was one. While the clock is stopped
     /// nothing is due.
     ///

@@ -7,5 +7,6 @@ mod faulty;
 mod moves;
 mod operations;
 mod pollable;
+mod preferred;
 mod traffic;
 mod world;

@@ -4,11 +4,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aio_backend::{ReadyList, Token};
-use aio_pollctl::{Iteration, PollPolicy, Searched};
+use aio_notify::Counter;
+use aio_pollctl::{Iteration, Searched};
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
@@ -35,7 +35,7 @@ use crate::wall::is_own;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
-pub struct PollTime(Arc<AtomicU64>);
+pub struct PollTime(Arc<Counter>);
 
 impl PollTime {
     /// As it was after the last wait: how long a policy that has a time for each handler, such as `qemu-10`, would poll for
@@ -43,7 +43,7 @@ impl PollTime {
     /// [`Stats::budget`](crate::Stats::budget).
     #[must_use]
     pub fn get(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+        self.0.time()
     }
 }
 
@@ -77,8 +77,8 @@ impl Inner {
                 "the handler is never polled: register it with `watch_polled`",
             )
         })?;
-        let now = polled.memory.time().as_nanos() as u64;
-        let shown = polled.shown.get_or_insert_with(|| Arc::new(AtomicU64::new(now)));
+        let shown = polled.shown.get_or_insert_default();
+        shown.set_time(polled.policy.time());
         Ok(PollTime(shown.clone()))
     }
 
@@ -87,63 +87,49 @@ impl Inner {
     ///
     /// Measured before any handler runs: what they cost is no waiting (rule A10).
     pub(crate) fn measure(&self, waited: Waited, found: &ReadyList) -> Option<Iteration> {
-        let Waited {
-            timeout,
-            searched,
-            blocked,
-        } = waited;
-        if !self.polling.is_enabled() || timeout == Some(Duration::ZERO) || self.nesting.depth.get() != 1 {
+        if !self.polling.is_enabled()
+            || waited.timeout == Some(Duration::ZERO)
+            || self.nesting.depth.get() != 1
+        {
             return None;
         }
-        if blocked {
-            self.polling.kicks.set(self.shared.counters.kicks());
-        }
+        let kicks = self.shared.counters.kicks.get();
+        self.polling.controller.waited(waited.blocked, kicks);
         let now_ns = || self.now().as_nanos();
-        let seen = self.pacing.measure(searched, timeout, blocked, now_ns);
+        let seen = self
+            .pacing
+            .measure(waited.searched, waited.timeout, waited.blocked, now_ns);
         Some(with_events(seen, found))
     }
 
     /// Shows it to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
     pub(crate) fn adapt(&self, seen: Iteration, found: &ReadyList) {
-        let mut policy = self.polling.policy.borrow_mut();
-        if self.polling.is_per_handler.get() {
-            self.adapt_each(&mut **policy, seen, found);
+        let controller = &self.polling.controller;
+        if controller.is_per_handler() {
+            self.adapt_each(seen, found);
         }
-        let seen = if seen.blocked {
-            // The handlers have run: these peers have kicked because the loop slept (rule A11).
-            let kicks = self.shared.counters.kicks() - self.polling.kicks.get();
-            seen.with_kicks(kicks as u32)
-        } else {
-            seen
-        };
-        policy.observe(seen);
-        self.polling.decided(policy.budget(), &self.shared);
+        // The handlers have run: what was kicked since the wait was kicked because the loop slept (rule A11).
+        controller.observe(seen, self.shared.counters.kicks.get());
+        self.polling.publish_budget(&self.shared);
     }
 
     #[inline(never)]
-    fn adapt_each(&self, policy: &mut dyn PollPolicy, seen: Iteration, found: &ReadyList) {
+    fn adapt_each(&self, seen: Iteration, found: &ReadyList) {
         let mut registry = self.descriptors.registry.borrow_mut();
         for (token, readiness) in found.iter() {
             if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
-                polled.had_event = true;
                 // A hit has no readiness.
-                polled.was_kicked |= seen.blocked && !readiness.is_empty();
+                polled.policy.had_event(seen.blocked && !readiness.is_empty());
             }
         }
-        self.polling.set.for_each_promoted(|token| {
-            if let Some(entry) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
-                let had_event = std::mem::take(&mut entry.had_event);
-                let was_kicked = std::mem::take(&mut entry.was_kicked);
-                let seen = if seen.blocked {
-                    seen.with_kicks(was_kicked.into())
-                } else {
-                    seen
-                };
-                policy.observe_handler(&mut entry.memory, had_event, seen);
-                if let Some(shown) = &entry.shown {
-                    shown.store(entry.memory.time().as_nanos() as u64, Ordering::Relaxed);
+        self.polling.controller.with_policy(|policy| {
+            self.polling.set.for_each_promoted(|token| {
+                if let Some(polled) = registry.get_mut(token).and_then(|entry| entry.polled.as_mut()) {
+                    polled.policy.observe(policy, seen);
+                    let time = polled.policy.time();
+                    polled.shown.as_ref().inspect(|shown| shown.set_time(time));
                 }
-            }
+            });
         });
     }
 }

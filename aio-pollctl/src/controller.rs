@@ -1,0 +1,372 @@
+//! [`Controller`]: a policy in a loop, with the parameters in force, and [`PolledHandler`]: what the loop keeps for it beside each handler.
+
+use core::cell::{Cell, RefCell};
+use core::ops::DerefMut;
+use core::time::Duration;
+
+use crate::{HandlerMemory, Iteration, Pacing, PollPolicy, PollSetting};
+
+/// Applies a [`PollPolicy`] in a loop: adopts parameters, keeps the budget within their maximum, counts the kicks that the policy observes, and
+/// switches polling off for as long as it is suspended.
+///
+/// `P` points to the policy: a `Box<dyn PollPolicy>`, or a `&mut Policy`. All functions take a shared reference. The policy is borrowed while
+/// one of its functions runs, which must not use the controller.
+///
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Controller, Iteration, Pacing, Policy, PollParams, PollSetting};
+///
+/// let us = Duration::from_micros;
+/// let (mut policy, pacing) = (Policy::default(), Pacing::new(true));
+/// let controller = Controller::new(&mut policy);
+/// assert!(!controller.is_enabled());
+/// let setting = PollSetting::new(PollParams::up_to(us(32)));
+/// assert!(controller.adopt(setting, &pacing)); // starts anew
+/// assert!(!controller.adopt(setting, &pacing)); // the same one: only the cost of a sleep may differ
+/// assert!(controller.is_enabled() && controller.budget(Some(us(5))) <= us(5));
+///
+/// // After each wait: the kicks so far when it ended, and after dispatch what was seen of it.
+/// let (before, after) = (7, 8);
+/// controller.waited(true, before);
+/// controller.observe(Iteration::new(us(900), us(0), true, false), after);
+/// assert!(controller.budget(None) <= us(32));
+/// ```
+#[derive(Debug)]
+pub struct Controller<P> {
+    policy: RefCell<P>,
+    /// The number of the setting in force; 0 before the first one.
+    number: Cell<u64>,
+    is_enabled: Cell<bool>,
+    suspended: Cell<u32>,
+    max: Cell<Duration>,
+    /// How long to poll before a wait without a limit, as the policy decided last.
+    budget: Cell<Duration>,
+    /// The kicks before the last sleep.
+    kicks: Cell<u64>,
+    is_per_handler: Cell<bool>,
+}
+
+impl<P> Controller<P> {
+    /// Polling is off until parameters are [adopted](Self::adopt).
+    #[must_use]
+    pub const fn new(policy: P) -> Self {
+        Self {
+            policy: RefCell::new(policy),
+            number: Cell::new(0),
+            is_enabled: Cell::new(false),
+            suspended: Cell::new(0),
+            max: Cell::new(Duration::ZERO),
+            budget: Cell::new(Duration::ZERO),
+            kicks: Cell::new(0),
+            is_per_handler: Cell::new(false),
+        }
+    }
+
+    /// Whether to poll at all: the maximum is not zero, and polling is not [suspended](Self::suspend).
+    #[inline]
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.is_enabled.get()
+    }
+
+    fn enable(&self) {
+        self.is_enabled
+            .set(!self.max.get().is_zero() && self.suspended.get() == 0);
+    }
+
+    /// Switches polling off until each call of this was followed by one of [`resume`](Self::resume).
+    ///
+    /// # Panics
+    /// If it overflows, after 2^32 calls.
+    pub fn suspend(&self) {
+        self.suspended.set(self.suspended.get() + 1);
+        self.enable();
+    }
+
+    /// Ends one [`suspend`](Self::suspend). Returns whether it was the last.
+    ///
+    /// # Panics
+    /// If there was none.
+    pub fn resume(&self) -> bool {
+        let left = self.suspended.get().checked_sub(1);
+        self.suspended
+            .set(left.expect("resumed more often than suspended"));
+        self.enable();
+        left == Some(0)
+    }
+
+    /// Whether the policy observes each handler: see [`with_policy`](Self::with_policy).
+    #[inline]
+    #[must_use]
+    pub fn is_per_handler(&self) -> bool {
+        self.is_per_handler.get()
+    }
+
+    /// Whether no function of the policy is running.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.policy.try_borrow_mut().is_ok()
+    }
+
+    /// Records the end of an iteration's wait, before its handlers run. `kicks` is how many polled handlers were kicked so far: those kicks
+    /// that follow in this iteration count for this wait, if it was a sleep.
+    #[inline]
+    pub fn waited(&self, blocked: bool, kicks: u64) {
+        if blocked {
+            self.kicks.set(kicks);
+        }
+    }
+}
+
+impl<P: DerefMut<Target: PollPolicy>> Controller<P> {
+    /// Adopts a setting: starts anew, with `pacing`, if it has another number than the one in force; otherwise only the cost of a sleep has
+    /// changed, and what was learned is kept. Returns whether it started anew.
+    pub fn adopt(&self, setting: PollSetting, pacing: &Pacing) -> bool {
+        let PollSetting { params, number } = setting;
+        let is_new = self.number.replace(number) != number;
+        let mut policy = self.policy.borrow_mut();
+        if is_new {
+            pacing.reset(&params);
+            self.max.set(params.max);
+            self.enable();
+            policy.reset(params);
+            self.is_per_handler.set(policy.is_per_handler());
+        } else {
+            pacing.reprice(&params);
+            policy.reprice(params);
+        }
+        self.decided(policy.budget());
+        is_new
+    }
+
+    #[inline]
+    fn decided(&self, budget: Duration) {
+        self.budget.set(budget.min(self.max.get()));
+    }
+
+    /// How long to poll before a wait that ends after `timeout`, or (`None`) that has no end: at most that long, and at most the maximum
+    /// (rule A2).
+    #[inline]
+    #[must_use]
+    pub fn budget(&self, timeout: Option<Duration>) -> Duration {
+        match timeout {
+            None => self.budget.get(),
+            Some(timeout) => self.budget_until(timeout),
+        }
+    }
+
+    #[inline(never)]
+    fn budget_until(&self, timeout: Duration) -> Duration {
+        let budget = self.policy.borrow().budget_until(Some(timeout));
+        budget.min(self.max.get()).min(timeout)
+    }
+
+    /// Lends the policy, for a loop that has it observe each promoted handler after dispatch, by [`PolledHandler::observe`].
+    pub fn with_policy<R>(&self, use_it: impl FnOnce(&mut P::Target) -> R) -> R {
+        use_it(&mut self.policy.borrow_mut())
+    }
+
+    /// Shows an iteration to the policy, after dispatch. `kicks` is how many polled handlers were kicked so far: those since it
+    /// [slept](Self::waited) were kicked because of that (rule A11).
+    #[inline]
+    pub fn observe(&self, seen: Iteration, kicks: u64) {
+        let seen = if seen.blocked {
+            seen.with_kicks(kicks.wrapping_sub(self.kicks.get()) as u32)
+        } else {
+            seen
+        };
+        let mut policy = self.policy.borrow_mut();
+        policy.observe(seen);
+        self.decided(policy.budget());
+    }
+}
+
+/// What a loop keeps beside a polled handler, for a policy that observes each handler.
+///
+/// ```
+/// use core::time::Duration;
+/// use aio_pollctl::{Iteration, PolledHandler, PollParams, PollPolicy, Qemu10};
+///
+/// let us = Duration::from_micros;
+/// let mut policy = Qemu10::new(PollParams::up_to(us(32)));
+/// let mut handler = PolledHandler::default();
+/// // The loop slept for 3 us, until the handler's peer kicked it.
+/// let seen = Iteration::new(us(3), us(0), true, false);
+/// handler.had_event(true);
+/// handler.observe(&mut policy, seen);
+/// assert_eq!(handler.time(), us(4));
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PolledHandler {
+    memory: HandlerMemory,
+    /// In the iteration that the policy is about to be shown.
+    had_event: bool,
+    was_kicked: bool,
+}
+
+impl PolledHandler {
+    /// It had an event in the present iteration. If `was_kicked`, its peer has kicked it because the loop slept.
+    #[inline]
+    pub fn had_event(&mut self, was_kicked: bool) {
+        self.had_event = true;
+        self.was_kicked |= was_kicked;
+    }
+
+    /// Shows the handler to the policy, and forgets its events.
+    pub fn observe<P: PollPolicy + ?Sized>(&mut self, policy: &mut P, seen: Iteration) {
+        let seen = if seen.blocked {
+            seen.with_kicks(self.was_kicked.into())
+        } else {
+            seen
+        };
+        policy.observe_handler(&mut self.memory, self.had_event, seen);
+        (self.had_event, self.was_kicked) = (false, false);
+    }
+
+    /// The handler's polling time: see [`HandlerMemory::time`].
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        self.memory.time()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::boxed::Box;
+    use std::rc::Rc;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::{PollParams, WakeCost};
+
+    /// Writes down what it is shown, and wants to poll for longer than it may.
+    #[derive(Debug, Default)]
+    struct Recorder {
+        log: Rc<RefCell<Vec<Seen>>>,
+    }
+
+    #[derive(Debug, PartialEq)]
+    enum Seen {
+        Reset(Duration),
+        Repriced,
+        Iteration(Option<u32>),
+        Handler(bool, Option<u32>),
+    }
+
+    impl PollPolicy for Recorder {
+        fn name(&self) -> &'static str {
+            "recorder"
+        }
+        fn budget(&self) -> Duration {
+            Duration::from_secs(1)
+        }
+        fn observe(&mut self, seen: Iteration) {
+            self.log.borrow_mut().push(Seen::Iteration(seen.kicks));
+        }
+        fn is_per_handler(&self) -> bool {
+            true
+        }
+        fn observe_handler(&mut self, memory: &mut HandlerMemory, had_event: bool, seen: Iteration) {
+            memory.store(1, 7, 0);
+            self.log.borrow_mut().push(Seen::Handler(had_event, seen.kicks));
+        }
+        fn reset(&mut self, params: PollParams) {
+            self.log.borrow_mut().push(Seen::Reset(params.max));
+        }
+        fn reprice(&mut self, _: PollParams) {
+            self.log.borrow_mut().push(Seen::Repriced);
+        }
+    }
+
+    type Log = Rc<RefCell<Vec<Seen>>>;
+
+    fn controller() -> (Controller<Box<dyn PollPolicy>>, Log) {
+        let log = Log::default();
+        (Controller::new(Box::new(Recorder { log: log.clone() })), log)
+    }
+
+    const fn us(us: u64) -> Duration {
+        Duration::from_micros(us)
+    }
+
+    #[test]
+    fn a6_another_setting_starts_anew_and_the_same_one_only_costs_something_else() {
+        let ((controller, log), pacing) = (controller(), Pacing::new(true));
+        let estimate = PollParams::up_to(us(50)).with_measured_wake(WakeCost::of_total(us(8)));
+        let first = PollSetting::new(estimate);
+        let repriced = first.refine_wake(WakeCost::of_total(us(9)));
+        assert!(controller.adopt(first, &pacing) && controller.is_per_handler());
+        assert!(!controller.adopt(repriced.expect("it was not given"), &pacing));
+        assert!(controller.adopt(first.with(PollParams::OFF), &pacing));
+        let expected = [Seen::Reset(us(50)), Seen::Repriced, Seen::Reset(us(0))];
+        assert_eq!(*log.borrow(), expected);
+        assert!(!controller.is_enabled());
+    }
+
+    #[test]
+    fn a2_no_policy_polls_beyond_the_maximum_or_the_timeout() {
+        let ((controller, _), pacing) = (controller(), Pacing::new(true));
+        assert_eq!(controller.budget(None), us(0));
+        controller.adopt(PollSetting::new(PollParams::up_to(us(50))), &pacing);
+        let budget = |timeout| controller.budget(timeout);
+        assert_eq!(
+            [budget(None), budget(Some(us(80))), budget(Some(us(8)))],
+            [us(50), us(50), us(8)]
+        );
+        controller.observe(Iteration::new(us(1), us(1), false, true), 0);
+        assert_eq!(budget(None), us(50));
+    }
+
+    #[test]
+    fn g1_polling_is_off_until_the_last_suspension_ends_also_with_new_parameters() {
+        let ((controller, _), pacing) = (controller(), Pacing::new(true));
+        let setting = PollSetting::new(PollParams::up_to(us(50)));
+        controller.suspend();
+        controller.adopt(setting, &pacing);
+        controller.suspend();
+        assert!(!controller.resume() && !controller.is_enabled());
+        controller.adopt(setting.with(PollParams::up_to(us(60))), &pacing);
+        assert!(!controller.is_enabled());
+        assert!(controller.resume() && controller.is_enabled());
+    }
+
+    #[test]
+    fn a11_the_kicks_of_a_sleep_are_those_since_it_ended_and_of_no_sleep_none_are_told() {
+        let (controller, log) = controller();
+        let seen = |blocked| Iteration::new(us(1), us(0), blocked, false);
+        for (blocked, before, after) in [(true, 3, 5), (false, 5, 6), (true, 9, 9)] {
+            controller.waited(blocked, before);
+            controller.observe(seen(blocked), after);
+        }
+        let expected = [Some(2), None, Some(0)].map(Seen::Iteration);
+        assert_eq!(*log.borrow(), expected);
+    }
+
+    #[test]
+    fn a11_each_handler_is_shown_its_own_event_and_kick_once() {
+        let ((controller, log), mut handler) = (controller(), PolledHandler::default());
+        let seen = |blocked| Iteration::new(us(1), us(0), blocked, false);
+        let observe = |handler: &mut PolledHandler, blocked| {
+            controller.with_policy(|policy| handler.observe(policy, seen(blocked)));
+        };
+        handler.had_event(true);
+        handler.had_event(false);
+        for blocked in [true, true, false] {
+            observe(&mut handler, blocked);
+        }
+        let of = |had_event, kicks| Seen::Handler(had_event, kicks);
+        let expected = [of(true, Some(1)), of(false, Some(0)), of(false, None)];
+        assert_eq!(
+            (&*log.borrow(), handler.time()),
+            (&Vec::from(expected), Duration::from_nanos(7))
+        );
+    }
+
+    #[test]
+    fn a_controller_is_free_unless_its_policy_runs() {
+        let (controller, _) = controller();
+        assert!(controller.is_free());
+        controller.with_policy(|_| assert!(!controller.is_free()));
+        assert!(controller.is_free());
+    }
+}
