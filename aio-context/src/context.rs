@@ -15,6 +15,7 @@ use crate::extension::Extensions;
 use crate::handler::Entry;
 use crate::macros::impl_debug;
 use crate::polling::Polling;
+use crate::spin::Spin;
 use crate::stats::Shared;
 use crate::sync::thread_local;
 use crate::timer::Fire;
@@ -118,9 +119,8 @@ pub(crate) struct Inner {
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
     pub(crate) metrics: Metrics,
-    /// Operations were submitted since the last wait that could have spun first: the next one begins at once, because it passes to the system
-    /// those that no check has passed.
-    pub(crate) has_submitted: Cell<bool>,
+    /// Submitting an operation has the next wait begin at once, because it passes to the system those that no check has passed.
+    pub(crate) spin: Spin,
     /// Dropped last.
     pub(crate) extensions: Extensions,
 }

@@ -113,7 +113,7 @@ impl Context {
         let submitted = self.0.descriptors.backend.borrow_mut().submit(report, operation);
         match submitted {
             Ok(id) => {
-                self.0.has_submitted.set(true);
+                self.0.spin.skip_next();
                 let done: Done = (Box::new(done), type_name::<F>());
                 Ok(Submitted {
                     context: Rc::downgrade(&self.0),

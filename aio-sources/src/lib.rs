@@ -80,6 +80,7 @@ mod sync;
 mod ticks;
 mod wake_calibration;
 mod wake_refinement;
+mod worker_demand;
 mod worker_pool;
 mod worker_queue;
 

@@ -1,114 +1,249 @@
-//! [`WorkerQueue`]: the work of a pool and the threads that take it.
+//! [`WorkerQueue`]: the work of a pool, the threads that run it, and its results.
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::worker_demand::{Demand, Role, WATCH};
 
 /// A thread without work ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
 
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+pub(crate) type Job<R> = Box<dyn FnOnce() -> R + Send>;
 
-pub(crate) struct WorkerQueue {
+pub(crate) struct WorkerQueue<R> {
     name: String,
     most: usize,
-    state: Mutex<State>,
-    /// There is a job for an idle thread, or the queue is closed.
-    changed: Condvar,
+    state: Mutex<State<R>>,
+    /// A parked thread was called, or the queue is closed.
+    called: Condvar,
+    /// The queue is closed.
+    closed: Condvar,
+    /// Tells the home thread that there are results.
+    announce: Box<dyn Fn() + Send + Sync>,
 }
 
-#[derive(Default)]
-struct State {
-    jobs: VecDeque<Job>,
+struct State<R> {
+    jobs: VecDeque<Job<R>>,
+    results: Vec<R>,
+    demand: Demand,
     threads: usize,
-    /// Threads that wait for a job, those included that were woken and have not taken one yet.
-    idle: usize,
+    /// Threads that are parked and were not called.
+    parked: usize,
+    /// Calls that no parked thread has taken.
+    calls: usize,
     is_closed: bool,
 }
 
-impl WorkerQueue {
-    pub(crate) fn new(name: &str, most: usize) -> Self {
+impl<R> State<R> {
+    /// Whether a thread can be woken or started.
+    fn can_call(&self, most: usize) -> bool {
+        self.parked > 0 || self.threads < most
+    }
+}
+
+type Locked<'a, R> = MutexGuard<'a, State<R>>;
+
+impl<R: Send + 'static> WorkerQueue<R> {
+    pub(crate) fn new(name: &str, most: usize, announce: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             name: name.to_owned(),
             most,
-            state: Mutex::default(),
-            changed: Condvar::new(),
+            state: Mutex::new(State {
+                jobs: VecDeque::new(),
+                results: Vec::new(),
+                demand: Demand::new(),
+                threads: 0,
+                parked: 0,
+                calls: 0,
+                is_closed: false,
+            }),
+            called: Condvar::new(),
+            closed: Condvar::new(),
+            announce: Box::new(announce),
         }
     }
 
-    /// Appends a job, and starts a thread for it unless one will be idle.
+    /// Appends a job. Returns whether [`call_all`](Self::call_all) is to be called for it. If the queue is closed, the job is dropped.
     ///
     /// # Errors
     /// If there is no thread, and the system cannot start one. The job is then dropped.
-    pub(crate) fn push(self: &Arc<Self>, job: Job) -> io::Result<()> {
+    pub(crate) fn push(self: &Arc<Self>, job: Job<R>) -> io::Result<bool> {
         let mut state = self.lock();
-        if state.jobs.len() >= state.idle && state.threads < self.most {
-            match self.start() {
-                Ok(()) => state.threads += 1,
-                // The others will take it.
-                Err(_) if state.threads > 0 => {}
-                Err(error) => return Err(error),
-            }
+        if state.is_closed {
+            return Ok(false);
         }
         state.jobs.push_back(job);
+        // A thread that is started takes over no core, as one that is woken does.
+        let called = match state.parked {
+            0 => self.call(&mut state).map(drop),
+            _ => Ok(()),
+        };
+        let called = match called {
+            // The others will take it.
+            Err(_) if state.threads > 0 => Ok(()),
+            called => called,
+        };
+        let unserved = called.is_err().then(|| state.jobs.pop_back());
+        let needs_more = state.demand.needs_more(state.jobs.len());
         drop(state);
-        self.changed.notify_one();
-        Ok(())
+        drop(unserved);
+        called.map(|()| needs_more)
+    }
+
+    /// Wakes or starts the threads that the jobs need.
+    ///
+    /// A thread that is woken may take over the core at once. So a loop calls this after it has passed on all that it has.
+    pub(crate) fn call_all(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let mut woken = 0;
+        while state.demand.needs_more(state.jobs.len()) && state.can_call(self.most) {
+            match self.call(&mut state) {
+                Ok(wakes) => woken += usize::from(wakes),
+                // There is a thread, which runs all jobs.
+                Err(_) => break,
+            }
+        }
+        drop(state);
+        (0..woken).for_each(|_| self.called.notify_one());
+    }
+
+    /// Calls one more thread if the jobs need it and the limit allows it. Returns whether a parked thread is to be notified, which is done
+    /// without the lock, because it takes that next.
+    fn call(self: &Arc<Self>, state: &mut State<R>) -> io::Result<bool> {
+        if !state.demand.needs_more(state.jobs.len()) || !state.can_call(self.most) {
+            return Ok(false);
+        }
+        let is_parked = state.parked > 0;
+        if is_parked {
+            state.parked -= 1;
+            state.calls += 1;
+        } else {
+            self.start()?;
+            state.threads += 1;
+        }
+        state.demand.call();
+        Ok(is_parked)
     }
 
     fn start(self: &Arc<Self>) -> io::Result<()> {
         let queue = self.clone();
-        let work = move || {
-            while let Some(job) = queue.next() {
-                job();
-            }
-        };
         thread::Builder::new()
             .name(self.name.clone())
-            .spawn(work)
+            .spawn(move || queue.work())
             .map(drop)
     }
 
-    /// Waits for a job. `None` if the thread shall end.
-    fn next(&self) -> Option<Job> {
+    /// What a thread does.
+    fn work(self: &Arc<Self>) {
         let mut state = self.lock();
-        let mut is_over = false;
+        state.demand.arrive();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
-                return Some(job);
+            match state.demand.role(state.jobs.len()) {
+                _ if state.is_closed => break,
+                Role::Run => state = self.run_next(state),
+                Role::Watch => state = self.watch(state),
+                Role::Park => {
+                    let is_called;
+                    (state, is_called) = self.park(state);
+                    if !is_called && state.jobs.is_empty() {
+                        break;
+                    }
+                }
             }
-            if is_over || state.is_closed {
-                state.threads -= 1;
-                return None;
-            }
-            state.idle += 1;
-            let (after, waited) = self
-                .changed
-                .wait_timeout(state, IDLE)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = after;
-            state.idle -= 1;
-            is_over = waited.timed_out();
         }
+        state.threads -= 1;
     }
 
-    /// Drops the jobs that were not begun. The threads end after the jobs that they run.
+    fn run_next<'a>(self: &'a Arc<Self>, mut state: Locked<'a, R>) -> Locked<'a, R> {
+        let Some(job) = state.jobs.pop_front() else {
+            return state;
+        };
+        state.demand.begin();
+        // There is a thread: this one. If no other can be started, it runs all jobs.
+        let wakes = self.call(&mut state).unwrap_or(false);
+        drop(state);
+        if wakes {
+            self.called.notify_one();
+        }
+        let began = Instant::now();
+        let result = job();
+        let now = Instant::now();
+        let mut state = self.lock();
+        let jobs = state.jobs.len();
+        let is_announced = state.demand.end(now.duration_since(began), now, jobs);
+        if state.is_closed {
+            drop(state);
+            drop(result);
+            return self.lock();
+        }
+        state.results.push(result);
+        if is_announced { self.announce(state) } else { state }
+    }
+
+    /// Tells the home thread that there are results. Not with the lock, which that thread takes next.
+    fn announce<'a>(&'a self, state: Locked<'a, R>) -> Locked<'a, R> {
+        drop(state);
+        (self.announce)();
+        self.lock()
+    }
+
+    fn watch<'a>(&'a self, mut state: Locked<'a, R>) -> Locked<'a, R> {
+        let begun = state.demand.watch();
+        let waited = self.closed.wait_timeout(state, WATCH);
+        (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let jobs = state.jobs.len();
+        state.demand.has_stalled(begun, jobs);
+        if state.demand.is_quiet() {
+            state.demand.announced();
+            state = self.announce(state);
+        }
+        state
+    }
+
+    /// Waits until the thread is called, or the queue is closed. Returns `false` if neither happens for a long time.
+    fn park<'a>(&'a self, mut state: Locked<'a, R>) -> (Locked<'a, R>, bool) {
+        state.parked += 1;
+        let waits = |state: &mut State<R>| state.calls == 0 && !state.is_closed;
+        let waited = self.called.wait_timeout_while(state, IDLE, waits);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let is_called = state.calls > 0;
+        if is_called {
+            state.calls -= 1;
+            state.demand.arrive();
+        } else {
+            state.parked -= 1;
+        }
+        (state, is_called)
+    }
+
+    /// Moves the results to the end of `into`.
+    pub(crate) fn take_results(&self, into: &mut VecDeque<R>) {
+        let mut state = self.lock();
+        state.demand.announced();
+        into.extend(state.results.drain(..));
+    }
+
+    /// Drops the jobs that were not begun, and the results. The threads end after the jobs that they run.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
-        let jobs = std::mem::take(&mut state.jobs);
+        let jobs = mem::take(&mut state.jobs);
+        let results = mem::take(&mut state.results);
         drop(state);
-        self.changed.notify_all();
-        drop(jobs);
+        self.called.notify_all();
+        self.closed.notify_all();
+        drop((jobs, results));
     }
 
     pub(crate) fn threads(&self) -> usize {
         self.lock().threads
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> Locked<'_, R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -62,23 +62,13 @@ impl Inner {
             // After polling the loop has waited long enough. A wait that passes operations to the system begins at once: it makes one
             // system call instead of two, and a thread that executes them may be waiting for this core.
             if searched.spun.is_zero()
-                && !self.take_submitted()
+                && self.spin.take_allowed()
                 && self.pacing.pre_sleep.step(|spin| spin.is_worth_it())
             {
                 return Ok(Plan::Spin(left));
             }
         }
         Ok(self.announce(left))
-    }
-
-    /// Returns whether operations were submitted since the last call: this wait passes to the system those that no check has passed.
-    #[inline(always)]
-    fn take_submitted(&self) -> bool {
-        let has_submitted = self.has_submitted.get();
-        if has_submitted {
-            self.has_submitted.set(false);
-        }
-        has_submitted
     }
 
     /// Stays awake until the write that woke the loop returns, and a moment longer; true if there was a notification (rule N6).

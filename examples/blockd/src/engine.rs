@@ -11,10 +11,14 @@ use crate::ring_engine::RingEngine;
 /// The most threads of an export. More requests than that wait for a thread.
 const MOST_THREADS: usize = 16;
 
+/// From so many requests in flight on, a write comes together with others.
+const FEW: usize = 2;
+
 /// What executes requests for images. The loop itself executes those for disks in memory, which never wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Engine {
-    /// The loop, if a read finds all its data in the page cache; else its io_uring, or threads where the system has none
+    /// The loop, if a read finds all its data in the page cache; threads for writes to the page cache that come together; else the loop's
+    /// io_uring, or threads where the system has none
     #[default]
     Auto,
     /// The loop's io_uring, which moves data between images and the memory of clients without a copy. Implies --backend uring
@@ -47,7 +51,7 @@ impl Engine {
             let uses_ring = matches!(self, Self::Auto | Self::Uring) && has_ring(cx);
             Rc::new(Workers {
                 pool: WorkerPool::new(cx, "blockd-disk", MOST_THREADS),
-                reads_at_once: self == Self::Auto,
+                is_auto: self == Self::Auto,
                 ring: uses_ring.then(|| RingEngine::new(cx)),
             })
         })
@@ -93,13 +97,23 @@ fn has_ring(cx: &Context) -> bool {
 #[derive(Debug)]
 pub(crate) struct Workers {
     pub(crate) pool: WorkerPool,
-    /// The loop executes reads that need not wait for the medium.
-    pub(crate) reads_at_once: bool,
+    /// The loop executes reads that need not wait for the medium, and threads the writes that come together.
+    pub(crate) is_auto: bool,
     /// Executes what it can. The pool executes the rest.
-    pub(crate) ring: Option<Rc<RingEngine>>,
+    ring: Option<Rc<RingEngine>>,
 }
 
 impl Workers {
+    /// The ring, if it is to execute a request. `is_buffered_write` tells whether this is a write to the page cache.
+    ///
+    /// Few file systems can write to their page cache without waiting. For the others the kernel passes each write to a thread of its own,
+    /// and each end of one wakes the loop. A single write costs least that way. Of several, a thread of the pool executes one after the
+    /// other, and wakes the loop for many at a time.
+    pub(crate) fn ring_for(&self, is_buffered_write: impl FnOnce() -> bool) -> Option<&Rc<RingEngine>> {
+        let comes_with_others = || self.is_auto && self.in_flight() >= FEW && is_buffered_write();
+        self.ring.as_ref().filter(|_| !comes_with_others())
+    }
+
     /// The number of requests that have not ended, those of former clients included.
     pub(crate) fn in_flight(&self) -> usize {
         self.pool.in_flight() + self.ring.as_ref().map_or(0, |ring| ring.in_flight())

@@ -200,6 +200,12 @@ impl Device {
         Ok(None)
     }
 
+    /// Whether the request in `chain` writes to the page cache.
+    pub(crate) fn is_buffered_write(&self, memory: &Memory, chain: &DescriptorChain) -> bool {
+        let is_write = |(request, _): (Request<'_>, _)| request.kind == VIRTIO_BLK_T_OUT;
+        !self.disk.is_direct() && Request::of(memory, chain).is_ok_and(is_write)
+    }
+
     /// Executes the request in `chain` if it is a read of at most [`STEP`] bytes that need not wait for a medium. `None` if it is not, or
     /// must be executed in another way to be answered.
     pub(crate) fn serve_now(&self, memory: &Memory, chain: &DescriptorChain) -> Option<Done> {

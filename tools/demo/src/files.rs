@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use aio_tools::cores::Cores;
@@ -88,7 +88,7 @@ fn describe(job: Job) -> String {
     format!("{order} {what} {size}, depth {}", job.depth)
 }
 
-/// Measures all engines in turns, with an image of each in `directory`, and the jobs whose descriptions have all words of `only`.
+/// Measures all engines in turns, with an image that they share in `directory`, and the jobs whose descriptions have all words of `only`.
 pub(crate) fn measure(
     directory: &Path,
     blockd: &Path,
@@ -99,32 +99,31 @@ pub(crate) fn measure(
 ) -> anyhow::Result<Vec<Row>> {
     let place = tempfile::tempdir_in(directory)
         .with_context(|| format!("cannot make images in {}", directory.display()))?;
-    let engines = ENGINES.iter().filter(|engine| engine.is_available());
-    let mut servers = Vec::new();
-    for engine in engines {
-        let image = place
-            .path()
-            .join(format!("{}-{}", engine.program.name(), engine.name));
-        // Blocks of both sizes begin with the version zero, so each has an image of its own.
-        let small = Disk::make(&image, 4 * KIB, *engine, blockd, cores)?;
-        let large = Disk::make(&image.with_extension("large"), MIB, *engine, blockd, cores)?;
-        servers.push((*engine, [small, large]));
-    }
+    let engines: Vec<Engine> = ENGINES
+        .into_iter()
+        .filter(|engine| engine.is_available())
+        .collect();
+    let start = |block| Image::make(place.path(), block, (&engines, blockd), cores);
+    let mut images = [start(4 * KIB)?, start(MIB)?];
+    // The number of each engine.
+    let mut order: Vec<usize> = (0..engines.len()).collect();
     let is_wanted = |job: &Job| only.iter().all(|word| describe(*job).contains(word.trim()));
     let jobs: Vec<Job> = JOBS.into_iter().filter(is_wanted).collect();
     ensure!(!jobs.is_empty(), "no job has all of {only:?} in its description");
-    let progress = ProgressBar::new((rounds * jobs.len() * servers.len()) as u64);
+    let progress = ProgressBar::new((rounds * jobs.len() * engines.len()) as u64);
     let mut rows = Vec::new();
     for round in 0..rounds {
         // Each comes first in turn: the first one to write meets what the file system has put off.
-        servers.rotate_left(usize::from(round > 0));
+        order.rotate_left(usize::from(round > 0));
         for &job in &jobs {
-            for (engine, disks) in &mut servers {
+            for &number in &order {
                 interrupt.check()?;
-                let disk = &mut disks[usize::from(job.block >= MIB)];
-                let mut client = Client::connect_for_blocks(&disk.server.socket(), Waits::Spinning, job)?;
-                client.run_blocks(&mut disk.blocks, job, time / 5)?;
-                let measured = client.run_blocks(&mut disk.blocks, job, time).with_context(|| {
+                let engine = engines[number];
+                let image = &mut images[usize::from(job.block >= MIB)];
+                let socket = image.servers[number].socket();
+                let mut client = Client::connect_for_blocks(&socket, Waits::Spinning, job)?;
+                client.run_blocks(&mut image.blocks, job, time / 5)?;
+                let measured = client.run_blocks(&mut image.blocks, job, time).with_context(|| {
                     format!("{} {}, {}", engine.program.name(), engine.name, describe(job))
                 })?;
                 rows.push(Row {
@@ -147,29 +146,31 @@ pub(crate) fn measure(
     Ok(rows)
 }
 
-/// A daemon with an image.
-struct Disk {
-    server: Server,
+/// An image that all servers share. They take turns, so each finds what the client has written through another one. It lies in the same
+/// pages of the cache for all: which pages a file gets can change the rate of writes by a factor of two.
+struct Image {
+    servers: Vec<Server>,
     blocks: Blocks,
 }
 
-impl Disk {
+impl Image {
     fn make(
-        image: &PathBuf,
+        directory: &Path,
         block: usize,
-        engine: Engine,
-        blockd: &Path,
+        (engines, blockd): (&[Engine], &Path),
         cores: Option<Cores>,
     ) -> anyhow::Result<Self> {
         let blocks = Blocks::new(IMAGE, block);
-        // On the medium, so that the system does not write it back while another one is measured.
-        let written = File::create(image).and_then(|mut file| {
+        let path = directory.join(format!("image-{block}"));
+        // On the medium, so that the system does not write it back meanwhile.
+        let written = File::create(&path).and_then(|mut file| {
             file.write_all(&blocks.image())?;
             file.sync_all()
         });
-        written.with_context(|| format!("cannot write {}", image.display()))?;
-        let server = Server::start_with_image(engine, blockd, image, cores)?;
-        Ok(Self { server, blocks })
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+        let start = |engine: &Engine| Server::start_with_image(*engine, blockd, &path, cores);
+        let servers = engines.iter().map(start).collect::<anyhow::Result<_>>()?;
+        Ok(Self { servers, blocks })
     }
 }
 

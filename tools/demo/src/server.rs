@@ -184,11 +184,15 @@ impl Server {
             let socket = busy_socket(directory.path());
             let mut command = Command::new(blockd);
             command.args(["--engine", engine.name, "--export"]);
-            command.arg(format!("path={},socket={}", image.display(), socket.display()));
+            command.arg(format!(
+                "path={},socket={},lock=off",
+                image.display(),
+                socket.display()
+            ));
             command
         } else {
             let (aio, image) = (engine.name, image.display());
-            let node = format!("driver=file,node-name=disk,aio={aio},filename={image}");
+            let node = format!("driver=file,node-name=disk,aio={aio},locking=off,filename={image}");
             command_of_peer(&node, polling, directory.path(), 0)
         };
         Self::start_by(&mut command, Kind { program, polling }, directory, at)

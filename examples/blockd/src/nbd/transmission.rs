@@ -230,7 +230,7 @@ impl Transmission {
             return Ok(());
         }
         if let Some(workers) = &export.workers {
-            if workers.reads_at_once && self.read_at_once(disk, &request, out, turn) {
+            if workers.is_auto && self.read_at_once(disk, &request, out, turn) {
                 return Ok(());
             }
             let mut job = Job {

@@ -52,7 +52,7 @@ impl Vring {
             turn.requests -= 1;
             self.next_available.set(next.wrapping_add(1));
             let number = self.outstanding.borrow_mut().push(head);
-            if workers.reads_at_once
+            if workers.is_auto
                 && let Some(done) = self.config.device.serve_now(&self.config.memory, chain)
             {
                 turn.bytes = turn.bytes.saturating_sub(done.written.into());
@@ -64,7 +64,14 @@ impl Vring {
                 continue;
             }
             let now = *turn.passed_on_at.get_or_insert_with(Instant::now);
-            if let Some(engine) = &workers.ring {
+            let is_buffered_write = || {
+                !self.config.write_through
+                    && self
+                        .config
+                        .device
+                        .is_buffered_write(&self.config.memory, chain)
+            };
+            if let Some(engine) = workers.ring_for(is_buffered_write) {
                 // The kernel copies what is in memory already when it takes the request.
                 let len = chain
                     .readable

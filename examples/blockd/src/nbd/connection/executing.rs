@@ -12,7 +12,7 @@ use crate::engine::Workers;
 use crate::nbd::catalog::NbdExport;
 use crate::nbd::job::{Job, Payload};
 use crate::nbd::on_ring::{Ended, RingJob};
-use crate::nbd::request::Request;
+use crate::nbd::request::{Kind, Request};
 use crate::nbd::turn::Failure;
 
 impl Connection {
@@ -22,7 +22,12 @@ impl Connection {
             return Ok(());
         };
         let begun = Instant::now();
-        let Some(engine) = workers.ring.as_ref().filter(|_| RingJob::takes(job.request.kind)) else {
+        let is_direct = export.device.disk.is_direct();
+        let is_buffered_write = || job.request.kind == Kind::Write && !job.request.fua && !is_direct;
+        let engine = workers
+            .ring_for(is_buffered_write)
+            .filter(|_| RingJob::takes(job.request.kind));
+        let Some(engine) = engine else {
             return self.pass_to_thread(export, workers, begun, job);
         };
         let (me, place, request) = (self.me.clone(), self.place.clone(), job.request);
