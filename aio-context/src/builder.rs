@@ -1,5 +1,6 @@
 //! [`Builder`]: puts a context together.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -20,7 +21,6 @@ use crate::extension::Extensions;
 use crate::handler::{Entry, Silent};
 use crate::macros::impl_debug;
 use crate::polling::Polling;
-use crate::spin::Spin;
 use crate::stats::Shared;
 use crate::timers::Timers;
 use crate::wall::{OpenChanges, WallChanges, is_own};
@@ -184,7 +184,7 @@ impl Builder {
             deferred: Deferred::new(),
             nesting: Nesting::default(),
             metrics: Metrics::default(),
-            spin: Spin::default(),
+            skips_spin: Cell::default(),
             extensions: Extensions::default(),
             shared: Arc::new(Shared::new(self.params)),
             mailbox,

@@ -15,7 +15,6 @@ use crate::extension::Extensions;
 use crate::handler::Entry;
 use crate::macros::impl_debug;
 use crate::polling::Polling;
-use crate::spin::Spin;
 use crate::stats::Shared;
 use crate::sync::thread_local;
 use crate::timer::Fire;
@@ -119,8 +118,9 @@ pub(crate) struct Inner {
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
     pub(crate) metrics: Metrics,
-    /// Submitting an operation has the next wait begin at once, because it passes to the system those that no check has passed.
-    pub(crate) spin: Spin,
+    /// The next wait that could spin first begins at once: see [`Context::skip_spin`]. Submitting an operation sets it, because that wait
+    /// passes to the system those that no check has passed.
+    pub(crate) skips_spin: Cell<bool>,
     /// Dropped last.
     pub(crate) extensions: Extensions,
 }

@@ -142,7 +142,6 @@ mod remote;
 mod replacing;
 mod run;
 mod source;
-mod spin;
 mod stats;
 mod submission;
 #[cfg(not(aio_modelled))]
@@ -181,7 +180,6 @@ pub use pausing::Paused;
 pub use registration::Registration;
 pub use remote::Remote;
 pub use source::{Source, SourceBuilder, SourceWaker};
-pub use spin::NoSpin;
 pub use stats::Stats;
 pub use submission::{Submit, Submitted};
 pub use timer::{Delayed, Timer, TimerBuilder};

@@ -113,7 +113,7 @@ impl Context {
         let submitted = self.0.descriptors.backend.borrow_mut().submit(report, operation);
         match submitted {
             Ok(id) => {
-                self.0.spin.skip_next();
+                self.skip_spin(true);
                 let done: Done = (Box::new(done), type_name::<F>());
                 Ok(Submitted {
                     context: Rc::downgrade(&self.0),
@@ -126,6 +126,33 @@ impl Context {
                 Err(refused)
             }
         }
+    }
+
+    /// Sets whether the next wait begins at once. Otherwise a loop that has just served an event checks its descriptors for a moment before
+    /// it sleeps. Pass `true` after giving work to a thread, which may need the loop's core, and `false` when its result is there.
+    ///
+    /// Polling of handlers goes on as before.
+    ///
+    /// ```
+    /// use aio_context::{Context, Wait};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let cx = Context::new()?;
+    /// let (send, receive) = std::sync::mpsc::channel();
+    /// let remote = cx.remote();
+    /// let worker = std::thread::spawn(move || {
+    ///     let sum = receive.iter().sum::<u32>();
+    ///     remote.run(move |_cx| assert_eq!(sum, 3))
+    /// });
+    /// send.send(3).unwrap();
+    /// drop(send);
+    /// cx.skip_spin(true);
+    /// cx.poll(Wait::Block)?;
+    /// # worker.join().unwrap().unwrap(); Ok(()) }
+    /// ```
+    #[inline]
+    pub fn skip_spin(&self, skips: bool) {
+        self.0.skips_spin.set(skips);
     }
 
     /// Returns the number of operations whose callback was neither called nor dropped.

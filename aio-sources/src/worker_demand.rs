@@ -219,7 +219,11 @@ mod tests {
             }
         }
         assert_eq!(announced, [4, 2, 1, 0]);
-        for (after, expected) in [(Duration::ZERO, false), (LONGEST_QUIET, true), (LONGEST_QUIET, false)] {
+        for (after, expected) in [
+            (Duration::ZERO, false),
+            (LONGEST_QUIET, true),
+            (LONGEST_QUIET, false),
+        ] {
             demand.begin();
             assert_eq!(demand.end(BRIEF, now + after, 50), expected, "{after:?}");
         }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use aio_context::{BottomHalf, Context, GroupId, NoSpin, WeakContext};
+use aio_context::{BottomHalf, Context, GroupId, WeakContext};
 
 use crate::worker_queue::{Job, WorkerQueue};
 use crate::{Bell, DoorbellBoard};
@@ -56,7 +56,7 @@ const BATCH: usize = 64;
 #[must_use = "dropped at once, it drops the work that was not begun"]
 pub struct WorkerPool {
     queue: Arc<WorkerQueue<Finished>>,
-    callbacks: Rc<Callbacks>,
+    callbacks: Rc<RefCell<HashMap<u64, Callback>>>,
     next_id: Cell<u64>,
     context: WeakContext,
     /// Wakes threads for the work of an iteration.
@@ -67,34 +67,6 @@ pub struct WorkerPool {
 /// What became of work: its result, or the payload of its panic.
 type Outcome = thread::Result<Box<dyn Any + Send>>;
 type Callback = Box<dyn FnOnce(&Context, Outcome)>;
-
-/// The callbacks of work whose result has not come.
-#[derive(Default)]
-struct Callbacks {
-    waiting: RefCell<HashMap<u64, Callback>>,
-    /// While there are some, the threads may need the loop's core.
-    no_spin: Cell<Option<NoSpin>>,
-}
-
-impl Callbacks {
-    fn insert(&self, id: u64, callback: Callback, context: &WeakContext) {
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.is_empty() {
-            self.no_spin
-                .set(context.upgrade().as_ref().map(Context::without_spin));
-        }
-        waiting.insert(id, callback);
-    }
-
-    fn take(&self, id: u64) -> Option<Callback> {
-        let mut waiting = self.waiting.borrow_mut();
-        let callback = waiting.remove(&id);
-        if waiting.is_empty() {
-            self.no_spin.set(None);
-        }
-        callback
-    }
-}
 
 struct Finished {
     id: u64,
@@ -136,7 +108,8 @@ impl WorkerPool {
     /// Runs `work` on a thread of the pool, then calls `done` with its result on the home thread, in an iteration of the loop. A panic
     /// of `work` is passed to `done` as by [`thread::JoinHandle::join`].
     ///
-    /// Returns at once. `done` may do anything, also poll and submit more work.
+    /// Returns at once. If all threads are idle, one is woken in the next iteration of the loop: for all work that was submitted until then.
+    /// `done` may do anything, also poll and submit more work.
     ///
     /// # Errors
     /// The error of the system if there is no thread and none can be started. `work` and `done` are then dropped.
@@ -154,6 +127,10 @@ impl WorkerPool {
         if self.queue.push(job)? {
             self.wake.schedule();
         }
+        if let Some(cx) = self.context.upgrade() {
+            // The threads may need the core of this loop.
+            cx.skip_spin(true);
+        }
         self.next_id.set(id + 1);
         let callback: Callback =
             Box::new(
@@ -163,14 +140,14 @@ impl WorkerPool {
                     Err(panic) => done(cx, Err(panic)),
                 },
             );
-        self.callbacks.insert(id, callback, &self.context);
+        self.callbacks.borrow_mut().insert(id, callback);
         Ok(())
     }
 
     /// Returns how much work was submitted whose callback was not called yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.callbacks.waiting.borrow().len()
+        self.callbacks.borrow().len()
     }
 
     /// Returns how many threads there are at the moment, idle ones included.
@@ -183,7 +160,7 @@ impl WorkerPool {
 /// The results of a pool, on their way to the callbacks.
 struct Results {
     queue: Arc<WorkerQueue<Finished>>,
-    callbacks: Rc<Callbacks>,
+    callbacks: Rc<RefCell<HashMap<u64, Callback>>>,
     taken: RefCell<VecDeque<Finished>>,
     bell: Arc<OnceLock<Bell>>,
 }
@@ -203,7 +180,11 @@ impl Results {
                 self.bell.get().into_iter().for_each(Bell::ring);
                 is_rung = true;
             }
-            let callback = self.callbacks.take(id);
+            let (callback, is_idle) = {
+                let mut callbacks = self.callbacks.borrow_mut();
+                (callbacks.remove(&id), callbacks.is_empty())
+            };
+            cx.skip_spin(!is_idle);
             if let Some(callback) = callback {
                 callback(cx, outcome);
             }
@@ -232,8 +213,7 @@ impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.queue.close();
         // A callback that is dropped may use the pool's context, also this very table.
-        let callbacks = self.callbacks.waiting.take();
-        self.callbacks.no_spin.set(None);
+        let callbacks = self.callbacks.take();
         drop(callbacks);
     }
 }

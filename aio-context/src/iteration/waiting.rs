@@ -62,13 +62,23 @@ impl Inner {
             // After polling the loop has waited long enough. A wait that passes operations to the system begins at once: it makes one
             // system call instead of two, and a thread that executes them may be waiting for this core.
             if searched.spun.is_zero()
-                && self.spin.take_allowed()
+                && !self.take_skips_spin()
                 && self.pacing.pre_sleep.step(|spin| spin.is_worth_it())
             {
                 return Ok(Plan::Spin(left));
             }
         }
         Ok(self.announce(left))
+    }
+
+    /// Returns whether the next wait shall [begin at once](Context::skip_spin), and forgets it.
+    #[inline(always)]
+    fn take_skips_spin(&self) -> bool {
+        let skips = self.skips_spin.get();
+        if skips {
+            self.skips_spin.set(false);
+        }
+        skips
     }
 
     /// Stays awake until the write that woke the loop returns, and a moment longer; true if there was a notification (rule N6).

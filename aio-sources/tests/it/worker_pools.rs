@@ -15,6 +15,7 @@ everywhere! {
     s2_each_result_comes_home_once
     s2_work_runs_on_other_threads_and_callbacks_at_home
     s2_work_that_hangs_delays_no_other_pool_nor_the_loop
+    s2_work_that_hangs_among_short_work_delays_no_other
     s2_as_many_threads_as_are_needed_and_allowed
     s2_results_are_delivered_in_nested_polls
     s2_a_panic_of_the_work_reaches_its_callback
@@ -95,6 +96,35 @@ fn s2_work_that_hangs_delays_no_other_pool_nor_the_loop(bench: Bench) {
     assert_eq!((hanging.in_flight(), other.in_flight()), (2, 0));
     open.send(()).unwrap();
     until(&bench, &cx, || hanging.in_flight() == 0);
+}
+
+/// Also when the pool has seen nothing but short work, which one thread runs.
+fn s2_work_that_hangs_among_short_work_delays_no_other(bench: Bench) {
+    let cx = bench.context();
+    let pool = WorkerPool::new(&cx, "work", 3);
+    let ended = Rc::new(Cell::new(0));
+    let short = |count: u32| {
+        for _ in 0..count {
+            let count = ended.clone();
+            pool.run(|| (), move |_, _| count.set(count.get() + 1)).unwrap();
+        }
+    };
+    short(500);
+    until(&bench, &cx, || pool.in_flight() == 0);
+    let mut gates = Vec::new();
+    for hanging in 1..=2 {
+        short(5);
+        let (open, work) = gate();
+        pool.run(work, |_, _| {}).unwrap();
+        gates.push(open);
+        short(5);
+        until(&bench, &cx, || pool.in_flight() == hanging);
+    }
+    assert_eq!(ended.get(), 520);
+    for open in gates {
+        open.send(()).unwrap();
+    }
+    until(&bench, &cx, || pool.in_flight() == 0);
 }
 
 fn s2_as_many_threads_as_are_needed_and_allowed(bench: Bench) {

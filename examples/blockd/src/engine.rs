@@ -119,3 +119,47 @@ impl Workers {
         self.pool.in_flight() + self.ring.as_ref().map_or(0, |ring| ring.in_flight())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workers(engine: Engine) -> Option<(Context, Rc<Workers>)> {
+        let cx = Context::builder()
+            .backend_kind(BackendKind::Uring)
+            .build()
+            .expect("there is a descriptor left");
+        if !has_ring(&cx) {
+            eprintln!("skipped: no io_uring");
+            return None;
+        }
+        let source = Source::File(Default::default());
+        let workers = engine.workers(&cx, &source)?;
+        Some((cx, workers))
+    }
+
+    #[test]
+    fn s2_auto_passes_writes_that_come_together_to_threads_and_all_else_to_the_ring() {
+        let Some((_cx, workers)) = workers(Engine::Auto) else {
+            return;
+        };
+        let ring = workers.ring_for(|| true).expect("a single write").clone();
+        let first = ring.begin();
+        assert!(workers.ring_for(|| true).is_some());
+        let second = ring.begin();
+        assert!(workers.ring_for(|| true).is_none(), "{FEW} are in flight");
+        assert!(workers.ring_for(|| false).is_some(), "no write to the page cache");
+        drop((first, second));
+        assert!(workers.ring_for(|| true).is_some());
+    }
+
+    #[test]
+    fn s1_the_engine_uring_passes_everything_to_the_ring() {
+        let Some((_cx, workers)) = workers(Engine::Uring) else {
+            return;
+        };
+        let ring = workers.ring_for(|| true).expect("a single write").clone();
+        let _others = [ring.begin(), ring.begin(), ring.begin()];
+        assert!(workers.ring_for(|| true).is_some());
+    }
+}

@@ -65,11 +65,7 @@ impl Vring {
             }
             let now = *turn.passed_on_at.get_or_insert_with(Instant::now);
             let is_buffered_write = || {
-                !self.config.write_through
-                    && self
-                        .config
-                        .device
-                        .is_buffered_write(&self.config.memory, chain)
+                !self.config.write_through && self.config.device.is_buffered_write(&self.config.memory, chain)
             };
             if let Some(engine) = workers.ring_for(is_buffered_write) {
                 // The kernel copies what is in memory already when it takes the request.
