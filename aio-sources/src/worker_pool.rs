@@ -167,6 +167,8 @@ struct Results {
 
 impl Results {
     fn deliver_batch(&self, cx: &Context) {
+        // What an earlier panic has left may be there still: the bell that was heard now is about later results.
+        self.queue.take_results(&mut self.taken.borrow_mut());
         let mut is_rung = false;
         for _ in 0..BATCH {
             if cx.is_paused(GroupId::DEFAULT) {

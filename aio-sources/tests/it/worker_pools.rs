@@ -21,6 +21,7 @@ everywhere! {
     s2_a_panic_of_the_work_reaches_its_callback
     s2_a_dropped_pool_drops_what_was_not_begun
     d9_a_panic_of_a_callback_loses_no_other_result
+    d9_a_panic_of_what_was_left_by_another_panic_loses_no_later_result
 }
 
 /// Polls until `is_done`.
@@ -230,4 +231,45 @@ fn d9_a_panic_of_a_callback_loses_no_other_result(bench: Bench) {
         panics += u32::from(polled.is_err());
     }
     assert_eq!((ran.get(), panics), (4, 1));
+}
+
+/// The bell of the later results rings before the loop delivers what the first panic has left.
+fn d9_a_panic_of_what_was_left_by_another_panic_loses_no_later_result(bench: Bench) {
+    let cx = bench.context();
+    let pool = WorkerPool::new(&cx, "work", 1);
+    let ran = Rc::new(Cell::new(0));
+    let run = |panics: bool| {
+        let count = ran.clone();
+        let done = move |_: &Context, _: thread::Result<()>| {
+            count.set(count.get() + 1);
+            assert!(!panics, "on purpose");
+        };
+        pool.run(|| (), done).unwrap();
+    };
+    // The only thread has come so far when it is there.
+    let stop = || {
+        let (arrived, has_arrived) = mpsc::channel();
+        let (open, work) = gate();
+        let wait = move || {
+            arrived.send(()).unwrap();
+            work();
+        };
+        pool.run(wait, |_, _| {}).unwrap();
+        (has_arrived, open)
+    };
+    let poll = || catch_unwind(AssertUnwindSafe(|| bench.poll(&cx, Wait::Block)));
+    run(true);
+    run(true);
+    let (has_arrived, open) = stop();
+    has_arrived.recv().unwrap();
+    assert!(poll().is_err() && ran.get() == 1);
+    run(false);
+    let (is_behind, end) = stop();
+    open.send(()).unwrap();
+    is_behind.recv().unwrap();
+    while ran.get() < 3 {
+        let _ = poll();
+    }
+    end.send(()).unwrap();
+    until(&bench, &cx, || pool.in_flight() == 0);
 }
