@@ -110,8 +110,10 @@ impl Workers {
     /// and each end of one wakes the loop. A single write costs least that way. Of several, a thread of the pool executes one after the
     /// other, and wakes the loop for many at a time.
     pub(crate) fn ring_for(&self, is_buffered_write: impl FnOnce() -> bool) -> Option<&Rc<RingEngine>> {
-        let comes_with_others = || self.is_auto && self.in_flight() >= FEW && is_buffered_write();
-        self.ring.as_ref().filter(|_| !comes_with_others())
+        // A thread of the kernel and one of the pool would wait for each other.
+        let comes_with_others = || self.pool.in_flight() > 0 || self.in_flight() >= FEW;
+        let uses_thread = || self.is_auto && comes_with_others() && is_buffered_write();
+        self.ring.as_ref().filter(|_| !uses_thread())
     }
 
     /// The number of requests that have not ended, those of former clients included.
