@@ -169,7 +169,6 @@ impl Results {
     fn deliver_batch(&self, cx: &Context) {
         // What an earlier panic has left may be there still: the bell that was heard now is about later results.
         self.queue.take_results(&mut self.taken.borrow_mut());
-        let mut is_rung = false;
         for _ in 0..BATCH {
             if cx.is_paused(GroupId::DEFAULT) {
                 return;
@@ -177,10 +176,10 @@ impl Results {
             let Some((Finished { id, outcome }, is_last)) = self.next() else {
                 return;
             };
-            if !is_last && !is_rung {
-                // For polls inside the callback, after a panic, and for more than one batch.
+            if !is_last {
+                // For polls inside the callback, after a panic, and for more than one batch. Each time: such a poll hears the bell, and what
+                // is taken after it may have been announced before, or not yet.
                 self.bell.get().into_iter().for_each(Bell::ring);
-                is_rung = true;
             }
             let (callback, is_idle) = {
                 let mut callbacks = self.callbacks.borrow_mut();
