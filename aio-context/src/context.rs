@@ -118,9 +118,8 @@ pub(crate) struct Inner {
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
     pub(crate) metrics: Metrics,
-    /// The next wait that could spin first begins at once: see [`Context::skip_spin`]. Submitting an operation sets it, because that wait
-    /// passes to the system those that no check has passed.
-    pub(crate) skips_spin: Cell<bool>,
+    /// Why the next wait that could spin first begins at once; 0 if it need not.
+    pub(crate) skips_spin: Cell<u8>,
     /// Dropped last.
     pub(crate) extensions: Extensions,
 }

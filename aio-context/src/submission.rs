@@ -113,7 +113,8 @@ impl Context {
         let submitted = self.0.descriptors.backend.borrow_mut().submit(report, operation);
         match submitted {
             Ok(id) => {
-                self.skip_spin(true);
+                let reasons = &self.0.skips_spin;
+                reasons.set(reasons.get() | SUBMITTED);
                 let done: Done = (Box::new(done), type_name::<F>());
                 Ok(Submitted {
                     context: Rc::downgrade(&self.0),
@@ -152,7 +153,12 @@ impl Context {
     /// ```
     #[inline]
     pub fn skip_spin(&self, skips: bool) {
-        self.0.skips_spin.set(skips);
+        let reasons = &self.0.skips_spin;
+        reasons.set(if skips {
+            reasons.get() | ASKED
+        } else {
+            reasons.get() & !ASKED
+        });
     }
 
     /// Returns the number of operations whose callback was neither called nor dropped.
@@ -209,6 +215,11 @@ impl Context {
         }
     }
 }
+
+/// Operations were submitted: the next wait passes to the system those that no check has passed.
+const SUBMITTED: u8 = 1;
+/// See [`Context::skip_spin`].
+const ASKED: u8 = 2;
 
 /// A callback, and its type for messages.
 type Done = (Box<dyn FnOnce(&Context, Completed)>, &'static str);

@@ -44,7 +44,7 @@
 //! only after its limit is raised; the registry stores them in a map, in O(log n).
 //!
 //! # What it does not do
-//! The registry never calls a handler ([`call_each`] only calls what it is passed), makes no system calls, owns no descriptors and reads no clock. It does not call a backend: operations
+//! The registry never calls a handler ([`call_each()`] only calls what it is passed), makes no system calls, owns no descriptors and reads no clock. It does not call a backend: operations
 //! return the interest that the caller must pass to the backend. Groups are never released: make one for each purpose, not for each
 //! request.
 #![cfg_attr(docsrs, feature(doc_cfg))]

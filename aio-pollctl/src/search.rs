@@ -128,7 +128,7 @@ pub struct Searched {
     pub hit: bool,
     /// How long it polled, as far as a clock was read.
     pub spun: Duration,
-    /// When it ended, if a clock was read: a hit in the very first round costs no reading.
+    /// When it ended, if a clock was read or the pace of the rounds tells: a hit in the very first round costs no reading.
     pub ended_ns: Option<u64>,
 }
 
@@ -152,7 +152,7 @@ impl Pacing {
     /// On a contended core it does not search, or ends early; after many searches in vain it seldom searches, but then for up to
     /// [`Contention::PROBE`] (rule A13). With a core of its own it knows nothing of other threads, so a search that finds work need not
     /// read the clock: the peer waits for this moment. The end is then an estimate, from the pace of the rounds before; it is wrong by
-    /// less than 1.5 us.
+    /// less than 1.5 us, unless something held the thread up in the last rounds.
     ///
     /// # Errors
     /// That of a check.
@@ -310,9 +310,9 @@ impl Pacing {
         Ok((is_found, passed))
     }
 
-    /// Returns what a policy observes of an iteration, right after its search and its wait, which `timeout` limited: before handlers run,
-    /// because what they cost is no waiting (rule A10). `blocked` tells whether the loop waited. Reads the clock by `now_ns`, unless a
-    /// search has found something.
+    /// Returns what a policy observes of an iteration after its search and its wait, which `timeout` limited. `blocked` tells whether the loop
+    /// waited. Unless the search has found something, `now_ns` returns when the wait ended: a moment before handlers ran, because what they
+    /// cost is no waiting (rule A10).
     #[inline]
     pub fn measure(
         &self,

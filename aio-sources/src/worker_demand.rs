@@ -144,10 +144,10 @@ impl Demand {
     }
 
     /// A thread has watched since [`watch`](Self::watch) returned `begun`. Returns whether no job was begun since then, though there are
-    /// some: the work then counts as long.
+    /// some and a thread is busy: the work then counts as long.
     pub(crate) fn has_stalled(&mut self, begun: u64, jobs: usize) -> bool {
         self.is_watched = false;
-        let has_stalled = jobs > 0 && self.begun == begun;
+        let has_stalled = jobs > 0 && self.begun == begun && self.is_run();
         if has_stalled {
             self.stalled = self.running;
             self.typical = LONGEST_COUNTED;
@@ -286,5 +286,9 @@ mod tests {
         assert!(!demand.has_stalled(begun, 3));
         assert_eq!(demand.role(3), Role::Watch);
         assert!(!demand.has_stalled(begun, 0), "nothing waits");
+        demand.end(BRIEF, Instant::now(), 0);
+        let begun = demand.watch();
+        assert!(!demand.has_stalled(begun, 3), "its thread is on the way");
+        assert_eq!(demand.role(3), Role::Run);
     }
 }

@@ -24,7 +24,8 @@ const BATCH: usize = 64;
 /// that waits for a thread is begun in the order in which it was submitted; results come in the order in which the work ends.
 ///
 /// As long as the work is short, in the mean less than 50 us, one thread runs it, because to wake another one would take as long, and
-/// results may come together, up to 50 us late. If a piece of work then takes long, other threads take over the rest within 400 us.
+/// results may come together, up to 50 us late. If a piece of work then takes long, the results before it come within 200 us, and other threads
+/// take over the rest within 400 us.
 ///
 /// Each pool has threads of its own. Work that hangs occupies a thread of its pool, and delays the work of no other pool and never
 /// the loop.
@@ -108,7 +109,8 @@ impl WorkerPool {
     /// Runs `work` on a thread of the pool, then calls `done` with its result on the home thread, in an iteration of the loop. A panic
     /// of `work` is passed to `done` as by [`thread::JoinHandle::join`].
     ///
-    /// Returns at once. If all threads are idle, one is woken in the next iteration of the loop: for all work that was submitted until then.
+    /// Returns at once. Idle threads are woken in the next iteration of the loop, for all work that was submitted until then. So a caller
+    /// that waits for the work without polling may wait for ever.
     /// `done` may do anything, also poll and submit more work.
     ///
     /// # Errors

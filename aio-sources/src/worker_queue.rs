@@ -88,7 +88,7 @@ impl<R: Send + 'static> WorkerQueue<R> {
             called => called,
         };
         let unserved = called.is_err().then(|| state.jobs.pop_back());
-        let needs_more = state.demand.needs_more(state.jobs.len());
+        let needs_more = state.demand.needs_more(state.jobs.len()) && state.can_call(self.most);
         drop(state);
         drop(unserved);
         called.map(|()| needs_more)

@@ -43,7 +43,7 @@ impl Context {
         let inner = &self.0;
         let may_find = inner.has_descriptors_only() && inner.pacing.pre_sleep.get().is_promising();
         // The wait itself passes operations to the system: see `plan_to_wait`.
-        if may_find && !inner.skips_spin.get() {
+        if may_find && inner.skips_spin.get() == 0 {
             self.check_and_wait(wait)
         } else {
             self.iterate_waiting(wait)

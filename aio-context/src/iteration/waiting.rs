@@ -74,9 +74,9 @@ impl Inner {
     /// Returns whether the next wait shall [begin at once](Context::skip_spin), and forgets it.
     #[inline(always)]
     fn take_skips_spin(&self) -> bool {
-        let skips = self.skips_spin.get();
+        let skips = self.skips_spin.get() != 0;
         if skips {
-            self.skips_spin.set(false);
+            self.skips_spin.set(0);
         }
         skips
     }

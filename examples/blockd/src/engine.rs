@@ -60,7 +60,9 @@ impl Engine {
     /// What executes the requests of images on this loop, for the log.
     pub(crate) fn description(self, cx: &Context) -> &'static str {
         match self {
-            Self::Auto if has_ring(cx) => "the loop, for reads of the page cache, and its io_uring",
+            Self::Auto if has_ring(cx) => {
+                "the loop, for reads of the page cache, threads, for writes to it that come together, and the loop's io_uring"
+            }
             Self::Auto => "the loop, for reads of the page cache, and threads",
             Self::Uring if has_ring(cx) => "the io_uring of the loop",
             Self::Uring | Self::Threads => "threads",
@@ -112,7 +114,9 @@ impl Workers {
     pub(crate) fn ring_for(&self, is_buffered_write: impl FnOnce() -> bool) -> Option<&Rc<RingEngine>> {
         // A thread of the kernel and one of the pool would wait for each other.
         let comes_with_others = || self.pool.in_flight() > 0 || self.in_flight() >= FEW;
-        let uses_thread = || self.is_auto && comes_with_others() && is_buffered_write();
+        // If the system starts no thread, the ring does it.
+        let has_thread = || self.pool.threads() > 0 || self.pool.run(|| (), |_, _| ()).is_ok();
+        let uses_thread = || self.is_auto && comes_with_others() && is_buffered_write() && has_thread();
         self.ring.as_ref().filter(|_| !uses_thread())
     }
 
@@ -124,6 +128,8 @@ impl Workers {
 
 #[cfg(test)]
 mod tests {
+    use aio_context::Wait;
+
     use super::*;
 
     fn workers(engine: Engine) -> Option<(Context, Rc<Workers>)> {
@@ -142,7 +148,7 @@ mod tests {
 
     #[test]
     fn s2_auto_passes_writes_that_come_together_to_threads_and_all_else_to_the_ring() {
-        let Some((_cx, workers)) = workers(Engine::Auto) else {
+        let Some((cx, workers)) = workers(Engine::Auto) else {
             return;
         };
         let ring = workers.ring_for(|| true).expect("a single write").clone();
@@ -152,6 +158,10 @@ mod tests {
         assert!(workers.ring_for(|| true).is_none(), "{FEW} are in flight");
         assert!(workers.ring_for(|| false).is_some(), "no write to the page cache");
         drop((first, second));
+        assert!(workers.ring_for(|| true).is_none(), "a thread is at work");
+        while workers.pool.in_flight() > 0 {
+            cx.poll(Wait::Block).expect("the ring works");
+        }
         assert!(workers.ring_for(|| true).is_some());
     }
 

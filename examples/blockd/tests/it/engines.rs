@@ -126,7 +126,7 @@ fn s2_the_default_engine_takes_the_ring_or_threads() {
     };
     if has_ring() {
         let log = run(Command::new(env!("CARGO_BIN_EXE_blockd")));
-        assert!(log.contains("reads of the page cache, and its io_uring"), "{log}");
+        assert!(log.contains("and the loop's io_uring"), "{log}");
         assert!(!log.contains("WARN"), "{log}");
     }
     // A system that forbids it.
