@@ -148,8 +148,15 @@ impl AsFd for Tap {
 impl Handler for Tap {
     fn readable(&self, _: &Context) {
         let mut buffer = [0; 1];
-        // Level-triggered: one byte at a time, and only after an event.
-        if let Ok(read) = (&self.reader).read(&mut buffer) {
+        // Level-triggered: one byte at a time, and only after an event. An interrupted call is repeated at once: if each second read of the
+        // process fails, and the loop makes one between two events, as it does while it suspects another thread on its core, none would succeed.
+        let read = loop {
+            match (&self.reader).read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        if let Ok(read) = read {
             self.bytes.set(self.bytes.get() + read as u32);
         }
     }
