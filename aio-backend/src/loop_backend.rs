@@ -190,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts its rebalances, and peeks as it is told.
+    /// Counts its rebalances, and peeks as set.
     #[derive(Debug)]
     struct Mine {
         rebalanced: u32,

@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a11_the_kicks_of_a_sleep_are_those_since_it_ended_and_of_no_sleep_none_are_told() {
+    fn a11_the_kicks_of_a_sleep_are_those_since_it_ended_and_of_no_sleep_none_are_shown() {
         let (controller, log) = controller();
         let seen = |blocked| Iteration::new(us(1), us(0), blocked, false);
         for (blocked, before, after) in [(true, 3, 5), (false, 5, 6), (true, 9, 9)] {

@@ -61,14 +61,24 @@ impl<T: Send> Sender<T> {
     /// # Errors
     /// The value, if the [`Channel`](crate::Channel) or its context was dropped.
     pub fn send(&self, value: T) -> Result<(), T> {
+        self.push(value)?;
+        self.ring();
+        Ok(())
+    }
+
+    /// As [`send`](Self::send), but the value may wait until the next [`ring`](Self::ring).
+    pub(crate) fn push(&self, value: T) -> Result<(), T> {
         let message = Box::new(Message::new(value));
         self.0
             .shared
             .inbox
             .send(message)
             .map_err(|message| message.contents)?;
-        self.0.bell.ring();
         Ok(())
+    }
+
+    pub(crate) fn ring(&self) {
+        self.0.bell.ring();
     }
 }
 

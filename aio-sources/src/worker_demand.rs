@@ -21,13 +21,13 @@ pub(crate) const WATCH: Duration = Duration::from_micros(200);
 pub(crate) enum Role {
     /// Runs a job.
     Run,
-    /// Waits for [`WATCH`], and then [looks](Demand::has_stalled) whether jobs were begun meanwhile.
+    /// Waits for [`WATCH`], and then [finds out](Demand::end_watch) whether jobs were begun meanwhile.
     Watch,
     /// Waits until it is called.
     Park,
 }
 
-/// Counts threads and measures jobs. Number of jobs always means those that no thread has begun.
+/// Counts threads and measures jobs. The parameter `jobs` is the number of those that no thread has begun.
 #[derive(Debug)]
 pub(crate) struct Demand {
     /// How long a job takes: the mean of the last few.
@@ -65,7 +65,7 @@ impl Demand {
         self.typical < SHORT
     }
 
-    /// Whether a thread runs short work, as far as can be told.
+    /// Whether a thread runs short work, as far as is known.
     fn is_run(&self) -> bool {
         self.running > self.stalled
     }
@@ -126,7 +126,7 @@ impl Demand {
         true
     }
 
-    /// All results were announced, or taken.
+    /// All results were announced.
     pub(crate) fn announced(&mut self) {
         self.quiet = 0;
         self.quiet_since = None;
@@ -137,15 +137,15 @@ impl Demand {
         self.quiet > 0
     }
 
-    /// A thread begins to watch. Returns what [`has_stalled`](Self::has_stalled) needs.
+    /// A thread begins to watch. Returns what [`end_watch`](Self::end_watch) needs.
     pub(crate) fn watch(&mut self) -> u64 {
         self.is_watched = true;
         self.begun
     }
 
-    /// A thread has watched since [`watch`](Self::watch) returned `begun`. Returns whether no job was begun since then, though there are
-    /// some and a thread is busy: the work then counts as long.
-    pub(crate) fn has_stalled(&mut self, begun: u64, jobs: usize) -> bool {
+    /// A thread stops watching, which has done so since [`watch`](Self::watch) returned `begun`. If no job was begun since then, though there
+    /// are some and a thread is busy, the work counts as long. Returns whether that is so.
+    pub(crate) fn end_watch(&mut self, begun: u64, jobs: usize) -> bool {
         self.is_watched = false;
         let has_stalled = jobs > 0 && self.begun == begun && self.is_run();
         if has_stalled {
@@ -243,7 +243,7 @@ mod tests {
         demand.begin();
         let begun = demand.watch();
         assert_eq!(demand.role(3), Role::Park);
-        assert!(demand.has_stalled(begun, 3));
+        assert!(demand.end_watch(begun, 3));
         assert_eq!(demand.role(3), Role::Run);
         demand.begin();
         assert!(demand.needs_more(2), "each job has a thread again");
@@ -272,7 +272,7 @@ mod tests {
         demand.arrive();
         assert_eq!(demand.role(1), Role::Watch);
         let begun = demand.watch();
-        assert!(demand.has_stalled(begun, 1));
+        assert!(demand.end_watch(begun, 1));
         assert_eq!(demand.role(1), Role::Run);
     }
 
@@ -283,12 +283,12 @@ mod tests {
         let begun = demand.watch();
         demand.end(BRIEF, Instant::now(), 3);
         demand.begin();
-        assert!(!demand.has_stalled(begun, 3));
+        assert!(!demand.end_watch(begun, 3));
         assert_eq!(demand.role(3), Role::Watch);
-        assert!(!demand.has_stalled(begun, 0), "nothing waits");
+        assert!(!demand.end_watch(begun, 0), "nothing waits");
         demand.end(BRIEF, Instant::now(), 0);
         let begun = demand.watch();
-        assert!(!demand.has_stalled(begun, 3), "its thread is on the way");
+        assert!(!demand.end_watch(begun, 3), "its thread is on the way");
         assert_eq!(demand.role(3), Role::Run);
     }
 }

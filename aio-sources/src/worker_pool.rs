@@ -2,21 +2,18 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 
-use aio_context::{BottomHalf, Context, GroupId, WeakContext};
+use aio_context::{BottomHalf, Context, WeakContext};
 
 use crate::worker_queue::{Job, WorkerQueue};
-use crate::{Bell, DoorbellBoard};
-
-/// Results that are delivered in a row before the loop goes on.
-const BATCH: usize = 64;
+use crate::{Channel, Event, Sender};
 
 /// Threads that run blocking work for a context, such as reads from a slow file, and bring each result back to its home thread.
 ///
@@ -56,13 +53,14 @@ const BATCH: usize = 64;
 /// ```
 #[must_use = "dropped at once, it drops the work that was not begun"]
 pub struct WorkerPool {
-    queue: Arc<WorkerQueue<Finished>>,
+    queue: Arc<WorkerQueue>,
     callbacks: Rc<RefCell<HashMap<u64, Callback>>>,
     next_id: Cell<u64>,
     context: WeakContext,
     /// Wakes threads for the work of an iteration.
     wake: BottomHalf,
-    _board: DoorbellBoard,
+    sender: Sender<Finished>,
+    _channel: Channel,
 }
 
 /// What became of work: its result, or the payload of its panic.
@@ -81,19 +79,19 @@ impl WorkerPool {
     /// If `most` is zero.
     pub fn new(cx: &Context, name: &str, most: usize) -> Self {
         assert!(most > 0, "a pool without a thread never runs its work");
-        let bell: Arc<OnceLock<Bell>> = Arc::default();
-        let announced = bell.clone();
-        let announce = move || announced.get().into_iter().for_each(Bell::ring);
-        let queue = Arc::new(WorkerQueue::new(name, most, announce));
-        let results = Results {
-            queue: queue.clone(),
-            callbacks: Rc::default(),
-            taken: RefCell::default(),
-            bell: bell.clone(),
-        };
-        let callbacks = results.callbacks.clone();
-        let board = DoorbellBoard::new(cx, 1, move |cx, _| results.deliver_batch(cx));
-        bell.get_or_init(|| board.bell(0));
+        let callbacks: Rc<RefCell<HashMap<u64, Callback>>> = Rc::default();
+        let waiting = callbacks.clone();
+        let (sender, channel) = Channel::new(cx, move |cx, event| {
+            if let Event::Value(Finished { id, outcome }) = event {
+                let callback = waiting.borrow_mut().remove(&id);
+                cx.skip_spin(!waiting.borrow().is_empty());
+                if let Some(callback) = callback {
+                    callback(cx, outcome);
+                }
+            }
+        });
+        let results = sender.clone();
+        let queue = Arc::new(WorkerQueue::new(name, most, move || results.ring()));
         let waking = queue.clone();
         let wake = cx.bottom_half("wake a worker", move |_| waking.call_all());
         Self {
@@ -102,7 +100,8 @@ impl WorkerPool {
             next_id: Cell::new(0),
             context: cx.downgrade(),
             wake,
-            _board: board,
+            sender,
+            _channel: channel,
         }
     }
 
@@ -121,10 +120,12 @@ impl WorkerPool {
         done: impl FnOnce(&Context, thread::Result<T>) + 'static,
     ) -> io::Result<()> {
         let id = self.next_id.get();
-        let job: Job<Finished> = Box::new(move || {
+        let sender = self.sender.clone();
+        let job: Job = Box::new(move || {
             let result = catch_unwind(AssertUnwindSafe(work));
             let outcome = result.map(|value| Box::new(value) as Box<dyn Any + Send>);
-            Finished { id, outcome }
+            // The queue rings for it. Fails if the pool or the context is gone: the outcome is dropped here.
+            let _ = sender.push(Finished { id, outcome });
         });
         if self.queue.push(job)? {
             self.wake.schedule();
@@ -156,59 +157,6 @@ impl WorkerPool {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.queue.threads()
-    }
-}
-
-/// The results of a pool, on their way to the callbacks.
-struct Results {
-    queue: Arc<WorkerQueue<Finished>>,
-    callbacks: Rc<RefCell<HashMap<u64, Callback>>>,
-    taken: RefCell<VecDeque<Finished>>,
-    bell: Arc<OnceLock<Bell>>,
-}
-
-impl Results {
-    fn deliver_batch(&self, cx: &Context) {
-        // What an earlier panic has left may be there still: the bell that was heard now is about later results.
-        self.queue.take_results(&mut self.taken.borrow_mut());
-        for _ in 0..BATCH {
-            if cx.is_paused(GroupId::DEFAULT) {
-                return;
-            }
-            let Some((Finished { id, outcome }, is_last)) = self.next() else {
-                return;
-            };
-            if !is_last {
-                // For polls inside the callback, after a panic, and for more than one batch. Each time: such a poll hears the bell, and what
-                // is taken after it may have been announced before, or not yet.
-                self.bell.get().into_iter().for_each(Bell::ring);
-            }
-            let (callback, is_idle) = {
-                let mut callbacks = self.callbacks.borrow_mut();
-                (callbacks.remove(&id), callbacks.is_empty())
-            };
-            cx.skip_spin(!is_idle);
-            if let Some(callback) = callback {
-                callback(cx, outcome);
-            }
-        }
-    }
-
-    /// Takes the next result. Returns it, and whether no other was taken from the queue with it.
-    fn next(&self) -> Option<(Finished, bool)> {
-        let mut taken = self.taken.borrow_mut();
-        if taken.is_empty() {
-            self.queue.take_results(&mut taken);
-        }
-        let next = taken.pop_front()?;
-        Some((next, taken.is_empty()))
-    }
-}
-
-impl Drop for Results {
-    /// The context, or the pool, is gone.
-    fn drop(&mut self) {
-        self.queue.close();
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`WorkerQueue`]: the work of a pool, the threads that run it, and its results.
+//! [`WorkerQueue`]: the work of a pool, and the threads that run it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,12 +12,13 @@ use crate::worker_demand::{Demand, Role, WATCH};
 /// A thread without work ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
 
-pub(crate) type Job<R> = Box<dyn FnOnce() -> R + Send>;
+/// Work, which keeps its result for the home thread.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-pub(crate) struct WorkerQueue<R> {
+pub(crate) struct WorkerQueue {
     name: String,
     most: usize,
-    state: Mutex<State<R>>,
+    state: Mutex<State>,
     /// A parked thread was called, or the queue is closed.
     called: Condvar,
     /// The queue is closed.
@@ -26,9 +27,8 @@ pub(crate) struct WorkerQueue<R> {
     announce: Box<dyn Fn() + Send + Sync>,
 }
 
-struct State<R> {
-    jobs: VecDeque<Job<R>>,
-    results: Vec<R>,
+struct State {
+    jobs: VecDeque<Job>,
     demand: Demand,
     threads: usize,
     /// Threads that are parked and were not called.
@@ -38,23 +38,15 @@ struct State<R> {
     is_closed: bool,
 }
 
-impl<R> State<R> {
-    /// Whether a thread can be woken or started.
-    fn can_call(&self, most: usize) -> bool {
-        self.parked > 0 || self.threads < most
-    }
-}
+type Locked<'a> = MutexGuard<'a, State>;
 
-type Locked<'a, R> = MutexGuard<'a, State<R>>;
-
-impl<R: Send + 'static> WorkerQueue<R> {
+impl WorkerQueue {
     pub(crate) fn new(name: &str, most: usize, announce: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             name: name.to_owned(),
             most,
             state: Mutex::new(State {
                 jobs: VecDeque::new(),
-                results: Vec::new(),
                 demand: Demand::new(),
                 threads: 0,
                 parked: 0,
@@ -71,27 +63,24 @@ impl<R: Send + 'static> WorkerQueue<R> {
     ///
     /// # Errors
     /// If there is no thread, and the system cannot start one. The job is then dropped.
-    pub(crate) fn push(self: &Arc<Self>, job: Job<R>) -> io::Result<bool> {
+    pub(crate) fn push(self: &Arc<Self>, job: Job) -> io::Result<bool> {
         let mut state = self.lock();
         if state.is_closed {
             return Ok(false);
         }
         state.jobs.push_back(job);
         // A thread that is started takes over no core, as one that is woken does.
-        let called = match state.parked {
-            0 => self.call(&mut state).map(drop),
-            _ => Ok(()),
-        };
-        let called = match called {
-            // The others will take it.
-            Err(_) if state.threads > 0 => Ok(()),
-            called => called,
-        };
-        let unserved = called.is_err().then(|| state.jobs.pop_back());
-        let needs_more = state.demand.needs_more(state.jobs.len()) && state.can_call(self.most);
-        drop(state);
-        drop(unserved);
-        called.map(|()| needs_more)
+        if state.parked == 0
+            && self.needs_call(&state)
+            && let Err(error) = self.call(&mut state)
+            && state.threads == 0
+        {
+            let unserved = state.jobs.pop_back();
+            drop(state);
+            drop(unserved);
+            return Err(error);
+        }
+        Ok(self.needs_call(&state))
     }
 
     /// Wakes or starts the threads that the jobs need.
@@ -100,7 +89,7 @@ impl<R: Send + 'static> WorkerQueue<R> {
     pub(crate) fn call_all(self: &Arc<Self>) {
         let mut state = self.lock();
         let mut woken = 0;
-        while state.demand.needs_more(state.jobs.len()) && state.can_call(self.most) {
+        while self.needs_call(&state) {
             match self.call(&mut state) {
                 Ok(wakes) => woken += usize::from(wakes),
                 // There is a thread, which runs all jobs.
@@ -111,12 +100,15 @@ impl<R: Send + 'static> WorkerQueue<R> {
         (0..woken).for_each(|_| self.called.notify_one());
     }
 
-    /// Calls one more thread if the jobs need it and the limit allows it. Returns whether a parked thread is to be notified, which is done
-    /// without the lock, because it takes that next.
-    fn call(self: &Arc<Self>, state: &mut State<R>) -> io::Result<bool> {
-        if !state.demand.needs_more(state.jobs.len()) || !state.can_call(self.most) {
-            return Ok(false);
-        }
+    /// Whether the jobs need one more thread, and one can be woken or started.
+    fn needs_call(&self, state: &State) -> bool {
+        let can_call = state.parked > 0 || state.threads < self.most;
+        can_call && state.demand.needs_more(state.jobs.len())
+    }
+
+    /// Calls one more thread, which [is needed](Self::needs_call). Returns whether a parked thread is to be notified, which is done without
+    /// the lock, because it takes that next.
+    fn call(self: &Arc<Self>, state: &mut State) -> io::Result<bool> {
         let is_parked = state.parked > 0;
         if is_parked {
             state.parked -= 1;
@@ -158,45 +150,42 @@ impl<R: Send + 'static> WorkerQueue<R> {
         state.threads -= 1;
     }
 
-    fn run_next<'a>(self: &'a Arc<Self>, mut state: Locked<'a, R>) -> Locked<'a, R> {
+    fn run_next<'a>(self: &'a Arc<Self>, mut state: Locked<'a>) -> Locked<'a> {
         let Some(job) = state.jobs.pop_front() else {
             return state;
         };
         state.demand.begin();
         // There is a thread: this one. If no other can be started, it runs all jobs.
-        let wakes = self.call(&mut state).unwrap_or(false);
+        let wakes = self.needs_call(&state) && self.call(&mut state).unwrap_or(false);
         drop(state);
         if wakes {
             self.called.notify_one();
         }
         let began = Instant::now();
-        let result = job();
+        job();
         let now = Instant::now();
         let mut state = self.lock();
         let jobs = state.jobs.len();
-        let is_announced = state.demand.end(now.duration_since(began), now, jobs);
-        if state.is_closed {
-            drop(state);
-            drop(result);
-            return self.lock();
+        if state.demand.end(now.duration_since(began), now, jobs) {
+            self.announce(state)
+        } else {
+            state
         }
-        state.results.push(result);
-        if is_announced { self.announce(state) } else { state }
     }
 
     /// Tells the home thread that there are results. Not with the lock, which that thread takes next.
-    fn announce<'a>(&'a self, state: Locked<'a, R>) -> Locked<'a, R> {
+    fn announce<'a>(&'a self, state: Locked<'a>) -> Locked<'a> {
         drop(state);
         (self.announce)();
         self.lock()
     }
 
-    fn watch<'a>(&'a self, mut state: Locked<'a, R>) -> Locked<'a, R> {
+    fn watch<'a>(&'a self, mut state: Locked<'a>) -> Locked<'a> {
         let begun = state.demand.watch();
         let waited = self.closed.wait_timeout(state, WATCH);
         (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let jobs = state.jobs.len();
-        state.demand.has_stalled(begun, jobs);
+        state.demand.end_watch(begun, jobs);
         if state.demand.is_quiet() {
             state.demand.announced();
             state = self.announce(state);
@@ -205,9 +194,9 @@ impl<R: Send + 'static> WorkerQueue<R> {
     }
 
     /// Waits until the thread is called, or the queue is closed. Returns `false` if neither happens for a long time.
-    fn park<'a>(&'a self, mut state: Locked<'a, R>) -> (Locked<'a, R>, bool) {
+    fn park<'a>(&'a self, mut state: Locked<'a>) -> (Locked<'a>, bool) {
         state.parked += 1;
-        let waits = |state: &mut State<R>| state.calls == 0 && !state.is_closed;
+        let waits = |state: &mut State| state.calls == 0 && !state.is_closed;
         let waited = self.called.wait_timeout_while(state, IDLE, waits);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let is_called = state.calls > 0;
@@ -220,30 +209,22 @@ impl<R: Send + 'static> WorkerQueue<R> {
         (state, is_called)
     }
 
-    /// Moves the results to the end of `into`.
-    pub(crate) fn take_results(&self, into: &mut VecDeque<R>) {
-        let mut state = self.lock();
-        state.demand.announced();
-        into.extend(state.results.drain(..));
-    }
-
-    /// Drops the jobs that were not begun, and the results. The threads end after the jobs that they run.
+    /// Drops the jobs that were not begun. The threads end after the jobs that they run.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
         let jobs = mem::take(&mut state.jobs);
-        let results = mem::take(&mut state.results);
         drop(state);
         self.called.notify_all();
         self.closed.notify_all();
-        drop((jobs, results));
+        drop(jobs);
     }
 
     pub(crate) fn threads(&self) -> usize {
         self.lock().threads
     }
 
-    fn lock(&self) -> Locked<'_, R> {
+    fn lock(&self) -> Locked<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -165,7 +165,7 @@ impl<F, C: Clock> TimerSet<F, C> {
     }
 
     /// As [`time_left`](Self::time_left), and no longer than `longest` returns. If a timer is armed, except for [`Moment::NEVER`], that is called
-    /// first, before the clock is read: for a clock that may be set, of which the loop begins to be told.
+    /// first, before the clock is read: for a clock that may be set, which the loop begins to watch.
     ///
     /// ```
     /// use aio_timers::{ManualClock, Moment, TimerSet};
