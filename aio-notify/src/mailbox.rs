@@ -327,7 +327,7 @@ impl<T, M: ?Sized> Mailbox<T, M> {
         SleepGuard(&self.notifier)
     }
 
-    /// Whether a thread is writing the eventfd at this moment: a hint. See [`Notifier::is_being_written`].
+    /// Whether a thread on another core is writing the eventfd at this moment: a hint. See [`Notifier::is_being_written`].
     #[inline]
     #[must_use]
     pub fn is_being_written(&self) -> bool {

@@ -47,7 +47,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::event_notifier::WakeUp;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Count, Ordering, faulty, fence, overwrite, raise};
+use crate::sync::{
+    AtomicBool, AtomicU32, AtomicU64, Count, Ordering, core_here, faulty, fence, overwrite, raise,
+};
 
 const FOREIGN: u32 = 1;
 const ONE_WAIT: u32 = 2;
@@ -100,6 +102,8 @@ pub struct Notifier {
     drained_at_home: std::sync::atomic::AtomicU64,
     /// How many threads are writing. A hint that nothing follows from but how long the loop stays awake.
     writing: std::sync::atomic::AtomicU32,
+    /// The core of the latest of them: as much a hint.
+    writing_core: std::sync::atomic::AtomicUsize,
     wake_up: WakeUp,
 }
 
@@ -117,6 +121,7 @@ impl Notifier {
             drained: AtomicU64::new(0),
             drained_at_home: std::sync::atomic::AtomicU64::new(0),
             writing: std::sync::atomic::AtomicU32::new(0),
+            writing_core: std::sync::atomic::AtomicUsize::new(0),
             wake_up: WakeUp::new()?,
         })
     }
@@ -172,6 +177,7 @@ impl Notifier {
     }
 
     fn ring(&self) {
+        self.writing_core.store(core_here(), Ordering::Relaxed);
         self.writing.fetch_add(1, Ordering::Relaxed);
         self.wake_up.write();
         self.writing.fetch_sub(1, Ordering::Relaxed);
@@ -206,14 +212,20 @@ impl Notifier {
         self.notified.load(Ordering::Relaxed)
     }
 
-    /// Whether a thread is writing the eventfd at this moment: a hint, by a plain load.
+    /// Whether a thread on another core is writing the eventfd at this moment: a hint, by plain loads.
     ///
     /// A loop that was woken may be done before the write that woke it returns. If it sleeps then, the next notification of that thread
-    /// has to write again; if it stays awake until the write returns, the rest of a burst costs no write.
+    /// has to write again; if it stays awake until the write returns, the rest of a burst costs no write. A thread on the core of the
+    /// caller does not run meanwhile: its write returns after the loop has gone to sleep.
     #[inline]
     #[must_use]
     pub fn is_being_written(&self) -> bool {
-        self.writing.load(Ordering::Relaxed) != 0
+        self.writing.load(Ordering::Relaxed) != 0 && self.is_written_elsewhere()
+    }
+
+    #[cold]
+    fn is_written_elsewhere(&self) -> bool {
+        self.writing_core.load(Ordering::Relaxed) != core_here()
     }
 
     /// Announces a wait. True: the loop may block, and calls [`finish_wait`](Self::finish_wait) afterwards. False: there
@@ -336,7 +348,10 @@ impl AsFd for Notifier {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::thread::{CpuSet, sched_setaffinity};
 
     use super::*;
 
@@ -437,5 +452,22 @@ mod tests {
         notifier.finish_wait();
         notifier.notify();
         assert_eq!((notifier.writes(), notifier.elided()), (2, 1));
+    }
+
+    /// A thread that wakes a loop on its own core is preempted within its write. It goes on when the loop sleeps, not before.
+    #[test]
+    fn n6_no_loop_waits_for_a_write_of_its_own_core() {
+        let home = thread::spawn(|| {
+            let mut here = CpuSet::new();
+            here.set(core_here());
+            sched_setaffinity(None, &here).expect("a thread may stay where it is");
+            let notifier = Notifier::new().unwrap();
+            notifier.writing.store(1, Ordering::Relaxed);
+            notifier.writing_core.store(core_here(), Ordering::Relaxed);
+            assert!(!notifier.is_being_written());
+            notifier.writing_core.store(core_here() + 1, Ordering::Relaxed);
+            assert!(notifier.is_being_written());
+        });
+        home.join().unwrap();
     }
 }

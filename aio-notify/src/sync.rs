@@ -5,6 +5,9 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, 
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::thread_local;
 
+/// The number of the core that the caller runs on, which may be another one in the next moment.
+pub(crate) use rustix::thread::sched_getcpu as core_here;
+
 pub(crate) use crate::eventfd::Eventfd;
 
 /// A number that no thread loads before it changes it, which a model checker uses to have fewer orders to try.

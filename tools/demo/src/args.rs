@@ -43,7 +43,8 @@ pub(crate) struct Args {
     /// qemu-storage-daemon; what a request costs, and a heat map. Seven minutes, with --quick one
     #[arg(long, conflicts_with_all = ["files", "idle"])]
     pub(crate) grid: bool,
-    /// Only runs that have all of these in their description, as in "adaptive,spin,depth 1", with --files as in "write 4 KiB,depth 1"
+    /// Only runs that have all of these in their description, as in "adaptive,spin,depth 1", with --files as in "write 4 KiB,depth 1", with
+    /// --neighbour as in "blockd auto,busy"
     #[arg(long, value_name = "WORD,WORD,...", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Instead, read and write images in this directory, with each engine; two minutes, and 2.5 GiB of the directory
@@ -51,7 +52,7 @@ pub(crate) struct Args {
     pub(crate) files: Option<PathBuf>,
     /// With --files: instead, a disk in memory alone, and beside an image in this directory that flushes, is busy, waits 10 ms for
     /// each write (cgroups, as root), or hangs on a frozen file system (as root). A minute
-    #[arg(long, requires = "files", conflicts_with = "only")]
+    #[arg(long, requires = "files")]
     pub(crate) neighbour: bool,
     /// Instead, each polling policy under a quota of processor time (cgroups, as root), and on one core with the client: does polling make
     /// latency worse? Three minutes

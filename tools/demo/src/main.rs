@@ -177,7 +177,7 @@ fn run_files(
         cores::pin(cores.client);
     }
     if args.neighbour {
-        let rows = neighbour::measure(directory, blockd, cores, pace, interrupt)?;
+        let rows = neighbour::measure(directory, blockd, cores, pace, &args.only, interrupt)?;
         println!("{}; {:.0?}", machine.headline(), began.elapsed());
         neighbour::print(&rows);
         return write_rows(args, machine, &rows);

@@ -162,20 +162,27 @@ impl Daemon {
             blocks,
         })
     }
-
-    fn name(&self) -> String {
-        format!("{} {}", self.engine.program.name(), self.engine.name)
-    }
 }
 
-/// Measures all daemons in turns, with an image of each in `directory`.
+/// The description of a run, as in "blockd auto, busy".
+fn describe(engine: Engine, beside: Beside) -> String {
+    format!("{} {}, {}", engine.program.name(), engine.name, beside.name())
+}
+
+/// Measures all daemons in turns, with an image of each in `directory`: runs whose descriptions have all words of `only`, and each of those
+/// daemons alone.
 pub(crate) fn measure(
     directory: &Path,
     blockd: &Path,
     cores: Option<Cores>,
     (rounds, time): (usize, Duration),
+    only: &[String],
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Row>> {
+    let is_wanted = |engine: Engine, beside: Beside| {
+        let description = describe(engine, beside);
+        only.iter().all(|word| description.contains(word.trim()))
+    };
     let place = tempfile::tempdir_in(directory)
         .with_context(|| format!("cannot make images in {}", directory.display()))?;
     let frozen = Freezable::mount(place.path());
@@ -189,19 +196,29 @@ pub(crate) fn measure(
         system,
         slow: slow.as_ref(),
     };
-    let engines = ENGINES.iter().filter(|engine| engine.is_available());
-    let daemons = engines.map(|engine| Daemon::start(*engine, blockd, &media, cores));
-    let mut daemons = daemons.collect::<anyhow::Result<Vec<Daemon>>>()?;
     let images = media.places().len();
     let all: Vec<Beside> = ALL.into_iter().filter(|beside| beside.image() < images).collect();
-    let progress = ProgressBar::new((rounds * all.len() * daemons.len()) as u64);
+    let engines = ENGINES.into_iter().filter(Engine::is_available);
+    let engines = engines.filter(|engine| all.iter().any(|beside| is_wanted(*engine, *beside)));
+    let daemons = engines.map(|engine| Daemon::start(engine, blockd, &media, cores));
+    let mut daemons = daemons.collect::<anyhow::Result<Vec<Daemon>>>()?;
+    ensure!(
+        !daemons.is_empty(),
+        "no run has all of {only:?} in its description"
+    );
+    let runs_of = |engine| {
+        let all = all.iter().copied();
+        all.filter(move |beside| *beside == Beside::Alone || is_wanted(engine, *beside))
+    };
+    let in_a_round: usize = daemons.iter().map(|daemon| runs_of(daemon.engine).count()).sum();
+    let progress = ProgressBar::new((rounds * in_a_round) as u64);
     let mut rows = Vec::new();
     for round in 0..rounds {
         for daemon in &mut daemons {
-            for beside in &all {
+            for beside in runs_of(daemon.engine) {
                 interrupt.check()?;
-                let row = one_run(daemon, *beside, system, time);
-                let row = row.with_context(|| format!("{}, {}", daemon.name(), beside.name()))?;
+                let row = one_run(daemon, beside, system, time);
+                let row = row.with_context(|| describe(daemon.engine, beside))?;
                 rows.push(Row { round, ..row });
                 progress.inc(1);
             }

@@ -110,6 +110,12 @@ pub fn overwrite(number: &AtomicU64, value: u64, order: Ordering) {
     number.swap(value, order);
 }
 
+/// The number of a core that nobody else is on: the threads of a model run side by side.
+pub fn core_here() -> usize {
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Reads a pointer for an exchange that fails unless it still is the newest one.
 ///
 /// For loom this is an exchange that always fails, and reads the newest one. Loom need not try what an older one leads to: the
