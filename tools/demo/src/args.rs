@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["files", "idle"])]
     pub(crate) grid: bool,
     /// Only runs that have all of these in their description, as in "adaptive,spin,depth 1", with --files as in "write 4 KiB,depth 1", with
-    /// --neighbour as in "blockd auto,busy"
+    /// --neighbour as in "blockd auto,busy", with --contended as in "one core,depth 4,learned"
     #[arg(long, value_name = "WORD,WORD,...", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Instead, read and write images in this directory, with each engine; two minutes, and 2.5 GiB of the directory
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     pub(crate) neighbour: bool,
     /// Instead, each polling policy under a quota of processor time (cgroups, as root), and on one core with the client: does polling make
     /// latency worse? Three minutes
-    #[arg(long, conflicts_with_all = ["files", "grid", "plot", "only", "idle", "depth", "think_us"])]
+    #[arg(long, conflicts_with_all = ["files", "grid", "plot", "idle", "depth", "think_us"])]
     pub(crate) contended: bool,
     /// Instead, two I/O threads with two clients, and with one client that has two queues, beside one I/O thread with the same; needs four
     /// cores for a verdict. A minute

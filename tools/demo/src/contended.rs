@@ -9,6 +9,7 @@ use aio_context::Policy;
 use aio_tools::cores::{self, Cores};
 use aio_tools::interrupt::Interrupt;
 use aio_tools::report::{median, range};
+use anyhow::ensure;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -80,11 +81,27 @@ fn pollings() -> Vec<Polling> {
         .collect()
 }
 
-/// Measures all policies in turns. A situation that cannot be made is skipped with a line.
+/// Whether a run is wanted: its description, as in "one core, event client, depth 1, learned", has all words of `only`, or it is the one without
+/// polling that these are compared with.
+fn is_wanted(only: &[String], situation: Situation, load: Load, polling: Polling) -> bool {
+    let describe = |polling: Polling| {
+        let (situation, client, depth) = (situation.name(), load.client(), load.depth());
+        format!("{situation}, {client} client, depth {depth}, {}", polling.name())
+    };
+    let has_all = |polling| {
+        let description = describe(polling);
+        only.iter().all(|word| description.contains(word.trim()))
+    };
+    has_all(polling) || polling == Polling::Off && pollings().into_iter().any(has_all)
+}
+
+/// Measures all policies in turns: runs whose descriptions have all words of `only`, and those without polling beside them. A situation that
+/// cannot be made is skipped with a line.
 pub(crate) fn measure(
     blockd: &Path,
     cores: Option<Cores>,
     (rounds, time): (usize, Duration),
+    only: &[String],
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Row>> {
     let pace = Pace {
@@ -114,7 +131,9 @@ pub(crate) fn measure(
             let of = servers.iter().filter(move |(of, _)| *of == situation);
             of.map(move |(_, server)| (situation, load, server))
         })
+        .filter(|(situation, load, server)| is_wanted(only, *situation, *load, server.kind().polling))
         .collect();
+    ensure!(!runs.is_empty(), "no run has all of {only:?} in its description");
     let mut rows = Vec::new();
     let progress = ProgressBar::new((rounds * runs.len()) as u64);
     for round in 0..rounds {
@@ -163,7 +182,10 @@ pub(crate) fn print(rows: &[Row]) {
         for off in off {
             println!("\n{situation}, {} client, depth {}", off.client, off.queue_depth);
             for polling in pollings() {
-                print_policy(&runs, &off.by(BLOCKD, polling.name()));
+                let cell = off.by(BLOCKD, polling.name());
+                if !figures(&runs, &cell, |row| row.p99_us).is_empty() {
+                    print_policy(&runs, &cell);
+                }
             }
         }
     }

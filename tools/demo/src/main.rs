@@ -202,7 +202,7 @@ fn run_contended(
     if let Some(cores) = cores {
         cores::pin(cores.client);
     }
-    let rows = contended::measure(blockd, cores, pace, interrupt)?;
+    let rows = contended::measure(blockd, cores, pace, &args.only, interrupt)?;
     println!("{}", machine.headline());
     contended::print(&rows);
     if let Some(file) = &args.json {
