@@ -8,6 +8,7 @@
 //! - [`Clock`] is the source of time for both: the system's clocks (`Monotonic` and `Wall`, with the feature `std`), a
 //!   [`ManualClock`] that a test sets, and a `VirtualClock` (feature `std`) that follows another clock and can be stopped, set and
 //!   warped.
+//! - [`wait_for`] has a loop wait for the whole of a timeout, though a system call may end early, or lets simulated time pass.
 //! - [`SelfTime`] measures callbacks that run inside each other, and [`SlowLimit`] tells which ones take too long.
 //!
 //! A loop waits for the time that the set returns, and then fires the timers that are due:
@@ -69,6 +70,7 @@ mod system;
 mod timer_id;
 #[cfg(feature = "std")]
 mod virtual_clock;
+mod waiting;
 
 #[cfg(aio_modelled)]
 use aio_checker as sync;
@@ -86,3 +88,4 @@ pub use system::{Monotonic, Wall};
 pub use timer_id::TimerId;
 #[cfg(feature = "std")]
 pub use virtual_clock::{Subscription, VirtualClock};
+pub use waiting::{Standstill, wait_for};
