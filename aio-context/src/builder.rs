@@ -1,6 +1,5 @@
 //! [`Builder`]: puts a context together.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -184,7 +183,6 @@ impl Builder {
             deferred: Deferred::new(),
             nesting: Nesting::default(),
             metrics: Metrics::default(),
-            skips_spin: Cell::default(),
             extensions: Extensions::default(),
             shared: Arc::new(Shared::new(self.params)),
             mailbox,

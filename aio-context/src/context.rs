@@ -118,8 +118,6 @@ pub(crate) struct Inner {
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
     pub(crate) metrics: Metrics,
-    /// Why the next wait that could spin first begins at once; 0 if it need not.
-    pub(crate) skips_spin: Cell<u8>,
     /// Dropped last.
     pub(crate) extensions: Extensions,
 }

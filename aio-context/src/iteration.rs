@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
-use aio_pollctl::{PreSleepSpin, Searched};
+use aio_pollctl::{EndedWait, PreSleepSpin, Searched, Waited};
 
 use crate::Context;
 use crate::Event;
@@ -26,9 +26,7 @@ mod search;
 mod waiting;
 
 use found::{Delivering, Found};
-use measure::{Ended, Waited};
 use poll::Before;
-use waiting::Plan;
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
@@ -53,7 +51,7 @@ impl Inner {
         &self,
         cx: &Context,
         mut found: Found<'_>,
-        ended: impl FnOnce() -> Option<Ended>,
+        ended: impl FnOnce() -> Option<EndedWait>,
     ) -> io::Result<bool> {
         // 3. accept the notification: from here on a new one makes the next iteration run
         if self.mailbox.is_notified() {
@@ -78,7 +76,7 @@ impl Inner {
             self.deliver(cx, found.into_list(), is_recorded, &mut progress)?
         };
         if let Some(ended) = ended {
-            self.adapt(self.measure(ended, &list), &list);
+            self.adapt(ended, &list);
         }
         Ok(self.conclude(cx, list, progress))
     }
@@ -121,7 +119,7 @@ impl Inner {
         self.shared.counters.iteration();
         self.shared.counters.hit();
         self.check_after_hit(cx, found.list())?;
-        let progress = self.finish(cx, found, || Some(Ended::HIT))?;
+        let progress = self.finish(cx, found, || Some(EndedWait::AT_ONCE))?;
         Ok(Some((progress, before)))
     }
 
@@ -177,7 +175,7 @@ impl Inner {
             && !self.deferred.has_due(self.mailbox.inbox())
             && !self.timers.has_armed()
             && !self.pacing.checks.get().is_pending()
-            && !self.polling.budget(None).is_zero()
+            && !self.polling.controller.budget(None).is_zero()
             && !self.descriptors.registry.borrow().needs_recall()
     }
 
@@ -202,14 +200,8 @@ impl Inner {
         } else {
             Searched::default()
         };
-        let plan = if searched.hit {
-            Plan::Skip
-        } else if timeout == Some(Duration::ZERO) {
-            self.plan_not_to_wait(cx, is_urgent, found.list())?
-        } else {
-            self.pacing.checks.step(|checks| checks.prevents_again(false));
-            self.plan_to_wait(cx, timeout, searched, found.list())?
-        };
+        let steps = &mut self.searching(cx, found.list());
+        let plan = self.pacing.plan(steps, timeout, searched, is_urgent)?;
         let blocked = self.carry_out(cx, plan, found)?;
         drop(planning);
         Ok(POLLS.then_some(Waited {
@@ -280,7 +272,7 @@ impl Inner {
         if timeout == Some(Duration::ZERO) {
             return Ok(Searched::default());
         }
-        let budget = self.polling.budget(timeout);
+        let budget = self.polling.controller.budget(timeout);
         if budget.is_zero() {
             return Ok(Searched::not_at(self.now().as_nanos()));
         }

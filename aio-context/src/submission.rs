@@ -10,6 +10,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use aio_backend::{CallbackId, Callbacks, Completed, Interest, NotSubmitted, Operation, Token};
+use aio_pollctl::SkipSpin;
 
 use crate::Context;
 use crate::context::{Inner, Mailbox};
@@ -110,11 +111,9 @@ impl Context {
             let why = std::io::ErrorKind::OutOfMemory;
             return Err(NotSubmitted::new(operation, why.into()));
         };
-        let submitted = self.0.descriptors.backend.borrow_mut().submit(report, operation);
-        match submitted {
+        match self.0.descriptors.backend.submit(report, operation) {
             Ok(id) => {
-                let reasons = &self.0.skips_spin;
-                reasons.set(reasons.get() | SUBMITTED);
+                self.0.pacing.skip_spin(SkipSpin::Operations, true);
                 let done: Done = (Box::new(done), type_name::<F>());
                 Ok(Submitted {
                     context: Rc::downgrade(&self.0),
@@ -153,12 +152,7 @@ impl Context {
     /// ```
     #[inline]
     pub fn skip_spin(&self, skips: bool) {
-        let reasons = &self.0.skips_spin;
-        reasons.set(if skips {
-            reasons.get() | ASKED
-        } else {
-            reasons.get() & !ASKED
-        });
+        self.0.pacing.skip_spin(SkipSpin::Workers, skips);
     }
 
     /// Returns the number of operations whose callback was neither called nor dropped.
@@ -216,11 +210,6 @@ impl Context {
     }
 }
 
-/// Operations were submitted: the next wait passes to the system those that no check has passed.
-const SUBMITTED: u8 = 1;
-/// See [`Context::skip_spin`].
-const ASKED: u8 = 2;
-
 /// A callback, and its type for messages.
 type Done = (Box<dyn FnOnce(&Context, Completed)>, &'static str);
 
@@ -260,8 +249,7 @@ impl_as_fd!(Submissions, mailbox);
 impl Handler for Submissions {
     /// Delivers all that have ended by now. If a callback panics, the next wait reports the rest.
     fn readable(&self, cx: &Context) {
-        let next = || cx.0.descriptors.backend.borrow_mut().next_completed();
-        while let Some((id, completed)) = next() {
+        while let Some((id, completed)) = cx.0.descriptors.backend.next_completed() {
             self.deliver(cx, id, completed);
         }
     }
@@ -306,10 +294,7 @@ impl Submitted {
     /// ended meanwhile or could not be cancelled. Without effect once it was called.
     pub fn cancel(&self) {
         if let Some((cx, _)) = self.parts().filter(|_| !self.is_done()) {
-            cx.0.descriptors
-                .backend
-                .borrow_mut()
-                .cancel(self.callback.operation());
+            cx.0.descriptors.backend.cancel(self.callback.operation());
         }
     }
 
@@ -332,10 +317,7 @@ impl Drop for Submitted {
             return;
         };
         if let Some(done) = submissions.callbacks.abandon(self.callback) {
-            cx.0.descriptors
-                .backend
-                .borrow_mut()
-                .cancel(self.callback.operation());
+            cx.0.descriptors.backend.cancel(self.callback.operation());
             cx.call(|_| drop(done));
         }
     }
