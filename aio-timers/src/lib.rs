@@ -2,7 +2,7 @@
 //!
 //! - [`TimerSet`] runs callbacks at deadlines. A callback may use the set while it runs: re-arm itself, cancel or remove timers,
 //!   run further ones.
-//! - [`TimerSets`] are those of several clocks, of which a loop reads only the ones in use.
+//! - [`TimerSets`] are those of several clocks, of which a loop reads only the ones in use. A [`TimerHandle`] owns one of their timers.
 //! - [`TimerQueue`] is the data structure below it, for loops that keep something else than callbacks: an indexed 4-ary heap
 //!   with O(log n) arming, moving and cancelling, an O(1) earliest deadline, and first-in-first-out order among equal deadlines.
 //! - [`Clock`] is the source of time for both: the system's clocks (`Monotonic` and `Wall`, with the feature `std`), a
@@ -55,6 +55,7 @@ mod clock;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod handle;
 mod heap;
 #[cfg(target_has_atomic = "64")]
 mod manual_clock;
@@ -76,6 +77,7 @@ mod waiting;
 use aio_checker as sync;
 
 pub use clock::Clock;
+pub use handle::TimerHandle;
 #[cfg(target_has_atomic = "64")]
 pub use manual_clock::ManualClock;
 pub use moment::Moment;
