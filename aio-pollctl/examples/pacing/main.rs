@@ -3,6 +3,7 @@
 //!
 //! `cargo run -p aio-pollctl --example pacing` prints the work of the loop in 100 ms.
 
+mod before_sleep;
 mod steps;
 mod world;
 

@@ -1,9 +1,9 @@
-//! The steps of a search in the simulated world, and those before a sleep.
+//! The steps of a search in the simulated world.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use aio_pollctl::{IdleCosts, Prepare, Search};
+use aio_pollctl::{IdleCosts, Search};
 
 use super::world::World;
 
@@ -73,33 +73,4 @@ impl Search for World {
     }
 
     fn suspended(&mut self) {}
-}
-
-impl Prepare for World {
-    type Error = Infallible;
-
-    fn is_simulated(&self) -> bool {
-        // Checks take their time here, as on a real clock.
-        false
-    }
-
-    fn leave_poll_mode(&mut self) -> bool {
-        false
-    }
-
-    fn poll_unkicked(&mut self) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn after_hit(&mut self) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn outlast_write(&mut self) -> bool {
-        false
-    }
-
-    fn announce(&mut self) -> bool {
-        true
-    }
 }
