@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Refused, Watched};
 use aio_handlers::{GroupId, Registry};
-use aio_notify::ClockChanges;
+use aio_notify::{ClockChanges, Nesting};
 use aio_pollctl::{Pacing, Policy, PollParams, PollPolicy};
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
 use crate::Context;
 use crate::any_backend::{AnyBackend, BackendKind, LoopBackend};
-use crate::context::{Deferred, Inner, Mailbox, Metrics, Nesting, move_in};
+use crate::context::{Deferred, Inner, Mailbox, Metrics, move_in};
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::{Entry, Silent};

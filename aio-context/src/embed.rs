@@ -176,13 +176,13 @@ impl Embedded {
         let inner = &self.cx.0;
         self.end_wait();
         inner.mailbox.accept();
-        let invalidated = inner.nesting.progress.get();
+        let before = inner.nesting.before();
         let mut list = self.take_list();
         let checked = inner.check(&self.cx, &mut list);
         let is_ready = list.iter().any(|(token, _)| !is_own(token));
         self.keep(list);
         self.is_checked.set(checked.is_ok());
-        if inner.nesting.progress.get() != invalidated {
+        if inner.nesting.has_progressed(before) {
             self.has_invalidated.set(true);
         }
         checked.map(|()| is_ready)

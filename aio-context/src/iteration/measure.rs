@@ -75,7 +75,7 @@ impl Inner {
     /// or one that may not wait (the original adapts to both).
     #[inline]
     pub(crate) fn ended(&self, waited: Waited) -> Option<EndedWait> {
-        if self.nesting.depth.get() != 1 {
+        if self.nesting.depth() != 1 {
             return None;
         }
         let kicks = self.shared.counters.kicks.get();

@@ -3,7 +3,7 @@
 use std::io;
 
 use aio_backend::Refused;
-use aio_notify::Interrupted;
+use aio_notify::{BeforePoll, Interrupted};
 use aio_timers::{Moment, Standstill};
 
 use crate::Context;
@@ -75,7 +75,7 @@ impl Context {
     #[inline(never)]
     fn iterate_as<const WAITS: bool, const POLLS: bool>(&self, wait: Wait) -> io::Result<bool> {
         let wait = if WAITS { wait } else { Wait::NoBlock };
-        let before = self.0.before();
+        let before = self.0.nesting.before();
         let deadline = self.0.deadline(wait);
         let progress = self.0.iterate::<WAITS, POLLS>(self, wait);
         let progress = progress.map_err(|why| self.cannot_wait(why))?;
@@ -87,13 +87,13 @@ impl Context {
     fn end_or_go_on<const WAITS: bool>(
         &self,
         progress: bool,
-        before: Before,
+        before: BeforePoll,
         deadline: impl FnOnce() -> Option<Moment>,
     ) -> io::Result<bool> {
-        if self.0.is_progress(progress, before) {
+        if self.0.nesting.is_progress(progress, before) {
             return Ok(true);
         }
-        match self.0.interrupted_since(before.interrupts) {
+        match self.0.interrupted_since(before) {
             Interrupted::Served => Ok(false),
             interrupted if WAITS => self.poll_on(deadline(), before, interrupted),
             _ => Ok(false),
@@ -110,7 +110,7 @@ impl Context {
     fn poll_on(
         &self,
         deadline: Option<Moment>,
-        before: Before,
+        before: BeforePoll,
         mut interrupted: Interrupted,
     ) -> io::Result<bool> {
         let mut standstill = Standstill::default();
@@ -125,24 +125,15 @@ impl Context {
             };
             let progress = self.0.iterate_apart(self, next);
             let progress = progress.map_err(|why| self.cannot_wait(why))?;
-            if self.0.is_progress(progress, before) {
+            if self.0.nesting.is_progress(progress, before) {
                 return Ok(true);
             }
-            interrupted = self.0.interrupted_since(before.interrupts);
+            interrupted = self.0.interrupted_since(before);
             if is_last {
                 return Ok(false);
             }
         }
     }
-}
-
-/// The state of a context when a poll began.
-#[derive(Clone, Copy)]
-pub(crate) struct Before {
-    /// How many nested polls had made progress.
-    nested: u64,
-    /// How many interrupts had been seen.
-    interrupts: u64,
 }
 
 impl Inner {
@@ -168,28 +159,8 @@ impl Inner {
     }
 
     #[inline]
-    pub(crate) fn before(&self) -> Before {
-        Before {
-            nested: self.nesting.progress.get(),
-            interrupts: self.nesting.interrupts_seen.get(),
-        }
-    }
-
-    /// Whether an iteration made progress, or a poll nested in it did. If this poll is itself nested, the outer one learns of it.
-    #[inline]
-    fn is_progress(&self, progress: bool, before: Before) -> bool {
-        let is_progress = progress || self.nesting.progress.get() != before.nested;
-        if is_progress && self.nesting.depth.get() != 0 {
-            self.nesting.progress.set(before.nested + 1);
-        }
-        is_progress
-    }
-
-    /// Whether a thread has interrupted the wait since the number of interrupts was `before`.
-    #[inline]
-    fn interrupted_since(&self, before: u64) -> Interrupted {
-        self.mailbox
-            .interrupted_since(before, &self.nesting.interrupts_seen)
+    fn interrupted_since(&self, before: BeforePoll) -> Interrupted {
+        self.nesting.interrupted_since(before, &self.mailbox)
     }
 
     /// How a poll goes on after an iteration that came to nothing; `None`: it returns.

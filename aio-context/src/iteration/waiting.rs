@@ -149,6 +149,6 @@ impl Inner {
 
     #[inline]
     pub(crate) fn rebalance(&self) {
-        self.descriptors.rebalance(self.nesting.depth.get() <= 1);
+        self.descriptors.rebalance(self.nesting.depth() <= 1);
     }
 }
