@@ -121,6 +121,7 @@ mod refused;
 mod registrations;
 mod remedy;
 mod shared_fd;
+mod submissions;
 mod token;
 mod watched;
 
@@ -139,5 +140,6 @@ pub use refused::Refused;
 pub use registrations::{Entry, Registrations};
 pub use remedy::{concerns_all, remedy};
 pub use shared_fd::SharedFd;
+pub use submissions::Submissions;
 pub use token::Token;
 pub use watched::Watched;

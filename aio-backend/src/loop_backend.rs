@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use crate::{AnyBackend, Backend, Interest, Peek, ReadyList, Refused, Token, Watched};
+use crate::{AnyBackend, Backend, Completed, Interest, NotSubmitted, Operation, Peek};
+use crate::{ReadyList, Refused, Token, Watched};
 
 /// The backend may change its ways after a registration, and every so many waits.
 const REBALANCE_EVERY: u32 = 128;
@@ -143,6 +144,24 @@ impl<B: Backend + 'static> LoopBackend<B> {
     #[inline(always)]
     pub fn wait(&self, timeout: Option<Duration>, ready: &mut ReadyList) -> io::Result<()> {
         self.borrow_mut().wait(timeout, ready)
+    }
+
+    /// Submits an operation. Returns its name; waits report its end under `report`.
+    ///
+    /// # Errors
+    /// As [`Backend::submit`].
+    pub fn submit(&self, report: Token, operation: Operation) -> Result<Token, NotSubmitted> {
+        self.borrow_mut().submit(report, operation)
+    }
+
+    /// Takes an operation that has ended, with its name. The backend is not borrowed any more when the caller has it.
+    pub fn next_completed(&self) -> Option<(Token, Completed)> {
+        self.borrow_mut().next_completed()
+    }
+
+    /// Asks the system to cancel an operation: see [`Backend::cancel`].
+    pub fn cancel(&self, operation: Token) {
+        self.borrow_mut().cancel(operation);
     }
 
     /// Whether [`peek`](Self::peek) checks the descriptors. If the backend was replaced, the next peek tells.

@@ -1,6 +1,5 @@
 //! [`Builder`]: puts a context together.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -9,20 +8,20 @@ use std::time::Duration;
 
 use aio_backend::{Backend, Interest, Refused, Watched};
 use aio_handlers::{GroupId, Registry};
-use aio_notify::ClockChanges;
+use aio_notify::{ClockChanges, Nesting};
 use aio_pollctl::{Pacing, Policy, PollParams, PollPolicy};
 use aio_timers::{Clock, Monotonic, VirtualClock, Wall};
 
 use crate::Context;
 use crate::any_backend::{AnyBackend, BackendKind, LoopBackend};
-use crate::context::{Deferred, Inner, Mailbox, Metrics, Nesting, move_in};
+use crate::context::{Deferred, Inner, Mailbox, Metrics, move_in};
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
 use crate::handler::{Entry, Silent};
 use crate::macros::impl_debug;
 use crate::polling::Polling;
 use crate::stats::Shared;
-use crate::timers::Timers;
+use crate::timers::{SharedClock, Timers};
 use crate::wall::{OpenChanges, WallChanges, is_own};
 
 /// Events per wait by default.
@@ -35,10 +34,9 @@ pub struct Builder {
     backend: Option<Box<dyn Backend>>,
     kind: Option<BackendKind>,
     policy: Option<Box<dyn PollPolicy>>,
-    monotonic: Option<Arc<dyn Clock + Send + Sync>>,
+    monotonic: Option<SharedClock>,
     virtual_clock: Option<Arc<VirtualClock>>,
-    wall: Option<Arc<dyn Clock + Send + Sync>>,
-    wall_changes: Option<OpenChanges>,
+    wall: Option<(SharedClock, OpenChanges)>,
     params: PollParams,
     batch: Option<usize>,
     slow_callback_limit: Option<Duration>,
@@ -110,8 +108,7 @@ impl Builder {
         clock: Arc<dyn Clock + Send + Sync>,
         changes: impl Fn() -> io::Result<OwnedFd> + 'static,
     ) -> Self {
-        self.wall = Some(clock);
-        self.wall_changes = Some(Box::new(move || changes().map(ClockChanges::from)));
+        self.wall = Some((clock, Box::new(move || changes().map(ClockChanges::from))));
         self
     }
 
@@ -171,10 +168,10 @@ impl Builder {
             .borrow_mut()
             .add(Watched::from(placeholder), wakeup, Interest::READ);
         added.map_err(|why| Refused::wrap("watch the loop's own eventfd", name, why))?;
-        let wall = self.wall.unwrap_or_else(|| Arc::new(Wall::new()));
-        let open_changes = self
-            .wall_changes
-            .unwrap_or_else(|| Box::new(ClockChanges::of_the_system));
+        let (wall, open_changes) = self.wall.unwrap_or_else(|| {
+            let changes = Box::new(ClockChanges::of_the_system);
+            (Arc::new(Wall::new()), changes)
+        });
         let wall_changes = WallChanges::new(open_changes, wall_changes);
         let inner = Rc::new(Inner {
             descriptors: Descriptors::new(backend, registry, wakeup, self.batch.unwrap_or(BATCH)),
@@ -184,7 +181,6 @@ impl Builder {
             deferred: Deferred::new(),
             nesting: Nesting::default(),
             metrics: Metrics::default(),
-            skips_spin: Cell::default(),
             extensions: Extensions::default(),
             shared: Arc::new(Shared::new(self.params)),
             mailbox,

@@ -5,7 +5,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_notify::Slot;
+use aio_notify::{Nesting, Slot};
 use aio_pollctl::Pacing;
 use aio_timers::{Moment, SelfTime, SlowLimit};
 use smallvec::SmallVec;
@@ -118,20 +118,8 @@ pub(crate) struct Inner {
     pub(crate) deferred: Deferred,
     pub(crate) nesting: Nesting,
     pub(crate) metrics: Metrics,
-    /// Why the next wait that could spin first begins at once; 0 if it need not.
-    pub(crate) skips_spin: Cell<u8>,
     /// Dropped last.
     pub(crate) extensions: Extensions,
-}
-
-/// What nested polls share.
-#[derive(Default)]
-pub(crate) struct Nesting {
-    pub(crate) depth: Cell<u32>,
-    /// How many polls inside other polls, and invalidations, made progress.
-    pub(crate) progress: Cell<u64>,
-    /// How many interrupts there had been when a poll returned without progress last.
-    pub(crate) interrupts_seen: Cell<u64>,
 }
 
 /// What is kept to time callbacks: see `timed.rs`.
@@ -268,7 +256,7 @@ pub(crate) fn at_home(mailbox: &Arc<Mailbox>) -> Option<Context> {
 impl_debug!(Context, "Context": |it|
     backend = it.0.descriptors.backend.try_borrow().map(|backend| backend.name()).ok(),
     handlers = it.0.descriptors.handlers(),
-    depth = it.0.nesting.depth.get()
+    depth = it.0.nesting.depth()
 );
 
 #[cfg(test)]

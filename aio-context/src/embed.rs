@@ -165,31 +165,27 @@ impl Embedded {
     /// What the system says to checking the descriptors.
     pub fn check(&self) -> io::Result<bool> {
         let inner = &self.cx.0;
-        let checked = self.check_descriptors();
-        let list = self.list.borrow();
-        let is_ready = list.iter().any(|(token, _)| !is_own(token));
-        drop(list);
-        checked?;
-        Ok(is_ready
+        Ok(self.check_descriptors()?
             || self.has_invalidated.get()
             || inner.foreign_timeout() == Some(Duration::ZERO)
             || inner.mailbox.inbox().pending())
     }
 
-    /// Ends the foreign loop's wait, accepts what others have notified meanwhile, and puts on the list what is ready.
-    fn check_descriptors(&self) -> io::Result<()> {
+    /// Ends the foreign loop's wait, accepts what others have notified meanwhile, and puts on the list what is ready. Returns whether a handler is.
+    fn check_descriptors(&self) -> io::Result<bool> {
         let inner = &self.cx.0;
         self.end_wait();
         inner.mailbox.accept();
-        let invalidated = inner.nesting.progress.get();
+        let before = inner.nesting.before();
         let mut list = self.take_list();
         let checked = inner.check(&self.cx, &mut list);
+        let is_ready = list.iter().any(|(token, _)| !is_own(token));
         self.keep(list);
         self.is_checked.set(checked.is_ok());
-        if inner.nesting.progress.get() != invalidated {
+        if inner.nesting.has_progressed(before) {
             self.has_invalidated.set(true);
         }
-        checked
+        checked.map(|()| is_ready)
     }
 
     /// Runs the bottom halves, the ready handlers and the timers that are due; true if there was progress.

@@ -7,7 +7,8 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
-use aio_pollctl::{PreSleepSpin, Searched};
+use aio_notify::BeforePoll;
+use aio_pollctl::{EndedWait, PreSleepSpin, Searched, Waited};
 
 use crate::Context;
 use crate::Event;
@@ -26,9 +27,6 @@ mod search;
 mod waiting;
 
 use found::{Delivering, Found};
-use measure::{Ended, Waited};
-use poll::Before;
-use waiting::Plan;
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
@@ -39,7 +37,7 @@ impl Inner {
     /// Compiled three times: without waiting or without polling, much of it is not there.
     #[inline(always)]
     fn iterate<const WAITS: bool, const POLLS: bool>(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
-        let _depth = Depth::enter(&self.nesting.depth);
+        let _iteration = self.nesting.enter();
         self.shared.counters.iteration();
         let mut found = Found::new(self);
         // 1. poll in user space; 2. wait, or check the descriptors once
@@ -53,7 +51,7 @@ impl Inner {
         &self,
         cx: &Context,
         mut found: Found<'_>,
-        ended: impl FnOnce() -> Option<Ended>,
+        ended: impl FnOnce() -> Option<EndedWait>,
     ) -> io::Result<bool> {
         // 3. accept the notification: from here on a new one makes the next iteration run
         if self.mailbox.is_notified() {
@@ -78,7 +76,7 @@ impl Inner {
             self.deliver(cx, found.into_list(), is_recorded, &mut progress)?
         };
         if let Some(ended) = ended {
-            self.adapt(self.measure(ended, &list), &list);
+            self.adapt(ended, &list);
         }
         Ok(self.conclude(cx, list, progress))
     }
@@ -86,12 +84,12 @@ impl Inner {
     /// An iteration that [has only descriptors](Self::has_descriptors_only) checks them, and does not wait: most of a busy loop are that.
     /// Returns whether there was progress, and what was before it; `None` if it found nothing.
     #[inline(always)]
-    fn check_only<const WAITS: bool>(&self, cx: &Context) -> io::Result<Option<(bool, Before)>> {
+    fn check_only<const WAITS: bool>(&self, cx: &Context) -> io::Result<Option<(bool, BeforePoll)>> {
         self.pacing.checks.step(|checks| checks.checked_only());
         self.descriptors.rebalance(true);
         let mut list = self.descriptors.lists.take();
         self.descriptors.wait(Some(Duration::ZERO), &mut list)?;
-        let before = self.before();
+        let before = self.nesting.before();
         if self.mailbox.is_notified() || list.has_invalid() {
             return Ok(Some((self.finish_check(cx, list)?, before)));
         }
@@ -111,9 +109,9 @@ impl Inner {
     /// An iteration that [has to poll first](Self::has_to_poll_first) polls each handler once: while a peer is busy, that finds work.
     /// Returns what [`check_only`](Self::check_only) does.
     #[inline(always)]
-    fn poll_first(&self, cx: &Context) -> io::Result<Option<(bool, Before)>> {
-        let before = self.before();
-        let _depth = Depth::enter(&self.nesting.depth);
+    fn poll_first(&self, cx: &Context) -> io::Result<Option<(bool, BeforePoll)>> {
+        let before = self.nesting.before();
+        let _iteration = self.nesting.enter();
         let mut found = Found::new(self);
         if !self.round(cx, found.list()) {
             return Ok(None);
@@ -121,14 +119,14 @@ impl Inner {
         self.shared.counters.iteration();
         self.shared.counters.hit();
         self.check_after_hit(cx, found.list())?;
-        let progress = self.finish(cx, found, || Some(Ended::HIT))?;
+        let progress = self.finish(cx, found, || Some(EndedWait::AT_ONCE))?;
         Ok(Some((progress, before)))
     }
 
     /// The rest of an iteration that has found nothing but events of descriptors.
     #[inline(never)]
     fn serve(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
-        let _depth = Depth::enter(&self.nesting.depth);
+        let _iteration = self.nesting.enter();
         self.shared.counters.iteration();
         let mut progress = false;
         let list = self.deliver(cx, list, false, &mut progress)?;
@@ -138,7 +136,7 @@ impl Inner {
     /// As [`serve`](Self::serve), and there is a notification or an invalid descriptor.
     #[cold]
     fn finish_check(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
-        let _depth = Depth::enter(&self.nesting.depth);
+        let _iteration = self.nesting.enter();
         self.shared.counters.iteration();
         let mut found = Found::recorded(self, list);
         self.collect(cx, 0, &mut found);
@@ -159,7 +157,7 @@ impl Inner {
     #[inline(always)]
     fn has_descriptors_only(&self) -> bool {
         !self.deferred.has_due(self.mailbox.inbox())
-            && self.nesting.depth.get() == 0
+            && self.nesting.depth() == 0
             && !self.polling.set.needs_exit()
             && !self.timers.has_armed()
             && !self.timers.is_simulated()
@@ -172,12 +170,12 @@ impl Inner {
     /// Whether polling comes before all else, as it does in poll mode if nothing prevents or limits a wait.
     #[inline(always)]
     fn has_to_poll_first(&self) -> bool {
-        self.nesting.depth.get() == 0
+        self.nesting.depth() == 0
             && self.polling.set.is_on()
             && !self.deferred.has_due(self.mailbox.inbox())
             && !self.timers.has_armed()
             && !self.pacing.checks.get().is_pending()
-            && !self.polling.budget(None).is_zero()
+            && !self.polling.controller.budget(None).is_zero()
             && !self.descriptors.registry.borrow().needs_recall()
     }
 
@@ -202,14 +200,8 @@ impl Inner {
         } else {
             Searched::default()
         };
-        let plan = if searched.hit {
-            Plan::Skip
-        } else if timeout == Some(Duration::ZERO) {
-            self.plan_not_to_wait(cx, is_urgent, found.list())?
-        } else {
-            self.pacing.checks.step(|checks| checks.prevents_again(false));
-            self.plan_to_wait(cx, timeout, searched, found.list())?
-        };
+        let steps = &mut self.searching(cx, found.list());
+        let plan = self.pacing.plan(steps, timeout, searched, is_urgent)?;
         let blocked = self.carry_out(cx, plan, found)?;
         drop(planning);
         Ok(POLLS.then_some(Waited {
@@ -280,7 +272,7 @@ impl Inner {
         if timeout == Some(Duration::ZERO) {
             return Ok(Searched::default());
         }
-        let budget = self.polling.budget(timeout);
+        let budget = self.polling.controller.budget(timeout);
         if budget.is_zero() {
             return Ok(Searched::not_at(self.now().as_nanos()));
         }
@@ -347,7 +339,7 @@ impl Inner {
     fn invalidate_all(&self, cx: &Context, first: usize, ready: &ReadyList) {
         call_each(Descriptors::<Entry>::invalid(first, ready), |token| {
             self.invalidate(cx, token, rustix::io::Errno::BADF.into());
-            self.nesting.progress.set(self.nesting.progress.get() + 1);
+            self.nesting.record_progress();
         });
     }
 
@@ -402,21 +394,5 @@ impl Inner {
             return Err(rustix::io::Errno::BADF.into());
         }
         Ok(list)
-    }
-}
-
-/// Counts how deep polls are nested; right also when a callback panics.
-struct Depth<'a>(&'a Cell<u32>);
-
-impl<'a> Depth<'a> {
-    fn enter(depth: &'a Cell<u32>) -> Self {
-        depth.set(depth.get() + 1);
-        Self(depth)
-    }
-}
-
-impl Drop for Depth<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }

@@ -1,7 +1,6 @@
 //! [`Polling`]: the polled handlers, and how long to poll for them.
 
 use std::cell::Cell;
-use std::time::Duration;
 
 use aio_pollctl::{Controller, Pacing, PollPolicy};
 use aio_pollset::PollSet;
@@ -51,16 +50,5 @@ impl Polling {
     #[inline]
     pub(crate) fn publish_budget(&self, shared: &Shared) {
         shared.counters.budget.set_time(self.controller.budget(None));
-    }
-
-    #[inline]
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.controller.is_enabled()
-    }
-
-    /// How long to poll before a wait that ends after `timeout` (rule A2).
-    #[inline]
-    pub(crate) fn budget(&self, timeout: Option<Duration>) -> Duration {
-        self.controller.budget(timeout)
     }
 }

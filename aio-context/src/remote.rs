@@ -108,7 +108,7 @@ impl Remote {
     /// Sets the polling parameters: the policy starts anew with them, and the loop wakes.
     #[doc(alias = "aio_context_set_poll_params")]
     pub fn set_poll_params(&self, params: PollParams) {
-        self.shared.set_params(params);
+        self.shared.update(|setting| Some(setting.with(params)));
         self.mailbox.interrupt();
     }
 
@@ -117,7 +117,7 @@ impl Remote {
     ///
     /// `WakeCalibration` of the crate `aio-sources` measures it.
     pub fn refine_wake_cost(&self, cost: WakeCost) -> bool {
-        self.shared.refine_wake(cost)
+        self.shared.update(|setting| setting.refine_wake(cost))
     }
 
     /// Records how the cost of a sleep was measured, for [`Stats::wake_batches`] and [`Stats::wake_spread_percent`]: by how many batches of

@@ -87,17 +87,9 @@ impl Shared {
         }
     }
 
-    /// Sets the polling parameters. The caller interrupts the loop afterwards.
-    pub(crate) fn set_params(&self, params: PollParams) {
-        self.update(|setting| Some(setting.with(params)));
-    }
-
-    /// Sets the cost of a sleep, if it was measured and not given. Returns whether it has changed. The loop adopts it in its next iteration.
-    pub(crate) fn refine_wake(&self, cost: WakeCost) -> bool {
-        self.update(|setting| setting.refine_wake(cost))
-    }
-
-    fn update(&self, change: impl FnOnce(PollSetting) -> Option<PollSetting>) -> bool {
+    /// Sets the polling parameters to what `change` makes of them, unless that is `None`. Returns whether it has. The loop adopts them in its next
+    /// iteration.
+    pub(crate) fn update(&self, change: impl FnOnce(PollSetting) -> Option<PollSetting>) -> bool {
         let change = |words| change(PollSetting::from_words(words)).map(PollSetting::to_words);
         self.params.update(change)
     }

@@ -1,15 +1,15 @@
 //! [`Context::submit`]: operations on the ring of the context (rule S1).
 //!
-//! The backend owns the operations and their buffers, and [`Callbacks`] are `aio-backend`'s. Here is the handler that calls them: the backend reports its
+//! The backend owns the operations and their buffers, and [`Submissions`] are `aio-backend`'s. Here is the handler that calls their callbacks: the backend reports its
 //! completions under a token of the registry, as the readiness of a descriptor. So they end a wait, are found while the loop polls, and are
 //! delivered by nested polls, without a step of their own in an iteration.
 
 use std::any::type_name;
-use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use aio_backend::{CallbackId, Callbacks, Completed, Interest, NotSubmitted, Operation, Token};
+use aio_backend::{CallbackId, Completed, Interest, NotSubmitted, Operation, Submissions, Token};
+use aio_pollctl::SkipSpin;
 
 use crate::Context;
 use crate::context::{Inner, Mailbox};
@@ -105,28 +105,29 @@ impl Context {
     where
         F: FnOnce(&Self, Completed) + 'static,
     {
-        let submissions = self.extension(|cx| Submissions::new(cx.0.mailbox.clone()));
-        let Some(report) = self.report_token(&submissions) else {
-            let why = std::io::ErrorKind::OutOfMemory;
-            return Err(NotSubmitted::new(operation, why.into()));
+        let completions = self.extension(|cx| Completions {
+            mailbox: cx.0.mailbox.clone(),
+            submissions: Submissions::new(),
+        });
+        let inner = &self.0;
+        let reserve = || {
+            let (entry, group) = (Entry::plain(completions.clone()), self.new_group());
+            let mut registry = inner.descriptors.registry.borrow_mut();
+            registry.insert(None, entry, Interest::READ, group).ok()
         };
-        let submitted = self.0.descriptors.backend.borrow_mut().submit(report, operation);
-        match submitted {
-            Ok(id) => {
-                let reasons = &self.0.skips_spin;
-                reasons.set(reasons.get() | SUBMITTED);
-                let done: Done = (Box::new(done), type_name::<F>());
-                Ok(Submitted {
-                    context: Rc::downgrade(&self.0),
-                    submissions: Rc::downgrade(&submissions),
-                    callback: submissions.callbacks.insert(id, done),
-                })
-            }
-            Err(refused) => {
-                self.forget_report(&submissions);
-                Err(refused)
-            }
-        }
+        let release = |token| {
+            let entry = inner.descriptors.registry.borrow_mut().remove(token);
+            drop(entry);
+        };
+        let done: Done = (Box::new(done), type_name::<F>());
+        let (submissions, backend) = (&completions.submissions, &inner.descriptors.backend);
+        let callback = submissions.submit(backend, operation, done, reserve, release)?;
+        inner.pacing.skip_spin(SkipSpin::Operations, true);
+        Ok(Submitted {
+            context: Rc::downgrade(inner),
+            completions: Rc::downgrade(&completions),
+            callback,
+        })
     }
 
     /// Sets whether the next wait begins at once. Otherwise a loop that has just served an event checks its descriptors for a moment before
@@ -153,116 +154,69 @@ impl Context {
     /// ```
     #[inline]
     pub fn skip_spin(&self, skips: bool) {
-        let reasons = &self.0.skips_spin;
-        reasons.set(if skips {
-            reasons.get() | ASKED
-        } else {
-            reasons.get() & !ASKED
-        });
+        self.0.pacing.skip_spin(SkipSpin::Workers, skips);
     }
 
     /// Returns the number of operations whose callback was neither called nor dropped.
     #[must_use]
     pub fn operations_in_flight(&self) -> usize {
-        let submissions = self.0.extensions.get::<Submissions>();
-        submissions.map_or(0, |submissions| submissions.callbacks.waiting())
-    }
-
-    /// Returns the token under which the backend reports completions.
-    fn report_token(&self, submissions: &Rc<Submissions>) -> Option<Token> {
-        if let Some(token) = submissions.report.get() {
-            return Some(token);
-        }
-        let group = self.new_group();
-        let entry = Entry::plain(submissions.clone());
-        let mut registry = self.0.descriptors.registry.borrow_mut();
-        let token = registry.insert(None, entry, Interest::READ, group).ok();
-        submissions.report.set(token);
-        token
+        let completions = self.0.extensions.get::<Completions>();
+        completions.map_or(0, |all| all.submissions.callbacks().waiting())
     }
 
     /// Returns the token under which the backend reports completions, if operations were submitted.
     pub(crate) fn report_of_operations(&self) -> Option<Token> {
-        self.0.extensions.get::<Submissions>()?.report.get()
-    }
-
-    /// The backend has refused an operation. If it never accepted one, no handler is needed.
-    #[cold]
-    fn forget_report(&self, submissions: &Submissions) {
-        if submissions.callbacks.submitted() > 0 {
-            return;
-        }
-        let Some(token) = submissions.report.take() else {
-            return;
-        };
-        let entry = self.0.descriptors.registry.borrow_mut().remove(token);
-        drop(entry);
+        self.0.extensions.get::<Completions>()?.submissions.report()
     }
 
     /// Delivers what a backend has given back that is replaced by another one.
     #[cold]
     pub(crate) fn deliver_ended(&self, ended: Vec<(Token, Completed)>) {
-        let Some(submissions) = self.0.extensions.get::<Submissions>() else {
+        let Some(completions) = self.0.extensions.get::<Completions>() else {
             return;
         };
         for (id, completed) in ended {
-            let submissions = Rc::downgrade(&submissions);
+            let completions = Rc::downgrade(&completions);
             self.defer(move |cx| {
-                if let Some(submissions) = submissions.upgrade() {
-                    submissions.deliver(cx, id, completed);
+                if let Some(completions) = completions.upgrade() {
+                    let done = completions.submissions.callbacks().end(id);
+                    cx.deliver_completed(done, completed);
                 }
             });
         }
     }
-}
 
-/// Operations were submitted: the next wait passes to the system those that no check has passed.
-const SUBMITTED: u8 = 1;
-/// See [`Context::skip_spin`].
-const ASKED: u8 = 2;
+    /// Calls the callback of an operation that has ended.
+    fn deliver_completed(&self, done: Option<Done>, completed: Completed) {
+        match done {
+            // Its owner may use the context.
+            None => self.call(|_| drop(completed)),
+            Some((done, name)) if self.0.metrics.slow.is_set() => {
+                self.call_timed("completion", name, |cx| done(cx, completed));
+            }
+            Some((done, _)) => self.call(|cx| done(cx, completed)),
+        }
+    }
+}
 
 /// A callback, and its type for messages.
 type Done = (Box<dyn FnOnce(&Context, Completed)>, &'static str);
 
-/// The callbacks of all operations. It is the handler of completions.
-pub(crate) struct Submissions {
+/// The operations of a context. It is the handler of completions.
+struct Completions {
     /// Has a descriptor, as handlers have. It is not watched for this one.
     mailbox: Arc<Mailbox>,
-    report: Cell<Option<Token>>,
-    callbacks: Callbacks<Done>,
+    submissions: Submissions<Done>,
 }
 
-impl Submissions {
-    fn new(mailbox: Arc<Mailbox>) -> Self {
-        Self {
-            mailbox,
-            report: Cell::new(None),
-            callbacks: Callbacks::new(),
-        }
-    }
+impl_as_fd!(Completions, mailbox);
 
-    /// Calls the callback of an operation that has ended.
-    fn deliver(&self, cx: &Context, id: Token, completed: Completed) {
-        let Some((done, name)) = self.callbacks.end(id) else {
-            // Its owner may use the context.
-            return cx.call(|_| drop(completed));
-        };
-        if cx.0.metrics.slow.is_set() {
-            cx.call_timed("completion", name, |cx| done(cx, completed));
-        } else {
-            cx.call(|cx| done(cx, completed));
-        }
-    }
-}
-
-impl_as_fd!(Submissions, mailbox);
-
-impl Handler for Submissions {
+impl Handler for Completions {
     /// Delivers all that have ended by now. If a callback panics, the next wait reports the rest.
     fn readable(&self, cx: &Context) {
-        let next = || cx.0.descriptors.backend.borrow_mut().next_completed();
-        while let Some((id, completed)) = next() {
-            self.deliver(cx, id, completed);
+        let next = || self.submissions.next_ended(&cx.0.descriptors.backend);
+        while let Some((done, completed)) = next() {
+            cx.deliver_completed(done, completed);
         }
     }
 }
@@ -292,7 +246,7 @@ impl Handler for Submissions {
 pub struct Submitted {
     /// Dangling if it was detached.
     context: Weak<Inner>,
-    submissions: Weak<Submissions>,
+    completions: Weak<Completions>,
     callback: CallbackId,
 }
 
@@ -305,37 +259,32 @@ impl Submitted {
     /// Asks the system to cancel the operation. Its callback is called with what has become of it: `ECANCELED`, or its result if it has
     /// ended meanwhile or could not be cancelled. Without effect once it was called.
     pub fn cancel(&self) {
-        if let Some((cx, _)) = self.parts().filter(|_| !self.is_done()) {
-            cx.0.descriptors
-                .backend
-                .borrow_mut()
-                .cancel(self.callback.operation());
+        if let Some((cx, completions)) = self.parts() {
+            let backend = &cx.0.descriptors.backend;
+            completions.submissions.cancel(backend, self.callback);
         }
     }
 
     /// Whether the callback was called, or dropped with its context.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        let submissions = self.submissions.upgrade();
-        submissions.is_none_or(|submissions| !submissions.callbacks.is_waiting(self.callback))
+        let completions = self.completions.upgrade();
+        completions.is_none_or(|all| !all.submissions.callbacks().is_waiting(self.callback))
     }
 
-    fn parts(&self) -> Option<(Context, Rc<Submissions>)> {
-        Some((Context(self.context.upgrade()?), self.submissions.upgrade()?))
+    fn parts(&self) -> Option<(Context, Rc<Completions>)> {
+        Some((Context(self.context.upgrade()?), self.completions.upgrade()?))
     }
 }
 
 impl Drop for Submitted {
     fn drop(&mut self) {
         // The operations of a parent process are not this one's to cancel.
-        let Some((cx, submissions)) = self.parts().filter(|(cx, _)| cx.0.mailbox.process().is_here()) else {
+        let Some((cx, completions)) = self.parts().filter(|(cx, _)| cx.0.mailbox.process().is_here()) else {
             return;
         };
-        if let Some(done) = submissions.callbacks.abandon(self.callback) {
-            cx.0.descriptors
-                .backend
-                .borrow_mut()
-                .cancel(self.callback.operation());
+        let backend = &cx.0.descriptors.backend;
+        if let Some(done) = completions.submissions.abandon(backend, self.callback) {
             cx.call(|_| drop(done));
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! # Why it costs nothing while off
 //! A handler that is timed stands in the registry inside a [`Timed`], which is called in its place. One that is not is called as ever,
-//! and an iteration has no test for it. Bottom halves and timers have one test for each run of them, not for each callback.
+//! and an iteration has no test for it. Bottom halves have one test for each run of them, and timers one for each callback.
 
 use std::cell::Cell;
 use std::io;

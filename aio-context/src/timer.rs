@@ -1,6 +1,6 @@
 //! [`Timer`] and [`Context::after`]: callbacks at a moment of one of three clocks.
 //!
-//! A timer is a handle to the timers of its clock (`timers.rs`) and an id there.
+//! A timer is a handle to one of the timers of its clock (`timers.rs`).
 
 use std::any::type_name;
 use std::cell::Cell;
@@ -8,15 +8,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aio_timers::{Clock, Moment, TimerId, TimerSet, VirtualClock};
+use aio_timers::{Moment, TimerId, VirtualClock};
 
 use crate::clock_id::ClockId;
 use crate::context::{Context, Job};
 use crate::macros::impl_debug;
-use crate::timers::{self, SharedClock};
+use crate::timers;
 
 /// The timers of one clock of a context.
 pub(crate) type ClockTimers = timers::ClockTimers<Fire, Job>;
+type Handle = timers::TimerHandle<Fire, Job>;
 
 /// A callback at a deadline; dropping it cancels.
 ///
@@ -41,11 +42,7 @@ pub(crate) type ClockTimers = timers::ClockTimers<Fire, Job>;
 /// ```
 #[doc(alias = "QEMUTimer")]
 #[must_use = "dropped at once, it never fires"]
-pub struct Timer {
-    timers: Rc<ClockTimers>,
-    /// `None` in the handle that a callback is shown, when it is dropped: that cancels nothing.
-    id: Option<TimerId>,
-}
+pub struct Timer(Handle);
 
 pub(crate) type Fire = Box<dyn Callback>;
 
@@ -82,58 +79,41 @@ impl Callback for Named {
     }
 }
 
-impl Drop for Timer {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            drop(self.timers.remove(id));
-        }
-    }
-}
-
 impl Timer {
     /// Fires once, `delay` from now. A delay of zero fires in the next iteration.
     #[doc(alias = "timer_mod")]
     pub fn arm_after(&self, delay: Duration) {
-        let now = self.timers.clock().now();
-        self.arm_at(now.saturating_add(delay));
+        end_wait_if(self.0.arm_after(delay), self.0.timers());
     }
 
     /// Fires once, at `deadline`. A deadline in the past fires in the next iteration, [`Moment::NEVER`] never.
     #[doc(alias = "timer_mod_ns")]
     pub fn arm_at(&self, deadline: Moment) {
-        self.arm(|set, id| set.arm_at(id, deadline));
+        end_wait_if(self.0.arm_at(deadline), self.0.timers());
     }
 
     /// Fires at `deadline`, unless it is armed for an earlier moment.
     #[doc(alias = "timer_mod_anticipate_ns")]
     pub fn anticipate(&self, deadline: Moment) {
-        self.arm(|set, id| set.anticipate(id, deadline));
-    }
-
-    #[inline]
-    fn arm(&self, arm: impl FnOnce(&TimerSet<Fire, SharedClock>, TimerId) -> bool) {
-        let Some(id) = self.id else { return };
-        end_wait_if(self.timers.arm(|set| arm(set, id)), &self.timers);
+        end_wait_if(self.0.anticipate(deadline), self.0.timers());
     }
 
     /// Disarms the timer. No effect if it is not armed.
     #[doc(alias = "timer_del")]
     pub fn cancel(&self) {
-        if let Some(id) = self.id {
-            self.timers.cancel(id);
-        }
+        self.0.cancel();
     }
 
     /// The deadline; `None` if the timer is not armed, [`Moment::ZERO`] if it is due and about to fire.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        self.timers.deadline(self.id?)
+        self.0.deadline()
     }
 
     /// The clock that the timer follows.
     #[must_use]
     pub fn clock(&self) -> ClockId {
-        ClockId::ALL[self.timers.position()]
+        ClockId::ALL[self.0.timers().position()]
     }
 }
 
@@ -148,45 +128,16 @@ fn end_wait_if(shorter: bool, timers: &ClockTimers) {
     }
 }
 
-/// The timer that a callback is shown. Dropping it, also by a panic, removes nothing.
-struct Shown(Timer);
-
-impl Shown {
-    fn of(timers: &Rc<ClockTimers>) -> Self {
-        let timers = timers.clone();
-        Self(Timer { timers, id: None })
-    }
-
-    /// As the timer `id`, which has fired.
-    #[inline]
-    fn as_fired(&mut self, id: TimerId) -> &Timer {
-        self.0.id = Some(id);
-        &self.0
-    }
-}
-
 /// Fires the timers of one clock that are due. Returns whether there were any.
 pub(crate) fn fire_due(timers: &Rc<ClockTimers>, cx: &Context) -> bool {
-    let mut shown = None;
-    timers.fire_due(|fire, id| match &mut shown {
-        Some(shown) => call_shown(fire, cx, shown, id),
-        None if cx.0.metrics.slow.is_set() => {
-            let shown = &mut Shown::of(timers);
-            cx.call_timed("timer", fire.name(), |cx| call_shown(fire, cx, shown, id));
+    let call = |fire: &Fire, timer: &Timer| {
+        if cx.0.metrics.slow.is_set() {
+            cx.call_timed("timer", fire.name(), |cx| fire.call(cx, timer));
+        } else {
+            cx.call(|cx| fire.call(cx, timer));
         }
-        None => call_shown(fire, cx, shown.insert(Shown::of(timers)), id),
-    })
-}
-
-#[inline]
-fn call_shown(fire: &Fire, cx: &Context, shown: &mut Shown, id: TimerId) {
-    cx.call(|cx| fire.call(cx, shown.as_fired(id)));
-}
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        self.0.id = None;
-    }
+    };
+    timers.fire_lent(Timer, |timer| &mut timer.0, call)
 }
 
 /// A timer before it exists: chooses how the [`Timer`] begins. Made by [`Context::timer`].
@@ -243,9 +194,7 @@ impl TimerBuilder<'_> {
 
     /// The timer, not armed.
     pub fn disarmed(self) -> Timer {
-        let timers = self.cx.0.timers.of(self.clock).clone();
-        let id = Some(timers.insert(self.fire));
-        Timer { timers, id }
+        Timer(self.cx.0.timers.of(self.clock).add(self.fire))
     }
 
     /// The timer, armed as by [`Timer::arm_after`].
@@ -304,9 +253,9 @@ struct Once<F>(Cell<Option<F>>);
 
 impl<F: FnOnce(&Context)> Callback for Once<F> {
     fn call(&self, cx: &Context, timer: &Timer) {
-        if let (Some(call), Some(id)) = (self.0.take(), timer.id) {
+        if let Some(call) = self.0.take() {
             // Removed before it runs, so that it is gone also if the call panics.
-            drop(timer.timers.remove(id));
+            drop(timer.0.remove());
             call(cx);
         }
     }

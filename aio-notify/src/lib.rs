@@ -8,6 +8,7 @@
 //! - [`Counter`]: a figure that the loop counts and other threads read, [`LoopCounters`] and [`HandlerMetrics`]: those of a loop and of a
 //!   handler; [`WeakMap`]: what they find by name while it is in use.
 //! - [`reply`](reply()): the result of a message, for a thread that blocks or polls for it.
+//! - [`Nesting`]: what polls of the home thread share that run inside each other.
 //! - [`EventNotifier`]: the eventfd underneath, for other uses too.
 //! - [`ClockChanges`]: ends a sleep when the wall clock is set. [`set_timer_slack`] says how late the kernel may end one.
 //!
@@ -61,6 +62,7 @@ mod home;
 mod inbox;
 mod loop_counters;
 mod mailbox;
+mod nesting;
 mod node;
 mod process;
 mod protocol;
@@ -90,6 +92,7 @@ pub use home::HomeThread;
 pub use inbox::{Inbox, Posted};
 pub use loop_counters::LoopCounters;
 pub use mailbox::{Interrupted, Mailbox};
+pub use nesting::{BeforePoll, IterationGuard, Nesting};
 pub use node::{Dequeued, Item, Message, Node};
 pub use process::HomeProcess;
 pub use protocol::Notifier;

@@ -4,7 +4,7 @@ use core::cell::{Cell, RefCell};
 use core::ops::DerefMut;
 use core::time::Duration;
 
-use crate::{HandlerMemory, Iteration, Pacing, PollPolicy, PollSetting};
+use crate::{EndedWait, HandlerMemory, Iteration, Pacing, PollPolicy, PollSetting, Waited};
 
 /// Applies a [`PollPolicy`] in a loop: adopts parameters, keeps the budget within their maximum, counts the kicks that the policy observes, and
 /// switches polling off for as long as it is suspended.
@@ -14,7 +14,7 @@ use crate::{HandlerMemory, Iteration, Pacing, PollPolicy, PollSetting};
 ///
 /// ```
 /// use core::time::Duration;
-/// use aio_pollctl::{Controller, Iteration, Pacing, Policy, PollParams, PollSetting};
+/// use aio_pollctl::{Controller, Pacing, Policy, PollParams, PollSetting, Searched, Waited};
 ///
 /// let us = Duration::from_micros;
 /// let (mut policy, pacing) = (Policy::default(), Pacing::new(true));
@@ -25,10 +25,11 @@ use crate::{HandlerMemory, Iteration, Pacing, PollPolicy, PollSetting};
 /// assert!(!controller.adopt(setting, &pacing)); // the same one: only the cost of a sleep may differ
 /// assert!(controller.is_enabled() && controller.budget(Some(us(5))) <= us(5));
 ///
-/// // After each wait: the kicks so far when it ended, and after dispatch what was seen of it.
+/// // After each wait: when it ended and the kicks so far, and after dispatch what was seen of it.
 /// let (before, after) = (7, 8);
-/// controller.waited(true, before);
-/// controller.observe(Iteration::new(us(900), us(0), true, false), after);
+/// let waited = Waited { searched: Searched::not_at(0), timeout: None, blocked: true };
+/// let ended = controller.waited(&pacing, waited, before, || 900_000).expect("polling is on");
+/// controller.observe(ended.measure(), after);
 /// assert!(controller.budget(None) <= us(32));
 /// ```
 #[derive(Debug)]
@@ -108,13 +109,26 @@ impl<P> Controller<P> {
         self.policy.try_borrow_mut().is_ok()
     }
 
-    /// Records the end of an iteration's wait, before its handlers run. `kicks` is how many polled handlers were kicked so far: those kicks
-    /// that follow in this iteration count for this wait, if it was a sleep.
+    /// Records the end of an iteration's search and wait, before its handlers run. Returns what is to be measured and
+    /// [observed](Self::observe) after them; `None` if it is no measure of waits, because polling is off or the iteration may not wait.
+    ///
+    /// `kicks` is how many polled handlers were kicked so far: those kicks that follow in this iteration count for this wait, if it was a
+    /// sleep. `now_ns`: see [`Pacing::ended`].
     #[inline]
-    pub fn waited(&self, blocked: bool, kicks: u64) {
-        if blocked {
+    pub fn waited(
+        &self,
+        pacing: &Pacing,
+        waited: Waited,
+        kicks: u64,
+        now_ns: impl FnOnce() -> u64,
+    ) -> Option<EndedWait> {
+        if !self.is_enabled() || waited.timeout == Some(Duration::ZERO) {
+            return None;
+        }
+        if waited.blocked {
             self.kicks.set(kicks);
         }
+        Some(pacing.ended(waited, now_ns))
     }
 }
 
@@ -237,7 +251,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::{PollParams, WakeCost};
+    use crate::{PollParams, Searched, WakeCost};
 
     /// Writes down what it is shown, and wants to poll for longer than it may.
     #[derive(Debug, Default)]
@@ -332,14 +346,41 @@ mod tests {
 
     #[test]
     fn a11_the_kicks_of_a_sleep_are_those_since_it_ended_and_of_no_sleep_none_are_shown() {
-        let (controller, log) = controller();
-        let seen = |blocked| Iteration::new(us(1), us(0), blocked, false);
+        let ((controller, log), pacing) = (controller(), Pacing::new(true));
+        controller.adopt(PollSetting::new(PollParams::up_to(us(50))), &pacing);
+        log.take();
+        let searched = Searched::not_at(0);
         for (blocked, before, after) in [(true, 3, 5), (false, 5, 6), (true, 9, 9)] {
-            controller.waited(blocked, before);
-            controller.observe(seen(blocked), after);
+            let waited = Waited {
+                searched,
+                timeout: None,
+                blocked,
+            };
+            let ended = controller.waited(&pacing, waited, before, || 1000);
+            controller.observe(ended.expect("polling is on").measure(), after);
         }
         let expected = [Some(2), None, Some(0)].map(Seen::Iteration);
         assert_eq!(*log.borrow(), expected);
+    }
+
+    #[test]
+    fn a1_a6_only_a_wait_that_polling_could_spare_is_measured() {
+        let ((controller, _), pacing) = (controller(), Pacing::new(true));
+        let is_measured = |timeout| {
+            let waited = Waited {
+                searched: Searched::not_at(0),
+                timeout,
+                blocked: true,
+            };
+            controller.waited(&pacing, waited, 0, || 1000).is_some()
+        };
+        assert!(!is_measured(None), "polling is off");
+        let setting = PollSetting::new(PollParams::up_to(us(50)));
+        controller.adopt(setting, &pacing);
+        assert!(is_measured(None) && is_measured(Some(us(1))));
+        assert!(!is_measured(Some(us(0))), "the iteration may not wait");
+        controller.suspend();
+        assert!(!is_measured(None));
     }
 
     #[test]

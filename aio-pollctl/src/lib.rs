@@ -46,7 +46,8 @@
 //! | [`Calibration`] | what a sleep costs, from measurements that other load may have disturbed |
 //!
 //! [`Pacing`] has the first five together. Its [`search`](Pacing::search) is the polling of an iteration, made of the steps of a loop
-//! that implements [`Search`].
+//! that implements [`Search`]; its [`plan`](Pacing::plan) is what follows, by the steps of [`Prepare`]; and an [`EndedWait`] is what the
+//! policy observes of both.
 //!
 //! # What polling costs
 //! A sleep costs its wake-up latency and some processor time, and its peer the kick that ends it. Polling costs the time until the event.
@@ -79,6 +80,7 @@ mod clock_stride;
 mod contention;
 mod controller;
 mod effective;
+mod ended;
 mod ewma;
 mod explore;
 mod fixed;
@@ -92,6 +94,7 @@ mod learned;
 mod never;
 mod pacing;
 mod params;
+mod plan;
 mod policy;
 mod pre_sleep_spin;
 mod qemu10;
@@ -110,6 +113,7 @@ pub use clock_stride::ClockStride;
 pub use contention::Contention;
 pub use controller::{Controller, PolledHandler};
 pub use effective::Effective;
+pub use ended::{EndedWait, Waited};
 pub use ewma::Ewma;
 pub use fixed::Fixed;
 pub use idle_costs::IdleCosts;
@@ -118,6 +122,7 @@ pub use learned::{Learned, Learned2, RegretLadder};
 pub use never::Never;
 pub use pacing::{Paced, Pacing};
 pub use params::{PollParams, WakeCost};
+pub use plan::{Plan, Prepare, SkipSpin};
 pub use policy::{HandlerMemory, Iteration, PollPolicy};
 pub use pre_sleep_spin::PreSleepSpin;
 pub use qemu10::Qemu10;

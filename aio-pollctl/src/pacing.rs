@@ -11,8 +11,9 @@ const COSTS: IdleCosts = IdleCosts::TYPICAL;
 /// Everything that paces one loop: when to check its descriptors while polling, whether to check them for a moment before a sleep, when to
 /// demote idle sources, and whether the thread has its core for itself.
 ///
-/// [`search`](Self::search), [`after_hit`](Self::after_hit) and [`spin`](Self::spin) do the polling of an iteration, and
-/// [`measure`](Self::measure) says what a policy observes of it. The loop provides the steps, as a [`Search`](crate::Search). All functions take a shared reference, because the steps may run callbacks that use the loop.
+/// [`search`](Self::search), [`after_hit`](Self::after_hit) and [`spin_on`](Self::spin_on) do the polling of an iteration, [`plan`](Self::plan)
+/// says how it goes on, and [`ended`](Self::ended) what a policy observes of it. The loop provides the steps, as a [`Search`](crate::Search) and a
+/// [`Prepare`](crate::Prepare). All functions take a shared reference, because the steps may run callbacks that use the loop.
 ///
 /// ```
 /// use aio_pollctl::{Pacing, PollParams};
@@ -39,6 +40,8 @@ pub struct Pacing {
     idle_tested: Cell<u32>,
     /// When the last wait ended whose end is known; from then on handlers ran.
     pub(crate) waited_until_ns: Cell<Option<u64>>,
+    /// Why the next wait does not spin first: bits of [`SkipSpin`](crate::SkipSpin).
+    pub(crate) skips: Cell<u8>,
 }
 
 impl Pacing {

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::{ClockStride, Contention, IdleCosts, Iteration, Pacing};
+use crate::{ClockStride, Contention, IdleCosts, Pacing};
 
 /// The steps of a search for work, as a loop provides them to [`Pacing::search`].
 ///
@@ -283,78 +283,9 @@ impl Pacing {
         Ok(())
     }
 
-    /// Checks the descriptors again and again before a sleep, for up to the time that has paid lately, at most `timeout` (see
-    /// [`PreSleepSpin`](crate::PreSleepSpin)). Returns whether there is something to do, and how long it took.
-    ///
-    /// # Errors
-    /// That of a check.
-    pub fn spin<S: Search>(
-        &self,
-        on: &mut S,
-        timeout: Option<Duration>,
-    ) -> Result<(bool, Duration), S::Error> {
-        let longest = self.pre_sleep.get().longest();
-        let bound = timeout.map_or(longest, |timeout| timeout.min(longest));
-        let (began_ns, mut passed, mut is_found) = (on.now_ns(), Duration::ZERO, false);
-        while !is_found && passed < bound {
-            is_found = self.check(on)? || on.is_notified();
-            passed = Duration::from_nanos(on.now_ns().saturating_sub(began_ns));
-        }
-        self.pre_sleep.step(|spin| {
-            if is_found {
-                spin.found(passed);
-            } else {
-                spin.missed();
-            }
-        });
-        Ok((is_found, passed))
-    }
-
-    /// Returns what a policy observes of an iteration after its search and its wait, which `timeout` limited. `blocked` tells whether the loop
-    /// waited. Unless the search has found something, `now_ns` returns when the wait ended: a moment before handlers ran, because what they
-    /// cost is no waiting (rule A10).
-    #[inline]
-    pub fn measure(
-        &self,
-        searched: Searched,
-        timeout: Option<Duration>,
-        blocked: bool,
-        now_ns: impl FnOnce() -> u64,
-    ) -> Iteration {
-        let seen = match searched.ended_ns {
-            // A hit in the very first round: no clock was read.
-            None => Iteration::new(Duration::ZERO, Duration::ZERO, blocked, searched.hit),
-            Some(ended_ns) => {
-                let until_ns = (!searched.hit).then(now_ns);
-                self.measure_time(searched, ended_ns, until_ns, blocked)
-            }
-        };
-        match timeout {
-            Some(deadline) => seen.with_deadline(deadline, seen.elapsed >= deadline),
-            None => seen,
-        }
-    }
-
-    fn measure_time(
-        &self,
-        Searched { hit, spun, .. }: Searched,
-        ended_ns: u64,
-        until_ns: Option<u64>,
-        blocked: bool,
-    ) -> Iteration {
-        let since = |later_ns: u64, ns: u64| Duration::from_nanos(later_ns.saturating_sub(ns));
-        let waited = until_ns.map_or(Duration::ZERO, |until_ns| since(until_ns, ended_ns));
-        self.contention(Contention::waited);
-        let before_ns = self.waited_until_ns.replace(until_ns.or(Some(ended_ns)));
-        let busy = before_ns.map_or(Duration::ZERO, |before_ns| {
-            since(ended_ns, before_ns).saturating_sub(spun)
-        });
-        Iteration::new(spun + waited, spun, blocked, hit).with_busy(busy)
-    }
-
     /// Checks the descriptors, and records that.
     #[inline]
-    fn check<S: Search>(&self, on: &mut S) -> Result<bool, S::Error> {
+    pub(crate) fn check<S: Search>(&self, on: &mut S) -> Result<bool, S::Error> {
         self.checks.step(|checks| checks.checked(on.is_full()));
         on.check()
     }

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use std::vec::Vec;
 
 use super::*;
-use crate::PollParams;
+use crate::{Plan, PollParams, Waited};
 
 #[path = "search_end_tests.rs"]
 mod ends;
@@ -369,29 +369,37 @@ fn a_spin_before_a_sleep_ends_with_an_event_or_its_time() {
 }
 
 #[test]
-fn a6_a10_a_wait_is_measured_without_the_time_of_handlers() {
-    let us = Duration::from_micros;
+fn a4_n2_after_a_spin_in_vain_the_rest_of_the_time_is_waited_for() {
     let pacing = World::pacing();
-    let searched = |spun, ended_us: u64| Searched {
-        hit: false,
-        spun: us(spun),
-        ended_ns: Some(ended_us * 1000),
+    let us = Duration::from_micros;
+    let go_on = |event_at, timeout, is_announced| {
+        let mut world = World {
+            event_at,
+            ..World::default()
+        };
+        let mut announced = 0;
+        let plan = pacing.spin_on(&mut world, timeout, || {
+            announced += 1;
+            is_announced
+        });
+        (plan.expect("no check fails"), announced)
     };
-    let first = pacing.measure(searched(5, 100), None, true, || 130_000);
-    assert_eq!((first.elapsed, first.spun, first.busy), (us(35), us(5), us(0)));
-    // Handlers ran for 70 us, until the search began.
-    let second = pacing.measure(searched(10, 210), Some(us(15)), true, || 220_000);
-    assert_eq!((second.elapsed, second.busy), (us(20), us(70)));
-    assert_eq!((second.deadline, second.timed_out), (Some(us(15)), true));
-    let hit = Searched {
-        hit: true,
-        ..Searched::default()
-    };
-    let at_once = pacing.measure(hit, None, false, || unreachable!("no clock is read"));
+    assert_eq!(go_on(Some(700), None, true), (Plan::Skip, 0), "it was found");
     assert_eq!(
-        (at_once.elapsed, at_once.hit, at_once.blocked),
-        (us(0), true, false)
+        go_on(None, Some(us(1)), true),
+        (Plan::Skip, 0),
+        "the time is over"
     );
+    assert_eq!(go_on(None, None, true), (Plan::Wait(None), 1));
+    assert_eq!(
+        go_on(None, None, false),
+        (Plan::Check, 1),
+        "a thread has notified"
+    );
+    let (Plan::Wait(Some(left)), 1) = go_on(None, Some(us(50)), true) else {
+        panic!("there is time left");
+    };
+    assert!(left < us(49) && left > us(40), "{left:?}");
 }
 
 /// A search for which another thread takes the core: it then runs for 10 us, and work comes at the end of that.
@@ -435,7 +443,12 @@ fn a13_a_probe_lasts_longer_than_the_budget_but_not_beyond_a_timer() {
             };
             world.in_poll_mode = false;
             world.spend(100_000);
-            pacing.measure(searched, None, true, || world.now_ns.get());
+            let waited = Waited {
+                searched,
+                blocked: true,
+                ..Waited::default()
+            };
+            let _not_shown = pacing.ended(waited, || world.now_ns.get());
             if searched.spun > us(15) {
                 probes.push(searched.spun);
             }

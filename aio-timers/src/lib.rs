@@ -2,12 +2,13 @@
 //!
 //! - [`TimerSet`] runs callbacks at deadlines. A callback may use the set while it runs: re-arm itself, cancel or remove timers,
 //!   run further ones.
-//! - [`TimerSets`] are those of several clocks, of which a loop reads only the ones in use.
+//! - [`TimerSets`] are those of several clocks, of which a loop reads only the ones in use. A [`TimerHandle`] owns one of their timers.
 //! - [`TimerQueue`] is the data structure below it, for loops that keep something else than callbacks: an indexed 4-ary heap
 //!   with O(log n) arming, moving and cancelling, an O(1) earliest deadline, and first-in-first-out order among equal deadlines.
 //! - [`Clock`] is the source of time for both: the system's clocks (`Monotonic` and `Wall`, with the feature `std`), a
 //!   [`ManualClock`] that a test sets, and a `VirtualClock` (feature `std`) that follows another clock and can be stopped, set and
 //!   warped.
+//! - [`wait_for`] has a loop wait for the whole of a timeout, though a system call may end early, or lets simulated time pass.
 //! - [`SelfTime`] measures callbacks that run inside each other, and [`SlowLimit`] tells which ones take too long.
 //!
 //! A loop waits for the time that the set returns, and then fires the timers that are due:
@@ -54,6 +55,7 @@ mod clock;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod handle;
 mod heap;
 #[cfg(target_has_atomic = "64")]
 mod manual_clock;
@@ -69,11 +71,13 @@ mod system;
 mod timer_id;
 #[cfg(feature = "std")]
 mod virtual_clock;
+mod waiting;
 
 #[cfg(aio_modelled)]
 use aio_checker as sync;
 
 pub use clock::Clock;
+pub use handle::TimerHandle;
 #[cfg(target_has_atomic = "64")]
 pub use manual_clock::ManualClock;
 pub use moment::Moment;
@@ -86,3 +90,4 @@ pub use system::{Monotonic, Wall};
 pub use timer_id::TimerId;
 #[cfg(feature = "std")]
 pub use virtual_clock::{Subscription, VirtualClock};
+pub use waiting::{Standstill, wait_for};

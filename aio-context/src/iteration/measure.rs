@@ -1,6 +1,4 @@
-//! What the polling policy is shown of an iteration (rules A6, A7, A10), and when.
-//!
-//! It measures and reports; how long to poll is decided in `aio-pollctl`.
+//! What the polling policy is shown of an iteration (rules A6, A7, A10): the waits that `aio-pollctl` measures, and handlers.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +6,7 @@ use std::time::Duration;
 
 use aio_backend::{ReadyList, Token};
 use aio_notify::Counter;
-use aio_pollctl::{Iteration, Searched};
+use aio_pollctl::{EndedWait, Iteration, Waited};
 
 use crate::context::Inner;
 use crate::descriptors::not_registered;
@@ -47,39 +45,6 @@ impl PollTime {
     }
 }
 
-/// What an iteration did before it called anything.
-#[derive(Clone, Copy)]
-pub(crate) struct Waited {
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) searched: Searched,
-    /// Whether it waited.
-    pub(crate) blocked: bool,
-}
-
-/// A wait that the policy is shown once the handlers have run.
-#[derive(Clone, Copy)]
-pub(crate) struct Ended {
-    waited: Waited,
-    /// When it ended. Not read if polling has found work.
-    at_ns: u64,
-}
-
-impl Ended {
-    /// Polling has found work at once: no clock was read.
-    pub(crate) const HIT: Self = Self {
-        waited: Waited {
-            timeout: None,
-            searched: Searched {
-                hit: true,
-                spun: Duration::ZERO,
-                ended_ns: None,
-            },
-            blocked: false,
-        },
-        at_ns: 0,
-    };
-}
-
 /// Adds the events of an iteration, and where the first one comes from.
 #[inline]
 fn with_events(seen: Iteration, found: &ReadyList) -> Iteration {
@@ -106,50 +71,27 @@ impl Inner {
         Ok(PollTime(shown.clone()))
     }
 
-    /// When there was something to do, after polling and waiting. `None` if it is no measure of waits: an iteration that may not wait, or
-    /// a nested one (the original adapts to both).
-    ///
-    /// Read before any handler runs: what they cost is no waiting (rule A10). All else can be computed after them.
+    /// A search and a wait that have ended, to be shown to the policy after dispatch. `None` if it is no measure of waits: a nested iteration,
+    /// or one that may not wait (the original adapts to both).
     #[inline]
-    pub(crate) fn ended(&self, waited: Waited) -> Option<Ended> {
-        let may_wait = waited.timeout != Some(Duration::ZERO);
-        if !self.polling.is_enabled() || !may_wait || self.nesting.depth.get() != 1 {
+    pub(crate) fn ended(&self, waited: Waited) -> Option<EndedWait> {
+        if self.nesting.depth() != 1 {
             return None;
         }
         let kicks = self.shared.counters.kicks.get();
-        self.polling.controller.waited(waited.blocked, kicks);
-        let at_ns = if waited.searched.hit {
-            0
-        } else {
-            self.now().as_nanos()
-        };
-        Some(Ended { waited, at_ns })
+        let now_ns = || self.now().as_nanos();
+        self.polling
+            .controller
+            .waited(&self.pacing, waited, kicks, now_ns)
     }
 
-    /// What the policy is shown of a wait and what it has found.
+    /// Shows a wait and what it has found to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
     #[inline(always)]
-    pub(crate) fn measure(&self, ended: Ended, found: &ReadyList) -> Iteration {
-        let Waited {
-            timeout, searched, ..
-        } = ended.waited;
-        let seen = if searched.hit && searched.ended_ns.is_none() && timeout.is_none() {
-            // Most are found in the very first round, for which no clock was read.
-            Iteration::new(Duration::ZERO, Duration::ZERO, false, true)
-        } else {
-            self.measure_time(ended)
-        };
-        with_events(seen, found)
+    pub(crate) fn adapt(&self, ended: EndedWait, found: &ReadyList) {
+        self.show(with_events(ended.measure(), found), found);
     }
 
-    #[inline(never)]
-    fn measure_time(&self, ended: Ended) -> Iteration {
-        let Ended { waited, at_ns } = ended;
-        self.pacing
-            .measure(waited.searched, waited.timeout, waited.blocked, || at_ns)
-    }
-
-    /// Shows it to the policy, after dispatch: handlers that are gone by then do not count (rule A7).
-    pub(crate) fn adapt(&self, seen: Iteration, found: &ReadyList) {
+    fn show(&self, seen: Iteration, found: &ReadyList) {
         let controller = &self.polling.controller;
         if controller.is_per_handler() {
             self.adapt_each(seen, found);

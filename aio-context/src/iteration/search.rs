@@ -18,12 +18,12 @@ use crate::descriptors::Described;
 use crate::handler::Join;
 use crate::{Context, context::Inner};
 
-/// A context that searches. What it finds goes to a list; hits of polled handlers with an empty readiness.
+/// A context that searches, and prepares to wait. What it finds goes to a list; hits of polled handlers with an empty readiness.
 pub(crate) struct Searching<'a> {
-    inner: &'a Inner,
-    cx: &'a Context,
+    pub(crate) inner: &'a Inner,
+    pub(crate) cx: &'a Context,
     clock: &'a dyn Clock,
-    ready: &'a mut ReadyList,
+    pub(crate) ready: &'a mut ReadyList,
 }
 
 impl Search for Searching<'_> {
@@ -186,7 +186,7 @@ impl Inner {
         if self.polling.set.is_calling() {
             // Nested in a question, or in the way into or out of poll mode: that goes on afterwards.
             Ok(false)
-        } else if self.polling.set.is_on() && self.polling.is_enabled() {
+        } else if self.polling.set.is_on() && self.polling.controller.is_enabled() {
             self.enter_poll_mode(cx);
             Ok(self.round(cx, ready))
         } else {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -247,6 +248,26 @@ fn a10_the_time_of_handlers_is_reported_separately() {
         let busy = if number == 0 { Duration::ZERO } else { 70 * US };
         assert_eq!((seen.elapsed, seen.spun, seen.busy), (10 * US, US, busy));
     }
+}
+
+#[test]
+fn a10_a_wait_before_a_panic_is_no_time_of_handlers() {
+    let witness = Witness::default();
+    let scene = Scene::new(Box::new(witness.clone()));
+    let (a, _a) = scene.polled();
+    let (clock, panics) = (scene.clock.clone(), Cell::new(false));
+    *a.on_ready.borrow_mut() = Some(Rc::new(move |_, _| {
+        clock.advance(70 * US);
+        assert!(panics.replace(!panics.get()), "on purpose, each second time");
+    }));
+    let panics_after = |takes| catch_unwind(AssertUnwindSafe(|| scene.wait(takes, &[&a]))).is_err();
+    for _ in 0..2 {
+        assert!(panics_after(900 * US));
+        scene.wait(9 * US, &[&a]);
+    }
+    let seen = witness.seen.take().into_iter().map(|(_, seen)| seen);
+    let seen: Vec<_> = seen.map(|seen| (seen.elapsed, seen.spun, seen.busy)).collect();
+    assert_eq!(seen, [(10 * US, US, 70 * US); 2]);
 }
 
 #[test]

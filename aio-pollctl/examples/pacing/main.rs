@@ -3,12 +3,13 @@
 //!
 //! `cargo run -p aio-pollctl --example pacing` prints the work of the loop in 100 ms.
 
+mod before_sleep;
 mod steps;
 mod world;
 
 use std::convert::Infallible;
 
-use aio_pollctl::{Learned, Pacing, PollParams, PollPolicy, PreSleepSpin};
+use aio_pollctl::{Learned, Pacing, Plan, PollParams, PollPolicy, Waited};
 
 use world::World;
 
@@ -18,18 +19,25 @@ const IDLE_QUEUES: usize = 100;
 /// One iteration: polls, spins, sleeps, and serves.
 fn iterate(world: &mut World, pacing: &Pacing, policy: &mut impl PollPolicy) -> Result<(), Infallible> {
     let searched = pacing.search(world, policy.budget(), None)?;
-    let mut blocked = false;
     if searched.hit {
         pacing.after_hit(world)?;
-    } else {
-        let spins = pacing.pre_sleep.step(PreSleepSpin::is_worth_it);
-        blocked = !(spins && pacing.spin(world, None)?.0);
-        if blocked {
-            world.sleep();
-        }
     }
-    policy.observe(pacing.measure(searched, None, blocked, || world.now_ns));
+    let mut plan = pacing.plan(world, None, searched, false)?;
+    if let Plan::Spin(timeout) = plan {
+        plan = pacing.spin_on(world, timeout, || true)?;
+    }
+    let blocked = matches!(plan, Plan::Wait(_));
+    if blocked {
+        world.sleep();
+    }
+    let waited = Waited {
+        searched,
+        timeout: None,
+        blocked,
+    };
+    let ended = pacing.ended(waited, || world.now_ns);
     let progress = world.serve();
+    policy.observe(ended.measure());
     pacing.pre_sleep.step(|spin| spin.served(progress));
     Ok(())
 }
