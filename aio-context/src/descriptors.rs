@@ -4,12 +4,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, ReadyList, ReadyLists, Token, Watched};
-use aio_handlers::{Recorded, Registry};
+use aio_handlers::{ChangeError, Recorded, Registry};
 use aio_notify::Counter;
 
 use crate::any_backend::LoopBackend;
@@ -19,11 +19,6 @@ use crate::wall::{OWN_TOKENS, is_own};
 pub(crate) trait Described {
     /// The owner of the descriptor.
     fn owner(&self) -> Rc<dyn AsFd>;
-    /// Whether it has no descriptor.
-    fn is_undescribed(&self) -> bool;
-    /// Whether the backend knows it. A handler that never had an interest is never given to a backend.
-    fn is_in_backend(&self) -> bool;
-    fn enter_backend(&mut self);
 }
 
 /// The registry and the backend, always changed together.
@@ -62,48 +57,28 @@ impl<E: Described> Descriptors<E> {
         Some(registry.len().saturating_sub(OWN_TOKENS as usize))
     }
 
-    /// Adds a handler to the backend that never had an interest.
-    pub(crate) fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
-        self.backend.add(token, owner, interest)?;
-        if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
-            entry.enter_backend();
-        }
-        Ok(())
-    }
-
     /// Changes an interest, or arms one again that is reported once. Returns `false` if nothing was to be done.
     #[inline]
     pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<bool> {
-        let interest = interest.canonical();
-        let registry = self.registry.borrow();
-        let (entry, former, is_masked) = registry.find(token).ok_or_else(not_registered)?;
-        if former == interest && !interest.reports_once() {
+        let mut registry = self.registry.borrow_mut();
+        let change = registry.change(token, Some(interest.canonical()))?;
+        if !change.is_needed() {
             return Ok(false);
         }
-        let effective = if is_masked { Interest::NONE } else { interest };
-        let is_new = !entry.is_in_backend();
-        if is_new && entry.is_undescribed() {
-            return Err(no_descriptor());
-        }
-        let owner = is_new.then(|| entry.owner());
-        drop(registry);
-        match owner {
-            Some(owner) => self.enter_backend(token, Watched::new(owner), effective)?,
-            None => {
-                let modified = self.backend.modify(token, effective);
-                modified.map_err(|why| self.explain_change(token, why))?;
-            }
+        if change.is_watched {
+            let modified = self.backend.modify(token, change.to);
+            modified.map_err(|why| self.explain_change(registry.fd(token), why))?;
+        } else if let Some(entry) = registry.get(token) {
+            let owner = Watched::new(entry.owner());
+            self.backend.add(token, owner, change.to)?;
         }
         // Not before: an edge of the former interest would be lost.
-        self.registry.borrow_mut().set_interest(token, interest);
+        registry.set_interest(token, change.interest);
         Ok(true)
     }
 
     #[cold]
-    fn explain_change(&self, token: Token, why: io::Error) -> io::Error {
-        let registry = self.registry.borrow();
-        let number = registry.get(token).map(|entry| entry.owner().as_fd().as_raw_fd());
-        drop(registry);
+    fn explain_change(&self, number: Option<RawFd>, why: io::Error) -> io::Error {
         match number {
             Some(number) => self.backend.explain("change an interest", number, why),
             None => why,
@@ -113,11 +88,8 @@ impl<E: Described> Descriptors<E> {
     /// Takes a handler out of the registry and the backend. The caller finishes the removal before anything else is called.
     #[inline]
     pub(crate) fn unlink(&self, token: Token) -> Option<E> {
-        let entry = self.registry.borrow_mut().remove(token)?;
-        if !entry.is_in_backend() {
-            return Some(entry);
-        }
-        if let Err(error) = self.backend.remove(token) {
+        let (entry, is_watched) = self.registry.borrow_mut().remove_watched(token)?;
+        if is_watched && let Err(error) = self.backend.remove(token) {
             // The number was closed behind the loop's back, most likely; it is out of the backend all the same.
             tracing::debug!(?token, %error, "the backend complained about a removal");
         }
@@ -218,13 +190,5 @@ impl<E: Described> Descriptors<E> {
 }
 
 pub(crate) fn not_registered() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "the handler is not registered any more")
-}
-
-#[cold]
-fn no_descriptor() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "a source has no descriptor to wait for; watch a handler instead",
-    )
+    ChangeError::Stale.into()
 }

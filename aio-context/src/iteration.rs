@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
+use aio_handlers::Delivering;
 use aio_pollctl::{PreSleepSpin, Searched};
 
 use crate::Context;
@@ -25,7 +26,7 @@ mod poll;
 mod search;
 mod waiting;
 
-use found::{Delivering, Found};
+use found::Found;
 use measure::{Ended, Waited};
 use poll::Before;
 use waiting::Plan;
@@ -41,7 +42,7 @@ impl Inner {
     fn iterate<const WAITS: bool, const POLLS: bool>(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
         let _depth = Depth::enter(&self.nesting.depth);
         self.shared.counters.iteration();
-        let mut found = Found::new(self);
+        let mut found = Found::new(self, self.descriptors.lists.take());
         // 1. poll in user space; 2. wait, or check the descriptors once
         let waited = self.search_and_wait::<WAITS, POLLS>(cx, wait, &mut found)?;
         self.finish(cx, found, || self.ended(waited?))
@@ -114,7 +115,7 @@ impl Inner {
     fn poll_first(&self, cx: &Context) -> io::Result<Option<(bool, Before)>> {
         let before = self.before();
         let _depth = Depth::enter(&self.nesting.depth);
-        let mut found = Found::new(self);
+        let mut found = Found::new(self, self.descriptors.lists.take());
         if !self.round(cx, found.list()) {
             return Ok(None);
         }
@@ -140,7 +141,7 @@ impl Inner {
     fn finish_check(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
         let _depth = Depth::enter(&self.nesting.depth);
         self.shared.counters.iteration();
-        let mut found = Found::recorded(self, list);
+        let mut found = Found::new(self, list);
         self.collect(cx, 0, &mut found);
         self.finish(cx, found, || None)
     }
@@ -374,27 +375,27 @@ impl Inner {
         let mut registry = self.descriptors.registry.borrow_mut();
         let mut delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
         while let Some((token, readiness)) = registry.next_event() {
-            match registry.deliverable(token) {
-                Some((entry, interest)) if !entry.is_special => {
-                    let handler = entry.handler.clone();
-                    let event = Event::new(token, readiness, interest, entry.version);
+            match registry.deliverable(token, readiness) {
+                Some(due) => {
+                    let handler = due.value.handler.clone();
+                    let event = Event::new(token, readiness, due.interest, due.version);
                     drop(registry);
                     cx.call(|cx| handler.ready(cx, event));
-                    delivering.events += 1;
+                    delivering.delivered += 1;
                 }
-                _ if readiness.is_empty() => {
+                None if readiness.is_empty() => {
                     drop(registry);
-                    delivering.events += self.call_polled(cx, token);
+                    delivering.delivered += self.call_polled(cx, token);
                 }
-                _ => {
+                None => {
                     drop(registry);
-                    delivering.events += self.call_unusual(cx, token, readiness);
+                    delivering.delivered += self.call_unusual(cx, token, readiness);
                 }
             }
             registry = self.descriptors.registry.borrow_mut();
         }
-        *progress |= delivering.events != 0;
-        self.shared.counters.events.add(delivering.events);
+        *progress |= delivering.delivered != 0;
+        self.shared.counters.events.add(delivering.delivered);
         let list = registry.end_delivery(delivering.finish());
         drop(registry);
         if self.descriptors.wakeup_lost.take() {

@@ -13,7 +13,7 @@ use aio_backend::{CallbackId, Callbacks, Completed, Interest, NotSubmitted, Oper
 
 use crate::Context;
 use crate::context::{Inner, Mailbox};
-use crate::handler::{Entry, Handler};
+use crate::handler::{Handler, New};
 use crate::macros::{impl_as_fd, impl_debug};
 
 /// Executes operations on files and brings their completions home: a [`Context`] on io_uring, or a pool of threads (`FileIo` in the crate
@@ -174,7 +174,7 @@ impl Context {
             return Some(token);
         }
         let group = self.new_group();
-        let entry = Entry::plain(submissions.clone());
+        let entry = New::plain(submissions.clone()).entry;
         let mut registry = self.0.descriptors.registry.borrow_mut();
         let token = registry.insert(None, entry, Interest::READ, group).ok();
         submissions.report.set(token);

@@ -21,9 +21,9 @@ impl Inner {
     pub(crate) fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> u64 {
         let mut registry = self.descriptors.registry.borrow_mut();
         match registry.resolve(token, readiness) {
-            Next::Ready(entry, readiness, interest) => {
-                let (handler, is_special) = (entry.handler.clone(), entry.is_special);
-                let event = Event::new(token, readiness, interest, entry.version);
+            Next::Ready(due) => {
+                let (handler, is_special) = (due.value.handler.clone(), due.is_special);
+                let event = Event::new(token, due.readiness, due.interest, due.version);
                 drop(registry);
                 if is_special {
                     return self.call_special(cx, &handler, event);
@@ -90,12 +90,8 @@ impl Inner {
 
     /// Keeps an exclusive handler from being entered again until the guard is dropped.
     fn exclude<'a>(&'a self, cx: &'a Context, token: Token, exclusive: bool) -> Option<Excluded<'a>> {
-        if !exclusive {
-            return None;
-        }
-        let mut registry = self.descriptors.registry.borrow_mut();
-        let others = registry.get(token)?.others;
-        registry.exclude(token).then_some(Excluded { cx, token, others })
+        let is_excluded = exclusive && self.descriptors.registry.borrow_mut().exclude(token);
+        is_excluded.then(|| Excluded { cx, token })
     }
 }
 
@@ -126,19 +122,12 @@ impl Drop for EdgeGuard<'_> {
 struct Excluded<'a> {
     cx: &'a Context,
     token: Token,
-    /// As in its entry: the exclusion has ended if another handler has replaced it.
-    others: u16,
 }
 
 impl Drop for Excluded<'_> {
     fn drop(&mut self) {
         let inner = &self.cx.0;
-        let mut registry = inner.descriptors.registry.borrow_mut();
-        let is_its_own = registry
-            .get(self.token)
-            .is_some_and(|entry| entry.others == self.others);
-        let rearm = is_its_own.then(|| registry.readmit(self.token)).flatten();
-        drop(registry);
+        let rearm = inner.descriptors.registry.borrow_mut().readmit(self.token);
         if let Some(interest) = rearm {
             inner.rearm(self.cx, self.token, interest);
         }
