@@ -13,7 +13,7 @@ use aio_handlers::{ChangeError, Recorded, Registry};
 use aio_notify::Counter;
 
 use crate::any_backend::LoopBackend;
-use crate::wall::{OWN_TOKENS, is_own};
+use crate::wall::OWN_TOKENS;
 
 /// What the registry keeps for a handler, as far as the backend is concerned.
 pub(crate) trait Described {
@@ -128,38 +128,12 @@ impl<E: Described> Descriptors<E> {
         self.backend.rebalance(is_outermost);
     }
 
-    /// Records what a wait found in the handlers' slots, from position `first` of the list on. Each entry is delivered once, by this iteration
-    /// or by a nested one (rule D1). `own` is called for an event of the loop's own, and calls no handler; an event that `leaves_out` is not recorded. The [`invalid`](Self::invalid)
-    /// entries are left.
-    #[inline(never)]
-    pub(crate) fn record(
-        &self,
-        first: usize,
-        ready: &ReadyList,
-        leaves_out: impl Fn(Token, Readiness) -> bool,
-        own: impl Fn(Token, Readiness),
-    ) {
-        for (token, readiness) in ready.iter_from(first) {
-            if is_own(token) {
-                own(token, readiness);
-                continue;
-            }
-            if readiness.contains(Readiness::NVAL) || leaves_out(token, readiness) {
-                continue;
-            }
-            let recorded = self.registry.borrow_mut().record(token, readiness);
-            if recorded == Recorded::Masked {
-                self.mask(token);
-            }
+    /// Records an event in its handler's slot. It is delivered once, by this iteration or by a nested one (rule D1).
+    pub(crate) fn record(&self, token: Token, readiness: Readiness) {
+        let recorded = self.registry.borrow_mut().record(token, readiness);
+        if recorded == Recorded::Masked {
+            self.mask(token);
         }
-    }
-
-    /// The handlers of descriptors that were closed. To be invalidated after [`record`](Self::record): an invalidated handler may poll or
-    /// panic, and what a backend reports once has to be recorded by then.
-    pub(crate) fn invalid(first: usize, ready: &ReadyList) -> impl Iterator<Item = Token> {
-        let invalid = |(_, readiness): &(Token, Readiness)| readiness.contains(Readiness::NVAL);
-        let tokens = ready.iter_from(first).filter(invalid).map(|(token, _)| token);
-        tokens.filter(|token| !is_own(*token))
     }
 
     /// Whether `token` is the mailbox's own descriptor. If it is and was closed, no thread can wake the loop any more.
@@ -175,15 +149,6 @@ impl<E: Described> Descriptors<E> {
     pub(crate) fn reject(&self, token: Token) {
         let masks = self.registry.borrow_mut().reject(token);
         if masks {
-            self.mask(token);
-        }
-    }
-
-    /// Stores an edge again whose callback panicked: no backend reports it anew.
-    #[cold]
-    pub(crate) fn restore(&self, token: Token, readiness: Readiness) {
-        let recorded = self.registry.borrow_mut().restore(token, readiness);
-        if recorded == Recorded::Masked {
             self.mask(token);
         }
     }

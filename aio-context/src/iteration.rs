@@ -14,10 +14,9 @@ use crate::Context;
 use crate::Event;
 use crate::bottom_half;
 use crate::context::{Inner, Wait};
-use crate::descriptors::Descriptors;
-use crate::handler::Entry;
 use crate::registration::call_each;
 use crate::timer::fire_due;
+use crate::wall::is_own;
 
 mod calling;
 pub(crate) mod found;
@@ -314,18 +313,19 @@ impl Inner {
     /// reports it again if it is still there. Returns whether there is anything else.
     #[inline(never)]
     pub(crate) fn record_unless_hit(&self, cx: &Context, first: usize, ready: &ReadyList) -> bool {
-        let left_out = Cell::new(0);
-        let leaves_out = |token: Token, readiness: Readiness| {
-            let registry = self.descriptors.registry.borrow();
-            let is_level = registry.interest(token).is_some_and(|one| !one.reports_once());
-            let is_hit = is_level && readiness == Readiness::IN && self.polling.set.has_hit(token);
-            left_out.set(left_out.get() + usize::from(is_hit));
-            is_hit
+        let registry = &self.descriptors.registry;
+        let is_level = |token| {
+            let interest = registry.borrow().interest(token);
+            interest.is_some_and(|interest| !interest.reports_once())
         };
-        self.record_but(cx, first, ready, leaves_out);
-        ready.len() - first > left_out.get()
+        let left_out = self.record_but(cx, first, ready, |token, readiness| {
+            readiness == Readiness::IN && self.polling.set.has_hit(token) && is_level(token)
+        });
+        ready.len() - first > left_out
     }
 
+    /// Records what a wait found, and then invalidates: an invalidated handler may poll or panic, and what a backend reports once has to
+    /// be recorded by then. Returns how many events `leaves_out` has left out.
     #[inline]
     fn record_but(
         &self,
@@ -333,20 +333,28 @@ impl Inner {
         first: usize,
         ready: &ReadyList,
         leaves_out: impl Fn(Token, Readiness) -> bool,
-    ) {
-        self.descriptors
-            .record(first, ready, leaves_out, |token, readiness| {
-                self.own_event(token, readiness)
-            });
+    ) -> usize {
+        let mut left_out = 0;
+        for (token, readiness) in ready.iter_from(first) {
+            if is_own(token) {
+                self.own_event(token, readiness);
+            } else if leaves_out(token, readiness) {
+                left_out += 1;
+            } else if !readiness.contains(Readiness::NVAL) {
+                self.descriptors.record(token, readiness);
+            }
+        }
         if ready.has_invalid() {
             self.invalidate_all(cx, first, ready);
         }
+        left_out
     }
 
     /// Invalidates the handlers of closed descriptors. All of them, also if one panics: the backend may report each once.
     #[cold]
     fn invalidate_all(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        call_each(Descriptors::<Entry>::invalid(first, ready), |token| {
+        let invalid = ready.invalid_from(first).filter(|token| !is_own(*token));
+        call_each(invalid, |token| {
             self.invalidate(cx, token, rustix::io::Errno::BADF.into());
             self.nesting.progress.set(self.nesting.progress.get() + 1);
         });

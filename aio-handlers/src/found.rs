@@ -6,17 +6,22 @@ use std::cell::RefCell;
 use std::fmt;
 use std::mem;
 
-use aio_backend::ReadyList;
+use aio_backend::{ReadyList, Token};
 
 use crate::Registry;
 
-/// A loop that delivers the events of a [`Registry`] while its callbacks may use the registry: what [`Found`] and [`Delivering`] work for.
+/// A loop that delivers the events of a [`Registry`] while its callbacks may use the registry: what [`Found`], [`Delivering`] and
+/// [`EdgeGuard`](crate::EdgeGuard) work for.
 pub trait Dispatcher {
     /// The values of the registry.
     type Value;
 
-    /// The registry. Nothing may be borrowed from it when a [`Found`] or a [`Delivering`] is dropped.
+    /// The registry. Nothing may be borrowed from it when one of the guards is dropped.
     fn registry(&self) -> &RefCell<Registry<Self::Value>>;
+
+    /// Has the backend stay silent about a registration: sets [`Interest::NONE`](aio_backend::Interest::NONE) there, as for
+    /// [`Recorded::Masked`](crate::Recorded::Masked).
+    fn mask(&self, token: Token);
 
     /// Takes a list back that comes to an early end, after `delivered` of its events. Its [rest](ReadyList::rest) was not delivered; the
     /// registry is done with it.
@@ -28,7 +33,7 @@ pub trait Dispatcher {
 /// # Examples
 /// ```
 /// use std::cell::{Cell, RefCell};
-/// use aio_backend::{Interest, Readiness, ReadyList};
+/// use aio_backend::{Interest, Readiness, ReadyList, Token};
 /// use aio_handlers::{Dispatcher, Found, GroupId, Registry};
 ///
 /// #[derive(Default)]
@@ -42,6 +47,7 @@ pub trait Dispatcher {
 ///     fn registry(&self) -> &RefCell<Registry<&'static str>> {
 ///         &self.registry
 ///     }
+///     fn mask(&self, _token: Token) {}
 ///     fn take_back(&self, list: Box<ReadyList>, _delivered: u64) {
 ///         self.undelivered.set(list.rest().len());
 ///     }
@@ -128,7 +134,7 @@ fn give_back<D: Dispatcher>(dispatcher: &D, list: Box<ReadyList>, is_recorded: b
 /// # Examples
 /// ```
 /// use std::cell::RefCell;
-/// use aio_backend::{Interest, Readiness, ReadyList};
+/// use aio_backend::{Interest, Readiness, ReadyList, Token};
 /// use aio_handlers::{Delivering, Dispatcher, GroupId, Registry};
 ///
 /// struct Loop(RefCell<Registry<&'static str>>);
@@ -138,6 +144,7 @@ fn give_back<D: Dispatcher>(dispatcher: &D, list: Box<ReadyList>, is_recorded: b
 ///     fn registry(&self) -> &RefCell<Registry<&'static str>> {
 ///         &self.0
 ///     }
+///     fn mask(&self, _token: Token) {}
 ///     fn take_back(&self, list: Box<ReadyList>, delivered: u64) {
 ///         println!("{delivered} of {} events", list.len());
 ///     }
@@ -224,7 +231,7 @@ mod tests {
     use std::cell::Cell;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use aio_backend::{Interest, Readiness, Token};
+    use aio_backend::{Interest, Readiness};
 
     use super::*;
     use crate::GroupId;
@@ -244,6 +251,7 @@ mod tests {
         fn registry(&self) -> &RefCell<Registry<u32>> {
             &self.registry
         }
+        fn mask(&self, _token: Token) {}
         fn take_back(&self, list: Box<ReadyList>, delivered: u64) {
             self.taken_back.borrow_mut().push((delivered, list.rest().len()));
         }

@@ -58,6 +58,7 @@ mod readme {}
 mod call_each;
 mod change;
 mod delivery;
+mod edge_guard;
 mod found;
 mod groups;
 mod index;
@@ -75,6 +76,7 @@ mod model_tests;
 pub use call_each::call_each;
 pub use change::{ChangeError, InterestChange, Replaced};
 pub use delivery::{Due, Event};
+pub use edge_guard::EdgeGuard;
 pub use found::{Delivering, Dispatcher, Found};
 pub use groups::GroupId;
 pub use masking::Recorded;

@@ -5,12 +5,10 @@
 use std::rc::Rc;
 
 use aio_backend::{Interest, Readiness, Token};
-use aio_handlers::Event as Next;
+use aio_handlers::{EdgeGuard, Event as Next};
 use aio_pollset::Excluded as PollExcluded;
 
 use crate::context::Inner;
-use crate::descriptors::Descriptors;
-use crate::handler::Entry;
 use crate::wall::is_own;
 use crate::{Context, Event, Handler};
 
@@ -81,7 +79,7 @@ impl Inner {
     /// A handler that may wait for what is reported once.
     #[inline]
     fn call_guarded(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) {
-        let _guard = EdgeGuard::new(&self.descriptors, event);
+        let _guard = EdgeGuard::new(self, event.token(), event.interest(), event.readiness());
         if event.interest().contains(Interest::ONESHOT) {
             self.descriptors.registry.borrow_mut().delivered(event.token());
         }
@@ -92,29 +90,6 @@ impl Inner {
     fn exclude<'a>(&'a self, cx: &'a Context, token: Token, exclusive: bool) -> Option<Excluded<'a>> {
         let is_excluded = exclusive && self.descriptors.registry.borrow_mut().exclude(token);
         is_excluded.then(|| Excluded { cx, token })
-    }
-}
-
-/// Restores an edge if the callback for it panics: no backend reports it anew. The only event of an interest in one counts as delivered.
-struct EdgeGuard<'a> {
-    descriptors: &'a Descriptors<Entry>,
-    event: Event,
-}
-
-impl<'a> EdgeGuard<'a> {
-    fn new(descriptors: &'a Descriptors<Entry>, event: Event) -> Option<Self> {
-        let (edge, once) = (Interest::EDGE, Interest::ONESHOT);
-        let is_edge = event.interest() & (edge | once) == edge;
-        is_edge.then_some(Self { descriptors, event })
-    }
-}
-
-impl Drop for EdgeGuard<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.descriptors
-                .restore(self.event.token(), self.event.readiness());
-        }
     }
 }
 

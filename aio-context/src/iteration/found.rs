@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use aio_backend::ReadyList;
+use aio_backend::{ReadyList, Token};
 use aio_handlers::{Dispatcher, Registry};
 
 use crate::context::Inner;
@@ -16,6 +16,10 @@ impl Dispatcher for Inner {
     #[inline]
     fn registry(&self) -> &RefCell<Registry<Entry>> {
         &self.descriptors.registry
+    }
+
+    fn mask(&self, token: Token) {
+        self.descriptors.mask(token);
     }
 
     #[cold]
