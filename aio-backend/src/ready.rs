@@ -183,6 +183,24 @@ impl ReadyList {
         self.events.get(position..).unwrap_or_default().iter().copied()
     }
 
+    /// Returns the tokens of the events with [`Readiness::NVAL`] from this position on: their descriptors were closed.
+    ///
+    /// ```
+    /// use aio_backend::{Readiness, ReadyList, Token};
+    ///
+    /// let mut ready = ReadyList::new();
+    /// ready.push(Token::new(0, 0), Readiness::IN);
+    /// ready.push(Token::new(1, 0), Readiness::NVAL);
+    /// assert!(ready.invalid_from(0).eq([Token::new(1, 0)]));
+    /// assert!(ready.invalid_from(2).next().is_none());
+    /// ```
+    pub fn invalid_from(&self, position: usize) -> impl Iterator<Item = Token> + '_ {
+        let is_invalid = |event: &(Token, Readiness)| event.1.contains(Readiness::NVAL);
+        self.iter_from(position)
+            .filter(is_invalid)
+            .map(|(token, _)| token)
+    }
+
     /// Returns the events, in the order in which they were reported.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Token, Readiness)> + '_ {

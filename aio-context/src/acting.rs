@@ -8,7 +8,7 @@ use aio_backend::{Interest, Readiness};
 use crate::context::Inner;
 use crate::descriptors::not_registered;
 use crate::error::WatchError;
-use crate::handler::Entry;
+use crate::handler::{Entry, New};
 use crate::{Action, Context, Event, Handler, HandlerMut, Pollable};
 
 /// What a handler is called for.
@@ -70,11 +70,12 @@ impl Event {
     #[inline(never)]
     fn is_wanted(self, cx: &Context, wakes: fn(Readiness, Interest) -> bool) -> bool {
         let descriptors = &cx.0.descriptors;
-        let is_wanted = descriptors.registry.borrow().is_current(
-            self.token(),
-            |entry| entry.version == self.version(),
-            |interest| wakes(self.readiness(), interest),
-        );
+        let is_wanted = descriptors
+            .registry
+            .borrow()
+            .is_current(self.token(), self.version(), |interest| {
+                wakes(self.readiness(), interest)
+            });
         if !is_wanted {
             descriptors.reject(self.token());
         }
@@ -85,9 +86,7 @@ impl Event {
     #[must_use]
     pub fn is_current(self, cx: &Context) -> bool {
         let registry = cx.0.descriptors.registry.borrow();
-        registry
-            .get(self.token())
-            .is_some_and(|entry| entry.version == self.version())
+        registry.version(self.token()) == Some(self.version())
     }
 
     /// Removes the handler: no callback of it starts after this returns. Returns `false` if it is not registered any more. The holder of
@@ -128,7 +127,7 @@ impl Event {
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
         WatchError::offer(handler, |handler| {
-            self.exchange(cx, Entry::plain(handler), interest)
+            self.exchange(cx, New::plain(handler), interest)
         })
     }
 
@@ -143,7 +142,7 @@ impl Event {
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
         WatchError::offer(handler, |handler| {
-            self.exchange(cx, Entry::polled(handler), interest)
+            self.exchange(cx, New::polled(handler), interest)
         })
     }
 
@@ -166,9 +165,9 @@ impl Event {
         }
     }
 
-    fn exchange(self, cx: &Context, entry: Entry, interest: Interest) -> io::Result<()> {
+    fn exchange(self, cx: &Context, new: New, interest: Interest) -> io::Result<()> {
         self.check_current(cx)?;
-        cx.0.replace(cx, self.token(), entry, Some(interest))
+        cx.0.replace(cx, self.token(), new, Some(interest))
     }
 
     fn check_current(self, cx: &Context) -> io::Result<()> {
@@ -181,8 +180,8 @@ impl Inner {
     pub(crate) fn event_of_work(&self, number: i32, is_it: impl FnOnce(&Entry) -> bool) -> Option<Event> {
         let registry = self.descriptors.registry.borrow();
         let token = registry.token_of(number)?;
-        let entry = registry.get(token).filter(|entry| is_it(entry))?;
-        let interest = registry.interest(token)?;
-        Some(Event::new(token, Readiness::empty(), interest, entry.version))
+        let is_registered = registry.get(token).is_some_and(is_it);
+        let (interest, version) = (registry.interest(token)?, registry.version(token)?);
+        is_registered.then(|| Event::new(token, Readiness::empty(), interest, version))
     }
 }

@@ -17,7 +17,7 @@ use crate::any_backend::{AnyBackend, BackendKind, LoopBackend};
 use crate::context::{Deferred, Inner, Mailbox, Metrics, move_in};
 use crate::descriptors::Descriptors;
 use crate::extension::Extensions;
-use crate::handler::{Entry, Silent};
+use crate::handler::{New, Silent};
 use crate::macros::impl_debug;
 use crate::polling::Polling;
 use crate::stats::Shared;
@@ -158,9 +158,10 @@ impl Builder {
         let mut registry = Registry::new();
         let placeholder = Rc::new(Silent(mailbox.clone()));
         let mut reserve = || {
-            let entry = Entry::own(placeholder.clone());
-            let token = registry.insert(None, entry, Interest::READ, GroupId::DEFAULT);
-            token.map_err(|_| io::Error::other("a new registry is not empty"))
+            let entry = New::plain(placeholder.clone()).entry;
+            let token = registry.insert(None, entry, Interest::READ, GroupId::DEFAULT)?;
+            registry.set_special(token);
+            Ok::<_, io::Error>(token)
         };
         let (wakeup, wall_changes) = (reserve()?, reserve()?);
         debug_assert!(is_own(wakeup) && is_own(wall_changes));

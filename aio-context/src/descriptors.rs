@@ -4,26 +4,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use aio_backend::{Interest, Readiness, ReadyList, ReadyLists, Token, Watched};
-use aio_handlers::{Recorded, Registry};
+use aio_handlers::{ChangeError, Recorded, Registry};
 use aio_notify::Counter;
 
 use crate::any_backend::LoopBackend;
-use crate::wall::{OWN_TOKENS, is_own};
+use crate::wall::OWN_TOKENS;
 
 /// What the registry keeps for a handler, as far as the backend is concerned.
 pub(crate) trait Described {
     /// The owner of the descriptor.
     fn owner(&self) -> Rc<dyn AsFd>;
-    /// Whether it has no descriptor.
-    fn is_undescribed(&self) -> bool;
-    /// Whether the backend knows it. A handler that never had an interest is never given to a backend.
-    fn is_in_backend(&self) -> bool;
-    fn enter_backend(&mut self);
 }
 
 /// The registry and the backend, always changed together.
@@ -62,48 +57,28 @@ impl<E: Described> Descriptors<E> {
         Some(registry.len().saturating_sub(OWN_TOKENS as usize))
     }
 
-    /// Adds a handler to the backend that never had an interest.
-    pub(crate) fn enter_backend(&self, token: Token, owner: Watched, interest: Interest) -> io::Result<()> {
-        self.backend.add(token, owner, interest)?;
-        if let Some(entry) = self.registry.borrow_mut().get_mut(token) {
-            entry.enter_backend();
-        }
-        Ok(())
-    }
-
     /// Changes an interest, or arms one again that is reported once. Returns `false` if nothing was to be done.
     #[inline]
     pub(crate) fn set_interest(&self, token: Token, interest: Interest) -> io::Result<bool> {
-        let interest = interest.canonical();
-        let registry = self.registry.borrow();
-        let (entry, former, is_masked) = registry.find(token).ok_or_else(not_registered)?;
-        if former == interest && !interest.reports_once() {
+        let mut registry = self.registry.borrow_mut();
+        let change = registry.change(token, Some(interest.canonical()))?;
+        if !change.is_needed() {
             return Ok(false);
         }
-        let effective = if is_masked { Interest::NONE } else { interest };
-        let is_new = !entry.is_in_backend();
-        if is_new && entry.is_undescribed() {
-            return Err(no_descriptor());
-        }
-        let owner = is_new.then(|| entry.owner());
-        drop(registry);
-        match owner {
-            Some(owner) => self.enter_backend(token, Watched::new(owner), effective)?,
-            None => {
-                let modified = self.backend.modify(token, effective);
-                modified.map_err(|why| self.explain_change(token, why))?;
-            }
+        if change.is_watched {
+            let modified = self.backend.modify(token, change.to);
+            modified.map_err(|why| self.explain_change(registry.fd(token), why))?;
+        } else if let Some(entry) = registry.get(token) {
+            let owner = Watched::new(entry.owner());
+            self.backend.add(token, owner, change.to)?;
         }
         // Not before: an edge of the former interest would be lost.
-        self.registry.borrow_mut().set_interest(token, interest);
+        registry.set_interest(token, change.interest);
         Ok(true)
     }
 
     #[cold]
-    fn explain_change(&self, token: Token, why: io::Error) -> io::Error {
-        let registry = self.registry.borrow();
-        let number = registry.get(token).map(|entry| entry.owner().as_fd().as_raw_fd());
-        drop(registry);
+    fn explain_change(&self, number: Option<RawFd>, why: io::Error) -> io::Error {
         match number {
             Some(number) => self.backend.explain("change an interest", number, why),
             None => why,
@@ -113,11 +88,8 @@ impl<E: Described> Descriptors<E> {
     /// Takes a handler out of the registry and the backend. The caller finishes the removal before anything else is called.
     #[inline]
     pub(crate) fn unlink(&self, token: Token) -> Option<E> {
-        let entry = self.registry.borrow_mut().remove(token)?;
-        if !entry.is_in_backend() {
-            return Some(entry);
-        }
-        if let Err(error) = self.backend.remove(token) {
+        let (entry, is_watched) = self.registry.borrow_mut().remove_watched(token)?;
+        if is_watched && let Err(error) = self.backend.remove(token) {
             // The number was closed behind the loop's back, most likely; it is out of the backend all the same.
             tracing::debug!(?token, %error, "the backend complained about a removal");
         }
@@ -156,38 +128,12 @@ impl<E: Described> Descriptors<E> {
         self.backend.rebalance(is_outermost);
     }
 
-    /// Records what a wait found in the handlers' slots, from position `first` of the list on. Each entry is delivered once, by this iteration
-    /// or by a nested one (rule D1). `own` is called for an event of the loop's own, and calls no handler; an event that `leaves_out` is not recorded. The [`invalid`](Self::invalid)
-    /// entries are left.
-    #[inline(never)]
-    pub(crate) fn record(
-        &self,
-        first: usize,
-        ready: &ReadyList,
-        leaves_out: impl Fn(Token, Readiness) -> bool,
-        own: impl Fn(Token, Readiness),
-    ) {
-        for (token, readiness) in ready.iter_from(first) {
-            if is_own(token) {
-                own(token, readiness);
-                continue;
-            }
-            if readiness.contains(Readiness::NVAL) || leaves_out(token, readiness) {
-                continue;
-            }
-            let recorded = self.registry.borrow_mut().record(token, readiness);
-            if recorded == Recorded::Masked {
-                self.mask(token);
-            }
+    /// Records an event in its handler's slot. It is delivered once, by this iteration or by a nested one (rule D1).
+    pub(crate) fn record(&self, token: Token, readiness: Readiness) {
+        let recorded = self.registry.borrow_mut().record(token, readiness);
+        if recorded == Recorded::Masked {
+            self.mask(token);
         }
-    }
-
-    /// The handlers of descriptors that were closed. To be invalidated after [`record`](Self::record): an invalidated handler may poll or
-    /// panic, and what a backend reports once has to be recorded by then.
-    pub(crate) fn invalid(first: usize, ready: &ReadyList) -> impl Iterator<Item = Token> {
-        let invalid = |(_, readiness): &(Token, Readiness)| readiness.contains(Readiness::NVAL);
-        let tokens = ready.iter_from(first).filter(invalid).map(|(token, _)| token);
-        tokens.filter(|token| !is_own(*token))
     }
 
     /// Whether `token` is the mailbox's own descriptor. If it is and was closed, no thread can wake the loop any more.
@@ -206,25 +152,8 @@ impl<E: Described> Descriptors<E> {
             self.mask(token);
         }
     }
-
-    /// Stores an edge again whose callback panicked: no backend reports it anew.
-    #[cold]
-    pub(crate) fn restore(&self, token: Token, readiness: Readiness) {
-        let recorded = self.registry.borrow_mut().restore(token, readiness);
-        if recorded == Recorded::Masked {
-            self.mask(token);
-        }
-    }
 }
 
 pub(crate) fn not_registered() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "the handler is not registered any more")
-}
-
-#[cold]
-fn no_descriptor() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "a source has no descriptor to wait for; watch a handler instead",
-    )
+    ChangeError::Stale.into()
 }

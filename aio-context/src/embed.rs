@@ -122,7 +122,7 @@ impl Embedded {
         }
         inner.polling.adopt_params(&inner.shared, &inner.pacing);
         let mut list = self.take_list();
-        drop(Found::recorded(inner, list));
+        drop(Found::new(inner, list));
         list = inner.descriptors.lists.take();
         inner.descriptors.registry.borrow_mut().recall(&mut list);
         let hit = inner.leave_poll_mode(&self.cx, &mut list);
@@ -202,7 +202,7 @@ impl Embedded {
         self.is_checked.set(false);
         inner.shared.counters.iteration();
         let list = self.take_list();
-        let found = Found::recorded(inner, list);
+        let found = Found::new(inner, list);
         let mut progress = self.has_invalidated.take();
         if inner.deferred.has_due(inner.mailbox.inbox()) {
             progress |= bottom_half::run(&inner.deferred, &inner.mailbox, &self.cx);
@@ -240,7 +240,7 @@ impl Embedded {
     /// Keeps what was found for [`dispatch`](Self::dispatch).
     fn keep(&self, list: Box<ReadyList>) {
         // If a callback used this very value meanwhile, the next check finds the events of that list again.
-        drop(Found::recorded(&self.cx.0, self.list.replace(list)));
+        drop(Found::new(&self.cx.0, self.list.replace(list)));
     }
 }
 
@@ -255,7 +255,7 @@ impl AsRawFd for Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         let inner = &self.cx.0;
-        drop(Found::recorded(inner, std::mem::take(self.list.get_mut())));
+        drop(Found::new(inner, std::mem::take(self.list.get_mut())));
         self.end_wait();
         // Another value may have been prepared before this one found or accepted anything.
         inner.mailbox.notify_if_about_to_wait();

@@ -302,14 +302,13 @@ pub(crate) struct Entry {
     pub(crate) handler: Rc<dyn Handler>,
     /// Of a handler that can be polled in user space.
     pub(crate) polled: Option<Box<Polled>>,
+}
+
+/// A handler that is to be registered, or to take the place of another one.
+pub(crate) struct New {
+    pub(crate) entry: Entry,
     /// It is polled, or may not be entered twice.
     pub(crate) is_special: bool,
-    /// The backend knows it. A handler that never had an interest is never given to a backend.
-    pub(crate) in_backend: bool,
-    /// How many other handlers the registration had before. An exclusion ends with the handler that it was made for.
-    pub(crate) others: u16,
-    /// How often the registration's handler was replaced before.
-    pub(crate) version: u32,
 }
 
 /// What the registry keeps for a polled handler besides.
@@ -379,25 +378,12 @@ impl<H: Pollable> Source for Adapter<H> {
     }
 }
 
-impl Entry {
+impl New {
     #[inline]
     pub(crate) fn plain(handler: Rc<dyn Handler>) -> Self {
-        Self {
-            is_special: handler.exclusive(),
-            handler,
-            polled: None,
-            in_backend: false,
-            others: 0,
-            version: 0,
-        }
-    }
-
-    /// The entry of a descriptor of the loop's own.
-    pub(crate) fn own(placeholder: Rc<Silent>) -> Self {
-        Self {
-            is_special: true,
-            ..Self::plain(placeholder)
-        }
+        let (is_special, polled) = (handler.exclusive(), None);
+        let entry = Entry { handler, polled };
+        Self { entry, is_special }
     }
 
     pub(crate) fn polled(handler: Rc<dyn Join>) -> Self {
@@ -409,13 +395,13 @@ impl Entry {
             policy: PolledHandler::default(),
             shown: None,
         };
-        Self {
-            polled: Some(Box::new(polled)),
-            is_special: true,
-            ..Self::plain(handler)
-        }
+        let (is_special, polled) = (true, Some(Box::new(polled)));
+        let entry = Entry { handler, polled };
+        Self { entry, is_special }
     }
+}
 
+impl Entry {
     /// The polled face of the handler.
     pub(crate) fn pollable(&self) -> Option<&Rc<dyn Join>> {
         self.polled.as_ref().map(|polled| &polled.own)
@@ -426,23 +412,17 @@ impl Entry {
         let is_it = |own: &Rc<dyn Handler>| std::ptr::addr_eq(Rc::as_ptr(own), handler);
         is_it(&self.handler) || self.handler.untimed().as_ref().is_some_and(is_it)
     }
+
+    /// Whether it has the same handler as `other`, be it timed or not.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let untimed = self.handler.untimed();
+        Rc::ptr_eq(untimed.as_ref().unwrap_or(&self.handler), &other.handler)
+    }
 }
 
 impl Described for Entry {
     fn owner(&self) -> Rc<dyn AsFd> {
         self.handler.clone()
-    }
-    /// Whether it is a [`Source`](crate::Source).
-    fn is_undescribed(&self) -> bool {
-        self.polled.as_ref().is_some_and(|polled| polled.source.is_some())
-    }
-    #[inline]
-    fn is_in_backend(&self) -> bool {
-        self.in_backend
-    }
-    #[inline]
-    fn enter_backend(&mut self) {
-        self.in_backend = true;
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! [`iterate`](Inner::iterate) is the page to read; what follows are its steps. It holds no borrow while a callback runs.
 
-use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
 use aio_backend::{Readiness, ReadyList, Token};
+use aio_handlers::Delivering;
 use aio_notify::BeforePoll;
 use aio_pollctl::{EndedWait, PreSleepSpin, Searched, Waited};
 
@@ -14,10 +14,9 @@ use crate::Context;
 use crate::Event;
 use crate::bottom_half;
 use crate::context::{Inner, Wait};
-use crate::descriptors::Descriptors;
-use crate::handler::Entry;
 use crate::registration::call_each;
 use crate::timer::fire_due;
+use crate::wall::is_own;
 
 mod calling;
 pub(crate) mod found;
@@ -26,7 +25,7 @@ mod poll;
 mod search;
 mod waiting;
 
-use found::{Delivering, Found};
+use found::Found;
 
 /// An idle bottom half lets the loop sleep, but no longer than this (rule H8).
 const IDLE_NAP: Duration = Duration::from_millis(10);
@@ -39,7 +38,7 @@ impl Inner {
     fn iterate<const WAITS: bool, const POLLS: bool>(&self, cx: &Context, wait: Wait) -> io::Result<bool> {
         let _iteration = self.nesting.enter();
         self.shared.counters.iteration();
-        let mut found = Found::new(self);
+        let mut found = Found::new(self, self.descriptors.lists.take());
         // 1. poll in user space; 2. wait, or check the descriptors once
         let waited = self.search_and_wait::<WAITS, POLLS>(cx, wait, &mut found)?;
         self.finish(cx, found, || self.ended(waited?))
@@ -112,7 +111,7 @@ impl Inner {
     fn poll_first(&self, cx: &Context) -> io::Result<Option<(bool, BeforePoll)>> {
         let before = self.nesting.before();
         let _iteration = self.nesting.enter();
-        let mut found = Found::new(self);
+        let mut found = Found::new(self, self.descriptors.lists.take());
         if !self.round(cx, found.list()) {
             return Ok(None);
         }
@@ -138,7 +137,7 @@ impl Inner {
     fn finish_check(&self, cx: &Context, list: Box<ReadyList>) -> io::Result<bool> {
         let _iteration = self.nesting.enter();
         self.shared.counters.iteration();
-        let mut found = Found::recorded(self, list);
+        let mut found = Found::new(self, list);
         self.collect(cx, 0, &mut found);
         self.finish(cx, found, || None)
     }
@@ -305,18 +304,19 @@ impl Inner {
     /// reports it again if it is still there. Returns whether there is anything else.
     #[inline(never)]
     pub(crate) fn record_unless_hit(&self, cx: &Context, first: usize, ready: &ReadyList) -> bool {
-        let left_out = Cell::new(0);
-        let leaves_out = |token: Token, readiness: Readiness| {
-            let registry = self.descriptors.registry.borrow();
-            let is_level = registry.interest(token).is_some_and(|one| !one.reports_once());
-            let is_hit = is_level && readiness == Readiness::IN && self.polling.set.has_hit(token);
-            left_out.set(left_out.get() + usize::from(is_hit));
-            is_hit
+        let registry = &self.descriptors.registry;
+        let is_level = |token| {
+            let interest = registry.borrow().interest(token);
+            interest.is_some_and(|interest| !interest.reports_once())
         };
-        self.record_but(cx, first, ready, leaves_out);
-        ready.len() - first > left_out.get()
+        let left_out = self.record_but(cx, first, ready, |token, readiness| {
+            readiness == Readiness::IN && self.polling.set.has_hit(token) && is_level(token)
+        });
+        ready.len() - first > left_out
     }
 
+    /// Records what a wait found, and then invalidates: an invalidated handler may poll or panic, and what a backend reports once has to
+    /// be recorded by then. Returns how many events `leaves_out` has left out.
     #[inline]
     fn record_but(
         &self,
@@ -324,20 +324,28 @@ impl Inner {
         first: usize,
         ready: &ReadyList,
         leaves_out: impl Fn(Token, Readiness) -> bool,
-    ) {
-        self.descriptors
-            .record(first, ready, leaves_out, |token, readiness| {
-                self.own_event(token, readiness)
-            });
+    ) -> usize {
+        let mut left_out = 0;
+        for (token, readiness) in ready.iter_from(first) {
+            if is_own(token) {
+                self.own_event(token, readiness);
+            } else if leaves_out(token, readiness) {
+                left_out += 1;
+            } else if !readiness.contains(Readiness::NVAL) {
+                self.descriptors.record(token, readiness);
+            }
+        }
         if ready.has_invalid() {
             self.invalidate_all(cx, first, ready);
         }
+        left_out
     }
 
     /// Invalidates the handlers of closed descriptors. All of them, also if one panics: the backend may report each once.
     #[cold]
     fn invalidate_all(&self, cx: &Context, first: usize, ready: &ReadyList) {
-        call_each(Descriptors::<Entry>::invalid(first, ready), |token| {
+        let invalid = ready.invalid_from(first).filter(|token| !is_own(*token));
+        call_each(invalid, |token| {
             self.invalidate(cx, token, rustix::io::Errno::BADF.into());
             self.nesting.record_progress();
         });
@@ -366,27 +374,27 @@ impl Inner {
         let mut registry = self.descriptors.registry.borrow_mut();
         let mut delivering = Delivering::new(self, registry.start_delivery(list, is_recorded));
         while let Some((token, readiness)) = registry.next_event() {
-            match registry.deliverable(token) {
-                Some((entry, interest)) if !entry.is_special => {
-                    let handler = entry.handler.clone();
-                    let event = Event::new(token, readiness, interest, entry.version);
+            match registry.deliverable(token, readiness) {
+                Some(due) => {
+                    let handler = due.value.handler.clone();
+                    let event = Event::new(token, readiness, due.interest, due.version);
                     drop(registry);
                     cx.call(|cx| handler.ready(cx, event));
-                    delivering.events += 1;
+                    delivering.delivered += 1;
                 }
-                _ if readiness.is_empty() => {
+                None if readiness.is_empty() => {
                     drop(registry);
-                    delivering.events += self.call_polled(cx, token);
+                    delivering.delivered += self.call_polled(cx, token);
                 }
-                _ => {
+                None => {
                     drop(registry);
-                    delivering.events += self.call_unusual(cx, token, readiness);
+                    delivering.delivered += self.call_unusual(cx, token, readiness);
                 }
             }
             registry = self.descriptors.registry.borrow_mut();
         }
-        *progress |= delivering.events != 0;
-        self.shared.counters.events.add(delivering.events);
+        *progress |= delivering.delivered != 0;
+        self.shared.counters.events.add(delivering.delivered);
         let list = registry.end_delivery(delivering.finish());
         drop(registry);
         if self.descriptors.wakeup_lost.take() {

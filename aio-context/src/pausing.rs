@@ -103,15 +103,13 @@ impl Inner {
     }
 
     fn resume(&self, cx: &Context, group: GroupId) {
-        let mut masked = OfMembers::new();
-        let mut add = |token, interest| masked.push((token, interest));
-        let last = self.descriptors.registry.borrow_mut().resume(group, &mut add);
         // All are unmasked before a handler is notified that it could not be: it may panic.
-        let refused = masked.into_iter().filter_map(|(token, interest)| {
+        let mut refused = OfMembers::new();
+        let mut rearm = |token, interest| {
             let rearmed = self.descriptors.backend.modify(token, interest);
-            rearmed.err().map(|why| (token, Some(why)))
-        });
-        let refused: OfMembers<_> = refused.collect();
+            refused.extend(rearmed.err().map(|why| (token, Some(why))));
+        };
+        let last = self.descriptors.registry.borrow_mut().resume(group, &mut rearm);
         let mut resumed = OfMembers::new();
         if last {
             resumed = self.polled_of(group);

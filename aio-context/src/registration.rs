@@ -17,7 +17,7 @@ use crate::context::{Inner, WeakContext};
 use crate::descriptor;
 use crate::descriptors::{Described, not_registered};
 use crate::error::WatchError;
-use crate::handler::{Entry, Handler, Join, Pollable};
+use crate::handler::{Entry, Handler, Join, New, Pollable};
 use crate::iteration::measure::PollTime;
 use crate::wall::is_own;
 
@@ -155,7 +155,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Registration, WatchError<H>> {
-        let add = |handler: Rc<H>| self.0.add(Entry::plain(handler), interest, group);
+        let add = |handler: Rc<H>| self.0.add(New::plain(handler), interest, group);
         WatchError::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
@@ -183,7 +183,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Registration, WatchError<H>> {
-        let add = |handler: Rc<H>| self.0.add(Entry::polled(handler), interest, group);
+        let add = |handler: Rc<H>| self.0.add(New::polled(handler), interest, group);
         WatchError::offer(handler, add).map(|token| Registration::new(self, token))
     }
 
@@ -244,14 +244,17 @@ impl Context {
 impl Inner {
     /// Registers a handler, unless its descriptor has one already (rules R2, R3).
     #[inline]
-    pub(crate) fn add(&self, mut entry: Entry, interest: Interest, group: GroupId) -> io::Result<Token> {
+    pub(crate) fn add(&self, new: New, interest: Interest, group: GroupId) -> io::Result<Token> {
         let interest = interest.canonical();
-        entry.in_backend = interest != Interest::NONE;
+        let New { entry, is_special } = new;
         let owner = Watched::new(entry.owner());
         let number = owner.as_raw_fd();
         let polled = entry.pollable().cloned();
         let mut registry = self.descriptors.registry.borrow_mut();
         let inserted = registry.insert(Some(number), entry, interest, group);
+        if is_special && let Ok(token) = &inserted {
+            registry.set_special(*token);
+        }
         drop(registry);
         let token = inserted?;
         let entered = if interest == Interest::NONE {
@@ -303,11 +306,7 @@ impl Inner {
 
     /// Takes a former handler out of the polled set, gives it its due `poll_end` and drops it.
     fn finish_removal(&self, cx: &Context, token: Token, entry: Entry) {
-        if let Some(polled) = &entry.polled {
-            let owed = self.polling.set.leave(token);
-            owed.finish(|| cx.call(|_| polled.own.poll_end()));
-        }
-        cx.call(|_| drop(entry));
+        finish_former(cx, entry, || self.polling.set.leave(token));
     }
 
     /// Unmasks a handler in the backend.
@@ -331,4 +330,13 @@ impl Inner {
         cx.call(|cx| handler.invalidated(cx, why));
         cx.call(|_| drop(handler));
     }
+}
+
+/// Gives a former handler the `poll_end` that it is owed, and drops it.
+#[inline(always)]
+pub(crate) fn finish_former<'a>(cx: &Context, entry: Entry, owed: impl FnOnce() -> EndOwed<'a>) {
+    if let Some(polled) = &entry.polled {
+        owed().finish(|| cx.call(|_| polled.own.poll_end()));
+    }
+    cx.call(|_| drop(entry));
 }

@@ -9,8 +9,8 @@ use aio_backend::{Interest, Token, Watched, exchange};
 use crate::context::Inner;
 use crate::descriptors::{Described, not_registered};
 use crate::error::WatchError;
-use crate::handler::Entry;
-use crate::registration::Registration;
+use crate::handler::{Entry, New};
+use crate::registration::{Registration, finish_former};
 use crate::{Context, Handler, Pollable};
 
 impl Registration {
@@ -25,7 +25,7 @@ impl Registration {
     /// the system says; the former handler then stays, and `handler` comes back in the error. If the system refuses to watch
     /// the former one again, too, that one is [invalidated](Handler::invalidated).
     pub fn replace<H: Handler>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| self.exchange(Entry::plain(handler), None))
+        WatchError::offer(handler, |handler| self.exchange(New::plain(handler), None))
     }
 
     /// As [`replace`](Self::replace), with another interest from now on.
@@ -34,7 +34,7 @@ impl Registration {
     /// As [`replace`](Self::replace); the former interest stays, too.
     pub fn replace_with<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<(), WatchError<H>> {
         WatchError::offer(handler, |handler| {
-            self.exchange(Entry::plain(handler), Some(interest))
+            self.exchange(New::plain(handler), Some(interest))
         })
     }
 
@@ -43,7 +43,7 @@ impl Registration {
     /// # Errors
     /// As [`replace`](Self::replace).
     pub fn replace_polled<H: Pollable>(&self, handler: Rc<H>) -> Result<(), WatchError<H>> {
-        WatchError::offer(handler, |handler| self.exchange(Entry::polled(handler), None))
+        WatchError::offer(handler, |handler| self.exchange(New::polled(handler), None))
     }
 
     /// As [`replace_with`](Self::replace_with), with a polled handler.
@@ -56,13 +56,13 @@ impl Registration {
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
         WatchError::offer(handler, |handler| {
-            self.exchange(Entry::polled(handler), Some(interest))
+            self.exchange(New::polled(handler), Some(interest))
         })
     }
 
-    fn exchange(&self, entry: Entry, interest: Option<Interest>) -> io::Result<()> {
+    fn exchange(&self, new: New, interest: Option<Interest>) -> io::Result<()> {
         let cx = self.context()?;
-        cx.0.replace(&cx, self.token(), entry, interest)
+        cx.0.replace(&cx, self.token(), new, interest)
     }
 }
 
@@ -76,7 +76,7 @@ impl Context {
     /// handler then stays, and `handler` comes back in the error.
     #[doc(alias = "aio_set_fd_handler")]
     pub fn replace<H: Handler>(&self, handler: Rc<H>, interest: Interest) -> Result<Token, WatchError<H>> {
-        WatchError::offer(handler, |handler| self.exchange(Entry::plain(handler), interest))
+        WatchError::offer(handler, |handler| self.exchange(New::plain(handler), interest))
     }
 
     /// As [`replace`](Self::replace), with a polled handler.
@@ -89,7 +89,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<Token, WatchError<H>> {
-        WatchError::offer(handler, |handler| self.exchange(Entry::polled(handler), interest))
+        WatchError::offer(handler, |handler| self.exchange(New::polled(handler), interest))
     }
 
     /// As [`replace`](Self::replace), for the registration with this token, such as one that was
@@ -104,7 +104,7 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        let replace = |handler: Rc<H>| self.0.replace(self, token, Entry::plain(handler), Some(interest));
+        let replace = |handler: Rc<H>| self.0.replace(self, token, New::plain(handler), Some(interest));
         WatchError::offer(handler, replace)
     }
 
@@ -118,82 +118,60 @@ impl Context {
         handler: Rc<H>,
         interest: Interest,
     ) -> Result<(), WatchError<H>> {
-        let replace = |handler: Rc<H>| {
-            self.0
-                .replace(self, token, Entry::polled(handler), Some(interest))
-        };
+        let replace = |handler: Rc<H>| self.0.replace(self, token, New::polled(handler), Some(interest));
         WatchError::offer(handler, replace)
     }
 
-    fn exchange(&self, entry: Entry, interest: Interest) -> io::Result<Token> {
-        let token = self.token_of(&entry.handler).ok_or_else(not_registered)?;
-        self.0.replace(self, token, entry, Some(interest))?;
+    fn exchange(&self, new: New, interest: Interest) -> io::Result<Token> {
+        let token = self.token_of(&new.entry.handler).ok_or_else(not_registered)?;
+        self.0.replace(self, token, new, Some(interest))?;
         Ok(token)
     }
 }
 
 impl Inner {
-    /// Puts `entry` in the place of `token`'s handler; with no `interest` the former one stays.
+    /// Puts `new` in the place of `token`'s handler; with no `interest` the former one stays.
     pub(crate) fn replace(
         &self,
         cx: &Context,
         token: Token,
-        mut entry: Entry,
+        new: New,
         interest: Option<Interest>,
     ) -> io::Result<()> {
+        let New { entry, is_special } = new;
         let new = Watched::new(entry.owner());
         let registry = self.descriptors.registry.borrow();
-        let former = registry.get(token).ok_or_else(not_registered)?;
-        if registry.token_of(new.as_raw_fd()) != Some(token) {
-            return Err(other_descriptor());
-        }
-        let former = former.in_backend.then(|| Watched::new(former.owner()));
-        let change = registry.change(token, interest.map(Interest::canonical));
-        let change = change.ok_or_else(not_registered)?;
+        let change = registry.replacement(token, new.as_raw_fd(), interest.map(Interest::canonical))?;
+        let former = registry.get(token).map(|former| Watched::new(former.owner()));
+        let former = former.filter(|_| change.is_watched);
         drop(registry);
         if let Some(former) = former {
             self.exchange_owner(cx, token, (new, change.to), (former, change.from))?;
         } else if change.interest != Interest::NONE {
-            self.descriptors.enter_backend(token, new, change.to)?;
+            self.descriptors.backend.add(token, new, change.to)?;
         }
         let polled = entry.pollable().cloned();
         let mut registry = self.descriptors.registry.borrow_mut();
-        let mut is_other = false;
-        if let Some(former) = registry.get(token) {
-            let untimed = former.handler.untimed();
-            is_other = !Rc::ptr_eq(untimed.as_ref().unwrap_or(&former.handler), &entry.handler);
-            entry.in_backend = former.in_backend;
-            entry.version = former.version.wrapping_add(1);
-            entry.others = former.others.wrapping_add(u16::from(is_other));
+        let replaced = registry.succeed(token, entry, change.interest, Entry::is_same);
+        let Some(replaced) = replaced else { return Ok(()) };
+        if is_special {
+            registry.set_special(token);
         }
-        let replaced = registry.replace(token, entry);
-        registry.set_interest(token, change.interest);
         drop(registry);
         self.time_if_on(token);
         let owed = match polled {
             Some(handler) => self.join_polled(token, handler),
             None => self.polling.set.leave(token),
         };
-        if is_other {
-            self.end_exclusions(cx, token);
+        if replaced.is_other {
+            self.polling.set.end_exclusions(token);
         }
-        self.mailbox.notify_if_about_to_wait();
-        if let Some(replaced) = replaced {
-            if let Some(polled) = &replaced.polled {
-                owed.finish(|| cx.call(|_| polled.own.poll_end()));
-            }
-            cx.call(|_| drop(replaced));
-        }
-        Ok(())
-    }
-
-    /// A former handler that still runs does not keep its successor from being called.
-    fn end_exclusions(&self, cx: &Context, token: Token) {
-        let ended = self.descriptors.registry.borrow_mut().end_exclusions(token);
-        self.polling.set.end_exclusions(token);
-        if let Some(interest) = ended {
+        if let Some(interest) = replaced.rearm {
             self.rearm(cx, token, interest);
         }
+        self.mailbox.notify_if_about_to_wait();
+        finish_former(cx, replaced.former, || owed);
+        Ok(())
     }
 
     /// Has the backend keep the new owner instead of the former one. On an error the former one stays, or is invalidated.
@@ -211,19 +189,8 @@ impl Inner {
         let why = backend.explain("replace a handler", number, refused.error);
         if let Some(error) = refused.lost {
             // It would be registered, and never called.
-            if let Some(entry) = self.descriptors.registry.borrow_mut().get_mut(token) {
-                entry.in_backend = false;
-            }
             self.invalidate(cx, token, error);
         }
         Err(why)
     }
-}
-
-#[cold]
-fn other_descriptor() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "a handler can only be replaced by one for the same descriptor; watch the other one instead",
-    )
 }

@@ -11,7 +11,7 @@ use aio_backend::{Interest, Token};
 use aio_handlers::GroupId;
 
 use crate::context::{Inner, Mailbox};
-use crate::handler::{AnySource, Entry};
+use crate::handler::{AnySource, New};
 use crate::macros::impl_as_fd;
 use crate::{BottomHalf, Context, Handler, Pollable, Registration};
 
@@ -210,7 +210,7 @@ impl SourceBuilder<'_> {
             mailbox: inner.mailbox.clone(),
             waker: self.waker.clone(),
         });
-        let mut entry = Entry::polled(source.clone());
+        let mut entry = New::polled(source.clone()).entry;
         if let Some(polled) = &mut entry.polled {
             polled.source = Some(source.clone());
         }
@@ -218,6 +218,7 @@ impl SourceBuilder<'_> {
         let Ok(token) = registry.insert(None, entry, Interest::NONE, self.group) else {
             unreachable!("only descriptors can be taken");
         };
+        registry.set_special(token);
         let is_paused = registry.is_paused(self.group);
         drop(registry);
         let _new = cx.call(|_| inner.join_polled(token, source.clone()));

@@ -13,7 +13,7 @@ use aio_pollctl::SkipSpin;
 
 use crate::Context;
 use crate::context::{Inner, Mailbox};
-use crate::handler::{Entry, Handler};
+use crate::handler::{Handler, New};
 use crate::macros::{impl_as_fd, impl_debug};
 
 /// Executes operations on files and brings their completions home: a [`Context`] on io_uring, or a pool of threads (`FileIo` in the crate
@@ -111,7 +111,7 @@ impl Context {
         });
         let inner = &self.0;
         let reserve = || {
-            let (entry, group) = (Entry::plain(completions.clone()), self.new_group());
+            let (entry, group) = (New::plain(completions.clone()).entry, self.new_group());
             let mut registry = inner.descriptors.registry.borrow_mut();
             registry.insert(None, entry, Interest::READ, group).ok()
         };

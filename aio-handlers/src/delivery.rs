@@ -9,6 +9,41 @@ use crate::mask::PackedMask;
 use crate::registry::Slot;
 use crate::{Recorded, Registry};
 
+/// An event that is delivered now.
+///
+/// # Examples
+/// ```
+/// use aio_backend::{Interest, Readiness, ReadyList};
+/// use aio_handlers::{Due, GroupId, Registry};
+///
+/// let mut registry = Registry::new();
+/// let token = registry.insert(Some(7), "a socket", Interest::READ, GroupId::DEFAULT)?;
+/// let mut list = Box::new(ReadyList::new());
+/// list.push(token, Readiness::IN);
+/// let outer = registry.start_delivery(list, false);
+/// let (token, readiness) = registry.next_event().expect("the list has one");
+/// let Due { value, interest, version, .. } = registry.deliverable(token, readiness).expect("it is plain");
+/// assert_eq!((*value, interest), ("a socket", Interest::READ));
+/// // ... call it; it may be replaced meanwhile.
+/// assert_eq!(registry.version(token), Some(version));
+/// registry.end_delivery(outer);
+/// # Ok::<(), aio_handlers::Occupied<&str>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Due<'a, T> {
+    /// The value.
+    pub value: &'a T,
+    /// What its descriptor is ready for.
+    pub readiness: Readiness,
+    /// The current interest.
+    pub interest: Interest,
+    /// How often the value was [replaced](Registry::version) before.
+    pub version: u32,
+    /// Whether the value is [special](Registry::set_special).
+    pub is_special: bool,
+}
+
 /// An event that [`Registry::next_event`] has returned and [`Registry::deliverable`] has not.
 ///
 /// # Examples
@@ -35,14 +70,27 @@ use crate::{Recorded, Registry};
 /// ```
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a, T> {
-    /// A descriptor is ready: the value, the readiness, and the current interest.
-    Ready(&'a T, Readiness, Interest),
+    /// A descriptor is ready.
+    Ready(Due<'a, T>),
     /// The handler is paused or excluded, and the event is dropped. Set [`Interest::NONE`] in the backend, as for
     /// [`Recorded::Masked`].
     Masked,
     /// The event is dropped: a nested iteration has taken it, its registration was removed or replaced since the wait, or its handler
     /// was paused since.
     Dropped,
+}
+
+impl<T> Slot<T> {
+    #[inline]
+    fn due(&self, readiness: Readiness) -> Due<'_, T> {
+        Due {
+            value: &self.value,
+            readiness,
+            interest: self.state.interest(),
+            version: self.version,
+            is_special: self.state.is_special(),
+        }
+    }
 }
 
 impl<T> Registry<T> {
@@ -62,8 +110,8 @@ impl<T> Registry<T> {
     ///
     /// let outer = registry.start_delivery(list, false);
     /// while let Some((token, readiness)) = registry.next_event() {
-    ///     match registry.deliverable(token) {
-    ///         Some((value, interest)) => assert_eq!((*value, interest), ("a socket", Interest::READ)),
+    ///     match registry.deliverable(token, readiness) {
+    ///         Some(due) => assert_eq!((*due.value, due.interest), ("a socket", Interest::READ)),
     ///         None => drop(registry.resolve(token, readiness)),
     ///     }
     /// }
@@ -89,29 +137,23 @@ impl<T> Registry<T> {
         self.delivery.as_mut()?.take_next()
     }
 
-    /// Returns the value and the interest of an event that can be delivered as it is.
+    /// Returns an event that can be delivered as it is.
     #[inline]
     #[must_use]
-    pub fn deliverable(&self, token: Token) -> Option<(&T, Interest)> {
+    pub fn deliverable(&self, token: Token, readiness: Readiness) -> Option<Due<'_, T>> {
         if !self.is_direct {
             return None;
         }
         let slot = self.slots.get(token)?;
-        let state = slot.state;
-        state.is_plain().then_some((&slot.value, state.interest()))
+        slot.state.is_plain().then(|| slot.due(readiness))
     }
 
     /// Returns whether a handler may still be called for the rest of an event, after one of its callbacks has run: it is registered,
-    /// `is_same` still, its interest `is_wanted`, it was not armed for another only event, and its group is not paused.
+    /// not replaced since it had this [version](Self::version), its interest `is_wanted`, it was not armed for another only event, and its group is not paused.
     #[inline]
     #[must_use]
-    pub fn is_current(
-        &self,
-        token: Token,
-        is_same: impl FnOnce(&T) -> bool,
-        is_wanted: impl FnOnce(Interest) -> bool,
-    ) -> bool {
-        self.get(token).is_some_and(is_same)
+    pub fn is_current(&self, token: Token, version: u32, is_wanted: impl FnOnce(Interest) -> bool) -> bool {
+        self.version(token) == Some(version)
             && self.interest(token).is_some_and(is_wanted)
             && !self.awaits_only_event(token)
             && !self.group(token).is_some_and(|group| self.is_paused(group))
@@ -119,7 +161,7 @@ impl<T> Registry<T> {
 
     /// Finds out what an event has become that is not [`deliverable`](Self::deliverable) as it is. An entry of the list without readiness
     /// is no event, and is not for this.
-    #[inline(never)]
+    #[inline]
     pub fn resolve(&mut self, token: Token, readiness: Readiness) -> Event<'_, T> {
         if self.is_direct {
             let is_clear = |slot: &Slot<T>| slot.state.is_clear() && slot.mask == PackedMask::NONE;
@@ -132,12 +174,10 @@ impl<T> Registry<T> {
             }
         }
         // In two steps: with the value borrowed, the event could not be rejected.
-        let taken = self
-            .take_ready(token)
-            .map(|(_, readiness, interest)| (readiness, interest));
+        let taken = self.take_ready(token).map(|(_, readiness, _)| readiness);
         match taken {
-            Some((readiness, interest)) => match self.get(token) {
-                Some(value) => Event::Ready(value, readiness, interest),
+            Some(readiness) => match self.slots.get(token) {
+                Some(slot) => Event::Ready(slot.due(readiness)),
                 None => Event::Dropped,
             },
             None if self.reject(token) => Event::Masked,
@@ -149,7 +189,7 @@ impl<T> Registry<T> {
         let slot = self.slots.get(token);
         let event = slot.map(|slot| (slot, readiness & slot.state.interest().mask()));
         match event.filter(|(_, readiness)| !readiness.is_empty()) {
-            Some((slot, readiness)) => Event::Ready(&slot.value, readiness, slot.state.interest()),
+            Some((slot, readiness)) => Event::Ready(slot.due(readiness)),
             None => Event::Dropped,
         }
     }

@@ -21,11 +21,11 @@ fn ready(interests: &[Interest]) -> (Registry<usize>, Vec<Token>, Box<ReadyList>
 /// The next handler that is called; masked ones are left out.
 fn next(registry: &mut Registry<usize>) -> Option<usize> {
     while let Some((token, readiness)) = registry.next_event() {
-        if let Some((value, _)) = registry.deliverable(token) {
-            return Some(*value);
+        if let Some(due) = registry.deliverable(token, readiness) {
+            return Some(*due.value);
         }
-        if let Event::Ready(value, ..) = registry.resolve(token, readiness) {
-            return Some(*value);
+        if let Event::Ready(due) = registry.resolve(token, readiness) {
+            return Some(*due.value);
         }
     }
     None
@@ -41,7 +41,7 @@ fn d3_the_rest_of_an_event_is_due_while_nothing_has_changed_for_its_handler() {
     let (mut registry, tokens, _) = ready(&[Interest::BOTH, Interest::BOTH, once]);
     let writes = |registry: &Registry<usize>, number: usize| {
         let is_wanted = |interest: Interest| interest.contains(Interest::WRITE);
-        registry.is_current(tokens[number], |value| *value == number, is_wanted)
+        registry.is_current(tokens[number], 0, is_wanted)
     };
     registry.delivered(tokens[2]);
     assert!((0..3).all(|number| writes(&registry, number)));

@@ -38,7 +38,7 @@
 //!
 //! # Cost
 //! Every operation except [`Registry::tokens`] and [`Registry::check`] takes the same time with one registration and with a million;
-//! [`Registry::resume`] takes O(masked). A handler takes 32 bytes beside its value (up to 40 with the value's alignment), 8 more while
+//! [`Registry::resume`] takes O(masked). A handler takes 36 bytes beside its value (up to 40 with the value's alignment), 8 more while
 //! it is masked. Memory is reused and not released: it depends on the largest number of
 //! simultaneous registrations, and on the largest descriptor number (4 bytes for each number, up to 2^20). Linux assigns larger numbers
 //! only after its limit is raised; the registry stores them in a map, in O(log n).
@@ -56,7 +56,10 @@
 mod readme {}
 
 mod call_each;
+mod change;
 mod delivery;
+mod edge_guard;
+mod found;
 mod groups;
 mod index;
 mod mask;
@@ -71,7 +74,10 @@ mod steps;
 mod model_tests;
 
 pub use call_each::call_each;
-pub use delivery::Event;
+pub use change::{ChangeError, InterestChange, Replaced};
+pub use delivery::{Due, Event};
+pub use edge_guard::EdgeGuard;
+pub use found::{Delivering, Dispatcher, Found};
 pub use groups::GroupId;
 pub use masking::Recorded;
-pub use registry::{InterestChange, Occupied, Registry};
+pub use registry::{Occupied, Registry};

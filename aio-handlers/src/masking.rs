@@ -156,11 +156,18 @@ impl<T> Registry<T> {
     /// Ends one [exclusion](Self::exclude). Returns the interest that the backend needs again, if this was the last exclusion, an event
     /// was masked meanwhile, and the group is not paused.
     ///
+    /// Exclusions that [have ended](Self::end_exclusions) already count as the first ones: they are readmitted last, without effect.
+    /// That is the order of nested calls.
+    ///
     /// # Panics
     /// If the token is live and not excluded.
     pub fn readmit(&mut self, token: Token) -> Option<Interest> {
         self.check_slot(token);
         let slot = self.slots.get_mut(token)?;
+        if slot.state.exclusions() == 0 && slot.ended != 0 {
+            slot.ended -= 1;
+            return None;
+        }
         slot.state.readmit();
         if slot.state.exclusions() != 0 || slot.mask.get() != Mask::Excluded {
             return None;
@@ -177,13 +184,19 @@ impl<T> Registry<T> {
         (!paused).then_some(interest)
     }
 
-    /// Ends all [exclusions](Self::exclude), such as those of a value that was [replaced](Self::replace) while it ran. No call of
-    /// [`readmit`](Self::readmit) may follow for them. Returns what the last one would return.
+    /// Ends all [exclusions](Self::exclude), such as those of a value that was [replaced](Self::replace) while it ran. Returns what the
+    /// last [`readmit`](Self::readmit) would return. Each exclusion still has its `readmit`, which has no effect.
+    ///
+    /// # Panics
+    /// If 2^16 exclusions have ended so, and were not readmitted.
     pub fn end_exclusions(&mut self, token: Token) -> Option<Interest> {
         let slot = self.slots.get_mut(token)?;
-        if slot.state.exclusions() == 0 {
+        let exclusions = slot.state.exclusions();
+        if exclusions == 0 {
             return None;
         }
+        let ended = slot.ended.checked_add(exclusions);
+        slot.ended = ended.expect("excluded too often");
         while slot.state.exclusions() > 1 {
             slot.state.readmit();
         }

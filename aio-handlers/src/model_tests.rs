@@ -26,6 +26,8 @@ struct Known {
     group: GroupId,
     pending: Readiness,
     exclusions: u32,
+    /// The exclusions that ended with a value that was replaced, and were not readmitted yet.
+    ended: u32,
     rejected: bool,
 }
 
@@ -74,6 +76,7 @@ impl Pair {
                     group,
                     pending: Readiness::empty(),
                     exclusions: 0,
+                    ended: 0,
                     rejected: false,
                 };
                 self.known.insert(token, known);
@@ -92,6 +95,25 @@ impl Pair {
         let known = self.known.get_mut(&token).unwrap();
         assert_eq!(self.real.replace(token, value), Some(known.value));
         (known.value, known.pending) = (value, Readiness::empty());
+    }
+
+    /// Another value takes the place of the present one, and waits for `interest`.
+    fn succeed(&mut self, token: Token, value: u32, interest: Interest) {
+        let known = self.known.get_mut(&token).unwrap();
+        let is_paused = self.depth[&known.group] != 0;
+        let was_excluded = known.exclusions != 0;
+        let former = std::mem::replace(&mut known.value, value);
+        (known.interest, known.pending) = (interest, Readiness::empty());
+        known.ended += std::mem::take(&mut known.exclusions);
+        let rearm = (was_excluded && !is_paused && known.rejected).then_some(interest);
+        known.rejected &= rearm.is_none();
+        let replaced = self.real.succeed(token, value, interest, |_, _| false).unwrap();
+        assert_eq!(
+            (replaced.former, replaced.is_other, replaced.rearm),
+            (former, true, rearm)
+        );
+        self.armed
+            .insert(token, self.real.effective_interest(token).unwrap());
     }
 
     fn set_interest(&mut self, token: Token, interest: Interest) {
@@ -132,7 +154,12 @@ impl Pair {
     }
 
     fn readmit(&mut self, token: Token) {
-        self.known.get_mut(&token).unwrap().exclusions -= 1;
+        let known = self.known.get_mut(&token).unwrap();
+        if known.exclusions == 0 {
+            known.ended -= 1;
+            return assert_eq!(self.real.readmit(token), None);
+        }
+        known.exclusions -= 1;
         let blocked = self.blocked(token);
         let known = self.known.get_mut(&token).unwrap();
         let expected = (!blocked && known.rejected).then_some(known.interest);
@@ -232,7 +259,7 @@ impl Pair {
         let interest = Interest::from_bits_truncate(rng.u8(..)) - (Interest::EDGE | Interest::ONESHOT);
         let readiness = Readiness::from_bits_truncate(rng.u16(..));
         let group = *self.depth.keys().nth(rng.usize(0..self.depth.len())).unwrap();
-        let operation = rng.u32(0..16);
+        let operation = rng.u32(0..17);
         match operation {
             0..=2 => {
                 let fd = rng.bool().then(|| rng.i32(0..6));
@@ -253,7 +280,7 @@ impl Pair {
             8 => self.replace(token, step),
             9 => self.set_interest(token, interest),
             10 => self.exclude(token),
-            11 if known.exclusions != 0 => self.readmit(token),
+            11 if known.exclusions + known.ended != 0 => self.readmit(token),
             12 => {
                 known.pending = Readiness::empty();
                 self.real.give_back([token]);
@@ -261,6 +288,7 @@ impl Pair {
             13 => {
                 self.take(token);
             }
+            14 => self.succeed(token, step, interest),
             _ => self.record(token, readiness),
         }
     }
@@ -269,7 +297,7 @@ impl Pair {
     fn settle(&mut self, rng: &mut fastrand::Rng) {
         let mut todo: Vec<Result<Token, GroupId>> = Vec::new();
         for (token, known) in &self.known {
-            todo.extend((0..known.exclusions).map(|_| Ok(*token)));
+            todo.extend((0..known.exclusions + known.ended).map(|_| Ok(*token)));
         }
         for (group, depth) in &self.depth {
             todo.extend((0..*depth).map(|_| Err(*group)));

@@ -61,31 +61,6 @@ impl<T> From<Occupied<T>> for io::Error {
     }
 }
 
-/// A change of a handler's interest, and what it means for the backend: see [`Registry::change`].
-///
-/// # Examples
-/// ```
-/// use aio_backend::Interest;
-/// use aio_handlers::{GroupId, InterestChange, Registry};
-///
-/// let mut registry = Registry::new();
-/// let token = registry.insert(Some(7), "a disk", Interest::READ, GroupId::DEFAULT)?;
-/// let change: InterestChange = registry.change(token, Some(Interest::BOTH)).expect("it is registered");
-/// // ... pass `change.to` to the backend, and once it has accepted:
-/// registry.set_interest(token, change.interest);
-/// # Ok::<(), aio_handlers::Occupied<&str>>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct InterestChange {
-    /// The new interest of the handler.
-    pub interest: Interest,
-    /// The interest that the backend has: `NONE` while the handler is masked, and after its only event.
-    pub from: Interest,
-    /// The interest that the backend should have after the change: `NONE` while the handler is masked.
-    pub to: Interest,
-}
-
 /// The state of one handler.
 #[derive(Debug)]
 pub(crate) struct Slot<T> {
@@ -95,12 +70,18 @@ pub(crate) struct Slot<T> {
     pub(crate) group: GroupId,
     pub(crate) mask: PackedMask,
     pub(crate) state: State,
+    /// How often the value was replaced.
+    pub(crate) version: u32,
+    /// The exclusions that have ended before their `readmit`.
+    pub(crate) ended: u16,
+    /// See [`Registry::is_watched`].
+    pub(crate) is_watched: bool,
 }
 
 const NO_FD: RawFd = -1;
 
 impl<T> Slot<T> {
-    fn fd(&self) -> Option<RawFd> {
+    pub(crate) fn fd(&self) -> Option<RawFd> {
         (self.fd != NO_FD).then_some(self.fd)
     }
 
@@ -113,14 +94,8 @@ impl<T> Slot<T> {
         self.state.add_pending(readiness);
     }
 
-    /// Returns whether the backend stays silent about it when its interest is set.
-    #[inline]
-    fn is_silent(&self) -> bool {
-        matches!(self.mask.get(), Mask::Excluded | Mask::Listed(_))
-    }
-
     /// Ends the sleep after the only event.
-    fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         if self.mask.get() == Mask::Asleep {
             self.mask = PackedMask::NONE;
         }
@@ -177,6 +152,7 @@ impl<T> Registry<T> {
     ///
     /// # Panics
     /// If `group` [was not made](Self::has_group) by this registry, or with 2^32 - 1 registrations.
+    #[inline(always)]
     pub fn insert(
         &mut self,
         fd: Option<RawFd>,
@@ -197,6 +173,9 @@ impl<T> Registry<T> {
             group,
             mask: PackedMask::NONE,
             state: State::new(interest),
+            version: 0,
+            ended: 0,
+            is_watched: interest != Interest::NONE,
         });
         if let Some(fd) = fd {
             self.index.set(fd, token.index());
@@ -205,51 +184,14 @@ impl<T> Registry<T> {
         Ok(token)
     }
 
-    /// Replaces a value and returns the former one. Returns `None` and changes nothing if the token is stale.
-    ///
-    /// The token, the interest, the group, exclusions and the mask stay, except that a value whose only event was delivered
-    /// ([`delivered`](Self::delivered)) gives way to one that waits for an event. Recorded readiness is dropped: a level-triggered
-    /// backend reports it again.
-    pub fn replace(&mut self, token: Token, value: T) -> Option<T> {
-        self.settle_others(token);
-        self.check_slot(token);
-        let slot = self.slots.get_mut(token)?;
-        slot.state.set_pending(Readiness::empty());
-        slot.wake();
-        let former = std::mem::replace(&mut slot.value, value);
-        self.check_slot(token);
-        Some(former)
-    }
-
-    /// Changes the interest and returns the former one. Returns `None` if the token is stale.
-    ///
-    /// Recorded readiness outside the new interest is dropped; all of it with [`Interest::ONESHOT`], because the backend, which is armed
-    /// again, reports it again. Pass the [effective](Self::effective_interest) interest to the backend; it stays `NONE` while the
-    /// handler is paused or excluded and masked.
-    #[inline]
-    pub fn set_interest(&mut self, token: Token, interest: Interest) -> Option<Interest> {
-        self.settle_others(token);
-        self.check_slot(token);
-        let slot = self.slots.get_mut(token)?;
-        let former = slot.state.interest();
-        let pending = slot.state.pending();
-        if !pending.is_empty() {
-            let is_once = interest.contains(Interest::ONESHOT);
-            let kept = if is_once {
-                Readiness::empty()
-            } else {
-                pending & interest.mask()
-            };
-            slot.state.set_pending(kept);
-        }
-        slot.state.set_interest(interest);
-        slot.wake();
-        self.check_slot(token);
-        Some(former)
-    }
-
     /// Removes a value and returns it. The token is then stale; recorded readiness, exclusions and the mask are dropped.
     pub fn remove(&mut self, token: Token) -> Option<T> {
+        self.remove_watched(token).map(|(value, _)| value)
+    }
+
+    /// As [`remove`](Self::remove). Also returns whether it [was watched](Self::is_watched), so that the backend lets go of it, too.
+    #[inline(always)]
+    pub fn remove_watched(&mut self, token: Token) -> Option<(T, bool)> {
         self.settle_others(token);
         self.check_slot(token);
         let slot = self.slots.remove(token)?;
@@ -259,13 +201,34 @@ impl<T> Registry<T> {
         if let Mask::Listed(position) = slot.mask.get() {
             self.unlist(slot.group, position);
         }
-        Some(slot.value)
+        Some((slot.value, slot.is_watched))
     }
 
     /// Returns the live registration of a descriptor number.
     #[must_use]
     pub fn token_of(&self, fd: RawFd) -> Option<Token> {
         self.slots.at(self.index.get(fd)?)
+    }
+
+    /// Returns the descriptor number of a registration, if it has one.
+    #[must_use]
+    pub fn fd(&self, token: Token) -> Option<RawFd> {
+        self.slots.get(token)?.fd()
+    }
+
+    /// Returns whether a live registration has, or had, another interest than [`Interest::NONE`]: a backend has its descriptor. A caller
+    /// need not pass a descriptor to the backend before.
+    #[must_use]
+    pub fn is_watched(&self, token: Token) -> bool {
+        self.slots.get(token).is_some_and(|slot| slot.is_watched)
+    }
+
+    /// Marks a value as special until it is replaced. Its events are never [deliverable](Self::deliverable), but always
+    /// [resolved](Self::resolve): for values whose events need more than a call.
+    pub fn set_special(&mut self, token: Token) {
+        if let Some(slot) = self.slots.get_mut(token) {
+            slot.state.set_special(true);
+        }
     }
 
     /// Returns a value.
@@ -283,62 +246,6 @@ impl<T> Registry<T> {
     #[must_use]
     pub fn interest(&self, token: Token) -> Option<Interest> {
         self.slots.get(token).map(|slot| slot.state.interest())
-    }
-
-    /// Returns a value, its interest, and whether the backend stays silent about it if the interest is set: it is paused or excluded, and
-    /// masked.
-    #[inline]
-    #[must_use]
-    pub fn find(&self, token: Token) -> Option<(&T, Interest, bool)> {
-        let slot = self.slots.get(token)?;
-        Some((&slot.value, slot.state.interest(), slot.is_silent()))
-    }
-
-    /// Returns the interest that the backend should have: `NONE` while the handler is masked, and after its only event.
-    #[must_use]
-    pub fn effective_interest(&self, token: Token) -> Option<Interest> {
-        let slot = self.slots.get(token)?;
-        if slot.mask.get() == Mask::Asleep {
-            return Some(Interest::NONE);
-        }
-        self.effective(token, slot.state.interest())
-    }
-
-    /// Returns the interest that the backend should have if the handler's interest were set to `interest`.
-    #[must_use]
-    pub fn effective(&self, token: Token, interest: Interest) -> Option<Interest> {
-        let slot = self.slots.get(token)?;
-        Some(if slot.is_silent() {
-            Interest::NONE
-        } else {
-            interest
-        })
-    }
-
-    /// Returns what changes for the backend if the handler's interest is set to `interest`, or (`None`) is set again.
-    ///
-    /// ```
-    /// use aio_backend::{Interest, Readiness};
-    /// use aio_handlers::{GroupId, Registry};
-    ///
-    /// let mut registry = Registry::new();
-    /// let token = registry.insert(Some(7), "a disk", Interest::READ, GroupId::DEFAULT)?;
-    /// let change = registry.change(token, Some(Interest::WRITE)).expect("it is registered");
-    /// assert_eq!((change.from, change.to), (Interest::READ, Interest::WRITE));
-    /// registry.pause(GroupId::DEFAULT);
-    /// registry.record(token, Readiness::IN); // masked: the backend stays silent about it
-    /// let change = registry.change(token, None).expect("it is registered");
-    /// assert_eq!((change.from, change.interest, change.to), (Interest::NONE, Interest::READ, Interest::NONE));
-    /// # Ok::<(), aio_handlers::Occupied<&str>>(())
-    /// ```
-    #[must_use]
-    pub fn change(&self, token: Token, interest: Option<Interest>) -> Option<InterestChange> {
-        let interest = interest.or_else(|| self.interest(token))?;
-        Some(InterestChange {
-            interest,
-            from: self.effective_interest(token)?,
-            to: self.effective(token, interest)?,
-        })
     }
 
     /// Returns the group of the handler.

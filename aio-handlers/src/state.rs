@@ -2,19 +2,23 @@
 
 use aio_backend::{Interest, Readiness};
 
-/// The number of exclusions, the interest, and the readiness that was recorded and not taken (within the interest).
+/// The number of exclusions, the interest, the readiness that was recorded and not taken (within the interest), and whether the value
+/// is special.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State(u32);
 
 const INTEREST: u32 = 16;
 const PENDING: u32 = 24;
 const BYTE: u32 = 0xff;
+/// The highest bit, beside the recorded readiness.
+const SPECIAL: u32 = 0x80 << PENDING;
 const EXCLUSIONS: u32 = 0xffff;
 /// All but the interest, and the interests that are reported once.
 const UNUSUAL: u32 =
     !(BYTE << INTEREST) | (Interest::EDGE.union(Interest::ONESHOT).bits() as u32) << INTEREST;
 /// The bit of RDHUP among the pending ones, where a byte has room for it.
 const RDHUP: u32 = 0x40;
+const PENDING_BITS: u32 = 0x7f;
 const _: () = assert!((Readiness::all().difference(Readiness::RDHUP).bits() as u32) < RDHUP);
 
 impl State {
@@ -22,8 +26,8 @@ impl State {
         Self(u32::from(interest.bits()) << INTEREST)
     }
 
-    /// Whether an event can be delivered as it is: without exclusions or recorded readiness, of an interest that is reported again and
-    /// again.
+    /// Whether an event can be delivered as it is: to a value that is not special, without exclusions or recorded readiness, of an
+    /// interest that is reported again and again.
     #[inline]
     pub(crate) fn is_plain(self) -> bool {
         self.0 & UNUSUAL == 0
@@ -33,7 +37,7 @@ impl State {
     #[inline]
     pub(crate) fn is_clear(self) -> bool {
         const ONESHOT: u32 = (Interest::ONESHOT.bits() as u32) << INTEREST;
-        self.0 & (!(BYTE << INTEREST) | ONESHOT) == 0
+        self.0 & (!(BYTE << INTEREST | SPECIAL) | ONESHOT) == 0
     }
 
     #[inline]
@@ -48,7 +52,7 @@ impl State {
 
     #[inline]
     pub(crate) fn pending(self) -> Readiness {
-        let bits = self.0 >> PENDING;
+        let bits = self.0 >> PENDING & PENDING_BITS;
         let mut readiness = Readiness::from_bits_retain((bits & !RDHUP) as u16);
         readiness.set(Readiness::RDHUP, bits & RDHUP != 0);
         readiness
@@ -60,13 +64,23 @@ impl State {
         if pending.contains(Readiness::RDHUP) {
             bits |= RDHUP;
         }
-        self.0 = self.0 & !(BYTE << PENDING) | bits << PENDING;
+        self.0 = self.0 & !(PENDING_BITS << PENDING) | bits << PENDING;
     }
 
     /// Adds readiness, as far as the interest covers it.
     #[inline]
     pub(crate) fn add_pending(&mut self, readiness: Readiness) {
         self.set_pending(self.pending() | readiness & self.interest().mask());
+    }
+
+    #[inline]
+    pub(crate) fn is_special(self) -> bool {
+        self.0 & SPECIAL != 0
+    }
+
+    #[inline]
+    pub(crate) fn set_special(&mut self, is_special: bool) {
+        self.0 = self.0 & !SPECIAL | u32::from(is_special) << SPECIAL.trailing_zeros();
     }
 
     #[inline]
@@ -120,6 +134,17 @@ mod tests {
             assert!(!state.is_plain(), "it is excluded");
             state.readmit();
             assert!(state.is_plain());
+            state.set_special(true);
+            state.add_pending(Readiness::all());
+            assert_eq!(
+                (state.interest(), state.pending()),
+                (Interest::READ, Interest::READ.mask())
+            );
+            state.set_pending(Readiness::empty());
+            assert!(state.is_special() && state.is_clear() && !state.is_plain());
+            assert_eq!((state.pending(), state.exclusions()), (Readiness::empty(), 0));
+            state.set_special(false);
+            assert!(state.is_plain() && !state.is_special());
         }
     }
 }

@@ -5,12 +5,10 @@
 use std::rc::Rc;
 
 use aio_backend::{Interest, Readiness, Token};
-use aio_handlers::Event as Next;
+use aio_handlers::{EdgeGuard, Event as Next};
 use aio_pollset::Excluded as PollExcluded;
 
 use crate::context::Inner;
-use crate::descriptors::Descriptors;
-use crate::handler::Entry;
 use crate::wall::is_own;
 use crate::{Context, Event, Handler};
 
@@ -21,9 +19,9 @@ impl Inner {
     pub(crate) fn call_unusual(&self, cx: &Context, token: Token, readiness: Readiness) -> u64 {
         let mut registry = self.descriptors.registry.borrow_mut();
         match registry.resolve(token, readiness) {
-            Next::Ready(entry, readiness, interest) => {
-                let (handler, is_special) = (entry.handler.clone(), entry.is_special);
-                let event = Event::new(token, readiness, interest, entry.version);
+            Next::Ready(due) => {
+                let (handler, is_special) = (due.value.handler.clone(), due.is_special);
+                let event = Event::new(token, due.readiness, due.interest, due.version);
                 drop(registry);
                 if is_special {
                     return self.call_special(cx, &handler, event);
@@ -81,7 +79,7 @@ impl Inner {
     /// A handler that may wait for what is reported once.
     #[inline]
     fn call_guarded(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) {
-        let _guard = EdgeGuard::new(&self.descriptors, event);
+        let _guard = EdgeGuard::new(self, event.token(), event.interest(), event.readiness());
         if event.interest().contains(Interest::ONESHOT) {
             self.descriptors.registry.borrow_mut().delivered(event.token());
         }
@@ -90,35 +88,8 @@ impl Inner {
 
     /// Keeps an exclusive handler from being entered again until the guard is dropped.
     fn exclude<'a>(&'a self, cx: &'a Context, token: Token, exclusive: bool) -> Option<Excluded<'a>> {
-        if !exclusive {
-            return None;
-        }
-        let mut registry = self.descriptors.registry.borrow_mut();
-        let others = registry.get(token)?.others;
-        registry.exclude(token).then_some(Excluded { cx, token, others })
-    }
-}
-
-/// Restores an edge if the callback for it panics: no backend reports it anew. The only event of an interest in one counts as delivered.
-struct EdgeGuard<'a> {
-    descriptors: &'a Descriptors<Entry>,
-    event: Event,
-}
-
-impl<'a> EdgeGuard<'a> {
-    fn new(descriptors: &'a Descriptors<Entry>, event: Event) -> Option<Self> {
-        let (edge, once) = (Interest::EDGE, Interest::ONESHOT);
-        let is_edge = event.interest() & (edge | once) == edge;
-        is_edge.then_some(Self { descriptors, event })
-    }
-}
-
-impl Drop for EdgeGuard<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.descriptors
-                .restore(self.event.token(), self.event.readiness());
-        }
+        let is_excluded = exclusive && self.descriptors.registry.borrow_mut().exclude(token);
+        is_excluded.then(|| Excluded { cx, token })
     }
 }
 
@@ -126,19 +97,12 @@ impl Drop for EdgeGuard<'_> {
 struct Excluded<'a> {
     cx: &'a Context,
     token: Token,
-    /// As in its entry: the exclusion has ended if another handler has replaced it.
-    others: u16,
 }
 
 impl Drop for Excluded<'_> {
     fn drop(&mut self) {
         let inner = &self.cx.0;
-        let mut registry = inner.descriptors.registry.borrow_mut();
-        let is_its_own = registry
-            .get(self.token)
-            .is_some_and(|entry| entry.others == self.others);
-        let rearm = is_its_own.then(|| registry.readmit(self.token)).flatten();
-        drop(registry);
+        let rearm = inner.descriptors.registry.borrow_mut().readmit(self.token);
         if let Some(interest) = rearm {
             inner.rearm(self.cx, self.token, interest);
         }

@@ -14,7 +14,6 @@ use aio_pollctl::{IdleCosts, Search, Searched};
 use aio_timers::{Clock, Moment};
 
 use crate::clock_id::ClockId;
-use crate::descriptors::Described;
 use crate::handler::Join;
 use crate::{Context, context::Inner};
 
@@ -231,7 +230,7 @@ impl Inner {
         if registry.interest(token) != Some(Interest::NONE) {
             return true;
         }
-        registry.get(token).is_some_and(Described::is_undescribed)
+        registry.fd(token).is_none()
     }
 
     /// The polled face of a handler.

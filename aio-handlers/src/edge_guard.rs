@@ -1,0 +1,156 @@
+//! [`EdgeGuard`]: an edge whose callback panics is not lost.
+
+use std::fmt;
+
+use aio_backend::{Interest, Readiness, Token};
+
+use crate::{Dispatcher, Recorded};
+
+/// Restores an edge if the callback for it panics, because no backend reports it anew. The only event of an interest in one counts as
+/// delivered.
+///
+/// # Examples
+/// ```
+/// use std::cell::RefCell;
+/// use std::panic::{AssertUnwindSafe, catch_unwind};
+/// use aio_backend::{Interest, Readiness, ReadyList, Token};
+/// use aio_handlers::{Dispatcher, EdgeGuard, GroupId, Registry};
+///
+/// struct Loop(RefCell<Registry<&'static str>>);
+///
+/// impl Dispatcher for Loop {
+///     type Value = &'static str;
+///     fn registry(&self) -> &RefCell<Registry<&'static str>> {
+///         &self.0
+///     }
+///     fn mask(&self, token: Token) { /* backend.modify(token, Interest::NONE) */ }
+///     fn take_back(&self, _list: Box<ReadyList>, _delivered: u64) {}
+/// }
+///
+/// let main = Loop(RefCell::default());
+/// let edge = Interest::READ | Interest::EDGE;
+/// let token = main.0.borrow_mut().insert(Some(7), "a doorbell", edge, GroupId::DEFAULT)?;
+/// let callback = || {
+///     let _guard = EdgeGuard::new(&main, token, edge, Readiness::IN);
+///     panic!("on purpose");
+/// };
+/// assert!(catch_unwind(AssertUnwindSafe(callback)).is_err());
+/// assert!(main.0.borrow().has_edges()); // for the next iteration
+/// # Ok::<(), aio_handlers::Occupied<&str>>(())
+/// ```
+#[must_use = "dropped at once, it guards nothing"]
+pub struct EdgeGuard<'a, D: Dispatcher> {
+    dispatcher: &'a D,
+    token: Token,
+    readiness: Readiness,
+}
+
+impl<'a, D: Dispatcher> EdgeGuard<'a, D> {
+    /// A guard for the delivery of `readiness` to a registration with this interest; `None` if it is not an edge.
+    #[inline]
+    pub fn new(dispatcher: &'a D, token: Token, interest: Interest, readiness: Readiness) -> Option<Self> {
+        let (edge, once) = (Interest::EDGE, Interest::ONESHOT);
+        let is_edge = interest & (edge | once) == edge;
+        is_edge.then(|| Self {
+            dispatcher,
+            token,
+            readiness,
+        })
+    }
+
+    #[cold]
+    fn restore(&self) {
+        let mut registry = self.dispatcher.registry().borrow_mut();
+        let restored = registry.restore(self.token, self.readiness);
+        drop(registry);
+        if restored == Recorded::Masked {
+            self.dispatcher.mask(self.token);
+        }
+    }
+}
+
+impl<D: Dispatcher> Drop for EdgeGuard<'_, D> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.restore();
+        }
+    }
+}
+
+impl<D: Dispatcher> fmt::Debug for EdgeGuard<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EdgeGuard")
+            .field("token", &self.token)
+            .field("readiness", &self.readiness)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use aio_backend::ReadyList;
+
+    use super::*;
+    use crate::{GroupId, Registry};
+
+    const EDGE: Interest = Interest::READ.union(Interest::EDGE);
+
+    #[derive(Default)]
+    struct Loop {
+        registry: RefCell<Registry<()>>,
+        masked: Cell<Option<Token>>,
+    }
+
+    impl Dispatcher for Loop {
+        type Value = ();
+        fn registry(&self) -> &RefCell<Registry<()>> {
+            &self.registry
+        }
+        fn mask(&self, token: Token) {
+            self.masked.set(Some(token));
+        }
+        fn take_back(&self, _list: Box<ReadyList>, _delivered: u64) {}
+    }
+
+    /// A callback for an event of this interest, which pauses its group, panics, or both. Returns whether the event is recorded again, and
+    /// whether the handler was masked.
+    fn call(interest: Interest, pauses: bool, panics: bool) -> (bool, bool) {
+        let one = Loop::default();
+        let inserted = one
+            .registry
+            .borrow_mut()
+            .insert(Some(3), (), interest, GroupId::DEFAULT);
+        let token = inserted.expect("the registry is empty");
+        let callback = || {
+            let _guard = EdgeGuard::new(&one, token, interest, Readiness::IN);
+            if pauses {
+                one.registry.borrow_mut().pause(GroupId::DEFAULT);
+            }
+            assert!(!panics, "on purpose");
+        };
+        assert_eq!(catch_unwind(AssertUnwindSafe(callback)).is_err(), panics);
+        one.registry.borrow().check();
+        (
+            one.registry.borrow().has_ready(token),
+            one.masked.get() == Some(token),
+        )
+    }
+
+    #[test]
+    fn d9_an_edge_is_restored_if_its_callback_panics() {
+        assert_eq!(call(EDGE, false, false), (false, false));
+        assert_eq!(call(EDGE, false, true), (true, false));
+        assert_eq!(
+            call(EDGE, true, true),
+            (false, true),
+            "the resume has it reported"
+        );
+        for interest in [Interest::READ, EDGE.union(Interest::ONESHOT)] {
+            assert_eq!(call(interest, false, true), (false, false), "{interest:?}");
+        }
+    }
+}
