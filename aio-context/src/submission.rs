@@ -1,8 +1,8 @@
 //! [`Context::submit`]: operations on the ring of the context (rule S1).
 //!
-//! The backend owns the operations and their buffers, and [`Submissions`] are `aio-backend`'s. Here is the handler that calls their callbacks: the backend reports its
-//! completions under a token of the registry, as the readiness of a descriptor. So they end a wait, are found while the loop polls, and are
-//! delivered by nested polls, without a step of their own in an iteration.
+//! The backend owns the operations and their buffers, and [`Submissions`] of `aio-backend` have the callbacks. Here is the handler that calls
+//! them: the backend reports its completions under a token of the registry, as the readiness of a descriptor. So they end a wait, are found
+//! while the loop polls, and are delivered by nested polls, without a step of their own in an iteration.
 
 use std::any::type_name;
 use std::rc::{Rc, Weak};
