@@ -9,9 +9,9 @@ use crate::{Backend, CallbackId, Callbacks, Completed, LoopBackend, NotSubmitted
 /// The [`Callbacks`] of the operations of one loop, and the token under which its backend reports that operations have ended.
 ///
 /// The loop reserves that token with the first operation, for instance by a handler in its registry, so a loop without operations has none. If the
-/// backend refuses the first operation, it is released again.
+/// backend refuses the first operation, the token is released again.
 ///
-/// It calls nothing, and drops no callback while it is in use.
+/// It calls no callback, and drops none while it is in use, so callbacks may use it.
 ///
 /// # Examples
 /// ```
@@ -83,7 +83,7 @@ impl<C> Submissions<C> {
     }
 
     /// Submits an operation. If it is the first, `reserve` reserves the token that is reported, or returns `None` if the loop has no more; `release`
-    /// releases it if the backend refuses the operation and has accepted none before.
+    /// releases it if the backend refuses the operation and has accepted none before. Nothing is borrowed while they are called.
     ///
     /// # Errors
     /// As [`Backend::submit`]; `OutOfMemory` if no token could be reserved. The callback is dropped.

@@ -171,7 +171,8 @@ impl Embedded {
             || inner.mailbox.inbox().pending())
     }
 
-    /// Ends the foreign loop's wait, accepts what others have notified meanwhile, and puts on the list what is ready. Returns whether a handler is.
+    /// Ends the foreign loop's wait, accepts what others have notified meanwhile, and puts on the list what is ready. Returns
+    /// whether a handler is ready.
     fn check_descriptors(&self) -> io::Result<bool> {
         let inner = &self.cx.0;
         self.end_wait();

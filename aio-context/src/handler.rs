@@ -22,7 +22,8 @@ use crate::{Context, Event};
 /// called again. It must tolerate a call without cause (`EAGAIN`): a nested poll may have served it already.
 ///
 /// A callback may do anything: watch, remove, replace, pause, poll again, drop the last handle, panic. Because it may
-/// be entered again by a nested poll, it takes `&self`; see [`Exclusive`] for state that needs `&mut`.
+/// be entered again by a nested poll, it takes `&self`; see [`Exclusive`] for state that needs `&mut`. Its `as_fd` is no callback: it is called
+/// while the context changes its registrations, and may not use the context.
 ///
 /// ```
 /// use std::cell::Cell;

@@ -153,7 +153,7 @@ impl Inner {
         let polled = entry.pollable().cloned();
         let mut registry = self.descriptors.registry.borrow_mut();
         let replaced = registry.succeed(token, entry, change.interest, Entry::is_same);
-        let Some(replaced) = replaced else { return Ok(()) };
+        let replaced = replaced.ok_or_else(not_registered)?;
         if is_special {
             registry.set_special(token);
         }

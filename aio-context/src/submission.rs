@@ -1,14 +1,15 @@
 //! [`Context::submit`]: operations on the ring of the context (rule S1).
 //!
-//! The backend owns the operations and their buffers, and [`Submissions`] are `aio-backend`'s. Here is the handler that calls their callbacks: the backend reports its
-//! completions under a token of the registry, as the readiness of a descriptor. So they end a wait, are found while the loop polls, and are
-//! delivered by nested polls, without a step of their own in an iteration.
+//! The backend owns the operations and their buffers, and [`Submissions`] of `aio-backend` have the callbacks. Here is the handler that calls
+//! them: the backend reports its completions under a token of the registry, as the readiness of a descriptor. So they end a wait, are found
+//! while the loop polls, and are delivered by nested polls, without a step of their own in an iteration.
 
 use std::any::type_name;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use aio_backend::{CallbackId, Completed, Interest, NotSubmitted, Operation, Submissions, Token};
+use aio_handlers::GroupId;
 use aio_pollctl::SkipSpin;
 
 use crate::Context;
@@ -107,13 +108,15 @@ impl Context {
     {
         let completions = self.extension(|cx| Completions {
             mailbox: cx.0.mailbox.clone(),
+            group: cx.new_group(),
             submissions: Submissions::new(),
         });
         let inner = &self.0;
         let reserve = || {
-            let (entry, group) = (New::plain(completions.clone()).entry, self.new_group());
+            let entry = New::plain(completions.clone()).entry;
             let mut registry = inner.descriptors.registry.borrow_mut();
-            registry.insert(None, entry, Interest::READ, group).ok()
+            let reserved = registry.insert(None, entry, Interest::READ, completions.group);
+            reserved.ok()
         };
         let release = |token| {
             let entry = inner.descriptors.registry.borrow_mut().remove(token);
@@ -206,6 +209,8 @@ type Done = (Box<dyn FnOnce(&Context, Completed)>, &'static str);
 struct Completions {
     /// Has a descriptor, as handlers have. It is not watched for this one.
     mailbox: Arc<Mailbox>,
+    /// No pause is for it.
+    group: GroupId,
     submissions: Submissions<Done>,
 }
 

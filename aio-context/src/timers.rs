@@ -23,7 +23,7 @@ pub(crate) type SharedClock = Arc<dyn Clock + Send + Sync>;
 /// The timers of one clock, with the mailbox whose loop waits for them.
 pub(crate) type ClockTimers<F, J> = aio_timers::ClockTimers<F, SharedClock, Arc<Mailbox<Slot, J>>>;
 
-/// The same, and a timer there.
+/// One of these timers.
 pub(crate) type TimerHandle<F, J> = aio_timers::TimerHandle<F, SharedClock, Arc<Mailbox<Slot, J>>>;
 
 /// The timers of a context: those of each clock, and the wall clock's changes.

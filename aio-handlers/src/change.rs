@@ -83,9 +83,9 @@ impl fmt::Display for ChangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Stale => "the handler is not registered any more",
-            Self::NoDescriptor => "a source has no descriptor to wait for; watch a handler instead",
+            Self::NoDescriptor => "the handler has no descriptor to wait for; register one that has",
             Self::OtherDescriptor => {
-                "a handler can only be replaced by one for the same descriptor; watch the other one instead"
+                "a handler can only be replaced by one for the same descriptor; register the other one instead"
             }
         })
     }
@@ -129,7 +129,7 @@ impl From<ChangeError> for io::Error {
 pub struct Replaced<T> {
     /// The value that was replaced.
     pub former: T,
-    /// Whether the new value is another one. The exclusions of the former one have ended then.
+    /// Whether the new value is another one. If so, the exclusions of the former one have ended.
     pub is_other: bool,
     /// The interest that the backend needs again, because an exclusion ended that masked the handler.
     pub rearm: Option<Interest>,
@@ -174,9 +174,12 @@ impl<T> Registry<T> {
         Some(former)
     }
 
-    /// As [`replace`](Self::replace), and sets the interest, usually that of a [`replacement`](Self::replacement). If the new value is
-    /// another one, by `is_same`, [all exclusions end](Self::end_exclusions): a former handler that still runs does not keep its
-    /// successor from being called.
+    /// As [`replace`](Self::replace), and sets the interest, usually that of a [`replacement`](Self::replacement). `is_same` compares the
+    /// former value with the new one. If they differ, [all exclusions end](Self::end_exclusions): a former handler that still runs does
+    /// not keep its successor from being called.
+    ///
+    /// # Panics
+    /// As [`end_exclusions`](Self::end_exclusions).
     pub fn succeed(
         &mut self,
         token: Token,

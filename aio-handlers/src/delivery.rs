@@ -148,8 +148,9 @@ impl<T> Registry<T> {
         slot.state.is_plain().then(|| slot.due(readiness))
     }
 
-    /// Returns whether a handler may still be called for the rest of an event, after one of its callbacks has run: it is registered,
-    /// not replaced since it had this [version](Self::version), its interest `is_wanted`, it was not armed for another only event, and its group is not paused.
+    /// Returns whether a handler may still be called for the rest of an event, after one of its callbacks has run: it is registered, and
+    /// was not replaced since it had this [version](Self::version); its interest `is_wanted`; it was not armed for another only event; and
+    /// its group is not paused.
     #[inline]
     #[must_use]
     pub fn is_current(&self, token: Token, version: u32, is_wanted: impl FnOnce(Interest) -> bool) -> bool {

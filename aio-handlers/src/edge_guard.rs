@@ -1,13 +1,14 @@
 //! [`EdgeGuard`]: an edge whose callback panics is not lost.
 
 use std::fmt;
+use std::mem;
 
 use aio_backend::{Interest, Readiness, Token};
 
 use crate::{Dispatcher, Recorded};
 
-/// Restores an edge if the callback for it panics, because no backend reports it anew. The only event of an interest in one counts as
-/// delivered.
+/// Restores an edge, unless it is [finished](Self::finish): if the callback panics, no backend reports the edge anew. The only event of an
+/// interest in one counts as delivered.
 ///
 /// # Examples
 /// ```
@@ -30,15 +31,20 @@ use crate::{Dispatcher, Recorded};
 /// let main = Loop(RefCell::default());
 /// let edge = Interest::READ | Interest::EDGE;
 /// let token = main.0.borrow_mut().insert(Some(7), "a doorbell", edge, GroupId::DEFAULT)?;
-/// let callback = || {
-///     let _guard = EdgeGuard::new(&main, token, edge, Readiness::IN);
-///     panic!("on purpose");
+/// let deliver = |callback: fn()| {
+///     let guard = EdgeGuard::new(&main, token, edge, Readiness::IN);
+///     callback();
+///     if let Some(guard) = guard {
+///         guard.finish();
+///     }
 /// };
-/// assert!(catch_unwind(AssertUnwindSafe(callback)).is_err());
+/// deliver(|| ());
+/// assert!(!main.0.borrow().has_edges());
+/// assert!(catch_unwind(AssertUnwindSafe(|| deliver(|| panic!("on purpose")))).is_err());
 /// assert!(main.0.borrow().has_edges()); // for the next iteration
 /// # Ok::<(), aio_handlers::Occupied<&str>>(())
 /// ```
-#[must_use = "dropped at once, it guards nothing"]
+#[must_use = "dropped, it restores the edge; finish it after the callback"]
 pub struct EdgeGuard<'a, D: Dispatcher> {
     dispatcher: &'a D,
     token: Token,
@@ -58,6 +64,12 @@ impl<'a, D: Dispatcher> EdgeGuard<'a, D> {
         })
     }
 
+    /// The callback has returned.
+    #[inline]
+    pub fn finish(self) {
+        mem::forget(self);
+    }
+
     #[cold]
     fn restore(&self) {
         let mut registry = self.dispatcher.registry().borrow_mut();
@@ -72,9 +84,7 @@ impl<'a, D: Dispatcher> EdgeGuard<'a, D> {
 impl<D: Dispatcher> Drop for EdgeGuard<'_, D> {
     #[inline]
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.restore();
-        }
+        self.restore();
     }
 }
 
@@ -126,11 +136,14 @@ mod tests {
             .insert(Some(3), (), interest, GroupId::DEFAULT);
         let token = inserted.expect("the registry is empty");
         let callback = || {
-            let _guard = EdgeGuard::new(&one, token, interest, Readiness::IN);
+            let guard = EdgeGuard::new(&one, token, interest, Readiness::IN);
             if pauses {
                 one.registry.borrow_mut().pause(GroupId::DEFAULT);
             }
             assert!(!panics, "on purpose");
+            if let Some(guard) = guard {
+                guard.finish();
+            }
         };
         assert_eq!(catch_unwind(AssertUnwindSafe(callback)).is_err(), panics);
         one.registry.borrow().check();
@@ -152,5 +165,22 @@ mod tests {
         for interest in [Interest::READ, EDGE.union(Interest::ONESHOT)] {
             assert_eq!(call(interest, false, true), (false, false), "{interest:?}");
         }
+    }
+
+    #[test]
+    fn d9_an_edge_whose_callback_returns_while_another_panic_unwinds_is_not_restored() {
+        struct Calls<'a>(&'a Cell<Option<(bool, bool)>>);
+        impl Drop for Calls<'_> {
+            fn drop(&mut self) {
+                self.0.set(Some(call(EDGE, false, false)));
+            }
+        }
+        let called = Cell::new(None);
+        let unwinds = || {
+            let _calls = Calls(&called);
+            panic!("on purpose");
+        };
+        assert!(catch_unwind(AssertUnwindSafe(unwinds)).is_err());
+        assert_eq!(called.get(), Some((false, false)));
     }
 }

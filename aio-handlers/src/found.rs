@@ -16,7 +16,8 @@ pub trait Dispatcher {
     /// The values of the registry.
     type Value;
 
-    /// The registry. Nothing may be borrowed from it when one of the guards is dropped.
+    /// The registry. It may not be borrowed when one of the guards is dropped, which borrows it: a panic there would abort the process
+    /// if another one is unwinding.
     fn registry(&self) -> &RefCell<Registry<Self::Value>>;
 
     /// Has the backend stay silent about a registration: sets [`Interest::NONE`](aio_backend::Interest::NONE) there, as for
@@ -98,7 +99,7 @@ impl<'a, D: Dispatcher> Found<'a, D> {
         self.list.get_or_insert_default()
     }
 
-    /// The list alone.
+    /// Returns the list alone: the caller delivers it.
     #[inline(always)]
     #[must_use]
     pub fn into_list(mut self) -> Box<ReadyList> {

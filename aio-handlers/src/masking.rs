@@ -156,8 +156,8 @@ impl<T> Registry<T> {
     /// Ends one [exclusion](Self::exclude). Returns the interest that the backend needs again, if this was the last exclusion, an event
     /// was masked meanwhile, and the group is not paused.
     ///
-    /// Exclusions that [have ended](Self::end_exclusions) already count as the first ones: they are readmitted last, without effect.
-    /// That is the order of nested calls.
+    /// Exclusions that [have ended](Self::end_exclusions) already are readmitted after all later ones, without effect: calls that are nested
+    /// return in that order.
     ///
     /// # Panics
     /// If the token is live and not excluded.
@@ -188,7 +188,7 @@ impl<T> Registry<T> {
     /// last [`readmit`](Self::readmit) would return. Each exclusion still has its `readmit`, which has no effect.
     ///
     /// # Panics
-    /// If 2^16 exclusions have ended so, and were not readmitted.
+    /// If 2^16 exclusions of the registration have ended so, and were not readmitted.
     pub fn end_exclusions(&mut self, token: Token) -> Option<Interest> {
         let slot = self.slots.get_mut(token)?;
         let exclusions = slot.state.exclusions();

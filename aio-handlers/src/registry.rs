@@ -210,21 +210,21 @@ impl<T> Registry<T> {
         self.slots.at(self.index.get(fd)?)
     }
 
-    /// Returns the descriptor number of a registration, if it has one.
+    /// Returns the descriptor number of a live registration, if it has one.
     #[must_use]
     pub fn fd(&self, token: Token) -> Option<RawFd> {
         self.slots.get(token)?.fd()
     }
 
-    /// Returns whether a live registration has, or had, another interest than [`Interest::NONE`]: a backend has its descriptor. A caller
-    /// need not pass a descriptor to the backend before.
+    /// Returns whether the backend has the descriptor of a live registration: from its first interest on that is not [`Interest::NONE`].
+    /// Until then a caller need not pass the descriptor to the backend.
     #[must_use]
     pub fn is_watched(&self, token: Token) -> bool {
         self.slots.get(token).is_some_and(|slot| slot.is_watched)
     }
 
     /// Marks a value as special until it is replaced. Its events are never [deliverable](Self::deliverable), but always
-    /// [resolved](Self::resolve): for values whose events need more than a call.
+    /// [resolved](Self::resolve): for values whose events need more than a call. No effect if the token is stale.
     pub fn set_special(&mut self, token: Token) {
         if let Some(slot) = self.slots.get_mut(token) {
             slot.state.set_special(true);

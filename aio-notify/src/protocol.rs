@@ -212,7 +212,8 @@ impl Notifier {
         self.notified.load(Ordering::Relaxed)
     }
 
-    /// Whether a thread on another core is writing the eventfd at this moment: a hint, by plain loads.
+    /// Whether a thread on another core is writing the eventfd at this moment: a hint, by a plain load. Only during a write it costs more: a
+    /// second load, and the number of the caller's core.
     ///
     /// A loop that was woken may be done before the write that woke it returns. If it sleeps then, the next notification of that thread
     /// has to write again; if it stays awake until the write returns, the rest of a burst costs no write. A thread on the core of the

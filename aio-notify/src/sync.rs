@@ -5,7 +5,8 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, 
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::thread_local;
 
-/// The number of the core that the caller runs on, which may be another one in the next moment.
+/// The number of the core that the caller runs on, which may be another one in the next moment. A system call where the vDSO does not know
+/// it, as on aarch64.
 pub(crate) use rustix::thread::sched_getcpu as core_here;
 
 pub(crate) use crate::eventfd::Eventfd;

@@ -64,13 +64,13 @@ impl<F, C: Clock, W> TimerHandle<F, C, W> {
         self.id.is_some_and(|id| self.timers.cancel(id))
     }
 
-    /// The deadline: see [`TimerSet::deadline`](crate::TimerSet::deadline).
+    /// The deadline; `None` if the timer is not armed, or was removed: see [`TimerSet::deadline`](crate::TimerSet::deadline).
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.timers.deadline(self.id?)
     }
 
-    /// Removes the timer: see [`TimerSet::remove`](crate::TimerSet::remove). The handle has no effect any more.
+    /// Removes the timer, and returns its callback: see [`TimerSet::remove`](crate::TimerSet::remove). The handle has no effect any more.
     pub fn remove(&self) -> Option<F> {
         self.timers.remove(self.id?)
     }
@@ -104,8 +104,8 @@ impl<F, C: Clock, W> ClockTimers<F, C, W> {
     }
 
     /// As [`TimerSet::fire_due`](crate::TimerSet::fire_due), but hands each timer to `call` with a handle, which is lent: a loop whose callbacks
-    /// arm their own timers again need not find them. `wrap` makes the loop's own type of a handle, once if any timer is due, and `handle` finds it
-    /// there again.
+    /// arm their own timers again need not find them. `wrap` makes the loop's own type of a handle, once if any timer is due, and `handle` finds
+    /// the handle in it again. A callback may use the set and its own handle, and may run further timers, which get a handle of their own.
     ///
     /// # Panics
     /// If `call` panics, as [`TimerSet::fire_due`](crate::TimerSet::fire_due). The timer is not removed.

@@ -79,11 +79,14 @@ impl Inner {
     /// A handler that may wait for what is reported once.
     #[inline]
     fn call_guarded(&self, cx: &Context, handler: &Rc<dyn Handler>, event: Event) {
-        let _guard = EdgeGuard::new(self, event.token(), event.interest(), event.readiness());
+        let guard = EdgeGuard::new(self, event.token(), event.interest(), event.readiness());
         if event.interest().contains(Interest::ONESHOT) {
             self.descriptors.registry.borrow_mut().delivered(event.token());
         }
         cx.call(|cx| handler.ready(cx, event));
+        if let Some(guard) = guard {
+            guard.finish();
+        }
     }
 
     /// Keeps an exclusive handler from being entered again until the guard is dropped.

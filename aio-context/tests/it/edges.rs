@@ -19,6 +19,7 @@ everywhere! {
     d1_a_nested_poll_takes_over_an_edge
     d7_an_edge_behind_a_panic_is_not_lost
     d7_the_writable_side_behind_a_panic_is_not_lost
+    d9_an_edge_that_is_served_while_a_panic_unwinds_is_served_once
     b5_edges_during_a_pause_are_served_after_it
     b5_an_edge_that_was_found_before_the_pause_is_served_after_it
     b5_the_writable_side_is_served_after_a_pause_by_the_readable_one
@@ -177,6 +178,33 @@ impl Handler for Both {
     fn writable(&self, _: &Context) {
         self.log.borrow_mut().push("writable");
     }
+}
+
+/// What is dropped by a panic may poll, and the callbacks of that poll return.
+struct PollsOnDrop<'a>(&'a Context);
+
+impl Drop for PollsOnDrop<'_> {
+    fn drop(&mut self) {
+        assert!(self.0.poll(Wait::AtMost(Duration::from_secs(60))).unwrap());
+    }
+}
+
+fn d9_an_edge_that_is_served_while_a_panic_unwinds_is_served_once(bench: Bench) {
+    let cx = bench.context();
+    let (kicks, served, _registrations) = pair(&cx, |cx| {
+        let _polls = PollsOnDrop(cx);
+        panic!("on purpose");
+    });
+    kicks.iter().for_each(|kick| kick.kick());
+    let ended = catch_unwind(AssertUnwindSafe(|| bench.block(&cx)));
+    assert!(ended.is_err());
+    assert_eq!(served.get(), 2);
+    while bench.check(&cx) {}
+    assert_eq!(
+        served.get(),
+        3,
+        "only the edge comes again whose callback has panicked"
+    );
 }
 
 fn d7_the_writable_side_behind_a_panic_is_not_lost(bench: Bench) {

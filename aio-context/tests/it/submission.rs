@@ -64,6 +64,18 @@ fn s1_other_backends_give_operations_back() {
     }
 }
 
+/// A group lasts as long as its context.
+#[test]
+fn s1_operations_that_are_refused_leave_no_groups() {
+    let (cx, file) = (Bench::PPOLL.context(), zeroes());
+    let refused = || assert!(cx.submit(read(&file), |_, _| ()).is_err());
+    refused();
+    let before = cx.new_group();
+    (0..3).for_each(|_| refused());
+    let groups = [before, cx.new_group()].map(|group| format!("{group:?}"));
+    assert_eq!(groups, ["GroupId(2)", "GroupId(3)"]);
+}
+
 /// The usual way to a ring, with another backend beneath it.
 #[cfg(feature = "uring")]
 #[test]

@@ -110,7 +110,7 @@ pub fn overwrite(number: &AtomicU64, value: u64, order: Ordering) {
     number.swap(value, order);
 }
 
-/// The number of a core that no other caller gets: the threads of a model run side by side.
+/// The number of a core that no other thread is on: the threads of a model run side by side.
 pub fn core_here() -> usize {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
