@@ -93,8 +93,8 @@ pub(crate) const CHECKS: &[Check] = &[
     check(
         "state machine",
         [
-            "20,000 sequences of 60 operations, 6 ways to wait",
-            "100 million operations, 6 ways to wait",
+            "20,000 sequences of 60 operations, 7 ways to wait",
+            "100 million operations, 7 ways to wait",
         ],
         [10, 180],
         |at| {
