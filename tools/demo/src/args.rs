@@ -9,7 +9,7 @@ use crate::client::DEEPEST;
 /// Serve disks with and without idle queues, and compare: requests per second, latency, CPU
 ///
 /// Builds blockd and drives it with an embedded vhost-user client that checks every byte it reads. If
-/// qemu-storage-daemon is installed it is measured beside it, in turns, by the same client. Takes at most three minutes after
+/// qemu-storage-daemon is installed it is measured beside it, in turns, by the same client. Takes three to four minutes after
 /// the build.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask demo", bin_name = "cargo xtask demo", version)]
