@@ -276,6 +276,8 @@ fn explain(code: u32, error: Error) -> String {
 /// Peeks at the socket: the data stays in it.
 fn arrived(socket: &UnixStream) -> io::Result<Arrived> {
     let mut header = [0; HEADER_LEN];
+    // More may arrive at any moment: a peek that ends before these bytes has met descriptors.
+    let before = unread(socket)?;
     let peeked = match peek(socket, &mut header) {
         Ok(Peeked { len: 0, .. }) => return Ok(Arrived::End),
         Ok(Peeked {
@@ -286,20 +288,19 @@ fn arrived(socket: &UnixStream) -> io::Result<Arrived> {
         Err(Errno::CONNRESET) => return Ok(Arrived::End),
         Err(error) => return Err(error.into()),
     };
-    // FIONREAD counts all bytes, while a peek ends where descriptors are attached.
-    let unread = usize::try_from(rustix::io::ioctl_fionread(socket)?).unwrap_or(usize::MAX);
-    if peeked < HEADER_LEN && unread >= HEADER_LEN {
+    if peeked < HEADER_LEN && before >= HEADER_LEN {
         return Ok(Arrived::Malformed(
             "a message has descriptors that are not attached to its beginning",
         ));
     }
     let code = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
     let body = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]) as usize;
-    let complete = peeked == HEADER_LEN && unread - HEADER_LEN >= body;
+    // Before the bytes are counted: what a client sends before it disconnects counts.
+    let state = poll_state(socket)?;
+    let complete = peeked == HEADER_LEN && unread(socket)? - HEADER_LEN >= body;
     if peeked == HEADER_LEN && body > MAX_MSG_SIZE {
         return Ok(Arrived::Malformed("a message is longer than the protocol allows"));
     }
-    let state = poll_state(socket)?;
     Ok(
         match (
             complete,
@@ -312,6 +313,12 @@ fn arrived(socket: &UnixStream) -> io::Result<Arrived> {
             (true, false, false) => Arrived::Malformed("the client does not read replies"),
         },
     )
+}
+
+/// The number of bytes in a socket, those behind descriptors included, while a peek ends where descriptors are attached.
+fn unread(socket: &UnixStream) -> io::Result<usize> {
+    let count = rustix::io::ioctl_fionread(socket)?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 /// The beginning of the data in a socket.
@@ -414,6 +421,31 @@ mod tests {
             body,
         ]
         .concat()
+    }
+
+    /// Bytes that arrive between the peek and the count are no sign of descriptors in the middle of a header.
+    #[test]
+    fn a_message_may_arrive_byte_by_byte_while_the_socket_is_checked() {
+        let (mut client, mut server) = UnixStream::pair().unwrap();
+        let (whole, messages) = (message(1, &[]), 10_000);
+        let sent = whole.clone();
+        let sender = std::thread::spawn(move || {
+            for byte in (0..messages).flat_map(|_| &sent) {
+                client.write_all(&[*byte]).unwrap();
+            }
+            client
+        });
+        for _ in 0..messages {
+            loop {
+                match arrived(&server).unwrap() {
+                    Arrived::Nothing | Arrived::Part => std::thread::yield_now(),
+                    found => break assert_eq!(found, Arrived::Message { code: 1 }),
+                }
+            }
+            server.read_exact(&mut whole.clone()).unwrap();
+        }
+        drop(sender.join().unwrap());
+        assert_eq!(arrived(&server).unwrap(), Arrived::End);
     }
 
     #[test]
