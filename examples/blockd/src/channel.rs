@@ -3,13 +3,11 @@
 //! The protocol's library accepts the client's socket for the channel, and cannot send the one message that a disk needs. So the
 //! daemon keeps a duplicate of the socket.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::unix::net::UnixStream;
 
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
-use vhost::vhost_user::message::MAX_ATTACHED_FD_ENTRIES;
+use rustix::net::SendFlags;
 
 /// `VHOST_USER_BACKEND_CONFIG_CHANGE_MSG`.
 const CONFIG_CHANGE: u32 = 2;
@@ -44,22 +42,6 @@ impl Channel {
             }
         }
     }
-}
-
-/// A duplicate of the descriptor that the next message in a socket carries, if it is the only one. The message stays in the socket.
-pub(crate) fn peek(socket: &UnixStream) -> Option<UnixStream> {
-    let mut byte = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ATTACHED_FD_ENTRIES))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let mut bytes = [IoSliceMut::new(&mut byte)];
-    rustix::net::recvmsg(socket, &mut bytes, &mut ancillary, flags).ok()?;
-    let mut descriptors = ancillary.drain().flat_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
-        _ => Vec::new(),
-    });
-    let first = descriptors.next()?;
-    descriptors.next().is_none().then(|| UnixStream::from(first))
 }
 
 #[cfg(test)]

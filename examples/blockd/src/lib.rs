@@ -17,7 +17,7 @@
 //! | `peers` | clients that send requests as bytes and get replies |
 //! | `acceptor` | accepts an export's clients, one at a time |
 //! | `socket` | a listening socket and the ownership of its path |
-//! | `session`, `concerned`, `connection` | a client's messages, each once it is complete; which queues it concerns; the end of a connection |
+//! | `session`, `arrived`, `concerned`, `connection` | a client's messages, each once it is complete; whether it is; which queues it concerns; the end of a connection |
 //! | `backend` | the effect of the messages: features, memory |
 //! | `queue` | the state machine of a queue: the effect of each message on it |
 //! | `vring`, `host` | a running queue: the handler; what a loop serves the queues of an export with |
@@ -49,6 +49,7 @@
 mod acceptor;
 mod adoption;
 mod advice;
+mod arrived;
 mod backend;
 mod background;
 mod buffers;
